@@ -1,0 +1,3 @@
+"""minikeras: a lightweight Keras, written from scratch."""
+
+__version__ = "0.1.0"

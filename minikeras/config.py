@@ -1,0 +1,151 @@
+"""Global settings: number types, image layout, device, seed, data folders.  Imports nothing from minikeras."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+_FLOAT_TYPES = ("float16", "float32", "float64", "bfloat16")
+_IMAGE_FORMATS = ("channels_last", "channels_first")
+_DEVICES = ("cpu", "gpu", "auto")
+
+_floatx = "float32"
+_epsilon = 1e-7
+_image_data_format = "channels_last"
+_device = os.environ.get("MINIKERAS_DEVICE", "auto").strip().lower() or "auto"
+_device_listeners: list[Callable[[str], None]] = []
+
+
+def floatx() -> str:
+    """The default float type of weights and computations, `"float32"` unless set."""
+    return _floatx
+
+
+def set_floatx(value: str) -> None:
+    """Set the default float type: `"float32"`, `"float64"` or `"float16"`."""
+    global _floatx
+    if value not in _FLOAT_TYPES[:3]:
+        raise ValueError(f"floatx must be one of {_FLOAT_TYPES[:3]}, got {value!r}.")
+    _floatx = str(value)
+
+
+def epsilon() -> float:
+    """The fuzz factor that keeps divisions and logarithms finite, 1e-7 unless set."""
+    return _epsilon
+
+
+def set_epsilon(value: float) -> None:
+    """Set the fuzz factor returned by `epsilon()`."""
+    global _epsilon
+    if not value > 0:
+        raise ValueError(f"epsilon must be a positive number, got {value!r}.")
+    _epsilon = float(value)
+
+
+def image_data_format() -> str:
+    """The default layout of pictures, `"channels_last"` unless set."""
+    return _image_data_format
+
+
+def set_image_data_format(data_format: str) -> None:
+    """Set the default layout of pictures: `"channels_last"` or `"channels_first"`."""
+    global _image_data_format
+    _image_data_format = standardize_data_format(data_format)
+
+
+def standardize_data_format(data_format: str | None) -> str:
+    """Resolve a `data_format` argument: None means the global default."""
+    if data_format is None:
+        return _image_data_format
+    value = str(data_format).lower()
+    if value not in _IMAGE_FORMATS:
+        raise ValueError(f"data_format must be one of {_IMAGE_FORMATS}, got {data_format!r}.")
+    return value
+
+
+def backend() -> str:
+    """The name of the computing backend; always `"minikeras"`."""
+    return "minikeras"
+
+
+def device() -> str:
+    """The requested device: `"cpu"`, `"gpu"` or `"auto"` (a GPU where CuPy finds one, else the CPU).
+
+    The environment variable `MINIKERAS_DEVICE` sets the initial value.
+    """
+    return _device
+
+
+def set_device(name: str) -> None:
+    """Choose where arrays live and kernels run: `"cpu"`, `"gpu"` or `"auto"`.
+
+    Call it before building a model: existing variables stay where they are.
+
+    Raises:
+        ValueError: for an unknown name.
+        RuntimeError: for `"gpu"` on a machine without CuPy or without a CUDA device; the setting is unchanged.
+    """
+    global _device
+    name = str(name).strip().lower()
+    if name not in _DEVICES:
+        raise ValueError(f"device must be one of {_DEVICES}, got {name!r}.")
+    if not _device_listeners:
+        from minikeras import kernels  # noqa: F401  (registers itself, so that a missing GPU is reported here)
+    for listener in _device_listeners:
+        listener(name)
+    _device = name
+
+
+def on_device_change(listener: Callable[[str], None]) -> None:
+    """Call `listener(name)` at every `set_device`; it may refuse by raising."""
+    _device_listeners.append(listener)
+
+
+def dataset_folders() -> list[Path]:
+    """Folders searched for datasets, in order: `$MINIKERAS_DATASETS`, `~/.minikeras/datasets`, `~/.keras/datasets`."""
+    folders = [Path.home() / ".minikeras" / "datasets", Path.home() / ".keras" / "datasets"]
+    own = os.environ.get("MINIKERAS_DATASETS")
+    return [Path(own).expanduser(), *folders] if own else folders
+
+
+class DTypePolicy:
+    """The number types of a layer: `compute_dtype` for its mathematics, `variable_dtype` for its weights.
+
+    Args:
+        name: `"float32"`, `"float64"` or `"float16"`; both types are this one.
+    """
+
+    def __init__(self, name: str | None = None):
+        name = floatx() if name is None else str(name)
+        if name not in _FLOAT_TYPES[:3] and not name.startswith(("int", "uint", "bool")):
+            raise ValueError(f"A dtype policy must be one of {_FLOAT_TYPES[:3]}, got {name!r}.")
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def compute_dtype(self) -> str:
+        return self._name
+
+    @property
+    def variable_dtype(self) -> str:
+        return self._name
+
+    def get_config(self) -> dict[str, str]:
+        return {"name": self._name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, str]) -> DTypePolicy:
+        return cls(**config)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DTypePolicy) and other._name == self._name
+
+    def __hash__(self) -> int:
+        return hash(self._name)
+
+    def __repr__(self) -> str:
+        return f'<DTypePolicy "{self._name}">'

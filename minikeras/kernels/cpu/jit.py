@@ -1,0 +1,43 @@
+"""Numba at first need: importing this module costs nothing, calling a kernel compiles it or loads it from the disk cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+class LazyKernel:
+    """A function that becomes a Numba kernel when it is first called.
+
+    The kernel is serial and releases the GIL: matrix products keep BLAS's threads, and no second pool fights for the
+    cores.  `fastmath` permits reassociation (so that sums vectorise) but keeps NaN and infinity exact.
+    """
+
+    def __init__(self, function: Callable, options: dict[str, Any]):
+        self._function = function
+        self._options = options
+        self.__name__ = function.__name__
+        self.__doc__ = function.__doc__
+        self._compiled: Any = None
+
+    def __call__(self, *args: Any) -> Any:
+        if self._compiled is None:
+            self._compiled = self._compile()
+        return self._compiled(*args)
+
+    def _compile(self) -> Any:
+        import numba
+
+        options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp", "afn"}}
+        options.update(self._options)
+        try:
+            return numba.njit(cache=True, **options)(self._function)
+        except RuntimeError:  # no folder for the cache can be written: compile anew in every process
+            return numba.njit(**options)(self._function)
+
+
+def lazy_njit(function: Callable | None = None, **options: Any) -> Any:
+    """Decorator: compile with Numba at the first call, cached on disk.  Options are `numba.njit`'s."""
+    if function is None:
+        return lambda decorated: LazyKernel(decorated, options)
+    return LazyKernel(function, options)

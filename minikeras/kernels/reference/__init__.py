@@ -1,0 +1,12 @@
+"""Every kernel once, in plain array code that runs on NumPy and on CuPy: the oracle and the fallback.
+
+Each module's `xp` is the array module in use; `kernels.use()` rebinds it.
+"""
+
+from minikeras.kernels.reference import activation, conv, dense, embedding, loss, norm, optimizer, pool, random, recurrent
+
+MODULES = (activation, conv, dense, embedding, loss, norm, optimizer, pool, random, recurrent)
+REFERENCE = {name: getattr(module, name) for module in MODULES for name in module.__all__}
+
+globals().update(REFERENCE)
+__all__ = list(REFERENCE)

@@ -1,0 +1,44 @@
+"""Matrix products with their bias and activation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as xp  # rebound by kernels.use()
+
+from minikeras.kernels.arena import empty
+from minikeras.kernels.reference.activation import activate, activate_grad
+
+__all__ = ["dense", "epilogue_grad", "gemm"]
+
+
+def gemm(a: Any, b: Any, ta: bool = False, tb: bool = False, out: Any = None) -> Any:
+    """The product of two matrices, either one transposed on request."""
+    if ta:
+        a = a.T
+    if tb:
+        b = b.T
+    if out is None:
+        out = empty((a.shape[0], b.shape[1]), a.dtype)
+    return xp.matmul(a, b, out=out)
+
+
+def dense(x: Any, w: Any, b: Any = None, activation: str | None = None, out: Any = None) -> Any:
+    """`activation(x @ w + b)` for a matrix `x` (n, in), `w` (in, units), `b` (units,) or None."""
+    y = gemm(x, w, out=out)
+    if b is not None:
+        xp.add(y, b, out=y)
+    return activate(y, activation, out=y)
+
+
+def epilogue_grad(g: Any, y: Any, activation: str | None, bias: bool, bias_out: Any = None) -> tuple[Any, Any]:
+    """Backward of `activation(... + bias)` over the last axis: (gradient before the bias, gradient of the bias or None).
+
+    Does not change `g`; without an activation the first result is `g` itself.
+    """
+    g = activate_grad(g, y, activation)
+    if not bias:
+        return g, None
+    if bias_out is None:
+        bias_out = empty((g.shape[-1],), g.dtype)
+    return g, xp.sum(g, axis=tuple(range(g.ndim - 1)), out=bias_out)
