@@ -1,0 +1,158 @@
+"""Symbolic tensors: a shape and a type without values, and the operation that will compute them.
+
+The layer graph of a functional model is made of these; it is static and knows nothing of gradients.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minikeras import config, tree
+
+_name_counts: defaultdict[str, int] = defaultdict(int)
+
+
+def unique_name(prefix: str) -> str:
+    """`prefix`, `prefix_1`, `prefix_2`, ...: a new name at every call."""
+    count = _name_counts[prefix]
+    _name_counts[prefix] += 1
+    return prefix if count == 0 else f"{prefix}_{count}"
+
+
+def reset_names() -> None:
+    """Start automatic names anew (`clear_session`)."""
+    _name_counts.clear()
+
+
+def snake_case(name: str) -> str:
+    """`MaxPooling2D` to `max_pooling2d`, as automatic names and file paths are written."""
+    name = re.sub(r"\W+", "", name)
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+class KerasTensor:
+    """What a layer or an operation will compute: a shape (None for an open dimension), a type, and its origin.
+
+    Args:
+        shape: for example `(None, 784)`.
+        dtype: default `floatx()`.
+        name: default automatic.
+    """
+
+    __array_priority__ = 1000
+    __array_ufunc__ = None
+
+    def __init__(self, shape: Any, dtype: Any = None, name: str | None = None, **unused: Any):
+        self.shape = tuple(None if size is None else int(size) for size in shape)
+        self.dtype = str(np.dtype(dtype or config.floatx()))
+        self.name = name or unique_name("keras_tensor")
+        self.sparse = self.ragged = False
+        self._keras_history: Any = None  # (operation, node index, output index)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        raise TypeError(f"A symbolic tensor has no length, got {self!r}; use its shape.")
+
+    def __iter__(self) -> Any:
+        raise TypeError(f"A symbolic tensor cannot be iterated over, got {self!r}.")
+
+    def __bool__(self) -> bool:
+        raise TypeError(f"A symbolic tensor has no truth value, got {self!r}; put Python conditions in a layer's call().")
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise ValueError(f"A symbolic tensor has no values, got {self!r}; wrap NumPy calls in a layer or use minikeras.ops.")
+
+    def __repr__(self) -> str:
+        return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
+
+    __hash__ = object.__hash__
+
+
+class SymbolicNode:
+    """One use of an operation in a graph: the arguments it was called with and the tensors it will return."""
+
+    def __init__(self, operation: Any, args: tuple, kwargs: dict[str, Any], outputs: Any):
+        self.operation = operation
+        self.args = args
+        self.kwargs = kwargs
+        self.outputs = outputs
+        self.index = len(operation._inbound_nodes)
+        self.input_tensors: list[KerasTensor] = [
+            leaf for leaf in tree.flatten((list(args), kwargs)) if isinstance(leaf, KerasTensor)
+        ]
+        self.output_tensors: list[KerasTensor] = tree.flatten(outputs)
+        operation._inbound_nodes.append(self)
+        for position, tensor in enumerate(self.output_tensors):
+            tensor._keras_history = (operation, self.index, position)
+
+
+class FunctionNode:
+    """An operation function (such as `ops.add`) used on symbolic tensors, as an element of the layer graph."""
+
+    def __init__(self, function: Callable, name: str | None = None):
+        self.function = function
+        self.name = name or unique_name(function.__name__.strip("_"))
+        self._inbound_nodes: list[SymbolicNode] = []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+
+def symbolic_call(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Apply an operation function to symbolic tensors: a new element of the layer graph."""
+    operation = FunctionNode(function)
+    outputs = infer_output(function, args, kwargs)
+    SymbolicNode(operation, args, kwargs, outputs)
+    return outputs
+
+
+def infer_output(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """The symbolic outputs of a function of tensors, found by running it on zeros twice.
+
+    Open dimensions get one size in the first run and another in the second; a dimension of the result that differs
+    between the runs is open.
+    """
+    from minikeras.autodiff.tape import recording
+
+    def run(extra: int) -> Any:
+        def zeros(value: Any) -> Any:
+            if not isinstance(value, KerasTensor):
+                return value
+            open_sizes = itertools.chain((2 + extra,), itertools.repeat(16 + extra))
+            shape = tuple(next(open_sizes) if size is None else size for size in value.shape)
+            return _zeros(shape, value.dtype)
+
+        with recording(False), np.errstate(all="ignore"):
+            return function(*tree.map_structure(zeros, args), **tree.map_structure(zeros, kwargs))
+
+    first, second = run(0), run(1)
+
+    def describe(pair: tuple) -> KerasTensor:
+        a, b = pair
+        shape = tuple(m if m == n else None for m, n in zip(a.shape, b.shape, strict=True))
+        return KerasTensor(shape, a.dtype)
+
+    flat = [describe(pair) for pair in zip(tree.flatten(first), tree.flatten(second), strict=True)]
+    return tree.pack_sequence_as(first, flat)
+
+
+def _zeros(shape: tuple[int, ...], dtype: str) -> Any:
+    from minikeras import kernels as k
+    from minikeras.autodiff.tensor import Tensor
+
+    return Tensor(k.xp.zeros(shape, dtype))
+
+
+def is_symbolic(structure: Any) -> bool:
+    """Whether any leaf of a structure is a `KerasTensor`."""
+    return any(isinstance(leaf, KerasTensor) for leaf in tree.flatten(structure))

@@ -1,0 +1,352 @@
+"""The tape: which operations led to a tensor, and how a gradient flows back through them.
+
+A differentiable operation is one function of raw arrays that returns `(y, vjp)`.  While a `GradientTape` is open (or
+`recording()`), calling it links the result to its inputs by a `Node`; `backward` walks these links from a scalar back
+to the sources.  The links live as long as the tensors do: one step.  First order only: a vjp works on raw arrays.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minikeras import kernels as k
+from minikeras import tree
+from minikeras.autodiff.symbolic import KerasTensor, symbolic_call
+from minikeras.autodiff.tensor import Tensor, Variable
+
+_order = itertools.count()
+
+
+class _State(threading.local):
+    recording = False
+
+
+_state = _State()
+
+
+class Node:
+    """One recorded operation: its vector-Jacobian product and the tensors it was computed from."""
+
+    __slots__ = ("grads", "inputs", "needs", "order", "vjp")
+
+    def __init__(self, vjp: Callable, inputs: list[Any]):
+        self.vjp = vjp
+        self.inputs = inputs
+        self.order = next(_order)
+        self.grads: Any = None
+        self.needs: Any = None
+
+
+class Needs(tuple):
+    """For each positional input of an operation: whether its gradient is wanted.
+
+    `out[i]` is the array that the gradient of input i should be written to (a slice of a flat gradient buffer), or
+    None: a vjp that can write there directly saves a copy; one that does not know about it is right too.
+    """
+
+    out: Sequence[Any] = (None,) * 32
+
+
+class recording:
+    """Context manager: operations on tracked tensors are recorded (`False`: they are not)."""
+
+    __slots__ = ("_on", "_previous")
+
+    def __init__(self, on: bool = True):
+        self._on = on
+
+    def __enter__(self) -> None:
+        self._previous = _state.recording
+        _state.recording = self._on
+
+    def __exit__(self, *error: object) -> None:
+        _state.recording = self._previous
+
+
+def raw(value: Any) -> Any:
+    """The raw array behind an operation's argument; numbers and None stay as they are."""
+    if isinstance(value, Tensor):
+        return value.data
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if not isinstance(value, k.xp.ndarray):
+        value = k.to_device(np.asarray(value))
+    return value
+
+
+def differentiable(function: Callable) -> Callable:
+    """Make an operation of `function(*arrays, **settings) -> (y, vjp)`.
+
+    The positional parameters are the inputs: tensors, arrays, numbers or None.  Keyword-only parameters are settings.
+    `y` is an array or a tuple of arrays.  `vjp(g, needs)` takes the gradient at `y` (for a tuple: a tuple, None where
+    an output was not used) and returns one gradient for each input, None where `needs` says that none is wanted.
+    """
+    names = [
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    ]
+
+    @functools.wraps(function)
+    def operation(*args: Any, **settings: Any) -> Any:
+        if settings:
+            for name in names[len(args) :]:  # inputs given by keyword, as Keras allows
+                if name not in settings:
+                    break
+                args = (*args, settings.pop(name))
+        arrays = []
+        tracked = False
+        for value in args:
+            if isinstance(value, Tensor):
+                tracked = tracked or value.tracked
+                arrays.append(value.data)
+            elif isinstance(value, KerasTensor):
+                return symbolic_call(operation, args, settings)
+            else:
+                arrays.append(raw(value))
+        y, vjp = function(*arrays, **settings)
+        if not (tracked and _state.recording):
+            return tuple([Tensor(part) for part in y]) if type(y) is tuple else Tensor(y)
+        node = Node(vjp, [value if isinstance(value, Tensor) and value.tracked else None for value in args])
+        if type(y) is not tuple:
+            result = Tensor(y, True)
+            result.node = node
+            return result
+        results = []
+        for index, part in enumerate(y):
+            result = Tensor(part, part is not None and part.dtype.kind == "f")
+            result.node, result.index = node, index
+            results.append(result)
+        node.grads = [None] * len(results)
+        return tuple(results)
+
+    return operation
+
+
+def operation(function: Callable) -> Callable:
+    """Make an operation without a gradient (comparisons, integers) of a function of raw arrays."""
+
+    @functools.wraps(function)
+    def op(*args: Any, **settings: Any) -> Any:
+        for value in args:
+            if isinstance(value, KerasTensor):
+                return symbolic_call(op, args, settings)
+        for value in settings.values():
+            if isinstance(value, (KerasTensor, Tensor)):
+                if isinstance(value, KerasTensor):
+                    return symbolic_call(op, args, settings)
+                settings = {name: raw(v) if isinstance(v, Tensor) else v for name, v in settings.items()}
+        y = function(*[raw(value) for value in args], **settings)
+        return tuple([Tensor(part) for part in y]) if type(y) is tuple else Tensor(y)
+
+    return op
+
+
+def backward(
+    target: Tensor,
+    sources: Sequence[Tensor],
+    seed: Any = None,
+    destinations: dict[int, Any] | None = None,
+) -> list[Any]:
+    """Gradients of `sum(target * seed)` at the sources, as raw arrays; None where the target does not depend on one.
+
+    Args:
+        target: the tensor to differentiate, usually a scalar.
+        sources: tensors or variables.
+        seed: gradient at the target, default ones.
+        destinations: `id(source) -> array` that the gradient of that source is written to (and then returned).
+    """
+    destinations = destinations or {}
+    if seed is None:
+        seed = k.xp.ones(target.shape, target.data.dtype)
+    wanted = {id(source) for source in sources}
+    found: dict[int, Any] = {}
+    if id(target) in wanted:
+        found[id(target)] = seed
+    nodes = _relevant_nodes(target, wanted, destinations)
+    if nodes:
+        _accumulate_output(target.node, target.index, seed)
+    for node in reversed(nodes):
+        g = node.grads
+        node.grads = None if type(g) is not list else [None] * len(g)
+        if g is None or (type(g) is list and all(part is None for part in g)):
+            continue
+        needs = node.needs
+        node.needs = None
+        gradients = node.vjp(tuple(g) if type(g) is list else g, needs)
+        for position, tensor in enumerate(node.inputs):
+            if not needs[position]:
+                continue
+            gradient = gradients[position]
+            if gradient is None:
+                continue
+            if tensor.node is not None:
+                _accumulate_output(tensor.node, tensor.index, gradient)
+            key = id(tensor)
+            if key in wanted:
+                _accumulate_source(found, key, gradient, destinations.get(key))
+    return [found.get(id(source)) for source in sources]
+
+
+def _relevant_nodes(target: Tensor, wanted: set[int], destinations: dict[int, Any]) -> list[Node]:
+    """The nodes between sources and target in the order they were recorded, each with its `needs` filled in."""
+    if target.node is None:
+        return []
+    reached = {target.node}
+    stack = [target.node]
+    while stack:
+        for tensor in stack.pop().inputs:
+            if tensor is not None and tensor.node is not None and tensor.node not in reached:
+                reached.add(tensor.node)
+                stack.append(tensor.node)
+    nodes = []
+    promised: set[int] = set()
+    for node in sorted(reached, key=_by_order):
+        flags = []
+        out = None
+        for position, tensor in enumerate(node.inputs):
+            if tensor is None:
+                flags.append(False)
+                continue
+            key = id(tensor)
+            flags.append(key in wanted or (tensor.node is not None and tensor.node.needs is not None))
+            if key in destinations and key not in promised:
+                promised.add(key)
+                if out is None:
+                    out = [None] * len(node.inputs)
+                out[position] = destinations[key]
+        if any(flags):
+            node.needs = Needs(flags)
+            if out is not None:
+                node.needs.out = out
+            nodes.append(node)
+        else:
+            node.needs = None
+    return nodes
+
+
+def _by_order(node: Node) -> int:
+    return node.order
+
+
+def _accumulate_output(node: Node, index: int, gradient: Any) -> None:
+    if node.needs is None:
+        return
+    if type(node.grads) is list:
+        present = node.grads[index]
+        node.grads[index] = gradient if present is None else present + gradient
+    else:
+        node.grads = gradient if node.grads is None else node.grads + gradient
+
+
+def _accumulate_source(found: dict[int, Any], key: int, gradient: Any, destination: Any) -> None:
+    present = found.get(key)
+    if destination is None:
+        found[key] = gradient if present is None else present + gradient
+    elif present is None:
+        if gradient is not destination:
+            destination[...] = gradient
+        found[key] = destination
+    else:
+        destination += gradient
+
+
+class GradientTape:
+    """Record operations on trainable variables and watched tensors, then ask for gradients.
+
+    ```python
+    with GradientTape() as tape:
+        loss = ops.mean(ops.square(model(x) - y))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    ```
+
+    Args:
+        persistent: accepted for familiarity; every tape may be asked more than once.
+        watch_accessed_variables: with False, only what `watch` names has a gradient.
+    """
+
+    def __init__(self, persistent: bool = False, watch_accessed_variables: bool = True):
+        self.persistent = persistent
+        self.watch_accessed_variables = watch_accessed_variables
+        self._watched: list[Tensor] = []
+        self._recorder = recording()
+
+    def __enter__(self) -> GradientTape:
+        self._recorder.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._recorder.__exit__(*error)
+
+    def watch(self, tensor: Any) -> None:
+        """Track a tensor (or a structure of them) that is not a trainable variable."""
+        for leaf in tree.flatten(tensor):
+            if not isinstance(leaf, Tensor):
+                raise TypeError(
+                    f"GradientTape.watch takes tensors, got {type(leaf).__name__}; make one with ops.convert_to_tensor."
+                )
+            leaf.tracked = True
+            self._watched.append(leaf)
+
+    def gradient(self, target: Any, sources: Any, output_gradients: Any = None) -> Any:
+        """Gradients of the sum of `target` at `sources`, in the structure of `sources`; None where not connected."""
+        flat = tree.flatten(sources)
+        if not self.watch_accessed_variables:
+            watched = {id(tensor) for tensor in self._watched}
+            flat = [source if id(source) in watched else Tensor(source.data) for source in flat]
+        targets = tree.flatten(target)
+        seeds = [None] * len(targets) if output_gradients is None else tree.flatten(output_gradients)
+        total: list[Any] = [None] * len(flat)
+        for one, seed in zip(targets, seeds, strict=True):
+            for i, gradient in enumerate(backward(one, flat, raw(seed))):
+                if gradient is not None:
+                    total[i] = gradient if total[i] is None else total[i] + gradient
+        return tree.pack_sequence_as(sources, [None if g is None else Tensor(g) for g in total])
+
+
+def value_and_grad(function: Callable, argnums: int | Sequence[int] = 0) -> Callable:
+    """A function that returns `(function(...), its gradient)` with respect to the arguments numbered `argnums`."""
+
+    @functools.wraps(function)
+    def evaluate(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        positions = [argnums] if isinstance(argnums, int) else list(argnums)
+        arguments = list(args)
+        for position in positions:
+            arguments[position] = tree.map_structure(_tracked, arguments[position])
+        with recording():
+            value = function(*arguments, **kwargs)
+        if value.size != 1:
+            raise ValueError(f"grad needs a scalar function, got a value of shape {value.shape}; reduce it with ops.sum.")
+        chosen = [arguments[position] for position in positions]
+        flat = [Tensor(g) if g is not None else None for g in backward(value, tree.flatten(chosen))]
+        gradients = tree.pack_sequence_as(chosen, flat)
+        return value, gradients[0] if isinstance(argnums, int) else tuple(gradients)
+
+    return evaluate
+
+
+def grad(function: Callable, argnums: int | Sequence[int] = 0) -> Callable:
+    """A function that returns the gradient of the scalar `function` with respect to the arguments numbered `argnums`.
+
+    An argument may be a structure (list, dict) of arrays or variables; the gradient has the same structure.
+    """
+    evaluate = value_and_grad(function, argnums)
+
+    @functools.wraps(function)
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        return evaluate(*args, **kwargs)[1]
+
+    return gradient
+
+
+def _tracked(value: Any) -> Tensor:
+    if isinstance(value, Variable):
+        return value
+    return Tensor(raw(value) if not isinstance(value, (int, float)) else k.xp.asarray(float(value)), tracked=True)

@@ -1,0 +1,211 @@
+"""Tensor: a raw array and the tape node it came from.  Variable: a tensor with a name that training changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from minikeras import config
+from minikeras import kernels as k
+
+
+class Tensor:
+    """An array on the active device, as operations return it.
+
+    `numpy()` and `np.asarray(tensor)` give its values as a NumPy array; Python's operators and indexing differentiate.
+    """
+
+    # data: the raw array; tracked: whether gradients flow to it; node, index: which output of which tape node it is;
+    # logits: what a softmax or sigmoid was computed from, so that a cross-entropy can start there
+    __slots__ = ("__weakref__", "_keras_mask", "data", "index", "logits", "node", "tracked")
+    __array_priority__ = 1000  # ndarray + Tensor is Tensor.__radd__
+
+    def __init__(self, data: Any, tracked: bool = False):
+        self.data = data
+        self.tracked = tracked
+        self.node: Any = None
+        self.index = 0
+        self.logits: Any = None
+        self._keras_mask: Any = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    def numpy(self) -> np.ndarray:
+        """The values as a NumPy array."""
+        return k.to_host(self.data)
+
+    def item(self) -> Any:
+        """The only value, as a Python number."""
+        return self.data.item()
+
+    def tolist(self) -> Any:
+        return self.data.tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = self.numpy()
+        if dtype is not None and array.dtype != dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    def __float__(self) -> float:
+        return float(self.data)
+
+    def __int__(self) -> int:
+        return int(self.data)
+
+    def __index__(self) -> int:
+        return self.data.__index__()
+
+    def __bool__(self) -> bool:
+        return bool(self.data)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.data.item() if spec and self.data.ndim == 0 else str(self.data), spec)
+
+    def __repr__(self) -> str:
+        return f"<Tensor shape={self.shape} dtype={self.dtype}>\n{self.numpy()!r}"
+
+    def __reduce__(self) -> Any:
+        return Tensor, (np.array(self.numpy()),)
+
+    def __deepcopy__(self, memo: dict) -> Tensor:
+        return Tensor(self.data.copy())
+
+    __hash__ = object.__hash__
+
+    # Operators live in ops/operators.py, which installs them here: they are differentiable operations.
+    __getitem__: Callable
+
+
+class Variable(Tensor):
+    """A named array that training changes in place.
+
+    Args:
+        initializer: the initial value (array or number), or a function of (shape, dtype) that makes it.
+        shape: needed where `initializer` is a function.
+        dtype: default `floatx()`, or the value's own where it is an integer or boolean array.
+        trainable: whether gradients are computed for it.
+        name: last part of its `path`.
+    """
+
+    __slots__ = ("_trainable", "aggregation", "autocast", "constraint", "name", "path", "regularizer")
+
+    def __init__(
+        self,
+        initializer: Any,
+        shape: tuple[int, ...] | None = None,
+        dtype: Any = None,
+        trainable: bool = True,
+        autocast: bool = True,
+        aggregation: str = "none",
+        name: str | None = None,
+    ):
+        if callable(initializer) and not isinstance(initializer, Tensor):
+            if shape is None:
+                raise ValueError("A Variable made by an initializer function needs its shape, got shape=None.")
+            value = initializer(tuple(shape), dtype=str(np.dtype(dtype or config.floatx())))
+        else:
+            value = initializer
+        value = np.array(value.numpy() if isinstance(value, Tensor) else k.to_host(value))
+        if dtype is None:
+            dtype = config.floatx() if value.dtype.kind == "f" else value.dtype
+        if shape is not None and value.shape != tuple(shape):
+            raise ValueError(f"The Variable's value has shape {value.shape}, expected {tuple(shape)}.")
+        data = np.ascontiguousarray(value, dtype=dtype).reshape(value.shape)
+        super().__init__(k.to_device(data), tracked=bool(trainable) and data.dtype.kind == "f")
+        self._trainable = bool(trainable)
+        self.autocast = autocast
+        self.aggregation = aggregation
+        self.name = name or "variable"
+        self.path = self.name
+        self.constraint: Any = None
+        self.regularizer: Any = None
+
+    @property
+    def dtype(self) -> str:
+        return str(self.data.dtype)
+
+    @property
+    def trainable(self) -> bool:
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        self.tracked = self._trainable and self.data.dtype.kind == "f"
+
+    @property
+    def value(self) -> Tensor:
+        """The present value, as a tensor that later changes do not reach."""
+        return Tensor(self.data.copy())
+
+    def numpy(self) -> np.ndarray:
+        """A copy of the values."""
+        return np.array(k.to_host(self.data))
+
+    def assign(self, value: Any) -> Variable:
+        """Replace the values in place.
+
+        Raises:
+            ValueError: where the shapes differ; the variable is unchanged.
+        """
+        value = _raw(value)
+        if value.shape != self.data.shape:
+            raise ValueError(
+                f"Variable {self.path!r} has shape {self.data.shape} and cannot take a value of shape {value.shape}."
+            )
+        self.data[...] = value
+        return self
+
+    def assign_add(self, value: Any) -> Variable:
+        """Add `value` in place."""
+        return self.assign(self.data + _raw(value))
+
+    def assign_sub(self, value: Any) -> Variable:
+        """Subtract `value` in place."""
+        return self.assign(self.data - _raw(value))
+
+    def __repr__(self) -> str:
+        return f"<Variable path={self.path} shape={self.shape} dtype={self.dtype}>"
+
+    def __reduce__(self) -> Any:
+        return _restore_variable, (self.numpy(), self._trainable, self.name, self.path, self.constraint, self.regularizer)
+
+    def __deepcopy__(self, memo: dict) -> Variable:
+        copied = _restore_variable(*self.__reduce__()[1])
+        memo[id(self)] = copied
+        return copied
+
+
+def _raw(value: Any) -> Any:
+    return value.data if isinstance(value, Tensor) else k.to_device(k.to_host(value))
+
+
+def _restore_variable(
+    value: np.ndarray, trainable: bool, name: str, path: str, constraint: Any, regularizer: Any
+) -> Variable:
+    variable = Variable(value, dtype=value.dtype, trainable=trainable, name=name)
+    variable.path, variable.constraint, variable.regularizer = path, constraint, regularizer
+    return variable

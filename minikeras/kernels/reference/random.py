@@ -1,0 +1,153 @@
+"""Counter-based random numbers: Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+
+A draw is a function of a key and a counter, nothing else: the same numbers on every run and device, resumable at any
+point, and a dropout mask can be drawn again in the backward pass instead of being stored.  One block is four 64-bit
+words; `counter` is the number of blocks that the stream has already used, so a caller that advances it by
+`blocks_for(...)` after each draw never uses a block twice.  `bits` is the
+device's `random_bits`; what is made of the bits is the same everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+import numpy as xp  # rebound by kernels.use()
+
+from minikeras.kernels.arena import empty
+
+__all__ = ["blocks_for", "dropout_mask", "normal", "random_bits", "random_blocks", "uniform"]
+
+Bits = Callable[[int, int, int], Any]
+
+_WORD = (1 << 64) - 1
+_HALF = numpy.uint64(0xFFFFFFFF)
+_HALF_BITS = numpy.uint64(32)
+_ROUNDS = 10
+_MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
+_KEY_STEPS = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
+
+# float type: (lane of a word that makes one value, lane bits beyond the mantissa, step between neighbouring values)
+_LANES = {"float16": ("uint16", 5, 2.0**-11), "float32": ("uint32", 8, 2.0**-24), "float64": ("uint64", 11, 2.0**-53)}
+
+
+def random_blocks(count: int) -> int:
+    """How many counter blocks `count` 64-bit words take."""
+    return -(-count // 4)
+
+
+def blocks_for(kind: str, size: int, dtype: Any = "float32") -> int:
+    """How many counter blocks a draw of `size` values takes; `kind` is `"uniform"`, `"normal"` or `"dropout_mask"`."""
+    lane = 2 if kind == "dropout_mask" else numpy.dtype(dtype).itemsize
+    if kind == "normal":
+        lane, size = max(lane, 4), size + size % 2
+    return random_blocks(-(-size * lane // 8))
+
+
+def random_bits(key: int, counter: int, count: int, out: Any = None) -> Any:
+    """`count` random 64-bit words: those of `numpy.random.Philox(key=key, counter=counter).random_raw(count)`.
+
+    Args:
+        key: the stream, below 2**128.
+        counter: blocks used before, below 2**256.
+        count: number of words; the draw takes `random_blocks(count)` blocks.
+        out: uint64 array (count,) for the result.
+    """
+    blocks = random_blocks(count)
+    c0, c1, c2, c3 = _counters(counter + 1, blocks)  # NumPy increments before it draws
+    k0, k1 = key & _WORD, key >> 64
+    for _ in range(_ROUNDS):
+        high0, low0 = _product(c0, _MULTIPLIERS[0])
+        high1, low1 = _product(c2, _MULTIPLIERS[1])
+        c0, c1, c2, c3 = high1 ^ c1 ^ numpy.uint64(k0), low1, high0 ^ c3 ^ numpy.uint64(k1), low0
+        k0, k1 = k0 + _KEY_STEPS[0] & _WORD, k1 + _KEY_STEPS[1] & _WORD
+    words = xp.stack((c0, c1, c2, c3), axis=1).reshape(-1)[:count]
+    if out is None:
+        return words
+    out[...] = words
+    return out
+
+
+def _counters(start: int, blocks: int) -> list[Any]:
+    """The 256-bit numbers `start`, `start + 1`, ... as four arrays of words, lowest first."""
+    low = start & _WORD
+    words = [xp.arange(blocks, dtype=xp.uint64) + numpy.uint64(low)]
+    until_carry = _WORD + 1 - low
+    for shift in (64, 128, 192):
+        word = xp.full(blocks, numpy.uint64(start >> shift & _WORD), dtype=xp.uint64)
+        if until_carry < blocks:
+            word[until_carry:] = numpy.uint64(start + until_carry >> shift & _WORD)
+        words.append(word)
+    return words
+
+
+def _product(x: Any, multiplier: int) -> tuple[Any, Any]:
+    """High and low word of the 128-bit product, from products of 32-bit halves."""
+    m_low, m_high = numpy.uint64(multiplier & 0xFFFFFFFF), numpy.uint64(multiplier >> 32)
+    x_low, x_high = x & _HALF, x >> _HALF_BITS
+    cross = x_low * m_high
+    middle = (x_low * m_low >> _HALF_BITS) + (cross & _HALF) + x_high * m_low
+    high = x_high * m_high + (cross >> _HALF_BITS) + (middle >> _HALF_BITS)
+    return high, x * numpy.uint64(multiplier)
+
+
+def _lanes(bits: Bits, key: int, counter: int, size: int, lane: str) -> Any:
+    """`size` unsigned integers of the type `lane`, several from each word."""
+    per_word = 8 // numpy.dtype(lane).itemsize
+    return bits(key, counter, -(-size // per_word)).view(lane)[:size]
+
+
+def uniform(
+    key: int, counter: int, shape: tuple[int, ...], dtype: Any = "float32", out: Any = None, bits: Bits = random_bits
+) -> Any:
+    """Values in [0, 1), bit for bit the same on every device: 53 random bits each in float64, 24 in float32.
+
+    Takes `blocks_for("uniform", size, dtype)` blocks: a word makes one float64, two float32 or four float16.
+    """
+    lane, spare_bits, step = _LANES[numpy.dtype(dtype).name]
+    if out is None:
+        out = empty(shape, numpy.dtype(dtype))
+    lanes = _lanes(bits, key, counter, math.prod(shape), lane) >> numpy.dtype(lane).type(spare_bits)
+    out[...] = lanes.reshape(shape)  # exact: the mantissa holds the remaining bits
+    return xp.multiply(out, step, out=out)
+
+
+def normal(
+    key: int, counter: int, shape: tuple[int, ...], dtype: Any = "float32", out: Any = None, bits: Bits = random_bits
+) -> Any:
+    """Standard normal values (Box and Muller 1958); devices agree up to the rounding of their log, sin and cos.
+
+    Takes `blocks_for("normal", size, dtype)` blocks: as `uniform` for the size rounded up to even; float16 values are
+    drawn as float32.
+    """
+    dtype = numpy.dtype(dtype)
+    size = math.prod(shape)
+    wide = "float64" if dtype.itemsize == 8 else "float32"
+    pairs = uniform(key, counter, (2, -(-size // 2)), wide, bits=bits)
+    radius = xp.sqrt(xp.log(1 - pairs[0]) * -2)
+    angle = pairs[1] * (2 * math.pi)
+    values = xp.concatenate((radius * xp.cos(angle), radius * xp.sin(angle)))[:size].reshape(shape)
+    if out is None:
+        out = empty(shape, dtype)
+    out[...] = values
+    return out
+
+
+def dropout_mask(
+    key: int, counter: int, shape: tuple[int, ...], rate: float, out: Any = None, bits: Bits = random_bits
+) -> Any:
+    """A uint8 mask: 0 with probability `rate` (to within 1/131072), else 1.
+
+    Takes `blocks_for("dropout_mask", size)` blocks: a word makes four values.
+    """
+    if out is None:
+        out = empty(shape, numpy.dtype("uint8"))
+    threshold = round(rate * 65536)
+    if threshold > 65535:
+        out[...] = 0
+        return out
+    lanes = _lanes(bits, key, counter, math.prod(shape), "uint16").reshape(shape)
+    xp.greater_equal(lanes, numpy.uint16(threshold), out=out.view(bool))
+    return out

@@ -1,0 +1,118 @@
+"""Random kernels: NumPy's bits, resumption, and the statistics of what is made of them."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minikeras.kernels.cpu.random import OVERRIDES
+from minikeras.kernels.reference import random as reference
+
+PAIRS = [(getattr(reference, name), override) for name, override in OVERRIDES.items()]
+WAYS = [reference.random_bits, OVERRIDES["random_bits"]]
+KEYS = st.one_of(st.integers(0, 9), st.integers(0, 2**128 - 1))
+COUNTERS = st.one_of(
+    st.integers(0, 99),
+    st.integers(0, 2**256 - 1),
+    st.builds(lambda bits, back: (1 << bits) - back, st.sampled_from([64, 128, 192, 256]), st.integers(1, 9)),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(key=KEYS, counter=COUNTERS, count=st.integers(0, 50))
+def test_bits_are_numpys(key, counter, count):
+    expected = np.random.Philox(key=key, counter=counter).random_raw(count)
+    for random_bits in WAYS:
+        out = np.empty(count, np.uint64)
+        bits = random_bits(key, counter, count)
+        assert bits.dtype == np.uint64
+        assert np.array_equal(bits, expected)
+        assert random_bits(key, counter, count, out=out) is out
+        assert np.array_equal(out, expected)
+
+
+@pytest.mark.parametrize("random_bits", WAYS)
+def test_a_stream_resumes_where_it_stopped(random_bits):
+    key, counter, pieces = 12345678901234567890123, 2**64 - 3, []
+    for count in (4, 8, 20):
+        pieces.append(random_bits(key, counter, count))
+        counter += reference.random_blocks(count)
+    assert np.array_equal(np.concatenate(pieces), random_bits(key, 2**64 - 3, 32))
+
+
+@pytest.mark.parametrize(("of_reference", "override"), PAIRS)
+def test_the_override_draws_the_same(of_reference, override):
+    if of_reference is reference.random_bits:
+        arguments = [(0,), (1,), (4097,)]
+    elif of_reference is reference.dropout_mask:
+        arguments = [((0, 3), 0.5), ((7, 13), 0.2), ((1,), 0.9)]
+    else:
+        arguments = [((3, 5), "float32"), ((), "float64"), ((0, 3), "float32"), ((9,), "float16")]
+    for given_arguments in arguments:
+        expected, got = of_reference(3, 11, *given_arguments), override(3, 11, *given_arguments)
+        assert got.dtype == expected.dtype
+        assert np.array_equal(got, expected)
+
+
+def test_threads_do_not_disturb_each_other():
+    override = OVERRIDES["random_bits"]
+    with ThreadPoolExecutor(4) as pool:
+        drawn = list(pool.map(lambda i: override(i % 5, i, 501), range(400)))
+    assert all(np.array_equal(bits, reference.random_bits(i % 5, i, 501)) for i, bits in enumerate(drawn[:40]))
+    assert all(np.array_equal(bits, override(i % 5, i, 501)) for i, bits in enumerate(drawn))
+
+
+def test_keys_and_counters_are_independent():
+    streams = np.stack([reference.uniform(key, counter, (20_000,), "float64") for key in (0, 1, 2**64) for counter in (0, 5000)])
+    correlation = np.corrcoef(streams) - np.eye(len(streams))
+    assert np.abs(correlation).max() < 5 / np.sqrt(20_000)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_uniform(dtype):
+    values = reference.uniform(7, 0, (400, 500), dtype)
+    assert values.dtype == dtype
+    assert values.min() >= 0
+    assert values.max() < 1
+    histogram = np.histogram(values.astype("float64"), bins=64, range=(0, 1))[0]
+    expected = values.size / 64
+    assert ((histogram - expected) ** 2 / expected).sum() < 63 + 5 * np.sqrt(2 * 63)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_normal(dtype):
+    values = reference.normal(7, 0, (401, 499), dtype)
+    assert values.dtype == dtype
+    values = values.astype("float64")
+    error = 5 / np.sqrt(values.size)
+    assert abs(values.mean()) < error
+    assert abs((values**2).mean() - 1) < error * np.sqrt(2)
+    assert abs((values**4).mean() - 3) < error * np.sqrt(96)
+    assert abs((np.abs(values) < 1).mean() - 0.6826894921) < error / 2
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.2, 0.5, 0.999, 1.0])
+def test_dropout_mask(rate):
+    mask = reference.dropout_mask(7, 0, (300, 501), rate)
+    assert mask.dtype == np.uint8
+    assert set(np.unique(mask)) <= {0, 1}
+    assert abs(mask.mean() - (1 - rate)) <= 5 * np.sqrt(rate * (1 - rate) / mask.size)
+    out = np.full((300, 501), 9, np.uint8)
+    assert reference.dropout_mask(7, 0, (300, 501), rate, out=out) is out
+    assert np.array_equal(out, mask)
+
+
+@settings(max_examples=40, deadline=None)
+@given(size=st.integers(0, 70), draw=st.sampled_from(["uniform", "normal", "dropout_mask"]), double=st.booleans())
+def test_blocks_for_is_what_a_draw_takes(size, draw, double):
+    taken = []
+
+    def bits(key, counter, count):
+        taken.append(reference.random_blocks(count))
+        return reference.random_bits(key, counter, count)
+
+    dtype = "float64" if double else "float32"
+    getattr(reference, draw)(1, 2, (size,), 0.5 if draw == "dropout_mask" else dtype, bits=bits)
+    assert sum(taken) == reference.blocks_for(draw, size, dtype)
