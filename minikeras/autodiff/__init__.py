@@ -2,7 +2,17 @@
 
 from minikeras.autodiff.check import check_gradients
 from minikeras.autodiff.symbolic import KerasTensor
-from minikeras.autodiff.tape import GradientTape, Needs, backward, differentiable, grad, operation, recording, value_and_grad
+from minikeras.autodiff.tape import (
+    GradientTape,
+    Needs,
+    backward,
+    composite,
+    differentiable,
+    grad,
+    operation,
+    recording,
+    value_and_grad,
+)
 from minikeras.autodiff.tensor import Tensor, Variable
 
 __all__ = [
@@ -13,6 +23,7 @@ __all__ = [
     "Variable",
     "backward",
     "check_gradients",
+    "composite",
     "differentiable",
     "grad",
     "operation",

@@ -10,15 +10,16 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from minikeras import config, tree
 from minikeras import kernels as k
-from minikeras import tree
-from minikeras.autodiff.symbolic import KerasTensor, symbolic_call
+from minikeras.autodiff.symbolic import KerasTensor, is_symbolic, symbolic_call
 from minikeras.autodiff.tensor import Tensor, Variable
 
 _order = itertools.count()
@@ -71,39 +72,50 @@ class recording:
 
 
 def raw(value: Any) -> Any:
-    """The raw array behind an operation's argument; numbers and None stay as they are."""
+    """The raw array behind an operation's argument; numbers and None stay as they are.
+
+    Lists of Python numbers become `floatx()` or int32, as they carry no type of their own.
+    """
     if isinstance(value, Tensor):
         return value.data
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if not isinstance(value, k.xp.ndarray):
-        value = k.to_device(np.asarray(value))
+        array = np.asarray(value)
+        if array.dtype in _PYTHON_TYPES and not any(hasattr(leaf, "dtype") for leaf in tree.flatten(value)):
+            array = array.astype(config.floatx() if array.dtype.kind == "f" else np.int32)
+        value = k.to_device(array)
     return value
 
 
-def differentiable(function: Callable) -> Callable:
+_PYTHON_TYPES = (np.dtype(np.float64), np.dtype(np.int64))  # what NumPy makes of Python's numbers
+
+
+def differentiable(
+    function: Callable | None = None, *, inputs: int | None = None, sequence: bool = False
+) -> Callable:
     """Make an operation of `function(*arrays, **settings) -> (y, vjp)`.
 
     The positional parameters are the inputs: tensors, arrays, numbers or None.  Keyword-only parameters are settings.
     `y` is an array or a tuple of arrays.  `vjp(g, needs)` takes the gradient at `y` (for a tuple: a tuple, None where
     an output was not used) and returns one gradient for each input, None where `needs` says that none is wanted.
+
+    Args:
+        inputs: only that many of the first positional parameters are inputs, the others are settings too.
+        sequence: the first parameter is a list of inputs and all others are settings.
     """
-    names = [
-        parameter.name
-        for parameter in inspect.signature(function).parameters.values()
-        if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-    ]
+    if function is None:
+        return functools.partial(differentiable, inputs=inputs, sequence=sequence)
+    parameters, count = _inputs_of(function, inputs)
 
     @functools.wraps(function)
     def operation(*args: Any, **settings: Any) -> Any:
         if settings:
-            for name in names[len(args) :]:  # inputs given by keyword, as Keras allows
-                if name not in settings:
-                    break
-                args = (*args, settings.pop(name))
+            args = _with_keywords(args, settings, parameters)
+        values = args if len(args) <= count else args[:count]
         arrays = []
         tracked = False
-        for value in args:
+        for value in values:
             if isinstance(value, Tensor):
                 tracked = tracked or value.tracked
                 arrays.append(value.data)
@@ -111,42 +123,96 @@ def differentiable(function: Callable) -> Callable:
                 return symbolic_call(operation, args, settings)
             else:
                 arrays.append(raw(value))
+        if len(args) > count:
+            arrays.extend(args[count:])
         y, vjp = function(*arrays, **settings)
-        if not (tracked and _state.recording):
-            return tuple([Tensor(part) for part in y]) if type(y) is tuple else Tensor(y)
-        node = Node(vjp, [value if isinstance(value, Tensor) and value.tracked else None for value in args])
-        if type(y) is not tuple:
-            result = Tensor(y, True)
-            result.node = node
-            return result
-        results = []
-        for index, part in enumerate(y):
-            result = Tensor(part, part is not None and part.dtype.kind == "f")
-            result.node, result.index = node, index
-            results.append(result)
-        node.grads = [None] * len(results)
-        return tuple(results)
+        return _linked(y, vjp, values, tracked and _state.recording)
 
-    return operation
+    @functools.wraps(function)
+    def sequence_operation(*args: Any, **settings: Any) -> Any:
+        values, *others = _with_keywords(args, settings, parameters)
+        values = list(values)
+        if any(isinstance(value, KerasTensor) for value in values):
+            return symbolic_call(sequence_operation, (values, *others), settings)
+        y, vjp = function([raw(value) for value in values], *others, **settings)
+        tracked = any(isinstance(value, Tensor) and value.tracked for value in values)
+        return _linked(y, vjp, values, tracked and _state.recording)
+
+    made = sequence_operation if sequence else operation
+    made.differentiable = True  # type: ignore[attr-defined]
+    return made
 
 
-def operation(function: Callable) -> Callable:
-    """Make an operation without a gradient (comparisons, integers) of a function of raw arrays."""
+def operation(function: Callable | None = None, *, inputs: int | None = None) -> Callable:
+    """Make an operation without a gradient (comparisons, integers) of a function of raw arrays.
+
+    Its parameters are as in `differentiable`.
+    """
+    if function is None:
+        return functools.partial(operation, inputs=inputs)
+    parameters, count = _inputs_of(function, inputs)
 
     @functools.wraps(function)
     def op(*args: Any, **settings: Any) -> Any:
-        for value in args:
+        if settings:
+            args = _with_keywords(args, settings, parameters)
+        for value in args[:count]:
             if isinstance(value, KerasTensor):
                 return symbolic_call(op, args, settings)
-        for value in settings.values():
-            if isinstance(value, (KerasTensor, Tensor)):
-                if isinstance(value, KerasTensor):
-                    return symbolic_call(op, args, settings)
-                settings = {name: raw(v) if isinstance(v, Tensor) else v for name, v in settings.items()}
-        y = function(*[raw(value) for value in args], **settings)
+        y = function(*[raw(value) for value in args[:count]], *args[count:], **settings)
         return tuple([Tensor(part) for part in y]) if type(y) is tuple else Tensor(y)
 
     return op
+
+
+def composite(function: Callable) -> Callable:
+    """Make an operation of a function that calls other operations: on symbolic tensors it is one element of the graph."""
+
+    @functools.wraps(function)
+    def op(*args: Any, **settings: Any) -> Any:
+        if is_symbolic((args, settings)):
+            return symbolic_call(op, args, settings)
+        return function(*args, **settings)
+
+    return op
+
+
+def _inputs_of(function: Callable, inputs: int | None) -> tuple[list[inspect.Parameter], int]:
+    """The parameters that are inputs, and how many positional arguments may be."""
+    parameters = list(inspect.signature(function).parameters.values())
+    named = [parameter for parameter in parameters if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
+        return named, sys.maxsize
+    named = named[:inputs]
+    return named, len(named)
+
+
+def _with_keywords(args: tuple, settings: dict[str, Any], parameters: list[inspect.Parameter]) -> tuple:
+    """`args` with the inputs that were given by keyword, which leave `settings`; Keras allows both."""
+    rest = parameters[len(args) :]
+    while rest and rest[-1].name not in settings:
+        rest.pop()
+    if any(parameter.default is parameter.empty and parameter.name not in settings for parameter in rest):
+        return args  # Python's own error about the missing argument follows
+    return args + tuple([settings.pop(parameter.name, parameter.default) for parameter in rest])
+
+
+def _linked(y: Any, vjp: Callable, values: Sequence[Any], tracked: bool) -> Any:
+    """The result of an operation on `values` as tensors, linked to them by a node where `tracked`."""
+    if not tracked:
+        return tuple([Tensor(part) for part in y]) if type(y) is tuple else Tensor(y)
+    node = Node(vjp, [value if isinstance(value, Tensor) and value.tracked else None for value in values])
+    if type(y) is not tuple:
+        result = Tensor(y, True)
+        result.node = node
+        return result
+    results = []
+    for index, part in enumerate(y):
+        result = Tensor(part, part is not None and part.dtype.kind == "f")
+        result.node, result.index = node, index
+        results.append(result)
+    node.grads = [None] * len(results)
+    return tuple(results)
 
 
 def backward(

@@ -110,7 +110,7 @@ class Variable(Tensor):
         name: last part of its `path`.
     """
 
-    __slots__ = ("_trainable", "aggregation", "autocast", "constraint", "name", "path", "regularizer")
+    __slots__ = ("_trainable", "aggregation", "autocast", "constraint", "made_trainable", "name", "path", "regularizer")
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class Variable(Tensor):
             raise ValueError(f"The Variable's value has shape {value.shape}, expected {tuple(shape)}.")
         data = np.ascontiguousarray(value, dtype=dtype).reshape(value.shape)
         super().__init__(k.to_device(data), tracked=bool(trainable) and data.dtype.kind == "f")
-        self._trainable = bool(trainable)
+        self._trainable = self.made_trainable = bool(trainable)
         self.autocast = autocast
         self.aggregation = aggregation
         self.name = name or "variable"
@@ -191,7 +191,8 @@ class Variable(Tensor):
         return f"<Variable path={self.path} shape={self.shape} dtype={self.dtype}>"
 
     def __reduce__(self) -> Any:
-        return _restore_variable, (self.numpy(), self._trainable, self.name, self.path, self.constraint, self.regularizer)
+        state = {slot: getattr(self, slot) for slot in self.__slots__}
+        return _restore_variable, (self.numpy(), state)
 
     def __deepcopy__(self, memo: dict) -> Variable:
         copied = _restore_variable(*self.__reduce__()[1])
@@ -203,9 +204,9 @@ def _raw(value: Any) -> Any:
     return value.data if isinstance(value, Tensor) else k.to_device(k.to_host(value))
 
 
-def _restore_variable(
-    value: np.ndarray, trainable: bool, name: str, path: str, constraint: Any, regularizer: Any
-) -> Variable:
-    variable = Variable(value, dtype=value.dtype, trainable=trainable, name=name)
-    variable.path, variable.constraint, variable.regularizer = path, constraint, regularizer
+def _restore_variable(value: np.ndarray, state: dict[str, Any]) -> Variable:
+    variable = Variable(value, dtype=value.dtype)
+    for slot, content in state.items():
+        setattr(variable, slot, content)
+    variable.trainable = state["_trainable"]
     return variable

@@ -1,10 +1,724 @@
-"""Neural-network operations: activations, dense, cross-entropies.  Convolution, pooling, ... live beside this file."""
+"""Neural-network operations: activations, dense, convolution, pooling, normalisation, recurrence, cross-entropies.
+
+The names in `__all__` are Keras's.  The coarse primitives that layers are made of (`dense_layer`, `convolution`,
+`lstm_sequence`, ...) stand beside them: one tape node each, with bias and activation inside the kernel.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from minikeras import config
 from minikeras import kernels as k
-from minikeras.autodiff import Needs, Tensor, differentiable
+from minikeras.autodiff.symbolic import KerasTensor
+from minikeras.autodiff.tape import differentiable, operation
+from minikeras.autodiff.tensor import Tensor
+
+__all__ = [
+    "average_pool",
+    "batch_normalization",
+    "binary_crossentropy",
+    "categorical_crossentropy",
+    "celu",
+    "conv",
+    "depthwise_conv",
+    "elu",
+    "gelu",
+    "hard_sigmoid",
+    "hard_silu",
+    "hard_swish",
+    "layer_normalization",
+    "leaky_relu",
+    "log_sigmoid",
+    "log_softmax",
+    "max_pool",
+    "moments",
+    "multi_hot",
+    "one_hot",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "softsign",
+    "sparse_categorical_crossentropy",
+    "swish",
+]
+
+# ---------------------------------------------------------------- activations
+
+
+@differentiable
+def activation(x: Any, *, name: str) -> Any:
+    """An elementwise activation of `kernels.FUSED_ACTIVATIONS` by name."""
+    x = _as_float(x)
+    y = k.activate(x, name)
+    return y, lambda g, needs: (k.activate_grad(g, y, name),)
+
+
+def _as_float(x: Any) -> Any:
+    if isinstance(x, (bool, int, float)):
+        return k.xp.asarray(x, config.floatx())
+    return x if x.dtype.kind == "f" else x.astype(config.floatx())
+
+
+def relu(x: Any) -> Any:
+    """`max(x, 0)`."""
+    return activation(x, name="relu")
+
+
+def relu6(x: Any) -> Any:
+    """`min(max(x, 0), 6)`."""
+    return activation(x, name="relu6")
+
+
+def sigmoid(x: Any) -> Any:
+    """`1 / (1 + exp(-x))`."""
+    y = activation(x, name="sigmoid")
+    if isinstance(y, Tensor) and isinstance(x, Tensor):
+        y.logits = ("sigmoid", x)
+    return y
+
+
+def softplus(x: Any) -> Any:
+    """`log(1 + exp(x))`."""
+    return activation(x, name="softplus")
+
+
+def softsign(x: Any) -> Any:
+    """`x / (1 + |x|)`."""
+    return activation(x, name="softsign")
+
+
+def selu(x: Any) -> Any:
+    """Scaled exponential linear unit (Klambauer et al. 2017)."""
+    return activation(x, name="selu")
+
+
+def hard_sigmoid(x: Any) -> Any:
+    """`clip(x / 6 + 1/2, 0, 1)`."""
+    return activation(x, name="hard_sigmoid")
+
+
+def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
+    """`x` where positive, else `negative_slope * x`."""
+    if negative_slope == 0.2:
+        return activation(x, name="leaky_relu")
+    return piecewise_relu(x, negative_slope=negative_slope)
+
+
+def elu(x: Any, alpha: float = 1.0) -> Any:
+    """`x` where positive, else `alpha * (exp(x) - 1)`."""
+    return activation(x, name="elu") if alpha == 1.0 else _elu(x, alpha=alpha)
+
+
+@differentiable
+def _elu(x: Any, *, alpha: float) -> Any:
+    x = _as_float(x)
+    y = k.xp.where(x > 0, x, alpha * k.xp.expm1(k.xp.minimum(x, 0)))
+    return y, lambda g, needs: (g * k.xp.where(x > 0, k.xp.ones_like(x), y + alpha),)
+
+
+@differentiable
+def celu(x: Any, *, alpha: float = 1.0) -> Any:
+    """`x` where positive, else `alpha * (exp(x / alpha) - 1)`."""
+    x = _as_float(x)
+    y = k.xp.where(x > 0, x, alpha * k.xp.expm1(k.xp.minimum(x, 0) / alpha))
+    return y, lambda g, needs: (g * k.xp.where(x > 0, k.xp.ones_like(x), y / alpha + 1),)
+
+
+@differentiable
+def piecewise_relu(x: Any, *, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Any:
+    """`max_value` above it, `x` above the threshold, `negative_slope * (x - threshold)` below."""
+    x = _as_float(x)
+    above = x >= threshold if threshold else x > 0
+    y = k.xp.where(above, x, negative_slope * (x - threshold))
+    if max_value is not None:
+        capped = y >= max_value
+        y = k.xp.minimum(y, max_value)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        slope = k.xp.where(above, k.xp.ones_like(x), k.xp.full_like(x, negative_slope))
+        if max_value is not None:
+            slope = slope * ~capped
+        return (g * slope,)
+
+    return y, vjp
+
+
+@differentiable
+def silu(x: Any) -> Any:
+    """`x * sigmoid(x)`."""
+    x = _as_float(x)
+    s = k.activate(x, "sigmoid")
+    return x * s, lambda g, needs: (g * (s * (1 + x * (1 - s))),)
+
+
+swish = silu
+
+
+@differentiable
+def _gelu(x: Any, *, approximate: bool) -> Any:
+    x = _as_float(x)
+    if approximate:
+        scale = math.sqrt(2 / math.pi)
+        t = k.xp.tanh(scale * (x + 0.044715 * x * x * x))
+        slope = 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * (scale * (1 + 3 * 0.044715 * x * x))
+        return 0.5 * x * (1 + t), lambda g, needs: (g * slope,)
+    cumulative = 0.5 * (1 + k.erf(x * math.sqrt(0.5)))
+    density = k.xp.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+    return x * cumulative, lambda g, needs: (g * (cumulative + x * density),)
+
+
+def gelu(x: Any, approximate: bool = True) -> Any:
+    """Gaussian error linear unit (Hendrycks and Gimpel 2016); the tanh form where `approximate`."""
+    return _gelu(x, approximate=approximate)
+
+
+@differentiable
+def hard_silu(x: Any) -> Any:
+    """`x * hard_sigmoid(x)`."""
+    x = _as_float(x)
+    s = k.activate(x, "hard_sigmoid")
+    return x * s, lambda g, needs: (g * (s + x * k.activate_grad(k.xp.ones_like(x), s, "hard_sigmoid")),)
+
+
+hard_swish = hard_silu
+
+
+@differentiable
+def log_sigmoid(x: Any) -> Any:
+    """`log(sigmoid(x))`, without overflow."""
+    x = _as_float(x)
+    y = -k.activate(-x, "softplus")
+    return y, lambda g, needs: (g * -k.xp.expm1(y),)
+
+
+@differentiable
+def _softmax(x: Any, *, axis: Any) -> Any:
+    y = k.softmax(_as_float(x), axis=axis)
+    return y, lambda g, needs: (k.softmax_grad(g, y, axis=axis),)
+
+
+def softmax(x: Any, axis: Any = -1) -> Any:
+    """`exp(x) / sum(exp(x))` along `axis` (an axis or several)."""
+    y = _softmax(x, axis=tuple(axis) if isinstance(axis, list) else axis)
+    if isinstance(y, Tensor) and isinstance(x, Tensor) and axis in (-1, x.ndim - 1):
+        y.logits = ("softmax", x)
+    return y
+
+
+@differentiable
+def _log_softmax(x: Any, *, axis: Any) -> Any:
+    y = k.log_softmax(_as_float(x), axis=axis)
+    return y, lambda g, needs: (g - k.xp.exp(y) * g.sum(axis=axis, keepdims=True),)
+
+
+def log_softmax(x: Any, axis: Any = -1) -> Any:
+    """`log(softmax(x))` along `axis`, without overflow."""
+    return _log_softmax(x, axis=axis)
+
+
+# ---------------------------------------------------------------- dense, embedding, dropout
+
+
+@differentiable
+def dense_layer(x: Any, w: Any, b: Any = None, *, activation: str | None = None) -> Any:
+    """`activation(x @ w + b)` over the last axis of `x`, any leading axes."""
+    rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    if rows.dtype != w.dtype:
+        rows = rows.astype(w.dtype)
+    y = k.dense(rows, w, b, activation)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        g, gb = k.epilogue_grad(g.reshape(y.shape), y, activation, needs[2], needs.out[2])
+        gx = k.gemm(g, w, tb=True).reshape(x.shape) if needs[0] else None
+        return gx, (k.gemm(rows, g, ta=True, out=needs.out[1]) if needs[1] else None), gb
+
+    return (y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[-1])), vjp
+
+
+@differentiable
+def embedding_lookup(table: Any, indices: Any) -> Any:
+    """Rows of `table` by integer `indices` of any shape."""
+    if indices.dtype.kind not in "iu":
+        indices = indices.astype("int32")
+
+    def vjp(g: Any, needs: Any) -> Any:
+        return k.embedding_grad(g, indices, table.shape, out=needs.out[0]), None
+
+    return k.embedding(table, indices), vjp
+
+
+@differentiable
+def masked_scale(x: Any, *, mask: Any, scale: float) -> Any:
+    """`x * mask * scale` with a 0/1 mask that broadcasts: dropout."""
+    y = k.masked_scale(x, mask, scale)
+    return y, lambda g, needs: (k.masked_scale(g, mask, scale),)
+
+
+# ---------------------------------------------------------------- convolution and pooling
+
+
+def _tuple(value: Any, n: int) -> tuple[int, ...]:
+    return (value,) * n if isinstance(value, (int, np.integer)) else tuple(value)
+
+
+def explicit_padding(
+    padding: Any, sizes: tuple[int, ...], kernel: tuple[int, ...], strides: tuple[int, ...], dilation: tuple[int, ...]
+) -> tuple[tuple[int, int], ...]:
+    """(before, after) per spatial axis for `"valid"`, `"same"` or `"causal"`."""
+    if padding == "valid":
+        return ((0, 0),) * len(sizes)
+    if padding == "same":
+        return tuple(k.same_padding(n, m, s, d) for n, m, s, d in zip(sizes, kernel, strides, dilation, strict=True))
+    if padding == "causal":
+        return tuple((d * (m - 1), 0) for m, d in zip(kernel, dilation, strict=True))
+    raise ValueError(f"padding must be 'valid', 'same' or 'causal', got {padding!r}.")
+
+
+def _channels_last(x: Any, data_format: str) -> Any:
+    return x if data_format == "channels_last" else k.xp.ascontiguousarray(k.xp.moveaxis(x, 1, -1))
+
+
+def _restore_channels(y: Any, data_format: str) -> Any:
+    return y if data_format == "channels_last" else k.xp.ascontiguousarray(k.xp.moveaxis(y, -1, 1))
+
+
+def _convolution(depthwise: bool) -> Callable:
+    """The convolution primitive: `depthwise` chooses the kernels it runs on."""
+
+    @differentiable
+    def primitive(
+        x: Any,
+        kernel: Any,
+        bias: Any = None,
+        *,
+        strides: Any = 1,
+        padding: str = "valid",
+        data_format: str = "channels_last",
+        dilation: Any = 1,
+        groups: int = 1,
+        activation: str | None = None,
+    ) -> Any:
+        forward, input_grad, kernel_grad = (
+            (k.depthwise_conv, k.depthwise_conv_input_grad, k.depthwise_conv_kernel_grad)
+            if depthwise
+            else (k.conv, k.conv_input_grad, k.conv_kernel_grad)
+        )
+        x = _channels_last(x, data_format)
+        if x.dtype != kernel.dtype:
+            x = x.astype(kernel.dtype)
+        n = x.ndim - 2
+        steps, spread = _tuple(strides, n), _tuple(dilation, n)
+        settings: dict[str, Any] = {
+            "strides": steps,
+            "padding": explicit_padding(padding, x.shape[1:-1], kernel.shape[:-2], steps, spread),
+            "dilation": spread,
+        }
+        if not depthwise:
+            settings["groups"] = groups
+        y = forward(x, kernel, bias, activation=activation, **settings)
+
+        def vjp(g: Any, needs: Any) -> Any:
+            g = _channels_last(g, data_format)
+            g, gb = k.epilogue_grad(g, y, activation, needs[2], needs.out[2])
+            gx = gw = None
+            if needs[0]:
+                gx = _restore_channels(input_grad(g, kernel, x.shape, **settings), data_format)
+            if needs[1]:
+                gw = kernel_grad(x, g, kernel.shape, out=needs.out[1], **settings)
+            return gx, gw, gb
+
+        return _restore_channels(y, data_format), vjp
+
+    return primitive
+
+
+convolution = _convolution(depthwise=False)
+depthwise_convolution = _convolution(depthwise=True)
+
+
+def conv(
+    inputs: Any, kernel: Any, strides: Any = 1, padding: str = "valid", data_format: Any = None, dilation_rate: Any = 1
+) -> Any:
+    """N-d convolution (correlation) of `inputs` (n, *spatial, channels) with `kernel` (*sizes, channels / groups, filters).
+
+    Groups follow from the kernel's shape.  `padding` is `"valid"`, `"same"` or (1-d) `"causal"`.
+    """
+    data_format = config.standardize_data_format(data_format)
+    channels = inputs.shape[-1 if data_format == "channels_last" else 1]
+    return convolution(
+        inputs,
+        kernel,
+        None,
+        strides=strides,
+        padding=padding,
+        data_format=data_format,
+        dilation=dilation_rate,
+        groups=channels // kernel.shape[-2],
+    )
+
+
+def depthwise_conv(
+    inputs: Any, kernel: Any, strides: Any = 1, padding: str = "valid", data_format: Any = None, dilation_rate: Any = 1
+) -> Any:
+    """Each channel of `inputs` with its own `kernel` (*sizes, channels, multiplier)."""
+    return depthwise_convolution(
+        inputs,
+        kernel,
+        None,
+        strides=strides,
+        padding=padding,
+        data_format=config.standardize_data_format(data_format),
+        dilation=dilation_rate,
+    )
+
+
+@differentiable
+def _max_pool(x: Any, *, size: Any, strides: Any, padding: str, data_format: str) -> Any:
+    x = _channels_last(x, data_format)
+    settings = _pool_settings(x, size, strides, padding)
+    y, index = k.max_pool(x, with_index=True, **settings)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        g = k.max_pool_grad(_channels_last(g, data_format), index, x.shape, **settings)
+        return (_restore_channels(g, data_format),)
+
+    return _restore_channels(y, data_format), vjp
+
+
+@differentiable
+def _average_pool(x: Any, *, size: Any, strides: Any, padding: str, data_format: str) -> Any:
+    x = _channels_last(x, data_format)
+    settings = _pool_settings(x, size, strides, padding)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        g = k.average_pool_grad(_channels_last(g, data_format), x.shape, **settings)
+        return (_restore_channels(g, data_format),)
+
+    return _restore_channels(k.average_pool(x, **settings), data_format), vjp
+
+
+def _pool_settings(x: Any, size: Any, strides: Any, padding: str) -> dict[str, Any]:
+    n = x.ndim - 2
+    size = _tuple(size, n)
+    strides = size if strides is None else _tuple(strides, n)
+    return {
+        "size": size,
+        "strides": strides,
+        "padding": explicit_padding(padding, x.shape[1:-1], size, strides, (1,) * n),
+    }
+
+
+def max_pool(inputs: Any, pool_size: Any, strides: Any = None, padding: str = "valid", data_format: Any = None) -> Any:
+    """The maximum of each window; `strides` default to `pool_size`; padding counts as minus infinity."""
+    data_format = config.standardize_data_format(data_format)
+    return _max_pool(inputs, size=pool_size, strides=strides, padding=padding, data_format=data_format)
+
+
+def average_pool(inputs: Any, pool_size: Any, strides: Any = None, padding: str = "valid", data_format: Any = None) -> Any:
+    """The mean of each window; `strides` default to `pool_size`; padding is not counted."""
+    data_format = config.standardize_data_format(data_format)
+    return _average_pool(inputs, size=pool_size, strides=strides, padding=padding, data_format=data_format)
+
+
+# ---------------------------------------------------------------- normalisation
+
+
+@differentiable
+def batch_norm_training(x: Any, gamma: Any, beta: Any, *, epsilon: float, mask: Any = None) -> Any:
+    """Normalise over all axes but the last with the batch's own statistics: (y, mean, biased variance).
+
+    Gradients flow through `y` only; mean and variance are for the moving averages.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    weights = None if mask is None else mask.reshape(-1).astype(x.dtype)
+    y, mean, variance, residual = k.batch_norm(rows, gamma, beta, epsilon, mask=weights)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        gx, ggamma, gbeta = k.batch_norm_grad(g[0].reshape(rows.shape), residual, needs[0], needs.out[1:3])
+        return (None if gx is None else gx.reshape(x.shape)), ggamma, gbeta
+
+    return (y.reshape(x.shape), mean, variance), vjp
+
+
+@differentiable
+def layer_norm(x: Any, gamma: Any, beta: Any, *, epsilon: float, axes: int = 1) -> Any:
+    """Normalise each sample over its last `axes` axes, then scale by `gamma` and shift by `beta`."""
+    rows = x.reshape(-1, math.prod(x.shape[x.ndim - axes :]))
+    flat = [None if p is None else p.reshape(-1) for p in (gamma, beta)]
+    y, residual = k.layer_norm(rows, *flat, epsilon)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        outs = tuple(None if out is None else out.reshape(-1) for out in needs.out[1:3])
+        gx, ggamma, gbeta = k.layer_norm_grad(g.reshape(rows.shape), residual, needs[0], outs)
+        shaped = [None if p is None else d.reshape(p.shape) for p, d in ((gamma, ggamma), (beta, gbeta))]
+        return (None if gx is None else gx.reshape(x.shape)), *shaped
+
+    return y.reshape(x.shape), vjp
+
+
+def layer_normalization(x: Any, gamma: Any = None, beta: Any = None, axis: Any = -1, epsilon: float | None = None) -> Any:
+    """Layer normalisation over the last axis (Ba et al. 2016)."""
+    from minikeras.ops.numpy import moveaxis
+
+    epsilon = config.epsilon() if epsilon is None else epsilon
+    if axis in (-1, len(x.shape) - 1):
+        return layer_norm(x, gamma, beta, epsilon=epsilon)
+    return moveaxis(layer_norm(moveaxis(x, axis, -1), gamma, beta, epsilon=epsilon), -1, axis)
+
+
+@differentiable
+def scale_shift(x: Any, scale: Any, shift: Any) -> Any:
+    """`x * scale + shift` along the last axis."""
+    rows = x.reshape(-1, x.shape[-1])
+    y = k.scale_shift(rows, scale, shift).reshape(x.shape)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        flat = g.reshape(rows.shape)
+        return (
+            g * scale if needs[0] else None,
+            k.xp.sum(flat * rows, axis=0) if needs[1] else None,
+            k.xp.sum(flat, axis=0) if needs[2] else None,
+        )
+
+    return y, vjp
+
+
+def batch_normalization(
+    x: Any, mean: Any, variance: Any, axis: int, offset: Any = None, scale: Any = None, epsilon: float = 1e-3
+) -> Any:
+    """`(x - mean) / sqrt(variance + epsilon) * scale + offset` along `axis`, with the statistics given."""
+    from minikeras.ops.numpy import moveaxis, rsqrt
+
+    factor = rsqrt(variance + epsilon)
+    if scale is not None:
+        factor = factor * scale
+    shift = -1.0 * (mean * factor) if offset is None else offset - mean * factor
+    if axis in (-1, len(x.shape) - 1):
+        return scale_shift(x, factor, shift)
+    return moveaxis(scale_shift(moveaxis(x, axis, -1), factor, shift), -1, axis)
+
+
+def moments(x: Any, axes: Any, keepdims: bool = False, synchronized: bool = False) -> tuple[Any, Any]:
+    """Mean and biased variance over `axes`."""
+    from minikeras.ops.numpy import mean, var
+
+    return mean(x, axis=axes, keepdims=keepdims), var(x, axis=axes, keepdims=keepdims)
+
+
+# ---------------------------------------------------------------- recurrence
+
+
+@differentiable
+def simple_rnn_sequence(
+    x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any = None, *, mask: Any, recurrent_mask: Any, activation: Any
+) -> Any:
+    """A whole SimpleRNN sequence: (outputs (n, t, u), last h)."""
+    outputs, h, residual = k.simple_rnn(
+        x, h0, kernel, recurrent_kernel, bias, mask=mask, recurrent_mask=recurrent_mask, activation=activation
+    )
+    return (outputs, h), lambda g, needs: k.simple_rnn_grad(*g, residual, needs[0], needs.out[2:5])
+
+
+@differentiable
+def lstm_sequence(
+    x: Any,
+    h0: Any,
+    c0: Any,
+    kernel: Any,
+    recurrent_kernel: Any,
+    bias: Any = None,
+    *,
+    mask: Any,
+    recurrent_mask: Any,
+    activation: Any,
+    recurrent_activation: Any,
+) -> Any:
+    """A whole LSTM sequence: (outputs (n, t, u), last h, last c)."""
+    outputs, h, c, residual = k.lstm(
+        x,
+        h0,
+        c0,
+        kernel,
+        recurrent_kernel,
+        bias,
+        mask=mask,
+        recurrent_mask=recurrent_mask,
+        activation=activation,
+        recurrent_activation=recurrent_activation,
+    )
+    return (outputs, h, c), lambda g, needs: k.lstm_grad(*g, residual, needs[0], needs.out[3:6])
+
+
+@differentiable
+def gru_sequence(
+    x: Any,
+    h0: Any,
+    kernel: Any,
+    recurrent_kernel: Any,
+    bias: Any = None,
+    *,
+    mask: Any,
+    recurrent_mask: Any,
+    activation: Any,
+    recurrent_activation: Any,
+    reset_after: bool,
+) -> Any:
+    """A whole GRU sequence: (outputs (n, t, u), last h)."""
+    outputs, h, residual = k.gru(
+        x,
+        h0,
+        kernel,
+        recurrent_kernel,
+        bias,
+        mask=mask,
+        recurrent_mask=recurrent_mask,
+        activation=activation,
+        recurrent_activation=recurrent_activation,
+        reset_after=reset_after,
+    )
+    return (outputs, h), lambda g, needs: k.gru_grad(*g, residual, needs[0], needs.out[2:5])
+
+
+# ---------------------------------------------------------------- classes and cross-entropies
+
+
+@operation
+def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False) -> Any:
+    """Integers to vectors with a single 1; an integer out of range gives zeros."""
+    y = (x[..., None] == k.xp.arange(num_classes)).astype(dtype or config.floatx())
+    return y if axis in (-1, y.ndim - 1) else k.xp.moveaxis(y, -1, axis)
+
+
+@operation
+def multi_hot(inputs: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False) -> Any:
+    """Sets of integers along `axis` to vectors with a 1 for each member."""
+    hits = k.xp.moveaxis(inputs, axis, -1)[..., None] == k.xp.arange(num_classes)
+    return hits.any(axis=-2).astype(dtype or config.floatx())
+
+
+@differentiable
+def _cross_entropy(logits: Any, target: Any, *, probabilities: Any = None) -> Any:
+    y = k.cross_entropy(logits, target)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        return (
+            k.cross_entropy_grad(g, logits, target, probabilities) if needs[0] else None,
+            -g[..., None] * k.log_softmax(logits) if needs[1] else None,
+        )
+
+    return y, vjp
+
+
+@differentiable
+def _sparse_cross_entropy(logits: Any, labels: Any, *, probabilities: Any = None) -> Any:
+    y = k.sparse_cross_entropy(logits, labels)
+    return y, lambda g, needs: (k.sparse_cross_entropy_grad(g, logits, labels, probabilities), None)
+
+
+@differentiable
+def _binary_cross_entropy(logits: Any, target: Any) -> Any:
+    def vjp(g: Any, needs: Any) -> Any:
+        return k.binary_cross_entropy_grad(g, logits, target), -g * logits if needs[1] else None
+
+    return k.binary_cross_entropy(logits, target), vjp
+
+
+def _logits_behind(output: Any, kind: str) -> Any:
+    """What `output` was computed from by a softmax or sigmoid, or None."""
+    if isinstance(output, Tensor) and output.logits is not None and output.logits[0] == kind:
+        return output.logits[1]
+    return None
+
+
+def _data(value: Any) -> Any:
+    return value.data if isinstance(value, Tensor) else value
+
+
+def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
+    """Cross-entropy of class weights `target` and predictions of the same shape, without the class axis.
+
+    Probabilities are divided by their sum and clipped to [epsilon, 1 - epsilon]; where they come straight out of a
+    softmax, its logits are used instead, which is exact and stable.
+    """
+    from minikeras.ops.numpy import clip, log, moveaxis, multiply, negative
+    from minikeras.ops.numpy import sum as reduce_sum
+
+    if len(target.shape) != len(output.shape) or any(
+        a is not None and b is not None and a != b for a, b in zip(target.shape, output.shape, strict=True)
+    ):
+        raise ValueError(
+            f"categorical_crossentropy needs targets and predictions of one shape, got {tuple(target.shape)} and "
+            f"{tuple(output.shape)}; integer labels go with sparse_categorical_crossentropy."
+        )
+    if axis not in (-1, len(output.shape) - 1):
+        target, output = moveaxis(target, axis, -1), moveaxis(output, axis, -1)
+    if from_logits:
+        return _cross_entropy(output, target)
+    logits = _logits_behind(output, "softmax")
+    if logits is not None:
+        return _cross_entropy(logits, target, probabilities=output.data)
+    output = output / reduce_sum(output, axis=-1, keepdims=True)
+    output = clip(output, config.epsilon(), 1 - config.epsilon())
+    return negative(reduce_sum(multiply(target, log(output)), axis=-1))
+
+
+def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
+    """Cross-entropy of integer labels `target` and predictions with one more axis, the classes."""
+    from minikeras.ops.numpy import clip, log, moveaxis, negative, squeeze, take_along_axis
+
+    if len(target.shape) == len(output.shape) and target.shape[-1] == 1:
+        target = squeeze(target, -1)
+    if axis not in (-1, len(output.shape) - 1):
+        output = moveaxis(output, axis, -1)
+    if tuple(target.shape) != tuple(output.shape[:-1]):
+        raise ValueError(
+            f"sparse_categorical_crossentropy needs labels of the predictions' shape without the classes, got labels "
+            f"{tuple(target.shape)} and predictions {tuple(output.shape)}; one-hot targets go with "
+            "categorical_crossentropy."
+        )
+    labels = _labels(_data(target), output.shape[-1])
+    if from_logits:
+        return _sparse_cross_entropy(output, labels)
+    logits = _logits_behind(output, "softmax")
+    if logits is not None:
+        return _sparse_cross_entropy(logits, labels, probabilities=output.data)
+    output = clip(output, config.epsilon(), 1 - config.epsilon())
+    return negative(squeeze(take_along_axis(log(output), labels[..., None], axis=-1), -1))
+
+
+def _labels(labels: Any, classes: int) -> Any:
+    labels = k.to_device(np.asarray(labels)) if isinstance(labels, (list, int)) else labels
+    if labels.dtype.kind not in "iu":
+        labels = labels.astype("int32")
+    # on the GPU reading a value back would wait for the stream
+    if k.active_device() == "cpu" and labels.size and (labels.min() < 0 or labels.max() >= classes):
+        raise ValueError(
+            f"A label must lie between 0 and {classes - 1} for {classes} classes, got labels between {labels.min()} and "
+            f"{labels.max()}."
+        )
+    return labels
+
+
+def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> Any:
+    """Elementwise cross-entropy of targets in [0, 1] and predicted probabilities (or logits) of the same shape."""
+    from minikeras.ops.numpy import clip, log
+
+    if tuple(target.shape) != tuple(output.shape) and not isinstance(output, KerasTensor):
+        raise ValueError(
+            f"binary_crossentropy needs targets and predictions of one shape, got {tuple(target.shape)} and "
+            f"{tuple(output.shape)}."
+        )
+    logits = output if from_logits else _logits_behind(output, "sigmoid")
+    if logits is not None:
+        return _binary_cross_entropy(logits, target)
+    output = clip(output, config.epsilon(), 1 - config.epsilon())
+    return -(target * log(output) + (1 - target) * log(1 - output))

@@ -65,7 +65,9 @@ def test_threads_do_not_disturb_each_other():
 
 
 def test_keys_and_counters_are_independent():
-    streams = np.stack([reference.uniform(key, counter, (20_000,), "float64") for key in (0, 1, 2**64) for counter in (0, 5000)])
+    streams = np.stack(
+        [reference.uniform(key, counter, (20_000,), "float64") for key in (0, 1, 2**64) for counter in (0, 5000)]
+    )
     correlation = np.corrcoef(streams) - np.eye(len(streams))
     assert np.abs(correlation).max() < 5 / np.sqrt(20_000)
 

@@ -12,7 +12,7 @@ import numpy as xp  # rebound by kernels.use()
 
 from minikeras.kernels.arena import empty
 
-__all__ = ["FUSED_ACTIVATIONS", "activate", "activate_grad", "log_softmax", "softmax", "softmax_grad"]
+__all__ = ["FUSED_ACTIVATIONS", "activate", "activate_grad", "log_softmax", "masked_scale", "softmax", "softmax_grad"]
 
 SELU_ALPHA = 1.6732632423543772  # Klambauer et al. 2017, arXiv:1706.02515
 SELU_SCALE = 1.0507009873554805
@@ -133,3 +133,11 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
         return empty(x.shape, x.dtype)
     shifted = x - x.max(axis=axis, keepdims=True)
     return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
+
+
+def masked_scale(x: Any, mask: Any, scale: float, out: Any = None) -> Any:
+    """`x * mask * scale` with a 0/1 mask (dropout)."""
+    if out is None:
+        out = empty(x.shape, x.dtype)
+    xp.multiply(x, mask, out=out)
+    return xp.multiply(out, scale, out=out)

@@ -1,0 +1,1 @@
+"""Benchmarks of minikeras against real Keras, side by side on one machine; see README.md."""

@@ -1,0 +1,429 @@
+"""Initial values of weights, as in Keras 3, drawn on the CPU so that every device starts from the same ones.
+
+An initializer is stateless: called twice it gives equal values.  Only one whose seed is a `SeedGenerator` moves on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minikeras import config
+from minikeras.random import SeedGenerator, draw_seed, make_key, next_seed, whole_number
+from minikeras.utils.suggest import unknown
+
+_TRUNCATED_STDDEV = 0.87962566103423978  # standard deviation of a standard normal cut off at 2 and -2
+
+
+class Initializer:
+    """Base class: a callable that makes a NumPy array of a given shape and type."""
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Any:
+        """An array of `shape`; `dtype` None is `config.floatx()`."""
+        raise NotImplementedError(f"{type(self).__name__} has no __call__(shape, dtype); write one.")
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Initializer:
+        return cls(**config)
+
+    def clone(self) -> Initializer:
+        """A new initializer of the same configuration; without a seed it draws its own."""
+        return type(self).from_config(self.get_config())
+
+
+class Zeros(Initializer):
+    """All zeros."""
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Any:
+        return np.zeros(shape, dtype or config.floatx())
+
+
+class Ones(Initializer):
+    """All ones."""
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Any:
+        return np.ones(shape, dtype or config.floatx())
+
+
+class Constant(Initializer):
+    """A given value everywhere.
+
+    Args:
+        value: a number, or an array that broadcasts to the shape.
+    """
+
+    def __init__(self, value: Any = 0.0):
+        self.value = value
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Any:
+        return np.full(shape, self.value, dtype or config.floatx())
+
+    def get_config(self) -> dict[str, Any]:
+        if not isinstance(self.value, (np.ndarray, np.generic)):
+            return {"value": self.value}
+        if not self.value.ndim:
+            return {"value": self.value.item()}
+        array = {"value": self.value.tolist(), "dtype": self.value.dtype.name}
+        return {"value": {"class_name": "__numpy__", "config": array}}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Constant:
+        value = config["value"]
+        if isinstance(value, dict):
+            value = np.array(value["config"]["value"], value["config"]["dtype"])
+        return cls(value)
+
+
+class Identity(Initializer):
+    """`gain` on the diagonal of a matrix, zero elsewhere."""
+
+    def __init__(self, gain: float = 1.0):
+        self.gain = gain
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Any:
+        if len(shape) != 2:
+            raise ValueError(f"Identity makes matrices, got shape {tuple(shape)}; choose another initializer.")
+        return np.eye(*shape, dtype=dtype or config.floatx()) * self.gain
+
+    def get_config(self) -> dict[str, Any]:
+        return {} if self.gain == 1 else {"gain": self.gain}  # Keras writes nothing and loses other gains
+
+
+class RandomInitializer(Initializer):
+    """Base of the random initializers.
+
+    Args:
+        seed: whole number; None takes one from the global stream, once; a `SeedGenerator` gives a new one per call.
+
+    Raises:
+        ValueError: for any other seed.
+    """
+
+    def __init__(self, seed: Any = None):
+        if isinstance(seed, dict):
+            seed = SeedGenerator.from_config(seed["config"])
+        self._given_seed = seed
+        if seed is None:
+            seed = next_seed()
+        self.seed: Any = seed if isinstance(seed, SeedGenerator) else whole_number(seed)
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Any:
+        dtype = np.dtype(dtype or config.floatx())
+        seed = draw_seed(*self.seed.next()) if isinstance(self.seed, SeedGenerator) else self.seed
+        generator = np.random.Generator(np.random.Philox(key=make_key(seed, "initializer")))
+        draw_type = "float64" if dtype == "float64" else "float32"
+        return self.draw(generator, tuple(shape), draw_type).astype(dtype, copy=False)
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Values in `dtype`, `"float32"` or `"float64"`."""
+        raise NotImplementedError(f"{type(self).__name__} has no draw(generator, shape, dtype); write one.")
+
+    def get_config(self) -> dict[str, Any]:
+        seed = self._given_seed
+        if isinstance(seed, SeedGenerator):
+            seed = _as_object(seed, "keras.random")
+        return {"seed": seed if seed is None or isinstance(seed, dict) else int(seed)}
+
+
+class RandomNormal(RandomInitializer):
+    """Normal values."""
+
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: Any = None):
+        super().__init__(seed)
+        self.mean = mean
+        self.stddev = stddev
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
+        return generator.standard_normal(shape, dtype) * self.stddev + self.mean
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "mean": self.mean, "stddev": self.stddev}
+
+
+class TruncatedNormal(RandomNormal):
+    """Normal values, drawn again where they lie more than two `stddev` from `mean`."""
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
+        return _truncated_normal(generator, shape, dtype) * self.stddev + self.mean
+
+
+class RandomUniform(RandomInitializer):
+    """Uniform values from `minval` to `maxval`."""
+
+    def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: Any = None):
+        super().__init__(seed)
+        self.minval = minval
+        self.maxval = maxval
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
+        return generator.random(shape, dtype) * (self.maxval - self.minval) + self.minval
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "minval": self.minval, "maxval": self.maxval}
+
+
+class VarianceScaling(RandomInitializer):
+    """Values of variance `scale / n`, where n counts a unit's inputs, its outputs, or is their mean.
+
+    Args:
+        scale: positive factor.
+        mode: what n is: `"fan_in"`, `"fan_out"` or `"fan_avg"`.
+        distribution: `"truncated_normal"` (also called `"normal"`), `"untruncated_normal"` or `"uniform"`.
+        seed: see `RandomInitializer`.
+        input_axes, output_axes: axes whose product is the fan; by default the last two axes are inputs and outputs, and
+            the axes before them multiply both.
+
+    Raises:
+        ValueError: for a scale that is not positive and for unknown names.
+    """
+
+    _MODES = ("fan_in", "fan_out", "fan_avg")
+    _DISTRIBUTIONS = ("truncated_normal", "untruncated_normal", "uniform")
+
+    def __init__(
+        self,
+        scale: float = 1.0,
+        mode: str = "fan_in",
+        distribution: str = "truncated_normal",
+        seed: Any = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+    ):
+        if not scale > 0:
+            raise ValueError(f"{type(self).__name__} expects a positive scale, got {scale!r}.")
+        self.scale = scale
+        self.mode = str(mode).lower()
+        if self.mode not in self._MODES:
+            raise ValueError(unknown("mode of VarianceScaling", mode, self._MODES))
+        self.distribution = str(distribution).lower()
+        if self.distribution == "normal":
+            self.distribution = "truncated_normal"
+        if self.distribution not in self._DISTRIBUTIONS:
+            raise ValueError(unknown("distribution of VarianceScaling", distribution, self._DISTRIBUTIONS))
+        super().__init__(seed)
+        self.input_axes = input_axes
+        self.output_axes = output_axes
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
+        fan_in, fan_out = compute_fans(shape, self.input_axes, self.output_axes)
+        fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
+        stddev = math.sqrt(self.scale / max(1.0, fan))
+        if self.distribution == "truncated_normal":
+            return _truncated_normal(generator, shape, dtype) * (stddev / _TRUNCATED_STDDEV)
+        if self.distribution == "untruncated_normal":
+            return generator.standard_normal(shape, dtype) * stddev
+        limit = math.sqrt(3) * stddev
+        return generator.random(shape, dtype) * (2 * limit) - limit
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "scale": self.scale,
+            "mode": self.mode,
+            "distribution": self.distribution,
+            "input_axes": self.input_axes,
+            "output_axes": self.output_axes,
+        }
+
+
+class _NamedScaling(VarianceScaling):
+    """A variance scaling known by its authors' name."""
+
+    _SETTING: tuple[float, str, str]
+
+    def __init__(
+        self, seed: Any = None, input_axes: Sequence[int] | None = None, output_axes: Sequence[int] | None = None
+    ):
+        super().__init__(*self._SETTING, seed, input_axes, output_axes)
+
+    def get_config(self) -> dict[str, Any]:
+        settings = ("scale", "mode", "distribution")
+        return {name: value for name, value in super().get_config().items() if name not in settings}
+
+
+class GlorotUniform(_NamedScaling):
+    """Uniform within sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
+
+    _SETTING = (1.0, "fan_avg", "uniform")
+
+
+class GlorotNormal(_NamedScaling):
+    """Truncated normal of variance 2 / (fan_in + fan_out) (Glorot and Bengio 2010)."""
+
+    _SETTING = (1.0, "fan_avg", "truncated_normal")
+
+
+class HeUniform(_NamedScaling):
+    """Uniform within sqrt(6 / fan_in) (He et al. 2015)."""
+
+    _SETTING = (2.0, "fan_in", "uniform")
+
+
+class HeNormal(_NamedScaling):
+    """Truncated normal of variance 2 / fan_in (He et al. 2015)."""
+
+    _SETTING = (2.0, "fan_in", "truncated_normal")
+
+
+class LecunUniform(_NamedScaling):
+    """Uniform within sqrt(3 / fan_in) (LeCun et al. 1998)."""
+
+    _SETTING = (1.0, "fan_in", "uniform")
+
+
+class LecunNormal(_NamedScaling):
+    """Truncated normal of variance 1 / fan_in (LeCun et al. 1998)."""
+
+    _SETTING = (1.0, "fan_in", "truncated_normal")
+
+
+class Orthogonal(RandomInitializer):
+    """A random orthogonal matrix times `gain` (Saxe et al. 2014), over all axes but the last and the last.
+
+    The shorter side of the matrix (prod(shape[:-1]), shape[-1]) is orthonormal.
+
+    Raises:
+        ValueError: for fewer than two axes.
+    """
+
+    def __init__(self, gain: float = 1.0, seed: Any = None):
+        super().__init__(seed)
+        self.gain = gain
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
+        if len(shape) < 2:
+            raise ValueError(f"Orthogonal needs at least two axes, got shape {shape}; choose another initializer.")
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        q, r = np.linalg.qr(generator.standard_normal((max(rows, columns), min(rows, columns)), dtype))
+        q *= np.copysign(self.gain, np.diag(r)).astype(dtype)  # the signs make q uniform over orthogonal matrices
+        return np.ascontiguousarray(q if rows >= columns else q.T).reshape(shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "gain": self.gain}
+
+
+def _truncated_normal(generator: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Standard normal values within 2 and -2."""
+    values = generator.standard_normal(shape, dtype)
+    while (outside := np.abs(values) > 2).any():
+        values[outside] = generator.standard_normal(np.count_nonzero(outside), dtype)
+    return values
+
+
+def compute_fans(
+    shape: Sequence[int], input_axes: Sequence[int] | None = None, output_axes: Sequence[int] | None = None
+) -> tuple[int, int]:
+    """How many inputs and outputs a unit with a weight of this shape has; see `VarianceScaling`."""
+    if input_axes is not None and output_axes is not None:
+        return math.prod(shape[axis] for axis in input_axes), math.prod(shape[axis] for axis in output_axes)
+    if len(shape) < 2:
+        return math.prod(shape), math.prod(shape)
+    window = math.prod(shape[:-2])
+    return window * shape[-2], window * shape[-1]
+
+
+zeros, ones, constant, identity = Zeros, Ones, Constant, Identity
+random_normal, random_uniform, truncated_normal = RandomNormal, RandomUniform, TruncatedNormal
+variance_scaling = VarianceScaling
+glorot_uniform, glorot_normal = GlorotUniform, GlorotNormal
+he_uniform, he_normal = HeUniform, HeNormal
+lecun_uniform, lecun_normal = LecunUniform, LecunNormal
+orthogonal = Orthogonal
+OrthogonalInitializer, IdentityInitializer = Orthogonal, Identity
+
+_BY_ALIAS: dict[str, type[Initializer]] = {
+    "zeros": Zeros,
+    "ones": Ones,
+    "constant": Constant,
+    "identity": Identity,
+    "random_normal": RandomNormal,
+    "random_uniform": RandomUniform,
+    "truncated_normal": TruncatedNormal,
+    "variance_scaling": VarianceScaling,
+    "glorot_uniform": GlorotUniform,
+    "glorot_normal": GlorotNormal,
+    "he_uniform": HeUniform,
+    "he_normal": HeNormal,
+    "lecun_uniform": LecunUniform,
+    "lecun_normal": LecunNormal,
+    "orthogonal": Orthogonal,
+}
+
+# every name that a user or a file may use
+ALL: dict[str, type[Initializer]] = {
+    **_BY_ALIAS,
+    **{initializer.__name__: initializer for initializer in _BY_ALIAS.values()},
+    "zero": Zeros,
+    "one": Ones,
+    "normal": RandomNormal,
+    "uniform": RandomUniform,
+    "OrthogonalInitializer": Orthogonal,
+    "IdentityInitializer": Identity,
+}
+
+
+def get(identifier: Any) -> Callable[..., Any] | None:
+    """An initializer from its name, class, configuration, values (an array), or any callable; None stays None.
+
+    Raises:
+        ValueError: for anything else, and for unknown names.
+    """
+    if identifier is None:
+        return None
+    if isinstance(identifier, (str, dict)):
+        return deserialize(identifier)
+    if isinstance(identifier, np.ndarray):
+        return _given_values(identifier)
+    if isinstance(identifier, type):
+        identifier = identifier()
+    if not callable(identifier):
+        raise ValueError(
+            f"An initializer is a name, an Initializer, an array or a callable f(shape, dtype), got {identifier!r}."
+        )
+    return identifier
+
+
+def _given_values(values: np.ndarray) -> Callable[..., Any]:
+    def initialize(shape: Sequence[int], dtype: Any = None) -> Any:
+        if tuple(shape) != values.shape:
+            raise ValueError(
+                f"The array given as an initializer has shape {values.shape}, but the weight has shape {tuple(shape)}."
+            )
+        return values.astype(dtype or config.floatx())
+
+    return initialize
+
+
+def serialize(initializer: Initializer) -> dict[str, Any]:
+    """The initializer in Keras's file form."""
+    return _as_object(initializer, "keras.initializers")
+
+
+def _as_object(instance: Any, module: str) -> dict[str, Any]:
+    name = type(instance).__name__
+    return {"module": module, "class_name": name, "config": instance.get_config(), "registered_name": None}
+
+
+def deserialize(identifier: str | dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Callable[..., Any]:
+    """An initializer from its name or from what `serialize` made; `custom_objects` maps further names to classes.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    name, arguments = (identifier, {}) if isinstance(identifier, str) else (identifier["class_name"], None)
+    known = {**ALL, **(custom_objects or {})}
+    if name not in known:
+        raise ValueError(unknown("initializer", name, [*_BY_ALIAS, *(custom_objects or {})]))
+    found = known[name]
+    if arguments is None:
+        arguments = identifier.get("config") or {}  # type: ignore[union-attr]
+    if not isinstance(found, type):
+        return found
+    return found.from_config(arguments) if hasattr(found, "from_config") else found(**arguments)

@@ -1,0 +1,360 @@
+"""Convolutions on the CPU: the columns of a few windows at a time, so that BLAS finds them in the cache.
+
+The compiled loops know one spatial axis, the flattened one: `window_table` says where each window takes its inputs
+from, whatever the rank, stride, padding and dilation.  They index with unsigned integers, because Numba otherwise
+allows for negative indices and the loops do not become vector code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from minikeras.kernels.arena import empty
+from minikeras.kernels.cpu.jit import lazy_njit
+from minikeras.kernels.reference.activation import activate
+from minikeras.kernels.reference.conv import Ints, Padding, is_pointwise, output_shape, taps
+from minikeras.kernels.reference.conv import conv as reference_conv
+from minikeras.kernels.reference.conv import conv_input_grad as reference_conv_input_grad
+from minikeras.kernels.reference.conv import conv_kernel_grad as reference_conv_kernel_grad
+from minikeras.kernels.reference.conv import depthwise_conv as reference_depthwise_conv
+from minikeras.kernels.reference.conv import depthwise_conv_input_grad as reference_depthwise_conv_input_grad
+from minikeras.kernels.reference.conv import depthwise_conv_kernel_grad as reference_depthwise_conv_kernel_grad
+
+_BLOCK_BYTES = 1 << 20  # of columns at a time: about the second-level cache
+
+
+def compiled(*arrays: Any) -> bool:
+    """Whether the compiled loops take these arrays (None is passed over): contiguous, all float32 or all float64."""
+    kind = arrays[0].dtype
+    return kind.char in "fd" and all(
+        array is None or (array.dtype == kind and array.flags.c_contiguous) for array in arrays
+    )
+
+
+@lru_cache(maxsize=64)
+def window_table(x_shape: Ints, size: Ints, strides: Ints, padding: Padding, dilation: Ints) -> Any:
+    """(outputs, taps): the flat position in one picture that each window's tap reads, or -1 for padding."""
+    positions = np.arange(math.prod(x_shape[1:-1])).reshape(1, *x_shape[1:-1])
+    lengths = output_shape(x_shape, size, strides, padding, dilation)
+    table = np.full((1, *lengths, math.prod(size)), -1)
+    for place, (_, outputs, inputs) in enumerate(taps(x_shape, size, strides, padding, dilation)):
+        table[(*outputs, place)] = positions[inputs]
+    table.flags.writeable = False
+    return table.reshape(-1, table.shape[-1])
+
+
+def _stretch_table(x_shape: Ints, size: Ints, strides: Ints, padding: Padding, dilation: Ints) -> tuple[Any, int]:
+    """(table, values per entry): where the pixels of a window's last axis lie side by side, one entry stands for all."""
+    pixels = 1
+    if dilation[-1] == 1 and padding[-1] == (0, 0):
+        pixels = size[-1]
+        size, padding = (*size[:-1], 1), (*padding[:-1], (0, 1 - pixels))
+    return window_table((1, *x_shape[1:-1], 1), size, strides, padding, dilation), pixels * x_shape[-1]
+
+
+@lazy_njit
+def _gather(x, columns, table, start, inputs, channels, span):  # type: ignore[no-untyped-def]
+    """Fill `columns` with the windows from number `start` on, counted over all pictures; `span` values per entry."""
+    outputs, entries = table.shape
+    at, width = np.uint64(0), np.uint64(span)
+    for row in range(start, start + columns.size // (entries * span)):
+        picture, position = row // outputs, row % outputs
+        for entry in range(entries):
+            place = table[position, entry]
+            if place < 0:
+                for j in range(width):
+                    columns[at + j] = 0
+            else:
+                source = np.uint64((picture * inputs + place) * channels)
+                for j in range(width):
+                    columns[at + j] = x[source + j]
+            at += width
+
+
+@lazy_njit
+def _scatter(columns, x, table, start, inputs, channels, span):  # type: ignore[no-untyped-def]
+    """Add `columns` to where `_gather` takes them from; a picture begins as zeros with its first window."""
+    outputs, entries = table.shape
+    at, width = np.uint64(0), np.uint64(span)
+    for row in range(start, start + columns.size // (entries * span)):
+        picture, position = row // outputs, row % outputs
+        if position == 0:
+            x[picture * inputs * channels : (picture + 1) * inputs * channels] = 0
+        for entry in range(entries):
+            place = table[position, entry]
+            if place >= 0:
+                target = np.uint64((picture * inputs + place) * channels)
+                for j in range(width):
+                    x[target + j] += columns[at + j]
+            at += width
+
+
+@lazy_njit
+def _add_bias(y, bias, relu):  # type: ignore[no-untyped-def]
+    rows, columns = y.shape
+    zero = y.dtype.type(0)
+    for i in range(rows):
+        for j in range(columns):
+            value = y[i, j] + bias[j]
+            y[i, j] = zero if relu and value < zero else value  # NaN stays NaN
+
+
+def _epilogue(y: Any, bias: Any, activation: str | None) -> None:
+    if bias is not None:
+        _add_bias(y, bias, activation == "relu")
+    if bias is None or activation != "relu":
+        activate(y, activation, out=y)
+
+
+def _blocks(rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
+    step = max(_BLOCK_BYTES // max(row_bytes, 1), 1)
+    for start in range(0, rows, step):
+        yield start, min(start + step, rows)
+
+
+def _columns(
+    x: Any, size: Ints, strides: Ints, padding: Padding, dilation: Ints
+) -> Iterator[tuple[slice, Any]]:
+    """Matrices (rows, taps * c) of windows that fit the cache, each with the slice of all the rows that it is."""
+    n, channels = x.shape[0], x.shape[-1]
+    outputs = math.prod(output_shape(x.shape, size, strides, padding, dilation))
+    width = math.prod(size) * channels
+    if is_pointwise(size, strides, padding):
+        matrix = x.reshape(-1, channels)
+        for start, stop in _blocks(n * outputs, width * x.itemsize):
+            yield slice(start, stop), matrix[start:stop]
+    elif channels == 1:  # the copies would be tiny: take whole tap planes, which are the columns transposed
+        geometry = taps(x.shape, size, strides, padding, dilation)
+        lengths = output_shape(x.shape, size, strides, padding, dilation)
+        for start, stop in _blocks(n, outputs * width * x.itemsize):
+            planes = empty((width, stop - start, *lengths, 1), x.dtype)
+            planes.fill(0)
+            pictures = x[start:stop]
+            for plane, (_, reached, inputs) in zip(planes, geometry, strict=True):
+                plane[reached] = pictures[inputs]
+            yield slice(start * outputs, stop * outputs), planes.reshape(width, -1).T
+    else:
+        table, span = _stretch_table(x.shape, size, strides, padding, dilation)
+        inputs, flat = math.prod(x.shape[1:-1]), x.reshape(-1)
+        for start, stop in _blocks(n * outputs, width * x.itemsize):
+            columns = empty((stop - start, width), x.dtype)
+            _gather(flat, columns.reshape(-1), table, start, inputs, channels, span)
+            yield slice(start, stop), columns
+
+
+def conv(
+    x: Any,
+    kernel: Any,
+    bias: Any = None,
+    *,
+    strides: Ints,
+    padding: Padding,
+    dilation: Ints,
+    groups: int = 1,
+    activation: str | None = None,
+    out: Any = None,
+) -> Any:
+    """See the reference."""
+    geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
+    if groups > 1 or not compiled(x, kernel, bias, out):
+        return reference_conv(x, kernel, bias, **geometry, groups=groups, activation=activation, out=out)
+    size, filters = kernel.shape[:-2], kernel.shape[-1]
+    if out is None:
+        out = empty((x.shape[0], *output_shape(x.shape, size, strides, padding, dilation), filters), x.dtype)
+    y, weights = out.reshape(-1, filters), kernel.reshape(-1, filters)
+    for rows, columns in _columns(x, size, **geometry):
+        block = y[rows]
+        np.matmul(columns, weights, out=block)
+        _epilogue(block, bias, activation)
+    return out
+
+
+def conv_input_grad(
+    g: Any,
+    kernel: Any,
+    x_shape: Ints,
+    *,
+    strides: Ints,
+    padding: Padding,
+    dilation: Ints,
+    groups: int = 1,
+    out: Any = None,
+) -> Any:
+    """See the reference."""
+    geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
+    size = kernel.shape[:-2]
+    if groups > 1 or not g.size or is_pointwise(size, strides, padding) or not compiled(g, kernel, out):
+        return reference_conv_input_grad(g, kernel, x_shape, **geometry, groups=groups, out=out)
+    if out is None:
+        out = empty(x_shape, g.dtype)
+    rows, weights = g.reshape(-1, g.shape[-1]), kernel.reshape(-1, kernel.shape[-1]).T
+    table, span = _stretch_table(x_shape, size, **geometry)
+    inputs, flat = math.prod(x_shape[1:-1]), out.reshape(-1)
+    for start, stop in _blocks(len(rows), weights.shape[1] * g.itemsize):
+        columns = empty((stop - start, weights.shape[1]), g.dtype)
+        np.matmul(rows[start:stop], weights, out=columns)
+        _scatter(columns.reshape(-1), flat, table, start, inputs, x_shape[-1], span)
+    return out
+
+
+def conv_kernel_grad(
+    x: Any,
+    g: Any,
+    kernel_shape: Ints,
+    *,
+    strides: Ints,
+    padding: Padding,
+    dilation: Ints,
+    groups: int = 1,
+    out: Any = None,
+) -> Any:
+    """See the reference."""
+    geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
+    if groups > 1 or not compiled(x, g, out):
+        return reference_conv_kernel_grad(x, g, kernel_shape, **geometry, groups=groups, out=out)
+    if out is None:
+        out = empty(kernel_shape, g.dtype)
+    g, total = g.reshape(-1, g.shape[-1]), out.reshape(-1, g.shape[-1])
+    total.fill(0)
+    part = empty(total.shape, total.dtype)
+    for rows, columns in _columns(x, kernel_shape[:-2], **geometry):
+        np.matmul(columns.T, g[rows], out=part)
+        np.add(total, part, out=total)
+    return out
+
+
+@lazy_njit
+def _depthwise(x, kernel, y, table, inputs):  # type: ignore[no-untyped-def]
+    channels = np.uint64(kernel.shape[1])
+    weights = kernel.reshape(-1)
+    outputs, entries = table.shape
+    target = np.uint64(0)
+    for picture in range(y.size // (outputs * kernel.shape[1])):
+        for position in range(outputs):
+            for j in range(channels):
+                y[target + j] = 0
+            for tap in range(entries):
+                place = table[position, tap]
+                if place >= 0:
+                    source = np.uint64(picture * inputs + place) * channels
+                    row = np.uint64(tap) * channels
+                    for j in range(channels):
+                        y[target + j] += x[source + j] * weights[row + j]
+            target += channels
+
+
+@lazy_njit
+def _depthwise_input_grad(g, kernel, x, table, inputs):  # type: ignore[no-untyped-def]
+    channels = np.uint64(kernel.shape[1])
+    weights = kernel.reshape(-1)
+    outputs, entries = table.shape
+    source = np.uint64(0)
+    x[:] = 0
+    for picture in range(g.size // (outputs * kernel.shape[1])):
+        for position in range(outputs):
+            for tap in range(entries):
+                place = table[position, tap]
+                if place >= 0:
+                    target = np.uint64(picture * inputs + place) * channels
+                    row = np.uint64(tap) * channels
+                    for j in range(channels):
+                        x[target + j] += g[source + j] * weights[row + j]
+            source += channels
+
+
+@lazy_njit
+def _depthwise_kernel_grad(x, g, kernel, table, inputs):  # type: ignore[no-untyped-def]
+    channels = np.uint64(kernel.shape[1])
+    outputs, entries = table.shape
+    one = np.zeros(kernel.size, kernel.dtype)  # a picture's share: sums of sums round less
+    total = kernel.reshape(-1)
+    total[:] = 0
+    at = np.uint64(0)
+    for picture in range(g.size // (outputs * kernel.shape[1])):
+        one[:] = 0
+        for position in range(outputs):
+            for tap in range(entries):
+                place = table[position, tap]
+                if place >= 0:
+                    source = np.uint64(picture * inputs + place) * channels
+                    row = np.uint64(tap) * channels
+                    for j in range(channels):
+                        one[row + j] += x[source + j] * g[at + j]
+            at += channels
+        total += one
+
+
+def _repeated(x: Any, multiplier: int) -> Any:
+    return x if multiplier == 1 else np.repeat(x, multiplier, axis=-1)
+
+
+def depthwise_conv(
+    x: Any,
+    kernel: Any,
+    bias: Any = None,
+    *,
+    strides: Ints,
+    padding: Padding,
+    dilation: Ints,
+    activation: str | None = None,
+    out: Any = None,
+) -> Any:
+    """See the reference; several filters per channel are one each of a repeated channel."""
+    geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
+    if not x.size or not compiled(x, kernel, bias, out):
+        return reference_depthwise_conv(x, kernel, bias, **geometry, activation=activation, out=out)
+    size, filters = kernel.shape[:-2], kernel.shape[-2] * kernel.shape[-1]
+    if out is None:
+        out = empty((x.shape[0], *output_shape(x.shape, size, strides, padding, dilation), filters), x.dtype)
+    table = window_table((1, *x.shape[1:-1], 1), size, **geometry)
+    flat, inputs = _repeated(x, kernel.shape[-1]).reshape(-1), math.prod(x.shape[1:-1])
+    _depthwise(flat, kernel.reshape(-1, filters), out.reshape(-1), table, inputs)
+    _epilogue(out.reshape(-1, filters), bias, activation)
+    return out
+
+
+def depthwise_conv_input_grad(
+    g: Any, kernel: Any, x_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, out: Any = None
+) -> Any:
+    """See the reference."""
+    geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
+    if not g.size or not compiled(g, kernel, out):
+        return reference_depthwise_conv_input_grad(g, kernel, x_shape, **geometry, out=out)
+    multiplier = kernel.shape[-1]
+    if out is None:
+        out = empty(x_shape, g.dtype)
+    repeated = out if multiplier == 1 else empty((*x_shape, multiplier), g.dtype)
+    table = window_table((1, *x_shape[1:-1], 1), kernel.shape[:-2], **geometry)
+    weights, inputs = kernel.reshape(-1, g.shape[-1]), math.prod(x_shape[1:-1])
+    _depthwise_input_grad(g.reshape(-1), weights, repeated.reshape(-1), table, inputs)
+    return out if multiplier == 1 else np.sum(repeated, axis=-1, out=out)
+
+
+def depthwise_conv_kernel_grad(
+    x: Any, g: Any, kernel_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, out: Any = None
+) -> Any:
+    """See the reference."""
+    geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
+    if not g.size or not compiled(x, g, out):
+        return reference_depthwise_conv_kernel_grad(x, g, kernel_shape, **geometry, out=out)
+    if out is None:
+        out = empty(kernel_shape, g.dtype)
+    table = window_table((1, *x.shape[1:-1], 1), kernel_shape[:-2], **geometry)
+    flat, inputs = _repeated(x, kernel_shape[-1]).reshape(-1), math.prod(x.shape[1:-1])
+    _depthwise_kernel_grad(flat, g.reshape(-1), out.reshape(-1, g.shape[-1]), table, inputs)
+    return out
+
+
+OVERRIDES = {
+    "conv": conv,
+    "conv_input_grad": conv_input_grad,
+    "conv_kernel_grad": conv_kernel_grad,
+    "depthwise_conv": depthwise_conv,
+    "depthwise_conv_input_grad": depthwise_conv_input_grad,
+    "depthwise_conv_kernel_grad": depthwise_conv_kernel_grad,
+}

@@ -1,0 +1,261 @@
+"""Convolution and depthwise convolution over one, two or three spatial axes, as matrix products of window columns.
+
+Everything is channels-last: inputs (n, *spatial, channels), kernels (*size, channels, filters).  A convolution is a
+correlation: the kernel is not flipped.  `strides`, `dilation` and `padding` hold one entry per spatial axis, and an
+entry of `padding` is always explicit: how many zeros stand (before, after) the input.  Output length and the "same"
+padding follow `conv_output_length` and `same_padding`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import product
+from typing import Any
+
+import numpy as xp  # rebound by kernels.use()
+
+from minikeras.kernels.arena import empty
+from minikeras.kernels.reference.activation import activate
+
+__all__ = [
+    "conv",
+    "conv_input_grad",
+    "conv_kernel_grad",
+    "conv_output_length",
+    "depthwise_conv",
+    "depthwise_conv_input_grad",
+    "depthwise_conv_kernel_grad",
+    "same_padding",
+]
+
+Ints = tuple[int, ...]
+Padding = tuple[tuple[int, int], ...]
+
+
+def same_padding(size: int, kernel: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
+    """(before, after) of an axis so that the output length is ceil(size / stride); an odd one goes after."""
+    total = max((math.ceil(size / stride) - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
+    return total // 2, total - total // 2
+
+
+def conv_output_length(
+    size: int, kernel: int, stride: int = 1, dilation: int = 1, before: int = 0, after: int = 0
+) -> int:
+    """How many windows fit on an axis; 0 where the window is longer than the padded axis."""
+    return max((size + before + after - dilation * (kernel - 1) - 1) // stride + 1, 0)
+
+
+@lru_cache(maxsize=256)
+def output_shape(x_shape: Ints, size: Ints, strides: Ints, padding: Padding, dilation: Ints) -> Ints:
+    """Output lengths of all spatial axes."""
+    axes = zip(x_shape[1:-1], size, strides, dilation, padding, strict=True)
+    return tuple(conv_output_length(length, k, s, d, before, after) for length, k, s, d, (before, after) in axes)
+
+
+@lru_cache(maxsize=256)
+def taps(x_shape: Ints, size: Ints, strides: Ints, padding: Padding, dilation: Ints) -> Sequence[tuple]:
+    """For every tap of the window: (tap, the outputs that it gives, the inputs that it takes them from).
+
+    A tap is its position in the window; the other two index (n, *spatial) and leave out what lies in the padding.
+    """
+    axes = []
+    lengths = output_shape(x_shape, size, strides, padding, dilation)
+    for length, outputs, k, s, d, (before, _) in zip(
+        x_shape[1:-1], lengths, size, strides, dilation, padding, strict=True
+    ):
+        axis = []
+        for tap in range(k):
+            shift = tap * d - before  # output o takes input o * s + shift
+            first = max(-(shift // s), 0)
+            last = min((length - 1 - shift) // s + 1, outputs)
+            if first < last:
+                axis.append((tap, slice(first, last), slice(first * s + shift, (last - 1) * s + shift + 1, s)))
+            else:
+                axis.append((tap, slice(0, 0), slice(0, 0)))
+        axes.append(axis)
+    batch = slice(None)
+    found = []
+    for reached in product(*axes):
+        position, outputs_of, inputs_of = zip(*reached, strict=True)
+        found.append((position, (batch, *outputs_of), (batch, *inputs_of)))
+    return tuple(found)
+
+
+def _padded(x: Any, padding: Padding) -> Any:
+    if not any(before or after for before, after in padding):
+        return x
+    lengths = [before + length + after for length, (before, after) in zip(x.shape[1:-1], padding, strict=True)]
+    padded = empty((x.shape[0], *lengths, x.shape[-1]), x.dtype)
+    padded.fill(0)
+    inside = [slice(before, before + length) for length, (before, _) in zip(x.shape[1:-1], padding, strict=True)]
+    padded[(slice(None), *inside)] = x
+    return padded
+
+
+def is_pointwise(size: Ints, strides: Ints, padding: Padding) -> bool:
+    """Whether the input itself is the matrix of columns: a window of one value, at every position."""
+    return set(size) == set(strides) == {1} and not any(before or after for before, after in padding)
+
+
+def _grouped(array: Any, groups: int) -> Any:
+    """(..., channels) seen as (groups, rows, channels / groups), without a copy of a contiguous array."""
+    return array.reshape(-1, groups, array.shape[-1] // groups).transpose(1, 0, 2)
+
+
+def _columns(x: Any, size: Ints, strides: Ints, padding: Padding, dilation: Ints, groups: int) -> Any:
+    """Every window of `x` as a row: (groups, n * outputs, taps * channels / groups)."""
+    if is_pointwise(size, strides, padding):
+        return _grouped(x, groups)
+    n, channels = x.shape[0], x.shape[-1] // groups
+    lengths = output_shape(x.shape, size, strides, padding, dilation)
+    x = _padded(x, padding)
+    steps = x.strides[1:-1]
+    windows = xp.lib.stride_tricks.as_strided(
+        x,
+        (groups, n, *lengths, *size, channels),
+        (
+            channels * x.strides[-1],
+            x.strides[0],
+            *(step * stride for step, stride in zip(steps, strides, strict=True)),
+            *(step * d for step, d in zip(steps, dilation, strict=True)),
+            x.strides[-1],
+        ),
+    )
+    columns = empty(windows.shape, x.dtype)
+    columns[...] = windows
+    return columns.reshape(groups, n * math.prod(lengths), math.prod(size) * channels)
+
+
+def _epilogue(y: Any, bias: Any, activation: str | None) -> Any:
+    if bias is not None:
+        xp.add(y, bias, out=y)
+    return activate(y, activation, out=y)
+
+
+def conv(
+    x: Any,
+    kernel: Any,
+    bias: Any = None,
+    *,
+    strides: Ints,
+    padding: Padding,
+    dilation: Ints,
+    groups: int = 1,
+    activation: str | None = None,
+    out: Any = None,
+) -> Any:
+    """`activation(x * kernel + bias)`: `x` (n, *spatial, c), `kernel` (*size, c / groups, f), `bias` (f,) or None.
+
+    Returns (n, *outputs, f).  With groups, the g-th of the equal parts of the filters sees the g-th part of the channels.
+    """
+    size = kernel.shape[:-2]
+    if out is None:
+        lengths = output_shape(x.shape, size, strides, padding, dilation)
+        out = empty((x.shape[0], *lengths, kernel.shape[-1]), x.dtype)
+    columns = _columns(x, size, strides, padding, dilation, groups)
+    xp.matmul(columns, _grouped(kernel, groups), out=_grouped(out, groups))
+    return _epilogue(out, bias, activation)
+
+
+def conv_input_grad(
+    g: Any,
+    kernel: Any,
+    x_shape: Ints,
+    *,
+    strides: Ints,
+    padding: Padding,
+    dilation: Ints,
+    groups: int = 1,
+    out: Any = None,
+) -> Any:
+    """The gradient at a convolution's input, from the gradient `g` before the bias."""
+    size, channels = kernel.shape[:-2], kernel.shape[-2]
+    if out is None:
+        out = empty(x_shape, g.dtype)
+    transposed = _grouped(kernel, groups).transpose(0, 2, 1)
+    if is_pointwise(size, strides, padding):
+        xp.matmul(_grouped(g, groups), transposed, out=_grouped(out, groups))
+        return out
+    columns = empty((groups, *g.shape[:-1], *size, channels), g.dtype)
+    xp.matmul(_grouped(g, groups), transposed, out=columns.reshape(groups, -1, transposed.shape[-1]))
+    out.fill(0)
+    by_group = xp.moveaxis(out.reshape(*x_shape[:-1], groups, channels), -2, 0)
+    for tap, outputs, inputs in taps(x_shape, size, strides, padding, dilation):
+        part = by_group[(slice(None), *inputs)]
+        xp.add(part, columns[(slice(None), *outputs, *tap)], out=part)
+    return out
+
+
+def conv_kernel_grad(
+    x: Any,
+    g: Any,
+    kernel_shape: Ints,
+    *,
+    strides: Ints,
+    padding: Padding,
+    dilation: Ints,
+    groups: int = 1,
+    out: Any = None,
+) -> Any:
+    """The gradient of a convolution's kernel, from its input `x` and the gradient `g` before the bias."""
+    if out is None:
+        out = empty(kernel_shape, g.dtype)
+    columns = _columns(x, kernel_shape[:-2], strides, padding, dilation, groups)
+    xp.matmul(columns.transpose(0, 2, 1), _grouped(g, groups), out=_grouped(out, groups))
+    return out
+
+
+def depthwise_conv(
+    x: Any,
+    kernel: Any,
+    bias: Any = None,
+    *,
+    strides: Ints,
+    padding: Padding,
+    dilation: Ints,
+    activation: str | None = None,
+    out: Any = None,
+) -> Any:
+    """Each channel convolved with its own filters: `x` (n, *spatial, c), `kernel` (*size, c, m), `bias` (c * m,) or None.
+
+    Returns (n, *outputs, c * m), where channel c's m-th filter gives output channel c * m_count + m.
+    """
+    size, channels, multiplier = kernel.shape[:-2], *kernel.shape[-2:]
+    if out is None:
+        lengths = output_shape(x.shape, size, strides, padding, dilation)
+        out = empty((x.shape[0], *lengths, channels * multiplier), x.dtype)
+    out.fill(0)
+    by_channel = out.reshape(*out.shape[:-1], channels, multiplier)
+    for tap, outputs, inputs in taps(x.shape, size, strides, padding, dilation):
+        part = by_channel[outputs]
+        xp.add(part, x[inputs][..., None] * kernel[tap], out=part)
+    return _epilogue(out, bias, activation)
+
+
+def depthwise_conv_input_grad(
+    g: Any, kernel: Any, x_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, out: Any = None
+) -> Any:
+    """The gradient at a depthwise convolution's input, from the gradient `g` before the bias."""
+    if out is None:
+        out = empty(x_shape, g.dtype)
+    out.fill(0)
+    by_channel = g.reshape(*g.shape[:-1], *kernel.shape[-2:])
+    for tap, outputs, inputs in taps(x_shape, kernel.shape[:-2], strides, padding, dilation):
+        part = out[inputs]
+        xp.add(part, (by_channel[outputs] * kernel[tap]).sum(axis=-1), out=part)
+    return out
+
+
+def depthwise_conv_kernel_grad(
+    x: Any, g: Any, kernel_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, out: Any = None
+) -> Any:
+    """The gradient of a depthwise convolution's kernel, from its input `x` and the gradient `g` before the bias."""
+    if out is None:
+        out = empty(kernel_shape, g.dtype)
+    by_channel = g.reshape(*g.shape[:-1], *kernel_shape[-2:])
+    positions = tuple(range(x.ndim - 1))
+    for tap, outputs, inputs in taps(x.shape, kernel_shape[:-2], strides, padding, dilation):
+        xp.sum(x[inputs][..., None] * by_channel[outputs], axis=positions, out=out[tap])
+    return out

@@ -1,0 +1,55 @@
+"""Table lookup."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+import numpy as xp  # rebound by kernels.use()
+
+from minikeras.kernels.arena import empty
+
+__all__ = ["embedding", "embedding_grad"]
+
+
+def checked_indices(indices: Any, rows: int) -> Any:
+    """The indices, refused where one is not in [0, rows).
+
+    On a GPU reading them back would stall every step, so there they are clipped instead.
+
+    Raises:
+        IndexError: an index is out of range (CPU).
+    """
+    if xp is not numpy:
+        return xp.clip(indices, 0, rows - 1)
+    if indices.size and (indices.min() < 0 or indices.max() >= rows):
+        wrong = indices[(indices < 0) | (indices >= rows)][0]
+        raise IndexError(
+            f"An embedding table with {rows} rows takes indices from 0 to {rows - 1}, got {wrong}; "
+            "enlarge input_dim or correct the indices."
+        )
+    return indices
+
+
+def embedding(table: Any, indices: Any, out: Any = None) -> Any:
+    """The rows `table[indices]`: table (rows, d), integer indices of any shape -> (*indices.shape, d).
+
+    Raises:
+        IndexError: an index is out of range (CPU; a GPU clips it).
+    """
+    indices = checked_indices(indices, table.shape[0])
+    if out is None:
+        out = empty((*indices.shape, table.shape[1]), table.dtype)
+    if xp is numpy:  # checked above, and mode "raise" would go through a buffer
+        return numpy.take(table, indices, axis=0, out=out, mode="clip")
+    return xp.take(table, indices, axis=0, out=out)
+
+
+def embedding_grad(g: Any, indices: Any, table_shape: tuple[int, int], out: Any = None) -> Any:
+    """Gradient of the table: zeros, with each row of `g` (*indices.shape, d) added at its index."""
+    indices = checked_indices(indices, table_shape[0])
+    if out is None:
+        out = empty(tuple(table_shape), g.dtype)
+    out.fill(0)
+    xp.add.at(out, indices.reshape(indices.size), g.reshape(indices.size, table_shape[1]))
+    return out

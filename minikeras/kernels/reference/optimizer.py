@@ -1,0 +1,153 @@
+"""Optimizer steps over one flat buffer of parameters: the formulas of Keras 3, in place.
+
+Unlike other kernels these change arguments: `p` and the state slots, each a 1-D array as long as `p`; the gradient `g`
+stays as it is except in `clip_by_value` and `scale`.  Numbers such as `lr` are Python floats or 0-d arrays of `p`'s
+type (a NumPy float64 would make a float32 step run in float64).  `scratch` is room for temporaries, as long as `p`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as xp  # rebound by kernels.use()
+
+from minikeras.kernels.arena import empty
+
+__all__ = ["adam", "clip_by_value", "decay", "ema", "rmsprop", "scale", "sgd", "sgd_momentum", "sum_of_squares"]
+
+
+def sgd(p: Any, g: Any, lr: Any, scratch: Any = None) -> None:
+    """`p -= lr * g`."""
+    t = _room(p, scratch)
+    xp.multiply(g, lr, out=t)
+    xp.subtract(p, t, out=p)
+
+
+def sgd_momentum(p: Any, g: Any, v: Any, lr: Any, momentum: float, nesterov: bool = False, scratch: Any = None) -> None:
+    """`v = momentum * v - lr * g`, then `p += v`, or with Nesterov `p += momentum * v - lr * g`."""
+    t = _room(p, scratch)
+    xp.multiply(g, lr, out=t)
+    xp.multiply(v, momentum, out=v)
+    xp.subtract(v, t, out=v)
+    if nesterov:
+        xp.subtract(p, t, out=p)
+        xp.multiply(v, momentum, out=t)
+        xp.add(p, t, out=p)
+    else:
+        xp.add(p, v, out=p)
+
+
+def rmsprop(
+    p: Any,
+    g: Any,
+    v: Any,
+    lr: Any,
+    rho: float,
+    epsilon: float,
+    momentum: float = 0.0,
+    momentum_buffer: Any = None,
+    average_gradient: Any = None,
+    scratch: Any = None,
+) -> None:
+    """RMSprop (Hinton 2012): `v` averages `g**2`, and `p` falls by `lr * g / sqrt(v + epsilon)`.
+
+    Given `average_gradient`, the centered form: the root is of `v - average_gradient**2 + epsilon`.  Given
+    `momentum_buffer`, `p` falls by `momentum_buffer = momentum * momentum_buffer + step`.
+    """
+    t = _room(p, scratch)
+    xp.multiply(g, g, out=t)
+    xp.multiply(t, 1 - rho, out=t)
+    xp.multiply(v, rho, out=v)
+    xp.add(v, t, out=v)
+    if average_gradient is None:
+        xp.add(v, epsilon, out=t)
+    else:
+        xp.multiply(average_gradient, rho, out=average_gradient)
+        xp.multiply(g, 1 - rho, out=t)
+        xp.add(average_gradient, t, out=average_gradient)
+        xp.multiply(average_gradient, average_gradient, out=t)
+        xp.subtract(v, t, out=t)
+        xp.maximum(t, 0, out=t)  # a variance: only rounding makes it negative
+        xp.add(t, epsilon, out=t)
+    xp.sqrt(t, out=t)
+    xp.divide(g, t, out=t)
+    xp.multiply(t, lr, out=t)
+    if momentum_buffer is not None:
+        xp.multiply(momentum_buffer, momentum, out=momentum_buffer)
+        xp.add(momentum_buffer, t, out=momentum_buffer)
+        t = momentum_buffer
+    xp.subtract(p, t, out=p)
+
+
+def adam(
+    p: Any,
+    g: Any,
+    m: Any,
+    v: Any,
+    alpha: Any,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+    vhat: Any = None,
+    scratch: Any = None,
+) -> None:
+    """Adam (Kingma and Ba 2015): `m` averages `g`, `v` averages `g**2`, and `p -= alpha * m / (sqrt(v) + epsilon)`.
+
+    `alpha` is the bias-corrected rate `lr * sqrt(1 - beta_2**t) / (1 - beta_1**t)`, with t = 1 in the first step.  Given
+    `vhat`, AMSGrad: the greatest `v` so far stands in the root.
+    """
+    t = _room(p, scratch)
+    xp.subtract(g, m, out=t)
+    xp.multiply(t, 1 - beta_1, out=t)
+    xp.add(m, t, out=m)
+    xp.multiply(g, g, out=t)
+    xp.subtract(t, v, out=t)
+    xp.multiply(t, 1 - beta_2, out=t)
+    xp.add(v, t, out=v)
+    if vhat is not None:
+        xp.maximum(vhat, v, out=vhat)
+        v = vhat
+    xp.sqrt(v, out=t)
+    xp.add(t, epsilon, out=t)
+    xp.divide(m, t, out=t)
+    xp.multiply(t, alpha, out=t)
+    xp.subtract(p, t, out=p)
+
+
+def decay(p: Any, amount: Any, scratch: Any = None) -> None:
+    """`p -= p * amount`: decoupled weight decay.
+
+    Not `p *= 1 - amount`: in float32 a small amount would lose most of its digits there.
+    """
+    t = _room(p, scratch)
+    xp.multiply(p, amount, out=t)
+    xp.subtract(p, t, out=p)
+
+
+def ema(average: Any, p: Any, momentum: float, scratch: Any = None) -> None:
+    """`average = momentum * average + (1 - momentum) * p`; changes `average` only."""
+    t = _room(p, scratch)
+    xp.multiply(p, 1 - momentum, out=t)
+    xp.multiply(average, momentum, out=average)
+    xp.add(average, t, out=average)
+
+
+def clip_by_value(g: Any, limit: float) -> None:
+    """Bring every value of `g` into [-limit, limit], in place."""
+    xp.clip(g, -limit, limit, out=g)
+
+
+def scale(g: Any, factor: Any) -> None:
+    """`g *= factor`, in place; `factor` may be a 0-d array on the device."""
+    xp.multiply(g, factor, out=g)
+
+
+def sum_of_squares(g: Any) -> Any:
+    """The sum of `g**2` as a 0-d array on the device; of float16 values in float32, where it does not overflow."""
+    if g.dtype.itemsize < 4:
+        g = g.astype("float32")
+    return xp.asarray(xp.dot(g, g))
+
+
+def _room(p: Any, scratch: Any) -> Any:
+    return empty(p.shape, p.dtype) if scratch is None else scratch

@@ -1,0 +1,537 @@
+"""Recurrent layers over a whole sequence: one kernel forward, one backward.
+
+The input product of all time steps is one matrix product before the loop, each weight gradient is one after the
+backward loop; a time step is left with the recurrent product and the elementwise arithmetic of its cell.  That
+arithmetic is a pair of functions (forward, backward) which a device may replace by compiled ones (`cell=`); the
+residual remembers the pair, so one backward kernel serves both.
+
+Shapes: x (n, t, d); states (n, u); mask (n, t) of booleans, False where a step is to be skipped: the states are then
+carried over and the output repeats the previous one (zeros before the first step that counts).  `recurrent_mask`
+(n, u) multiplies the state on its way into the recurrent product (recurrent dropout), nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as xp  # rebound by kernels.use()
+
+from minikeras.kernels.arena import empty
+from minikeras.kernels.reference.activation import activate, activate_grad
+from minikeras.kernels.reference.dense import dense, gemm
+
+__all__ = ["gru", "gru_grad", "lstm", "lstm_grad", "simple_rnn", "simple_rnn_grad"]
+
+Cell = tuple[Callable, Callable]  # elementwise arithmetic of one step: forward, backward
+
+
+class _Residual(NamedTuple):
+    x: Any
+    kernel: Any
+    recurrent_kernel: Any
+    bias: Any
+    mask: Any
+    recurrent_mask: Any
+    cell: Cell
+    saved: tuple  # arrays (n, t, ...) that the backward steps read; the first holds h before each step
+    reset_after: bool = True
+
+
+# ---- what the three kernels share ------------------------------------------------------------------------------------
+
+
+def _project(x: Any, kernel: Any, bias: Any, gates: int) -> Any:
+    """`x @ kernel + bias` of every time step, as (n, t, gates, u)."""
+    n, t, d = x.shape
+    return dense(x.reshape(n * t, d), kernel, bias).reshape(n, t, gates, kernel.shape[1] // gates)
+
+
+def _copy(array: Any, dtype: Any) -> Any:
+    out = empty(array.shape, dtype)
+    out[...] = array
+    return out
+
+
+def _drop(h: Any, recurrent_mask: Any, out: Any) -> Any:
+    return h if recurrent_mask is None else xp.multiply(h, recurrent_mask, out=out)
+
+
+def _scan(step: Callable[[int], None], states: Sequence[Any], histories: Sequence[Any], x: Any, mask: Any) -> Any:
+    """Run `step(s)` over time; returns the outputs (n, t, u).
+
+    A step updates `states` (h first) in place; `histories` receive what each state was before the step.
+    """
+    n, t, _ = x.shape
+    h = states[0]
+    outputs = empty((n, t, h.shape[1]), h.dtype)
+    for s in range(t):
+        for history, state in zip(histories, states, strict=False):
+            history[:, s] = state
+        if mask is None:
+            step(s)
+            outputs[:, s] = h
+            continue
+        before = [state.copy() for state in states]
+        step(s)
+        counts = mask[:, s, None]
+        for state, old in zip(states, before, strict=True):
+            state[...] = xp.where(counts, state, old)
+        outputs[:, s] = xp.where(counts, h, outputs[:, s - 1] if s else xp.zeros_like(h))
+    return outputs
+
+
+def _scan_grad(
+    step: Callable[[int], None], g_states: Sequence[Any], g_outputs: Any, products: Sequence[Any], mask: Any
+) -> None:
+    """Run `step(s)` backward in time.
+
+    A step turns `g_states` (h first), the gradients at the states after it, into those at the states before it, in
+    place, and writes the gradients of its products into `products` (n, t, ...), which a skipped step leaves at zero.
+    """
+    g_h = g_states[0]
+    waiting = xp.zeros_like(g_h)  # gradient of outputs that repeat an earlier one, on its way to that one
+    for s in reversed(range(products[0].shape[1])):
+        if mask is None:
+            if g_outputs is not None:
+                g_h += g_outputs[:, s]
+            step(s)
+            continue
+        counts = mask[:, s, None]
+        if g_outputs is not None:
+            waiting += g_outputs[:, s]
+            g_h += xp.where(counts, waiting, 0)
+            waiting[...] = xp.where(counts, 0, waiting)
+        after = [gradient.copy() for gradient in g_states]
+        step(s)
+        for gradient, old in zip(g_states, after, strict=True):
+            gradient[...] = xp.where(counts, gradient, old)
+        for product in products:
+            product[:, s] = xp.where(counts[:, :, None], product[:, s], 0)
+
+
+def _start(gradient: Any, history: Any) -> Any:
+    """A running gradient of a state, from the gradient of its final value (None: unused)."""
+    n, _, u = history.shape
+    return xp.zeros((n, u), history.dtype) if gradient is None else _copy(gradient, history.dtype)
+
+
+def _rows(array: Any) -> Any:
+    """(n, t, ...) as a matrix of n * t rows."""
+    n, t, *rest = array.shape
+    width = 1
+    for size in rest:
+        width *= size
+    return array.reshape(n * t, width)
+
+
+def _input_grads(r: _Residual, g_products: Any, needs_x: bool, out: Any) -> tuple[Any, Any]:
+    """(gradient of x or None, gradient of the kernel)."""
+    g_rows = _rows(g_products)
+    g_kernel = gemm(_rows(r.x), g_rows, ta=True, out=out)
+    return (gemm(g_rows, r.kernel, tb=True).reshape(r.x.shape) if needs_x else None), g_kernel
+
+
+def _dropped_history(r: _Residual) -> Any:
+    """What entered the recurrent product of every step, as (n * t, u)."""
+    history = r.saved[0]
+    return _rows(history if r.recurrent_mask is None else history * r.recurrent_mask[:, None])
+
+
+def _sum_rows(array: Any, out: Any) -> Any:
+    rows = _rows(array)
+    if out is None:
+        out = empty((rows.shape[1],), rows.dtype)
+    return xp.sum(rows, axis=0, out=out)
+
+
+def _histories(with_residual: bool, x: Any, *states: Any) -> list[Any]:
+    n, t, _ = x.shape
+    return [empty((n, t, state.shape[1]), state.dtype) for state in states] if with_residual else []
+
+
+# ---- simple recurrent layer ------------------------------------------------------------------------------------------
+
+
+def simple_rnn(
+    x: Any,
+    h0: Any,
+    kernel: Any,
+    recurrent_kernel: Any,
+    bias: Any,
+    *,
+    mask: Any = None,
+    recurrent_mask: Any = None,
+    activation: str | None = "tanh",
+    with_residual: bool = True,
+    cell: Cell | None = None,
+) -> tuple[Any, Any, Any]:
+    """`h_t = activation(x_t @ kernel + bias + h_{t-1} @ recurrent_kernel)`.
+
+    Returns (outputs (n, t, u), last h (n, u), residual); the residual is None unless `with_residual`.
+    """
+    cell = cell or (partial(_simple_cell, activation), partial(_simple_cell_grad, activation))
+    z = _project(x, kernel, bias, 1)
+    h = _copy(h0, z.dtype)
+    histories = _histories(with_residual, x, h)
+    product, dropped = empty(h.shape, h.dtype), empty(h.shape, h.dtype)
+
+    def step(s: int) -> None:
+        gemm(_drop(h, recurrent_mask, dropped), recurrent_kernel, out=product)
+        cell[0](s, z, product, h)
+
+    outputs = _scan(step, (h,), histories, x, mask)
+    if not with_residual:
+        return outputs, h, None
+    return outputs, h, _Residual(x, kernel, recurrent_kernel, bias, mask, recurrent_mask, cell, (*histories, z))
+
+
+def simple_rnn_grad(
+    g_outputs: Any, g_h: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None, None)
+) -> tuple[Any, ...]:
+    """Backward of `simple_rnn`: gradients of (x or None, h0, kernel, recurrent_kernel, bias or None).
+
+    `g_outputs`, `g_h`: gradients of the results, None where one was unused.  `outs`: destinations of the three weight
+    gradients, each may be None.
+    """
+    r: _Residual = residual
+    history, y = r.saved
+    g_z = empty(y.shape, y.dtype)
+    g_h = _start(g_h, history)
+
+    def step(s: int) -> None:
+        r.cell[1](s, y, g_h, g_z)
+        gemm(g_z[:, s, 0], r.recurrent_kernel, tb=True, out=g_h)
+        _drop(g_h, r.recurrent_mask, g_h)
+
+    _scan_grad(step, (g_h,), g_outputs, (g_z,), r.mask)
+    g_x, g_kernel = _input_grads(r, g_z, needs_x, outs[0])
+    g_recurrent = gemm(_dropped_history(r), _rows(g_z), ta=True, out=outs[1])
+    return g_x, g_h, g_kernel, g_recurrent, None if r.bias is None else _sum_rows(g_z, outs[2])
+
+
+def _simple_cell(activation: str | None, s: int, z: Any, product: Any, h: Any) -> None:
+    y = z[:, s, 0]
+    y += product
+    h[...] = activate(y, activation, out=y)
+
+
+def _simple_cell_grad(activation: str | None, s: int, y: Any, g_h: Any, g_z: Any) -> None:
+    g_z[:, s, 0] = activate_grad(g_h, y[:, s, 0], activation)
+
+
+# ---- LSTM ------------------------------------------------------------------------------------------------------------
+
+
+def lstm(
+    x: Any,
+    h0: Any,
+    c0: Any,
+    kernel: Any,
+    recurrent_kernel: Any,
+    bias: Any,
+    *,
+    mask: Any = None,
+    recurrent_mask: Any = None,
+    activation: str | None = "tanh",
+    recurrent_activation: str | None = "sigmoid",
+    with_residual: bool = True,
+    cell: Cell | None = None,
+) -> tuple[Any, Any, Any, Any]:
+    """Long short-term memory (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+
+    Gates i, f, g, o along the 4u columns: `c_t = f * c_{t-1} + i * g`, `h_t = o * activation(c_t)`.
+    Returns (outputs (n, t, u), last h, last c, residual); the residual is None unless `with_residual`.
+    """
+    cell = cell or (
+        partial(_lstm_cell, activation, recurrent_activation),
+        partial(_lstm_cell_grad, activation, recurrent_activation),
+    )
+    gates = _project(x, kernel, bias, 4)
+    n, t, _, u = gates.shape
+    h, c = _copy(h0, gates.dtype), _copy(c0, gates.dtype)
+    histories = _histories(with_residual, x, h, c)
+    squashed = empty((n, t if with_residual else min(t, 1), u), gates.dtype)  # activation(c)
+    product, dropped = empty((n, 4 * u), gates.dtype), empty((n, u), gates.dtype)
+
+    def step(s: int) -> None:
+        gemm(_drop(h, recurrent_mask, dropped), recurrent_kernel, out=product)
+        cell[0](s, gates, product, c, h, squashed)
+
+    outputs = _scan(step, (h, c), histories, x, mask)
+    if not with_residual:
+        return outputs, h, c, None
+    saved = (*histories, gates, squashed)
+    return outputs, h, c, _Residual(x, kernel, recurrent_kernel, bias, mask, recurrent_mask, cell, saved)
+
+
+def lstm_grad(
+    g_outputs: Any, g_h: Any, g_c: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None, None)
+) -> tuple[Any, ...]:
+    """Backward of `lstm`: gradients of (x or None, h0, c0, kernel, recurrent_kernel, bias or None).
+
+    `g_outputs`, `g_h`, `g_c`: gradients of the results, None where one was unused.  `outs`: destinations of the three
+    weight gradients, each may be None.
+    """
+    r: _Residual = residual
+    history, cells, gates, squashed = r.saved
+    n, t, _, u = gates.shape
+    g_gates = empty(gates.shape, gates.dtype)
+    g_h, g_c = _start(g_h, history), _start(g_c, history)
+
+    def step(s: int) -> None:
+        r.cell[1](s, gates, cells, squashed, g_h, g_c, g_gates)
+        gemm(g_gates[:, s].reshape(n, 4 * u), r.recurrent_kernel, tb=True, out=g_h)
+        _drop(g_h, r.recurrent_mask, g_h)
+
+    _scan_grad(step, (g_h, g_c), g_outputs, (g_gates,), r.mask)
+    g_x, g_kernel = _input_grads(r, g_gates, needs_x, outs[0])
+    g_recurrent = gemm(_dropped_history(r), _rows(g_gates), ta=True, out=outs[1])
+    return g_x, g_h, g_c, g_kernel, g_recurrent, None if r.bias is None else _sum_rows(g_gates, outs[2])
+
+
+def _lstm_cell(
+    activation: str | None,
+    recurrent_activation: str | None,
+    s: int,
+    gates: Any,
+    product: Any,
+    c: Any,
+    h: Any,
+    squashed: Any,
+) -> None:
+    """Activate `gates[:, s] + product` in place; update c and h."""
+    gate = gates[:, s]
+    gate += product.reshape(gate.shape)
+    activate(gate[:, :2], recurrent_activation, out=gate[:, :2])
+    activate(gate[:, 2], activation, out=gate[:, 2])
+    activate(gate[:, 3], recurrent_activation, out=gate[:, 3])
+    c *= gate[:, 1]
+    c += gate[:, 0] * gate[:, 2]
+    y = squashed[:, s % squashed.shape[1]]
+    y[...] = c
+    activate(y, activation, out=y)
+    xp.multiply(gate[:, 3], y, out=h)
+
+
+def _lstm_cell_grad(
+    activation: str | None,
+    recurrent_activation: str | None,
+    s: int,
+    gates: Any,
+    cells: Any,
+    squashed: Any,
+    g_h: Any,
+    g_c: Any,
+    g_gates: Any,
+) -> None:
+    """Write the gradients before the gates' activations; turn g_c from the c after the step to the c before it."""
+    gate, g_gate = gates[:, s], g_gates[:, s]
+    i, f, g, o = (gate[:, k] for k in range(4))
+    y = squashed[:, s]
+    g_c += activate_grad(g_h * o, y, activation)
+    g_gate[:, 0] = activate_grad(g_c * g, i, recurrent_activation)
+    g_gate[:, 1] = activate_grad(g_c * cells[:, s], f, recurrent_activation)
+    g_gate[:, 2] = activate_grad(g_c * i, g, activation)
+    g_gate[:, 3] = activate_grad(g_h * y, o, recurrent_activation)
+    g_c *= f
+
+
+# ---- GRU -------------------------------------------------------------------------------------------------------------
+
+
+def gru(
+    x: Any,
+    h0: Any,
+    kernel: Any,
+    recurrent_kernel: Any,
+    bias: Any,
+    *,
+    mask: Any = None,
+    recurrent_mask: Any = None,
+    activation: str | None = "tanh",
+    recurrent_activation: str | None = "sigmoid",
+    reset_after: bool = True,
+    with_residual: bool = True,
+    cell: Cell | None = None,
+) -> tuple[Any, Any, Any]:
+    """Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078): `h_t = z * h_{t-1} + (1 - z) * candidate`.
+
+    Gates z, r, candidate along the 3u columns.  `reset_after` applies r to the recurrent product of the candidate
+    (bias (2, 3u): input, recurrent), otherwise to the state that enters this product (bias (3u,)); bias may be None.
+    Returns (outputs (n, t, u), last h, residual); the residual is None unless `with_residual`.
+    """
+    if cell is None:
+        forward, backward = (_gru_cell, _gru_cell_grad) if reset_after else (_reset_first_cell, _reset_first_cell_grad)
+        cell = partial(forward, activation, recurrent_activation), partial(backward, activation, recurrent_activation)
+    n, t, _ = x.shape
+    u = h0.shape[1]
+    input_bias, candidate_bias = bias, xp.zeros((u,), x.dtype)
+    if reset_after and bias is not None:
+        input_bias = bias[0].copy()
+        input_bias[: 2 * u] += bias[1, : 2 * u]  # only the candidate's recurrent bias has to wait for the reset gate
+        candidate_bias = bias[1, 2 * u :]
+    gates = _project(x, kernel, input_bias, 3)
+    h, dropped = _copy(h0, gates.dtype), empty((n, u), gates.dtype)
+    histories = _histories(with_residual, x, h)
+    inner = empty((n, t if with_residual else min(t, 1), u), gates.dtype)  # the reset gate's other factor, or its result
+    product = empty((n, (3 if reset_after else 2) * u), gates.dtype)
+
+    def step(s: int) -> None:
+        state = _drop(h, recurrent_mask, dropped)
+        if reset_after:
+            gemm(state, recurrent_kernel, out=product)
+            cell[0](s, gates, product, candidate_bias, h, inner)
+        else:
+            gemm(state, recurrent_kernel[:, : 2 * u], out=product)
+            cell[0](s, gates, product, state, recurrent_kernel[:, 2 * u :], h, inner)
+
+    outputs = _scan(step, (h,), histories, x, mask)
+    if not with_residual:
+        return outputs, h, None
+    saved = (*histories, gates, inner)
+    return outputs, h, _Residual(x, kernel, recurrent_kernel, bias, mask, recurrent_mask, cell, saved, reset_after)
+
+
+def gru_grad(
+    g_outputs: Any, g_h: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None, None)
+) -> tuple[Any, ...]:
+    """Backward of `gru`: gradients of (x or None, h0, kernel, recurrent_kernel, bias or None).
+
+    `g_outputs`, `g_h`: gradients of the results, None where one was unused.  `outs`: destinations of the three weight
+    gradients, each may be None.
+    """
+    r: _Residual = residual
+    history, gates, inner = r.saved
+    n, t, _, u = gates.shape
+    g_h = _start(g_h, history)
+    g_gates, g_state, dropped = empty(gates.shape, gates.dtype), empty(g_h.shape, g_h.dtype), empty(g_h.shape, g_h.dtype)
+    # the gradient of the recurrent product: differs from that of the input product where r came between them
+    g_products = empty(gates.shape, gates.dtype) if r.reset_after else g_gates
+
+    def step(s: int) -> None:
+        if r.reset_after:
+            r.cell[1](s, gates, inner, history, g_h, g_gates, g_products)
+            gemm(g_products[:, s].reshape(n, 3 * u), r.recurrent_kernel, tb=True, out=g_state)
+        else:
+            state = _drop(history[:, s], r.recurrent_mask, dropped)
+            r.cell[1](s, gates, state, r.recurrent_kernel, history, g_h, g_gates, g_state)
+        g_h[...] += _drop(g_state, r.recurrent_mask, g_state)
+
+    _scan_grad(step, (g_h,), g_outputs, (g_gates, g_products)[: 1 + r.reset_after], r.mask)
+    g_x, g_kernel = _input_grads(r, g_gates, needs_x, outs[0])
+    states, g_rows = _dropped_history(r), _rows(g_products)
+    g_recurrent, g_bias = outs[1:]
+    if g_recurrent is None:
+        g_recurrent = empty(r.recurrent_kernel.shape, g_rows.dtype)
+    if r.reset_after:
+        gemm(states, g_rows, ta=True, out=g_recurrent)
+    else:
+        gemm(states, g_rows[:, : 2 * u], ta=True, out=g_recurrent[:, : 2 * u])
+        gemm(_rows(inner), g_rows[:, 2 * u :], ta=True, out=g_recurrent[:, 2 * u :])
+    if r.bias is None:
+        return g_x, g_h, g_kernel, g_recurrent, None
+    if g_bias is None:
+        g_bias = empty(r.bias.shape, g_rows.dtype)
+    for row, gradients in zip(g_bias.reshape(-1, 3 * u), (g_gates, g_products), strict=False):
+        _sum_rows(gradients, row)
+    return g_x, g_h, g_kernel, g_recurrent, g_bias
+
+
+def _mix(gate: Any, h: Any) -> None:
+    h -= gate[:, 2]
+    h *= gate[:, 0]
+    h += gate[:, 2]
+
+
+def _mix_grad(
+    activation: str | None, recurrent_activation: str | None, gate: Any, before: Any, g_h: Any, out: Any
+) -> None:
+    """Gradients before the activations of z and the candidate; g_h becomes the part that passes straight through."""
+    z, candidate = gate[:, 0], gate[:, 2]
+    out[:, 0] = activate_grad(g_h * (before - candidate), z, recurrent_activation)
+    out[:, 2] = activate_grad(g_h * (1 - z), candidate, activation)
+    g_h *= z
+
+
+def _gru_cell(
+    activation: str | None,
+    recurrent_activation: str | None,
+    s: int,
+    gates: Any,
+    product: Any,
+    candidate_bias: Any,
+    h: Any,
+    inner: Any,
+) -> None:
+    """Activate `gates[:, s]` in place, with `product` added; update h."""
+    gate = gates[:, s]
+    product = product.reshape(gate.shape)
+    zr, candidate, unreset = gate[:, :2], gate[:, 2], inner[:, s % inner.shape[1]]
+    zr += product[:, :2]
+    activate(zr, recurrent_activation, out=zr)
+    xp.add(product[:, 2], candidate_bias, out=unreset)
+    candidate += gate[:, 1] * unreset
+    activate(candidate, activation, out=candidate)
+    _mix(gate, h)
+
+
+def _gru_cell_grad(
+    activation: str | None,
+    recurrent_activation: str | None,
+    s: int,
+    gates: Any,
+    inner: Any,
+    history: Any,
+    g_h: Any,
+    g_gates: Any,
+    g_products: Any,
+) -> None:
+    gate, g_gate = gates[:, s], g_gates[:, s]
+    _mix_grad(activation, recurrent_activation, gate, history[:, s], g_h, g_gate)
+    g_gate[:, 1] = activate_grad(g_gate[:, 2] * inner[:, s], gate[:, 1], recurrent_activation)
+    g_products[:, s, :2] = g_gate[:, :2]
+    xp.multiply(g_gate[:, 2], gate[:, 1], out=g_products[:, s, 2])
+
+
+def _reset_first_cell(
+    activation: str | None,
+    recurrent_activation: str | None,
+    s: int,
+    gates: Any,
+    product: Any,
+    state: Any,
+    candidate_kernel: Any,
+    h: Any,
+    inner: Any,
+) -> None:
+    gate = gates[:, s]
+    zr, candidate, reset = gate[:, :2], gate[:, 2], inner[:, s % inner.shape[1]]
+    zr += product.reshape(zr.shape)
+    activate(zr, recurrent_activation, out=zr)
+    xp.multiply(gate[:, 1], state, out=reset)
+    candidate += gemm(reset, candidate_kernel)
+    activate(candidate, activation, out=candidate)
+    _mix(gate, h)
+
+
+def _reset_first_cell_grad(
+    activation: str | None,
+    recurrent_activation: str | None,
+    s: int,
+    gates: Any,
+    state: Any,
+    recurrent_kernel: Any,
+    history: Any,
+    g_h: Any,
+    g_gates: Any,
+    g_state: Any,
+) -> None:
+    gate, g_gate = gates[:, s], g_gates[:, s]
+    n, _, u = gate.shape
+    _mix_grad(activation, recurrent_activation, gate, history[:, s], g_h, g_gate)
+    g_reset = gemm(g_gate[:, 2], recurrent_kernel[:, 2 * u :], tb=True)
+    g_gate[:, 1] = activate_grad(g_reset * state, gate[:, 1], recurrent_activation)
+    gemm(g_gate[:, :2].reshape(n, 2 * u), recurrent_kernel[:, : 2 * u], tb=True, out=g_state)
+    g_state += g_reset * gate[:, 1]

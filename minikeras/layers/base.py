@@ -1,0 +1,808 @@
+"""Layer: configuration in `__init__`, weights in `build`, mathematics in `call`; the rest is here.
+
+What a layer contains (variables, layers, metrics) is found by walking its attributes, in the order they were set, into
+lists, tuples and dicts: nothing has to be registered, and a list that grows later is seen too.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from minikeras import config as settings
+from minikeras import initializers, regularizers, constraints, tree
+from minikeras import kernels as k
+from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode, infer_output, is_symbolic, snake_case, unique_name
+from minikeras.autodiff.tensor import Tensor, Variable
+from minikeras.config import DTypePolicy
+from minikeras.ops.core import cast
+from minikeras.random import SeedGenerator
+from minikeras.registry import serialize_value
+
+
+class _Context(threading.local):
+    """What nested calls share: the training flag, the outermost layer, and the path of names for new weights."""
+
+    training: bool | None = None
+    entry: Any = None
+    path: tuple[str, ...] = ()
+
+
+_context = _Context()
+
+# Rises whenever a layer is built or a `trainable` switch is thrown, so that cached lists of variables can be checked.
+_structure_version = 0
+
+
+def structure_version() -> int:
+    """A number that changes whenever weights are created or `trainable` switches are thrown anywhere."""
+    return _structure_version
+
+
+def _structure_changed() -> None:
+    global _structure_version
+    _structure_version += 1
+
+
+class InputSpec:
+    """What a layer accepts: rank, sizes of some axes.  None means anything.
+
+    Args:
+        dtype, shape, ndim, max_ndim, min_ndim: as the names say; `shape` includes the batch axis.
+        axes: `{axis: size}`.
+        allow_last_axis_squeeze, optional, name: accepted for familiarity.
+    """
+
+    def __init__(
+        self,
+        dtype: Any = None,
+        shape: Any = None,
+        ndim: int | None = None,
+        max_ndim: int | None = None,
+        min_ndim: int | None = None,
+        axes: dict[int, int] | None = None,
+        allow_last_axis_squeeze: bool = False,
+        name: str | None = None,
+        optional: bool = False,
+    ):
+        self.dtype = dtype
+        self.shape = None if shape is None else tuple(shape)
+        self.ndim = len(self.shape) if self.shape is not None else ndim
+        self.max_ndim, self.min_ndim = max_ndim, min_ndim
+        self.axes = {int(axis): size for axis, size in (axes or {}).items()}
+        self.name, self.optional, self.allow_last_axis_squeeze = name, optional, allow_last_axis_squeeze
+
+    def problem(self, shape: tuple) -> str | None:
+        """What is expected, in words, where `shape` does not fit; else None."""
+        rank = len(shape)
+        if self.ndim is not None and rank != self.ndim:
+            return f"inputs of rank {self.ndim}"
+        if self.min_ndim is not None and rank < self.min_ndim:
+            return f"inputs of rank {self.min_ndim} or more"
+        if self.max_ndim is not None and rank > self.max_ndim:
+            return f"inputs of rank {self.max_ndim} or less"
+        for axis, size in self.axes.items():
+            if size is not None and shape[axis] not in (size, None):
+                return f"inputs with {size} entries along axis {axis}"
+        for axis, size in enumerate(self.shape or ()):
+            if size is not None and shape[axis] not in (size, None):
+                return f"inputs of shape {self.shape}"
+        return None
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("dtype", "shape", "ndim", "max_ndim", "min_ndim", "axes")
+        return {name: getattr(self, name) for name in names}
+
+
+class _CallSignature:
+    """What `call` of a class takes; looked at once per class."""
+
+    def __init__(self, call: Callable):
+        parameters = list(inspect.signature(call).parameters.values())[1:]
+        self.names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        every = {p.name for p in parameters}
+        self.training = "training" in every
+        self.mask = "mask" in every
+        self.open = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        self.training_position = self.names.index("training") if "training" in self.names else 99
+        self.mask_position = self.names.index("mask") if "mask" in self.names else 99
+        self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+@functools.cache
+def _call_signature(cls: type) -> _CallSignature:
+    return _CallSignature(cls.call)  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _init_parameters(cls: type) -> tuple[list[inspect.Parameter], bool]:
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
+    named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    return named, any(p.kind is p.VAR_POSITIONAL for p in parameters)
+
+
+def _wrap_build(build: Callable) -> Callable:
+    @functools.wraps(build)
+    def building(self: Layer, *args: Any, **kwargs: Any) -> None:
+        outer = _context.path
+        if not outer or outer[-1] != self.name:
+            _context.path = (*outer, self.name)
+        try:
+            build(self, *args, **kwargs)
+        finally:
+            _context.path = outer
+        if not self.built:
+            _remember_build_shapes(self, build, args, kwargs)
+        self.built = True
+        _structure_changed()
+
+    return building
+
+
+def _remember_build_shapes(layer: Layer, build: Callable, args: tuple, kwargs: dict[str, Any]) -> None:
+    names = [name for name in inspect.signature(build).parameters if name != "self"]
+    layer._build_shapes = {**dict(zip(names, args, strict=False)), **kwargs}
+
+
+class Layer:
+    """The base of every layer and model.
+
+    A subclass keeps its configuration in `__init__`, makes its weights with `add_weight` in `build(input_shape)` and
+    computes in `call(inputs)`, which differentiates by itself when written with `minikeras.ops` and Python operators.
+
+    Args:
+        activity_regularizer: penalty on the outputs, added to the loss.
+        trainable: whether training changes the layer's weights.
+        dtype: number type of weights and computation, default `floatx()`.
+        autocast: whether float inputs are cast to that type.
+        name: default the class name in snake case with a number.
+        input_shape, input_dim, batch_input_shape: on the first layer of a `Sequential`: the shape of its input.
+        weights: initial weights, set when the layer is built.
+    """
+
+    supports_masking = False
+
+    _UNTRACKED = frozenset({"_inbound_nodes", "_losses", "_loss_owners", "_recorded", "_own", "_build_shapes", "_initial"})
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        instance = super().__new__(cls)
+        instance._recorded = (args, kwargs)
+        return instance
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "build" in cls.__dict__:
+            cls.build = _wrap_build(cls.__dict__["build"])  # type: ignore[method-assign]
+
+    def __init__(
+        self,
+        *,
+        activity_regularizer: Any = None,
+        trainable: bool = True,
+        dtype: Any = None,
+        autocast: bool = True,
+        name: str | None = None,
+        **kwargs: Any,
+    ):
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"{type(self).__name__} takes a name of type str, got {name!r}.")
+        self.name = name or unique_name(snake_case(type(self).__name__))
+        self.built = False
+        self.autocast = autocast
+        self.activity_regularizer = regularizers.get(activity_regularizer)
+        self.input_spec: Any = None
+        self._trainable = bool(trainable)
+        self._dtype_policy = _as_policy(dtype)
+        self.compute_dtype = np.dtype(self._dtype_policy.compute_dtype)
+        self._own: list[Variable] = []
+        self._losses: list[Any] = []
+        self._loss_owners: list[Layer] = []
+        self._inbound_nodes: list[SymbolicNode] = []
+        self._build_shapes: dict[str, Any] | None = None
+        self._called = False
+        self._batch_input_shape = _input_shape_argument(kwargs)
+        self._initial = kwargs.pop("weights", None)
+        if kwargs:
+            raise ValueError(f"{type(self).__name__} got unknown arguments {sorted(kwargs)}; check their spelling.")
+
+    # ------------------------------------------------------------ building
+
+    def build(self, input_shape: Any) -> None:
+        """Create the weights for inputs of this shape; layers without weights need not define it."""
+        self.built = True
+
+    def add_weight(
+        self,
+        shape: Any = None,
+        initializer: Any = None,
+        dtype: Any = None,
+        trainable: bool = True,
+        autocast: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+        aggregation: str = "none",
+        overwrite_with_gradient: bool = False,
+        name: str | None = None,
+    ) -> Variable:
+        """Create a weight of this layer.
+
+        Args:
+            shape: default `()`.
+            initializer: default `"glorot_uniform"` for floats, zeros for integers and booleans.
+            dtype: default the layer's.
+            trainable, regularizer, constraint: as on a layer.
+            name: last part of the weight's path.
+        """
+        if isinstance(shape, str):  # Keras 2: add_weight(name, shape, ...)
+            name, shape, initializer = shape, initializer, (dtype if not isinstance(dtype, np.dtype) else None)
+            dtype = None
+        shape = () if shape is None else tuple(shape)
+        dtype = str(np.dtype(dtype or self._dtype_policy.variable_dtype))
+        if initializer is None:
+            initializer = "glorot_uniform" if np.dtype(dtype).kind == "f" else "zeros"
+        variable = Variable(initializers.get(initializer), shape=shape, dtype=dtype, trainable=trainable, name=name)
+        scope = _context.path if _context.path and _context.path[-1] == self.name else (*_context.path, self.name)
+        variable.path = "/".join((*scope, variable.name))
+        variable.regularizer = regularizers.get(regularizer)
+        variable.constraint = constraints.get(constraint)
+        variable.aggregation, variable.autocast = aggregation, autocast
+        self._own.append(variable)
+        return variable
+
+    def add_loss(self, loss: Any) -> None:
+        """Add a scalar tensor to what training minimises; call it inside `call`."""
+        for one in tree.flatten(loss):
+            self._losses.append(one)
+        owners = (_context.entry or self)._loss_owners
+        if not any(owner is self for owner in owners):
+            owners.append(self)
+
+    @property
+    def losses(self) -> list[Any]:
+        """Losses added by the last call here and below, and the penalties of the weights' regularizers."""
+        collected = [loss for layer in self._walk_layers() for loss in layer._losses]
+        for variable in self.trainable_weights:
+            if variable.regularizer is not None:
+                collected.append(variable.regularizer(variable))
+        return collected
+
+    def _clear_losses(self) -> None:
+        for owner in self._loss_owners:
+            owner._losses.clear()
+        self._loss_owners.clear()
+
+    # ------------------------------------------------------------ calling
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """The mathematics of the layer."""
+        raise NotImplementedError(f"{type(self).__name__} does not define call(); write its mathematics there.")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        args = tuple([self._convert(value) if not _is_plain(value) else value for value in args])
+        if kwargs:
+            kwargs = {name: self._convert(v) if not _is_plain(v) else v for name, v in kwargs.items()}
+        if _has_symbolic(args) or (kwargs and _has_symbolic(tuple(kwargs.values()))):
+            return self._symbolic_call(args, kwargs)
+        signature = _call_signature(type(self))
+        outer = _context.training
+        training = kwargs.get("training")
+        if training is None and len(args) > signature.training_position:
+            training = args[signature.training_position]
+        if training is None:
+            training = outer
+            if training is None and signature.training:
+                training = signature.defaults.get("training")
+        if signature.training:
+            if len(args) <= signature.training_position:
+                kwargs["training"] = bool(training) if training is not None else False
+        elif not signature.open:
+            kwargs.pop("training", None)
+        inputs = args[0] if args else next((v for v in kwargs.values() if not _is_plain(v)), None)
+        previous_mask = _mask_of(inputs)
+        if signature.mask and "mask" not in kwargs and len(args) <= signature.mask_position and previous_mask is not None:
+            kwargs["mask"] = previous_mask
+        path = _context.path
+        entry = _context.entry
+        if entry is None:
+            _context.entry = self
+            self._clear_losses()
+        _context.training = training
+        try:
+            if not self._called:
+                if not path or path[-1] != self.name:
+                    _context.path = (*path, self.name)
+                self._build_from_inputs(args, kwargs)
+            outputs = self.call(*args, **kwargs)
+        except ValueError as error:
+            problem = self._input_problem(inputs)
+            if problem is None:
+                raise
+            raise ValueError(problem) from error
+        finally:
+            _context.training = outer
+            _context.entry = entry
+            _context.path = path
+        self._called = True
+        if previous_mask is not None or type(self).compute_mask is not Layer.compute_mask:
+            self._attach_mask(inputs, outputs, previous_mask)
+        if self.activity_regularizer is not None:
+            for output in tree.flatten(outputs):
+                self.add_loss(self.activity_regularizer(output) / float(max(output.shape[0], 1)))
+        return outputs
+
+    def _convert(self, value: Any) -> Any:
+        """Arrays become tensors, float tensors of another type are cast; structures leaf by leaf."""
+        if isinstance(value, Tensor):
+            if self.autocast and value.data.dtype != self.compute_dtype and value.data.dtype.kind == "f":
+                mask, value = value._keras_mask, cast(value, self.compute_dtype)
+                value._keras_mask = mask
+            return value
+        if isinstance(value, (list, tuple, dict)):
+            return tree.map_structure(lambda leaf: leaf if _is_plain(leaf) else self._convert(leaf), value)
+        if isinstance(value, KerasTensor) or not hasattr(value, "__array__"):
+            return value
+        array = k.to_host(value) if not isinstance(value, k.xp.ndarray) else value
+        if self.autocast and array.dtype.kind == "f" and array.dtype != self.compute_dtype:
+            array = array.astype(self.compute_dtype)
+        return Tensor(k.to_device(array))
+
+    def _build_from_inputs(self, args: tuple, kwargs: dict[str, Any]) -> None:
+        if self.built:
+            return
+        names = _call_signature(type(self)).names
+        named = dict(zip(names, args, strict=False)) | kwargs
+        shapes = {
+            f"{name}_shape": _shapes(value)
+            for name, value in named.items()
+            if any(isinstance(leaf, (Tensor, KerasTensor)) for leaf in tree.flatten(value))
+            and not name.endswith("mask")
+        }
+        wanted = [name for name in inspect.signature(self.build).parameters if name not in ("args", "kwargs")]
+        if len(wanted) == 1 or not shapes:
+            self.build(next(iter(shapes.values()), None))
+        else:
+            self.build(**{name: shape for name, shape in shapes.items() if name in wanted})
+        self._after_build()
+
+    def _after_build(self) -> None:
+        if not self.built:
+            self.built = True
+        _structure_changed()
+        if self._initial is not None:
+            weights, self._initial = self._initial, None
+            self.set_weights(weights)
+
+    def _input_problem(self, inputs: Any) -> str | None:
+        """A sentence about inputs that do not fit `input_spec`, or None."""
+        if self.input_spec is None:
+            return None
+        leaves = tree.flatten(inputs)
+        specs = tree.flatten(self.input_spec)
+        if len(specs) != len(leaves):
+            return f"{type(self).__name__} {self.name!r} expects {len(specs)} inputs, got {len(leaves)}."
+        for spec, leaf in zip(specs, leaves, strict=True):
+            expected = spec.problem(tuple(leaf.shape)) if spec is not None and hasattr(leaf, "shape") else None
+            if expected:
+                return f"{type(self).__name__} {self.name!r} expects {expected}, got shape {tuple(leaf.shape)}."
+        return None
+
+    def _attach_mask(self, inputs: Any, outputs: Any, previous_mask: Any) -> None:
+        if not self.supports_masking and type(self).compute_mask is Layer.compute_mask:
+            if previous_mask is not None and isinstance(outputs, Tensor):
+                outputs._keras_mask = None
+            return
+        masks = self.compute_mask(inputs, previous_mask)
+        if masks is None:
+            return
+        if isinstance(outputs, Tensor):
+            outputs._keras_mask = masks[0] if isinstance(masks, (list, tuple)) else masks
+        else:
+            for output, mask in zip(tree.flatten(outputs), tree.flatten(masks), strict=False):
+                if isinstance(output, Tensor):
+                    output._keras_mask = mask
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """The mask of the outputs; by default that of the inputs."""
+        return previous_mask
+
+    # ------------------------------------------------------------ symbolic use
+
+    def _symbolic_call(self, args: tuple, kwargs: dict[str, Any]) -> Any:
+        path = _context.path
+        if not path or path[-1] != self.name:
+            _context.path = (*path, self.name)
+        try:
+            self._check_symbolic_inputs(args)
+            self._build_from_inputs(args, kwargs)
+            outputs = self.compute_output_spec(*args, **kwargs)
+        finally:
+            _context.path = path
+        SymbolicNode(self, args, kwargs, outputs)
+        return outputs
+
+    def _check_symbolic_inputs(self, args: tuple) -> None:
+        problem = self._input_problem(args[0]) if args else None
+        if problem:
+            raise ValueError(problem)
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Symbolic outputs for symbolic inputs."""
+        if type(self).compute_output_shape is not Layer.compute_output_shape:
+            shape = self.compute_output_shape(_shapes(args[0]) if args else _shapes(next(iter(kwargs.values()))))
+            return _specs(shape, str(self.compute_dtype))
+        signature = _call_signature(type(self))
+        if not signature.training and not signature.open:
+            kwargs.pop("training", None)
+
+        def run(*arguments: Any, **named: Any) -> Any:
+            outer, _context.entry = _context.entry, _context.entry or self
+            try:
+                return self.call(*arguments, **named)
+            finally:
+                _context.entry = outer
+
+        outputs = infer_output(run, args, kwargs)
+        self._clear_losses()
+        return outputs
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape of the outputs for inputs of this shape (None: open)."""
+        inputs = _specs(input_shape, str(self.compute_dtype))
+        self._build_from_inputs((inputs,), {})
+        return _shapes(self.compute_output_spec(inputs))
+
+    @property
+    def input(self) -> Any:
+        """The symbolic input of the layer's first use in a graph."""
+        node = self._first_node()
+        return node.args[0] if len(node.args) == 1 else node.input_tensors
+
+    @property
+    def output(self) -> Any:
+        """The symbolic output of the layer's first use in a graph."""
+        return self._first_node().outputs
+
+    def _first_node(self) -> SymbolicNode:
+        if not self._inbound_nodes:
+            raise AttributeError(f"The layer {self.name!r} has not been used in a graph; call it on an Input first.")
+        return self._inbound_nodes[0]
+
+    # ------------------------------------------------------------ what it contains
+
+    def _children(self) -> Iterator[Any]:
+        """Layers, variables and metrics among the attributes, in the order the attributes were set."""
+        for name, value in list(self.__dict__.items()):
+            if name not in self._UNTRACKED and not isinstance(value, (str, int, float, np.ndarray)):
+                yield from _members(value)
+
+    def _sublayers(self) -> list[Layer]:
+        found: list[Layer] = []
+        for child in self._children():
+            if isinstance(child, Layer) and child is not self and not any(child is other for other in found):
+                found.append(child)
+        return found
+
+    def _walk_layers(self, seen: set[int] | None = None) -> Iterator[Layer]:
+        """This layer and all below, each once, parents first."""
+        seen = set() if seen is None else seen
+        if id(self) in seen:
+            return
+        seen.add(id(self))
+        yield self
+        for layer in self._sublayers():
+            yield from layer._walk_layers(seen)
+
+    def _flatten_layers(self, recursive: bool = True, include_self: bool = True) -> list[Layer]:
+        layers = list(self._walk_layers()) if recursive else [self, *self._sublayers()]
+        return layers if include_self else layers[1:]
+
+    def _own_variables(self) -> list[Variable]:
+        own = list(self._own)
+        for child in self._children():
+            if isinstance(child, Variable) and not any(child is other for other in own):
+                own.append(child)
+        return [v for v in own if v.made_trainable] + [v for v in own if not v.made_trainable]
+
+    @property
+    def weights(self) -> list[Variable]:
+        """Every weight here and below: of each layer the trainable ones first, in creation order."""
+        collected: list[Variable] = []
+        seen: set[int] = set()
+        for layer in self._walk_layers():
+            for variable in layer._own_variables():
+                if id(variable) not in seen:
+                    seen.add(id(variable))
+                    collected.append(variable)
+        return collected
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        """The weights that training changes: trainable themselves and of trainable layers."""
+        frozen = {id(v) for layer in self._walk_layers() if not layer._trainable for v in layer.weights}
+        return [v for v in self.weights if v.trainable and id(v) not in frozen]
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        """The weights that training leaves alone."""
+        trainable = {id(v) for v in self.trainable_weights}
+        return [v for v in self.weights if id(v) not in trainable]
+
+    @property
+    def variables(self) -> list[Variable]:
+        """The weights and the metrics' variables."""
+        collected = self.weights
+        for metric in self._own_metrics():
+            collected.extend(metric.variables)
+        return collected
+
+    @property
+    def trainable_variables(self) -> list[Variable]:
+        return self.trainable_weights
+
+    @property
+    def non_trainable_variables(self) -> list[Variable]:
+        trainable = {id(v) for v in self.trainable_weights}
+        return [v for v in self.variables if id(v) not in trainable]
+
+    def _own_metrics(self) -> list[Any]:
+        found: list[Any] = []
+        for layer in self._walk_layers():
+            for child in layer._children():
+                if _is_metric(child) and not any(child is other for other in found):
+                    found.append(child)
+        return found
+
+    @property
+    def metrics(self) -> list[Any]:
+        return self._own_metrics()
+
+    @property
+    def trainable(self) -> bool:
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        for layer in self._sublayers():
+            layer.trainable = value
+        _structure_changed()
+
+    @property
+    def dtype(self) -> str:
+        return self._dtype_policy.variable_dtype
+
+    @property
+    def variable_dtype(self) -> str:
+        return self._dtype_policy.variable_dtype
+
+    @property
+    def dtype_policy(self) -> DTypePolicy:
+        return self._dtype_policy
+
+    @property
+    def path(self) -> str:
+        own = self._own_variables()
+        return own[0].path.rsplit("/", 1)[0] if own and "/" in own[0].path else self.name
+
+    def count_params(self) -> int:
+        """The number of weights' entries.
+
+        Raises:
+            ValueError: where the layer is not built.
+        """
+        if not self.built:
+            raise ValueError(f"The layer {self.name!r} has no weights to count before it is built; call it on data first.")
+        return sum(int(v.size) for v in self.weights)
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of the weights, in the order of `weights`."""
+        return [variable.numpy() for variable in self.weights]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Replace all weights.
+
+        Raises:
+            ValueError: where number or shapes differ; then nothing is changed.
+        """
+        variables = self.weights
+        if len(weights) != len(variables):
+            raise ValueError(
+                f"The layer {self.name!r} has {len(variables)} weights, got a list of {len(weights)}; pass the list that "
+                "get_weights() of such a layer gives."
+            )
+        values = [k.to_host(value) for value in weights]
+        for variable, value in zip(variables, values, strict=True):
+            if variable.shape != value.shape:
+                raise ValueError(f"The weight {variable.path!r} has shape {variable.shape}, got a value of {value.shape}.")
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+    # ------------------------------------------------------------ configuration and storage
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, by name: recorded when the layer was made, read from its attributes."""
+        base: dict[str, Any] = {"name": self.name, "trainable": self._trainable}
+        base["dtype"] = serialize_value(self._dtype_policy)
+        parameters, _ = _init_parameters(type(self))
+        for parameter in parameters:
+            name = parameter.name
+            if name not in base and name not in ("dtype", "self"):
+                base[name] = serialize_value(self._configured(parameter))
+        return base
+
+    def _configured(self, parameter: inspect.Parameter) -> Any:
+        """The present value of a constructor argument: the attribute of that name, else what was passed."""
+        if parameter.name in self.__dict__ or hasattr(type(self), parameter.name):
+            return getattr(self, parameter.name)
+        args, kwargs = self._recorded
+        parameters, _ = _init_parameters(type(self))
+        position = [p.name for p in parameters].index(parameter.name)
+        if position < len(args):
+            return args[position]
+        return kwargs.get(parameter.name, None if parameter.default is parameter.empty else parameter.default)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """The layer that `get_config` described."""
+        return cls(**config)
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        """What `build` was called with."""
+        shapes = self._build_shapes
+        if shapes is None:
+            return None
+        if len(shapes) == 1:
+            return {"input_shape": next(iter(shapes.values()))}
+        return {"shapes_dict": dict(shapes)}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Build as `get_build_config` says."""
+        if self.built or not config:
+            return
+        if config.get("shapes_dict"):
+            self.build(**{name: _as_shape(shape) for name, shape in config["shapes_dict"].items()})
+        elif config.get("input_shape") is not None:
+            self.build(_as_shape(config["input_shape"]))
+        self._after_build()
+
+    def save_own_variables(self, store: Any) -> None:
+        """Put this layer's own weights into `store` under "0", "1", ..."""
+        for index, variable in enumerate(self._own_variables()):
+            store[str(index)] = variable.numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        """Take this layer's own weights from `store`.
+
+        Raises:
+            ValueError: where number or shapes differ; then nothing is changed.
+        """
+        variables = self._own_variables()
+        names = sorted(store.keys(), key=int)
+        if len(names) != len(variables):
+            hint = "" if self.built else "; build the layer before loading weights"
+            raise ValueError(f"The layer {self.name!r} has {len(variables)} weights, the file has {len(names)} for it{hint}.")
+        for variable, name in zip(variables, names, strict=True):
+            if tuple(store[name].shape) != variable.shape:
+                raise ValueError(
+                    f"The weight {variable.path!r} has shape {variable.shape}, the file has {tuple(store[name].shape)}."
+                )
+        for variable, name in zip(variables, names, strict=True):
+            variable.assign(np.asarray(store[name]))
+
+    def stateless_call(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError("minikeras layers keep their state; call the layer itself instead of stateless_call().")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_losses", "_loss_owners", "_inbound_nodes")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._losses, self._loss_owners, self._inbound_nodes = [], [], []
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _has_symbolic(values: tuple) -> bool:
+    for value in values:
+        if isinstance(value, KerasTensor) or (isinstance(value, (list, tuple, dict)) and is_symbolic(value)):
+            return True
+    return False
+
+
+def _members(value: Any) -> Iterator[Any]:
+    if isinstance(value, (Layer, Variable, SeedGenerator)) or _is_metric(value):
+        yield value
+    elif isinstance(value, dict):
+        for item in list(value.values()):
+            yield from _members(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            if isinstance(item, (int, float, str)):
+                return  # data, not a list of layers
+            yield from _members(item)
+
+
+def _is_metric(value: Any) -> bool:
+    return hasattr(value, "update_state") and not isinstance(value, type)
+
+
+def _mask_of(inputs: Any) -> Any:
+    if isinstance(inputs, Tensor):
+        return inputs._keras_mask
+    if isinstance(inputs, (list, tuple)):
+        masks = [_mask_of(value) for value in inputs]
+        return masks if any(mask is not None for mask in masks) else None
+    return None
+
+
+def _shapes(value: Any) -> Any:
+    """The shapes of a structure of tensors; a single tensor's as a tuple."""
+    if isinstance(value, (Tensor, KerasTensor)):
+        shape = tuple(value.shape)
+        return (None, *shape[1:]) if isinstance(value, Tensor) and shape else shape
+    if isinstance(value, dict):
+        return {key: _shapes(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_shapes(item) for item in value]
+    return None
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(v is None or isinstance(v, (int, np.integer)) for v in value)
+
+
+def _as_shape(value: Any) -> Any:
+    """JSON's lists as tuples, in a structure of shapes."""
+    if _is_shape(value):
+        return tuple(value)
+    if isinstance(value, dict):
+        return {key: _as_shape(item) for key, item in value.items()}
+    return [_as_shape(item) for item in value]
+
+
+def _specs(shape: Any, dtype: str) -> Any:
+    if _is_shape(shape):
+        return KerasTensor(tuple(shape), dtype)
+    if isinstance(shape, dict):
+        return {key: _specs(item, dtype) for key, item in shape.items()}
+    return type(shape)([_specs(item, dtype) for item in shape])
+
+
+def _as_policy(dtype: Any) -> DTypePolicy:
+    if isinstance(dtype, DTypePolicy):
+        return dtype
+    if isinstance(dtype, dict):
+        return DTypePolicy.from_config(dtype["config"])
+    return DTypePolicy(None if dtype is None else str(np.dtype(dtype)) if not isinstance(dtype, str) else dtype)
+
+
+def _input_shape_argument(kwargs: dict[str, Any]) -> tuple | None:
+    """The batch shape that a first layer's `input_shape=`, `input_dim=` or `batch_input_shape=` gives."""
+    batch_shape = kwargs.pop("batch_input_shape", None)
+    shape = kwargs.pop("input_shape", None)
+    size = kwargs.pop("input_dim", None)
+    length = kwargs.pop("input_length", None)
+    batch_size = kwargs.pop("batch_size", None)
+    if batch_shape is not None:
+        return tuple(batch_shape)
+    if shape is not None:
+        return (batch_size, *((shape,) if isinstance(shape, int) else tuple(shape)))
+    if size is not None:
+        return (batch_size, size) if length is None else (batch_size, length, size)
+    return None
+
+
+def warn(message: str) -> None:
+    """A warning that points at the user's line."""
+    warnings.warn(message, stacklevel=3)

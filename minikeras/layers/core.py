@@ -1,0 +1,185 @@
+"""Layers at the root of most models: input, dense, activation, embedding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minikeras import activations, constraints, initializers, regularizers
+from minikeras import kernels as k
+from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode
+from minikeras.layers.base import InputSpec, Layer
+from minikeras.ops import nn
+from minikeras.ops.numpy import not_equal
+
+
+class InputLayer(Layer):
+    """The entrance of a graph.
+
+    Args:
+        shape: shape of one sample.
+        batch_size: fixed batch size, default open.
+        dtype: default `floatx()`.
+        batch_shape: shape with the batch axis, instead of `shape` and `batch_size`.
+    """
+
+    def __init__(
+        self,
+        shape: Any = None,
+        batch_size: int | None = None,
+        dtype: Any = None,
+        sparse: bool | None = None,
+        ragged: bool | None = None,
+        batch_shape: Any = None,
+        input_tensor: Any = None,
+        optional: bool = False,
+        name: str | None = None,
+        **kwargs: Any,
+    ):
+        batch_shape = batch_shape if batch_shape is not None else kwargs.pop("batch_input_shape", None)
+        if (shape is None) == (batch_shape is None) and input_tensor is None:
+            raise ValueError(f"Input needs one of shape and batch_shape, got shape={shape!r}, batch_shape={batch_shape!r}.")
+        super().__init__(name=name, **kwargs)
+        if isinstance(shape, (int, np.integer)):
+            shape = (shape,)
+        self.batch_shape = tuple(batch_shape) if batch_shape is not None else (batch_size, *shape)
+        self._input_dtype = str(np.dtype(dtype if not isinstance(dtype, dict) else dtype["config"]["name"])) if dtype else self.dtype
+        self.sparse, self.ragged, self.optional = bool(sparse), bool(ragged), bool(optional)
+        self.built = True
+        output = KerasTensor(self.batch_shape, self._input_dtype, name=self.name)
+        SymbolicNode(self, (), {}, output)
+
+    @property
+    def dtype(self) -> str:
+        return getattr(self, "_input_dtype", self._dtype_policy.variable_dtype)
+
+    def call(self) -> Any:
+        raise RuntimeError(f"The Input {self.name!r} has no values of its own; call the model on data.")
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "batch_shape": self.batch_shape,
+            "dtype": self.dtype,
+            "sparse": self.sparse,
+            "ragged": self.ragged,
+            "name": self.name,
+            "optional": self.optional,
+        }
+
+
+def Input(
+    shape: Any = None,
+    batch_size: int | None = None,
+    dtype: Any = None,
+    sparse: bool | None = None,
+    ragged: bool | None = None,
+    batch_shape: Any = None,
+    name: str | None = None,
+    tensor: Any = None,
+    optional: bool = False,
+) -> KerasTensor:
+    """A symbolic tensor to start a functional model from.
+
+    Args:
+        shape: shape of one sample, for example `(784,)`; None for an open dimension.
+        batch_size, dtype, batch_shape, name: as for `InputLayer`.
+    """
+    layer = InputLayer(
+        shape=shape,
+        batch_size=batch_size,
+        dtype=dtype,
+        sparse=sparse,
+        ragged=ragged,
+        batch_shape=batch_shape,
+        name=name,
+        optional=optional,
+    )
+    return layer.output
+
+
+class Dense(Layer):
+    """`activation(inputs @ kernel + bias)` over the last axis.
+
+    Args:
+        units: size of the output's last axis.
+        activation: name or function, default none.
+        use_bias: whether a bias is added.
+        kernel_initializer, bias_initializer: default `"glorot_uniform"` and `"zeros"`.
+        kernel_regularizer, bias_regularizer, activity_regularizer: penalties, default none.
+        kernel_constraint, bias_constraint: projections after each update, default none.
+    """
+
+    supports_masking = True
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self.units = positive_int("Dense", "units", units)
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+        self.input_spec = InputSpec(min_ndim=2)
+        self.bias = None
+
+    def build(self, input_shape: Any) -> None:
+        features = known_size(self, input_shape, -1)
+        self.kernel = self.add_weight(
+            (features, self.units),
+            self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+            name="kernel",
+        )
+        if self.use_bias:
+            self.bias = self.add_weight(
+                (self.units,),
+                self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+                name="bias",
+            )
+        self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
+
+    def call(self, inputs: Any, training: Any = None) -> Any:
+        fused = activations.fused_name(self.activation)
+        outputs = nn.dense_layer(inputs, self.kernel, self.bias, activation=fused)
+        return outputs if fused or self.activation is activations.linear else self.activation(outputs)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape[:-1], self.units)
+
+
+def positive_int(layer: str, name: str, value: Any) -> int:
+    """`value` as a positive int, or a sentence."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value <= 0:
+        raise ValueError(f"{layer} needs a positive integer for {name}, got {value!r}.")
+    return int(value)
+
+
+def known_size(layer: Layer, input_shape: Any, axis: int) -> int:
+    """The size of an axis that weights depend on, or a sentence where it is open."""
+    size = input_shape[axis]
+    if size is None:
+        raise ValueError(
+            f"{type(layer).__name__} {layer.name!r} needs a known size along axis {axis}, got inputs of shape "
+            f"{tuple(input_shape)}; give the Input that size."
+        )
+    return int(size)

@@ -1,0 +1,65 @@
+"""Labels and arrays made ready for training, in NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def to_categorical(x: Any, num_classes: int | None = None) -> Any:
+    """Turn class numbers into rows of zeros with a single one (one-hot).
+
+    Args:
+        x: whole numbers from 0 to `num_classes - 1`, of any shape; a last axis of length 1 is dropped.
+        num_classes: the number of classes; by default (None or 0) the largest label plus one.
+
+    Returns:
+        A float64 array of shape `x.shape + (num_classes,)`.
+
+    Raises:
+        ValueError: for labels that are negative, too large or not whole numbers, or without labels and `num_classes`.
+    """
+    values = np.asarray(x)
+    try:
+        with np.errstate(invalid="ignore"):  # NaN and infinity are found by the comparison
+            labels = values.astype(np.int64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"to_categorical expects whole numbers as labels, got {values.dtype} values.") from error
+    wrong = np.ravel(labels != values)
+    if wrong.any():
+        raise ValueError(
+            f"to_categorical expects whole numbers as labels, got {values.ravel()[wrong.argmax()]}; "
+            "round or encode the labels first."
+        )
+    if labels.ndim > 1 and labels.shape[-1] == 1:
+        labels = labels[..., 0]
+    if not num_classes:
+        if not labels.size:
+            raise ValueError(f"to_categorical got no labels (shape {values.shape}); say how many classes there are.")
+        num_classes = int(labels.max()) + 1
+    if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
+        outside = labels.min() if labels.min() < 0 else labels.max()
+        raise ValueError(
+            f"to_categorical expects labels from 0 to {num_classes - 1}, got {outside}; "
+            "number the classes from 0 or raise num_classes."
+        )
+    one_hot = np.zeros((labels.size, num_classes))
+    one_hot[np.arange(labels.size), labels.ravel()] = 1
+    return one_hot.reshape(*labels.shape, num_classes)
+
+
+def normalize(x: Any, axis: int | None = -1, order: int | float = 2) -> Any:
+    """Divide `x` by its norm along `axis`; where the norm is zero, `x` stays as it is.
+
+    Args:
+        x: an array of any shape.
+        axis: the axis of the vectors; None takes a vector or matrix as a whole (the norms of `numpy.linalg.norm`).
+        order: the order of the norm, 2 for the Euclidean one.
+
+    Returns:
+        A new array of the shape of `x`, of its type if that is a float type, else float64.
+    """
+    x = np.asarray(x)
+    norm = np.linalg.norm(x, order, axis, keepdims=True)
+    return x / np.where(norm == 0, norm.dtype.type(1), norm)

@@ -1,0 +1,253 @@
+"""Recurrent kernels: forward against a loop over samples and steps, backward against central differences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minikeras.kernels.cpu import recurrent as cpu
+from minikeras.kernels.reference import recurrent as reference
+
+GATES = {"simple_rnn": 1, "lstm": 4, "gru": 3, "gru_reset_first": 3}
+NAMES = list(GATES)
+FUNCTIONS = {
+    "linear": lambda v: v,
+    None: lambda v: v,
+    "tanh": np.tanh,
+    "relu": lambda v: np.maximum(v, 0),
+    "sigmoid": lambda v: 1 / (1 + np.exp(-v)),
+    "hard_sigmoid": lambda v: np.clip(v / 6 + 0.5, 0, 1),
+}
+
+
+def problem(
+    name: str, n: int, t: int, d: int, u: int, dtype: Any = np.float64, bias: bool = True, seed: int = 0
+) -> list[Any]:
+    """Arguments of one kernel: x, states, kernel, recurrent kernel, bias."""
+    rng = np.random.default_rng(seed)
+    k = GATES[name] * u
+    shapes = [(n, t, d), (n, u), (d, k), (u, k), (2, k) if name == "gru" else (k,)]
+    if name == "lstm":
+        shapes.insert(1, (n, u))
+    arrays: list[Any] = [(0.6 * rng.standard_normal(shape)).astype(dtype) for shape in shapes]
+    if not bias:
+        arrays[-1] = None
+    return arrays
+
+
+def masks(n: int, t: int, u: int, dtype: Any = np.float64) -> dict[str, Any]:
+    """A mask with skipped steps at the start, in the middle and at the end, and a sample that is skipped throughout."""
+    rng = np.random.default_rng(5)
+    mask = rng.random((n, t)) < 0.6
+    mask[:1] = False
+    mask[1:2, :1] = False
+    return {"mask": mask, "recurrent_mask": (rng.random((n, u)) < 0.7).astype(dtype) / dtype(0.7)}
+
+
+def kernel_pair(module: Any, name: str) -> tuple[Any, Any]:
+    if name == "gru_reset_first":
+        forward, backward = kernel_pair(module, "gru")
+        return (lambda *a, **options: forward(*a, reset_after=False, **options)), backward
+    return getattr(module, name, getattr(reference, name)), getattr(reference, f"{name}_grad")
+
+
+def naive(name: str, arrays: list[Any], options: dict[str, Any]) -> tuple[Any, ...]:
+    """The formulas, one sample and one step at a time: (outputs, *states)."""
+    x, *states, kernel, recurrent_kernel, bias = arrays
+    n, t, _ = x.shape
+    u = recurrent_kernel.shape[0]
+    f = FUNCTIONS[options.get("activation", "tanh")]
+    f_gate = FUNCTIONS[options.get("recurrent_activation", "sigmoid")]
+    outputs = np.zeros((n, t, u))
+    finals = [np.array(state) for state in states]
+    for k in range(n):
+        h = finals[0][k]
+        c = finals[-1][k]
+        last = np.zeros(u)
+        drop = 1.0 if options.get("recurrent_mask") is None else options["recurrent_mask"][k]
+        for s in range(t):
+            if options.get("mask") is None or options["mask"][k, s]:
+                b = np.zeros(kernel.shape[1]) if bias is None else bias
+                b, b_recurrent = b if b.ndim == 2 else (b, 0 * b)
+                wx = x[k, s] @ kernel + b
+                uh = (h * drop) @ recurrent_kernel + b_recurrent
+                if name == "simple_rnn":
+                    h = f(wx + uh)
+                elif name == "lstm":
+                    i, forget, g, o = np.split(wx + uh, 4)
+                    c = f_gate(forget) * c + f_gate(i) * f(g)
+                    h = f_gate(o) * f(c)
+                else:
+                    z, r = f_gate(wx[: 2 * u] + uh[: 2 * u]).reshape(2, u)
+                    if name == "gru":
+                        candidate = f(wx[2 * u :] + r * uh[2 * u :])
+                    else:
+                        candidate = f(wx[2 * u :] + (r * h * drop) @ recurrent_kernel[:, 2 * u :])
+                    h = z * h + (1 - z) * candidate
+                last = h
+            outputs[k, s] = last
+        finals[0][k] = h
+        if name == "lstm":
+            finals[1][k] = c
+    return outputs, *finals
+
+
+def loss_gradients(outs: tuple[Any, ...], seed: int = 9) -> list[Any]:
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(out.shape).astype(out.dtype) for out in outs]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=15, deadline=None)
+@given(
+    n=st.integers(0, 3),
+    t=st.integers(0, 4),
+    d=st.integers(1, 3),
+    u=st.integers(1, 5),
+    masked=st.booleans(),
+    dropped=st.booleans(),
+    bias=st.booleans(),
+    activations=st.sampled_from([("tanh", "sigmoid"), ("relu", "hard_sigmoid"), (None, "sigmoid")]),
+)
+def test_forward_is_the_formula(
+    name: str, n: int, t: int, d: int, u: int, masked: bool, dropped: bool, bias: bool, activations: Any
+) -> None:
+    arrays = problem(name, n, t, d, u, bias=bias)
+    options: dict[str, Any] = {"activation": activations[0]}
+    if name != "simple_rnn":
+        options["recurrent_activation"] = activations[1]
+    both = masks(n, t, u)
+    options |= {"mask": both["mask"] if masked else None, "recurrent_mask": both["recurrent_mask"] if dropped else None}
+    inputs = [None if array is None else array.copy() for array in arrays]
+    forward, _ = kernel_pair(reference, name)
+    *results, _ = forward(*arrays, **options)
+    for result, expected in zip(results, naive(name, arrays, options), strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)
+    *without, residual = forward(*arrays, with_residual=False, **options)
+    assert residual is None
+    for result, expected in zip(without, results, strict=True):
+        np.testing.assert_array_equal(result, expected)
+    for array, untouched in zip(arrays, inputs, strict=True):
+        if array is not None:
+            np.testing.assert_array_equal(array, untouched)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("activations", [("tanh", "sigmoid"), ("softsign", None)])
+def test_gradients_are_central_differences(name: str, masked: bool, activations: Any) -> None:
+    n, t, d, u = 3, 4, 2, 3
+    arrays = problem(name, n, t, d, u)
+    options: dict[str, Any] = {"activation": activations[0]}
+    if name != "simple_rnn":
+        options["recurrent_activation"] = activations[1]
+    if masked:
+        options |= masks(n, t, u)
+    forward, backward = kernel_pair(reference, name)
+    *results, residual = forward(*arrays, **options)
+    g = loss_gradients(tuple(results))
+
+    def loss() -> float:
+        return sum(float((a * b).sum()) for a, b in zip(forward(*arrays, **options)[:-1], g, strict=True))
+
+    gradients = backward(*g, residual)
+    step = 1e-6
+    for array, gradient in zip(arrays, gradients, strict=True):
+        expected = np.zeros_like(array)
+        for where in np.ndindex(array.shape):
+            value = array[where]
+            array[where] = value + step
+            high = loss()
+            array[where] = value - step
+            low = loss()
+            array[where] = value
+            expected[where] = (high - low) / (2 * step)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("masked", [False, True])
+def test_unused_results_are_zero_gradients(name: str, masked: bool) -> None:
+    arrays = problem(name, 2, 3, 2, 3)
+    forward, backward = kernel_pair(reference, name)
+    *results, residual = forward(*arrays, **(masks(2, 3, 3) if masked else {}))
+    g = loss_gradients(tuple(results))
+    for used in range(len(g)):
+        given_one = [gradient if k == used else None for k, gradient in enumerate(g)]
+        with_zeros = [gradient if k == used else np.zeros_like(gradient) for k, gradient in enumerate(g)]
+        for a, b in zip(backward(*given_one, residual), backward(*with_zeros, residual), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weight_gradients_go_to_their_destinations(name: str) -> None:
+    arrays = problem(name, 2, 3, 2, 3)
+    forward, backward = kernel_pair(reference, name)
+    *results, residual = forward(*arrays)
+    g = loss_gradients(tuple(results))
+    expected = backward(*g, residual)
+    outs = tuple(np.full_like(array, 7) for array in arrays[-3:])
+    gradients = backward(*g, residual, needs_x=False, outs=outs)
+    assert gradients[0] is None
+    assert all(gradient is out for gradient, out in zip(gradients[-3:], outs, strict=True))
+    for gradient, wanted in zip(gradients[1:], expected[1:], strict=True):
+        np.testing.assert_array_equal(gradient, wanted)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("n", "t"), [(0, 3), (2, 0)])
+def test_nothing_to_learn_from_gives_zero_weight_gradients(name: str, n: int, t: int) -> None:
+    arrays = problem(name, n, t, 2, 3, bias=name != "lstm")
+    forward, backward = kernel_pair(reference, name)
+    *results, residual = forward(*arrays)
+    gradients = backward(*loss_gradients(tuple(results)), residual)
+    assert gradients[0].shape == arrays[0].shape
+    assert (gradients[-1] is None) == (name == "lstm")
+    for gradient in gradients[-3:]:
+        assert gradient is None or not gradient.any()
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "gru_reset_first"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("n", "t", "d", "u"), [(1, 1, 1, 1), (0, 2, 3, 4), (3, 5, 7, 9), (5, 4, 2, 67), (2, 3, 16, 32)])
+def test_override_equals_reference(name: str, dtype: Any, masked: bool, n: int, t: int, d: int, u: int) -> None:
+    arrays = problem(name, n, t, d, u, dtype)
+    arrays[0] = 3 * np.repeat(arrays[0], 2, axis=1)[:, ::2]  # strided, and far enough out to saturate gates
+    options = masks(n, t, u, dtype) if masked else {}
+    tolerance = {"rtol": 1e-4, "atol": 3e-5} if dtype == np.float32 else {"rtol": 1e-12, "atol": 1e-12}
+    forward, backward = kernel_pair(reference, name)
+    *expected, expected_residual = forward(*arrays, **options)
+    override, _ = kernel_pair(cpu, name)
+    *results, residual = override(*arrays, **options)
+    *without, _ = override(*arrays, with_residual=False, **options)
+    for result, same, wanted in zip(results, without, expected, strict=True):
+        assert result.dtype == dtype
+        np.testing.assert_allclose(result, wanted, rtol=1e-5, atol=2e-6)
+        np.testing.assert_array_equal(result, same)
+    g = loss_gradients(tuple(expected))
+    for gradient, wanted in zip(backward(*g, residual), backward(*g, expected_residual), strict=True):
+        assert gradient.dtype == dtype
+        np.testing.assert_allclose(gradient, wanted, **tolerance)
+
+
+@pytest.mark.parametrize("activations", [("relu", "sigmoid"), ("tanh", "hard_sigmoid")])
+def test_override_leaves_other_activations_to_the_reference(activations: Any) -> None:
+    arrays = problem("lstm", 2, 3, 2, 3, np.float32)
+    options = {"activation": activations[0], "recurrent_activation": activations[1]}
+    for result, wanted in zip(
+        cpu.lstm(*arrays, **options)[:-1], reference.lstm(*arrays, **options)[:-1], strict=True
+    ):
+        np.testing.assert_array_equal(result, wanted)
+
+
+def test_the_tanh_of_the_compiled_cells() -> None:
+    x = np.concatenate([np.linspace(-12, 12, 4001), np.logspace(-30, 1, 1001), [0, np.inf, -np.inf]]).astype(np.float32)
+    y = np.array([cpu.tanh(value) for value in x])
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y, np.tanh(x.astype(np.float64)), rtol=5e-7, atol=0)
+    assert np.isnan(cpu.tanh(np.float32(np.nan)))
