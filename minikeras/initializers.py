@@ -42,14 +42,14 @@ class Zeros(Initializer):
     """All zeros."""
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Any:
-        return np.zeros(shape, dtype or config.floatx())
+        return np.zeros(shape, _dtype(dtype))
 
 
 class Ones(Initializer):
     """All ones."""
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Any:
-        return np.ones(shape, dtype or config.floatx())
+        return np.ones(shape, _dtype(dtype))
 
 
 class Constant(Initializer):
@@ -63,7 +63,7 @@ class Constant(Initializer):
         self.value = value
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Any:
-        return np.full(shape, self.value, dtype or config.floatx())
+        return np.full(shape, self.value, _dtype(dtype))
 
     def get_config(self) -> dict[str, Any]:
         if not isinstance(self.value, (np.ndarray, np.generic)):
@@ -75,7 +75,7 @@ class Constant(Initializer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Constant:
-        value = config["value"]
+        value = config.get("value", 0.0)
         if isinstance(value, dict):
             value = np.array(value["config"]["value"], value["config"]["dtype"])
         return cls(value)
@@ -90,7 +90,7 @@ class Identity(Initializer):
     def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Any:
         if len(shape) != 2:
             raise ValueError(f"Identity makes matrices, got shape {tuple(shape)}; choose another initializer.")
-        return np.eye(*shape, dtype=dtype or config.floatx()) * self.gain
+        return np.eye(*shape, dtype=_dtype(dtype)) * self.gain
 
     def get_config(self) -> dict[str, Any]:
         return {} if self.gain == 1 else {"gain": self.gain}  # Keras writes nothing and loses other gains
@@ -109,13 +109,13 @@ class RandomInitializer(Initializer):
     def __init__(self, seed: Any = None):
         if isinstance(seed, dict):
             seed = SeedGenerator.from_config(seed["config"])
+        elif seed is not None and not isinstance(seed, SeedGenerator):
+            seed = whole_number(seed)
         self._given_seed = seed
-        if seed is None:
-            seed = next_seed()
-        self.seed: Any = seed if isinstance(seed, SeedGenerator) else whole_number(seed)
+        self.seed = next_seed() if seed is None else seed
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Any:
-        dtype = np.dtype(dtype or config.floatx())
+        dtype = _dtype(dtype)
         seed = draw_seed(*self.seed.next()) if isinstance(self.seed, SeedGenerator) else self.seed
         generator = np.random.Generator(np.random.Philox(key=make_key(seed, "initializer")))
         draw_type = "float64" if dtype == "float64" else "float32"
@@ -127,9 +127,7 @@ class RandomInitializer(Initializer):
 
     def get_config(self) -> dict[str, Any]:
         seed = self._given_seed
-        if isinstance(seed, SeedGenerator):
-            seed = _as_object(seed, "keras.random")
-        return {"seed": seed if seed is None or isinstance(seed, dict) else int(seed)}
+        return {"seed": _as_object(seed, "keras.random") if isinstance(seed, SeedGenerator) else seed}
 
 
 class RandomNormal(RandomInitializer):
@@ -302,11 +300,16 @@ class Orthogonal(RandomInitializer):
             raise ValueError(f"Orthogonal needs at least two axes, got shape {shape}; choose another initializer.")
         rows, columns = math.prod(shape[:-1]), shape[-1]
         q, r = np.linalg.qr(generator.standard_normal((max(rows, columns), min(rows, columns)), dtype))
-        q *= np.copysign(self.gain, np.diag(r)).astype(dtype)  # the signs make q uniform over orthogonal matrices
+        q *= np.where(np.diag(r) < 0, -1, 1).astype(dtype)  # makes q uniform over orthogonal matrices
+        q *= self.gain
         return np.ascontiguousarray(q if rows >= columns else q.T).reshape(shape)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "gain": self.gain}
+
+
+def _dtype(dtype: Any) -> np.dtype:
+    return np.dtype(config.floatx() if dtype is None else dtype)
 
 
 def _truncated_normal(generator: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -330,7 +333,7 @@ def compute_fans(
 
 
 zeros, ones, constant, identity = Zeros, Ones, Constant, Identity
-random_normal, random_uniform, truncated_normal = RandomNormal, RandomUniform, TruncatedNormal
+random_normal, random_uniform, truncated_normal = (RandomNormal, RandomUniform, TruncatedNormal)
 variance_scaling = VarianceScaling
 glorot_uniform, glorot_normal = GlorotUniform, GlorotNormal
 he_uniform, he_normal = HeUniform, HeNormal
@@ -379,12 +382,12 @@ def get(identifier: Any) -> Callable[..., Any] | None:
         return None
     if isinstance(identifier, (str, dict)):
         return deserialize(identifier)
-    if isinstance(identifier, np.ndarray):
-        return _given_values(identifier)
     if isinstance(identifier, type):
         identifier = identifier()
+    elif hasattr(identifier, "__array__"):
+        return _given_values(np.asarray(identifier))
     if not callable(identifier):
-        raise ValueError(
+        raise ValueError(  # noqa: TRY004  (Keras raises this type)
             f"An initializer is a name, an Initializer, an array or a callable f(shape, dtype), got {identifier!r}."
         )
     return identifier
@@ -396,7 +399,7 @@ def _given_values(values: np.ndarray) -> Callable[..., Any]:
             raise ValueError(
                 f"The array given as an initializer has shape {values.shape}, but the weight has shape {tuple(shape)}."
             )
-        return values.astype(dtype or config.floatx())
+        return values.astype(_dtype(dtype))
 
     return initialize
 
@@ -417,13 +420,10 @@ def deserialize(identifier: str | dict[str, Any], custom_objects: dict[str, Any]
     Raises:
         ValueError: for an unknown name.
     """
-    name, arguments = (identifier, {}) if isinstance(identifier, str) else (identifier["class_name"], None)
-    known = {**ALL, **(custom_objects or {})}
+    saved = {"class_name": identifier} if isinstance(identifier, str) else identifier
+    name = saved["class_name"]
+    known: dict[str, Any] = {**ALL, **(custom_objects or {})}
     if name not in known:
         raise ValueError(unknown("initializer", name, [*_BY_ALIAS, *(custom_objects or {})]))
     found = known[name]
-    if arguments is None:
-        arguments = identifier.get("config") or {}  # type: ignore[union-attr]
-    if not isinstance(found, type):
-        return found
-    return found.from_config(arguments) if hasattr(found, "from_config") else found(**arguments)
+    return found.from_config(saved.get("config") or {}) if hasattr(found, "from_config") else found

@@ -78,8 +78,10 @@ def raw(value: Any) -> Any:
     """
     if isinstance(value, Tensor):
         return value.data
-    if value is None or isinstance(value, (bool, int, float)):
+    if value is None or isinstance(value, (bool, int)):
         return value
+    if isinstance(value, float):
+        return float(value)  # NumPy's float64 scalar is one too, and would turn everything into float64
     if not isinstance(value, k.xp.ndarray):
         array = np.asarray(value)
         if array.dtype in _PYTHON_TYPES and not any(hasattr(leaf, "dtype") for leaf in tree.flatten(value)):
@@ -160,8 +162,9 @@ def operation(function: Callable | None = None, *, inputs: int | None = None) ->
             if isinstance(value, KerasTensor):
                 return symbolic_call(op, args, settings)
         y = function(*[raw(value) for value in args[:count]], *args[count:], **settings)
-        return tuple([Tensor(part) for part in y]) if type(y) is tuple else Tensor(y)
+        return tuple([Tensor(_array(part)) for part in y]) if type(y) is tuple else Tensor(_array(y))
 
+    op.differentiable = False  # type: ignore[attr-defined]
     return op
 
 
@@ -174,6 +177,7 @@ def composite(function: Callable) -> Callable:
             return symbolic_call(op, args, settings)
         return function(*args, **settings)
 
+    op.differentiable = True  # type: ignore[attr-defined]
     return op
 
 
@@ -197,10 +201,17 @@ def _with_keywords(args: tuple, settings: dict[str, Any], parameters: list[inspe
     return args + tuple([settings.pop(parameter.name, parameter.default) for parameter in rest])
 
 
+def _array(y: Any) -> Any:
+    """NumPy returns a scalar where CuPy returns an array without axes; a tensor always holds an array."""
+    return np.asarray(y) if isinstance(y, np.generic) else y
+
+
 def _linked(y: Any, vjp: Callable, values: Sequence[Any], tracked: bool) -> Any:
     """The result of an operation on `values` as tensors, linked to them by a node where `tracked`."""
+    if type(y) is not tuple:
+        y = _array(y)
     if not tracked:
-        return tuple([Tensor(part) for part in y]) if type(y) is tuple else Tensor(y)
+        return tuple([Tensor(_array(part)) for part in y]) if type(y) is tuple else Tensor(y)
     node = Node(vjp, [value if isinstance(value, Tensor) and value.tracked else None for value in values])
     if type(y) is not tuple:
         result = Tensor(y, True)
@@ -208,7 +219,7 @@ def _linked(y: Any, vjp: Callable, values: Sequence[Any], tracked: bool) -> Any:
         return result
     results = []
     for index, part in enumerate(y):
-        result = Tensor(part, part is not None and part.dtype.kind == "f")
+        result = Tensor(_array(part), part is not None and part.dtype.kind == "f")
         result.node, result.index = node, index
         results.append(result)
     node.grads = [None] * len(results)

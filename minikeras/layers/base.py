@@ -206,8 +206,11 @@ class Layer:
         self._inbound_nodes: list[SymbolicNode] = []
         self._build_shapes: dict[str, Any] | None = None
         self._called = False
+        self._accepted_shape: tuple[int, ...] | None = None
         self._batch_input_shape = _input_shape_argument(kwargs)
         self._initial = kwargs.pop("weights", None)
+        if kwargs.pop("quantization_config", None) is not None:
+            raise ValueError(f"{type(self).__name__} {self.name!r} cannot be quantized; leave out quantization_config.")
         if kwargs:
             raise ValueError(f"{type(self).__name__} got unknown arguments {sorted(kwargs)}; check their spelling.")
 
@@ -304,6 +307,8 @@ class Layer:
         elif not signature.open:
             kwargs.pop("training", None)
         inputs = args[0] if args else next((v for v in kwargs.values() if not _is_plain(v)), None)
+        if self.input_spec is not None:
+            self._check_shape(inputs)
         previous_mask = _mask_of(inputs)
         if signature.mask and "mask" not in kwargs and len(args) <= signature.mask_position and previous_mask is not None:
             kwargs["mask"] = previous_mask
@@ -319,11 +324,6 @@ class Layer:
                     _context.path = (*path, self.name)
                 self._build_from_inputs(args, kwargs)
             outputs = self.call(*args, **kwargs)
-        except ValueError as error:
-            problem = self._input_problem(inputs)
-            if problem is None:
-                raise
-            raise ValueError(problem) from error
         finally:
             _context.training = outer
             _context.entry = entry
@@ -378,6 +378,15 @@ class Layer:
             weights, self._initial = self._initial, None
             self.set_weights(weights)
 
+    def _check_shape(self, inputs: Any) -> None:
+        """Raise a sentence about inputs that do not fit `input_spec`; a shape that was found right is not checked again."""
+        shape = inputs.data.shape if isinstance(inputs, Tensor) else None
+        if shape is None or shape != self._accepted_shape:
+            problem = self._input_problem(inputs)
+            if problem:
+                raise ValueError(problem)
+            self._accepted_shape = shape
+
     def _input_problem(self, inputs: Any) -> str | None:
         """A sentence about inputs that do not fit `input_spec`, or None."""
         if self.input_spec is None:
@@ -418,18 +427,14 @@ class Layer:
         if not path or path[-1] != self.name:
             _context.path = (*path, self.name)
         try:
-            self._check_symbolic_inputs(args)
+            if args:
+                self._check_shape(args[0])
             self._build_from_inputs(args, kwargs)
             outputs = self.compute_output_spec(*args, **kwargs)
         finally:
             _context.path = path
         SymbolicNode(self, args, kwargs, outputs)
         return outputs
-
-    def _check_symbolic_inputs(self, args: tuple) -> None:
-        problem = self._input_problem(args[0]) if args else None
-        if problem:
-            raise ValueError(problem)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Symbolic outputs for symbolic inputs."""
@@ -629,6 +634,8 @@ class Layer:
         """The constructor's arguments, by name: recorded when the layer was made, read from its attributes."""
         base: dict[str, Any] = {"name": self.name, "trainable": self._trainable}
         base["dtype"] = serialize_value(self._dtype_policy)
+        if self.activity_regularizer is not None:
+            base["activity_regularizer"] = serialize_value(self.activity_regularizer)
         parameters, _ = _init_parameters(type(self))
         for parameter in parameters:
             name = parameter.name
@@ -655,7 +662,7 @@ class Layer:
     def get_build_config(self) -> dict[str, Any] | None:
         """What `build` was called with."""
         shapes = self._build_shapes
-        if shapes is None:
+        if not shapes:
             return None
         if len(shapes) == 1:
             return {"input_shape": next(iter(shapes.values()))}

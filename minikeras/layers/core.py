@@ -1,4 +1,4 @@
-"""Layers at the root of most models: input, dense, activation, embedding."""
+"""Layers at the root of most models: input, dense, activation, embedding, masking."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from minikeras import activations, constraints, initializers, regularizers
-from minikeras import kernels as k
+from minikeras import activations, constraints, initializers, ops, regularizers
 from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode
 from minikeras.layers.base import InputSpec, Layer
+from minikeras.layers.common import Elementwise, SameType, known_size, positive_int
 from minikeras.ops import nn
-from minikeras.ops.numpy import not_equal
 
 
 class InputLayer(Layer):
@@ -158,7 +157,7 @@ class Dense(Layer):
             )
         self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
 
-    def call(self, inputs: Any, training: Any = None) -> Any:
+    def call(self, inputs: Any) -> Any:
         fused = activations.fused_name(self.activation)
         outputs = nn.dense_layer(inputs, self.kernel, self.bias, activation=fused)
         return outputs if fused or self.activation is activations.linear else self.activation(outputs)
@@ -166,20 +165,111 @@ class Dense(Layer):
     def compute_output_shape(self, input_shape: Any) -> Any:
         return (*input_shape[:-1], self.units)
 
+    def get_config(self) -> dict[str, Any]:
+        config = {**super().get_config(), "quantization_config": None}
+        if self.activity_regularizer is None:
+            del config["activity_regularizer"]
+        return config
 
-def positive_int(layer: str, name: str, value: Any) -> int:
-    """`value` as a positive int, or a sentence."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value <= 0:
-        raise ValueError(f"{layer} needs a positive integer for {name}, got {value!r}.")
-    return int(value)
+
+class Activation(Elementwise):
+    """An activation function as a layer.
+
+    Args:
+        activation: name or function.
+    """
+
+    def __init__(self, activation: Any, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.activation = activations.get(activation)
+
+    def call(self, inputs: Any) -> Any:
+        return self.activation(inputs)
 
 
-def known_size(layer: Layer, input_shape: Any, axis: int) -> int:
-    """The size of an axis that weights depend on, or a sentence where it is open."""
-    size = input_shape[axis]
-    if size is None:
-        raise ValueError(
-            f"{type(layer).__name__} {layer.name!r} needs a known size along axis {axis}, got inputs of shape "
-            f"{tuple(input_shape)}; give the Input that size."
+class Embedding(Layer):
+    """A vector for each integer: integers of any shape to that shape and `output_dim`.
+
+    Args:
+        input_dim: number of different integers, 0 to `input_dim - 1`.
+        output_dim: size of a vector.
+        embeddings_initializer: default `"uniform"`, within 0.05 of 0.
+        embeddings_regularizer, embeddings_constraint: penalty and projection, default none.
+        mask_zero: whether 0 stands for padding, which later layers leave out.
+        weights: the vectors to start from, shape `(input_dim, output_dim)`.
+        input_length: accepted for familiarity.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        embeddings_initializer: Any = "uniform",
+        embeddings_regularizer: Any = None,
+        embeddings_constraint: Any = None,
+        mask_zero: bool = False,
+        weights: Any = None,
+        **kwargs: Any,
+    ):
+        kwargs.pop("input_length", None)
+        super().__init__(**{"autocast": False, **kwargs})
+        self.input_dim = positive_int("Embedding", "input_dim", input_dim)
+        self.output_dim = positive_int("Embedding", "output_dim", output_dim)
+        self.embeddings_initializer = initializers.get(embeddings_initializer)
+        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
+        self.embeddings_constraint = constraints.get(embeddings_constraint)
+        self.mask_zero = mask_zero
+        self.supports_masking = bool(mask_zero)
+        if weights is not None:
+            self.build()
+            self.set_weights(weights if isinstance(weights, list) and len(weights) == 1 else [weights])
+
+    def build(self, input_shape: Any = None) -> None:
+        if self.built:
+            return
+        self.embeddings = self.add_weight(
+            (self.input_dim, self.output_dim),
+            self.embeddings_initializer,
+            regularizer=self.embeddings_regularizer,
+            constraint=self.embeddings_constraint,
+            name="embeddings",
         )
-    return int(size)
+
+    def call(self, inputs: Any) -> Any:
+        return nn.embedding_lookup(self.embeddings, inputs)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return ops.not_equal(inputs, 0) if self.mask_zero else None
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape, self.output_dim)
+
+    def get_config(self) -> dict[str, Any]:
+        config = {"activity_regularizer": None, **super().get_config(), "quantization_config": None}
+        del config["weights"]
+        return config
+
+
+class Masking(Elementwise):
+    """Marks the time steps of (batch, time, features) whose features all equal `mask_value`, and sets them to 0.
+
+    Args:
+        mask_value: default 0.
+    """
+
+    def __init__(self, mask_value: Any = 0.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.mask_value = mask_value
+
+    def call(self, inputs: Any) -> Any:
+        return ops.where(ops.expand_dims(self.compute_mask(inputs), -1), inputs, 0)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return ops.any(ops.not_equal(inputs, self.mask_value), axis=-1)
+
+
+class Identity(Elementwise, SameType):
+    """Returns its inputs."""
+
+    def call(self, inputs: Any) -> Any:
+        return inputs

@@ -22,4 +22,5 @@ def unknown(kind: str, value: object, choices: Iterable[str]) -> str:
     if close:
         return f"Unknown {kind} {value!r}; did you mean {by_lower_case[close[0]]!r}?"
     listed = ", ".join(repr(name) for name in names[:_MOST_LISTED])
-    return f"Unknown {kind} {value!r}; choose one of {listed}{', ...' if len(names) > _MOST_LISTED else ''}."
+    more = f" or {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
+    return f"Unknown {kind} {value!r}; choose one of {listed}{more}."

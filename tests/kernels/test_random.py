@@ -51,7 +51,7 @@ def test_the_override_draws_the_same(of_reference, override):
     else:
         arguments = [((3, 5), "float32"), ((), "float64"), ((0, 3), "float32"), ((9,), "float16")]
     for given_arguments in arguments:
-        expected, got = of_reference(3, 11, *given_arguments), override(3, 11, *given_arguments)
+        expected, got = (of_reference(3, 11, *given_arguments), override(3, 11, *given_arguments))
         assert got.dtype == expected.dtype
         assert np.array_equal(got, expected)
 

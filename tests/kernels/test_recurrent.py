@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,7 @@ from minikeras.kernels.reference import recurrent as reference
 
 GATES = {"simple_rnn": 1, "lstm": 4, "gru": 3, "gru_reset_first": 3}
 NAMES = list(GATES)
-FUNCTIONS = {
-    "linear": lambda v: v,
+FUNCTIONS: dict[str | None, Callable[[Any], Any]] = {
     None: lambda v: v,
     "tanh": np.tanh,
     "relu": lambda v: np.maximum(v, 0),
@@ -214,12 +214,14 @@ def test_nothing_to_learn_from_gives_zero_weight_gradients(name: str, n: int, t:
 @pytest.mark.parametrize("name", ["lstm", "gru", "gru_reset_first"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize(("n", "t", "d", "u"), [(1, 1, 1, 1), (0, 2, 3, 4), (3, 5, 7, 9), (5, 4, 2, 67), (2, 3, 16, 32)])
+@pytest.mark.parametrize(
+    ("n", "t", "d", "u"), [(1, 1, 1, 1), (0, 2, 3, 4), (3, 5, 7, 9), (5, 4, 2, 67), (2, 3, 16, 32)]
+)
 def test_override_equals_reference(name: str, dtype: Any, masked: bool, n: int, t: int, d: int, u: int) -> None:
     arrays = problem(name, n, t, d, u, dtype)
     arrays[0] = 3 * np.repeat(arrays[0], 2, axis=1)[:, ::2]  # strided, and far enough out to saturate gates
     options = masks(n, t, u, dtype) if masked else {}
-    tolerance = {"rtol": 1e-4, "atol": 3e-5} if dtype == np.float32 else {"rtol": 1e-12, "atol": 1e-12}
+    tolerance: dict[str, Any] = {"rtol": 1e-4, "atol": 3e-5} if dtype == np.float32 else {"rtol": 1e-12, "atol": 1e-12}
     forward, backward = kernel_pair(reference, name)
     *expected, expected_residual = forward(*arrays, **options)
     override, _ = kernel_pair(cpu, name)
@@ -239,9 +241,7 @@ def test_override_equals_reference(name: str, dtype: Any, masked: bool, n: int, 
 def test_override_leaves_other_activations_to_the_reference(activations: Any) -> None:
     arrays = problem("lstm", 2, 3, 2, 3, np.float32)
     options = {"activation": activations[0], "recurrent_activation": activations[1]}
-    for result, wanted in zip(
-        cpu.lstm(*arrays, **options)[:-1], reference.lstm(*arrays, **options)[:-1], strict=True
-    ):
+    for result, wanted in zip(cpu.lstm(*arrays, **options)[:-1], reference.lstm(*arrays, **options)[:-1], strict=True):
         np.testing.assert_array_equal(result, wanted)
 
 

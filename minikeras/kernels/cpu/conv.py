@@ -25,7 +25,7 @@ from minikeras.kernels.reference.conv import depthwise_conv as reference_depthwi
 from minikeras.kernels.reference.conv import depthwise_conv_input_grad as reference_depthwise_conv_input_grad
 from minikeras.kernels.reference.conv import depthwise_conv_kernel_grad as reference_depthwise_conv_kernel_grad
 
-_BLOCK_BYTES = 1 << 20  # of columns at a time: about the second-level cache
+_BLOCK_BYTES = 1 << 21  # of columns at a time: they stay near the cores, and BLAS starts its threads rarely
 
 
 def compiled(*arrays: Any) -> bool:
@@ -49,7 +49,7 @@ def window_table(x_shape: Ints, size: Ints, strides: Ints, padding: Padding, dil
 
 
 def _stretch_table(x_shape: Ints, size: Ints, strides: Ints, padding: Padding, dilation: Ints) -> tuple[Any, int]:
-    """(table, values per entry): where the pixels of a window's last axis lie side by side, one entry stands for all."""
+    """(table, values per entry): where a window's pixels on the last axis stand side by side, one entry is for all."""
     pixels = 1
     if dilation[-1] == 1 and padding[-1] == (0, 0):
         pixels = size[-1]
@@ -117,9 +117,7 @@ def _blocks(rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + step, rows)
 
 
-def _columns(
-    x: Any, size: Ints, strides: Ints, padding: Padding, dilation: Ints
-) -> Iterator[tuple[slice, Any]]:
+def _columns(x: Any, size: Ints, strides: Ints, padding: Padding, dilation: Ints) -> Iterator[tuple[slice, Any]]:
     """Matrices (rows, taps * c) of windows that fit the cache, each with the slice of all the rows that it is."""
     n, channels = x.shape[0], x.shape[-1]
     outputs = math.prod(output_shape(x.shape, size, strides, padding, dilation))
@@ -306,15 +304,16 @@ def depthwise_conv(
 ) -> Any:
     """See the reference; several filters per channel are one each of a repeated channel."""
     geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
-    if not x.size or not compiled(x, kernel, bias, out):
+    if not compiled(x, kernel, bias, out):
         return reference_depthwise_conv(x, kernel, bias, **geometry, activation=activation, out=out)
     size, filters = kernel.shape[:-2], kernel.shape[-2] * kernel.shape[-1]
     if out is None:
         out = empty((x.shape[0], *output_shape(x.shape, size, strides, padding, dilation), filters), x.dtype)
     table = window_table((1, *x.shape[1:-1], 1), size, **geometry)
     flat, inputs = _repeated(x, kernel.shape[-1]).reshape(-1), math.prod(x.shape[1:-1])
-    _depthwise(flat, kernel.reshape(-1, filters), out.reshape(-1), table, inputs)
-    _epilogue(out.reshape(-1, filters), bias, activation)
+    if out.size:
+        _depthwise(flat, kernel.reshape(-1, filters), out.reshape(-1), table, inputs)
+        _epilogue(out.reshape(-1, filters), bias, activation)
     return out
 
 
@@ -332,7 +331,11 @@ def depthwise_conv_input_grad(
     table = window_table((1, *x_shape[1:-1], 1), kernel.shape[:-2], **geometry)
     weights, inputs = kernel.reshape(-1, g.shape[-1]), math.prod(x_shape[1:-1])
     _depthwise_input_grad(g.reshape(-1), weights, repeated.reshape(-1), table, inputs)
-    return out if multiplier == 1 else np.sum(repeated, axis=-1, out=out)
+    if multiplier > 1:
+        np.copyto(out, repeated[..., 0])
+        for m in range(1, multiplier):  # np.sum is slow over a short last axis
+            np.add(out, repeated[..., m], out=out)
+    return out
 
 
 def depthwise_conv_kernel_grad(

@@ -116,13 +116,14 @@ def _table(x_shape: Ints, size: Ints, strides: Ints, padding: Padding) -> tuple[
 
 def max_pool(x: Any, *, size: Ints, strides: Ints, padding: Padding, with_index: bool = False) -> tuple[Any, Any]:
     """See the reference."""
-    if not x.size or not compiled(x):
+    if not compiled(x):
         return reference_max_pool(x, size=size, strides=strides, padding=padding, with_index=with_index)
     shape = (x.shape[0], *output_shape(x.shape, size, strides, padding, undilated(size)), x.shape[-1])
     y = empty(shape, x.dtype)
     index = empty(shape, np.dtype(index_dtype(size))) if with_index else None
     flat_index = None if index is None else index.reshape(-1)
-    _max_pool(x.reshape(-1), y.reshape(-1), flat_index, *_table(x.shape, size, strides, padding))
+    if y.size:
+        _max_pool(x.reshape(-1), y.reshape(-1), flat_index, *_table(x.shape, size, strides, padding))
     return y, index
 
 
@@ -140,18 +141,17 @@ def max_pool_grad(
 
 def average_pool(x: Any, *, size: Ints, strides: Ints, padding: Padding, out: Any = None) -> Any:
     """See the reference."""
-    if not x.size or not compiled(x, out):
+    if not compiled(x, out):
         return reference_average_pool(x, size=size, strides=strides, padding=padding, out=out)
     if out is None:
         lengths = output_shape(x.shape, size, strides, padding, undilated(size))
         out = empty((x.shape[0], *lengths, x.shape[-1]), x.dtype)
-    _average_pool(x.reshape(-1), out.reshape(-1), *_table(x.shape, size, strides, padding))
+    if out.size:
+        _average_pool(x.reshape(-1), out.reshape(-1), *_table(x.shape, size, strides, padding))
     return out
 
 
-def average_pool_grad(
-    g: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None
-) -> Any:
+def average_pool_grad(g: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None) -> Any:
     """See the reference."""
     if not g.size or not compiled(g, out):
         return reference_average_pool_grad(g, x_shape, size=size, strides=strides, padding=padding, out=out)

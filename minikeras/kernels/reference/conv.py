@@ -148,7 +148,7 @@ def conv(
 ) -> Any:
     """`activation(x * kernel + bias)`: `x` (n, *spatial, c), `kernel` (*size, c / groups, f), `bias` (f,) or None.
 
-    Returns (n, *outputs, f).  With groups, the g-th of the equal parts of the filters sees the g-th part of the channels.
+    Returns (n, *outputs, f).  Filters and channels fall into `groups` equal parts; each part sees only its own.
     """
     size = kernel.shape[:-2]
     if out is None:
@@ -218,11 +218,11 @@ def depthwise_conv(
     activation: str | None = None,
     out: Any = None,
 ) -> Any:
-    """Each channel convolved with its own filters: `x` (n, *spatial, c), `kernel` (*size, c, m), `bias` (c * m,) or None.
+    """Each channel convolved with its own m filters: `x` (n, *spatial, c), `kernel` (*size, c, m), `bias` (c * m,).
 
-    Returns (n, *outputs, c * m), where channel c's m-th filter gives output channel c * m_count + m.
+    Returns (n, *outputs, c * m): channel i's j-th filter gives output channel i * m + j.
     """
-    size, channels, multiplier = kernel.shape[:-2], *kernel.shape[-2:]
+    size, (channels, multiplier) = kernel.shape[:-2], kernel.shape[-2:]
     if out is None:
         lengths = output_shape(x.shape, size, strides, padding, dilation)
         out = empty((x.shape[0], *lengths, channels * multiplier), x.dtype)

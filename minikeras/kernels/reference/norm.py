@@ -51,7 +51,7 @@ def batch_norm(
     x (rows, c); gamma, beta (c,) or None; mask None or (rows,): the weight of each row in the statistics (masked rows
     are still normalised).  Returns (y, mean, biased variance, residual).
     """
-    rows, channels = x.shape
+    rows = x.shape[0]
     y = _like(x, out)
     if mask is None:
         share = 1 / max(rows, 1)
@@ -69,9 +69,7 @@ def batch_norm(
     return _affine(y, gamma, beta), mean, variance, (x, gamma, beta, mean, inverse, share)
 
 
-def batch_norm_grad(
-    g: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None)
-) -> tuple[Any, Any, Any]:
+def batch_norm_grad(g: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None)) -> tuple[Any, Any, Any]:
     """Backward of `batch_norm`: gradients of (x or None, gamma or None, beta or None).
 
     `outs`: destinations of the gradients of gamma and beta, each may be None.  The gradient at x includes the way
@@ -119,10 +117,11 @@ def rms_norm(x: Any, gamma: Any, epsilon: float, out: Any = None) -> tuple[Any, 
     return _affine(y, gamma, None), (x, gamma, None, None, inverse)
 
 
-def layer_norm_grad(
-    g: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None)
-) -> tuple[Any, Any, Any]:
-    """Backward of `layer_norm`: gradients of (x or None, gamma or None, beta or None); `outs` as for `batch_norm_grad`."""
+def layer_norm_grad(g: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None)) -> tuple[Any, Any, Any]:
+    """Backward of `layer_norm`: gradients of (x or None, gamma or None, beta or None).
+
+    `outs`: destinations of the gradients of gamma and beta, each may be None.
+    """
     x, gamma, beta, mean, inverse = residual
     normalized = (x if mean is None else x - mean) * inverse
     g_gamma, g_beta = _sums(g, normalized, gamma, beta, outs)

@@ -89,9 +89,7 @@ def average_pool(x: Any, *, size: Ints, strides: Ints, padding: Padding, out: An
     return xp.divide(out, _counts(x.shape, size, strides, padding, x.dtype), out=out)
 
 
-def average_pool_grad(
-    g: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None
-) -> Any:
+def average_pool_grad(g: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None) -> Any:
     """The gradient at the input of `average_pool`: each output's gradient, in equal parts, to its window's inputs."""
     if out is None:
         out = empty(x_shape, g.dtype)

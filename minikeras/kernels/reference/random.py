@@ -61,7 +61,7 @@ def random_bits(key: int, counter: int, count: int, out: Any = None) -> Any:
     for _ in range(_ROUNDS):
         high0, low0 = _product(c0, _MULTIPLIERS[0])
         high1, low1 = _product(c2, _MULTIPLIERS[1])
-        c0, c1, c2, c3 = high1 ^ c1 ^ numpy.uint64(k0), low1, high0 ^ c3 ^ numpy.uint64(k1), low0
+        c0, c1, c2, c3 = (high1 ^ c1 ^ numpy.uint64(k0), low1, high0 ^ c3 ^ numpy.uint64(k1), low0)
         k0, k1 = k0 + _KEY_STEPS[0] & _WORD, k1 + _KEY_STEPS[1] & _WORD
     words = xp.stack((c0, c1, c2, c3), axis=1).reshape(-1)[:count]
     if out is None:
@@ -85,7 +85,7 @@ def _counters(start: int, blocks: int) -> list[Any]:
 
 def _product(x: Any, multiplier: int) -> tuple[Any, Any]:
     """High and low word of the 128-bit product, from products of 32-bit halves."""
-    m_low, m_high = numpy.uint64(multiplier & 0xFFFFFFFF), numpy.uint64(multiplier >> 32)
+    m_low, m_high = (numpy.uint64(multiplier & 0xFFFFFFFF), numpy.uint64(multiplier >> 32))
     x_low, x_high = x & _HALF, x >> _HALF_BITS
     cross = x_low * m_high
     middle = (x_low * m_low >> _HALF_BITS) + (cross & _HALF) + x_high * m_low

@@ -276,7 +276,7 @@ def lstm_grad(
     """
     r: _Residual = residual
     history, cells, gates, squashed = r.saved
-    n, t, _, u = gates.shape
+    n, _, _, u = gates.shape
     g_gates = empty(gates.shape, gates.dtype)
     g_h, g_c = _start(g_h, history), _start(g_c, history)
 
@@ -375,7 +375,9 @@ def gru(
     gates = _project(x, kernel, input_bias, 3)
     h, dropped = _copy(h0, gates.dtype), empty((n, u), gates.dtype)
     histories = _histories(with_residual, x, h)
-    inner = empty((n, t if with_residual else min(t, 1), u), gates.dtype)  # the reset gate's other factor, or its result
+    inner = empty(
+        (n, t if with_residual else min(t, 1), u), gates.dtype
+    )  # the reset gate's other factor, or its result
     product = empty((n, (3 if reset_after else 2) * u), gates.dtype)
 
     def step(s: int) -> None:
@@ -404,9 +406,10 @@ def gru_grad(
     """
     r: _Residual = residual
     history, gates, inner = r.saved
-    n, t, _, u = gates.shape
+    n, _, _, u = gates.shape
     g_h = _start(g_h, history)
-    g_gates, g_state, dropped = empty(gates.shape, gates.dtype), empty(g_h.shape, g_h.dtype), empty(g_h.shape, g_h.dtype)
+    g_gates = empty(gates.shape, gates.dtype)
+    g_state, dropped = empty(g_h.shape, g_h.dtype), empty(g_h.shape, g_h.dtype)
     # the gradient of the recurrent product: differs from that of the input product where r came between them
     g_products = empty(gates.shape, gates.dtype) if r.reset_after else g_gates
 
@@ -434,7 +437,7 @@ def gru_grad(
         return g_x, g_h, g_kernel, g_recurrent, None
     if g_bias is None:
         g_bias = empty(r.bias.shape, g_rows.dtype)
-    for row, gradients in zip(g_bias.reshape(-1, 3 * u), (g_gates, g_products), strict=False):
+    for row, gradients in zip(g_bias if r.reset_after else (g_bias,), (g_gates, g_products), strict=False):
         _sum_rows(gradients, row)
     return g_x, g_h, g_kernel, g_recurrent, g_bias
 

@@ -1,0 +1,184 @@
+"""Activation functions by name, and which of them a kernel can apply by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from minikeras import kernels as k
+from minikeras import ops, registry
+from minikeras.ops import nn
+from minikeras.ops.nn import (
+    celu,
+    elu,
+    hard_sigmoid,
+    hard_silu,
+    hard_swish,
+    leaky_relu,
+    log_sigmoid,
+    log_softmax,
+    relu6,
+    selu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    softsign,
+    swish,
+)
+
+__all__ = [
+    "celu",
+    "deserialize",
+    "elu",
+    "exponential",
+    "fused_name",
+    "gelu",
+    "get",
+    "glu",
+    "hard_shrink",
+    "hard_sigmoid",
+    "hard_silu",
+    "hard_swish",
+    "hard_tanh",
+    "leaky_relu",
+    "linear",
+    "log_sigmoid",
+    "log_softmax",
+    "mish",
+    "relu",
+    "relu6",
+    "selu",
+    "serialize",
+    "sigmoid",
+    "silu",
+    "soft_shrink",
+    "softmax",
+    "softplus",
+    "softsign",
+    "sparse_plus",
+    "sparse_sigmoid",
+    "squareplus",
+    "swish",
+    "tanh",
+    "tanh_shrink",
+    "threshold",
+]
+
+
+def relu(x: Any, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Any:
+    """`max(x, 0)`; or `max_value` above it, `x` above the threshold, `negative_slope * (x - threshold)` below."""
+    if not negative_slope and max_value is None and not threshold:
+        return nn.activation(x, name="relu")
+    return nn.piecewise_relu(x, negative_slope=negative_slope, max_value=max_value, threshold=threshold)
+
+
+def linear(x: Any) -> Any:
+    """`x` itself."""
+    return x
+
+
+def tanh(x: Any) -> Any:
+    """The hyperbolic tangent."""
+    return nn.activation(x, name="tanh")
+
+
+def exponential(x: Any) -> Any:
+    """`exp(x)`."""
+    return nn.activation(x, name="exponential")
+
+
+def gelu(x: Any, approximate: bool = False) -> Any:
+    """`x` times the normal distribution function at `x` (Hendrycks and Gimpel 2016); its tanh form if `approximate`."""
+    return nn.gelu(x, approximate=approximate)
+
+
+def mish(x: Any) -> Any:
+    """`x * tanh(softplus(x))` (Misra 2019)."""
+    return ops.multiply(x, ops.tanh(softplus(x)))
+
+
+def glu(x: Any, axis: int = -1) -> Any:
+    """One half of `x` along `axis` times the sigmoid of the other (Dauphin et al. 2016)."""
+    values, gates = ops.split(x, 2, axis=axis)
+    return ops.multiply(values, sigmoid(gates))
+
+
+def hard_tanh(x: Any) -> Any:
+    """`x` limited to -1 ... 1."""
+    return ops.clip(x, -1.0, 1.0)
+
+
+def hard_shrink(x: Any, threshold: float = 0.5) -> Any:
+    """`x` where `|x| > threshold`, else 0."""
+    return ops.where(ops.greater(ops.absolute(x), threshold), x, 0.0)
+
+
+def soft_shrink(x: Any, threshold: float = 0.5) -> Any:
+    """`x` moved towards 0 by `threshold`, 0 within it."""
+    return ops.subtract(x, ops.clip(x, -threshold, threshold))
+
+
+def tanh_shrink(x: Any) -> Any:
+    """`x - tanh(x)`."""
+    return ops.subtract(x, tanh(x))
+
+
+def squareplus(x: Any, b: float = 4) -> Any:
+    """`(x + sqrt(x**2 + b)) / 2` (Barron 2021)."""
+    return ops.multiply(ops.add(x, ops.sqrt(ops.add(ops.square(x), b))), 0.5)
+
+
+def threshold(x: Any, threshold: float, default_value: float) -> Any:
+    """`x` where it is above `threshold`, else `default_value`."""
+    return ops.where(ops.greater(x, threshold), x, float(default_value))
+
+
+def sparse_plus(x: Any) -> Any:
+    """0 below -1, `x` above 1, `(x + 1)**2 / 4` between."""
+    return ops.add(ops.multiply(ops.square(ops.add(ops.clip(x, -1.0, 1.0), 1.0)), 0.25), relu(ops.subtract(x, 1.0)))
+
+
+def sparse_sigmoid(x: Any) -> Any:
+    """0 below -1, 1 above 1, `(x + 1) / 2` between."""
+    return ops.multiply(ops.add(ops.clip(x, -1.0, 1.0), 1.0), 0.5)
+
+
+# every name that a user or a file may use
+ALL: dict[str, Callable[..., Any]] = {
+    function.__name__.strip("_"): function
+    for function in (
+        *(relu, linear, sigmoid, tanh, softmax, elu, selu, softplus, softsign, exponential, gelu, silu, mish, leaky_relu),
+        *(relu6, celu, glu, hard_sigmoid, hard_silu, hard_tanh, hard_shrink, soft_shrink, tanh_shrink, log_sigmoid),
+        *(log_softmax, squareplus, threshold, sparse_plus, sparse_sigmoid),
+    )
+}
+ALL.update(swish=silu, hard_swish=hard_silu)
+registry.builtin_functions(ALL)
+
+_FUSED = {ALL[name]: name for name in k.FUSED_ACTIVATIONS}
+
+
+def fused_name(function: Any) -> str | None:
+    """The name under which a kernel applies this activation by itself, or None."""
+    return _FUSED.get(function)
+
+
+def get(identifier: Any) -> Callable[..., Any]:
+    """An activation from its name, description or any callable (a layer too); None is `linear`.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest known one.
+    """
+    return linear if identifier is None else registry.get("activation", identifier, ALL)
+
+
+def serialize(activation: Any) -> Any:
+    """The description of an activation: its name where it is built in."""
+    return registry.serialize_keras_object(activation)
+
+
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Callable[..., Any]:
+    """The activation that a name or description describes; `custom_objects` maps further names to functions."""
+    with registry.custom_object_scope(custom_objects):
+        return get(config)

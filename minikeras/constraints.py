@@ -1,0 +1,135 @@
+"""Projections that the optimizer applies to a weight after each update."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from minikeras import config as settings
+from minikeras import kernels as k
+from minikeras import registry
+from minikeras.autodiff.tape import raw
+from minikeras.autodiff.tensor import Tensor
+
+
+class Constraint:
+    """Base class: a function from a weight (tensor or array) to its permitted value, a tensor of the same shape."""
+
+    def __call__(self, w: Any) -> Any:
+        """The weight itself; subclasses project it."""
+        return w
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Constraint:
+        return cls(**config)
+
+
+class MaxNorm(Constraint):
+    """Scale vectors longer than `max_value` down to it.
+
+    Args:
+        max_value: the largest Euclidean norm.
+        axis: the axis or axes that make up one vector: 0 for a Dense kernel, `[0, 1, 2]` for a Conv2D kernel.
+    """
+
+    def __init__(self, max_value: float = 2, axis: Any = 0):
+        self.max_value, self.axis = max_value, axis
+
+    def __call__(self, w: Any) -> Tensor:
+        w, norms = _norms(w, self.axis)
+        return Tensor(w * (k.xp.clip(norms, 0, self.max_value) / (norms + settings.epsilon())))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"max_value": self.max_value, "axis": self.axis}
+
+
+class NonNeg(Constraint):
+    """Negative weights become 0."""
+
+    def __call__(self, w: Any) -> Tensor:
+        return Tensor(k.xp.maximum(raw(w), 0))
+
+
+class UnitNorm(Constraint):
+    """Scale vectors to Euclidean norm 1.
+
+    Args:
+        axis: the axis or axes that make up one vector.
+    """
+
+    def __init__(self, axis: Any = 0):
+        self.axis = axis
+
+    def __call__(self, w: Any) -> Tensor:
+        w, norms = _norms(w, self.axis)
+        return Tensor(w / (norms + settings.epsilon()))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"axis": self.axis}
+
+
+class MinMaxNorm(Constraint):
+    """Move the norm of vectors into `min_value ... max_value`.
+
+    Args:
+        min_value, max_value: the permitted Euclidean norms.
+        rate: how far to go at each update: 1 all the way, 0 not at all.
+        axis: the axis or axes that make up one vector.
+    """
+
+    def __init__(self, min_value: float = 0.0, max_value: float = 1.0, rate: float = 1.0, axis: Any = 0):
+        self.min_value, self.max_value, self.rate, self.axis = min_value, max_value, rate, axis
+
+    def __call__(self, w: Any) -> Tensor:
+        w, norms = _norms(w, self.axis)
+        wanted = self.rate * k.xp.clip(norms, self.min_value, self.max_value) + (1 - self.rate) * norms
+        return Tensor(w * (wanted / (norms + settings.epsilon())))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"min_value": self.min_value, "max_value": self.max_value, "rate": self.rate, "axis": self.axis}
+
+
+def _norms(w: Any, axis: Any) -> tuple[Any, Any]:
+    """The raw weight and its Euclidean norms along `axis`, kept as size 1."""
+    w = raw(w)
+    return w, k.xp.sqrt((w * w).sum(axis=tuple(axis) if isinstance(axis, list) else axis, keepdims=True))
+
+
+max_norm, non_neg, unit_norm, min_max_norm = MaxNorm, NonNeg, UnitNorm, MinMaxNorm
+
+# every name that a user or a file may use
+ALL: dict[str, type[Constraint]] = {
+    "max_norm": MaxNorm,
+    "non_neg": NonNeg,
+    "unit_norm": UnitNorm,
+    "min_max_norm": MinMaxNorm,
+    "maxnorm": MaxNorm,  # and further, as in Keras 2
+    "nonneg": NonNeg,
+    "unitnorm": UnitNorm,
+    **{cls.__name__: cls for cls in (MaxNorm, NonNeg, UnitNorm, MinMaxNorm)},
+}
+registry.builtin("keras.constraints", MaxNorm, NonNeg, UnitNorm, MinMaxNorm)
+
+
+def get(identifier: Any) -> Any:
+    """A constraint from its name, class, description or any callable; None stays None.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest known one.
+    """
+    return registry.get("constraint", identifier, ALL)
+
+
+def serialize(constraint: Any) -> Any:
+    """The description of a constraint."""
+    return registry.serialize_keras_object(constraint)
+
+
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The constraint that a name or description describes; `custom_objects` maps further names to classes."""
+    with registry.custom_object_scope(custom_objects):
+        return get(config)

@@ -1,0 +1,33 @@
+"""The gradient of a table lookup on the CPU: a compiled scatter-add.  (The lookup itself is NumPy's `take`.)"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minikeras.kernels.arena import empty
+from minikeras.kernels.cpu.jit import lazy_njit
+from minikeras.kernels.reference.embedding import checked_indices
+from minikeras.kernels.reference.embedding import embedding_grad as reference_embedding_grad
+
+
+@lazy_njit
+def _scatter_add(g, indices, out):  # type: ignore[no-untyped-def]
+    out[:] = 0
+    for i in range(indices.size):
+        row, target = g[i], out[indices[i]]
+        for j in range(row.size):
+            target[j] += row[j]
+
+
+def embedding_grad(g: Any, indices: Any, table_shape: tuple[int, int], out: Any = None) -> Any:
+    """As the reference's `embedding_grad`."""
+    if g.dtype.char not in "fd" or not (out is None or (out.dtype == g.dtype and out.flags.c_contiguous)):
+        return reference_embedding_grad(g, indices, table_shape, out)
+    indices = checked_indices(indices, table_shape[0])  # the compiled loop does not look
+    if out is None:
+        out = empty(tuple(table_shape), g.dtype)
+    _scatter_add(g.reshape(indices.size, table_shape[1]), indices.reshape(indices.size), out)
+    return out
+
+
+OVERRIDES = {"embedding_grad": embedding_grad}

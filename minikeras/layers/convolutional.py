@@ -1,0 +1,294 @@
+"""Convolutions over one, two and three spatial axes, dense over the channels or each channel by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minikeras import activations, config, constraints, initializers, regularizers
+from minikeras.layers.base import InputSpec, Layer
+from minikeras.layers.common import (
+    choice,
+    int_tuple,
+    known_size,
+    positive_int,
+    replace_axes,
+    spatial_axes,
+    window_counts,
+)
+from minikeras.ops import nn
+
+
+class _Windows(Layer):
+    """What `Conv` and `DepthwiseConv` share: the geometry, the bias and the activation."""
+
+    rank = 0
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        strides: Any,
+        padding: Any,
+        data_format: Any,
+        dilation_rate: Any,
+        activation: Any,
+        use_bias: bool,
+        bias_initializer: Any,
+        bias_regularizer: Any,
+        bias_constraint: Any,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.kernel_size = int_tuple(self, "kernel_size", kernel_size, self.rank)
+        self.strides = int_tuple(self, "strides", strides, self.rank)
+        self.dilation_rate = int_tuple(self, "dilation_rate", dilation_rate, self.rank)
+        self.padding = choice(self, "padding", padding, self._paddings())
+        self.data_format = config.standardize_data_format(data_format)
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.bias_constraint = constraints.get(bias_constraint)
+        self.input_spec = InputSpec(ndim=self.rank + 2)
+        self.bias = None
+        self._fused = activations.fused_name(self.activation)
+        self._channel_axis = -1 if self.data_format == "channels_last" else 1
+
+    def _paddings(self) -> tuple[str, ...]:
+        return ("valid", "same")
+
+    def _add_bias(self, channels: int, filters: int) -> None:
+        if self.use_bias:
+            self.bias = self.add_weight(
+                (filters,),
+                self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+                name="bias",
+            )
+        self.input_spec = InputSpec(ndim=self.rank + 2, axes={self._channel_axis: channels})
+
+    def _finish(self, outputs: Any) -> Any:
+        return outputs if self._fused or self.activation is activations.linear else self.activation(outputs)
+
+    def _output_shape(self, input_shape: Any, filters: Any) -> Any:
+        axes = spatial_axes(self.data_format, self.rank)
+        counts = window_counts(
+            self, input_shape, axes, self.kernel_size, self.strides, self.padding, self.dilation_rate
+        )
+        return replace_axes(input_shape, {**counts, self._channel_axis % len(input_shape): filters})
+
+
+class Conv(_Windows):
+    """`activation(inputs * kernel + bias)`, `*` being the correlation over the spatial axes.
+
+    Args:
+        filters: number of output channels.
+        kernel_size: size of the window, one integer or one for each spatial axis; so are `strides`, the steps between
+            windows, and `dilation_rate`, the steps within one.
+        padding: `"valid"` (none), `"same"` (output length is input length / stride, rounded up) or, for `Conv1D`,
+            `"causal"` (no window sees later steps).
+        data_format: `"channels_last"` or `"channels_first"`, default `config.image_data_format()`.
+        groups: number of equal parts of the channels that are convolved apart from each other.
+        activation: name or function, default none.
+        use_bias: whether a bias is added.
+        kernel_initializer, bias_initializer: default `"glorot_uniform"` and `"zeros"`.
+        kernel_regularizer, bias_regularizer, activity_regularizer: penalties, default none.
+        kernel_constraint, bias_constraint: projections after each update, default none.
+
+    The kernel has shape `(*kernel_size, channels / groups, filters)` in either data format.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: Any,
+        strides: Any = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: Any = 1,
+        groups: int = 1,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            kernel_size,
+            strides,
+            padding,
+            data_format,
+            dilation_rate,
+            activation,
+            use_bias,
+            bias_initializer,
+            bias_regularizer,
+            bias_constraint,
+            activity_regularizer=activity_regularizer,
+            **kwargs,
+        )
+        kind = type(self).__name__
+        self.filters = positive_int(kind, "filters", filters)
+        self.groups = positive_int(kind, "groups", groups)
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        if self.filters % self.groups:
+            raise ValueError(f"{kind} needs filters that divide into {groups} groups, got filters={filters}.")
+        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
+            raise ValueError(
+                f"{kind} takes strides above 1 or a dilation_rate above 1, not both, got strides={self.strides} and "
+                f"dilation_rate={self.dilation_rate}."
+            )
+
+    def _paddings(self) -> tuple[str, ...]:
+        return ("valid", "same", "causal") if self.rank == 1 else ("valid", "same")
+
+    def build(self, input_shape: Any) -> None:
+        channels = known_size(self, input_shape, self._channel_axis)
+        if channels % self.groups:
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} needs channels that divide into {self.groups} groups, got inputs of "
+                f"shape {tuple(input_shape)} with {channels} channels."
+            )
+        self.compute_output_shape(input_shape)
+        self.kernel = self.add_weight(
+            (*self.kernel_size, channels // self.groups, self.filters),
+            self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+            name="kernel",
+        )
+        self._add_bias(channels, self.filters)
+
+    def call(self, inputs: Any) -> Any:
+        return self._finish(
+            nn.convolution(
+                inputs,
+                self.kernel,
+                self.bias,
+                strides=self.strides,
+                padding=self.padding,
+                data_format=self.data_format,
+                dilation=self.dilation_rate,
+                groups=self.groups,
+                activation=self._fused,
+            )
+        )
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return self._output_shape(input_shape, self.filters)
+
+
+class Conv1D(Conv):
+    """Convolution of sequences: (batch, steps, channels); arguments as for `Conv`."""
+
+    rank = 1
+
+
+class Conv2D(Conv):
+    """Convolution of pictures: (batch, rows, columns, channels); arguments as for `Conv`."""
+
+    rank = 2
+
+
+class Conv3D(Conv):
+    """Convolution of volumes: (batch, depth, rows, columns, channels); arguments as for `Conv`."""
+
+    rank = 3
+
+
+class DepthwiseConv(_Windows):
+    """Each input channel convolved with `depth_multiplier` kernels of its own.
+
+    Args:
+        depth_multiplier: output channels for each input channel.
+        depthwise_initializer, depthwise_regularizer, depthwise_constraint: for the kernel, which has shape
+            `(*kernel_size, channels, depth_multiplier)`.
+
+    The other arguments are those of `Conv`.
+    """
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        strides: Any = 1,
+        padding: str = "valid",
+        depth_multiplier: int = 1,
+        data_format: str | None = None,
+        dilation_rate: Any = 1,
+        activation: Any = None,
+        use_bias: bool = True,
+        depthwise_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        depthwise_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        depthwise_constraint: Any = None,
+        bias_constraint: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            kernel_size,
+            strides,
+            padding,
+            data_format,
+            dilation_rate,
+            activation,
+            use_bias,
+            bias_initializer,
+            bias_regularizer,
+            bias_constraint,
+            activity_regularizer=activity_regularizer,
+            **kwargs,
+        )
+        self.depth_multiplier = positive_int(type(self).__name__, "depth_multiplier", depth_multiplier)
+        self.depthwise_initializer = initializers.get(depthwise_initializer)
+        self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
+        self.depthwise_constraint = constraints.get(depthwise_constraint)
+
+    def build(self, input_shape: Any) -> None:
+        channels = known_size(self, input_shape, self._channel_axis)
+        self.compute_output_shape(input_shape)
+        self.kernel = self.add_weight(
+            (*self.kernel_size, channels, self.depth_multiplier),
+            self.depthwise_initializer,
+            regularizer=self.depthwise_regularizer,
+            constraint=self.depthwise_constraint,
+            name="kernel",
+        )
+        self._add_bias(channels, channels * self.depth_multiplier)
+
+    def call(self, inputs: Any) -> Any:
+        return self._finish(
+            nn.depthwise_convolution(
+                inputs,
+                self.kernel,
+                self.bias,
+                strides=self.strides,
+                padding=self.padding,
+                data_format=self.data_format,
+                dilation=self.dilation_rate,
+                activation=self._fused,
+            )
+        )
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return self._output_shape(input_shape, known_size(self, input_shape, self._channel_axis) * self.depth_multiplier)
+
+
+class DepthwiseConv1D(DepthwiseConv):
+    """Depthwise convolution of sequences: (batch, steps, channels); arguments as for `DepthwiseConv`."""
+
+    rank = 1
+
+
+class DepthwiseConv2D(DepthwiseConv):
+    """Depthwise convolution of pictures: (batch, rows, columns, channels); arguments as for `DepthwiseConv`."""
+
+    rank = 2

@@ -1,0 +1,966 @@
+"""Losses: how far predictions are from targets, per sample and reduced to the scalar that training minimises.
+
+Each function maps `(y_true, y_pred)` of shape (n, ..., d) to one value per sample, (n, ...).  Each class wraps one of
+them and adds weights, masks and the reduction.  A loss is two nodes on the tape: the values and their mean.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from minikeras import config as settings
+from minikeras import kernels as k
+from minikeras import ops, registry, tree
+from minikeras.autodiff.symbolic import KerasTensor, snake_case, unique_name
+from minikeras.autodiff.tape import differentiable, raw
+from minikeras.autodiff.tensor import Tensor
+from minikeras.config import DTypePolicy
+from minikeras.ops import nn
+from minikeras.ops.common import unbroadcast
+
+REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
+
+# ---------------------------------------------------------------- targets and predictions
+
+
+def same_rank(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+    """Both with as many axes, where one has a last axis of size 1 more: labels (n,) go with predictions (n, 1).
+
+    A vector is expanded; of anything larger the extra axis is dropped.
+    """
+    extra = len(y_pred.shape) - len(y_true.shape)
+    if extra == 1 and y_pred.shape[-1] == 1:
+        if len(y_true.shape) == 1:
+            return y_true[..., None], y_pred
+        return y_true, _reshaped(y_pred, lambda x: ops.squeeze(x, -1))
+    if extra == -1 and y_true.shape[-1] == 1:
+        if len(y_pred.shape) == 1:
+            return y_true, _reshaped(y_pred, lambda x: ops.expand_dims(x, -1))
+        return ops.squeeze(y_true, -1), y_pred
+    return y_true, y_pred
+
+
+def _reshaped(y_pred: Any, reshape: Callable) -> Any:
+    """`reshape(y_pred)`, still known as the sigmoid of its (reshaped) logits."""
+    result = reshape(y_pred)
+    logits = getattr(y_pred, "logits", None)
+    if logits is not None and logits[0] == "sigmoid":
+        result.logits = ("sigmoid", reshape(logits[1]))
+    return result
+
+
+def _pair(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+    """Targets and predictions as tensors (or arrays) of one float type and one rank.
+
+    Raises:
+        ValueError: where their shapes do not go together.
+    """
+    y_pred = _tensor(y_pred)
+    if y_pred.dtype.kind != "f" if isinstance(y_pred, Tensor) else False:
+        y_pred = ops.cast(y_pred, settings.floatx())
+    y_true = _targets(y_true, y_pred.dtype)
+    if y_true.shape != y_pred.shape:
+        y_true, y_pred = same_rank(y_true, y_pred)
+        _check_shapes(y_true.shape, y_pred.shape)
+    return y_true, y_pred
+
+
+def _tensor(value: Any) -> Any:
+    return value if isinstance(value, (Tensor, KerasTensor)) else ops.convert_to_tensor(value)
+
+
+def _targets(y_true: Any, dtype: Any) -> Any:
+    """Targets in the predictions' type; untracked ones without a tape node."""
+    y_true = _tensor(y_true)
+    if y_true.dtype == dtype:
+        return y_true
+    if isinstance(y_true, Tensor) and not y_true.tracked:
+        return Tensor(y_true.data.astype(dtype))
+    return ops.cast(y_true, dtype)
+
+
+def _check_shapes(true_shape: tuple, pred_shape: tuple) -> None:
+    aligned = zip(reversed(true_shape), reversed(pred_shape), strict=False)
+    if any(a != b and 1 not in (a, b) and None not in (a, b) for a, b in aligned):
+        raise ValueError(
+            f"The targets have shape {tuple(true_shape)}, which does not go with predictions of shape "
+            f"{tuple(pred_shape)}; give the model's output and the targets the same shape."
+        )
+
+
+# ---------------------------------------------------------------- loss functions: the mean of an elementwise error
+
+
+def _mean_of(function: Callable) -> Callable:
+    """A loss from `function(t, p, **settings) -> (values, slope_t, slope_p)`: the mean of `values` over the last axis.
+
+    `slope_t()` and `slope_p()` are the derivatives of the values by targets and by predictions.
+    """
+
+    @functools.wraps(function)
+    def forward(y_true: Any, y_pred: Any, **options: Any) -> Any:
+        values, slope_true, slope_pred = function(y_true, y_pred, **options)
+        count = values.shape[-1] if values.ndim else 1
+
+        def vjp(g: Any, needs: Any) -> Any:
+            g = g[..., None] * (1 / count) if values.ndim else g
+            return (
+                unbroadcast(slope_true() * g, y_true) if needs[0] else None,
+                unbroadcast(slope_pred() * g, y_pred) if needs[1] else None,
+            )
+
+        return (values.mean(axis=-1) if values.ndim else values), vjp
+
+    primitive = differentiable(forward)
+
+    @functools.wraps(function)
+    def loss(y_true: Any, y_pred: Any, **options: Any) -> Any:
+        return primitive(*_pair(y_true, y_pred), **options)
+
+    return loss
+
+
+@_mean_of
+def mean_squared_error(y_true: Any, y_pred: Any) -> Any:
+    """The mean of `(y_true - y_pred)**2` over the last axis."""
+    difference = y_pred - y_true
+    return difference * difference, lambda: -2 * difference, lambda: 2 * difference
+
+
+@_mean_of
+def mean_absolute_error(y_true: Any, y_pred: Any) -> Any:
+    """The mean of `|y_true - y_pred|` over the last axis."""
+    difference = y_pred - y_true
+    return k.xp.abs(difference), lambda: -k.xp.sign(difference), lambda: k.xp.sign(difference)
+
+
+@_mean_of
+def mean_absolute_percentage_error(y_true: Any, y_pred: Any) -> Any:
+    """100 times the mean of `|y_true - y_pred| / |y_true|` over the last axis; the divisor is at least epsilon."""
+    size = k.xp.maximum(k.xp.abs(y_true), settings.epsilon())
+    ratio = (y_pred - y_true) / size
+
+    def slope_true() -> Any:
+        shrinking = k.xp.abs(ratio) * k.xp.sign(y_true) * (k.xp.abs(y_true) > settings.epsilon())
+        return -100 * (k.xp.sign(ratio) + shrinking) / size
+
+    return 100 * k.xp.abs(ratio), slope_true, lambda: 100 * k.xp.sign(ratio) / size
+
+
+@_mean_of
+def mean_squared_logarithmic_error(y_true: Any, y_pred: Any) -> Any:
+    """The mean of `(log(y_true + 1) - log(y_pred + 1))**2` over the last axis; both are at least epsilon."""
+    low = settings.epsilon()
+    true, pred = k.xp.maximum(y_true, low) + 1, k.xp.maximum(y_pred, low) + 1
+    difference = k.xp.log(pred) - k.xp.log(true)
+    return (
+        difference * difference,
+        lambda: -2 * difference / true * (y_true > low),
+        lambda: 2 * difference / pred * (y_pred > low),
+    )
+
+
+@_mean_of
+def _huber(y_true: Any, y_pred: Any, *, delta: float) -> Any:
+    difference = y_pred - y_true
+    size = k.xp.abs(difference)
+    values = k.xp.where(size <= delta, 0.5 * difference * difference, delta * size - 0.5 * delta * delta)
+    return values, lambda: -k.xp.clip(difference, -delta, delta), lambda: k.xp.clip(difference, -delta, delta)
+
+
+def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> Any:
+    """The mean over the last axis of `d**2 / 2` where `|d| <= delta`, else `delta * (|d| - delta / 2)` (Huber 1964)."""
+    return _huber(y_true, y_pred, delta=delta)
+
+
+@_mean_of
+def log_cosh(y_true: Any, y_pred: Any) -> Any:
+    """The mean of `log(cosh(y_pred - y_true))` over the last axis, without overflow."""
+    difference = y_pred - y_true
+    values = difference + k.activate(-2 * difference, "softplus") - math.log(2)
+    return values, lambda: -k.xp.tanh(difference), lambda: k.xp.tanh(difference)
+
+
+def _margins(y_true: Any, y_pred: Any) -> tuple[Any, Any, Any]:
+    """`max(1 - y_true * y_pred, 0)`, the targets as -1 and 1, and how fast these change with the given ones.
+
+    Targets that are all 0 or 1 stand for -1 and 1; whether they are is decided on the device.
+    """
+    binary = ((y_true == 0) | (y_true == 1)).all()
+    signs = k.xp.where(binary, 2 * y_true - 1, y_true)
+    return k.xp.maximum(1 - signs * y_pred, 0), signs, binary + 1
+
+
+@_mean_of
+def hinge(y_true: Any, y_pred: Any) -> Any:
+    """The mean of `max(1 - y_true * y_pred, 0)` over the last axis; targets are -1 and 1, or 0 and 1."""
+    margin, signs, rate = _margins(y_true, y_pred)
+    inside = margin > 0
+    return margin, lambda: -rate * y_pred * inside, lambda: -signs * inside
+
+
+@_mean_of
+def squared_hinge(y_true: Any, y_pred: Any) -> Any:
+    """The mean of `max(1 - y_true * y_pred, 0)**2` over the last axis; targets are -1 and 1, or 0 and 1."""
+    margin, signs, rate = _margins(y_true, y_pred)
+    return margin * margin, lambda: -2 * rate * y_pred * margin, lambda: -2 * signs * margin
+
+
+@_mean_of
+def poisson(y_true: Any, y_pred: Any) -> Any:
+    """The mean of `y_pred - y_true * log(y_pred)` over the last axis."""
+    shifted = y_pred + settings.epsilon()
+    return y_pred - y_true * k.xp.log(shifted), lambda: -k.xp.log(shifted), lambda: 1 - y_true / shifted
+
+
+# ---------------------------------------------------------------- loss functions: sums over the last axis
+
+
+def kl_divergence(y_true: Any, y_pred: Any) -> Any:
+    """The sum of `y_true * log(y_true / y_pred)` over the last axis; both are limited to epsilon ... 1."""
+    y_true, y_pred = (ops.clip(y, settings.epsilon(), 1.0) for y in _pair(y_true, y_pred))
+    return ops.sum(y_true * ops.log(y_true / y_pred), axis=-1)
+
+
+def categorical_hinge(y_true: Any, y_pred: Any) -> Any:
+    """`max(1 + largest wrong score - right score, 0)` for one-hot targets."""
+    y_true, y_pred = _pair(y_true, y_pred)
+    right = ops.sum(y_true * y_pred, axis=-1)
+    wrong = ops.max((1.0 - y_true) * y_pred, axis=-1)
+    return ops.maximum(wrong - right + 1.0, 0.0)
+
+
+def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
+    """Minus the cosine of the angle between the vectors along `axis`: -1 for the same direction."""
+    y_true, y_pred = _pair(y_true, y_pred)
+    return -ops.sum(_unit(y_true, axis) * _unit(y_pred, axis), axis=axis)
+
+
+def _unit(x: Any, axis: int) -> Any:
+    """Vectors of length 1; a vector shorter than epsilon becomes short instead of infinite."""
+    norm = ops.sqrt(ops.maximum(ops.sum(ops.square(x), axis=axis, keepdims=True), settings.epsilon() ** 2))
+    return x / norm
+
+
+# ---------------------------------------------------------------- loss functions: cross-entropies
+
+
+def categorical_crossentropy(
+    y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
+) -> Any:
+    """`-sum(y_true * log(y_pred))` along the class axis.
+
+    Args:
+        y_true: class weights (n, ..., classes), usually one-hot.
+        y_pred: probabilities of the same shape, or logits.
+        from_logits: whether `y_pred` are logits.
+        label_smoothing: the part s in `y_true * (1 - s) + s / classes`.
+        axis: the class axis.
+    """
+    y_pred = _tensor(y_pred)
+    y_true = _smoothed(_targets(y_true, y_pred.dtype), label_smoothing, y_true.shape[-1] if label_smoothing else 1)
+    if y_pred.shape[-1] == 1:
+        warnings.warn(
+            f"categorical_crossentropy needs two classes or more, got predictions of shape {tuple(y_pred.shape)}; "
+            "for two classes in one number use binary_crossentropy.",
+            SyntaxWarning,
+            stacklevel=2,
+        )
+    return nn.categorical_crossentropy(y_true, y_pred, from_logits=from_logits, axis=axis)
+
+
+def _smoothed(y_true: Any, smoothing: float, classes: int) -> Any:
+    return y_true * (1.0 - smoothing) + smoothing / classes if smoothing else y_true
+
+
+def sparse_categorical_crossentropy(
+    y_true: Any, y_pred: Any, from_logits: bool = False, ignore_class: int | None = None, axis: int = -1
+) -> Any:
+    """`-log(y_pred)` at the class that the label names.
+
+    Args:
+        y_true: integer labels (n, ...), or with a class axis of size 1.
+        y_pred: probabilities (n, ..., classes), or logits.
+        from_logits: whether `y_pred` are logits.
+        ignore_class: the label that counts for nothing, such as 255 or -1 for unlabelled pixels.
+        axis: the class axis.
+    """
+    y_pred, labels = _tensor(y_pred), _tensor(y_true)
+    if len(labels.shape) == len(y_pred.shape) and labels.shape[axis] == 1:
+        labels = ops.squeeze(labels, axis)
+    if ignore_class is None:
+        return nn.sparse_categorical_crossentropy(labels, y_pred, from_logits=from_logits, axis=axis)
+    counted = ops.not_equal(labels, ignore_class)
+    labels = ops.where(counted, labels, 0)
+    values = nn.sparse_categorical_crossentropy(labels, y_pred, from_logits=from_logits, axis=axis)
+    values = ops.where(counted, values, 0.0)
+    values._keras_mask = counted
+    return values
+
+
+def binary_crossentropy(
+    y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
+) -> Any:
+    """The mean over `axis` of `-y_true * log(y_pred) - (1 - y_true) * log(1 - y_pred)`.
+
+    Args:
+        y_true: targets in 0 ... 1.
+        y_pred: probabilities of the same shape, or logits.
+        from_logits: whether `y_pred` are logits.
+        label_smoothing: the part s in `y_true * (1 - s) + s / 2`.
+        axis: the axis of the mean.
+    """
+    y_true, y_pred = _pair(y_true, y_pred)
+    y_true = _smoothed(y_true, label_smoothing, 2)
+    return ops.mean(nn.binary_crossentropy(y_true, y_pred, from_logits=from_logits), axis=axis)
+
+
+def binary_focal_crossentropy(
+    y_true: Any,
+    y_pred: Any,
+    apply_class_balancing: bool = False,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    from_logits: bool = False,
+    label_smoothing: float = 0.0,
+    axis: int = -1,
+) -> Any:
+    """Binary cross-entropy with each element weighted by `(1 - p)**gamma`, p the probability of the truth (Lin et al. 2017).
+
+    Args:
+        apply_class_balancing: whether ones are weighted by `alpha` and zeros by `1 - alpha` too.
+        y_true, y_pred, from_logits, label_smoothing, axis: as for `binary_crossentropy`.
+    """
+    y_true, y_pred = _pair(y_true, y_pred)
+    y_true = _smoothed(y_true, label_smoothing, 2)
+    if from_logits:
+        y_pred = nn.sigmoid(y_pred)
+    values = nn.binary_crossentropy(y_true, y_pred)
+    values = values * ops.power(1.0 - (y_true * y_pred + (1.0 - y_true) * (1.0 - y_pred)), gamma)
+    if apply_class_balancing:
+        values = values * (y_true * alpha + (1.0 - y_true) * (1.0 - alpha))
+    return ops.mean(values, axis=axis)
+
+
+def categorical_focal_crossentropy(
+    y_true: Any,
+    y_pred: Any,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    from_logits: bool = False,
+    label_smoothing: float = 0.0,
+    axis: int = -1,
+) -> Any:
+    """The sum along `axis` of `-alpha * (1 - y_pred)**gamma * y_true * log(y_pred)` (Lin et al. 2017).
+
+    Args:
+        y_true, y_pred, from_logits, label_smoothing, axis: as for `categorical_crossentropy`.
+    """
+    y_true, y_pred = _pair(y_true, y_pred)
+    y_true = _smoothed(y_true, label_smoothing, y_true.shape[-1])
+    if from_logits:
+        y_pred = nn.softmax(y_pred, axis=axis)
+    y_pred = y_pred / ops.sum(y_pred, axis=axis, keepdims=True)
+    y_pred = ops.clip(y_pred, settings.epsilon(), 1.0 - settings.epsilon())
+    return ops.sum(-alpha * ops.power(1.0 - y_pred, gamma) * y_true * ops.log(y_pred), axis=axis)
+
+
+# ---------------------------------------------------------------- loss functions: overlap of regions
+
+
+def dice(y_true: Any, y_pred: Any, axis: Any = None) -> Any:
+    """`1 - 2 * sum(y_true * y_pred) / (sum(y_true) + sum(y_pred))` over `axis`, default all."""
+    y_true, y_pred = _pair(y_true, y_pred)
+    both = ops.sum(y_true * y_pred, axis=axis)
+    return 1.0 - 2.0 * both / (ops.sum(y_true, axis=axis) + ops.sum(y_pred, axis=axis) + settings.epsilon())
+
+
+def tversky(y_true: Any, y_pred: Any, alpha: float = 0.5, beta: float = 0.5, axis: Any = None) -> Any:
+    """`1 - b / (b + alpha * t + beta * p)` (Salehi et al. 2017), sums over `axis`, default all.
+
+    b is the sum of `y_true * y_pred`, t that of `y_true * (1 - y_pred)` and p that of `y_pred * (1 - y_true)`.
+    """
+    y_true, y_pred = _pair(y_true, y_pred)
+    both = ops.sum(y_true * y_pred, axis=axis)
+    only_true = ops.sum(y_true * (1.0 - y_pred), axis=axis)
+    only_pred = ops.sum(y_pred * (1.0 - y_true), axis=axis)
+    return 1.0 - both / (both + alpha * only_true + beta * only_pred + settings.epsilon())
+
+
+# ---------------------------------------------------------------- weights, masks, reduction
+
+
+@differentiable
+def _weighted_total(values: Any, weights: Any = None, *, divisor: Any) -> Any:
+    """`sum(values * weights) / divisor`, 0 where the divisor is 0."""
+    weighted = values if weights is None else values * weights
+    if isinstance(divisor, int):
+        factor = 1 / divisor if divisor else 0.0
+    else:
+        factor = k.xp.where(divisor == 0, 0, 1 / k.xp.where(divisor == 0, 1, divisor)).astype(values.dtype)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        gradient = k.empty(values.shape, values.dtype)
+        gradient[...] = g * factor
+        return (gradient if weights is None else gradient * weights), None
+
+    return weighted.sum() * factor, vjp
+
+
+def combine_weights(sample_weight: Any, mask: Any, dtype: Any, reduction: str | None) -> Any:
+    """One raw array of weights from sample weights and a mask, either of them None; None without both.
+
+    Under a reduction to the mean a mask is scaled such that the mean is taken over the elements that it lets through.
+    """
+    weights = None if sample_weight is None else k.xp.asarray(raw(sample_weight), dtype=dtype)
+    if mask is None:
+        return weights
+    mask = raw(mask).astype(dtype)
+    if reduction in ("mean", "sum_over_batch_size"):
+        mask = mask * (mask.size / k.xp.maximum(mask.sum(), 1)).astype(dtype)
+    return mask if weights is None else _fit(mask, weights.shape) * _fit(weights, mask.shape)
+
+
+def _fit(weights: Any, shape: tuple) -> Any:
+    """Weights that broadcast over values of `shape`: a last axis of size 1 goes, missing last axes come."""
+    if weights.ndim == len(shape) + 1 and weights.shape[-1] == 1:
+        return weights[..., 0]
+    if 0 < weights.ndim < len(shape):
+        return weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim))
+    return weights
+
+
+def _reduced(values: Any, weights: Any, reduction: str | None) -> Any:
+    """The loss from the values per sample and their weights (a raw array or None)."""
+    if weights is not None and weights.shape != values.shape:
+        weights = _fit(weights, values.shape)
+        if any(n not in (1, m) for n, m in zip(weights.shape[::-1], values.shape[::-1], strict=False)):
+            raise ValueError(
+                f"The sample weights have shape {tuple(weights.shape)}, which does not go with losses of shape "
+                f"{tuple(values.shape)}; give one weight for each of them."
+            )
+        weights = k.xp.broadcast_to(weights, values.shape)
+    if reduction in (None, "none") or values.shape == ():
+        return values if weights is None else values * weights
+    divisor: Any = values.size
+    if reduction == "sum":
+        divisor = 1
+    elif reduction == "mean_with_sample_weight" and weights is not None:
+        divisor = weights.sum()
+    return _weighted_total(values, weights, divisor=divisor)
+
+
+# ---------------------------------------------------------------- classes
+
+
+class Loss:
+    """Base class: subclasses write `call(y_true, y_pred)`, which returns one value per sample.
+
+    Args:
+        name: default the class name in snake case.
+        reduction: `"sum_over_batch_size"` and `"mean"` divide the sum by the number of values, `"sum"` does not divide,
+            `"mean_with_sample_weight"` divides by the sum of the weights, `"none"` or None leaves the values.
+        dtype: number type of the computation, default `floatx()`.
+    """
+
+    _integer_targets = False  # whether `call` takes labels as they are
+
+    def __init__(self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None):
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"A loss's reduction must be one of {REDUCTIONS}, got {reduction!r}.")
+        self.name = name or unique_name(snake_case(type(self).__name__))
+        self.reduction = reduction
+        self._dtype = np.dtype(dtype.compute_dtype if isinstance(dtype, DTypePolicy) else dtype or settings.floatx())
+
+    @property
+    def dtype(self) -> str:
+        return str(self._dtype)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """One value per sample."""
+        raise NotImplementedError(f"{type(self).__name__} does not define call(); return one value per sample there.")
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """The loss of a batch, a scalar tensor unless the reduction is none.
+
+        Args:
+            y_true, y_pred: targets and predictions; structures of them where `call` takes structures.
+            sample_weight: one weight per sample, or per value that `call` returns.
+        """
+        mask = getattr(y_pred, "_keras_mask", None)
+        values = self.call(self._convert(y_true, self._integer_targets), self._convert(y_pred))
+        own = getattr(values, "_keras_mask", None)
+        if own is not None:
+            mask = own if mask is None else Tensor(raw(mask).astype(bool) & raw(own))
+        weights = None
+        if sample_weight is not None or mask is not None:
+            weights = combine_weights(sample_weight, mask, self._dtype, self.reduction)
+        return _reduced(values, weights, self.reduction)
+
+    def _convert(self, value: Any, keep_type: bool = False) -> Any:
+        """Targets or predictions as tensors of the loss's type; a tensor that is one already is itself."""
+        if isinstance(value, Tensor):
+            if keep_type or value.data.dtype is self._dtype or value.data.dtype == self._dtype:
+                return value
+            return ops.cast(value, self._dtype)
+        if isinstance(value, KerasTensor):
+            return value
+        if isinstance(value, (list, tuple, dict)) and any(hasattr(leaf, "shape") for leaf in tree.flatten(value)):
+            return tree.map_structure(functools.partial(self._convert, keep_type=keep_type), value)
+        array = raw(value)
+        return Tensor(k.xp.asarray(array) if keep_type else k.xp.asarray(array, self._dtype))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "reduction": self.reduction}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Loss:
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}>"
+
+
+class LossFunctionWrapper(Loss):
+    """A loss from a function of `(y_true, y_pred)`.
+
+    Args:
+        fn: returns one value per sample.
+        reduction, name, dtype: as for `Loss`.
+        kwargs: passed on to `fn`.
+    """
+
+    def __init__(
+        self,
+        fn: Callable,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(name, reduction, dtype)
+        self.fn = fn
+        self._fn_kwargs = kwargs
+        self._integer_targets = fn is sparse_categorical_crossentropy
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        if not self._integer_targets and isinstance(y_true, Tensor) and isinstance(y_pred, Tensor):
+            y_true, y_pred = same_rank(y_true, y_pred)
+        return self.fn(y_true, y_pred, **self._fn_kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "fn": registry.serialize_keras_object(self.fn),
+            **registry.serialize_keras_object(self._fn_kwargs),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Loss:
+        return cls(**{**config, "fn": get(config["fn"])} if "fn" in config else config)
+
+
+class _BuiltInLoss(LossFunctionWrapper):
+    """A wrapper of one of the functions above; its options are attributes and, unless `hidden`, in its configuration."""
+
+    function: Callable
+    hidden: dict[str, Any] = {}  # options that Keras does not write: written only where they are not the default
+
+    def __init__(
+        self, reduction: str | None = "sum_over_batch_size", name: str | None = None, dtype: Any = None, **options: Any
+    ):
+        super().__init__(type(self).function, reduction, name, dtype, **options)
+        vars(self).update(options)
+
+    def get_config(self) -> dict[str, Any]:
+        options = {key: value for key, value in self._fn_kwargs.items() if value != self.hidden.get(key, ())}
+        return {**Loss.get_config(self), **options}
+
+
+class _PlainLoss(_BuiltInLoss):
+    """One without options, named after its function."""
+
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str | None = "", dtype: Any = None):
+        super().__init__(reduction, type(self).function.__name__ if name == "" else name, dtype)
+
+
+class MeanSquaredError(_PlainLoss):
+    """`mean_squared_error` reduced over the batch."""
+
+    function = staticmethod(mean_squared_error)
+
+
+class MeanAbsoluteError(_PlainLoss):
+    """`mean_absolute_error` reduced over the batch."""
+
+    function = staticmethod(mean_absolute_error)
+
+
+class MeanAbsolutePercentageError(_PlainLoss):
+    """`mean_absolute_percentage_error` reduced over the batch."""
+
+    function = staticmethod(mean_absolute_percentage_error)
+
+
+class MeanSquaredLogarithmicError(_PlainLoss):
+    """`mean_squared_logarithmic_error` reduced over the batch."""
+
+    function = staticmethod(mean_squared_logarithmic_error)
+
+
+class LogCosh(_PlainLoss):
+    """`log_cosh` reduced over the batch."""
+
+    function = staticmethod(log_cosh)
+
+
+class Hinge(_PlainLoss):
+    """`hinge` reduced over the batch."""
+
+    function = staticmethod(hinge)
+
+
+class SquaredHinge(_PlainLoss):
+    """`squared_hinge` reduced over the batch."""
+
+    function = staticmethod(squared_hinge)
+
+
+class CategoricalHinge(_PlainLoss):
+    """`categorical_hinge` reduced over the batch."""
+
+    function = staticmethod(categorical_hinge)
+
+
+class KLDivergence(_PlainLoss):
+    """`kl_divergence` reduced over the batch."""
+
+    function = staticmethod(kl_divergence)
+
+
+class Poisson(_PlainLoss):
+    """`poisson` reduced over the batch."""
+
+    function = staticmethod(poisson)
+
+
+class Huber(_BuiltInLoss):
+    """`huber` reduced over the batch.
+
+    Args:
+        delta: the error where the loss turns from quadratic to linear.
+        reduction, name, dtype: as for `Loss`.
+    """
+
+    function = staticmethod(huber)
+    hidden = {"delta": 1.0}
+
+    def __init__(
+        self,
+        delta: float = 1.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "huber_loss",
+        dtype: Any = None,
+    ):
+        super().__init__(reduction, name, dtype, delta=delta)
+
+
+class CosineSimilarity(_BuiltInLoss):
+    """`cosine_similarity` reduced over the batch.
+
+    Args:
+        axis: the axis of the vectors.
+        reduction, name, dtype: as for `Loss`.
+    """
+
+    function = staticmethod(cosine_similarity)
+    hidden = {"axis": -1}
+
+    def __init__(
+        self,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "cosine_similarity",
+        dtype: Any = None,
+    ):
+        super().__init__(reduction, name, dtype, axis=axis)
+
+
+class BinaryCrossentropy(_BuiltInLoss):
+    """`binary_crossentropy` reduced over the batch.
+
+    Args:
+        from_logits, label_smoothing, axis: as for the function.
+        reduction, name, dtype: as for `Loss`.
+    """
+
+    function = staticmethod(binary_crossentropy)
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "binary_crossentropy",
+        dtype: Any = None,
+    ):
+        super().__init__(
+            reduction, name, dtype, from_logits=from_logits, label_smoothing=label_smoothing, axis=axis
+        )
+
+
+class BinaryFocalCrossentropy(_BuiltInLoss):
+    """`binary_focal_crossentropy` reduced over the batch.
+
+    Args:
+        apply_class_balancing, alpha, gamma, from_logits, label_smoothing, axis: as for the function.
+        reduction, name, dtype: as for `Loss`.
+    """
+
+    function = staticmethod(binary_focal_crossentropy)
+
+    def __init__(
+        self,
+        apply_class_balancing: bool = False,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "binary_focal_crossentropy",
+        dtype: Any = None,
+    ):
+        super().__init__(
+            reduction,
+            name,
+            dtype,
+            from_logits=from_logits,
+            label_smoothing=label_smoothing,
+            axis=axis,
+            apply_class_balancing=apply_class_balancing,
+            alpha=alpha,
+            gamma=gamma,
+        )
+
+
+class CategoricalCrossentropy(_BuiltInLoss):
+    """`categorical_crossentropy` reduced over the batch.
+
+    Args:
+        from_logits, label_smoothing, axis: as for the function.
+        reduction, name, dtype: as for `Loss`.
+    """
+
+    function = staticmethod(categorical_crossentropy)
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "categorical_crossentropy",
+        dtype: Any = None,
+    ):
+        super().__init__(
+            reduction, name, dtype, from_logits=from_logits, label_smoothing=label_smoothing, axis=axis
+        )
+
+
+class CategoricalFocalCrossentropy(_BuiltInLoss):
+    """`categorical_focal_crossentropy` reduced over the batch.
+
+    Args:
+        alpha, gamma, from_logits, label_smoothing, axis: as for the function.
+        reduction, name, dtype: as for `Loss`.
+    """
+
+    function = staticmethod(categorical_focal_crossentropy)
+
+    def __init__(
+        self,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "categorical_focal_crossentropy",
+        dtype: Any = None,
+    ):
+        super().__init__(
+            reduction,
+            name,
+            dtype,
+            from_logits=from_logits,
+            label_smoothing=label_smoothing,
+            axis=axis,
+            alpha=alpha,
+            gamma=gamma,
+        )
+
+
+class SparseCategoricalCrossentropy(_BuiltInLoss):
+    """`sparse_categorical_crossentropy` reduced over the batch.
+
+    Args:
+        from_logits, ignore_class, axis: as for the function.
+        reduction, name, dtype: as for `Loss`.
+    """
+
+    function = staticmethod(sparse_categorical_crossentropy)
+    hidden = {"axis": -1}
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        axis: int = -1,
+        name: str | None = "sparse_categorical_crossentropy",
+        dtype: Any = None,
+    ):
+        super().__init__(reduction, name, dtype, from_logits=from_logits, ignore_class=ignore_class, axis=axis)
+
+
+class Dice(_BuiltInLoss):
+    """`dice` reduced over what `axis` leaves.
+
+    Args:
+        axis: the axes that make up one region, default all.
+        reduction, name, dtype: as for `Loss`.
+    """
+
+    function = staticmethod(dice)
+
+    def __init__(
+        self,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "dice",
+        axis: Any = None,
+        dtype: Any = None,
+    ):
+        super().__init__(reduction, name, dtype, axis=axis)
+
+
+class Tversky(_BuiltInLoss):
+    """`tversky` reduced over what `axis` leaves.
+
+    Args:
+        alpha, beta, axis: as for the function.
+        reduction, name, dtype: as for `Loss`.
+    """
+
+    function = staticmethod(tversky)
+
+    def __init__(
+        self,
+        alpha: float = 0.5,
+        beta: float = 0.5,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "tversky",
+        axis: Any = None,
+        dtype: Any = None,
+    ):
+        super().__init__(reduction, name, dtype, alpha=alpha, beta=beta, axis=axis)
+
+
+# ---------------------------------------------------------------- names
+
+FUNCTIONS: dict[str, Callable] = {
+    function.__name__: function
+    for function in (
+        mean_squared_error,
+        mean_absolute_error,
+        mean_absolute_percentage_error,
+        mean_squared_logarithmic_error,
+        huber,
+        log_cosh,
+        hinge,
+        squared_hinge,
+        categorical_hinge,
+        kl_divergence,
+        poisson,
+        cosine_similarity,
+        binary_crossentropy,
+        binary_focal_crossentropy,
+        categorical_crossentropy,
+        categorical_focal_crossentropy,
+        sparse_categorical_crossentropy,
+        dice,
+        tversky,
+    )
+}
+CLASSES = (
+    MeanSquaredError,
+    MeanAbsoluteError,
+    MeanAbsolutePercentageError,
+    MeanSquaredLogarithmicError,
+    Huber,
+    LogCosh,
+    Hinge,
+    SquaredHinge,
+    CategoricalHinge,
+    KLDivergence,
+    Poisson,
+    CosineSimilarity,
+    BinaryCrossentropy,
+    BinaryFocalCrossentropy,
+    CategoricalCrossentropy,
+    CategoricalFocalCrossentropy,
+    SparseCategoricalCrossentropy,
+    Dice,
+    Tversky,
+)
+
+mse = MSE = mean_squared_error
+mae = MAE = mean_absolute_error
+mape = MAPE = mean_absolute_percentage_error
+msle = MSLE = mean_squared_logarithmic_error
+kld = KLD = kullback_leibler_divergence = kl_divergence
+bce = BCE = binary_crossentropy
+logcosh = log_cosh
+cosine = cosine_proximity = cosine_similarity
+
+# every name that a user or a file may use
+ALL: dict[str, Any] = {
+    **FUNCTIONS,
+    **{cls.__name__: cls for cls in CLASSES},
+    **{"mse": mse, "mae": mae, "mape": mape, "msle": msle, "kld": kld, "bce": bce},
+    **{"MSE": mse, "MAE": mae, "MAPE": mape, "MSLE": msle, "KLD": kld, "BCE": bce},
+    **{"logcosh": logcosh, "kullback_leibler_divergence": kl_divergence, "huber_loss": huber},  # and below, Keras 2
+    **{"cosine": cosine_similarity, "cosine_proximity": cosine_similarity},
+}
+registry.builtin("keras.losses", *CLASSES)
+registry.builtin("keras.src.losses.losses", LossFunctionWrapper)
+registry.builtin_functions(FUNCTIONS)
+
+
+def get(identifier: Any) -> Any:
+    """A loss from its name (a function, or a `Loss` for a class name), class, description or any callable; None stays None.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest known one.
+    """
+    if isinstance(identifier, dict):  # a bare class name is a loss's, not the metric's of the same name
+        identifier = {"module": "keras.losses", **identifier}
+    return registry.get("loss", identifier, ALL)
+
+
+def serialize(loss: Any) -> Any:
+    """The description of a loss; a function's is its name."""
+    return registry.serialize_keras_object(loss)
+
+
+def deserialize(name: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The loss that a name or description describes; `custom_objects` maps further names to classes and functions."""
+    with registry.custom_object_scope(custom_objects):
+        return get(name)

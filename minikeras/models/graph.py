@@ -1,0 +1,127 @@
+"""The layer graph of a functional model: which uses of which layers lie between its inputs and outputs, in which order.
+
+Static: built once, from symbolic tensors.  `run` calls the layers on values, one after the other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minikeras import tree
+from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode
+from minikeras.layers.base import Layer
+
+
+class Graph:
+    """The operations between symbolic inputs and outputs (structures of `KerasTensor`).
+
+    Raises:
+        ValueError: where an output does not follow from the inputs alone.
+    """
+
+    def __init__(self, inputs: Any, outputs: Any):
+        for role, structure in (("inputs", inputs), ("outputs", outputs)):
+            for tensor in tree.flatten(structure):
+                if not isinstance(tensor, KerasTensor):
+                    raise ValueError(
+                        f"A functional model's {role} are symbolic tensors, got {tensor!r}; start from minikeras.Input()."
+                    )
+        self.input_structure, self.output_structure = inputs, outputs
+        self.inputs: list[KerasTensor] = tree.flatten(inputs)
+        self.outputs: list[KerasTensor] = tree.flatten(outputs)
+        self.nodes = self._sort_nodes()
+        self.operations = self._sort_operations()
+        self.layers = [operation for operation in self.operations if isinstance(operation, Layer)]
+        names = [operation.name for operation in self.operations]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"Layer names in a model must be unique, got {repeated} more than once; pass other names.")
+        self._plan = [self._step(node) for node in self.nodes if not self._is_source(node)]
+
+    def _is_source(self, node: SymbolicNode) -> bool:
+        return all(any(out is tensor for tensor in self.inputs) for out in node.output_tensors)
+
+    def _sort_nodes(self) -> list[SymbolicNode]:
+        """Nodes in an order in which each comes after those it needs; operations are numbered as first met."""
+        sources = {id(tensor) for tensor in self.inputs}
+        self._met: dict[Any, int] = {}
+        done: set[SymbolicNode] = set()
+        order: list[SymbolicNode] = []
+
+        def visit(tensor: KerasTensor) -> None:
+            if tensor._keras_history is None:
+                raise ValueError(f"{tensor!r} is the output of no layer; start from minikeras.Input().")
+            operation, index, _ = tensor._keras_history
+            node = operation._inbound_nodes[index]
+            if node in done:
+                return
+            self._met.setdefault(operation, len(self._met))
+            done.add(node)  # symbolic tensors are made once from earlier ones: there are no cycles
+            if id(tensor) not in sources:
+                if not node.input_tensors:
+                    raise ValueError(
+                        f"The outputs depend on the Input {operation.name!r}, which is not among the model's inputs; "
+                        "add it to them."
+                    )
+                for needed in node.input_tensors:
+                    visit(needed)
+            order.append(node)
+
+        for tensor in self.outputs:
+            visit(tensor)
+        return order
+
+    def _sort_operations(self) -> list[Any]:
+        """Operations by their distance from the outputs, the farthest first: the order in which files number layers."""
+        node_depth: dict[SymbolicNode, int] = {}
+        depth_of: dict[Any, int] = {}
+        for node in reversed(self.nodes):
+            depth = max(node_depth.setdefault(node, 0), depth_of.get(node.operation, 0))
+            depth_of[node.operation] = node_depth[node] = depth
+            if self._is_source(node):
+                continue
+            for tensor in node.input_tensors:
+                operation, index, _ = tensor._keras_history
+                parent = operation._inbound_nodes[index]
+                node_depth[parent] = max(depth + 1, node_depth.get(parent, 0))
+        for tensor in self.inputs:
+            operation = tensor._keras_history[0]
+            if operation not in depth_of:
+                depth_of[operation], self._met[operation] = 0, -1
+                self.nodes.insert(0, operation._inbound_nodes[tensor._keras_history[1]])
+        return sorted(depth_of, key=lambda operation: (-depth_of[operation], self._met[operation]))
+
+    def _step(self, node: SymbolicNode) -> tuple:
+        """(operation, id of the only input or None, node, ids of the outputs)."""
+        plain = len(node.args) == 1 and isinstance(node.args[0], KerasTensor) and not node.kwargs
+        outputs = [id(tensor) for tensor in node.output_tensors]
+        single = isinstance(node.outputs, KerasTensor)
+        return node.operation, id(node.args[0]) if plain else None, node, outputs[0] if single else outputs
+
+    def run(self, inputs: list[Any]) -> Any:
+        """The outputs, in their structure, for a flat list of input values."""
+        values = {id(tensor): value for tensor, value in zip(self.inputs, inputs, strict=True)}
+        for operation, only, node, outputs in self._plan:
+            if only is not None:
+                result = operation(values[only])
+            else:
+                fill = _Filler(values)
+                result = operation(*tree.map_structure(fill, node.args), **tree.map_structure(fill, node.kwargs))
+            if type(outputs) is int:
+                values[outputs] = result
+            else:
+                for key, value in zip(outputs, tree.flatten(result), strict=True):
+                    values[key] = value
+        if isinstance(self.output_structure, KerasTensor):
+            return values[id(self.output_structure)]
+        return tree.map_structure(lambda tensor: values[id(tensor)], self.output_structure)
+
+
+class _Filler:
+    """Replaces a symbolic tensor by its value; anything else stays."""
+
+    def __init__(self, values: dict[int, Any]):
+        self._values = values
+
+    def __call__(self, leaf: Any) -> Any:
+        return self._values[id(leaf)] if isinstance(leaf, KerasTensor) else leaf

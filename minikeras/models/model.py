@@ -1,0 +1,294 @@
+"""Model: a layer that can be trained, saved and summarised; functional where it is given inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from minikeras import kernels as k
+from minikeras import tree
+from minikeras.autodiff.symbolic import KerasTensor
+from minikeras.autodiff.tensor import Tensor
+from minikeras.layers.base import Layer, _context
+from minikeras.layers.core import InputLayer
+from minikeras.models.graph import Graph
+from minikeras.ops.core import cast
+from minikeras.ops.numpy import expand_dims, squeeze
+from minikeras.training.trainer import Trainer
+
+
+def _is_functional(args: tuple, kwargs: dict[str, Any]) -> bool:
+    return len(args) >= 2 or (len(args) == 1 and "outputs" in kwargs) or ("inputs" in kwargs and "outputs" in kwargs)
+
+
+class Model(Trainer, Layer):
+    """A network that `fit`, `evaluate` and `predict` work on.
+
+    Either functional, `Model(inputs, outputs)` of symbolic tensors, or a subclass with its layers made in `__init__` and
+    the computation, with Python's `if` and `for`, in `call(inputs, training=False)`.
+
+    Args:
+        inputs, outputs: symbolic tensors, or lists or dicts of them.
+        name, trainable, dtype: as for a layer.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if cls is Model and _is_functional(args, kwargs):
+            cls = Functional
+        return super().__new__(cls, *args, **kwargs)
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        functional = _is_functional(args, kwargs)
+        if functional:
+            given = dict(zip(("inputs", "outputs", "name"), args, strict=False))
+            graph = Graph(given.get("inputs", kwargs.pop("inputs", None)), given.get("outputs", kwargs.pop("outputs", None)))
+            if "name" in given:
+                kwargs["name"] = given["name"]
+        elif args:
+            raise TypeError(f"Model takes inputs and outputs, or nothing for a subclass, got {args!r}.")
+        Layer.__init__(self, **kwargs)
+        Trainer.__init__(self)
+        self._graph: Graph | None = None
+        if functional:
+            self._graph = graph
+            self.built = True
+            self._build_shapes = {"input_shape": tree.map_structure(lambda t: t.shape, graph.input_structure)}
+
+    def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+        if self._graph is None:
+            raise NotImplementedError(f"The model {type(self).__name__} does not define call(); write its computation there.")
+        return self._graph.run(self._graph_inputs(inputs))
+
+    def _graph_inputs(self, inputs: Any) -> list[Any]:
+        """The values for the graph's inputs, in order: picked by name, checked, cast."""
+        assert self._graph is not None
+        wanted = self._graph.inputs
+        if isinstance(inputs, dict):
+            structure = self._graph.input_structure
+            if isinstance(structure, dict):
+                names = {id(tensor): key for key, tensor in structure.items()}
+            else:
+                names = {id(tensor): tensor._keras_history[0].name for tensor in wanted}
+            missing = sorted(name for name in names.values() if name not in inputs)
+            if missing:
+                raise ValueError(f"The model {self.name!r} misses the inputs {missing}, got {sorted(inputs)}.")
+            flat = [inputs[names[id(tensor)]] for tensor in wanted]
+        else:
+            flat = tree.flatten(inputs)
+        if len(flat) != len(wanted):
+            raise ValueError(f"The model {self.name!r} expects {len(wanted)} inputs, got {len(flat)}.")
+        return [self._fit_input(value, tensor) for value, tensor in zip(flat, wanted, strict=True)]
+
+    def _fit_input(self, value: Any, tensor: KerasTensor) -> Any:
+        shape, expected = tuple(value.shape), tensor.shape
+        if len(shape) != len(expected) or shape[1:] != expected[1:]:
+            value = self._reshape_input(value, tensor)
+        if not isinstance(value, KerasTensor) and value.data.dtype != tensor.dtype:
+            mask, value = value._keras_mask, cast(value, tensor.dtype)
+            value._keras_mask = mask
+        return value
+
+    def _reshape_input(self, value: Any, tensor: KerasTensor) -> Any:
+        """Add or drop a last axis of size 1 where that is all that is missing; refuse other shapes."""
+        shape, expected = tuple(value.shape), tensor.shape
+        if len(shape) == len(expected) - 1 and expected[-1] == 1:
+            value = expand_dims(value, -1)
+        elif len(shape) == len(expected) + 1 and shape[-1] == 1:
+            value = squeeze(value, -1)
+        shape = tuple(value.shape)
+        fits = len(shape) == len(expected) and all(
+            a is None or b is None or a == b for a, b in zip(shape[1:], expected[1:], strict=True)
+        )
+        if not fits:
+            entrance = tensor._keras_history[0].name if tensor._keras_history else tensor.name
+            raise ValueError(
+                f"The model {self.name!r} expects inputs of shape {expected} at {entrance!r}, got shape {shape}; reshape "
+                "the data or change the model's input shape."
+            )
+        return value
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        if self._graph is None or type(self).call is not Model.call:
+            return super().compute_output_spec(*args, **kwargs)
+        return tree.map_structure(lambda t: KerasTensor(t.shape, t.dtype), self._symbolic_outputs(args[0]))
+
+    def _symbolic_outputs(self, inputs: Any) -> Any:
+        """Output specifications for symbolic inputs, which may be shaped other than the model's own."""
+        assert self._graph is not None
+        flat = self._graph_inputs(inputs)
+        if all(value.shape == tensor.shape for value, tensor in zip(flat, self._graph.inputs, strict=True)):
+            return self._graph.output_structure
+        values = {id(tensor): value for tensor, value in zip(self._graph.inputs, flat, strict=True)}
+
+        def fill(leaf: Any) -> Any:
+            return values[id(leaf)] if isinstance(leaf, KerasTensor) else leaf
+
+        for node in self._graph.nodes:
+            if all(id(tensor) in values for tensor in node.output_tensors):
+                continue
+            args, kwargs = tree.map_structure(fill, node.args), tree.map_structure(fill, node.kwargs)
+            specs = node.operation.compute_output_spec(*args, **kwargs)
+            for tensor, spec in zip(node.output_tensors, tree.flatten(specs), strict=True):
+                values[id(tensor)] = spec
+        return tree.map_structure(fill, self._graph.output_structure)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        from minikeras.layers.base import _shapes, _specs
+
+        if self._graph is not None:
+            return _shapes(self.compute_output_spec(_specs(input_shape, str(self.compute_dtype))))
+        return super().compute_output_shape(input_shape)
+
+    # ------------------------------------------------------------ structure
+
+    def _children(self) -> Iterator[Any]:
+        if self._graph is not None:
+            yield from self._graph.layers
+        yield from super()._children()
+
+    _UNTRACKED = Layer._UNTRACKED | {"_graph", "_loss_tracker", "_compiled_loss", "_compiled_metrics", "optimizer", "loss"}
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The model's layers, in order."""
+        return self._sublayers()
+
+    @layers.setter
+    def layers(self, value: Any) -> None:
+        raise AttributeError("Model.layers is read-only; give your list of layers another name.")
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """A layer by name or by position.
+
+        Raises:
+            ValueError: where there is none.
+        """
+        layers = self.layers
+        if index is not None and name is not None:
+            raise ValueError(f"get_layer takes a name or an index, got both: {name!r} and {index!r}.")
+        if index is not None:
+            if index >= len(layers):
+                raise ValueError(f"The model {self.name!r} has {len(layers)} layers, got the index {index}.")
+            return layers[index]
+        for layer in layers:
+            if layer.name == name:
+                return layer
+        names = [layer.name for layer in layers]
+        raise ValueError(f"The model {self.name!r} has no layer {name!r}; its layers are {names}.")
+
+    @property
+    def inputs(self) -> Any:
+        return None if self._graph is None else self._graph.inputs
+
+    @property
+    def outputs(self) -> Any:
+        return None if self._graph is None else self._graph.outputs
+
+    @property
+    def input(self) -> Any:
+        return super().input if self._graph is None else self._graph.input_structure
+
+    @property
+    def output(self) -> Any:
+        return super().output if self._graph is None else self._graph.output_structure
+
+    @property
+    def input_shape(self) -> Any:
+        return tree.map_structure(lambda tensor: tensor.shape, self.input)
+
+    @property
+    def output_shape(self) -> Any:
+        return tree.map_structure(lambda tensor: tensor.shape, self.output)
+
+    @property
+    def input_names(self) -> list[str]:
+        return [tensor._keras_history[0].name for tensor in self.inputs]
+
+    @property
+    def output_names(self) -> list[str]:
+        """The names that losses, metrics and logs call the outputs by."""
+        if self._graph is None:
+            raise AttributeError(f"The model {self.name!r} has no named outputs before it is built.")
+        if isinstance(self._graph.output_structure, dict):
+            return sorted(self._graph.output_structure)
+        names: list[str] = []
+        for tensor in self.outputs:
+            name = tensor._keras_history[0].name
+            while name in names:
+                name = f"{name}_1"
+            names.append(name)
+        return names
+
+    def build(self, input_shape: Any = None) -> None:
+        """Create the weights for inputs of this shape, by running the model on zeros."""
+        if self._graph is not None or input_shape is None:
+            self.built = True
+            return
+        if type(self).call is Model.call:
+            return
+        from minikeras.layers.base import _specs
+
+        outer = _context.entry
+        _context.entry = outer or self
+        try:
+            self.compute_output_spec(_specs(input_shape, str(self.compute_dtype)))
+        finally:
+            _context.entry = outer
+        self.built = True
+
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Any = None,
+        print_fn: Any = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range: Any = None,
+    ) -> None:
+        """Print a table of the layers, their output shapes and numbers of parameters."""
+        from minikeras.models.summary import print_summary
+
+        print_summary(self, line_length, print_fn, expand_nested, show_trainable, layer_range)
+
+    # ------------------------------------------------------------ files
+
+    def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
+        """Write architecture, weights and optimizer state to a `.keras` file."""
+        self._saving().save_model(self, filepath, overwrite=overwrite, **kwargs)
+
+    def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
+        """Write the weights to a `.weights.h5` file."""
+        self._saving().save_weights(self, filepath, overwrite=overwrite)
+
+    def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
+        """Read the weights from a `.weights.h5` or `.keras` file; a file that does not fit changes nothing."""
+        self._saving().load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)
+
+    def to_json(self, **kwargs: Any) -> str:
+        """The architecture as JSON, for `model_from_json`."""
+        import json
+
+        from minikeras.registry import serialize_keras_object
+
+        description = serialize_keras_object(self)
+        description.pop("compile_config", None)
+        return json.dumps(description, **kwargs)
+
+    @staticmethod
+    def _saving() -> Any:
+        import importlib
+
+        return importlib.import_module("minikeras.saving")  # the room below, opened when a file is wanted
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        return Trainer.get_compile_config(self)
+
+
+class Functional(Model):
+    """A model of symbolic inputs and outputs; `Model(inputs, outputs)` makes one."""
+
+    def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any):
+        Model.__init__(self, inputs=inputs, outputs=outputs, name=name, **kwargs)
+
+
+__all__ = ["Functional", "InputLayer", "Model", "Tensor", "k"]

@@ -1,0 +1,166 @@
+"""Sequential: a stack of layers, each taking what the one before it gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minikeras.autodiff.symbolic import KerasTensor
+from minikeras.layers.base import Layer, _is_shape, _structure_changed
+from minikeras.layers.core import InputLayer
+from minikeras.models.graph import Graph
+from minikeras.models.model import Model
+from minikeras.registry import deserialize_keras_object, serialize_keras_object
+
+
+class Sequential(Model):
+    """A plain stack of layers.
+
+    The weights exist as soon as the input shape is known: from an `Input` in front, from `input_shape=` on the first
+    layer, or from the first data.
+
+    Args:
+        layers: the layers, more can follow with `add`.
+        trainable, name: as for a layer.
+    """
+
+    def __init__(self, layers: Any = None, trainable: bool = True, name: str | None = None, **kwargs: Any):
+        super().__init__(trainable=trainable, name=name, **kwargs)
+        self._stack: list[Layer] = []
+        self._entrance: InputLayer | None = None
+        if layers is not None:
+            for layer in layers if isinstance(layers, (list, tuple)) else [layers]:
+                self.add(layer)
+
+    def add(self, layer: Any, rebuild: bool = True) -> None:
+        """Put a layer on top of the stack.
+
+        Raises:
+            ValueError: for what is not a layer, a name already taken, or a layer that does not fit; nothing is changed.
+        """
+        if isinstance(layer, KerasTensor) and layer._keras_history and isinstance(layer._keras_history[0], InputLayer):
+            layer = layer._keras_history[0]
+        if not isinstance(layer, Layer):
+            raise ValueError(f"Sequential.add takes a layer, got {layer!r}; a function goes into a layer's call().")
+        if isinstance(layer, InputLayer):
+            if self._entrance is not None or self._stack:
+                raise ValueError(f"The model {self.name!r} has its input already, got another one; put Input first.")
+            self._enter(layer)
+            return
+        if any(layer.name == other.name for other in self._stack):
+            raise ValueError(
+                f"Layer names in a model must be unique, got {layer.name!r} twice; pass another name to the layer."
+            )
+        if self._entrance is None and not self._stack:
+            shape = layer._batch_input_shape
+            if shape is None and isinstance(layer, Model) and layer._graph is not None and len(layer.inputs) == 1:
+                shape = layer.inputs[0].shape
+            if shape is not None:
+                self._enter(InputLayer(batch_shape=shape, dtype=_input_dtype(layer)))
+        if self._entrance is not None:
+            self._extend(layer)
+        self._stack.append(layer)
+        _structure_changed()
+
+    def _enter(self, entrance: InputLayer) -> None:
+        self._entrance = entrance
+        self._graph = Graph(entrance.output, entrance.output)
+
+    def _extend(self, layer: Layer) -> None:
+        assert self._graph is not None and self._entrance is not None
+        from minikeras.layers.base import _context
+
+        outer = _context.path
+        if not outer:
+            _context.path = (self.name,)
+        try:
+            self._graph = Graph(self._entrance.output, layer(self._graph.output_structure))
+        finally:
+            _context.path = outer
+        self.built = True
+        self._build_shapes = {"input_shape": self._entrance.batch_shape}
+
+    def pop(self, rebuild: bool = True) -> Layer:
+        """Take the top layer off the stack and return it."""
+        if not self._stack:
+            raise ValueError(f"The model {self.name!r} has no layer to take off.")
+        layer = self._stack.pop()
+        if self._entrance is not None:
+            output = self._stack[-1].output if self._stack else self._entrance.output
+            self._graph = Graph(self._entrance.output, output)
+            self.built = bool(self._stack)
+        _structure_changed()
+        return layer
+
+    def build(self, input_shape: Any = None) -> None:
+        """Create the weights for inputs of this shape, the batch axis included."""
+        if self._entrance is not None or input_shape is None:
+            return
+        if not self._stack:
+            raise ValueError(f"The model {self.name!r} has no layers to build; add some first.")
+        if not _is_shape(input_shape):
+            raise ValueError(f"Sequential.build takes one shape such as (None, 784), got {input_shape!r}.")
+        self._enter(InputLayer(batch_shape=tuple(input_shape), dtype=_input_dtype(self._stack[0])))
+        try:
+            for layer in self._stack:
+                self._extend(layer)
+        except Exception:
+            self._entrance = self._graph = None
+            self.built = False
+            raise
+
+    def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+        if self._graph is not None:
+            (x,) = self._graph_inputs(inputs)
+        else:
+            x = inputs
+        for layer in self._stack:
+            x = layer(x)
+        return x
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        if self._graph is not None:
+            specs = self._symbolic_outputs(args[0])
+            return KerasTensor(specs.shape, specs.dtype) if isinstance(specs, KerasTensor) else specs
+        return super().compute_output_spec(*args, **kwargs)
+
+    def _children(self) -> Any:
+        yield from self._stack
+        yield from Layer._children(self)
+
+    _UNTRACKED = Model._UNTRACKED | {"_stack", "_entrance"}
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, without the input."""
+        return list(self._stack)
+
+    @property
+    def input_shape(self) -> Any:
+        return self.input.shape
+
+    def get_config(self) -> dict[str, Any]:
+        stack = ([self._entrance] if self._entrance is not None else []) + self._stack
+        config: dict[str, Any] = {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": serialize_keras_object(self._dtype_policy),
+            "layers": [serialize_keras_object(layer) for layer in stack],
+        }
+        if self._entrance is not None:
+            config["build_input_shape"] = self._entrance.batch_shape
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        model = cls(name=config.get("name"), trainable=config.get("trainable", True), dtype=config.get("dtype"))
+        for layer in config["layers"]:
+            model.add(deserialize_keras_object(layer, custom_objects=custom_objects))
+        shape = config.get("build_input_shape")
+        if shape and model._entrance is None and _is_shape(shape):
+            model.build(tuple(shape))
+        return model
+
+
+def _input_dtype(layer: Layer) -> str:
+    """Integer indices enter an Embedding as integers; other layers take floats."""
+    return str(layer.compute_dtype)

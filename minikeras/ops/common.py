@@ -1,0 +1,152 @@
+"""What the operations share: number types as Keras has them, and the way back from broadcasting and from reductions."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minikeras import config
+from minikeras import kernels as k
+from minikeras.autodiff.tape import differentiable
+
+NUMBERS = (bool, int, float)
+
+
+def as_array(x: Any) -> Any:
+    """A raw array; a Python number becomes one of bool, int32 or `floatx()`."""
+    if isinstance(x, NUMBERS):
+        return k.xp.asarray(x, {bool: "bool", int: "int32"}.get(type(x), config.floatx()))
+    return x
+
+
+def as_float(x: Any) -> Any:
+    """A raw array of a float type; numbers, integers and booleans become `floatx()`."""
+    if isinstance(x, NUMBERS):
+        return k.xp.asarray(x, config.floatx())
+    return x if x.dtype.kind in "fc" else x.astype(config.floatx())
+
+
+def result_type(*values: Any) -> Any:
+    """The common type of arrays, types and Python numbers, as Keras has it.
+
+    Where there are floats, their widest, whatever the integers (NumPy makes float64 of int32 and float32); a Python
+    number adapts to the arrays, and a Python float turns integers into `floatx()`.
+    """
+    types = [value if isinstance(value, np.dtype) else value.dtype for value in values if not isinstance(value, NUMBERS)]
+    floats = [one for one in types if one.kind in "fc"]
+    if floats:
+        return np.result_type(*floats)
+    kinds = {type(value) for value in values if isinstance(value, NUMBERS)}
+    if float in kinds:
+        return np.dtype(config.floatx())
+    if int in kinds and all(one.kind == "b" for one in types):
+        return np.dtype(np.int32)
+    return np.result_type(*types) if types else np.dtype(bool)
+
+
+def promote(x1: Any, x2: Any) -> tuple[Any, Any]:
+    """Two operands such that array code computes in Keras's result type; of two arrays of one type, themselves."""
+    type1, type2 = getattr(x1, "dtype", None), getattr(x2, "dtype", None)
+    if type1 is type2 and type1 is not None:
+        return x1, x2
+    if type1 is None and type2 is not None and type2.kind == "f":
+        return x1, x2
+    if type2 is None and type1 is not None and type1.kind == "f":
+        return x1, x2
+    dtype = result_type(x1, x2)
+    return as_type(x1, dtype), as_type(x2, dtype)
+
+
+def as_type(x: Any, dtype: Any) -> Any:
+    """A raw array of this type; a number becomes one, an array of the type is itself."""
+    return k.xp.asarray(x, dtype) if isinstance(x, NUMBERS) or x.dtype != dtype else x
+
+
+def destination(x1: Any, x2: Any) -> Any:
+    """Where an elementwise result may be written: an arena buffer if both operands are floats of one shape and type.
+
+    Small results are better allocated by the array module itself, hence None for them.
+    """
+    if getattr(x1, "size", 0) < _LARGE or getattr(x2, "size", _LARGE) < _LARGE:
+        return None
+    if x1.dtype.kind != "f":
+        return None
+    if isinstance(x2, NUMBERS) or (x1.shape == x2.shape and x1.dtype is x2.dtype):
+        return k.empty(x1.shape, x1.dtype)
+    return None
+
+
+_LARGE = 16384  # elements; below, malloc's own cache is as quick as the arena
+
+
+def unbroadcast(g: Any, x: Any) -> Any:
+    """The gradient at operand `x`, from the gradient `g` at a result that `x` was broadcast (and cast) to."""
+    shape = x.shape
+    if g.shape != shape:
+        extra = g.ndim - len(shape)
+        axes = tuple(i for i in range(g.ndim) if i < extra or (shape[i - extra] == 1 and g.shape[i] != 1))
+        g = g.sum(axis=axes, keepdims=True).reshape(shape)
+    return g if g.dtype is x.dtype else g.astype(x.dtype)
+
+
+def restore_axes(reduced: Any, ndim: int, axis: Any, keepdims: bool) -> Any:
+    """A reduction's result (or its gradient) with the reduced axes as size 1, so that it broadcasts to the input."""
+    if keepdims or ndim == 0:
+        return reduced
+    return reduced.reshape((1,) * ndim) if axis is None else k.xp.expand_dims(reduced, axis)
+
+
+def axes_of(axis: Any) -> Any:
+    """An `axis` argument as array code wants it: None, an integer or a tuple."""
+    return tuple(axis) if isinstance(axis, (list, tuple)) else axis
+
+
+def elementwise(function: Callable | None = None, *, integers: bool = False) -> Callable:
+    """An operation of one float array from `function(x) -> (y, gradient)`, where `gradient(g)` is the gradient at x.
+
+    With `integers`, integer arrays are not converted to floats.
+    """
+    if function is None:
+        return functools.partial(elementwise, integers=integers)
+    convert = as_array if integers else as_float
+
+    @functools.wraps(function)
+    def forward(x: Any) -> Any:
+        y, gradient = function(convert(x))
+        return y, lambda g, needs: (gradient(g),)
+
+    return differentiable(forward)
+
+
+def broadcasting(function: Callable | None = None, *, floats: bool = False) -> Callable:
+    """An operation of two arrays from `function(x1, x2) -> (y, gradient1, gradient2)`.
+
+    `gradient1(g)` is the gradient at x1 before broadcasting is undone.  With `floats`, integers become floats.
+    """
+    if function is None:
+        return functools.partial(broadcasting, floats=floats)
+
+    @functools.wraps(function)
+    def forward(x1: Any, x2: Any) -> Any:
+        if floats:
+            a, b = promote(as_float(x1) if isinstance(x2, NUMBERS) or _is_exact(x1) and _is_exact(x2) else x1, x2)
+        else:
+            a, b = promote(x1, x2)
+        y, gradient1, gradient2 = function(a, b)
+
+        def vjp(g: Any, needs: Any) -> Any:
+            return (
+                unbroadcast(gradient1(g), x1) if needs[0] else None,
+                unbroadcast(gradient2(g), x2) if needs[1] else None,
+            )
+
+        return y, vjp
+
+    return differentiable(forward)
+
+
+def _is_exact(x: Any) -> bool:
+    return not isinstance(x, float) and (isinstance(x, NUMBERS) or x.dtype.kind in "biu")

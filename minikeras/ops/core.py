@@ -1,0 +1,361 @@
+"""Conversion, types and shapes, control flow, slices, scattering, and choosing the largest."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minikeras import tree
+from minikeras import kernels as k
+from minikeras.autodiff.symbolic import KerasTensor
+from minikeras.autodiff.tape import composite, differentiable, operation, raw
+from minikeras.autodiff.tensor import Tensor
+from minikeras.ops import elementwise, shaping
+from minikeras.ops.common import as_array, as_type
+
+__all__ = [
+    "cast",
+    "cond",
+    "convert_to_numpy",
+    "convert_to_tensor",
+    "copy",
+    "dtype",
+    "fori_loop",
+    "in_top_k",
+    "is_tensor",
+    "map",
+    "ndim",
+    "saturate_cast",
+    "scatter",
+    "scatter_update",
+    "segment_max",
+    "segment_sum",
+    "shape",
+    "size",
+    "slice",
+    "slice_update",
+    "stop_gradient",
+    "switch",
+    "top_k",
+    "unstack",
+    "vectorized_map",
+    "while_loop",
+]
+
+# ---------------------------------------------------------------- conversion
+
+
+def convert_to_tensor(x: Any, dtype: Any = None, sparse: bool | None = None, ragged: bool | None = None) -> Any:
+    """A tensor of `x`: a number, nested lists, an array, or a tensor, which stays as it is unless its type changes.
+
+    Python floats become `floatx()`, integers int32; arrays keep their type.
+
+    Raises:
+        ValueError: where a sparse or ragged tensor is asked for.
+    """
+    if sparse or ragged:
+        raise ValueError(f"Tensors here are dense, got sparse={sparse!r}, ragged={ragged!r}; leave both at None.")
+    if not isinstance(x, (Tensor, KerasTensor)):
+        x = Tensor(as_array(raw(x)))
+    return x if dtype is None or str(x.dtype) == str(dtype) else cast(x, dtype)
+
+
+def convert_to_numpy(x: Any) -> np.ndarray:
+    """The values as a NumPy array."""
+    return np.array(k.to_host(raw(x)))
+
+
+def is_tensor(x: Any) -> bool:
+    """Whether `x` is a tensor (a variable and a symbolic tensor are)."""
+    return isinstance(x, (Tensor, KerasTensor))
+
+
+@composite
+def cast(x: Any, dtype: Any) -> Any:
+    """`x` in another type; between floats the gradient passes."""
+    if isinstance(x, Tensor) and str(x.dtype) == str(dtype):
+        return x
+    return (_cast_float if np.dtype(dtype).kind == "f" else _cast_exact)(x, dtype)
+
+
+@differentiable(inputs=1)
+def _cast_float(x: Any, dtype: Any) -> Any:
+    x = as_array(x)
+    return x.astype(dtype), lambda g, needs: (g.astype(x.dtype),)
+
+
+@operation(inputs=1)
+def _cast_exact(x: Any, dtype: Any) -> Any:
+    return as_array(x).astype(dtype)
+
+
+@composite
+def saturate_cast(x: Any, dtype: Any) -> Any:
+    """`x` in another type; what that cannot hold becomes its largest or smallest number."""
+    to, x = np.dtype(dtype), convert_to_tensor(x)
+    if to.kind == "b":
+        return cast(elementwise.clip(x, 0, 1), dtype)
+    limits: Any = np.iinfo(to) if to.kind in "iu" else np.finfo(to)
+    low, high = limits.min, limits.max
+    if x.data.dtype.kind in "iu" and to.kind in "iu":
+        own = np.iinfo(x.data.dtype)
+        low, high = builtins.max(low, own.min), builtins.min(high, own.max)
+    elif x.data.dtype.kind == "f":
+        own = np.finfo(x.data.dtype)
+        low, high = _inward(low, own.dtype), _inward(high, own.dtype)
+    else:
+        return cast(x, dtype)
+    return cast(elementwise.clip(x, low, high), dtype)
+
+
+def _inward(limit: Any, dtype: Any) -> float:
+    """A type's limit as a number of a float type that does not lie beyond it."""
+    if builtins.abs(float(limit)) > float(np.finfo(dtype).max):
+        return float(np.copysign(np.inf, float(limit)))
+    near = dtype.type(limit)
+    return float(np.nextafter(near, dtype.type(0)) if builtins.abs(int(near)) > builtins.abs(int(limit)) else near)
+
+
+@operation
+def stop_gradient(variable: Any) -> Any:
+    """The same values as a constant: no gradient passes."""
+    return as_array(variable)
+
+
+@differentiable
+def copy(x: Any) -> Any:
+    """The same values in memory of their own."""
+    return as_array(x).copy(), lambda g, needs: (g,)
+
+
+# ---------------------------------------------------------------- type and shape
+
+
+def dtype(x: Any) -> str:
+    """The name of the type, such as `"float32"`."""
+    return str(convert_to_tensor(x).dtype)
+
+
+def shape(x: Any) -> tuple[int | None, ...]:
+    """The shape; None for an open dimension of a symbolic tensor."""
+    return tuple(convert_to_tensor(x).shape)
+
+
+def ndim(x: Any) -> int:
+    """The number of axes."""
+    return len(shape(x))
+
+
+def size(x: Any) -> int | None:
+    """The number of elements; None for a symbolic tensor with an open dimension."""
+    sizes = shape(x)
+    return None if None in sizes else int(np.prod(sizes))
+
+
+# ---------------------------------------------------------------- control flow
+
+
+def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
+    """`true_fn()` if `pred` holds, else `false_fn()`."""
+    return true_fn() if pred else false_fn()
+
+
+def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
+    """`branches[index](*operands)`; an index beyond the ends means the branch at that end."""
+    return branches[builtins.min(builtins.max(int(index), 0), len(branches) - 1)](*operands)
+
+
+def while_loop(cond: Callable, body: Callable, loop_vars: Any, maximum_iterations: int | None = None) -> Any:
+    """`loop_vars = body(*loop_vars)` as long as `cond(*loop_vars)` holds, at most `maximum_iterations` times.
+
+    A list or tuple is passed as several arguments, anything else as one.
+    """
+    several = isinstance(loop_vars, (list, tuple))
+    values = tuple(loop_vars) if several else (loop_vars,)
+    count = 0
+    while (maximum_iterations is None or count < maximum_iterations) and cond(*values):
+        result = body(*values)
+        values = tuple(result) if isinstance(result, (list, tuple)) else (result,)
+        count += 1
+    return type(loop_vars)(values) if several else values[0]
+
+
+def fori_loop(lower: Any, upper: Any, body_fun: Callable, init_val: Any) -> Any:
+    """`value = body_fun(i, value)` for i from `lower` to before `upper`."""
+    value = init_val
+    for i in range(int(lower), int(upper)):
+        value = body_fun(i, value)
+    return value
+
+
+def map(f: Callable, xs: Any) -> Any:
+    """`f` at each element along the first axis of the arrays in `xs`, and the results stacked."""
+    leaves = [convert_to_tensor(leaf) for leaf in tree.flatten(xs)]
+    results = [f(tree.pack_sequence_as(xs, [leaf[i] for leaf in leaves])) for i in range(len(leaves[0]))]
+    if not results:
+        raise ValueError(f"map needs at least one element along the first axis, got shape {leaves[0].shape}.")
+    columns = zip(*[tree.flatten(result) for result in results], strict=True)
+    return tree.pack_sequence_as(results[0], [shaping.stack(column) for column in columns])
+
+
+def vectorized_map(function: Callable, elements: Any) -> Any:
+    """`function` at each element along the first axis of a tensor (or of each tensor in a list), results stacked."""
+    return map(function, elements)
+
+
+# ---------------------------------------------------------------- slices and scattering
+
+
+@composite
+def slice(inputs: Any, start_indices: Any, shape: Any) -> Any:
+    """The part of `inputs` of this shape that begins at `start_indices`; a size of -1 reaches to the end."""
+    return shaping.get_item(inputs, _block(start_indices, shape))
+
+
+def _block(start_indices: Any, sizes: Any) -> tuple[builtins.slice, ...]:
+    pairs = zip([int(start) for start in start_indices], [int(n) for n in sizes], strict=True)
+    return tuple([builtins.slice(start, None if n == -1 else start + n) for start, n in pairs])
+
+
+@differentiable
+def _updated(x: Any, updates: Any, *, key: Any, add: bool) -> Any:
+    """`x` with `x[key]` replaced by `updates`, or increased by them."""
+    x, updates = as_array(x), as_array(updates)
+    y = x.copy()
+    if add:
+        k.xp.add.at(y, key, as_type(updates, x.dtype))
+    else:
+        y[key] = updates
+
+    def vjp(g: Any, needs: Any) -> Any:
+        g1 = g
+        if needs[0] and not add:
+            g1 = g.copy()
+            g1[key] = 0
+        g2 = None
+        if needs[1]:
+            g2 = g[key]
+            if not add:  # of several updates of one place only the last one counts
+                places = k.xp.arange(x.size).reshape(x.shape)[key]
+                writers = k.xp.arange(places.size).reshape(places.shape)
+                last = k.xp.zeros(x.size, writers.dtype)
+                last[places] = writers
+                g2 = g2 * (last[places] == writers)
+            g2 = g2.astype(updates.dtype)
+        return g1, g2
+
+    return y, vjp
+
+
+@composite
+def slice_update(inputs: Any, start_indices: Any, updates: Any) -> Any:
+    """`inputs` with the part that begins at `start_indices` replaced by `updates`."""
+    updates = convert_to_tensor(updates)
+    return _updated(inputs, updates, key=_block(start_indices, updates.shape), add=False)
+
+
+@composite
+def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | None = None) -> Any:
+    """`inputs` with the places `indices` replaced by `updates`.
+
+    Args:
+        indices: whole numbers (n, d): the first d indices of each place.
+        updates: (n, *inputs.shape[d:]).
+        reduction: None replaces (the last of several updates of one place counts), `"add"` adds.
+
+    Raises:
+        ValueError: for another `reduction`.
+    """
+    if reduction not in (None, "add"):
+        raise ValueError(f"scatter_update's reduction must be None or 'add', got {reduction!r}.")
+    columns = raw(indices).T
+    return _updated(inputs, updates, key=tuple([column for column in columns]), add=reduction == "add")
+
+
+@composite
+def scatter(indices: Any, values: Any, shape: Any) -> Any:
+    """Zeros of this shape with the places `indices` (n, d) replaced by `values`."""
+    values = convert_to_tensor(values)
+    zeros = Tensor(k.xp.zeros(tuple([int(n) for n in shape]), values.data.dtype))
+    return scatter_update(zeros, indices, values)
+
+
+@composite
+def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Any]:
+    """The slices along an axis, as a list.
+
+    Raises:
+        ValueError: where there are not `num` of them.
+    """
+    x = convert_to_tensor(x)
+    count = x.shape[axis]
+    if num not in (None, count):
+        raise ValueError(f"unstack was told num={num}, but the axis has size {count}; leave num at None.")
+    return [shaping.squeeze(part, axis) for part in shaping.split(x, count, axis)] if count else []
+
+
+# ---------------------------------------------------------------- the largest, segments
+
+
+@differentiable(inputs=1)
+def top_k(x: Any, k: int, sorted: bool = True) -> Any:
+    """The `k` largest values along the last axis in descending order, and their indices (int32); the first of equals first."""
+    return _top_k(as_array(x), k)
+
+
+def _top_k(x: Any, count: int) -> Any:
+    order = k.xp.argsort(x[..., ::-1], axis=-1, kind="stable")[..., ::-1][..., :count]  # equal values keep their order
+    index = x.shape[-1] - 1 - order
+    values = k.xp.take_along_axis(x, index, axis=-1)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        gradient = k.xp.zeros((x.size // x.shape[-1], x.shape[-1]), x.dtype)
+        places = index.reshape(-1, index.shape[-1])
+        gradient[k.xp.arange(len(gradient)).reshape(-1, 1), places] = g[0].reshape(places.shape)
+        return (gradient.reshape(x.shape),)
+
+    return (values, index.astype("int32")), vjp
+
+
+@operation(inputs=2)
+def in_top_k(targets: Any, predictions: Any, k: int) -> Any:
+    """Whether fewer than `k` of the `predictions` (n, classes) exceed the one for the target class (n,)."""
+    return _in_top_k(targets, predictions, k)
+
+
+def _in_top_k(targets: Any, predictions: Any, count: int) -> Any:
+    classes = predictions.shape[-1]
+    known = (targets >= 0) & (targets < classes)
+    columns = k.xp.where(known, targets, k.xp.zeros_like(targets)).reshape(-1, 1)
+    chosen = k.xp.take_along_axis(predictions, columns, axis=-1)
+    larger = (predictions > chosen).sum(axis=-1)
+    return (larger < count) & known & k.xp.isfinite(chosen[:, 0])
+
+
+@differentiable(inputs=2)
+def segment_sum(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:
+    """The sums of the slices along the first axis that have the same segment number: (num_segments, ...)."""
+    count = num_segments if num_segments is not None else int(segment_ids.max()) + 1 if segment_ids.size else 0
+    y = k.xp.zeros((count, *data.shape[1:]), data.dtype)
+    k.xp.add.at(y, segment_ids, data)
+    return y, lambda g, needs: (g[segment_ids], None)
+
+
+@differentiable(inputs=2)
+def segment_max(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:
+    """The largest of the slices with the same segment number; of an empty segment the type's smallest number."""
+    count = num_segments if num_segments is not None else int(segment_ids.max()) + 1 if segment_ids.size else 0
+    lowest = -np.inf if data.dtype.kind == "f" else np.iinfo(data.dtype).min
+    y = k.xp.full((count, *data.shape[1:]), lowest, data.dtype)
+    k.xp.maximum.at(y, segment_ids, data)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        chosen = (data == y[segment_ids]).astype(g.dtype)
+        shares = k.xp.zeros(y.shape, g.dtype)
+        k.xp.add.at(shares, segment_ids, chosen)
+        return chosen * (g / k.xp.maximum(shares, 1))[segment_ids], None
+
+    return y, vjp

@@ -1,0 +1,142 @@
+"""New arrays: constants, ranges, grids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minikeras import config
+from minikeras import kernels as k
+from minikeras.autodiff.tape import composite, operation, raw
+from minikeras.autodiff.tensor import Tensor
+from minikeras.ops.common import NUMBERS, as_array
+from minikeras.ops.shaping import broadcast_to, reshape
+
+__all__ = [
+    "arange",
+    "empty",
+    "eye",
+    "full",
+    "full_like",
+    "identity",
+    "linspace",
+    "meshgrid",
+    "ones",
+    "ones_like",
+    "zeros",
+    "zeros_like",
+]
+
+
+def zeros(shape: Any, dtype: Any = None) -> Tensor:
+    """Zeros, by default of type `floatx()`."""
+    return Tensor(k.xp.zeros(shape, dtype or config.floatx()))
+
+
+def ones(shape: Any, dtype: Any = None) -> Tensor:
+    """Ones, by default of type `floatx()`."""
+    return Tensor(k.xp.ones(shape, dtype or config.floatx()))
+
+
+def empty(shape: Any, dtype: Any = None) -> Tensor:
+    """An array that is to be filled; its values at first are zeros."""
+    return zeros(shape, dtype)
+
+
+def full(shape: Any, fill_value: Any, dtype: Any = None) -> Tensor:
+    """Everywhere `fill_value`, by default of type `floatx()`."""
+    return Tensor(k.xp.full(shape, raw(fill_value), dtype or config.floatx()))
+
+
+@operation(inputs=1)
+def zeros_like(x: Any, dtype: Any = None) -> Any:
+    """Zeros in the shape (and type) of `x`."""
+    return k.xp.zeros_like(as_array(x), dtype=dtype)
+
+
+@operation(inputs=1)
+def ones_like(x: Any, dtype: Any = None) -> Any:
+    """Ones in the shape (and type) of `x`."""
+    return k.xp.ones_like(as_array(x), dtype=dtype)
+
+
+@operation(inputs=2)
+def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Any:
+    """`fill_value` in the shape (and type) of `x`."""
+    return k.xp.full_like(as_array(x), fill_value, dtype=dtype)
+
+
+def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
+    """An (N, M) matrix with ones on diagonal number `k`; `M` is `N` by default."""
+    return _eye(N, M, k, dtype)
+
+
+def _eye(rows: int, columns: int | None, diagonal: int, dtype: Any) -> Tensor:
+    return Tensor(k.xp.eye(rows, columns, diagonal, dtype=dtype or config.floatx()))
+
+
+def identity(n: int, dtype: Any = None) -> Tensor:
+    """The (n, n) matrix with ones on its diagonal."""
+    return eye(n, dtype=dtype)
+
+
+def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> Tensor:
+    """The numbers from `start` (0 where only one number is given) to before `stop`, by steps of `step` (1).
+
+    The type is int32 for whole numbers, else `floatx()`.
+    """
+    bounds = [value.item() if hasattr(value, "item") else value for value in (start, stop, step)]
+    if dtype is None:
+        dtype = config.floatx() if any(isinstance(value, float) for value in bounds) else "int32"
+    start, stop, step = bounds
+    if stop is None:
+        start, stop = 0, start
+    return Tensor(k.xp.arange(start, stop, 1 if step is None else step, dtype=dtype))
+
+
+def linspace(
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    retstep: bool = False,
+    dtype: Any = None,
+    axis: int = 0,
+) -> Any:
+    """`num` evenly spaced numbers from `start` to `stop` (to before `stop` without `endpoint`).
+
+    With `retstep` a pair of the numbers and their distance.
+    """
+    start, stop = raw(start), raw(stop)
+    if dtype is None:
+        types = [value.dtype for value in (start, stop) if not isinstance(value, NUMBERS)]
+        floats = [one for one in types if one.kind == "f"]
+        dtype = np.result_type(*floats) if floats else config.floatx()
+    values, step = k.xp.linspace(start, stop, num, endpoint=endpoint, retstep=True, dtype=dtype, axis=axis)
+    return (Tensor(values), Tensor(k.xp.asarray(step, dtype))) if retstep else Tensor(values)
+
+
+@composite
+def meshgrid(*x: Any, indexing: str = "xy") -> list[Any]:
+    """Vectors as grids: a list of arrays that each vary along one axis of the grid.
+
+    Args:
+        indexing: `"ij"`: the first vector varies along the first axis; `"xy"`: along the second.
+
+    Raises:
+        ValueError: for another `indexing`.
+    """
+    if indexing not in ("xy", "ij"):
+        raise ValueError(f"meshgrid's indexing must be 'xy' or 'ij', got {indexing!r}.")
+    order = list(range(len(x)))
+    if indexing == "xy" and len(x) > 1:
+        order[:2] = [1, 0]
+    vectors = [reshape(one, -1) for one in x]
+    shape = [0] * len(x)
+    for vector, axis in zip(vectors, order, strict=True):
+        shape[axis] = vector.size
+    grids = []
+    for vector, axis in zip(vectors, order, strict=True):
+        grids.append(broadcast_to(reshape(vector, [-1 if i == axis else 1 for i in range(len(x))]), shape))
+    return grids

@@ -1,0 +1,549 @@
+"""Elementwise functions of one and of two arrays, comparisons and logic, with NumPy's broadcasting."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+from minikeras import kernels as k
+from minikeras.autodiff.tape import composite, differentiable, operation
+from minikeras.ops.common import (
+    NUMBERS,
+    as_array,
+    as_float,
+    as_type,
+    broadcasting,
+    destination,
+    elementwise,
+    promote,
+    result_type,
+    unbroadcast,
+)
+
+__all__ = [
+    "abs",
+    "absolute",
+    "add",
+    "arccos",
+    "arccosh",
+    "arcsin",
+    "arcsinh",
+    "arctan",
+    "arctan2",
+    "arctanh",
+    "array_equal",
+    "bitwise_and",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_xor",
+    "ceil",
+    "clip",
+    "cos",
+    "cosh",
+    "divide",
+    "equal",
+    "erf",
+    "exp",
+    "expm1",
+    "floor",
+    "floor_divide",
+    "greater",
+    "greater_equal",
+    "hypot",
+    "isclose",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "less",
+    "less_equal",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "logaddexp",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "maximum",
+    "minimum",
+    "mod",
+    "multiply",
+    "nan_to_num",
+    "negative",
+    "nonzero",
+    "not_equal",
+    "power",
+    "reciprocal",
+    "round",
+    "rsqrt",
+    "sign",
+    "sin",
+    "sinh",
+    "sqrt",
+    "square",
+    "subtract",
+    "tan",
+    "tanh",
+    "true_divide",
+    "trunc",
+    "where",
+]
+
+# ---------------------------------------------------------------- arithmetic
+
+
+@broadcasting
+def add(x1: Any, x2: Any) -> Any:
+    """`x1 + x2`."""
+    return k.xp.add(x1, x2, out=destination(x1, x2)), lambda g: g, lambda g: g
+
+
+@broadcasting
+def subtract(x1: Any, x2: Any) -> Any:
+    """`x1 - x2`."""
+    return k.xp.subtract(x1, x2, out=destination(x1, x2)), lambda g: g, lambda g: -g
+
+
+@broadcasting
+def multiply(x1: Any, x2: Any) -> Any:
+    """`x1 * x2`."""
+    return k.xp.multiply(x1, x2, out=destination(x1, x2)), lambda g: g * x2, lambda g: g * x1
+
+
+@broadcasting(floats=True)
+def divide(x1: Any, x2: Any) -> Any:
+    """`x1 / x2`; integers are divided as floats."""
+    y = k.xp.divide(x1, x2, out=destination(x1, x2))
+    return y, lambda g: g / x2, lambda g: -g * (y / x2)
+
+
+true_divide = divide
+
+
+@broadcasting
+def mod(x1: Any, x2: Any) -> Any:
+    """The remainder of `x1 / x2`, with the sign of `x2`."""
+    return k.xp.mod(x1, x2), lambda g: g, lambda g: -g * k.xp.floor(x1 / x2)
+
+
+@operation
+def floor_divide(x1: Any, x2: Any) -> Any:
+    """The largest whole number not above `x1 / x2`."""
+    return k.xp.floor_divide(*promote(x1, x2))
+
+
+@broadcasting
+def power(x1: Any, x2: Any) -> Any:
+    """`x1 ** x2`.
+
+    The gradients stay finite at `x1 = 0`: the one at `x1` is 0 where `x2 = 0`, the one at `x2` takes log 0 as 0.
+    """
+    y = k.xp.power(x1, x2) if isinstance(x1, NUMBERS) else x1**x2
+
+    def base(g: Any) -> Any:
+        if isinstance(x2, NUMBERS):
+            return g * (x2 * x1 ** (x2 - 1)) if x2 else k.xp.zeros_like(g)
+        return g * (x2 * k.xp.power(x1, k.xp.where(x2 == 0, k.xp.ones_like(x2), x2 - 1)))
+
+    def exponent(g: Any) -> Any:
+        if isinstance(x1, NUMBERS):
+            return g * (y * (math.log(x1) if x1 > 0 else 0.0 if x1 == 0 else math.nan))
+        return g * (y * k.xp.log(k.xp.where(x1 == 0, k.xp.ones_like(x1), x1)))
+
+    return y, base, exponent
+
+
+@broadcasting
+def maximum(x1: Any, x2: Any) -> Any:
+    """The larger of two values; at a tie each gets half of the gradient."""
+    y = k.xp.maximum(x1, x2, out=destination(x1, x2))
+    return y, lambda g: g * _share(x1 > x2, x1 == x2, g), lambda g: g * _share(x2 > x1, x1 == x2, g)
+
+
+@broadcasting
+def minimum(x1: Any, x2: Any) -> Any:
+    """The smaller of two values; at a tie each gets half of the gradient."""
+    y = k.xp.minimum(x1, x2, out=destination(x1, x2))
+    return y, lambda g: g * _share(x1 < x2, x1 == x2, g), lambda g: g * _share(x2 < x1, x1 == x2, g)
+
+
+def _share(chosen: Any, tied: Any, g: Any) -> Any:
+    return chosen.astype(g.dtype) + tied.astype(g.dtype) * 0.5
+
+
+@composite
+def clip(x: Any, x_min: Any, x_max: Any) -> Any:
+    """`x` limited to `x_min ... x_max`; the gradient is 1 inside, 0 outside, 1/2 on the limit itself."""
+    if x_min is not None:
+        x = maximum(x, x_min)
+    return x if x_max is None else minimum(x, x_max)
+
+
+@broadcasting(floats=True)
+def hypot(x1: Any, x2: Any) -> Any:
+    """`sqrt(x1**2 + x2**2)`, without overflow."""
+    y = k.xp.hypot(x1, x2)
+    safe = k.xp.where(y == 0, k.xp.ones_like(y), y)
+    return y, lambda g: g * (x1 / safe), lambda g: g * (x2 / safe)
+
+
+@broadcasting(floats=True)
+def arctan2(x1: Any, x2: Any) -> Any:
+    """The angle of the point (x2, x1)."""
+    norm = x1 * x1 + x2 * x2
+    return k.xp.arctan2(x1, x2), lambda g: g * (x2 / norm), lambda g: -g * (x1 / norm)
+
+
+@broadcasting(floats=True)
+def logaddexp(x1: Any, x2: Any) -> Any:
+    """`log(exp(x1) + exp(x2))`, without overflow."""
+    y = k.xp.logaddexp(x1, x2)
+    return y, lambda g: g * k.xp.exp(x1 - y), lambda g: g * k.xp.exp(x2 - y)
+
+
+# ---------------------------------------------------------------- one array
+
+
+@elementwise(integers=True)
+def negative(x: Any) -> Any:
+    """`-x`."""
+    return k.xp.negative(x), lambda g: -g
+
+
+@elementwise(integers=True)
+def absolute(x: Any) -> Any:
+    """`|x|`; the gradient at 0 is 0."""
+    return k.xp.abs(x), lambda g: g * k.xp.sign(x)
+
+
+abs = absolute
+
+
+@elementwise(integers=True)
+def square(x: Any) -> Any:
+    """`x * x`."""
+    if x.dtype.kind == "b":
+        x = x.astype("int32")
+    return k.xp.square(x), lambda g: g * (x + x)
+
+
+@elementwise
+def sqrt(x: Any) -> Any:
+    """The square root."""
+    y = k.xp.sqrt(x)
+    return y, lambda g: g * (0.5 / y)
+
+
+@elementwise
+def rsqrt(x: Any) -> Any:
+    """`1 / sqrt(x)`."""
+    y = 1 / k.xp.sqrt(x)
+    return y, lambda g: g * (-0.5 * y / x)
+
+
+@elementwise
+def reciprocal(x: Any) -> Any:
+    """`1 / x`."""
+    y = 1 / x
+    return y, lambda g: -g * (y * y)
+
+
+@elementwise
+def exp(x: Any) -> Any:
+    """`e ** x`."""
+    y = k.xp.exp(x)
+    return y, lambda g: g * y
+
+
+@elementwise
+def expm1(x: Any) -> Any:
+    """`exp(x) - 1`, exact for small `x`."""
+    y = k.xp.expm1(x)
+    return y, lambda g: g * (y + 1)
+
+
+@elementwise
+def log(x: Any) -> Any:
+    """The natural logarithm."""
+    return k.xp.log(x), lambda g: g / x
+
+
+@elementwise
+def log1p(x: Any) -> Any:
+    """`log(1 + x)`, exact for small `x`."""
+    return k.xp.log1p(x), lambda g: g / (x + 1)
+
+
+@elementwise
+def log2(x: Any) -> Any:
+    """The logarithm to base 2."""
+    return k.xp.log2(x), lambda g: g / (x * math.log(2))
+
+
+@elementwise
+def log10(x: Any) -> Any:
+    """The logarithm to base 10."""
+    return k.xp.log10(x), lambda g: g / (x * math.log(10))
+
+
+@elementwise
+def sin(x: Any) -> Any:
+    """The sine."""
+    return k.xp.sin(x), lambda g: g * k.xp.cos(x)
+
+
+@elementwise
+def cos(x: Any) -> Any:
+    """The cosine."""
+    return k.xp.cos(x), lambda g: -g * k.xp.sin(x)
+
+
+@elementwise
+def tan(x: Any) -> Any:
+    """The tangent."""
+    y = k.xp.tan(x)
+    return y, lambda g: g * (y * y + 1)
+
+
+@elementwise
+def arcsin(x: Any) -> Any:
+    """The angle in -pi/2 ... pi/2 whose sine is `x`."""
+    return k.xp.arcsin(x), lambda g: g / k.xp.sqrt(1 - x * x)
+
+
+@elementwise
+def arccos(x: Any) -> Any:
+    """The angle in 0 ... pi whose cosine is `x`."""
+    return k.xp.arccos(x), lambda g: -g / k.xp.sqrt(1 - x * x)
+
+
+@elementwise
+def arctan(x: Any) -> Any:
+    """The angle in -pi/2 ... pi/2 whose tangent is `x`."""
+    return k.xp.arctan(x), lambda g: g / (x * x + 1)
+
+
+@elementwise
+def sinh(x: Any) -> Any:
+    """The hyperbolic sine."""
+    return k.xp.sinh(x), lambda g: g * k.xp.cosh(x)
+
+
+@elementwise
+def cosh(x: Any) -> Any:
+    """The hyperbolic cosine."""
+    return k.xp.cosh(x), lambda g: g * k.xp.sinh(x)
+
+
+@elementwise
+def tanh(x: Any) -> Any:
+    """The hyperbolic tangent."""
+    y = k.activate(x, "tanh")
+    return y, lambda g: k.activate_grad(g, y, "tanh")
+
+
+@elementwise
+def arcsinh(x: Any) -> Any:
+    """The inverse of `sinh`."""
+    return k.xp.arcsinh(x), lambda g: g / k.xp.sqrt(x * x + 1)
+
+
+@elementwise
+def arccosh(x: Any) -> Any:
+    """The inverse of `cosh`, not negative."""
+    return k.xp.arccosh(x), lambda g: g / k.xp.sqrt(x * x - 1)
+
+
+@elementwise
+def arctanh(x: Any) -> Any:
+    """The inverse of `tanh`."""
+    return k.xp.arctanh(x), lambda g: g / (1 - x * x)
+
+
+@elementwise
+def erf(x: Any) -> Any:
+    """The error function, `2 / sqrt(pi)` times the integral of `exp(-t**2)` from 0 to `x`."""
+    return k.erf(x), lambda g: g * (k.xp.exp(-x * x) * (2 / math.sqrt(math.pi)))
+
+
+@differentiable(inputs=1)
+def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Any:
+    """`x` with NaN and the infinities replaced; None stands for the type's largest and smallest finite number."""
+    x = as_array(x)
+    return k.xp.nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf), lambda g, needs: (g * k.xp.isfinite(x),)
+
+
+@operation
+def sign(x: Any) -> Any:
+    """-1, 0 or 1."""
+    return k.xp.sign(as_array(x))
+
+
+@operation
+def floor(x: Any) -> Any:
+    """The largest whole number not above `x`."""
+    return k.xp.floor(as_float(x))
+
+
+@operation
+def ceil(x: Any) -> Any:
+    """The smallest whole number not below `x`."""
+    return k.xp.ceil(as_float(x))
+
+
+@operation
+def trunc(x: Any) -> Any:
+    """`x` without its fraction."""
+    x = as_array(x)
+    return k.xp.trunc(x) if x.dtype.kind == "f" else x
+
+
+@operation(inputs=1)
+def round(x: Any, decimals: int = 0) -> Any:
+    """`x` rounded to so many decimals, halves to the even neighbour."""
+    return k.xp.round(as_array(x), decimals)
+
+
+# ---------------------------------------------------------------- choice, comparison, logic
+
+
+@differentiable
+def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
+    """`x1` where the condition holds, else `x2`; with the condition alone, `nonzero(condition)`."""
+    condition = as_array(condition)
+    if x1 is None and x2 is None:
+        return tuple(index.astype("int32") for index in k.xp.nonzero(condition)), None
+    condition = condition.astype(bool)
+    dtype = result_type(x1, x2)
+    y = k.xp.where(condition, as_type(x1, dtype), as_type(x2, dtype))
+
+    def vjp(g: Any, needs: Any) -> Any:
+        return (
+            None,
+            unbroadcast(g * condition, x1) if needs[1] else None,
+            unbroadcast(g * ~condition, x2) if needs[2] else None,
+        )
+
+    return y, vjp
+
+
+def nonzero(x: Any) -> Any:
+    """The indices of the values that are not zero, one int32 array for each axis."""
+    return where(x)
+
+
+@operation
+def equal(x1: Any, x2: Any) -> Any:
+    """Elementwise `x1 == x2`."""
+    return k.xp.equal(x1, x2)
+
+
+@operation
+def not_equal(x1: Any, x2: Any) -> Any:
+    """Elementwise `x1 != x2`."""
+    return k.xp.not_equal(x1, x2)
+
+
+@operation
+def less(x1: Any, x2: Any) -> Any:
+    """Elementwise `x1 < x2`."""
+    return k.xp.less(x1, x2)
+
+
+@operation
+def less_equal(x1: Any, x2: Any) -> Any:
+    """Elementwise `x1 <= x2`."""
+    return k.xp.less_equal(x1, x2)
+
+
+@operation
+def greater(x1: Any, x2: Any) -> Any:
+    """Elementwise `x1 > x2`."""
+    return k.xp.greater(x1, x2)
+
+
+@operation
+def greater_equal(x1: Any, x2: Any) -> Any:
+    """Elementwise `x1 >= x2`."""
+    return k.xp.greater_equal(x1, x2)
+
+
+@operation
+def logical_and(x1: Any, x2: Any) -> Any:
+    """Whether both values are true (not zero)."""
+    return k.xp.logical_and(x1, x2)
+
+
+@operation
+def logical_or(x1: Any, x2: Any) -> Any:
+    """Whether at least one value is true (not zero)."""
+    return k.xp.logical_or(x1, x2)
+
+
+@operation
+def logical_xor(x1: Any, x2: Any) -> Any:
+    """Whether exactly one value is true (not zero)."""
+    return k.xp.logical_xor(x1, x2)
+
+
+@operation
+def logical_not(x: Any) -> Any:
+    """Whether the value is zero."""
+    return k.xp.logical_not(x)
+
+
+@operation
+def bitwise_and(x1: Any, x2: Any) -> Any:
+    """The bits set in both; of booleans, logical and."""
+    return k.xp.bitwise_and(*promote(x1, x2))
+
+
+@operation
+def bitwise_or(x1: Any, x2: Any) -> Any:
+    """The bits set in either; of booleans, logical or."""
+    return k.xp.bitwise_or(*promote(x1, x2))
+
+
+@operation
+def bitwise_xor(x1: Any, x2: Any) -> Any:
+    """The bits set in exactly one; of booleans, logical exclusive or."""
+    return k.xp.bitwise_xor(*promote(x1, x2))
+
+
+@operation
+def bitwise_not(x: Any) -> Any:
+    """All bits inverted; of booleans, logical not."""
+    return k.xp.invert(as_array(x))
+
+
+@operation
+def isnan(x: Any) -> Any:
+    """Whether the value is NaN."""
+    return k.xp.isnan(as_array(x))
+
+
+@operation
+def isinf(x: Any) -> Any:
+    """Whether the value is an infinity."""
+    return k.xp.isinf(as_array(x))
+
+
+@operation
+def isfinite(x: Any) -> Any:
+    """Whether the value is neither NaN nor an infinity."""
+    return k.xp.isfinite(as_array(x))
+
+
+@operation(inputs=2)
+def isclose(x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
+    """Elementwise `|x1 - x2| <= atol + rtol * |x2|`."""
+    return k.xp.isclose(as_array(x1), as_array(x2), rtol=rtol, atol=atol, equal_nan=equal_nan)
+
+
+@operation
+def array_equal(x1: Any, x2: Any) -> Any:
+    """Whether two arrays have the same shape and the same values, as a boolean scalar."""
+    x1, x2 = as_array(x1), as_array(x2)
+    return k.xp.all(x1 == x2) if x1.shape == x2.shape else k.xp.zeros((), bool)

@@ -1,0 +1,96 @@
+"""Python's operators, indexing and the usual array methods on tensors, all of them differentiable operations.
+
+Importing this module installs them on `Tensor` and `KerasTensor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from minikeras.autodiff.symbolic import KerasTensor
+from minikeras.autodiff.tensor import Tensor
+from minikeras.ops import core
+from minikeras.ops import numpy as ops
+
+_BINARY: dict[str, Callable] = {
+    "add": ops.add,
+    "sub": ops.subtract,
+    "mul": ops.multiply,
+    "truediv": ops.divide,
+    "floordiv": ops.floor_divide,
+    "mod": ops.mod,
+    "pow": ops.power,
+    "matmul": ops.matmul,
+    "and": ops.bitwise_and,
+    "or": ops.bitwise_or,
+    "xor": ops.bitwise_xor,
+}
+_COMPARISONS: dict[str, Callable] = {
+    "eq": ops.equal,
+    "ne": ops.not_equal,
+    "lt": ops.less,
+    "le": ops.less_equal,
+    "gt": ops.greater,
+    "ge": ops.greater_equal,
+}
+_UNARY: dict[str, Callable] = {
+    "neg": ops.negative,
+    "abs": ops.absolute,
+    "invert": ops.bitwise_not,
+    "pos": lambda x: x,
+    "getitem": ops.get_item,
+}
+
+
+def _reflected(function: Callable) -> Callable:
+    return lambda x1, x2: function(x2, x1)
+
+
+def _comparison(function: Callable, name: str) -> Callable:
+    """A comparison that leaves `tensor == None` and `tensor == "text"` to Python."""
+
+    def compare(x1: Any, x2: Any) -> Any:
+        return NotImplemented if x2 is None or isinstance(x2, str) else function(x1, x2)
+
+    compare.__name__ = f"__{name}__"
+    return compare
+
+
+def _reshape(x: Any, *shape: Any) -> Any:
+    return ops.reshape(x, shape[0] if len(shape) == 1 else shape)
+
+
+def _transpose(x: Any, *axes: Any) -> Any:
+    return ops.transpose(x, axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None)
+
+
+_METHODS: dict[str, Callable] = {
+    "reshape": _reshape,
+    "transpose": _transpose,
+    "flatten": ops.ravel,
+    "astype": core.cast,
+    "copy": core.copy,
+    **{
+        name: getattr(ops, name)
+        for name in ("squeeze", "sum", "mean", "max", "min", "std", "var", "any", "all", "argmax", "argmin", "clip")
+    },
+}
+
+
+def _install() -> None:
+    for owner in (Tensor, KerasTensor):
+        for name, function in _BINARY.items():
+            setattr(owner, f"__{name}__", function)
+            setattr(owner, f"__r{name}__", _reflected(function))
+        for name, function in _COMPARISONS.items():
+            setattr(owner, f"__{name}__", _comparison(function, name))
+        for name, function in _UNARY.items():
+            setattr(owner, f"__{name}__", function)
+        owner.__hash__ = object.__hash__  # type: ignore[method-assign]
+        owner.T = property(ops.transpose)  # type: ignore[attr-defined]
+    for name, function in _METHODS.items():
+        setattr(Tensor, name, function)
+
+
+_install()

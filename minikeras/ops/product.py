@@ -1,0 +1,176 @@
+"""Matrix products, tensor contractions and Einstein sums."""
+
+from __future__ import annotations
+
+import math
+import string
+from typing import Any
+
+from minikeras import kernels as k
+from minikeras.autodiff.tape import composite, differentiable
+from minikeras.ops.common import as_array, as_type, promote, result_type, unbroadcast
+from minikeras.ops.elementwise import multiply
+from minikeras.ops.reduction import sum as reduce_sum
+from minikeras.ops.shaping import ravel, reshape
+
+__all__ = ["dot", "einsum", "inner", "matmul", "outer", "tensordot", "vdot"]
+
+
+@differentiable
+def matmul(x1: Any, x2: Any) -> Any:
+    """The matrix product over the last two axes; leading axes broadcast, a vector is a row (left) or a column (right)."""
+    a, b = promote(as_array(x1), as_array(x2))
+    if a.ndim == b.ndim == 2:
+        return k.gemm(a, b), lambda g, needs: (
+            unbroadcast(k.gemm(g, b, tb=True), x1) if needs[0] else None,
+            unbroadcast(k.gemm(a, g, ta=True), x2) if needs[1] else None,
+        )
+    rows = a.reshape(1, -1) if a.ndim == 1 else a
+    columns = b.reshape(-1, 1) if b.ndim == 1 else b
+
+    def vjp(g: Any, needs: Any) -> Any:
+        if b.ndim == 1:
+            g = g[..., None]
+        if a.ndim == 1:
+            g = g[..., None, :]
+        g1 = g2 = None
+        if needs[0]:
+            g1 = unbroadcast(k.xp.matmul(g, k.xp.swapaxes(columns, -1, -2)), rows).reshape(a.shape)
+        if needs[1]:
+            if columns.ndim == 2:  # one matrix for all: one product over all leading axes
+                count = math.prod(rows.shape[:-1])
+                flat, g = rows.reshape(count, rows.shape[-1]), g.reshape(count, g.shape[-1])
+                g2 = k.gemm(flat, g, ta=True).reshape(b.shape)
+            else:
+                g2 = unbroadcast(k.xp.matmul(k.xp.swapaxes(rows, -1, -2), g), columns).reshape(b.shape)
+        return None if g1 is None else unbroadcast(g1, x1), None if g2 is None else unbroadcast(g2, x2)
+
+    return k.xp.matmul(a, b), vjp
+
+
+@differentiable(inputs=2)
+def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Any:
+    """The sum of products over axes of both.
+
+    Args:
+        axes: the last so many axes of `x1` with the first of `x2`, or a pair of axes (or lists of axes), one for each.
+    """
+    a, b = promote(as_array(x1), as_array(x2))
+    if isinstance(axes, int):
+        axes1, axes2 = range(a.ndim - axes, a.ndim), range(axes)
+    else:
+        axes1, axes2 = ([one] if isinstance(one, int) else one for one in axes)
+    summed1, summed2 = [i % a.ndim for i in axes1], [i % b.ndim for i in axes2]
+    free1 = [i for i in range(a.ndim) if i not in summed1]
+    free2 = [i for i in range(b.ndim) if i not in summed2]
+    order1, order2 = free1 + summed1, summed2 + free2
+    moved1, moved2 = a.transpose(order1), b.transpose(order2)
+    inner_size = math.prod(a.shape[i] for i in summed1)
+    rows = moved1.reshape(math.prod(a.shape[i] for i in free1), inner_size)
+    columns = moved2.reshape(inner_size, math.prod(b.shape[i] for i in free2))
+    y = k.gemm(rows, columns)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        g = g.reshape(y.shape)
+        g1 = g2 = None
+        if needs[0]:
+            g1 = k.gemm(g, columns, tb=True).reshape(moved1.shape).transpose(_inverse(order1))
+        if needs[1]:
+            g2 = k.gemm(rows, g, ta=True).reshape(moved2.shape).transpose(_inverse(order2))
+        return None if g1 is None else unbroadcast(g1, x1), None if g2 is None else unbroadcast(g2, x2)
+
+    return y.reshape([a.shape[i] for i in free1] + [b.shape[i] for i in free2]), vjp
+
+
+def _inverse(order: list[int]) -> list[int]:
+    return sorted(range(len(order)), key=order.__getitem__)
+
+
+@composite
+def dot(x1: Any, x2: Any) -> Any:
+    """The sum of products over the last axis of `x1` and the last but one (or only) of `x2`; with a number, the product."""
+    if _ndim(x1) == 0 or _ndim(x2) == 0:
+        return multiply(x1, x2)
+    return tensordot(x1, x2, [-1, -1 if _ndim(x2) == 1 else -2])
+
+
+@composite
+def inner(x1: Any, x2: Any) -> Any:
+    """The sum of products over the last axes of both; with a number, the product."""
+    if _ndim(x1) == 0 or _ndim(x2) == 0:
+        return multiply(x1, x2)
+    return tensordot(x1, x2, [-1, -1])
+
+
+@composite
+def outer(x1: Any, x2: Any) -> Any:
+    """The products of all elements of `x1` (rows) and `x2` (columns)."""
+    return multiply(reshape(x1, (-1, 1)), ravel(x2))
+
+
+@composite
+def vdot(x1: Any, x2: Any) -> Any:
+    """The sum of the products of the elements."""
+    return reduce_sum(multiply(ravel(x1), ravel(x2)))
+
+
+def _ndim(x: Any) -> int:
+    return len(x.shape) if hasattr(x, "shape") else k.xp.ndim(x)
+
+
+@composite
+def einsum(subscripts: str, *operands: Any) -> Any:
+    """Einstein's summation, for example `einsum("bij,jk->bik", x, w)`; `...` stands for leading axes."""
+    return _einsum(*operands, subscripts=subscripts)
+
+
+@differentiable
+def _einsum(*operands: Any, subscripts: str) -> Any:
+    arrays = [as_array(x) for x in operands]
+    dtype = result_type(*arrays)
+    arrays = [as_type(x, dtype) for x in arrays]
+    terms, result = _explicit(subscripts, [x.ndim for x in arrays])
+    y = k.xp.einsum(",".join(terms) + "->" + result, *arrays, optimize=len(arrays) > 1)
+
+    def gradient(position: int, g: Any) -> Any:
+        """The product of `g` and the other operands, summed over what this operand has not."""
+        x, term = arrays[position], terms[position]
+        sizes = dict(zip(term, x.shape, strict=True))
+        others = [(t, a) for i, (t, a) in enumerate(zip(terms, arrays, strict=True)) if i != position]
+        known = set(result).union(*(t for t, _ in others))
+        letters = "".join(dict.fromkeys(term))
+        kept = "".join(letter for letter in letters if letter in known)
+        pieces = [result, *(t for t, _ in others)]
+        part = k.xp.einsum(",".join(pieces) + "->" + kept, g, *(a for _, a in others), optimize=True)
+        # letters that only this operand has were summed over: every element along them has the same gradient
+        part = part.reshape([part.shape[kept.index(letter)] if letter in kept else 1 for letter in letters])
+        full = [max(size, sizes[letter]) for letter, size in zip(letters, part.shape, strict=True)]
+        part = k.xp.broadcast_to(part, full)
+        if len(letters) == len(term):
+            return unbroadcast(part, operands[position])
+        scattered = k.xp.zeros(x.shape, part.dtype)  # a letter stands twice: only the diagonal has a gradient
+        places = {
+            letter: k.xp.arange(sizes[letter]).reshape((-1,) + (1,) * (len(letters) - 1 - i))
+            for i, letter in enumerate(letters)
+        }
+        scattered[tuple(places[letter] for letter in term)] = part
+        return unbroadcast(scattered, operands[position])
+
+    return y, lambda g, needs: [gradient(i, g) if need else None for i, need in enumerate(needs)]
+
+
+def _explicit(subscripts: str, ranks: list[int]) -> tuple[list[str], str]:
+    """The operands' and the result's letters, with the implicit result and `...` written out."""
+    inputs, arrow, result = subscripts.replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    if len(terms) != len(ranks):
+        raise ValueError(f"einsum {subscripts!r} describes {len(terms)} operands, got {len(ranks)}.")
+    free = [letter for letter in string.ascii_letters if letter not in subscripts]
+    extra = [rank - len(term.replace("...", "")) if "..." in term else 0 for term, rank in zip(terms, ranks, strict=True)]
+    leading = "".join(free[: max(extra)])
+    terms = [term.replace("...", leading[len(leading) - n :]) for term, n in zip(terms, extra, strict=True)]
+    if arrow:
+        return terms, result.replace("...", leading)
+    joined = "".join(terms)
+    once = sorted(letter for letter in set(joined) if joined.count(letter) == 1 and letter not in leading)
+    return terms, leading + "".join(once)

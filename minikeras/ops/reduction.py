@@ -1,0 +1,362 @@
+"""Reductions over axes, cumulative sums and products, sorting and counting."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from typing import Any
+
+import numpy as np
+
+from minikeras import kernels as k
+from minikeras.autodiff.tape import composite, differentiable, operation
+from minikeras.ops import elementwise
+from minikeras.ops.common import as_array, as_float, axes_of, restore_axes
+
+__all__ = [
+    "all",
+    "amax",
+    "amin",
+    "any",
+    "argmax",
+    "argmin",
+    "argsort",
+    "average",
+    "bincount",
+    "count_nonzero",
+    "cumprod",
+    "cumsum",
+    "digitize",
+    "logsumexp",
+    "max",
+    "mean",
+    "min",
+    "norm",
+    "prod",
+    "sort",
+    "std",
+    "sum",
+    "var",
+]
+
+
+def _spread(g: Any, shape: tuple[int, ...], axis: Any, keepdims: bool, dtype: Any) -> Any:
+    """A gradient at a reduction's result, repeated to the shape of the input."""
+    out = k.empty(shape, dtype)
+    out[...] = restore_axes(g, len(shape), axis, keepdims)
+    return out
+
+
+def _count(shape: tuple[int, ...], axis: Any) -> int:
+    """How many values go into one of the results."""
+    if axis is None:
+        return math.prod(shape)
+    return math.prod([shape[i] for i in (axis if isinstance(axis, tuple) else (axis,))])
+
+
+def _sum_type(x: Any) -> Any:
+    """Small integers are summed in 32 bits, as Keras does; None is the type of the array itself."""
+    if x.dtype.kind in "bi":
+        return "int32" if x.dtype.itemsize <= 4 else None
+    return "uint32" if x.dtype.kind == "u" and x.dtype.itemsize <= 4 else None
+
+
+@differentiable(inputs=1)
+def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """The sum over an axis, several axes, or (None) all."""
+    x, axis = as_array(x), axes_of(axis)
+    y = x.sum(axis=axis, keepdims=keepdims, dtype=_sum_type(x))
+    return y, lambda g, needs: (_spread(g, x.shape, axis, keepdims, g.dtype),)
+
+
+@differentiable(inputs=1)
+def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """The mean over an axis, several axes, or (None) all."""
+    x, axis = as_float(x), axes_of(axis)
+    y = x.mean(axis=axis, keepdims=keepdims)
+    return y, lambda g, needs: (_spread(g / _count(x.shape, axis), x.shape, axis, keepdims, g.dtype),)
+
+
+@differentiable(inputs=1)
+def var(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """The mean squared distance from the mean."""
+    x, axis = as_float(x), axes_of(axis)
+    centered = x - x.mean(axis=axis, keepdims=True)
+    y = k.xp.square(centered).mean(axis=axis, keepdims=keepdims)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        return (centered * restore_axes(g * (2 / _count(x.shape, axis)), x.ndim, axis, keepdims),)
+
+    return y, vjp
+
+
+@differentiable(inputs=1)
+def std(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """The square root of the variance; the gradient is 0 where it is 0."""
+    x, axis = as_float(x), axes_of(axis)
+    centered = x - x.mean(axis=axis, keepdims=True)
+    y = k.xp.sqrt(k.xp.square(centered).mean(axis=axis, keepdims=keepdims))
+
+    def vjp(g: Any, needs: Any) -> Any:
+        scale = g / (k.xp.where(y == 0, k.xp.ones_like(y), y) * _count(x.shape, axis))
+        return (centered * restore_axes(scale, x.ndim, axis, keepdims),)
+
+    return y, vjp
+
+
+def _extreme(x: Any, y: Any, axis: Any, keepdims: bool, initial: Any, pick: Any) -> Any:
+    """(y, vjp) of max and min; equal extremes share the gradient."""
+
+    def vjp(g: Any, needs: Any) -> Any:
+        chosen = (x == restore_axes(y, x.ndim, axis, keepdims)).astype(g.dtype)
+        count = k.xp.maximum(chosen.sum(axis=axis, keepdims=True), 1)  # 0 where `initial` wins
+        return (chosen * (restore_axes(g, x.ndim, axis, keepdims) / count),)
+
+    if initial is not None:
+        y = pick(y, initial)
+    return y, vjp
+
+
+@differentiable(inputs=1)
+def max(x: Any, axis: Any = None, keepdims: bool = False, initial: float | None = None) -> Any:
+    """The largest value over an axis, several axes, or (None) all; at least `initial` if that is given."""
+    x, axis = as_array(x), axes_of(axis)
+    return _extreme(x, x.max(axis=axis, keepdims=keepdims), axis, keepdims, initial, k.xp.maximum)
+
+
+@differentiable(inputs=1)
+def min(x: Any, axis: Any = None, keepdims: bool = False, initial: float | None = None) -> Any:
+    """The smallest value over an axis, several axes, or (None) all; at most `initial` if that is given."""
+    x, axis = as_array(x), axes_of(axis)
+    return _extreme(x, x.min(axis=axis, keepdims=keepdims), axis, keepdims, initial, k.xp.minimum)
+
+
+@composite
+def amax(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """`max` under NumPy's other name."""
+    return max(x, axis, keepdims)
+
+
+@composite
+def amin(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """`min` under NumPy's other name."""
+    return min(x, axis, keepdims)
+
+
+@differentiable(inputs=1)
+def prod(x: Any, axis: Any = None, keepdims: bool = False, dtype: Any = None) -> Any:
+    """The product over an axis, several axes, or (None) all."""
+    x, axis = as_array(x), axes_of(axis)
+    y = x.prod(axis=axis, keepdims=keepdims, dtype=dtype or _sum_type(x))
+
+    def vjp(g: Any, needs: Any) -> Any:
+        # the product of all the others, without a division, so that zeros do no harm: what precedes times what follows
+        axes = range(x.ndim) if axis is None else [i % x.ndim for i in (axis if isinstance(axis, tuple) else (axis,))]
+        order = [i for i in range(x.ndim) if i not in axes] + list(axes)
+        moved = x.transpose(order)
+        rows = moved.reshape(moved.shape[: x.ndim - len(axes)] + (_count(x.shape, axis),))
+        others = (_preceding(rows) * _preceding(rows[..., ::-1])[..., ::-1]).reshape(moved.shape)
+        return (others.transpose(np.argsort(order).tolist()) * restore_axes(g, x.ndim, axis, keepdims),)
+
+    return y, vjp
+
+
+def _preceding(x: Any) -> Any:
+    """For each place of the last axis, the product of the values before it."""
+    return k.xp.concatenate([k.xp.ones_like(x[..., :1]), k.xp.cumprod(x, axis=-1)[..., :-1]], axis=-1)
+
+
+@differentiable(inputs=1)
+def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """`log(sum(exp(x)))`, without overflow."""
+    x, axis = as_float(x), axes_of(axis)
+    largest = x.max(axis=axis, keepdims=True)
+    largest = k.xp.where(k.xp.isfinite(largest), largest, k.xp.zeros_like(largest))
+    total = k.xp.log(k.xp.exp(x - largest).sum(axis=axis, keepdims=True)) + largest
+    y = total if keepdims else total.reshape(x.sum(axis=axis).shape)
+    return y, lambda g, needs: (k.xp.exp(x - total) * restore_axes(g, x.ndim, axis, keepdims),)
+
+
+@differentiable(inputs=1)
+def _euclidean(x: Any, axis: Any, keepdims: bool) -> Any:
+    x = as_float(x)
+    y = k.xp.sqrt(k.xp.square(x).sum(axis=axis, keepdims=keepdims))
+
+    def vjp(g: Any, needs: Any) -> Any:
+        return (x * restore_axes(g / k.xp.where(y == 0, k.xp.ones_like(y), y), x.ndim, axis, keepdims),)
+
+    return y, vjp
+
+
+@composite
+def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
+    """The norm of vectors (one axis) or matrices (two axes).
+
+    Args:
+        ord: None is the Euclidean norm over the axes (all, where `axis` is None).  For vectors also any number, `inf`
+            and `-inf`; for matrices `"fro"`, 1, -1, `inf` and `-inf`.
+
+    Raises:
+        ValueError: for another `ord`.
+    """
+    axis = axes_of(axis)
+    if ord is None:
+        return _euclidean(x, axis, keepdims)
+    if axis is None:
+        axis = tuple(range(x.ndim))
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    magnitude = elementwise.absolute(x)
+    if len(axes) == 1:
+        if ord == 2:
+            return _euclidean(x, axes, keepdims)
+        if ord == 0:
+            return elementwise.where(elementwise.not_equal(x, 0), 1.0, 0.0).sum(axes, keepdims)
+        if ord in (math.inf, -math.inf):
+            return (max if ord > 0 else min)(magnitude, axes, keepdims)
+        if isinstance(ord, (int, float)):
+            return elementwise.power(sum(elementwise.power(magnitude, ord), axes, keepdims), 1 / ord)
+    elif ord == "fro":
+        return _euclidean(x, axes, keepdims)
+    elif ord in (1, -1, math.inf, -math.inf):
+        summed, compared = axes if ord in (1, -1) else axes[::-1]
+        y = (max if ord > 0 else min)(sum(magnitude, summed, keepdims=True), compared, keepdims=True)
+        if keepdims:
+            return y
+        from minikeras.ops.shaping import squeeze
+
+        return squeeze(y, axes)
+    raise ValueError(
+        f"norm knows ord=None, a number or an infinity for vectors, and 'fro', 1, -1 or an infinity for matrices, got "
+        f"ord={ord!r} with axis={axis!r}."
+    )
+
+
+@composite
+def average(x: Any, axis: Any = None, weights: Any = None) -> Any:
+    """The mean weighted by `weights`, an array of the shape of `x` or of its one axis `axis`."""
+    if weights is None:
+        return mean(x, axis)
+    from minikeras.ops.core import convert_to_tensor
+    from minikeras.ops.shaping import reshape
+
+    x, weights = convert_to_tensor(x), convert_to_tensor(weights)
+    if weights.ndim == 1 < x.ndim:
+        shape = [1] * x.ndim
+        shape[axis] = -1
+        weights = reshape(weights, shape)
+        return elementwise.divide(sum(elementwise.multiply(x, weights), axis), sum(weights))
+    return elementwise.divide(sum(elementwise.multiply(x, weights), axis), sum(weights, axis))
+
+
+@operation(inputs=1)
+def any(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """Whether some value is true (not zero)."""
+    return k.xp.any(as_array(x), axis=axes_of(axis), keepdims=keepdims)
+
+
+@operation(inputs=1)
+def all(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """Whether all values are true (not zero)."""
+    return k.xp.all(as_array(x), axis=axes_of(axis), keepdims=keepdims)
+
+
+@operation(inputs=1)
+def argmax(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+    """The index of the first largest value, int32; with `axis=None` into the flattened array."""
+    return k.xp.argmax(as_array(x), axis=axis, keepdims=keepdims).astype("int32")
+
+
+@operation(inputs=1)
+def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+    """The index of the first smallest value, int32; with `axis=None` into the flattened array."""
+    return k.xp.argmin(as_array(x), axis=axis, keepdims=keepdims).astype("int32")
+
+
+@operation(inputs=1)
+def count_nonzero(x: Any, axis: Any = None) -> Any:
+    """How many values are not zero, int32."""
+    return (as_array(x) != 0).sum(axis=axes_of(axis), dtype="int32")
+
+
+@differentiable(inputs=1)
+def cumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Any:
+    """Running sums along an axis, or (None) over the flattened array."""
+    x = as_array(x)
+    y = k.xp.cumsum(x, axis=axis, dtype=dtype or ("int32" if x.dtype.kind == "b" else x.dtype))
+
+    def vjp(g: Any, needs: Any) -> Any:
+        place = 0 if axis is None else axis
+        return (k.xp.flip(k.xp.cumsum(k.xp.flip(g, place), axis=place), place).reshape(x.shape).astype(x.dtype),)
+
+    return y, vjp
+
+
+@differentiable(inputs=1)
+def cumprod(x: Any, axis: int | None = None, dtype: Any = None) -> Any:
+    """Running products along an axis, or (None) over the flattened array."""
+    x = as_array(x)
+    y = k.xp.cumprod(x, axis=axis, dtype=dtype or ("int32" if x.dtype.kind == "b" else x.dtype))
+
+    def vjp(g: Any, needs: Any) -> Any:
+        rows = x.reshape(-1) if axis is None else k.xp.moveaxis(x, axis, -1)
+        gradient = g if axis is None else k.xp.moveaxis(g, axis, -1)
+        # later[i] = g[i] + x[i + 1] * later[i + 1]: no division, so zeros do no harm
+        later = k.xp.array(gradient, dtype=x.dtype)
+        for i in range(later.shape[-1] - 2, -1, -1):
+            later[..., i] += rows[..., i + 1] * later[..., i + 1]
+        result = _preceding(rows) * later
+        return (result.reshape(x.shape) if axis is None else k.xp.moveaxis(result, -1, axis),)
+
+    return y, vjp
+
+
+@differentiable(inputs=1)
+def sort(x: Any, axis: int | None = -1) -> Any:
+    """The values in ascending order along an axis, or (None) of the flattened array."""
+    x = as_array(x)
+    rows = x.reshape(-1) if axis is None else x
+    along = -1 if axis is None else axis
+    order = k.xp.argsort(rows, axis=along, kind="stable")
+
+    def vjp(g: Any, needs: Any) -> Any:
+        return (k.xp.take_along_axis(g, k.xp.argsort(order, axis=along), axis=along).reshape(x.shape),)
+
+    return k.xp.take_along_axis(rows, order, axis=along), vjp
+
+
+@operation(inputs=1)
+def argsort(x: Any, axis: int | None = -1) -> Any:
+    """The indices that sort along an axis, or (None) the flattened array; int32, equal values in their old order."""
+    x = as_array(x)
+    if axis is None:
+        x, axis = x.reshape(-1), -1
+    return k.xp.argsort(x, axis=axis, kind="stable").astype("int32")
+
+
+@operation(inputs=2)
+def digitize(x: Any, bins: Any) -> Any:
+    """For each value the index of its bin, int32: the number of limits in `bins` (ascending) not above it."""
+    return k.xp.digitize(as_array(x), bins).astype("int32")
+
+
+@operation(inputs=2)
+def bincount(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = False) -> Any:
+    """How often each whole number 0, 1, ... occurs in `x` (n,), or for (batch, n) in each row.
+
+    Args:
+        weights: what each occurrence counts, default 1; its type is that of the result, which else is int32.
+        minlength: at least that many counts are returned.
+
+    Raises:
+        ValueError: for `sparse=True`.
+    """
+    if sparse:
+        raise ValueError("bincount has no sparse result, got sparse=True; leave sparse at False.")
+    dtype = "int32" if weights is None else weights.dtype
+    if x.ndim == 1:
+        return k.xp.bincount(x, weights=weights, minlength=minlength).astype(dtype)
+    length = builtins.max(int(x.max()) + 1 if x.size else 0, minlength)
+    rows = k.xp.arange(x.shape[0]).reshape(-1, 1) * length + x
+    weights = None if weights is None else weights.reshape(-1)
+    counts = k.xp.bincount(rows.reshape(-1), weights=weights, minlength=x.shape[0] * length)
+    return counts.reshape(x.shape[0], length).astype(dtype)

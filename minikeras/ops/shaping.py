@@ -1,0 +1,396 @@
+"""Rearranging: shapes, joining and splitting, repeating, picking elements by index."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minikeras import kernels as k
+from minikeras.autodiff.tape import composite, differentiable, raw
+from minikeras.autodiff.tensor import Tensor
+from minikeras.ops.common import as_array, as_type, axes_of, result_type, unbroadcast
+
+__all__ = [
+    "broadcast_to",
+    "concatenate",
+    "diag",
+    "diagonal",
+    "expand_dims",
+    "flip",
+    "get_item",
+    "hstack",
+    "moveaxis",
+    "pad",
+    "ravel",
+    "repeat",
+    "reshape",
+    "roll",
+    "split",
+    "squeeze",
+    "stack",
+    "swapaxes",
+    "take",
+    "take_along_axis",
+    "tile",
+    "trace",
+    "transpose",
+    "tril",
+    "triu",
+    "vstack",
+]
+
+
+@differentiable(inputs=1)
+def reshape(x: Any, newshape: Any) -> Any:
+    """The same values in another shape; one size may be -1 (or None) and follows from the others."""
+    x = as_array(x)
+    sizes = newshape if isinstance(newshape, (list, tuple)) else (newshape,)
+    y = x.reshape([-1 if size is None else int(size) for size in sizes])
+    return y, lambda g, needs: (g.reshape(x.shape),)
+
+
+@differentiable
+def ravel(x: Any) -> Any:
+    """The values in one axis."""
+    x = as_array(x)
+    return x.reshape(-1), lambda g, needs: (g.reshape(x.shape),)
+
+
+@differentiable(inputs=1)
+def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
+    """The axes in another order, by default the reverse."""
+    x = as_array(x)
+    if axes is None:
+        return x.transpose(), lambda g, needs: (g.transpose(),)
+    inverse = np.argsort([axis % x.ndim for axis in axes]).tolist()
+    return x.transpose(tuple(axes)), lambda g, needs: (g.transpose(inverse),)
+
+
+@differentiable(inputs=1)
+def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
+    """Two axes exchanged."""
+    return k.xp.swapaxes(x, axis1, axis2), lambda g, needs: (k.xp.swapaxes(g, axis1, axis2),)
+
+
+@differentiable(inputs=1)
+def moveaxis(x: Any, source: Any, destination: Any) -> Any:
+    """Axes moved from the places `source` to the places `destination`, the others in their order."""
+    source, destination = axes_of(source), axes_of(destination)
+    return k.xp.moveaxis(x, source, destination), lambda g, needs: (k.xp.moveaxis(g, destination, source),)
+
+
+@differentiable(inputs=1)
+def expand_dims(x: Any, axis: Any) -> Any:
+    """New axes of size 1 at these places of the result."""
+    x = as_array(x)
+    return k.xp.expand_dims(x, axes_of(axis)), lambda g, needs: (g.reshape(x.shape),)
+
+
+@differentiable(inputs=1)
+def squeeze(x: Any, axis: Any = None) -> Any:
+    """Without these axes of size 1, by default without all of them."""
+    x = as_array(x)
+    return x.squeeze(axes_of(axis)), lambda g, needs: (g.reshape(x.shape),)
+
+
+@differentiable(inputs=1)
+def broadcast_to(x: Any, shape: Any) -> Any:
+    """Repeated to `shape` by the rules of broadcasting."""
+    x = as_array(x)
+    return k.xp.broadcast_to(x, tuple(shape)), lambda g, needs: (unbroadcast(g, x),)
+
+
+def _common(xs: list[Any]) -> list[Any]:
+    """Arrays (or numbers) in their common type."""
+    xs = [as_array(x) for x in xs]
+    dtype = result_type(*xs)
+    return [as_type(x, dtype) for x in xs]
+
+
+@differentiable(sequence=True)
+def concatenate(xs: Any, axis: int = 0) -> Any:
+    """Arrays joined along an axis that they have."""
+    xs = _common(xs)
+    ends = np.cumsum([x.shape[axis] for x in xs]).tolist()
+
+    def vjp(g: Any, needs: Any) -> Any:
+        return k.xp.split(g, ends[:-1], axis=axis)
+
+    return k.xp.concatenate(xs, axis=axis), vjp
+
+
+@differentiable(sequence=True)
+def stack(x: Any, axis: int = 0) -> Any:
+    """Arrays of one shape joined along a new axis."""
+    xs = _common(x)
+    count = len(xs)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        g = k.xp.moveaxis(g, axis, 0)
+        return [g[i] for i in range(count)]
+
+    return k.xp.stack(xs, axis=axis), vjp
+
+
+@composite
+def hstack(xs: Any) -> Any:
+    """Arrays joined along their second axis, or along the only one."""
+    xs = [x if isinstance(x, Tensor) else Tensor(as_array(raw(x))) for x in xs]
+    return concatenate(xs, axis=0 if xs[0].ndim == 1 else 1)
+
+
+@composite
+def vstack(xs: Any) -> Any:
+    """Arrays joined along their first axis; vectors are rows."""
+    xs = [x if isinstance(x, Tensor) else Tensor(as_array(raw(x))) for x in xs]
+    return stack(xs) if xs[0].ndim == 1 else concatenate(xs)
+
+
+@composite
+def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+    """A list of parts along an axis: so many equal ones, or cut before these indices.
+
+    Raises:
+        ValueError: where the axis cannot be cut into so many equal parts.
+    """
+    return list(_split(x, raw(indices_or_sections), axis))
+
+
+@differentiable(inputs=1)
+def _split(x: Any, sections: Any, axis: int) -> Any:
+    size = x.shape[axis]
+    if isinstance(sections, int):
+        if size % sections:
+            raise ValueError(
+                f"An axis of size {size} cannot be split into {sections} equal parts; give the indices to cut at instead."
+            )
+        bounds = list(range(0, size + 1, size // sections)) if size else [0] * (sections + 1)
+    else:
+        bounds = [0, *[int(index) for index in sections], size]
+    parts = tuple(x[_along(axis, slice(a, b), x.ndim)] for a, b in zip(bounds, bounds[1:], strict=False))
+
+    def vjp(g: Any, needs: Any) -> Any:
+        gradients = [k.xp.zeros_like(part) if one is None else one for one, part in zip(g, parts, strict=True)]
+        return (k.xp.concatenate(gradients, axis=axis),)
+
+    return parts, vjp
+
+
+def _along(axis: int, key: Any, ndim: int) -> tuple:
+    """The index that applies `key` to one axis."""
+    return (slice(None),) * (axis % ndim) + (key,)
+
+
+@differentiable(inputs=1)
+def flip(x: Any, axis: Any = None) -> Any:
+    """The order along an axis, several axes, or (None) all of them reversed."""
+    axis = axes_of(axis)
+    return k.xp.flip(x, axis), lambda g, needs: (k.xp.flip(g, axis),)
+
+
+@differentiable(inputs=1)
+def roll(x: Any, shift: Any, axis: Any = None) -> Any:
+    """Shifted along axes (None: in the flattened array); what leaves at one end enters at the other."""
+    shift, axis = axes_of(shift), axes_of(axis)
+    back = tuple(-one for one in shift) if isinstance(shift, tuple) else -shift
+    return k.xp.roll(x, shift, axis), lambda g, needs: (k.xp.roll(g, back, axis),)
+
+
+@differentiable(inputs=1)
+def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
+    """Each element `repeats` times (one number, or one for each) along an axis, or (None) of the flattened array."""
+    rows = as_array(x)
+    shape = rows.shape
+    if axis is None:
+        rows, axis = rows.reshape(-1), 0
+    size = rows.shape[axis]
+    counts = np.broadcast_to(k.to_host(raw(repeats)), (size,))
+    index = k.to_device(np.repeat(np.arange(size), counts))
+    return k.xp.take(rows, index, axis=axis), lambda g, needs: (_add_along(g, index, rows.shape, axis).reshape(shape),)
+
+
+@differentiable(inputs=1)
+def tile(x: Any, repeats: Any) -> Any:
+    """The whole array repeated so many times along each axis."""
+    x = as_array(x)
+    repeats = tuple(repeats) if isinstance(repeats, (list, tuple)) else (repeats,)
+    ndim = max(x.ndim, len(repeats))
+    counts = (1,) * (ndim - len(repeats)) + repeats
+    sizes = (1,) * (ndim - x.ndim) + x.shape
+
+    def vjp(g: Any, needs: Any) -> Any:
+        pairs = [size for pair in zip(counts, sizes, strict=True) for size in pair]
+        return (g.reshape(pairs).sum(axis=tuple(range(0, 2 * ndim, 2))).reshape(x.shape),)
+
+    return k.xp.tile(x, counts), vjp
+
+
+@differentiable(inputs=1)
+def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = None) -> Any:
+    """Values added before and after each axis.
+
+    Args:
+        pad_width: a pair (before, after) for each axis, one pair for all, or one number.
+        mode: `"constant"`, `"edge"`, `"reflect"` or `"symmetric"`.
+        constant_values: the constant, default 0.
+
+    Raises:
+        ValueError: for a constant in another mode.
+    """
+    x = as_array(x)
+    widths = [(int(a), int(b)) for a, b in np.broadcast_to(np.asarray(raw(pad_width)), (x.ndim, 2))]
+    if mode != "constant":
+        if constant_values is not None:
+            raise ValueError(
+                f"pad takes constant_values only with mode='constant', got constant_values={constant_values!r} with "
+                f"mode={mode!r}."
+            )
+        return _selection(x, lambda array: k.xp.pad(array, widths, mode=mode), unique=False)
+    inside = tuple(slice(a, a + size) for (a, _), size in zip(widths, x.shape, strict=True))
+    y = k.xp.pad(x, widths, mode="constant", constant_values=0 if constant_values is None else raw(constant_values))
+    return y, lambda g, needs: (g[inside],)
+
+
+# ---------------------------------------------------------------- picking elements
+
+
+def _selection(x: Any, select: Any, unique: bool) -> Any:
+    """(y, vjp) of `y = select(x)`, which only picks elements (each at most once where `unique`).
+
+    The gradient goes where the same selection finds the numbers of the elements.
+    """
+    y = select(x)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        places = select(k.xp.arange(x.size).reshape(x.shape)).reshape(-1)
+        gradient = k.xp.zeros(x.size, g.dtype)
+        if unique:
+            gradient[places] = g.reshape(-1)
+        else:
+            k.xp.add.at(gradient, places, g.reshape(-1))
+        return (gradient.reshape(x.shape),)
+
+    return y, vjp
+
+
+def _add_along(g: Any, index: Any, shape: tuple[int, ...], axis: int) -> Any:
+    """Add the slices of `g` along its axes `axis ... axis + index.ndim` to slices number `index` of zeros."""
+    axis %= len(shape)
+    before, after = shape[:axis], shape[axis + 1 :]
+    rows = g.reshape(math.prod(before), index.size, math.prod(after)).swapaxes(0, 1).reshape(index.size, -1)
+    gradient = k.embedding_grad(rows, index % shape[axis], (shape[axis], rows.shape[1]))
+    return k.xp.moveaxis(gradient.reshape(shape[axis], *before, *after), 0, axis)
+
+
+@differentiable(inputs=2)
+def take(x: Any, indices: Any, axis: int | None = None) -> Any:
+    """The slices number `indices` (any shape) along an axis, or (None) elements of the flattened array."""
+    x, indices = as_array(x), as_array(indices)
+    if indices.dtype.kind not in "iu":
+        indices = indices.astype("int32")
+    rows, along = (x.reshape(-1), 0) if axis is None else (x, axis)
+    y = k.xp.take(rows, indices, axis=along)
+    return y, lambda g, needs: (_add_along(g, indices, rows.shape, along).reshape(x.shape), None)
+
+
+@differentiable(inputs=2)
+def take_along_axis(x: Any, indices: Any, axis: int | None = None) -> Any:
+    """For each line along an axis its own elements, `y[..., i, ...] = x[..., indices[..., i, ...], ...]`."""
+    indices = indices.astype("int64")
+    rows = x.reshape(-1) if axis is None else x
+    along = 0 if axis is None else axis % x.ndim
+    y = k.xp.take_along_axis(rows, indices, axis=along)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        gradient = k.xp.zeros(rows.shape, g.dtype)
+        lines = [k.xp.arange(n).reshape((-1,) + (1,) * (rows.ndim - 1 - i)) for i, n in enumerate(indices.shape)]
+        for i, n in enumerate(rows.shape):
+            if indices.shape[i] == 1 != n and i != along:  # broadcast against x
+                lines[i] = k.xp.arange(n).reshape((-1,) + (1,) * (rows.ndim - 1 - i))
+        lines[along] = indices
+        k.xp.add.at(gradient, tuple(lines), g)
+        return gradient.reshape(x.shape), None
+
+    return y, vjp
+
+
+def _is_basic(key: tuple) -> bool:
+    return all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in key)
+
+
+@differentiable(inputs=1)
+def get_item(x: Any, key: Any) -> Any:
+    """`x[key]` with integers, slices, `...`, None, index arrays and boolean masks."""
+    parts = tuple(_raw_key(part) for part in key) if isinstance(key, tuple) else (_raw_key(key),)
+    basic = _is_basic(parts)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        gradient = k.xp.zeros(x.shape, g.dtype)
+        if basic or (len(parts) == 1 and getattr(parts[0], "dtype", None) == bool):
+            gradient[parts] = g
+        else:
+            k.xp.add.at(gradient, parts, g)
+        return (gradient,)
+
+    return x[parts], vjp
+
+
+def _raw_key(part: Any) -> Any:
+    if isinstance(part, slice):
+        return slice(*[bound if bound is None else int(bound) for bound in (part.start, part.stop, part.step)])
+    if part is None or part is Ellipsis or isinstance(part, int):
+        return part
+    if isinstance(part, np.integer):
+        return int(part)
+    if isinstance(part, list) and not part:
+        return k.xp.zeros(0, "int32")
+    return raw(part)
+
+
+# ---------------------------------------------------------------- diagonals and triangles
+
+
+@differentiable(inputs=1)
+def diag(x: Any, k: int = 0) -> Any:
+    """A matrix with the vector `x` on its diagonal number `k`, or that diagonal of the matrix `x`."""
+    return _diag(as_array(x), k)
+
+
+def _diag(x: Any, number: int) -> Any:
+    if x.ndim == 1:
+        return k.xp.diag(x, number), lambda g, needs: (k.xp.diag(g, number),)
+    return _selection(x, lambda array: k.xp.diag(array, number), unique=True)
+
+
+@differentiable(inputs=1)
+def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    """The diagonal of the matrices in two axes, as a new last axis."""
+    return _selection(x, lambda array: k.xp.diagonal(array, offset, axis1, axis2), unique=True)
+
+
+@composite
+def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    """The sum of the diagonal."""
+    from minikeras.ops.reduction import sum as reduce_sum
+
+    return reduce_sum(diagonal(x, offset, axis1, axis2), -1)
+
+
+@differentiable(inputs=1)
+def tril(x: Any, k: int = 0) -> Any:
+    """The matrices in the last two axes with zeros above diagonal number `k`."""
+    return _triangle("tril", x, k)
+
+
+@differentiable(inputs=1)
+def triu(x: Any, k: int = 0) -> Any:
+    """The matrices in the last two axes with zeros below diagonal number `k`."""
+    return _triangle("triu", x, k)
+
+
+def _triangle(name: str, x: Any, number: int) -> Any:
+    cut = getattr(k.xp, name)
+    return cut(x, number), lambda g, needs: (cut(g, number),)

@@ -1,0 +1,178 @@
+"""Penalties on weights and on the outputs of layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from minikeras import kernels as k
+from minikeras import registry
+from minikeras.autodiff.tape import differentiable
+
+
+class Regularizer:
+    """Base class: a function from a tensor to the scalar tensor that is added to the loss."""
+
+    def __call__(self, x: Any) -> Any:
+        """The penalty of `x`; the base class has none."""
+        return 0.0
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        raise NotImplementedError(f"{type(self).__name__} has no get_config(); return its constructor's arguments there.")
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Regularizer:
+        return cls(**config)
+
+
+class L1L2(Regularizer):
+    """`l1 * sum(|x|) + l2 * sum(x**2)`.
+
+    Args:
+        l1, l2: factors, not negative.
+    """
+
+    def __init__(self, l1: float | None = 0.0, l2: float | None = 0.0):
+        self.l1 = _factor("l1", 0.0 if l1 is None else l1)
+        self.l2 = _factor("l2", 0.0 if l2 is None else l2)
+
+    def __call__(self, x: Any) -> Any:
+        return _penalty(x, l1=self.l1, l2=self.l2)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"l1": self.l1, "l2": self.l2}
+
+
+class L1(Regularizer):
+    """`l1 * sum(|x|)`.
+
+    Args:
+        l1: factor, not negative.
+    """
+
+    def __init__(self, l1: float | None = 0.01):
+        self.l1 = _factor("l1", 0.01 if l1 is None else l1)
+
+    def __call__(self, x: Any) -> Any:
+        return _penalty(x, l1=self.l1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"l1": self.l1}
+
+
+class L2(Regularizer):
+    """`l2 * sum(x**2)`, without a factor 1/2.
+
+    Args:
+        l2: factor, not negative.
+    """
+
+    def __init__(self, l2: float | None = 0.01):
+        self.l2 = _factor("l2", 0.01 if l2 is None else l2)
+
+    def __call__(self, x: Any) -> Any:
+        return _penalty(x, l2=self.l2)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"l2": self.l2}
+
+
+class OrthogonalRegularizer(Regularizer):
+    """`factor` times the mean of |cosine| over the pairs of rows (or columns) of a matrix, halved once more as in Keras.
+
+    Args:
+        factor: not negative.
+        mode: `"rows"` or `"columns"`: what should become orthogonal.
+    """
+
+    def __init__(self, factor: float = 0.01, mode: str = "rows"):
+        if mode not in ("rows", "columns"):
+            raise ValueError(f"OrthogonalRegularizer takes mode='rows' or 'columns', got {mode!r}.")
+        self.factor = _factor("factor", factor)
+        self.mode = mode
+
+    def __call__(self, inputs: Any) -> Any:
+        if len(inputs.shape) != 2:
+            raise ValueError(f"OrthogonalRegularizer needs a matrix, got shape {tuple(inputs.shape)}.")
+        return _cosines(inputs, factor=self.factor, rows=self.mode == "rows")
+
+    def get_config(self) -> dict[str, Any]:
+        return {"factor": self.factor, "mode": self.mode}
+
+
+@differentiable
+def _penalty(x: Any, *, l1: float = 0.0, l2: float = 0.0) -> Any:
+    total = k.xp.zeros((), x.dtype)
+    if l1:
+        total = total + l1 * k.xp.abs(x).sum()
+    if l2:
+        total = total + l2 * k.xp.vdot(x, x)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        gradient = x * (g * (2 * l2))
+        return (gradient + k.xp.sign(x) * (g * l1) if l1 else gradient,)
+
+    return total, vjp
+
+
+@differentiable
+def _cosines(x: Any, *, factor: float, rows: bool) -> Any:
+    vectors = x if rows else x.T
+    scale = 1 / k.xp.maximum(k.xp.sqrt((vectors * vectors).sum(axis=1, keepdims=True)), 1e-7)
+    unit = vectors * scale
+    count = len(vectors)
+    pairs = count * (count - 1) / 2
+    cosines = (unit @ unit.T) * (1 - k.xp.eye(count, dtype=x.dtype))
+
+    def vjp(g: Any, needs: Any) -> Any:
+        gradient = (k.xp.sign(cosines) @ unit) * (g * (factor / pairs))
+        gradient = (gradient - unit * (gradient * unit).sum(axis=1, keepdims=True)) * scale
+        return (gradient if rows else gradient.T,)
+
+    return k.xp.abs(cosines).sum() * (0.5 * factor / pairs), vjp
+
+
+def _factor(name: str, value: Any) -> float:
+    try:
+        factor = float(value)
+    except (TypeError, ValueError):
+        factor = math.nan
+    if not 0 <= factor < math.inf or isinstance(value, str):
+        raise ValueError(f"A regularizer's {name} must be a finite number, 0 or more, got {value!r}.")
+    return factor
+
+
+l1, l2, l1_l2, orthogonal_regularizer = L1, L2, L1L2, OrthogonalRegularizer
+
+# every name that a user or a file may use
+ALL: dict[str, type[Regularizer]] = {
+    "l1": L1,
+    "l2": L2,
+    "l1_l2": L1L2,
+    "l1l2": L1L2,
+    "orthogonal_regularizer": OrthogonalRegularizer,
+    **{cls.__name__: cls for cls in (L1, L2, L1L2, OrthogonalRegularizer)},
+}
+registry.builtin("keras.regularizers", L1, L2, L1L2, OrthogonalRegularizer)
+
+
+def get(identifier: Any) -> Any:
+    """A regularizer from its name, class, description or any callable; None stays None.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest known one.
+    """
+    return registry.get("regularizer", identifier, ALL)
+
+
+def serialize(regularizer: Any) -> Any:
+    """The description of a regularizer."""
+    return registry.serialize_keras_object(regularizer)
+
+
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The regularizer that a name or description describes; `custom_objects` maps further names to classes."""
+    with registry.custom_object_scope(custom_objects):
+        return get(config)

@@ -1,0 +1,230 @@
+"""What `compile` was told about losses and metrics, matched to a model's outputs when the first batch shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from minikeras import losses as losses_room
+from minikeras import metrics as metrics_room
+from minikeras import tree
+from minikeras.autodiff.tensor import Tensor
+from minikeras.losses import Loss, LossFunctionWrapper
+from minikeras.metrics import Mean, MeanMetricWrapper, Metric, resolve_accuracy
+
+
+def per_output(structure: Any, names: list[str], role: str) -> list[Any]:
+    """One entry per output from a single value, a list or a dict by output name.
+
+    Raises:
+        ValueError: where a list has another length or a dict names an output that does not exist.
+    """
+    if isinstance(structure, Mapping):
+        unknown = sorted(set(structure) - set(names))
+        if unknown:
+            raise ValueError(f"{role} names the outputs {unknown}, which the model does not have; its outputs are {names}.")
+        return [structure.get(name) for name in names]
+    if isinstance(structure, (list, tuple)):
+        if len(structure) != len(names):
+            raise ValueError(f"{role} has {len(structure)} entries for the {len(names)} outputs {names}; give one for each.")
+        return list(structure)
+    return [structure] * len(names)
+
+
+def outputs_list(structure: Any, names: list[str], role: str) -> list[Any]:
+    """Targets, predictions or weights as a list in the outputs' order."""
+    if isinstance(structure, Mapping):
+        return per_output(structure, names, role)
+    if isinstance(structure, (list, tuple)):
+        flat = tree.flatten(structure)
+        if len(flat) != len(names):
+            raise ValueError(f"{role} has {len(flat)} parts for the {len(names)} outputs {names}; give one for each.")
+        return flat
+    if len(names) > 1 and structure is not None and role == "y":
+        raise ValueError(f"y has 1 part for the {len(names)} outputs {names}; give one for each.")
+    return [structure] * len(names)
+
+
+def name_outputs(y_pred: Any, names: list[str] | None) -> list[str]:
+    """The names of the outputs: the model's own, a dict's keys, or `output_1`, ..."""
+    count = len(tree.flatten(y_pred))
+    if names is not None and len(names) == count:
+        return names
+    if isinstance(y_pred, Mapping):
+        return list(y_pred)
+    return ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
+
+
+def _loss_object(spec: Any, y: Any, y_pred: Any) -> Loss | None:
+    if spec is None or isinstance(spec, Loss):
+        return spec
+    if spec in ("crossentropy", "ce"):
+        spec = resolve_accuracy(tuple(y.shape), tuple(y_pred.shape), kind="crossentropy")
+    found = losses_room.get(spec)
+    if isinstance(found, Loss):
+        return found
+    return LossFunctionWrapper(found, name=getattr(found, "__name__", "loss"))
+
+
+class CompiledLoss:
+    """The total loss of a model's outputs; one tracker per output where there are several."""
+
+    def __init__(self, loss: Any, loss_weights: Any, names: list[str] | None):
+        self._loss, self._weights, self._given_names = loss, loss_weights, names
+        for spec in tree.flatten(loss):
+            if isinstance(spec, str) and spec not in ("crossentropy", "ce"):
+                losses_room.get(spec)  # a misspelt name is refused by compile, not by the first batch
+        self._parts: list[tuple[Loss, float | None, int]] | None = None
+        self.names: list[str] = []
+        self.trackers: list[Metric] = []
+
+    def resolve(self, y: Any, y_pred: Any) -> None:
+        """Match losses and weights to the outputs."""
+        names = name_outputs(y_pred, self._given_names)
+        predictions = outputs_list(y_pred, names, "the model")
+        targets = outputs_list(y, names, "y")
+        specs = per_output(self._loss, names, "loss")
+        weights = per_output(self._weights, names, "loss_weights")
+        parts = []
+        trackers: list[Metric] = []
+        for i, (spec, weight, target, prediction) in enumerate(zip(specs, weights, targets, predictions, strict=True)):
+            if spec is None or target is None:
+                continue
+            loss = _loss_object(spec, target, prediction)
+            assert loss is not None
+            parts.append((loss, None if weight is None else float(weight), i))
+            if len(names) > 1:
+                trackers.append(Mean(name=f"{names[i]}_loss"))
+        self.names, self._parts, self.trackers = names, parts, trackers
+
+    def __call__(self, y: Any, y_pred: Any, sample_weight: Any = None) -> Tensor | None:
+        """The weighted sum of the outputs' losses, or None where there is none."""
+        if self._parts is None:
+            self.resolve(y, y_pred)
+        assert self._parts is not None
+        if len(self.names) == 1:
+            if not self._parts:
+                return None
+            loss, weight, _ = self._parts[0]
+            y, y_pred, sample_weight = (_only(part) for part in (y, y_pred, sample_weight))
+            value = loss(y, y_pred, sample_weight)
+            return value if weight is None else value * weight
+        predictions = outputs_list(y_pred, self.names, "the model")
+        targets = outputs_list(y, self.names, "y")
+        weights = outputs_list(sample_weight, self.names, "sample_weight")
+        total = None
+        for number, (loss, weight, i) in enumerate(self._parts):
+            value = loss(targets[i], predictions[i], weights[i])
+            self.trackers[number].update_state(value, sample_weight=float(predictions[i].shape[0]))
+            if weight is not None:
+                value = value * weight
+            total = value if total is None else total + value
+        return total
+
+
+def _only(part: Any) -> Any:
+    return tree.flatten(part)[0] if isinstance(part, (list, tuple, dict)) else part
+
+
+class CompiledMetrics:
+    """The metrics given to `compile`, as one metric whose result is a dict."""
+
+    name = "compile_metrics"
+
+    def __init__(self, metrics: Any, weighted_metrics: Any, names: list[str] | None):
+        self._metrics, self._weighted, self._given_names = metrics, weighted_metrics, names
+        for spec in tree.flatten([metrics, weighted_metrics]):
+            if isinstance(spec, str) and spec not in _BY_SHAPE:
+                metrics_room.get(spec)
+        self.names: list[str] | None = None
+        self._parts: list[tuple[int, Metric, bool, str]] = []
+
+    @property
+    def metrics(self) -> list[Metric]:
+        return [metric for _, metric, _, _ in self._parts]
+
+    @property
+    def variables(self) -> list[Any]:
+        return [variable for metric in self.metrics for variable in metric.variables]
+
+    def resolve(self, y: Any, y_pred: Any) -> None:
+        """Match the metrics to the outputs."""
+        names = name_outputs(y_pred, self._given_names)
+        predictions = outputs_list(y_pred, names, "the model")
+        targets = outputs_list(y, names, "y")
+        parts: list[tuple[int, Metric, bool, str]] = []
+        taken: set[str] = set()
+        for specs, weighted in ((self._metrics, False), (self._weighted, True)):
+            for i, group in enumerate(_metric_groups(specs, names)):
+                for spec in group:
+                    if spec is None or targets[i] is None:
+                        continue
+                    metric = _metric_object(spec, targets[i], predictions[i])
+                    label = metric.name if len(names) == 1 else f"{names[i]}_{metric.name}"
+                    base, count = label, 1
+                    while label in taken:
+                        label, count = f"{base}_{count}", count + 1
+                    taken.add(label)
+                    parts.append((i, metric, weighted, label))
+        self._parts, self.names = parts, names
+
+    def update_state(self, y: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        if self.names is None:
+            self.resolve(y, y_pred)
+        if not self._parts:
+            return
+        assert self.names is not None
+        if len(self.names) == 1:
+            targets, predictions, weights = [_only(y)], [_only(y_pred)], [_only(sample_weight)]
+        else:
+            predictions = outputs_list(y_pred, self.names, "the model")
+            targets = outputs_list(y, self.names, "y")
+            weights = outputs_list(sample_weight, self.names, "sample_weight")
+        for i, metric, weighted, _ in self._parts:
+            metric.update_state(targets[i], predictions[i], sample_weight=weights[i] if weighted else None)
+
+    def result(self) -> dict[str, Any]:
+        results: dict[str, Any] = {}
+        for _, metric, _, label in self._parts:
+            value = metric.result()
+            if isinstance(value, dict):
+                results.update(value)
+            else:
+                results[label] = value
+        return results
+
+    def reset_state(self) -> None:
+        for metric in self.metrics:
+            metric.reset_state()
+
+
+_BY_SHAPE = {"accuracy": "accuracy", "acc": "accuracy", "crossentropy": "crossentropy", "ce": "crossentropy"}
+
+
+def _metric_groups(specs: Any, names: list[str]) -> list[list[Any]]:
+    if specs is None:
+        return [[] for _ in names]
+    if isinstance(specs, Mapping):
+        specs = per_output(specs, names, "metrics")
+    elif len(names) == 1:
+        specs = [specs] if not (isinstance(specs, (list, tuple)) and any(isinstance(s, (list, tuple)) for s in specs)) else specs
+    elif not isinstance(specs, (list, tuple)):
+        specs = [specs] * len(names)
+    specs = per_output(list(specs), names, "metrics")
+    return [list(group) if isinstance(group, (list, tuple)) else [group] for group in specs]
+
+
+def _metric_object(spec: Any, y: Any, y_pred: Any) -> Metric:
+    if isinstance(spec, Metric):
+        return spec
+    name = None
+    if isinstance(spec, str):
+        name = spec
+        if spec in _BY_SHAPE:
+            spec = resolve_accuracy(tuple(y.shape), tuple(y_pred.shape), kind=_BY_SHAPE[spec])
+    found = metrics_room.get(spec)
+    if not isinstance(found, Metric):
+        found = MeanMetricWrapper(found, name=name or getattr(found, "__name__", "metric"))
+    if name is not None:
+        found.name = name
+    return found

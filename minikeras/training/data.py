@@ -1,0 +1,323 @@
+"""Every form of data becomes one stream of batches `(x, y, sample_weight)`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from minikeras import config, tree
+from minikeras import kernels as k
+from minikeras.autodiff.tensor import Tensor
+from minikeras.random import next_seed
+
+
+class PyDataset:
+    """A dataset of batches: subclass it with `__len__` (batches) and `__getitem__(index)` giving `(x, y)` or so.
+
+    Args:
+        workers, use_multiprocessing, max_queue_size: kept as attributes.
+    """
+
+    def __init__(self, workers: int = 1, use_multiprocessing: bool = False, max_queue_size: int = 10):
+        self.workers, self.use_multiprocessing, self.max_queue_size = workers, use_multiprocessing, max_queue_size
+
+    def __getitem__(self, index: int) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} does not define __getitem__; return the batch of that index.")
+
+    @property
+    def num_batches(self) -> int | None:
+        return len(self) if hasattr(type(self), "__len__") else None
+
+    def on_epoch_begin(self) -> None:
+        """Called before each epoch."""
+
+    def on_epoch_end(self) -> None:
+        """Called after each epoch."""
+
+
+def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
+    """The parts of a batch: `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`; what is absent is None."""
+    if isinstance(data, list):
+        data = tuple(data)
+    if not isinstance(data, tuple):
+        return data, None, None
+    if not 1 <= len(data) <= 3:
+        raise ValueError(f"A batch is x, (x, y) or (x, y, sample_weight), got a tuple of {len(data)}.")
+    return (*data, None, None)[:3]  # type: ignore[return-value]
+
+
+def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    """The shortest of `x`, `(x, y)` and `(x, y, sample_weight)` that holds them."""
+    if sample_weight is not None:
+        return x, y, sample_weight
+    return (x, y) if y is not None else (x if not isinstance(x, (list, tuple)) else (x,))
+
+
+def _is_array_like(value: Any) -> bool:
+    return hasattr(value, "__array__") or hasattr(value, "__dlpack__")
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, (int, float, bool, np.generic))
+
+
+def to_arrays(data: Any, role: str) -> Any:
+    """A structure of arrays from arrays, lists and dicts of them, and anything with `__array__` or DLPack.
+
+    Floats become `floatx()`; a list of numbers or of lists of numbers is one array.
+
+    Raises:
+        ValueError: for what is not numbers.
+    """
+    if data is None:
+        return None
+    if isinstance(data, Mapping):
+        return {key: to_arrays(value, role) for key, value in data.items()}
+    if isinstance(data, (list, tuple)) and data and all(_is_array_like(item) and not _is_scalar(item) for item in data):
+        return [to_arrays(item, role) for item in data]
+    array = data.data if isinstance(data, Tensor) else data
+    if not isinstance(array, k.xp.ndarray):
+        if isinstance(array, (list, tuple)) or not _is_array_like(array):
+            try:
+                array = np.asarray(array)
+            except ValueError as error:
+                raise ValueError(f"{role} is not an array of numbers, got {type(data).__name__} of unequal parts.") from error
+        else:
+            array = np.asarray(array) if hasattr(array, "__array__") else np.from_dlpack(array)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{role} must hold numbers, got an array of type {array.dtype}; encode it first.")
+    if array.ndim == 0:
+        raise ValueError(f"{role} must have a batch axis, got a single number.")
+    if array.dtype.kind == "f" and array.dtype != config.floatx():
+        array = array.astype(config.floatx())
+    return array
+
+
+def batch_length(data: Any) -> int:
+    """The number of samples in a batch's first array."""
+    return int(tree.flatten(data)[0].shape[0])
+
+
+def class_weights_of(y: Any, class_weight: Mapping[int, float]) -> np.ndarray:
+    """One weight per sample from its class (integer labels, or one-hot rows); a class without weight counts 1."""
+    if len(tree.flatten(y)) != 1:
+        raise ValueError("class_weight works with a single output; pass sample_weight for several outputs.")
+    labels = k.to_host(tree.flatten(y)[0])
+    if labels.ndim > 1 and labels.shape[-1] > 1:
+        labels = labels.argmax(axis=-1)
+    labels = np.round(labels.reshape(len(labels), -1)[:, 0]).astype(np.int64)
+    classes, places = np.unique(labels, return_inverse=True)
+    weights = np.array([float(class_weight.get(int(one), 1.0)) for one in classes], dtype=config.floatx())
+    return weights[places]
+
+
+class ArrayStream:
+    """Batches of arrays in memory, shuffled by a new permutation each epoch."""
+
+    def __init__(
+        self, x: Any, y: Any, sample_weight: Any, batch_size: int | None, shuffle: Any, steps: int | None = None
+    ):
+        self._data = (x, y, sample_weight)
+        leaves = [leaf for leaf in tree.flatten(self._data) if leaf is not None]
+        self.samples = check_lengths(x, y, sample_weight)
+        self.batch_size = 32 if batch_size is None else int(batch_size)
+        if self.batch_size <= 0:
+            raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}.")
+        self.steps = -(-self.samples // self.batch_size)
+        if steps is not None:
+            self.steps = min(self.steps, int(steps)) if steps > 0 else self.steps
+        self._shuffle = shuffle
+        self._leaves = leaves
+        # buffers for the batches; one that somebody keeps is not written again
+        self._arena = k.Arena()
+        self._rng = np.random.Generator(np.random.Philox(key=next_seed())) if shuffle else None
+
+    def epoch(self) -> Iterator[tuple[Any, Any, Any]]:
+        order = self._order()
+        template = self._data
+        single = [leaf is None or isinstance(leaf, np.ndarray) for leaf in template]
+        for start in range(0, self.steps * self.batch_size, self.batch_size):
+            stop = min(start + self.batch_size, self.samples)
+            if order is None:
+                pick: Any = slice(start, stop)
+            else:
+                pick = order[start:stop]
+            yield tuple(
+                [
+                    None if part is None else self._take(part, pick) if plain else tree.map_structure(_Picker(self, pick), part)
+                    for part, plain in zip(template, single, strict=True)
+                ]
+            )  # type: ignore[misc]
+
+    def _order(self) -> np.ndarray | None:
+        if self._rng is None:
+            return None
+        if self._shuffle == "batch":
+            order = np.arange(self.samples)
+            for start in range(0, self.samples, self.batch_size):
+                self._rng.shuffle(order[start : start + self.batch_size])
+            return order
+        return self._rng.permutation(self.samples)
+
+    def _take(self, array: Any, pick: Any) -> Any:
+        if isinstance(pick, slice):
+            return array[pick]
+        if not isinstance(array, np.ndarray):
+            return array[k.to_device(pick)]
+        out = self._arena.take((len(pick), *array.shape[1:]), array.dtype) if k.xp is np else None
+        # mode="clip" lets NumPy write to `out` without a buffer between; the indices are in range
+        return np.take(array, pick, axis=0, out=out, mode="clip")
+
+    def on_epoch_end(self) -> None:
+        """Nothing to do: arrays do not change."""
+
+
+class _Picker:
+    def __init__(self, stream: ArrayStream, pick: Any):
+        self._stream, self._pick = stream, pick
+
+    def __call__(self, leaf: Any) -> Any:
+        return None if leaf is None else self._stream._take(leaf, self._pick)
+
+
+def check_lengths(x: Any, y: Any, sample_weight: Any) -> int:
+    """The common number of samples.
+
+    Raises:
+        ValueError: where the arrays differ in length or are empty.
+    """
+    lengths = {}
+    for role, part in (("x", x), ("y", y), ("sample_weight", sample_weight)):
+        for leaf in tree.flatten(part):
+            if leaf is not None:
+                lengths.setdefault(role, []).append(int(leaf.shape[0]))
+    counts = {count for found in lengths.values() for count in found}
+    if len(counts) > 1:
+        text = ", ".join(f"{role} {'/'.join(map(str, found))}" for role, found in lengths.items())
+        raise ValueError(f"All data must have the same number of samples, got {text}.")
+    if not counts or counts == {0}:
+        raise ValueError("The data is empty, got 0 samples; pass at least one.")
+    return counts.pop()
+
+
+class BatchStream:
+    """Batches that somebody else makes: a `PyDataset`, a generator, or any iterable of batches."""
+
+    samples = None
+
+    def __init__(self, source: Any, steps: int | None, class_weight: Any = None, shuffle: bool = False):
+        self._source = source
+        self._class_weight = class_weight
+        self._indexed = hasattr(source, "__getitem__") and hasattr(source, "__len__") and not hasattr(source, "__next__")
+        self._shuffle = shuffle and self._indexed
+        self._rng = np.random.Generator(np.random.Philox(key=next_seed())) if self._shuffle else None
+        length = getattr(source, "num_batches", None)
+        if length is None and hasattr(source, "__len__"):
+            length = len(source)
+        if length is not None and length == 0:
+            raise ValueError(f"The data is empty, got a {type(source).__name__} of 0 batches.")
+        self.steps = length if steps is None else int(steps)
+        self._length = length
+        self._iterator: Iterator[Any] | None = None
+
+    def epoch(self) -> Iterator[tuple[Any, Any, Any]]:
+        if self._indexed:
+            batches = self._indexed_batches()
+        else:
+            if self._iterator is None or not hasattr(self._source, "__next__"):
+                # a generator goes on where the last epoch left it; any other iterable starts anew
+                if self._iterator is None or self._length is not None or self.steps is None:
+                    self._iterator = iter(self._source)
+            batches = self._iterator
+        if self.steps is not None:
+            batches = itertools.islice(batches, self.steps)
+        for batch in batches:
+            yield self._standardize(batch)
+
+    def _indexed_batches(self) -> Iterator[Any]:
+        begin = getattr(self._source, "on_epoch_begin", None)
+        if begin is not None:
+            begin()
+        order = np.arange(self._length) if self._length is not None else itertools.count()
+        if self._rng is not None:
+            self._rng.shuffle(order)
+        while True:
+            for index in order:
+                yield self._source[int(index)]
+            if self.steps is None or self._length is None or self.steps <= self._length:
+                return
+
+    def _standardize(self, batch: Any) -> tuple[Any, Any, Any]:
+        x, y, sample_weight = unpack_x_y_sample_weight(batch)
+        x, y = to_arrays(x, "x"), to_arrays(y, "y")
+        sample_weight = to_arrays(sample_weight, "sample_weight")
+        if self._class_weight is not None:
+            if sample_weight is not None:
+                raise ValueError("class_weight cannot be combined with the generator's sample weights; pass one of them.")
+            sample_weight = class_weights_of(y, self._class_weight)
+        return x, y, sample_weight
+
+    def on_epoch_end(self) -> None:
+        end = getattr(self._source, "on_epoch_end", None)
+        if end is not None:
+            end()
+
+
+def is_batch_source(x: Any) -> bool:
+    """Whether `x` brings its own batches: a dataset, generator or other iterable that is not array data."""
+    if isinstance(x, PyDataset) or hasattr(x, "__next__"):
+        return True
+    if x is None or isinstance(x, (list, tuple, Mapping, np.ndarray, Tensor, str)) or _is_array_like(x):
+        return False
+    return hasattr(x, "__iter__") or (hasattr(x, "__getitem__") and hasattr(x, "__len__"))
+
+
+def make_stream(
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    batch_size: int | None = None,
+    steps: int | None = None,
+    shuffle: Any = False,
+    class_weight: Any = None,
+) -> ArrayStream | BatchStream:
+    """The stream for whatever was passed to `fit`, `evaluate` or `predict`.
+
+    Raises:
+        ValueError: for data that is empty, of unequal lengths, not numbers, or given twice.
+    """
+    if is_batch_source(x):
+        for name, value in (("y", y), ("sample_weight", sample_weight)):
+            if value is not None:
+                raise ValueError(f"x brings its own batches ({type(x).__name__}), got {name} too; let x yield it.")
+        return BatchStream(x, steps, class_weight, shuffle=bool(shuffle))
+    if x is None:
+        raise ValueError("x is missing, got None; pass arrays, a dataset or a generator.")
+    x, y = to_arrays(x, "x"), to_arrays(y, "y")
+    sample_weight = to_arrays(sample_weight, "sample_weight")
+    if class_weight is not None:
+        if sample_weight is not None:
+            raise ValueError("class_weight and sample_weight cannot be combined, got both; multiply them yourself.")
+        if y is None:
+            raise ValueError("class_weight needs labels, got y=None.")
+        check_lengths(x, y, None)
+        sample_weight = class_weights_of(y, class_weight)
+    return ArrayStream(x, y, sample_weight, batch_size, shuffle, steps)
+
+
+def split_validation(arrays: tuple[Any, Any, Any], fraction: float) -> tuple[tuple, tuple]:
+    """The last `fraction` of the samples, before any shuffling, for validation: (training part, validation part)."""
+    if not 0 < fraction < 1:
+        raise ValueError(f"validation_split must lie between 0 and 1, got {fraction!r}.")
+    samples = check_lengths(*arrays)
+    at = int(samples * (1 - fraction))
+    if at in (0, samples):
+        raise ValueError(f"validation_split={fraction} of {samples} samples leaves one part empty; pass more data.")
+
+    def part(pick: slice) -> tuple:
+        return tuple(tree.map_structure(lambda leaf: None if leaf is None else leaf[pick], one) for one in arrays)
+
+    return part(slice(None, at)), part(slice(at, None))

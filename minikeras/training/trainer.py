@@ -1,0 +1,700 @@
+"""Training: compile, fit, evaluate, predict, and the step that they repeat."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Any
+
+import numpy as np
+
+from minikeras import kernels as k
+from minikeras import optimizers as optimizers_room
+from minikeras import tree
+from minikeras.autodiff.tape import backward, recording
+from minikeras.autodiff.tensor import Tensor, Variable
+from minikeras.callbacks import CallbackList, History
+from minikeras.layers.base import structure_version
+from minikeras.losses import Loss
+from minikeras.metrics import Mean
+from minikeras.registry import is_builtin, serialize_keras_object
+from minikeras.training.compiled import CompiledLoss, CompiledMetrics
+from minikeras.training.data import (
+    ArrayStream,
+    batch_length,
+    class_weights_of,
+    is_batch_source,
+    make_stream,
+    split_validation,
+    to_arrays,
+    unpack_x_y_sample_weight,
+)
+
+
+class MetricLogs(MutableMapping):
+    """The metrics' results as a dict that is only computed when somebody looks."""
+
+    __slots__ = ("_model", "_values")
+
+    def __init__(self, model: Any):
+        self._model = model
+        self._values: dict[str, Any] | None = None
+
+    def _filled(self) -> dict[str, Any]:
+        if self._values is None:
+            self._values = self._model.get_metrics_result()
+        return self._values
+
+    def __getitem__(self, name: str) -> Any:
+        return self._filled()[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._filled()[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self._filled()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._filled())
+
+    def __len__(self) -> int:
+        return len(self._filled())
+
+    def __repr__(self) -> str:
+        return repr(self._filled())
+
+
+def to_floats(logs: Any) -> dict[str, Any]:
+    """Logs as a dict of Python floats, sorted by name; this reads values back from the device."""
+    return {name: _to_float(value) for name, value in sorted(dict(logs).items())}
+
+
+def _to_float(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        value = value.numpy()
+    return float(value) if np.ndim(value) == 0 and not isinstance(value, str) else value
+
+
+class Trainer:
+    """What makes a `Model` trainable; mixed into it."""
+
+    # attributes and methods of Layer and Model that are used here
+    name: str
+    built: bool
+    trainable_variables: list[Variable]
+    non_trainable_variables: list[Variable]
+    losses: list[Any]
+    _graph: Any
+    _own_metrics: Callable
+
+    def __init__(self) -> None:
+        self.optimizer: Any = None
+        self.loss: Any = None
+        self.compiled = False
+        self.stop_training = False
+        self.history: Any = None
+        self._compile_arguments: dict[str, Any] = {}
+        self._compiled_loss: CompiledLoss | None = None
+        self._compiled_metrics: CompiledMetrics | None = None
+        self._loss_tracker: Mean | None = None
+        self._trainable_at = -1
+        self._trainable_list: list[Variable] = []
+        self._arenas: dict[tuple, k.Arena] = {}
+
+    # ------------------------------------------------------------ compile
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: Any = "auto",
+        auto_scale_loss: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """Choose optimizer, loss and metrics.
+
+        Args:
+            optimizer: name or object.
+            loss: name, function or `Loss`; for several outputs a list or a dict by output name.
+            loss_weights: factors of the outputs' losses, as a list or dict.
+            metrics: list of names, functions or `Metric`s; for several outputs a list of lists or a dict.
+            weighted_metrics: the same, for metrics that take the sample weights into account.
+            run_eagerly, steps_per_execution, jit_compile, auto_scale_loss: accepted; every step runs the same way here.
+
+        Raises:
+            ValueError: for an unknown name, with the nearest known one; the model is unchanged.
+        """
+        kwargs.pop("sample_weight_mode", None)
+        kwargs.pop("target_tensors", None)
+        if kwargs:
+            raise ValueError(f"compile got unknown arguments {sorted(kwargs)}; check their spelling.")
+        chosen = optimizers_room.get(optimizer)
+        names = self._known_output_names()
+        compiled_loss = CompiledLoss(loss, loss_weights, names)
+        compiled_metrics = CompiledMetrics(metrics, weighted_metrics, names)
+        self.optimizer = chosen
+        self.loss = loss
+        self._compiled_loss, self._compiled_metrics = compiled_loss, compiled_metrics
+        self._loss_tracker = Mean(name="loss")
+        self._check_label_values = all(spec is None or _is_builtin_loss(spec) for spec in tree.flatten(loss))
+        self._compile_arguments = {
+            "optimizer": chosen,
+            "loss": loss,
+            "loss_weights": loss_weights,
+            "metrics": metrics,
+            "weighted_metrics": weighted_metrics,
+            "run_eagerly": run_eagerly,
+            "steps_per_execution": steps_per_execution,
+            "jit_compile": bool(jit_compile) if jit_compile != "auto" else False,
+        }
+        self.stop_training = False
+        self.compiled = True
+
+    def _known_output_names(self) -> list[str] | None:
+        return self.output_names if self._graph is not None else None  # type: ignore[attr-defined]
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """What `compile` was called with, as a description."""
+        if not self.compiled:
+            return None
+        return serialize_keras_object(self._compile_arguments)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as `get_compile_config` says."""
+        from minikeras.registry import deserialize_keras_object
+
+        self.compile(**{name: deserialize_keras_object(value) for name, value in config.items()})
+        if self.built and self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
+
+    @property
+    def metrics(self) -> list[Any]:
+        """The loss tracker, the compiled metrics as one, and the metrics that layers hold."""
+        found = [self._loss_tracker] if self._loss_tracker is not None else []
+        if self._compiled_metrics is not None:
+            found.append(self._compiled_metrics)  # type: ignore[arg-type]
+        if self._compiled_loss is not None:
+            found.extend(self._compiled_loss.trackers)  # type: ignore[arg-type]
+        return found + self._own_metrics()
+
+    @property
+    def metrics_names(self) -> list[str]:
+        return [metric.name for metric in self.metrics]
+
+    def reset_metrics(self) -> None:
+        """Start all metrics anew."""
+        for metric in self.metrics:
+            metric.reset_state()
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """The present value of every metric by name."""
+        results: dict[str, Any] = {}
+        for metric in self.metrics:
+            value = metric.result()
+            if isinstance(value, dict):
+                results.update(value)
+            else:
+                results[metric.name] = value
+        return results
+
+    def _require_compiled(self, method: str) -> None:
+        if not self.compiled:
+            raise ValueError(f"The model {self.name!r} must be compiled before {method}(); call compile() with a loss first.")
+
+    # ------------------------------------------------------------ one step
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """The scalar that training minimises: compiled losses plus those that layers added.
+
+        Raises:
+            ValueError: where there is no loss at all.
+        """
+        total = None
+        if self._compiled_loss is not None and y is not None:
+            total = self._compiled_loss(y, y_pred, sample_weight)
+        for extra in self.losses:
+            total = extra if total is None else total + extra
+        if total is None:
+            raise ValueError(
+                f"The model {self.name!r} has no loss to compute; pass targets y and a loss to compile(), or add_loss()."
+            )
+        return total
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Update the compiled metrics with a batch and return all results by name."""
+        if self._compiled_metrics is not None and y is not None:
+            self._compiled_metrics.update_state(y, y_pred, sample_weight)
+        return MetricLogs(self)
+
+    def train_step(self, data: Any) -> Any:
+        """One training step on a batch: forward, backward, reduce, apply.  Returns the logs.
+
+        Override it for another way to train; `minikeras.GradientTape` and `self.optimizer.apply` do the work there.
+        """
+        x, y, sample_weight = unpack_x_y_sample_weight(data)
+        with recording():
+            y_pred = self(x, training=True)  # type: ignore[operator]
+            loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
+        variables = self._trainable_now()
+        if variables:
+            destinations = self.optimizer.gradient_destinations(variables)
+            gradients = self.reduce_gradients(backward(loss, variables, destinations=destinations))
+            self.optimizer.apply_flat(gradients)
+        if self._loss_tracker is not None:
+            self._loss_tracker.update_state(loss, sample_weight=float(batch_length(x)))
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    def reduce_gradients(self, gradients: list[Any]) -> list[Any]:
+        """Combine gradients across processes; there is one here."""
+        return gradients
+
+    def test_step(self, data: Any) -> Any:
+        """One evaluation step on a batch.  Returns the logs."""
+        x, y, sample_weight = unpack_x_y_sample_weight(data)
+        y_pred = self(x, training=False)  # type: ignore[operator]
+        loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=False)
+        if self._loss_tracker is not None:
+            self._loss_tracker.update_state(loss, sample_weight=float(batch_length(x)))
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    def predict_step(self, data: Any) -> Any:
+        """One prediction step on a batch.  Returns the outputs."""
+        x, _, _ = unpack_x_y_sample_weight(data)
+        return self(x, training=False)  # type: ignore[operator]
+
+    def _trainable_now(self) -> list[Variable]:
+        """The trainable variables; found anew only after something was built or switched."""
+        version = structure_version()
+        if version != self._trainable_at:
+            found = self.trainable_variables
+            same = len(found) == len(self._trainable_list) and all(
+                a is b for a, b in zip(found, self._trainable_list, strict=True)
+            )
+            if not same:
+                self._trainable_list = found
+            self._trainable_at = version
+        return self._trainable_list
+
+    def _arena(self, purpose: str) -> k.Arena:
+        """Buffers of this thread for one kind of step."""
+        key = (purpose, threading.get_ident())
+        arena = self._arenas.get(key)
+        if arena is None:
+            if len(self._arenas) >= 64:  # threads that have ended leave theirs behind
+                self._arenas.clear()
+            arena = self._arenas[key] = k.Arena()
+        return arena
+
+    def _guarded_first_step(self, data: Any) -> Any:
+        """A training step that leaves the model as it was if it fails: wrong data shows in the first batch."""
+        kept = [(variable, variable.data.copy()) for variable in self.non_trainable_variables]
+        try:
+            return self.train_step(data)
+        except Exception:
+            for variable, value in kept:
+                variable.assign(value)
+            raise
+
+    def _run_train_step(self, data: Any, first: bool) -> Any:
+        data = _on_device(data)
+        return self._guarded_first_step(data) if first else self.train_step(data)
+
+    # ------------------------------------------------------------ fit
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: Any = True,
+        class_weight: Any = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: Any = 1,
+        **kwargs: Any,
+    ) -> History:
+        """Train for a number of epochs.
+
+        Args:
+            x, y: arrays, lists or dicts of arrays (anything with `__array__`), or in `x` a generator, `PyDataset` or
+                other iterable of batches `(x, y)` or `(x, y, sample_weight)`.
+            batch_size: default 32.
+            epochs: number of the last epoch.
+            verbose: 0 silent, 1 progress bar, 2 one line per epoch; "auto" is 1.
+            callbacks: list of `Callback`s.
+            validation_split: fraction of the arrays, taken from the end, to validate on.
+            validation_data: `(x, y)` or `(x, y, sample_weight)` or a stream of batches, to validate on.
+            shuffle: a new order each epoch; "batch" shuffles within batches.
+            class_weight: weight of each class in the loss, by its number.
+            sample_weight: weight of each sample in the loss.
+            initial_epoch: epochs already done.
+            steps_per_epoch: batches per epoch, needed for an endless generator.
+            validation_steps, validation_batch_size, validation_freq: the same for validation.
+
+        Returns:
+            History: `history.history` holds the values of each epoch by name.
+
+        Raises:
+            ValueError: for data that does not fit; the model is unchanged.
+        """
+        for legacy in ("workers", "use_multiprocessing", "max_queue_size"):
+            kwargs.pop(legacy, None)
+        if "nb_epoch" in kwargs:
+            epochs = kwargs.pop("nb_epoch")
+        if kwargs:
+            raise ValueError(f"fit got unknown arguments {sorted(kwargs)}; check their spelling.")
+        self._require_compiled("fit")
+        if epochs < 0 or int(epochs) != epochs:
+            raise ValueError(f"epochs must be a whole number, got {epochs!r}.")
+        if validation_split and validation_data is None:
+            if is_batch_source(x):
+                raise ValueError("validation_split works on arrays, got batches; pass validation_data instead.")
+            whole = to_arrays(x, "x"), to_arrays(y, "y"), to_arrays(sample_weight, "sample_weight")
+            (x, y, sample_weight), validation_data = split_validation(whole, validation_split)
+        stream = make_stream(x, y, sample_weight, batch_size, steps_per_epoch, shuffle, class_weight)
+        self._check_stream(stream)
+        validation = self._validation_stream(validation_data, validation_batch_size or batch_size, validation_steps)
+        if not isinstance(callbacks, CallbackList):
+            callbacks = CallbackList(
+                callbacks,
+                add_history=True,
+                add_progbar=verbose not in (0, False),
+                model=self,
+                verbose=_verbosity(verbose),
+                epochs=epochs,
+                steps=stream.steps,
+            )
+        self.stop_training = False
+        logs: dict[str, Any] = {}
+        arena = self._arena("train")
+        try:
+            callbacks.on_train_begin()
+            for epoch in range(initial_epoch, epochs):
+                self.reset_metrics()
+                callbacks.on_epoch_begin(epoch)
+                logs = self._train_epoch(stream, callbacks, arena, first=epoch == initial_epoch)
+                if validation is not None and _validates(epoch, validation_freq):
+                    values = self._evaluate(validation, _quiet_callbacks(callbacks))
+                    logs.update({f"val_{name}": value for name, value in values.items()})
+                callbacks.on_epoch_end(epoch, logs)
+                if self.stop_training:
+                    break
+            if hasattr(self.optimizer, "finalize_variable_values") and epochs > initial_epoch:
+                self.optimizer.finalize_variable_values(self._trainable_now())
+            callbacks.on_train_end(logs)
+        finally:
+            arena.clear()
+            self._arena("test").clear()
+        return self.history
+
+    def _train_epoch(self, stream: Any, callbacks: Any, arena: k.Arena, first: bool) -> dict[str, Any]:
+        """One pass over the stream; returns its logs."""
+        logs: Any = {}
+        step = -1
+        with arena.step():
+            for step, data in enumerate(stream.epoch()):
+                callbacks.on_train_batch_begin(step)
+                self._check_batch(stream, data)
+                logs = self._run_train_step(data, first and step == 0)
+                callbacks.on_train_batch_end(step, _Later(logs))
+                if self.stop_training:
+                    break
+        if step < 0:
+            raise ValueError("The data ended before the first batch; pass a generator that yields batches in every epoch.")
+        if not isinstance(stream, ArrayStream):
+            if stream.steps is not None and step + 1 < stream.steps and not self.stop_training:
+                from minikeras.layers.base import warn
+
+                warn(
+                    f"The data ended after {step + 1} of {stream.steps} batches, so training stops here; make sure that it "
+                    "yields steps_per_epoch * epochs batches."
+                )
+                self.stop_training = True
+            stream.on_epoch_end()
+        return to_floats(logs)
+
+    def _check_stream(self, stream: Any) -> None:
+        """Refuse labels that are not numbers before anything is trained on them."""
+        if isinstance(stream, ArrayStream):
+            self._check_labels(stream._data[1])
+
+    def _check_batch(self, stream: Any, data: Any) -> None:
+        if not isinstance(stream, ArrayStream):
+            self._check_labels(data[1])
+
+    def _check_labels(self, y: Any) -> None:
+        if not getattr(self, "_check_label_values", False):
+            return
+        for leaf in tree.flatten(y):
+            if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
+                where = int(np.argwhere(~np.isfinite(leaf))[0][0])
+                raise ValueError(f"The labels must be finite numbers, got {leaf[where]} in sample {where}; clean the data.")
+
+    def _validation_stream(self, data: Any, batch_size: int | None, steps: int | None) -> Any:
+        if data is None:
+            return None
+        if is_batch_source(data):
+            return make_stream(data, steps=steps)
+        x, y, sample_weight = unpack_x_y_sample_weight(data)
+        stream = make_stream(x, y, sample_weight, batch_size, steps)
+        self._check_stream(stream)
+        return stream
+
+    # ------------------------------------------------------------ evaluate and predict
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """The loss and metrics over a dataset.
+
+        Args:
+            x, y, batch_size, verbose, sample_weight, callbacks: as for `fit`.
+            steps: batches to evaluate, default all.
+            return_dict: a dict by name instead of a list.
+
+        Returns:
+            The loss, or a list of loss and metrics in the order of `metrics`, or the dict.
+        """
+        for legacy in ("workers", "use_multiprocessing", "max_queue_size"):
+            kwargs.pop(legacy, None)
+        if kwargs:
+            raise ValueError(f"evaluate got unknown arguments {sorted(kwargs)}; check their spelling.")
+        self._require_compiled("evaluate")
+        stream = make_stream(x, y, sample_weight, batch_size, steps)
+        self._check_stream(stream)
+        if not isinstance(callbacks, CallbackList):
+            callbacks = CallbackList(
+                callbacks,
+                add_progbar=verbose not in (0, False),
+                model=self,
+                verbose=_verbosity(verbose),
+                epochs=1,
+                steps=stream.steps,
+            )
+        logs = self._evaluate(stream, callbacks)
+        self._arena("test").clear()
+        return logs if return_dict else self._in_order(logs)
+
+    def _evaluate(self, stream: Any, callbacks: Any) -> dict[str, Any]:
+        self.reset_metrics()
+        callbacks.on_test_begin()
+        logs: Any = {}
+        step = -1
+        with self._arena("test").step(), recording(False):
+            for step, data in enumerate(stream.epoch()):
+                callbacks.on_test_batch_begin(step)
+                self._check_batch(stream, data)
+                logs = self.test_step(_on_device(data))
+                callbacks.on_test_batch_end(step, _Later(logs))
+        if step < 0:
+            raise ValueError("The data ended before the first batch; pass data that yields at least one.")
+        floats = to_floats(logs)
+        callbacks.on_test_end(floats)
+        return floats
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """The outputs for a dataset, as NumPy arrays in the structure of the model's outputs.
+
+        Args:
+            x, batch_size, verbose, steps, callbacks: as for `evaluate`.
+        """
+        for legacy in ("workers", "use_multiprocessing", "max_queue_size"):
+            kwargs.pop(legacy, None)
+        if kwargs:
+            raise ValueError(f"predict got unknown arguments {sorted(kwargs)}; check their spelling.")
+        stream = make_stream(x, None, None, batch_size, steps)
+        if not isinstance(callbacks, CallbackList):
+            callbacks = CallbackList(
+                callbacks,
+                add_progbar=verbose not in (0, False),
+                model=self,
+                verbose=_verbosity(verbose),
+                epochs=1,
+                steps=stream.steps,
+            )
+        callbacks.on_predict_begin()
+        collected = _Collector(stream.samples if steps is None else None)
+        with self._arena("predict").step(), recording(False):
+            for step, data in enumerate(stream.epoch()):
+                callbacks.on_predict_batch_begin(step)
+                outputs = self.predict_step(_on_device(data))
+                collected.add(outputs)
+                callbacks.on_predict_batch_end(step, {"outputs": outputs})
+        callbacks.on_predict_end()
+        return collected.result()
+
+    def train_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
+    ) -> Any:
+        """One training step on one batch; returns the running loss and metrics as `evaluate` does."""
+        self._require_compiled("train_on_batch")
+        data = self._one_batch(x, y, sample_weight, class_weight)
+        with self._arena("train").step():
+            logs = self._run_train_step(data, first=self._trainable_at < 0)
+            floats = to_floats(logs)
+        return floats if return_dict else self._in_order(floats)
+
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
+        """The running loss and metrics after one more batch; the weights stay."""
+        self._require_compiled("test_on_batch")
+        data = self._one_batch(x, y, sample_weight, None)
+        with self._arena("test").step(), recording(False):
+            floats = to_floats(self.test_step(_on_device(data)))
+        return floats if return_dict else self._in_order(floats)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """The outputs for one batch, as NumPy arrays."""
+        with self._arena("predict").step(), recording(False):
+            outputs = self.predict_step(_on_device((to_arrays(x, "x"), None, None)))
+            if isinstance(outputs, Tensor):
+                return np.array(outputs.numpy())
+            return tree.map_structure(lambda output: np.array(output.numpy()), outputs)
+
+    def _one_batch(self, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> tuple[Any, Any, Any]:
+        x, y, sample_weight = to_arrays(x, "x"), to_arrays(y, "y"), to_arrays(sample_weight, "sample_weight")
+        if class_weight is not None:
+            if sample_weight is not None:
+                raise ValueError("class_weight and sample_weight cannot be combined, got both; multiply them yourself.")
+            sample_weight = class_weights_of(y, class_weight)
+        from minikeras.training.data import check_lengths
+
+        check_lengths(x, y, sample_weight)
+        self._check_labels(y)
+        return x, y, sample_weight
+
+    def _in_order(self, logs: dict[str, Any]) -> Any:
+        """Loss first, then the metrics in order; a single value alone."""
+        names = [name for name in self.get_metrics_result() if name in logs]
+        names += [name for name in logs if name not in names]
+        values = [logs[name] for name in names]
+        return values[0] if len(values) == 1 else values
+
+    # Keras 2 names
+
+    def fit_generator(self, generator: Any, steps_per_epoch: int | None = None, epochs: int = 1, **kwargs: Any) -> History:
+        """`fit` under its Keras 2 name for generators."""
+        return self.fit(generator, steps_per_epoch=steps_per_epoch, epochs=epochs, **kwargs)
+
+    def evaluate_generator(self, generator: Any, steps: int | None = None, **kwargs: Any) -> Any:
+        """`evaluate` under its Keras 2 name for generators."""
+        return self.evaluate(generator, steps=steps, **kwargs)
+
+    def predict_generator(self, generator: Any, steps: int | None = None, **kwargs: Any) -> Any:
+        """`predict` under its Keras 2 name for generators."""
+        return self.predict(generator, steps=steps, **kwargs)
+
+
+class _Later:
+    """Logs that become a dict of floats when called."""
+
+    __slots__ = ("_logs",)
+
+    def __init__(self, logs: Any):
+        self._logs = logs
+
+    def __call__(self) -> dict[str, Any]:
+        return to_floats(self._logs)
+
+
+class _Collector:
+    """Copies the batches' outputs into one array per output."""
+
+    def __init__(self, samples: int | None):
+        self._samples = samples
+        self._structure: Any = None
+        self._arrays: list[np.ndarray] = []
+        self._parts: list[list[np.ndarray]] = []
+        self._filled = 0
+
+    def add(self, outputs: Any) -> None:
+        flat = [k.to_host(_data(leaf)) for leaf in tree.flatten(outputs)]
+        if self._structure is None:
+            self._structure = outputs
+            self._parts = [[] for _ in flat]
+            if self._samples is not None:
+                self._arrays = [np.empty((self._samples, *part.shape[1:]), part.dtype) for part in flat]
+        stop = self._filled + len(flat[0])
+        fits = self._arrays and all(
+            part.shape[1:] == array.shape[1:] and stop <= len(array) for part, array in zip(flat, self._arrays, strict=True)
+        )
+        if fits:
+            for part, array in zip(flat, self._arrays, strict=True):
+                array[self._filled : stop] = part
+            self._filled = stop
+            return
+        if self._arrays:  # the outputs are not one row per sample: keep them as they come
+            self._parts = [[array[: self._filled]] for array in self._arrays]
+            self._arrays = []
+        for part, parts in zip(flat, self._parts, strict=True):
+            parts.append(np.array(part))
+
+    def result(self) -> Any:
+        if self._structure is None:
+            raise ValueError("The data ended before the first batch; pass data that yields at least one.")
+        if self._arrays:
+            whole = [array[: self._filled] for array in self._arrays]
+        else:
+            whole = [np.concatenate(parts) for parts in self._parts]
+        return tree.pack_sequence_as(self._structure, whole)
+
+
+def _data(leaf: Any) -> Any:
+    return leaf.data if isinstance(leaf, Tensor) else leaf
+
+
+def _on_device(data: tuple) -> tuple:
+    """A batch on the active device: moved once."""
+    if k.xp is np:
+        return data
+    return tuple(tree.map_structure(lambda leaf: None if leaf is None else k.to_device(leaf), part) for part in data)
+
+
+def _verbosity(verbose: Any) -> int:
+    return 1 if verbose in ("auto", True) else int(verbose)
+
+
+def _validates(epoch: int, frequency: Any) -> bool:
+    if isinstance(frequency, int):
+        return (epoch + 1) % frequency == 0
+    return epoch + 1 in frequency
+
+
+def _is_builtin_loss(spec: Any) -> bool:
+    return isinstance(spec, str) or (isinstance(spec, Loss) and is_builtin(type(spec)))
+
+
+def _quiet_callbacks(callbacks: Any) -> Any:
+    """The callbacks of a fit, for its validation: the progress bar keeps silent there by itself."""
+    return callbacks

@@ -1,0 +1,215 @@
+"""Convolution kernels: the reference against sums written out, the overrides against the reference."""
+
+import math
+from functools import partial
+from importlib import import_module
+from itertools import product
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+reference = import_module("minikeras.kernels.reference.conv")
+override = import_module("minikeras.kernels.cpu.conv")
+activation_kernels = import_module("minikeras.kernels.reference.activation")
+
+DTYPES = ["float32", "float64"]
+TOLERANCE = {"float16": 2e-2, "float32": 2e-5, "float64": 1e-12}
+OPERATIONS = ["conv", "depthwise_conv"]
+assert_close = partial(np.testing.assert_allclose, strict=True)
+
+
+def pairs(before, after):
+    return tuple(zip(before, after, strict=True))
+
+
+@st.composite
+def geometries(draw, channels=(1, 2, 3)):
+    rank = draw(st.integers(1, 3))
+    numbers = lambda least, most: tuple(draw(st.integers(least, most)) for _ in range(rank))  # noqa: E731
+    return {
+        "n": draw(st.sampled_from([1, 3, 2, 0])),
+        "spatial": numbers(1, 8 if rank < 3 else 5),
+        "channels": draw(st.sampled_from(channels)),
+        "size": draw(st.sampled_from([None, (1,) * rank])) or numbers(1, 3),
+        "strides": draw(st.sampled_from([None, (1,) * rank])) or numbers(1, 3),
+        "padding": draw(st.sampled_from([None, ((0, 0),) * rank])) or pairs(numbers(0, 3), numbers(0, 3)),
+        "dilation": draw(st.sampled_from([None, (1,) * rank])) or numbers(1, 2),
+    }
+
+
+def problem(geometry, operation, width, groups, dtype="float64"):
+    """(x, kernel, bias, g, the keyword arguments, dense kernel of an ordinary convolution that does the same)."""
+    random = np.random.default_rng(0)
+    channels, size, where = geometry["channels"] * groups, geometry["size"], geometry
+    keywords = {name: where[name] for name in ("strides", "padding", "dilation")}
+    x = random.standard_normal((where["n"], *where["spatial"], channels)).astype(dtype)
+    lengths = [
+        reference.conv_output_length(*axis, *pair)
+        for *axis, pair in zip(
+            where["spatial"], size, where["strides"], where["dilation"], where["padding"], strict=True
+        )
+    ]
+    if operation == "conv":
+        keywords["groups"] = groups
+        filters = width * groups
+        kernel = random.standard_normal((*size, channels // groups, filters)).astype(dtype)
+    else:
+        filters = width * channels
+        kernel = random.standard_normal((*size, channels, width)).astype(dtype)
+    bias = random.standard_normal(filters).astype(dtype)
+    g = random.standard_normal((where["n"], *lengths, filters)).astype(dtype)
+    return x, kernel, bias, g, keywords
+
+
+def densities(operation, kernel, groups):
+    """Where each value of the kernel stands in the dense kernel (*size, all channels, filters)."""
+    *_, rows, columns = kernel.shape
+    for row, column in product(range(rows), range(columns)):
+        if operation == "conv":
+            yield (row, column), (column // (columns // groups) * rows + row, column)
+        else:
+            yield (row, column), (row, row * columns + column)
+
+
+def by_hand(operation, x, kernel, g, strides, padding, dilation, groups=1):
+    """(output, gradient of the input, gradient of the kernel), each product written out, in float64."""
+    x, kernel, g = (array.astype("float64") for array in (x, kernel, g))
+    dense = np.zeros((*kernel.shape[:-2], x.shape[-1], g.shape[-1]))
+    for at, place in densities(operation, kernel, groups):
+        dense[(..., *place)] = kernel[(..., *at)]
+    y, gx, gdense = np.zeros_like(g), np.zeros_like(x), np.zeros_like(dense)
+    for output in np.ndindex(*g.shape[1:-1]):
+        for tap in np.ndindex(*dense.shape[:-2]):
+            read = [o * s + t * d - p[0] for o, s, t, d, p in zip(output, strides, tap, dilation, padding, strict=True)]
+            if all(0 <= place < length for place, length in zip(read, x.shape[1:-1], strict=True)):
+                to, source = (slice(None), *output), (slice(None), *read)
+                y[to] += x[source] @ dense[tap]
+                gx[source] += g[to] @ dense[tap].T
+                gdense[tap] += x[source].T @ g[to]
+    gkernel = np.zeros_like(kernel)
+    for at, place in densities(operation, kernel, groups):
+        gkernel[(..., *at)] = gdense[(..., *place)]
+    return y, gx, gkernel
+
+
+def by_kernels(module, operation, x, kernel, g, **keywords):
+    return (
+        getattr(module, operation)(x, kernel, None, **keywords),
+        getattr(module, f"{operation}_input_grad")(g, kernel, x.shape, **keywords),
+        getattr(module, f"{operation}_kernel_grad")(x, g, kernel.shape, **keywords),
+    )
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@settings(max_examples=40, deadline=None)
+@given(geometry=geometries(), width=st.integers(1, 3), groups=st.sampled_from([1, 2, 3]))
+def test_the_reference_is_the_sum_written_out(operation, geometry, width, groups):
+    x, kernel, _, g, keywords = problem(geometry, operation, width, groups)
+    found = by_kernels(reference, operation, x, kernel, g, **keywords)
+    for one, expected in zip(found, by_hand(operation, x, kernel, g, **keywords), strict=True):
+        assert_close(one, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("operation", OPERATIONS)
+@settings(max_examples=40, deadline=None)
+@given(
+    geometry=geometries(channels=(1, 3, 17, 32)),
+    width=st.sampled_from([1, 2, 16]),
+    groups=st.sampled_from([1, 1, 2]),
+    block_bytes=st.sampled_from([1, 1000, 1 << 21]),
+    biased=st.booleans(),
+    activation=st.sampled_from([None, "relu", "tanh"]),
+)
+def test_the_override_is_the_reference(operation, dtype, geometry, width, groups, block_bytes, biased, activation):
+    x, kernel, bias, g, keywords = problem(geometry, operation, width, groups, dtype)
+    tolerance = TOLERANCE[dtype] * math.sqrt(x.size + 1)
+    with patch.object(override, "_BLOCK_BYTES", block_bytes):
+        found = by_kernels(override, operation, x, kernel, g, **keywords)
+        fused = getattr(override, operation)(x, kernel, bias if biased else None, activation=activation, **keywords)
+    for one, expected in zip(found, by_kernels(reference, operation, x, kernel, g, **keywords), strict=True):
+        assert_close(one, expected, rtol=tolerance, atol=tolerance)
+    expected = getattr(reference, operation)(x, kernel, bias if biased else None, activation=activation, **keywords)
+    assert_close(fused, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("activation", [None, *sorted(activation_kernels.FUSED_ACTIVATIONS)])
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("module", [reference, override])
+def test_bias_and_activation_come_after_the_sum(module, operation, activation):
+    geometry = {"n": 2, "spatial": (5, 6), "channels": 3, "size": (3, 3)}
+    geometry |= {"strides": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1)}
+    x, kernel, bias, _, keywords = problem(geometry, operation, 2, 1)
+    kernel_function = getattr(module, operation)
+    expected = activation_kernels.activate(kernel_function(x, kernel, None, **keywords) + bias, activation)
+    out = np.full_like(expected, np.nan)
+    found = kernel_function(x, kernel, bias, activation=activation, out=out, **keywords)
+    assert found is out
+    assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float16", *DTYPES])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("module", [reference, override])
+def test_gradients_land_in_a_larger_buffer_and_inputs_stay(module, operation, groups, dtype):
+    geometry = {"n": 2, "spatial": (7, 5), "channels": 2, "size": (3, 2)}
+    geometry |= {"strides": (2, 1), "padding": ((1, 2), (0, 1)), "dilation": (1, 2)}
+    x, kernel, _, g, keywords = problem(geometry, operation, 2, groups, dtype)
+    before = [array.copy() for array in (x, kernel, g)]
+    _, input_grad, kernel_grad = by_hand(operation, x, kernel, g, **keywords)
+    flat = np.full(kernel.size + 2, 7, dtype)
+    out = flat[1:-1].reshape(kernel.shape)
+    assert getattr(module, f"{operation}_kernel_grad")(x, g, kernel.shape, out=out, **keywords) is out
+    assert_close(out, kernel_grad.astype(dtype), rtol=TOLERANCE[dtype], atol=10 * TOLERANCE[dtype])
+    assert flat[0] == flat[-1] == 7
+    out = np.full(x.shape, np.nan, dtype)
+    assert getattr(module, f"{operation}_input_grad")(g, kernel, x.shape, out=out, **keywords) is out
+    assert_close(out, input_grad.astype(dtype), rtol=TOLERANCE[dtype], atol=10 * TOLERANCE[dtype])
+    for array, copy in zip((x, kernel, g), before, strict=True):
+        assert np.array_equal(array, copy)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("module", [reference, override])
+@pytest.mark.parametrize("size", [(1, 1), (2, 2)])
+def test_arrays_may_be_strided_views(module, operation, size):
+    geometry = {"n": 2, "spatial": (6, 5), "channels": 4, "size": size}
+    geometry |= {"strides": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1)}
+    x, kernel, _, g, keywords = problem(geometry, operation, 2, 1)
+    views = [np.repeat(array, 2, axis=-1)[..., ::2] for array in (x, kernel, g)]
+    found = by_kernels(module, operation, *views, **keywords)
+    for one, expected in zip(found, by_hand(operation, x, kernel, g, **keywords), strict=True):
+        assert_close(one, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("module", [reference, override])
+def test_not_a_number_reaches_the_windows_that_hold_it_even_through_relu(module, operation):
+    x, kernel = np.ones((1, 6, 2)), np.ones((2, 2, 2))
+    x[0, 3] = np.nan
+    keywords = {"strides": (1,), "padding": ((0, 0),), "dilation": (1,)}
+    bias = np.zeros(2 if operation == "conv" else 4)
+    y = getattr(module, operation)(x, kernel, bias, activation="relu", **keywords)
+    assert np.array_equal(np.isnan(y[0, :, 0]), [False, False, True, True, False])
+
+
+@settings(max_examples=40, deadline=None)
+@given(size=st.integers(1, 30), kernel=st.integers(1, 7), stride=st.integers(1, 5), dilation=st.integers(1, 3))
+def test_same_padding_keeps_the_length(size, kernel, stride, dilation):
+    before, after = reference.same_padding(size, kernel, stride, dilation)
+    assert 0 <= after - before <= 1
+    assert reference.conv_output_length(size, kernel, stride, dilation, before, after) == -(-size // stride)
+    if before + after:  # no more than needed
+        short = reference.conv_output_length(size, kernel, stride, dilation, before, after - 1)
+        assert short < -(-size // stride)
+
+
+@settings(max_examples=40, deadline=None)
+@given(size=st.integers(0, 20), kernel=st.integers(1, 5), stride=st.integers(1, 4), dilation=st.integers(1, 3))
+def test_the_output_length_counts_the_windows_that_fit(size, kernel, stride, dilation):
+    fits = [start for start in range(0, size, stride) if start + dilation * (kernel - 1) < size]
+    assert reference.conv_output_length(size, kernel, stride, dilation) == len(fits)

@@ -1,0 +1,63 @@
+"""Table lookup and its gradient against loops over the indices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minikeras.kernels.cpu.embedding import OVERRIDES
+from minikeras.kernels.reference.embedding import embedding, embedding_grad
+
+GRADIENTS = [embedding_grad, OVERRIDES["embedding_grad"]]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.sampled_from([(), (0,), (1,), (5,), (2, 3), (2, 0), (2, 3, 2)]),
+    rows=st.integers(1, 6),
+    d=st.integers(1, 9),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    index_type=st.sampled_from([np.int32, np.int64, np.uint8]),
+    strided=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_lookup_and_gradient(
+    shape: tuple[int, ...], rows: int, d: int, dtype: Any, index_type: Any, strided: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    table = rng.standard_normal((rows, d)).astype(dtype)
+    indices = np.asarray(rng.integers(0, rows, shape)).astype(index_type)
+    g = rng.standard_normal((*shape, d)).astype(dtype)
+    if strided:
+        table, g = np.asfortranarray(table), np.asfortranarray(g)
+    y = embedding(table, indices)
+    expected = np.zeros((rows, d))
+    for where in np.ndindex(shape):
+        np.testing.assert_array_equal(y[where], table[indices[where]])
+        expected[indices[where]] += g[where]
+    assert y.shape == (*shape, d) and y.dtype == dtype
+    out = np.empty_like(y)
+    assert embedding(table, indices, out=out) is out
+    np.testing.assert_array_equal(out, y)
+    for gradient_of in GRADIENTS:
+        gradient = gradient_of(g, indices, (rows, d))
+        assert gradient.dtype == dtype
+        np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5)
+        for out in (np.full((rows, d), 7, dtype), np.full((rows, 2 * d), 7, dtype)[:, ::2]):
+            assert gradient_of(g, indices, (rows, d), out=out) is out
+            np.testing.assert_array_equal(out, gradient)
+
+
+@pytest.mark.parametrize("wrong", [-1, 4, 100])
+def test_an_index_out_of_range_is_refused(wrong: int) -> None:
+    indices = np.array([[0, 3], [wrong, 1]])
+    message = f"4 rows takes indices from 0 to 3, got {wrong};"
+    with pytest.raises(IndexError, match=message):
+        embedding(np.zeros((4, 2)), indices)
+    for gradient_of in GRADIENTS:
+        with pytest.raises(IndexError, match=message):
+            gradient_of(np.zeros((2, 2, 2)), indices, (4, 2))

@@ -1,0 +1,159 @@
+"""Normalisation kernels: formulas in float64, central differences, compiled kernels against the reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minikeras.kernels.cpu import norm as cpu
+from minikeras.kernels.reference import norm as reference
+
+EPSILON = 1e-3
+KINDS = ["batch", "batch_masked", "layer", "rms"]
+SIZES = [(0, 3), (1, 1), (1, 5), (7, 3), (33, 17), (300, 67), (3000, 3)]
+
+
+def problem(rows: int, features: int, dtype: Any = np.float64, gamma: bool = True, beta: bool = True) -> tuple:
+    rng = np.random.default_rng(rows + features)
+    x = (rng.standard_normal((rows, features)) * 2 + 5).astype(dtype)
+    mask = (rng.random(rows) < 0.7).astype(dtype)
+    weight, shift = rng.standard_normal((2, features)).astype(dtype)
+    return x, weight if gamma else None, shift if beta else None, mask
+
+
+def forward(module: Any, kind: str, x: Any, gamma: Any, beta: Any, mask: Any, out: Any = None) -> tuple:
+    if kind == "rms":
+        return module.rms_norm(x, gamma, EPSILON, out=out)
+    if kind == "layer":
+        return module.layer_norm(x, gamma, beta, EPSILON, out=out)
+    return module.batch_norm(x, gamma, beta, EPSILON, mask if kind == "batch_masked" else None, out=out)
+
+
+def backward(module: Any, kind: str, g: Any, residual: Any, **options: Any) -> tuple:
+    return getattr(module, f"{kind.split('_')[0]}_norm_grad")(g, residual, **options)
+
+
+def formula(kind: str, x: Any, gamma: Any, beta: Any, mask: Any) -> Any:
+    rows = x[mask > 0] if kind == "batch_masked" else x
+    axis = 0 if kind.startswith("batch") else 1
+    mean: Any
+    if rows.size == 0:
+        mean = variance = np.zeros((1, x.shape[1]))
+    else:
+        mean = rows.mean(axis, keepdims=True)
+        variance = rows.var(axis, keepdims=True)
+    if kind == "rms":
+        mean, variance = 0, (x * x).mean(1, keepdims=True)
+    y = (x - mean) / np.sqrt(variance + EPSILON)
+    y = y if gamma is None else y * gamma
+    return y if beta is None or kind == "rms" else y + beta
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=20, deadline=None)
+@given(rows=st.integers(0, 6), features=st.integers(1, 9), gamma=st.booleans(), beta=st.booleans())
+def test_forward_is_the_formula(kind: str, rows: int, features: int, gamma: bool, beta: bool) -> None:
+    arguments = problem(rows, features, gamma=gamma, beta=beta)
+    x = arguments[0].copy()
+    y, *statistics, _ = forward(reference, kind, *arguments)
+    np.testing.assert_allclose(y, formula(kind, *arguments), rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(arguments[0], x)  # untouched
+    out = np.empty_like(x)
+    x, gamma, beta, mask = arguments
+    assert forward(reference, kind, x, gamma, beta, mask, out)[0] is out
+    np.testing.assert_array_equal(out, y)
+    if kind == "batch" and rows:
+        np.testing.assert_allclose(statistics, [x.mean(0), x.var(0)], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("affine", [True, False])
+def test_gradients_are_central_differences(kind: str, affine: bool) -> None:
+    arguments = problem(6, 4, gamma=affine, beta=affine)
+    x, gamma, beta, mask = arguments
+    mask *= 0.5  # fractional weights
+    y, *_, residual = forward(reference, kind, *arguments)
+    g = np.random.default_rng(3).standard_normal(y.shape)
+    step = 1e-6
+    gradients = backward(reference, kind, g, residual)
+    for array, gradient in zip((x, gamma, beta), gradients, strict=False):
+        if array is None:
+            assert gradient is None
+            continue
+        expected = np.zeros_like(array)
+        for where in np.ndindex(array.shape):
+            value = array[where]
+            array[where] = value + step
+            high = (forward(reference, kind, *arguments)[0] * g).sum()
+            array[where] = value - step
+            low = (forward(reference, kind, *arguments)[0] * g).sum()
+            array[where] = value
+            expected[where] = (high - low) / (2 * step)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("module", [reference, cpu])
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_go_to_their_destinations(module: Any, kind: str) -> None:
+    arguments = problem(6, 4)
+    y, *_, residual = forward(module, kind, *arguments)
+    g = np.random.default_rng(3).standard_normal(y.shape)
+    expected = backward(module, kind, g, residual)
+    outs = (np.full(4, 7.0), np.full(4, 7.0))
+    gradients = backward(module, kind, g, residual, needs_x=False, outs=outs)
+    assert gradients[0] is None
+    for gradient, out, wanted in zip(gradients[1:], outs, expected[1:], strict=False):
+        assert gradient is out
+        np.testing.assert_array_equal(gradient, wanted)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("strided", [False, True])
+def test_override_equals_reference(kind: str, dtype: Any, affine: bool, size: tuple[int, int], strided: bool) -> None:
+    x, gamma, beta, mask = problem(*size, dtype, gamma=affine, beta=affine)
+    if strided:
+        x = np.repeat(x, 2, axis=1)[:, ::2]
+    tolerance: dict[str, Any] = {"rtol": 1e-4, "atol": 2e-5} if dtype == np.float32 else {"rtol": 1e-9, "atol": 1e-9}
+    *expected, expected_residual = forward(reference, kind, x, gamma, beta, mask)
+    *results, residual = forward(cpu, kind, x, gamma, beta, mask)
+    g = np.random.default_rng(3).standard_normal(size).astype(dtype)
+    expected += backward(reference, kind, g, expected_residual)
+    results += backward(cpu, kind, g, residual)
+    results += backward(reference, kind, g, residual)  # residuals are interchangeable
+    expected += expected[-(3 if kind != "rms" else 2) :]
+    for result, wanted in zip(results, expected, strict=True):
+        if wanted is None:
+            assert result is None
+            continue
+        assert result.dtype == dtype
+        np.testing.assert_allclose(result, wanted, **tolerance)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (5, 3), (33, 67), (2, 3, 5)])
+def test_scale_shift(dtype: Any, shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape).astype(dtype)
+    scale, shift = rng.standard_normal((2, shape[-1])).astype(dtype)
+    out = np.empty_like(x)
+    for module in (reference, cpu):
+        y = module.scale_shift(x, scale, shift)
+        assert y.dtype == dtype
+        np.testing.assert_allclose(y, x * scale + shift, rtol=1e-6, atol=1e-6)
+        assert module.scale_shift(x, scale, shift, out=out) is out
+        np.testing.assert_array_equal(out, y)
+
+
+def test_statistics_of_many_rows_far_from_zero_stay_accurate() -> None:
+    x = (np.random.default_rng(0).standard_normal((200_000, 4)) + 100).astype(np.float32)
+    _, mean, variance, _ = cpu.batch_norm(x, None, None, EPSILON)
+    exact = x.astype(np.float64)
+    np.testing.assert_allclose(mean, exact.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(variance, exact.var(0), rtol=1e-5)

@@ -1,0 +1,141 @@
+"""Pooling kernels: the reference against windows cut out one by one, the overrides against the reference."""
+
+import math
+from functools import partial
+from importlib import import_module
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minikeras.kernels.reference.conv import conv_output_length
+
+reference = import_module("minikeras.kernels.reference.pool")
+override = import_module("minikeras.kernels.cpu.pool")
+
+DTYPES = ["float32", "float64"]
+MODULES = [reference, override]
+assert_close = partial(np.testing.assert_allclose, strict=True)
+
+
+def pairs(before, after):
+    return tuple(zip(before, after, strict=True))
+
+
+@st.composite
+def problems(draw, dtype="float64", channels=(1, 3)):
+    """(x, g, the keyword arguments); small whole numbers, so that ties are common, with a NaN or infinity at times."""
+    rank = draw(st.integers(1, 3))
+    numbers = lambda least, most: tuple(draw(st.integers(least, most)) for _ in range(rank))  # noqa: E731
+    size, strides, spatial = numbers(1, 3), numbers(1, 3), numbers(1, 8 if rank < 3 else 5)
+    padding = draw(st.sampled_from([None, ((0, 0),) * rank])) or pairs(numbers(0, 4), numbers(0, 4))
+    lengths = [
+        conv_output_length(n, k, s, 1, *pair) for n, k, s, pair in zip(spatial, size, strides, padding, strict=True)
+    ]
+    n, c = draw(st.sampled_from([1, 3, 2, 0])), draw(st.sampled_from(channels))
+    random = np.random.default_rng(draw(st.integers(0, 99)))
+    x = random.integers(-2, 3, (n, *spatial, c)).astype(dtype)
+    x[random.random(x.shape) < 0.1] = draw(st.sampled_from([0, np.nan, np.inf, -np.inf]))
+    g = random.integers(-5, 6, (n, *lengths, c)).astype(dtype)
+    return x, g, {"size": size, "strides": strides, "padding": padding}
+
+
+def windows(x_shape, g_shape, size, strides, padding):
+    """For every output: (its place, {tap: the place in the input}), what lies in the padding left out."""
+    for output in np.ndindex(*g_shape[1:-1]):
+        reads = {}
+        for number, tap in enumerate(np.ndindex(*size)):
+            read = [o * s + t - before for o, s, t, (before, _) in zip(output, strides, tap, padding, strict=True)]
+            if all(0 <= place < length for place, length in zip(read, x_shape[1:-1], strict=True)):
+                reads[number] = (slice(None), *read)
+        yield (slice(None), *output), reads
+
+
+@settings(max_examples=40, deadline=None)
+@given(problems())
+def test_max_pool_is_the_maximum_of_each_window(problem):
+    x, g, keywords = problem
+    y, index, gx = np.full(g.shape, -np.inf), np.zeros(g.shape, "uint8"), np.zeros(x.shape)
+    for output, reads in windows(x.shape, g.shape, **keywords):
+        if reads:
+            values = np.stack([x[read] for read in reads.values()])
+            y[output] = values.max(axis=0)
+            index[output] = np.array(list(reads))[values.argmax(axis=0)]  # argmax: the first of equals, NaN first
+        for number, read in reads.items():
+            gx[read] += np.where(index[output] == number, g[output], 0)
+    found, found_index = reference.max_pool(x, with_index=True, **keywords)
+    assert_close(found, y, rtol=0)
+    assert_close(found_index, index, rtol=0)
+    assert_close(reference.max_pool_grad(g, index, x.shape, **keywords), gx, rtol=0)
+    alone, nothing = reference.max_pool(x, **keywords)
+    assert_close(alone, y, rtol=0)
+    assert nothing is None
+
+
+@settings(max_examples=40, deadline=None)
+@given(problems())
+def test_average_pool_is_the_mean_of_each_window_without_its_padding(problem):
+    x, g, keywords = problem
+    y, gx = np.zeros(g.shape), np.zeros(x.shape)
+    for output, reads in windows(x.shape, g.shape, **keywords):
+        for read in reads.values():
+            y[output] += x[read] / len(reads)
+            gx[read] += g[output] / len(reads)
+    assert_close(reference.average_pool(x, **keywords), y, rtol=1e-12, atol=1e-12)
+    assert_close(reference.average_pool_grad(g, x.shape, **keywords), gx, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_the_override_is_the_reference(dtype, data):
+    x, g, keywords = data.draw(problems(dtype, channels=(1, 3, 17, 32)))
+    y, index = reference.max_pool(x, with_index=True, **keywords)
+    found, found_index = override.max_pool(x, with_index=True, **keywords)
+    assert_close(found, y, rtol=0)
+    assert_close(found_index, index, rtol=0)
+    assert_close(override.max_pool(x, **keywords)[0], y, rtol=0)
+    for name, arguments in {
+        "max_pool_grad": (g, index, x.shape),
+        "average_pool": (x,),
+        "average_pool_grad": (g, x.shape),
+    }.items():
+        expected = getattr(reference, name)(*arguments, **keywords)
+        out = np.full_like(expected, np.nan)
+        assert getattr(override, name)(*arguments, out=out, **keywords) is out
+        for found in (out, getattr(override, name)(*arguments, **keywords)):
+            assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_large_window_gets_a_wider_index(module):
+    x = np.zeros((1, 300, 1))
+    x[0, 290] = 1
+    keywords = {"size": (300,), "strides": (300,), "padding": ((0, 0),)}
+    y, index = module.max_pool(x, with_index=True, **keywords)
+    assert index.dtype == "uint16"
+    assert (y.item(), index.item()) == (1, 290)
+    gx = module.max_pool_grad(np.ones_like(y), index, x.shape, **keywords)
+    assert_close(gx, x, rtol=0)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_an_infinite_gradient_reaches_only_the_winner(module):
+    keywords = {"size": (2,), "strides": (2,), "padding": ((0, 0),)}
+    index = np.ones((1, 2, 1), "uint8")
+    gx = module.max_pool_grad(np.full((1, 2, 1), math.inf), index, (1, 4, 1), **keywords)
+    assert gx.ravel().tolist() == [0, math.inf, 0, math.inf]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_half_precision_and_strided_views(module):
+    keywords = {"size": (2, 2), "strides": (2, 2), "padding": ((0, 0), (0, 1))}
+    x = np.arange(60, dtype="float16").reshape(2, 5, 3, 2).transpose(0, 2, 1, 3)
+    y, index = module.max_pool(x, with_index=True, **keywords)
+    assert y.dtype == "float16"
+    assert index.dtype == "uint8"
+    expected = reference.max_pool(np.ascontiguousarray(x, "float64"), **keywords)[0]
+    assert_close(y, expected.astype("float16"), rtol=0)
+    mean = module.average_pool(x, **keywords)
+    assert_close(mean, reference.average_pool(x.astype("float64"), **keywords).astype("float16"), rtol=1e-3)
