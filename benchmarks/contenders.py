@@ -15,12 +15,7 @@ from typing import IO, Any
 
 from benchmarks.installed import ROOT
 
-BACKENDS = {  # what pip installs beside Keras
-    "tensorflow": ["tensorflow-cpu"],
-    "jax": ["jax"],
-    # PyPI's torch for Linux brings several GB of CUDA; of two builds of a version pip prefers the one tagged +cpu.
-    "torch": ["torch", "--extra-index-url", "https://download.pytorch.org/whl/cpu"],
-}
+BACKENDS = {"tensorflow": "tensorflow-cpu", "jax": "jax", "torch": "torch"}  # and what pip installs beside Keras
 OURS = "minikeras"
 
 
@@ -151,7 +146,7 @@ def pythons_here() -> dict[str, str]:
 def make_environments(folder: Path) -> dict[str, str]:
     """A virtual environment in `folder` per backend, made where it is missing; their Python executables."""
     pythons = {}
-    for backend, packages in BACKENDS.items():
+    for backend, package in BACKENDS.items():
         python = folder.resolve() / backend / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         pythons[backend] = str(python)
         wanted = f"import importlib.util as u, sys; sys.exit(not (u.find_spec('keras') and u.find_spec('{backend}')))"
@@ -159,5 +154,5 @@ def make_environments(folder: Path) -> dict[str, str]:
             continue
         print(f"Making an environment for keras with {backend} in {python.parent.parent}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", str(python.parent.parent)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "keras", *packages], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "keras", package], check=True)
     return pythons

@@ -1,3 +1,92 @@
-"""minikeras: a lightweight Keras, written from scratch."""
+"""minikeras: a lightweight Keras, written from scratch.
+
+Whoever knows Keras needs no manual: `import minikeras as keras` runs their program.  Importing this imports NumPy and
+little else; each room opens at first need (PEP 562).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_ROOMS = (
+    "activations",
+    "autodiff",
+    "callbacks",
+    "config",
+    "constraints",
+    "datasets",
+    "initializers",
+    "kernels",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "ops",
+    "optimizers",
+    "random",
+    "regularizers",
+    "saving",
+    "tree",
+    "utils",
+)
+
+# public name -> room
+_NAMES = {
+    "GradientTape": "autodiff",
+    "KerasTensor": "autodiff",
+    "Variable": "autodiff",
+    "grad": "autodiff",
+    "value_and_grad": "autodiff",
+    "Initializer": "initializers",
+    "Input": "layers",
+    "InputSpec": "layers",
+    "Layer": "layers",
+    "Loss": "losses",
+    "Metric": "metrics",
+    "Model": "models",
+    "Sequential": "models",
+    "Optimizer": "optimizers",
+    "Regularizer": "regularizers",
+    "DTypePolicy": "config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"minikeras.{name}")
+    if name in _NAMES:
+        value = getattr(importlib.import_module(f"minikeras.{_NAMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"minikeras has no {name!r}.")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ROOMS, *_NAMES, "version"})
+
+
+def version() -> str:
+    """The version of minikeras."""
+    return __version__
+
+
+if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
+    from minikeras.autodiff import GradientTape as GradientTape
+    from minikeras.autodiff import KerasTensor as KerasTensor
+    from minikeras.autodiff import Variable as Variable
+    from minikeras.autodiff import grad as grad
+    from minikeras.autodiff import value_and_grad as value_and_grad
+    from minikeras.config import DTypePolicy as DTypePolicy
+    from minikeras.initializers import Initializer as Initializer
+    from minikeras.layers import Input as Input
+    from minikeras.layers import InputSpec as InputSpec
+    from minikeras.layers import Layer as Layer
+    from minikeras.losses import Loss as Loss
+    from minikeras.metrics import Metric as Metric
+    from minikeras.models import Model as Model
+    from minikeras.models import Sequential as Sequential
+    from minikeras.optimizers import Optimizer as Optimizer
+    from minikeras.regularizers import Regularizer as Regularizer

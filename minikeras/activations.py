@@ -148,9 +148,9 @@ def sparse_sigmoid(x: Any) -> Any:
 ALL: dict[str, Callable[..., Any]] = {
     function.__name__.strip("_"): function
     for function in (
-        *(relu, linear, sigmoid, tanh, softmax, elu, selu, softplus, softsign, exponential, gelu, silu, mish, leaky_relu),
-        *(relu6, celu, glu, hard_sigmoid, hard_silu, hard_tanh, hard_shrink, soft_shrink, tanh_shrink, log_sigmoid),
-        *(log_softmax, squareplus, threshold, sparse_plus, sparse_sigmoid),
+        *(relu, linear, sigmoid, tanh, softmax, elu, selu, softplus, softsign, exponential, gelu, silu, mish),
+        *(leaky_relu, relu6, celu, glu, hard_sigmoid, hard_silu, hard_tanh, hard_shrink, soft_shrink, tanh_shrink),
+        *(log_sigmoid, log_softmax, squareplus, threshold, sparse_plus, sparse_sigmoid),
     )
 }
 ALL.update(swish=silu, hard_swish=hard_silu)

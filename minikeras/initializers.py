@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras import config
+from minikeras import config, registry
 from minikeras.random import SeedGenerator, draw_seed, make_key, next_seed, whole_number
 from minikeras.utils.suggest import unknown
 
@@ -370,6 +370,7 @@ ALL: dict[str, type[Initializer]] = {
     "OrthogonalInitializer": Orthogonal,
     "IdentityInitializer": Identity,
 }
+registry.builtin("keras.initializers", *dict.fromkeys(ALL.values()))
 
 
 def get(identifier: Any) -> Callable[..., Any] | None:
@@ -423,7 +424,7 @@ def deserialize(identifier: str | dict[str, Any], custom_objects: dict[str, Any]
     saved = {"class_name": identifier} if isinstance(identifier, str) else identifier
     name = saved["class_name"]
     known: dict[str, Any] = {**ALL, **(custom_objects or {})}
-    if name not in known:
+    found = registry.find_custom(name, saved.get("registered_name")) or known.get(name)
+    if found is None:
         raise ValueError(unknown("initializer", name, [*_BY_ALIAS, *(custom_objects or {})]))
-    found = known[name]
     return found.from_config(saved.get("config") or {}) if hasattr(found, "from_config") else found

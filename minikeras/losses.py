@@ -67,7 +67,7 @@ def _pair(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
     y_true = _targets(y_true, y_pred.dtype)
     if y_true.shape != y_pred.shape:
         y_true, y_pred = same_rank(y_true, y_pred)
-        _check_shapes(y_true.shape, y_pred.shape)
+        check_shapes(y_true.shape, y_pred.shape)
     return y_true, y_pred
 
 
@@ -85,7 +85,7 @@ def _targets(y_true: Any, dtype: Any) -> Any:
     return ops.cast(y_true, dtype)
 
 
-def _check_shapes(true_shape: tuple, pred_shape: tuple) -> None:
+def check_shapes(true_shape: tuple, pred_shape: tuple) -> None:
     aligned = zip(reversed(true_shape), reversed(pred_shape), strict=False)
     if any(a != b and 1 not in (a, b) and None not in (a, b) for a, b in aligned):
         raise ValueError(
@@ -106,7 +106,7 @@ def _mean_of(function: Callable) -> Callable:
     @functools.wraps(function)
     def forward(y_true: Any, y_pred: Any, **options: Any) -> Any:
         values, slope_true, slope_pred = function(y_true, y_pred, **options)
-        count = values.shape[-1] if values.ndim else 1
+        count = max(values.shape[-1], 1) if values.ndim else 1
 
         def vjp(g: Any, needs: Any) -> Any:
             g = g[..., None] * (1 / count) if values.ndim else g
@@ -115,7 +115,7 @@ def _mean_of(function: Callable) -> Callable:
                 unbroadcast(slope_pred() * g, y_pred) if needs[1] else None,
             )
 
-        return (values.mean(axis=-1) if values.ndim else values), vjp
+        return (values.sum(axis=-1) * (1 / count) if values.ndim else values), vjp
 
     primitive = differentiable(forward)
 
@@ -304,6 +304,22 @@ def sparse_categorical_crossentropy(
     return values
 
 
+@_mean_of
+def _binary_crossentropy(y_true: Any, y_pred: Any, *, from_logits: bool) -> Any:
+    if from_logits:
+        values = k.binary_cross_entropy(y_pred, y_true)
+        return values, lambda: -y_pred, lambda: k.binary_cross_entropy_grad(1, y_pred, y_true)
+    low, high = settings.epsilon(), 1 - settings.epsilon()
+    p = k.xp.minimum(k.xp.maximum(y_pred, low), high)
+    log_p, log_rest = k.xp.log(p), k.xp.log(1 - p)
+    values = -(y_true * log_p + (1 - y_true) * log_rest)
+    return (
+        values,
+        lambda: log_rest - log_p,
+        lambda: (p - y_true) / (p * (1 - p)) * ((y_pred >= low) & (y_pred <= high)),
+    )
+
+
 def binary_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> Any:
@@ -317,8 +333,18 @@ def binary_crossentropy(
         axis: the axis of the mean.
     """
     y_true, y_pred = _pair(y_true, y_pred)
+    if y_true.shape != y_pred.shape:
+        raise ValueError(
+            f"binary_crossentropy needs targets and predictions of one shape, got {tuple(y_true.shape)} and "
+            f"{tuple(y_pred.shape)}."
+        )
     y_true = _smoothed(y_true, label_smoothing, 2)
-    return ops.mean(nn.binary_crossentropy(y_true, y_pred, from_logits=from_logits), axis=axis)
+    logits = getattr(y_pred, "logits", None)
+    if not from_logits and logits is not None and logits[0] == "sigmoid":
+        y_pred, from_logits = logits[1], True
+    if axis not in (-1, len(y_pred.shape) - 1):
+        y_true, y_pred = ops.moveaxis(y_true, axis, -1), ops.moveaxis(y_pred, axis, -1)
+    return _binary_crossentropy(y_true, y_pred, from_logits=from_logits)
 
 
 def binary_focal_crossentropy(
@@ -331,7 +357,7 @@ def binary_focal_crossentropy(
     label_smoothing: float = 0.0,
     axis: int = -1,
 ) -> Any:
-    """Binary cross-entropy with each element weighted by `(1 - p)**gamma`, p the probability of the truth (Lin et al. 2017).
+    """Binary cross-entropy, each element weighted by `(1 - p)**gamma`, p the truth's probability (Lin et al. 2017).
 
     Args:
         apply_class_balancing: whether ones are weighted by `alpha` and zeros by `1 - alpha` too.
@@ -400,6 +426,7 @@ def tversky(y_true: Any, y_pred: Any, alpha: float = 0.5, beta: float = 0.5, axi
 def _weighted_total(values: Any, weights: Any = None, *, divisor: Any) -> Any:
     """`sum(values * weights) / divisor`, 0 where the divisor is 0."""
     weighted = values if weights is None else values * weights
+    factor: Any
     if isinstance(divisor, int):
         factor = 1 / divisor if divisor else 0.0
     else:
@@ -459,6 +486,11 @@ def _reduced(values: Any, weights: Any, reduction: str | None) -> Any:
 # ---------------------------------------------------------------- classes
 
 
+def number_type(dtype: Any) -> np.dtype:
+    """The type that a loss or metric computes in: a name or policy, None for `floatx()`."""
+    return np.dtype(dtype.compute_dtype if isinstance(dtype, DTypePolicy) else dtype or settings.floatx())
+
+
 class Loss:
     """Base class: subclasses write `call(y_true, y_pred)`, which returns one value per sample.
 
@@ -476,7 +508,7 @@ class Loss:
             raise ValueError(f"A loss's reduction must be one of {REDUCTIONS}, got {reduction!r}.")
         self.name = name or unique_name(snake_case(type(self).__name__))
         self.reduction = reduction
-        self._dtype = np.dtype(dtype.compute_dtype if isinstance(dtype, DTypePolicy) else dtype or settings.floatx())
+        self._dtype = number_type(dtype)
 
     @property
     def dtype(self) -> str:
@@ -527,6 +559,14 @@ class Loss:
         return f"<{type(self).__name__} name={self.name}>"
 
 
+def described(function: Callable) -> Any:
+    """A function within a configuration: Keras reads a bare name there as a string."""
+    name = registry.serialize_keras_object(function)
+    if not isinstance(name, str):
+        return name
+    return {"module": "builtins", "class_name": "function", "config": name, "registered_name": "function"}
+
+
 class LossFunctionWrapper(Loss):
     """A loss from a function of `(y_true, y_pred)`.
 
@@ -555,11 +595,7 @@ class LossFunctionWrapper(Loss):
         return self.fn(y_true, y_pred, **self._fn_kwargs)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "fn": registry.serialize_keras_object(self.fn),
-            **registry.serialize_keras_object(self._fn_kwargs),
-        }
+        return {**super().get_config(), "fn": described(self.fn), **registry.serialize_keras_object(self._fn_kwargs)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Loss:
@@ -567,10 +603,10 @@ class LossFunctionWrapper(Loss):
 
 
 class _BuiltInLoss(LossFunctionWrapper):
-    """A wrapper of one of the functions above; its options are attributes and, unless `hidden`, in its configuration."""
+    """A wrapper of one of the functions above; its options are attributes and in its configuration."""
 
     function: Callable
-    hidden: dict[str, Any] = {}  # options that Keras does not write: written only where they are not the default
+    hidden: tuple[tuple[str, Any], ...] = ()  # options that Keras does not write, unless they have another value
 
     def __init__(
         self, reduction: str | None = "sum_over_batch_size", name: str | None = None, dtype: Any = None, **options: Any
@@ -579,7 +615,7 @@ class _BuiltInLoss(LossFunctionWrapper):
         vars(self).update(options)
 
     def get_config(self) -> dict[str, Any]:
-        options = {key: value for key, value in self._fn_kwargs.items() if value != self.hidden.get(key, ())}
+        options = {key: value for key, value in self._fn_kwargs.items() if (key, value) not in self.hidden}
         return {**Loss.get_config(self), **options}
 
 
@@ -659,7 +695,7 @@ class Huber(_BuiltInLoss):
     """
 
     function = staticmethod(huber)
-    hidden = {"delta": 1.0}
+    hidden = (("delta", 1.0),)
 
     def __init__(
         self,
@@ -680,7 +716,7 @@ class CosineSimilarity(_BuiltInLoss):
     """
 
     function = staticmethod(cosine_similarity)
-    hidden = {"axis": -1}
+    hidden = (("axis", -1),)
 
     def __init__(
         self,
@@ -711,9 +747,7 @@ class BinaryCrossentropy(_BuiltInLoss):
         name: str | None = "binary_crossentropy",
         dtype: Any = None,
     ):
-        super().__init__(
-            reduction, name, dtype, from_logits=from_logits, label_smoothing=label_smoothing, axis=axis
-        )
+        super().__init__(reduction, name, dtype, from_logits=from_logits, label_smoothing=label_smoothing, axis=axis)
 
 
 class BinaryFocalCrossentropy(_BuiltInLoss):
@@ -770,9 +804,7 @@ class CategoricalCrossentropy(_BuiltInLoss):
         name: str | None = "categorical_crossentropy",
         dtype: Any = None,
     ):
-        super().__init__(
-            reduction, name, dtype, from_logits=from_logits, label_smoothing=label_smoothing, axis=axis
-        )
+        super().__init__(reduction, name, dtype, from_logits=from_logits, label_smoothing=label_smoothing, axis=axis)
 
 
 class CategoricalFocalCrossentropy(_BuiltInLoss):
@@ -817,7 +849,7 @@ class SparseCategoricalCrossentropy(_BuiltInLoss):
     """
 
     function = staticmethod(sparse_categorical_crossentropy)
-    hidden = {"axis": -1}
+    hidden = (("axis", -1),)
 
     def __init__(
         self,
@@ -945,7 +977,7 @@ registry.builtin_functions(FUNCTIONS)
 
 
 def get(identifier: Any) -> Any:
-    """A loss from its name (a function, or a `Loss` for a class name), class, description or any callable; None stays None.
+    """A loss from its name (a function's or a class's), class, description or any callable; None stays None.
 
     Raises:
         ValueError: for an unknown name, with the nearest known one.

@@ -20,7 +20,7 @@ class Regularizer:
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        raise NotImplementedError(f"{type(self).__name__} has no get_config(); return its constructor's arguments there.")
+        raise NotImplementedError(f"{type(self).__name__} has no get_config(); return the constructor's arguments.")
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Regularizer:
@@ -80,7 +80,7 @@ class L2(Regularizer):
 
 
 class OrthogonalRegularizer(Regularizer):
-    """`factor` times the mean of |cosine| over the pairs of rows (or columns) of a matrix, halved once more as in Keras.
+    """`factor` times the mean of |cosine| over the pairs of rows (or columns) of a matrix.
 
     Args:
         factor: not negative.

@@ -71,6 +71,11 @@ class recording:
         _state.recording = self._previous
 
 
+def is_recording() -> bool:
+    """Whether operations on tracked tensors are recorded now: if not, an operation need not keep what its vjp reads."""
+    return _state.recording
+
+
 def raw(value: Any) -> Any:
     """The raw array behind an operation's argument; numbers and None stay as they are.
 
@@ -93,9 +98,7 @@ def raw(value: Any) -> Any:
 _PYTHON_TYPES = (np.dtype(np.float64), np.dtype(np.int64))  # what NumPy makes of Python's numbers
 
 
-def differentiable(
-    function: Callable | None = None, *, inputs: int | None = None, sequence: bool = False
-) -> Callable:
+def differentiable(function: Callable | None = None, *, inputs: int | None = None, sequence: bool = False) -> Callable:
     """Make an operation of `function(*arrays, **settings) -> (y, vjp)`.
 
     The positional parameters are the inputs: tensors, arrays, numbers or None.  Keyword-only parameters are settings.
@@ -169,7 +172,7 @@ def operation(function: Callable | None = None, *, inputs: int | None = None) ->
 
 
 def composite(function: Callable) -> Callable:
-    """Make an operation of a function that calls other operations: on symbolic tensors it is one element of the graph."""
+    """Make an operation of a function that calls others; on symbolic tensors it is one element of the layer graph."""
 
     @functools.wraps(function)
     def op(*args: Any, **settings: Any) -> Any:
@@ -400,7 +403,9 @@ def value_and_grad(function: Callable, argnums: int | Sequence[int] = 0) -> Call
         with recording():
             value = function(*arguments, **kwargs)
         if value.size != 1:
-            raise ValueError(f"grad needs a scalar function, got a value of shape {value.shape}; reduce it with ops.sum.")
+            raise ValueError(
+                f"grad needs a scalar function, got a value of shape {value.shape}; reduce it with ops.sum."
+            )
         chosen = [arguments[position] for position in positions]
         flat = [Tensor(g) if g is not None else None for g in backward(value, tree.flatten(chosen))]
         gradients = tree.pack_sequence_as(chosen, flat)

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras import config as settings
-from minikeras import initializers, regularizers, constraints, tree
+from minikeras import constraints, initializers, regularizers, tree
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode, infer_output, is_symbolic, snake_case, unique_name
 from minikeras.autodiff.tensor import Tensor, Variable
@@ -115,16 +114,18 @@ class _CallSignature:
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
-@functools.cache
-def _call_signature(cls: type) -> _CallSignature:
-    return _CallSignature(cls.call)  # type: ignore[attr-defined]
+def _read_call(cls: Any) -> _CallSignature:
+    return _CallSignature(cls.call)
 
 
-@functools.cache
-def _init_parameters(cls: type) -> tuple[list[inspect.Parameter], bool]:
-    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
+def _read_init(cls: Any) -> tuple[list[inspect.Parameter], bool]:
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
     named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     return named, any(p.kind is p.VAR_POSITIONAL for p in parameters)
+
+
+_call_signature: Callable[[Any], _CallSignature] = functools.cache(_read_call)
+_init_parameters: Callable[[Any], tuple[list[inspect.Parameter], bool]] = functools.cache(_read_init)
 
 
 def _wrap_build(build: Callable) -> Callable:
@@ -168,7 +169,10 @@ class Layer:
 
     supports_masking = False
 
-    _UNTRACKED = frozenset({"_inbound_nodes", "_losses", "_loss_owners", "_recorded", "_own", "_build_shapes", "_initial"})
+    _UNTRACKED = frozenset(
+        {"_inbound_nodes", "_losses", "_loss_owners", "_recorded", "_own", "_build_shapes", "_initial"}
+    )
+    _recorded: tuple[tuple, dict[str, Any]]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         instance = super().__new__(cls)
@@ -310,8 +314,8 @@ class Layer:
         if self.input_spec is not None:
             self._check_shape(inputs)
         previous_mask = _mask_of(inputs)
-        if signature.mask and "mask" not in kwargs and len(args) <= signature.mask_position and previous_mask is not None:
-            kwargs["mask"] = previous_mask
+        if previous_mask is not None and signature.mask and len(args) <= signature.mask_position:
+            kwargs.setdefault("mask", previous_mask)
         path = _context.path
         entry = _context.entry
         if entry is None:
@@ -379,7 +383,7 @@ class Layer:
             self.set_weights(weights)
 
     def _check_shape(self, inputs: Any) -> None:
-        """Raise a sentence about inputs that do not fit `input_spec`; a shape that was found right is not checked again."""
+        """Refuse inputs that do not fit `input_spec`; the last shape found right is not checked again."""
         shape = inputs.data.shape if isinstance(inputs, Tensor) else None
         if shape is None or shape != self._accepted_shape:
             problem = self._input_problem(inputs)
@@ -602,7 +606,7 @@ class Layer:
             ValueError: where the layer is not built.
         """
         if not self.built:
-            raise ValueError(f"The layer {self.name!r} has no weights to count before it is built; call it on data first.")
+            raise ValueError(f"The layer {self.name!r} has no weights before it is built; call it on data first.")
         return sum(int(v.size) for v in self.weights)
 
     def get_weights(self) -> list[np.ndarray]:
@@ -618,13 +622,13 @@ class Layer:
         variables = self.weights
         if len(weights) != len(variables):
             raise ValueError(
-                f"The layer {self.name!r} has {len(variables)} weights, got a list of {len(weights)}; pass the list that "
-                "get_weights() of such a layer gives."
+                f"The layer {self.name!r} has {len(variables)} weights, got a list of {len(weights)}; pass the list "
+                "that get_weights() of such a layer gives."
             )
         values = [k.to_host(value) for value in weights]
         for variable, value in zip(variables, values, strict=True):
             if variable.shape != value.shape:
-                raise ValueError(f"The weight {variable.path!r} has shape {variable.shape}, got a value of {value.shape}.")
+                raise ValueError(f"The weight {variable.path!r} has shape {variable.shape}, got one of {value.shape}.")
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
 
@@ -693,7 +697,7 @@ class Layer:
         names = sorted(store.keys(), key=int)
         if len(names) != len(variables):
             hint = "" if self.built else "; build the layer before loading weights"
-            raise ValueError(f"The layer {self.name!r} has {len(variables)} weights, the file has {len(names)} for it{hint}.")
+            raise ValueError(f"The layer {self.name!r} has {len(variables)} weights, the file {len(names)}{hint}.")
         for variable, name in zip(variables, names, strict=True):
             if tuple(store[name].shape) != variable.shape:
                 raise ValueError(
@@ -703,10 +707,11 @@ class Layer:
             variable.assign(np.asarray(store[name]))
 
     def stateless_call(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError("minikeras layers keep their state; call the layer itself instead of stateless_call().")
+        raise NotImplementedError("Layers keep their state; call the layer itself instead of stateless_call().")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_losses", "_loss_owners", "_inbound_nodes")}
+        left_out = ("_losses", "_loss_owners", "_inbound_nodes")
+        return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -69,8 +69,8 @@ def known_size(layer: Layer, input_shape: Any, axis: int) -> int:
     """The size of an axis that weights depend on, or a sentence where it is open or not there."""
     if not -len(input_shape) <= axis < len(input_shape):
         raise ValueError(
-            f"{type(layer).__name__} {layer.name!r} works on axis {axis}, which inputs of shape {tuple(input_shape)} do "
-            "not have; choose another axis."
+            f"{type(layer).__name__} {layer.name!r} works on axis {axis}, got inputs of shape {tuple(input_shape)}; "
+            "choose an axis that they have."
         )
     size = input_shape[axis]
     if size is None:
@@ -109,8 +109,8 @@ def window_counts(
         reach = spread * (window - 1) + 1 if padding == "valid" else 1
         if length < reach:
             raise ValueError(
-                f"{type(layer).__name__} {layer.name!r} needs inputs of size {reach} or more along axis {axis}, got shape "
-                f"{tuple(input_shape)}; use padding='same' or a smaller window."
+                f"{type(layer).__name__} {layer.name!r} needs inputs of size {reach} or more along axis {axis}, got "
+                f"shape {tuple(input_shape)}; use padding='same' or a smaller window."
             )
         counts[axis] = (length - reach) // stride + 1
     return counts

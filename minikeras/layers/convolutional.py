@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from minikeras import activations, config, constraints, initializers, regularizers
@@ -18,10 +19,11 @@ from minikeras.layers.common import (
 from minikeras.ops import nn
 
 
-class _Windows(Layer):
+class Windowed(Layer):
     """What `Conv` and `DepthwiseConv` share: the geometry, the bias and the activation."""
 
     rank = 0
+    kernel: Any
 
     def __init__(
         self,
@@ -49,8 +51,7 @@ class _Windows(Layer):
         self.bias_regularizer = regularizers.get(bias_regularizer)
         self.bias_constraint = constraints.get(bias_constraint)
         self.input_spec = InputSpec(ndim=self.rank + 2)
-        self.bias = None
-        self._fused = activations.fused_name(self.activation)
+        self.bias: Any = None
         self._channel_axis = -1 if self.data_format == "channels_last" else 1
 
     def _paddings(self) -> tuple[str, ...]:
@@ -67,8 +68,20 @@ class _Windows(Layer):
             )
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={self._channel_axis: channels})
 
-    def _finish(self, outputs: Any) -> Any:
-        return outputs if self._fused or self.activation is activations.linear else self.activation(outputs)
+    def _convolve(self, primitive: Callable, inputs: Any, **settings: Any) -> Any:
+        fused = activations.fused_name(self.activation)
+        outputs = primitive(
+            inputs,
+            self.kernel,
+            self.bias,
+            strides=self.strides,
+            padding=self.padding,
+            data_format=self.data_format,
+            dilation=self.dilation_rate,
+            activation=fused,
+            **settings,
+        )
+        return outputs if fused or self.activation is activations.linear else self.activation(outputs)
 
     def _output_shape(self, input_shape: Any, filters: Any) -> Any:
         axes = spatial_axes(self.data_format, self.rank)
@@ -78,7 +91,7 @@ class _Windows(Layer):
         return replace_axes(input_shape, {**counts, self._channel_axis % len(input_shape): filters})
 
 
-class Conv(_Windows):
+class Conv(Windowed):
     """`activation(inputs * kernel + bias)`, `*` being the correlation over the spatial axes.
 
     Args:
@@ -153,8 +166,8 @@ class Conv(_Windows):
         channels = known_size(self, input_shape, self._channel_axis)
         if channels % self.groups:
             raise ValueError(
-                f"{type(self).__name__} {self.name!r} needs channels that divide into {self.groups} groups, got inputs of "
-                f"shape {tuple(input_shape)} with {channels} channels."
+                f"{type(self).__name__} {self.name!r} needs channels that divide into {self.groups} groups, got "
+                f"inputs of shape {tuple(input_shape)} with {channels} channels."
             )
         self.compute_output_shape(input_shape)
         self.kernel = self.add_weight(
@@ -167,19 +180,7 @@ class Conv(_Windows):
         self._add_bias(channels, self.filters)
 
     def call(self, inputs: Any) -> Any:
-        return self._finish(
-            nn.convolution(
-                inputs,
-                self.kernel,
-                self.bias,
-                strides=self.strides,
-                padding=self.padding,
-                data_format=self.data_format,
-                dilation=self.dilation_rate,
-                groups=self.groups,
-                activation=self._fused,
-            )
-        )
+        return self._convolve(nn.convolution, inputs, groups=self.groups)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return self._output_shape(input_shape, self.filters)
@@ -203,7 +204,7 @@ class Conv3D(Conv):
     rank = 3
 
 
-class DepthwiseConv(_Windows):
+class DepthwiseConv(Windowed):
     """Each input channel convolved with `depth_multiplier` kernels of its own.
 
     Args:
@@ -265,21 +266,11 @@ class DepthwiseConv(_Windows):
         self._add_bias(channels, channels * self.depth_multiplier)
 
     def call(self, inputs: Any) -> Any:
-        return self._finish(
-            nn.depthwise_convolution(
-                inputs,
-                self.kernel,
-                self.bias,
-                strides=self.strides,
-                padding=self.padding,
-                data_format=self.data_format,
-                dilation=self.dilation_rate,
-                activation=self._fused,
-            )
-        )
+        return self._convolve(nn.depthwise_convolution, inputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        return self._output_shape(input_shape, known_size(self, input_shape, self._channel_axis) * self.depth_multiplier)
+        channels = known_size(self, input_shape, self._channel_axis)
+        return self._output_shape(input_shape, channels * self.depth_multiplier)
 
 
 class DepthwiseConv1D(DepthwiseConv):

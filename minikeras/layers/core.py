@@ -38,12 +38,14 @@ class InputLayer(Layer):
     ):
         batch_shape = batch_shape if batch_shape is not None else kwargs.pop("batch_input_shape", None)
         if (shape is None) == (batch_shape is None) and input_tensor is None:
-            raise ValueError(f"Input needs one of shape and batch_shape, got shape={shape!r}, batch_shape={batch_shape!r}.")
+            raise ValueError(f"Input needs a shape or a batch_shape, got shape={shape!r}, batch_shape={batch_shape!r}.")
         super().__init__(name=name, **kwargs)
         if isinstance(shape, (int, np.integer)):
             shape = (shape,)
         self.batch_shape = tuple(batch_shape) if batch_shape is not None else (batch_size, *shape)
-        self._input_dtype = str(np.dtype(dtype if not isinstance(dtype, dict) else dtype["config"]["name"])) if dtype else self.dtype
+        if isinstance(dtype, dict):
+            dtype = dtype["config"]["name"]
+        self._input_dtype = str(np.dtype(dtype)) if dtype else self.dtype
         self.sparse, self.ragged, self.optional = bool(sparse), bool(ragged), bool(optional)
         self.built = True
         output = KerasTensor(self.batch_shape, self._input_dtype, name=self.name)
@@ -136,7 +138,7 @@ class Dense(Layer):
         self.kernel_constraint = constraints.get(kernel_constraint)
         self.bias_constraint = constraints.get(bias_constraint)
         self.input_spec = InputSpec(min_ndim=2)
-        self.bias = None
+        self.bias: Any = None
 
     def build(self, input_shape: Any) -> None:
         features = known_size(self, input_shape, -1)

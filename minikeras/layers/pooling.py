@@ -9,7 +9,7 @@ from minikeras.layers.base import InputSpec, Layer
 from minikeras.layers.common import choice, int_tuple, replace_axes, spatial_axes, window_counts
 
 
-class _Pooling(Layer):
+class Pooling(Layer):
     """The maximum or the mean of each window.
 
     Args:
@@ -46,19 +46,136 @@ class _Pooling(Layer):
         return replace_axes(input_shape, counts)
 
 
-class _MaxPooling(_Pooling):
+class MaxPooling(Pooling):
+    """The maximum of each window; arguments as for `Pooling`."""
+
     def call(self, inputs: Any) -> Any:
         return ops.max_pool(inputs, self.pool_size, self.strides, self.padding, self.data_format)
 
 
-class _AveragePooling(_Pooling):
+class AveragePooling(Pooling):
+    """The mean of each window's inputs, padding not counted; arguments as for `Pooling`."""
+
     def call(self, inputs: Any) -> Any:
         return ops.average_pool(inputs, self.pool_size, self.strides, self.padding, self.data_format)
 
 
-class MaxPooling1D(_MaxPooling):
-    __doc__, rank = f"{_Pooling.__doc__}\n    Inputs: (batch, steps, channels).\n    ", 1
+class MaxPooling1D(MaxPooling):
+    """Maximum pooling of sequences: (batch, steps, channels); arguments as for `Pooling`."""
+
+    rank = 1
 
 
-class MaxPooling2D(_MaxPooling):
-    __doc__, rank = _Pooling.__doc__, 2
+class MaxPooling2D(MaxPooling):
+    """Maximum pooling of pictures: (batch, rows, columns, channels); arguments as for `Pooling`."""
+
+    rank = 2
+
+
+class MaxPooling3D(MaxPooling):
+    """Maximum pooling of volumes: (batch, depth, rows, columns, channels); arguments as for `Pooling`."""
+
+    rank = 3
+
+
+class AveragePooling1D(AveragePooling):
+    """Average pooling of sequences: (batch, steps, channels); arguments as for `Pooling`."""
+
+    rank = 1
+
+
+class AveragePooling2D(AveragePooling):
+    """Average pooling of pictures: (batch, rows, columns, channels); arguments as for `Pooling`."""
+
+    rank = 2
+
+
+class AveragePooling3D(AveragePooling):
+    """Average pooling of volumes: (batch, depth, rows, columns, channels); arguments as for `Pooling`."""
+
+    rank = 3
+
+
+class GlobalPooling(Layer):
+    """One number for each channel from all of its spatial values.
+
+    Args:
+        data_format: `"channels_last"` or `"channels_first"`, default `config.image_data_format()`.
+        keepdims: whether the spatial axes stay, with size 1.
+    """
+
+    rank = 0
+
+    def __init__(self, data_format: str | None = None, keepdims: bool = False, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.data_format = config.standardize_data_format(data_format)
+        self.keepdims = keepdims
+        self.input_spec = InputSpec(ndim=self.rank + 2)
+        self._axes = spatial_axes(self.data_format, self.rank)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        if self.keepdims:
+            return replace_axes(input_shape, dict.fromkeys(self._axes, 1))
+        return tuple(size for axis, size in enumerate(input_shape) if axis not in self._axes)
+
+
+class GlobalMaxPooling(GlobalPooling):
+    """The maximum of each channel; arguments as for `GlobalPooling`."""
+
+    def call(self, inputs: Any) -> Any:
+        return ops.max(inputs, axis=self._axes, keepdims=self.keepdims)
+
+
+class GlobalAveragePooling(GlobalPooling):
+    """The mean of each channel; arguments as for `GlobalPooling`."""
+
+    def call(self, inputs: Any) -> Any:
+        return ops.mean(inputs, axis=self._axes, keepdims=self.keepdims)
+
+
+class GlobalMaxPooling1D(GlobalMaxPooling):
+    """The maximum over the steps of (batch, steps, channels); arguments as for `GlobalPooling`."""
+
+    rank = 1
+
+
+class GlobalMaxPooling2D(GlobalMaxPooling):
+    """The maximum over the pixels of (batch, rows, columns, channels); arguments as for `GlobalPooling`."""
+
+    rank = 2
+
+
+class GlobalMaxPooling3D(GlobalMaxPooling):
+    """The maximum over the values of (batch, depth, rows, columns, channels); arguments as for `GlobalPooling`."""
+
+    rank = 3
+
+
+class GlobalAveragePooling1D(GlobalAveragePooling):
+    """The mean over the steps of (batch, steps, channels) that are not masked; arguments as for `GlobalPooling`."""
+
+    rank = 1
+    supports_masking = True
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        if mask is None:
+            return super().call(inputs)
+        channels = 2 if self.data_format == "channels_last" else 1
+        mask = ops.expand_dims(ops.cast(mask, "bool"), channels)
+        total = ops.sum(ops.where(mask, inputs, 0), axis=self._axes, keepdims=self.keepdims)
+        return ops.divide(total, ops.sum(ops.cast(mask, inputs.dtype), axis=self._axes, keepdims=self.keepdims))
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return None
+
+
+class GlobalAveragePooling2D(GlobalAveragePooling):
+    """The mean over the pixels of (batch, rows, columns, channels); arguments as for `GlobalPooling`."""
+
+    rank = 2
+
+
+class GlobalAveragePooling3D(GlobalAveragePooling):
+    """The mean over the values of (batch, depth, rows, columns, channels); arguments as for `GlobalPooling`."""
+
+    rank = 3

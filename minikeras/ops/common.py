@@ -30,12 +30,12 @@ def as_float(x: Any) -> Any:
 
 
 def result_type(*values: Any) -> Any:
-    """The common type of arrays, types and Python numbers, as Keras has it.
+    """The common type of arrays and Python numbers, as Keras has it.
 
     Where there are floats, their widest, whatever the integers (NumPy makes float64 of int32 and float32); a Python
     number adapts to the arrays, and a Python float turns integers into `floatx()`.
     """
-    types = [value if isinstance(value, np.dtype) else value.dtype for value in values if not isinstance(value, NUMBERS)]
+    types = [value.dtype for value in values if not isinstance(value, NUMBERS)]
     floats = [one for one in types if one.kind in "fc"]
     if floats:
         return np.result_type(*floats)
@@ -131,10 +131,8 @@ def broadcasting(function: Callable | None = None, *, floats: bool = False) -> C
 
     @functools.wraps(function)
     def forward(x1: Any, x2: Any) -> Any:
-        if floats:
-            a, b = promote(as_float(x1) if isinstance(x2, NUMBERS) or _is_exact(x1) and _is_exact(x2) else x1, x2)
-        else:
-            a, b = promote(x1, x2)
+        a = as_float(x1) if floats and (isinstance(x2, NUMBERS) or (_is_exact(x1) and _is_exact(x2))) else x1
+        a, b = promote(a, x2)
         y, gradient1, gradient2 = function(a, b)
 
         def vjp(g: Any, needs: Any) -> Any:

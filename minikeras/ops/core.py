@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from minikeras import tree
 from minikeras import kernels as k
+from minikeras import tree
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tape import composite, differentiable, operation, raw
 from minikeras.autodiff.tensor import Tensor
@@ -99,20 +100,18 @@ def saturate_cast(x: Any, dtype: Any) -> Any:
     if to.kind == "b":
         return cast(elementwise.clip(x, 0, 1), dtype)
     limits: Any = np.iinfo(to) if to.kind in "iu" else np.finfo(to)
-    low, high = limits.min, limits.max
-    if x.data.dtype.kind in "iu" and to.kind in "iu":
-        own = np.iinfo(x.data.dtype)
-        low, high = builtins.max(low, own.min), builtins.min(high, own.max)
-    elif x.data.dtype.kind == "f":
-        own = np.finfo(x.data.dtype)
-        low, high = _inward(low, own.dtype), _inward(high, own.dtype)
-    else:
+    if x.data.dtype.kind == "b":
         return cast(x, dtype)
+    if x.data.dtype.kind == "f":
+        low, high = _inward(limits.min, x.data.dtype), _inward(limits.max, x.data.dtype)
+    else:
+        own = np.iinfo(x.data.dtype)
+        low, high = builtins.max(int(limits.min), int(own.min)), builtins.min(int(limits.max), int(own.max))
     return cast(elementwise.clip(x, low, high), dtype)
 
 
 def _inward(limit: Any, dtype: Any) -> float:
-    """A type's limit as a number of a float type that does not lie beyond it."""
+    """A type's limit as a number of a float type that does not lie beyond it; an infinity where it is out of reach."""
     if builtins.abs(float(limit)) > float(np.finfo(dtype).max):
         return float(np.copysign(np.inf, float(limit)))
     near = dtype.type(limit)
@@ -152,7 +151,7 @@ def ndim(x: Any) -> int:
 def size(x: Any) -> int | None:
     """The number of elements; None for a symbolic tensor with an open dimension."""
     sizes = shape(x)
-    return None if None in sizes else int(np.prod(sizes))
+    return None if None in sizes else math.prod(sizes)  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------- control flow
@@ -271,8 +270,7 @@ def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | Non
     """
     if reduction not in (None, "add"):
         raise ValueError(f"scatter_update's reduction must be None or 'add', got {reduction!r}.")
-    columns = raw(indices).T
-    return _updated(inputs, updates, key=tuple([column for column in columns]), add=reduction == "add")
+    return _updated(inputs, updates, key=tuple(raw(indices).T), add=reduction == "add")
 
 
 @composite
@@ -302,7 +300,7 @@ def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Any]:
 
 @differentiable(inputs=1)
 def top_k(x: Any, k: int, sorted: bool = True) -> Any:
-    """The `k` largest values along the last axis in descending order, and their indices (int32); the first of equals first."""
+    """The `k` largest values along the last axis in descending order and their indices (int32), of equals the first."""
     return _top_k(as_array(x), k)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-
 from minikeras import kernels as k
 from minikeras.autodiff.tape import composite, differentiable, operation
 from minikeras.ops.common import (
@@ -58,9 +57,9 @@ __all__ = [
     "less",
     "less_equal",
     "log",
-    "log10",
     "log1p",
     "log2",
+    "log10",
     "logaddexp",
     "logical_and",
     "logical_not",

@@ -15,7 +15,7 @@ import numpy as np
 from minikeras import config
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor
-from minikeras.autodiff.tape import differentiable, operation
+from minikeras.autodiff.tape import differentiable, is_recording, operation
 from minikeras.autodiff.tensor import Tensor
 
 __all__ = [
@@ -517,73 +517,37 @@ def moments(x: Any, axes: Any, keepdims: bool = False, synchronized: bool = Fals
 # ---------------------------------------------------------------- recurrence
 
 
+def _as_kernel(x: Any, kernel: Any) -> Any:
+    return x if x.dtype == kernel.dtype else x.astype(kernel.dtype)
+
+
 @differentiable
 def simple_rnn_sequence(
-    x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any = None, *, mask: Any, recurrent_mask: Any, activation: Any
+    x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any = None, **settings: Any
 ) -> Any:
-    """A whole SimpleRNN sequence: (outputs (n, t, u), last h)."""
+    """A whole SimpleRNN sequence: (outputs (n, t, u), last h); the settings are those of the kernel `simple_rnn`."""
     outputs, h, residual = k.simple_rnn(
-        x, h0, kernel, recurrent_kernel, bias, mask=mask, recurrent_mask=recurrent_mask, activation=activation
+        _as_kernel(x, kernel), h0, kernel, recurrent_kernel, bias, with_residual=is_recording(), **settings
     )
     return (outputs, h), lambda g, needs: k.simple_rnn_grad(*g, residual, needs[0], needs.out[2:5])
 
 
 @differentiable
 def lstm_sequence(
-    x: Any,
-    h0: Any,
-    c0: Any,
-    kernel: Any,
-    recurrent_kernel: Any,
-    bias: Any = None,
-    *,
-    mask: Any,
-    recurrent_mask: Any,
-    activation: Any,
-    recurrent_activation: Any,
+    x: Any, h0: Any, c0: Any, kernel: Any, recurrent_kernel: Any, bias: Any = None, **settings: Any
 ) -> Any:
-    """A whole LSTM sequence: (outputs (n, t, u), last h, last c)."""
+    """A whole LSTM sequence: (outputs (n, t, u), last h, last c); the settings are those of the kernel `lstm`."""
     outputs, h, c, residual = k.lstm(
-        x,
-        h0,
-        c0,
-        kernel,
-        recurrent_kernel,
-        bias,
-        mask=mask,
-        recurrent_mask=recurrent_mask,
-        activation=activation,
-        recurrent_activation=recurrent_activation,
+        _as_kernel(x, kernel), h0, c0, kernel, recurrent_kernel, bias, with_residual=is_recording(), **settings
     )
     return (outputs, h, c), lambda g, needs: k.lstm_grad(*g, residual, needs[0], needs.out[3:6])
 
 
 @differentiable
-def gru_sequence(
-    x: Any,
-    h0: Any,
-    kernel: Any,
-    recurrent_kernel: Any,
-    bias: Any = None,
-    *,
-    mask: Any,
-    recurrent_mask: Any,
-    activation: Any,
-    recurrent_activation: Any,
-    reset_after: bool,
-) -> Any:
-    """A whole GRU sequence: (outputs (n, t, u), last h)."""
+def gru_sequence(x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any = None, **settings: Any) -> Any:
+    """A whole GRU sequence: (outputs (n, t, u), last h); the settings are those of the kernel `gru`."""
     outputs, h, residual = k.gru(
-        x,
-        h0,
-        kernel,
-        recurrent_kernel,
-        bias,
-        mask=mask,
-        recurrent_mask=recurrent_mask,
-        activation=activation,
-        recurrent_activation=recurrent_activation,
-        reset_after=reset_after,
+        _as_kernel(x, kernel), h0, kernel, recurrent_kernel, bias, with_residual=is_recording(), **settings
     )
     return (outputs, h), lambda g, needs: k.gru_grad(*g, residual, needs[0], needs.out[2:5])
 

@@ -87,8 +87,7 @@ def _install() -> None:
             setattr(owner, f"__{name}__", _comparison(function, name))
         for name, function in _UNARY.items():
             setattr(owner, f"__{name}__", function)
-        owner.__hash__ = object.__hash__  # type: ignore[method-assign]
-        owner.T = property(ops.transpose)  # type: ignore[attr-defined]
+        owner.T = property(ops.transpose)  # type: ignore[union-attr]
     for name, function in _METHODS.items():
         setattr(Tensor, name, function)
 

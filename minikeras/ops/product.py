@@ -18,7 +18,7 @@ __all__ = ["dot", "einsum", "inner", "matmul", "outer", "tensordot", "vdot"]
 
 @differentiable
 def matmul(x1: Any, x2: Any) -> Any:
-    """The matrix product over the last two axes; leading axes broadcast, a vector is a row (left) or a column (right)."""
+    """The matrix product over the last two axes; leading axes broadcast, a vector is a row or (right) a column."""
     a, b = promote(as_array(x1), as_array(x2))
     if a.ndim == b.ndim == 2:
         return k.gemm(a, b), lambda g, needs: (
@@ -56,6 +56,8 @@ def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Any:
         axes: the last so many axes of `x1` with the first of `x2`, or a pair of axes (or lists of axes), one for each.
     """
     a, b = promote(as_array(x1), as_array(x2))
+    axes1: Any
+    axes2: Any
     if isinstance(axes, int):
         axes1, axes2 = range(a.ndim - axes, a.ndim), range(axes)
     else:
@@ -88,7 +90,7 @@ def _inverse(order: list[int]) -> list[int]:
 
 @composite
 def dot(x1: Any, x2: Any) -> Any:
-    """The sum of products over the last axis of `x1` and the last but one (or only) of `x2`; with a number, the product."""
+    """The sum of products over the last axis of `x1` and the last but one (or only) of `x2`; numbers multiply."""
     if _ndim(x1) == 0 or _ndim(x2) == 0:
         return multiply(x1, x2)
     return tensordot(x1, x2, [-1, -1 if _ndim(x2) == 1 else -2])
@@ -166,7 +168,8 @@ def _explicit(subscripts: str, ranks: list[int]) -> tuple[list[str], str]:
     if len(terms) != len(ranks):
         raise ValueError(f"einsum {subscripts!r} describes {len(terms)} operands, got {len(ranks)}.")
     free = [letter for letter in string.ascii_letters if letter not in subscripts]
-    extra = [rank - len(term.replace("...", "")) if "..." in term else 0 for term, rank in zip(terms, ranks, strict=True)]
+    pairs = zip(terms, ranks, strict=True)
+    extra = [rank - len(term.replace("...", "")) if "..." in term else 0 for term, rank in pairs]
     leading = "".join(free[: max(extra)])
     terms = [term.replace("...", leading[len(leading) - n :]) for term, n in zip(terms, extra, strict=True)]
     if arrow:

@@ -154,7 +154,7 @@ def prod(x: Any, axis: Any = None, keepdims: bool = False, dtype: Any = None) ->
         axes = range(x.ndim) if axis is None else [i % x.ndim for i in (axis if isinstance(axis, tuple) else (axis,))]
         order = [i for i in range(x.ndim) if i not in axes] + list(axes)
         moved = x.transpose(order)
-        rows = moved.reshape(moved.shape[: x.ndim - len(axes)] + (_count(x.shape, axis),))
+        rows = moved.reshape((*moved.shape[: x.ndim - len(axes)], _count(x.shape, axis)))
         others = (_preceding(rows) * _preceding(rows[..., ::-1])[..., ::-1]).reshape(moved.shape)
         return (others.transpose(np.argsort(order).tolist()) * restore_axes(g, x.ndim, axis, keepdims),)
 

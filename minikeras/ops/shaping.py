@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -165,12 +166,12 @@ def _split(x: Any, sections: Any, axis: int) -> Any:
     if isinstance(sections, int):
         if size % sections:
             raise ValueError(
-                f"An axis of size {size} cannot be split into {sections} equal parts; give the indices to cut at instead."
+                f"An axis of size {size} cannot be split into {sections} equal parts; give the indices to cut at."
             )
         bounds = list(range(0, size + 1, size // sections)) if size else [0] * (sections + 1)
     else:
         bounds = [0, *[int(index) for index in sections], size]
-    parts = tuple(x[_along(axis, slice(a, b), x.ndim)] for a, b in zip(bounds, bounds[1:], strict=False))
+    parts = tuple(x[_along(axis, slice(a, b), x.ndim)] for a, b in itertools.pairwise(bounds))
 
     def vjp(g: Any, needs: Any) -> Any:
         gradients = [k.xp.zeros_like(part) if one is None else one for one, part in zip(g, parts, strict=True)]
@@ -229,7 +230,7 @@ def tile(x: Any, repeats: Any) -> Any:
 
 
 @differentiable(inputs=1)
-def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = None) -> Any:
+def pad(x: Any, pad_width: Any, mode: Any = "constant", constant_values: Any = None) -> Any:
     """Values added before and after each axis.
 
     Args:
@@ -329,7 +330,7 @@ def get_item(x: Any, key: Any) -> Any:
 
     def vjp(g: Any, needs: Any) -> Any:
         gradient = k.xp.zeros(x.shape, g.dtype)
-        if basic or (len(parts) == 1 and getattr(parts[0], "dtype", None) == bool):
+        if basic or (len(parts) == 1 and parts[0].dtype.kind == "b"):
             gradient[parts] = g
         else:
             k.xp.add.at(gradient, parts, g)

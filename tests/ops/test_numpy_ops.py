@@ -31,11 +31,10 @@ def broadcasting_shapes(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ..
     return pair[0], pair[1]
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [case for case in CASES if case.numpy()], ids=str)
 def test_values(case: Case) -> None:
     reference = case.numpy()
-    if reference is None:
-        return  # checked in test_core_ops and in tests/parity
+    assert reference is not None
     inputs = case.inputs()
     results = tree.flatten(case.call(getattr(ops, case.name), *inputs))
     expected = tree.flatten(case.call(reference, *inputs))
@@ -51,14 +50,15 @@ def test_gradients(case: Case) -> None:
     check_gradients(lambda *inputs: case.call(getattr(ops, case.name), *inputs), *case.inputs())
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.differentiable], ids=str)
+def _only_float32(case: Case) -> bool:
+    others = [leaf for leaf in tree.flatten([list(case.args), case.kwargs]) if isinstance(leaf, np.ndarray | str)]
+    return case.differentiable and "float64" not in [str(getattr(leaf, "dtype", leaf)) for leaf in others]
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if _only_float32(case)], ids=str)
 def test_float32_stays_float32(case: Case) -> None:
-    if case.name in ("cast", "saturate_cast"):
-        return
     for result in tree.flatten(case.call(getattr(ops, case.name), *case.inputs(dtype="float32"))):
-        assert result.data.dtype in (np.float32, np.int32) or "float64" in [
-            str(leaf.dtype) for leaf in tree.flatten(list(case.args)) if isinstance(leaf, np.ndarray)
-        ]
+        assert result.data.dtype in (np.float32, np.int32)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.differentiable], ids=str)
@@ -77,9 +77,11 @@ def test_symbolic_call_records_the_public_function_and_infers_the_shape(case: Ca
 
 def test_every_differentiable_operation_has_a_case() -> None:
     covered = {getattr(ops, case.name) for case in CASES if case.differentiable}
-    for name in (*core.__all__, *numpy_ops.__all__):
+    for name in (*core.__all__, *dir(numpy_ops)):
         function = getattr(ops, name)
-        assert not getattr(function, "differentiable", False) or function in covered, f"ops.{name} needs a line in op_cases"
+        assert not getattr(function, "differentiable", False) or function in covered, (
+            f"ops.{name} needs a line in op_cases"
+        )
 
 
 @pytest.mark.parametrize("name", UNARY)
@@ -118,7 +120,9 @@ def test_reduction(name: str, data: st.DataObject, shape: tuple[int, ...], keepd
     x = spaced(np.random.default_rng(seed), shape, -2, 2)
     reference = REDUCTIONS[name] or getattr(np, name)
     function = getattr(ops, name)
-    np.testing.assert_allclose(function(x, axis, keepdims=keepdims), reference(x, axis=axis, keepdims=keepdims), rtol=1e-10)
+    np.testing.assert_allclose(
+        function(x, axis=axis, keepdims=keepdims), reference(x, axis=axis, keepdims=keepdims), rtol=1e-10
+    )
     check_gradients(function, x, axis=axis, keepdims=keepdims)
 
 
@@ -253,7 +257,7 @@ def test_wrong_arguments_are_told() -> None:
         (lambda: ops.map(lambda v: v, x[:0]), "at least one"),
         (lambda: ops.bincount(np.array([1]), sparse=True), "sparse=True"),
     ):
-        with pytest.raises(ValueError, match="[a-z]") as error:
+        with pytest.raises(ValueError, match=r"[a-z]") as error:
             call()
         assert words in str(error.value)
     with pytest.raises(TypeError, match="x2"):

@@ -1,0 +1,21 @@
+"""What users hook into training with."""
+
+from minikeras.callbacks.base import Callback, CallbackList
+from minikeras.callbacks.history import History
+from minikeras.callbacks.monitor import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
+from minikeras.callbacks.progress import ProgbarLogger
+from minikeras.callbacks.simple import CSVLogger, LambdaCallback, LearningRateScheduler, TerminateOnNaN
+
+__all__ = [
+    "CSVLogger",
+    "Callback",
+    "CallbackList",
+    "EarlyStopping",
+    "History",
+    "LambdaCallback",
+    "LearningRateScheduler",
+    "ModelCheckpoint",
+    "ProgbarLogger",
+    "ReduceLROnPlateau",
+    "TerminateOnNaN",
+]

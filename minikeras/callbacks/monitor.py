@@ -1,0 +1,273 @@
+"""Watching one value from epoch to epoch, and what is done about it: stopping, saving, lowering the learning rate."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minikeras.callbacks.base import Callback, lazy_logs, read_logs
+from minikeras.utils import console
+from minikeras.utils.suggest import unknown
+
+# Parts of the names of values that are better when higher or lower.
+_HIGHER = ("acc", "auc", "precision", "recall", "f1", "fbeta", "iou", "io_u", "r2_score", "cosine_similarity", "true_")
+_LOWER = (
+    *("loss", "error", "mse", "mae", "mape", "msle", "crossentropy", "hinge", "divergence", "cosh", "poisson", "huber"),
+    "false_",
+)
+
+
+def higher_is_better(monitor: str) -> bool:
+    """Whether a value of that name is to rise (`val_accuracy`) or to fall (`val_loss`).
+
+    The last telling part of the name decides: what comes before it may be the name of an output.
+
+    Raises:
+        ValueError: where the name does not say.
+    """
+    rising, falling = (max(monitor.rfind(part) for part in parts) for parts in (_HIGHER, _LOWER))
+    if rising == falling:
+        raise ValueError(
+            f"Whether {monitor!r} is to rise or to fall does not show in its name; pass mode='max' or 'min'."
+        )
+    return rising > falling
+
+
+class Monitor(Callback):
+    """Base of the callbacks that watch a value.
+
+    Args:
+        monitor: its name in the logs.
+        mode: `"min"` or `"max"`: what is better; `"auto"` goes by the name.
+        min_delta: an improvement is larger than this.
+    """
+
+    def __init__(self, monitor: str = "val_loss", mode: str = "auto", min_delta: float = 0):
+        if mode not in ("auto", "min", "max"):
+            warnings.warn(f"{unknown('mode', mode, ('auto', 'min', 'max'))} 'auto' is taken.", stacklevel=3)
+            mode = "auto"
+        self.monitor, self.mode, self.min_delta = monitor, mode, abs(min_delta)
+        self.best: Any = None
+        self._rising = higher_is_better(monitor) if mode == "auto" else mode == "max"
+
+    def is_improvement(self, value: Any, reference: Any) -> bool:
+        """Whether `value` is better than `reference` by more than `min_delta`; anything is better than None."""
+        if reference is None:
+            return True
+        if self._rising:
+            return bool(value - self.min_delta > reference)
+        return bool(value + self.min_delta < reference)
+
+    def monitored(self, logs: Any) -> Any:
+        """The watched value; None, with a warning, where the logs have it not."""
+        logs = logs or {}
+        if self.monitor not in logs:
+            warnings.warn(f"{type(self).__name__}: {unknown('metric', self.monitor, logs)}", stacklevel=3)
+        return logs.get(self.monitor)
+
+
+class EarlyStopping(Monitor):
+    """Ends training when a value has stopped to improve.
+
+    Args:
+        monitor, min_delta, mode: the value, as for `Monitor`.
+        patience: how many epochs without improvement are allowed.
+        verbose: 1 tells when training is stopped.
+        baseline: epochs that improve but do not beat this do not restart the patience.
+        restore_best_weights: whether the model ends with the weights of the best epoch.
+        start_from_epoch: number of epochs that are not watched.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        min_delta: float = 0,
+        patience: int = 0,
+        verbose: int = 0,
+        mode: str = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
+    ):
+        super().__init__(monitor, mode, min_delta)
+        self.patience, self.verbose, self.baseline = patience, verbose, baseline
+        self.restore_best_weights, self.start_from_epoch = restore_best_weights, start_from_epoch
+        self.on_train_begin()
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.wait = self.stopped_epoch = self.best_epoch = 0
+        self.best = self.best_weights = None
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        current = self.monitored(logs)
+        if current is None or epoch < self.start_from_epoch:
+            return
+        self.wait += 1
+        if self.is_improvement(current, self.best):
+            self.best, self.best_epoch = current, epoch
+            if self.restore_best_weights:
+                self.best_weights = self.model.get_weights()
+            if self.baseline is None or self.is_improvement(current, self.baseline):
+                self.wait = 0
+        elif self.wait >= self.patience and epoch > 0:
+            self.stopped_epoch = epoch
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self.stopped_epoch and self.verbose:
+            console.announce(f"Epoch {self.stopped_epoch + 1}: early stopping")
+        if self.best_weights is not None:
+            if self.verbose:
+                console.announce(f"The model has the weights of the best epoch, {self.best_epoch + 1}.")
+            self.model.set_weights(self.best_weights)
+
+
+class ReduceLROnPlateau(Monitor):
+    """Lowers the learning rate when a value has stopped to improve.
+
+    Args:
+        monitor, mode, min_delta: the value, as for `Monitor`; `epsilon` is Keras 2's name of `min_delta`.
+        factor: what the learning rate is multiplied by, below 1.
+        patience: how many epochs without improvement are allowed.
+        verbose: 1 tells when the rate is lowered.
+        cooldown: number of epochs after that which are not counted.
+        min_lr: the rate is not made lower than this.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        verbose: int = 0,
+        mode: str = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+        epsilon: float | None = None,
+    ):
+        super().__init__(monitor, mode, min_delta if epsilon is None else epsilon)
+        if factor >= 1:
+            raise ValueError(f"ReduceLROnPlateau multiplies the learning rate by a factor below 1, got {factor}.")
+        self.factor, self.patience, self.verbose = factor, patience, verbose
+        self.cooldown, self.min_lr = cooldown, min_lr
+        self.on_train_begin()
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.best = None
+        self.wait = self.cooldown_counter = 0
+
+    def in_cooldown(self) -> bool:
+        """Whether the rate was lowered less than `cooldown` epochs ago."""
+        return self.cooldown_counter > 0
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs = {} if logs is None else logs
+        rate = logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        current = self.monitored(logs)
+        if current is None:
+            return
+        if self.in_cooldown():
+            self.cooldown_counter -= 1
+            self.wait = 0
+        if self.is_improvement(current, self.best):
+            self.best, self.wait = current, 0
+        elif not self.in_cooldown():
+            self.wait += 1
+            if self.wait >= self.patience and rate > np.float32(self.min_lr):
+                lower = max(rate * self.factor, self.min_lr)
+                self.model.optimizer.learning_rate = lower
+                self.cooldown_counter, self.wait = self.cooldown, 0
+                if self.verbose:
+                    console.announce(f"Epoch {epoch + 1}: learning rate lowered to {lower}")
+
+
+class ModelCheckpoint(Monitor):
+    """Saves the model or its weights during training.
+
+    Args:
+        filepath: where; may contain `{epoch}` (from 1), `{batch}` and names from the logs, such as
+            `"{epoch:02d}-{val_loss:.2f}.keras"`.  Ends in `.weights.h5` with `save_weights_only`, else in `.keras` or
+            `.h5`.
+        monitor, mode: the value, as for `Monitor`; only looked at with `save_best_only`.
+        verbose: 1 tells what is saved.
+        save_best_only: whether only improvements are saved; where the logs have not got the value everything is.
+        save_weights_only: whether the weights are saved alone.
+        save_freq: `"epoch"`, or a number of batches.
+        initial_value_threshold: the value that the first save has to beat.
+        period: Keras 2's number of epochs from one save to the next.
+
+    Raises:
+        KeyError: when saving, for a name in `filepath` that the logs have not got.
+    """
+
+    def __init__(
+        self,
+        filepath: Any,
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        save_weights_only: bool = False,
+        mode: str = "auto",
+        save_freq: Any = "epoch",
+        initial_value_threshold: float | None = None,
+        period: int = 1,
+    ):
+        # without save_best_only nothing is compared, so the name need not say a direction
+        super().__init__(monitor, mode if save_best_only or mode != "auto" else "min")
+        self.best = initial_value_threshold
+        self.filepath, self.verbose = os.fspath(filepath), verbose
+        self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
+        self.save_freq, self.period = save_freq, period
+        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
+            raise ValueError(f"ModelCheckpoint saves every 'epoch' or number of batches, got save_freq={save_freq!r}.")
+        endings = (".weights.h5",) if save_weights_only else (".keras", ".h5")
+        if not self.filepath.endswith(endings):
+            raise ValueError(
+                f"ModelCheckpoint with save_weights_only={save_weights_only} writes files ending in "
+                f"{' or '.join(endings)}, got filepath={self.filepath!r}."
+            )
+        self._epoch = self._batches = self._epochs = 0
+        self._last_batch = -1
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch, self._last_batch = epoch, -1
+
+    @lazy_logs
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self.save_freq == "epoch":
+            return
+        self._batches += batch - self._last_batch
+        self._last_batch = batch
+        if self._batches >= self.save_freq:
+            self._batches = 0
+            logs = read_logs(logs)
+            self._save(self._epoch, {"batch": batch + 1, **logs})
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._epochs += 1
+        if self.save_freq == "epoch" and self._epochs >= self.period:
+            self._epochs = 0
+            self._save(epoch, logs or {})
+
+    def _save(self, epoch: int, logs: dict[str, Any]) -> None:
+        try:
+            path = Path(self.filepath.format(**{**logs, "epoch": epoch + 1}))
+        except KeyError as error:
+            raise KeyError(f"The path {self.filepath!r} names {error}, the logs only have {sorted(logs)}.") from None
+        if self.save_best_only:
+            current = self.monitored(logs)
+            if current is not None and not self.is_improvement(current, self.best):
+                if self.verbose:
+                    console.announce(f"Epoch {epoch + 1}: {self.monitor} did not improve from {self.best:.5f}")
+                return
+            self.best = self.best if current is None else current
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save = self.model.save_weights if self.save_weights_only else self.model.save
+        save(str(path), overwrite=True)
+        if self.verbose:
+            console.announce(f"Epoch {epoch + 1}: model saved to {path}")

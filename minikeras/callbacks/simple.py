@@ -1,0 +1,156 @@
+"""Small callbacks: functions as hooks, a schedule of learning rates, a guard against NaN, a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import math
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from minikeras.callbacks.base import Callback
+from minikeras.utils import console
+from minikeras.utils.suggest import unknown
+
+
+class LambdaCallback(Callback):
+    """A callback made of functions.
+
+    Args:
+        on_epoch_begin, on_epoch_end: `function(epoch, logs)`.
+        on_train_begin, on_train_end: `function(logs)`.
+        on_train_batch_begin, on_train_batch_end: `function(batch, logs)`.
+        **kwargs: functions for the other hooks, by name.
+    """
+
+    def __init__(
+        self,
+        on_epoch_begin: Callable | None = None,
+        on_epoch_end: Callable | None = None,
+        on_train_begin: Callable | None = None,
+        on_train_end: Callable | None = None,
+        on_train_batch_begin: Callable | None = None,
+        on_train_batch_end: Callable | None = None,
+        **kwargs: Callable | None,
+    ):
+        given = {
+            "on_epoch_begin": on_epoch_begin,
+            "on_epoch_end": on_epoch_end,
+            "on_train_begin": on_train_begin,
+            "on_train_end": on_train_end,
+            "on_train_batch_begin": on_train_batch_begin,
+            "on_train_batch_end": on_train_batch_end,
+            **kwargs,
+        }
+        hooks = [name for name in dir(Callback) if name.startswith("on_")]
+        for name, function in given.items():
+            if name not in hooks:
+                raise ValueError(unknown("callback hook", name, hooks))
+            if function is not None:
+                setattr(self, name, function)
+
+
+class LearningRateScheduler(Callback):
+    """Sets the learning rate at the beginning of each epoch.
+
+    Args:
+        schedule: `function(epoch, learning_rate)` or `function(epoch)` that returns the new rate.
+        verbose: 1 tells each rate.
+    """
+
+    def __init__(self, schedule: Callable, verbose: int = 0):
+        self.schedule, self.verbose = schedule, verbose
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        optimizer = self.model.optimizer
+        arguments = (epoch, float(optimizer.learning_rate)) if _takes_two(self.schedule) else (epoch,)
+        rate = self.schedule(*arguments)
+        try:
+            rate = float(rate)
+        except (TypeError, ValueError):
+            raise ValueError(f"A schedule returns the learning rate as a float, got {rate!r}.") from None
+        optimizer.learning_rate = rate
+        if self.verbose:
+            console.announce(f"Epoch {epoch + 1}: learning rate set to {rate}")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if logs is not None:
+            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+
+
+def _takes_two(function: Callable) -> bool:
+    try:
+        inspect.signature(function).bind(0, 0.0)
+    except TypeError:
+        return False
+    except ValueError:  # a built-in that tells no signature
+        return True
+    return True
+
+
+class TerminateOnNaN(Callback):
+    """Ends training at a batch whose loss is NaN or infinite.
+
+    Args:
+        raise_error: whether to raise a RuntimeError instead.
+    """
+
+    def __init__(self, raise_error: bool = False):
+        self.raise_error = raise_error
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        loss = (logs or {}).get("loss")
+        if loss is None or math.isfinite(loss):
+            return
+        if self.raise_error:
+            raise RuntimeError(f"The loss is {loss} at batch {batch}; look at the data or lower the learning rate.")
+        console.announce(f"Batch {batch}: the loss is {loss}, training ends")
+        self.model.stop_training = True
+
+
+class CSVLogger(Callback):
+    """Writes each epoch's losses and metrics as a row of a CSV file.
+
+    Args:
+        filename: the file.
+        separator: between columns.
+        append: whether to go on with an existing file.
+    """
+
+    def __init__(self, filename: Any, separator: str = ",", append: bool = False):
+        self.filename, self.sep, self.append = os.fspath(filename), separator, append
+        self._file: Any = None
+        self._writer: Any = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._close()
+        self._file = open(self.filename, "a" if self.append else "w", newline="")  # noqa: SIM115 - closed at the end
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs = logs or {}
+        if self._writer is None:
+            names = sorted(logs)
+            if not any(name.startswith("val_") for name in names):  # validation may come in a later epoch
+                names += [f"val_{name}" for name in names]
+            self._writer = csv.DictWriter(
+                self._file, ["epoch", *names], restval="NA", extrasaction="ignore", delimiter=self.sep
+            )
+            if self._file.tell() == 0:
+                self._writer.writeheader()
+        self._writer.writerow({"epoch": epoch} | {name: _cell(value) for name, value in logs.items()})
+        self._file.flush()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._file = self._writer = None
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str) or not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0:
+        return value
+    return f'"[{", ".join(map(str, value))}]"'

@@ -1,0 +1,915 @@
+"""Recurrent layers: SimpleRNN, LSTM, GRU, their cells, the loop over any cell, and wrappers over time.
+
+A cell holds the weights and knows one step.  `RNN` runs a cell over a sequence: a built-in cell whose activations the
+kernels know runs as one operation over all time steps, any other cell step by step.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from minikeras import activations, constraints, initializers, ops, regularizers, tree
+from minikeras import kernels as k
+from minikeras.autodiff.symbolic import snake_case
+from minikeras.autodiff.tape import raw
+from minikeras.autodiff.tensor import Tensor, Variable
+from minikeras.layers.base import InputSpec, Layer
+from minikeras.layers.common import choice, fraction, known_size, positive_int
+from minikeras.ops import nn
+from minikeras.random import SeedGenerator
+from minikeras.registry import deserialize_keras_object, serialize_value
+
+_INITIALIZERS = ("kernel_initializer", "recurrent_initializer", "bias_initializer")
+_REGULARIZERS = ("kernel_regularizer", "recurrent_regularizer", "bias_regularizer")
+_CONSTRAINTS = ("kernel_constraint", "recurrent_constraint", "bias_constraint")
+_DROPOUT = ("dropout", "recurrent_dropout")
+_SEQUENCE = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
+
+_LAYERS = ("cell", "cells", "layer", "backward_layer")
+
+_MEANINGS: dict[str, Callable] = {
+    "activation": activations.get,
+    "initializer": initializers.get,
+    "regularizer": regularizers.get,
+    "constraint": constraints.get,
+}
+
+
+def _arguments(local_names: dict[str, Any]) -> dict[str, Any]:
+    """A constructor's arguments by name, `**kwargs` among them, from its `locals()`."""
+    named = {name: value for name, value in local_names.items() if name not in ("self", "kwargs", "__class__")}
+    return named | local_names["kwargs"]
+
+
+class _Described(Layer):
+    """A layer whose description lists `_CONFIG`, in this order, and may hold other layers."""
+
+    _CONFIG: tuple[str, ...] = ()
+
+    def get_config(self) -> dict[str, Any]:
+        names = self._CONFIG
+        if self.activity_regularizer is not None and "activity_regularizer" not in names:
+            names = ("activity_regularizer", *names)
+        config = {"name": self.name, "trainable": self.trainable, "dtype": serialize_value(self.dtype_policy)}
+        return config | {name: serialize_value(getattr(self, name)) for name in names}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        inner = {name: deserialize_keras_object(config[name]) for name in _LAYERS if name in config}
+        return cls(**{**config, **inner})
+
+
+# ---------------------------------------------------------------- cells
+
+
+class _Cell(_Described):
+    """What the three cells share: their settings, weights, dropout and states.
+
+    `_GATES` times `units` columns has each kernel; `_STATES` states are carried, the first of them is the output.
+    """
+
+    _GATES = 1
+    _STATES = 1
+    _ACTIVATIONS: tuple[str, ...] = ("activation",)
+    _sequence: Any  # the operation that runs all time steps
+    units: int
+    activation: Callable
+    recurrent_activation: Callable
+    use_bias: bool
+    unit_forget_bias: bool
+    reset_after: bool
+    dropout: float
+    recurrent_dropout: float
+
+    def __init__(self, arguments: dict[str, Any]):
+        settings = {name: arguments.pop(name) for name in self._CONFIG}
+        arguments.pop("implementation", None)
+        super().__init__(**arguments)
+        for name, value in settings.items():
+            meaning = _MEANINGS.get(name.rpartition("_")[2])
+            setattr(self, name, meaning(value) if meaning else value)
+        self.units = positive_int(type(self).__name__, "units", self.units)
+        for name in _DROPOUT:
+            fraction(self, name, getattr(self, name))
+        self.state_size: Any = self.units if self._STATES == 1 else [self.units] * self._STATES
+        self.output_size = self.units
+        self.seed_generator = SeedGenerator(settings["seed"])
+        self.bias: Any = None
+        self._masks: dict[str, Any] = {}
+
+    def build(self, input_shape: Any) -> None:
+        columns = self._GATES * self.units
+        self.kernel = self._weight("kernel", (known_size(self, input_shape, -1), columns))
+        self.recurrent_kernel = self._weight("recurrent", (self.units, columns), "recurrent_kernel")
+        if self.use_bias:
+            self.bias = self._weight("bias", self._bias_shape(columns))
+
+    def _weight(self, kind: str, shape: tuple[int, ...], name: str | None = None) -> Variable:
+        return self.add_weight(
+            shape,
+            self._initializer(kind),
+            regularizer=getattr(self, f"{kind}_regularizer"),
+            constraint=getattr(self, f"{kind}_constraint"),
+            name=name or kind,
+        )
+
+    def _initializer(self, kind: str) -> Callable:
+        return getattr(self, f"{kind}_initializer")
+
+    def _bias_shape(self, columns: int) -> tuple[int, ...]:
+        return (columns,)
+
+    def call(self, inputs: Any, states: Any, training: bool = False) -> Any:
+        """One step: `inputs` (n, d) and the states (a tensor or a list of them) to (output, new states)."""
+        several = isinstance(states, (list, tuple))
+        states = list(states) if several else [states]
+        if training:
+            inputs = self._drop("dropout", inputs)
+        state = self._drop("recurrent_dropout", states[0]) if training else states[0]
+        new_states = self._step(inputs, state, states)
+        return new_states[0], (new_states if several else new_states[0])
+
+    def _step(self, inputs: Any, state: Any, states: list[Any]) -> list[Any]:
+        """The new states; `state` is what enters the recurrent product, `states` are those before any dropout."""
+        raise NotImplementedError
+
+    def get_initial_state(self, batch_size: int | None = None) -> list[Any]:
+        """Zeros (batch_size, units) for each state."""
+        return [Tensor(k.xp.zeros((batch_size, self.units), self.compute_dtype)) for _ in range(self._STATES)]
+
+    def runs_sequences(self) -> bool:
+        """Whether all time steps can run as one operation: not with an activation that the kernels do not know."""
+        return type(self).call is _Cell.call and all(_known(getattr(self, name)) for name in self._ACTIVATIONS)
+
+    def run_sequence(self, inputs: Any, states: list[Any], mask: Any, training: bool) -> tuple[Any, list[Any]]:
+        """All time steps of `inputs` (n, t, d) as one operation: (outputs (n, t, units), last states)."""
+        recurrent_mask = None
+        if training:
+            inputs = self._drop("dropout", inputs)
+            if 0 < self.recurrent_dropout < 1:
+                kept = self._mask("recurrent_dropout", states[0].shape)
+                recurrent_mask = kept * self.compute_dtype.type(1 / (1 - self.recurrent_dropout))
+        outputs, *states = type(self)._sequence(
+            inputs,
+            *states,
+            self.kernel,
+            self.recurrent_kernel,
+            self.bias,
+            mask=mask,
+            recurrent_mask=recurrent_mask,
+            **self._sequence_settings(),
+        )
+        return outputs, states
+
+    def _sequence_settings(self) -> dict[str, Any]:
+        return {name: activations.fused_name(getattr(self, name)) for name in self._ACTIVATIONS}
+
+    def _drop(self, name: str, values: Any) -> Any:
+        """Dropout of `values` (n, d) or (n, t, d) at the rate of that name, the same features at every time step."""
+        rate = getattr(self, name)
+        if not 0 < rate < 1:
+            return values
+        mask = self._mask(name, (values.shape[0], values.shape[-1]))
+        return nn.masked_scale(values, mask=mask[:, None] if values.ndim == 3 else mask, scale=1 / (1 - rate))
+
+    def _mask(self, name: str, shape: tuple[int, ...]) -> Any:
+        """The 0/1 mask of that dropout, drawn once for each sequence."""
+        mask = self._masks.get(name)
+        if mask is None or mask.shape != shape:
+            key, counter = self.seed_generator.next(k.blocks_for("dropout_mask", shape[0] * shape[1]))
+            mask = self._masks[name] = k.dropout_mask(key, counter, shape, getattr(self, name))
+        return mask
+
+    def reset_dropout_mask(self) -> None:
+        """Let the next step draw which inputs are dropped; `RNN` does so before each sequence."""
+        self._masks.pop("dropout", None)
+
+    def reset_recurrent_dropout_mask(self) -> None:
+        """Let the next step draw which states are dropped; `RNN` does so before each sequence."""
+        self._masks.pop("recurrent_dropout", None)
+
+
+def _known(activation: Any) -> bool:
+    return activation is activations.linear or activations.fused_name(activation) is not None
+
+
+class SimpleRNNCell(_Cell):
+    """One step of `SimpleRNN`: `h = activation(x @ kernel + bias + h @ recurrent_kernel)`.
+
+    Arguments as for `SimpleRNN`.
+    """
+
+    _CONFIG = ("units", "activation", "use_bias", *_INITIALIZERS, *_REGULARIZERS, *_CONSTRAINTS, *_DROPOUT, "seed")
+    _sequence = staticmethod(nn.simple_rnn_sequence)
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = "tanh",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(_arguments(locals()))
+
+    def _step(self, inputs: Any, state: Any, states: list[Any]) -> list[Any]:
+        z = nn.dense_layer(inputs, self.kernel, self.bias) + ops.matmul(state, self.recurrent_kernel)
+        return [self.activation(z)]
+
+
+class LSTMCell(_Cell):
+    """One step of `LSTM`, on the states [h, c].  Arguments as for `LSTM`."""
+
+    _CONFIG = (
+        *("units", "activation", "recurrent_activation", "use_bias", "unit_forget_bias"),
+        *(*_INITIALIZERS, *_REGULARIZERS, *_CONSTRAINTS, *_DROPOUT, "seed"),
+    )
+    _GATES = 4
+    _STATES = 2
+    _ACTIVATIONS = ("activation", "recurrent_activation")
+    _sequence = staticmethod(nn.lstm_sequence)
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        unit_forget_bias: bool = True,
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(_arguments(locals()))
+
+    def _initializer(self, kind: str) -> Callable:
+        initializer = super()._initializer(kind)
+        if kind != "bias" or not self.unit_forget_bias:
+            return initializer
+
+        def ones_for_forget_gate(shape: Any, dtype: Any = None) -> np.ndarray:
+            bias = np.array(k.to_host(raw(initializer(shape, dtype=dtype))))
+            bias[self.units : 2 * self.units] = 1
+            return bias
+
+        return ones_for_forget_gate
+
+    def _step(self, inputs: Any, state: Any, states: list[Any]) -> list[Any]:
+        z = nn.dense_layer(inputs, self.kernel, self.bias) + ops.matmul(state, self.recurrent_kernel)
+        i, f, g, o = ops.split(z, 4, axis=-1)
+        c = self.recurrent_activation(f) * states[1] + self.recurrent_activation(i) * self.activation(g)
+        return [self.recurrent_activation(o) * self.activation(c), c]
+
+
+class GRUCell(_Cell):
+    """One step of `GRU`.  Arguments as for `GRU`."""
+
+    _CONFIG = (
+        *("units", "activation", "recurrent_activation", "use_bias"),
+        *(*_INITIALIZERS, *_REGULARIZERS, *_CONSTRAINTS, *_DROPOUT, "reset_after", "seed"),
+    )
+    _GATES = 3
+    _ACTIVATIONS = ("activation", "recurrent_activation")
+    _sequence = staticmethod(nn.gru_sequence)
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        reset_after: bool = True,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(_arguments(locals()))
+
+    def _bias_shape(self, columns: int) -> tuple[int, ...]:
+        return (2, columns) if self.reset_after else (columns,)
+
+    def _sequence_settings(self) -> dict[str, Any]:
+        return {**super()._sequence_settings(), "reset_after": bool(self.reset_after)}
+
+    def _step(self, inputs: Any, state: Any, states: list[Any]) -> list[Any]:
+        bias, recurrent_bias = self.bias, None
+        if self.reset_after and self.bias is not None:
+            bias, recurrent_bias = self.bias[0], self.bias[1]
+        x_z, x_r, x_h = ops.split(nn.dense_layer(inputs, self.kernel, bias), 3, axis=-1)
+        if self.reset_after:
+            h_z, h_r, h_h = ops.split(nn.dense_layer(state, self.recurrent_kernel, recurrent_bias), 3, axis=-1)
+            candidate = x_h + self.recurrent_activation(x_r + h_r) * h_h
+        else:
+            u = 2 * self.units
+            h_z, h_r = ops.split(ops.matmul(state, self.recurrent_kernel[:, :u]), 2, axis=-1)
+            reset = self.recurrent_activation(x_r + h_r) * state
+            candidate = x_h + ops.matmul(reset, self.recurrent_kernel[:, u:])
+        z = self.recurrent_activation(x_z + h_z)
+        return [z * states[0] + (1 - z) * self.activation(candidate)]
+
+
+class StackedRNNCells(_Described):
+    """Several cells as one: each works on the output of the one before.
+
+    Args:
+        cells: list of cells.
+    """
+
+    _CONFIG = ("cells",)
+
+    def __init__(self, cells: Any, **kwargs: Any):
+        super().__init__(**kwargs)
+        for cell in cells:
+            _check_cell(cell)
+        self.cells = list(cells)
+
+    @property
+    def state_size(self) -> list[Any]:
+        return [cell.state_size for cell in self.cells]
+
+    @property
+    def output_size(self) -> Any:
+        return _output_size(self.cells[-1])
+
+    def get_initial_state(self, batch_size: int | None = None) -> list[Any]:
+        """The initial states of the cells, a list of lists."""
+        return [_initial_state(cell, batch_size, self.compute_dtype) for cell in self.cells]
+
+    def build(self, input_shape: Any) -> None:
+        for cell in self.cells:
+            cell.build_from_config({"input_shape": tuple(input_shape)})
+            size = _output_size(cell)
+            input_shape = (input_shape[0], *((size,) if isinstance(size, int) else tuple(size)))
+
+    def call(self, inputs: Any, states: Any) -> Any:
+        new_states = []
+        for cell, state in zip(self.cells, states, strict=True):
+            inputs, new_state = cell(inputs, state)
+            new_states.append(new_state)
+        return inputs, new_states
+
+    def reset_dropout_mask(self) -> None:
+        _reset_masks(*self.cells)
+
+    reset_recurrent_dropout_mask = reset_dropout_mask
+
+
+def _check_cell(cell: Any) -> None:
+    if not isinstance(cell, Layer) or not hasattr(cell, "state_size"):
+        raise ValueError(f"A recurrent cell is a layer with a state_size, got {cell!r}; see LSTMCell for one.")
+
+
+def _output_size(cell: Any) -> Any:
+    size = getattr(cell, "output_size", None)
+    if size is not None:
+        return size
+    return cell.state_size[0] if isinstance(cell.state_size, (list, tuple)) else cell.state_size
+
+
+def _initial_state(cell: Any, batch_size: int | None, dtype: Any) -> list[Any]:
+    if hasattr(cell, "get_initial_state"):
+        states = cell.get_initial_state(batch_size=batch_size)
+        return list(states) if isinstance(states, (list, tuple)) else [states]
+    sizes = cell.state_size if isinstance(cell.state_size, (list, tuple)) else [cell.state_size]
+    return [Tensor(k.xp.zeros((batch_size, size), dtype)) for size in sizes]
+
+
+def _reset_masks(*cells: Any) -> None:
+    for cell in cells:
+        for name in ("reset_dropout_mask", "reset_recurrent_dropout_mask"):
+            if hasattr(cell, name):
+                getattr(cell, name)()
+
+
+# ---------------------------------------------------------------- layers
+
+
+class RNN(_Described):
+    """A cell run over the time axis of inputs (batch, time, ...).
+
+    Args:
+        cell: a layer with `call(inputs, states)` that returns (output, new states), and a `state_size` (an integer or a
+            list of them, one for each state); a list of cells is stacked.
+        return_sequences: the outputs of all time steps instead of the last.
+        return_state: the last states too: `(outputs, *states)`.
+        go_backwards: from the last time step to the first; the outputs come in this order.
+        stateful: each batch starts from the states in which the one before ended.
+        unroll: accepted for familiarity.
+        zero_output_for_mask: the output of a masked step is 0 instead of a repetition.
+
+    Called with `initial_state`, the sequence starts there instead of from zeros.  Where `mask` (batch, time) is False,
+    a step is left out: the states are carried over and the output repeats the one before (zeros before the first).
+    """
+
+    supports_masking = True
+    _CONFIG: tuple[str, ...] = (*_SEQUENCE, "cell")
+    _UNTRACKED = Layer._UNTRACKED | {"states"}
+
+    def __init__(
+        self,
+        cell: Any,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        **kwargs: Any,
+    ):
+        if kwargs.pop("time_major", False):
+            raise ValueError(f"{type(self).__name__} takes inputs of (batch, time, features), got time_major=True.")
+        super().__init__(**kwargs)
+        cell = StackedRNNCells(cell) if isinstance(cell, (list, tuple)) else cell
+        _check_cell(cell)
+        self.cell = cell
+        self.return_sequences, self.return_state = bool(return_sequences), bool(return_state)
+        self.go_backwards, self.stateful, self.unroll = bool(go_backwards), bool(stateful), bool(unroll)
+        self.zero_output_for_mask = bool(zero_output_for_mask)
+        self.states: Any = None
+
+    @property
+    def state_size(self) -> Any:
+        size = self.cell.state_size
+        return size if isinstance(size, (list, tuple)) else [size]
+
+    def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
+        self.cell.build_from_config({"input_shape": (sequences_shape[0], *sequences_shape[2:])})
+        if self.input_spec is not None:
+            self.input_spec = InputSpec(ndim=3, axes={-1: sequences_shape[-1]})
+        if self.stateful and sequences_shape[0] is not None:
+            self._keep(self.get_initial_state(sequences_shape[0]))
+
+    def get_initial_state(self, batch_size: int) -> list[Any]:
+        """The states from which a batch starts: zeros, unless the cell says otherwise."""
+        return _initial_state(self.cell, batch_size, self.compute_dtype)
+
+    def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
+        mask = self._checked_mask(mask, sequences)
+        states = self._first_states(sequences.shape[0], initial_state)
+        if self.go_backwards:
+            sequences = ops.flip(sequences, 1)
+            mask = None if mask is None else mask[:, ::-1]
+        _reset_masks(self.cell)
+        run = self._run if isinstance(self.cell, _Cell) and self.cell.runs_sequences() else self._loop
+        output, states = run(sequences, states, mask, training)
+        if self.stateful:
+            self._keep(states)
+        return (output, *states) if self.return_state else output
+
+    def _checked_mask(self, mask: Any, sequences: Any) -> Any:
+        mask = raw(tree.flatten(mask)[0])
+        if mask is None:
+            return None
+        if mask.shape != sequences.shape[:2]:
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} needs a mask of shape {sequences.shape[:2]}, one value for each "
+                f"time step, got shape {mask.shape}."
+            )
+        return mask.astype(bool, copy=False)
+
+    def _first_states(self, batch_size: int, initial_state: Any) -> list[Any]:
+        if initial_state is None:
+            if self.stateful and self.states is not None:
+                initial_state = self.states
+            else:
+                return self.get_initial_state(batch_size)
+        states = list(initial_state) if isinstance(initial_state, (list, tuple)) else [initial_state]
+        given = [tuple(state.shape) for state in tree.flatten(states)]
+        wanted = [(batch_size, size) for size in tree.flatten(self.state_size)]
+        if given != wanted:
+            hint = "; a stateful layer keeps its batch size" if self.stateful else ""
+            raise ValueError(f"{type(self).__name__} {self.name!r} needs states of shapes {wanted}, got {given}{hint}.")
+        return states
+
+    def _run(self, sequences: Any, states: list[Any], mask: Any, training: bool) -> tuple[Any, list[Any]]:
+        """All time steps as one operation: (what the layer returns first, last states)."""
+        outputs, states = self.cell.run_sequence(sequences, states, mask, training)
+        if self.return_sequences:
+            hidden = mask is not None and self.zero_output_for_mask
+            return (ops.where(mask[:, :, None], outputs, 0.0) if hidden else outputs), states
+        if mask is None:
+            return states[0], states
+        # a row without any unmasked step has no output, whatever its state
+        shown = mask[:, -1] if self.zero_output_for_mask else mask.any(axis=1)
+        return ops.where(shown[:, None], states[0], 0.0), states
+
+    def _loop(self, sequences: Any, states: list[Any], mask: Any, training: bool) -> tuple[Any, list[Any]]:
+        """The cell step by step: (what the layer returns first, last states)."""
+        outputs: list[Any] = []
+        shown: Any = None
+        carried: Any = None  # the output of the last unmasked step
+        for s, inputs in enumerate(ops.unstack(sequences, axis=1)):
+            shown, new_states = self.cell(inputs, states)
+            new = tree.flatten(new_states)
+            if mask is not None:
+                counts = mask[:, s]
+                new = [_choose(counts, one, old) for one, old in zip(new, tree.flatten(states), strict=True)]
+                carried = _choose(counts, shown, 0.0 if carried is None else carried)
+                shown = _choose(counts, shown, 0.0) if self.zero_output_for_mask else carried
+            states = tree.pack_sequence_as(states, new)
+            outputs.append(shown)
+        if shown is None:
+            raise ValueError(f"{type(self).__name__} {self.name!r} needs a time step, got shape {sequences.shape}.")
+        return (ops.stack(outputs, axis=1) if self.return_sequences else shown), states
+
+    def _keep(self, states: Any) -> None:
+        """Store the states for the next batch."""
+        if self.states is None:
+            self.states = tree.map_structure(_state_variable, states)
+        else:
+            for variable, state in zip(tree.flatten(self.states), tree.flatten(states), strict=True):
+                variable.assign(state)
+
+    def reset_states(self, states: Any = None) -> None:
+        """Start the next batch of a stateful layer from `states` (default zeros)."""
+        if states is not None:
+            states = states if isinstance(states, (list, tuple)) else [states]
+            self._keep(list(states))
+        elif self.states is not None:
+            self._keep(self.get_initial_state(tree.flatten(self.states)[0].shape[0]))
+
+    def reset_state(self) -> None:
+        """Start the next batch of a stateful layer from zeros."""
+        self.reset_states()
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        mask = tree.flatten(previous_mask)[0] if self.return_sequences else None
+        return [mask] + [None] * len(self.state_size) if self.return_state else mask
+
+    def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
+        def shape(size: Any, *leading: Any) -> tuple:
+            return (*leading, size) if isinstance(size, int) else (*leading, *size)
+
+        batch, time = sequences_shape[:2]
+        output = shape(_output_size(self.cell), batch, *((time,) if self.return_sequences else ()))
+        states = tree.map_structure(lambda size: shape(size, batch), self.state_size)
+        return (output, *states) if self.return_state else output
+
+
+def _state_variable(state: Any) -> Variable:
+    return Variable(state, dtype=state.dtype, trainable=False, name="rnn_state")
+
+
+def _choose(counts: Any, new: Any, old: Any) -> Any:
+    """`new` in the rows that count, else `old`."""
+    return ops.where(counts.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+
+class _CellLayer(RNN):
+    """A built-in cell as a layer: the constructor's arguments are those of cell and sequence together."""
+
+    _CELL: type[_Cell]
+
+    def __init__(self, arguments: dict[str, Any]):
+        arguments.pop("use_cudnn", None)
+        cell = {name: arguments.pop(name) for name in (*self._CELL._CONFIG, "implementation") if name in arguments}
+        general = {name: arguments[name] for name in ("dtype", "trainable") if name in arguments}
+        super().__init__(self._CELL(**cell, **general, name=snake_case(self._CELL.__name__)), **arguments)
+        self.input_spec = InputSpec(ndim=3)
+
+
+class SimpleRNN(_CellLayer):
+    """Fully connected recurrence: `h_t = activation(x_t @ kernel + bias + h_{t-1} @ recurrent_kernel)`.
+
+    Args:
+        units: size of the state and of an output.
+        activation: name or function, default `"tanh"`.
+        use_bias: whether a bias is added.
+        kernel_initializer, recurrent_initializer, bias_initializer: default `"glorot_uniform"`, `"orthogonal"` and
+            `"zeros"`.
+        kernel_regularizer, recurrent_regularizer, bias_regularizer, activity_regularizer: penalties, default none.
+        kernel_constraint, recurrent_constraint, bias_constraint: projections after each update, default none.
+        dropout: share of the input features that training drops, the same ones at every time step.
+        recurrent_dropout: share of the state that training drops on its way into the recurrent product, the same for
+            all gates and time steps (Gal and Ghahramani 2016).
+        seed: of the dropout.
+        return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask: as for `RNN`.
+    """
+
+    _CELL = SimpleRNNCell
+    _CONFIG = (
+        *(*_SEQUENCE, "units", "activation", "use_bias", *_INITIALIZERS),
+        *(*_REGULARIZERS, "activity_regularizer", *_CONSTRAINTS, *_DROPOUT),
+    )
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = "tanh",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(_arguments(locals()))
+
+
+class LSTM(_CellLayer):
+    """Long short-term memory (Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000).
+
+    With the columns i, f, g, o of `x_t @ kernel + bias + h_{t-1} @ recurrent_kernel`, after `activation` for g and
+    `recurrent_activation` for the gates: `c_t = f * c_{t-1} + i * g` and `h_t = o * activation(c_t)`.  The states are
+    [h, c].
+
+    Args:
+        recurrent_activation: of the gates, default `"sigmoid"`.
+        unit_forget_bias: whether the bias of the forget gate starts at 1.
+        use_cudnn: accepted for familiarity.
+
+    The other arguments are those of `SimpleRNN`.
+    """
+
+    _CELL = LSTMCell
+    _CONFIG = (
+        *(*_SEQUENCE, "units", "activation", "recurrent_activation", "use_bias", *_INITIALIZERS, "unit_forget_bias"),
+        *(*_REGULARIZERS, "activity_regularizer", *_CONSTRAINTS, *_DROPOUT, "seed"),
+    )
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        unit_forget_bias: bool = True,
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        use_cudnn: Any = "auto",
+        **kwargs: Any,
+    ):
+        super().__init__(_arguments(locals()))
+
+
+class GRU(_CellLayer):
+    """Gated recurrent unit (Cho et al. 2014): `h_t = z * h_{t-1} + (1 - z) * candidate`.
+
+    Args:
+        recurrent_activation: of the gates, default `"sigmoid"`.
+        reset_after: whether the reset gate applies to the recurrent product, which then has a bias of its own (bias of
+            shape (2, 3 * units)), instead of to the state that enters it.
+        use_cudnn: accepted for familiarity.
+
+    The columns of the kernels are z, r, candidate.  The other arguments are those of `SimpleRNN`.
+    """
+
+    _CELL = GRUCell
+    _CONFIG = (
+        *(*_SEQUENCE, "units", "activation", "recurrent_activation", "use_bias", *_INITIALIZERS, *_REGULARIZERS),
+        *("activity_regularizer", *_CONSTRAINTS, *_DROPOUT, "reset_after", "seed"),
+    )
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        reset_after: bool = True,
+        use_cudnn: Any = "auto",
+        **kwargs: Any,
+    ):
+        super().__init__(_arguments(locals()))
+
+
+for _layer in (SimpleRNN, LSTM, GRU):
+    for _name in _layer._CELL._CONFIG:
+        setattr(_layer, _name, property(attrgetter(f"cell.{_name}"), doc="As given to the constructor; the cell's."))
+
+
+# ---------------------------------------------------------------- wrappers
+
+
+class Bidirectional(_Described):
+    """A recurrent layer run over the sequence in both directions.
+
+    Args:
+        layer: a recurrent layer; two copies of it are made, one of them with `go_backwards` inverted.
+        merge_mode: how the outputs of the two are combined: `"concat"`, `"sum"`, `"mul"`, `"ave"`, or None for a pair.
+        weights: initial weights.
+        backward_layer: the layer for the backward direction, instead of a copy.
+
+    With `return_state` the states of the forward layer come first, then those of the backward layer; `initial_state` is
+    given in this order too.
+    """
+
+    supports_masking = True
+    _CONFIG = ("merge_mode", "layer", "backward_layer")
+
+    def __init__(
+        self,
+        layer: Any,
+        merge_mode: str | None = "concat",
+        weights: Any = None,
+        backward_layer: Any = None,
+        **kwargs: Any,
+    ):
+        for one in (layer, backward_layer):
+            if one is not None and not hasattr(one, "go_backwards"):
+                raise ValueError(f"Bidirectional wraps a recurrent layer, got {one!r}; give it an LSTM, GRU or RNN.")
+        super().__init__(weights=weights, **kwargs)
+        self.merge_mode = merge_mode if merge_mode is None else choice(self, "merge_mode", merge_mode, tuple(_MERGES))
+        self.forward_layer = _copy(layer, "forward", layer.go_backwards)
+        if backward_layer is None:
+            backward_layer = _copy(layer, "backward", not layer.go_backwards)
+        self.backward_layer = backward_layer
+        for name in ("return_sequences", "return_state", "go_backwards"):
+            same = getattr(self.forward_layer, name) == getattr(self.backward_layer, name)
+            if same is (name == "go_backwards"):
+                raise ValueError(
+                    f"Bidirectional needs two layers {'of different' if same else 'of the same'} {name}, got "
+                    f"{getattr(layer, name)} and {getattr(self.backward_layer, name)}."
+                )
+        self.return_sequences, self.return_state = layer.return_sequences, layer.return_state
+        self.input_spec = layer.input_spec
+
+    @property
+    def layer(self) -> Any:
+        return self.forward_layer
+
+    @property
+    def stateful(self) -> bool:
+        return self.forward_layer.stateful
+
+    @property
+    def states(self) -> Any:
+        """The states of both layers of a stateful pair, else None."""
+        if self.forward_layer.states is None:
+            return None
+        return [*self.forward_layer.states, *self.backward_layer.states]
+
+    def reset_states(self) -> None:
+        """Start the next batch from zeros."""
+        self.forward_layer.reset_states()
+        self.backward_layer.reset_states()
+
+    reset_state = reset_states
+
+    def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
+        for layer in (self.forward_layer, self.backward_layer):
+            layer.build_from_config({"input_shape": sequences_shape})
+        self.input_spec = self.forward_layer.input_spec
+
+    def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = None) -> Any:
+        halves: tuple[Any, Any] = (None, None)
+        if initial_state is not None:
+            middle = len(initial_state) // 2
+            halves = (initial_state[:middle], initial_state[middle:])
+        forward = self.forward_layer(sequences, initial_state=halves[0], mask=mask)
+        backward = self.backward_layer(sequences, initial_state=halves[1], mask=mask)
+        states: tuple[Any, ...] = ()
+        if self.return_state:
+            (forward, *first), (backward, *second) = forward, backward
+            states = (*first, *second)
+        if self.return_sequences:
+            backward = ops.flip(backward, 1)  # back into the order of the inputs
+        if self.merge_mode is None:
+            return (forward, backward, *states)
+        output = _MERGES[self.merge_mode](forward, backward)
+        return (output, *states) if states else output
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        mask = tree.flatten(previous_mask)[0] if self.return_sequences else None
+        return (mask, mask) if self.merge_mode is None else mask
+
+    def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
+        shape = self.forward_layer.compute_output_shape(sequences_shape)
+        output, *states = shape if self.return_state else (shape,)
+        if self.merge_mode is None:
+            return (output, output, *states, *states)
+        if self.merge_mode == "concat":
+            output = (*output[:-1], 2 * output[-1])
+        return (output, *states, *states) if states else output
+
+
+_MERGES: dict[str, Callable] = {
+    "concat": lambda a, b: ops.concatenate([a, b], axis=-1),
+    "sum": lambda a, b: a + b,
+    "ave": lambda a, b: (a + b) * 0.5,
+    "mul": lambda a, b: a * b,
+}
+
+
+def _copy(layer: Any, direction: str, go_backwards: bool) -> Any:
+    """A new layer of the same description, for one direction."""
+    name = f"{direction}_{layer.name.removeprefix(f'{direction}_')}"
+    return type(layer).from_config({**layer.get_config(), "name": name, "go_backwards": go_backwards})
+
+
+class TimeDistributed(_Described):
+    """A layer applied to every time step of inputs (batch, time, ...).
+
+    Args:
+        layer: the layer; it sees the time steps of all samples as one batch.
+    """
+
+    supports_masking = True
+    _CONFIG = ("layer",)
+
+    def __init__(self, layer: Any, **kwargs: Any):
+        if not isinstance(layer, Layer):
+            raise ValueError(f"TimeDistributed wraps a layer, got {layer!r}.")
+        super().__init__(**kwargs)
+        self.layer = layer
+        self.input_spec = InputSpec(min_ndim=3)
+        self._passes_mask = "mask" in inspect.signature(layer.call).parameters
+
+    def build(self, input_shape: Any) -> None:
+        self.layer.build_from_config({"input_shape": (input_shape[0], *input_shape[2:])})
+
+    def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+        batch, time, *rest = inputs.shape
+        settings = {}
+        if mask is not None and self._passes_mask:
+            settings["mask"] = ops.reshape(mask, (batch * time, *mask.shape[2:]))
+        outputs = self.layer(ops.reshape(inputs, (batch * time, *rest)), **settings)
+        return ops.reshape(outputs, (batch, time, *outputs.shape[1:]))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        batch, *rest = self.layer.compute_output_shape((input_shape[0], *input_shape[2:]))
+        return (batch, input_shape[1], *rest)

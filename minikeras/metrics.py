@@ -1,0 +1,1195 @@
+"""Metrics: numbers to watch during training, summed on the device and read when somebody asks for the result.
+
+Metrics never differentiate: `update_state` works on raw arrays, changes its variables in place and reads nothing back.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from minikeras import config as settings
+from minikeras import initializers, losses, ops, registry
+from minikeras import kernels as k
+from minikeras.autodiff.symbolic import snake_case, unique_name
+from minikeras.autodiff.tape import raw
+from minikeras.autodiff.tensor import Tensor, Variable
+from minikeras.losses import (
+    binary_crossentropy,
+    categorical_crossentropy,
+    categorical_hinge,
+    check_shapes,
+    combine_weights,
+    described,
+    hinge,
+    kl_divergence,
+    log_cosh,
+    mean_absolute_error,
+    mean_absolute_percentage_error,
+    mean_squared_error,
+    mean_squared_logarithmic_error,
+    number_type,
+    poisson,
+    same_rank,
+    sparse_categorical_crossentropy,
+    squared_hinge,
+)
+
+# ---------------------------------------------------------------- base class
+
+
+class Metric:
+    """Base class: subclasses make variables with `add_variable`, and write `update_state` and `result`.
+
+    Args:
+        dtype: number type of the state, default `floatx()`.
+        name: default the class name in snake case.
+    """
+
+    _direction: str | None = None  # "up" or "down": which way is better, where that is known
+
+    def __init__(self, dtype: Any = None, name: str | None = None):
+        self.name = name or unique_name(snake_case(type(self).__name__))
+        self._dtype = str(number_type(dtype))
+        self._own_variables: list[Variable] = []
+
+    @property
+    def dtype(self) -> str:
+        return self._dtype
+
+    @property
+    def variables(self) -> list[Variable]:
+        """The state of this metric and of metrics that it has as attributes."""
+        inner = [metric for metric in vars(self).values() if isinstance(metric, Metric)]
+        return self._own_variables + [variable for metric in inner for variable in metric.variables]
+
+    def add_variable(
+        self, shape: Any, initializer: Any, dtype: Any = None, aggregation: str = "sum", name: str | None = None
+    ) -> Variable:
+        """Make a variable of the state."""
+        variable = Variable(
+            initializers.get(initializer),
+            shape=tuple(shape),
+            dtype=dtype or settings.floatx(),
+            trainable=False,
+            aggregation=aggregation,
+            name=name,
+        )
+        variable.path = f"{self.name}/{variable.name}"
+        self._own_variables.append(variable)
+        return variable
+
+    def add_weight(
+        self, shape: Any = (), initializer: Any = "zeros", dtype: Any = None, name: str | None = None
+    ) -> Variable:
+        """Make a variable of the state."""
+        if isinstance(shape, str):  # Keras 2: add_weight(name, shape, ...)
+            name, shape = shape, ()
+        return self.add_variable(shape, initializer, dtype, name=name)
+
+    def _add_zeros(self, name: str, shape: Any = ()) -> Variable:
+        return self.add_variable(shape, "zeros", self.dtype, name=name)
+
+    def update_state(self, *args: Any, **kwargs: Any) -> None:
+        """Take a batch into account."""
+        raise NotImplementedError(f"{type(self).__name__} does not define update_state(); add a batch there.")
+
+    def result(self) -> Any:
+        """The value so far, a tensor."""
+        raise NotImplementedError(f"{type(self).__name__} does not define result(); return the value there.")
+
+    def reset_state(self) -> None:
+        """Begin anew: all variables become 0."""
+        for variable in self.variables:
+            variable.data[...] = 0
+
+    def reset_states(self) -> None:
+        """`reset_state` under its Keras 2 name."""
+        self.reset_state()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Take a batch into account and return the value so far."""
+        self.update_state(*args, **kwargs)
+        return self.result()
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "dtype": self.dtype}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Metric:
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}>"
+
+
+def _ratio(a: Any, b: Any) -> Any:
+    """`a / b`, 0 where `b` is 0."""
+    none = b == 0
+    return a / (b + none) * ~none
+
+
+def _untracked(value: Any) -> Any:
+    """A tensor of the same values that leads to no gradient."""
+    if isinstance(value, Tensor):
+        return Tensor(value.data) if value.tracked else value
+    return ops.convert_to_tensor(value)
+
+
+# ---------------------------------------------------------------- sums and means
+
+
+def _samplewise(values: Any, sample_weight: Any, mean: bool, dtype: str) -> tuple[Any, Any]:
+    """Weighted values and weights, one per sample: means (or sums) over the other axes; all arguments as in Keras."""
+    weights = combine_weights(sample_weight, getattr(values, "_keras_mask", None), dtype, "sum")
+    values = k.xp.asarray(raw(values), dtype=dtype)
+    if weights.ndim == values.ndim + 1 and weights.shape[-1] == 1:
+        weights = weights[..., 0]
+    elif values.ndim == weights.ndim + 1 and values.shape[-1] == 1:
+        values = values[..., 0]
+    if values.ndim > weights.ndim:
+        values = _reduce(values, weights.ndim, mean)
+    check_shapes(weights.shape, values.shape)
+    weights = k.xp.broadcast_to(weights, values.shape)
+    return _reduce(values * weights, 1, mean), _reduce(weights, 1, mean)
+
+
+def _reduce(x: Any, first: int, mean: bool) -> Any:
+    """The mean (or sum) over axis `first` and those after it."""
+    axes = tuple(range(first, x.ndim))
+    if not axes:
+        return x
+    return x.mean(axis=axes) if mean else x.sum(axis=axes)
+
+
+class Sum(Metric):
+    """The weighted sum of all values.
+
+    Args:
+        name, dtype: as for `Metric`.
+    """
+
+    def __init__(self, name: str | None = "sum", dtype: Any = None):
+        super().__init__(dtype, name)
+        self.total = self._add_zeros("total")
+
+    def update_state(self, values: Any, sample_weight: Any = None) -> None:
+        """Add values, each times its weight."""
+        if sample_weight is not None:
+            values, _ = _samplewise(values, sample_weight, False, self.dtype)
+        values = raw(values)
+        self.total.data += values if isinstance(values, (int, float)) else values.sum()
+
+    def result(self) -> Any:
+        return Tensor(self.total.data.copy())
+
+
+class Mean(Metric):
+    """The weighted mean of all values; 0 before the first.
+
+    Args:
+        name, dtype: as for `Metric`.
+    """
+
+    def __init__(self, name: str | None = "mean", dtype: Any = None):
+        super().__init__(dtype, name)
+        self.total = self._add_zeros("total")
+        self.count = self._add_zeros("count")
+
+    def update_state(self, values: Any, sample_weight: Any = None) -> None:
+        """Count a scalar, or an array (n, ...) as n samples.
+
+        Args:
+            sample_weight: a weight for each sample, or for each value.
+        """
+        if sample_weight is not None:
+            values, weights = _samplewise(values, sample_weight, True, self.dtype)
+            self.total.data += values.sum()
+            self.count.data += weights.sum()
+            return
+        data = raw(values)
+        if isinstance(data, (int, float)) or data.ndim == 0:
+            self.total.data += data
+            self.count.data += 1
+        elif data.size:
+            samples = data.shape[0]
+            self.total.data += data.sum() if data.ndim == 1 else data.sum() * (samples / data.size)
+            self.count.data += samples
+
+    def result(self) -> Any:
+        return Tensor(_ratio(self.total.data, self.count.data))
+
+
+class MeanMetricWrapper(Mean):
+    """The mean of a function of `(y_true, y_pred)`.
+
+    Args:
+        fn: returns one value per sample.
+        name, dtype: as for `Metric`.
+        kwargs: passed on to `fn`.
+    """
+
+    def __init__(self, fn: Callable, name: str | None = None, dtype: Any = None, **kwargs: Any):
+        super().__init__(name, dtype)
+        self._fn = fn
+        self._fn_kwargs = kwargs
+        if fn in _DOWN or isinstance(fn, losses.Loss):
+            self._direction = "down"
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
+        """Take a batch into account.
+
+        Args:
+            y_true, y_pred: targets and predictions; a mask on the predictions leaves elements out.
+            sample_weight: a weight for each sample, or for each value of the function.
+        """
+        mask = getattr(y_pred, "_keras_mask", None)
+        values = self._fn(_untracked(y_true), _untracked(y_pred), **self._fn_kwargs)
+        super().update_state(values, combine_weights(sample_weight, mask, self.dtype, "sum"))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "fn": described(self._fn),
+            **registry.serialize_keras_object(self._fn_kwargs),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Metric:
+        return cls(**{**config, "fn": get(config["fn"])} if "fn" in config else config)
+
+
+class _BuiltInMetric(MeanMetricWrapper):
+    """A wrapper of one function; its options are attributes and, unless `hidden`, in its configuration."""
+
+    function: Callable
+    hidden: tuple[tuple[str, Any], ...] = ()  # options that Keras does not write, unless they have another value
+
+    def __init__(self, name: str | None = "", dtype: Any = None, **options: Any):
+        function = type(self).function
+        super().__init__(function, function.__name__ if name == "" else name, dtype, **options)
+        vars(self).update(options)
+
+    def get_config(self) -> dict[str, Any]:
+        options = {key: value for key, value in self._fn_kwargs.items() if (key, value) not in self.hidden}
+        return {**Metric.get_config(self), **options}
+
+
+class _PlainMetric(_BuiltInMetric):
+    """One without options."""
+
+    def __init__(self, name: str | None = "", dtype: Any = None):
+        super().__init__(name, dtype)
+
+
+# ---------------------------------------------------------------- accuracies
+
+
+def _as_floats(matches: Any) -> Tensor:
+    return Tensor(matches.astype(settings.floatx()))
+
+
+def accuracy(y_true: Any, y_pred: Any) -> Tensor:
+    """1 where prediction and target are equal, else 0."""
+    y_true, y_pred = same_rank(_untracked(y_true), _untracked(y_pred))
+    return _as_floats(raw(y_true) == raw(y_pred))
+
+
+def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Tensor:
+    """1 where `y_pred > threshold` is what the target (0 or 1) says, else 0."""
+    y_true, y_pred = same_rank(_untracked(y_true), _untracked(y_pred))
+    return _as_floats((raw(y_pred) > threshold) == raw(y_true))
+
+
+def categorical_accuracy(y_true: Any, y_pred: Any) -> Tensor:
+    """1 where the largest prediction is at the place of the largest target, else 0: (n, ...) from (n, ..., classes)."""
+    return _as_floats(raw(y_true).argmax(-1) == raw(y_pred).argmax(-1))
+
+
+def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Tensor:
+    """1 where the largest prediction is at the place that the label names, else 0: (n, ...) from (n, ..., classes)."""
+    labels, y_pred = raw(y_true), raw(y_pred)
+    squeezed = labels.ndim == y_pred.ndim and labels.shape[-1] == 1
+    matches = (labels[..., 0] if squeezed else labels) == y_pred.argmax(-1)
+    if not squeezed and matches.ndim > 1 and matches.shape[-1] == 1:
+        matches = matches[..., 0]
+    return _as_floats(matches)
+
+
+def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Tensor:
+    """1 where the class of the largest target is among the `k` largest predictions, else 0."""
+    return sparse_top_k_categorical_accuracy(raw(y_true).argmax(-1), y_pred, k)
+
+
+def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5, from_sorted_ids: bool = False) -> Tensor:
+    """1 where the label is among the classes of the `k` largest predictions, else 0.
+
+    With `from_sorted_ids`, `y_pred` holds class numbers, the likeliest first, instead of scores.
+    """
+    labels, y_pred = raw(y_true), raw(y_pred)
+    shape, labels, y_pred = labels.shape, labels.reshape(-1), y_pred.reshape(-1, y_pred.shape[-1])
+    if from_sorted_ids:
+        return _as_floats((labels[:, None] == y_pred[:, :k]).any(axis=1).reshape(shape))
+    return _as_floats(raw(ops.in_top_k(labels.astype("int32"), y_pred, k)).reshape(shape))
+
+
+class Accuracy(_PlainMetric):
+    """How often predictions equal targets."""
+
+    function = staticmethod(accuracy)
+    _direction = "up"
+
+
+class BinaryAccuracy(_BuiltInMetric):
+    """How often `y_pred > threshold` is what the target (0 or 1) says.
+
+    Args:
+        name, dtype: as for `Metric`.
+        threshold: predictions above it mean 1.
+    """
+
+    function = staticmethod(binary_accuracy)
+    _direction = "up"
+
+    def __init__(self, name: str | None = "binary_accuracy", dtype: Any = None, threshold: float = 0.5):
+        super().__init__(name, dtype, threshold=threshold)
+
+
+class CategoricalAccuracy(_PlainMetric):
+    """How often the largest prediction is at the place of the 1 of a one-hot target."""
+
+    function = staticmethod(categorical_accuracy)
+    _direction = "up"
+
+
+class SparseCategoricalAccuracy(_PlainMetric):
+    """How often the largest prediction is at the place that an integer label names."""
+
+    function = staticmethod(sparse_categorical_accuracy)
+    _direction = "up"
+
+
+class TopKCategoricalAccuracy(_BuiltInMetric):
+    """How often the class of a one-hot target is among the `k` largest predictions.
+
+    Args:
+        k: how many predictions count.
+        name, dtype: as for `Metric`.
+    """
+
+    function = staticmethod(top_k_categorical_accuracy)
+    _direction = "up"
+
+    def __init__(self, k: int = 5, name: str | None = "top_k_categorical_accuracy", dtype: Any = None):
+        super().__init__(name, dtype, k=k)
+
+
+class SparseTopKCategoricalAccuracy(_BuiltInMetric):
+    """How often an integer label is among the `k` largest predictions.
+
+    Args:
+        k: how many predictions count.
+        name, dtype: as for `Metric`.
+        from_sorted_ids: whether predictions are class numbers, the likeliest first.
+    """
+
+    function = staticmethod(sparse_top_k_categorical_accuracy)
+    _direction = "up"
+    hidden = (("from_sorted_ids", False),)
+
+    def __init__(
+        self,
+        k: int = 5,
+        name: str | None = "sparse_top_k_categorical_accuracy",
+        dtype: Any = None,
+        from_sorted_ids: bool = False,
+    ):
+        super().__init__(name, dtype, k=k, from_sorted_ids=from_sorted_ids)
+
+
+# ---------------------------------------------------------------- losses as metrics
+
+
+def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
+    """The cosine of the angle between the vectors along `axis`: 1 for the same direction, unlike the loss."""
+    return -losses.cosine_similarity(y_true, y_pred, axis)
+
+
+class MeanSquaredError(_PlainMetric):
+    """The mean of `mean_squared_error`."""
+
+    function = staticmethod(mean_squared_error)
+
+
+class RootMeanSquaredError(Mean):
+    """The root of the mean squared error.
+
+    Args:
+        name, dtype: as for `Metric`.
+    """
+
+    _direction = "down"
+
+    def __init__(self, name: str | None = "root_mean_squared_error", dtype: Any = None):
+        super().__init__(name, dtype)
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
+        """Take a batch into account; `sample_weight` has one weight per sample or per element."""
+        y_true, y_pred = same_rank(_untracked(y_true), _untracked(y_pred))
+        check_shapes(y_true.shape, y_pred.shape)
+        difference = k.xp.asarray(y_pred.data, dtype=self.dtype) - k.xp.asarray(y_true.data, dtype=self.dtype)
+        super().update_state(difference * difference, sample_weight)
+
+    def result(self) -> Any:
+        return Tensor(k.xp.sqrt(super().result().data))
+
+
+class MeanAbsoluteError(_PlainMetric):
+    """The mean of `mean_absolute_error`."""
+
+    function = staticmethod(mean_absolute_error)
+
+
+class MeanAbsolutePercentageError(_PlainMetric):
+    """The mean of `mean_absolute_percentage_error`."""
+
+    function = staticmethod(mean_absolute_percentage_error)
+
+
+class MeanSquaredLogarithmicError(_PlainMetric):
+    """The mean of `mean_squared_logarithmic_error`."""
+
+    function = staticmethod(mean_squared_logarithmic_error)
+
+
+class LogCoshError(_PlainMetric):
+    """The mean of `log_cosh`."""
+
+    function = staticmethod(log_cosh)
+
+    def __init__(self, name: str | None = "logcosh", dtype: Any = None):
+        super().__init__(name, dtype)
+
+
+class CosineSimilarity(_BuiltInMetric):
+    """The mean cosine of the angle between targets and predictions.
+
+    Args:
+        name, dtype: as for `Metric`.
+        axis: the axis of the vectors.
+    """
+
+    function = staticmethod(cosine_similarity)
+    _direction = "up"
+    hidden = (("axis", -1),)
+
+    def __init__(self, name: str | None = "cosine_similarity", dtype: Any = None, axis: int = -1):
+        super().__init__(name, dtype, axis=axis)
+
+
+class Hinge(_PlainMetric):
+    """The mean of `hinge`."""
+
+    function = staticmethod(hinge)
+
+
+class SquaredHinge(_PlainMetric):
+    """The mean of `squared_hinge`."""
+
+    function = staticmethod(squared_hinge)
+
+
+class CategoricalHinge(_PlainMetric):
+    """The mean of `categorical_hinge`."""
+
+    function = staticmethod(categorical_hinge)
+
+
+class KLDivergence(_PlainMetric):
+    """The mean of `kl_divergence`."""
+
+    function = staticmethod(kl_divergence)
+
+
+class Poisson(_PlainMetric):
+    """The mean of `poisson`."""
+
+    function = staticmethod(poisson)
+
+
+class BinaryCrossentropy(_BuiltInMetric):
+    """The mean of `binary_crossentropy`.
+
+    Args:
+        name, dtype: as for `Metric`.
+        from_logits, label_smoothing: as for the function.
+    """
+
+    function = staticmethod(binary_crossentropy)
+
+    def __init__(
+        self,
+        name: str | None = "binary_crossentropy",
+        dtype: Any = None,
+        from_logits: bool = False,
+        label_smoothing: float = 0,
+    ):
+        super().__init__(name, dtype, from_logits=from_logits, label_smoothing=label_smoothing)
+
+
+class CategoricalCrossentropy(_BuiltInMetric):
+    """The mean of `categorical_crossentropy`.
+
+    Args:
+        name, dtype: as for `Metric`.
+        from_logits, label_smoothing, axis: as for the function.
+    """
+
+    function = staticmethod(categorical_crossentropy)
+
+    def __init__(
+        self,
+        name: str | None = "categorical_crossentropy",
+        dtype: Any = None,
+        from_logits: bool = False,
+        label_smoothing: float = 0,
+        axis: int = -1,
+    ):
+        super().__init__(name, dtype, from_logits=from_logits, label_smoothing=label_smoothing, axis=axis)
+
+
+class SparseCategoricalCrossentropy(_BuiltInMetric):
+    """The mean of `sparse_categorical_crossentropy`.
+
+    Args:
+        name, dtype: as for `Metric`.
+        from_logits, ignore_class, axis: as for the function.
+    """
+
+    function = staticmethod(sparse_categorical_crossentropy)
+
+    def __init__(
+        self,
+        name: str | None = "sparse_categorical_crossentropy",
+        dtype: Any = None,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        axis: int = -1,
+    ):
+        super().__init__(name, dtype, from_logits=from_logits, ignore_class=ignore_class, axis=axis)
+
+
+_DOWN = frozenset(losses.FUNCTIONS.values())
+
+
+# ---------------------------------------------------------------- true and false positives and negatives
+
+
+_LOWEST = -1e10  # below every prediction: the threshold and the filler where only the top k count
+
+
+def _thresholds(thresholds: Any, default: float) -> list[float]:
+    values = default if thresholds is None else thresholds
+    values = list(values) if isinstance(values, (list, tuple, np.ndarray)) else [values]
+    if thresholds is not None and any(value is None or not 0 <= value <= 1 for value in values):
+        raise ValueError(f"Thresholds must lie between 0 and 1, got {thresholds!r}.")
+    return values
+
+
+def _confusion(
+    y_true: Any,
+    y_pred: Any,
+    sample_weight: Any,
+    thresholds: Sequence[float],
+    *,
+    dtype: str,
+    top_k: int | None = None,
+    class_id: int | None = None,
+    label_weights: Any = None,
+    by_label: bool = False,
+) -> tuple[Any, Any, Any, Any]:
+    """Weights of the true positives, false positives, true negatives and false negatives at each threshold.
+
+    Raw arrays (thresholds,), or (thresholds, labels) if `by_label`.
+    """
+    y_true, y_pred = same_rank(_untracked(y_true), _untracked(y_pred))
+    truth, scores = raw(y_true) != 0, k.xp.asarray(raw(y_pred), dtype=dtype)
+    if truth.shape != scores.shape:
+        raise ValueError(
+            f"Targets and predictions need one shape here, got {tuple(truth.shape)} and {tuple(scores.shape)}."
+        )
+    if top_k is not None:
+        rank = k.xp.argsort(k.xp.argsort(-scores, axis=-1, kind="stable"), axis=-1)
+        scores = k.xp.where(rank < top_k, scores, k.xp.full_like(scores, _LOWEST))
+    if class_id is not None:
+        if scores.ndim == 1:
+            raise ValueError(f"class_id={class_id} needs predictions (n, classes), got shape {tuple(scores.shape)}.")
+        truth, scores = truth[..., class_id, None], scores[..., class_id, None]
+    weights = k.xp.ones((1,) * scores.ndim, dtype)
+    if sample_weight is not None:
+        given = k.xp.asarray(raw(sample_weight), dtype=dtype)
+        weights = given.reshape(given.shape + (1,) * (scores.ndim - given.ndim))
+        check_shapes(weights.shape, scores.shape)
+    if label_weights is not None:
+        weights = weights * k.xp.asarray(label_weights, dtype=dtype)
+    positive = weights * truth
+    negative = weights * ~truth
+    columns = (-1, scores.shape[-1]) if by_label else (-1, 1)
+    scores, positive, negative = (array.reshape(columns) for array in (scores, positive, negative))
+    tp, fp = _above(scores, positive, thresholds), _above(scores, negative, thresholds)
+    counts = tp, fp, negative.sum(axis=0) - fp, positive.sum(axis=0) - tp
+    return counts if by_label else tuple(count[:, 0] for count in counts)  # type: ignore[return-value]
+
+
+def _above(scores: Any, weights: Any, thresholds: Sequence[float]) -> Any:
+    """The sum of the weights where the score is above each threshold: (thresholds, labels) from (n, labels)."""
+    if len(thresholds) == 1:
+        return (weights * (scores > thresholds[0])).sum(axis=0, keepdims=True)
+    bounds = k.xp.asarray(thresholds, dtype=scores.dtype)
+    columns = []
+    for label in range(scores.shape[1]):
+        order = k.xp.argsort(scores[:, label])
+        below = k.xp.zeros(len(order) + 1, weights.dtype)
+        k.xp.cumsum(weights[order, label], out=below[1:])
+        columns.append(below[-1] - below[k.xp.searchsorted(scores[order, label], bounds, side="right")])
+    return k.xp.stack(columns, axis=1)
+
+
+class _ConfusionCount(Metric):
+    """One of the four counts, at one or several thresholds.
+
+    Args:
+        thresholds: one or several in 0 ... 1, default 0.5; predictions above it are positive.
+        name, dtype: as for `Metric`.
+    """
+
+    index = 0  # which of the four results of `_confusion`
+
+    def __init__(self, thresholds: Any = None, name: str | None = None, dtype: Any = None):
+        super().__init__(dtype, name)
+        self.init_thresholds = thresholds
+        self.thresholds = _thresholds(thresholds, 0.5)
+        self.accumulator = self._add_zeros("accumulator", (len(self.thresholds),))
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Count a batch."""
+        counts = _confusion(y_true, y_pred, sample_weight, self.thresholds, dtype=self.dtype)
+        self.accumulator.data += counts[self.index]
+
+    def result(self) -> Any:
+        data = self.accumulator.data.copy()
+        return Tensor(data[0] if len(self.thresholds) == 1 else data)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "thresholds": self.init_thresholds}
+
+
+class TruePositives(_ConfusionCount):
+    """How many positives were predicted positive."""
+
+
+class FalsePositives(_ConfusionCount):
+    """How many negatives were predicted positive."""
+
+    index = 1
+
+
+class TrueNegatives(_ConfusionCount):
+    """How many negatives were predicted negative."""
+
+    index = 2
+
+
+class FalseNegatives(_ConfusionCount):
+    """How many positives were predicted negative."""
+
+    index = 3
+
+
+class _Share(Metric):
+    """True positives as a share of themselves and one kind of error.
+
+    Args:
+        thresholds: one or several in 0 ... 1, default 0.5; predictions above it are positive.
+        top_k: only the k largest predictions of a sample can be positive.
+        class_id: only this class counts.
+        name, dtype: as for `Metric`.
+    """
+
+    _direction = "up"
+    error = ("", 0)  # name of the variable, and which of the results of `_confusion`
+
+    def __init__(
+        self,
+        thresholds: Any = None,
+        top_k: int | None = None,
+        class_id: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
+        super().__init__(dtype, name)
+        self.init_thresholds, self.top_k, self.class_id = thresholds, top_k, class_id
+        self.thresholds = _thresholds(thresholds, 0.5 if top_k is None else _LOWEST)
+        self.true_positives = self._add_zeros("true_positives", (len(self.thresholds),))
+        self._errors = self._add_zeros(self.error[0], (len(self.thresholds),))
+        setattr(self, self.error[0], self._errors)
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Count a batch."""
+        counts = _confusion(
+            y_true,
+            y_pred,
+            sample_weight,
+            self.thresholds,
+            dtype=self.dtype,
+            top_k=self.top_k,
+            class_id=self.class_id,
+        )
+        self.true_positives.data += counts[0]
+        self._errors.data += counts[self.error[1]]
+
+    def result(self) -> Any:
+        share = _ratio(self.true_positives.data, self.true_positives.data + self._errors.data)
+        return Tensor(share[0] if len(self.thresholds) == 1 else share)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"thresholds": self.init_thresholds, "top_k": self.top_k, "class_id": self.class_id}
+        return {**super().get_config(), **own}
+
+
+class Precision(_Share):
+    """How many of the predicted positives are positive."""
+
+    error = ("false_positives", 1)
+
+
+class Recall(_Share):
+    """How many of the positives were predicted positive."""
+
+    error = ("false_negatives", 3)
+
+
+class AUC(Metric):
+    """The area under a curve through all thresholds.
+
+    Args:
+        num_thresholds: how many thresholds approximate the curve.
+        curve: `"ROC"` (true over false positive rate), `"PR"` (precision over recall) or `"PRGAIN"`.
+        summation_method: `"interpolation"`, `"minoring"` or `"majoring"`: mean, smaller or larger end of a strip.
+        name, dtype: as for `Metric`.
+        thresholds: the inner thresholds, instead of `num_thresholds`.
+        multi_label: whether each label has its own curve, and the result is the mean of their areas.
+        num_labels: how many labels there are; default from the first batch.
+        label_weights: weights of the labels.
+        from_logits: whether predictions are logits.
+    """
+
+    _direction = "up"
+
+    def __init__(
+        self,
+        num_thresholds: int = 200,
+        curve: str = "ROC",
+        summation_method: str = "interpolation",
+        name: str | None = None,
+        dtype: Any = None,
+        thresholds: Sequence[float] | None = None,
+        multi_label: bool = False,
+        num_labels: int | None = None,
+        label_weights: Any = None,
+        from_logits: bool = False,
+    ):
+        super().__init__(dtype, name)
+        self.curve = _one_of("AUC's curve", curve.upper(), ("ROC", "PR", "PRGAIN"))
+        methods = ("interpolation", "minoring", "majoring")
+        self.summation_method = _one_of("AUC's summation_method", summation_method.lower(), methods)
+        if thresholds is None and num_thresholds < 2:
+            raise ValueError(f"AUC needs at least 2 thresholds, got num_thresholds={num_thresholds}.")
+        if num_labels and not multi_label:
+            raise ValueError(f"AUC takes num_labels only with multi_label=True, got num_labels={num_labels}.")
+        self._inner = None if thresholds is None else sorted(thresholds)
+        inner = self._inner or [i / (num_thresholds - 1) for i in range(1, num_thresholds - 1)]
+        self.thresholds = [-settings.epsilon(), *inner, 1 + settings.epsilon()]
+        self.num_thresholds = len(self.thresholds)
+        self.multi_label, self.num_labels, self.label_weights = multi_label, num_labels, label_weights
+        self.from_logits = from_logits
+        self._counts: list[Variable] = []
+        if num_labels or not multi_label:
+            self._build(num_labels)
+
+    def _build(self, labels: int | None) -> None:
+        shape = (self.num_thresholds, labels) if self.multi_label else (self.num_thresholds,)
+        names = ("true_positives", "false_positives", "true_negatives", "false_negatives")
+        self._counts = [self._add_zeros(name, shape) for name in names]
+        self.true_positives, self.false_positives, self.true_negatives, self.false_negatives = self._counts
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Count a batch."""
+        if not self._counts:
+            if len(y_pred.shape) != 2:
+                raise ValueError(f"AUC with multi_label=True needs predictions (n, labels), got shape {y_pred.shape}.")
+            self._build(y_pred.shape[1])
+        if self.from_logits:
+            y_pred = ops.sigmoid(_untracked(y_pred))
+        counts = _confusion(
+            y_true,
+            y_pred,
+            sample_weight,
+            self.thresholds,
+            dtype=self.dtype,
+            label_weights=None if self.multi_label else self.label_weights,
+            by_label=self.multi_label,
+        )
+        for variable, count in zip(self._counts, counts, strict=True):
+            variable.data += count
+
+    def result(self) -> Any:
+        if not self._counts:
+            return Tensor(k.xp.zeros((), self.dtype))
+        tp, fp, tn, fn = (variable.data for variable in self._counts)
+        if self.curve == "PR" and self.summation_method == "interpolation":
+            return Tensor(self._over_labels(_interpolated_precision(tp, fp, fn)))
+        if self.curve == "ROC":
+            x, y = _ratio(fp, fp + tn), _ratio(tp, tp + fn)
+        elif self.curve == "PR":
+            x, y = _ratio(tp, tp + fn), _ratio(tp, tp + fp)
+        else:  # Flach and Kull 2015
+            odds = _ratio(tp + fn, tn + fp)
+            x = k.xp.maximum((1 - odds * _ratio(fn, tp)) * (tp != 0), 0)
+            y = 1 - odds * _ratio(fp, tp)
+        left, right = y[:-1], y[1:]
+        heights = {
+            "interpolation": lambda: (left + right) / 2,
+            "minoring": lambda: k.xp.minimum(left, right),
+            "majoring": lambda: k.xp.maximum(left, right),
+        }[self.summation_method]()
+        return Tensor(self._over_labels((x[:-1] - x[1:]) * heights))
+
+    def _over_labels(self, strips: Any) -> Any:
+        areas = strips.sum(axis=0)
+        if not self.multi_label:
+            return areas
+        if self.label_weights is None:
+            return areas.mean()
+        weights = k.xp.asarray(self.label_weights, dtype=self.dtype)
+        return _ratio((areas * weights).sum(), weights.sum())
+
+    def get_config(self) -> dict[str, Any]:
+        own = {
+            "num_thresholds": self.num_thresholds,
+            "curve": self.curve,
+            "summation_method": self.summation_method,
+            "multi_label": self.multi_label,
+            "num_labels": self.num_labels,
+            "label_weights": self.label_weights,
+            "from_logits": self.from_logits,
+        }
+        if self._inner is not None:
+            own["thresholds"] = self._inner
+        return {**super().get_config(), **own}
+
+
+def _interpolated_precision(tp: Any, fp: Any, fn: Any) -> Any:
+    """Strips under the precision-recall curve with true positives linear in all positives (Davis and Goadrich 2006)."""
+    positives = tp + fp
+    steps = tp[:-1] - tp[1:]
+    slope = _ratio(steps, k.xp.maximum(positives[:-1] - positives[1:], 0))
+    intercept = tp[1:] - slope * positives[1:]
+    both = (positives[:-1] > 0) & (positives[1:] > 0)
+    growth = k.xp.where(both, _ratio(positives[:-1], positives[1:]), k.xp.ones_like(steps))
+    return _ratio(slope * (steps + intercept * k.xp.log(growth)), tp[1:] + fn[1:])
+
+
+def _one_of(what: str, value: Any, choices: Sequence[Any]) -> Any:
+    if value not in choices:
+        raise ValueError(f"{what} must be one of {tuple(choices)}, got {value!r}.")
+    return value
+
+
+# ---------------------------------------------------------------- scores of many classes
+
+
+class FBetaScore(Metric):
+    """`(1 + beta**2) * precision * recall / (beta**2 * precision + recall)` for each class.
+
+    Args:
+        average: None gives one score per class, `"macro"` their mean, `"weighted"` their mean with the numbers of
+            targets as weights, `"micro"` one score over all classes together.
+        beta: how many times recall counts more than precision.
+        threshold: predictions above it are positive; None takes the largest of each sample.
+        name, dtype: as for `Metric`.
+    """
+
+    _direction = "up"
+
+    def __init__(
+        self,
+        average: str | None = None,
+        beta: float = 1.0,
+        threshold: float | None = None,
+        name: str | None = "fbeta_score",
+        dtype: Any = None,
+    ):
+        super().__init__(dtype, name)
+        self.average = _one_of(f"{type(self).__name__}'s average", average, (None, "micro", "macro", "weighted"))
+        if not beta > 0:
+            raise ValueError(f"FBetaScore's beta must be above 0, got {beta!r}.")
+        if threshold is not None and not 0 < threshold <= 1:
+            raise ValueError(f"{type(self).__name__}'s threshold must be above 0 and at most 1, got {threshold!r}.")
+        self.beta, self.threshold = beta, threshold
+        self._counts: list[Variable] = []
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Count a batch of targets and predictions (n, classes)."""
+        truth, scores = k.xp.asarray(raw(y_true), dtype=self.dtype), k.xp.asarray(raw(y_pred), dtype=self.dtype)
+        if truth.ndim != 2 or truth.shape != scores.shape:
+            raise ValueError(
+                f"{type(self).__name__} needs targets and predictions (n, classes), got shapes {tuple(truth.shape)} "
+                f"and {tuple(scores.shape)}."
+            )
+        if not self._counts:
+            shape = () if self.average == "micro" else (scores.shape[1],)
+            names = ("true_positives", "false_positives", "false_negatives", "intermediate_weights")
+            self._counts = [self._add_zeros(name, shape) for name in names]
+        if self.threshold is None:
+            chosen = (scores >= scores.max(axis=-1, keepdims=True)) & (k.xp.abs(scores) > 1e-9)
+        else:
+            chosen = scores > self.threshold
+        weights = 1 if sample_weight is None else k.xp.asarray(raw(sample_weight), dtype=self.dtype).reshape(-1, 1)
+        axis = None if self.average == "micro" else 0
+        parts = (chosen * truth, chosen * (1 - truth), ~chosen * truth, truth)
+        for variable, part in zip(self._counts, parts, strict=True):
+            variable.data += (part * weights).sum(axis=axis)
+
+    def result(self) -> Any:
+        if not self._counts:
+            return Tensor(k.xp.zeros((), self.dtype))
+        tp, fp, fn, support = (variable.data for variable in self._counts)
+        small, square = settings.epsilon(), self.beta**2
+        precision, recall = tp / (tp + fp + small), tp / (tp + fn + small)
+        score = (1 + square) * (precision * recall / (square * precision + recall + small))
+        if self.average == "weighted":
+            score = (score * (support / (support.sum() + small))).sum()
+        elif self.average is not None:
+            score = score.mean()
+        return Tensor(score)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "average": self.average, "beta": self.beta, "threshold": self.threshold}
+
+
+class F1Score(FBetaScore):
+    """`2 * precision * recall / (precision + recall)` for each class.
+
+    Args:
+        average, threshold: as for `FBetaScore`.
+        name, dtype: as for `Metric`.
+    """
+
+    def __init__(
+        self,
+        average: str | None = None,
+        threshold: float | None = None,
+        name: str | None = "f1_score",
+        dtype: Any = None,
+    ):
+        super().__init__(average, 1.0, threshold, name, dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {key: value for key, value in super().get_config().items() if key != "beta"}
+
+
+class R2Score(Metric):
+    """The coefficient of determination, 1 minus the squared error as a share of the variance.
+
+    Args:
+        class_aggregation: `"uniform_average"` over the outputs, `"variance_weighted_average"`, or None: one score each.
+        num_regressors: how many variables explain the targets; above 0 the score is adjusted for them.
+        name, dtype: as for `Metric`.
+    """
+
+    _direction = "up"
+
+    def __init__(
+        self,
+        class_aggregation: str | None = "uniform_average",
+        num_regressors: int = 0,
+        name: str | None = "r2_score",
+        dtype: Any = None,
+    ):
+        super().__init__(dtype, name)
+        choices = (None, "uniform_average", "variance_weighted_average")
+        self.class_aggregation = _one_of("R2Score's class_aggregation", class_aggregation, choices)
+        if num_regressors < 0:
+            raise ValueError(f"R2Score's num_regressors must be 0 or more, got {num_regressors}.")
+        self.num_regressors = num_regressors
+        self.num_samples = self._add_zeros("num_samples")
+        self._sums: list[Variable] = []
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Add a batch of targets and predictions (n, outputs)."""
+        y_true, y_pred = same_rank(_untracked(y_true), _untracked(y_pred))
+        truth, predicted = (k.xp.asarray(raw(value), dtype=self.dtype) for value in (y_true, y_pred))
+        if truth.ndim != 2 or truth.shape != predicted.shape:
+            raise ValueError(
+                f"R2Score needs targets and predictions (n, outputs), got shapes {tuple(truth.shape)} and "
+                f"{tuple(predicted.shape)}."
+            )
+        if not self._sums:
+            names = ("squared_sum", "sum", "residual", "count")
+            self._sums = [self._add_zeros(name, truth.shape[1:]) for name in names]
+        weights = k.xp.asarray(1 if sample_weight is None else raw(sample_weight), dtype=self.dtype)
+        weights = k.xp.broadcast_to(weights[:, None] if weights.ndim == 1 else weights, truth.shape)
+        error = truth - predicted
+        for variable, part in zip(self._sums, (truth * truth, truth, error * error, 1), strict=True):
+            variable.data += (part * weights).sum(axis=0)
+        self.num_samples.data += truth.size
+
+    def result(self) -> Any:
+        if not self._sums:
+            return Tensor(k.xp.zeros((), self.dtype))
+        squares, total, residual, count = (variable.data for variable in self._sums)
+        variance = squares - total * (total / count)
+        scores = 1 - _ratio(residual, variance)
+        scores = k.xp.where((variance == 0) & (residual != 0), k.xp.zeros_like(scores), scores)
+        if self.class_aggregation == "uniform_average":
+            scores = scores.mean()
+        elif self.class_aggregation is not None:
+            scores = (variance * scores).sum() / variance.sum()
+        if self.num_regressors:
+            freedom = float(self.num_samples.data) - self.num_regressors - 1
+            if freedom > 0:
+                return Tensor(1 - (1 - scores) * ((float(self.num_samples.data) - 1) / freedom))
+            warnings.warn(
+                f"R2Score cannot be adjusted for {self.num_regressors} regressors with only "
+                f"{int(self.num_samples.data)} values; the plain score is returned.",
+                stacklevel=2,
+            )
+        return Tensor(scores)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"class_aggregation": self.class_aggregation, "num_regressors": self.num_regressors}
+        return {**super().get_config(), **own}
+
+
+# ---------------------------------------------------------------- names
+
+CLASSES = (
+    Mean,
+    Sum,
+    MeanMetricWrapper,
+    Accuracy,
+    BinaryAccuracy,
+    CategoricalAccuracy,
+    SparseCategoricalAccuracy,
+    TopKCategoricalAccuracy,
+    SparseTopKCategoricalAccuracy,
+    MeanSquaredError,
+    RootMeanSquaredError,
+    MeanAbsoluteError,
+    MeanAbsolutePercentageError,
+    MeanSquaredLogarithmicError,
+    LogCoshError,
+    CosineSimilarity,
+    Hinge,
+    SquaredHinge,
+    CategoricalHinge,
+    KLDivergence,
+    Poisson,
+    BinaryCrossentropy,
+    CategoricalCrossentropy,
+    SparseCategoricalCrossentropy,
+    TruePositives,
+    FalsePositives,
+    TrueNegatives,
+    FalseNegatives,
+    Precision,
+    Recall,
+    AUC,
+    FBetaScore,
+    F1Score,
+    R2Score,
+)
+mse = MSE = mean_squared_error
+mae = MAE = mean_absolute_error
+mape = MAPE = mean_absolute_percentage_error
+msle = MSLE = mean_squared_logarithmic_error
+kld = KLD = kullback_leibler_divergence = kl_divergence
+logcosh = log_cosh
+huber = losses.huber
+binary_focal_crossentropy = losses.binary_focal_crossentropy
+categorical_focal_crossentropy = losses.categorical_focal_crossentropy
+
+_ALIASES = {
+    "acc": Accuracy,
+    "bce": BinaryCrossentropy,
+    "mse": MeanSquaredError,
+    "mae": MeanAbsoluteError,
+    "mape": MeanAbsolutePercentageError,
+    "msle": MeanSquaredLogarithmicError,
+    "kld": KLDivergence,
+}
+
+# every name that a user or a file may use; a loss that is no metric of its own is averaged as it is
+ALL: dict[str, Any] = {
+    **losses.FUNCTIONS,
+    **{snake_case(cls.__name__): cls for cls in CLASSES},
+    **{cls.__name__: cls for cls in CLASSES},
+    **_ALIASES,
+    **{name.upper(): cls for name, cls in _ALIASES.items()},
+    **{"logcosh": LogCoshError, "kullback_leibler_divergence": KLDivergence},  # Keras 2 had these
+    **{"cosine": losses.cosine_similarity, "cosine_proximity": losses.cosine_similarity},
+}
+registry.builtin("keras.metrics", *CLASSES)
+registry.builtin_functions(
+    {
+        function.__name__: function
+        for function in (
+            accuracy,
+            binary_accuracy,
+            categorical_accuracy,
+            sparse_categorical_accuracy,
+            top_k_categorical_accuracy,
+            sparse_top_k_categorical_accuracy,
+        )
+    }
+)
+
+
+def resolve_accuracy(y_true_shape: Sequence[Any], y_pred_shape: Sequence[Any], kind: str = "accuracy") -> Any:
+    """What `"accuracy"` (a metric class) or `"crossentropy"` (a loss function) means for these shapes, batch included.
+
+    One output is binary; targets with fewer axes, or a last axis of size 1, are integer labels; others are one-hot.
+    """
+    choices = {
+        "accuracy": (BinaryAccuracy, SparseCategoricalAccuracy, CategoricalAccuracy),
+        "crossentropy": (binary_crossentropy, sparse_categorical_crossentropy, categorical_crossentropy),
+    }[_one_of("The kind", kind, ("accuracy", "crossentropy"))]
+    if len(y_pred_shape) < 2 or y_pred_shape[-1] == 1:
+        return choices[0]
+    return choices[1 if len(y_true_shape) < len(y_pred_shape) or y_true_shape[-1] == 1 else 2]
+
+
+def get(identifier: Any) -> Any:
+    """A metric from its name, class, description or any callable (a function is returned as it is); None stays None.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest known one.
+    """
+    if isinstance(identifier, dict):  # a bare class name is a metric's, not the loss's of the same name
+        identifier = {"module": "keras.metrics", **identifier}
+    return registry.get("metric", identifier, ALL)
+
+
+def serialize(metric: Any) -> Any:
+    """The description of a metric; a function's is its name."""
+    return registry.serialize_keras_object(metric)
+
+
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The metric that a name or description describes; `custom_objects` maps further names to classes and functions."""
+    with registry.custom_object_scope(custom_objects):
+        return get(config)

@@ -1,0 +1,64 @@
+"""Optimizers, learning rate schedules, and how both are named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from minikeras import registry
+from minikeras.optimizers import schedules
+from minikeras.optimizers.algorithms import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RMSprop
+from minikeras.optimizers.base import Optimizer
+
+sgd, rmsprop, adagrad, adadelta, adam, adamax, nadam = SGD, RMSprop, Adagrad, Adadelta, Adam, Adamax, Nadam  # Keras 2
+
+_CLASSES = (SGD, RMSprop, Adam, AdamW, Adagrad, Adadelta, Adamax, Nadam, Lion)
+
+# every name that a user or a file may use; capital and small letters are the same here
+ALL: dict[str, type[Optimizer]] = {cls.__name__.lower(): cls for cls in _CLASSES}
+registry.builtin("keras.optimizers", *_CLASSES)
+
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Lion",
+    "Nadam",
+    "Optimizer",
+    "RMSprop",
+    "deserialize",
+    "get",
+    "schedules",
+    "serialize",
+]
+
+
+def get(identifier: Any) -> Any:
+    """An optimizer from its name, class or description, or an optimizer itself; None stays None.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest known one, and for what is no optimizer.
+    """
+    if isinstance(identifier, str) and identifier.lower() in ALL:
+        identifier = identifier.lower()
+    elif isinstance(identifier, dict) and str(identifier.get("class_name")).lower() in ALL:
+        cls = ALL[identifier["class_name"].lower()]
+        identifier = {**identifier, "module": "keras.optimizers", "class_name": cls.__name__}
+    found = registry.get("optimizer", identifier, ALL)
+    if found is not None and not isinstance(found, Optimizer):
+        raise ValueError(f"An optimizer is given by name, class or object, got {identifier!r}.")
+    return found
+
+
+def serialize(optimizer: Optimizer) -> Any:
+    """The description of an optimizer."""
+    return registry.serialize_keras_object(optimizer)
+
+
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The optimizer that a name or description describes; `custom_objects` maps further names to classes."""
+    with registry.custom_object_scope(custom_objects):
+        return get(config)

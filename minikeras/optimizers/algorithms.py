@@ -1,0 +1,304 @@
+"""The optimizers: their arguments, their state, and one update of long arrays each, by the formulas of Keras 3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from minikeras import kernels as k
+from minikeras.autodiff.tensor import Variable
+from minikeras.optimizers.base import Optimizer, Plan, fuzz
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent: `w -= learning_rate * g`.
+
+    With momentum, `v = momentum * v - learning_rate * g` and `w += v`.
+
+    Args:
+        learning_rate: see `Optimizer`, as for all further options.
+        momentum: between 0 and 1.
+        nesterov: whether the momentum of the next step is anticipated (Sutskever et al. 2013).
+    """
+
+    _settings = ("momentum", "nesterov")
+
+    def __init__(self, learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False, **options: Any):
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"SGD needs a momentum between 0 and 1, got {momentum!r}.")
+        super().__init__(learning_rate, **options)
+        self.momentum, self.nesterov = momentum, nesterov
+
+    def _slot_groups(self) -> list[tuple[str, ...]]:
+        return [("momentum",)] if self.momentum else []
+
+    def _update(self, plan: Plan, learning_rate: float) -> None:
+        for p, g, *slots in plan.segments:
+            if slots:
+                k.sgd_momentum(p, g, slots[0], learning_rate, self.momentum, self.nesterov)
+            else:
+                k.sgd(p, g, learning_rate)
+
+
+class RMSprop(Optimizer):
+    """Divide the gradient by a running root mean square of itself (Hinton 2012).
+
+    `w -= learning_rate * g / sqrt(v + epsilon)`, where v is the running mean of `g**2`.
+
+    Args:
+        learning_rate: see `Optimizer`, as for all further options.
+        rho: share of the old mean square that each step keeps.
+        momentum: of the steps, 0 for none.
+        epsilon: keeps the root away from 0; None means the global one.
+        centered: whether the gradient's variance stands in the root instead of its mean square.
+    """
+
+    _settings = ("rho", "momentum", "epsilon", "centered")
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        rho: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float | None = 1e-7,
+        centered: bool = False,
+        **options: Any,
+    ):
+        super().__init__(learning_rate, **options)
+        self.rho, self.momentum, self.epsilon, self.centered = rho, momentum, fuzz(epsilon), centered
+
+    def _slot_groups(self) -> list[tuple[str, ...]]:
+        present = {"velocity": True, "momentum": self.momentum > 0, "average_gradient": self.centered}
+        return [(name,) for name, is_there in present.items() if is_there]
+
+    def _update(self, plan: Plan, learning_rate: float) -> None:
+        for p, g, v, *others in plan.segments:
+            momentum_buffer = others[0] if self.momentum > 0 else None
+            average_gradient = others[-1] if self.centered else None
+            k.rmsprop(p, g, v, learning_rate, self.rho, self.epsilon, self.momentum, momentum_buffer, average_gradient)
+
+
+class Adam(Optimizer):
+    """Adaptive moments (Kingma and Ba 2015), optionally AMSGrad (Reddi et al. 2018).
+
+    `w -= alpha * m / (sqrt(v) + epsilon)`, where m and v are running means of the gradient and of its square, and
+    `alpha = learning_rate * sqrt(1 - beta_2**t) / (1 - beta_1**t)` in step t = 1, 2, ...
+
+    Args:
+        learning_rate: see `Optimizer`, as for all further options.
+        beta_1, beta_2: share of the old mean, and of the old mean square, that each step keeps.
+        epsilon: keeps the divisor away from 0; None means the global one.
+        amsgrad: whether the greatest v so far stands in the root.
+    """
+
+    _settings = ("beta_1", "beta_2", "epsilon", "amsgrad")
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float | None = 1e-7,
+        amsgrad: bool = False,
+        **options: Any,
+    ):
+        super().__init__(learning_rate, **options)
+        self.beta_1, self.beta_2, self.epsilon, self.amsgrad = beta_1, beta_2, fuzz(epsilon), amsgrad
+
+    def _slot_groups(self) -> list[tuple[str, ...]]:
+        return [("momentum", "velocity"), ("velocity_hat",)] if self.amsgrad else [("momentum", "velocity")]
+
+    def _update(self, plan: Plan, learning_rate: float) -> None:
+        step = self._updates() + 1
+        alpha = learning_rate * (1 - self.beta_2**step) ** 0.5 / (1 - self.beta_1**step)
+        for p, g, m, v, *vhat in plan.segments:
+            k.adam(p, g, m, v, alpha, self.beta_1, self.beta_2, self.epsilon, *vhat)
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019).
+
+    Args:
+        learning_rate, beta_1, beta_2, epsilon, amsgrad: as in `Adam`.
+        weight_decay: see `Optimizer`, as for all further options.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        weight_decay: float = 0.004,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float | None = 1e-7,
+        amsgrad: bool = False,
+        **options: Any,
+    ):
+        if weight_decay is None:
+            raise ValueError("AdamW needs a number as its weight_decay, got None; use Adam for none.")
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **options)
+
+
+class Adagrad(Optimizer):
+    """Steps that shrink with the sum of squares so far (Duchi et al. 2011): `w -= learning_rate * g / sqrt(sum + epsilon)`.
+
+    Args:
+        learning_rate: see `Optimizer`, as for all further options.
+        initial_accumulator_value: what the sum starts from.
+        epsilon: keeps the root away from 0; None means the global one.
+    """
+
+    _settings = ("initial_accumulator_value", "epsilon")
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        initial_accumulator_value: float = 0.1,
+        epsilon: float | None = 1e-7,
+        **options: Any,
+    ):
+        super().__init__(learning_rate, **options)
+        self.initial_accumulator_value, self.epsilon = initial_accumulator_value, fuzz(epsilon)
+        self._initial_slot_value = initial_accumulator_value
+
+    def _slot_groups(self) -> list[tuple[str, ...]]:
+        return [("accumulator",)]
+
+    def _update(self, plan: Plan, learning_rate: float) -> None:
+        for p, g, total in plan.segments:
+            total += g * g
+            p -= g * learning_rate / k.xp.sqrt(total + self.epsilon)
+
+
+class Adadelta(Optimizer):
+    """Steps in the proportion of the root mean squares of steps and gradients (Zeiler 2012).
+
+    Args:
+        learning_rate: see `Optimizer`, as for all further options.
+        rho: share of the old mean squares that each step keeps.
+        epsilon: keeps the roots away from 0; None means the global one.
+    """
+
+    _settings = ("rho", "epsilon")
+
+    def __init__(self, learning_rate: Any = 0.001, rho: float = 0.95, epsilon: float | None = 1e-7, **options: Any):
+        super().__init__(learning_rate, **options)
+        self.rho, self.epsilon = rho, fuzz(epsilon)
+
+    def _slot_groups(self) -> list[tuple[str, ...]]:
+        return [("accumulated_grad", "accumulated_delta_var")]
+
+    def _update(self, plan: Plan, learning_rate: float) -> None:
+        sqrt = k.xp.sqrt
+        for p, g, squares, steps in plan.segments:
+            squares *= self.rho
+            squares += g * g * (1 - self.rho)
+            step = g * sqrt(steps + self.epsilon) / sqrt(squares + self.epsilon)
+            steps *= self.rho
+            steps += step * step * (1 - self.rho)
+            p -= step * learning_rate
+
+
+class Adamax(Optimizer):
+    """Adam with the infinity norm (Kingma and Ba 2015, section 7).
+
+    Args:
+        learning_rate: see `Optimizer`, as for all further options.
+        beta_1, beta_2: share of the old mean, and of the old norm, that each step keeps.
+        epsilon: keeps the divisor away from 0; None means the global one.
+    """
+
+    _settings = ("beta_1", "beta_2", "epsilon")
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float | None = 1e-7,
+        **options: Any,
+    ):
+        super().__init__(learning_rate, **options)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, fuzz(epsilon)
+
+    def _slot_groups(self) -> list[tuple[str, ...]]:
+        return [("momentum", "norm")]
+
+    def _update(self, plan: Plan, learning_rate: float) -> None:
+        alpha = learning_rate / (1 - self.beta_1 ** (self._updates() + 1))
+        for p, g, m, norm in plan.segments:
+            m += (g - m) * (1 - self.beta_1)
+            k.xp.maximum(norm * self.beta_2, k.xp.abs(g), out=norm)
+            p -= m * alpha / (norm + self.epsilon)
+
+
+class Nadam(Optimizer):
+    """Adam with Nesterov momentum (Dozat 2016), whose share of momentum rises as `beta_1 * (1 - 0.5 * 0.96**t)`.
+
+    Args:
+        learning_rate: see `Optimizer`, as for all further options.
+        beta_1, beta_2: share of the old mean, and of the old mean square, that each step keeps.
+        epsilon: keeps the divisor away from 0; None means the global one.
+    """
+
+    _settings = ("beta_1", "beta_2", "epsilon")
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float | None = 1e-7,
+        **options: Any,
+    ):
+        super().__init__(learning_rate, **options)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, fuzz(epsilon)
+
+    def _slot_groups(self) -> list[tuple[str, ...]]:
+        return [("momentum", "velocity")]
+
+    def build(self, variables: Iterable[Variable]) -> None:
+        """See `Optimizer`; the last variable is the product of all shares of momentum so far."""
+        if not self.built:
+            super().build(variables)
+            dtype = self._trainable_variables[0].dtype if self._trainable_variables else "float32"
+            self._product = self._host_variable(1.0, dtype, "variable")
+            self._state.append(self._product)
+
+    def _update(self, plan: Plan, learning_rate: float) -> None:
+        step = self._updates() + 1
+        share, next_share = (self.beta_1 * (1 - 0.5 * 0.96**t) for t in (step, step + 1))
+        self._product.host *= share
+        product = float(self._product.host)
+        correction = 1 - self.beta_2**step
+        for p, g, m, v in plan.segments:
+            m += (g - m) * (1 - self.beta_1)
+            v += (g * g - v) * (1 - self.beta_2)
+            mean = m * (next_share / (1 - product * next_share)) + g * ((1 - share) / (1 - product))
+            p -= mean * learning_rate / (k.xp.sqrt(v / correction) + self.epsilon)
+
+
+class Lion(Optimizer):
+    """Steps of one size, in the direction of the sign of the momentum (Chen et al. 2023).
+
+    Args:
+        learning_rate: see `Optimizer`, as for all further options.
+        beta_1: share of the momentum, the rest being the gradient, in the direction of a step; above 0, at most 1.
+        beta_2: share of the old momentum that each step keeps.
+    """
+
+    _settings = ("beta_1", "beta_2")
+
+    def __init__(self, learning_rate: Any = 0.001, beta_1: float = 0.9, beta_2: float = 0.99, **options: Any):
+        if not 0 < beta_1 <= 1:
+            raise ValueError(f"Lion needs a beta_1 above 0 and at most 1, got {beta_1!r}.")
+        super().__init__(learning_rate, **options)
+        self.beta_1, self.beta_2 = beta_1, beta_2
+
+    def _slot_groups(self) -> list[tuple[str, ...]]:
+        return [("momentum",)]
+
+    def _update(self, plan: Plan, learning_rate: float) -> None:
+        for p, g, m in plan.segments:
+            p -= k.xp.sign(m * self.beta_1 + g * (1 - self.beta_1)) * learning_rate
+            m *= self.beta_2
+            m += g * (1 - self.beta_2)

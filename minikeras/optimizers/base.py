@@ -1,0 +1,608 @@
+"""Optimizer: what all optimizers share - learning rate, step count, clipping, weight decay, averages, saving.
+
+A step works on a few long arrays (see `flat`) and reads nothing back from the device: the learning rate and the step
+count live in the host's memory, and a norm that gradients are clipped by stays where it was computed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from minikeras import config as settings
+from minikeras import initializers, registry
+from minikeras import kernels as k
+from minikeras.autodiff.symbolic import snake_case, unique_name
+from minikeras.autodiff.tape import raw
+from minikeras.autodiff.tensor import Tensor, Variable
+from minikeras.optimizers.flat import FlatVariables, adopt, same, stretches
+from minikeras.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
+from minikeras.utils.suggest import unknown
+
+
+class HostVariable(Variable):
+    """A variable whose value lives in the host's memory (`host`, a NumPy array); `data` is a copy on the device.
+
+    Reading and writing it never waits for a GPU.
+    """
+
+    __slots__ = ("host",)
+
+    def __init__(self, value: Any, dtype: Any, name: str, path: str):
+        super().__init__(value, dtype=dtype, trainable=False, name=name)
+        self.path = path
+
+    @property
+    def data(self) -> Any:
+        return k.to_device(self.host)
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        self.host = k.to_host(value)
+
+    def assign(self, value: Any) -> Variable:
+        self.host[...] = k.to_host(value.data if isinstance(value, Tensor) else value)
+        return self
+
+    def numpy(self) -> np.ndarray:
+        return self.host.copy()
+
+    def __float__(self) -> float:
+        return float(self.host)
+
+    def __int__(self) -> int:
+        return int(self.host)
+
+    def __reduce__(self) -> Any:
+        return HostVariable, (self.numpy(), self.dtype, self.name, self.path)
+
+    def __deepcopy__(self, memo: dict) -> HostVariable:
+        return HostVariable(*self.__reduce__()[1])
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a step works on, for one choice of the variables that have a gradient.
+
+    Attributes:
+        variables, gradients: one by one.
+        segments: `(parameters, gradients, *slots)` as long 1-D arrays, of which there is usually one tuple.
+        flat_gradients, decayed: long arrays of the gradients, and of the parameters that weight decay reaches.
+        accumulated: long arrays `(accumulator, gradients)`.
+        averaged: long arrays `(average, parameters)` of all variables, with a gradient or not.
+        constrained: the variables that have a constraint.
+    """
+
+    variables: list[Variable]
+    gradients: list[Any]
+    segments: list[tuple]
+    flat_gradients: list[Any]
+    decayed: list[Any]
+    accumulated: list[tuple]
+    averaged: list[tuple]
+    constrained: list[Variable]
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """The flat arrays, and the variables that gradients are given for at present."""
+
+    flat: FlatVariables
+    variables: list[Variable]
+    positions: list[int]
+    gradients: list[Any]
+    plan: Plan
+    partial: dict[tuple[int, ...], Plan] = field(default_factory=dict)
+
+
+class Optimizer:
+    """Base class of the optimizers.
+
+    A user's subclass makes its variables in `build(variables)` and updates one weight in `update_step(gradient, variable,
+    learning_rate)`, as in Keras.  The built-in ones name their state in `_slot_groups` and update long arrays in
+    `_update`.
+
+    Args:
+        learning_rate: a number, a `LearningRateSchedule`, or a function without arguments that returns a number.
+        weight_decay: decoupled weight decay: before each update the weights fall by `weight_decay * learning_rate` of
+            themselves.
+        clipnorm: the largest norm of each variable's gradient.
+        clipvalue: the largest absolute value in a gradient.
+        global_clipnorm: the largest norm of all gradients together.
+        use_ema: whether exponential moving averages of the weights are kept, which replace the weights at the end of
+            `fit`, and after every `ema_overwrite_frequency` updates where that is given.
+        ema_momentum: share of the old average that each update keeps.
+        loss_scale_factor: what `scale_loss` multiplies the loss by; gradients are divided by it.
+        gradient_accumulation_steps: update once in so many steps, with the mean of their gradients.
+        name: default the class name in snake case with a number.
+        lr, decay: as in Keras 2: the learning rate, and `lr / (1 + decay * iterations)`.
+    """
+
+    _settings: tuple[str, ...] = ()  # constructor arguments beyond those of this class
+    _initial_slot_value = 0.0
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ):
+        learning_rate = kwargs.pop("lr", learning_rate)
+        self.decay = float(kwargs.pop("decay", None) or 0)
+        if kwargs:
+            raise ValueError(unknown(f"argument of {type(self).__name__}", next(iter(kwargs)), self._argument_names()))
+        self.name = name or unique_name(snake_case(type(self).__name__))
+        self.weight_decay = weight_decay
+        self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
+        self.use_ema, self.ema_momentum = use_ema, ema_momentum
+        self.ema_overwrite_frequency = ema_overwrite_frequency
+        self.loss_scale_factor = loss_scale_factor
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self._check_arguments()
+        self.built = False
+        self._iterations = self._host_variable(0, "int32", "iteration")
+        self._learning_rate: Any = self._as_rate(learning_rate)
+        if self.decay and not isinstance(self._learning_rate, HostVariable):
+            raise ValueError(f"decay needs a learning rate that is a number, got {learning_rate!r}; leave decay out.")
+        self._state: list[Variable] = []  # what `variables` holds beyond iteration and learning rate
+        self._trainable_variables: list[Variable] = []
+        self._slots: list[list[Variable]] = []
+        self._averages: list[Variable] = []
+        self._accumulators: list[Variable] = []
+        self._undecayed: list[Variable] = []
+        self._undecayed_names: str | None = None
+        self._prepared: _Prepared | None = None
+
+    def _argument_names(self) -> list[str]:
+        parameters = [p for cls in type(self).__mro__[:-1] for p in inspect.signature(cls).parameters.values()]
+        return [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+
+    def _check_arguments(self) -> None:
+        clips = {name: getattr(self, name) for name in ("clipnorm", "clipvalue", "global_clipnorm")}
+        if sum(value is not None for value in clips.values()) > 1:
+            raise ValueError(f"Only one way of clipping may be chosen, got {clips}; leave the others None.")
+        steps = self.gradient_accumulation_steps
+        if steps and (not isinstance(steps, int) or steps < 2):
+            raise ValueError(f"gradient_accumulation_steps must be None or an integer of at least 2, got {steps!r}.")
+        frequency = self.ema_overwrite_frequency
+        if self.use_ema and not 0 <= self.ema_momentum <= 1:
+            raise ValueError(f"ema_momentum must be between 0 and 1, got {self.ema_momentum!r}.")
+        if self.use_ema and frequency and (not isinstance(frequency, int) or frequency < 1):
+            raise ValueError(f"ema_overwrite_frequency must be None or an integer of at least 1, got {frequency!r}.")
+
+    # ------------------------------------------------------------ learning rate and step count
+
+    def _as_rate(self, value: Any) -> Any:
+        if isinstance(value, LearningRateSchedule) or (callable(value) and not isinstance(value, Tensor)):
+            return value
+        return self._host_variable(_as_number(value), settings.floatx(), "learning_rate")
+
+    @property
+    def learning_rate(self) -> Any:
+        """The learning rate: a variable (with `decay`: before the decay), or what a schedule gives for now."""
+        if isinstance(self._learning_rate, LearningRateSchedule):
+            return self._learning_rate(self._iterations)
+        return self._learning_rate if isinstance(self._learning_rate, Variable) else self._learning_rate()
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        rate = self._as_rate(value)
+        if not isinstance(rate, HostVariable):
+            self._learning_rate = rate
+        elif isinstance(self._learning_rate, HostVariable):
+            self._learning_rate.assign(rate)
+        else:
+            raise TypeError(
+                f"The learning rate of {self.name!r} follows {type(self._learning_rate).__name__} and cannot be set to "
+                f"{value!r}; make the optimizer with a number as its learning rate."
+            )
+
+    lr = learning_rate
+
+    @property
+    def iterations(self) -> Any:
+        """How many updates have been made."""
+        if self.gradient_accumulation_steps:
+            return Tensor(k.to_device(np.asarray(self._updates(), "int32")))
+        return self._iterations
+
+    def _updates(self) -> int:
+        """How many updates have been made, as a number."""
+        return int(self._iterations.host) // (self.gradient_accumulation_steps or 1)
+
+    def _current_rate(self) -> float:
+        rate = self._learning_rate
+        if isinstance(rate, HostVariable):
+            number = float(rate.host)
+            return number / (1 + self.decay * int(self._iterations.host)) if self.decay else number
+        return rate.rate_at(self._iterations) if isinstance(rate, LearningRateSchedule) else float(rate())
+
+    # ------------------------------------------------------------ variables
+
+    def _slot_groups(self) -> list[tuple[str, ...]]:
+        """Names of the state kept for each variable; those in one tuple are saved interleaved."""
+        return []
+
+    def build(self, variables: Iterable[Variable]) -> None:
+        """Create the state for these trainable variables; does nothing once that is done."""
+        if self.built:
+            return
+        variables = list(variables)
+        self._trainable_variables = variables
+        if self.use_ema:
+            self._averages = self.add_optimizer_variables(variables, "average")
+        if self.gradient_accumulation_steps:
+            self._accumulators = self.add_optimizer_variables(variables, "gradient_accumulator")
+        initial = initializers.Constant(self._initial_slot_value)
+        for names in self._slot_groups():
+            self._slots.extend(self.add_optimizer_variables(variables, names, initial))
+        self.built = True
+
+    def _host_variable(self, value: Any, dtype: str, name: str) -> HostVariable:
+        return HostVariable(np.asarray(value, dtype), dtype, name, f"{self.name}/{name}")
+
+    def add_variable(
+        self,
+        shape: Sequence[int],
+        initializer: Any = "zeros",
+        dtype: Any = None,
+        aggregation: str = "none",
+        layout: Any = None,
+        name: str | None = None,
+    ) -> Variable:
+        """Create a variable of the optimizer's state."""
+        initializer = initializers.get(initializer)
+        dtype = dtype or settings.floatx()
+        variable = Variable(initializer, shape=tuple(shape), dtype=dtype, trainable=False, name=name)
+        variable.path = f"{self.name}/{variable.name}"
+        self._state.append(variable)
+        return variable
+
+    def add_variable_from_reference(
+        self, reference_variable: Variable, name: str | None = None, initializer: Any = "zeros"
+    ) -> Variable:
+        """Create a variable of the shape and type of a weight, named after both."""
+        name = f"{reference_variable.path.replace('/', '_')}_{name or 'var'}"
+        return self.add_variable(reference_variable.shape, initializer, reference_variable.dtype, name=name)
+
+    def add_optimizer_variables(
+        self, trainable_variables: Iterable[Variable], name: Any, initializer: Any = "zeros"
+    ) -> Any:
+        """Create a variable for each weight: a list, or for several names a tuple of lists."""
+        names = [name] if isinstance(name, str) else list(name)
+        starts = list(initializer) if isinstance(initializer, (list, tuple)) else [initializer] * len(names)
+        if len(starts) != len(names):
+            raise ValueError(f"{len(names)} names need as many initializers, got {len(starts)}.")
+        made: list[list[Variable]] = [[] for _ in names]
+        for variable in trainable_variables:
+            for one_name, start, group in zip(names, starts, made, strict=True):
+                group.append(self.add_variable_from_reference(variable, one_name, start))
+        return made[0] if isinstance(name, str) else tuple(made)
+
+    @property
+    def variables(self) -> list[Variable]:
+        """The state in the order that Keras saves it."""
+        has_rate = isinstance(self._learning_rate, HostVariable) and not self.decay
+        return [self._iterations, *([self._learning_rate] if has_rate else []), *self._state]
+
+    def _get_variable_index(self, variable: Variable) -> int:
+        """The position of a weight among those that the optimizer was built for."""
+        if self._prepared is None:
+            self.gradient_destinations(self._trainable_variables)
+        return self._prepared.flat.index[id(variable)]  # type: ignore[union-attr]
+
+    def exclude_from_weight_decay(
+        self, var_list: Iterable[Variable] | None = None, var_names: Iterable[str] | None = None
+    ) -> None:
+        """Spare variables from weight decay: those listed, and those in whose name one of `var_names` is found.
+
+        Call it before the optimizer is built.
+        """
+        if self.built:
+            raise ValueError(f"The optimizer {self.name!r} is built already; exclude variables before it is used.")
+        self._undecayed = list(var_list or [])
+        self._undecayed_names = "|".join(sorted(set(var_names or []))) or None
+
+    def _is_decayed(self, variable: Variable) -> bool:
+        if any(variable is other for other in self._undecayed):
+            return False
+        return self._undecayed_names is None or re.search(self._undecayed_names, variable.name) is None
+
+    # ------------------------------------------------------------ a step
+
+    def gradient_destinations(self, variables: Sequence[Variable]) -> dict[int, Any]:
+        """Where `backward` should write the gradients of these variables: `id(variable) -> array`.
+
+        The first call builds the optimizer for them.  Later calls may name fewer.
+
+        Raises:
+            ValueError: for a variable that the optimizer was not built for.
+        """
+        now = self._prepared
+        if now is None or not same(now.variables, variables) or not now.flat.is_current():
+            now = self._prepared = self._prepare(variables)
+        return now.flat.destinations
+
+    def _prepare(self, variables: Sequence[Variable]) -> _Prepared:
+        if not self.built:
+            self.build(variables)
+        flat = self._prepared.flat if self._prepared is not None else None
+        if flat is None or not flat.is_current():
+            flat = FlatVariables(self._trainable_variables)
+        for slots in (*self._slots, self._averages, self._accumulators):
+            adopt(slots)
+        strange = [variable.path for variable in variables if id(variable) not in flat.index]
+        if strange:
+            raise ValueError(
+                f"The optimizer {self.name!r} was built for other variables and does not know {strange[0]!r}; "
+                "use a new optimizer (for a model: compile it again with one)."
+            )
+        positions = [flat.index[id(variable)] for variable in variables]
+        gradients = [flat.gradients[position] for position in positions]
+        return _Prepared(flat, list(variables), positions, gradients, self._plan(flat, positions))
+
+    def _plan(self, flat: FlatVariables, positions: list[int]) -> Plan:
+        slots = [[slot.data for slot in group] for group in self._slots]
+        averages = [average.data for average in self._averages]
+        accumulators = [accumulator.data for accumulator in self._accumulators]
+        variables = [flat.variables[position] for position in positions]
+        decayed = [position for position in positions if self._is_decayed(flat.variables[position])]
+        return Plan(
+            variables=variables,
+            gradients=[flat.gradients[position] for position in positions],
+            segments=stretches([flat.arrays, flat.gradients, *slots], positions),
+            flat_gradients=[g for (g,) in stretches([flat.gradients], positions)],
+            decayed=[p for (p,) in stretches([flat.arrays], decayed)],
+            accumulated=stretches([accumulators, flat.gradients], positions if accumulators else []),
+            averaged=stretches([averages, flat.arrays], range(len(averages))),
+            constrained=[variable for variable in variables if variable.constraint is not None],
+        )
+
+    def apply_flat(self, gradients: Sequence[Any]) -> None:
+        """Update the weights by raw gradients in the order of the variables that `gradient_destinations` was given.
+
+        Args:
+            gradients: what `backward` returned with those destinations.  A variable whose gradient is None stays as it
+                is, and so does its state.
+
+        Raises:
+            ValueError: where all of them are None; nothing is changed.
+        """
+        now = self._prepared
+        if now is None:
+            raise RuntimeError("apply_flat was called before gradient_destinations; call that first, or use apply.")
+        plan = now.plan if same(now.gradients, gradients) else self._collected(now, gradients)
+        if self.loss_scale_factor is not None:
+            for g in plan.flat_gradients:
+                k.scale(g, 1 / self.loss_scale_factor)
+        if self._accumulate(plan):
+            rate = self._current_rate()
+            self._clip(plan)
+            if self.weight_decay:
+                for p in plan.decayed:
+                    k.decay(p, self.weight_decay * rate)
+            self._update(plan, rate)
+        if self.use_ema:
+            self._average(plan)
+        for variable in plan.constrained:
+            variable.assign(variable.constraint(variable))
+        self._iterations.host += 1
+
+    def _collected(self, now: _Prepared, gradients: Sequence[Any]) -> Plan:
+        """The plan for the gradients that are there, after those that lie elsewhere were copied to their place."""
+        for gradient, variable in zip(gradients, now.variables, strict=True):
+            if gradient is not None and gradient.shape != variable.shape:
+                raise ValueError(
+                    f"The gradient of {variable.path!r} must have its shape {variable.shape}, got {gradient.shape}."
+                )
+        present = tuple(
+            [position for position, gradient in zip(now.positions, gradients, strict=True) if gradient is not None]
+        )
+        if not present:
+            raise ValueError(
+                f"None of the {len(now.variables)} trainable variables has a gradient; compute the loss from the "
+                "model's outputs with differentiable operations."
+            )
+        for gradient, view in zip(gradients, now.gradients, strict=True):
+            if gradient is not None and gradient is not view:
+                view[...] = gradient
+        if len(present) == len(now.positions):
+            return now.plan
+        plan = now.partial.get(present)
+        if plan is None:
+            missing = [variable.path for variable, g in zip(now.variables, gradients, strict=True) if g is None]
+            warnings.warn(f"The loss does not depend on the variables {missing}, which stay as they are.", stacklevel=4)
+            plan = now.partial[present] = self._plan(now.flat, list(present))
+        return plan
+
+    def _accumulate(self, plan: Plan) -> bool:
+        """Whether this step updates: with gradient accumulation every n-th does, by the mean gradient."""
+        steps = self.gradient_accumulation_steps
+        if not steps:
+            return True
+        updates = (int(self._iterations.host) + 1) % steps == 0
+        for total, g in plan.accumulated:
+            if updates:
+                g += total
+                g /= steps
+                total.fill(0)
+            else:
+                total += g
+        return updates
+
+    def _clip(self, plan: Plan) -> None:
+        xp = k.xp
+        if self.clipnorm:
+            for gradient in plan.gradients:
+                g = gradient.reshape(-1)
+                k.scale(g, self.clipnorm / xp.maximum(xp.sqrt(k.sum_of_squares(g)), self.clipnorm))
+        elif self.global_clipnorm:
+            norm = xp.sqrt(sum(k.sum_of_squares(g) for g in plan.flat_gradients))
+            factor = self.global_clipnorm / xp.maximum(norm, self.global_clipnorm)
+            factor = xp.where(xp.isfinite(norm), factor, xp.nan)  # a norm that overflowed must not pass for a large one
+            for g in plan.flat_gradients:
+                k.scale(g, factor)
+        elif self.clipvalue:
+            for g in plan.flat_gradients:
+                k.clip_by_value(g, self.clipvalue)
+
+    def _update(self, plan: Plan, learning_rate: float) -> None:
+        for gradient, variable in zip(plan.gradients, plan.variables, strict=True):
+            self.update_step(Tensor(gradient), variable, learning_rate)
+
+    def update_step(self, gradient: Any, variable: Variable, learning_rate: float) -> None:
+        """Update one variable by its gradient: what a user's optimizer defines."""
+        raise NotImplementedError(f"{type(self).__name__} must define update_step(gradient, variable, learning_rate).")
+
+    def _average(self, plan: Plan) -> None:
+        updates = self._updates()
+        for average, p in plan.averaged:
+            k.ema(average, p, self.ema_momentum if updates else 0.0)
+        if self.ema_overwrite_frequency and (updates + 1) % self.ema_overwrite_frequency == 0:
+            for average, p in plan.averaged:
+                p[...] = average
+
+    def finalize_variable_values(self, var_list: Iterable[Variable]) -> None:
+        """Put the moving averages, where they are kept, in the place of these weights."""
+        if self.use_ema and self.built:
+            for variable in var_list:
+                variable.assign(self._averages[self._get_variable_index(variable)])
+
+    def scale_loss(self, loss: Any) -> Any:
+        """The loss to differentiate: times `loss_scale_factor`."""
+        return loss if self.loss_scale_factor is None else loss * self.loss_scale_factor
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Iterable[Variable] | None = None) -> None:
+        """Update variables by their gradients.
+
+        Args:
+            grads: tensors or arrays, None for a variable without a gradient.
+            trainable_variables: default those that the optimizer was built for; the first call builds it for them.
+        """
+        grads = list(grads)
+        if trainable_variables is None and not self.built:
+            raise ValueError("apply was given no variables and the optimizer has none; pass trainable_variables.")
+        variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
+        if len(grads) != len(variables):
+            raise ValueError(f"{len(variables)} variables need as many gradients, got {len(grads)}.")
+        if grads:
+            self.gradient_destinations(variables)
+            self.apply_flat([None if gradient is None else k.xp.asarray(raw(gradient)) for gradient in grads])
+
+    def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Variable:
+        """Update variables by pairs `(gradient, variable)`; returns the step count."""
+        pairs = list(grads_and_vars)
+        self.apply([gradient for gradient, _ in pairs], [variable for _, variable in pairs])
+        return self._iterations
+
+    def assign(self, variable: Variable, value: Any) -> None:
+        """Replace the values of a variable."""
+        variable.assign(value)
+
+    def assign_add(self, variable: Variable, value: Any) -> None:
+        """Add to a variable."""
+        variable.assign_add(value)
+
+    def assign_sub(self, variable: Variable, value: Any) -> None:
+        """Subtract from a variable."""
+        variable.assign_sub(value)
+
+    # ------------------------------------------------------------ saving
+
+    def get_weights(self) -> list[np.ndarray]:
+        """The values of `variables`."""
+        return [variable.numpy() for variable in self.variables]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Set the values of `variables`; the optimizer must be built.
+
+        Raises:
+            ValueError: where number or shapes differ; nothing is changed.
+        """
+        variables = self.variables
+        shapes = [tuple(np.shape(weight)) for weight in weights]
+        expected = [variable.shape for variable in variables]
+        if shapes != expected:
+            raise ValueError(
+                f"The optimizer {self.name!r} has variables of the shapes {expected} and cannot take {shapes}; "
+                "build it for the same model first."
+            )
+        for variable, weight in zip(variables, weights, strict=True):
+            variable.assign(weight)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Write the state into a mapping, under "0", "1", ..."""
+        for i, variable in enumerate(self.variables):
+            store[str(i)] = variable.numpy()
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Read the state from a mapping; one with another number of entries is left alone, with a warning."""
+        count = len(self.variables)
+        if len(store.keys()) != count:
+            warnings.warn(
+                f"The optimizer {self.name!r} has {count} variables and the file has {len(store.keys())}; "
+                "its state was not loaded.",
+                stacklevel=2,
+            )
+            return
+        self.set_weights([store[str(i)] for i in range(count)])
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        rate = self._learning_rate
+        if isinstance(rate, HostVariable):
+            rate = InverseTimeDecay(float(rate), 1, self.decay) if self.decay else float(rate)
+        return {
+            "name": self.name,
+            "learning_rate": registry.serialize_keras_object(rate),
+            "weight_decay": self.weight_decay,
+            "clipnorm": self.clipnorm,
+            "global_clipnorm": self.global_clipnorm,
+            "clipvalue": self.clipvalue,
+            "use_ema": self.use_ema,
+            "ema_momentum": self.ema_momentum,
+            "ema_overwrite_frequency": self.ema_overwrite_frequency,
+            "loss_scale_factor": self.loss_scale_factor,
+            "gradient_accumulation_steps": self.gradient_accumulation_steps,
+            **{name: getattr(self, name) for name in self._settings},
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Optimizer:
+        """An optimizer of this class, without state, from what `get_config` returned."""
+        config = dict(config)
+        if isinstance(config.get("learning_rate"), dict):
+            config["learning_rate"] = registry.deserialize_keras_object(config["learning_rate"], custom_objects)
+        return cls(**config)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_prepared": None}  # the flat arrays are made anew from the variables
+
+
+def _as_number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"learning_rate must be a number, a LearningRateSchedule or a function, got {value!r}."
+        ) from None
+
+
+def fuzz(epsilon: float | None) -> float:
+    """An `epsilon` argument, for which None means the global one."""
+    return settings.epsilon() if epsilon is None else epsilon

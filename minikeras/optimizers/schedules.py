@@ -1,0 +1,252 @@
+"""Learning rates that depend on the step: the formulas of Keras 3."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from minikeras import config as settings
+from minikeras import kernels as k
+from minikeras import registry
+from minikeras.autodiff.tensor import Tensor
+
+
+class LearningRateSchedule:
+    """Base class: a function of the number of completed updates.
+
+    A subclass defines `__call__(step)`, which returns the learning rate as a number or tensor, and `get_config`.
+    """
+
+    def __call__(self, step: Any) -> Any:
+        raise NotImplementedError(f"The schedule {type(self).__name__} must define __call__(self, step).")
+
+    def rate_at(self, step: Any) -> float:
+        """The learning rate as a number."""
+        return float(self(step))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        raise NotImplementedError(f"{type(self).__name__} must define get_config() to be saved.")
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> LearningRateSchedule:
+        return cls(**config)
+
+
+class _Formula(LearningRateSchedule):
+    """A schedule whose constructor arguments are its attributes, computed in the host's memory.
+
+    `_rates(step)` is its formula for a float64 number or array of steps, so that a whole curve can be had at once.
+    """
+
+    def _rates(self, step: Any) -> Any:
+        raise NotImplementedError
+
+    def __call__(self, step: Any) -> Tensor:
+        steps = np.asarray(step, dtype="float64")
+        return Tensor(k.to_device(np.asarray(self._rates(steps), dtype=settings.floatx())))
+
+    def rate_at(self, step: Any) -> float:
+        return float(self._rates(np.float64(float(step))))
+
+    def get_config(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def _check_positive(self, argument: str) -> None:
+        if getattr(self, argument) <= 0:
+            raise ValueError(f"{type(self).__name__} needs {argument} above 0, got {getattr(self, argument)!r}.")
+
+
+class ExponentialDecay(_Formula):
+    """`initial_learning_rate * decay_rate ** (step / decay_steps)`.
+
+    Args:
+        staircase: whether the exponent is rounded down.
+    """
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: float,
+        decay_rate: float,
+        staircase: bool = False,
+        name: str = "ExponentialDecay",
+    ):
+        self.initial_learning_rate, self.decay_steps, self.decay_rate = initial_learning_rate, decay_steps, decay_rate
+        self.staircase, self.name = staircase, name
+        self._check_positive("decay_steps")
+
+    def _rates(self, step: Any) -> Any:
+        periods = step / self.decay_steps
+        return self.initial_learning_rate * self.decay_rate ** (np.floor(periods) if self.staircase else periods)
+
+
+class InverseTimeDecay(_Formula):
+    """`initial_learning_rate / (1 + decay_rate * step / decay_steps)`.
+
+    Args:
+        staircase: whether `step / decay_steps` is rounded down.
+    """
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: float,
+        decay_rate: float,
+        staircase: bool = False,
+        name: str = "InverseTimeDecay",
+    ):
+        self.initial_learning_rate, self.decay_steps, self.decay_rate = initial_learning_rate, decay_steps, decay_rate
+        self.staircase, self.name = staircase, name
+        self._check_positive("decay_steps")
+
+    def _rates(self, step: Any) -> Any:
+        periods = step / self.decay_steps
+        return self.initial_learning_rate / (1 + self.decay_rate * (np.floor(periods) if self.staircase else periods))
+
+
+class PiecewiseConstantDecay(_Formula):
+    """`values[i]` while the step is at most `boundaries[i]`, and the last value after the last boundary.
+
+    Args:
+        boundaries: increasing steps.
+        values: learning rates, one more than boundaries.
+    """
+
+    def __init__(self, boundaries: Sequence[float], values: Sequence[float], name: str = "PiecewiseConstant"):
+        if len(boundaries) != len(values) - 1:
+            raise ValueError(
+                f"PiecewiseConstantDecay needs one value more than boundaries, got {len(values)} values "
+                f"and {len(boundaries)} boundaries."
+            )
+        self.boundaries, self.values, self.name = boundaries, values, name
+
+    def _rates(self, step: Any) -> Any:
+        return np.asarray(self.values)[np.searchsorted(self.boundaries, step, side="left")]
+
+
+class PolynomialDecay(_Formula):
+    """From the initial rate to the end rate as `(1 - step / decay_steps) ** power`.
+
+    Args:
+        cycle: whether, past `decay_steps`, the rate rises again and falls over a multiple of `decay_steps`; without it
+            the end rate stays.
+    """
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: float,
+        end_learning_rate: float = 0.0001,
+        power: float = 1.0,
+        cycle: bool = False,
+        name: str = "PolynomialDecay",
+    ):
+        self.initial_learning_rate, self.decay_steps = initial_learning_rate, decay_steps
+        self.end_learning_rate, self.power, self.cycle, self.name = end_learning_rate, power, cycle, name
+        self._check_positive("decay_steps")
+
+    def _rates(self, step: Any) -> Any:
+        if self.cycle:
+            part = step / (self.decay_steps * np.maximum(np.ceil(step / self.decay_steps), 1))
+        else:
+            part = np.minimum(step / self.decay_steps, 1)
+        fall = self.initial_learning_rate - self.end_learning_rate
+        return fall * (1 - part) ** self.power + self.end_learning_rate
+
+
+class CosineDecay(_Formula):
+    """Half a cosine from the initial rate to `alpha` times it, after a linear warm-up (Loshchilov and Hutter 2016).
+
+    Args:
+        decay_steps: length of the decay, counted from the end of the warm-up.
+        alpha: fraction of the rate that is left at the end.
+        warmup_target: the rate at the end of the warm-up, which the decay starts from; None means no warm-up.
+        warmup_steps: its length.
+    """
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: float,
+        alpha: float = 0.0,
+        name: str = "CosineDecay",
+        warmup_target: float | None = None,
+        warmup_steps: int = 0,
+    ):
+        self.initial_learning_rate, self.decay_steps, self.alpha = initial_learning_rate, decay_steps, alpha
+        self.name, self.warmup_target, self.warmup_steps = name, warmup_target, warmup_steps
+        self._check_positive("decay_steps")
+
+    def _rates(self, step: Any) -> Any:
+        if self.warmup_target is None:
+            return self.initial_learning_rate * _half_cosine(step / self.decay_steps, self.alpha)
+        decayed = self.warmup_target * _half_cosine((step - self.warmup_steps) / self.decay_steps, self.alpha)
+        rise = (self.warmup_target - self.initial_learning_rate) / max(self.warmup_steps, 1)
+        return np.where(step < self.warmup_steps, self.initial_learning_rate + rise * step, decayed)
+
+
+class CosineDecayRestarts(_Formula):
+    """Cosine decay that starts again and again (SGDR, Loshchilov and Hutter 2016).
+
+    Args:
+        first_decay_steps: length of the first period.
+        t_mul: how much longer each period is than the one before.
+        m_mul: factor on the rate at each restart.
+        alpha: fraction of the initial rate that is left at the end of a period.
+    """
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        first_decay_steps: float,
+        t_mul: float = 2.0,
+        m_mul: float = 1.0,
+        alpha: float = 0.0,
+        name: str = "SGDRDecay",
+    ):
+        self.initial_learning_rate, self.first_decay_steps = initial_learning_rate, first_decay_steps
+        self.t_mul, self.m_mul, self.alpha, self.name = t_mul, m_mul, alpha, name
+        self._check_positive("first_decay_steps")
+
+    def _rates(self, step: Any) -> Any:
+        periods = step / self.first_decay_steps
+        if self.t_mul == 1:
+            restarts = np.floor(periods)
+            part = periods - restarts
+        else:
+            grown = np.log(1 - periods * (1 - self.t_mul)) / math.log(self.t_mul)
+            restarts = np.floor(grown + 1e-9)  # at a restart rounding may leave the logarithm just below the integer
+            length = self.t_mul**restarts
+            part = (periods - (1 - length) / (1 - self.t_mul)) / length
+        return self.initial_learning_rate * _half_cosine(part, self.alpha, self.m_mul**restarts)
+
+
+def _half_cosine(part: Any, alpha: float, height: Any = 1.0) -> Any:
+    """`height` at part 0, falling to `alpha` at part 1 and beyond."""
+    return (1 - alpha) * 0.5 * height * (1 + np.cos(math.pi * np.minimum(part, 1))) + alpha
+
+
+registry.builtin(
+    "keras.optimizers.schedules",
+    ExponentialDecay,
+    InverseTimeDecay,
+    PiecewiseConstantDecay,
+    PolynomialDecay,
+    CosineDecay,
+    CosineDecayRestarts,
+)
+
+
+def serialize(learning_rate_schedule: LearningRateSchedule) -> Any:
+    """The description of a schedule."""
+    return registry.serialize_keras_object(learning_rate_schedule)
+
+
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The schedule that a description describes; `custom_objects` maps further names to classes."""
+    return registry.deserialize_keras_object(config, custom_objects=custom_objects)

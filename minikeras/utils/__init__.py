@@ -1,0 +1,36 @@
+"""Helpers for users, each loaded when it is first asked for."""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "CustomObjectScope": "minikeras.registry.CustomObjectScope",
+    "Progbar": "minikeras.callbacks.progress.Progbar",
+    "PyDataset": "minikeras.training.data.PyDataset",
+    "Sequence": "minikeras.training.data.PyDataset",
+    "clear_session": "minikeras.utils.seeds.clear_session",
+    "custom_object_scope": "minikeras.registry.custom_object_scope",
+    "deserialize_keras_object": "minikeras.registry.deserialize_keras_object",
+    "get_custom_objects": "minikeras.registry.get_custom_objects",
+    "get_registered_name": "minikeras.registry.get_registered_name",
+    "get_registered_object": "minikeras.registry.get_registered_object",
+    "normalize": "minikeras.utils.numerical.normalize",
+    "register_keras_serializable": "minikeras.registry.register_keras_serializable",
+    "serialize_keras_object": "minikeras.registry.serialize_keras_object",
+    "set_random_seed": "minikeras.utils.seeds.set_random_seed",
+    "to_categorical": "minikeras.utils.numerical.to_categorical",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'minikeras.utils' has no attribute {name!r}")
+    module, _, attribute = _HOMES[name].rpartition(".")
+    value = globals()[name] = getattr(import_module(module), attribute)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

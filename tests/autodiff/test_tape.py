@@ -1,0 +1,180 @@
+"""The tape: gradients through shared, unused, nested and repeated values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import minikeras
+from minikeras import ops
+from minikeras.autodiff import (
+    GradientTape,
+    Tensor,
+    Variable,
+    backward,
+    check_gradients,
+    differentiable,
+    grad,
+    recording,
+    value_and_grad,
+)
+
+
+def test_a_value_used_twice_collects_both_gradients():
+    x = Variable(np.array([1.0, 2.0], "f4"))
+    with GradientTape() as tape:
+        y = x * x + ops.exp(x) * x
+    expected = 2 * x.numpy() + np.exp(x.numpy()) * (1 + x.numpy())
+    np.testing.assert_allclose(tape.gradient(y, x), expected, rtol=1e-6)
+
+
+def test_nothing_is_recorded_outside_a_tape():
+    x = Variable(np.ones(3, "f4"))
+    assert (x * 2).node is None
+    with recording():
+        assert (x * 2).node is not None
+        with recording(False):
+            assert (x * 2).node is None
+
+
+def test_unconnected_sources_have_no_gradient():
+    x, other = Variable(np.ones(2, "f4")), Variable(np.ones(2, "f4"))
+    with GradientTape() as tape:
+        y = ops.sum(x * 3)
+    gx, gother = tape.gradient(y, [x, other])
+    np.testing.assert_array_equal(gx, [3, 3])
+    assert gother is None
+
+
+def test_watched_tensors_and_structures():
+    x = ops.convert_to_tensor(np.array([3.0], "f4"))
+    with GradientTape() as tape:
+        tape.watch(x)
+        y = x * x * x
+    gradients = tape.gradient(y, {"x": x})
+    np.testing.assert_allclose(gradients["x"], [27.0])
+    with pytest.raises(TypeError, match="convert_to_tensor"):
+        tape.watch(np.ones(2))
+
+
+def test_two_tapes_at_once_see_the_same_operations():
+    generator, critic = Variable(np.array(2.0, "f4")), Variable(np.array(5.0, "f4"))
+    with GradientTape() as first, GradientTape() as second:
+        fake = generator * 3.0
+        loss = fake * critic
+    assert float(first.gradient(loss, generator)) == 15.0
+    assert float(second.gradient(loss, critic)) == 6.0
+
+
+def test_gradient_of_an_intermediate_value():
+    x = Variable(np.array(2.0, "f4"))
+    with GradientTape() as tape:
+        middle = x * x
+        y = middle * 5.0 + x
+    g_middle, g_x = tape.gradient(y, [middle, x])
+    assert float(g_middle) == 5.0
+    assert float(g_x) == 21.0
+
+
+def test_frozen_and_untracked_inputs_cost_nothing():
+    asked = []
+
+    @differentiable
+    def product(a, b):
+        def vjp(g, needs):
+            asked.append(tuple(needs))
+            return g * b if needs[0] else None, g * a if needs[1] else None
+
+        return a * b, vjp
+
+    a, b = Variable(np.ones(2, "f4")), Variable(np.ones(2, "f4"), trainable=False)
+    with recording():
+        y = ops.sum(product(a, b))
+    backward(y, [a])
+    with recording():
+        y = ops.sum(product(a, np.ones(2, "f4")))
+    backward(y, [a])
+    assert asked == [(True, False), (True, False)]
+
+
+def test_gradients_are_written_to_their_destination():
+    w = Variable(np.ones((3, 2), "f4"))
+    x = np.arange(6, dtype="f4").reshape(2, 3)
+    destination = np.full((3, 2), np.nan, "f4")
+    with recording():
+        y = ops.sum(ops.matmul(x, w)) + ops.sum(w * w)
+    (found,) = backward(y, [w], destinations={id(w): destination})
+    assert found is destination
+    np.testing.assert_allclose(destination, x.sum(0)[:, None] + 2 * np.ones((3, 2)))
+
+
+def test_grad_and_value_and_grad():
+    gradient = grad(lambda p: ops.sum(p["w"] * p["w"]) * 0.5)({"w": np.array([1.0, -2.0])})
+    np.testing.assert_allclose(gradient["w"], [1, -2])
+    value, (ga, gb) = value_and_grad(lambda a, b: ops.sum(a * b), argnums=(0, 1))(np.ones(3), np.full(3, 2.0))
+    assert float(value) == 6
+    np.testing.assert_allclose(ga, [2, 2, 2])
+    np.testing.assert_allclose(gb, [1, 1, 1])
+    with pytest.raises(ValueError, match="scalar"):
+        grad(lambda a: a * 2)(np.ones(3))
+
+
+def test_a_variable_that_no_float_is_not_tracked():
+    counter = Variable(np.array(3), dtype="int64")
+    assert not counter.tracked
+    assert counter.assign_add(2).numpy() == 5
+
+
+def test_variable_refuses_another_shape():
+    variable = Variable(np.zeros((2, 3), "f4"), name="kernel")
+    with pytest.raises(ValueError, match=r"\(2, 3\).*\(3, 2\)"):
+        variable.assign(np.ones((3, 2)))
+    assert not variable.numpy().any()
+
+
+def test_check_gradients_finds_a_wrong_gradient():
+    @differentiable
+    def wrong(x):
+        return x * x, lambda g, needs: (g * x,)
+
+    with pytest.raises(AssertionError, match="input 0"):
+        check_gradients(wrong, np.array([1.0, 2.0]))
+    check_gradients(ops.square, np.array([1.0, 2.0]))
+
+
+def test_a_long_chain_needs_no_recursion():
+    x = Variable(np.array(1.0, "f4"))
+    with GradientTape() as tape:
+        y = x
+        for _ in range(20_000):
+            y = y + 1.0
+    assert float(tape.gradient(y, x)) == 1.0
+
+
+def test_a_custom_layer_of_ops_needs_no_gradient_code():
+    class Gated(minikeras.Layer):
+        def build(self, input_shape):
+            self.w = self.add_weight((input_shape[-1], 4), "glorot_uniform", name="w")
+            self.gate = self.add_weight((input_shape[-1], 4), "glorot_uniform", name="gate")
+
+        def call(self, x):
+            total = ops.zeros((x.shape[0], 4), dtype="float64")
+            for i in range(2):
+                if i % 2 == 0:
+                    total = total + ops.matmul(x, self.w) * ops.sigmoid(ops.matmul(x, self.gate))
+                else:
+                    total = ops.tanh(total)
+            return total
+
+    layer = Gated(dtype="float64")
+    x = np.random.default_rng(0).normal(size=(3, 5))
+    layer(x)
+    check_gradients(layer, x, variables=layer.trainable_variables)
+
+
+def test_tensor_behaves_like_a_number_where_it_is_one():
+    t = Tensor(np.array(2.5, "f4"))
+    assert float(t) == 2.5
+    assert f"{t:.2f}" == "2.50"
+    assert bool(t)
+    assert np.asarray(t).dtype == np.float32

@@ -1,0 +1,74 @@
+"""Options and reports of the whole test suite.
+
+`pytest --device gpu` runs the same suite on a GPU.  Tests of real Keras and of CuPy's surface need extra packages
+(`pip install '.[parity]'`, `'.[gpu]'`); where these are missing a line at the end says what did not run, and with
+`MINIKERAS_REQUIRE_PARITY=1` or `MINIKERAS_REQUIRE_CUPY=1` (as in CI) missing packages are an error.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import pytest
+from hypothesis import settings
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+_NEEDS = {
+    "parity": ("keras", "MINIKERAS_REQUIRE_PARITY", "'.[parity]'"),
+    "gpu": ("cupy", "MINIKERAS_REQUIRE_CUPY", "'.[gpu]'"),
+}
+_left_out: dict[str, int] = {}
+
+settings.register_profile("suite", deadline=None, max_examples=25, derandomize=True, print_blob=True)
+settings.load_profile("suite")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default=None, choices=("cpu", "gpu", "auto"), help="where minikeras computes")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    device = config.getoption("--device") or os.environ.get("MINIKERAS_DEVICE", "cpu")
+    os.environ["MINIKERAS_DEVICE"] = "cpu"  # for processes that tests start
+    from minikeras import config as settings_of_minikeras
+
+    try:
+        settings_of_minikeras.set_device(device)
+    except RuntimeError as error:
+        raise pytest.UsageError(str(error)) from None
+    os.environ["MINIKERAS_DEVICE"] = device
+
+
+def pytest_ignore_collect(collection_path, config):  # type: ignore[no-untyped-def]
+    folder = collection_path.parent.name
+    if folder not in _NEEDS or not collection_path.name.startswith("test_"):
+        return None
+    package, required, _ = _NEEDS[folder]
+    if importlib.util.find_spec(package) is not None or os.environ.get(required):
+        return None
+    _left_out[folder] = _left_out.get(folder, 0) + 1
+    return True
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    from minikeras import kernels
+
+    if kernels.active_device() == "gpu":
+        return
+    without = [item for item in items if item.get_closest_marker("gpu")]
+    if without:
+        config.hook.pytest_deselected(items=without)
+        items[:] = [item for item in items if not item.get_closest_marker("gpu")]
+        _left_out["device"] = len(without)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:  # type: ignore[no-untyped-def]
+    for folder, (package, _, extra) in _NEEDS.items():
+        if folder in _left_out:
+            terminalreporter.write_line(
+                f"{_left_out[folder]} test files in tests/{folder} did not run: {package} is not installed (pip install {extra})."
+            )
+    if "device" in _left_out:
+        terminalreporter.write_line(f"{_left_out['device']} GPU tests could not run: no CUDA device is in use (--device gpu).")

@@ -1,0 +1,137 @@
+"""Conversion, control flow, scattering and the error function."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from minikeras import ops
+from minikeras.autodiff import KerasTensor, Tensor, Variable, check_gradients, grad, recording
+
+
+def test_conversion() -> None:
+    assert ops.convert_to_tensor([1.0, 2.0]).dtype == np.float32
+    assert ops.convert_to_tensor([1, 2]).dtype == np.int32
+    assert ops.convert_to_tensor(True).dtype == bool
+    assert ops.convert_to_tensor(np.ones(2)).dtype == np.float64
+    assert ops.convert_to_tensor([np.float64(1)]).dtype == np.float64
+    assert ops.convert_to_tensor(np.ones(2), "float32").dtype == np.float32
+    tensor = ops.convert_to_tensor([[1.0, 2.0]])
+    assert ops.convert_to_tensor(tensor) is tensor
+    assert ops.cast(tensor, "float32") is tensor
+    symbol = KerasTensor((None, 3))
+    assert ops.convert_to_tensor(symbol) is symbol
+    assert ops.cast(symbol, "int32").dtype == "int32"
+    assert ops.shape(symbol) == (None, 3)
+    assert ops.shape([[1, 2]]) == (1, 2)
+    assert (ops.ndim(tensor), ops.size(tensor), ops.size(symbol)) == (2, 2, None)
+    assert (ops.dtype(tensor), ops.dtype(3)) == ("float32", "int32")
+    assert ops.is_tensor(tensor) and ops.is_tensor(symbol) and not ops.is_tensor(np.ones(2))
+    array = ops.convert_to_numpy(tensor)
+    array[...] = 0
+    assert tensor.tolist() == [[1.0, 2.0]]
+
+
+def test_cast_between_floats_keeps_the_gradient_and_its_type() -> None:
+    v = Variable(np.ones(3), dtype="float32")
+    gradient = grad(lambda v: ops.sum(ops.cast(v, "float64") * np.arange(3.0)))(v)
+    assert gradient.dtype == np.float32
+    np.testing.assert_array_equal(gradient, [0, 1, 2])
+
+
+@pytest.mark.parametrize("to", ["bool", "int8", "uint8", "int32", "int64", "float16", "float32"])
+@pytest.mark.parametrize("of", ["float32", "float64", "int32", "uint8", "bool"])
+def test_saturate_cast(of: str, to: str) -> None:
+    numbers = np.array([-1e12, -300, -1, 0, 1, 127, 255, 300, 1e12])
+    if of == "bool":
+        x = numbers > 0
+    elif of.startswith("float"):
+        x = numbers.astype(of)
+    else:
+        x = np.clip(numbers, np.iinfo(of).min, np.iinfo(of).max).astype(of)
+    result = ops.saturate_cast(x, to)
+    if to == "bool":
+        expected = x.astype(float) > 0
+    elif to.startswith("float"):
+        expected = np.clip(x.astype("float64"), np.finfo(to).min, np.finfo(to).max).astype(to)
+    else:
+        limits = np.iinfo(to)
+        expected = np.array([min(max(int(value), limits.min), limits.max) for value in x])
+    assert str(result.dtype) == to
+    if to == "int32" and of == "float32":  # the largest float32 not beyond the limit
+        np.testing.assert_allclose(result, expected, rtol=1e-7)
+    else:
+        np.testing.assert_array_equal(result, expected)
+
+
+def test_stop_gradient() -> None:
+    x = Tensor(np.array([1.0, 2.0]))
+    np.testing.assert_array_equal(grad(lambda x: ops.sum(x * ops.stop_gradient(x)))(x), [1, 2])
+
+
+def test_control_flow() -> None:
+    assert ops.cond(ops.convert_to_tensor(True), lambda: 1, lambda: 2) == 1
+    assert ops.switch(7, [lambda x: x, lambda x: -x], 3) == -3
+    assert ops.fori_loop(0, 4, lambda i, s: s + i, 0) == 6
+    assert ops.while_loop(lambda i, s: i < 4, lambda i, s: (i + 1, s + i), (0, 0)) == (4, 6)
+    assert ops.while_loop(lambda x: x < 100, lambda x: x * 2, 1, maximum_iterations=3) == 8
+    x = np.arange(6.0).reshape(3, 2)
+    np.testing.assert_array_equal(ops.map(lambda row: ops.sum(row), x), x.sum(1))
+    sums, both = ops.vectorized_map(lambda pair: (pair[0] + pair[1], pair[0]), [x, x])
+    np.testing.assert_array_equal(sums, 2 * x)
+    np.testing.assert_array_equal(both, x)
+    check_gradients(lambda x: ops.map(lambda row: ops.square(row), x), x)
+    check_gradients(lambda x: ops.while_loop(lambda v: ops.max(v) < 50, lambda v: v * v + 1, x), np.array([0.3, 0.7]))
+
+
+def test_segments() -> None:
+    data, ids = np.array([[1.0, 5.0], [2.0, 3.0], [4.0, 4.0]]), np.array([0, 0, 2])
+    np.testing.assert_array_equal(ops.segment_sum(data, ids), [[3, 8], [0, 0], [4, 4]])
+    np.testing.assert_array_equal(ops.segment_max(data, ids, 3), [[2, 5], [-np.inf, -np.inf], [4, 4]])
+
+
+def test_top_k_and_in_top_k() -> None:
+    values, indices = ops.top_k(np.array([5, 2, 7, 7, 9, 3]), 3)
+    np.testing.assert_array_equal(values, [9, 7, 7])
+    np.testing.assert_array_equal(indices, [4, 2, 3])
+    predictions = np.array([[0.1, 0.4, 0.6, 0.9, 0.5], [0.1, 0.7, 0.9, 0.8, 0.3], [0.1, 0.6, 0.9, 0.9, 0.5]], "float32")
+    np.testing.assert_array_equal(ops.in_top_k(np.array([2, 5, 3]), predictions, 3), [True, False, True])
+    np.testing.assert_array_equal(ops.in_top_k(np.array([0, 0, 0]), predictions, 4), [False] * 3)
+
+
+def test_scatter() -> None:
+    indices, updates = np.array([[0, 1], [2, 0]]), np.array([1.5, 2.5])
+    np.testing.assert_array_equal(ops.scatter(indices, updates, (3, 2)), [[0, 1.5], [0, 0], [2.5, 0]])
+    x = np.ones((3, 2))
+    np.testing.assert_array_equal(
+        ops.scatter_update(x, [[1], [1]], np.array([[1.0, 2], [3, 4]]), "add"), [[1, 1], [5, 7], [1, 1]]
+    )
+    np.testing.assert_array_equal(x, np.ones((3, 2)))
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("float64", 4e-16), ("float32", 3e-7)])
+def test_erf(dtype: str, bound: float) -> None:
+    x = np.concatenate([np.linspace(-8, 8, 4001), [-np.inf, np.inf, 0.46875, 4.0, 1e-300, 30]]).astype(dtype)
+    result = ops.erf(x)
+    assert result.dtype == dtype
+    np.testing.assert_allclose(result, [math.erf(value) for value in x], rtol=bound * 3, atol=bound)
+    assert np.isnan(ops.erf(np.nan))
+    assert ops.erf(np.ones((0, 3))).shape == (0, 3)
+
+
+def test_a_tensor_always_holds_an_array() -> None:
+    x = Tensor(np.array([1.0, 2.0]))
+    for value in (ops.sum(x), x[0], ops.sum(x) + 1, ops.max(x) > 1, ops.split(x, 2)[0][0], -x[1]):
+        assert isinstance(value.data, np.ndarray)
+    assert (ops.sum(x) * 2).dtype == np.float64
+
+
+def test_nothing_is_recorded_without_a_tape() -> None:
+    v = Variable(np.ones(2))
+    assert ops.exp(v).node is None
+    with recording():
+        assert ops.exp(v).node is not None
+        assert ops.argmax(v).node is None
+        assert ops.exp(ops.stop_gradient(v)).node is None

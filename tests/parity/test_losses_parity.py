@@ -1,0 +1,134 @@
+"""Values, gradients and configurations of every loss against real Keras on JAX."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+keras = pytest.importorskip("keras")
+jax = pytest.importorskip("jax")
+
+from minikeras import kernels as k  # noqa: E402
+from minikeras import losses, ops  # noqa: E402
+from minikeras.autodiff import Tensor, backward, recording  # noqa: E402
+from tests.loss_cases import CASES, LossCase  # noqa: E402
+
+TOLERANCE = {"rtol": 3e-5, "atol": 2e-6}
+BY_CLASS = list({case.cls: case for case in CASES}.values())
+
+
+def value_and_gradient(loss, y_true, y_pred, weights, mask):
+    tensor = Tensor(k.to_device(y_pred.copy()), tracked=True)
+    if mask is not None:
+        tensor._keras_mask = Tensor(k.to_device(mask))
+    with recording():
+        value = loss(y_true, tensor, weights)
+        total = ops.sum(value)
+    return k.to_host(value.data), k.to_host(backward(total, [tensor])[0])
+
+
+def keras_value_and_gradient(loss, y_true, y_pred, weights, mask):
+    def total(p):
+        p = keras.ops.convert_to_tensor(p)
+        if mask is not None:
+            keras.src.backend.set_keras_mask(p, keras.ops.convert_to_tensor(mask))
+        value = loss(y_true, p, weights)
+        return value.sum(), value
+
+    gradient, value = jax.grad(total, has_aux=True)(jax.numpy.asarray(y_pred))
+    return np.asarray(value), np.asarray(gradient)
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None])
+@pytest.mark.parametrize("setting", ["plain", "weights", "mask", "both"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_losses(case: LossCase, setting: str, reduction: str | None) -> None:
+    axis = case.options.get("axis", -1 if case.cls not in ("Dice", "Tversky") else None)
+    if axis == 0 and case.function == "sparse_categorical_crossentropy":
+        pytest.fail("Keras on JAX takes the class axis only last.")
+    y_true, y_pred = case.data((4, 3, 5), "float32", seed=3)
+    rng = np.random.default_rng(5)
+    ours, theirs = (
+        getattr(module, case.cls)(**case.options, reduction=reduction) for module in (losses, keras.losses)
+    )
+    shape = np.shape(getattr(keras.losses, case.function)(y_true, y_pred, **case.options))
+    weights = rng.uniform(0, 2, shape).astype("float32") if setting in ("weights", "both") else None
+    mask = rng.uniform(size=shape) < 0.6 if setting in ("mask", "both") and shape else None
+    mine = value_and_gradient(ours, y_true, y_pred, weights, mask)
+    other = keras_value_and_gradient(theirs, y_true, y_pred, weights, mask)
+    for a, b in zip(mine, other, strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, **TOLERANCE)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_functions(case: LossCase) -> None:
+    for shape in ((6, 4), (2, 3, 4)):
+        y_true, y_pred = case.data(shape, "float32", seed=1)
+        ours = getattr(losses, case.function)(y_true, y_pred, **case.options)
+        theirs = getattr(keras.losses, case.function)(y_true, y_pred, **case.options)
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, np.asarray(theirs), **TOLERANCE)
+
+
+@pytest.mark.parametrize("shapes", [((5,), (5, 1)), ((5, 1), (5,)), ((5, 3), (5, 3, 1)), ((5, 3, 1), (5, 3))])
+@pytest.mark.parametrize("name", ["MeanSquaredError", "MeanAbsoluteError", "Huber", "BinaryCrossentropy", "Hinge"])
+def test_ranks(name: str, shapes: tuple) -> None:
+    rng = np.random.default_rng(0)
+    y_true = rng.integers(0, 2, shapes[0])
+    y_pred = rng.uniform(0.1, 0.9, shapes[1]).astype("float32")
+    for reduction in ("sum_over_batch_size", "none"):
+        ours, theirs = (getattr(module, name)(reduction=reduction)(y_true, y_pred) for module in (losses, keras.losses))
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, np.asarray(theirs), rtol=1e-5)
+
+
+@pytest.mark.parametrize("weights", [np.float32([1, 0, 2, 3]), np.float32([[1], [0], [2], [3]])])
+def test_weights_of_either_rank(weights: np.ndarray) -> None:
+    y_true, y_pred = np.eye(4, dtype="float32"), np.full((4, 4), 0.25, "float32")
+    for reduction in ("sum_over_batch_size", "mean_with_sample_weight"):
+        ours, theirs = (
+            module.CategoricalCrossentropy(reduction=reduction)(y_true, y_pred, weights)
+            for module in (losses, keras.losses)
+        )
+        np.testing.assert_allclose(ours, np.asarray(theirs), rtol=1e-6)
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_unnormalised_probabilities(scaled: bool) -> None:
+    y_pred = np.random.default_rng(0).uniform(0.1, 1, (6, 4)).astype("float32") * (3 if scaled else 1)
+    labels = np.array([0, 1, 2, 3, 1, 1])
+    for name, target in (("categorical", np.eye(4)[labels]), ("sparse_categorical", labels)):
+        ours, theirs = (
+            getattr(module, f"{name}_crossentropy")(target, y_pred) for module in (losses, keras.losses)
+        )
+        np.testing.assert_allclose(ours, np.asarray(theirs), rtol=1e-5)
+
+
+@pytest.mark.parametrize("case", BY_CLASS, ids=str)
+def test_configurations(case: LossCase) -> None:
+    ours, theirs = getattr(losses, case.cls)(), getattr(keras.losses, case.cls)()
+    assert list(ours.get_config().items()) == list(theirs.get_config().items())
+    assert losses.serialize(ours) == keras.losses.serialize(theirs)
+    again = keras.losses.deserialize(losses.serialize(getattr(losses, case.cls)(**case.options)))
+    assert type(again).__name__ == case.cls
+
+
+def test_wrapped_function_is_read_by_keras() -> None:
+    ours = losses.LossFunctionWrapper(losses.huber, name="h", delta=2.0)
+    theirs = keras.src.losses.losses.LossFunctionWrapper(keras.losses.huber, name="h", delta=2.0)
+    assert list(ours.get_config().items()) == list(theirs.get_config().items())
+    assert losses.deserialize(keras.losses.serialize(theirs)).get_config() == ours.get_config()
+
+
+def test_names_mean_the_same() -> None:
+    for name, found in keras.src.losses.ALL_OBJECTS_DICT.items():
+        if name in losses.ALL:
+            mine = losses.ALL[name]
+            assert (isinstance(mine, type), mine.__name__) == (isinstance(found, type), found.__name__)
+    later = {"CTC", "ctc", "Circle", "circle"}
+    left_out = {name for name in keras.src.losses.ALL_OBJECTS_DICT if name not in losses.ALL}
+    assert left_out - later <= {"Loss", "LossFunctionWrapper"}

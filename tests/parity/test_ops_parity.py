@@ -1,0 +1,61 @@
+"""Values and gradients of the operations against real Keras on JAX, call by call as `op_cases` lists them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+keras = pytest.importorskip("keras")
+jax = pytest.importorskip("jax")
+
+from minikeras import ops, tree  # noqa: E402
+from minikeras.autodiff import Tensor, backward, recording  # noqa: E402
+from tests.ops.op_cases import CASES, Case  # noqa: E402
+
+# what Keras on JAX has not: a function, a None in a new shape, float64
+WITHOUT_COUNTERPART = {"array_equal(2,2)", "reshape(4,None,2)", "cast(3,float64)", "saturate_cast(3,float64)"}
+COMPARED = [case for case in CASES if str(case) not in WITHOUT_COUNTERPART]
+
+
+def _is_float(value: Any) -> bool:
+    return np.dtype(str(value.dtype)).kind == "f"
+
+
+@pytest.mark.parametrize("case", COMPARED, ids=str)
+def test_values_and_types(case: Case) -> None:
+    inputs = case.inputs(dtype="float32")
+    ours = tree.flatten(case.call(getattr(ops, case.name), *inputs))
+    theirs = tree.flatten(case.call(getattr(keras.ops, case.name), *inputs))
+    assert len(ours) == len(theirs)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.shape == other.shape
+        assert str(mine.dtype) in (str(other.dtype), str(other.dtype).replace("32", "64"))
+        np.testing.assert_allclose(mine, np.asarray(other), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("case", [case for case in COMPARED if case.differentiable], ids=str)
+def test_gradients(case: Case) -> None:
+    inputs = case.inputs(dtype="float32")
+    tensors = [Tensor(value, tracked=True) for value in inputs]
+    with recording():
+        outputs = [out for out in tree.flatten(case.call(getattr(ops, case.name), *tensors)) if _is_float(out)]
+    rng = np.random.default_rng(1)
+    weights = [rng.standard_normal(out.shape).astype("float32") for out in outputs]
+    ours: list[Any] = [np.zeros_like(value) for value in inputs]
+    for out, weight in zip(outputs, weights, strict=True):
+        for i, gradient in enumerate(backward(out, tensors, weight.astype(out.dtype))):
+            if gradient is not None:
+                assert gradient.dtype == inputs[i].dtype
+                ours[i] = ours[i] + gradient
+
+    def weighted_sum(*values: Any) -> Any:
+        flat = [out for out in tree.flatten(case.call(getattr(keras.ops, case.name), *values)) if _is_float(out)]
+        return sum((out * weight).sum() for out, weight in zip(flat, weights, strict=True))
+
+    theirs = jax.grad(weighted_sum, argnums=tuple(range(len(inputs))))(*[jax.numpy.asarray(value) for value in inputs])
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, np.asarray(other), rtol=1e-4, atol=1e-5)

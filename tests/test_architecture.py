@@ -1,0 +1,116 @@
+"""The rooms of the house: what may import what, and what a bare import costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import minikeras
+
+SOURCE = Path(minikeras.__file__).parent
+
+# Each room may import from itself and from the rooms before it.
+ROOMS = [
+    "config",
+    "tree",
+    "utils.suggest",
+    "kernels",
+    "random",
+    "autodiff",
+    "ops",
+    "registry",
+    "initializers",
+    "activations",
+    "regularizers",
+    "constraints",
+    "layers",
+    "losses",
+    "metrics",
+    "optimizers",
+    "callbacks",
+    "training",
+    "models",
+    "preprocessing",
+    "datasets",
+    "saving",
+    "utils",
+]
+
+# The doors that lead down, opened only when somebody asks for what is behind them.
+DOORS = {("config.py", "kernels"), ("models/model.py", "saving"), ("__init__.py", "*")}
+
+
+def _room(module: str) -> str | None:
+    """The room of a module such as `minikeras.kernels.arena`."""
+    parts = module.split(".")[1:]
+    for depth in (2, 1):
+        if ".".join(parts[:depth]) in ROOMS:
+            return ".".join(parts[:depth])
+    return None
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            if node.module == "minikeras":
+                found.update(f"minikeras.{alias.name}" for alias in node.names)
+            else:
+                found.add(node.module)
+    return {name for name in found if name.startswith("minikeras.")}
+
+
+def test_each_room_imports_only_from_rooms_above_it():
+    wrong = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        name = path.relative_to(SOURCE).as_posix()
+        own = _room("minikeras." + name.removesuffix(".py").replace("/", ".").removesuffix(".__init__"))
+        if own is None:
+            assert name == "__init__.py", f"{name} is in no room"
+            continue
+        for module in _imports(path):
+            room = _room(module)
+            if room is None:
+                continue
+            if ROOMS.index(room) > ROOMS.index(own) and (name, room) not in DOORS:
+                wrong.append(f"{name} ({own}) imports {module}")
+    assert not wrong, wrong
+
+
+def test_the_kernels_know_no_tensors():
+    for path in (SOURCE / "kernels").rglob("*.py"):
+        assert not {m for m in _imports(path) if m.startswith(("minikeras.autodiff", "minikeras.layers"))}, path
+
+
+def _modules_after(code: str) -> set[str]:
+    script = f"{code}\nimport sys; print(' '.join(sys.modules))"
+    return set(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_import_loads_numpy_at_most():
+    heavy = {"numba", "h5py", "cupy", "scipy", "pandas", "PIL", "tensorflow", "torch", "jax"}
+    loaded = _modules_after("import minikeras")
+    assert not loaded & heavy
+    assert "minikeras.layers" not in loaded
+    loaded = _modules_after("from minikeras import Sequential, layers, losses, metrics, optimizers, ops, callbacks")
+    assert not loaded & heavy
+
+
+def test_training_an_mlp_compiles_nothing():
+    loaded = _modules_after(
+        "import numpy as np; from minikeras import Sequential, layers\n"
+        "m = Sequential([layers.Dense(8, activation='relu'), layers.Dropout(.5), layers.Dense(3, activation='softmax')])\n"
+        "m.compile('adam', 'sparse_categorical_crossentropy', metrics=['accuracy'])\n"
+        "m.fit(np.zeros((64, 4)), np.zeros(64), verbose=0)"
+    )
+    assert "numba" not in loaded
+
+
+def test_no_public_name_is_missing():
+    for name in dir(minikeras):
+        assert getattr(minikeras, name) is not None
