@@ -10,10 +10,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import numpy as np
 
+from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
 from minikeras.config import DTypePolicy
@@ -22,6 +24,7 @@ from minikeras.utils.suggest import unknown
 _classes: dict[tuple[str, str], type] = {}
 _modules: dict[type, str] = {}
 _function_names: dict[Any, str] = {}
+_functions: dict[str, Any] = {}
 _custom: dict[str, Any] = {}
 _custom_names: dict[Any, str] = {}
 
@@ -29,6 +32,8 @@ _custom_names: dict[Any, str] = {}
 class _Scopes(threading.local):
     def __init__(self) -> None:
         self.stack: list[Mapping[str, Any]] = []
+        self.sharing: _Sharing | None = None
+        self.weights_left: int | None = None
 
 
 _scopes = _Scopes()
@@ -45,6 +50,7 @@ def builtin_functions(functions: Mapping[str, Any]) -> None:
     """Enter built-in functions, which are described by their bare names."""
     for name, function in functions.items():
         _function_names.setdefault(function, name)
+        _functions.setdefault(name, function)
 
 
 def builtin_class(module: str | None, class_name: str) -> type | None:
@@ -116,6 +122,53 @@ def find_custom(class_name: str, registered_name: str | None = None) -> Any:
     return get_registered_object(f"Custom>{class_name}")
 
 
+# ---------------------------------------------------------------- what one file shares and may ask for
+
+
+class _Sharing:
+    """Which objects of one file have been described or restored, so that an object that occurs twice stays one object."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[int, tuple[int, Any]] = {}  # id -> (number, the object, which keeps its id taken)
+        self.restored: dict[int, Any] = {}
+
+
+@contextmanager
+def object_sharing() -> Iterator[None]:
+    """Within this block an object that is described twice carries a `shared_object_id` and is restored once."""
+    outer, _scopes.sharing = _scopes.sharing, _Sharing()
+    try:
+        yield
+    finally:
+        _scopes.sharing = outer
+
+
+@contextmanager
+def weight_budget(entries: int) -> Iterator[None]:
+    """Within this block layers may create weights of so many entries in all.
+
+    A file's description is restored under a budget of what the file holds, so that it cannot ask for more memory.
+    """
+    outer, _scopes.weights_left = _scopes.weights_left, entries
+    try:
+        yield
+    finally:
+        _scopes.weights_left = outer
+
+
+def spend_weights(shape: tuple[int, ...]) -> None:
+    """Count a new weight against the budget, if there is one.
+
+    Raises:
+        ValueError: where the budget is used up.
+    """
+    if _scopes.weights_left is None:
+        return
+    _scopes.weights_left -= prod(shape)
+    if _scopes.weights_left < 0:
+        raise ValueError(f"The description asks for more weights than the file holds, at one of shape {shape}.")
+
+
 # ---------------------------------------------------------------- names and descriptions to objects
 
 
@@ -171,10 +224,12 @@ def serialize_keras_object(thing: Any) -> Any:
         return {"class_name": "__keras_tensor__", "config": history}
     if isinstance(thing, Tensor):
         return {"class_name": "__tensor__", "config": {"value": thing.tolist(), "dtype": str(thing.dtype)}}
+    if isinstance(thing, np.ndarray) and thing.ndim == 0:
+        return thing.item()
     if isinstance(thing, np.ndarray):
         return {"class_name": "__numpy__", "config": {"value": thing.tolist(), "dtype": thing.dtype.name}}
     if isinstance(thing, bytes):
-        return {"class_name": "__bytes__", "config": {"value": thing.decode("latin-1")}}
+        return {"class_name": "__bytes__", "config": {"value": thing.decode()}}
     if isinstance(thing, slice):
         parts = [serialize_keras_object(part) for part in (thing.start, thing.stop, thing.step)]
         return {"class_name": "__slice__", "config": dict(zip(("start", "stop", "step"), parts, strict=True))}
@@ -195,28 +250,52 @@ serialize_value = serialize_keras_object
 def _describe(thing: Any) -> dict[str, Any]:
     cls = type(thing)
     own = is_builtin(cls)
+    module = _modules[cls] if own else cls.__module__
     description = {
-        "module": _modules[cls] if own else cls.__module__,
+        "module": None if module == "__main__" else module,
         "class_name": cls.__name__,
         "config": serialize_keras_object(thing.get_config()),
-        "registered_name": None if own else get_registered_name(cls),
+        "registered_name": get_registered_name(cls) if not own or module.startswith("keras.src") else None,
     }
-    if getattr(thing, "built", False) and hasattr(thing, "get_build_config"):
-        build_config = thing.get_build_config()
-        if build_config is not None:
-            description["build_config"] = serialize_keras_object(build_config)
-    if hasattr(thing, "get_compile_config"):
-        compile_config = thing.get_compile_config()
-        if compile_config is not None:
-            description["compile_config"] = serialize_keras_object(compile_config)
+    for part in ("build_config", "compile_config"):
+        wanted = getattr(thing, "built", False) if part == "build_config" else True
+        config = getattr(thing, f"get_{part}")() if wanted and hasattr(thing, f"get_{part}") else None
+        if config is not None:
+            description[part] = serialize_keras_object(config)
+    if _scopes.sharing is not None:
+        numbers = _scopes.sharing.numbers
+        description["shared_object_id"] = numbers.setdefault(id(thing), (len(numbers) + 1, thing))[0]
     return description
+
+
+def drop_unshared(description: Any) -> Any:
+    """A copy of a description without the `shared_object_id`s that occur only once in it."""
+    counts: dict[int, int] = {}
+
+    def count(value: Any) -> None:
+        for item in value.values() if isinstance(value, dict) else value:
+            if isinstance(item, (dict, list, tuple)):
+                count(item)
+        if isinstance(value, dict) and "shared_object_id" in value:
+            counts[value["shared_object_id"]] = counts.get(value["shared_object_id"], 0) + 1
+
+    def copy(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [copy(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        once = counts.get(value.get("shared_object_id"), 0) == 1
+        return {key: copy(item) for key, item in value.items() if not (once and key == "shared_object_id")}
+
+    count(description)
+    return copy(description)
 
 
 def _describe_function(function: Any) -> Any:
     if function in _function_names:
         return _function_names[function]
-    if getattr(function, "__name__", "") == "<lambda>":
-        raise ValueError("A lambda cannot be saved, got one; write a named function and register it.")
+    if getattr(function, "__name__", "<lambda>") == "<lambda>":
+        raise ValueError(f"A function without a name cannot be saved, got {function!r}; write a named function and register it.")
     return {
         "module": "builtins",
         "class_name": "function",
@@ -225,13 +304,27 @@ def _describe_function(function: Any) -> Any:
     }
 
 
+# ---------------------------------------------------------------- back
+
+
+def is_description(value: Any) -> bool:
+    """Whether a value from JSON describes an object."""
+    return isinstance(value, dict) and "class_name" in value and "config" in value
+
+
 def deserialize_keras_object(
     config: Any, custom_objects: Mapping[str, Any] | None = None, safe_mode: bool = True, **unused: Any
 ) -> Any:
     """The object that a description describes.
 
+    Args:
+        config: the description; what is none is returned as it is, structures item by item.
+        custom_objects: further classes and functions by name.
+        safe_mode: accepted for familiarity; code in a description is never run.
+
     Raises:
-        ValueError: for a class that is neither built in nor registered, and for what can never be loaded (lambdas).
+        ValueError: for a class that is neither built in nor registered, for a description that does not fit its class,
+            and for what can never be loaded (lambdas).
     """
     if custom_objects:
         with custom_object_scope(custom_objects):
@@ -240,60 +333,95 @@ def deserialize_keras_object(
         return type(config)([deserialize_keras_object(item) for item in config])
     if not isinstance(config, dict):
         return config
-    if "class_name" not in config or "config" not in config:
+    if not is_description(config):
         return {key: deserialize_keras_object(value) for key, value in config.items()}
-    class_name, inner = config["class_name"], config["config"]
+    sharing, shared = _scopes.sharing, config.get("shared_object_id")
+    if sharing is not None and isinstance(shared, int) and shared in sharing.restored:
+        return sharing.restored[shared]
+    restored = _restore(config)
+    if sharing is not None and isinstance(shared, int):
+        sharing.restored[shared] = restored
+    return restored
+
+
+def _restore(description: dict[str, Any]) -> Any:
+    class_name, inner, module = description["class_name"], description["config"], description.get("module")
+    if not isinstance(class_name, str) or not isinstance(module, (str, type(None))):
+        raise ValueError(f"A description names its class and module by strings, got {class_name!r} of {module!r}.")
     if class_name in _SPECIAL:
         return _SPECIAL[class_name](inner)
     if class_name == "function":
         return _restore_function(inner)
-    return _restore(config, class_name, inner)
+    if not isinstance(inner, dict):
+        raise ValueError(f"The description of {class_name!r} needs a config by argument names, got {inner!r:.80}.")
+    cls = _class_of(module, class_name, description.get("registered_name"))
+    unknown_keys = sorted(set(description) - _DESCRIPTION_KEYS)
+    if unknown_keys:
+        raise ValueError(f"The description of {class_name!r} has the unknown entries {unknown_keys}; remove them.")
+    try:
+        restored = cls.from_config(inner)
+    except TypeError as error:
+        raise ValueError(f"The description of {class_name!r} does not fit its constructor: {error}.") from error
+    for part in ("build", "compile"):
+        config = description.get(f"{part}_config")
+        if config and hasattr(restored, f"{part}_from_config"):
+            getattr(restored, f"{part}_from_config")(config)
+    return restored
 
 
-def _refuse(inner: Any) -> Any:
-    raise ValueError("The description holds code (a lambda or a type specification), which is never loaded; pass the "
-                     "function through custom_objects.")
-
-
-_SPECIAL: dict[str, Callable[[Any], Any]] = {
-    "__tensor__": lambda inner: Tensor(np.asarray(inner["value"], inner["dtype"])),
-    "__numpy__": lambda inner: np.asarray(inner["value"], inner["dtype"]),
-    "__bytes__": lambda inner: inner["value"].encode("latin-1"),
-    "__ellipsis__": lambda inner: Ellipsis,
-    "__slice__": lambda inner: slice(inner["start"], inner["stop"], inner["step"]),
-    "__lambda__": _refuse,
-    "__typespec__": _refuse,
-    "DTypePolicy": lambda inner: DTypePolicy.from_config(inner),
+_DESCRIPTION_KEYS = {
+    *("module", "class_name", "config", "registered_name", "build_config", "compile_config", "shared_object_id"),
+    *("name", "inbound_nodes"),  # of a layer in a functional model
 }
 
 
+def _class_of(module: str | None, class_name: str, registered: Any) -> Any:
+    """The class that a description means: a built-in one by module and name, or a user's by registered name."""
+    cls = builtin_class(module, class_name)
+    if cls is not None:
+        if registered not in (None, class_name):
+            raise ValueError(f"The description calls the built-in class {class_name!r} {registered!r}; remove that name.")
+        return cls
+    cls = find_custom(class_name, registered if isinstance(registered, str) else None)
+    if cls is None and not module:
+        cls = next((known for (_, name), known in _classes.items() if name == class_name), None)
+    if not isinstance(cls, type) or not hasattr(cls, "from_config"):
+        raise ValueError(
+            f"The class {class_name!r} of module {module!r} is neither built in nor registered; pass it through "
+            "custom_objects or decorate it with register_keras_serializable."
+        )
+    return cls
+
+
 def _restore_function(name: Any) -> Any:
-    found = find_custom(name) if isinstance(name, str) else None
-    if found is None:
-        for function, known in _function_names.items():
-            if known == name:
-                return function
+    found = (find_custom(name) or _functions.get(name)) if isinstance(name, str) else None
+    if not callable(found):
         raise ValueError(f"The function {name!r} is not known; pass it through custom_objects or register it.")
     return found
 
 
-def _restore(config: dict[str, Any], class_name: str, inner: Any) -> Any:
-    registered = config.get("registered_name")
-    cls = find_custom(class_name, registered)
-    if cls is None:
-        cls = builtin_class(config.get("module"), class_name)
-    if cls is None and not config.get("module"):
-        cls = next((known for (_, name), known in _classes.items() if name == class_name), None)
-    if not isinstance(cls, type):
-        raise ValueError(
-            f"The class {class_name!r} of module {config.get('module')!r} is neither built in nor registered; pass it "
-            "through custom_objects or decorate it with register_keras_serializable."
-        )
-    restored = cls.from_config(inner)  # type: ignore[attr-defined]
-    build_config = config.get("build_config")
-    if build_config and hasattr(restored, "build_from_config"):
-        restored.build_from_config(build_config)
-    compile_config = config.get("compile_config")
-    if compile_config and hasattr(restored, "compile_from_config"):
-        restored.compile_from_config(compile_config)
-    return restored
+def _refuse(inner: Any) -> Any:
+    raise ValueError(
+        "The description holds code (a lambda or a type specification), which is never loaded; pass the function through "
+        "custom_objects."
+    )
+
+
+def _array(inner: Any) -> np.ndarray:
+    dtype = np.dtype(inner["dtype"]) if isinstance(inner["dtype"], str) else np.dtype(object)
+    if dtype.kind not in "biuf":
+        raise ValueError(f"An array in a description holds numbers, got the type {inner['dtype']!r}.")
+    return np.asarray(inner["value"], dtype)
+
+
+_SPECIAL: dict[str, Callable[[Any], Any]] = {
+    "__tensor__": lambda inner: Tensor(k.to_device(_array(inner))),
+    "__numpy__": _array,
+    "__bytes__": lambda inner: inner["value"].encode(),
+    "__ellipsis__": lambda inner: Ellipsis,
+    "__slice__": lambda inner: slice(inner["start"], inner["stop"], inner["step"]),
+    "__keras_tensor__": lambda inner: KerasTensor(inner["shape"], inner["dtype"]),
+    "__lambda__": _refuse,
+    "__typespec__": _refuse,
+    "DTypePolicy": DTypePolicy.from_config,
+}

@@ -14,7 +14,7 @@ from minikeras import losses, ops
 from minikeras import kernels as k
 from minikeras.autodiff import Tensor, backward, check_gradients, recording
 from minikeras.registry import deserialize_keras_object, register_keras_serializable
-from tests.loss_cases import CASES, LossCase
+from loss_cases import CASES, LossCase
 
 SHAPES = st.sampled_from([(1, 2), (3, 4), (5, 2), (2, 3, 4), (7, 3)])
 

@@ -119,6 +119,8 @@ def _read_call(cls: Any) -> _CallSignature:
 
 
 def _read_init(cls: Any) -> tuple[list[inspect.Parameter], bool]:
+    if cls.__init__ is Layer.__init__:
+        return [], False
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
     named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     return named, any(p.kind is p.VAR_POSITIONAL for p in parameters)

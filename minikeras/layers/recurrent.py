@@ -455,7 +455,7 @@ class RNN(_Described):
         if kwargs.pop("time_major", False):
             raise ValueError(f"{type(self).__name__} takes inputs of (batch, time, features), got time_major=True.")
         super().__init__(**kwargs)
-        cell = StackedRNNCells(cell) if isinstance(cell, (list, tuple)) else cell
+        cell = StackedRNNCells(cell, dtype=self.dtype_policy) if isinstance(cell, (list, tuple)) else cell
         _check_cell(cell)
         self.cell = cell
         self.return_sequences, self.return_state = bool(return_sequences), bool(return_state)
@@ -594,7 +594,7 @@ def _choose(counts: Any, new: Any, old: Any) -> Any:
 class _CellLayer(RNN):
     """A built-in cell as a layer: the constructor's arguments are those of cell and sequence together."""
 
-    _CELL: type[_Cell]
+    _CELL: Any  # the class of the cell
 
     def __init__(self, arguments: dict[str, Any]):
         arguments.pop("use_cudnn", None)

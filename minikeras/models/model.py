@@ -7,9 +7,9 @@ from typing import Any
 
 from minikeras import kernels as k
 from minikeras import tree
-from minikeras.autodiff.symbolic import KerasTensor
+from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
 from minikeras.autodiff.tensor import Tensor
-from minikeras.layers.base import Layer, _context
+from minikeras.layers.base import Layer, _context, _shapes, _specs
 from minikeras.layers.core import InputLayer
 from minikeras.models.graph import Graph
 from minikeras.ops.core import cast
@@ -132,12 +132,13 @@ class Model(Trainer, Layer):
                 values[id(tensor)] = spec
         return tree.map_structure(fill, self._graph.output_structure)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        from minikeras.layers.base import _shapes, _specs
-
-        if self._graph is not None:
-            return _shapes(self.compute_output_spec(_specs(input_shape, str(self.compute_dtype))))
-        return super().compute_output_shape(input_shape)
+    def _build_from_inputs(self, args: tuple, kwargs: dict[str, Any]) -> None:
+        if self.built or type(self).build is not Model.build or is_symbolic((args, kwargs)):
+            super()._build_from_inputs(args, kwargs)
+            return
+        # the layers of a subclass are built by the very call that follows
+        self._build_shapes = {"input_shape": _shapes(args[0] if args else next(iter(kwargs.values())))}
+        self._after_build()
 
     # ------------------------------------------------------------ structure
 
@@ -226,8 +227,6 @@ class Model(Trainer, Layer):
             return
         if type(self).call is Model.call:
             return
-        from minikeras.layers.base import _specs
-
         outer = _context.entry
         _context.entry = outer or self
         try:

@@ -139,7 +139,9 @@ class AdamW(Adam):
 
 
 class Adagrad(Optimizer):
-    """Steps that shrink with the sum of squares so far (Duchi et al. 2011): `w -= learning_rate * g / sqrt(sum + epsilon)`.
+    """Steps that shrink with the sum of all squared gradients so far (Duchi et al. 2011).
+
+    `w -= learning_rate * g / sqrt(sum + epsilon)`.
 
     Args:
         learning_rate: see `Optimizer`, as for all further options.

@@ -104,9 +104,9 @@ class _Prepared:
 class Optimizer:
     """Base class of the optimizers.
 
-    A user's subclass makes its variables in `build(variables)` and updates one weight in `update_step(gradient, variable,
-    learning_rate)`, as in Keras.  The built-in ones name their state in `_slot_groups` and update long arrays in
-    `_update`.
+    A user's subclass makes its variables in `build(variables)` and updates one weight in `update_step(gradient,
+    variable, learning_rate)`, as in Keras.  The built-in ones name their state in `_slot_groups` and update long
+    arrays in `_update`.
 
     Args:
         learning_rate: a number, a `LearningRateSchedule`, or a function without arguments that returns a number.
@@ -454,7 +454,7 @@ class Optimizer:
         elif self.global_clipnorm:
             norm = xp.sqrt(sum(k.sum_of_squares(g) for g in plan.flat_gradients))
             factor = self.global_clipnorm / xp.maximum(norm, self.global_clipnorm)
-            factor = xp.where(xp.isfinite(norm), factor, xp.nan)  # a norm that overflowed must not pass for a large one
+            factor = xp.where(xp.isfinite(norm), factor, xp.nan)  # else all other gradients would become 0
             for g in plan.flat_gradients:
                 k.scale(g, factor)
         elif self.clipvalue:

@@ -65,7 +65,8 @@ def stretches(rows: Sequence[Sequence[Any]], positions: Sequence[int]) -> list[t
     Returns:
         One tuple of 1-D arrays, one for each row, for every longest stretch of entries that are neighbours in all rows.
     """
-    positions = sorted(positions, key=lambda i: rows[0][i].dtype.char)  # a buffer holds one type; the sort is stable
+    filled = [position for position in positions if rows[0][position].size]
+    positions = sorted(filled, key=lambda i: rows[0][i].dtype.char)  # a buffer holds one type; the sort is stable
     joined = []
     start = 0
     for end in range(1, len(positions) + 1):

@@ -11,7 +11,7 @@ from minikeras import ops, tree
 from minikeras.autodiff import KerasTensor, Tensor, check_gradients
 from minikeras.ops import core
 from minikeras.ops import numpy as numpy_ops
-from tests.ops.op_cases import BINARY, CASES, REDUCTIONS, UNARY, Case, spaced
+from ops.op_cases import BINARY, CASES, REDUCTIONS, UNARY, Case, spaced
 
 LIMITED = settings(max_examples=15, deadline=None)
 

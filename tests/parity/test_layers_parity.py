@@ -161,7 +161,8 @@ def pair(name, arguments, shape):
 
 
 def as_json(config):
-    return json.loads(json.dumps(config))
+    """The configuration as a file has it, numbers as precise as float32, in which Keras keeps some."""
+    return json.loads(json.dumps(config), parse_float=lambda digits: float(f"{float(digits):.6g}"))
 
 
 def open_batch(shape):
@@ -186,10 +187,11 @@ def test_configuration_weights_and_shapes(case):
 def test_constructor_arguments():
     beyond = {"lora_rank", "lora_alpha", "quantization_config"}
     for name in {case[0] for case in CASES + NOISE} | {"Embedding", "InputLayer"}:
-        ours = inspect.signature(getattr(layers, name)).parameters
+        ours = inspect.signature(getattr(layers, name).__init__).parameters
         theirs = inspect.signature(getattr(keras.layers, name).__init__).parameters
-        wanted = [parameter for parameter in theirs if parameter not in ("self", *beyond)]
-        assert list(ours) == wanted or list(ours) == [*wanted, "kwargs"], name
+        wanted = [parameter for parameter in theirs if parameter not in beyond]
+        if wanted != ["self", "kwargs"]:
+            assert list(ours) in (wanted, [*wanted, "kwargs"]), name
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])

@@ -14,7 +14,7 @@ jax = pytest.importorskip("jax")
 
 from minikeras import ops, tree  # noqa: E402
 from minikeras.autodiff import Tensor, backward, recording  # noqa: E402
-from tests.ops.op_cases import CASES, Case  # noqa: E402
+from ops.op_cases import CASES, Case  # noqa: E402
 
 # what Keras on JAX has not: a function, a None in a new shape, float64
 WITHOUT_COUNTERPART = {"array_equal(2,2)", "reshape(4,None,2)", "cast(3,float64)", "saturate_cast(3,float64)"}

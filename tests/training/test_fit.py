@@ -155,6 +155,7 @@ def test_sample_and_class_weights():
         (each * weights).sum() / 9, rel=1e-5
     )
     by_class = {0: 1.0, 1: 3.0}
+    model.reset_metrics()
     expected = model.train_on_batch(x, y, sample_weight=np.array([by_class.get(c, 1.0) for c in y]), return_dict=True)
     keras.utils.set_random_seed(0)
     assert classifier(weighted_metrics=["accuracy"], metrics=None).train_on_batch(

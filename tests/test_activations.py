@@ -1,0 +1,102 @@
+"""Activations: gradients, fusion, what losses see of them, and names."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minikeras import activations, ops
+from minikeras import kernels as k
+from minikeras.autodiff import KerasTensor, Tensor, check_gradients, recording
+from minikeras.registry import register_keras_serializable
+
+OPTIONS = {
+    "relu": {"negative_slope": 0.1, "max_value": 1.5, "threshold": 0.3},
+    "threshold": {"threshold": 0.2, "default_value": 3.0},
+    "softmax": {"axis": 0},
+    "log_softmax": {"axis": 0},
+    "elu": {"alpha": 0.7},
+    "celu": {"alpha": 0.7},
+    "leaky_relu": {"negative_slope": 0.3},
+    "gelu": {"approximate": True},
+    "glu": {"axis": 0},
+    "hard_shrink": {"threshold": 0.8},
+    "soft_shrink": {"threshold": 0.8},
+    "squareplus": {"b": 2},
+}
+CALLS = [(name, {}) for name in activations.ALL if name != "threshold"] + list(OPTIONS.items())
+
+
+@pytest.mark.parametrize(("name", "options"), CALLS)
+@given(seed=st.integers(0, 999))
+def test_gradients(name: str, options: dict, seed: int) -> None:
+    x = np.random.default_rng(seed).normal(size=(4, 6)) * 2
+    check_gradients(activations.get(name), x, **options)
+
+
+@pytest.mark.parametrize(("name", "options"), CALLS)
+def test_shapes_and_types(name: str, options: dict) -> None:
+    function = activations.get(name)
+    y = function(Tensor(k.to_device(np.ones((4, 6), "float32"))), **options)
+    assert y.dtype == np.float32
+    symbolic = function(KerasTensor((None, 6)), **{**options, **({"axis": -1} if "axis" in options else {})})
+    assert symbolic.shape == (None, 3 if name == "glu" else 6)
+
+
+@pytest.mark.parametrize("name", sorted(k.FUSED_ACTIVATIONS))
+def test_fused_names_are_what_kernels_compute(name: str) -> None:
+    function = activations.get(name)
+    assert activations.fused_name(function) == name
+    x = np.linspace(-3, 8, 23, dtype="float32")
+    np.testing.assert_allclose(function(x), k.to_host(k.activate(k.to_device(x), name)), rtol=1e-6)
+
+
+def test_only_plain_functions_are_fused() -> None:
+    assert activations.fused_name(None) is None
+    assert activations.fused_name(activations.linear) is None
+    assert activations.fused_name(activations.softmax) is None
+    assert activations.fused_name(lambda x: x) is None
+
+
+def test_values() -> None:
+    x = np.float32([-2, 0, 1, 7])
+    np.testing.assert_array_equal(activations.relu(x), [0, 0, 1, 7])
+    np.testing.assert_array_equal(activations.relu(x, negative_slope=0.5, max_value=5, threshold=1), [-1.5, -0.5, 1, 5])
+    np.testing.assert_array_equal(activations.relu6(x), [0, 0, 1, 6])
+    np.testing.assert_array_equal(activations.hard_sigmoid(np.float32([-3, 0, 3])), [0, 0.5, 1])
+    assert activations.linear(x) is x
+
+
+def test_losses_find_the_logits() -> None:
+    x = Tensor(k.to_device(np.ones((2, 3))), tracked=True)
+    with recording():
+        assert activations.softmax(x).logits == ("softmax", x)
+        assert activations.sigmoid(x).logits == ("sigmoid", x)
+
+
+def test_names() -> None:
+    assert activations.get(None) is activations.linear
+    assert activations.get("relu") is activations.relu
+    assert activations.get("swish") is activations.silu and activations.get("hard_swish") is activations.hard_silu
+    assert activations.get(ops.tanh) is ops.tanh
+    with pytest.raises(ValueError, match="did you mean 'relu'"):
+        activations.get("rellu")
+    with pytest.raises(ValueError, match="given by name"):
+        activations.get(3)
+
+
+def test_descriptions() -> None:
+    for name, function in activations.ALL.items():
+        assert activations.get(activations.serialize(function)) is activations.get(name)
+    assert activations.serialize(activations.swish) == "silu"
+    with pytest.raises(ValueError, match="lambda"):
+        activations.serialize(lambda x: x)
+
+    @register_keras_serializable(package="tests")
+    def doubled(x):
+        return x * 2
+
+    assert activations.deserialize(activations.serialize(doubled)) is doubled
+    assert activations.deserialize("twice", {"twice": doubled}) is doubled
