@@ -123,7 +123,7 @@ def _cosines(x: Any, *, factor: float, rows: bool) -> Any:
     scale = 1 / k.xp.maximum(k.xp.sqrt((vectors * vectors).sum(axis=1, keepdims=True)), 1e-7)
     unit = vectors * scale
     count = len(vectors)
-    pairs = count * (count - 1) / 2
+    pairs = max(count * (count - 1) / 2, 1)
     cosines = (unit @ unit.T) * (1 - k.xp.eye(count, dtype=x.dtype))
 
     def vjp(g: Any, needs: Any) -> Any:

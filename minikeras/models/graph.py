@@ -5,6 +5,7 @@ Static: built once, from symbolic tensors.  `run` calls the layers on values, on
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from minikeras import tree
@@ -45,30 +46,32 @@ class Graph:
         """Nodes in an order in which each comes after those it needs; operations are numbered as first met."""
         sources = {id(tensor) for tensor in self.inputs}
         self._met: dict[Any, int] = {}
-        done: set[SymbolicNode] = set()
+        self.node_set: set[SymbolicNode] = set()
         order: list[SymbolicNode] = []
-
-        def visit(tensor: KerasTensor) -> None:
+        # depth first, without recursion: a graph may be thousands of layers deep
+        stack: list[tuple[SymbolicNode | None, Iterator[KerasTensor]]] = [(None, iter(self.outputs))]
+        while stack:
+            node, needed = stack[-1]
+            tensor = next(needed, None)
+            if tensor is None:
+                stack.pop()
+                if node is not None:
+                    order.append(node)
+                continue
             if tensor._keras_history is None:
                 raise ValueError(f"{tensor!r} is the output of no layer; start from minikeras.Input().")
             operation, index, _ = tensor._keras_history
             node = operation._inbound_nodes[index]
-            if node in done:
-                return
+            if node in self.node_set:
+                continue
             self._met.setdefault(operation, len(self._met))
-            done.add(node)  # symbolic tensors are made once from earlier ones: there are no cycles
-            if id(tensor) not in sources:
-                if not node.input_tensors:
-                    raise ValueError(
-                        f"The outputs depend on the Input {operation.name!r}, which is not among the model's inputs; "
-                        "add it to them."
-                    )
-                for needed in node.input_tensors:
-                    visit(needed)
-            order.append(node)
-
-        for tensor in self.outputs:
-            visit(tensor)
+            self.node_set.add(node)  # symbolic tensors are made once from earlier ones: there are no cycles
+            if id(tensor) not in sources and not node.input_tensors:
+                raise ValueError(
+                    f"The outputs depend on the Input {operation.name!r}, which is not among the model's inputs; "
+                    "add it to them."
+                )
+            stack.append((node, iter(() if id(tensor) in sources else node.input_tensors)))
         return order
 
     def _sort_operations(self) -> list[Any]:
@@ -88,7 +91,9 @@ class Graph:
             operation = tensor._keras_history[0]
             if operation not in depth_of:
                 depth_of[operation], self._met[operation] = 0, -1
-                self.nodes.insert(0, operation._inbound_nodes[tensor._keras_history[1]])
+                node = operation._inbound_nodes[tensor._keras_history[1]]
+                self.nodes.insert(0, node)
+                self.node_set.add(node)
         return sorted(depth_of, key=lambda operation: (-depth_of[operation], self._met[operation]))
 
     def _step(self, node: SymbolicNode) -> tuple:

@@ -1,0 +1,383 @@
+"""Functional models as descriptions, in Keras's own layout, and back.
+
+`layers` lists the operations, each with its `inbound_nodes`: the arguments of every call in this model, where a tensor is
+named by `[operation, call, output]`.  A function of `ops` used on symbolic tensors is described as the class that Keras
+has for it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from minikeras import activations, ops, tree
+from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode, infer_output
+from minikeras.layers.base import Layer
+from minikeras.models.graph import Graph
+from minikeras.ops import nn
+from minikeras.registry import deserialize_keras_object, is_description, serialize_keras_object
+
+Reference = tuple[str, int, int]  # operation, call, output
+
+# Keras's module -> by the number of arguments that a call takes: functions; the other arguments belong to the constructor
+_FUNCTIONS: dict[str, dict[int, str]] = {
+    "keras.src.ops.numpy": {
+        1: "absolute all amax amin any arccos arccosh arcsin arcsinh arctan arctanh argmax argmin argsort bincount "
+        "bitwise_not broadcast_to ceil clip concatenate copy cos cosh count_nonzero cumprod cumsum diag diagonal exp "
+        "expand_dims expm1 flip floor hstack isfinite isinf isnan log log10 log1p log2 logical_not max mean min moveaxis "
+        "nan_to_num negative ones_like prod ravel reciprocal repeat reshape roll round sign sin sinh sort split sqrt "
+        "square squeeze stack std sum swapaxes tan tanh tile trace transpose tril triu trunc var vstack zeros_like",
+        2: "add arctan2 average bitwise_and bitwise_or bitwise_xor digitize divide dot equal floor_divide full_like "
+        "get_item greater greater_equal hypot inner less less_equal logaddexp logical_and logical_or logical_xor matmul "
+        "maximum minimum mod multiply not_equal outer pad power subtract take take_along_axis tensordot true_divide vdot",
+        3: "where",
+    },
+    "keras.src.ops.nn": {
+        1: "average_pool celu elu gelu hard_sigmoid hard_silu leaky_relu log_sigmoid log_softmax max_pool moments "
+        "multi_hot one_hot relu relu6 selu sigmoid silu softmax softplus softsign",
+        2: "binary_crossentropy categorical_crossentropy conv depthwise_conv sparse_categorical_crossentropy",
+    },
+    "keras.src.ops.core": {1: "cast saturate_cast stop_gradient unstack", 2: "scatter slice", 3: "scatter_update slice_update"},
+    "keras.src.ops.math": {1: "erf logsumexp rsqrt top_k", 2: "in_top_k segment_max segment_sum"},
+    "keras.src.ops.linalg": {1: "norm"},
+}
+
+_SECOND_ARGUMENT = {"average": "weights", "pad": "constant_values"}  # where it is not the second parameter
+
+
+class _Operation:
+    """What Keras calls a function of `ops`, and which of its parameters a call takes."""
+
+    def __init__(self, function: Callable, module: str, class_name: str, count: int):
+        self.function, self.module, self.class_name = function, module, class_name
+        self.signature = inspect.signature(function)
+        parameters = list(self.signature.parameters)
+        self.taken = parameters[:count]
+        if function.__name__ in _SECOND_ARGUMENT:
+            self.taken = [parameters[0], _SECOND_ARGUMENT[function.__name__]]
+        self.settings = [name for name in parameters if name not in self.taken]
+
+    def split(self, args: tuple, kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """A call's arguments, and those of the constructor."""
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        given = bound.arguments
+        return [given[name] for name in self.taken], {name: given[name] for name in self.settings}
+
+    def join(self, args: list[Any], kwargs: dict[str, Any], settings: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        """The function's arguments: the inverse of `split`."""
+        named = {**dict(zip(self.taken, args, strict=False)), **kwargs}
+        if "key" in named and isinstance(named["key"], list):
+            named["key"] = tuple(named["key"])  # an index; JSON has no tuples
+        return (named.pop(self.taken[0]),), {**named, **settings}
+
+
+class _Einsum(_Operation):
+    """The one function that takes any number of tensors, after its setting."""
+
+    def split(self, args: tuple, kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        return list(args[1:]), {"subscripts": args[0]}
+
+    def join(self, args: list[Any], kwargs: dict[str, Any], settings: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        return (settings["subscripts"], *args), kwargs
+
+
+def _operations() -> Iterator[_Operation]:
+    for module, groups in _FUNCTIONS.items():
+        for count, names in groups.items():
+            for name in names.split():
+                yield _Operation(getattr(ops, name), module, name.title().replace("_", ""), count)
+    yield _Operation(activations.relu, "keras.src.activations.activations", "ReLU", 1)
+    yield _Einsum(ops.einsum, "keras.src.ops.numpy", "Einsum", 1)
+
+
+_BY_CLASS: dict[tuple[Any, Any], _Operation] = {}
+_BY_FUNCTION: dict[Callable, _Operation] = {}
+for _one in _operations():
+    _BY_CLASS[_one.module, _one.class_name] = _one
+    _BY_FUNCTION.setdefault(_one.function, _one)
+
+
+# ---------------------------------------------------------------- to a description
+
+
+def describe_graph(graph: Graph) -> dict[str, Any]:
+    """`layers`, `input_layers` and `output_layers` of a functional model's description.
+
+    Raises:
+        ValueError: for an operation that files have no name for.
+    """
+    calls = {operation: _calls(operation, graph) for operation in graph.operations}
+    number = {node: i for nodes in calls.values() for i, node in enumerate(nodes)}
+
+    def reference(tensor: KerasTensor) -> list[Any]:
+        operation, index, output = tensor._keras_history
+        return [operation.name, number[operation._inbound_nodes[index]], output]
+
+    def end(tensor: KerasTensor) -> list[Any]:
+        name, call, output = reference(tensor)
+        return [name, call + _is_functional(tensor._keras_history[0]), output]  # Keras counts a model's own graph as a call
+
+    def describe(leaf: Any) -> Any:
+        if not isinstance(leaf, KerasTensor):
+            return serialize_keras_object(leaf)
+        history = {"shape": list(leaf.shape), "dtype": leaf.dtype, "keras_history": reference(leaf)}
+        return {"class_name": "__keras_tensor__", "config": history}
+
+    layers = []
+    for operation, nodes in calls.items():
+        if isinstance(operation, FunctionNode):
+            description, arguments = _describe_function_node(operation, nodes)
+        else:
+            description = serialize_keras_object(operation)
+            arguments = [(node.args, node.kwargs) for node in nodes if node.input_tensors]
+        description["name"] = operation.name
+        description["inbound_nodes"] = [
+            {"args": tree.map_structure(describe, list(args)), "kwargs": tree.map_structure(describe, kwargs)}
+            for args, kwargs in arguments
+        ]
+        layers.append(description)
+    return {
+        "layers": layers,
+        "input_layers": tree.map_structure(end, graph.input_structure),
+        "output_layers": tree.map_structure(end, graph.output_structure),
+    }
+
+
+def _calls(operation: Any, graph: Graph) -> list[SymbolicNode]:
+    """An operation's calls that belong to this graph."""
+    within = graph.node_set
+    return [node for node in operation._inbound_nodes if node in within]
+
+
+def _is_functional(operation: Any) -> bool:
+    return getattr(operation, "is_functional", False)
+
+
+def _describe_function_node(operation: FunctionNode, nodes: list[SymbolicNode]) -> tuple[dict[str, Any], list[tuple]]:
+    arguments = []
+    settings: dict[str, Any] = {}
+    for node in nodes:
+        function, kwargs = _public(operation.function, node.kwargs)
+        known = _BY_FUNCTION.get(function)
+        if known is None:
+            raise ValueError(
+                f"The operation {operation.name!r} ({function.__name__}) cannot be saved in a functional model; put it into "
+                "the call() of a layer of your own."
+            )
+        args, settings = known.split(node.args, kwargs)
+        arguments.append((args, {}))
+    description = {
+        "module": known.module,
+        "class_name": known.class_name,
+        "config": {"name": operation.name, **serialize_keras_object(settings)},
+        "registered_name": known.class_name,
+    }
+    return description, arguments
+
+
+def _public(function: Callable, kwargs: dict[str, Any]) -> tuple[Callable, dict[str, Any]]:
+    """The public function behind one that only its implementation uses."""
+    if function is nn.activation:
+        name = kwargs["name"]
+        return getattr(ops, {"exponential": "exp"}.get(name, name)), {}
+    return {nn.piecewise_relu: activations.relu, nn._elu: ops.elu}.get(function, function), kwargs
+
+
+# ---------------------------------------------------------------- and back
+
+
+def restore_graph(config: dict[str, Any]) -> tuple[Any, Any]:
+    """The inputs and outputs of the model that `layers`, `input_layers` and `output_layers` describe.
+
+    Raises:
+        ValueError: for a description whose parts do not fit together, or that holds layers which no output needs.
+    """
+    descriptions = _by_name(config["layers"])
+    inputs = _map_ends(config["input_layers"], descriptions)
+    outputs = _map_ends(config["output_layers"], descriptions)
+    order = _call_order(descriptions, [*_ends(outputs), *_ends(inputs)])
+    unused = sorted(set(descriptions) - {name for name, _ in order})
+    if unused:
+        raise ValueError(f"The description holds the layers {unused[:5]}, which no output needs; remove them.")
+    operations = {name: _restore_operation(name, description) for name, description in descriptions.items()}
+    tensors: dict[tuple[str, int], list[KerasTensor]] = {}
+
+    def find(reference: Reference) -> KerasTensor:
+        name, call, output = reference
+        found = tensors[name, call]
+        if not 0 <= output < len(found):
+            raise ValueError(f"The description names output {output} of {name!r}, which has {len(found)}.")
+        return found[output]
+
+    for name, call in order:
+        operation = operations[name]
+        nodes = descriptions[name]["inbound_nodes"]
+        if nodes:
+            operation(*_revive(nodes[call]["args"], find), **_call_keywords(_revive(nodes[call]["kwargs"], find)))
+        tensors[name, call] = operation._inbound_nodes[-1].output_tensors
+    return tree_of(inputs, find), tree_of(outputs, find)
+
+
+class _RestoredFunction(FunctionNode):
+    """An operation function with the settings that a description gives it."""
+
+    def __init__(self, known: _Operation, name: str, settings: dict[str, Any]):
+        super().__init__(known.function, name)
+        self._known, self._settings = known, settings
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._inbound_nodes or not any(isinstance(leaf, KerasTensor) for leaf in tree.flatten((args, kwargs))):
+            return super().__call__(*args, **kwargs)
+        values, named = self._known.join(list(args), kwargs, self._settings)
+        outputs = infer_output(self.function, values, named)
+        SymbolicNode(self, values, named, outputs)
+        return outputs
+
+
+def _by_name(layers: Any) -> dict[str, dict[str, Any]]:
+    """The layers' descriptions by name, checked."""
+    if not isinstance(layers, list):
+        raise ValueError(f"A functional model's layers are a list of descriptions, got {layers!r:.80}.")
+    found: dict[str, dict[str, Any]] = {}
+    for layer in layers:
+        name = layer.get("name") if is_description(layer) else None
+        nodes = layer.get("inbound_nodes") if name is not None else None
+        if not isinstance(name, str) or not isinstance(nodes, list) or not isinstance(layer["config"], dict):
+            raise ValueError(f"A layer of a functional model needs class_name, config, name, inbound_nodes, got {layer!r:.80}.")
+        if name in found:
+            raise ValueError(f"Layer names in a model must be unique, got {name!r} twice.")
+        for node in nodes:
+            if not isinstance(node, dict) or not isinstance(node.get("args"), (list, tuple)):
+                raise ValueError(f"A call of the layer {name!r} is described by args and kwargs, got {node!r:.80}.")
+            if not isinstance(node.get("kwargs"), dict):
+                raise ValueError(f"A call of the layer {name!r} is described by args and kwargs, got {node!r:.80}.")
+        found[name] = layer
+    return found
+
+
+def _map_ends(structure: Any, descriptions: dict[str, dict[str, Any]]) -> Any:
+    """A structure of `[layer, call, output]` as one of references."""
+    if isinstance(structure, dict):
+        return {key: _map_ends(item, descriptions) for key, item in structure.items()}
+    if not isinstance(structure, (list, tuple)):
+        raise ValueError(f"A model's inputs and outputs are given as [layer, call, output], got {structure!r:.80}.")
+    if len(structure) == 3 and isinstance(structure[0], str):
+        name, call, output = _as_reference(structure)
+        nested = "input_layers" in descriptions.get(name, {}).get("config", ())
+        return _End((name, max(call - nested, 0), output))
+    return [_map_ends(item, descriptions) for item in structure]
+
+
+class _End:
+    """A reference as the leaf of a structure."""
+
+    def __init__(self, reference: Reference):
+        self.reference = reference
+
+
+def _ends(structure: Any) -> list[Reference]:
+    return [leaf.reference for leaf in tree.flatten(structure)]
+
+
+def tree_of(structure: Any, find: Callable) -> Any:
+    """The structure with tensors in the place of references."""
+    return tree.map_structure(lambda leaf: find(leaf.reference), structure)
+
+
+def _as_reference(history: Any) -> Reference:
+    if isinstance(history, (list, tuple)) and len(history) == 3:
+        name, call, output = history
+        if isinstance(name, str) and type(call) is int and type(output) is int and call >= 0 and output >= 0:
+            return name, call, output
+    raise ValueError(f"A tensor in a description is named by [layer, call, output], got {history!r:.80}.")
+
+
+def _tensor_reference(value: Any) -> Reference | None:
+    """The reference where a value from JSON is a tensor of the graph."""
+    if is_description(value) and value["class_name"] == "__keras_tensor__":
+        history = value["config"].get("keras_history") if isinstance(value["config"], dict) else None
+        return _as_reference(history)
+    return None
+
+
+def _needed(value: Any) -> Iterator[Reference]:
+    reference = _tensor_reference(value)
+    if reference is not None:
+        yield reference
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _needed(item)
+
+
+def _call_order(descriptions: dict[str, dict[str, Any]], ends: list[Reference]) -> list[tuple[str, int]]:
+    """The calls that the ends need, each after those it needs itself and after earlier calls of its layer."""
+
+    def before(name: str, call: int) -> Iterator[tuple[str, int]]:
+        nodes = descriptions[name]["inbound_nodes"]
+        if call >= max(len(nodes), 1):
+            raise ValueError(f"The description names call {call} of {name!r}, which is called {len(nodes)} times.")
+        if call:
+            yield name, call - 1
+        if nodes:
+            yield from ((needed, index) for needed, index, _ in _needed(nodes[call]))
+
+    order: list[tuple[str, int]] = []
+    state: dict[tuple[str, int], bool] = {}  # False while what it needs is looked for, then True
+    stack: list[tuple[tuple[str, int] | None, Iterator]] = [(None, iter([(name, call) for name, call, _ in ends]))]
+    while stack:
+        key, needs = stack[-1]
+        needed = next(needs, None)
+        if needed is None:
+            stack.pop()
+            if key is not None:
+                state[key] = True
+                order.append(key)
+        elif needed[0] not in descriptions:
+            raise ValueError(f"The description uses the layer {needed[0]!r}, which it does not hold.")
+        elif needed not in state:
+            state[needed] = False
+            stack.append((needed, before(*needed)))
+        elif not state[needed]:
+            raise ValueError(f"The description has a loop through the layer {needed[0]!r}.")
+    return order
+
+
+def _restore_operation(name: str, description: dict[str, Any]) -> Any:
+    known = _BY_CLASS.get((description.get("module"), description["class_name"]))
+    if known is None:
+        layer = deserialize_keras_object(description)
+        if not isinstance(layer, Layer):
+            raise ValueError(f"The description of {name!r} gives {layer!r:.80}, which is no layer.")
+        layer.name = name
+        return layer
+    settings = {key: deserialize_keras_object(value) for key, value in description["config"].items() if key != "name"}
+    unknown = sorted(set(settings) - set(known.settings))
+    if unknown:
+        raise ValueError(f"The description of {name!r} has the unknown settings {unknown}; remove them.")
+    return _RestoredFunction(known, name, settings)
+
+
+def _revive(value: Any, find: Callable) -> Any:
+    """Arguments from JSON, with tensors in the place of references."""
+    reference = _tensor_reference(value)
+    if reference is not None:
+        return find(reference)
+    if is_description(value):
+        return deserialize_keras_object(value)
+    if isinstance(value, (list, tuple)):
+        return [_revive(item, find) for item in value]
+    if isinstance(value, dict):
+        return {key: _revive(item, find) for key, item in value.items()}
+    return value
+
+
+def _call_keywords(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The keywords of a call without those that Keras notes for every call."""
+    automatic = {"training": (None, False), "mask": (None,)}
+    return {
+        name: value
+        for name, value in kwargs.items()
+        if not (name in automatic and any(value is usual for usual in automatic[name]))
+    }
