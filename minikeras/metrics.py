@@ -648,12 +648,14 @@ def _above(scores: Any, weights: Any, thresholds: Sequence[float]) -> Any:
     """The sum of the weights where the score is above each threshold: (thresholds, labels) from (n, labels)."""
     if len(thresholds) == 1:
         return (weights * (scores > thresholds[0])).sum(axis=0, keepdims=True)
+    if not len(scores):
+        return k.xp.zeros((len(thresholds), scores.shape[1]), scores.dtype)
     bounds = k.xp.asarray(thresholds, dtype=scores.dtype)
     columns = []
     for label in range(scores.shape[1]):
         order = k.xp.argsort(scores[:, label])
-        below = k.xp.zeros(len(order) + 1, weights.dtype)
-        k.xp.cumsum(weights[order, label], out=below[1:])
+        total = k.xp.cumsum(weights[order, label])
+        below = k.xp.concatenate([k.xp.zeros_like(total[:1]), total])  # weight of the i lowest scores at index i
         columns.append(below[-1] - below[k.xp.searchsorted(scores[order, label], bounds, side="right")])
     return k.xp.stack(columns, axis=1)
 

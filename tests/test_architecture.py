@@ -16,6 +16,7 @@ ROOMS = [
     "config",
     "tree",
     "utils.suggest",
+    "utils.console",
     "kernels",
     "random",
     "autodiff",

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from loss_cases import CASES, LossCase
 
-from minikeras import losses, ops
 from minikeras import kernels as k
+from minikeras import losses, ops
 from minikeras.autodiff import Tensor, backward, check_gradients, recording
 from minikeras.registry import deserialize_keras_object, register_keras_serializable
-from loss_cases import CASES, LossCase
 
 SHAPES = st.sampled_from([(1, 2), (3, 4), (5, 2), (2, 3, 4), (7, 3)])
 
@@ -148,7 +148,7 @@ def test_empty_batch() -> None:
     ],
 )
 def test_wrong_shapes_are_one_sentence(loss: str, true: tuple, pred: tuple, words: str) -> None:
-    with pytest.raises(ValueError, match=".") as raised:
+    with pytest.raises(ValueError, match=r".") as raised:
         getattr(losses, loss)()(np.ones(true, "float32"), np.full(pred, 0.25, "float32"))
     assert words in str(raised.value) and "\n" not in str(raised.value)
 
@@ -174,7 +174,9 @@ def test_own_loss() -> None:
     loss = Largest()
     assert loss.name.startswith("largest")
     assert value(loss(np.array([[1, 2]]), np.array([[4, 1]]))) == 3
-    check_gradients(lambda p: Largest(dtype="float64")(np.zeros((3, 2)), p), np.random.default_rng(0).normal(size=(3, 2)))
+    check_gradients(
+        lambda p: Largest(dtype="float64")(np.zeros((3, 2)), p), np.random.default_rng(0).normal(size=(3, 2))
+    )
 
 
 def test_structured_predictions() -> None:

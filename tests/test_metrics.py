@@ -174,6 +174,16 @@ def test_confusion_counts_partition_the_weights(seed: int) -> None:
     np.testing.assert_allclose(counts[0], expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_an_empty_batch_changes_nothing(case: MetricCase) -> None:
+    (y_true, y_pred, weights), *_ = case.batches()
+    metric = made(case)
+    metric.update_state(y_true, y_pred, weights)
+    before = result(metric)
+    metric.update_state(y_true[:0], y_pred[:0])
+    np.testing.assert_array_equal(result(metric), before)
+
+
 def test_masked_elements_do_not_count() -> None:
     pred = Tensor(k.to_device(np.float32([[0.9, 0.2], [0.8, 0.3]])))
     pred._keras_mask = Tensor(k.to_device(np.array([True, False])))

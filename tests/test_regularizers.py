@@ -58,7 +58,7 @@ def test_names() -> None:
     assert regularizers.get("l2").l2 == 0.01 and regularizers.get("L1").l1 == 0.01
     assert regularizers.l1_l2 is regularizers.L1L2 and isinstance(regularizers.get("l1_l2"), regularizers.L1L2)
     assert regularizers.get({"class_name": "L1L2", "config": {"l1": 0.0, "l2": 0.5}}).l2 == 0.5
-    with pytest.raises(ValueError, match="(?i)did you mean 'l2'"):
+    with pytest.raises(ValueError, match=r"(?i)did you mean 'l2'"):
         regularizers.get("l22")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.callbacks.base import Callback, lazy_logs, read_logs
-from minikeras.utils import console
+from minikeras.utils.console import announce
 from minikeras.utils.suggest import unknown
 
 # Parts of the names of values that are better when higher or lower.
@@ -119,10 +119,10 @@ class EarlyStopping(Monitor):
 
     def on_train_end(self, logs: Any = None) -> None:
         if self.stopped_epoch and self.verbose:
-            console.announce(f"Epoch {self.stopped_epoch + 1}: early stopping")
+            announce(f"Epoch {self.stopped_epoch + 1}: early stopping")
         if self.best_weights is not None:
             if self.verbose:
-                console.announce(f"The model has the weights of the best epoch, {self.best_epoch + 1}.")
+                announce(f"The model has the weights of the best epoch, {self.best_epoch + 1}.")
             self.model.set_weights(self.best_weights)
 
 
@@ -183,7 +183,7 @@ class ReduceLROnPlateau(Monitor):
                 self.model.optimizer.learning_rate = lower
                 self.cooldown_counter, self.wait = self.cooldown, 0
                 if self.verbose:
-                    console.announce(f"Epoch {epoch + 1}: learning rate lowered to {lower}")
+                    announce(f"Epoch {epoch + 1}: learning rate lowered to {lower}")
 
 
 class ModelCheckpoint(Monitor):
@@ -263,11 +263,11 @@ class ModelCheckpoint(Monitor):
             current = self.monitored(logs)
             if current is not None and not self.is_improvement(current, self.best):
                 if self.verbose:
-                    console.announce(f"Epoch {epoch + 1}: {self.monitor} did not improve from {self.best:.5f}")
+                    announce(f"Epoch {epoch + 1}: {self.monitor} did not improve from {self.best:.5f}")
                 return
             self.best = self.best if current is None else current
         path.parent.mkdir(parents=True, exist_ok=True)
         save = self.model.save_weights if self.save_weights_only else self.model.save
         save(str(path), overwrite=True)
         if self.verbose:
-            console.announce(f"Epoch {epoch + 1}: model saved to {path}")
+            announce(f"Epoch {epoch + 1}: model saved to {path}")

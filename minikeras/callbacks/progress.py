@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.callbacks.base import Callback, lazy_logs, read_logs
-from minikeras.utils import console
+from minikeras.utils.console import announce, colours, redraws, show
 
 _BOLD, _GREEN, _END = "\x1b[1m", "\x1b[32m", "\x1b[0m"
 
@@ -38,8 +38,8 @@ class Progbar:
     ):
         self.target, self.width, self.interval, self.unit_name = target, width, interval, unit_name
         self.stateful_metrics = set(stateful_metrics or ())
-        self.verbose = 2 if verbose == 1 and not console.redraws() else verbose
-        self._colours = console.colours()
+        self.verbose = 2 if verbose == 1 and not redraws() else verbose
+        self._colours = colours()
         self._sums: dict[str, tuple[Any, float]] = {}  # (weighted sum, sum of weights)
         self._seen = 0
         self._drawn = 0  # characters of the line on screen
@@ -68,7 +68,7 @@ class Progbar:
         else:
             self._take(values or (), max(steps, 1), finalize)
         if self.verbose == 2 and finalize:
-            console.show(self._line(now) + "\n")
+            show(self._line(now) + "\n")
         elif self.verbose == 1 and (finalize or due):
             self._draw(now, finalize)
 
@@ -114,7 +114,7 @@ class Progbar:
             tail = tail[: max(shutil.get_terminal_size().columns - 1 - head, 0)]
         line = "".join(f"{style}{text}{_END}" if self._colours and style and text else text for style, text in parts)
         blank = " " * (self._drawn - head - len(tail))
-        console.show(f"\r{line}{tail}{blank}" + ("\n" if final else ""))
+        show(f"\r{line}{tail}{blank}" + ("\n" if final else ""))
         self._drawn, self._last_draw = head + len(tail), now
 
     def _seconds_per_step(self, now: float) -> float:
@@ -149,7 +149,7 @@ class ProgbarLogger(Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self.verbose and self.epochs > 1:
-            console.announce(f"Epoch {epoch + 1}/{self.epochs}")
+            announce(f"Epoch {epoch + 1}/{self.epochs}")
         self._start()
 
     def on_test_begin(self, logs: Any = None) -> None:

@@ -22,7 +22,7 @@ from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.config import DTypePolicy
 from minikeras.ops.core import cast
 from minikeras.random import SeedGenerator
-from minikeras.registry import serialize_value
+from minikeras.registry import deserialize_keras_object, is_builtin, is_description, serialize_value, spend_weights
 
 
 class _Context(threading.local):
@@ -120,10 +120,10 @@ def _read_call(cls: Any) -> _CallSignature:
 
 def _read_init(cls: Any) -> tuple[list[inspect.Parameter], bool]:
     if cls.__init__ is Layer.__init__:
-        return [], False
+        return [], True
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
     named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-    return named, any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    return named, any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 _call_signature: Callable[[Any], _CallSignature] = functools.cache(_read_call)
@@ -252,6 +252,7 @@ class Layer:
             name, shape, initializer = shape, initializer, (dtype if not isinstance(dtype, np.dtype) else None)
             dtype = None
         shape = () if shape is None else tuple(shape)
+        spend_weights(shape)
         dtype = str(np.dtype(dtype or self._dtype_policy.variable_dtype))
         if initializer is None:
             initializer = "glorot_uniform" if np.dtype(dtype).kind == "f" else "zeros"
@@ -276,10 +277,7 @@ class Layer:
     def losses(self) -> list[Any]:
         """Losses added by the last call here and below, and the penalties of the weights' regularizers."""
         collected = [loss for layer in self._walk_layers() for loss in layer._losses]
-        for variable in self.trainable_weights:
-            if variable.regularizer is not None:
-                collected.append(variable.regularizer(variable))
-        return collected
+        return collected + [v.regularizer(v) for v in self.trainable_weights if v.regularizer is not None]
 
     def _clear_losses(self) -> None:
         for owner in self._loss_owners:
@@ -663,7 +661,20 @@ class Layer:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
         """The layer that `get_config` described."""
-        return cls(**config)
+        config = dict(config)
+        if not is_builtin(cls):
+            for name, value in config.items():
+                if is_description(value):  # built-in layers resolve descriptions themselves
+                    config[name] = deserialize_keras_object(value)
+        named, takes_more = _init_parameters(cls)
+        if takes_more:
+            return cls(**config)
+        names = {parameter.name for parameter in named}
+        later = {name: config.pop(name) for name in ("name", "trainable", "dtype") if name in config and name not in names}
+        layer = cls(**config)
+        layer.name = later.get("name", layer.name)
+        layer.trainable = later.get("trainable", layer.trainable)
+        return layer
 
     def get_build_config(self) -> dict[str, Any] | None:
         """What `build` was called with."""

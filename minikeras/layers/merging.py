@@ -32,9 +32,7 @@ class Merge(Layer):
 
     def _same_rank(self, values: Sequence[Any]) -> list[Any]:
         rank = max(value.ndim for value in values)
-        return [
-            value if value.ndim == rank else ops.reshape(value, _with_ones(value.shape, rank)) for value in values
-        ]
+        return [value if value.ndim == rank else ops.reshape(value, _with_ones(value.shape, rank)) for value in values]
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         shapes = self._shapes(input_shape)

@@ -52,9 +52,7 @@ class _Described(Layer):
     _CONFIG: tuple[str, ...] = ()
 
     def get_config(self) -> dict[str, Any]:
-        names = self._CONFIG
-        if self.activity_regularizer is not None and "activity_regularizer" not in names:
-            names = ("activity_regularizer", *names)
+        names = self._CONFIG if self.activity_regularizer is None else ("activity_regularizer", *self._CONFIG)
         config = {"name": self.name, "trainable": self.trainable, "dtype": serialize_value(self.dtype_policy)}
         return config | {name: serialize_value(getattr(self, name)) for name in names}
 
@@ -775,7 +773,7 @@ class Bidirectional(_Described):
         backward_layer: the layer for the backward direction, instead of a copy.
 
     With `return_state` the states of the forward layer come first, then those of the backward layer; `initial_state` is
-    given in this order too.
+    given in this order too.  In a sequence of outputs those of masked steps are 0.
     """
 
     supports_masking = True
@@ -806,6 +804,8 @@ class Bidirectional(_Described):
                     f"{getattr(layer, name)} and {getattr(self.backward_layer, name)}."
                 )
         self.return_sequences, self.return_state = layer.return_sequences, layer.return_state
+        for one in (self.forward_layer, self.backward_layer):
+            one.zero_output_for_mask = layer.return_sequences  # a repeated output would be of another time step
         self.input_spec = layer.input_spec
 
     @property

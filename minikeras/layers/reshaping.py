@@ -286,9 +286,7 @@ class UpSampling2D(UpSampling):
 
     rank = 2
 
-    def __init__(
-        self, size: Any = 2, data_format: str | None = None, interpolation: str = "nearest", **kwargs: Any
-    ):
+    def __init__(self, size: Any = 2, data_format: str | None = None, interpolation: str = "nearest", **kwargs: Any):
         super().__init__(size, data_format, **kwargs)
         self.interpolation = choice(self, "interpolation", interpolation, ("nearest",))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from minikeras import activations, ops, tree
@@ -18,7 +19,16 @@ from minikeras.models.graph import Graph
 from minikeras.ops import nn
 from minikeras.registry import deserialize_keras_object, is_description, serialize_keras_object
 
-Reference = tuple[str, int, int]  # operation, call, output
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A tensor of a description: the how-manieth output of which call of which operation."""
+
+    name: str
+    call: int
+    output: int
+
 
 # Keras's module -> by the number of arguments that a call takes: functions; the other arguments belong to the constructor
 _FUNCTIONS: dict[str, dict[int, str]] = {
@@ -197,7 +207,7 @@ def restore_graph(config: dict[str, Any]) -> tuple[Any, Any]:
     descriptions = _by_name(config["layers"])
     inputs = _map_ends(config["input_layers"], descriptions)
     outputs = _map_ends(config["output_layers"], descriptions)
-    order = _call_order(descriptions, [*_ends(outputs), *_ends(inputs)])
+    order = _call_order(descriptions, tree.flatten([outputs, inputs]))
     unused = sorted(set(descriptions) - {name for name, _ in order})
     if unused:
         raise ValueError(f"The description holds the layers {unused[:5]}, which no output needs; remove them.")
@@ -205,35 +215,32 @@ def restore_graph(config: dict[str, Any]) -> tuple[Any, Any]:
     tensors: dict[tuple[str, int], list[KerasTensor]] = {}
 
     def find(reference: Reference) -> KerasTensor:
-        name, call, output = reference
-        found = tensors[name, call]
-        if not 0 <= output < len(found):
-            raise ValueError(f"The description names output {output} of {name!r}, which has {len(found)}.")
-        return found[output]
+        found = tensors[reference.name, reference.call]
+        if reference.output >= len(found):
+            raise ValueError(f"The description names {reference}, but that call has {len(found)} outputs.")
+        return found[reference.output]
 
     for name, call in order:
-        operation = operations[name]
         nodes = descriptions[name]["inbound_nodes"]
         if nodes:
-            operation(*_revive(nodes[call]["args"], find), **_call_keywords(_revive(nodes[call]["kwargs"], find)))
-        tensors[name, call] = operation._inbound_nodes[-1].output_tensors
-    return tree_of(inputs, find), tree_of(outputs, find)
+            args, kwargs = (_revive(nodes[call][part], find) for part in ("args", "kwargs"))
+            _call(operations[name], args, kwargs, descriptions[name])
+        tensors[name, call] = operations[name]._inbound_nodes[-1].output_tensors
+    return tree.map_structure(find, inputs), tree.map_structure(find, outputs)
 
 
-class _RestoredFunction(FunctionNode):
-    """An operation function with the settings that a description gives it."""
-
-    def __init__(self, known: _Operation, name: str, settings: dict[str, Any]):
-        super().__init__(known.function, name)
-        self._known, self._settings = known, settings
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._inbound_nodes or not any(isinstance(leaf, KerasTensor) for leaf in tree.flatten((args, kwargs))):
-            return super().__call__(*args, **kwargs)
-        values, named = self._known.join(list(args), kwargs, self._settings)
-        outputs = infer_output(self.function, values, named)
-        SymbolicNode(self, values, named, outputs)
-        return outputs
+def _call(operation: Any, args: list[Any], kwargs: dict[str, Any], description: dict[str, Any]) -> None:
+    """Call a layer or a function on symbolic tensors."""
+    if isinstance(operation, Layer):
+        operation(*args, **_call_keywords(kwargs))
+        return
+    settings = {name: deserialize_keras_object(value) for name, value in description["config"].items() if name != "name"}
+    known = _BY_FUNCTION[operation.function]
+    unknown = sorted(set(settings) - set(known.settings))
+    if unknown:
+        raise ValueError(f"The description of {operation.name!r} has the unknown settings {unknown}; remove them.")
+    values, named = known.join(args, kwargs, settings)
+    SymbolicNode(operation, values, named, infer_output(operation.function, values, named))
 
 
 def _by_name(layers: Any) -> dict[str, dict[str, Any]]:
@@ -264,33 +271,17 @@ def _map_ends(structure: Any, descriptions: dict[str, dict[str, Any]]) -> Any:
     if not isinstance(structure, (list, tuple)):
         raise ValueError(f"A model's inputs and outputs are given as [layer, call, output], got {structure!r:.80}.")
     if len(structure) == 3 and isinstance(structure[0], str):
-        name, call, output = _as_reference(structure)
-        nested = "input_layers" in descriptions.get(name, {}).get("config", ())
-        return _End((name, max(call - nested, 0), output))
+        end = _as_reference(structure)
+        nested = "input_layers" in descriptions.get(end.name, {}).get("config", ())
+        return Reference(end.name, max(end.call - nested, 0), end.output)
     return [_map_ends(item, descriptions) for item in structure]
-
-
-class _End:
-    """A reference as the leaf of a structure."""
-
-    def __init__(self, reference: Reference):
-        self.reference = reference
-
-
-def _ends(structure: Any) -> list[Reference]:
-    return [leaf.reference for leaf in tree.flatten(structure)]
-
-
-def tree_of(structure: Any, find: Callable) -> Any:
-    """The structure with tensors in the place of references."""
-    return tree.map_structure(lambda leaf: find(leaf.reference), structure)
 
 
 def _as_reference(history: Any) -> Reference:
     if isinstance(history, (list, tuple)) and len(history) == 3:
         name, call, output = history
         if isinstance(name, str) and type(call) is int and type(output) is int and call >= 0 and output >= 0:
-            return name, call, output
+            return Reference(name, call, output)
     raise ValueError(f"A tensor in a description is named by [layer, call, output], got {history!r:.80}.")
 
 
@@ -321,11 +312,11 @@ def _call_order(descriptions: dict[str, dict[str, Any]], ends: list[Reference]) 
         if call:
             yield name, call - 1
         if nodes:
-            yield from ((needed, index) for needed, index, _ in _needed(nodes[call]))
+            yield from ((needed.name, needed.call) for needed in _needed(nodes[call]))
 
     order: list[tuple[str, int]] = []
     state: dict[tuple[str, int], bool] = {}  # False while what it needs is looked for, then True
-    stack: list[tuple[tuple[str, int] | None, Iterator]] = [(None, iter([(name, call) for name, call, _ in ends]))]
+    stack: list[tuple[tuple[str, int] | None, Iterator]] = [(None, iter([(end.name, end.call) for end in ends]))]
     while stack:
         key, needs = stack[-1]
         needed = next(needs, None)
@@ -352,11 +343,7 @@ def _restore_operation(name: str, description: dict[str, Any]) -> Any:
             raise ValueError(f"The description of {name!r} gives {layer!r:.80}, which is no layer.")
         layer.name = name
         return layer
-    settings = {key: deserialize_keras_object(value) for key, value in description["config"].items() if key != "name"}
-    unknown = sorted(set(settings) - set(known.settings))
-    if unknown:
-        raise ValueError(f"The description of {name!r} has the unknown settings {unknown}; remove them.")
-    return _RestoredFunction(known, name, settings)
+    return FunctionNode(known.function, name)
 
 
 def _revive(value: Any, find: Callable) -> Any:

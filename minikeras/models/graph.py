@@ -5,12 +5,14 @@ Static: built once, from symbolic tensors.  `run` calls the layers on values, on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from minikeras import tree
-from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode
+from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode
 from minikeras.layers.base import Layer
+from minikeras.layers.core import InputLayer
 
 
 class Graph:
@@ -103,6 +105,59 @@ class Graph:
         single = isinstance(node.outputs, KerasTensor)
         return node.operation, id(node.args[0]) if plain else None, node, outputs[0] if single else outputs
 
+    def with_entrances(self) -> Graph:
+        """This graph with an Input for each input that lies inside another graph, so that nothing before belongs to it."""
+        replaced = {id(tensor): tensor for tensor in self.inputs}
+        for tensor in self.inputs:
+            if not isinstance(tensor._keras_history[0], InputLayer):
+                replaced[id(tensor)] = InputLayer(batch_shape=tensor.shape, dtype=tensor.dtype).output
+        if all(id(tensor) == key for key, tensor in replaced.items()):
+            return self
+
+        def use(leaf: Any) -> Any:
+            return replaced[id(leaf)] if isinstance(leaf, KerasTensor) else leaf
+
+        for node in self.nodes:
+            if not self._is_source(node):
+                fresh = [KerasTensor(tensor.shape, tensor.dtype) for tensor in node.output_tensors]
+                replaced |= {id(old): replaced.get(id(old), new) for old, new in zip(node.output_tensors, fresh, strict=True)}
+                outputs = tree.pack_sequence_as(node.outputs, fresh)
+                SymbolicNode(node.operation, tree.map_structure(use, node.args), tree.map_structure(use, node.kwargs), outputs)
+        return Graph(tree.map_structure(use, self.input_structure), tree.map_structure(use, self.output_structure))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The operations and a flat list of calls, for pickle and copies: tensors and nodes refer to each other."""
+        number = {id(tensor): i for i, tensor in enumerate(tensor for node in self.nodes for tensor in node.output_tensors)}
+
+        def place(leaf: Any) -> Any:
+            return _Place(number[id(leaf)]) if isinstance(leaf, KerasTensor) else leaf
+
+        calls = []
+        for node in self.nodes:
+            operation = node.operation
+            if isinstance(operation, FunctionNode):
+                operation = _Function(operation.function, operation.name)
+            outputs = tree.map_structure(lambda tensor: _Specification(tensor.shape, tensor.dtype, tensor.name), node.outputs)
+            args = () if self._is_source(node) else tree.map_structure(place, node.args)
+            calls.append((operation, args, tree.map_structure(place, node.kwargs), outputs))
+        ends = tree.map_structure(place, (self.input_structure, self.output_structure))
+        return {"calls": calls, "ends": ends}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        tensors: list[KerasTensor] = []
+        functions: dict[str, FunctionNode] = {}
+
+        def find(leaf: Any) -> Any:
+            return tensors[leaf.number] if isinstance(leaf, _Place) else leaf
+
+        for operation, args, kwargs, outputs in state["calls"]:
+            if isinstance(operation, _Function):
+                operation = functions.setdefault(operation.name, FunctionNode(operation.function, operation.name))
+            outputs = tree.map_structure(lambda leaf: KerasTensor(leaf.shape, leaf.dtype, leaf.name), outputs)
+            SymbolicNode(operation, tree.map_structure(find, args), tree.map_structure(find, kwargs), outputs)
+            tensors.extend(tree.flatten(outputs))
+        self.__init__(*tree.map_structure(find, state["ends"]))  # type: ignore[misc]
+
     def run(self, inputs: list[Any]) -> Any:
         """The outputs, in their structure, for a flat list of input values."""
         values = {id(tensor): value for tensor, value in zip(self.inputs, inputs, strict=True)}
@@ -120,6 +175,30 @@ class Graph:
         if isinstance(self.output_structure, KerasTensor):
             return values[id(self.output_structure)]
         return tree.map_structure(lambda tensor: values[id(tensor)], self.output_structure)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A tensor of a pickled graph: the how-manieth output of its calls."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class _Function:
+    """A function node of a pickled graph."""
+
+    function: Callable
+    name: str
+
+
+@dataclass(frozen=True)
+class _Specification:
+    """A tensor of a pickled graph where it is made."""
+
+    shape: tuple[int | None, ...]
+    dtype: str
+    name: str
 
 
 class _Filler:

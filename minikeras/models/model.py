@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,14 +13,25 @@ from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
 from minikeras.autodiff.tensor import Tensor
 from minikeras.layers.base import Layer, _context, _shapes, _specs
 from minikeras.layers.core import InputLayer
+from minikeras.models.functional_config import describe_graph, restore_graph
 from minikeras.models.graph import Graph
 from minikeras.ops.core import cast
 from minikeras.ops.numpy import expand_dims, squeeze
+from minikeras.registry import custom_object_scope, serialize_keras_object
 from minikeras.training.trainer import Trainer
 
 
 def _is_functional(args: tuple, kwargs: dict[str, Any]) -> bool:
     return len(args) >= 2 or (len(args) == 1 and "outputs" in kwargs) or ("inputs" in kwargs and "outputs" in kwargs)
+
+
+_WIRING = {"layers", "input_layers", "output_layers"}
+
+
+def _takes_ends(cls: type) -> bool:
+    """Whether a model class is made from inputs and outputs."""
+    names = list(inspect.signature(cls.__init__).parameters)[1:]  # type: ignore[misc]
+    return names[:2] == ["inputs", "outputs"] or names == ["args", "kwargs"]
 
 
 class Model(Trainer, Layer):
@@ -50,7 +63,7 @@ class Model(Trainer, Layer):
         Trainer.__init__(self)
         self._graph: Graph | None = None
         if functional:
-            self._graph = graph
+            self._graph = graph.with_entrances()
             self.built = True
             self._build_shapes = {"input_shape": tree.map_structure(lambda t: t.shape, graph.input_structure)}
 
@@ -148,6 +161,11 @@ class Model(Trainer, Layer):
         yield from super()._children()
 
     _UNTRACKED = Layer._UNTRACKED | {"_graph", "_loss_tracker", "_compiled_loss", "_compiled_metrics", "optimizer", "loss"}
+
+    @property
+    def is_functional(self) -> bool:
+        """Whether the model consists of symbolic inputs and outputs and what lies between."""
+        return self._graph is not None
 
     @property
     def layers(self) -> list[Layer]:
@@ -264,14 +282,33 @@ class Model(Trainer, Layer):
         self._saving().load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)
 
     def to_json(self, **kwargs: Any) -> str:
-        """The architecture as JSON, for `model_from_json`."""
-        import json
+        """The description of the model, without its weights, as JSON for `model_from_json`.
 
-        from minikeras.registry import serialize_keras_object
+        Args:
+            kwargs: for `json.dumps`.
+        """
+        return json.dumps(serialize_keras_object(self), **kwargs)
 
-        description = serialize_keras_object(self)
-        description.pop("compile_config", None)
-        return json.dumps(description, **kwargs)
+    def get_config(self) -> dict[str, Any]:
+        """A functional model's layers and wiring; the constructor's arguments of any other."""
+        if self._graph is None or not _takes_ends(type(self)):
+            return super().get_config()
+        return {"name": self.name, "trainable": self.trainable, **describe_graph(self._graph)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """The model that `get_config` described, with new weights."""
+        with custom_object_scope(custom_objects):
+            if not (_WIRING <= config.keys() and _takes_ends(cls)):
+                return super().from_config(config)
+            inputs, outputs = restore_graph(config)
+            return cls(inputs, outputs, **{name: value for name, value in config.items() if name not in _WIRING})
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**super().__getstate__(), "_arenas": {}, "_trainable_at": -1, "_trainable_list": []}
+        if is_symbolic(self._recorded):  # type: ignore[has-type]
+            state["_recorded"] = (), {}
+        return state
 
     @staticmethod
     def _saving() -> Any:

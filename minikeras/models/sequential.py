@@ -130,6 +130,10 @@ class Sequential(Model):
     _UNTRACKED = Model._UNTRACKED | {"_stack", "_entrance"}
 
     @property
+    def is_functional(self) -> bool:
+        return False
+
+    @property
     def layers(self) -> list[Layer]:
         """The layers, without the input."""
         return list(self._stack)

@@ -12,7 +12,7 @@ import numpy as np
 from minikeras.models.graph import Graph
 from minikeras.models.model import Model
 from minikeras.models.sequential import Sequential
-from minikeras.utils import console
+from minikeras.utils.console import show
 
 # Columns, where each ends in the line, and the longest line that is chosen automatically.
 _CHAIN: tuple[tuple[str, ...], tuple[float, ...], int] = (
@@ -55,7 +55,7 @@ def print_summary(
     for layer in layers[_range(layers, layer_range)]:
         _add_rows(rows, layer, 0, expand_nested, connected, show_trainable)
     text = "\n".join((f'Model: "{model.name}"', *_table(names, rows, _column_widths(ends, width)), *_totals(model), ""))
-    (print_fn or console.show)(text)
+    (print_fn or show)(text)
 
 
 def _is_chain(graph: Graph) -> bool:

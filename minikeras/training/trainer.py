@@ -14,7 +14,7 @@ from minikeras import tree
 from minikeras.autodiff.tape import backward, recording
 from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.callbacks import CallbackList, History
-from minikeras.layers.base import structure_version
+from minikeras.layers.base import Layer, structure_version, warn
 from minikeras.losses import Loss
 from minikeras.metrics import Mean
 from minikeras.registry import is_builtin, serialize_keras_object
@@ -22,6 +22,7 @@ from minikeras.training.compiled import CompiledLoss, CompiledMetrics
 from minikeras.training.data import (
     ArrayStream,
     batch_length,
+    check_lengths,
     class_weights_of,
     is_batch_source,
     make_stream,
@@ -84,6 +85,7 @@ class Trainer:
     trainable_variables: list[Variable]
     non_trainable_variables: list[Variable]
     losses: list[Any]
+    _loss_owners: list[Any]
     _graph: Any
     _own_metrics: Callable
 
@@ -99,6 +101,7 @@ class Trainer:
         self._loss_tracker: Mean | None = None
         self._trainable_at = -1
         self._trainable_list: list[Variable] = []
+        self._penalized: list[Variable] = []
         self._arenas: dict[tuple, k.Arena] = {}
 
     # ------------------------------------------------------------ compile
@@ -219,13 +222,21 @@ class Trainer:
         total = None
         if self._compiled_loss is not None and y is not None:
             total = self._compiled_loss(y, y_pred, sample_weight)
-        for extra in self.losses:
+        for extra in self._extra_losses():
             total = extra if total is None else total + extra
         if total is None:
             raise ValueError(
                 f"The model {self.name!r} has no loss to compute; pass targets y and a loss to compile(), or add_loss()."
             )
         return total
+
+    def _extra_losses(self) -> list[Any]:
+        """`losses` without a walk through the model: who added one is known, and who has a regularizer is remembered."""
+        if type(self).losses is not Layer.losses:
+            return self.losses
+        extras = [loss for layer in self._loss_owners for loss in layer._losses]
+        self._trainable_now()
+        return extras + [variable.regularizer(variable) for variable in self._penalized]
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Update the compiled metrics with a batch and return all results by name."""
@@ -279,6 +290,7 @@ class Trainer:
             )
             if not same:
                 self._trainable_list = found
+            self._penalized = [variable for variable in found if variable.regularizer is not None]
             self._trainable_at = version
         return self._trainable_list
 
@@ -418,8 +430,6 @@ class Trainer:
             raise ValueError("The data ended before the first batch; pass a generator that yields batches in every epoch.")
         if not isinstance(stream, ArrayStream):
             if stream.steps is not None and step + 1 < stream.steps and not self.stop_training:
-                from minikeras.layers.base import warn
-
                 warn(
                     f"The data ended after {step + 1} of {stream.steps} batches, so training stops here; make sure that it "
                     "yields steps_per_epoch * epochs batches."
@@ -588,8 +598,6 @@ class Trainer:
             if sample_weight is not None:
                 raise ValueError("class_weight and sample_weight cannot be combined, got both; multiply them yourself.")
             sample_weight = class_weights_of(y, class_weight)
-        from minikeras.training.data import check_lengths
-
         check_lengths(x, y, sample_weight)
         self._check_labels(y)
         return x, y, sample_weight

@@ -11,10 +11,11 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 keras = pytest.importorskip("keras")
 jax = pytest.importorskip("jax")
 
+from loss_cases import CASES, LossCase  # noqa: E402
+
 from minikeras import kernels as k  # noqa: E402
 from minikeras import losses, ops  # noqa: E402
 from minikeras.autodiff import Tensor, backward, recording  # noqa: E402
-from loss_cases import CASES, LossCase  # noqa: E402
 
 TOLERANCE = {"rtol": 3e-5, "atol": 2e-6}
 BY_CLASS = list({case.cls: case for case in CASES}.values())
@@ -48,9 +49,7 @@ def keras_value_and_gradient(loss, y_true, y_pred, weights, mask):
 def test_losses(case: LossCase, setting: str, reduction: str | None) -> None:
     y_true, y_pred = case.data((4, 3, 5), "float32", seed=3)
     rng = np.random.default_rng(5)
-    ours, theirs = (
-        getattr(module, case.cls)(**case.options, reduction=reduction) for module in (losses, keras.losses)
-    )
+    ours, theirs = (getattr(module, case.cls)(**case.options, reduction=reduction) for module in (losses, keras.losses))
     shape = np.shape(getattr(keras.losses, case.function)(y_true, y_pred, **case.options))
     weights = rng.uniform(0, 2, shape).astype("float32") if setting in ("weights", "both") else None
     mask = rng.uniform(size=shape) < 0.6 if setting in ("mask", "both") and shape else None
@@ -99,9 +98,7 @@ def test_unnormalised_probabilities(scaled: bool) -> None:
     y_pred = np.random.default_rng(0).uniform(0.1, 1, (6, 4)).astype("float32") * (3 if scaled else 1)
     labels = np.array([0, 1, 2, 3, 1, 1])
     for name, target in (("categorical", np.eye(4)[labels]), ("sparse_categorical", labels)):
-        ours, theirs = (
-            getattr(module, f"{name}_crossentropy")(target, y_pred) for module in (losses, keras.losses)
-        )
+        ours, theirs = (getattr(module, f"{name}_crossentropy")(target, y_pred) for module in (losses, keras.losses))
         np.testing.assert_allclose(ours, np.asarray(theirs), rtol=1e-5)
 
 

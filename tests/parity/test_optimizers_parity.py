@@ -94,9 +94,10 @@ def compare_training(name: str, options: dict[str, Any], their_options: dict[str
     tolerance = {"rtol": 1e-4, "atol": 2e-5}
     for variable, reference in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(variable.numpy(), np.asarray(reference), **tolerance)
-    assert [(v.name, v.path, v.dtype, v.shape) for v in mine.variables] == [
-        (v.name, v.path, str(v.dtype), tuple(v.shape)) for v in other.variables if v.name != "variable_3"
-    ] or name == "Nadam"
+    named = len(mine.variables) - (name == "Nadam")  # its last variable has an automatic name
+    assert [(v.name, v.path, v.dtype, v.shape) for v in mine.variables[:named]] == [
+        (v.name, v.path, str(v.dtype), tuple(v.shape)) for v in other.variables[:named]
+    ]
     for variable, reference in zip(mine.variables, other.variables, strict=True):
         np.testing.assert_allclose(variable.numpy(), np.asarray(reference), **tolerance)
     assert mine.get_config() == other.get_config()

@@ -1,0 +1,105 @@
+"""`.keras` files: a zip archive of a model's description and its weights, as Keras writes and reads it."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from minikeras.models.description import model_from_config, parse_description
+from minikeras.registry import custom_object_scope, drop_unshared, object_sharing, serialize_keras_object, weight_budget
+from minikeras.saving.paths import as_path, existing, replacing
+from minikeras.saving.weights_file import WeightsReader, read_weights, write_weights
+
+_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
+_KERAS_VERSION = "3.15.1"  # the version whose layout this is
+_LARGEST_EXPANSION = 100  # how much a member may be compressed; Keras stores them as they are
+_FREE_BYTES = 1 << 20
+_SPARE_WEIGHTS = 1 << 20  # entries that a model may create beyond those in its file
+
+
+def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any) -> None:
+    """Write a model's description, weights and optimizer state to a `.keras` file.
+
+    Args:
+        model: the model.
+        filepath: path ending in `.keras`.
+        overwrite: whether an existing file is replaced.
+        zipped: accepted for familiarity; the file is one archive.
+
+    Raises:
+        ValueError: for another ending, or a model that holds what cannot be described; nothing is written then.
+        FileExistsError: where the file exists and `overwrite` is False.
+    """
+    if kwargs or zipped is False:
+        raise ValueError(f"save_model writes one .keras archive, got the arguments {sorted(kwargs) or ['zipped']}; leave them out.")
+    path = as_path(filepath, (".keras",), "Models")
+    with object_sharing():
+        description = drop_unshared(serialize_keras_object(model))
+    metadata = {"keras_version": _KERAS_VERSION, "date_saved": datetime.now().strftime("%Y-%m-%d@%H:%M:%S")}
+    with replacing(path, overwrite) as partial:
+        weights = io.BytesIO()
+        write_weights(model, weights)
+        with zipfile.ZipFile(partial, "w") as archive:
+            archive.writestr("metadata.json", json.dumps(metadata))
+            archive.writestr(_CONFIG, json.dumps(description))
+            archive.writestr(_WEIGHTS, weights.getbuffer())  # type: ignore[arg-type]
+
+
+def load_model(
+    filepath: Any, custom_objects: Mapping[str, Any] | None = None, compile: bool = True, safe_mode: bool = True
+) -> Any:
+    """The model in a `.keras` file, with its weights and its optimizer's state.
+
+    Only built-in classes and those that were registered or are passed here are made; code in a file never runs.
+
+    Args:
+        filepath: path ending in `.keras`.
+        custom_objects: classes and functions of your own by name.
+        compile: whether the model is compiled as it was.
+        safe_mode: accepted for familiarity; there is no other mode.
+
+    Raises:
+        FileNotFoundError: where there is no file.
+        ValueError: for a file that is damaged, of another kind, or that describes what is not known.
+    """
+    path = existing(as_path(filepath, (".keras",), "Models"))
+    config, weights = read_members(path)
+    with WeightsReader(weights, str(path)) as reader:
+        entries = reader.count_entries()
+    try:
+        description = parse_description(config)
+        if isinstance(description, dict) and not compile:
+            description.pop("compile_config", None)
+        with custom_object_scope(custom_objects), object_sharing(), weight_budget(entries + _SPARE_WEIGHTS):
+            model = model_from_config(description)
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} cannot be loaded: {error}") from error
+    read_weights(model, weights, str(path))
+    return model
+
+
+def read_members(path: Any) -> tuple[bytes, io.BytesIO]:
+    """The description and the weights in a `.keras` archive.
+
+    Raises:
+        ValueError: for a damaged archive, or one without them.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read_member(archive, _CONFIG), io.BytesIO(_read_member(archive, _WEIGHTS))
+    except KeyError as error:
+        raise ValueError(f"{str(path)!r} is not a model file: {error.args[0]}.") from error
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, zlib.error) as error:
+        raise ValueError(f"{str(path)!r} is damaged or not a .keras file: {error}.") from error
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    member = archive.getinfo(name)
+    if member.file_size > _FREE_BYTES + _LARGEST_EXPANSION * member.compress_size:
+        raise zipfile.BadZipFile(f"{name} claims {member.file_size} bytes, far more than the file holds")
+    return archive.read(member)

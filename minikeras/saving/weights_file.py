@@ -1,0 +1,321 @@
+"""Weights in HDF5 files, at the paths that Keras gives them.
+
+The variables of an object lie at `<path>/vars/0`, `<path>/vars/1`, ...  A path follows the attributes, in alphabetical
+order with private ones last; a model's own layers come first, and members of lists and dicts are named by their class.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minikeras.autodiff.symbolic import snake_case
+from minikeras.layers.base import Layer
+from minikeras.models.model import Model
+from minikeras.models.sequential import Sequential
+from minikeras.registry import is_builtin
+from minikeras.saving.paths import as_path, existing, replacing
+
+_LARGEST_EXPANSION = 1000  # how much larger than its bytes in the file an array may be; compression reaches about 1000
+_FREE_BYTES = 1 << 20  # whatever is smaller may be so for all that
+
+
+# ---------------------------------------------------------------- where what is stored
+
+
+def stored_objects(model: Any) -> Iterator[tuple[str, Any]]:
+    """The model and what it contains that has variables, each once, with their paths in a file; the model's is ""."""
+    yield from _walk("", model, set())
+
+
+def _walk(path: str, thing: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    yield path, thing
+    for name, value in _attributes(thing):
+        inner = f"{path}/{name}" if path else name
+        if _is_stored(value):
+            yield from _walk(inner, value, seen)
+        elif isinstance(value, (list, tuple, dict)):
+            yield from _walk_members(inner, value, seen, set())
+
+
+def _walk_members(path: str, container: Any, seen: set[int], entered: set[int]) -> Iterator[tuple[str, Any]]:
+    if id(container) in entered:
+        return
+    entered.add(id(container))
+    counts: dict[str, int] = {}
+    for member in list(container.values()) if isinstance(container, dict) else container:
+        nested = isinstance(member, (list, tuple, dict))
+        if not nested and not _is_stored(member):
+            continue
+        name = "container" if nested else snake_case(type(member).__name__)
+        count = counts[name] = counts.get(name, -1) + 1
+        inner = f"{path}/{name}_{count}" if count else f"{path}/{name}"
+        yield from _walk_members(inner, member, seen, entered) if nested else _walk(inner, member, seen)
+
+
+def _is_stored(thing: Any) -> bool:
+    return hasattr(thing, "save_own_variables") and not isinstance(thing, type)
+
+
+def _attributes(thing: Any) -> list[tuple[str, Any]]:
+    if not isinstance(thing, Layer):
+        return []
+    names = set(vars(thing)) - (thing._UNTRACKED - {"optimizer"})
+    found = {name: getattr(thing, name) for name in names}
+    for cls in type(thing).__mro__:
+        if not is_builtin(cls) and not cls.__module__.startswith("minikeras."):
+            found |= {name: _property(thing, name) for name, value in vars(cls).items() if isinstance(value, property)}
+    first: list[tuple[str, Any]] = []
+    if isinstance(thing, Sequential):
+        first = [("layers", thing.layers)]
+    elif isinstance(thing, Model):
+        if thing._graph is not None:
+            first = [("layers", thing._graph.layers)]
+        found["layers"] = thing.layers
+    return first + [(name, found[name]) for name in sorted(found, key=lambda name: (name.startswith("_"), name))]
+
+
+def _property(thing: Any, name: str) -> Any:
+    """A property of a user's class, None where it cannot be read now: that is no reason not to save."""
+    try:
+        return getattr(thing, name)
+    except Exception:
+        return None
+
+
+# ---------------------------------------------------------------- writing
+
+
+def save_weights(model: Any, filepath: Any, overwrite: bool = True) -> None:
+    """Write a model's weights, and its optimizer's state, to a `.weights.h5` file.
+
+    Args:
+        model: a built model.
+        filepath: path ending in `.weights.h5`.
+        overwrite: whether an existing file is replaced.
+
+    Raises:
+        ValueError: for a model without weights yet, or another ending.
+        FileExistsError: where the file exists and `overwrite` is False.
+    """
+    path = as_path(filepath, (".weights.h5",), "Weights")
+    if not model.built:
+        raise ValueError(f"The model {model.name!r} has no weights to save before it is built; call it on data first.")
+    with replacing(path, overwrite) as partial:
+        write_weights(model, partial)
+
+
+def write_weights(model: Any, file: Path | io.BytesIO) -> None:
+    """Write all variables of a model into a new HDF5 file."""
+    import h5py
+
+    with h5py.File(file, "w") as root:
+        for path, thing in stored_objects(model):
+            group = root.create_group(f"{path}/vars")
+            if isinstance(getattr(thing, "name", None), str):
+                group.attrs["name"] = thing.name
+            thing.save_own_variables(_Writer(group))
+
+
+class _Writer:
+    """What `save_own_variables` writes to: arrays by name."""
+
+    def __init__(self, group: Any):
+        self._group = group
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._group[name] = np.asarray(value)
+
+
+# ---------------------------------------------------------------- reading
+
+
+def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
+    """Read weights, and the optimizer's state, from a `.weights.h5` or a `.keras` file.
+
+    Everything is checked before the first weight changes, and a failure leaves the model as it was.
+
+    Args:
+        model: a built model.
+        filepath: the file.
+        skip_mismatch: whether layers that do not fit are left alone, with a warning, instead of refused.
+
+    Raises:
+        ValueError: for a file that is damaged, does not fit the model, or holds links or arrays stored elsewhere.
+    """
+    if kwargs:
+        raise ValueError(f"load_weights got unknown arguments {sorted(kwargs)}; files of this kind are matched by their layout.")
+    path = existing(as_path(filepath, (".weights.h5", ".keras"), "Weights"))
+    if not model.built:
+        raise ValueError(f"The model {model.name!r} has no weights to load into before it is built; call it on data first.")
+    if path.name.endswith(".keras"):
+        from minikeras.saving.keras_file import read_members
+
+        _, weights = read_members(path)
+        read_weights(model, weights, str(path), skip_mismatch)
+    else:
+        read_weights(model, path, str(path), skip_mismatch)
+
+
+def read_weights(model: Any, file: Any, label: str, skip_mismatch: bool = False) -> None:
+    """Read all variables of a model from an HDF5 file; `label` is what messages call it."""
+    with WeightsReader(file, label) as reader:
+        fitting = []
+        for path, thing in stored_objects(model):
+            store = reader.store(path)
+            problem = _problem(thing, store)
+            if problem is None:
+                fitting.append((thing, store))
+            elif not skip_mismatch:
+                raise ValueError(f"{label!r} does not fit the model: {problem}")
+            else:
+                warnings.warn(f"{label!r} does not fit the model: {problem}  It was left alone.", stacklevel=3)
+        kept = [(variable, variable.data.copy()) for variable in _all_variables(model)]
+        try:
+            for thing, store in fitting:
+                thing.load_own_variables(store)
+        except BaseException as error:
+            for variable, value in kept:
+                variable.assign(value)
+            if isinstance(error, (OSError, ValueError, KeyError, TypeError)):
+                raise ValueError(f"{label!r} could not be read: {error}") from error
+            raise
+
+
+def _all_variables(model: Any) -> list[Any]:
+    variables = {id(v): v for v in model.weights}
+    for _, thing in stored_objects(model):
+        variables |= {id(v): v for v in getattr(thing, "variables", ())}
+    return list(variables.values())
+
+
+def _problem(thing: Any, store: Store) -> str | None:
+    """Why a layer's weights cannot be read, in a sentence, or None; other objects see for themselves."""
+    if getattr(type(thing), "load_own_variables", None) is not Layer.load_own_variables:
+        return None
+    variables, names = thing._own_variables(), store.keys()
+    if len(names) != len(variables):
+        return f"The layer {thing.name!r} has {len(variables)} weights, the file has {len(names)} for it."
+    if any(not name.isdecimal() for name in names):
+        return f"The weights of the layer {thing.name!r} are not numbered, got {names}."
+    for variable, name in zip(variables, sorted(names, key=int), strict=True):
+        shape = store.shape(name)
+        if shape != variable.shape:
+            return f"The weight {variable.path!r} has shape {variable.shape}, the file has {shape}."
+    return None
+
+
+class WeightsReader:
+    """An HDF5 file that is read without following links out of it.
+
+    Raises:
+        ValueError: for a file that is damaged or of another kind.
+    """
+
+    def __init__(self, file: Any, label: str):
+        import h5py
+
+        self._h5py, self._label = h5py, label
+        try:
+            self._root = h5py.File(file, "r")
+        except OSError as error:
+            raise ValueError(f"{label!r} is damaged or holds no weights: {error}.") from error
+
+    def __enter__(self) -> WeightsReader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._root.close()
+
+    def store(self, path: str) -> Store:
+        """The variables at a path; none where the file has nothing there."""
+        group = self._root
+        for part in [*path.split("/"), "vars"] if path else ["vars"]:
+            group = self.member(group, part, self._h5py.Group)
+            if group is None:
+                break
+        return Store(self, group)
+
+    def member(self, group: Any, name: str, kind: type) -> Any:
+        """A member of a group, None where there is none.
+
+        Raises:
+            ValueError: where it is a link to another place or file, or not of that kind.
+        """
+        link = group.get(name, getlink=True)
+        if link is None:
+            return None
+        if not isinstance(link, self._h5py.HardLink):
+            raise ValueError(f"{self._label!r} holds a link at {group.name}/{name}, which is not followed.")
+        found = group.get(name)
+        if not isinstance(found, kind):
+            raise ValueError(f"{self._label!r} should have a {kind.__name__} at {group.name}/{name}, got {found!r}.")
+        return found
+
+    def dataset(self, group: Any, name: str) -> Any:
+        """An array of a group, not yet read.
+
+        Raises:
+            ValueError: where it is stored elsewhere, holds no numbers, or is out of all proportion to its bytes in the file.
+        """
+        found = self.member(group, name, self._h5py.Dataset)
+        if found is None:
+            raise KeyError(name)
+        place = f"The array {found.name} of {self._label!r}"
+        if found.external or found.is_virtual:
+            raise ValueError(f"{place} is stored in another file, which is not read.")
+        if found.shape is None or found.dtype.kind not in "biuf":
+            raise ValueError(f"{place} should hold numbers, got the type {found.dtype}.")
+        size = math.prod(found.shape) * found.dtype.itemsize
+        if size > _FREE_BYTES + _LARGEST_EXPANSION * found.id.get_storage_size():
+            raise ValueError(f"{place} claims {size} bytes, far more than the file holds.")
+        return found
+
+    def count_entries(self) -> int:
+        """The number of entries of all arrays together."""
+        total = 0
+
+        def add(name: str, found: Any) -> None:
+            nonlocal total
+            if isinstance(found, self._h5py.Dataset):
+                total += math.prod(self.dataset(found.parent, found.name.rsplit("/", 1)[1]).shape)
+
+        self._root.visititems(add)
+        return total
+
+
+class Store:
+    """What `load_own_variables` reads from: one object's arrays by name."""
+
+    def __init__(self, reader: WeightsReader, group: Any):
+        self._reader, self._group = reader, group
+
+    def keys(self) -> list[str]:
+        return [] if self._group is None else list(self._group.keys())
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.keys()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of an array, which is not read for it."""
+        return self._reader.dataset(self._group, name).shape
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if self._group is None:
+            raise KeyError(name)
+        return np.asarray(self._reader.dataset(self._group, name)[()])

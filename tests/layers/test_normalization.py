@@ -1,0 +1,121 @@
+"""Batch, layer and unit normalisation."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minikeras import layers
+from minikeras.autodiff import check_gradients
+
+SHAPES = st.integers(2, 4).flatmap(lambda rank: st.tuples(*[st.integers(2, 4)] * rank))
+
+
+def draw(shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape) * 2 + 1
+
+
+@pytest.mark.parametrize("training", [False, True])
+@given(shape=SHAPES, axis=st.integers(0, 5), center=st.booleans(), scale=st.booleans())
+def test_batch_normalization(check_layer, training, shape, axis, center, scale):
+    axis = 1 + axis % (len(shape) - 1)
+    arguments = {"axis": axis, "center": center, "scale": scale, "epsilon": 0.01}
+    layer, outputs = check_layer(layers.BatchNormalization, arguments, draw(shape), training=training)
+    if training:
+        x = np.moveaxis(draw(shape), axis, -1)
+        rest = tuple(range(x.ndim - 1))
+        wanted = (x - x.mean(axis=rest)) / np.sqrt(x.var(axis=rest) + 0.01)
+        wanted = wanted * (np.asarray(layer.gamma) if scale else 1) + (np.asarray(layer.beta) if center else 0)
+        np.testing.assert_allclose(np.moveaxis(outputs, axis, -1), wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [0, 1])
+@pytest.mark.parametrize("training", [False, True])
+def test_smallest_batches(check_layer, size, training):
+    layer, _ = check_layer(layers.BatchNormalization, {}, draw((size, 3)), training=training)
+    assert all(np.isfinite(value).all() for value in layer.get_weights())
+
+
+def test_moving_statistics():
+    layer = layers.BatchNormalization(momentum=0.75, dtype="float64")
+    x = draw((5, 3, 4))
+    layer(x)
+    assert [w.path.split("/")[1] for w in layer.weights] == ["gamma", "beta", "moving_mean", "moving_variance"]
+    assert [w.trainable for w in layer.weights] == [True, True, False, False]
+    array = layer.moving_mean.data
+    layer(x, training=True)
+    assert layer.moving_mean.data is array
+    np.testing.assert_allclose(layer.moving_mean, 0.25 * x.mean(axis=(0, 1)))
+    np.testing.assert_allclose(layer.moving_variance, 0.75 + 0.25 * x.var(axis=(0, 1)))
+    kept = layer.get_weights()
+    layer(x)
+    layer(x[:0], training=True)
+    layer.trainable = False
+    np.testing.assert_allclose(layer(x, training=True), layer(x, training=False))
+    assert all(np.array_equal(a, b) for a, b in zip(kept, layer.get_weights(), strict=True))
+
+
+def test_masked_steps_do_not_count(check_layer, masked):
+    x, mask = draw((3, 4, 2)), np.random.default_rng(1).random((3, 4)) < 0.5
+    layer, _ = check_layer(layers.BatchNormalization, {"momentum": 0.0}, x, training=True, mask=mask)
+    np.testing.assert_allclose(layer.moving_mean, x[mask].mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(layer.moving_variance, x[mask].var(axis=0), rtol=1e-6)
+    outputs = layer(masked(x, mask), training=True)
+    assert np.array_equal(outputs._keras_mask, mask)
+    with pytest.raises(ValueError, match=r"got a mask of shape \(3,\), inputs of shape \(3, 4, 2\)"):
+        layer(x, mask=mask[:, 0])
+
+
+def test_float16_is_summed_in_float32():
+    x = np.full((4096, 2), 30.0, "float16")
+    x[::2] = 40
+    layer = layers.BatchNormalization(dtype="float16", momentum=0.0, epsilon=0.0)
+    y = layer(x, training=True)
+    assert y.dtype == "float16"
+    np.testing.assert_allclose(y[:2], [[1, 1], [-1, -1]], atol=1e-2)
+    np.testing.assert_allclose(layer.moving_variance, [25, 25], rtol=1e-2)
+    assert np.isfinite(np.asarray(layers.LayerNormalization(dtype="float16")(x * 100))).all()
+
+
+@given(shape=SHAPES, data=st.data(), center=st.booleans(), scale=st.booleans())
+def test_layer_normalization(check_layer, shape, data, center, scale):
+    axes = data.draw(st.lists(st.integers(1, len(shape) - 1), unique=True, min_size=1))
+    axis = data.draw(st.sampled_from([axes, axes[0]]))
+    arguments = {"axis": axis, "center": center, "scale": scale, "epsilon": 0.01}
+    layer, _ = check_layer(layers.LayerNormalization, arguments, draw(shape))
+    layer.set_weights([np.ones(w.shape) if w.name == "gamma" else np.zeros(w.shape) for w in layer.weights])
+    x, over = draw(shape), tuple(axes if axis is axes else axes[:1])
+    wanted = (x - x.mean(axis=over, keepdims=True)) / np.sqrt(x.var(axis=over, keepdims=True) + 0.01)
+    np.testing.assert_allclose(layer(x), wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_empty_batch(check_layer):
+    check_layer(layers.LayerNormalization, {"axis": [1, 2]}, draw((0, 3, 2)))
+    check_layer(layers.UnitNormalization, {}, draw((0, 3)))
+
+
+@given(shape=SHAPES)
+def test_unit_normalization(check_layer, shape):
+    _, outputs = check_layer(layers.UnitNormalization, {"axis": [-1]}, draw(shape))
+    np.testing.assert_allclose(np.linalg.norm(outputs, axis=-1), 1.0)
+
+
+def test_unit_normalization_of_zeros():
+    layer = layers.UnitNormalization(dtype="float64")
+    assert np.array_equal(layer(np.zeros((2, 3))), np.zeros((2, 3)))
+    check_gradients(layer, np.full((2, 3), 1e-3))
+
+
+def test_refused():
+    with pytest.raises(ValueError, match="no batch renormalisation"):
+        layers.BatchNormalization(renorm=True)
+    with pytest.raises(ValueError, match=r"works on axis 3, got inputs of shape \(None, 4\)"):
+        layers.BatchNormalization(axis=3)(np.ones((2, 4)))
+    with pytest.raises(TypeError, match="integer or a list of them for axis, got '1'"):
+        layers.LayerNormalization(axis="1")
+    with pytest.raises(ValueError, match="no rms_scaling"):
+        layers.LayerNormalization(rms_scaling=True)
+    layer = layers.BatchNormalization()
+    layer(np.ones((2, 4)))
+    with pytest.raises(ValueError, match=r"expects inputs with 4 entries along axis -1, got shape \(2, 5\)"):
+        layer(np.ones((2, 5)))
