@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from metric_cases import CASES, MetricCase
 
 from minikeras import kernels as k
 from minikeras import losses, metrics, ops
 from minikeras.autodiff import Tensor, recording
 from minikeras.registry import register_keras_serializable
-from tests.metric_cases import CASES, MetricCase
 
 BY_CLASS = list({case.cls: case for case in CASES}.values())
 

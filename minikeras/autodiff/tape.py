@@ -287,29 +287,30 @@ def _relevant_nodes(target: Tensor, wanted: set[int], destinations: dict[int, An
                 reached.add(tensor.node)
                 stack.append(tensor.node)
     nodes = []
-    promised: set[int] = set()
     for node in sorted(reached, key=_by_order):
-        flags = []
-        out = None
+        flags = [
+            tensor is not None and (id(tensor) in wanted or (tensor.node is not None and tensor.node.needs is not None))
+            for tensor in node.inputs
+        ]
+        node.needs = Needs(flags) if True in flags else None
+        if node.needs is not None:
+            nodes.append(node)
+    if destinations:
+        _promise_destinations(nodes, destinations)
+    return nodes
+
+
+def _promise_destinations(nodes: list[Node], destinations: dict[int, Any]) -> None:
+    """Let the node that contributes first to a source's gradient write to its destination; later ones are added."""
+    promised: set[int] = set()
+    for node in reversed(nodes):
         for position, tensor in enumerate(node.inputs):
-            if tensor is None:
-                flags.append(False)
-                continue
             key = id(tensor)
-            flags.append(key in wanted or (tensor.node is not None and tensor.node.needs is not None))
             if key in destinations and key not in promised:
                 promised.add(key)
-                if out is None:
-                    out = [None] * len(node.inputs)
-                out[position] = destinations[key]
-        if any(flags):
-            node.needs = Needs(flags)
-            if out is not None:
-                node.needs.out = out
-            nodes.append(node)
-        else:
-            node.needs = None
-    return nodes
+                if node.needs.out is Needs.out:
+                    node.needs.out = [None] * len(node.inputs)
+                node.needs.out[position] = destinations[key]
 
 
 def _by_order(node: Node) -> int:

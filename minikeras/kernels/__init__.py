@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import numpy as xp
@@ -94,3 +94,7 @@ def _cupy() -> ModuleType:
 
 use(config.device())
 config.on_device_change(use)
+
+if TYPE_CHECKING:  # the kernels are bound by name
+
+    def __getattr__(name: str) -> Any: ...

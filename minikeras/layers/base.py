@@ -711,13 +711,12 @@ class Layer:
         if len(names) != len(variables):
             hint = "" if self.built else "; build the layer before loading weights"
             raise ValueError(f"The layer {self.name!r} has {len(variables)} weights, the file {len(names)}{hint}.")
-        for variable, name in zip(variables, names, strict=True):
-            if tuple(store[name].shape) != variable.shape:
-                raise ValueError(
-                    f"The weight {variable.path!r} has shape {variable.shape}, the file has {tuple(store[name].shape)}."
-                )
-        for variable, name in zip(variables, names, strict=True):
-            variable.assign(np.asarray(store[name]))
+        values = [np.asarray(store[name]) for name in names]
+        for variable, value in zip(variables, values, strict=True):
+            if value.shape != variable.shape:
+                raise ValueError(f"The weight {variable.path!r} has shape {variable.shape}, the file {value.shape}.")
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
 
     def stateless_call(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError("Layers keep their state; call the layer itself instead of stateless_call().")

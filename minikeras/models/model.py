@@ -160,7 +160,7 @@ class Model(Trainer, Layer):
             yield from self._graph.layers
         yield from super()._children()
 
-    _UNTRACKED = Layer._UNTRACKED | {"_graph", "_loss_tracker", "_compiled_loss", "_compiled_metrics", "optimizer", "loss"}
+    _UNTRACKED = Layer._UNTRACKED | {"_graph", *vars(Trainer())}
 
     @property
     def is_functional(self) -> bool:

@@ -208,7 +208,7 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
     if axis is None:
         rows, axis = rows.reshape(-1), 0
     size = rows.shape[axis]
-    counts = np.broadcast_to(k.to_host(raw(repeats)), (size,))
+    counts = np.broadcast_to(k.to_host(repeats), (size,))
     index = k.to_device(np.repeat(np.arange(size), counts))
     return k.xp.take(rows, index, axis=axis), lambda g, needs: (_add_along(g, index, rows.shape, axis).reshape(shape),)
 
@@ -242,7 +242,7 @@ def pad(x: Any, pad_width: Any, mode: Any = "constant", constant_values: Any = N
         ValueError: for a constant in another mode.
     """
     x = as_array(x)
-    widths = [(int(a), int(b)) for a, b in np.broadcast_to(np.asarray(raw(pad_width)), (x.ndim, 2))]
+    widths = [(int(a), int(b)) for a, b in np.broadcast_to(k.to_host(pad_width), (x.ndim, 2))]
     if mode != "constant":
         if constant_values is not None:
             raise ValueError(

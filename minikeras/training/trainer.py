@@ -178,11 +178,11 @@ class Trainer:
     @property
     def metrics(self) -> list[Any]:
         """The loss tracker, the compiled metrics as one, and the metrics that layers hold."""
-        found = [self._loss_tracker] if self._loss_tracker is not None else []
-        if self._compiled_metrics is not None:
-            found.append(self._compiled_metrics)  # type: ignore[arg-type]
+        found: list[Any] = [] if self._loss_tracker is None else [self._loss_tracker]
         if self._compiled_loss is not None:
-            found.extend(self._compiled_loss.trackers)  # type: ignore[arg-type]
+            found.extend(self._compiled_loss.trackers)
+        if self._compiled_metrics is not None:
+            found.append(self._compiled_metrics)
         return found + self._own_metrics()
 
     @property
@@ -568,18 +568,20 @@ class Trainer:
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> Any:
-        """One training step on one batch; returns the running loss and metrics as `evaluate` does."""
+        """One training step on one batch; returns its loss and metrics as `evaluate` does."""
         self._require_compiled("train_on_batch")
         data = self._one_batch(x, y, sample_weight, class_weight)
+        self.reset_metrics()
         with self._arena("train").step():
             logs = self._run_train_step(data, first=self._trainable_at < 0)
             floats = to_floats(logs)
         return floats if return_dict else self._in_order(floats)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
-        """The running loss and metrics after one more batch; the weights stay."""
+        """The loss and metrics of one batch; the weights stay."""
         self._require_compiled("test_on_batch")
         data = self._one_batch(x, y, sample_weight, None)
+        self.reset_metrics()
         with self._arena("test").step(), recording(False):
             floats = to_floats(self.test_step(_on_device(data)))
         return floats if return_dict else self._in_order(floats)

@@ -18,6 +18,7 @@ from minikeras.autodiff import (
     recording,
     value_and_grad,
 )
+from minikeras.ops.nn import dense_layer
 
 
 def test_a_value_used_twice_collects_both_gradients():
@@ -106,6 +107,24 @@ def test_gradients_are_written_to_their_destination():
     (found,) = backward(y, [w], destinations={id(w): destination})
     assert found is destination
     np.testing.assert_allclose(destination, x.sum(0)[:, None] + 2 * np.ones((3, 2)))
+
+
+def test_a_destination_collects_every_use_of_a_shared_weight():
+    rng = np.random.default_rng(0)
+    w = Variable(rng.normal(size=(3, 3)), dtype="float64")
+    x = rng.normal(size=(4, 3))
+
+    def loss():
+        hidden = dense_layer(dense_layer(x, w, None, activation="tanh"), w, None)
+        return ops.sum(hidden * hidden) + ops.sum(w * w)
+
+    with recording():
+        (expected,) = backward(loss(), [w])
+    destination = np.full((3, 3), np.nan)
+    with recording():
+        (found,) = backward(loss(), [w], destinations={id(w): destination})
+    assert found is destination
+    np.testing.assert_allclose(destination, expected, rtol=1e-12)
 
 
 def test_grad_and_value_and_grad():

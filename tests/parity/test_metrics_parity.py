@@ -10,10 +10,11 @@ import pytest
 os.environ.setdefault("KERAS_BACKEND", "jax")
 keras = pytest.importorskip("keras")
 
+from metric_cases import CASES, MetricCase  # noqa: E402
+
 from minikeras import kernels as k  # noqa: E402
 from minikeras import losses, metrics  # noqa: E402
 from minikeras.autodiff import Tensor  # noqa: E402
-from tests.metric_cases import CASES, MetricCase  # noqa: E402
 
 BY_CLASS = list({case.cls: case for case in CASES}.values())
 TOLERANCE = {"rtol": 3e-5, "atol": 2e-6}

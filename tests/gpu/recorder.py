@@ -1,0 +1,388 @@
+"""A stand-in for CuPy that computes with NumPy: it has what CuPy has, refuses what CuPy refuses, and counts transfers.
+
+`recording_device()` makes it the array module of minikeras, so code that runs here uses only names, signatures, types
+and array behaviour of CuPy, whose own functions are asked for them (that needs no GPU).  What CuPy does differently
+from NumPy, and this shows:
+
+- an array has the attributes of `cupy.ndarray`; it is no `numpy.ndarray`, has no `__index__`, and `numpy.asarray` of it
+  fails;
+- a function does not take NumPy arrays; only `asarray` and `array` move one to the device;
+- a reduction or an index gives an array without axes instead of a scalar;
+- ufuncs have no `where=`, only some have `at`, and that for some types only;
+- functions whose result depends on values (boolean indices, `nonzero`, ...) wait for the device, as `float(x)` does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import re
+import weakref
+from collections.abc import Callable, Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import cupy
+import numpy as np
+
+from minikeras import kernels
+
+_SCALARS = (bool, int, float, complex, np.generic)
+_TRANSFERS = ("array", "asanyarray", "asarray", "ascontiguousarray")
+_WITHOUT_ARRAYS = ("isscalar", "ndim", "result_type", "shape", "size", "where")
+_READS = ("dump", "dumps", "get", "item", "tobytes", "tofile", "tolist")  # methods that read values back
+# functions that wait for the device, because their result's shape or a check of theirs depends on values
+_WAITING = ("argwhere", "bincount", "compress", "extract", "flatnonzero", "histogram", "nonzero", "unique")
+_KEYWORDS = {  # where the signature says **kwargs
+    "einsum": {"dtype", "optimize"},
+    "meshgrid": {"copy", "indexing", "sparse"},
+    "pad": {"constant_values", "end_values", "mode", "reflect_type", "stat_length"},
+}
+_SCATTERED = {"add": "iIlLqQefd", "subtract": "iIlLqQefd", "maximum": "iILQfd", "minimum": "iILQfd"}
+
+
+class Counts:
+    """What has gone to the device and come back: shapes of arrays, names of functions."""
+
+    def __init__(self) -> None:
+        self.transfers: list[tuple[int, ...]] = []
+        self.reads: list[str] = []
+
+
+_counts = Counts()
+_roots: weakref.WeakValueDictionary[int, DeviceArray] = weakref.WeakValueDictionary()  # by id of the memory's owner
+
+
+class DeviceArray:
+    """An array with the attributes and the manners of `cupy.ndarray`, held in a NumPy array."""
+
+    __slots__ = ("__weakref__", "_held", "base")
+    __array_priority__ = cupy.ndarray.__array_priority__
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, held: np.ndarray):
+        owner = held
+        while isinstance(owner.base, np.ndarray):
+            owner = owner.base
+        root = _roots.get(id(owner))
+        if root is None:
+            _roots[id(owner)] = self
+        self._held, self.base = held, root
+
+    def __getattr__(self, name: str) -> Any:
+        if not hasattr(cupy.ndarray, name):
+            raise AttributeError(f"CuPy's arrays have no {name!r}.")
+        if name == "data":
+            return SimpleNamespace(ptr=self._held.__array_interface__["data"][0])
+        if name == "get":
+            return self._get
+        value = getattr(self._held, name)
+        if name == "flags":
+            known = [flag for flag in dir(cupy._core.flags.Flags) if not flag.startswith("_")]
+            return SimpleNamespace(**{flag: getattr(value, flag) for flag in known})
+        if not callable(value):
+            return _wrapped(value)
+        if name in _READS:
+            _counts.reads.append(name)
+            return value
+        return functools.partial(_method, name, value)
+
+    def _get(self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True) -> np.ndarray:
+        _counts.reads.append("get")
+        return self._held.copy()
+
+    # ---- what waits for the device
+
+    def __bool__(self) -> bool:
+        return bool(self._read("bool"))
+
+    def __int__(self) -> int:
+        return int(self._read("int"))
+
+    def __float__(self) -> float:
+        return float(self._read("float"))
+
+    def __complex__(self) -> complex:
+        return complex(self._read("complex"))
+
+    def __repr__(self) -> str:
+        return repr(self._read("repr"))
+
+    def __format__(self, spec: str) -> str:
+        return format(self._read("format"), spec)
+
+    def __reduce__(self) -> Any:
+        return _wrapped, (self._read("reduce"),)
+
+    def _read(self, name: str) -> np.ndarray:
+        _counts.reads.append(name)
+        return self._held
+
+    # ---- what NumPy does with foreign arrays
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        raise TypeError("CuPy does not convert its arrays to NumPy arrays by itself; ask for `.get()`.")
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method != "__call__":
+            return NotImplemented
+        return getattr(Recorder(), ufunc.__name__)(*inputs, **kwargs)
+
+    def __array_function__(self, function: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
+        path = (*function.__module__.split(".")[1:], function.__name__)
+        return functools.reduce(getattr, path, Recorder())(*args, **kwargs)
+
+    # ---- sequences and indices
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[DeviceArray]:
+        if not self._held.ndim:
+            raise TypeError("iteration over a 0-d array")
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, key: Any) -> DeviceArray:
+        plain, advanced = _index(key)
+        if not advanced and Ellipsis not in plain:
+            plain = (*plain, Ellipsis)  # NumPy then gives a view also of a single value
+        return _wrapped(self._held[plain])
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        plain, advanced = _index(key)
+        if isinstance(value, DeviceArray):
+            self._held[plain] = value._held
+            return
+        if not isinstance(value, _SCALARS):
+            raise TypeError(f"CuPy sets values of arrays and numbers, got {type(value).__name__}.")
+        if advanced:
+            _counts.transfers.append(())  # CuPy makes an array of the number
+        self._held[plain] = value
+
+    def __deepcopy__(self, memo: dict) -> DeviceArray:
+        return _wrapped(self._held.copy())
+
+
+
+def _index(key: Any) -> tuple[tuple, bool]:
+    """An index with NumPy arrays in the place of device arrays, and whether there were any."""
+    parts = key if isinstance(key, tuple) else (key,)
+    plain = []
+    for part in parts:
+        if isinstance(part, DeviceArray):
+            if part.dtype.kind == "b":
+                _counts.reads.append("boolean index")
+            plain.append(part._held)
+        elif part is None or part is Ellipsis or isinstance(part, (slice, int, np.integer)):
+            plain.append(part)
+        else:
+            raise TypeError(f"An index by {type(part).__name__} moves it to the device each time; move it before.")
+    return tuple(plain), any(isinstance(part, DeviceArray) for part in parts)
+
+
+def _wrapped(value: Any) -> Any:
+    """A NumPy result as CuPy gives it: scalars are arrays without axes."""
+    if isinstance(value, np.generic):
+        value = np.asarray(value)
+    if isinstance(value, np.ndarray):
+        return DeviceArray(value)
+    if isinstance(value, (list, tuple)) and any(isinstance(part, np.ndarray) for part in value):
+        return type(value)(_wrapped(part) for part in value)
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """An argument with NumPy arrays in the place of device arrays; real NumPy arrays are refused."""
+    if isinstance(value, DeviceArray):
+        return value._held
+    if isinstance(value, np.ndarray):
+        raise TypeError(f"CuPy does not take NumPy arrays, got one of shape {value.shape}.")
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value] if isinstance(value, list) else tuple([_plain(part) for part in value])
+    return value
+
+
+def _called(function: Callable, args: Any, keywords: dict[str, Any]) -> Any:
+    """The result of a NumPy function for a call of CuPy's; a result in `out` is that array itself."""
+    out = keywords.get("out")
+    result = function(*_plain(tuple(args)), **{name: _plain(value) for name, value in keywords.items()})
+    return _wrapped(result) if out is None else out
+
+
+@functools.cache
+def _signature_of_method(name: str) -> inspect.Signature | None:
+    """The signature of a method of `cupy.ndarray`, which is only written in its documentation."""
+    method = getattr(cupy.ndarray, name)
+    described = re.match(rf"_ndarray_base\.{name}\((.*)\)( ->.*)?$", (method.__doc__ or "").split("\n")[0])
+    if described is None:
+        return inspect.signature(method)
+    parameters = re.sub(r"(^|, )(?:int|Py_ssize_t|_ndarray_base) (\w)", r"\1\2", described[1])
+    return inspect.signature(eval(f"lambda {parameters}: None"))
+
+
+def _method(name: str, function: Callable, *args: Any, **keywords: Any) -> Any:
+    signature = _signature_of_method(name)
+    signature.bind(None, *args, **keywords)
+    if name in _WAITING:
+        _counts.reads.append(name)
+    _check_sort(name, keywords)
+    return _called(function, args, keywords)
+
+
+def _check_sort(name: str, keywords: dict[str, Any]) -> None:
+    if name in ("sort", "argsort") and keywords.get("kind") not in (None, "stable"):
+        raise ValueError(f"CuPy sorts stably, got kind={keywords['kind']!r}.")
+
+
+class _Ufunc:
+    """A ufunc of CuPy: takes only `out`, `dtype` and `casting`, and knows only certain types."""
+
+    def __init__(self, theirs: Any, ours: np.ufunc):
+        self._theirs, self._ours = theirs, ours
+
+    def __call__(self, *args: Any, out: Any = None, dtype: Any = None, casting: str = "same_kind") -> Any:
+        if len(args) > self._theirs.nin:
+            out, args = args[self._theirs.nin], args[: self._theirs.nin]
+        if isinstance(out, tuple):
+            (out,) = out
+        for value in args:
+            if not isinstance(value, (DeviceArray, *_SCALARS)):
+                raise TypeError(f"cupy.{self._ours.__name__} takes arrays and numbers, got {type(value).__name__}.")
+        self._check_types(args, dtype)
+        return _called(self._ours, args, {"out": out, "dtype": dtype, "casting": casting})
+
+    def _check_types(self, args: tuple, dtype: Any) -> None:
+        """Refuse types that CuPy has no loop for, and those whose result would be of another type than NumPy's."""
+        weak = [type(value) if type(value) in (int, float, complex) else np.asarray(_plain(value)).dtype for value in args]
+        if dtype is not None or not self._theirs.types:
+            return
+        *inputs, result = self._ours.resolve_dtypes((*weak, *[None] * self._ours.nout))[: self._ours.nin + 1]
+        for loop in self._theirs.types:
+            wanted, given = loop.split("->")
+            if all(np.can_cast(one, to) for one, to in zip(inputs, wanted, strict=True)):
+                if np.dtype(given[0]) != result:
+                    raise TypeError(f"cupy.{self._ours.__name__} of {inputs} gives {given}, NumPy's {result}.")
+                return
+        raise TypeError(f"cupy.{self._ours.__name__} has no loop for {inputs}.")
+
+    def __getattr__(self, name: str) -> Callable:
+        described = getattr(self._theirs, name).__doc__.split("\n")[0]
+        parameters = inspect.signature(eval(f"lambda {described.split('(', 1)[1].removesuffix(')')}: None"))
+
+        def method(*args: Any, **keywords: Any) -> Any:
+            parameters.bind(None, *args, **keywords)
+            if name == "at":
+                kinds = _SCATTERED.get(self._ours.__name__, "")
+                if args[0].dtype.char not in kinds:
+                    raise TypeError(f"cupy.{self._ours.__name__}.at does not work on {args[0].dtype}.")
+            return _called(getattr(self._ours, name), args, keywords)
+
+        return method
+
+
+class Recorder:
+    """The array module, or one of its submodules."""
+
+    ndarray = DeviceArray
+
+    def __init__(self, theirs: ModuleType = cupy, ours: ModuleType = np):
+        self._theirs, self._ours = theirs, ours
+
+    def __getattr__(self, name: str) -> Any:
+        if not hasattr(self._theirs, name):
+            raise AttributeError(f"{self._theirs.__name__} has no {name!r}.")
+        theirs, ours = getattr(self._theirs, name), getattr(self._ours, name)
+        if isinstance(theirs, ModuleType):
+            return Recorder(theirs, ours)
+        if isinstance(theirs, cupy.ufunc):
+            return _Ufunc(theirs, ours)
+        if isinstance(theirs, type) or not callable(theirs):
+            return theirs  # number types, constants
+        if name in _TRANSFERS:
+            return functools.partial(_moved, theirs, ours)
+        return functools.partial(_function, name, theirs, ours)
+
+
+def _moved(theirs: Callable, ours: Callable, value: Any, *args: Any, **keywords: Any) -> DeviceArray:
+    """`asarray` and its like: the way to the device."""
+    inspect.signature(theirs).bind(value, *args, **keywords)
+    if isinstance(value, DeviceArray):
+        return value if ours is np.asarray and not (args or keywords) else _called(ours, (value, *args), keywords)
+    array = np.array(ours(value, *args, **keywords))
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"CuPy has no arrays of {array.dtype}.")
+    _counts.transfers.append(array.shape)
+    return _wrapped(array)
+
+
+def _function(name: str, theirs: Callable, ours: Callable, *args: Any, **keywords: Any) -> Any:
+    signature = inspect.signature(theirs)
+    bound = signature.bind(*args, **keywords)
+    extra = [parameter.name for parameter in signature.parameters.values() if parameter.kind is parameter.VAR_KEYWORD]
+    unknown = set(bound.arguments.get(extra[0], {}) if extra else {}) - _KEYWORDS.get(name, set())
+    if unknown:
+        raise TypeError(f"cupy.{name} has no arguments {sorted(unknown)}.")
+    first = next(iter(signature.parameters))
+    if first in ("a", "x", "m", "v", "array", "arr", "ary", "condition") and name not in _WITHOUT_ARRAYS:
+        value = bound.arguments[first]
+        if not isinstance(value, DeviceArray):
+            raise TypeError(f"cupy.{name} takes an array, got {type(value).__name__}.")
+    if name in _WAITING or (name == "where" and len(bound.arguments) == 1):
+        _counts.reads.append(name)
+    if name == "average" and bound.arguments.get("weights") is not None:
+        _counts.reads.append(name)  # it looks whether they sum to zero
+    if name == "repeat" and not isinstance(bound.arguments["repeats"], int):
+        raise TypeError("cupy.repeat does not take an array of repeats.")
+    _check_sort(name, keywords)
+    return _called(ours, args, keywords)
+
+
+def _install_operators() -> None:
+    """Python's operators: CuPy's own ufuncs for arrays and numbers, and everything else is left to the other operand."""
+    binary = {
+        "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "floordiv": "floor_divide",
+        "mod": "remainder", "pow": "power", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
+        "lshift": "left_shift", "rshift": "right_shift", "matmul": "matmul",
+    }  # fmt: skip
+    comparisons = {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}
+    unary = {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "invert"}
+    module = Recorder()
+
+    def operator(name: str, reflected: bool) -> Callable:
+        def operate(self: DeviceArray, other: Any) -> Any:
+            if not isinstance(other, (DeviceArray, np.ndarray, *_SCALARS)):
+                return NotImplemented
+            return getattr(module, name)(*((other, self) if reflected else (self, other)))
+
+        return operate
+
+    def in_place(name: str) -> Callable:
+        return lambda self, other: getattr(module, name)(self, other, out=self)
+
+    for short, name in binary.items():
+        setattr(DeviceArray, f"__{short}__", operator(name, False))
+        setattr(DeviceArray, f"__r{short}__", operator(name, True))
+        if hasattr(cupy.ndarray, f"__i{short}__"):
+            setattr(DeviceArray, f"__i{short}__", in_place(name))
+    for short, name in comparisons.items():
+        setattr(DeviceArray, f"__{short}__", operator(name, False))
+    for short, name in unary.items():
+        setattr(DeviceArray, f"__{short}__", lambda self, name=name: getattr(module, name)(self))
+
+
+_install_operators()
+
+
+@contextlib.contextmanager
+def recording_device() -> Iterator[Counts]:
+    """Within this block minikeras computes on the stand-in; yields the counts, which begin at nothing."""
+    global _counts
+    previous = kernels.active_device()
+    _counts = Counts()
+    kernels.bind(Recorder(), {})
+    kernels._active_device = "gpu"
+    try:
+        yield _counts
+    finally:
+        kernels.use(previous)
