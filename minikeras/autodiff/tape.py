@@ -112,10 +112,11 @@ def differentiable(function: Callable | None = None, *, inputs: int | None = Non
     if function is None:
         return functools.partial(differentiable, inputs=inputs, sequence=sequence)
     parameters, count = _inputs_of(function, inputs)
+    names = frozenset(parameter.name for parameter in parameters)
 
     @functools.wraps(function)
     def operation(*args: Any, **settings: Any) -> Any:
-        if settings:
+        if settings and not names.isdisjoint(settings):
             args = _with_keywords(args, settings, parameters)
         values = args if len(args) <= count else args[:count]
         arrays = []

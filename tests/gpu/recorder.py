@@ -18,8 +18,10 @@ import contextlib
 import functools
 import inspect
 import re
+import traceback
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -43,13 +45,32 @@ _SCATTERED = {"add": "iIlLqQefd", "subtract": "iIlLqQefd", "maximum": "iILQfd", 
 
 
 class Counts:
-    """What has gone to the device and come back: shapes of arrays, names of functions."""
+    """What has gone to the device and what waited for it, each with the line of minikeras that asked for it."""
 
     def __init__(self) -> None:
-        self.transfers: list[tuple[int, ...]] = []
+        self.transfers: list[str] = []
         self.reads: list[str] = []
 
+    def transfer(self, shape: tuple[int, ...]) -> None:
+        self.transfers.append(f"shape {shape} {_asking()}")
 
+    def read(self, name: str) -> None:
+        self.reads.append(f"{name} {_asking()}")
+
+    def clear(self) -> None:
+        self.transfers.clear()
+        self.reads.clear()
+
+
+def _asking() -> str:
+    for frame, line in traceback.walk_stack(None):
+        path = Path(frame.f_code.co_filename)
+        if path.is_relative_to(_SOURCE) and path != _SOURCE / "kernels" / "__init__.py":
+            return f"in {path.relative_to(_SOURCE)}:{line}"
+    return "in the test"
+
+
+_SOURCE = Path(kernels.__file__).parent.parent
 _counts = Counts()
 _roots: weakref.WeakValueDictionary[int, DeviceArray] = weakref.WeakValueDictionary()  # by id of the memory's owner
 
@@ -84,12 +105,12 @@ class DeviceArray:
         if not callable(value):
             return _wrapped(value)
         if name in _READS:
-            _counts.reads.append(name)
+            _counts.read(name)
             return value
         return functools.partial(_method, name, value)
 
     def _get(self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True) -> np.ndarray:
-        _counts.reads.append("get")
+        _counts.read("get")
         return self._held.copy()
 
     # ---- what waits for the device
@@ -116,7 +137,7 @@ class DeviceArray:
         return _wrapped, (self._read("reduce"),)
 
     def _read(self, name: str) -> np.ndarray:
-        _counts.reads.append(name)
+        _counts.read(name)
         return self._held
 
     # ---- what NumPy does with foreign arrays
@@ -157,7 +178,7 @@ class DeviceArray:
         if not isinstance(value, _SCALARS):
             raise TypeError(f"CuPy sets values of arrays and numbers, got {type(value).__name__}.")
         if advanced:
-            _counts.transfers.append(())  # CuPy makes an array of the number
+            _counts.transfer(())  # CuPy makes an array of the number
         self._held[plain] = value
 
     def __deepcopy__(self, memo: dict) -> DeviceArray:
@@ -172,7 +193,7 @@ def _index(key: Any) -> tuple[tuple, bool]:
     for part in parts:
         if isinstance(part, DeviceArray):
             if part.dtype.kind == "b":
-                _counts.reads.append("boolean index")
+                _counts.read("boolean index")
             plain.append(part._held)
         elif part is None or part is Ellipsis or isinstance(part, (slice, int, np.integer)):
             plain.append(part)
@@ -225,7 +246,7 @@ def _method(name: str, function: Callable, *args: Any, **keywords: Any) -> Any:
     signature = _signature_of_method(name)
     signature.bind(None, *args, **keywords)
     if name in _WAITING:
-        _counts.reads.append(name)
+        _counts.read(name)
     _check_sort(name, keywords)
     return _called(function, args, keywords)
 
@@ -312,7 +333,7 @@ def _moved(theirs: Callable, ours: Callable, value: Any, *args: Any, **keywords:
     array = np.array(ours(value, *args, **keywords))
     if array.dtype.kind not in "biufc":
         raise TypeError(f"CuPy has no arrays of {array.dtype}.")
-    _counts.transfers.append(array.shape)
+    _counts.transfer(array.shape)
     return _wrapped(array)
 
 
@@ -329,9 +350,9 @@ def _function(name: str, theirs: Callable, ours: Callable, *args: Any, **keyword
         if not isinstance(value, DeviceArray):
             raise TypeError(f"cupy.{name} takes an array, got {type(value).__name__}.")
     if name in _WAITING or (name == "where" and len(bound.arguments) == 1):
-        _counts.reads.append(name)
+        _counts.read(name)
     if name == "average" and bound.arguments.get("weights") is not None:
-        _counts.reads.append(name)  # it looks whether they sum to zero
+        _counts.read(name)  # it looks whether they sum to zero
     if name == "repeat" and not isinstance(bound.arguments["repeats"], int):
         raise TypeError("cupy.repeat does not take an array of repeats.")
     _check_sort(name, keywords)

@@ -56,7 +56,7 @@ def test_a_schedule_drives_the_optimizer_and_is_saved_with_it():
     assert [variable.name for variable in optimizer.variables] == ["iteration"]
     again = SGD.from_config(optimizer.get_config())
     assert again.get_config() == optimizer.get_config()
-    with pytest.raises(TypeError, match="follows ExponentialDecay and cannot be set to 0.1"):
+    with pytest.raises(TypeError, match="follows ExponentialDecay and cannot be set"):
         optimizer.learning_rate = 0.1
     optimizer.learning_rate = InverseTimeDecay(0.3, 1, 1)
     assert float(optimizer.learning_rate) == pytest.approx(0.3)

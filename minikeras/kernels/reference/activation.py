@@ -177,6 +177,8 @@ def erf(x: Any) -> Any:
     `x P(x^2) / Q(x^2)` up to 0.46875 and `1 - exp(-x^2) P(x) / Q(x)` beyond; the latter was made for magnitudes up to
     4, above which its error vanishes beside 1.
     """
+    if x.dtype.itemsize < 4:  # the polynomials overflow in float16
+        return erf(x.astype("float32")).astype(x.dtype)
     magnitude = xp.minimum(xp.abs(x), 6)
     squared = xp.square(xp.minimum(magnitude, 0.46875))
     near = x * (_polynomial(_ERF_NUMERATOR, squared) / _polynomial(_ERF_DENOMINATOR, squared))

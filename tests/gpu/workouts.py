@@ -1,0 +1,276 @@
+"""Calls of every kernel and small models with their data, to be run on any array module and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from minikeras import Input, Model, Sequential, layers, losses, metrics, optimizers, regularizers
+from minikeras import kernels as k
+
+# ---------------------------------------------------------------- kernels
+
+
+class Bench:
+    """The bound kernels as attributes, and arrays for them on the active device; knows which kernels were asked for."""
+
+    def __init__(self, dtype: str):
+        self.dtype = dtype
+        self.asked: set[str] = set()
+        self._rng = np.random.default_rng(7)
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked.add(name)
+        return getattr(k, name)
+
+    def array(self, *shape: int, low: float = -1.0, high: float = 1.0) -> Any:
+        return k.to_device(self._rng.uniform(low, high, shape).astype(self.dtype))
+
+    def integers(self, most: int, *shape: int) -> Any:
+        return k.to_device(self._rng.integers(0, most, shape).astype("int32"))
+
+    def mask(self, *shape: int) -> Any:
+        return k.to_device(self._rng.random(shape) < 0.7)
+
+
+def _activations(b: Bench) -> list[Any]:
+    x, g = b.array(4, 5, low=-3, high=3), b.array(4, 5)
+    found = [b.erf(x), b.log_softmax(x), b.masked_scale(x, b.mask(4, 5), 2.0)]
+    for axis in (-1, 0):
+        y = b.softmax(x, axis)
+        found += [y, b.softmax_grad(g, y, axis)]
+    for name in (*sorted(b.FUSED_ACTIVATIONS), None):
+        y = b.activate(x, name)
+        found += [y, b.activate_grad(g, y, name)]
+    return found
+
+
+def _products(b: Bench) -> list[Any]:
+    x, w, g = b.array(6, 5), b.array(5, 4), b.array(6, 4)
+    y = b.dense(x, w, b.array(4), "tanh")
+    return [y, b.gemm(x, w), b.gemm(g, w, tb=True), b.gemm(x, g, ta=True), *b.epilogue_grad(g, y, "tanh", True)]
+
+
+def _convolutions(b: Bench) -> list[Any]:
+    found: list[Any] = [b.same_padding(5, 3, 2), b.conv_output_length(7, 3, 2, 1, 1, 1)]
+    settings: list[tuple[Any, ...]] = [  # input, kernel, strides, padding, dilation, groups
+        ((2, 6, 6, 4), (3, 3, 4, 6), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
+        ((2, 7, 6, 4), (3, 2, 2, 6), (2, 1), ((0, 1), (0, 0)), (1, 2), 2),
+        ((2, 5, 5, 4), (1, 1, 4, 3), (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
+        ((2, 5, 5, 4), (1, 1, 2, 4), (1, 1), ((0, 0), (0, 0)), (1, 1), 2),
+        ((2, 9, 3), (3, 3, 5), (1,), ((4, 0),), (2,), 1),
+    ]
+    for x_shape, kernel_shape, strides, padding, dilation, groups in settings:
+        x, kernel = b.array(*x_shape), b.array(*kernel_shape)
+        geometry = {"strides": strides, "padding": padding, "dilation": dilation}
+        y = b.conv(x, kernel, b.array(kernel_shape[-1]), groups=groups, activation="relu", **geometry)
+        g = b.array(*y.shape)
+        found += [y, b.conv_input_grad(g, kernel, x_shape, groups=groups, **geometry)]
+        found += [b.conv_kernel_grad(x, g, kernel_shape, groups=groups, **geometry)]
+    x, kernel = b.array(2, 6, 5, 3), b.array(3, 3, 3, 2)
+    geometry = {"strides": (2, 1), "padding": ((1, 1), (0, 1)), "dilation": (1, 1)}
+    y = b.depthwise_conv(x, kernel, b.array(6), activation="tanh", **geometry)
+    g = b.array(*y.shape)
+    found += [y, b.depthwise_conv_input_grad(g, kernel, x.shape, **geometry)]
+    return [*found, b.depthwise_conv_kernel_grad(x, g, kernel.shape, **geometry)]
+
+
+def _pools(b: Bench) -> list[Any]:
+    found = []
+    for padding in (((0, 0), (0, 0)), ((1, 0), (1, 1))):
+        x = b.array(2, 6, 5, 3)
+        window = {"size": (3, 2), "strides": (2, 1), "padding": padding}
+        y, index = b.max_pool(x, with_index=True, **window)
+        mean = b.average_pool(x, **window)
+        g = b.array(*y.shape)
+        found += [y, index, b.max_pool_grad(g, index, x.shape, **window)]
+        found += [mean, b.average_pool_grad(g, x.shape, **window), b.max_pool(x, **window)[0]]
+    return found
+
+
+def _normalisations(b: Bench) -> list[Any]:
+    x, gamma, beta, g = b.array(8, 5), b.array(5), b.array(5), b.array(8, 5)
+    found = [b.scale_shift(x, gamma, beta)]
+    for mask in (None, b.mask(8)):
+        *results, residual = b.batch_norm(x, gamma, beta, 1e-3, mask=mask)
+        found += [*results, *b.batch_norm_grad(g, residual)]
+    y, residual = b.layer_norm(x, gamma, beta, 1e-3)
+    found += [y, *b.layer_norm_grad(g, residual)]
+    y, residual = b.rms_norm(x, gamma, 1e-3)
+    return [*found, y, *b.rms_norm_grad(g, residual)]
+
+
+def _losses(b: Bench) -> list[Any]:
+    logits, target, labels, g = b.array(6, 4), b.array(6, 4, low=0), b.integers(4, 6), b.array(6)
+    found = [b.cross_entropy(logits, target), b.cross_entropy_grad(g, logits, target)]
+    found += [b.sparse_cross_entropy(logits, labels), b.sparse_cross_entropy_grad(g, logits, labels)]
+    found += [b.sparse_cross_entropy_grad(g, logits, labels, b.softmax(logits))]
+    found += [b.binary_cross_entropy(logits, target), b.binary_cross_entropy_grad(g[:, None], logits, target)]
+    return found
+
+
+def _embeddings(b: Bench) -> list[Any]:
+    indices = b.integers(7, 4, 3)
+    return [b.embedding(b.array(7, 2), indices), b.embedding_grad(b.array(4, 3, 2), indices, (7, 2))]
+
+
+def _steps(b: Bench) -> list[Any]:
+    p, g, m, v, a, momentum = (b.array(11, low=0.1) for _ in range(6))
+    found = [p, g, m, v, a, momentum, b.sum_of_squares(g)]
+    b.sgd(p, g, 0.1)
+    b.sgd_momentum(p, g, m, 0.1, 0.9)
+    b.sgd_momentum(p, g, m, 0.1, 0.9, nesterov=True)
+    b.rmsprop(p, g, v, 0.1, 0.9, 1e-7, 0.5, momentum, a)
+    b.rmsprop(p, g, v, 0.1, 0.9, 1e-7)
+    b.adam(p, g, m, v, 0.1, 0.9, 0.99, 1e-7)
+    b.adam(p, g, m, v, 0.1, 0.9, 0.99, 1e-7, vhat=a)
+    b.decay(p, 0.01)
+    b.ema(a, p, 0.9)
+    b.clip_by_value(g, 0.5)
+    b.scale(g, 1 / b.sum_of_squares(g))
+    return found
+
+
+def _random(b: Bench) -> list[Any]:
+    found: list[Any] = [b.random_blocks(9), b.blocks_for("normal", 9, b.dtype)]
+    found += [b.random_bits(3, 2**64 - 3, 21), b.uniform(3, 5, (3, 5), b.dtype), b.normal(4, 5, (3, 5), b.dtype)]
+    return [*found, b.dropout_mask(5, 6, (4, 7), 0.4), b.dropout_mask(5, 6, (4, 7), 1.0)]
+
+
+def _recurrences(b: Bench) -> list[Any]:
+    n, t, d, u = 3, 4, 5, 2
+    found: list[Any] = []
+    for mask, recurrent_mask in ((None, None), (b.mask(n, t), b.array(n, u))):
+        x, h, c, g = b.array(n, t, d), b.array(n, u), b.array(n, u), b.array(n, t, u)
+        options = {"mask": mask, "recurrent_mask": recurrent_mask}
+        *results, residual = b.simple_rnn(x, h, b.array(d, u), b.array(u, u), b.array(u), **options)
+        found += [*results, *b.simple_rnn_grad(g, None, residual)]
+        *results, residual = b.lstm(x, h, c, b.array(d, 4 * u), b.array(u, 4 * u), b.array(4 * u), **options)
+        found += [*results, *b.lstm_grad(g, h, None, residual)]
+        for reset_after, bias in ((True, b.array(2, 3 * u)), (False, b.array(3 * u))):
+            weights = b.array(d, 3 * u), b.array(u, 3 * u), bias
+            *results, residual = b.gru(x, h, *weights, reset_after=reset_after, **options)
+            found += [*results, *b.gru_grad(g, h, residual)]
+    return found
+
+
+KERNELS: list[Callable[[Bench], list[Any]]] = [
+    _activations, _products, _convolutions, _pools, _normalisations, _losses, _embeddings, _steps, _random, _recurrences
+]  # fmt: skip
+
+
+# ---------------------------------------------------------------- models
+
+
+@dataclass
+class Workout:
+    """A model to train: `make()` builds and compiles it, `data(samples, rng)` draws (x, y) or (x, y, weights)."""
+
+    name: str
+    make: Callable[[], Any]
+    data: Callable[[int, np.random.Generator], tuple]
+    fit: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _mlp() -> Any:
+    penalty = regularizers.L2(1e-3)
+    model = Sequential([Input((6,)), layers.Dense(8, "relu", kernel_regularizer=penalty, kernel_constraint="max_norm")])
+    model.add(layers.Dropout(0.3, seed=3))
+    model.add(layers.Dense(3, "softmax"))
+    top = metrics.SparseTopKCategoricalAccuracy(2)
+    rate = optimizers.schedules.ExponentialDecay(0.1, 4, 0.9)
+    optimizer = optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=1e-3)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy", top])
+    return model
+
+
+def _regression() -> Any:
+    model = Sequential([Input((6,)), layers.Dense(8, "gelu"), layers.GaussianNoise(0.1, seed=4), layers.Dense(2)])
+    optimizer = optimizers.RMSprop(0.01, momentum=0.5, centered=True, clipnorm=0.5)
+    watched = ["mae", "mse", metrics.R2Score(), metrics.RootMeanSquaredError(), metrics.CosineSimilarity()]
+    model.compile(optimizer, losses.Huber(0.7), metrics=watched, weighted_metrics=["mae"])
+    return model
+
+
+def _cnn() -> Any:
+    x = inputs = Input((8, 8, 2))
+    x = layers.Conv2D(4, 3, padding="same", activation="relu")(x)
+    x = layers.BatchNormalization()(x)
+    x = layers.MaxPooling2D(2)(x)
+    x = layers.ZeroPadding2D(1)(layers.DepthwiseConv2D(3, activation="tanh")(x))
+    x = layers.Conv2D(4, 3, strides=2, groups=2)(x)
+    x = layers.SpatialDropout2D(0.2, seed=5)(layers.AveragePooling2D(1)(x))
+    x = layers.Add()([layers.GlobalAveragePooling2D()(x), layers.GlobalMaxPooling2D()(x)])
+    x = layers.Dropout(0.5, seed=6)(layers.Flatten()(x))
+    model = Model(inputs, layers.Dense(3, "softmax")(x))
+    watched = ["accuracy", metrics.TopKCategoricalAccuracy(2), metrics.F1Score(), metrics.CategoricalCrossentropy()]
+    loss = losses.CategoricalCrossentropy(label_smoothing=0.1)
+    model.compile(optimizers.Adam(0.01, global_clipnorm=0.5), loss, metrics=watched)
+    return model
+
+
+def _recurrent(layer: str, **options: Any) -> Callable[[], Any]:
+    def make() -> Any:
+        model = Sequential([Input((5,), dtype="int32"), layers.Embedding(9, 4, mask_zero=True)])
+        recurrent = getattr(layers, layer)(3, dropout=0.2, seed=7, return_sequences=True, **options)
+        model.add(layers.Bidirectional(recurrent) if layer == "LSTM" else recurrent)
+        model.add(getattr(layers, layer)(3))
+        model.add(layers.LayerNormalization())
+        model.add(layers.Dense(1, "sigmoid"))
+        optimizer = optimizers.AdamW(0.01, amsgrad=True, use_ema=True, ema_overwrite_frequency=3)
+        watched = ["accuracy", metrics.AUC(num_thresholds=20), metrics.Precision(), metrics.Recall()]
+        model.compile(optimizer, "binary_crossentropy", metrics=watched)
+        return model
+
+    return make
+
+
+def _two_outputs() -> Any:
+    first, second = Input((6,)), Input((6,))
+    shared = layers.Dense(4, "elu")
+    both = layers.Concatenate()([shared(first), layers.Multiply()([shared(second), shared(first)])])
+    scores = layers.Dense(3, name="scores")(both)
+    values = layers.Dense(1, "softplus", name="values")(layers.Activation("leaky_relu")(both))
+    model = Model([first, second], [scores, values])
+    scores_loss = losses.SparseCategoricalCrossentropy(from_logits=True)
+    optimizer = optimizers.SGD(0.05, clipvalue=0.1, gradient_accumulation_steps=2)
+    model.compile(optimizer, [scores_loss, "mae"], loss_weights=[1.0, 0.5], metrics=[["accuracy"], ["mse"]])
+    return model
+
+
+def _rows(samples: int, rng: np.random.Generator, width: int = 6) -> np.ndarray:
+    return rng.normal(size=(samples, width)).astype("float32")
+
+
+def _pictures(samples: int, rng: np.random.Generator) -> tuple:
+    return rng.normal(size=(samples, 8, 8, 2)).astype("float32"), np.eye(3, dtype="float32")[rng.integers(0, 3, samples)]
+
+
+def _sequences(samples: int, rng: np.random.Generator) -> tuple:
+    return rng.integers(0, 9, (samples, 5)), rng.integers(0, 2, (samples, 1))
+
+
+def _weighted(samples: int, rng: np.random.Generator) -> tuple:
+    return _rows(samples, rng), _rows(samples, rng, 2), rng.uniform(0.5, 2, samples).astype("float32")
+
+
+def _pairs(samples: int, rng: np.random.Generator) -> tuple:
+    return [_rows(samples, rng), _rows(samples, rng)], [rng.integers(0, 3, samples), _rows(samples, rng, 1)]
+
+
+WORKOUTS = [
+    Workout("mlp", _mlp, lambda n, rng: (_rows(n, rng), rng.integers(0, 3, n)), {"class_weight": {0: 2.0}}),
+    Workout("regression", _regression, _weighted),
+    Workout("cnn", _cnn, _pictures),
+    Workout("simple_rnn", _recurrent("SimpleRNN"), _sequences),
+    Workout("lstm", _recurrent("LSTM", recurrent_dropout=0.2), _sequences),
+    Workout("gru", _recurrent("GRU"), _sequences),
+    Workout("gru_reset_before", _recurrent("GRU", reset_after=False, go_backwards=True), _sequences),
+    Workout("two_outputs", _two_outputs, _pairs),
+]
