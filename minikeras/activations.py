@@ -32,6 +32,7 @@ __all__ = [
     "deserialize",
     "elu",
     "exponential",
+    "epilogue_name",
     "fused_name",
     "gelu",
     "get",
@@ -162,6 +163,14 @@ _FUSED = {ALL[name]: name for name in k.FUSED_ACTIVATIONS}
 def fused_name(function: Any) -> str | None:
     """The name under which a kernel applies this activation by itself, or None."""
     return _FUSED.get(function)
+
+
+def epilogue_name(function: Any) -> str | None:
+    """The name under which a layer's kernel applies this activation at its end, or None.
+
+    Not the sigmoid: a cross-entropy wants the logits that it was computed from.
+    """
+    return None if function is sigmoid else _FUSED.get(function)
 
 
 def get(identifier: Any) -> Callable[..., Any]:

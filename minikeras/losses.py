@@ -22,7 +22,7 @@ from minikeras.autodiff.tape import differentiable, raw
 from minikeras.autodiff.tensor import Tensor
 from minikeras.config import DTypePolicy
 from minikeras.ops import nn
-from minikeras.ops.common import unbroadcast
+from minikeras.ops.common import as_type, unbroadcast
 
 REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
 
@@ -445,7 +445,7 @@ def combine_weights(sample_weight: Any, mask: Any, dtype: Any, reduction: str | 
 
     Under a reduction to the mean a mask is scaled such that the mean is taken over the elements that it lets through.
     """
-    weights = None if sample_weight is None else k.xp.asarray(raw(sample_weight), dtype=dtype)
+    weights = None if sample_weight is None else as_type(raw(sample_weight), dtype)
     if mask is None:
         return weights
     mask = raw(mask).astype(dtype)

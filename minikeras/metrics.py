@@ -5,6 +5,7 @@ Metrics never differentiate: `update_state` works on raw arrays, changes its var
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -37,6 +38,7 @@ from minikeras.losses import (
     sparse_categorical_crossentropy,
     squared_hinge,
 )
+from minikeras.ops.common import as_type
 
 # ---------------------------------------------------------------- base class
 
@@ -205,12 +207,16 @@ class Mean(Metric):
         Args:
             sample_weight: a weight for each sample, or for each value.
         """
+        data = raw(values)
+        if isinstance(sample_weight, (int, float)) and getattr(data, "ndim", 0) == 0:  # the loss of a batch, say
+            self.total.data += data * sample_weight
+            self.count.data += sample_weight
+            return
         if sample_weight is not None:
             values, weights = _samplewise(values, sample_weight, True, self.dtype)
             self.total.data += values.sum()
             self.count.data += weights.sum()
             return
-        data = raw(values)
         if isinstance(data, (int, float)) or data.ndim == 0:
             self.total.data += data
             self.count.data += 1
@@ -634,7 +640,7 @@ def _confusion(
         weights = given.reshape(given.shape + (1,) * (scores.ndim - given.ndim))
         check_shapes(weights.shape, scores.shape)
     if label_weights is not None:
-        weights = weights * k.xp.asarray(label_weights, dtype=dtype)
+        weights = weights * _constants(tuple(label_weights), dtype, k.xp)
     positive = weights * truth
     negative = weights * ~truth
     columns = (-1, scores.shape[-1]) if by_label else (-1, 1)
@@ -644,13 +650,19 @@ def _confusion(
     return counts if by_label else tuple(count[:, 0] for count in counts)  # type: ignore[return-value]
 
 
+@functools.lru_cache(maxsize=256)
+def _constants(values: tuple[float, ...], dtype: Any, array_module: Any) -> Any:
+    """Numbers as an array of a device, moved there once."""
+    return array_module.asarray(values, dtype=dtype)
+
+
 def _above(scores: Any, weights: Any, thresholds: Sequence[float]) -> Any:
     """The sum of the weights where the score is above each threshold: (thresholds, labels) from (n, labels)."""
     if len(thresholds) == 1:
         return (weights * (scores > thresholds[0])).sum(axis=0, keepdims=True)
     if not len(scores):
         return k.xp.zeros((len(thresholds), scores.shape[1]), scores.dtype)
-    bounds = k.xp.asarray(thresholds, dtype=scores.dtype)
+    bounds = _constants(tuple(thresholds), scores.dtype, k.xp)
     columns = []
     for label in range(scores.shape[1]):
         order = k.xp.argsort(scores[:, label])
@@ -876,7 +888,7 @@ class AUC(Metric):
             return areas
         if self.label_weights is None:
             return areas.mean()
-        weights = k.xp.asarray(self.label_weights, dtype=self.dtype)
+        weights = _constants(tuple(self.label_weights), self.dtype, k.xp)
         return _ratio((areas * weights).sum(), weights.sum())
 
     def get_config(self) -> dict[str, Any]:
@@ -1043,7 +1055,7 @@ class R2Score(Metric):
         if not self._sums:
             names = ("squared_sum", "sum", "residual", "count")
             self._sums = [self._add_zeros(name, truth.shape[1:]) for name in names]
-        weights = k.xp.asarray(1 if sample_weight is None else raw(sample_weight), dtype=self.dtype)
+        weights = as_type(1 if sample_weight is None else raw(sample_weight), self.dtype)
         weights = k.xp.broadcast_to(weights[:, None] if weights.ndim == 1 else weights, truth.shape)
         error = truth - predicted
         for variable, part in zip(self._sums, (truth * truth, truth, error * error, 1), strict=True):

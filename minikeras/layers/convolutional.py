@@ -69,7 +69,7 @@ class Windowed(Layer):
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={self._channel_axis: channels})
 
     def _convolve(self, primitive: Callable, inputs: Any, **settings: Any) -> Any:
-        fused = activations.fused_name(self.activation)
+        fused = activations.epilogue_name(self.activation)
         outputs = primitive(
             inputs,
             self.kernel,

@@ -160,7 +160,7 @@ class Dense(Layer):
         self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
 
     def call(self, inputs: Any) -> Any:
-        fused = activations.fused_name(self.activation)
+        fused = activations.epilogue_name(self.activation)
         outputs = nn.dense_layer(inputs, self.kernel, self.bias, activation=fused)
         return outputs if fused or self.activation is activations.linear else self.activation(outputs)
 

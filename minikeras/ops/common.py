@@ -18,14 +18,14 @@ NUMBERS = (bool, int, float)
 def as_array(x: Any) -> Any:
     """A raw array; a Python number becomes one of bool, int32 or `floatx()`."""
     if isinstance(x, NUMBERS):
-        return k.xp.asarray(x, {bool: "bool", int: "int32"}.get(type(x), config.floatx()))
+        return k.xp.full((), x, {bool: "bool", int: "int32"}.get(type(x), config.floatx()))
     return x
 
 
 def as_float(x: Any) -> Any:
     """A raw array of a float type; numbers, integers and booleans become `floatx()`."""
     if isinstance(x, NUMBERS):
-        return k.xp.asarray(x, config.floatx())
+        return k.xp.full((), x, config.floatx())
     return x if x.dtype.kind in "fc" else x.astype(config.floatx())
 
 
@@ -62,7 +62,9 @@ def promote(x1: Any, x2: Any) -> tuple[Any, Any]:
 
 def as_type(x: Any, dtype: Any) -> Any:
     """A raw array of this type; a number becomes one, an array of the type is itself."""
-    return k.xp.asarray(x, dtype) if isinstance(x, NUMBERS) or x.dtype != dtype else x
+    if isinstance(x, NUMBERS):
+        return k.xp.full((), x, dtype)  # on a GPU asarray would copy the number from the host's memory
+    return x.astype(dtype) if x.dtype != dtype else x
 
 
 def destination(x1: Any, x2: Any) -> Any:

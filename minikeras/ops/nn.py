@@ -17,6 +17,7 @@ from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tape import differentiable, is_recording, operation
 from minikeras.autodiff.tensor import Tensor
+from minikeras.ops.common import as_float
 
 __all__ = [
     "average_pool",
@@ -57,15 +58,9 @@ __all__ = [
 @differentiable
 def activation(x: Any, *, name: str) -> Any:
     """An elementwise activation of `kernels.FUSED_ACTIVATIONS` by name."""
-    x = _as_float(x)
+    x = as_float(x)
     y = k.activate(x, name)
     return y, lambda g, needs: (k.activate_grad(g, y, name),)
-
-
-def _as_float(x: Any) -> Any:
-    if isinstance(x, (bool, int, float)):
-        return k.xp.asarray(x, config.floatx())
-    return x if x.dtype.kind == "f" else x.astype(config.floatx())
 
 
 def relu(x: Any) -> Any:
@@ -120,7 +115,7 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
 
 @differentiable
 def _elu(x: Any, *, alpha: float) -> Any:
-    x = _as_float(x)
+    x = as_float(x)
     y = k.xp.where(x > 0, x, alpha * k.xp.expm1(k.xp.minimum(x, 0)))
     return y, lambda g, needs: (g * k.xp.where(x > 0, k.xp.ones_like(x), y + alpha),)
 
@@ -128,7 +123,7 @@ def _elu(x: Any, *, alpha: float) -> Any:
 @differentiable
 def celu(x: Any, *, alpha: float = 1.0) -> Any:
     """`x` where positive, else `alpha * (exp(x / alpha) - 1)`."""
-    x = _as_float(x)
+    x = as_float(x)
     y = k.xp.where(x > 0, x, alpha * k.xp.expm1(k.xp.minimum(x, 0) / alpha))
     return y, lambda g, needs: (g * k.xp.where(x > 0, k.xp.ones_like(x), y / alpha + 1),)
 
@@ -136,7 +131,7 @@ def celu(x: Any, *, alpha: float = 1.0) -> Any:
 @differentiable
 def piecewise_relu(x: Any, *, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Any:
     """`max_value` above it, `x` above the threshold, `negative_slope * (x - threshold)` below."""
-    x = _as_float(x)
+    x = as_float(x)
     above = x >= threshold if threshold else x > 0
     y = k.xp.where(above, x, negative_slope * (x - threshold))
     if max_value is not None:
@@ -155,7 +150,7 @@ def piecewise_relu(x: Any, *, negative_slope: float = 0.0, max_value: float | No
 @differentiable
 def silu(x: Any) -> Any:
     """`x * sigmoid(x)`."""
-    x = _as_float(x)
+    x = as_float(x)
     s = k.activate(x, "sigmoid")
     return x * s, lambda g, needs: (g * (s * (1 + x * (1 - s))),)
 
@@ -165,7 +160,7 @@ swish = silu
 
 @differentiable
 def _gelu(x: Any, *, approximate: bool) -> Any:
-    x = _as_float(x)
+    x = as_float(x)
     if approximate:
         scale = math.sqrt(2 / math.pi)
         t = k.xp.tanh(scale * (x + 0.044715 * x * x * x))
@@ -184,7 +179,7 @@ def gelu(x: Any, approximate: bool = True) -> Any:
 @differentiable
 def hard_silu(x: Any) -> Any:
     """`x * hard_sigmoid(x)`."""
-    x = _as_float(x)
+    x = as_float(x)
     s = k.activate(x, "hard_sigmoid")
     return x * s, lambda g, needs: (g * (s + x * k.activate_grad(k.xp.ones_like(x), s, "hard_sigmoid")),)
 
@@ -195,14 +190,14 @@ hard_swish = hard_silu
 @differentiable
 def log_sigmoid(x: Any) -> Any:
     """`log(sigmoid(x))`, without overflow."""
-    x = _as_float(x)
+    x = as_float(x)
     y = -k.activate(-x, "softplus")
     return y, lambda g, needs: (g * -k.xp.expm1(y),)
 
 
 @differentiable
 def _softmax(x: Any, *, axis: Any) -> Any:
-    y = k.softmax(_as_float(x), axis=axis)
+    y = k.softmax(as_float(x), axis=axis)
     return y, lambda g, needs: (k.softmax_grad(g, y, axis=axis),)
 
 
@@ -216,7 +211,7 @@ def softmax(x: Any, axis: Any = -1) -> Any:
 
 @differentiable
 def _log_softmax(x: Any, *, axis: Any) -> Any:
-    y = k.log_softmax(_as_float(x), axis=axis)
+    y = k.log_softmax(as_float(x), axis=axis)
     return y, lambda g, needs: (g - k.xp.exp(y) * g.sum(axis=axis, keepdims=True),)
 
 
@@ -616,8 +611,9 @@ def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False
     from minikeras.ops.numpy import clip, log, moveaxis, multiply, negative
     from minikeras.ops.numpy import sum as reduce_sum
 
-    if len(target.shape) != len(output.shape) or any(
-        a is not None and b is not None and a != b for a, b in zip(target.shape, output.shape, strict=True)
+    if target.shape != output.shape and (
+        len(target.shape) != len(output.shape)
+        or any(a is not None and b is not None and a != b for a, b in zip(target.shape, output.shape, strict=True))
     ):
         raise ValueError(
             f"categorical_crossentropy needs targets and predictions of one shape, got {tuple(target.shape)} and "
@@ -638,6 +634,7 @@ def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False
 def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
     """Cross-entropy of integer labels `target` and predictions with one more axis, the classes."""
     from minikeras.ops.numpy import clip, log, moveaxis, negative, squeeze, take_along_axis
+    from minikeras.ops.numpy import sum as reduce_sum
 
     if len(target.shape) == len(output.shape) and target.shape[-1] == 1:
         target = squeeze(target, -1)
@@ -655,6 +652,7 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
     logits = _logits_behind(output, "softmax")
     if logits is not None:
         return _sparse_cross_entropy(logits, labels, probabilities=output.data)
+    output = output / reduce_sum(output, axis=-1, keepdims=True)
     output = clip(output, config.epsilon(), 1 - config.epsilon())
     return negative(squeeze(take_along_axis(log(output), labels[..., None], axis=-1), -1))
 

@@ -253,10 +253,11 @@ class Trainer:
         with recording():
             y_pred = self(x, training=True)  # type: ignore[operator]
             loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
+            scaled = self.optimizer.scale_loss(loss)
         variables = self._trainable_now()
         if variables:
             destinations = self.optimizer.gradient_destinations(variables)
-            gradients = self.reduce_gradients(backward(loss, variables, destinations=destinations))
+            gradients = self.reduce_gradients(backward(scaled, variables, destinations=destinations))
             self.optimizer.apply_flat(gradients)
         if self._loss_tracker is not None:
             self._loss_tracker.update_state(loss, sample_weight=float(batch_length(x)))
