@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minikeras import config, registry
-from minikeras.random import SeedGenerator, draw_seed, make_key, next_seed, whole_number
+from minikeras.seeds import SeedGenerator, draw_seed, make_key, next_seed, whole_number
 from minikeras.utils.suggest import unknown
 
 _TRUNCATED_STDDEV = 0.87962566103423978  # standard deviation of a standard normal cut off at 2 and -2

@@ -1,101 +1,164 @@
-"""Seeds and random streams: who draws with which key and counter.
+"""Random tensors, under Keras's names.
 
-Every random number in minikeras is a function of a key and a counter (see the random kernels).  A `SeedGenerator` holds
-both for one user, such as a dropout layer; whoever is given no seed takes one from the global stream, which `set_seed`
-restarts, so a program that sets a seed and builds the same objects in the same order draws the same numbers.
+Every function takes a `seed`: a whole number gives the same values at every call, a `SeedGenerator` moves on from call
+to call, and None takes a new seed from the global stream, which `utils.set_random_seed` restarts.
 """
 
 from __future__ import annotations
 
-import operator
-import os
-import threading
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-_lock = threading.Lock()
+from minikeras import config
+from minikeras import kernels as k
+from minikeras.autodiff.tape import composite, raw
+from minikeras.autodiff.tensor import Tensor
+from minikeras.ops.common import as_float
+from minikeras.ops.nn import masked_scale
+from minikeras.ops.shaping import take
+from minikeras.seeds import SeedGenerator
 
-_WORD = (1 << 64) - 1
+__all__ = [
+    "SeedGenerator",
+    "categorical",
+    "dropout",
+    "normal",
+    "randint",
+    "shuffle",
+    "truncated_normal",
+    "uniform",
+]
 
-# The upper word of a key separates what is drawn for different purposes from equal seeds.
-_PURPOSES = {"seeds": 1, "stream": 2, "initializer": 3}
-
-
-def make_key(seed: int, purpose: str) -> int:
-    """The 128-bit key for a seed; `purpose` is `"seeds"`, `"stream"` or `"initializer"`."""
-    return _PURPOSES[purpose] << 64 | seed & _WORD
-
-
-def draw_seed(key: int, counter: int) -> int:
-    """A seed from one block of a stream."""
-    return int(np.random.Philox(key=key, counter=counter).random_raw())
-
-
-def whole_number(seed: Any) -> int:
-    """`seed` as a Python integer, or a ValueError that says what a seed is."""
-    try:
-        return operator.index(seed)
-    except TypeError:
-        raise ValueError(f"A seed is a whole number, a SeedGenerator or None, got {seed!r}.") from None
+_FLOATS = ("float16", "float32", "float64")
 
 
-class SeedGenerator:
-    """A random stream: a key, and a counter of the blocks used so far.
+def normal(
+    shape: Sequence[int], mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None
+) -> Tensor:
+    """Normal values; `dtype` is a float type, by default `floatx()`."""
+    return Tensor(_draw("normal", shape, _float_type(dtype), seed) * float(stddev) + float(mean))
+
+
+def uniform(
+    shape: Sequence[int], minval: float = 0.0, maxval: float = 1.0, dtype: Any = None, seed: Any = None
+) -> Tensor:
+    """Values from `minval` to before `maxval`; `dtype` is a float type, by default `floatx()`."""
+    return Tensor(_draw("uniform", shape, _float_type(dtype), seed) * float(maxval - minval) + float(minval))
+
+
+def truncated_normal(
+    shape: Sequence[int], mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None
+) -> Tensor:
+    """Normal values that lie less than two `stddev` from `mean`; `dtype` is a float type, by default `floatx()`."""
+    dtype = _float_type(dtype)
+    wide = "float64" if dtype == "float64" else "float32"
+    within = _draw("uniform", shape, wide, seed) * (2 * _WITHIN_TWO) - _WITHIN_TWO
+    return Tensor((_inverse_erf(within) * (math.sqrt(2) * stddev) + float(mean)).astype(dtype, copy=False))
+
+
+def randint(shape: Sequence[int], minval: int, maxval: int, dtype: Any = "int32", seed: Any = None) -> Tensor:
+    """Whole numbers from `minval` to `maxval - 1`; `dtype` is an integer type.
+
+    Raises:
+        ValueError: for a type that is not an integer type, and where `maxval` is not above `minval`.
+    """
+    if np.dtype(dtype).kind not in "iu":
+        raise ValueError(f"randint makes whole numbers, got dtype={dtype!r}; use an integer type or random.uniform.")
+    minval, maxval = int(minval), int(maxval)
+    if maxval <= minval:
+        raise ValueError(f"randint needs a maxval above minval, got minval={minval} and maxval={maxval}.")
+    steps = k.xp.floor(_draw("uniform", shape, "float64", seed) * (maxval - minval))
+    return Tensor((steps + minval).astype(dtype))
+
+
+@composite
+def categorical(logits: Any, num_samples: int, dtype: Any = "int32", seed: Any = None) -> Any:
+    """Class numbers drawn with the probabilities `softmax(logits)`: the Gumbel-max trick (Gumbel 1954).
 
     Args:
-        seed: whole number (taken modulo 2**64); None takes one from the global stream.
-        name: name in the configuration.
+        logits: (batch, classes).
+        num_samples: draws for each row.
 
-    Setting `state`, the pair of key and counter, resumes a stream.
+    Returns:
+        (batch, num_samples) of type `dtype`.
     """
-
-    def __init__(self, seed: int | None = None, name: str | None = None):
-        self.name = name or "seed_generator"
-        self._seed = None if seed is None else whole_number(seed)
-        self.key = make_key(next_seed() if self._seed is None else self._seed, "stream")
-        self.counter = 0
-
-    def next(self, blocks: int = 1) -> tuple[int, int]:
-        """Reserve `blocks` counter blocks and return (key, counter of the first)."""
-        with _lock:
-            counter = self.counter
-            self.counter += blocks
-            return self.key, counter
-
-    @property
-    def state(self) -> tuple[int, int]:
-        with _lock:
-            return self.key, self.counter
-
-    @state.setter
-    def state(self, state: tuple[int, int]) -> None:
-        key, counter = state
-        with _lock:
-            self.key, self.counter = int(key), int(counter)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"seed": self._seed, "name": self.name}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> SeedGenerator:
-        return cls(**config)
+    scores = as_float(raw(logits))
+    if scores.ndim != 2:
+        raise ValueError(f"categorical takes logits of shape (batch, classes), got shape {tuple(scores.shape)}.")
+    batch, classes = scores.shape
+    draws = _draw("uniform", (batch, int(num_samples), classes), "float64", seed)
+    gumbel = -k.xp.log(-k.xp.log(k.xp.maximum(draws, 2.0**-54)))
+    return Tensor((gumbel + scores[:, None, :]).argmax(axis=-1).astype(dtype))
 
 
-def set_seed(seed: int) -> None:
-    """Restart the global stream from `seed`: what is built afterwards without a seed of its own follows from it."""
-    _global.state = make_key(whole_number(seed), "seeds"), 0
+@composite
+def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None) -> Any:
+    """`inputs` with a random part `rate` set to 0 and the rest scaled by `1 / (1 - rate)`.
+
+    Args:
+        inputs: floats of any shape.
+        rate: 0 to below 1.
+        noise_shape: shape of the mask, where 1 shares it along an axis and None is the inputs' size; default all None.
+
+    Raises:
+        ValueError: for another rate.
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(f"dropout needs a rate from 0 to below 1, got {rate!r}.")
+    sizes = tuple(inputs.shape)
+    shape = sizes if noise_shape is None else tuple(n if m is None else m for n, m in zip(sizes, noise_shape, strict=True))
+    key, counter = _stream(seed).next(k.blocks_for("dropout_mask", math.prod(shape)))
+    return masked_scale(inputs, mask=k.dropout_mask(key, counter, shape, float(rate)), scale=1 / (1 - rate))
 
 
-def next_seed() -> int:
-    """The next seed, below 2**64, of the global stream; a program that never calls `set_seed` gets new ones each run."""
-    return draw_seed(*_global.next())
+@composite
+def shuffle(x: Any, axis: int = 0, seed: Any = None) -> Any:
+    """`x` with its slices along `axis` in a random order."""
+    order = _draw("uniform", (x.shape[axis],), "float64", seed).argsort()
+    return take(x, order, axis=axis)
 
 
-def global_generator() -> SeedGenerator:
-    """The global stream, for saving and restoring its `state`."""
-    return _global
+def _stream(seed: Any) -> SeedGenerator:
+    return seed if isinstance(seed, SeedGenerator) else SeedGenerator(seed)
 
 
-_global = SeedGenerator(0, name="global")
-set_seed(int.from_bytes(os.urandom(8), "little"))
+def _draw(kind: str, shape: Sequence[int], dtype: str, seed: Any) -> Any:
+    """New values from the kernel of that name."""
+    sizes = tuple(int(size) for size in shape)
+    key, counter = _stream(seed).next(k.blocks_for(kind, math.prod(sizes), dtype))
+    return getattr(k, kind)(key, counter, sizes, dtype)
+
+
+def _float_type(dtype: Any) -> str:
+    name = config.floatx() if dtype is None else np.dtype(dtype).name
+    if name not in _FLOATS:
+        raise ValueError(f"Random values of this kind need a dtype of {_FLOATS}, got {dtype!r}.")
+    return name
+
+
+_WITHIN_TWO = math.erf(math.sqrt(2))  # the part of a normal distribution within two standard deviations
+
+# Giles 2012, "Approximating the erfinv function", single precision, central region: it holds up to |x| = 0.9966.
+_CENTRAL = (
+    2.81022636e-08,
+    3.43273939e-07,
+    -3.5233877e-06,
+    -4.39150654e-06,
+    0.00021858087,
+    -0.00125372503,
+    -0.00417768164,
+    0.246640727,
+    1.50140941,
+)
+
+
+def _inverse_erf(x: Any) -> Any:
+    """The inverse error function for |x| up to `_WITHIN_TWO`, to a relative error of 1e-6."""
+    w = -k.xp.log((1 - x) * (1 + x)) - 2.5
+    p = _CENTRAL[0]
+    for coefficient in _CENTRAL[1:]:
+        p = p * w + coefficient
+    return p * x

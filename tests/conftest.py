@@ -72,3 +72,11 @@ def pytest_terminal_summary(terminalreporter) -> None:  # type: ignore[no-untype
             )
     if "device" in _left_out:
         terminalreporter.write_line(f"{_left_out['device']} GPU tests could not run: no CUDA device is in use (--device gpu).")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_names():
+    """Automatic layer names start anew in each test, whatever ran before."""
+    from minikeras.autodiff.symbolic import reset_names
+
+    reset_names()

@@ -21,7 +21,7 @@ from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode, infer_output,
 from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.config import DTypePolicy
 from minikeras.ops.core import cast
-from minikeras.random import SeedGenerator
+from minikeras.seeds import SeedGenerator
 from minikeras.registry import deserialize_keras_object, is_builtin, is_description, serialize_value, spend_weights
 
 

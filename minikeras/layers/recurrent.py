@@ -21,7 +21,7 @@ from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.layers.base import InputSpec, Layer
 from minikeras.layers.common import choice, fraction, known_size, positive_int
 from minikeras.ops import nn
-from minikeras.random import SeedGenerator
+from minikeras.seeds import SeedGenerator
 from minikeras.registry import deserialize_keras_object, serialize_value
 
 _INITIALIZERS = ("kernel_initializer", "recurrent_initializer", "bias_initializer")

@@ -10,7 +10,7 @@ from minikeras import kernels as k
 from minikeras.layers.base import InputSpec
 from minikeras.layers.common import Elementwise, fraction, spatial_axes
 from minikeras.ops import nn
-from minikeras.random import SeedGenerator
+from minikeras.seeds import SeedGenerator
 
 
 class Noise(Elementwise):

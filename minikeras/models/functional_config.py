@@ -8,7 +8,7 @@ has for it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,8 @@ _SECOND_ARGUMENT = {"average": "weights", "pad": "constant_values"}  # where it 
 class _Operation:
     """What Keras calls a function of `ops`, and which of its parameters a call takes."""
 
+    settings: Sequence[str] = ()
+
     def __init__(self, function: Callable, module: str, class_name: str, count: int):
         self.function, self.module, self.class_name = function, module, class_name
         self.signature = inspect.signature(function)
@@ -66,7 +68,7 @@ class _Operation:
         self.taken = parameters[:count]
         if function.__name__ in _SECOND_ARGUMENT:
             self.taken = [parameters[0], _SECOND_ARGUMENT[function.__name__]]
-        self.settings = [name for name in parameters if name not in self.taken]
+        self.settings = self.settings or [name for name in parameters if name not in self.taken]
 
     def split(self, args: tuple, kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """A call's arguments, and those of the constructor."""
@@ -85,6 +87,8 @@ class _Operation:
 
 class _Einsum(_Operation):
     """The one function that takes any number of tensors, after its setting."""
+
+    settings = ("subscripts",)
 
     def split(self, args: tuple, kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         return list(args[1:]), {"subscripts": args[0]}

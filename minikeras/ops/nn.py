@@ -550,14 +550,14 @@ def gru_sequence(x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any 
 # ---------------------------------------------------------------- classes and cross-entropies
 
 
-@operation
+@operation(inputs=1)
 def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False) -> Any:
     """Integers to vectors with a single 1; an integer out of range gives zeros."""
     y = (x[..., None] == k.xp.arange(num_classes)).astype(dtype or config.floatx())
     return y if axis in (-1, y.ndim - 1) else k.xp.moveaxis(y, -1, axis)
 
 
-@operation
+@operation(inputs=1)
 def multi_hot(inputs: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False) -> Any:
     """Sets of integers along `axis` to vectors with a 1 for each member."""
     hits = k.xp.moveaxis(inputs, axis, -1)[..., None] == k.xp.arange(num_classes)

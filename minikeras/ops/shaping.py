@@ -157,7 +157,8 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     Raises:
         ValueError: where the axis cannot be cut into so many equal parts.
     """
-    return list(_split(x, raw(indices_or_sections), axis))
+    is_number = isinstance(indices_or_sections, int)
+    return list(_split(x, indices_or_sections if is_number else k.to_host(indices_or_sections).tolist(), axis))
 
 
 @differentiable(inputs=1)
@@ -170,7 +171,7 @@ def _split(x: Any, sections: Any, axis: int) -> Any:
             )
         bounds = list(range(0, size + 1, size // sections)) if size else [0] * (sections + 1)
     else:
-        bounds = [0, *[int(index) for index in sections], size]
+        bounds = [0, *sections, size]
     parts = tuple(x[_along(axis, slice(a, b), x.ndim)] for a, b in itertools.pairwise(bounds))
 
     def vjp(g: Any, needs: Any) -> Any:

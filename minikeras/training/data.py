@@ -11,7 +11,7 @@ import numpy as np
 from minikeras import config, tree
 from minikeras import kernels as k
 from minikeras.autodiff.tensor import Tensor
-from minikeras.random import next_seed
+from minikeras.seeds import next_seed
 
 
 class PyDataset:

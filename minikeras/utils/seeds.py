@@ -6,7 +6,7 @@ import random as python_random
 
 import numpy as np
 
-from minikeras import random
+from minikeras import seeds
 from minikeras.autodiff.symbolic import reset_names
 
 
@@ -18,8 +18,8 @@ def set_random_seed(seed: int) -> None:
     Raises:
         ValueError: for what is not a whole number.
     """
-    random.set_seed(seed)
-    number = random.whole_number(seed)
+    seeds.set_seed(seed)
+    number = seeds.whole_number(seed)
     python_random.seed(number)
     np.random.seed(number % 2**32)
 
