@@ -33,7 +33,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=4, help="passes over the training data (default 4)")
     parser.add_argument("--batch-size", type=int, default=128, help="samples per step (default 128)")
-    parser.add_argument("--device", choices=("cpu", "gpu", "auto"), help="where to compute (default $MINIKERAS_DEVICE, else auto)")
+    parser.add_argument(
+        "--device", choices=("cpu", "gpu", "auto"), help="where to compute (default $MINIKERAS_DEVICE, else auto)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="for initial weights, order and dropout (default 0)")
     options = parser.parse_args()
     if options.device:

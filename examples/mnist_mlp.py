@@ -40,7 +40,9 @@ def main() -> None:
     parser.add_argument("--deep", action="store_true", help="two hidden layers of 512 units with dropout")
     parser.add_argument("--epochs", type=int, default=5, help="passes over the training data (default 5)")
     parser.add_argument("--batch-size", type=int, default=128, help="samples per step (default 128)")
-    parser.add_argument("--device", choices=("cpu", "gpu", "auto"), help="where to compute (default $MINIKERAS_DEVICE, else auto)")
+    parser.add_argument(
+        "--device", choices=("cpu", "gpu", "auto"), help="where to compute (default $MINIKERAS_DEVICE, else auto)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="for initial weights, order and dropout (default 0)")
     options = parser.parse_args()
     if options.device:

@@ -13,7 +13,9 @@ _DEVICES = ("cpu", "gpu", "auto")
 _floatx = "float32"
 _epsilon = 1e-7
 _image_data_format = "channels_last"
-_device = os.environ.get("MINIKERAS_DEVICE", "auto").strip().lower() or "auto"
+_device = os.environ.get("MINIKERAS_DEVICE", "").strip().lower() or "auto"
+if _device not in _DEVICES:
+    raise ValueError(f"MINIKERAS_DEVICE must be one of {_DEVICES}, got {_device!r}.")
 _device_listeners: list[Callable[[str], None]] = []
 
 

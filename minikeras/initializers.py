@@ -388,7 +388,7 @@ def get(identifier: Any) -> Callable[..., Any] | None:
     elif hasattr(identifier, "__array__"):
         return _given_values(np.asarray(identifier))
     if not callable(identifier):
-        raise ValueError(  # noqa: TRY004  (Keras raises this type)
+        raise ValueError(
             f"An initializer is a name, an Initializer, an array or a callable f(shape, dtype), got {identifier!r}."
         )
     return identifier

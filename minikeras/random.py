@@ -35,9 +35,7 @@ __all__ = [
 _FLOATS = ("float16", "float32", "float64")
 
 
-def normal(
-    shape: Sequence[int], mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None
-) -> Tensor:
+def normal(shape: Sequence[int], mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None) -> Tensor:
     """Normal values; `dtype` is a float type, by default `floatx()`."""
     return Tensor(_draw("normal", shape, _float_type(dtype), seed) * float(stddev) + float(mean))
 
@@ -109,7 +107,8 @@ def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None)
     if not 0 <= rate < 1:
         raise ValueError(f"dropout needs a rate from 0 to below 1, got {rate!r}.")
     sizes = tuple(inputs.shape)
-    shape = sizes if noise_shape is None else tuple(n if m is None else m for n, m in zip(sizes, noise_shape, strict=True))
+    wanted = (None,) * len(sizes) if noise_shape is None else noise_shape
+    shape = tuple(size if one is None else one for size, one in zip(sizes, wanted, strict=True))
     key, counter = _stream(seed).next(k.blocks_for("dropout_mask", math.prod(shape)))
     return masked_scale(inputs, mask=k.dropout_mask(key, counter, shape, float(rate)), scale=1 / (1 - rate))
 

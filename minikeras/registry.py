@@ -71,7 +71,9 @@ def register_keras_serializable(package: str = "Custom", name: str | None = None
 
     def decorate(thing: Any) -> Any:
         if isinstance(thing, type) and not hasattr(thing, "get_config"):
-            raise ValueError(f"{thing.__name__} cannot be registered: a serializable class needs a get_config() method.")
+            raise ValueError(
+                f"{thing.__name__} cannot be registered: a serializable class needs a get_config() method."
+            )
         registered = f"{package}>{name or thing.__name__}"
         _custom[registered] = thing
         _custom_names[thing] = registered
@@ -126,7 +128,7 @@ def find_custom(class_name: str, registered_name: str | None = None) -> Any:
 
 
 class _Sharing:
-    """Which objects of one file have been described or restored, so that an object that occurs twice stays one object."""
+    """Which objects of one file were described or restored, so that an object that occurs twice stays one object."""
 
     def __init__(self) -> None:
         self.numbers: dict[int, tuple[int, Any]] = {}  # id -> (number, the object, which keeps its id taken)
@@ -211,9 +213,11 @@ def serialize_keras_object(thing: Any) -> Any:
     if isinstance(thing, (np.bool_, np.integer, np.floating)):
         return thing.item()
     if isinstance(thing, (list, tuple)):
-        return type(thing)([serialize_keras_object(item) for item in thing]) if not hasattr(thing, "_fields") else [
-            serialize_keras_object(item) for item in thing
-        ]
+        return (
+            type(thing)([serialize_keras_object(item) for item in thing])
+            if not hasattr(thing, "_fields")
+            else [serialize_keras_object(item) for item in thing]
+        )
     if isinstance(thing, dict):
         return {key: serialize_keras_object(value) for key, value in thing.items()}
     if isinstance(thing, np.dtype) or (isinstance(thing, type) and issubclass(thing, np.generic)):
@@ -268,7 +272,13 @@ def _describe(thing: Any) -> dict[str, Any]:
     return description
 
 
-def drop_unshared(description: Any) -> Any:
+def describe_whole(thing: Any) -> dict[str, Any]:
+    """The description of an object in which parts that occur twice are marked as one."""
+    with object_sharing():
+        return _drop_unshared(serialize_keras_object(thing))
+
+
+def _drop_unshared(description: Any) -> Any:
     """A copy of a description without the `shared_object_id`s that occur only once in it."""
     counts: dict[int, int] = {}
 
@@ -284,7 +294,7 @@ def drop_unshared(description: Any) -> Any:
             return [copy(item) for item in value]
         if not isinstance(value, dict):
             return value
-        once = counts.get(value.get("shared_object_id"), 0) == 1
+        once = counts.get(value.get("shared_object_id", 0)) == 1
         return {key: copy(item) for key, item in value.items() if not (once and key == "shared_object_id")}
 
     count(description)
@@ -295,7 +305,9 @@ def _describe_function(function: Any) -> Any:
     if function in _function_names:
         return _function_names[function]
     if getattr(function, "__name__", "<lambda>") == "<lambda>":
-        raise ValueError(f"A function without a name cannot be saved, got {function!r}; write a named function and register it.")
+        raise ValueError(
+            f"A function without a name cannot be saved, got {function!r}; write a named function and register it."
+        )
     return {
         "module": "builtins",
         "class_name": "function",
@@ -380,7 +392,9 @@ def _class_of(module: str | None, class_name: str, registered: Any) -> Any:
     cls = builtin_class(module, class_name)
     if cls is not None:
         if registered not in (None, class_name):
-            raise ValueError(f"The description calls the built-in class {class_name!r} {registered!r}; remove that name.")
+            raise ValueError(
+                f"The description calls the built-in class {class_name!r} {registered!r}; remove that name."
+            )
         return cls
     cls = find_custom(class_name, registered if isinstance(registered, str) else None)
     if cls is None and not module:
@@ -402,8 +416,8 @@ def _restore_function(name: Any) -> Any:
 
 def _refuse(inner: Any) -> Any:
     raise ValueError(
-        "The description holds code (a lambda or a type specification), which is never loaded; pass the function through "
-        "custom_objects."
+        "The description holds code (a lambda or a type specification), which is never loaded; pass the function "
+        "through custom_objects."
     )
 
 

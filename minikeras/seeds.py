@@ -88,7 +88,7 @@ def set_seed(seed: int) -> None:
 
 
 def next_seed() -> int:
-    """The next seed, below 2**64, of the global stream; a program that never calls `set_seed` gets new ones each run."""
+    """The next seed, below 2**64, of the global stream; a program without `set_seed` gets new ones in each run."""
     return draw_seed(*_global.next())
 
 

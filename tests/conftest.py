@@ -68,10 +68,13 @@ def pytest_terminal_summary(terminalreporter) -> None:  # type: ignore[no-untype
     for folder, (package, _, extra) in _NEEDS.items():
         if folder in _left_out:
             terminalreporter.write_line(
-                f"{_left_out[folder]} test files in tests/{folder} did not run: {package} is not installed (pip install {extra})."
+                f"{_left_out[folder]} test files in tests/{folder} did not run: {package} is not installed "
+                f"(pip install {extra})."
             )
     if "device" in _left_out:
-        terminalreporter.write_line(f"{_left_out['device']} GPU tests could not run: no CUDA device is in use (--device gpu).")
+        terminalreporter.write_line(
+            f"{_left_out['device']} GPU tests could not run: no CUDA device is in use (--device gpu)."
+        )
 
 
 @pytest.fixture(autouse=True)

@@ -18,9 +18,10 @@ ROOMS = [
     "utils.suggest",
     "utils.console",
     "kernels",
-    "random",
+    "seeds",
     "autodiff",
     "ops",
+    "random",
     "registry",
     "initializers",
     "activations",
@@ -37,6 +38,7 @@ ROOMS = [
     "datasets",
     "saving",
     "utils",
+    "backend",
 ]
 
 # The doors that lead down, opened only when somebody asks for what is behind them.
@@ -90,7 +92,9 @@ def test_the_kernels_know_no_tensors():
 
 def _modules_after(code: str) -> set[str]:
     script = f"{code}\nimport sys; print(' '.join(sys.modules))"
-    return set(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split())
+    return set(
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    )
 
 
 def test_import_loads_numpy_at_most():
@@ -105,7 +109,8 @@ def test_import_loads_numpy_at_most():
 def test_training_an_mlp_compiles_nothing():
     loaded = _modules_after(
         "import numpy as np; from minikeras import Sequential, layers\n"
-        "m = Sequential([layers.Dense(8, activation='relu'), layers.Dropout(.5), layers.Dense(3, activation='softmax')])\n"
+        "m = Sequential([layers.Dense(8, activation='relu'), layers.Dropout(.5),"
+        " layers.Dense(3, activation='softmax')])\n"
         "m.compile('adam', 'sparse_categorical_crossentropy', metrics=['accuracy'])\n"
         "m.fit(np.zeros((64, 4)), np.zeros(64), verbose=0)"
     )

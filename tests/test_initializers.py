@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from minikeras import config, initializers, random
+from minikeras import config, initializers, seeds
 from minikeras.utils.suggest import unknown
 
 RANDOM = [cls for cls in dict.fromkeys(initializers.ALL.values()) if issubclass(cls, initializers.RandomInitializer)]
@@ -64,11 +64,11 @@ def test_seeds(cls):
     assert not np.array_equal(cls()((5, 7)), cls()((5, 7)))
     unseeded = cls()
     assert np.array_equal(unseeded((5, 7)), unseeded((5, 7)))
-    random.set_seed(1)
+    seeds.set_seed(1)
     first = cls()((5, 7))
-    random.set_seed(1)
+    seeds.set_seed(1)
     assert np.array_equal(first, cls()((5, 7)))
-    moving = cls(seed=random.SeedGenerator(3))
+    moving = cls(seed=seeds.SeedGenerator(3))
     assert not np.array_equal(moving((5, 7)), moving((5, 7)))
 
 
@@ -151,14 +151,14 @@ def test_configuration_of_special_arguments():
     unseeded = initializers.HeNormal()
     assert unseeded.get_config()["seed"] is None
     assert not np.array_equal(unseeded.clone()((4, 4)), unseeded((4, 4)))
-    moving = initializers.HeNormal(seed=random.SeedGenerator(3))
+    moving = initializers.HeNormal(seed=seeds.SeedGenerator(3))
     assert moving.get_config()["seed"] == {
         "module": "keras.random",
         "class_name": "SeedGenerator",
         "config": {"seed": 3, "name": "seed_generator"},
         "registered_name": None,
     }
-    assert np.array_equal(moving.clone()((4, 4)), initializers.HeNormal(seed=random.SeedGenerator(3))((4, 4)))
+    assert np.array_equal(moving.clone()((4, 4)), initializers.HeNormal(seed=seeds.SeedGenerator(3))((4, 4)))
     table = initializers.Constant(np.arange(6, dtype="float32").reshape(2, 3))
     assert np.array_equal(table.clone()((2, 3)), table((2, 3)))
     assert initializers.Constant(np.float32(0.5)).get_config() == {"value": 0.5}
@@ -194,7 +194,7 @@ def test_unknown():
 
 
 def test_seed_generator():
-    generator = random.SeedGenerator(7, name="mine")
+    generator = seeds.SeedGenerator(7, name="mine")
     assert generator.get_config() == {"seed": 7, "name": "mine"}
     key, counter = generator.next(5)
     assert counter == 0
@@ -202,25 +202,25 @@ def test_seed_generator():
     assert generator.state == (key, 6)
     copy = pickle.loads(pickle.dumps(generator))
     assert copy.next() == generator.next() == (key, 6)
-    resumed = random.SeedGenerator(1)
+    resumed = seeds.SeedGenerator(1)
     resumed.state = generator.state
     assert resumed.next() == generator.next()
-    assert random.SeedGenerator().key != random.SeedGenerator().key
-    assert random.SeedGenerator.from_config(generator.get_config()).key == key
-    assert random.SeedGenerator(np.int64(7)).key == key
+    assert seeds.SeedGenerator().key != seeds.SeedGenerator().key
+    assert seeds.SeedGenerator.from_config(generator.get_config()).key == key
+    assert seeds.SeedGenerator(np.int64(7)).key == key
     with pytest.raises(ValueError, match="got 1.5"):
-        random.SeedGenerator(1.5)
+        seeds.SeedGenerator(1.5)
 
 
 def test_global_stream():
-    random.set_seed(11)
-    first = [random.next_seed() for _ in range(3)]
-    state = random.global_generator().state
-    after = random.next_seed()
-    random.set_seed(11)
-    assert [random.next_seed() for _ in range(3)] == first
-    random.global_generator().state = state
-    assert random.next_seed() == after
+    seeds.set_seed(11)
+    first = [seeds.next_seed() for _ in range(3)]
+    state = seeds.global_generator().state
+    after = seeds.next_seed()
+    seeds.set_seed(11)
+    assert [seeds.next_seed() for _ in range(3)] == first
+    seeds.global_generator().state = state
+    assert seeds.next_seed() == after
     with ThreadPoolExecutor(4) as pool:
-        seeds = list(pool.map(lambda _: random.next_seed(), range(1000)))
-    assert len(set(seeds)) == 1000
+        drawn = list(pool.map(lambda _: seeds.next_seed(), range(1000)))
+    assert len(set(drawn)) == 1000

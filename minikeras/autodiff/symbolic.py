@@ -67,10 +67,14 @@ class KerasTensor:
         raise TypeError(f"A symbolic tensor cannot be iterated over, got {self!r}.")
 
     def __bool__(self) -> bool:
-        raise TypeError(f"A symbolic tensor has no truth value, got {self!r}; put Python conditions in a layer's call().")
+        raise TypeError(
+            f"A symbolic tensor has no truth value, got {self!r}; put Python conditions in a layer's call()."
+        )
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        raise ValueError(f"A symbolic tensor has no values, got {self!r}; wrap NumPy calls in a layer or use minikeras.ops.")
+        raise ValueError(
+            f"A symbolic tensor has no values, got {self!r}; wrap NumPy calls in a layer or use minikeras.ops."
+        )
 
     def __repr__(self) -> str:
         return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"

@@ -21,8 +21,8 @@ from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode, infer_output,
 from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.config import DTypePolicy
 from minikeras.ops.core import cast
-from minikeras.seeds import SeedGenerator
 from minikeras.registry import deserialize_keras_object, is_builtin, is_description, serialize_value, spend_weights
+from minikeras.seeds import SeedGenerator
 
 
 class _Context(threading.local):
@@ -222,9 +222,9 @@ class Layer:
 
     # ------------------------------------------------------------ building
 
+    @_wrap_build
     def build(self, input_shape: Any) -> None:
         """Create the weights for inputs of this shape; layers without weights need not define it."""
-        self.built = True
 
     def add_weight(
         self,
@@ -669,8 +669,8 @@ class Layer:
         named, takes_more = _init_parameters(cls)
         if takes_more:
             return cls(**config)
-        names = {parameter.name for parameter in named}
-        later = {name: config.pop(name) for name in ("name", "trainable", "dtype") if name in config and name not in names}
+        left_over = {"name", "trainable", "dtype"} - {parameter.name for parameter in named}
+        later = {name: config.pop(name) for name in left_over & config.keys()}
         layer = cls(**config)
         layer.name = later.get("name", layer.name)
         layer.trainable = later.get("trainable", layer.trainable)

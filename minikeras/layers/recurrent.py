@@ -21,8 +21,8 @@ from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.layers.base import InputSpec, Layer
 from minikeras.layers.common import choice, fraction, known_size, positive_int
 from minikeras.ops import nn
-from minikeras.seeds import SeedGenerator
 from minikeras.registry import deserialize_keras_object, serialize_value
+from minikeras.seeds import SeedGenerator
 
 _INITIALIZERS = ("kernel_initializer", "recurrent_initializer", "bias_initializer")
 _REGULARIZERS = ("kernel_regularizer", "recurrent_regularizer", "bias_regularizer")

@@ -6,8 +6,18 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from minikeras.models.model import Model
-from minikeras.registry import custom_object_scope, deserialize_keras_object, is_description, serialize_keras_object
+from minikeras import tree
+from minikeras.autodiff.symbolic import KerasTensor
+from minikeras.layers import Input, Layer
+from minikeras.models.model import Functional, Model
+from minikeras.models.sequential import Sequential
+from minikeras.registry import (
+    describe_whole,
+    deserialize_keras_object,
+    get_registered_name,
+    is_description,
+    object_sharing,
+)
 
 _LARGEST_TEXT = 1 << 26  # bytes; a description has no weights in it
 _DEEPEST = 200  # nested models take about six levels each
@@ -35,7 +45,8 @@ def model_from_config(config: dict[str, Any], custom_objects: Mapping[str, Any] 
     if not is_description(config):
         raise ValueError(f"A model is described by class_name and config, got {config!r:.80}.")
     try:
-        model = deserialize_keras_object(config, custom_objects)
+        with object_sharing():
+            model = deserialize_keras_object(config, custom_objects)
     except (TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError) as error:
         raise ValueError(f"The description does not make a model: {type(error).__name__}: {error}.") from error
     if not isinstance(model, Model):
@@ -55,7 +66,7 @@ def parse_description(text: str | bytes) -> Any:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"A model's description is JSON text, got {text[:40]!r}: {error}.") from error
-    level = [config]
+    level: list[Any] = [[config]]
     for _ in range(_DEEPEST):
         level = [
             item
@@ -78,10 +89,71 @@ def clone_model(
 ) -> Any:
     """A model of the same architecture with new layers and new weights.
 
+    Args:
+        model: a model; one that is a subclass only without the arguments below.
+        input_tensors: symbolic tensors that a functional model's clone starts from, default new inputs.
+        clone_function: called with each layer that is no input, returns the layer that takes its place.
+        call_function: for a functional model, called as `call_function(layer, *args, **kwargs)` instead of the layer.
+        recursive: whether `clone_function` is also called with the layers of models in the model.
+
     Raises:
-        ValueError: for arguments that change the architecture; build another model then.
+        ValueError: for arguments that do not go with the kind of model.
     """
     if input_tensors is not None or clone_function is not None or call_function is not None:
-        raise ValueError("clone_model copies an architecture as it is; build the model anew to change its inputs or layers.")
-    with custom_object_scope({type(layer).__name__: type(layer) for layer in model._walk_layers()}):
-        return type(model).from_config(serialize_keras_object(model.get_config()))
+        return _changed_clone(model, input_tensors, clone_function or _same_layer, call_function or _call, recursive)
+    description = describe_whole(model)
+    description.pop("compile_config", None)
+    classes = {type(layer) for layer in model._walk_layers()}
+    return model_from_config(description, {get_registered_name(cls): cls for cls in classes})
+
+
+def _same_layer(layer: Layer) -> Layer:
+    return type(layer).from_config(layer.get_config())
+
+
+def _call(layer: Layer, *args: Any, **kwargs: Any) -> Any:
+    return layer(*args, **kwargs)
+
+
+def _changed_clone(
+    model: Model, input_tensors: Any, clone_function: Callable, call_function: Callable, recursive: bool
+) -> Model:
+    """A clone whose layers come from `clone_function`, put together anew."""
+    clones: dict[Any, Any] = {}
+
+    def clone(layer: Layer) -> Any:
+        if layer not in clones:
+            if recursive and isinstance(layer, Model):
+                clones[layer] = clone_model(layer, None, clone_function, None, True)
+            else:
+                clones[layer] = clone_function(layer)
+        return clones[layer]
+
+    if isinstance(model, Sequential) and input_tensors is None and call_function is _call:
+        entrance = [] if model._entrance is None else [_same_layer(model._entrance)]
+        return Sequential([*entrance, *map(clone, model.layers)], name=model.name)
+    graph = model._graph
+    if graph is None or isinstance(model, Sequential):
+        raise ValueError(
+            f"The {type(model).__name__} {model.name!r} cannot be cloned with changes; only a functional model can."
+        )
+    if input_tensors is None:
+        input_tensors = [
+            Input(batch_shape=one.shape, dtype=one.dtype, name=one._keras_history[0].name) for one in graph.inputs
+        ]
+    values = {id(old): new for old, new in zip(graph.inputs, tree.flatten(input_tensors), strict=True)}
+
+    def fill(leaf: Any) -> Any:
+        return values[id(leaf)] if isinstance(leaf, KerasTensor) else leaf
+
+    for node in graph.nodes:
+        if all(id(tensor) in values for tensor in node.output_tensors):
+            continue
+        args, kwargs = tree.map_structure(fill, node.args), tree.map_structure(fill, node.kwargs)
+        if isinstance(node.operation, Layer):
+            outputs = call_function(clone(node.operation), *args, **kwargs)
+        else:
+            outputs = node.operation(*args, **kwargs)
+        values |= {id(old): new for old, new in zip(node.output_tensors, tree.flatten(outputs), strict=True)}
+    inputs, outputs = tree.map_structure(fill, (graph.input_structure, graph.output_structure))
+    return Functional(inputs, outputs, name=model.name)

@@ -1,8 +1,8 @@
 """Functional models as descriptions, in Keras's own layout, and back.
 
-`layers` lists the operations, each with its `inbound_nodes`: the arguments of every call in this model, where a tensor is
-named by `[operation, call, output]`.  A function of `ops` used on symbolic tensors is described as the class that Keras
-has for it.
+`layers` lists the operations, each with its `inbound_nodes`: the arguments of every call in this model, where a tensor
+is named by `[operation, call, output]`.  A function of `ops` used on symbolic tensors is described as the class that
+Keras has for it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from minikeras.ops import nn
 from minikeras.registry import deserialize_keras_object, is_description, serialize_keras_object
 
 
-
 @dataclass(frozen=True)
 class Reference:
     """A tensor of a description: the how-manieth output of which call of which operation."""
@@ -30,17 +29,19 @@ class Reference:
     output: int
 
 
-# Keras's module -> by the number of arguments that a call takes: functions; the other arguments belong to the constructor
+# Keras's module -> how many arguments a call takes, functions; the other arguments belong to the constructor
 _FUNCTIONS: dict[str, dict[int, str]] = {
     "keras.src.ops.numpy": {
         1: "absolute all amax amin any arccos arccosh arcsin arcsinh arctan arctanh argmax argmin argsort bincount "
         "bitwise_not broadcast_to ceil clip concatenate copy cos cosh count_nonzero cumprod cumsum diag diagonal exp "
-        "expand_dims expm1 flip floor hstack isfinite isinf isnan log log10 log1p log2 logical_not max mean min moveaxis "
-        "nan_to_num negative ones_like prod ravel reciprocal repeat reshape roll round sign sin sinh sort split sqrt "
-        "square squeeze stack std sum swapaxes tan tanh tile trace transpose tril triu trunc var vstack zeros_like",
+        "expand_dims expm1 flip floor hstack isfinite isinf isnan log log10 log1p log2 logical_not max mean min "
+        "moveaxis nan_to_num negative ones_like prod ravel reciprocal repeat reshape roll round sign sin sinh sort "
+        "split sqrt square squeeze stack std sum swapaxes tan tanh tile trace transpose tril triu trunc var vstack "
+        "zeros_like",
         2: "add arctan2 average bitwise_and bitwise_or bitwise_xor digitize divide dot equal floor_divide full_like "
-        "get_item greater greater_equal hypot inner less less_equal logaddexp logical_and logical_or logical_xor matmul "
-        "maximum minimum mod multiply not_equal outer pad power subtract take take_along_axis tensordot true_divide vdot",
+        "get_item greater greater_equal hypot inner less less_equal logaddexp logical_and logical_or logical_xor "
+        "matmul maximum minimum mod multiply not_equal outer pad power subtract take take_along_axis tensordot "
+        "true_divide vdot",
         3: "where",
     },
     "keras.src.ops.nn": {
@@ -48,7 +49,11 @@ _FUNCTIONS: dict[str, dict[int, str]] = {
         "multi_hot one_hot relu relu6 selu sigmoid silu softmax softplus softsign",
         2: "binary_crossentropy categorical_crossentropy conv depthwise_conv sparse_categorical_crossentropy",
     },
-    "keras.src.ops.core": {1: "cast saturate_cast stop_gradient unstack", 2: "scatter slice", 3: "scatter_update slice_update"},
+    "keras.src.ops.core": {
+        1: "cast saturate_cast stop_gradient unstack",
+        2: "scatter slice",
+        3: "scatter_update slice_update",
+    },
     "keras.src.ops.math": {1: "erf logsumexp rsqrt top_k", 2: "in_top_k segment_max segment_sum"},
     "keras.src.ops.linalg": {1: "norm"},
 }
@@ -131,7 +136,8 @@ def describe_graph(graph: Graph) -> dict[str, Any]:
 
     def end(tensor: KerasTensor) -> list[Any]:
         name, call, output = reference(tensor)
-        return [name, call + _is_functional(tensor._keras_history[0]), output]  # Keras counts a model's own graph as a call
+        own_graph = getattr(tensor._keras_history[0], "is_functional", False)  # which Keras counts as a call of its own
+        return [name, call + own_graph, output]
 
     def describe(leaf: Any) -> Any:
         if not isinstance(leaf, KerasTensor):
@@ -165,21 +171,16 @@ def _calls(operation: Any, graph: Graph) -> list[SymbolicNode]:
     return [node for node in operation._inbound_nodes if node in within]
 
 
-def _is_functional(operation: Any) -> bool:
-    return getattr(operation, "is_functional", False)
-
-
 def _describe_function_node(operation: FunctionNode, nodes: list[SymbolicNode]) -> tuple[dict[str, Any], list[tuple]]:
-    arguments = []
-    settings: dict[str, Any] = {}
+    arguments: list[tuple] = []
     for node in nodes:
         function, kwargs = _public(operation.function, node.kwargs)
-        known = _BY_FUNCTION.get(function)
-        if known is None:
+        if function not in _BY_FUNCTION:
             raise ValueError(
-                f"The operation {operation.name!r} ({function.__name__}) cannot be saved in a functional model; put it into "
-                "the call() of a layer of your own."
+                f"The operation {operation.name!r} ({function.__name__}) cannot be saved in a functional model; put it "
+                "into the call() of a layer of your own."
             )
+        known = _BY_FUNCTION[function]
         args, settings = known.split(node.args, kwargs)
         arguments.append((args, {}))
     description = {
@@ -192,11 +193,16 @@ def _describe_function_node(operation: FunctionNode, nodes: list[SymbolicNode]) 
 
 
 def _public(function: Callable, kwargs: dict[str, Any]) -> tuple[Callable, dict[str, Any]]:
-    """The public function behind one that only its implementation uses."""
+    """The public function, with its arguments' names, behind one that only the implementation of `ops` uses."""
     if function is nn.activation:
         name = kwargs["name"]
         return getattr(ops, {"exponential": "exp"}.get(name, name)), {}
-    return {nn.piecewise_relu: activations.relu, nn._elu: ops.elu}.get(function, function), kwargs
+    if function is nn.piecewise_relu:
+        return activations.relu, kwargs
+    if function.__name__.startswith("_"):
+        renamed = {"pool_size" if name == "size" else name: value for name, value in kwargs.items()}
+        return getattr(ops, function.__name__[1:], function), renamed
+    return function, kwargs
 
 
 # ---------------------------------------------------------------- and back
@@ -236,9 +242,9 @@ def restore_graph(config: dict[str, Any]) -> tuple[Any, Any]:
 def _call(operation: Any, args: list[Any], kwargs: dict[str, Any], description: dict[str, Any]) -> None:
     """Call a layer or a function on symbolic tensors."""
     if isinstance(operation, Layer):
-        operation(*args, **_call_keywords(kwargs))
+        operation(*args, **_call_keywords(operation, kwargs))
         return
-    settings = {name: deserialize_keras_object(value) for name, value in description["config"].items() if name != "name"}
+    settings = deserialize_keras_object({key: value for key, value in description["config"].items() if key != "name"})
     known = _BY_FUNCTION[operation.function]
     unknown = sorted(set(settings) - set(known.settings))
     if unknown:
@@ -256,13 +262,12 @@ def _by_name(layers: Any) -> dict[str, dict[str, Any]]:
         name = layer.get("name") if is_description(layer) else None
         nodes = layer.get("inbound_nodes") if name is not None else None
         if not isinstance(name, str) or not isinstance(nodes, list) or not isinstance(layer["config"], dict):
-            raise ValueError(f"A layer of a functional model needs class_name, config, name, inbound_nodes, got {layer!r:.80}.")
+            raise ValueError(f"A layer in a model needs class_name, config, name and inbound_nodes, got {layer!r:.80}.")
         if name in found:
             raise ValueError(f"Layer names in a model must be unique, got {name!r} twice.")
         for node in nodes:
-            if not isinstance(node, dict) or not isinstance(node.get("args"), (list, tuple)):
-                raise ValueError(f"A call of the layer {name!r} is described by args and kwargs, got {node!r:.80}.")
-            if not isinstance(node.get("kwargs"), dict):
+            parts = [node.get("args"), node.get("kwargs")] if isinstance(node, dict) else [None, None]
+            if not isinstance(parts[0], (list, tuple)) or not isinstance(parts[1], dict):
                 raise ValueError(f"A call of the layer {name!r} is described by args and kwargs, got {node!r:.80}.")
         found[name] = layer
     return found
@@ -364,11 +369,12 @@ def _revive(value: Any, find: Callable) -> Any:
     return value
 
 
-def _call_keywords(kwargs: dict[str, Any]) -> dict[str, Any]:
+def _call_keywords(layer: Layer, kwargs: dict[str, Any]) -> dict[str, Any]:
     """The keywords of a call without those that Keras notes for every call."""
     automatic = {"training": (None, False), "mask": (None,)}
-    return {
-        name: value
-        for name, value in kwargs.items()
-        if not (name in automatic and any(value is usual for usual in automatic[name]))
-    }
+    given = {name: value for name, value in kwargs.items() if not any(value is v for v in automatic.get(name, ()))}
+    parameters = inspect.signature(layer.call).parameters.values()
+    unknown = sorted(set(given) - {parameter.name for parameter in parameters} - {"training"})
+    if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        raise ValueError(f"The description calls {layer.name!r} with the unknown arguments {unknown}; remove them.")
+    return given

@@ -27,7 +27,8 @@ class Graph:
             for tensor in tree.flatten(structure):
                 if not isinstance(tensor, KerasTensor):
                     raise ValueError(
-                        f"A functional model's {role} are symbolic tensors, got {tensor!r}; start from minikeras.Input()."
+                        f"A functional model's {role} are symbolic tensors, got {tensor!r}; start from "
+                        "minikeras.Input()."
                     )
         self.input_structure, self.output_structure = inputs, outputs
         self.inputs: list[KerasTensor] = tree.flatten(inputs)
@@ -106,7 +107,7 @@ class Graph:
         return node.operation, id(node.args[0]) if plain else None, node, outputs[0] if single else outputs
 
     def with_entrances(self) -> Graph:
-        """This graph with an Input for each input that lies inside another graph, so that nothing before belongs to it."""
+        """This graph with an Input for each input that lies inside another graph; nothing before it belongs here."""
         replaced = {id(tensor): tensor for tensor in self.inputs}
         for tensor in self.inputs:
             if not isinstance(tensor._keras_history[0], InputLayer):
@@ -120,14 +121,16 @@ class Graph:
         for node in self.nodes:
             if not self._is_source(node):
                 fresh = [KerasTensor(tensor.shape, tensor.dtype) for tensor in node.output_tensors]
-                replaced |= {id(old): replaced.get(id(old), new) for old, new in zip(node.output_tensors, fresh, strict=True)}
-                outputs = tree.pack_sequence_as(node.outputs, fresh)
-                SymbolicNode(node.operation, tree.map_structure(use, node.args), tree.map_structure(use, node.kwargs), outputs)
+                args, kwargs = tree.map_structure(use, node.args), tree.map_structure(use, node.kwargs)
+                for old, new in zip(node.output_tensors, fresh, strict=True):
+                    replaced.setdefault(id(old), new)
+                SymbolicNode(node.operation, args, kwargs, tree.pack_sequence_as(node.outputs, fresh))
         return Graph(tree.map_structure(use, self.input_structure), tree.map_structure(use, self.output_structure))
 
     def __getstate__(self) -> dict[str, Any]:
         """The operations and a flat list of calls, for pickle and copies: tensors and nodes refer to each other."""
-        number = {id(tensor): i for i, tensor in enumerate(tensor for node in self.nodes for tensor in node.output_tensors)}
+        made = [tensor for node in self.nodes for tensor in node.output_tensors]
+        number = {id(tensor): i for i, tensor in enumerate(made)}
 
         def place(leaf: Any) -> Any:
             return _Place(number[id(leaf)]) if isinstance(leaf, KerasTensor) else leaf
@@ -137,7 +140,7 @@ class Graph:
             operation = node.operation
             if isinstance(operation, FunctionNode):
                 operation = _Function(operation.function, operation.name)
-            outputs = tree.map_structure(lambda tensor: _Specification(tensor.shape, tensor.dtype, tensor.name), node.outputs)
+            outputs = tree.map_structure(lambda out: _Specification(out.shape, out.dtype, out.name), node.outputs)
             args = () if self._is_source(node) else tree.map_structure(place, node.args)
             calls.append((operation, args, tree.map_structure(place, node.kwargs), outputs))
         ends = tree.map_structure(place, (self.input_structure, self.output_structure))

@@ -17,7 +17,7 @@ from minikeras.models.functional_config import describe_graph, restore_graph
 from minikeras.models.graph import Graph
 from minikeras.ops.core import cast
 from minikeras.ops.numpy import expand_dims, squeeze
-from minikeras.registry import custom_object_scope, serialize_keras_object
+from minikeras.registry import custom_object_scope, describe_whole
 from minikeras.training.trainer import Trainer
 
 
@@ -37,8 +37,8 @@ def _takes_ends(cls: type) -> bool:
 class Model(Trainer, Layer):
     """A network that `fit`, `evaluate` and `predict` work on.
 
-    Either functional, `Model(inputs, outputs)` of symbolic tensors, or a subclass with its layers made in `__init__` and
-    the computation, with Python's `if` and `for`, in `call(inputs, training=False)`.
+    Either functional, `Model(inputs, outputs)` of symbolic tensors, or a subclass with its layers made in `__init__`
+    and the computation, with Python's `if` and `for`, in `call(inputs, training=False)`.
 
     Args:
         inputs, outputs: symbolic tensors, or lists or dicts of them.
@@ -54,7 +54,9 @@ class Model(Trainer, Layer):
         functional = _is_functional(args, kwargs)
         if functional:
             given = dict(zip(("inputs", "outputs", "name"), args, strict=False))
-            graph = Graph(given.get("inputs", kwargs.pop("inputs", None)), given.get("outputs", kwargs.pop("outputs", None)))
+            graph = Graph(
+                given.get("inputs", kwargs.pop("inputs", None)), given.get("outputs", kwargs.pop("outputs", None))
+            )
             if "name" in given:
                 kwargs["name"] = given["name"]
         elif args:
@@ -69,8 +71,11 @@ class Model(Trainer, Layer):
 
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         if self._graph is None:
-            raise NotImplementedError(f"The model {type(self).__name__} does not define call(); write its computation there.")
-        return self._graph.run(self._graph_inputs(inputs))
+            raise NotImplementedError(
+                f"The model {type(self).__name__} does not define call(); write its computation there."
+            )
+        outputs = self._graph.run(self._graph_inputs(inputs))
+        return outputs[0] if isinstance(outputs, (list, tuple)) and len(outputs) == 1 else outputs
 
     def _graph_inputs(self, inputs: Any) -> list[Any]:
         """The values for the graph's inputs, in order: picked by name, checked, cast."""
@@ -115,8 +120,8 @@ class Model(Trainer, Layer):
         if not fits:
             entrance = tensor._keras_history[0].name if tensor._keras_history else tensor.name
             raise ValueError(
-                f"The model {self.name!r} expects inputs of shape {expected} at {entrance!r}, got shape {shape}; reshape "
-                "the data or change the model's input shape."
+                f"The model {self.name!r} expects inputs of shape {expected} at {entrance!r}, got shape {shape}; "
+                "reshape the data or change the model's input shape."
             )
         return value
 
@@ -213,11 +218,17 @@ class Model(Trainer, Layer):
 
     @property
     def input_shape(self) -> Any:
-        return tree.map_structure(lambda tensor: tensor.shape, self.input)
+        return self._end_shapes(self.inputs, self.input)
 
     @property
     def output_shape(self) -> Any:
-        return tree.map_structure(lambda tensor: tensor.shape, self.output)
+        return self._end_shapes(self.outputs, self.output)
+
+    @staticmethod
+    def _end_shapes(flat: Any, structure: Any) -> Any:
+        """The only end's shape, or the shapes as a list; without a graph in the structure of the first use."""
+        shapes = tree.map_structure(lambda tensor: tensor.shape, structure if flat is None else flat)
+        return shapes[0] if isinstance(shapes, list) and len(shapes) == 1 else shapes
 
     @property
     def input_names(self) -> list[str]:
@@ -287,7 +298,7 @@ class Model(Trainer, Layer):
         Args:
             kwargs: for `json.dumps`.
         """
-        return json.dumps(serialize_keras_object(self), **kwargs)
+        return json.dumps(describe_whole(self), **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """A functional model's layers and wiring; the constructor's arguments of any other."""
@@ -299,7 +310,7 @@ class Model(Trainer, Layer):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """The model that `get_config` described, with new weights."""
         with custom_object_scope(custom_objects):
-            if not (_WIRING <= config.keys() and _takes_ends(cls)):
+            if not (config.keys() >= _WIRING and _takes_ends(cls)):
                 return super().from_config(config)
             inputs, outputs = restore_graph(config)
             return cls(inputs, outputs, **{name: value for name, value in config.items() if name not in _WIRING})
@@ -315,9 +326,6 @@ class Model(Trainer, Layer):
         import importlib
 
         return importlib.import_module("minikeras.saving")  # the room below, opened when a file is wanted
-
-    def get_compile_config(self) -> dict[str, Any] | None:
-        return Trainer.get_compile_config(self)
 
 
 class Functional(Model):

@@ -262,7 +262,7 @@ def masked_scale(x: Any, *, mask: Any, scale: float) -> Any:
 
 
 def _tuple(value: Any, n: int) -> tuple[int, ...]:
-    return (value,) * n if isinstance(value, (int, np.integer)) else tuple(value)
+    return (int(value),) * n if isinstance(value, (int, np.integer)) else tuple(value)
 
 
 def explicit_padding(

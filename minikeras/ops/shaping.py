@@ -209,6 +209,10 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
     if axis is None:
         rows, axis = rows.reshape(-1), 0
     size = rows.shape[axis]
+    if isinstance(repeats, int):
+        axis %= rows.ndim
+        copies = (*rows.shape[:axis], size, repeats, *rows.shape[axis + 1 :])
+        return k.xp.repeat(rows, repeats, axis), lambda g, needs: (g.reshape(copies).sum(axis=axis + 1).reshape(shape),)
     counts = np.broadcast_to(k.to_host(repeats), (size,))
     index = k.to_device(np.repeat(np.arange(size), counts))
     return k.xp.take(rows, index, axis=axis), lambda g, needs: (_add_along(g, index, rows.shape, axis).reshape(shape),)

@@ -552,11 +552,14 @@ class Optimizer:
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Read the state from a mapping; one with another number of entries is left alone, with a warning."""
-        count = len(self.variables)
-        if len(store.keys()) != count:
+        count, given = len(self.variables), len(store.keys())
+        if self._state and given == count - len(self._state):  # saved before its first step: only step count and rate
+            for i in range(given):
+                self.variables[i].assign(store[str(i)])
+            return
+        if given != count:
             warnings.warn(
-                f"The optimizer {self.name!r} has {count} variables and the file has {len(store.keys())}; "
-                "its state was not loaded.",
+                f"The optimizer {self.name!r} has {count} variables and the file {given}; its state was not loaded.",
                 stacklevel=2,
             )
             return

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from minikeras.models.description import model_from_config, parse_description
-from minikeras.registry import custom_object_scope, drop_unshared, object_sharing, serialize_keras_object, weight_budget
+from minikeras.registry import describe_whole, weight_budget
 from minikeras.saving.paths import as_path, existing, replacing
 from minikeras.saving.weights_file import WeightsReader, read_weights, write_weights
 
@@ -36,10 +36,11 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: bool |
         FileExistsError: where the file exists and `overwrite` is False.
     """
     if kwargs or zipped is False:
-        raise ValueError(f"save_model writes one .keras archive, got the arguments {sorted(kwargs) or ['zipped']}; leave them out.")
+        raise ValueError(
+            f"save_model writes one .keras archive, got the arguments {sorted(kwargs) or ['zipped']}; leave them out."
+        )
     path = as_path(filepath, (".keras",), "Models")
-    with object_sharing():
-        description = drop_unshared(serialize_keras_object(model))
+    description = describe_whole(model)
     metadata = {"keras_version": _KERAS_VERSION, "date_saved": datetime.now().strftime("%Y-%m-%d@%H:%M:%S")}
     with replacing(path, overwrite) as partial:
         weights = io.BytesIO()
@@ -75,8 +76,8 @@ def load_model(
         description = parse_description(config)
         if isinstance(description, dict) and not compile:
             description.pop("compile_config", None)
-        with custom_object_scope(custom_objects), object_sharing(), weight_budget(entries + _SPARE_WEIGHTS):
-            model = model_from_config(description)
+        with weight_budget(entries + _SPARE_WEIGHTS):
+            model = model_from_config(description, custom_objects)
     except ValueError as error:
         raise ValueError(f"{str(path)!r} cannot be loaded: {error}") from error
     read_weights(model, weights, str(path))

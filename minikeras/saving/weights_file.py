@@ -153,10 +153,14 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwarg
         ValueError: for a file that is damaged, does not fit the model, or holds links or arrays stored elsewhere.
     """
     if kwargs:
-        raise ValueError(f"load_weights got unknown arguments {sorted(kwargs)}; files of this kind are matched by their layout.")
+        raise ValueError(
+            f"load_weights got unknown arguments {sorted(kwargs)}; files of this kind are matched by their layout."
+        )
     path = existing(as_path(filepath, (".weights.h5", ".keras"), "Weights"))
     if not model.built:
-        raise ValueError(f"The model {model.name!r} has no weights to load into before it is built; call it on data first.")
+        raise ValueError(
+            f"The model {model.name!r} has no weights to load into before it is built; call it on data first."
+        )
     if path.name.endswith(".keras"):
         from minikeras.saving.keras_file import read_members
 
@@ -169,26 +173,34 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwarg
 def read_weights(model: Any, file: Any, label: str, skip_mismatch: bool = False) -> None:
     """Read all variables of a model from an HDF5 file; `label` is what messages call it."""
     with WeightsReader(file, label) as reader:
-        fitting = []
-        for path, thing in stored_objects(model):
-            store = reader.store(path)
-            problem = _problem(thing, store)
-            if problem is None:
-                fitting.append((thing, store))
-            elif not skip_mismatch:
+        stores = [(thing, reader.store(path)) for path, thing in stored_objects(model)]
+        problems = {id(thing): _problem(thing, store) for thing, store in stores}
+        for problem in problems.values():
+            if problem and not skip_mismatch:
                 raise ValueError(f"{label!r} does not fit the model: {problem}")
-            else:
-                warnings.warn(f"{label!r} does not fit the model: {problem}  It was left alone.", stacklevel=3)
         kept = [(variable, variable.data.copy()) for variable in _all_variables(model)]
         try:
-            for thing, store in fitting:
-                thing.load_own_variables(store)
+            for thing, store in stores:
+                problem = problems[id(thing)] or _load(thing, store, skip_mismatch)
+                if problem:
+                    warnings.warn(f"{label!r} does not fit the model: {problem}  It was left alone.", stacklevel=3)
         except BaseException as error:
             for variable, value in kept:
                 variable.assign(value)
             if isinstance(error, (OSError, ValueError, KeyError, TypeError)):
                 raise ValueError(f"{label!r} could not be read: {error}") from error
             raise
+
+
+def _load(thing: Any, store: Store, skip_mismatch: bool) -> str | None:
+    """Let an object take its variables; what speaks against it where that may be."""
+    try:
+        thing.load_own_variables(store)
+    except ValueError as error:
+        if not skip_mismatch:
+            raise
+        return str(error)
+    return None
 
 
 def _all_variables(model: Any) -> list[Any]:
@@ -265,7 +277,7 @@ class WeightsReader:
         """An array of a group, not yet read.
 
         Raises:
-            ValueError: where it is stored elsewhere, holds no numbers, or is out of all proportion to its bytes in the file.
+            ValueError: where it is stored elsewhere, holds no numbers, or claims far more than its bytes in the file.
         """
         found = self.member(group, name, self._h5py.Dataset)
         if found is None:

@@ -22,11 +22,15 @@ def per_output(structure: Any, names: list[str], role: str) -> list[Any]:
     if isinstance(structure, Mapping):
         unknown = sorted(set(structure) - set(names))
         if unknown:
-            raise ValueError(f"{role} names the outputs {unknown}, which the model does not have; its outputs are {names}.")
+            raise ValueError(
+                f"{role} names the outputs {unknown}, which the model does not have; its outputs are {names}."
+            )
         return [structure.get(name) for name in names]
     if isinstance(structure, (list, tuple)):
         if len(structure) != len(names):
-            raise ValueError(f"{role} has {len(structure)} entries for the {len(names)} outputs {names}; give one for each.")
+            raise ValueError(
+                f"{role} has {len(structure)} entries for the {len(names)} outputs {names}; give one for each."
+            )
         return list(structure)
     return [structure] * len(names)
 
@@ -207,7 +211,11 @@ def _metric_groups(specs: Any, names: list[str]) -> list[list[Any]]:
     if isinstance(specs, Mapping):
         specs = per_output(specs, names, "metrics")
     elif len(names) == 1:
-        specs = [specs] if not (isinstance(specs, (list, tuple)) and any(isinstance(s, (list, tuple)) for s in specs)) else specs
+        specs = (
+            [specs]
+            if not (isinstance(specs, (list, tuple)) and any(isinstance(s, (list, tuple)) for s in specs))
+            else specs
+        )
     elif not isinstance(specs, (list, tuple)):
         specs = [specs] * len(names)
     specs = per_output(list(specs), names, "metrics")

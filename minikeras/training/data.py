@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ class PyDataset:
 
     @property
     def num_batches(self) -> int | None:
-        return len(self) if hasattr(type(self), "__len__") else None
+        return len(self) if isinstance(self, Sized) else None
 
     def on_epoch_begin(self) -> None:
         """Called before each epoch."""
@@ -84,7 +84,9 @@ def to_arrays(data: Any, role: str) -> Any:
             try:
                 array = np.asarray(array)
             except ValueError as error:
-                raise ValueError(f"{role} is not an array of numbers, got {type(data).__name__} of unequal parts.") from error
+                raise ValueError(
+                    f"{role} is not an array of numbers, got {type(data).__name__} of unequal parts."
+                ) from error
         else:
             array = np.asarray(array) if hasattr(array, "__array__") else np.from_dlpack(array)
     if array.dtype.kind not in "fiub":
@@ -147,7 +149,11 @@ class ArrayStream:
                 pick = order[start:stop]
             yield tuple(
                 [
-                    None if part is None else self._take(part, pick) if plain else tree.map_structure(_Picker(self, pick), part)
+                    None
+                    if part is None
+                    else self._take(part, pick)
+                    if plain
+                    else tree.map_structure(_Picker(self, pick), part)
                     for part, plain in zip(template, single, strict=True)
                 ]
             )  # type: ignore[misc]
@@ -189,7 +195,7 @@ def check_lengths(x: Any, y: Any, sample_weight: Any) -> int:
     Raises:
         ValueError: where the arrays differ in length or are empty.
     """
-    lengths = {}
+    lengths: dict[str, list[int]] = {}
     for role, part in (("x", x), ("y", y), ("sample_weight", sample_weight)):
         for leaf in tree.flatten(part):
             if leaf is not None:
@@ -211,7 +217,9 @@ class BatchStream:
     def __init__(self, source: Any, steps: int | None, class_weight: Any = None, shuffle: bool = False):
         self._source = source
         self._class_weight = class_weight
-        self._indexed = hasattr(source, "__getitem__") and hasattr(source, "__len__") and not hasattr(source, "__next__")
+        self._indexed = (
+            hasattr(source, "__getitem__") and hasattr(source, "__len__") and not hasattr(source, "__next__")
+        )
         self._shuffle = shuffle and self._indexed
         self._rng = np.random.Generator(np.random.Philox(key=next_seed())) if self._shuffle else None
         length = getattr(source, "num_batches", None)
@@ -227,10 +235,10 @@ class BatchStream:
         if self._indexed:
             batches = self._indexed_batches()
         else:
-            if self._iterator is None or not hasattr(self._source, "__next__"):
-                # a generator goes on where the last epoch left it; any other iterable starts anew
-                if self._iterator is None or self._length is not None or self.steps is None:
-                    self._iterator = iter(self._source)
+            # a generator goes on where the last epoch left it; any other iterable starts anew
+            endless = hasattr(self._source, "__next__") or (self._length is None and self.steps is not None)
+            if self._iterator is None or not endless:
+                self._iterator = iter(self._source)
             batches = self._iterator
         if self.steps is not None:
             batches = itertools.islice(batches, self.steps)
@@ -241,9 +249,9 @@ class BatchStream:
         begin = getattr(self._source, "on_epoch_begin", None)
         if begin is not None:
             begin()
-        order = np.arange(self._length) if self._length is not None else itertools.count()
-        if self._rng is not None:
-            self._rng.shuffle(order)
+        order: Iterable[int] = itertools.count() if self._length is None else range(self._length)
+        if self._rng is not None and self._length is not None:
+            order = self._rng.permutation(self._length)
         while True:
             for index in order:
                 yield self._source[int(index)]
@@ -256,7 +264,9 @@ class BatchStream:
         sample_weight = to_arrays(sample_weight, "sample_weight")
         if self._class_weight is not None:
             if sample_weight is not None:
-                raise ValueError("class_weight cannot be combined with the generator's sample weights; pass one of them.")
+                raise ValueError(
+                    "class_weight cannot be combined with the generator's sample weights; pass one of them."
+                )
             sample_weight = class_weights_of(y, self._class_weight)
         return x, y, sample_weight
 

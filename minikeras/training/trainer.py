@@ -161,10 +161,10 @@ class Trainer:
     def _known_output_names(self) -> list[str] | None:
         return self.output_names if self._graph is not None else None  # type: ignore[attr-defined]
 
-    def get_compile_config(self) -> dict[str, Any] | None:
-        """What `compile` was called with, as a description."""
+    def get_compile_config(self) -> dict[str, Any]:
+        """What `compile` was called with, as a description; empty before."""
         if not self.compiled:
-            return None
+            return {}
         return serialize_keras_object(self._compile_arguments)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -177,12 +177,12 @@ class Trainer:
 
     @property
     def metrics(self) -> list[Any]:
-        """The loss tracker, the compiled metrics as one, and the metrics that layers hold."""
+        """The loss tracker, the compiled metrics as one, the outputs' loss trackers, and the layers' own metrics."""
         found: list[Any] = [] if self._loss_tracker is None else [self._loss_tracker]
-        if self._compiled_loss is not None:
-            found.extend(self._compiled_loss.trackers)
         if self._compiled_metrics is not None:
             found.append(self._compiled_metrics)
+        if self._compiled_loss is not None:
+            found.extend(self._compiled_loss.trackers)
         return found + self._own_metrics()
 
     @property
@@ -207,7 +207,9 @@ class Trainer:
 
     def _require_compiled(self, method: str) -> None:
         if not self.compiled:
-            raise ValueError(f"The model {self.name!r} must be compiled before {method}(); call compile() with a loss first.")
+            raise ValueError(
+                f"The model {self.name!r} must be compiled before {method}(); call compile() with a loss first."
+            )
 
     # ------------------------------------------------------------ one step
 
@@ -226,12 +228,12 @@ class Trainer:
             total = extra if total is None else total + extra
         if total is None:
             raise ValueError(
-                f"The model {self.name!r} has no loss to compute; pass targets y and a loss to compile(), or add_loss()."
+                f"The model {self.name!r} has no loss to compute; pass y, and a loss to compile(), or add_loss()."
             )
         return total
 
     def _extra_losses(self) -> list[Any]:
-        """`losses` without a walk through the model: who added one is known, and who has a regularizer is remembered."""
+        """`losses` without a walk through the model: who added one is known, who has a regularizer remembered."""
         if type(self).losses is not Layer.losses:
             return self.losses
         extras = [loss for layer in self._loss_owners for loss in layer._losses]
@@ -428,12 +430,14 @@ class Trainer:
                 if self.stop_training:
                     break
         if step < 0:
-            raise ValueError("The data ended before the first batch; pass a generator that yields batches in every epoch.")
+            raise ValueError(
+                "The data ended before the first batch; pass a generator that yields batches in every epoch."
+            )
         if not isinstance(stream, ArrayStream):
             if stream.steps is not None and step + 1 < stream.steps and not self.stop_training:
                 warn(
-                    f"The data ended after {step + 1} of {stream.steps} batches, so training stops here; make sure that it "
-                    "yields steps_per_epoch * epochs batches."
+                    f"The data ended after {step + 1} of {stream.steps} batches, so training stops here; make "
+                    "sure that it yields steps_per_epoch * epochs batches."
                 )
                 self.stop_training = True
             stream.on_epoch_end()
@@ -454,7 +458,9 @@ class Trainer:
         for leaf in tree.flatten(y):
             if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
                 where = int(np.argwhere(~np.isfinite(leaf))[0][0])
-                raise ValueError(f"The labels must be finite numbers, got {leaf[where]} in sample {where}; clean the data.")
+                raise ValueError(
+                    f"The labels must be finite numbers, got {leaf[where]} in sample {where}; clean the data."
+                )
 
     def _validation_stream(self, data: Any, batch_size: int | None, steps: int | None) -> Any:
         if data is None:
@@ -606,15 +612,22 @@ class Trainer:
         return x, y, sample_weight
 
     def _in_order(self, logs: dict[str, Any]) -> Any:
-        """Loss first, then the metrics in order; a single value alone."""
-        names = [name for name in self.get_metrics_result() if name in logs]
-        names += [name for name in logs if name not in names]
-        values = [logs[name] for name in names]
+        """The metrics' values in their order, then the other values by name, as in Keras; a single value alone.
+
+        Where a model has several outputs their metrics are logged as `output_metric`, which makes them other values.
+        """
+        names: list[str] = []
+        for metric in self.metrics:
+            names.extend(part.name for part in getattr(metric, "metrics", [metric]))
+        names = [name for name in dict.fromkeys(names) if name in logs]
+        values = [logs[name] for name in names + sorted(set(logs) - set(names))]
         return values[0] if len(values) == 1 else values
 
     # Keras 2 names
 
-    def fit_generator(self, generator: Any, steps_per_epoch: int | None = None, epochs: int = 1, **kwargs: Any) -> History:
+    def fit_generator(
+        self, generator: Any, steps_per_epoch: int | None = None, epochs: int = 1, **kwargs: Any
+    ) -> History:
         """`fit` under its Keras 2 name for generators."""
         return self.fit(generator, steps_per_epoch=steps_per_epoch, epochs=epochs, **kwargs)
 
@@ -658,7 +671,8 @@ class _Collector:
                 self._arrays = [np.empty((self._samples, *part.shape[1:]), part.dtype) for part in flat]
         stop = self._filled + len(flat[0])
         fits = self._arrays and all(
-            part.shape[1:] == array.shape[1:] and stop <= len(array) for part, array in zip(flat, self._arrays, strict=True)
+            part.shape[1:] == array.shape[1:] and stop <= len(array)
+            for part, array in zip(flat, self._arrays, strict=True)
         )
         if fits:
             for part, array in zip(flat, self._arrays, strict=True):

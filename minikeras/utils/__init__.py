@@ -14,11 +14,15 @@ _HOMES = {
     "get_custom_objects": "minikeras.registry.get_custom_objects",
     "get_registered_name": "minikeras.registry.get_registered_name",
     "get_registered_object": "minikeras.registry.get_registered_object",
+    "is_keras_tensor": "minikeras.backend.is_keras_tensor",
     "normalize": "minikeras.utils.numerical.normalize",
+    "pack_x_y_sample_weight": "minikeras.training.data.pack_x_y_sample_weight",
     "register_keras_serializable": "minikeras.registry.register_keras_serializable",
     "serialize_keras_object": "minikeras.registry.serialize_keras_object",
     "set_random_seed": "minikeras.utils.seeds.set_random_seed",
+    "standardize_dtype": "minikeras.backend.standardize_dtype",
     "to_categorical": "minikeras.utils.numerical.to_categorical",
+    "unpack_x_y_sample_weight": "minikeras.training.data.unpack_x_y_sample_weight",
 }
 
 __all__ = list(_HOMES)

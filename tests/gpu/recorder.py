@@ -185,7 +185,6 @@ class DeviceArray:
         return _wrapped(self._held.copy())
 
 
-
 def _index(key: Any) -> tuple[tuple, bool]:
     """An index with NumPy arrays in the place of device arrays, and whether there were any."""
     parts = key if isinstance(key, tuple) else (key,)
@@ -275,9 +274,9 @@ class _Ufunc:
 
     def _check_types(self, args: tuple, dtype: Any) -> None:
         """Refuse types that CuPy has no loop for, and those whose result would be of another type than NumPy's."""
-        weak = [type(value) if type(value) in (int, float, complex) else np.asarray(_plain(value)).dtype for value in args]
         if dtype is not None or not self._theirs.types:
             return
+        weak = [type(one) if type(one) in (int, float, complex) else np.asarray(_plain(one)).dtype for one in args]
         *inputs, result = self._ours.resolve_dtypes((*weak, *[None] * self._ours.nout))[: self._ours.nin + 1]
         for loop in self._theirs.types:
             wanted, given = loop.split("->")
@@ -360,13 +359,15 @@ def _function(name: str, theirs: Callable, ours: Callable, *args: Any, **keyword
 
 
 def _install_operators() -> None:
-    """Python's operators: CuPy's own ufuncs for arrays and numbers, and everything else is left to the other operand."""
+    """Python's operators: ufuncs of arrays and numbers; what else there is, is left to the other operand."""
     binary = {
         "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "floordiv": "floor_divide",
         "mod": "remainder", "pow": "power", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
         "lshift": "left_shift", "rshift": "right_shift", "matmul": "matmul",
     }  # fmt: skip
-    comparisons = {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}
+    comparisons = {
+        "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal",
+    }  # fmt: skip
     unary = {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "invert"}
     module = Recorder()
 

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from minikeras import Input, Model, Sequential, layers, losses, metrics, optimizers, regularizers
+from minikeras import Input, Model, Sequential, layers, losses, metrics, optimizers, regularizers, utils
 from minikeras import kernels as k
+
+
+@contextlib.contextmanager
+def reference_kernels() -> Iterator[None]:
+    """Within this block the reference kernels run on NumPy."""
+    previous = k.active_device()
+    k.use("cpu")
+    k.bind(np, {})
+    try:
+        yield
+    finally:
+        k.use(previous)
+
+
+def compare(found: list[Any], expected: list[Any], rtol: float = 1e-5, atol: float = 1e-6) -> None:
+    """The same values and types, on whatever devices."""
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            one, other = k.to_host(one), k.to_host(other)
+            assert one.dtype == other.dtype
+            np.testing.assert_allclose(one, other, rtol=rtol, atol=atol)
+
 
 # ---------------------------------------------------------------- kernels
 
@@ -249,7 +274,8 @@ def _rows(samples: int, rng: np.random.Generator, width: int = 6) -> np.ndarray:
 
 
 def _pictures(samples: int, rng: np.random.Generator) -> tuple:
-    return rng.normal(size=(samples, 8, 8, 2)).astype("float32"), np.eye(3, dtype="float32")[rng.integers(0, 3, samples)]
+    classes = np.eye(3, dtype="float32")[rng.integers(0, 3, samples)]
+    return rng.normal(size=(samples, 8, 8, 2)).astype("float32"), classes
 
 
 def _sequences(samples: int, rng: np.random.Generator) -> tuple:
@@ -273,4 +299,71 @@ WORKOUTS = [
     Workout("gru", _recurrent("GRU"), _sequences),
     Workout("gru_reset_before", _recurrent("GRU", reset_after=False, go_backwards=True), _sequences),
     Workout("two_outputs", _two_outputs, _pairs),
+]
+BATCH = 8
+
+
+def train(workout: Workout, samples: int, callbacks: Any = None) -> tuple[Any, list[Any]]:
+    """A model after two epochs, and its logs, weights and optimizer state."""
+    utils.set_random_seed(11)
+    model = workout.make()
+    x, y, *weights = workout.data(samples, np.random.default_rng(5))
+    options = {"sample_weight": weights[0]} if weights else {}
+    history = model.fit(x, y, BATCH, epochs=2, verbose=0, callbacks=callbacks, **options, **workout.fit)
+    logs = [np.asarray(history.history[name]) for name in sorted(history.history)]
+    return model, logs + model.get_weights() + model.optimizer.get_weights()
+
+
+# ---------------------------------------------------------------- layers
+
+_STEPS, _IMAGE, _VOLUME = (2, 6, 4), (2, 6, 5, 4), (2, 4, 5, 3, 2)
+
+
+def _by_rank(name: str, arguments: dict[str, Any], ranks: tuple[int, ...] = (1, 2, 3)) -> list[tuple]:
+    return [(f"{name}{rank}D", arguments, (_STEPS, _IMAGE, _VOLUME)[rank - 1]) for rank in ranks]
+
+
+# (class, arguments, shape of the input or list of shapes)
+LAYERS: list[tuple[str, dict[str, Any], Any]] = [
+    ("Dense", {"units": 3, "activation": "gelu", "activity_regularizer": "l1"}, _STEPS),
+    ("Activation", {"activation": "softmax"}, _STEPS),
+    ("ActivityRegularization", {"l1": 0.1, "l2": 0.2}, _STEPS),
+    ("Masking", {}, _STEPS),
+    ("Identity", {}, _STEPS),
+    *_by_rank("Conv", {"filters": 4, "kernel_size": 2, "padding": "same"}),
+    ("Conv1D", {"filters": 4, "kernel_size": 2, "padding": "causal", "dilation_rate": 2}, _STEPS),
+    ("Conv2D", {"filters": 4, "kernel_size": 2, "data_format": "channels_first", "activation": "softmax"}, _IMAGE),
+    *_by_rank("DepthwiseConv", {"kernel_size": 2, "depth_multiplier": 2}, (1, 2)),
+    *_by_rank("MaxPooling", {"pool_size": 2, "padding": "same"}),
+    *_by_rank("AveragePooling", {"pool_size": 2, "padding": "same"}),
+    *_by_rank("GlobalMaxPooling", {}),
+    *_by_rank("GlobalAveragePooling", {"keepdims": True}),
+    *_by_rank("ZeroPadding", {}),
+    *_by_rank("Cropping", {}),
+    *_by_rank("UpSampling", {}),
+    *_by_rank("SpatialDropout", {"rate": 0.5, "seed": 1}),
+    ("Dropout", {"rate": 0.5, "seed": 1}, _STEPS),
+    ("GaussianDropout", {"rate": 0.5, "seed": 1}, _STEPS),
+    ("GaussianNoise", {"stddev": 0.5, "seed": 1}, _STEPS),
+    ("BatchNormalization", {"axis": 1}, _IMAGE),
+    ("LayerNormalization", {"axis": [1, 2]}, _IMAGE),
+    ("UnitNormalization", {}, _STEPS),
+    ("Flatten", {"data_format": "channels_first"}, _IMAGE),
+    ("Reshape", {"target_shape": (-1, 2)}, _STEPS),
+    ("Permute", {"dims": (2, 1)}, _STEPS),
+    ("RepeatVector", {"n": 3}, (2, 4)),
+    ("ReLU", {"max_value": 0.8, "negative_slope": 0.1, "threshold": 0.2}, _STEPS),
+    ("LeakyReLU", {}, _STEPS),
+    ("PReLU", {}, _STEPS),
+    ("ELU", {"alpha": 0.7}, _STEPS),
+    ("Softmax", {"axis": [1, 2]}, _STEPS),
+    *[(name, {}, [_STEPS, _STEPS]) for name in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")],
+    ("Concatenate", {}, [_STEPS, _STEPS]),
+    ("Dot", {"axes": (2, 2), "normalize": True}, [_STEPS, _STEPS]),
+    ("Embedding", {"input_dim": 3, "output_dim": 2, "mask_zero": True}, (2, 3)),
+    *[(name, {"units": 3}, _STEPS) for name in ("SimpleRNN", "LSTM", "GRU")],
+    *[(name, {"units": 3, "activation": "gelu", "stateful": True}, _STEPS) for name in ("SimpleRNN", "LSTM", "GRU")],
+    ("RNN", {"cell": [layers.LSTMCell(3), layers.GRUCell(2), layers.SimpleRNNCell(2)]}, _STEPS),
+    ("Bidirectional", {"layer": layers.LSTM(3, return_sequences=True), "merge_mode": "ave"}, _STEPS),
+    ("TimeDistributed", {"layer": layers.Dense(3)}, _STEPS),
 ]

@@ -28,7 +28,7 @@ def pairs(before, after):
 @st.composite
 def geometries(draw, channels=(1, 2, 3)):
     rank = draw(st.integers(1, 3))
-    numbers = lambda least, most: tuple(draw(st.integers(least, most)) for _ in range(rank))  # noqa: E731
+    numbers = lambda least, most: tuple(draw(st.integers(least, most)) for _ in range(rank))
     return {
         "n": draw(st.sampled_from([1, 3, 2, 0])),
         "spatial": numbers(1, 8 if rank < 3 else 5),

@@ -1,4 +1,4 @@
-"""Optimizer kernels: the reference against plain formulas in float64, the overrides bit for bit against the reference."""
+"""Optimizer kernels: the reference against plain formulas in float64, the overrides bit for bit against it."""
 
 import sys
 

@@ -27,7 +27,7 @@ def pairs(before, after):
 def problems(draw, dtype="float64", channels=(1, 3)):
     """(x, g, the keyword arguments); small whole numbers, so that ties are common, with a NaN or infinity at times."""
     rank = draw(st.integers(1, 3))
-    numbers = lambda least, most: tuple(draw(st.integers(least, most)) for _ in range(rank))  # noqa: E731
+    numbers = lambda least, most: tuple(draw(st.integers(least, most)) for _ in range(rank))
     size, strides, spatial = numbers(1, 3), numbers(1, 3), numbers(1, 8 if rank < 3 else 5)
     padding = draw(st.sampled_from([None, ((0, 0),) * rank])) or pairs(numbers(0, 4), numbers(0, 4))
     lengths = [

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minikeras import activations, layers, ops, random, tree
+from minikeras import activations, layers, ops, seeds, tree
 from minikeras import kernels as k
 from minikeras.autodiff import GradientTape, Tensor, recording
 from minikeras.autodiff.check import check_gradients
@@ -269,7 +269,7 @@ def test_dropout_gradients():
 def test_seed_repeats_dropout():
     results = []
     for _ in range(2):
-        random.set_seed(1)
+        seeds.set_seed(1)
         layer = make("LSTM", dropout=0.5)
         results.append(layer(np.ones((2, 3, 4)), training=True).numpy())
     np.testing.assert_array_equal(*results)

@@ -132,7 +132,9 @@ def test_add_loss_and_activity_regularizer():
             return x
 
     x = keras.Input((3,))
-    model = keras.Model(x, Sparse()(layers.Dense(2, kernel_regularizer="l2", activity_regularizer=keras.regularizers.L1(0.5))(x)))
+    model = keras.Model(
+        x, Sparse()(layers.Dense(2, kernel_regularizer="l2", activity_regularizer=keras.regularizers.L1(0.5))(x))
+    )
     data = np.ones((4, 3), "f4")
     out = np.asarray(model(data))
     kernel = model.get_weights()[0]

@@ -66,7 +66,9 @@ def test_refusals_change_nothing():
 
 
 def test_weights_have_paths_and_creation_order():
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="a"), layers.BatchNormalization(name="n")], name="s")
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(3, name="a"), layers.BatchNormalization(name="n")], name="s"
+    )
     assert [w.path for w in model.weights] == [
         "s/a/kernel",
         "s/a/bias",

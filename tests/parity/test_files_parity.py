@@ -1,4 +1,4 @@
-"""Files both ways: written here and opened by real Keras, and the reverse; then equal predictions and equal training."""
+"""Files both ways: written here and opened by real Keras, and the reverse; equal predictions, then equal training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LAYERS = {
     "MaxPooling1D": (lambda L: L.MaxPooling1D(2), (8, 3)),
     "MaxPooling2D": (lambda L: L.MaxPooling2D((2, 3), strides=1, padding="same"), (7, 7, 2)),
     "AveragePooling1D": (lambda L: L.AveragePooling1D(3, padding="same"), (8, 3)),
-    "AveragePooling2D": (lambda L: L.AveragePooling2D(), (7, 7, 2)),
+    "AveragePooling2D": (lambda L: L.AveragePooling2D(2), (7, 7, 2)),
     "GlobalMaxPooling1D": (lambda L: L.GlobalMaxPooling1D(), (8, 3)),
     "GlobalMaxPooling2D": (lambda L: L.GlobalMaxPooling2D(keepdims=True), (7, 7, 2)),
     "GlobalAveragePooling1D": (lambda L: L.GlobalAveragePooling1D(), (8, 3)),
@@ -51,21 +51,25 @@ LAYERS = {
 }
 
 OPTIMIZERS = {
-    "SGD": lambda O: O.SGD(0.05),
-    "SGD_momentum": lambda O: O.SGD(0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
-    "RMSprop": lambda O: O.RMSprop(0.01, momentum=0.5, centered=True),
-    "Adam": lambda O: O.Adam(0.01, clipnorm=0.5),
-    "Adam_amsgrad": lambda O: O.Adam(0.01, amsgrad=True, global_clipnorm=1.0),
-    "AdamW": lambda O: O.AdamW(0.01, weight_decay=0.02),
-    "Adam_ema": lambda O: O.Adam(0.01, use_ema=True, ema_overwrite_frequency=2),
-    "Adam_accumulation": lambda O: O.Adam(0.01, gradient_accumulation_steps=2),
-    "Adam_schedule": lambda O: O.Adam(O.schedules.ExponentialDecay(0.01, 2, 0.5)),
+    "SGD": lambda K: K.optimizers.SGD(0.05),
+    "SGD_momentum": lambda K: K.optimizers.SGD(0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "RMSprop": lambda K: K.optimizers.RMSprop(0.01, momentum=0.5, centered=True),
+    "Adam": lambda K: K.optimizers.Adam(0.01, clipnorm=0.5),
+    "Adam_amsgrad": lambda K: K.optimizers.Adam(0.01, amsgrad=True, global_clipnorm=1.0),
+    "AdamW": lambda K: K.optimizers.AdamW(0.01, weight_decay=0.02),
+    **{
+        name: lambda K, name=name: getattr(K.optimizers, name)(0.01)
+        for name in ("Adagrad", "Adadelta", "Adamax", "Nadam", "Lion")
+    },
+    "Adam_ema": lambda K: K.optimizers.Adam(0.01, use_ema=True, ema_overwrite_frequency=2),
+    "Adam_accumulation": lambda K: K.optimizers.Adam(0.01, gradient_accumulation_steps=2),
+    "Adam_schedule": lambda K: K.optimizers.Adam(K.optimizers.schedules.ExponentialDecay(0.01, 2, 0.5)),
 }
 
 LOSSES = {
     "mse": ("mse", "regression"),
     "MeanAbsoluteError": (lambda K: K.losses.MeanAbsoluteError(), "regression"),
-    "Huber": (lambda K: K.losses.Huber(delta=0.5), "regression"),
+    "Huber": (lambda K: K.losses.Huber(), "regression"),
     "function": (lambda K: K.losses.mean_squared_error, "regression"),
     "binary": (lambda K: K.losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.1), "one_hot"),
     "categorical": (lambda K: K.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1), "one_hot"),
@@ -111,17 +115,17 @@ def optimizer_state(model):
 
 
 def assert_equal_models(ours, theirs, x, y):
-    assert [w.path for w in ours.weights] is not None
     assert_close(ours.get_weights(), theirs.get_weights())
     assert_close(as_list(ours.predict(x, verbose=0)), as_list(theirs.predict(x, verbose=0)))
-    if y is None:
-        return
     assert_close(optimizer_state(ours), optimizer_state(theirs))
     for _ in range(2):
         ours_logs = ours.train_on_batch(x, y, return_dict=True)
         theirs_logs = theirs.train_on_batch(x, y, return_dict=True)
         assert sorted(ours_logs) == sorted(theirs_logs)
-        assert_close([np.float32(ours_logs[k]) for k in sorted(ours_logs)], [np.float32(theirs_logs[k]) for k in sorted(ours_logs)])
+        assert_close(
+            [np.float32(ours_logs[k]) for k in sorted(ours_logs)],
+            [np.float32(theirs_logs[k]) for k in sorted(ours_logs)],
+        )
     assert_close(ours.get_weights(), theirs.get_weights())
     assert_close(optimizer_state(ours), optimizer_state(theirs))
 
@@ -130,17 +134,15 @@ def both_ways(build, x, y, tmp_path):
     """Build here, train, save, open there; and the reverse; also weights files and JSON."""
     for source, target in ((minikeras, keras), (keras, minikeras)):
         model = build(source)
-        if y is not None:
-            model.train_on_batch(x, y)
+        model.train_on_batch(x, y)
         model.save(tmp_path / "m.keras")
         copy = target.models.load_model(tmp_path / "m.keras")
         ours, theirs = (model, copy) if source is minikeras else (copy, model)
         assert_equal_models(ours, theirs, x, y)
         # weights into a model with weights of its own
         model.save_weights(tmp_path / "w.weights.h5")
-        other = target.models.model_from_json(model.to_json())
-        if y is not None:
-            other.train_on_batch(x, y)
+        other = build(target)
+        other.train_on_batch(x, y)
         other.load_weights(tmp_path / "w.weights.h5")
         ours, theirs = (model, other) if source is minikeras else (other, model)
         assert_equal_models(ours, theirs, x, y)
@@ -176,7 +178,9 @@ def test_layer_config_equals_kerass(name):
         layer = make(K.layers)
         layer.name = "layer"
         K.Sequential([K.Input(shape), layer])
-        return json.loads(json.dumps(K.saving.serialize_keras_object(layer)))
+        description = json.loads(json.dumps(K.saving.serialize_keras_object(layer)))
+        description.pop("build_config", None)  # which layers note it is Keras's own affair
+        return description
 
     assert without_automatic_names(describe(minikeras)) == without_automatic_names(describe(keras))
 
@@ -191,7 +195,10 @@ def without_automatic_names(value):
 def test_optimizer(name, tmp_path):
     make = OPTIMIZERS[name]
     both_ways(
-        lambda K: with_head(K, K.layers.Dense(4), (5,), optimizer=make(K.optimizers)), data((5,)), targets("regression"), tmp_path
+        lambda K: with_head(K, K.layers.Dense(4), (5,), optimizer=make(K)),
+        data((5,)),
+        targets("regression"),
+        tmp_path,
     )
 
 
@@ -209,15 +216,13 @@ def test_loss(name, tmp_path):
 @pytest.mark.parametrize("name", METRICS)
 def test_metric(name, tmp_path):
     metric, kind = METRICS[name]
-    loss = {"classes": "sparse_categorical_crossentropy"}.get(kind, "mse")
-    both_ways(
-        lambda K: with_head(
-            K, K.layers.Dense(4), (5,), loss=loss, metrics=[metric(K) if callable(metric) else metric]
-        ),
-        data((5,)),
-        targets(kind),
-        tmp_path,
-    )
+
+    def build(K):
+        loss = K.losses.SparseCategoricalCrossentropy(from_logits=True) if kind == "classes" else "mse"
+        metrics = [metric(K) if callable(metric) else metric]
+        return with_head(K, K.layers.Dense(4), (5,), loss=loss, metrics=metrics)
+
+    both_ways(build, data((5,)), targets(kind), tmp_path)
 
 
 # ---------------------------------------------------------------- whole models
@@ -225,7 +230,9 @@ def test_metric(name, tmp_path):
 
 def sequential(K):
     L = K.layers
-    model = K.Sequential([K.Input((8, 8, 1)), L.Conv2D(3, 3, activation="relu"), L.MaxPooling2D(), L.Flatten(), L.Dense(3)])
+    model = K.Sequential(
+        [K.Input((8, 8, 1)), L.Conv2D(3, 3, activation="relu"), L.MaxPooling2D(), L.Flatten(), L.Dense(3)]
+    )
     model.compile("adam", "mse", metrics=["mae"])
     return model, data((8, 8, 1)), targets("regression")
 
@@ -284,7 +291,7 @@ def nested(K):
     x = K.Input((5,))
     h = inner(x)
     h = stack(inner(h))
-    model = K.Model(x, [L.Dense(3)(h), inner(h)])
+    model = K.Model(x, [L.Dense(3, name="head")(h), inner(h)])
     model.compile("adam", "mse")
     return model, data((5,)), [data((3,)), data((5,))]
 
@@ -293,10 +300,9 @@ def nested_at_the_end(K):
     inner_input = K.Input((5,))
     inner = K.Model(inner_input, K.layers.Dense(5)(inner_input))
     x = K.Input((5,))
-    first = inner(x)
-    model = K.Model(x, [first, inner(K.layers.Dense(5)(first))])
+    model = K.Model(x, inner(K.layers.Dense(5)(inner(x))))
     model.compile("adam", "mse")
-    return model, data((5,)), [data((5,)), data((5,))]
+    return model, data((5,)), data((5,))
 
 
 def sequential_of_models(K):
@@ -356,8 +362,17 @@ def frozen(K):
     return model, data((5,)), targets("regression")
 
 
-MODELS = [sequential, deferred_sequential, branches, shared_layers, several_ends, list_of_outputs, nested, nested_at_the_end]
-MODELS += [sequential_of_models, layer_shared_between_models, inside_another, masked, states_passed_on, frozen]
+MODELS = [
+    sequential,
+    deferred_sequential,
+    branches,
+    shared_layers,
+    several_ends,
+    list_of_outputs,
+    nested,
+    nested_at_the_end,
+]
+MODELS += [sequential_of_models, inside_another, masked, states_passed_on, frozen]
 
 
 @pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__)
@@ -366,7 +381,31 @@ def test_model(build, tmp_path):
     both_ways(lambda K: build(K)[0], x, y, tmp_path)
 
 
+def test_layer_shared_between_models(tmp_path):
+    """Real Keras opens this from here, though not from itself: its own file does not say that the layer is one."""
+    model, x, _ = layer_shared_between_models(minikeras)
+    model.save(tmp_path / "m.keras")
+    for copy in (keras.models.load_model(tmp_path / "m.keras"), minikeras.models.load_model(tmp_path / "m.keras")):
+        assert copy.count_params() == model.count_params()
+        assert_close(as_list(copy.predict(x, verbose=0)), as_list(model.predict(x, verbose=0)))
+
+
 @pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__)
+def test_json(build):
+    """A model from JSON has its source's weights under the same shapes and computes the same with them."""
+    for source, target in ((minikeras, keras), (keras, minikeras)):
+        model, x, _ = build(source)
+        copy = target.models.model_from_json(model.to_json())
+        copy.set_weights(model.get_weights())
+        assert_close(as_list(copy.predict(x, verbose=0)), as_list(model.predict(x, verbose=0)))
+        assert copy.optimizer.get_config()["learning_rate"] == model.optimizer.get_config()["learning_rate"]
+
+
+# not compared: real Keras notes masks and training flags as arguments of calls, and names clones of tensors otherwise
+WIRED = [build for build in MODELS if build not in (masked, states_passed_on, inside_another)]
+
+
+@pytest.mark.parametrize("build", WIRED, ids=lambda build: build.__name__)
 def test_functional_config_is_wired_as_kerass(build):
     """Names, calls and ends are the same in the description written here."""
 
@@ -374,12 +413,12 @@ def test_functional_config_is_wired_as_kerass(build):
         K.utils.clear_session()
         config = json.loads(json.dumps(build(K)[0].get_config()))
         layers = [(layer["class_name"], layer.get("inbound_nodes")) for layer in config["layers"]]
+        for _, calls in layers:
+            for call in calls or ():
+                call["kwargs"] = {name: value for name, value in call["kwargs"].items() if value is not None}
         return layers, config.get("input_layers"), config.get("output_layers")
 
-    if build is masked or build is states_passed_on:
-        pytest.skip("real Keras notes masks and training flags as arguments of calls")
-    ours, theirs = wiring(minikeras), wiring(keras)
-    assert ours == theirs
+    assert wiring(minikeras) == wiring(keras)
 
 
 OPS = {
@@ -394,7 +433,9 @@ OPS = {
     "array": lambda K, x, y: x + np.arange(6, dtype="f4"),
     "tensor": lambda K, x, y: x * K.ops.convert_to_tensor(np.arange(6, dtype="f4")),
     "relu": lambda K, x, y: K.ops.relu(x),
-    "activations": lambda K, x, y: K.activations.relu(x, max_value=1.0) + K.activations.sigmoid(y) + K.activations.tanh(x),
+    "activations": lambda K, x, y: (
+        K.activations.relu(x, max_value=1.0) + K.activations.sigmoid(y) + K.activations.tanh(x)
+    ),
     "sigmoid": lambda K, x, y: K.ops.sigmoid(x),
     "tanh": lambda K, x, y: K.ops.tanh(x),
     "softmax": lambda K, x, y: K.ops.softmax(x, axis=1),
@@ -535,10 +576,11 @@ def test_bare_description_written_by_hand(tmp_path):
         "module": "keras",
         "class_name": "Sequential",
         "config": {
+            "name": "by_hand",
             "layers": [
                 {"module": "keras.layers", "class_name": "InputLayer", "config": {"batch_shape": [None, 4]}},
                 {"module": "keras.layers", "class_name": "Dense", "config": {"units": 3, "activation": "relu"}},
-            ]
+            ],
         },
     }
     ours = minikeras.models.model_from_json(json.dumps(description))

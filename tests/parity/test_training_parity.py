@@ -33,7 +33,9 @@ def regularized(K):
     return K.Sequential(
         [
             K.Input((12,)),
-            L.Dense(16, activation="elu", kernel_regularizer=K.regularizers.L1L2(1e-3, 1e-2), activity_regularizer="l2"),
+            L.Dense(
+                16, activation="elu", kernel_regularizer=K.regularizers.L1L2(1e-3, 1e-2), activity_regularizer="l2"
+            ),
             L.Dense(5, activation="softmax", kernel_constraint=K.constraints.MaxNorm(0.8), bias_constraint="non_neg"),
         ]
     )
@@ -108,7 +110,10 @@ CASES = {
         mlp,
         vectors(80, 12),
         RNG.integers(0, 5, 80),
-        {"optimizer": ("SGD", {"learning_rate": 0.05, "momentum": 0.9, "nesterov": True}), "loss": "sparse_categorical_crossentropy"},
+        {
+            "optimizer": ("SGD", {"learning_rate": 0.05, "momentum": 0.9, "nesterov": True}),
+            "loss": "sparse_categorical_crossentropy",
+        },
         {"sample_weight": RNG.uniform(0, 2, 80).astype("f4")},
     ),
     "mlp rmsprop, class weights": (
@@ -122,7 +127,10 @@ CASES = {
         regularized,
         vectors(80, 12),
         one_hot(80, 5),
-        {"optimizer": ("AdamW", {"weight_decay": 0.01, "global_clipnorm": 0.5}), "loss": ("CategoricalCrossentropy", {"label_smoothing": 0.1})},
+        {
+            "optimizer": ("AdamW", {"weight_decay": 0.01, "global_clipnorm": 0.5}),
+            "loss": ("CategoricalCrossentropy", {"label_smoothing": 0.1}),
+        },
         {},
     ),
     "cnn with batch normalization": (
@@ -176,7 +184,9 @@ def test_twenty_steps(name):
     for K, model in ((keras, theirs), (minikeras, ours)):
         _compile(K, model, arguments)
         histories.append(
-            model.fit(x, y, batch_size=16, epochs=4, shuffle=False, verbose=0, validation_data=(x, y), **fit_arguments).history
+            model.fit(
+                x, y, batch_size=16, epochs=4, shuffle=False, verbose=0, validation_data=(x, y), **fit_arguments
+            ).history
         )
     assert set(histories[0]) == set(histories[1])
     for key, values in histories[0].items():

@@ -52,7 +52,10 @@ CASES = {
     "label out of range": (lambda m: m.fit(X, Y + 1, verbose=0), "between 0 and 2 for 3 classes"),
     "one-hot for sparse": (lambda m: m.fit(X, np.eye(3)[Y], verbose=0), "categorical_crossentropy"),
     "strings": (lambda m: m.fit(X, np.array(["a"] * 20), verbose=0), "y must hold numbers"),
-    "objects": (lambda m: m.fit(np.array([[None] * 4] * 20), Y, verbose=0), "x must hold numbers, got an array of type object"),
+    "objects": (
+        lambda m: m.fit(np.array([[None] * 4] * 20), Y, verbose=0),
+        "x must hold numbers, got an array of type object",
+    ),
     "ragged": (lambda m: m.fit([[1, 2], [3]], Y[:2], verbose=0), "unequal parts"),
     "batch size": (lambda m: m.fit(X, Y, batch_size=0, verbose=0), "batch_size must be a positive"),
     "epochs": (lambda m: m.fit(X, Y, epochs=-1, verbose=0), "epochs must be a whole number"),
@@ -67,7 +70,10 @@ CASES = {
     "evaluate": (lambda m: m.evaluate(X, Y[:2], verbose=0), "same number of samples"),
     "train_on_batch": (lambda m: m.train_on_batch(X, Y[:2]), "same number of samples"),
     "optimizer": (lambda m: m.compile("adamm", "mse"), "'adamm'.*'adam'"),
-    "loss": (lambda m: m.compile("adam", "categorical_crossentropi"), "'categorical_crossentropi'.*'categorical_crossentropy'"),
+    "loss": (
+        lambda m: m.compile("adam", "categorical_crossentropi"),
+        "'categorical_crossentropi'.*'categorical_crossentropy'",
+    ),
     "metric": (lambda m: m.compile("adam", "mse", metrics=["acuracy"]), "'acuracy'"),
     "compile argument": (lambda m: m.compile("adam", "mse", metric=["acc"]), r"unknown arguments \['metric'\]"),
     "set_weights": (lambda m: m.set_weights([np.zeros(3)]), "8 weights"),
@@ -139,7 +145,7 @@ def test_layer_arguments():
     ]:
         with pytest.raises(ValueError, match=pattern):
             make()
-    with pytest.raises(ValueError, match="features|entries"):
+    with pytest.raises(ValueError, match=r"4 entries"):
         layer = layers.Dense(3)
         layer.build((None, 4))
         layer(np.zeros((2, 5)))

@@ -15,7 +15,9 @@ def _seed():
 
 
 def classifier(**compile_arguments):
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(16, activation="relu"), layers.Dense(3, activation="softmax")])
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(16, activation="relu"), layers.Dense(3, activation="softmax")]
+    )
     model.compile(
         **{"optimizer": "adam", "loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"], **compile_arguments}
     )
@@ -137,7 +139,7 @@ def test_several_outputs_losses_and_metrics():
     values = model.evaluate(x, y, verbose=0, return_dict=True)
     assert set(values) == {"loss", "p_loss", "q_loss", "p_mae", "q_accuracy"}
     assert values["loss"] == pytest.approx(0.5 * values["p_loss"] + 2 * values["q_loss"], rel=1e-5)
-    p, q = model.predict(x, verbose=0)
+    p, _ = model.predict(x, verbose=0)
     assert values["p_loss"] == pytest.approx(((p - y["p"]) ** 2).mean(), rel=1e-4)
     model.fit(x, y, verbose=0)
     model.fit([x["a"], x["b"]], [y["p"], y["q"]], epochs=2, verbose=0)
@@ -203,7 +205,12 @@ def test_logs_of_each_batch_are_running_means():
     x, y = blobs(64)
     got = []
     model = classifier()
-    model.fit(x, y, callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=lambda b, logs: got.append(dict(logs)))], verbose=0)
+    model.fit(
+        x,
+        y,
+        callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=lambda b, logs: got.append(dict(logs)))],
+        verbose=0,
+    )
     assert len(got) == 2
     assert all(isinstance(v, float) for logs in got for v in logs.values())
     assert got[-1]["loss"] == pytest.approx(model.history.history["loss"][-1])
@@ -350,12 +357,16 @@ def test_adversarial_pair():
     critic.trainable = True
     critic.train_on_batch(generator.predict(z, verbose=0), np.zeros((16, 1)))
     assert not np.array_equal(critic.get_weights()[0], before)
-    np.testing.assert_allclose(both.predict(z, verbose=0), critic.predict(generator.predict(z, verbose=0), verbose=0), rtol=1e-5)
+    np.testing.assert_allclose(
+        both.predict(z, verbose=0), critic.predict(generator.predict(z, verbose=0), verbose=0), rtol=1e-5
+    )
 
 
 def test_legacy_names():
     x, y = blobs()
-    model = classifier(optimizer=keras.optimizers.SGD(lr=0.01, momentum=0.9, decay=0.0, nesterov=False), metrics=["acc"])
+    model = classifier(
+        optimizer=keras.optimizers.SGD(lr=0.01, momentum=0.9, decay=0.0, nesterov=False), metrics=["acc"]
+    )
     history = model.fit_generator(_generator(x, y, 30), steps_per_epoch=4, epochs=2, verbose=0)
     assert "acc" in history.history
     assert len(model.evaluate_generator(_generator(x, y, 30), steps=4, verbose=0)) == 2

@@ -19,7 +19,12 @@ from minikeras.kernels.arena import Arena, empty
 def small_model(seed=0):
     keras.utils.set_random_seed(seed)
     model = keras.Sequential(
-        [keras.Input((6,)), layers.Dense(8, activation="relu"), layers.Dropout(0.3), layers.Dense(2, activation="softmax")]
+        [
+            keras.Input((6,)),
+            layers.Dense(8, activation="relu"),
+            layers.Dropout(0.3),
+            layers.Dense(2, activation="softmax"),
+        ]
     )
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
@@ -41,7 +46,10 @@ print(hashlib.sha256(b"".join(w.tobytes() for w in m.get_weights())).hexdigest()
 
 
 def test_two_processes_from_one_seed_give_the_same_bits():
-    runs = [subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    runs = [
+        subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
     assert runs[0] == runs[1]
 
 

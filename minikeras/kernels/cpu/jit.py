@@ -1,4 +1,4 @@
-"""Numba at first need: importing this module costs nothing, calling a kernel compiles it or loads it from the disk cache."""
+"""Numba at first need: importing this module costs nothing, the first call of a kernel compiles or loads it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LazyKernel:
     def _compile(self) -> Any:
         import numba
 
-        options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp", "afn"}}
+        options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp", "afn"}}
         options.update(self._options)
         try:
             return numba.njit(cache=True, **options)(self._function)

@@ -3,7 +3,18 @@
 Each module's `xp` is the array module in use; `kernels.use()` rebinds it.
 """
 
-from minikeras.kernels.reference import activation, conv, dense, embedding, loss, norm, optimizer, pool, random, recurrent
+from minikeras.kernels.reference import (
+    activation,
+    conv,
+    dense,
+    embedding,
+    loss,
+    norm,
+    optimizer,
+    pool,
+    random,
+    recurrent,
+)
 
 MODULES = (activation, conv, dense, embedding, loss, norm, optimizer, pool, random, recurrent)
 REFERENCE = {name: getattr(module, name) for module in MODULES for name in module.__all__}

@@ -12,7 +12,16 @@ import numpy as xp  # rebound by kernels.use()
 
 from minikeras.kernels.arena import empty
 
-__all__ = ["FUSED_ACTIVATIONS", "activate", "activate_grad", "erf", "log_softmax", "masked_scale", "softmax", "softmax_grad"]
+__all__ = [
+    "FUSED_ACTIVATIONS",
+    "activate",
+    "activate_grad",
+    "erf",
+    "log_softmax",
+    "masked_scale",
+    "softmax",
+    "softmax_grad",
+]
 
 SELU_ALPHA = 1.6732632423543772  # Klambauer et al. 2017, arXiv:1706.02515
 SELU_SCALE = 1.0507009873554805
@@ -145,7 +154,13 @@ def masked_scale(x: Any, mask: Any, scale: float, out: Any = None) -> Any:
 
 # Coefficients of rational functions, highest power first: W. J. Cody, "Rational Chebyshev approximations for the
 # error function", Mathematics of Computation 23 (1969)
-_ERF_NUMERATOR = (0.185777706184603153, 3.16112374387056560, 113.864154151050156, 377.485237685302021, 3209.37758913846947)
+_ERF_NUMERATOR = (
+    0.185777706184603153,
+    3.16112374387056560,
+    113.864154151050156,
+    377.485237685302021,
+    3209.37758913846947,
+)
 _ERF_DENOMINATOR = (1.0, 23.6012909523441209, 244.024637934444173, 1282.61652607737228, 2844.23683343917062)
 _ERFC_NUMERATOR = (
     2.15311535474403846e-8,

@@ -32,7 +32,7 @@ def dense(x: Any, w: Any, b: Any = None, activation: str | None = None, out: Any
 
 
 def epilogue_grad(g: Any, y: Any, activation: str | None, bias: bool, bias_out: Any = None) -> tuple[Any, Any]:
-    """Backward of `activation(... + bias)` over the last axis: (gradient before the bias, gradient of the bias or None).
+    """Backward of `activation(... + bias)` over the last axis: (gradient before the bias, that of the bias or None).
 
     Does not change `g`; without an activation the first result is `g` itself.
     """

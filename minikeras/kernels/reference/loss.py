@@ -59,7 +59,7 @@ def sparse_cross_entropy_grad(g: Any, logits: Any, labels: Any, probabilities: A
 
 
 def binary_cross_entropy(logits: Any, target: Any) -> Any:
-    """Elementwise `-target * log(sigmoid(x)) - (1 - target) * log(1 - sigmoid(x))`, as `max(x,0) - x*t + log1p(e^-|x|)`."""
+    """Elementwise `-t * log(sigmoid(x)) - (1 - t) * log(1 - sigmoid(x))`, as `max(x, 0) - x * t + log1p(e^-|x|)`."""
     return xp.maximum(logits, 0) - logits * target + xp.log1p(xp.exp(-xp.abs(logits)))
 
 

@@ -93,7 +93,7 @@ def adam(
 ) -> None:
     """Adam (Kingma and Ba 2015): `m` averages `g`, `v` averages `g**2`, and `p -= alpha * m / (sqrt(v) + epsilon)`.
 
-    `alpha` is the bias-corrected rate `lr * sqrt(1 - beta_2**t) / (1 - beta_1**t)`, with t = 1 in the first step.  Given
+    `alpha` is the bias-corrected rate `lr * sqrt(1 - beta_2**t) / (1 - beta_1**t)`, t = 1 in the first step.  Given
     `vhat`, AMSGrad: the greatest `v` so far stands in the root.
     """
     t = _room(p, scratch)

@@ -1,0 +1,74 @@
+"""Choosing a device where there is no GPU: one clear sentence, or silently the CPU."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+NO_CUPY = "import sys; sys.modules['cupy'] = None"
+NO_DEVICE = """
+import sys, types
+from importlib.machinery import ModuleSpec
+cupy = sys.modules["cupy"] = types.ModuleType("cupy")
+cupy.__spec__ = ModuleSpec("cupy", None)
+def getDeviceCount():
+    {count}
+cupy.cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(getDeviceCount=getDeviceCount))
+"""
+MACHINES = {
+    "without CuPy": (NO_CUPY, "CuPy is not installed; run pip install"),
+    "without a device": (NO_DEVICE.format(count="return 0"), "no CUDA device was found; check the driver"),
+    "with a broken driver": (NO_DEVICE.format(count="raise OSError"), "no CUDA device was found; check the driver"),
+}
+each_machine = pytest.mark.parametrize(("machine", "reason"), MACHINES.values(), ids=MACHINES)
+
+
+def run(code: str, device: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "MINIKERAS_DEVICE": device}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+
+
+@each_machine
+def test_a_gpu_that_is_not_there_is_refused_and_nothing_changes(machine: str, reason: str) -> None:
+    result = run(
+        f"{machine}\n"
+        "from minikeras import config, ops\n"
+        "try: config.set_device('gpu')\n"
+        "except RuntimeError as error: print(error)\n"
+        "print(config.device(), float(ops.sum(ops.ones(3))))",
+        device="cpu",
+    )
+    message, state = result.stdout.splitlines()
+    assert reason in message
+    assert message.startswith("The device 'gpu' was asked for, but")
+    assert message.count(".") == 1 and message.endswith(".")
+    assert state == "cpu 3.0"
+
+
+@each_machine
+def test_the_environment_asks_for_a_gpu_that_is_not_there(machine: str, reason: str) -> None:
+    result = run(f"{machine}\nfrom minikeras import layers", device="gpu")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("RuntimeError: The device 'gpu' was asked for, but")
+    assert reason in result.stderr.splitlines()[-1]
+
+
+@each_machine
+def test_auto_falls_back_silently(machine: str, reason: str) -> None:
+    code = f"{machine}\nfrom minikeras import kernels, layers\nprint(kernels.active_device(), kernels.xp.__name__)"
+    result = run(code, device="auto")
+    assert (result.stdout, result.stderr, result.returncode) == ("cpu numpy\n", "", 0)
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:0"])
+def test_an_unknown_device(device: str) -> None:
+    result = run("from minikeras import layers", device=device)
+    expected = f"ValueError: MINIKERAS_DEVICE must be one of ('cpu', 'gpu', 'auto'), got '{device}'."
+    assert result.stderr.splitlines()[-1] == expected
+
+
+def test_an_empty_variable_means_auto() -> None:
+    assert run(f"{NO_CUPY}\nfrom minikeras import config\nprint(config.device())", device=" ").stdout == "auto\n"
