@@ -157,7 +157,8 @@ ALL: dict[str, Callable[..., Any]] = {
 ALL.update(swish=silu, hard_swish=hard_silu)
 registry.builtin_functions(ALL)
 
-_FUSED = {ALL[name]: name for name in k.FUSED_ACTIVATIONS}
+_FUSED_NAMES: frozenset[str] = k.FUSED_ACTIVATIONS
+_FUSED = {ALL[name]: name for name in _FUSED_NAMES}
 
 
 def fused_name(function: Any) -> str | None:

@@ -38,7 +38,6 @@ def pytest_configure(config: pytest.Config) -> None:
         settings_of_minikeras.set_device(device)
     except RuntimeError as error:
         raise pytest.UsageError(str(error)) from None
-    os.environ["MINIKERAS_DEVICE"] = device
 
 
 def pytest_ignore_collect(collection_path, config):  # type: ignore[no-untyped-def]

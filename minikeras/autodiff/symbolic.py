@@ -55,6 +55,7 @@ class KerasTensor:
         self.name = name or unique_name("keras_tensor")
         self.sparse = self.ragged = False
         self._keras_history: Any = None  # (operation, node index, output index)
+        self._keras_mask: Any = None
 
     @property
     def ndim(self) -> int:
@@ -141,8 +142,10 @@ def infer_output(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any
 
     first, second = run(0), run(1)
 
-    def describe(pair: tuple) -> KerasTensor:
+    def describe(pair: tuple) -> KerasTensor | None:
         a, b = pair
+        if a is None:
+            return None
         shape = tuple(m if m == n else None for m, n in zip(a.shape, b.shape, strict=True))
         return KerasTensor(shape, a.dtype)
 

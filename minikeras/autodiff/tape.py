@@ -120,19 +120,24 @@ def differentiable(function: Callable | None = None, *, inputs: int | None = Non
             args = _with_keywords(args, settings, parameters)
         values = args if len(args) <= count else args[:count]
         arrays = []
+        sources = []  # for the node: the tensors that a gradient flows to
         tracked = False
         for value in values:
             if isinstance(value, Tensor):
-                tracked = tracked or value.tracked
                 arrays.append(value.data)
+                if value.tracked:
+                    tracked = True
+                    sources.append(value)
+                    continue
             elif isinstance(value, KerasTensor):
                 return symbolic_call(operation, args, settings)
             else:
                 arrays.append(raw(value))
+            sources.append(None)
         if len(args) > count:
             arrays.extend(args[count:])
         y, vjp = function(*arrays, **settings)
-        return _linked(y, vjp, values, tracked and _state.recording)
+        return _linked(y, vjp, sources, tracked and _state.recording)
 
     @functools.wraps(function)
     def sequence_operation(*args: Any, **settings: Any) -> Any:
@@ -141,8 +146,9 @@ def differentiable(function: Callable | None = None, *, inputs: int | None = Non
         if any(isinstance(value, KerasTensor) for value in values):
             return symbolic_call(sequence_operation, (values, *others), settings)
         y, vjp = function([raw(value) for value in values], *others, **settings)
-        tracked = any(isinstance(value, Tensor) and value.tracked for value in values)
-        return _linked(y, vjp, values, tracked and _state.recording)
+        sources = [value if isinstance(value, Tensor) and value.tracked else None for value in values]
+        tracked = any(source is not None for source in sources)
+        return _linked(y, vjp, sources, tracked and _state.recording)
 
     made = sequence_operation if sequence else operation
     made.differentiable = True  # type: ignore[attr-defined]
@@ -210,24 +216,20 @@ def _array(y: Any) -> Any:
     return np.asarray(y) if isinstance(y, np.generic) else y
 
 
-def _linked(y: Any, vjp: Callable, values: Sequence[Any], tracked: bool) -> Any:
-    """The result of an operation on `values` as tensors, linked to them by a node where `tracked`."""
+def _linked(y: Any, vjp: Callable, sources: list[Any], recorded: bool) -> Any:
+    """The result of an operation as tensors, linked by a node to the sources of its gradient where `recorded`."""
     if type(y) is not tuple:
-        y = _array(y)
-    if not tracked:
-        return tuple([Tensor(_array(part)) for part in y]) if type(y) is tuple else Tensor(y)
-    node = Node(vjp, [value if isinstance(value, Tensor) and value.tracked else None for value in values])
-    if type(y) is not tuple:
-        result = Tensor(y, True)
-        result.node = node
+        result = Tensor(_array(y), recorded)
+        if recorded:
+            result.node = Node(vjp, sources)
         return result
-    results = []
-    for index, part in enumerate(y):
-        result = Tensor(_array(part), part is not None and part.dtype.kind == "f")
-        result.node, result.index = node, index
-        results.append(result)
-    node.grads = [None] * len(results)
-    return tuple(results)
+    results = tuple([Tensor(_array(part), recorded and part is not None and part.dtype.kind == "f") for part in y])
+    if recorded:
+        node = Node(vjp, sources)
+        node.grads = [None] * len(results)
+        for index, result in enumerate(results):
+            result.node, result.index = node, index
+    return results
 
 
 def backward(

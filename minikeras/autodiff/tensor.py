@@ -88,7 +88,7 @@ class Tensor:
         return f"<Tensor shape={self.shape} dtype={self.dtype}>\n{self.numpy()!r}"
 
     def __reduce__(self) -> Any:
-        return Tensor, (np.array(self.numpy()),)
+        return _restore_tensor, (np.array(self.numpy()),)
 
     def __deepcopy__(self, memo: dict) -> Tensor:
         return Tensor(self.data.copy())
@@ -202,6 +202,10 @@ class Variable(Tensor):
 
 def _raw(value: Any) -> Any:
     return value.data if isinstance(value, Tensor) else k.to_device(k.to_host(value))
+
+
+def _restore_tensor(value: np.ndarray) -> Tensor:
+    return Tensor(k.to_device(value))
 
 
 def _restore_variable(value: np.ndarray, state: dict[str, Any]) -> Variable:

@@ -6,17 +6,20 @@ that somebody keeps beyond the step is never overwritten: the arena simply makes
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from sys import getrefcount
 from typing import Any
 
 import numpy as xp  # rebound by kernels.use()
 
 _MOST_SHAPES = 512  # a run over ever-changing shapes drops what it held rather than grow
 
-_active = threading.local()
+
+class _Active(threading.local):
+    arena: Any = None
+
+
+_active = _Active()
 
 
 class Arena:
@@ -25,15 +28,9 @@ class Arena:
     def __init__(self) -> None:
         self._buffers: dict[tuple, list[Any]] = {}
 
-    @contextmanager
-    def step(self) -> Iterator[None]:
-        """Within this block `empty()` takes buffers from this arena."""
-        previous = getattr(_active, "arena", None)
-        _active.arena = self
-        try:
-            yield
-        finally:
-            _active.arena = previous
+    def step(self) -> _Step:
+        """Context manager: within its block `empty()` takes buffers from this arena."""
+        return _Step(self)
 
     def clear(self) -> None:
         """Let go of every buffer."""
@@ -45,38 +42,44 @@ class Arena:
         return sum(buffer.nbytes for buffers in self._buffers.values() for buffer in buffers)
 
     def take(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        key = (shape, dtype)
-        buffers = self._buffers.get(key)
+        """An uninitialised buffer that nobody else refers to."""
+        buffers = self._buffers.get((shape, dtype))
         if buffers is None:
             if len(self._buffers) >= _MOST_SHAPES:
                 self._buffers.clear()
-            buffers = self._buffers[key] = []
-        buffer = _free_buffer(buffers)
-        if buffer is None:
-            buffer = xp.empty(shape, dtype)
-            buffers.append(buffer)
+            buffers = self._buffers[shape, dtype] = []
+        for buffer in buffers:
+            if getrefcount(buffer) == _UNUSED:
+                return buffer
+        buffer = xp.empty(shape, dtype)
+        buffers.append(buffer)
         return buffer
 
 
-def _references(buffers: list[Any]) -> int:
+class _Step:
+    __slots__ = ("_arena", "_previous")
+
+    def __init__(self, arena: Arena):
+        self._arena = arena
+
+    def __enter__(self) -> None:
+        self._previous = _active.arena
+        _active.arena = self._arena
+
+    def __exit__(self, *error: object) -> None:
+        _active.arena = self._previous
+
+
+def _references_in_a_loop(buffers: list[Any]) -> int:
     for buffer in buffers:
-        return sys.getrefcount(buffer)
+        return getrefcount(buffer)
     return 0
 
 
-_UNUSED = _references([xp.empty(1)])  # what getrefcount says, in such a loop, of a buffer that only its list holds
-
-
-def _free_buffer(buffers: list[Any]) -> Any:
-    for buffer in buffers:
-        if sys.getrefcount(buffer) == _UNUSED:
-            return buffer
-    return None
+_UNUSED = _references_in_a_loop([xp.empty(1)])  # what a loop over the list sees of a buffer that only the list holds
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Any:
     """An uninitialised array: from the active arena inside a step, else a new one."""
-    arena = getattr(_active, "arena", None)
-    if arena is None:
-        return xp.empty(shape, dtype)
-    return arena.take(shape, dtype)
+    arena = _active.arena
+    return xp.empty(shape, dtype) if arena is None else arena.take(shape, dtype)

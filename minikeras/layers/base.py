@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -434,11 +435,32 @@ class Layer:
             if args:
                 self._check_shape(args[0])
             self._build_from_inputs(args, kwargs)
-            outputs = self.compute_output_spec(*args, **kwargs)
+            inputs = args[0] if args else next(iter(kwargs.values()))
+            previous_mask = _mask_of(inputs)
+            outputs = self.compute_output_spec(*args, **self._mask_argument(args, kwargs, previous_mask), **kwargs)
         finally:
             _context.path = path
         SymbolicNode(self, args, kwargs, outputs)
+        if previous_mask is not None or type(self).compute_mask is not Layer.compute_mask:
+            self._attach_symbolic_mask(inputs, outputs, previous_mask)
         return outputs
+
+    def _mask_argument(self, args: tuple, kwargs: dict[str, Any], previous_mask: Any) -> dict[str, Any]:
+        """The mask, for a `call` that takes one and has to be run to find out its outputs; in a graph masks are not kept,
+        since each run makes its own.
+        """
+        signature = _call_signature(type(self))
+        wanted = previous_mask is not None and signature.mask and len(args) <= signature.mask_position
+        own_spec = type(self).compute_output_spec is not Layer.compute_output_spec
+        return {"mask": previous_mask} if wanted and not own_spec and "mask" not in kwargs else {}
+
+    def _attach_symbolic_mask(self, inputs: Any, outputs: Any, previous_mask: Any) -> None:
+        if type(self).compute_mask is not Layer.compute_mask:
+            masks = infer_output(self.compute_mask, (inputs, previous_mask), {})
+        else:
+            masks = previous_mask if self.supports_masking else None
+        for output, mask in zip(tree.flatten(outputs), itertools.chain(tree.flatten(masks), itertools.repeat(None))):
+            output._keras_mask = mask
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Symbolic outputs for symbolic inputs."""
@@ -762,7 +784,7 @@ def _is_metric(value: Any) -> bool:
 
 
 def _mask_of(inputs: Any) -> Any:
-    if isinstance(inputs, Tensor):
+    if isinstance(inputs, (Tensor, KerasTensor)):
         return inputs._keras_mask
     if isinstance(inputs, (list, tuple)):
         masks = [_mask_of(value) for value in inputs]

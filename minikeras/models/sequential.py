@@ -133,7 +133,7 @@ class Sequential(Model):
     def is_functional(self) -> bool:
         return False
 
-    @property
+    @property  # type: ignore[misc]
     def layers(self) -> list[Layer]:
         """The layers, without the input."""
         return list(self._stack)

@@ -559,7 +559,8 @@ class Optimizer:
             return
         if given != count:
             warnings.warn(
-                f"The optimizer {self.name!r} has {count} variables and the file {given}; its state was not loaded.",
+                f"The optimizer {self.name!r} has {count} variables and the file has {given}; "
+                "its state was not loaded.",
                 stacklevel=2,
             )
             return

@@ -19,7 +19,7 @@ _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _KERAS_VERSION = "3.15.1"  # the version whose layout this is
 _LARGEST_EXPANSION = 100  # how much a member may be compressed; Keras stores them as they are
 _FREE_BYTES = 1 << 20
-_SPARE_WEIGHTS = 1 << 20  # entries that a model may create beyond those in its file
+_SPARE_WEIGHTS = 1 << 20  # entries that a model may create beyond twice those in its file
 
 
 def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any) -> None:
@@ -76,7 +76,7 @@ def load_model(
         description = parse_description(config)
         if isinstance(description, dict) and not compile:
             description.pop("compile_config", None)
-        with weight_budget(entries + _SPARE_WEIGHTS):
+        with weight_budget(2 * entries + _SPARE_WEIGHTS):
             model = model_from_config(description, custom_objects)
     except ValueError as error:
         raise ValueError(f"{str(path)!r} cannot be loaded: {error}") from error

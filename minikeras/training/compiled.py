@@ -76,7 +76,7 @@ class CompiledLoss:
     def __init__(self, loss: Any, loss_weights: Any, names: list[str] | None):
         self._loss, self._weights, self._given_names = loss, loss_weights, names
         for spec in tree.flatten(loss):
-            if isinstance(spec, str) and spec not in ("crossentropy", "ce"):
+            if spec not in (None, "crossentropy", "ce"):
                 losses_room.get(spec)  # a misspelt name is refused by compile, not by the first batch
         self._parts: list[tuple[Loss, float | None, int]] | None = None
         self.names: list[str] = []
@@ -164,8 +164,11 @@ class CompiledMetrics:
                     if spec is None or targets[i] is None:
                         continue
                     metric = _metric_object(spec, targets[i], predictions[i])
-                    label = metric.name if len(names) == 1 else f"{names[i]}_{metric.name}"
-                    base, count = label, 1
+                    prefix = "" if len(names) == 1 else f"{names[i]}_"
+                    label = base = prefix + metric.name
+                    if weighted and label in taken:
+                        label = base = f"{prefix}weighted_{metric.name}"
+                    count = 1
                     while label in taken:
                         label, count = f"{base}_{count}", count + 1
                     taken.add(label)

@@ -26,6 +26,7 @@ from minikeras.training.data import (
     class_weights_of,
     is_batch_source,
     make_stream,
+    pack_x_y_sample_weight,
     split_validation,
     to_arrays,
     unpack_x_y_sample_weight,
@@ -247,9 +248,10 @@ class Trainer:
         return MetricLogs(self)
 
     def train_step(self, data: Any) -> Any:
-        """One training step on a batch: forward, backward, reduce, apply.  Returns the logs.
+        """One training step on a batch, `x`, `(x, y)` or `(x, y, sample_weight)`: forward, backward, reduce, apply.
 
-        Override it for another way to train; `minikeras.GradientTape` and `self.optimizer.apply` do the work there.
+        Returns the logs.  Override it for another way to train; `minikeras.GradientTape` and `self.optimizer.apply` do
+        the work there.
         """
         x, y, sample_weight = unpack_x_y_sample_weight(data)
         with recording():
@@ -318,7 +320,7 @@ class Trainer:
             raise
 
     def _run_train_step(self, data: Any, first: bool) -> Any:
-        data = _on_device(data)
+        data = _step_data(data)
         return self._guarded_first_step(data) if first else self.train_step(data)
 
     # ------------------------------------------------------------ fit
@@ -525,7 +527,7 @@ class Trainer:
             for step, data in enumerate(stream.epoch()):
                 callbacks.on_test_batch_begin(step)
                 self._check_batch(stream, data)
-                logs = self.test_step(_on_device(data))
+                logs = self.test_step(_step_data(data))
                 callbacks.on_test_batch_end(step, _Later(logs))
         if step < 0:
             raise ValueError("The data ended before the first batch; pass data that yields at least one.")
@@ -566,7 +568,7 @@ class Trainer:
         with self._arena("predict").step(), recording(False):
             for step, data in enumerate(stream.epoch()):
                 callbacks.on_predict_batch_begin(step)
-                outputs = self.predict_step(_on_device(data))
+                outputs = self.predict_step(_step_data(data))
                 collected.add(outputs)
                 callbacks.on_predict_batch_end(step, {"outputs": outputs})
         callbacks.on_predict_end()
@@ -590,13 +592,13 @@ class Trainer:
         data = self._one_batch(x, y, sample_weight, None)
         self.reset_metrics()
         with self._arena("test").step(), recording(False):
-            floats = to_floats(self.test_step(_on_device(data)))
+            floats = to_floats(self.test_step(_step_data(data)))
         return floats if return_dict else self._in_order(floats)
 
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
         with self._arena("predict").step(), recording(False):
-            outputs = self.predict_step(_on_device((to_arrays(x, "x"), None, None)))
+            outputs = self.predict_step(_step_data((to_arrays(x, "x"), None, None)))
             if isinstance(outputs, Tensor):
                 return np.array(outputs.numpy())
             return tree.map_structure(lambda output: np.array(output.numpy()), outputs)
@@ -699,11 +701,11 @@ def _data(leaf: Any) -> Any:
     return leaf.data if isinstance(leaf, Tensor) else leaf
 
 
-def _on_device(data: tuple) -> tuple:
-    """A batch on the active device: moved once."""
-    if k.xp is np:
-        return data
-    return tuple(tree.map_structure(lambda leaf: None if leaf is None else k.to_device(leaf), part) for part in data)
+def _step_data(batch: tuple) -> Any:
+    """A batch as the steps take it: on the active device, moved once, and without the parts that are absent."""
+    if k.xp is not np:
+        batch = tuple(tree.map_structure(lambda leaf: None if leaf is None else k.to_device(leaf), part) for part in batch)
+    return pack_x_y_sample_weight(*batch)
 
 
 def _verbosity(verbose: Any) -> int:

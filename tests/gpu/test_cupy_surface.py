@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -257,3 +259,11 @@ def test_data_on_the_device_stays_there() -> None:
         assert not transfers
         model.fit(x, y, BATCH, verbose=0, callbacks=[watch])
         assert not [read for _, reads in watch.epochs for read in reads if "training/data.py" in read]
+
+
+def test_pickled_arrays_come_back_to_the_device() -> None:
+    with recording_device():
+        for value in (ops.ones((2, 3)), Variable(np.ones((2, 3)))):
+            for copy in (pickle.loads(pickle.dumps(value)), deepcopy(value)):
+                assert isinstance(copy.data, DeviceArray)
+                np.testing.assert_array_equal(copy.numpy(), 1)

@@ -1,13 +1,11 @@
 """Optimizer steps on the CPU: the reference in blocks that stay in the cache, or one Numba loop.
 
 The Numba loops round like the reference, operation by operation (no fast-math, nothing contracted), so both forms give
-the same bits, and which of them runs may change within a training.  Numba is used only once something else has loaded
-it: an MLP trains without waiting for a compiler.
+the same bits, and which of them runs may change within a training: an MLP begins without waiting for a compiler.
 """
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from functools import wraps
@@ -15,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.cpu.jit import lazy_njit
+from minikeras.kernels.cpu.jit import lazy_njit, numba_pays
 from minikeras.kernels.reference import optimizer as reference
 
 _BLOCK = (
@@ -54,9 +52,9 @@ def _cut(argument: Any, part: slice) -> Any:
 
 
 def _compiled(*arrays: Any) -> bool:
-    """Whether a Numba loop takes these: it is loaded, and they are all float32 or all float64."""
+    """Whether a Numba loop takes these: it pays, and they are all float32 or all float64."""
     dtype = arrays[0].dtype
-    return "numba" in sys.modules and dtype.char in "fd" and all(array.dtype == dtype for array in arrays)
+    return dtype.char in "fd" and all(array.dtype == dtype for array in arrays) and numba_pays(arrays[0].size)
 
 
 _sgd_momentum_blocks = _in_blocks(reference.sgd_momentum)
