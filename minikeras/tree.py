@@ -36,8 +36,17 @@ def _keys(structure: dict) -> list[Any]:
         return list(structure)
 
 
-def map_structure(function: Callable, structure: Any) -> Any:
-    """The same structure with `function` applied to each leaf."""
+def map_structure(function: Callable, structure: Any, *others: Any) -> Any:
+    """The same structure with `function` applied to each leaf, together with the leaves at its place in `others`.
+
+    Raises:
+        ValueError: where `others` have another structure.
+    """
+    if others:
+        for other in others:
+            assert_same_structure(structure, other)
+        leaves = zip(*(flatten(one) for one in (structure, *others)), strict=True)
+        return pack_sequence_as(structure, [function(*group) for group in leaves])
     if isinstance(structure, dict):
         return type(structure)((key, map_structure(function, value)) for key, value in structure.items())
     if isinstance(structure, tuple) and hasattr(structure, "_fields"):
@@ -45,6 +54,26 @@ def map_structure(function: Callable, structure: Any) -> Any:
     if isinstance(structure, (list, tuple)):
         return type(structure)([map_structure(function, item) for item in structure])
     return function(structure)
+
+
+def map_shape_structure(function: Callable, structure: Any) -> Any:
+    """The same structure with `function` applied to each shape, a tuple or list of sizes or None."""
+    if isinstance(structure, dict):
+        return type(structure)((key, map_shape_structure(function, value)) for key, value in structure.items())
+    if any(is_nested(item) for item in structure):
+        return type(structure)([map_shape_structure(function, item) for item in structure])
+    return function(tuple(structure))
+
+
+def assert_same_structure(a: Any, b: Any) -> None:
+    """Do nothing for structures that differ in their leaves only.
+
+    Raises:
+        ValueError: for others.
+    """
+    outlines = [map_structure(lambda leaf: None, one) for one in (a, b)]
+    if outlines[0] != outlines[1]:
+        raise ValueError(f"The structures must be the same, got {outlines[0]!r} and {outlines[1]!r}.")
 
 
 def pack_sequence_as(structure: Any, flat: list[Any]) -> Any:

@@ -251,9 +251,10 @@ def backward(
         seed = k.xp.ones(target.shape, target.data.dtype)
     wanted = {id(source) for source in sources}
     found: dict[int, Any] = {}
+    unwritten = dict(destinations)
     if id(target) in wanted:
         found[id(target)] = seed
-    nodes = _relevant_nodes(target, wanted, destinations)
+    nodes = _relevant_nodes(target, wanted)
     if nodes:
         _accumulate_output(target.node, target.index, seed)
     for node in reversed(nodes):
@@ -263,6 +264,12 @@ def backward(
             continue
         needs = node.needs
         node.needs = None
+        for position, tensor in enumerate(node.inputs):
+            if tensor is not None and id(tensor) in unwritten:
+                # the first contribution may be written to the destination; later ones are added to it
+                if needs.out is Needs.out:
+                    needs.out = [None] * len(needs)
+                needs.out[position] = unwritten.pop(id(tensor))
         gradients = node.vjp(tuple(g) if type(g) is list else g, needs)
         for position, tensor in enumerate(node.inputs):
             if not needs[position]:
@@ -278,7 +285,7 @@ def backward(
     return [found.get(id(source)) for source in sources]
 
 
-def _relevant_nodes(target: Tensor, wanted: set[int], destinations: dict[int, Any]) -> list[Node]:
+def _relevant_nodes(target: Tensor, wanted: set[int]) -> list[Node]:
     """The nodes between sources and target in the order they were recorded, each with its `needs` filled in."""
     if target.node is None:
         return []
@@ -298,22 +305,7 @@ def _relevant_nodes(target: Tensor, wanted: set[int], destinations: dict[int, An
         node.needs = Needs(flags) if True in flags else None
         if node.needs is not None:
             nodes.append(node)
-    if destinations:
-        _promise_destinations(nodes, destinations)
     return nodes
-
-
-def _promise_destinations(nodes: list[Node], destinations: dict[int, Any]) -> None:
-    """Let the node that contributes first to a source's gradient write to its destination; later ones are added."""
-    promised: set[int] = set()
-    for node in reversed(nodes):
-        for position, tensor in enumerate(node.inputs):
-            key = id(tensor)
-            if key in destinations and key not in promised:
-                promised.add(key)
-                if node.needs.out is Needs.out:
-                    node.needs.out = [None] * len(node.inputs)
-                node.needs.out[position] = destinations[key]
 
 
 def _by_order(node: Node) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras import config
+from minikeras import config, tree
 from minikeras import kernels as k
 
 
@@ -62,6 +62,14 @@ class Tensor:
         if dtype is not None and array.dtype != dtype:
             return array.astype(dtype)
         return array.copy() if copy else array
+
+    def __array_function__(self, function: Callable, types: Any, args: Any, kwargs: Any) -> Any:
+        """NumPy's functions take the values and give arrays."""
+
+        def values(leaf: Any) -> Any:
+            return leaf.numpy() if isinstance(leaf, Tensor) else leaf
+
+        return function(*tree.map_structure(values, args), **tree.map_structure(values, kwargs))
 
     def __len__(self) -> int:
         return len(self.data)

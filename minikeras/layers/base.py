@@ -292,11 +292,12 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} does not define call(); write its mathematics there.")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        args = tuple([self._convert(value) if not _is_plain(value) else value for value in args])
-        if kwargs:
+        plain = len(args) == 1 and not kwargs and type(args[0]) is Tensor and args[0].data.dtype is self.compute_dtype
+        if not plain:  # anything but the one tensor that layers mostly get
+            args = tuple([self._convert(value) if not _is_plain(value) else value for value in args])
             kwargs = {name: self._convert(v) if not _is_plain(v) else v for name, v in kwargs.items()}
-        if _has_symbolic(args) or (kwargs and _has_symbolic(tuple(kwargs.values()))):
-            return self._symbolic_call(args, kwargs)
+            if _has_symbolic(args) or (kwargs and _has_symbolic(tuple(kwargs.values()))):
+                return self._symbolic_call(args, kwargs)
         signature = _call_signature(type(self))
         outer = _context.training
         training = kwargs.get("training")
@@ -317,8 +318,20 @@ class Layer:
         previous_mask = _mask_of(inputs)
         if previous_mask is not None and signature.mask and len(args) <= signature.mask_position:
             kwargs.setdefault("mask", previous_mask)
-        path = _context.path
-        entry = _context.entry
+        if self._called and training is outer and _context.entry is not None:
+            outputs = self.call(*args, **kwargs)
+        else:
+            outputs = self._call_in_context(args, kwargs, training)
+        if previous_mask is not None or type(self).compute_mask is not Layer.compute_mask:
+            self._attach_mask(inputs, outputs, previous_mask)
+        if self.activity_regularizer is not None:
+            for output in tree.flatten(outputs):
+                self.add_loss(self.activity_regularizer(output) / float(max(output.shape[0], 1)))
+        return outputs
+
+    def _call_in_context(self, args: tuple, kwargs: dict[str, Any], training: Any) -> Any:
+        """`call` as the outermost layer, with another training flag than around it, or for the first time."""
+        outer, path, entry = _context.training, _context.path, _context.entry
         if entry is None:
             _context.entry = self
             self._clear_losses()
@@ -330,15 +343,8 @@ class Layer:
                 self._build_from_inputs(args, kwargs)
             outputs = self.call(*args, **kwargs)
         finally:
-            _context.training = outer
-            _context.entry = entry
-            _context.path = path
+            _context.training, _context.path, _context.entry = outer, path, entry
         self._called = True
-        if previous_mask is not None or type(self).compute_mask is not Layer.compute_mask:
-            self._attach_mask(inputs, outputs, previous_mask)
-        if self.activity_regularizer is not None:
-            for output in tree.flatten(outputs):
-                self.add_loss(self.activity_regularizer(output) / float(max(output.shape[0], 1)))
         return outputs
 
     def _convert(self, value: Any) -> Any:

@@ -47,7 +47,9 @@ _FUNCTIONS: dict[str, dict[int, str]] = {
     "keras.src.ops.nn": {
         1: "average_pool celu elu gelu hard_sigmoid hard_silu leaky_relu log_sigmoid log_softmax max_pool moments "
         "multi_hot one_hot relu relu6 selu sigmoid silu softmax softplus softsign",
-        2: "binary_crossentropy categorical_crossentropy conv depthwise_conv sparse_categorical_crossentropy",
+        2: "binary_crossentropy categorical_crossentropy conv conv_transpose depthwise_conv "
+        "sparse_categorical_crossentropy",
+        3: "separable_conv",
     },
     "keras.src.ops.core": {
         1: "cast saturate_cast stop_gradient unstack",

@@ -170,8 +170,9 @@ def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
 def while_loop(cond: Callable, body: Callable, loop_vars: Any, maximum_iterations: int | None = None) -> Any:
     """`loop_vars = body(*loop_vars)` as long as `cond(*loop_vars)` holds, at most `maximum_iterations` times.
 
-    A list or tuple is passed as several arguments, anything else as one.
+    A list or tuple is passed as several arguments, anything else as one; numbers and arrays become tensors.
     """
+    loop_vars = tree.map_structure(convert_to_tensor, loop_vars)
     several = isinstance(loop_vars, (list, tuple))
     values = tuple(loop_vars) if several else (loop_vars,)
     count = 0

@@ -15,9 +15,9 @@ import numpy as np
 from minikeras import config
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor
-from minikeras.autodiff.tape import differentiable, is_recording, operation
+from minikeras.autodiff.tape import composite, differentiable, is_recording, operation
 from minikeras.autodiff.tensor import Tensor
-from minikeras.ops.common import as_float
+from minikeras.ops.common import as_array, as_float, axes_of
 
 __all__ = [
     "average_pool",
@@ -26,6 +26,7 @@ __all__ = [
     "categorical_crossentropy",
     "celu",
     "conv",
+    "conv_transpose",
     "depthwise_conv",
     "elu",
     "gelu",
@@ -43,6 +44,7 @@ __all__ = [
     "relu",
     "relu6",
     "selu",
+    "separable_conv",
     "sigmoid",
     "silu",
     "softmax",
@@ -203,7 +205,7 @@ def _softmax(x: Any, *, axis: Any) -> Any:
 
 def softmax(x: Any, axis: Any = -1) -> Any:
     """`exp(x) / sum(exp(x))` along `axis` (an axis or several)."""
-    y = _softmax(x, axis=tuple(axis) if isinstance(axis, list) else axis)
+    y = _softmax(x, axis=axes_of(axis))
     if isinstance(y, Tensor) and isinstance(x, Tensor) and axis in (-1, x.ndim - 1):
         y.logits = ("softmax", x)
     return y
@@ -216,8 +218,8 @@ def _log_softmax(x: Any, *, axis: Any) -> Any:
 
 
 def log_softmax(x: Any, axis: Any = -1) -> Any:
-    """`log(softmax(x))` along `axis`, without overflow."""
-    return _log_softmax(x, axis=axis)
+    """`log(softmax(x))` along `axis` (an axis or several), without overflow."""
+    return _log_softmax(x, axis=axes_of(axis))
 
 
 # ---------------------------------------------------------------- dense, embedding, dropout
@@ -340,6 +342,7 @@ convolution = _convolution(depthwise=False)
 depthwise_convolution = _convolution(depthwise=True)
 
 
+@composite
 def conv(
     inputs: Any, kernel: Any, strides: Any = 1, padding: str = "valid", data_format: Any = None, dilation_rate: Any = 1
 ) -> Any:
@@ -361,6 +364,7 @@ def conv(
     )
 
 
+@composite
 def depthwise_conv(
     inputs: Any, kernel: Any, strides: Any = 1, padding: str = "valid", data_format: Any = None, dilation_rate: Any = 1
 ) -> Any:
@@ -371,6 +375,90 @@ def depthwise_conv(
         None,
         strides=strides,
         padding=padding,
+        data_format=config.standardize_data_format(data_format),
+        dilation=dilation_rate,
+    )
+
+
+@composite
+def separable_conv(
+    inputs: Any,
+    depthwise_kernel: Any,
+    pointwise_kernel: Any,
+    strides: Any = 1,
+    padding: str = "valid",
+    data_format: Any = None,
+    dilation_rate: Any = 1,
+) -> Any:
+    """`depthwise_conv`, then a convolution with `pointwise_kernel` (1, ..., channels * multiplier, filters)."""
+    middle = depthwise_conv(inputs, depthwise_kernel, strides, padding, data_format, dilation_rate)
+    return conv(middle, pointwise_kernel, data_format=data_format)
+
+
+@differentiable
+def _conv_transpose(
+    x: Any, kernel: Any, *, strides: Any, padding: str, output_padding: Any, data_format: str, dilation: Any
+) -> Any:
+    """The gradient of a convolution at its input: what that has for input is the output here, and the reverse."""
+    x = _channels_last(_as_kernel(x, kernel), data_format)
+    n = x.ndim - 2
+    steps, spread = _tuple(strides, n), _tuple(dilation, n)
+    lengths, pads = [], []
+    for length, size, step, apart, extra in zip(
+        x.shape[1:-1], kernel.shape[:-2], steps, spread, output_padding, strict=True
+    ):
+        window, same = apart * (size - 1) + 1, padding == "same"
+        reach = (length - 1) * step + window  # of all windows, side by side
+        if extra is None:
+            lengths.append(length * step if same else max(reach, length * step))
+        else:
+            lengths.append(reach - (window // 2 * 2 if same else 0) + extra)
+        cut = max(reach - lengths[-1], 0)
+        pads.append((cut // 2, cut - cut // 2))
+    settings: dict[str, Any] = {"strides": steps, "padding": tuple(pads), "dilation": spread}
+
+    def vjp(g: Any, needs: Any) -> Any:
+        g = _channels_last(g, data_format)
+        gx = _restore_channels(k.conv(g, kernel, None, **settings), data_format) if needs[0] else None
+        return gx, (k.conv_kernel_grad(g, x, kernel.shape, out=needs.out[1], **settings) if needs[1] else None)
+
+    y = k.conv_input_grad(x, kernel, (x.shape[0], *lengths, kernel.shape[-2]), **settings)
+    return _restore_channels(y, data_format), vjp
+
+
+@composite
+def conv_transpose(
+    inputs: Any,
+    kernel: Any,
+    strides: Any = 1,
+    padding: str = "valid",
+    output_padding: Any = None,
+    data_format: Any = None,
+    dilation_rate: Any = 1,
+) -> Any:
+    """Transposed convolution of `inputs` (n, *spatial, channels) with `kernel` (*sizes, filters, channels).
+
+    A length n becomes `n * stride` for `"same"` and `(n - 1) * stride + max(window, stride)` for `"valid"` padding, a
+    window being `dilation_rate * (size - 1) + 1` long; with `output_padding`, less than the stride, it becomes
+    `(n - 1) * stride + window + output_padding`, without `2 * (window // 2)` of it for `"same"`.
+
+    Raises:
+        ValueError: for another padding, and where `output_padding` is not less than the stride.
+    """
+    if padding not in ("valid", "same"):
+        raise ValueError(f"padding must be 'valid' or 'same', got {padding!r}.")
+    n = len(inputs.shape) - 2
+    extras = (None,) * n if output_padding is None else _tuple(output_padding, n)
+    if any(extra is not None and extra >= step for extra, step in zip(extras, _tuple(strides, n), strict=True)):
+        raise ValueError(
+            f"conv_transpose needs an output_padding that is less than the strides, got {output_padding} and {strides}."
+        )
+    return _conv_transpose(
+        inputs,
+        kernel,
+        strides=strides,
+        padding=padding,
+        output_padding=extras,
         data_format=config.standardize_data_format(data_format),
         dilation=dilation_rate,
     )
@@ -460,14 +548,18 @@ def layer_norm(x: Any, gamma: Any, beta: Any, *, epsilon: float, axes: int = 1) 
     return y.reshape(x.shape), vjp
 
 
+@composite
 def layer_normalization(x: Any, gamma: Any = None, beta: Any = None, axis: Any = -1, epsilon: float | None = None) -> Any:
-    """Layer normalisation over the last axis (Ba et al. 2016)."""
+    """Layer normalisation over an axis or several (Ba et al. 2016); `gamma` and `beta` have the shape of these axes."""
     from minikeras.ops.numpy import moveaxis
 
     epsilon = config.epsilon() if epsilon is None else epsilon
-    if axis in (-1, len(x.shape) - 1):
-        return layer_norm(x, gamma, beta, epsilon=epsilon)
-    return moveaxis(layer_norm(moveaxis(x, axis, -1), gamma, beta, epsilon=epsilon), -1, axis)
+    ndim = len(x.shape)
+    axes = sorted(i % ndim for i in (axis if isinstance(axis, (list, tuple)) else [axis]))
+    last = list(range(ndim - len(axes), ndim))
+    if axes == last:
+        return layer_norm(x, gamma, beta, epsilon=epsilon, axes=len(axes))
+    return moveaxis(layer_norm(moveaxis(x, axes, last), gamma, beta, epsilon=epsilon, axes=len(axes)), last, axes)
 
 
 @differentiable
@@ -487,6 +579,7 @@ def scale_shift(x: Any, scale: Any, shift: Any) -> Any:
     return y, vjp
 
 
+@composite
 def batch_normalization(
     x: Any, mean: Any, variance: Any, axis: int, offset: Any = None, scale: Any = None, epsilon: float = 1e-3
 ) -> Any:
@@ -502,6 +595,7 @@ def batch_normalization(
     return moveaxis(scale_shift(moveaxis(x, axis, -1), factor, shift), -1, axis)
 
 
+@composite
 def moments(x: Any, axes: Any, keepdims: bool = False, synchronized: bool = False) -> tuple[Any, Any]:
     """Mean and biased variance over `axes`."""
     from minikeras.ops.numpy import mean, var
@@ -553,15 +647,17 @@ def gru_sequence(x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any 
 @operation(inputs=1)
 def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False) -> Any:
     """Integers to vectors with a single 1; an integer out of range gives zeros."""
-    y = (x[..., None] == k.xp.arange(num_classes)).astype(dtype or config.floatx())
-    return y if axis in (-1, y.ndim - 1) else k.xp.moveaxis(y, -1, axis)
+    return _hits(as_array(x), num_classes, axis).astype(dtype or config.floatx())
 
 
 @operation(inputs=1)
 def multi_hot(inputs: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False) -> Any:
-    """Sets of integers along `axis` to vectors with a 1 for each member."""
-    hits = k.xp.moveaxis(inputs, axis, -1)[..., None] == k.xp.arange(num_classes)
-    return hits.any(axis=-2).astype(dtype or config.floatx())
+    """Sets of integers to vectors with a 1 for each member: the maximum of `one_hot` over axis 1, of a vector 0."""
+    return _hits(inputs, num_classes, axis).any(axis=min(inputs.ndim - 1, 1)).astype(dtype or config.floatx())
+
+
+def _hits(x: Any, num_classes: int, axis: int) -> Any:
+    return k.xp.moveaxis(x[..., None] == k.xp.arange(num_classes), -1, axis)
 
 
 @differentiable
@@ -602,6 +698,7 @@ def _data(value: Any) -> Any:
     return value.data if isinstance(value, Tensor) else value
 
 
+@composite
 def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
     """Cross-entropy of class weights `target` and predictions of the same shape, without the class axis.
 
@@ -631,6 +728,7 @@ def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False
     return negative(reduce_sum(multiply(target, log(output)), axis=-1))
 
 
+@composite
 def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
     """Cross-entropy of integer labels `target` and predictions with one more axis, the classes."""
     from minikeras.ops.numpy import clip, log, moveaxis, negative, squeeze, take_along_axis
@@ -670,6 +768,7 @@ def _labels(labels: Any, classes: int) -> Any:
     return labels
 
 
+@composite
 def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> Any:
     """Elementwise cross-entropy of targets in [0, 1] and predicted probabilities (or logits) of the same shape."""
     from minikeras.ops.numpy import clip, log

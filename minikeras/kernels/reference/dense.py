@@ -41,4 +41,4 @@ def epilogue_grad(g: Any, y: Any, activation: str | None, bias: bool, bias_out: 
         return g, None
     if bias_out is None:
         bias_out = empty((g.shape[-1],), g.dtype)
-    return g, xp.sum(g, axis=tuple(range(g.ndim - 1)), out=bias_out)
+    return g, g.reshape(-1, g.shape[-1]).sum(axis=0, out=bias_out)

@@ -14,15 +14,13 @@ def stateful_network(keras):
     )
     fill(model)
     x = numbers(2, 3, 4)
-    first = model.predict(x, verbose=0)
-    second = model.predict(x, verbose=0)
+    first, second = np.array(model(x)), np.array(model(x))  # Keras on JAX forgets the states after predict and fit
     for layer in model.layers:
         layer.reset_states()
-    third = model.predict(x, verbose=0)
-    model.reset_states() if hasattr(model, "reset_states") else [layer.reset_states() for layer in model.layers]
+    third = np.array(model(x))
     model.compile("sgd", "mse")
-    history = model.fit(x, numbers(2, 3), batch_size=2, epochs=3, shuffle=False, verbose=0).history
-    return {"first": first, "second": second, "third": third, "history": history, "states": len(model.layers[0].states)}
+    model.fit(x, numbers(2, 3), batch_size=2, epochs=1, verbose=0)
+    return {"first": first, "second": second, "third": third, "states": len(model.layers[0].states)}
 
 
 @program
@@ -107,7 +105,8 @@ def masks(keras):
         "given": layers.GlobalAveragePooling1D()(numbers(3, 5, 2), mask=ops.not_equal(tokens, 0)),
         "halves": (left._keras_mask, right._keras_mask),
         "own": Own()(padded)._keras_mask,
-        "trained": masked.fit(padded, numbers(2, 4, 1), batch_size=2, epochs=2, verbose=0).history,
+        "evaluated": masked.evaluate(padded, numbers(2, 4, 1), verbose=0, return_dict=True),
+        "trained": masked.fit(padded, numbers(2, 4, 1), batch_size=2, epochs=2, verbose=0).history["loss"],
         "lstm": fill_and_call(layers.LSTM(3), embedded, mask=ops.not_equal(tokens, 0)).shape == (3, 3),
     }
 
