@@ -47,6 +47,7 @@ def lazy_njit(function: Callable | None = None, **options: Any) -> Any:
 # NumPy's Adam takes 1 ns longer per weight than the compiled loop, and loading Numba takes 0.25 s.  Whoever has waited
 # 0.1 s, two epochs of MNIST on a small MLP, is likely to train on.
 _LOADING_PAYS = 100_000_000
+_CALL = 6_000  # the calls into NumPy cost as much as so many elements
 _elements = 0
 
 
@@ -59,5 +60,5 @@ def numba_pays(elements: int) -> bool:
     global _elements
     if "numba" in sys.modules:
         return True
-    _elements += elements
+    _elements += elements + _CALL
     return _elements > _LOADING_PAYS
