@@ -1,4 +1,4 @@
-"""Settings and questions about types, under the names of `keras.backend`."""
+"""Settings, questions about types, and a variable's value, under the names of `keras.backend`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from minikeras import config
 from minikeras.autodiff.symbolic import KerasTensor
+from minikeras.autodiff.tensor import Variable
 from minikeras.config import (
     backend,
     epsilon,
@@ -18,6 +19,7 @@ from minikeras.config import (
     set_image_data_format,
 )
 from minikeras.ops import common
+from minikeras.ops.core import convert_to_numpy
 from minikeras.utils.seeds import clear_session
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "clear_session",
     "epsilon",
     "floatx",
+    "get_value",
     "image_data_format",
     "is_float_dtype",
     "is_int_dtype",
@@ -33,6 +36,7 @@ __all__ = [
     "set_epsilon",
     "set_floatx",
     "set_image_data_format",
+    "set_value",
     "standardize_dtype",
 ]
 
@@ -75,3 +79,16 @@ def result_type(*dtypes: Any) -> str:
     """The type that an operation of arrays of these types (or Python's `int` and `float`) computes in."""
     examples = [dtype(0) if dtype in (bool, int, float) else np.empty((), standardize_dtype(dtype)) for dtype in dtypes]
     return common.result_type(*examples).name
+
+
+# Keras 2 names
+
+
+def get_value(x: Any) -> Any:
+    """The value of a variable or tensor as a NumPy array, of a scalar as a NumPy number."""
+    return convert_to_numpy(x)[()]
+
+
+def set_value(x: Variable, value: Any) -> None:
+    """`x.assign(value)`."""
+    x.assign(value)

@@ -113,14 +113,17 @@ def differentiable(function: Callable | None = None, *, inputs: int | None = Non
         return functools.partial(differentiable, inputs=inputs, sequence=sequence)
     parameters, count = _inputs_of(function, inputs)
     names = frozenset(parameter.name for parameter in parameters)
+    defaults = tuple(parameter.default for parameter in parameters)
 
     @functools.wraps(function)
     def operation(*args: Any, **settings: Any) -> Any:
         if settings and not names.isdisjoint(settings):
             args = _with_keywords(args, settings, parameters)
+        if len(args) < len(defaults) and defaults[len(args)] is not inspect.Parameter.empty:
+            args += defaults[len(args) :]  # a vjp may ask for any input's `needs`
         values = args if len(args) <= count else args[:count]
         arrays = []
-        sources = []  # for the node: the tensors that a gradient flows to
+        sources: list[Any] = []  # for the node: the tensors that a gradient flows to
         tracked = False
         for value in values:
             if isinstance(value, Tensor):

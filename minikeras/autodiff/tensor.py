@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from minikeras import config, tree
 from minikeras import kernels as k
+
+_numbers = itertools.count()
 
 
 class Tensor:
@@ -118,7 +121,18 @@ class Variable(Tensor):
         name: last part of its `path`.
     """
 
-    __slots__ = ("_trainable", "aggregation", "autocast", "constraint", "made_trainable", "name", "path", "regularizer")
+    # number: variables are counted as they are made, which is the order that a layer lists them in
+    __slots__ = (
+        "_trainable",
+        "aggregation",
+        "autocast",
+        "constraint",
+        "made_trainable",
+        "name",
+        "number",
+        "path",
+        "regularizer",
+    )
 
     def __init__(
         self,
@@ -144,6 +158,7 @@ class Variable(Tensor):
         data = np.ascontiguousarray(value, dtype=dtype).reshape(value.shape)
         super().__init__(k.to_device(data), tracked=bool(trainable) and data.dtype.kind == "f")
         self._trainable = self.made_trainable = bool(trainable)
+        self.number = next(_numbers)
         self.autocast = autocast
         self.aggregation = aggregation
         self.name = name or "variable"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import itertools
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -198,7 +197,7 @@ class Layer:
         **kwargs: Any,
     ):
         if name is not None and not isinstance(name, str):
-            raise TypeError(f"{type(self).__name__} takes a name of type str, got {name!r}.")
+            raise ValueError(f"{type(self).__name__} takes a name of type str, got {name!r}.")
         self.name = name or unique_name(snake_case(type(self).__name__))
         self.built = False
         self.autocast = autocast
@@ -206,7 +205,7 @@ class Layer:
         self.input_spec: Any = None
         self._trainable = bool(trainable)
         self._dtype_policy = _as_policy(dtype)
-        self.compute_dtype = np.dtype(self._dtype_policy.compute_dtype)
+        self._compute_type = np.dtype(self._dtype_policy.compute_dtype)
         self._own: list[Variable] = []
         self._losses: list[Any] = []
         self._loss_owners: list[Layer] = []
@@ -292,7 +291,7 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} does not define call(); write its mathematics there.")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        plain = len(args) == 1 and not kwargs and type(args[0]) is Tensor and args[0].data.dtype is self.compute_dtype
+        plain = len(args) == 1 and not kwargs and type(args[0]) is Tensor and args[0].data.dtype is self._compute_type
         if not plain:  # anything but the one tensor that layers mostly get
             args = tuple([self._convert(value) if not _is_plain(value) else value for value in args])
             kwargs = {name: self._convert(v) if not _is_plain(v) else v for name, v in kwargs.items()}
@@ -350,8 +349,8 @@ class Layer:
     def _convert(self, value: Any) -> Any:
         """Arrays become tensors, float tensors of another type are cast; structures leaf by leaf."""
         if isinstance(value, Tensor):
-            if self.autocast and value.data.dtype != self.compute_dtype and value.data.dtype.kind == "f":
-                mask, value = value._keras_mask, cast(value, self.compute_dtype)
+            if self.autocast and value.data.dtype != self._compute_type and value.data.dtype.kind == "f":
+                mask, value = value._keras_mask, cast(value, self._compute_type)
                 value._keras_mask = mask
             return value
         if isinstance(value, (list, tuple, dict)):
@@ -359,8 +358,8 @@ class Layer:
         if isinstance(value, KerasTensor) or not hasattr(value, "__array__"):
             return value
         array = k.to_host(value) if not isinstance(value, k.xp.ndarray) else value
-        if self.autocast and array.dtype.kind == "f" and array.dtype != self.compute_dtype:
-            array = array.astype(self.compute_dtype)
+        if self.autocast and array.dtype.kind == "f" and array.dtype != self._compute_type:
+            array = array.astype(self._compute_type)
         return Tensor(k.to_device(array))
 
     def _build_from_inputs(self, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -452,8 +451,9 @@ class Layer:
         return outputs
 
     def _mask_argument(self, args: tuple, kwargs: dict[str, Any], previous_mask: Any) -> dict[str, Any]:
-        """The mask, for a `call` that takes one and has to be run to find out its outputs; in a graph masks are not kept,
-        since each run makes its own.
+        """The mask, for a `call` that takes one and is run to find out its outputs.
+
+        Graphs do not keep it: each run makes its own.
         """
         signature = _call_signature(type(self))
         wanted = previous_mask is not None and signature.mask and len(args) <= signature.mask_position
@@ -465,7 +465,7 @@ class Layer:
             masks = infer_output(self.compute_mask, (inputs, previous_mask), {})
         else:
             masks = previous_mask if self.supports_masking else None
-        for output, mask in zip(tree.flatten(outputs), itertools.chain(tree.flatten(masks), itertools.repeat(None))):
+        for output, mask in zip(tree.flatten(outputs), tree.flatten(masks), strict=False):
             output._keras_mask = mask
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
@@ -544,6 +544,7 @@ class Layer:
         for child in self._children():
             if isinstance(child, Variable) and not any(child is other for other in own):
                 own.append(child)
+        own.sort(key=lambda variable: variable.number)
         return [v for v in own if v.made_trainable] + [v for v in own if not v.made_trainable]
 
     @property
@@ -613,6 +614,10 @@ class Layer:
     @property
     def dtype(self) -> str:
         return self._dtype_policy.variable_dtype
+
+    @property
+    def compute_dtype(self) -> str:
+        return self._dtype_policy.compute_dtype
 
     @property
     def variable_dtype(self) -> str:

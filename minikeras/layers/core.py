@@ -199,7 +199,7 @@ class Embedding(Layer):
         embeddings_regularizer, embeddings_constraint: penalty and projection, default none.
         mask_zero: whether 0 stands for padding, which later layers leave out.
         weights: the vectors to start from, shape `(input_dim, output_dim)`.
-        input_length: accepted for familiarity.
+        input_length: of the first layer of a `Sequential`: the number of integers in each sample.
     """
 
     def __init__(
@@ -213,7 +213,9 @@ class Embedding(Layer):
         weights: Any = None,
         **kwargs: Any,
     ):
-        kwargs.pop("input_length", None)
+        length = kwargs.pop("input_length", None)
+        if length is not None:
+            kwargs["input_shape"] = length
         super().__init__(**{"autocast": False, **kwargs})
         self.input_dim = positive_int("Embedding", "input_dim", input_dim)
         self.output_dim = positive_int("Embedding", "output_dim", output_dim)

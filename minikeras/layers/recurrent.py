@@ -151,7 +151,7 @@ class _Cell(_Described):
             inputs = self._drop("dropout", inputs)
             if 0 < self.recurrent_dropout < 1:
                 kept = self._mask("recurrent_dropout", states[0].shape)
-                recurrent_mask = kept * self.compute_dtype.type(1 / (1 - self.recurrent_dropout))
+                recurrent_mask = kept * self._compute_type.type(1 / (1 - self.recurrent_dropout))
         outputs, *states = type(self)._sequence(
             inputs,
             *states,

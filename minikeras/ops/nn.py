@@ -122,8 +122,8 @@ def _elu(x: Any, *, alpha: float) -> Any:
     return y, lambda g, needs: (g * k.xp.where(x > 0, k.xp.ones_like(x), y + alpha),)
 
 
-@differentiable
-def celu(x: Any, *, alpha: float = 1.0) -> Any:
+@differentiable(inputs=1)
+def celu(x: Any, alpha: float = 1.0) -> Any:
     """`x` where positive, else `alpha * (exp(x / alpha) - 1)`."""
     x = as_float(x)
     y = k.xp.where(x > 0, x, alpha * k.xp.expm1(k.xp.minimum(x, 0) / alpha))
@@ -131,7 +131,9 @@ def celu(x: Any, *, alpha: float = 1.0) -> Any:
 
 
 @differentiable
-def piecewise_relu(x: Any, *, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Any:
+def piecewise_relu(
+    x: Any, *, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0
+) -> Any:
     """`max_value` above it, `x` above the threshold, `negative_slope * (x - threshold)` below."""
     x = as_float(x)
     above = x >= threshold if threshold else x > 0
@@ -228,7 +230,7 @@ def log_softmax(x: Any, axis: Any = -1) -> Any:
 @differentiable
 def dense_layer(x: Any, w: Any, b: Any = None, *, activation: str | None = None) -> Any:
     """`activation(x @ w + b)` over the last axis of `x`, any leading axes."""
-    rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    rows = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # -1 is no size beside a 0
     if rows.dtype != w.dtype:
         rows = rows.astype(w.dtype)
     y = k.dense(rows, w, b, activation)
@@ -506,7 +508,9 @@ def max_pool(inputs: Any, pool_size: Any, strides: Any = None, padding: str = "v
     return _max_pool(inputs, size=pool_size, strides=strides, padding=padding, data_format=data_format)
 
 
-def average_pool(inputs: Any, pool_size: Any, strides: Any = None, padding: str = "valid", data_format: Any = None) -> Any:
+def average_pool(
+    inputs: Any, pool_size: Any, strides: Any = None, padding: str = "valid", data_format: Any = None
+) -> Any:
     """The mean of each window; `strides` default to `pool_size`; padding is not counted."""
     data_format = config.standardize_data_format(data_format)
     return _average_pool(inputs, size=pool_size, strides=strides, padding=padding, data_format=data_format)
@@ -549,7 +553,9 @@ def layer_norm(x: Any, gamma: Any, beta: Any, *, epsilon: float, axes: int = 1) 
 
 
 @composite
-def layer_normalization(x: Any, gamma: Any = None, beta: Any = None, axis: Any = -1, epsilon: float | None = None) -> Any:
+def layer_normalization(
+    x: Any, gamma: Any = None, beta: Any = None, axis: Any = -1, epsilon: float | None = None
+) -> Any:
     """Layer normalisation over an axis or several (Ba et al. 2016); `gamma` and `beta` have the shape of these axes."""
     from minikeras.ops.numpy import moveaxis
 
@@ -611,9 +617,7 @@ def _as_kernel(x: Any, kernel: Any) -> Any:
 
 
 @differentiable
-def simple_rnn_sequence(
-    x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any = None, **settings: Any
-) -> Any:
+def simple_rnn_sequence(x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any = None, **settings: Any) -> Any:
     """A whole SimpleRNN sequence: (outputs (n, t, u), last h); the settings are those of the kernel `simple_rnn`."""
     outputs, h, residual = k.simple_rnn(
         _as_kernel(x, kernel), h0, kernel, recurrent_kernel, bias, with_residual=is_recording(), **settings

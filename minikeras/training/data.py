@@ -123,25 +123,36 @@ class ArrayStream:
         self, x: Any, y: Any, sample_weight: Any, batch_size: int | None, shuffle: Any, steps: int | None = None
     ):
         self._data = (x, y, sample_weight)
-        leaves = [leaf for leaf in tree.flatten(self._data) if leaf is not None]
         self.samples = check_lengths(x, y, sample_weight)
         self.batch_size = 32 if batch_size is None else int(batch_size)
         if self.batch_size <= 0:
             raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}.")
-        self.steps = -(-self.samples // self.batch_size)
-        if steps is not None:
-            self.steps = min(self.steps, int(steps)) if steps > 0 else self.steps
+        self._batches = -(-self.samples // self.batch_size)
+        self.steps = self._batches if steps is None or steps <= 0 else min(self._batches, int(steps))
         self._shuffle = shuffle
-        self._leaves = leaves
         # buffers for the batches; one that somebody keeps is not written again
         self._arena = k.Arena()
         self._rng = np.random.Generator(np.random.Philox(key=next_seed())) if shuffle else None
+        self._endless: Iterator[Any] | None = None
 
     def epoch(self) -> Iterator[tuple[Any, Any, Any]]:
+        """The first `steps` batches."""
+        return itertools.islice(self._pass(), self.steps)
+
+    def training_epoch(self) -> Iterator[tuple[Any, Any, Any]]:
+        """The next `steps` batches: where an epoch is only a part of the data, the next one takes the next part."""
+        if self.steps == self._batches:
+            return self.epoch()
+        if self._endless is None:
+            self._endless = itertools.chain.from_iterable(self._pass() for _ in itertools.count())
+        return itertools.islice(self._endless, self.steps)
+
+    def _pass(self) -> Iterator[tuple[Any, Any, Any]]:
+        """All batches, in a new order where they are shuffled."""
         order = self._order()
         template = self._data
         single = [leaf is None or isinstance(leaf, np.ndarray) for leaf in template]
-        for start in range(0, self.steps * self.batch_size, self.batch_size):
+        for start in range(0, self.samples, self.batch_size):
             stop = min(start + self.batch_size, self.samples)
             if order is None:
                 pick: Any = slice(start, stop)
@@ -244,6 +255,8 @@ class BatchStream:
             batches = itertools.islice(batches, self.steps)
         for batch in batches:
             yield self._standardize(batch)
+
+    training_epoch = epoch
 
     def _indexed_batches(self) -> Iterator[Any]:
         begin = getattr(self._source, "on_epoch_begin", None)

@@ -89,6 +89,7 @@ class Trainer:
     _loss_owners: list[Any]
     _graph: Any
     _own_metrics: Callable
+    _flatten_layers: Callable
 
     def __init__(self) -> None:
         self.optimizer: Any = None
@@ -424,7 +425,7 @@ class Trainer:
         logs: Any = {}
         step = -1
         with arena.step():
-            for step, data in enumerate(stream.epoch()):
+            for step, data in enumerate(stream.training_epoch()):
                 callbacks.on_train_batch_begin(step)
                 self._check_batch(stream, data)
                 logs = self._run_train_step(data, first and step == 0)
@@ -641,6 +642,21 @@ class Trainer:
         """`predict` under its Keras 2 name for generators."""
         return self.predict(generator, steps=steps, **kwargs)
 
+    def predict_proba(self, x: Any, batch_size: int | None = None, verbose: Any = 0) -> Any:
+        """`predict` under its Keras 2 name for classifiers."""
+        return self.predict(x, batch_size=batch_size, verbose=verbose)
+
+    def predict_classes(self, x: Any, batch_size: int | None = None, verbose: Any = 0) -> Any:
+        """The most likely class of each sample; for a single output unit whether it is above 0.5, as 0 or 1."""
+        scores = self.predict(x, batch_size=batch_size, verbose=verbose)
+        return scores.argmax(axis=-1) if scores.shape[-1] > 1 else (scores > 0.5).astype("int32")
+
+    def reset_states(self) -> None:
+        """Forget the states of stateful recurrent layers, here and below."""
+        for layer in self._flatten_layers(include_self=False):
+            if hasattr(layer, "reset_states"):
+                layer.reset_states()
+
 
 class _Later:
     """Logs that become a dict of floats when called."""
@@ -704,7 +720,7 @@ def _data(leaf: Any) -> Any:
 def _step_data(batch: tuple) -> Any:
     """A batch as the steps take it: on the active device, moved once, and without the parts that are absent."""
     if k.xp is not np:
-        batch = tuple(tree.map_structure(lambda leaf: None if leaf is None else k.to_device(leaf), part) for part in batch)
+        batch = tree.map_structure(lambda leaf: None if leaf is None else k.to_device(leaf), batch)
     return pack_x_y_sample_weight(*batch)
 
 

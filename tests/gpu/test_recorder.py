@@ -79,7 +79,7 @@ def test_views_share_memory_and_know_their_base() -> None:
 
 
 def test_counts_what_moves_and_what_waits() -> None:
-    previous = k.xp
+    previous = k.active_device()
     with recording_device() as counts:
         x = k.to_device(HOST)
         waits = [bool, float, int, repr, lambda one: one.item(), lambda one: one.get(), lambda one: f"{one:.2f}"]
@@ -91,4 +91,4 @@ def test_counts_what_moves_and_what_waits() -> None:
         assert len(counts.transfers) == 1
         x[k.to_device(np.array([0]))] = 0  # the index and the number
         assert len(counts.transfers) == 3
-    assert k.xp is previous
+    assert k.active_device() == previous

@@ -9,7 +9,7 @@ import pytest
 from minikeras import kernels
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")
 def on_the_cpu() -> Iterator[None]:
     device = kernels.active_device()
     kernels.use("cpu")

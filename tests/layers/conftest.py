@@ -12,6 +12,7 @@ import pytest
 
 from minikeras.autodiff import Tensor, check_gradients
 from minikeras.layers import Input
+from minikeras.ops import convert_to_tensor
 
 
 @pytest.fixture(scope="session")
@@ -69,8 +70,8 @@ def masked() -> Callable[..., Tensor]:
     """A function that makes a tensor with a mask."""
 
     def make(values: Any, mask: Any) -> Tensor:
-        tensor = Tensor(np.asarray(values))
-        tensor._keras_mask = Tensor(np.asarray(mask, "bool"))
+        tensor = convert_to_tensor(np.asarray(values))
+        tensor._keras_mask = convert_to_tensor(np.asarray(mask, "bool"))
         return tensor
 
     return make

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minikeras import layers, registry
+from minikeras import kernels, layers, registry
 from minikeras.autodiff import check_gradients
 
 
@@ -48,8 +48,12 @@ def test_embedding_arguments():
         layers.Embedding(0, 2)
     with pytest.raises(ValueError, match=r"has shape \(5, 2\), got one of \(2, 5\)"):
         layers.Embedding(5, 2, weights=values.T.reshape(2, 5))
-    with pytest.raises(IndexError, match="from 0 to 4, got 7"):
-        layers.Embedding(5, 2)(np.array([[7]]))
+    layer = layers.Embedding(5, 2)
+    if kernels.active_device() == "gpu":  # it clips: reading indices back would stall every step
+        assert np.array_equal(layer(np.array([[7]])), layer(np.array([[4]])))
+    else:
+        with pytest.raises(IndexError, match="from 0 to 4, got 7"):
+            layer(np.array([[7]]))
 
 
 def test_masking(check_layer):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from minikeras import activations, layers, ops, seeds, tree
 from minikeras import kernels as k
-from minikeras.autodiff import GradientTape, Tensor, recording
+from minikeras.autodiff import GradientTape, recording
 from minikeras.autodiff.check import check_gradients
 
 CLASSES = {"SimpleRNN": layers.SimpleRNN, "LSTM": layers.LSTM, "GRU": layers.GRU}
@@ -326,7 +326,7 @@ def test_symbolic_initial_state_belongs_to_the_graph():
 def test_single_initial_state_may_come_without_a_list():
     layer = make("GRU")
     x, h = rng.standard_normal((2, 3, 2)), rng.standard_normal((2, 3))
-    np.testing.assert_array_equal(layer(x, h).numpy(), layer(x, initial_state=[Tensor(h)]).numpy())
+    np.testing.assert_array_equal(layer(x, h).numpy(), layer(x, initial_state=[ops.convert_to_tensor(h)]).numpy())
 
 
 # ---------------------------------------------------------------- wrappers, cells

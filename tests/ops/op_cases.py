@@ -80,11 +80,13 @@ def spaced(rng: np.random.Generator, shape: tuple[int, ...], low: float, high: f
     return (low + steps * ((high - low) / max(size, 1))).reshape(shape)
 
 
-def case(name: str, *args: Any, low: float = -2.0, high: float = 2.0, reference: Any = None, **kwargs: Any) -> Case:
+def case(name: str, /, *args: Any, low: float = -2.0, high: float = 2.0, reference: Any = None, **kwargs: Any) -> Case:
     return Case(name, args, kwargs, low, high, reference)
 
 
-def values(name: str, *args: Any, low: float = -2.0, high: float = 2.0, reference: Any = None, **kwargs: Any) -> Case:
+def values(
+    name: str, /, *args: Any, low: float = -2.0, high: float = 2.0, reference: Any = None, **kwargs: Any
+) -> Case:
     return Case(name, args, kwargs, low, high, reference, differentiable=False)
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ops.op_cases import BINARY, CASES, REDUCTIONS, UNARY, Case, spaced
 
 from minikeras import ops, tree
 from minikeras.autodiff import KerasTensor, Tensor, check_gradients
 from minikeras.ops import core
 from minikeras.ops import numpy as numpy_ops
-from ops.op_cases import BINARY, CASES, REDUCTIONS, UNARY, Case, spaced
 
 LIMITED = settings(max_examples=15, deadline=None)
 
@@ -162,7 +162,7 @@ def test_indexing(shape: tuple[int, ...], data: st.DataObject) -> None:
 def test_equal_extremes_share_the_gradient(name: str) -> None:
     from minikeras.autodiff import grad
 
-    x = Tensor(np.array([[1.0, 1.0, 1.0], [2.0, 2.0, 3.0]]))
+    x = ops.convert_to_tensor(np.array([[1.0, 1.0, 1.0], [2.0, 2.0, 3.0]]))
     gradient = grad(lambda x: ops.sum(getattr(ops, name)(x, axis=1)))(x)
     expected = [[1 / 3] * 3, [0, 0, 1] if name == "max" else [0.5, 0.5, 0]]
     np.testing.assert_allclose(gradient, expected)
@@ -171,7 +171,7 @@ def test_equal_extremes_share_the_gradient(name: str) -> None:
 def test_gradients_at_kinks() -> None:
     from minikeras.autodiff import grad
 
-    zero = Tensor(np.zeros(3))
+    zero = ops.convert_to_tensor(np.zeros(3))
     for function, expected in (
         (lambda x: ops.maximum(x, 0.0), 0.5),
         (lambda x: ops.minimum(x, 0.0), 0.5),

@@ -12,9 +12,10 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 keras = pytest.importorskip("keras")
 jax = pytest.importorskip("jax")
 
+from ops.op_cases import CASES, Case  # noqa: E402
+
 from minikeras import ops, tree  # noqa: E402
 from minikeras.autodiff import Tensor, backward, recording  # noqa: E402
-from ops.op_cases import CASES, Case  # noqa: E402
 
 # what Keras on JAX has not: a function, a None in a new shape, float64
 WITHOUT_COUNTERPART = {"array_equal(2,2)", "reshape(4,None,2)", "cast(3,float64)", "saturate_cast(3,float64)"}
@@ -25,8 +26,8 @@ def _is_float(value: Any) -> bool:
     return np.dtype(str(value.dtype)).kind == "f"
 
 
-@pytest.mark.parametrize("case", COMPARED, ids=str)
-def test_values_and_types(case: Case) -> None:
+def compare_values(case: Case) -> None:
+    """The same values, shapes and types."""
     inputs = case.inputs(dtype="float32")
     ours = tree.flatten(case.call(getattr(ops, case.name), *inputs))
     theirs = tree.flatten(case.call(getattr(keras.ops, case.name), *inputs))
@@ -37,8 +38,8 @@ def test_values_and_types(case: Case) -> None:
         np.testing.assert_allclose(mine, np.asarray(other), rtol=2e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize("case", [case for case in COMPARED if case.differentiable], ids=str)
-def test_gradients(case: Case) -> None:
+def compare_gradients(case: Case) -> None:
+    """The same gradients of a weighted sum of the results."""
     inputs = case.inputs(dtype="float32")
     tensors = [Tensor(value, tracked=True) for value in inputs]
     with recording():
@@ -59,3 +60,13 @@ def test_gradients(case: Case) -> None:
     theirs = jax.grad(weighted_sum, argnums=tuple(range(len(inputs))))(*[jax.numpy.asarray(value) for value in inputs])
     for mine, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine, np.asarray(other), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", COMPARED, ids=str)
+def test_values_and_types(case: Case) -> None:
+    compare_values(case)
+
+
+@pytest.mark.parametrize("case", [case for case in COMPARED if case.differentiable], ids=str)
+def test_gradients(case: Case) -> None:
+    compare_gradients(case)

@@ -29,7 +29,11 @@ class LazyKernel:
     def _compile(self) -> Any:
         import numba
 
-        options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp", "afn"}}
+        options: dict[str, Any] = {
+            "nogil": True,
+            "error_model": "numpy",
+            "fastmath": {"contract", "reassoc", "nsz", "arcp", "afn"},
+        }
         options.update(self._options)
         try:
             return numba.njit(cache=True, **options)(self._function)

@@ -1,4 +1,4 @@
-"""Programs as strangers write them for Keras: each takes the module, `keras` or `minikeras`, and returns what it saw."""
+"""Programs as strangers write them: each takes the module, `keras` or `minikeras`, and returns what it saw."""
 
 from parity.programs import assorted, layers, models, recurrent, tools, training  # noqa: F401
 from parity.programs.common import PROGRAMS

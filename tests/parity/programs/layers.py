@@ -172,7 +172,9 @@ def variational_autoencoder(keras):
         def __init__(self, original, size, stddev):
             super().__init__(name="vae")
             self.encoder = Encoder(size, 6, stddev)
-            self.decoder = keras.Sequential([layers.Dense(6, "relu"), layers.Dense(original, "sigmoid")], name="decoder")
+            self.decoder = keras.Sequential(
+                [layers.Dense(6, "relu"), layers.Dense(original, "sigmoid")], name="decoder"
+            )
 
         def call(self, inputs):
             mean, log_variance, z = self.encoder(inputs)
@@ -204,7 +206,9 @@ def own_loss_and_metric(keras):
             self.factor = factor
 
         def call(self, y_true, y_pred):
-            return ops.mean(ops.square(y_true - y_pred), axis=-1) + self.factor * ops.mean(ops.square(0.5 - y_pred), axis=-1)
+            return ops.mean(ops.square(y_true - y_pred), axis=-1) + self.factor * ops.mean(
+                ops.square(0.5 - y_pred), axis=-1
+            )
 
     class TruePositives(keras.metrics.Metric):
         def __init__(self, name="hits", **kwargs):
@@ -229,7 +233,9 @@ def own_loss_and_metric(keras):
 
     model = fill(keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, activation="sigmoid")]))
     x, y = numbers(20, 4), classes(20, 2)[:, None].astype("float32")
-    model.compile("adam", CustomMSE(0.3), metrics=[TruePositives(), half, "binary_accuracy", keras.metrics.AUC(name="auc")])
+    model.compile(
+        "adam", CustomMSE(0.3), metrics=[TruePositives(), half, "binary_accuracy", keras.metrics.AUC(name="auc")]
+    )
     history = model.fit(x, y, batch_size=5, epochs=2, shuffle=False, verbose=0, validation_split=0.25).history
     metric = TruePositives()
     metric.update_state(np.array([[1.0], [1.0]]), np.array([[0.9], [0.1]]))
@@ -280,11 +286,16 @@ def metrics_on_their_own(keras):
 def losses_on_their_own(keras):
     k = keras.losses
     y, p = np.array([[0, 1], [0, 0]], "float32"), np.array([[0.6, 0.4], [0.4, 0.6]], "float32")
-    results = {name: getattr(k, name)()(y, p) for name in ("MeanSquaredError", "BinaryCrossentropy", "Huber", "Hinge", "LogCosh")}
+    results = {
+        name: getattr(k, name)()(y, p)
+        for name in ("MeanSquaredError", "BinaryCrossentropy", "Huber", "Hinge", "LogCosh")
+    }
     results["sum"] = k.MeanAbsoluteError(reduction="sum")(y, p)
     results["none"] = k.MeanAbsoluteError(reduction=None)(y, p)
     results["weighted"] = k.MeanSquaredError()(y, p, sample_weight=[0.7, 0.3])
-    results["mean with weights"] = k.MeanSquaredError(reduction="mean_with_sample_weight")(y, p, sample_weight=[0.7, 0.3])
+    results["mean with weights"] = k.MeanSquaredError(reduction="mean_with_sample_weight")(
+        y, p, sample_weight=[0.7, 0.3]
+    )
     results["sparse"] = k.SparseCategoricalCrossentropy(from_logits=True)(np.array([1, 0]), p)
     results["ignored class"] = k.SparseCategoricalCrossentropy(ignore_class=0)(np.array([1, 0]), p)
     results["smooth"] = k.CategoricalCrossentropy(label_smoothing=0.1)(y[:1], p[:1])
@@ -369,7 +380,10 @@ def initial_values(keras):
         "bounded": bool((np.abs(first) <= bound).all() and first.max() > 0.9 * bound),
         "orthogonal": np.round(orthogonal @ orthogonal.T, 4) + 0.0,
         "config": k.HeNormal(seed=3).get_config(),
-        "names": [type(k.get(name)).__name__ for name in ("he_normal", "lecun_uniform", "glorot_normal", "orthogonal", "uniform")],
+        "names": [
+            type(k.get(name)).__name__
+            for name in ("he_normal", "lecun_uniform", "glorot_normal", "orthogonal", "uniform")
+        ],
         "again": k.deserialize(k.serialize(k.RandomUniform(-1.0, 2.0, seed=1))).get_config(),
         "unknown": raised(k.get, "he_abnormal"),
     }
@@ -379,7 +393,24 @@ def initial_values(keras):
 def activations_by_name(keras):
     ops, k = keras.ops, keras.activations
     x = np.linspace(-3, 3, 7, dtype="float32")
-    names = "relu sigmoid tanh softplus softsign selu elu gelu silu swish hard_sigmoid exponential linear leaky_relu relu6 mish".split()
+    names = [
+        "relu",
+        "sigmoid",
+        "tanh",
+        "softplus",
+        "softsign",
+        "selu",
+        "elu",
+        "gelu",
+        "silu",
+        "swish",
+        "hard_sigmoid",
+        "exponential",
+        "linear",
+        "leaky_relu",
+        "relu6",
+        "mish",
+    ]
 
     def squared(x):
         return ops.square(x)
@@ -394,7 +425,11 @@ def activations_by_name(keras):
         "arguments": k.relu(x, negative_slope=0.1, max_value=2.0, threshold=0.5),
         "own": layer(np.ones((1, 3), "float32")),
         "from ops": dense(np.ones((1, 3), "float32")),
-        "layers": [keras.layers.Activation("relu")(x), keras.layers.LeakyReLU(0.2)(x), keras.layers.ReLU(max_value=1.0)(x)],
+        "layers": [
+            keras.layers.Activation("relu")(x),
+            keras.layers.LeakyReLU(0.2)(x),
+            keras.layers.ReLU(max_value=1.0)(x),
+        ],
         "unknown": raised(k.get, "relo"),
         "keys": sorted(keras.layers.Activation("tanh").get_config()),
     }
@@ -411,7 +446,7 @@ def attention_from_ops(keras):
             self.qkv, self.out = layers.Dense(3 * size), layers.Dense(size)
 
         def call(self, x, mask=None):
-            batch, length = ops.shape(x)[0], x.shape[1]
+            length = ops.shape(x)[1]
             parts = ops.reshape(self.qkv(x), (-1, length, 3, self.heads, self.size // self.heads))
             q, k, v = ops.unstack(ops.transpose(parts, (2, 0, 3, 1, 4)), axis=0)
             scores = ops.matmul(q, ops.swapaxes(k, -1, -2)) / ops.sqrt(float(self.size // self.heads))
@@ -439,7 +474,12 @@ def attention_from_ops(keras):
     tokens = classes(30, 11).reshape(5, 6)
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     history = model.fit(tokens, np.roll(tokens, -1, axis=1), batch_size=5, epochs=3, verbose=0).history
-    return {"shape": outputs.shape, "count": model.count_params(), "history": history, "prediction": model.predict(tokens, verbose=0)}
+    return {
+        "shape": outputs.shape,
+        "count": model.count_params(),
+        "history": history,
+        "prediction": model.predict(tokens, verbose=0),
+    }
 
 
 @program
@@ -527,7 +567,10 @@ def shapes_without_data(keras):
     }
     results = {name: layer.compute_output_shape(shape) for name, (layer, shape) in cases.items()}
     return {
-        "shapes": {name: [tuple(one) for one in shape] if isinstance(shape[0], tuple) else tuple(shape) for name, shape in results.items()},
+        "shapes": {
+            name: [tuple(one) for one in shape] if isinstance(shape[0], tuple) else tuple(shape)
+            for name, shape in results.items()
+        },
         "wrong rank": raised(k.Dense(3), np.ones(4)),
         "wrong size": raised(keras.Sequential([keras.Input((3,)), k.Dense(2)]), np.ones((2, 4))),
         "sizes differ": raised(k.Add(), [np.ones((2, 3)), np.ones((2, 4))]),
@@ -571,7 +614,10 @@ def registered_objects(keras):
     names = keras.saving.get_registered_name(Scale), keras.saving.get_registered_name(doubled)
     return {
         "names": names,
-        "objects": [keras.saving.get_registered_object(name) is thing for name, thing in zip(names, (Scale, doubled))],
+        "objects": [
+            keras.saving.get_registered_object(name) is thing
+            for name, thing in zip(names, (Scale, doubled), strict=True)
+        ],
         "same": (model(numbers(3, 2)), again(numbers(3, 2))),
         "layer": {key: value for key, value in json.loads(text)["config"]["layers"][1].items() if key != "module"},
         "custom objects": "Strangers>Scale" in keras.saving.get_custom_objects(),

@@ -248,7 +248,10 @@ def ticket_router(keras):
         metrics={"department": ["accuracy", "top_k_categorical_accuracy"], "priority": "mae"},
     )
     x = {"title": classes(40, 20).reshape(10, 4), "body": classes(60, 20).reshape(10, 6), "tags": numbers(10, 3)}
-    y = {"priority": classes(10, 2)[:, None].astype("float32"), "department": np.eye(4, dtype="float32")[classes(10, 4)]}
+    y = {
+        "priority": classes(10, 2)[:, None].astype("float32"),
+        "department": np.eye(4, dtype="float32")[classes(10, 4)],
+    }
     history = model.fit(x, y, epochs=2, batch_size=5, shuffle=False, verbose=0, validation_data=(x, y))
     return {
         "history": history.history,
@@ -265,10 +268,14 @@ def two_outputs_by_position(keras):
     layers = keras.layers
     inputs = keras.Input((5,))
     x = layers.Dense(6, activation="relu")(inputs)
-    model = keras.Model(inputs, [layers.Dense(1, name="score")(x), layers.Dense(3, activation="softmax", name="kind")(x)])
+    model = keras.Model(
+        inputs, [layers.Dense(1, name="score")(x), layers.Dense(3, activation="softmax", name="kind")(x)]
+    )
     fill(model)
     x, y = numbers(12, 5), [numbers(12, 1, seed=4), classes(12, 3)]
-    model.compile("sgd", ["mse", "sparse_categorical_crossentropy"], metrics=[["mae"], ["accuracy"]], loss_weights=[1.0, 0.5])
+    model.compile(
+        "sgd", ["mse", "sparse_categorical_crossentropy"], metrics=[["mae"], ["accuracy"]], loss_weights=[1.0, 0.5]
+    )
     history = model.fit(x, y, batch_size=6, epochs=2, shuffle=False, verbose=0)
     one_loss = keras.Model(inputs, model.outputs)
     one_loss.compile("sgd", loss=["mse", None])
@@ -316,7 +323,8 @@ def arithmetic_on_symbolic_tensors(keras):
     model = keras.Model([a, b], cases)
     values = model([numbers(3, 4, 6), numbers(3, 4, 6, seed=1)])
     return {
-        name: (tensor.shape, keras.backend.standardize_dtype(tensor.dtype), values[name]) for name, tensor in cases.items()
+        name: (tensor.shape, keras.backend.standardize_dtype(tensor.dtype), values[name])
+        for name, tensor in cases.items()
     }
 
 
@@ -445,7 +453,7 @@ def transfer_learning(keras):
     counts = len(model.trainable_weights), len(model.non_trainable_weights)
     model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
     first = model.fit(x, y, batch_size=4, epochs=2, shuffle=False, verbose=0).history
-    kept = all(np.array_equal(a, b) for a, b in zip(frozen, base.get_weights()))
+    kept = all(np.array_equal(a, b) for a, b in zip(frozen, base.get_weights(), strict=True))
     base.trainable = True
     for layer in base.layers[:-1]:
         if isinstance(layer, layers.BatchNormalization):
@@ -458,7 +466,7 @@ def transfer_learning(keras):
         "kept": kept,
         "second": second,
         "counts later": (len(model.trainable_weights), len(model.non_trainable_weights)),
-        "changed": [bool(np.any(a != b)) for a, b in zip(frozen, base.get_weights())],
+        "changed": [bool(np.any(a != b)) for a, b in zip(frozen, base.get_weights(), strict=True)],
         "prediction": model.predict(x, verbose=0),
     }
 

@@ -10,7 +10,11 @@ from parity.programs.common import classes, fill, numbers, program, raised
 def stateful_network(keras):
     layers = keras.layers
     model = keras.Sequential(
-        [keras.Input(batch_shape=(2, 3, 4)), layers.LSTM(5, stateful=True, return_sequences=True), layers.GRU(3, stateful=True)]
+        [
+            keras.Input(batch_shape=(2, 3, 4)),
+            layers.LSTM(5, stateful=True, return_sequences=True),
+            layers.GRU(3, stateful=True),
+        ]
     )
     fill(model)
     x = numbers(2, 3, 4)
@@ -38,7 +42,9 @@ def translation(keras):
     model.compile("rmsprop", "categorical_crossentropy", metrics=["accuracy"])
     source = np.eye(source_tokens, dtype="float32")[classes(20, source_tokens).reshape(4, 5)]
     target = np.eye(target_tokens, dtype="float32")[classes(24, target_tokens).reshape(4, 6)]
-    history = model.fit([source, target], np.roll(target, -1, axis=1), batch_size=2, epochs=2, shuffle=False, verbose=0).history
+    history = model.fit(
+        [source, target], np.roll(target, -1, axis=1), batch_size=2, epochs=2, shuffle=False, verbose=0
+    ).history
 
     encoder_model = keras.Model(model.inputs[0], model.layers[2].output[1:])
     state_inputs = [keras.Input((size,)), keras.Input((size,))]
@@ -94,7 +100,9 @@ def masks(keras):
     model = fill(keras.Model(inputs, [Temporal()(x), pooled, last]))
     padded = numbers(2, 4, 3)
     padded[0, 2:] = 0
-    masked = keras.Sequential([keras.Input((4, 3)), layers.Masking(), layers.SimpleRNN(2, return_sequences=True), layers.Dense(1)])
+    masked = keras.Sequential(
+        [keras.Input((4, 3)), layers.Masking(), layers.SimpleRNN(2, return_sequences=True), layers.Dense(1)]
+    )
     fill(masked)
     masked.compile("sgd", "mse", metrics=["mae"], weighted_metrics=["mae"])
     left, right = Split()(embedding(np.array([[1, 0, 3, 0]])))
@@ -172,7 +180,8 @@ def wrappers(keras):
     again = layers.Bidirectional.from_config(config)
     results["again"] = again.name, again.forward_layer.units, sorted(config)
     results["distributed network"] = fill_and_call(
-        layers.TimeDistributed(keras.Sequential([keras.Input((4, 3)), layers.Flatten(), layers.Dense(2)])), numbers(2, 3, 4, 3)
+        layers.TimeDistributed(keras.Sequential([keras.Input((4, 3)), layers.Flatten(), layers.Dense(2)])),
+        numbers(2, 3, 4, 3),
     )
     return results
 

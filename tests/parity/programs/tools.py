@@ -29,7 +29,11 @@ def settings(keras):
         "bad": (raised(keras.config.set_floatx, "float31"), raised(keras.config.set_image_data_format, "last")),
         "standard": [standard(dtype) for dtype in (None, float, int, "int8", np.float32, np.dtype("float64"))],
         "not standard": raised(standard, "floaty"),
-        "kinds": [keras.backend.is_float_dtype("float16"), keras.backend.is_int_dtype("uint8"), keras.backend.is_int_dtype("bool")],
+        "kinds": [
+            keras.backend.is_float_dtype("float16"),
+            keras.backend.is_int_dtype("uint8"),
+            keras.backend.is_int_dtype("bool"),
+        ],
         "result": [keras.backend.result_type("int32", "float16"), keras.backend.result_type("int32", float)],
         "symbolic": (keras.backend.is_keras_tensor(keras.Input((2,))), keras.utils.is_keras_tensor(np.ones(2))),
         "policy": keras.DTypePolicy("float16").compute_dtype,
@@ -47,7 +51,12 @@ def helpers(keras):
     second = keras.layers.Dense(3)
     second.build((None, 2))
     k.clear_session()
-    names = [keras.layers.Dense(1).name, keras.layers.Dense(1).name, keras.layers.MaxPooling2D().name, keras.Sequential().name]
+    names = [
+        keras.layers.Dense(1).name,
+        keras.layers.Dense(1).name,
+        keras.layers.MaxPooling2D().name,
+        keras.Sequential().name,
+    ]
     return {
         "categorical": k.to_categorical(labels, 4),
         "counted": k.to_categorical([[0], [2]]),
@@ -86,7 +95,10 @@ def random_tensors(keras):
         "whole": k.randint((200, 50), 0, 10, seed=1),
         "dropped": k.dropout(np.ones((200, 50), "float32"), 0.25, seed=1),
     }
-    moments = {name: (np.round(float(np.mean(x)), 0) + 0.0, tuple(x.shape), keras.backend.standardize_dtype(x.dtype)) for name, x in draws.items()}
+    moments = {
+        name: (np.round(float(np.mean(x)), 0) + 0.0, tuple(x.shape), keras.backend.standardize_dtype(x.dtype))
+        for name, x in draws.items()
+    }
     a, b = np.asarray(k.normal((3,), seed=generator)), np.asarray(k.normal((3,), seed=generator))
     chosen = np.asarray(k.categorical(np.log([[0.999, 0.0005, 0.0005]]), 20, seed=3))
     keras.utils.set_random_seed(5)
@@ -102,9 +114,14 @@ def random_tensors(keras):
         "shuffled": np.sort(np.asarray(k.shuffle(np.arange(10, dtype="int32"), seed=1))),
         "kinds": np.unique(np.asarray(draws["dropped"])),
         "bounds": (float(np.abs(np.asarray(draws["truncated"])).max()) <= 2.0, int(np.max(draws["whole"]))),
-        "types": [keras.backend.standardize_dtype(k.normal((1,), dtype=dtype).dtype) for dtype in ("float16", "float32")],
+        "types": [
+            keras.backend.standardize_dtype(k.normal((1,), dtype=dtype).dtype) for dtype in ("float16", "float32")
+        ],
         "bad seed": raised(k.normal, (2,), seed="x") != "nothing",
-        "bad type": (raised(k.normal, (2,), dtype="int32") != "nothing", raised(k.randint, (2,), 0, 3, dtype="float32")),
+        "bad type": (
+            raised(k.normal, (2,), dtype="int32") != "nothing",
+            raised(k.randint, (2,), 0, 3, dtype="float32"),
+        ),
     }
 
 
@@ -113,24 +130,71 @@ def plain_operations(keras):
     ops = keras.ops
     x, y = numbers(3, 4), numbers(3, 4, seed=1)
     return {
-        "types": [keras.backend.standardize_dtype(one.dtype) for one in (ops.arange(3), ops.zeros(2), ops.convert_to_tensor(1.5))],
-        "mixed": [keras.backend.standardize_dtype(one.dtype) for one in (ops.arange(3) + 1.5, ops.arange(3) * 2, ops.arange(3) / 2)],
+        "types": [
+            keras.backend.standardize_dtype(one.dtype)
+            for one in (ops.arange(3), ops.zeros(2), ops.convert_to_tensor(1.5))
+        ],
+        "mixed": [
+            keras.backend.standardize_dtype(one.dtype)
+            for one in (ops.arange(3) + 1.5, ops.arange(3) * 2, ops.arange(3) / 2)
+        ],
         "numpy": type(ops.convert_to_numpy(ops.ones(2))).__name__,
         "shape": (ops.shape(x), tuple(ops.convert_to_tensor(x).shape), ops.ndim(x)),
-        "reductions": [ops.mean(x), ops.std(x, axis=0), ops.var(x, axis=1, keepdims=True), ops.logsumexp(x, axis=-1), ops.prod(x), ops.any(x > 2)],
-        "orders": [ops.argsort(x, axis=1), ops.sort(x, axis=0), ops.top_k(x, 2)[0], ops.argmax(x), ops.cumsum(x, axis=1)],
-        "shapes": [ops.squeeze(x[:, :1]), ops.moveaxis(x, 0, 1), ops.flip(x, axis=0), ops.repeat(x, 2, axis=1), ops.roll(x, 1, axis=0)],
+        "reductions": [
+            ops.mean(x),
+            ops.std(x, axis=0),
+            ops.var(x, axis=1, keepdims=True),
+            ops.logsumexp(x, axis=-1),
+            ops.prod(x),
+            ops.any(x > 2),
+        ],
+        "orders": [
+            ops.argsort(x, axis=1),
+            ops.sort(x, axis=0),
+            ops.top_k(x, 2)[0],
+            ops.argmax(x),
+            ops.cumsum(x, axis=1),
+        ],
+        "shapes": [
+            ops.squeeze(x[:, :1]),
+            ops.moveaxis(x, 0, 1),
+            ops.flip(x, axis=0),
+            ops.repeat(x, 2, axis=1),
+            ops.roll(x, 1, axis=0),
+        ],
         "joins": [ops.vstack([x, y]), ops.hstack([x, y]), *ops.split(x, [1, 3], axis=1)],
-        "picks": [ops.take(x, [0, 2], axis=1), ops.take_along_axis(x, np.array([[0], [1], [2]]), axis=1), ops.where(x > y, x, 0.0)],
+        "picks": [
+            ops.take(x, [0, 2], axis=1),
+            ops.take_along_axis(x, np.array([[0], [1], [2]]), axis=1),
+            ops.where(x > y, x, 0.0),
+        ],
         "updates": [
             ops.scatter(np.array([[0], [2]]), np.array([1.0, 2.0], "float32"), (4,)),
             ops.scatter_update(x, np.array([[0, 1], [2, 2]]), np.array([9.0, 8.0], "float32")),
             ops.slice(x, (1, 1), (2, 2)),
             ops.slice_update(x, (1, 1), np.zeros((1, 2), "float32")),
         ],
-        "products": [ops.dot(x, y.T), ops.tensordot(x, y, axes=[[0], [0]]), ops.einsum("ij,ij->i", x, y), ops.outer(x[0], y[0])],
-        "functions": [ops.clip(x, -0.5, 0.5), ops.sign(x), ops.floor(x), ops.log1p(ops.abs(x)), ops.erf(x), ops.rsqrt(ops.abs(x) + 1)],
-        "networks": [ops.relu(x), ops.log_softmax(x), ops.one_hot(np.array([0, 2]), 3), ops.leaky_relu(x), ops.gelu(x, approximate=True)],
+        "products": [
+            ops.dot(x, y.T),
+            ops.tensordot(x, y, axes=[[0], [0]]),
+            ops.einsum("ij,ij->i", x, y),
+            ops.outer(x[0], y[0]),
+        ],
+        "functions": [
+            ops.clip(x, -0.5, 0.5),
+            ops.sign(x),
+            ops.floor(x),
+            ops.log1p(ops.abs(x)),
+            ops.erf(x),
+            ops.rsqrt(ops.abs(x) + 1),
+        ],
+        "networks": [
+            ops.relu(x),
+            ops.log_softmax(x),
+            ops.one_hot(np.array([0, 2]), 3),
+            ops.leaky_relu(x),
+            ops.gelu(x, approximate=True),
+        ],
         "losses": [
             ops.binary_crossentropy(ops.sigmoid(x), ops.sigmoid(y)),
             ops.sparse_categorical_crossentropy(np.array([0, 1, 3]), x, from_logits=True),
@@ -187,6 +251,11 @@ def dense_prediction_of_sizes(keras):
         if model.weights:
             fill(model)
     return {
-        name: (model.predict(data, batch_size=2, verbose=0), model.predict_on_batch(data), model(data), model.output_shape)
+        name: (
+            model.predict(data, batch_size=2, verbose=0),
+            model.predict_on_batch(data),
+            model(data),
+            model.output_shape,
+        )
         for name, model in models.items()
     }

@@ -12,7 +12,9 @@ from parity.programs.common import classes, fill, numbers, program, raised
 
 
 def small(keras, outputs=1, activation=None):
-    return fill(keras.Sequential([keras.Input((4,)), keras.layers.Dense(5, "tanh"), keras.layers.Dense(outputs, activation)]))
+    return fill(
+        keras.Sequential([keras.Input((4,)), keras.layers.Dense(5, "tanh"), keras.layers.Dense(outputs, activation)])
+    )
 
 
 @program
@@ -24,7 +26,7 @@ def hooks_of_a_callback(keras):
 
         def __getattribute__(self, name):
             found = super().__getattribute__(name)
-            if name.startswith("on_") and "begin" in name or name.startswith("on_") and "end" in name:
+            if (name.startswith("on_") and "begin" in name) or (name.startswith("on_") and "end" in name):
                 calls = super().__getattribute__("calls")
 
                 def hook(*args, **kwargs):
@@ -97,11 +99,15 @@ def stopping_and_schedules(keras):
     history = model.fit(x, y, epochs=3, verbose=0, shuffle=False, callbacks=[schedule])
     results["scheduled"] = history.history
     stopper = k.EarlyStopping("loss", min_delta=10.0, patience=1, restore_best_weights=True)
-    history = model.fit(x, y, epochs=9, verbose=0, shuffle=False, callbacks=[stopper, k.ReduceLROnPlateau("loss", patience=1)])
+    history = model.fit(
+        x, y, epochs=9, verbose=0, shuffle=False, callbacks=[stopper, k.ReduceLROnPlateau("loss", patience=1)]
+    )
     results["early"] = history.history, stopper.stopped_epoch, stopper.best_epoch
     seen = []
     one = k.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append((epoch, sorted(logs))))
-    history = model.fit(x, y, initial_epoch=3, epochs=5, verbose=0, callbacks=[one], validation_split=0.25, validation_freq=2)
+    history = model.fit(
+        x, y, initial_epoch=3, epochs=5, verbose=0, callbacks=[one], validation_split=0.25, validation_freq=2
+    )
     results["lambda"] = seen, history.epoch, sorted(history.history)
     results["history"] = model.history is history, history.params
     return results
@@ -171,7 +177,10 @@ def saved_and_loaded(keras):
             "goes on": (model.fit(data, y, verbose=0).history, loaded.fit(data, y, verbose=0).history),
             "wrong model": raised(wrong.load_weights, weights),
             "missing": raised(keras.saving.load_model, os.path.join(folder, "none.keras")) != "nothing",
-            "wrong suffix": (raised(model.save, os.path.join(folder, "x.txt")), raised(model.save_weights, os.path.join(folder, "x.h5"))),
+            "wrong suffix": (
+                raised(model.save, os.path.join(folder, "x.txt")),
+                raised(model.save_weights, os.path.join(folder, "x.h5")),
+            ),
         }
 
 
@@ -331,9 +340,15 @@ def weights_of_samples_and_classes(keras):
     fill(model)
     model.compile("sgd", "mse")
     steps, weights = numbers(5, 3, 4), np.tile([1.0, 0.0, 2.0], (5, 1))
-    results["temporal"] = model.fit(steps, numbers(5, 3, 1), sample_weight=weights, batch_size=5, epochs=2, verbose=0).history
-    results["validation"] = model.fit(steps, numbers(5, 3, 1), verbose=0, shuffle=False, validation_data=(steps, numbers(5, 3, 1), weights)).history
-    results["both"] = raised(model.fit, steps, numbers(5, 3, 1), sample_weight=weights, class_weight={0: 1.0}, verbose=0)
+    results["temporal"] = model.fit(
+        steps, numbers(5, 3, 1), sample_weight=weights, batch_size=5, epochs=2, verbose=0
+    ).history
+    results["validation"] = model.fit(
+        steps, numbers(5, 3, 1), verbose=0, shuffle=False, validation_data=(steps, numbers(5, 3, 1), weights)
+    ).history
+    results["both"] = raised(
+        model.fit, steps, numbers(5, 3, 1), sample_weight=weights, class_weight={0: 1.0}, verbose=0
+    )
     return results
 
 
@@ -396,7 +411,7 @@ def own_train_step(keras):
                 with keras.GradientTape() as tape:
                     loss = ops.mean(ops.square(self(x, training=True) - y))
                 gradients = tape.gradient(loss, self.trainable_variables)
-                self.optimizer.apply_gradients(zip(gradients, self.trainable_variables))
+                self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
                 return self.report(x, y, loss)
 
             def test_step(self, data):
@@ -431,7 +446,9 @@ def own_train_step(keras):
 def adversarial_pair(keras):
     layers = keras.layers
     generator = fill(keras.Sequential([keras.Input((3,)), layers.Dense(8, activation="leaky_relu"), layers.Dense(4)]))
-    discriminator = fill(keras.Sequential([keras.Input((4,)), layers.Dense(8, "relu"), layers.Dense(1, "sigmoid")]), seed=5)
+    discriminator = fill(
+        keras.Sequential([keras.Input((4,)), layers.Dense(8, "relu"), layers.Dense(1, "sigmoid")]), seed=5
+    )
     discriminator.compile(keras.optimizers.Adam(0.01), "binary_crossentropy", metrics=["accuracy"])
     noise_input = keras.Input((3,))
     discriminator.trainable = False
@@ -446,7 +463,7 @@ def adversarial_pair(keras):
         discriminator.trainable = False
         before = [w.copy() for w in discriminator.get_weights()]
         g_loss = combined.train_on_batch(noise, np.ones((6, 1)))
-        changes.append(any(np.any(a != b) for a, b in zip(before, discriminator.get_weights())))
+        changes.append(any(np.any(a != b) for a, b in zip(before, discriminator.get_weights(), strict=True)))
         losses.append((d_loss, g_loss))
     return losses, changes, len(combined.trainable_weights), generator.predict(numbers(2, 3), verbose=0)
 

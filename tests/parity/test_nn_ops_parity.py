@@ -1,0 +1,41 @@
+"""Values and gradients of the public neural-network operations against real Keras on JAX, as `nn_cases` lists them."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+keras = pytest.importorskip("keras")
+pytest.importorskip("jax")
+
+from ops.nn_cases import PUBLIC  # noqa: E402
+from ops.op_cases import Case  # noqa: E402
+from parity.test_ops_parity import compare_gradients, compare_values  # noqa: E402
+
+from minikeras.ops import nn  # noqa: E402
+
+WITHOUT_COUNTERPART = "sparse_categorical_crossentropy(array,1x4x3,from_logits=True,axis=1)"
+# On JAX, Keras takes no `strides=None` in a pooling and no labels without another axis than the last.
+COMPARED = [one for one in PUBLIC if one.kwargs.get("strides", 1) is not None and str(one) != WITHOUT_COUNTERPART]
+
+
+@pytest.mark.parametrize("case", COMPARED, ids=str)
+def test_values_and_types(case: Case) -> None:
+    compare_values(case)
+
+
+@pytest.mark.parametrize("case", [case for case in COMPARED if case.differentiable], ids=str)
+def test_gradients(case: Case) -> None:
+    compare_gradients(case)
+
+
+@pytest.mark.parametrize("name", [name for name in nn.__all__ if name != "multi_hot"])  # which has an older spelling
+def test_arguments(name: str) -> None:
+    """The names, order and defaults of Keras's arguments."""
+
+    def arguments(module: object) -> list[tuple]:
+        parameters = inspect.signature(getattr(module, name)).parameters.values()
+        return [(one.name, one.default) for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
+
+    assert arguments(nn) == arguments(keras.ops)
