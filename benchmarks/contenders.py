@@ -96,7 +96,7 @@ class Worker:
         return answer
 
     def _start(self) -> subprocess.Popen[str]:
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (open as long as the worker lives)
         self._process = subprocess.Popen(
             [self.contender.python, "-m", "benchmarks.worker", self.contender.module],
             env=self.contender.environment,

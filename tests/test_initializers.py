@@ -208,7 +208,7 @@ def test_seed_generator():
     assert seeds.SeedGenerator().key != seeds.SeedGenerator().key
     assert seeds.SeedGenerator.from_config(generator.get_config()).key == key
     assert seeds.SeedGenerator(np.int64(7)).key == key
-    with pytest.raises(ValueError, match="got 1.5"):
+    with pytest.raises(ValueError, match=r"got 1\.5"):
         seeds.SeedGenerator(1.5)
 
 

@@ -348,7 +348,7 @@ depthwise_convolution = _convolution(depthwise=True)
 def conv(
     inputs: Any, kernel: Any, strides: Any = 1, padding: str = "valid", data_format: Any = None, dilation_rate: Any = 1
 ) -> Any:
-    """N-d convolution (correlation) of `inputs` (n, *spatial, channels) with `kernel` (*sizes, channels / groups, filters).
+    """N-d convolution (correlation) of `inputs` (n, *spatial, channels) and `kernel` (*sizes, channels / groups, filters).
 
     Groups follow from the kernel's shape.  `padding` is `"valid"`, `"same"` or (1-d) `"causal"`.
     """
@@ -766,8 +766,8 @@ def _labels(labels: Any, classes: int) -> Any:
     # on the GPU reading a value back would wait for the stream
     if k.active_device() == "cpu" and labels.size and (labels.min() < 0 or labels.max() >= classes):
         raise ValueError(
-            f"A label must lie between 0 and {classes - 1} for {classes} classes, got labels between {labels.min()} and "
-            f"{labels.max()}."
+            f"A label must lie between 0 and {classes - 1} for {classes} classes, got labels between "
+            f"{labels.min()} and {labels.max()}."
         )
     return labels
 
