@@ -348,7 +348,7 @@ depthwise_convolution = _convolution(depthwise=True)
 def conv(
     inputs: Any, kernel: Any, strides: Any = 1, padding: str = "valid", data_format: Any = None, dilation_rate: Any = 1
 ) -> Any:
-    """N-d convolution (correlation) of `inputs` (n, *spatial, channels) and `kernel` (*sizes, channels / groups, filters).
+    """Convolution (correlation) of `inputs` (n, *spatial, channels) and `kernel` (*sizes, channels / groups, filters).
 
     Groups follow from the kernel's shape.  `padding` is `"valid"`, `"same"` or (1-d) `"causal"`.
     """

@@ -207,7 +207,7 @@ def test_shared_layers_several_inputs_and_outputs(
         inner_input, inner_input + layers.Dense(3, "tanh", bias_regularizer="l2")(inner_input), name="in"
     )
     left, right = inner(shared(a)), inner(ops.sin(shared(b)) * 2.0)
-    merged = getattr(layers, merge)([left, right])
+    merged = getattr(layers, merge)()([left, right])
     outputs = [layers.Dense(3, first[1], name="first")(merged), layers.Dense(2, second[1], name="second")(left)]
     model = keras.Model([a, b], outputs)
     check(
