@@ -15,7 +15,7 @@ import numpy as np
 from minikeras import config
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor
-from minikeras.autodiff.tape import composite, differentiable, is_recording, operation
+from minikeras.autodiff.tape import composite, differentiable, is_recording, operation, raw
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops.common import as_array, as_float, axes_of
 
@@ -698,10 +698,6 @@ def _logits_behind(output: Any, kind: str) -> Any:
     return None
 
 
-def _data(value: Any) -> Any:
-    return value.data if isinstance(value, Tensor) else value
-
-
 @composite
 def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
     """Cross-entropy of class weights `target` and predictions of the same shape, without the class axis.
@@ -748,7 +744,7 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
             f"{tuple(target.shape)} and predictions {tuple(output.shape)}; one-hot targets go with "
             "categorical_crossentropy."
         )
-    labels = _labels(_data(target), output.shape[-1])
+    labels = _labels(raw(target), output.shape[-1])
     if from_logits:
         return _sparse_cross_entropy(output, labels)
     logits = _logits_behind(output, "softmax")
@@ -760,7 +756,6 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
 
 
 def _labels(labels: Any, classes: int) -> Any:
-    labels = k.to_device(np.asarray(labels)) if isinstance(labels, (list, int)) else labels
     if labels.dtype.kind not in "iu":
         labels = labels.astype("int32")
     # on the GPU reading a value back would wait for the stream

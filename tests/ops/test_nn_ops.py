@@ -22,16 +22,25 @@ DIFFERENTIABLE = [case for case in CASES if case.differentiable]
 seeds = st.integers(0, 99)
 
 
+def on_device(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings as a layer has them: masks are raw arrays of the device."""
+    return {name: k.to_device(value) if isinstance(value, np.ndarray) else value for name, value in settings.items()}
+
+
 def call(case: Case, *inputs: Any) -> list[Any]:
+    function = getattr(nn, case.name)
+    return tree.flatten(case.call(lambda *values, **settings: function(*values, **on_device(settings)), *inputs))
+
+
+def differentiable(case: Case, *inputs: Any) -> list[Any]:
     """The outputs through which gradients flow."""
-    outputs = tree.flatten(case.call(getattr(nn, case.name), *inputs))
-    return outputs[:1] if case.name == "batch_norm_training" else outputs
+    return call(case, *inputs)[: 1 if case.name == "batch_norm_training" else None]
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.numpy()], ids=str)
 def test_values(case: Case) -> None:
     inputs = case.inputs()
-    results = tree.flatten(case.call(getattr(nn, case.name), *inputs))
+    results = call(case, *inputs)
     reference = case.numpy()
     assert reference is not None
     expected = tree.flatten(case.call(reference, *inputs))
@@ -42,7 +51,7 @@ def test_values(case: Case) -> None:
 
 @pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)
 def test_gradients(case: Case) -> None:
-    check_gradients(lambda *inputs: call(case, *inputs), *case.inputs())
+    check_gradients(lambda *inputs: differentiable(case, *inputs), *case.inputs())
 
 
 @pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)
@@ -51,12 +60,12 @@ def test_gradients_go_to_their_destinations_and_alone(case: Case) -> None:
     values = case.inputs(dtype="float32")
     tensors = [Tensor(k.to_device(value), tracked=True) for value in values]
     with recording():
-        outputs = call(case, *tensors)
+        outputs = differentiable(case, *tensors)
     weights = [spaced(np.random.default_rng(1), out.shape, -1, 1).astype("float32") for out in outputs]
 
     def gradients(sources: list[Tensor], **options: Any) -> list[Any]:
         with recording():
-            total = sum(ops.sum(out * weight) for out, weight in zip(call(case, *tensors), weights, strict=True))
+            total = sum(ops.sum(out * weight) for out, weight in zip(differentiable(case, *tensors), weights, strict=True))
         return backward(total, sources, **options)
 
     together = gradients(tensors)
@@ -82,8 +91,8 @@ def test_gradients_go_to_their_destinations_and_alone(case: Case) -> None:
 @pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)
 def test_symbolic_call_infers_shape_and_type(case: Case) -> None:
     inputs = case.inputs(dtype="float32")
-    results = tree.flatten(case.call(getattr(nn, case.name), *[KerasTensor(value.shape) for value in inputs]))
-    for result, value in zip(results, tree.flatten(case.call(getattr(nn, case.name), *inputs)), strict=True):
+    results = call(case, *[KerasTensor(value.shape) for value in inputs])
+    for result, value in zip(results, call(case, *inputs), strict=True):
         assert isinstance(result, KerasTensor)
         assert (result.shape, result.dtype) == (value.shape, "float32")
 
@@ -281,10 +290,11 @@ def test_normalisation(
         leading = (0, *leading[1:])
     inputs = random(seed, (*leading, channels), *[(channels,) if on else None for on in scaled])
     mask = np.random.default_rng(seed).random(leading) < 0.6 if masked else None
-    function = data.draw(layouts(lambda *values: nn.batch_norm_training(*values, epsilon=0.01, mask=mask)[0]))
+    options = on_device({"epsilon": 0.01, "mask": mask})
+    function = data.draw(layouts(lambda *values: nn.batch_norm_training(*values, **options)[0]))
     check_gradients(function, *inputs)
     if not masked or mask.any():
-        results = nn.batch_norm_training(*inputs, epsilon=0.01, mask=mask)
+        results = nn.batch_norm_training(*inputs, **options)
         expected = nn_cases.batch_norm_training(*inputs, epsilon=0.01, mask=mask) if not empty else ()
         for result, value in zip(results, expected, strict=not empty):
             np.testing.assert_allclose(result, value, rtol=1e-9, atol=1e-12)
@@ -331,6 +341,7 @@ def test_sequences(
         options["mask"] = rng.random((n, t)) < 0.6
     if dropped:
         options["recurrent_mask"] = (rng.random((n, u)) < 0.5) * 2.0
+    options = on_device(options)
     bias = None if not with_bias else (2, columns) if name == "gru" else (columns,)
     states = [(n, u)] * (2 if name == "lstm" else 1)
     inputs = random(seed, (n, t, d), *states, (d, columns), (u, columns), bias, low=-1, high=1)
@@ -375,8 +386,9 @@ def test_cross_entropies(data: Any, leading: tuple, classes: int, through: str, 
 def test_masks_that_broadcast(mask: tuple, seed: int) -> None:
     (x,) = random(seed, (2, 3, 4))
     mask = np.random.default_rng(seed).random(mask) < 0.5
-    np.testing.assert_allclose(nn.masked_scale(x, mask=mask, scale=1.25), x * mask * 1.25)
-    check_gradients(nn.masked_scale, x, mask=mask, scale=1.25)
+    options = on_device({"mask": mask, "scale": 1.25})
+    np.testing.assert_allclose(nn.masked_scale(x, **options), x * mask * 1.25)
+    check_gradients(nn.masked_scale, x, **options)
 
 
 def test_wrong_arguments_are_told() -> None:
