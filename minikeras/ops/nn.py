@@ -470,7 +470,7 @@ def conv_transpose(
 def _max_pool(x: Any, *, size: Any, strides: Any, padding: str, data_format: str) -> Any:
     x = _channels_last(x, data_format)
     settings = _pool_settings(x, size, strides, padding)
-    y, index = k.max_pool(x, with_index=True, **settings)
+    y, index = k.max_pool(x, with_index=is_recording(), **settings)
 
     def vjp(g: Any, needs: Any) -> Any:
         g = k.max_pool_grad(_channels_last(g, data_format), index, x.shape, **settings)
