@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
+sys.path.append(str(Path(__file__).parent.parent))  # for benchmarks/; last, so that an installed minikeras is tested
 
 _NEEDS = {
     "parity": ("keras", "MINIKERAS_REQUIRE_PARITY", "'.[parity]'"),

@@ -69,9 +69,9 @@ def test_gradients_go_to_their_destinations_and_alone(case: Case) -> None:
         return backward(total, sources, **options)
 
     together = gradients(tensors)
-    buffer = k.xp.full(sum(value.size for value in values), np.nan, "float32")
-    ends = np.cumsum([value.size for value in values])[:-1]
-    parts = [part.reshape(value.shape) for part, value in zip(np.split(buffer, ends), values, strict=True)]
+    ends = np.cumsum([value.size for value in values]).tolist()
+    buffer = k.xp.full(ends[-1], np.nan, "float32")
+    parts = [buffer[end - value.size : end].reshape(value.shape) for end, value in zip(ends, values, strict=True)]
     written = gradients(tensors, destinations={id(x): part for x, part in zip(tensors, parts, strict=True)})
     alone = [gradients([tensor])[0] for tensor in tensors]
     kept = [tensor.data for tensor in tensors]
@@ -378,7 +378,7 @@ def test_cross_entropies(data: Any, leading: tuple, classes: int, through: str, 
 
         if classes > 1 or function is nn.binary_crossentropy:  # the one class has probability 1, which is clipped
             expected = reference(target, x, from_logits=through != "probabilities")
-            np.testing.assert_allclose(loss(target, Tensor(x)), expected, rtol=1e-6, atol=1e-7)
+            np.testing.assert_allclose(loss(target, Tensor(k.to_device(x))), expected, rtol=1e-6, atol=1e-7)
             check_gradients(data.draw(layouts(loss)), target, x)
 
 
@@ -398,7 +398,6 @@ def test_wrong_arguments_are_told() -> None:
         (lambda: nn.conv_transpose(x, kernel, strides=2, output_padding=2), "less than the strides, got 2 and 2"),
         (lambda: nn.conv(x, kernel[:, :2], padding="full"), "'full'"),
         (lambda: nn.categorical_crossentropy(np.ones((2, 3)), np.ones((2, 4))), r"(2, 3) and (2, 4)"),
-        (lambda: nn.sparse_categorical_crossentropy(np.array([4]), np.ones((1, 4))), "between 0 and 3"),
         (lambda: nn.sparse_categorical_crossentropy(np.ones((2, 3)), np.ones((2, 3))), "one-hot targets"),
         (lambda: nn.binary_crossentropy(np.ones((2, 3)), np.ones((2, 4))), r"(2, 3) and (2, 4)"),
     ):
