@@ -324,6 +324,22 @@ class Trainer:
         data = _step_data(data)
         return self._guarded_first_step(data) if first else self.train_step(data)
 
+    def _callback_list(
+        self, callbacks: Any, verbose: Any, stream: Any, epochs: int = 1, add_history: bool = False
+    ) -> CallbackList:
+        """The callbacks of a run, the progress bar among them; a list made by the caller is itself."""
+        if isinstance(callbacks, CallbackList):
+            return callbacks
+        return CallbackList(
+            callbacks,
+            add_history=add_history,
+            add_progbar=verbose not in (0, False),
+            model=self,
+            verbose=_verbosity(verbose),
+            epochs=epochs,
+            steps=stream.steps,
+        )
+
     # ------------------------------------------------------------ fit
 
     def fit(
@@ -387,16 +403,7 @@ class Trainer:
         stream = make_stream(x, y, sample_weight, batch_size, steps_per_epoch, shuffle, class_weight)
         self._check_stream(stream)
         validation = self._validation_stream(validation_data, validation_batch_size or batch_size, validation_steps)
-        if not isinstance(callbacks, CallbackList):
-            callbacks = CallbackList(
-                callbacks,
-                add_history=True,
-                add_progbar=verbose not in (0, False),
-                model=self,
-                verbose=_verbosity(verbose),
-                epochs=epochs,
-                steps=stream.steps,
-            )
+        callbacks = self._callback_list(callbacks, verbose, stream, epochs, add_history=True)
         self.stop_training = False
         logs: dict[str, Any] = {}
         arena = self._arena("train")
@@ -407,7 +414,7 @@ class Trainer:
                 callbacks.on_epoch_begin(epoch)
                 logs = self._train_epoch(stream, callbacks, arena, first=epoch == initial_epoch)
                 if validation is not None and _validates(epoch, validation_freq):
-                    values = self._evaluate(validation, _quiet_callbacks(callbacks))
+                    values = self._evaluate(validation, callbacks)
                     logs.update({f"val_{name}": value for name, value in values.items()})
                 callbacks.on_epoch_end(epoch, logs)
                 if self.stop_training:
@@ -506,15 +513,7 @@ class Trainer:
         self._require_compiled("evaluate")
         stream = make_stream(x, y, sample_weight, batch_size, steps)
         self._check_stream(stream)
-        if not isinstance(callbacks, CallbackList):
-            callbacks = CallbackList(
-                callbacks,
-                add_progbar=verbose not in (0, False),
-                model=self,
-                verbose=_verbosity(verbose),
-                epochs=1,
-                steps=stream.steps,
-            )
+        callbacks = self._callback_list(callbacks, verbose, stream)
         logs = self._evaluate(stream, callbacks)
         self._arena("test").clear()
         return logs if return_dict else self._in_order(logs)
@@ -555,15 +554,7 @@ class Trainer:
         if kwargs:
             raise ValueError(f"predict got unknown arguments {sorted(kwargs)}; check their spelling.")
         stream = make_stream(x, None, None, batch_size, steps)
-        if not isinstance(callbacks, CallbackList):
-            callbacks = CallbackList(
-                callbacks,
-                add_progbar=verbose not in (0, False),
-                model=self,
-                verbose=_verbosity(verbose),
-                epochs=1,
-                steps=stream.steps,
-            )
+        callbacks = self._callback_list(callbacks, verbose, stream)
         callbacks.on_predict_begin()
         collected = _Collector(stream.samples if steps is None else None)
         with self._arena("predict").step(), recording(False):
@@ -736,8 +727,3 @@ def _validates(epoch: int, frequency: Any) -> bool:
 
 def _is_builtin_loss(spec: Any) -> bool:
     return isinstance(spec, str) or (isinstance(spec, Loss) and is_builtin(type(spec)))
-
-
-def _quiet_callbacks(callbacks: Any) -> Any:
-    """The callbacks of a fit, for its validation: the progress bar keeps silent there by itself."""
-    return callbacks

@@ -65,7 +65,9 @@ def test_gradients_go_to_their_destinations_and_alone(case: Case) -> None:
 
     def gradients(sources: list[Tensor], **options: Any) -> list[Any]:
         with recording():
-            total = sum(ops.sum(out * weight) for out, weight in zip(differentiable(case, *tensors), weights, strict=True))
+            total = sum(
+                ops.sum(out * weight) for out, weight in zip(differentiable(case, *tensors), weights, strict=True)
+            )
         return backward(total, sources, **options)
 
     together = gradients(tensors)
