@@ -185,7 +185,7 @@ def test_mask_of_an_embedding(name):
 
 @pytest.mark.parametrize("name", ["SimpleRNN", "LSTM", "GRU"])
 def test_stateful(name):
-    ours, theirs = pair(lambda module: getattr(module, name)(U, stateful=True, return_sequences=True))
+    ours, theirs = pair(lambda module: getattr(module, name)(U, stateful=True, return_sequences=True, name="rnn"))
     x = np.random.default_rng(0).standard_normal((N, T, D)).astype("float32")
     for _ in range(2):
         close(ours(x), theirs(x))
