@@ -7,12 +7,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from minikeras import kernels as k
 from minikeras import tree
 from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
-from minikeras.autodiff.tensor import Tensor
 from minikeras.layers.base import Layer, _context, _shapes, _specs
-from minikeras.layers.core import InputLayer
 from minikeras.models.functional_config import describe_graph, restore_graph
 from minikeras.models.graph import Graph
 from minikeras.ops.core import cast
@@ -333,6 +330,3 @@ class Functional(Model):
 
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any):
         Model.__init__(self, inputs=inputs, outputs=outputs, name=name, **kwargs)
-
-
-__all__ = ["Functional", "InputLayer", "Model", "Tensor", "k"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minikeras.autodiff.symbolic import KerasTensor
-from minikeras.layers.base import Layer, _is_shape, _structure_changed
+from minikeras.layers.base import Layer, _context, _is_shape, _structure_changed
 from minikeras.layers.core import InputLayer
 from minikeras.models.graph import Graph
 from minikeras.models.model import Model
@@ -67,8 +67,6 @@ class Sequential(Model):
 
     def _extend(self, layer: Layer) -> None:
         assert self._graph is not None and self._entrance is not None
-        from minikeras.layers.base import _context
-
         outer = _context.path
         if not outer:
             _context.path = (self.name,)

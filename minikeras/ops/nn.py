@@ -17,6 +17,7 @@ from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tape import composite, differentiable, is_recording, operation, raw
 from minikeras.autodiff.tensor import Tensor
+from minikeras.ops import numpy as fine
 from minikeras.ops.common import as_array, as_float, axes_of
 
 __all__ = [
@@ -557,15 +558,15 @@ def layer_normalization(
     x: Any, gamma: Any = None, beta: Any = None, axis: Any = -1, epsilon: float | None = None
 ) -> Any:
     """Layer normalisation over an axis or several (Ba et al. 2016); `gamma` and `beta` have the shape of these axes."""
-    from minikeras.ops.numpy import moveaxis
-
     epsilon = config.epsilon() if epsilon is None else epsilon
     ndim = len(x.shape)
     axes = sorted(i % ndim for i in (axis if isinstance(axis, (list, tuple)) else [axis]))
     last = list(range(ndim - len(axes), ndim))
     if axes == last:
         return layer_norm(x, gamma, beta, epsilon=epsilon, axes=len(axes))
-    return moveaxis(layer_norm(moveaxis(x, axes, last), gamma, beta, epsilon=epsilon, axes=len(axes)), last, axes)
+    return fine.moveaxis(
+        layer_norm(fine.moveaxis(x, axes, last), gamma, beta, epsilon=epsilon, axes=len(axes)), last, axes
+    )
 
 
 @differentiable
@@ -590,23 +591,19 @@ def batch_normalization(
     x: Any, mean: Any, variance: Any, axis: int, offset: Any = None, scale: Any = None, epsilon: float = 1e-3
 ) -> Any:
     """`(x - mean) / sqrt(variance + epsilon) * scale + offset` along `axis`, with the statistics given."""
-    from minikeras.ops.numpy import moveaxis, rsqrt
-
-    factor = rsqrt(variance + epsilon)
+    factor = fine.rsqrt(variance + epsilon)
     if scale is not None:
         factor = factor * scale
     shift = -1.0 * (mean * factor) if offset is None else offset - mean * factor
     if axis in (-1, len(x.shape) - 1):
         return scale_shift(x, factor, shift)
-    return moveaxis(scale_shift(moveaxis(x, axis, -1), factor, shift), -1, axis)
+    return fine.moveaxis(scale_shift(fine.moveaxis(x, axis, -1), factor, shift), -1, axis)
 
 
 @composite
 def moments(x: Any, axes: Any, keepdims: bool = False, synchronized: bool = False) -> tuple[Any, Any]:
     """Mean and biased variance over `axes`."""
-    from minikeras.ops.numpy import mean, var
-
-    return mean(x, axis=axes, keepdims=keepdims), var(x, axis=axes, keepdims=keepdims)
+    return fine.mean(x, axis=axes, keepdims=keepdims), fine.var(x, axis=axes, keepdims=keepdims)
 
 
 # ---------------------------------------------------------------- recurrence
@@ -705,9 +702,6 @@ def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False
     Probabilities are divided by their sum and clipped to [epsilon, 1 - epsilon]; where they come straight out of a
     softmax, its logits are used instead, which is exact and stable.
     """
-    from minikeras.ops.numpy import clip, log, moveaxis, multiply, negative
-    from minikeras.ops.numpy import sum as reduce_sum
-
     if target.shape != output.shape and (
         len(target.shape) != len(output.shape)
         or any(a is not None and b is not None and a != b for a, b in zip(target.shape, output.shape, strict=True))
@@ -717,27 +711,24 @@ def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False
             f"{tuple(output.shape)}; integer labels go with sparse_categorical_crossentropy."
         )
     if axis not in (-1, len(output.shape) - 1):
-        target, output = moveaxis(target, axis, -1), moveaxis(output, axis, -1)
+        target, output = fine.moveaxis(target, axis, -1), fine.moveaxis(output, axis, -1)
     if from_logits:
         return _cross_entropy(output, target)
     logits = _logits_behind(output, "softmax")
     if logits is not None:
         return _cross_entropy(logits, target, probabilities=output.data)
-    output = output / reduce_sum(output, axis=-1, keepdims=True)
-    output = clip(output, config.epsilon(), 1 - config.epsilon())
-    return negative(reduce_sum(multiply(target, log(output)), axis=-1))
+    output = output / fine.sum(output, axis=-1, keepdims=True)
+    output = fine.clip(output, config.epsilon(), 1 - config.epsilon())
+    return fine.negative(fine.sum(fine.multiply(target, fine.log(output)), axis=-1))
 
 
 @composite
 def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
     """Cross-entropy of integer labels `target` and predictions with one more axis, the classes."""
-    from minikeras.ops.numpy import clip, log, moveaxis, negative, squeeze, take_along_axis
-    from minikeras.ops.numpy import sum as reduce_sum
-
     if len(target.shape) == len(output.shape) and target.shape[-1] == 1:
-        target = squeeze(target, -1)
+        target = fine.squeeze(target, -1)
     if axis not in (-1, len(output.shape) - 1):
-        output = moveaxis(output, axis, -1)
+        output = fine.moveaxis(output, axis, -1)
     if tuple(target.shape) != tuple(output.shape[:-1]):
         raise ValueError(
             f"sparse_categorical_crossentropy needs labels of the predictions' shape without the classes, got labels "
@@ -750,9 +741,9 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
     logits = _logits_behind(output, "softmax")
     if logits is not None:
         return _sparse_cross_entropy(logits, labels, probabilities=output.data)
-    output = output / reduce_sum(output, axis=-1, keepdims=True)
-    output = clip(output, config.epsilon(), 1 - config.epsilon())
-    return negative(squeeze(take_along_axis(log(output), labels[..., None], axis=-1), -1))
+    output = output / fine.sum(output, axis=-1, keepdims=True)
+    output = fine.clip(output, config.epsilon(), 1 - config.epsilon())
+    return fine.negative(fine.squeeze(fine.take_along_axis(fine.log(output), labels[..., None], axis=-1), -1))
 
 
 def _labels(labels: Any, classes: int) -> Any:
@@ -770,8 +761,6 @@ def _labels(labels: Any, classes: int) -> Any:
 @composite
 def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> Any:
     """Elementwise cross-entropy of targets in [0, 1] and predicted probabilities (or logits) of the same shape."""
-    from minikeras.ops.numpy import clip, log
-
     if tuple(target.shape) != tuple(output.shape) and not isinstance(output, KerasTensor):
         raise ValueError(
             f"binary_crossentropy needs targets and predictions of one shape, got {tuple(target.shape)} and "
@@ -780,5 +769,5 @@ def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> 
     logits = output if from_logits else _logits_behind(output, "sigmoid")
     if logits is not None:
         return _binary_cross_entropy(logits, target)
-    output = clip(output, config.epsilon(), 1 - config.epsilon())
-    return -(target * log(output) + (1 - target) * log(1 - output))
+    output = fine.clip(output, config.epsilon(), 1 - config.epsilon())
+    return -(target * fine.log(output) + (1 - target) * fine.log(1 - output))

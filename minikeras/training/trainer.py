@@ -17,7 +17,7 @@ from minikeras.callbacks import CallbackList, History
 from minikeras.layers.base import Layer, structure_version, warn
 from minikeras.losses import Loss
 from minikeras.metrics import Mean
-from minikeras.registry import is_builtin, serialize_keras_object
+from minikeras.registry import deserialize_keras_object, is_builtin, serialize_keras_object
 from minikeras.training.compiled import CompiledLoss, CompiledMetrics
 from minikeras.training.data import (
     ArrayStream,
@@ -171,8 +171,6 @@ class Trainer:
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as `get_compile_config` says."""
-        from minikeras.registry import deserialize_keras_object
-
         self.compile(**{name: deserialize_keras_object(value) for name, value in config.items()})
         if self.built and self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
