@@ -7,6 +7,7 @@ kernels know runs as one operation over all time steps, any other cell step by s
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
@@ -125,16 +126,26 @@ class _Cell(_Described):
     def call(self, inputs: Any, states: Any, training: bool = False) -> Any:
         """One step: `inputs` (n, d) and the states (a tensor or a list of them) to (output, new states)."""
         several = isinstance(states, (list, tuple))
-        states = list(states) if several else [states]
-        if training:
-            inputs = self._drop("dropout", inputs)
-        state = self._drop("recurrent_dropout", states[0]) if training else states[0]
-        new_states = self._step(inputs, state, states)
+        new_states = self._step(inputs, list(states) if several else [states], training)
         return new_states[0], (new_states if several else new_states[0])
 
-    def _step(self, inputs: Any, state: Any, states: list[Any]) -> list[Any]:
-        """The new states; `state` is what enters the recurrent product, `states` are those before any dropout."""
+    def _step(self, inputs: Any, states: list[Any], training: bool) -> list[Any]:
+        """The new states."""
         raise NotImplementedError
+
+    def _products(self, name: str, values: Any, kernel: Any, bias: Any, training: bool) -> list[Any]:
+        """`values @ kernel + bias` for each gate that the kernel has columns of, after the dropout of that name."""
+        u = self.units
+        gates = kernel.shape[1] // u
+        mask = self._scaled_mask(name, values.shape) if training else None
+        if mask is not None and mask.ndim == 3:
+            columns = [slice(i * u, (i + 1) * u) for i in range(gates)]
+            return [
+                nn.dense_layer(self._masked(values, one), kernel[:, gate], None if bias is None else bias[gate])
+                for one, gate in zip(mask, columns, strict=False)
+            ]
+        product = nn.dense_layer(values if mask is None else self._masked(values, mask), kernel, bias)
+        return ops.split(product, gates, axis=-1) if gates > 1 else [product]
 
     def get_initial_state(self, batch_size: int | None = None) -> list[Any]:
         """Zeros (batch_size, units) for each state."""
@@ -146,12 +157,14 @@ class _Cell(_Described):
 
     def run_sequence(self, inputs: Any, states: list[Any], mask: Any, training: bool) -> tuple[Any, list[Any]]:
         """All time steps of `inputs` (n, t, d) as one operation: (outputs (n, t, units), last states)."""
-        recurrent_mask = None
+        masks = {}
         if training:
-            inputs = self._drop("dropout", inputs)
-            if 0 < self.recurrent_dropout < 1:
-                kept = self._mask("recurrent_dropout", states[0].shape)
-                recurrent_mask = kept * self._compute_type.type(1 / (1 - self.recurrent_dropout))
+            input_mask = self._scaled_mask("dropout", inputs.shape)
+            if input_mask is not None and input_mask.ndim == 3:
+                masks["input_mask"] = input_mask
+            elif input_mask is not None:
+                inputs = self._masked(inputs, input_mask[:, None])
+            masks["recurrent_mask"] = self._scaled_mask("recurrent_dropout", states[0].shape)
         outputs, *states = type(self)._sequence(
             inputs,
             *states,
@@ -159,7 +172,7 @@ class _Cell(_Described):
             self.recurrent_kernel,
             self.bias,
             mask=mask,
-            recurrent_mask=recurrent_mask,
+            **masks,
             **self._sequence_settings(),
         )
         return outputs, states
@@ -167,20 +180,24 @@ class _Cell(_Described):
     def _sequence_settings(self) -> dict[str, Any]:
         return {name: activations.fused_name(getattr(self, name)) for name in self._ACTIVATIONS}
 
-    def _drop(self, name: str, values: Any) -> Any:
-        """Dropout of `values` (n, d) or (n, t, d) at the rate of that name, the same features at every time step."""
+    def _masked(self, values: Any, mask: Any) -> Any:
+        return nn.masked_scale(values, mask=mask, scale=1.0)
+
+    def _scaled_mask(self, name: str, shape: tuple[int, ...]) -> Any:
+        """What the dropout of that name multiplies (n, ..., d) by, drawn once for each sequence; None without dropout.
+
+        (n, d) for all gates, or, in an LSTM or GRU with recurrent dropout, (gates, n, d): then every gate drops others.
+        """
         rate = getattr(self, name)
         if not 0 < rate < 1:
-            return values
-        mask = self._mask(name, (values.shape[0], values.shape[-1]))
-        return nn.masked_scale(values, mask=mask[:, None] if values.ndim == 3 else mask, scale=1 / (1 - rate))
-
-    def _mask(self, name: str, shape: tuple[int, ...]) -> Any:
-        """The 0/1 mask of that dropout, drawn once for each sequence."""
+            return None
+        by_gate = self._GATES > 1 and self.recurrent_dropout > 0
+        shape = (*((self._GATES,) if by_gate else ()), shape[0], shape[-1])
         mask = self._masks.get(name)
         if mask is None or mask.shape != shape:
-            key, counter = self.seed_generator.next(k.blocks_for("dropout_mask", shape[0] * shape[1]))
-            mask = self._masks[name] = k.dropout_mask(key, counter, shape, getattr(self, name))
+            key, counter = self.seed_generator.next(k.blocks_for("dropout_mask", math.prod(shape)))
+            mask = k.dropout_mask(key, counter, shape, rate) * self._compute_type.type(1 / (1 - rate))
+            self._masks[name] = mask
         return mask
 
     def reset_dropout_mask(self) -> None:
@@ -226,9 +243,10 @@ class SimpleRNNCell(_Cell):
     ):
         super().__init__(_arguments(locals()))
 
-    def _step(self, inputs: Any, state: Any, states: list[Any]) -> list[Any]:
-        z = nn.dense_layer(inputs, self.kernel, self.bias) + ops.matmul(state, self.recurrent_kernel)
-        return [self.activation(z)]
+    def _step(self, inputs: Any, states: list[Any], training: bool) -> list[Any]:
+        (x,) = self._products("dropout", inputs, self.kernel, self.bias, training)
+        (h,) = self._products("recurrent_dropout", states[0], self.recurrent_kernel, None, training)
+        return [self.activation(x + h)]
 
 
 class LSTMCell(_Cell):
@@ -278,9 +296,10 @@ class LSTMCell(_Cell):
 
         return ones_for_forget_gate
 
-    def _step(self, inputs: Any, state: Any, states: list[Any]) -> list[Any]:
-        z = nn.dense_layer(inputs, self.kernel, self.bias) + ops.matmul(state, self.recurrent_kernel)
-        i, f, g, o = ops.split(z, 4, axis=-1)
+    def _step(self, inputs: Any, states: list[Any], training: bool) -> list[Any]:
+        x = self._products("dropout", inputs, self.kernel, self.bias, training)
+        h = self._products("recurrent_dropout", states[0], self.recurrent_kernel, None, training)
+        i, f, g, o = map(ops.add, x, h)
         c = self.recurrent_activation(f) * states[1] + self.recurrent_activation(i) * self.activation(g)
         return [self.recurrent_activation(o) * self.activation(c), c]
 
@@ -325,18 +344,21 @@ class GRUCell(_Cell):
     def _sequence_settings(self) -> dict[str, Any]:
         return {**super()._sequence_settings(), "reset_after": bool(self.reset_after)}
 
-    def _step(self, inputs: Any, state: Any, states: list[Any]) -> list[Any]:
+    def _step(self, inputs: Any, states: list[Any], training: bool) -> list[Any]:
         bias, recurrent_bias = self.bias, None
         if self.reset_after and self.bias is not None:
             bias, recurrent_bias = self.bias[0], self.bias[1]
-        x_z, x_r, x_h = ops.split(nn.dense_layer(inputs, self.kernel, bias), 3, axis=-1)
+        x_z, x_r, x_h = self._products("dropout", inputs, self.kernel, bias, training)
+        state, name = states[0], "recurrent_dropout"
         if self.reset_after:
-            h_z, h_r, h_h = ops.split(nn.dense_layer(state, self.recurrent_kernel, recurrent_bias), 3, axis=-1)
+            h_z, h_r, h_h = self._products(name, state, self.recurrent_kernel, recurrent_bias, training)
             candidate = x_h + self.recurrent_activation(x_r + h_r) * h_h
         else:
             u = 2 * self.units
-            h_z, h_r = ops.split(ops.matmul(state, self.recurrent_kernel[:, :u]), 2, axis=-1)
-            reset = self.recurrent_activation(x_r + h_r) * state
+            h_z, h_r = self._products(name, state, self.recurrent_kernel[:, :u], None, training)
+            mask = self._scaled_mask(name, state.shape) if training else None
+            kept = state if mask is None else self._masked(state, mask[-1])
+            reset = self.recurrent_activation(x_r + h_r) * kept
             candidate = x_h + ops.matmul(reset, self.recurrent_kernel[:, u:])
         z = self.recurrent_activation(x_z + h_z)
         return [z * states[0] + (1 - z) * self.activation(candidate)]
@@ -614,8 +636,9 @@ class SimpleRNN(_CellLayer):
         kernel_regularizer, recurrent_regularizer, bias_regularizer, activity_regularizer: penalties, default none.
         kernel_constraint, recurrent_constraint, bias_constraint: projections after each update, default none.
         dropout: share of the input features that training drops, the same ones at every time step.
-        recurrent_dropout: share of the state that training drops on its way into the recurrent product, the same for
-            all gates and time steps (Gal and Ghahramani 2016).
+        recurrent_dropout: share of the state that training drops on its way into the recurrent product, the same at
+            every time step (Gal and Ghahramani 2016).  With it, each gate of an `LSTM` or `GRU` drops inputs and state
+            by masks of its own; without it one mask of the inputs serves all gates.
         seed: of the dropout.
         return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask: as for `RNN`.
     """

@@ -175,6 +175,11 @@ def _recurrences(b: Bench) -> list[Any]:
         found += [*results, *b.simple_rnn_grad(g, None, residual)]
         *results, residual = b.lstm(x, h, c, b.array(d, 4 * u), b.array(u, 4 * u), b.array(4 * u), **options)
         found += [*results, *b.lstm_grad(g, h, None, residual)]
+        if mask is not None:  # and dropout by gate
+            options |= {"recurrent_mask": b.array(4, n, u), "input_mask": b.array(4, n, d)}
+            *results, residual = b.lstm(x, h, c, b.array(d, 4 * u), b.array(u, 4 * u), b.array(4 * u), **options)
+            found += [*results, *b.lstm_grad(g, h, None, residual)]
+            options |= {"recurrent_mask": b.array(3, n, u), "input_mask": b.array(3, n, d)}
         for reset_after, bias in ((True, b.array(2, 3 * u)), (False, b.array(3 * u))):
             weights = b.array(d, 3 * u), b.array(u, 3 * u), bias
             *results, residual = b.gru(x, h, *weights, reset_after=reset_after, **options)

@@ -39,13 +39,21 @@ def problem(
     return arrays
 
 
-def masks(n: int, t: int, u: int, dtype: Any = np.float64) -> dict[str, Any]:
-    """A mask with skipped steps at the start, in the middle and at the end, and a sample that is skipped throughout."""
+def masks(n: int, t: int, u: int, dtype: Any = np.float64, gates: int = 1, d: int = 0) -> dict[str, Any]:
+    """A mask with skipped steps at the start, in the middle and at the end, and a sample that is skipped throughout.
+
+    Beside it the masks of dropout: of the state, for all gates or for each of several, and of `d` inputs.
+    """
     rng = np.random.default_rng(5)
     mask = rng.random((n, t)) < 0.6
     mask[:1] = False
     mask[1:2, :1] = False
-    return {"mask": mask, "recurrent_mask": (rng.random((n, u)) < 0.7).astype(dtype) / dtype(0.7)}
+
+    def keep(*shape: int) -> Any:
+        return (rng.random(shape) < 0.7).astype(dtype) / dtype(0.7)
+
+    options = {"mask": mask, "recurrent_mask": keep(gates, n, u) if gates > 1 else keep(n, u)}
+    return options | ({"input_mask": keep(gates, n, d)} if d else {})
 
 
 def kernel_pair(module: Any, name: str) -> tuple[Any, Any]:
@@ -53,6 +61,18 @@ def kernel_pair(module: Any, name: str) -> tuple[Any, Any]:
         forward, backward = kernel_pair(module, "gru")
         return (lambda *a, **options: forward(*a, reset_after=False, **options)), backward
     return getattr(module, name, getattr(reference, name)), getattr(reference, f"{name}_grad")
+
+
+def _for_sample(mask: Any, gates: int, k: int, width: int) -> Any:
+    """A dropout mask of one sample, for each gate."""
+    if mask is None:
+        return np.ones((gates, width))
+    return mask[:, k] if mask.ndim == 3 else np.tile(mask[k], (gates, 1))
+
+
+def _by_gate(rows: Any, kernel: Any) -> Any:
+    """The product of a row for each gate with the columns of that gate."""
+    return np.concatenate([row @ part for row, part in zip(rows, np.split(kernel, len(rows), axis=1), strict=True)])
 
 
 def naive(name: str, arrays: list[Any], options: dict[str, Any]) -> tuple[Any, ...]:
@@ -68,13 +88,15 @@ def naive(name: str, arrays: list[Any], options: dict[str, Any]) -> tuple[Any, .
         h = finals[0][k]
         c = finals[-1][k]
         last = np.zeros(u)
-        drop = 1.0 if options.get("recurrent_mask") is None else options["recurrent_mask"][k]
+        gates = kernel.shape[1] // u
+        drop = _for_sample(options.get("recurrent_mask"), gates, k, u)
+        drop_x = _for_sample(options.get("input_mask"), gates, k, x.shape[2])
         for s in range(t):
             if options.get("mask") is None or options["mask"][k, s]:
                 b = np.zeros(kernel.shape[1]) if bias is None else bias
                 b, b_recurrent = b if b.ndim == 2 else (b, 0 * b)
-                wx = x[k, s] @ kernel + b
-                uh = (h * drop) @ recurrent_kernel + b_recurrent
+                wx = _by_gate(x[k, s] * drop_x, kernel) + b
+                uh = _by_gate(h * drop, recurrent_kernel) + b_recurrent
                 if name == "simple_rnn":
                     h = f(wx + uh)
                 elif name == "lstm":
@@ -86,7 +108,7 @@ def naive(name: str, arrays: list[Any], options: dict[str, Any]) -> tuple[Any, .
                     if name == "gru":
                         candidate = f(wx[2 * u :] + r * uh[2 * u :])
                     else:
-                        candidate = f(wx[2 * u :] + (r * h * drop) @ recurrent_kernel[:, 2 * u :])
+                        candidate = f(wx[2 * u :] + (r * h * drop[2]) @ recurrent_kernel[:, 2 * u :])
                     h = z * h + (1 - z) * candidate
                 last = h
             outputs[k, s] = last
@@ -101,6 +123,10 @@ def loss_gradients(outs: tuple[Any, ...], seed: int = 9) -> list[Any]:
     return [rng.standard_normal(out.shape).astype(out.dtype) for out in outs]
 
 
+def _by_gates(name: str, dropped: str, d: int) -> dict[str, int]:
+    return {"gates": GATES[name], "d": d} if dropped == "by gate" and GATES[name] > 1 else {}
+
+
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=15, deadline=None)
 @given(
@@ -109,19 +135,19 @@ def loss_gradients(outs: tuple[Any, ...], seed: int = 9) -> list[Any]:
     d=st.integers(1, 3),
     u=st.integers(1, 5),
     masked=st.booleans(),
-    dropped=st.booleans(),
+    dropped=st.sampled_from(["no", "yes", "by gate"]),
     bias=st.booleans(),
     activations=st.sampled_from([("tanh", "sigmoid"), ("relu", "hard_sigmoid"), (None, "sigmoid")]),
 )
 def test_forward_is_the_formula(
-    name: str, n: int, t: int, d: int, u: int, masked: bool, dropped: bool, bias: bool, activations: Any
+    name: str, n: int, t: int, d: int, u: int, masked: bool, dropped: str, bias: bool, activations: Any
 ) -> None:
     arrays = problem(name, n, t, d, u, bias=bias)
     options: dict[str, Any] = {"activation": activations[0]}
     if name != "simple_rnn":
         options["recurrent_activation"] = activations[1]
-    both = masks(n, t, u)
-    options |= {"mask": both["mask"] if masked else None, "recurrent_mask": both["recurrent_mask"] if dropped else None}
+    both = masks(n, t, u, **_by_gates(name, dropped, d))
+    options |= {key: value for key, value in both.items() if (masked if key == "mask" else dropped != "no")}
     inputs = [None if array is None else array.copy() for array in arrays]
     forward, _ = kernel_pair(reference, name)
     *results, _ = forward(*arrays, **options)
@@ -137,16 +163,16 @@ def test_forward_is_the_formula(
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("masked", ["no", "yes", "by gate"])
 @pytest.mark.parametrize("activations", [("tanh", "sigmoid"), ("softsign", None)])
-def test_gradients_are_central_differences(name: str, masked: bool, activations: Any) -> None:
+def test_gradients_are_central_differences(name: str, masked: str, activations: Any) -> None:
     n, t, d, u = 3, 4, 2, 3
     arrays = problem(name, n, t, d, u)
     options: dict[str, Any] = {"activation": activations[0]}
     if name != "simple_rnn":
         options["recurrent_activation"] = activations[1]
-    if masked:
-        options |= masks(n, t, u)
+    if masked != "no":
+        options |= masks(n, t, u, **_by_gates(name, masked, d))
     forward, backward = kernel_pair(reference, name)
     *results, residual = forward(*arrays, **options)
     g = loss_gradients(tuple(results))
@@ -184,10 +210,11 @@ def test_unused_results_are_zero_gradients(name: str, masked: bool) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_weight_gradients_go_to_their_destinations(name: str) -> None:
+@pytest.mark.parametrize("dropped", ["no", "by gate"])
+def test_weight_gradients_go_to_their_destinations(name: str, dropped: str) -> None:
     arrays = problem(name, 2, 3, 2, 3)
     forward, backward = kernel_pair(reference, name)
-    *results, residual = forward(*arrays)
+    *results, residual = forward(*arrays, **(masks(2, 3, 3, **_by_gates(name, dropped, 2)) if dropped != "no" else {}))
     g = loss_gradients(tuple(results))
     expected = backward(*g, residual)
     outs = tuple(np.full_like(array, 7) for array in arrays[-3:])
@@ -213,14 +240,14 @@ def test_nothing_to_learn_from_gives_zero_weight_gradients(name: str, n: int, t:
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "gru_reset_first"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("masked", ["no", "yes", "by gate"])
 @pytest.mark.parametrize(
     ("n", "t", "d", "u"), [(1, 1, 1, 1), (0, 2, 3, 4), (3, 5, 7, 9), (5, 4, 2, 67), (2, 3, 16, 32)]
 )
-def test_override_equals_reference(name: str, dtype: Any, masked: bool, n: int, t: int, d: int, u: int) -> None:
+def test_override_equals_reference(name: str, dtype: Any, masked: str, n: int, t: int, d: int, u: int) -> None:
     arrays = problem(name, n, t, d, u, dtype)
     arrays[0] = 3 * np.repeat(arrays[0], 2, axis=1)[:, ::2]  # strided, and far enough out to saturate gates
-    options = masks(n, t, u, dtype) if masked else {}
+    options = masks(n, t, u, dtype, **_by_gates(name, masked, d)) if masked != "no" else {}
     tolerance: dict[str, Any] = {"rtol": 1e-4, "atol": 3e-5} if dtype == np.float32 else {"rtol": 1e-12, "atol": 1e-12}
     forward, backward = kernel_pair(reference, name)
     *expected, expected_residual = forward(*arrays, **options)

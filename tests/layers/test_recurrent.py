@@ -249,8 +249,18 @@ def test_dropout_is_one_mask_for_all_steps_and_for_training_only(kind):
         output, states = cell(x[:, s], states, training=True)
         stepped.append(output.numpy())
     np.testing.assert_allclose(np.stack(stepped, axis=1), trained, rtol=1e-10)
-    kept = cell._masks["dropout"]
-    assert 0.3 < float(kept.mean()) < 0.7
+    dropped, dropped_states = cell._masks["dropout"], cell._masks["recurrent_dropout"]
+    by_gate = () if kind == "SimpleRNN" else (cell._GATES,)
+    assert (dropped.shape, dropped_states.shape) == ((*by_gate, 3, 40), (*by_gate, 3, cell.units))
+    assert 0.3 < float((dropped == 0).mean()) < 0.7
+    assert set(np.unique(dropped)) == {0, 2}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_recurrent_dropout_all_gates_drop_the_same_inputs(kind):
+    layer = make(kind, dropout=0.5)
+    layer(np.ones((3, 5, 40)), training=True)
+    assert layer.cell._masks["dropout"].shape == (3, 40)
 
 
 def test_dropout_gradients():

@@ -342,7 +342,10 @@ def test_sequences(
     if masked:
         options["mask"] = rng.random((n, t)) < 0.6
     if dropped:
-        options["recurrent_mask"] = (rng.random((n, u)) < 0.5) * 2.0
+        by_gate = name != "simple_rnn" and data.draw(st.booleans())
+        options["recurrent_mask"] = (rng.random((columns // u, n, u) if by_gate else (n, u)) < 0.5) * 2.0
+        if by_gate:
+            options["input_mask"] = (rng.random((columns // u, n, d)) < 0.5) * 2.0
     options = on_device(options)
     bias = None if not with_bias else (2, columns) if name == "gru" else (columns,)
     states = [(n, u)] * (2 if name == "lstm" else 1)

@@ -300,3 +300,34 @@ def test_time_distributed():
     assert [w.path for w in ours.weights] == [w.path for w in theirs.weights]
     for shape in ((N, T, D), (None, None, D)):
         assert ours.compute_output_shape(shape) == theirs.compute_output_shape(shape)
+
+
+@pytest.mark.parametrize("recurrent_dropout", [0.0, 0.5])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("SimpleRNN", {}), ("LSTM", {}), ("GRU", {}), ("GRU", {"reset_after": False})],
+    ids=["SimpleRNN", "LSTM", "GRU", "GRU reset first"],
+)
+def test_dropout_by_the_same_masks(name, arguments, recurrent_dropout):
+    """Given Keras's masks, the whole sequence is Keras's cell step by step: masks of the same shapes, used alike."""
+    settings = {**arguments, "dropout": 0.4, "recurrent_dropout": recurrent_dropout, "seed": 1}
+    ours, theirs = pair(lambda module: getattr(module, name)(U, return_sequences=True, **settings))
+    x = np.random.default_rng(0).standard_normal((N, T, D)).astype("float32")
+    states, expected = theirs.cell.get_initial_state(N), []
+    for s in range(T):
+        output, states = theirs.cell(x[:, s], states, training=True)
+        expected.append(np.asarray(output))
+    drawn = {
+        "dropout": theirs.cell._dropout_mask,
+        "recurrent_dropout": getattr(theirs.cell, "_recurrent_dropout_mask", None),
+    }
+    cell = ours.cell
+    ours(x, training=True)
+    assert set(cell._masks) == {key for key, mask in drawn.items() if mask is not None}
+    for key, mask in cell._masks.items():
+        wanted = np.asarray(drawn[key])
+        assert mask.shape == wanted.shape
+        cell._masks[key] = wanted
+    initial = [np.asarray(state) for state in cell.get_initial_state(N)]
+    outputs, _ = cell.run_sequence(Tensor(x), [Tensor(state) for state in initial], None, True)
+    close(outputs, np.stack(expected, axis=1))

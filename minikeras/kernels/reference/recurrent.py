@@ -7,7 +7,8 @@ residual remembers the pair, so one backward kernel serves both.
 
 Shapes: x (n, t, d); states (n, u); mask (n, t) of booleans, False where a step is to be skipped: the states are then
 carried over and the output repeats the previous one (zeros before the first step that counts).  `recurrent_mask`
-(n, u) multiplies the state on its way into the recurrent product (recurrent dropout), nowhere else.
+multiplies the state on its way into the recurrent product (recurrent dropout), nowhere else: (n, u), or (gates, n, u)
+for another mask on the way to each gate.  `input_mask` (gates, n, d) does so with the inputs, at every time step alike.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class _Residual(NamedTuple):
     recurrent_kernel: Any
     bias: Any
     mask: Any
+    input_mask: Any
     recurrent_mask: Any
     cell: Cell
     saved: tuple  # arrays (n, t, ...) that the backward steps read; the first holds h before each step
@@ -42,10 +44,24 @@ class _Residual(NamedTuple):
 # ---- what the three kernels share ------------------------------------------------------------------------------------
 
 
-def _project(x: Any, kernel: Any, bias: Any, gates: int) -> Any:
+def _project(x: Any, kernel: Any, bias: Any, gates: int, input_mask: Any = None) -> Any:
     """`x @ kernel + bias` of every time step, as (n, t, gates, u)."""
     n, t, d = x.shape
-    return dense(x.reshape(n * t, d), kernel, bias).reshape(n, t, gates, kernel.shape[1] // gates)
+    width = kernel.shape[1]
+    if input_mask is None:
+        return dense(x.reshape(n * t, d), kernel, bias).reshape(n, t, gates, width // gates)
+    z = empty((n * t, width), kernel.dtype)
+    for mask, gate in zip(input_mask, _gates(width, gates), strict=True):
+        gemm(_rows(x * mask[:, None]), kernel[:, gate], out=z[:, gate])
+    if bias is not None:
+        z += bias
+    return z.reshape(n, t, gates, width // gates)
+
+
+def _gates(width: int, gates: int) -> list[slice]:
+    """The columns of each gate."""
+    size = width // gates
+    return [slice(i * size, (i + 1) * size) for i in range(gates)]
 
 
 def _copy(array: Any, dtype: Any) -> Any:
@@ -54,8 +70,35 @@ def _copy(array: Any, dtype: Any) -> Any:
     return out
 
 
+def _per_gate(recurrent_mask: Any) -> bool:
+    return recurrent_mask is not None and recurrent_mask.ndim == 3
+
+
 def _drop(h: Any, recurrent_mask: Any, out: Any) -> Any:
-    return h if recurrent_mask is None else xp.multiply(h, recurrent_mask, out=out)
+    """What enters the last gate's recurrent product."""
+    if recurrent_mask is None:
+        return h
+    return xp.multiply(h, recurrent_mask[-1] if _per_gate(recurrent_mask) else recurrent_mask, out=out)
+
+
+def _recur(h: Any, kernel: Any, recurrent_mask: Any, dropped: Any, out: Any) -> None:
+    """`h @ kernel` (some or all gates' columns) into `out`, h dropped on its way."""
+    if not _per_gate(recurrent_mask):
+        gemm(_drop(h, recurrent_mask, dropped), kernel, out=out)
+        return
+    for mask, gate in zip(recurrent_mask, _gates(kernel.shape[1], kernel.shape[1] // h.shape[1]), strict=False):
+        gemm(xp.multiply(h, mask, out=dropped), kernel[:, gate], out=out[:, gate])
+
+
+def _recur_grad(g_product: Any, kernel: Any, recurrent_mask: Any, out: Any) -> Any:
+    """The gradient at h of `_recur`, into `out`."""
+    if not _per_gate(recurrent_mask):
+        gemm(g_product, kernel, tb=True, out=out)
+        return out if recurrent_mask is None else xp.multiply(out, recurrent_mask, out=out)
+    out[...] = 0
+    for mask, gate in zip(recurrent_mask, _gates(kernel.shape[1], kernel.shape[1] // out.shape[1]), strict=False):
+        out += gemm(g_product[:, gate], kernel[:, gate], tb=True) * mask
+    return out
 
 
 def _scan(step: Callable[[int], None], states: Sequence[Any], histories: Sequence[Any], x: Any, mask: Any) -> Any:
@@ -129,14 +172,29 @@ def _rows(array: Any) -> Any:
 def _input_grads(r: _Residual, g_products: Any, needs_x: bool, out: Any) -> tuple[Any, Any]:
     """(gradient of x or None, gradient of the kernel)."""
     g_rows = _rows(g_products)
-    g_kernel = gemm(_rows(r.x), g_rows, ta=True, out=out)
-    return (gemm(g_rows, r.kernel, tb=True).reshape(r.x.shape) if needs_x else None), g_kernel
+    if r.input_mask is None:
+        g_kernel = gemm(_rows(r.x), g_rows, ta=True, out=out)
+        return (gemm(g_rows, r.kernel, tb=True).reshape(r.x.shape) if needs_x else None), g_kernel
+    g_kernel = empty(r.kernel.shape, g_rows.dtype) if out is None else out
+    g_x = xp.zeros(r.x.shape, g_rows.dtype) if needs_x else None
+    for mask, gate in zip(r.input_mask, _gates(g_rows.shape[1], len(r.input_mask)), strict=True):
+        gemm(_rows(r.x * mask[:, None]), g_rows[:, gate], ta=True, out=g_kernel[:, gate])
+        if needs_x:
+            g_x += gemm(g_rows[:, gate], r.kernel[:, gate], tb=True).reshape(r.x.shape) * mask[:, None]
+    return g_x, g_kernel
 
 
-def _dropped_history(r: _Residual) -> Any:
-    """What entered the recurrent product of every step, as (n * t, u)."""
+def _recurrent_kernel_grad(r: _Residual, g_rows: Any, out: Any) -> Any:
+    """The gradient of the recurrent kernel (some or all gates' columns) into `out`, may be None."""
     history = r.saved[0]
-    return _rows(history if r.recurrent_mask is None else history * r.recurrent_mask[:, None])
+    if not _per_gate(r.recurrent_mask):
+        entered = history if r.recurrent_mask is None else history * r.recurrent_mask[:, None]
+        return gemm(_rows(entered), g_rows, ta=True, out=out)
+    width, u = g_rows.shape[1], history.shape[2]
+    out = empty((u, width), g_rows.dtype) if out is None else out
+    for mask, gate in zip(r.recurrent_mask, _gates(width, width // u), strict=False):
+        gemm(_rows(history * mask[:, None]), g_rows[:, gate], ta=True, out=out[:, gate])
+    return out
 
 
 def _sum_rows(array: Any, out: Any) -> Any:
@@ -178,13 +236,13 @@ def simple_rnn(
     product, dropped = empty(h.shape, h.dtype), empty(h.shape, h.dtype)
 
     def step(s: int) -> None:
-        gemm(_drop(h, recurrent_mask, dropped), recurrent_kernel, out=product)
+        _recur(h, recurrent_kernel, recurrent_mask, dropped, product)
         cell[0](s, z, product, h)
 
     outputs = _scan(step, (h,), histories, x, mask)
     if not with_residual:
         return outputs, h, None
-    return outputs, h, _Residual(x, kernel, recurrent_kernel, bias, mask, recurrent_mask, cell, (*histories, z))
+    return outputs, h, _Residual(x, kernel, recurrent_kernel, bias, mask, None, recurrent_mask, cell, (*histories, z))
 
 
 def simple_rnn_grad(
@@ -202,12 +260,11 @@ def simple_rnn_grad(
 
     def step(s: int) -> None:
         r.cell[1](s, y, g_h, g_z)
-        gemm(g_z[:, s, 0], r.recurrent_kernel, tb=True, out=g_h)
-        _drop(g_h, r.recurrent_mask, g_h)
+        _recur_grad(g_z[:, s, 0], r.recurrent_kernel, r.recurrent_mask, g_h)
 
     _scan_grad(step, (g_h,), g_outputs, (g_z,), r.mask)
     g_x, g_kernel = _input_grads(r, g_z, needs_x, outs[0])
-    g_recurrent = gemm(_dropped_history(r), _rows(g_z), ta=True, out=outs[1])
+    g_recurrent = _recurrent_kernel_grad(r, _rows(g_z), outs[1])
     return g_x, g_h, g_kernel, g_recurrent, None if r.bias is None else _sum_rows(g_z, outs[2])
 
 
@@ -233,6 +290,7 @@ def lstm(
     bias: Any,
     *,
     mask: Any = None,
+    input_mask: Any = None,
     recurrent_mask: Any = None,
     activation: str | None = "tanh",
     recurrent_activation: str | None = "sigmoid",
@@ -248,7 +306,7 @@ def lstm(
         partial(_lstm_cell, activation, recurrent_activation),
         partial(_lstm_cell_grad, activation, recurrent_activation),
     )
-    gates = _project(x, kernel, bias, 4)
+    gates = _project(x, kernel, bias, 4, input_mask)
     n, t, _, u = gates.shape
     h, c = _copy(h0, gates.dtype), _copy(c0, gates.dtype)
     histories = _histories(with_residual, x, h, c)
@@ -256,14 +314,14 @@ def lstm(
     product, dropped = empty((n, 4 * u), gates.dtype), empty((n, u), gates.dtype)
 
     def step(s: int) -> None:
-        gemm(_drop(h, recurrent_mask, dropped), recurrent_kernel, out=product)
+        _recur(h, recurrent_kernel, recurrent_mask, dropped, product)
         cell[0](s, gates, product, c, h, squashed)
 
     outputs = _scan(step, (h, c), histories, x, mask)
     if not with_residual:
         return outputs, h, c, None
     saved = (*histories, gates, squashed)
-    return outputs, h, c, _Residual(x, kernel, recurrent_kernel, bias, mask, recurrent_mask, cell, saved)
+    return outputs, h, c, _Residual(x, kernel, recurrent_kernel, bias, mask, input_mask, recurrent_mask, cell, saved)
 
 
 def lstm_grad(
@@ -282,12 +340,11 @@ def lstm_grad(
 
     def step(s: int) -> None:
         r.cell[1](s, gates, cells, squashed, g_h, g_c, g_gates)
-        gemm(g_gates[:, s].reshape(n, 4 * u), r.recurrent_kernel, tb=True, out=g_h)
-        _drop(g_h, r.recurrent_mask, g_h)
+        _recur_grad(g_gates[:, s].reshape(n, 4 * u), r.recurrent_kernel, r.recurrent_mask, g_h)
 
     _scan_grad(step, (g_h, g_c), g_outputs, (g_gates,), r.mask)
     g_x, g_kernel = _input_grads(r, g_gates, needs_x, outs[0])
-    g_recurrent = gemm(_dropped_history(r), _rows(g_gates), ta=True, out=outs[1])
+    g_recurrent = _recurrent_kernel_grad(r, _rows(g_gates), outs[1])
     return g_x, g_h, g_c, g_kernel, g_recurrent, None if r.bias is None else _sum_rows(g_gates, outs[2])
 
 
@@ -349,6 +406,7 @@ def gru(
     bias: Any,
     *,
     mask: Any = None,
+    input_mask: Any = None,
     recurrent_mask: Any = None,
     activation: str | None = "tanh",
     recurrent_activation: str | None = "sigmoid",
@@ -372,7 +430,7 @@ def gru(
         input_bias = bias[0].copy()
         input_bias[: 2 * u] += bias[1, : 2 * u]  # only the candidate's recurrent bias has to wait for the reset gate
         candidate_bias = bias[1, 2 * u :]
-    gates = _project(x, kernel, input_bias, 3)
+    gates = _project(x, kernel, input_bias, 3, input_mask)
     h, dropped = _copy(h0, gates.dtype), empty((n, u), gates.dtype)
     histories = _histories(with_residual, x, h)
     inner = empty(
@@ -381,19 +439,19 @@ def gru(
     product = empty((n, (3 if reset_after else 2) * u), gates.dtype)
 
     def step(s: int) -> None:
-        state = _drop(h, recurrent_mask, dropped)
         if reset_after:
-            gemm(state, recurrent_kernel, out=product)
+            _recur(h, recurrent_kernel, recurrent_mask, dropped, product)
             cell[0](s, gates, product, candidate_bias, h, inner)
         else:
-            gemm(state, recurrent_kernel[:, : 2 * u], out=product)
+            _recur(h, recurrent_kernel[:, : 2 * u], recurrent_mask, dropped, product)
+            state = _drop(h, recurrent_mask, dropped)
             cell[0](s, gates, product, state, recurrent_kernel[:, 2 * u :], h, inner)
 
     outputs = _scan(step, (h,), histories, x, mask)
     if not with_residual:
         return outputs, h, None
-    saved = (*histories, gates, inner)
-    return outputs, h, _Residual(x, kernel, recurrent_kernel, bias, mask, recurrent_mask, cell, saved, reset_after)
+    masks, saved = (mask, input_mask, recurrent_mask), (*histories, gates, inner)
+    return outputs, h, _Residual(x, kernel, recurrent_kernel, bias, *masks, cell, saved, reset_after)
 
 
 def gru_grad(
@@ -416,22 +474,25 @@ def gru_grad(
     def step(s: int) -> None:
         if r.reset_after:
             r.cell[1](s, gates, inner, history, g_h, g_gates, g_products)
-            gemm(g_products[:, s].reshape(n, 3 * u), r.recurrent_kernel, tb=True, out=g_state)
+            g_h[...] += _recur_grad(g_products[:, s].reshape(n, 3 * u), r.recurrent_kernel, r.recurrent_mask, g_state)
         else:
             state = _drop(history[:, s], r.recurrent_mask, dropped)
-            r.cell[1](s, gates, state, r.recurrent_kernel, history, g_h, g_gates, g_state)
-        g_h[...] += _drop(g_state, r.recurrent_mask, g_state)
+            r.cell[1](s, gates, state, r.recurrent_kernel[:, 2 * u :], history, g_h, g_gates, g_state)
+            passed = _drop(g_state, r.recurrent_mask, g_state).copy()
+            g_zr = g_gates[:, s, :2].reshape(n, 2 * u)
+            g_h[...] += _recur_grad(g_zr, r.recurrent_kernel[:, : 2 * u], r.recurrent_mask, g_state)
+            g_h[...] += passed
 
     _scan_grad(step, (g_h,), g_outputs, (g_gates, g_products)[: 1 + r.reset_after], r.mask)
     g_x, g_kernel = _input_grads(r, g_gates, needs_x, outs[0])
-    states, g_rows = _dropped_history(r), _rows(g_products)
+    g_rows = _rows(g_products)
     g_recurrent, g_bias = outs[1:]
     if g_recurrent is None:
         g_recurrent = empty(r.recurrent_kernel.shape, g_rows.dtype)
     if r.reset_after:
-        gemm(states, g_rows, ta=True, out=g_recurrent)
+        _recurrent_kernel_grad(r, g_rows, g_recurrent)
     else:
-        gemm(states, g_rows[:, : 2 * u], ta=True, out=g_recurrent[:, : 2 * u])
+        _recurrent_kernel_grad(r, g_rows[:, : 2 * u], g_recurrent[:, : 2 * u])
         gemm(_rows(inner), g_rows[:, 2 * u :], ta=True, out=g_recurrent[:, 2 * u :])
     if r.bias is None:
         return g_x, g_h, g_kernel, g_recurrent, None
@@ -525,16 +586,15 @@ def _reset_first_cell_grad(
     s: int,
     gates: Any,
     state: Any,
-    recurrent_kernel: Any,
+    candidate_kernel: Any,
     history: Any,
     g_h: Any,
     g_gates: Any,
     g_state: Any,
 ) -> None:
+    """As `_gru_cell_grad`; `g_state` becomes the gradient at the state that the reset gate multiplied."""
     gate, g_gate = gates[:, s], g_gates[:, s]
-    n, _, u = gate.shape
     _mix_grad(activation, recurrent_activation, gate, history[:, s], g_h, g_gate)
-    g_reset = gemm(g_gate[:, 2], recurrent_kernel[:, 2 * u :], tb=True)
+    g_reset = gemm(g_gate[:, 2], candidate_kernel, tb=True)
     g_gate[:, 1] = activate_grad(g_reset * state, gate[:, 1], recurrent_activation)
-    gemm(g_gate[:, :2].reshape(n, 2 * u), recurrent_kernel[:, : 2 * u], tb=True, out=g_state)
-    g_state += g_reset * gate[:, 1]
+    xp.multiply(g_reset, gate[:, 1], out=g_state)
