@@ -106,16 +106,25 @@ class FunctionNode:
 
     def __init__(self, function: Callable, name: str | None = None):
         self.function = function
-        self.name = name or unique_name(function.__name__.strip("_"))
+        self.name = name or unique_name(graph_name(function, {}))
         self._inbound_nodes: list[SymbolicNode] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
 
+def graph_name(function: Callable, settings: dict[str, Any]) -> str:
+    """What elements of a graph that apply this function are called: its name, unless its `graph_name` says otherwise.
+
+    `graph_name` is a string or makes one from the call's settings; the names are those that Keras gives.
+    """
+    name = getattr(function, "graph_name", None) or function.__name__.strip("_")
+    return name(settings) if callable(name) else name
+
+
 def symbolic_call(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
     """Apply an operation function to symbolic tensors: a new element of the layer graph."""
-    operation = FunctionNode(function)
+    operation = FunctionNode(function, unique_name(graph_name(function, kwargs)))
     outputs = infer_output(function, args, kwargs)
     SymbolicNode(operation, args, kwargs, outputs)
     return outputs

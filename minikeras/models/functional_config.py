@@ -43,13 +43,15 @@ _FUNCTIONS: dict[str, dict[int, str]] = {
         "matmul maximum minimum mod multiply not_equal outer pad power subtract take take_along_axis tensordot "
         "true_divide vdot",
         3: "where",
+        4: "isclose",
     },
     "keras.src.ops.nn": {
         1: "average_pool celu elu gelu hard_sigmoid hard_silu leaky_relu log_sigmoid log_softmax max_pool moments "
         "multi_hot one_hot relu relu6 selu sigmoid silu softmax softplus softsign",
         2: "binary_crossentropy categorical_crossentropy conv conv_transpose depthwise_conv "
         "sparse_categorical_crossentropy",
-        3: "separable_conv",
+        3: "layer_normalization separable_conv",
+        5: "batch_normalization",
     },
     "keras.src.ops.core": {
         1: "cast saturate_cast stop_gradient unstack",
@@ -60,7 +62,13 @@ _FUNCTIONS: dict[str, dict[int, str]] = {
     "keras.src.ops.linalg": {1: "norm"},
 }
 
-_SECOND_ARGUMENT = {"average": "weights", "pad": "constant_values"}  # where it is not the second parameter
+# where Keras's class is not called as the function, or its call does not take the first parameters
+_CLASS_NAMES = {"batch_normalization": "BatchNorm", "layer_normalization": "LayerNorm"}
+_TAKEN = {
+    "average": ("x", "weights"),
+    "pad": ("x", "constant_values"),
+    "batch_normalization": ("x", "mean", "variance", "offset", "scale"),
+}
 
 
 class _Operation:
@@ -72,9 +80,7 @@ class _Operation:
         self.function, self.module, self.class_name = function, module, class_name
         self.signature = inspect.signature(function)
         parameters = list(self.signature.parameters)
-        self.taken = parameters[:count]
-        if function.__name__ in _SECOND_ARGUMENT:
-            self.taken = [parameters[0], _SECOND_ARGUMENT[function.__name__]]
+        self.taken = list(_TAKEN.get(function.__name__, parameters[:count]))
         self.settings = self.settings or [name for name in parameters if name not in self.taken]
 
     def split(self, args: tuple, kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
@@ -93,7 +99,7 @@ class _Operation:
 
 
 class _Einsum(_Operation):
-    """The one function that takes any number of tensors, after its setting."""
+    """A function of any number of tensors after its setting."""
 
     settings = ("subscripts",)
 
@@ -104,13 +110,27 @@ class _Einsum(_Operation):
         return (settings["subscripts"], *args), kwargs
 
 
+class _Meshgrid(_Operation):
+    """A function of any number of tensors, its setting by name."""
+
+    settings = ("indexing",)
+
+    def split(self, args: tuple, kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        return list(args), {"indexing": kwargs.get("indexing", "xy")}
+
+    def join(self, args: list[Any], kwargs: dict[str, Any], settings: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        return tuple(args), {**kwargs, **settings}
+
+
 def _operations() -> Iterator[_Operation]:
     for module, groups in _FUNCTIONS.items():
         for count, names in groups.items():
             for name in names.split():
-                yield _Operation(getattr(ops, name), module, name.title().replace("_", ""), count)
+                class_name = _CLASS_NAMES.get(name, "".join(part.capitalize() for part in name.split("_")))
+                yield _Operation(getattr(ops, name), module, class_name, count)
     yield _Operation(activations.relu, "keras.src.activations.activations", "ReLU", 1)
     yield _Einsum(ops.einsum, "keras.src.ops.numpy", "Einsum", 1)
+    yield _Meshgrid(ops.meshgrid, "keras.src.ops.numpy", "Meshgrid", 1)
 
 
 _BY_CLASS: dict[tuple[Any, Any], _Operation] = {}

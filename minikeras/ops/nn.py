@@ -66,6 +66,9 @@ def activation(x: Any, *, name: str) -> Any:
     return y, lambda g, needs: (k.activate_grad(g, y, name),)
 
 
+activation.graph_name = lambda settings: {"exponential": "exp"}.get(settings["name"], settings["name"])  # type: ignore[attr-defined]
+
+
 def relu(x: Any) -> Any:
     """`max(x, 0)`."""
     return activation(x, name="relu")
@@ -150,6 +153,9 @@ def piecewise_relu(
         return (g * slope,)
 
     return y, vjp
+
+
+piecewise_relu.graph_name = "re_lu"  # type: ignore[attr-defined]
 
 
 @differentiable
@@ -555,13 +561,26 @@ def layer_norm(x: Any, gamma: Any, beta: Any, *, epsilon: float, axes: int = 1) 
 
 @composite
 def layer_normalization(
-    x: Any, gamma: Any = None, beta: Any = None, axis: Any = -1, epsilon: float | None = None
+    x: Any,
+    gamma: Any = None,
+    beta: Any = None,
+    axis: Any = -1,
+    epsilon: float | None = None,
+    rms_scaling: bool = False,
 ) -> Any:
-    """Layer normalisation over an axis or several (Ba et al. 2016); `gamma` and `beta` have the shape of these axes."""
+    """Layer normalisation over an axis or several (Ba et al. 2016); `gamma` and `beta` have the shape of these axes.
+
+    With `rms_scaling` (out of use, but in files) the mean is not taken off and `beta` does not count.
+    """
     epsilon = config.epsilon() if epsilon is None else epsilon
     ndim = len(x.shape)
     axes = sorted(i % ndim for i in (axis if isinstance(axis, (list, tuple)) else [axis]))
     last = list(range(ndim - len(axes), ndim))
+    if rms_scaling:
+        x_hat = x * fine.rsqrt(fine.var(x, axis=tuple(axes), keepdims=True) + epsilon)
+        if gamma is None:
+            return x_hat
+        return x_hat * fine.reshape(gamma, [x.shape[i] if i in axes else 1 for i in range(ndim)])
     if axes == last:
         return layer_norm(x, gamma, beta, epsilon=epsilon, axes=len(axes))
     return fine.moveaxis(
@@ -586,6 +605,9 @@ def scale_shift(x: Any, scale: Any, shift: Any) -> Any:
     return y, vjp
 
 
+layer_normalization.graph_name = "layer_norm"  # type: ignore[attr-defined]
+
+
 @composite
 def batch_normalization(
     x: Any, mean: Any, variance: Any, axis: int, offset: Any = None, scale: Any = None, epsilon: float = 1e-3
@@ -598,6 +620,9 @@ def batch_normalization(
     if axis in (-1, len(x.shape) - 1):
         return scale_shift(x, factor, shift)
     return fine.moveaxis(scale_shift(fine.moveaxis(x, axis, -1), factor, shift), -1, axis)
+
+
+batch_normalization.graph_name = "batch_norm"  # type: ignore[attr-defined]
 
 
 @composite

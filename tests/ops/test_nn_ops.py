@@ -409,3 +409,10 @@ def test_wrong_arguments_are_told() -> None:
         with pytest.raises(ValueError, match=r"[a-z]") as error:
             call()
         assert words in str(error.value)
+
+
+def test_rms_scaling_leaves_the_mean_and_beta_out():
+    x = np.random.default_rng(0).standard_normal((2, 3, 4))
+    gamma = np.array([1.0, 2.0, 3.0, 4.0])
+    scaled = ops.layer_normalization(x, gamma, np.ones(4), epsilon=0.1, rms_scaling=True)
+    np.testing.assert_allclose(scaled, x / np.sqrt(x.var(axis=-1, keepdims=True) + 0.1) * gamma)

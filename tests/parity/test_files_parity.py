@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 
 import keras
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 import minikeras
+from minikeras.models.functional_config import _BY_CLASS
 
 RNG = np.random.default_rng(0)
 
@@ -421,6 +424,7 @@ def test_functional_config_is_wired_as_kerass(build):
     assert wiring(minikeras) == wiring(keras)
 
 
+SIX = np.arange(6, dtype="f4")
 OPS = {
     "add": lambda K, x, y: x + y,
     "add_number": lambda K, x, y: 1.5 + x,
@@ -466,7 +470,37 @@ OPS = {
     "swapaxes": lambda K, x, y: K.ops.swapaxes(x, 1, 2),
     "repeat": lambda K, x, y: K.ops.repeat(K.ops.tile(x, (1, 2, 1)), 2, axis=1),
     "take": lambda K, x, y: K.ops.take(x, 1, axis=1),
+    "layer_normalization": lambda K, x, y: (
+        K.ops.layer_normalization(x) + K.ops.layer_normalization(y, SIX, beta=SIX, axis=-1, epsilon=0.1)
+    ),
+    "rms_scaling": lambda K, x, y: K.ops.layer_normalization(x, SIX, axis=-1, rms_scaling=True),
+    "batch_normalization": lambda K, x, y: (
+        K.ops.batch_normalization(x, SIX, SIX + 1, axis=-1)
+        + K.ops.batch_normalization(y, SIX, SIX + 1, -1, offset=SIX, scale=SIX, epsilon=0.1)
+    ),
+    "log1p": lambda K, x, y: K.ops.log1p(K.ops.absolute(x)) - K.ops.expm1(y),
+    "meshgrid": lambda K, x, y: K.ops.meshgrid(x[:, 0, 0], y[0, 0], indexing="ij"),
+    "isclose": lambda K, x, y: K.ops.isclose(x, y, rtol=0.5),
+    "average": lambda K, x, y: K.ops.average(x, axis=1, weights=K.ops.absolute(y)),
+    "padding": lambda K, x, y: K.ops.pad(x, [[0, 0], [1, 2], [0, 1]], constant_values=2.0),
+    "tensordot": lambda K, x, y: K.ops.tensordot(x, np.ones((4, 6, 3), "f4"), axes=[[1, 2], [0, 1]]),
+    "convolution": lambda K, x, y: K.ops.conv(x, np.ones((3, 6, 2), "f4"), padding="same"),
+    "top_k": lambda K, x, y: K.ops.top_k(x, 2)[0],
+    "moments": lambda K, x, y: K.ops.moments(x, axes=[1])[1],
+    "crossentropy": lambda K, x, y: K.ops.categorical_crossentropy(K.ops.softmax(x), y, from_logits=True),
+    "slice_update": lambda K, x, y: K.ops.slice_update(x, (0, 0, 0), np.ones((1, 2, 2), "f4")),
 }
+
+
+@pytest.mark.parametrize("known", _BY_CLASS.values(), ids=lambda known: known.class_name)
+def test_every_operation_is_described_as_keras_does(known):
+    """Keras has a class of that name, constructed with these settings and called with these arguments."""
+    cls = getattr(importlib.import_module(known.module), known.class_name)
+    accepted = set(inspect.signature(cls.__init__).parameters)
+    assert set(known.settings) <= accepted
+    called = list(inspect.signature(cls.call).parameters.values())[1:]
+    if all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in called):
+        assert len(known.taken) == len(called)
 
 
 @pytest.mark.parametrize("name", OPS)
