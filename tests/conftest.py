@@ -1,6 +1,7 @@
 """Options and reports of the whole test suite.
 
-`pytest --device gpu` runs the same suite on a GPU.  Tests of real Keras and of CuPy's surface need extra packages
+`pytest --device gpu` runs the same suite on a GPU, `pytest --device recorder` on a stand-in for CuPy that needs no GPU
+but refuses what CuPy refuses (`gpu/recorder.py`).  Tests of real Keras and of CuPy's surface need extra packages
 (`pip install '.[parity]'`, `'.[gpu]'`); where these are missing a line at the end says what did not run, and with
 `MINIKERAS_REQUIRE_PARITY=1` or `MINIKERAS_REQUIRE_CUPY=1` (as in CI) missing packages are an error.
 """
@@ -29,7 +30,8 @@ settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--device", default=None, choices=("cpu", "gpu", "auto"), help="where minikeras computes")
+    devices = ("cpu", "gpu", "auto", "recorder")
+    parser.addoption("--device", default=None, choices=devices, help="where minikeras computes")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,6 +39,14 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["MINIKERAS_DEVICE"] = "cpu"  # for processes that tests start
     from minikeras import config as settings_of_minikeras
 
+    config.option.device = device
+    if device == "recorder":
+        if importlib.util.find_spec("cupy") is None:
+            raise pytest.UsageError("The stand-in asks CuPy for its signatures; run pip install '.[gpu]'.")
+        from gpu.recorder import take_the_place_of_cupy
+
+        take_the_place_of_cupy()
+        device = "gpu"
     try:
         settings_of_minikeras.set_device(device)
     except RuntimeError as error:
@@ -57,7 +67,7 @@ def pytest_ignore_collect(collection_path, config):  # type: ignore[no-untyped-d
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     from minikeras import kernels
 
-    if kernels.active_device() == "gpu":
+    if kernels.active_device() == "gpu" and config.getoption("--device") != "recorder":
         return
     without = [item for item in items if item.get_closest_marker("gpu")]
     if without:

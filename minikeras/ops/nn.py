@@ -749,7 +749,11 @@ def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False
 
 @composite
 def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
-    """Cross-entropy of integer labels `target` and predictions with one more axis, the classes."""
+    """Cross-entropy of integer labels `target` and predictions with one more axis, the classes.
+
+    Raises:
+        ValueError: a label is out of range (CPU; on a GPU its cross-entropy is NaN and its gradient zero).
+    """
     if len(target.shape) == len(output.shape) and target.shape[-1] == 1:
         target = fine.squeeze(target, -1)
     if axis not in (-1, len(output.shape) - 1):
@@ -760,7 +764,18 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
             f"{tuple(target.shape)} and predictions {tuple(output.shape)}; one-hot targets go with "
             "categorical_crossentropy."
         )
-    labels = _labels(raw(target), output.shape[-1])
+    labels = raw(target)
+    if labels.dtype.kind not in "iu":
+        labels = labels.astype("int32")
+    if k.active_device() == "cpu":
+        check_labels(labels, output.shape[-1])
+        return _sparse_crossentropy_of(labels, output, from_logits)
+    # on the GPU reading a label back would wait for the stream
+    named = k.xp.clip(labels, 0, output.shape[-1] - 1)
+    return fine.where(labels == named, _sparse_crossentropy_of(named, output, from_logits), float("nan"))
+
+
+def _sparse_crossentropy_of(labels: Any, output: Any, from_logits: bool) -> Any:
     if from_logits:
         return _sparse_cross_entropy(output, labels)
     logits = _logits_behind(output, "softmax")
@@ -771,16 +786,17 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
     return fine.negative(fine.squeeze(fine.take_along_axis(fine.log(output), labels[..., None], axis=-1), -1))
 
 
-def _labels(labels: Any, classes: int) -> Any:
-    if labels.dtype.kind not in "iu":
-        labels = labels.astype("int32")
-    # on the GPU reading a value back would wait for the stream
-    if k.active_device() == "cpu" and labels.size and (labels.min() < 0 or labels.max() >= classes):
+def check_labels(labels: Any, classes: int) -> None:
+    """Refuse class numbers that are not in [0, classes).
+
+    Raises:
+        ValueError: a label is out of range.
+    """
+    if labels.size and (labels.min() < 0 or labels.max() >= classes):
         raise ValueError(
             f"A label must lie between 0 and {classes - 1} for {classes} classes, got labels between "
             f"{labels.min()} and {labels.max()}."
         )
-    return labels
 
 
 @composite

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from minikeras import losses as losses_room
 from minikeras import metrics as metrics_room
 from minikeras import tree
 from minikeras.autodiff.tensor import Tensor
 from minikeras.losses import Loss, LossFunctionWrapper
 from minikeras.metrics import Mean, MeanMetricWrapper, Metric, resolve_accuracy
+from minikeras.ops.nn import check_labels
 
 
 def per_output(structure: Any, names: list[str], role: str) -> list[Any]:
@@ -100,6 +103,24 @@ class CompiledLoss:
             if len(names) > 1:
                 trackers.append(Mean(name=f"{names[i]}_loss"))
         self.names, self._parts, self.trackers = names, parts, trackers
+
+    def check_labels(self, y: Any, outputs: Any) -> None:
+        """Refuse labels on the host that name no class of symbolic outputs; the GPU's kernels cannot.
+
+        Raises:
+            ValueError: a label is out of range.
+        """
+        names = name_outputs(outputs, self._given_names)
+        specs = per_output(self._loss, names, "loss")
+        for spec, target, output in zip(specs, outputs_list(y, names, "y"), tree.flatten(outputs), strict=True):
+            if not isinstance(target, np.ndarray) or target.dtype.kind not in "iu":
+                continue
+            loss = _loss_object(spec, target, output)
+            if isinstance(loss, LossFunctionWrapper) and loss.fn is losses_room.sparse_categorical_crossentropy:
+                options = loss._fn_kwargs
+                ignored = options.get("ignore_class")
+                classes = output.shape[options.get("axis", -1)]
+                check_labels(target if ignored is None else target[target != ignored], classes)
 
     def __call__(self, y: Any, y_pred: Any, sample_weight: Any = None) -> Tensor | None:
         """The weighted sum of the outputs' losses, or None where there is none."""

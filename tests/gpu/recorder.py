@@ -47,15 +47,18 @@ _SCATTERED = {"add": "iIlLqQefd", "subtract": "iIlLqQefd", "maximum": "iILQfd", 
 class Counts:
     """What has gone to the device and what waited for it, each with the line of minikeras that asked for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, keeps: bool = True) -> None:
+        self._keeps = keeps
         self.transfers: list[str] = []
         self.reads: list[str] = []
 
     def transfer(self, shape: tuple[int, ...]) -> None:
-        self.transfers.append(f"shape {shape} {_asking()}")
+        if self._keeps:
+            self.transfers.append(f"shape {shape} {_asking()}")
 
     def read(self, name: str) -> None:
-        self.reads.append(f"{name} {_asking()}")
+        if self._keeps:
+            self.reads.append(f"{name} {_asking()}")
 
     def clear(self) -> None:
         self.transfers.clear()
@@ -71,7 +74,7 @@ def _asking() -> str:
 
 
 _SOURCE = Path(kernels.__file__).parent.parent
-_counts = Counts()
+_counts = Counts(keeps=False)
 _roots: weakref.WeakValueDictionary[int, DeviceArray] = weakref.WeakValueDictionary()  # by id of the memory's owner
 
 
@@ -148,11 +151,11 @@ class DeviceArray:
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if method != "__call__":
             return NotImplemented
-        return getattr(Recorder(), ufunc.__name__)(*inputs, **kwargs)
+        return getattr(_module, ufunc.__name__)(*inputs, **kwargs)
 
     def __array_function__(self, function: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
         path = (*function.__module__.split(".")[1:], function.__name__)
-        return functools.reduce(getattr, path, Recorder())(*args, **kwargs)
+        return functools.reduce(getattr, path, _module)(*args, **kwargs)
 
     # ---- sequences and indices
 
@@ -230,13 +233,16 @@ def _called(function: Callable, args: Any, keywords: dict[str, Any]) -> Any:
     return _wrapped(result) if out is None else out
 
 
+_signature = functools.cache(inspect.signature)
+
+
 @functools.cache
 def _signature_of_method(name: str) -> inspect.Signature | None:
     """The signature of a method of `cupy.ndarray`, which is only written in its documentation."""
     method = getattr(cupy.ndarray, name)
     described = re.match(rf"_ndarray_base\.{name}\((.*)\)( ->.*)?$", (method.__doc__ or "").split("\n")[0])
     if described is None:
-        return inspect.signature(method)
+        return _signature(method)
     parameters = re.sub(r"(^|, )(?:int|Py_ssize_t|_ndarray_base) (\w)", r"\1\2", described[1])
     return inspect.signature(eval(f"lambda {parameters}: None"))
 
@@ -253,6 +259,30 @@ def _method(name: str, function: Callable, *args: Any, **keywords: Any) -> Any:
 def _check_sort(name: str, keywords: dict[str, Any]) -> None:
     if name in ("sort", "argsort") and keywords.get("kind") not in (None, "stable"):
         raise ValueError(f"CuPy sorts stably, got kind={keywords['kind']!r}.")
+
+
+def _type_of(value: Any) -> Any:
+    """An operand's type, as promotion sees it: that of Python's numbers gives way."""
+    return type(value) if type(value) in (int, float, complex) else np.asarray(_plain(value)).dtype
+
+
+@functools.cache
+def _refusal(theirs: Any, ours: np.ufunc, types: tuple) -> str | None:
+    """Why CuPy does not compute a ufunc of these types as NumPy does, or None."""
+    *inputs, result = ours.resolve_dtypes((*types, *[None] * ours.nout))[: ours.nin + 1]
+    for loop in theirs.types:
+        wanted, given = loop.split("->")
+        if all(np.can_cast(one, to) for one, to in zip(inputs, wanted, strict=True)):
+            if np.dtype(given[0]) != result:
+                return f"cupy.{ours.__name__} of {inputs} gives {given}, NumPy's {result}."
+            return None
+    return f"cupy.{ours.__name__} has no loop for {inputs}."
+
+
+@functools.cache
+def _signature_of_ufunc_method(ufunc: Any, name: str) -> inspect.Signature:
+    described = getattr(ufunc, name).__doc__.split("\n")[0]
+    return inspect.signature(eval(f"lambda {described.split('(', 1)[1].removesuffix(')')}: None"))
 
 
 class _Ufunc:
@@ -276,19 +306,12 @@ class _Ufunc:
         """Refuse types that CuPy has no loop for, and those whose result would be of another type than NumPy's."""
         if dtype is not None or not self._theirs.types:
             return
-        weak = [type(one) if type(one) in (int, float, complex) else np.asarray(_plain(one)).dtype for one in args]
-        *inputs, result = self._ours.resolve_dtypes((*weak, *[None] * self._ours.nout))[: self._ours.nin + 1]
-        for loop in self._theirs.types:
-            wanted, given = loop.split("->")
-            if all(np.can_cast(one, to) for one, to in zip(inputs, wanted, strict=True)):
-                if np.dtype(given[0]) != result:
-                    raise TypeError(f"cupy.{self._ours.__name__} of {inputs} gives {given}, NumPy's {result}.")
-                return
-        raise TypeError(f"cupy.{self._ours.__name__} has no loop for {inputs}.")
+        refusal = _refusal(self._theirs, self._ours, tuple([_type_of(one) for one in args]))
+        if refusal is not None:
+            raise TypeError(refusal)
 
     def __getattr__(self, name: str) -> Callable:
-        described = getattr(self._theirs, name).__doc__.split("\n")[0]
-        parameters = inspect.signature(eval(f"lambda {described.split('(', 1)[1].removesuffix(')')}: None"))
+        parameters = _signature_of_ufunc_method(self._theirs, name)
 
         def method(*args: Any, **keywords: Any) -> Any:
             parameters.bind(None, *args, **keywords)
@@ -313,20 +336,21 @@ class Recorder:
         if not hasattr(self._theirs, name):
             raise AttributeError(f"{self._theirs.__name__} has no {name!r}.")
         theirs, ours = getattr(self._theirs, name), getattr(self._ours, name)
+        found = theirs  # number types, constants
         if isinstance(theirs, ModuleType):
-            return Recorder(theirs, ours)
-        if isinstance(theirs, cupy.ufunc):
-            return _Ufunc(theirs, ours)
-        if isinstance(theirs, type) or not callable(theirs):
-            return theirs  # number types, constants
-        if name in _TRANSFERS:
-            return functools.partial(_moved, theirs, ours)
-        return functools.partial(_function, name, theirs, ours)
+            found = Recorder(theirs, ours)
+        elif isinstance(theirs, cupy.ufunc):
+            found = _Ufunc(theirs, ours)
+        elif callable(theirs) and not isinstance(theirs, type):
+            call = _moved if name in _TRANSFERS else functools.partial(_function, name)
+            found = functools.partial(call, theirs, ours)
+        setattr(self, name, found)
+        return found
 
 
 def _moved(theirs: Callable, ours: Callable, value: Any, *args: Any, **keywords: Any) -> DeviceArray:
     """`asarray` and its like: the way to the device."""
-    inspect.signature(theirs).bind(value, *args, **keywords)
+    _signature(theirs).bind(value, *args, **keywords)
     if isinstance(value, DeviceArray):
         return value if ours is np.asarray and not (args or keywords) else _called(ours, (value, *args), keywords)
     array = np.array(ours(value, *args, **keywords))
@@ -337,7 +361,7 @@ def _moved(theirs: Callable, ours: Callable, value: Any, *args: Any, **keywords:
 
 
 def _function(name: str, theirs: Callable, ours: Callable, *args: Any, **keywords: Any) -> Any:
-    signature = inspect.signature(theirs)
+    signature = _signature(theirs)
     bound = signature.bind(*args, **keywords)
     extra = [parameter.name for parameter in signature.parameters.values() if parameter.kind is parameter.VAR_KEYWORD]
     unknown = set(bound.arguments.get(extra[0], {}) if extra else {}) - _KEYWORDS.get(name, set())
@@ -369,18 +393,17 @@ def _install_operators() -> None:
         "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal",
     }  # fmt: skip
     unary = {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "invert"}
-    module = Recorder()
 
     def operator(name: str, reflected: bool) -> Callable:
         def operate(self: DeviceArray, other: Any) -> Any:
             if not isinstance(other, (DeviceArray, np.ndarray, *_SCALARS)):
                 return NotImplemented
-            return getattr(module, name)(*((other, self) if reflected else (self, other)))
+            return getattr(_module, name)(*((other, self) if reflected else (self, other)))
 
         return operate
 
     def in_place(name: str) -> Callable:
-        return lambda self, other: getattr(module, name)(self, other, out=self)
+        return lambda self, other: getattr(_module, name)(self, other, out=self)
 
     for short, name in binary.items():
         setattr(DeviceArray, f"__{short}__", operator(name, False))
@@ -390,21 +413,28 @@ def _install_operators() -> None:
     for short, name in comparisons.items():
         setattr(DeviceArray, f"__{short}__", operator(name, False))
     for short, name in unary.items():
-        setattr(DeviceArray, f"__{short}__", lambda self, name=name: getattr(module, name)(self))
+        setattr(DeviceArray, f"__{short}__", lambda self, name=name: getattr(_module, name)(self))
 
 
+_module = Recorder()
 _install_operators()
+
+
+def take_the_place_of_cupy() -> None:
+    """From now on the stand-in is what minikeras finds when it asks for CuPy."""
+    kernels._cupy = lambda: _module
 
 
 @contextlib.contextmanager
 def recording_device() -> Iterator[Counts]:
     """Within this block minikeras computes on the stand-in; yields the counts, which begin at nothing."""
     global _counts
-    previous = kernels.active_device()
+    previous, cupy_of_before, counts_of_before = kernels.active_device(), kernels._cupy, _counts
     _counts = Counts()
-    kernels.bind(Recorder(), {})
-    kernels._active_device = "gpu"
+    take_the_place_of_cupy()
+    kernels.use("gpu")
     try:
         yield _counts
     finally:
+        kernels._cupy, _counts = cupy_of_before, counts_of_before
         kernels.use(previous)

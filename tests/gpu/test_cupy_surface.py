@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import pickle
 from collections.abc import Callable
+from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any
 
@@ -18,7 +19,7 @@ from metric_cases import CASES as METRICS
 from metric_cases import MetricCase
 from ops.op_cases import CASES, Case
 
-from minikeras import activations, layers, losses, metrics, ops, optimizers, tree, utils
+from minikeras import Input, Model, activations, layers, losses, metrics, ops, optimizers, tree, utils
 from minikeras import kernels as k
 from minikeras.autodiff import Tensor, Variable, recording
 from minikeras.autodiff.tape import backward
@@ -97,6 +98,36 @@ def test_losses(case: LossCase) -> None:
     counts = _runs_the_same(getattr(losses, case.cls)(**case.options), list(case.data((4, 3), "float32")), True)
     assert not counts.reads
     assert len(counts.transfers) == 2, counts.transfers
+
+
+@pytest.mark.parametrize("activation", [None, ops.softmax])
+def test_labels_out_of_range_have_no_loss_and_no_gradient(activation: Callable | None) -> None:
+    with recording_device() as counts:
+        x = Tensor(k.to_device(np.ones((3, 2), "float32")), tracked=True)
+        labels = Tensor(k.to_device(np.array([1, 2, -1])))
+        counts.clear()
+        with recording():
+            output = x if activation is None else activation(x)
+            values = losses.sparse_categorical_crossentropy(labels, output, from_logits=activation is None)
+        (gradient,) = backward(values, [x])
+        assert not counts.reads and not counts.transfers
+        np.testing.assert_allclose(values.numpy(), [np.log(2), np.nan, np.nan], rtol=1e-6)
+        np.testing.assert_allclose(k.to_host(gradient), [[0.5, -0.5], [0, 0], [0, 0]])
+
+
+def test_labels_out_of_range_are_refused_before_they_move() -> None:
+    y = np.array([0, 1, 3, -1])
+    with recording_device():
+        inputs = Input((2,))
+        outputs = [layers.Dense(3, name="a")(inputs), layers.Dense(4, name="b")(inputs)]
+        model = Model(inputs, dict(zip("ab", outputs, strict=True)))
+        first = losses.SparseCategoricalCrossentropy(from_logits=True)
+        second = losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+        model.compile("sgd", {"a": first, "b": second})
+        for a, b, message in ((y, y, "0 and 2 for 3"), (y * 0, y + 1, "0 and 3 for 4"), (y * 0, y, None)):
+            with nullcontext() if message is None else pytest.raises(ValueError, match=message):
+                model.fit(np.ones((4, 2)), {"a": a, "b": b}, verbose=0)
+            assert bool(model.optimizer.iterations == 1) == (message is None)
 
 
 @pytest.mark.parametrize("case", METRICS, ids=str)
