@@ -19,7 +19,7 @@ from minikeras import config
 from minikeras.kernels import arena
 from minikeras.kernels.arena import Arena, empty
 from minikeras.kernels.reference import *  # noqa: F403
-from minikeras.kernels.reference import MODULES, REFERENCE
+from minikeras.kernels.reference import MODULES, REFERENCE, recurrent
 
 __all__ = ["Arena", "active_device", "empty", "to_device", "to_host", "use", "xp", *REFERENCE]
 
@@ -49,6 +49,8 @@ def bind(array_module: Any, overrides: dict[str, Any]) -> None:
         module.xp = array_module  # type: ignore[attr-defined]
     globals().update(REFERENCE)
     globals().update(overrides)
+    for name in ("dense", "gemm"):  # what other reference kernels are made of: they too get the device's best
+        setattr(recurrent, name, globals()[name])
 
 
 def active_device() -> str:

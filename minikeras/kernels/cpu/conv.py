@@ -1,6 +1,7 @@
-"""Convolutions on the CPU: the columns of a few windows at a time, so that BLAS finds them in the cache.
+"""Convolutions on the CPU: of float32 in the tile, without columns; others with the columns of a few windows at a time.
 
-The compiled loops know one spatial axis, the flattened one: `window_table` says where each window takes its inputs
+The tile (tile.py) takes ordinary convolutions of float32, and their input gradients where the strides are 1.  For
+others, columns are made for so few windows that BLAS finds them in the cache.  The compiled loops know one spatial axis, the flattened one: `window_table` says where each window takes its inputs
 from, whatever the rank, stride, padding and dilation.  They index with unsigned integers, because Numba otherwise
 allows for negative indices and the loops do not become vector code.
 """
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.jit import lazy_njit
+from minikeras.kernels.cpu.gemm import gemm
+from minikeras.kernels.cpu.jit import lazy_njit, tile
 from minikeras.kernels.reference.activation import activate
 from minikeras.kernels.reference.conv import Ints, Padding, is_pointwise, output_shape, taps
 from minikeras.kernels.reference.conv import conv as reference_conv
@@ -55,6 +57,12 @@ def _stretch_table(x_shape: Ints, size: Ints, strides: Ints, padding: Padding, d
         pixels = size[-1]
         size, padding = (*size[:-1], 1), (*padding[:-1], (0, 1 - pixels))
     return window_table((1, *x_shape[1:-1], 1), size, strides, padding, dilation), pixels * x_shape[-1]
+
+
+def _tile_for(*arrays: Any) -> Any:
+    """The module `tile` if it takes these arrays (None is passed over; contiguity is known), else None."""
+    fits = all(array is None or array.dtype.char == "f" and array.size for array in arrays)
+    return tile() if fits else None
 
 
 @lazy_njit
@@ -164,6 +172,20 @@ def conv(
     size, filters = kernel.shape[:-2], kernel.shape[-1]
     if out is None:
         out = empty((x.shape[0], *output_shape(x.shape, size, strides, padding, dilation), filters), x.dtype)
+    module = _tile_for(x, kernel, bias, out)
+    if module is not None:
+        if is_pointwise(size, strides, padding):
+            matrix = x.reshape(-1, x.shape[-1])
+            module.matrix_product(
+                matrix,
+                kernel.reshape(-1, filters),
+                bias=bias,
+                relu=activation == "relu",
+                out=out.reshape(-1, filters),
+            )
+        else:
+            module.convolution(x, kernel, bias, **geometry, relu=activation == "relu", out=out)
+        return out if activation == "relu" else activate(out, activation, out=out)
     y, weights = out.reshape(-1, filters), kernel.reshape(-1, filters)
     for rows, columns in _columns(x, size, **geometry):
         block = y[rows]
@@ -186,10 +208,20 @@ def conv_input_grad(
     """See the reference."""
     geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
     size = kernel.shape[:-2]
-    if groups > 1 or not g.size or is_pointwise(size, strides, padding) or not compiled(g, kernel, out):
+    if groups == 1 and is_pointwise(size, strides, padding) and compiled(g, kernel, out):
+        if out is None:
+            out = empty(x_shape, g.dtype)
+        weights = kernel.reshape(-1, kernel.shape[-1])
+        gemm(g.reshape(-1, g.shape[-1]), weights, tb=True, out=out.reshape(-1, x_shape[-1]))
+        return out
+    if groups > 1 or not g.size or not compiled(g, kernel, out):
         return reference_conv_input_grad(g, kernel, x_shape, **geometry, groups=groups, out=out)
     if out is None:
         out = empty(x_shape, g.dtype)
+    module = _tile_for(g, kernel, out)
+    within = zip(padding, size, dilation, strict=True)
+    if module is not None and set(strides) == {1} and all(max(pair) <= d * (k - 1) for pair, k, d in within):
+        return module.convolution_input_grad(g, kernel, x_shape, padding=padding, dilation=dilation, out=out)
     rows, weights = g.reshape(-1, g.shape[-1]), kernel.reshape(-1, kernel.shape[-1]).T
     table, span = _stretch_table(x_shape, size, **geometry)
     inputs, flat = math.prod(x_shape[1:-1]), out.reshape(-1)
@@ -217,6 +249,13 @@ def conv_kernel_grad(
         return reference_conv_kernel_grad(x, g, kernel_shape, **geometry, groups=groups, out=out)
     if out is None:
         out = empty(kernel_shape, g.dtype)
+    module = _tile_for(x, g, out)
+    if module is not None:
+        if is_pointwise(kernel_shape[:-2], strides, padding):
+            matrix = x.reshape(-1, x.shape[-1])
+            gemm(matrix, g.reshape(-1, g.shape[-1]), ta=True, out=out.reshape(matrix.shape[1], -1))
+            return out
+        return module.convolution_kernel_grad(x, g, kernel_shape, **geometry, out=out)
     g, total = g.reshape(-1, g.shape[-1]), out.reshape(-1, g.shape[-1])
     total.fill(0)
     part = empty(total.shape, total.dtype)

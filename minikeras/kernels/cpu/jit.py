@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 
@@ -66,3 +68,10 @@ def numba_pays(elements: int) -> bool:
         return True
     _elements += elements + _CALL
     return _elements > _LOADING_PAYS
+
+
+@lru_cache(maxsize=1)
+def tile() -> Any:
+    """The module `tile`, imported at first need; None where the host has no vector registers that it knows."""
+    module = importlib.import_module("minikeras.kernels.cpu.tile")
+    return module if module.AVAILABLE else None

@@ -1,0 +1,555 @@
+"""The tile: a block of a matrix product kept in vector registers, and the products and convolutions made of it.
+
+Numba's vectoriser does not keep a block of sums in registers, so the inner loop is written as LLVM code with vector
+types.  One tile computes `ROWS` rows and `WIDTH` columns of
+
+    C[r, :] = max(floor, C0[r, :] + sum over segments s, steps k of A_r[segment[s] + k * step] * B[s * steps + k, :])
+
+where every row has its own address: in A, of its start (C0: a bias, zeros, or C itself) and in C.  The rows of A may
+overlap, so a convolution reads its input where it lies (a segment is one line of the window; no columns are made), its
+input gradient is a convolution with flipped weights, and its kernel gradient runs over pixels instead.  Bias and relu
+cost nothing: they happen in registers.  A result does not depend on the number of threads.
+
+Adapted to the host: 16 lanes with AVX-512, 8 with AVX2; `AVAILABLE` is False without these.  Strides are bytes.  This
+module imports Numba: import it at first need.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import binding, ir
+from numba import carray, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from minikeras.kernels.arena import empty
+from minikeras.kernels.cpu.machine import pointer
+from minikeras.kernels.cpu.team import team
+from minikeras.kernels.reference.conv import Ints, Padding, output_shape
+
+_features = binding.get_host_cpu_features()
+_WIDE = bool(_features.get("avx512f"))
+AVAILABLE = _WIDE or bool(_features.get("avx2") and _features.get("fma"))
+_LANES = 16 if _WIDE else 8
+_VECTORS = 2
+ROWS = 8 if _WIDE else 6  # with more, addresses or sums no longer fit the registers
+WIDTH = _VECTORS * _LANES
+_PANEL = 4 * WIDTH  # bytes of a row of packed B
+
+_FLOAT, _INT64, _INT32 = ir.FloatType(), ir.IntType(64), ir.IntType(32)
+_VECTOR = ir.VectorType(_FLOAT, _LANES)
+_BITS = ir.VectorType(ir.IntType(1), _LANES)
+_CELLS = [(row, vector) for row in range(ROWS) for vector in range(_VECTORS)]
+
+
+def _number(value: int) -> Any:
+    return ir.Constant(_INT64, value)
+
+
+def _spread(builder: Any, value: Any, kind: Any) -> Any:
+    """A number in every lane of a vector type."""
+    undefined = ir.Constant(kind, ir.Undefined)
+    single = builder.insert_element(undefined, value, ir.Constant(_INT32, 0))
+    return builder.shuffle_vector(single, undefined, ir.Constant(ir.VectorType(_INT32, _LANES), [0] * _LANES))
+
+
+@intrinsic
+def _tile(context, a_rows, start_rows, c_rows, segments, count, steps, step, b, floor, columns):  # type: ignore[no-untyped-def]
+    """See the module; the rows' and segments' numbers are arrays of int64, `columns` of C's row are written."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        a_rows, start_rows, c_rows, segments, count, steps, step, b, floor, columns = arguments
+        module = builder.module
+
+        def function(name: str, result: Any, parameters: list[Any]) -> Any:
+            return cgutils.get_or_insert_function(module, ir.FunctionType(result, parameters), name)
+
+        at = _VECTOR.as_pointer()
+        fma = function(f"llvm.fma.v{_LANES}f32", _VECTOR, [_VECTOR] * 3)
+        read = function(f"llvm.masked.load.v{_LANES}f32.p0", _VECTOR, [at, _INT32, _BITS, _VECTOR])
+        write = function(f"llvm.masked.store.v{_LANES}f32.p0", ir.VoidType(), [_VECTOR, at, _INT32, _BITS])
+        alignment = ir.Constant(_INT32, 4)
+
+        def entry_of(addresses: Any, index: Any) -> Any:
+            return builder.load(builder.gep(builder.inttoptr(addresses, _INT64.as_pointer()), [index]), align=8)
+
+        def vector_at(address: Any, vector: int) -> Any:
+            return builder.inttoptr(builder.add(address, _number(vector * _LANES * 4)), at)
+
+        lanes = ir.VectorType(_INT64, _LANES)
+        places = ir.Constant(lanes, list(range(_LANES)))
+        wanted = [
+            builder.icmp_signed("<", places, _spread(builder, builder.sub(columns, _number(v * _LANES)), lanes))
+            for v in range(_VECTORS)
+        ]
+        starts = [entry_of(start_rows, _number(row)) for row in range(ROWS)]
+        a = [entry_of(a_rows, _number(row)) for row in range(ROWS)]
+        zero = ir.Constant(_VECTOR, [0.0] * _LANES)
+        start = {
+            (row, v): builder.call(read, [vector_at(starts[row], v), alignment, wanted[v], zero]) for row, v in _CELLS
+        }
+
+        entry = builder.block
+        segment_loop, step_loop, segment_end, done = map(
+            builder.append_basic_block, ("segment", "step", "segment_end", "done")
+        )
+        builder.branch(segment_loop)
+
+        builder.position_at_end(segment_loop)
+        segment, b_segment = builder.phi(_INT64), builder.phi(_INT64)
+        segment.add_incoming(_number(0), entry)
+        b_segment.add_incoming(b, entry)
+        before = {cell: builder.phi(_VECTOR) for cell in _CELLS}
+        for cell in _CELLS:
+            before[cell].add_incoming(start[cell], entry)
+        offset = entry_of(segments, segment)
+        builder.branch(step_loop)
+
+        builder.position_at_end(step_loop)
+        k, a_at, b_at = builder.phi(_INT64), builder.phi(_INT64), builder.phi(_INT64)
+        k.add_incoming(_number(0), segment_loop)
+        a_at.add_incoming(offset, segment_loop)
+        b_at.add_incoming(b_segment, segment_loop)
+        sums = {cell: builder.phi(_VECTOR) for cell in _CELLS}
+        for cell in _CELLS:
+            sums[cell].add_incoming(before[cell], segment_loop)
+        b_vectors = [builder.load(vector_at(b_at, v), align=4) for v in range(_VECTORS)]
+        new = {}
+        for row in range(ROWS):
+            value = builder.load(builder.inttoptr(builder.add(a[row], a_at), _FLOAT.as_pointer()), align=4)
+            spread = _spread(builder, value, _VECTOR)
+            for v in range(_VECTORS):
+                new[row, v] = builder.call(fma, [spread, b_vectors[v], sums[row, v]])
+        k_next = builder.add(k, _number(1))
+        b_next = builder.add(b_at, _number(_PANEL))
+        k.add_incoming(k_next, step_loop)
+        a_at.add_incoming(builder.add(a_at, step), step_loop)
+        b_at.add_incoming(b_next, step_loop)
+        for cell in _CELLS:
+            sums[cell].add_incoming(new[cell], step_loop)
+        builder.cbranch(builder.icmp_signed("<", k_next, steps), step_loop, segment_end)
+
+        builder.position_at_end(segment_end)
+        segment_next = builder.add(segment, _number(1))
+        segment.add_incoming(segment_next, segment_end)
+        b_segment.add_incoming(b_next, segment_end)
+        for cell in _CELLS:
+            before[cell].add_incoming(new[cell], segment_end)
+        builder.cbranch(builder.icmp_signed("<", segment_next, count), segment_loop, done)
+
+        builder.position_at_end(done)
+        least = _spread(builder, floor, _VECTOR)
+        for row in range(ROWS):
+            c = entry_of(c_rows, _number(row))
+            for v in range(_VECTORS):
+                value = builder.select(builder.fcmp_ordered("<", new[row, v], least), least, new[row, v])  # NaN stays
+                builder.call(write, [value, vector_at(c, v), alignment, wanted[v]])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 8, types.float32, types.int64), generate
+
+
+@intrinsic
+def _transpose(context, source, source_row, target, target_row):  # type: ignore[no-untyped-def]
+    """Copy a square block of `_LANES` rows, transposed: in each round, pairs of rows exchange every other run of lanes."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        source, source_row, target, target_row = arguments
+
+        def row_at(address: Any, step: Any, row: int) -> Any:
+            place = builder.add(address, builder.mul(step, _number(row)))
+            return builder.inttoptr(place, _VECTOR.as_pointer())
+
+        rows = [builder.load(row_at(source, source_row, row), align=4) for row in range(_LANES)]
+        run = 1
+        while run < _LANES:
+            kept = [lane if not lane & run else _LANES + lane - run for lane in range(_LANES)]
+            taken = [lane + run if not lane & run else _LANES + lane for lane in range(_LANES)]
+            for row in range(_LANES):
+                if not row & run:
+                    pair = rows[row], rows[row + run]
+                    for where, lanes in ((row, kept), (row + run, taken)):
+                        chosen = ir.Constant(ir.VectorType(_INT32, _LANES), lanes)
+                        rows[where] = builder.shuffle_vector(*pair, chosen)
+            run *= 2
+        for row in range(_LANES):
+            builder.store(rows[row], row_at(target, target_row, row), align=4)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), generate
+
+
+# What a part reads: numbers at these places of its arguments.
+_A, _A_IMAGE, _POSITIONS, _POSITION_TABLE = 0, 1, 2, 3  # row r of A: image r // positions, position r % positions
+_SEGMENTS, _COUNT, _STEPS, _STEP = 4, 5, 6, 7
+_B, _B_PACKED, _B_STEP, _B_COLUMN = 8, 9, 10, 11
+_C, _C_ROW, _ROW_COUNT, _COLUMN_COUNT = 12, 13, 14, 15
+_START, _START_COLUMN, _RELU = 16, 17, 18  # C0: at _START + column * _START_COLUMN for every row
+_BLOCK, _GROUPS = 19, 20  # a part: _BLOCK rows (images, in a kernel gradient) and one of _GROUPS groups of panels
+_SCRATCH, _SCRATCH_STEP = 21, 22  # room of each worker
+_LINES, _LINE, _LINE_TABLE, _PADDED = 23, 24, 25, 26  # where the padded image has the image's lines; 0 lines: no padding
+_ARGUMENTS = 32
+
+_ADDRESSES = 256  # bytes of a worker's room that hold a tile's addresses: three for each row
+_PART = "void(int64, int64, int64)"
+
+
+@numba.njit(cache=True)
+def _pack(source, step, column, steps, width, target):  # type: ignore[no-untyped-def]
+    """Copy a panel of B, `steps` rows of `width` columns of which either is contiguous, filled up with zeros."""
+    panel = carray(pointer(target), steps * WIDTH, np.float32)
+    full = np.uint64(WIDTH)
+    if column == 4:
+        for k in range(steps):
+            row = carray(pointer(source + k * step), width, np.float32)
+            at = np.uint64(k) * full
+            if width == WIDTH:
+                for j in range(full):
+                    panel[at + j] = row[j]
+            else:
+                for j in range(full):
+                    panel[at + j] = row[j] if j < np.uint64(width) else np.float32(0)
+        return
+    # B's columns are contiguous: whole blocks by `_transpose`, the rest one by one
+    blocks = steps // _LANES * _LANES
+    vectors = width // _LANES * _LANES
+    for j in range(0, vectors, _LANES):
+        for k in range(0, blocks, _LANES):
+            _transpose(source + j * column + 4 * k, column, target + (k * WIDTH + j) * 4, _PANEL)
+    for j in range(WIDTH):
+        begin = blocks if j < vectors else 0
+        if j < width:
+            line = carray(pointer(source + j * column), steps, np.float32)
+            for k in range(begin, steps):
+                panel[k * WIDTH + j] = line[k]
+        else:
+            for k in range(begin, steps):
+                panel[k * WIDTH + j] = np.float32(0)
+
+
+@numba.njit(cache=True)
+def _pad(image, lines, line, table, padded, target):  # type: ignore[no-untyped-def]
+    """Copy an image into zeros, line by line."""
+    width = line // 4
+    carray(pointer(target), padded // 4, np.float32)[:] = np.float32(0)
+    places = carray(pointer(table), lines, np.int64)
+    for i in range(lines):
+        source = carray(pointer(image + i * line), width, np.float32)
+        copy = carray(pointer(target + places[i]), width, np.float32)
+        for j in range(np.uint64(width)):
+            copy[j] = source[j]
+
+
+@numba.cfunc(_PART, cache=True)
+def _pack_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """Pack one panel of B to where `_B_PACKED` says."""
+    n = carray(pointer(arguments), _ARGUMENTS, np.int64)
+    steps, first = n[_COUNT] * n[_STEPS], part * WIDTH
+    width = min(n[_COLUMN_COUNT] - first, WIDTH)
+    _pack(n[_B] + first * n[_B_COLUMN], n[_B_STEP], n[_B_COLUMN], steps, width, n[_B_PACKED] + part * steps * _PANEL)
+
+
+@numba.cfunc(_PART, cache=True)
+def _product_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """Some rows and some panels of a product."""
+    n = carray(pointer(arguments), _ARGUMENTS, np.int64)
+    room = n[_SCRATCH] + worker * n[_SCRATCH_STEP]
+    addresses = carray(pointer(room), 3 * ROWS, np.int64)
+    room += _ADDRESSES
+    positions, table = n[_POSITIONS], carray(pointer(n[_POSITION_TABLE]), n[_POSITIONS], np.int64)
+    steps = n[_COUNT] * n[_STEPS]
+    panels = -(-n[_COLUMN_COUNT] // WIDTH)
+    block, group, groups = part // n[_GROUPS], part % n[_GROUPS], n[_GROUPS]
+    first = block * n[_BLOCK]
+    last = min(first + n[_BLOCK], n[_ROW_COUNT])
+    a, a_image = n[_A] + first // positions * n[_A_IMAGE], n[_A_IMAGE]
+    if n[_LINES]:
+        for image in range((last - first) // positions):
+            _pad(a + image * a_image, n[_LINES], n[_LINE], n[_LINE_TABLE], n[_PADDED], room + image * n[_PADDED])
+        a, a_image = room, n[_PADDED]
+        room += (last - first) // positions * n[_PADDED]
+    floor = np.float32(0) if n[_RELU] else np.float32(-np.inf)
+    for panel in range(group * panels // groups, (group + 1) * panels // groups):
+        column = panel * WIDTH
+        columns = n[_COLUMN_COUNT] - column
+        b = n[_B_PACKED] + panel * steps * _PANEL
+        if not n[_B_PACKED]:
+            b = room
+            source = n[_B] + column * n[_B_COLUMN]
+            _pack(source, n[_B_STEP], n[_B_COLUMN], steps, min(columns, WIDTH), b)
+        start = n[_START] + column * n[_START_COLUMN]
+        image, position = a, first % positions
+        for row in range(first, last, ROWS):
+            for r in range(ROWS):
+                if row + r < last:
+                    addresses[r] = image + table[position]
+                    addresses[ROWS + r] = start
+                    addresses[2 * ROWS + r] = n[_C] + (row + r) * n[_C_ROW] + column * 4
+                    position += 1
+                    if position == positions:
+                        position = 0
+                        image += a_image
+                else:  # the last row once more
+                    addresses[r] = addresses[r - 1]
+                    addresses[ROWS + r] = start
+                    addresses[2 * ROWS + r] = addresses[2 * ROWS + r - 1]
+            at = addresses.ctypes.data
+            _tile(
+                at,
+                at + 8 * ROWS,
+                at + 16 * ROWS,
+                n[_SEGMENTS],
+                n[_COUNT],
+                n[_STEPS],
+                n[_STEP],
+                b,
+                floor,
+                columns,
+            )
+
+
+@numba.cfunc(_PART, cache=True)
+def _kernel_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """One share of the images: sums over their pixels, for all rows (taps and channels) and columns (filters).
+
+    Row r of A is `_A + table[r]`; a segment is a line of outputs, `_COUNT` of them in an image.
+    """
+    n = carray(pointer(arguments), _ARGUMENTS, np.int64)
+    room = n[_SCRATCH] + worker * n[_SCRATCH_STEP]
+    addresses = carray(pointer(room), 3 * ROWS, np.int64)
+    room += _ADDRESSES
+    images, shares, most = n[_ROW_COUNT], n[_GROUPS], n[_BLOCK]
+    count, rows = n[_COUNT], n[_POSITIONS]
+    pixels = count * n[_STEPS]  # of an image
+    table = carray(pointer(n[_POSITION_TABLE]), rows, np.int64)
+    lines = carray(pointer(n[_SEGMENTS]), count, np.int64)
+    segments = carray(pointer(room), most * count, np.int64)
+    room += -(-most * count * 8 // 64) * 64
+    packed = room
+    room += most * pixels * _PANEL
+    a_image = n[_PADDED] if n[_LINES] else n[_A_IMAGE]
+    for image in range(most):
+        for line in range(count):
+            segments[image * count + line] = image * a_image + lines[line]
+    total = n[_C] + part * rows * n[_C_ROW]
+    end = images * (part + 1) // shares
+    begin = images * part // shares
+    for first in range(begin, end, most):
+        size = min(most, end - first)
+        a = n[_A] + first * n[_A_IMAGE]
+        if n[_LINES]:
+            for image in range(size):
+                source = a + image * n[_A_IMAGE]
+                _pad(source, n[_LINES], n[_LINE], n[_LINE_TABLE], n[_PADDED], room + image * n[_PADDED])
+            a = room
+        for column in range(0, n[_COLUMN_COUNT], WIDTH):
+            columns = n[_COLUMN_COUNT] - column
+            source = n[_B] + first * pixels * n[_B_STEP] + column * 4
+            _pack(source, n[_B_STEP], 4, size * pixels, min(columns, WIDTH), packed)
+            for row in range(0, rows, ROWS):
+                for r in range(ROWS):
+                    q = min(row + r, rows - 1)
+                    addresses[r] = a + table[q]
+                    addresses[2 * ROWS + r] = total + q * n[_C_ROW] + column * 4
+                    addresses[ROWS + r] = n[_START] if first == begin else addresses[2 * ROWS + r]
+                at = addresses.ctypes.data
+                _tile(
+                    at,
+                    at + 8 * ROWS,
+                    at + 16 * ROWS,
+                    segments.ctypes.data,
+                    size * count,
+                    n[_STEPS],
+                    n[_STEP],
+                    packed,
+                    np.float32(-np.inf),
+                    columns,
+                )
+
+
+@numba.njit(nogil=True, cache=True)
+def _addresses(arguments, a, b, start, c, scratch, positions, segments, lines):  # type: ignore[no-untyped-def]
+    arguments[_A] = a.ctypes.data
+    arguments[_B] = b.ctypes.data
+    arguments[_START] = start.ctypes.data
+    arguments[_C] = c.ctypes.data
+    arguments[_SCRATCH] = -(-scratch.ctypes.data // 64) * 64
+    arguments[_POSITION_TABLE] = positions.ctypes.data
+    arguments[_SEGMENTS] = segments.ctypes.data
+    arguments[_LINE_TABLE] = lines.ctypes.data
+
+
+_BYTE = np.dtype(np.uint8)
+_NONE = np.zeros(WIDTH, np.float32)  # C0 without a bias
+_ORIGIN = np.zeros(1, np.int64)
+_ALONE = 500_000  # multiplications below which a second thread does not pay
+_SHARES = 8  # of the images in a kernel gradient; fixed, so that sums do not depend on the number of threads
+_BLOCK_BYTES = 1 << 17  # of packed pixels: they stay in the cache of a core
+
+
+def _run(
+    part: Any, parts: int, numbers: list[int], a: Any, b: Any, c: Any, room: int, start: Any = None, tables: Any = None
+) -> Any:
+    """Run `parts` parts; `numbers` are a part's arguments but for the addresses, `room` the bytes of each worker.
+
+    The arrays are one-dimensional and begin at their matrices' first element.
+    """
+    positions, segments, lines = tables or (_ORIGIN, _ORIGIN, _ORIGIN)
+    room += _ADDRESSES
+    numbers[_SCRATCH_STEP] = room = -(-room // 128) * 128
+    arguments = np.array(numbers, np.int64)
+    scratch = empty((room * team.size + 64,), _BYTE)
+    start = _NONE if start is None else start
+    _addresses(arguments, a, b, start, c, scratch, positions, segments, lines)
+    team.run(part.address, arguments, parts)
+
+
+def is_matrix(array: Any) -> bool:
+    """Whether `matrix_product` takes it: a float32 matrix, not empty, whose rows are contiguous."""
+    return array.dtype.char == "f" and array.ndim == 2 and array.size > 0 and array.strides[1] == 4
+
+
+def matrix_product(
+    a: Any, b: Any, ta: bool = False, tb: bool = False, bias: Any = None, relu: bool = False, out: Any = None
+) -> Any:
+    """`a @ b + bias`, either matrix transposed on request, through relu on request; of matrices as `is_matrix` says."""
+    rows, steps = a.shape[::-1] if ta else a.shape
+    columns = b.shape[0] if tb else b.shape[1]
+    if out is None:
+        out = empty((rows, columns), a.dtype)
+    panels = -(-columns // WIDTH)
+    blocks = groups = 1
+    if rows * steps * columns >= _ALONE:
+        groups = panels
+        if panels < 4 * team.size:
+            blocks = min(-(-4 * team.size // panels), -(-rows // (4 * ROWS)))
+    block = -(-rows // blocks)
+    blocks = -(-rows // block)
+    a_row, a_step = (4, a.strides[0]) if ta else (a.strides[0], 4)
+    b_step, b_column = (4, b.strides[0]) if tb else (b.strides[0], 4)
+    numbers = [0, a_row, 1, 0, 0, 1, steps, a_step, 0, 0, b_step, b_column, 0, out.strides[0], rows, columns]
+    numbers += [0, 0 if bias is None else 4, int(relu), block, groups, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+    _run(_product_part, blocks * groups, numbers, a[0], b[0], out[0], steps * _PANEL, bias)
+    return out
+
+
+class _Geometry:
+    """Where a convolution of one shape finds its numbers: tables of byte offsets within an image."""
+
+    def __init__(self, x_shape: Ints, size: Ints, strides: Ints, padding: Padding, dilation: Ints):
+        spatial, channels = x_shape[1:-1], x_shape[-1]
+        lengths = output_shape(x_shape, size, strides, padding, dilation)
+        padded = tuple(before + length + after for length, (before, after) in zip(spatial, padding, strict=True))
+        steps = [4 * channels * math.prod(padded[axis + 1 :]) for axis in range(len(padded))]
+
+        def places(counts: Ints, each: Ints, start: Ints) -> Any:
+            """Offsets of a grid of so many points, `each` apart."""
+            grid = np.zeros((), np.int64)
+            for count, distance, first, step in zip(counts, each, start, steps, strict=False):
+                grid = grid[..., None] + (first + distance * np.arange(count)) * step
+            return grid.reshape(-1)
+
+        zeros = (0,) * len(size)
+        self.pixels = math.prod(lengths)
+        self.image = 4 * math.prod(x_shape[1:])
+        self.padded = 4 * channels * math.prod(padded)
+        self.line = 4 * channels * spatial[-1]
+        is_padded = any(before or after for before, after in padding)
+        self.lines = math.prod(spatial[:-1]) if is_padded else 0
+        befores = tuple(before for before, _ in padding)
+        self.line_table = places((*spatial[:-1], 1), (1,) * len(size), befores)
+        self.positions = places(lengths, strides, zeros)
+        taps = places(size, dilation, zeros)
+        if dilation[-1] == 1:  # the pixels of a line of the window stand side by side
+            self.segments, self.steps = places((*size[:-1], 1), dilation, zeros), size[-1] * channels
+        else:
+            self.segments, self.steps = taps, channels
+        self.kernel_rows = (taps[:, None] + 4 * np.arange(channels)).reshape(-1)
+        self.output_lines = places((*lengths[:-1], 1), strides, zeros)
+        self.line_length = lengths[-1]
+        self.line_step = 4 * channels * strides[-1]
+        self.output_shape = lengths
+
+
+_geometry = lru_cache(maxsize=256)(_Geometry)
+
+
+def convolution(
+    x: Any,
+    kernel: Any,
+    bias: Any = None,
+    *,
+    strides: Ints,
+    padding: Padding,
+    dilation: Ints,
+    relu: bool = False,
+    out: Any = None,
+) -> Any:
+    """The kernel `conv` of contiguous float32 arrays without groups, through relu on request."""
+    g = _geometry(x.shape, kernel.shape[:-2], strides, padding, dilation)
+    images, filters = x.shape[0], kernel.shape[-1]
+    if out is None:
+        out = empty((images, *g.output_shape, filters), x.dtype)
+    rows, steps, panels = images * g.pixels, len(g.segments) * g.steps, -(-filters // WIDTH)
+    work = rows * steps * filters
+    each = max(images // 16, -(-64 // g.pixels)) if work >= _ALONE else images  # images of a block
+    blocks = -(-images // each)
+    groups = panels if blocks == 1 and work >= _ALONE else 1
+    numbers = [0, g.image, g.pixels, 0, 0, len(g.segments), g.steps, 4, 0, 0, 4 * filters, 4]
+    numbers += [0, 4 * filters, rows, filters, 0, 0 if bias is None else 4, int(relu), each * g.pixels, groups]
+    numbers += [0, 0, g.lines, g.line, 0, g.padded, 0, 0, 0, 0, 0]
+    room = each * g.padded if g.lines else 0
+    flat = x.reshape(-1), kernel.reshape(-1), out.reshape(-1)
+    tables = (g.positions, g.segments, g.line_table)
+    if blocks == 1:
+        _run(_product_part, groups, numbers, *flat, room + steps * _PANEL, bias, tables)
+        return out
+    packed = empty((panels * steps * WIDTH,), x.dtype)
+    numbers[_B_PACKED] = packed.ctypes.data
+    _run(_pack_part, panels, numbers, *flat, 0, bias, tables)
+    _run(_product_part, blocks, numbers, *flat, room, bias, tables)
+    return out
+
+
+def convolution_kernel_grad(
+    x: Any, gradient: Any, kernel_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, out: Any = None
+) -> Any:
+    """The kernel `conv_kernel_grad` of contiguous float32 arrays without groups."""
+    g = _geometry(x.shape, kernel_shape[:-2], strides, padding, dilation)
+    if out is None:
+        out = empty(kernel_shape, x.dtype)
+    images, filters, rows = x.shape[0], kernel_shape[-1], len(g.kernel_rows)
+    shares = min(images, _SHARES)
+    most = max(min(-(-images // shares), _BLOCK_BYTES // (g.pixels * _PANEL)), 1)
+    sums = out if shares == 1 else empty((shares, rows * filters), x.dtype)
+    numbers = [0, g.image, rows, 0, 0, len(g.output_lines), g.line_length, g.line_step, 0, 0, 4 * filters, 4]
+    numbers += [0, 4 * filters, images, filters, 0, 0, 0, most, shares, 0, 0, g.lines, g.line, 0, g.padded]
+    numbers += [0, 0, 0, 0, 0]
+    room = most * (8 * len(g.output_lines) + g.pixels * _PANEL + (g.padded if g.lines else 0)) + 64
+    tables = (g.kernel_rows, g.output_lines, g.line_table)
+    _run(_kernel_grad_part, shares, numbers, x.reshape(-1), gradient.reshape(-1), sums.reshape(-1), room, None, tables)
+    if shares > 1:
+        np.sum(sums, axis=0, out=out.reshape(-1))
+    return out
+
+
+def convolution_input_grad(
+    gradient: Any, kernel: Any, x_shape: Ints, *, padding: Padding, dilation: Ints, out: Any = None
+) -> Any:
+    """The kernel `conv_input_grad` of contiguous float32 arrays without groups or strides.
+
+    A convolution with the kernel turned round and its channels and filters exchanged; the padding must be smaller than
+    the window.
+    """
+    size = kernel.shape[:-2]
+    spatial = tuple(range(len(size)))
+    turned = empty((*size, kernel.shape[-1], kernel.shape[-2]), kernel.dtype)
+    np.copyto(turned, np.flip(kernel, spatial).swapaxes(-1, -2))
+    reach = [d * (k - 1) for k, d in zip(size, dilation, strict=True)]
+    around = tuple((r - before, r - after) for r, (before, after) in zip(reach, padding, strict=True))
+    return convolution(gradient, turned, strides=(1,) * len(size), padding=around, dilation=dilation, out=out)
