@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 
@@ -37,10 +37,34 @@ class LazyKernel:
             "fastmath": {"contract", "reassoc", "nsz", "arcp", "afn"},
         }
         options.update(self._options)
-        try:
-            return numba.njit(cache=True, **options)(self._function)
-        except RuntimeError:  # no folder for the cache can be written: compile anew in every process
-            return numba.njit(**options)(self._function)
+        return _cached(numba.njit, self._function, **options)
+
+
+class LazyPart:
+    """A function `(arguments, part, worker)` that becomes a C function for the team when its address is first asked."""
+
+    def __init__(self, function: Callable, options: dict[str, Any]):
+        self._function = function
+        self._options = options
+        self.__doc__ = function.__doc__
+
+    @cached_property
+    def address(self) -> int:
+        import numba
+
+        def compiler(**options: Any) -> Callable:
+            return numba.cfunc("void(int64, int64, int64)", error_model="numpy", **options)
+
+        self._compiled = _cached(compiler, self._function, **self._options)
+        return self._compiled.address
+
+
+def _cached(compiler: Callable, function: Callable, **options: Any) -> Any:
+    """Compile with a cache on disk if there is a folder for it, else anew in every process."""
+    try:
+        return compiler(cache=True, **options)(function)
+    except RuntimeError:
+        return compiler(**options)(function)
 
 
 def lazy_njit(function: Callable | None = None, **options: Any) -> Any:
@@ -48,6 +72,13 @@ def lazy_njit(function: Callable | None = None, **options: Any) -> Any:
     if function is None:
         return lambda decorated: LazyKernel(decorated, options)
     return LazyKernel(function, options)
+
+
+def lazy_part(function: Callable | None = None, **options: Any) -> Any:
+    """Decorator: a part function, compiled when the team first needs it.  Options are `numba.cfunc`'s."""
+    if function is None:
+        return lambda decorated: LazyPart(decorated, options)
+    return LazyPart(function, options)
 
 
 # NumPy's Adam takes 1 ns longer per weight than the compiled loop, and loading Numba takes 0.25 s.  Whoever has waited
@@ -75,3 +106,9 @@ def tile() -> Any:
     """The module `tile`, imported at first need; None where the host has no vector registers that it knows."""
     module = importlib.import_module("minikeras.kernels.cpu.tile")
     return module if module.AVAILABLE else None
+
+
+@lru_cache(maxsize=1)
+def shared() -> Any:
+    """The module `parts`, imported at first need."""
+    return importlib.import_module("minikeras.kernels.cpu.parts")

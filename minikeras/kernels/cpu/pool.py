@@ -1,4 +1,6 @@
-"""Pooling on the CPU: one pass over the windows, all channels of a tap at a time (see conv.py for the table)."""
+"""Pooling on the CPU: one pass over the windows, all channels of a tap at a time (see conv.py for the table).
+
+The loops are in parts.py; of float32 arrays the team shares the pictures."""
 
 from __future__ import annotations
 
@@ -9,103 +11,13 @@ import numpy as np
 
 from minikeras.kernels.arena import empty
 from minikeras.kernels.cpu.conv import compiled, window_table
-from minikeras.kernels.cpu.jit import lazy_njit
+from minikeras.kernels.cpu.jit import shared
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
 from minikeras.kernels.reference.pool import average_pool as reference_average_pool
 from minikeras.kernels.reference.pool import average_pool_grad as reference_average_pool_grad
 from minikeras.kernels.reference.pool import index_dtype, undilated
 from minikeras.kernels.reference.pool import max_pool as reference_max_pool
 from minikeras.kernels.reference.pool import max_pool_grad as reference_max_pool_grad
-
-
-@lazy_njit
-def _max_pool(x, y, index, table, inputs, width):  # type: ignore[no-untyped-def]
-    """`index` may be None."""
-    channels = np.uint64(width)
-    outputs, entries = table.shape
-    target = np.uint64(0)
-    for picture in range(y.size // (outputs * width)):
-        for position in range(outputs):
-            first = True
-            for j in range(channels):
-                y[target + j] = -np.inf
-                if index is not None:
-                    index[target + j] = 0
-            for tap in range(entries):
-                place = table[position, tap]
-                if place < 0:
-                    continue
-                source = np.uint64(picture * inputs + place) * channels
-                for j in range(channels):
-                    value, best = x[source + j], y[target + j]
-                    won = first or value > best or (value != value and best == best)
-                    y[target + j] = value if won else best
-                    if index is not None:
-                        index[target + j] = tap if won else index[target + j]
-                first = False
-            target += channels
-
-
-@lazy_njit
-def _max_pool_grad(g, index, x, table, inputs, width):  # type: ignore[no-untyped-def]
-    channels = np.uint64(width)
-    outputs, entries = table.shape
-    zero = g.dtype.type(0)
-    source = np.uint64(0)
-    for picture in range(g.size // (outputs * width)):
-        x[picture * inputs * width : (picture + 1) * inputs * width] = 0
-        for position in range(outputs):
-            for tap in range(entries):
-                place = table[position, tap]
-                if place >= 0:
-                    target = np.uint64(picture * inputs + place) * channels
-                    for j in range(channels):
-                        x[target + j] += g[source + j] if index[source + j] == tap else zero
-            source += channels
-
-
-@lazy_njit
-def _average_pool(x, y, table, inputs, width):  # type: ignore[no-untyped-def]
-    channels = np.uint64(width)
-    outputs, entries = table.shape
-    target = np.uint64(0)
-    for picture in range(y.size // (outputs * width)):
-        for position in range(outputs):
-            for j in range(channels):
-                y[target + j] = 0
-            count = 0
-            for tap in range(entries):
-                place = table[position, tap]
-                if place >= 0:
-                    count += 1
-                    source = np.uint64(picture * inputs + place) * channels
-                    for j in range(channels):
-                        y[target + j] += x[source + j]
-            divisor = y.dtype.type(max(count, 1))
-            for j in range(channels):
-                y[target + j] /= divisor
-            target += channels
-
-
-@lazy_njit
-def _average_pool_grad(g, x, table, inputs, width):  # type: ignore[no-untyped-def]
-    channels = np.uint64(width)
-    outputs, entries = table.shape
-    source = np.uint64(0)
-    for picture in range(g.size // (outputs * width)):
-        x[picture * inputs * width : (picture + 1) * inputs * width] = 0
-        for position in range(outputs):
-            count = 0
-            for tap in range(entries):
-                count += table[position, tap] >= 0
-            divisor = g.dtype.type(max(count, 1))
-            for tap in range(entries):
-                place = table[position, tap]
-                if place >= 0:
-                    target = np.uint64(picture * inputs + place) * channels
-                    for j in range(channels):
-                        x[target + j] += g[source + j] / divisor
-            source += channels
 
 
 def _table(x_shape: Ints, size: Ints, strides: Ints, padding: Padding) -> tuple[Any, int, int]:
@@ -123,7 +35,7 @@ def max_pool(x: Any, *, size: Ints, strides: Ints, padding: Padding, with_index:
     index = empty(shape, np.dtype(index_dtype(size))) if with_index else None
     flat_index = None if index is None else index.reshape(-1)
     if y.size:
-        _max_pool(x.reshape(-1), y.reshape(-1), flat_index, *_table(x.shape, size, strides, padding))
+        shared().max_pool(x.reshape(-1), y.reshape(-1), flat_index, *_table(x.shape, size, strides, padding))
     return y, index
 
 
@@ -135,7 +47,7 @@ def max_pool_grad(
         return reference_max_pool_grad(g, index, x_shape, size=size, strides=strides, padding=padding, out=out)
     if out is None:
         out = empty(x_shape, g.dtype)
-    _max_pool_grad(g.reshape(-1), index.reshape(-1), out.reshape(-1), *_table(x_shape, size, strides, padding))
+    shared().max_pool_grad(g.reshape(-1), index.reshape(-1), out.reshape(-1), *_table(x_shape, size, strides, padding))
     return out
 
 
@@ -147,7 +59,7 @@ def average_pool(x: Any, *, size: Ints, strides: Ints, padding: Padding, out: An
         lengths = output_shape(x.shape, size, strides, padding, undilated(size))
         out = empty((x.shape[0], *lengths, x.shape[-1]), x.dtype)
     if out.size:
-        _average_pool(x.reshape(-1), out.reshape(-1), *_table(x.shape, size, strides, padding))
+        shared().average_pool(x.reshape(-1), out.reshape(-1), *_table(x.shape, size, strides, padding))
     return out
 
 
@@ -157,7 +69,7 @@ def average_pool_grad(g: Any, x_shape: Ints, *, size: Ints, strides: Ints, paddi
         return reference_average_pool_grad(g, x_shape, size=size, strides=strides, padding=padding, out=out)
     if out is None:
         out = empty(x_shape, g.dtype)
-    _average_pool_grad(g.reshape(-1), out.reshape(-1), *_table(x_shape, size, strides, padding))
+    shared().average_pool_grad(g.reshape(-1), out.reshape(-1), *_table(x_shape, size, strides, padding))
     return out
 
 

@@ -17,7 +17,17 @@ from typing import Any
 import numba
 import numpy as np
 
-from minikeras.kernels.cpu.machine import add, call, exchange, give_way, load, rest, store
+from minikeras.kernels.cpu.machine import (
+    add,
+    call,
+    exchange,
+    flush_denormals,
+    give_way,
+    load,
+    rest,
+    restore_denormals,
+    store,
+)
 
 # The control block, as byte offsets; each number has a cache line (two, for the neighbour that is fetched with it).
 _LEFT = 0  # parts that nobody has begun
@@ -27,7 +37,7 @@ _FUNCTION = 384
 _ARGUMENTS = 392
 _BYTES = 512
 
-_WATCH = 25  # rounds of looking before a helper sleeps: some 0.4 ms
+_WATCH = 100  # rounds of looking before a helper sleeps: some 0.5 to 2 ms
 _LOOKS = 300  # looks in a round, before the core is offered to others
 
 
@@ -46,6 +56,7 @@ def _work(control, worker):  # type: ignore[no-untyped-def]
 @numba.njit(nogil=True, cache=True)
 def _help(control, worker, watch):  # type: ignore[no-untyped-def]
     """Do parts as they come, until none has come for a while."""
+    before = flush_denormals()
     idle = 0
     while idle < watch:
         for _ in range(_LOOKS):
@@ -55,11 +66,13 @@ def _help(control, worker, watch):  # type: ignore[no-untyped-def]
             rest()
         give_way()
         idle += 1
+    restore_denormals(before)
 
 
 @numba.njit(nogil=True, cache=True)
 def _run(control, function, arguments, parts):  # type: ignore[no-untyped-def]
     block = arguments.ctypes.data
+    before = flush_denormals()
     if parts > 1 and exchange(control + _BUSY, 1) == 0:
         store(control + _FUNCTION, function)
         store(control + _ARGUMENTS, block)
@@ -76,6 +89,7 @@ def _run(control, function, arguments, parts):  # type: ignore[no-untyped-def]
     else:  # one part, or another thread has the helpers
         for part in range(parts - 1, -1, -1):
             call(function, block, part, 0)
+    restore_denormals(before)
 
 
 def threads_allowed() -> int:
@@ -99,7 +113,7 @@ class Team:
         self._asleep: list[threading.Lock] = []
         self._helpers: list[threading.Thread] = []
 
-    def run(self, function: int, arguments: Any, parts: int) -> None:
+    def run(self, function: int, arguments: Any, parts: int, wake: bool = True) -> None:
         """Call the compiled function at an address for every part from 0 to `parts`, and return when all are done.
 
         Args:
@@ -107,8 +121,9 @@ class Team:
                 parts with the same one run at once.
             arguments: int64 array that the function reads; it gets the address.
             parts: how many.
+            wake: whether the work is worth waking helpers that sleep (some 50 us); those that watch help anyway.
         """
-        if parts > 1 and self.size > 1:
+        if wake and parts > 1 and self.size > 1:
             if not self._helpers:
                 self._start()
             while self._asleep:

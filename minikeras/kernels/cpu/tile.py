@@ -28,6 +28,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from minikeras.kernels.arena import empty
+from minikeras.kernels.cpu.jit import lazy_part
 from minikeras.kernels.cpu.machine import pointer
 from minikeras.kernels.cpu.team import team
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
@@ -196,7 +197,6 @@ _LINES, _LINE, _LINE_TABLE, _PADDED = 23, 24, 25, 26  # where the padded image h
 _ARGUMENTS = 32
 
 _ADDRESSES = 256  # bytes of a worker's room that hold a tile's addresses: three for each row
-_PART = "void(int64, int64, int64)"
 
 
 @numba.njit(cache=True)
@@ -245,7 +245,7 @@ def _pad(image, lines, line, table, padded, target):  # type: ignore[no-untyped-
             copy[j] = source[j]
 
 
-@numba.cfunc(_PART, cache=True)
+@lazy_part
 def _pack_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """Pack one panel of B to where `_B_PACKED` says."""
     n = carray(pointer(arguments), _ARGUMENTS, np.int64)
@@ -254,7 +254,7 @@ def _pack_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     _pack(n[_B] + first * n[_B_COLUMN], n[_B_STEP], n[_B_COLUMN], steps, width, n[_B_PACKED] + part * steps * _PANEL)
 
 
-@numba.cfunc(_PART, cache=True)
+@lazy_part
 def _product_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """Some rows and some panels of a product."""
     n = carray(pointer(arguments), _ARGUMENTS, np.int64)
@@ -313,7 +313,7 @@ def _product_part(arguments, part, worker):  # type: ignore[no-untyped-def]
             )
 
 
-@numba.cfunc(_PART, cache=True)
+@lazy_part
 def _kernel_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """One share of the images: sums over their pixels, for all rows (taps and channels) and columns (filters).
 
@@ -388,16 +388,27 @@ _BYTE = np.dtype(np.uint8)
 _NONE = np.zeros(WIDTH, np.float32)  # C0 without a bias
 _ORIGIN = np.zeros(1, np.int64)
 _ALONE = 500_000  # multiplications below which a second thread does not pay
+_WAKES = 8_000_000  # multiplications for which a helper is waked
 _SHARES = 8  # of the images in a kernel gradient; fixed, so that sums do not depend on the number of threads
 _BLOCK_BYTES = 1 << 17  # of packed pixels: they stay in the cache of a core
 
 
 def _run(
-    part: Any, parts: int, numbers: list[int], a: Any, b: Any, c: Any, room: int, start: Any = None, tables: Any = None
+    part: Any,
+    parts: int,
+    numbers: list[int],
+    a: Any,
+    b: Any,
+    c: Any,
+    room: int,
+    start: Any = None,
+    tables: Any = None,
+    work: int = 0,
 ) -> Any:
-    """Run `parts` parts; `numbers` are a part's arguments but for the addresses, `room` the bytes of each worker.
+    """Run `parts` parts.
 
-    The arrays are one-dimensional and begin at their matrices' first element.
+    `numbers` are a part's arguments but for the addresses, `room` the bytes that each worker needs, `work` counts the
+    multiplications of all parts.  The arrays are one-dimensional and begin at their matrices' first element.
     """
     positions, segments, lines = tables or (_ORIGIN, _ORIGIN, _ORIGIN)
     room += _ADDRESSES
@@ -406,7 +417,7 @@ def _run(
     scratch = empty((room * team.size + 64,), _BYTE)
     start = _NONE if start is None else start
     _addresses(arguments, a, b, start, c, scratch, positions, segments, lines)
-    team.run(part.address, arguments, parts)
+    team.run(part.address, arguments, parts, wake=work >= _WAKES)
 
 
 def is_matrix(array: Any) -> bool:
@@ -424,7 +435,8 @@ def matrix_product(
         out = empty((rows, columns), a.dtype)
     panels = -(-columns // WIDTH)
     blocks = groups = 1
-    if rows * steps * columns >= _ALONE:
+    work = rows * steps * columns
+    if work >= _ALONE:
         groups = panels
         if panels < 4 * team.size:
             blocks = min(-(-4 * team.size // panels), -(-rows // (4 * ROWS)))
@@ -434,7 +446,7 @@ def matrix_product(
     b_step, b_column = (4, b.strides[0]) if tb else (b.strides[0], 4)
     numbers = [0, a_row, 1, 0, 0, 1, steps, a_step, 0, 0, b_step, b_column, 0, out.strides[0], rows, columns]
     numbers += [0, 0 if bias is None else 4, int(relu), block, groups, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-    _run(_product_part, blocks * groups, numbers, a[0], b[0], out[0], steps * _PANEL, bias)
+    _run(_product_part, blocks * groups, numbers, a[0], b[0], out[0], steps * _PANEL, bias, work=work)
     return out
 
 
@@ -507,12 +519,12 @@ def convolution(
     flat = x.reshape(-1), kernel.reshape(-1), out.reshape(-1)
     tables = (g.positions, g.segments, g.line_table)
     if blocks == 1:
-        _run(_product_part, groups, numbers, *flat, room + steps * _PANEL, bias, tables)
+        _run(_product_part, groups, numbers, *flat, room + steps * _PANEL, bias, tables, work)
         return out
     packed = empty((panels * steps * WIDTH,), x.dtype)
     numbers[_B_PACKED] = packed.ctypes.data
-    _run(_pack_part, panels, numbers, *flat, 0, bias, tables)
-    _run(_product_part, blocks, numbers, *flat, room, bias, tables)
+    _run(_pack_part, panels, numbers, *flat, 0, bias, tables, work)
+    _run(_product_part, blocks, numbers, *flat, room, bias, tables, work)
     return out
 
 
@@ -532,7 +544,9 @@ def convolution_kernel_grad(
     numbers += [0, 0, 0, 0, 0]
     room = most * (8 * len(g.output_lines) + g.pixels * _PANEL + (g.padded if g.lines else 0)) + 64
     tables = (g.kernel_rows, g.output_lines, g.line_table)
-    _run(_kernel_grad_part, shares, numbers, x.reshape(-1), gradient.reshape(-1), sums.reshape(-1), room, None, tables)
+    work = images * g.pixels * rows * filters
+    flat = x.reshape(-1), gradient.reshape(-1), sums.reshape(-1)
+    _run(_kernel_grad_part, shares, numbers, *flat, room, None, tables, work)
     if shares > 1:
         np.sum(sums, axis=0, out=out.reshape(-1))
     return out

@@ -1,0 +1,46 @@
+"""Elementwise passes on the CPU that cost more than the products beside them: shared by the team where they are long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minikeras.kernels.arena import empty
+from minikeras.kernels.cpu.jit import shared
+from minikeras.kernels.reference.activation import activate_grad
+from minikeras.kernels.reference.activation import masked_scale as reference_masked_scale
+from minikeras.kernels.reference.dense import epilogue_grad as reference_epilogue_grad
+
+_LONG = 1 << 13  # elements: shorter arrays are NumPy's, which needs no compiled loops
+
+
+def _long(*arrays: Any) -> bool:
+    """Whether a compiled pass takes these: contiguous float32 and long."""
+    return arrays[0].size >= _LONG and all(array.dtype.char == "f" and array.flags.c_contiguous for array in arrays)
+
+
+def epilogue_grad(g: Any, y: Any, activation: str | None, bias: bool, bias_out: Any = None) -> tuple[Any, Any]:
+    """See the reference."""
+    if not _long(g, y):
+        return reference_epilogue_grad(g, y, activation, bias, bias_out)
+    if activation not in (None, "relu"):
+        g = activate_grad(g, y, activation)
+    if bias and bias_out is None:
+        bias_out = empty((g.shape[-1],), g.dtype)
+    if activation == "relu":
+        g = shared().relu_grad(g, y, bias_out if bias else None)
+    elif bias:
+        shared().relu_grad(g, None, bias_out)
+    return g, bias_out if bias else None
+
+
+def masked_scale(x: Any, mask: Any, scale: float, out: Any = None) -> Any:
+    """See the reference."""
+    if mask.shape != x.shape or mask.dtype.char != "B" or not mask.flags.c_contiguous or not _long(x):
+        return reference_masked_scale(x, mask, scale, out)
+    if out is None:
+        out = empty(x.shape, x.dtype)
+    shared().masked_scale(x, mask, scale, out)
+    return out
+
+
+OVERRIDES = {"epilogue_grad": epilogue_grad, "masked_scale": masked_scale}

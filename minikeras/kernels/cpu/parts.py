@@ -1,0 +1,376 @@
+"""Elementwise work that the team shares: passes over float32 arrays too long for one core.
+
+A part takes its stretch of the arrays, cut at the same places whatever the number of threads.  This module imports Numba:
+import it at first need.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numba import carray
+
+from minikeras.kernels.arena import empty
+from minikeras.kernels.cpu.jit import lazy_part
+from minikeras.kernels.cpu.machine import pointer
+from minikeras.kernels.cpu.team import team
+
+_STRETCH = 1 << 14  # elements of a part, about
+_MOST = 64  # parts
+_FLOAT = np.dtype(np.float32)
+_ZERO = np.float32(0)
+_ROOM = 24  # numbers that a part's arguments have
+
+# Arguments: 0 the number of elements (or rows), 1 of parts; then what the part's docstring says.  `_stretch` gives a
+# part's first element and the one after its last, in whole cache lines.
+
+
+@numba.njit(cache=True)
+def _stretch(arguments, part):  # type: ignore[no-untyped-def]
+    n = carray(pointer(arguments), _ROOM, np.int64)
+    lines = (n[0] + 15) // 16
+    return n, min(lines * part // n[1] * 16, n[0]), min(lines * (part + 1) // n[1] * 16, n[0])
+
+
+@numba.njit(cache=True)
+def _floats(address, first, last):  # type: ignore[no-untyped-def]
+    return carray(pointer(address + 4 * first), last - first, np.float32)
+
+
+def parts_of(elements: int) -> int:
+    """How many parts a pass over so many elements has."""
+    return max(min(elements // _STRETCH, _MOST), 1)
+
+
+def _run(part: Any, parts: int, elements: int, *arguments: Any) -> None:
+    """Run a part function; arrays among the arguments are given by address (None: 0)."""
+    numbers = np.zeros(_ROOM, np.int64)
+    numbers[: 2 + len(arguments)] = elements, parts, *map(_number, arguments)
+    team.run(part.address, numbers, parts)
+
+
+def _number(argument: Any) -> int:
+    if argument is None:
+        return 0
+    return argument.ctypes.data if isinstance(argument, np.ndarray) else argument
+
+
+# ---- optimizers ------------------------------------------------------------------------------------------------------
+
+
+@lazy_part
+def _adam_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """2 to 5: p, g, m, v; 6: alpha, 1 - beta_1, 1 - beta_2, epsilon."""
+    n, first, last = _stretch(arguments, part)
+    p, g = _floats(n[2], first, last), _floats(n[3], first, last)
+    m, v = _floats(n[4], first, last), _floats(n[5], first, last)
+    alpha, one_minus_beta_1, one_minus_beta_2, epsilon = _floats(n[6], 0, 4)
+    for i in range(np.uint64(last - first)):
+        gradient = g[i]
+        mean = m[i] + (gradient - m[i]) * one_minus_beta_1
+        square = v[i] + (gradient * gradient - v[i]) * one_minus_beta_2
+        m[i] = mean
+        v[i] = square
+        p[i] -= mean / (np.sqrt(square) + epsilon) * alpha
+
+
+def adam(p: Any, g: Any, m: Any, v: Any, *numbers: float) -> None:
+    """As the kernel `adam`, its last four arguments alpha, 1 - beta_1, 1 - beta_2 and epsilon."""
+    _run(_adam_part, parts_of(p.size), p.size, p, g, m, v, np.array(numbers, _FLOAT))
+
+
+@lazy_part
+def _rmsprop_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """2 to 4: p, g, v; 5: lr, rho, 1 - rho, epsilon."""
+    n, first, last = _stretch(arguments, part)
+    p, g, v = _floats(n[2], first, last), _floats(n[3], first, last), _floats(n[4], first, last)
+    lr, rho, one_minus_rho, epsilon = _floats(n[5], 0, 4)
+    for i in range(np.uint64(last - first)):
+        gradient = g[i]
+        square = v[i] * rho + gradient * gradient * one_minus_rho
+        v[i] = square
+        p[i] -= gradient / np.sqrt(square + epsilon) * lr
+
+
+def rmsprop(p: Any, g: Any, v: Any, *numbers: float) -> None:
+    """As the kernel `rmsprop`, its last four arguments lr, rho, 1 - rho and epsilon."""
+    _run(_rmsprop_part, parts_of(p.size), p.size, p, g, v, np.array(numbers, _FLOAT))
+
+
+@lazy_part
+def _sgd_momentum_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """2 to 4: p, g, v; 5: lr, momentum; 6: whether Nesterov's."""
+    n, first, last = _stretch(arguments, part)
+    p, g, v = _floats(n[2], first, last), _floats(n[3], first, last), _floats(n[4], first, last)
+    lr, momentum = _floats(n[5], 0, 2)
+    if n[6]:
+        for i in range(np.uint64(last - first)):
+            step = g[i] * lr
+            velocity = v[i] * momentum - step
+            v[i] = velocity
+            p[i] = (p[i] - step) + velocity * momentum
+    else:
+        for i in range(np.uint64(last - first)):
+            velocity = v[i] * momentum - g[i] * lr
+            v[i] = velocity
+            p[i] += velocity
+
+
+def sgd_momentum(p: Any, g: Any, v: Any, lr: float, momentum: float, nesterov: bool) -> None:
+    """As the kernel."""
+    _run(_sgd_momentum_part, parts_of(p.size), p.size, p, g, v, np.array([lr, momentum], _FLOAT), int(nesterov))
+
+
+# ---- backward through an activation and a bias -----------------------------------------------------------------------
+
+
+@lazy_part(fastmath={"reassoc", "nsz", "contract"})
+def _relu_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """Rows: 2 g, 3 y (0: no activation), 4 the gradient before it, 5 sums of each part (0: none); 6 columns."""
+    n = carray(pointer(arguments), _ROOM, np.int64)
+    columns = n[6]
+    begin, end = n[0] * part // n[1], n[0] * (part + 1) // n[1]
+    first, last, width = begin * columns, end * columns, np.uint64(columns)
+    g = _floats(n[2], first, last)
+    if n[3]:
+        y, out = _floats(n[3], first, last), _floats(n[4], first, last)
+        for i in range(np.uint64(last - first)):
+            out[i] = g[i] if y[i] > _ZERO else _ZERO
+        g = out
+    if n[5]:
+        # one row of sums for each of four rows, so that an addition need not wait for the one before
+        sums = _floats(n[5], part * columns, (part + 1) * columns)
+        sums[:] = _ZERO
+        rows = np.uint64(end - begin)
+        fours = rows // np.uint64(4) * np.uint64(4)
+        for i in range(np.uint64(0), fours, np.uint64(4)):
+            row = i * width
+            for j in range(width):
+                at = row + j
+                sums[j] += (g[at] + g[at + width]) + (g[at + width + width] + g[at + width + width + width])
+        for i in range(fours, rows):
+            for j in range(width):
+                sums[j] += g[i * width + j]
+
+
+def relu_grad(g: Any, y: Any, bias_out: Any) -> Any:
+    """`g` where `y` is positive, else 0 (`g` itself where `y` is None); its sums over rows go to `bias_out` if given."""
+    columns = g.shape[-1]
+    rows = g.size // columns
+    parts = min(parts_of(g.size), rows)
+    out = g if y is None else empty(g.shape, g.dtype)
+    if bias_out is None or parts == 1:
+        _run(_relu_grad_part, parts, rows, g, y, out, bias_out, columns)
+        return out
+    sums = empty((parts, columns), g.dtype)
+    _run(_relu_grad_part, parts, rows, g, y, out, sums, columns)
+    np.sum(sums, axis=0, out=bias_out)
+    return out
+
+
+# ---- dropout ---------------------------------------------------------------------------------------------------------
+
+
+@lazy_part
+def _masked_scale_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """2 x, 3 mask (bytes), 4 result; 5 the scale."""
+    n, first, last = _stretch(arguments, part)
+    x, out, scale = _floats(n[2], first, last), _floats(n[4], first, last), _floats(n[5], 0, 1)[0]
+    mask = carray(pointer(n[3] + first), last - first, np.uint8)
+    for i in range(np.uint64(last - first)):
+        out[i] = x[i] * np.float32(mask[i]) * scale
+
+
+def masked_scale(x: Any, mask: Any, scale: float, out: Any) -> None:
+    """As the kernel, of a mask of bytes with the shape of `x`."""
+    _run(_masked_scale_part, parts_of(x.size), x.size, x, mask, out, np.array([scale], _FLOAT))
+
+
+# ---- pooling ---------------------------------------------------------------------------------------------------------
+
+_POOLING: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "cache": True,
+    "fastmath": {"contract", "reassoc", "nsz", "arcp", "afn"},
+}
+
+
+@numba.njit(**_POOLING)
+def _max_pool_loop(x, y, index, table, inputs, width):  # type: ignore[no-untyped-def]
+    """`index` may be None."""
+    channels = np.uint64(width)
+    outputs, entries = table.shape
+    target = np.uint64(0)
+    for picture in range(y.size // (outputs * width)):
+        for position in range(outputs):
+            first = True
+            for j in range(channels):
+                y[target + j] = -np.inf
+                if index is not None:
+                    index[target + j] = 0
+            for tap in range(entries):
+                place = table[position, tap]
+                if place < 0:
+                    continue
+                source = np.uint64(picture * inputs + place) * channels
+                for j in range(channels):
+                    value, best = x[source + j], y[target + j]
+                    won = first or value > best or (value != value and best == best)
+                    y[target + j] = value if won else best
+                    if index is not None:
+                        index[target + j] = tap if won else index[target + j]
+                first = False
+            target += channels
+
+
+@numba.njit(**_POOLING)
+def _max_pool_grad_loop(g, index, x, table, inputs, width):  # type: ignore[no-untyped-def]
+    channels = np.uint64(width)
+    outputs, entries = table.shape
+    zero = g.dtype.type(0)
+    source = np.uint64(0)
+    for picture in range(g.size // (outputs * width)):
+        x[picture * inputs * width : (picture + 1) * inputs * width] = 0
+        for position in range(outputs):
+            for tap in range(entries):
+                place = table[position, tap]
+                if place >= 0:
+                    target = np.uint64(picture * inputs + place) * channels
+                    for j in range(channels):
+                        x[target + j] += g[source + j] if index[source + j] == tap else zero
+            source += channels
+
+
+@numba.njit(**_POOLING)
+def _average_pool_loop(x, y, table, inputs, width):  # type: ignore[no-untyped-def]
+    channels = np.uint64(width)
+    outputs, entries = table.shape
+    target = np.uint64(0)
+    for picture in range(y.size // (outputs * width)):
+        for position in range(outputs):
+            for j in range(channels):
+                y[target + j] = 0
+            count = 0
+            for tap in range(entries):
+                place = table[position, tap]
+                if place >= 0:
+                    count += 1
+                    source = np.uint64(picture * inputs + place) * channels
+                    for j in range(channels):
+                        y[target + j] += x[source + j]
+            divisor = y.dtype.type(max(count, 1))
+            for j in range(channels):
+                y[target + j] /= divisor
+            target += channels
+
+
+@numba.njit(**_POOLING)
+def _average_pool_grad_loop(g, x, table, inputs, width):  # type: ignore[no-untyped-def]
+    channels = np.uint64(width)
+    outputs, entries = table.shape
+    source = np.uint64(0)
+    for picture in range(g.size // (outputs * width)):
+        x[picture * inputs * width : (picture + 1) * inputs * width] = 0
+        for position in range(outputs):
+            count = 0
+            for tap in range(entries):
+                count += table[position, tap] >= 0
+            divisor = g.dtype.type(max(count, 1))
+            for tap in range(entries):
+                place = table[position, tap]
+                if place >= 0:
+                    target = np.uint64(picture * inputs + place) * channels
+                    for j in range(channels):
+                        x[target + j] += g[source + j] / divisor
+            source += channels
+
+
+@numba.njit(cache=True)
+def _pictures(arguments, part):  # type: ignore[no-untyped-def]
+    """(arguments, table, first picture of a part, the one after its last, values of a picture's input, of its output).
+
+    2 and 3 the arrays of the inputs' size, 4 and 5 of the outputs'; 6 the table, 7 outputs, 8 taps, 9 inputs, 10 channels.
+    """
+    n = carray(pointer(arguments), _ROOM, np.int64)
+    table = carray(pointer(n[6]), (n[7], n[8]), np.int64)
+    return n, table, n[0] * part // n[1], n[0] * (part + 1) // n[1], n[9] * n[10], n[7] * n[10]
+
+
+@lazy_part
+def _max_pool_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """2 x, 4 y."""
+    n, table, first, last, wide, narrow = _pictures(arguments, part)
+    x, y = _floats(n[2], first * wide, last * wide), _floats(n[4], first * narrow, last * narrow)
+    _max_pool_loop(x, y, None, table, n[9], n[10])
+
+
+@lazy_part
+def _max_pool_index_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """2 x, 4 y, 5 index (bytes)."""
+    n, table, first, last, wide, narrow = _pictures(arguments, part)
+    x, y = _floats(n[2], first * wide, last * wide), _floats(n[4], first * narrow, last * narrow)
+    index = carray(pointer(n[5] + first * narrow), (last - first) * narrow, np.uint8)
+    _max_pool_loop(x, y, index, table, n[9], n[10])
+
+
+@lazy_part
+def _max_pool_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """2 the gradient of x, 4 g, 5 index (bytes)."""
+    n, table, first, last, wide, narrow = _pictures(arguments, part)
+    x, g = _floats(n[2], first * wide, last * wide), _floats(n[4], first * narrow, last * narrow)
+    index = carray(pointer(n[5] + first * narrow), (last - first) * narrow, np.uint8)
+    _max_pool_grad_loop(g, index, x, table, n[9], n[10])
+
+
+@lazy_part
+def _average_pool_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """2 x, 4 y."""
+    n, table, first, last, wide, narrow = _pictures(arguments, part)
+    x, y = _floats(n[2], first * wide, last * wide), _floats(n[4], first * narrow, last * narrow)
+    _average_pool_loop(x, y, table, n[9], n[10])
+
+
+@lazy_part
+def _average_pool_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """2 the gradient of x, 4 g."""
+    n, table, first, last, wide, narrow = _pictures(arguments, part)
+    x, g = _floats(n[2], first * wide, last * wide), _floats(n[4], first * narrow, last * narrow)
+    _average_pool_grad_loop(g, x, table, n[9], n[10])
+
+
+def _over_pictures(part: Any, wide: Any, narrow: Any, index: Any, table: Any, inputs: int, channels: int) -> bool:
+    """Have the team pool long float32 arrays; False where it should not."""
+    parts = parts_of(wide.size)
+    if parts == 1 or wide.dtype != _FLOAT or (index is not None and index.itemsize != 1):
+        return False
+    pictures = wide.size // (inputs * channels)
+    _run(part, min(parts, pictures), pictures, wide, None, narrow, index, table, *table.shape, inputs, channels)
+    return True
+
+
+def max_pool(x: Any, y: Any, index: Any, table: Any, inputs: int, channels: int) -> None:
+    """The kernel `max_pool` of flat arrays; `index` may be None."""
+    part = _max_pool_part if index is None else _max_pool_index_part
+    if not _over_pictures(part, x, y, index, table, inputs, channels):
+        _max_pool_loop(x, y, index, table, inputs, channels)
+
+
+def max_pool_grad(g: Any, index: Any, x: Any, table: Any, inputs: int, channels: int) -> None:
+    """The kernel `max_pool_grad` of flat arrays, into `x`."""
+    if not _over_pictures(_max_pool_grad_part, x, g, index, table, inputs, channels):
+        _max_pool_grad_loop(g, index, x, table, inputs, channels)
+
+
+def average_pool(x: Any, y: Any, table: Any, inputs: int, channels: int) -> None:
+    """The kernel `average_pool` of flat arrays."""
+    if not _over_pictures(_average_pool_part, x, y, None, table, inputs, channels):
+        _average_pool_loop(x, y, table, inputs, channels)
+
+
+def average_pool_grad(g: Any, x: Any, table: Any, inputs: int, channels: int) -> None:
+    """The kernel `average_pool_grad` of flat arrays, into `x`."""
+    if not _over_pictures(_average_pool_grad_part, x, g, None, table, inputs, channels):
+        _average_pool_grad_loop(g, x, table, inputs, channels)
