@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 import numpy as np
@@ -148,26 +148,38 @@ class ArrayStream:
         return itertools.islice(self._endless, self.steps)
 
     def _pass(self) -> Iterator[tuple[Any, Any, Any]]:
-        """All batches, in a new order where they are shuffled."""
+        """All batches, in a new order where they are shuffled; each is begun while the one before is in use."""
         order = self._order()
-        template = self._data
-        single = [leaf is None or isinstance(leaf, np.ndarray) for leaf in template]
-        for start in range(0, self.samples, self.batch_size):
-            stop = min(start + self.batch_size, self.samples)
-            if order is None:
-                pick: Any = slice(start, stop)
-            else:
-                pick = order[start:stop]
-            yield tuple(
-                [
-                    None
-                    if part is None
-                    else self._take(part, pick)
-                    if plain
-                    else tree.map_structure(_Picker(self, pick), part)
-                    for part, plain in zip(template, single, strict=True)
-                ]
-            )  # type: ignore[misc]
+        cuts = [
+            slice(start, min(start + self.batch_size, self.samples))
+            for start in range(0, self.samples, self.batch_size)
+        ]
+        picks: list[Any] = cuts if order is None else [order[cut] for cut in cuts]
+        unfinished: list[Callable[[], None]] = []
+        try:
+            following = self._batch(picks[0], unfinished)
+            for pick in [*picks[1:], None]:
+                batch = following
+                while unfinished:
+                    unfinished.pop()()
+                following = None if pick is None else self._batch(pick, unfinished)
+                yield batch
+        finally:  # whoever reads no further must not leave a buffer that is still written to
+            while unfinished:
+                unfinished.pop()()
+
+    def _batch(self, pick: Any, unfinished: list[Callable[[], None]]) -> Any:
+        """The rows `pick` of all arrays; what must be called before they are read is added to `unfinished`."""
+
+        def take(leaf: Any) -> Any:
+            return None if leaf is None else self._take(leaf, pick, unfinished)
+
+        return tuple(
+            [
+                take(part) if part is None or isinstance(part, np.ndarray) else tree.map_structure(take, part)
+                for part in self._data
+            ]
+        )
 
     def _order(self) -> np.ndarray | None:
         if self._rng is None:
@@ -179,25 +191,19 @@ class ArrayStream:
             return order
         return self._rng.permutation(self.samples)
 
-    def _take(self, array: Any, pick: Any) -> Any:
+    def _take(self, array: Any, pick: Any, unfinished: list[Callable[[], None]]) -> Any:
         if isinstance(pick, slice):
             return array[pick]
         if not isinstance(array, np.ndarray):
             return array[k.to_device(pick)]
         out = self._arena.take((len(pick), *array.shape[1:]), array.dtype) if k.xp is np else None
-        # mode="clip" lets NumPy write to `out` without a buffer between; the indices are in range
-        return np.take(array, pick, axis=0, out=out, mode="clip")
+        rows, finish = k.gather(array, pick, out)
+        if finish is not None:
+            unfinished.append(finish)
+        return rows
 
     def on_epoch_end(self) -> None:
         """Nothing to do: arrays do not change."""
-
-
-class _Picker:
-    def __init__(self, stream: ArrayStream, pick: Any):
-        self._stream, self._pick = stream, pick
-
-    def __call__(self, leaf: Any) -> Any:
-        return None if leaf is None else self._stream._take(leaf, self._pick)
 
 
 def check_lengths(x: Any, y: Any, sample_weight: Any) -> int:

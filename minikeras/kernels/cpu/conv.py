@@ -1,9 +1,10 @@
 """Convolutions on the CPU: of float32 in the tile, without columns; others with the columns of a few windows at a time.
 
 The tile (tile.py) takes ordinary convolutions of float32, and their input gradients where the strides are 1.  For
-others, columns are made for so few windows that BLAS finds them in the cache.  The compiled loops know one spatial axis, the flattened one: `window_table` says where each window takes its inputs
-from, whatever the rank, stride, padding and dilation.  They index with unsigned integers, because Numba otherwise
-allows for negative indices and the loops do not become vector code.
+others, columns are made for so few windows at a time that BLAS finds them in the cache.  The compiled loops know one
+spatial axis, the flattened one: `window_table` says where each window takes its inputs from, whatever the rank, stride,
+padding and dilation.  They index with unsigned integers, because Numba otherwise allows for negative indices and the
+loops do not become vector code.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def _stretch_table(x_shape: Ints, size: Ints, strides: Ints, padding: Padding, d
 
 def _tile_for(*arrays: Any) -> Any:
     """The module `tile` if it takes these arrays (None is passed over; contiguity is known), else None."""
-    fits = all(array is None or array.dtype.char == "f" and array.size for array in arrays)
+    fits = all(array is None or (array.dtype.char == "f" and array.size) for array in arrays)
     return tile() if fits else None
 
 

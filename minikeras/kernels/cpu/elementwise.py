@@ -1,4 +1,4 @@
-"""Elementwise passes on the CPU that cost more than the products beside them: shared by the team where they are long."""
+"""Elementwise passes on the CPU: long ones are compiled, and shared by the team."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """Elementwise work that the team shares: passes over float32 arrays too long for one core.
 
-A part takes its stretch of the arrays, cut at the same places whatever the number of threads.  This module imports Numba:
-import it at first need.
+A part takes its stretch of the arrays, cut at the same places whatever the number of threads.  This module imports
+Numba: import it at first need.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -156,7 +157,7 @@ def _relu_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
 
 
 def relu_grad(g: Any, y: Any, bias_out: Any) -> Any:
-    """`g` where `y` is positive, else 0 (`g` itself where `y` is None); its sums over rows go to `bias_out` if given."""
+    """`g` where `y` is positive, else 0 (`g` itself where `y` is None); its sums over rows go to `bias_out`."""
     columns = g.shape[-1]
     rows = g.size // columns
     parts = min(parts_of(g.size), rows)
@@ -186,6 +187,35 @@ def _masked_scale_part(arguments, part, worker):  # type: ignore[no-untyped-def]
 def masked_scale(x: Any, mask: Any, scale: float, out: Any) -> None:
     """As the kernel, of a mask of bytes with the shape of `x`."""
     _run(_masked_scale_part, parts_of(x.size), x.size, x, mask, out, np.array([scale], _FLOAT))
+
+
+# ---- rows of a dataset -----------------------------------------------------------------------------------------------
+
+
+@lazy_part
+def _gather_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """Rows: 2 the dataset, 3 which of its rows (int64), 4 result; 5 bytes of a row."""
+    n = carray(pointer(arguments), _ROOM, np.int64)
+    first, last, width = n[0] * part // n[1], n[0] * (part + 1) // n[1], n[5]
+    rows = carray(pointer(n[3]), n[0], np.int64)
+    for i in range(first, last):
+        if width % 4 == 0:
+            source = carray(pointer(n[2] + rows[i] * width), width // 4, np.uint32)
+            target = carray(pointer(n[4] + i * width), width // 4, np.uint32)
+            for j in range(np.uint64(width // 4)):
+                target[j] = source[j]
+        else:
+            bytes_there = carray(pointer(n[2] + rows[i] * width), width, np.uint8)
+            bytes_here = carray(pointer(n[4] + i * width), width, np.uint8)
+            for j in range(np.uint64(width)):
+                bytes_here[j] = bytes_there[j]
+
+
+def gather_ahead(array: Any, rows: Any, out: Any) -> Callable[[], None] | None:
+    """Copy these rows of a contiguous array into `out` beside other work, if a helper may; see `Team.errand`."""
+    numbers = np.zeros(_ROOM, np.int64)
+    numbers[:6] = len(rows), 1, _number(array), _number(rows), _number(out), array.nbytes // len(array)
+    return team.errand(_gather_part.address, numbers, array, rows, out)
 
 
 # ---- pooling ---------------------------------------------------------------------------------------------------------
@@ -292,7 +322,8 @@ def _average_pool_grad_loop(g, x, table, inputs, width):  # type: ignore[no-unty
 def _pictures(arguments, part):  # type: ignore[no-untyped-def]
     """(arguments, table, first picture of a part, the one after its last, values of a picture's input, of its output).
 
-    2 and 3 the arrays of the inputs' size, 4 and 5 of the outputs'; 6 the table, 7 outputs, 8 taps, 9 inputs, 10 channels.
+    2 and 3 the arrays of the inputs' size, 4 and 5 of the outputs'; 6 the table, 7 outputs, 8 taps, 9 inputs,
+    10 channels.
     """
     n = carray(pointer(arguments), _ROOM, np.int64)
     table = carray(pointer(n[6]), (n[7], n[8]), np.int64)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -35,7 +36,12 @@ _OPEN = 128  # parts that are not finished
 _BUSY = 256  # whether a thread is having a kernel shared
 _FUNCTION = 384
 _ARGUMENTS = 392
-_BYTES = 512
+_ERRAND_LEFT = 512  # 1 while nobody has begun the errand
+_ERRAND_OPEN = 640  # 1 until the errand is finished
+_ERRAND_BUSY = 768
+_ERRAND_FUNCTION = 896
+_ERRAND_ARGUMENTS = 904
+_BYTES = 1024
 
 _WATCH = 100  # rounds of looking before a helper sleeps: some 0.5 to 2 ms
 _LOOKS = 300  # looks in a round, before the core is offered to others
@@ -54,6 +60,36 @@ def _work(control, worker):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
+def _do_errand(control):  # type: ignore[no-untyped-def]
+    """Do the errand unless somebody has begun it; whether this was so."""
+    if add(control + _ERRAND_LEFT, -1) != 1:
+        return False
+    call(load(control + _ERRAND_FUNCTION), load(control + _ERRAND_ARGUMENTS), 0, 0)
+    store(control + _ERRAND_OPEN, 0)
+    return True
+
+
+@numba.njit(nogil=True, cache=True)
+def _offer_errand(control, function, arguments):  # type: ignore[no-untyped-def]
+    if exchange(control + _ERRAND_BUSY, 1) != 0:
+        return False
+    store(control + _ERRAND_FUNCTION, function)
+    store(control + _ERRAND_ARGUMENTS, arguments.ctypes.data)
+    store(control + _ERRAND_OPEN, 1)
+    store(control + _ERRAND_LEFT, 1)
+    return True
+
+
+@numba.njit(nogil=True, cache=True)
+def _end_errand(control):  # type: ignore[no-untyped-def]
+    if not _do_errand(control):
+        while load(control + _ERRAND_OPEN) > 0:
+            rest()
+            give_way()
+    store(control + _ERRAND_BUSY, 0)
+
+
+@numba.njit(nogil=True, cache=True)
 def _help(control, worker, watch):  # type: ignore[no-untyped-def]
     """Do parts as they come, until none has come for a while."""
     before = flush_denormals()
@@ -63,6 +99,8 @@ def _help(control, worker, watch):  # type: ignore[no-untyped-def]
             if load(control + _LEFT) > 0:
                 _work(control, worker)
                 idle = 0
+            elif load(control + _ERRAND_LEFT) > 0:
+                _do_errand(control)
             rest()
         give_way()
         idle += 1
@@ -132,6 +170,25 @@ class Team:
                 except IndexError:  # another thread has waked the last one
                     break
         _run(self._control, function, arguments, parts)
+
+    def errand(self, function: int, arguments: Any, *kept: Any) -> Callable[[], None] | None:
+        """Offer a part function to a helper that has nothing else to do, while the caller goes on.
+
+        Args:
+            function, arguments: as for `run`; the function is called for part 0 and must not use its worker's number.
+            kept: what must stay alive until the end.
+
+        Returns:
+            What the caller has to call before it uses the result (it does the work there if nobody has), or None where
+            another errand is on its way.
+        """
+        if not self._helpers or not _offer_errand(self._control, function, arguments):
+            return None
+
+        def finish(control: int = self._control, kept: Any = (arguments, kept)) -> None:
+            _end_errand(control)
+
+        return finish
 
     def _start(self) -> None:
         for worker in range(1, self.size):

@@ -157,7 +157,7 @@ def _tile(context, a_rows, start_rows, c_rows, segments, count, steps, step, b, 
 
 @intrinsic
 def _transpose(context, source, source_row, target, target_row):  # type: ignore[no-untyped-def]
-    """Copy a square block of `_LANES` rows, transposed: in each round, pairs of rows exchange every other run of lanes."""
+    """Copy a square block of `_LANES` rows, transposed: in each round, pairs of rows exchange runs of lanes."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         source, source_row, target, target_row = arguments
@@ -193,7 +193,12 @@ _C, _C_ROW, _ROW_COUNT, _COLUMN_COUNT = 12, 13, 14, 15
 _START, _START_COLUMN, _RELU = 16, 17, 18  # C0: at _START + column * _START_COLUMN for every row
 _BLOCK, _GROUPS = 19, 20  # a part: _BLOCK rows (images, in a kernel gradient) and one of _GROUPS groups of panels
 _SCRATCH, _SCRATCH_STEP = 21, 22  # room of each worker
-_LINES, _LINE, _LINE_TABLE, _PADDED = 23, 24, 25, 26  # where the padded image has the image's lines; 0 lines: no padding
+_LINES, _LINE, _LINE_TABLE, _PADDED = (
+    23,
+    24,
+    25,
+    26,
+)  # where the padded image has the image's lines; 0 lines: no padding
 _ARGUMENTS = 32
 
 _ADDRESSES = 256  # bytes of a worker's room that hold a tile's addresses: three for each row
@@ -438,7 +443,7 @@ def matrix_product(
     work = rows * steps * columns
     if work >= _ALONE:
         groups = panels
-        if panels < 4 * team.size:
+        if panels < 2 * team.size:
             blocks = min(-(-4 * team.size // panels), -(-rows // (4 * ROWS)))
     block = -(-rows // blocks)
     blocks = -(-rows // block)

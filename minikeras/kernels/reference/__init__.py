@@ -8,6 +8,7 @@ from minikeras.kernels.reference import (
     conv,
     dense,
     embedding,
+    gather,
     loss,
     norm,
     optimizer,
@@ -16,7 +17,7 @@ from minikeras.kernels.reference import (
     recurrent,
 )
 
-MODULES = (activation, conv, dense, embedding, loss, norm, optimizer, pool, random, recurrent)
+MODULES = (activation, conv, dense, embedding, gather, loss, norm, optimizer, pool, random, recurrent)
 REFERENCE = {name: getattr(module, name) for module in MODULES for name in module.__all__}
 
 globals().update(REFERENCE)

@@ -1,0 +1,27 @@
+"""Batches on the CPU: large ones are copied by a helper of the team while the step before is still computed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minikeras.kernels.cpu.jit import shared
+from minikeras.kernels.reference.gather import gather as reference_gather
+
+_LONG = 1 << 15  # bytes
+
+
+def gather(array: Any, rows: Any, out: Any = None) -> tuple[Any, Callable[[], None] | None]:
+    """See the reference."""
+    large = out is not None and out.nbytes >= _LONG and array.flags.c_contiguous and not array.dtype.hasobject
+    if large and "minikeras.kernels.cpu.team" in sys.modules:  # else there are no helpers, nor a reason to load them
+        finish = shared().gather_ahead(array, np.ascontiguousarray(rows, np.int64), out)
+        if finish is not None:
+            return out, finish
+    return reference_gather(array, rows, out)
+
+
+OVERRIDES = {"gather": gather}
