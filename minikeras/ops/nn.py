@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -273,6 +274,8 @@ def masked_scale(x: Any, *, mask: Any, scale: float) -> Any:
 
 
 def _tuple(value: Any, n: int) -> tuple[int, ...]:
+    if type(value) is tuple:
+        return value
     return (int(value),) * n if isinstance(value, (int, np.integer)) else tuple(value)
 
 
@@ -280,13 +283,18 @@ def explicit_padding(
     padding: Any, sizes: tuple[int, ...], kernel: tuple[int, ...], strides: tuple[int, ...], dilation: tuple[int, ...]
 ) -> tuple[tuple[int, int], ...]:
     """(before, after) per spatial axis for `"valid"`, `"same"` or `"causal"`."""
+    if padding not in ("valid", "same", "causal"):
+        raise ValueError(f"padding must be 'valid', 'same' or 'causal', got {padding!r}.")
+    return _paddings(padding, sizes, kernel, strides, dilation)
+
+
+@lru_cache(maxsize=256)
+def _paddings(padding: str, sizes: Any, kernel: Any, strides: Any, dilation: Any) -> tuple[tuple[int, int], ...]:
     if padding == "valid":
         return ((0, 0),) * len(sizes)
     if padding == "same":
         return tuple(k.same_padding(n, m, s, d) for n, m, s, d in zip(sizes, kernel, strides, dilation, strict=True))
-    if padding == "causal":
-        return tuple((d * (m - 1), 0) for m, d in zip(kernel, dilation, strict=True))
-    raise ValueError(f"padding must be 'valid', 'same' or 'causal', got {padding!r}.")
+    return tuple((d * (m - 1), 0) for m, d in zip(kernel, dilation, strict=True))
 
 
 def _channels_last(x: Any, data_format: str) -> Any:

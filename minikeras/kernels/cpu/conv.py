@@ -35,7 +35,7 @@ def compiled(*arrays: Any) -> bool:
     """Whether the compiled loops take these arrays (None is passed over): contiguous, all float32 or all float64."""
     kind = arrays[0].dtype
     return kind.char in "fd" and all(
-        array is None or (array.dtype == kind and array.flags.c_contiguous) for array in arrays
+        [array is None or (array.flags.c_contiguous and array.dtype == kind) for array in arrays]
     )
 
 
@@ -60,10 +60,14 @@ def _stretch_table(x_shape: Ints, size: Ints, strides: Ints, padding: Padding, d
     return window_table((1, *x_shape[1:-1], 1), size, strides, padding, dilation), pixels * x_shape[-1]
 
 
-def _tile_for(*arrays: Any) -> Any:
-    """The module `tile` if it takes these arrays (None is passed over; contiguity is known), else None."""
-    fits = all(array is None or (array.dtype.char == "f" and array.size) for array in arrays)
-    return tile() if fits else None
+def _tile_for(array: Any, *others: Any) -> Any:
+    """The module `tile` if it takes these arrays, which `compiled` has passed, else None."""
+    if array.dtype.char != "f" or not array.size:
+        return None
+    for other in others:
+        if other is not None and not other.size:
+            return None
+    return tile()
 
 
 @lazy_njit
@@ -171,22 +175,16 @@ def conv(
     if groups > 1 or not compiled(x, kernel, bias, out):
         return reference_conv(x, kernel, bias, **geometry, groups=groups, activation=activation, out=out)
     size, filters = kernel.shape[:-2], kernel.shape[-1]
+    module, relu = _tile_for(x, kernel, out), activation == "relu"
+    if module is not None and not is_pointwise(size, strides, padding):
+        out = module.convolution(x, kernel, bias, **geometry, relu=relu, out=out)
+        return out if relu else activate(out, activation, out=out)
     if out is None:
         out = empty((x.shape[0], *output_shape(x.shape, size, strides, padding, dilation), filters), x.dtype)
-    module = _tile_for(x, kernel, bias, out)
     if module is not None:
-        if is_pointwise(size, strides, padding):
-            matrix = x.reshape(-1, x.shape[-1])
-            module.matrix_product(
-                matrix,
-                kernel.reshape(-1, filters),
-                bias=bias,
-                relu=activation == "relu",
-                out=out.reshape(-1, filters),
-            )
-        else:
-            module.convolution(x, kernel, bias, **geometry, relu=activation == "relu", out=out)
-        return out if activation == "relu" else activate(out, activation, out=out)
+        rows, y = x.reshape(-1, x.shape[-1]), out.reshape(-1, filters)
+        module.matrix_product(rows, kernel.reshape(-1, filters), bias=bias, relu=relu, out=y)
+        return out if relu else activate(out, activation, out=out)
     y, weights = out.reshape(-1, filters), kernel.reshape(-1, filters)
     for rows, columns in _columns(x, size, **geometry):
         block = y[rows]

@@ -5,6 +5,7 @@ The loops are in parts.py; of float32 arrays the team shares the pictures."""
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from minikeras.kernels.reference.pool import max_pool as reference_max_pool
 from minikeras.kernels.reference.pool import max_pool_grad as reference_max_pool_grad
 
 
+@lru_cache(maxsize=256)
 def _table(x_shape: Ints, size: Ints, strides: Ints, padding: Padding) -> tuple[Any, int, int]:
     """(window table, positions per picture, channels)."""
     table = window_table((1, *x_shape[1:-1], 1), size, strides, padding, undilated(size))

@@ -252,11 +252,11 @@ def _pad(image, lines, line, table, padded, target):  # type: ignore[no-untyped-
 
 @lazy_part
 def _pack_part(arguments, part, worker):  # type: ignore[no-untyped-def]
-    """Pack one panel of B to where `_B_PACKED` says."""
+    """Pack one panel of B; C is where the packed panels go."""
     n = carray(pointer(arguments), _ARGUMENTS, np.int64)
     steps, first = n[_COUNT] * n[_STEPS], part * WIDTH
     width = min(n[_COLUMN_COUNT] - first, WIDTH)
-    _pack(n[_B] + first * n[_B_COLUMN], n[_B_STEP], n[_B_COLUMN], steps, width, n[_B_PACKED] + part * steps * _PANEL)
+    _pack(n[_B] + first * n[_B_COLUMN], n[_B_STEP], n[_B_COLUMN], steps, width, n[_C] + part * steps * _PANEL)
 
 
 @lazy_part
@@ -282,7 +282,7 @@ def _product_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     for panel in range(group * panels // groups, (group + 1) * panels // groups):
         column = panel * WIDTH
         columns = n[_COLUMN_COUNT] - column
-        b = n[_B_PACKED] + panel * steps * _PANEL
+        b = n[_B] + panel * steps * _PANEL
         if not n[_B_PACKED]:
             b = room
             source = n[_B] + column * n[_B_COLUMN]
@@ -398,31 +398,42 @@ _SHARES = 8  # of the images in a kernel gradient; fixed, so that sums do not de
 _BLOCK_BYTES = 1 << 17  # of packed pixels: they stay in the cache of a core
 
 
-def _run(
-    part: Any,
-    parts: int,
-    numbers: list[int],
-    a: Any,
-    b: Any,
-    c: Any,
-    room: int,
-    start: Any = None,
-    tables: Any = None,
-    work: int = 0,
-) -> Any:
-    """Run `parts` parts.
+class _Plan:
+    """What does not change between products of the same shapes.
 
-    `numbers` are a part's arguments but for the addresses, `room` the bytes that each worker needs, `work` counts the
-    multiplications of all parts.  The arrays are one-dimensional and begin at their matrices' first element.
+    Args:
+        part, parts: the part function, and how many parts it is called for.
+        numbers: a part's arguments by place, but for the addresses; others are 0.
+        room: bytes that a worker needs.
+        work: multiplications of all parts.
+        tables: positions, segments and lines.
     """
-    positions, segments, lines = tables or (_ORIGIN, _ORIGIN, _ORIGIN)
-    room += _ADDRESSES
-    numbers[_SCRATCH_STEP] = room = -(-room // 128) * 128
-    arguments = np.array(numbers, np.int64)
-    scratch = empty((room * team.size + 64,), _BYTE)
-    start = _NONE if start is None else start
-    _addresses(arguments, a, b, start, c, scratch, positions, segments, lines)
-    team.run(part.address, arguments, parts, wake=work >= _WAKES)
+
+    __slots__ = ("arguments", "part", "parts", "room", "tables", "wake")
+
+    def __init__(
+        self,
+        part: Any,
+        parts: int,
+        numbers: dict[int, int],
+        room: int = 0,
+        work: int = 0,
+        tables: tuple[Any, Any, Any] = (_ORIGIN, _ORIGIN, _ORIGIN),
+    ):
+        self.part, self.parts, self.tables, self.wake = part.address, parts, tables, work >= _WAKES
+        each = -(-(room + _ADDRESSES) // 128) * 128
+        self.room = ((each * team.size if parts > 1 else each) + 64,)
+        self.arguments = np.zeros(_ARGUMENTS, np.int64)
+        for place, number in numbers.items():
+            self.arguments[place] = number
+        self.arguments[_SCRATCH_STEP] = each
+
+    def run(self, a: Any, b: Any, c: Any, start: Any = None) -> None:
+        """Compute; the arrays are one-dimensional and begin with the first element of their matrices."""
+        arguments = self.arguments.copy()
+        scratch = empty(self.room, _BYTE)
+        _addresses(arguments, a, b, _NONE if start is None else start, c, scratch, *self.tables)
+        team.run(self.part, arguments, self.parts, self.wake)
 
 
 def is_matrix(array: Any) -> bool:
@@ -438,6 +449,16 @@ def matrix_product(
     columns = b.shape[0] if tb else b.shape[1]
     if out is None:
         out = empty((rows, columns), a.dtype)
+    strides = a.strides[0], b.strides[0], out.strides[0]
+    plan = _product_plan(rows, steps, columns, strides, ta, tb, bias is not None, relu)
+    plan.run(a[0], b[0], out[0], bias)
+    return out
+
+
+@lru_cache(maxsize=1024)
+def _product_plan(
+    rows: int, steps: int, columns: int, strides: Ints, ta: bool, tb: bool, has_bias: bool, relu: bool
+) -> _Plan:
     panels = -(-columns // WIDTH)
     blocks = groups = 1
     work = rows * steps * columns
@@ -446,13 +467,23 @@ def matrix_product(
         if panels < 2 * team.size:
             blocks = min(-(-4 * team.size // panels), -(-rows // (4 * ROWS)))
     block = -(-rows // blocks)
-    blocks = -(-rows // block)
-    a_row, a_step = (4, a.strides[0]) if ta else (a.strides[0], 4)
-    b_step, b_column = (4, b.strides[0]) if tb else (b.strides[0], 4)
-    numbers = [0, a_row, 1, 0, 0, 1, steps, a_step, 0, 0, b_step, b_column, 0, out.strides[0], rows, columns]
-    numbers += [0, 0 if bias is None else 4, int(relu), block, groups, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-    _run(_product_part, blocks * groups, numbers, a[0], b[0], out[0], steps * _PANEL, bias, work=work)
-    return out
+    numbers = {
+        _A_IMAGE: 4 if ta else strides[0],  # a row is an image of one position
+        _POSITIONS: 1,
+        _COUNT: 1,
+        _STEPS: steps,
+        _STEP: strides[0] if ta else 4,
+        _B_STEP: 4 if tb else strides[1],
+        _B_COLUMN: strides[1] if tb else 4,
+        _C_ROW: strides[2],
+        _ROW_COUNT: rows,
+        _COLUMN_COUNT: columns,
+        _START_COLUMN: 4 if has_bias else 0,
+        _RELU: int(relu),
+        _BLOCK: block,
+        _GROUPS: groups,
+    }
+    return _Plan(_product_part, -(-rows // block) * groups, numbers, steps * _PANEL, work)
 
 
 class _Geometry:
@@ -508,53 +539,101 @@ def convolution(
     out: Any = None,
 ) -> Any:
     """The kernel `conv` of contiguous float32 arrays without groups, through relu on request."""
-    g = _geometry(x.shape, kernel.shape[:-2], strides, padding, dilation)
-    images, filters = x.shape[0], kernel.shape[-1]
+    shape, packed_size, pack, product = _convolution_plans(
+        x.shape, kernel.shape, strides, padding, dilation, bias is not None, relu
+    )
     if out is None:
-        out = empty((images, *g.output_shape, filters), x.dtype)
+        out = empty(shape, x.dtype)
+    weights = kernel.reshape(-1)
+    if pack is not None:
+        packed = empty(packed_size, x.dtype)
+        pack.run(weights, weights, packed)
+        weights = packed
+    product.run(x.reshape(-1), weights, out.reshape(-1), bias)
+    return out
+
+
+@lru_cache(maxsize=256)
+def _convolution_plans(
+    x_shape: Ints, kernel_shape: Ints, strides: Ints, padding: Padding, dilation: Ints, has_bias: bool, relu: bool
+) -> tuple[Ints, Ints, _Plan | None, _Plan]:
+    """(shape of the result, size of the packed kernel, plan to pack it unless each part does, plan of the product)."""
+    g = _geometry(x_shape, kernel_shape[:-2], strides, padding, dilation)
+    images, filters = x_shape[0], kernel_shape[-1]
     rows, steps, panels = images * g.pixels, len(g.segments) * g.steps, -(-filters // WIDTH)
     work = rows * steps * filters
     each = max(images // 16, -(-64 // g.pixels)) if work >= _ALONE else images  # images of a block
     blocks = -(-images // each)
     groups = panels if blocks == 1 and work >= _ALONE else 1
-    numbers = [0, g.image, g.pixels, 0, 0, len(g.segments), g.steps, 4, 0, 0, 4 * filters, 4]
-    numbers += [0, 4 * filters, rows, filters, 0, 0 if bias is None else 4, int(relu), each * g.pixels, groups]
-    numbers += [0, 0, g.lines, g.line, 0, g.padded, 0, 0, 0, 0, 0]
-    room = each * g.padded if g.lines else 0
-    flat = x.reshape(-1), kernel.reshape(-1), out.reshape(-1)
+    numbers = {
+        _A_IMAGE: g.image,
+        _POSITIONS: g.pixels,
+        _COUNT: len(g.segments),
+        _STEPS: g.steps,
+        _STEP: 4,
+        _B_PACKED: int(blocks > 1),
+        _B_STEP: 4 * filters,
+        _B_COLUMN: 4,
+        _C_ROW: 4 * filters,
+        _ROW_COUNT: rows,
+        _COLUMN_COUNT: filters,
+        _START_COLUMN: 4 if has_bias else 0,
+        _RELU: int(relu),
+        _BLOCK: each * g.pixels,
+        _GROUPS: groups,
+        _LINES: g.lines,
+        _LINE: g.line,
+        _PADDED: g.padded,
+    }
+    room = (each * g.padded if g.lines else 0) + (0 if blocks > 1 else steps * _PANEL)
     tables = (g.positions, g.segments, g.line_table)
-    if blocks == 1:
-        _run(_product_part, groups, numbers, *flat, room + steps * _PANEL, bias, tables, work)
-        return out
-    packed = empty((panels * steps * WIDTH,), x.dtype)
-    numbers[_B_PACKED] = packed.ctypes.data
-    _run(_pack_part, panels, numbers, *flat, 0, bias, tables, work)
-    _run(_product_part, blocks, numbers, *flat, room, bias, tables, work)
-    return out
+    product = _Plan(_product_part, blocks * groups, numbers, room, work, tables)
+    pack = _Plan(_pack_part, panels, numbers, tables=tables) if blocks > 1 else None
+    return (images, *g.output_shape, filters), (panels * steps * WIDTH,), pack, product
 
 
 def convolution_kernel_grad(
     x: Any, gradient: Any, kernel_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, out: Any = None
 ) -> Any:
     """The kernel `conv_kernel_grad` of contiguous float32 arrays without groups."""
-    g = _geometry(x.shape, kernel_shape[:-2], strides, padding, dilation)
     if out is None:
         out = empty(kernel_shape, x.dtype)
-    images, filters, rows = x.shape[0], kernel_shape[-1], len(g.kernel_rows)
-    shares = min(images, _SHARES)
-    most = max(min(-(-images // shares), _BLOCK_BYTES // (g.pixels * _PANEL)), 1)
-    sums = out if shares == 1 else empty((shares, rows * filters), x.dtype)
-    numbers = [0, g.image, rows, 0, 0, len(g.output_lines), g.line_length, g.line_step, 0, 0, 4 * filters, 4]
-    numbers += [0, 4 * filters, images, filters, 0, 0, 0, most, shares, 0, 0, g.lines, g.line, 0, g.padded]
-    numbers += [0, 0, 0, 0, 0]
-    room = most * (8 * len(g.output_lines) + g.pixels * _PANEL + (g.padded if g.lines else 0)) + 64
-    tables = (g.kernel_rows, g.output_lines, g.line_table)
-    work = images * g.pixels * rows * filters
-    flat = x.reshape(-1), gradient.reshape(-1), sums.reshape(-1)
-    _run(_kernel_grad_part, shares, numbers, *flat, room, None, tables, work)
+    shares, plan = _kernel_grad_plan(x.shape, kernel_shape, strides, padding, dilation)
+    sums = out if shares == 1 else empty((shares, out.size), x.dtype)
+    plan.run(x.reshape(-1), gradient.reshape(-1), sums.reshape(-1))
     if shares > 1:
         np.sum(sums, axis=0, out=out.reshape(-1))
     return out
+
+
+@lru_cache(maxsize=256)
+def _kernel_grad_plan(
+    x_shape: Ints, kernel_shape: Ints, strides: Ints, padding: Padding, dilation: Ints
+) -> tuple[int, _Plan]:
+    """(how many sums there are to add up, plan)."""
+    g = _geometry(x_shape, kernel_shape[:-2], strides, padding, dilation)
+    images, filters, rows = x_shape[0], kernel_shape[-1], len(g.kernel_rows)
+    shares = min(images, _SHARES)
+    most = max(min(-(-images // shares), _BLOCK_BYTES // (g.pixels * _PANEL)), 1)
+    numbers = {
+        _A_IMAGE: g.image,
+        _POSITIONS: rows,
+        _COUNT: len(g.output_lines),
+        _STEPS: g.line_length,
+        _STEP: g.line_step,
+        _B_STEP: 4 * filters,
+        _C_ROW: 4 * filters,
+        _ROW_COUNT: images,
+        _COLUMN_COUNT: filters,
+        _BLOCK: most,
+        _GROUPS: shares,
+        _LINES: g.lines,
+        _LINE: g.line,
+        _PADDED: g.padded,
+    }
+    room = most * (8 * len(g.output_lines) + g.pixels * _PANEL + (g.padded if g.lines else 0)) + 64
+    tables = (g.kernel_rows, g.output_lines, g.line_table)
+    return shares, _Plan(_kernel_grad_part, shares, numbers, room, images * g.pixels * rows * filters, tables)
 
 
 def convolution_input_grad(
