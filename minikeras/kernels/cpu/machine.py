@@ -115,6 +115,26 @@ def pointer(context, address):  # type: ignore[no-untyped-def]
     return types.voidptr(types.int64), generate
 
 
+@intrinsic
+def prefetch(context, address):  # type: ignore[no-untyped-def]
+    """Ask for the cache line at an address, which need not be valid, ahead of its use."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        prefetch_line(builder, values[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+def prefetch_line(builder: Any, address: Any) -> None:
+    """Emit the instruction of `prefetch`."""
+    byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    read, keep, data = (ir.Constant(word, number) for number in (0, 3, 1))
+    builder.call(function, [builder.inttoptr(address, byte), read, keep, data])
+
+
 _NO_DENORMALS = 0x8040  # of the SSE control register: tiny results become zero, tiny operands count as zero
 
 

@@ -29,7 +29,7 @@ from numba.extending import intrinsic
 
 from minikeras.kernels.arena import empty
 from minikeras.kernels.cpu.jit import lazy_part
-from minikeras.kernels.cpu.machine import pointer
+from minikeras.kernels.cpu.machine import pointer, prefetch, prefetch_line
 from minikeras.kernels.cpu.team import team
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
 
@@ -119,6 +119,7 @@ def _tile(context, a_rows, start_rows, c_rows, segments, count, steps, step, b, 
         sums = {cell: builder.phi(_VECTOR) for cell in _CELLS}
         for cell in _CELLS:
             sums[cell].add_incoming(before[cell], segment_loop)
+        prefetch_line(builder, builder.add(builder.add(a[0], a_at), builder.mul(step, _number(8))))
         b_vectors = [builder.load(vector_at(b_at, v), align=4) for v in range(_VECTORS)]
         new = {}
         for row in range(ROWS):
@@ -201,6 +202,7 @@ _LINES, _LINE, _LINE_TABLE, _PADDED = (
 )  # where the padded image has the image's lines; 0 lines: no padding
 _ARGUMENTS = 32
 
+_AHEAD = 16  # rows of B to prefetch
 _ADDRESSES = 256  # bytes of a worker's room that hold a tile's addresses: three for each row
 
 
@@ -212,6 +214,8 @@ def _pack(source, step, column, steps, width, target):  # type: ignore[no-untype
     if column == 4:
         for k in range(steps):
             row = carray(pointer(source + k * step), width, np.float32)
+            for line in range(0, 4 * WIDTH, 64):  # the rows are too far apart for the processor to see it coming
+                prefetch(source + (k + _AHEAD) * step + line)
             at = np.uint64(k) * full
             if width == WIDTH:
                 for j in range(full):
