@@ -1,19 +1,19 @@
-"""Batches of a dataset: rows gathered into a buffer, where the device can, beside other work."""
+"""Batches of a dataset in host memory: rows gathered into a buffer, where the device can, beside other work."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import numpy as xp  # rebound by kernels.use()
+import numpy as np  # whatever the device: a batch is gathered where the dataset is
 
 __all__ = ["gather"]
 
 
 def gather(array: Any, rows: Any, out: Any = None) -> tuple[Any, Callable[[], None] | None]:
-    """The rows of `array` at the integers `rows`, all of them in range, and what has to be called before they are read.
+    """The rows of a NumPy array at the integers `rows`, all of them in range, and what has to be called before they are read.
 
     That is None where they can be read at once.  Until then `array`, `rows` and `out` must stay as they are.
     """
     # mode="clip" lets NumPy write to `out` without a buffer between
-    return xp.take(array, rows, axis=0, out=out, mode="clip"), None
+    return np.take(array, rows, axis=0, out=out, mode="clip"), None
