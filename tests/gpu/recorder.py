@@ -8,7 +8,7 @@ from NumPy, and this shows:
   fails;
 - a function does not take NumPy arrays; only `asarray` and `array` move one to the device;
 - a reduction or an index gives an array without axes instead of a scalar;
-- ufuncs have no `where=`, only some have `at`, and that for some types only;
+- ufuncs have no `where=`, only some have `at`, and that for some types only, and only two can `reduce`;
 - functions whose result depends on values (boolean indices, `nonzero`, ...) wait for the device, as `float(x)` does.
 """
 
@@ -41,6 +41,8 @@ _KEYWORDS = {  # where the signature says **kwargs
     "meshgrid": {"copy", "indexing", "sparse"},
     "pad": {"constant_values", "end_values", "mode", "reflect_type", "stat_length"},
 }
+# methods of ufuncs, and for which ufuncs CuPy has them
+_METHODS = {"reduce": ("add", "multiply"), "accumulate": ("add", "multiply"), "reduceat": ("add",)}
 _SCATTERED = {"add": "iIlLqQefd", "subtract": "iIlLqQefd", "maximum": "iILQfd", "minimum": "iILQfd"}
 
 
@@ -110,7 +112,7 @@ class DeviceArray:
         if name in _READS:
             _counts.read(name)
             return value
-        return functools.partial(_method, name, value)
+        return functools.partial(_method, name, self, value)
 
     def _get(self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True) -> np.ndarray:
         _counts.read("get")
@@ -233,6 +235,43 @@ def _called(function: Callable, args: Any, keywords: dict[str, Any]) -> Any:
     return _wrapped(result) if out is None else out
 
 
+# where there is a device, CuPy must not be given arrays without memory
+_CUPY_CAN_BE_ASKED = not kernels._gpu_is_there()
+_asked: set[tuple] = set()
+
+
+def _ask_cupy(function: Callable, name: str, args: Any, keywords: dict[str, Any]) -> None:
+    """Let CuPy's own function look at a call, once for each kind; it gets as far as its first use of the device.
+
+    What it refuses before, is refused here too.
+    """
+    kind = (name, _kind(args), _kind(tuple(keywords.items())))
+    if _CUPY_CAN_BE_ASKED and kind not in _asked:
+        with contextlib.suppress(cupy.cuda.runtime.CUDARuntimeError, ImportError):  # no device, no cuBLAS
+            function(*_ghost(tuple(args)), **{name: _ghost(value) for name, value in keywords.items()})
+        _asked.add(kind)
+
+
+def _kind(value: Any) -> Any:
+    """What of an argument may decide whether CuPy takes it."""
+    if isinstance(value, DeviceArray):
+        return value._held.dtype.char, value._held.ndim, value._held.size == 0
+    if isinstance(value, (list, tuple)):
+        return type(value), *[_kind(part) for part in value]
+    return value if value is None or isinstance(value, (str, bool, type, np.dtype)) else type(value)
+
+
+def _ghost(value: Any) -> Any:
+    """An argument with CuPy's arrays, which have no memory, in the place of device arrays."""
+    if isinstance(value, DeviceArray):
+        held = value._held
+        memory = cupy.cuda.UnownedMemory(1 << 20, max(held.nbytes, 1), None, 0)
+        return cupy.ndarray(held.shape, held.dtype, cupy.cuda.MemoryPointer(memory, 0), held.strides)
+    if isinstance(value, (list, tuple)):
+        return type(value)([_ghost(part) for part in value])
+    return value
+
+
 _signature = functools.cache(inspect.signature)
 
 
@@ -247,12 +286,13 @@ def _signature_of_method(name: str) -> inspect.Signature | None:
     return inspect.signature(eval(f"lambda {parameters}: None"))
 
 
-def _method(name: str, function: Callable, *args: Any, **keywords: Any) -> Any:
+def _method(name: str, array: DeviceArray, function: Callable, *args: Any, **keywords: Any) -> Any:
     signature = _signature_of_method(name)
     signature.bind(None, *args, **keywords)
     if name in _WAITING:
         _counts.read(name)
     _check_sort(name, keywords)
+    _ask_cupy(getattr(cupy.ndarray, name), f"ndarray.{name}", (array, *args), keywords)
     return _called(function, args, keywords)
 
 
@@ -315,10 +355,12 @@ class _Ufunc:
 
         def method(*args: Any, **keywords: Any) -> Any:
             parameters.bind(None, *args, **keywords)
-            if name == "at":
-                kinds = _SCATTERED.get(self._ours.__name__, "")
-                if args[0].dtype.char not in kinds:
-                    raise TypeError(f"cupy.{self._ours.__name__}.at does not work on {args[0].dtype}.")
+            known = _SCATTERED if name == "at" else _METHODS[name]
+            if self._ours.__name__ not in known:
+                raise NotImplementedError(f"cupy.{self._ours.__name__}.{name} does not exist yet.")
+            if name == "at" and args[0].dtype.char not in _SCATTERED[self._ours.__name__]:
+                raise TypeError(f"cupy.{self._ours.__name__}.at does not work on {args[0].dtype}.")
+            _ask_cupy(getattr(self._theirs, name), f"{self._ours.__name__}.{name}", args, keywords)
             return _called(getattr(self._ours, name), args, keywords)
 
         return method
@@ -379,6 +421,7 @@ def _function(name: str, theirs: Callable, ours: Callable, *args: Any, **keyword
     if name == "repeat" and not isinstance(bound.arguments["repeats"], int):
         raise TypeError("cupy.repeat does not take an array of repeats.")
     _check_sort(name, keywords)
+    _ask_cupy(theirs, name, args, keywords)
     return _called(ours, args, keywords)
 
 
@@ -396,7 +439,7 @@ def _install_operators() -> None:
 
     def operator(name: str, reflected: bool) -> Callable:
         def operate(self: DeviceArray, other: Any) -> Any:
-            if not isinstance(other, (DeviceArray, np.ndarray, *_SCALARS)):
+            if not isinstance(other, (DeviceArray, np.ndarray, *_SCALARS)) and name not in comparisons.values():
                 return NotImplemented
             return getattr(_module, name)(*((other, self) if reflected else (self, other)))
 
