@@ -1,14 +1,15 @@
 """A stand-in for CuPy that computes with NumPy: it has what CuPy has, refuses what CuPy refuses, and counts transfers.
 
-`recording_device()` makes it the array module of minikeras, so code that runs here uses only names, signatures, types
-and array behaviour of CuPy, whose own functions are asked for them (that needs no GPU).  What CuPy does differently
-from NumPy, and this shows:
+`recording_device()`, or `pytest --device recorder`, makes it the array module of minikeras, so code that runs here uses
+only names, signatures, types and array behaviour of CuPy, whose own functions are asked for them (that needs no GPU).
+What CuPy does differently from NumPy, and this shows:
 
 - an array has the attributes of `cupy.ndarray`; it is no `numpy.ndarray`, has no `__index__`, and `numpy.asarray` of it
   fails;
 - a function does not take NumPy arrays; only `asarray` and `array` move one to the device;
 - a reduction or an index gives an array without axes instead of a scalar;
 - ufuncs have no `where=`, only some have `at`, and that for some types only, and only two can `reduce`;
+- a function's `out` shares no memory with what it reads;
 - functions whose result depends on values (boolean indices, `nonzero`, ...) wait for the device, as `float(x)` does.
 """
 
@@ -27,6 +28,7 @@ from typing import Any
 
 import cupy
 import numpy as np
+from cupy._core._scalar import CScalar
 
 from minikeras import kernels
 
@@ -255,7 +257,8 @@ def _ask_cupy(function: Callable, name: str, args: Any, keywords: dict[str, Any]
 def _kind(value: Any) -> Any:
     """What of an argument may decide whether CuPy takes it."""
     if isinstance(value, DeviceArray):
-        return value._held.dtype.char, value._held.ndim, value._held.size == 0
+        held = value._held
+        return held.dtype.char, held.ndim, held.size == 0, held.flags.c_contiguous
     if isinstance(value, (list, tuple)):
         return type(value), *[_kind(part) for part in value]
     return value if value is None or isinstance(value, (str, bool, type, np.dtype)) else type(value)
@@ -301,6 +304,15 @@ def _check_sort(name: str, keywords: dict[str, Any]) -> None:
         raise ValueError(f"CuPy sorts stably, got kind={keywords['kind']!r}.")
 
 
+def _check_out(name: str, args: tuple, out: Any) -> None:
+    """Refuse a result in the memory of an argument: NumPy makes a copy first, CuPy does so only in ufuncs."""
+    if not isinstance(out, DeviceArray) or name == "clip":  # which is a ufunc within
+        return
+    for one in args:
+        if isinstance(one, DeviceArray) and np.may_share_memory(one._held, out._held):
+            raise ValueError(f"cupy.{name} would overwrite what it still reads.")
+
+
 def _type_of(value: Any) -> Any:
     """An operand's type, as promotion sees it: that of Python's numbers gives way."""
     return type(value) if type(value) in (int, float, complex) else np.asarray(_plain(value)).dtype
@@ -308,15 +320,19 @@ def _type_of(value: Any) -> Any:
 
 @functools.cache
 def _refusal(theirs: Any, ours: np.ufunc, types: tuple) -> str | None:
-    """Why CuPy does not compute a ufunc of these types as NumPy does, or None."""
-    *inputs, result = ours.resolve_dtypes((*types, *[None] * ours.nout))[: ours.nin + 1]
-    for loop in theirs.types:
-        wanted, given = loop.split("->")
-        if all(np.can_cast(one, to) for one, to in zip(inputs, wanted, strict=True)):
-            if np.dtype(given[0]) != result:
-                return f"cupy.{ours.__name__} of {inputs} gives {given}, NumPy's {result}."
-            return None
-    return f"cupy.{ours.__name__} has no loop for {inputs}."
+    """Why CuPy does not compute a ufunc of these types as NumPy does, or None.
+
+    CuPy's own search finds its loop.
+    """
+    operands = [CScalar(one()) if isinstance(one, type) else _ghost(DeviceArray(np.empty(1, one))) for one in types]
+    try:
+        loop = theirs._ops.guess_routine(theirs.name, {}, operands, None, theirs._out_ops)
+    except TypeError:
+        return f"cupy.{ours.__name__} has no loop for {types}."
+    result = ours.resolve_dtypes((*types, *[None] * ours.nout))[ours.nin]
+    if loop.out_types[0] != result:
+        return f"cupy.{ours.__name__} of {types} gives {loop.out_types[0]}, NumPy's {result}."
+    return None
 
 
 @functools.cache
@@ -421,6 +437,7 @@ def _function(name: str, theirs: Callable, ours: Callable, *args: Any, **keyword
     if name == "repeat" and not isinstance(bound.arguments["repeats"], int):
         raise TypeError("cupy.repeat does not take an array of repeats.")
     _check_sort(name, keywords)
+    _check_out(name, args, keywords.get("out"))
     _ask_cupy(theirs, name, args, keywords)
     return _called(ours, args, keywords)
 
