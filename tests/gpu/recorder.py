@@ -1,14 +1,15 @@
 """A stand-in for CuPy that computes with NumPy: it has what CuPy has, refuses what CuPy refuses, and counts transfers.
 
-`recording_device()` makes it the array module of minikeras, so code that runs here uses only names, signatures, types
-and array behaviour of CuPy, whose own functions are asked for them (that needs no GPU).  What CuPy does differently
-from NumPy, and this shows:
+`recording_device()`, or `pytest --device recorder`, makes it the array module of minikeras, so code that runs here uses
+only names, signatures, types and array behaviour of CuPy, whose own functions are asked for them (that needs no GPU).
+What CuPy does differently from NumPy, and this shows:
 
 - an array has the attributes of `cupy.ndarray`; it is no `numpy.ndarray`, has no `__index__`, and `numpy.asarray` of it
   fails;
 - a function does not take NumPy arrays; only `asarray` and `array` move one to the device;
 - a reduction or an index gives an array without axes instead of a scalar;
-- ufuncs have no `where=`, only some have `at`, and that for some types only;
+- ufuncs have no `where=`, only some have `at`, and that for some types only, and only two can `reduce`;
+- a function's `out` shares no memory with what it reads;
 - functions whose result depends on values (boolean indices, `nonzero`, ...) wait for the device, as `float(x)` does.
 """
 
@@ -27,6 +28,7 @@ from typing import Any
 
 import cupy
 import numpy as np
+from cupy._core._scalar import CScalar
 
 from minikeras import kernels
 
@@ -41,6 +43,8 @@ _KEYWORDS = {  # where the signature says **kwargs
     "meshgrid": {"copy", "indexing", "sparse"},
     "pad": {"constant_values", "end_values", "mode", "reflect_type", "stat_length"},
 }
+# methods of ufuncs, and for which ufuncs CuPy has them
+_METHODS = {"reduce": ("add", "multiply"), "accumulate": ("add", "multiply"), "reduceat": ("add",)}
 _SCATTERED = {"add": "iIlLqQefd", "subtract": "iIlLqQefd", "maximum": "iILQfd", "minimum": "iILQfd"}
 
 
@@ -110,7 +114,7 @@ class DeviceArray:
         if name in _READS:
             _counts.read(name)
             return value
-        return functools.partial(_method, name, value)
+        return functools.partial(_method, name, self, value)
 
     def _get(self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True) -> np.ndarray:
         _counts.read("get")
@@ -233,6 +237,44 @@ def _called(function: Callable, args: Any, keywords: dict[str, Any]) -> Any:
     return _wrapped(result) if out is None else out
 
 
+# where there is a device, CuPy must not be given arrays without memory
+_CUPY_CAN_BE_ASKED = not kernels._gpu_is_there()
+_asked: set[tuple] = set()
+
+
+def _ask_cupy(function: Callable, name: str, args: Any, keywords: dict[str, Any]) -> None:
+    """Let CuPy's own function look at a call, once for each kind; it gets as far as its first use of the device.
+
+    What it refuses before, is refused here too.
+    """
+    kind = (name, _kind(args), _kind(tuple(keywords.items())))
+    if _CUPY_CAN_BE_ASKED and kind not in _asked:
+        with contextlib.suppress(cupy.cuda.runtime.CUDARuntimeError, ImportError):  # no device, no cuBLAS
+            function(*_ghost(tuple(args)), **{name: _ghost(value) for name, value in keywords.items()})
+        _asked.add(kind)
+
+
+def _kind(value: Any) -> Any:
+    """What of an argument may decide whether CuPy takes it."""
+    if isinstance(value, DeviceArray):
+        held = value._held
+        return held.dtype.char, held.ndim, held.size == 0, held.flags.c_contiguous
+    if isinstance(value, (list, tuple)):
+        return type(value), *[_kind(part) for part in value]
+    return value if value is None or isinstance(value, (str, bool, type, np.dtype)) else type(value)
+
+
+def _ghost(value: Any) -> Any:
+    """An argument with CuPy's arrays, which have no memory, in the place of device arrays."""
+    if isinstance(value, DeviceArray):
+        held = value._held
+        memory = cupy.cuda.UnownedMemory(1 << 20, max(held.nbytes, 1), None, 0)
+        return cupy.ndarray(held.shape, held.dtype, cupy.cuda.MemoryPointer(memory, 0), held.strides)
+    if isinstance(value, (list, tuple)):
+        return type(value)([_ghost(part) for part in value])
+    return value
+
+
 _signature = functools.cache(inspect.signature)
 
 
@@ -247,18 +289,28 @@ def _signature_of_method(name: str) -> inspect.Signature | None:
     return inspect.signature(eval(f"lambda {parameters}: None"))
 
 
-def _method(name: str, function: Callable, *args: Any, **keywords: Any) -> Any:
+def _method(name: str, array: DeviceArray, function: Callable, *args: Any, **keywords: Any) -> Any:
     signature = _signature_of_method(name)
     signature.bind(None, *args, **keywords)
     if name in _WAITING:
         _counts.read(name)
     _check_sort(name, keywords)
+    _ask_cupy(getattr(cupy.ndarray, name), f"ndarray.{name}", (array, *args), keywords)
     return _called(function, args, keywords)
 
 
 def _check_sort(name: str, keywords: dict[str, Any]) -> None:
     if name in ("sort", "argsort") and keywords.get("kind") not in (None, "stable"):
         raise ValueError(f"CuPy sorts stably, got kind={keywords['kind']!r}.")
+
+
+def _check_out(name: str, args: tuple, out: Any) -> None:
+    """Refuse a result in the memory of an argument: NumPy makes a copy first, CuPy does so only in ufuncs."""
+    if not isinstance(out, DeviceArray) or name == "clip":  # which is a ufunc within
+        return
+    for one in args:
+        if isinstance(one, DeviceArray) and np.may_share_memory(one._held, out._held):
+            raise ValueError(f"cupy.{name} would overwrite what it still reads.")
 
 
 def _type_of(value: Any) -> Any:
@@ -268,15 +320,19 @@ def _type_of(value: Any) -> Any:
 
 @functools.cache
 def _refusal(theirs: Any, ours: np.ufunc, types: tuple) -> str | None:
-    """Why CuPy does not compute a ufunc of these types as NumPy does, or None."""
-    *inputs, result = ours.resolve_dtypes((*types, *[None] * ours.nout))[: ours.nin + 1]
-    for loop in theirs.types:
-        wanted, given = loop.split("->")
-        if all(np.can_cast(one, to) for one, to in zip(inputs, wanted, strict=True)):
-            if np.dtype(given[0]) != result:
-                return f"cupy.{ours.__name__} of {inputs} gives {given}, NumPy's {result}."
-            return None
-    return f"cupy.{ours.__name__} has no loop for {inputs}."
+    """Why CuPy does not compute a ufunc of these types as NumPy does, or None.
+
+    CuPy's own search finds its loop.
+    """
+    operands = [CScalar(one()) if isinstance(one, type) else _ghost(DeviceArray(np.empty(1, one))) for one in types]
+    try:
+        loop = theirs._ops.guess_routine(theirs.name, {}, operands, None, theirs._out_ops)
+    except TypeError:
+        return f"cupy.{ours.__name__} has no loop for {types}."
+    result = ours.resolve_dtypes((*types, *[None] * ours.nout))[ours.nin]
+    if loop.out_types[0] != result:
+        return f"cupy.{ours.__name__} of {types} gives {loop.out_types[0]}, NumPy's {result}."
+    return None
 
 
 @functools.cache
@@ -315,10 +371,12 @@ class _Ufunc:
 
         def method(*args: Any, **keywords: Any) -> Any:
             parameters.bind(None, *args, **keywords)
-            if name == "at":
-                kinds = _SCATTERED.get(self._ours.__name__, "")
-                if args[0].dtype.char not in kinds:
-                    raise TypeError(f"cupy.{self._ours.__name__}.at does not work on {args[0].dtype}.")
+            known = _SCATTERED if name == "at" else _METHODS[name]
+            if self._ours.__name__ not in known:
+                raise NotImplementedError(f"cupy.{self._ours.__name__}.{name} does not exist yet.")
+            if name == "at" and args[0].dtype.char not in _SCATTERED[self._ours.__name__]:
+                raise TypeError(f"cupy.{self._ours.__name__}.at does not work on {args[0].dtype}.")
+            _ask_cupy(getattr(self._theirs, name), f"{self._ours.__name__}.{name}", args, keywords)
             return _called(getattr(self._ours, name), args, keywords)
 
         return method
@@ -379,6 +437,8 @@ def _function(name: str, theirs: Callable, ours: Callable, *args: Any, **keyword
     if name == "repeat" and not isinstance(bound.arguments["repeats"], int):
         raise TypeError("cupy.repeat does not take an array of repeats.")
     _check_sort(name, keywords)
+    _check_out(name, args, keywords.get("out"))
+    _ask_cupy(theirs, name, args, keywords)
     return _called(ours, args, keywords)
 
 
@@ -396,7 +456,7 @@ def _install_operators() -> None:
 
     def operator(name: str, reflected: bool) -> Callable:
         def operate(self: DeviceArray, other: Any) -> Any:
-            if not isinstance(other, (DeviceArray, np.ndarray, *_SCALARS)):
+            if not isinstance(other, (DeviceArray, np.ndarray, *_SCALARS)) and name not in comparisons.values():
                 return NotImplemented
             return getattr(_module, name)(*((other, self) if reflected else (self, other)))
 

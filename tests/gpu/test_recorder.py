@@ -32,7 +32,11 @@ REFUSED: dict[str, tuple[type[Exception], Callable[[Any, Any], Any]]] = {
     "mode= of take": (TypeError, lambda xp, x: xp.take(x, 0, mode="clip")),
     "out= of einsum": (TypeError, lambda xp, x: xp.einsum("ij->j", x, out=x[0])),
     "a type without a loop": (TypeError, lambda xp, x: xp.add.at(x.astype("int8"), 0, 1)),
-    "a ufunc without at": (TypeError, lambda xp, x: xp.multiply.at(x, 0, 2.0)),
+    "a ufunc of a type that only NumPy's has": (TypeError, lambda xp, x: xp.logical_not(x.astype("complex64"))),
+    "a result over an argument": (ValueError, lambda xp, x: xp.matmul(x[:, :2], x[:, :2], out=x[:, 1:])),
+    "a ufunc without reduce": (NotImplementedError, lambda xp, x: xp.maximum.reduce(x)),
+    "a comparison with None": (TypeError, lambda xp, x: x == None),  # noqa: E711
+    "a ufunc without at": (NotImplementedError, lambda xp, x: xp.multiply.at(x, 0, 2.0)),
     "another sort": (ValueError, lambda xp, x: xp.argsort(x, kind="quicksort")),
     "an array of repeats": (TypeError, lambda xp, x: xp.repeat(x, xp.asarray([1, 2]), 0)),
     "an array of objects": (TypeError, lambda xp, x: xp.asarray([None])),
