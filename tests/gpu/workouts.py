@@ -142,6 +142,12 @@ def _embeddings(b: Bench) -> list[Any]:
     return [b.embedding(b.array(7, 2), indices), b.embedding_grad(b.array(4, 3, 2), indices, (7, 2))]
 
 
+def _batches(b: Bench) -> list[Any]:
+    rows, finish = b.gather(np.arange(12.0).reshape(6, 2), np.array([4, 0, 4]))  # in host memory on every device
+    assert finish is None
+    return [k.to_device(rows)]
+
+
 def _steps(b: Bench) -> list[Any]:
     p, g, m, v, a, momentum = (b.array(11, low=0.1) for _ in range(6))
     found = [p, g, m, v, a, momentum, b.sum_of_squares(g)]
@@ -188,7 +194,8 @@ def _recurrences(b: Bench) -> list[Any]:
 
 
 KERNELS: list[Callable[[Bench], list[Any]]] = [
-    _activations, _products, _convolutions, _pools, _normalisations, _losses, _embeddings, _steps, _random, _recurrences
+    _activations, _products, _convolutions, _pools, _normalisations, _losses, _embeddings, _batches, _steps, _random,
+    _recurrences,
 ]  # fmt: skip
 
 
