@@ -1,13 +1,19 @@
-"""Settings, questions about types, and a variable's value, under the names of `keras.backend`."""
+"""The names of `keras.backend`: settings, questions about types, and the functions that Keras 2 programs call `K`.
+
+Own losses, metrics and layers of such programs are written with them.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from minikeras import config
+from minikeras import activations, config, ops, random
 from minikeras.autodiff.symbolic import KerasTensor
+from minikeras.autodiff.symbolic import next_number as get_uid
 from minikeras.autodiff.tensor import Variable
 from minikeras.config import (
     backend,
@@ -18,26 +24,158 @@ from minikeras.config import (
     set_floatx,
     set_image_data_format,
 )
-from minikeras.ops import common
-from minikeras.ops.core import convert_to_numpy
+from minikeras.layers.base import _context
+from minikeras.ops import (
+    abs,
+    arange,
+    cast,
+    clip,
+    common,
+    cos,
+    cumprod,
+    cumsum,
+    elu,
+    equal,
+    exp,
+    expand_dims,
+    eye,
+    greater,
+    greater_equal,
+    hard_sigmoid,
+    is_tensor,
+    less,
+    less_equal,
+    log,
+    maximum,
+    minimum,
+    not_equal,
+    one_hot,
+    ones_like,
+    reshape,
+    round,
+    sigmoid,
+    sign,
+    sin,
+    softmax,
+    softplus,
+    softsign,
+    sqrt,
+    square,
+    squeeze,
+    stack,
+    stop_gradient,
+    tanh,
+    tile,
+    transpose,
+    zeros_like,
+)
 from minikeras.utils.seeds import clear_session
 
 __all__ = [
+    "abs",
+    "all",
+    "any",
+    "arange",
+    "argmax",
+    "argmin",
     "backend",
+    "batch_dot",
+    "batch_flatten",
+    "batch_get_value",
+    "batch_set_value",
+    "binary_crossentropy",
+    "cast",
+    "categorical_crossentropy",
     "clear_session",
+    "clip",
+    "concatenate",
+    "constant",
+    "cos",
+    "cumprod",
+    "cumsum",
+    "dot",
+    "dropout",
+    "dtype",
+    "elu",
     "epsilon",
+    "equal",
+    "eval",
+    "exp",
+    "expand_dims",
+    "eye",
+    "flatten",
     "floatx",
+    "gather",
+    "get_uid",
     "get_value",
+    "greater",
+    "greater_equal",
+    "hard_sigmoid",
     "image_data_format",
+    "in_train_phase",
+    "int_shape",
     "is_float_dtype",
     "is_int_dtype",
     "is_keras_tensor",
+    "is_tensor",
+    "l2_normalize",
+    "learning_phase",
+    "less",
+    "less_equal",
+    "log",
+    "logsumexp",
+    "max",
+    "maximum",
+    "mean",
+    "min",
+    "minimum",
+    "ndim",
+    "not_equal",
+    "one_hot",
+    "ones",
+    "ones_like",
+    "permute_dimensions",
+    "pow",
+    "prod",
+    "random_normal",
+    "random_uniform",
+    "relu",
+    "repeat_elements",
+    "reshape",
     "result_type",
+    "reverse",
+    "round",
     "set_epsilon",
     "set_floatx",
     "set_image_data_format",
     "set_value",
+    "shape",
+    "sigmoid",
+    "sign",
+    "sin",
+    "softmax",
+    "softplus",
+    "softsign",
+    "sparse_categorical_crossentropy",
+    "sqrt",
+    "square",
+    "squeeze",
+    "stack",
     "standardize_dtype",
+    "std",
+    "stop_gradient",
+    "sum",
+    "switch",
+    "tanh",
+    "tile",
+    "transpose",
+    "update",
+    "update_add",
+    "update_sub",
+    "var",
+    "variable",
+    "zeros",
+    "zeros_like",
 ]
 
 
@@ -81,14 +219,266 @@ def result_type(*dtypes: Any) -> str:
     return common.result_type(*examples).name
 
 
-# Keras 2 names
+# ---------------------------------------------------------------- Keras 2 names: variables and values
+
+
+def variable(value: Any, dtype: Any = None, name: str | None = None, constraint: Any = None) -> Variable:
+    """A trainable variable with this value.
+
+    Args:
+        value: a number, an array or a tensor.
+        dtype: default `floatx()`.
+        name: default automatic.
+        constraint: projection after each update, default none.
+    """
+    made = Variable(value, dtype=standardize_dtype(dtype), name=name)
+    made.constraint = constraint
+    return made
+
+
+def constant(value: Any, dtype: Any = None, shape: Any = None, name: str | None = None) -> Any:
+    """A tensor of `value`, repeated to `shape` where that is given."""
+    tensor = ops.convert_to_tensor(value, dtype=standardize_dtype(dtype))
+    return tensor if shape is None else ops.broadcast_to(tensor, shape)
 
 
 def get_value(x: Any) -> Any:
     """The value of a variable or tensor as a NumPy array, of a scalar as a NumPy number."""
-    return convert_to_numpy(x)[()]
+    return ops.convert_to_numpy(x)[()]
+
+
+eval = get_value
 
 
 def set_value(x: Variable, value: Any) -> None:
     """`x.assign(value)`."""
     x.assign(value)
+
+
+def batch_get_value(tensors: Any) -> list[Any]:
+    """The values of several variables or tensors."""
+    return [get_value(tensor) for tensor in tensors]
+
+
+def batch_set_value(tuples: Any) -> None:
+    """Assign a value to each of several variables, from pairs (variable, value)."""
+    for one, value in tuples:
+        one.assign(value)
+
+
+def update(x: Variable, new_x: Any) -> Variable:
+    """`x.assign(new_x)`; returns x."""
+    x.assign(new_x)
+    return x
+
+
+def update_add(x: Variable, increment: Any) -> Variable:
+    """`x.assign(x + increment)`; returns x."""
+    return update(x, x + increment)
+
+
+def update_sub(x: Variable, decrement: Any) -> Variable:
+    """`x.assign(x - decrement)`; returns x."""
+    return update(x, x - decrement)
+
+
+def ones(shape: Any, dtype: Any = None, name: str | None = None) -> Variable:
+    """A variable of ones."""
+    return variable(ops.ones(shape, dtype=standardize_dtype(dtype)), dtype, name)
+
+
+def zeros(shape: Any, dtype: Any = None, name: str | None = None) -> Variable:
+    """A variable of zeros."""
+    return variable(ops.zeros(shape, dtype=standardize_dtype(dtype)), dtype, name)
+
+
+def random_normal(shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None) -> Any:
+    """Normally distributed numbers."""
+    return random.normal(shape, mean, stddev, standardize_dtype(dtype), seed)
+
+
+def random_uniform(shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: Any = None, seed: Any = None) -> Any:
+    """Uniformly distributed numbers between `minval` and `maxval`."""
+    return random.uniform(shape, minval, maxval, standardize_dtype(dtype), seed)
+
+
+# ---------------------------------------------------------------- Keras 2 names: shapes
+
+
+def shape(x: Any) -> Any:
+    """The shape, as a tuple."""
+    return ops.shape(x)
+
+
+def int_shape(x: Any) -> tuple[int | None, ...]:
+    """The shape as a tuple of integers, None where open."""
+    return tuple(x.shape)
+
+
+def ndim(x: Any) -> int:
+    """The number of axes."""
+    return len(x.shape)
+
+
+def dtype(x: Any) -> str:
+    """The name of the number type."""
+    return str(x.dtype)
+
+
+def flatten(x: Any) -> Any:
+    """All values in one axis."""
+    return ops.reshape(x, (-1,))
+
+
+def batch_flatten(x: Any) -> Any:
+    """(batch, ...) as (batch, all the rest)."""
+    return ops.reshape(x, (-1, math.prod(x.shape[1:])))
+
+
+def permute_dimensions(x: Any, pattern: Any) -> Any:
+    """The axes in another order."""
+    return ops.transpose(x, pattern)
+
+
+def reverse(x: Any, axes: Any) -> Any:
+    """The values in reverse order along an axis or several."""
+    return ops.flip(x, axes if isinstance(axes, int) else tuple(axes))
+
+
+def concatenate(tensors: Any, axis: int = -1) -> Any:
+    """Tensors one after the other along an axis, the last by default."""
+    return ops.concatenate(tensors, axis)
+
+
+def repeat_elements(x: Any, rep: int, axis: int) -> Any:
+    """Each entry of an axis `rep` times."""
+    return ops.repeat(x, rep, axis)
+
+
+def gather(reference: Any, indices: Any) -> Any:
+    """The entries of the first axis at these indices."""
+    return ops.take(reference, indices, axis=0)
+
+
+# ---------------------------------------------------------------- Keras 2 names: mathematics
+
+
+def dot(x: Any, y: Any) -> Any:
+    """The product over the last axis of x and the last but one of y."""
+    return ops.dot(x, y)
+
+
+def batch_dot(x: Any, y: Any, axes: Any = None) -> Any:
+    """The products of two batches, sample by sample, over one axis of each.
+
+    Args:
+        x, y: (batch, ...).
+        axes: the axis, or one for each; default the last of x and the last but one of y (the last of a matrix).
+
+    What is left of x without its axis, then of y; (batch, 1) if that is nothing.
+    """
+    if axes is None:
+        axes = (len(x.shape) - 1, 1 if len(y.shape) == 2 else len(y.shape) - 2)
+    first, second = (axes, axes) if isinstance(axes, int) else axes
+    first, second = first % len(x.shape), second % len(y.shape)
+    letters = iter("abcdefghijklmnopqrstuvwxyz")
+    batch, summed = next(letters), next(letters)
+    terms = [
+        batch + "".join(summed if i == axis else next(letters) for i in range(1, rank))
+        for axis, rank in ((first, len(x.shape)), (second, len(y.shape)))
+    ]
+    left = batch + "".join(term[1:].replace(summed, "") for term in terms)
+    product = ops.einsum(f"{terms[0]},{terms[1]}->{left}", x, y)
+    return ops.expand_dims(product, 1) if left == batch else product
+
+
+def _reduction(name: str, meaning: str) -> Callable[..., Any]:
+    operation = getattr(ops, name)
+
+    def reduce(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+        x = ops.cast(x, config.floatx()) if name in _OF_FLOATS and str(x.dtype) == "bool" else x
+        return operation(x, axis=axis, keepdims=keepdims)
+
+    reduce.__name__ = reduce.__qualname__ = name
+    reduce.__doc__ = f"{meaning} over an axis or several, over all by default."
+    return reduce
+
+
+_OF_FLOATS = ("mean", "std", "var")
+sum = _reduction("sum", "The sum")
+prod = _reduction("prod", "The product")
+mean = _reduction("mean", "The mean")
+std = _reduction("std", "The standard deviation")
+var = _reduction("var", "The variance")
+max = _reduction("max", "The largest value")
+min = _reduction("min", "The smallest value")
+any = _reduction("any", "Whether any value is true")
+all = _reduction("all", "Whether all values are true")
+logsumexp = _reduction("logsumexp", "The logarithm of the sum of the exponentials")
+
+
+def argmax(x: Any, axis: int = -1) -> Any:
+    """Where the largest value is along an axis, the last by default."""
+    return ops.argmax(x, axis)
+
+
+def argmin(x: Any, axis: int = -1) -> Any:
+    """Where the smallest value is along an axis, the last by default."""
+    return ops.argmin(x, axis)
+
+
+def pow(x: Any, a: Any) -> Any:
+    """`x ** a`."""
+    return ops.power(x, a)
+
+
+def l2_normalize(x: Any, axis: Any = None) -> Any:
+    """`x` divided by its Euclidean norm along an axis."""
+    return x * ops.rsqrt(ops.maximum(ops.sum(ops.square(x), axis=axis, keepdims=True), 1e-12))
+
+
+def relu(x: Any, alpha: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Any:
+    """`max_value` above it, `x` above the threshold, `alpha * (x - threshold)` below."""
+    return activations.relu(x, negative_slope=alpha, max_value=max_value, threshold=threshold)
+
+
+def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> Any:
+    """Cross-entropy of probabilities (or logits) with targets between 0 and 1, elementwise."""
+    return ops.binary_crossentropy(target, output, from_logits)
+
+
+def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
+    """Cross-entropy of distributions (or logits) along an axis with target distributions."""
+    return ops.categorical_crossentropy(target, output, from_logits, axis)
+
+
+def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
+    """Cross-entropy of distributions (or logits) along an axis with integer targets."""
+    return ops.sparse_categorical_crossentropy(target, output, from_logits, axis)
+
+
+def switch(condition: Any, then_expression: Any, else_expression: Any) -> Any:
+    """Values of the one or the other (tensors, or functions that return them), as the condition says."""
+    chosen = [part() if callable(part) else part for part in (then_expression, else_expression)]
+    missing = len(chosen[0].shape) - len(condition.shape)
+    return ops.where(ops.reshape(condition, (*condition.shape, *(1,) * missing)), *chosen)
+
+
+def in_train_phase(x: Any, alt: Any, training: Any = None) -> Any:
+    """`x` in training, else `alt`; each may be a function that returns it.
+
+    Args:
+        training: default what the layers around this call were told.
+    """
+    chosen = x if (_context.training if training is None else training) else alt
+    return chosen() if callable(chosen) else chosen
+
+
+def learning_phase() -> int:
+    """1 where the layers around this call were told that it is training, else 0."""
+    return int(bool(_context.training))
+
+
+def dropout(x: Any, level: float, noise_shape: Any = None, seed: Any = None) -> Any:
+    """`x` with a share `level` of its values set to 0 and the others scaled up."""
+    return random.dropout(x, level, noise_shape, seed)

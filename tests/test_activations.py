@@ -63,7 +63,7 @@ def test_only_plain_functions_are_fused() -> None:
 def test_values() -> None:
     x = np.float32([-2, 0, 1, 7])
     np.testing.assert_array_equal(activations.relu(x), [0, 0, 1, 7])
-    np.testing.assert_array_equal(activations.relu(x, negative_slope=0.5, max_value=5, threshold=1), [-1.5, -0.5, 1, 5])
+    np.testing.assert_array_equal(activations.relu(x, negative_slope=0.5, max_value=5, threshold=1), [-1.5, -0.5, 0, 5])
     np.testing.assert_array_equal(activations.relu6(x), [0, 0, 1, 6])
     np.testing.assert_array_equal(activations.hard_sigmoid(np.float32([-3, 0, 3])), [0, 0.5, 1])
     assert activations.linear(x) is x

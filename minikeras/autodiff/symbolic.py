@@ -20,9 +20,14 @@ _name_counts: defaultdict[str, int] = defaultdict(int)
 
 def unique_name(prefix: str) -> str:
     """`prefix`, `prefix_1`, `prefix_2`, ...: a new name at every call."""
-    count = _name_counts[prefix]
-    _name_counts[prefix] += 1
+    count = next_number(prefix) - 1
     return prefix if count == 0 else f"{prefix}_{count}"
+
+
+def next_number(prefix: str = "") -> int:
+    """1, 2, 3, ...: how many names with this prefix were given since `clear_session`, this one included."""
+    _name_counts[prefix] += 1
+    return _name_counts[prefix]
 
 
 def reset_names() -> None:

@@ -31,6 +31,7 @@ class _Context(threading.local):
     training: bool | None = None
     entry: Any = None
     path: tuple[str, ...] = ()
+    on_zeros: bool = False  # whether `call` runs only to find out what its outputs look like
 
 
 _context = _Context()
@@ -126,6 +127,11 @@ def _read_init(cls: Any) -> tuple[list[inspect.Parameter], bool]:
     return named, any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
+def _is_derived_from_builtin(cls: Any) -> bool:
+    return any(is_builtin(base) for base in cls.__mro__)
+
+
+_has_builtin_base: Callable[[Any], bool] = functools.cache(_is_derived_from_builtin)
 _call_signature: Callable[[Any], _CallSignature] = functools.cache(_read_call)
 _init_parameters: Callable[[Any], tuple[list[inspect.Parameter], bool]] = functools.cache(_read_init)
 
@@ -196,6 +202,8 @@ class Layer:
         name: str | None = None,
         **kwargs: Any,
     ):
+        if not isinstance(trainable, (bool, np.bool_)):
+            raise ValueError(f"{type(self).__name__} takes trainable=True or False, got {trainable!r}.")
         if name is not None and not isinstance(name, str):
             raise ValueError(f"{type(self).__name__} takes a name of type str, got {name!r}.")
         self.name = name or unique_name(snake_case(type(self).__name__))
@@ -219,6 +227,8 @@ class Layer:
             raise ValueError(f"{type(self).__name__} {self.name!r} cannot be quantized; leave out quantization_config.")
         if kwargs:
             raise ValueError(f"{type(self).__name__} got unknown arguments {sorted(kwargs)}; check their spelling.")
+        if type(self).build is Layer.build and _has_builtin_base(type(self)):
+            self.built = True  # there is nothing to build
 
     # ------------------------------------------------------------ building
 
@@ -267,11 +277,13 @@ class Layer:
 
     def add_loss(self, loss: Any) -> None:
         """Add a scalar tensor to what training minimises; call it inside `call`."""
-        for one in tree.flatten(loss):
-            self._losses.append(one)
+        if _context.on_zeros:
+            return
         owners = (_context.entry or self)._loss_owners
         if not any(owner is self for owner in owners):
+            self._losses.clear()  # of a call from elsewhere
             owners.append(self)
+        self._losses.extend(tree.flatten(loss))
 
     @property
     def losses(self) -> list[Any]:
@@ -478,15 +490,14 @@ class Layer:
             kwargs.pop("training", None)
 
         def run(*arguments: Any, **named: Any) -> Any:
-            outer, _context.entry = _context.entry, _context.entry or self
+            outer = _context.entry, _context.on_zeros
+            _context.entry, _context.on_zeros = _context.entry or self, True
             try:
                 return self.call(*arguments, **named)
             finally:
-                _context.entry = outer
+                _context.entry, _context.on_zeros = outer
 
-        outputs = infer_output(run, args, kwargs)
-        self._clear_losses()
-        return outputs
+        return infer_output(run, args, kwargs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The shape of the outputs for inputs of this shape (None: open)."""

@@ -81,7 +81,7 @@ class Windowed(Layer):
             activation=fused,
             **settings,
         )
-        return outputs if fused or self.activation is activations.linear else self.activation(outputs)
+        return outputs if fused or self.activation in (None, activations.linear) else self.activation(outputs)
 
     def _output_shape(self, input_shape: Any, filters: Any) -> Any:
         axes = spatial_axes(self.data_format, self.rank)

@@ -37,8 +37,20 @@ class InputLayer(Layer):
         **kwargs: Any,
     ):
         batch_shape = batch_shape if batch_shape is not None else kwargs.pop("batch_input_shape", None)
-        if (shape is None) == (batch_shape is None) and input_tensor is None:
+        if shape is None and kwargs.get("input_shape") is not None:
+            shape = kwargs.pop("input_shape")
+        if input_tensor is not None:
+            batch_shape, dtype = _ends_of(input_tensor, shape, batch_shape, dtype)
+            shape = batch_size = None
+        if (shape is None) == (batch_shape is None):
             raise ValueError(f"Input needs a shape or a batch_shape, got shape={shape!r}, batch_shape={batch_shape!r}.")
+        if batch_size is not None and batch_shape is not None:
+            raise ValueError(
+                f"Input takes the batch size in batch_shape or as batch_size, got batch_shape={batch_shape!r} and "
+                f"batch_size={batch_size!r}."
+            )
+        if sparse or ragged:
+            raise ValueError(f"Inputs here are dense, got sparse={sparse!r}, ragged={ragged!r}; leave both out.")
         super().__init__(name=name, **kwargs)
         if isinstance(shape, (int, np.integer)):
             shape = (shape,)
@@ -48,15 +60,16 @@ class InputLayer(Layer):
         self._input_dtype = str(np.dtype(dtype)) if dtype else self.dtype
         self.sparse, self.ragged, self.optional = bool(sparse), bool(ragged), bool(optional)
         self.built = True
-        output = KerasTensor(self.batch_shape, self._input_dtype, name=self.name)
-        SymbolicNode(self, (), {}, output)
+        if input_tensor is None:
+            input_tensor = KerasTensor(self.batch_shape, self._input_dtype, name=self.name)
+        SymbolicNode(self, (), {}, input_tensor)
 
     @property
     def dtype(self) -> str:
         return getattr(self, "_input_dtype", self._dtype_policy.variable_dtype)
 
-    def call(self) -> Any:
-        raise RuntimeError(f"The Input {self.name!r} has no values of its own; call the model on data.")
+    def call(self) -> None:
+        """Nothing: an input has no values of its own."""
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -67,6 +80,21 @@ class InputLayer(Layer):
             "name": self.name,
             "optional": self.optional,
         }
+
+
+def _ends_of(tensor: Any, shape: Any, batch_shape: Any, dtype: Any) -> tuple[Any, Any]:
+    """The batch shape and type of a symbolic tensor that becomes an input, which must not contradict the arguments."""
+    if not isinstance(tensor, KerasTensor):
+        raise ValueError(f"An Input takes a symbolic tensor as its tensor, got {tensor!r:.80}.")
+    wanted = tensor.shape if batch_shape is None else tuple(batch_shape)
+    if shape is not None:
+        wanted = (tensor.shape[0], *((shape,) if isinstance(shape, (int, np.integer)) else shape))
+    if wanted != tensor.shape or (dtype is not None and str(np.dtype(dtype)) != tensor.dtype):
+        raise ValueError(
+            f"The tensor of an Input has shape {tensor.shape} and type {tensor.dtype}, got shape={shape!r}, "
+            f"batch_shape={batch_shape!r}, dtype={dtype!r} beside it; leave these out."
+        )
+    return tensor.shape, tensor.dtype
 
 
 def Input(
@@ -93,6 +121,7 @@ def Input(
         sparse=sparse,
         ragged=ragged,
         batch_shape=batch_shape,
+        input_tensor=tensor,
         name=name,
         optional=optional,
     )
@@ -162,7 +191,7 @@ class Dense(Layer):
     def call(self, inputs: Any) -> Any:
         fused = activations.epilogue_name(self.activation)
         outputs = nn.dense_layer(inputs, self.kernel, self.bias, activation=fused)
-        return outputs if fused or self.activation is activations.linear else self.activation(outputs)
+        return outputs if fused or self.activation in (None, activations.linear) else self.activation(outputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return (*input_shape[:-1], self.units)

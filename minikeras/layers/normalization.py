@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minikeras import constraints, initializers, ops, regularizers
+from minikeras import config, constraints, initializers, ops, regularizers
 from minikeras import kernels as k
 from minikeras.layers.base import InputSpec
 from minikeras.layers.common import Elementwise, known_size
@@ -134,14 +134,17 @@ class BatchNormalization(ScaleShift):
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: features})
 
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
-        if mask is not None:
-            self._check_mask(inputs, mask)
         last = self.axis in (-1, inputs.ndim - 1)
         x = _at_least_float32(inputs if last else ops.moveaxis(inputs, self.axis, -1))
         gamma, beta = _at_least_float32(self.gamma), _at_least_float32(self.beta)
         if training and self._trainable:
-            weights = None if mask is None else ops.convert_to_tensor(mask).data
-            y, mean, variance = nn.batch_norm_training(x, gamma, beta, epsilon=self.epsilon, mask=weights)
+            counted = None if mask is None else self._counted(inputs, mask)
+            if counted is None or last:  # then all features of a row are counted alike
+                counted = counted if counted is None else counted[..., 0]
+                y, mean, variance = nn.batch_norm_training(x, gamma, beta, epsilon=self.epsilon, mask=counted)
+            else:
+                mean, variance = _weighted_moments(x, k.xp.moveaxis(counted, self.axis, -1))
+                y = nn.batch_normalization(x, mean, variance, -1, offset=beta, scale=gamma, epsilon=self.epsilon)
             if inputs.size:
                 self._move(self.moving_mean, mean)
                 self._move(self.moving_variance, variance)
@@ -156,13 +159,25 @@ class BatchNormalization(ScaleShift):
         value = value.data if value.dtype == average.dtype else value.data.astype(average.dtype)
         k.ema(average.data, value, self.momentum)
 
-    def _check_mask(self, inputs: Any, mask: Any) -> None:
-        if self.axis not in (-1, inputs.ndim - 1) or tuple(mask.shape) != tuple(inputs.shape[:-1]):
+    def _counted(self, inputs: Any, mask: Any) -> Any:
+        """Which entries of the inputs the statistics count: the mask, repeated along the last axis."""
+        mask = ops.convert_to_tensor(mask).data.astype(bool, copy=False)
+        try:
+            return k.xp.broadcast_to(mask[..., None], inputs.shape)
+        except ValueError:
             raise ValueError(
-                f"BatchNormalization {self.name!r} takes a mask of the inputs' shape without the features, which must "
-                f"be the last axis, got a mask of shape {tuple(mask.shape)}, inputs of shape {tuple(inputs.shape)} and "
-                f"axis={self.axis}."
-            )
+                f"BatchNormalization {self.name!r} takes a mask that fits the inputs' shape without the last axis, got "
+                f"a mask of shape {tuple(mask.shape)} and inputs of shape {tuple(inputs.shape)}."
+            ) from None
+
+
+def _weighted_moments(x: Any, counted: Any) -> tuple[Any, Any]:
+    """Mean and biased variance of each feature (last axis) over the entries that are counted."""
+    axes = tuple(range(x.ndim - 1))
+    number = counted.sum(axis=axes).astype(x.dtype) + config.epsilon()
+    mean = ops.sum(ops.where(counted, x, 0.0), axis=axes) / number
+    deviation = ops.where(counted, x - mean, 0.0)
+    return mean, ops.sum(ops.square(deviation), axis=axes) / number
 
 
 class LayerNormalization(ScaleShift):

@@ -22,7 +22,7 @@ from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.layers.base import InputSpec, Layer
 from minikeras.layers.common import choice, fraction, known_size, positive_int
 from minikeras.ops import nn
-from minikeras.registry import deserialize_keras_object, serialize_value
+from minikeras.registry import custom_object_scope, deserialize_keras_object, is_builtin, serialize_value
 from minikeras.seeds import SeedGenerator
 
 _INITIALIZERS = ("kernel_initializer", "recurrent_initializer", "bias_initializer")
@@ -388,8 +388,15 @@ class StackedRNNCells(_Described):
         return _output_size(self.cells[-1])
 
     def get_initial_state(self, batch_size: int | None = None) -> list[Any]:
-        """The initial states of the cells, a list of lists."""
-        return [_initial_state(cell, batch_size, self.compute_dtype) for cell in self.cells]
+        """The initial states of the cells: of each what it says itself, else zeros in the form of its `state_size`."""
+        states = []
+        for cell in self.cells:
+            if hasattr(cell, "get_initial_state"):
+                states.append(cell.get_initial_state(batch_size=batch_size))
+            else:
+                found = _initial_state(cell, batch_size, self.compute_dtype)
+                states.append(found if isinstance(cell.state_size, (list, tuple)) else found[0])
+        return states
 
     def build(self, input_shape: Any) -> None:
         for cell in self.cells:
@@ -400,7 +407,10 @@ class StackedRNNCells(_Described):
     def call(self, inputs: Any, states: Any) -> Any:
         new_states = []
         for cell, state in zip(self.cells, states, strict=True):
-            inputs, new_state = cell(inputs, state)
+            several = isinstance(state, (list, tuple))
+            inputs, new_state = cell(inputs, state if several else [state])
+            if not several and isinstance(new_state, (list, tuple)):
+                (new_state,) = new_state
             new_states.append(new_state)
         return inputs, new_states
 
@@ -901,7 +911,9 @@ _MERGES: dict[str, Callable] = {
 def _copy(layer: Any, direction: str, go_backwards: bool) -> Any:
     """A new layer of the same description, for one direction."""
     name = f"{direction}_{layer.name.removeprefix(f'{direction}_')}"
-    return type(layer).from_config({**layer.get_config(), "name": name, "go_backwards": go_backwards})
+    classes = {type(one) for one in layer._walk_layers()}
+    with custom_object_scope({cls.__name__: cls for cls in classes if not is_builtin(cls)}):
+        return type(layer).from_config({**layer.get_config(), "name": name, "go_backwards": go_backwards})
 
 
 class TimeDistributed(_Described):
@@ -927,6 +939,11 @@ class TimeDistributed(_Described):
 
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         batch, time, *rest = inputs.shape
+        if mask is not None and tuple(mask.shape[:2]) != (batch, time):
+            raise ValueError(
+                f"TimeDistributed {self.name!r} needs a mask of shape {(batch, time)}, one value for each time step, "
+                f"got shape {tuple(mask.shape)}."
+            )
         settings = {}
         if mask is not None and self._passes_mask:
             settings["mask"] = ops.reshape(mask, (batch * time, *mask.shape[2:]))

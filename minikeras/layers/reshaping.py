@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from minikeras import config, ops
 from minikeras.layers.base import InputSpec
 from minikeras.layers.common import SameType, choice, int_tuple, positive_int, replace_axes, spatial_axes
@@ -93,6 +95,8 @@ class RepeatVector(SameType):
 
     def __init__(self, n: int, **kwargs: Any):
         super().__init__(**kwargs)
+        if not isinstance(n, (int, np.integer)):
+            raise TypeError(f"RepeatVector needs an integer for n, got {n!r}.")
         self.n = positive_int("RepeatVector", "n", n)
         self.input_spec = InputSpec(ndim=2)
 

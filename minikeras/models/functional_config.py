@@ -305,7 +305,7 @@ def _map_ends(structure: Any, descriptions: dict[str, dict[str, Any]]) -> Any:
         end = _as_reference(structure)
         nested = "input_layers" in descriptions.get(end.name, {}).get("config", ())
         return Reference(end.name, max(end.call - nested, 0), end.output)
-    return [_map_ends(item, descriptions) for item in structure]
+    return type(structure)([_map_ends(item, descriptions) for item in structure])
 
 
 def _as_reference(history: Any) -> Reference:

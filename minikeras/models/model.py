@@ -80,14 +80,16 @@ class Model(Trainer, Layer):
         wanted = self._graph.inputs
         if isinstance(inputs, dict):
             structure = self._graph.input_structure
-            if isinstance(structure, dict):
-                names = {id(tensor): key for key, tensor in structure.items()}
-            else:
-                names = {id(tensor): tensor._keras_history[0].name for tensor in wanted}
-            missing = sorted(name for name in names.values() if name not in inputs)
+            if not isinstance(structure, dict):
+                structure = {tensor._keras_history[0].name: tensor for tensor in wanted}
+            missing = sorted(name for name in structure if name not in inputs)
             if missing:
                 raise ValueError(f"The model {self.name!r} misses the inputs {missing}, got {sorted(inputs)}.")
-            flat = [inputs[names[id(tensor)]] for tensor in wanted]
+            values = {name: inputs[name] for name in structure}
+            tree.assert_same_structure(structure, values)
+            tensors, leaves = tree.flatten(structure), tree.flatten(values)
+            found = {id(tensor): leaf for tensor, leaf in zip(tensors, leaves, strict=True)}
+            flat = [found[id(tensor)] for tensor in wanted]
         else:
             flat = tree.flatten(inputs)
         if len(flat) != len(wanted):
@@ -111,16 +113,19 @@ class Model(Trainer, Layer):
         elif len(shape) == len(expected) + 1 and shape[-1] == 1:
             value = squeeze(value, -1)
         shape = tuple(value.shape)
-        fits = len(shape) == len(expected) and all(
-            a is None or b is None or a == b for a, b in zip(shape[1:], expected[1:], strict=True)
-        )
-        if not fits:
+        if not self._fits(shape, expected):
             entrance = tensor._keras_history[0].name if tensor._keras_history else tensor.name
             raise ValueError(
                 f"The model {self.name!r} expects inputs of shape {expected} at {entrance!r}, got shape {shape}; "
                 "reshape the data or change the model's input shape."
             )
         return value
+
+    def _fits(self, shape: tuple, expected: tuple) -> bool:
+        """Whether an input of this shape is what the model was made for."""
+        return len(shape) == len(expected) and all(
+            a is None or b is None or a == b for a, b in zip(shape[1:], expected[1:], strict=True)
+        )
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         if self._graph is None or type(self).call is not Model.call:

@@ -140,6 +140,23 @@ class Sequential(Model):
     def input_shape(self) -> Any:
         return self.input.shape
 
+    @property
+    def inputs(self) -> Any:
+        return self._known_graph("inputs").inputs
+
+    @property
+    def outputs(self) -> Any:
+        return self._known_graph("outputs").outputs
+
+    def _known_graph(self, name: str) -> Graph:
+        if self._graph is None:
+            raise AttributeError(f"The model {self.name!r} has no {name} before it is built; call it on data first.")
+        return self._graph
+
+    def _fits(self, shape: tuple, expected: tuple) -> bool:
+        """Whether the rank is right; the layers refuse sizes that they cannot work with."""
+        return len(shape) == len(expected)
+
     def get_config(self) -> dict[str, Any]:
         stack = ([self._entrance] if self._entrance is not None else []) + self._stack
         config: dict[str, Any] = {

@@ -141,7 +141,7 @@ def piecewise_relu(
 ) -> Any:
     """`max_value` above it, `x` above the threshold, `negative_slope * (x - threshold)` below."""
     x = as_float(x)
-    above = x >= threshold if threshold else x > 0
+    above = x > threshold
     y = k.xp.where(above, x, negative_slope * (x - threshold))
     if max_value is not None:
         capped = y >= max_value

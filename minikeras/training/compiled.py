@@ -38,6 +38,15 @@ def per_output(structure: Any, names: list[str], role: str) -> list[Any]:
     return [structure] * len(names)
 
 
+def _only_loss(part: Any) -> Any:
+    """The loss of one output, which may be given alone in a list."""
+    while isinstance(part, (list, tuple)):
+        if len(part) != 1:
+            raise ValueError(f"An output has one loss, got {part!r}; combine them in a function.")
+        (part,) = part
+    return part
+
+
 def outputs_list(structure: Any, names: list[str], role: str) -> list[Any]:
     """Targets, predictions or weights as a list in the outputs' order."""
     if isinstance(structure, Mapping):
@@ -90,7 +99,7 @@ class CompiledLoss:
         names = name_outputs(y_pred, self._given_names)
         predictions = outputs_list(y_pred, names, "the model")
         targets = outputs_list(y, names, "y")
-        specs = per_output(self._loss, names, "loss")
+        specs = [_only_loss(spec) for spec in per_output(self._loss, names, "loss")]
         weights = per_output(self._weights, names, "loss_weights")
         parts = []
         trackers: list[Metric] = []

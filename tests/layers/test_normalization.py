@@ -62,8 +62,8 @@ def test_masked_steps_do_not_count(check_layer, masked):
     np.testing.assert_allclose(layer.moving_variance, x[mask].var(axis=0), rtol=1e-6)
     outputs = layer(masked(x, mask), training=True)
     assert np.array_equal(outputs._keras_mask, mask)
-    with pytest.raises(ValueError, match=r"got a mask of shape \(3,\), inputs of shape \(3, 4, 2\)"):
-        layer(x, mask=mask[:, 0])
+    with pytest.raises(ValueError, match=r"got a mask of shape \(3,\) and inputs of shape \(3, 4, 2\)"):
+        layer(x, mask=mask[:, 0], training=True)
 
 
 def test_float16_is_summed_in_float32():

@@ -500,3 +500,15 @@ def test_errors_about_states_masks_and_changed_features():
         layer(x, mask=np.ones((2, 3), bool))
     with pytest.raises(ValueError, match="expects inputs with 2 entries along axis -1"):
         layer(np.zeros((2, 4, 5)))
+
+
+def test_bidirectional_copies_a_layer_around_an_own_cell_that_is_not_registered():
+    class Own(layers.Layer):
+        state_size = 3
+
+        def call(self, inputs, states):
+            return inputs + states[0], [inputs + states[0]]
+
+    both = layers.Bidirectional(layers.RNN(Own()))
+    assert both(np.ones((2, 4, 3))).shape == (2, 6)
+    assert type(both.backward_layer.cell) is Own

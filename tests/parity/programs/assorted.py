@@ -277,3 +277,157 @@ def images_from_start_to_end(keras):
         "shapes": [layer.output.shape for layer in model.layers],
         "by layer": [layer.count_params() for layer in model.layers],
     }
+
+
+@program
+def lengths_that_vary(keras):
+    """A stack takes sequences and images of other sizes than it was built on, as far as its layers do."""
+    text = keras.Sequential([keras.layers.Embedding(10, 4), keras.layers.LSTM(3), keras.layers.Dense(1)])
+    text.build((None, 5))
+    fill(text)
+    tokens = np.arange(14).reshape(2, 7) % 10
+    flat = keras.Sequential([keras.layers.Flatten()])
+    return [
+        text.predict(tokens[:, :5], verbose=0),
+        text.predict(tokens, verbose=0),
+        *[flat.predict(np.ones(shape, "f4"), verbose=0) for shape in ((3, 5, 7), (2, 7, 5))],
+        raised(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]).predict, np.ones((2, 5)), verbose=0),
+    ]
+
+
+@program
+def nested_ends(keras):
+    """Inputs and outputs in dicts of dicts, and what a description keeps of tuples and lists."""
+    a, b, c = keras.Input((1,), name="a"), keras.Input((2,), name="b"), keras.Input((3,), name="c")
+    dense = keras.layers.Dense
+    model = keras.Model(
+        {"a": a, "more": {"b": b, "c": c}}, {"one": dense(1)(a), "more": {"two": dense(2)(b), "three": dense(3)(c)}}
+    )
+    fill(model)
+    data = {"a": numbers(2, 1), "more": {"b": numbers(2, 2), "c": numbers(2, 3)}}
+    results = [model(data), model.predict(data, verbose=0)]
+    for kind in (list, tuple):
+        pair = keras.Model(a, kind([dense(2)(a), dense(3)(a)]))
+        results.append(type(type(pair).from_config(pair.get_config())(numbers(2, 1))).__name__)
+    return results
+
+
+@program
+def losses_of_layers_by_call(keras):
+    """`losses` are those of the last call: not those of building, nor of an earlier call from elsewhere."""
+
+    class Sum(keras.layers.Layer):
+        def call(self, x):
+            self.add_loss(keras.ops.sum(x))
+            return x
+
+    inner = keras.Sequential([Sum()])
+    inner(np.ones((1, 2)))
+    results = [[float(loss) for loss in inner.losses]]
+    outer = keras.Sequential([inner])
+    outer(3 * np.ones((1, 2)))
+    results.append([float(loss) for loss in outer.losses])
+    return results
+
+
+@program
+def losses_in_lists(keras):
+    """A loss given alone in a list is that loss."""
+    x, y1, y2 = numbers(8, 3), numbers(8, 1), classes(8, 2).reshape(8, 1)
+    results = []
+    for losses in ({"p": ["mse"], "q": ["binary_crossentropy"]}, ["mse", ["binary_crossentropy"]], ["mse", "mse"]):
+        inputs = keras.Input((3,))
+        p, q = keras.layers.Dense(1, name="p")(inputs), keras.layers.Dense(1, activation="sigmoid", name="q")(inputs)
+        model = keras.Model(inputs, {"p": p, "q": q} if isinstance(losses, dict) else [p, q])
+        fill(model)
+        model.compile(keras.optimizers.SGD(0.1), losses)
+        targets = {"p": y1, "q": y2} if isinstance(losses, dict) else [y1, y2]
+        results.append(model.fit(x, targets, shuffle=False, verbose=0).history)
+    return results
+
+
+@program
+def states_of_stacked_cells(keras):
+    """A cell without `get_initial_state` and of an integer `state_size` has a bare state in a stack."""
+
+    class Cell(keras.layers.Layer):
+        def __init__(self, units, **kwargs):
+            super().__init__(**kwargs)
+            self.units = self.state_size = units
+
+        def build(self, input_shape):
+            self.kernel = self.add_weight(shape=(input_shape[-1], self.units), initializer="ones", name="kernel")
+
+        def call(self, inputs, states):
+            output = keras.ops.matmul(inputs, self.kernel) + states[0]
+            return output, [output]
+
+    stack = keras.layers.RNN([Cell(3), Cell(2)], return_state=True)
+    return list(stack(numbers(2, 4, 5)))
+
+
+@program
+def inputs_from_tensors(keras):
+    """`InputLayer` around a symbolic tensor, and what it refuses."""
+    Layer = keras.layers.InputLayer
+    tensor = keras.KerasTensor((2, 3), "float32")
+    layer = Layer(input_tensor=tensor)
+    return [
+        (tuple(layer.batch_shape), layer.dtype, layer.output is tensor, layer.call()),
+        tuple(keras.layers.Input(tensor=keras.KerasTensor((None, 4))).shape),
+        raised(Layer, input_tensor=tensor, batch_shape=(5, 3)),
+        raised(Layer, input_tensor=tensor, dtype="int32"),
+        raised(Layer, shape=(3,), batch_shape=(2, 3)),
+        raised(Layer, batch_size=4, batch_shape=(2, 3)),
+        raised(Layer),
+        raised(Layer, input_tensor=np.zeros((2, 3))),
+    ]
+
+
+@program
+def arguments_that_are_refused(keras):
+    """Kinds of exceptions, and what an unbuilt stack has not."""
+    L = keras.layers
+    empty = keras.Sequential()
+    return [
+        [raised(L.RepeatVector, n) for n in ("3", 3.5, [3], 0)],
+        [raised(L.Dense, 2, trainable=value) for value in ("yes", 1, None)],
+        raised(L.TimeDistributed(L.Dense(5)), np.zeros((4, 5, 3)), mask=np.ones((4, 6), bool)),
+        raised(L.BatchNormalization(), np.zeros((4, 5, 3)), mask=np.ones((4, 6), bool), training=True),
+        [hasattr(empty, name) for name in ("input_shape", "output_shape", "inputs", "outputs")],
+        [L.Dropout(0.5).built, L.ReLU().built, L.Add().built, L.Dense(1).built, L.Activation("relu").built],
+    ]
+
+
+@program
+def normalisation_with_masks(keras):
+    """Masked batch statistics along any axis, and with a mask that has to be repeated."""
+    x = numbers(3, 4, 5)
+    results = []
+    for axis, mask in (
+        (1, numbers(3, 4) > 0),
+        (-1, numbers(3, 4) > 0),
+        (-1, numbers(1, 4) > 0),
+        (2, numbers(3, 1) > 0),
+    ):
+        layer = keras.layers.BatchNormalization(axis=axis, momentum=0.5)
+        layer.build(x.shape)
+        fill(layer)
+        results.append([layer(x, training=True, mask=mask), *layer.get_weights()])
+    return results
+
+
+@program
+def activation_taken_off(keras):
+    """A layer whose activation was set to None is linear, and a threshold does not pass what equals it."""
+    dense, convolution = keras.layers.Dense(3, activation="relu"), keras.layers.Conv1D(2, 2, activation="relu")
+    results = []
+    for layer, x in ((dense, numbers(2, 4)), (convolution, numbers(2, 5, 3))):
+        layer.build(x.shape)
+        fill(layer)
+        layer.activation = None
+        results.append(layer(x))
+    x = np.array([[6.0, 5.0, 0.0, -5.0, 10.0]], "f4")
+    results.append(keras.layers.ReLU(max_value=8, threshold=5)(x))
+    results.append(keras.layers.ReLU(negative_slope=0.5, threshold=5)(x))
+    return results
