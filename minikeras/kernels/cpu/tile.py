@@ -157,6 +157,22 @@ def _tile(context, a_rows, start_rows, c_rows, segments, count, steps, step, b, 
 
 
 @intrinsic
+def _copy_row(context, source, target):  # type: ignore[no-untyped-def]
+    """Copy `WIDTH` numbers."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        for v in range(_VECTORS):
+            there, here = (
+                builder.inttoptr(builder.add(address, _number(v * _LANES * 4)), _VECTOR.as_pointer())
+                for address in arguments
+            )
+            builder.store(builder.load(there, align=4), here, align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
 def _transpose(context, source, source_row, target, target_row):  # type: ignore[no-untyped-def]
     """Copy a square block of `_LANES` rows, transposed: in each round, pairs of rows exchange runs of lanes."""
 
@@ -210,19 +226,17 @@ _ADDRESSES = 256  # bytes of a worker's room that hold a tile's addresses: three
 def _pack(source, step, column, steps, width, target):  # type: ignore[no-untyped-def]
     """Copy a panel of B, `steps` rows of `width` columns of which either is contiguous, filled up with zeros."""
     panel = carray(pointer(target), steps * WIDTH, np.float32)
-    full = np.uint64(WIDTH)
     if column == 4:
         for k in range(steps):
-            row = carray(pointer(source + k * step), width, np.float32)
+            at = source + k * step
             for line in range(0, 4 * WIDTH, 64):  # the rows are too far apart for the processor to see it coming
-                prefetch(source + (k + _AHEAD) * step + line)
-            at = np.uint64(k) * full
+                prefetch(at + _AHEAD * step + line)
             if width == WIDTH:
-                for j in range(full):
-                    panel[at + j] = row[j]
+                _copy_row(at, target + k * _PANEL)
             else:
-                for j in range(full):
-                    panel[at + j] = row[j] if j < np.uint64(width) else np.float32(0)
+                row = carray(pointer(at), width, np.float32)
+                for j in range(WIDTH):
+                    panel[k * WIDTH + j] = row[j] if j < width else np.float32(0)
         return
     # B's columns are contiguous: whole blocks by `_transpose`, the rest one by one
     blocks = steps // _LANES * _LANES
