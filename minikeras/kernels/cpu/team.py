@@ -130,14 +130,22 @@ def _run(control, function, arguments, parts):  # type: ignore[no-untyped-def]
     restore_denormals(before)
 
 
+_MOST_THREADS = 8  # kernels of small and medium models have few parts; waking more threads would cost more than it gains
+
+
 def threads_allowed() -> int:
-    """How many threads a kernel may use: `MINIKERAS_NUM_THREADS`, or the cores that this process may run on."""
+    """How many threads a kernel may use.
+
+    `MINIKERAS_NUM_THREADS`, else `OMP_NUM_THREADS`, else the cores that this process may run on, at most 8.
+    """
     asked = os.environ.get("MINIKERAS_NUM_THREADS", "")
     if asked:
         if not asked.isdigit() or int(asked) < 1:
             raise ValueError(f"MINIKERAS_NUM_THREADS must be a whole number of at least 1, got {asked!r}.")
         return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usual = os.environ.get("OMP_NUM_THREADS", "")
+    return min(int(usual) if usual.isdigit() and int(usual) else cores, _MOST_THREADS)
 
 
 class Team:
