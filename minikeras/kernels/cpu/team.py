@@ -130,7 +130,7 @@ def _run(control, function, arguments, parts):  # type: ignore[no-untyped-def]
     restore_denormals(before)
 
 
-_MOST_THREADS = 8  # kernels of small and medium models have few parts; waking more threads would cost more than it gains
+_MOST_THREADS = 8  # kernels of small and medium models have few parts; waking more threads costs more than it gains
 
 
 def threads_allowed() -> int:
