@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 import numpy as np
@@ -133,7 +133,7 @@ class ArrayStream:
         # buffers for the batches; one that somebody keeps is not written again
         self._arena = k.Arena()
         self._rng = np.random.Generator(np.random.Philox(key=next_seed())) if shuffle else None
-        self._endless: Iterator[Any] | None = None
+        self._endless: Generator[Any, None, None] | None = None
 
     def epoch(self) -> Iterator[tuple[Any, Any, Any]]:
         """The first `steps` batches."""
@@ -144,8 +144,12 @@ class ArrayStream:
         if self.steps == self._batches:
             return self.epoch()
         if self._endless is None:
-            self._endless = itertools.chain.from_iterable(self._pass() for _ in itertools.count())
+            self._endless = self._passes()
         return itertools.islice(self._endless, self.steps)
+
+    def _passes(self) -> Generator[Any, None, None]:
+        while True:
+            yield from self._pass()
 
     def _pass(self) -> Iterator[tuple[Any, Any, Any]]:
         """All batches, in a new order where they are shuffled; each is begun while the one before is in use."""
@@ -204,6 +208,12 @@ class ArrayStream:
 
     def on_epoch_end(self) -> None:
         """Nothing to do: arrays do not change."""
+
+    def close(self) -> None:
+        """Let go of the batch that was begun for an epoch to come."""
+        if self._endless is not None:
+            self._endless.close()
+            self._endless = None
 
 
 def check_lengths(x: Any, y: Any, sample_weight: Any) -> int:
@@ -293,6 +303,9 @@ class BatchStream:
         end = getattr(self._source, "on_epoch_end", None)
         if end is not None:
             end()
+
+    def close(self) -> None:
+        """Nothing to do: the batches are their maker's."""
 
 
 def is_batch_source(x: Any) -> bool:

@@ -421,6 +421,7 @@ class Trainer:
                 self.optimizer.finalize_variable_values(self._trainable_now())
             callbacks.on_train_end(logs)
         finally:
+            stream.close()
             arena.clear()
             self._arena("test").clear()
         return self.history

@@ -14,13 +14,15 @@ _LONG = 1 << 13  # elements: shorter arrays are NumPy's, which needs no compiled
 
 
 def _long(*arrays: Any) -> bool:
-    """Whether a compiled pass takes these: contiguous float32 and long."""
-    return arrays[0].size >= _LONG and all(array.dtype.char == "f" and array.flags.c_contiguous for array in arrays)
+    """Whether a compiled pass takes these (None is passed over): contiguous float32 and long."""
+    return arrays[0].size >= _LONG and all(
+        array is None or (array.dtype.char == "f" and array.flags.c_contiguous) for array in arrays
+    )
 
 
 def epilogue_grad(g: Any, y: Any, activation: str | None, bias: bool, bias_out: Any = None) -> tuple[Any, Any]:
     """See the reference."""
-    if not _long(g, y):
+    if not _long(g, y, bias_out):
         return reference_epilogue_grad(g, y, activation, bias, bias_out)
     if activation not in (None, "relu"):
         g = activate_grad(g, y, activation)
@@ -35,7 +37,7 @@ def epilogue_grad(g: Any, y: Any, activation: str | None, bias: bool, bias_out: 
 
 def masked_scale(x: Any, mask: Any, scale: float, out: Any = None) -> Any:
     """See the reference."""
-    if mask.shape != x.shape or mask.dtype.char != "B" or not mask.flags.c_contiguous or not _long(x):
+    if mask.shape != x.shape or mask.dtype.char != "B" or not mask.flags.c_contiguous or not _long(x, out):
         return reference_masked_scale(x, mask, scale, out)
     if out is None:
         out = empty(x.shape, x.dtype)

@@ -16,7 +16,15 @@ _LONG = 1 << 15  # bytes
 
 def gather(array: Any, rows: Any, out: Any = None) -> tuple[Any, Callable[[], None] | None]:
     """See the reference."""
-    large = out is not None and out.nbytes >= _LONG and array.flags.c_contiguous and not array.dtype.hasobject
+    large = (
+        out is not None
+        and out.nbytes >= _LONG
+        and out.shape == (len(rows), *array.shape[1:])
+        and out.dtype == array.dtype
+        and out.flags.c_contiguous
+        and array.flags.c_contiguous
+        and not array.dtype.hasobject
+    )
     if large and "minikeras.kernels.cpu.team" in sys.modules:  # else there are no helpers, nor a reason to load them
         finish = shared().gather_ahead(array, np.ascontiguousarray(rows, np.int64), out)
         if finish is not None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 from collections.abc import Callable
 from functools import cached_property, lru_cache
 from typing import Any
+
+_compiling = threading.Lock()
 
 
 class LazyKernel:
@@ -47,16 +50,22 @@ class LazyPart:
         self._function = function
         self._options = options
         self.__doc__ = function.__doc__
+        self._compiled: Any = None
 
     @cached_property
     def address(self) -> int:
+        with _compiling:  # two threads would compile two functions, and one would go while its address is in use
+            if self._compiled is None:
+                self._compiled = self._compile()
+        return self._compiled.address
+
+    def _compile(self) -> Any:
         import numba
 
         def compiler(**options: Any) -> Callable:
             return numba.cfunc("void(int64, int64, int64)", error_model="numpy", **options)
 
-        self._compiled = _cached(compiler, self._function, **self._options)
-        return self._compiled.address
+        return _cached(compiler, self._function, **self._options)
 
 
 def _cached(compiler: Callable, function: Callable, **options: Any) -> Any:

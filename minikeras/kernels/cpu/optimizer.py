@@ -60,8 +60,8 @@ def _compiled(*arrays: Any) -> bool:
 
 
 def _long(*arrays: Any) -> bool:
-    """Whether the team takes these: float32 and long.  (It treats denormal numbers as zero, the others do not.)"""
-    return arrays[0].size >= _LONG and all(array.dtype.char == "f" for array in arrays)
+    """Whether the team takes these: long contiguous float32.  (It treats denormal numbers as zero, others do not.)"""
+    return arrays[0].size >= _LONG and all(array.dtype.char == "f" and array.flags.c_contiguous for array in arrays)
 
 
 _sgd_momentum_blocks = _in_blocks(reference.sgd_momentum)

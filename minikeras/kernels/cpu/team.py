@@ -140,7 +140,7 @@ def threads_allowed() -> int:
     """
     asked = os.environ.get("MINIKERAS_NUM_THREADS", "")
     if asked:
-        if not asked.isdigit() or int(asked) < 1:
+        if not asked.isdecimal() or int(asked) < 1:
             raise ValueError(f"MINIKERAS_NUM_THREADS must be a whole number of at least 1, got {asked!r}.")
         return int(asked)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -158,6 +158,7 @@ class Team:
         self._control = -(-block.ctypes.data // 128) * 128
         self._asleep: list[threading.Lock] = []
         self._helpers: list[threading.Thread] = []
+        self._starting = threading.Lock()
 
     def run(self, function: int, arguments: Any, parts: int, wake: bool = True) -> None:
         """Call the compiled function at an address for every part from 0 to `parts`, and return when all are done.
@@ -193,16 +194,25 @@ class Team:
         if not self._helpers or not _offer_errand(self._control, function, arguments):
             return None
 
-        def finish(control: int = self._control, kept: Any = (arguments, kept)) -> None:
-            _end_errand(control)
+        def finish(block: Any = self._block, control: int = self._control, kept: Any = (arguments, kept)) -> None:
+            if block is self._block:
+                _end_errand(control)
+            else:  # the process was forked meanwhile, and its parent's helper works for the parent
+                _run(self._control, function, arguments, 1)
 
         return finish
 
     def _start(self) -> None:
-        for worker in range(1, self.size):
-            helper = threading.Thread(target=self._serve, args=(worker,), name=f"minikeras-{worker}", daemon=True)
-            self._helpers.append(helper)
-            helper.start()
+        with self._starting:
+            if self._helpers:  # another thread was faster
+                return
+            for worker in range(1, self.size):
+                helper = threading.Thread(target=self._serve, args=(worker,), name=f"minikeras-{worker}", daemon=True)
+                self._helpers.append(helper)
+                try:
+                    helper.start()
+                except RuntimeError:  # no thread is left, or the interpreter is about to end: it goes without
+                    break
 
     def _serve(self, worker: int) -> None:
         bed = threading.Lock()

@@ -459,14 +459,24 @@ def is_matrix(array: Any) -> bool:
     return array.dtype.char == "f" and array.ndim == 2 and array.size > 0 and array.strides[1] == 4
 
 
+def _check_shape(name: str, array: Any, shape: Ints) -> None:
+    """The tile does not look at shapes: an array that is too small would have it write beside it."""
+    if array is not None and array.shape != shape:
+        raise ValueError(f"{name} must have the shape {shape}, got {array.shape}.")
+
+
 def matrix_product(
     a: Any, b: Any, ta: bool = False, tb: bool = False, bias: Any = None, relu: bool = False, out: Any = None
 ) -> Any:
     """`a @ b + bias`, either matrix transposed on request, through relu on request; of matrices as `is_matrix` says."""
     rows, steps = a.shape[::-1] if ta else a.shape
-    columns = b.shape[0] if tb else b.shape[1]
+    there, columns = b.shape[::-1] if tb else b.shape
+    if steps != there:
+        raise ValueError(f"Matrices of the shapes {a.shape} and {b.shape} cannot be multiplied (ta={ta}, tb={tb}).")
     if out is None:
         out = empty((rows, columns), a.dtype)
+    _check_shape("out", out, (rows, columns))
+    _check_shape("bias", bias, (columns,))
     strides = a.strides[0], b.strides[0], out.strides[0]
     plan = _product_plan(rows, steps, columns, strides, ta, tb, bias is not None, relu)
     plan.run(a[0], b[0], out[0], bias)
@@ -562,6 +572,8 @@ def convolution(
     )
     if out is None:
         out = empty(shape, x.dtype)
+    _check_shape("out", out, shape)
+    _check_shape("bias", bias, shape[-1:])
     weights = kernel.reshape(-1)
     if pack is not None:
         packed = empty(packed_size, x.dtype)
@@ -576,6 +588,8 @@ def _convolution_plans(
     x_shape: Ints, kernel_shape: Ints, strides: Ints, padding: Padding, dilation: Ints, has_bias: bool, relu: bool
 ) -> tuple[Ints, Ints, _Plan | None, _Plan]:
     """(shape of the result, size of the packed kernel, plan to pack it unless each part does, plan of the product)."""
+    if x_shape[-1] != kernel_shape[-2]:
+        raise ValueError(f"A kernel of the shape {kernel_shape} takes {kernel_shape[-2]} channels, got {x_shape[-1]}.")
     g = _geometry(x_shape, kernel_shape[:-2], strides, padding, dilation)
     images, filters = x_shape[0], kernel_shape[-1]
     rows, steps, panels = images * g.pixels, len(g.segments) * g.steps, -(-filters // WIDTH)
@@ -616,7 +630,8 @@ def convolution_kernel_grad(
     """The kernel `conv_kernel_grad` of contiguous float32 arrays without groups."""
     if out is None:
         out = empty(kernel_shape, x.dtype)
-    shares, plan = _kernel_grad_plan(x.shape, kernel_shape, strides, padding, dilation)
+    _check_shape("out", out, kernel_shape)
+    shares, plan = _kernel_grad_plan(x.shape, gradient.shape, kernel_shape, strides, padding, dilation)
     sums = out if shares == 1 else empty((shares, out.size), x.dtype)
     plan.run(x.reshape(-1), gradient.reshape(-1), sums.reshape(-1))
     if shares > 1:
@@ -626,11 +641,17 @@ def convolution_kernel_grad(
 
 @lru_cache(maxsize=256)
 def _kernel_grad_plan(
-    x_shape: Ints, kernel_shape: Ints, strides: Ints, padding: Padding, dilation: Ints
+    x_shape: Ints, gradient_shape: Ints, kernel_shape: Ints, strides: Ints, padding: Padding, dilation: Ints
 ) -> tuple[int, _Plan]:
     """(how many sums there are to add up, plan)."""
     g = _geometry(x_shape, kernel_shape[:-2], strides, padding, dilation)
     images, filters, rows = x_shape[0], kernel_shape[-1], len(g.kernel_rows)
+    fitting = (images, *g.output_shape, filters)
+    if x_shape[-1] != kernel_shape[-2] or gradient_shape != fitting:
+        raise ValueError(
+            f"Inputs of the shape {x_shape} and a gradient of {gradient_shape} do not belong to a kernel of "
+            f"{kernel_shape}."
+        )
     shares = min(images, _SHARES)
     most = max(min(-(-images // shares), _BLOCK_BYTES // (g.pixels * _PANEL)), 1)
     numbers = {

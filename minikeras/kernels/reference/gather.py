@@ -11,7 +11,7 @@ __all__ = ["gather"]
 
 
 def gather(array: Any, rows: Any, out: Any = None) -> tuple[Any, Callable[[], None] | None]:
-    """The rows of a NumPy array at integers in range, and what has to be called before they are read.
+    """The rows of a NumPy array at the integers `rows`, all of them in range, and what to call before they are read.
 
     That is None where they can be read at once.  Until then `array`, `rows` and `out` must stay as they are.
     """

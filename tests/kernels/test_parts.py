@@ -1,0 +1,246 @@
+"""Passes that the team shares, long enough for several parts, against the reference and NumPy."""
+
+from __future__ import annotations
+
+import math
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minikeras.kernels.cpu import parts
+from minikeras.kernels.cpu.elementwise import OVERRIDES as ELEMENTWISE
+from minikeras.kernels.cpu.optimizer import _LONG
+from minikeras.kernels.cpu.optimizer import OVERRIDES as OPTIMIZERS
+
+optimizer_reference = import_module("minikeras.kernels.reference.optimizer")
+dense_reference = import_module("minikeras.kernels.reference.dense")
+activation_reference = import_module("minikeras.kernels.reference.activation")
+pool_reference = import_module("minikeras.kernels.reference.pool")
+pool_override = import_module("minikeras.kernels.cpu.pool")
+
+GUARD = np.float32(77)
+SOME_LENGTHS = [_LONG, _LONG + 1, _LONG + 15, _LONG + 17, 3 * _LONG - 1, 100_003]
+
+
+def numbers(*shape: int, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def guarded(shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """(a buffer of guard values, an array of NaN in its middle)."""
+    flat = np.full(math.prod(shape) + 64, GUARD)
+    out = flat[32:-32].reshape(shape)
+    out.fill(math.nan)
+    return flat, out
+
+
+def assert_guards(flat: Any) -> None:
+    assert (flat[:32] == GUARD).all() and (flat[-32:] == GUARD).all()
+
+
+# ---- optimizers
+
+rates = st.sampled_from([1e-4, 0.01, 1.0])
+shares = st.sampled_from([0.0, 0.5, 0.9, 0.999])
+OPTIMIZER_CASES: dict[str, tuple[int, dict[str, Any]]] = {  # slots and what to draw
+    "adam": (2, {"alpha": rates, "beta_1": shares, "beta_2": shares, "epsilon": st.sampled_from([1e-7, 1e-3])}),
+    "rmsprop": (1, {"lr": rates, "rho": shares, "epsilon": st.sampled_from([1e-7, 1e-3])}),
+    "sgd_momentum": (1, {"lr": rates, "momentum": shares, "nesterov": st.booleans()}),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZER_CASES)
+@settings(max_examples=12, deadline=None)
+@given(size=st.sampled_from(SOME_LENGTHS), seed=st.integers(0, 99), data=st.data())
+def test_long_optimizer_steps_have_the_reference_bits(name: str, size: int, seed: int, data: Any) -> None:
+    slots, drawn = OPTIMIZER_CASES[name]
+    options = {key: data.draw(strategy, label=key) for key, strategy in drawn.items()}
+    assert parts.parts_of(size) > 1
+    state = numbers(2 + slots, size + 64, seed=seed)
+    state[-1] = state[-1] ** 2 + 1e-3  # no number is so small that its square is a denormal one
+    state[1, 40:43] = math.nan, math.inf, -math.inf
+    found, wanted = state.copy(), state.copy()
+    for _ in range(2):
+        OPTIMIZERS[name](*found[:, 32:-32], **options)
+        with np.errstate(invalid="ignore"):
+            getattr(optimizer_reference, name)(*wanted[:, 32:-32], **options)
+    np.testing.assert_array_equal(found, wanted)  # those beside it too
+    assert not np.array_equal(found[0], state[0])
+
+
+@pytest.mark.parametrize("name", OPTIMIZER_CASES)
+@pytest.mark.parametrize("which", ["p", "g", "last slot"])
+def test_long_optimizer_steps_of_views_with_gaps(name: str, which: str) -> None:
+    slots, drawn = OPTIMIZER_CASES[name]
+    options = {key: 0.5 for key in drawn if key != "nesterov"}
+    arrays = list(np.abs(numbers(2 + slots, _LONG + 9)))
+    place = {"p": 0, "g": 1, "last slot": -1}[which]
+    around = np.full((_LONG + 9, 2), GUARD)
+    around[:, 0] = arrays[place]
+    wanted = [array.copy() for array in arrays]
+    arrays[place] = around[:, 0]
+    OPTIMIZERS[name](*arrays, **options)
+    getattr(optimizer_reference, name)(*wanted, **options)
+    for found, expected in zip(arrays, wanted, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert (around[:, 1] == GUARD).all()
+
+
+# ---- backward through an activation and a bias
+
+SHAPES = [(8192, 1), (1, 70_001), (3, 30_011), (4099, 37), (100_000, 3), (257, 513), (7, 50, 31, 33)]
+
+
+@pytest.mark.parametrize("activated", [True, False])
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_relu_grad(shape: tuple[int, ...], biased: bool, activated: bool) -> None:
+    g, y = numbers(*shape, seed=1), np.maximum(numbers(*shape, seed=2), 0) if activated else None
+    if y is not None:
+        g.reshape(-1)[np.argmin(y)] = math.nan  # does not get through
+        y.reshape(-1)[-1] = math.nan  # nor does what belongs to no number
+    before = g.copy()
+    flat, sums = guarded(shape[-1:])
+    result = parts.relu_grad(g, y, sums if biased else None)
+    np.testing.assert_array_equal(g, before)
+    wanted = g if y is None else np.where(y > 0, g, np.float32(0))
+    assert (result is g) == (y is None)
+    np.testing.assert_array_equal(result, wanted)
+    if biased:
+        rows = wanted.reshape(-1, shape[-1]).astype(np.float64)
+        allowed = len(rows) * 2.0**-24 * abs(rows).sum(axis=0)
+        assert (abs(sums - rows.sum(axis=0)) <= allowed).all()
+    else:
+        assert np.isnan(sums).all()
+    assert_guards(flat)
+
+
+def test_a_gradient_that_is_not_a_number_reaches_its_bias_only() -> None:
+    g = numbers(5001, 20)
+    g[4000, 3], g[17, 5], g[18, 6], g[4999, 6] = math.nan, math.inf, math.inf, -math.inf
+    with np.errstate(invalid="ignore"):
+        _, sums = ELEMENTWISE["epilogue_grad"](g, np.ones_like(g), "relu", True)
+    assert np.isnan(sums).nonzero()[0].tolist() == [3, 6]
+    assert np.isinf(sums).nonzero()[0].tolist() == [5]
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "tanh"])
+@pytest.mark.parametrize("kind", ["contiguous", "with gaps", "float64", "none"])
+def test_epilogue_grad_is_the_reference(activation: str | None, kind: str) -> None:
+    g, y = numbers(601, 130, seed=1), np.tanh(numbers(601, 130, seed=2))
+    outs = {
+        "contiguous": lambda: np.zeros(130, np.float32),
+        "with gaps": lambda: np.zeros(260, np.float32)[::2],
+        "float64": lambda: np.zeros(130),
+        "none": lambda: None,
+    }
+    out, expected_out = outs[kind](), outs[kind]()
+    found, sums = ELEMENTWISE["epilogue_grad"](g, y, activation, True, out)
+    wanted, expected_sums = dense_reference.epilogue_grad(g, y, activation, True, expected_out)
+    assert out is None or sums is out
+    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_allclose(sums, expected_sums, rtol=1e-5, atol=1e-4, strict=True)
+    if kind == "with gaps":
+        assert not out.base[1::2].any()
+    without, nothing = ELEMENTWISE["epilogue_grad"](g, y, activation, False)
+    np.testing.assert_array_equal(without, wanted)
+    assert nothing is None
+
+
+# ---- dropout
+
+
+@pytest.mark.parametrize("shape", [(8192,), (8207,), (33, 1000), (200_001,), (5, 70, 41, 17)])
+def test_masked_scale_has_the_reference_bits(shape: tuple[int, ...]) -> None:
+    x, mask = numbers(*shape), (numbers(*shape, seed=1) > 0).astype(np.uint8)
+    x.reshape(-1)[:4] = math.nan, math.inf, -math.inf, -0.0
+    mask.reshape(-1)[:4] = 1
+    wanted = activation_reference.masked_scale(x, mask, 1 / 0.7)
+    np.testing.assert_array_equal(ELEMENTWISE["masked_scale"](x, mask, 1 / 0.7), wanted)
+    flat, out = guarded(shape)
+    assert ELEMENTWISE["masked_scale"](x, mask, 1 / 0.7, out) is out
+    np.testing.assert_array_equal(out, wanted)
+    assert_guards(flat)
+
+
+@pytest.mark.parametrize("kind", ["broadcast", "bool", "float", "mask with gaps", "x with gaps", "out with gaps"])
+def test_masks_that_are_left_to_the_reference(kind: str) -> None:
+    x, mask, out = numbers(200, 300), (numbers(200, 300, seed=1) > 0).astype(np.uint8), None
+    if kind == "broadcast":
+        mask = mask[:, :1]
+    elif kind in ("bool", "float"):
+        mask = mask.astype(kind)
+    elif kind == "mask with gaps":
+        mask = np.repeat(mask, 2, axis=1)[:, ::2]
+    elif kind == "x with gaps":
+        x = np.repeat(x, 2, axis=1)[:, ::2]
+    else:
+        out = np.full((200, 600), GUARD)[:, ::2]
+    wanted = activation_reference.masked_scale(x, mask, 2.0)
+    found = ELEMENTWISE["masked_scale"](x, mask, 2.0, out)
+    np.testing.assert_allclose(found, wanted, rtol=0, strict=kind != "float")
+    if out is not None:
+        assert found is out and (out.base[:, 1::2] == GUARD).all()
+
+
+# ---- pooling
+
+
+@st.composite
+def pooling(draw: Any) -> tuple[Any, dict[str, Any]]:
+    """(x of several parts, the keyword arguments); small whole numbers, so that ties are common, and some NaN."""
+    rank = draw(st.integers(1, 3))
+    several = lambda least, most: tuple(draw(st.integers(least, most)) for _ in range(rank))
+    spatial, channels = several(2, {1: 60, 2: 12, 3: 6}[rank]), draw(st.sampled_from([1, 3, 16, 33]))
+    size, strides = several(1, 3), several(1, 3)
+    padding = tuple((draw(st.integers(0, m)), draw(st.integers(0, m))) for m in size)
+    picture = math.prod(spatial) * channels
+    images = -(-draw(st.integers(2 * parts._STRETCH, 5 * parts._STRETCH)) // picture)
+    random = np.random.default_rng(draw(st.integers(0, 99)))
+    x = random.integers(-2, 3, (images, *spatial, channels)).astype(np.float32)
+    x[random.random(x.shape) < 0.01] = draw(st.sampled_from([0, math.nan, math.inf, -math.inf]))
+    return x, {"size": size, "strides": strides, "padding": padding}
+
+
+@settings(max_examples=30, deadline=None)
+@given(problem=pooling())
+def test_pooling_of_many_parts_is_the_reference(problem: Any) -> None:
+    x, keywords = problem
+    assert parts.parts_of(x.size) > 1
+    y, index = pool_reference.max_pool(x, with_index=True, **keywords)
+    found, found_index = pool_override.max_pool(x, with_index=True, **keywords)
+    np.testing.assert_array_equal(found, y)
+    np.testing.assert_array_equal(found_index, index)
+    alone, nothing = pool_override.max_pool(x, **keywords)
+    np.testing.assert_array_equal(alone, y)
+    assert nothing is None
+    g = np.random.default_rng(0).integers(-5, 6, y.shape).astype(np.float32)
+    for name, arguments in {
+        "max_pool_grad": (g, index, x.shape),
+        "average_pool": (x,),
+        "average_pool_grad": (g, x.shape),
+    }.items():
+        with np.errstate(invalid="ignore"):
+            wanted = getattr(pool_reference, name)(*arguments, **keywords)
+        flat, out = guarded(wanted.shape)
+        assert getattr(pool_override, name)(*arguments, out=out, **keywords) is out
+        # 27 taps at most, each a few roundings of numbers below 10
+        np.testing.assert_allclose(out, wanted, rtol=0, atol=27 * 10 * 2.0**-23, strict=True)
+        assert_guards(flat)
+
+
+def test_pooling_of_one_large_picture_and_of_a_wide_window() -> None:
+    x = numbers(1, 400, 300, 2)
+    for size in ((2, 2), (20, 20)):  # the second one needs an index of 16 bits
+        keywords: dict[str, Any] = {"size": size, "strides": size, "padding": ((0, 0), (0, 0))}
+        y, index = pool_reference.max_pool(x, with_index=True, **keywords)
+        found, found_index = pool_override.max_pool(x, with_index=True, **keywords)
+        np.testing.assert_array_equal(found, y)
+        np.testing.assert_array_equal(found_index, index)
+        assert found_index.dtype == index.dtype
+        wanted = pool_reference.max_pool_grad(y, index, x.shape, **keywords)
+        np.testing.assert_array_equal(pool_override.max_pool_grad(y, index, x.shape, **keywords), wanted)

@@ -1,0 +1,331 @@
+"""The register-tiled products and convolutions against float64, with the error bound of a float32 sum."""
+
+from __future__ import annotations
+
+import math
+from importlib import import_module
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minikeras.kernels.cpu import conv as conv_override
+from minikeras.kernels.cpu import gemm as gemm_override
+from minikeras.kernels.cpu import jit, tile
+
+conv_reference = import_module("minikeras.kernels.reference.conv")
+dense_reference = import_module("minikeras.kernels.reference.dense")
+
+pytestmark = pytest.mark.skipif(not tile.AVAILABLE, reason="the tile needs AVX2 or AVX-512")
+
+ROWS, WIDTH, LANES = tile.ROWS, tile.WIDTH, tile._LANES
+GUARD = np.float32(77)
+
+
+def numbers(*shape: int, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def assert_within_rounding(found: Any, exact: Any, magnitude: Any, terms: int) -> None:
+    """Each value is off by no more than `terms` roundings of the sum of its terms' magnitudes; others are the same."""
+    assert found.dtype == np.float32 and found.shape == exact.shape
+    finite = np.isfinite(exact)
+    np.testing.assert_array_equal(found[~finite], exact[~finite])
+    allowed = terms * 2.0**-24 * magnitude[finite]
+    error = np.abs(found[finite] - exact[finite])
+    assert (error <= allowed).all(), f"{(error - allowed).max()} too much"
+
+
+def inside(matrix: Any, surroundings: float) -> tuple[Any, Any]:
+    """(a wider matrix, a slice of it that holds the matrix)."""
+    wide = np.full((matrix.shape[0] + 2, matrix.shape[1] + 5), surroundings, np.float32)
+    part = wide[1:-1, 2:-3]
+    part[...] = matrix
+    return wide, part
+
+
+def product(a: Any, b: Any, bias: Any, ta: bool, tb: bool, relu: bool) -> tuple[Any, Any]:
+    """(the product in float64, the sum of its terms' magnitudes)."""
+    a, b = (matrix.astype(np.float64) for matrix in (a.T if ta else a, b.T if tb else b))
+    with np.errstate(invalid="ignore"):
+        exact, magnitude = a @ b, abs(a) @ abs(b)
+        if bias is not None:
+            exact, magnitude = exact + bias, magnitude + abs(bias)
+    return np.maximum(exact, 0) if relu else exact, magnitude
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    rows=st.sampled_from([1, 2, ROWS - 1, ROWS, ROWS + 1, 3 * ROWS + 2]),
+    steps=st.sampled_from([1, 2, LANES - 1, LANES, 2 * LANES + 3, 300]),
+    columns=st.sampled_from([1, 2, LANES - 1, LANES, LANES + 1, WIDTH - 1, WIDTH, WIDTH + 1, 3 * WIDTH + 5]),
+    ta=st.booleans(),
+    tb=st.booleans(),
+    biased=st.booleans(),
+    relu=st.booleans(),
+    special=st.sampled_from([None, math.nan, math.inf, -math.inf]),
+    where=st.sampled_from("ab"),
+    data=st.data(),
+)
+def test_products(rows, steps, columns, ta, tb, biased, relu, special, where, data) -> None:
+    a = numbers(*((steps, rows) if ta else (rows, steps)), seed=1)
+    b = numbers(*((columns, steps) if tb else (steps, columns)), seed=2)
+    bias = numbers(columns, seed=3) if biased else None
+    if special is not None:
+        flat = (a if where == "a" else b).reshape(-1)
+        flat[data.draw(st.integers(0, flat.size - 1), label="place")] = special
+    exact, magnitude = product(a, b, bias, ta, tb, relu)
+    a, b = inside(a, math.nan)[1], inside(b, math.nan)[1]
+    wide, out = inside(np.full((rows, columns), math.nan, np.float32), GUARD)
+    assert tile.matrix_product(a, b, ta, tb, bias, relu, out) is out
+    assert_within_rounding(out, exact, magnitude, steps + 1)
+    fresh = tile.matrix_product(np.ascontiguousarray(a), np.ascontiguousarray(b), ta, tb, bias, relu)
+    np.testing.assert_array_equal(fresh, out)
+    out[...] = GUARD
+    assert (wide == GUARD).all()
+
+
+class Parts:
+    """The team, remembering how many parts it was asked for."""
+
+    def __init__(self) -> None:
+        self.size, self.asked = tile.team.size, 0
+        self._team = tile.team
+
+    def run(self, function: int, arguments: Any, parts: int, wake: bool = True) -> None:
+        self.asked = max(self.asked, parts)
+        self._team.run(function, arguments, parts, wake)
+
+
+@pytest.mark.parametrize("ta", [False, True])
+@pytest.mark.parametrize("tb", [False, True])
+@pytest.mark.parametrize("shape", [(257, 300, 9 * WIDTH + 3), (2003, 150, WIDTH + 1), (5000, 210, 3)])
+def test_products_of_many_parts(shape: tuple[int, int, int], ta: bool, tb: bool) -> None:
+    rows, steps, columns = shape
+    a = numbers(*((steps, rows) if ta else (rows, steps)), seed=1)
+    b = numbers(*((columns, steps) if tb else (steps, columns)), seed=2)
+    bias = numbers(columns, seed=3)
+    wide, out = inside(np.full((rows, columns), math.nan, np.float32), GUARD)
+    with patch.object(tile, "team", Parts()) as parts:
+        tile.matrix_product(a, b, ta, tb, bias, True, out)
+    assert parts.asked > 1
+    assert_within_rounding(out, *product(a, b, bias, ta, tb, True), steps + 1)
+    out[...] = GUARD
+    assert (wide == GUARD).all()
+
+
+def test_a_backward_matrix_and_a_repeated_row() -> None:
+    a, b = numbers(40, 30)[::-1], np.broadcast_to(numbers(1, 50), (30, 50))
+    assert tile.is_matrix(a) and tile.is_matrix(b)
+    assert_within_rounding(tile.matrix_product(a, b), *product(a, b, None, False, False, False), 31)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((3, 4)),
+        np.zeros((3, 4), np.float32)[:, ::2],
+        np.zeros((3, 4), np.float32).T,
+        np.zeros((0, 4), np.float32),
+        np.zeros(3, np.float32),
+    ],
+    ids=["float64", "every other column", "transposed", "empty", "vector"],
+)
+def test_what_is_no_matrix_for_the_tile(array: Any) -> None:
+    assert not tile.is_matrix(array)
+
+
+A, B = numbers(100, 90), numbers(90, 80)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: gemm_override.gemm(A, B, tb=True), r"\(100, 90\) and \(90, 80\) cannot be multiplied"),
+        (lambda: gemm_override.gemm(A, B, ta=True), r"\(100, 90\) and \(90, 80\) cannot be multiplied"),
+        (lambda: gemm_override.dense(A, numbers(91, 80)), r"\(100, 90\) and \(91, 80\) cannot be multiplied"),
+        (lambda: gemm_override.dense(A, B, numbers(81)), r"bias must have the shape \(80,\), got \(81,\)"),
+        (lambda: gemm_override.gemm(A, B, out=numbers(99, 80)), r"out must have the shape \(100, 80\), got \(99, 80\)"),
+    ],
+)
+def test_a_product_that_does_not_fit_is_one_sentence(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        call()
+    assert str(error.value).count(".") == 1
+
+
+# ---- convolutions
+
+
+@st.composite
+def convolutions(draw: Any, unit_strides: bool = False) -> tuple[Any, Any, dict[str, Any]]:
+    """(x, kernel, the keyword arguments); with `unit_strides` only what the input gradient takes."""
+    rank = draw(st.integers(1, 3))
+    several = lambda least, most: tuple(draw(st.integers(least, most)) for _ in range(rank))
+    size, dilation = several(1, 3), several(1, 3 if rank < 3 else 2)
+    strides = (1,) * rank if unit_strides else several(1, 3)
+    reach = [d * (m - 1) for m, d in zip(size, dilation, strict=True)]
+    most = [r if unit_strides else 3 for r in reach]
+    padding = tuple((draw(st.integers(0, m)), draw(st.integers(0, m))) for m in most)
+    least = [max(r + 1 - sum(pair), 1) for r, pair in zip(reach, padding, strict=True)]
+    spatial = tuple(n + draw(st.integers(0, 9 if rank < 3 else 3)) for n in least)
+    images = draw(st.sampled_from([1, 2, 19]))
+    channels, filters = draw(st.sampled_from([1, 3, 5, 17])), draw(st.sampled_from([1, 3, LANES, WIDTH + 1, 70]))
+    keywords = {"strides": strides, "padding": padding, "dilation": dilation}
+    return numbers(images, *spatial, channels, seed=1), numbers(*size, channels, filters, seed=2), keywords
+
+
+def guarded(shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """(a buffer of guard values, an array of NaN in its middle)."""
+    flat = np.full(math.prod(shape) + 2 * WIDTH, GUARD)
+    out = flat[WIDTH:-WIDTH].reshape(shape)
+    out.fill(math.nan)
+    return flat, out
+
+
+def assert_guards(flat: Any) -> None:
+    assert (flat[:WIDTH] == GUARD).all() and (flat[-WIDTH:] == GUARD).all()
+
+
+def check_forward(x: Any, kernel: Any, keywords: dict[str, Any], biased: bool, relu: bool) -> None:
+    bias = numbers(kernel.shape[-1], seed=3) if biased else None
+    wide = [None if array is None else array.astype(np.float64) for array in (x, kernel, bias)]
+    exact = conv_reference.conv(*wide, activation="relu" if relu else None, **keywords)
+    magnitude = conv_reference.conv(*[None if array is None else abs(array) for array in wide], **keywords)
+    flat, out = guarded(exact.shape)
+    assert tile.convolution(x, kernel, bias, relu=relu, out=out, **keywords) is out
+    assert_within_rounding(out, exact, magnitude, math.prod(kernel.shape[:-1]) + 1)
+    assert_guards(flat)
+    np.testing.assert_array_equal(tile.convolution(x, kernel, bias, relu=relu, **keywords), out)
+
+
+def check_kernel_grad(x: Any, kernel: Any, keywords: dict[str, Any]) -> None:
+    g = numbers(*conv_reference.conv(x, kernel, **keywords).shape, seed=4)
+    wide = x.astype(np.float64), g.astype(np.float64)
+    exact = conv_reference.conv_kernel_grad(*wide, kernel.shape, **keywords)
+    magnitude = conv_reference.conv_kernel_grad(*map(abs, wide), kernel.shape, **keywords)
+    flat, out = guarded(kernel.shape)
+    assert tile.convolution_kernel_grad(x, g, kernel.shape, out=out, **keywords) is out
+    assert_within_rounding(out, exact, magnitude, g.size // g.shape[-1])
+    assert_guards(flat)
+
+
+def check_input_grad(x: Any, kernel: Any, keywords: dict[str, Any]) -> None:
+    g = numbers(*conv_reference.conv(x, kernel, **keywords).shape, seed=4)
+    wide = g.astype(np.float64), kernel.astype(np.float64)
+    exact = conv_reference.conv_input_grad(*wide, x.shape, **keywords)
+    magnitude = conv_reference.conv_input_grad(*map(abs, wide), x.shape, **keywords)
+    flat, out = guarded(x.shape)
+    del keywords["strides"]
+    assert tile.convolution_input_grad(g, kernel, x.shape, out=out, **keywords) is out
+    assert_within_rounding(out, exact, magnitude, kernel.size // kernel.shape[-2])
+    assert_guards(flat)
+
+
+@settings(max_examples=60, deadline=None)
+@given(problem=convolutions(), biased=st.booleans(), relu=st.booleans())
+def test_convolutions(problem, biased: bool, relu: bool) -> None:
+    check_forward(*problem, biased, relu)
+
+
+@settings(max_examples=60, deadline=None)
+@given(problem=convolutions())
+def test_kernel_gradients(problem) -> None:
+    check_kernel_grad(*problem)
+
+
+@settings(max_examples=60, deadline=None)
+@given(problem=convolutions(unit_strides=True))
+def test_input_gradients(problem) -> None:
+    check_input_grad(*problem)
+
+
+LARGE = {
+    "many images": ((37, 20, 21, 3), (5, 5, 3, 9)),
+    "one image, several panels": ((1, 40, 41, 8), (3, 3, 8, 3 * WIDTH + 1)),
+    "small maps": ((300, 4, 3, 16), (3, 3, 16, WIDTH + 3)),
+    "a long line": ((2, 3001, 5), (7, 5, 20)),
+    "pointwise": ((30, 9, 9, 24), (1, 1, 24, 40)),
+}
+
+
+@pytest.mark.parametrize("case", LARGE)
+def test_convolutions_of_many_parts(case: str) -> None:
+    x, kernel = (numbers(*shape, seed=seed) for seed, shape in enumerate(LARGE[case]))
+    size = kernel.shape[:-2]
+    keywords = {"strides": (1,) * len(size), "padding": tuple(((m - 1) // 2, m // 2) for m in size)}
+    keywords["dilation"] = (1,) * len(size)
+    for check, options in ((check_forward, (True, True)), (check_kernel_grad, ()), (check_input_grad, ())):
+        with patch.object(tile, "team", Parts()) as parts:
+            check(x, kernel, dict(keywords), *options)
+        # gradients are shared by images (and an input gradient by panels of channels, here one)
+        assert (parts.asked > 1) == (len(x) > 1 or check is check_forward)
+
+
+def test_not_a_number_reaches_the_windows_that_hold_it_even_through_relu() -> None:
+    x, kernel = np.ones((2, 9, 3), np.float32), np.ones((3, 3, 40), np.float32)
+    x[1, 4, 2], x[1, 8, 0] = math.nan, -math.inf
+    y = tile.convolution(x, kernel, strides=(1,), padding=((1, 1),), dilation=(1,), relu=True)
+    assert np.isnan(y).all(axis=(0, 2)).tolist() == [False] * 9
+    assert np.isnan(y[1]).all(axis=1).tolist() == [False] * 3 + [True] * 3 + [False] * 3
+    assert y[1, 7:].max() == 0 and (y[0] > 0).all()
+
+
+X, KERNEL = numbers(2, 9, 9, 3), numbers(3, 3, 3, 8)
+GEOMETRY: dict[str, Any] = {"strides": (1, 1), "padding": ((0, 0), (1, 1)), "dilation": (1, 1)}
+G = numbers(2, 7, 9, 8)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: conv_override.conv(X, numbers(3, 3, 4, 8), **GEOMETRY), "takes 4 channels, got 3"),
+        (lambda: conv_override.conv(X, KERNEL, numbers(7), **GEOMETRY), r"bias must have the shape \(8,\), got \(7,\)"),
+        (lambda: conv_override.conv(X, KERNEL, out=numbers(2, 7, 8, 8), **GEOMETRY), "out must have the shape"),
+        (
+            lambda: conv_override.conv_kernel_grad(X, numbers(2, 7, 8, 8), KERNEL.shape, **GEOMETRY),
+            "do not belong to a kernel",
+        ),
+        (
+            lambda: conv_override.conv_kernel_grad(X, G, KERNEL.shape, out=numbers(3, 3, 3, 7), **GEOMETRY),
+            "out must have the shape",
+        ),
+        (lambda: conv_override.conv_input_grad(G, numbers(3, 3, 3, 7), X.shape, **GEOMETRY), "7 channels, got 8"),
+        (lambda: conv_override.conv_input_grad(G, KERNEL, (2, 9, 8, 3), **GEOMETRY), "out must have the shape"),
+    ],
+)
+def test_a_convolution_that_does_not_fit_is_one_sentence(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        call()
+    assert str(error.value).count(".") == 1
+
+
+# ---- hosts without such registers
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["tile", "no tile"])
+def test_overrides_with_and_without_the_tile_are_the_reference(there: bool) -> None:
+    a, b, bias = numbers(70, 90, seed=1), numbers(90, 80, seed=2), numbers(80, seed=3)
+    module = jit.tile() if there else None
+    close = lambda found, wanted: np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4, strict=True)
+    with patch.object(gemm_override, "tile", lambda: module), patch.object(conv_override, "tile", lambda: module):
+        close(gemm_override.gemm(a, b), dense_reference.gemm(a, b))
+        close(gemm_override.gemm(a, numbers(70, 80), ta=True), dense_reference.gemm(a, numbers(70, 80), ta=True))
+        close(gemm_override.dense(a, b, bias, "relu"), dense_reference.dense(a, b, bias, "relu"))
+        close(gemm_override.dense(a, b, bias, "tanh"), dense_reference.dense(a, b, bias, "tanh"))
+        for name, arguments in {
+            "conv": (X, KERNEL, numbers(8)),
+            "conv_kernel_grad": (X, G, KERNEL.shape),
+            "conv_input_grad": (G, KERNEL, X.shape),
+        }.items():
+            found = getattr(conv_override, name)(*arguments, **GEOMETRY)
+            close(found, getattr(conv_reference, name)(*arguments, **GEOMETRY))
+
+
+def test_a_host_without_the_registers_has_no_tile() -> None:
+    with patch.object(tile, "AVAILABLE", False):
+        assert jit.tile.__wrapped__() is None
+    assert jit.tile.__wrapped__() is tile
