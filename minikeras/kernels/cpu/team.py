@@ -145,7 +145,7 @@ def threads_allowed() -> int:
         return int(asked)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     usual = os.environ.get("OMP_NUM_THREADS", "")
-    return min(int(usual) if usual.isdigit() and int(usual) else cores, _MOST_THREADS)
+    return min(int(usual) if usual.isdecimal() and int(usual) else cores, _MOST_THREADS)
 
 
 class Team:
