@@ -197,6 +197,23 @@ def test_not_a_number_reaches_the_windows_that_hold_it_even_through_relu(module,
     assert np.array_equal(np.isnan(y[0, :, 0]), [False, False, True, True, False])
 
 
+@pytest.mark.parametrize("dtype", ["float16", *DTYPES])
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("wrong", ["channels", "bias"])
+@pytest.mark.parametrize("size", [(1, 1), (2, 3)])
+def test_what_does_not_fit_is_refused(operation, dtype, wrong, size):
+    geometry = {"n": 2, "spatial": (6, 5), "channels": 4, "size": size}
+    geometry |= {"strides": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1)}
+    x, kernel, bias, _, keywords = problem(geometry, operation, 3, 1, dtype)
+    if wrong == "channels":
+        x = x[..., :3].copy()
+    else:
+        bias = bias[:-1].copy()
+    for module in (reference, override):
+        with pytest.raises(ValueError):
+            getattr(module, operation)(x, kernel, bias, **keywords)
+
+
 @settings(max_examples=40, deadline=None)
 @given(size=st.integers(1, 30), kernel=st.integers(1, 7), stride=st.integers(1, 5), dilation=st.integers(1, 3))
 def test_same_padding_keeps_the_length(size, kernel, stride, dilation):

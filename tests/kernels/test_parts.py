@@ -130,8 +130,9 @@ def test_a_gradient_that_is_not_a_number_reaches_its_bias_only() -> None:
 
 @pytest.mark.parametrize("activation", [None, "relu", "tanh"])
 @pytest.mark.parametrize("kind", ["contiguous", "with gaps", "float64", "none"])
-def test_epilogue_grad_is_the_reference(activation: str | None, kind: str) -> None:
-    g, y = numbers(601, 130, seed=1), np.tanh(numbers(601, 130, seed=2))
+@pytest.mark.parametrize("rows", [101, 601], ids=["one part", "several"])
+def test_epilogue_grad_is_the_reference(rows: int, activation: str | None, kind: str) -> None:
+    g, y = numbers(rows, 130, seed=1), np.tanh(numbers(rows, 130, seed=2))
     outs = {
         "contiguous": lambda: np.zeros(130, np.float32),
         "with gaps": lambda: np.zeros(260, np.float32)[::2],

@@ -376,6 +376,49 @@ def test_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         assert 1 <= module.threads_allowed() <= (os.cpu_count() or 1)
 
 
+def test_threads_that_are_the_first_to_need_the_compiled_kernels() -> None:
+    """Imports, the compiler and the team begin in eight threads at once."""
+    script = """
+    import threading
+    import numpy as np
+    from minikeras import kernels as k
+
+    random = np.random.default_rng(0)
+    a, x, kernel = (random.random(shape).astype("f4") for shape in ((300, 300), (30, 20, 20, 8), (3, 3, 8, 16)))
+    long = [random.random(100_000).astype("f4") for _ in range(4)]
+    geometry = {"strides": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1)}
+    window = {"size": (2, 2), "strides": (2, 2), "padding": ((0, 0), (0, 0))}
+    calls = [
+        lambda: k.gemm(a, a),
+        lambda: k.max_pool(x, **window)[0],
+        lambda: k.adam(*long, 0.01, 0.9, 0.999, 1e-7) or long[0].copy(),
+        lambda: k.epilogue_grad(x, x, "relu", True)[1],
+        lambda: k.conv(x, kernel, **geometry),
+        lambda: k.average_pool(x, **window),
+        lambda: k.gemm(a, a, ta=True),
+        lambda: k.conv(x, kernel, **geometry),
+    ]
+    barrier, results = threading.Barrier(8), {}
+
+    def work(number):
+        barrier.wait()
+        results[number] = calls[number]()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number in {*range(8)} - {2}:
+        np.testing.assert_array_equal(results[number], calls[number]())
+    assert (results[2] == long[0]).all()
+    assert [thread.name for thread in threading.enumerate()] == ["MainThread", "minikeras-1"]
+    print("end")
+    """
+    run = python(script)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "end\n", "")
+
+
 def test_a_process_exits_in_the_middle_of_an_epoch() -> None:
     """The helper is alive, the generator of batches is closed by the interpreter, a kernel runs at the very end."""
     ending = """

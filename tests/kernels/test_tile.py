@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -303,7 +307,55 @@ def test_a_convolution_that_does_not_fit_is_one_sentence(call: Any, message: str
     assert str(error.value).count(".") == 1
 
 
-# ---- hosts without such registers
+# ---- other hosts
+
+AVX2 = """
+from importlib import import_module
+
+import llvmlite.binding
+
+features = llvmlite.binding.get_host_cpu_features()
+features["avx512f"] = False
+llvmlite.binding.get_host_cpu_features = lambda: features
+import numpy as np
+from minikeras.kernels.cpu import tile
+
+conv = import_module("minikeras.kernels.reference.conv")
+assert (tile.ROWS, tile.WIDTH) == (6, 16)
+random = np.random.default_rng(0)
+numbers = lambda *shape: random.standard_normal(shape).astype("f4")
+close = lambda found, wanted: np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+for rows, steps, columns in ((1, 1, 1), (6, 8, 16), (7, 19, 17), (300, 100, 50)):
+    a, b = numbers(rows, steps), numbers(steps, columns)
+    for ta in (False, True):
+        for tb in (False, True):
+            left, right = (np.ascontiguousarray(m.T) if turned else m for m, turned in ((a, ta), (b, tb)))
+            close(tile.matrix_product(left, right, ta, tb), a.astype("f8") @ b)
+geometry = {"strides": (1, 1), "padding": ((1, 0), (1, 2)), "dilation": (1, 1)}
+x, kernel = numbers(20, 9, 8, 3), numbers(3, 3, 3, 21)
+wide = x.astype("f8"), kernel.astype("f8")
+y = conv.conv(*wide, **geometry)
+close(tile.convolution(x, kernel, **geometry), y)
+g = y.astype("f4")
+np.testing.assert_allclose(
+    tile.convolution_kernel_grad(x, g, kernel.shape, **geometry),
+    conv.conv_kernel_grad(wide[0], y, kernel.shape, **geometry),
+    rtol=1e-4,
+    atol=1e-2,
+)
+del geometry["strides"]
+wanted = conv.conv_input_grad(y, wide[1], x.shape, strides=(1, 1), **geometry)
+np.testing.assert_allclose(tile.convolution_input_grad(g, kernel, x.shape, **geometry), wanted, rtol=1e-4, atol=1e-3)
+print("end")
+"""
+
+
+@pytest.mark.skipif(not tile._WIDE, reason="the other tests are run with AVX2")
+def test_a_host_with_avx2_only(tmp_path: Path) -> None:
+    machine = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma", "NUMBA_CACHE_DIR": str(tmp_path)}
+    environment = {**os.environ, **machine, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    run = subprocess.run([sys.executable, "-c", AVX2], env=environment, capture_output=True, text=True, timeout=300)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "end\n", "")
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["tile", "no tile"])

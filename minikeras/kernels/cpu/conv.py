@@ -119,6 +119,8 @@ def _add_bias(y, bias, relu):  # type: ignore[no-untyped-def]
 
 def _epilogue(y: Any, bias: Any, activation: str | None) -> None:
     if bias is not None:
+        if bias.shape != y.shape[-1:]:  # the compiled loop does not look
+            raise ValueError(f"bias must have the shape {y.shape[-1:]}, got {bias.shape}.")
         _add_bias(y, bias, activation == "relu")
     if bias is None or activation != "relu":
         activate(y, activation, out=y)
@@ -344,6 +346,8 @@ def depthwise_conv(
     geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
     if not compiled(x, kernel, bias, out):
         return reference_depthwise_conv(x, kernel, bias, **geometry, activation=activation, out=out)
+    if x.shape[-1] != kernel.shape[-2]:
+        raise ValueError(f"A kernel of the shape {kernel.shape} takes {kernel.shape[-2]} channels, got {x.shape[-1]}.")
     size, filters = kernel.shape[:-2], kernel.shape[-2] * kernel.shape[-1]
     if out is None:
         out = empty((x.shape[0], *output_shape(x.shape, size, strides, padding, dilation), filters), x.dtype)
