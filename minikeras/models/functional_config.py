@@ -69,6 +69,8 @@ _TAKEN = {
     "pad": ("x", "constant_values"),
     "batch_normalization": ("x", "mean", "variance", "offset", "scale"),
 }
+# settings that a function takes among its `**kwargs`
+_HIDDEN: dict[str, dict[str, Any]] = {"layer_normalization": {"rms_scaling": False}}
 
 
 class _Operation:
@@ -79,7 +81,8 @@ class _Operation:
     def __init__(self, function: Callable, module: str, class_name: str, count: int):
         self.function, self.module, self.class_name = function, module, class_name
         self.signature = inspect.signature(function)
-        parameters = list(self.signature.parameters)
+        self.hidden = _HIDDEN.get(function.__name__, {})
+        parameters = [name for name in self.signature.parameters if name != "kwargs"] + list(self.hidden)
         self.taken = list(_TAKEN.get(function.__name__, parameters[:count]))
         self.settings = self.settings or [name for name in parameters if name not in self.taken]
 
@@ -87,7 +90,7 @@ class _Operation:
         """A call's arguments, and those of the constructor."""
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        given = bound.arguments
+        given = {**self.hidden, **bound.arguments, **bound.arguments.get("kwargs", {})}
         return [given[name] for name in self.taken], {name: given[name] for name in self.settings}
 
     def join(self, args: list[Any], kwargs: dict[str, Any], settings: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:

@@ -574,12 +574,18 @@ def layer_normalization(
     beta: Any = None,
     axis: Any = -1,
     epsilon: float | None = None,
-    rms_scaling: bool = False,
+    **kwargs: Any,
 ) -> Any:
     """Layer normalisation over an axis or several (Ba et al. 2016); `gamma` and `beta` have the shape of these axes.
 
-    With `rms_scaling` (out of use, but in files) the mean is not taken off and `beta` does not count.
+    With `rms_scaling=True` (out of use, but in files) the mean is not taken off and `beta` does not count.
+
+    Raises:
+        TypeError: for any other keyword.
     """
+    rms_scaling = kwargs.pop("rms_scaling", False)
+    if kwargs:
+        raise TypeError(f"layer_normalization got unknown arguments {sorted(kwargs)}; check their spelling.")
     epsilon = config.epsilon() if epsilon is None else epsilon
     ndim = len(x.shape)
     axes = sorted(i % ndim for i in (axis if isinstance(axis, (list, tuple)) else [axis]))
