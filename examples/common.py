@@ -32,7 +32,7 @@ def parse_options(description: str, epochs: int, switches: dict[str, str] | None
     parser.add_argument("--epochs", type=int, default=epochs, help=f"passes over the training data (default {epochs})")
     parser.add_argument("--batch-size", type=int, default=128, help="samples per step (default 128)")
     parser.add_argument("--device", choices=("cpu", "gpu", "auto"), help="default $MINIKERAS_DEVICE, else auto")
-    parser.add_argument("--seed", type=int, default=1, help="for initial weights, order and dropout (default 1)")
+    parser.add_argument("--seed", type=int, default=7, help="for initial weights, order and dropout (default 7)")
     options = parser.parse_args()
     if options.device:
         keras.config.set_device(options.device)
