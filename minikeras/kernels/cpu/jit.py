@@ -15,8 +15,8 @@ _compiling = threading.Lock()
 class LazyKernel:
     """A function that becomes a Numba kernel when it is first called.
 
-    The kernel is serial and releases the GIL: matrix products keep BLAS's threads, and no second pool fights for the
-    cores.  `fastmath` permits reassociation (so that sums vectorise) but keeps NaN and infinity exact.
+    The kernel is serial and releases the GIL; what is long enough for several threads is a `lazy_part`.  `fastmath`
+    permits reassociation (so that sums vectorise) but keeps NaN and infinity exact.
     """
 
     def __init__(self, function: Callable, options: dict[str, Any]):

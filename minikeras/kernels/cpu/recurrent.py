@@ -1,4 +1,4 @@
-"""Recurrent layers on the CPU: the arithmetic of an LSTM or GRU step in one compiled pass; products stay with BLAS.
+"""Recurrent layers on the CPU: the arithmetic of an LSTM or GRU step in one compiled pass.
 
 For float32 with the usual activations (tanh and sigmoid).  Other activations, and float64, whose exact tanh NumPy
 vectorises and Numba does not, are left to the reference.
