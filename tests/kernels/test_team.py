@@ -516,3 +516,18 @@ def test_a_part_is_compiled_once_however_many_threads_ask(monkeypatch: pytest.Mo
     part = jit.lazy_part(lambda arguments, part, worker: None)
     assert set(in_threads(8, lambda number: part.address)) == {_count.address}
     assert len(compiled) == 1
+
+
+def test_without_a_folder_for_the_cache_kernels_are_compiled_anew() -> None:
+    result = python(
+        "from numba.core import caching\n"
+        "for implementation in caching.CacheImpl, *caching.CacheImpl.__subclasses__():\n"
+        "    implementation._locator_classes = []\n"
+        "import numpy as np\n"
+        "from minikeras import kernels as k\n"
+        "a, b = np.ones((64, 128), 'float32'), np.ones((128, 64), 'float32')\n"
+        "print(k.gemm(a, b).sum(), k.max_pool(a.reshape(1, 64, 64, 2), size=(2, 2), strides=(2, 2),"
+        " padding=((0, 0), (0, 0)))[0].sum())\n"
+    )
+    assert result.stderr == ""
+    assert result.stdout.split() == ["524288.0", "2048.0"]

@@ -76,6 +76,13 @@ def _cached(compiler: Callable, function: Callable, **options: Any) -> Any:
         return compiler(**options)(function)
 
 
+def kept_njit(**options: Any) -> Callable:
+    """Decorator: `numba.njit`, cached on disk; for modules that import Numba themselves."""
+    import numba
+
+    return lambda function: _cached(numba.njit, function, **options)
+
+
 def lazy_njit(function: Callable | None = None, **options: Any) -> Any:
     """Decorator: compile with Numba at the first call, cached on disk.  Options are `numba.njit`'s."""
     if function is None:

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numba import carray
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.jit import lazy_part
+from minikeras.kernels.cpu.jit import kept_njit, lazy_part
 from minikeras.kernels.cpu.machine import pointer
 from minikeras.kernels.cpu.team import team
 
@@ -28,14 +27,14 @@ _ROOM = 24  # numbers that a part's arguments have
 # part's first element and the one after its last, in whole cache lines.
 
 
-@numba.njit(cache=True)
+@kept_njit()
 def _stretch(arguments, part):  # type: ignore[no-untyped-def]
     n = carray(pointer(arguments), _ROOM, np.int64)
     lines = (n[0] + 15) // 16
     return n, min(lines * part // n[1] * 16, n[0]), min(lines * (part + 1) // n[1] * 16, n[0])
 
 
-@numba.njit(cache=True)
+@kept_njit()
 def _floats(address, first, last):  # type: ignore[no-untyped-def]
     return carray(pointer(address + 4 * first), last - first, np.float32)
 
@@ -223,12 +222,11 @@ def gather_ahead(array: Any, rows: Any, out: Any) -> Callable[[], None] | None:
 _POOLING: dict[str, Any] = {
     "nogil": True,
     "error_model": "numpy",
-    "cache": True,
     "fastmath": {"contract", "reassoc", "nsz", "arcp", "afn"},
 }
 
 
-@numba.njit(**_POOLING)
+@kept_njit(**_POOLING)
 def _max_pool_loop(x, y, index, table, inputs, width):  # type: ignore[no-untyped-def]
     """`index` may be None."""
     channels = np.uint64(width)
@@ -256,7 +254,7 @@ def _max_pool_loop(x, y, index, table, inputs, width):  # type: ignore[no-untype
             target += channels
 
 
-@numba.njit(**_POOLING)
+@kept_njit(**_POOLING)
 def _max_pool_grad_loop(g, index, x, table, inputs, width):  # type: ignore[no-untyped-def]
     channels = np.uint64(width)
     outputs, entries = table.shape
@@ -274,7 +272,7 @@ def _max_pool_grad_loop(g, index, x, table, inputs, width):  # type: ignore[no-u
             source += channels
 
 
-@numba.njit(**_POOLING)
+@kept_njit(**_POOLING)
 def _average_pool_loop(x, y, table, inputs, width):  # type: ignore[no-untyped-def]
     channels = np.uint64(width)
     outputs, entries = table.shape
@@ -297,7 +295,7 @@ def _average_pool_loop(x, y, table, inputs, width):  # type: ignore[no-untyped-d
             target += channels
 
 
-@numba.njit(**_POOLING)
+@kept_njit(**_POOLING)
 def _average_pool_grad_loop(g, x, table, inputs, width):  # type: ignore[no-untyped-def]
     channels = np.uint64(width)
     outputs, entries = table.shape
@@ -318,7 +316,7 @@ def _average_pool_grad_loop(g, x, table, inputs, width):  # type: ignore[no-unty
             source += channels
 
 
-@numba.njit(cache=True)
+@kept_njit()
 def _pictures(arguments, part):  # type: ignore[no-untyped-def]
     """(arguments, table, first picture of a part, the one after its last, values of a picture's input, of its output).
 

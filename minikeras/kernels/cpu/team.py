@@ -15,9 +15,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 
+from minikeras.kernels.cpu.jit import kept_njit
 from minikeras.kernels.cpu.machine import (
     add,
     call,
@@ -47,7 +47,7 @@ _WATCH = 100  # rounds of looking before a helper sleeps: some 0.5 to 2 ms
 _LOOKS = 300  # looks in a round, before the core is offered to others
 
 
-@numba.njit(nogil=True, cache=True)
+@kept_njit(nogil=True)
 def _work(control, worker):  # type: ignore[no-untyped-def]
     """Do parts until none is left."""
     while load(control + _LEFT) > 0:
@@ -59,7 +59,7 @@ def _work(control, worker):  # type: ignore[no-untyped-def]
         add(control + _OPEN, -1)
 
 
-@numba.njit(nogil=True, cache=True)
+@kept_njit(nogil=True)
 def _do_errand(control):  # type: ignore[no-untyped-def]
     """Do the errand unless somebody has begun it; whether this was so."""
     if add(control + _ERRAND_LEFT, -1) != 1:
@@ -69,7 +69,7 @@ def _do_errand(control):  # type: ignore[no-untyped-def]
     return True
 
 
-@numba.njit(nogil=True, cache=True)
+@kept_njit(nogil=True)
 def _offer_errand(control, function, arguments):  # type: ignore[no-untyped-def]
     if exchange(control + _ERRAND_BUSY, 1) != 0:
         return False
@@ -80,7 +80,7 @@ def _offer_errand(control, function, arguments):  # type: ignore[no-untyped-def]
     return True
 
 
-@numba.njit(nogil=True, cache=True)
+@kept_njit(nogil=True)
 def _end_errand(control):  # type: ignore[no-untyped-def]
     if not _do_errand(control):
         while load(control + _ERRAND_OPEN) > 0:
@@ -89,7 +89,7 @@ def _end_errand(control):  # type: ignore[no-untyped-def]
     store(control + _ERRAND_BUSY, 0)
 
 
-@numba.njit(nogil=True, cache=True)
+@kept_njit(nogil=True)
 def _help(control, worker, watch):  # type: ignore[no-untyped-def]
     """Do parts as they come, until none has come for a while."""
     before = flush_denormals()
@@ -107,7 +107,7 @@ def _help(control, worker, watch):  # type: ignore[no-untyped-def]
     restore_denormals(before)
 
 
-@numba.njit(nogil=True, cache=True)
+@kept_njit(nogil=True)
 def _run(control, function, arguments, parts):  # type: ignore[no-untyped-def]
     block = arguments.ctypes.data
     before = flush_denormals()

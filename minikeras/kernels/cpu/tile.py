@@ -20,7 +20,6 @@ import math
 from functools import lru_cache
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import binding, ir
 from numba import carray, types
@@ -28,7 +27,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.jit import lazy_part
+from minikeras.kernels.cpu.jit import kept_njit, lazy_part
 from minikeras.kernels.cpu.machine import pointer, prefetch, prefetch_line
 from minikeras.kernels.cpu.team import team
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
@@ -222,7 +221,7 @@ _AHEAD = 16  # rows of B to prefetch
 _ADDRESSES = 256  # bytes of a worker's room that hold a tile's addresses: three for each row
 
 
-@numba.njit(cache=True)
+@kept_njit()
 def _pack(source, step, column, steps, width, target):  # type: ignore[no-untyped-def]
     """Copy a panel of B, `steps` rows of `width` columns of which either is contiguous, filled up with zeros."""
     panel = carray(pointer(target), steps * WIDTH, np.float32)
@@ -255,7 +254,7 @@ def _pack(source, step, column, steps, width, target):  # type: ignore[no-untype
                 panel[k * WIDTH + j] = np.float32(0)
 
 
-@numba.njit(cache=True)
+@kept_njit()
 def _pad(image, lines, line, table, padded, target):  # type: ignore[no-untyped-def]
     """Copy an image into zeros, line by line."""
     width = line // 4
@@ -395,7 +394,7 @@ def _kernel_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
                 )
 
 
-@numba.njit(nogil=True, cache=True)
+@kept_njit(nogil=True)
 def _addresses(arguments, a, b, start, c, scratch, positions, segments, lines):  # type: ignore[no-untyped-def]
     arguments[_A] = a.ctypes.data
     arguments[_B] = b.ctypes.data
