@@ -1,6 +1,6 @@
 """Optimizer steps on the CPU: the reference in blocks that stay in the cache, or one Numba loop.
 
-The Numba loops round like the reference, operation by operation (no fast-math, nothing contracted), so both forms give
+The Numba loops (in parts.py) round like the reference, operation by operation (no fast-math, nothing contracted), so both forms give
 the same bits, and which of them runs may change within a training: an MLP begins without waiting for a compiler.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.cpu.jit import lazy_njit, numba_pays, shared
+from minikeras.kernels.cpu.jit import numba_pays, shared
 from minikeras.kernels.reference import optimizer as reference
 
 _BLOCK = (
@@ -75,7 +75,7 @@ def sgd_momentum(p: Any, g: Any, v: Any, lr: Any, momentum: float, nesterov: boo
         shared().sgd_momentum(p, g, v, lr, momentum, nesterov)
     elif _compiled(p, g, v):
         number = p.dtype.type
-        _sgd_momentum_loop(p, g, v, number(lr), number(momentum), nesterov)
+        shared().sgd_momentum_loop(p, g, v, number(lr), number(momentum), nesterov)
     else:
         _sgd_momentum_blocks(p, g, v, lr, momentum, nesterov)
 
@@ -97,7 +97,7 @@ def rmsprop(
         shared().rmsprop(p, g, v, lr, rho, 1 - rho, epsilon)
     elif plain and _compiled(p, g, v):
         number = p.dtype.type
-        _rmsprop_loop(p, g, v, number(lr), number(rho), number(1 - rho), number(epsilon))
+        shared().rmsprop_loop(p, g, v, number(lr), number(rho), number(1 - rho), number(epsilon))
     else:
         _rmsprop_blocks(p, g, v, lr, rho, epsilon, momentum, momentum_buffer, average_gradient)
 
@@ -110,49 +110,9 @@ def adam(
         shared().adam(p, g, m, v, alpha, 1 - beta_1, 1 - beta_2, epsilon)
     elif vhat is None and _compiled(p, g, m, v):
         number = p.dtype.type
-        _adam_loop(p, g, m, v, number(alpha), number(1 - beta_1), number(1 - beta_2), number(epsilon))
+        shared().adam_loop(p, g, m, v, number(alpha), number(1 - beta_1), number(1 - beta_2), number(epsilon))
     else:
         _adam_blocks(p, g, m, v, alpha, beta_1, beta_2, epsilon, vhat)
-
-
-# Every number below has the arrays' own type: one float64 among float32 would make the loop ten times slower.
-
-
-@lazy_njit(fastmath=False)
-def _sgd_momentum_loop(p: Any, g: Any, v: Any, lr: Any, momentum: Any, nesterov: bool) -> None:
-    if nesterov:
-        for i in range(p.size):
-            step = g[i] * lr
-            velocity = v[i] * momentum - step
-            v[i] = velocity
-            p[i] = (p[i] - step) + velocity * momentum
-    else:
-        for i in range(p.size):
-            velocity = v[i] * momentum - g[i] * lr
-            v[i] = velocity
-            p[i] += velocity
-
-
-@lazy_njit(fastmath=False)
-def _rmsprop_loop(p: Any, g: Any, v: Any, lr: Any, rho: Any, one_minus_rho: Any, epsilon: Any) -> None:
-    for i in range(p.size):
-        gradient = g[i]
-        square = v[i] * rho + gradient * gradient * one_minus_rho
-        v[i] = square
-        p[i] -= gradient / np.sqrt(square + epsilon) * lr
-
-
-@lazy_njit(fastmath=False)
-def _adam_loop(
-    p: Any, g: Any, m: Any, v: Any, alpha: Any, one_minus_beta_1: Any, one_minus_beta_2: Any, epsilon: Any
-) -> None:
-    for i in range(p.size):
-        gradient = g[i]
-        mean = m[i] + (gradient - m[i]) * one_minus_beta_1
-        square = v[i] + (gradient * gradient - v[i]) * one_minus_beta_2
-        m[i] = mean
-        v[i] = square
-        p[i] -= mean / (np.sqrt(square) + epsilon) * alpha
 
 
 OVERRIDES = {

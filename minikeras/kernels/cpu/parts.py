@@ -60,20 +60,54 @@ def _number(argument: Any) -> int:
 # ---- optimizers ------------------------------------------------------------------------------------------------------
 
 
-@lazy_part
-def _adam_part(arguments, part, worker):  # type: ignore[no-untyped-def]
-    """2 to 5: p, g, m, v; 6: alpha, 1 - beta_1, 1 - beta_2, epsilon."""
-    n, first, last = _stretch(arguments, part)
-    p, g = _floats(n[2], first, last), _floats(n[3], first, last)
-    m, v = _floats(n[4], first, last), _floats(n[5], first, last)
-    alpha, one_minus_beta_1, one_minus_beta_2, epsilon = _floats(n[6], 0, 4)
-    for i in range(np.uint64(last - first)):
+# Every number in a loop has the arrays' own type: one float64 among float32 would make it ten times slower.
+
+_EXACT: dict[str, Any] = {"nogil": True, "error_model": "numpy"}  # rounds like NumPy, operation by operation
+
+
+@kept_njit(**_EXACT)
+def adam_loop(p, g, m, v, alpha, one_minus_beta_1, one_minus_beta_2, epsilon):  # type: ignore[no-untyped-def]
+    for i in range(p.size):
         gradient = g[i]
         mean = m[i] + (gradient - m[i]) * one_minus_beta_1
         square = v[i] + (gradient * gradient - v[i]) * one_minus_beta_2
         m[i] = mean
         v[i] = square
         p[i] -= mean / (np.sqrt(square) + epsilon) * alpha
+
+
+@kept_njit(**_EXACT)
+def rmsprop_loop(p, g, v, lr, rho, one_minus_rho, epsilon):  # type: ignore[no-untyped-def]
+    for i in range(p.size):
+        gradient = g[i]
+        square = v[i] * rho + gradient * gradient * one_minus_rho
+        v[i] = square
+        p[i] -= gradient / np.sqrt(square + epsilon) * lr
+
+
+@kept_njit(**_EXACT)
+def sgd_momentum_loop(p, g, v, lr, momentum, nesterov):  # type: ignore[no-untyped-def]
+    if nesterov:
+        for i in range(p.size):
+            step = g[i] * lr
+            velocity = v[i] * momentum - step
+            v[i] = velocity
+            p[i] = (p[i] - step) + velocity * momentum
+    else:
+        for i in range(p.size):
+            velocity = v[i] * momentum - g[i] * lr
+            v[i] = velocity
+            p[i] += velocity
+
+
+@lazy_part
+def _adam_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """2 to 5: p, g, m, v; 6: alpha, 1 - beta_1, 1 - beta_2, epsilon."""
+    n, first, last = _stretch(arguments, part)
+    p, g = _floats(n[2], first, last), _floats(n[3], first, last)
+    m, v = _floats(n[4], first, last), _floats(n[5], first, last)
+    numbers = _floats(n[6], 0, 4)
+    adam_loop(p, g, m, v, numbers[0], numbers[1], numbers[2], numbers[3])
 
 
 def adam(p: Any, g: Any, m: Any, v: Any, *numbers: float) -> None:
@@ -85,13 +119,9 @@ def adam(p: Any, g: Any, m: Any, v: Any, *numbers: float) -> None:
 def _rmsprop_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """2 to 4: p, g, v; 5: lr, rho, 1 - rho, epsilon."""
     n, first, last = _stretch(arguments, part)
+    numbers = _floats(n[5], 0, 4)
     p, g, v = _floats(n[2], first, last), _floats(n[3], first, last), _floats(n[4], first, last)
-    lr, rho, one_minus_rho, epsilon = _floats(n[5], 0, 4)
-    for i in range(np.uint64(last - first)):
-        gradient = g[i]
-        square = v[i] * rho + gradient * gradient * one_minus_rho
-        v[i] = square
-        p[i] -= gradient / np.sqrt(square + epsilon) * lr
+    rmsprop_loop(p, g, v, numbers[0], numbers[1], numbers[2], numbers[3])
 
 
 def rmsprop(p: Any, g: Any, v: Any, *numbers: float) -> None:
@@ -103,19 +133,9 @@ def rmsprop(p: Any, g: Any, v: Any, *numbers: float) -> None:
 def _sgd_momentum_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """2 to 4: p, g, v; 5: lr, momentum; 6: whether Nesterov's."""
     n, first, last = _stretch(arguments, part)
+    numbers = _floats(n[5], 0, 2)
     p, g, v = _floats(n[2], first, last), _floats(n[3], first, last), _floats(n[4], first, last)
-    lr, momentum = _floats(n[5], 0, 2)
-    if n[6]:
-        for i in range(np.uint64(last - first)):
-            step = g[i] * lr
-            velocity = v[i] * momentum - step
-            v[i] = velocity
-            p[i] = (p[i] - step) + velocity * momentum
-    else:
-        for i in range(np.uint64(last - first)):
-            velocity = v[i] * momentum - g[i] * lr
-            v[i] = velocity
-            p[i] += velocity
+    sgd_momentum_loop(p, g, v, numbers[0], numbers[1], n[6] != 0)
 
 
 def sgd_momentum(p: Any, g: Any, v: Any, lr: float, momentum: float, nesterov: bool) -> None:
