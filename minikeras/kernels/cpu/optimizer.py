@@ -1,7 +1,8 @@
 """Optimizer steps on the CPU: the reference in blocks that stay in the cache, or one Numba loop.
 
-The Numba loops (in parts.py) round like the reference, operation by operation (no fast-math, nothing contracted), so both forms give
-the same bits, and which of them runs may change within a training: an MLP begins without waiting for a compiler.
+The Numba loops (in parts.py) round like the reference, operation by operation (no fast-math, nothing contracted), so
+both forms give the same bits, and which of them runs may change within a training: an MLP begins without waiting for a
+compiler.
 """
 
 from __future__ import annotations
