@@ -99,7 +99,7 @@ class CompiledLoss:
         names = name_outputs(y_pred, self._given_names)
         predictions = outputs_list(y_pred, names, "the model")
         targets = outputs_list(y, names, "y")
-        specs = [_only_loss(spec) for spec in per_output(self._loss, names, "loss")]
+        specs = self._specs(names)
         weights = per_output(self._weights, names, "loss_weights")
         parts = []
         trackers: list[Metric] = []
@@ -113,6 +113,10 @@ class CompiledLoss:
                 trackers.append(Mean(name=f"{names[i]}_loss"))
         self.names, self._parts, self.trackers = names, parts, trackers
 
+    def _specs(self, names: list[str]) -> list[Any]:
+        """What `compile` was given as the loss of each output."""
+        return [_only_loss(spec) for spec in per_output(self._loss, names, "loss")]
+
     def check_labels(self, y: Any, outputs: Any) -> None:
         """Refuse labels on the host that name no class of symbolic outputs; the GPU's kernels cannot.
 
@@ -120,8 +124,9 @@ class CompiledLoss:
             ValueError: a label is out of range.
         """
         names = name_outputs(outputs, self._given_names)
-        specs = per_output(self._loss, names, "loss")
-        for spec, target, output in zip(specs, outputs_list(y, names, "y"), tree.flatten(outputs), strict=True):
+        for spec, target, output in zip(
+            self._specs(names), outputs_list(y, names, "y"), tree.flatten(outputs), strict=True
+        ):
             if not isinstance(target, np.ndarray) or target.dtype.kind not in "iu":
                 continue
             loss = _loss_object(spec, target, output)

@@ -153,24 +153,27 @@ class ArrayStream:
 
     def _pass(self) -> Iterator[tuple[Any, Any, Any]]:
         """All batches, in a new order where they are shuffled; each is begun while the one before is in use."""
-        order = self._order()
-        cuts = [
-            slice(start, min(start + self.batch_size, self.samples))
-            for start in range(0, self.samples, self.batch_size)
-        ]
-        picks: list[Any] = cuts if order is None else [order[cut] for cut in cuts]
+        picks = self._picks()
         unfinished: list[Callable[[], None]] = []
         try:
-            following = self._batch(picks[0], unfinished)
-            for pick in [*picks[1:], None]:
+            following = self._batch(next(picks), unfinished)
+            while following is not None:
                 batch = following
                 while unfinished:
                     unfinished.pop()()
+                pick = next(picks, None)
                 following = None if pick is None else self._batch(pick, unfinished)
                 yield batch
         finally:  # whoever reads no further must not leave a buffer that is still written to
             while unfinished:
                 unfinished.pop()()
+
+    def _picks(self) -> Iterator[Any]:
+        """The rows of each batch: a slice, or where they are shuffled an array."""
+        order = self._order()
+        for start in range(0, self.samples, self.batch_size):
+            cut = slice(start, min(start + self.batch_size, self.samples))
+            yield cut if order is None else order[cut]
 
     def _batch(self, pick: Any, unfinished: list[Callable[[], None]]) -> Any:
         """The rows `pick` of all arrays; what must be called before they are read is added to `unfinished`."""

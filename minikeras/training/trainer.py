@@ -470,9 +470,10 @@ class Trainer:
                 raise ValueError(
                     f"The labels must be finite numbers, got {leaf[where]} in sample {where}; clean the data."
                 )
-        loss = self._compiled_loss if getattr(self, "outputs", None) is not None else None
-        if k.active_device() == "gpu" and y is not None and loss is not None:
-            loss.check_labels(y, self.output)  # type: ignore[attr-defined]
+        if k.active_device() != "gpu" or y is None or self._compiled_loss is None:
+            return
+        if getattr(self, "outputs", None) is not None:
+            self._compiled_loss.check_labels(y, self.output)  # type: ignore[attr-defined]
 
     def _validation_stream(self, data: Any, batch_size: int | None, steps: int | None) -> Any:
         if data is None:

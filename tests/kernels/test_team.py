@@ -16,7 +16,7 @@ import numba
 import numpy as np
 import pytest
 from numba import carray
-from team_cases import team_of
+from team_cases import in_threads, team_of
 
 from minikeras import kernels as k
 from minikeras.kernels.cpu import jit, machine
@@ -71,23 +71,6 @@ def wait_for(condition: Any) -> None:
 
 def wait_for_sleep(team: Team) -> None:
     wait_for(lambda: len(team._asleep) == team.size - 1)
-
-
-def in_threads(count: int, function: Any) -> list[Any]:
-    """What the function gives for 0 to `count`, each in a thread of its own; the threads begin together."""
-    barrier, results = threading.Barrier(count), [None] * count
-
-    def work(number: int) -> None:
-        barrier.wait()
-        results[number] = (function(number),)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert None not in results, "A thread ended with an error."
-    return [result for (result,) in results]
 
 
 @pytest.mark.parametrize("size", SIZES)

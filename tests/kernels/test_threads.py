@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pytest
+from team_cases import at_once
 
 import minikeras as mk
 from minikeras.training import data
@@ -46,23 +45,6 @@ def cnn() -> Any:
 
 def images(count: int, seed: int) -> Any:
     return np.random.default_rng(seed).random((count, 784)).astype("float32")
-
-
-def at_once(*functions: Callable[[], Any]) -> list[Any]:
-    """What the functions give, each called in a thread of its own, all beginning together."""
-    barrier, results = threading.Barrier(len(functions)), [None] * len(functions)
-
-    def work(number: int) -> None:
-        barrier.wait()
-        results[number] = (functions[number](),)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(functions))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert None not in results, "A thread ended with an error."
-    return [result for (result,) in results]
 
 
 @pytest.mark.parametrize("build", [mlp, cnn])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 
 import minikeras as keras
 from minikeras import layers, ops
+from minikeras.training.data import ArrayStream
 
 
 @pytest.fixture(autouse=True)
@@ -371,3 +374,21 @@ def test_legacy_names():
     assert "acc" in history.history
     assert len(model.evaluate_generator(_generator(x, y, 30), steps=4, verbose=0)) == 2
     assert model.predict_generator(_generator(x, y, 30), steps=4, verbose=0).shape == (120, 3)
+
+
+def test_labels_out_of_range_are_refused_for_a_loss_given_alone_in_a_list() -> None:
+    model = keras.Sequential([layers.Input((2,)), layers.Dense(3, activation="softmax")])
+    model.compile("sgd", [["sparse_categorical_crossentropy"]])
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="A label must lie between 0 and 2 for 3 classes"):
+        model.fit(np.zeros((4, 2), "float32"), np.array([0, 1, 2, 3]), verbose=0)
+    for weight, kept in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, kept)
+
+
+def test_the_batches_of_a_long_dataset_are_cut_as_they_come() -> None:
+    stream = ArrayStream(np.zeros((1000, 1), "float32"), None, None, 1, shuffle=True)
+    with patch.object(stream, "_batch", wraps=stream._batch) as made:
+        batches = stream.epoch()
+        next(iter(batches))
+    assert made.call_count == 2  # this one, and the next, which is begun while it is in use

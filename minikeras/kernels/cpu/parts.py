@@ -338,56 +338,57 @@ def _average_pool_grad_loop(g, x, table, inputs, width):  # type: ignore[no-unty
 
 @kept_njit()
 def _pictures(arguments, part):  # type: ignore[no-untyped-def]
-    """(arguments, table, first picture of a part, the one after its last, values of a picture's input, of its output).
+    """A part's pictures: (array of the inputs' size, of the outputs' size, index of bytes, table, inputs, channels).
 
-    2 and 3 the arrays of the inputs' size, 4 and 5 of the outputs'; 6 the table, 7 outputs, 8 taps, 9 inputs,
+    2 the first array, 4 the second, 5 the index (0: not to be read); 6 the table, 7 outputs, 8 taps, 9 inputs,
     10 channels.
     """
     n = carray(pointer(arguments), _ROOM, np.int64)
-    table = carray(pointer(n[6]), (n[7], n[8]), np.int64)
-    return n, table, n[0] * part // n[1], n[0] * (part + 1) // n[1], n[9] * n[10], n[7] * n[10]
+    first, last = n[0] * part // n[1], n[0] * (part + 1) // n[1]
+    wide, narrow = n[9] * n[10], n[7] * n[10]
+    return (
+        _floats(n[2], first * wide, last * wide),
+        _floats(n[4], first * narrow, last * narrow),
+        carray(pointer(n[5] + first * narrow), (last - first) * narrow, np.uint8),
+        carray(pointer(n[6]), (n[7], n[8]), np.int64),
+        n[9],
+        n[10],
+    )
 
 
 @lazy_part
 def _max_pool_part(arguments, part, worker):  # type: ignore[no-untyped-def]
-    """2 x, 4 y."""
-    n, table, first, last, wide, narrow = _pictures(arguments, part)
-    x, y = _floats(n[2], first * wide, last * wide), _floats(n[4], first * narrow, last * narrow)
-    _max_pool_loop(x, y, None, table, n[9], n[10])
+    """From x to y."""
+    x, y, _, table, inputs, channels = _pictures(arguments, part)
+    _max_pool_loop(x, y, None, table, inputs, channels)
 
 
 @lazy_part
 def _max_pool_index_part(arguments, part, worker):  # type: ignore[no-untyped-def]
-    """2 x, 4 y, 5 index (bytes)."""
-    n, table, first, last, wide, narrow = _pictures(arguments, part)
-    x, y = _floats(n[2], first * wide, last * wide), _floats(n[4], first * narrow, last * narrow)
-    index = carray(pointer(n[5] + first * narrow), (last - first) * narrow, np.uint8)
-    _max_pool_loop(x, y, index, table, n[9], n[10])
+    """From x to y and the index."""
+    x, y, index, table, inputs, channels = _pictures(arguments, part)
+    _max_pool_loop(x, y, index, table, inputs, channels)
 
 
 @lazy_part
 def _max_pool_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
-    """2 the gradient of x, 4 g, 5 index (bytes)."""
-    n, table, first, last, wide, narrow = _pictures(arguments, part)
-    x, g = _floats(n[2], first * wide, last * wide), _floats(n[4], first * narrow, last * narrow)
-    index = carray(pointer(n[5] + first * narrow), (last - first) * narrow, np.uint8)
-    _max_pool_grad_loop(g, index, x, table, n[9], n[10])
+    """From the gradient at y and the index to x's."""
+    x, g, index, table, inputs, channels = _pictures(arguments, part)
+    _max_pool_grad_loop(g, index, x, table, inputs, channels)
 
 
 @lazy_part
 def _average_pool_part(arguments, part, worker):  # type: ignore[no-untyped-def]
-    """2 x, 4 y."""
-    n, table, first, last, wide, narrow = _pictures(arguments, part)
-    x, y = _floats(n[2], first * wide, last * wide), _floats(n[4], first * narrow, last * narrow)
-    _average_pool_loop(x, y, table, n[9], n[10])
+    """From x to y."""
+    x, y, _, table, inputs, channels = _pictures(arguments, part)
+    _average_pool_loop(x, y, table, inputs, channels)
 
 
 @lazy_part
 def _average_pool_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
-    """2 the gradient of x, 4 g."""
-    n, table, first, last, wide, narrow = _pictures(arguments, part)
-    x, g = _floats(n[2], first * wide, last * wide), _floats(n[4], first * narrow, last * narrow)
-    _average_pool_grad_loop(g, x, table, n[9], n[10])
+    """From the gradient at y to x's."""
+    x, g, _, table, inputs, channels = _pictures(arguments, part)
+    _average_pool_grad_loop(g, x, table, inputs, channels)
 
 
 def _over_pictures(part: Any, wide: Any, narrow: Any, index: Any, table: Any, inputs: int, channels: int) -> bool:

@@ -209,12 +209,8 @@ _C, _C_ROW, _ROW_COUNT, _COLUMN_COUNT = 12, 13, 14, 15
 _START, _START_COLUMN, _RELU = 16, 17, 18  # C0: at _START + column * _START_COLUMN for every row
 _BLOCK, _GROUPS = 19, 20  # a part: _BLOCK rows (images, in a kernel gradient) and one of _GROUPS groups of panels
 _SCRATCH, _SCRATCH_STEP = 21, 22  # room of each worker
-_LINES, _LINE, _LINE_TABLE, _PADDED = (
-    23,
-    24,
-    25,
-    26,
-)  # where the padded image has the image's lines; 0 lines: no padding
+# where the padded image has the image's lines; 0 lines: no padding
+_LINES, _LINE, _LINE_TABLE, _PADDED = 23, 24, 25, 26
 _ARGUMENTS = 32
 
 _AHEAD = 16  # rows of B to prefetch
