@@ -216,15 +216,11 @@ def _pack(source, step, column, steps, width, target):  # type: ignore[no-untype
     for j in range(0, vectors, _LANES):
         for k in range(0, blocks, _LANES):
             _transpose(source + j * column + 4 * k, column, target + (k * WIDTH + j) * 4, _PANEL)
-    for j in range(WIDTH):
-        begin = blocks if j < vectors else 0
-        if j < width:
-            line = floats(source + j * column)
-            for k in range(begin, steps):
-                panel[k * WIDTH + j] = line[k]
-        else:
-            for k in range(begin, steps):
-                panel[k * WIDTH + j] = np.float32(0)
+    for k in range(steps):
+        for j in range(0 if k >= blocks else vectors, width):
+            panel[k * WIDTH + j] = floats(source + j * column)[k]
+        for j in range(width, WIDTH):
+            panel[k * WIDTH + j] = np.float32(0)
 
 
 @inner
