@@ -104,11 +104,15 @@ class Worker:
         self._errors: IO[str] | None = None
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
-        """Send a request to `benchmarks.worker` and wait for its answer; ContenderError if none, or a complaint."""
+        """Ask `benchmarks.worker` to do something."""
+        return self.request(do=do, **request)
+
+    def request(self, **request: Any) -> dict[str, Any]:
+        """Send a request and wait for its answer; ContenderError if there is none, or a complaint."""
         process = self._process or self._start()
         assert process.stdin is not None and process.stdout is not None and self._errors is not None
         try:
-            print(json.dumps({"do": do, **request}), file=process.stdin, flush=True)
+            print(json.dumps(request), file=process.stdin, flush=True)
             line = process.stdout.readline()
         except BrokenPipeError:
             line = ""
@@ -123,10 +127,14 @@ class Worker:
             raise ContenderError(answer["error"])
         return answer
 
+    def command(self) -> list[str]:
+        """What is started, with the contender's environment."""
+        return [self.contender.python, "-m", "benchmarks.worker", self.contender.framework]
+
     def _start(self) -> subprocess.Popen[str]:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (open as long as the worker lives)
         self._process = subprocess.Popen(
-            [self.contender.python, "-m", "benchmarks.worker", self.contender.framework],
+            self.command(),
             env=self.contender.environment,
             cwd=ROOT,
             text=True,

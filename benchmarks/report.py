@@ -100,6 +100,11 @@ def number(value: float) -> str:
     return f"{float(digits):,.0f}" if abs(float(digits)) >= 100 else digits
 
 
+def times(ratio: float) -> str:
+    """A ratio: two places after the point, three digits in all where it is large."""
+    return f"{ratio:.2f}" if ratio < 10 else number(ratio)
+
+
 def cell(result: dict[str, Any] | None, rounds: int) -> str:
     """A contender's median and its range, as they stand in the table; fewer turns than `rounds` are told."""
     if result is None:
@@ -116,7 +121,7 @@ def cell(result: dict[str, Any] | None, rounds: int) -> str:
 def ratio(row: dict[str, Any], rival: str) -> str:
     """Our ratio to the best Keras ("keras") or the better PyTorch ("torch") and who that is, as in the table."""
     value = row[f"ratio_to_{rival}"]
-    return "" if value is None else f"{value:.2f} ({row[f'best_{rival}']})"
+    return "" if value is None else f"{times(value)} ({row[f'best_{rival}']})"
 
 
 def table(header: list[str], lines: list[list[str]]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minikeras
-from benchmarks import limits, vs_keras
+from benchmarks import limits, plot, readme, scaling, vs_keras
 from benchmarks.contenders import Contender, ContenderError, ContenderLacks, Worker, ours, rivals
 from benchmarks.installed import ROOT, closure, files_size
 from benchmarks.keras_models import compiled
@@ -223,3 +223,78 @@ def test_bad_command_lines_say_what_to_pass(arguments, message, monkeypatch, cap
 )
 def test_numbers_have_three_significant_digits(value, text):
     assert number(value) == text
+
+
+RESULT = {
+    "date": "today",
+    "machine": {"cores": 2, "cpu": "a processor", "architecture": "x86_64"},
+    "rows": {
+        "W1": {
+            "unit": "samples/s",
+            "results": {"minikeras": {"values": [3e4], "median": 3e4}, "keras-jax": {"values": [2e4], "median": 2e4}},
+            "best_keras": "keras-jax",
+            "ratio_to_keras": 1.5,
+            "best_torch": None,
+            "ratio_to_torch": None,
+        },
+        "W12": {"results": {}, "ratio_to_keras": None, "ratio_to_torch": None},
+    },
+}
+
+
+def test_readme_is_written_between_its_marks_and_checked(tmp_path):
+    page, results = tmp_path / "README.md", tmp_path / "results.json"
+    results.write_text(json.dumps(RESULT))
+    page.write_text(f"before\n\n{readme.BEGIN}\nold\n{readme.END}\n\nafter\n")
+    options = ["--page", str(page), "--results", str(results)]
+    assert readme.main([*options, "--check"]) == 1 and "old" in page.read_text()
+    assert readme.main(options) == 0 and readme.main([*options, "--check"]) == 0
+    text = page.read_text()
+    assert text.startswith(f"before\n\n{readme.BEGIN}\n") and text.endswith(f"{readme.END}\n\nafter\n")
+    assert f"| {ROWS['W1'].title}, samples/s | 30,000 | 20,000 (JAX) | 1.50 |  |  |" in text and "W12" not in text
+    page.write_text(text.replace("30,000", "40,000"))
+    assert readme.main([*options, "--check"]) == 1
+
+
+@pytest.mark.parametrize("page", ["", readme.BEGIN, readme.END + readme.BEGIN, (readme.BEGIN + readme.END) * 2])
+def test_readme_without_its_marks_is_left_alone(page):
+    with pytest.raises(ValueError, match="needs the marks"):
+        readme.replaced(page, "table")
+
+
+def test_readme_and_the_results_agree():
+    assert readme.main(["--check"]) == 0, "run python -m benchmarks.readme"
+
+
+def test_plot_names_rows_briefly_and_draws_those_that_have_a_ratio():
+    keys = ("W5", "W7-cnn-predict", "cold-W3-warm")
+    names = ["W5 Embedding 20,000 x 128", "W7 CNN, predict", "Cold start: first epoch of W3, kernel cache warm"]
+    assert [plot.label(key) for key in keys] == names
+    pytest.importorskip("matplotlib")
+    (axes,) = plot.figure(RESULT).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["W1 MLP 784-128-10"]
+    assert [text.get_text() for text in axes.texts] == ["1.50"]
+
+
+def test_scaling_measures_both_with_each_number_of_threads():
+    points = scaling.measure([(2, 16), (4, 16)], [1, 2], rounds=1, least=0.001)
+    assert [(point["batch"], point["width"], point["threads"]) for point in points] == [
+        (2, 16, 1),
+        (2, 16, 2),
+        (4, 16, 1),
+        (4, 16, 2),
+    ]
+    assert all(point[work][name] > 0 for point in points for work in scaling.WORK for name in ("minikeras", "NumPy"))
+
+
+def test_scaling_finds_the_cliff_and_what_threads_bring():
+    def point(batch, threads, ours):
+        costs = {"minikeras": ours, "NumPy": 2.0}
+        return {"batch": batch, "width": scaling.WIDTH, "threads": threads, "train": costs, "predict": costs}
+
+    result = {**RESULT, "quick": False, "rounds": 1, "threads": [1, 2]}
+    result["points"] = [point(1, 1, 4.0), point(2, 1, 2.0), point(4, 1, 6.0), *(point(b, 2, 1.0) for b in (1, 2, 4))]
+    assert scaling.steepest(scaling.chosen(result, "batch")[::2], "batch", "train") == (3.0, 4)
+    text = scaling.markdown(result)
+    assert "| 4 | 6 (3.00) | 1 (0.50) | 6 (3.00) | 1 (0.50) |" in text and "## Width" not in text
+    assert "training step, threads 1 against 2: minikeras 3.63 times as fast with 2 (from 2.00 to 6.00)" in text
