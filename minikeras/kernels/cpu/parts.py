@@ -19,7 +19,6 @@ from minikeras.kernels.cpu.team import team
 _STRETCH = 1 << 14  # elements of a part, about
 _MOST = 64  # parts
 _FLOAT = np.dtype(np.float32)
-LONG = 1 << 16  # weights: from here on the team shares an update
 _ZERO = np.float32(0)
 _LEAST = np.float32(-np.inf)
 
@@ -42,14 +41,6 @@ def parts_of(elements: int) -> int:
 def _run(part: Any, parts: int, elements: int, *arguments: Any) -> None:
     """Run a part function; arrays among the arguments are given by address (None: 0)."""
     team.run(part.address, None, parts, True, (elements, parts, *arguments))
-
-
-def _update(part: Any, elements: int, *arguments: Any) -> None:
-    """Run an optimizer's part function; few weights are updated as NumPy would, denormal numbers and all."""
-    if elements < LONG:
-        team.run_alone(part.address, (elements, 1, *arguments))
-    else:
-        _run(part, parts_of(elements), elements, *arguments)
 
 
 # ---- optimizers ------------------------------------------------------------------------------------------------------
@@ -78,7 +69,7 @@ def _adam_part(arguments, part, worker):  # type: ignore[no-untyped-def]
 
 def adam(p: Any, g: Any, m: Any, v: Any, *numbers: float) -> None:
     """As the kernel `adam`, its last four arguments alpha, 1 - beta_1, 1 - beta_2 and epsilon."""
-    _update(_adam_part, p.size, p, g, m, v, np.array(numbers, _FLOAT))
+    _run(_adam_part, parts_of(p.size), p.size, p, g, m, v, np.array(numbers, _FLOAT))
 
 
 @lazy_part
@@ -98,7 +89,7 @@ def _rmsprop_part(arguments, part, worker):  # type: ignore[no-untyped-def]
 
 def rmsprop(p: Any, g: Any, v: Any, *numbers: float) -> None:
     """As the kernel `rmsprop`, its last four arguments lr, rho, 1 - rho and epsilon."""
-    _update(_rmsprop_part, p.size, p, g, v, np.array(numbers, _FLOAT))
+    _run(_rmsprop_part, parts_of(p.size), p.size, p, g, v, np.array(numbers, _FLOAT))
 
 
 @lazy_part
@@ -123,7 +114,7 @@ def _sgd_momentum_part(arguments, part, worker):  # type: ignore[no-untyped-def]
 
 def sgd_momentum(p: Any, g: Any, v: Any, lr: float, momentum: float, nesterov: bool) -> None:
     """As the kernel."""
-    _update(_sgd_momentum_part, p.size, p, g, v, np.array([lr, momentum], _FLOAT), int(nesterov))
+    _run(_sgd_momentum_part, parts_of(p.size), p.size, p, g, v, np.array([lr, momentum], _FLOAT), int(nesterov))
 
 
 # ---- backward through an activation and a bias -----------------------------------------------------------------------
