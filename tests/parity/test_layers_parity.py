@@ -48,6 +48,7 @@ CASES = [
         {"filters": 4, "kernel_size": 1, "activity_regularizer": "l2", "kernel_constraint": "non_neg"},
         IMAGE,
     ),
+    ("Conv2D", {"filters": 32, "kernel_size": 3, "padding": "same", "activation": "relu"}, (24, 19, 18, 32)),
     ("Conv3D", {"filters": 3, "kernel_size": 2, "strides": (1, 2, 1), "padding": "same"}, (2, 4, 5, 3, 2)),
     ("Conv3D", {"filters": 3, "kernel_size": 2, "data_format": "channels_first"}, (2, 2, 4, 5, 3)),
     ("DepthwiseConv1D", {"kernel_size": 3, "depth_multiplier": 2, "strides": 2, "activation": "elu"}, STEPS),

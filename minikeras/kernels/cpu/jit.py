@@ -125,6 +125,12 @@ def tile() -> Any:
 
 
 @lru_cache(maxsize=1)
+def winograd() -> Any:
+    """The module `winograd`, imported at first need, on hosts where `tile` is a module."""
+    return importlib.import_module("minikeras.kernels.cpu.winograd")
+
+
+@lru_cache(maxsize=1)
 def shared() -> Any:
     """The module `parts`, imported at first need."""
     return importlib.import_module("minikeras.kernels.cpu.parts")
