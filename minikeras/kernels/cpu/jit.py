@@ -131,6 +131,12 @@ def winograd() -> Any:
 
 
 @lru_cache(maxsize=1)
+def pool_parts() -> Any:
+    """The module `pool_parts`, imported at first need."""
+    return importlib.import_module("minikeras.kernels.cpu.pool_parts")
+
+
+@lru_cache(maxsize=1)
 def shared() -> Any:
     """The module `parts`, imported at first need."""
     return importlib.import_module("minikeras.kernels.cpu.parts")

@@ -247,52 +247,6 @@ _POOLING: dict[str, Any] = {
 
 
 @kept_njit(**_POOLING)
-def _max_pool_loop(x, y, index, table, inputs, width):  # type: ignore[no-untyped-def]
-    """`index` may be None."""
-    channels = np.uint64(width)
-    outputs, entries = table.shape
-    target = np.uint64(0)
-    for picture in range(y.size // (outputs * width)):
-        for position in range(outputs):
-            first = True
-            for j in range(channels):
-                y[target + j] = -np.inf
-                if index is not None:
-                    index[target + j] = 0
-            for tap in range(entries):
-                place = table[position, tap]
-                if place < 0:
-                    continue
-                source = np.uint64(picture * inputs + place) * channels
-                for j in range(channels):
-                    value, best = x[source + j], y[target + j]
-                    won = first or value > best or (value != value and best == best)
-                    y[target + j] = value if won else best
-                    if index is not None:
-                        index[target + j] = tap if won else index[target + j]
-                first = False
-            target += channels
-
-
-@kept_njit(**_POOLING)
-def _max_pool_grad_loop(g, index, x, table, inputs, width):  # type: ignore[no-untyped-def]
-    channels = np.uint64(width)
-    outputs, entries = table.shape
-    zero = g.dtype.type(0)
-    source = np.uint64(0)
-    for picture in range(g.size // (outputs * width)):
-        x[picture * inputs * width : (picture + 1) * inputs * width] = 0
-        for position in range(outputs):
-            for tap in range(entries):
-                place = table[position, tap]
-                if place >= 0:
-                    target = np.uint64(picture * inputs + place) * channels
-                    for j in range(channels):
-                        x[target + j] += g[source + j] if index[source + j] == tap else zero
-            source += channels
-
-
-@kept_njit(**_POOLING)
 def _average_pool_loop(x, y, table, inputs, width):  # type: ignore[no-untyped-def]
     channels = np.uint64(width)
     outputs, entries = table.shape
@@ -338,89 +292,53 @@ def _average_pool_grad_loop(g, x, table, inputs, width):  # type: ignore[no-unty
 
 @kept_njit()
 def _pictures(arguments, part):  # type: ignore[no-untyped-def]
-    """A part's pictures: (array of the inputs' size, of the outputs' size, index of bytes, table, inputs, channels).
+    """A part's pictures: (array of the inputs' size, of the outputs' size, table, inputs, channels).
 
-    2 the first array, 4 the second, 5 the index (0: not to be read); 6 the table, 7 outputs, 8 taps, 9 inputs,
-    10 channels.
+    2 the first array, 3 the second; 4 the table, 5 outputs, 6 taps, 7 inputs, 8 channels.
     """
     n = carray(pointer(arguments), _ROOM, np.int64)
     first, last = n[0] * part // n[1], n[0] * (part + 1) // n[1]
-    wide, narrow = n[9] * n[10], n[7] * n[10]
+    wide, narrow = n[7] * n[8], n[5] * n[8]
     return (
         _floats(n[2], first * wide, last * wide),
-        _floats(n[4], first * narrow, last * narrow),
-        carray(pointer(n[5] + first * narrow), (last - first) * narrow, np.uint8),
-        carray(pointer(n[6]), (n[7], n[8]), np.int64),
-        n[9],
-        n[10],
+        _floats(n[3], first * narrow, last * narrow),
+        carray(pointer(n[4]), (n[5], n[6]), np.int64),
+        n[7],
+        n[8],
     )
-
-
-@lazy_part
-def _max_pool_part(arguments, part, worker):  # type: ignore[no-untyped-def]
-    """From x to y."""
-    x, y, _, table, inputs, channels = _pictures(arguments, part)
-    _max_pool_loop(x, y, None, table, inputs, channels)
-
-
-@lazy_part
-def _max_pool_index_part(arguments, part, worker):  # type: ignore[no-untyped-def]
-    """From x to y and the index."""
-    x, y, index, table, inputs, channels = _pictures(arguments, part)
-    _max_pool_loop(x, y, index, table, inputs, channels)
-
-
-@lazy_part
-def _max_pool_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
-    """From the gradient at y and the index to x's."""
-    x, g, index, table, inputs, channels = _pictures(arguments, part)
-    _max_pool_grad_loop(g, index, x, table, inputs, channels)
 
 
 @lazy_part
 def _average_pool_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """From x to y."""
-    x, y, _, table, inputs, channels = _pictures(arguments, part)
+    x, y, table, inputs, channels = _pictures(arguments, part)
     _average_pool_loop(x, y, table, inputs, channels)
 
 
 @lazy_part
 def _average_pool_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """From the gradient at y to x's."""
-    x, g, _, table, inputs, channels = _pictures(arguments, part)
+    x, g, table, inputs, channels = _pictures(arguments, part)
     _average_pool_grad_loop(g, x, table, inputs, channels)
 
 
-def _over_pictures(part: Any, wide: Any, narrow: Any, index: Any, table: Any, inputs: int, channels: int) -> bool:
+def _over_pictures(part: Any, wide: Any, narrow: Any, table: Any, inputs: int, channels: int) -> bool:
     """Have the team pool long float32 arrays; False where it should not."""
     parts = parts_of(wide.size)
-    if parts == 1 or wide.dtype != _FLOAT or (index is not None and index.itemsize != 1):
+    if parts == 1 or wide.dtype != _FLOAT:
         return False
     pictures = wide.size // (inputs * channels)
-    _run(part, min(parts, pictures), pictures, wide, None, narrow, index, table, *table.shape, inputs, channels)
+    _run(part, min(parts, pictures), pictures, wide, narrow, table, *table.shape, inputs, channels)
     return True
-
-
-def max_pool(x: Any, y: Any, index: Any, table: Any, inputs: int, channels: int) -> None:
-    """The kernel `max_pool` of flat arrays; `index` may be None."""
-    part = _max_pool_part if index is None else _max_pool_index_part
-    if not _over_pictures(part, x, y, index, table, inputs, channels):
-        _max_pool_loop(x, y, index, table, inputs, channels)
-
-
-def max_pool_grad(g: Any, index: Any, x: Any, table: Any, inputs: int, channels: int) -> None:
-    """The kernel `max_pool_grad` of flat arrays, into `x`."""
-    if not _over_pictures(_max_pool_grad_part, x, g, index, table, inputs, channels):
-        _max_pool_grad_loop(g, index, x, table, inputs, channels)
 
 
 def average_pool(x: Any, y: Any, table: Any, inputs: int, channels: int) -> None:
     """The kernel `average_pool` of flat arrays."""
-    if not _over_pictures(_average_pool_part, x, y, None, table, inputs, channels):
+    if not _over_pictures(_average_pool_part, x, y, table, inputs, channels):
         _average_pool_loop(x, y, table, inputs, channels)
 
 
 def average_pool_grad(g: Any, x: Any, table: Any, inputs: int, channels: int) -> None:
     """The kernel `average_pool_grad` of flat arrays, into `x`."""
-    if not _over_pictures(_average_pool_grad_part, x, g, None, table, inputs, channels):
+    if not _over_pictures(_average_pool_grad_part, x, g, table, inputs, channels):
         _average_pool_grad_loop(g, x, table, inputs, channels)

@@ -1,6 +1,7 @@
-"""Pooling on the CPU: one pass over the windows, all channels of a tap at a time (see conv.py for the table).
+"""Pooling on the CPU: one pass over the windows (see conv.py for the table), whose pictures the team shares.
 
-The loops are in parts.py; of float32 arrays the team shares the pictures."""
+The loops for maxima, of float32 only, are in pool_parts.py, those for averages in parts.py.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from minikeras.kernels.arena import empty
 from minikeras.kernels.cpu.conv import compiled, window_table
-from minikeras.kernels.cpu.jit import shared
+from minikeras.kernels.cpu.jit import pool_parts, shared
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
 from minikeras.kernels.reference.pool import average_pool as reference_average_pool
 from minikeras.kernels.reference.pool import average_pool_grad as reference_average_pool_grad
@@ -28,16 +29,28 @@ def _table(x_shape: Ints, size: Ints, strides: Ints, padding: Padding) -> tuple[
     return table, math.prod(x_shape[1:-1]), x_shape[-1]
 
 
+@lru_cache(maxsize=256)
+def _coverage(x_shape: Ints, size: Ints, strides: Ints, padding: Padding) -> tuple[bool, bool]:
+    """(whether no input is in two windows, whether besides every one is in one)."""
+    table, inputs, _ = _table(x_shape, size, strides, padding)
+    apart = all(step >= width for step, width in zip(strides, size, strict=True))
+    return apart, apart and np.count_nonzero(table >= 0) == inputs
+
+
+def _has_parts(size: Ints, *arrays: Any) -> bool:
+    """Whether pool_parts.py takes these arrays (None is passed over)."""
+    return arrays[0].dtype.char == "f" and compiled(*arrays) and index_dtype(size) == "uint8"
+
+
 def max_pool(x: Any, *, size: Ints, strides: Ints, padding: Padding, with_index: bool = False) -> tuple[Any, Any]:
     """See the reference."""
-    if not compiled(x):
+    if not _has_parts(size, x):
         return reference_max_pool(x, size=size, strides=strides, padding=padding, with_index=with_index)
     shape = (x.shape[0], *output_shape(x.shape, size, strides, padding, undilated(size)), x.shape[-1])
     y = empty(shape, x.dtype)
     index = empty(shape, np.dtype(index_dtype(size))) if with_index else None
-    flat_index = None if index is None else index.reshape(-1)
     if y.size:
-        shared().max_pool(x.reshape(-1), y.reshape(-1), flat_index, *_table(x.shape, size, strides, padding))
+        pool_parts().max_pool(x, y, index, _table(x.shape, size, strides, padding)[0])
     return y, index
 
 
@@ -45,11 +58,12 @@ def max_pool_grad(
     g: Any, index: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None
 ) -> Any:
     """See the reference."""
-    if not g.size or not compiled(g, out) or not index.flags.c_contiguous:
+    if not g.size or not _has_parts(size, g, out) or not index.flags.c_contiguous:
         return reference_max_pool_grad(g, index, x_shape, size=size, strides=strides, padding=padding, out=out)
     if out is None:
         out = empty(x_shape, g.dtype)
-    shared().max_pool_grad(g.reshape(-1), index.reshape(-1), out.reshape(-1), *_table(x_shape, size, strides, padding))
+    geometry = x_shape, size, strides, padding
+    pool_parts().max_pool_grad(g, index, out, _table(*geometry)[0], *_coverage(*geometry))
     return out
 
 
