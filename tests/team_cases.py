@@ -18,7 +18,7 @@ _team = lru_cache(maxsize=None)(Team)  # one of each size: helpers live as long 
 @contextmanager
 def team_of(size: int) -> Iterator[Team]:
     """Have a team of this size do the work of the CPU's kernels; plans hold scratch for their team, so they go."""
-    plans = (tile._product_plan, tile._convolution_plans, tile._kernel_grad_plan)
+    plans = (tile._product_plan, tile._convolution_plans, tile._kernel_grad_plan, winograd._plan)
     own = _team(size)
     try:
         for plan in plans:

@@ -1,6 +1,6 @@
 """Pooling on the CPU: one pass over the windows (see conv.py for the table), whose pictures the team shares.
 
-The loops for maxima, of float32 only, are in pool_parts.py, those for averages in parts.py.
+The loops, for float32, are in pool_parts.py (maxima) and parts.py (averages).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.conv import compiled, window_table
+from minikeras.kernels.cpu.conv import window_table
 from minikeras.kernels.cpu.jit import pool_parts, shared
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
 from minikeras.kernels.reference.pool import average_pool as reference_average_pool
@@ -37,14 +37,14 @@ def _coverage(x_shape: Ints, size: Ints, strides: Ints, padding: Padding) -> tup
     return apart, apart and np.count_nonzero(table >= 0) == inputs
 
 
-def _has_parts(size: Ints, *arrays: Any) -> bool:
-    """Whether pool_parts.py takes these arrays (None is passed over)."""
-    return arrays[0].dtype.char == "f" and compiled(*arrays) and index_dtype(size) == "uint8"
+def _compiled(x: Any, out: Any = None) -> bool:
+    """Whether the loops take these: contiguous float32."""
+    return all(array is None or (array.dtype.char == "f" and array.flags.c_contiguous) for array in (x, out))
 
 
 def max_pool(x: Any, *, size: Ints, strides: Ints, padding: Padding, with_index: bool = False) -> tuple[Any, Any]:
     """See the reference."""
-    if not _has_parts(size, x):
+    if not _compiled(x) or index_dtype(size) != "uint8":
         return reference_max_pool(x, size=size, strides=strides, padding=padding, with_index=with_index)
     shape = (x.shape[0], *output_shape(x.shape, size, strides, padding, undilated(size)), x.shape[-1])
     y = empty(shape, x.dtype)
@@ -58,7 +58,7 @@ def max_pool_grad(
     g: Any, index: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None
 ) -> Any:
     """See the reference."""
-    if not g.size or not _has_parts(size, g, out) or not index.flags.c_contiguous:
+    if not g.size or not _compiled(g, out) or index.dtype != np.uint8 or not index.flags.c_contiguous:
         return reference_max_pool_grad(g, index, x_shape, size=size, strides=strides, padding=padding, out=out)
     if out is None:
         out = empty(x_shape, g.dtype)
@@ -69,23 +69,23 @@ def max_pool_grad(
 
 def average_pool(x: Any, *, size: Ints, strides: Ints, padding: Padding, out: Any = None) -> Any:
     """See the reference."""
-    if not compiled(x, out):
+    if not _compiled(x, out):
         return reference_average_pool(x, size=size, strides=strides, padding=padding, out=out)
     if out is None:
         lengths = output_shape(x.shape, size, strides, padding, undilated(size))
         out = empty((x.shape[0], *lengths, x.shape[-1]), x.dtype)
     if out.size:
-        shared().average_pool(x.reshape(-1), out.reshape(-1), *_table(x.shape, size, strides, padding))
+        shared().average_pool(x, out, *_table(x.shape, size, strides, padding))
     return out
 
 
 def average_pool_grad(g: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None) -> Any:
     """See the reference."""
-    if not g.size or not compiled(g, out):
+    if not g.size or not _compiled(g, out):
         return reference_average_pool_grad(g, x_shape, size=size, strides=strides, padding=padding, out=out)
     if out is None:
         out = empty(x_shape, g.dtype)
-    shared().average_pool_grad(g.reshape(-1), out.reshape(-1), *_table(x_shape, size, strides, padding))
+    shared().average_pool_grad(g, out, *_table(x_shape, size, strides, padding))
     return out
 
 

@@ -15,8 +15,7 @@ The points are +-sqrt(1/2) and +-sqrt(2) instead of the usual +-1 and +-2: the p
 other, and a result of float32 is off by 1e-6 of the largest one, five times less.  A NaN or an infinity reaches the
 whole tile instead of the windows that hold it.
 
-A part takes so many tiles that what it makes of them stays in its core's cache.  This module imports Numba: import it
-at first need.
+A part takes so many tiles that what it makes of them stays in its core's cache.
 """
 
 from __future__ import annotations
@@ -26,12 +25,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.jit import lazy_part
+from minikeras.kernels.cpu.jit import emitted, inner, lazy_part
+from minikeras.kernels.cpu.machine import ROOM, Loop, function, numbers
 from minikeras.kernels.cpu.team import team
 from minikeras.kernels.cpu.tile import LANES, PANEL, ROWS, WIDTH, check_shape, products, turned_round
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
@@ -65,7 +62,7 @@ def _sum(builder: Any, coefficients: Any, vectors: list[Any]) -> Any:
     terms = [(round(c, 12), v) for c, v in zip(coefficients, vectors, strict=True) if abs(c) > 1e-12]
     terms.sort(key=lambda term: term[0] != 1)
     kind = terms[0][1].type
-    fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fma.v{LANES}f32")
+    fma = function(builder, f"llvm.fma.v{LANES}f32", kind, [kind] * 3)
     total = None
     for coefficient, vector in terms:
         factor = ir.Constant(kind, [coefficient] * LANES)
@@ -104,228 +101,241 @@ def _whole_vectors(count: int) -> int:
     return -(-count // LANES) * LANES
 
 
-def _transformation(matrix: Any, source_tiles: bool = False, target_tiles: bool = False, finish: bool = False) -> Any:
+def _transformation(
+    name: str, matrix: Any, source_tiles: bool = False, target_tiles: bool = False, finish: bool = False
+) -> Any:
     """The function that computes M V M' for the squares V of many items, each of them a vector over channels.
 
     Args:
+        name: the function's.
         matrix: M.
         source_tiles, target_tiles: whether items there are tiles: each has its own row of the table, the distance is
             an image's, and a value whose offset is negative is not in the image.
         finish: whether the results are max(floor, M V M' + bias).
     """
 
-    @intrinsic
-    def transform(context, count, channels, source, target, tiles, bias, floor):  # type: ignore[no-untyped-def]
-        """See above; sizes and places are int64.
+    def transform(  # type: ignore[no-untyped-def]
+        builder,
+        count,
+        channels,
+        source,
+        source_table,
+        source_distance,
+        target,
+        target_table,
+        target_distance,
+        first_tile,
+        tiles,
+        nowhere,
+        bias,
+        floor,
+    ):
+        """See above.
 
         Args:
             count, channels: how many items, and numbers in each vector.
-            source, target: (address, table, distance): the vectors of an item's square, row by row, are at the address
-                plus their offsets in the table, the next item's a distance further.
-            tiles: (number of the first item's tile, tiles in an image, address for what is not in the image).
+            source, target: the vectors of an item's square, row by row, are at this address plus the offsets in the
+                table, the next item's a distance further.
+            first_tile, tiles, nowhere: number of the first item's tile, tiles in an image, address for what is not in
+                the image.
         """
+        word, number, bit = ir.IntType(32), ir.IntType(64), ir.IntType(1)
+        kind, lanes, bits = (ir.VectorType(of, LANES) for of in (ir.FloatType(), number, bit))
+        alignment, zeros = ir.Constant(word, 4), ir.Constant(kind, [0.0] * LANES)
+        outputs, inputs = matrix.shape
+        at, suffix = kind.as_pointer(), f"v{LANES}f32.p0"
+        read = function(builder, f"llvm.masked.load.{suffix}", kind, [at, word, bits, kind])
+        write = function(builder, f"llvm.masked.store.{suffix}", ir.VoidType(), [kind, at, word, bits])
 
-        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-            count, channels, *packs, bias, floor = arguments
-            source, target, tiles = ([builder.extract_value(pack, i) for i in range(3)] for pack in packs)
-            word, number, bit = ir.IntType(32), ir.IntType(64), ir.IntType(1)
-            kind, lanes, bits = (ir.VectorType(of, LANES) for of in (ir.FloatType(), number, bit))
-            alignment, zeros = ir.Constant(word, 4), ir.Constant(kind, [0.0] * LANES)
-            outputs, inputs = matrix.shape
+        def spread(value: Any, kind: Any) -> Any:
+            undefined = ir.Constant(kind, ir.Undefined)
+            single = builder.insert_element(undefined, value, ir.Constant(word, 0))
+            return builder.shuffle_vector(single, undefined, ir.Constant(ir.VectorType(word, LANES), [0] * LANES))
 
-            def function(name: str, result: Any, *parameters: Any) -> Any:
-                whole = ir.FunctionType(result, parameters)
-                return cgutils.get_or_insert_function(builder.module, whole, f"llvm.masked.{name}.v{LANES}f32.p0")
+        def times(value: Any, factor: int) -> Any:
+            return builder.mul(value, ir.Constant(number, factor))
 
-            read = function("load", kind, kind.as_pointer(), word, bits, kind)
-            write = function("store", ir.VoidType(), kind, kind.as_pointer(), word, bits)
+        def entry(array: Any, index: Any, further: int) -> Any:
+            return builder.gep(array, [builder.add(index, ir.Constant(number, further))])
 
-            def spread(value: Any, kind: Any) -> Any:
-                undefined = ir.Constant(kind, ir.Undefined)
-                single = builder.insert_element(undefined, value, ir.Constant(word, 0))
-                return builder.shuffle_vector(single, undefined, ir.Constant(ir.VectorType(word, LANES), [0] * LANES))
+        def room(side: int) -> Any:
+            """For the addresses of a square."""
+            return builder.alloca(lanes, _whole_vectors(side**2) // LANES)
 
-            def hidden(value: int) -> Any:
-                """A number that the compiler does not know: it would take long to unroll the loops."""
-                same = ir.FunctionType(number, [number])
-                return builder.asm(same, "", "=r,0", [ir.Constant(number, value)], False)
-
-            def times(value: Any, factor: int) -> Any:
-                return builder.mul(value, ir.Constant(number, factor))
-
-            def entry(array: Any, index: Any, further: int) -> Any:
-                return builder.gep(array, [builder.add(index, ir.Constant(number, further))])
-
-            def room(side: int) -> Any:
-                """For the addresses of a square."""
-                return cgutils.alloca_once(builder, lanes, ir.Constant(word, _whole_vectors(side**2) // LANES))
-
-            def fill(places: Any, item: Any, side: list[Any], is_tile: bool, values: int) -> Any:
-                """Write an item's addresses."""
-                first, table, distance = side
+        def fill(places: Any, item: Any, first: Any, table: Any, distance: Any, is_tile: bool, values: int) -> Any:
+            """Write an item's addresses."""
+            if is_tile:
+                tile = builder.add(first_tile, item)
+                item, rest = builder.sdiv(tile, tiles), builder.srem(tile, tiles)
+                table = builder.add(table, times(rest, 8 * _whole_vectors(values)))
+            start = spread(builder.add(first, builder.mul(item, distance)), lanes)
+            table = builder.inttoptr(table, lanes.as_pointer())
+            for i in range(_whole_vectors(values) // LANES):
+                offsets = builder.load(builder.gep(table, [ir.Constant(word, i)]), align=8)
+                addresses = builder.add(start, offsets)
                 if is_tile:
-                    tile = builder.add(tiles[0], item)
-                    item, rest = builder.sdiv(tile, tiles[1]), builder.srem(tile, tiles[1])
-                    table = builder.add(table, times(rest, 8 * _whole_vectors(values)))
-                start = spread(builder.add(first, builder.mul(item, distance)), lanes)
-                table = builder.inttoptr(table, lanes.as_pointer())
-                for i in range(_whole_vectors(values) // LANES):
-                    offsets = builder.load(builder.gep(table, [ir.Constant(word, i)]), align=8)
-                    addresses = builder.add(start, offsets)
-                    if is_tile:
-                        is_inside = builder.icmp_signed(">=", offsets, ir.Constant(lanes, [0] * LANES))
-                        addresses = builder.select(is_inside, addresses, spread(tiles[2], lanes))
-                    builder.store(addresses, builder.gep(places, [ir.Constant(word, i)]))
-                return builder.bitcast(places, number.as_pointer())
+                    is_inside = builder.icmp_signed(">=", offsets, ir.Constant(lanes, [0] * LANES))
+                    addresses = builder.select(is_inside, addresses, spread(nowhere, lanes))
+                builder.store(addresses, builder.gep(places, [ir.Constant(word, i)]))
+            return builder.bitcast(places, number.as_pointer())
 
-            def place(places: Any, index: Any, further: int) -> Any:
-                address = builder.load(entry(places, index, further), align=8)
-                return builder.inttoptr(builder.add(address, bytes_before), kind.as_pointer())
+        def place(places: Any, index: Any, further: int) -> Any:
+            address = builder.load(entry(places, index, further), align=8)
+            return builder.inttoptr(builder.add(address, bytes_before), at)
 
-            half = cgutils.alloca_once(builder, kind, ir.Constant(word, inputs * outputs))
-            rooms = room(inputs), room(outputs)
-            with cgutils.for_range(builder, count) as items:
-                from_places = fill(rooms[0], items.index, source, source_tiles, inputs**2)
-                to_places = fill(rooms[1], items.index, target, target_tiles, outputs**2)
-                vectors = builder.add(channels, ir.Constant(number, LANES - 1))
-                with cgutils.for_range(builder, builder.sdiv(vectors, ir.Constant(number, LANES))) as loop:
-                    left = spread(builder.sub(channels, times(loop.index, LANES)), lanes)
-                    there = builder.icmp_signed("<", ir.Constant(lanes, list(range(LANES))), left)
-                    bytes_before = times(loop.index, 4 * LANES)
-                    if finish:
-                        shift_place = builder.inttoptr(builder.add(bias, bytes_before), kind.as_pointer())
-                        shift = builder.call(read, [shift_place, alignment, there, zeros])
-                        least = spread(floor, kind)
-                    with cgutils.for_range(builder, hidden(inputs)) as columns:
-                        column = []
-                        for row in range(inputs):
-                            from_place = place(from_places, columns.index, row * inputs)
-                            column.append(builder.call(read, [from_place, alignment, there, zeros]))
-                        for row, value in enumerate(_product(builder, matrix, column)):
-                            builder.store(value, entry(half, columns.index, row * inputs))
-                    with cgutils.for_range(builder, hidden(outputs)) as rows:
-                        first = times(rows.index, inputs)
-                        line = [builder.load(entry(half, first, i)) for i in range(inputs)]
-                        for i, value in enumerate(_product(builder, matrix, line)):
-                            if finish:
-                                value = builder.fadd(value, shift)
-                                value = builder.select(
-                                    builder.fcmp_ordered("<", value, least), least, value
-                                )  # NaN stays
-                            to_place = place(to_places, times(rows.index, outputs), i)
-                            builder.call(write, [value, to_place, alignment, there])
-            return context.get_dummy_value()
+        half, rooms = builder.alloca(kind, inputs * outputs), (room(inputs), room(outputs))
+        with Loop(builder, count) as items:
+            from_places = fill(rooms[0], items.index, source, source_table, source_distance, source_tiles, inputs**2)
+            to_places = fill(rooms[1], items.index, target, target_table, target_distance, target_tiles, outputs**2)
+            with Loop(builder, channels, step=LANES) as vectors:
+                left = spread(builder.sub(channels, vectors.index), lanes)
+                there = builder.icmp_signed("<", ir.Constant(lanes, list(range(LANES))), left)
+                bytes_before = times(vectors.index, 4)
+                if finish:
+                    shift_place = builder.inttoptr(builder.add(bias, bytes_before), at)
+                    shift = builder.call(read, [shift_place, alignment, there, zeros])
+                    least = spread(floor, kind)
+                with Loop(builder, ir.Constant(number, inputs)) as columns:
+                    column = []
+                    for row in range(inputs):
+                        from_place = place(from_places, columns.index, row * inputs)
+                        column.append(builder.call(read, [from_place, alignment, there, zeros]))
+                    for row, value in enumerate(_product(builder, matrix, column)):
+                        builder.store(value, entry(half, columns.index, row * inputs))
+                with Loop(builder, ir.Constant(number, outputs)) as rows:
+                    first = times(rows.index, inputs)
+                    line = [builder.load(entry(half, first, i)) for i in range(inputs)]
+                    for i, value in enumerate(_product(builder, matrix, line)):
+                        if finish:
+                            value = builder.fadd(value, shift)
+                            value = builder.select(builder.fcmp_ordered("<", value, least), least, value)  # NaN stays
+                        to_place = place(to_places, times(rows.index, outputs), i)
+                        builder.call(write, [value, to_place, alignment, there])
 
-        several = [types.UniTuple(types.int64, 3)] * 3
-        return types.void(types.int64, types.int64, *several, types.int64, types.float32), generate
-
-    return transform
+    transform.__name__ = name
+    return emitted(f"void({', '.join(['int64'] * 12)}, float32)")(transform)
 
 
-_transform_inputs = _transformation(_inputs(), source_tiles=True)
-_transform_kernel = _transformation(_weights(_WINDOW))
-_transform_gradients = _transformation(_weights(_TILE), source_tiles=True)
-_make_outputs = _transformation(_evaluation(_TILE).T, target_tiles=True, finish=True)
-_make_kernel = _transformation(_evaluation(_WINDOW).T)
+_transform_inputs = _transformation("_transform_inputs", _inputs(), source_tiles=True)
+_transform_kernel = _transformation("_transform_kernel", _weights(_WINDOW))
+_transform_gradients = _transformation("_transform_gradients", _weights(_TILE), source_tiles=True)
+_make_outputs = _transformation("_make_outputs", _evaluation(_TILE).T, target_tiles=True, finish=True)
+_make_kernel = _transformation("_make_kernel", _evaluation(_WINDOW).T)
 
 # What a part reads: numbers at these places of its arguments.  Planes (one for each point) have rows of a tile or of a
 # channel: V those of the inputs, M of the outputs, W of a panel of their gradients (in M's place), U of the kernel, a
 # panel after the other, S of its gradient (U's like).  A table has offsets in bytes: of a tile's pixels (a row for each
 # tile of an image), of planes or of taps.
-_X, _Y, _BIAS, _U, _ROOM, _ROOM_STEP, _RELU = range(7)
-_TOTAL, _TILES, _BLOCK, _SHARES = range(7, 11)  # tiles of all images and of one, tiles of a block
+_X, _Y, _BIAS, _U, _SCRATCH, _RELU = range(6)  # addresses, but for the last
+_TOTAL, _TILES, _BLOCK, _SHARES, _SCRATCH_STEP = range(6, 11)  # tiles of all images and of one, tiles of a block
 _CHANNELS, _FILTERS, _X_IMAGE, _Y_IMAGE, _EDGE, _ZEROS = range(11, 17)
 _X_TABLE, _Y_TABLE, _TAPS, _V_TABLE, _M_TABLE, _U_TABLE = range(17, 23)
 _V_ROW, _M_ROW, _V_PLANE, _M_PLANE, _U_PLANE = range(23, 28)
-_ARGUMENTS = 28
 
 _TAP_COUNT = _WINDOW * _WINDOW
 _NO_FLOOR = np.float32(-np.inf)
-_NO_TILES = (0, 1, 0)
 
 
-@intrinsic
-def _numbers(context, arguments):  # type: ignore[no-untyped-def]
-    """A part's arguments as a tuple: indexing an array takes the compiler longer."""
-
-    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        kind = context.get_value_type(signature.return_type)
-        return builder.load(builder.inttoptr(values[0], kind.as_pointer()), align=8)
-
-    return types.UniTuple(types.int64, _ARGUMENTS)(types.int64), generate
+@inner
+def _aligned(address):  # type: ignore[no-untyped-def]
+    """The next beginning of a cache line."""
+    return (address + 63) // 64 * 64
 
 
 @lazy_part
 def _kernel_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """From a channel's weights (at X) to U."""
-    n = _numbers(arguments)
-    for panel in range(-(-n[_FILTERS] // WIDTH)):
-        weights = n[_X] + part * n[_FILTERS] * 4 + panel * PANEL
-        u = n[_U] + panel * _POINTS * n[_U_PLANE] + part * PANEL
-        columns = min(WIDTH, n[_FILTERS] - panel * WIDTH)
-        _transform_kernel(1, columns, (weights, n[_TAPS], 0), (u, n[_U_TABLE], 0), _NO_TILES, 0, _NO_FLOOR)
+    n = numbers(arguments)
+    filters = n[_FILTERS]
+    for panel in range(-(-filters // WIDTH)):
+        weights = n[_X] + part * filters * 4 + panel * PANEL
+        u = _aligned(n[_U]) + panel * _POINTS * n[_U_PLANE] + part * PANEL
+        columns = min(WIDTH, filters - panel * WIDTH)
+        _transform_kernel(1, columns, weights, n[_TAPS], 0, u, n[_U_TABLE], 0, 0, 1, 0, 0, _NO_FLOOR)
 
 
 @lazy_part
 def _convolution_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """The outputs of some tiles, from X and U."""
-    n = _numbers(arguments)
-    channels, filters, zeros, v_plane, u_plane = n[_CHANNELS], n[_FILTERS], n[_ZEROS], n[_V_PLANE], n[_U_PLANE]
+    n = numbers(arguments)
+    channels, filters, zeros, v_plane, m_plane = n[_CHANNELS], n[_FILTERS], n[_ZEROS], n[_V_PLANE], n[_M_PLANE]
+    v_row, m_row, tiles = n[_V_ROW], n[_M_ROW], n[_TILES]
     first = part * n[_BLOCK]
     count = min(n[_BLOCK], n[_TOTAL] - first)
-    nowhere = n[_ROOM] + worker * n[_ROOM_STEP]
+    nowhere = _aligned(n[_SCRATCH]) + worker * n[_SCRATCH_STEP]
     v = nowhere + n[_EDGE]
     m = v + _POINTS * v_plane
-    x, v_rows, tiles = (n[_X], n[_X_TABLE], n[_X_IMAGE]), (v, n[_V_TABLE], n[_V_ROW]), (first, n[_TILES], zeros)
-    _transform_inputs(count, channels, x, v_rows, tiles, 0, _NO_FLOOR)
+    x, x_table, x_image = n[_X], n[_X_TABLE], n[_X_IMAGE]
+    _transform_inputs(count, channels, x, x_table, x_image, v, n[_V_TABLE], v_row, first, tiles, zeros, 0, _NO_FLOOR)
+    u = _aligned(n[_U])
     for panel in range(-(-filters // WIDTH)):
-        u, columns = n[_U] + panel * _POINTS * u_plane, m + panel * PANEL
-        products(
-            _POINTS,
-            count,
-            channels,
-            (v, v_plane, n[_V_ROW], 4),
-            (u, u_plane),
-            (zeros, 0, 0),
-            (columns, n[_M_PLANE], n[_M_ROW]),
-        )
-    m_rows, y, tiles = (m, n[_M_TABLE], n[_M_ROW]), (n[_Y], n[_Y_TABLE], n[_Y_IMAGE]), (first, n[_TILES], nowhere)
+        columns = m + panel * PANEL
+        products(_POINTS, count, channels, v, v_plane, v_row, 4, u, n[_U_PLANE], zeros, 0, 0, columns, m_plane, m_row)
+        u += _POINTS * n[_U_PLANE]
+    y, y_table, y_image, bias = n[_Y], n[_Y_TABLE], n[_Y_IMAGE], n[_BIAS] if n[_BIAS] else zeros
     floor = np.float32(0) if n[_RELU] else _NO_FLOOR
-    _make_outputs(count, filters, m_rows, y, tiles, n[_BIAS] if n[_BIAS] else zeros, floor)
+    _make_outputs(count, filters, m, n[_M_TABLE], m_row, y, y_table, y_image, first, tiles, nowhere, bias, floor)
 
 
 @lazy_part
 def _kernel_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """One share's sums (at U) over its tiles, from X and the gradient at Y."""
-    n = _numbers(arguments)
+    n = numbers(arguments)
     channels, filters, zeros, v_plane, s_plane = n[_CHANNELS], n[_FILTERS], n[_ZEROS], n[_V_PLANE], n[_U_PLANE]
-    v = n[_ROOM] + worker * n[_ROOM_STEP]
+    w_plane, v_row, tiles = n[_M_PLANE], n[_V_ROW], n[_TILES]
+    v = _aligned(n[_SCRATCH]) + worker * n[_SCRATCH_STEP]
     w = v + _POINTS * v_plane
-    s = w + _POINTS * n[_M_PLANE]
+    s = w + _POINTS * w_plane
     panels, s_panel = -(-filters // WIDTH), _POINTS * s_plane
+    x, x_table, x_image = n[_X], n[_X_TABLE], n[_X_IMAGE]
     begin, end = n[_TOTAL] * part // n[_SHARES], n[_TOTAL] * (part + 1) // n[_SHARES]
-    x, v_rows, w_rows = (n[_X], n[_X_TABLE], n[_X_IMAGE]), (v, n[_V_TABLE], n[_V_ROW]), (w, n[_M_TABLE], PANEL)
-    for block in range(-(-(end - begin) // n[_BLOCK])):
-        first, goes_on = begin + block * n[_BLOCK], min(block, 1)
-        count, tiles = min(n[_BLOCK], end - first), (first, n[_TILES], zeros)
-        _transform_inputs(count, channels, x, v_rows, tiles, 0, _NO_FLOOR)
+    for first in range(begin, end, n[_BLOCK]):
+        count = min(n[_BLOCK], end - first)
+        _transform_inputs(
+            count, channels, x, x_table, x_image, v, n[_V_TABLE], v_row, first, tiles, zeros, 0, _NO_FLOOR
+        )
         for panel in range(panels):
-            y, columns = (n[_Y] + panel * PANEL, n[_Y_TABLE], n[_Y_IMAGE]), min(WIDTH, filters - panel * WIDTH)
-            _transform_gradients(count, columns, y, w_rows, tiles, 0, _NO_FLOOR)
+            y, columns = n[_Y] + panel * PANEL, min(WIDTH, filters - panel * WIDTH)
+            _transform_gradients(
+                count,
+                columns,
+                y,
+                n[_Y_TABLE],
+                n[_Y_IMAGE],
+                w,
+                n[_M_TABLE],
+                PANEL,
+                first,
+                tiles,
+                zeros,
+                0,
+                _NO_FLOOR,
+            )
             total = s + panel * s_panel
+            start, start_plane, start_row = total, s_plane, PANEL
+            if first == begin:
+                start, start_plane, start_row = zeros, 0, 0
             products(
                 _POINTS,
                 channels,
                 count,
-                (v, v_plane, 4, n[_V_ROW]),
-                (w, n[_M_PLANE]),
-                (zeros + goes_on * (total - zeros), goes_on * s_plane, goes_on * PANEL),
-                (total, s_plane, PANEL),
+                v,
+                v_plane,
+                4,
+                v_row,
+                w,
+                w_plane,
+                start,
+                start_plane,
+                start_row,
+                total,
+                s_plane,
+                PANEL,
             )
     weights = n[_U] + part * _TAP_COUNT * channels * filters * 4
     for panel in range(panels):
-        s_rows, taps = (s + panel * s_panel, n[_U_TABLE], PANEL), (weights + panel * PANEL, n[_TAPS], 4 * filters)
-        _make_kernel(channels, min(WIDTH, filters - panel * WIDTH), s_rows, taps, _NO_TILES, 0, _NO_FLOOR)
+        source, taps, columns = s + panel * s_panel, weights + panel * PANEL, min(WIDTH, filters - panel * WIDTH)
+        _make_kernel(channels, columns, source, n[_U_TABLE], PANEL, taps, n[_TAPS], 4 * filters, 0, 1, 0, 0, _NO_FLOOR)
 
 
 _BYTE = np.dtype(np.uint8)
@@ -375,7 +385,9 @@ class _Plan:
         )
         self.u_bytes = panels * _POINTS * u_plane
         edge = max(v_row, panels * PANEL)
-        self._room = edge + _POINTS * (v_plane + m_plane) + (self.u_bytes if is_gradient else 0)
+        room = edge + _POINTS * (v_plane + m_plane) + (self.u_bytes if is_gradient else 0)
+        each = -(-room // 128) * 128
+        self._scratch = (each * team.size + 64,)
         self._tables = [
             _pixels(counts, _SIDE, (padding[0][0], padding[1][0]), (height, width), 4 * channels),
             _pixels(counts, _TILE, (0, 0), outputs, 4 * filters),
@@ -385,28 +397,27 @@ class _Plan:
         self._zeros = np.zeros(edge, _BYTE)
         numbers = {
             **{_TOTAL: total, _TILES: counts[0] * counts[1], _BLOCK: block, _SHARES: self.parts},
-            **{_CHANNELS: channels, _FILTERS: filters, _EDGE: edge, _ZEROS: self._zeros.ctypes.data},
+            **{
+                _CHANNELS: channels,
+                _FILTERS: filters,
+                _SCRATCH_STEP: each,
+                _EDGE: edge,
+                _ZEROS: self._zeros.ctypes.data,
+            },
             **{_X_IMAGE: 4 * channels * height * width, _Y_IMAGE: 4 * filters * outputs[0] * outputs[1]},
             **{place: table.ctypes.data for place, table in enumerate(self._tables, _X_TABLE)},
             **{_V_ROW: v_row, _M_ROW: m_row, _V_PLANE: v_plane, _M_PLANE: m_plane, _U_PLANE: u_plane},
         }
-        self._numbers = np.zeros(_ARGUMENTS, np.int64)
+        self._numbers = np.zeros(ROOM, np.int64)
         self._numbers[list(numbers)] = list(numbers.values())
 
-    def run(self, part: Any, parts: int, x: int, y: int, bias: int, u: int, relu: bool = False) -> None:
-        """Call a part function; the arrays are given by address."""
-        each = -(-self._room // 128) * 128
-        scratch = empty((each * team.size + 64,), _BYTE)
-        numbers = self._numbers.copy()
-        numbers[:_TOTAL] = x, y, bias, u, _aligned(scratch), each, relu
-        team.run(part.address, numbers, parts)
+    def run(self, part: Any, parts: int, x: Any, y: Any, bias: Any, u: Any, relu: bool = False) -> None:
+        """Call a part function."""
+        items = x, y, bias, u, empty(self._scratch, _BYTE), int(relu)
+        team.run(part.address, self._numbers, parts, True, items)
 
 
 _plan = lru_cache(maxsize=256)(_Plan)
-
-
-def _aligned(array: Any) -> int:
-    return -(-array.ctypes.data // 64) * 64
 
 
 def convolution(x: Any, kernel: Any, bias: Any = None, *, padding: Padding, relu: bool = False, out: Any = None) -> Any:
@@ -416,18 +427,9 @@ def convolution(x: Any, kernel: Any, bias: Any = None, *, padding: Padding, relu
         out = empty(plan.output_shape, x.dtype)
     check_shape("out", out, plan.output_shape)
     check_shape("bias", bias, plan.output_shape[-1:])
-    values = empty((plan.u_bytes + 64,), _BYTE)
-    u = _aligned(values)
-    plan.run(_kernel_part, x.shape[-1], kernel.ctypes.data, 0, 0, u)
-    plan.run(
-        _convolution_part,
-        plan.parts,
-        x.ctypes.data,
-        out.ctypes.data,
-        0 if bias is None else bias.ctypes.data,
-        u,
-        relu,
-    )
+    u = empty((plan.u_bytes + 64,), _BYTE)
+    plan.run(_kernel_part, x.shape[-1], kernel, None, None, u)
+    plan.run(_convolution_part, plan.parts, x, out, bias, u, relu)
     return out
 
 
@@ -449,5 +451,5 @@ def convolution_kernel_grad(x: Any, gradient: Any, kernel_shape: Ints, *, paddin
         out = empty(kernel_shape, x.dtype)
     check_shape("out", out, kernel_shape)
     sums = empty((plan.parts, *kernel_shape), x.dtype)
-    plan.run(_kernel_grad_part, plan.parts, x.ctypes.data, gradient.ctypes.data, 0, sums.ctypes.data)
+    plan.run(_kernel_grad_part, plan.parts, x, gradient, None, sums)
     return np.sum(sums, axis=0, out=out)
