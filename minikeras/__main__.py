@@ -11,9 +11,7 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command of the command line."""
     parser = argparse.ArgumentParser(prog="python -m minikeras", description=__doc__)
-    parser.add_argument(
-        "command", choices=["warmup"], help="warmup: compile all CPU kernels now instead of when needed"
-    )
+    parser.add_argument("command", choices=["warmup"], help="compile all CPU kernels now instead of when needed")
     parser.parse_args(arguments)
     return warmup()
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from minikeras.kernels.cpu import parts
 from minikeras.kernels.cpu.elementwise import OVERRIDES as ELEMENTWISE
+from minikeras.kernels.cpu.optimizer import OVERRIDES as OPTIMIZERS
 
 _LONG = 1 << 16
-from minikeras.kernels.cpu.optimizer import OVERRIDES as OPTIMIZERS
 
 optimizer_reference = import_module("minikeras.kernels.reference.optimizer")
 dense_reference = import_module("minikeras.kernels.reference.dense")

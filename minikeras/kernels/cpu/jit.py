@@ -353,13 +353,8 @@ def _folders() -> list[Path]:
     return [Path(__file__).parent / "__pycache__", Path(cache).expanduser() / "minikeras"]
 
 
-_SOURCES = (
-    "functions.py",
-    "jit.py",
-    "machine.py",
-    "tile.py",
-    "translate.py",
-)  # what all code may depend on, besides its own module
+# what all code may depend on, besides its own module
+_SOURCES = ("functions.py", "jit.py", "machine.py", "tile.py", "translate.py")
 
 
 @lru_cache(maxsize=64)
@@ -457,6 +452,18 @@ def tile() -> Any:
     """The module `tile`, imported at first need; None where the host has no vector registers that it knows."""
     module = importlib.import_module("minikeras.kernels.cpu.tile")
     return module if module.AVAILABLE else None
+
+
+@lru_cache(maxsize=1)
+def winograd() -> Any:
+    """The module `winograd`, imported at first need, on hosts where `tile` is a module."""
+    return importlib.import_module("minikeras.kernels.cpu.winograd")
+
+
+@lru_cache(maxsize=1)
+def pool_parts() -> Any:
+    """The module `pool_parts`, imported at first need."""
+    return importlib.import_module("minikeras.kernels.cpu.pool_parts")
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""Optimizer steps on the CPU: compiled loops for float32 (in parts.py), else the reference in blocks that stay in cache.
+"""Optimizer steps on the CPU: compiled loops for float32 (parts.py), else the reference in blocks that stay in cache.
 
 The compiled loops round like the reference, operation by operation: no fast-math, nothing contracted.
 """
@@ -52,10 +52,7 @@ def _cut(argument: Any, part: slice) -> Any:
 
 def _compiled(*arrays: Any) -> bool:
     """Whether the compiled loops take these: contiguous float32.  (Denormal numbers count as zero in them.)"""
-    for array in arrays:
-        if array.dtype.char != "f" or not array.flags.c_contiguous:
-            return False
-    return True
+    return all([array.dtype.char == "f" and array.flags.c_contiguous for array in arrays])
 
 
 _sgd_momentum_blocks = _in_blocks(reference.sgd_momentum)
