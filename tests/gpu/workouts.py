@@ -70,6 +70,8 @@ def _activations(b: Bench) -> list[Any]:
     for name in (*sorted(b.FUSED_ACTIVATIONS), None):
         y = b.activate(x, name)
         found += [y, b.activate_grad(g, y, name)]
+    for settings in ((), (0.1, 1.0, 0.5)):
+        found += [b.piecewise_relu(x, *settings), b.piecewise_relu_grad(g, x, *settings)]
     return found
 
 

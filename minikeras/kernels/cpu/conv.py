@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
+from minikeras.kernels.cpu.elementwise import activate
 from minikeras.kernels.cpu.gemm import gemm
 from minikeras.kernels.cpu.jit import lazy_njit, tile
-from minikeras.kernels.reference.activation import activate
 from minikeras.kernels.reference.conv import Ints, Padding, is_pointwise, output_shape, taps
 from minikeras.kernels.reference.conv import conv as reference_conv
 from minikeras.kernels.reference.conv import conv_input_grad as reference_conv_input_grad

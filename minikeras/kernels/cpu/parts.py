@@ -190,6 +190,52 @@ def relu_grad(g: Any, y: Any, bias_out: Any) -> Any:
     return out
 
 
+# ---- activations made of straight lines ------------------------------------------------------------------------------
+
+
+@kept_njit()
+def _lines(arguments, part):  # type: ignore[no-untyped-def]
+    """A part's stretch, and 5: slope, limit (NaN: none) and threshold."""
+    n, first, last = _stretch(arguments, part)
+    numbers = _floats(n[5], 0, 3)
+    return n, first, last, numbers[0], numbers[1], numbers[2]
+
+
+@lazy_part
+def _piecewise_relu_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """2 x, 4 result."""
+    n, first, last, slope, limit, threshold = _lines(arguments, part)
+    x, out = _floats(n[2], first, last), _floats(n[4], first, last)
+    for i in range(np.uint64(last - first)):
+        below = _ZERO if slope == _ZERO else slope * (x[i] - threshold)  # the slope may meet an infinity
+        value = below if x[i] <= threshold else x[i]  # NaN stays NaN
+        out[i] = limit if value > limit else value
+
+
+@lazy_part
+def _piecewise_relu_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """2 g, 3 x, 4 result."""
+    n, first, last, slope, limit, threshold = _lines(arguments, part)
+    g, x, out = _floats(n[2], first, last), _floats(n[3], first, last), _floats(n[4], first, last)
+    for i in range(np.uint64(last - first)):
+        below = _ZERO if slope == _ZERO else slope * (x[i] - threshold)
+        value = below if x[i] <= threshold else x[i]
+        less = _ZERO if slope == _ZERO else g[i] * slope
+        out[i] = _ZERO if value >= limit else g[i] if x[i] > threshold else less
+
+
+def piecewise_relu(x: Any, slope: float, limit: float | None, threshold: float, out: Any) -> None:
+    """As the kernel."""
+    numbers = np.array([slope, np.nan if limit is None else limit, threshold], _FLOAT)
+    _run(_piecewise_relu_part, parts_of(x.size), x.size, x, None, out, numbers)
+
+
+def piecewise_relu_grad(g: Any, x: Any, slope: float, limit: float | None, threshold: float, out: Any) -> None:
+    """As the kernel."""
+    numbers = np.array([slope, np.nan if limit is None else limit, threshold], _FLOAT)
+    _run(_piecewise_relu_grad_part, parts_of(x.size), x.size, g, x, out, numbers)
+
+
 # ---- dropout ---------------------------------------------------------------------------------------------------------
 
 
