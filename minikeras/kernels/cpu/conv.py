@@ -24,9 +24,6 @@ from minikeras.kernels.reference.conv import Ints, Padding, is_pointwise, output
 from minikeras.kernels.reference.conv import conv as reference_conv
 from minikeras.kernels.reference.conv import conv_input_grad as reference_conv_input_grad
 from minikeras.kernels.reference.conv import conv_kernel_grad as reference_conv_kernel_grad
-from minikeras.kernels.reference.conv import depthwise_conv as reference_depthwise_conv
-from minikeras.kernels.reference.conv import depthwise_conv_input_grad as reference_depthwise_conv_input_grad
-from minikeras.kernels.reference.conv import depthwise_conv_kernel_grad as reference_depthwise_conv_kernel_grad
 
 _BLOCK_BYTES = 1 << 21  # of columns at a time: they stay near the cores, and BLAS starts its threads rarely
 
@@ -266,140 +263,8 @@ def conv_kernel_grad(
     return out
 
 
-@lazy_njit
-def _depthwise(x, kernel, y, table, inputs):  # type: ignore[no-untyped-def]
-    channels = np.uint64(kernel.shape[1])
-    weights = kernel.reshape(-1)
-    outputs, entries = table.shape
-    target = np.uint64(0)
-    for picture in range(y.size // (outputs * kernel.shape[1])):
-        for position in range(outputs):
-            for j in range(channels):
-                y[target + j] = 0
-            for tap in range(entries):
-                place = table[position, tap]
-                if place >= 0:
-                    source = np.uint64(picture * inputs + place) * channels
-                    row = np.uint64(tap) * channels
-                    for j in range(channels):
-                        y[target + j] += x[source + j] * weights[row + j]
-            target += channels
-
-
-@lazy_njit
-def _depthwise_input_grad(g, kernel, x, table, inputs):  # type: ignore[no-untyped-def]
-    channels = np.uint64(kernel.shape[1])
-    weights = kernel.reshape(-1)
-    outputs, entries = table.shape
-    source = np.uint64(0)
-    x[:] = 0
-    for picture in range(g.size // (outputs * kernel.shape[1])):
-        for position in range(outputs):
-            for tap in range(entries):
-                place = table[position, tap]
-                if place >= 0:
-                    target = np.uint64(picture * inputs + place) * channels
-                    row = np.uint64(tap) * channels
-                    for j in range(channels):
-                        x[target + j] += g[source + j] * weights[row + j]
-            source += channels
-
-
-@lazy_njit
-def _depthwise_kernel_grad(x, g, kernel, table, inputs):  # type: ignore[no-untyped-def]
-    channels = np.uint64(kernel.shape[1])
-    outputs, entries = table.shape
-    one = np.zeros(kernel.size, kernel.dtype)  # a picture's share: sums of sums round less
-    total = kernel.reshape(-1)
-    total[:] = 0
-    at = np.uint64(0)
-    for picture in range(g.size // (outputs * kernel.shape[1])):
-        one[:] = 0
-        for position in range(outputs):
-            for tap in range(entries):
-                place = table[position, tap]
-                if place >= 0:
-                    source = np.uint64(picture * inputs + place) * channels
-                    row = np.uint64(tap) * channels
-                    for j in range(channels):
-                        one[row + j] += x[source + j] * g[at + j]
-            at += channels
-        total += one
-
-
-def _repeated(x: Any, multiplier: int) -> Any:
-    return x if multiplier == 1 else np.repeat(x, multiplier, axis=-1)
-
-
-def depthwise_conv(
-    x: Any,
-    kernel: Any,
-    bias: Any = None,
-    *,
-    strides: Ints,
-    padding: Padding,
-    dilation: Ints,
-    activation: str | None = None,
-    out: Any = None,
-) -> Any:
-    """See the reference; several filters per channel are one each of a repeated channel."""
-    geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
-    if not compiled(x, kernel, bias, out):
-        return reference_depthwise_conv(x, kernel, bias, **geometry, activation=activation, out=out)
-    if x.shape[-1] != kernel.shape[-2]:
-        raise ValueError(f"A kernel of the shape {kernel.shape} takes {kernel.shape[-2]} channels, got {x.shape[-1]}.")
-    size, filters = kernel.shape[:-2], kernel.shape[-2] * kernel.shape[-1]
-    if out is None:
-        out = empty((x.shape[0], *output_shape(x.shape, size, strides, padding, dilation), filters), x.dtype)
-    table = window_table((1, *x.shape[1:-1], 1), size, **geometry)
-    flat, inputs = _repeated(x, kernel.shape[-1]).reshape(-1), math.prod(x.shape[1:-1])
-    if out.size:
-        _depthwise(flat, kernel.reshape(-1, filters), out.reshape(-1), table, inputs)
-        _epilogue(out.reshape(-1, filters), bias, activation)
-    return out
-
-
-def depthwise_conv_input_grad(
-    g: Any, kernel: Any, x_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, out: Any = None
-) -> Any:
-    """See the reference."""
-    geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
-    if not g.size or not compiled(g, kernel, out):
-        return reference_depthwise_conv_input_grad(g, kernel, x_shape, **geometry, out=out)
-    multiplier = kernel.shape[-1]
-    if out is None:
-        out = empty(x_shape, g.dtype)
-    repeated = out if multiplier == 1 else empty((*x_shape, multiplier), g.dtype)
-    table = window_table((1, *x_shape[1:-1], 1), kernel.shape[:-2], **geometry)
-    weights, inputs = kernel.reshape(-1, g.shape[-1]), math.prod(x_shape[1:-1])
-    _depthwise_input_grad(g.reshape(-1), weights, repeated.reshape(-1), table, inputs)
-    if multiplier > 1:
-        np.copyto(out, repeated[..., 0])
-        for m in range(1, multiplier):  # np.sum is slow over a short last axis
-            np.add(out, repeated[..., m], out=out)
-    return out
-
-
-def depthwise_conv_kernel_grad(
-    x: Any, g: Any, kernel_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, out: Any = None
-) -> Any:
-    """See the reference."""
-    geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
-    if not g.size or not compiled(x, g, out):
-        return reference_depthwise_conv_kernel_grad(x, g, kernel_shape, **geometry, out=out)
-    if out is None:
-        out = empty(kernel_shape, g.dtype)
-    table = window_table((1, *x.shape[1:-1], 1), kernel_shape[:-2], **geometry)
-    flat, inputs = _repeated(x, kernel_shape[-1]).reshape(-1), math.prod(x.shape[1:-1])
-    _depthwise_kernel_grad(flat, g.reshape(-1), out.reshape(-1, g.shape[-1]), table, inputs)
-    return out
-
-
 OVERRIDES = {
     "conv": conv,
     "conv_input_grad": conv_input_grad,
     "conv_kernel_grad": conv_kernel_grad,
-    "depthwise_conv": depthwise_conv,
-    "depthwise_conv_input_grad": depthwise_conv_input_grad,
-    "depthwise_conv_kernel_grad": depthwise_conv_kernel_grad,
 }
