@@ -470,3 +470,50 @@ def average_pool_grad(g: Any, x: Any, table: Any, inputs: int, channels: int) ->
     """The kernel `average_pool_grad` of flat arrays, into `x`."""
     if not _over_pictures(_average_pool_grad_part, x, g, None, table, inputs, channels):
         _average_pool_grad_loop(g, x, table, inputs, channels)
+
+
+@lazy_part(fastmath={"reassoc", "nsz", "contract"})
+def _global_average_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """Pictures: 2 of (positions, channels), 3 their means; 4 positions, 5 channels."""
+    n = carray(pointer(arguments), _ROOM, np.int64)
+    size, width = np.uint64(n[4] * n[5]), np.uint64(n[5])
+    fours = size // (np.uint64(4) * width) * (np.uint64(4) * width)
+    for picture in range(n[0] * part // n[1], n[0] * (part + 1) // n[1]):
+        x = _floats(n[2], picture * n[4] * n[5], (picture + 1) * n[4] * n[5])
+        out = _floats(n[3], picture * n[5], (picture + 1) * n[5])
+        out[:] = _ZERO
+        for row in range(np.uint64(0), fours, np.uint64(4) * width):
+            for j in range(width):
+                at = row + j
+                out[j] += (x[at] + x[at + width]) + (x[at + width + width] + x[at + width + width + width])
+        for row in range(fours, size, width):
+            for j in range(width):
+                out[j] += x[row + j]
+        count = np.float32(n[4])
+        for j in range(width):
+            out[j] /= count
+
+
+def global_average_pool(x: Any, out: Any) -> None:
+    """The kernel, of a long array, into `out`."""
+    parts = min(parts_of(x.size), len(x))
+    _run(_global_average_part, parts, len(x), x, out, *x.shape[1:])
+
+
+@lazy_part
+def _global_average_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """Pictures: 2 gradients at their means, 3 at them; 4 positions, 5 channels."""
+    n = carray(pointer(arguments), _ROOM, np.int64)
+    width, count = np.uint64(n[5]), np.float32(n[4])
+    for picture in range(n[0] * part // n[1], n[0] * (part + 1) // n[1]):
+        g = _floats(n[2], picture * n[5], (picture + 1) * n[5])
+        out = _floats(n[3], picture * n[4] * n[5], (picture + 1) * n[4] * n[5])
+        for row in range(np.uint64(0), np.uint64(out.size), width):
+            for j in range(width):
+                out[row + j] = g[j] / count
+
+
+def global_average_pool_grad(g: Any, out: Any) -> None:
+    """The kernel, into a long array."""
+    parts = min(parts_of(out.size), len(g))
+    _run(_global_average_grad_part, parts, len(g), g, out, *out.shape[1:])
