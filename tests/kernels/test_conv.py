@@ -249,6 +249,37 @@ def test_long_depthwise_convolutions(geometry, multiplier, engine):
     assert (guarded[0] == 7).all() and (guarded[-1] == 7).all()
 
 
+GROUPED = [
+    {"n": 3, "spatial": (17, 15), "channels": 8, "size": (3, 3), "padding": ((1, 1), (1, 1))},
+    {"n": 5, "spatial": (16, 16), "channels": 3, "size": (2, 3), "strides": (2, 1)},
+    {"n": 4, "spatial": (400,), "channels": 5, "size": (3,), "padding": ((4, 0),), "dilation": (2,)},
+]
+
+
+@pytest.mark.parametrize("groups", [2, 3])
+@pytest.mark.parametrize("geometry", GROUPED)
+def test_groups_that_are_convolved_one_by_one(geometry, groups):
+    rank = len(geometry["size"])
+    geometry = {"strides": (1,) * rank, "padding": ((0, 0),) * rank, "dilation": (1,) * rank} | geometry
+    x, kernel, bias, g, keywords = problem(geometry, "conv", 7, groups, "float32")
+    exact = [array.astype("float64") for array in (x, kernel, g)]
+    outs = [np.full_like(array, np.nan) for array in (g, x, kernel)]
+    with (
+        patch.object(dense_override, "reference_conv", None),
+        patch.object(dense_override, "reference_conv_input_grad", None),
+        patch.object(dense_override, "reference_conv_kernel_grad", None),
+    ):
+        found = by_kernels(override, "conv", x, kernel, g, **keywords)
+        assert override.conv(x, kernel, bias, activation="relu", out=outs[0], **keywords) is outs[0]
+        assert override.conv_input_grad(g, kernel, x.shape, out=outs[1], **keywords) is outs[1]
+        assert override.conv_kernel_grad(x, g, kernel.shape, out=outs[2], **keywords) is outs[2]
+    wanted = by_kernels(reference, "conv", *exact, **keywords)
+    for one, expected in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, expected, rtol=1e-5, atol=1e-4)
+    for out, expected in zip(outs, (np.maximum(wanted[0] + bias, 0), *wanted[1:]), strict=True):
+        np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_depthwise_gradient_of_another_shape_is_refused(dtype):
     x, kernel, g = np.ones((2, 6, 4), dtype), np.ones((3, 4, 1), dtype), np.ones((2, 3, 4), dtype)

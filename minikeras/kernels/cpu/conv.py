@@ -10,8 +10,8 @@ loops do not become vector code.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -157,6 +157,27 @@ def _columns(x: Any, size: Ints, strides: Ints, padding: Padding, dilation: Ints
             yield slice(start, stop), columns
 
 
+_GROUP = 1024  # numbers of an array that belong to one group: where there are fewer, calls would take longer than sums
+
+
+def _group_pays(array: Any, kernel_shape: Ints, groups: int) -> bool:
+    """Whether groups are better convolved one by one than as the reference does, all columns at once."""
+    return array.size >= groups * _GROUP and set(kernel_shape[:-2]) != {1} and _tile_for(array) is not None
+
+
+def _by_group(groups: int, out: Any, one: Callable, *arrays: Any) -> Any:
+    """Fill `out` with what `one` makes of each group of the arrays' channels (None is passed on)."""
+
+    def part(array: Any, group: int) -> Any:
+        width = array.shape[-1] // groups
+        return array[..., group * width : (group + 1) * width]
+
+    for group in range(groups):
+        copies = [None if array is None else np.ascontiguousarray(part(array, group)) for array in arrays]
+        np.copyto(part(out, group), one(*copies))
+    return out
+
+
 def conv(
     x: Any,
     kernel: Any,
@@ -171,8 +192,13 @@ def conv(
 ) -> Any:
     """See the reference."""
     geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
-    if groups > 1 or not compiled(x, kernel, bias, out):
+    if not compiled(x, kernel, bias, out) or (groups > 1 and not _group_pays(x, kernel.shape, groups)):
         return reference_conv(x, kernel, bias, **geometry, groups=groups, activation=activation, out=out)
+    if groups > 1:
+        if out is None:
+            lengths = output_shape(x.shape, kernel.shape[:-2], strides, padding, dilation)
+            out = empty((x.shape[0], *lengths, kernel.shape[-1]), x.dtype)
+        return _by_group(groups, out, partial(conv, **geometry, activation=activation), x, kernel, bias)
     size, filters = kernel.shape[:-2], kernel.shape[-1]
     module, relu = _tile_for(x, kernel, out), activation == "relu"
     if module is not None and not is_pointwise(size, strides, padding):
@@ -212,10 +238,14 @@ def conv_input_grad(
         weights = kernel.reshape(-1, kernel.shape[-1])
         gemm(g.reshape(-1, g.shape[-1]), weights, tb=True, out=out.reshape(-1, x_shape[-1]))
         return out
-    if groups > 1 or not g.size or not compiled(g, kernel, out):
+    pays = groups == 1 or _group_pays(g, kernel.shape, groups)
+    if not pays or not g.size or not compiled(g, kernel, out):
         return reference_conv_input_grad(g, kernel, x_shape, **geometry, groups=groups, out=out)
     if out is None:
         out = empty(x_shape, g.dtype)
+    if groups > 1:
+        shape = (*x_shape[:-1], x_shape[-1] // groups)
+        return _by_group(groups, out, partial(conv_input_grad, x_shape=shape, **geometry), g, kernel)
     module = _tile_for(g, kernel, out)
     within = zip(padding, size, dilation, strict=True)
     if module is not None and set(strides) == {1} and all(max(pair) <= d * (k - 1) for pair, k, d in within):
@@ -243,10 +273,13 @@ def conv_kernel_grad(
 ) -> Any:
     """See the reference."""
     geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
-    if groups > 1 or not compiled(x, g, out):
+    if not compiled(x, g, out) or (groups > 1 and not _group_pays(x, kernel_shape, groups)):
         return reference_conv_kernel_grad(x, g, kernel_shape, **geometry, groups=groups, out=out)
     if out is None:
         out = empty(kernel_shape, g.dtype)
+    if groups > 1:
+        shape = (*kernel_shape[:-1], kernel_shape[-1] // groups)
+        return _by_group(groups, out, partial(conv_kernel_grad, kernel_shape=shape, **geometry), x, g)
     module = _tile_for(x, g, out)
     if module is not None:
         if is_pointwise(kernel_shape[:-2], strides, padding):
