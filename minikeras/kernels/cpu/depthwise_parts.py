@@ -5,8 +5,7 @@ Row r of the result is
     max(floor, start + sum over k of A[a_places[k]] * B[b_places[k]])
 
 where k runs over the row's stretch of the two lists, a place is that of the first of `channels` numbers, and products
-are taken number by number.  The sums stay in vector registers, so the inner loop is written as LLVM code.  This module
-imports Numba: import it at first need.
+are taken number by number.  The sums stay in vector registers, so the inner loop is written as LLVM code.
 """
 
 from __future__ import annotations
@@ -15,14 +14,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.jit import lazy_part
-from minikeras.kernels.cpu.machine import pointer
-from minikeras.kernels.cpu.parts import _ROOM, _run, parts_of
+from minikeras.kernels.cpu.jit import instruction, lazy_part
+from minikeras.kernels.cpu.machine import floats, function, numbers
+from minikeras.kernels.cpu.parts import _run, parts_of
 from minikeras.kernels.cpu.tile import _BITS, _INT32, _INT64, _LANES, _VECTOR, _number, _spread
 
 _VECTORS = 4
@@ -31,69 +27,59 @@ _NONE = np.zeros(_WIDTH, np.float32)
 _SHARES = 16  # of the rows of a folded result, about; fixed, so that sums do not depend on the number of threads
 
 
-@intrinsic
-def _sum_of_products(context, a_places, b_places, count, a, b, start, out, floor, columns):  # type: ignore[no-untyped-def]
+@instruction("void(int64, int64, int64, int64, int64, int64, int64, float32, int64)")
+def _sum_of_products(builder, a_places, b_places, count, a, b, start, out, floor, columns):  # type: ignore[no-untyped-def]
     """A row: the first `columns` of its channels, `_WIDTH` at most.  Places, A, B, start and out are addresses."""
+    at = _VECTOR.as_pointer()
+    fma = function(builder, f"llvm.fma.v{_LANES}f32", _VECTOR, [_VECTOR] * 3)
+    read = function(builder, f"llvm.masked.load.v{_LANES}f32.p0", _VECTOR, [at, _INT32, _BITS, _VECTOR])
+    write = function(builder, f"llvm.masked.store.v{_LANES}f32.p0", ir.VoidType(), [_VECTOR, at, _INT32, _BITS])
+    alignment, zero = ir.Constant(_INT32, 4), ir.Constant(_VECTOR, [0.0] * _LANES)
+    lanes = ir.VectorType(_INT32, _LANES)
+    last = _spread(builder, builder.trunc(columns, _INT32), lanes)
+    wanted = [
+        builder.icmp_signed("<", ir.Constant(lanes, list(range(v * _LANES, (v + 1) * _LANES))), last)
+        for v in range(_VECTORS)
+    ]
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        a_places, b_places, count, a, b, start, out, floor, columns = arguments
-        at = _VECTOR.as_pointer()
+    def places_of(address: Any) -> list[Any]:
+        return [builder.inttoptr(builder.add(address, _number(v * _LANES * 4)), at) for v in range(_VECTORS)]
 
-        def function(name: str, result: Any, parameters: list[Any]) -> Any:
-            return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, parameters), name)
+    def vectors_at(address: Any) -> list[Any]:
+        pairs = zip(places_of(address), wanted, strict=True)
+        return [builder.call(read, [place, alignment, bits, zero]) for place, bits in pairs]
 
-        fma = function(f"llvm.fma.v{_LANES}f32", _VECTOR, [_VECTOR] * 3)
-        read = function(f"llvm.masked.load.v{_LANES}f32.p0", _VECTOR, [at, _INT32, _BITS, _VECTOR])
-        write = function(f"llvm.masked.store.v{_LANES}f32.p0", ir.VoidType(), [_VECTOR, at, _INT32, _BITS])
-        alignment, zero = ir.Constant(_INT32, 4), ir.Constant(_VECTOR, [0.0] * _LANES)
-        lanes = ir.VectorType(_INT32, _LANES)
-        last = _spread(builder, builder.trunc(columns, _INT32), lanes)
-        wanted = [
-            builder.icmp_signed("<", ir.Constant(lanes, list(range(v * _LANES, (v + 1) * _LANES))), last)
-            for v in range(_VECTORS)
-        ]
+    def place_in(list_address: Any, k: Any, array: Any) -> Any:
+        place = builder.load(builder.gep(builder.inttoptr(list_address, _INT64.as_pointer()), [k]), align=8)
+        return builder.add(array, builder.mul(place, _number(4)))
 
-        def places_of(address: Any) -> list[Any]:
-            return [builder.inttoptr(builder.add(address, _number(v * _LANES * 4)), at) for v in range(_VECTORS)]
+    begin = vectors_at(start)
+    entry = builder.block
+    loop, done = builder.append_basic_block("loop"), builder.append_basic_block("done")
+    builder.cbranch(builder.icmp_signed(">", count, _number(0)), loop, done)
 
-        def vectors_at(address: Any) -> list[Any]:
-            pairs = zip(places_of(address), wanted, strict=True)
-            return [builder.call(read, [place, alignment, bits, zero]) for place, bits in pairs]
+    builder.position_at_end(loop)
+    k = builder.phi(_INT64)
+    k.add_incoming(_number(0), entry)
+    sums = [builder.phi(_VECTOR) for _ in range(_VECTORS)]
+    pairs = zip(vectors_at(place_in(a_places, k, a)), vectors_at(place_in(b_places, k, b)), strict=True)
+    new = [builder.call(fma, [*pair, before]) for pair, before in zip(pairs, sums, strict=True)]
+    after = builder.add(k, _number(1))
+    k.add_incoming(after, loop)
+    for v in range(_VECTORS):
+        sums[v].add_incoming(begin[v], entry)
+        sums[v].add_incoming(new[v], loop)
+    builder.cbranch(builder.icmp_signed("<", after, count), loop, done)
 
-        def place_in(list_address: Any, k: Any, array: Any) -> Any:
-            place = builder.load(builder.gep(builder.inttoptr(list_address, _INT64.as_pointer()), [k]), align=8)
-            return builder.add(array, builder.mul(place, _number(4)))
-
-        begin = vectors_at(start)
-        entry = builder.block
-        loop, done = builder.append_basic_block("loop"), builder.append_basic_block("done")
-        builder.cbranch(builder.icmp_signed(">", count, _number(0)), loop, done)
-
-        builder.position_at_end(loop)
-        k = builder.phi(_INT64)
-        k.add_incoming(_number(0), entry)
-        sums = [builder.phi(_VECTOR) for _ in range(_VECTORS)]
-        pairs = zip(vectors_at(place_in(a_places, k, a)), vectors_at(place_in(b_places, k, b)), strict=True)
-        new = [builder.call(fma, [*pair, before]) for pair, before in zip(pairs, sums, strict=True)]
-        after = builder.add(k, _number(1))
-        k.add_incoming(after, loop)
-        for v in range(_VECTORS):
-            sums[v].add_incoming(begin[v], entry)
-            sums[v].add_incoming(new[v], loop)
-        builder.cbranch(builder.icmp_signed("<", after, count), loop, done)
-
-        builder.position_at_end(done)
-        totals = [builder.phi(_VECTOR) for _ in range(_VECTORS)]
-        for v, total in enumerate(totals):
-            total.add_incoming(begin[v], entry)
-            total.add_incoming(new[v], loop)
-        least = _spread(builder, floor, _VECTOR)
-        for total, place, bits in zip(totals, places_of(out), wanted, strict=True):
-            value = builder.select(builder.fcmp_ordered("<", total, least), least, total)  # NaN stays
-            builder.call(write, [value, place, alignment, bits])
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 7, types.float32, types.int64), generate
+    builder.position_at_end(done)
+    totals = [builder.phi(_VECTOR) for _ in range(_VECTORS)]
+    for v, total in enumerate(totals):
+        total.add_incoming(begin[v], entry)
+        total.add_incoming(new[v], loop)
+    least = _spread(builder, floor, _VECTOR)
+    for total, place, bits in zip(totals, places_of(out), wanted, strict=True):
+        value = builder.select(builder.fcmp_ordered("<", total, least), least, total)  # NaN stays
+        builder.call(write, [value, place, alignment, bits])
 
 
 @lazy_part
@@ -104,12 +90,14 @@ def _rows_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     starts of channels (0: one vector of zeros for all), 13 channels, 14 whether relu; 15 rows of a folded result: row r
     is added to row r % 15, each part has a result of its own (0: not folded).
     """
-    n = carray(pointer(arguments), _ROOM, np.int64)
-    starts, channels, fold = carray(pointer(n[2]), n[5] + 1, np.int64), n[13], n[15]
+    n = numbers(arguments)
+    starts, channels, fold = numbers(n[2]), n[13], n[15]
     floor = np.float32(0) if n[14] else np.float32(-np.inf)
     out = n[10] + part * fold * channels * 4
     if fold:
-        carray(pointer(out), fold * channels, np.float32)[:] = np.float32(0)
+        zeros = floats(out)
+        for j in range(fold * channels):
+            zeros[j] = np.float32(0)
     first = n[0] * part // n[1]
     picture, r, to = first // n[5], first % n[5], first % fold if fold else first
     for _ in range(n[0] * (part + 1) // n[1] - first):
@@ -149,8 +137,8 @@ def rows(lists: Any, a: Any, b: Any, steps: tuple[int, int], pictures: int, out:
     """
     count = pictures * (len(lists[0]) - 1)
     start = _NONE if bias is None else bias
-    numbers = (start, int(bias is not None), out.shape[-1], int(relu), 0)
-    _run(_rows_part, min(parts_of(out.size), count), count, *lists, len(lists[0]) - 1, a, b, *steps, out, *numbers)
+    settings = (start, int(bias is not None), out.shape[-1], int(relu), 0)
+    _run(_rows_part, min(parts_of(out.size), count), count, *lists, len(lists[0]) - 1, a, b, *steps, out, *settings)
 
 
 def folded_rows(lists: Any, a: Any, b: Any, steps: tuple[int, int], pictures: int, out: Any) -> None:
@@ -158,6 +146,6 @@ def folded_rows(lists: Any, a: Any, b: Any, steps: tuple[int, int], pictures: in
     count = pictures * (len(lists[0]) - 1)
     shares = min(_SHARES, count)
     sums = empty((shares, *out.shape), out.dtype)
-    numbers = (None, 0, out.shape[-1], 0, len(out))
-    _run(_rows_part, shares, count, *lists, len(lists[0]) - 1, a, b, *steps, sums, *numbers)
+    settings = (None, 0, out.shape[-1], 0, len(out))
+    _run(_rows_part, shares, count, *lists, len(lists[0]) - 1, a, b, *steps, sums, *settings)
     np.sum(sums, axis=0, out=out)

@@ -1,37 +1,46 @@
 """Normalisation that the team shares: passes over float32 matrices, whose columns are the channels or the features.
 
 Batch statistics take one pass over the rows.  A block of them sums its distances from its own first row, so that a mean
-far from zero costs no digits, and blocks are joined in float64.  This module imports Numba: import it at first need.
+far from zero costs no digits, and blocks are joined in float64.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
-from numba import carray
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.jit import kept_njit, lazy_part
-from minikeras.kernels.cpu.machine import pointer
-from minikeras.kernels.cpu.parts import _ROOM, _floats, _run, parts_of
+from minikeras.kernels.cpu.jit import inner, lazy_part
+from minikeras.kernels.cpu.machine import doubles, floats, numbers
+from minikeras.kernels.cpu.parts import _run, parts_of
 
 _WIDE = 256  # numbers in a line, about: narrow matrices are read several rows at a time
 _BLOCK = 64  # lines (or rows) whose sums are taken in float32
 _FLOAT, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 _FAST = {"reassoc", "nsz", "contract"}
-_ZERO = np.float32(0)
+_ZERO, _ONE = np.float32(0), np.float32(1)
 
 # Arguments: 0 the number of elements, 1 of parts, 2 the width of a line; then what the part's docstring says.
 
 
-@kept_njit()
-def _share(arguments, part):  # type: ignore[no-untyped-def]
-    """A part's arguments, its first element and the one after its last: whole lines; the last part has the rest."""
-    n = carray(pointer(arguments), _ROOM, np.int64)
+@inner
+def _share(n, part):  # type: ignore[no-untyped-def]
+    """A part's first element and the one after its last: whole lines; the last part has the rest."""
     lines = n[0] // n[2]
     end = n[0] if part + 1 == n[1] else lines * (part + 1) // n[1] * n[2]
-    return n, lines * part // n[1] * n[2], end
+    return lines * part // n[1] * n[2], end
+
+
+@inner
+def _sums(totals_at, width, part):  # type: ignore[no-untyped-def]
+    """A part's two totals of each column, set to 0, and its room for as many sums in float32."""
+    at = totals_at + part * 3 * width * 8
+    totals = doubles(at)
+    for j in range(2 * width):
+        totals[j] = 0.0
+    return totals, floats(at + 2 * width * 8)
 
 
 # ---- batch -----------------------------------------------------------------------------------------------------------
@@ -43,32 +52,32 @@ def _column_sums_part(arguments, part, worker):  # type: ignore[no-untyped-def]
 
     Without a mean (0) sums of g and of g * x: a block takes both as distances from its own first line.
     """
-    n, begin, end = _share(arguments, part)
-    columns = n[2]
-    width = np.uint64(columns)
-    totals = carray(pointer(n[6] + part * 3 * columns * 8), 2 * columns, np.float64)
-    sums = carray(pointer(n[6] + (part * 3 + 2) * columns * 8), 2 * columns, np.float32)
-    totals[:] = 0.0
+    n = numbers(arguments)
+    begin, end = _share(n, part)
+    width = n[2]
+    totals, sums = _sums(n[6], width, part)
+    share = _ZERO if n[5] else _ONE
     while begin < end:
-        stop = begin + _BLOCK * columns
-        if stop > end - columns:  # what does not fill a line is not a block
+        stop = begin + _BLOCK * width
+        if stop > end - width:  # what does not fill a line is not a block
             stop = end
-        x, g = _floats(n[3], begin, stop), _floats(n[4], begin, stop)
-        mean = _floats(n[5] if n[5] else n[3] + 4 * begin, 0, columns)
-        share = np.float32(0) if n[5] else np.float32(1)
-        sums[:] = _ZERO
-        size = np.uint64(stop - begin)
+        x, g = floats(n[3] + 4 * begin), floats(n[4] + 4 * begin)
+        mean = floats(n[5] if n[5] else n[3] + 4 * begin)
+        for j in range(2 * width):
+            sums[j] = _ZERO
+        size = stop - begin
         begin = stop
-        fours = size // (np.uint64(4) * width) * (np.uint64(4) * width)
-        for row in range(np.uint64(0), fours, np.uint64(4) * width):
+        rows = size // width
+        fours, rest = rows // 4 * 4 * width, size - rows * width
+        for row in range(0, fours, 4 * width):
             for j in range(width):
                 at = row + j
                 center, origin = mean[j], share * mean[j]
                 a, b = g[at] - origin, g[at + width] - origin
-                c, d = g[at + width + width] - origin, g[at + width + width + width] - origin
+                c, d = g[at + 2 * width] - origin, g[at + 3 * width] - origin
                 sums[j] += (a + b) + (c + d)
                 first, second = a * (x[at] - center), b * (x[at + width] - center)
-                third, fourth = c * (x[at + width + width] - center), d * (x[at + width + width + width] - center)
+                third, fourth = c * (x[at + 2 * width] - center), d * (x[at + 3 * width] - center)
                 sums[j + width] += (first + second) + (third + fourth)
         for row in range(fours, size, width):
             for j in range(min(width, size - row)):
@@ -76,36 +85,40 @@ def _column_sums_part(arguments, part, worker):  # type: ignore[no-untyped-def]
                 sums[j] += a
                 sums[j + width] += a * (x[row + j] - mean[j])
         for j in range(width):
-            count, origin = np.float64((size + width - np.uint64(1) - j) // width), np.float64(share * mean[j])
-            distance = np.float64(sums[j])
-            totals[j] += distance + count * origin
-            totals[j + width] += np.float64(sums[j + width]) + origin * (distance + distance + count * origin)
+            count, shift, distance = np.float64(rows + (j < rest)), np.float64(share * mean[j]), np.float64(sums[j])
+            totals[j] += distance + count * shift
+            totals[j + width] += np.float64(sums[j + width]) + shift * (distance + distance + count * shift)
 
 
 @lazy_part(fastmath=_FAST)
 def _normalize_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """3 x, 4 result, 5 for each column of a line: mean, scale, shift."""
-    n, begin, end = _share(arguments, part)
-    columns = n[2]
-    vectors = carray(pointer(n[5]), (3, columns), np.float32)
-    for start in range(begin, end, columns):
-        stop = min(start + columns, end)
-        x, y = _floats(n[3], start, stop), _floats(n[4], start, stop)
-        for j in range(np.uint64(stop - start)):
-            y[j] = (x[j] - vectors[0, j]) * vectors[1, j] + vectors[2, j]
+    n = numbers(arguments)
+    begin, end = _share(n, part)
+    width = n[2]
+    mean, scale, shift = floats(n[5]), floats(n[5] + 4 * width), floats(n[5] + 8 * width)
+    for start in range(begin, end, width):
+        x, y = floats(n[3] + 4 * start), floats(n[4] + 4 * start)
+        for j in range(min(width, end - start)):
+            y[j] = (x[j] - mean[j]) * scale[j] + shift[j]
 
 
 @lazy_part(fastmath=_FAST)
 def _combine_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """3 x, 4 g, 5 result, 6 for each column of a line: mean, and the factors of g, of x - mean and of 1."""
-    n, begin, end = _share(arguments, part)
-    columns = n[2]
-    vectors = carray(pointer(n[6]), (4, columns), np.float32)
-    for start in range(begin, end, columns):
-        stop = min(start + columns, end)
-        x, g, out = _floats(n[3], start, stop), _floats(n[4], start, stop), _floats(n[5], start, stop)
-        for j in range(np.uint64(stop - start)):
-            out[j] = vectors[1, j] * g[j] + vectors[2, j] * (x[j] - vectors[0, j]) + vectors[3, j]
+    n = numbers(arguments)
+    begin, end = _share(n, part)
+    width = n[2]
+    mean, of_g, of_x, of_one = (
+        floats(n[6]),
+        floats(n[6] + 4 * width),
+        floats(n[6] + 8 * width),
+        floats(n[6] + 12 * width),
+    )
+    for start in range(begin, end, width):
+        x, g, out = floats(n[3] + 4 * start), floats(n[4] + 4 * start), floats(n[5] + 4 * start)
+        for j in range(min(width, end - start)):
+            out[j] = of_g[j] * g[j] + of_x[j] * (x[j] - mean[j]) + of_one[j]
 
 
 # ---- layer and root mean square: a line is a row ---------------------------------------------------------------------
@@ -114,14 +127,14 @@ def _combine_part(arguments, part, worker):  # type: ignore[no-untyped-def]
 @lazy_part(fastmath=_FAST)
 def _normalize_rows_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """3 x, 4 result, 5 gamma and beta, 6 means and inverse deviations of the rows; 7 epsilon, 8 whether centered."""
-    n, begin, end = _share(arguments, part)
-    features = n[2]
-    rows, width = n[0] // features, np.uint64(features)
-    gamma, beta = _floats(n[5], 0, features), _floats(n[5], features, 2 * features)
-    statistics, epsilon = _floats(n[6], 0, 2 * rows), _floats(n[7], 0, 1)[0]
-    count = np.float32(features)
-    for start in range(begin, end, features):
-        x, y = _floats(n[3], start, start + features), _floats(n[4], start, start + features)
+    n = numbers(arguments)
+    begin, end = _share(n, part)
+    width = n[2]
+    gamma, beta = floats(n[5]), floats(n[5] + 4 * width)
+    means, inverses = floats(n[6]), floats(n[6] + 4 * (n[0] // width))
+    epsilon, count = floats(n[7])[0], np.float32(width)
+    for row in range(begin // width, end // width):
+        x, y = floats(n[3] + 4 * row * width), floats(n[4] + 4 * row * width)
         mean, square = _ZERO, _ZERO
         if n[8]:
             for j in range(width):
@@ -129,11 +142,11 @@ def _normalize_rows_part(arguments, part, worker):  # type: ignore[no-untyped-de
             mean /= count
         for j in range(width):
             square += (x[j] - mean) * (x[j] - mean)
-        inverse = np.float32(1) / np.sqrt(square / count + epsilon)
+        inverse = _ONE / math.sqrt(square / count + epsilon)
         for j in range(width):
             y[j] = (x[j] - mean) * inverse * gamma[j] + beta[j]
-        statistics[start // features] = mean
-        statistics[rows + start // features] = inverse
+        means[row] = mean
+        inverses[row] = inverse
 
 
 @lazy_part(fastmath=_FAST)
@@ -142,36 +155,33 @@ def _rows_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
 
     The totals of each feature are sums of g and of g * normalized x.
     """
-    n, begin, end = _share(arguments, part)
-    features = n[2]
-    rows, width = n[0] // features, np.uint64(features)
-    gamma, means, inverses = _floats(n[5], 0, features), _floats(n[6], 0, rows), _floats(n[7], 0, rows)
-    totals = carray(pointer(n[9] + part * 3 * features * 8), 2 * features, np.float64)
-    sums = carray(pointer(n[9] + (part * 3 + 2) * features * 8), 2 * features, np.float32)
-    totals[:] = 0.0
-    sums[:] = _ZERO
-    count = np.float32(features)
-    for start in range(begin, end, features):
-        x, g = _floats(n[3], start, start + features), _floats(n[4], start, start + features)
-        row = start // features
-        mean, inverse = means[row] if n[6] else _ZERO, inverses[row]
-        total, along = _ZERO, _ZERO
-        for j in range(width):
-            normalized = (x[j] - mean) * inverse
-            sums[j] += g[j]
-            sums[j + width] += g[j] * normalized
-            total += g[j] * gamma[j]
-            along += g[j] * gamma[j] * normalized
-        if n[8]:
-            out = _floats(n[8], start, start + features)
-            total = total / count if n[6] else _ZERO
-            along /= count
+    n = numbers(arguments)
+    begin, end = _share(n, part)
+    width = n[2]
+    gamma, means, inverses = floats(n[5]), floats(n[6]), floats(n[7])
+    totals, sums = _sums(n[9], width, part)
+    first, last, count = begin // width, end // width, np.float32(width)
+    for block in range(first, last, _BLOCK):
+        for j in range(2 * width):
+            sums[j] = _ZERO
+        for row in range(block, min(block + _BLOCK, last)):
+            x, g = floats(n[3] + 4 * row * width), floats(n[4] + 4 * row * width)
+            mean, inverse = means[row] if n[6] else _ZERO, inverses[row]
+            total, along = _ZERO, _ZERO
             for j in range(width):
-                out[j] = inverse * (g[j] * gamma[j] - total - (x[j] - mean) * inverse * along)
-        if (start - begin) // features % _BLOCK == _BLOCK - 1 or start + features == end:
-            for j in range(width + width):
-                totals[j] += np.float64(sums[j])
-            sums[:] = _ZERO
+                normalized = (x[j] - mean) * inverse
+                sums[j] += g[j]
+                sums[j + width] += g[j] * normalized
+                total += g[j] * gamma[j]
+                along += g[j] * gamma[j] * normalized
+            if n[8]:
+                out = floats(n[8] + 4 * row * width)
+                total = total / count if n[6] else _ZERO
+                along /= count
+                for j in range(width):
+                    out[j] = inverse * (g[j] * gamma[j] - total - (x[j] - mean) * inverse * along)
+        for j in range(2 * width):
+            totals[j] += np.float64(sums[j])
 
 
 class _Lines:
