@@ -7,6 +7,7 @@ compiled may use other functions and instructions decorated here: they become Nu
 from __future__ import annotations
 
 import ctypes
+import dis
 import hashlib
 import importlib
 import os
@@ -77,7 +78,8 @@ class _Inner(_Lazy):
 def _named(function: Callable) -> dict[str, _Lazy]:
     """The lazy globals of a function."""
     space = function.__globals__
-    return {name: space[name] for name in function.__code__.co_names if isinstance(space.get(name), _Lazy)}
+    names = {one.argval for one in dis.get_instructions(function.__code__) if one.opname == "LOAD_GLOBAL"}
+    return {name: space[name] for name in names if isinstance(space.get(name), _Lazy)}
 
 
 def _used(function: Callable) -> list[_Lazy]:
@@ -301,7 +303,7 @@ _PYTHON_CALLS = (
     "PyLong_FromLongLong",
     "PyType_IsSubtype",
 )
-_C_CALLS = ("memcpy", "memmove", "memset", "sched_yield", "expf", "logf", "powf", "tanhf")
+_C_CALLS = ("memcpy", "memmove", "memset", "sched_yield", "expf", "log", "logf", "powf", "tanhf")
 
 
 @lru_cache(maxsize=1)
@@ -351,7 +353,13 @@ def _folders() -> list[Path]:
     return [Path(__file__).parent / "__pycache__", Path(cache).expanduser() / "minikeras"]
 
 
-_SOURCES = ("jit.py", "machine.py", "tile.py", "translate.py")  # what all code may depend on, besides its own module
+_SOURCES = (
+    "functions.py",
+    "jit.py",
+    "machine.py",
+    "tile.py",
+    "translate.py",
+)  # what all code may depend on, besides its own module
 
 
 @lru_cache(maxsize=64)

@@ -509,6 +509,7 @@ _NUMBERS: dict[Any, Callable] = {
     np.int64: _Function._to_int,
     int: _Function._to_int,
     np.uint8: lambda function, value: function._as(function._as(value, "int64"), "uint8"),
+    math.log: lambda function, value: function._of_float("log", value),
     math.sqrt: lambda function, value: function._of_float("sqrt", value),
     math.floor: lambda function, value: function._to_int(function._of_float("floor", value)),
     abs: lambda function, value: function._of_float("fabs", value),
