@@ -38,6 +38,7 @@ AVAILABLE = _WIDE or bool(_features.get("avx2") and _features.get("fma"))
 _LANES = 16 if _WIDE else 8
 _VECTORS = 2
 ROWS = 8 if _WIDE else 6  # with more, addresses or sums no longer fit the registers
+ROOM = 3 * ROWS + 1  # numbers that `rows_product` needs room for
 WIDTH = _VECTORS * _LANES
 _PANEL = 4 * WIDTH  # bytes of a row of packed B
 
@@ -331,6 +332,25 @@ def _product_part(arguments, part, worker):  # type: ignore[no-untyped-def]
             )
 
 
+@kept_njit()
+def rows_product(addresses, a, a_row, start, start_row, c, c_row, rows, steps, columns, panels):  # type: ignore[no-untyped-def]
+    """For a part that has more to do: `C = C0 + A @ B` of up to `ROWS` rows, B as `packed` gives it.
+
+    A, C0 and C are given by the addresses of their first row (`start` is C0's) and the bytes from row to row;
+    `addresses` is room for the tile, an array of `ROOM` int64.
+    """
+    at = addresses.ctypes.data
+    addresses[3 * ROWS] = 0  # the only segment
+    for column in range(0, columns, WIDTH):
+        for r in range(ROWS):
+            row = min(r, rows - 1)  # the last row once more
+            addresses[r] = a + row * a_row
+            addresses[ROWS + r] = start + row * start_row + 4 * column
+            addresses[2 * ROWS + r] = c + row * c_row + 4 * column
+        b = panels + column // WIDTH * steps * _PANEL
+        _tile(at, at + 8 * ROWS, at + 16 * ROWS, at + 24 * ROWS, 1, steps, 4, b, np.float32(-np.inf), columns - column)
+
+
 @lazy_part
 def _kernel_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """One share of the images: sums over their pixels, for all rows (taps and channels) and columns (filters).
@@ -507,6 +527,27 @@ def _product_plan(
         _GROUPS: groups,
     }
     return _Plan(_product_part, -(-rows // block) * groups, numbers, steps * _PANEL, work)
+
+
+def packed(b: Any, tb: bool = False) -> Any:
+    """A matrix (`is_matrix`; transposed on request) in panels, as `rows_product` reads it."""
+    steps, columns = b.shape[::-1] if tb else b.shape
+    out = empty((-(-columns // WIDTH) * steps * WIDTH,), b.dtype)
+    plan = _packing_plan(steps, columns, b.strides[0], tb)
+    plan.run(b[0], b[0], out)
+    return out
+
+
+@lru_cache(maxsize=256)
+def _packing_plan(steps: int, columns: int, stride: int, tb: bool) -> _Plan:
+    numbers = {
+        _COUNT: 1,
+        _STEPS: steps,
+        _B_STEP: 4 if tb else stride,
+        _B_COLUMN: stride if tb else 4,
+        _COLUMN_COUNT: columns,
+    }
+    return _Plan(_pack_part, -(-columns // WIDTH), numbers)
 
 
 class _Geometry:

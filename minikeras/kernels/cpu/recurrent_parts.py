@@ -1,0 +1,573 @@
+"""Recurrences that the team shares: a part takes some rows of the batch through all time steps.
+
+The rows of a batch do not meet before the gradients of the weights, so a core takes its rows from the first time step
+to the last without waiting for another, while the recurrent kernel, packed for the tile, stays in its cache.  A step is
+the recurrent product of these rows and then, row by row, the arithmetic of the cell.
+
+Float32 with tanh and sigmoid.  This module imports Numba: import it at first need.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray
+
+from minikeras.kernels.arena import empty
+from minikeras.kernels.cpu.jit import kept_njit, lazy_part
+from minikeras.kernels.cpu.machine import pointer
+from minikeras.kernels.cpu.team import team
+from minikeras.kernels.cpu.tile import ROOM, ROWS, packed, rows_product
+
+_FAST: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract", "reassoc", "nsz", "arcp", "afn"},
+}
+
+# tanh(x) = x * P(x²) / Q(x²) on [-9.02, 9.02], where tanh reaches 1 in float32.  Least squares on the relative error,
+# reweighted until its peaks are level (Lawson 1961): 2.1e-8, so that rounding, 3e-7, is what remains.
+_LIMIT = np.float32(9.02)
+_P0, _P1, _P2, _P3, _P4 = map(
+    np.float32, (1.0, 0.13379713892936707, 0.003494029864668846, 2.058340578514617e-05, 1.331897081513489e-08)
+)
+_Q0, _Q1, _Q2, _Q3, _Q4 = map(
+    np.float32, (1.0, 0.46713030338287354, 0.02587105520069599, 0.00032830852433107793, 7.761977371956164e-07)
+)
+_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
+
+
+@kept_njit(**_FAST)
+def tanh(x):  # type: ignore[no-untyped-def]
+    """tanh of one float32, free of branches, so that a loop over it vectorises."""
+    x = _LIMIT if x > _LIMIT else x
+    x = -_LIMIT if x < -_LIMIT else x
+    y = x * x
+    p = x * (_P0 + y * (_P1 + y * (_P2 + y * (_P3 + y * _P4))))
+    q = _Q0 + y * (_Q1 + y * (_Q2 + y * (_Q3 + y * _Q4)))
+    y = p / q
+    y = _ONE if y > _ONE else y  # rounded beyond it
+    return -_ONE if y < -_ONE else y
+
+
+# ---- what the cells share --------------------------------------------------------------------------------------------
+
+# What a part reads: numbers at these places of its arguments; of arrays the address, 0 where there is none.
+_SAMPLES, _BLOCK, _TIME, _UNITS = 0, 1, 2, 3  # a part has _BLOCK rows
+_ROOM = 4  # each part's own room for the tile
+_PANELS, _CANDIDATE_PANELS, _CANDIDATE_BIAS = 5, 6, 7  # the recurrent kernel; a GRU's candidate has its own
+_H, _C = 8, 9  # (n, u): the states, or their gradients
+_OUTPUTS, _MASK = 10, 11  # (n, t, u): the outputs, or their gradients; (n, t) bytes
+_GATES, _HISTORY, _CELLS, _EXTRA = 12, 13, 14, 15  # (n, t, ...); without _HISTORY nothing is kept, _EXTRA is (n, 1, u)
+_G_GATES, _G_PRODUCTS, _SUMS, _PRODUCT_SUMS = 16, 17, 18, 19  # (n, t, gates, u), sums of each part
+_WAITING = 20  # (n, u): gradients of outputs that repeat an earlier one, on their way to that one
+_NUMBERS = 21
+
+
+@kept_njit()
+def _begin(arguments, part):  # type: ignore[no-untyped-def]
+    """(arguments, a part's first row, the one after its last, room for the tile)."""
+    n = carray(pointer(arguments), _NUMBERS, np.int64)
+    first = part * n[_BLOCK]
+    room = carray(pointer(n[_ROOM] + part * 8 * ROOM), ROOM, np.int64)
+    return n, first, min(first + n[_BLOCK], n[_SAMPLES]), room
+
+
+@kept_njit()
+def _floats(address, size):  # type: ignore[no-untyped-def]
+    return carray(pointer(address), size, np.float32)
+
+
+@kept_njit()
+def _copy(source, target, size):  # type: ignore[no-untyped-def]
+    there, here = _floats(source, size), _floats(target, size)
+    for j in range(np.uint64(size)):
+        here[j] = there[j]
+
+
+@kept_njit()
+def _add(source, target, size):  # type: ignore[no-untyped-def]
+    there, here = _floats(source, size), _floats(target, size)
+    for j in range(np.uint64(size)):
+        here[j] += there[j]
+
+
+@kept_njit()
+def _clear(target, size):  # type: ignore[no-untyped-def]
+    _floats(target, size)[:] = _ZERO
+
+
+@kept_njit()
+def _counts(n, at):  # type: ignore[no-untyped-def]
+    """Whether step `at` = row * t + s counts."""
+    return n[_MASK] == 0 or carray(pointer(n[_MASK] + at), 1, np.uint8)[0] != 0
+
+
+@kept_njit()
+def _extra(n, r, at):  # type: ignore[no-untyped-def]
+    """Where the part of the residual lies that needs a place even if nothing is kept."""
+    return n[_EXTRA] + 4 * n[_UNITS] * (at if n[_HISTORY] else r)
+
+
+@kept_njit()
+def _product(n, room, first, last, a, a_row, start, start_row, c, c_row, steps, columns, panels):  # type: ignore[no-untyped-def]
+    """A product for all rows of a part; the addresses are those of its first row."""
+    for r in range(0, last - first, ROWS):
+        rows = min(ROWS, last - first - r)
+        c0 = start + r * start_row
+        rows_product(room, a + r * a_row, a_row, c0, start_row, c + r * c_row, c_row, rows, steps, columns, panels)
+
+
+@kept_njit()
+def _show(n, r, s):  # type: ignore[no-untyped-def]
+    """Write the output of a step."""
+    size = 4 * n[_UNITS]
+    at = r * n[_TIME] + s
+    out = n[_OUTPUTS] + size * at
+    if _counts(n, at):
+        _copy(n[_H] + size * r, out, n[_UNITS])
+    elif s:
+        _copy(out - size, out, n[_UNITS])
+    else:
+        _clear(out, n[_UNITS])
+
+
+@kept_njit()
+def _enter(n, r, s):  # type: ignore[no-untyped-def]
+    """Add the gradient of a step's output to that of h, where the step counts; returns whether it does."""
+    u = n[_UNITS]
+    at = r * n[_TIME] + s
+    counts = _counts(n, at)
+    h = n[_H] + 4 * u * r
+    if n[_OUTPUTS]:
+        g = n[_OUTPUTS] + 4 * u * at
+        if n[_MASK]:
+            waiting = n[_WAITING] + 4 * u * r
+            _add(g, waiting, u)
+            if counts:
+                _add(waiting, h, u)
+                _clear(waiting, u)
+        else:
+            _add(g, h, u)
+    return counts
+
+
+# In what follows, each loop touches few arrays: beyond that the compiler gives up proving that they do not overlap.
+
+
+@kept_njit(**_FAST)
+def _tanh(z, size):  # type: ignore[no-untyped-def]
+    gate = _floats(z, size)
+    for j in range(np.uint64(size)):
+        gate[j] = tanh(gate[j])
+
+
+@kept_njit(**_FAST)
+def _sigmoid(z, size):  # type: ignore[no-untyped-def]
+    gate = _floats(z, size)
+    for j in range(np.uint64(size)):
+        gate[j] = _HALF + _HALF * tanh(_HALF * gate[j])
+
+
+# ---- simple recurrent layer ------------------------------------------------------------------------------------------
+
+
+@lazy_part
+def _simple_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    n, first, last, room = _begin(arguments, part)
+    t, u = n[_TIME], n[_UNITS]
+    size = 4 * u
+    for s in range(t):
+        h, z = n[_H] + size * first, n[_GATES] + size * (first * t + s)
+        _product(n, room, first, last, h, size, z, t * size, z, t * size, u, u, n[_PANELS])
+        for r in range(first, last):
+            at = r * t + s
+            h, z = n[_H] + size * r, n[_GATES] + size * at
+            if n[_HISTORY]:
+                _copy(h, n[_HISTORY] + size * at, u)
+            if _counts(n, at):
+                _tanh(z, u)
+                _copy(z, h, u)
+            _show(n, r, s)
+
+
+@kept_njit(**_FAST)
+def _simple_row_grad(y, g_h, g_z, u):  # type: ignore[no-untyped-def]
+    y, g_h, g_z = _floats(y, u), _floats(g_h, u), _floats(g_z, u)
+    for j in range(np.uint64(u)):
+        g_z[j] = g_h[j] * (_ONE - y[j] * y[j])
+
+
+@lazy_part
+def _simple_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    n, first, last, room = _begin(arguments, part)
+    t, u = n[_TIME], n[_UNITS]
+    size = 4 * u
+    _clear(n[_SUMS] + size * part, u)
+    for s in range(t - 1, -1, -1):
+        for r in range(first, last):
+            at = size * (r * t + s)
+            g_h, g_z = n[_H] + size * r, n[_G_GATES] + at
+            if _enter(n, r, s):
+                _simple_row_grad(n[_GATES] + at, g_h, g_z, u)
+                _clear(g_h, u)
+                _add(g_z, n[_SUMS] + size * part, u)
+            else:
+                _clear(g_z, u)
+        g_h, g_z = n[_H] + size * first, n[_G_GATES] + size * (first * t + s)
+        _product(n, room, first, last, g_z, t * size, g_h, size, g_h, size, u, u, n[_PANELS])
+
+
+# ---- LSTM ------------------------------------------------------------------------------------------------------------
+
+
+@kept_njit(**_FAST)
+def _lstm_row(gates, c, squashed, h, u):  # type: ignore[no-untyped-def]
+    size = 4 * u
+    _sigmoid(gates, 2 * u)
+    _tanh(gates + 2 * size, u)
+    _sigmoid(gates + 3 * size, u)
+    i, f = _floats(gates, u), _floats(gates + size, u)
+    g, o = _floats(gates + 2 * size, u), _floats(gates + 3 * size, u)
+    c, y, h = _floats(c, u), _floats(squashed, u), _floats(h, u)
+    for j in range(np.uint64(u)):
+        c[j] = f[j] * c[j] + i[j] * g[j]
+    for j in range(np.uint64(u)):
+        value = tanh(c[j])
+        y[j] = value
+        h[j] = o[j] * value
+
+
+@lazy_part
+def _lstm_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    n, first, last, room = _begin(arguments, part)
+    t, u = n[_TIME], n[_UNITS]
+    size = 4 * u
+    for s in range(t):
+        h, z = n[_H] + size * first, n[_GATES] + 4 * size * (first * t + s)
+        _product(n, room, first, last, h, size, z, 4 * t * size, z, 4 * t * size, u, 4 * u, n[_PANELS])
+        for r in range(first, last):
+            at = r * t + s
+            h, c = n[_H] + size * r, n[_C] + size * r
+            if n[_HISTORY]:
+                _copy(h, n[_HISTORY] + size * at, u)
+                _copy(c, n[_CELLS] + size * at, u)
+            if _counts(n, at):
+                _lstm_row(n[_GATES] + 4 * size * at, c, _extra(n, r, at), h, u)
+            _show(n, r, s)
+
+
+@kept_njit(**_FAST)
+def _lstm_row_grad(gates, c, squashed, g_h, g_c, g_gates, u):  # type: ignore[no-untyped-def]
+    size = 4 * u
+    i, f = _floats(gates, u), _floats(gates + size, u)
+    g, o = _floats(gates + 2 * size, u), _floats(gates + 3 * size, u)
+    g_i, g_f = _floats(g_gates, u), _floats(g_gates + size, u)
+    g_g, g_o = _floats(g_gates + 2 * size, u), _floats(g_gates + 3 * size, u)
+    c, y, g_h, g_c = _floats(c, u), _floats(squashed, u), _floats(g_h, u), _floats(g_c, u)
+    for j in range(np.uint64(u)):
+        through = g_h[j] * o[j]
+        g_c[j] += through * (_ONE - y[j] * y[j])
+        g_o[j] = through * y[j] * (_ONE - o[j])
+    for j in range(np.uint64(u)):
+        g_i[j] = g_c[j] * g[j] * i[j] * (_ONE - i[j])
+        g_g[j] = g_c[j] * i[j] * (_ONE - g[j] * g[j])
+    for j in range(np.uint64(u)):
+        through = g_c[j] * f[j]
+        g_f[j] = through * c[j] * (_ONE - f[j])
+        g_c[j] = through
+
+
+@lazy_part
+def _lstm_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    n, first, last, room = _begin(arguments, part)
+    t, u = n[_TIME], n[_UNITS]
+    size = 4 * u
+    sums = n[_SUMS] + 4 * size * part
+    _clear(sums, 4 * u)
+    for s in range(t - 1, -1, -1):
+        for r in range(first, last):
+            at = size * (r * t + s)
+            g_h, g_c, g_gates = n[_H] + size * r, n[_C] + size * r, n[_G_GATES] + 4 * at
+            if _enter(n, r, s):
+                _lstm_row_grad(n[_GATES] + 4 * at, n[_CELLS] + at, n[_EXTRA] + at, g_h, g_c, g_gates, u)
+                _clear(g_h, u)
+                _add(g_gates, sums, 4 * u)
+            else:
+                _clear(g_gates, 4 * u)
+        g_h, g_gates = n[_H] + size * first, n[_G_GATES] + 4 * size * (first * t + s)
+        _product(n, room, first, last, g_gates, 4 * t * size, g_h, size, g_h, size, 4 * u, u, n[_PANELS])
+
+
+# ---- GRU -------------------------------------------------------------------------------------------------------------
+
+
+@kept_njit(**_FAST)
+def _gru_row(gates, inner, h, u, reset_after):  # type: ignore[no-untyped-def]
+    """From the gates z and r to the new state."""
+    size = 4 * u
+    z, r, candidate = _floats(gates, u), _floats(gates + size, u), _floats(gates + 2 * size, u)
+    inner, h = _floats(inner, u), _floats(h, u)
+    if reset_after:
+        for j in range(np.uint64(u)):
+            candidate[j] = tanh(candidate[j] + r[j] * inner[j])
+    else:
+        _tanh(gates + 2 * size, u)
+    for j in range(np.uint64(u)):
+        h[j] = candidate[j] + z[j] * (h[j] - candidate[j])
+
+
+@kept_njit(**_FAST)
+def _multiply(x, y, out, u):  # type: ignore[no-untyped-def]
+    x, y, out = _floats(x, u), _floats(y, u), _floats(out, u)
+    for j in range(np.uint64(u)):
+        out[j] = x[j] * y[j]
+
+
+@lazy_part
+def _gru_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """With a candidate bias, the reset gate comes after the product."""
+    n, first, last, room = _begin(arguments, part)
+    t, u = n[_TIME], n[_UNITS]
+    size = 4 * u
+    inner_row = t * size if n[_HISTORY] else size
+    candidate_panels, bias = n[_CANDIDATE_PANELS], n[_CANDIDATE_BIAS]
+    for s in range(t):
+        h, gates = n[_H] + size * first, n[_GATES] + 3 * size * (first * t + s)
+        _product(n, room, first, last, h, size, gates, 3 * t * size, gates, 3 * t * size, u, 2 * u, n[_PANELS])
+        inner = _extra(n, first, first * t + s)
+        if bias:
+            _product(n, room, first, last, h, size, bias, 0, inner, inner_row, u, u, candidate_panels)
+        for r in range(first, last):
+            at = r * t + s
+            h, gates = n[_H] + size * r, n[_GATES] + 3 * size * at
+            _sigmoid(gates, 2 * u)
+            if n[_HISTORY]:
+                _copy(h, n[_HISTORY] + size * at, u)
+            if not bias:
+                _multiply(gates + size, h, _extra(n, r, at), u)
+        if not bias:
+            c = n[_GATES] + 3 * size * (first * t + s) + 2 * size
+            _product(n, room, first, last, inner, inner_row, c, 3 * t * size, c, 3 * t * size, u, u, candidate_panels)
+        for r in range(first, last):
+            at = r * t + s
+            if _counts(n, at):
+                _gru_row(n[_GATES] + 3 * size * at, _extra(n, r, at), n[_H] + size * r, u, bias != 0)
+            _show(n, r, s)
+
+
+@kept_njit(**_FAST)
+def _gru_row_grad(gates, h, g_h, g_gates, u):  # type: ignore[no-untyped-def]
+    """The gradients before the activations of z and the candidate; of h, what passes straight through remains."""
+    size = 4 * u
+    z, candidate, h = _floats(gates, u), _floats(gates + 2 * size, u), _floats(h, u)
+    g_h, g_z, g_candidate = _floats(g_h, u), _floats(g_gates, u), _floats(g_gates + 2 * size, u)
+    for j in range(np.uint64(u)):
+        through = g_h[j] * (_ONE - z[j])
+        g_z[j] = through * (h[j] - candidate[j]) * z[j]
+        g_candidate[j] = through * (_ONE - candidate[j] * candidate[j])
+    for j in range(np.uint64(u)):
+        g_h[j] *= z[j]
+
+
+@kept_njit(**_FAST)
+def _reset_grad(g_reset, inner, r, g_r, passed, u):  # type: ignore[no-untyped-def]
+    """The gate r multiplied `inner`: from the gradient of the result to those before its activation and of `inner`."""
+    g_reset, inner, r = _floats(g_reset, u), _floats(inner, u), _floats(r, u)
+    g_r, passed = _floats(g_r, u), _floats(passed, u)
+    for j in range(np.uint64(u)):
+        through = g_reset[j] * r[j]
+        g_r[j] = through * inner[j] * (_ONE - r[j])
+        passed[j] = through
+
+
+@lazy_part
+def _gru_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """The reset gate after the product: the gradient of that product differs from the gates'."""
+    n, first, last, room = _begin(arguments, part)
+    t, u = n[_TIME], n[_UNITS]
+    size = 4 * u
+    sums, product_sums = n[_SUMS] + 3 * size * part, n[_PRODUCT_SUMS] + 3 * size * part
+    _clear(sums, 3 * u)
+    _clear(product_sums, 3 * u)
+    for s in range(t - 1, -1, -1):
+        for r in range(first, last):
+            at = size * (r * t + s)
+            gates, g_gates, g_products = n[_GATES] + 3 * at, n[_G_GATES] + 3 * at, n[_G_PRODUCTS] + 3 * at
+            if _enter(n, r, s):
+                _gru_row_grad(gates, n[_HISTORY] + at, n[_H] + size * r, g_gates, u)
+                g_candidate = g_gates + 2 * size
+                _reset_grad(g_candidate, n[_EXTRA] + at, gates + size, g_gates + size, g_products + 2 * size, u)
+                _copy(g_gates, g_products, 2 * u)
+                _add(g_gates, sums, 3 * u)
+                _add(g_products, product_sums, 3 * u)
+            else:
+                _clear(g_gates, 3 * u)
+                _clear(g_products, 3 * u)
+        g_h, g_products = n[_H] + size * first, n[_G_PRODUCTS] + 3 * size * (first * t + s)
+        _product(n, room, first, last, g_products, 3 * t * size, g_h, size, g_h, size, 3 * u, u, n[_PANELS])
+
+
+@lazy_part
+def _reset_first_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """The reset gate before the product; `_C` is room for the gradient of what it gave."""
+    n, first, last, room = _begin(arguments, part)
+    t, u = n[_TIME], n[_UNITS]
+    size = 4 * u
+    sums = n[_SUMS] + 3 * size * part
+    _clear(sums, 3 * u)
+    for s in range(t - 1, -1, -1):
+        for r in range(first, last):
+            at = size * (r * t + s)
+            g_gates = n[_G_GATES] + 3 * at
+            if _enter(n, r, s):
+                _gru_row_grad(n[_GATES] + 3 * at, n[_HISTORY] + at, n[_H] + size * r, g_gates, u)
+            else:
+                _clear(g_gates, 3 * u)
+            _clear(n[_C] + size * r, u)
+        g_gates, g_reset = n[_G_GATES] + 3 * size * (first * t + s), n[_C] + size * first
+        g_candidate, row = g_gates + 2 * size, 3 * t * size
+        _product(n, room, first, last, g_candidate, row, g_reset, size, g_reset, size, u, u, n[_CANDIDATE_PANELS])
+        for r in range(first, last):
+            at = size * (r * t + s)
+            gates, g_gates, g_reset = n[_GATES] + 3 * at, n[_G_GATES] + 3 * at, n[_C] + size * r
+            if _counts(n, r * t + s):
+                _reset_grad(g_reset, n[_HISTORY] + at, gates + size, g_gates + size, g_reset, u)
+                _add(g_reset, n[_H] + size * r, u)
+                _add(g_gates, sums, 3 * u)
+        g_h, g_gates = n[_H] + size * first, n[_G_GATES] + 3 * size * (first * t + s)
+        _product(n, room, first, last, g_gates, row, g_h, size, g_h, size, 2 * u, u, n[_PANELS])
+
+
+# ---- the loops over time, as the reference's kernels take them -------------------------------------------------------
+
+_WAKES = 8_000_000  # multiplications for which a helper is waked
+
+
+def _run(part: Any, gates: Any, mask: Any, arrays: dict[int, Any]) -> None:
+    """Run a part function over the gates of a sequence; None stands for no array."""
+    n, t, _, u = gates.shape
+    parts = _parts(n)
+    arguments = np.zeros(_NUMBERS, np.int64)
+    room = np.empty((parts, ROOM), np.int64)
+    if mask is not None:
+        mask = np.ascontiguousarray(mask)
+    for place, array in {**arrays, _ROOM: room, _GATES: gates, _MASK: mask}.items():
+        if array is not None:
+            arguments[place] = array.ctypes.data
+    arguments[:_ROOM] = n, ROWS, t, u
+    team.run(part.address, arguments, parts, gates.size * u >= _WAKES)
+
+
+def _parts(samples: int) -> int:
+    return -(-samples // ROWS)
+
+
+def _forward(part: Any, gates: Any, histories: Any, mask: Any, arrays: dict[int, Any]) -> Any:
+    n, t, _, u = gates.shape
+    outputs = empty((n, t, u), gates.dtype)
+    _run(part, gates, mask, {**arrays, **dict(zip((_HISTORY, _CELLS), histories, strict=False)), _OUTPUTS: outputs})
+    return outputs
+
+
+def _backward(part: Any, gates: Any, g_outputs: Any, mask: Any, products: Any, arrays: dict[int, Any]) -> list[Any]:
+    n, _, count, u = gates.shape
+    summands = [empty((_parts(n), 1, count, u), gates.dtype) for _ in products]
+    arrays |= dict(zip((_G_GATES, _G_PRODUCTS), products, strict=False))
+    arrays |= dict(zip((_SUMS, _PRODUCT_SUMS), summands, strict=False))
+    if g_outputs is not None:
+        arrays[_OUTPUTS] = np.ascontiguousarray(g_outputs)
+        arrays[_WAITING] = None if mask is None else np.zeros((n, u), gates.dtype)
+    _run(part, gates, mask, arrays)
+    return summands
+
+
+def _simple(gates: Any, recurrent_kernel: Any, h: Any, histories: Any, mask: Any) -> Any:
+    return _forward(_simple_part, gates, histories, mask, {_H: h, _PANELS: packed(recurrent_kernel)})
+
+
+def _simple_grad(g_outputs: Any, g_h: Any, r: Any, *products: Any) -> list[Any]:
+    arrays = {_H: g_h, _PANELS: packed(r.recurrent_kernel, tb=True)}
+    return _backward(_simple_grad_part, r.saved[1], g_outputs, r.mask, products, arrays)
+
+
+def _lstm(gates: Any, recurrent_kernel: Any, h: Any, c: Any, histories: Any, squashed: Any, mask: Any) -> Any:
+    arrays = {_H: h, _C: c, _EXTRA: squashed, _PANELS: packed(recurrent_kernel)}
+    return _forward(_lstm_part, gates, histories, mask, arrays)
+
+
+def _lstm_grad(g_outputs: Any, g_h: Any, g_c: Any, r: Any, *products: Any) -> list[Any]:
+    _, cells, gates, squashed = r.saved
+    panels = packed(r.recurrent_kernel, tb=True)
+    arrays = {_H: g_h, _C: g_c, _CELLS: cells, _EXTRA: squashed, _PANELS: panels}
+    return _backward(_lstm_grad_part, gates, g_outputs, r.mask, products, arrays)
+
+
+def _gru(gates: Any, recurrent_kernel: Any, bias: Any, h: Any, histories: Any, inner: Any, mask: Any) -> Any:
+    u = h.shape[1]
+    arrays = {_H: h, _EXTRA: inner, _CANDIDATE_BIAS: bias}
+    arrays[_PANELS] = packed(recurrent_kernel[:, : 2 * u])
+    arrays[_CANDIDATE_PANELS] = packed(recurrent_kernel[:, 2 * u :])
+    return _forward(_gru_part, gates, histories, mask, arrays)
+
+
+def _gru_grad(g_outputs: Any, g_h: Any, r: Any, *products: Any) -> list[Any]:
+    history, gates, inner = r.saved
+    arrays = {_H: g_h, _HISTORY: history, _EXTRA: inner}
+    if r.reset_after:
+        arrays[_PANELS] = packed(r.recurrent_kernel, tb=True)
+        return _backward(_gru_grad_part, gates, g_outputs, r.mask, products, arrays)
+    u = history.shape[2]
+    arrays[_C] = empty(g_h.shape, g_h.dtype)
+    arrays[_PANELS] = packed(r.recurrent_kernel[:, : 2 * u], tb=True)
+    arrays[_CANDIDATE_PANELS] = packed(r.recurrent_kernel[:, 2 * u :], tb=True)
+    return _backward(_reset_first_grad_part, gates, g_outputs, r.mask, products, arrays)
+
+
+# ---- the arithmetic of one step, for loops over time that are not compiled -------------------------------------------
+
+
+@kept_njit(**_FAST)
+def _lstm_cell(s, gates, product, c, h, squashed):  # type: ignore[no-untyped-def]
+    n, _, _, u = gates.shape
+    slot = s % squashed.shape[1]
+    for r in range(n):
+        z = gates[r, s].ctypes.data
+        _add(product[r].ctypes.data, z, 4 * u)
+        _lstm_row(z, c[r].ctypes.data, squashed[r, slot].ctypes.data, h[r].ctypes.data, u)
+
+
+@kept_njit(**_FAST)
+def _lstm_cell_grad(s, gates, cells, squashed, g_h, g_c, g_gates):  # type: ignore[no-untyped-def]
+    n, _, _, u = gates.shape
+    for r in range(n):
+        c, y, g_z = cells[r, s].ctypes.data, squashed[r, s].ctypes.data, g_gates[r, s].ctypes.data
+        _lstm_row_grad(gates[r, s].ctypes.data, c, y, g_h[r].ctypes.data, g_c[r].ctypes.data, g_z, u)
+
+
+@kept_njit(**_FAST)
+def _gru_cell(s, gates, product, candidate_bias, h, inner):  # type: ignore[no-untyped-def]
+    n, _, _, u = gates.shape
+    slot = s % inner.shape[1]
+    for r in range(n):
+        z, unreset, added = gates[r, s].ctypes.data, inner[r, slot].ctypes.data, product[r].ctypes.data
+        _add(added, z, 2 * u)
+        _sigmoid(z, 2 * u)
+        _copy(candidate_bias.ctypes.data, unreset, u)
+        _add(added + 8 * u, unreset, u)
+        _gru_row(z, unreset, h[r].ctypes.data, u, True)
+
+
+@kept_njit(**_FAST)
+def _gru_cell_grad(s, gates, inner, history, g_h, g_gates, g_products):  # type: ignore[no-untyped-def]
+    n, _, _, u = gates.shape
+    for r in range(n):
+        z, g_z, g_product = gates[r, s].ctypes.data, g_gates[r, s].ctypes.data, g_products[r, s].ctypes.data
+        _gru_row_grad(z, history[r, s].ctypes.data, g_h[r].ctypes.data, g_z, u)
+        _reset_grad(g_z + 8 * u, inner[r, s].ctypes.data, z + 4 * u, g_z + 4 * u, g_product + 8 * u, u)
+        _copy(g_z, g_product, 2 * u)
+
+
+LOOPS = {"simple_rnn": (_simple, _simple_grad), "lstm": (_lstm, _lstm_grad), "gru": (_gru, _gru_grad)}
+CELLS = {"lstm": (_lstm_cell, _lstm_cell_grad), "gru": (_gru_cell, _gru_cell_grad)}
