@@ -451,7 +451,7 @@ def gru(
     if reset_after and bias is not None:
         input_bias = bias[0].copy()
         input_bias[: 2 * u] += bias[1, : 2 * u]  # only the candidate's recurrent bias has to wait for the reset gate
-        candidate_bias = bias[1, 2 * u :]
+        candidate_bias = xp.ascontiguousarray(bias[1, 2 * u :])
     gates = _project(x, kernel, input_bias, 3, input_mask)
     h, dropped = _copy(h0, gates.dtype), empty((n, u), gates.dtype)
     histories = _histories(with_residual, x, h)
