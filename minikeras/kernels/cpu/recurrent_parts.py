@@ -111,15 +111,6 @@ def _extra(n, r, at):  # type: ignore[no-untyped-def]
 
 
 @kept_njit()
-def _product(n, room, first, last, a, a_row, start, start_row, c, c_row, steps, columns, panels):  # type: ignore[no-untyped-def]
-    """A product for all rows of a part; the addresses are those of its first row."""
-    for r in range(0, last - first, ROWS):
-        rows = min(ROWS, last - first - r)
-        c0 = start + r * start_row
-        rows_product(room, a + r * a_row, a_row, c0, start_row, c + r * c_row, c_row, rows, steps, columns, panels)
-
-
-@kept_njit()
 def _show(n, r, s):  # type: ignore[no-untyped-def]
     """Write the output of a step."""
     size = 4 * n[_UNITS]
@@ -176,11 +167,11 @@ def _sigmoid(z, size):  # type: ignore[no-untyped-def]
 @lazy_part
 def _simple_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     n, first, last, room = _begin(arguments, part)
-    t, u = n[_TIME], n[_UNITS]
+    t, u, rows = n[_TIME], n[_UNITS], last - first
     size = 4 * u
     for s in range(t):
         h, z = n[_H] + size * first, n[_GATES] + size * (first * t + s)
-        _product(n, room, first, last, h, size, z, t * size, z, t * size, u, u, n[_PANELS])
+        rows_product(room, h, size, z, t * size, z, t * size, rows, u, u, n[_PANELS])
         for r in range(first, last):
             at = r * t + s
             h, z = n[_H] + size * r, n[_GATES] + size * at
@@ -202,7 +193,7 @@ def _simple_row_grad(y, g_h, g_z, u):  # type: ignore[no-untyped-def]
 @lazy_part
 def _simple_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     n, first, last, room = _begin(arguments, part)
-    t, u = n[_TIME], n[_UNITS]
+    t, u, rows = n[_TIME], n[_UNITS], last - first
     size = 4 * u
     _clear(n[_SUMS] + size * part, u)
     for s in range(t - 1, -1, -1):
@@ -216,7 +207,7 @@ def _simple_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
             else:
                 _clear(g_z, u)
         g_h, g_z = n[_H] + size * first, n[_G_GATES] + size * (first * t + s)
-        _product(n, room, first, last, g_z, t * size, g_h, size, g_h, size, u, u, n[_PANELS])
+        rows_product(room, g_z, t * size, g_h, size, g_h, size, rows, u, u, n[_PANELS])
 
 
 # ---- LSTM ------------------------------------------------------------------------------------------------------------
@@ -242,11 +233,11 @@ def _lstm_row(gates, c, squashed, h, u):  # type: ignore[no-untyped-def]
 @lazy_part
 def _lstm_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     n, first, last, room = _begin(arguments, part)
-    t, u = n[_TIME], n[_UNITS]
+    t, u, rows = n[_TIME], n[_UNITS], last - first
     size = 4 * u
     for s in range(t):
         h, z = n[_H] + size * first, n[_GATES] + 4 * size * (first * t + s)
-        _product(n, room, first, last, h, size, z, 4 * t * size, z, 4 * t * size, u, 4 * u, n[_PANELS])
+        rows_product(room, h, size, z, 4 * t * size, z, 4 * t * size, rows, u, 4 * u, n[_PANELS])
         for r in range(first, last):
             at = r * t + s
             h, c = n[_H] + size * r, n[_C] + size * r
@@ -282,7 +273,7 @@ def _lstm_row_grad(gates, c, squashed, g_h, g_c, g_gates, u):  # type: ignore[no
 @lazy_part
 def _lstm_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     n, first, last, room = _begin(arguments, part)
-    t, u = n[_TIME], n[_UNITS]
+    t, u, rows = n[_TIME], n[_UNITS], last - first
     size = 4 * u
     sums = n[_SUMS] + 4 * size * part
     _clear(sums, 4 * u)
@@ -297,7 +288,7 @@ def _lstm_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
             else:
                 _clear(g_gates, 4 * u)
         g_h, g_gates = n[_H] + size * first, n[_G_GATES] + 4 * size * (first * t + s)
-        _product(n, room, first, last, g_gates, 4 * t * size, g_h, size, g_h, size, 4 * u, u, n[_PANELS])
+        rows_product(room, g_gates, 4 * t * size, g_h, size, g_h, size, rows, 4 * u, u, n[_PANELS])
 
 
 # ---- GRU -------------------------------------------------------------------------------------------------------------
@@ -329,16 +320,16 @@ def _multiply(x, y, out, u):  # type: ignore[no-untyped-def]
 def _gru_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """With a candidate bias, the reset gate comes after the product."""
     n, first, last, room = _begin(arguments, part)
-    t, u = n[_TIME], n[_UNITS]
+    t, u, rows = n[_TIME], n[_UNITS], last - first
     size = 4 * u
     inner_row = t * size if n[_HISTORY] else size
     candidate_panels, bias = n[_CANDIDATE_PANELS], n[_CANDIDATE_BIAS]
     for s in range(t):
         h, gates = n[_H] + size * first, n[_GATES] + 3 * size * (first * t + s)
-        _product(n, room, first, last, h, size, gates, 3 * t * size, gates, 3 * t * size, u, 2 * u, n[_PANELS])
+        rows_product(room, h, size, gates, 3 * t * size, gates, 3 * t * size, rows, u, 2 * u, n[_PANELS])
         inner = _extra(n, first, first * t + s)
         if bias:
-            _product(n, room, first, last, h, size, bias, 0, inner, inner_row, u, u, candidate_panels)
+            rows_product(room, h, size, bias, 0, inner, inner_row, rows, u, u, candidate_panels)
         for r in range(first, last):
             at = r * t + s
             h, gates = n[_H] + size * r, n[_GATES] + 3 * size * at
@@ -349,7 +340,7 @@ def _gru_part(arguments, part, worker):  # type: ignore[no-untyped-def]
                 _multiply(gates + size, h, _extra(n, r, at), u)
         if not bias:
             c = n[_GATES] + 3 * size * (first * t + s) + 2 * size
-            _product(n, room, first, last, inner, inner_row, c, 3 * t * size, c, 3 * t * size, u, u, candidate_panels)
+            rows_product(room, inner, inner_row, c, 3 * t * size, c, 3 * t * size, rows, u, u, candidate_panels)
         for r in range(first, last):
             at = r * t + s
             if _counts(n, at):
@@ -386,7 +377,7 @@ def _reset_grad(g_reset, inner, r, g_r, passed, u):  # type: ignore[no-untyped-d
 def _gru_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """The reset gate after the product: the gradient of that product differs from the gates'."""
     n, first, last, room = _begin(arguments, part)
-    t, u = n[_TIME], n[_UNITS]
+    t, u, rows = n[_TIME], n[_UNITS], last - first
     size = 4 * u
     sums, product_sums = n[_SUMS] + 3 * size * part, n[_PRODUCT_SUMS] + 3 * size * part
     _clear(sums, 3 * u)
@@ -406,14 +397,14 @@ def _gru_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
                 _clear(g_gates, 3 * u)
                 _clear(g_products, 3 * u)
         g_h, g_products = n[_H] + size * first, n[_G_PRODUCTS] + 3 * size * (first * t + s)
-        _product(n, room, first, last, g_products, 3 * t * size, g_h, size, g_h, size, 3 * u, u, n[_PANELS])
+        rows_product(room, g_products, 3 * t * size, g_h, size, g_h, size, rows, 3 * u, u, n[_PANELS])
 
 
 @lazy_part
 def _reset_first_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """The reset gate before the product; `_C` is room for the gradient of what it gave."""
     n, first, last, room = _begin(arguments, part)
-    t, u = n[_TIME], n[_UNITS]
+    t, u, rows = n[_TIME], n[_UNITS], last - first
     size = 4 * u
     sums = n[_SUMS] + 3 * size * part
     _clear(sums, 3 * u)
@@ -428,7 +419,7 @@ def _reset_first_grad_part(arguments, part, worker):  # type: ignore[no-untyped-
             _clear(n[_C] + size * r, u)
         g_gates, g_reset = n[_G_GATES] + 3 * size * (first * t + s), n[_C] + size * first
         g_candidate, row = g_gates + 2 * size, 3 * t * size
-        _product(n, room, first, last, g_candidate, row, g_reset, size, g_reset, size, u, u, n[_CANDIDATE_PANELS])
+        rows_product(room, g_candidate, row, g_reset, size, g_reset, size, rows, u, u, n[_CANDIDATE_PANELS])
         for r in range(first, last):
             at = size * (r * t + s)
             gates, g_gates, g_reset = n[_GATES] + 3 * at, n[_G_GATES] + 3 * at, n[_C] + size * r
@@ -437,18 +428,19 @@ def _reset_first_grad_part(arguments, part, worker):  # type: ignore[no-untyped-
                 _add(g_reset, n[_H] + size * r, u)
                 _add(g_gates, sums, 3 * u)
         g_h, g_gates = n[_H] + size * first, n[_G_GATES] + 3 * size * (first * t + s)
-        _product(n, room, first, last, g_gates, row, g_h, size, g_h, size, 2 * u, u, n[_PANELS])
+        rows_product(room, g_gates, row, g_h, size, g_h, size, rows, 2 * u, u, n[_PANELS])
 
 
 # ---- the loops over time, as the reference's kernels take them -------------------------------------------------------
 
 _WAKES = 8_000_000  # multiplications for which a helper is waked
+_NEAR = 1 << 18  # numbers of a recurrent kernel, 1 MiB: they stay in the cache of a core
 
 
 def _run(part: Any, gates: Any, mask: Any, arrays: dict[int, Any]) -> None:
     """Run a part function over the gates of a sequence; None stands for no array."""
     n, t, _, u = gates.shape
-    parts = _parts(n)
+    parts = _parts(gates)
     arguments = np.zeros(_NUMBERS, np.int64)
     room = np.empty((parts, ROOM), np.int64)
     if mask is not None:
@@ -456,12 +448,17 @@ def _run(part: Any, gates: Any, mask: Any, arrays: dict[int, Any]) -> None:
     for place, array in {**arrays, _ROOM: room, _GATES: gates, _MASK: mask}.items():
         if array is not None:
             arguments[place] = array.ctypes.data
-    arguments[:_ROOM] = n, ROWS, t, u
+    arguments[:_ROOM] = n, _block(gates), t, u
     team.run(part.address, arguments, parts, gates.size * u >= _WAKES)
 
 
-def _parts(samples: int) -> int:
-    return -(-samples // ROWS)
+def _block(gates: Any) -> int:
+    """Rows of a part: as few as the tile takes, more where the recurrent kernel is read from afar at each step."""
+    return ROWS if gates.shape[2] * gates.shape[3] ** 2 <= _NEAR else 2 * ROWS
+
+
+def _parts(gates: Any) -> int:
+    return -(-len(gates) // _block(gates))
 
 
 def _forward(part: Any, gates: Any, histories: Any, mask: Any, arrays: dict[int, Any]) -> Any:
@@ -473,7 +470,7 @@ def _forward(part: Any, gates: Any, histories: Any, mask: Any, arrays: dict[int,
 
 def _backward(part: Any, gates: Any, g_outputs: Any, mask: Any, products: Any, arrays: dict[int, Any]) -> list[Any]:
     n, _, count, u = gates.shape
-    summands = [empty((_parts(n), 1, count, u), gates.dtype) for _ in products]
+    summands = [empty((_parts(gates), 1, count, u), gates.dtype) for _ in products]
     arrays |= dict(zip((_G_GATES, _G_PRODUCTS), products, strict=False))
     arrays |= dict(zip((_SUMS, _PRODUCT_SUMS), summands, strict=False))
     if g_outputs is not None:

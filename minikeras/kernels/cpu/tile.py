@@ -334,7 +334,7 @@ def _product_part(arguments, part, worker):  # type: ignore[no-untyped-def]
 
 @kept_njit()
 def rows_product(addresses, a, a_row, start, start_row, c, c_row, rows, steps, columns, panels):  # type: ignore[no-untyped-def]
-    """For a part that has more to do: `C = C0 + A @ B` of up to `ROWS` rows, B as `packed` gives it.
+    """For a part that has more to do: `C = C0 + A @ B` of some rows, B as `packed` gives it.
 
     A, C0 and C are given by the addresses of their first row (`start` is C0's) and the bytes from row to row;
     `addresses` is room for the tile, an array of `ROOM` int64.
@@ -342,13 +342,15 @@ def rows_product(addresses, a, a_row, start, start_row, c, c_row, rows, steps, c
     at = addresses.ctypes.data
     addresses[3 * ROWS] = 0  # the only segment
     for column in range(0, columns, WIDTH):
-        for r in range(ROWS):
-            row = min(r, rows - 1)  # the last row once more
-            addresses[r] = a + row * a_row
-            addresses[ROWS + r] = start + row * start_row + 4 * column
-            addresses[2 * ROWS + r] = c + row * c_row + 4 * column
         b = panels + column // WIDTH * steps * _PANEL
-        _tile(at, at + 8 * ROWS, at + 16 * ROWS, at + 24 * ROWS, 1, steps, 4, b, np.float32(-np.inf), columns - column)
+        for first in range(0, rows, ROWS):
+            for r in range(ROWS):
+                row = min(first + r, rows - 1)  # the last row once more
+                addresses[r] = a + row * a_row
+                addresses[ROWS + r] = start + row * start_row + 4 * column
+                addresses[2 * ROWS + r] = c + row * c_row + 4 * column
+            starts, cs, segments = at + 8 * ROWS, at + 16 * ROWS, at + 24 * ROWS
+            _tile(at, starts, cs, segments, 1, steps, 4, b, np.float32(-np.inf), columns - column)
 
 
 @lazy_part
