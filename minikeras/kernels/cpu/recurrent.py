@@ -1,7 +1,7 @@
 """Recurrent layers on the CPU: compiled loops over time that the team shares, or a compiled pass for each step.
 
-For float32 with the usual activations, tanh and sigmoid.  Dropped states, and hosts without the tile, have the pass;
-other activations, and float64, whose exact tanh NumPy vectorises and Numba does not, are left to the reference.
+For float32 with the usual activations, tanh and sigmoid.  With dropout within, and on hosts without the tile, it is the
+pass; other activations, and float64, whose exact tanh NumPy vectorises and Numba does not, are left to the reference.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ def _parts() -> Any:
     return importlib.import_module("minikeras.kernels.cpu.recurrent_parts")
 
 
-def _chosen(kind: str, x: Any, recurrent_kernel: Any, bias: Any, options: dict[str, Any]) -> dict[str, Any]:
+def _chosen(
+    kind: str, x: Any, kernel: Any, recurrent_kernel: Any, bias: Any, options: dict[str, Any]
+) -> dict[str, Any]:
     """The options, with what is compiled for them."""
     usual = options.get("activation", "tanh") == "tanh" and options.get("recurrent_activation", "sigmoid") == "sigmoid"
-    arrays = (x, recurrent_kernel) if bias is None else (x, recurrent_kernel, bias)
+    arrays = (x, kernel, recurrent_kernel, *(() if bias is None else (bias,)))
     if not usual or any(array.dtype.char != "f" for array in arrays):
         return options
     module = tile()
-    if module is not None and x.size and module.is_matrix(recurrent_kernel) and options.get("recurrent_mask") is None:
+    dropped = options.get("input_mask") is not None or options.get("recurrent_mask") is not None
+    if module is not None and not dropped and x.size and module.is_matrix(recurrent_kernel):
         return {**options, "loop": _parts().LOOPS[kind]}
     if kind != "simple_rnn" and options.get("reset_after", True):
         return {**options, "cell": _parts().CELLS[kind]}
@@ -36,19 +39,19 @@ def _chosen(kind: str, x: Any, recurrent_kernel: Any, bias: Any, options: dict[s
 
 def simple_rnn(x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any) -> tuple[Any, ...]:
     """As the reference's `simple_rnn`."""
-    options = _chosen("simple_rnn", x, recurrent_kernel, bias, options)
+    options = _chosen("simple_rnn", x, kernel, recurrent_kernel, bias, options)
     return reference.simple_rnn(x, h0, kernel, recurrent_kernel, bias, **options)
 
 
 def lstm(x: Any, h0: Any, c0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any) -> tuple[Any, ...]:
     """As the reference's `lstm`."""
-    options = _chosen("lstm", x, recurrent_kernel, bias, options)
+    options = _chosen("lstm", x, kernel, recurrent_kernel, bias, options)
     return reference.lstm(x, h0, c0, kernel, recurrent_kernel, bias, **options)
 
 
 def gru(x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any) -> tuple[Any, ...]:
     """As the reference's `gru`."""
-    options = _chosen("gru", x, recurrent_kernel, bias, options)
+    options = _chosen("gru", x, kernel, recurrent_kernel, bias, options)
     return reference.gru(x, h0, kernel, recurrent_kernel, bias, **options)
 
 

@@ -15,10 +15,11 @@ import numpy as np
 from numba import carray
 
 from minikeras.kernels.arena import empty
+from minikeras.kernels.cpu.gemm import dense
 from minikeras.kernels.cpu.jit import kept_njit, lazy_part
 from minikeras.kernels.cpu.machine import pointer
 from minikeras.kernels.cpu.team import team
-from minikeras.kernels.cpu.tile import ROOM, ROWS, packed, rows_product
+from minikeras.kernels.cpu.tile import ROOM, ROWS, is_matrix, packed, rows_product
 
 _FAST: dict[str, Any] = {
     "nogil": True,
@@ -62,7 +63,13 @@ _OUTPUTS, _MASK = 10, 11  # (n, t, u): the outputs, or their gradients; (n, t) b
 _GATES, _HISTORY, _CELLS, _EXTRA = 12, 13, 14, 15  # (n, t, ...); without _HISTORY nothing is kept, _EXTRA is (n, 1, u)
 _G_GATES, _G_PRODUCTS, _SUMS, _PRODUCT_SUMS = 16, 17, 18, 19  # (n, t, gates, u), sums of each part
 _WAITING = 20  # (n, u): gradients of outputs that repeat an earlier one, on their way to that one
-_NUMBERS = 21
+_X, _FEATURES, _KERNEL_PANELS, _BIAS = (
+    21,
+    22,
+    23,
+    24,
+)  # (n, t, d): x, or its gradient; without, that product is not done
+_NUMBERS = 25
 
 
 @kept_njit()
@@ -108,6 +115,26 @@ def _counts(n, at):  # type: ignore[no-untyped-def]
 def _extra(n, r, at):  # type: ignore[no-untyped-def]
     """Where the part of the residual lies that needs a place even if nothing is kept."""
     return n[_EXTRA] + 4 * n[_UNITS] * (at if n[_HISTORY] else r)
+
+
+@kept_njit()
+def _project(n, room, first, rows, s, columns):  # type: ignore[no-untyped-def]
+    """The input product of a step, and the bias."""
+    if n[_X]:
+        t, d = n[_TIME], n[_FEATURES]
+        at = first * t + s
+        x, gates = n[_X] + 4 * d * at, n[_GATES] + 4 * columns * at
+        rows_product(room, x, 4 * d * t, n[_BIAS], 0, gates, 4 * columns * t, rows, d, columns, n[_KERNEL_PANELS])
+
+
+@kept_njit()
+def _project_grad(n, room, first, rows, s, columns):  # type: ignore[no-untyped-def]
+    """The gradient of x at a step; `_BIAS` has zeros."""
+    if n[_X]:
+        t, d = n[_TIME], n[_FEATURES]
+        at = first * t + s
+        g_x, g_gates = n[_X] + 4 * d * at, n[_G_GATES] + 4 * columns * at
+        rows_product(room, g_gates, 4 * columns * t, n[_BIAS], 0, g_x, 4 * d * t, rows, columns, d, n[_KERNEL_PANELS])
 
 
 @kept_njit()
@@ -170,6 +197,7 @@ def _simple_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     t, u, rows = n[_TIME], n[_UNITS], last - first
     size = 4 * u
     for s in range(t):
+        _project(n, room, first, rows, s, u)
         h, z = n[_H] + size * first, n[_GATES] + size * (first * t + s)
         rows_product(room, h, size, z, t * size, z, t * size, rows, u, u, n[_PANELS])
         for r in range(first, last):
@@ -208,6 +236,7 @@ def _simple_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
                 _clear(g_z, u)
         g_h, g_z = n[_H] + size * first, n[_G_GATES] + size * (first * t + s)
         rows_product(room, g_z, t * size, g_h, size, g_h, size, rows, u, u, n[_PANELS])
+        _project_grad(n, room, first, rows, s, u)
 
 
 # ---- LSTM ------------------------------------------------------------------------------------------------------------
@@ -236,6 +265,7 @@ def _lstm_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     t, u, rows = n[_TIME], n[_UNITS], last - first
     size = 4 * u
     for s in range(t):
+        _project(n, room, first, rows, s, 4 * u)
         h, z = n[_H] + size * first, n[_GATES] + 4 * size * (first * t + s)
         rows_product(room, h, size, z, 4 * t * size, z, 4 * t * size, rows, u, 4 * u, n[_PANELS])
         for r in range(first, last):
@@ -289,6 +319,7 @@ def _lstm_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
                 _clear(g_gates, 4 * u)
         g_h, g_gates = n[_H] + size * first, n[_G_GATES] + 4 * size * (first * t + s)
         rows_product(room, g_gates, 4 * t * size, g_h, size, g_h, size, rows, 4 * u, u, n[_PANELS])
+        _project_grad(n, room, first, rows, s, 4 * u)
 
 
 # ---- GRU -------------------------------------------------------------------------------------------------------------
@@ -325,6 +356,7 @@ def _gru_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     inner_row = t * size if n[_HISTORY] else size
     candidate_panels, bias = n[_CANDIDATE_PANELS], n[_CANDIDATE_BIAS]
     for s in range(t):
+        _project(n, room, first, rows, s, 3 * u)
         h, gates = n[_H] + size * first, n[_GATES] + 3 * size * (first * t + s)
         rows_product(room, h, size, gates, 3 * t * size, gates, 3 * t * size, rows, u, 2 * u, n[_PANELS])
         inner = _extra(n, first, first * t + s)
@@ -398,6 +430,7 @@ def _gru_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
                 _clear(g_products, 3 * u)
         g_h, g_products = n[_H] + size * first, n[_G_PRODUCTS] + 3 * size * (first * t + s)
         rows_product(room, g_products, 3 * t * size, g_h, size, g_h, size, rows, 3 * u, u, n[_PANELS])
+        _project_grad(n, room, first, rows, s, 3 * u)
 
 
 @lazy_part
@@ -429,27 +462,13 @@ def _reset_first_grad_part(arguments, part, worker):  # type: ignore[no-untyped-
                 _add(g_gates, sums, 3 * u)
         g_h, g_gates = n[_H] + size * first, n[_G_GATES] + 3 * size * (first * t + s)
         rows_product(room, g_gates, row, g_h, size, g_h, size, rows, 2 * u, u, n[_PANELS])
+        _project_grad(n, room, first, rows, s, 3 * u)
 
 
 # ---- the loops over time, as the reference's kernels take them -------------------------------------------------------
 
 _WAKES = 8_000_000  # multiplications for which a helper is waked
-_NEAR = 1 << 18  # numbers of a recurrent kernel, 1 MiB: they stay in the cache of a core
-
-
-def _run(part: Any, gates: Any, mask: Any, arrays: dict[int, Any]) -> None:
-    """Run a part function over the gates of a sequence; None stands for no array."""
-    n, t, _, u = gates.shape
-    parts = _parts(gates)
-    arguments = np.zeros(_NUMBERS, np.int64)
-    room = np.empty((parts, ROOM), np.int64)
-    if mask is not None:
-        mask = np.ascontiguousarray(mask)
-    for place, array in {**arrays, _ROOM: room, _GATES: gates, _MASK: mask}.items():
-        if array is not None:
-            arguments[place] = array.ctypes.data
-    arguments[:_ROOM] = n, _block(gates), t, u
-    team.run(part.address, arguments, parts, gates.size * u >= _WAKES)
+_NEAR = 1 << 18  # numbers of a kernel, 1 MiB: they stay in the cache of a core
 
 
 def _block(gates: Any) -> int:
@@ -461,65 +480,106 @@ def _parts(gates: Any) -> int:
     return -(-len(gates) // _block(gates))
 
 
-def _forward(part: Any, gates: Any, histories: Any, mask: Any, arrays: dict[int, Any]) -> Any:
+def _fills_the_tile(x: Any, kernel: Any) -> bool:
+    """Whether the input product is done step by step too, rather than once for all of them, with more rows."""
+    return len(x) >= ROWS and kernel.size <= _NEAR
+
+
+def _run(part: Any, gates: Any, mask: Any, arrays: dict[int, Any], features: int) -> None:
+    """Run a part function over the gates of a sequence; None stands for no array."""
     n, t, _, u = gates.shape
+    parts = _parts(gates)
+    arguments = np.zeros(_NUMBERS, np.int64)
+    room = np.empty((parts, ROOM), np.int64)
+    if mask is not None:
+        mask = np.ascontiguousarray(mask)
+    for place, array in {**arrays, _ROOM: room, _GATES: gates, _MASK: mask}.items():
+        if array is not None:
+            arguments[place] = array.ctypes.data
+    arguments[:_ROOM] = n, _block(gates), t, u
+    arguments[_FEATURES] = features
+    team.run(part.address, arguments, parts, gates.size * u >= _WAKES)
+
+
+def _forward(part: Any, inputs: Any, gates: Any, histories: Any, mask: Any, arrays: dict[int, Any]) -> Any:
+    """`inputs`: x, kernel, bias."""
+    x, kernel, bias = inputs
+    n, t, count, u = gates.shape
     outputs = empty((n, t, u), gates.dtype)
-    _run(part, gates, mask, {**arrays, **dict(zip((_HISTORY, _CELLS), histories, strict=False)), _OUTPUTS: outputs})
+    arrays = {**arrays, **dict(zip((_HISTORY, _CELLS), histories, strict=False)), _OUTPUTS: outputs}
+    if _fills_the_tile(x, kernel) and is_matrix(kernel):
+        bias = np.zeros(count * u, gates.dtype) if bias is None else np.ascontiguousarray(bias)
+        arrays |= {_X: np.ascontiguousarray(x), _BIAS: bias, _KERNEL_PANELS: packed(kernel)}
+    else:
+        dense(x.reshape(n * t, x.shape[2]), kernel, bias, out=gates.reshape(n * t, count * u))
+    _run(part, gates, mask, arrays, x.shape[2])
     return outputs
 
 
-def _backward(part: Any, gates: Any, g_outputs: Any, mask: Any, products: Any, arrays: dict[int, Any]) -> list[Any]:
-    n, _, count, u = gates.shape
+def _backward(
+    part: Any, g_outputs: Any, r: Any, needs_x: bool, gates: Any, products: Any, arrays: dict[int, Any]
+) -> tuple[list[Any], Any]:
+    n, t, count, u = gates.shape
+    d = r.x.shape[2]
     summands = [empty((_parts(gates), 1, count, u), gates.dtype) for _ in products]
     arrays |= dict(zip((_G_GATES, _G_PRODUCTS), products, strict=False))
     arrays |= dict(zip((_SUMS, _PRODUCT_SUMS), summands, strict=False))
     if g_outputs is not None:
         arrays[_OUTPUTS] = np.ascontiguousarray(g_outputs)
-        arrays[_WAITING] = None if mask is None else np.zeros((n, u), gates.dtype)
-    _run(part, gates, mask, arrays)
-    return summands
+        arrays[_WAITING] = None if r.mask is None else np.zeros((n, u), gates.dtype)
+    g_x = None
+    if needs_x and _fills_the_tile(r.x, r.kernel) and is_matrix(r.kernel):
+        g_x = empty((n, t, d), gates.dtype)
+        arrays |= {_X: g_x, _BIAS: np.zeros(d, gates.dtype), _KERNEL_PANELS: packed(r.kernel, tb=True)}
+    _run(part, gates, r.mask, arrays, d)
+    return summands, g_x
 
 
-def _simple(gates: Any, recurrent_kernel: Any, h: Any, histories: Any, mask: Any) -> Any:
-    return _forward(_simple_part, gates, histories, mask, {_H: h, _PANELS: packed(recurrent_kernel)})
+def _simple(*inputs: Any, recurrent_kernel: Any, h: Any, mask: Any, histories: Any, gates: Any) -> Any:
+    arrays = {_H: h, _PANELS: packed(recurrent_kernel)}
+    return _forward(_simple_part, inputs, gates, histories, mask, arrays)
 
 
-def _simple_grad(g_outputs: Any, g_h: Any, r: Any, *products: Any) -> list[Any]:
+def _simple_grad(g_outputs: Any, g_h: Any, r: Any, needs_x: bool, *products: Any) -> tuple[list[Any], Any]:
     arrays = {_H: g_h, _PANELS: packed(r.recurrent_kernel, tb=True)}
-    return _backward(_simple_grad_part, r.saved[1], g_outputs, r.mask, products, arrays)
+    return _backward(_simple_grad_part, g_outputs, r, needs_x, r.saved[1], products, arrays)
 
 
-def _lstm(gates: Any, recurrent_kernel: Any, h: Any, c: Any, histories: Any, squashed: Any, mask: Any) -> Any:
+def _lstm(
+    *inputs: Any, recurrent_kernel: Any, h: Any, c: Any, mask: Any, histories: Any, gates: Any, squashed: Any
+) -> Any:
     arrays = {_H: h, _C: c, _EXTRA: squashed, _PANELS: packed(recurrent_kernel)}
-    return _forward(_lstm_part, gates, histories, mask, arrays)
+    return _forward(_lstm_part, inputs, gates, histories, mask, arrays)
 
 
-def _lstm_grad(g_outputs: Any, g_h: Any, g_c: Any, r: Any, *products: Any) -> list[Any]:
+def _lstm_grad(g_outputs: Any, g_h: Any, g_c: Any, r: Any, needs_x: bool, *products: Any) -> tuple[list[Any], Any]:
     _, cells, gates, squashed = r.saved
     panels = packed(r.recurrent_kernel, tb=True)
     arrays = {_H: g_h, _C: g_c, _CELLS: cells, _EXTRA: squashed, _PANELS: panels}
-    return _backward(_lstm_grad_part, gates, g_outputs, r.mask, products, arrays)
+    return _backward(_lstm_grad_part, g_outputs, r, needs_x, gates, products, arrays)
 
 
-def _gru(gates: Any, recurrent_kernel: Any, bias: Any, h: Any, histories: Any, inner: Any, mask: Any) -> Any:
+def _gru(
+    *inputs: Any, recurrent_kernel: Any, candidate_bias: Any, h: Any, mask: Any, histories: Any, gates: Any, inner: Any
+) -> Any:
     u = h.shape[1]
-    arrays = {_H: h, _EXTRA: inner, _CANDIDATE_BIAS: bias}
+    arrays = {_H: h, _EXTRA: inner, _CANDIDATE_BIAS: candidate_bias}
     arrays[_PANELS] = packed(recurrent_kernel[:, : 2 * u])
     arrays[_CANDIDATE_PANELS] = packed(recurrent_kernel[:, 2 * u :])
-    return _forward(_gru_part, gates, histories, mask, arrays)
+    return _forward(_gru_part, inputs, gates, histories, mask, arrays)
 
 
-def _gru_grad(g_outputs: Any, g_h: Any, r: Any, *products: Any) -> list[Any]:
+def _gru_grad(g_outputs: Any, g_h: Any, r: Any, needs_x: bool, *products: Any) -> tuple[list[Any], Any]:
     history, gates, inner = r.saved
     arrays = {_H: g_h, _HISTORY: history, _EXTRA: inner}
     if r.reset_after:
         arrays[_PANELS] = packed(r.recurrent_kernel, tb=True)
-        return _backward(_gru_grad_part, gates, g_outputs, r.mask, products, arrays)
+        return _backward(_gru_grad_part, g_outputs, r, needs_x, gates, products, arrays)
     u = history.shape[2]
     arrays[_C] = empty(g_h.shape, g_h.dtype)
     arrays[_PANELS] = packed(r.recurrent_kernel[:, : 2 * u], tb=True)
     arrays[_CANDIDATE_PANELS] = packed(r.recurrent_kernel[:, 2 * u :], tb=True)
-    return _backward(_reset_first_grad_part, gates, g_outputs, r.mask, products, arrays)
+    return _backward(_reset_first_grad_part, g_outputs, r, needs_x, gates, products, arrays)
 
 
 # ---- the arithmetic of one step, for loops over time that are not compiled -------------------------------------------

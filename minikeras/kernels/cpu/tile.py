@@ -207,11 +207,12 @@ _A, _A_IMAGE, _POSITIONS, _POSITION_TABLE = 0, 1, 2, 3  # row r of A: image r //
 _SEGMENTS, _COUNT, _STEPS, _STEP = 4, 5, 6, 7
 _B, _B_PACKED, _B_STEP, _B_COLUMN = 8, 9, 10, 11
 _C, _C_ROW, _ROW_COUNT, _COLUMN_COUNT = 12, 13, 14, 15
-_START, _START_COLUMN, _RELU = 16, 17, 18  # C0: at _START + column * _START_COLUMN for every row
+_START, _START_COLUMN, _RELU = 16, 17, 18  # C0: at _START + column * _START_COLUMN, for every row or see _START_ROW
 _BLOCK, _GROUPS = 19, 20  # a part: _BLOCK rows (images, in a kernel gradient) and one of _GROUPS groups of panels
 _SCRATCH, _SCRATCH_STEP = 21, 22  # room of each worker
 # where the padded image has the image's lines; 0 lines: no padding
 _LINES, _LINE, _LINE_TABLE, _PADDED = 23, 24, 25, 26
+_START_ROW = 27  # C0 of row r: at _START + r * _START_ROW
 _ARGUMENTS = 32
 
 _AHEAD = 16  # rows of B to prefetch
@@ -307,7 +308,7 @@ def _product_part(arguments, part, worker):  # type: ignore[no-untyped-def]
             for r in range(ROWS):
                 if row + r < last:
                     addresses[r] = image + table[position]
-                    addresses[ROWS + r] = start
+                    addresses[ROWS + r] = start + (row + r) * n[_START_ROW]
                     addresses[2 * ROWS + r] = n[_C] + (row + r) * n[_C_ROW] + column * 4
                     position += 1
                     if position == positions:
@@ -315,7 +316,7 @@ def _product_part(arguments, part, worker):  # type: ignore[no-untyped-def]
                         image += a_image
                 else:  # the last row once more
                     addresses[r] = addresses[r - 1]
-                    addresses[ROWS + r] = start
+                    addresses[ROWS + r] = addresses[ROWS + r - 1]
                     addresses[2 * ROWS + r] = addresses[2 * ROWS + r - 1]
             at = addresses.ctypes.data
             _tile(
@@ -429,6 +430,7 @@ _NONE = np.zeros(WIDTH, np.float32)  # C0 without a bias
 _ORIGIN = np.zeros(1, np.int64)
 _ALONE = 500_000  # multiplications below which a second thread does not pay
 _WAKES = 8_000_000  # multiplications for which a helper is waked
+_STRETCH = 1 << 18  # numbers of A, 1 MiB: where A is transposed, each panel reads them anew from the cache of a core
 _SHARES = 8  # of the images in a kernel gradient; fixed, so that sums do not depend on the number of threads
 _BLOCK_BYTES = 1 << 17  # of packed pixels: they stay in the cache of a core
 
@@ -495,6 +497,12 @@ def matrix_product(
     _check_shape("out", out, (rows, columns))
     _check_shape("bias", bias, (columns,))
     strides = a.strides[0], b.strides[0], out.strides[0]
+    stretch = max(_STRETCH // rows, 64)
+    if ta and not tb and steps >= 2 * stretch and bias is None and not relu:
+        for first in range(0, steps, stretch):
+            plan = _product_plan(rows, min(stretch, steps - first), columns, strides, ta, tb, adds=first > 0)
+            plan.run(a[first], b[first], out[0], out[0] if first else None)
+        return out
     plan = _product_plan(rows, steps, columns, strides, ta, tb, bias is not None, relu)
     plan.run(a[0], b[0], out[0], bias)
     return out
@@ -502,7 +510,15 @@ def matrix_product(
 
 @lru_cache(maxsize=1024)
 def _product_plan(
-    rows: int, steps: int, columns: int, strides: Ints, ta: bool, tb: bool, has_bias: bool, relu: bool
+    rows: int,
+    steps: int,
+    columns: int,
+    strides: Ints,
+    ta: bool,
+    tb: bool,
+    has_bias: bool,
+    relu: bool,
+    adds: bool = False,
 ) -> _Plan:
     panels = -(-columns // WIDTH)
     blocks = groups = 1
@@ -523,7 +539,8 @@ def _product_plan(
         _C_ROW: strides[2],
         _ROW_COUNT: rows,
         _COLUMN_COUNT: columns,
-        _START_COLUMN: 4 if has_bias else 0,
+        _START_COLUMN: 4 if has_bias or adds else 0,
+        _START_ROW: strides[2] if adds else 0,
         _RELU: int(relu),
         _BLOCK: block,
         _GROUPS: groups,

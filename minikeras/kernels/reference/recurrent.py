@@ -26,9 +26,10 @@ from minikeras.kernels.reference.dense import dense, gemm
 __all__ = ["gru", "gru_grad", "lstm", "lstm_grad", "simple_rnn", "simple_rnn_grad"]
 
 Cell = tuple[Callable, Callable]  # elementwise arithmetic of one step: forward, backward
-# All time steps.  Forward: it updates the states in place, fills what is saved and returns the outputs (n, t, u).
-# Backward: it turns the gradients of the states into those before the first step, in place, fills the gradients of the
-# products (n, t, ...), and returns for each of these an array whose sum over the first two axes is the same.
+# All time steps, the input product included.  Forward: it fills what is saved, updates the states in place and returns
+# the outputs (n, t, u).  Backward: it fills the gradients of the products (n, t, ...), turns those of the states into
+# those before the first step, in place, and returns for each product an array whose sum over the first two axes is that
+# of its gradient, and the gradient of x (None: left to the caller).
 Loop = tuple[Callable, Callable]
 
 
@@ -49,10 +50,12 @@ class _Residual(NamedTuple):
 # ---- what the three kernels share ------------------------------------------------------------------------------------
 
 
-def _project(x: Any, kernel: Any, bias: Any, gates: int, input_mask: Any = None) -> Any:
-    """`x @ kernel + bias` of every time step, as (n, t, gates, u)."""
+def _project(x: Any, kernel: Any, bias: Any, gates: int, loop: Loop | None, input_mask: Any = None) -> Any:
+    """`x @ kernel + bias` of every time step, as (n, t, gates, u); with a `loop`, room for it."""
     n, t, d = x.shape
     width = kernel.shape[1]
+    if loop is not None:
+        return empty((n, t, gates, width // gates), kernel.dtype)
     if input_mask is None:
         return dense(x.reshape(n * t, d), kernel, bias).reshape(n, t, gates, width // gates)
     z = empty((n * t, width), kernel.dtype)
@@ -175,12 +178,14 @@ def _rows(array: Any) -> Any:
     return array.reshape(n * t, width)
 
 
-def _input_grads(r: _Residual, g_products: Any, needs_x: bool, out: Any) -> tuple[Any, Any]:
-    """(gradient of x or None, gradient of the kernel)."""
+def _input_grads(r: _Residual, g_products: Any, needs_x: bool, g_x: Any, out: Any) -> tuple[Any, Any]:
+    """(gradient of x or None, gradient of the kernel); `g_x` where the first is known already."""
     g_rows = _rows(g_products)
     if r.input_mask is None:
         g_kernel = gemm(_rows(r.x), g_rows, ta=True, out=out)
-        return (gemm(g_rows, r.kernel, tb=True).reshape(r.x.shape) if needs_x else None), g_kernel
+        if needs_x and g_x is None:
+            g_x = gemm(g_rows, r.kernel, tb=True).reshape(r.x.shape)
+        return g_x, g_kernel
     g_kernel = empty(r.kernel.shape, g_rows.dtype) if out is None else out
     g_x = xp.zeros(r.x.shape, g_rows.dtype) if needs_x else None
     for mask, gate in zip(r.input_mask, _gates(g_rows.shape[1], len(r.input_mask)), strict=True):
@@ -237,7 +242,7 @@ def simple_rnn(
     Returns (outputs (n, t, u), last h (n, u), residual); the residual is None unless `with_residual`.
     """
     cell = cell or (partial(_simple_cell, activation), partial(_simple_cell_grad, activation))
-    z = _project(x, kernel, bias, 1)
+    z = _project(x, kernel, bias, 1, loop)
     h = _copy(h0, z.dtype)
     histories = _histories(with_residual, x, h)
     product, dropped = empty(h.shape, h.dtype), empty(h.shape, h.dtype)
@@ -249,7 +254,9 @@ def simple_rnn(
     if loop is None:
         outputs = _scan(step, (h,), histories, x, mask)
     else:
-        outputs = loop[0](z, recurrent_kernel, h, histories, mask)
+        outputs = loop[0](
+            x, kernel, bias, recurrent_kernel=recurrent_kernel, h=h, mask=mask, histories=histories, gates=z
+        )
     if not with_residual:
         return outputs, h, None
     masks = mask, None, recurrent_mask
@@ -274,10 +281,10 @@ def simple_rnn_grad(
         _recur_grad(g_z[:, s, 0], r.recurrent_kernel, r.recurrent_mask, g_h)
 
     if r.loop is None:
-        (summands,) = _scan_grad(step, (g_h,), g_outputs, (g_z,), r.mask)
+        (summands,), g_x = _scan_grad(step, (g_h,), g_outputs, (g_z,), r.mask), None
     else:
-        (summands,) = r.loop[1](g_outputs, g_h, r, g_z)
-    g_x, g_kernel = _input_grads(r, g_z, needs_x, outs[0])
+        (summands,), g_x = r.loop[1](g_outputs, g_h, r, needs_x, g_z)
+    g_x, g_kernel = _input_grads(r, g_z, needs_x, g_x, outs[0])
     g_recurrent = _recurrent_kernel_grad(r, _rows(g_z), outs[1])
     return g_x, g_h, g_kernel, g_recurrent, None if r.bias is None else _sum_rows(summands, outs[2])
 
@@ -321,7 +328,7 @@ def lstm(
         partial(_lstm_cell, activation, recurrent_activation),
         partial(_lstm_cell_grad, activation, recurrent_activation),
     )
-    gates = _project(x, kernel, bias, 4, input_mask)
+    gates = _project(x, kernel, bias, 4, loop, input_mask)
     n, t, _, u = gates.shape
     h, c = _copy(h0, gates.dtype), _copy(c0, gates.dtype)
     histories = _histories(with_residual, x, h, c)
@@ -335,7 +342,8 @@ def lstm(
     if loop is None:
         outputs = _scan(step, (h, c), histories, x, mask)
     else:
-        outputs = loop[0](gates, recurrent_kernel, h, c, histories, squashed, mask)
+        filled = {"histories": histories, "gates": gates, "squashed": squashed}
+        outputs = loop[0](x, kernel, bias, recurrent_kernel=recurrent_kernel, h=h, c=c, mask=mask, **filled)
     if not with_residual:
         return outputs, h, c, None
     masks, saved = (mask, input_mask, recurrent_mask), (*histories, gates, squashed)
@@ -361,10 +369,10 @@ def lstm_grad(
         _recur_grad(g_gates[:, s].reshape(n, 4 * u), r.recurrent_kernel, r.recurrent_mask, g_h)
 
     if r.loop is None:
-        (summands,) = _scan_grad(step, (g_h, g_c), g_outputs, (g_gates,), r.mask)
+        (summands,), g_x = _scan_grad(step, (g_h, g_c), g_outputs, (g_gates,), r.mask), None
     else:
-        (summands,) = r.loop[1](g_outputs, g_h, g_c, r, g_gates)
-    g_x, g_kernel = _input_grads(r, g_gates, needs_x, outs[0])
+        (summands,), g_x = r.loop[1](g_outputs, g_h, g_c, r, needs_x, g_gates)
+    g_x, g_kernel = _input_grads(r, g_gates, needs_x, g_x, outs[0])
     g_recurrent = _recurrent_kernel_grad(r, _rows(g_gates), outs[1])
     return g_x, g_h, g_c, g_kernel, g_recurrent, None if r.bias is None else _sum_rows(summands, outs[2])
 
@@ -452,7 +460,7 @@ def gru(
         input_bias = bias[0].copy()
         input_bias[: 2 * u] += bias[1, : 2 * u]  # only the candidate's recurrent bias has to wait for the reset gate
         candidate_bias = xp.ascontiguousarray(bias[1, 2 * u :])
-    gates = _project(x, kernel, input_bias, 3, input_mask)
+    gates = _project(x, kernel, input_bias, 3, loop, input_mask)
     h, dropped = _copy(h0, gates.dtype), empty((n, u), gates.dtype)
     histories = _histories(with_residual, x, h)
     inner = empty(
@@ -472,7 +480,9 @@ def gru(
     if loop is None:
         outputs = _scan(step, (h,), histories, x, mask)
     else:
-        outputs = loop[0](gates, recurrent_kernel, candidate_bias if reset_after else None, h, histories, inner, mask)
+        filled = {"histories": histories, "gates": gates, "inner": inner}
+        recurrent = {"recurrent_kernel": recurrent_kernel, "candidate_bias": candidate_bias if reset_after else None}
+        outputs = loop[0](x, kernel, input_bias, **recurrent, h=h, mask=mask, **filled)
     if not with_residual:
         return outputs, h, None
     masks, saved = (mask, input_mask, recurrent_mask), (*histories, gates, inner)
@@ -510,10 +520,10 @@ def gru_grad(
 
     products = (g_gates, g_products)[: 1 + r.reset_after]
     if r.loop is None:
-        summands = _scan_grad(step, (g_h,), g_outputs, products, r.mask)
+        summands, g_x = _scan_grad(step, (g_h,), g_outputs, products, r.mask), None
     else:
-        summands = r.loop[1](g_outputs, g_h, r, *products)
-    g_x, g_kernel = _input_grads(r, g_gates, needs_x, outs[0])
+        summands, g_x = r.loop[1](g_outputs, g_h, r, needs_x, *products)
+    g_x, g_kernel = _input_grads(r, g_gates, needs_x, g_x, outs[0])
     g_rows = _rows(g_products)
     g_recurrent, g_bias = outs[1:]
     if g_recurrent is None:
