@@ -516,8 +516,8 @@ def _product_plan(
     strides: Ints,
     ta: bool,
     tb: bool,
-    has_bias: bool,
-    relu: bool,
+    has_bias: bool = False,
+    relu: bool = False,
     adds: bool = False,
 ) -> _Plan:
     panels = -(-columns // WIDTH)
