@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -314,6 +315,23 @@ def test_results_do_not_depend_on_the_number_of_threads(name: str) -> None:
             results += backward(*loss_gradients(tuple(results)), residual)
         for result, wanted in zip(results, expected, strict=True):
             np.testing.assert_array_equal(result, wanted)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("masked", [False, True])
+def test_kernels_too_large_for_the_cache_of_a_core(name: str, masked: bool) -> None:
+    """Parts have more rows then, and the input product of all time steps is one."""
+    arrays = problem(name, 37, 5, 7, 21, np.float32)
+    options = {"mask": masks(37, 5, 21)["mask"]} if masked else {}
+    override, backward = kernel_pair(cpu, name)
+    *expected, residual = override(*arrays, **options)
+    g = loss_gradients(tuple(expected))
+    expected += backward(*g, residual)
+    with patch.object(recurrent_parts, "_NEAR", 20):
+        *results, residual = override(*arrays, **options)
+        results += backward(*g, residual)
+    for result, wanted in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result, wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())
 
 
 def test_a_step_that_is_not_a_number_stays_in_its_row() -> None:

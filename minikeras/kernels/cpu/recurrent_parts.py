@@ -492,7 +492,7 @@ def _run(part: Any, gates: Any, mask: Any, arrays: dict[int, Any], features: int
     arguments = np.zeros(_NUMBERS, np.int64)
     room = np.empty((parts, ROOM), np.int64)
     if mask is not None:
-        mask = np.ascontiguousarray(mask)
+        mask = np.ascontiguousarray(mask, np.bool_)
     for place, array in {**arrays, _ROOM: room, _GATES: gates, _MASK: mask}.items():
         if array is not None:
             arguments[place] = array.ctypes.data
