@@ -1,6 +1,6 @@
 """Recurrent layers on the CPU: compiled loops over time that the team shares, or a compiled pass for each step.
 
-For float32 with the usual activations, tanh and sigmoid.  Recurrent dropout, and a host without the tile, have the pass;
+For float32 with tanh and sigmoid, the usual activations.  Recurrent dropout and hosts without the tile have the pass;
 other activations, and float64, whose exact tanh NumPy vectorises and Numba does not, are left to the reference.
 """
 
