@@ -14,8 +14,6 @@ from minikeras.kernels.cpu.jit import lazy_njit, shared
 from minikeras.kernels.reference.embedding import checked_indices
 from minikeras.kernels.reference.embedding import embedding_grad as reference_embedding_grad
 
-_LARGE = 1 << 16  # float32 numbers of a table that the team shares
-
 
 @lazy_njit
 def _scatter_add(g, indices, out):  # type: ignore[no-untyped-def]
@@ -34,7 +32,7 @@ def embedding_grad(g: Any, indices: Any, table_shape: tuple[int, int], out: Any 
     if out is None:
         out = empty(tuple(table_shape), g.dtype)
     g, indices = g.reshape(indices.size, table_shape[1]), indices.reshape(indices.size)
-    if out.size >= _LARGE and out.dtype.char == "f":
+    if out.dtype.char == "f":
         shared().scatter_add(np.ascontiguousarray(g), np.ascontiguousarray(indices, np.int64), out)
     else:
         _scatter_add(g, indices, out)
