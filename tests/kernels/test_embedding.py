@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from team_cases import team_of
 
 from minikeras.kernels.cpu.embedding import OVERRIDES
 from minikeras.kernels.reference.embedding import embedding, embedding_grad
@@ -50,6 +51,22 @@ def test_lookup_and_gradient(
         for out in (np.full((rows, d), 7, dtype), np.full((rows, 2 * d), 7, dtype)[:, ::2]):
             assert gradient_of(g, indices, (rows, d), out=out) is out
             np.testing.assert_array_equal(out, gradient)
+
+
+@pytest.mark.parametrize(("rows", "d", "count"), [(70_000, 1, 5_000), (701, 128, 3_000), (3, 30_001, 50), (900, 80, 0)])
+@pytest.mark.parametrize("index_type", [np.int32, np.int64])
+def test_the_gradient_of_a_large_table(rows: int, d: int, count: int, index_type: Any) -> None:
+    rng = np.random.default_rng(0)
+    indices = (rows * rng.random(count) ** 3).astype(index_type)  # some rows often, others never
+    g = rng.standard_normal((2, count, d)).astype(np.float32)[1]
+    expected = embedding_grad(g, indices, (rows, d))
+    for size in (1, 2, 3):
+        with team_of(size):
+            out = np.full((rows, d), 7, np.float32)
+            assert OVERRIDES["embedding_grad"](g, indices, (rows, d), out=out) is out
+            np.testing.assert_array_equal(out, expected)
+            strided = np.repeat(g, 2, axis=1)[:, ::2]
+            np.testing.assert_array_equal(OVERRIDES["embedding_grad"](strided, indices, (rows, d)), expected)
 
 
 @pytest.mark.parametrize("wrong", [-1, 4, 100])

@@ -121,6 +121,19 @@ def test_products_of_many_parts(shape: tuple[int, int, int], ta: bool, tb: bool)
     assert (wide == GUARD).all()
 
 
+@pytest.mark.parametrize(("rows", "steps", "columns"), [(40, 128, 30), (33, 301, 2 * WIDTH + 3), (200, 1000, 70)])
+def test_long_sums_of_a_transposed_matrix_are_made_in_stretches(rows: int, steps: int, columns: int) -> None:
+    a, b = numbers(steps, rows, seed=1), numbers(steps, columns, seed=2)
+    exact, magnitude = product(a, b, None, True, False, False)
+    with patch.object(tile, "_STRETCH", 64 * rows):
+        assert_within_rounding(tile.matrix_product(a, b, ta=True), exact, magnitude, steps)
+        wide, out = inside(np.full(exact.shape, np.nan, np.float32), GUARD)
+        assert tile.matrix_product(inside(a, 5)[1], inside(b, 5)[1], ta=True, out=out) is out
+    assert_within_rounding(out.copy(), exact, magnitude, steps)
+    out[...] = GUARD
+    assert (wide == GUARD).all()
+
+
 def test_a_backward_matrix_and_a_repeated_row() -> None:
     a, b = numbers(40, 30)[::-1], np.broadcast_to(numbers(1, 50), (30, 50))
     assert tile.is_matrix(a) and tile.is_matrix(b)

@@ -1,11 +1,16 @@
-"""The gradient of a table lookup on the CPU: a compiled scatter-add.  (The lookup itself is NumPy's `take`.)"""
+"""The gradient of a table lookup on the CPU: a compiled scatter-add; the team shares a large table.
+
+(The lookup itself is NumPy's `take`.)
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.jit import lazy_njit
+from minikeras.kernels.cpu.jit import lazy_njit, shared
 from minikeras.kernels.reference.embedding import checked_indices
 from minikeras.kernels.reference.embedding import embedding_grad as reference_embedding_grad
 
@@ -26,7 +31,11 @@ def embedding_grad(g: Any, indices: Any, table_shape: tuple[int, int], out: Any 
     indices = checked_indices(indices, table_shape[0])  # the compiled loop does not look
     if out is None:
         out = empty(tuple(table_shape), g.dtype)
-    _scatter_add(g.reshape(indices.size, table_shape[1]), indices.reshape(indices.size), out)
+    g, indices = g.reshape(indices.size, table_shape[1]), indices.reshape(indices.size)
+    if out.dtype.char == "f":
+        shared().scatter_add(np.ascontiguousarray(g), np.ascontiguousarray(indices, np.int64), out)
+    else:
+        _scatter_add(g, indices, out)
     return out
 
 

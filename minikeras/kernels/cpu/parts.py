@@ -231,6 +231,30 @@ def masked_scale(x: Any, mask: Any, scale: float, out: Any) -> None:
     _run(_masked_scale_part, parts_of(x.size), x.size, x, mask, out, np.array([scale], _FLOAT))
 
 
+# ---- the gradient of a table lookup ----------------------------------------------------------------------------------
+
+
+@lazy_part
+def _scatter_add_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """Rows of the table: 2 g, 3 which row each of its rows belongs to (int64), 4 how many, 5 the table, 6 columns."""
+    n = numbers(arguments)
+    first, last, width, indices = n[0] * part // n[1], n[0] * (part + 1) // n[1], n[6], numbers(n[3])
+    table = floats(n[5] + 4 * first * width)
+    for j in range((last - first) * width):
+        table[j] = _ZERO
+    for i in range(n[4]):
+        if first <= indices[i] < last:
+            row, target = floats(n[2] + 4 * i * width), floats(n[5] + 4 * indices[i] * width)
+            for j in range(width):
+                target[j] += row[j]
+
+
+def scatter_add(g: Any, indices: Any, out: Any) -> None:
+    """Zeros in `out` (rows, d), and each row of `g` (n, d) added at its index (n of int64, within the table)."""
+    parts = min(parts_of(out.size), len(out), 8)  # each looks at all indices
+    _run(_scatter_add_part, parts, len(out), g, indices, indices.size, out, out.shape[1])
+
+
 # ---- rows of a dataset -----------------------------------------------------------------------------------------------
 
 

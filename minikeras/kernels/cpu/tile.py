@@ -24,7 +24,7 @@ from llvmlite import binding, ir
 
 from minikeras.kernels.arena import empty
 from minikeras.kernels.cpu.jit import compiled, emitted, inner, instruction, lazy_part
-from minikeras.kernels.cpu.machine import ROOM, Loop, floats, function, numbers, prefetch, prefetch_line
+from minikeras.kernels.cpu.machine import ROOM, Loop, floats, function, numbers, prefetch, prefetch_line, stack_room
 from minikeras.kernels.cpu.team import team
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
 
@@ -227,7 +227,7 @@ def _transpose(builder, source, source_row, target, target_row):  # type: ignore
 
 
 # What a part reads: numbers at these places of its arguments.
-_A, _B, _C, _START, _SCRATCH = 0, 1, 2, 3, 4  # addresses; C0 is at _START + column * _START_COLUMN for every row
+_A, _B, _C, _START, _SCRATCH = 0, 1, 2, 3, 4  # addresses
 _A_IMAGE, _POSITIONS, _POSITION_TABLE = 5, 6, 7  # row r of A: image r // positions, position r % positions
 _SEGMENTS, _COUNT, _STEPS, _STEP = 8, 9, 10, 11
 _B_PACKED, _B_STEP, _B_COLUMN = 12, 13, 14
@@ -236,6 +236,7 @@ _BLOCK, _GROUPS = 20, 21  # a part: _BLOCK rows (images, in a kernel gradient) a
 _SCRATCH_STEP = 22  # the room of each worker
 # where the padded image has the image's lines; 0 lines: no padding
 _LINES, _LINE, _LINE_TABLE, _PADDED = 23, 24, 25, 26
+_START_ROW = 27  # C0 of row r: at _START + r * _START_ROW + column * _START_COLUMN
 
 _AHEAD = 16  # rows of B to prefetch
 _ADDRESSES = 256  # bytes of a worker's room that hold a tile's addresses: three for each row
@@ -333,7 +334,7 @@ def _product_part(arguments, part, worker):  # type: ignore[no-untyped-def]
             for r in range(ROWS):
                 if row + r < last:
                     addresses[r] = image + table[position]
-                    addresses[ROWS + r] = start
+                    addresses[ROWS + r] = start + (row + r) * n[_START_ROW]
                     addresses[2 * ROWS + r] = n[_C] + (row + r) * n[_C_ROW] + column * 4
                     position += 1
                     if position == positions:
@@ -341,7 +342,7 @@ def _product_part(arguments, part, worker):  # type: ignore[no-untyped-def]
                         image += a_image
                 else:  # the last row once more
                     addresses[r] = addresses[r - 1]
-                    addresses[ROWS + r] = start
+                    addresses[ROWS + r] = addresses[ROWS + r - 1]
                     addresses[2 * ROWS + r] = addresses[2 * ROWS + r - 1]
             _tile(
                 at,
@@ -355,6 +356,27 @@ def _product_part(arguments, part, worker):  # type: ignore[no-untyped-def]
                 floor,
                 columns,
             )
+
+
+@compiled("void(int64, int64, int64, int64, int64, int64, int64, int64, int64, int64)")
+def rows_product(a, a_row, start, start_row, c, c_row, rows, steps, columns, panels):  # type: ignore[no-untyped-def]
+    """For a part that has more to do: `C = C0 + A @ B` of some rows, B as `packed` gives it.
+
+    A, C0 and C are given by the addresses of their first row (`start` is C0's) and the bytes from row to row.
+    """
+    at = stack_room()
+    addresses = numbers(at)
+    addresses[3 * ROWS] = 0  # the only segment
+    for column in range(0, columns, WIDTH):
+        b = panels + column // WIDTH * steps * PANEL
+        for first in range(0, rows, ROWS):
+            for r in range(ROWS):
+                row = min(first + r, rows - 1)  # the last row once more
+                addresses[r] = a + row * a_row
+                addresses[ROWS + r] = start + row * start_row + 4 * column
+                addresses[2 * ROWS + r] = c + row * c_row + 4 * column
+            starts, cs, segments = at + 8 * ROWS, at + 16 * ROWS, at + 24 * ROWS
+            _tile(at, starts, cs, segments, 1, steps, 4, b, np.float32(-np.inf), columns - column)
 
 
 @lazy_part
@@ -420,6 +442,7 @@ _NONE = np.zeros(WIDTH, np.float32)  # C0 without a bias
 _ORIGIN = np.zeros(1, np.int64)
 _ALONE = 500_000  # multiplications below which a second thread does not pay
 _WAKES = 8_000_000  # multiplications for which a helper is waked
+_STRETCH = 1 << 18  # numbers of A, 1 MiB: where A is transposed, each panel reads them anew from the cache of a core
 _SHARES = 8  # of the images in a kernel gradient; fixed, so that sums do not depend on the number of threads
 _BLOCK_BYTES = 1 << 17  # of packed pixels: they stay in the cache of a core
 
@@ -486,6 +509,12 @@ def matrix_product(
     check_shape("out", out, (rows, columns))
     check_shape("bias", bias, (columns,))
     strides = a.strides[0], b.strides[0], out.strides[0]
+    stretch = max(_STRETCH // rows, 64)
+    if ta and not tb and steps >= 2 * stretch and bias is None and not relu:
+        for first in range(0, steps, stretch):
+            plan = _product_plan(rows, min(stretch, steps - first), columns, strides, ta, tb, adds=first > 0)
+            plan.run(a[first:], b[first:], out, out if first else None)
+        return out
     plan = _product_plan(rows, steps, columns, strides, ta, tb, bias is not None, relu)
     plan.run(a, b, out, bias)
     return out
@@ -493,7 +522,15 @@ def matrix_product(
 
 @lru_cache(maxsize=1024)
 def _product_plan(
-    rows: int, steps: int, columns: int, strides: Ints, ta: bool, tb: bool, has_bias: bool, relu: bool
+    rows: int,
+    steps: int,
+    columns: int,
+    strides: Ints,
+    ta: bool,
+    tb: bool,
+    has_bias: bool = False,
+    relu: bool = False,
+    adds: bool = False,
 ) -> _Plan:
     panels = -(-columns // WIDTH)
     blocks = groups = 1
@@ -514,12 +551,34 @@ def _product_plan(
         _C_ROW: strides[2],
         _ROW_COUNT: rows,
         _COLUMN_COUNT: columns,
-        _START_COLUMN: 4 if has_bias else 0,
+        _START_COLUMN: 4 if has_bias or adds else 0,
+        _START_ROW: strides[2] if adds else 0,
         _RELU: int(relu),
         _BLOCK: block,
         _GROUPS: groups,
     }
     return _Plan(_product_part, -(-rows // block) * groups, numbers, steps * PANEL, work)
+
+
+def packed(b: Any, tb: bool = False) -> Any:
+    """A matrix (`is_matrix`; transposed on request) in panels, as `rows_product` reads it."""
+    steps, columns = b.shape[::-1] if tb else b.shape
+    out = empty((-(-columns // WIDTH) * steps * WIDTH,), b.dtype)
+    plan = _packing_plan(steps, columns, b.strides[0], tb)
+    plan.run(b, b, out)
+    return out
+
+
+@lru_cache(maxsize=256)
+def _packing_plan(steps: int, columns: int, stride: int, tb: bool) -> _Plan:
+    numbers = {
+        _COUNT: 1,
+        _STEPS: steps,
+        _B_STEP: 4 if tb else stride,
+        _B_COLUMN: stride if tb else 4,
+        _COLUMN_COUNT: columns,
+    }
+    return _Plan(_pack_part, -(-columns // WIDTH), numbers)
 
 
 class _Geometry:

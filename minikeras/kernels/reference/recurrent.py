@@ -1,9 +1,9 @@
 """Recurrent layers over a whole sequence: one kernel forward, one backward.
 
 The input product of all time steps is one matrix product before the loop, each weight gradient is one after the
-backward loop; a time step is left with the recurrent product and the elementwise arithmetic of its cell.  That
-arithmetic is a pair of functions (forward, backward) which a device may replace by compiled ones (`cell=`); the
-residual remembers the pair, so one backward kernel serves both.
+backward loop; a time step is left with the recurrent product and the elementwise arithmetic of its cell.  A device
+may replace that arithmetic (`cell=`) or the whole loop over time (`loop=`) by a pair of functions (forward, backward);
+the residual remembers it, so one backward kernel serves all.
 
 Shapes: x (n, t, d); states (n, u); mask (n, t) of booleans, False where a step is to be skipped: the states are then
 carried over and the output repeats the previous one (zeros before the first step that counts).  `recurrent_mask`
@@ -26,6 +26,11 @@ from minikeras.kernels.reference.dense import dense, gemm
 __all__ = ["gru", "gru_grad", "lstm", "lstm_grad", "simple_rnn", "simple_rnn_grad"]
 
 Cell = tuple[Callable, Callable]  # elementwise arithmetic of one step: forward, backward
+# All time steps, the input product included.  Forward: it fills what is saved, updates the states in place and returns
+# the outputs (n, t, u).  Backward: it fills the gradients of the products (n, t, ...), turns those of the states into
+# those before the first step, in place, and returns for each product an array whose sum over the first two axes is that
+# of its gradient, and the gradient of x (None: left to the caller).
+Loop = tuple[Callable, Callable]
 
 
 class _Residual(NamedTuple):
@@ -37,6 +42,7 @@ class _Residual(NamedTuple):
     input_mask: Any
     recurrent_mask: Any
     cell: Cell
+    loop: Loop | None
     saved: tuple  # arrays (n, t, ...) that the backward steps read; the first holds h before each step
     reset_after: bool = True
 
@@ -44,10 +50,12 @@ class _Residual(NamedTuple):
 # ---- what the three kernels share ------------------------------------------------------------------------------------
 
 
-def _project(x: Any, kernel: Any, bias: Any, gates: int, input_mask: Any = None) -> Any:
-    """`x @ kernel + bias` of every time step, as (n, t, gates, u)."""
+def _project(x: Any, kernel: Any, bias: Any, gates: int, loop: Loop | None, input_mask: Any = None) -> Any:
+    """`x @ kernel + bias` of every time step, as (n, t, gates, u); with a `loop`, room for it."""
     n, t, d = x.shape
     width = kernel.shape[1]
+    if loop is not None:
+        return empty((n, t, gates, width // gates), kernel.dtype)
     if input_mask is None:
         return dense(x.reshape(n * t, d), kernel, bias).reshape(n, t, gates, width // gates)
     z = empty((n * t, width), kernel.dtype)
@@ -127,8 +135,8 @@ def _scan(step: Callable[[int], None], states: Sequence[Any], histories: Sequenc
 
 def _scan_grad(
     step: Callable[[int], None], g_states: Sequence[Any], g_outputs: Any, products: Sequence[Any], mask: Any
-) -> None:
-    """Run `step(s)` backward in time.
+) -> Sequence[Any]:
+    """Run `step(s)` backward in time; returns `products`.
 
     A step turns `g_states` (h first), the gradients at the states after it, into those at the states before it, in
     place, and writes the gradients of its products into `products` (n, t, ...), which a skipped step leaves at zero.
@@ -152,6 +160,7 @@ def _scan_grad(
             gradient[...] = xp.where(counts, gradient, old)
         for product in products:
             product[:, s] = xp.where(counts[:, :, None], product[:, s], 0)
+    return products
 
 
 def _start(gradient: Any, history: Any) -> Any:
@@ -169,12 +178,14 @@ def _rows(array: Any) -> Any:
     return array.reshape(n * t, width)
 
 
-def _input_grads(r: _Residual, g_products: Any, needs_x: bool, out: Any) -> tuple[Any, Any]:
-    """(gradient of x or None, gradient of the kernel)."""
+def _input_grads(r: _Residual, g_products: Any, needs_x: bool, g_x: Any, out: Any) -> tuple[Any, Any]:
+    """(gradient of x or None, gradient of the kernel); `g_x` where the first is known already."""
     g_rows = _rows(g_products)
     if r.input_mask is None:
         g_kernel = gemm(_rows(r.x), g_rows, ta=True, out=out)
-        return (gemm(g_rows, r.kernel, tb=True).reshape(r.x.shape) if needs_x else None), g_kernel
+        if needs_x and g_x is None:
+            g_x = gemm(g_rows, r.kernel, tb=True).reshape(r.x.shape)
+        return g_x, g_kernel
     g_kernel = empty(r.kernel.shape, g_rows.dtype) if out is None else out
     g_x = xp.zeros(r.x.shape, g_rows.dtype) if needs_x else None
     for mask, gate in zip(r.input_mask, _gates(g_rows.shape[1], len(r.input_mask)), strict=True):
@@ -224,13 +235,14 @@ def simple_rnn(
     activation: str | None = "tanh",
     with_residual: bool = True,
     cell: Cell | None = None,
+    loop: Loop | None = None,
 ) -> tuple[Any, Any, Any]:
     """`h_t = activation(x_t @ kernel + bias + h_{t-1} @ recurrent_kernel)`.
 
     Returns (outputs (n, t, u), last h (n, u), residual); the residual is None unless `with_residual`.
     """
     cell = cell or (partial(_simple_cell, activation), partial(_simple_cell_grad, activation))
-    z = _project(x, kernel, bias, 1)
+    z = _project(x, kernel, bias, 1, loop)
     h = _copy(h0, z.dtype)
     histories = _histories(with_residual, x, h)
     product, dropped = empty(h.shape, h.dtype), empty(h.shape, h.dtype)
@@ -239,10 +251,16 @@ def simple_rnn(
         _recur(h, recurrent_kernel, recurrent_mask, dropped, product)
         cell[0](s, z, product, h)
 
-    outputs = _scan(step, (h,), histories, x, mask)
+    if loop is None:
+        outputs = _scan(step, (h,), histories, x, mask)
+    else:
+        outputs = loop[0](
+            x, kernel, bias, recurrent_kernel=recurrent_kernel, h=h, mask=mask, histories=histories, gates=z
+        )
     if not with_residual:
         return outputs, h, None
-    return outputs, h, _Residual(x, kernel, recurrent_kernel, bias, mask, None, recurrent_mask, cell, (*histories, z))
+    masks = mask, None, recurrent_mask
+    return outputs, h, _Residual(x, kernel, recurrent_kernel, bias, *masks, cell, loop, (*histories, z))
 
 
 def simple_rnn_grad(
@@ -262,10 +280,13 @@ def simple_rnn_grad(
         r.cell[1](s, y, g_h, g_z)
         _recur_grad(g_z[:, s, 0], r.recurrent_kernel, r.recurrent_mask, g_h)
 
-    _scan_grad(step, (g_h,), g_outputs, (g_z,), r.mask)
-    g_x, g_kernel = _input_grads(r, g_z, needs_x, outs[0])
+    if r.loop is None:
+        (summands,), g_x = _scan_grad(step, (g_h,), g_outputs, (g_z,), r.mask), None
+    else:
+        (summands,), g_x = r.loop[1](g_outputs, g_h, r, needs_x, g_z)
+    g_x, g_kernel = _input_grads(r, g_z, needs_x, g_x, outs[0])
     g_recurrent = _recurrent_kernel_grad(r, _rows(g_z), outs[1])
-    return g_x, g_h, g_kernel, g_recurrent, None if r.bias is None else _sum_rows(g_z, outs[2])
+    return g_x, g_h, g_kernel, g_recurrent, None if r.bias is None else _sum_rows(summands, outs[2])
 
 
 def _simple_cell(activation: str | None, s: int, z: Any, product: Any, h: Any) -> None:
@@ -296,6 +317,7 @@ def lstm(
     recurrent_activation: str | None = "sigmoid",
     with_residual: bool = True,
     cell: Cell | None = None,
+    loop: Loop | None = None,
 ) -> tuple[Any, Any, Any, Any]:
     """Long short-term memory (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
 
@@ -306,7 +328,7 @@ def lstm(
         partial(_lstm_cell, activation, recurrent_activation),
         partial(_lstm_cell_grad, activation, recurrent_activation),
     )
-    gates = _project(x, kernel, bias, 4, input_mask)
+    gates = _project(x, kernel, bias, 4, loop, input_mask)
     n, t, _, u = gates.shape
     h, c = _copy(h0, gates.dtype), _copy(c0, gates.dtype)
     histories = _histories(with_residual, x, h, c)
@@ -317,11 +339,15 @@ def lstm(
         _recur(h, recurrent_kernel, recurrent_mask, dropped, product)
         cell[0](s, gates, product, c, h, squashed)
 
-    outputs = _scan(step, (h, c), histories, x, mask)
+    if loop is None:
+        outputs = _scan(step, (h, c), histories, x, mask)
+    else:
+        filled = {"histories": histories, "gates": gates, "squashed": squashed}
+        outputs = loop[0](x, kernel, bias, recurrent_kernel=recurrent_kernel, h=h, c=c, mask=mask, **filled)
     if not with_residual:
         return outputs, h, c, None
-    saved = (*histories, gates, squashed)
-    return outputs, h, c, _Residual(x, kernel, recurrent_kernel, bias, mask, input_mask, recurrent_mask, cell, saved)
+    masks, saved = (mask, input_mask, recurrent_mask), (*histories, gates, squashed)
+    return outputs, h, c, _Residual(x, kernel, recurrent_kernel, bias, *masks, cell, loop, saved)
 
 
 def lstm_grad(
@@ -342,10 +368,13 @@ def lstm_grad(
         r.cell[1](s, gates, cells, squashed, g_h, g_c, g_gates)
         _recur_grad(g_gates[:, s].reshape(n, 4 * u), r.recurrent_kernel, r.recurrent_mask, g_h)
 
-    _scan_grad(step, (g_h, g_c), g_outputs, (g_gates,), r.mask)
-    g_x, g_kernel = _input_grads(r, g_gates, needs_x, outs[0])
+    if r.loop is None:
+        (summands,), g_x = _scan_grad(step, (g_h, g_c), g_outputs, (g_gates,), r.mask), None
+    else:
+        (summands,), g_x = r.loop[1](g_outputs, g_h, g_c, r, needs_x, g_gates)
+    g_x, g_kernel = _input_grads(r, g_gates, needs_x, g_x, outs[0])
     g_recurrent = _recurrent_kernel_grad(r, _rows(g_gates), outs[1])
-    return g_x, g_h, g_c, g_kernel, g_recurrent, None if r.bias is None else _sum_rows(g_gates, outs[2])
+    return g_x, g_h, g_c, g_kernel, g_recurrent, None if r.bias is None else _sum_rows(summands, outs[2])
 
 
 def _lstm_cell(
@@ -413,6 +442,7 @@ def gru(
     reset_after: bool = True,
     with_residual: bool = True,
     cell: Cell | None = None,
+    loop: Loop | None = None,
 ) -> tuple[Any, Any, Any]:
     """Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078): `h_t = z * h_{t-1} + (1 - z) * candidate`.
 
@@ -429,8 +459,8 @@ def gru(
     if reset_after and bias is not None:
         input_bias = bias[0].copy()
         input_bias[: 2 * u] += bias[1, : 2 * u]  # only the candidate's recurrent bias has to wait for the reset gate
-        candidate_bias = bias[1, 2 * u :]
-    gates = _project(x, kernel, input_bias, 3, input_mask)
+        candidate_bias = xp.ascontiguousarray(bias[1, 2 * u :])
+    gates = _project(x, kernel, input_bias, 3, loop, input_mask)
     h, dropped = _copy(h0, gates.dtype), empty((n, u), gates.dtype)
     histories = _histories(with_residual, x, h)
     inner = empty(
@@ -447,11 +477,16 @@ def gru(
             state = _drop(h, recurrent_mask, dropped)
             cell[0](s, gates, product, state, recurrent_kernel[:, 2 * u :], h, inner)
 
-    outputs = _scan(step, (h,), histories, x, mask)
+    if loop is None:
+        outputs = _scan(step, (h,), histories, x, mask)
+    else:
+        filled = {"histories": histories, "gates": gates, "inner": inner}
+        recurrent = {"recurrent_kernel": recurrent_kernel, "candidate_bias": candidate_bias if reset_after else None}
+        outputs = loop[0](x, kernel, input_bias, **recurrent, h=h, mask=mask, **filled)
     if not with_residual:
         return outputs, h, None
     masks, saved = (mask, input_mask, recurrent_mask), (*histories, gates, inner)
-    return outputs, h, _Residual(x, kernel, recurrent_kernel, bias, *masks, cell, saved, reset_after)
+    return outputs, h, _Residual(x, kernel, recurrent_kernel, bias, *masks, cell, loop, saved, reset_after)
 
 
 def gru_grad(
@@ -483,8 +518,12 @@ def gru_grad(
             g_h[...] += _recur_grad(g_zr, r.recurrent_kernel[:, : 2 * u], r.recurrent_mask, g_state)
             g_h[...] += passed
 
-    _scan_grad(step, (g_h,), g_outputs, (g_gates, g_products)[: 1 + r.reset_after], r.mask)
-    g_x, g_kernel = _input_grads(r, g_gates, needs_x, outs[0])
+    products = (g_gates, g_products)[: 1 + r.reset_after]
+    if r.loop is None:
+        summands, g_x = _scan_grad(step, (g_h,), g_outputs, products, r.mask), None
+    else:
+        summands, g_x = r.loop[1](g_outputs, g_h, r, needs_x, *products)
+    g_x, g_kernel = _input_grads(r, g_gates, needs_x, g_x, outs[0])
     g_rows = _rows(g_products)
     g_recurrent, g_bias = outs[1:]
     if g_recurrent is None:
@@ -498,7 +537,7 @@ def gru_grad(
         return g_x, g_h, g_kernel, g_recurrent, None
     if g_bias is None:
         g_bias = empty(r.bias.shape, g_rows.dtype)
-    for row, gradients in zip(g_bias if r.reset_after else (g_bias,), (g_gates, g_products), strict=False):
+    for row, gradients in zip(g_bias if r.reset_after else (g_bias,), summands, strict=True):
         _sum_rows(gradients, row)
     return g_x, g_h, g_kernel, g_recurrent, g_bias
 
