@@ -28,7 +28,7 @@ class HeadAttention(Layer):
     """
 
     supports_masking = True
-    _reads_query_mask = False  # whether the mask that the query has counts instead of the argument
+    _takes_masks = False  # whether the query's own mask counts, not the argument, and the inputs lose theirs
 
     def __init__(
         self,
@@ -104,8 +104,9 @@ class HeadAttention(Layer):
             raise ValueError(f"{type(self).__name__} {self.name!r} has no scores to return with flash_attention=True.")
         key = value if key is None else key
         in_kernel = use_causal_mask and query.ndim == 3 and not self._attends_differently()
-        if self._reads_query_mask:
+        if self._takes_masks:
             query_mask = query._keras_mask
+            query._keras_mask = value._keras_mask = key._keras_mask = None
         masks = query_mask, value_mask, key_mask, attention_mask
         mask = self._mask(query.shape[1], value.shape[1], *masks, use_causal_mask and not in_kernel)
         query_dense, key_dense, value_dense, output_dense, gate_dense = self._projections()
@@ -233,7 +234,8 @@ class MultiHeadAttention(HeadAttention):
     """Several heads, each with its own projections of query, key and value (Vaswani et al. 2017).
 
     Called with a query (batch, steps, features), a value (batch, sources, features) and, if it is not the value, a key
-    like it; the output is shaped like the query.  Masks of the inputs are heeded, and that of the query goes on.
+    like it; the output is shaped like the query.  Masks of the inputs are heeded, and the
+    output has that of the query; the inputs themselves have none afterwards, as in Keras.
 
     Args:
         num_heads: number of heads.
@@ -251,7 +253,7 @@ class MultiHeadAttention(HeadAttention):
         seed: whole number for the same dropout in every run, default drawn from the global stream.
     """
 
-    _reads_query_mask = True  # as in Keras
+    _takes_masks = True  # as in Keras: what is added to the output afterwards has no mask
 
     def __init__(
         self,
