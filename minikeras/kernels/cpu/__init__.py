@@ -1,9 +1,21 @@
 """CPU overrides of reference kernels: NumPy BLAS and Numba.  Importing this imports neither Numba nor compiles."""
 
-from minikeras.kernels.cpu import conv, elementwise, embedding, gather, gemm, norm, optimizer, pool, random, recurrent
+from minikeras.kernels.cpu import (
+    attention,
+    conv,
+    elementwise,
+    embedding,
+    gather,
+    gemm,
+    norm,
+    optimizer,
+    pool,
+    random,
+    recurrent,
+)
 
 OVERRIDES = {
     name: kernel
-    for module in (conv, elementwise, embedding, gather, gemm, norm, optimizer, pool, random, recurrent)
+    for module in (attention, conv, elementwise, embedding, gather, gemm, norm, optimizer, pool, random, recurrent)
     for name, kernel in module.OVERRIDES.items()
 }

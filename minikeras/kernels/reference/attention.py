@@ -10,7 +10,8 @@ import numpy as xp  # rebound by kernels.use()
 from minikeras.kernels.arena import empty
 from minikeras.kernels.reference.activation import softmax, softmax_grad
 
-_HIDDEN = -2e38  # a score that leaves nothing of a weight beside any other, and the mean among its like
+# scores that leave nothing of a weight beside any other, and the mean among their like
+_HIDDEN, _HIDDEN_HALF = -2e38, -6e4
 
 __all__ = ["attention", "attention_grad", "side_by_side"]
 
@@ -48,7 +49,7 @@ def attention(
     scores *= scale
     allowed = _allowed(mask, causal, steps, key.shape[1])
     if allowed is not None:
-        scores = xp.where(allowed, scores, _HIDDEN)
+        scores = xp.where(allowed, scores, _HIDDEN if scores.dtype.itemsize > 2 else _HIDDEN_HALF)
     weights = softmax(scores)
     if zero_empty and allowed is not None:
         weights *= allowed
