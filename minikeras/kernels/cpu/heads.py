@@ -18,23 +18,9 @@ from numba.extending import intrinsic
 from minikeras.kernels.arena import empty
 from minikeras.kernels.cpu.jit import kept_njit, lazy_part
 from minikeras.kernels.cpu.machine import pointer
+from minikeras.kernels.cpu.stack import ADDRESSES, matrix_block, pack_all, panel_bytes, panels
 from minikeras.kernels.cpu.team import team
-from minikeras.kernels.cpu.tile import (
-    _BITS,
-    _INT32,
-    _INT64,
-    _LANES,
-    _NONE,
-    _ORIGIN,
-    _PANEL,
-    _VECTOR,
-    ROWS,
-    WIDTH,
-    _number,
-    _pack,
-    _spread,
-    _tile,
-)
+from minikeras.kernels.cpu.tile import _BITS, _INT32, _INT64, _LANES, _PANEL, _VECTOR, _number, _spread
 
 # ---- passes over a row -----------------------------------------------------------------------------------------------
 
@@ -214,57 +200,11 @@ _STEPS, _SOURCES, _DEPTH, _SIZE = 34, 35, 36, 37
 _GROUPS, _HEADS_EACH = 38, 39  # how many groups, and how many heads each has
 _CAUSAL, _ZERO_EMPTY = 40, 41
 _BLOCK, _BLOCKS = 42, 43  # a part of the forward pass: so many steps, of so many stretches
-_NUMBERS, _ZEROS, _ORIGIN_TABLE = 44, 45, 46  # scale, the kept weights' scale; a row of zeros; an offset of 0
+_NUMBERS = 44  # address of scale and the kept weights' scale
 _SCRATCH, _SCRATCH_STEP = 47, 48
 _COUNT = 64
 
-_ADDRESSES = 256  # bytes of a worker's room that hold a tile's addresses
 _FEW = 64  # steps whose scores are in the cache together; a multiple of the tile's rows
-
-
-@kept_njit()
-def _product(n, room, a, a_row, a_step, rows, steps, b, b_panel, columns, c, c_row, more):  # type: ignore[no-untyped-def]
-    """`C = A B`, or `C += A B` where `more`; B packed in panels that lie `b_panel` bytes apart."""
-    addresses = carray(pointer(room), 3 * ROWS, np.int64)
-    at = addresses.ctypes.data
-    for column in range(0, columns, WIDTH):
-        for row in range(0, rows, ROWS):
-            for r in range(ROWS):
-                i = min(row + r, rows - 1)
-                addresses[r] = a + i * a_row
-                addresses[2 * ROWS + r] = c + i * c_row + column * 4
-                addresses[ROWS + r] = addresses[2 * ROWS + r] if more else n[_ZEROS]
-            _tile(
-                at,
-                at + 8 * ROWS,
-                at + 16 * ROWS,
-                n[_ORIGIN_TABLE],
-                1,
-                steps,
-                a_step,
-                b + column // WIDTH * b_panel,
-                np.float32(-np.inf),
-                columns - column,
-            )
-
-
-@kept_njit()
-def _pack_all(source, step, column, steps, columns, target):  # type: ignore[no-untyped-def]
-    """All panels of B, one after the other."""
-    for first in range(0, columns, WIDTH):
-        _pack(
-            source + first * column,
-            step,
-            column,
-            steps,
-            min(columns - first, WIDTH),
-            target + first // WIDTH * steps * _PANEL,
-        )
-
-
-@kept_njit()
-def _panels(columns):  # type: ignore[no-untyped-def]
-    return -(-columns // WIDTH)
 
 
 @kept_njit()
@@ -328,12 +268,12 @@ def _attention_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     begin = stretch * n[_BLOCK]
     end = min(begin + n[_BLOCK], n[_STEPS])
     room = n[_SCRATCH] + worker * n[_SCRATCH_STEP]
-    keys = room + _ADDRESSES
-    values = keys + _panels(sources) * depth * _PANEL
-    free = values + _panels(size) * sources * _PANEL
+    keys = room + ADDRESSES
+    values = keys + panels(sources) * depth * _PANEL
+    free = values + panels(size) * sources * _PANEL
     used = free + _FEW * 4 * sources
-    _pack_all(_at(n, _KEY, batch, 0, group), 4, n[_KEY + 2], depth, sources, keys)
-    _pack_all(_at(n, _VALUE, batch, 0, group), n[_VALUE + 2], 4, sources, size, values)
+    pack_all(_at(n, _KEY, batch, 0, group), 4, n[_KEY + 2], depth, sources, keys)
+    pack_all(_at(n, _VALUE, batch, 0, group), n[_VALUE + 2], 4, sources, size, values)
     row = 4 * sources
     for head in range(group * each, (group + 1) * each):
         for first in range(begin, end, _FEW):
@@ -343,7 +283,7 @@ def _attention_part(arguments, part, worker):  # type: ignore[no-untyped-def]
             if n[_WEIGHTS]:
                 weights = n[_WEIGHTS] + ((batch * n[_GROUPS] * each + head) * n[_STEPS] + first) * row
             query = _at(n, _QUERY, batch, first, head)
-            _product(n, room, query, n[_QUERY + 2], 4, rows, depth, keys, depth * _PANEL, reach, weights, row, False)
+            matrix_block(room, query, n[_QUERY + 2], 4, rows, depth, keys, depth * _PANEL, reach, weights, row, False)
             for i in range(rows):
                 _softmax_row(n, weights + i * row, batch, head, first + i, numbers[0])
             if n[_KEEP]:
@@ -351,8 +291,8 @@ def _attention_part(arguments, part, worker):  # type: ignore[no-untyped-def]
                     _kept(n, weights + i * row, batch, head, first + i, used + i * row, numbers[1])
                 weights = used
             result = _at(n, _RESULT, batch, first, head)
-            _product(
-                n, room, weights, row, 4, rows, reach, values, sources * _PANEL, size, result, n[_RESULT + 2], False
+            matrix_block(
+                room, weights, row, 4, rows, reach, values, sources * _PANEL, size, result, n[_RESULT + 2], False
             )
 
 
@@ -366,14 +306,14 @@ def _attention_grad_part(arguments, part, worker):  # type: ignore[no-untyped-de
     row = 4 * sources
     wide = row + 64  # so that a column's numbers do not all fall into one place of the cache
     room = n[_SCRATCH] + worker * n[_SCRATCH_STEP]
-    keys = room + _ADDRESSES
-    values = keys + _panels(depth) * sources * _PANEL
-    queries = values + _panels(sources) * size * _PANEL
-    results = queries + _panels(depth) * _FEW * _PANEL
-    scores = results + _panels(size) * _FEW * _PANEL
+    keys = room + ADDRESSES
+    values = keys + panels(depth) * sources * _PANEL
+    queries = values + panels(sources) * size * _PANEL
+    results = queries + panels(depth) * _FEW * _PANEL
+    scores = results + panels(size) * _FEW * _PANEL
     used = scores + _FEW * wide
-    _pack_all(_at(n, _KEY, batch, 0, group), n[_KEY + 2], 4, sources, depth, keys)
-    _pack_all(_at(n, _VALUE, batch, 0, group), 4, n[_VALUE + 2], size, sources, values)
+    pack_all(_at(n, _KEY, batch, 0, group), n[_KEY + 2], 4, sources, depth, keys)
+    pack_all(_at(n, _VALUE, batch, 0, group), 4, n[_VALUE + 2], size, sources, values)
     g_key, g_value = _at(n, _G_KEY, batch, 0, group), _at(n, _G_VALUE, batch, 0, group)
     more = False
     for head in range(group * each, (group + 1) * each):
@@ -384,10 +324,10 @@ def _attention_grad_part(arguments, part, worker):  # type: ignore[no-untyped-de
                 reach = min(sources, first + rows)
             weights = n[_WEIGHTS] + ((batch * n[_GROUPS] * each + head) * steps + first) * row
             query, g_result = _at(n, _QUERY, batch, first, head), _at(n, _RESULT, batch, first, head)
-            _pack_all(query, n[_QUERY + 2], 4, rows, depth, queries)
-            _pack_all(g_result, n[_RESULT + 2], 4, rows, size, results)
-            _product(
-                n, room, g_result, n[_RESULT + 2], 4, rows, size, values, size * _PANEL, reach, scores, wide, False
+            pack_all(query, n[_QUERY + 2], 4, rows, depth, queries)
+            pack_all(g_result, n[_RESULT + 2], 4, rows, size, results)
+            matrix_block(
+                room, g_result, n[_RESULT + 2], 4, rows, size, values, size * _PANEL, reach, scores, wide, False
             )
             if n[_KEEP]:
                 for i in range(rows):
@@ -405,11 +345,11 @@ def _attention_grad_part(arguments, part, worker):  # type: ignore[no-untyped-de
                     if n[_CAUSAL]:
                         _fill(g, min(first + i + 1, reach), reach, np.float32(0))
             y = used if n[_KEEP] else weights
-            _product(n, room, y, 4, row, reach, rows, results, rows * _PANEL, size, g_value, n[_G_VALUE + 2], more)
-            _product(n, room, scores, 4, wide, reach, rows, queries, rows * _PANEL, depth, g_key, n[_G_KEY + 2], more)
+            matrix_block(room, y, 4, row, reach, rows, results, rows * _PANEL, size, g_value, n[_G_VALUE + 2], more)
+            matrix_block(room, scores, 4, wide, reach, rows, queries, rows * _PANEL, depth, g_key, n[_G_KEY + 2], more)
             g_query = _at(n, _G_QUERY, batch, first, head)
-            _product(
-                n, room, scores, wide, 4, rows, reach, keys, sources * _PANEL, depth, g_query, n[_G_QUERY + 2], False
+            matrix_block(
+                room, scores, wide, 4, rows, reach, keys, sources * _PANEL, depth, g_query, n[_G_QUERY + 2], False
             )
             more = True
 
@@ -427,12 +367,10 @@ def _run(
         _places(arguments, place, array)
     for place, number in numbers.items():
         arguments[place] = number
-    each = -(-(room + _ADDRESSES) // 128) * 128
+    each = -(-(room + ADDRESSES) // 128) * 128
     scratch = empty((each * team.size + 64,), np.dtype(np.uint8))
     both = np.array(factors, np.float32)
-    arguments[_NUMBERS], arguments[_ZEROS], arguments[_ORIGIN_TABLE] = (
-        one.ctypes.data for one in (both, _NONE, _ORIGIN)
-    )
+    arguments[_NUMBERS] = both.ctypes.data
     arguments[_SCRATCH], arguments[_SCRATCH_STEP] = -(-scratch.ctypes.data // 64) * 64, each
     team.run(part.address, arguments, parts, work >= _WAKES)
 
@@ -463,10 +401,6 @@ def _settings(query: Any, key: Any, value: Any, mask: Any, causal: bool, keep: A
     return numbers, mask
 
 
-def _panel_bytes(columns: int, steps: int) -> int:
-    return -(-columns // WIDTH) * steps * _PANEL
-
-
 def attention(
     query: Any,
     key: Any,
@@ -489,7 +423,7 @@ def attention(
     fews = -(-steps // _FEW)
     block = -(-fews // min(-(-_PARTS // (batch * groups)), fews)) * _FEW
     numbers[_BLOCK], numbers[_BLOCKS] = block, -(-steps // block)
-    room = _panel_bytes(sources, depth) + _panel_bytes(size, sources) + 2 * _FEW * 4 * sources
+    room = panel_bytes(sources, depth) + panel_bytes(size, sources) + 2 * _FEW * 4 * sources
     work = batch * heads * steps * sources * (depth + size)
     arrays = {_QUERY: query, _KEY: key, _VALUE: value, _RESULT: y}
     _run(_attention_part, batch * groups * numbers[_BLOCKS], room, work, arrays, numbers, (scale, keep_scale))
@@ -516,7 +450,7 @@ def attention_grad(
     gradients = _beside_each_other(query, key, value)
     numbers, mask = _settings(query, key, value, mask, causal, keep)
     numbers[_WEIGHTS] = weights.ctypes.data
-    room = _panel_bytes(depth, sources + _FEW) + _panel_bytes(sources, size) + _panel_bytes(size, _FEW)
+    room = panel_bytes(depth, sources + _FEW) + panel_bytes(sources, size) + panel_bytes(size, _FEW)
     room += _FEW * (8 * sources + 64)
     work = 2 * batch * heads * steps * sources * (depth + size)
     arrays = {_QUERY: query, _KEY: key, _VALUE: value, _RESULT: g}
