@@ -28,6 +28,7 @@ class HeadAttention(Layer):
     """
 
     supports_masking = True
+    _dropout_layer: Any
     _takes_masks = False  # whether the query's own mask counts, not the argument, and the inputs lose theirs
 
     def __init__(
@@ -50,12 +51,12 @@ class HeadAttention(Layer):
             )
         self.dropout, self.use_bias, self.use_gate, self.seed = dropout, use_bias, use_gate, seed
         self.sliding_window, self._flash_attention = sliding_window, flash_attention
-        for name in ("kernel_initializer", "bias_initializer"):
-            setattr(self, name, initializers.get(projections[name]))
-        for name in ("kernel_regularizer", "bias_regularizer"):
-            setattr(self, name, regularizers.get(projections[name]))
-        for name in ("kernel_constraint", "bias_constraint"):
-            setattr(self, name, constraints.get(projections[name]))
+        self.kernel_initializer = initializers.get(projections["kernel_initializer"])
+        self.bias_initializer = initializers.get(projections["bias_initializer"])
+        self.kernel_regularizer = regularizers.get(projections["kernel_regularizer"])
+        self.bias_regularizer = regularizers.get(projections["bias_regularizer"])
+        self.kernel_constraint = constraints.get(projections["kernel_constraint"])
+        self.bias_constraint = constraints.get(projections["bias_constraint"])
         self._activity_regularizer = regularizers.get(projections["activity_regularizer"])
 
     def _projection(
@@ -210,7 +211,8 @@ class HeadAttention(Layer):
         training: Any = None,
         use_causal_mask: bool = False,
     ) -> Any:
-        shape = self.compute_output_shape(query.shape, value.shape, None if key is None else key.shape)
+        shapes = [None if one is None else one.shape for one in (query, value, key)]
+        shape: Any = type(self).compute_output_shape(self, *shapes)
         output = KerasTensor(shape, self.compute_dtype)
         if not return_attention_scores:
             return output
@@ -345,7 +347,9 @@ class MultiHeadAttention(HeadAttention):
         own = [letters[i] for letters in (steps, sources) for i in self.attention_axes]
         return steps, sources, "".join(shared + own)
 
-    def compute_output_shape(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> Any:
+    def compute_output_shape(  # type: ignore[override]
+        self, query_shape: Any, value_shape: Any, key_shape: Any = None
+    ) -> Any:
         self._check_shapes(query_shape, value_shape, value_shape if key_shape is None else key_shape)
         return (*query_shape[:-1], *(self._output_shape or query_shape[-1:]))
 
@@ -413,7 +417,9 @@ class GroupedQueryAttention(HeadAttention):
         gate = self._gate_dense if self.use_gate else None
         return self._query_dense, self._key_dense, self._value_dense, self._output_dense, gate
 
-    def compute_output_shape(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> Any:
+    def compute_output_shape(  # type: ignore[override]
+        self, query_shape: Any, value_shape: Any, key_shape: Any = None
+    ) -> Any:
         self._check_shapes(query_shape, value_shape, value_shape if key_shape is None else key_shape)
         if query_shape[-1] != value_shape[-1]:
             raise ValueError(
@@ -495,7 +501,7 @@ class Attention(Layer):
         scores = self._calculate_scores(query, key)
         allowed = None if value_mask is None else _bools(value_mask)[:, None]
         if use_causal_mask:
-            before = k.xp.tri(*scores.shape[-2:], dtype=bool)[None]
+            before = k.xp.tri(scores.shape[-2], scores.shape[-1], dtype=bool)[None]
             allowed = before if allowed is None else k.xp.logical_and(allowed, before)
         if allowed is not None:
             scores = ops.where(allowed, scores, scores - (65504.0 if scores.dtype == "float16" else 1e9))

@@ -131,10 +131,10 @@ class EinsumDense(Layer):
         for letter in outputs + kernel:
             if letter not in inputs + (kernel if letter in outputs else outputs):
                 raise self._misfit(input_shape, f"names an axis {letter!r} on one side only")
-        kernel_shape = tuple(made[letter] if letter in made else given[letter] for letter in kernel)
+        kernel_shape: Any = tuple(made[letter] if letter in made else given[letter] for letter in kernel)
         if None in kernel_shape:
             raise self._misfit(input_shape, f"leaves the kernel's shape open, {kernel_shape}")
-        bias_shape = None
+        bias_shape: Any = None
         if self.bias_axes is not None:
             if not self.bias_axes or not set(self.bias_axes) <= set(outputs):
                 raise self._misfit(input_shape, f"has not all of the bias_axes {self.bias_axes!r} in its outputs")

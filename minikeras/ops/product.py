@@ -146,7 +146,7 @@ def _einsum(*operands: Any, subscripts: str) -> Any:
         part = _contraction(pieces, [g, *(a for _, a in others)], kept)
         # letters that only this operand has were summed over: every element along them has the same gradient
         part = part.reshape([part.shape[kept.index(letter)] if letter in kept else 1 for letter in letters])
-        full = [max(size, sizes[letter]) for letter, size in zip(letters, part.shape, strict=True)]
+        full = [sizes[letter] if size == 1 else size for letter, size in zip(letters, part.shape, strict=True)]
         part = k.xp.broadcast_to(part, full)
         if len(letters) == len(term):
             return unbroadcast(part, operands[position])
