@@ -47,7 +47,9 @@ def projections(x: Any, *weights: Any, axes: int = 1) -> Any:
     def vjp(g: Any, needs: Any) -> Any:
         g = g if type(g) is tuple else (g,)
         matrices = [
-            k.xp.zeros((len(rows), c.stop - c.start), y.dtype) if one is None else one.reshape(len(rows), c.stop - c.start)
+            k.xp.zeros((len(rows), c.stop - c.start), y.dtype)
+            if one is None
+            else one.reshape(len(rows), c.stop - c.start)
             for one, c in zip(g, columns, strict=True)
         ]
         joined = k.side_by_side(matrices)
