@@ -1,4 +1,7 @@
-"""Who is measured: minikeras and real Keras on each backend, each with its own Python and its own processes."""
+"""Who is measured: minikeras, real Keras on each backend, PyTorch without Keras, scikit-learn.
+
+Each has its own Python and its own processes.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,47 @@ from pathlib import Path
 from typing import IO, Any
 
 from benchmarks.installed import ROOT
+from benchmarks.workloads import ROWS
 
-BACKENDS = {"tensorflow": "tensorflow-cpu", "jax": "jax", "torch": "torch"}  # and what pip installs beside Keras
+# Each backend, and what pip installs beside Keras; PyTorch's own columns and scikit-learn share its environment.
+BACKENDS = {"tensorflow": ["tensorflow-cpu"], "jax": ["jax"], "torch": ["torch==2.13.0", "scikit-learn"]}
 OURS = "minikeras"
+HAND_WRITTEN = ("torch", "torch-compile")
+SKLEARN = "scikit-learn"
+WHOLE = ("cold-script", "cold-memory", "cold-W3-empty", "cold-W3-warm", "memory-W3", "memory-W4")
 
 
 class ContenderError(RuntimeError):
     """A contender could not do its part."""
 
 
+class ContenderLacks(ContenderError):
+    """A contender has no such layer, and says which."""
+
+
 @dataclass(frozen=True)
 class Contender:
-    """A column of the table: a framework's module name, the Python that has it, and environment variables."""
+    """A column of the table.
+
+    Args:
+        name: its heading.
+        python: the Python that has the framework.
+        framework: one of `frameworks.NAMES`.
+        variables: of the environment.
+        cache: the variable that names the folder where compiled kernels are kept between processes, if they are.
+        rows: those that it is measured in, all unless given.
+    """
 
     name: str
     python: str
-    module: str
+    framework: str
     variables: dict[str, str] = field(default_factory=dict)
+    cache: str | None = None
+    rows: tuple[str, ...] | None = None
+
+    def measured_in(self, key: str) -> bool:
+        """Whether it takes part in a row."""
+        return self.rows is None or key in self.rows
 
     @property
     def environment(self) -> dict[str, str]:
@@ -44,8 +71,8 @@ class Contender:
             **self.variables,
         }
 
-    def run(self, *arguments: str) -> tuple[str, float, float]:
-        """Run a Python program to its end.
+    def run(self, *arguments: str, **variables: str) -> tuple[str, float, float]:
+        """Run a Python program to its end, with further variables of the environment.
 
         Returns:
             What it printed, its seconds from start to exit, and its peak memory in MB (its `ru_maxrss`, which cannot
@@ -56,9 +83,8 @@ class Contender:
         """
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             start = time.perf_counter()
-            process = subprocess.Popen(
-                [self.python, *arguments], env=self.environment, cwd=ROOT, stdout=out, stderr=err
-            )
+            environment = {**self.environment, **variables}
+            process = subprocess.Popen([self.python, *arguments], env=environment, cwd=ROOT, stdout=out, stderr=err)
             _, status, usage = os.wait4(process.pid, 0)
             seconds = time.perf_counter() - start
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -78,11 +104,15 @@ class Worker:
         self._errors: IO[str] | None = None
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
-        """Send a request to `benchmarks.worker` and wait for its answer; ContenderError if there is none."""
+        """Ask `benchmarks.worker` to do something."""
+        return self.request(do=do, **request)
+
+    def request(self, **request: Any) -> dict[str, Any]:
+        """Send a request and wait for its answer; ContenderError if there is none, or a complaint."""
         process = self._process or self._start()
         assert process.stdin is not None and process.stdout is not None and self._errors is not None
         try:
-            print(json.dumps({"do": do, **request}), file=process.stdin, flush=True)
+            print(json.dumps(request), file=process.stdin, flush=True)
             line = process.stdout.readline()
         except BrokenPipeError:
             line = ""
@@ -91,14 +121,20 @@ class Worker:
             self.stop()
             raise ContenderError(f"{self.contender.name} ended with status {status}: {complaint}")
         answer: dict[str, Any] = json.loads(line)
+        if "missing" in answer:
+            raise ContenderLacks(answer["missing"])
         if "error" in answer:
             raise ContenderError(answer["error"])
         return answer
 
+    def command(self) -> list[str]:
+        """What is started, with the contender's environment."""
+        return [self.contender.python, "-m", "benchmarks.worker", self.contender.framework]
+
     def _start(self) -> subprocess.Popen[str]:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (open as long as the worker lives)
         self._process = subprocess.Popen(
-            [self.contender.python, "-m", "benchmarks.worker", self.contender.module],
+            self.command(),
             env=self.contender.environment,
             cwd=ROOT,
             text=True,
@@ -123,17 +159,39 @@ def _last_line(stream: IO[str]) -> str:
 
 def ours() -> Contender:
     """minikeras, from this checkout, in the running interpreter."""
-    return Contender(OURS, sys.executable, OURS)
+    return Contender(OURS, sys.executable, OURS, cache="NUMBA_CACHE_DIR")
 
 
-def real_keras(pythons: dict[str, str]) -> list[Contender]:
-    """Real Keras on each backend of `pythons` (backend: Python executable), in the order of `BACKENDS`."""
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    return [
-        Contender(f"keras-{backend}", pythons[backend], "keras", {"KERAS_BACKEND": backend, **quiet})
-        for backend in BACKENDS
-        if backend in pythons
-    ]
+def rivals(pythons: dict[str, str]) -> list[Contender]:
+    """Everyone else, in the order of the columns.
+
+    Args:
+        pythons: Python executables by backend; PyTorch's serves PyTorch without Keras, and scikit-learn if it is there.
+    """
+    timed = tuple(key for key, row in ROWS.items() if row.model is not None)
+    found = []
+    for backend in BACKENDS:
+        if backend not in pythons:
+            continue
+        name, python = f"keras-{backend}", pythons[backend]
+        variables = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        found.append(Contender(name, python, "keras", variables))
+        if backend == "tensorflow":  # importing it, and its size on the disk, are those of the column before
+            found.append(Contender(f"{name}-jit", python, "keras+jit", variables, rows=timed + WHOLE))
+    if "torch" in pythons:
+        python = pythons["torch"]
+        eager, compiled = HAND_WRITTEN
+        found.append(Contender(eager, python, "torch"))
+        found.append(Contender(compiled, python, "torch+compile", cache="TORCHINDUCTOR_CACHE_DIR", rows=timed + WHOLE))
+        if _has(python, "sklearn"):
+            found.append(Contender(SKLEARN, python, "sklearn", rows=("W1",)))
+    return found
+
+
+def _has(python: str, *modules: str) -> bool:
+    """Whether a Python has these modules."""
+    wanted = f"import importlib.util as u, sys; sys.exit(not all(u.find_spec(name) for name in {modules}))"
+    return Path(python).exists() and subprocess.run([python, "-c", wanted]).returncode == 0
 
 
 def pythons_here() -> dict[str, str]:
@@ -146,13 +204,12 @@ def pythons_here() -> dict[str, str]:
 def make_environments(folder: Path) -> dict[str, str]:
     """A virtual environment in `folder` per backend, made where it is missing; their Python executables."""
     pythons = {}
-    for backend, package in BACKENDS.items():
+    for backend, packages in BACKENDS.items():
         python = folder.resolve() / backend / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         pythons[backend] = str(python)
-        wanted = f"import importlib.util as u, sys; sys.exit(not (u.find_spec('keras') and u.find_spec('{backend}')))"
-        if python.exists() and subprocess.run([str(python), "-c", wanted]).returncode == 0:
+        if _has(str(python), "keras", backend):
             continue
         print(f"Making an environment for keras with {backend} in {python.parent.parent}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", str(python.parent.parent)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "keras", package], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *packages, "keras"], check=True)
     return pythons

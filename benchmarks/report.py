@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from statistics import median
+from statistics import geometric_mean, median
 from typing import Any
 
-from benchmarks.contenders import OURS
+from benchmarks.contenders import HAND_WRITTEN, OURS, SKLEARN
 from benchmarks.workloads import ROWS
 
 THREAD_VARIABLES = (
@@ -36,25 +36,62 @@ def machine() -> dict[str, Any]:
 
 
 def summarize(results: dict[str, Any], higher_is_better: bool) -> dict[str, Any]:
-    """Complete a row's results by contender (`{"values": [...]}` or `{"error": ...}`).
+    """Complete a row's results by contender (`{"values": [...]}`, `{"error": ...}` or `{"missing": ...}`).
 
-    Adds median, min and max to each, and to the row the best real Keras and our ratio to it: how many times better
-    ours is, above 1 where it is ahead, whether the unit is a rate or a time.
+    Adds median, min and max to each, and to the row the best real Keras, the better hand-written PyTorch, and our ratio
+    to either: how many times better ours is, above 1 where it is ahead, whether the unit is a rate or a time.
     """
     for result in results.values():
-        if "error" not in result:
+        if "values" in result:
             values = result["values"]
             result.update(median=median(values), min=min(values), max=max(values))
-    medians = {name: result["median"] for name, result in results.items() if "error" not in result}
-    rivals = [name for name in medians if name.startswith("keras-")]
-    row: dict[str, Any] = {"results": results, "best_keras": None, "ratio": None}
-    if rivals:
-        best = (max if higher_is_better else min)(rivals, key=medians.__getitem__)
-        row["best_keras"] = best
-        if OURS in medians:
-            ratio = medians[OURS] / medians[best]
-            row["ratio"] = ratio if higher_is_better else 1 / ratio
+    medians = {name: result["median"] for name, result in results.items() if "values" in result}
+    row: dict[str, Any] = {"results": results}
+    for rival, names in (
+        ("keras", [name for name in medians if name.startswith("keras-")]),
+        ("torch", [name for name in medians if name in HAND_WRITTEN]),
+    ):
+        best = (max if higher_is_better else min)(names, key=medians.__getitem__, default=None)
+        times_better = None
+        if best is not None and OURS in medians:
+            times_better = medians[OURS] / medians[best] if higher_is_better else medians[best] / medians[OURS]
+        row[f"best_{rival}"], row[f"ratio_to_{rival}"] = best, times_better
+    operations = [result["operations"] for result in results.values() if "operations" in result]
+    row["operations"] = operations[0] if operations else None
     return row
+
+
+def limit(row: dict[str, Any], rate: float | None) -> float | None:
+    """What the row would be if its products ran at `rate` (operations per second) and all else took no time."""
+    if row["operations"] is None or rate is None:
+        return None
+    return rate / row["operations"] if row["higher_is_better"] else 1000 * row["operations"] / rate
+
+
+def part_of_limit(row: dict[str, Any], rate: float | None) -> float | None:
+    """The part of `limit` that ours reaches."""
+    bound, ours = limit(row, rate), row["results"].get(OURS, {}).get("median")
+    if bound is None or ours is None:
+        return None
+    return ours / bound if row["higher_is_better"] else bound / ours
+
+
+def ratios(rows: dict[str, Any], rival: str) -> dict[str, float]:
+    """Our ratio to the best Keras ("keras") or the better PyTorch ("torch"), by row, where there is one."""
+    found = {key: row[f"ratio_to_{rival}"] for key, row in rows.items()}
+    return {key: ratio for key, ratio in found.items() if ratio is not None}
+
+
+def standing(rows: dict[str, Any], rival: str, name: str) -> str:
+    """In a sentence: the geometric means of our ratios, and how many are ahead."""
+    every = ratios(rows, rival)
+    networks = {key: ratio for key, ratio in every.items() if ROWS[key].model is not None}
+    parts = [
+        f"{geometric_mean(some.values()):.2f} over {what}, ahead in {sum(ratio > 1 for ratio in some.values())} of them"
+        for some, what in ((networks, f"{len(networks)} rows of networks"), (every, f"all {len(every)} rows"))
+        if some
+    ]
+    return f"Geometric mean of our ratios to {name}: {'; '.join(parts)}." if parts else ""
 
 
 def number(value: float) -> str:
@@ -63,13 +100,28 @@ def number(value: float) -> str:
     return f"{float(digits):,.0f}" if abs(float(digits)) >= 100 else digits
 
 
-def cell(result: dict[str, Any] | None) -> str:
-    """A contender's median and its range, as they stand in the table."""
+def times(ratio: float) -> str:
+    """A ratio: two places after the point, three digits in all where it is large."""
+    return f"{ratio:.2f}" if ratio < 10 else number(ratio)
+
+
+def cell(result: dict[str, Any] | None, rounds: int) -> str:
+    """A contender's median and its range, as they stand in the table; fewer turns than `rounds` are told."""
     if result is None:
         return ""
+    if "missing" in result:
+        return "none yet"
     if "error" in result:
         return "failed"
-    return f"{number(result['median'])} ({number(result['min'])} to {number(result['max'])})"
+    turns = len(result["values"])
+    fewer = f"; {turns} turn{'s' * (turns > 1)}" if turns < rounds else ""
+    return f"{number(result['median'])} ({number(result['min'])} to {number(result['max'])}{fewer})"
+
+
+def ratio(row: dict[str, Any], rival: str) -> str:
+    """Our ratio to the best Keras ("keras") or the better PyTorch ("torch") and who that is, as in the table."""
+    value = row[f"ratio_to_{rival}"]
+    return "" if value is None else f"{times(value)} ({row[f'best_{rival}']})"
 
 
 def table(header: list[str], lines: list[list[str]]) -> str:
@@ -80,38 +132,60 @@ def table(header: list[str], lines: list[list[str]]) -> str:
 
 def markdown(report: dict[str, Any]) -> str:
     """The report as a Markdown page."""
-    names, rows, computer = list(report["contenders"]), report["rows"], report["machine"]
-    lines, first_lines, remarks = [], [], []
+    rows, computer, rounds, rate = report["rows"], report["machine"], report["rounds"], report["sgemm_rate"]
+    names = [name for name in report["contenders"] if name != SKLEARN]
+    lines, remarks = [], []
     for key, row in rows.items():
-        results = row["results"]
-        ratio = f"{row['ratio']:.2f} ({row['best_keras']})" if row["ratio"] else ""
-        lines.append([ROWS[key].title, ROWS[key].unit, *(cell(results.get(name)) for name in names), ratio])
-        first = [results.get(name, {}).get("first_seconds") for name in names]
-        if any(first) and row["higher_is_better"]:
-            first_lines.append([ROWS[key].title, *(number(seconds) if seconds else "" for seconds in first)])
-        remarks += [f"- {ROWS[key].title}, {name}: {r['error']}" for name, r in results.items() if "error" in r]
-        remarks += [f"- {ROWS[key].title}, {name} alone: {cell(results[name])}." for name in results.keys() - names]
+        results, title = row["results"], row["title"]
+        size = 1 if key == "size" else rounds
+        bound, part = limit(row, rate), part_of_limit(row, rate)
+        lines.append(
+            [
+                title,
+                row["unit"],
+                *(cell(results.get(name), size) for name in names),
+                "" if bound is None else number(bound),
+                "" if part is None else f"{100 * part:.2g}%",
+                *(ratio(row, rival) for rival in ("keras", "torch")),
+            ]
+        )
+        for name, result in results.items():
+            if "values" not in result:
+                remarks.append(f"- {title}, {name}: {result.get('error') or result['missing']}.")
+            elif name not in names:
+                remarks.append(f"- {title}, {name} alone: {cell(result, size)} {row['unit']}.")
+        if ROWS[key].note:
+            remarks.append(f"- {title}: {ROWS[key].note}.")
     parts = [
-        "# minikeras against real Keras",
+        "# minikeras against real Keras and PyTorch",
         f"{report['date']}, {computer['cpu']} ({computer['architecture']}), {computer['cores']} cores, "
-        f"{computer['system']}; pictures: {report['pictures']}; {report['rounds']} rounds in alternation"
-        + (", quick: sizes of a smoke test, NOT a measurement." if report["quick"] else "."),
-        "Median (smallest to largest). The last column says how many times better minikeras is than the best Keras "
-        "backend: above 1 it is ahead, for rates, times, memory and sizes alike.",
-        table(["", "unit", *names, "ours to best Keras"], lines),
-    ]
-    if first_lines:
-        parts += [
-            "First turn in seconds, compilation included (a turn as in the rates above):",
-            table(["", *names], first_lines),
-        ]
-    if remarks:
-        parts.append("\n".join(remarks))
-    parts.append(
+        f"{computer['system']}; pictures: {report['pictures']}; rounds in alternation: {rounds}, but a contender that "
+        f"has worked {report['seconds']:g} s on a row takes no further turn after its second"
+        + ("; quick: sizes of a smoke test, NOT a measurement." if report["quick"] else "."),
+        "Median (smallest to largest). The last columns say how many times better minikeras is than the best Keras "
+        "backend and than the better PyTorch: above 1 it is ahead, for rates, times, memory and sizes alike. The "
+        f"limit is the row's products at the rate of NumPy's, {rate / 1e9:.0f} GFLOP/s in this session; beside it the "
+        "part of it that minikeras reaches.",
+        table(["", "unit", *names, "limit", "ours of limit", "ours to best Keras", "ours to better PyTorch"], lines),
+        standing(rows, "keras", "the best Keras"),
+        standing(rows, "torch", "the better hand-written PyTorch"),
+        _first_turns(report, names, "first_seconds", "First turn in seconds, compilation included:"),
+        _first_turns(report, names, "first_loss", "Loss after the first turn, to see that all do the same work:"),
+        "\n".join(remarks),
         "\n".join(
             f"- {name} {about['version']}: Python {about['python']}, NumPy's BLAS {about['numpy_blas']}; "
             + ", ".join(f"{package} {version}" for package, version in about["packages"].items())
             for name, about in report["contenders"].items()
-        )
-    )
-    return "\n\n".join(parts) + "\n"
+        ),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _first_turns(report: dict[str, Any], names: list[str], what: str, introduction: str) -> str:
+    """A table of what the rows' first turns gave; nothing where none gave it."""
+    lines = []
+    for row in report["rows"].values():
+        values = [row["results"].get(name, {}).get(what) for name in names]
+        if row["higher_is_better"] and any(value is not None for value in values):
+            lines.append([row["title"], *("" if value is None else number(value) for value in values)])
+    return f"{introduction}\n\n{table(['', *names], lines)}" if lines else ""

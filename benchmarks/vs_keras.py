@@ -1,4 +1,4 @@
-"""minikeras against real Keras on each backend: `python -m benchmarks.vs_keras --help`, and see README.md."""
+"""minikeras against real Keras and PyTorch: `python -m benchmarks.vs_keras --help`, and see README.md."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import dataclasses
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -18,46 +20,58 @@ from benchmarks.contenders import (
     BACKENDS,
     Contender,
     ContenderError,
+    ContenderLacks,
     Worker,
     make_environments,
     ours,
     pythons_here,
-    real_keras,
+    rivals,
 )
 from benchmarks.installed import ROOT
 from benchmarks.workloads import ROWS, Setting
 
 SETTLE_SECONDS = 0.1  # threads that spin after their last task come to rest before another contender's turn
 IMPORT = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
+GROUPS = (("cold-script", "cold-memory"), ("cold-W3-empty", "cold-W3-warm", "memory-W3"))  # measured together
 
 # A contender's part in one round; round 0 prepares and warms up, and its values are dropped.
 Part = Callable[[int], dict[str, dict[str, Any]]]
 
 
-def alternate(keys: Sequence[str], parts: dict[str, Part], rounds: int) -> dict[str, dict[str, Any]]:
+def alternate(
+    keys: Sequence[str], parts: dict[str, Part], rounds: int, seconds: float = inf, settle: float = 0.0
+) -> dict[str, dict[str, Any]]:
     """Run every contender's part, one after another, round after round.
 
     Args:
         keys: the rows that a part measures.
         parts: by contender.
         rounds: how many, besides round 0.
+        seconds: who has worked so long gets no further round, once it has two values.
+        settle: seconds to wait before each part.
 
     Returns:
-        By row, then by contender: `{"values": [...], ...}`, or `{"error": ...}` for one that failed and dropped out.
+        By row, then by contender: `{"values": [...], ...}`, or `{"error": ...}` or `{"missing": ...}` for one that
+        failed, or could not begin, and dropped out.
     """
     results: dict[str, dict[str, Any]] = {key: {name: {"values": []} for name in parts} for key in keys}
+    spent = dict.fromkeys(parts, 0.0)
     for turn in range(rounds + 1):
         for name, part in parts.items():
-            if "error" in results[keys[0]][name]:
+            so_far = results[keys[0]][name]
+            if "values" not in so_far or (spent[name] > seconds and len(so_far["values"]) > 1):
                 continue
-            time.sleep(SETTLE_SECONDS)
+            time.sleep(settle)
+            start = time.perf_counter()
             try:
                 measured = part(turn)
             except ContenderError as error:
-                print(f"{keys[0]:24} {name:17} failed: {error}", flush=True)
+                what = "missing" if isinstance(error, ContenderLacks) else "error"
+                print(f"{keys[0]:24} {name:20} {what}: {error}", flush=True)
                 for key in keys:
-                    results[key][name] = {"error": str(error)}
+                    results[key][name] = {what: str(error)}
                 continue
+            spent[name] += time.perf_counter() - start
             for key in keys:
                 result, values = results[key][name], dict(measured[key])
                 value = values.pop("value", None)
@@ -67,7 +81,7 @@ def alternate(keys: Sequence[str], parts: dict[str, Part], rounds: int) -> dict[
                     progress = f"{report.number(value)} {ROWS[key].unit}"
                 else:
                     progress = "ready"
-                print(f"{key:24} {name:17} round {turn}/{rounds}: {progress}", flush=True)
+                print(f"{key:24} {name:20} round {turn}/{rounds}: {progress}", flush=True)
     return results
 
 
@@ -82,36 +96,89 @@ def workload_part(worker: Worker, key: str, setting: Setting) -> Part:
     return part
 
 
-def import_part(contender: Contender) -> Part:
+def import_part(contender: Contender, module: str) -> Part:
     """Seconds of `import`, in a fresh process each."""
-    return lambda turn: {"cold-import": {"value": float(contender.run("-c", IMPORT.format(contender.module))[0])}}
+    return lambda turn: {"cold-import": {"value": float(contender.run("-c", IMPORT.format(module))[0])}}
+
+
+def _script(contender: Contender, key: str, quick: bool, **variables: str) -> tuple[dict[str, Any], float, float]:
+    """What the whole script of a row printed, its seconds from start to exit, its peak memory in MB."""
+    arguments = ["-m", "benchmarks.script", contender.framework, key, *(["quick"] if quick else [])]
+    output, seconds, megabytes = contender.run(*arguments, **variables)
+    return json.loads(output.splitlines()[-1]), seconds, megabytes
 
 
 def script_part(contender: Contender, quick: bool) -> Part:
     """Seconds and peak memory of the whole W1 script, in a fresh process each."""
 
     def part(turn: int) -> dict[str, dict[str, Any]]:
-        arguments = ["-m", "benchmarks.script_w1", contender.module, *(["quick"] if quick else [])]
-        _, seconds, megabytes = contender.run(*arguments)
+        _, seconds, megabytes = _script(contender, "W1", quick)
         return {"cold-script": {"value": seconds}, "cold-memory": {"value": megabytes}}
 
     return part
 
 
+def first_epoch_part(contender: Contender, quick: bool) -> Part:
+    """Seconds of W3's first epoch with an empty and with a filled kernel cache, and the peak memory of the latter run.
+
+    Who keeps no compiled kernels between processes runs once, for both.  Round 0 has nothing to prepare.
+    """
+
+    def part(turn: int) -> dict[str, dict[str, Any]]:
+        if turn == 0:
+            return {"cold-W3-empty": {}, "cold-W3-warm": {}, "memory-W3": {}}
+        with tempfile.TemporaryDirectory() as folder:
+            cache = {contender.cache: folder} if contender.cache else {}
+            empty = warm = _script(contender, "W3", quick, **cache)
+            if cache:
+                warm = _script(contender, "W3", quick, **cache)
+        return {
+            "cold-W3-empty": {"value": empty[0]["seconds"], "loss": empty[0]["loss"]},
+            "cold-W3-warm": {"value": warm[0]["seconds"]},
+            "memory-W3": {"value": warm[2]},
+        }
+
+    return part
+
+
+def memory_part(contender: Contender, quick: bool) -> Part:
+    """Peak memory of a whole W4 training run; round 0 fills the kernel cache of those who have one."""
+
+    def part(turn: int) -> dict[str, dict[str, Any]]:
+        if turn == 0 and not contender.cache:
+            return {"memory-W4": {}}
+        return {"memory-W4": {"value": _script(contender, "W4", quick)[2]}}
+
+    return part
+
+
 def measure(
-    keys: Sequence[str], workers: list[Worker], about: dict[str, Any], rounds: int, setting: Setting
+    keys: Sequence[str], workers: list[Worker], about: dict[str, Any], rounds: int, seconds: float, setting: Setting
 ) -> dict[str, Any]:
-    """Results of one row (or of the two that the whole script gives together), by row and by contender."""
+    """Results of one row (or of those that one process gives together), by row and by contender."""
+    key = keys[0]
+    workers = [worker for worker in workers if worker.contender.measured_in(key)]
     contenders = [worker.contender for worker in workers]
-    if keys[0] == "size":
-        return {"size": {name: {"values": [one["installed_bytes"] / 1e6]} for name, one in about.items()}}
-    if keys[0] == "cold-import":
+    if key == "size":
+        values = {one.name: {"values": [about[one.name]["installed_bytes"] / 1e6]} for one in contenders}
+        return {"size": values}
+    if ROWS[key].note:
+        return {key: {}}
+    if ROWS[key].model is not None:
+        parts = {one.contender.name: workload_part(one, key, setting) for one in workers}
+    elif key == "cold-import":
         # NumPy, which all of them import, in our interpreter: what minikeras adds to it can be read off.
-        alone = dataclasses.replace(contenders[0], name="import numpy", module="numpy")
-        return alternate(keys, {one.name: import_part(one) for one in [*contenders, alone]}, rounds)
-    if keys[0] == "cold-script":
-        return alternate(keys, {one.name: script_part(one, setting.quick) for one in contenders}, rounds)
-    return alternate(keys, {one.contender.name: workload_part(one, keys[0], setting) for one in workers}, rounds)
+        parts = {one.name: import_part(one, one.framework) for one in contenders}
+        parts["import numpy"] = import_part(contenders[0], "numpy")
+    else:
+        make = {"cold-script": script_part, "cold-W3-empty": first_epoch_part, "memory-W4": memory_part}[key]
+        parts = {one.name: make(one, setting.quick) for one in contenders}
+    return alternate(keys, parts, rounds, seconds, 0.0 if setting.quick else SETTLE_SECONDS)
+
+
+def sgemm_rate() -> float:
+    """NumPy's float32 products on this machine, operations per second, in a process of their own."""
+    return float(ours().run("-m", "benchmarks.limits")[0])
 
 
 def find_mnist() -> str | None:
@@ -125,9 +192,15 @@ def find_mnist() -> str | None:
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line, checked; `pythons` is the Python executable by backend."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.vs_keras", description=__doc__)
-    rows = list(dict.fromkeys(key.split("-")[0] for key in ROWS))
+    rows = list(dict.fromkeys(key.split("-")[0] for key in ROWS))  # W7, cold and memory stand for several
     parser.add_argument("--rows", default=",".join(rows), help="comma-separated, of %(default)s")
     parser.add_argument("--rounds", type=int, help="timed turns per row and contender (default 5; 2 with --quick)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=12.0,
+        help="a contender that has worked so long on a row gets no further turn after its second (default %(default)s)",
+    )
     parser.add_argument(
         "--python-for",
         action="append",
@@ -153,7 +226,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     options.rows = options.rows.split(",")
     for name in options.rows:
-        if name not in rows:
+        if name not in rows and name not in ROWS:
             parser.error(f"--rows knows {', '.join(rows)}, got {name!r}.")
     options.rounds = (2 if options.quick else 5) if options.rounds is None else options.rounds
     if options.rounds < 1:
@@ -177,35 +250,43 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
+def grouped(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """The rows asked for (by their names, or what stands before a hyphen), those that are measured together in one."""
+    together = {key: group for group in GROUPS for key in group}
+    keys = [key for key in ROWS if key in names or key.split("-")[0] in names]
+    return list(dict.fromkeys(together.get(key, (key,)) for key in keys))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write the report; 1 if a measurement failed."""
     options = arguments(argv)
     setting = Setting(find_mnist(), options.quick)
-    workers = [Worker(contender) for contender in [ours(), *real_keras(options.pythons)]]
-    keys = [key for key in ROWS if key.split("-")[0] in options.rows]
-    groups = [[key] for key in keys if key not in ("cold-script", "cold-memory")]
-    if "cold-script" in keys:
-        groups.append(["cold-script", "cold-memory"])
+    workers = [Worker(contender) for contender in [ours(), *rivals(options.pythons)]]
     result: dict[str, Any] = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "rounds": options.rounds,
+        "seconds": options.seconds,
         "quick": options.quick,
         "pictures": "MNIST" if setting.mnist else "synthetic, MNIST's shape",
         "machine": report.machine(),
     }
     try:
+        result["sgemm_rate"] = sgemm_rate()
         about = {worker.contender.name: worker.ask("describe") for worker in workers}
         result.update(contenders=about, rows={})
-        for group in groups:
-            for key, results in measure(group, workers, about, options.rounds, setting).items():
+        for group in grouped(options.rows):
+            measured = measure(group, workers, about, options.rounds, options.seconds, setting)
+            for key, results in measured.items():
                 row = ROWS[key]
                 result["rows"][key] = {
-                    "title": row.title,
+                    "title": row.full_title,
                     "unit": row.unit,
                     "higher_is_better": row.higher_is_better,
                     **report.summarize(results, row.higher_is_better),
                 }
             write(result, options.output)
+        result["sgemm_rate"] = max(result["sgemm_rate"], sgemm_rate())
+        write(result, options.output)
     except ContenderError as error:
         print(f"Stopped: {error}", file=sys.stderr)
         return 1

@@ -1,6 +1,6 @@
 """One contender's long-lived process: takes requests, a JSON line each, and sleeps on the pipe between them.
 
-Run as `python -m benchmarks.worker NAME`; NAME is minikeras or keras.  The requests:
+Run as `python -m benchmarks.worker NAME`; NAME is one of `frameworks.NAMES`.  The requests:
 
     {"do": "describe"}                                      versions, BLAS, installed size
     {"do": "prepare", "row": key, "setting": {...}}         model and data, a first turn, a second to warm up
@@ -10,7 +10,6 @@ Run as `python -m benchmarks.worker NAME`; NAME is minikeras or keras.  The requ
 from __future__ import annotations
 
 import gc
-import importlib
 import json
 import os
 import platform
@@ -21,23 +20,23 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import frameworks
 from benchmarks.installed import closure, files_size, project_size
-from benchmarks.workloads import ROWS, Setting, Turn, timed_turn
+from benchmarks.workloads import ROWS, Missing, Setting, Turn, timed_turn
 
 
-def describe(keras: Any) -> dict[str, Any]:
+def describe(framework: Any) -> dict[str, Any]:
     """What runs here: versions of everything the framework requires, NumPy's BLAS, installed size in bytes."""
-    if keras.__name__ == "minikeras":
+    if "minikeras" in framework.modules:
         names, size = project_size()
     else:
-        backend = keras.backend.backend()
         providers = metadata.packages_distributions()
-        names = closure([*providers["keras"], *providers[backend]])
+        names = closure(name for module in framework.modules for name in providers[module])
         size = sum(map(files_size, names))
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return {
         "python": platform.python_version(),
-        "version": keras.__version__,
+        "version": framework.version,
         "packages": {name: metadata.version(name) for name in names},
         "numpy_blas": f"{blas['name']} {blas['version']}",
         "installed_bytes": size,
@@ -47,37 +46,48 @@ def describe(keras: Any) -> dict[str, Any]:
 class Worker:
     """Answers requests with one framework; holds at most one prepared row."""
 
-    def __init__(self, keras: Any) -> None:
-        self.keras = keras
+    def __init__(self, framework: Any) -> None:
+        self.framework = framework
         self.turn: Turn | None = None
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do what a request says."""
         if request["do"] == "describe":
-            return describe(self.keras)
+            return describe(self.framework)
         if request["do"] == "prepare":
-            self.turn = None
-            gc.collect()
-            prepare = ROWS[request["row"]].prepare
-            assert prepare is not None
-            self.keras.utils.set_random_seed(0)
-            self.turn = prepare(self.keras, Setting(**request["setting"]))
-            _, first_seconds = timed_turn(self.turn)
-            timed_turn(self.turn)
-            return {"first_seconds": first_seconds}
+            return self.prepare(request["row"], Setting(**request["setting"]))
         assert self.turn is not None
         measurement, _ = timed_turn(self.turn)
         return dict(measurement)
+
+    def prepare(self, key: str, setting: Setting) -> dict[str, Any]:
+        """Build a row's model and data and run two turns; what the first took and led to."""
+        self.turn, row = None, ROWS[key]
+        gc.collect()
+        self.framework.seed()
+        program = self.framework.program(row)
+        x, y = self.framework.data(row, setting)
+        self.turn = row.turn(program, x, y, setting)
+        measurement, first_seconds = timed_turn(self.turn)
+        timed_turn(self.turn)
+        answer = {"first_seconds": first_seconds}
+        if "loss" in measurement:
+            answer["first_loss"] = measurement["loss"]
+        if hasattr(self.framework, "operations"):
+            answer["operations"] = self.framework.operations(row, program)
+        return answer
 
 
 def main() -> None:
     """Serve until the requests end."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a framework prints must not run into the answers
-    worker = Worker(importlib.import_module(sys.argv[1]))
+    worker = Worker(frameworks.load(sys.argv[1]))
     for line in sys.stdin:
         try:
             answer = worker.answer(json.loads(line))
+        except Missing as missing:
+            answer = {"missing": str(missing)}
         except Exception as error:
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}

@@ -12,26 +12,24 @@ import time
 import weakref
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
-from numba import carray
 from team_cases import in_threads, team_of
 
 from minikeras import kernels as k
 from minikeras.kernels.cpu import jit, machine
 from minikeras.kernels.cpu import team as module
-from minikeras.kernels.cpu.machine import add, pointer
+from minikeras.kernels.cpu.machine import add, numbers
 from minikeras.kernels.cpu.team import Team
 
 SIZES = [1, 2, 3]
 MOST = 64  # parts
 
 
-@numba.cfunc("void(int64, int64, int64)")
+@jit.lazy_part
 def _count(arguments, part, worker):  # type: ignore[no-untyped-def]
     """0: counters of parts; 1: whether each worker is at work; 2: mistakes; 3: rounds to spend on a part; 4: size."""
-    n = carray(pointer(arguments), 5, np.int64)
+    n = numbers(arguments)
     if worker < 0 or worker >= n[4] or add(n[1] + 8 * worker, 1) != 0:
         add(n[2], 1)
     for _ in range(n[3]):
@@ -103,7 +101,7 @@ def test_eight_threads_share_a_team(size: int) -> None:
 def test_helpers_help() -> None:
     """A part that waits for another one ends only if somebody else does that one."""
 
-    @numba.cfunc("void(int64, int64, int64)")
+    @jit.lazy_part
     def meet(arguments, part, worker):  # type: ignore[no-untyped-def]
         add(arguments, 1)
         for _ in range(1_000_000_000):  # minutes: an end, should there be no helper
@@ -452,12 +450,12 @@ def test_a_forked_child_computes() -> None:
 def test_a_forked_child_does_the_errand_that_its_parents_helper_has_begun() -> None:
     script = """
     import os, signal
-    import numba
     import numpy as np
+    from minikeras.kernels.cpu.jit import lazy_part
     from minikeras.kernels.cpu.machine import add, load
     from minikeras.kernels.cpu.team import team
 
-    @numba.cfunc("void(int64, int64, int64)")
+    @lazy_part
     def wait(arguments, part, worker):
         add(arguments, 1)  # begun
         while load(arguments + 8) == 0:  # may end
@@ -484,33 +482,43 @@ def test_a_forked_child_does_the_errand_that_its_parents_helper_has_begun() -> N
     assert (run.returncode, run.stdout, run.stderr) == (0, "end\n", "")
 
 
-# ---- part functions
+# ---- what a part gets
 
 
-def test_a_part_is_compiled_once_however_many_threads_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled: list[Any] = []
-
-    def slow(compiler: Any, function: Any, **options: Any) -> Any:
-        time.sleep(0.02)
-        compiled.append(function)
-        return _count
-
-    monkeypatch.setattr(jit, "_cached", slow)
-    part = jit.lazy_part(lambda arguments, part, worker: None)
-    assert set(in_threads(8, lambda number: part.address)) == {_count.address}
-    assert len(compiled) == 1
+@jit.lazy_part
+def _copy_items(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """31: where to copy the others."""
+    n = numbers(arguments)
+    for i in range(31):
+        numbers(n[31])[i] = n[i]
 
 
-def test_without_a_folder_for_the_cache_kernels_are_compiled_anew() -> None:
-    result = python(
-        "from numba.core import caching\n"
-        "for implementation in caching.CacheImpl, *caching.CacheImpl.__subclasses__():\n"
-        "    implementation._locator_classes = []\n"
-        "import numpy as np\n"
-        "from minikeras import kernels as k\n"
-        "a, b = np.ones((64, 128), 'float32'), np.ones((128, 64), 'float32')\n"
-        "print(k.gemm(a, b).sum(), k.max_pool(a.reshape(1, 64, 64, 2), size=(2, 2), strides=(2, 2),"
-        " padding=((0, 0), (0, 0)))[0].sum())\n"
-    )
-    assert result.stderr == ""
-    assert result.stdout.split() == ["524288.0", "2048.0"]
+class Array(np.ndarray):
+    pass
+
+
+@pytest.mark.parametrize("built_in", [True, False])
+def test_items_are_values_and_addresses(built_in: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CAN_BUILD", built_in)
+    team, seen = Team(2), np.zeros(31, np.int64)
+    arguments = np.arange(100, 132)
+    arguments[31] = seen.ctypes.data
+    plain, derived = np.zeros(3, np.float32), np.zeros((2, 2)).view(Array)
+    items = 7, plain, None, derived, -(2**63), 2**63 - 1
+    team.run(_copy_items.address, arguments, 1, items=items)
+    wanted = [7, plain.ctypes.data, 0, derived.ctypes.data, -(2**63), 2**63 - 1, *range(106, 131)]
+    assert seen.tolist() == wanted
+    assert arguments[:31].tolist() == list(range(100, 131))
+    team.run(_copy_items.address, arguments, 1)
+    assert seen.tolist() == list(range(100, 131))
+
+
+@pytest.mark.skipif(not module._CAN_BUILD, reason="needs CPython with its GIL")
+@pytest.mark.parametrize("wrong", ["1", 1.5, [1], object()])
+def test_an_item_of_another_kind_is_refused(wrong: Any) -> None:
+    seen = np.zeros(31, np.int64)
+    arguments = np.zeros(32, np.int64)
+    arguments[31] = seen.ctypes.data
+    with pytest.raises(TypeError):
+        Team(1).run(_copy_items.address, arguments, 1, items=(5, wrong))
+    assert not seen.any()

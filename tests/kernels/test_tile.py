@@ -99,9 +99,9 @@ class Parts:
         self.size, self.asked = tile.team.size, 0
         self._team = tile.team
 
-    def run(self, function: int, arguments: Any, parts: int, wake: bool = True) -> None:
+    def run(self, function: int, arguments: Any, parts: int, wake: bool = True, items: tuple = ()) -> None:
         self.asked = max(self.asked, parts)
-        self._team.run(function, arguments, parts, wake)
+        self._team.run(function, arguments, parts, wake, items)
 
 
 @pytest.mark.parametrize("ta", [False, True])

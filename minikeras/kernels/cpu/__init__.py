@@ -7,6 +7,7 @@ from minikeras.kernels.cpu import (
     embedding,
     gather,
     gemm,
+    loss,
     norm,
     optimizer,
     pool,
@@ -16,6 +17,19 @@ from minikeras.kernels.cpu import (
 
 OVERRIDES = {
     name: kernel
-    for module in (attention, conv, elementwise, embedding, gather, gemm, norm, optimizer, pool, random, recurrent)
+    for module in (
+        attention,
+        conv,
+        elementwise,
+        embedding,
+        gather,
+        gemm,
+        loss,
+        norm,
+        optimizer,
+        pool,
+        random,
+        recurrent,
+    )
     for name, kernel in module.OVERRIDES.items()
 }

@@ -1,7 +1,8 @@
-"""Machine instructions that Numba has no name for: raw addresses, atomic counters, calls through a pointer.
+"""Machine instructions that Numba has no name for: raw memory, atomic counters, calls through a pointer, the GIL.
 
-Addresses are int64; every number in memory that is read or written here is 8 bytes wide unless the name says otherwise.
-This module imports Numba: import it at first need.
+Addresses are int64.  Memory is read as `numbers(address)[i]`, `floats(address)[i]` or `octets(address)[i]`: pointers
+compile several times faster than arrays.  Atomic operations work on 8 bytes.  Nothing here imports Numba: an
+`instruction` becomes known to it when a function that uses it is compiled (see jit.py).
 """
 
 from __future__ import annotations
@@ -11,170 +12,207 @@ import platform
 from typing import Any
 
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
-INT64 = ir.IntType(64)
+from minikeras.kernels.cpu.jit import instruction
 
-
-def _pointer(builder: Any, address: Any) -> Any:
-    return builder.inttoptr(address, INT64.as_pointer())
+INT64, _INT32, _BYTE, _VOID = ir.IntType(64), ir.IntType(32), ir.IntType(8), ir.VoidType()
 
 
-@intrinsic
-def load(context, address):  # type: ignore[no-untyped-def]
+def function(builder: Any, name: str, result: Any, parameters: list[Any]) -> Any:
+    """A function of LLVM or of the process, declared in the module that is being built."""
+    declared = builder.module.globals.get(name)
+    return declared or ir.Function(builder.module, ir.FunctionType(result, parameters), name)
+
+
+def _pointer(builder: Any, address: Any, kind: Any = INT64) -> Any:
+    return builder.inttoptr(address, kind.as_pointer())
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+
+@instruction("CPointer(int64)(int64)")
+def numbers(builder: Any, address: Any) -> Any:
+    """The int64 numbers at an address."""
+    return _pointer(builder, address)
+
+
+@instruction("CPointer(float32)(int64)")
+def floats(builder: Any, address: Any) -> Any:
+    """The float32 numbers at an address."""
+    return _pointer(builder, address, ir.FloatType())
+
+
+@instruction("CPointer(uint8)(int64)")
+def octets(builder: Any, address: Any) -> Any:
+    """The bytes at an address."""
+    return _pointer(builder, address, _BYTE)
+
+
+@instruction("CPointer(uint32)(int64)")
+def words(builder: Any, address: Any) -> Any:
+    """The 4-byte words at an address."""
+    return _pointer(builder, address, _INT32)
+
+
+@instruction("voidptr(int64)")
+def pointer(builder: Any, address: Any) -> Any:
+    """An address as `numba.carray` takes it."""
+    return _pointer(builder, address, _BYTE)
+
+
+@instruction("void(int64)")
+def prefetch(builder: Any, address: Any) -> None:
+    """Ask for the cache line at an address, which need not be valid, ahead of its use."""
+    prefetch_line(builder, address)
+
+
+def prefetch_line(builder: Any, address: Any) -> None:
+    """Emit the instruction of `prefetch`."""
+    byte = _BYTE.as_pointer()
+    called = function(builder, "llvm.prefetch.p0", _VOID, [byte, _INT32, _INT32, _INT32])
+    read, keep, data = (ir.Constant(_INT32, number) for number in (0, 3, 1))
+    builder.call(called, [builder.inttoptr(address, byte), read, keep, data])
+
+
+# ---- threads ---------------------------------------------------------------------------------------------------------
+
+
+@instruction("int64(int64)")
+def load(builder: Any, address: Any) -> Any:
     """The number at an address, read before anything that follows."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.load_atomic(_pointer(builder, arguments[0]), "acquire", 8)
-
-    return types.int64(types.int64), generate
+    return builder.load_atomic(_pointer(builder, address), "acquire", 8)
 
 
-@intrinsic
-def store(context, address, value):  # type: ignore[no-untyped-def]
+@instruction("void(int64, int64)")
+def store(builder: Any, address: Any, value: Any) -> None:
     """Write a number to an address, after everything that precedes."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        builder.store_atomic(arguments[1], _pointer(builder, arguments[0]), "release", 8)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
+    builder.store_atomic(value, _pointer(builder, address), "release", 8)
 
 
-@intrinsic
-def add(context, address, value):  # type: ignore[no-untyped-def]
+@instruction("int64(int64, int64)")
+def add(builder: Any, address: Any, value: Any) -> Any:
     """Add to the number at an address in one step; returns what it was before."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.atomic_rmw("add", _pointer(builder, arguments[0]), arguments[1], "seq_cst")
-
-    return types.int64(types.int64, types.int64), generate
+    return builder.atomic_rmw("add", _pointer(builder, address), value, "seq_cst")
 
 
-@intrinsic
-def exchange(context, address, value):  # type: ignore[no-untyped-def]
+@instruction("int64(int64, int64)")
+def exchange(builder: Any, address: Any, value: Any) -> Any:
     """Replace the number at an address in one step; returns what it was before."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.atomic_rmw("xchg", _pointer(builder, arguments[0]), arguments[1], "seq_cst")
-
-    return types.int64(types.int64, types.int64), generate
+    return builder.atomic_rmw("xchg", _pointer(builder, address), value, "seq_cst")
 
 
-@intrinsic
-def call(context, function, arguments, part, worker):  # type: ignore[no-untyped-def]
+@instruction("void(int64, int64, int64, int64)")
+def call(builder: Any, address: Any, arguments: Any, part: Any, worker: Any) -> None:
     """Call the compiled function `(arguments, part, worker) -> None` at an address."""
-
-    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        kind = ir.FunctionType(ir.VoidType(), [INT64] * 3)
-        builder.call(builder.inttoptr(values[0], kind.as_pointer()), values[1:])
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 4), generate
+    kind = ir.FunctionType(_VOID, [INT64] * 3)
+    builder.call(builder.inttoptr(address, kind.as_pointer()), [arguments, part, worker])
 
 
 _X86 = platform.machine() in ("x86_64", "AMD64")
 _can_give_way = os.name == "posix"
 
 
-@intrinsic
-def rest(context):  # type: ignore[no-untyped-def]
+@instruction("void()")
+def rest(builder: Any) -> None:
     """Tell the processor that the thread waits in a loop."""
-
-    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        if _X86:
-            kind = ir.FunctionType(ir.VoidType(), [])
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
-        return context.get_dummy_value()
-
-    return types.void(), generate
+    if _X86:
+        builder.call(function(builder, "llvm.x86.sse2.pause", _VOID, []), [])
 
 
-@intrinsic
-def give_way(context):  # type: ignore[no-untyped-def]
+@instruction("void()")
+def give_way(builder: Any) -> None:
     """Let another thread have the core, if one wants it."""
-
-    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        if _can_give_way:
-            kind = ir.FunctionType(ir.IntType(32), [])
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
-        return context.get_dummy_value()
-
-    return types.void(), generate
+    if _can_give_way:
+        builder.call(function(builder, "sched_yield", _INT32, []), [])
 
 
-@intrinsic
-def pointer(context, address):  # type: ignore[no-untyped-def]
-    """An address as `numba.carray` takes it."""
-
-    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        return builder.inttoptr(values[0], context.get_value_type(types.voidptr))
-
-    return types.voidptr(types.int64), generate
-
-
-@intrinsic
-def prefetch(context, address):  # type: ignore[no-untyped-def]
-    """Ask for the cache line at an address, which need not be valid, ahead of its use."""
-
-    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        prefetch_line(builder, values[0])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), generate
-
-
-def prefetch_line(builder: Any, address: Any) -> None:
-    """Emit the instruction of `prefetch`."""
-    byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-    kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    read, keep, data = (ir.Constant(word, number) for number in (0, 3, 1))
-    builder.call(function, [builder.inttoptr(address, byte), read, keep, data])
-
+# ---- denormal numbers ------------------------------------------------------------------------------------------------
 
 _NO_DENORMALS = 0x8040  # of the SSE control register: tiny results become zero, tiny operands count as zero
 
 
+def _room(builder: Any) -> Any:
+    """A place on the stack for a control register; one in a function, however often it is asked for."""
+    with builder.goto_entry_block():
+        return builder.alloca(_INT32)
+
+
 def _control_register(builder: Any, name: str, place: Any) -> None:
-    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()])
-    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.sse.{name}")
-    builder.call(function, [builder.bitcast(place, ir.IntType(8).as_pointer())])
+    called = function(builder, f"llvm.x86.sse.{name}", _VOID, [_BYTE.as_pointer()])
+    builder.call(called, [builder.bitcast(place, _BYTE.as_pointer())])
 
 
-@intrinsic
-def flush_denormals(context):  # type: ignore[no-untyped-def]
+@instruction("int64()")
+def flush_denormals(builder: Any) -> Any:
     """Treat numbers too small for a full mantissa as zero in this thread: they take a hundred times as long.
 
     Returns what `restore_denormals` takes.
     """
-
-    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        if not _X86:
-            return ir.Constant(INT64, 0)
-        word = ir.IntType(32)
-        place = cgutils.alloca_once(builder, word)
-        _control_register(builder, "stmxcsr", place)
-        before = builder.load(place)
-        builder.store(builder.or_(before, ir.Constant(word, _NO_DENORMALS)), place)
-        _control_register(builder, "ldmxcsr", place)
-        return builder.zext(before, INT64)
-
-    return types.int64(), generate
+    if not _X86:
+        return ir.Constant(INT64, 0)
+    place = _room(builder)
+    _control_register(builder, "stmxcsr", place)
+    before = builder.load(place)
+    builder.store(builder.or_(before, ir.Constant(_INT32, _NO_DENORMALS)), place)
+    _control_register(builder, "ldmxcsr", place)
+    return builder.zext(before, INT64)
 
 
-@intrinsic
-def restore_denormals(context, before):  # type: ignore[no-untyped-def]
+@instruction("void(int64)")
+def restore_denormals(builder: Any, before: Any) -> None:
     """Undo `flush_denormals`."""
+    if _X86:
+        place = _room(builder)
+        builder.store(builder.trunc(before, _INT32), place)
+        _control_register(builder, "ldmxcsr", place)
 
-    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        if _X86:
-            word = ir.IntType(32)
-            place = cgutils.alloca_once(builder, word)
-            builder.store(builder.trunc(values[0], word), place)
-            _control_register(builder, "ldmxcsr", place)
-        return context.get_dummy_value()
 
-    return types.void(types.int64), generate
+# ---- Python ----------------------------------------------------------------------------------------------------------
+
+
+@instruction("int64(int64)")
+def integer_of(builder: Any, item: Any) -> Any:
+    """The value of a Python int at an address; the caller holds the GIL."""
+    return builder.call(function(builder, "PyLong_AsLongLong", INT64, [INT64]), [item])
+
+
+@instruction("int64(int64)")
+def integer(builder: Any, value: Any) -> Any:
+    """A new reference to a Python int; the caller holds the GIL."""
+    return builder.call(function(builder, "PyLong_FromLongLong", INT64, [INT64]), [value])
+
+
+@instruction("int64()")
+def release_gil(builder: Any) -> Any:
+    """Let other Python threads run; returns what `take_gil` takes."""
+    return builder.call(function(builder, "PyEval_SaveThread", INT64, []), [])
+
+
+@instruction("void(int64)")
+def take_gil(builder: Any, state: Any) -> None:
+    """Undo `release_gil`."""
+    builder.call(function(builder, "PyEval_RestoreThread", _VOID, [INT64]), [state])
+
+
+@instruction("int64()")
+def error_occurred(builder: Any) -> Any:
+    """Not 0 if a Python exception is set; the caller holds the GIL."""
+    return builder.call(function(builder, "PyErr_Occurred", INT64, []), [])
+
+
+@instruction("int64(int64, int64)")
+def is_subtype(builder: Any, one: Any, other: Any) -> Any:
+    """Whether a Python type at an address is another or derived from it."""
+    return builder.zext(builder.call(function(builder, "PyType_IsSubtype", _INT32, [INT64] * 2), [one, other]), INT64)
+
+
+ROOM = 32  # numbers in a `stack_room`
+
+
+@instruction("int64()")
+def stack_room(builder: Any) -> Any:
+    """The address of `ROOM` numbers that live until the function returns."""
+    with builder.goto_entry_block():
+        place = builder.alloca(INT64, size=ROOM)
+    return builder.ptrtoint(place, INT64)

@@ -1,8 +1,8 @@
 """Optimizer steps on the CPU: the reference in blocks that stay in the cache, or one Numba loop.
 
-The Numba loops (in parts.py) round like the reference, operation by operation (no fast-math, nothing contracted), so
-both forms give the same bits, and which of them runs may change within a training: an MLP begins without waiting for a
-compiler.
+The compiled loops (in parts.py) take float32.  They round like the reference, operation by operation (no fast-math,
+nothing contracted), so both forms give the same bits, and which of them runs may change within a training: a small MLP
+begins without waiting for a compiler.  (From `_LONG` weights on denormal numbers count as zero in them, always.)
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.cpu.jit import numba_pays, shared
+from minikeras.kernels.cpu.jit import compiling_pays, shared
 from minikeras.kernels.reference import optimizer as reference
 
 _BLOCK = (
     32768  # Adam's five float32 blocks fill 640 KiB of a 1 MiB L2; half of it was 15 % slower, through call overhead
 )
 
-_LONG = 1 << 16  # float32 numbers: from here on the team shares the loop
+_LONG = 1 << 16  # float32 weights: from here on it is always the compiled loop, as parts.py has it
 
 _scratch = threading.local()
 
@@ -55,14 +55,11 @@ def _cut(argument: Any, part: slice) -> Any:
 
 
 def _compiled(*arrays: Any) -> bool:
-    """Whether a Numba loop takes these: it pays, and they are all float32 or all float64."""
-    dtype = arrays[0].dtype
-    return dtype.char in "fd" and all(array.dtype == dtype for array in arrays) and numba_pays(arrays[0].size)
-
-
-def _long(*arrays: Any) -> bool:
-    """Whether the team takes these: long contiguous float32.  (It treats denormal numbers as zero, others do not.)"""
-    return arrays[0].size >= _LONG and all(array.dtype.char == "f" and array.flags.c_contiguous for array in arrays)
+    """Whether the compiled loops take these: contiguous float32, so many that compiling pays."""
+    for array in arrays:
+        if array.dtype.char != "f" or not array.flags.c_contiguous:
+            return False
+    return arrays[0].size >= _LONG or compiling_pays(arrays[0].size)
 
 
 _sgd_momentum_blocks = _in_blocks(reference.sgd_momentum)
@@ -72,11 +69,8 @@ _adam_blocks = _in_blocks(reference.adam)
 
 def sgd_momentum(p: Any, g: Any, v: Any, lr: Any, momentum: float, nesterov: bool = False) -> None:
     """See the reference."""
-    if _long(p, g, v):
+    if _compiled(p, g, v):
         shared().sgd_momentum(p, g, v, lr, momentum, nesterov)
-    elif _compiled(p, g, v):
-        number = p.dtype.type
-        shared().sgd_momentum_loop(p, g, v, number(lr), number(momentum), nesterov)
     else:
         _sgd_momentum_blocks(p, g, v, lr, momentum, nesterov)
 
@@ -93,12 +87,8 @@ def rmsprop(
     average_gradient: Any = None,
 ) -> None:
     """See the reference."""
-    plain = momentum_buffer is None and average_gradient is None
-    if plain and _long(p, g, v):
+    if momentum_buffer is None and average_gradient is None and _compiled(p, g, v):
         shared().rmsprop(p, g, v, lr, rho, 1 - rho, epsilon)
-    elif plain and _compiled(p, g, v):
-        number = p.dtype.type
-        shared().rmsprop_loop(p, g, v, number(lr), number(rho), number(1 - rho), number(epsilon))
     else:
         _rmsprop_blocks(p, g, v, lr, rho, epsilon, momentum, momentum_buffer, average_gradient)
 
@@ -107,11 +97,8 @@ def adam(
     p: Any, g: Any, m: Any, v: Any, alpha: Any, beta_1: float, beta_2: float, epsilon: float, vhat: Any = None
 ) -> None:
     """See the reference."""
-    if vhat is None and _long(p, g, m, v):
+    if vhat is None and _compiled(p, g, m, v):
         shared().adam(p, g, m, v, alpha, 1 - beta_1, 1 - beta_2, epsilon)
-    elif vhat is None and _compiled(p, g, m, v):
-        number = p.dtype.type
-        shared().adam_loop(p, g, m, v, number(alpha), number(1 - beta_1), number(1 - beta_2), number(epsilon))
     else:
         _adam_blocks(p, g, m, v, alpha, beta_1, beta_2, epsilon, vhat)
 

@@ -1,42 +1,37 @@
 """Elementwise work that the team shares: passes over float32 arrays too long for one core.
 
-A part takes its stretch of the arrays, cut at the same places whatever the number of threads.  This module imports
-Numba: import it at first need.
+A part takes its stretch of the arrays, cut at the same places whatever the number of threads.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import carray
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.jit import kept_njit, lazy_part
-from minikeras.kernels.cpu.machine import pointer
+from minikeras.kernels.cpu.jit import FAST, inner, lazy_part
+from minikeras.kernels.cpu.machine import floats, numbers, octets, words
 from minikeras.kernels.cpu.team import team
 
 _STRETCH = 1 << 14  # elements of a part, about
 _MOST = 64  # parts
 _FLOAT = np.dtype(np.float32)
+LONG = 1 << 16  # weights: from here on the team shares an update
 _ZERO = np.float32(0)
-_ROOM = 24  # numbers that a part's arguments have
+_LEAST = np.float32(-np.inf)
 
-# Arguments: 0 the number of elements (or rows), 1 of parts; then what the part's docstring says.  `_stretch` gives a
-# part's first element and the one after its last, in whole cache lines.
+# Arguments: 0 the number of elements (or rows), 1 of parts; then what the part's docstring says.
 
 
-@kept_njit()
-def _stretch(arguments, part):  # type: ignore[no-untyped-def]
-    n = carray(pointer(arguments), _ROOM, np.int64)
+@inner
+def _stretch(n, part):  # type: ignore[no-untyped-def]
+    """A part's first element, in bytes, and how many it has; cut at whole cache lines."""
     lines = (n[0] + 15) // 16
-    return n, min(lines * part // n[1] * 16, n[0]), min(lines * (part + 1) // n[1] * 16, n[0])
-
-
-@kept_njit()
-def _floats(address, first, last):  # type: ignore[no-untyped-def]
-    return carray(pointer(address + 4 * first), last - first, np.float32)
+    first, last = lines * part // n[1] * 16, min(lines * (part + 1) // n[1] * 16, n[0])
+    return 4 * first, max(last - first, 0)
 
 
 def parts_of(elements: int) -> int:
@@ -46,101 +41,89 @@ def parts_of(elements: int) -> int:
 
 def _run(part: Any, parts: int, elements: int, *arguments: Any) -> None:
     """Run a part function; arrays among the arguments are given by address (None: 0)."""
-    numbers = np.zeros(_ROOM, np.int64)
-    numbers[: 2 + len(arguments)] = elements, parts, *map(_number, arguments)
-    team.run(part.address, numbers, parts)
+    team.run(part.address, None, parts, True, (elements, parts, *arguments))
 
 
-def _number(argument: Any) -> int:
-    if argument is None:
-        return 0
-    return argument.ctypes.data if isinstance(argument, np.ndarray) else argument
+def _update(part: Any, elements: int, *arguments: Any) -> None:
+    """Run an optimizer's part function; few weights are updated as NumPy would, denormal numbers and all."""
+    if elements < LONG:
+        team.run_alone(part.address, (elements, 1, *arguments))
+    else:
+        _run(part, parts_of(elements), elements, *arguments)
 
 
 # ---- optimizers ------------------------------------------------------------------------------------------------------
 
 
-# Every number in a loop has the arrays' own type: one float64 among float32 would make it ten times slower.
-
-_EXACT: dict[str, Any] = {"nogil": True, "error_model": "numpy"}  # rounds like NumPy, operation by operation
-
-
-@kept_njit(**_EXACT)
-def adam_loop(p, g, m, v, alpha, one_minus_beta_1, one_minus_beta_2, epsilon):  # type: ignore[no-untyped-def]
-    for i in range(p.size):
-        gradient = g[i]
-        mean = m[i] + (gradient - m[i]) * one_minus_beta_1
-        square = v[i] + (gradient * gradient - v[i]) * one_minus_beta_2
-        m[i] = mean
-        v[i] = square
-        p[i] -= mean / (np.sqrt(square) + epsilon) * alpha
-
-
-@kept_njit(**_EXACT)
-def rmsprop_loop(p, g, v, lr, rho, one_minus_rho, epsilon):  # type: ignore[no-untyped-def]
-    for i in range(p.size):
-        gradient = g[i]
-        square = v[i] * rho + gradient * gradient * one_minus_rho
-        v[i] = square
-        p[i] -= gradient / np.sqrt(square + epsilon) * lr
-
-
-@kept_njit(**_EXACT)
-def sgd_momentum_loop(p, g, v, lr, momentum, nesterov):  # type: ignore[no-untyped-def]
-    if nesterov:
-        for i in range(p.size):
-            step = g[i] * lr
-            velocity = v[i] * momentum - step
-            v[i] = velocity
-            p[i] = (p[i] - step) + velocity * momentum
-    else:
-        for i in range(p.size):
-            velocity = v[i] * momentum - g[i] * lr
-            v[i] = velocity
-            p[i] += velocity
+# Every number in a loop has the arrays' own type: one float64 among float32 would make it ten times slower.  The loops
+# round like NumPy, operation by operation.
 
 
 @lazy_part
 def _adam_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """2 to 5: p, g, m, v; 6: alpha, 1 - beta_1, 1 - beta_2, epsilon."""
-    n, first, last = _stretch(arguments, part)
-    p, g = _floats(n[2], first, last), _floats(n[3], first, last)
-    m, v = _floats(n[4], first, last), _floats(n[5], first, last)
-    numbers = _floats(n[6], 0, 4)
-    adam_loop(p, g, m, v, numbers[0], numbers[1], numbers[2], numbers[3])
+    n = numbers(arguments)
+    first, size = _stretch(n, part)
+    p, g, m, v = floats(n[2] + first), floats(n[3] + first), floats(n[4] + first), floats(n[5] + first)
+    constants = floats(n[6])
+    alpha, one_minus_beta_1, one_minus_beta_2, epsilon = constants[0], constants[1], constants[2], constants[3]
+    for i in range(size):
+        gradient, mean, square = g[i], m[i], v[i]
+        mean += (gradient - mean) * one_minus_beta_1
+        square += (gradient * gradient - square) * one_minus_beta_2
+        m[i] = mean
+        v[i] = square
+        p[i] -= mean / (math.sqrt(square) + epsilon) * alpha
 
 
 def adam(p: Any, g: Any, m: Any, v: Any, *numbers: float) -> None:
     """As the kernel `adam`, its last four arguments alpha, 1 - beta_1, 1 - beta_2 and epsilon."""
-    _run(_adam_part, parts_of(p.size), p.size, p, g, m, v, np.array(numbers, _FLOAT))
+    _update(_adam_part, p.size, p, g, m, v, np.array(numbers, _FLOAT))
 
 
 @lazy_part
 def _rmsprop_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """2 to 4: p, g, v; 5: lr, rho, 1 - rho, epsilon."""
-    n, first, last = _stretch(arguments, part)
-    numbers = _floats(n[5], 0, 4)
-    p, g, v = _floats(n[2], first, last), _floats(n[3], first, last), _floats(n[4], first, last)
-    rmsprop_loop(p, g, v, numbers[0], numbers[1], numbers[2], numbers[3])
+    n = numbers(arguments)
+    first, size = _stretch(n, part)
+    p, g, v = floats(n[2] + first), floats(n[3] + first), floats(n[4] + first)
+    constants = floats(n[5])
+    rate, rho, one_minus_rho, epsilon = constants[0], constants[1], constants[2], constants[3]
+    for i in range(size):
+        gradient = g[i]
+        square = v[i] * rho + gradient * gradient * one_minus_rho
+        v[i] = square
+        p[i] -= gradient / math.sqrt(square + epsilon) * rate
 
 
 def rmsprop(p: Any, g: Any, v: Any, *numbers: float) -> None:
     """As the kernel `rmsprop`, its last four arguments lr, rho, 1 - rho and epsilon."""
-    _run(_rmsprop_part, parts_of(p.size), p.size, p, g, v, np.array(numbers, _FLOAT))
+    _update(_rmsprop_part, p.size, p, g, v, np.array(numbers, _FLOAT))
 
 
 @lazy_part
 def _sgd_momentum_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """2 to 4: p, g, v; 5: lr, momentum; 6: whether Nesterov's."""
-    n, first, last = _stretch(arguments, part)
-    numbers = _floats(n[5], 0, 2)
-    p, g, v = _floats(n[2], first, last), _floats(n[3], first, last), _floats(n[4], first, last)
-    sgd_momentum_loop(p, g, v, numbers[0], numbers[1], n[6] != 0)
+    n = numbers(arguments)
+    first, size = _stretch(n, part)
+    p, g, v = floats(n[2] + first), floats(n[3] + first), floats(n[4] + first)
+    rate, momentum = floats(n[5])[0], floats(n[5])[1]
+    if n[6]:
+        for i in range(size):
+            step = g[i] * rate
+            velocity = v[i] * momentum - step
+            v[i] = velocity
+            p[i] = (p[i] - step) + velocity * momentum
+    else:
+        for i in range(size):
+            velocity = v[i] * momentum - g[i] * rate
+            v[i] = velocity
+            p[i] += velocity
 
 
 def sgd_momentum(p: Any, g: Any, v: Any, lr: float, momentum: float, nesterov: bool) -> None:
     """As the kernel."""
-    _run(_sgd_momentum_part, parts_of(p.size), p.size, p, g, v, np.array([lr, momentum], _FLOAT), int(nesterov))
+    _update(_sgd_momentum_part, p.size, p, g, v, np.array([lr, momentum], _FLOAT), int(nesterov))
 
 
 # ---- backward through an activation and a bias -----------------------------------------------------------------------
@@ -149,30 +132,30 @@ def sgd_momentum(p: Any, g: Any, v: Any, lr: float, momentum: float, nesterov: b
 @lazy_part(fastmath={"reassoc", "nsz", "contract"})
 def _relu_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """Rows: 2 g, 3 y (0: no activation), 4 the gradient before it, 5 sums of each part (0: none); 6 columns."""
-    n = carray(pointer(arguments), _ROOM, np.int64)
+    n = numbers(arguments)
     columns = n[6]
     begin, end = n[0] * part // n[1], n[0] * (part + 1) // n[1]
-    first, last, width = begin * columns, end * columns, np.uint64(columns)
-    g = _floats(n[2], first, last)
+    first, rows = 4 * begin * columns, end - begin
+    g = floats(n[2] + first)
     if n[3]:
-        y, out = _floats(n[3], first, last), _floats(n[4], first, last)
-        for i in range(np.uint64(last - first)):
+        y, out = floats(n[3] + first), floats(n[4] + first)
+        for i in range(rows * columns):
             out[i] = g[i] if y[i] > _ZERO else _ZERO
         g = out
     if n[5]:
         # one row of sums for each of four rows, so that an addition need not wait for the one before
-        sums = _floats(n[5], part * columns, (part + 1) * columns)
-        sums[:] = _ZERO
-        rows = np.uint64(end - begin)
-        fours = rows // np.uint64(4) * np.uint64(4)
-        for i in range(np.uint64(0), fours, np.uint64(4)):
-            row = i * width
-            for j in range(width):
-                at = row + j
-                sums[j] += (g[at] + g[at + width]) + (g[at + width + width] + g[at + width + width + width])
+        sums = floats(n[5] + 4 * part * columns)
+        for j in range(columns):
+            sums[j] = _ZERO
+        fours = rows // 4 * 4
+        for i in range(0, fours, 4):
+            at = i * columns
+            for j in range(columns):
+                sums[j] += (g[at + j] + g[at + columns + j]) + (g[at + 2 * columns + j] + g[at + 3 * columns + j])
         for i in range(fours, rows):
-            for j in range(width):
-                sums[j] += g[i * width + j]
+            at = i * columns
+            for j in range(columns):
+                sums[j] += g[at + j]
 
 
 def relu_grad(g: Any, y: Any, bias_out: Any) -> Any:
@@ -196,10 +179,11 @@ def relu_grad(g: Any, y: Any, bias_out: Any) -> Any:
 @lazy_part
 def _masked_scale_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """2 x, 3 mask (bytes), 4 result; 5 the scale."""
-    n, first, last = _stretch(arguments, part)
-    x, out, scale = _floats(n[2], first, last), _floats(n[4], first, last), _floats(n[5], 0, 1)[0]
-    mask = carray(pointer(n[3] + first), last - first, np.uint8)
-    for i in range(np.uint64(last - first)):
+    n = numbers(arguments)
+    first, size = _stretch(n, part)
+    x, out, scale = floats(n[2] + first), floats(n[4] + first), floats(n[5])[0]
+    mask = octets(n[3] + first // 4)
+    for i in range(size):
         out[i] = x[i] * np.float32(mask[i]) * scale
 
 
@@ -214,213 +198,179 @@ def masked_scale(x: Any, mask: Any, scale: float, out: Any) -> None:
 @lazy_part
 def _gather_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """Rows: 2 the dataset, 3 which of its rows (int64), 4 result; 5 bytes of a row."""
-    n = carray(pointer(arguments), _ROOM, np.int64)
+    n = numbers(arguments)
     first, last, width = n[0] * part // n[1], n[0] * (part + 1) // n[1], n[5]
-    rows = carray(pointer(n[3]), n[0], np.int64)
+    rows, fours = numbers(n[3]), width // 4
     for i in range(first, last):
-        if width % 4 == 0:
-            source = carray(pointer(n[2] + rows[i] * width), width // 4, np.uint32)
-            target = carray(pointer(n[4] + i * width), width // 4, np.uint32)
-            for j in range(np.uint64(width // 4)):
-                target[j] = source[j]
-        else:
-            bytes_there = carray(pointer(n[2] + rows[i] * width), width, np.uint8)
-            bytes_here = carray(pointer(n[4] + i * width), width, np.uint8)
-            for j in range(np.uint64(width)):
-                bytes_here[j] = bytes_there[j]
+        source, target = n[2] + rows[i] * width, n[4] + i * width
+        there, here = words(source), words(target)
+        for j in range(fours):
+            here[j] = there[j]
+        for j in range(4 * fours, width):
+            octets(target)[j] = octets(source)[j]
 
 
 def gather_ahead(array: Any, rows: Any, out: Any) -> Callable[[], None] | None:
     """Copy these rows of a contiguous array into `out` beside other work, if a helper may; see `Team.errand`."""
-    numbers = np.zeros(_ROOM, np.int64)
-    numbers[:6] = len(rows), 1, _number(array), _number(rows), _number(out), array.nbytes // len(array)
-    return team.errand(_gather_part.address, numbers, array, rows, out)
+    addresses = array.ctypes.data, rows.ctypes.data, out.ctypes.data
+    arguments = np.array([len(rows), 1, *addresses, array.nbytes // len(array)], np.int64)
+    return team.errand(_gather_part.address, arguments, array, rows, out)
 
 
 # ---- pooling ---------------------------------------------------------------------------------------------------------
 
-_POOLING: dict[str, Any] = {
-    "nogil": True,
-    "error_model": "numpy",
-    "fastmath": {"contract", "reassoc", "nsz", "arcp", "afn"},
-}
+# Arguments: 0 pictures, 1 parts; 2 the inputs' array, 3 the outputs' array, 4 the index of bytes (0: none); 5 the table
+# of inputs by output and tap (-1: none), 6 outputs, 7 taps, 8 inputs, 9 channels.
 
 
-@kept_njit(**_POOLING)
-def _max_pool_loop(x, y, index, table, inputs, width):  # type: ignore[no-untyped-def]
-    """`index` may be None."""
-    channels = np.uint64(width)
-    outputs, entries = table.shape
-    target = np.uint64(0)
-    for picture in range(y.size // (outputs * width)):
+@inner
+def _pictures(n, part):  # type: ignore[no-untyped-def]
+    """A part's pictures: (how many, of the inputs, of the outputs, index)."""
+    first, last = n[0] * part // n[1], n[0] * (part + 1) // n[1]
+    before = first * n[6] * n[9]
+    return last - first, n[2] + 4 * first * n[8] * n[9], n[3] + 4 * before, n[4] + before
+
+
+@lazy_part(fastmath=FAST)
+def _max_pool_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """From x to y, and to the index if there is one."""
+    n = numbers(arguments)
+    pictures, x_at, y_at, index_at = _pictures(n, part)
+    outputs, taps, channels, table = n[6], n[7], n[9], numbers(n[5])
+    for _ in range(pictures):
         for position in range(outputs):
             first = True
-            for j in range(channels):
-                y[target + j] = -np.inf
-                if index is not None:
-                    index[target + j] = 0
-            for tap in range(entries):
-                place = table[position, tap]
+            y = floats(y_at)
+            index = octets(index_at)
+            for tap in range(taps):
+                place = table[position * taps + tap]
                 if place < 0:
                     continue
-                source = np.uint64(picture * inputs + place) * channels
+                x, code = floats(x_at + 4 * place * channels), np.uint8(tap)
+                if first:
+                    for j in range(channels):
+                        y[j] = x[j]
+                    if n[4]:
+                        for j in range(channels):
+                            index[j] = code
+                    first = False
+                elif n[4]:
+                    for j in range(channels):
+                        value, best = x[j], y[j]
+                        won = value > best or (value != value and best == best)
+                        y[j] = value if won else best
+                        index[j] = code if won else index[j]
+                else:
+                    for j in range(channels):
+                        value, best = x[j], y[j]
+                        y[j] = value if value > best or (value != value and best == best) else best
+            if first:  # a window of padding alone
                 for j in range(channels):
-                    value, best = x[source + j], y[target + j]
-                    won = first or value > best or (value != value and best == best)
-                    y[target + j] = value if won else best
-                    if index is not None:
-                        index[target + j] = tap if won else index[target + j]
-                first = False
-            target += channels
-
-
-@kept_njit(**_POOLING)
-def _max_pool_grad_loop(g, index, x, table, inputs, width):  # type: ignore[no-untyped-def]
-    channels = np.uint64(width)
-    outputs, entries = table.shape
-    zero = g.dtype.type(0)
-    source = np.uint64(0)
-    for picture in range(g.size // (outputs * width)):
-        x[picture * inputs * width : (picture + 1) * inputs * width] = 0
-        for position in range(outputs):
-            for tap in range(entries):
-                place = table[position, tap]
-                if place >= 0:
-                    target = np.uint64(picture * inputs + place) * channels
+                    y[j] = _LEAST
+                if n[4]:
                     for j in range(channels):
-                        x[target + j] += g[source + j] if index[source + j] == tap else zero
-            source += channels
+                        index[j] = np.uint8(0)
+            y_at += 4 * channels
+            index_at += channels
+        x_at += 4 * n[8] * channels
 
 
-@kept_njit(**_POOLING)
-def _average_pool_loop(x, y, table, inputs, width):  # type: ignore[no-untyped-def]
-    channels = np.uint64(width)
-    outputs, entries = table.shape
-    target = np.uint64(0)
-    for picture in range(y.size // (outputs * width)):
-        for position in range(outputs):
-            for j in range(channels):
-                y[target + j] = 0
-            count = 0
-            for tap in range(entries):
-                place = table[position, tap]
-                if place >= 0:
-                    count += 1
-                    source = np.uint64(picture * inputs + place) * channels
-                    for j in range(channels):
-                        y[target + j] += x[source + j]
-            divisor = y.dtype.type(max(count, 1))
-            for j in range(channels):
-                y[target + j] /= divisor
-            target += channels
-
-
-@kept_njit(**_POOLING)
-def _average_pool_grad_loop(g, x, table, inputs, width):  # type: ignore[no-untyped-def]
-    channels = np.uint64(width)
-    outputs, entries = table.shape
-    source = np.uint64(0)
-    for picture in range(g.size // (outputs * width)):
-        x[picture * inputs * width : (picture + 1) * inputs * width] = 0
-        for position in range(outputs):
-            count = 0
-            for tap in range(entries):
-                count += table[position, tap] >= 0
-            divisor = g.dtype.type(max(count, 1))
-            for tap in range(entries):
-                place = table[position, tap]
-                if place >= 0:
-                    target = np.uint64(picture * inputs + place) * channels
-                    for j in range(channels):
-                        x[target + j] += g[source + j] / divisor
-            source += channels
-
-
-@kept_njit()
-def _pictures(arguments, part):  # type: ignore[no-untyped-def]
-    """A part's pictures: (array of the inputs' size, of the outputs' size, index of bytes, table, inputs, channels).
-
-    2 the first array, 4 the second, 5 the index (0: not to be read); 6 the table, 7 outputs, 8 taps, 9 inputs,
-    10 channels.
-    """
-    n = carray(pointer(arguments), _ROOM, np.int64)
-    first, last = n[0] * part // n[1], n[0] * (part + 1) // n[1]
-    wide, narrow = n[9] * n[10], n[7] * n[10]
-    return (
-        _floats(n[2], first * wide, last * wide),
-        _floats(n[4], first * narrow, last * narrow),
-        carray(pointer(n[5] + first * narrow), (last - first) * narrow, np.uint8),
-        carray(pointer(n[6]), (n[7], n[8]), np.int64),
-        n[9],
-        n[10],
-    )
-
-
-@lazy_part
-def _max_pool_part(arguments, part, worker):  # type: ignore[no-untyped-def]
-    """From x to y."""
-    x, y, _, table, inputs, channels = _pictures(arguments, part)
-    _max_pool_loop(x, y, None, table, inputs, channels)
-
-
-@lazy_part
-def _max_pool_index_part(arguments, part, worker):  # type: ignore[no-untyped-def]
-    """From x to y and the index."""
-    x, y, index, table, inputs, channels = _pictures(arguments, part)
-    _max_pool_loop(x, y, index, table, inputs, channels)
-
-
-@lazy_part
+@lazy_part(fastmath=FAST)
 def _max_pool_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """From the gradient at y and the index to x's."""
-    x, g, index, table, inputs, channels = _pictures(arguments, part)
-    _max_pool_grad_loop(g, index, x, table, inputs, channels)
+    n = numbers(arguments)
+    pictures, x_at, g_at, index_at = _pictures(n, part)
+    outputs, taps, channels, table = n[6], n[7], n[9], numbers(n[5])
+    for _ in range(pictures):
+        x = floats(x_at)
+        for j in range(n[8] * channels):
+            x[j] = _ZERO
+        for position in range(outputs):
+            g, index = floats(g_at), octets(index_at)
+            for tap in range(taps):
+                place = table[position * taps + tap]
+                if place >= 0:
+                    x, code = floats(x_at + 4 * place * channels), np.uint8(tap)
+                    for j in range(channels):
+                        x[j] += g[j] if index[j] == code else _ZERO
+            g_at += 4 * channels
+            index_at += channels
+        x_at += 4 * n[8] * channels
 
 
-@lazy_part
+@lazy_part(fastmath=FAST)
 def _average_pool_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """From x to y."""
-    x, y, _, table, inputs, channels = _pictures(arguments, part)
-    _average_pool_loop(x, y, table, inputs, channels)
+    n = numbers(arguments)
+    pictures, x_at, y_at, _ = _pictures(n, part)
+    outputs, taps, channels, table = n[6], n[7], n[9], numbers(n[5])
+    for _ in range(pictures):
+        for position in range(outputs):
+            y = floats(y_at)
+            for j in range(channels):
+                y[j] = _ZERO
+            count = 0
+            for tap in range(taps):
+                place = table[position * taps + tap]
+                if place >= 0:
+                    count += 1
+                    x = floats(x_at + 4 * place * channels)
+                    for j in range(channels):
+                        y[j] += x[j]
+            divisor = np.float32(max(count, 1))
+            for j in range(channels):
+                y[j] /= divisor
+            y_at += 4 * channels
+        x_at += 4 * n[8] * channels
 
 
-@lazy_part
+@lazy_part(fastmath=FAST)
 def _average_pool_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """From the gradient at y to x's."""
-    x, g, _, table, inputs, channels = _pictures(arguments, part)
-    _average_pool_grad_loop(g, x, table, inputs, channels)
+    n = numbers(arguments)
+    pictures, x_at, g_at, _ = _pictures(n, part)
+    outputs, taps, channels, table = n[6], n[7], n[9], numbers(n[5])
+    for _ in range(pictures):
+        x = floats(x_at)
+        for j in range(n[8] * channels):
+            x[j] = _ZERO
+        for position in range(outputs):
+            g = floats(g_at)
+            count = 0
+            for tap in range(taps):
+                count += table[position * taps + tap] >= 0
+            divisor = np.float32(max(count, 1))
+            for tap in range(taps):
+                place = table[position * taps + tap]
+                if place >= 0:
+                    x = floats(x_at + 4 * place * channels)
+                    for j in range(channels):
+                        x[j] += g[j] / divisor
+            g_at += 4 * channels
+        x_at += 4 * n[8] * channels
 
 
-def _over_pictures(part: Any, wide: Any, narrow: Any, index: Any, table: Any, inputs: int, channels: int) -> bool:
-    """Have the team pool long float32 arrays; False where it should not."""
-    parts = parts_of(wide.size)
-    if parts == 1 or wide.dtype != _FLOAT or (index is not None and index.itemsize != 1):
-        return False
+def _over_pictures(part: Any, wide: Any, narrow: Any, index: Any, table: Any, inputs: int, channels: int) -> None:
     pictures = wide.size // (inputs * channels)
-    _run(part, min(parts, pictures), pictures, wide, None, narrow, index, table, *table.shape, inputs, channels)
-    return True
+    parts = min(parts_of(wide.size), pictures)
+    _run(part, parts, pictures, wide, narrow, index, table, *table.shape, inputs, channels)
 
 
 def max_pool(x: Any, y: Any, index: Any, table: Any, inputs: int, channels: int) -> None:
-    """The kernel `max_pool` of flat arrays; `index` may be None."""
-    part = _max_pool_part if index is None else _max_pool_index_part
-    if not _over_pictures(part, x, y, index, table, inputs, channels):
-        _max_pool_loop(x, y, index, table, inputs, channels)
+    """The kernel `max_pool` of contiguous arrays; `index` holds bytes, or is None."""
+    _over_pictures(_max_pool_part, x, y, index, table, inputs, channels)
 
 
 def max_pool_grad(g: Any, index: Any, x: Any, table: Any, inputs: int, channels: int) -> None:
-    """The kernel `max_pool_grad` of flat arrays, into `x`."""
-    if not _over_pictures(_max_pool_grad_part, x, g, index, table, inputs, channels):
-        _max_pool_grad_loop(g, index, x, table, inputs, channels)
+    """The kernel `max_pool_grad` of contiguous arrays, into `x`."""
+    _over_pictures(_max_pool_grad_part, x, g, index, table, inputs, channels)
 
 
 def average_pool(x: Any, y: Any, table: Any, inputs: int, channels: int) -> None:
-    """The kernel `average_pool` of flat arrays."""
-    if not _over_pictures(_average_pool_part, x, y, None, table, inputs, channels):
-        _average_pool_loop(x, y, table, inputs, channels)
+    """The kernel `average_pool` of contiguous arrays."""
+    _over_pictures(_average_pool_part, x, y, None, table, inputs, channels)
 
 
 def average_pool_grad(g: Any, x: Any, table: Any, inputs: int, channels: int) -> None:
-    """The kernel `average_pool_grad` of flat arrays, into `x`."""
-    if not _over_pictures(_average_pool_grad_part, x, g, None, table, inputs, channels):
-        _average_pool_grad_loop(g, x, table, inputs, channels)
+    """The kernel `average_pool_grad` of contiguous arrays, into `x`."""
+    _over_pictures(_average_pool_grad_part, x, g, None, table, inputs, channels)

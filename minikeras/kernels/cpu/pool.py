@@ -1,6 +1,6 @@
 """Pooling on the CPU: one pass over the windows, all channels of a tap at a time (see conv.py for the table).
 
-The loops are in parts.py; of float32 arrays the team shares the pictures."""
+The loops are in parts.py, for float32; the team shares the pictures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.conv import compiled, window_table
+from minikeras.kernels.cpu.conv import window_table
 from minikeras.kernels.cpu.jit import shared
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
 from minikeras.kernels.reference.pool import average_pool as reference_average_pool
@@ -28,16 +28,20 @@ def _table(x_shape: Ints, size: Ints, strides: Ints, padding: Padding) -> tuple[
     return table, math.prod(x_shape[1:-1]), x_shape[-1]
 
 
+def _compiled(x: Any, out: Any = None) -> bool:
+    """Whether the loops take these: contiguous float32."""
+    return all(array is None or (array.dtype.char == "f" and array.flags.c_contiguous) for array in (x, out))
+
+
 def max_pool(x: Any, *, size: Ints, strides: Ints, padding: Padding, with_index: bool = False) -> tuple[Any, Any]:
     """See the reference."""
-    if not compiled(x):
+    if not _compiled(x) or index_dtype(size) != "uint8":
         return reference_max_pool(x, size=size, strides=strides, padding=padding, with_index=with_index)
     shape = (x.shape[0], *output_shape(x.shape, size, strides, padding, undilated(size)), x.shape[-1])
     y = empty(shape, x.dtype)
     index = empty(shape, np.dtype(index_dtype(size))) if with_index else None
-    flat_index = None if index is None else index.reshape(-1)
     if y.size:
-        shared().max_pool(x.reshape(-1), y.reshape(-1), flat_index, *_table(x.shape, size, strides, padding))
+        shared().max_pool(x, y, index, *_table(x.shape, size, strides, padding))
     return y, index
 
 
@@ -45,33 +49,33 @@ def max_pool_grad(
     g: Any, index: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None
 ) -> Any:
     """See the reference."""
-    if not g.size or not compiled(g, out) or not index.flags.c_contiguous:
+    if not g.size or not _compiled(g, out) or index.dtype != np.uint8 or not index.flags.c_contiguous:
         return reference_max_pool_grad(g, index, x_shape, size=size, strides=strides, padding=padding, out=out)
     if out is None:
         out = empty(x_shape, g.dtype)
-    shared().max_pool_grad(g.reshape(-1), index.reshape(-1), out.reshape(-1), *_table(x_shape, size, strides, padding))
+    shared().max_pool_grad(g, index, out, *_table(x_shape, size, strides, padding))
     return out
 
 
 def average_pool(x: Any, *, size: Ints, strides: Ints, padding: Padding, out: Any = None) -> Any:
     """See the reference."""
-    if not compiled(x, out):
+    if not _compiled(x, out):
         return reference_average_pool(x, size=size, strides=strides, padding=padding, out=out)
     if out is None:
         lengths = output_shape(x.shape, size, strides, padding, undilated(size))
         out = empty((x.shape[0], *lengths, x.shape[-1]), x.dtype)
     if out.size:
-        shared().average_pool(x.reshape(-1), out.reshape(-1), *_table(x.shape, size, strides, padding))
+        shared().average_pool(x, out, *_table(x.shape, size, strides, padding))
     return out
 
 
 def average_pool_grad(g: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None) -> Any:
     """See the reference."""
-    if not g.size or not compiled(g, out):
+    if not g.size or not _compiled(g, out):
         return reference_average_pool_grad(g, x_shape, size=size, strides=strides, padding=padding, out=out)
     if out is None:
         out = empty(x_shape, g.dtype)
-    shared().average_pool_grad(g.reshape(-1), out.reshape(-1), *_table(x_shape, size, strides, padding))
+    shared().average_pool_grad(g, out, *_table(x_shape, size, strides, padding))
     return out
 
 

@@ -5,29 +5,42 @@ or whose core is busy with something else, therefore costs nothing but its help;
 which part.  Helpers watch for the next kernel for a moment, because the kernels of a step follow each other closely,
 and sleep after that.
 
-This module imports Numba: import it at first need.
+A kernel is run by a built-in function of Python's own kind, made of machine code: calling it takes a third of a
+microsecond, arrays and numbers included.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 import threading
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.cpu.jit import kept_njit
+from minikeras.kernels.cpu.jit import CFunction, compiled, inner
 from minikeras.kernels.cpu.machine import (
+    ROOM,
     add,
     call,
+    error_occurred,
     exchange,
     flush_denormals,
     give_way,
+    integer,
+    integer_of,
+    is_subtype,
     load,
+    numbers,
+    release_gil,
     rest,
     restore_denormals,
+    stack_room,
     store,
+    take_gil,
 )
 
 # The control block, as byte offsets; each number has a cache line (two, for the neighbour that is fetched with it).
@@ -41,13 +54,14 @@ _ERRAND_OPEN = 640  # 1 until the errand is finished
 _ERRAND_BUSY = 768
 _ERRAND_FUNCTION = 896
 _ERRAND_ARGUMENTS = 904
-_BYTES = 1024
+_TYPES = 1024  # addresses of None, int and ndarray, and where an ndarray has its data and an object its type
+_BYTES = 1152
 
 _WATCH = 100  # rounds of looking before a helper sleeps: some 0.5 to 2 ms
 _LOOKS = 300  # looks in a round, before the core is offered to others
 
 
-@kept_njit(nogil=True)
+@inner
 def _work(control, worker):  # type: ignore[no-untyped-def]
     """Do parts until none is left."""
     while load(control + _LEFT) > 0:
@@ -59,7 +73,7 @@ def _work(control, worker):  # type: ignore[no-untyped-def]
         add(control + _OPEN, -1)
 
 
-@kept_njit(nogil=True)
+@inner
 def _do_errand(control):  # type: ignore[no-untyped-def]
     """Do the errand unless somebody has begun it; whether this was so."""
     if add(control + _ERRAND_LEFT, -1) != 1:
@@ -69,18 +83,19 @@ def _do_errand(control):  # type: ignore[no-untyped-def]
     return True
 
 
-@kept_njit(nogil=True)
+@compiled("int64(int64, int64, int64)")
 def _offer_errand(control, function, arguments):  # type: ignore[no-untyped-def]
+    """Whether the errand was taken on."""
     if exchange(control + _ERRAND_BUSY, 1) != 0:
-        return False
+        return 0
     store(control + _ERRAND_FUNCTION, function)
-    store(control + _ERRAND_ARGUMENTS, arguments.ctypes.data)
+    store(control + _ERRAND_ARGUMENTS, arguments)
     store(control + _ERRAND_OPEN, 1)
     store(control + _ERRAND_LEFT, 1)
-    return True
+    return 1
 
 
-@kept_njit(nogil=True)
+@compiled("void(int64)")
 def _end_errand(control):  # type: ignore[no-untyped-def]
     if not _do_errand(control):
         while load(control + _ERRAND_OPEN) > 0:
@@ -89,7 +104,7 @@ def _end_errand(control):  # type: ignore[no-untyped-def]
     store(control + _ERRAND_BUSY, 0)
 
 
-@kept_njit(nogil=True)
+@compiled("void(int64, int64, int64)")
 def _help(control, worker, watch):  # type: ignore[no-untyped-def]
     """Do parts as they come, until none has come for a while."""
     before = flush_denormals()
@@ -107,9 +122,11 @@ def _help(control, worker, watch):  # type: ignore[no-untyped-def]
     restore_denormals(before)
 
 
-@kept_njit(nogil=True)
-def _run(control, function, arguments, parts):  # type: ignore[no-untyped-def]
-    block = arguments.ctypes.data
+@inner
+def _run(control, function, block, parts):  # type: ignore[no-untyped-def]
+    if parts < 0:
+        call(function, block, 0, 0)
+        return
     before = flush_denormals()
     if parts > 1 and exchange(control + _BUSY, 1) == 0:
         store(control + _FUNCTION, function)
@@ -128,6 +145,91 @@ def _run(control, function, arguments, parts):  # type: ignore[no-untyped-def]
         for part in range(parts - 1, -1, -1):
             call(function, block, part, 0)
     restore_denormals(before)
+
+
+@compiled("void(int64, int64, int64, int64)")
+def _run_block(control, function, block, parts):  # type: ignore[no-untyped-def]
+    _run(control, function, block, parts)
+
+
+@inner
+def _value(types, item):  # type: ignore[no-untyped-def]
+    """The number that a part gets for a Python object: of an int its value, of an array its address, of None 0."""
+    if item == types[0]:
+        return 0
+    kind = numbers(item + types[4])[0]
+    if kind == types[1]:
+        return integer_of(item)
+    if kind == types[2] or is_subtype(kind, types[2]):
+        return numbers(item + types[3])[0]
+    return integer_of(item)
+
+
+@compiled("int64(int64, int64, int64)")
+def _run_items(self, items, count):  # type: ignore[no-untyped-def]
+    """`Team._run` as CPython calls a built-in function (METH_FASTCALL)."""
+    control = integer_of(self)
+    given, types = numbers(items), numbers(control + _TYPES)
+    function, parts, block = integer_of(given[0]), integer_of(given[1]), _value(types, given[2])
+    if count > 3:
+        room = stack_room()
+        n = numbers(room)
+        if block:
+            template = numbers(block)
+            for i in range(ROOM):
+                n[i] = template[i]
+        block = room
+        for i in range(3, count):
+            n[i - 3] = _value(types, given[i])
+    if error_occurred():
+        return 0
+    state = release_gil()
+    _run(control, function, block, parts)
+    take_gil(state)
+    return integer(0)
+
+
+class _Method(ctypes.Structure):
+    """CPython's PyMethodDef."""
+
+    _fields_ = (("name", ctypes.c_char_p), ("code", ctypes.c_void_p), ("flags", ctypes.c_int), ("doc", ctypes.c_char_p))
+
+
+_FASTCALL = 0x80
+_CAN_BUILD = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
+_run_method = _Method(b"run", None, _FASTCALL, None)
+
+
+def _built_in(control: int) -> Callable:
+    """`_run_items` as a built-in function."""
+    _run_method.code = _run_items.address
+    make = ctypes.pythonapi.PyCFunction_NewEx
+    make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
+    built: Callable = make(ctypes.addressof(_run_method), control, None)
+    return built
+
+
+def _as_python(control: int) -> Callable:
+    """The same for other Pythons than CPython with its GIL."""
+    run_block = _callable(_run_block)
+
+    def run(function: int, parts: int, block: Any, *items: Any) -> None:
+        if items:
+            room = np.zeros(ROOM, np.int64) if block is None else block.copy()
+            for place, item in enumerate(items):
+                room[place] = item.ctypes.data if isinstance(item, np.ndarray) else item or 0
+            block = room
+        run_block(control, function, 0 if block is None else block.ctypes.data, parts)
+
+    return run
+
+
+def _callable(function: CFunction) -> Callable:
+    """A function of int64 numbers that Python can call, and that releases the GIL."""
+    result, _, parameters = function.signature.partition("(")
+    numbers = [ctypes.c_int64] * len(parameters.split(","))
+    kind = ctypes.CFUNCTYPE(ctypes.c_int64 if result == "int64" else None, *numbers)
+    return kind(function.address)
 
 
 _MOST_THREADS = 8  # kernels of small and medium models have few parts; waking more threads costs more than it gains
@@ -156,19 +258,29 @@ class Team:
         block = np.zeros(_BYTES // 8 + 16, np.int64)
         self._block = block
         self._control = -(-block.ctypes.data // 128) * 128
+        head = object.__basicsize__  # an array's data pointer follows what every object has, whose last is its type
+        place = (self._control + _TYPES - block.ctypes.data) // 8
+        block[place : place + 5] = id(None), id(int), id(np.ndarray), head, head - 8
         self._asleep: list[threading.Lock] = []
         self._helpers: list[threading.Thread] = []
         self._starting = threading.Lock()
 
-    def run(self, function: int, arguments: Any, parts: int, wake: bool = True) -> None:
+    @cached_property
+    def _run(self) -> Callable:
+        """`(function, parts, block or None, *items)`; see `run`."""
+        return _built_in(self._control) if _CAN_BUILD else _as_python(self._control)
+
+    def run(self, function: int, arguments: Any, parts: int, wake: bool = True, items: tuple = ()) -> None:
         """Call the compiled function at an address for every part from 0 to `parts`, and return when all are done.
 
         Args:
             function: address of a C function `(arguments, part, worker) -> None`; `worker` is below `size` and no two
                 parts with the same one run at once.
-            arguments: int64 array that the function reads; it gets the address.
+            arguments: int64 array that the function reads; it gets the address.  With `items`, None or `ROOM` numbers.
             parts: how many.
             wake: whether the work is worth waking helpers that sleep (some 50 us); those that watch help anyway.
+            items: at most `ROOM` numbers and arrays (None is 0), of which the function reads values and addresses; they
+                stand in the place of the first `arguments`.
         """
         if wake and parts > 1 and self.size > 1:
             if not self._helpers:
@@ -178,7 +290,11 @@ class Team:
                     self._asleep.pop().release()
                 except IndexError:  # another thread has waked the last one
                     break
-        _run(self._control, function, arguments, parts)
+        self._run(function, parts, arguments, *items)
+
+    def run_alone(self, function: int, items: tuple) -> None:
+        """Call the function for part 0 in this thread alone, with denormal numbers as they are."""
+        self._run(function, -1, None, *items)
 
     def errand(self, function: int, arguments: Any, *kept: Any) -> Callable[[], None] | None:
         """Offer a part function to a helper that has nothing else to do, while the caller goes on.
@@ -191,16 +307,24 @@ class Team:
             What the caller has to call before it uses the result (it does the work there if nobody has), or None where
             another errand is on its way.
         """
-        if not self._helpers or not _offer_errand(self._control, function, arguments):
+        if not self._helpers or not self._offer(self._control, function, arguments.ctypes.data):
             return None
 
         def finish(block: Any = self._block, control: int = self._control, kept: Any = (arguments, kept)) -> None:
             if block is self._block:
-                _end_errand(control)
+                self._end(control)
             else:  # the process was forked meanwhile, and its parent's helper works for the parent
-                _run(self._control, function, arguments, 1)
+                self._run(function, 1, arguments)
 
         return finish
+
+    @cached_property
+    def _offer(self) -> Callable:
+        return _callable(_offer_errand)
+
+    @cached_property
+    def _end(self) -> Callable:
+        return _callable(_end_errand)
 
     def _start(self) -> None:
         with self._starting:
@@ -217,8 +341,9 @@ class Team:
     def _serve(self, worker: int) -> None:
         bed = threading.Lock()
         bed.acquire()
+        help_out = _callable(_help)
         while True:
-            _help(self._control, worker, _WATCH)
+            help_out(self._control, worker, _WATCH)
             self._asleep.append(bed)
             bed.acquire()
 
@@ -228,8 +353,9 @@ team = Team(threads_allowed())
 
 def _after_fork() -> None:
     """A child process has none of its parent's threads."""
-    global team
-    team.__init__(team.size)  # type: ignore[misc]
+    size = team.size
+    team.__dict__.clear()
+    team.__init__(size)  # type: ignore[misc]
 
 
 if hasattr(os, "register_at_fork"):

@@ -10,8 +10,7 @@ overlap, so a convolution reads its input where it lies (a segment is one line o
 input gradient is a convolution with flipped weights, and its kernel gradient runs over pixels instead.  Bias and relu
 cost nothing: they happen in registers.  A result does not depend on the number of threads.
 
-Adapted to the host: 16 lanes with AVX-512, 8 with AVX2; `AVAILABLE` is False without these.  Strides are bytes.  This
-module imports Numba: import it at first need.
+Adapted to the host: 16 lanes with AVX-512, 8 with AVX2; `AVAILABLE` is False without these.  Strides are bytes.
 """
 
 from __future__ import annotations
@@ -22,13 +21,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import binding, ir
-from numba import carray, types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.jit import kept_njit, lazy_part
-from minikeras.kernels.cpu.machine import pointer, prefetch, prefetch_line
+from minikeras.kernels.cpu.jit import compiled, emitted, inner, instruction, lazy_part
+from minikeras.kernels.cpu.machine import ROOM, floats, function, numbers, prefetch, prefetch_line
 from minikeras.kernels.cpu.team import team
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
 
@@ -58,178 +54,159 @@ def _spread(builder: Any, value: Any, kind: Any) -> Any:
     return builder.shuffle_vector(single, undefined, ir.Constant(ir.VectorType(_INT32, _LANES), [0] * _LANES))
 
 
-@intrinsic
-def _tile(context, a_rows, start_rows, c_rows, segments, count, steps, step, b, floor, columns):  # type: ignore[no-untyped-def]
+@emitted("void(int64, int64, int64, int64, int64, int64, int64, int64, float32, int64)")
+def _tile(builder, a_rows, start_rows, c_rows, segments, count, steps, step, b, floor, columns):  # type: ignore[no-untyped-def]
     """See the module; the rows' and segments' numbers are arrays of int64, `columns` of C's row are written."""
+    at = _VECTOR.as_pointer()
+    fma = function(builder, f"llvm.fma.v{_LANES}f32", _VECTOR, [_VECTOR] * 3)
+    read = function(builder, f"llvm.masked.load.v{_LANES}f32.p0", _VECTOR, [at, _INT32, _BITS, _VECTOR])
+    write = function(builder, f"llvm.masked.store.v{_LANES}f32.p0", ir.VoidType(), [_VECTOR, at, _INT32, _BITS])
+    alignment = ir.Constant(_INT32, 4)
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        a_rows, start_rows, c_rows, segments, count, steps, step, b, floor, columns = arguments
-        module = builder.module
+    def entry_of(addresses: Any, index: Any) -> Any:
+        return builder.load(builder.gep(builder.inttoptr(addresses, _INT64.as_pointer()), [index]), align=8)
 
-        def function(name: str, result: Any, parameters: list[Any]) -> Any:
-            return cgutils.get_or_insert_function(module, ir.FunctionType(result, parameters), name)
+    def vector_at(address: Any, vector: int) -> Any:
+        return builder.inttoptr(builder.add(address, _number(vector * _LANES * 4)), at)
 
-        at = _VECTOR.as_pointer()
-        fma = function(f"llvm.fma.v{_LANES}f32", _VECTOR, [_VECTOR] * 3)
-        read = function(f"llvm.masked.load.v{_LANES}f32.p0", _VECTOR, [at, _INT32, _BITS, _VECTOR])
-        write = function(f"llvm.masked.store.v{_LANES}f32.p0", ir.VoidType(), [_VECTOR, at, _INT32, _BITS])
-        alignment = ir.Constant(_INT32, 4)
+    lanes = ir.VectorType(_INT64, _LANES)
+    places = ir.Constant(lanes, list(range(_LANES)))
+    wanted = [
+        builder.icmp_signed("<", places, _spread(builder, builder.sub(columns, _number(v * _LANES)), lanes))
+        for v in range(_VECTORS)
+    ]
+    starts = [entry_of(start_rows, _number(row)) for row in range(ROWS)]
+    a = [entry_of(a_rows, _number(row)) for row in range(ROWS)]
+    zero = ir.Constant(_VECTOR, [0.0] * _LANES)
+    start = {(row, v): builder.call(read, [vector_at(starts[row], v), alignment, wanted[v], zero]) for row, v in _CELLS}
 
-        def entry_of(addresses: Any, index: Any) -> Any:
-            return builder.load(builder.gep(builder.inttoptr(addresses, _INT64.as_pointer()), [index]), align=8)
+    entry = builder.block
+    segment_loop, step_loop, segment_end, done = map(
+        builder.append_basic_block, ("segment", "step", "segment_end", "done")
+    )
+    builder.branch(segment_loop)
 
-        def vector_at(address: Any, vector: int) -> Any:
-            return builder.inttoptr(builder.add(address, _number(vector * _LANES * 4)), at)
+    builder.position_at_end(segment_loop)
+    segment, b_segment = builder.phi(_INT64), builder.phi(_INT64)
+    segment.add_incoming(_number(0), entry)
+    b_segment.add_incoming(b, entry)
+    before = {cell: builder.phi(_VECTOR) for cell in _CELLS}
+    for cell in _CELLS:
+        before[cell].add_incoming(start[cell], entry)
+    offset = entry_of(segments, segment)
+    builder.branch(step_loop)
 
-        lanes = ir.VectorType(_INT64, _LANES)
-        places = ir.Constant(lanes, list(range(_LANES)))
-        wanted = [
-            builder.icmp_signed("<", places, _spread(builder, builder.sub(columns, _number(v * _LANES)), lanes))
-            for v in range(_VECTORS)
-        ]
-        starts = [entry_of(start_rows, _number(row)) for row in range(ROWS)]
-        a = [entry_of(a_rows, _number(row)) for row in range(ROWS)]
-        zero = ir.Constant(_VECTOR, [0.0] * _LANES)
-        start = {
-            (row, v): builder.call(read, [vector_at(starts[row], v), alignment, wanted[v], zero]) for row, v in _CELLS
-        }
-
-        entry = builder.block
-        segment_loop, step_loop, segment_end, done = map(
-            builder.append_basic_block, ("segment", "step", "segment_end", "done")
-        )
-        builder.branch(segment_loop)
-
-        builder.position_at_end(segment_loop)
-        segment, b_segment = builder.phi(_INT64), builder.phi(_INT64)
-        segment.add_incoming(_number(0), entry)
-        b_segment.add_incoming(b, entry)
-        before = {cell: builder.phi(_VECTOR) for cell in _CELLS}
-        for cell in _CELLS:
-            before[cell].add_incoming(start[cell], entry)
-        offset = entry_of(segments, segment)
-        builder.branch(step_loop)
-
-        builder.position_at_end(step_loop)
-        k, a_at, b_at = builder.phi(_INT64), builder.phi(_INT64), builder.phi(_INT64)
-        k.add_incoming(_number(0), segment_loop)
-        a_at.add_incoming(offset, segment_loop)
-        b_at.add_incoming(b_segment, segment_loop)
-        sums = {cell: builder.phi(_VECTOR) for cell in _CELLS}
-        for cell in _CELLS:
-            sums[cell].add_incoming(before[cell], segment_loop)
-        prefetch_line(builder, builder.add(builder.add(a[0], a_at), builder.mul(step, _number(8))))
-        b_vectors = [builder.load(vector_at(b_at, v), align=4) for v in range(_VECTORS)]
-        new = {}
-        for row in range(ROWS):
-            value = builder.load(builder.inttoptr(builder.add(a[row], a_at), _FLOAT.as_pointer()), align=4)
-            spread = _spread(builder, value, _VECTOR)
-            for v in range(_VECTORS):
-                new[row, v] = builder.call(fma, [spread, b_vectors[v], sums[row, v]])
-        k_next = builder.add(k, _number(1))
-        b_next = builder.add(b_at, _number(_PANEL))
-        k.add_incoming(k_next, step_loop)
-        a_at.add_incoming(builder.add(a_at, step), step_loop)
-        b_at.add_incoming(b_next, step_loop)
-        for cell in _CELLS:
-            sums[cell].add_incoming(new[cell], step_loop)
-        builder.cbranch(builder.icmp_signed("<", k_next, steps), step_loop, segment_end)
-
-        builder.position_at_end(segment_end)
-        segment_next = builder.add(segment, _number(1))
-        segment.add_incoming(segment_next, segment_end)
-        b_segment.add_incoming(b_next, segment_end)
-        for cell in _CELLS:
-            before[cell].add_incoming(new[cell], segment_end)
-        builder.cbranch(builder.icmp_signed("<", segment_next, count), segment_loop, done)
-
-        builder.position_at_end(done)
-        least = _spread(builder, floor, _VECTOR)
-        for row in range(ROWS):
-            c = entry_of(c_rows, _number(row))
-            for v in range(_VECTORS):
-                value = builder.select(builder.fcmp_ordered("<", new[row, v], least), least, new[row, v])  # NaN stays
-                builder.call(write, [value, vector_at(c, v), alignment, wanted[v]])
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 8, types.float32, types.int64), generate
-
-
-@intrinsic
-def _copy_row(context, source, target):  # type: ignore[no-untyped-def]
-    """Copy `WIDTH` numbers."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    builder.position_at_end(step_loop)
+    k, a_at, b_at = builder.phi(_INT64), builder.phi(_INT64), builder.phi(_INT64)
+    k.add_incoming(_number(0), segment_loop)
+    a_at.add_incoming(offset, segment_loop)
+    b_at.add_incoming(b_segment, segment_loop)
+    sums = {cell: builder.phi(_VECTOR) for cell in _CELLS}
+    for cell in _CELLS:
+        sums[cell].add_incoming(before[cell], segment_loop)
+    prefetch_line(builder, builder.add(builder.add(a[0], a_at), builder.mul(step, _number(8))))
+    b_vectors = [builder.load(vector_at(b_at, v), align=4) for v in range(_VECTORS)]
+    new = {}
+    for row in range(ROWS):
+        value = builder.load(builder.inttoptr(builder.add(a[row], a_at), _FLOAT.as_pointer()), align=4)
+        spread = _spread(builder, value, _VECTOR)
         for v in range(_VECTORS):
-            there, here = (
-                builder.inttoptr(builder.add(address, _number(v * _LANES * 4)), _VECTOR.as_pointer())
-                for address in arguments
-            )
-            builder.store(builder.load(there, align=4), here, align=4)
-        return context.get_dummy_value()
+            new[row, v] = builder.call(fma, [spread, b_vectors[v], sums[row, v]])
+    k_next = builder.add(k, _number(1))
+    b_next = builder.add(b_at, _number(_PANEL))
+    k.add_incoming(k_next, step_loop)
+    a_at.add_incoming(builder.add(a_at, step), step_loop)
+    b_at.add_incoming(b_next, step_loop)
+    for cell in _CELLS:
+        sums[cell].add_incoming(new[cell], step_loop)
+    builder.cbranch(builder.icmp_signed("<", k_next, steps), step_loop, segment_end)
 
-    return types.void(types.int64, types.int64), generate
+    builder.position_at_end(segment_end)
+    segment_next = builder.add(segment, _number(1))
+    segment.add_incoming(segment_next, segment_end)
+    b_segment.add_incoming(b_next, segment_end)
+    for cell in _CELLS:
+        before[cell].add_incoming(new[cell], segment_end)
+    builder.cbranch(builder.icmp_signed("<", segment_next, count), segment_loop, done)
+
+    builder.position_at_end(done)
+    least = _spread(builder, floor, _VECTOR)
+    for row in range(ROWS):
+        c = entry_of(c_rows, _number(row))
+        for v in range(_VECTORS):
+            value = builder.select(builder.fcmp_ordered("<", new[row, v], least), least, new[row, v])  # NaN stays
+            builder.call(write, [value, vector_at(c, v), alignment, wanted[v]])
 
 
-@intrinsic
-def _transpose(context, source, source_row, target, target_row):  # type: ignore[no-untyped-def]
+@instruction("void(int64, int64)")
+def _copy_row(builder, source, target):  # type: ignore[no-untyped-def]
+    """Copy `WIDTH` numbers."""
+    for v in range(_VECTORS):
+        there, here = (
+            builder.inttoptr(builder.add(address, _number(v * _LANES * 4)), _VECTOR.as_pointer())
+            for address in (source, target)
+        )
+        builder.store(builder.load(there, align=4), here, align=4)
+
+
+@instruction("void(int64, int64, int64, int64)")
+def _transpose(builder, source, source_row, target, target_row):  # type: ignore[no-untyped-def]
     """Copy a square block of `_LANES` rows, transposed: in each round, pairs of rows exchange runs of lanes."""
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        source, source_row, target, target_row = arguments
+    def row_at(address: Any, step: Any, row: int) -> Any:
+        place = builder.add(address, builder.mul(step, _number(row)))
+        return builder.inttoptr(place, _VECTOR.as_pointer())
 
-        def row_at(address: Any, step: Any, row: int) -> Any:
-            place = builder.add(address, builder.mul(step, _number(row)))
-            return builder.inttoptr(place, _VECTOR.as_pointer())
-
-        rows = [builder.load(row_at(source, source_row, row), align=4) for row in range(_LANES)]
-        run = 1
-        while run < _LANES:
-            kept = [lane if not lane & run else _LANES + lane - run for lane in range(_LANES)]
-            taken = [lane + run if not lane & run else _LANES + lane for lane in range(_LANES)]
-            for row in range(_LANES):
-                if not row & run:
-                    pair = rows[row], rows[row + run]
-                    for where, lanes in ((row, kept), (row + run, taken)):
-                        chosen = ir.Constant(ir.VectorType(_INT32, _LANES), lanes)
-                        rows[where] = builder.shuffle_vector(*pair, chosen)
-            run *= 2
+    rows = [builder.load(row_at(source, source_row, row), align=4) for row in range(_LANES)]
+    run = 1
+    while run < _LANES:
+        kept = [lane if not lane & run else _LANES + lane - run for lane in range(_LANES)]
+        taken = [lane + run if not lane & run else _LANES + lane for lane in range(_LANES)]
         for row in range(_LANES):
-            builder.store(rows[row], row_at(target, target_row, row), align=4)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 4), generate
+            if not row & run:
+                pair = rows[row], rows[row + run]
+                for where, lanes in ((row, kept), (row + run, taken)):
+                    chosen = ir.Constant(ir.VectorType(_INT32, _LANES), lanes)
+                    rows[where] = builder.shuffle_vector(*pair, chosen)
+        run *= 2
+    for row in range(_LANES):
+        builder.store(rows[row], row_at(target, target_row, row), align=4)
 
 
 # What a part reads: numbers at these places of its arguments.
-_A, _A_IMAGE, _POSITIONS, _POSITION_TABLE = 0, 1, 2, 3  # row r of A: image r // positions, position r % positions
-_SEGMENTS, _COUNT, _STEPS, _STEP = 4, 5, 6, 7
-_B, _B_PACKED, _B_STEP, _B_COLUMN = 8, 9, 10, 11
-_C, _C_ROW, _ROW_COUNT, _COLUMN_COUNT = 12, 13, 14, 15
-_START, _START_COLUMN, _RELU = 16, 17, 18  # C0: at _START + column * _START_COLUMN for every row
-_BLOCK, _GROUPS = 19, 20  # a part: _BLOCK rows (images, in a kernel gradient) and one of _GROUPS groups of panels
-_SCRATCH, _SCRATCH_STEP = 21, 22  # room of each worker
+_A, _B, _C, _START, _SCRATCH = 0, 1, 2, 3, 4  # addresses; C0 is at _START + column * _START_COLUMN for every row
+_A_IMAGE, _POSITIONS, _POSITION_TABLE = 5, 6, 7  # row r of A: image r // positions, position r % positions
+_SEGMENTS, _COUNT, _STEPS, _STEP = 8, 9, 10, 11
+_B_PACKED, _B_STEP, _B_COLUMN = 12, 13, 14
+_C_ROW, _ROW_COUNT, _COLUMN_COUNT, _START_COLUMN, _RELU = 15, 16, 17, 18, 19
+_BLOCK, _GROUPS = 20, 21  # a part: _BLOCK rows (images, in a kernel gradient) and one of _GROUPS groups of panels
+_SCRATCH_STEP = 22  # the room of each worker
 # where the padded image has the image's lines; 0 lines: no padding
 _LINES, _LINE, _LINE_TABLE, _PADDED = 23, 24, 25, 26
-_ARGUMENTS = 32
 
 _AHEAD = 16  # rows of B to prefetch
 _ADDRESSES = 256  # bytes of a worker's room that hold a tile's addresses: three for each row
 
 
-@kept_njit()
+@inner
+def _room(n, worker):  # type: ignore[no-untyped-def]
+    """Where a worker's room begins."""
+    return (n[_SCRATCH] + 63) // 64 * 64 + worker * n[_SCRATCH_STEP]
+
+
+@compiled("void(int64, int64, int64, int64, int64, int64)")
 def _pack(source, step, column, steps, width, target):  # type: ignore[no-untyped-def]
     """Copy a panel of B, `steps` rows of `width` columns of which either is contiguous, filled up with zeros."""
-    panel = carray(pointer(target), steps * WIDTH, np.float32)
+    panel = floats(target)
     if column == 4:
         for k in range(steps):
             at = source + k * step
-            for line in range(0, 4 * WIDTH, 64):  # the rows are too far apart for the processor to see it coming
-                prefetch(at + _AHEAD * step + line)
+            for ahead in range(0, 4 * WIDTH, 64):  # the rows are too far apart for the processor to see it coming
+                prefetch(at + _AHEAD * step + ahead)
             if width == WIDTH:
                 _copy_row(at, target + k * _PANEL)
             else:
-                row = carray(pointer(at), width, np.float32)
+                row = floats(at)
                 for j in range(WIDTH):
                     panel[k * WIDTH + j] = row[j] if j < width else np.float32(0)
         return
@@ -239,34 +216,31 @@ def _pack(source, step, column, steps, width, target):  # type: ignore[no-untype
     for j in range(0, vectors, _LANES):
         for k in range(0, blocks, _LANES):
             _transpose(source + j * column + 4 * k, column, target + (k * WIDTH + j) * 4, _PANEL)
-    for j in range(WIDTH):
-        begin = blocks if j < vectors else 0
-        if j < width:
-            line = carray(pointer(source + j * column), steps, np.float32)
-            for k in range(begin, steps):
-                panel[k * WIDTH + j] = line[k]
-        else:
-            for k in range(begin, steps):
-                panel[k * WIDTH + j] = np.float32(0)
+    for k in range(steps):
+        for j in range(0 if k >= blocks else vectors, width):
+            panel[k * WIDTH + j] = floats(source + j * column)[k]
+        for j in range(width, WIDTH):
+            panel[k * WIDTH + j] = np.float32(0)
 
 
-@kept_njit()
+@inner
 def _pad(image, lines, line, table, padded, target):  # type: ignore[no-untyped-def]
     """Copy an image into zeros, line by line."""
-    width = line // 4
-    carray(pointer(target), padded // 4, np.float32)[:] = np.float32(0)
-    places = carray(pointer(table), lines, np.int64)
+    width, whole = line // 4, floats(target)
+    for j in range(padded // 4):
+        whole[j] = np.float32(0)
+    places = numbers(table)
     for i in range(lines):
-        source = carray(pointer(image + i * line), width, np.float32)
-        copy = carray(pointer(target + places[i]), width, np.float32)
-        for j in range(np.uint64(width)):
+        source = floats(image + i * line)
+        copy = floats(target + places[i])
+        for j in range(width):
             copy[j] = source[j]
 
 
 @lazy_part
 def _pack_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """Pack one panel of B; C is where the packed panels go."""
-    n = carray(pointer(arguments), _ARGUMENTS, np.int64)
+    n = numbers(arguments)
     steps, first = n[_COUNT] * n[_STEPS], part * WIDTH
     width = min(n[_COLUMN_COUNT] - first, WIDTH)
     _pack(n[_B] + first * n[_B_COLUMN], n[_B_STEP], n[_B_COLUMN], steps, width, n[_C] + part * steps * _PANEL)
@@ -275,11 +249,11 @@ def _pack_part(arguments, part, worker):  # type: ignore[no-untyped-def]
 @lazy_part
 def _product_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """Some rows and some panels of a product."""
-    n = carray(pointer(arguments), _ARGUMENTS, np.int64)
-    room = n[_SCRATCH] + worker * n[_SCRATCH_STEP]
-    addresses = carray(pointer(room), 3 * ROWS, np.int64)
+    n = numbers(arguments)
+    room = _room(n, worker)
+    at, addresses = room, numbers(room)
     room += _ADDRESSES
-    positions, table = n[_POSITIONS], carray(pointer(n[_POSITION_TABLE]), n[_POSITIONS], np.int64)
+    positions, table = n[_POSITIONS], numbers(n[_POSITION_TABLE])
     steps = n[_COUNT] * n[_STEPS]
     panels = -(-n[_COLUMN_COUNT] // WIDTH)
     block, group, groups = part // n[_GROUPS], part % n[_GROUPS], n[_GROUPS]
@@ -316,7 +290,6 @@ def _product_part(arguments, part, worker):  # type: ignore[no-untyped-def]
                     addresses[r] = addresses[r - 1]
                     addresses[ROWS + r] = start
                     addresses[2 * ROWS + r] = addresses[2 * ROWS + r - 1]
-            at = addresses.ctypes.data
             _tile(
                 at,
                 at + 8 * ROWS,
@@ -337,16 +310,16 @@ def _kernel_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
 
     Row r of A is `_A + table[r]`; a segment is a line of outputs, `_COUNT` of them in an image.
     """
-    n = carray(pointer(arguments), _ARGUMENTS, np.int64)
-    room = n[_SCRATCH] + worker * n[_SCRATCH_STEP]
-    addresses = carray(pointer(room), 3 * ROWS, np.int64)
+    n = numbers(arguments)
+    room = _room(n, worker)
+    at, addresses = room, numbers(room)
     room += _ADDRESSES
     images, shares, most = n[_ROW_COUNT], n[_GROUPS], n[_BLOCK]
     count, rows = n[_COUNT], n[_POSITIONS]
     pixels = count * n[_STEPS]  # of an image
-    table = carray(pointer(n[_POSITION_TABLE]), rows, np.int64)
-    lines = carray(pointer(n[_SEGMENTS]), count, np.int64)
-    segments = carray(pointer(room), most * count, np.int64)
+    table = numbers(n[_POSITION_TABLE])
+    lines = numbers(n[_SEGMENTS])
+    segments_at, segments = room, numbers(room)
     room += -(-most * count * 8 // 64) * 64
     packed = room
     room += most * pixels * _PANEL
@@ -375,12 +348,11 @@ def _kernel_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
                     addresses[r] = a + table[q]
                     addresses[2 * ROWS + r] = total + q * n[_C_ROW] + column * 4
                     addresses[ROWS + r] = n[_START] if first == begin else addresses[2 * ROWS + r]
-                at = addresses.ctypes.data
                 _tile(
                     at,
                     at + 8 * ROWS,
                     at + 16 * ROWS,
-                    segments.ctypes.data,
+                    segments_at,
                     size * count,
                     n[_STEPS],
                     n[_STEP],
@@ -388,18 +360,6 @@ def _kernel_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
                     np.float32(-np.inf),
                     columns,
                 )
-
-
-@kept_njit(nogil=True)
-def _addresses(arguments, a, b, start, c, scratch, positions, segments, lines):  # type: ignore[no-untyped-def]
-    arguments[_A] = a.ctypes.data
-    arguments[_B] = b.ctypes.data
-    arguments[_START] = start.ctypes.data
-    arguments[_C] = c.ctypes.data
-    arguments[_SCRATCH] = -(-scratch.ctypes.data // 64) * 64
-    arguments[_POSITION_TABLE] = positions.ctypes.data
-    arguments[_SEGMENTS] = segments.ctypes.data
-    arguments[_LINE_TABLE] = lines.ctypes.data
 
 
 _BYTE = np.dtype(np.uint8)
@@ -436,17 +396,17 @@ class _Plan:
         self.part, self.parts, self.tables, self.wake = part.address, parts, tables, work >= _WAKES
         each = -(-(room + _ADDRESSES) // 128) * 128
         self.room = ((each * team.size if parts > 1 else each) + 64,)
-        self.arguments = np.zeros(_ARGUMENTS, np.int64)
+        self.arguments = np.zeros(ROOM, np.int64)
         for place, number in numbers.items():
             self.arguments[place] = number
         self.arguments[_SCRATCH_STEP] = each
+        for place, table in zip((_POSITION_TABLE, _SEGMENTS, _LINE_TABLE), tables, strict=True):
+            self.arguments[place] = table.ctypes.data
 
     def run(self, a: Any, b: Any, c: Any, start: Any = None) -> None:
-        """Compute; the arrays are one-dimensional and begin with the first element of their matrices."""
-        arguments = self.arguments.copy()
-        scratch = empty(self.room, _BYTE)
-        _addresses(arguments, a, b, _NONE if start is None else start, c, scratch, *self.tables)
-        team.run(self.part, arguments, self.parts, self.wake)
+        """Compute; the arrays begin with the first element of their matrices."""
+        items = a, b, c, _NONE if start is None else start, empty(self.room, _BYTE)
+        team.run(self.part, self.arguments, self.parts, self.wake, items)
 
 
 def is_matrix(array: Any) -> bool:
@@ -474,7 +434,7 @@ def matrix_product(
     _check_shape("bias", bias, (columns,))
     strides = a.strides[0], b.strides[0], out.strides[0]
     plan = _product_plan(rows, steps, columns, strides, ta, tb, bias is not None, relu)
-    plan.run(a[0], b[0], out[0], bias)
+    plan.run(a, b, out, bias)
     return out
 
 
@@ -569,12 +529,12 @@ def convolution(
         out = empty(shape, x.dtype)
     _check_shape("out", out, shape)
     _check_shape("bias", bias, shape[-1:])
-    weights = kernel.reshape(-1)
+    weights = kernel
     if pack is not None:
         packed = empty(packed_size, x.dtype)
         pack.run(weights, weights, packed)
         weights = packed
-    product.run(x.reshape(-1), weights, out.reshape(-1), bias)
+    product.run(x, weights, out, bias)
     return out
 
 
@@ -628,7 +588,7 @@ def convolution_kernel_grad(
     _check_shape("out", out, kernel_shape)
     shares, plan = _kernel_grad_plan(x.shape, gradient.shape, kernel_shape, strides, padding, dilation)
     sums = out if shares == 1 else empty((shares, out.size), x.dtype)
-    plan.run(x.reshape(-1), gradient.reshape(-1), sums.reshape(-1))
+    plan.run(x, gradient, sums)
     if shares > 1:
         np.sum(sums, axis=0, out=out.reshape(-1))
     return out

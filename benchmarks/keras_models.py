@@ -1,0 +1,237 @@
+"""The rows' networks as Keras programs, written once: `keras` is minikeras or real Keras."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from benchmarks import limits
+from benchmarks.workloads import Missing, Row, Setting
+
+
+def mlp(keras: Any) -> Any:
+    """W1: 784-128-10."""
+    return keras.Sequential(
+        [
+            keras.Input(shape=(784,)),
+            keras.layers.Dense(128, activation="relu"),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+
+
+def deep_mlp(keras: Any) -> Any:
+    """W2: 784-512-512-10 with dropout."""
+    return keras.Sequential(
+        [
+            keras.Input(shape=(784,)),
+            keras.layers.Dense(512, activation="relu"),
+            keras.layers.Dropout(0.2),
+            keras.layers.Dense(512, activation="relu"),
+            keras.layers.Dropout(0.2),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+
+
+def cnn(keras: Any) -> Any:
+    """W3: two convolutions with pooling, dropout, softmax."""
+    return keras.Sequential(
+        [
+            keras.Input(shape=(28, 28, 1)),
+            keras.layers.Conv2D(32, (3, 3), activation="relu"),
+            keras.layers.MaxPooling2D((2, 2)),
+            keras.layers.Conv2D(64, (3, 3), activation="relu"),
+            keras.layers.MaxPooling2D((2, 2)),
+            keras.layers.Flatten(),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+
+
+def deep_cnn(keras: Any) -> Any:
+    """W4: four normalised convolutions, as in VGG and its successors."""
+
+    def pair(filters: int) -> list[Any]:
+        layers: list[Any] = []
+        for _ in range(2):
+            layers += [
+                keras.layers.Conv2D(filters, 3, padding="same"),
+                keras.layers.BatchNormalization(),
+                keras.layers.ReLU(),
+            ]
+        return layers
+
+    return keras.Sequential(
+        [
+            keras.Input(shape=(32, 32, 3)),
+            *pair(64),
+            keras.layers.MaxPooling2D(),
+            *pair(128),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+
+
+def lstm(keras: Any) -> Any:
+    """W5: a sentiment classifier over 20,000 words."""
+    return keras.Sequential(
+        [
+            keras.Input(shape=(80,), dtype="int32"),
+            keras.layers.Embedding(20_000, 128),
+            keras.layers.LSTM(128),
+            keras.layers.Dense(1, activation="sigmoid"),
+        ]
+    )
+
+
+def gru(keras: Any) -> Any:
+    """W6: a picture read line by line."""
+    return keras.Sequential(
+        [
+            keras.Input(shape=(28, 28)),
+            keras.layers.GRU(64, return_sequences=True),
+            keras.layers.GRU(64),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+
+
+def tiny_mlp(keras: Any) -> Any:
+    """W9: 20-32-1, so small that the framework's own overhead is what is measured."""
+    return keras.Sequential(
+        [
+            keras.Input(shape=(20,)),
+            keras.layers.Dense(32, activation="relu"),
+            keras.layers.Dense(1, activation="sigmoid"),
+        ]
+    )
+
+
+def transformer(keras: Any) -> Any:
+    """W10: a block of an encoder (Vaswani et al. 2017), its steps averaged for a classifier."""
+    layers = keras.layers
+    inputs = x = keras.Input(shape=(64, 128))
+    x = layers.LayerNormalization()(layers.Add()([x, layers.MultiHeadAttention(4, 32)(x, x)]))
+    inner = layers.Dense(128)(layers.Dense(256, activation="relu")(x))
+    x = layers.LayerNormalization()(layers.Add()([x, inner]))
+    x = layers.GlobalAveragePooling1D()(x)
+    return keras.Model(inputs, layers.Dense(10, activation="softmax")(x))
+
+
+def mobile_block(keras: Any) -> Any:
+    """W11: a depthwise separable convolution (Howard et al. 2017) and a classifier."""
+    return keras.Sequential(
+        [
+            keras.Input(shape=(32, 32, 64)),
+            keras.layers.DepthwiseConv2D(3, padding="same"),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(6.0),
+            keras.layers.Conv2D(64, 1),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+
+
+CLASSES = {"loss": "categorical_crossentropy", "metrics": ["accuracy"]}
+SIGN = {"loss": "binary_crossentropy", "metrics": ["accuracy"]}
+
+
+def adam(keras: Any) -> Any:
+    return keras.optimizers.Adam()
+
+
+def rmsprop(keras: Any) -> Any:
+    return keras.optimizers.RMSprop()
+
+
+def sgd(keras: Any) -> Any:
+    return keras.optimizers.SGD(learning_rate=0.01, momentum=0.9)
+
+
+# Each network's function, its optimizer's, and what else it is compiled with.
+MODELS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "mlp": (mlp, adam, CLASSES),
+    "deep_mlp": (deep_mlp, rmsprop, CLASSES),
+    "cnn": (cnn, adam, CLASSES),
+    "deep_cnn": (deep_cnn, sgd, CLASSES),
+    "lstm": (lstm, adam, SIGN),
+    "gru": (gru, adam, CLASSES),
+    "tiny_mlp": (tiny_mlp, adam, {"loss": "binary_crossentropy"}),
+    "transformer": (transformer, adam, CLASSES),
+    "mobile_block": (mobile_block, adam, CLASSES),
+}
+
+
+def compiled(keras: Any, name: str, **options: Any) -> Any:
+    """The network of this name, compiled; `options` for `compile` besides the network's own.
+
+    Raises:
+        Missing: if this Keras lacks one of its layers.
+    """
+    build, optimizer, own = MODELS[name]
+    try:
+        model = build(keras)
+    except AttributeError as error:
+        if error.obj is not keras.layers:
+            raise
+        raise Missing(f"{keras.__name__}.layers has no {error.name}") from error
+    model.compile(optimizer=optimizer(keras), **own, **options)
+    return model
+
+
+class KerasProgram:
+    """A compiled network of minikeras or real Keras (see `workloads.Program`)."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def fit(self, x: Any, y: Any, batch_size: int, epochs: int) -> float:
+        history = self.model.fit(x, y, batch_size=batch_size, epochs=epochs, verbose=0)
+        return float(history.history["loss"][-1])
+
+    def evaluate(self, x: Any, y: Any) -> float:
+        return float(self.model.evaluate(x, y, verbose=0, return_dict=True)["loss"])
+
+    def predict(self, x: Any, batch_size: int) -> Any:
+        return self.model.predict(x, batch_size=batch_size, verbose=0)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        return self.model.predict_on_batch(x)
+
+
+class Framework:
+    """minikeras or real Keras.
+
+    Args:
+        name: the module.
+        options: for every `compile`.
+    """
+
+    def __init__(self, name: str, **options: Any) -> None:
+        self.keras = importlib.import_module(name)
+        self.options = options
+        self.version = self.keras.__version__
+        self.modules = [name]  # whose packages, with all they require, are the framework
+        if name == "keras":
+            self.modules.append(self.keras.backend.backend())
+
+    def seed(self) -> None:
+        self.keras.utils.set_random_seed(0)
+
+    def program(self, row: Row) -> KerasProgram:
+        assert row.model is not None
+        return KerasProgram(compiled(self.keras, row.model, **self.options))
+
+    def data(self, row: Row, setting: Setting) -> tuple[Any, Any]:
+        """The row's data as this framework takes it: classes one-hot."""
+        assert row.data is not None
+        x, y = row.data(setting, row.count)
+        return x, self.keras.utils.to_categorical(y, 10) if y.dtype == "int64" else y
+
+    def operations(self, row: Row, program: KerasProgram) -> float:
+        """Floating-point operations for each unit of the row."""
+        return limits.operations(program.model, training=row.work == "fit") * row.samples_per_unit
