@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
 from typing import Any
 from unittest.mock import patch
 
-from minikeras.kernels.cpu import parts, tile
+from minikeras.kernels.cpu import parts, pool_parts, tile, winograd
 from minikeras.kernels.cpu.team import Team
 
 _team = lru_cache(maxsize=None)(Team)  # one of each size: helpers live as long as the process
@@ -18,12 +18,14 @@ _team = lru_cache(maxsize=None)(Team)  # one of each size: helpers live as long 
 @contextmanager
 def team_of(size: int) -> Iterator[Team]:
     """Have a team of this size do the work of the CPU's kernels; plans hold scratch for their team, so they go."""
-    plans = (tile._product_plan, tile._convolution_plans, tile._kernel_grad_plan)
+    plans = (tile._product_plan, tile._convolution_plans, tile._kernel_grad_plan, winograd._plan)
     own = _team(size)
     try:
         for plan in plans:
             plan.cache_clear()
-        with patch.object(tile, "team", own), patch.object(parts, "team", own):
+        with ExitStack() as patches:
+            for module in (tile, parts, pool_parts, winograd):
+                patches.enter_context(patch.object(module, "team", own))
             yield own
     finally:
         for plan in plans:

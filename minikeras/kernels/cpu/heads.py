@@ -19,13 +19,13 @@ from minikeras.kernels.cpu.jit import inner, instruction, lazy_part
 from minikeras.kernels.cpu.machine import floats, function, numbers, octets
 from minikeras.kernels.cpu.stack import ADDRESSES, matrix_block, pack_all, panel_bytes, panels, rooms, worker_room
 from minikeras.kernels.cpu.team import team
-from minikeras.kernels.cpu.tile import _BITS, _INT32, _INT64, _LANES, _PANEL, _VECTOR, _number, _spread
+from minikeras.kernels.cpu.tile import _BITS, _INT32, _INT64, _VECTOR, LANES, PANEL, _number, _spread
 
 # ---- passes over a row -----------------------------------------------------------------------------------------------
 
 
 def _real(value: float) -> Any:
-    return ir.Constant(_VECTOR, [float(np.float32(value))] * _LANES)
+    return ir.Constant(_VECTOR, [float(np.float32(value))] * LANES)
 
 
 def _over_row(builder: Any, count: Any, rows: list[tuple[Any, float]], start: list[Any], body: Callable) -> list[Any]:
@@ -34,9 +34,9 @@ def _over_row(builder: Any, count: Any, rows: list[tuple[Any, float]], start: li
     `body(vectors, carried) -> (new vectors, or None for rows that stay, carried)`; returns what is carried at the end.
     """
     at = _VECTOR.as_pointer()
-    read = function(builder, f"llvm.masked.load.v{_LANES}f32.p0", _VECTOR, [at, _INT32, _BITS, _VECTOR])
-    write = function(builder, f"llvm.masked.store.v{_LANES}f32.p0", ir.VoidType(), [_VECTOR, at, _INT32, _BITS])
-    alignment, lanes = ir.Constant(_INT32, 4), ir.VectorType(_INT64, _LANES)
+    read = function(builder, f"llvm.masked.load.v{LANES}f32.p0", _VECTOR, [at, _INT32, _BITS, _VECTOR])
+    write = function(builder, f"llvm.masked.store.v{LANES}f32.p0", ir.VoidType(), [_VECTOR, at, _INT32, _BITS])
+    alignment, lanes = ir.Constant(_INT32, 4), ir.VectorType(_INT64, LANES)
     entry, loop, done = builder.block, builder.append_basic_block("row"), builder.append_basic_block("row_end")
     builder.branch(loop)
     builder.position_at_end(loop)
@@ -47,7 +47,7 @@ def _over_row(builder: Any, count: Any, rows: list[tuple[Any, float]], start: li
         carried.append(builder.phi(_VECTOR))
         carried[-1].add_incoming(value, entry)
     left = _spread(builder, builder.sub(count, place), lanes)
-    wanted = builder.icmp_signed("<", ir.Constant(lanes, list(range(_LANES))), left)
+    wanted = builder.icmp_signed("<", ir.Constant(lanes, list(range(LANES))), left)
     places = [builder.inttoptr(builder.add(row, builder.mul(place, _number(4))), at) for row, _ in rows]
     vectors = [
         builder.call(read, [there, alignment, wanted, _real(fill)])
@@ -57,7 +57,7 @@ def _over_row(builder: Any, count: Any, rows: list[tuple[Any, float]], start: li
     for there, result in zip(places, results, strict=True):
         if result is not None:
             builder.call(write, [result, there, alignment, wanted])
-    following = builder.add(place, _number(_LANES))
+    following = builder.add(place, _number(LANES))
     place.add_incoming(following, loop)
     for phi, value in zip(carried, new, strict=True):
         phi.add_incoming(value, loop)
@@ -68,10 +68,10 @@ def _over_row(builder: Any, count: Any, rows: list[tuple[Any, float]], start: li
 
 def _across(builder: Any, vector: Any, combine: Callable) -> Any:
     """All lanes combined, halves with halves."""
-    run = _LANES // 2
+    run = LANES // 2
     while run:
-        lanes = [lane ^ run for lane in range(_LANES)]
-        other = builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(_INT32, _LANES), lanes))
+        lanes = [lane ^ run for lane in range(LANES)]
+        other = builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(_INT32, LANES), lanes))
         vector = combine(vector, other)
         run //= 2
     return builder.extract_element(vector, ir.Constant(_INT32, 0))
@@ -110,7 +110,7 @@ def _exp_row(builder: Any, row: Any, count: Any, shift: Any) -> Any:
 @instruction("float32(int64, int64, int64)")
 def _dot_rows(builder: Any, a: Any, b: Any, count: Any) -> Any:
     """The sum of the products of two rows."""
-    fma = function(builder, f"llvm.fma.v{_LANES}f32", _VECTOR, [_VECTOR] * 3)
+    fma = function(builder, f"llvm.fma.v{LANES}f32", _VECTOR, [_VECTOR] * 3)
 
     def body(vectors: list[Any], carried: list[Any]) -> Any:
         return [None, None], [builder.call(fma, [*vectors, carried[0]])]
@@ -205,8 +205,8 @@ def _attention_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     end = min(begin + table[_BLOCK], table[_STEPS])
     room = worker_room(n[_SCRATCH], table[_SCRATCH_STEP], worker)
     keys = room + ADDRESSES
-    values = keys + panels(sources) * depth * _PANEL
-    free = values + panels(size) * sources * _PANEL
+    values = keys + panels(sources) * depth * PANEL
+    free = values + panels(size) * sources * PANEL
     used = free + _FEW * 4 * sources
     pack_all(_at(n, table, _KEY, batch, 0, group), 4, table[3 * _KEY + 1], depth, sources, keys)
     pack_all(_at(n, table, _VALUE, batch, 0, group), table[3 * _VALUE + 1], 4, sources, size, values)
@@ -220,7 +220,7 @@ def _attention_part(arguments, part, worker):  # type: ignore[no-untyped-def]
                 weights = n[_WEIGHTS] + ((batch * table[_GROUPS] * each + head) * table[_STEPS] + first) * row
             query = _at(n, table, _QUERY, batch, first, head)
             matrix_block(
-                room, query, table[3 * _QUERY + 1], 4, rows, depth, keys, depth * _PANEL, reach, weights, row, 0
+                room, query, table[3 * _QUERY + 1], 4, rows, depth, keys, depth * PANEL, reach, weights, row, 0
             )
             for i in range(rows):
                 _softmax_row(n, table, weights + i * row, batch, head, first + i, scales[0])
@@ -230,7 +230,7 @@ def _attention_part(arguments, part, worker):  # type: ignore[no-untyped-def]
                 weights = used
             result = _at(n, table, _RESULT, batch, first, head)
             matrix_block(
-                room, weights, row, 4, rows, reach, values, sources * _PANEL, size, result, table[3 * _RESULT + 1], 0
+                room, weights, row, 4, rows, reach, values, sources * PANEL, size, result, table[3 * _RESULT + 1], 0
             )
 
 
@@ -245,10 +245,10 @@ def _attention_grad_part(arguments, part, worker):  # type: ignore[no-untyped-de
     wide = row + 64  # so that a column's numbers do not all fall into one place of the cache
     room = worker_room(n[_SCRATCH], table[_SCRATCH_STEP], worker)
     keys = room + ADDRESSES
-    values = keys + panels(depth) * sources * _PANEL
-    queries = values + panels(sources) * size * _PANEL
-    results = queries + panels(depth) * _FEW * _PANEL
-    scores = results + panels(size) * _FEW * _PANEL
+    values = keys + panels(depth) * sources * PANEL
+    queries = values + panels(sources) * size * PANEL
+    results = queries + panels(depth) * _FEW * PANEL
+    scores = results + panels(size) * _FEW * PANEL
     used = scores + _FEW * wide
     pack_all(_at(n, table, _KEY, batch, 0, group), table[3 * _KEY + 1], 4, sources, depth, keys)
     pack_all(_at(n, table, _VALUE, batch, 0, group), 4, table[3 * _VALUE + 1], size, sources, values)
@@ -265,7 +265,7 @@ def _attention_grad_part(arguments, part, worker):  # type: ignore[no-untyped-de
             pack_all(query, table[3 * _QUERY + 1], 4, rows, depth, queries)
             pack_all(g_result, table[3 * _RESULT + 1], 4, rows, size, results)
             matrix_block(
-                room, g_result, table[3 * _RESULT + 1], 4, rows, size, values, size * _PANEL, reach, scores, wide, 0
+                room, g_result, table[3 * _RESULT + 1], 4, rows, size, values, size * PANEL, reach, scores, wide, 0
             )
             if n[_KEEP]:
                 for i in range(rows):
@@ -284,14 +284,14 @@ def _attention_grad_part(arguments, part, worker):  # type: ignore[no-untyped-de
                         _fill(g, min(first + i + 1, reach), reach, _ZERO)
             y = used if n[_KEEP] else weights
             matrix_block(
-                room, y, 4, row, reach, rows, results, rows * _PANEL, size, g_value, table[3 * _G_VALUE + 1], more
+                room, y, 4, row, reach, rows, results, rows * PANEL, size, g_value, table[3 * _G_VALUE + 1], more
             )
             matrix_block(
-                room, scores, 4, wide, reach, rows, queries, rows * _PANEL, depth, g_key, table[3 * _G_KEY + 1], more
+                room, scores, 4, wide, reach, rows, queries, rows * PANEL, depth, g_key, table[3 * _G_KEY + 1], more
             )
             g_query = _at(n, table, _G_QUERY, batch, first, head)
             matrix_block(
-                room, scores, wide, 4, rows, reach, keys, sources * _PANEL, depth, g_query, table[3 * _G_QUERY + 1], 0
+                room, scores, wide, 4, rows, reach, keys, sources * PANEL, depth, g_query, table[3 * _G_QUERY + 1], 0
             )
             more = 1
 

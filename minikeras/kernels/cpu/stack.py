@@ -12,7 +12,7 @@ from minikeras.kernels.arena import empty
 from minikeras.kernels.cpu.jit import compiled, inner, instruction, lazy_part
 from minikeras.kernels.cpu.machine import floats, numbers
 from minikeras.kernels.cpu.team import team
-from minikeras.kernels.cpu.tile import _PANEL, ROWS, WIDTH, _pack, _tile
+from minikeras.kernels.cpu.tile import PANEL, ROWS, WIDTH, _pack, _tile
 
 _ZEROS = 8 * (3 * ROWS)  # where in a worker's room the tile finds zeros: an offset, and what a sum starts from
 ADDRESSES = -(-(_ZEROS + 4 * WIDTH) // 64) * 64  # bytes of a worker's room that belong to the tile
@@ -67,7 +67,7 @@ def matrix_block(room, a, a_row, a_step, rows, steps, b, b_panel, columns, c, c_
 def pack_all(source, step, column, steps, columns, target):  # type: ignore[no-untyped-def]
     """All panels of B, one after the other; either the bytes between steps or those between columns are 4."""
     for first in range(0, columns, WIDTH):
-        panel = target + first // WIDTH * steps * _PANEL
+        panel = target + first // WIDTH * steps * PANEL
         _pack(source + first * column, step, column, steps, min(columns - first, WIDTH), panel)
 
 
@@ -79,7 +79,7 @@ def panels(columns):  # type: ignore[no-untyped-def]
 
 def panel_bytes(columns: int, steps: int) -> int:
     """The size of B in panels."""
-    return -(-columns // WIDTH) * steps * _PANEL
+    return -(-columns // WIDTH) * steps * PANEL
 
 
 # What a part reads: addresses, of tables of offsets too; sizes, and strides in bytes.
@@ -102,7 +102,7 @@ def _stack_part(arguments, part, worker):  # type: ignore[no-untyped-def]
         pack_all(n[_B] + b_offsets[i], n[_B_STEP], n[_B_COLUMN], steps, columns, b)
         a = n[_A] + a_offsets[i] + first * n[_A_ROW]
         c = n[_C] + (i * n[_ROWS] + first) * columns * 4
-        matrix_block(room, a, n[_A_ROW], n[_A_STEP], rows, steps, b, steps * _PANEL, columns, c, columns * 4, 0)
+        matrix_block(room, a, n[_A_ROW], n[_A_STEP], rows, steps, b, steps * PANEL, columns, c, columns * 4, 0)
 
 
 _PARTS = 32  # at most, and about so many where there are rows enough
