@@ -42,8 +42,13 @@ _scopes = _Scopes()
 def builtin(module: str, *classes: type) -> None:
     """Enter built-in classes under the public module they are described by, such as `"keras.layers"`."""
     for cls in classes:
-        _classes[module, cls.__name__] = cls
+        _classes[module, _public_name(cls)] = cls
         _modules.setdefault(cls, module)
+
+
+def _public_name(cls: type) -> str:
+    """What a built-in class is called in a description: its `public_name`, if it has one of its own, else its name."""
+    return cls.__dict__.get("public_name", cls.__name__)
 
 
 def builtin_functions(functions: Mapping[str, Any]) -> None:
@@ -257,7 +262,7 @@ def _describe(thing: Any) -> dict[str, Any]:
     module = _modules[cls] if own else cls.__module__
     description = {
         "module": None if module == "__main__" else module,
-        "class_name": cls.__name__,
+        "class_name": _public_name(cls) if own else cls.__name__,
         "config": serialize_keras_object(thing.get_config()),
         "registered_name": get_registered_name(cls) if not own or module.startswith("keras.src") else None,
     }

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from minikeras import registry
 from minikeras.layers.activation import ELU, LeakyReLU, PReLU, ReLU, Softmax
+from minikeras.layers.attention import AdditiveAttention, Attention, GroupedQueryAttention, MultiHeadAttention
 from minikeras.layers.base import InputSpec, Layer
 from minikeras.layers.convolutional import Conv1D, Conv2D, Conv3D, DepthwiseConv1D, DepthwiseConv2D
 from minikeras.layers.core import Activation, Dense, Embedding, Identity, Input, InputLayer, Masking
+from minikeras.layers.einsum import EinsumDense
 from minikeras.layers.merging import (
     Add,
     Average,
@@ -87,6 +89,7 @@ AvgPool3D = AveragePooling3D
 Convolution1D = Conv1D
 Convolution2D = Conv2D
 Convolution3D = Conv3D
+GroupQueryAttention = GroupedQueryAttention
 GlobalAvgPool1D = GlobalAveragePooling1D
 GlobalAvgPool2D = GlobalAveragePooling2D
 GlobalAvgPool3D = GlobalAveragePooling3D
@@ -105,6 +108,8 @@ __all__ = [
     "Activation",
     "ActivityRegularization",
     "Add",
+    "AdditiveAttention",
+    "Attention",
     "Average",
     "AveragePooling1D",
     "AveragePooling2D",
@@ -129,6 +134,7 @@ __all__ = [
     "DepthwiseConv2D",
     "Dot",
     "Dropout",
+    "EinsumDense",
     "Embedding",
     "Flatten",
     "GRUCell",
@@ -146,6 +152,7 @@ __all__ = [
     "GlobalMaxPooling1D",
     "GlobalMaxPooling2D",
     "GlobalMaxPooling3D",
+    "GroupQueryAttention",
     "Identity",
     "Input",
     "InputLayer",
@@ -163,6 +170,7 @@ __all__ = [
     "MaxPooling3D",
     "Maximum",
     "Minimum",
+    "MultiHeadAttention",
     "Multiply",
     "PReLU",
     "Permute",

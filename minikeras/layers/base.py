@@ -112,7 +112,16 @@ class _CallSignature:
         self.open = any(p.kind is p.VAR_KEYWORD for p in parameters)
         self.training_position = self.names.index("training") if "training" in self.names else 99
         self.mask_position = self.names.index("mask") if "mask" in self.names else 99
+        self.masked = [name for name in self.names if f"{name}_mask" in every]
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+
+    def further_masks(self, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The inputs' masks for a `call` with several inputs `x`, `y` and parameters `x_mask`, `y_mask` for them."""
+        given = dict(zip(self.names, args, strict=False)) | kwargs
+        if sum(not _is_plain(value) for value in given.values()) < 2:
+            return {}
+        masks = {f"{name}_mask": _mask_of(given.get(name)) for name in self.masked}
+        return {name: mask for name, mask in masks.items() if mask is not None and given.get(name) is None}
 
 
 def _read_call(cls: Any) -> _CallSignature:
@@ -335,6 +344,10 @@ class Layer:
         previous_mask = _mask_of(inputs)
         if previous_mask is not None and signature.mask and len(args) <= signature.mask_position:
             kwargs.setdefault("mask", previous_mask)
+        if kwargs.get("mask") is not None:
+            previous_mask = kwargs["mask"]
+        if signature.masked:
+            kwargs.update(signature.further_masks(args, kwargs))
         if self._called and training is outer and _context.entry is not None:
             outputs = self.call(*args, **kwargs)
         else:

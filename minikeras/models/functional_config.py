@@ -52,6 +52,7 @@ _FUNCTIONS: dict[str, dict[int, str]] = {
         "sparse_categorical_crossentropy",
         3: "layer_normalization separable_conv",
         5: "batch_normalization",
+        6: "dot_product_attention",
     },
     "keras.src.ops.core": {
         1: "cast saturate_cast stop_gradient unstack",

@@ -1,6 +1,7 @@
 """Differentiable functions of tensors, under Keras's names."""
 
 from minikeras.ops import operators as _operators  # noqa: F401  (gives tensors their operators)
+from minikeras.ops.attention import *  # noqa: F403
 from minikeras.ops.core import *  # noqa: F403
 from minikeras.ops.nn import *  # noqa: F403
 from minikeras.ops.numpy import *  # noqa: F403

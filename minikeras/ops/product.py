@@ -35,17 +35,17 @@ def matmul(x1: Any, x2: Any) -> Any:
             g = g[..., None, :]
         g1 = g2 = None
         if needs[0]:
-            g1 = unbroadcast(k.xp.matmul(g, k.xp.swapaxes(columns, -1, -2)), rows).reshape(a.shape)
+            g1 = unbroadcast(k.matmul(g, k.xp.swapaxes(columns, -1, -2)), rows).reshape(a.shape)
         if needs[1]:
             if columns.ndim == 2:  # one matrix for all: one product over all leading axes
                 count = math.prod(rows.shape[:-1])
                 flat, g = rows.reshape(count, rows.shape[-1]), g.reshape(count, g.shape[-1])
                 g2 = k.gemm(flat, g, ta=True).reshape(b.shape)
             else:
-                g2 = unbroadcast(k.xp.matmul(k.xp.swapaxes(rows, -1, -2), g), columns).reshape(b.shape)
+                g2 = unbroadcast(k.matmul(k.xp.swapaxes(rows, -1, -2), g), columns).reshape(b.shape)
         return None if g1 is None else unbroadcast(g1, x1), None if g2 is None else unbroadcast(g2, x2)
 
-    return k.xp.matmul(a, b), vjp
+    return k.matmul(a, b), vjp
 
 
 @differentiable(inputs=2)
@@ -132,7 +132,7 @@ def _einsum(*operands: Any, subscripts: str) -> Any:
     dtype = result_type(*arrays)
     arrays = [as_type(x, dtype) for x in arrays]
     terms, result = _explicit(subscripts, [x.ndim for x in arrays])
-    y = k.xp.einsum(",".join(terms) + "->" + result, *arrays, optimize=len(arrays) > 1)
+    y = _contraction(terms, arrays, result)
 
     def gradient(position: int, g: Any) -> Any:
         """The product of `g` and the other operands, summed over what this operand has not."""
@@ -143,10 +143,10 @@ def _einsum(*operands: Any, subscripts: str) -> Any:
         letters = "".join(dict.fromkeys(term))
         kept = "".join(letter for letter in letters if letter in known)
         pieces = [result, *(t for t, _ in others)]
-        part = k.xp.einsum(",".join(pieces) + "->" + kept, g, *(a for _, a in others), optimize=True)
+        part = _contraction(pieces, [g, *(a for _, a in others)], kept)
         # letters that only this operand has were summed over: every element along them has the same gradient
         part = part.reshape([part.shape[kept.index(letter)] if letter in kept else 1 for letter in letters])
-        full = [max(size, sizes[letter]) for letter, size in zip(letters, part.shape, strict=True)]
+        full = [sizes[letter] if size == 1 else size for letter, size in zip(letters, part.shape, strict=True)]
         part = k.xp.broadcast_to(part, full)
         if len(letters) == len(term):
             return unbroadcast(part, operands[position])
@@ -159,6 +159,46 @@ def _einsum(*operands: Any, subscripts: str) -> Any:
         return unbroadcast(scattered, operands[position])
 
     return y, lambda g, needs: [gradient(i, g) if need else None for i, need in enumerate(needs)]
+
+
+def _contraction(terms: list[str], arrays: list[Any], result: str) -> Any:
+    """The Einstein sum: of two operands as a product of matrices, one for each combination of their common axes."""
+    sizes = [dict(zip(term, x.shape, strict=True)) for term, x in zip(terms, arrays, strict=True)]
+    simple = len(terms) == 2 and all(len(set(term)) == len(term) for term in terms) and arrays[0].dtype.kind == "f"
+    if not simple or any(sizes[1].get(letter, size) != size for letter, size in sizes[0].items()):
+        return k.xp.einsum(",".join(terms) + "->" + result, *arrays, optimize=len(arrays) > 1)
+    (a_term, b_term), (a, b) = terms, arrays
+    a_term, a = _sum_out(a_term, a, b_term + result)
+    b_term, b = _sum_out(b_term, b, a_term + result)
+    stacked = [letter for letter in a_term if letter in b_term and letter in result]
+    summed = [letter for letter in a_term if letter in b_term and letter not in result]
+    rows = [letter for letter in a_term if letter not in b_term]
+    columns = [letter for letter in b_term if letter not in a_term]
+    a = _as_matrices(a, a_term, stacked, rows, summed)
+    b = _as_matrices(b, b_term, stacked, summed, columns)
+    if stacked:
+        y = k.matmul(a, b)
+    else:
+        turned = [one.strides[1] != one.itemsize and one.strides[0] == one.itemsize for one in (a, b)]
+        y = k.gemm(a.T if turned[0] else a, b.T if turned[1] else b, *turned)
+    made = stacked + rows + columns
+    known = sizes[0] | sizes[1]
+    return y.reshape([known[letter] for letter in made]).transpose([made.index(letter) for letter in result])
+
+
+def _sum_out(term: str, x: Any, wanted: str) -> tuple[str, Any]:
+    """An operand and its letters without those that nothing else has."""
+    alone = tuple(i for i, letter in enumerate(term) if letter not in wanted)
+    return ("".join(letter for letter in term if letter in wanted), x.sum(axis=alone)) if alone else (term, x)
+
+
+def _as_matrices(x: Any, term: str, *groups: list[str]) -> Any:
+    """An operand with one axis for each of the stacked letters, and one for each of the two other groups."""
+    stacked, *pair = groups
+    x = x.transpose([term.index(letter) for group in groups for letter in group])
+    ends = len(stacked), len(stacked) + len(pair[0])
+    shape = (*x.shape[: ends[0]], math.prod(x.shape[ends[0] : ends[1]]), math.prod(x.shape[ends[1] :]))
+    return x.reshape(shape)
 
 
 def _explicit(subscripts: str, ranks: list[int]) -> tuple[list[str], str]:

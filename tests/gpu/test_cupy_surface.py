@@ -157,16 +157,17 @@ def _layer_run(name: str, arguments: dict[str, Any], shape: Any, built: Callable
     utils.set_random_seed(1)
     layer = getattr(layers, name)(**arguments)
     layer = type(layer).from_config(layer.get_config())  # those within `arguments` were built on another device
-    many = isinstance(shape, list)
+    many = isinstance(shape, list) or isinstance(shape[0], tuple)
     inputs = [Tensor(k.to_device(draw(one)), tracked=True) for one in (shape if many else [shape])]
-    layer(inputs if many else inputs[0])
+    arguments_of_call = [inputs] if isinstance(shape, list) else inputs
+    layer(*arguments_of_call)
     layer.set_weights([draw(weight.shape) for weight in layer.weights])
     built()
     arrays = []
     for training in (True, False):
         options = {"training": training} if "training" in inspect.signature(layer.call).parameters else {}
         with recording():
-            outputs = layer(inputs if many else inputs[0], **options)
+            outputs = layer(*arguments_of_call, **options)
             total = sum(layer.losses, ops.sum(ops.square(outputs)))
         arrays += [outputs.data, *backward(total, [*inputs, *layer.trainable_variables])]
     return arrays

@@ -81,6 +81,20 @@ def _products(b: Bench) -> list[Any]:
     return [y, b.gemm(x, w), b.gemm(g, w, tb=True), b.gemm(x, g, ta=True), *b.epilogue_grad(g, y, "tanh", True)]
 
 
+def _attentions(b: Bench) -> list[Any]:
+    inputs = b.array(2, 3, 4, 5), b.array(2, 6, 2, 5), b.array(2, 6, 2, 3)
+    found: list[Any] = [b.side_by_side([b.array(3, 4), b.array(3, 2)]), b.matmul(b.array(4, 3, 2), b.array(2, 5))]
+    for mask, causal, keep, zero_empty in (
+        (None, False, None, False),
+        (b.mask(2, 1, 3, 6), True, None, True),
+        (b.mask(3, 6), False, b.dropout_mask(1, 0, (2, 4, 3, 6), 0.3), False),
+    ):
+        y, weights = b.attention(*inputs, 0.5, mask, causal, keep, 1.5, zero_empty)
+        g = b.array(*y.shape)
+        found += [y, weights, *b.attention_grad(g, *inputs, weights, 0.5, mask, causal, keep, 1.5, weights)]
+    return found
+
+
 def _convolutions(b: Bench) -> list[Any]:
     found: list[Any] = [b.same_padding(5, 3, 2), b.conv_output_length(7, 3, 2, 1, 1, 1)]
     settings: list[tuple[Any, ...]] = [  # input, kernel, strides, padding, dilation, groups
@@ -198,7 +212,7 @@ def _recurrences(b: Bench) -> list[Any]:
 
 KERNELS: list[Callable[[Bench], list[Any]]] = [
     _activations, _products, _convolutions, _pools, _normalisations, _losses, _embeddings, _batches, _steps, _random,
-    _recurrences,
+    _recurrences, _attentions,
 ]  # fmt: skip
 
 
@@ -338,13 +352,21 @@ def _by_rank(name: str, arguments: dict[str, Any], ranks: tuple[int, ...] = (1, 
     return [(f"{name}{rank}D", arguments, (_STEPS, _IMAGE, _VOLUME)[rank - 1]) for rank in ranks]
 
 
-# (class, arguments, shape of the input or list of shapes)
+# (class, arguments, shape of the input, or list of shapes, or tuple of shapes of several arguments)
 LAYERS: list[tuple[str, dict[str, Any], Any]] = [
     ("Dense", {"units": 3, "activation": "gelu", "activity_regularizer": "l1"}, _STEPS),
     ("Activation", {"activation": "softmax"}, _STEPS),
     ("ActivityRegularization", {"l1": 0.1, "l2": 0.2}, _STEPS),
     ("Masking", {}, _STEPS),
     ("Identity", {}, _STEPS),
+    ("EinsumDense", {"equation": "abc,cd->abd", "output_shape": (None, 3), "bias_axes": "d"}, _STEPS),
+    ("EinsumDense", {"equation": "abc,bcd->adb", "output_shape": (3, 6)}, _STEPS),
+    ("Attention", {"use_scale": True, "dropout": 0.4, "seed": 1}, [_STEPS, (2, 5, 4)]),
+    ("AdditiveAttention", {}, [_STEPS, (2, 5, 4)]),
+    ("MultiHeadAttention", {"num_heads": 2, "key_dim": 3, "dropout": 0.4, "seed": 1}, (_STEPS, (2, 5, 4))),
+    ("MultiHeadAttention", {"num_heads": 2, "key_dim": 3, "sliding_window": 2, "use_gate": True}, (_STEPS, _STEPS)),
+    ("MultiHeadAttention", {"num_heads": 2, "key_dim": 3, "attention_axes": 2}, (_IMAGE, _IMAGE)),
+    ("GroupQueryAttention", {"head_dim": 3, "num_query_heads": 4, "num_key_value_heads": 2}, (_STEPS, (2, 5, 4))),
     *_by_rank("Conv", {"filters": 4, "kernel_size": 2, "padding": "same"}),
     ("Conv1D", {"filters": 4, "kernel_size": 2, "padding": "causal", "dilation_rate": 2}, _STEPS),
     ("Conv2D", {"filters": 4, "kernel_size": 2, "data_format": "channels_first", "activation": "softmax"}, _IMAGE),

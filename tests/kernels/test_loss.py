@@ -34,9 +34,7 @@ def exponentials(x: Any) -> Any:
 def test_exponentials() -> None:
     x = np.concatenate([np.linspace(-87.3, 88.7, 200_001), np.linspace(-1, 1, 20_001)]).astype("f4")
     truth = np.exp(x.astype("f8"))
-    error = np.abs(exponentials(x) - truth) / truth
-    assert error[x < 88.3].max() < 1.5e-7
-    assert error.max() < 3e-7
+    assert (np.abs(exponentials(x) - truth) / truth).max() < 1e-7
     edges = np.array([0, -0.0, -200, -np.inf, 200, np.inf, np.nan, 1e-30, -88, 88.73], "f4")
     wanted = np.array([1, 1, 0, 0, np.inf, np.inf, np.nan, 1, 0, np.inf], "f4")
     np.testing.assert_array_equal(exponentials(edges), wanted)

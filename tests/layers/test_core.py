@@ -95,7 +95,8 @@ def test_registered():
     for name in layers.__all__:
         thing = getattr(layers, name)
         if isinstance(thing, type) and issubclass(thing, layers.Layer) and thing is not layers.Layer:
-            assert registry.builtin_class("keras.layers", thing.__name__) is thing
+            public = vars(thing).get("public_name", thing.__name__)
+            assert registry.builtin_class("keras.layers", public) is thing
     described = layers.serialize(layers.Conv2D(3, 2, name="eye", kernel_initializer="he_normal"))
     assert described["module"] == "keras.layers"
     restored = layers.deserialize(described)

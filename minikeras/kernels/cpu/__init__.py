@@ -1,6 +1,7 @@
 """CPU overrides of reference kernels: NumPy BLAS and Numba.  Importing this imports neither Numba nor compiles."""
 
 from minikeras.kernels.cpu import (
+    attention,
     conv,
     depthwise,
     elementwise,
@@ -18,6 +19,7 @@ from minikeras.kernels.cpu import (
 OVERRIDES = {
     name: kernel
     for module in (
+        attention,
         conv,
         depthwise,
         elementwise,

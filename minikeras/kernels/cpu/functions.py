@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 
 from minikeras.kernels.cpu.jit import FAST, inner, instruction
+from minikeras.kernels.cpu.machine import function
 
-_LOG2_E = np.float32(1.44269504)
-_LN_2_HIGH, _LN_2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+_TINIEST, _LARGEST = -87.3365, 88.7228  # exponents of normal numbers
+_ROUNDS = 1.5 * 2**23  # adding it leaves the nearest whole number in the lowest bits
+_LN_2 = (0.693145751953125, 1.428606765330187e-06)  # in two parts, the first short enough for exact multiples
+# of (exp(r) - 1 - r) / r**2, highest power first: least relative error of exp(r) for |r| <= ln 2 / 2, 3e-9
+_EXP = (0.0013814596459269524, 0.0083687175065279, 0.04166838899254799, 0.1666652113199234, 0.4999999403953552)
+
 _HALF, _ONE = np.float32(0.5), np.float32(1)
-_TINIEST, _LARGEST = np.float32(-87.3365), np.float32(88.7228)  # exponents of normal numbers
-_ZERO, _INFINITY = np.float32(0), np.float32(np.inf)
-# of (exp(r) - 1 - r) / r^2 on [-ln 2 / 2, ln 2 / 2], highest power first: S. L. Moshier, Cephes Mathematical Library
-_E5, _E4, _E3 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
-_E2, _E1, _E0 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
-
 # tanh(x) = x * P(x²) / Q(x²) on [-9.02, 9.02], where tanh reaches 1 in float32.  Least squares on the relative error,
 # reweighted until its peaks are level (Lawson 1961): 2.1e-8, so that rounding, 3e-7, is what remains.
 _LIMIT = np.float32(9.02)
@@ -29,35 +29,53 @@ _Q0, _Q1, _Q2, _Q3, _Q4 = map(
 )
 
 
-@instruction("float32(float32, float32)")
-def scale_by_power(builder: Any, x: Any, exponent: Any) -> Any:
-    """x times 2 to a whole exponent, given as float32, from -126 to 127."""
-    word = ir.IntType(32)
-    whole = builder.fptosi(exponent, word)
-    bits = builder.shl(builder.add(whole, ir.Constant(word, 127)), ir.Constant(word, 23))
-    return builder.fmul(x, builder.bitcast(bits, ir.FloatType()))
+def exponential(builder: Any, x: Any, falling: bool = False) -> Any:
+    """Emit the exponential function of a float32 number or a vector of them; `falling`: none is above 0.
+
+    To 1e-7 of its value, and 0 where it would be denormal.  No instruction permits reassociation,
+    whatever the caller permits: the two parts of ln 2 would become one.
+    """
+    kind, whole = x.type, ir.IntType(32)
+    suffix, lanes = "f32", getattr(kind, "count", 0)
+    if lanes:
+        suffix, whole = f"v{lanes}f32", ir.VectorType(whole, lanes)
+
+    def constant(value: float, of: Any = kind) -> Any:
+        value = value if of is whole else float(np.float32(value))
+        return ir.Constant(of, [value] * lanes if lanes else value)
+
+    def multiply_add(*values: Any) -> Any:
+        return builder.call(function(builder, f"llvm.fma.{suffix}", kind, [kind] * 3), values)
+
+    tiny = builder.fcmp_ordered("<", x, constant(_TINIEST))  # NaN is neither tiny nor large, and stays
+    inside = builder.select(tiny, constant(_TINIEST), x)
+    if not falling:
+        large = builder.fcmp_ordered(">=", x, constant(_LARGEST))
+        inside = builder.select(large, constant(_LARGEST), inside)
+    shifted = multiply_add(inside, constant(1 / math.log(2)), constant(_ROUNDS))
+    exponent = builder.fsub(shifted, constant(_ROUNDS))
+    r = inside
+    for part in _LN_2:
+        r = multiply_add(exponent, constant(-part), r)
+    power = constant(_EXP[0])
+    for coefficient in _EXP[1:]:
+        power = multiply_add(power, r, constant(coefficient))
+    value = builder.fadd(multiply_add(builder.fmul(power, r), r, r), constant(1))
+    if not falling:  # 2**128 is no float32: twice 2**127
+        most = constant(_ROUNDS + 127)
+        above = builder.fcmp_ordered(">", shifted, most)
+        shifted = builder.select(above, most, shifted)
+        value = builder.select(above, builder.fadd(value, value), value)
+    bits = builder.shl(builder.bitcast(shifted, whole), constant(23, whole))
+    value = builder.fmul(value, builder.bitcast(builder.add(bits, constant(127 << 23, whole)), kind))
+    value = builder.select(tiny, constant(0), value)
+    return value if falling else builder.select(large, constant(math.inf), value)
 
 
 @instruction("float32(float32)")
-def whole_below(builder: Any, x: Any) -> Any:
-    """The largest whole number that is not larger."""
-    floor = builder.module.declare_intrinsic("llvm.floor", [ir.FloatType()])
-    return builder.call(floor, [x])
-
-
-@inner(fastmath={"contract"})  # not "reassoc": the two parts of ln 2 would become one
-def exp(x):  # type: ignore[no-untyped-def]
-    """The exponential function to 1.5e-7 of its value (3e-7 above 88.3); 0 where it would be denormal."""
-    inside = x if x > _TINIEST else _TINIEST  # NaN too
-    inside = inside if inside < _LARGEST else _LARGEST
-    exponent = whole_below(inside * _LOG2_E + _HALF)
-    exponent = exponent if exponent < np.float32(127) else np.float32(127)
-    r = inside - exponent * _LN_2_HIGH - exponent * _LN_2_LOW
-    power = ((((_E5 * r + _E4) * r + _E3) * r + _E2) * r + _E1) * r + _E0
-    value = scale_by_power(power * r * r + r + _ONE, exponent)
-    value = value if x > _TINIEST else _ZERO
-    value = value if x < _LARGEST else _INFINITY
-    return value if x == x else x
+def exp(builder: Any, x: Any) -> Any:
+    """The exponential function; see `exponential`."""
+    return exponential(builder, x)
 
 
 @inner(fastmath=FAST)

@@ -354,7 +354,7 @@ def _folders() -> list[Path]:
 
 
 # what all code may depend on, besides its own module
-_SOURCES = ("functions.py", "jit.py", "machine.py", "tile.py", "translate.py")
+_SOURCES = ("functions.py", "jit.py", "machine.py", "stack.py", "tile.py", "translate.py")
 
 
 @lru_cache(maxsize=64)

@@ -5,6 +5,7 @@ Each module's `xp` is the array module in use; `kernels.use()` rebinds it.
 
 from minikeras.kernels.reference import (
     activation,
+    attention,
     conv,
     dense,
     embedding,
@@ -17,7 +18,7 @@ from minikeras.kernels.reference import (
     recurrent,
 )
 
-MODULES = (activation, conv, dense, embedding, gather, loss, norm, optimizer, pool, random, recurrent)
+MODULES = (activation, attention, conv, dense, embedding, gather, loss, norm, optimizer, pool, random, recurrent)
 REFERENCE = {name: getattr(module, name) for module in MODULES for name in module.__all__}
 
 globals().update(REFERENCE)

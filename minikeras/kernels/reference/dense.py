@@ -9,7 +9,7 @@ import numpy as xp  # rebound by kernels.use()
 from minikeras.kernels.arena import empty
 from minikeras.kernels.reference.activation import activate, activate_grad
 
-__all__ = ["dense", "epilogue_grad", "gemm"]
+__all__ = ["dense", "epilogue_grad", "gemm", "matmul"]
 
 
 def gemm(a: Any, b: Any, ta: bool = False, tb: bool = False, out: Any = None) -> Any:
@@ -21,6 +21,11 @@ def gemm(a: Any, b: Any, ta: bool = False, tb: bool = False, out: Any = None) ->
     if out is None:
         out = empty((a.shape[0], b.shape[1]), a.dtype)
     return xp.matmul(a, b, out=out)
+
+
+def matmul(a: Any, b: Any) -> Any:
+    """The products of stacks of matrices, over the last two axes; leading axes broadcast."""
+    return xp.matmul(a, b)
 
 
 def dense(x: Any, w: Any, b: Any = None, activation: str | None = None, out: Any = None) -> Any:

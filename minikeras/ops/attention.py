@@ -1,0 +1,157 @@
+"""Attention and the projections before and after it: one tape node for all that have the same input, one for it."""
+
+from __future__ import annotations
+
+import math
+from itertools import accumulate
+from typing import Any
+
+from minikeras import kernels as k
+from minikeras.autodiff.tape import composite, differentiable, is_recording, raw
+from minikeras.ops.common import result_type
+from minikeras.ops.elementwise import add, multiply, where
+from minikeras.ops.nn import softmax
+from minikeras.ops.product import einsum
+from minikeras.ops.shaping import repeat
+
+__all__ = ["dot_product_attention"]
+
+
+@differentiable
+def projections(x: Any, *weights: Any, axes: int = 1) -> Any:
+    """The products of `x` and several kernels, each plus its bias: a tuple, or a single result for a single kernel.
+
+    Args:
+        x: (*leading, *inner).
+        weights: kernel (*inner, *outer) and bias (*outer) or None, kernel and bias, ...
+        axes: how many axes `inner` has.
+    """
+    kernels, biases = weights[::2], weights[1::2]
+    leading, inner = x.shape[: x.ndim - axes], math.prod(kernels[0].shape[:axes])
+    rows = x.reshape(math.prod(leading), inner)
+    if rows.dtype != kernels[0].dtype:
+        rows = rows.astype(kernels[0].dtype)
+    ends = list(accumulate(math.prod(kernel.shape[axes:]) for kernel in kernels))
+    columns = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+    wide = k.side_by_side([w.reshape(inner, c.stop - c.start) for w, c in zip(kernels, columns, strict=True)])
+    bias = None
+    if any(one is not None for one in biases):
+        parts = [
+            k.xp.zeros(c.stop - c.start, wide.dtype) if one is None else one.reshape(-1)
+            for one, c in zip(biases, columns, strict=True)
+        ]
+        bias = k.side_by_side(parts)
+    y = k.dense(rows, wide, bias)
+    results = [y[:, c].reshape(*leading, *kernel.shape[axes:]) for kernel, c in zip(kernels, columns, strict=True)]
+
+    def vjp(g: Any, needs: Any) -> Any:
+        g = g if type(g) is tuple else (g,)
+        matrices = [
+            k.xp.zeros((len(rows), c.stop - c.start), y.dtype)
+            if one is None
+            else one.reshape(len(rows), c.stop - c.start)
+            for one, c in zip(g, columns, strict=True)
+        ]
+        joined = k.side_by_side(matrices)
+        gradients: list[Any] = [None] * (1 + len(weights))
+        if needs[0]:
+            gradients[0] = k.gemm(joined, wide, tb=True).reshape(x.shape)
+        if any(needs[2::2]):
+            bias_gradient = k.epilogue_grad(joined, y, None, True)[1]
+        for i, c in enumerate(columns):
+            if needs[1 + 2 * i]:
+                out = needs.out[1 + 2 * i]
+                flat = None if out is None else out.reshape(inner, c.stop - c.start)
+                product = k.gemm(rows, matrices[i], ta=True, out=flat)
+                gradients[1 + 2 * i] = product.reshape(kernels[i].shape) if out is None else out
+            if needs[2 + 2 * i]:
+                gradients[2 + 2 * i] = bias_gradient[c].reshape(biases[i].shape)
+        return gradients
+
+    return (tuple(results) if len(results) > 1 else results[0]), vjp
+
+
+@differentiable
+def attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    *,
+    scale: float,
+    mask: Any = None,
+    causal: bool = False,
+    keep: Any = None,
+    keep_scale: float = 1.0,
+    zero_empty: bool = False,
+    return_weights: bool = False,
+) -> Any:
+    """The kernel `attention` of arrays (batch, steps, heads, size), with the weights where `return_weights`.
+
+    float16 is computed in float32.
+    """
+    dtype = result_type(query, key, value)
+    wide = "float32" if dtype == "float16" else dtype
+    q, key_, v = (one if one.dtype == wide else one.astype(wide) for one in (query, key, value))
+    y, weights = k.attention(
+        q, key_, v, scale, mask, causal, keep, keep_scale, zero_empty, return_weights or is_recording()
+    )
+
+    def vjp(g: Any, needs: Any) -> Any:
+        g, g_weights = g if return_weights else (g, None)
+        g = k.xp.zeros_like(y) if g is None else g.astype(wide, copy=False)
+        if g_weights is not None:
+            g_weights = g_weights.astype(wide, copy=False)
+        gradients = k.attention_grad(g, q, key_, v, weights, scale, mask, causal, keep, keep_scale, g_weights)
+        return [one.astype(x.dtype, copy=False) for one, x in zip(gradients, (query, key, value), strict=True)]
+
+    results = [one if one is None or one.dtype == dtype else one.astype(dtype) for one in (y, weights)]
+    return (tuple(results) if return_weights else results[0]), vjp
+
+
+@composite
+def dot_product_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    bias: Any = None,
+    mask: Any = None,
+    scale: Any = None,
+    is_causal: bool = False,
+    flash_attention: Any = None,
+    attn_logits_soft_cap: Any = None,
+) -> Any:
+    """`softmax(query key^T scale + bias) value` for each head (Vaswani et al. 2017).
+
+    Args:
+        query: (batch, steps, heads, depth).
+        key, value: (batch, sources, groups, depth); each serves `heads / groups` heads that follow each other.
+        bias: added to the scores (batch, heads, steps, sources), with which it broadcasts.
+        mask: bools that broadcast with the scores: what may be attended to.
+        scale: factor of the scores, default `1 / sqrt(depth)`.
+        is_causal: whether step i attends to sources up to i only.
+        flash_attention: accepted for familiarity; there is one way of computing.
+        attn_logits_soft_cap: what there is not: None.
+
+    Raises:
+        ValueError: for other ranks, heads that the groups do not divide, and a soft cap.
+    """
+    if attn_logits_soft_cap is not None:
+        raise ValueError(f"dot_product_attention has no soft cap, got {attn_logits_soft_cap!r}; leave it out.")
+    shapes = [tuple(one.shape) for one in (query, key, value)]
+    if any(len(shape) != 4 for shape in shapes):
+        raise ValueError(f"dot_product_attention takes arrays (batch, steps, heads, size), got the shapes {shapes}.")
+    heads, groups = shapes[0][2], shapes[1][2]
+    if groups == 0 or heads % groups:
+        raise ValueError(f"dot_product_attention needs query heads in groups of equal size, got the shapes {shapes}.")
+    scale = 1 / math.sqrt(shapes[0][3]) if scale is None else float(scale)
+    allowed = None if mask is None else raw(mask).astype(bool, copy=False)
+    if bias is None:
+        return attention(query, key, value, scale=scale, mask=allowed, causal=is_causal)
+    key, value = (repeat(one, heads // groups, axis=2) if groups != heads else one for one in (key, value))
+    scores = add(multiply(einsum("btnh,bsnh->bnts", query, key), scale), bias)
+    if is_causal:
+        before = k.xp.tri(shapes[0][1], shapes[1][1], dtype=bool)
+        allowed = before if allowed is None else k.xp.logical_and(allowed, before)
+    if allowed is not None:
+        scores = where(allowed, scores, -3e4 if scores.dtype == "float16" else -2e38)
+    return einsum("bnts,bsnh->btnh", softmax(scores), value)
