@@ -6,10 +6,12 @@ that somebody keeps beyond the step is never overwritten: the arena simply makes
 
 from __future__ import annotations
 
+import math
 import threading
 from sys import getrefcount
 from typing import Any
 
+import numpy as np
 import numpy as xp  # rebound by kernels.use()
 
 _MOST_SHAPES = 512  # a run over ever-changing shapes drops what it held rather than grow
@@ -26,7 +28,7 @@ class Arena:
     """Buffers of one thread's repeated step, keyed by shape and type."""
 
     def __init__(self) -> None:
-        self._buffers: dict[tuple, list[Any]] = {}
+        self._buffers: dict[tuple, list[tuple[Any, Any]]] = {}  # each with the memory that its views refer to
 
     def step(self) -> _Step:
         """Context manager: within its block `empty()` takes buffers from this arena."""
@@ -39,7 +41,7 @@ class Arena:
     @property
     def nbytes(self) -> int:
         """Bytes held at present."""
-        return sum(buffer.nbytes for buffers in self._buffers.values() for buffer in buffers)
+        return sum(buffer.nbytes for buffers in self._buffers.values() for buffer, _ in buffers)
 
     def take(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """An uninitialised buffer that nobody else refers to."""
@@ -48,12 +50,11 @@ class Arena:
             if len(self._buffers) >= _MOST_SHAPES:
                 self._buffers.clear()
             buffers = self._buffers[shape, dtype] = []
-        for buffer in buffers:
-            if getrefcount(buffer) == _UNUSED:
+        for buffer, memory in buffers:
+            if getrefcount(buffer) == _UNUSED and getrefcount(memory) == _UNUSED_MEMORY:
                 return buffer
-        buffer = xp.empty(shape, dtype)
-        buffers.append(buffer)
-        return buffer
+        buffers.append(_aligned(shape, dtype))
+        return buffers[-1][0]
 
 
 class _Step:
@@ -70,13 +71,25 @@ class _Step:
         _active.arena = self._previous
 
 
-def _references_in_a_loop(buffers: list[Any]) -> int:
-    for buffer in buffers:
-        return getrefcount(buffer)
-    return 0
+_LINE = 64  # bytes of a cache line: vectors that lie across two of them take twice as long
 
 
-_UNUSED = _references_in_a_loop([xp.empty(1)])  # what a loop over the list sees of a buffer that only the list holds
+def _aligned(shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:
+    """An array that begins with a cache line, and the array whose memory it has."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = xp.empty(size + _LINE, "uint8")
+    first = -memory.ctypes.data % _LINE if xp is np else 0  # a GPU's begin with one
+    return memory[first : first + size].view(dtype).reshape(shape), memory
+
+
+def _references_in_a_loop(buffers: list[tuple[Any, Any]]) -> tuple[int, int]:
+    for buffer, memory in buffers:
+        return getrefcount(buffer), getrefcount(memory)
+    return 0, 0
+
+
+# what a loop over the list sees of a buffer that only the list holds
+_UNUSED, _UNUSED_MEMORY = _references_in_a_loop([_aligned((1,), xp.dtype("float32"))])
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Any:
