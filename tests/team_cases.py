@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from typing import Any
 from unittest.mock import patch
 
-from minikeras.kernels.cpu import parts, recurrent_parts, tile
+from minikeras.kernels.cpu import parts, pool_parts, recurrent_parts, tile, winograd
 from minikeras.kernels.cpu.team import Team
 
 _team = lru_cache(maxsize=None)(Team)  # one of each size: helpers live as long as the process
@@ -18,13 +18,13 @@ _team = lru_cache(maxsize=None)(Team)  # one of each size: helpers live as long 
 @contextmanager
 def team_of(size: int) -> Iterator[Team]:
     """Have a team of this size do the work of the CPU's kernels; plans hold scratch for their team, so they go."""
-    plans = (tile._product_plan, tile._packing_plan, tile._convolution_plans, tile._kernel_grad_plan)
+    plans = (tile._product_plan, tile._packing_plan, tile._convolution_plans, tile._kernel_grad_plan, winograd._plan)
     own = _team(size)
     try:
         for plan in plans:
             plan.cache_clear()
         with ExitStack() as patches:
-            for module in (tile, parts, recurrent_parts):
+            for module in (tile, parts, pool_parts, recurrent_parts, winograd):
                 patches.enter_context(patch.object(module, "team", own))
             yield own
     finally:

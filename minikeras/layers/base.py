@@ -304,7 +304,13 @@ class Layer:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         plain = len(args) == 1 and not kwargs and type(args[0]) is Tensor and args[0].data.dtype is self._compute_type
-        if not plain:  # anything but the one tensor that layers mostly get
+        if plain:
+            if self._called and self._is_routine(args[0]):
+                if not _call_signature(type(self)).training:
+                    return self.call(args[0])
+                if _context.training is not None:
+                    return self.call(args[0], training=bool(_context.training))
+        else:  # anything but the one tensor that layers mostly get
             args = tuple([self._convert(value) if not _is_plain(value) else value for value in args])
             kwargs = {name: self._convert(v) if not _is_plain(v) else v for name, v in kwargs.items()}
             if _has_symbolic(args) or (kwargs and _has_symbolic(tuple(kwargs.values()))):
@@ -339,6 +345,16 @@ class Layer:
             for output in tree.flatten(outputs):
                 self.add_loss(self.activity_regularizer(output) / float(max(output.shape[0], 1)))
         return outputs
+
+    def _is_routine(self, x: Tensor) -> bool:
+        """Whether a call inside a model has nothing to do but `call`: a shape seen before, no mask, no penalty."""
+        return (
+            x._keras_mask is None
+            and (self.input_spec is None or x.data.shape == self._accepted_shape)
+            and self.activity_regularizer is None
+            and type(self).compute_mask is Layer.compute_mask
+            and _context.entry is not None
+        )
 
     def _call_in_context(self, args: tuple, kwargs: dict[str, Any], training: Any) -> Any:
         """`call` as the outermost layer, with another training flag than around it, or for the first time."""

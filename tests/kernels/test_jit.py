@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from team_cases import in_threads
 
-from minikeras.kernels.cpu import jit, loss_parts, parts, recurrent_parts, team, tile
+from minikeras.kernels.cpu import jit, loss_parts, parts, pool_parts, recurrent_parts, team, tile, winograd
 from minikeras.kernels.cpu.jit import FAST, CFunction, compiled, inner
 from minikeras.kernels.cpu.machine import floats, load, numbers, octets, words
 from minikeras.kernels.cpu.translate import Module, Untranslatable, signature_of
@@ -217,7 +217,7 @@ def test_a_draft_leaves_nothing() -> None:
 def kernels() -> list[CFunction]:
     return [
         one
-        for module in (team, tile, parts, loss_parts, recurrent_parts)
+        for module in (team, tile, parts, loss_parts, pool_parts, recurrent_parts, winograd)
         for one in vars(module).values()
         if isinstance(one, CFunction) and one.function.__module__ == module.__name__
     ]

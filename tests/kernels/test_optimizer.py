@@ -85,11 +85,9 @@ def test_reference_formulas(case, size, seed, dtype):
     assert np.array_equal(state["g"], before["g"])
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["blocks", "compiled"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", CASES)
-def test_overrides_have_the_reference_bits(case, dtype, compiled, monkeypatch):
-    monkeypatch.setattr(cpu, "compiling_pays", lambda elements: compiled)
+def test_overrides_have_the_reference_bits(case, dtype):
     kernel, slots, options = CASES[case]
     for size in SIZES:
         expected, got = state_for(slots, size, dtype), state_for(slots, size, dtype)

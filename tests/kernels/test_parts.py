@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from minikeras.kernels.cpu import parts
 from minikeras.kernels.cpu.elementwise import OVERRIDES as ELEMENTWISE
-from minikeras.kernels.cpu.optimizer import _LONG
 from minikeras.kernels.cpu.optimizer import OVERRIDES as OPTIMIZERS
+
+_LONG = 1 << 16
 
 optimizer_reference = import_module("minikeras.kernels.reference.optimizer")
 dense_reference = import_module("minikeras.kernels.reference.dense")

@@ -25,7 +25,7 @@ dense_reference = import_module("minikeras.kernels.reference.dense")
 
 pytestmark = pytest.mark.skipif(not tile.AVAILABLE, reason="the tile needs AVX2 or AVX-512")
 
-ROWS, WIDTH, LANES = tile.ROWS, tile.WIDTH, tile._LANES
+ROWS, WIDTH, LANES = tile.ROWS, tile.WIDTH, tile.LANES
 GUARD = np.float32(77)
 
 

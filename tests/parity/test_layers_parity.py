@@ -233,6 +233,22 @@ def close(ours, theirs):
     np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=2e-5, atol=3e-6)
 
 
+def test_a_large_convolution():
+    """Rounding shows in sums of many terms that nearly cancel, so an error is compared with the largest sum."""
+    ours, theirs = pair("Conv2D", {"filters": 32, "kernel_size": 3, "padding": "same"}, (24, 19, 18, 32))
+    rng = np.random.default_rng(0)
+    x = draw(rng, (24, 19, 18, 32))
+    weights = [v.value for v in theirs.trainable_variables]
+    expected, pull = jax.vjp(lambda weights, x: theirs.stateless_call(weights, [], x)[0], weights, x)
+    seed = rng.standard_normal(expected.shape).astype("float32")
+    tensor = Tensor(x, tracked=True)
+    with recording():
+        outputs = ours(tensor)
+    gradients = backward(outputs, [*ours.trainable_variables, tensor], seed)
+    for found, wanted in zip([outputs, *gradients], [expected, *jax.tree_util.tree_leaves(pull(seed))], strict=True):
+        np.testing.assert_allclose(np.asarray(found), np.asarray(wanted), rtol=0, atol=3e-6 * np.abs(wanted).max())
+
+
 @pytest.mark.parametrize("arguments", [{}, {"mask_zero": True, "embeddings_regularizer": "l2"}])
 def test_embedding(arguments):
     ours = layers.Embedding(7, 3, name="layer", **arguments)

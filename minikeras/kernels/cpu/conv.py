@@ -1,10 +1,10 @@
 """Convolutions on the CPU: of float32 in the tile, without columns; others with the columns of a few windows at a time.
 
-The tile (tile.py) takes ordinary convolutions of float32, and their input gradients where the strides are 1.  For
-others, columns are made for so few windows at a time that BLAS finds them in the cache.  The compiled loops know one
-spatial axis, the flattened one: `window_table` says where each window takes its inputs from, whatever the rank, stride,
-padding and dilation.  They index with unsigned integers, because Numba otherwise allows for negative indices and the
-loops do not become vector code.
+The tile (tile.py) takes ordinary convolutions of float32, and their input gradients where the strides are 1; large ones
+with windows of 3 x 3 are left to Winograd's method (winograd.py).  For others, columns are made for so few windows at a
+time that BLAS finds them in the cache.  The compiled loops know one spatial axis, the flattened one: `window_table`
+says where each window takes its inputs from, whatever the rank, stride, padding and dilation.  They index with unsigned
+integers, because Numba otherwise allows for negative indices and the loops do not become vector code.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from minikeras.kernels.arena import empty
 from minikeras.kernels.cpu.gemm import gemm
-from minikeras.kernels.cpu.jit import lazy_njit, tile
+from minikeras.kernels.cpu.jit import lazy_njit, tile, winograd
 from minikeras.kernels.reference.activation import activate
 from minikeras.kernels.reference.conv import Ints, Padding, is_pointwise, output_shape, taps
 from minikeras.kernels.reference.conv import conv as reference_conv
@@ -68,6 +68,26 @@ def _tile_for(array: Any, *others: Any) -> Any:
         if other is not None and not other.size:
             return None
     return tile()
+
+
+_LARGE = 1 << 26  # multiplications: where it takes less, loading or compiling Winograd's method does not pay
+
+
+@lru_cache(maxsize=256)
+def winograd_pays(outputs: Ints, kernel_shape: Ints, strides: Ints, dilation: Ints) -> bool:
+    """Whether a convolution that the tile takes is faster by Winograd's method; its kernel's gradient then is too.
+
+    That is for windows of 3 x 3.  It makes 4 x 4 outputs at once, of which those beyond an edge are lost; transforming
+    the kernel costs as much as some of these; and with few channels the products do not make up for transformations.
+
+    Args:
+        outputs: (images, *lengths).
+    """
+    *size, channels, filters = kernel_shape
+    if size != [3, 3] or set(strides) != {1} or set(dilation) != {1} or channels < 16 or filters < 8:
+        return False
+    pixels, tiles = math.prod(outputs), outputs[0] * -(-outputs[1] // 4) * -(-outputs[2] // 4)
+    return pixels * math.prod(kernel_shape) >= _LARGE and pixels > 7 * (tiles + 64)
 
 
 @lazy_njit
@@ -179,7 +199,11 @@ def conv(
     size, filters = kernel.shape[:-2], kernel.shape[-1]
     module, relu = _tile_for(x, kernel, out), activation == "relu"
     if module is not None and not is_pointwise(size, strides, padding):
-        out = module.convolution(x, kernel, bias, **geometry, relu=relu, out=out)
+        lengths = output_shape(x.shape, size, strides, padding, dilation)
+        if winograd_pays((len(x), *lengths), kernel.shape, strides, dilation):
+            out = winograd().convolution(x, kernel, bias, padding=padding, relu=relu, out=out)
+        else:
+            out = module.convolution(x, kernel, bias, **geometry, relu=relu, out=out)
         return out if relu else activate(out, activation, out=out)
     if out is None:
         out = empty((x.shape[0], *output_shape(x.shape, size, strides, padding, dilation), filters), x.dtype)
@@ -222,6 +246,8 @@ def conv_input_grad(
     module = _tile_for(g, kernel, out)
     within = zip(padding, size, dilation, strict=True)
     if module is not None and set(strides) == {1} and all(max(pair) <= d * (k - 1) for pair, k, d in within):
+        if winograd_pays(x_shape[:-1], (*size, *kernel.shape[:-3:-1]), strides, dilation):
+            return winograd().convolution_input_grad(g, kernel, padding=padding, out=out)
         return module.convolution_input_grad(g, kernel, x_shape, padding=padding, dilation=dilation, out=out)
     rows, weights = g.reshape(-1, g.shape[-1]), kernel.reshape(-1, kernel.shape[-1]).T
     table, span = _stretch_table(x_shape, size, **geometry)
@@ -256,6 +282,8 @@ def conv_kernel_grad(
             matrix = x.reshape(-1, x.shape[-1])
             gemm(matrix, g.reshape(-1, g.shape[-1]), ta=True, out=out.reshape(matrix.shape[1], -1))
             return out
+        if winograd_pays(g.shape[:-1], kernel_shape, strides, dilation):
+            return winograd().convolution_kernel_grad(x, g, kernel_shape, padding=padding, out=out)
         return module.convolution_kernel_grad(x, g, kernel_shape, **geometry, out=out)
     g, total = g.reshape(-1, g.shape[-1]), out.reshape(-1, g.shape[-1])
     total.fill(0)

@@ -1,4 +1,4 @@
-"""Elementwise passes on the CPU: long ones are compiled, and shared by the team."""
+"""Elementwise passes on the CPU: compiled for float32, long ones shared by the team."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ from minikeras.kernels.reference.activation import activate_grad
 from minikeras.kernels.reference.activation import masked_scale as reference_masked_scale
 from minikeras.kernels.reference.dense import epilogue_grad as reference_epilogue_grad
 
-_LONG = 1 << 13  # elements: shorter arrays are NumPy's, which needs no compiled loops
 
-
-def _long(*arrays: Any) -> bool:
-    """Whether a compiled pass takes these (None is passed over): contiguous float32 and long."""
-    return arrays[0].size >= _LONG and all(
+def _compiled(*arrays: Any) -> bool:
+    """Whether a compiled pass takes these (None is passed over): contiguous float32, not empty."""
+    return arrays[0].size > 0 and all(
         array is None or (array.dtype.char == "f" and array.flags.c_contiguous) for array in arrays
     )
 
 
 def epilogue_grad(g: Any, y: Any, activation: str | None, bias: bool, bias_out: Any = None) -> tuple[Any, Any]:
     """See the reference."""
-    if not _long(g, y, bias_out):
+    if not _compiled(g, y, bias_out):
         return reference_epilogue_grad(g, y, activation, bias, bias_out)
     if activation not in (None, "relu"):
         g = activate_grad(g, y, activation)
@@ -37,7 +35,7 @@ def epilogue_grad(g: Any, y: Any, activation: str | None, bias: bool, bias_out: 
 
 def masked_scale(x: Any, mask: Any, scale: float, out: Any = None) -> Any:
     """See the reference."""
-    if mask.shape != x.shape or mask.dtype.char != "B" or not mask.flags.c_contiguous or not _long(x, out):
+    if mask.shape != x.shape or mask.dtype.char != "B" or not mask.flags.c_contiguous or not _compiled(x, out):
         return reference_masked_scale(x, mask, scale, out)
     if out is None:
         out = empty(x.shape, x.dtype)

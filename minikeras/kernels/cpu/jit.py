@@ -353,7 +353,8 @@ def _folders() -> list[Path]:
     return [Path(__file__).parent / "__pycache__", Path(cache).expanduser() / "minikeras"]
 
 
-_SOURCES = ("functions.py", "jit.py", "machine.py", "tile.py", "translate.py")  # what all code may depend on, besides its own module
+# what all code may depend on, besides its own module
+_SOURCES = ("functions.py", "jit.py", "machine.py", "tile.py", "translate.py")
 
 
 @lru_cache(maxsize=64)
@@ -446,31 +447,23 @@ def lazy_njit(function: Callable | None = None, **options: Any) -> Any:
     return LazyKernel(function, options)
 
 
-# NumPy's Adam takes 1 ns longer per weight than the compiled loop, and 10 us longer per call; loading compiled code
-# takes 35 ms, compiling it 0.2 s, once on a machine.  Whoever has waited 50 ms is likely to train on.
-_COMPILING_PAYS = 50_000_000
-_CALL = 10_000  # the calls into NumPy cost as much as so many elements
-_elements = 0
-
-
-def compiling_pays(elements: int) -> bool:
-    """Whether a loop that NumPy can do too should be compiled: others are already, or enough such work has been done.
-
-    Args:
-        elements: what this call adds to the work.
-    """
-    global _elements
-    if _engines:
-        return True
-    _elements += elements + _CALL
-    return _elements > _COMPILING_PAYS
-
-
 @lru_cache(maxsize=1)
 def tile() -> Any:
     """The module `tile`, imported at first need; None where the host has no vector registers that it knows."""
     module = importlib.import_module("minikeras.kernels.cpu.tile")
     return module if module.AVAILABLE else None
+
+
+@lru_cache(maxsize=1)
+def winograd() -> Any:
+    """The module `winograd`, imported at first need, on hosts where `tile` is a module."""
+    return importlib.import_module("minikeras.kernels.cpu.winograd")
+
+
+@lru_cache(maxsize=1)
+def pool_parts() -> Any:
+    """The module `pool_parts`, imported at first need."""
+    return importlib.import_module("minikeras.kernels.cpu.pool_parts")
 
 
 @lru_cache(maxsize=1)

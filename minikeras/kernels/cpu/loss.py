@@ -12,8 +12,6 @@ from minikeras.kernels.arena import empty
 from minikeras.kernels.reference import loss as reference
 from minikeras.kernels.reference.activation import softmax as reference_softmax
 
-_LONG = 1 << 9  # elements: fewer are NumPy's, which needs no compiled loops
-
 
 @lru_cache(maxsize=1)
 def _parts() -> Any:
@@ -21,17 +19,17 @@ def _parts() -> Any:
     return importlib.import_module("minikeras.kernels.cpu.loss_parts")
 
 
-def _long(*arrays: Any) -> bool:
-    """Whether the compiled loops take these: contiguous float32 of one shape, and long."""
+def _compiled(*arrays: Any) -> bool:
+    """Whether the compiled loops take these: contiguous float32 of one shape, not empty."""
     first = arrays[0]
-    return first.size >= _LONG and all(
+    return first.size > 0 and all(
         array.dtype.char == "f" and array.flags.c_contiguous and array.shape == first.shape for array in arrays
     )
 
 
 def softmax(x: Any, axis: Any = -1, out: Any = None) -> Any:
     """See the reference."""
-    if axis not in (-1, x.ndim - 1) or not _long(x, x if out is None else out):
+    if axis not in (-1, x.ndim - 1) or not _compiled(x, x if out is None else out):
         return reference_softmax(x, axis, out)
     if out is None:
         out = empty(x.shape, x.dtype)
@@ -41,7 +39,7 @@ def softmax(x: Any, axis: Any = -1, out: Any = None) -> Any:
 
 def cross_entropy(logits: Any, target: Any) -> Any:
     """See the reference."""
-    if not _long(logits, target):
+    if not _compiled(logits, target):
         return reference.cross_entropy(logits, target)
     out = empty(logits.shape[:-1], logits.dtype)
     _parts().cross_entropy(logits, target, out)
@@ -51,7 +49,7 @@ def cross_entropy(logits: Any, target: Any) -> Any:
 def cross_entropy_grad(g: Any, logits: Any, target: Any, probabilities: Any = None) -> Any:
     """See the reference."""
     p = softmax(logits) if probabilities is None else probabilities
-    if not _long(p, target) or g.dtype.char != "f":
+    if not _compiled(p, target) or g.dtype.char != "f":
         return reference.cross_entropy_grad(g, logits, target, p)
     out = empty(logits.shape, logits.dtype)
     _parts().cross_entropy_grad(_rows(g, logits), p, target, out)
@@ -60,7 +58,7 @@ def cross_entropy_grad(g: Any, logits: Any, target: Any, probabilities: Any = No
 
 def sparse_cross_entropy(logits: Any, labels: Any) -> Any:
     """See the reference."""
-    if not _long(logits) or labels.shape != logits.shape[:-1]:
+    if not _compiled(logits) or labels.shape != logits.shape[:-1]:
         return reference.sparse_cross_entropy(logits, labels)
     out = empty(labels.shape, logits.dtype)
     _parts().sparse_cross_entropy(logits, np.ascontiguousarray(labels, np.int64), out)
@@ -70,7 +68,7 @@ def sparse_cross_entropy(logits: Any, labels: Any) -> Any:
 def sparse_cross_entropy_grad(g: Any, logits: Any, labels: Any, probabilities: Any = None) -> Any:
     """See the reference."""
     p = softmax(logits) if probabilities is None else probabilities
-    if not _long(p) or g.dtype.char != "f" or labels.shape != logits.shape[:-1]:
+    if not _compiled(p) or g.dtype.char != "f" or labels.shape != logits.shape[:-1]:
         return reference.sparse_cross_entropy_grad(g, logits, labels, p)
     out = empty(logits.shape, logits.dtype)
     _parts().sparse_cross_entropy_grad(_rows(g, logits), p, np.ascontiguousarray(labels, np.int64), out)

@@ -24,6 +24,43 @@ def function(builder: Any, name: str, result: Any, parameters: list[Any]) -> Any
     return declared or ir.Function(builder.module, ir.FunctionType(result, parameters), name)
 
 
+class Loop:
+    """A loop that is being emitted, as a context: what is emitted inside is its body.
+
+    Args:
+        stop, start, step: the range of its index, an int64; `step` is positive.
+        values: what the first round gets; `following` is to be set to what the next round gets.
+
+    Attributes:
+        index: the round's index.
+        values: what the round gets; after the loop, what the round after the last would get.
+    """
+
+    def __init__(self, builder: Any, stop: Any, start: Any = None, step: int = 1, values: Any = ()):
+        self.builder, self.stop, self.step = builder, stop, step
+        self.first = ir.Constant(INT64, 0) if start is None else start
+        self.before = self.following = list(values)
+
+    def __enter__(self) -> Loop:
+        builder, entry = self.builder, self.builder.block
+        self.test, body, self.end = (builder.append_basic_block(name) for name in ("test", "body", "end"))
+        builder.branch(self.test)
+        builder.position_at_end(self.test)
+        self.index, *self.values = (builder.phi(value.type) for value in (self.first, *self.before))
+        for phi, value in zip((self.index, *self.values), (self.first, *self.before), strict=True):
+            phi.add_incoming(value, entry)
+        builder.cbranch(builder.icmp_signed("<", self.index, self.stop), body, self.end)
+        builder.position_at_end(body)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        following = self.builder.add(self.index, ir.Constant(INT64, self.step), flags=["nsw"])
+        for phi, value in zip((self.index, *self.values), (following, *self.following), strict=True):
+            phi.add_incoming(value, self.builder.block)
+        self.builder.branch(self.test)
+        self.builder.position_at_end(self.end)
+
+
 def _pointer(builder: Any, address: Any, kind: Any = INT64) -> Any:
     return builder.inttoptr(address, kind.as_pointer())
 

@@ -1,8 +1,6 @@
-"""Optimizer steps on the CPU: the reference in blocks that stay in the cache, or one Numba loop.
+"""Optimizer steps on the CPU: compiled loops for float32 (parts.py), else the reference in blocks that stay in cache.
 
-The compiled loops (in parts.py) take float32.  They round like the reference, operation by operation (no fast-math,
-nothing contracted), so both forms give the same bits, and which of them runs may change within a training: a small MLP
-begins without waiting for a compiler.  (From `_LONG` weights on denormal numbers count as zero in them, always.)
+The compiled loops round like the reference, operation by operation: no fast-math, nothing contracted.
 """
 
 from __future__ import annotations
@@ -14,14 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.cpu.jit import compiling_pays, shared
+from minikeras.kernels.cpu.jit import shared
 from minikeras.kernels.reference import optimizer as reference
 
 _BLOCK = (
     32768  # Adam's five float32 blocks fill 640 KiB of a 1 MiB L2; half of it was 15 % slower, through call overhead
 )
-
-_LONG = 1 << 16  # float32 weights: from here on it is always the compiled loop, as parts.py has it
 
 _scratch = threading.local()
 
@@ -55,11 +51,8 @@ def _cut(argument: Any, part: slice) -> Any:
 
 
 def _compiled(*arrays: Any) -> bool:
-    """Whether the compiled loops take these: contiguous float32, so many that compiling pays."""
-    for array in arrays:
-        if array.dtype.char != "f" or not array.flags.c_contiguous:
-            return False
-    return arrays[0].size >= _LONG or compiling_pays(arrays[0].size)
+    """Whether the compiled loops take these: contiguous float32.  (Denormal numbers count as zero in them.)"""
+    return all([array.dtype.char == "f" and array.flags.c_contiguous for array in arrays])
 
 
 _sgd_momentum_blocks = _in_blocks(reference.sgd_momentum)

@@ -19,9 +19,7 @@ from minikeras.kernels.cpu.team import team
 _STRETCH = 1 << 14  # elements of a part, about
 _MOST = 64  # parts
 _FLOAT = np.dtype(np.float32)
-LONG = 1 << 16  # weights: from here on the team shares an update
 _ZERO = np.float32(0)
-_LEAST = np.float32(-np.inf)
 
 # Arguments: 0 the number of elements (or rows), 1 of parts; then what the part's docstring says.
 
@@ -42,14 +40,6 @@ def parts_of(elements: int) -> int:
 def _run(part: Any, parts: int, elements: int, *arguments: Any) -> None:
     """Run a part function; arrays among the arguments are given by address (None: 0)."""
     team.run(part.address, None, parts, True, (elements, parts, *arguments))
-
-
-def _update(part: Any, elements: int, *arguments: Any) -> None:
-    """Run an optimizer's part function; few weights are updated as NumPy would, denormal numbers and all."""
-    if elements < LONG:
-        team.run_alone(part.address, (elements, 1, *arguments))
-    else:
-        _run(part, parts_of(elements), elements, *arguments)
 
 
 # ---- optimizers ------------------------------------------------------------------------------------------------------
@@ -78,7 +68,7 @@ def _adam_part(arguments, part, worker):  # type: ignore[no-untyped-def]
 
 def adam(p: Any, g: Any, m: Any, v: Any, *numbers: float) -> None:
     """As the kernel `adam`, its last four arguments alpha, 1 - beta_1, 1 - beta_2 and epsilon."""
-    _update(_adam_part, p.size, p, g, m, v, np.array(numbers, _FLOAT))
+    _run(_adam_part, parts_of(p.size), p.size, p, g, m, v, np.array(numbers, _FLOAT))
 
 
 @lazy_part
@@ -98,7 +88,7 @@ def _rmsprop_part(arguments, part, worker):  # type: ignore[no-untyped-def]
 
 def rmsprop(p: Any, g: Any, v: Any, *numbers: float) -> None:
     """As the kernel `rmsprop`, its last four arguments lr, rho, 1 - rho and epsilon."""
-    _update(_rmsprop_part, p.size, p, g, v, np.array(numbers, _FLOAT))
+    _run(_rmsprop_part, parts_of(p.size), p.size, p, g, v, np.array(numbers, _FLOAT))
 
 
 @lazy_part
@@ -123,7 +113,7 @@ def _sgd_momentum_part(arguments, part, worker):  # type: ignore[no-untyped-def]
 
 def sgd_momentum(p: Any, g: Any, v: Any, lr: float, momentum: float, nesterov: bool) -> None:
     """As the kernel."""
-    _update(_sgd_momentum_part, p.size, p, g, v, np.array([lr, momentum], _FLOAT), int(nesterov))
+    _run(_sgd_momentum_part, parts_of(p.size), p.size, p, g, v, np.array([lr, momentum], _FLOAT), int(nesterov))
 
 
 # ---- backward through an activation and a bias -----------------------------------------------------------------------
@@ -212,11 +202,8 @@ def _scatter_add_part(arguments, part, worker):  # type: ignore[no-untyped-def]
 
 def scatter_add(g: Any, indices: Any, out: Any) -> None:
     """Zeros in `out` (rows, d), and each row of `g` (n, d) added at its index (n of int64, within the table)."""
-    rest = g, indices, indices.size, out, out.shape[1]
-    if out.size < LONG:
-        team.run_alone(_scatter_add_part.address, (len(out), 1, *rest))
-    else:
-        _run(_scatter_add_part, min(parts_of(out.size), len(out), 8), len(out), *rest)  # each looks at all indices
+    parts = min(parts_of(out.size), len(out), 8)  # each looks at all the indices
+    _run(_scatter_add_part, parts, len(out), g, indices, indices.size, out, out.shape[1])
 
 
 # ---- rows of a dataset -----------------------------------------------------------------------------------------------
@@ -246,91 +233,23 @@ def gather_ahead(array: Any, rows: Any, out: Any) -> Callable[[], None] | None:
 
 # ---- pooling ---------------------------------------------------------------------------------------------------------
 
-# Arguments: 0 pictures, 1 parts; 2 the inputs' array, 3 the outputs' array, 4 the index of bytes (0: none); 5 the table
-# of inputs by output and tap (-1: none), 6 outputs, 7 taps, 8 inputs, 9 channels.
+# Arguments: 0 pictures, 1 parts; 2 the inputs' array, 3 the outputs' array; 4 the table of inputs by output and tap
+# (-1: none), 5 outputs, 6 taps, 7 inputs, 8 channels.  Maxima are in pool_parts.py.
 
 
 @inner
 def _pictures(n, part):  # type: ignore[no-untyped-def]
-    """A part's pictures: (how many, of the inputs, of the outputs, index)."""
+    """A part's pictures: (how many, of the inputs, of the outputs)."""
     first, last = n[0] * part // n[1], n[0] * (part + 1) // n[1]
-    before = first * n[6] * n[9]
-    return last - first, n[2] + 4 * first * n[8] * n[9], n[3] + 4 * before, n[4] + before
-
-
-@lazy_part(fastmath=FAST)
-def _max_pool_part(arguments, part, worker):  # type: ignore[no-untyped-def]
-    """From x to y, and to the index if there is one."""
-    n = numbers(arguments)
-    pictures, x_at, y_at, index_at = _pictures(n, part)
-    outputs, taps, channels, table = n[6], n[7], n[9], numbers(n[5])
-    for _ in range(pictures):
-        for position in range(outputs):
-            first = True
-            y = floats(y_at)
-            index = octets(index_at)
-            for tap in range(taps):
-                place = table[position * taps + tap]
-                if place < 0:
-                    continue
-                x, code = floats(x_at + 4 * place * channels), np.uint8(tap)
-                if first:
-                    for j in range(channels):
-                        y[j] = x[j]
-                    if n[4]:
-                        for j in range(channels):
-                            index[j] = code
-                    first = False
-                elif n[4]:
-                    for j in range(channels):
-                        value, best = x[j], y[j]
-                        won = value > best or (value != value and best == best)
-                        y[j] = value if won else best
-                        index[j] = code if won else index[j]
-                else:
-                    for j in range(channels):
-                        value, best = x[j], y[j]
-                        y[j] = value if value > best or (value != value and best == best) else best
-            if first:  # a window of padding alone
-                for j in range(channels):
-                    y[j] = _LEAST
-                if n[4]:
-                    for j in range(channels):
-                        index[j] = np.uint8(0)
-            y_at += 4 * channels
-            index_at += channels
-        x_at += 4 * n[8] * channels
-
-
-@lazy_part(fastmath=FAST)
-def _max_pool_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
-    """From the gradient at y and the index to x's."""
-    n = numbers(arguments)
-    pictures, x_at, g_at, index_at = _pictures(n, part)
-    outputs, taps, channels, table = n[6], n[7], n[9], numbers(n[5])
-    for _ in range(pictures):
-        x = floats(x_at)
-        for j in range(n[8] * channels):
-            x[j] = _ZERO
-        for position in range(outputs):
-            g, index = floats(g_at), octets(index_at)
-            for tap in range(taps):
-                place = table[position * taps + tap]
-                if place >= 0:
-                    x, code = floats(x_at + 4 * place * channels), np.uint8(tap)
-                    for j in range(channels):
-                        x[j] += g[j] if index[j] == code else _ZERO
-            g_at += 4 * channels
-            index_at += channels
-        x_at += 4 * n[8] * channels
+    return last - first, n[2] + 4 * first * n[7] * n[8], n[3] + 4 * first * n[5] * n[8]
 
 
 @lazy_part(fastmath=FAST)
 def _average_pool_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """From x to y."""
     n = numbers(arguments)
-    pictures, x_at, y_at, _ = _pictures(n, part)
-    outputs, taps, channels, table = n[6], n[7], n[9], numbers(n[5])
+    pictures, x_at, y_at = _pictures(n, part)
+    outputs, taps, channels, table = n[5], n[6], n[8], numbers(n[4])
     for _ in range(pictures):
         for position in range(outputs):
             y = floats(y_at)
@@ -348,18 +267,18 @@ def _average_pool_part(arguments, part, worker):  # type: ignore[no-untyped-def]
             for j in range(channels):
                 y[j] /= divisor
             y_at += 4 * channels
-        x_at += 4 * n[8] * channels
+        x_at += 4 * n[7] * channels
 
 
 @lazy_part(fastmath=FAST)
 def _average_pool_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """From the gradient at y to x's."""
     n = numbers(arguments)
-    pictures, x_at, g_at, _ = _pictures(n, part)
-    outputs, taps, channels, table = n[6], n[7], n[9], numbers(n[5])
+    pictures, x_at, g_at = _pictures(n, part)
+    outputs, taps, channels, table = n[5], n[6], n[8], numbers(n[4])
     for _ in range(pictures):
         x = floats(x_at)
-        for j in range(n[8] * channels):
+        for j in range(n[7] * channels):
             x[j] = _ZERO
         for position in range(outputs):
             g = floats(g_at)
@@ -374,30 +293,20 @@ def _average_pool_grad_part(arguments, part, worker):  # type: ignore[no-untyped
                     for j in range(channels):
                         x[j] += g[j] / divisor
             g_at += 4 * channels
-        x_at += 4 * n[8] * channels
+        x_at += 4 * n[7] * channels
 
 
-def _over_pictures(part: Any, wide: Any, narrow: Any, index: Any, table: Any, inputs: int, channels: int) -> None:
+def _over_pictures(part: Any, wide: Any, narrow: Any, table: Any, inputs: int, channels: int) -> None:
     pictures = wide.size // (inputs * channels)
     parts = min(parts_of(wide.size), pictures)
-    _run(part, parts, pictures, wide, narrow, index, table, *table.shape, inputs, channels)
-
-
-def max_pool(x: Any, y: Any, index: Any, table: Any, inputs: int, channels: int) -> None:
-    """The kernel `max_pool` of contiguous arrays; `index` holds bytes, or is None."""
-    _over_pictures(_max_pool_part, x, y, index, table, inputs, channels)
-
-
-def max_pool_grad(g: Any, index: Any, x: Any, table: Any, inputs: int, channels: int) -> None:
-    """The kernel `max_pool_grad` of contiguous arrays, into `x`."""
-    _over_pictures(_max_pool_grad_part, x, g, index, table, inputs, channels)
+    _run(part, parts, pictures, wide, narrow, table, *table.shape, inputs, channels)
 
 
 def average_pool(x: Any, y: Any, table: Any, inputs: int, channels: int) -> None:
     """The kernel `average_pool` of contiguous arrays."""
-    _over_pictures(_average_pool_part, x, y, None, table, inputs, channels)
+    _over_pictures(_average_pool_part, x, y, table, inputs, channels)
 
 
 def average_pool_grad(g: Any, x: Any, table: Any, inputs: int, channels: int) -> None:
     """The kernel `average_pool_grad` of contiguous arrays, into `x`."""
-    _over_pictures(_average_pool_grad_part, x, g, None, table, inputs, channels)
+    _over_pictures(_average_pool_grad_part, x, g, table, inputs, channels)

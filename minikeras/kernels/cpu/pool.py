@@ -1,6 +1,7 @@
-"""Pooling on the CPU: one pass over the windows, all channels of a tap at a time (see conv.py for the table).
+"""Pooling on the CPU: one pass over the windows (see conv.py for the table), whose pictures the team shares.
 
-The loops are in parts.py, for float32; the team shares the pictures."""
+The loops, for float32, are in pool_parts.py (maxima) and parts.py (averages).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from minikeras.kernels.arena import empty
 from minikeras.kernels.cpu.conv import window_table
-from minikeras.kernels.cpu.jit import shared
+from minikeras.kernels.cpu.jit import pool_parts, shared
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
 from minikeras.kernels.reference.pool import average_pool as reference_average_pool
 from minikeras.kernels.reference.pool import average_pool_grad as reference_average_pool_grad
@@ -28,6 +29,14 @@ def _table(x_shape: Ints, size: Ints, strides: Ints, padding: Padding) -> tuple[
     return table, math.prod(x_shape[1:-1]), x_shape[-1]
 
 
+@lru_cache(maxsize=256)
+def _coverage(x_shape: Ints, size: Ints, strides: Ints, padding: Padding) -> tuple[bool, bool]:
+    """(whether no input is in two windows, whether besides every one is in one)."""
+    table, inputs, _ = _table(x_shape, size, strides, padding)
+    apart = all(step >= width for step, width in zip(strides, size, strict=True))
+    return apart, apart and np.count_nonzero(table >= 0) == inputs
+
+
 def _compiled(x: Any, out: Any = None) -> bool:
     """Whether the loops take these: contiguous float32."""
     return all(array is None or (array.dtype.char == "f" and array.flags.c_contiguous) for array in (x, out))
@@ -41,7 +50,7 @@ def max_pool(x: Any, *, size: Ints, strides: Ints, padding: Padding, with_index:
     y = empty(shape, x.dtype)
     index = empty(shape, np.dtype(index_dtype(size))) if with_index else None
     if y.size:
-        shared().max_pool(x, y, index, *_table(x.shape, size, strides, padding))
+        pool_parts().max_pool(x, y, index, _table(x.shape, size, strides, padding)[0])
     return y, index
 
 
@@ -53,7 +62,8 @@ def max_pool_grad(
         return reference_max_pool_grad(g, index, x_shape, size=size, strides=strides, padding=padding, out=out)
     if out is None:
         out = empty(x_shape, g.dtype)
-    shared().max_pool_grad(g, index, out, *_table(x_shape, size, strides, padding))
+    geometry = x_shape, size, strides, padding
+    pool_parts().max_pool_grad(g, index, out, _table(*geometry)[0], *_coverage(*geometry))
     return out
 
 

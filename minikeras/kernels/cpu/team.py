@@ -124,9 +124,6 @@ def _help(control, worker, watch):  # type: ignore[no-untyped-def]
 
 @inner
 def _run(control, function, block, parts):  # type: ignore[no-untyped-def]
-    if parts < 0:
-        call(function, block, 0, 0)
-        return
     before = flush_denormals()
     if parts > 1 and exchange(control + _BUSY, 1) == 0:
         store(control + _FUNCTION, function)
@@ -291,10 +288,6 @@ class Team:
                 except IndexError:  # another thread has waked the last one
                     break
         self._run(function, parts, arguments, *items)
-
-    def run_alone(self, function: int, items: tuple) -> None:
-        """Call the function for part 0 in this thread alone, with denormal numbers as they are."""
-        self._run(function, -1, None, *items)
 
     def errand(self, function: int, arguments: Any, *kept: Any) -> Callable[[], None] | None:
         """Offer a part function to a helper that has nothing else to do, while the caller goes on.

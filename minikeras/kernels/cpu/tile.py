@@ -24,23 +24,23 @@ from llvmlite import binding, ir
 
 from minikeras.kernels.arena import empty
 from minikeras.kernels.cpu.jit import compiled, emitted, inner, instruction, lazy_part
-from minikeras.kernels.cpu.machine import ROOM, floats, function, numbers, prefetch, prefetch_line, stack_room
+from minikeras.kernels.cpu.machine import ROOM, Loop, floats, function, numbers, prefetch, prefetch_line, stack_room
 from minikeras.kernels.cpu.team import team
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
 
 _features = binding.get_host_cpu_features()
 _WIDE = bool(_features.get("avx512f"))
 AVAILABLE = _WIDE or bool(_features.get("avx2") and _features.get("fma"))
-_LANES = 16 if _WIDE else 8
-_VECTORS = 2
+LANES = 16 if _WIDE else 8
+VECTORS = 2
 ROWS = 8 if _WIDE else 6  # with more, addresses or sums no longer fit the registers
-WIDTH = _VECTORS * _LANES
-_PANEL = 4 * WIDTH  # bytes of a row of packed B
+WIDTH = VECTORS * LANES
+PANEL = 4 * WIDTH  # bytes of a row of packed B
 
 _FLOAT, _INT64, _INT32 = ir.FloatType(), ir.IntType(64), ir.IntType(32)
-_VECTOR = ir.VectorType(_FLOAT, _LANES)
-_BITS = ir.VectorType(ir.IntType(1), _LANES)
-_CELLS = [(row, vector) for row in range(ROWS) for vector in range(_VECTORS)]
+_VECTOR = ir.VectorType(_FLOAT, LANES)
+_BITS = ir.VectorType(ir.IntType(1), LANES)
+_CELLS = [(row, vector) for row in range(ROWS) for vector in range(VECTORS)]
 
 
 def _number(value: int) -> Any:
@@ -51,33 +51,33 @@ def _spread(builder: Any, value: Any, kind: Any) -> Any:
     """A number in every lane of a vector type."""
     undefined = ir.Constant(kind, ir.Undefined)
     single = builder.insert_element(undefined, value, ir.Constant(_INT32, 0))
-    return builder.shuffle_vector(single, undefined, ir.Constant(ir.VectorType(_INT32, _LANES), [0] * _LANES))
+    return builder.shuffle_vector(single, undefined, ir.Constant(ir.VectorType(_INT32, LANES), [0] * LANES))
 
 
 @emitted("void(int64, int64, int64, int64, int64, int64, int64, int64, float32, int64)")
 def _tile(builder, a_rows, start_rows, c_rows, segments, count, steps, step, b, floor, columns):  # type: ignore[no-untyped-def]
     """See the module; the rows' and segments' numbers are arrays of int64, `columns` of C's row are written."""
     at = _VECTOR.as_pointer()
-    fma = function(builder, f"llvm.fma.v{_LANES}f32", _VECTOR, [_VECTOR] * 3)
-    read = function(builder, f"llvm.masked.load.v{_LANES}f32.p0", _VECTOR, [at, _INT32, _BITS, _VECTOR])
-    write = function(builder, f"llvm.masked.store.v{_LANES}f32.p0", ir.VoidType(), [_VECTOR, at, _INT32, _BITS])
+    fma = function(builder, f"llvm.fma.v{LANES}f32", _VECTOR, [_VECTOR] * 3)
+    read = function(builder, f"llvm.masked.load.v{LANES}f32.p0", _VECTOR, [at, _INT32, _BITS, _VECTOR])
+    write = function(builder, f"llvm.masked.store.v{LANES}f32.p0", ir.VoidType(), [_VECTOR, at, _INT32, _BITS])
     alignment = ir.Constant(_INT32, 4)
 
     def entry_of(addresses: Any, index: Any) -> Any:
         return builder.load(builder.gep(builder.inttoptr(addresses, _INT64.as_pointer()), [index]), align=8)
 
     def vector_at(address: Any, vector: int) -> Any:
-        return builder.inttoptr(builder.add(address, _number(vector * _LANES * 4)), at)
+        return builder.inttoptr(builder.add(address, _number(vector * LANES * 4)), at)
 
-    lanes = ir.VectorType(_INT64, _LANES)
-    places = ir.Constant(lanes, list(range(_LANES)))
+    lanes = ir.VectorType(_INT64, LANES)
+    places = ir.Constant(lanes, list(range(LANES)))
     wanted = [
-        builder.icmp_signed("<", places, _spread(builder, builder.sub(columns, _number(v * _LANES)), lanes))
-        for v in range(_VECTORS)
+        builder.icmp_signed("<", places, _spread(builder, builder.sub(columns, _number(v * LANES)), lanes))
+        for v in range(VECTORS)
     ]
     starts = [entry_of(start_rows, _number(row)) for row in range(ROWS)]
     a = [entry_of(a_rows, _number(row)) for row in range(ROWS)]
-    zero = ir.Constant(_VECTOR, [0.0] * _LANES)
+    zero = ir.Constant(_VECTOR, [0.0] * LANES)
     start = {(row, v): builder.call(read, [vector_at(starts[row], v), alignment, wanted[v], zero]) for row, v in _CELLS}
 
     entry = builder.block
@@ -105,15 +105,15 @@ def _tile(builder, a_rows, start_rows, c_rows, segments, count, steps, step, b, 
     for cell in _CELLS:
         sums[cell].add_incoming(before[cell], segment_loop)
     prefetch_line(builder, builder.add(builder.add(a[0], a_at), builder.mul(step, _number(8))))
-    b_vectors = [builder.load(vector_at(b_at, v), align=4) for v in range(_VECTORS)]
+    b_vectors = [builder.load(vector_at(b_at, v), align=4) for v in range(VECTORS)]
     new = {}
     for row in range(ROWS):
         value = builder.load(builder.inttoptr(builder.add(a[row], a_at), _FLOAT.as_pointer()), align=4)
         spread = _spread(builder, value, _VECTOR)
-        for v in range(_VECTORS):
+        for v in range(VECTORS):
             new[row, v] = builder.call(fma, [spread, b_vectors[v], sums[row, v]])
     k_next = builder.add(k, _number(1))
-    b_next = builder.add(b_at, _number(_PANEL))
+    b_next = builder.add(b_at, _number(PANEL))
     k.add_incoming(k_next, step_loop)
     a_at.add_incoming(builder.add(a_at, step), step_loop)
     b_at.add_incoming(b_next, step_loop)
@@ -133,17 +133,70 @@ def _tile(builder, a_rows, start_rows, c_rows, segments, count, steps, step, b, 
     least = _spread(builder, floor, _VECTOR)
     for row in range(ROWS):
         c = entry_of(c_rows, _number(row))
-        for v in range(_VECTORS):
+        for v in range(VECTORS):
             value = builder.select(builder.fcmp_ordered("<", new[row, v], least), least, new[row, v])  # NaN stays
             builder.call(write, [value, vector_at(c, v), alignment, wanted[v]])
+
+
+@emitted(f"void({', '.join(['int64'] * 15)})")
+def products(  # type: ignore[no-untyped-def]
+    builder, count, rows, steps, a, a_plane, a_row, a_step, b, b_plane, start, start_plane, start_row, c, c_plane, c_row
+):
+    """So many products of one panel, of matrices that lie on planes: C[r, :] = C0[r, :] + sum of A[r, k] * B[k, :].
+
+    Args:
+        count, rows, steps: how many products, and their sizes; the number of rows is rounded up to whole tiles.
+        a, b, start, c: addresses of A, B (its rows are a panel's), C0 and C, each with its bytes from one plane to the
+            next, from one row and from one step.
+    """
+    fma = function(builder, f"llvm.fma.v{LANES}f32", _VECTOR, [_VECTOR] * 3)
+
+    def at(address: Any, distance: Any, index: Any) -> Any:
+        return builder.add(address, builder.mul(distance, index))
+
+    def vector_at(address: Any, vector: int) -> Any:
+        return builder.inttoptr(builder.add(address, _number(vector * LANES * 4)), _VECTOR.as_pointer())
+
+    with Loop(builder, count) as planes, Loop(builder, rows, step=ROWS) as tiles:
+        a_rows, starts, c_rows = (
+            [at(at(address, plane, planes.index), row, builder.add(tiles.index, _number(r))) for r in range(ROWS)]
+            for address, plane, row in ((a, a_plane, a_row), (start, start_plane, start_row), (c, c_plane, c_row))
+        )
+        before = {(row, v): builder.load(vector_at(starts[row], v), align=4) for row, v in _CELLS}
+        entry = builder.block
+        loop, done = map(builder.append_basic_block, ("step", "done"))
+        b_first = at(b, b_plane, planes.index)
+        builder.branch(loop)
+
+        builder.position_at_end(loop)
+        k, a_at, b_at = builder.phi(_INT64), builder.phi(_INT64), builder.phi(_INT64)
+        sums = {cell: builder.phi(_VECTOR) for cell in _CELLS}
+        b_vectors = [builder.load(vector_at(b_at, v), align=4) for v in range(VECTORS)]
+        new = {}
+        for row in range(ROWS):
+            value = builder.load(builder.inttoptr(builder.add(a_rows[row], a_at), _FLOAT.as_pointer()), align=4)
+            spread = _spread(builder, value, _VECTOR)
+            for v in range(VECTORS):
+                new[row, v] = builder.call(fma, [spread, b_vectors[v], sums[row, v]])
+        changing = [(sums[cell], before[cell], new[cell]) for cell in _CELLS]
+        counters = ((k, _number(0), _number(1)), (a_at, _number(0), a_step), (b_at, b_first, _number(PANEL)))
+        changing += [(phi, initial, builder.add(phi, further)) for phi, initial, further in counters]
+        for phi, initial, following in changing:
+            phi.add_incoming(initial, entry)
+            phi.add_incoming(following, loop)
+        builder.cbranch(builder.icmp_signed("<", builder.add(k, _number(1)), steps), loop, done)
+
+        builder.position_at_end(done)
+        for row, v in _CELLS:
+            builder.store(new[row, v], vector_at(c_rows[row], v), align=4)
 
 
 @instruction("void(int64, int64)")
 def _copy_row(builder, source, target):  # type: ignore[no-untyped-def]
     """Copy `WIDTH` numbers."""
-    for v in range(_VECTORS):
+    for v in range(VECTORS):
         there, here = (
-            builder.inttoptr(builder.add(address, _number(v * _LANES * 4)), _VECTOR.as_pointer())
+            builder.inttoptr(builder.add(address, _number(v * LANES * 4)), _VECTOR.as_pointer())
             for address in (source, target)
         )
         builder.store(builder.load(there, align=4), here, align=4)
@@ -151,25 +204,25 @@ def _copy_row(builder, source, target):  # type: ignore[no-untyped-def]
 
 @instruction("void(int64, int64, int64, int64)")
 def _transpose(builder, source, source_row, target, target_row):  # type: ignore[no-untyped-def]
-    """Copy a square block of `_LANES` rows, transposed: in each round, pairs of rows exchange runs of lanes."""
+    """Copy a square block of `LANES` rows, transposed: in each round, pairs of rows exchange runs of lanes."""
 
     def row_at(address: Any, step: Any, row: int) -> Any:
         place = builder.add(address, builder.mul(step, _number(row)))
         return builder.inttoptr(place, _VECTOR.as_pointer())
 
-    rows = [builder.load(row_at(source, source_row, row), align=4) for row in range(_LANES)]
+    rows = [builder.load(row_at(source, source_row, row), align=4) for row in range(LANES)]
     run = 1
-    while run < _LANES:
-        kept = [lane if not lane & run else _LANES + lane - run for lane in range(_LANES)]
-        taken = [lane + run if not lane & run else _LANES + lane for lane in range(_LANES)]
-        for row in range(_LANES):
+    while run < LANES:
+        kept = [lane if not lane & run else LANES + lane - run for lane in range(LANES)]
+        taken = [lane + run if not lane & run else LANES + lane for lane in range(LANES)]
+        for row in range(LANES):
             if not row & run:
                 pair = rows[row], rows[row + run]
                 for where, lanes in ((row, kept), (row + run, taken)):
-                    chosen = ir.Constant(ir.VectorType(_INT32, _LANES), lanes)
+                    chosen = ir.Constant(ir.VectorType(_INT32, LANES), lanes)
                     rows[where] = builder.shuffle_vector(*pair, chosen)
         run *= 2
-    for row in range(_LANES):
+    for row in range(LANES):
         builder.store(rows[row], row_at(target, target_row, row), align=4)
 
 
@@ -205,18 +258,18 @@ def _pack(source, step, column, steps, width, target):  # type: ignore[no-untype
             for ahead in range(0, 4 * WIDTH, 64):  # the rows are too far apart for the processor to see it coming
                 prefetch(at + _AHEAD * step + ahead)
             if width == WIDTH:
-                _copy_row(at, target + k * _PANEL)
+                _copy_row(at, target + k * PANEL)
             else:
                 row = floats(at)
                 for j in range(WIDTH):
                     panel[k * WIDTH + j] = row[j] if j < width else np.float32(0)
         return
     # B's columns are contiguous: whole blocks by `_transpose`, the rest one by one
-    blocks = steps // _LANES * _LANES
-    vectors = width // _LANES * _LANES
-    for j in range(0, vectors, _LANES):
-        for k in range(0, blocks, _LANES):
-            _transpose(source + j * column + 4 * k, column, target + (k * WIDTH + j) * 4, _PANEL)
+    blocks = steps // LANES * LANES
+    vectors = width // LANES * LANES
+    for j in range(0, vectors, LANES):
+        for k in range(0, blocks, LANES):
+            _transpose(source + j * column + 4 * k, column, target + (k * WIDTH + j) * 4, PANEL)
     for k in range(steps):
         for j in range(0 if k >= blocks else vectors, width):
             panel[k * WIDTH + j] = floats(source + j * column)[k]
@@ -244,7 +297,7 @@ def _pack_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     n = numbers(arguments)
     steps, first = n[_COUNT] * n[_STEPS], part * WIDTH
     width = min(n[_COLUMN_COUNT] - first, WIDTH)
-    _pack(n[_B] + first * n[_B_COLUMN], n[_B_STEP], n[_B_COLUMN], steps, width, n[_C] + part * steps * _PANEL)
+    _pack(n[_B] + first * n[_B_COLUMN], n[_B_STEP], n[_B_COLUMN], steps, width, n[_C] + part * steps * PANEL)
 
 
 @lazy_part
@@ -270,7 +323,7 @@ def _product_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     for panel in range(group * panels // groups, (group + 1) * panels // groups):
         column = panel * WIDTH
         columns = n[_COLUMN_COUNT] - column
-        b = n[_B] + panel * steps * _PANEL
+        b = n[_B] + panel * steps * PANEL
         if not n[_B_PACKED]:
             b = room
             source = n[_B] + column * n[_B_COLUMN]
@@ -315,7 +368,7 @@ def rows_product(a, a_row, start, start_row, c, c_row, rows, steps, columns, pan
     addresses = numbers(at)
     addresses[3 * ROWS] = 0  # the only segment
     for column in range(0, columns, WIDTH):
-        b = panels + column // WIDTH * steps * _PANEL
+        b = panels + column // WIDTH * steps * PANEL
         for first in range(0, rows, ROWS):
             for r in range(ROWS):
                 row = min(first + r, rows - 1)  # the last row once more
@@ -344,7 +397,7 @@ def _kernel_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     segments_at, segments = room, numbers(room)
     room += -(-most * count * 8 // 64) * 64
     packed = room
-    room += most * pixels * _PANEL
+    room += most * pixels * PANEL
     a_image = n[_PADDED] if n[_LINES] else n[_A_IMAGE]
     for image in range(most):
         for line in range(count):
@@ -437,7 +490,7 @@ def is_matrix(array: Any) -> bool:
     return array.dtype.char == "f" and array.ndim == 2 and array.size > 0 and array.strides[1] == 4
 
 
-def _check_shape(name: str, array: Any, shape: Ints) -> None:
+def check_shape(name: str, array: Any, shape: Ints) -> None:
     """The tile does not look at shapes: an array that is too small would have it write beside it."""
     if array is not None and array.shape != shape:
         raise ValueError(f"{name} must have the shape {shape}, got {array.shape}.")
@@ -453,8 +506,8 @@ def matrix_product(
         raise ValueError(f"Matrices of the shapes {a.shape} and {b.shape} cannot be multiplied (ta={ta}, tb={tb}).")
     if out is None:
         out = empty((rows, columns), a.dtype)
-    _check_shape("out", out, (rows, columns))
-    _check_shape("bias", bias, (columns,))
+    check_shape("out", out, (rows, columns))
+    check_shape("bias", bias, (columns,))
     strides = a.strides[0], b.strides[0], out.strides[0]
     stretch = max(_STRETCH // rows, 64)
     if ta and not tb and steps >= 2 * stretch and bias is None and not relu:
@@ -504,7 +557,7 @@ def _product_plan(
         _BLOCK: block,
         _GROUPS: groups,
     }
-    return _Plan(_product_part, -(-rows // block) * groups, numbers, steps * _PANEL, work)
+    return _Plan(_product_part, -(-rows // block) * groups, numbers, steps * PANEL, work)
 
 
 def packed(b: Any, tb: bool = False) -> Any:
@@ -586,8 +639,8 @@ def convolution(
     )
     if out is None:
         out = empty(shape, x.dtype)
-    _check_shape("out", out, shape)
-    _check_shape("bias", bias, shape[-1:])
+    check_shape("out", out, shape)
+    check_shape("bias", bias, shape[-1:])
     weights = kernel
     if pack is not None:
         packed = empty(packed_size, x.dtype)
@@ -631,7 +684,7 @@ def _convolution_plans(
         _LINE: g.line,
         _PADDED: g.padded,
     }
-    room = (each * g.padded if g.lines else 0) + (0 if blocks > 1 else steps * _PANEL)
+    room = (each * g.padded if g.lines else 0) + (0 if blocks > 1 else steps * PANEL)
     tables = (g.positions, g.segments, g.line_table)
     product = _Plan(_product_part, blocks * groups, numbers, room, work, tables)
     pack = _Plan(_pack_part, panels, numbers, tables=tables) if blocks > 1 else None
@@ -644,7 +697,7 @@ def convolution_kernel_grad(
     """The kernel `conv_kernel_grad` of contiguous float32 arrays without groups."""
     if out is None:
         out = empty(kernel_shape, x.dtype)
-    _check_shape("out", out, kernel_shape)
+    check_shape("out", out, kernel_shape)
     shares, plan = _kernel_grad_plan(x.shape, gradient.shape, kernel_shape, strides, padding, dilation)
     sums = out if shares == 1 else empty((shares, out.size), x.dtype)
     plan.run(x, gradient, sums)
@@ -667,7 +720,7 @@ def _kernel_grad_plan(
             f"{kernel_shape}."
         )
     shares = min(images, _SHARES)
-    most = max(min(-(-images // shares), _BLOCK_BYTES // (g.pixels * _PANEL)), 1)
+    most = max(min(-(-images // shares), _BLOCK_BYTES // (g.pixels * PANEL)), 1)
     numbers = {
         _A_IMAGE: g.image,
         _POSITIONS: rows,
@@ -684,9 +737,21 @@ def _kernel_grad_plan(
         _LINE: g.line,
         _PADDED: g.padded,
     }
-    room = most * (8 * len(g.output_lines) + g.pixels * _PANEL + (g.padded if g.lines else 0)) + 64
+    room = most * (8 * len(g.output_lines) + g.pixels * PANEL + (g.padded if g.lines else 0)) + 64
     tables = (g.kernel_rows, g.output_lines, g.line_table)
     return shares, _Plan(_kernel_grad_part, shares, numbers, room, images * g.pixels * rows * filters, tables)
+
+
+def turned_round(kernel: Any, padding: Padding, dilation: Ints) -> tuple[Any, Padding]:
+    """(kernel, padding) of the convolution that is a convolution's input gradient.
+
+    Channels and filters are exchanged, and the window begins at its other end.
+    """
+    size = kernel.shape[:-2]
+    turned = empty((*size, kernel.shape[-1], kernel.shape[-2]), kernel.dtype)
+    np.copyto(turned, np.flip(kernel, tuple(range(len(size)))).swapaxes(-1, -2))
+    reach = [d * (k - 1) for k, d in zip(size, dilation, strict=True)]
+    return turned, tuple((r - before, r - after) for r, (before, after) in zip(reach, padding, strict=True))
 
 
 def convolution_input_grad(
@@ -694,13 +759,7 @@ def convolution_input_grad(
 ) -> Any:
     """The kernel `conv_input_grad` of contiguous float32 arrays without groups or strides.
 
-    A convolution with the kernel turned round and its channels and filters exchanged; the padding must be smaller than
-    the window.
+    The padding must be smaller than the window.
     """
-    size = kernel.shape[:-2]
-    spatial = tuple(range(len(size)))
-    turned = empty((*size, kernel.shape[-1], kernel.shape[-2]), kernel.dtype)
-    np.copyto(turned, np.flip(kernel, spatial).swapaxes(-1, -2))
-    reach = [d * (k - 1) for k, d in zip(size, dilation, strict=True)]
-    around = tuple((r - before, r - after) for r, (before, after) in zip(reach, padding, strict=True))
-    return convolution(gradient, turned, strides=(1,) * len(size), padding=around, dilation=dilation, out=out)
+    turned, around = turned_round(kernel, padding, dilation)
+    return convolution(gradient, turned, strides=(1,) * len(padding), padding=around, dilation=dilation, out=out)

@@ -1,0 +1,27 @@
+"""All compiled kernels at once, for those who want to wait now rather than later."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+from minikeras.kernels import cpu
+from minikeras.kernels.cpu import jit
+
+
+def kernels() -> list[jit.CFunction]:
+    """Every function of C that this host can use, in the order of their places."""
+    modules = [
+        importlib.import_module(f"{cpu.__name__}.{module.name}") for module in pkgutil.iter_modules(cpu.__path__)
+    ]
+    if jit.tile() is None:  # without its vector registers
+        modules = [module for module in modules if "tile" not in vars(module) and not module.__name__.endswith(".tile")]
+    found = {one for module in modules for one in vars(module).values() if isinstance(one, jit.CFunction)}
+    return sorted(found, key=lambda function: function.place)
+
+
+def folder_of_code() -> Path | None:
+    """Where the machine code of the kernels lies, or None where it could not be kept."""
+    place = kernels()[0].place
+    return next((folder for folder in jit._folders() if (folder / f"{place}.code").is_file()), None)
