@@ -141,19 +141,8 @@ def piecewise_relu(
 ) -> Any:
     """`max_value` above it, `x` above the threshold, `negative_slope * (x - threshold)` below."""
     x = as_float(x)
-    above = x > threshold
-    y = k.xp.where(above, x, negative_slope * (x - threshold))
-    if max_value is not None:
-        capped = y >= max_value
-        y = k.xp.minimum(y, max_value)
-
-    def vjp(g: Any, needs: Any) -> Any:
-        slope = k.xp.where(above, k.xp.ones_like(x), k.xp.full_like(x, negative_slope))
-        if max_value is not None:
-            slope = slope * ~capped
-        return (g * slope,)
-
-    return y, vjp
+    y = k.piecewise_relu(x, negative_slope, max_value, threshold)
+    return y, lambda g, needs: (k.piecewise_relu_grad(g, x, negative_slope, max_value, threshold),)
 
 
 piecewise_relu.graph_name = "re_lu"  # type: ignore[attr-defined]

@@ -73,6 +73,15 @@ def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """The mean over an axis, several axes, or (None) all."""
     x, axis = as_float(x), axes_of(axis)
+    middle = tuple(range(1, x.ndim - 1))
+    if middle and x.size and (axis if isinstance(axis, tuple) else (axis,)) == middle:  # global pooling
+        ends = (x.shape[0], x.shape[-1])
+        y = k.global_average_pool(x.reshape(ends[0], -1, ends[1]))
+
+        def vjp(g: Any, needs: Any) -> Any:
+            return (k.global_average_pool_grad(g.reshape(ends), math.prod(x.shape[1:-1])).reshape(x.shape),)
+
+        return restore_axes(y, x.ndim, axis, False) if keepdims else y, vjp
     y = x.mean(axis=axis, keepdims=keepdims)
     return y, lambda g, needs: (_spread(g / _count(x.shape, axis), x.shape, axis, keepdims, g.dtype),)
 

@@ -70,6 +70,8 @@ def _activations(b: Bench) -> list[Any]:
     for name in (*sorted(b.FUSED_ACTIVATIONS), None):
         y = b.activate(x, name)
         found += [y, b.activate_grad(g, y, name)]
+    for settings in ((), (0.1, 1.0, 0.5)):
+        found += [b.piecewise_relu(x, *settings), b.piecewise_relu_grad(g, x, *settings)]
     return found
 
 
@@ -113,6 +115,7 @@ def _pools(b: Bench) -> list[Any]:
         g = b.array(*y.shape)
         found += [y, index, b.max_pool_grad(g, index, x.shape, **window)]
         found += [mean, b.average_pool_grad(g, x.shape, **window), b.max_pool(x, **window)[0]]
+    found += [b.global_average_pool(b.array(2, 6, 3)), b.global_average_pool_grad(b.array(2, 3), 6)]
     return found
 
 

@@ -4,6 +4,7 @@ import math
 from functools import partial
 from importlib import import_module
 from itertools import product
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
@@ -12,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 reference = import_module("minikeras.kernels.reference.conv")
-override = import_module("minikeras.kernels.cpu.conv")
+dense_override = import_module("minikeras.kernels.cpu.conv")
+depthwise_override = import_module("minikeras.kernels.cpu.depthwise")
+override = SimpleNamespace(**dense_override.OVERRIDES, **depthwise_override.OVERRIDES)
 activation_kernels = import_module("minikeras.kernels.reference.activation")
 
 DTYPES = ["float32", "float64"]
@@ -127,7 +130,7 @@ def test_the_reference_is_the_sum_written_out(operation, geometry, width, groups
 def test_the_override_is_the_reference(operation, dtype, geometry, width, groups, block_bytes, biased, activation):
     x, kernel, bias, g, keywords = problem(geometry, operation, width, groups, dtype)
     tolerance = TOLERANCE[dtype] * math.sqrt(x.size + 1)
-    with patch.object(override, "_BLOCK_BYTES", block_bytes):
+    with patch.object(dense_override, "_BLOCK_BYTES", block_bytes):
         found = by_kernels(override, operation, x, kernel, g, **keywords)
         fused = getattr(override, operation)(x, kernel, bias if biased else None, activation=activation, **keywords)
     for one, expected in zip(found, by_kernels(reference, operation, x, kernel, g, **keywords), strict=True):
@@ -212,6 +215,79 @@ def test_what_does_not_fit_is_refused(operation, dtype, wrong, size):
     for module in (reference, override):
         with pytest.raises(ValueError):
             getattr(module, operation)(x, kernel, bias, **keywords)
+
+
+LONG = [
+    {"n": 3, "spatial": (41, 37), "channels": 65, "size": (3, 3)},
+    {"n": 40, "spatial": (19, 23), "channels": 3, "size": (2, 3), "strides": (2, 1)},
+    {"n": 1, "spatial": (40, 50), "channels": 130, "size": (3, 2), "strides": (1, 2), "dilation": (2, 3)},
+    {"n": 9, "spatial": (700,), "channels": 32, "size": (5,), "padding": ((4, 0),)},
+    {"n": 300, "spatial": (5, 5), "channels": 16, "size": (5, 5), "padding": ((2, 2), (2, 2))},
+    {"n": 2, "spatial": (3, 3), "channels": 4000, "size": (3, 3), "padding": ((1, 1), (1, 1))},
+]
+
+
+@pytest.mark.parametrize("engine", ["team", "compiled loop"])
+@pytest.mark.parametrize("multiplier", [1, 2])
+@pytest.mark.parametrize("geometry", LONG)
+def test_long_depthwise_convolutions(geometry, multiplier, engine):
+    rank = len(geometry["size"])
+    geometry = {"strides": (1,) * rank, "padding": ((1, 1),) * rank, "dilation": (1,) * rank} | geometry
+    x, kernel, bias, g, keywords = problem(geometry, "depthwise_conv", multiplier, 1, "float32")
+    exact = [array.astype("float64") for array in (x, kernel, g)]
+    guarded = np.full((len(g) + 2, *g.shape[1:]), 7, "float32")
+    with patch.object(
+        depthwise_override, "tile", (lambda: None) if engine == "compiled loop" else depthwise_override.tile
+    ):
+        y, gx, gkernel = by_kernels(override, "depthwise_conv", x, kernel, g, **keywords)
+        fused = override.depthwise_conv(x, kernel, bias, activation="relu", out=guarded[1:-1], **keywords)
+    wanted_y, wanted_gx, wanted_gkernel = by_kernels(reference, "depthwise_conv", *exact, **keywords)
+    np.testing.assert_allclose(y, wanted_y, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(gx, wanted_gx, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(gkernel, wanted_gkernel, rtol=1e-5, atol=1e-6 * math.sqrt(g.size))
+    np.testing.assert_allclose(fused, np.maximum(wanted_y + bias, 0), rtol=1e-5, atol=1e-5)
+    assert (guarded[0] == 7).all() and (guarded[-1] == 7).all()
+
+
+GROUPED = [
+    {"n": 3, "spatial": (17, 15), "channels": 8, "size": (3, 3), "padding": ((1, 1), (1, 1))},
+    {"n": 5, "spatial": (16, 16), "channels": 3, "size": (2, 3), "strides": (2, 1)},
+    {"n": 4, "spatial": (400,), "channels": 5, "size": (3,), "padding": ((4, 0),), "dilation": (2,)},
+]
+
+
+@pytest.mark.parametrize("groups", [2, 3])
+@pytest.mark.parametrize("geometry", GROUPED)
+def test_groups_that_are_convolved_one_by_one(geometry, groups):
+    rank = len(geometry["size"])
+    geometry = {"strides": (1,) * rank, "padding": ((0, 0),) * rank, "dilation": (1,) * rank} | geometry
+    x, kernel, bias, g, keywords = problem(geometry, "conv", 7, groups, "float32")
+    exact = [array.astype("float64") for array in (x, kernel, g)]
+    outs = [np.full_like(array, np.nan) for array in (g, x, kernel)]
+    with (
+        patch.object(dense_override, "reference_conv", None),
+        patch.object(dense_override, "reference_conv_input_grad", None),
+        patch.object(dense_override, "reference_conv_kernel_grad", None),
+    ):
+        found = by_kernels(override, "conv", x, kernel, g, **keywords)
+        assert override.conv(x, kernel, bias, activation="relu", out=outs[0], **keywords) is outs[0]
+        assert override.conv_input_grad(g, kernel, x.shape, out=outs[1], **keywords) is outs[1]
+        assert override.conv_kernel_grad(x, g, kernel.shape, out=outs[2], **keywords) is outs[2]
+    wanted = by_kernels(reference, "conv", *exact, **keywords)
+    for one, expected in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, expected, rtol=1e-5, atol=1e-4)
+    for out, expected in zip(outs, (np.maximum(wanted[0] + bias, 0), *wanted[1:]), strict=True):
+        np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_depthwise_gradient_of_another_shape_is_refused(dtype):
+    x, kernel, g = np.ones((2, 6, 4), dtype), np.ones((3, 4, 1), dtype), np.ones((2, 3, 4), dtype)
+    keywords = {"strides": (1,), "padding": ((0, 0),), "dilation": (1,)}
+    with pytest.raises(ValueError, match=r"a gradient of \(2, 3, 4\)"):
+        override.depthwise_conv_input_grad(g, kernel, x.shape, **keywords)
+    with pytest.raises(ValueError, match=r"a gradient of \(2, 3, 4\)"):
+        override.depthwise_conv_kernel_grad(x, g, kernel.shape, **keywords)
 
 
 @settings(max_examples=40, deadline=None)

@@ -18,10 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from team_cases import in_threads
 
-from minikeras.kernels.cpu import jit, loss_parts, parts, pool_parts, recurrent_parts, team, tile, winograd
+from minikeras.kernels.cpu import jit
 from minikeras.kernels.cpu.jit import FAST, CFunction, compiled, inner
-from minikeras.kernels.cpu.machine import floats, load, numbers, octets, words
+from minikeras.kernels.cpu.machine import doubles, floats, load, numbers, octets, words
 from minikeras.kernels.cpu.translate import Module, Untranslatable, signature_of
+from minikeras.kernels.cpu.warmup import kernels
 
 THREE = 3
 HALF = np.float32(0.5)
@@ -165,7 +166,20 @@ def _sums(x_at, bytes_at, words_at, size):  # type: ignore[no-untyped-def]
     numbers(words_at)[0] = int(total) + load(words_at + 8)
 
 
-@pytest.mark.parametrize("function", [_elements, _sums], ids=["elements", "sums"])
+@compiled("void(int64, int64, int64, int64)")
+def _in_double(x_at, bytes_at, words_at, size):  # type: ignore[no-untyped-def]
+    x, total, least = floats(x_at), 0.0, np.float64(-0.75)
+    for i in range(size):
+        value = np.float64(x[i]) * 1.1 - np.float64(i) / np.float64(words(words_at)[i] + 3)
+        total += value if not value < least and value != 0.25 else -(value * value)
+        x[i] = np.float32(math.sqrt(abs(total)) + np.float64(octets(bytes_at)[i]))
+    whole = doubles(words_at)
+    whole[0] = total
+    whole[1] += math.log(abs(whole[0]) + 2.0)
+    numbers(bytes_at)[0] = int(total) + np.int64(whole[0] * 2.5) + math.floor(total)
+
+
+@pytest.mark.parametrize("function", [_elements, _sums, _in_double], ids=["elements", "sums", "in float64"])
 @pytest.mark.parametrize("size", [1, 7, 64, 1001])
 def test_arrays(function: CFunction, size: int) -> None:
     random = np.random.default_rng(size)
@@ -200,7 +214,16 @@ def _mixed(a, b):  # type: ignore[no-untyped-def]
     return int(HALF * a)
 
 
-@pytest.mark.parametrize("function", [_only_numba, _mixed], ids=["a tuple's loop", "float32 and int64"])
+@compiled("int64(int64, int64)")
+def _mixed_floats(a, b):  # type: ignore[no-untyped-def]
+    return int(HALF * np.float64(a))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [_only_numba, _mixed, _mixed_floats],
+    ids=["a tuple's loop", "float32 and int64", "float32 and float64"],
+)
 def test_numba_compiles_what_the_translator_does_not_know(function: CFunction) -> None:
     with pytest.raises(Untranslatable):
         function._translate()
@@ -214,18 +237,9 @@ def test_a_draft_leaves_nothing() -> None:
     assert len([name for name in module.module.globals if "draft" in name]) == 0
 
 
-def kernels() -> list[CFunction]:
-    return [
-        one
-        for module in (team, tile, parts, loss_parts, pool_parts, recurrent_parts, winograd)
-        for one in vars(module).values()
-        if isinstance(one, CFunction) and one.function.__module__ == module.__name__
-    ]
-
-
 def test_kernels_are_translated() -> None:
     """What every training needs does not wait for Numba."""
-    assert len(kernels()) > 15
+    assert len(kernels()) > 30
     for kernel in kernels():
         kernel._translate() if type(kernel) is CFunction else kernel._compile()
 

@@ -19,7 +19,8 @@ SIZES = [(0, 3), (1, 1), (1, 5), (7, 3), (33, 17), (300, 67), (3000, 3)]
 
 def problem(rows: int, features: int, dtype: Any = np.float64, gamma: bool = True, beta: bool = True) -> tuple:
     rng = np.random.default_rng(rows + features)
-    x = (rng.standard_normal((rows, features)) * 2 + 5).astype(dtype)
+    far = (np.arange(features) % 2 - 0.5) * 7  # no row is nearly constant: its normal form would have few digits
+    x = (rng.standard_normal((rows, features)) + 5 + far).astype(dtype)
     mask = (rng.random(rows) < 0.7).astype(dtype)
     weight, shift = rng.standard_normal((2, features)).astype(dtype)
     return x, weight if gamma else None, shift if beta else None, mask
@@ -97,13 +98,14 @@ def test_gradients_are_central_differences(kind: str, affine: bool) -> None:
 
 
 @pytest.mark.parametrize("module", [reference, cpu])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_go_to_their_destinations(module: Any, kind: str) -> None:
-    arguments = problem(6, 4)
+def test_gradients_go_to_their_destinations(module: Any, dtype: Any, kind: str) -> None:
+    arguments = problem(6, 4, dtype)
     y, *_, residual = forward(module, kind, *arguments)
-    g = np.random.default_rng(3).standard_normal(y.shape)
+    g = np.random.default_rng(3).standard_normal(y.shape).astype(dtype)
     expected = backward(module, kind, g, residual)
-    outs = (np.full(4, 7.0), np.full(4, 7.0))
+    outs = (np.full(4, 7.0, dtype), np.full(4, 7.0, dtype))
     gradients = backward(module, kind, g, residual, needs_x=False, outs=outs)
     assert gradients[0] is None
     for gradient, out, wanted in zip(gradients[1:], outs, expected[1:], strict=False):
@@ -121,10 +123,11 @@ def test_override_equals_reference(kind: str, dtype: Any, affine: bool, size: tu
     if strided:
         x = np.repeat(x, 2, axis=1)[:, ::2]
     tolerance: dict[str, Any] = {"rtol": 1e-4, "atol": 2e-5} if dtype == np.float32 else {"rtol": 1e-9, "atol": 1e-9}
-    *expected, expected_residual = forward(reference, kind, x, gamma, beta, mask)
+    exact = [None if array is None else array.astype(np.float64) for array in (x, gamma, beta, mask)]
+    *expected, expected_residual = forward(reference, kind, *exact)
     *results, residual = forward(cpu, kind, x, gamma, beta, mask)
     g = np.random.default_rng(3).standard_normal(size).astype(dtype)
-    expected += backward(reference, kind, g, expected_residual)
+    expected += backward(reference, kind, g.astype(np.float64), expected_residual)
     results += backward(cpu, kind, g, residual)
     results += backward(reference, kind, g, residual)  # residuals are interchangeable
     expected += expected[-(3 if kind != "rms" else 2) :]
@@ -149,6 +152,61 @@ def test_scale_shift(dtype: Any, shape: tuple[int, ...]) -> None:
         np.testing.assert_allclose(y, x * scale + shift, rtol=1e-6, atol=1e-6)
         assert module.scale_shift(x, scale, shift, out=out) is out
         np.testing.assert_array_equal(out, y)
+
+
+LONG = [(50_001, 3), (200_003, 1), (1031, 70), (257, 513), (7, 20_011), (65_536, 2)]
+
+
+LONG_CASES = [(kind, size) for size in LONG for kind in ("batch", "layer", "rms") if kind != "layer" or size[1] > 2]
+
+
+@pytest.mark.parametrize(("kind", "size"), LONG_CASES)  # the normal form of one or two values does not depend on them
+def test_long_matrices_in_several_parts(kind: str, size: tuple[int, int]) -> None:
+    x, gamma, beta, mask = problem(*size, np.float32)
+    g = np.random.default_rng(3).standard_normal(size).astype(np.float32)
+    guarded = np.full((size[0] + 2, size[1]), 77, np.float32)
+    y, *statistics, residual = forward(cpu, kind, x, gamma, beta, mask, out=guarded[1:-1])
+    assert y.base is guarded and (guarded[0] == 77).all() and (guarded[-1] == 77).all()
+    exact = [array.astype(np.float64) for array in (x, gamma, beta, mask)]
+    wanted, *exact_statistics, exact_residual = forward(reference, kind, *exact)
+    gradients = backward(cpu, kind, g, residual)
+    wanted_gradients = backward(reference, kind, g.astype(np.float64), exact_residual)
+    for found, expected in zip(
+        (y, *statistics, *gradients), (wanted, *exact_statistics, *wanted_gradients), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6 * abs(expected).max())
+
+
+@pytest.mark.parametrize("kind", ["batch", "layer", "rms"])
+def test_what_is_not_a_number_stays_in_its_column_or_row(kind: str) -> None:
+    x, gamma, beta, mask = problem(3001, 20, np.float32)
+    g = np.ones_like(x)
+    x[1000, 3], x[2000, 17] = np.nan, np.nan
+    y, *_, residual = forward(cpu, kind, x, gamma, beta, mask)
+    g_x = backward(cpu, kind, g, residual)[0]
+    hit = np.zeros(x.shape, bool)
+    hit[(slice(None), [3, 17]) if kind == "batch" else [1000, 2000]] = True
+    np.testing.assert_array_equal(np.isnan(y), hit)
+    np.testing.assert_array_equal(np.isnan(g_x), hit)
+
+
+@pytest.mark.parametrize("first", [1e4, 0.0])
+@pytest.mark.parametrize("rows", [1000, 200_000])
+def test_a_mean_far_from_zero_costs_no_digits_of_the_variance(rows: int, first: float) -> None:
+    x = (np.random.default_rng(0).standard_normal((rows, 5)) + 1e4).astype(np.float32)
+    x[0] = first
+    exact = x.astype(np.float64)
+    y, mean, variance, _ = cpu.batch_norm(x, None, None, EPSILON)
+    np.testing.assert_allclose(mean, exact.mean(0), rtol=1e-7)
+    np.testing.assert_allclose(variance, exact.var(0), rtol=1e-4)
+    wanted = (exact - exact.mean(0)) / np.sqrt(exact.var(0) + EPSILON)
+    np.testing.assert_allclose(y, wanted, rtol=1e-4, atol=2e-3)  # half a step of float32 at 1e4 in the mean
+
+
+def test_a_constant_column_has_no_variance() -> None:
+    x = np.full((5000, 7), 12345.678, np.float32)
+    y, mean, variance, _ = cpu.batch_norm(x, None, None, EPSILON)
+    assert (mean == x[0]).all() and (variance >= 0).all() and (variance < 1e-6).all() and (y == 0).all()
 
 
 def test_statistics_of_many_rows_far_from_zero_stay_accurate() -> None:

@@ -153,6 +153,52 @@ def test_epilogue_grad_is_the_reference(rows: int, activation: str | None, kind:
     assert nothing is None
 
 
+# ---- activations made of straight lines
+
+LINES = [(0.0, None, 0.0), (0.0, 6.0, 0.0), (0.3, None, 0.0), (0.1, 1.0, -0.5), (0.0, 2.0, 1.0), (0.2, 0.0, 0.0)]
+
+
+@pytest.mark.parametrize(("slope", "limit", "threshold"), LINES)
+@pytest.mark.parametrize("size", [8192, 8193, 100_003])
+def test_piecewise_relu(size: int, slope: float, limit: float | None, threshold: float) -> None:
+    x, g = numbers(size, seed=1) * 4, numbers(size, seed=2)
+    x[:6] = math.nan, math.inf, -math.inf, threshold, 0 if limit is None else limit, -0.0
+    g[7], g[8], x[7], x[8] = math.inf, math.inf, threshold - 1, threshold + 0.5
+    settings = {"slope": slope, "limit": limit, "threshold": threshold}
+    flat, out = guarded((size,))
+    assert ELEMENTWISE["piecewise_relu"](x, **settings, out=out) is out
+    assert_guards(flat)
+    with np.errstate(invalid="ignore"):
+        line = np.where(x > threshold, x, np.float32(slope) * (x - np.float32(threshold)))
+        line = line if slope else np.where(x <= threshold, np.float32(0), x)
+    wanted = line if limit is None else np.minimum(line, np.float32(limit))
+    np.testing.assert_array_equal(out, wanted)
+    steep = np.where(x > threshold, g, np.float32(slope) * g if slope else np.float32(0))
+    wanted_gradient = steep if limit is None else np.where(line >= limit, np.float32(0), steep)
+    found = ELEMENTWISE["piecewise_relu_grad"](g, x, **settings)
+    np.testing.assert_array_equal(found, wanted_gradient)
+    np.testing.assert_array_equal(activation_reference.piecewise_relu(x, **settings), wanted)
+    np.testing.assert_array_equal(activation_reference.piecewise_relu_grad(g, x, **settings), wanted_gradient)
+    assert ELEMENTWISE["piecewise_relu"](x, **settings, out=x) is x
+    np.testing.assert_array_equal(x, wanted)
+
+
+@pytest.mark.parametrize("name", ["relu", "relu6", "tanh"])
+@pytest.mark.parametrize("kind", ["contiguous", "with gaps", "float64", "short"])
+def test_activations_are_the_reference(name: str, kind: str) -> None:
+    x, g = numbers(2, 101, 90) * 5
+    if kind == "with gaps":
+        x, g = x[:, ::2], g[:, ::2]
+    elif kind == "float64":
+        x, g = x.astype(np.float64), g.astype(np.float64)
+    elif kind == "short":
+        x, g = x[:3], g[:3]
+    y = ELEMENTWISE["activate"](x, name)
+    np.testing.assert_array_equal(y, activation_reference.activate(x, name), strict=True)
+    found = ELEMENTWISE["activate_grad"](g, y, name)
+    np.testing.assert_array_equal(found, activation_reference.activate_grad(g, y, name), strict=True)
+
+
 # ---- dropout
 
 

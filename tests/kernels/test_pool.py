@@ -139,3 +139,21 @@ def test_half_precision_and_strided_views(module):
     assert_close(y, expected.astype("float16"), rtol=0)
     mean = module.average_pool(x, **keywords)
     assert_close(mean, reference.average_pool(x.astype("float64"), **keywords).astype("float16"), rtol=1e-3)
+
+
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("dtype", ["float16", *DTYPES])
+@pytest.mark.parametrize("strided", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 5, 3), (7, 33, 150), (1, 40_000, 1), (3, 4099, 5), (300, 2, 70)])
+def test_global_average_pool(module, dtype, strided, shape):
+    random = np.random.default_rng(0)
+    x, g = random.standard_normal(shape) + 1, random.standard_normal(shape[::2])
+    if strided:
+        x, g = np.repeat(x, 2, axis=-1)[..., ::2], np.repeat(g, 2, axis=-1)[..., ::2]
+    x, g = x.astype(dtype, order="K"), g.astype(dtype, order="K")
+    tolerance = {"float16": 2e-3, "float32": 2e-6, "float64": 1e-12}[dtype]
+    y, gx = module.global_average_pool(x), module.global_average_pool_grad(g, shape[1])
+    assert y.dtype == gx.dtype == dtype
+    np.testing.assert_allclose(y, x.astype("float64").mean(axis=1), rtol=tolerance, atol=tolerance)
+    wanted = np.broadcast_to(g[:, None].astype("float64") / shape[1], shape)
+    np.testing.assert_allclose(gx, wanted, rtol=tolerance, atol=tolerance / shape[1])

@@ -285,6 +285,18 @@ def results() -> list[Any]:
     found += [k.average_pool(y, **window), k.average_pool_grad(gp, y.shape, **window)]
     found += k.epilogue_grad(g, y, "relu", True)
     found += [k.masked_scale(y, (g > 0).view(np.uint8), 1.25)]
+    rows, g_rows, gamma = y.reshape(-1, 35), g.reshape(-1, 35), numbers(35)
+    normalized, mean, variance, residual = k.batch_norm(rows, gamma, gamma, 1e-3)
+    found += [normalized, mean, variance, *k.batch_norm_grad(g_rows, residual)]
+    normalized, residual = k.layer_norm(rows, gamma, gamma, 1e-3)
+    found += [normalized, *k.layer_norm_grad(g_rows, residual)]
+    found += [k.piecewise_relu(g, 0.1, 1.0), k.piecewise_relu_grad(y, g, 0.1, 1.0)]
+    found += [k.global_average_pool(y.reshape(21, -1, 35)), k.global_average_pool_grad(g_rows[:21].copy(), 400)]
+    taps = numbers(3, 4, 35, 1)
+    same: dict[str, Any] = {"strides": (1, 1), "padding": ((1, 1), (1, 2)), "dilation": (1, 1)}
+    found += [k.depthwise_conv(y, taps, gamma, activation="relu", **same)]
+    found += [k.depthwise_conv_input_grad(g, taps, y.shape, **same)]
+    found += [k.depthwise_conv_kernel_grad(y, g, taps.shape, **same)]
     p, gradient, m, v = numbers(4, 100_003)
     k.adam(p, gradient, m, np.abs(v), 0.01, 0.9, 0.999, 1e-7)
     k.rmsprop(m, gradient, np.abs(v), 0.01, 0.9, 1e-7)

@@ -192,6 +192,8 @@ CASES: list[Case] = [
     case("amin", X(2, 3), -1, keepdims=True),
     case("sum", X(2, 3, 2), axis=(0, -1)),
     case("mean", X(2, 3, 2), axis=[0, 2], reference=lambda x, axis: x.mean(axis=tuple(axis))),
+    case("mean", X(2, 3, 2, 3), axis=(1, 2)),
+    case("mean", X(2, 3, 2), axis=[1], keepdims=True, reference=lambda x, **axes: x.mean(1, keepdims=True)),
     case("prod", X(2, 3, 2), axis=(2, 0)),
     case("max", X(2, 3), 1, initial=0.3),
     case("norm", X(5), ord=1, reference=np.linalg.norm),

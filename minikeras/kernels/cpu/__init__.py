@@ -2,6 +2,7 @@
 
 from minikeras.kernels.cpu import (
     conv,
+    depthwise,
     elementwise,
     embedding,
     gather,
@@ -16,6 +17,19 @@ from minikeras.kernels.cpu import (
 
 OVERRIDES = {
     name: kernel
-    for module in (conv, elementwise, embedding, gather, gemm, loss, norm, optimizer, pool, random, recurrent)
+    for module in (
+        conv,
+        depthwise,
+        elementwise,
+        embedding,
+        gather,
+        gemm,
+        loss,
+        norm,
+        optimizer,
+        pool,
+        random,
+        recurrent,
+    )
     for name, kernel in module.OVERRIDES.items()
 }

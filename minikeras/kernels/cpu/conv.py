@@ -10,23 +10,20 @@ integers, because Numba otherwise allows for negative indices and the loops do n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from minikeras.kernels.arena import empty
+from minikeras.kernels.cpu.elementwise import activate
 from minikeras.kernels.cpu.gemm import gemm
 from minikeras.kernels.cpu.jit import lazy_njit, tile, winograd
-from minikeras.kernels.reference.activation import activate
 from minikeras.kernels.reference.conv import Ints, Padding, is_pointwise, output_shape, taps
 from minikeras.kernels.reference.conv import conv as reference_conv
 from minikeras.kernels.reference.conv import conv_input_grad as reference_conv_input_grad
 from minikeras.kernels.reference.conv import conv_kernel_grad as reference_conv_kernel_grad
-from minikeras.kernels.reference.conv import depthwise_conv as reference_depthwise_conv
-from minikeras.kernels.reference.conv import depthwise_conv_input_grad as reference_depthwise_conv_input_grad
-from minikeras.kernels.reference.conv import depthwise_conv_kernel_grad as reference_depthwise_conv_kernel_grad
 
 _BLOCK_BYTES = 1 << 21  # of columns at a time: they stay near the cores, and BLAS starts its threads rarely
 
@@ -180,6 +177,27 @@ def _columns(x: Any, size: Ints, strides: Ints, padding: Padding, dilation: Ints
             yield slice(start, stop), columns
 
 
+_GROUP = 1024  # numbers of an array that belong to one group: where there are fewer, calls would take longer than sums
+
+
+def _group_pays(array: Any, kernel_shape: Ints, groups: int) -> bool:
+    """Whether groups are better convolved one by one than as the reference does, all columns at once."""
+    return array.size >= groups * _GROUP and set(kernel_shape[:-2]) != {1} and _tile_for(array) is not None
+
+
+def _by_group(groups: int, out: Any, one: Callable, *arrays: Any) -> Any:
+    """Fill `out` with what `one` makes of each group of the arrays' channels (None is passed on)."""
+
+    def part(array: Any, group: int) -> Any:
+        width = array.shape[-1] // groups
+        return array[..., group * width : (group + 1) * width]
+
+    for group in range(groups):
+        copies = [None if array is None else np.ascontiguousarray(part(array, group)) for array in arrays]
+        np.copyto(part(out, group), one(*copies))
+    return out
+
+
 def conv(
     x: Any,
     kernel: Any,
@@ -194,8 +212,13 @@ def conv(
 ) -> Any:
     """See the reference."""
     geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
-    if groups > 1 or not compiled(x, kernel, bias, out):
+    if not compiled(x, kernel, bias, out) or (groups > 1 and not _group_pays(x, kernel.shape, groups)):
         return reference_conv(x, kernel, bias, **geometry, groups=groups, activation=activation, out=out)
+    if groups > 1:
+        if out is None:
+            lengths = output_shape(x.shape, kernel.shape[:-2], strides, padding, dilation)
+            out = empty((x.shape[0], *lengths, kernel.shape[-1]), x.dtype)
+        return _by_group(groups, out, partial(conv, **geometry, activation=activation), x, kernel, bias)
     size, filters = kernel.shape[:-2], kernel.shape[-1]
     module, relu = _tile_for(x, kernel, out), activation == "relu"
     if module is not None and not is_pointwise(size, strides, padding):
@@ -239,10 +262,14 @@ def conv_input_grad(
         weights = kernel.reshape(-1, kernel.shape[-1])
         gemm(g.reshape(-1, g.shape[-1]), weights, tb=True, out=out.reshape(-1, x_shape[-1]))
         return out
-    if groups > 1 or not g.size or not compiled(g, kernel, out):
+    pays = groups == 1 or _group_pays(g, kernel.shape, groups)
+    if not pays or not g.size or not compiled(g, kernel, out):
         return reference_conv_input_grad(g, kernel, x_shape, **geometry, groups=groups, out=out)
     if out is None:
         out = empty(x_shape, g.dtype)
+    if groups > 1:
+        shape = (*x_shape[:-1], x_shape[-1] // groups)
+        return _by_group(groups, out, partial(conv_input_grad, x_shape=shape, **geometry), g, kernel)
     module = _tile_for(g, kernel, out)
     within = zip(padding, size, dilation, strict=True)
     if module is not None and set(strides) == {1} and all(max(pair) <= d * (k - 1) for pair, k, d in within):
@@ -272,10 +299,13 @@ def conv_kernel_grad(
 ) -> Any:
     """See the reference."""
     geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
-    if groups > 1 or not compiled(x, g, out):
+    if not compiled(x, g, out) or (groups > 1 and not _group_pays(x, kernel_shape, groups)):
         return reference_conv_kernel_grad(x, g, kernel_shape, **geometry, groups=groups, out=out)
     if out is None:
         out = empty(kernel_shape, g.dtype)
+    if groups > 1:
+        shape = (*kernel_shape[:-1], kernel_shape[-1] // groups)
+        return _by_group(groups, out, partial(conv_kernel_grad, kernel_shape=shape, **geometry), x, g)
     module = _tile_for(x, g, out)
     if module is not None:
         if is_pointwise(kernel_shape[:-2], strides, padding):
@@ -294,140 +324,8 @@ def conv_kernel_grad(
     return out
 
 
-@lazy_njit
-def _depthwise(x, kernel, y, table, inputs):  # type: ignore[no-untyped-def]
-    channels = np.uint64(kernel.shape[1])
-    weights = kernel.reshape(-1)
-    outputs, entries = table.shape
-    target = np.uint64(0)
-    for picture in range(y.size // (outputs * kernel.shape[1])):
-        for position in range(outputs):
-            for j in range(channels):
-                y[target + j] = 0
-            for tap in range(entries):
-                place = table[position, tap]
-                if place >= 0:
-                    source = np.uint64(picture * inputs + place) * channels
-                    row = np.uint64(tap) * channels
-                    for j in range(channels):
-                        y[target + j] += x[source + j] * weights[row + j]
-            target += channels
-
-
-@lazy_njit
-def _depthwise_input_grad(g, kernel, x, table, inputs):  # type: ignore[no-untyped-def]
-    channels = np.uint64(kernel.shape[1])
-    weights = kernel.reshape(-1)
-    outputs, entries = table.shape
-    source = np.uint64(0)
-    x[:] = 0
-    for picture in range(g.size // (outputs * kernel.shape[1])):
-        for position in range(outputs):
-            for tap in range(entries):
-                place = table[position, tap]
-                if place >= 0:
-                    target = np.uint64(picture * inputs + place) * channels
-                    row = np.uint64(tap) * channels
-                    for j in range(channels):
-                        x[target + j] += g[source + j] * weights[row + j]
-            source += channels
-
-
-@lazy_njit
-def _depthwise_kernel_grad(x, g, kernel, table, inputs):  # type: ignore[no-untyped-def]
-    channels = np.uint64(kernel.shape[1])
-    outputs, entries = table.shape
-    one = np.zeros(kernel.size, kernel.dtype)  # a picture's share: sums of sums round less
-    total = kernel.reshape(-1)
-    total[:] = 0
-    at = np.uint64(0)
-    for picture in range(g.size // (outputs * kernel.shape[1])):
-        one[:] = 0
-        for position in range(outputs):
-            for tap in range(entries):
-                place = table[position, tap]
-                if place >= 0:
-                    source = np.uint64(picture * inputs + place) * channels
-                    row = np.uint64(tap) * channels
-                    for j in range(channels):
-                        one[row + j] += x[source + j] * g[at + j]
-            at += channels
-        total += one
-
-
-def _repeated(x: Any, multiplier: int) -> Any:
-    return x if multiplier == 1 else np.repeat(x, multiplier, axis=-1)
-
-
-def depthwise_conv(
-    x: Any,
-    kernel: Any,
-    bias: Any = None,
-    *,
-    strides: Ints,
-    padding: Padding,
-    dilation: Ints,
-    activation: str | None = None,
-    out: Any = None,
-) -> Any:
-    """See the reference; several filters per channel are one each of a repeated channel."""
-    geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
-    if not compiled(x, kernel, bias, out):
-        return reference_depthwise_conv(x, kernel, bias, **geometry, activation=activation, out=out)
-    if x.shape[-1] != kernel.shape[-2]:
-        raise ValueError(f"A kernel of the shape {kernel.shape} takes {kernel.shape[-2]} channels, got {x.shape[-1]}.")
-    size, filters = kernel.shape[:-2], kernel.shape[-2] * kernel.shape[-1]
-    if out is None:
-        out = empty((x.shape[0], *output_shape(x.shape, size, strides, padding, dilation), filters), x.dtype)
-    table = window_table((1, *x.shape[1:-1], 1), size, **geometry)
-    flat, inputs = _repeated(x, kernel.shape[-1]).reshape(-1), math.prod(x.shape[1:-1])
-    if out.size:
-        _depthwise(flat, kernel.reshape(-1, filters), out.reshape(-1), table, inputs)
-        _epilogue(out.reshape(-1, filters), bias, activation)
-    return out
-
-
-def depthwise_conv_input_grad(
-    g: Any, kernel: Any, x_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, out: Any = None
-) -> Any:
-    """See the reference."""
-    geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
-    if not g.size or not compiled(g, kernel, out):
-        return reference_depthwise_conv_input_grad(g, kernel, x_shape, **geometry, out=out)
-    multiplier = kernel.shape[-1]
-    if out is None:
-        out = empty(x_shape, g.dtype)
-    repeated = out if multiplier == 1 else empty((*x_shape, multiplier), g.dtype)
-    table = window_table((1, *x_shape[1:-1], 1), kernel.shape[:-2], **geometry)
-    weights, inputs = kernel.reshape(-1, g.shape[-1]), math.prod(x_shape[1:-1])
-    _depthwise_input_grad(g.reshape(-1), weights, repeated.reshape(-1), table, inputs)
-    if multiplier > 1:
-        np.copyto(out, repeated[..., 0])
-        for m in range(1, multiplier):  # np.sum is slow over a short last axis
-            np.add(out, repeated[..., m], out=out)
-    return out
-
-
-def depthwise_conv_kernel_grad(
-    x: Any, g: Any, kernel_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, out: Any = None
-) -> Any:
-    """See the reference."""
-    geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
-    if not g.size or not compiled(x, g, out):
-        return reference_depthwise_conv_kernel_grad(x, g, kernel_shape, **geometry, out=out)
-    if out is None:
-        out = empty(kernel_shape, g.dtype)
-    table = window_table((1, *x.shape[1:-1], 1), kernel_shape[:-2], **geometry)
-    flat, inputs = _repeated(x, kernel_shape[-1]).reshape(-1), math.prod(x.shape[1:-1])
-    _depthwise_kernel_grad(flat, g.reshape(-1), out.reshape(-1, g.shape[-1]), table, inputs)
-    return out
-
-
 OVERRIDES = {
     "conv": conv,
     "conv_input_grad": conv_input_grad,
     "conv_kernel_grad": conv_kernel_grad,
-    "depthwise_conv": depthwise_conv,
-    "depthwise_conv_input_grad": depthwise_conv_input_grad,
-    "depthwise_conv_kernel_grad": depthwise_conv_kernel_grad,
 }

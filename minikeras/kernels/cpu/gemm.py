@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from minikeras.kernels.cpu.elementwise import activate
 from minikeras.kernels.cpu.jit import tile
-from minikeras.kernels.reference.activation import activate
 from minikeras.kernels.reference.dense import dense as reference_dense
 from minikeras.kernels.reference.dense import gemm as reference_gemm
 

@@ -303,7 +303,7 @@ _PYTHON_CALLS = (
     "PyLong_FromLongLong",
     "PyType_IsSubtype",
 )
-_C_CALLS = ("memcpy", "memmove", "memset", "sched_yield", "expf", "logf", "powf", "tanhf")
+_C_CALLS = ("memcpy", "memmove", "memset", "sched_yield", "expf", "log", "logf", "powf", "tanhf")
 
 
 @lru_cache(maxsize=1)

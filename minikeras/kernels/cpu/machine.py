@@ -80,6 +80,12 @@ def floats(builder: Any, address: Any) -> Any:
     return _pointer(builder, address, ir.FloatType())
 
 
+@instruction("CPointer(float64)(int64)")
+def doubles(builder: Any, address: Any) -> Any:
+    """The float64 numbers at an address."""
+    return _pointer(builder, address, ir.DoubleType())
+
+
 @instruction("CPointer(uint8)(int64)")
 def octets(builder: Any, address: Any) -> Any:
     """The bytes at an address."""

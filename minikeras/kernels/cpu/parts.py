@@ -163,6 +163,55 @@ def relu_grad(g: Any, y: Any, bias_out: Any) -> Any:
     return out
 
 
+# ---- activations made of straight lines ------------------------------------------------------------------------------
+
+
+@inner
+def _lines(n, part):  # type: ignore[no-untyped-def]
+    """A part's stretch, and 5: slope, limit (NaN: none) and threshold."""
+    first, size = _stretch(n, part)
+    constants = floats(n[5])
+    return first, size, constants[0], constants[1], constants[2]
+
+
+@lazy_part
+def _piecewise_relu_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """2 x, 4 result."""
+    n = numbers(arguments)
+    first, size, slope, limit, threshold = _lines(n, part)
+    x, out = floats(n[2] + first), floats(n[4] + first)
+    for i in range(size):
+        below = _ZERO if slope == _ZERO else slope * (x[i] - threshold)  # the slope may meet an infinity
+        value = below if x[i] <= threshold else x[i]  # NaN stays NaN
+        out[i] = limit if value > limit else value
+
+
+@lazy_part
+def _piecewise_relu_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """2 g, 3 x, 4 result."""
+    n = numbers(arguments)
+    first, size, slope, limit, threshold = _lines(n, part)
+    g, x, out = floats(n[2] + first), floats(n[3] + first), floats(n[4] + first)
+    for i in range(size):
+        below = _ZERO if slope == _ZERO else slope * (x[i] - threshold)
+        value = below if x[i] <= threshold else x[i]
+        less = _ZERO if slope == _ZERO else g[i] * slope
+        steep = g[i] if x[i] > threshold else less
+        out[i] = _ZERO if value >= limit else steep
+
+
+def piecewise_relu(x: Any, slope: float, limit: float | None, threshold: float, out: Any) -> None:
+    """As the kernel."""
+    numbers = np.array([slope, np.nan if limit is None else limit, threshold], _FLOAT)
+    _run(_piecewise_relu_part, parts_of(x.size), x.size, x, None, out, numbers)
+
+
+def piecewise_relu_grad(g: Any, x: Any, slope: float, limit: float | None, threshold: float, out: Any) -> None:
+    """As the kernel."""
+    numbers = np.array([slope, np.nan if limit is None else limit, threshold], _FLOAT)
+    _run(_piecewise_relu_grad_part, parts_of(x.size), x.size, g, x, out, numbers)
+
+
 # ---- dropout ---------------------------------------------------------------------------------------------------------
 
 
@@ -310,3 +359,51 @@ def average_pool(x: Any, y: Any, table: Any, inputs: int, channels: int) -> None
 def average_pool_grad(g: Any, x: Any, table: Any, inputs: int, channels: int) -> None:
     """The kernel `average_pool_grad` of contiguous arrays, into `x`."""
     _over_pictures(_average_pool_grad_part, x, g, table, inputs, channels)
+
+
+@lazy_part(fastmath=FAST)
+def _global_average_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """Pictures: 2 of (positions, channels), 3 their means; 4 positions, 5 channels."""
+    n = numbers(arguments)
+    positions, channels = n[4], n[5]
+    fours, count = positions // 4 * 4, np.float32(positions)
+    for picture in range(n[0] * part // n[1], n[0] * (part + 1) // n[1]):
+        x, out = floats(n[2] + 4 * picture * positions * channels), floats(n[3] + 4 * picture * channels)
+        for j in range(channels):
+            out[j] = _ZERO
+        for i in range(0, fours, 4):
+            at = i * channels
+            for j in range(channels):
+                out[j] += (x[at + j] + x[at + channels + j]) + (x[at + 2 * channels + j] + x[at + 3 * channels + j])
+        for i in range(fours, positions):
+            at = i * channels
+            for j in range(channels):
+                out[j] += x[at + j]
+        for j in range(channels):
+            out[j] /= count
+
+
+def global_average_pool(x: Any, out: Any) -> None:
+    """The kernel, of a long array, into `out`."""
+    parts = min(parts_of(x.size), len(x))
+    _run(_global_average_part, parts, len(x), x, out, *x.shape[1:])
+
+
+@lazy_part
+def _global_average_grad_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """Pictures: 2 gradients at their means, 3 at them; 4 positions, 5 channels."""
+    n = numbers(arguments)
+    positions, channels = n[4], n[5]
+    count = np.float32(positions)
+    for picture in range(n[0] * part // n[1], n[0] * (part + 1) // n[1]):
+        g = floats(n[2] + 4 * picture * channels)
+        for i in range(picture * positions, (picture + 1) * positions):
+            out = floats(n[3] + 4 * i * channels)
+            for j in range(channels):
+                out[j] = g[j] / count
+
+
+def global_average_pool_grad(g: Any, out: Any) -> None:
+    """The kernel, into a long array."""
+    parts = min(parts_of(out.size), len(g))
+    _run(_global_average_grad_part, parts, len(g), g, out, *out.shape[1:])

@@ -17,6 +17,8 @@ from minikeras.kernels.cpu.jit import pool_parts, shared
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
 from minikeras.kernels.reference.pool import average_pool as reference_average_pool
 from minikeras.kernels.reference.pool import average_pool_grad as reference_average_pool_grad
+from minikeras.kernels.reference.pool import global_average_pool as reference_global_average_pool
+from minikeras.kernels.reference.pool import global_average_pool_grad as reference_global_average_pool_grad
 from minikeras.kernels.reference.pool import index_dtype, undilated
 from minikeras.kernels.reference.pool import max_pool as reference_max_pool
 from minikeras.kernels.reference.pool import max_pool_grad as reference_max_pool_grad
@@ -89,9 +91,32 @@ def average_pool_grad(g: Any, x_shape: Ints, *, size: Ints, strides: Ints, paddi
     return out
 
 
+_LONG = 1 << 15  # numbers: shorter arrays are NumPy's
+
+
+def global_average_pool(x: Any) -> Any:
+    """See the reference."""
+    if x.size < _LONG or x.dtype.char != "f" or not x.flags.c_contiguous:
+        return reference_global_average_pool(x)
+    out = empty((x.shape[0], x.shape[2]), x.dtype)
+    shared().global_average_pool(x, out)
+    return out
+
+
+def global_average_pool_grad(g: Any, positions: int) -> Any:
+    """See the reference."""
+    if g.size * positions < _LONG or g.dtype.char != "f" or not g.flags.c_contiguous:
+        return reference_global_average_pool_grad(g, positions)
+    out = empty((g.shape[0], positions, g.shape[1]), g.dtype)
+    shared().global_average_pool_grad(g, out)
+    return out
+
+
 OVERRIDES = {
     "average_pool": average_pool,
     "average_pool_grad": average_pool_grad,
+    "global_average_pool": global_average_pool,
+    "global_average_pool_grad": global_average_pool_grad,
     "max_pool": max_pool,
     "max_pool_grad": max_pool_grad,
 }

@@ -4,9 +4,9 @@ Numba compiles all of Python's arithmetic on arrays and takes 0.1 to 0.5 s for a
 find out types.  Here types are plain to see, and the same functions take a tenth of that.  What this module does not
 know raises `Untranslatable`, and Numba compiles it; both give the same results (tests/kernels/test_jit.py).
 
-Types are int64, float32, uint8, uint32, bool and pointers.  A variable has the type of its first value.  Integers do
-not overflow; `//` and `%` round down as in Python.  float32 meets only float32: mixed arithmetic is refused, where
-Numba would go on in float64.
+Types are int64, float32, float64, uint8, uint32, bool and pointers.  A variable has the type of its first value.
+Integers do not overflow; `//` and `%` round down as in Python.  float32 meets only float32 and float64 only float64:
+mixed arithmetic is refused, where Numba would go on in float64.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ _WORD, _BIT = ir.IntType(64), ir.IntType(1)
 _TYPES: dict[str, Any] = {
     "int64": _WORD,
     "float32": ir.FloatType(),
+    "float64": ir.DoubleType(),
     "uint8": ir.IntType(8),
     "uint32": ir.IntType(32),
     "bool": _BIT,
     "void": ir.VoidType(),
 }
-_BYTES = {"int64": 8, "float32": 4, "uint8": 1, "uint32": 4}
+_BYTES = {"int64": 8, "float32": 4, "float64": 8, "uint8": 1, "uint32": 4}
+_FLOATS = "float32", "float64"
+_CONSTANTS: dict[str, Any] = {"bool": (bool, np.bool_), "float32": np.float32, "float64": float, "uint8": np.uint8}
 
 
 class Untranslatable(Exception):
@@ -72,9 +75,9 @@ def type_of(kind: str) -> Any:
 
 
 def _constant(value: Any) -> _Value:
-    for kind, types in (("bool", (bool, np.bool_)), ("float32", np.float32), ("uint8", np.uint8)):
+    for kind, types in _CONSTANTS.items():
         if isinstance(value, types):
-            plain = float(value) if kind == "float32" else int(value)
+            plain = float(value) if kind in _FLOATS else int(value)
             return _Value(ir.Constant(_TYPES[kind], plain), kind, plain)
     if isinstance(value, (int, np.int64)):
         return _Value(ir.Constant(_WORD, int(value)), "int64", int(value))
@@ -319,10 +322,10 @@ class _Function:
 
     def _binary(self, operator: ast.operator, a: _Value, b: _Value) -> _Value:
         name, build = type(operator).__name__, self.builder
-        if "float32" in (a.kind, b.kind):
+        if a.kind in _FLOATS or b.kind in _FLOATS:
             if a.kind != b.kind or name not in _FLOAT:
                 raise Untranslatable(f"{name} of {a.kind} and {b.kind}")
-            return _Value(getattr(build, _FLOAT[name])(a.code, b.code, flags=self.flags), "float32")
+            return _Value(getattr(build, _FLOAT[name])(a.code, b.code, flags=self.flags), a.kind)
         x, y = self._as(a, "int64"), self._as(b, "int64")
         if name in _INTEGER:
             method, options = _INTEGER[name]
@@ -351,8 +354,8 @@ class _Function:
         value = self._value(node.operand)
         if not isinstance(node.op, ast.USub):
             self._unknown(node)
-        if value.kind == "float32":
-            return _Value(self.builder.fneg(value.code), "float32")
+        if value.kind in _FLOATS:
+            return _Value(self.builder.fneg(value.code), value.kind)
         return _Value(self.builder.neg(self._as(value, "int64").code), "int64")
 
     def _get_Compare(self, node: ast.Compare) -> _Value:
@@ -362,7 +365,7 @@ class _Function:
             sign = _COMPARE.get(type(operator).__name__)
             if sign is None:
                 self._unknown(node)
-            if "float32" in (a.kind, b.kind):
+            if a.kind in _FLOATS or b.kind in _FLOATS:
                 if a.kind != b.kind:
                     self._unknown(node)
                 compare = self.builder.fcmp_unordered if sign == "!=" else self.builder.fcmp_ordered
@@ -418,12 +421,12 @@ class _Function:
             return value
         if value.constant is not None:
             return _constant(bool(value.constant))
-        if value.kind == "float32":
+        if value.kind in _FLOATS:
             self._unknown(node)
         return _Value(self.builder.icmp_signed("!=", value.code, ir.Constant(value.code.type, 0)), "bool")
 
     def _as(self, value: _Value, kind: str) -> _Value:
-        """The value in another integer type; a float32 is nothing else."""
+        """The value in another integer type; a float is nothing else."""
         if value.kind == kind:
             return value
         if value.kind in ("bool", "uint8", "uint32") and kind == "int64":
@@ -459,22 +462,25 @@ class _Function:
             raise AssertionError
         return known(self, value)
 
-    def _to_float(self, value: _Value) -> _Value:
-        if value.kind == "float32":
+    def _to_float(self, value: _Value, kind: str) -> _Value:
+        if value.kind == kind:
             return value
-        convert = self.builder.sitofp if value.kind == "int64" else self.builder.uitofp
-        return _Value(convert(value.code, _TYPES["float32"]), "float32")
+        if value.kind in _FLOATS:
+            convert = self.builder.fptrunc if kind == "float32" else self.builder.fpext
+        else:
+            convert = self.builder.sitofp if value.kind == "int64" else self.builder.uitofp
+        return _Value(convert(value.code, _TYPES[kind]), kind)
 
     def _to_int(self, value: _Value) -> _Value:
-        if value.kind == "float32":
+        if value.kind in _FLOATS:
             return _Value(self.builder.fptosi(value.code, _WORD), "int64")
         return self._as(value, "int64")
 
     def _of_float(self, name: str, value: _Value) -> _Value:
-        if value.kind != "float32":
+        if value.kind not in _FLOATS:
             raise Untranslatable(f"{name} of {value.kind}")
-        called = self.module.module.declare_intrinsic(f"llvm.{name}", [_TYPES["float32"]])
-        return _Value(self.builder.call(called, [value.code], fastmath=self.flags), "float32")
+        called = self.module.module.declare_intrinsic(f"llvm.{name}", [_TYPES[value.kind]])
+        return _Value(self.builder.call(called, [value.code], fastmath=self.flags), value.kind)
 
 
 def _resolve(node: ast.expr, space: dict[str, Any]) -> Any:
@@ -498,7 +504,8 @@ _INTEGER: dict[str, tuple[str, dict[str, Any]]] = {
 }
 _COMPARE = {"Lt": "<", "LtE": "<=", "Gt": ">", "GtE": ">=", "Eq": "==", "NotEq": "!="}
 _NUMBERS: dict[Any, Callable] = {
-    np.float32: _Function._to_float,
+    np.float32: lambda function, value: function._to_float(value, "float32"),
+    np.float64: lambda function, value: function._to_float(value, "float64"),
     np.int64: _Function._to_int,
     int: _Function._to_int,
     np.uint8: lambda function, value: function._as(function._as(value, "int64"), "uint8"),

@@ -12,9 +12,8 @@ from minikeras.kernels.cpu import jit
 
 def kernels() -> list[jit.CFunction]:
     """Every function of C that this host can use, in the order of their places."""
-    modules = [
-        importlib.import_module(f"{cpu.__name__}.{module.name}") for module in pkgutil.iter_modules(cpu.__path__)
-    ]
+    names = [f"{cpu.__name__}.{module.name}" for module in pkgutil.iter_modules(cpu.__path__)]
+    modules = [importlib.import_module(name) for name in names]
     if jit.tile() is None:  # without its vector registers
         modules = [module for module in modules if "tile" not in vars(module) and not module.__name__.endswith(".tile")]
     found = {one for module in modules for one in vars(module).values() if isinstance(one, jit.CFunction)}

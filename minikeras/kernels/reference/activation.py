@@ -19,6 +19,8 @@ __all__ = [
     "erf",
     "log_softmax",
     "masked_scale",
+    "piecewise_relu",
+    "piecewise_relu_grad",
     "softmax",
     "softmax_grad",
 ]
@@ -117,6 +119,33 @@ def activate(x: Any, activation: str | None, out: Any = None) -> Any:
 def activate_grad(g: Any, y: Any, activation: str | None) -> Any:
     """The gradient at the activation's input, from the gradient `g` at its output `y`.  Does not change `g`."""
     return g if activation is None else _TABLE[activation][1](g, y)
+
+
+def piecewise_relu(
+    x: Any, slope: float = 0.0, limit: float | None = None, threshold: float = 0.0, out: Any = None
+) -> Any:
+    """`x` above the threshold, `slope * (x - threshold)` up to it; at most the limit, if there is one."""
+    below = slope * (x - threshold) if slope else 0  # no slope meets an infinity
+    y = xp.where(x <= threshold, below, x)  # NaN stays NaN
+    if limit is not None:
+        y = xp.minimum(y, limit)
+    if out is None:
+        return y
+    out[...] = y
+    return out
+
+
+def piecewise_relu_grad(
+    g: Any, x: Any, slope: float = 0.0, limit: float | None = None, threshold: float = 0.0, out: Any = None
+) -> Any:
+    """Backward of `piecewise_relu` at its input `x`: 0 at the limit and above, `slope * g` up to the threshold."""
+    g_x = xp.where(x > threshold, g, slope * g if slope else 0)
+    if limit is not None:
+        g_x = xp.where(piecewise_relu(x, slope, None, threshold) >= limit, 0, g_x)
+    if out is None:
+        return g_x
+    out[...] = g_x
+    return out
 
 
 def softmax(x: Any, axis: int = -1, out: Any = None) -> Any:

@@ -14,7 +14,14 @@ import numpy as xp  # rebound by kernels.use()
 from minikeras.kernels.arena import empty
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape, taps
 
-__all__ = ["average_pool", "average_pool_grad", "max_pool", "max_pool_grad"]
+__all__ = [
+    "average_pool",
+    "average_pool_grad",
+    "global_average_pool",
+    "global_average_pool_grad",
+    "max_pool",
+    "max_pool_grad",
+]
 
 
 def undilated(size: Ints) -> Ints:
@@ -98,4 +105,16 @@ def average_pool_grad(g: Any, x_shape: Ints, *, size: Ints, strides: Ints, paddi
     for _, outputs, inputs in taps(x_shape, size, strides, padding, undilated(size)):
         part = out[inputs]
         xp.add(part, share[outputs], out=part)
+    return out
+
+
+def global_average_pool(x: Any) -> Any:
+    """The mean of each channel over all positions: `x` (n, positions, c) gives (n, c)."""
+    return x.mean(axis=1)
+
+
+def global_average_pool_grad(g: Any, positions: int) -> Any:
+    """The gradient at the input of `global_average_pool`: `g` (n, c), in equal parts, to all positions."""
+    out = empty((g.shape[0], positions, g.shape[1]), g.dtype)
+    out[...] = (g / positions)[:, None]
     return out
