@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
+from minikeras.kernels.cpu import jit
 from minikeras.kernels.cpu.warmup import kernels
 
 
@@ -27,6 +29,13 @@ def test_everything_is_compiled_and_kept(tmp_path: Path) -> None:
     times = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
     assert run(tmp_path, "warmup").returncode == 0
     assert times == {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+
+
+def test_a_host_without_the_tile_leaves_out_what_calls_it() -> None:
+    with patch.object(jit, "tile", lambda: None):
+        places = {kernel.place for kernel in kernels()}
+    assert {"parts._adam_part", "recurrent_parts._lstm_cell_part"} <= places
+    assert not {"tile.rows_product", "recurrent_parts._lstm_part"} & places
 
 
 def test_without_a_folder_it_says_so(tmp_path: Path) -> None:

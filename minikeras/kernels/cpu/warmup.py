@@ -17,7 +17,14 @@ def kernels() -> list[jit.CFunction]:
     if jit.tile() is None:  # without its vector registers
         modules = [module for module in modules if "tile" not in vars(module) and not module.__name__.endswith(".tile")]
     found = {one for module in modules for one in vars(module).values() if isinstance(one, jit.CFunction)}
+    if jit.tile() is None:  # a module may have both kinds
+        found = {function for function in found if not _uses_tile(function)}
     return sorted(found, key=lambda function: function.place)
+
+
+def _uses_tile(function: jit.CFunction) -> bool:
+    """Whether a function is one of the tile's or calls one."""
+    return function.place.startswith("tile.") or any(_uses_tile(called) for called in function._calls())
 
 
 def folder_of_code() -> Path | None:
