@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minikeras
-from benchmarks import limits, plot, readme, scaling, vs_keras
+from benchmarks import kernels, limits, plot, readme, scaling, vs_keras
 from benchmarks.contenders import Contender, ContenderError, ContenderLacks, Worker, ours, rivals
 from benchmarks.installed import ROOT, closure, files_size
 from benchmarks.keras_models import compiled
@@ -298,3 +298,15 @@ def test_scaling_finds_the_cliff_and_what_threads_bring():
     text = scaling.markdown(result)
     assert "| 4 | 6 (3.00) | 1 (0.50) | 6 (3.00) | 1 (0.50) |" in text and "## Width" not in text
     assert "training step, threads 1 against 2: minikeras 3.63 times as fast with 2 (from 2.00 to 6.00)" in text
+
+
+def test_kernels_of_a_step_are_timed(tmp_path):
+    assert kernels.main(["--quick", "W9", "--output", str(tmp_path)]) == 0
+    text = (tmp_path / "kernels_quick.md").read_text()
+    assert "parts._adam_part | 1 |" in text and "**the step**" in text
+
+
+def test_kernels_of_an_unknown_row_are_not_timed(capsys):
+    with pytest.raises(SystemExit):
+        kernels.main(["W99"])
+    assert "rows are W1, " in capsys.readouterr().err

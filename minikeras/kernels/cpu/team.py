@@ -176,7 +176,7 @@ def _run_items(self, items, count):  # type: ignore[no-untyped-def]
             for i in range(ROOM):
                 n[i] = template[i]
         block = room
-        for i in range(3, count):
+        for i in range(3, min(count, ROOM + 3)):
             n[i - 3] = _value(types, given[i])
     if error_occurred():
         return 0
