@@ -303,7 +303,7 @@ def test_scaling_finds_the_cliff_and_what_threads_bring():
 def test_kernels_of_a_step_are_timed(tmp_path):
     assert kernels.main(["--quick", "W9", "--output", str(tmp_path)]) == 0
     text = (tmp_path / "kernels_quick.md").read_text()
-    assert "parts._adam_part | 1 |" in text and "**the step**" in text
+    assert "parts._relu_grad_part | 2 |" in text and "**the step**" in text
 
 
 def test_kernels_of_an_unknown_row_are_not_timed(capsys):
