@@ -1,7 +1,8 @@
-"""Machine code: Numba makes it at first need, a file keeps it, and later processes load it without Numba.
+"""Machine code: made at first need, kept in a file, and loaded by later processes without a compiler.
 
-What is compiled is written in Python and decorated here; importing such a module costs nothing.  A function that is
-compiled may use other functions and instructions decorated here: they become Numba's own when it is compiled.
+What is compiled is written in Python, in Numba's dialect, and decorated here; importing such a module costs nothing.  A
+function that is compiled may use other functions and instructions decorated here.  The translator (translate.py) makes
+LLVM code of it, or, where it does not know something, Numba.
 """
 
 from __future__ import annotations
@@ -353,21 +354,20 @@ def _folders() -> list[Path]:
     return [Path(__file__).parent / "__pycache__", Path(cache).expanduser() / "minikeras"]
 
 
-# what all code may depend on, besides its own module
-_SOURCES = ("functions.py", "jit.py", "machine.py", "stack.py", "tile.py", "translate.py")
-
-
 @lru_cache(maxsize=64)
 def _stamp(module: str) -> bytes:
-    """What a function's machine code depends on: the sources, the processor and the compiler."""
+    """What a function's machine code depends on: the sources of all kernels, the processor and the compiler."""
     import llvmlite
     from llvmlite import binding
 
-    digest = hashlib.sha256(f"{llvmlite.__version__} {sys.platform} {sys.hexversion >> 16}".encode())
+    digest = hashlib.sha256(f"{llvmlite.__version__} {sys.platform}".encode())
     digest.update(f"{binding.get_host_cpu_name()} {binding.get_host_cpu_features().flatten()}".encode())
-    folder = Path(__file__).parent
-    for file in (getattr(sys.modules[module], "__file__", None), *(folder / name for name in _SOURCES)):
-        digest.update(Path(file).read_bytes() if file else b"")
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    own = getattr(sys.modules[module], "__file__", None)
+    if own and Path(own) not in files:
+        files.append(Path(own))
+    for file in files:
+        digest.update(file.read_bytes())
     return digest.digest()
 
 
