@@ -356,19 +356,26 @@ def _folders() -> list[Path]:
 
 @lru_cache(maxsize=64)
 def _stamp(module: str) -> bytes:
-    """What a function's machine code depends on: the sources of all kernels, the processor and the compiler."""
+    """What a function's machine code depends on: its module, the kernels' sources, the processor and the compiler."""
+    digest, kernels = _common_stamp()
+    own = getattr(sys.modules[module], "__file__", None)
+    if own is None or Path(own) in kernels:
+        return digest
+    return hashlib.sha256(digest + Path(own).read_bytes()).digest()
+
+
+@lru_cache(maxsize=1)
+def _common_stamp() -> tuple[bytes, list[Path]]:
+    """The stamp of a function among the kernels, and their sources."""
     import llvmlite
     from llvmlite import binding
 
     digest = hashlib.sha256(f"{llvmlite.__version__} {sys.platform}".encode())
     digest.update(f"{binding.get_host_cpu_name()} {binding.get_host_cpu_features().flatten()}".encode())
     files = sorted(Path(__file__).parent.glob("*.py"))
-    own = getattr(sys.modules[module], "__file__", None)
-    if own and Path(own) not in files:
-        files.append(Path(own))
     for file in files:
         digest.update(file.read_bytes())
-    return digest.digest()
+    return digest.digest(), files
 
 
 def _read(place: str, stamp: bytes) -> bytes | None:
