@@ -145,7 +145,7 @@ def markdown(report: dict[str, Any]) -> str:
                 row["unit"],
                 *(cell(results.get(name), size) for name in names),
                 "" if bound is None else number(bound),
-                "" if part is None else f"{100 * part:.2g}%",
+                "" if part is None else f"{part:.0%}",
                 *(ratio(row, rival) for rival in ("keras", "torch")),
             ]
         )
