@@ -27,12 +27,9 @@ FAST = {"contract", "reassoc", "nsz", "arcp", "afn"}  # sums may vectorise; NaN 
 
 
 class _Lazy:
-    """Something that Numba knows once it is loaded."""
+    """Something that Numba knows once it is loaded, as what its `known` says."""
 
-    @cached_property
-    def known(self) -> Any:
-        """What Numba knows it as."""
-        raise NotImplementedError
+    known: Any
 
 
 class _Instruction(_Lazy):
@@ -281,11 +278,12 @@ def _target() -> Any:
     from llvmlite import binding
 
     try:
+        target = binding.Target.from_default_triple()
+    except RuntimeError:  # nobody has told LLVM about this processor yet
         binding.initialize_native_target()
         binding.initialize_native_asmprinter()
-    except RuntimeError:  # newer versions do so themselves and say that the call is not needed
-        pass
-    return binding.Target.from_default_triple().create_target_machine(
+        target = binding.Target.from_default_triple()
+    return target.create_target_machine(
         cpu=binding.get_host_cpu_name(),
         features=binding.get_host_cpu_features().flatten(),
         opt=3,
@@ -351,7 +349,7 @@ def _folders() -> list[Path]:
     if chosen:
         return [Path(chosen)]
     cache = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return [Path(__file__).parent / "__pycache__", Path(cache).expanduser() / "minikeras"]
+    return [Path(__file__).parent / "__pycache__", Path(os.path.expanduser(cache)) / "minikeras"]
 
 
 @lru_cache(maxsize=64)
@@ -398,11 +396,12 @@ def _write(place: str, stamp: bytes, code: bytes) -> None:
     for folder in _folders():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-                file.write(content)
-            os.replace(file.name, folder / f"{place}.code")  # at once: another process may be reading
+            with tempfile.TemporaryDirectory(dir=folder) as room:  # goes whatever happens
+                new = Path(room) / "code"
+                new.write_bytes(content)
+                os.replace(new, folder / f"{place}.code")  # at once: another process may be reading
             return
-        except OSError:
+        except OSError:  # full or not writable: the next one
             continue
 
 
@@ -429,22 +428,14 @@ class LazyKernel:
         return self._compiled(*args)
 
     def _compile(self) -> Any:
+        import numba
+
         options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": FAST, **self._options}
-        return kept_njit(**options)(self._function)
-
-
-def kept_njit(**options: Any) -> Callable:
-    """Decorator: `numba.njit`, cached on disk if there is a folder for it; for modules that import Numba themselves."""
-    import numba
-
-    def decorate(function: Callable) -> Any:
-        function = _ready(function)
+        function = _ready(self._function)
         try:
             return numba.njit(cache=True, **options)(function)
-        except RuntimeError:
+        except RuntimeError:  # no folder for Numba's cache: compiled anew in every process
             return numba.njit(**options)(function)
-
-    return decorate
 
 
 def lazy_njit(function: Callable | None = None, **options: Any) -> Any:

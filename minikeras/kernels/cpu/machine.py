@@ -98,12 +98,6 @@ def words(builder: Any, address: Any) -> Any:
     return _pointer(builder, address, _INT32)
 
 
-@instruction("voidptr(int64)")
-def pointer(builder: Any, address: Any) -> Any:
-    """An address as `numba.carray` takes it."""
-    return _pointer(builder, address, _BYTE)
-
-
 @instruction("void(int64)")
 def prefetch(builder: Any, address: Any) -> None:
     """Ask for the cache line at an address, which need not be valid, ahead of its use."""
