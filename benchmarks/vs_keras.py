@@ -30,7 +30,7 @@ from benchmarks.contenders import (
 from benchmarks.installed import ROOT
 from benchmarks.workloads import ROWS, Setting
 
-SETTLE_SECONDS = 0.1  # threads that spin after their last task come to rest before another contender's turn
+SETTLE_SECONDS = 0.5  # threads that spin after their last task come to rest before another contender's turn
 IMPORT = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
 GROUPS = (("cold-script", "cold-memory"), ("cold-W3-empty", "cold-W3-warm", "memory-W3"))  # measured together
 

@@ -27,6 +27,7 @@ _order = itertools.count()
 
 class _State(threading.local):
     recording = False
+    recorder: Any = None  # who notes what operations are done; see replay.py
 
 
 _state = _State()
@@ -140,7 +141,10 @@ def differentiable(function: Callable | None = None, *, inputs: int | None = Non
         if len(args) > count:
             arrays.extend(args[count:])
         y, vjp = function(*arrays, **settings)
-        return _linked(y, vjp, sources, tracked and _state.recording)
+        result = _linked(y, vjp, sources, tracked and _state.recording)
+        if _state.recorder is not None:
+            _state.recorder.note(function, args, arrays, settings, result)
+        return result
 
     @functools.wraps(function)
     def sequence_operation(*args: Any, **settings: Any) -> Any:
@@ -148,10 +152,14 @@ def differentiable(function: Callable | None = None, *, inputs: int | None = Non
         values = list(values)
         if any(isinstance(value, KerasTensor) for value in values):
             return symbolic_call(sequence_operation, (values, *others), settings)
-        y, vjp = function([raw(value) for value in values], *others, **settings)
+        arrays = [raw(value) for value in values]
+        y, vjp = function(arrays, *others, **settings)
         sources = [value if isinstance(value, Tensor) and value.tracked else None for value in values]
         tracked = any(source is not None for source in sources)
-        return _linked(y, vjp, sources, tracked and _state.recording)
+        result = _linked(y, vjp, sources, tracked and _state.recording)
+        if _state.recorder is not None:
+            _state.recorder.note(_on_list(function, others), values, arrays, settings, result)
+        return result
 
     made = sequence_operation if sequence else operation
     made.differentiable = True  # type: ignore[attr-defined]
@@ -175,6 +183,8 @@ def operation(function: Callable | None = None, *, inputs: int | None = None) ->
             if isinstance(value, KerasTensor):
                 return symbolic_call(op, args, settings)
         y = function(*[raw(value) for value in args[:count]], *args[count:], **settings)
+        if _state.recorder is not None:
+            _state.recorder.spoil()  # its result is not (y, vjp); what layers compute has gradients
         return tuple([Tensor(_array(part)) for part in y]) if type(y) is tuple else Tensor(_array(y))
 
     op.differentiable = False  # type: ignore[attr-defined]
@@ -192,6 +202,11 @@ def composite(function: Callable) -> Callable:
 
     op.differentiable = True  # type: ignore[attr-defined]
     return op
+
+
+def _on_list(function: Callable, others: Sequence[Any]) -> Callable:
+    """A function of a list of arrays as one of the arrays themselves."""
+    return lambda *arrays, **settings: function(list(arrays), *others, **settings)
 
 
 def _inputs_of(function: Callable, inputs: int | None) -> tuple[list[inspect.Parameter], int]:

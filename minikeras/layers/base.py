@@ -46,8 +46,18 @@ def structure_version() -> int:
 
 
 def _structure_changed() -> None:
-    global _structure_version
+    global _structure_version, _configuration_version
     _structure_version += 1
+    _configuration_version += 1
+
+
+# Rises besides whenever a public attribute of a layer is set: what was recorded of its `call` may be out of date.
+_configuration_version = 0
+
+
+def configuration_version() -> int:
+    """A number that changes whenever `structure_version` does or an attribute of a layer is set anywhere."""
+    return _configuration_version
 
 
 class InputSpec:
@@ -238,6 +248,12 @@ class Layer:
             raise ValueError(f"{type(self).__name__} got unknown arguments {sorted(kwargs)}; check their spelling.")
         if type(self).build is Layer.build and _has_builtin_base(type(self)):
             self.built = True  # there is nothing to build
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        global _configuration_version
+        object.__setattr__(self, name, value)
+        if name[0] != "_":
+            _configuration_version += 1
 
     # ------------------------------------------------------------ building
 

@@ -31,6 +31,7 @@ from minikeras.training.data import (
     to_arrays,
     unpack_x_y_sample_weight,
 )
+from minikeras.training.inference import Inference
 
 
 class MetricLogs(MutableMapping):
@@ -105,6 +106,7 @@ class Trainer:
         self._trainable_list: list[Variable] = []
         self._penalized: list[Variable] = []
         self._arenas: dict[tuple, k.Arena] = {}
+        self._inference = Inference(self)
 
     # ------------------------------------------------------------ compile
 
@@ -282,7 +284,7 @@ class Trainer:
     def predict_step(self, data: Any) -> Any:
         """One prediction step on a batch.  Returns the outputs."""
         x, _, _ = unpack_x_y_sample_weight(data)
-        return self(x, training=False)  # type: ignore[operator]
+        return self._inference(x)
 
     def _trainable_now(self) -> list[Variable]:
         """The trainable variables; found anew only after something was built or switched."""

@@ -1,0 +1,98 @@
+"""Predictions: through the layers the first time, replayed for further batches of the same shapes (see replay.py)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minikeras import kernels as k
+from minikeras import layers
+from minikeras.autodiff.replay import Program, Recorder
+from minikeras.autodiff.symbolic import FunctionNode
+from minikeras.autodiff.tensor import Tensor
+from minikeras.layers.base import Layer, configuration_version
+
+# Layers whose inference depends on nothing but their configuration, the values of their inputs and their weights, and
+# looks at no value.
+# fmt: off
+_REPLAYABLE = frozenset({
+    layers.Activation, layers.Add, layers.Average, layers.AveragePooling1D, layers.AveragePooling2D,
+    layers.AveragePooling3D, layers.BatchNormalization, layers.Concatenate, layers.Conv1D, layers.Conv2D,
+    layers.Conv3D, layers.Cropping1D, layers.Cropping2D, layers.Cropping3D, layers.Dense, layers.DepthwiseConv1D,
+    layers.DepthwiseConv2D, layers.Dot, layers.Dropout, layers.ELU, layers.EinsumDense, layers.Flatten,
+    layers.GaussianDropout, layers.GaussianNoise, layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D,
+    layers.GlobalAveragePooling3D, layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D, layers.GlobalMaxPooling3D,
+    layers.Identity, layers.InputLayer, layers.LayerNormalization, layers.LeakyReLU, layers.MaxPooling1D,
+    layers.MaxPooling2D, layers.MaxPooling3D, layers.Maximum, layers.Minimum, layers.Multiply, layers.PReLU,
+    layers.Permute, layers.ReLU, layers.RepeatVector, layers.Reshape, layers.Softmax, layers.SpatialDropout1D,
+    layers.SpatialDropout2D, layers.SpatialDropout3D, layers.Subtract, layers.UnitNormalization,
+    layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D, layers.ZeroPadding1D, layers.ZeroPadding2D,
+    layers.ZeroPadding3D,
+})
+# fmt: on
+_MOST = 16  # programs of one model; for ever-changing shapes recording would not pay
+
+
+def _is_own(function: Any) -> bool:
+    return getattr(function, "__module__", "").startswith("minikeras.")
+
+
+def _is_replayable(operation: Any) -> bool:
+    """Whether an element of a model's graph can be replayed; of a model, all that it contains."""
+    if isinstance(operation, FunctionNode):
+        return _is_own(operation.function)
+    if {"call", "__call__"} & vars(operation).keys() or operation.activity_regularizer is not None:
+        return False
+    graph = getattr(operation, "_graph", None)
+    if graph is None:
+        activation = getattr(operation, "activation", None)
+        return type(operation) in _REPLAYABLE and (activation is None or _is_own(activation))
+    if not _is_own(type(operation).call) or type(operation).__call__ is not Layer.__call__:
+        return False
+    return all(_is_replayable(part) for part in graph.operations)
+
+
+class Inference:
+    """A model's predictions.
+
+    Args:
+        model: a model of any kind; those of which nothing is known but their `call` always go through their layers.
+    """
+
+    def __init__(self, model: Any):
+        self._model = model
+        self._programs: dict[tuple, Program | None] = {}
+        self._version = -1
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_model": self._model, "_programs": {}, "_version": -1}
+
+    def __call__(self, x: Any) -> Any:
+        """The outputs, as a tensor or a structure of them, for a batch of raw arrays."""
+        if type(x) is not k.xp.ndarray:
+            return self._model(x, training=False)
+        if self._version != configuration_version():  # a layer was built, switched or changed
+            self._programs.clear()
+            self._version = configuration_version()
+        key = x.shape, x.dtype
+        program = self._programs.get(key)
+        if program is not None:
+            return Tensor(program((x,))[0])
+        if key in self._programs or len(self._programs) >= _MOST:
+            return self._model(x, training=False)
+        return self._record(key, x)
+
+    def _record(self, key: tuple, x: Any) -> Any:
+        """The outputs; where it can be replayed, how they were computed is kept."""
+        if not self._model.built or not _is_replayable(self._model):
+            outputs = self._model(x, training=False)
+            if self._model.built:
+                self._programs[key] = None
+            return outputs
+        tensor = Tensor(x)
+        with Recorder([tensor]) as recorder:
+            outputs = self._model(tensor, training=False)
+        single = isinstance(outputs, Tensor)
+        program = recorder.program([outputs]) if single else None
+        if self._version == configuration_version():
+            self._programs[key] = program
+        return outputs

@@ -1,0 +1,202 @@
+"""Replayed predictions are those that the layers give, for other values, weights and settings; what is not replayed."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+
+import numpy as np
+import pytest
+
+import minikeras as keras
+from minikeras import kernels as k
+from minikeras import layers, ops
+from minikeras.training.inference import _REPLAYABLE
+
+RNG = np.random.default_rng(3)
+
+# class: (arguments, shape of a sample); what is missing takes none and a vector
+CASES = {
+    "Activation": (("tanh",), (6,)),
+    "Conv1D": ((3, 2), (6, 2)),
+    "Conv2D": ((3, 2), (6, 5, 2)),
+    "Conv3D": ((3, 2), (4, 5, 4, 2)),
+    "Cropping1D": ((1,), (6, 2)),
+    "Cropping2D": ((1,), (6, 5, 2)),
+    "Cropping3D": ((1,), (4, 5, 4, 2)),
+    "Dense": ((3,), (6,)),
+    "DepthwiseConv1D": ((2,), (6, 2)),
+    "DepthwiseConv2D": ((2,), (6, 5, 2)),
+    "Dropout": ((0.5,), (6,)),
+    "EinsumDense": (("abc,cd->abd", (None, 4)), (3, 2)),
+    "GaussianDropout": ((0.5,), (6,)),
+    "GaussianNoise": ((0.5,), (6,)),
+    "Permute": (((2, 1),), (3, 4)),
+    "RepeatVector": ((3,), (4,)),
+    "Reshape": (((2, 3),), (6,)),
+    "SpatialDropout1D": ((0.5,), (6, 2)),
+    "SpatialDropout2D": ((0.5,), (6, 5, 2)),
+    "SpatialDropout3D": ((0.5,), (4, 5, 4, 2)),
+}
+PAIRED = {"Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract"}
+RANKS = {"1D": (6, 2), "2D": (6, 5, 2), "3D": (4, 5, 4, 2)}
+
+
+def programs(model):
+    return list(model._inference._programs.values())
+
+
+def assert_replays(model, shape, count=3):
+    """Predictions are those of the model's call, for several inputs, the last ones replayed."""
+    for _ in range(count):
+        x = RNG.normal(size=(4, *shape)).astype("f4")
+        np.testing.assert_array_equal(model.predict_on_batch(x), model(x, training=False).numpy())
+    assert len(programs(model)) == 1 and programs(model)[0] is not None
+
+
+@pytest.mark.parametrize("name", sorted(cls.__name__ for cls in _REPLAYABLE - {layers.InputLayer}))
+def test_each_layer(name):
+    arguments, shape = CASES.get(name, ((), RANKS.get(name[-2:], (6,))))
+    inputs = keras.Input(shape)
+    if name in PAIRED:
+        second = layers.Dense(shape[-1])(inputs)
+        layer = layers.Dot(axes=1) if name == "Dot" else getattr(layers, name)()
+        outputs = layer([inputs, second])
+    else:
+        outputs = getattr(layers, name)(*arguments)(inputs)
+    model = keras.Model(inputs, outputs)
+    assert_replays(model, shape)
+    model.set_weights([RNG.uniform(0.5, 1.5, size=w.shape) for w in model.get_weights()])
+    assert_replays(model, shape)
+
+
+def test_other_shapes_and_a_longer_last_batch_have_programs_of_their_own():
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(3, activation="softmax")])
+    x = RNG.normal(size=(10, 6)).astype("f4")
+    for _ in range(2):
+        np.testing.assert_array_equal(model.predict(x, batch_size=4, verbose=0)[:4], model(x[:4]).numpy())
+    assert len(programs(model)) == 2
+
+
+def test_training_between_predictions_is_seen():
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(5), layers.BatchNormalization(), layers.Dropout(0.5), layers.Dense(1)]
+    )
+    model.compile("sgd", "mse")
+    x = RNG.normal(size=(8, 6)).astype("f4")
+    before = model.predict_on_batch(x)
+    model.predict_on_batch(x)
+    model.fit(x, np.ones((8, 1)), epochs=2, verbose=0)
+    after = model.predict_on_batch(x)
+    assert np.abs(after - before).max() > 1e-3
+    np.testing.assert_array_equal(after, model(x, training=False).numpy())
+
+
+def test_nested_models_and_operations_in_a_graph():
+    inner = keras.Sequential([keras.Input((5,)), layers.Dense(5, activation="relu")])
+    inputs = keras.Input((5,))
+    outputs = layers.Dense(2)(ops.tanh(inner(inputs)) * 2.0 + inputs)
+    assert_replays(keras.Model(inputs, outputs), (5,))
+
+
+def test_a_changed_layer_is_seen():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, activation="relu")])
+    x = RNG.normal(size=(2, 4)).astype("f4")
+    model.predict_on_batch(x), model.predict_on_batch(x)
+    model.layers[0].activation = keras.activations.linear
+    kernel, bias = model.get_weights()
+    np.testing.assert_allclose(model.predict_on_batch(x), x @ kernel + bias, rtol=1e-5, atol=1e-6)
+    model.add(layers.Dense(1))
+    assert model.predict_on_batch(x).shape == (2, 1)
+    model.pop()
+    assert model.predict_on_batch(x).shape == (2, 3)
+
+
+class Counting(layers.Layer):
+    """Its result depends on how often it was called."""
+
+    calls = 0
+
+    def call(self, inputs):
+        self.calls += 1
+        return inputs * float(self.calls)
+
+
+def test_custom_layers_models_activations_and_calls_are_not_replayed():
+    class Custom(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense, self.calls = layers.Dense(2), 0
+
+        def call(self, inputs):
+            self.calls += 1
+            return self.dense(inputs)
+
+    def sign_of_first(x):
+        return x * (1.0 if float(ops.sum(x)) > 0 else -1.0)
+
+    x = RNG.normal(size=(2, 4)).astype("f4")
+    counting = keras.Sequential([keras.Input((4,)), Counting()])
+    counting.predict_on_batch(x)
+    np.testing.assert_allclose(counting.predict_on_batch(x), (counting.layers[0].calls) * x, rtol=1e-6)
+    custom = Custom()
+    custom.predict_on_batch(x), custom.predict_on_batch(x), custom.predict_on_batch(x)
+    assert custom.calls >= 3
+    activated = keras.Sequential([keras.Input((4,)), layers.Activation(sign_of_first)])
+    for sign in (1, -1):
+        array = sign * np.ones((2, 4), "f4")
+        np.testing.assert_array_equal(activated.predict_on_batch(array), np.ones((2, 4)))
+    patched = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
+    patched.predict_on_batch(x)
+    patched.layers[0].call = lambda inputs: inputs
+    np.testing.assert_array_equal(patched.predict_on_batch(x), x)
+    for model in (counting, custom, activated, patched):
+        assert not any(programs(model))
+
+
+def test_what_is_added_as_a_loss_or_kept_as_a_state_is_not_replayed():
+    regular = keras.Sequential([keras.Input((4,)), layers.Dense(2, activity_regularizer="l2")])
+    recurrent = keras.Sequential([keras.Input((3, 4), batch_size=2), layers.LSTM(2, stateful=True)])
+    x = RNG.normal(size=(2, 4)).astype("f4")
+    steps = RNG.normal(size=(2, 3, 4)).astype("f4")
+    regular.predict_on_batch(x), regular.predict_on_batch(x)
+    first, second = recurrent.predict_on_batch(steps), recurrent.predict_on_batch(steps)
+    assert np.abs(first - second).max() > 1e-4
+    assert not any(programs(regular)) and not any(programs(recurrent))
+
+
+def test_an_array_that_no_operation_made_is_noticed():
+    from minikeras.autodiff.replay import Recorder
+    from minikeras.autodiff.tensor import Tensor
+
+    x = Tensor(k.xp.ones((2, 2), "float32"))
+    with Recorder([x]) as recorder:
+        y = x * Tensor(k.xp.ones((2, 2), "float32"))
+    assert recorder.program([y]) is None
+    with Recorder([x]) as recorder:
+        y = x * 3.0
+    (result,) = recorder.program([y])([k.xp.ones((2, 2), "float32")])
+    np.testing.assert_array_equal(k.to_host(result), np.full((2, 2), 3.0))
+    assert recorder.program([Tensor(y.data)]) is None
+
+
+def test_threads_and_pickles():
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(8, activation="relu"), layers.Dense(2)])
+    x = RNG.normal(size=(16, 6)).astype("f4")
+    expected = model(x, training=False).numpy()
+    results = []
+
+    def work():
+        for _ in range(50):
+            results.append(model.predict_on_batch(x))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 400 and all(np.array_equal(result, expected) for result in results)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict_on_batch(x), expected)
+    again.set_weights([0 * w for w in again.get_weights()])
+    assert not again.predict_on_batch(x).any() and np.array_equal(model.predict_on_batch(x), expected)
