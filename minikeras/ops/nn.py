@@ -691,7 +691,7 @@ def _hits(x: Any, num_classes: int, axis: int) -> Any:
 
 @differentiable
 def _cross_entropy(logits: Any, target: Any, *, probabilities: Any = None) -> Any:
-    y = k.cross_entropy(logits, target)
+    y = k.cross_entropy(logits, target, probabilities)
 
     def vjp(g: Any, needs: Any) -> Any:
         return (
@@ -704,7 +704,7 @@ def _cross_entropy(logits: Any, target: Any, *, probabilities: Any = None) -> An
 
 @differentiable
 def _sparse_cross_entropy(logits: Any, labels: Any, *, probabilities: Any = None) -> Any:
-    y = k.sparse_cross_entropy(logits, labels)
+    y = k.sparse_cross_entropy(logits, labels, probabilities)
     return y, lambda g, needs: (k.sparse_cross_entropy_grad(g, logits, labels, probabilities), None)
 
 

@@ -59,6 +59,11 @@ def test_overrides(shape: tuple[int, ...], dtype: str) -> None:
         (cpu.cross_entropy_grad(g, logits, target), reference.cross_entropy_grad(exact[2], *exact[:2])),
     ]
     results += [
+        (cpu.cross_entropy(logits, target, cpu.softmax(logits)), reference.cross_entropy(*exact[:2])),
+        (
+            cpu.sparse_cross_entropy(logits, labels, cpu.softmax(logits)),
+            reference.sparse_cross_entropy(exact[0], labels),
+        ),
         (cpu.sparse_cross_entropy(logits, labels), reference.sparse_cross_entropy(exact[0], labels)),
         (
             cpu.sparse_cross_entropy_grad(g, logits, labels),

@@ -37,12 +37,12 @@ def softmax(x: Any, axis: Any = -1, out: Any = None) -> Any:
     return out
 
 
-def cross_entropy(logits: Any, target: Any) -> Any:
+def cross_entropy(logits: Any, target: Any, probabilities: Any = None) -> Any:
     """See the reference."""
-    if not _compiled(logits, target):
+    if not _compiled(logits, target, logits if probabilities is None else probabilities):
         return reference.cross_entropy(logits, target)
     out = empty(logits.shape[:-1], logits.dtype)
-    _parts().cross_entropy(logits, target, out)
+    _parts().cross_entropy(logits, target, probabilities, out)
     return out
 
 
@@ -56,12 +56,12 @@ def cross_entropy_grad(g: Any, logits: Any, target: Any, probabilities: Any = No
     return out
 
 
-def sparse_cross_entropy(logits: Any, labels: Any) -> Any:
+def sparse_cross_entropy(logits: Any, labels: Any, probabilities: Any = None) -> Any:
     """See the reference."""
-    if not _compiled(logits) or labels.shape != logits.shape[:-1]:
+    if not _compiled(logits, logits if probabilities is None else probabilities) or labels.shape != logits.shape[:-1]:
         return reference.sparse_cross_entropy(logits, labels)
     out = empty(labels.shape, logits.dtype)
-    _parts().sparse_cross_entropy(logits, np.ascontiguousarray(labels, np.int64), out)
+    _parts().sparse_cross_entropy(logits, np.ascontiguousarray(labels, np.int64), probabilities, out)
     return out
 
 
@@ -77,7 +77,8 @@ def sparse_cross_entropy_grad(g: Any, logits: Any, labels: Any, probabilities: A
 
 def _rows(g: Any, logits: Any) -> Any:
     """One number for each row, contiguous."""
-    return np.ascontiguousarray(np.broadcast_to(g, logits.shape[:-1]))
+    fits = g.shape == logits.shape[:-1] and g.flags.c_contiguous
+    return g if fits else np.ascontiguousarray(np.broadcast_to(g, logits.shape[:-1]))
 
 
 OVERRIDES = {

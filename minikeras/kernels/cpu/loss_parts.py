@@ -58,26 +58,35 @@ def softmax(x: Any, out: Any) -> None:
     _run(_softmax_part, x, x, out)
 
 
+@inner
+def _sum_of_exponentials(n, x, most, at):  # type: ignore[no-untyped-def]
+    """Of `x - most` in a row; where its probabilities are known the largest, which is `exp(0) / sum`, tells."""
+    if n[6]:
+        return _ONE / _largest(floats(n[6] + at), n[2])
+    total = _ZERO
+    for j in range(n[2]):
+        total += exp(x[j] - most)
+    return total
+
+
 @lazy_part(fastmath=_EXACT)
 def _cross_entropy_part(arguments, part, worker):  # type: ignore[no-untyped-def]
-    """3 logits, 4 target, 5 result."""
+    """3 logits, 4 target, 5 result, 6 probabilities or 0."""
     n = numbers(arguments)
     first, last = _rows(n, part)
     for row in range(first, last):
         at = 4 * row * n[2]
         x, target = floats(n[3] + at), floats(n[4] + at)
-        most, total, weight, product = _largest(x, n[2]), _ZERO, _ZERO, _ZERO
+        most, weight, product = _largest(x, n[2]), _ZERO, _ZERO
         for j in range(n[2]):
-            shifted = x[j] - most
-            total += exp(shifted)
             weight += target[j]
-            product += shifted * target[j]
-        floats(n[5])[row] = math.log(total) * weight - product
+            product += (x[j] - most) * target[j]
+        floats(n[5])[row] = math.log(_sum_of_exponentials(n, x, most, at)) * weight - product
 
 
-def cross_entropy(logits: Any, target: Any, out: Any) -> None:
+def cross_entropy(logits: Any, target: Any, probabilities: Any, out: Any) -> None:
     """As the kernel."""
-    _run(_cross_entropy_part, logits, logits, target, out)
+    _run(_cross_entropy_part, logits, logits, target, out, probabilities)
 
 
 @lazy_part(fastmath=_EXACT)
@@ -102,20 +111,20 @@ def cross_entropy_grad(g: Any, probabilities: Any, target: Any, out: Any) -> Non
 
 @lazy_part(fastmath=_EXACT)
 def _sparse_cross_entropy_part(arguments, part, worker):  # type: ignore[no-untyped-def]
-    """3 logits, 4 labels (int64), 5 result."""
+    """3 logits, 4 labels (int64), 5 result, 6 probabilities or 0."""
     n = numbers(arguments)
     first, last = _rows(n, part)
     for row in range(first, last):
-        x = floats(n[3] + 4 * row * n[2])
-        most, total = _largest(x, n[2]), _ZERO
-        for j in range(n[2]):
-            total += exp(x[j] - most)
+        at = 4 * row * n[2]
+        x = floats(n[3] + at)
+        most = _largest(x, n[2])
+        total = _sum_of_exponentials(n, x, most, at)
         floats(n[5])[row] = math.log(total) - (x[numbers(n[4])[row]] - most)
 
 
-def sparse_cross_entropy(logits: Any, labels: Any, out: Any) -> None:
+def sparse_cross_entropy(logits: Any, labels: Any, probabilities: Any, out: Any) -> None:
     """As the kernel; labels are in range."""
-    _run(_sparse_cross_entropy_part, logits, logits, labels, out)
+    _run(_sparse_cross_entropy_part, logits, logits, labels, out, probabilities)
 
 
 @lazy_part(fastmath=_EXACT)

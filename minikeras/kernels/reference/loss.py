@@ -25,8 +25,11 @@ def _shifted_log_sum(logits: Any) -> tuple[Any, Any]:
     return shifted, xp.log(xp.exp(shifted).sum(axis=-1))
 
 
-def cross_entropy(logits: Any, target: Any) -> Any:
-    """`-sum(target * log_softmax(logits))` along the last axis; targets are any weights of the classes."""
+def cross_entropy(logits: Any, target: Any, probabilities: Any = None) -> Any:
+    """`-sum(target * log_softmax(logits))` along the last axis; targets are any weights of the classes.
+
+    Whoever has the softmax of the logits already may pass it as `probabilities`.
+    """
     if logits.size == 0:
         return empty(logits.shape[:-1], logits.dtype)
     shifted, log_sum = _shifted_log_sum(logits)
@@ -42,8 +45,11 @@ def cross_entropy_grad(g: Any, logits: Any, target: Any, probabilities: Any = No
     return xp.multiply(out, g[..., None], out=out)
 
 
-def sparse_cross_entropy(logits: Any, labels: Any) -> Any:
-    """`-log_softmax(logits)[label]` along the last axis, `labels` integers of shape `logits.shape[:-1]`."""
+def sparse_cross_entropy(logits: Any, labels: Any, probabilities: Any = None) -> Any:
+    """`-log_softmax(logits)[label]` along the last axis, `labels` integers of shape `logits.shape[:-1]`.
+
+    Whoever has the softmax of the logits already may pass it as `probabilities`.
+    """
     if logits.size == 0:
         return empty(logits.shape[:-1], logits.dtype)
     shifted, log_sum = _shifted_log_sum(logits)
