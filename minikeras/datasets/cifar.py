@@ -100,5 +100,6 @@ def labels(batches: list[dict[str, Any]], key: str, classes: int) -> Any:
         if not isinstance(found, list) or len(found) != expected or not set(map(type, found)) <= {int}:
             raise ValueError(f"A batch of CIFAR must have {expected} whole numbers as {key}; replace or remove it.")
         if found and not 0 <= min(found) <= max(found) < classes:
-            raise ValueError(f"A batch of CIFAR must have {key} from 0 to {classes - 1}, it has {max(found)}.")
+            outside = min(found) if min(found) < 0 else max(found)
+            raise ValueError(f"A batch of CIFAR must have {key} from 0 to {classes - 1}, it has {outside}.")
     return np.array([label for batch in batches for label in batch[key]], np.int64).reshape(-1, 1)

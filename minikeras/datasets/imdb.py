@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import numpy as np
+
 from minikeras.datasets import files, words
 
 URL = files.STORE + "imdb.npz"
@@ -53,7 +55,8 @@ def load_data(
     if kwargs:
         raise TypeError(f"imdb.load_data has no argument {', '.join(map(repr, kwargs))}.")
     place = files.fetch("IMDB", path, URL, SHA256)
-    train, test = (words.read(place, (f"x_{part}", f"y_{part}"), seed) for part in ("train", "test"))
+    rng = np.random.RandomState(seed)
+    train, test = (words.read(place, (f"x_{part}", f"y_{part}"), rng) for part in ("train", "test"))
     for part in (train, test):
         part.mark(start_char, index_from)
         if maxlen:

@@ -22,7 +22,7 @@ _TYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"}  # of arrays of 
 # Instructions of a fixed length: marks, None and truth values, empty and growing containers, tuples, calls of what was
 # named and their states, whole numbers (of at most 8 bytes), memory (of at most 2**20 places), frames.
 _PLAIN = re.compile(
-    rb"(?:[(N)\]}aestub.R\x85-\x89\x94\x97]|[Khq].|M..|J.{4}|[rj]..[\x00-\x0f]\x00|\x95.{8}|"
+    rb"(?:[(N)\]}aestub.R\x85-\x89\x94]|[Khq].|M..|J.{4}|[rj]..[\x00-\x0f]\x00|\x95.{8}|"
     + b"|".join(rb"\x8a\x%02x.{%d}" % (size, size) for size in range(9))
     + rb")++",
     re.DOTALL,
@@ -109,6 +109,8 @@ class _Array:
         self.content: Any = None
 
     def __setstate__(self, state: Any) -> None:
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise ValueError("its pickle has an array in an unknown state")
         _, self.shape, self.type, self.fortran, self.content = state
 
     def value(self) -> np.ndarray:

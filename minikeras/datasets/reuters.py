@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from minikeras.datasets import files, words
 
 URL = files.STORE + "reuters.npz"
@@ -54,7 +56,7 @@ def load_data(
     """
     if not 0 <= test_split <= 1:
         raise ValueError(f"test_split must lie between 0 and 1, got {test_split!r}.")
-    texts = words.read(files.fetch("Reuters", path, URL, SHA256), ("x", "y"), seed)
+    texts = words.read(files.fetch("Reuters", path, URL, SHA256), ("x", "y"), np.random.RandomState(seed))
     texts.mark(start_char, index_from)
     if maxlen:
         texts.drop_long(maxlen)

@@ -58,8 +58,8 @@ class Texts:
         return np.array([self.words[start:end].tolist() for start, end in bounds], dtype="object")
 
 
-def read(path: Path, names: tuple[str, str], seed: int) -> Texts:
-    """The sequences and labels of those names, shuffled as Keras does for the same seed.
+def read(path: Path, names: tuple[str, str], rng: np.random.RandomState) -> Texts:
+    """The sequences and labels of those names, shuffled by `rng`.
 
     Raises:
         ValueError: if the file is damaged, or these are not sequences with one whole number each.
@@ -78,7 +78,7 @@ def read(path: Path, names: tuple[str, str], seed: int) -> Texts:
     if not all(isinstance(one, (list, np.ndarray)) for one in sequences):
         raise ValueError(f"{path} is not this dataset: {names[0]} must hold lists of words; replace or remove it.")
     order = np.arange(len(sequences))
-    np.random.RandomState(seed).shuffle(order)
+    rng.shuffle(order)
     return Texts(sequences[order], labels[order])
 
 

@@ -78,6 +78,8 @@ def get_file(
         content = folder / f"{name[: name.index('.')]}_extracted"
     elif extract:
         file, content = folder / f"{name}_archive", folder / name
+    if content.is_file():
+        raise ValueError(f"The archive cannot be unpacked to {content}, which is a file; pass another fname.")
     missing = force_download or not _is_valid(file, file_hash, hash_algorithm)
     if missing:
         try:
