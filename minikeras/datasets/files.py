@@ -171,7 +171,7 @@ def download(url: str, destination: Path, expected: str | None, algorithm: str =
     digest = hasher(algorithm, expected)
     destination.parent.mkdir(parents=True, exist_ok=True)
     partial = destination.with_name(f".{destination.name}.{uuid.uuid4().hex}.part")
-    live = sys.stderr is not None and sys.stderr.isatty()
+    live = _on_terminal()
     _tell(f"Downloading {url}", end="" if live else "\n")
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(partial, "wb") as file:
@@ -199,6 +199,13 @@ def download(url: str, destination: Path, expected: str | None, algorithm: str =
 
 
 _TITLES = {"sha256": "SHA-256", "md5": "MD5"}
+
+
+def _on_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # none, or one that knows no terminals; a closed file
+        return False
 
 
 def _tell(text: str, end: str = "\n") -> None:
