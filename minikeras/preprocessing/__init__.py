@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-_MODULES = ("sequence", "text")
+_MODULES = ("image", "sequence", "text")
 _HOMES: dict[str, str] = {}
 
 __all__ = [*_MODULES, *_HOMES]

@@ -20,9 +20,11 @@ _HOMES = {
     "get_source_inputs": "minikeras.utils.layer_utils.get_source_inputs",
     "is_interactive_logging_enabled": "minikeras.config.is_interactive_logging_enabled",
     "is_keras_tensor": "minikeras.backend.is_keras_tensor",
+    "model_to_dot": "minikeras.utils.vis_utils.model_to_dot",
     "normalize": "minikeras.utils.numerical.normalize",
     "pack_x_y_sample_weight": "minikeras.training.data.pack_x_y_sample_weight",
     "pad_sequences": "minikeras.preprocessing.sequence.pad_sequences",
+    "plot_model": "minikeras.utils.vis_utils.plot_model",
     "register_keras_serializable": "minikeras.registry.register_keras_serializable",
     "serialize_keras_object": "minikeras.registry.serialize_keras_object",
     "set_random_seed": "minikeras.utils.seeds.set_random_seed",
@@ -35,7 +37,7 @@ __all__ = list(_HOMES)
 
 
 # Where Keras 2 has some of these.
-_MODULES = ("data_utils", "generic_utils", "layer_utils", "np_utils")
+_MODULES = ("data_utils", "generic_utils", "layer_utils", "np_utils", "vis_utils")
 
 
 def __getattr__(name: str) -> Any:

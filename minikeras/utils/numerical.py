@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 
 
-def to_categorical(x: Any, num_classes: int | None = None) -> Any:
+def to_categorical(x: Any, num_classes: int | None = None, dtype: Any = "float64") -> Any:
     """Turn class numbers into rows of zeros with a single one (one-hot).
 
     Args:
         x: whole numbers from 0 to `num_classes - 1`, of any shape; a last axis of length 1 is dropped.
         num_classes: the number of classes; by default (None or 0) the largest label plus one.
+        dtype: the type of the result.
 
     Returns:
-        A float64 array of shape `x.shape + (num_classes,)`.
+        An array of shape `x.shape + (num_classes,)`.
 
     Raises:
         ValueError: for labels that are negative, too large or not whole numbers, or without labels and `num_classes`.
@@ -44,7 +45,7 @@ def to_categorical(x: Any, num_classes: int | None = None) -> Any:
             f"to_categorical expects labels from 0 to {num_classes - 1}, got {outside}; "
             "number the classes from 0 or raise num_classes."
         )
-    one_hot = np.zeros((labels.size, num_classes))
+    one_hot = np.zeros((labels.size, num_classes), dtype)
     one_hot[np.arange(labels.size), labels.ravel()] = 1
     return one_hot.reshape(*labels.shape, num_classes)
 

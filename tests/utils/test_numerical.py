@@ -33,6 +33,7 @@ def test_to_categorical_of_booleans_scalars_and_nothing():
     np.testing.assert_array_equal(to_categorical(1, 3), [0, 1, 0])
     np.testing.assert_array_equal(to_categorical([1, 0], 0), [[0, 1], [1, 0]])
     assert to_categorical([], 3).shape == (0, 3)
+    assert to_categorical([0, 1], 2, dtype="uint8").dtype == np.uint8
 
 
 @pytest.mark.parametrize(
