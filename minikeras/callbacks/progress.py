@@ -42,7 +42,7 @@ class Progbar:
         unit_name: str = "step",
     ):
         if stateful_metrics is not None and stateless_metrics is not None:
-            raise ValueError("Progbar takes stateful_metrics or stateless_metrics, got both; pass one of them.")
+            raise ValueError("Only one of stateful_metrics and stateless_metrics can be given to a Progbar, got both.")
         self.target, self.width, self.interval, self.unit_name = target, width, interval, unit_name
         self.stateless_metrics = None if stateless_metrics is None else set(stateless_metrics)
         self.stateful_metrics = set(stateful_metrics or ()) if stateless_metrics is None else None

@@ -45,7 +45,7 @@ def pad_sequences(
         if not hasattr(item, "__len__"):
             raise ValueError(f"pad_sequences expects a list of sequences, got {item!r} in it.")
     if isinstance(value, str) and not np.issubdtype(dtype, np.character) and np.dtype(dtype) != object:
-        raise ValueError(f"The value {value!r} does not fit into dtype {dtype!r}; pass dtype=object.")
+        raise ValueError(f"`dtype` {dtype} is not compatible with the value {value!r}; pass dtype=object.")
     if maxlen is None:
         if not len(sequences):
             raise ValueError("pad_sequences got no sequences; say how long they are to be (maxlen).")
@@ -131,6 +131,8 @@ class TimeseriesGenerator(PyDataset):
             samples = np.array([self.data[row - self.length : row : self.sampling_rate] for row in rows])
         if self.reverse:
             samples = samples[:, ::-1, ...]
+        if isinstance(self.targets, np.ndarray):
+            return samples, self.targets[rows]
         return samples, np.array([self.targets[row] for row in rows])
 
     def get_config(self) -> dict[str, Any]:

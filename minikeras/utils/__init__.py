@@ -25,6 +25,7 @@ _HOMES = {
     "pack_x_y_sample_weight": "minikeras.training.data.pack_x_y_sample_weight",
     "pad_sequences": "minikeras.preprocessing.sequence.pad_sequences",
     "plot_model": "minikeras.utils.vis_utils.plot_model",
+    "print_summary": "minikeras.models.summary.print_summary",
     "register_keras_serializable": "minikeras.registry.register_keras_serializable",
     "serialize_keras_object": "minikeras.registry.serialize_keras_object",
     "set_random_seed": "minikeras.utils.seeds.set_random_seed",

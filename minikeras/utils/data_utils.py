@@ -86,8 +86,8 @@ def get_file(
             files.download(origin, file, file_hash, hash_algorithm)
         except urllib.error.HTTPError as error:
             raise OSError(f"{origin} could not be fetched: {error.code} {error.msg}") from error
-        except files.WrongSum:
-            raise
+        except files.WrongSum as error:
+            raise files.WrongSum(f"Incomplete or corrupted file: {error}.") from None
         except OSError as error:
             raise OSError(f"{origin} could not be fetched: {getattr(error, 'reason', error)}") from error
     if not extract:

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+
+from minikeras.models.summary import print_summary
+
+__all__ = ["count_params", "get_source_inputs", "print_summary"]
+
+
+def count_params(weights: Iterable[Any]) -> int:
+    """How many numbers these weights have; one that is given twice counts once."""
+    return sum(int(weight.size) for weight in {id(weight): weight for weight in weights}.values())
 
 
 def get_source_inputs(tensor: Any) -> list[Any]:

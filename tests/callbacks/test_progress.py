@@ -117,7 +117,7 @@ def test_names_of_what_is_averaged(clock: Clock, terminal: Stream) -> None:
     for arguments in ({"stateful_metrics": ["shown"]}, {"stateless_metrics": iter(["averaged"])}):
         steps(Progbar(3, interval=0, **arguments), clock, [1.0, 1.0], values)
         assert lines(terminal.getvalue())[-1].endswith("averaged: 1.5000 - shown: 2.0000")
-    with pytest.raises(ValueError, match="stateful_metrics or stateless_metrics, got both"):
+    with pytest.raises(ValueError, match="Only one of stateful_metrics and stateless_metrics"):
         Progbar(3, stateful_metrics=[], stateless_metrics=[])
 
 

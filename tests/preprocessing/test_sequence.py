@@ -55,7 +55,7 @@ def test_padding_of_vectors_strings_and_arrays():
         ([], {}, "say how long"),
         ([[1]], {"padding": "before"}, "padding must be 'pre' or 'post', got 'before'"),
         ([[1]], {"truncating": "both"}, "truncating must be 'pre' or 'post', got 'both'"),
-        ([["a"]], {"value": "pad"}, "does not fit into dtype 'int32'; pass dtype=object"),
+        ([["a"]], {"value": "pad"}, "`dtype` int32 is not compatible with the value 'pad'; pass"),
         ([[[1, 2]], [[1, 2, 3]]], {}, r"one shape, got \(3,\) in sequence 1 and \(2,\) before"),
     ],
 )

@@ -101,7 +101,7 @@ def test_sums(cache, served, algorithm, capsys):
 def test_another_sum_is_refused_and_leaves_nothing(cache, served):
     sha256, md5 = sums(served)
     for wrong in (sha256[:-1] + "x", md5[:-1] + "x", "123"):
-        with pytest.raises(ValueError, match=r"sum of the download is .* expected"):
+        with pytest.raises(ValueError, match=r"Incomplete or corrupted file: .*sum of the download is .* expected"):
             get_file(origin=served.as_uri(), file_hash=wrong)
     assert listing(cache) == ["datasets"]
     path = get_file(origin=served.as_uri())

@@ -55,6 +55,11 @@ def test_modules_of_keras_2() -> None:
     assert generic_utils.Progbar is utils.Progbar and utils.generic_utils is generic_utils
     assert data_utils.get_file is utils.get_file and data_utils.Sequence is utils.Sequence
     assert layer_utils.get_source_inputs is utils.get_source_inputs
+    model = Sequential([Input((2,)), layers.Dense(3)])
+    assert layer_utils.count_params(model.weights + model.weights) == 9
+    shown: list[str] = []
+    utils.print_summary(model, print_fn=shown.append)
+    assert "Total params: 9" in shown[0]
     assert generic_utils.to_list(3) == [3] and generic_utils.to_list([3]) == [3]
     assert generic_utils.to_list((3, 4)) == [(3, 4)] and generic_utils.to_list((3, 4), allow_tuple=True) == [3, 4]
     assert generic_utils.unpack_singleton([3]) == 3 and generic_utils.unpack_singleton([3, 4]) == [3, 4]
