@@ -29,6 +29,11 @@ _PLAIN = re.compile(
 )
 # Instructions followed by a text or bytes, and how many bytes its length has.
 _TEXTS = {b"U": 1, b"T": 4, b"X": 4, b"\x8c": 1, b"\x8d": 8, b"C": 1, b"B": 4, b"\x8e": 8, b"\x96": 8}
+# What Python raises at instructions that make no sense together; our own sentences are plain ValueErrors.
+_DAMAGE = (
+    pickle.UnpicklingError, EOFError, TypeError, AttributeError, LookupError, RecursionError, UnicodeError,
+    OverflowError, MemoryError,
+)  # fmt: skip
 _NAMED = re.compile(rb"c([\w.]+)\n(\w+)\n")
 
 
@@ -47,13 +52,13 @@ def loads(data: bytes) -> Any:
         if isinstance(content, dict):
             return {_value(key): _value(item) for key, item in content.items()}
         return _value(content)
-    except (pickle.UnpicklingError, EOFError, TypeError, AttributeError, IndexError, KeyError, RecursionError) as error:
+    except _DAMAGE as error:
         raise ValueError(f"its pickle is damaged or holds more than numbers ({error})") from error
 
 
 def _check_grammar(data: bytes) -> None:
     """Raise ValueError unless the pickle has but allowed instructions."""
-    if data[:1] != b"\x80" or not 2 <= data[1] <= 5:
+    if data[:1] != b"\x80" or data[1:2] not in (b"\2", b"\3", b"\4", b"\5"):
         raise ValueError("it holds no pickle of protocol 2 to 5")
     at = 2
     while at < len(data):

@@ -65,15 +65,12 @@ def read(path: Path, names: tuple[str, str], rng: np.random.RandomState) -> Text
         ValueError: if the file is damaged, or these are not sequences with one whole number each.
     """
     sequences, labels = files.read_object_npz(path, names)
-    if (
-        sequences.ndim not in (1, 2)
-        or labels.ndim != 1
-        or labels.dtype.kind not in "iu"
-        or len(sequences) != len(labels)
-    ):
+    right = sequences.ndim in (1, 2) and labels.shape == sequences.shape[:1]
+    if not right or sequences.dtype.kind not in "iuO" or labels.dtype.kind not in "iu":
         raise ValueError(
-            f"{path} is not this dataset: {names[0]} must be sequences with one label each in {names[1]}, they are of "
-            f"shape {sequences.shape} and {labels.shape}; replace or remove it."
+            f"{path} is not this dataset: {names[0]} must be sequences of whole numbers with one label each in "
+            f"{names[1]}, they are {sequences.dtype} of shape {sequences.shape} and {labels.dtype} of shape "
+            f"{labels.shape}; replace or remove it."
         )
     if not all(isinstance(one, (list, np.ndarray)) for one in sequences):
         raise ValueError(f"{path} is not this dataset: {names[0]} must hold lists of words; replace or remove it.")

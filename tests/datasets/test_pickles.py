@@ -106,6 +106,8 @@ def crafted():
     kind = b"cnumpy\ndtype\nU\x02u1\x85R(K\x03U\x01|NNNtb"
     return {
         "empty": b"",
+        "one byte": b"\x80",
+        "text that is no text": b"\x80\x02X\x01\x00\x00\x00\xff.",
         "text": b"cos\nsystem\n(S'true'\ntR.",
         "unknown protocol": b"\x80\x06N.",
         "no end": b"\x80\x02]",

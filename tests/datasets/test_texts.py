@@ -64,6 +64,13 @@ def test_reuters(own):
     assert len(reuters.get_label_names()) == 46 and reuters.get_label_names()[3] == "earn"
 
 
+def test_texts_of_equal_length_are_a_matrix(own):
+    for x in (np.array([[1, 2], [3, 4]], object), np.array([[1, 2], [3, 4]])):
+        write_imdb(own / "imdb.npz", x_train=x, y_train=np.array([0, 1]))
+        (x_train, y_train), _ = imdb.load_data(num_words=100)
+        assert x_train[y_train.argmax()].tolist() == [1, 6, 7] and x_train.shape == (2, 3)
+
+
 @pytest.mark.parametrize("dataset", [imdb, reuters])
 def test_word_indices(own, dataset):
     name = f"{dataset.__name__.rpartition('.')[2]}_word_index.json"
@@ -81,9 +88,10 @@ def test_word_indices(own, dataset):
         ({"x_train": np.array([1, 2, 3])}, "x_train must hold lists of words"),
         (
             {"x_train": lists([1], [2])},
-            r"x_train must be sequences with one label each in y_train, .* \(2,\) and \(3,\)",
+            r"x_train must be sequences .* in y_train, they are object of shape \(2,\) and int64 of shape \(3,\)",
         ),
         ({"y_train": np.array([0.5, 1, 1])}, "one label each"),
+        ({"x_train": np.ones((3, 2))}, r"they are float64 of shape \(3, 2\)"),
         ({"x_train": lists(["a"], [2], [3])}, "a list of other than whole numbers as element 0"),
         ({"x_train": lists([1], {}, [3])}, r"is damaged .*its pickle has a dict as element 1"),
         ({"x_train": lists([1], [[2]], [3])}, "a list of other than whole numbers as element 1"),
