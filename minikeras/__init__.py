@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _ROOMS = (
+    "_legacy",
     "activations",
     "autodiff",
     "backend",
@@ -27,6 +28,7 @@ _ROOMS = (
     "models",
     "ops",
     "optimizers",
+    "preprocessing",
     "random",
     "regularizers",
     "saving",

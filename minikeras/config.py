@@ -17,6 +17,7 @@ _device = os.environ.get("MINIKERAS_DEVICE", "").strip().lower() or "auto"
 if _device not in _DEVICES:
     raise ValueError(f"MINIKERAS_DEVICE must be one of {_DEVICES}, got {_device!r}.")
 _device_listeners: list[Callable[[str], None]] = []
+_interactive_logging = True
 
 
 def floatx() -> str:
@@ -104,9 +105,35 @@ def on_device_change(listener: Callable[[str], None]) -> None:
     _device_listeners.append(listener)
 
 
+def enable_interactive_logging() -> None:
+    """Show progress and messages on standard output, as is the default."""
+    global _interactive_logging
+    _interactive_logging = True
+
+
+def disable_interactive_logging() -> None:
+    """Send progress and messages to the logger `"minikeras"` of Python's `logging`, at level INFO, line by line."""
+    global _interactive_logging
+    _interactive_logging = False
+
+
+def is_interactive_logging_enabled() -> bool:
+    """Whether progress and messages go to standard output, not to Python's `logging`."""
+    return _interactive_logging
+
+
+def keras_home() -> Path:
+    """Keras's own folder, whose files are found too: `$KERAS_HOME`, or else `~/.keras`."""
+    own = os.environ.get("KERAS_HOME")
+    return Path(own).expanduser() if own else Path.home() / ".keras"
+
+
 def dataset_folders() -> list[Path]:
-    """Folders searched for datasets, in order: `$MINIKERAS_DATASETS`, `~/.minikeras/datasets`, `~/.keras/datasets`."""
-    folders = [Path.home() / ".minikeras" / "datasets", Path.home() / ".keras" / "datasets"]
+    """Folders searched for datasets, in order: `$MINIKERAS_DATASETS`, `~/.minikeras/datasets`, `~/.keras/datasets`.
+
+    Where `$KERAS_HOME` is set, it takes the place of `~/.keras`.
+    """
+    folders = [Path.home() / ".minikeras" / "datasets", keras_home() / "datasets"]
     own = os.environ.get("MINIKERAS_DATASETS")
     return [Path(own).expanduser(), *folders] if own else folders
 

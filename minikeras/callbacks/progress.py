@@ -24,7 +24,11 @@ class Progbar:
         verbose: 0 silent, 1 a bar, 2 one line at the end.  Where lines cannot be drawn over, 1 is as 2.
         interval: least seconds between two drawings.
         stateful_metrics: names of the values that are shown as they come; others are averaged over the steps.
+        stateless_metrics: instead of `stateful_metrics`, the names of the only values that are averaged.
         unit_name: what a step is called.
+
+    Raises:
+        ValueError: for both `stateful_metrics` and `stateless_metrics`.
     """
 
     def __init__(
@@ -34,10 +38,14 @@ class Progbar:
         verbose: int = 1,
         interval: float = 0.05,
         stateful_metrics: Iterable[str] | None = None,
+        stateless_metrics: Iterable[str] | None = None,
         unit_name: str = "step",
     ):
+        if stateful_metrics is not None and stateless_metrics is not None:
+            raise ValueError("Only one of stateful_metrics and stateless_metrics can be given to a Progbar, got both.")
         self.target, self.width, self.interval, self.unit_name = target, width, interval, unit_name
-        self.stateful_metrics = set(stateful_metrics or ())
+        self.stateless_metrics = None if stateless_metrics is None else set(stateless_metrics)
+        self.stateful_metrics = set(stateful_metrics or ()) if stateless_metrics is None else None
         self.verbose = 2 if verbose == 1 and not redraws() else verbose
         self._colours = colours()
         self._sums: dict[str, tuple[Any, float]] = {}  # (weighted sum, sum of weights)
@@ -82,11 +90,16 @@ class Progbar:
 
     def _take(self, values: Iterable[tuple[str, Any]], steps: int, final: bool) -> None:
         for name, value in values:
-            if final or name in self.stateful_metrics or not _is_number(value):
+            if final or not self._averages(name) or not _is_number(value):
                 self._sums[name] = value, 1
             else:
                 total, weight = self._sums.get(name, (0.0, 0))
                 self._sums[name] = total + float(np.mean(value)) * steps, weight + steps
+
+    def _averages(self, name: str) -> bool:
+        if self.stateful_metrics is None:
+            return name in (self.stateless_metrics or ())
+        return name not in self.stateful_metrics
 
     def _metrics(self) -> str:
         return "".join(f" - {name}: {_format(total, weight)}" for name, (total, weight) in self._sums.items())

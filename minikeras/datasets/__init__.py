@@ -1,9 +1,19 @@
-"""Datasets as NumPy arrays: `mnist` is found on disk or downloaded, `digits` is drawn by this package."""
+"""Datasets as NumPy arrays: `digits` is drawn by this package, the others are found on disk or downloaded."""
 
 import importlib
 from typing import Any
 
-__all__ = ["digits", "mnist"]
+__all__ = [
+    "boston_housing",
+    "california_housing",
+    "cifar10",
+    "cifar100",
+    "digits",
+    "fashion_mnist",
+    "imdb",
+    "mnist",
+    "reuters",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,13 +1,13 @@
-"""What datasets share: where their files are looked for, safe reading of `.npz` and IDX files, checked downloads."""
+"""What datasets share: where their files are looked for, safe reading of `.npz` and JSON files, downloads."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import http.client
-import math
+import json
 import os
 import sys
+import urllib.parse
 import urllib.request
 import uuid
 import zipfile
@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 
 from minikeras import config
+from minikeras.datasets import pickles
 
+STORE = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"  # where Keras keeps its datasets
 TIMEOUT = 30.0  # seconds without an answer after which a download is given up
 _BLOCK = 1 << 18
+_LARGEST_PICKLE = 1 << 30  # bytes; those of IMDB have some 15 million
 # What reading a damaged file raises; a file that may not be read keeps its own PermissionError.
-_DAMAGE = (
-    ValueError, EOFError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, RuntimeError, OverflowError, MemoryError
-)  # fmt: skip
+_DAMAGE = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, OverflowError, MemoryError)
 
 
 def places(subfolder: str) -> Iterator[Path]:
@@ -38,6 +39,39 @@ def places(subfolder: str) -> Iterator[Path]:
 def home(name: str) -> Path:
     """Where a download is kept: `~/.minikeras/datasets/name` (an absolute `name` stays as it is)."""
     return Path.home() / ".minikeras" / "datasets" / name
+
+
+def find(path: str, subfolder: str) -> Path | None:
+    """The file or folder `path`, absolute or in one of `places(subfolder)`; None where there is none."""
+    wanted = Path(path).expanduser()
+    if wanted.is_absolute():
+        return wanted if wanted.exists() else None
+    return next((place / wanted for place in places(subfolder) if (place / wanted).exists()), None)
+
+
+def fetch(title: str, path: str, url: str, expected: str, subfolder: str = "", kept_in: str = "") -> Path:
+    """The file `path` of a dataset, found on disk or else downloaded to `home(kept_in/path)`.
+
+    Args:
+        title: the name of the dataset.
+        path: the name of the file, relative to `places(subfolder)`, or an absolute path, then the only place.
+        url: where it is on the network.
+        expected: its SHA-256 or MD5 sum there.
+
+    Raises:
+        FileNotFoundError: if there is no file and it cannot be downloaded.
+    """
+    found = find(path, subfolder)
+    if found is not None:
+        return found
+    place = home(str(Path(kept_in) / Path(path).expanduser()))
+    try:
+        return download(url, place, expected)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"{title} is in none of {', '.join(map(str, config.dataset_folders()))} and could not be downloaded "
+            f"from {url} ({error}); put {place.name} at {place}, or set MINIKERAS_DATASETS to the folder that has it."
+        ) from error
 
 
 def read_npz(path: Path, names: tuple[str, ...]) -> list[Any]:
@@ -56,45 +90,89 @@ def read_npz(path: Path, names: tuple[str, ...]) -> list[Any]:
         raise ValueError(f"{path} is damaged or is not the right .npz file ({error}); replace or remove it.") from error
 
 
-def read_idx(path: Path) -> Any:
-    """Read an IDX file of unsigned bytes, plain or compressed by gzip (told by its content, not by its name).
-
-    The format: two zero bytes, the type (8 for unsigned bytes), the rank, each dimension as a big-endian 32-bit
-    integer, then the values in C order.
+def read_object_npz(path: Path, names: tuple[str, ...]) -> list[Any]:
+    """Read the arrays `names` of an `.npz` file: numbers, or lists of whole numbers, read from restricted pickles.
 
     Raises:
-        ValueError: if the file is damaged, is no IDX file, or its length is not the one its header announces.
+        ValueError: if the file is damaged, is no `.npz` file, lacks one of the arrays, or holds other objects.
     """
-    with open(path, "rb") as stream:
-        compressed = stream.read(2) == b"\x1f\x8b"
     try:
-        with (gzip.open if compressed else open)(path, "rb") as stream:
-            magic = stream.read(4)
-            if len(magic) < 4 or magic[:3] != b"\0\0\x08":
-                raise ValueError(f"it begins with {magic!r}")
-            shape = tuple(np.frombuffer(stream.read(4 * magic[3]), ">u4").tolist())
-            size = math.prod(shape)
-            values = np.frombuffer(stream.read(size + 1), np.uint8)  # one more, to notice a longer file
-        if len(shape) != magic[3] or values.size != size:
-            raise ValueError(f"its header announces {size} values of shape {shape}, it holds another number")
+        with zipfile.ZipFile(path) as archive:
+            missing = sorted({f"{name}.npy" for name in names}.difference(archive.namelist()))
+            if missing:
+                raise ValueError(f"it lacks {', '.join(missing)}")
+            return [_read_object_member(archive, f"{name}.npy") for name in names]
     except _DAMAGE as error:
-        raise ValueError(f"{path} is damaged or is not an IDX file ({error}); replace or remove it.") from error
-    return values.reshape(shape).copy()  # a copy can be written to
+        raise ValueError(f"{path} is damaged or is not the right .npz file ({error}); replace or remove it.") from error
 
 
-def download(url: str, destination: Path, sha256: str) -> Path:
+def _read_object_member(archive: zipfile.ZipFile, name: str) -> Any:
+    with archive.open(name) as stream:
+        version = np.lib.format.read_magic(stream)
+        reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+        if reader is None:
+            raise ValueError(f"{name} has the unknown version {version}")
+        if not reader(stream)[2].hasobject:
+            with archive.open(name) as numbers:
+                return np.lib.format.read_array(numbers, allow_pickle=False)
+        if archive.getinfo(name).file_size > _LARGEST_PICKLE:
+            raise ValueError(f"{name} has {archive.getinfo(name).file_size} bytes, {_LARGEST_PICKLE} are the most")
+        return pickles.loads(stream.read())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ValueError: if the file is damaged or is no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged or is not JSON ({error}); replace or remove it.") from error
+
+
+class WrongSum(OSError, ValueError):
+    """A download whose SHA-256 or MD5 sum is not the expected one."""
+
+
+def hasher(algorithm: str, expected: str | None = None) -> Any:
+    """A new hash object: `"sha256"`, `"md5"`, or `"auto"` by the length of the expected sum.
+
+    Raises:
+        ValueError: for another algorithm.
+    """
+    if algorithm == "auto":
+        algorithm = "md5" if expected is not None and len(expected) == 32 else "sha256"
+    if algorithm not in ("sha256", "md5"):
+        raise ValueError(f"hash_algorithm must be 'auto', 'sha256' or 'md5', got {algorithm!r}.")
+    return hashlib.sha256() if algorithm == "sha256" else hashlib.md5(usedforsecurity=False)
+
+
+def download(url: str, destination: Path, expected: str | None, algorithm: str = "auto") -> Path:
     """Fetch `url` into `destination`, which appears complete and checked or not at all.
 
     A progress line goes to the standard error stream.
 
+    Args:
+        url: an address that begins with `https:`, `http:` or `file:`.
+        destination: the file to be written; its folder is made.
+        expected: the SHA-256 or MD5 sum in hexadecimal digits, None for no check.
+        algorithm: `"sha256"`, `"md5"`, or `"auto"` by the length of `expected`.
+
     Raises:
-        OSError: if the network, the disk or the SHA-256 sum says no; nothing is left behind.
+        WrongSum: if the sum is not the expected one; nothing is left behind.
+        OSError: if the network or the disk says no; nothing is left behind.
+        ValueError: for another kind of address.
     """
+    scheme = urllib.parse.urlsplit(url).scheme
+    if scheme not in ("https", "http", "file"):
+        raise ValueError(f"A download needs an address that begins with https:, http: or file:, got {url!r}.")
+    digest = hasher(algorithm, expected)
     destination.parent.mkdir(parents=True, exist_ok=True)
     partial = destination.with_name(f".{destination.name}.{uuid.uuid4().hex}.part")
-    digest = hashlib.sha256()
-    live = sys.stderr.isatty()
-    print(f"Downloading {url}", end="" if live else "\n", file=sys.stderr, flush=True)
+    live = _on_terminal()
+    _tell(f"Downloading {url}", end="" if live else "\n")
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(partial, "wb") as file:
             total = int(response.headers.get("Content-Length") or 0)
@@ -103,14 +181,37 @@ def download(url: str, destination: Path, sha256: str) -> Path:
                 digest.update(block)
                 if live:
                     share = f" ({100 * file.tell() // total} %)" if total else ""
-                    print(f"\rDownloading {url} {file.tell() / 1e6:.1f} MB{share}", end="", file=sys.stderr, flush=True)
-        if digest.hexdigest() != sha256:
-            raise OSError(f"the SHA-256 sum of the download is {digest.hexdigest()}, expected {sha256}")
+                    _tell(f"\rDownloading {url} {file.tell() / 1e6:.1f} MB{share}", end="")
+            if file.tell() < total:
+                raise OSError(f"the transfer broke off after {file.tell()} of {total} bytes")
+        if expected is not None and digest.hexdigest() != expected.lower():
+            raise WrongSum(
+                f"the {_TITLES[digest.name]} sum of the download is {digest.hexdigest()}, expected {expected}"
+            )
         os.replace(partial, destination)
     except http.client.HTTPException as error:
         raise OSError(f"the transfer broke off: {error!r}") from error
     finally:
         partial.unlink(missing_ok=True)
         if live:
-            print(file=sys.stderr)
+            _tell("")
     return destination
+
+
+_TITLES = {"sha256": "SHA-256", "md5": "MD5"}
+
+
+def _on_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # none, or one that knows no terminals; a closed file
+        return False
+
+
+def _tell(text: str, end: str = "\n") -> None:
+    """Write to the standard error stream, where there is one that takes it."""
+    try:
+        if sys.stderr is not None:
+            print(text, end=end, file=sys.stderr, flush=True)
+    except (OSError, ValueError):  # a broken pipe; a closed file
+        return

@@ -84,9 +84,8 @@ def _range(layers: list[Any], layer_range: Any) -> slice:
 def _add_rows(
     rows: list[list[str]], layer: Any, level: int, expand_nested: bool, connected: set | None, show_trainable: bool
 ) -> None:
-    function = getattr(layer, "function", None)  # an operation such as ops.add has no class of its own
-    kind = type(layer).__name__ if function is None else function.__name__.strip("_").title().replace("_", "")
-    row = [f"{'   ' * level}{'└ ' if level else ''}{layer.name} ({kind})", _output_shape(layer)]
+    function = getattr(layer, "function", None)
+    row = [f"{'   ' * level}{'└ ' if level else ''}{layer.name} ({kind_of(layer)})", output_shape(layer)]
     if function is not None:
         row.append("0")
     else:
@@ -101,7 +100,15 @@ def _add_rows(
             _add_rows(rows, nested, level + 1, expand_nested, connected, show_trainable)
 
 
-def _output_shape(layer: Any) -> str:
+def kind_of(layer: Any) -> str:
+    """What Keras calls the class of a layer: `Functional` for a model with a graph, `Add` for a use of `ops.add`."""
+    function = getattr(layer, "function", None)
+    if function is not None:
+        return function.__name__.strip("_").title().replace("_", "")
+    return "Functional" if type(layer) is Model and layer._graph is not None else type(layer).__name__
+
+
+def output_shape(layer: Any) -> str:
     """The shape of the layer's last use; else what follows from what it was built for."""
     if layer._inbound_nodes:
         shapes = [tensor.shape for tensor in layer._inbound_nodes[-1].output_tensors]

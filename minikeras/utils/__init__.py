@@ -11,12 +11,21 @@ _HOMES = {
     "clear_session": "minikeras.utils.seeds.clear_session",
     "custom_object_scope": "minikeras.registry.custom_object_scope",
     "deserialize_keras_object": "minikeras.registry.deserialize_keras_object",
+    "disable_interactive_logging": "minikeras.config.disable_interactive_logging",
+    "enable_interactive_logging": "minikeras.config.enable_interactive_logging",
     "get_custom_objects": "minikeras.registry.get_custom_objects",
+    "get_file": "minikeras.utils.data_utils.get_file",
     "get_registered_name": "minikeras.registry.get_registered_name",
     "get_registered_object": "minikeras.registry.get_registered_object",
+    "get_source_inputs": "minikeras.utils.layer_utils.get_source_inputs",
+    "is_interactive_logging_enabled": "minikeras.config.is_interactive_logging_enabled",
     "is_keras_tensor": "minikeras.backend.is_keras_tensor",
+    "model_to_dot": "minikeras.utils.vis_utils.model_to_dot",
     "normalize": "minikeras.utils.numerical.normalize",
     "pack_x_y_sample_weight": "minikeras.training.data.pack_x_y_sample_weight",
+    "pad_sequences": "minikeras.preprocessing.sequence.pad_sequences",
+    "plot_model": "minikeras.utils.vis_utils.plot_model",
+    "print_summary": "minikeras.models.summary.print_summary",
     "register_keras_serializable": "minikeras.registry.register_keras_serializable",
     "serialize_keras_object": "minikeras.registry.serialize_keras_object",
     "set_random_seed": "minikeras.utils.seeds.set_random_seed",
@@ -28,7 +37,13 @@ _HOMES = {
 __all__ = list(_HOMES)
 
 
+# Where Keras 2 has some of these.
+_MODULES = ("data_utils", "generic_utils", "layer_utils", "np_utils", "vis_utils")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'minikeras.utils' has no attribute {name!r}")
     module, _, attribute = _HOMES[name].rpartition(".")
@@ -37,4 +52,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, *_MODULES})

@@ -1,9 +1,14 @@
-"""Text for the user on standard output; a stream that cannot take it never disturbs the work it tells of."""
+"""Text for the user on standard output; a stream that cannot take it never disturbs the work it tells of.
+
+Where interactive logging is disabled, the text goes to Python's `logging` instead.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+
+from minikeras import config
 
 # Drawn characters, and what stands for them where the stream's encoding has not got them.
 _PLAIN = str.maketrans("━─┃│┏┳┓┡╇┩├┼┤└┴┘…", "=-||++++++++++++.")
@@ -18,6 +23,12 @@ def show(text: str) -> None:
     """
     global _line_is_open
     stream = sys.stdout
+    if not config.is_interactive_logging_enabled():
+        import logging
+
+        if text.strip():
+            logging.getLogger("minikeras").info("%s", text.strip())
+        return
     if stream is None or not text:
         return
     try:
@@ -39,6 +50,8 @@ def announce(message: str) -> None:
 def redraws() -> bool:
     """Whether a line can be drawn over: on a terminal and in a notebook."""
     stream = sys.stdout
+    if not config.is_interactive_logging_enabled():
+        return False
     try:
         return stream is not None and (stream.isatty() or type(stream).__module__.startswith("ipykernel"))
     except ValueError:  # closed

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 
 
-def to_categorical(x: Any, num_classes: int | None = None) -> Any:
+def _is_tensor(x: Any) -> bool:
+    """Whether `x` is a tensor of ours; without any there is no need to load them."""
+    tensors = sys.modules.get("minikeras.autodiff.tensor")
+    return tensors is not None and isinstance(x, tensors.Tensor)
+
+
+def to_categorical(x: Any, num_classes: int | None = None, dtype: Any = "float64") -> Any:
     """Turn class numbers into rows of zeros with a single one (one-hot).
 
     Args:
         x: whole numbers from 0 to `num_classes - 1`, of any shape; a last axis of length 1 is dropped.
         num_classes: the number of classes; by default (None or 0) the largest label plus one.
+        dtype: the type of the result.
 
     Returns:
-        A float64 array of shape `x.shape + (num_classes,)`.
+        An array of shape `x.shape + (num_classes,)`; for a tensor a tensor of type `floatx()`, in which labels that
+        are no class have no one.
 
     Raises:
         ValueError: for labels that are negative, too large or not whole numbers, or without labels and `num_classes`.
     """
+    if _is_tensor(x):
+        from minikeras import ops
+
+        if x.ndim > 1 and x.shape[-1] == 1:
+            x = ops.reshape(x, x.shape[:-1])
+        return ops.one_hot(x, num_classes or int(ops.max(x)) + 1)
     values = np.asarray(x)
     try:
         with np.errstate(invalid="ignore"):  # NaN and infinity are found by the comparison
@@ -44,7 +59,7 @@ def to_categorical(x: Any, num_classes: int | None = None) -> Any:
             f"to_categorical expects labels from 0 to {num_classes - 1}, got {outside}; "
             "number the classes from 0 or raise num_classes."
         )
-    one_hot = np.zeros((labels.size, num_classes))
+    one_hot = np.zeros((labels.size, num_classes), dtype)
     one_hot[np.arange(labels.size), labels.ravel()] = 1
     return one_hot.reshape(*labels.shape, num_classes)
 
@@ -58,8 +73,13 @@ def normalize(x: Any, axis: int | None = -1, order: int | float = 2) -> Any:
         order: the order of the norm, 2 for the Euclidean one.
 
     Returns:
-        A new array of the shape of `x`, of its type if that is a float type, else float64.
+        A new array of the shape of `x`, of its type if that is a float type, else float64; for a tensor a tensor.
     """
+    if _is_tensor(x):
+        from minikeras import ops
+
+        norm = ops.norm(x, order, axis, keepdims=True)
+        return x / ops.where(norm == 0, ops.ones_like(norm), norm)
     x = np.asarray(x)
     norm = np.linalg.norm(x, order, axis, keepdims=True)
     return x / np.where(norm == 0, norm.dtype.type(1), norm)

@@ -112,6 +112,15 @@ def test_drawn_at_most_twenty_times_a_second(clock: Clock, terminal: Stream) -> 
     assert lines(terminal.getvalue())[-1] == f"1000/1000 {'━' * 20} 1s 1ms/step - loss: 0.5000 - val_loss: 0.2500"
 
 
+def test_names_of_what_is_averaged(clock: Clock, terminal: Stream) -> None:
+    values = [[("averaged", 1.0), ("shown", 1.0)], [("averaged", 2.0), ("shown", 2.0)]]
+    for arguments in ({"stateful_metrics": ["shown"]}, {"stateless_metrics": iter(["averaged"])}):
+        steps(Progbar(3, interval=0, **arguments), clock, [1.0, 1.0], values)
+        assert lines(terminal.getvalue())[-1].endswith("averaged: 1.5000 - shown: 2.0000")
+    with pytest.raises(ValueError, match="Only one of stateful_metrics and stateless_metrics"):
+        Progbar(3, stateful_metrics=[], stateless_metrics=[])
+
+
 def test_a_running_line_fits_the_terminal(clock: Clock, terminal: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "50")
     steps(Progbar(2), clock, [1.0, 1.0], [[(f"metric_{i}", i) for i in range(9)]] * 2)

@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from minikeras import config, ops
+from minikeras.autodiff import Tensor
 from minikeras.utils.numerical import normalize, to_categorical
 
 
@@ -33,6 +35,7 @@ def test_to_categorical_of_booleans_scalars_and_nothing():
     np.testing.assert_array_equal(to_categorical(1, 3), [0, 1, 0])
     np.testing.assert_array_equal(to_categorical([1, 0], 0), [[0, 1], [1, 0]])
     assert to_categorical([], 3).shape == (0, 3)
+    assert to_categorical([0, 1], 2, dtype="uint8").dtype == np.uint8
 
 
 @pytest.mark.parametrize(
@@ -74,3 +77,15 @@ def test_normalize_of_whole_arrays_and_types():
     x = np.zeros((2, 3))
     np.testing.assert_array_equal(normalize(x), x)
     assert normalize(x) is not x
+
+
+def test_tensors_give_tensors():
+    y = to_categorical(ops.convert_to_tensor([[0], [2], [7]]), 3)
+    assert isinstance(y, Tensor) and y.dtype == config.floatx()
+    np.testing.assert_array_equal(ops.convert_to_numpy(y), [[1, 0, 0], [0, 0, 1], [0, 0, 0]])
+    assert to_categorical(ops.convert_to_tensor([0, 4])).shape == (2, 5)
+    x = np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)
+    for order in (1, 2):
+        y = normalize(ops.convert_to_tensor(x), order=order)
+        assert isinstance(y, Tensor)
+        np.testing.assert_allclose(ops.convert_to_numpy(y), normalize(x, order=order), rtol=1e-6)
