@@ -19,8 +19,13 @@ from typing import IO, Any
 from benchmarks.installed import ROOT
 from benchmarks.workloads import ROWS
 
-# Each backend, and what pip installs beside Keras; PyTorch's own columns and scikit-learn share its environment.
-BACKENDS = {"tensorflow": ["tensorflow-cpu"], "jax": ["jax"], "torch": ["torch==2.13.0", "scikit-learn"]}
+# Each backend, and what pip installs beside Keras (whose ImageDataGenerator needs SciPy); PyTorch's own columns and
+# scikit-learn share its environment.
+BACKENDS = {
+    "tensorflow": ["tensorflow-cpu", "scipy"],
+    "jax": ["jax", "scipy"],
+    "torch": ["torch==2.13.0", "scikit-learn", "scipy"],
+}
 OURS = "minikeras"
 HAND_WRITTEN = ("torch", "torch-compile")
 SKLEARN = "scikit-learn"
@@ -181,8 +186,10 @@ def rivals(pythons: dict[str, str]) -> list[Contender]:
     if "torch" in pythons:
         python = pythons["torch"]
         eager, compiled = HAND_WRITTEN
-        found.append(Contender(eager, python, "torch"))
-        found.append(Contender(compiled, python, "torch+compile", cache="TORCHINDUCTOR_CACHE_DIR", rows=timed + WHOLE))
+        without = tuple(key for key, row in ROWS.items() if row.work != "fit_augmented")  # PyTorch has no such thing
+        cached = tuple(key for key in timed + WHOLE if key in without)
+        found.append(Contender(eager, python, "torch", rows=without))
+        found.append(Contender(compiled, python, "torch+compile", cache="TORCHINDUCTOR_CACHE_DIR", rows=cached))
         if _has(python, "sklearn"):
             found.append(Contender(SKLEARN, python, "sklearn", rows=("W1",)))
     return found

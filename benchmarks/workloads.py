@@ -1,6 +1,7 @@
 """What is measured: data, sizes and the rows of the table; the programs are in `keras_models.py` and its neighbours.
 
 A *program* trains and asks one network in one framework: `fit(x, y, batch_size, epochs)` returns the last epoch's loss,
+`fit_augmented` trains on pictures that are changed at random,
 `predict(x, batch_size)` and `predict_on_batch(x)` return a NumPy array, `evaluate(x, y)` a loss.  A *turn* runs the
 timed work of a row once and returns a measurement: `{"value": number in the row's unit}`, for training also `"loss"`.
 """
@@ -31,6 +32,8 @@ class Program(Protocol):
     """A network in a framework, with its optimizer; see this module's first lines."""
 
     def fit(self, x: Any, y: Any, batch_size: int, epochs: int) -> float: ...
+
+    def fit_augmented(self, x: Any, y: Any, batch_size: int, epochs: int) -> float: ...
 
     def evaluate(self, x: Any, y: Any) -> float: ...
 
@@ -115,7 +118,7 @@ class Row:
         title, unit: as they stand in the table.
         model: the network, by its name in each framework's `MODELS`; None where no network is timed in a worker.
         data: makes `(x, y)`; classes as integers.
-        work: "fit", "predict" (the whole way of it) or "predict_on_batch".
+        work: "fit", "fit_augmented", "predict" (the whole way of it) or "predict_on_batch".
         count: samples, or calls where one picture's latency is measured.
         batch_size, epochs: of a turn.
         higher_is_better: whether the unit is a rate.
@@ -136,9 +139,14 @@ class Row:
     @property
     def full_title(self) -> str:
         """The title with what a turn of training is."""
-        if self.model is None or self.work != "fit":
+        if self.model is None or not self.trains:
             return self.title
         return f"{self.title}: " + ("epoch" if self.epochs == 1 else f"{self.epochs} epochs") + f" of {self.count:,}"
+
+    @property
+    def trains(self) -> bool:
+        """Whether a turn is training."""
+        return self.work in ("fit", "fit_augmented")
 
     @property
     def samples_per_unit(self) -> int:
@@ -154,9 +162,11 @@ class Row:
             return latency(lambda: program.predict_on_batch(one), setting.count(self.count))
         amount = self.epochs * (-(-len(x) // self.batch_size) if self.unit == "steps/s" else len(x))
 
+        train = program.fit_augmented if self.work == "fit_augmented" else program.fit
+
         def fit() -> Measurement:
             start = perf_counter()
-            loss = program.fit(x, y, self.batch_size, self.epochs)
+            loss = train(x, y, self.batch_size, self.epochs)
             return {"value": amount / (perf_counter() - start), "loss": loss}
 
         def predict() -> Measurement:
@@ -164,7 +174,7 @@ class Row:
             program.predict(x, self.batch_size)
             return {"value": amount / (perf_counter() - start)}
 
-        return fit if self.work == "fit" else predict
+        return fit if self.trains else predict
 
 
 def latency(call: Callable[[], Any], calls: int) -> Turn:
@@ -237,7 +247,13 @@ ROWS = {
         32,
         epochs=2,
     ),
-    "W12": Row("W12 augmented input", "samples/s", higher_is_better=True, note="ImageDataGenerator is to come"),
+    "W12": _training(
+        "W12 CNN 32-64 of W3 on pictures rotated, shifted, sheared and zoomed by ImageDataGenerator",
+        "cnn",
+        square,
+        12_800,
+        work="fit_augmented",
+    ),
     "cold-import": Row("Cold start: import", "s"),
     "cold-script": Row("Cold start: whole W1 script, start to exit", "s"),
     "cold-memory": Row("Cold start: whole W1 script, peak memory", "MB"),
