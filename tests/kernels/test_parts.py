@@ -215,6 +215,14 @@ def test_masked_scale_has_the_reference_bits(shape: tuple[int, ...]) -> None:
     assert_guards(flat)
 
 
+@pytest.mark.parametrize("name", ["activate_grad", "masked_scale", "piecewise_relu_grad"])
+def test_numpys_scalars_are_left_to_the_reference(name: str) -> None:
+    x = np.float32(3)
+    other = {"activate_grad": (x, "relu"), "masked_scale": (np.ones((), np.uint8), 2.0), "piecewise_relu_grad": (x,)}
+    wanted = getattr(activation_reference, name)(x, *other[name])
+    np.testing.assert_array_equal(ELEMENTWISE[name](x, *other[name]), wanted)
+
+
 @pytest.mark.parametrize("kind", ["broadcast", "bool", "float", "mask with gaps", "x with gaps", "out with gaps"])
 def test_masks_that_are_left_to_the_reference(kind: str) -> None:
     x, mask, out = numbers(200, 300), (numbers(200, 300, seed=1) > 0).astype(np.uint8), None

@@ -47,13 +47,78 @@ def test_the_override_draws_the_same(of_reference, override):
     if of_reference is reference.random_bits:
         arguments = [(0,), (1,), (4097,)]
     elif of_reference is reference.dropout_mask:
-        arguments = [((0, 3), 0.5), ((7, 13), 0.2), ((1,), 0.9)]
+        arguments = [((0, 3), 0.5), ((7, 13), 0.2), ((1,), 0.9), ((64,), 0.3), ((9,), 1.0), ((300, 501), 0.1)]
     else:
         arguments = [((3, 5), "float32"), ((), "float64"), ((0, 3), "float32"), ((9,), "float16")]
     for given_arguments in arguments:
         expected, got = (of_reference(3, 11, *given_arguments), override(3, 11, *given_arguments))
         assert got.dtype == expected.dtype
         assert np.array_equal(got, expected)
+
+
+SHORT_COUNTERS = st.one_of(
+    st.integers(0, 99),
+    st.integers(0, 2**64 - 1),
+    st.builds(lambda bits, back: (1 << bits) - back, st.sampled_from([32, 62, 63, 64]), st.integers(1, 9)),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(key=KEYS, counter=SHORT_COUNTERS, size=st.integers(0, 300), rate=st.sampled_from([0.0, 0.2, 0.7, 0.99999]))
+def test_masks_are_the_references(key, counter, size, rate):
+    expected = reference.dropout_mask(key, counter, (size,), rate)
+    assert np.array_equal(OVERRIDES["dropout_mask"](key, counter, (size,), rate), expected)
+    guarded = np.full(size + 100, 9, np.uint8)
+    out = guarded[50 : 50 + size]
+    assert OVERRIDES["dropout_mask"](key, counter, (size,), rate, out) is out
+    assert np.array_equal(out, expected)
+    assert (guarded[:50] == 9).all()
+    assert (guarded[50 + size :] == 9).all()
+
+
+def test_a_mask_with_gaps():
+    out = np.full((40, 60), 9, np.uint8)
+    assert OVERRIDES["dropout_mask"](5, 6, (40, 30), 0.4, out[:, ::2]).base is out
+    assert np.array_equal(out[:, ::2], reference.dropout_mask(5, 6, (40, 30), 0.4))
+    assert (out[:, 1::2] == 9).all()
+
+
+@pytest.mark.parametrize(
+    ("key", "counter", "words"),
+    [
+        ((0, 0), (0, 0, 0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        ((2**32 - 1,) * 2, (2**32 - 1,) * 4, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+        (
+            (0xA4093822, 0x299F31D0),
+            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+            (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+        ),
+    ],
+)
+def test_short_words_are_those_of_the_generators_authors(key, counter, words):
+    whole_key = key[0] | key[1] << 32 | counter[2] << 64 | counter[3] << 96
+    assert reference.short_words(whole_key, counter[0] | counter[1] << 32, 1).tolist() == [list(words)]
+
+
+@pytest.mark.parametrize("dropout_mask", [reference.dropout_mask, OVERRIDES["dropout_mask"]])
+def test_masks_resume_where_they_stopped(dropout_mask):
+    key, counter, pieces = 12345678901234567890123, 2**32 - 3, []
+    for size in (8, 24, 64, 104):
+        pieces.append(dropout_mask(key, counter, (size,), 0.5))
+        counter += reference.blocks_for("dropout_mask", size)
+    assert np.array_equal(np.concatenate(pieces), dropout_mask(key, 2**32 - 3, (200,), 0.5))
+
+
+def test_masks_of_neighbouring_keys_and_counters_are_independent():
+    masks = [
+        reference.dropout_mask(key, counter, (20_000,), 0.5)
+        for key in (0, 1, 2**32, 2**64, 2**96)
+        for counter in (0, 2500, 2**32)
+    ]
+    correlation = np.corrcoef(np.stack(masks).astype("float64")) - np.eye(len(masks))
+    assert np.abs(correlation).max() < 5 / np.sqrt(20_000)
+    places = np.stack(masks).reshape(-1, 8).astype("float64")  # the values of one block, too
+    assert np.abs(np.corrcoef(places.T) - np.eye(8)).max() < 5 / np.sqrt(len(places))
 
 
 def test_threads_do_not_disturb_each_other():
@@ -107,7 +172,7 @@ def test_dropout_mask(rate):
 
 
 @settings(max_examples=40, deadline=None)
-@given(size=st.integers(0, 70), draw=st.sampled_from(["uniform", "normal", "dropout_mask"]), double=st.booleans())
+@given(size=st.integers(0, 70), draw=st.sampled_from(["uniform", "normal"]), double=st.booleans())
 def test_blocks_for_is_what_a_draw_takes(size, draw, double):
     taken = []
 
@@ -116,5 +181,5 @@ def test_blocks_for_is_what_a_draw_takes(size, draw, double):
         return reference.random_bits(key, counter, count)
 
     dtype = "float64" if double else "float32"
-    getattr(reference, draw)(1, 2, (size,), 0.5 if draw == "dropout_mask" else dtype, bits=bits)
+    getattr(reference, draw)(1, 2, (size,), dtype, bits=bits)
     assert sum(taken) == reference.blocks_for(draw, size, dtype)

@@ -15,8 +15,8 @@ from minikeras.kernels.reference.dense import epilogue_grad as reference_epilogu
 
 
 def _compiled(*arrays: Any) -> bool:
-    """Whether a compiled pass takes these (None is passed over): contiguous float32, not empty."""
-    return arrays[0].size > 0 and all(
+    """Whether a compiled pass takes these (None is passed over): contiguous float32, neither empty nor a scalar."""
+    return arrays[0].size > 0 < arrays[0].ndim and all(
         array is None or (array.dtype.char == "f" and array.flags.c_contiguous) for array in arrays
     )
 

@@ -1,13 +1,15 @@
-"""Random words from NumPy's own Philox, which is the generator that the reference spells out."""
+"""Random words from NumPy's own Philox, which is the generator that the reference spells out; masks by the team."""
 
 from __future__ import annotations
 
+import importlib
 import threading
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from minikeras.kernels.arena import empty
 from minikeras.kernels.reference import random as reference
 
 _WORD = (1 << 64) - 1
@@ -38,9 +40,23 @@ def random_bits(key: int, counter: int, count: int, out: Any = None) -> Any:
     return out
 
 
+_FAR = 1 << 62  # blocks: beyond, a counter could pass the greatest int64
+
+
+def dropout_mask(key: int, counter: int, shape: tuple[int, ...], rate: float, out: Any = None) -> Any:
+    """See the reference."""
+    threshold = reference.mask_threshold(rate)
+    if threshold > 65535 or counter >= _FAR or not (out is None or out.flags.c_contiguous):
+        return reference.dropout_mask(key, counter, shape, rate, out)
+    if out is None:
+        out = empty(shape, np.dtype(np.uint8))
+    importlib.import_module("minikeras.kernels.cpu.random_parts").dropout_mask(key, counter, out, threshold)
+    return out
+
+
 OVERRIDES = {
+    "dropout_mask": dropout_mask,
     "random_bits": random_bits,
     "uniform": partial(reference.uniform, bits=random_bits),
     "normal": partial(reference.normal, bits=random_bits),
-    "dropout_mask": partial(reference.dropout_mask, bits=random_bits),
 }

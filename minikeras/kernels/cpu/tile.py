@@ -238,7 +238,7 @@ _SCRATCH_STEP = 22  # the room of each worker
 _LINES, _LINE, _LINE_TABLE, _PADDED = 23, 24, 25, 26
 _START_ROW = 27  # C0 of row r: at _START + r * _START_ROW + column * _START_COLUMN
 
-_AHEAD = 16  # rows of B to prefetch
+_AHEAD = 8  # rows of B to prefetch: with more, rows a power of two apart drive each other out of the first cache
 _ADDRESSES = 256  # bytes of a worker's room that hold a tile's addresses: three for each row
 
 

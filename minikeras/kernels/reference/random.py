@@ -1,10 +1,13 @@
-"""Counter-based random numbers: Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+"""Counter-based random numbers: Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
 
 A draw is a function of a key and a counter, nothing else: the same numbers on every run and device, resumable at any
-point, and a dropout mask can be drawn again in the backward pass instead of being stored.  One block is four 64-bit
-words; `counter` is the number of blocks that the stream has already used, so a caller that advances it by
-`blocks_for(...)` after each draw never uses a block twice.  `bits` is the
-device's `random_bits`; what is made of the bits is the same everywhere.
+point, and a dropout mask can be drawn again in the backward pass instead of being stored.  `counter` is the number of
+blocks that the stream has already used, so a caller that advances it by `blocks_for(...)` after each draw never uses a
+block twice.
+
+Philox4x64-10 makes the bits of all but dropout masks; a block is four 64-bit words.  `bits` is the device's
+`random_bits`; what is made of the bits is the same everywhere.  Masks are made of Philox4x32-10, whose products of
+32-bit words processors have in vectors; a block is four of those.
 """
 
 from __future__ import annotations
@@ -28,6 +31,9 @@ _HALF_BITS = numpy.uint64(32)
 _ROUNDS = 10
 _MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
 _KEY_STEPS = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
+SHORT_ROUNDS = 10
+SHORT_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+SHORT_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 
 # float type: (lane of a word that makes one value, lane bits beyond the mantissa, step between neighbouring values)
 _LANES = {"float16": ("uint16", 5, 2.0**-11), "float32": ("uint32", 8, 2.0**-24), "float64": ("uint64", 11, 2.0**-53)}
@@ -40,7 +46,9 @@ def random_blocks(count: int) -> int:
 
 def blocks_for(kind: str, size: int, dtype: Any = "float32") -> int:
     """How many counter blocks a draw of `size` values takes; `kind` is `"uniform"`, `"normal"` or `"dropout_mask"`."""
-    lane = 2 if kind == "dropout_mask" else numpy.dtype(dtype).itemsize
+    if kind == "dropout_mask":
+        return -(-size // 8)
+    lane = numpy.dtype(dtype).itemsize
     if kind == "normal":
         lane, size = max(lane, 4), size + size % 2
     return random_blocks(-(-size * lane // 8))
@@ -135,19 +143,43 @@ def normal(
     return out
 
 
-def dropout_mask(
-    key: int, counter: int, shape: tuple[int, ...], rate: float, out: Any = None, bits: Bits = random_bits
-) -> Any:
+def short_words(key: int, counter: int, blocks: int) -> Any:
+    """The 32-bit words of so many blocks of Philox4x32-10, uint32 (blocks, 4).
+
+    Args:
+        key: the stream, below 2**128: the lower half is the generator's key, the other the upper half of its counter.
+        counter: blocks used before, modulo 2**64: the lower half of its counter.
+    """
+    low, shift = _HALF, _HALF_BITS
+    at = xp.arange(blocks, dtype=xp.uint64) + numpy.uint64(counter & _WORD)
+    purpose = xp.full(blocks, numpy.uint64(key >> 64), dtype=xp.uint64)
+    c0, c1, c2, c3 = at & low, at >> shift, purpose & low, purpose >> shift
+    k0, k1 = key & 0xFFFFFFFF, key >> 32 & 0xFFFFFFFF
+    m0, m1 = (numpy.uint64(multiplier) for multiplier in SHORT_MULTIPLIERS)
+    for _ in range(SHORT_ROUNDS):
+        p0, p1 = c0 * m0, c2 * m1
+        c0, c1, c2, c3 = p1 >> shift ^ c1 ^ numpy.uint64(k0), p1 & low, p0 >> shift ^ c3 ^ numpy.uint64(k1), p0 & low
+        k0, k1 = k0 + SHORT_KEY_STEPS[0] & 0xFFFFFFFF, k1 + SHORT_KEY_STEPS[1] & 0xFFFFFFFF
+    return xp.stack((c0, c1, c2, c3), axis=1).astype(xp.uint32)
+
+
+def mask_threshold(rate: float) -> int:
+    """Which 16-bit numbers a mask keeps: from this on."""
+    return round(rate * 65536)
+
+
+def dropout_mask(key: int, counter: int, shape: tuple[int, ...], rate: float, out: Any = None) -> Any:
     """A uint8 mask: 0 with probability `rate` (to within 1/131072), else 1.
 
-    Takes `blocks_for("dropout_mask", size)` blocks: a word makes four values.
+    Takes `blocks_for("dropout_mask", size)` blocks of Philox4x32-10: a block makes eight values.
     """
     if out is None:
         out = empty(shape, numpy.dtype("uint8"))
-    threshold = round(rate * 65536)
+    threshold = mask_threshold(rate)
     if threshold > 65535:
         out[...] = 0
         return out
-    lanes = _lanes(bits, key, counter, math.prod(shape), "uint16").reshape(shape)
+    size = math.prod(shape)
+    lanes = short_words(key, counter, -(-size // 8)).view(xp.uint16).reshape(-1)[:size].reshape(shape)
     xp.greater_equal(lanes, numpy.uint16(threshold), out=out.view(bool))
     return out
