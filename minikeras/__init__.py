@@ -27,6 +27,7 @@ _ROOMS = (
     "models",
     "ops",
     "optimizers",
+    "preprocessing",
     "random",
     "regularizers",
     "saving",
