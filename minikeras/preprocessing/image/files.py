@@ -87,7 +87,8 @@ def load_img(
         image.load()
         return _converted(image, color_mode, target_size, interpolation, keep_aspect_ratio)
     except Exception as error:  # decoders raise whatever the damage leads them to
-        reason = "it is no picture that Pillow knows" if isinstance(error, image_module.UnidentifiedImageError) else error
+        unknown = isinstance(error, image_module.UnidentifiedImageError)
+        reason = "Pillow knows no such format" if unknown else error
         raise PictureError(f"{name} cannot be read as a picture: {reason}; replace it or leave it out.") from error
 
 
@@ -155,16 +156,16 @@ def array_to_img(x: Any, data_format: str | None = None, scale: bool = True, dty
     if channels_first:
         array = array.transpose(1, 2, 0)
     if array.shape[2] not in (1, 3, 4):
-        raise ValueError(f"A picture has 1, 3 or 4 channels, got {array.shape[2]} (shape {array.shape}, channels last).")
+        raise ValueError(f"A picture has 1, 3 or 4 channels, got {array.shape[2]}; check data_format.")
     if scale:
         array = array - array.min()
         most = array.max()
         if most != 0:
             array /= most
         array *= 255
-    if array.shape[2] > 1:
-        return image_module.fromarray(np.ascontiguousarray(array.astype("uint8")))
-    return image_module.fromarray(np.ascontiguousarray(array[:, :, 0].astype("int32" if array.max() > 255 else "uint8")))
+    values = array if array.shape[2] > 1 else array[:, :, 0]
+    wide = values.ndim == 2 and values.max() > 255
+    return image_module.fromarray(np.ascontiguousarray(values.astype("int32" if wide else "uint8")))
 
 
 def save_img(
@@ -192,5 +193,5 @@ def save_img(
 def list_pictures(directory: str | os.PathLike, ext: str | Sequence[str] = PICTURE_ENDINGS) -> list[str]:
     """Paths of the pictures in a folder and all below it, by the endings of their names (without the dot), sorted."""
     endings = tuple(f".{one}".lower() for one in ((ext,) if isinstance(ext, str) else ext))
-    found = (os.path.join(folder, name) for folder, _, names in os.walk(directory) for name in names)
+    found = (os.path.join(folder, name) for folder, _, names in os.walk(os.fspath(directory)) for name in names)
     return sorted(path for path in found if path.lower().endswith(endings))

@@ -322,7 +322,9 @@ class ImageDataGenerator:
     def _shape_of_rows(self, width: int) -> tuple[int, ...]:
         if self.image_shape is not None:
             if math.prod(self.image_shape) != width:
-                raise ValueError(f"Flat rows for image_shape={self.image_shape} do not have {width} values; correct one.")
+                raise ValueError(
+                    f"Flat rows of pictures {self.image_shape} do not have {width} values; correct image_shape."
+                )
             return self.image_shape
         side = math.isqrt(width)
         if side * side != width or not width:
@@ -358,7 +360,7 @@ class ImageDataGenerator:
         tx = _drawn_shift(self.height_shift_range, img_shape[self.row_axis - 1])
         ty = _drawn_shift(self.width_shift_range, img_shape[self.col_axis - 1])
         shear = np.random.uniform(-self.shear_range, self.shear_range) if self.shear_range else 0
-        zx, zy = np.random.uniform(*self.zoom_range, 2) if self._zooms else (1, 1)
+        zx, zy = np.random.uniform(self.zoom_range[0], self.zoom_range[1], 2) if self._zooms else (1, 1)
         flip_horizontal = (np.random.random() < 0.5) * self.horizontal_flip
         flip_vertical = (np.random.random() < 0.5) * self.vertical_flip
         shift, brightness = None, None
@@ -385,7 +387,7 @@ class ImageDataGenerator:
 
     def draw(self, shape: Sequence[int], count: int) -> Draws:
         """The parameters for `count` pictures of a shape, with the numbers that `get_random_transform` would draw."""
-        ranges = {
+        ranges: dict[str, Any] = {
             "theta": _both_sides(self.rotation_range),
             "tx": _both_sides(self.height_shift_range),
             "ty": _both_sides(self.width_shift_range),
@@ -401,7 +403,7 @@ class ImageDataGenerator:
         if _is_chosen(self.height_shift_range) or _is_chosen(self.width_shift_range):
             # whole numbers take another amount of the generator's bits each: they are drawn one by one
             drawn = [self.get_random_transform(shape) for _ in range(count)]
-            columns = {
+            columns: dict[str, Any] = {
                 name: None if limits is None else np.array([one[name] for one in drawn], np.float64)
                 for name, limits in ranges.items()
             }
@@ -419,7 +421,7 @@ class ImageDataGenerator:
         flips = None
         if self.horizontal_flip or self.vertical_flip:
             flips = np.stack([columns["flip_horizontal"], columns["flip_vertical"]], axis=1).astype(bool)
-        moves = {name: columns[name] for name in ("theta", "tx", "ty", "shear", "zx", "zy") if columns[name] is not None}
+        moves = {name: columns[name] for name in _AFFINE if columns[name] is not None}
         matrices = transforms.affine_matrices(height, width, **moves) if moves else None
         return Draws(matrices, flips, columns["channel_shift_intensity"], columns["brightness"])
 
@@ -439,7 +441,7 @@ class ImageDataGenerator:
         if x.ndim != 3:
             raise ValueError(f"A picture has rank 3, or 1 as a flat row, got the shape {x.shape}.")
         row_axis, col_axis, channel_axis = self.row_axis - 1, self.col_axis - 1, self.channel_axis - 1
-        get = transform_parameters.get
+        get: Any = transform_parameters.get
         affine = {name: get(name, 1 if name in ("zx", "zy") else 0) for name in _AFFINE}
         x = transforms.apply_affine_transform(
             x,
@@ -476,8 +478,13 @@ class ImageDataGenerator:
         own = any(getattr(type(self), name) is not getattr(ImageDataGenerator, name) for name in methods)
         return own or bool(self.preprocessing_function) or np.dtype(self.dtype) not in (np.float32, np.float64)
 
-    def transformed(self, images: np.ndarray, rows: np.ndarray | None, draws: Draws, scaled: bool = False) -> np.ndarray:
-        """The pictures `rows` (None: all) of `images`, changed as drawn, in float32 or float64; `scaled`: by `rescale`."""
+    def transformed(
+        self, images: np.ndarray, rows: np.ndarray | None, draws: Draws, scaled: bool = False
+    ) -> np.ndarray:
+        """The pictures `rows` (None: all) of `images`, of float32 or float64, changed as drawn.
+
+        `scaled`: then multiplied by `rescale`.
+        """
         if self._channels_first:
             images, rows = np.moveaxis(images if rows is None else images[rows], 1, -1), None
         last = scaled and draws.brightness is None and bool(self.rescale)

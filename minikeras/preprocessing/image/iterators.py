@@ -496,9 +496,7 @@ class FileIterator(PictureIterator):
         """Read a picture into its place of the batch; the error if it is to be left out."""
         batch, place, path = job
         try:
-            image = files.load_img(
-                path, self.color_mode, self.target_size, self.interpolation, self.keep_aspect_ratio
-            )
+            image = files.load_img(path, self.color_mode, self.target_size, self.interpolation, self.keep_aspect_ratio)
         except OSError as error:
             if self.on_error == "raise":
                 raise

@@ -17,9 +17,7 @@ def inside(path: str | os.PathLike, folder: str | os.PathLike, links: bool) -> b
         return False
 
 
-def pictures_of_class(
-    directory: str | os.PathLike, name: str, endings: Sequence[str], follow_links: bool
-) -> list[str]:
+def pictures_of_class(directory: str | os.PathLike, name: str, endings: Sequence[str], follow_links: bool) -> list[str]:
     """The pictures of a class, as paths that begin with its name, sorted by folder, then by name.
 
     Links out of `directory` are left out with a warning, and with `follow_links` refused.

@@ -14,7 +14,14 @@ from minikeras import kernels as k
 
 
 def affine_matrices(
-    height: int, width: int, theta: Any = 0.0, tx: Any = 0.0, ty: Any = 0.0, shear: Any = 0.0, zx: Any = 1.0, zy: Any = 1.0
+    height: int,
+    width: int,
+    theta: Any = 0.0,
+    tx: Any = 0.0,
+    ty: Any = 0.0,
+    shear: Any = 0.0,
+    zx: Any = 1.0,
+    zy: Any = 1.0,
 ) -> np.ndarray:
     """What `kernels.affine_images` takes for rotation, shift, shear and zoom about the middle of a picture.
 
