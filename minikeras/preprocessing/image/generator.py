@@ -409,10 +409,9 @@ class ImageDataGenerator:
             }
         else:
             found = {name: limits for name, limits in ranges.items() if limits is not None}
-            numbers = np.random.random_sample((count, len(found))).T
-            columns = dict.fromkeys(ranges)
-            for (name, (low, high)), column in zip(found.items(), numbers, strict=True):
-                columns[name] = low + (high - low) * column
+            limits = np.array([*found.values()], np.float64)
+            numbers = limits[:, 0] + (limits[:, 1] - limits[:, 0]) * np.random.random_sample((count, len(found)))
+            columns = dict.fromkeys(ranges) | dict(zip(found, numbers.T, strict=True))
             for name, limit, length in (("tx", self.height_shift_range, height), ("ty", self.width_shift_range, width)):
                 if columns[name] is not None and limit < 1:
                     columns[name] *= length
@@ -488,7 +487,8 @@ class ImageDataGenerator:
         if self._channels_first:
             images, rows = np.moveaxis(images if rows is None else images[rows], 1, -1), None
         last = scaled and draws.brightness is None and bool(self.rescale)
-        if draws.matrices is None and draws.flips is None and draws.channel_shifts is None:
+        moves = not (draws.matrices is None and draws.flips is None and draws.channel_shifts is None)
+        if not moves and (not last or k.xp is not np):  # not worth a way to the device and back
             batch = images.copy() if rows is None else np.take(images, rows, axis=0)
             if last:
                 batch *= self.rescale
@@ -627,6 +627,8 @@ _AFFINE = ("theta", "tx", "ty", "shear", "zx", "zy")
 
 def _is_chosen(limit: Any) -> bool:
     """Whether a shift is one of several whole numbers or entries, and not drawn from an interval."""
+    if isinstance(limit, float):
+        return False
     if np.ndim(limit):
         return True
     try:
@@ -637,9 +639,9 @@ def _is_chosen(limit: Any) -> bool:
 
 def _both_sides(limit: Any) -> Any:
     """The interval of a range to either side of zero; None where that is nothing."""
-    if np.ndim(limit):
-        return (0, 0) if np.size(limit) else None
-    return (-limit, limit) if limit else None
+    if isinstance(limit, (int, float)) or not np.ndim(limit):
+        return (-limit, limit) if limit else None
+    return (0, 0) if np.size(limit) else None
 
 
 def _drawn_shift(limit: Any, length: int) -> Any:

@@ -74,18 +74,23 @@ class Iterator(PyDataset):
         if not 0 <= index < len(self):
             raise ValueError(f"There are {len(self)} batches, numbered from 0, got index {index}; ask for one of them.")
         with _drawing:
-            number = self._first_of_epoch + index
-            self._make_order()
-            if self.seed is not None:
-                if index == 0 and self._after_order is not None:
-                    np.random.set_state(self._after_order)
-                else:
-                    np.random.seed(self.seed + number)
+            finish = self._draw(index)
             self.total_batches_seen += 1
-            assert self.index_array is not None
-            finish = self._begin(self.index_array[self.batch_size * index : self.batch_size * (index + 1)])
-            self._remember(number)
         return finish()
+
+    def _draw(self, index: int) -> Callable[[], Any]:
+        """Draw what is random in a batch of the epoch; the result finishes it."""
+        number = self._first_of_epoch + index
+        self._make_order()
+        if self.seed is not None:
+            if index == 0 and self._after_order is not None:
+                np.random.set_state(self._after_order)
+            else:
+                np.random.seed(self.seed + number)
+        assert self.index_array is not None
+        finish = self._begin(self.index_array[self.batch_size * index : self.batch_size * (index + 1)])
+        self._remember(number)
+        return finish
 
     def _make_order(self) -> None:
         """The order of the first epoch, if it is not there yet."""
@@ -102,12 +107,18 @@ class Iterator(PyDataset):
     def on_epoch_end(self) -> None:
         """A new order, for `__getitem__`."""
         with _drawing:
-            if self._last[1] is not None:  # as if the batches had been drawn in order
-                np.random.set_state(self._last[1])
-            elif self.seed is not None:
-                np.random.seed(self.seed + self.total_batches_seen)
+            if self.seed is not None:
+                if self.total_batches_seen == self._first_of_epoch and len(self):
+                    self._pass_over_epoch()
+                if self._last[1] is not None:
+                    np.random.set_state(self._last[1])
             self._set_index_array()
-            self._first_of_epoch, self._after_order = self.total_batches_seen, None
+            self._first_of_epoch, self._after_order, self._last = self.total_batches_seen, None, (-1, None)
+
+    def _pass_over_epoch(self) -> None:
+        """An epoch whose batches other processes had leaves the random state that it leaves in theirs."""
+        self._draw(len(self) - 1)
+        self.total_batches_seen = self._first_of_epoch + len(self)
 
     def reset(self) -> None:
         """Let `next` begin a new epoch."""
