@@ -415,8 +415,8 @@ class ImageDataGenerator:
             for name, limit, length in (("tx", self.height_shift_range, height), ("ty", self.width_shift_range, width)):
                 if columns[name] is not None and limit < 1:
                     columns[name] *= length
-            columns["flip_horizontal"] = (columns["flip_horizontal"] < 0.5) * bool(self.horizontal_flip)
-            columns["flip_vertical"] = (columns["flip_vertical"] < 0.5) * bool(self.vertical_flip)
+            columns["flip_horizontal"] = (columns["flip_horizontal"] < 0.5) & bool(self.horizontal_flip)
+            columns["flip_vertical"] = (columns["flip_vertical"] < 0.5) & bool(self.vertical_flip)
         flips = None
         if self.horizontal_flip or self.vertical_flip:
             flips = np.stack([columns["flip_horizontal"], columns["flip_vertical"]], axis=1).astype(bool)

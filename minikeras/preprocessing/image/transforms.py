@@ -35,14 +35,16 @@ def affine_matrices(
     Returns:
         (batch, 2, 3) float64.
     """
-    parameters = (np.atleast_1d(np.asarray(one, np.float64)) for one in (theta, tx, ty, shear, zx, zy))
-    theta, tx, ty, shear, zx, zy = np.broadcast_arrays(*parameters)
+    parameters = np.empty((6, max(map(np.size, (theta, tx, ty, shear, zx, zy)))))
+    for row, parameter in zip(parameters, (theta, tx, ty, shear, zx, zy), strict=True):
+        row[:] = parameter
+    angles = np.deg2rad(parameters[::3])
+    (cosine, rise), (sine, lean) = np.cos(angles), np.sin(angles)
+    _, tx, ty, _, zx, zy = parameters
     middle_x, middle_y = height / 2 - 0.5, width / 2 - 0.5
-    angle, slant = np.deg2rad(theta), np.deg2rad(shear)
-    cosine, sine, rise, lean = np.cos(angle), np.sin(angle), np.cos(slant), np.sin(slant)
     xx, xy = cosine * zx, -(cosine * lean + sine * rise) * zy
     yx, yy = sine * zx, (cosine * rise - sine * lean) * zy
-    matrices = np.empty((len(theta), 2, 3))
+    matrices = np.empty((len(tx), 2, 3))
     matrices[:, 1, 1], matrices[:, 1, 0] = xx, xy
     matrices[:, 0, 1], matrices[:, 0, 0] = yx, yy
     matrices[:, 1, 2] = (cosine * tx - sine * ty + middle_x) - (xx * middle_x + xy * middle_y)
