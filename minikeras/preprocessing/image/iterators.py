@@ -18,7 +18,7 @@ import numpy as np
 
 from minikeras import config
 from minikeras.preprocessing.image import files
-from minikeras.preprocessing.image.listing import inside, pictures_of_class
+from minikeras.preprocessing.image.listing import first_outside, inside, pictures_of_class
 from minikeras.training.data import PyDataset
 from minikeras.utils.console import announce
 
@@ -707,9 +707,9 @@ class DataFrameIterator(FileIterator):
         if classes and not named:
             warnings.warn(f"classes are not used with class_mode={class_mode!r}.", stacklevel=3)
         names = dataframe[x_col].tolist()
-        for name in names if self.directory else ():
-            if not inside(os.path.join(self.directory, name), self.directory, links=True):
-                raise ValueError(f"The file name {name!r} leads out of directory={self.directory!r}; remove that row.")
+        outside = first_outside(names, self.directory) if self.directory else None
+        if outside is not None:
+            raise ValueError(f"The file name {outside!r} leads out of directory={self.directory!r}; remove that row.")
         rows = list(range(len(names)))
         if validate_filenames:
             valid = [self._is_valid(name) for name in names]
