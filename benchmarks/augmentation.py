@@ -1,4 +1,6 @@
-"""Pictures per second of ImageDataGenerator: `python -m benchmarks.augmentation --keras PYTHON` writes a table.
+"""Pictures per second of ImageDataGenerator, and what training pays for it.
+
+`python -m benchmarks.augmentation --keras PYTHON` writes two tables.
 
 PYTHON has real Keras and SciPy; its own generator, `keras.src.legacy.preprocessing.image`, makes the same batches in a
 process of its own, in alternation with ours.  Without it only ours is measured.
@@ -24,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import report
+from benchmarks import keras_models, report
 from benchmarks.contenders import Contender, Worker
 from benchmarks.installed import ROOT
 
@@ -73,6 +75,11 @@ CASES = {
     ),
 }
 
+NETWORKS = {
+    "mlp": "Dense 128, Dense 10 on 28 x 28 x 1, batch 128, Adam",
+    "cnn": "Conv 32, Conv 64, Dense 10 on 28 x 28 x 1 (W3), batch 128, Adam",
+}
+
 
 def write_files(folder: Path, count: int) -> None:
     """Pictures in two classes: smooth ones, as photographs are, so that a JPEG file of them has a usual size."""
@@ -98,8 +105,33 @@ def batches(name: str, case: Case, samples: int, folder: str | None) -> Callable
     return lambda: next(flow)
 
 
+def training(name: str, network: str, samples: int) -> Callable[[], dict[str, float]]:
+    """What measures the samples per second of `fit` on arrays ("plain") and on the generator ("augmented")."""
+    keras = importlib.import_module(name.lower())
+    if network == "cnn":
+        model = keras_models.cnn(keras)
+    else:
+        layers = [keras.layers.Flatten(), keras.layers.Dense(128, activation="relu"), keras.layers.Dense(10, "softmax")]
+        model = keras.Sequential([keras.Input(shape=(28, 28, 1)), *layers])
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    x = np.random.default_rng(0).uniform(0, 1, (samples, 28, 28, 1)).astype("float32")
+    y = np.arange(samples) % 10
+    flow = importlib.import_module(MODULES[name]).ImageDataGenerator(**ARTICLE).flow(x, y, batch_size=128, seed=0)
+
+    def measure() -> dict[str, float]:
+        start = perf_counter()
+        model.fit(x, y, batch_size=128, verbose=0)
+        middle = perf_counter()
+        model.fit(flow, verbose=0)
+        return {"plain": samples / (middle - start), "augmented": samples / (perf_counter() - middle)}
+
+    measure()  # compiles
+    return measure
+
+
 def serve(name: str) -> None:
-    """Answer requests, a JSON line each: `{"case", "samples", "least", "folder"}` with pictures per second."""
+    """Answer requests, a JSON line each: `{"case", "samples", "least", "folder"}` with pictures per second,
+    `{"network", "samples"}` with samples per second."""
     versions = {"python": platform.python_version()}
     for package in ("numpy", "scipy", "pillow", "keras") if name == KERAS else ("numpy", "numba", "pillow"):
         try:
@@ -107,10 +139,17 @@ def serve(name: str) -> None:
         except metadata.PackageNotFoundError:
             versions[package] = "none"
     made: dict[str, Callable[[], Any]] = {}
+    trained: dict[str, Callable[[], dict[str, float]]] = {}
     out, sys.stdout = sys.stdout, sys.stderr  # the iterators say how many files they have found
     warnings.simplefilter("ignore")
     for line in sys.stdin:
         request = json.loads(line)
+        if "network" in request:
+            network = request["network"]
+            if network not in trained:
+                trained[network] = training(name, network, request["samples"])
+            print(json.dumps(trained[network]()), file=out, flush=True)
+            continue
         case = CASES[request["case"]]
         if request["case"] not in made:
             made[request["case"]] = batches(name, case, request["samples"], request["folder"])
@@ -131,12 +170,18 @@ class Measured(Worker):
 
 
 def measure(keys: Sequence[str], keras: str | None, rounds: int, least: float, samples: int) -> dict[str, Any]:
-    """`{"rates": {case: {name: [pictures per second of each round]}}, "versions": {name: {package: version}}}`."""
+    """What is measured in so many rounds.
+
+    Returns:
+        `{"rates": {case: {name: [pictures per second]}}, "training": {network: {name: {"plain": [samples per second],
+        "augmented": [...]}}}, "versions": {name: {package: version}}}`.
+    """
     workers = {OURS: Measured(Contender(OURS, sys.executable, OURS))}
     if keras is not None:
         workers[KERAS] = Measured(Contender(KERAS, keras, KERAS, {"KERAS_BACKEND": "jax"}))
     rates: dict[str, dict[str, list[float]]] = {}
     versions: dict[str, dict[str, str]] = {}
+    trained: dict[str, dict[str, dict[str, list[float]]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         if any(CASES[key].files for key in keys):
             write_files(Path(folder), samples)
@@ -149,10 +194,22 @@ def measure(keys: Sequence[str], keras: str | None, rounds: int, least: float, s
                         rates[key][name].append(answer["rate"])
                         versions[name] = answer["versions"]
                 print(f"{CASES[key].title}: measured", flush=True)
+            for network in NETWORKS:
+                trained[network] = {name: {"plain": [], "augmented": []} for name in workers}
+                for _ in range(rounds):
+                    for name, worker in workers.items():
+                        for kind, rate in worker.request(network=network, samples=4 * samples).items():
+                            trained[network][name][kind].append(rate)
+                print(f"{NETWORKS[network]}: measured", flush=True)
         finally:
             for worker in workers.values():
                 worker.stop()
-    return {"rates": rates, "versions": versions}
+    return {"rates": rates, "training": trained, "versions": versions}
+
+
+def middle(values: list[float]) -> str:
+    """The median of rates, and the smallest and the largest."""
+    return f"{report.number(median(values))} ({report.number(min(values))} to {report.number(max(values))})"
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -162,12 +219,18 @@ def markdown(result: dict[str, Any]) -> str:
     for key, rates in result["rates"].items():
         middles = {name: median(rates[name]) for name in names}
         line = [CASES[key].title]
-        for name in names:
-            least, most = min(rates[name]), max(rates[name])
-            line.append(f"{report.number(middles[name])} ({report.number(least)} to {report.number(most)})")
+        line += [middle(rates[name]) for name in names]
         line.append(report.number(1e6 / middles[OURS]))
         line.append(report.times(middles[OURS] / middles[KERAS]) if KERAS in middles else "")
         lines.append(line)
+    costs = []
+    for network, measured in result["training"].items():
+        line = [NETWORKS[network]]
+        for name in names:
+            plain, augmented = measured[name]["plain"], measured[name]["augmented"]
+            line += [middle(plain), middle(augmented), f"{median(plain) / median(augmented) - 1:.0%}"]
+        costs.append(line)
+    cost_header = [f"{name}{what}" for name in names for what in (", arrays", ", generator", ": more time")]
     packages = [
         f"- {name}: " + ", ".join(f"{package} {version}" for package, version in result["versions"][name].items())
         for name in names
@@ -181,6 +244,8 @@ def markdown(result: dict[str, Any]) -> str:
         "28 x 28 or 32 of 128 x 128, float32 and of random values, one after the other, nothing prepared ahead. "
         "Keras's is its own `keras.src.legacy.preprocessing.image.ImageDataGenerator`.",
         report.table(header, lines),
+        "## Training\n\nSamples per second of `fit`, on arrays and on the generator with the article's arguments.",
+        report.table(["samples per second", *cost_header], costs),
         "\n".join(packages),
     ]
     return "\n\n".join(parts) + "\n"
@@ -201,7 +266,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     unknown = [key for key in keys if key not in CASES]
     if unknown:
         parser.error(f"unknown case {unknown[0]!r}; there are {', '.join(CASES)}")
-    rounds, least, samples = (1, 0.001, 40) if options.quick else (ROUNDS, 0.15, 1024)
+    rounds, least, samples = (1, 0.001, 64) if options.quick else (ROUNDS, 0.15, 1024)
     result: dict[str, Any] = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": report.machine(),

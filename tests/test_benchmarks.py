@@ -313,7 +313,10 @@ def test_augmentation_is_measured_with_arrays_and_files(tmp_path):
 def test_augmentation_is_compared_with_keras():
     rates = {"mnist": {"minikeras": [3e5, 1e5, 2e5], "Keras": [9e3, 1e4, 2e4]}}
     versions = {"minikeras": {"numpy": "2"}, "Keras": {"scipy": "1"}}
-    text = augmentation.markdown({**RESULT, "quick": False, "rounds": 3, "rates": rates, "versions": versions})
+    rivals = {"minikeras": {"plain": [4.0], "augmented": [2.0]}, "Keras": {"plain": [5.0], "augmented": [4.0]}}
+    result = {"quick": False, "rounds": 3, "rates": rates, "training": {"cnn": rivals}, "versions": versions}
+    text = augmentation.markdown({**RESULT, **result})
+    assert "| 4 (4 to 4) | 2 (2 to 2) | 100% | 5 (5 to 5) | 4 (4 to 4) | 25% |" in text
     assert "| 200,000 (100,000 to 300,000) | 10,000 (9,000 to 20,000) | 5 | 20 |" in text
     assert "- Keras: scipy 1" in text
 
