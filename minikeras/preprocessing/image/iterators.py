@@ -62,7 +62,7 @@ class Iterator(PyDataset):
         self.index_array: np.ndarray | None = None
         self._first_of_epoch = 0  # its number; that of batch i is this + i
         self._after_order: Any = None  # the generator's state with which the first batch goes on after the order
-        self._last: tuple[int, Any] = (-1, None)  # the highest number that was drawn, and the state after it
+        self._last: tuple[int, Any] = (-1, None)  # the highest number drawn in the epoch, and the state after it
 
     def __len__(self) -> int:
         return -(-self.n // self.batch_size)
@@ -108,7 +108,7 @@ class Iterator(PyDataset):
         """A new order, for `__getitem__`."""
         with _drawing:
             if self.seed is not None:
-                if self.total_batches_seen == self._first_of_epoch and len(self):
+                if self._last[1] is None and len(self):
                     self._pass_over_epoch()
                 if self._last[1] is not None:
                     np.random.set_state(self._last[1])
