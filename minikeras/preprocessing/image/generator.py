@@ -20,7 +20,8 @@ from minikeras import config
 from minikeras import kernels as k
 from minikeras.kernels.reference.image import FILL_MODES
 from minikeras.preprocessing.image import transforms
-from minikeras.preprocessing.image.iterators import DataFrameIterator, DirectoryIterator, NumpyArrayIterator
+from minikeras.preprocessing.image.file_iterators import DataFrameIterator, DirectoryIterator
+from minikeras.preprocessing.image.iterators import NumpyArrayIterator
 
 _GROUP = 1 << 22  # values of pictures that `fit` works on at a time
 
