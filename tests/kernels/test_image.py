@@ -240,6 +240,21 @@ def test_override_is_the_reference(problem: tuple[Any, ...]) -> None:
     np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance * size)
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("order", [0, 1, 3])
+def test_roundings_decide_as_in_the_reference(order: int, mode: str) -> None:
+    """Quarter turns put coordinates on the edge of the picture, or one rounding outside."""
+    for size in (10, 11, 28):
+        matrices = np.array([turn(90 * quarters, size, size) for quarters in (1, 2, 3)] * 2)
+        matrices[3:, :, 2] += 0.5
+        x = pictures(6, size, size, 1)
+        wanted, found = (
+            module.affine_images(x, None, matrices, order=order, fill_mode=mode, cval=-9)
+            for module in (reference, override)
+        )
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=3e-6 * (order > 0))
+
+
 @pytest.mark.parametrize("order", [0, 1, 3])
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 def test_arrays_with_gaps(order: int, dtype: str) -> None:

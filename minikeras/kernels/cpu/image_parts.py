@@ -242,16 +242,26 @@ def _fill_outside(y, x, out, size, channels, height, width, value):  # type: ign
 
 
 @inner
-def _transform(n, picture, source, out, scratch):  # type: ignore[no-untyped-def]
-    """Read a picture through its map, or only mirrored: then the nearest pixel is the pixel."""
-    height, width, channels, stride = n[7], n[8], n[9], n[15]
-    mirrored, upside_down = 0, 0
-    if n[6]:
-        mirrored, upside_down = octets(n[6])[2 * picture] * 1, octets(n[6])[2 * picture + 1] * 1
-    taps, margin, address = 1, 0, n[17]
-    given = _matrix(n, picture)
-    if given:
-        taps, margin, address = n[11], n[12], given
+def _copy(n, mirrored, upside_down, source, out):  # type: ignore[no-untyped-def]
+    """A picture that is at most mirrored."""
+    height, width, channels = n[7], n[8], n[9]
+    for row in range(height):
+        line, to = (height - 1 - row if upside_down else row) * width * channels, row * width * channels
+        if mirrored:
+            for column in range(width):
+                at = line + (width - 1 - column) * channels
+                for c in range(channels):
+                    out[to + c] = source[at + c]
+                to += channels
+        else:
+            for e in range(width * channels):
+                out[to + e] = source[line + e]
+
+
+@inner
+def _transform(n, picture, address, mirrored, upside_down, source, out, scratch):  # type: ignore[no-untyped-def]
+    """Read a picture, or the coefficients of its splines, through its map and its mirrors."""
+    height, width, channels, taps, margin, stride = n[7], n[8], n[9], n[11], n[12], n[15]
     row = (width + 2 * margin) * channels
     if margin:
         source = n[4] + 4 * picture * (height + 2 * margin) * row
@@ -301,7 +311,7 @@ def _transform(n, picture, source, out, scratch):  # type: ignore[no-untyped-def
                 _weighted_sums(
                     source, y, x, y_weights, x_weights, stride, row_step, column_step, channels, taps, result, size
                 )
-        if n[10] == _CONSTANT and given:
+        if n[10] == _CONSTANT:
             value, tall, wide = floats(n[19])[0], np.float64(height) - 1.0, np.float64(width) - 1.0
             for i in range(count):
                 line, where = floats(result + 4 * i * width * channels), scratch + 8 * i * width
@@ -343,21 +353,20 @@ def _pictures_part(arguments, part, worker):  # type: ignore[no-untyped-def]
         at = numbers(n[3])[picture] * size
         source, target = n[2] + 4 * at, n[24] + 4 * picture * size
         out = floats(target)
-        still = _matrix(n, picture) == 0
+        mirrored, upside_down = 0, 0
         if n[6]:
-            flips = octets(n[6] + 2 * picture)
-            still = still and flips[0] == 0 and flips[1] == 0
+            mirrored, upside_down = octets(n[6])[2 * picture] * 1, octets(n[6])[2 * picture + 1] * 1
+        matrix = _matrix(n, picture)
         if n[21]:
+            still = matrix == 0 and mirrored + upside_down == 0
             source = target if still else scratch + n[23] - 4 * size
             taken, converted = octets(n[2] + at), floats(source)
             for e in range(size):
                 converted[e] = np.float32(taken[e])
-        if not still:
-            _transform(n, picture, source, target, scratch)
+        if matrix:
+            _transform(n, picture, matrix, mirrored, upside_down, source, target, scratch)
         elif source != target:
-            before = floats(source)
-            for e in range(size):
-                out[e] = before[e]
+            _copy(n, mirrored, upside_down, floats(source), out)
         if n[20]:
             shift = floats(n[20])[picture]
             if shift == shift:
