@@ -217,7 +217,8 @@ class Iterator(PyDataset):
     def __getstate__(self) -> dict[str, Any]:
         with _drawing:
             self._make_order()  # else the copies would draw an order each
-            return {name: value for name, value in self.__dict__.items() if name != "lock"}
+            state = {name: value for name, value in self.__dict__.items() if name != "lock"}
+            return {**state, "_times": dict(self._times)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
