@@ -31,10 +31,19 @@ class Callback:
     `self.model.stop_training = True` ends training after the batch or epoch.
 
     Listening to batches makes training read the metrics back from the device at each of them.
+
+    Attributes:
+        per_replica: whether in a comparison of optimizers (see `Model.compile`) each replica gets a shallow copy of
+            the callback, called with its values alone, before `on_train_begin`; the object itself ends as the winner's.
+            Of the hooks these get those of training, its epochs and its batches.  False where it is called once, with
+            the values of all replicas.
+        restored_epoch: the epoch whose weights the callback gave back to the model at the end of training, or None.
     """
 
     params: Any = None
     model: Any = None
+    per_replica = False
+    restored_epoch: int | None = None
 
     def set_params(self, params: dict[str, Any]) -> None:
         self.params = params

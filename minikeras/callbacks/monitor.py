@@ -82,6 +82,8 @@ class EarlyStopping(Monitor):
         start_from_epoch: number of epochs that are not watched.
     """
 
+    per_replica = True
+
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -100,7 +102,7 @@ class EarlyStopping(Monitor):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.wait = self.stopped_epoch = self.best_epoch = 0
-        self.best = self.best_weights = None
+        self.best = self.best_weights = self.restored_epoch = None
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         current = self.monitored(logs)
@@ -124,6 +126,7 @@ class EarlyStopping(Monitor):
             if self.verbose:
                 announce(f"The model has the weights of the best epoch, {self.best_epoch + 1}.")
             self.model.set_weights(self.best_weights)
+            self.restored_epoch = self.best_epoch
 
 
 class ReduceLROnPlateau(Monitor):
@@ -137,6 +140,8 @@ class ReduceLROnPlateau(Monitor):
         cooldown: number of epochs after that which are not counted.
         min_lr: the rate is not made lower than this.
     """
+
+    per_replica = True
 
     def __init__(
         self,

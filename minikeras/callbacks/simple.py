@@ -59,6 +59,8 @@ class LearningRateScheduler(Callback):
         verbose: 1 tells each rate.
     """
 
+    per_replica = True
+
     def __init__(self, schedule: Callable, verbose: int = 0):
         self.schedule, self.verbose = schedule, verbose
 
@@ -95,6 +97,8 @@ class TerminateOnNaN(Callback):
     Args:
         raise_error: whether to raise a RuntimeError instead.
     """
+
+    per_replica = True
 
     def __init__(self, raise_error: bool = False):
         self.raise_error = raise_error
