@@ -1,7 +1,7 @@
 """Comparing optimizers, or losses, in one `fit`: a replica of the model for each, trained over identical batches.
 
 There is one model all the while.  A `Replica` is what training changes of it: the arrays of its variables, the states
-of random streams and of stateful layers, and what `compile` chose.  Binding a replica puts these into the model, which
+of its random streams, and what `compile` chose.  Binding a replica puts these into the model, which
 copies nothing and takes microseconds; each optimizer finds its flat arrays again as they were.
 
 Each batch is drawn once and every replica takes a step on it, with the same random numbers.  Between batches and epochs
@@ -27,8 +27,10 @@ from time import perf_counter
 from typing import Any
 
 from minikeras import optimizers as optimizers_room
+from minikeras import tree
 from minikeras.autodiff.symbolic import snake_case
 from minikeras.autodiff.tape import recording
+from minikeras.autodiff.tensor import Variable
 from minikeras.callbacks import Callback, CallbackList, History, ProgbarLogger
 from minikeras.callbacks.base import lazy_logs
 from minikeras.seeds import SeedGenerator, global_generator
@@ -190,7 +192,6 @@ class Replica:
         self.name, self.choices = name, choices
         self.arrays: list[Any] = []  # of the model's variables
         self.streams: list[Any] = []  # states of random streams
-        self.states: list[Any] = []  # of stateful layers
         self.logs: Any = {}  # of its last step
         self.callbacks: Any = None
         self.begin_training()
@@ -226,7 +227,6 @@ class Comparison:
         self.members = list(replicas)  # those that take part in the present epoch
         self._variables: list[Any] = []
         self._streams: list[SeedGenerator] = []
-        self._stateful: list[Any] = []
         check = any(replica.choices["_check_label_values"] for replica in replicas)
         for replica in replicas:
             replica.choices["_check_label_values"] = check
@@ -242,8 +242,6 @@ class Comparison:
             variable.data = array
         for stream, state in zip(self._streams, replica.streams, strict=True):
             stream.state = state
-        for layer, states in zip(self._stateful, replica.states, strict=True):
-            layer.states = states
         self.bound = replica
 
     def _put_away(self, replica: Replica) -> None:
@@ -252,7 +250,6 @@ class Comparison:
         replica.choices = {name: attributes[name] for name in replica.choices}
         replica.arrays = [variable.data for variable in self._variables]
         replica.streams = [stream.state for stream in self._streams]
-        replica.states = [layer.states for layer in self._stateful]
 
     def compiled_losses(self) -> list[Any]:
         """The compiled losses of all replicas."""
@@ -340,14 +337,12 @@ class Comparison:
         model = self.model
         if model._has_builtin_train_step():
             self._rehearse(data)
-        variables = model.variables
+        variables = _variables_of(model)
         streams = [child for layer in model._walk_layers() for child in layer._children()]
-        stateful = [layer for layer in model._walk_layers() if getattr(layer, "stateful", False)]
         others = [replica for replica in self.replicas if replica is not self.bound]
         for replica in others:
             replica.arrays = [variable.data.copy() for variable in variables]
-            replica.states = [layer.states for layer in stateful]
-        self._variables, self._stateful = variables, stateful
+        self._variables = variables
         self._streams = list({id(one): one for one in streams if isinstance(one, SeedGenerator)}.values())
         for replica in others:
             replica.streams = [stream.state for stream in self._streams]
@@ -358,9 +353,9 @@ class Comparison:
                     model.optimizer.gradient_destinations(model._trainable_now())  # refuses one of another model
         except BaseException:
             self.bind(self.leader)
-            self._variables, self._streams, self._stateful = [], [], []
+            self._variables, self._streams = [], []
             for replica in self.replicas:
-                replica.arrays, replica.streams, replica.states = [], [], []
+                replica.arrays, replica.streams = [], []
             raise
         self.bind(self.leader)
         self.begun = True
@@ -368,8 +363,8 @@ class Comparison:
     def _rehearse(self, data: Any) -> None:
         """Evaluate every replica on a batch; weights, states and metrics stay as they are."""
         model = self.model
-        kept = [(variable, variable.data.copy()) for variable in model.non_trainable_variables]
-        states = {id(layer): layer.states for layer in model._walk_layers() if getattr(layer, "stateful", False)}
+        known = _variables_of(model)
+        kept = [(variable, variable.data.copy()) for variable in known if not variable.trainable]
         try:
             with recording(False):
                 for replica in self.replicas:
@@ -378,13 +373,14 @@ class Comparison:
         finally:
             for variable, value in kept:
                 variable.assign(value)
-            for layer in model._walk_layers():
-                if getattr(layer, "stateful", False):
-                    layer.states = states.get(id(layer))
             self.reset_metrics()
+        met = {id(variable) for variable in known}
+        for layer, states in _carried_states(model):
+            if not any(id(state) in met for state in states):
+                layer.reset_states()  # this was the first batch that it saw
 
     def _check_no_new_variables(self) -> None:
-        if len(self.model.variables) != len(self._variables):
+        if len(_variables_of(self.model)) != len(self._variables):
             raise ValueError(
                 f"The model {self.model.name!r} made weights in its first training step, which the replicas do not "
                 "have in common; build it first, for example by calling it on data."
@@ -429,6 +425,19 @@ class Comparison:
         shared = [callback for callback in callbacks.callbacks if not callback.per_replica]
         shared = [_LossesOfReplicas(self) if type(callback) is ProgbarLogger else callback for callback in shared]
         return CallbackList([_Steering(self, own), *shared], add_history=True, model=self.model, **callbacks.params)
+
+
+def _carried_states(model: Any) -> list[tuple[Any, list[Variable]]]:
+    """The recurrent layers that carry states from batch to batch and have met one, with these states."""
+    carrying = [layer for layer in model._walk_layers() if getattr(layer, "stateful", False)]
+    found = [(layer, tree.flatten(getattr(layer, "states", None))) for layer in carrying]
+    return [(layer, states) for layer, states in found if all(isinstance(state, Variable) for state in states)]
+
+
+def _variables_of(model: Any) -> list[Variable]:
+    """Weights, the variables of the layers' metrics, and the states that are carried from batch to batch."""
+    states = [state for _, states in _carried_states(model) for state in states]
+    return list({id(variable): variable for variable in [*model.variables, *states]}.values())
 
 
 def _judged(loss: Any) -> float:
