@@ -6,7 +6,8 @@ Between them is what the tutorial sets as a task: a convolutional and a recurren
 network with regularisation, and deployment in files that are data.  It ends with a table of all networks, and leaves
 the learning curves of the optimizers and of the losses as PNG files.
 
-The blocks are text because options change the numbers in them: `--epochs 1 --samples 2000` takes seconds.
+The blocks are text because options change the numbers in them, and the pictures that they load, which are drawn digits
+where MNIST is not found: `--epochs 1 --samples 2000` takes seconds.
 """
 
 from __future__ import annotations
@@ -256,8 +257,8 @@ class Article:
             print("  ".join([name.ljust(widths[0]), *aligned]))
         print(
             "\nto 95%: the epochs until so many pictures were classified right during training.\n"
-            "seen, unseen: in the end the accuracy on pictures of the training and on those of the test; of the compared\n"
-            "ones in the last epoch on those of the training and on those of the validation.\n"
+            "seen, unseen: in the end the accuracy on pictures of the training and on those of the test; of those that\n"
+            "are compared in the last epoch on pictures of the training and on those of the validation.\n"
             "gap: the difference in percentage points.  *: the best of those compared."
         )
 
