@@ -257,8 +257,8 @@ class Article:
             print("  ".join([name.ljust(widths[0]), *aligned]))
         print(
             "\nto 95%: the epochs until so many pictures were classified right during training.\n"
-            "seen, unseen: in the end the accuracy on pictures of the training and on those of the test; of those that\n"
-            "are compared in the last epoch on pictures of the training and on those of the validation.\n"
+            "seen, unseen: in the end the accuracy on pictures of the training and on those of the test; of those\n"
+            "that are compared in the last epoch on pictures of the training and on those of the validation.\n"
             "gap: the difference in percentage points.  *: the best of those compared."
         )
 

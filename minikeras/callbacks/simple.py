@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from minikeras.callbacks.base import Callback
-from minikeras.utils.console import announce
 from minikeras.utils.suggest import unknown
 
 
@@ -74,7 +73,7 @@ class LearningRateScheduler(Callback):
             raise ValueError(f"A schedule returns the learning rate as a float, got {rate!r}.") from None
         optimizer.learning_rate = rate
         if self.verbose:
-            announce(f"Epoch {epoch + 1}: learning rate set to {rate}")
+            self._announce(f"Epoch {epoch + 1}: learning rate set to {rate}")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if logs is not None:
@@ -109,7 +108,7 @@ class TerminateOnNaN(Callback):
             return
         if self.raise_error:
             raise RuntimeError(f"The loss is {loss} at batch {batch}; look at the data or lower the learning rate.")
-        announce(f"Batch {batch}: the loss is {loss}, training ends")
+        self._announce(f"Batch {batch}: the loss is {loss}, training ends")
         self.model.stop_training = True
 
 

@@ -2,7 +2,8 @@
 
 There is one model all the while.  A `Replica` is what training changes of it: the arrays of its variables, the states
 of its random streams, and what `compile` chose.  Binding a replica puts these into the model, which
-copies nothing and takes microseconds; each optimizer finds its flat arrays again as they were.
+copies nothing and takes microseconds; each optimizer finds its flat arrays again as they were.  Whatever else layers
+keep in attributes of their own is shared.
 
 Each batch is drawn once and every replica takes a step on it, with the same random numbers.  Between batches and epochs
 the model is the *leader*: the replica with the lowest validation loss of the last epoch (the lowest training loss where
@@ -12,6 +13,11 @@ there is no validation), in the beginning the first.  In the logs the values of 
 Callbacks with `per_replica` (early stopping, learning rates, NaN) act on each replica for itself, with its values under
 the plain names; a replica that they stop rests while the others train on.  All other callbacks are called once, with
 all values, and `self.model` is the leader.
+
+At the end of `fit` the model becomes the winner, as if compiled with its optimizer and loss alone: a further `fit` goes
+on with these, without the factor of `loss_weights`, and files have these.  A model that is saved before it is trained
+is a comparison again when it is loaded (by minikeras: Keras knows none).  Losses of different kinds have scales of
+their own, so that a metric tells more about them than which one is lowest.
 """
 
 from __future__ import annotations
@@ -273,27 +279,31 @@ class Comparison:
             self._begin(data)
         model, stream = self.model, global_generator()
         drawn = stream.state
-        for replica in self.members:
-            if replica.stopped:
-                continue
-            self.bind(replica)
-            stream.state = drawn
-            began = perf_counter()
-            replica.logs = model._guarded_first_step(data) if first else model.train_step(data)
-            replica.seconds += perf_counter() - began
-            if first:
-                self._check_no_new_variables()
-        self.bind(self.leader)
+        try:
+            for replica in self.members:
+                if replica.stopped:
+                    continue
+                self.bind(replica)
+                stream.state = drawn
+                began = perf_counter()
+                replica.logs = model._guarded_first_step(data) if first else model.train_step(data)
+                replica.seconds += perf_counter() - began
+                if first:
+                    self._check_no_new_variables()
+        finally:
+            self.bind(self.leader)
         return MetricLogs(self)
 
     def _run_test_step(self, batch: tuple) -> Any:
         data = step_data(batch)
-        for replica in self.members:
-            self.bind(replica)
-            began = perf_counter()
-            replica.logs = self.model.test_step(data)
-            replica.seconds += perf_counter() - began
-        self.bind(self.leader)
+        try:
+            for replica in self.members:
+                self.bind(replica)
+                began = perf_counter()
+                replica.logs = self.model.test_step(data)
+                replica.seconds += perf_counter() - began
+        finally:
+            self.bind(self.leader)
         return MetricLogs(self)
 
     def get_metrics_result(self) -> dict[str, Any]:
@@ -369,7 +379,7 @@ class Comparison:
             with recording(False):
                 for replica in self.replicas:
                     self.bind(replica)
-                    model.test_step(data)
+                    model._builtin_test_step(data)
         finally:
             for variable, value in kept:
                 variable.assign(value)
@@ -473,6 +483,8 @@ class _Steering(Callback):
         for replica in comparison.replicas:
             replica.begin_training()
             copies = [copy.copy(callback) for callback in self._originals]
+            for one in copies:
+                one.replica = replica.name
             replica.callbacks = CallbackList(copies, model=comparison.model, **self.params)
         comparison.members = list(comparison.replicas)
         self._call_all("on_train_begin", {})
@@ -536,7 +548,7 @@ class _Steering(Callback):
         if any(replica.losses for replica in comparison.replicas):
             comparison.decide(comparison.model.history)
             for original, copied in zip(self._originals, comparison.leader.callbacks.callbacks, strict=True):
-                vars(original).update(vars(copied))  # what the user passed ends as the winner's
+                vars(original).update({**vars(copied), "replica": None})  # what the user passed ends as the winner's
             if logs is not None:
                 logs.update({name: value for name, value in comparison.leader.last.items() if name in logs})
         comparison.bind(comparison.leader)

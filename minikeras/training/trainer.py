@@ -122,7 +122,9 @@ class Trainer:
             chosen = self._choices(arguments)
         else:
             replicas = [Replica(entry.name, self._choices(arguments, entry)) for entry in entries]
-            comparison = Comparison(self, replicas, {**arguments, "optimizer": [entry.optimizer for entry in entries]})
+            several = isinstance(optimizer, (list, tuple))
+            objects = [entry.optimizer for entry in entries] if several else entries[0].optimizer
+            comparison = Comparison(self, replicas, {**arguments, "optimizer": objects})
             chosen = replicas[0].choices
         vars(self).update(chosen)
         self._comparison = comparison
@@ -284,6 +286,8 @@ class Trainer:
             self._loss_tracker.update_state(loss, sample_weight=float(batch_length(x)))
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
+    _builtin_test_step = test_step  # whatever a subclass defines
+
     def predict_step(self, data: Any) -> Any:
         """One prediction step on a batch.  Returns the outputs."""
         x, _, _ = unpack_x_y_sample_weight(data)
@@ -376,7 +380,7 @@ class Trainer:
         validation_freq: Any = 1,
         **kwargs: Any,
     ) -> History:
-        """Train for a number of epochs.
+        """Train for a number of epochs; after `compile` with a list of optimizers or losses each replica of the model.
 
         Args:
             x, y: arrays, lists or dicts of arrays (anything with `__array__`), or in `x` a generator, `PyDataset` or

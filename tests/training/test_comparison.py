@@ -298,11 +298,13 @@ def test_a_replica_that_cannot_work_is_found_before_any_is_trained():
 # ---------------------------------------------------------------- callbacks
 
 
-def test_early_stopping_acts_on_each_replica_and_restores_its_best_weights():
-    stopping = callbacks.EarlyStopping(patience=1, restore_best_weights=True)
+def test_early_stopping_acts_on_each_replica_and_restores_its_best_weights(capsys):
+    stopping = callbacks.EarlyStopping(patience=1, restore_best_weights=True, verbose=1)
     wild, calm = optimizers.SGD(3.0, name="wild"), optimizers.SGD(0.05, name="calm")
     model = compared([wild, calm])
     history = model.fit(**DATA, epochs=8, callbacks=[stopping])
+    assert "\nwild: The model has the weights of the best epoch" in capsys.readouterr().out
+    assert stopping.replica is None and stopping.model is model
     kept = callbacks.EarlyStopping(patience=1, restore_best_weights=True)
     data = DATA | {"callbacks": [kept]}
     single, values = alone(optimizers.SGD(3.0), epochs=8, data=data)
@@ -460,8 +462,16 @@ def test_single_batches_train_all_replicas_and_fit_goes_on_with_them():
     assert int(model.optimizer.iterations.numpy()) == 7
 
 
-def test_a_model_saved_before_training_is_a_comparison_when_loaded(tmp_path):
-    model = compared((optimizers.SGD(0.1), "adam"), loss_weights=[1.0, 0.5])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"optimizer": (optimizers.SGD(0.1), "adam"), "loss_weights": [1.0, 0.5]},
+        {"optimizer": optimizers.SGD(0.1), "loss": ["mse", losses.Huber(name="adam")]},
+    ],
+    ids=["optimizers", "losses"],
+)
+def test_a_model_saved_before_training_is_a_comparison_when_loaded(tmp_path, arguments):
+    model = compared(**arguments)
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras")
     histories = []
@@ -513,6 +523,19 @@ def test_a_training_step_of_the_users():
     model.compile(["sgd", "adam"], "categorical_crossentropy")
     history = model.fit(**DATA)
     assert int(model.optimizer.iterations.numpy()) == 8 and "adam/val_loss" in history.history
+
+
+def test_a_test_step_of_the_users_is_for_validation_alone():
+    class Other(keras.Sequential):
+        def test_step(self, data):
+            x, y, _ = data  # as only the validation data are
+            return super().test_step((x, y))
+
+    keras.utils.set_random_seed(0)
+    model = Other([layers.Dense(3, activation="softmax")])
+    model.compile(["sgd", "adam"], "categorical_crossentropy")
+    data = DATA | {"validation_data": (X[60:], Y[60:], np.ones(30, "f4"))}
+    assert "adam/val_loss" in model.fit(**data).history
 
 
 def test_metrics_that_are_objects_count_for_each_replica():
