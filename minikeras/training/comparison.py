@@ -539,6 +539,11 @@ class _Steering(Callback):
         judged = "val_loss" if self._validated else "loss"
         if judged in own:
             replica.losses[epoch] = own[judged]
+        elif not self._validated:
+            raise ValueError(
+                f"A comparison is decided by the loss, which the training step does not tell, got {sorted(own)}; let "
+                "train_step() return it as 'loss'."
+            )
 
     def on_train_end(self, logs: Any = None) -> None:
         comparison = self._comparison

@@ -322,10 +322,6 @@ def test_the_winner_is_judged_by_the_weights_it_ends_with():
     model = compared((optimizers.SGD(0.5, name="a"), optimizers.SGD(0.02, name="b")))
     script = iter([(0.3, 0.9), (0.8, 0.8), (0.9, 0.7)])
 
-    class Scripted(callbacks.Callback):
-        def on_test_end(self, logs=None):
-            logs["a/val_loss"], logs["b/val_loss"] = 9, 9
-
     def validation(values):
         a, b = next(script)
         values.update({"a/loss": a, "b/loss": b})
@@ -523,6 +519,17 @@ def test_a_training_step_of_the_users():
     model.compile(["sgd", "adam"], "categorical_crossentropy")
     history = model.fit(**DATA)
     assert int(model.optimizer.iterations.numpy()) == 8 and "adam/val_loss" in history.history
+
+
+def test_a_training_step_has_to_tell_the_loss():
+    class Silent(keras.Sequential):
+        def train_step(self, data):
+            return {"cost": super().train_step(data)["loss"]}
+
+    model = Silent([keras.Input((5,)), layers.Dense(3, activation="softmax")])
+    model.compile(["sgd", "adam"], "categorical_crossentropy")
+    with pytest.raises(ValueError, match="got \\['cost'\\]; let train_step"):
+        model.fit(X, Y, verbose=0)
 
 
 def test_a_test_step_of_the_users_is_for_validation_alone():
