@@ -11,14 +11,20 @@ import minikeras as keras
 from minikeras.datasets import digits, mnist
 
 
-def load_digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Pictures (n, 28, 28) in [0, 1] and one-hot labels: MNIST where it can be had, else drawn digits."""
+def load_pictures() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """`(x_train, y_train), (x_test, y_test)` as bytes: MNIST where it can be had, else drawn digits."""
     try:
-        (x_train, y_train), (x_test, y_test) = mnist.load_data()
-        print(f"Data: MNIST, {len(x_train):,} handwritten digits to train on, {len(x_test):,} to test on.")
+        data = mnist.load_data()
+        print(f"Data: MNIST, {len(data[0][0]):,} handwritten digits to train on, {len(data[1][0]):,} to test on.")
     except OSError as error:
         print(f"{error}\nData: digits drawn by minikeras.datasets.digits instead; accuracies differ from MNIST's.")
-        (x_train, y_train), (x_test, y_test) = digits.load_data()
+        data = digits.load_data()
+    return data
+
+
+def load_digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The same pictures (n, 28, 28) in [0, 1] and one-hot labels."""
+    (x_train, y_train), (x_test, y_test) = load_pictures()
     scale = np.float32(1 / 255)
     one_hot = keras.utils.to_categorical
     return x_train * scale, one_hot(y_train, 10), x_test * scale, one_hot(y_test, 10)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minikeras import tree
+from minikeras.utils.console import announce
 
 
 def lazy_logs(hook: Callable) -> Callable:
@@ -31,10 +32,25 @@ class Callback:
     `self.model.stop_training = True` ends training after the batch or epoch.
 
     Listening to batches makes training read the metrics back from the device at each of them.
+
+    Attributes:
+        per_replica: whether in a comparison of optimizers (see `Model.compile`) each replica gets a shallow copy of
+            the callback, called with its values alone, before `on_train_begin`; the object itself ends as the winner's.
+            Of the hooks these get those of training, its epochs and its batches.  False where it is called once, with
+            the values of all replicas.
+        replica: the name of the replica that such a copy acts on, else None.
+        restored_epoch: the epoch whose weights the callback gave back to the model at the end of training, or None.
     """
 
     params: Any = None
     model: Any = None
+    per_replica = False
+    replica: str | None = None
+    restored_epoch: int | None = None
+
+    def _announce(self, message: str) -> None:
+        """Tell the user, in a comparison with the replica's name."""
+        announce(message if self.replica is None else f"{self.replica}: {message}")
 
     def set_params(self, params: dict[str, Any]) -> None:
         self.params = params

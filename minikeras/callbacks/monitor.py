@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from minikeras.callbacks.base import Callback, lazy_logs, read_logs
-from minikeras.utils.console import announce
 from minikeras.utils.suggest import unknown
 
 # Parts of the names of values that are better when higher or lower.
@@ -82,6 +81,8 @@ class EarlyStopping(Monitor):
         start_from_epoch: number of epochs that are not watched.
     """
 
+    per_replica = True
+
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -100,7 +101,7 @@ class EarlyStopping(Monitor):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.wait = self.stopped_epoch = self.best_epoch = 0
-        self.best = self.best_weights = None
+        self.best = self.best_weights = self.restored_epoch = None
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         current = self.monitored(logs)
@@ -119,11 +120,12 @@ class EarlyStopping(Monitor):
 
     def on_train_end(self, logs: Any = None) -> None:
         if self.stopped_epoch and self.verbose:
-            announce(f"Epoch {self.stopped_epoch + 1}: early stopping")
+            self._announce(f"Epoch {self.stopped_epoch + 1}: early stopping")
         if self.best_weights is not None:
             if self.verbose:
-                announce(f"The model has the weights of the best epoch, {self.best_epoch + 1}.")
+                self._announce(f"The model has the weights of the best epoch, {self.best_epoch + 1}.")
             self.model.set_weights(self.best_weights)
+            self.restored_epoch = self.best_epoch
 
 
 class ReduceLROnPlateau(Monitor):
@@ -137,6 +139,8 @@ class ReduceLROnPlateau(Monitor):
         cooldown: number of epochs after that which are not counted.
         min_lr: the rate is not made lower than this.
     """
+
+    per_replica = True
 
     def __init__(
         self,
@@ -183,7 +187,7 @@ class ReduceLROnPlateau(Monitor):
                 self.model.optimizer.learning_rate = lower
                 self.cooldown_counter, self.wait = self.cooldown, 0
                 if self.verbose:
-                    announce(f"Epoch {epoch + 1}: learning rate lowered to {lower}")
+                    self._announce(f"Epoch {epoch + 1}: learning rate lowered to {lower}")
 
 
 class ModelCheckpoint(Monitor):
@@ -263,11 +267,11 @@ class ModelCheckpoint(Monitor):
             current = self.monitored(logs)
             if current is not None and not self.is_improvement(current, self.best):
                 if self.verbose:
-                    announce(f"Epoch {epoch + 1}: {self.monitor} did not improve from {self.best:.5f}")
+                    self._announce(f"Epoch {epoch + 1}: {self.monitor} did not improve from {self.best:.5f}")
                 return
             self.best = self.best if current is None else current
         path.parent.mkdir(parents=True, exist_ok=True)
         save = self.model.save_weights if self.save_weights_only else self.model.save
         save(str(path), overwrite=True)
         if self.verbose:
-            announce(f"Epoch {epoch + 1}: model saved to {path}")
+            self._announce(f"Epoch {epoch + 1}: model saved to {path}")

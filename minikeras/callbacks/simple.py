@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from minikeras.callbacks.base import Callback
-from minikeras.utils.console import announce
 from minikeras.utils.suggest import unknown
 
 
@@ -59,6 +58,8 @@ class LearningRateScheduler(Callback):
         verbose: 1 tells each rate.
     """
 
+    per_replica = True
+
     def __init__(self, schedule: Callable, verbose: int = 0):
         self.schedule, self.verbose = schedule, verbose
 
@@ -72,7 +73,7 @@ class LearningRateScheduler(Callback):
             raise ValueError(f"A schedule returns the learning rate as a float, got {rate!r}.") from None
         optimizer.learning_rate = rate
         if self.verbose:
-            announce(f"Epoch {epoch + 1}: learning rate set to {rate}")
+            self._announce(f"Epoch {epoch + 1}: learning rate set to {rate}")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if logs is not None:
@@ -96,6 +97,8 @@ class TerminateOnNaN(Callback):
         raise_error: whether to raise a RuntimeError instead.
     """
 
+    per_replica = True
+
     def __init__(self, raise_error: bool = False):
         self.raise_error = raise_error
 
@@ -105,7 +108,7 @@ class TerminateOnNaN(Callback):
             return
         if self.raise_error:
             raise RuntimeError(f"The loss is {loss} at batch {batch}; look at the data or lower the learning rate.")
-        announce(f"Batch {batch}: the loss is {loss}, training ends")
+        self._announce(f"Batch {batch}: the loss is {loss}, training ends")
         self.model.stop_training = True
 
 

@@ -148,6 +148,9 @@ class Sequential(Model):
     def outputs(self) -> Any:
         return self._known_graph("outputs").outputs
 
+    def _output_count(self) -> int | None:
+        return 1 if self._graph is None else super()._output_count()
+
     def _known_graph(self, name: str) -> Graph:
         if self._graph is None:
             raise AttributeError(f"The model {self.name!r} has no {name} before it is built; call it on data first.")

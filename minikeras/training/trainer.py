@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from minikeras.layers.base import Layer, structure_version, warn
 from minikeras.losses import Loss
 from minikeras.metrics import Mean
 from minikeras.registry import deserialize_keras_object, is_builtin, serialize_keras_object
+from minikeras.training.comparison import Comparison, Entry, Replica, find_entries
 from minikeras.training.compiled import CompiledLoss, CompiledMetrics
 from minikeras.training.data import (
     ArrayStream,
@@ -26,56 +27,12 @@ from minikeras.training.data import (
     class_weights_of,
     is_batch_source,
     make_stream,
-    pack_x_y_sample_weight,
     split_validation,
     to_arrays,
     unpack_x_y_sample_weight,
 )
 from minikeras.training.inference import Inference
-
-
-class MetricLogs(MutableMapping):
-    """The metrics' results as a dict that is only computed when somebody looks."""
-
-    __slots__ = ("_model", "_values")
-
-    def __init__(self, model: Any):
-        self._model = model
-        self._values: dict[str, Any] | None = None
-
-    def _filled(self) -> dict[str, Any]:
-        if self._values is None:
-            self._values = self._model.get_metrics_result()
-        return self._values
-
-    def __getitem__(self, name: str) -> Any:
-        return self._filled()[name]
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self._filled()[name] = value
-
-    def __delitem__(self, name: str) -> None:
-        del self._filled()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._filled())
-
-    def __len__(self) -> int:
-        return len(self._filled())
-
-    def __repr__(self) -> str:
-        return repr(self._filled())
-
-
-def to_floats(logs: Any) -> dict[str, Any]:
-    """Logs as a dict of Python floats, sorted by name; this reads values back from the device."""
-    return {name: _to_float(value) for name, value in sorted(dict(logs).items())}
-
-
-def _to_float(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        value = value.numpy()
-    return float(value) if np.ndim(value) == 0 and not isinstance(value, str) else value
+from minikeras.training.step import Later, MetricLogs, step_data, to_floats
 
 
 class Trainer:
@@ -102,6 +59,8 @@ class Trainer:
         self._compiled_loss: CompiledLoss | None = None
         self._compiled_metrics: CompiledMetrics | None = None
         self._loss_tracker: Mean | None = None
+        self._loss_factor: float | None = None
+        self._comparison: Comparison | None = None
         self._trainable_at = -1
         self._trainable_list: list[Variable] = []
         self._penalized: list[Variable] = []
@@ -125,32 +84,32 @@ class Trainer:
     ) -> None:
         """Choose optimizer, loss and metrics.
 
+        A list of optimizers is a comparison.  So is a list of at least two losses for a model that is known to have one
+        output; otherwise such a list has one loss for each output.  The next `fit` then trains one replica of the model
+        for each entry, all from the same weights and over the same batches, and the model ends as the one with the
+        lowest final validation loss, compiled with its optimizer and loss alone; see `training.comparison`.
+
         Args:
-            optimizer: name or object.
-            loss: name, function or `Loss`; for several outputs a list or a dict by output name.
-            loss_weights: factors of the outputs' losses, as a list or dict.
+            optimizer: name or object, or a list of them to compare.
+            loss: name, function or `Loss`; for several outputs a list or a dict by output name; for one output also a
+                list to compare, one by one with the optimizers if these are a list too.
+            loss_weights: factors of the outputs' losses, as a list or dict.  In a comparison a list with an entry for
+                each replica: a number scales what it trains on but not the losses that are reported, a list or dict has
+                the factors of its outputs.
             metrics: list of names, functions or `Metric`s; for several outputs a list of lists or a dict.
             weighted_metrics: the same, for metrics that take the sample weights into account.
             run_eagerly, steps_per_execution, jit_compile, auto_scale_loss: accepted; every step runs the same way here.
 
         Raises:
-            ValueError: for an unknown name, with the nearest known one; the model is unchanged.
+            ValueError: for an unknown name, with the nearest known one, and for a comparison that cannot be made; the
+                model is unchanged.
         """
         kwargs.pop("sample_weight_mode", None)
         kwargs.pop("target_tensors", None)
         if kwargs:
             raise ValueError(f"compile got unknown arguments {sorted(kwargs)}; check their spelling.")
-        chosen = optimizers_room.get(optimizer)
-        names = self._known_output_names()
-        compiled_loss = CompiledLoss(loss, loss_weights, names)
-        compiled_metrics = CompiledMetrics(metrics, weighted_metrics, names)
-        self.optimizer = chosen
-        self.loss = loss
-        self._compiled_loss, self._compiled_metrics = compiled_loss, compiled_metrics
-        self._loss_tracker = Mean(name="loss")
-        self._check_label_values = all(spec is None or _is_builtin_loss(spec) for spec in tree.flatten(loss))
-        self._compile_arguments = {
-            "optimizer": chosen,
+        arguments = {
+            "optimizer": optimizer,
             "loss": loss,
             "loss_weights": loss_weights,
             "metrics": metrics,
@@ -159,8 +118,53 @@ class Trainer:
             "steps_per_execution": steps_per_execution,
             "jit_compile": bool(jit_compile) if jit_compile != "auto" else False,
         }
+        comparison = None
+        entries = find_entries(optimizer, loss, loss_weights, self._output_count())
+        if entries is None:
+            chosen = self._choices(arguments)
+        else:
+            replicas = [Replica(entry.name, self._choices(arguments, entry)) for entry in entries]
+            several = isinstance(optimizer, (list, tuple))
+            objects = [entry.optimizer for entry in entries] if several else entries[0].optimizer
+            comparison = Comparison(self, replicas, {**arguments, "optimizer": objects})
+            chosen = replicas[0].choices
+        vars(self).update(chosen)
+        self._comparison = comparison
         self.stop_training = False
         self.compiled = True
+
+    def _choices(self, arguments: dict[str, Any], entry: Entry | None = None) -> dict[str, Any]:
+        """What `compile` sets on the model; for an entry of a comparison, what its replica sets."""
+        if entry is not None:
+            self._check_factor(entry)
+            arguments = {**arguments, **entry.arguments(arguments)}
+        optimizer, loss = optimizers_room.get(arguments["optimizer"]), arguments["loss"]
+        names = self._known_output_names()
+        return {
+            "optimizer": optimizer,
+            "loss": loss,
+            "_compiled_loss": CompiledLoss(loss, arguments["loss_weights"], names),
+            "_compiled_metrics": CompiledMetrics(arguments["metrics"], arguments["weighted_metrics"], names),
+            "_loss_tracker": Mean(name="loss"),
+            "_loss_factor": None if entry is None else entry.factor,
+            "_check_label_values": all(spec is None or _is_builtin_loss(spec) for spec in tree.flatten(loss)),
+            "_compile_arguments": {**arguments, "optimizer": optimizer},
+        }
+
+    def _check_factor(self, entry: Entry) -> None:
+        if entry.factor is not None and not self._has_builtin_train_step():
+            raise ValueError(
+                f"loss_weights={entry.factor} scales the loss in Model.train_step, which {type(self).__name__} "
+                "overrides; scale the loss there and leave loss_weights out."
+            )
+
+    def _has_builtin_train_step(self) -> bool:
+        return type(self).train_step is Trainer.train_step
+
+    def _output_count(self) -> int | None:
+        """How many outputs the model has, None where only a call shows it."""
+        names = self._known_output_names()
+        return None if names is None else len(names)
 
     def _known_output_names(self) -> list[str] | None:
         return self.output_names if self._graph is not None else None  # type: ignore[attr-defined]
@@ -169,7 +173,9 @@ class Trainer:
         """What `compile` was called with, as a description; empty before."""
         if not self.compiled:
             return {}
-        return serialize_keras_object(self._compile_arguments)
+        comparison = self._comparison
+        waits = comparison is not None and not comparison.begun
+        return serialize_keras_object(comparison.arguments if waits else self._compile_arguments)  # type: ignore[union-attr]
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as `get_compile_config` says."""
@@ -258,7 +264,8 @@ class Trainer:
         with recording():
             y_pred = self(x, training=True)  # type: ignore[operator]
             loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
-            scaled = self.optimizer.scale_loss(loss)
+            minimised = loss if self._loss_factor is None else loss * self._loss_factor
+            scaled = self.optimizer.scale_loss(minimised)
         variables = self._trainable_now()
         if variables:
             destinations = self.optimizer.gradient_destinations(variables)
@@ -280,6 +287,8 @@ class Trainer:
         if self._loss_tracker is not None:
             self._loss_tracker.update_state(loss, sample_weight=float(batch_length(x)))
         return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    _builtin_test_step = test_step  # whatever a subclass defines
 
     def predict_step(self, data: Any) -> Any:
         """One prediction step on a batch.  Returns the outputs."""
@@ -320,9 +329,20 @@ class Trainer:
                 variable.assign(value)
             raise
 
-    def _run_train_step(self, data: Any, first: bool) -> Any:
-        data = _step_data(data)
+    def _run_train_step(self, batch: tuple, first: bool) -> Any:
+        data = step_data(batch)
         return self._guarded_first_step(data) if first else self.train_step(data)
+
+    def _run_test_step(self, batch: tuple) -> Any:
+        return self.test_step(step_data(batch))
+
+    def _finalize_weights(self) -> None:
+        """Let the optimizer say what the weights are in the end."""
+        if hasattr(self.optimizer, "finalize_variable_values"):
+            self.optimizer.finalize_variable_values(self._trainable_now())
+
+    def _as_validation(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {f"val_{name}": value for name, value in values.items()}
 
     def _callback_list(
         self, callbacks: Any, verbose: Any, stream: Any, epochs: int = 1, add_history: bool = False
@@ -362,7 +382,7 @@ class Trainer:
         validation_freq: Any = 1,
         **kwargs: Any,
     ) -> History:
-        """Train for a number of epochs.
+        """Train for a number of epochs; after `compile` with a list of optimizers or losses each replica of the model.
 
         Args:
             x, y: arrays, lists or dicts of arrays (anything with `__array__`), or in `x` a generator, `PyDataset` or
@@ -404,23 +424,25 @@ class Trainer:
         self._check_stream(stream)
         validation = self._validation_stream(validation_data, validation_batch_size or batch_size, validation_steps)
         callbacks = self._callback_list(callbacks, verbose, stream, epochs, add_history=True)
+        runner: Any = self  # whose steps, metrics and weights these are
+        if self._comparison is not None:
+            runner, callbacks = self._comparison, self._comparison.steer(callbacks)
         self.stop_training = False
         logs: dict[str, Any] = {}
         arena = self._arena("train")
         try:
             callbacks.on_train_begin()
             for epoch in range(initial_epoch, epochs):
-                self.reset_metrics()
+                runner.reset_metrics()
                 callbacks.on_epoch_begin(epoch)
-                logs = self._train_epoch(stream, callbacks, arena, first=epoch == initial_epoch)
+                logs = self._train_epoch(runner, stream, callbacks, arena, first=epoch == initial_epoch)
                 if validation is not None and _validates(epoch, validation_freq):
-                    values = self._evaluate(validation, callbacks)
-                    logs.update({f"val_{name}": value for name, value in values.items()})
+                    logs.update(runner._as_validation(self._evaluate(validation, callbacks, runner)))
                 callbacks.on_epoch_end(epoch, logs)
                 if self.stop_training:
                     break
-            if hasattr(self.optimizer, "finalize_variable_values") and epochs > initial_epoch:
-                self.optimizer.finalize_variable_values(self._trainable_now())
+            if epochs > initial_epoch:
+                runner._finalize_weights()
             callbacks.on_train_end(logs)
         finally:
             stream.close()
@@ -428,7 +450,7 @@ class Trainer:
             self._arena("test").clear()
         return self.history
 
-    def _train_epoch(self, stream: Any, callbacks: Any, arena: k.Arena, first: bool) -> dict[str, Any]:
+    def _train_epoch(self, runner: Any, stream: Any, callbacks: Any, arena: k.Arena, first: bool) -> dict[str, Any]:
         """One pass over the stream; returns its logs."""
         logs: Any = {}
         step = -1
@@ -436,8 +458,8 @@ class Trainer:
             for step, data in enumerate(stream.training_epoch()):
                 callbacks.on_train_batch_begin(step)
                 self._check_batch(stream, data)
-                logs = self._run_train_step(data, first and step == 0)
-                callbacks.on_train_batch_end(step, _Later(logs))
+                logs = runner._run_train_step(data, first and step == 0)
+                callbacks.on_train_batch_end(step, Later(logs))
                 if self.stop_training:
                     break
         if step < 0:
@@ -472,10 +494,11 @@ class Trainer:
                 raise ValueError(
                     f"The labels must be finite numbers, got {leaf[where]} in sample {where}; clean the data."
                 )
-        if k.active_device() != "gpu" or y is None or self._compiled_loss is None:
+        if k.active_device() != "gpu" or y is None or getattr(self, "outputs", None) is None:
             return
-        if getattr(self, "outputs", None) is not None:
-            self._compiled_loss.check_labels(y, self.output)  # type: ignore[attr-defined]
+        for loss in [self._compiled_loss] if self._comparison is None else self._comparison.compiled_losses():
+            if loss is not None:
+                loss.check_labels(y, self.output)  # type: ignore[attr-defined]
 
     def _validation_stream(self, data: Any, batch_size: int | None, steps: int | None) -> Any:
         if data is None:
@@ -523,8 +546,9 @@ class Trainer:
         self._arena("test").clear()
         return logs if return_dict else self._in_order(logs)
 
-    def _evaluate(self, stream: Any, callbacks: Any) -> dict[str, Any]:
-        self.reset_metrics()
+    def _evaluate(self, stream: Any, callbacks: Any, runner: Any = None) -> dict[str, Any]:
+        runner = self if runner is None else runner
+        runner.reset_metrics()
         callbacks.on_test_begin()
         logs: Any = {}
         step = -1
@@ -532,8 +556,8 @@ class Trainer:
             for step, data in enumerate(stream.epoch()):
                 callbacks.on_test_batch_begin(step)
                 self._check_batch(stream, data)
-                logs = self.test_step(_step_data(data))
-                callbacks.on_test_batch_end(step, _Later(logs))
+                logs = runner._run_test_step(data)
+                callbacks.on_test_batch_end(step, Later(logs))
         if step < 0:
             raise ValueError("The data ended before the first batch; pass data that yields at least one.")
         floats = to_floats(logs)
@@ -565,7 +589,7 @@ class Trainer:
         with self._arena("predict").step(), recording(False):
             for step, data in enumerate(stream.epoch()):
                 callbacks.on_predict_batch_begin(step)
-                outputs = self.predict_step(_step_data(data))
+                outputs = self.predict_step(step_data(data))
                 collected.add(outputs)
                 callbacks.on_predict_batch_end(step, {"outputs": outputs})
         callbacks.on_predict_end()
@@ -574,13 +598,19 @@ class Trainer:
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> Any:
-        """One training step on one batch; returns its loss and metrics as `evaluate` does."""
+        """One training step on one batch; returns its loss and metrics as `evaluate` does.
+
+        In a comparison every replica makes it: the dict has the values of each, the list those of the best.
+        """
         self._require_compiled("train_on_batch")
         data = self._one_batch(x, y, sample_weight, class_weight)
-        self.reset_metrics()
+        runner: Any = self if self._comparison is None else self._comparison
+        runner.reset_metrics()
         with self._arena("train").step():
-            logs = self._run_train_step(data, first=self._trainable_at < 0)
+            logs = runner._run_train_step(data, first=self._trainable_at < 0)
             floats = to_floats(logs)
+        if self._comparison is not None:
+            floats = self._comparison.after_batch(floats, return_dict)
         return floats if return_dict else self._in_order(floats)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
@@ -589,13 +619,13 @@ class Trainer:
         data = self._one_batch(x, y, sample_weight, None)
         self.reset_metrics()
         with self._arena("test").step(), recording(False):
-            floats = to_floats(self.test_step(_step_data(data)))
+            floats = to_floats(self._run_test_step(data))
         return floats if return_dict else self._in_order(floats)
 
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
         with self._arena("predict").step(), recording(False):
-            outputs = self.predict_step(_step_data((to_arrays(x, "x"), None, None)))
+            outputs = self.predict_step(step_data((to_arrays(x, "x"), None, None)))
             if isinstance(outputs, Tensor):
                 return np.array(outputs.numpy())
             return tree.map_structure(lambda output: np.array(output.numpy()), outputs)
@@ -654,18 +684,6 @@ class Trainer:
                 layer.reset_states()
 
 
-class _Later:
-    """Logs that become a dict of floats when called."""
-
-    __slots__ = ("_logs",)
-
-    def __init__(self, logs: Any):
-        self._logs = logs
-
-    def __call__(self) -> dict[str, Any]:
-        return to_floats(self._logs)
-
-
 class _Collector:
     """Copies the batches' outputs into one array per output."""
 
@@ -711,13 +729,6 @@ class _Collector:
 
 def _data(leaf: Any) -> Any:
     return leaf.data if isinstance(leaf, Tensor) else leaf
-
-
-def _step_data(batch: tuple) -> Any:
-    """A batch as the steps take it: on the active device, moved once, and without the parts that are absent."""
-    if k.xp is not np:
-        batch = tree.map_structure(lambda leaf: None if leaf is None else k.to_device(leaf), batch)
-    return pack_x_y_sample_weight(*batch)
 
 
 def _verbosity(verbose: Any) -> int:

@@ -1,0 +1,76 @@
+"""What a step takes and gives: a batch on the device, and logs that are only read when somebody looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+import numpy as np
+
+from minikeras import kernels as k
+from minikeras import tree
+from minikeras.autodiff.tensor import Tensor
+from minikeras.training.data import pack_x_y_sample_weight
+
+
+def step_data(batch: tuple) -> Any:
+    """A batch as the steps take it: on the active device, moved once, and without the parts that are absent."""
+    if k.xp is not np:
+        batch = tree.map_structure(lambda leaf: None if leaf is None else k.to_device(leaf), batch)
+    return pack_x_y_sample_weight(*batch)
+
+
+class MetricLogs(MutableMapping):
+    """The metrics' results as a dict that is only computed when somebody looks."""
+
+    __slots__ = ("_model", "_values")
+
+    def __init__(self, model: Any):
+        self._model = model
+        self._values: dict[str, Any] | None = None
+
+    def _filled(self) -> dict[str, Any]:
+        if self._values is None:
+            self._values = self._model.get_metrics_result()
+        return self._values
+
+    def __getitem__(self, name: str) -> Any:
+        return self._filled()[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._filled()[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self._filled()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._filled())
+
+    def __len__(self) -> int:
+        return len(self._filled())
+
+    def __repr__(self) -> str:
+        return repr(self._filled())
+
+
+def to_floats(logs: Any) -> dict[str, Any]:
+    """Logs as a dict of Python floats, sorted by name; this reads values back from the device."""
+    return {name: _to_float(value) for name, value in sorted(dict(logs).items())}
+
+
+def _to_float(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        value = value.numpy()
+    return float(value) if np.ndim(value) == 0 and not isinstance(value, str) else value
+
+
+class Later:
+    """Logs that become a dict of floats when called."""
+
+    __slots__ = ("_logs",)
+
+    def __init__(self, logs: Any):
+        self._logs = logs
+
+    def __call__(self) -> dict[str, Any]:
+        return to_floats(self._logs)
