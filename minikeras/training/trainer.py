@@ -384,8 +384,7 @@ class Trainer:
         Raises:
             ValueError: for data that does not fit; the model is unchanged.
         """
-        for legacy in ("workers", "use_multiprocessing", "max_queue_size"):
-            kwargs.pop(legacy, None)
+        preparation = _preparation(kwargs)
         if "nb_epoch" in kwargs:
             epochs = kwargs.pop("nb_epoch")
         if kwargs:
@@ -398,9 +397,11 @@ class Trainer:
                 raise ValueError("validation_split works on arrays, got batches; pass validation_data instead.")
             whole = to_arrays(x, "x"), to_arrays(y, "y"), to_arrays(sample_weight, "sample_weight")
             (x, y, sample_weight), validation_data = split_validation(whole, validation_split)
-        stream = make_stream(x, y, sample_weight, batch_size, steps_per_epoch, shuffle, class_weight)
+        stream = make_stream(x, y, sample_weight, batch_size, steps_per_epoch, shuffle, class_weight, **preparation)
         self._check_stream(stream)
-        validation = self._validation_stream(validation_data, validation_batch_size or batch_size, validation_steps)
+        validation = self._validation_stream(
+            validation_data, validation_batch_size or batch_size, validation_steps, preparation
+        )
         callbacks = self._callback_list(callbacks, verbose, stream, epochs, add_history=True)
         self.stop_training = False
         logs: dict[str, Any] = {}
@@ -415,13 +416,15 @@ class Trainer:
                     values = self._evaluate(validation, callbacks)
                     logs.update({f"val_{name}": value for name, value in values.items()})
                 callbacks.on_epoch_end(epoch, logs)
-                if self.stop_training:
+                if self.stop_training or (epoch + 1 < epochs and _ended(stream, epoch + 1)):
                     break
             if hasattr(self.optimizer, "finalize_variable_values") and epochs > initial_epoch:
                 self.optimizer.finalize_variable_values(self._trainable_now())
             callbacks.on_train_end(logs)
         finally:
             stream.close()
+            if validation is not None:
+                validation.close()
             arena.clear()
             self._arena("test").clear()
         return self.history
@@ -445,10 +448,11 @@ class Trainer:
         if not isinstance(stream, ArrayStream):
             if stream.steps is not None and step + 1 < stream.steps and not self.stop_training:
                 warn(
-                    f"The data ended after {step + 1} of {stream.steps} batches, so training stops here; make "
-                    "sure that it yields steps_per_epoch * epochs batches."
+                    f"Your input ran out of data: it ended after {step + 1} of {stream.steps} batches, so "
+                    f"{'training' if stream.ended else 'this epoch'} stops here; make sure that it yields "
+                    "steps_per_epoch * epochs batches."
                 )
-                self.stop_training = True
+                self.stop_training = stream.ended
             stream.on_epoch_end()
         return to_floats(logs)
 
@@ -475,11 +479,13 @@ class Trainer:
         if getattr(self, "outputs", None) is not None:
             self._compiled_loss.check_labels(y, self.output)  # type: ignore[attr-defined]
 
-    def _validation_stream(self, data: Any, batch_size: int | None, steps: int | None) -> Any:
+    def _validation_stream(
+        self, data: Any, batch_size: int | None, steps: int | None, preparation: dict[str, Any]
+    ) -> Any:
         if data is None:
             return None
         if is_batch_source(data):
-            return make_stream(data, steps=steps)
+            return make_stream(data, steps=steps, **preparation)
         x, y, sample_weight = unpack_x_y_sample_weight(data)
         stream = make_stream(x, y, sample_weight, batch_size, steps)
         self._check_stream(stream)
@@ -509,15 +515,17 @@ class Trainer:
         Returns:
             The loss, or a list of loss and metrics in the order of `metrics`, or the dict.
         """
-        for legacy in ("workers", "use_multiprocessing", "max_queue_size"):
-            kwargs.pop(legacy, None)
+        preparation = _preparation(kwargs)
         if kwargs:
             raise ValueError(f"evaluate got unknown arguments {sorted(kwargs)}; check their spelling.")
         self._require_compiled("evaluate")
-        stream = make_stream(x, y, sample_weight, batch_size, steps)
+        stream = make_stream(x, y, sample_weight, batch_size, steps, **preparation)
         self._check_stream(stream)
         callbacks = self._callback_list(callbacks, verbose, stream)
-        logs = self._evaluate(stream, callbacks)
+        try:
+            logs = self._evaluate(stream, callbacks)
+        finally:
+            stream.close()
         self._arena("test").clear()
         return logs if return_dict else self._in_order(logs)
 
@@ -534,6 +542,7 @@ class Trainer:
                 callbacks.on_test_batch_end(step, _Later(logs))
         if step < 0:
             raise ValueError("The data ended before the first batch; pass data that yields at least one.")
+        stream.on_epoch_end()
         floats = to_floats(logs)
         callbacks.on_test_end(floats)
         return floats
@@ -552,20 +561,23 @@ class Trainer:
         Args:
             x, batch_size, verbose, steps, callbacks: as for `evaluate`.
         """
-        for legacy in ("workers", "use_multiprocessing", "max_queue_size"):
-            kwargs.pop(legacy, None)
+        preparation = _preparation(kwargs)
         if kwargs:
             raise ValueError(f"predict got unknown arguments {sorted(kwargs)}; check their spelling.")
-        stream = make_stream(x, None, None, batch_size, steps)
+        stream = make_stream(x, None, None, batch_size, steps, **preparation)
         callbacks = self._callback_list(callbacks, verbose, stream)
         callbacks.on_predict_begin()
         collected = _Collector(stream.samples if steps is None else None)
-        with self._arena("predict").step(), recording(False):
-            for step, data in enumerate(stream.epoch()):
-                callbacks.on_predict_batch_begin(step)
-                outputs = self.predict_step(_step_data(data))
-                collected.add(outputs)
-                callbacks.on_predict_batch_end(step, {"outputs": outputs})
+        try:
+            with self._arena("predict").step(), recording(False):
+                for step, data in enumerate(stream.epoch()):
+                    callbacks.on_predict_batch_begin(step)
+                    outputs = self.predict_step(_step_data(data))
+                    collected.add(outputs)
+                    callbacks.on_predict_batch_end(step, {"outputs": outputs})
+            stream.on_epoch_end()
+        finally:
+            stream.close()
         callbacks.on_predict_end()
         return collected.result()
 
@@ -626,15 +638,15 @@ class Trainer:
         self, generator: Any, steps_per_epoch: int | None = None, epochs: int = 1, **kwargs: Any
     ) -> History:
         """`fit` under its Keras 2 name for generators."""
-        return self.fit(generator, steps_per_epoch=steps_per_epoch, epochs=epochs, **kwargs)
+        return self.fit(generator, steps_per_epoch=steps_per_epoch, epochs=epochs, wraps=True, **kwargs)
 
     def evaluate_generator(self, generator: Any, steps: int | None = None, **kwargs: Any) -> Any:
         """`evaluate` under its Keras 2 name for generators."""
-        return self.evaluate(generator, steps=steps, **kwargs)
+        return self.evaluate(generator, steps=steps, wraps=True, **kwargs)
 
     def predict_generator(self, generator: Any, steps: int | None = None, **kwargs: Any) -> Any:
         """`predict` under its Keras 2 name for generators."""
-        return self.predict(generator, steps=steps, **kwargs)
+        return self.predict(generator, steps=steps, wraps=True, **kwargs)
 
     def predict_proba(self, x: Any, batch_size: int | None = None, verbose: Any = 0) -> Any:
         """`predict` under its Keras 2 name for classifiers."""
@@ -716,6 +728,23 @@ def _step_data(batch: tuple) -> Any:
     if k.xp is not np:
         batch = tree.map_structure(lambda leaf: None if leaf is None else k.to_device(leaf), batch)
     return pack_x_y_sample_weight(*batch)
+
+
+def _preparation(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Takes out of `arguments` what says how batches are prepared ahead."""
+    names = ("workers", "use_multiprocessing", "max_queue_size", "wraps")
+    return {name: arguments.pop(name) for name in names if name in arguments}
+
+
+def _ended(stream: Any, epoch: int) -> bool:
+    """Whether the data of a generator is used up although there are epochs to come; the user is told."""
+    if isinstance(stream, ArrayStream) or not stream.ended:
+        return False
+    warn(
+        f"Your input ran out of data after epoch {epoch}, so training stops here; make sure that it yields batches for "
+        "all epochs, or pass a dataset that can begin anew."
+    )
+    return True
 
 
 def _verbosity(verbose: Any) -> int:
