@@ -1,20 +1,23 @@
-"""Preparing data, each part loaded when it is first asked for."""
+"""Pictures, text and sequences made ready for training, each module loaded when it is first asked for."""
 
 from importlib import import_module
 from typing import Any
 
+_MODULES = ("image", "sequence", "text")
 _HOMES: dict[str, str] = {}
 
-__all__ = list(_HOMES)
+__all__ = [*_MODULES, *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     if name not in _HOMES:
-        raise AttributeError(f"module 'minikeras.preprocessing' has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, _, attribute = _HOMES[name].rpartition(".")
     value = globals()[name] = getattr(import_module(module), attribute)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *__all__})

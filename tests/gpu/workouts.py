@@ -165,6 +165,18 @@ def _batches(b: Bench) -> list[Any]:
     return [k.to_device(rows)]
 
 
+def _pictures(b: Bench) -> list[Any]:
+    images, turned = b.array(3, 5, 4, 2), np.array([[0.8, 0.6, -3.0], [-0.6, 0.8, 2.0]])
+    on_host = np.arange(120, dtype="uint8").reshape(3, 5, 4, 2)
+    rows, matrices = np.array([2, 0, 0, 1]), np.stack([turned, np.eye(2, 3), 0.5 * turned, 2.0 * turned])
+    found = [b.affine_images(images, rows, None), b.affine_images(on_host, None, matrices[:3])]
+    for order, fill_mode in enumerate(("constant", "nearest", "reflect", "wrap", "nearest")):
+        found.append(b.affine_images(images, rows, matrices, order=order, fill_mode=fill_mode, cval=0.5))
+    changes = {"channel_shifts": np.array([0.3, np.nan, -0.2, 0.1]), "flips": np.eye(4, 2, dtype=bool), "scale": 0.5}
+    found.append(b.affine_images(images, rows, matrices, out=k.empty((4, 5, 4, 2), images.dtype), **changes))
+    return found
+
+
 def _steps(b: Bench) -> list[Any]:
     p, g, m, v, a, momentum = (b.array(11, low=0.1) for _ in range(6))
     found = [p, g, m, v, a, momentum, b.sum_of_squares(g)]
@@ -211,8 +223,8 @@ def _recurrences(b: Bench) -> list[Any]:
 
 
 KERNELS: list[Callable[[Bench], list[Any]]] = [
-    _activations, _products, _convolutions, _pools, _normalisations, _losses, _embeddings, _batches, _steps, _random,
-    _recurrences, _attentions,
+    _activations, _products, _convolutions, _pools, _normalisations, _losses, _embeddings, _batches, _pictures, _steps,
+    _random, _recurrences, _attentions,
 ]  # fmt: skip
 
 

@@ -512,5 +512,6 @@ _NUMBERS: dict[Any, Callable] = {
     math.log: lambda function, value: function._of_float("log", value),
     math.sqrt: lambda function, value: function._of_float("sqrt", value),
     math.floor: lambda function, value: function._to_int(function._of_float("floor", value)),
+    np.floor: lambda function, value: function._of_float("floor", value),
     abs: lambda function, value: function._of_float("fabs", value),
 }

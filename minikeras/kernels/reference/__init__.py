@@ -10,6 +10,7 @@ from minikeras.kernels.reference import (
     dense,
     embedding,
     gather,
+    image,
     loss,
     norm,
     optimizer,
@@ -18,7 +19,7 @@ from minikeras.kernels.reference import (
     recurrent,
 )
 
-MODULES = (activation, attention, conv, dense, embedding, gather, loss, norm, optimizer, pool, random, recurrent)
+MODULES = (activation, attention, conv, dense, embedding, gather, image, loss, norm, optimizer, pool, random, recurrent)
 REFERENCE = {name: getattr(module, name) for module in MODULES for name in module.__all__}
 
 globals().update(REFERENCE)

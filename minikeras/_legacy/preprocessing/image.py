@@ -1,0 +1,15 @@
+"""Another name of `minikeras.preprocessing.image`."""
+
+from typing import Any
+
+from minikeras.preprocessing import image
+
+__all__ = [*image.__all__]
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(image, name)
+
+
+def __dir__() -> list[str]:
+    return dir(image)

@@ -1,0 +1,113 @@
+"""Resizing arrays of pictures: each axis is a product with a matrix of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from minikeras import kernels as k
+from minikeras.autodiff.tensor import Tensor
+
+
+def _triangle(x: np.ndarray) -> np.ndarray:
+    return np.maximum(0, 1 - x)
+
+
+def _keys_cubic(x: np.ndarray) -> np.ndarray:
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x <= 1, near, np.where(x < 2, far, 0))
+
+
+def _lanczos(radius: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda x: np.where(x < radius, np.sinc(x) * np.sinc(x / radius), 0)
+
+
+_KERNELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "bilinear": _triangle,
+    "bicubic": _keys_cubic,  # with a = -1/2
+    "lanczos3": _lanczos(3),
+    "lanczos5": _lanczos(5),
+}
+
+
+@lru_cache(maxsize=64)
+def _weights(length: int, target: int, interpolation: str) -> np.ndarray:
+    """The (target, length) matrix that resizes an axis: pixels are areas, so the middle of the first is at 1/2."""
+    places = (np.arange(target) + 0.5) * (length / target) - 0.5
+    if interpolation == "nearest":
+        weights = np.arange(length) == np.floor(places + 0.5)[:, None]
+        return weights.astype(np.float64)
+    weights = _KERNELS[interpolation](abs(places[:, None] - np.arange(length)))
+    return weights / weights.sum(axis=1, keepdims=True)  # what would lie outside is shared among what is inside
+
+
+def resize(
+    images: np.ndarray, size: Sequence[int], interpolation: str = "bilinear", data_format: str = "channels_last"
+) -> np.ndarray:
+    """Resize pictures without smoothing them first, as `keras.ops.image.resize` does by default.
+
+    Args:
+        images: (..., height, width, channels), or (..., channels, height, width) for `"channels_first"`.
+        size: (height, width) in pixels.
+        interpolation: `"nearest"`, `"bilinear"`, `"bicubic"` (Keys, a = -1/2), `"lanczos3"` or `"lanczos5"`.
+        data_format: the layout.
+
+    Returns:
+        Pictures of the same type; whole numbers are rounded and clipped to their type.
+
+    Raises:
+        ValueError: for an unknown interpolation.
+    """
+    if interpolation != "nearest" and interpolation not in _KERNELS:
+        known = ", ".join(("nearest", *_KERNELS))
+        raise ValueError(f"interpolation must be one of {known}, got {interpolation!r}.")
+    first = images.ndim - (3 if data_format == "channels_last" else 2)
+    if interpolation == "nearest":
+        for axis, target in zip((first, first + 1), size, strict=True):
+            picks = _weights(images.shape[axis], int(target), interpolation).argmax(axis=1)
+            images = np.take(images, picks, axis=axis)
+        return images
+    dtype = images.dtype
+    result = images if dtype == np.float64 else images.astype(np.float32)
+    for axis, target in zip((first, first + 1), size, strict=True):
+        if images.shape[axis] != target:
+            weights = _weights(images.shape[axis], int(target), interpolation).astype(result.dtype)
+            result = np.moveaxis(np.tensordot(weights, result, ([1], [axis])), 0, axis)
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        result = np.clip(np.round(result), limits.min, limits.max)
+    return np.ascontiguousarray(result.astype(dtype, copy=False))
+
+
+def smart_resize(
+    x: Any, size: Sequence[int], interpolation: str = "bilinear", data_format: str = "channels_last"
+) -> Any:
+    """Cut the largest middle part of the target's aspect ratio out of pictures, and resize it.
+
+    Args:
+        x: (height, width, channels) or a batch of such, or with the channels first; an array or a tensor.
+        size: (height, width) in pixels.
+        interpolation, data_format: as in `resize`.
+
+    Returns:
+        An array for an array, a tensor for a tensor.
+
+    Raises:
+        ValueError: for a size that is not two numbers, another rank, or an unknown interpolation.
+    """
+    if len(size) != 2:
+        raise ValueError(f"size must be (height, width), got {size!r}.")
+    images = k.to_host(x.data) if isinstance(x, Tensor) else np.asarray(x)
+    if images.ndim not in (3, 4):
+        raise ValueError(f"smart_resize takes pictures of rank 3 or 4, got the shape {images.shape}.")
+    first = images.ndim - (3 if data_format == "channels_last" else 2)
+    height, width = images.shape[first : first + 2]
+    cut_height = max(min(height, int(width * size[0] / size[1])), 1)
+    cut_width = max(min(width, int(height * size[1] / size[0])), 1)
+    top, left = (height - cut_height) // 2, (width - cut_width) // 2
+    part = (slice(None),) * first + (slice(top, top + cut_height), slice(left, left + cut_width))
+    result = resize(images[part], size, interpolation, data_format)
+    return Tensor(k.to_device(result)) if isinstance(x, Tensor) else result

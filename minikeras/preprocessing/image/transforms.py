@@ -1,0 +1,253 @@
+"""Changes to a single picture: affine maps, shifts of its colours and its brightness, and their random forms.
+
+The random ones draw from NumPy's global generator, exactly as Keras does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minikeras import config
+from minikeras import kernels as k
+
+
+def affine_matrices(
+    height: int,
+    width: int,
+    theta: Any = 0.0,
+    tx: Any = 0.0,
+    ty: Any = 0.0,
+    shear: Any = 0.0,
+    zx: Any = 1.0,
+    zy: Any = 1.0,
+) -> np.ndarray:
+    """What `kernels.affine_images` takes for rotation, shift, shear and zoom about the middle of a picture.
+
+    Each of the parameters is a number or one for each picture.  The matrix is R(theta) T(tx, ty) S(shear) Z(zx, zy),
+    from output to input, on coordinates (x, y) with the middle at (height / 2 - 1/2, width / 2 - 1/2); then x and y
+    change places.  So do the halves of height and width: of pictures that are not square the map's middle is not the
+    picture's.  All of that is Keras's (`apply_affine_transform`), and kept because augmented data depends on it.
+
+    Returns:
+        (batch, 2, 3) float64.
+    """
+    parameters = (np.atleast_1d(np.asarray(one, np.float64)) for one in (theta, tx, ty, shear, zx, zy))
+    theta, tx, ty, shear, zx, zy = np.broadcast_arrays(*parameters)
+    middle_x, middle_y = height / 2 - 0.5, width / 2 - 0.5
+    angle, slant = np.deg2rad(theta), np.deg2rad(shear)
+    cosine, sine, rise, lean = np.cos(angle), np.sin(angle), np.cos(slant), np.sin(slant)
+    xx, xy = cosine * zx, -(cosine * lean + sine * rise) * zy
+    yx, yy = sine * zx, (cosine * rise - sine * lean) * zy
+    matrices = np.empty((len(theta), 2, 3))
+    matrices[:, 1, 1], matrices[:, 1, 0] = xx, xy
+    matrices[:, 0, 1], matrices[:, 0, 0] = yx, yy
+    matrices[:, 1, 2] = (cosine * tx - sine * ty + middle_x) - (xx * middle_x + xy * middle_y)
+    matrices[:, 0, 2] = (sine * tx + cosine * ty + middle_y) - (yx * middle_x + yy * middle_y)
+    return matrices
+
+
+def transform_matrix_offset_center(matrix: Any, x: float, y: float) -> np.ndarray:
+    """A (3, 3) map about the origin as the same about the middle of x by y pixels, (x / 2 - 1/2, y / 2 - 1/2)."""
+    to_middle, back = np.eye(3), np.eye(3)
+    to_middle[:2, 2] = float(x) / 2 - 0.5, float(y) / 2 - 0.5
+    back[:2, 2] = -to_middle[:2, 2]
+    return to_middle @ matrix @ back
+
+
+def apply_affine_transform(
+    x: Any,
+    theta: float = 0,
+    tx: float = 0,
+    ty: float = 0,
+    shear: float = 0,
+    zx: float = 1,
+    zy: float = 1,
+    row_axis: int = 1,
+    col_axis: int = 2,
+    channel_axis: int = 0,
+    fill_mode: str = "nearest",
+    cval: float = 0.0,
+    order: int = 1,
+) -> np.ndarray:
+    """Rotate, shift, shear and zoom a picture.
+
+    Args:
+        x: picture of rank 3.
+        theta: rotation in degrees.
+        tx, ty: shifts in pixels.
+        shear: in degrees.
+        zx, zy: zoom; above 1 the picture gets smaller.
+        row_axis, col_axis, channel_axis: where its axes are; by default channels first.
+        fill_mode: what is outside: `"constant"` (cval), `"nearest"`, `"reflect"` or `"wrap"`.
+        cval: see there.
+        order: degree of the interpolating spline, 0 to 5.
+
+    Returns:
+        A picture of the same shape and type (whole numbers are rounded and clipped to their type).
+
+    Raises:
+        ValueError: for another rank, or axes that are not 0, 1 and 2 with the channels first or last.
+    """
+    if sorted((row_axis, col_axis, channel_axis)) != [0, 1, 2] or channel_axis == 1:
+        axes = f"row_axis={row_axis}, col_axis={col_axis}, channel_axis={channel_axis}"
+        raise ValueError(f"The axes must be 0, 1 and 2, the channels first or last, got {axes}.")
+    x = np.asarray(x)
+    if x.ndim != 3:
+        raise ValueError(f"An affine map takes one picture of rank 3, got the shape {x.shape}.")
+    if (theta, tx, ty, shear, zx, zy) == (0, 0, 0, 0, 1, 1):
+        return x
+    matrices = affine_matrices(x.shape[row_axis], x.shape[col_axis], theta, tx, ty, shear, zx, zy)
+    if row_axis > col_axis:
+        matrices = matrices[:, ::-1][:, :, [1, 0, 2]]
+    picture = np.moveaxis(x, channel_axis, -1)
+    if x.dtype.kind != "f":
+        picture = picture.astype(np.float64)
+    moved = k.affine_images(picture[None], None, matrices, order=order, fill_mode=fill_mode, cval=cval)
+    return np.moveaxis(_as_type(k.to_host(moved)[0], x.dtype), -1, channel_axis)
+
+
+def _as_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Values as numbers of a type: rounded half away from zero and clipped where those are whole."""
+    if dtype.kind not in "iu":
+        return values.astype(dtype, copy=False)
+    limits = np.iinfo(dtype)
+    return np.clip(np.trunc(values + np.copysign(0.5, values)), limits.min, limits.max).astype(dtype)
+
+
+def apply_channel_shift(x: Any, intensity: float, channel_axis: int = 0) -> np.ndarray:
+    """Add `intensity` to every channel of a picture of rank 3, clipped to its least and largest value."""
+    x = np.asarray(x)
+    return np.clip(x + intensity, x.min(), x.max())
+
+
+def apply_brightness_shift(x: Any, brightness: float, scale: bool = True) -> np.ndarray:
+    """Multiply a picture's brightness, in whole grey levels as Pillow's `ImageEnhance.Brightness` does.
+
+    Args:
+        x: picture of rank 3 in the layout `config.image_data_format()`, whose fourth channel, if there is one, is
+            transparency and stays.
+        brightness: the factor.
+        scale: stretch the values to 0 to 255 first.  Where it is False this still happens for values outside of 0 to
+            255, and is undone at the end.
+
+    Returns:
+        A picture of type `config.floatx()`.
+    """
+    x = np.asarray(x)
+    first = config.image_data_format() == "channels_first"
+    picture = np.moveaxis(x, 0, -1) if first else x
+    bright = brightened(picture[None], np.array([brightness]), scale)[0]
+    return np.moveaxis(bright, -1, 0) if first else bright
+
+
+def brightened(pictures: np.ndarray, brightness: np.ndarray, scale: bool = False) -> np.ndarray:
+    """`apply_brightness_shift` of pictures (n, height, width, channels), a factor for each."""
+    dtype = np.dtype(config.floatx())
+    least, most = (bound(axis=(1, 2, 3), keepdims=True) for bound in (pictures.min, pictures.max))
+    outside = (least < 0) | (most > 255)
+    levels = pictures.astype(dtype)
+    stretched = outside | scale
+    if stretched.any():
+        above = levels - levels.min(axis=(1, 2, 3), keepdims=True)
+        span = above.max(axis=(1, 2, 3), keepdims=True)
+        levels = np.where(stretched, above / np.where(span == 0, dtype.type(1), span) * dtype.type(255), levels)
+    levels = np.trunc(levels).astype(np.float32)
+    factors = brightness.astype(np.float32).reshape(-1, 1, 1, 1)
+    result = np.trunc(np.clip(levels * factors, np.float32(0), np.float32(255)))
+    if pictures.shape[-1] == 4:
+        result[..., 3] = levels[..., 3]
+    result = result.astype(dtype, copy=False)
+    if not scale and outside.any():
+        result = np.where(outside, result / dtype.type(255) * (most - least) + least, result)
+    return result.astype(dtype, copy=False)
+
+
+def flip_axis(x: Any, axis: int) -> np.ndarray:
+    """A picture mirrored along an axis."""
+    return np.flip(np.asarray(x), axis)
+
+
+def random_rotation(
+    x: Any,
+    rg: float,
+    row_axis: int = 1,
+    col_axis: int = 2,
+    channel_axis: int = 0,
+    fill_mode: str = "nearest",
+    cval: float = 0.0,
+    interpolation_order: int = 1,
+) -> np.ndarray:
+    """Rotate a picture by up to `rg` degrees to either side; the other arguments as in `apply_affine_transform`."""
+    theta = np.random.uniform(-rg, rg)
+    return apply_affine_transform(
+        x, theta, 0, 0, 0, 1, 1, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
+    )
+
+
+def random_shift(
+    x: Any,
+    wrg: float,
+    hrg: float,
+    row_axis: int = 1,
+    col_axis: int = 2,
+    channel_axis: int = 0,
+    fill_mode: str = "nearest",
+    cval: float = 0.0,
+    interpolation_order: int = 1,
+) -> np.ndarray:
+    """Shift a picture by up to the parts `wrg` of its width and `hrg` of its height."""
+    tx = np.random.uniform(-hrg, hrg) * np.shape(x)[row_axis]
+    ty = np.random.uniform(-wrg, wrg) * np.shape(x)[col_axis]
+    return apply_affine_transform(
+        x, 0, tx, ty, 0, 1, 1, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
+    )
+
+
+def random_shear(
+    x: Any,
+    intensity: float,
+    row_axis: int = 1,
+    col_axis: int = 2,
+    channel_axis: int = 0,
+    fill_mode: str = "nearest",
+    cval: float = 0.0,
+    interpolation_order: int = 1,
+) -> np.ndarray:
+    """Shear a picture by up to `intensity` degrees to either side."""
+    shear = np.random.uniform(-intensity, intensity)
+    return apply_affine_transform(
+        x, 0, 0, 0, shear, 1, 1, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
+    )
+
+
+def random_zoom(
+    x: Any,
+    zoom_range: Any,
+    row_axis: int = 1,
+    col_axis: int = 2,
+    channel_axis: int = 0,
+    fill_mode: str = "nearest",
+    cval: float = 0.0,
+    interpolation_order: int = 1,
+) -> np.ndarray:
+    """Zoom a picture, both axes by factors of their own, between the two numbers of `zoom_range`."""
+    if len(zoom_range) != 2:
+        raise ValueError(f"zoom_range must be two numbers, the least and the largest zoom, got {zoom_range!r}.")
+    zx, zy = (1, 1) if tuple(zoom_range) == (1, 1) else np.random.uniform(zoom_range[0], zoom_range[1], 2)
+    return apply_affine_transform(
+        x, 0, 0, 0, 0, zx, zy, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
+    )
+
+
+def random_channel_shift(x: Any, intensity_range: float, channel_axis: int = 0) -> np.ndarray:
+    """Shift the values of a picture by up to `intensity_range`; see `apply_channel_shift`."""
+    return apply_channel_shift(x, np.random.uniform(-intensity_range, intensity_range), channel_axis)
+
+
+def random_brightness(x: Any, brightness_range: Any, scale: bool = True) -> np.ndarray:
+    """Multiply a picture's brightness by a factor between the two of `brightness_range`."""
+    if len(brightness_range) != 2:
+        raise ValueError(f"brightness_range must be two numbers, the least and the largest, got {brightness_range!r}.")
+    return apply_brightness_shift(x, np.random.uniform(brightness_range[0], brightness_range[1]), scale)
