@@ -167,6 +167,10 @@ class Dataset:
         """The number of elements, `INFINITE_CARDINALITY` (-1) or `UNKNOWN_CARDINALITY` (-2)."""
         return self._size()
 
+    def batched_by(self) -> int | None:
+        """The size of the batches that the elements are, None where they are no batches."""
+        return None if self._source is None else self._source.batched_by()
+
     def as_numpy_iterator(self) -> Iterator[Any]:
         """A new pass whose elements hold plain NumPy arrays."""
         return (_map_leaves(_plain, element) for element in iter(self))
@@ -360,6 +364,9 @@ class _Batched(_Step):
         super().__init__(source)
         self._batch_size, self._drop = batch_size, drop_remainder
 
+    def batched_by(self) -> int | None:
+        return self._batch_size
+
     def _size(self) -> int:
         size = self._source._size()
         if size < 0:
@@ -380,6 +387,9 @@ class _Batched(_Step):
 
 
 class _Unbatched(_Step):
+    def batched_by(self) -> int | None:
+        return None
+
     def _size(self) -> int:
         size = self._source._size()
         if size >= 0 and isinstance(self._source, _Batched):

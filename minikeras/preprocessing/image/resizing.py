@@ -25,12 +25,24 @@ def _lanczos(radius: int) -> Callable[[np.ndarray], np.ndarray]:
     return lambda x: np.where(x < radius, np.sinc(x) * np.sinc(x / radius), 0)
 
 
+def _gaussian(x: np.ndarray) -> np.ndarray:
+    return np.where(x < 1.5, np.exp(-2 * x * x), 0)
+
+
+def _mitchell_cubic(x: np.ndarray) -> np.ndarray:
+    near, far = (7 / 6 * x - 2) * x * x + 8 / 9, ((-7 / 18 * x + 2) * x - 10 / 3) * x + 16 / 9
+    return np.where(x < 1, near, np.where(x < 2, far, 0))
+
+
 _KERNELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "bilinear": _triangle,
     "bicubic": _keys_cubic,  # with a = -1/2
     "lanczos3": _lanczos(3),
     "lanczos5": _lanczos(5),
+    "gaussian": _gaussian,  # of radius 1.5, three standard deviations
+    "mitchellcubic": _mitchell_cubic,
 }
+INTERPOLATIONS = ("nearest", "area", *_KERNELS)
 
 
 @lru_cache(maxsize=64)
@@ -40,6 +52,11 @@ def _weights(length: int, target: int, interpolation: str) -> np.ndarray:
     if interpolation == "nearest":
         weights = np.arange(length) == np.floor(places + 0.5)[:, None]
         return weights.astype(np.float64)
+    if interpolation == "area":  # how much of each pixel lies in the one that is made
+        edges = np.arange(target + 1) * (length / target)
+        pixels = np.arange(length)
+        covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+        return np.maximum(covered, 0) * (target / length)
     weights = _KERNELS[interpolation](abs(places[:, None] - np.arange(length)))
     return weights / weights.sum(axis=1, keepdims=True)  # what would lie outside is shared among what is inside
 
@@ -52,7 +69,8 @@ def resize(
     Args:
         images: (..., height, width, channels), or (..., channels, height, width) for `"channels_first"`.
         size: (height, width) in pixels.
-        interpolation: `"nearest"`, `"bilinear"`, `"bicubic"` (Keys, a = -1/2), `"lanczos3"` or `"lanczos5"`.
+        interpolation: `"nearest"`, `"bilinear"`, `"bicubic"` (Keys, a = -1/2), `"lanczos3"`, `"lanczos5"`, `"area"`,
+            `"gaussian"` or `"mitchellcubic"`, the last three as TensorFlow has them.
         data_format: the layout.
 
     Returns:
@@ -61,9 +79,8 @@ def resize(
     Raises:
         ValueError: for an unknown interpolation.
     """
-    if interpolation != "nearest" and interpolation not in _KERNELS:
-        known = ", ".join(("nearest", *_KERNELS))
-        raise ValueError(f"interpolation must be one of {known}, got {interpolation!r}.")
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}.")
     first = images.ndim - (3 if data_format == "channels_last" else 2)
     if interpolation == "nearest":
         for axis, target in zip((first, first + 1), size, strict=True):
