@@ -56,9 +56,9 @@ def image_dataset_from_directory(
             `"mitchellcubic"`, without smoothing before a picture is made smaller.
         follow_links: also read folders that symbolic links lead to; links out of `directory` are refused.
         crop_to_aspect_ratio: cut the largest middle part of the target's aspect ratio out first.
-        pad_to_aspect_ratio: put black stripes around a picture first until it has the target's aspect ratio.
+        pad_to_aspect_ratio: keep the aspect ratio and fill up with black.
         data_format: `"channels_last"` or `"channels_first"`, default `config.image_data_format()`.
-        format: `"tf"` or `"grain"`, accepted for familiarity.
+        format: `"tf"` or `"grain"`; as in Keras `"tf"` fills up after resizing, `"grain"` before it; else the same.
         verbose: say how many files were found.
 
     Returns:
@@ -88,7 +88,7 @@ def image_dataset_from_directory(
         color_mode=color_mode,
         interpolation=interpolation.lower(),
         crop=crop_to_aspect_ratio,
-        pad=pad_to_aspect_ratio,
+        pad=format if pad_to_aspect_ratio else None,
         data_format=config.standardize_data_format(data_format),
     )
     options = Options(
@@ -112,7 +112,7 @@ def load_picture(
     color_mode: str,
     interpolation: str,
     crop: bool,
-    pad: bool,
+    pad: str | None,
     data_format: str,
 ) -> np.ndarray:
     """A picture file as a float32 array of the given size, values from 0 to 255."""
@@ -125,9 +125,23 @@ def load_picture(
         cut_width = max(min(width, int(height * size[1] / size[0])), 1)
         top, left = (height - cut_height) // 2, (width - cut_width) // 2
         picture = picture[top : top + cut_height, left : left + cut_width]
-    elif pad:
+    elif pad == "grain":
         above = (max(height, int(width * size[0] / size[1])) - height) // 2
         beside = 0 if above else (max(width, int(height * size[1] / size[0])) - width) // 2
         picture = np.pad(picture, ((above, above), (beside, beside), (0, 0)))
-    picture = resize(picture, size, interpolation)
+    if pad == "tf":
+        picture = _filled_up(picture, size, interpolation)
+    else:
+        picture = resize(picture, size, interpolation)
     return np.ascontiguousarray(picture.transpose(2, 0, 1)) if data_format == "channels_first" else picture
+
+
+def _filled_up(picture: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
+    """The picture made as large as fits into `size`, in the middle of a black one."""
+    shape, target = np.float32(picture.shape[:2]), np.float32(size)
+    exact = shape / (shape / target).max()  # in float32 and not rounded for the margins: TensorFlow's own arithmetic
+    height, width = exact.astype(int).tolist()
+    top, left = ((target - exact) / 2).astype(int).tolist()
+    whole = np.zeros((*size, picture.shape[2]), np.float32)
+    whole[top : top + height, left : left + width] = resize(picture, (height, width), interpolation)
+    return whole

@@ -42,6 +42,7 @@ _KERNELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "gaussian": _gaussian,  # of radius 1.5, three standard deviations
     "mitchellcubic": _mitchell_cubic,
 }
+_BLURRING = ("gaussian", "mitchellcubic")  # these do not leave a picture of the right size as it is
 INTERPOLATIONS = ("nearest", "area", *_KERNELS)
 
 
@@ -90,7 +91,7 @@ def resize(
     dtype = images.dtype
     result = images if dtype == np.float64 else images.astype(np.float32)
     for axis, target in zip((first, first + 1), size, strict=True):
-        if images.shape[axis] != target:
+        if images.shape[axis] != target or interpolation in _BLURRING:
             weights = _weights(images.shape[axis], int(target), interpolation).astype(result.dtype)
             result = np.moveaxis(np.tensordot(weights, result, ([1], [axis])), 0, axis)
     if dtype.kind in "iu":
