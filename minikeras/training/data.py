@@ -15,6 +15,7 @@ from minikeras.autodiff.tensor import Tensor
 from minikeras.layers.base import warn
 from minikeras.seeds import next_seed
 from minikeras.training.ahead import Iterated, ReadAhead
+from minikeras.training.foreign import as_array, is_array_like
 from minikeras.training.worker import Worker, pickled
 
 
@@ -115,16 +116,12 @@ def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> 
     return (x, y) if y is not None else (x if not isinstance(x, (list, tuple)) else (x,))
 
 
-def _is_array_like(value: Any) -> bool:
-    return hasattr(value, "__array__") or hasattr(value, "__dlpack__")
-
-
 def _is_scalar(value: Any) -> bool:
     return isinstance(value, (int, float, bool, np.generic))
 
 
 def to_arrays(data: Any, role: str) -> Any:
-    """A structure of arrays from arrays, lists and dicts of them, and anything with `__array__` or DLPack.
+    """A structure of arrays from arrays, lists and dicts of them, and arrays and tables of other libraries.
 
     Floats become `floatx()`; a list of numbers or of lists of numbers is one array.
 
@@ -135,11 +132,11 @@ def to_arrays(data: Any, role: str) -> Any:
         return None
     if isinstance(data, Mapping):
         return {key: to_arrays(value, role) for key, value in data.items()}
-    if isinstance(data, (list, tuple)) and data and all(_is_array_like(item) and not _is_scalar(item) for item in data):
+    if isinstance(data, (list, tuple)) and data and all(is_array_like(item) and not _is_scalar(item) for item in data):
         return [to_arrays(item, role) for item in data]
     array = data.data if isinstance(data, Tensor) else data
     if not isinstance(array, k.xp.ndarray):
-        if isinstance(array, (list, tuple)) or not _is_array_like(array):
+        if isinstance(array, (list, tuple)) or not is_array_like(array):
             try:
                 array = np.asarray(array)
             except ValueError as error:
@@ -147,7 +144,9 @@ def to_arrays(data: Any, role: str) -> Any:
                     f"{role} is not an array of numbers, got {type(data).__name__} of unequal parts."
                 ) from error
         else:
-            array = np.asarray(array) if hasattr(array, "__array__") else np.from_dlpack(array)
+            array = as_array(array, role)
+    elif isinstance(array, np.ndarray) and type(array) is not np.ndarray:
+        array = array.view(np.ndarray)  # of a kind that would also change what is computed from it
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{role} must hold numbers, got an array of type {array.dtype}; encode it first.")
     if array.ndim == 0:
@@ -482,7 +481,7 @@ def is_batch_source(x: Any) -> bool:
     """Whether `x` brings its own batches: a dataset, generator or other iterable that is not array data."""
     if isinstance(x, PyDataset) or hasattr(x, "__next__"):
         return True
-    if x is None or isinstance(x, (list, tuple, Mapping, np.ndarray, Tensor, str)) or _is_array_like(x):
+    if x is None or isinstance(x, (list, tuple, Mapping, np.ndarray, Tensor, str)) or is_array_like(x):
         return False
     return hasattr(x, "__iter__") or (hasattr(x, "__getitem__") and hasattr(x, "__len__"))
 

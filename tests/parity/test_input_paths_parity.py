@@ -81,8 +81,11 @@ def test_the_same_files_in_the_same_order(pictures, arguments, follow_links, shu
         )
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "nearest", "bicubic", "lanczos3", "lanczos5"])
-@pytest.mark.parametrize("aspect", [None, "crop_to_aspect_ratio", "pad_to_aspect_ratio"])
+@pytest.mark.parametrize(
+    "interpolation, aspect",
+    [(name, None) for name in ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5")]
+    + [("bilinear", "crop_to_aspect_ratio"), ("bicubic", "pad_to_aspect_ratio")],
+)
 def test_the_same_pixels(pictures, interpolation, aspect):
     channels = {"bilinear": 1, "nearest": 4}.get(interpolation, 3)
     layout = "channels_first" if interpolation == "bicubic" else "channels_last"
@@ -100,7 +103,7 @@ def test_the_same_pixels(pictures, interpolation, aspect):
         verbose=False,
         **({aspect: True} if aspect else {}),
     )
-    for path, picture in list(zip(dataset.file_paths, dataset, strict=True))[::8]:
+    for path, picture in list(zip(dataset.file_paths, dataset, strict=True))[::12]:
         expected = image_dataset_utils._load_image_grain(
             path,
             size,
