@@ -138,7 +138,7 @@ def load_picture(
 
 def _filled_up(picture: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
     """The picture made as large as fits into `size`, in the middle of a black one."""
-    shape, target = np.float32(picture.shape[:2]), np.float32(size)
+    shape, target = np.array(picture.shape[:2], np.float32), np.array(size, np.float32)
     exact = shape / (shape / target).max()  # in float32 and not rounded for the margins: TensorFlow's own arithmetic
     height, width = exact.astype(int).tolist()
     top, left = ((target - exact) / 2).astype(int).tolist()
