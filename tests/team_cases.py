@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from typing import Any
 from unittest.mock import patch
 
-from minikeras.kernels.cpu import parts, pool_parts, recurrent_parts, tile, winograd
+from minikeras.kernels.cpu import image_parts, parts, pool_parts, recurrent_parts, tile, winograd
 from minikeras.kernels.cpu.team import Team
 
 _team = lru_cache(maxsize=None)(Team)  # one of each size: helpers live as long as the process
@@ -24,7 +24,7 @@ def team_of(size: int) -> Iterator[Team]:
         for plan in plans:
             plan.cache_clear()
         with ExitStack() as patches:
-            for module in (tile, parts, pool_parts, recurrent_parts, winograd):
+            for module in (image_parts, tile, parts, pool_parts, recurrent_parts, winograd):
                 patches.enter_context(patch.object(module, "team", own))
             yield own
     finally:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minikeras
-from benchmarks import kernels, limits, plot, readme, scaling, vs_keras
+from benchmarks import augmentation, kernels, limits, plot, readme, scaling, vs_keras
 from benchmarks.contenders import Contender, ContenderError, ContenderLacks, Worker, ours, rivals
 from benchmarks.installed import ROOT, closure, files_size
 from benchmarks.keras_models import compiled
@@ -298,6 +298,27 @@ def test_scaling_finds_the_cliff_and_what_threads_bring():
     text = scaling.markdown(result)
     assert "| 4 | 6 (3.00) | 1 (0.50) | 6 (3.00) | 1 (0.50) |" in text and "## Width" not in text
     assert "training step, threads 1 against 2: minikeras 3.63 times as fast with 2 (from 2.00 to 6.00)" in text
+
+
+def test_augmentation_is_measured_with_arrays_and_files(tmp_path):
+    pytest.importorskip("PIL")
+    augmentation.main(["--quick", "--cases", "mnist,files", "--output", str(tmp_path)])
+    result = json.loads((tmp_path / "augmentation_quick.json").read_text())
+    assert all(rate > 0 for rates in result["rates"].values() for rate in rates["minikeras"])
+    assert "NOT a measurement" in (tmp_path / "augmentation_quick.md").read_text()
+    with pytest.raises(SystemExit):
+        augmentation.main(["--cases", "nothing"])
+
+
+def test_augmentation_is_compared_with_keras():
+    rates = {"mnist": {"minikeras": [3e5, 1e5, 2e5], "Keras": [9e3, 1e4, 2e4]}}
+    versions = {"minikeras": {"numpy": "2"}, "Keras": {"scipy": "1"}}
+    rivals = {"minikeras": {"plain": [4.0], "augmented": [2.0]}, "Keras": {"plain": [5.0], "augmented": [4.0]}}
+    result = {"quick": False, "rounds": 3, "rates": rates, "training": {"cnn": rivals}, "versions": versions}
+    text = augmentation.markdown({**RESULT, **result})
+    assert "| 4 (4 to 4) | 2 (2 to 2) | 100% | 5 (5 to 5) | 4 (4 to 4) | 25% |" in text
+    assert "| 200,000 (100,000 to 300,000) | 10,000 (9,000 to 20,000) | 5 | 20 |" in text
+    assert "- Keras: scipy 1" in text
 
 
 def test_kernels_of_a_step_are_timed(tmp_path):

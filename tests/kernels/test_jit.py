@@ -175,7 +175,7 @@ def _in_double(x_at, bytes_at, words_at, size):  # type: ignore[no-untyped-def]
         x[i] = np.float32(math.sqrt(abs(total)) + np.float64(octets(bytes_at)[i]))
     whole = doubles(words_at)
     whole[0] = total
-    whole[1] += math.log(abs(whole[0]) + 2.0)
+    whole[1] += math.log(abs(whole[0]) + 2.0) + np.floor(whole[0] * 7.5)
     numbers(bytes_at)[0] = int(total) + np.int64(whole[0] * 2.5) + math.floor(total)
 
 

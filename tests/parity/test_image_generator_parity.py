@@ -133,6 +133,16 @@ def test_the_same_batches_by_index(case):
 
     assert_same(*both(batches), tolerance(arguments))
 
+    def mixed(module):
+        batches = module.ImageDataGenerator(**arguments).flow(x, np.arange(7), batch_size=3, seed=1)
+        found = [next(batches), next(batches), batches[0], batches[1]]
+        batches.on_epoch_end()
+        found += [batches[0], batches[1], next(batches), next(batches), next(batches)]
+        batches.on_epoch_end()
+        return [*found, next(batches), batches[0]]
+
+    assert_same(*both(mixed), tolerance(arguments))
+
 
 def test_the_same_parts_of_the_data():
     # without weights: those of a subset are Keras's first ones, whichever pictures it has

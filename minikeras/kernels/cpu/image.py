@@ -11,7 +11,7 @@ from minikeras.kernels.arena import empty
 from minikeras.kernels.reference.image import affine_images as reference_affine_images
 from minikeras.kernels.reference.image import checked
 
-_MOST_ELEMENTS = 1 << 24  # of a line; lines of a picture: beyond, float32 does not count one by one
+_MOST_PIXELS = 1 << 23  # along an axis: float32 counts a little further
 
 
 def affine_images(
@@ -32,7 +32,7 @@ def affine_images(
     Weights and sums are float32, so a result may differ from the reference's by 1e-6 of the picture's range.
     """
     compiled = images.dtype.char in "fB" and images.ndim == 4 and (out is None or out.dtype.char == "f")
-    if not compiled or max(images.shape[1], images.shape[2] * images.shape[3]) >= _MOST_ELEMENTS:
+    if not compiled or max(images.shape[1:3]) > _MOST_PIXELS:
         settings: dict[str, Any] = {"order": order, "fill_mode": fill_mode, "cval": cval, "scale": scale}
         return reference_affine_images(
             images, rows, matrices, channel_shifts=channel_shifts, flips=flips, out=out, **settings

@@ -1,10 +1,9 @@
 """Affine maps of float32 pictures as parts for the team: the pictures of a batch are shared.
 
-An element is a number of a pixel, so the loops over a line of a picture (width x channels elements) do not ask for
-channels.  A picture is made in blocks of lines, in passes over the elements of a block: where each is read, in float64
-as SciPy rounds it; the pixel there and the fraction beyond it; the weights of neighbours, polynomials of the fraction;
-and the weighted sum of neighbours.  The passes have no branches: coordinates outside are first moved inside, and in
-mode "constant" what was outside is overwritten afterwards.
+A picture is made in blocks of lines, in passes over the pixels of a block: where each is read, in float64 as SciPy
+rounds it; the first neighbour of that place and the fraction beyond it; the weights of all neighbours, polynomials of
+the fraction; and the weighted sum of neighbours.  The passes have no branches: coordinates outside are first moved
+inside, and in mode "constant" what was outside is overwritten afterwards.
 """
 
 from __future__ import annotations
@@ -20,20 +19,24 @@ from minikeras.kernels.cpu.jit import inner, instruction, lazy_part
 from minikeras.kernels.cpu.machine import Loop, doubles, floats, function, numbers, octets
 from minikeras.kernels.cpu.team import team
 from minikeras.kernels.cpu.tile import _BITS, _FLOAT, _INT32, _INT64, _VECTOR, LANES, _number, _spread
-from minikeras.kernels.reference.image import _FAR, _PADDING, FILL_MODES, _folded, _inverse, _spline
+from minikeras.kernels.reference.image import _PADDING, _folded, _inverse, _spline
 
-_BLOCK = 512  # elements whose passes stay in the fastest cache
+_BLOCK = 512  # pixels whose passes stay in the fastest cache
 _SHORT = 1 << 11  # elements that are not worth a part of their own
 _LONG = 1 << 15  # elements that are worth waking a helper
-_MOST = 64  # parts
+_MOST = 64  # parts, and pictures whose coefficients are made at once
 _TINY = 1e-12  # too small to count in float32; far from the diagonal numbers become denormal, which take long
 _ONE = np.float32(1)
-_CONSTANT, _REFLECT = FILL_MODES.index("constant"), FILL_MODES.index("reflect")
+# Constants of compiled code stand here, even if the reference has them too: machine code is kept until this folder
+# changes.
+_FAR = 1e9
+_MODES = ("constant", "nearest", "reflect", "wrap")
+_CONSTANT, _REFLECT = _MODES.index("constant"), _MODES.index("reflect")
 
 
 @inner
 def _places(place, columns, size, base, step):  # type: ignore[no-untyped-def]
-    """A coordinate of each element of a line: base + column * step, without a fused multiplication, as SciPy."""
+    """The coordinate of each pixel of a line: base + column * step, without a fused multiplication, as SciPy."""
     for e in range(size):
         place[e] = base + columns[e] * step
 
@@ -66,89 +69,149 @@ def _wrapped(place, size, last):  # type: ignore[no-untyped-def]
         place[e] = below if p < 0.0 else above
 
 
-@inner
-def _neighbours(place, size, extra, pixel, fraction, least, most, last, half, margin, step):  # type: ignore[no-untyped-def]
-    """The first neighbour of each coordinate, (its pixel + margin) * step + extra, and the coordinate's fraction."""
-    for e in range(size):
-        p = place[e]
-        p = p if p >= least else least  # NaN too
-        p = most if p > most else p
-        whole = np.floor(p + half)
-        whole = last if whole > last else whole
-        pixel[e] = np.float32((whole + margin) * step + extra[e])
-        fraction[e] = np.float32(p - whole)
+def _vectors_at(builder: Any, kind: Any, array: Any, element: Any) -> Any:
+    """The place of a vector that begins at an element of an array."""
+    lane = kind.element if isinstance(kind, ir.VectorType) else kind
+    bytes_of_one = _number(8 if lane == ir.DoubleType() else 4)
+    return builder.inttoptr(builder.add(array, builder.mul(element, bytes_of_one)), kind.as_pointer())
 
 
-@inner
-def _weights(fraction, weights, size, stride, polynomials, taps):  # type: ignore[no-untyped-def]
-    """The weight of each neighbour of each element; a polynomial's coefficients have the highest power first."""
-    for tap in range(taps):
-        weight, polynomial = floats(weights + 4 * tap * stride), floats(polynomials + 4 * tap * taps)
-        first = polynomial[0]
-        if taps == 1:
-            for e in range(size):
-                weight[e] = first
-        else:
-            second = polynomial[1]
-            for e in range(size):
-                weight[e] = first * fraction[e] + second
-        for power in range(2, taps):
-            coefficient = polynomial[power]
-            for e in range(size):
-                weight[e] = weight[e] * fraction[e] + coefficient
+@instruction("void(int64, int64, int64, int64, float64, float64, float64, float64, float64)")
+def _neighbours(builder, place, pixel, fraction, size, least, most, last, half, margin):  # type: ignore[no-untyped-def]
+    """The first neighbour of each coordinate and how far the coordinate is beyond it; arrays end with whole vectors.
 
-
-@instruction("void(int64, int64, int64, int64, int64, int64, int64, int64, int64, int64, int64)")
-def _weighted_sums(builder, source, y, x, y_weights, x_weights, stride, row, column, taps, out, size):  # type: ignore[no-untyped-def]
-    """Each element's sum over `taps` x `taps` neighbours, whose steps in the source are `row` and `column`.
-
-    The first neighbour is at y * row + x; weights of one neighbour are `stride` from those of the next.
+    Coordinates are moved into the range from `least` to `most`; the neighbour is at most `last`, and `margin` is added.
     """
-    lanes, places = ir.VectorType(_INT32, LANES), ir.VectorType(_INT64, LANES)
-    pointers = ir.VectorType(_FLOAT.as_pointer(), LANES)
-    read = function(builder, f"llvm.masked.gather.v{LANES}f32.v{LANES}p0", _VECTOR, [pointers, _INT32, _BITS, _VECTOR])
-    write = function(
-        builder,
-        f"llvm.masked.store.v{LANES}f32.p0",
-        ir.VoidType(),
-        [_VECTOR, _VECTOR.as_pointer(), _INT32, _BITS],
-    )
+    wide = ir.VectorType(ir.DoubleType(), LANES)
+    floor = function(builder, f"llvm.floor.v{LANES}f64", wide, [wide])
+    least, most, last, half, margin = (_spread(builder, value, wide) for value in (least, most, last, half, margin))
+    with Loop(builder, size, step=LANES) as pixels:
+        p = builder.load(_vectors_at(builder, wide, place, pixels.index), align=8)
+        p = builder.select(builder.fcmp_ordered(">", p, least), p, least)  # NaN too
+        p = builder.select(builder.fcmp_ordered("<", p, most), p, most)
+        whole = builder.call(floor, [builder.fadd(p, half)])
+        whole = builder.select(builder.fcmp_ordered("<", whole, last), whole, last)
+        for value, array in ((builder.fadd(whole, margin), pixel), (builder.fsub(p, whole), fraction)):
+            narrow = builder.fptrunc(value, _VECTOR)
+            builder.store(narrow, _vectors_at(builder, _VECTOR, array, pixels.index), align=4)
+
+
+@instruction("void(int64, int64, int64, int64, int64, int64)")
+def _weights(builder, fraction, weights, size, stride, polynomials, taps):  # type: ignore[no-untyped-def]
+    """The weight of each neighbour of each pixel; a polynomial's coefficients have the highest power first."""
     fma = function(builder, f"llvm.fma.v{LANES}f32", _VECTOR, [_VECTOR] * 3)
-    zeros, four, align = ir.Constant(_VECTOR, [0.0] * LANES), _number(4), ir.Constant(_INT32, 4)
+    with Loop(builder, taps) as tap, Loop(builder, size, step=LANES) as pixels:
+        variable = builder.load(_vectors_at(builder, _VECTOR, fraction, pixels.index), align=4)
+        with Loop(builder, taps, values=[ir.Constant(_VECTOR, [0.0] * LANES)]) as power:
+            number = builder.add(builder.mul(tap.index, taps), power.index)
+            coefficient = builder.load(_vectors_at(builder, _FLOAT, polynomials, number), align=4)
+            coefficient = _spread(builder, coefficient, _VECTOR)
+            power.following = [builder.call(fma, [power.values[0], variable, coefficient])]
+        number = builder.add(builder.mul(tap.index, stride), pixels.index)
+        builder.store(power.values[0], _vectors_at(builder, _VECTOR, weights, number), align=4)
 
-    def at(array: Any, element: Any) -> Any:
-        address = builder.add(array, builder.mul(element, four))
-        return builder.inttoptr(address, _VECTOR.as_pointer())
 
-    with Loop(builder, size, step=LANES) as elements:
-        e = elements.index
-        left = _spread(builder, builder.trunc(builder.sub(size, e), _INT32), lanes)
+@inner
+def _nearest(source, y, x, row, channels, out, size):  # type: ignore[no-untyped-def]
+    """The pixels (y, x)."""
+    for p in range(size):
+        place = np.int64(y[p]) * row + np.int64(x[p]) * channels
+        for c in range(channels):
+            out[p * channels + c] = source[place + c]
+
+
+@instruction("void(int64, int64, int64, int64, int64, int64, int64, int64)")
+def _bilinear(builder, source, y, x, y_fraction, x_fraction, row, out, size):  # type: ignore[no-untyped-def]
+    """Pixels of one channel, each between four neighbours: (y, x), the one beside it, and those `row` further."""
+    double, lanes, places = ir.DoubleType(), ir.VectorType(_INT32, LANES), ir.VectorType(_INT64, LANES)
+    pairs, pointers = ir.VectorType(double, LANES), ir.VectorType(double.as_pointer(), LANES)
+    read = function(builder, f"llvm.masked.gather.v{LANES}f64.v{LANES}p0", pairs, [pointers, _INT32, _BITS, pairs])
+    kinds = [_VECTOR, _VECTOR.as_pointer(), _INT32, _BITS]
+    write = function(builder, f"llvm.masked.store.v{LANES}f32.p0", ir.VoidType(), kinds)
+    align, ones = ir.Constant(_INT32, 4), ir.Constant(_VECTOR, [1.0] * LANES)
+    undefined = ir.Constant(ir.VectorType(_FLOAT, 2 * LANES), ir.Undefined)
+    picks = [ir.Constant(lanes, [2 * lane + side for lane in range(LANES)]) for side in (0, 1)]
+    row_spread, source = _spread(builder, row, places), _spread(builder, source, places)
+    with Loop(builder, size, step=LANES) as pixels:
+        left = _spread(builder, builder.trunc(builder.sub(size, pixels.index), _INT32), lanes)
         wanted = builder.icmp_signed("<", ir.Constant(lanes, list(range(LANES))), left)
-        lines, columns = (
-            builder.sext(builder.fptosi(builder.load(at(array, e), align=4), lanes), places) for array in (y, x)
+        lines, columns, down, along = (
+            builder.load(_vectors_at(builder, _VECTOR, array, pixels.index), align=4)
+            for array in (y, x, y_fraction, x_fraction)
         )
-        first = builder.add(builder.mul(lines, _spread(builder, row, places)), columns)
-        first = builder.mul(first, ir.Constant(places, [4] * LANES))
-        with Loop(builder, taps, values=[zeros]) as down:
-            with Loop(builder, taps, values=[zeros]) as along:
-                away = builder.add(builder.mul(down.index, row), builder.mul(along.index, column))
-                start = _spread(builder, builder.add(source, builder.mul(away, four)), places)
-                values = builder.call(
-                    read, [builder.inttoptr(builder.add(first, start), pointers), align, wanted, zeros]
-                )
-                weight = builder.load(at(x_weights, builder.add(builder.mul(along.index, stride), e)), align=4)
-                along.following = [builder.call(fma, [values, weight, along.values[0]])]
-            weight = builder.load(at(y_weights, builder.add(builder.mul(down.index, stride), e)), align=4)
-            down.following = [builder.call(fma, [along.values[0], weight, down.values[0]])]
-        builder.call(write, [down.values[0], at(out, e), align, wanted])
+        lines, columns = (builder.sext(builder.fptosi(value, lanes), places) for value in (lines, columns))
+        sides = []
+        for further in (0, 1):
+            if further:
+                lines = builder.add(lines, ir.Constant(places, [1] * LANES))
+            place = builder.add(builder.mul(lines, row_spread), columns)
+            place = builder.add(source, builder.shl(place, ir.Constant(places, [2] * LANES)))
+            pair = builder.call(
+                read, [builder.inttoptr(place, pointers), align, wanted, ir.Constant(pairs, [0.0] * LANES)]
+            )
+            pair = builder.bitcast(pair, undefined.type)
+            one, other = (builder.shuffle_vector(pair, undefined, pick) for pick in picks)
+            sides.append(_between(builder, one, other, along, ones))
+        result = _between(builder, sides[0], sides[1], down, ones)
+        builder.call(write, [result, _vectors_at(builder, _VECTOR, out, pixels.index), align, wanted])
+
+
+def _between(builder: Any, one: Any, other: Any, fraction: Any, ones: Any) -> Any:
+    """Emit (1 - fraction) * one + fraction * other, exact at both ends."""
+    fma = function(builder, f"llvm.fma.v{LANES}f32", _VECTOR, [_VECTOR] * 3)
+    return builder.call(fma, [fraction, other, builder.fmul(builder.fsub(ones, fraction), one)])
+
+
+@instruction("void(int64, int64, int64, int64, int64, int64, int64, int64, int64, int64, int64, int64)")
+def _weighted_sums(builder, source, y, x, y_weights, x_weights, stride, row, column, channels, taps, out, size):  # type: ignore[no-untyped-def]
+    """Each pixel's sum over `taps` x `taps` neighbours from (y, x) on, `row` and `column` numbers apart.
+
+    The weights of one neighbour are `stride` from those of the next.
+    """
+    few = 4  # channels at a time
+    kind, lanes, bits = ir.VectorType(_FLOAT, few), ir.VectorType(_INT32, few), ir.VectorType(ir.IntType(1), few)
+    read = function(builder, f"llvm.masked.load.v{few}f32.p0", kind, [kind.as_pointer(), _INT32, bits, kind])
+    write = function(builder, f"llvm.masked.store.v{few}f32.p0", ir.VoidType(), [kind, kind.as_pointer(), _INT32, bits])
+    fma = function(builder, f"llvm.fma.v{few}f32", kind, [kind] * 3)
+    zeros, align = ir.Constant(kind, [0.0] * few), ir.Constant(_INT32, 4)
+
+    def spread(value: Any) -> Any:
+        single = builder.insert_element(
+            ir.Constant(ir.VectorType(value.type, few), ir.Undefined), value, ir.Constant(_INT32, 0)
+        )
+        return builder.shuffle_vector(single, single, ir.Constant(lanes, [0] * few))
+
+    def number_at(array: Any, element: Any) -> Any:
+        return builder.load(_vectors_at(builder, _FLOAT, array, element), align=4)
+
+    with Loop(builder, size) as pixels:
+        line, place = (builder.fptosi(number_at(array, pixels.index), _INT64) for array in (y, x))
+        place = builder.add(builder.mul(line, row), builder.mul(place, column))
+        target = builder.mul(pixels.index, channels)
+        with Loop(builder, channels, step=few) as group:
+            left = spread(builder.trunc(builder.sub(channels, group.index), _INT32))
+            wanted = builder.icmp_signed("<", ir.Constant(lanes, list(range(few))), left)
+            first = builder.add(place, group.index)
+            with Loop(builder, taps, values=[zeros]) as down:
+                begin = builder.add(first, builder.mul(down.index, row))
+                with Loop(builder, taps, values=[zeros]) as along:
+                    at = builder.add(begin, builder.mul(along.index, column))
+                    values = builder.call(read, [_vectors_at(builder, kind, source, at), align, wanted, zeros])
+                    at = builder.add(builder.mul(along.index, stride), pixels.index)
+                    along.following = [builder.call(fma, [values, spread(number_at(x_weights, at)), along.values[0]])]
+                at = builder.add(builder.mul(down.index, stride), pixels.index)
+                down.following = [
+                    builder.call(fma, [along.values[0], spread(number_at(y_weights, at)), down.values[0]])
+                ]
+            at = _vectors_at(builder, kind, out, builder.add(target, group.index))
+            builder.call(write, [down.values[0], at, align, wanted])
 
 
 # Arguments of the part: 0 pictures made, 1 parts, 2 source (0: coefficients only), 3 the row of each picture,
-# 4 coefficients of splines (order above 1), 5 matrices (0: none), 6 flips (0: none), 7 height, 8 elements of a line,
-# 9 channels, 10 fill mode, 11 taps, 12 margin around coefficients, 13 how far coordinates may lie outside, 14 lines of
-# a block, 15 elements for one, 16 (columns, columns mirrored, channels, zeros) of its elements, 17 the identity,
-# 18 polynomials of the weights, 19 (cval, scale), 20 channel shifts (0: none), 21 whether the source is bytes,
-# 22 scratch, 23 bytes of it for each worker, 24 result.
+# 4 coefficients of splines (order above 1), 5 matrices (0: none), 6 flips (0: none), 7 height, 8 width, 9 channels,
+# 10 fill mode, 11 taps, 12 margin around coefficients, 13 how far coordinates may lie outside, 14 lines of a block,
+# 15 pixels for one, 16 (columns, columns mirrored), 17 the identity, 18 polynomials of the weights, 19 (cval, scale),
+# 20 channel shifts (0: none), 21 whether the source is bytes, 22 scratch, 23 bytes of it for each worker, 24 result.
 
 
 @inner
@@ -165,91 +228,94 @@ def _matrix(n, picture):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _fill_outside(y, x, out, size, height, width, value):  # type: ignore[no-untyped-def]
+def _fill_outside(y, x, out, size, channels, height, width, value):  # type: ignore[no-untyped-def]
     """Overwrite what a line reads outside: as its way is straight, that is at its ends."""
     first, last = 0, size - 1
     while first < size and not (y[first] >= 0.0 and y[first] <= height and x[first] >= 0.0 and x[first] <= width):
-        out[first] = value
         first += 1
     while last > first and not (y[last] >= 0.0 and y[last] <= height and x[last] >= 0.0 and x[last] <= width):
-        out[last] = value
         last -= 1
+    for e in range(first * channels):
+        out[e] = value
+    for e in range((last + 1) * channels, size * channels):
+        out[e] = value
 
 
 @inner
-def _transform(n, picture, source, out, scratch):  # type: ignore[no-untyped-def]
-    """Read a picture through its map, or only mirrored: then the nearest pixel is the pixel."""
-    height, line, channels, stride = n[7], n[8], n[9], n[15]
-    tables, mirrored, upside_down = n[16], 0, 0
-    if n[6]:
-        mirrored, upside_down = np.int64(octets(n[6])[2 * picture]), np.int64(octets(n[6])[2 * picture + 1])
-    taps, margin, address, polynomials = 1, 0, n[17], n[18]
-    given = _matrix(n, picture)
-    if given:
-        taps, margin, address = n[11], n[12], given
-        polynomials += 4  # after the one of order 0
-    row = line + 2 * margin * channels
+def _copy(n, mirrored, upside_down, source, out):  # type: ignore[no-untyped-def]
+    """A picture that is at most mirrored."""
+    height, width, channels = n[7], n[8], n[9]
+    for row in range(height):
+        line, to = (height - 1 - row if upside_down else row) * width * channels, row * width * channels
+        if mirrored:
+            for column in range(width):
+                at = line + (width - 1 - column) * channels
+                for c in range(channels):
+                    out[to + c] = source[at + c]
+                to += channels
+        else:
+            for e in range(width * channels):
+                out[to + e] = source[line + e]
+
+
+@inner
+def _transform(n, picture, address, mirrored, upside_down, source, out, scratch):  # type: ignore[no-untyped-def]
+    """Read a picture, or the coefficients of its splines, through its map and its mirrors."""
+    height, width, channels, taps, margin, stride = n[7], n[8], n[9], n[11], n[12], n[15]
+    row = (width + 2 * margin) * channels
     if margin:
         source = n[4] + 4 * picture * (height + 2 * margin) * row
-    steps_row, steps_column = row if height + margin > 1 else 0, channels if line + margin > channels else 0
-    beyond = np.float64(n[13]) if margin else 0.0
-    half = 0.5 * np.float64(taps % 2)
-    columns, matrix = doubles(tables + 8 * mirrored * stride), doubles(address)
-    pixels, fractions, weights = scratch + 16 * stride, scratch + 24 * stride, scratch + 32 * stride
+    row_step, column_step = row if height + margin > 1 else 0, channels if width + margin > 1 else 0
+    beyond = np.float64(n[13] if margin else 0)
+    columns, matrix = doubles(n[16] + 8 * mirrored * width), doubles(address)
+    y, x = scratch + 16 * stride, scratch + 20 * stride
+    y_fraction, x_fraction = y + 8 * stride, x + 8 * stride
+    y_weights, x_weights = scratch + 32 * stride, scratch + (32 + 4 * taps) * stride
     for begin in range(0, height, n[14]):
         count = min(n[14], height - begin)
-        size = count * line
+        size = count * width
         for axis in range(2):
-            length = np.float64(line // channels if axis else height)
+            length = np.float64(width if axis else height)
             most = length - 1.0
             for i in range(count):
                 to = begin + i
                 at = np.float64(height - 1 - to if upside_down else to)
-                place = doubles(scratch + 8 * (axis * stride + i * line))
-                _places(place, columns, line, matrix[3 * axis + 2] + at * matrix[3 * axis], matrix[3 * axis + 1])
-                first, final = place[0], place[line - 1]
+                place = doubles(scratch + 8 * (axis * stride + i * width))
+                _places(place, columns, width, matrix[3 * axis + 2] + at * matrix[3 * axis], matrix[3 * axis + 1])
+                first, final = place[0], place[width - 1]
                 if n[10] >= _REFLECT and not (first >= 0.0 and first <= most and final >= 0.0 and final <= most):
                     if n[10] == _REFLECT:
-                        _reflected(place, line, length)
+                        _reflected(place, width, length)
                     elif most > 0.0:
-                        _wrapped(place, line, most)
+                        _wrapped(place, width, most)
             last = most + beyond + 1.0
-            if taps == 2:  # two neighbours, unless there is but one
-                last = most - 1.0 if most > 1.0 else 0.0
-            _neighbours(
-                doubles(scratch + 8 * axis * stride),
-                size,
-                doubles(tables + 8 * (3 - axis) * stride),
-                floats(pixels + 4 * axis * stride),
-                floats(fractions + 4 * axis * stride),
-                -beyond,
-                most + beyond,
-                last,
-                half,
-                np.float64(margin - (taps - 1) // 2),
-                np.float64(channels if axis else 1),
-            )
-            fraction = floats(fractions + 4 * axis * stride)
-            _weights(fraction, weights + 4 * axis * taps * stride, size, stride, polynomials, taps)
-        result = out + 4 * begin * line
-        _weighted_sums(
-            source,
-            pixels,
-            pixels + 4 * stride,
-            weights,
-            weights + 4 * taps * stride,
-            stride,
-            steps_row,
-            steps_column,
-            taps,
-            result,
-            size,
-        )
-        if n[10] == _CONSTANT and given:
+            if taps == 2:  # there are two neighbours, unless the picture is one pixel wide
+                last = np.float64(max(width if axis else height, 2) - 2)
+            half, from_first = 0.5 * np.float64(taps % 2), np.float64(margin - (taps - 1) // 2)
+            place_of, pixel = scratch + 8 * axis * stride, y + 4 * axis * stride
+            _neighbours(place_of, pixel, pixel + 8 * stride, size, -beyond, most + beyond, last, half, from_first)
+        result = out + 4 * begin * width * channels
+        if taps == 1:
+            _nearest(floats(source), floats(y), floats(x), row, channels, floats(result), size)
+        elif taps == 2 and channels == 1 and width > 1:
+            _bilinear(source, y, x, y_fraction, x_fraction, row_step, result, size)
+        else:
+            for axis in range(2):
+                weights = y_weights + 4 * axis * taps * stride
+                _weights(y_fraction + 4 * axis * stride, weights, size, stride, n[18], taps)
+            if taps == 2:  # so that loops over neighbours are unrolled
+                _weighted_sums(
+                    source, y, x, y_weights, x_weights, stride, row_step, column_step, channels, 2, result, size
+                )
+            else:
+                _weighted_sums(
+                    source, y, x, y_weights, x_weights, stride, row_step, column_step, channels, taps, result, size
+                )
+        if n[10] == _CONSTANT:
+            value, tall, wide = floats(n[19])[0], np.float64(height) - 1.0, np.float64(width) - 1.0
             for i in range(count):
-                y, x = doubles(scratch + 8 * i * line), doubles(scratch + 8 * (stride + i * line))
-                height_most, width_most = np.float64(height) - 1.0, np.float64(line // channels) - 1.0
-                _fill_outside(y, x, floats(result + 4 * i * line), line, height_most, width_most, floats(n[19])[0])
+                line, where = floats(result + 4 * i * width * channels), scratch + 8 * i * width
+                _fill_outside(doubles(where), doubles(where + 8 * stride), line, width, channels, tall, wide, value)
 
 
 @inner
@@ -281,51 +347,48 @@ def _shift(x, lines, line, shift, low, high):  # type: ignore[no-untyped-def]
 def _pictures_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """Some pictures of the batch."""
     n = numbers(arguments)
-    size, scratch = n[7] * n[8], n[22] + worker * n[23]
+    size, scratch = n[7] * n[8] * n[9], n[22] + worker * n[23]
     scale = floats(n[19])[1]
     for picture in range(n[0] * part // n[1], n[0] * (part + 1) // n[1]):
         at = numbers(n[3])[picture] * size
         source, target = n[2] + 4 * at, n[24] + 4 * picture * size
         out = floats(target)
-        still = _matrix(n, picture) == 0
+        mirrored, upside_down = 0, 0
         if n[6]:
-            flips = octets(n[6] + 2 * picture)
-            still = still and flips[0] == 0 and flips[1] == 0
+            mirrored, upside_down = octets(n[6])[2 * picture] * 1, octets(n[6])[2 * picture + 1] * 1
+        matrix = _matrix(n, picture)
         if n[21]:
-            source = target if still else scratch + (32 + 8 * n[11]) * n[15]
+            still = matrix == 0 and mirrored + upside_down == 0
+            source = target if still else scratch + n[23] - 4 * size
             taken, converted = octets(n[2] + at), floats(source)
             for e in range(size):
                 converted[e] = np.float32(taken[e])
-        if not still:
-            _transform(n, picture, source, target, scratch)
+        if matrix:
+            _transform(n, picture, matrix, mirrored, upside_down, source, target, scratch)
         elif source != target:
-            before = floats(source)
-            for e in range(size):
-                out[e] = before[e]
+            _copy(n, mirrored, upside_down, floats(source), out)
         if n[20]:
             shift = floats(n[20])[picture]
             if shift == shift:
-                _shift(out, n[7], n[8], shift, floats(scratch), floats(scratch + 4 * n[15]))
+                _shift(out, n[7], n[8] * n[9], shift, floats(scratch), floats(scratch + 4 * n[8] * n[9]))
         if scale != _ONE:
             for e in range(size):
                 out[e] *= scale
 
 
 @lru_cache(maxsize=64)
-def _tables(width: int, channels: int, stride: int) -> np.ndarray:
-    """(column, column mirrored, channel, 0) of each element of a block."""
-    elements = np.arange(stride)
-    columns = elements // channels % width
-    return np.array([columns, width - 1 - columns, elements % channels, 0 * elements], np.float64)
+def _columns(width: int) -> np.ndarray:
+    """The columns of a picture, and the same mirrored."""
+    return np.array([np.arange(width), np.arange(width)[::-1]], np.float64)
 
 
 @lru_cache(maxsize=8)
 def _polynomials(order: int) -> np.ndarray:
-    """1, and the weight of each neighbour as a polynomial of a coordinate's fraction, the highest power first."""
+    """The weight of each neighbour as a polynomial of a coordinate's fraction, the highest power first."""
     fractions = np.linspace(0, 1, order + 1) - (0 if order % 2 else 0.5)
     neighbours = np.arange(order + 1) - order // 2
-    weights = _spline(order, fractions[:, None] - neighbours) if order else np.ones((1, 1))
-    return np.append(1, np.linalg.solve(np.vander(fractions), weights).T).astype(np.float32)
+    weights = _spline(order, fractions[:, None] - neighbours)
+    return np.ascontiguousarray(np.linalg.solve(np.vander(fractions), weights).T, np.float32)
 
 
 @lru_cache(maxsize=16)
@@ -364,10 +427,17 @@ def affine_images(
     out: Any,
 ) -> None:
     """The kernel, of contiguous arrays that are not empty, float32 or bytes, into `out`; all arguments checked."""
+    if order > 1 and len(rows) > _MOST:  # coefficients take several times the room of pictures
+        for start in range(0, len(rows), _MOST):
+            part = slice(start, start + _MOST)
+            moved, shifted, flipped = (
+                None if values is None else values[part] for values in (matrices, channel_shifts, flips)
+            )
+            affine_images(images, rows[part], moved, order, fill_mode, cval, shifted, flipped, scale, out[part])
+        return
     height, width, channels = images.shape[1:]
-    line = width * channels
-    lines = min(max(_BLOCK // line, 1), height)
-    stride = -(-lines * line // LANES) * LANES
+    lines = min(max(_BLOCK // width, 1), height)
+    stride = -(-lines * width // LANES) * LANES
     margin = beyond = 0
     coefficients = None
     if order > 1 and matrices is not None:
@@ -376,22 +446,14 @@ def affine_images(
         coefficients = _spline_pictures(images[rows], order, fill_mode, margin)
     taps = order + 1
     of_bytes = images.dtype.char == "B"
-    room = (32 + 8 * taps) * stride + 4 * height * line * of_bytes
-    scratch = empty((team.size, -(-room // 64) * 16), np.dtype(np.float32))
+    room = max((32 + 8 * taps) * stride, 8 * width * channels * (channel_shifts is not None))
+    room = -(-(room + 4 * height * width * channels * of_bytes) // 64) * 64
+    scratch = empty((team.size, room // 4), np.dtype(np.float32))
     parts = min(len(rows), _MOST, max(out.size // _SHORT, 1))
     items = (
-        (len(rows), parts, images, rows, coefficients, matrices, flips, height, line, channels)
-        + (
-            FILL_MODES.index(fill_mode),
-            taps,
-            margin,
-            beyond,
-            lines,
-            stride,
-            _tables(width, channels, stride),
-            _IDENTITY,
-        )
-        + (_polynomials(order), np.array([cval, scale], np.float32), channel_shifts, int(of_bytes))
-        + (scratch, scratch.shape[1] * 4, out)
+        (len(rows), parts, images, rows, coefficients, matrices, flips, height, width, channels)
+        + (_MODES.index(fill_mode), taps, margin, beyond, lines, stride, _columns(width), _IDENTITY)
+        + (_polynomials(order) if order else None, np.array([cval, scale], np.float32), channel_shifts, int(of_bytes))
+        + (scratch, room, out)
     )
     team.run(_pictures_part.address, None, parts, out.size >= _LONG, items)

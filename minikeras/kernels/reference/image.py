@@ -15,7 +15,7 @@ __all__ = ["affine_images"]
 
 FILL_MODES = ("constant", "nearest", "reflect", "wrap")
 _PADDING = 12  # pixels that SciPy repeats at the edges for fill mode "nearest" before it looks for a spline
-_FAR = 1e15  # coordinates end here, where a fraction no longer has many digits
+_FAR = 1e9  # pixels; coordinates end here, before rounding shows in what is left of them inside
 _GROUP = 1 << 18  # pixels transformed at a time
 
 

@@ -19,7 +19,8 @@ _HOMES = {
         "random_zoom",
         "transform_matrix_offset_center",
     ),
-    "iterators": ("DataFrameIterator", "DirectoryIterator", "Iterator", "NumpyArrayIterator", "validate_filename"),
+    "file_iterators": ("DataFrameIterator", "DirectoryIterator", "validate_filename"),
+    "iterators": ("Iterator", "NumpyArrayIterator"),
     "generator": ("ImageDataGenerator",),
 }
 _ROOM_OF = {name: room for room, names in _HOMES.items() for name in names}

@@ -17,6 +17,8 @@ COLOR_MODES = {"grayscale": 1, "rgb": 3, "rgba": 4}  # and their channels
 PICTURE_ENDINGS = ("jpg", "jpeg", "bmp", "png", "ppm", "tif", "tiff")
 _GRAYSCALE_MODES = ("L", "I;16", "I")  # of 8, 16 and 32 bits, which stay as they are
 
+_POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")  # Pillow would have Ghostscript run what begins so
+
 
 class PictureError(OSError, ValueError):
     """A file that is no picture, a damaged one, or one that is too large to be opened safely."""
@@ -57,7 +59,7 @@ def load_img(
         A `PIL.Image.Image`, completely read.
 
     Raises:
-        PictureError: for a file that is empty, damaged, no picture, or has more than twice
+        PictureError: for a file that is empty, damaged, no picture, PostScript, or has more than twice
             `PIL.Image.MAX_IMAGE_PIXELS` pixels (178,956,970 together, unless it is set).
         FileNotFoundError, PermissionError: from opening it.
         ValueError: for an unknown color mode or interpolation.
@@ -82,6 +84,8 @@ def load_img(
         raise TypeError(f"path must be a path or io.BytesIO, got {type(path).__name__}.")
     if not stream.getbuffer().nbytes:
         raise PictureError(f"{name} is empty, got 0 bytes; replace it or leave it out.")
+    if stream.getvalue()[:4] in _POSTSCRIPT:
+        raise PictureError(f"{name} is a PostScript program, which is not run; convert it to a picture.")
     try:
         image = image_module.open(stream)
         image.load()

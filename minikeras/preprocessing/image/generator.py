@@ -20,7 +20,8 @@ from minikeras import config
 from minikeras import kernels as k
 from minikeras.kernels.reference.image import FILL_MODES
 from minikeras.preprocessing.image import transforms
-from minikeras.preprocessing.image.iterators import DataFrameIterator, DirectoryIterator, NumpyArrayIterator
+from minikeras.preprocessing.image.file_iterators import DataFrameIterator, DirectoryIterator
+from minikeras.preprocessing.image.iterators import NumpyArrayIterator
 
 _GROUP = 1 << 22  # values of pictures that `fit` works on at a time
 
@@ -409,15 +410,14 @@ class ImageDataGenerator:
             }
         else:
             found = {name: limits for name, limits in ranges.items() if limits is not None}
-            numbers = np.random.random_sample((count, len(found))).T
-            columns = dict.fromkeys(ranges)
-            for (name, (low, high)), column in zip(found.items(), numbers, strict=True):
-                columns[name] = low + (high - low) * column
+            limits = np.array([*found.values()], np.float64)
+            numbers = limits[:, 0] + (limits[:, 1] - limits[:, 0]) * np.random.random_sample((count, len(found)))
+            columns = dict.fromkeys(ranges) | dict(zip(found, numbers.T, strict=True))
             for name, limit, length in (("tx", self.height_shift_range, height), ("ty", self.width_shift_range, width)):
                 if columns[name] is not None and limit < 1:
                     columns[name] *= length
-            columns["flip_horizontal"] = (columns["flip_horizontal"] < 0.5) * bool(self.horizontal_flip)
-            columns["flip_vertical"] = (columns["flip_vertical"] < 0.5) * bool(self.vertical_flip)
+            columns["flip_horizontal"] = (columns["flip_horizontal"] < 0.5) & bool(self.horizontal_flip)
+            columns["flip_vertical"] = (columns["flip_vertical"] < 0.5) & bool(self.vertical_flip)
         flips = None
         if self.horizontal_flip or self.vertical_flip:
             flips = np.stack([columns["flip_horizontal"], columns["flip_vertical"]], axis=1).astype(bool)
@@ -488,7 +488,8 @@ class ImageDataGenerator:
         if self._channels_first:
             images, rows = np.moveaxis(images if rows is None else images[rows], 1, -1), None
         last = scaled and draws.brightness is None and bool(self.rescale)
-        if draws.matrices is None and draws.flips is None and draws.channel_shifts is None:
+        moves = not (draws.matrices is None and draws.flips is None and draws.channel_shifts is None)
+        if not moves and (not last or k.xp is not np):  # not worth a way to the device and back
             batch = images.copy() if rows is None else np.take(images, rows, axis=0)
             if last:
                 batch *= self.rescale
@@ -627,6 +628,8 @@ _AFFINE = ("theta", "tx", "ty", "shear", "zx", "zy")
 
 def _is_chosen(limit: Any) -> bool:
     """Whether a shift is one of several whole numbers or entries, and not drawn from an interval."""
+    if isinstance(limit, float):
+        return False
     if np.ndim(limit):
         return True
     try:
@@ -637,9 +640,9 @@ def _is_chosen(limit: Any) -> bool:
 
 def _both_sides(limit: Any) -> Any:
     """The interval of a range to either side of zero; None where that is nothing."""
-    if np.ndim(limit):
-        return (0, 0) if np.size(limit) else None
-    return (-limit, limit) if limit else None
+    if isinstance(limit, (int, float)) or not np.ndim(limit):
+        return (-limit, limit) if limit else None
+    return (0, 0) if np.size(limit) else None
 
 
 def _drawn_shift(limit: Any, length: int) -> Any:

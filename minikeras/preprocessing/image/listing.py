@@ -17,6 +17,19 @@ def inside(path: str | os.PathLike, folder: str | os.PathLike, links: bool) -> b
         return False
 
 
+def first_outside(names: Sequence[str], directory: str) -> str | None:
+    """The first of these names of files that leads out of `directory`, itself or as a link; None where none does."""
+    known: dict[str, bool] = {}
+    for name in names:
+        path = os.path.join(directory, name)
+        folder, last = os.path.split(path)
+        if folder not in known:
+            known[folder] = inside(folder, directory, links=True)
+        if not known[folder] or ((last == ".." or os.path.islink(path)) and not inside(path, directory, links=True)):
+            return name
+    return None
+
+
 def pictures_of_class(directory: str | os.PathLike, name: str, endings: Sequence[str], follow_links: bool) -> list[str]:
     """The pictures of a class, as paths that begin with its name, sorted by folder, then by name.
 

@@ -12,6 +12,8 @@ import numpy as np
 from minikeras import config
 from minikeras import kernels as k
 
+_GROUP = 1 << 16  # values that are brightened at a time, few enough to stay in the cache
+
 
 def affine_matrices(
     height: int,
@@ -33,14 +35,16 @@ def affine_matrices(
     Returns:
         (batch, 2, 3) float64.
     """
-    parameters = (np.atleast_1d(np.asarray(one, np.float64)) for one in (theta, tx, ty, shear, zx, zy))
-    theta, tx, ty, shear, zx, zy = np.broadcast_arrays(*parameters)
+    parameters = np.empty((6, max(map(np.size, (theta, tx, ty, shear, zx, zy)))))
+    for row, parameter in zip(parameters, (theta, tx, ty, shear, zx, zy), strict=True):
+        row[:] = parameter
+    angles = np.deg2rad(parameters[::3])
+    (cosine, rise), (sine, lean) = np.cos(angles), np.sin(angles)
+    _, tx, ty, _, zx, zy = parameters
     middle_x, middle_y = height / 2 - 0.5, width / 2 - 0.5
-    angle, slant = np.deg2rad(theta), np.deg2rad(shear)
-    cosine, sine, rise, lean = np.cos(angle), np.sin(angle), np.cos(slant), np.sin(slant)
     xx, xy = cosine * zx, -(cosine * lean + sine * rise) * zy
     yx, yy = sine * zx, (cosine * rise - sine * lean) * zy
-    matrices = np.empty((len(theta), 2, 3))
+    matrices = np.empty((len(tx), 2, 3))
     matrices[:, 1, 1], matrices[:, 1, 0] = xx, xy
     matrices[:, 0, 1], matrices[:, 0, 0] = yx, yy
     matrices[:, 1, 2] = (cosine * tx - sine * ty + middle_x) - (xx * middle_x + xy * middle_y)
@@ -144,24 +148,33 @@ def apply_brightness_shift(x: Any, brightness: float, scale: bool = True) -> np.
 
 def brightened(pictures: np.ndarray, brightness: np.ndarray, scale: bool = False) -> np.ndarray:
     """`apply_brightness_shift` of pictures (n, height, width, channels), a factor for each."""
-    dtype = np.dtype(config.floatx())
+    result = np.empty(pictures.shape, config.floatx())
+    group = max(1, _GROUP // max(1, pictures[:1].size))
+    for start in range(0, len(pictures), group):
+        part = slice(start, start + group)
+        _brighten(pictures[part], brightness[part].astype(np.float32).reshape(-1, 1, 1, 1), scale, result[part])
+    return result
+
+
+def _brighten(pictures: np.ndarray, factors: np.ndarray, scale: bool, out: np.ndarray) -> None:
+    number = out.dtype.type
     least, most = (bound(axis=(1, 2, 3), keepdims=True) for bound in (pictures.min, pictures.max))
     outside = (least < 0) | (most > 255)
-    levels = pictures.astype(dtype)
     stretched = outside | scale
+    scaled = pictures
     if stretched.any():
-        above = levels - levels.min(axis=(1, 2, 3), keepdims=True)
+        values = pictures.astype(out.dtype)
+        above = values - values.min(axis=(1, 2, 3), keepdims=True)
         span = above.max(axis=(1, 2, 3), keepdims=True)
-        levels = np.where(stretched, above / np.where(span == 0, dtype.type(1), span) * dtype.type(255), levels)
-    levels = np.trunc(levels).astype(np.float32)
-    factors = brightness.astype(np.float32).reshape(-1, 1, 1, 1)
-    result = np.trunc(np.clip(levels * factors, np.float32(0), np.float32(255)))
-    if pictures.shape[-1] == 4:
-        result[..., 3] = levels[..., 3]
-    result = result.astype(dtype, copy=False)
+        scaled = np.where(stretched, above / np.where(span == 0, number(1), span) * number(255), values)
+    levels = scaled.astype(np.uint8)
+    bright = np.multiply(levels, factors, dtype=np.float32)
+    np.clip(bright, 0, 255, out=bright)
+    if levels.shape[-1] == 4:
+        bright[..., 3] = levels[..., 3]
+    out[...] = bright.astype(np.uint8)
     if not scale and outside.any():
-        result = np.where(outside, result / dtype.type(255) * (most - least) + least, result)
-    return result.astype(dtype, copy=False)
+        out[...] = np.where(outside, out / number(255) * (most - least) + least, out)
 
 
 def flip_axis(x: Any, axis: int) -> np.ndarray:

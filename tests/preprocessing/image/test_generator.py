@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import threading
@@ -166,6 +167,34 @@ def test_an_iterator_goes_through_pickle():
         orders = [np.concatenate([copy[index][1] for index in range(3)]) for copy in (flow, *copies)]
         assert sorted(orders[0]) == list(range(6)) and all((order == orders[0]).all() for order in orders)
     assert next(copies[0])[0].shape == (2, 4, 4, 1)
+
+
+@pytest.mark.parametrize("function", [None, lambda x: x + np.random.normal(size=x.shape)])
+def test_epochs_that_copies_have_read_pass_too(function):
+    x, generator = pictures((7, 4, 4, 1)), ImageDataGenerator(**ARTICLE, preprocessing_function=function)
+
+    def epochs(copies):
+        flow, found = generator.flow(x, np.arange(7), 3, seed=4), []
+        for _ in range(3):
+            readers = [copy.copy(flow) if copies else flow for _ in range(3)]
+            found += [reader[index] for index, reader in enumerate(readers)]
+            flow.on_epoch_end()
+        return found
+
+    assert_equal(epochs(copies=False), epochs(copies=True))
+    orders = [labels.tolist() for _, labels in epochs(copies=True)]
+    assert orders[:3] != orders[3:6] != orders[6:]
+
+
+def test_orders_differ_where_epochs_are_parts_of_the_data():
+    flow = ImageDataGenerator(rotation_range=9).flow(pictures((40, 3, 3, 1)), np.arange(40), 4, seed=2)
+    orders = []
+    for epoch in range(12):
+        for index in range(3):
+            flow[(3 * epoch + index) % 10]
+        flow.on_epoch_end()
+        orders.append(tuple(flow.index_array))
+    assert len(set(orders)) == 12
 
 
 def test_length_index_and_reset():
