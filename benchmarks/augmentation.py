@@ -32,7 +32,7 @@ from benchmarks.installed import ROOT
 
 OURS, KERAS = "minikeras", "Keras"
 MODULES = {OURS: "minikeras.preprocessing.image", KERAS: "keras.src.legacy.preprocessing.image"}
-ROUNDS = 5
+ROUNDS = 3
 
 ARTICLE = {
     "rotation_range": 10,
