@@ -363,8 +363,8 @@ class Trainer:
         """Train for a number of epochs.
 
         Args:
-            x, y: arrays, lists or dicts of arrays (anything with `__array__`), or in `x` a generator, `PyDataset` or
-                other iterable of batches `(x, y)` or `(x, y, sample_weight)`.
+            x, y: arrays, lists or dicts of arrays (also tensors and tables of other libraries), or in `x` a generator,
+                `PyDataset`, `Dataset` or other iterable of batches `(x, y)` or `(x, y, sample_weight)`.
             batch_size: default 32.
             epochs: number of the last epoch.
             verbose: 0 silent, 1 progress bar, 2 one line per epoch; "auto" is 1.
@@ -377,6 +377,8 @@ class Trainer:
             initial_epoch: epochs already done.
             steps_per_epoch: batches per epoch, needed for an endless generator.
             validation_steps, validation_batch_size, validation_freq: the same for validation.
+            workers, use_multiprocessing, max_queue_size: how batches are prepared ahead of their use, see `PyDataset`;
+                `workers=0` has each made when it is needed, in the calling thread.
 
         Returns:
             History: `history.history` holds the values of each epoch by name.
@@ -731,9 +733,10 @@ def _step_data(batch: tuple) -> Any:
 
 
 def _preparation(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Takes out of `arguments` what says how batches are prepared ahead."""
-    names = ("workers", "use_multiprocessing", "max_queue_size", "wraps")
-    return {name: arguments.pop(name) for name in names if name in arguments}
+    """Takes out of `arguments` what says how batches are prepared ahead, also under the names of Keras 1."""
+    names = {name: name for name in ("workers", "use_multiprocessing", "max_queue_size", "wraps")}
+    names |= {"nb_worker": "workers", "pickle_safe": "use_multiprocessing", "max_q_size": "max_queue_size"}
+    return {name: arguments.pop(given) for given, name in names.items() if given in arguments}
 
 
 def _ended(stream: Any, epoch: int) -> bool:

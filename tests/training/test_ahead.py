@@ -93,8 +93,10 @@ def test_fit_generator_begins_a_dataset_anew():
     data = Numbers(3)
     model = trained()
     counter = Recorder()
-    model.fit_generator(data, steps_per_epoch=7, epochs=2, callbacks=[counter], verbose=0)
+    model.fit_generator(data, steps_per_epoch=7, epochs=2, callbacks=[counter], verbose=0, max_q_size=2, nb_worker=2)
     assert counter.count == 14
+    assert model.predict_generator(data, steps=4, verbose=0).shape == (8, 1)
+    assert np.isfinite(model.evaluate_generator(data, steps=4, verbose=0))
 
 
 def test_the_order_is_shuffled_as_python_shuffles():
