@@ -135,7 +135,7 @@ def test_the_same_batches_by_index(case):
 
     def mixed(module):
         batches = module.ImageDataGenerator(**arguments).flow(x, np.arange(7), batch_size=3, seed=1)
-        found = [next(batches), next(batches), batches[0], batches[1]]
+        found = [next(batches), next(batches), *(batches[index] for index in (0, 1, 2, 0, 1, 2))]
         batches.on_epoch_end()
         found += [batches[0], batches[1], next(batches), next(batches), next(batches)]
         batches.on_epoch_end()

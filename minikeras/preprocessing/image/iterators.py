@@ -1,7 +1,8 @@
 """Endless batches of changed pictures in memory, and what all such iterators share.
 
 An iterator is also a `PyDataset`: batch i of an epoch can be asked for by its index, by several threads at once.  With
-a seed, batch number n since the beginning is drawn from `seed + n`, whoever asks for it and when.
+a seed, batch number n since the beginning is drawn from `seed + n`, whoever asks for it and when; numbers count the
+batches of an epoch in order, and those that are asked for again after them.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class Iterator(PyDataset):
         self.batch_index = 0
         self.total_batches_seen = 0
         self.index_array: np.ndarray | None = None
-        self._first_of_epoch = 0  # its number; that of batch i is this + i
+        self._first_of_epoch = 0  # the number of its batch 0; batch i is that + i, and len(self) more each time
+        self._times: dict[int, int] = {}  # how often each batch of the epoch has been asked for
         self._after_order: Any = None  # the generator's state with which the first batch goes on after the order
         self._last: tuple[int, Any] = (-1, None)  # the highest number drawn in the epoch, and the state after it
 
@@ -76,10 +78,12 @@ class Iterator(PyDataset):
 
     def _draw(self, index: int) -> Callable[[], Any]:
         """Draw what is random in a batch of the epoch; the result finishes it."""
-        number = self._first_of_epoch + index
+        times = self._times.get(index, 0)
+        self._times[index] = times + 1
+        number = self._first_of_epoch + index + times * len(self)
         self._make_order()
         if self.seed is not None:
-            if index == 0 and self._after_order is not None:
+            if index == 0 and not times and self._after_order is not None:
                 np.random.set_state(self._after_order)
             else:
                 np.random.seed(self.seed + number)
@@ -109,7 +113,11 @@ class Iterator(PyDataset):
                 if self._last[1] is not None:
                     np.random.set_state(self._last[1])
             self._set_index_array()
-            self._first_of_epoch, self._after_order, self._last = self.total_batches_seen, None, (-1, None)
+            self._begin_counting()
+            self._last = -1, None
+
+    def _begin_counting(self) -> None:
+        self._first_of_epoch, self._times, self._after_order = self.total_batches_seen, {}, None
 
     def _pass_over_epoch(self) -> None:
         """An epoch whose batches other processes had leaves the random state that it leaves in theirs."""
@@ -142,7 +150,7 @@ class Iterator(PyDataset):
         start = (self.batch_index * self.batch_size) % self.n if self.n else 0
         self.batch_index = self.batch_index + 1 if self.n > start + self.batch_size else 0
         self.total_batches_seen += 1
-        self._first_of_epoch, self._after_order = self.total_batches_seen, None
+        self._begin_counting()
         return self.index_array[start : start + self.batch_size]
 
     @property
@@ -177,6 +185,7 @@ class Iterator(PyDataset):
                 "batch_index": self.batch_index,
                 "total_batches_seen": self.total_batches_seen,
                 "first_of_epoch": self._first_of_epoch,
+                "times": [*self._times.items()],
                 "order": None if self.index_array is None else self.index_array.tolist(),
                 "after_order": _as_json(self._after_order),
                 "last": [number, _as_json(last)],
@@ -198,7 +207,7 @@ class Iterator(PyDataset):
         with _drawing:
             self.seed = state["seed"]
             self.batch_index, self.total_batches_seen = state["batch_index"], state["total_batches_seen"]
-            self._first_of_epoch = state["first_of_epoch"]
+            self._first_of_epoch, self._times = state["first_of_epoch"], dict(state["times"])
             self.index_array = None if state["order"] is None else np.array(state["order"], dtype=np.int64)
             self._after_order = _from_json(state["after_order"])
             self._last = state["last"][0], _from_json(state["last"][1])
@@ -208,7 +217,8 @@ class Iterator(PyDataset):
     def __getstate__(self) -> dict[str, Any]:
         with _drawing:
             self._make_order()  # else the copies would draw an order each
-            return {name: value for name, value in self.__dict__.items() if name != "lock"}
+            state = {name: value for name, value in self.__dict__.items() if name != "lock"}
+            return {**state, "_times": dict(self._times)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

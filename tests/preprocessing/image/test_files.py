@@ -6,6 +6,7 @@ import io
 import json
 import os
 import struct
+import sys
 import threading
 import warnings
 import zlib
@@ -103,6 +104,17 @@ def test_a_program_is_not_run(tmp_path):
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
     with pytest.raises(PictureError, match=r"program.png is a PostScript program, which is not run; convert it"):
         load_img(path)
+
+
+def test_without_pillow_a_sentence_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    for call in (lambda: load_img(tmp_path / "a.png"), lambda: array_to_img(np.zeros((2, 2, 1)))):
+        with pytest.raises(
+            ImportError, match=r"needs Pillow, which is not installed; pip install 'minikeras\[images\]'"
+        ):
+            call()
+    x = np.full((1, 3, 3, 1), 100.0)  # brightness needs none
+    assert next(ImageDataGenerator(brightness_range=(0.5, 0.5)).flow(x)).max() == 50
 
 
 def test_what_is_missing_keeps_its_error(tmp_path):
@@ -204,7 +216,7 @@ def test_resizing():
         smart_resize(x, (3,))
     with pytest.raises(ValueError, match="smart_resize takes pictures of rank 3 or 4"):
         smart_resize(x[0, 0], (3, 3))
-    with pytest.raises(ValueError, match=r"interpolation must be one of nearest, bilinear, .* got 'triangle'"):
+    with pytest.raises(ValueError, match=r"interpolation must be one of nearest, .* got 'triangle'"):
         resize(x, (3, 3), "triangle")
 
 

@@ -150,6 +150,13 @@ def test_threads_get_what_one_reader_in_order_gets(function):
     in_order = epochs(lambda flow: [flow[index] for index in range(15)])
     with ThreadPoolExecutor(4) as pool:
         assert_equal(in_order, epochs(lambda flow: list(pool.map(flow.__getitem__, range(15)))))
+    flow = generator.flow(x, y, 4, seed=1)
+    passes = [[flow[index] for index in range(15)] for _ in range(2)]
+    with ThreadPoolExecutor(4) as pool:
+        flow = generator.flow(x, y, 4, seed=1)
+        for one in passes:  # the second without a new order
+            assert_equal(one, list(pool.map(flow.__getitem__, range(15))))
+    assert (passes[0][3][1] == passes[1][3][1]).all() and (passes[0][3][0] != passes[1][3][0]).any()
     backwards = epochs(lambda flow: [flow[index] for index in reversed(range(15))][::-1])
     assert_equal(in_order, backwards)
     flow = generator.flow(x, y, 4, seed=1)
