@@ -12,7 +12,7 @@ import numpy as np
 from minikeras import config
 from minikeras.preprocessing.directory_dataset import Options, directory_datasets
 from minikeras.preprocessing.image.files import COLOR_MODES, load_img
-from minikeras.preprocessing.image.resizing import INTERPOLATIONS, resize
+from minikeras.preprocessing.image.resizing import INTERPOLATIONS, resize, resized
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 
@@ -116,7 +116,7 @@ def load_picture(
     data_format: str,
 ) -> np.ndarray:
     """A picture file as a float32 array of the given size, values from 0 to 255."""
-    picture = np.asarray(load_img(path, color_mode=color_mode), dtype=np.float32)
+    picture = np.asarray(load_img(path, color_mode=color_mode))
     if picture.ndim == 2:
         picture = picture[:, :, None]
     height, width = picture.shape[:2]
@@ -132,8 +132,14 @@ def load_picture(
     if pad == "tf":
         picture = _filled_up(picture, size, interpolation)
     else:
-        picture = resize(picture, size, interpolation)
+        picture = _resized(picture, size, interpolation)
     return np.ascontiguousarray(picture.transpose(2, 0, 1)) if data_format == "channels_first" else picture
+
+
+def _resized(picture: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
+    if interpolation == "nearest":
+        return resize(picture, size, interpolation).astype(np.float32)
+    return resized(picture, size, interpolation)
 
 
 def _filled_up(picture: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
@@ -143,5 +149,5 @@ def _filled_up(picture: np.ndarray, size: tuple[int, int], interpolation: str) -
     height, width = exact.astype(int).tolist()
     top, left = ((target - exact) / 2).astype(int).tolist()
     whole = np.zeros((*size, picture.shape[2]), np.float32)
-    whole[top : top + height, left : left + width] = resize(picture, (height, width), interpolation)
+    whole[top : top + height, left : left + width] = _resized(picture, (height, width), interpolation)
     return whole
