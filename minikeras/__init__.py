@@ -19,6 +19,7 @@ _ROOMS = (
     "callbacks",
     "config",
     "constraints",
+    "data",
     "datasets",
     "initializers",
     "kernels",

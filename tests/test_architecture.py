@@ -33,6 +33,7 @@ ROOMS = [
     "optimizers",
     "callbacks",
     "training",
+    "data",
     "models",
     "preprocessing",
     "datasets",

@@ -32,9 +32,16 @@ class _Context(threading.local):
     entry: Any = None
     path: tuple[str, ...] = ()
     on_zeros: bool = False  # whether `call` runs only to find out what its outputs look like
+    on_entry: Any = None  # called with the outermost layer before it computes
 
 
 _context = _Context()
+
+
+def call_on_entry(function: Callable[[Any], None] | None) -> None:
+    """Have `function(layer)` called in this thread before a layer computes that no other layer calls."""
+    _context.on_entry = function
+
 
 # Rises whenever a layer is built or a `trainable` switch is thrown, so that cached lists of variables can be checked.
 _structure_version = 0
@@ -389,6 +396,8 @@ class Layer:
         """`call` as the outermost layer, with another training flag than around it, or for the first time."""
         outer, path, entry = _context.training, _context.path, _context.entry
         if entry is None:
+            if _context.on_entry is not None:
+                _context.on_entry(self)
             _context.entry = self
             self._clear_losses()
         _context.training = training

@@ -4,7 +4,11 @@ from importlib import import_module
 from typing import Any
 
 _MODULES = ("image", "sequence", "text")
-_HOMES: dict[str, str] = {}
+_HOMES: dict[str, str] = {
+    "image_dataset_from_directory": "minikeras.preprocessing.image_dataset.image_dataset_from_directory",
+    "text_dataset_from_directory": "minikeras.preprocessing.text_dataset.text_dataset_from_directory",
+    "timeseries_dataset_from_array": "minikeras.preprocessing.timeseries.timeseries_dataset_from_array",
+}
 
 __all__ = [*_MODULES, *_HOMES]
 

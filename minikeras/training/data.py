@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
+import random
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,25 +12,84 @@ import numpy as np
 from minikeras import config, tree
 from minikeras import kernels as k
 from minikeras.autodiff.tensor import Tensor
+from minikeras.layers.base import warn
 from minikeras.seeds import next_seed
+from minikeras.training.ahead import Iterated, ReadAhead
+from minikeras.training.foreign import as_array, is_array_like
+from minikeras.training.worker import Worker, pickled
 
 
 class PyDataset:
     """A dataset of batches: subclass it with `__len__` (batches) and `__getitem__(index)` giving `(x, y)` or so.
 
+    Training prepares its batches ahead of their use, in the order of their indices.
+
     Args:
-        workers, use_multiprocessing, max_queue_size: kept as attributes.
+        workers: how many batches are prepared at a time; 0 prepares each when it is needed, in the main thread.
+        use_multiprocessing: prepare them in processes, each with a copy of the dataset, instead of threads; the dataset
+            must be picklable, and the program guarded by `if __name__ == "__main__":` where its class is defined there.
+        max_queue_size: how many batches are prepared beyond the one in use.
     """
 
     def __init__(self, workers: int = 1, use_multiprocessing: bool = False, max_queue_size: int = 10):
-        self.workers, self.use_multiprocessing, self.max_queue_size = workers, use_multiprocessing, max_queue_size
+        self._workers, self._use_multiprocessing, self._max_queue_size = workers, use_multiprocessing, max_queue_size
+
+    def _setting(self, name: str, default: Any) -> Any:
+        if name not in self.__dict__:
+            warn(
+                f"{type(self).__name__}.__init__ does not call super().__init__(**kwargs), so it is used with "
+                f"{name[1:]}={default}; call it there."
+            )
+            self.__dict__[name] = default
+        return self.__dict__[name]
+
+    @property
+    def workers(self) -> int:
+        return self._setting("_workers", 1)
+
+    @workers.setter
+    def workers(self, value: int) -> None:
+        self._workers = value
+
+    @property
+    def use_multiprocessing(self) -> bool:
+        return self._setting("_use_multiprocessing", False)
+
+    @use_multiprocessing.setter
+    def use_multiprocessing(self, value: bool) -> None:
+        self._use_multiprocessing = value
+
+    @property
+    def max_queue_size(self) -> int:
+        return self._setting("_max_queue_size", 10)
+
+    @max_queue_size.setter
+    def max_queue_size(self, value: int) -> None:
+        self._max_queue_size = value
 
     def __getitem__(self, index: int) -> Any:
         raise NotImplementedError(f"{type(self).__name__} does not define __getitem__; return the batch of that index.")
 
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            batches = self.num_batches
+        except NotImplementedError:
+            batches = None
+        for index in itertools.count() if batches is None else range(batches):
+            yield self[index]
+
     @property
     def num_batches(self) -> int | None:
-        return len(self) if isinstance(self, Sized) else None
+        """How many batches there are; None for a dataset without an end.
+
+        Raises:
+            NotImplementedError: where a subclass defines neither `__len__` nor this.
+        """
+        if hasattr(self, "__len__"):
+            return len(self)
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say how many batches it has; define __len__, or the property num_batches."
+        )
 
     def on_epoch_begin(self) -> None:
         """Called before each epoch."""
@@ -56,16 +116,12 @@ def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> 
     return (x, y) if y is not None else (x if not isinstance(x, (list, tuple)) else (x,))
 
 
-def _is_array_like(value: Any) -> bool:
-    return hasattr(value, "__array__") or hasattr(value, "__dlpack__")
-
-
 def _is_scalar(value: Any) -> bool:
     return isinstance(value, (int, float, bool, np.generic))
 
 
 def to_arrays(data: Any, role: str) -> Any:
-    """A structure of arrays from arrays, lists and dicts of them, and anything with `__array__` or DLPack.
+    """A structure of arrays from arrays, lists and dicts of them, and arrays and tables of other libraries.
 
     Floats become `floatx()`; a list of numbers or of lists of numbers is one array.
 
@@ -76,11 +132,11 @@ def to_arrays(data: Any, role: str) -> Any:
         return None
     if isinstance(data, Mapping):
         return {key: to_arrays(value, role) for key, value in data.items()}
-    if isinstance(data, (list, tuple)) and data and all(_is_array_like(item) and not _is_scalar(item) for item in data):
+    if isinstance(data, (list, tuple)) and data and all(is_array_like(item) and not _is_scalar(item) for item in data):
         return [to_arrays(item, role) for item in data]
     array = data.data if isinstance(data, Tensor) else data
     if not isinstance(array, k.xp.ndarray):
-        if isinstance(array, (list, tuple)) or not _is_array_like(array):
+        if isinstance(array, (list, tuple)) or not is_array_like(array):
             try:
                 array = np.asarray(array)
             except ValueError as error:
@@ -88,7 +144,9 @@ def to_arrays(data: Any, role: str) -> Any:
                     f"{role} is not an array of numbers, got {type(data).__name__} of unequal parts."
                 ) from error
         else:
-            array = np.asarray(array) if hasattr(array, "__array__") else np.from_dlpack(array)
+            array = as_array(array, role)
+    elif isinstance(array, np.ndarray) and type(array) is not np.ndarray:
+        array = array.view(np.ndarray)  # of a kind that would also change what is computed from it
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{role} must hold numbers, got an array of type {array.dtype}; encode it first.")
     if array.ndim == 0:
@@ -240,55 +298,154 @@ def check_lengths(x: Any, y: Any, sample_weight: Any) -> int:
 
 
 class BatchStream:
-    """Batches that somebody else makes: a `PyDataset`, a generator, or any iterable of batches."""
+    """Batches that somebody else makes: a `PyDataset`, a generator, or any iterable of batches.
+
+    They are prepared ahead of their use, by `workers` threads or processes for a dataset with indices and by one thread
+    for anything else, and never beyond the epoch that they belong to.
+
+    Args:
+        source: what makes them.
+        steps: batches in an epoch, default all.
+        class_weight: weight of each class.
+        shuffle: a new order of the indices in each pass.
+        workers, use_multiprocessing, max_queue_size: as for `PyDataset`, whose attributes are the defaults.
+        wraps: whether an epoch with more batches than the dataset begins it again.
+    """
 
     samples = None
 
-    def __init__(self, source: Any, steps: int | None, class_weight: Any = None, shuffle: bool = False):
+    def __init__(
+        self,
+        source: Any,
+        steps: int | None,
+        class_weight: Any = None,
+        shuffle: bool = False,
+        workers: int | None = None,
+        use_multiprocessing: bool | None = None,
+        max_queue_size: int | None = None,
+        wraps: bool = False,
+    ):
         self._source = source
+        self._name = type(source).__name__
         self._class_weight = class_weight
-        self._indexed = (
+        self._indexed = isinstance(source, PyDataset) or (
             hasattr(source, "__getitem__") and hasattr(source, "__len__") and not hasattr(source, "__next__")
         )
         self._shuffle = shuffle and self._indexed
-        self._rng = np.random.Generator(np.random.Philox(key=next_seed())) if self._shuffle else None
-        length = getattr(source, "num_batches", None)
-        if length is None and hasattr(source, "__len__"):
-            length = len(source)
-        if length is not None and length == 0:
-            raise ValueError(f"The data is empty, got a {type(source).__name__} of 0 batches.")
-        self.steps = length if steps is None else int(steps)
-        self._length = length
-        self._iterator: Iterator[Any] | None = None
+        self._wraps = wraps
+        self._length = self._count()
+        self._given_steps = None if steps is None else int(steps)
+        self._workers = int(_first(workers, getattr(source, "workers", None), 1))
+        self._processes = bool(_first(use_multiprocessing, getattr(source, "use_multiprocessing", None), False))
+        self._queue_size = int(_first(max_queue_size, getattr(source, "max_queue_size", None), 10))
+        self._position: Iterator[Any] | None = None  # the indices or batches of a pass that epochs share
+        self._ahead: ReadAhead | None = None
+        self._read: Iterator[Any] | None = None  # the iterator that its thread reads
+        self._pickled: bytes = b""
+        self.ended = False  # an iterator that has given all it had
+
+    def _count(self) -> int | None:
+        """How many batches the source has, as far as it says."""
+        if isinstance(self._source, PyDataset):
+            length = self._source.num_batches
+        else:
+            try:
+                length = len(self._source)
+            except TypeError:  # it has no length, or no end
+                length = None
+        if length == 0:
+            raise ValueError(f"The data is empty, got a {self._name} of 0 batches.")
+        return length
+
+    @property
+    def steps(self) -> int | None:
+        """Batches in an epoch, as far as that is known."""
+        return self._length if self._given_steps is None else self._given_steps
 
     def epoch(self) -> Iterator[tuple[Any, Any, Any]]:
-        if self._indexed:
-            batches = self._indexed_batches()
-        else:
-            # a generator goes on where the last epoch left it; any other iterable starts anew
-            endless = hasattr(self._source, "__next__") or (self._length is None and self.steps is not None)
-            if self._iterator is None or not endless:
-                self._iterator = iter(self._source)
-            batches = self._iterator
-        if self.steps is not None:
-            batches = itertools.islice(batches, self.steps)
-        for batch in batches:
-            yield self._standardize(batch)
+        """The first `steps` batches, for evaluation; what cannot be begun anew goes on."""
+        if self._indexed or not hasattr(self._source, "__next__"):
+            self._position = None
+        return self.training_epoch()
 
-    training_epoch = epoch
+    def training_epoch(self) -> Iterator[tuple[Any, Any, Any]]:
+        """The next `steps` batches: where an epoch is only a part of the data, the next one takes the next part."""
+        getattr(self._source, "on_epoch_begin", _nothing)()
+        self._length = self._count()
+        if self._given_steps is None and (self._indexed or not hasattr(self._source, "__next__")):
+            self._position = None
+        return self._indexed_epoch() if self._indexed else self._iterated_epoch()
 
-    def _indexed_batches(self) -> Iterator[Any]:
-        begin = getattr(self._source, "on_epoch_begin", None)
-        if begin is not None:
-            begin()
-        order: Iterable[int] = itertools.count() if self._length is None else range(self._length)
-        if self._rng is not None and self._length is not None:
-            order = self._rng.permutation(self._length)
+    def _indexed_epoch(self) -> Iterator[Any]:
+        fresh = self._position is None
+        if self._position is None:
+            self._position = self._indices()
+        tasks = list(itertools.islice(self._position, self.steps)) if self.steps is not None else self._position
+        if isinstance(tasks, list):
+            while (not tasks and not fresh) or (self._wraps and len(tasks) < (self.steps or 0)):
+                fresh, self._position = True, self._indices()
+                tasks += itertools.islice(self._position, (self.steps or 0) - len(tasks))
+            if len(tasks) < (self.steps or 0):
+                self._position = None
+        return self._prepared(tasks)
+
+    def _indices(self) -> Iterator[int]:
+        if self._length is None:
+            return itertools.count()
+        order = list(range(self._length))
+        if self._shuffle:
+            random.shuffle(order)
+        return iter(order)
+
+    def _iterated_epoch(self) -> Iterator[Any]:
         while True:
-            for index in order:
-                yield self._source[int(index)]
-            if self.steps is None or self._length is None or self.steps <= self._length:
+            fresh = self._position is None
+            if self._position is None:
+                self._position = iter(self._source)
+            tasks: Iterable[int] = itertools.count() if self.steps is None else range(self.steps)
+            count = 0
+            for batch in self._prepared(tasks, self._position):
+                count += 1
+                yield batch
+            if count == self.steps:
                 return
+            self.ended = hasattr(self._source, "__next__")
+            self._position = self._source if self.ended else None
+            if fresh or count or self.ended:
+                return
+
+    def _prepared(self, tasks: Iterable[int], iterator: Iterator[Any] | None = None) -> Iterator[Any]:
+        """The batches of these indices, or the next ones of an iterator."""
+        if self._workers < 1:
+            return map(self._take if iterator is None else Iterated(iterator, self._standardize), tasks)
+        if iterator is not None:
+            if self._read is not iterator:  # an iterator is only ever read by one thread
+                self.close()
+                self._ahead = ReadAhead([Iterated(iterator, self._standardize)], self._queue_size, self._name)
+                self._read = iterator
+        elif self._processes:
+            self._send()
+        if self._ahead is None:
+            makers: list[Callable[[int], Any]] = [self._take] * self._workers
+            if self._processes:
+                makers = [Worker(lambda: self._pickled, self._name, self._standardize) for _ in makers]
+            self._ahead = ReadAhead(makers, self._queue_size, self._name)
+        return self._ahead.run(tasks)
+
+    def _take(self, index: int) -> Any:
+        return self._standardize(self._source[index])
+
+    def _send(self) -> None:
+        """Have the worker processes get the dataset as it is now."""
+        data = pickled(self._source)
+        if isinstance(data, Exception):
+            warn(
+                f"{self._name} cannot be sent to worker processes ({data}), so its batches are prepared in threads; "
+                "let it be picklable."
+            )
+            self._processes = False
+        elif data != self._pickled:
+            self._pickled = data
 
     def _standardize(self, batch: Any) -> tuple[Any, Any, Any]:
         x, y, sample_weight = unpack_x_y_sample_weight(batch)
@@ -303,19 +460,28 @@ class BatchStream:
         return x, y, sample_weight
 
     def on_epoch_end(self) -> None:
-        end = getattr(self._source, "on_epoch_end", None)
-        if end is not None:
-            end()
+        getattr(self._source, "on_epoch_end", _nothing)()
 
     def close(self) -> None:
-        """Nothing to do: the batches are their maker's."""
+        """End the threads and processes that prepare batches."""
+        if self._ahead is not None:
+            ahead, self._ahead, self._read = self._ahead, None, None
+            ahead.close()
+
+
+def _first(*values: Any) -> Any:
+    return next(value for value in values if value is not None)
+
+
+def _nothing() -> None:
+    """There is nothing to tell."""
 
 
 def is_batch_source(x: Any) -> bool:
     """Whether `x` brings its own batches: a dataset, generator or other iterable that is not array data."""
     if isinstance(x, PyDataset) or hasattr(x, "__next__"):
         return True
-    if x is None or isinstance(x, (list, tuple, Mapping, np.ndarray, Tensor, str)) or _is_array_like(x):
+    if x is None or isinstance(x, (list, tuple, Mapping, np.ndarray, Tensor, str)) or is_array_like(x):
         return False
     return hasattr(x, "__iter__") or (hasattr(x, "__getitem__") and hasattr(x, "__len__"))
 
@@ -328,8 +494,12 @@ def make_stream(
     steps: int | None = None,
     shuffle: Any = False,
     class_weight: Any = None,
+    **preparation: Any,
 ) -> ArrayStream | BatchStream:
     """The stream for whatever was passed to `fit`, `evaluate` or `predict`.
+
+    Args:
+        preparation: further arguments of `BatchStream`, without meaning for arrays.
 
     Raises:
         ValueError: for data that is empty, of unequal lengths, not numbers, or given twice.
@@ -338,7 +508,7 @@ def make_stream(
         for name, value in (("y", y), ("sample_weight", sample_weight)):
             if value is not None:
                 raise ValueError(f"x brings its own batches ({type(x).__name__}), got {name} too; let x yield it.")
-        return BatchStream(x, steps, class_weight, shuffle=bool(shuffle))
+        return BatchStream(x, steps, class_weight, shuffle=bool(shuffle), **preparation)
     if x is None:
         raise ValueError("x is missing, got None; pass arrays, a dataset or a generator.")
     x, y = to_arrays(x, "x"), to_arrays(y, "y")

@@ -9,7 +9,7 @@ from minikeras import layers
 from minikeras.autodiff.replay import Program, Recorder
 from minikeras.autodiff.symbolic import FunctionNode
 from minikeras.autodiff.tensor import Tensor
-from minikeras.layers.base import Layer, configuration_version
+from minikeras.layers.base import Layer, _context, configuration_version
 
 # Layers whose inference depends on nothing but their configuration, the values of their inputs and their weights, and
 # looks at no value.
@@ -76,6 +76,8 @@ class Inference:
         key = x.shape, x.dtype
         program = self._programs.get(key)
         if program is not None:
+            if _context.on_entry is not None:
+                _context.on_entry(self._model)
             return Tensor(program((x,))[0])
         if key in self._programs or len(self._programs) >= _MOST:
             return self._model(x, training=False)

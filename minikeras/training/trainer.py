@@ -385,8 +385,8 @@ class Trainer:
         """Train for a number of epochs; after `compile` with a list of optimizers or losses each replica of the model.
 
         Args:
-            x, y: arrays, lists or dicts of arrays (anything with `__array__`), or in `x` a generator, `PyDataset` or
-                other iterable of batches `(x, y)` or `(x, y, sample_weight)`.
+            x, y: arrays, lists or dicts of arrays (also tensors and tables of other libraries), or in `x` a generator,
+                `PyDataset`, `Dataset` or other iterable of batches `(x, y)` or `(x, y, sample_weight)`.
             batch_size: default 32.
             epochs: number of the last epoch.
             verbose: 0 silent, 1 progress bar, 2 one line per epoch; "auto" is 1.
@@ -399,6 +399,8 @@ class Trainer:
             initial_epoch: epochs already done.
             steps_per_epoch: batches per epoch, needed for an endless generator.
             validation_steps, validation_batch_size, validation_freq: the same for validation.
+            workers, use_multiprocessing, max_queue_size: how batches are prepared ahead of their use, see `PyDataset`;
+                `workers=0` has each made when it is needed, in the calling thread.
 
         Returns:
             History: `history.history` holds the values of each epoch by name.
@@ -406,8 +408,7 @@ class Trainer:
         Raises:
             ValueError: for data that does not fit; the model is unchanged.
         """
-        for legacy in ("workers", "use_multiprocessing", "max_queue_size"):
-            kwargs.pop(legacy, None)
+        preparation = _preparation(kwargs)
         if "nb_epoch" in kwargs:
             epochs = kwargs.pop("nb_epoch")
         if kwargs:
@@ -420,9 +421,11 @@ class Trainer:
                 raise ValueError("validation_split works on arrays, got batches; pass validation_data instead.")
             whole = to_arrays(x, "x"), to_arrays(y, "y"), to_arrays(sample_weight, "sample_weight")
             (x, y, sample_weight), validation_data = split_validation(whole, validation_split)
-        stream = make_stream(x, y, sample_weight, batch_size, steps_per_epoch, shuffle, class_weight)
+        stream = make_stream(x, y, sample_weight, batch_size, steps_per_epoch, shuffle, class_weight, **preparation)
         self._check_stream(stream)
-        validation = self._validation_stream(validation_data, validation_batch_size or batch_size, validation_steps)
+        validation = self._validation_stream(
+            validation_data, validation_batch_size or batch_size, validation_steps, preparation
+        )
         callbacks = self._callback_list(callbacks, verbose, stream, epochs, add_history=True)
         runner: Any = self  # whose steps, metrics and weights these are
         if self._comparison is not None:
@@ -439,13 +442,15 @@ class Trainer:
                 if validation is not None and _validates(epoch, validation_freq):
                     logs.update(runner._as_validation(self._evaluate(validation, callbacks, runner)))
                 callbacks.on_epoch_end(epoch, logs)
-                if self.stop_training:
+                if self.stop_training or (epoch + 1 < epochs and _ended(stream, epoch + 1)):
                     break
             if epochs > initial_epoch:
                 runner._finalize_weights()
             callbacks.on_train_end(logs)
         finally:
             stream.close()
+            if validation is not None:
+                validation.close()
             arena.clear()
             self._arena("test").clear()
         return self.history
@@ -469,10 +474,11 @@ class Trainer:
         if not isinstance(stream, ArrayStream):
             if stream.steps is not None and step + 1 < stream.steps and not self.stop_training:
                 warn(
-                    f"The data ended after {step + 1} of {stream.steps} batches, so training stops here; make "
-                    "sure that it yields steps_per_epoch * epochs batches."
+                    f"Your input ran out of data: it ended after {step + 1} of {stream.steps} batches, so "
+                    f"{'training' if stream.ended else 'this epoch'} stops here; make sure that it yields "
+                    "steps_per_epoch * epochs batches."
                 )
-                self.stop_training = True
+                self.stop_training = stream.ended
             stream.on_epoch_end()
         return to_floats(logs)
 
@@ -500,11 +506,13 @@ class Trainer:
             if loss is not None:
                 loss.check_labels(y, self.output)  # type: ignore[attr-defined]
 
-    def _validation_stream(self, data: Any, batch_size: int | None, steps: int | None) -> Any:
+    def _validation_stream(
+        self, data: Any, batch_size: int | None, steps: int | None, preparation: dict[str, Any]
+    ) -> Any:
         if data is None:
             return None
         if is_batch_source(data):
-            return make_stream(data, steps=steps)
+            return make_stream(data, steps=steps, **preparation)
         x, y, sample_weight = unpack_x_y_sample_weight(data)
         stream = make_stream(x, y, sample_weight, batch_size, steps)
         self._check_stream(stream)
@@ -534,15 +542,17 @@ class Trainer:
         Returns:
             The loss, or a list of loss and metrics in the order of `metrics`, or the dict.
         """
-        for legacy in ("workers", "use_multiprocessing", "max_queue_size"):
-            kwargs.pop(legacy, None)
+        preparation = _preparation(kwargs)
         if kwargs:
             raise ValueError(f"evaluate got unknown arguments {sorted(kwargs)}; check their spelling.")
         self._require_compiled("evaluate")
-        stream = make_stream(x, y, sample_weight, batch_size, steps)
+        stream = make_stream(x, y, sample_weight, batch_size, steps, **preparation)
         self._check_stream(stream)
         callbacks = self._callback_list(callbacks, verbose, stream)
-        logs = self._evaluate(stream, callbacks)
+        try:
+            logs = self._evaluate(stream, callbacks)
+        finally:
+            stream.close()
         self._arena("test").clear()
         return logs if return_dict else self._in_order(logs)
 
@@ -560,6 +570,7 @@ class Trainer:
                 callbacks.on_test_batch_end(step, Later(logs))
         if step < 0:
             raise ValueError("The data ended before the first batch; pass data that yields at least one.")
+        stream.on_epoch_end()
         floats = to_floats(logs)
         callbacks.on_test_end(floats)
         return floats
@@ -578,20 +589,23 @@ class Trainer:
         Args:
             x, batch_size, verbose, steps, callbacks: as for `evaluate`.
         """
-        for legacy in ("workers", "use_multiprocessing", "max_queue_size"):
-            kwargs.pop(legacy, None)
+        preparation = _preparation(kwargs)
         if kwargs:
             raise ValueError(f"predict got unknown arguments {sorted(kwargs)}; check their spelling.")
-        stream = make_stream(x, None, None, batch_size, steps)
+        stream = make_stream(x, None, None, batch_size, steps, **preparation)
         callbacks = self._callback_list(callbacks, verbose, stream)
         callbacks.on_predict_begin()
         collected = _Collector(stream.samples if steps is None else None)
-        with self._arena("predict").step(), recording(False):
-            for step, data in enumerate(stream.epoch()):
-                callbacks.on_predict_batch_begin(step)
-                outputs = self.predict_step(step_data(data))
-                collected.add(outputs)
-                callbacks.on_predict_batch_end(step, {"outputs": outputs})
+        try:
+            with self._arena("predict").step(), recording(False):
+                for step, data in enumerate(stream.epoch()):
+                    callbacks.on_predict_batch_begin(step)
+                    outputs = self.predict_step(step_data(data))
+                    collected.add(outputs)
+                    callbacks.on_predict_batch_end(step, {"outputs": outputs})
+            stream.on_epoch_end()
+        finally:
+            stream.close()
         callbacks.on_predict_end()
         return collected.result()
 
@@ -658,15 +672,15 @@ class Trainer:
         self, generator: Any, steps_per_epoch: int | None = None, epochs: int = 1, **kwargs: Any
     ) -> History:
         """`fit` under its Keras 2 name for generators."""
-        return self.fit(generator, steps_per_epoch=steps_per_epoch, epochs=epochs, **kwargs)
+        return self.fit(generator, steps_per_epoch=steps_per_epoch, epochs=epochs, wraps=True, **kwargs)
 
     def evaluate_generator(self, generator: Any, steps: int | None = None, **kwargs: Any) -> Any:
         """`evaluate` under its Keras 2 name for generators."""
-        return self.evaluate(generator, steps=steps, **kwargs)
+        return self.evaluate(generator, steps=steps, wraps=True, **kwargs)
 
     def predict_generator(self, generator: Any, steps: int | None = None, **kwargs: Any) -> Any:
         """`predict` under its Keras 2 name for generators."""
-        return self.predict(generator, steps=steps, **kwargs)
+        return self.predict(generator, steps=steps, wraps=True, **kwargs)
 
     def predict_proba(self, x: Any, batch_size: int | None = None, verbose: Any = 0) -> Any:
         """`predict` under its Keras 2 name for classifiers."""
@@ -729,6 +743,24 @@ class _Collector:
 
 def _data(leaf: Any) -> Any:
     return leaf.data if isinstance(leaf, Tensor) else leaf
+
+
+def _preparation(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Takes out of `arguments` what says how batches are prepared ahead, also under the names of Keras 1."""
+    names = {name: name for name in ("workers", "use_multiprocessing", "max_queue_size", "wraps")}
+    names |= {"nb_worker": "workers", "pickle_safe": "use_multiprocessing", "max_q_size": "max_queue_size"}
+    return {name: arguments.pop(given) for given, name in names.items() if given in arguments}
+
+
+def _ended(stream: Any, epoch: int) -> bool:
+    """Whether the data of a generator is used up although there are epochs to come; the user is told."""
+    if isinstance(stream, ArrayStream) or not stream.ended:
+        return False
+    warn(
+        f"Your input ran out of data after epoch {epoch}, so training stops here; make sure that it yields batches for "
+        "all epochs, or pass a dataset that can begin anew."
+    )
+    return True
 
 
 def _verbosity(verbose: Any) -> int:

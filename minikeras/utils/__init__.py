@@ -19,6 +19,7 @@ _HOMES = {
     "get_registered_name": "minikeras.registry.get_registered_name",
     "get_registered_object": "minikeras.registry.get_registered_object",
     "get_source_inputs": "minikeras.utils.layer_utils.get_source_inputs",
+    "image_dataset_from_directory": "minikeras.preprocessing.image_dataset.image_dataset_from_directory",
     "img_to_array": "minikeras.preprocessing.image.files.img_to_array",
     "is_interactive_logging_enabled": "minikeras.config.is_interactive_logging_enabled",
     "is_keras_tensor": "minikeras.backend.is_keras_tensor",
@@ -33,7 +34,10 @@ _HOMES = {
     "save_img": "minikeras.preprocessing.image.files.save_img",
     "serialize_keras_object": "minikeras.registry.serialize_keras_object",
     "set_random_seed": "minikeras.utils.seeds.set_random_seed",
+    "split_dataset": "minikeras.preprocessing.splitting.split_dataset",
     "standardize_dtype": "minikeras.backend.standardize_dtype",
+    "text_dataset_from_directory": "minikeras.preprocessing.text_dataset.text_dataset_from_directory",
+    "timeseries_dataset_from_array": "minikeras.preprocessing.timeseries.timeseries_dataset_from_array",
     "to_categorical": "minikeras.utils.numerical.to_categorical",
     "unpack_x_y_sample_weight": "minikeras.training.data.unpack_x_y_sample_weight",
 }

@@ -1,0 +1,249 @@
+"""A worker process: it holds a copy of a dataset and sends the batches that it is asked for.
+
+The process is started anew rather than forked, so it inherits no threads and no locks.  Both sides talk through its
+standard input and output; what the dataset prints goes to standard error.  It ends when its input ends, so it cannot
+outlive whoever started it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import struct
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+_COUNT = struct.Struct("<Q")
+_serving = False
+
+
+class WorkerTraceback(Exception):
+    """The traceback of an exception in a worker process; the cause of the exception that the caller gets."""
+
+
+class Worker:
+    """The calling side: `worker(index)` is `dataset[index]`, computed in another process.
+
+    Args:
+        dataset: gives the pickled dataset; where it changes, the process gets the new one before its next batch.
+        name: what the batches come from, for messages.
+        finish: called here with each batch.
+    """
+
+    def __init__(self, dataset: Callable[[], bytes], name: str, finish: Callable[[Any], Any]):
+        self._dataset, self._name, self._finish = dataset, name, finish
+        self._sent: bytes | None = None
+        self._process: subprocess.Popen | None = None
+        self._killed = False
+
+    def __call__(self, index: int) -> Any:
+        """The batch of that index.
+
+        Raises:
+            RuntimeError: where the process is no more.
+            Exception: what the dataset raised there.
+        """
+        if self._killed:
+            self.close()
+        if self._process is None:
+            self._process = _start()
+        try:
+            dataset = self._dataset()
+            if dataset is not self._sent:
+                _write(self._process.stdin, [_preparation(dataset), dataset])
+                self._sent = dataset
+            _write(self._process.stdin, [pickle.dumps(index)])
+            answer = _read(self._process.stdout)
+        except OSError:  # nobody reads there
+            answer = None
+        if answer is None:
+            raise RuntimeError(self._obituary(index))
+        failed, value = pickle.loads(answer[0], buffers=answer[1:])
+        if not failed:
+            return self._finish(value)
+        error, text = value
+        raise _restored(error, text) from WorkerTraceback(f"\n{text}")
+
+    def _obituary(self, index: int) -> str:
+        assert self._process is not None
+        code = self._process.wait()
+        cause = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return (
+            f"A worker process of {self._name} {cause} while it prepared batch {index}; see whether memory ran out, "
+            "or pass use_multiprocessing=False to prepare batches in threads."
+        )
+
+    def kill(self) -> None:
+        """End the process at once; the next batch starts another."""
+        process = self._process
+        if process is not None:
+            self._killed = True
+            process.kill()
+
+    def close(self) -> None:
+        """End the process and wait until it has ended."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                assert pipe is not None
+                pipe.close()
+            self._process = None
+        self._sent, self._killed = None, False
+
+
+def pickled(dataset: Any) -> bytes | Exception:
+    """The dataset as worker processes get it, or the exception that says why they cannot have it."""
+    try:
+        data = pickle.dumps(dataset, protocol=5)
+    except Exception as error:  # whatever an object's own methods raise
+        return error
+    if b"__main__" in data and not hasattr(sys.modules["__main__"], "__file__"):
+        return TypeError("its class was typed in, it lies in no file that another process could read")
+    return data
+
+
+def _preparation(dataset: bytes) -> bytes:
+    """What the process has to set up before it can unpickle the dataset: the main program only where it is named.
+
+    These are the keys of `multiprocessing.spawn.prepare`.
+    """
+    found: dict[str, Any] = {"name": "minikeras-batches", "sys_argv": sys.argv, "dir": os.getcwd()}
+    if b"__main__" in dataset:
+        program = sys.modules["__main__"]
+        name = getattr(program.__spec__, "name", None)
+        if name is not None:
+            found["init_main_from_name"] = name
+        else:
+            found["init_main_from_path"] = os.path.abspath(str(program.__file__))
+    return pickle.dumps(found)
+
+
+def _start() -> subprocess.Popen:
+    if _serving:
+        raise RuntimeError(
+            "A worker process may not start worker processes; put what your program does under "
+            '`if __name__ == "__main__":`, since worker processes import it.'
+        )
+    code = f"import sys; sys.path[:] = {sys.path!r}; from minikeras.training.worker import serve; serve()"
+    return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+
+
+def serve() -> None:
+    """The process's side: reads a dataset and indices, writes batches, until its input ends."""
+    global _serving
+    _serving = True
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us ends us
+    requests, answers = os.fdopen(os.dup(0), "rb", buffering=0), os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    dataset: Any = None
+    while True:
+        request = _read(requests)
+        if request is None:
+            return
+        try:
+            if len(request) == 2:
+                dataset = None  # not two at a time
+                dataset = _unpickled(*request)
+                continue
+            if isinstance(dataset, _Unreadable):
+                raise dataset.error
+            answer = (False, dataset[pickle.loads(request[0])])
+            parts = _dumped(answer)
+        except BaseException as error:
+            parts = _dumped((True, _described(error)))
+        try:
+            _write(answers, parts)
+        except OSError:  # nobody wants it any more
+            return
+
+
+class _Unreadable:
+    """Stands for a dataset that could not be unpickled, and says so at the first batch."""
+
+    def __init__(self, error: BaseException):
+        self.error = error
+
+
+def _unpickled(preparation: Any, dataset: Any) -> Any:
+    from multiprocessing import spawn
+
+    try:
+        spawn.prepare(pickle.loads(preparation))
+        return pickle.loads(dataset)
+    except BaseException as error:
+        return _Unreadable(error)
+
+
+def _described(error: BaseException) -> tuple[bytes, str]:
+    """An exception to send: pickled, or empty where that does not work, and its traceback as text."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        data = pickle.dumps(error)
+        pickle.loads(data)
+    except Exception:
+        data = b""
+    return data, text
+
+
+def _restored(data: bytes, text: str) -> BaseException:
+    try:
+        error = pickle.loads(data) if data else None
+    except Exception:
+        error = None
+    if not isinstance(error, BaseException):
+        error = RuntimeError(f"A worker process failed: {text.strip().splitlines()[-1]}")
+    return error
+
+
+def _dumped(answer: Any) -> list[Any]:
+    buffers: list[pickle.PickleBuffer] = []
+    head = pickle.dumps(answer, protocol=5, buffer_callback=buffers.append)
+    return [head, *(buffer.raw() for buffer in buffers)]
+
+
+def _write(pipe: Any, parts: list[Any]) -> None:
+    sizes = [memoryview(part).nbytes for part in parts]
+    _write_all(pipe, struct.pack(f"<{len(sizes) + 1}Q", len(sizes), *sizes))
+    for part in parts:
+        _write_all(pipe, part)
+
+
+def _write_all(pipe: Any, part: Any) -> None:
+    view = memoryview(part).cast("B")
+    while view:
+        view = view[pipe.write(view) :]
+
+
+def _read(pipe: Any) -> list[bytearray] | None:
+    """The parts of a message, or None where the other side has ended."""
+    head = _read_exactly(pipe, _COUNT.size)
+    if head is None:
+        return None
+    (count,) = _COUNT.unpack(head)
+    sizes = _read_exactly(pipe, count * _COUNT.size)
+    if sizes is None:
+        return None
+    parts = []
+    for (size,) in _COUNT.iter_unpack(sizes):
+        part = _read_exactly(pipe, size)
+        if part is None:
+            return None
+        parts.append(part)
+    return parts
+
+
+def _read_exactly(pipe: Any, size: int) -> bytearray | None:
+    data = bytearray(size)
+    view = memoryview(data)
+    while view:
+        got = pipe.readinto(view)
+        if not got:
+            return None
+        view = view[got:]
+    return data
