@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minikeras import tree
-from minikeras.layers.base import Layer, _is_shape, _mask_of, _shapes, _specs
+from minikeras.layers.base import Layer, _as_shape, _is_shape, _mask_of, _shapes, _specs
 from minikeras.registry import deserialize_keras_object, find_custom, get_registered_name, serialize_value
 
 
@@ -57,10 +57,7 @@ class Lambda(Layer):
             return self._output_shape(input_shape)
         if self._output_shape is None:
             return _shapes(self.compute_output_spec(_specs(input_shape, str(self.compute_dtype))))
-        batch = tree.flatten(input_shape)[0]
-        if _is_shape(self._output_shape):
-            return (batch, *self._output_shape)
-        return [(batch, *shape) for shape in self._output_shape]
+        return _with_batch(tree.flatten(input_shape)[0], self._output_shape)
 
     def get_config(self) -> dict[str, Any]:
         config = {"name": self.name, "trainable": self.trainable, "dtype": serialize_value(self.dtype_policy)}
@@ -88,7 +85,7 @@ class Lambda(Layer):
         """The layer that a description describes, with the functions that the user passes for it.
 
         Raises:
-            ValueError: where one of the functions is not among the user's custom objects.
+            ValueError: where one of the functions is not among the user's custom objects, and for unknown entries.
         """
         parts: dict[str, Any] = {
             name: config[name] for name in ("name", "trainable", "dtype", "arguments") if name in config
@@ -99,9 +96,12 @@ class Lambda(Layer):
             if part == "function" or _is_function(value) or config.get(f"{part}_type") in ("lambda", "function"):
                 parts[part] = cls._passed_function(config.get("name"), part, value)
             elif part == "output_shape":
-                parts[part] = tuple(value) if _is_shape(value) else value
+                parts[part] = None if value is None else _as_shape(value)
             else:
                 parts[part] = deserialize_keras_object(value)
+        unknown = sorted(config.keys() - parts.keys() - _OF_OLDER_FILES)
+        if unknown:
+            raise ValueError(f"The description of a Lambda layer has the unknown entries {unknown}; remove them.")
         return cls(**parts)
 
     @classmethod
@@ -118,6 +118,19 @@ class Lambda(Layer):
                 f"description; pass it as custom_objects={{{known!r}: function}}."
             )
         return function
+
+
+# beside the code itself, which counts for nothing
+_OF_OLDER_FILES = {"module", "function_type", "output_shape_type", "output_shape_module"}
+
+
+def _with_batch(batch: int | None, shape: Any) -> Any:
+    """The shape of a batch of samples of this shape; or those of a structure of them."""
+    if _is_shape(shape):
+        return (batch, *shape)
+    if isinstance(shape, dict):
+        return {name: _with_batch(batch, part) for name, part in shape.items()}
+    return [_with_batch(batch, part) for part in shape]
 
 
 def _is_function(value: Any) -> bool:
