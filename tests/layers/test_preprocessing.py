@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from minikeras import Model, Sequential, layers, utils
-from minikeras.autodiff import Tensor
+from minikeras import Model, Sequential, layers, ops, utils
 
 RNG = np.random.default_rng(0)
 
@@ -52,7 +51,7 @@ RNG_DATA = RNG.normal(1000, 0.5, (40, 3)).astype("float32")
     "data",
     [
         lambda: RNG_DATA,
-        lambda: Tensor(np.asarray(RNG_DATA)),
+        lambda: ops.convert_to_tensor(RNG_DATA),
         lambda: [RNG_DATA[:7], RNG_DATA[7:7], RNG_DATA[7:]],
         lambda: ((RNG_DATA[i : i + 9], None) for i in range(0, 40, 9)),
         Halves,
