@@ -39,6 +39,7 @@ ROOMS = [
     "saving",
     "utils",
     "backend",
+    "_legacy",
 ]
 
 # The doors that lead down, opened only when somebody asks for what is behind them.
