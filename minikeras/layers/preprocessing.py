@@ -29,18 +29,24 @@ class Rescaling(Elementwise):
         super().__init__(**kwargs)
         self.scale = scale
         self.offset = offset
+        self._arrays: dict[str, tuple[Any, Any]] = {}  # what several numbers are given as, and their array
 
     def call(self, inputs: Any) -> Any:
-        scale, offset = self._factor(self.scale), self._factor(self.offset)
+        scale, offset = self._factor("scale"), self._factor("offset")
         if not isinstance(scale, float) and settings.image_data_format() == "channels_first":
             scale = scale.reshape(scale.shape + (1,) * (3 - scale.ndim))
         outputs = ops.multiply(ops.cast(inputs, self.compute_dtype), scale)
         return outputs if isinstance(offset, float) and offset == 0 else ops.add(outputs, offset)
 
-    def _factor(self, value: Any) -> Any:
-        """A number as it is, several as an array."""
-        array = np.asarray(k.to_host(value), self._compute_type)
-        return float(value) if array.ndim == 0 else k.to_device(array)
+    def _factor(self, name: str) -> Any:
+        """A number as it is, several as an array, which is made once."""
+        value = getattr(self, name)
+        if isinstance(value, (int, float)):
+            return float(value)
+        if name not in self._arrays or self._arrays[name][0] is not value:
+            array = np.asarray(k.to_host(value), self._compute_type)
+            self._arrays[name] = value, float(array) if array.ndim == 0 else k.to_device(array)
+        return self._arrays[name][1]
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:

@@ -198,8 +198,7 @@ class AlphaDropout(Dropout):
         factor = ((1 - self.rate) * (1 + self.rate * low**2)) ** -0.5
         shift = -factor * low * self.rate
         mask = self._draw("dropout_mask", self._mask_shape(inputs.shape), float(self.rate))
-        filler = k.xp.where(mask, self._compute_type.type(shift), self._compute_type.type(factor * low + shift))
-        return ops.add(nn.masked_scale(inputs, mask=mask, scale=factor), filler)
+        return ops.add(nn.masked_scale(ops.subtract(inputs, low), mask=mask, scale=factor), factor * low + shift)
 
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805

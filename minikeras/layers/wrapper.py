@@ -6,6 +6,7 @@ from typing import Any
 
 from minikeras import initializers
 from minikeras import kernels as k
+from minikeras.autodiff.tensor import Tensor
 from minikeras.layers.base import InputSpec, Layer
 from minikeras.layers.common import positive_int
 from minikeras.registry import deserialize_keras_object
@@ -77,8 +78,9 @@ class SpectralNormalization(Wrapper):
             u = _unit(v @ matrix)
         largest = v @ matrix @ u.T
         # a kernel of zeros stays as it is, and is not looked at: that would wait for the device
-        self.kernel.assign(k.xp.where(largest == 0, kernel, kernel / k.xp.where(largest == 0, 1, largest)[0, 0]))
-        self.vector_u.assign(k.xp.where(largest == 0, self.vector_u.data, u))
+        divisor = k.xp.where(largest == 0, 1, largest).astype(kernel.dtype)
+        self.kernel.assign(Tensor(kernel / divisor[0, 0]))
+        self.vector_u.assign(Tensor(k.xp.where(largest == 0, self.vector_u.data, u)))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return self.layer.compute_output_shape(input_shape)
