@@ -42,6 +42,7 @@ from minikeras.layers.normalization import (
     LayerNormalization,
     UnitNormalization,
 )
+from minikeras.layers.older_paths import open_older_paths
 from minikeras.layers.pooling import (
     AveragePooling1D,
     AveragePooling2D,
@@ -251,3 +252,5 @@ registry.builtin(
     "keras.layers",
     *[cls for cls in list(globals().values()) if isinstance(cls, type) and issubclass(cls, Layer) and cls is not Layer],
 )
+
+open_older_paths({name: globals()[name] for name in __all__})
