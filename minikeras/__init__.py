@@ -48,6 +48,7 @@ _NAMES = {
     "Layer": "layers",
     "Loss": "losses",
     "Metric": "metrics",
+    "Function": "models.function",
     "Model": "models",
     "Sequential": "models",
     "Optimizer": "optimizers",
@@ -92,5 +93,6 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from minikeras.metrics import Metric as Metric
     from minikeras.models import Model as Model
     from minikeras.models import Sequential as Sequential
+    from minikeras.models.function import Function as Function
     from minikeras.optimizers import Optimizer as Optimizer
     from minikeras.regularizers import Regularizer as Regularizer

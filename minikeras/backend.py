@@ -26,6 +26,7 @@ from minikeras.config import (
     set_image_data_format,
 )
 from minikeras.layers.base import _context, name_scope
+from minikeras.models import Model
 from minikeras.ops import (
     abs,
     arange,
@@ -113,6 +114,7 @@ __all__ = [
     "eye",
     "flatten",
     "floatx",
+    "function",
     "gather",
     "get_uid",
     "get_value",
@@ -437,6 +439,25 @@ def gradients(loss: Any, variables: Any) -> Any:
             f"The gradients of a symbolic tensor are not known, got {loss!r}; compute the loss inside a GradientTape."
         )
     return GradientTape().gradient(loss, variables)
+
+
+def function(inputs: Any, outputs: Any, updates: Any = None, **kwargs: Any) -> Callable[[Any], list[Any]]:
+    """A function of a list of arrays that returns the values of symbolic outputs as a list of arrays.
+
+    Args:
+        inputs: symbolic tensors; where `learning_phase()` stands among them, the function takes 1 for training, else 0.
+        outputs: symbolic tensors that follow from them.
+        updates: accepted for familiarity; layers update their own variables.
+    """
+    model: Any = Model([one for one in inputs if isinstance(one, KerasTensor)], list(outputs))
+
+    def run(values: Any) -> list[Any]:
+        pairs = list(zip(inputs, values, strict=True))
+        training = True in [bool(value) for one, value in pairs if not isinstance(one, KerasTensor)]
+        results = model([value for one, value in pairs if isinstance(one, KerasTensor)], training=training)
+        return [ops.convert_to_numpy(result) for result in results]
+
+    return run
 
 
 def map_fn(fn: Callable, elems: Any, name: str | None = None, dtype: Any = None) -> Any:

@@ -147,3 +147,15 @@ def test_gradients_of_the_backend():
     np.testing.assert_allclose(K.gradients(loss, [weight])[0], [6, 12])
     with pytest.raises(ValueError, match="The gradients of a symbolic tensor are not known"):
         K.gradients(keras.Input((2,)), [weight])
+
+
+def test_a_function_of_the_backend_reads_a_hidden_layer():
+    model = Sequential([Dense(4, activation="relu", input_dim=3), keras.layers.Dropout(0.5), Dense(2)])
+    x = RNG.normal(size=(50, 3)).astype("f4")
+    hidden = K.function([model.input], [model.layers[0].output, model.layers[2].output])
+    first, last = hidden([x])
+    np.testing.assert_allclose(last, model.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(first, model.layers[0](x))
+    dropped = K.function([model.layers[0].input, K.learning_phase()], [model.layers[1].output])
+    np.testing.assert_array_equal(dropped([x, 0])[0], first)
+    assert (dropped([x, 1])[0] == 0).sum() > (first == 0).sum() + 20

@@ -8,7 +8,13 @@ from typing import Any
 
 from minikeras import tree
 from minikeras.layers.base import Layer, _as_shape, _is_shape, _mask_of, _shapes, _specs
-from minikeras.registry import deserialize_keras_object, find_custom, get_registered_name, serialize_value
+from minikeras.registry import (
+    custom_object_scope,
+    deserialize_keras_object,
+    find_custom,
+    get_registered_name,
+    serialize_value,
+)
 
 
 class Lambda(Layer):
@@ -81,12 +87,20 @@ class Lambda(Layer):
         return {"module": "builtins", "class_name": "function", "config": name, "registered_name": "function"}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Any:
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None, safe_mode: Any = None) -> Any:
         """The layer that a description describes, with the functions that the user passes for it.
+
+        Args:
+            config: the description.
+            custom_objects: the functions by name.
+            safe_mode: accepted for familiarity; code in a description is never run.
 
         Raises:
             ValueError: where one of the functions is not among the user's custom objects, and for unknown entries.
         """
+        if custom_objects:
+            with custom_object_scope(custom_objects):
+                return cls.from_config(config)
         parts: dict[str, Any] = {
             name: config[name] for name in ("name", "trainable", "dtype", "arguments") if name in config
         }

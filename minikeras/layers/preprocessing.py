@@ -49,7 +49,8 @@ class Rescaling(Elementwise):
         return self._arrays[name][1]
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Any:
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """The layer that `get_config` described; `custom_objects` is accepted for familiarity."""
         inner: dict[str, Any] = {
             name: deserialize_keras_object(config[name]) for name in ("scale", "offset") if name in config
         }

@@ -29,8 +29,10 @@ class Wrapper(Layer):
         self.layer.build_from_config({"input_shape": input_shape})
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Any:
-        return super().from_config({**config, "layer": deserialize_keras_object(config.get("layer"))})
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """The layer that `get_config` described; `custom_objects` are further classes and functions by name."""
+        layer = deserialize_keras_object(config.get("layer"), custom_objects)
+        return super().from_config({**config, "layer": layer})
 
 
 class SpectralNormalization(Wrapper):

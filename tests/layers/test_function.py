@@ -93,6 +93,14 @@ def from_description(config):
     )
 
 
+def test_functions_may_be_passed_with_the_description():
+    description = layers.Lambda(double).get_config()
+    layer = layers.Lambda.from_config(description, custom_objects={"double": double})
+    np.testing.assert_array_equal(layer(np.ones((1, 3))), [[2, 2, 2]])
+    with pytest.raises(ValueError, match="never taken from a description"):
+        layers.Lambda.from_config(description, safe_mode=False)
+
+
 def test_what_is_refused():
     with pytest.raises(TypeError, match="makes a layer of a function, got 3"):
         layers.Lambda(3)
