@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras import activations, config, ops, random
+from minikeras import activations, config, ops, random, tree
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.symbolic import next_number as get_uid
 from minikeras.autodiff.tape import GradientTape
@@ -455,7 +455,7 @@ def function(inputs: Any, outputs: Any, updates: Any = None, **kwargs: Any) -> C
         pairs = list(zip(inputs, values, strict=True))
         training = True in [bool(value) for one, value in pairs if not isinstance(one, KerasTensor)]
         results = model([value for one, value in pairs if isinstance(one, KerasTensor)], training=training)
-        return [ops.convert_to_numpy(result) for result in results]
+        return [ops.convert_to_numpy(result) for result in tree.flatten(results)]
 
     return run
 

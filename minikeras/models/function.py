@@ -32,6 +32,7 @@ class Function:
                 InputLayer(batch_shape=tensor.shape, dtype=tensor.dtype, input_tensor=tensor)
         self.name = name or unique_name("function")
         self._model: Any = Model(inputs, outputs, name=self.name)
+        self._structure = outputs
 
     @property
     def inputs(self) -> list[KerasTensor]:
@@ -49,4 +50,4 @@ class Function:
         return list(self._model._graph.operations)
 
     def __call__(self, inputs: Any) -> Any:
-        return self._model(inputs)
+        return tree.pack_sequence_as(self._structure, tree.flatten(self._model(inputs)))

@@ -24,6 +24,8 @@ def test_of_layers_and_of_symbolic_tensors():
     x = np.ones((4, 3), "f4")
     np.testing.assert_array_equal(function(x), dense(x))
     assert function(Input((3,))).shape == (None, 2)
+    (listed,) = Function([inputs], [dense(inputs)])([x])
+    np.testing.assert_array_equal(listed, dense(x))
     dense.set_weights([np.ones((3, 2)), np.zeros(2)])
     np.testing.assert_array_equal(function(x), 3 * np.ones((4, 2)))
 
