@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.autodiff.symbolic import FunctionNode
 from minikeras.models.graph import Graph
 from minikeras.models.model import Model
 from minikeras.models.sequential import Sequential
@@ -84,7 +85,7 @@ def _range(layers: list[Any], layer_range: Any) -> slice:
 def _add_rows(
     rows: list[list[str]], layer: Any, level: int, expand_nested: bool, connected: set | None, show_trainable: bool
 ) -> None:
-    function = getattr(layer, "function", None)  # an operation such as ops.add has no class of its own
+    function = layer.function if isinstance(layer, FunctionNode) else None  # ops.add has no class of its own
     kind = type(layer).__name__ if function is None else function.__name__.strip("_").title().replace("_", "")
     row = [f"{'   ' * level}{'└ ' if level else ''}{layer.name} ({kind})", _output_shape(layer)]
     if function is not None:

@@ -46,6 +46,11 @@ def test_in_models():
     assert pair.compute_output_shape((None, 2)) == [(None, 2), (None, 2)]
 
 
+def test_summary(capsys):
+    Sequential([layers.Input((4,)), layers.Lambda(double, name="twice")]).summary()
+    assert "twice (Lambda)" in capsys.readouterr().out
+
+
 def test_predictions_look_at_the_function_each_time():
     calls = []
     model = Sequential([layers.Input((2,)), layers.Lambda(lambda x: calls.append(1) or x * float(len(calls)))])

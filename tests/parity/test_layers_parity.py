@@ -55,51 +55,33 @@ CASES = [
     ("DepthwiseConv2D", {"kernel_size": (2, 3), "depth_multiplier": 3, "padding": "same", "strides": 2}, IMAGE),
     ("DepthwiseConv2D", {"kernel_size": 2, "dilation_rate": 2, "data_format": "channels_first"}, FIRST),
     ("SeparableConv1D", {"filters": 5, "kernel_size": 3, "depth_multiplier": 2, "activation": "relu"}, STEPS),
-    ("SeparableConv1D", {"filters": 5, "kernel_size": 2, "data_format": "channels_first", "use_bias": False}, STEPS),
-    ("SeparableConv2D", {"filters": 5, "kernel_size": (3, 2), "strides": 2, "padding": "same"}, IMAGE),
     (
         "SeparableConv2D",
-        {"filters": 5, "kernel_size": 2, "dilation_rate": 2, "activation": "gelu", "depthwise_regularizer": "l2"},
+        {"filters": 5, "kernel_size": (3, 2), "strides": 2, "padding": "same", "depthwise_regularizer": "l2"},
         IMAGE,
     ),
     (
         "SeparableConv2D",
-        {"filters": 3, "kernel_size": 2, "data_format": "channels_first", "pointwise_constraint": "non_neg"},
+        {"filters": 3, "kernel_size": 2, "dilation_rate": 2, "data_format": "channels_first", "use_bias": False},
         FIRST,
     ),
-    ("Conv1DTranspose", {"filters": 5, "kernel_size": 3}, STEPS),
     ("Conv1DTranspose", {"filters": 5, "kernel_size": 2, "strides": 3, "activation": "relu"}, STEPS),
-    ("Conv1DTranspose", {"filters": 5, "kernel_size": 4, "padding": "same", "dilation_rate": 2}, STEPS),
     (
         "Conv2DTranspose",
-        {"filters": 5, "kernel_size": 3, "strides": 2, "padding": "same", "activation": "tanh"},
+        {"filters": 5, "kernel_size": 3, "strides": 2, "padding": "same", "kernel_regularizer": "l2"},
         IMAGE,
     ),
-    ("Conv2DTranspose", {"filters": 5, "kernel_size": (3, 2), "strides": (1, 2), "use_bias": False}, IMAGE),
-    *[
-        (
-            "Conv2DTranspose",
-            {"filters": 5, "kernel_size": size, "strides": 3, "padding": padding, "output_padding": extra},
-            IMAGE,
-        )
-        for size, padding, extra in ((3, "same", 2), (4, "same", (0, 1)), (2, "valid", 1))
-    ],
     (
         "Conv2DTranspose",
-        {"filters": 5, "kernel_size": 2, "data_format": "channels_first", "activation": "softmax"},
+        {"filters": 5, "kernel_size": 4, "strides": 3, "padding": "same", "output_padding": (0, 1)},
+        IMAGE,
+    ),
+    (
+        "Conv2DTranspose",
+        {"filters": 5, "kernel_size": 2, "dilation_rate": 2, "data_format": "channels_first", "activation": "softmax"},
         FIRST,
     ),
-    (
-        "Conv2DTranspose",
-        {"filters": 5, "kernel_size": 2, "kernel_regularizer": "l2", "activity_regularizer": "l1"},
-        IMAGE,
-    ),
-    ("Conv3DTranspose", {"filters": 3, "kernel_size": 2, "strides": (1, 2, 1)}, (2, 3, 2, 3, 2)),
-    (
-        "Conv3DTranspose",
-        {"filters": 3, "kernel_size": 2, "data_format": "channels_first", "padding": "same"},
-        (2, 2, 3, 2, 3),
-    ),
+    ("Conv3DTranspose", {"filters": 3, "kernel_size": 2, "strides": (1, 2, 1), "use_bias": False}, (2, 3, 2, 3, 2)),
     *[
         (f"{kind}Pooling{len(shape) - 2}D", arguments, shape)
         for kind in ("Max", "Average")
@@ -127,10 +109,7 @@ CASES = [
     ("LayerNormalization", {"axis": 1, "center": False}, STEPS),
     ("LayerNormalization", {"axis": (-1, -2), "scale": False}, STEPS),
     ("GroupNormalization", {"groups": 2}, IMAGE),
-    ("GroupNormalization", {"groups": 1, "epsilon": 1e-2, "beta_regularizer": "l2"}, STEPS),
-    ("GroupNormalization", {"groups": -1, "scale": False}, STEPS),
     ("GroupNormalization", {"groups": 2, "axis": 1, "center": False, "gamma_constraint": "non_neg"}, FIRST),
-    ("GroupNormalization", {"groups": 2, "scale": False, "center": False}, (7, 4)),
     ("UnitNormalization", {}, STEPS),
     ("UnitNormalization", {"axis": [1, 2]}, STEPS),
     ("Dropout", {"rate": 0.0}, STEPS),
