@@ -50,11 +50,13 @@ _NAMES = {
     "Layer": "layers",
     "Loss": "losses",
     "Metric": "metrics",
+    "Function": "models.function",
     "Model": "models",
     "Sequential": "models",
     "Optimizer": "optimizers",
     "Regularizer": "regularizers",
     "DTypePolicy": "config",
+    "name_scope": "layers.base",
 }
 
 
@@ -88,9 +90,11 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from minikeras.layers import Input as Input
     from minikeras.layers import InputSpec as InputSpec
     from minikeras.layers import Layer as Layer
+    from minikeras.layers.base import name_scope as name_scope
     from minikeras.losses import Loss as Loss
     from minikeras.metrics import Metric as Metric
     from minikeras.models import Model as Model
     from minikeras.models import Sequential as Sequential
+    from minikeras.models.function import Function as Function
     from minikeras.optimizers import Optimizer as Optimizer
     from minikeras.regularizers import Regularizer as Regularizer

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from minikeras import activations, config, ops, random
+from minikeras import activations, config, ops, random, tree
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.symbolic import next_number as get_uid
+from minikeras.autodiff.tape import GradientTape
 from minikeras.autodiff.tensor import Variable
 from minikeras.config import (
     backend,
@@ -24,7 +25,8 @@ from minikeras.config import (
     set_floatx,
     set_image_data_format,
 )
-from minikeras.layers.base import _context
+from minikeras.layers.base import _context, name_scope
+from minikeras.models import Model
 from minikeras.ops import (
     abs,
     arange,
@@ -83,16 +85,23 @@ __all__ = [
     "batch_flatten",
     "batch_get_value",
     "batch_set_value",
+    "bias_add",
     "binary_crossentropy",
     "cast",
+    "cast_to_floatx",
     "categorical_crossentropy",
     "clear_session",
     "clip",
     "concatenate",
     "constant",
+    "conv1d",
+    "conv2d",
+    "conv3d",
     "cos",
+    "count_params",
     "cumprod",
     "cumsum",
+    "depthwise_conv2d",
     "dot",
     "dropout",
     "dtype",
@@ -105,13 +114,16 @@ __all__ = [
     "eye",
     "flatten",
     "floatx",
+    "function",
     "gather",
     "get_uid",
     "get_value",
+    "gradients",
     "greater",
     "greater_equal",
     "hard_sigmoid",
     "image_data_format",
+    "in_top_k",
     "in_train_phase",
     "int_shape",
     "is_float_dtype",
@@ -124,27 +136,34 @@ __all__ = [
     "less_equal",
     "log",
     "logsumexp",
+    "map_fn",
     "max",
     "maximum",
     "mean",
     "min",
     "minimum",
+    "moving_average_update",
+    "name_scope",
     "ndim",
     "not_equal",
     "one_hot",
     "ones",
     "ones_like",
     "permute_dimensions",
+    "pool2d",
     "pow",
     "prod",
+    "random_bernoulli",
     "random_normal",
     "random_uniform",
     "relu",
+    "repeat",
     "repeat_elements",
     "reshape",
     "result_type",
     "reverse",
     "round",
+    "separable_conv2d",
     "set_epsilon",
     "set_floatx",
     "set_image_data_format",
@@ -157,6 +176,7 @@ __all__ = [
     "softplus",
     "softsign",
     "sparse_categorical_crossentropy",
+    "spatial_2d_padding",
     "sqrt",
     "square",
     "squeeze",
@@ -167,8 +187,10 @@ __all__ = [
     "sum",
     "switch",
     "tanh",
+    "temporal_padding",
     "tile",
     "transpose",
+    "truncated_normal",
     "update",
     "update_add",
     "update_sub",
@@ -302,6 +324,31 @@ def random_uniform(shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: 
     return random.uniform(shape, minval, maxval, standardize_dtype(dtype), seed)
 
 
+def truncated_normal(shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None) -> Any:
+    """Normally distributed numbers that lie less than two standard deviations from the mean."""
+    return random.truncated_normal(shape, mean, stddev, standardize_dtype(dtype), seed)
+
+
+def random_bernoulli(shape: Any, p: float = 0.0, dtype: Any = None, seed: Any = None) -> Any:
+    """Ones with probability `p`, else zeros."""
+    return ops.cast(ops.less(random.uniform(shape, seed=seed), p), standardize_dtype(dtype))
+
+
+def moving_average_update(x: Variable, value: Any, momentum: float) -> Variable:
+    """`x.assign(x * momentum + value * (1 - momentum))`; returns x."""
+    return update(x, ops.add(ops.multiply(x, momentum), ops.multiply(value, 1 - momentum)))
+
+
+def cast_to_floatx(x: Any) -> Any:
+    """The values as `floatx()`: of a tensor as a tensor, else as a NumPy array."""
+    return ops.cast(x, config.floatx()) if ops.is_tensor(x) else np.asarray(x, config.floatx())
+
+
+def count_params(x: Any) -> int:
+    """The number of values."""
+    return math.prod(x.shape)
+
+
 # ---------------------------------------------------------------- Keras 2 names: shapes
 
 
@@ -360,7 +407,123 @@ def gather(reference: Any, indices: Any) -> Any:
     return ops.take(reference, indices, axis=0)
 
 
+def repeat(x: Any, n: int) -> Any:
+    """(batch, features) as (batch, n, features), n times the same."""
+    return ops.repeat(ops.expand_dims(x, 1), n, 1)
+
+
+def temporal_padding(x: Any, padding: Any = (1, 1)) -> Any:
+    """Zeros before and after the steps of (batch, steps, features)."""
+    return ops.pad(x, ((0, 0), tuple(padding), (0, 0)))
+
+
+def spatial_2d_padding(x: Any, padding: Any = ((1, 1), (1, 1)), data_format: Any = None) -> Any:
+    """Zeros around pictures: ((above, below), (left, right))."""
+    rows, columns = map(tuple, padding)
+    if config.standardize_data_format(data_format) == "channels_last":
+        return ops.pad(x, ((0, 0), rows, columns, (0, 0)))
+    return ops.pad(x, ((0, 0), (0, 0), rows, columns))
+
+
 # ---------------------------------------------------------------- Keras 2 names: mathematics
+
+
+def gradients(loss: Any, variables: Any) -> Any:
+    """The gradients of a tensor, computed inside a `GradientTape`, at a variable or several.
+
+    Raises:
+        ValueError: for a symbolic tensor, which has no values to differentiate.
+    """
+    if isinstance(loss, KerasTensor):
+        raise ValueError(
+            f"The gradients of a symbolic tensor are not known, got {loss!r}; compute the loss inside a GradientTape."
+        )
+    return GradientTape().gradient(loss, variables)
+
+
+def function(inputs: Any, outputs: Any, updates: Any = None, **kwargs: Any) -> Callable[[Any], list[Any]]:
+    """A function of a list of arrays that returns the values of symbolic outputs as a list of arrays.
+
+    Args:
+        inputs: symbolic tensors; where `learning_phase()` stands among them, the function takes 1 for training, else 0.
+        outputs: symbolic tensors that follow from them.
+        updates: accepted for familiarity; layers update their own variables.
+    """
+    model: Any = Model([one for one in inputs if isinstance(one, KerasTensor)], list(outputs))
+
+    def run(values: Any) -> list[Any]:
+        pairs = list(zip(inputs, values, strict=True))
+        training = True in [bool(value) for one, value in pairs if not isinstance(one, KerasTensor)]
+        results = model([value for one, value in pairs if isinstance(one, KerasTensor)], training=training)
+        return [ops.convert_to_numpy(result) for result in tree.flatten(results)]
+
+    return run
+
+
+def map_fn(fn: Callable, elems: Any, name: str | None = None, dtype: Any = None) -> Any:
+    """The results of a function for each entry of the first axis, stacked."""
+    return ops.map(fn, elems)
+
+
+def bias_add(x: Any, bias: Any, data_format: Any = None) -> Any:
+    """`x + bias`, the bias having one value for each channel."""
+    first = config.standardize_data_format(data_format) == "channels_first"
+    return x + (ops.reshape(bias, (-1, *(1,) * (len(x.shape) - 2))) if first and len(bias.shape) == 1 else bias)
+
+
+def _convolution(operation: Callable, meaning: str, name: str) -> Callable[..., Any]:
+    def convolve(
+        x: Any,
+        kernel: Any,
+        strides: Any = 1,
+        padding: str = "valid",
+        data_format: Any = None,
+        dilation_rate: Any = 1,
+    ) -> Any:
+        return operation(x, kernel, strides, padding, data_format, dilation_rate)
+
+    convolve.__name__ = convolve.__qualname__ = name
+    convolve.__doc__ = f"{meaning}, as `ops.{operation.__name__}` does it."
+    return convolve
+
+
+conv1d = _convolution(ops.conv, "Convolution of sequences", "conv1d")
+conv2d = _convolution(ops.conv, "Convolution of pictures", "conv2d")
+conv3d = _convolution(ops.conv, "Convolution of volumes", "conv3d")
+depthwise_conv2d = _convolution(ops.depthwise_conv, "Convolution of each channel by itself", "depthwise_conv2d")
+
+
+def separable_conv2d(
+    x: Any,
+    depthwise_kernel: Any,
+    pointwise_kernel: Any,
+    strides: Any = 1,
+    padding: str = "valid",
+    data_format: Any = None,
+    dilation_rate: Any = 1,
+) -> Any:
+    """A depthwise convolution of pictures, then one with windows of one position."""
+    return ops.separable_conv(x, depthwise_kernel, pointwise_kernel, strides, padding, data_format, dilation_rate)
+
+
+def pool2d(
+    x: Any,
+    pool_size: Any,
+    strides: Any = (1, 1),
+    padding: str = "valid",
+    data_format: Any = None,
+    pool_mode: str = "max",
+) -> Any:
+    """The largest values of windows of pictures, or the means with `pool_mode="avg"`."""
+    if pool_mode not in ("max", "avg"):
+        raise ValueError(f"pool2d takes 'max' or 'avg' for pool_mode, got {pool_mode!r}.")
+    pool = ops.max_pool if pool_mode == "max" else ops.average_pool
+    return pool(x, pool_size, strides, padding, data_format)
+
+
+def in_top_k(predictions: Any, targets: Any, k: int) -> Any:
+    """Whether each target is among the k classes with the largest predictions."""
+    return ops.in_top_k(targets, predictions, k)
 
 
 def dot(x: Any, y: Any) -> Any:

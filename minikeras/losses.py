@@ -491,6 +491,30 @@ def number_type(dtype: Any) -> np.dtype:
     return np.dtype(dtype.compute_dtype if isinstance(dtype, DTypePolicy) else dtype or settings.floatx())
 
 
+class Reduction:
+    """The reductions that Keras 2 programs name, `Reduction.AUTO` being `SUM_OVER_BATCH_SIZE`."""
+
+    AUTO = "auto"
+    NONE = "none"
+    SUM = "sum"
+    SUM_OVER_BATCH_SIZE = "sum_over_batch_size"
+
+    @classmethod
+    def all(cls) -> tuple[str, ...]:
+        """All of them."""
+        return cls.AUTO, cls.NONE, cls.SUM, cls.SUM_OVER_BATCH_SIZE
+
+    @classmethod
+    def validate(cls, key: Any) -> None:
+        """Refuse what is none.
+
+        Raises:
+            ValueError: for another word.
+        """
+        if key not in cls.all():
+            raise ValueError(f"A reduction is one of {cls.all()}, got {key!r}.")
+
+
 class Loss:
     """Base class: subclasses write `call(y_true, y_pred)`, which returns one value per sample.
 
@@ -504,6 +528,7 @@ class Loss:
     _integer_targets = False  # whether `call` takes labels as they are
 
     def __init__(self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None):
+        reduction = Reduction.SUM_OVER_BATCH_SIZE if reduction == Reduction.AUTO else reduction
         if reduction not in REDUCTIONS:
             raise ValueError(f"A loss's reduction must be one of {REDUCTIONS}, got {reduction!r}.")
         self.name = name or unique_name(snake_case(type(self).__name__))

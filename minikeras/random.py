@@ -23,8 +23,11 @@ from minikeras.seeds import SeedGenerator
 
 __all__ = [
     "SeedGenerator",
+    "beta",
+    "binomial",
     "categorical",
     "dropout",
+    "gamma",
     "normal",
     "randint",
     "shuffle",
@@ -118,6 +121,125 @@ def shuffle(x: Any, axis: int = 0, seed: Any = None) -> Any:
     """`x` with its slices along `axis` in a random order."""
     order = _draw("uniform", (x.shape[axis],), "float64", seed).argsort()
     return take(x, order, axis=axis)
+
+
+def gamma(shape: Sequence[int], alpha: Any, dtype: Any = None, seed: Any = None) -> Tensor:
+    """Values of gamma distributions of scale 1; `dtype` is a float type, by default `floatx()`.
+
+    Args:
+        alpha: their shape parameter and mean, above 0: a number, or an array that broadcasts to `shape`.
+
+    Raises:
+        ValueError: where `alpha` is not above 0.
+    """
+    dtype, sizes = _float_type(dtype), _sizes(shape)
+    return Tensor(k.xp.exp(_log_gamma(_positive("gamma", "alpha", alpha, sizes), _stream(seed))).astype(dtype))
+
+
+def beta(shape: Sequence[int], alpha: Any, beta: Any, dtype: Any = None, seed: Any = None) -> Tensor:
+    """Values of beta distributions, between 0 and 1; `dtype` is a float type, by default `floatx()`.
+
+    Args:
+        alpha, beta: their parameters, above 0: numbers, or arrays that broadcast to `shape`; the mean is
+            `alpha / (alpha + beta)`.
+
+    Raises:
+        ValueError: where a parameter is not above 0.
+    """
+    dtype, sizes = _float_type(dtype), _sizes(shape)
+    parameters = _positive("beta", "alpha", alpha, sizes), _positive("beta", "beta", beta, sizes)
+    return Tensor(_beta(*parameters, _stream(seed)).astype(dtype))
+
+
+def binomial(shape: Sequence[int], counts: Any, probabilities: Any, dtype: Any = None, seed: Any = None) -> Tensor:
+    """How many of `counts` trials succeed; `dtype` is a float type, by default `floatx()`.
+
+    Args:
+        counts: numbers of trials, at least 0: a number, or an array that broadcasts to `shape`.
+        probabilities: of success in each trial, 0 to 1; likewise.
+
+    Raises:
+        ValueError: for counts below 0 and for probabilities that are none.
+    """
+    dtype, sizes, stream = _float_type(dtype), _sizes(shape), _stream(seed)
+    left = k.xp.floor(_parameter("binomial", "counts", counts, sizes))
+    chance = _parameter("binomial", "probabilities", probabilities, sizes)
+    if left.size and (not bool((left >= 0).all()) or not bool(((chance >= 0) & (chance <= 1)).all())):
+        raise ValueError(
+            f"binomial needs counts of at least 0 and probabilities from 0 to 1, got {counts!r:.80} and "
+            f"{probabilities!r:.80}."
+        )
+    total = k.xp.zeros_like(left)
+    # Of n uniform numbers the i-th smallest is of a beta distribution.  On its one side are i - 1 of the others, on the
+    # other side n - i: either all those below are successes, or all those above are none (Devroye 1986, chapter X.4).
+    while left.size and float(left.max()) > _TRIALS:
+        many = left > _TRIALS
+        middle = k.xp.where(many, k.xp.floor(left / 2) + 1, 1)
+        border = _beta(middle, k.xp.where(many, left + 1 - middle, 1), stream)
+        below = border < chance
+        total += k.xp.where(many & below, middle, 0)
+        rest = k.xp.where(below, (chance - border) / k.xp.maximum(1 - border, 2.0**-60), chance / border)
+        chance = k.xp.where(many, rest, chance)
+        left = k.xp.where(many, k.xp.where(below, left - middle, middle - 1), left)
+    for trial in range(int(left.max()) if left.size else 0):
+        total += (trial < left) & (_draw("uniform", sizes, "float64", stream) < chance)
+    return Tensor(total.astype(dtype))
+
+
+_TRIALS = 16  # so many are drawn one by one
+
+
+def _sizes(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(int(size) for size in shape)
+
+
+def _parameter(function: str, name: str, value: Any, sizes: tuple[int, ...]) -> Any:
+    """A distribution's parameter for each of its values, in float64."""
+    array = raw(value)
+    array = k.xp.asarray(array if isinstance(array, k.xp.ndarray) else np.asarray(array), "float64")
+    try:
+        return k.xp.broadcast_to(array, sizes)
+    except ValueError:
+        raise ValueError(
+            f"random.{function} needs a {name} that broadcasts to the shape {sizes}, got one of shape {array.shape}."
+        ) from None
+
+
+def _positive(function: str, name: str, value: Any, sizes: tuple[int, ...]) -> Any:
+    array = _parameter(function, name, value, sizes)
+    if array.size and not bool((array > 0).all()):
+        raise ValueError(f"random.{function} needs {name} above 0, got {value!r:.80}.")
+    return array
+
+
+def _beta(alpha: Any, beta: Any, stream: SeedGenerator) -> Any:
+    ratio = _log_gamma(beta, stream) - _log_gamma(alpha, stream)
+    return 1 / (1 + k.xp.exp(k.xp.minimum(ratio, 700.0)))  # e**710 is no float any more
+
+
+def _log_gamma(alpha: Any, stream: SeedGenerator) -> Any:
+    """Logarithms of values of gamma distributions, which for small `alpha` are too small themselves.
+
+    Marsaglia and Tsang 2000, "A simple method for generating gamma variables": proposals are drawn anew for the few
+    values whose proposals were refused, until there are none.  For `alpha` below 1 as there, from `alpha + 1`.
+    """
+    d = (k.xp.where(alpha < 1, alpha + 1, alpha) - 1 / 3).reshape(-1)
+    result, missing = k.xp.empty(d.size), k.xp.arange(d.size)
+    while missing.size:
+        size, scale = (missing.size,), d[missing]
+        x = _draw("normal", size, "float64", stream)
+        v = k.xp.maximum(1 + x / k.xp.sqrt(9 * scale), 0) ** 3
+        log_v = k.xp.log(k.xp.maximum(v, 1e-300))
+        bound = x * x / 2 + scale * (1 - v + log_v)
+        taken = (v > 0) & (_log_uniform(size, stream) < bound)
+        result[missing[taken]] = (k.xp.log(scale) + log_v)[taken]
+        missing = missing[~taken]
+    result = result.reshape(alpha.shape)
+    return k.xp.where(alpha < 1, result + _log_uniform(alpha.shape, stream) / alpha, result)
+
+
+def _log_uniform(shape: tuple[int, ...], stream: SeedGenerator) -> Any:
+    return k.xp.log(k.xp.maximum(_draw("uniform", shape, "float64", stream), 2.0**-54))
 
 
 def _stream(seed: Any) -> SeedGenerator:

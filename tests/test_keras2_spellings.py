@@ -78,3 +78,84 @@ def test_input_length_builds_the_model():
     model = Sequential([Embedding(10, 4, input_length=5), Flatten(), Dense(1, activation="sigmoid")])
     assert model.output_shape == (None, 1) and model.count_params() == 40 + 21
     assert set(np.unique(model.predict_classes(RNG.integers(0, 10, (7, 5))))) <= {0, 1}
+
+
+def test_layers_are_found_under_their_older_paths():
+    from minikeras.layers.advanced_activations import ThresholdedReLU
+    from minikeras.layers.embeddings import Embedding as Table
+    from minikeras.layers.merge import Concatenate, add
+    from minikeras.layers.noise import AlphaDropout
+    from minikeras.layers.wrappers import Bidirectional
+
+    from minikeras.layers.convolutional import Conv2DTranspose, MaxPooling2D, SeparableConv2D
+    from minikeras.layers.core import Dropout, Lambda, Reshape
+
+    for one in (ThresholdedReLU, Conv2DTranspose, MaxPooling2D, SeparableConv2D, Dropout, Lambda, Reshape, Concatenate):
+        assert one is getattr(keras.layers, one.__name__)
+    assert Table is Embedding and add is keras.layers.add
+    assert AlphaDropout is keras.layers.AlphaDropout and Bidirectional is keras.layers.Bidirectional
+    with pytest.raises(ImportError, match="cannot import name 'Nothing'"):
+        from minikeras.layers.core import Nothing  # noqa: F401
+
+
+def test_a_lambda_layer_of_backend_functions():
+    model = Sequential(
+        [
+            keras.layers.Lambda(lambda x: K.mean(K.square(x), axis=1), input_shape=(5, 3), output_shape=(3,)),
+            keras.layers.Lambda(K.softmax),
+            keras.layers.Lambda(K.batch_flatten),
+        ]
+    )
+    x = RNG.normal(size=(4, 5, 3)).astype("f4")
+    exponentials = np.exp(np.mean(x**2, axis=1))
+    wanted = exponentials / exponentials.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(model.predict(x, verbose=0), wanted, rtol=1e-5)
+
+
+def test_functions_of_the_backend():
+    x, kernel = RNG.normal(size=(2, 6, 5, 3)).astype("f4"), RNG.normal(size=(3, 2, 3, 4)).astype("f4")
+    np.testing.assert_array_equal(K.conv2d(x, kernel, (2, 1), "same"), keras.ops.conv(x, kernel, (2, 1), "same"))
+    np.testing.assert_allclose(
+        K.conv1d(x[0], kernel[:, 0], padding="causal"),
+        keras.ops.conv(np.pad(x[0], ((0, 0), (2, 0), (0, 0))), kernel[:, 0]),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+    np.testing.assert_array_equal(K.pool2d(x, (2, 2), (2, 2), pool_mode="avg"), keras.ops.average_pool(x, 2))
+    np.testing.assert_array_equal(K.bias_add(x, np.float32([1, 2, 3])), x + np.float32([1, 2, 3]))
+    first = np.float32([1, 2, 3, 4, 5, 6])
+    np.testing.assert_array_equal(K.bias_add(x, first, "channels_first"), x + first[:, None, None])
+    np.testing.assert_array_equal(K.repeat(x[0, :, :, 0], 2), np.repeat(x[0, :, None, :, 0], 2, 1))
+    assert K.temporal_padding(x[0], (1, 2)).shape == (6, 8, 3)
+    assert K.spatial_2d_padding(x, ((1, 2), (0, 1))).shape == (2, 9, 6, 3)
+    assert K.spatial_2d_padding(x, ((1, 2), (0, 1)), "channels_first").shape == (2, 6, 8, 4)
+    assert K.count_params(x) == 180 and str(K.cast_to_floatx([1, 2]).dtype) == "float32"
+    np.testing.assert_array_equal(K.in_top_k(np.float32([[1, 2, 3], [3, 2, 1]]), [1, 2], 2), [True, False])
+    np.testing.assert_array_equal(K.map_fn(lambda row: row * 2, x), x * 2)
+    average = K.variable([1.0, 2.0])
+    np.testing.assert_allclose(K.get_value(K.moving_average_update(average, [3.0, 4.0], 0.75)), [1.5, 2.5])
+    draws = K.get_value(K.random_bernoulli((5000,), 0.3, seed=1))
+    assert set(np.unique(draws)) == {0, 1} and abs(draws.mean() - 0.3) < 0.03
+    with pytest.raises(ValueError, match="'max' or 'avg' for pool_mode, got 'min'"):
+        K.pool2d(x, (2, 2), pool_mode="min")
+
+
+def test_gradients_of_the_backend():
+    weight = K.variable([1.0, 2.0])
+    with keras.GradientTape():
+        loss = K.sum(K.square(weight) * 3.0)
+    np.testing.assert_allclose(K.gradients(loss, [weight])[0], [6, 12])
+    with pytest.raises(ValueError, match="The gradients of a symbolic tensor are not known"):
+        K.gradients(keras.Input((2,)), [weight])
+
+
+def test_a_function_of_the_backend_reads_a_hidden_layer():
+    model = Sequential([Dense(4, activation="relu", input_dim=3), keras.layers.Dropout(0.5), Dense(2)])
+    x = RNG.normal(size=(50, 3)).astype("f4")
+    hidden = K.function([model.input], [model.layers[0].output, model.layers[2].output])
+    first, last = hidden([x])
+    np.testing.assert_allclose(last, model.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(first, model.layers[0](x))
+    dropped = K.function([model.layers[0].input, K.learning_phase()], [model.layers[1].output])
+    np.testing.assert_array_equal(dropped([x, 0])[0], first)
+    assert (dropped([x, 1])[0] == 0).sum() > (first == 0).sum() + 20

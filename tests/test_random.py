@@ -16,6 +16,9 @@ DRAWS = {
     "normal": lambda shape, **kwargs: random.normal(shape, **kwargs),
     "uniform": lambda shape, **kwargs: random.uniform(shape, **kwargs),
     "truncated_normal": lambda shape, **kwargs: random.truncated_normal(shape, **kwargs),
+    "gamma": lambda shape, **kwargs: random.gamma(shape, 2.0, **kwargs),
+    "beta": lambda shape, **kwargs: random.beta(shape, 2.0, 0.5, **kwargs),
+    "binomial": lambda shape, **kwargs: random.binomial(shape, 900, 0.3, **kwargs),
     "randint": lambda shape, **kwargs: random.randint(shape, 0, 1000, **kwargs),
 }
 
@@ -37,7 +40,7 @@ def test_seeds(name):
         draw((3,), seed="one")
 
 
-@pytest.mark.parametrize("name", ["normal", "uniform", "truncated_normal"])
+@pytest.mark.parametrize("name", ["normal", "uniform", "truncated_normal", "gamma", "beta", "binomial"])
 def test_shapes_and_types(name, monkeypatch):
     draw = DRAWS[name]
     assert draw(()).shape == () and draw((0, 3)).shape == (0, 3) and draw([2, 1]).shape == (2, 1)
@@ -56,6 +59,12 @@ def test_shapes_and_types(name, monkeypatch):
         (lambda: random.normal((50_000,), 3.0, 2.0, seed=1), 3.0, 2.0),
         (lambda: random.uniform((50_000,), -1.0, 5.0, seed=1), 2.0, 6 / math.sqrt(12)),
         (lambda: random.truncated_normal((50_000,), -1.0, 2.0, seed=1), -1.0, 2 * 0.87962566),
+        (lambda: random.gamma((50_000,), 0.3, seed=1), 0.3, math.sqrt(0.3)),
+        (lambda: random.gamma((50_000,), 7.5, seed=1), 7.5, math.sqrt(7.5)),
+        (lambda: random.beta((50_000,), 0.5, 1.5, seed=1), 0.25, 0.25),
+        (lambda: random.beta((50_000,), 6.0, 3.0, seed=1), 2 / 3, math.sqrt(18 / 810)),
+        (lambda: random.binomial((50_000,), 9, 0.3, seed=1), 2.7, math.sqrt(1.89)),
+        (lambda: random.binomial((50_000,), 1000, 0.9, seed=1), 900, math.sqrt(90)),
         (lambda: random.randint((50_000,), -4, 7, seed=1), 1.0, math.sqrt(10.0)),
     ],
 )
@@ -147,3 +156,40 @@ def test_on_symbolic_tensors():
     assert random.dropout(x, 0.5).shape == (None, 4, 6)
     assert random.shuffle(x, axis=1).shape == (None, 4, 6)
     assert random.categorical(Input((5,)), 3).shape == (None, 3)
+
+
+def test_parameters_by_entry():
+    alpha = np.array([0.01, 1.0, 100.0])
+    x = random.gamma((4000, 3), alpha, seed=1).numpy()
+    assert x.min() >= 0 and np.isfinite(x).all()
+    np.testing.assert_allclose(x.mean(axis=0), alpha, rtol=0.5)
+    x = random.beta((4000, 3), ops.convert_to_tensor(alpha), [[0.02], [0.02], [0.02], [0.02]] * 1000, seed=1).numpy()
+    assert ((x >= 0) & (x <= 1)).all()
+    np.testing.assert_allclose(x.mean(axis=0), alpha / (alpha + 0.02), rtol=0.1)
+    counts = np.array([0, 1, 50, 100_000])
+    x = random.binomial((2000, 4), counts, [0.5, 1.0, 0.0, 0.25], seed=1).numpy()
+    np.testing.assert_array_equal(x[:, :3], np.broadcast_to([0, 1, 0], (2000, 3)))
+    assert abs(x[:, 3].mean() - 25_000) < 15 and abs(x[:, 3].std() - math.sqrt(18_750)) < 7
+
+
+def test_a_binomial_distribution_value_by_value():
+    x = random.binomial((100_000,), 40, 0.2, seed=2).numpy()
+    found = np.bincount(x.astype(int), minlength=41) / len(x)
+    wanted = [math.comb(40, i) * 0.2**i * 0.8 ** (40 - i) for i in range(41)]
+    np.testing.assert_allclose(found, wanted, atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: random.gamma((2,), 0.0), "needs alpha above 0, got 0.0"),
+        (lambda: random.beta((2,), 1.0, -1.0), "needs beta above 0, got -1.0"),
+        (lambda: random.gamma((2,), [1.0, 2.0, 3.0]), r"broadcasts to the shape \(2,\), got one of shape \(3,\)"),
+        (lambda: random.binomial((2,), -1, 0.5), "counts of at least 0 and probabilities from 0 to 1, got -1 and 0.5"),
+        (lambda: random.binomial((2,), 3, 1.5), "got 3 and 1.5"),
+        (lambda: random.beta((2,), 1.0, 1.0, dtype="int32"), "need a dtype"),
+    ],
+)
+def test_parameters_that_are_refused(draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw()

@@ -1,16 +1,14 @@
-"""Where Keras 3 keeps what it no longer documents; here these are names of what is public."""
+"""Names of older Keras versions, as in `keras._legacy`: each submodule is loaded when somebody asks for it."""
 
-from importlib import import_module
+from __future__ import annotations
+
+import importlib
+import importlib.util
 from typing import Any
-
-_HOMES = {"backend": "minikeras.backend", "preprocessing": "minikeras._legacy.preprocessing"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return import_module(_HOMES[name])
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    path = f"{__name__}.{name}"
+    if name.startswith("_") or importlib.util.find_spec(path) is None:
+        raise AttributeError(f"minikeras._legacy has no {name!r}.")
+    return importlib.import_module(path)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from minikeras import registry
-from minikeras.layers.activation import ELU, LeakyReLU, PReLU, ReLU, Softmax
+from minikeras.layers.activation import ELU, LeakyReLU, PReLU, ReLU, Softmax, ThresholdedReLU
 from minikeras.layers.attention import AdditiveAttention, Attention, GroupedQueryAttention, MultiHeadAttention
 from minikeras.layers.base import InputSpec, Layer
-from minikeras.layers.convolutional import Conv1D, Conv2D, Conv3D, DepthwiseConv1D, DepthwiseConv2D
+from minikeras.layers.convolutional import (
+    Conv1D,
+    Conv2D,
+    Conv3D,
+    DepthwiseConv1D,
+    DepthwiseConv2D,
+    SeparableConv1D,
+    SeparableConv2D,
+)
 from minikeras.layers.core import Activation, Dense, Embedding, Identity, Input, InputLayer, Masking
 from minikeras.layers.einsum import EinsumDense
+from minikeras.layers.function import Lambda
 from minikeras.layers.merging import (
     Add,
     Average,
@@ -27,7 +36,13 @@ from minikeras.layers.merging import (
     multiply,
     subtract,
 )
-from minikeras.layers.normalization import BatchNormalization, LayerNormalization, UnitNormalization
+from minikeras.layers.normalization import (
+    BatchNormalization,
+    GroupNormalization,
+    LayerNormalization,
+    UnitNormalization,
+)
+from minikeras.layers.older_paths import open_older_paths
 from minikeras.layers.pooling import (
     AveragePooling1D,
     AveragePooling2D,
@@ -42,6 +57,7 @@ from minikeras.layers.pooling import (
     MaxPooling2D,
     MaxPooling3D,
 )
+from minikeras.layers.preprocessing import Normalization, Rescaling
 from minikeras.layers.recurrent import (
     GRU,
     LSTM,
@@ -56,6 +72,7 @@ from minikeras.layers.recurrent import (
 )
 from minikeras.layers.regularization import (
     ActivityRegularization,
+    AlphaDropout,
     Dropout,
     GaussianDropout,
     GaussianNoise,
@@ -78,6 +95,8 @@ from minikeras.layers.reshaping import (
     ZeroPadding2D,
     ZeroPadding3D,
 )
+from minikeras.layers.transposed import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
+from minikeras.layers.wrapper import SpectralNormalization, Wrapper
 
 serialize = registry.serialize_keras_object
 deserialize = registry.deserialize_keras_object
@@ -87,8 +106,11 @@ AvgPool1D = AveragePooling1D
 AvgPool2D = AveragePooling2D
 AvgPool3D = AveragePooling3D
 Convolution1D = Conv1D
+Convolution1DTranspose = Conv1DTranspose
 Convolution2D = Conv2D
+Convolution2DTranspose = Conv2DTranspose
 Convolution3D = Conv3D
+Convolution3DTranspose = Conv3DTranspose
 GroupQueryAttention = GroupedQueryAttention
 GlobalAvgPool1D = GlobalAveragePooling1D
 GlobalAvgPool2D = GlobalAveragePooling2D
@@ -99,6 +121,8 @@ GlobalMaxPool3D = GlobalMaxPooling3D
 MaxPool1D = MaxPooling1D
 MaxPool2D = MaxPooling2D
 MaxPool3D = MaxPooling3D
+SeparableConvolution1D = SeparableConv1D
+SeparableConvolution2D = SeparableConv2D
 
 __all__ = [
     "ELU",
@@ -109,6 +133,7 @@ __all__ = [
     "ActivityRegularization",
     "Add",
     "AdditiveAttention",
+    "AlphaDropout",
     "Attention",
     "Average",
     "AveragePooling1D",
@@ -121,11 +146,17 @@ __all__ = [
     "Bidirectional",
     "Concatenate",
     "Conv1D",
+    "Conv1DTranspose",
     "Conv2D",
+    "Conv2DTranspose",
     "Conv3D",
+    "Conv3DTranspose",
     "Convolution1D",
+    "Convolution1DTranspose",
     "Convolution2D",
+    "Convolution2DTranspose",
     "Convolution3D",
+    "Convolution3DTranspose",
     "Cropping1D",
     "Cropping2D",
     "Cropping3D",
@@ -152,12 +183,14 @@ __all__ = [
     "GlobalMaxPooling1D",
     "GlobalMaxPooling2D",
     "GlobalMaxPooling3D",
+    "GroupNormalization",
     "GroupQueryAttention",
     "Identity",
     "Input",
     "InputLayer",
     "InputSpec",
     "LSTMCell",
+    "Lambda",
     "Layer",
     "LayerNormalization",
     "LeakyReLU",
@@ -172,24 +205,33 @@ __all__ = [
     "Minimum",
     "MultiHeadAttention",
     "Multiply",
+    "Normalization",
     "PReLU",
     "Permute",
     "ReLU",
     "RepeatVector",
+    "Rescaling",
     "Reshape",
+    "SeparableConv1D",
+    "SeparableConv2D",
+    "SeparableConvolution1D",
+    "SeparableConvolution2D",
     "SimpleRNN",
     "SimpleRNNCell",
     "Softmax",
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",
+    "SpectralNormalization",
     "StackedRNNCells",
     "Subtract",
+    "ThresholdedReLU",
     "TimeDistributed",
     "UnitNormalization",
     "UpSampling1D",
     "UpSampling2D",
     "UpSampling3D",
+    "Wrapper",
     "ZeroPadding1D",
     "ZeroPadding2D",
     "ZeroPadding3D",
@@ -205,7 +247,10 @@ __all__ = [
     "subtract",
 ]
 
+registry.builtin("keras._legacy.layers", ThresholdedReLU)
 registry.builtin(
     "keras.layers",
     *[cls for cls in list(globals().values()) if isinstance(cls, type) and issubclass(cls, Layer) and cls is not Layer],
 )
+
+open_older_paths({name: globals()[name] for name in __all__})

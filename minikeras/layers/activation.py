@@ -101,6 +101,21 @@ class ELU(Elementwise):
         return activations.elu(inputs, self.alpha)
 
 
+class ThresholdedReLU(Elementwise):
+    """`x` where it is above `theta`, else 0: a layer of older programs.
+
+    Args:
+        theta: default 1.
+    """
+
+    def __init__(self, theta: float = 1.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.theta = float(_not_negative(self, "theta", theta))
+
+    def call(self, inputs: Any) -> Any:
+        return ops.where(ops.greater(inputs, self.theta), inputs, 0)
+
+
 class Softmax(Elementwise):
     """`exp(x) / sum(exp(x))` along an axis.
 

@@ -539,6 +539,10 @@ class Layer:
         if type(self).compute_output_shape is not Layer.compute_output_shape:
             shape = self.compute_output_shape(_shapes(args[0]) if args else _shapes(next(iter(kwargs.values()))))
             return _specs(shape, str(self.compute_dtype))
+        return self._spec_by_running(args, kwargs)
+
+    def _spec_by_running(self, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Symbolic outputs, found by running `call` on zeros."""
         signature = _call_signature(type(self))
         if not signature.training and not signature.open:
             kwargs.pop("training", None)
@@ -829,6 +833,30 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+class name_scope:
+    """Within this block the paths of new weights begin with a name.
+
+    Args:
+        name: the name, without `/`.
+        caller, deduplicate: accepted for familiarity.
+        override_parent: a path, such as `"outer/inner"`, that takes the place of the blocks around this one.
+    """
+
+    def __init__(self, name: str, caller: Any = None, deduplicate: bool = True, override_parent: str | None = None):
+        if not isinstance(name, str) or "/" in name:
+            raise ValueError(f"A name_scope has a name of type str without '/', got {name!r}.")
+        self.name, self.caller, self.deduplicate, self.override_parent = name, caller, deduplicate, override_parent
+
+    def __enter__(self) -> name_scope:
+        self._outer = _context.path
+        parent = self._outer if self.override_parent is None else tuple(filter(None, self.override_parent.split("/")))
+        _context.path = (*parent, self.name)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _context.path = self._outer
 
 
 def _is_plain(value: Any) -> bool:

@@ -20,7 +20,7 @@ from minikeras.ops import nn
 
 
 class Windowed(Layer):
-    """What `Conv` and `DepthwiseConv` share: the geometry, the bias and the activation."""
+    """What all convolutions share: the geometry, the bias and the activation."""
 
     rank = 0
     kernel: Any
@@ -69,6 +69,7 @@ class Windowed(Layer):
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={self._channel_axis: channels})
 
     def _convolve(self, primitive: Callable, inputs: Any, **settings: Any) -> Any:
+        """`activation(inputs * kernel + bias)`, where `primitive` is the way of convolving."""
         fused = activations.epilogue_name(self.activation)
         outputs = primitive(
             inputs,
@@ -281,5 +282,117 @@ class DepthwiseConv1D(DepthwiseConv):
 
 class DepthwiseConv2D(DepthwiseConv):
     """Depthwise convolution of pictures: (batch, rows, columns, channels); arguments as for `DepthwiseConv`."""
+
+    rank = 2
+
+
+class SeparableConv(Windowed):
+    """A depthwise convolution, then one with windows of one position, which mixes the channels.
+
+    Args:
+        filters: number of output channels.
+        kernel_size, strides, padding, data_format, dilation_rate: of the depthwise convolution, as for `Conv`.
+        depth_multiplier: channels between the two for each input channel.
+        depthwise_initializer, depthwise_regularizer, depthwise_constraint: for the first kernel, which has shape
+            `(*kernel_size, channels, depth_multiplier)`.
+        pointwise_initializer, pointwise_regularizer, pointwise_constraint: for the second kernel, which has shape
+            `(1, ..., channels * depth_multiplier, filters)`.
+
+    The other arguments are those of `Conv`.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: Any,
+        strides: Any = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: Any = 1,
+        depth_multiplier: int = 1,
+        activation: Any = None,
+        use_bias: bool = True,
+        depthwise_initializer: Any = "glorot_uniform",
+        pointwise_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        depthwise_regularizer: Any = None,
+        pointwise_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        depthwise_constraint: Any = None,
+        pointwise_constraint: Any = None,
+        bias_constraint: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            kernel_size,
+            strides,
+            padding,
+            data_format,
+            dilation_rate,
+            activation,
+            use_bias,
+            bias_initializer,
+            bias_regularizer,
+            bias_constraint,
+            activity_regularizer=activity_regularizer,
+            **kwargs,
+        )
+        kind = type(self).__name__
+        self.filters = positive_int(kind, "filters", filters)
+        self.depth_multiplier = positive_int(kind, "depth_multiplier", depth_multiplier)
+        self.depthwise_initializer = initializers.get(depthwise_initializer)
+        self.pointwise_initializer = initializers.get(pointwise_initializer)
+        self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
+        self.pointwise_regularizer = regularizers.get(pointwise_regularizer)
+        self.depthwise_constraint = constraints.get(depthwise_constraint)
+        self.pointwise_constraint = constraints.get(pointwise_constraint)
+
+    def build(self, input_shape: Any) -> None:
+        channels = known_size(self, input_shape, self._channel_axis)
+        self.compute_output_shape(input_shape)
+        self.depthwise_kernel = self.add_weight(
+            (*self.kernel_size, channels, self.depth_multiplier),
+            self.depthwise_initializer,
+            regularizer=self.depthwise_regularizer,
+            constraint=self.depthwise_constraint,
+            name="depthwise_kernel",
+        )
+        self.pointwise_kernel = self.add_weight(
+            (*(1,) * self.rank, channels * self.depth_multiplier, self.filters),
+            self.pointwise_initializer,
+            regularizer=self.pointwise_regularizer,
+            constraint=self.pointwise_constraint,
+            name="pointwise_kernel",
+        )
+        self._add_bias(channels, self.filters)
+
+    def call(self, inputs: Any) -> Any:
+        fused = activations.epilogue_name(self.activation)
+        middle = nn.depthwise_convolution(
+            inputs,
+            self.depthwise_kernel,
+            strides=self.strides,
+            padding=self.padding,
+            data_format=self.data_format,
+            dilation=self.dilation_rate,
+        )
+        outputs = nn.convolution(
+            middle, self.pointwise_kernel, self.bias, data_format=self.data_format, activation=fused
+        )
+        return outputs if fused or self.activation in (None, activations.linear) else self.activation(outputs)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return self._output_shape(input_shape, self.filters)
+
+
+class SeparableConv1D(SeparableConv):
+    """Separable convolution of sequences: (batch, steps, channels); arguments as for `SeparableConv`."""
+
+    rank = 1
+
+
+class SeparableConv2D(SeparableConv):
+    """Separable convolution of pictures: (batch, rows, columns, channels); arguments as for `SeparableConv`."""
 
     rank = 2

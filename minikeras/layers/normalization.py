@@ -1,18 +1,19 @@
-"""Batch, layer and unit normalisation."""
+"""Batch, layer, group and unit normalisation."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from minikeras import config, constraints, initializers, ops, regularizers
 from minikeras import kernels as k
 from minikeras.layers.base import InputSpec
-from minikeras.layers.common import Elementwise, known_size
+from minikeras.layers.common import Elementwise, known_size, positive_int
 from minikeras.ops import nn
 
 
 class ScaleShift(Elementwise):
-    """What batch and layer normalisation share: `gamma` and `beta`, one each per normalised feature."""
+    """What batch, layer and group normalisation share: `gamma` and `beta`, one each per normalised feature."""
 
     def __init__(
         self,
@@ -241,6 +242,86 @@ class LayerNormalization(ScaleShift):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rms_scaling": False}
+
+
+class GroupNormalization(ScaleShift):
+    """Mean 0 and variance 1 for each sample and group of channels, then `gamma` and `beta` (Wu and He 2018).
+
+    Args:
+        groups: number of equal parts of the channels; -1: each channel by itself.
+        axis: the axis of the channels.
+        epsilon: added to the variance.
+        center, scale: whether there is a `beta`, a `gamma`, one for each channel.
+        beta_initializer, gamma_initializer: default zeros and ones.
+        beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint: default none.
+    """
+
+    def __init__(
+        self,
+        groups: int = 32,
+        axis: int = -1,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            epsilon,
+            center,
+            scale,
+            beta_initializer,
+            gamma_initializer,
+            beta_regularizer,
+            gamma_regularizer,
+            beta_constraint,
+            gamma_constraint,
+            **kwargs,
+        )
+        self.groups = groups if groups == -1 else positive_int("GroupNormalization", "groups", groups)
+        self.axis = int(axis)
+
+    def build(self, input_shape: Any) -> None:
+        channels = known_size(self, input_shape, self.axis)
+        if self.groups == -1:
+            self.groups = channels
+        if channels % self.groups:
+            raise ValueError(
+                f"GroupNormalization {self.name!r} needs channels that divide into {self.groups} groups, got inputs of "
+                f"shape {tuple(input_shape)} with {channels} channels."
+            )
+        if self.scale:
+            self._add_gamma((channels,))
+        if self.center:
+            self._add_beta((channels,))
+        self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
+
+    def call(self, inputs: Any) -> Any:
+        last = self.axis in (-1, inputs.ndim - 1)
+        x = _at_least_float32(inputs if last else ops.moveaxis(inputs, self.axis, -1))
+        gamma, beta = _at_least_float32(self.gamma), _at_least_float32(self.beta)
+        n, *positions, channels = x.shape
+        parts = (n, math.prod(positions), self.groups, channels // self.groups)
+        y = ops.reshape(x, parts)
+        if self.groups == 1:
+            y = nn.layer_norm(y, None, None, epsilon=self.epsilon, axes=3)
+        else:  # a group's values have to stand side by side
+            y = nn.layer_norm(ops.moveaxis(y, 2, 1), None, None, epsilon=self.epsilon, axes=2)
+            y = ops.moveaxis(y, 1, 2)
+        y = ops.reshape(y, x.shape)
+        if gamma is not None and beta is not None:
+            y = nn.scale_shift(y, gamma, beta)
+        elif gamma is not None:
+            y = ops.multiply(y, gamma)
+        elif beta is not None:
+            y = ops.add(y, beta)
+        y = y if last else ops.moveaxis(y, -1, self.axis)
+        return y if inputs.dtype == y.dtype else ops.cast(y, inputs.dtype)
 
 
 class UnitNormalization(Elementwise):

@@ -21,6 +21,7 @@ from minikeras.autodiff.tape import raw
 from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.layers.base import InputSpec, Layer
 from minikeras.layers.common import choice, fraction, known_size, positive_int
+from minikeras.layers.wrapper import Wrapper
 from minikeras.ops import nn
 from minikeras.registry import custom_object_scope, deserialize_keras_object, is_builtin, serialize_value
 from minikeras.seeds import SeedGenerator
@@ -916,7 +917,7 @@ def _copy(layer: Any, direction: str, go_backwards: bool) -> Any:
         return type(layer).from_config({**layer.get_config(), "name": name, "go_backwards": go_backwards})
 
 
-class TimeDistributed(_Described):
+class TimeDistributed(Wrapper):
     """A layer applied to every time step of inputs (batch, time, ...).
 
     Args:
@@ -924,17 +925,13 @@ class TimeDistributed(_Described):
     """
 
     supports_masking = True
-    _CONFIG = ("layer",)
 
     def __init__(self, layer: Any, **kwargs: Any):
-        if not isinstance(layer, Layer):
-            raise ValueError(f"TimeDistributed wraps a layer, got {layer!r}.")
-        super().__init__(**kwargs)
-        self.layer = layer
+        super().__init__(layer, **kwargs)
         self.input_spec = InputSpec(min_ndim=3)
         self._passes_mask = "mask" in inspect.signature(layer.call).parameters
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Any = None) -> None:
         self.layer.build_from_config({"input_shape": (input_shape[0], *input_shape[2:])})
 
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:

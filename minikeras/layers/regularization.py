@@ -44,11 +44,12 @@ class Dropout(Noise):
     def __init__(self, rate: float, noise_shape: Any = None, seed: Any = None, **kwargs: Any):
         self.rate = fraction(self, "rate", rate)
         super().__init__(rate, seed, **kwargs)
+        kind = type(self).__name__
         if noise_shape is not None and not (
             isinstance(noise_shape, (list, tuple))
             and all(size is None or (isinstance(size, int) and size > 0) for size in noise_shape)
         ):
-            raise ValueError(f"Dropout needs positive integers or None for noise_shape, got {noise_shape!r}.")
+            raise ValueError(f"{kind} needs positive integers or None for noise_shape, got {noise_shape!r}.")
         self.noise_shape = None if noise_shape is None else tuple(noise_shape)
 
     def call(self, inputs: Any, training: Any = False) -> Any:
@@ -64,8 +65,8 @@ class Dropout(Noise):
             wanted in (None, 1, size) for wanted, size in zip(self.noise_shape, shape, strict=True)
         ):
             raise ValueError(
-                f"Dropout {self.name!r} has noise_shape {self.noise_shape}, got inputs of shape {shape}; each entry "
-                "must be 1, None or the size of that axis."
+                f"{type(self).__name__} {self.name!r} has noise_shape {self.noise_shape}, got inputs of shape {shape}; "
+                "each entry must be 1, None or the size of that axis."
             )
         return tuple(size if wanted is None else wanted for wanted, size in zip(self.noise_shape, shape, strict=True))
 
@@ -172,6 +173,35 @@ class GaussianDropout(Noise):
             return inputs
         noise = self._draw("normal", inputs.shape, self.compute_dtype)
         return ops.multiply(inputs, noise * math.sqrt(self.rate / (1 - self.rate)) + 1)
+
+
+class AlphaDropout(Dropout):
+    """Dropout for networks of `selu`: a random part of the inputs becomes what `selu` tends to far below 0.
+
+    All is then scaled and shifted so that mean 0 and variance 1 are kept (Klambauer et al. 2017).
+
+    Args:
+        rate: the part that is dropped, 0 to below 1.
+        noise_shape: as for `Dropout`.
+        seed: whole number for the same noise in every run, default drawn from the global stream.
+    """
+
+    def __init__(self, rate: float, noise_shape: Any = None, seed: Any = None, **kwargs: Any):
+        super().__init__(rate, noise_shape, seed, **kwargs)
+        if rate == 1:
+            raise ValueError(f"AlphaDropout needs a rate below 1, where nothing would be left, got {rate!r}.")
+
+    def call(self, inputs: Any, training: Any = False) -> Any:
+        if not training or self.rate == 0:
+            return inputs
+        low = -_SELU_SCALE * _SELU_ALPHA
+        factor = ((1 - self.rate) * (1 + self.rate * low**2)) ** -0.5
+        shift = -factor * low * self.rate
+        mask = self._draw("dropout_mask", self._mask_shape(inputs.shape), float(self.rate))
+        return ops.add(nn.masked_scale(ops.subtract(inputs, low), mask=mask, scale=factor), factor * low + shift)
+
+
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
 class ActivityRegularization(Elementwise):

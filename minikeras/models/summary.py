@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.autodiff.symbolic import FunctionNode
 from minikeras.models.graph import Graph
 from minikeras.models.model import Model
 from minikeras.models.sequential import Sequential
@@ -84,7 +85,7 @@ def _range(layers: list[Any], layer_range: Any) -> slice:
 def _add_rows(
     rows: list[list[str]], layer: Any, level: int, expand_nested: bool, connected: set | None, show_trainable: bool
 ) -> None:
-    function = getattr(layer, "function", None)
+    function = layer.function if isinstance(layer, FunctionNode) else None
     row = [f"{'   ' * level}{'└ ' if level else ''}{layer.name} ({kind_of(layer)})", output_shape(layer)]
     if function is not None:
         row.append("0")
@@ -102,9 +103,8 @@ def _add_rows(
 
 def kind_of(layer: Any) -> str:
     """What Keras calls the class of a layer: `Functional` for a model with a graph, `Add` for a use of `ops.add`."""
-    function = getattr(layer, "function", None)
-    if function is not None:
-        return function.__name__.strip("_").title().replace("_", "")
+    if isinstance(layer, FunctionNode):
+        return layer.function.__name__.strip("_").title().replace("_", "")
     return "Functional" if type(layer) is Model and layer._graph is not None else type(layer).__name__
 
 

@@ -401,9 +401,27 @@ def separable_conv(
     return conv(middle, pointwise_kernel, data_format=data_format)
 
 
+def transposed_length(length: int, size: int, stride: int, dilation: int, padding: str, extra: int | None) -> int:
+    """How long an axis becomes in a transposed convolution; see `conv_transpose`, whose `output_padding` is `extra`."""
+    window = dilation * (size - 1) + 1
+    reach = (length - 1) * stride + window  # of all windows, side by side
+    if extra is None:
+        return length * stride if padding == "same" else max(reach, length * stride)
+    return reach - (window // 2 * 2 if padding == "same" else 0) + extra
+
+
 @differentiable
-def _conv_transpose(
-    x: Any, kernel: Any, *, strides: Any, padding: str, output_padding: Any, data_format: str, dilation: Any
+def transposed_convolution(
+    x: Any,
+    kernel: Any,
+    bias: Any = None,
+    *,
+    strides: Any,
+    padding: str,
+    output_padding: Any,
+    data_format: str,
+    dilation: Any,
+    activation: str | None = None,
 ) -> Any:
     """The gradient of a convolution at its input: what that has for input is the output here, and the reverse."""
     x = _channels_last(_as_kernel(x, kernel), data_format)
@@ -413,22 +431,21 @@ def _conv_transpose(
     for length, size, step, apart, extra in zip(
         x.shape[1:-1], kernel.shape[:-2], steps, spread, output_padding, strict=True
     ):
-        window, same = apart * (size - 1) + 1, padding == "same"
-        reach = (length - 1) * step + window  # of all windows, side by side
-        if extra is None:
-            lengths.append(length * step if same else max(reach, length * step))
-        else:
-            lengths.append(reach - (window // 2 * 2 if same else 0) + extra)
-        cut = max(reach - lengths[-1], 0)
+        lengths.append(transposed_length(length, size, step, apart, padding, extra))
+        cut = max((length - 1) * step + apart * (size - 1) + 1 - lengths[-1], 0)
         pads.append((cut // 2, cut - cut // 2))
     settings: dict[str, Any] = {"strides": steps, "padding": tuple(pads), "dilation": spread}
+    y = k.conv_input_grad(x, kernel, (x.shape[0], *lengths, kernel.shape[-2]), **settings)
+    if bias is not None:
+        k.xp.add(y, bias, out=y)
+    y = k.activate(y, activation, out=y)
 
     def vjp(g: Any, needs: Any) -> Any:
-        g = _channels_last(g, data_format)
+        g, gb = k.epilogue_grad(_channels_last(g, data_format), y, activation, needs[2], needs.out[2])
         gx = _restore_channels(k.conv(g, kernel, None, **settings), data_format) if needs[0] else None
-        return gx, (k.conv_kernel_grad(g, x, kernel.shape, out=needs.out[1], **settings) if needs[1] else None)
+        gw = k.conv_kernel_grad(g, x, kernel.shape, out=needs.out[1], **settings) if needs[1] else None
+        return gx, gw, gb
 
-    y = k.conv_input_grad(x, kernel, (x.shape[0], *lengths, kernel.shape[-2]), **settings)
     return _restore_channels(y, data_format), vjp
 
 
@@ -459,9 +476,10 @@ def conv_transpose(
         raise ValueError(
             f"conv_transpose needs an output_padding that is less than the strides, got {output_padding} and {strides}."
         )
-    return _conv_transpose(
+    return transposed_convolution(
         inputs,
         kernel,
+        None,
         strides=strides,
         padding=padding,
         output_padding=extras,

@@ -1,5 +1,6 @@
 """Everything named after NumPy's functions, in one namespace, as in `keras.ops.numpy`."""
 
+from minikeras.ops.core import ndim, size  # noqa: F401
 from minikeras.ops.creation import *  # noqa: F403
 from minikeras.ops.elementwise import *  # noqa: F403
 from minikeras.ops.product import *  # noqa: F403

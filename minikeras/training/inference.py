@@ -15,18 +15,19 @@ from minikeras.layers.base import Layer, _context, configuration_version
 # looks at no value.
 # fmt: off
 _REPLAYABLE = frozenset({
-    layers.Activation, layers.Add, layers.Average, layers.AveragePooling1D, layers.AveragePooling2D,
-    layers.AveragePooling3D, layers.BatchNormalization, layers.Concatenate, layers.Conv1D, layers.Conv2D,
-    layers.Conv3D, layers.Cropping1D, layers.Cropping2D, layers.Cropping3D, layers.Dense, layers.DepthwiseConv1D,
+    layers.Activation, layers.Add, layers.AlphaDropout, layers.Average, layers.AveragePooling1D,
+    layers.AveragePooling2D, layers.AveragePooling3D, layers.BatchNormalization, layers.Concatenate, layers.Conv1D,
+    layers.Conv1DTranspose, layers.Conv2D, layers.Conv2DTranspose, layers.Conv3D, layers.Conv3DTranspose,
+    layers.Cropping1D, layers.Cropping2D, layers.Cropping3D, layers.Dense, layers.DepthwiseConv1D,
     layers.DepthwiseConv2D, layers.Dot, layers.Dropout, layers.ELU, layers.EinsumDense, layers.Flatten,
     layers.GaussianDropout, layers.GaussianNoise, layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D,
     layers.GlobalAveragePooling3D, layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D, layers.GlobalMaxPooling3D,
-    layers.Identity, layers.InputLayer, layers.LayerNormalization, layers.LeakyReLU, layers.MaxPooling1D,
-    layers.MaxPooling2D, layers.MaxPooling3D, layers.Maximum, layers.Minimum, layers.Multiply, layers.PReLU,
-    layers.Permute, layers.ReLU, layers.RepeatVector, layers.Reshape, layers.Softmax, layers.SpatialDropout1D,
-    layers.SpatialDropout2D, layers.SpatialDropout3D, layers.Subtract, layers.UnitNormalization,
-    layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D, layers.ZeroPadding1D, layers.ZeroPadding2D,
-    layers.ZeroPadding3D,
+    layers.GroupNormalization, layers.Identity, layers.InputLayer, layers.LayerNormalization, layers.LeakyReLU,
+    layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D, layers.Maximum, layers.Minimum, layers.Multiply,
+    layers.Normalization, layers.PReLU, layers.Permute, layers.ReLU, layers.RepeatVector, layers.Rescaling,
+    layers.Reshape, layers.SeparableConv1D, layers.SeparableConv2D, layers.Softmax, layers.SpatialDropout1D,
+    layers.SpatialDropout2D, layers.SpatialDropout3D, layers.Subtract, layers.UnitNormalization, layers.UpSampling1D,
+    layers.UpSampling2D, layers.UpSampling3D, layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D,
 })
 # fmt: on
 _MOST = 16  # programs of one model; for ever-changing shapes recording would not pay

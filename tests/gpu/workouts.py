@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras import Input, Model, Sequential, layers, losses, metrics, optimizers, regularizers, utils
+from minikeras import Input, Model, Sequential, layers, losses, metrics, optimizers, regularizers, saving, utils
 from minikeras import kernels as k
 
 
@@ -360,8 +360,14 @@ def train(workout: Workout, samples: int, callbacks: Any = None) -> tuple[Any, l
 _STEPS, _IMAGE, _VOLUME = (2, 6, 4), (2, 6, 5, 4), (2, 4, 5, 3, 2)
 
 
-def _by_rank(name: str, arguments: dict[str, Any], ranks: tuple[int, ...] = (1, 2, 3)) -> list[tuple]:
-    return [(f"{name}{rank}D", arguments, (_STEPS, _IMAGE, _VOLUME)[rank - 1]) for rank in ranks]
+def _by_rank(name: str, arguments: dict[str, Any], ranks: tuple[int, ...] = (1, 2, 3), suffix: str = "") -> list[tuple]:
+    return [(f"{name}{rank}D{suffix}", arguments, (_STEPS, _IMAGE, _VOLUME)[rank - 1]) for rank in ranks]
+
+
+@saving.register_keras_serializable("workouts")
+def twice(x: Any) -> Any:
+    """A function for a Lambda layer."""
+    return 2 * x
 
 
 # (class, arguments, shape of the input, or list of shapes, or tuple of shapes of several arguments)
@@ -383,6 +389,8 @@ LAYERS: list[tuple[str, dict[str, Any], Any]] = [
     ("Conv1D", {"filters": 4, "kernel_size": 2, "padding": "causal", "dilation_rate": 2}, _STEPS),
     ("Conv2D", {"filters": 4, "kernel_size": 2, "data_format": "channels_first", "activation": "softmax"}, _IMAGE),
     *_by_rank("DepthwiseConv", {"kernel_size": 2, "depth_multiplier": 2}, (1, 2)),
+    *_by_rank("SeparableConv", {"filters": 3, "kernel_size": 2, "depth_multiplier": 2}, (1, 2)),
+    *_by_rank("Conv", {"filters": 3, "kernel_size": 2, "strides": 2, "padding": "same"}, suffix="Transpose"),
     *_by_rank("MaxPooling", {"pool_size": 2, "padding": "same"}),
     *_by_rank("AveragePooling", {"pool_size": 2, "padding": "same"}),
     *_by_rank("GlobalMaxPooling", {}),
@@ -392,17 +400,25 @@ LAYERS: list[tuple[str, dict[str, Any], Any]] = [
     *_by_rank("UpSampling", {}),
     *_by_rank("SpatialDropout", {"rate": 0.5, "seed": 1}),
     ("Dropout", {"rate": 0.5, "seed": 1}, _STEPS),
+    ("AlphaDropout", {"rate": 0.5, "seed": 1}, _STEPS),
     ("GaussianDropout", {"rate": 0.5, "seed": 1}, _STEPS),
     ("GaussianNoise", {"stddev": 0.5, "seed": 1}, _STEPS),
     ("BatchNormalization", {"axis": 1}, _IMAGE),
     ("LayerNormalization", {"axis": [1, 2]}, _IMAGE),
+    ("GroupNormalization", {"groups": 2}, _STEPS),
+    ("GroupNormalization", {"groups": 1, "axis": 1}, _IMAGE),
     ("UnitNormalization", {}, _STEPS),
+    ("Normalization", {"axis": (1, 2)}, _STEPS),
+    ("Normalization", {"mean": [1.0, 2, 3, 4], "variance": [4.0, 3, 2, 1], "invert": True}, _STEPS),
+    ("Rescaling", {"scale": [1.0, 2, 3, 4], "offset": 0.5}, _STEPS),
     ("Flatten", {"data_format": "channels_first"}, _IMAGE),
     ("Reshape", {"target_shape": (-1, 2)}, _STEPS),
     ("Permute", {"dims": (2, 1)}, _STEPS),
     ("RepeatVector", {"n": 3}, (2, 4)),
     ("ReLU", {"max_value": 0.8, "negative_slope": 0.1, "threshold": 0.2}, _STEPS),
     ("LeakyReLU", {}, _STEPS),
+    ("ThresholdedReLU", {}, _STEPS),
+    ("Lambda", {"function": twice}, _STEPS),
     ("PReLU", {}, _STEPS),
     ("ELU", {"alpha": 0.7}, _STEPS),
     ("Softmax", {"axis": [1, 2]}, _STEPS),
@@ -415,4 +431,5 @@ LAYERS: list[tuple[str, dict[str, Any], Any]] = [
     ("RNN", {"cell": [layers.LSTMCell(3), layers.GRUCell(2), layers.SimpleRNNCell(2)]}, _STEPS),
     ("Bidirectional", {"layer": layers.LSTM(3, return_sequences=True), "merge_mode": "ave"}, _STEPS),
     ("TimeDistributed", {"layer": layers.Dense(3)}, _STEPS),
+    ("SpectralNormalization", {"layer": layers.Dense(3), "power_iterations": 2}, _STEPS),
 ]

@@ -26,6 +26,8 @@ CASES = [
     (layers.LeakyReLU, {}, lambda x: np.where(x > 0, x, 0.3 * x)),
     (layers.LeakyReLU, {"negative_slope": 0.1}, lambda x: np.where(x > 0, x, 0.1 * x)),
     (layers.ELU, {"alpha": 0.5}, lambda x: np.where(x > 0, x, 0.5 * np.expm1(x))),
+    (layers.ThresholdedReLU, {}, lambda x: np.where(x > 1, x, 0)),
+    (layers.ThresholdedReLU, {"theta": 0.3}, lambda x: np.where(x > 0.3, x, 0)),
     (layers.Softmax, {}, lambda x: np.exp(x) / np.exp(x).sum(axis=-1, keepdims=True)),
     (layers.Softmax, {"axis": 1}, lambda x: np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)),
     (layers.Activation, {"activation": "tanh"}, np.tanh),

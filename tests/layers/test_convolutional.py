@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from minikeras import layers
 
 CONVOLUTIONS = {1: layers.Conv1D, 2: layers.Conv2D, 3: layers.Conv3D}
+SEPARABLE = {1: layers.SeparableConv1D, 2: layers.SeparableConv2D}
+TRANSPOSED = {1: layers.Conv1DTranspose, 2: layers.Conv2DTranspose, 3: layers.Conv3DTranspose}
 DEPTHWISE = {1: layers.DepthwiseConv1D, 2: layers.DepthwiseConv2D}
 
 
@@ -66,6 +68,47 @@ def test_depthwise_convolution(check_layer, case, channels, multiplier, use_bias
     both_layouts(check_layer, DEPTHWISE[rank], arguments, shape, channels)
 
 
+@given(
+    case=geometry([1, 2]).filter(lambda case: case[1]["padding"] != "causal"),
+    sizes=st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(1, 3)),
+    activation=st.sampled_from([None, "tanh", "silu"]),
+    use_bias=st.booleans(),
+)
+def test_separable_convolution(check_layer, case, sizes, activation, use_bias):
+    rank, arguments, shape = case
+    channels, multiplier, filters = sizes
+    arguments = {**arguments, "filters": filters, "depth_multiplier": multiplier, "activation": activation}
+    both_layouts(check_layer, SEPARABLE[rank], {**arguments, "use_bias": use_bias}, shape, channels)
+
+
+@given(
+    case=geometry([1, 2, 3]).filter(lambda case: case[1]["padding"] != "causal"),
+    sizes=st.tuples(st.integers(1, 2), st.integers(1, 3)),
+    longer=st.booleans(),
+    activation=st.sampled_from([None, "tanh", "silu"]),
+    use_bias=st.booleans(),
+)
+def test_transposed_convolution(check_layer, case, sizes, longer, activation, use_bias):
+    rank, arguments, shape = case
+    arguments = {**arguments, "filters": sizes[1], "activation": activation, "use_bias": use_bias}
+    if longer:
+        windows = zip(arguments["kernel_size"], arguments["dilation_rate"], shape[1:], strict=True)
+        odd = [((size - 1) * apart + 1) % 2 or length > 1 for size, apart, length in windows]
+        extras = [step - 1 if fine else 0 for step, fine in zip(arguments["strides"], odd, strict=True)]
+        arguments["output_padding"] = extras
+    both_layouts(check_layer, TRANSPOSED[rank], arguments, shape, sizes[0])
+
+
+def test_a_transposed_convolution_is_the_gradient_of_a_convolution():
+    rng = np.random.default_rng(0)
+    transposed, conv = layers.Conv2DTranspose(3, (3, 2), 2, "same"), layers.Conv2D(4, (3, 2), 2, "same", use_bias=False)
+    x, g = rng.standard_normal((2, 5, 4, 4)), rng.standard_normal((2, 10, 8, 3))
+    y, z = transposed(x), conv(g)
+    conv.set_weights(transposed.get_weights()[:1])
+    np.testing.assert_allclose((np.asarray(y) * g).sum(), (np.asarray(conv(g)) * x).sum(), rtol=1e-4)
+    assert y.shape == g.shape and z.shape == x.shape
+
+
 def test_weights_and_arguments():
     layer = layers.Conv2D(4, 3, groups=2, kernel_regularizer="l2", bias_constraint="non_neg")
     layer.build([None, 8, 8, 6])
@@ -105,6 +148,20 @@ def test_activation_may_be_replaced():
 def test_refused_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         layers.Conv2D(**arguments)
+
+
+def test_refused_arguments_of_transposed_and_separable_convolutions():
+    with pytest.raises(ValueError, match=r"less than the strides, got output_padding=\(1, 0\) and strides=\(1, 1\)"):
+        layers.Conv2DTranspose(2, 3, output_padding=(1, 0))
+    with pytest.raises(ValueError, match=r"not both, got strides=\(2, 2\) and dilation_rate=\(1, 2\)"):
+        layers.Conv2DTranspose(2, 3, strides=2, dilation_rate=(1, 2))
+    with pytest.raises(ValueError, match="Conv1DTranspose needs for output_padding an integer of at least 0, got -1"):
+        layers.Conv1DTranspose(2, 3, output_padding=-1)
+    with pytest.raises(ValueError, match="SeparableConv1D needs a positive integer for depth_multiplier, got 0"):
+        layers.SeparableConv1D(2, 3, depth_multiplier=0)
+    with pytest.raises(ValueError, match=r"of size 3 or more along axis 1, got shape \(None, 2, 4\)"):
+        layers.SeparableConv1D(2, 3)(np.ones((1, 2, 4)))
+    assert layers.Conv3DTranspose(2, 3, 2, "same", "channels_first", 1).output_padding == (1, 1, 1)
 
 
 def test_refused_inputs():

@@ -55,6 +55,29 @@ def test_moving_statistics():
     assert all(np.array_equal(a, b) for a, b in zip(kept, layer.get_weights(), strict=True))
 
 
+@given(shape=SHAPES, axis=st.integers(0, 5), groups=st.integers(-1, 3), center=st.booleans(), scale=st.booleans())
+def test_group_normalization(check_layer, shape, axis, groups, center, scale):
+    axis = 1 + axis % (len(shape) - 1)
+    groups = groups or 1
+    shape = tuple(abs(groups) * size if i == axis else size for i, size in enumerate(shape))
+    arguments = {"groups": groups, "axis": axis, "center": center, "scale": scale, "epsilon": 0.01}
+    layer, outputs = check_layer(layers.GroupNormalization, arguments, draw(shape))
+    x = np.moveaxis(draw(shape), axis, -1)
+    parts = x.reshape(shape[0], -1, layer.groups, shape[axis] // layer.groups)
+    mean, variance = parts.mean((1, 3), keepdims=True), parts.var((1, 3), keepdims=True)
+    wanted = ((parts - mean) / np.sqrt(variance + 0.01)).reshape(x.shape)
+    wanted = wanted * (np.asarray(layer.gamma) if scale else 1) + (np.asarray(layer.beta) if center else 0)
+    np.testing.assert_allclose(np.moveaxis(outputs, axis, -1), wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_groups_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"divide into 3 groups, got inputs of shape \(None, 4\) with 4 channels"):
+        layers.GroupNormalization(3)(np.ones((2, 4)))
+    with pytest.raises(ValueError, match="GroupNormalization needs a positive integer for groups, got 0"):
+        layers.GroupNormalization(0)
+    assert layers.GroupNormalization(2)(np.ones((0, 5, 4))).shape == (0, 5, 4)
+
+
 def test_masked_steps_do_not_count(check_layer, masked):
     x, mask = draw((3, 4, 2)), np.random.default_rng(1).random((3, 4)) < 0.5
     layer, _ = check_layer(layers.BatchNormalization, {"momentum": 0.0}, x, training=True, mask=mask)

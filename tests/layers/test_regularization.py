@@ -15,6 +15,8 @@ LAYERS = [
     (layers.SpatialDropout3D, {"rate": 0.3, "data_format": "channels_first"}, X[..., None, None]),
     (layers.GaussianNoise, {"stddev": 0.3}, X),
     (layers.GaussianDropout, {"rate": 0.3}, X),
+    (layers.AlphaDropout, {"rate": 0.3}, X),
+    (layers.AlphaDropout, {"rate": 0.3, "noise_shape": (None, 1, None)}, X),
 ]
 
 
@@ -61,6 +63,18 @@ def test_normal_noise():
     assert abs(factor.std() - 0.5) < 4e-3
 
 
+def test_alpha_dropout_keeps_mean_and_variance():
+    x = np.random.default_rng(0).standard_normal((200, 1000)).astype("float32")
+    y = np.asarray(layers.AlphaDropout(0.3, seed=1)(x, training=True))
+    assert abs(y.mean()) < 1e-2
+    assert abs(y.std() - 1) < 1e-2
+    values, counts = np.unique(y, return_counts=True)
+    low = values[counts.argmax()]  # what all dropped values become
+    assert abs(counts.max() / y.size - 0.3) < 5e-3
+    factor = (0.7 * (1 + 0.3 * 1.7580993408473766**2)) ** -0.5
+    np.testing.assert_allclose(low, -1.7580993408473766 * factor * 0.7, rtol=1e-5)
+
+
 def test_nothing_and_everything():
     tensor = ops.convert_to_tensor(X)
     for layer in (layers.Dropout(0), layers.GaussianNoise(0.0), layers.GaussianDropout(0.0)):
@@ -90,6 +104,8 @@ def test_activity_regularization(check_layer):
 
 
 def test_refused():
+    with pytest.raises(ValueError, match="AlphaDropout needs a rate below 1, where nothing would be left, got 1"):
+        layers.AlphaDropout(1)
     for cls in (layers.Dropout, layers.SpatialDropout1D, layers.GaussianNoise, layers.GaussianDropout):
         for wrong in (-0.1, 1.5, "half", None):
             with pytest.raises(ValueError, match=f"{cls.__name__} needs a number from 0 to 1 for .*, got {wrong!r}"):

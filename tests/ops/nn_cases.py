@@ -156,7 +156,7 @@ def conv_transpose(
     x = np.moveaxis(x, 1, -1) if first else x
     sizes, n = kernel.shape[:-2], x.ndim - 2
     steps, spread = _tuple(strides, n), _tuple(dilation_rate, n)
-    extra = _tuple(output_padding, n) if output_padding is not None else (None,) * n
+    extra = (None,) * n if output_padding is None else _tuple(output_padding, n)
     reach = [d * (size - 1) + 1 for d, size in zip(spread, sizes, strict=True)]
     y = np.zeros(
         (len(x), *((m - 1) * s + r for m, s, r in zip(x.shape[1:-1], steps, reach, strict=True)), kernel.shape[-2])
@@ -175,6 +175,12 @@ def conv_transpose(
         y = np.moveaxis(y, axis + 1, 0)[cut : cut + length]
         y = np.moveaxis(np.concatenate([y, np.zeros((length - len(y), *y.shape[1:]))]), 0, axis + 1)
     return np.moveaxis(y, -1, 1) if first else y
+
+
+def transposed_convolution(
+    x: Any, kernel: Any, bias: Any, dilation: Any, activation: str | None = None, **settings: Any
+) -> Any:
+    return activated(conv_transpose(x, kernel, dilation_rate=dilation, **settings) + bias, activation)
 
 
 def _pool(reduce: Callable, fill: float) -> Callable:
@@ -317,6 +323,25 @@ PUBLIC: list[Case] = [
         for size in (2, 3)
         for strides, extra in ((2, 0), (3, 2))
         for padding in ("valid", "same")
+    ],
+    *[
+        case(
+            "transposed_convolution",
+            X(2, 3, 4, 2),
+            X(2, 3, 3, 2),
+            X(3),
+            strides=strides,
+            padding=padding,
+            output_padding=extra,
+            data_format="channels_last",
+            dilation=dilation,
+            activation=activation,
+            reference=transposed_convolution,
+        )
+        for strides, padding, extra, dilation, activation in (
+            ((2, 3), "same", (0, 1), 1, "tanh"),
+            (1, "valid", (None, None), (1, 2), None),
+        )
     ],
     case("conv_transpose", X(1, 2, 3, 2, 2), X(2, 1, 3, 3, 2), strides=2, padding="same", reference=conv_transpose),
     *[

@@ -53,6 +53,12 @@ LAYERS = {
     "Masking": (lambda L: L.Masking(0.5), (6, 2)),
 }
 
+
+def adapted(layer):
+    layer.adapt(np.random.default_rng(1).normal(2, 3, size=(50, 4, 5)).astype("f4"))
+    return layer
+
+
 OPTIMIZERS = {
     "SGD": lambda K: K.optimizers.SGD(0.05),
     "SGD_momentum": lambda K: K.optimizers.SGD(0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
@@ -158,6 +164,47 @@ def with_head(K, layer, shape, *, integers=False, optimizer="adam", loss="mse", 
     model = K.Model(inputs, K.layers.Dense(3)(hidden))
     model.compile(optimizer=optimizer, loss=loss, metrics=metrics)
     return model
+
+
+TOGETHER = {
+    "pictures": (
+        lambda L: [
+            L.Rescaling([0.5, 0.1], offset=-1.0),
+            L.SeparableConv2D(4, 3, strides=2, padding="same", activation="relu"),
+            L.GroupNormalization(2, center=False),
+            L.Conv2DTranspose(4, (3, 2), strides=2, activation="relu"),
+            L.AlphaDropout(0.0),
+        ],
+        (7, 7, 2),
+    ),
+    "sequences": (
+        lambda L: [
+            adapted(L.Normalization()),
+            L.Normalization(mean=[0.1] * 5, variance=[2.0] * 5),
+            L.SeparableConv1D(3, 2, depth_multiplier=2),
+            L.Conv1DTranspose(3, 3, strides=2, output_padding=1, padding="same"),
+        ],
+        (4, 5),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_layers_together(name, tmp_path):
+    make, shape = TOGETHER[name]
+    x = data(shape)
+    for source, target in ((minikeras, keras), (keras, minikeras)):
+        model = source.Sequential([source.Input(shape), *make(source.layers)])
+        for weight in model.weights:
+            weight.assign(np.asarray(weight) + 0.1)
+        for layer in model.layers:
+            if source is keras and isinstance(layer, keras.layers.Normalization):
+                layer.finalize_state()  # it computes with copies of its weights
+        path = tmp_path / f"{source.__name__}.keras"
+        model.save(path)
+        opened = target.saving.load_model(path)
+        assert_close(opened.get_weights(), model.get_weights())
+        assert_close([np.asarray(opened(x))], [np.asarray(model(x))])
 
 
 @pytest.mark.parametrize("name", LAYERS)

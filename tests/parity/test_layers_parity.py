@@ -54,6 +54,34 @@ CASES = [
     ("DepthwiseConv2D", {"kernel_size": 3}, IMAGE),
     ("DepthwiseConv2D", {"kernel_size": (2, 3), "depth_multiplier": 3, "padding": "same", "strides": 2}, IMAGE),
     ("DepthwiseConv2D", {"kernel_size": 2, "dilation_rate": 2, "data_format": "channels_first"}, FIRST),
+    ("SeparableConv1D", {"filters": 5, "kernel_size": 3, "depth_multiplier": 2, "activation": "relu"}, STEPS),
+    (
+        "SeparableConv2D",
+        {"filters": 5, "kernel_size": (3, 2), "strides": 2, "padding": "same", "depthwise_regularizer": "l2"},
+        IMAGE,
+    ),
+    (
+        "SeparableConv2D",
+        {"filters": 3, "kernel_size": 2, "dilation_rate": 2, "data_format": "channels_first", "use_bias": False},
+        FIRST,
+    ),
+    ("Conv1DTranspose", {"filters": 5, "kernel_size": 2, "strides": 3, "activation": "relu"}, STEPS),
+    (
+        "Conv2DTranspose",
+        {"filters": 5, "kernel_size": 3, "strides": 2, "padding": "same", "kernel_regularizer": "l2"},
+        IMAGE,
+    ),
+    (
+        "Conv2DTranspose",
+        {"filters": 5, "kernel_size": 4, "strides": 3, "padding": "same", "output_padding": (0, 1)},
+        IMAGE,
+    ),
+    (
+        "Conv2DTranspose",
+        {"filters": 5, "kernel_size": 2, "dilation_rate": 2, "data_format": "channels_first", "activation": "softmax"},
+        FIRST,
+    ),
+    ("Conv3DTranspose", {"filters": 3, "kernel_size": 2, "strides": (1, 2, 1), "use_bias": False}, (2, 3, 2, 3, 2)),
     *[
         (f"{kind}Pooling{len(shape) - 2}D", arguments, shape)
         for kind in ("Max", "Average")
@@ -80,9 +108,18 @@ CASES = [
     ("LayerNormalization", {"axis": [1, 2], "epsilon": 1e-2, "gamma_regularizer": "l1"}, IMAGE),
     ("LayerNormalization", {"axis": 1, "center": False}, STEPS),
     ("LayerNormalization", {"axis": (-1, -2), "scale": False}, STEPS),
+    ("GroupNormalization", {"groups": 2}, IMAGE),
+    ("GroupNormalization", {"groups": 2, "axis": 1, "center": False, "gamma_constraint": "non_neg"}, FIRST),
     ("UnitNormalization", {}, STEPS),
     ("UnitNormalization", {"axis": [1, 2]}, STEPS),
     ("Dropout", {"rate": 0.0}, STEPS),
+    ("Rescaling", {"scale": 1 / 255}, IMAGE),
+    ("Rescaling", {"scale": [1.0, 2.0, 0.5, 3.0], "offset": [0.1, 0.2, 0.3, 0.4]}, IMAGE),
+    ("Normalization", {}, STEPS),
+    ("Normalization", {"axis": (1, -1), "invert": True}, STEPS),
+    ("Normalization", {"axis": None}, (5,)),
+    ("Normalization", {"mean": 2.0, "variance": 3.0}, STEPS),
+    ("Normalization", {"axis": (1, 2), "mean": [1.0, 2, 3, 4], "variance": [4.0, 1, 2, 3], "invert": True}, STEPS),
     ("ActivityRegularization", {"l1": 0.1, "l2": 0.2}, STEPS),
     ("Flatten", {}, IMAGE),
     ("Flatten", {}, (5,)),
@@ -137,6 +174,7 @@ NOISE = [
     ("SpatialDropout3D", {"rate": 0.3, "seed": 1}, (2, 5, 4, 3, 2)),
     ("GaussianNoise", {"stddev": 0.3}, STEPS),
     ("GaussianDropout", {"rate": 0.3, "seed": 2}, STEPS),
+    ("AlphaDropout", {"rate": 0.3, "noise_shape": (None, 1, 4), "seed": 3}, STEPS),
 ]
 
 
@@ -161,6 +199,8 @@ def pair(name, arguments, shape):
     weights = [np.abs(rng.standard_normal(w.shape)).astype("float32") + 0.1 for w in theirs.weights]
     ours.set_weights(weights)
     theirs.set_weights(weights)
+    if name == "Normalization":
+        theirs.finalize_state()  # it computes with copies of its weights
     return ours, theirs
 
 

@@ -342,7 +342,20 @@ ATTACKS = {
         lambda c: dense(c)["config"].update(activation={"class_name": "__lambda__", "config": {"value": ""}}),
         "never",
     ),
-    "lambda layer": (lambda c: dense(c).update(class_name="Lambda"), "neither built in nor registered"),
+    "lambda layer": (lambda c: dense(c).update(class_name="Lambda"), "never taken from a description"),
+    "lambda layer of a built-in function": (
+        lambda c: dense(c).update(
+            class_name="Lambda",
+            config={"function": {"module": "builtins", "class_name": "function", "config": "relu"}},
+        ),
+        "never taken from a description",
+    ),
+    "lambda layer of bytecode": (
+        lambda c: dense(c).update(
+            class_name="Lambda", config={"function": {"class_name": "__lambda__", "config": {"code": "4wE="}}}
+        ),
+        "never taken from a description",
+    ),
     "foreign module": (lambda c: dense(c).update(module="os", class_name="system"), "neither built in nor registered"),
     "foreign function": (
         lambda c: dense(c)["config"].update(

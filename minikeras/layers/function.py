@@ -1,0 +1,151 @@
+"""A Python function as a layer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from minikeras import tree
+from minikeras.layers.base import Layer, _as_shape, _is_shape, _mask_of, _shapes, _specs
+from minikeras.registry import (
+    custom_object_scope,
+    deserialize_keras_object,
+    find_custom,
+    get_registered_name,
+    serialize_value,
+)
+
+
+class Lambda(Layer):
+    """A Python function as a layer.
+
+    Args:
+        function: `function(inputs)`, made of `minikeras.ops` and operators of tensors; a parameter `training` or `mask`
+            is given what the layer is called with.
+        output_shape: the outputs' shape without the batch axis, or a function of the inputs' shape; default found out.
+        mask: the outputs' mask, or a function `mask(inputs, mask)` that makes it; default none.
+        arguments: further arguments of the function, by name.
+
+    A function is code, which files neither hold nor bring back: a saved model names it, and whoever opens the file
+    passes it by that name, as `load_model(path, custom_objects={"double": double})`.  A function without a name is
+    called by the layer's: `custom_objects={"lambda>function": lambda x: 2 * x}` for a layer named `"lambda"`.
+    """
+
+    def __init__(
+        self, function: Callable, output_shape: Any = None, mask: Any = None, arguments: Any = None, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        if not callable(function):
+            raise TypeError(f"Lambda makes a layer of a function, got {function!r}.")
+        self.function = function
+        self.arguments = dict(arguments or {})
+        self.mask = mask
+        self.supports_masking = mask is not None
+        self._output_shape = output_shape
+        parameters = inspect.signature(function).parameters
+        self._passed_on = [name for name in ("training", "mask") if name in parameters and name not in self.arguments]
+
+    def call(self, inputs: Any, mask: Any = None, training: Any = None) -> Any:
+        given = {"training": training, "mask": mask}
+        return self.function(inputs, **self.arguments, **{name: given[name] for name in self._passed_on})
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return self.mask(inputs, previous_mask) if callable(self.mask) else self.mask
+
+    def compute_output_spec(self, inputs: Any, mask: Any = None, training: Any = None) -> Any:
+        if self._output_shape is not None:
+            return super().compute_output_spec(inputs)
+        return self._spec_by_running((inputs, _mask_of(inputs) if mask is None else mask, bool(training)), {})
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        if callable(self._output_shape):
+            return self._output_shape(input_shape)
+        if self._output_shape is None:
+            return _shapes(self.compute_output_spec(_specs(input_shape, str(self.compute_dtype))))
+        return _with_batch(tree.flatten(input_shape)[0], self._output_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        config = {"name": self.name, "trainable": self.trainable, "dtype": serialize_value(self.dtype_policy)}
+        for name, value in (
+            ("function", self.function),
+            ("output_shape", self._output_shape),
+            ("mask", self.mask),
+            ("arguments", self.arguments),
+        ):
+            if callable(value):
+                config[name] = self._describe(name, value)
+            elif value is not None:
+                config[name] = serialize_value(value)
+        return config
+
+    def _describe(self, part: str, function: Any) -> dict[str, Any]:
+        """A function by name, which stands for nothing that could be run."""
+        name = get_registered_name(function)
+        if name == "<lambda>" or not hasattr(function, "__name__"):
+            name = f"{self.name}>{part}"
+        return {"module": "builtins", "class_name": "function", "config": name, "registered_name": "function"}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None, safe_mode: Any = None) -> Any:
+        """The layer that a description describes, with the functions that the user passes for it.
+
+        Args:
+            config: the description.
+            custom_objects: the functions by name.
+            safe_mode: accepted for familiarity; code in a description is never run.
+
+        Raises:
+            ValueError: where one of the functions is not among the user's custom objects, and for unknown entries.
+        """
+        if custom_objects:
+            with custom_object_scope(custom_objects):
+                return cls.from_config(config)
+        parts: dict[str, Any] = {
+            name: config[name] for name in ("name", "trainable", "dtype", "arguments") if name in config
+        }
+        parts["arguments"] = deserialize_keras_object(parts.get("arguments"))
+        for part in ("function", "output_shape", "mask"):
+            value: Any = config.get(part)
+            if part == "function" or _is_function(value) or config.get(f"{part}_type") in ("lambda", "function"):
+                parts[part] = cls._passed_function(config.get("name"), part, value)
+            elif part == "output_shape":
+                parts[part] = None if value is None else _as_shape(value)
+            else:
+                parts[part] = deserialize_keras_object(value)
+        unknown = sorted(config.keys() - parts.keys() - _OF_OLDER_FILES)
+        if unknown:
+            raise ValueError(f"The description of a Lambda layer has the unknown entries {unknown}; remove them.")
+        return cls(**parts)
+
+    @classmethod
+    def _passed_function(cls, layer: Any, part: str, description: Any) -> Callable:
+        """The user's function of the name that the description gives, or of the layer's."""
+        name = description.get("config") if isinstance(description, dict) else description
+        wanted = f"{layer}>{part}"
+        function = find_custom(name) if isinstance(name, str) else None
+        function = find_custom(wanted) if function is None else function
+        if not callable(function):
+            known = name if isinstance(name, str) else wanted
+            raise ValueError(
+                f"The {part} of the Lambda layer {layer!r} is a Python function, which is never taken from a "
+                f"description; pass it as custom_objects={{{known!r}: function}}."
+            )
+        return function
+
+
+# beside the code itself, which counts for nothing
+_OF_OLDER_FILES = {"module", "function_type", "output_shape_type", "output_shape_module"}
+
+
+def _with_batch(batch: int | None, shape: Any) -> Any:
+    """The shape of a batch of samples of this shape; or those of a structure of them."""
+    if _is_shape(shape):
+        return (batch, *shape)
+    if isinstance(shape, dict):
+        return {name: _with_batch(batch, part) for name, part in shape.items()}
+    return [_with_batch(batch, part) for part in shape]
+
+
+def _is_function(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("class_name") in ("function", "__lambda__")

@@ -1,0 +1,93 @@
+"""Layers that hold another layer and change what it does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minikeras import initializers
+from minikeras import kernels as k
+from minikeras.autodiff.tensor import Tensor
+from minikeras.layers.base import InputSpec, Layer
+from minikeras.layers.common import positive_int
+from minikeras.registry import deserialize_keras_object
+
+
+class Wrapper(Layer):
+    """The base of layers that wrap another one; a subclass defines `call`.
+
+    Args:
+        layer: the layer, kept as `layer` and built together with the wrapper.
+    """
+
+    def __init__(self, layer: Any, **kwargs: Any):
+        if not isinstance(layer, Layer):
+            raise ValueError(f"{type(self).__name__} wraps a layer, got {layer!r}.")
+        super().__init__(**kwargs)
+        self.layer = layer
+
+    def build(self, input_shape: Any = None) -> None:
+        self.layer.build_from_config({"input_shape": input_shape})
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """The layer that `get_config` described; `custom_objects` are further classes and functions by name."""
+        layer = deserialize_keras_object(config.get("layer"), custom_objects)
+        return super().from_config({**config, "layer": layer})
+
+
+class SpectralNormalization(Wrapper):
+    """Before each training step divides a layer's kernel by (an estimate of) its largest singular value.
+
+    The estimate gets better with each step: it is made by power iterations that begin where the last ones ended
+    (Miyato et al. 2018, "Spectral normalization for generative adversarial networks").
+
+    Args:
+        layer: a layer with a `kernel` (such as Dense or Conv2D) or with `embeddings`.
+        power_iterations: how many for each step, default 1.
+    """
+
+    def __init__(self, layer: Any, power_iterations: int = 1, **kwargs: Any):
+        super().__init__(layer, **kwargs)
+        self.power_iterations = positive_int("SpectralNormalization", "power_iterations", power_iterations)
+
+    def build(self, input_shape: Any = None) -> None:
+        super().build(input_shape)
+        self.input_spec = InputSpec(min_ndim=1, axes={-1: input_shape[-1]})
+        kernel = getattr(self.layer, "kernel", None)
+        self.kernel: Any = getattr(self.layer, "embeddings", None) if kernel is None else kernel
+        if self.kernel is None:
+            raise ValueError(
+                f"SpectralNormalization wraps a layer with a kernel or embeddings, got {self.layer!r}; it has none."
+            )
+        self.vector_u = self.add_weight(
+            (1, self.kernel.shape[-1]),
+            initializers.TruncatedNormal(stddev=0.02),
+            dtype=str(self.kernel.dtype),
+            trainable=False,
+            name="vector_u",
+        )
+
+    def call(self, inputs: Any, training: Any = False) -> Any:
+        if training:
+            self._normalize()
+        return self.layer(inputs)
+
+    def _normalize(self) -> None:
+        kernel = self.kernel.data
+        matrix, u = kernel.reshape(-1, kernel.shape[-1]), self.vector_u.data
+        for _ in range(self.power_iterations):
+            v = _unit(u @ matrix.T)
+            u = _unit(v @ matrix)
+        largest = v @ matrix @ u.T
+        # a kernel of zeros stays as it is, and is not looked at: that would wait for the device
+        divisor = k.xp.where(largest == 0, 1, largest).astype(kernel.dtype)
+        self.kernel.assign(Tensor(kernel / divisor[0, 0]))
+        self.vector_u.assign(Tensor(k.xp.where(largest == 0, self.vector_u.data, u)))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return self.layer.compute_output_shape(input_shape)
+
+
+def _unit(vector: Any) -> Any:
+    """A vector of length 1, or of zeros."""
+    return vector / k.xp.sqrt(k.xp.maximum(k.xp.sum(vector * vector), vector.dtype.type(1e-12)))
