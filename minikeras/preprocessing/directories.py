@@ -1,4 +1,4 @@
-"""Files sorted into folders, one folder for each class."""
+"""Files sorted into folders, one folder for each class; none lies outside of the folder that was named."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def files_below(
             path = os.path.join(folder, name)
             if not name.lower().endswith(endings):
                 continue
-            if os.path.islink(path) and not _is_inside(path, root):
+            if os.path.islink(path) and not inside(path, root):
                 if follow_links:
                     raise ValueError(_refusal(path, root))
                 outside.append(path)
@@ -89,6 +89,53 @@ def files_below(
         found.append((folder, sorted(names)))
     _warn_of_links(outside, root)
     return [os.path.join(folder, name) for folder, names in sorted(found) for name in names]
+
+
+def files_of_class(
+    directory: str | os.PathLike, name: str, extensions: Iterable[str], follow_links: bool = False
+) -> list[str]:
+    """The files of one class as `files_below` finds them, as paths that begin with its name; none without a folder.
+
+    Raises:
+        ValueError: for a name that leads out of `directory`, or with `follow_links` a link out of `directory`.
+    """
+    top = os.path.join(directory, name)
+    if not name or not inside(top, directory, links=False):
+        raise ValueError(f"A class is the name of a folder in {str(directory)!r}, got {name!r}; correct it.")
+    root = os.path.realpath(directory)
+    if os.path.islink(top) and not inside(top, root):
+        if follow_links:
+            raise ValueError(_refusal(top, root))
+        _warn_of_links([top], root)
+        return []
+    if not os.path.isdir(top):
+        return []
+    return [
+        os.path.join(name, os.path.relpath(path, top)) for path in files_below(top, extensions, follow_links, directory)
+    ]
+
+
+def inside(path: str | os.PathLike, folder: str | os.PathLike, links: bool = True) -> bool:
+    """Whether a path stays in a folder, where its `..` lead and, if `links`, its symbolic links."""
+    place = os.path.realpath if links else os.path.abspath
+    root = place(os.fspath(folder))
+    try:
+        return os.path.commonpath([place(os.fspath(path)), root]) == root
+    except ValueError:  # another drive
+        return False
+
+
+def first_outside(names: Sequence[str], directory: str) -> str | None:
+    """The first of these names of files that leads out of `directory`, itself or as a link; None where none does."""
+    known: dict[str, bool] = {}
+    for name in names:
+        path = os.path.join(directory, name)
+        folder, last = os.path.split(path)
+        if folder not in known:
+            known[folder] = inside(folder, directory)
+        if not known[folder] or ((last == ".." or os.path.islink(path)) and not inside(path, directory)):
+            return name
+    return None
 
 
 def _class_folders(directory: str | os.PathLike, follow_links: bool) -> list[str]:
@@ -100,7 +147,7 @@ def _class_folders(directory: str | os.PathLike, follow_links: bool) -> list[str
         path = os.path.join(directory, name)
         if name.startswith(".") or not os.path.isdir(path):
             continue
-        if os.path.islink(path) and not _is_inside(path, root):
+        if os.path.islink(path) and not inside(path, root):
             if follow_links:
                 raise ValueError(_refusal(path, root))
             outside.append(path)
@@ -115,18 +162,13 @@ def _require_folder(directory: str | os.PathLike) -> None:
         raise FileNotFoundError(f"There is no folder {str(directory)!r}; check the path.")
 
 
-def _is_inside(path: str, root: str) -> bool:
-    return os.path.commonpath([os.path.realpath(path), root]) == root
-
-
 def _is_followed(path: str, root: str) -> bool:
     """Whether a walk enters the folder: not where a link leads back to a folder that it lies in, which has no end."""
     if not os.path.islink(path):
         return True
-    if not _is_inside(path, root):
+    if not inside(path, root):
         raise ValueError(_refusal(path, root))
-    target = os.path.realpath(path)
-    return os.path.commonpath([os.path.realpath(os.path.dirname(path)), target]) != target
+    return not inside(os.path.dirname(path), path)
 
 
 def _refusal(path: str, root: str) -> str:

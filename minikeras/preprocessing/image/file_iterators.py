@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from minikeras import config
+from minikeras.preprocessing.directories import files_of_class, first_outside
 from minikeras.preprocessing.image import files
 from minikeras.preprocessing.image.iterators import PictureIterator
-from minikeras.preprocessing.image.listing import first_outside, pictures_of_class
 from minikeras.utils.console import announce
 
 _READERS = min(4, os.cpu_count() or 1)  # threads that read the files of a batch
@@ -212,7 +212,7 @@ class DirectoryIterator(FileIterator):
         for name in classes:
             if not os.path.isdir(os.path.join(directory, name)):
                 warnings.warn(f"The class {name!r} has no folder in {str(directory)!r}.", stacklevel=3)
-            found = self._in_split(pictures_of_class(directory, name, self.white_list_formats, follow_links))
+            found = self._in_split(files_of_class(directory, name, self.white_list_formats, follow_links))
             self.filenames += found
             numbers += [self.class_indices[name]] * len(found)
         self.classes = np.array(numbers, dtype=np.int32)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from minikeras import config
+from minikeras.preprocessing.directories import inside
 from minikeras.preprocessing.image import files
-from minikeras.preprocessing.image.listing import inside
 from minikeras.training.data import PyDataset
 
 # NumPy's global generator belongs to all iterators: whoever seeds it draws before another one seeds it anew.
