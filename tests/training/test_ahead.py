@@ -264,7 +264,15 @@ def test_a_generator_that_stalls_is_a_sentence(monkeypatch):
             thread.join(5)
 
 
-def test_control_c_ends_a_fit_that_waits():
+@pytest.fixture
+def control_c():
+    """SIGINT raises KeyboardInterrupt, also where the tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_control_c_ends_a_fit_that_waits(control_c):
     started = threading.Event()
 
     def batches():
@@ -355,7 +363,7 @@ def test_a_fault_in_a_process_ends_the_fit_with_a_sentence(fault, sentence):
         trained().fit(data, shuffle=False, verbose=0)
 
 
-def test_control_c_ends_processes_at_work():
+def test_control_c_ends_processes_at_work(control_c):
     data = Numbers(fault="slow", use_multiprocessing=True)
     timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
