@@ -324,25 +324,6 @@ PUBLIC: list[Case] = [
         for strides, extra in ((2, 0), (3, 2))
         for padding in ("valid", "same")
     ],
-    *[
-        case(
-            "transposed_convolution",
-            X(2, 3, 4, 2),
-            X(2, 3, 3, 2),
-            X(3),
-            strides=strides,
-            padding=padding,
-            output_padding=extra,
-            data_format="channels_last",
-            dilation=dilation,
-            activation=activation,
-            reference=transposed_convolution,
-        )
-        for strides, padding, extra, dilation, activation in (
-            ((2, 3), "same", (0, 1), 1, "tanh"),
-            (1, "valid", (None, None), (1, 2), None),
-        )
-    ],
     case("conv_transpose", X(1, 2, 3, 2, 2), X(2, 1, 3, 3, 2), strides=2, padding="same", reference=conv_transpose),
     *[
         case(name, X(2, 5, 4, 3), pool_size, padding=padding, strides=strides, reference=reference)
@@ -399,6 +380,25 @@ def _sequence(name: str, gates: int, **settings: Any) -> Case:
 
 
 PRIMITIVES: list[Case] = [
+    *[
+        case(
+            "transposed_convolution",
+            X(2, 3, 4, 2),
+            X(2, 3, 3, 2),
+            X(3),
+            strides=strides,
+            padding=padding,
+            output_padding=extra,
+            data_format="channels_last",
+            dilation=dilation,
+            activation=activation,
+            reference=transposed_convolution,
+        )
+        for strides, padding, extra, dilation, activation in (
+            ((2, 3), "same", (0, 1), 1, "tanh"),
+            (1, "valid", (None, None), (1, 2), None),
+        )
+    ],
     *[
         case("activation", X(3, 4), name=name, low=low, high=high, reference=lambda x, name: activated(x, name))
         for name, (_, low, high) in ACTIVATIONS.items()
