@@ -262,6 +262,11 @@ class Layer:
         if name[0] != "_":
             _configuration_version += 1
 
+    def __delattr__(self, name: str) -> None:
+        global _configuration_version
+        object.__delattr__(self, name)
+        _configuration_version += 1
+
     # ------------------------------------------------------------ building
 
     @_wrap_build

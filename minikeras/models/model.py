@@ -9,12 +9,12 @@ from typing import Any
 
 from minikeras import tree
 from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
-from minikeras.layers.base import Layer, _context, _shapes, _specs
+from minikeras.layers.base import Layer, _context, _shapes, _specs, configuration_version
 from minikeras.models.functional_config import describe_graph, restore_graph
 from minikeras.models.graph import Graph
 from minikeras.ops.core import cast
 from minikeras.ops.numpy import expand_dims, squeeze
-from minikeras.registry import custom_object_scope, describe_whole
+from minikeras.registry import custom_object_scope, describe_whole, is_builtin
 from minikeras.training.trainer import Trainer
 
 
@@ -169,6 +169,15 @@ class Model(Trainer, Layer):
 
     _UNTRACKED = Layer._UNTRACKED | {"_graph", *vars(Trainer())}
 
+    def _own_metrics(self) -> list[Any]:
+        """The metrics in its layers; those of built-in layers are found anew only after an attribute was set."""
+        version = configuration_version()
+        if version != self._metrics_at:
+            self._metrics_list = super()._own_metrics()
+            known = all(is_builtin(type(layer)) for layer in self._walk_layers())
+            self._metrics_at = version if known else -1
+        return self._metrics_list
+
     @property
     def is_functional(self) -> bool:
         """Whether the model consists of symbolic inputs and outputs and what lies between."""
@@ -319,6 +328,7 @@ class Model(Trainer, Layer):
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_arenas": {}, "_trainable_at": -1, "_trainable_list": []}
+        state.update(_metrics_at=-1, _metrics_list=[])
         if is_symbolic(self._recorded):  # type: ignore[has-type]
             state["_recorded"] = (), {}
         return state

@@ -135,7 +135,7 @@ def to_arrays(data: Any, role: str) -> Any:
     if isinstance(data, (list, tuple)) and data and all(is_array_like(item) and not _is_scalar(item) for item in data):
         return [to_arrays(item, role) for item in data]
     array = data.data if isinstance(data, Tensor) else data
-    if not isinstance(array, k.xp.ndarray):
+    if not isinstance(array, (np.ndarray, k.xp.ndarray)):
         if isinstance(array, (list, tuple)) or not is_array_like(array):
             try:
                 array = np.asarray(array)

@@ -64,6 +64,8 @@ class Trainer:
         self._trainable_at = -1
         self._trainable_list: list[Variable] = []
         self._penalized: list[Variable] = []
+        self._metrics_at = -1
+        self._metrics_list: list[Any] = []
         self._arenas: dict[tuple, k.Arena] = {}
         self._inference = Inference(self)
 

@@ -50,6 +50,7 @@ shares = st.sampled_from([0.0, 0.5, 0.9, 0.999])
 OPTIMIZER_CASES: dict[str, tuple[int, dict[str, Any]]] = {  # slots and what to draw
     "adam": (2, {"alpha": rates, "beta_1": shares, "beta_2": shares, "epsilon": st.sampled_from([1e-7, 1e-3])}),
     "rmsprop": (1, {"lr": rates, "rho": shares, "epsilon": st.sampled_from([1e-7, 1e-3])}),
+    "sgd": (0, {"lr": rates}),
     "sgd_momentum": (1, {"lr": rates, "momentum": shares, "nesterov": st.booleans()}),
 }
 

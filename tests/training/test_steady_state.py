@@ -158,3 +158,28 @@ def test_predicting_from_several_threads():
 def test_kernels_allocate_outside_a_step():
     a = k.empty((3,), np.dtype("f4"))
     assert k.empty((3,), np.dtype("f4")) is not a
+
+
+def test_metrics_of_layers_are_found_whenever_they_are_set():
+    model = small_model()
+    names = [metric.name for metric in model.metrics]
+    model.train_on_batch(*DATA)
+    model.layers[0].extra = keras.metrics.Mean(name="extra")
+    assert [metric.name for metric in model.metrics] == [*names, "extra"]
+    del model.layers[0].extra
+    assert [metric.name for metric in model.metrics] == names
+
+    class Listing(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.found = []
+
+        def call(self, inputs):
+            return inputs
+
+    layer = Listing()
+    model = keras.Sequential([keras.Input((6,)), layer, layers.Dense(1)])
+    model.compile("sgd", "mse")
+    before = len(model.metrics)
+    layer.found.append(keras.metrics.Mean(name="later"))
+    assert len(model.metrics) == before + 1

@@ -55,9 +55,18 @@ def _compiled(*arrays: Any) -> bool:
     return all([array.dtype.char == "f" and array.flags.c_contiguous for array in arrays])
 
 
+_sgd_blocks = _in_blocks(reference.sgd)
 _sgd_momentum_blocks = _in_blocks(reference.sgd_momentum)
 _rmsprop_blocks = _in_blocks(reference.rmsprop)
 _adam_blocks = _in_blocks(reference.adam)
+
+
+def sgd(p: Any, g: Any, lr: Any) -> None:
+    """See the reference."""
+    if _compiled(p, g):
+        shared().sgd(p, g, lr)
+    else:
+        _sgd_blocks(p, g, lr)
 
 
 def sgd_momentum(p: Any, g: Any, v: Any, lr: Any, momentum: float, nesterov: bool = False) -> None:
@@ -101,6 +110,6 @@ OVERRIDES = {
     "decay": _in_blocks(reference.decay),
     "ema": _in_blocks(reference.ema),
     "rmsprop": rmsprop,
-    "sgd": _in_blocks(reference.sgd),
+    "sgd": sgd,
     "sgd_momentum": sgd_momentum,
 }

@@ -92,6 +92,21 @@ def rmsprop(p: Any, g: Any, v: Any, *numbers: float) -> None:
 
 
 @lazy_part
+def _sgd_part(arguments, part, worker):  # type: ignore[no-untyped-def]
+    """2, 3: p, g; 4: lr."""
+    n = numbers(arguments)
+    first, size = _stretch(n, part)
+    p, g, rate = floats(n[2] + first), floats(n[3] + first), floats(n[4])[0]
+    for i in range(size):
+        p[i] -= g[i] * rate
+
+
+def sgd(p: Any, g: Any, lr: float) -> None:
+    """As the kernel."""
+    _run(_sgd_part, parts_of(p.size), p.size, p, g, np.array([lr], _FLOAT))
+
+
+@lazy_part
 def _sgd_momentum_part(arguments, part, worker):  # type: ignore[no-untyped-def]
     """2 to 4: p, g, v; 5: lr, momentum; 6: whether Nesterov's."""
     n = numbers(arguments)
