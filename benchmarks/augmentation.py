@@ -31,16 +31,10 @@ from benchmarks.contenders import Contender, Worker
 from benchmarks.installed import ROOT
 
 OURS, KERAS = "minikeras", "Keras"
-MODULES = {OURS: "minikeras.preprocessing.image", KERAS: "keras.src.legacy.preprocessing.image"}
+MODULES = {OURS: keras_models.PICTURES["minikeras"], KERAS: keras_models.PICTURES["keras"]}
 ROUNDS = 3
 
-ARTICLE = {
-    "rotation_range": 10,
-    "width_shift_range": 0.1,
-    "height_shift_range": 0.1,
-    "shear_range": 0.1,
-    "zoom_range": 0.1,
-}
+ARTICLE: dict[str, Any] = {**keras_models.CHANGES}
 ALL = {
     **ARTICLE,
     "channel_shift_range": 20.0,

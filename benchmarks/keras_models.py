@@ -166,6 +166,8 @@ MODELS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 }
 
 
+# Where ImageDataGenerator is; Keras 3 has kept it, out of its public names.
+PICTURES = {"minikeras": "minikeras.preprocessing.image", "keras": "keras.src.legacy.preprocessing.image"}
 # The changes of the tutorial that examples/article.py runs: degrees, parts of a side, degrees, part of the size.
 CHANGES = {
     "rotation_range": 10, "width_shift_range": 0.1, "height_shift_range": 0.1, "shear_range": 0.1, "zoom_range": 0.1
@@ -205,9 +207,7 @@ class KerasProgram:
         return float(history.history["loss"][-1])
 
     def fit_augmented(self, x: Any, y: Any, batch_size: int, epochs: int) -> float:
-        # Keras 3 has kept it, out of its public names
-        home = "minikeras.preprocessing" if self.keras.__name__ == "minikeras" else "keras.src.legacy.preprocessing"
-        module = importlib.import_module(f"{home}.image")
+        module = importlib.import_module(PICTURES[self.keras.__name__])
         history = self.model.fit(module.ImageDataGenerator(**CHANGES).flow(x, y, batch_size), epochs=epochs, verbose=0)
         return float(history.history["loss"][-1])
 

@@ -199,7 +199,7 @@ class Dataset:
 
     def _elements(self, key: _Key, start: int) -> Iterator[Any]:
         """The elements of the pass `key` from number `start` on."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}() has no elements; make one with Dataset.from_arrays(...).")
 
     def _rows(self) -> _Rows | None:
         """The arrays whose rows the elements are, where `_numbers` says which ones."""
@@ -207,7 +207,7 @@ class Dataset:
 
     def _numbers(self, key: _Key, start: int) -> Iterator[int]:
         """The rows of `_rows()` that the elements of a pass are."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has `_rows`, so it must define `_numbers` too.")
 
     def _steps(self) -> list[Dataset]:
         """This step and those before it."""

@@ -132,7 +132,7 @@ class _Cell(_Described):
 
     def _step(self, inputs: Any, states: list[Any], training: bool) -> list[Any]:
         """The new states."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define _step(); return the new states there.")
 
     def _products(self, name: str, values: Any, kernel: Any, bias: Any, training: bool) -> list[Any]:
         """`values @ kernel + bias` for each gate that the kernel has columns of, after the dropout of that name."""

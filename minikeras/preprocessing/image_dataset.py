@@ -12,7 +12,7 @@ import numpy as np
 from minikeras import config
 from minikeras.preprocessing.directory_dataset import Options, directory_datasets
 from minikeras.preprocessing.image.files import COLOR_MODES, load_img
-from minikeras.preprocessing.image.resizing import INTERPOLATIONS, resize, resized
+from minikeras.preprocessing.image.resizing import INTERPOLATIONS, middle, resize, resized
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 
@@ -121,10 +121,7 @@ def load_picture(
         picture = picture[:, :, None]
     height, width = picture.shape[:2]
     if crop:
-        cut_height = max(min(height, int(width * size[0] / size[1])), 1)
-        cut_width = max(min(width, int(height * size[1] / size[0])), 1)
-        top, left = (height - cut_height) // 2, (width - cut_width) // 2
-        picture = picture[top : top + cut_height, left : left + cut_width]
+        picture = middle(picture, size)
     elif pad == "grain":
         above = (max(height, int(width * size[0] / size[1])) - height) // 2
         beside = 0 if above else (max(width, int(height * size[1] / size[0])) - width) // 2

@@ -168,6 +168,15 @@ def resize(
     return np.ascontiguousarray(result.astype(dtype, copy=False))
 
 
+def middle(images: np.ndarray, size: Sequence[int], first: int = 0) -> np.ndarray:
+    """The largest middle part of pictures that has the aspect ratio of `size`; `first` is the axis of their height."""
+    height, width = images.shape[first : first + 2]
+    cut_height = max(min(height, int(width * size[0] / size[1])), 1)
+    cut_width = max(min(width, int(height * size[1] / size[0])), 1)
+    top, left = (height - cut_height) // 2, (width - cut_width) // 2
+    return images[(slice(None),) * first + (slice(top, top + cut_height), slice(left, left + cut_width))]
+
+
 def smart_resize(
     x: Any, size: Sequence[int], interpolation: str = "bilinear", data_format: str = "channels_last"
 ) -> Any:
@@ -190,10 +199,5 @@ def smart_resize(
     if images.ndim not in (3, 4):
         raise ValueError(f"smart_resize takes pictures of rank 3 or 4, got the shape {images.shape}.")
     first = images.ndim - (3 if data_format == "channels_last" else 2)
-    height, width = images.shape[first : first + 2]
-    cut_height = max(min(height, int(width * size[0] / size[1])), 1)
-    cut_width = max(min(width, int(height * size[1] / size[0])), 1)
-    top, left = (height - cut_height) // 2, (width - cut_width) // 2
-    part = (slice(None),) * first + (slice(top, top + cut_height), slice(left, left + cut_width))
-    result = resize(images[part], size, interpolation, data_format)
+    result = resize(middle(images, size, first), size, interpolation, data_format)
     return Tensor(k.to_device(result)) if isinstance(x, Tensor) else result
