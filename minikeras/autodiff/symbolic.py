@@ -51,9 +51,6 @@ class KerasTensor:
         name: default automatic.
     """
 
-    __array_priority__ = 1000
-    __array_ufunc__ = None
-
     def __init__(self, shape: Any, dtype: Any = None, name: str | None = None, **unused: Any):
         self.shape = tuple(None if size is None else int(size) for size in shape)
         self.dtype = str(np.dtype(dtype or config.floatx()))

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-import itertools
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,17 +18,7 @@ import numpy as np
 from minikeras import config, tree
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor, is_symbolic, symbolic_call
-from minikeras.autodiff.tensor import Tensor, Variable
-
-_order = itertools.count()
-
-
-class _State(threading.local):
-    recording = False
-    recorder: Any = None  # who notes what operations are done; see replay.py
-
-
-_state = _State()
+from minikeras.autodiff.tensor import Tensor, Variable, _state, clock, latest_change
 
 
 class Node:
@@ -41,7 +29,7 @@ class Node:
     def __init__(self, vjp: Callable, inputs: list[Any]):
         self.vjp = vjp
         self.inputs = inputs
-        self.order = next(_order)
+        self.order = next(clock)
         self.grads: Any = None
         self.needs: Any = None
 
@@ -66,7 +54,7 @@ class recording:
 
     def __enter__(self) -> None:
         self._previous = _state.recording
-        _state.recording = self._on
+        _state.recording = self._previous + 1 if self._on else 0
 
     def __exit__(self, *error: object) -> None:
         _state.recording = self._previous
@@ -74,7 +62,7 @@ class recording:
 
 def is_recording() -> bool:
     """Whether operations on tracked tensors are recorded now: if not, an operation need not keep what its vjp reads."""
-    return _state.recording
+    return _state.recording > 0
 
 
 def raw(value: Any) -> Any:
@@ -89,11 +77,15 @@ def raw(value: Any) -> Any:
     if isinstance(value, float):
         return float(value)  # NumPy's float64 scalar is one too, and would turn everything into float64
     if not isinstance(value, k.xp.ndarray):
-        array = np.asarray(value)
+        array = np.asarray(tree.map_structure(_as_constant, value) if isinstance(value, (list, tuple)) else value)
         if array.dtype in _PYTHON_TYPES and not any(hasattr(leaf, "dtype") for leaf in tree.flatten(value)):
             array = array.astype(config.floatx() if array.dtype.kind == "f" else np.int32)
         value = k.to_device(array)
     return value
+
+
+def _as_constant(leaf: Any) -> Any:
+    return leaf.numpy() if isinstance(leaf, Tensor) else leaf
 
 
 _PYTHON_TYPES = (np.dtype(np.float64), np.dtype(np.int64))  # what NumPy makes of Python's numbers
@@ -135,13 +127,15 @@ def differentiable(function: Callable | None = None, *, inputs: int | None = Non
                     continue
             elif isinstance(value, KerasTensor):
                 return symbolic_call(operation, args, settings)
+            elif isinstance(value, (list, tuple)) and _has_tensors(value):
+                return operation(*[stacked(value) for value in values], *args[count:], **settings)
             else:
                 arrays.append(raw(value))
             sources.append(None)
         if len(args) > count:
             arrays.extend(args[count:])
         y, vjp = function(*arrays, **settings)
-        result = _linked(y, vjp, sources, tracked and _state.recording)
+        result = _linked(y, vjp, sources, tracked and _state.recording > 0)
         if _state.recorder is not None:
             _state.recorder.note(function, args, arrays, settings, result)
         return result
@@ -156,7 +150,7 @@ def differentiable(function: Callable | None = None, *, inputs: int | None = Non
         y, vjp = function(arrays, *others, **settings)
         sources = [value if isinstance(value, Tensor) and value.tracked else None for value in values]
         tracked = any(source is not None for source in sources)
-        result = _linked(y, vjp, sources, tracked and _state.recording)
+        result = _linked(y, vjp, sources, tracked and _state.recording > 0)
         if _state.recorder is not None:
             _state.recorder.note(_on_list(function, others), values, arrays, settings, result)
         return result
@@ -189,6 +183,17 @@ def operation(function: Callable | None = None, *, inputs: int | None = None) ->
 
     op.differentiable = False  # type: ignore[attr-defined]
     return op
+
+
+def _has_tensors(value: Any) -> bool:
+    return any(isinstance(leaf, (Tensor, KerasTensor)) for leaf in tree.flatten(value))
+
+
+def stacked(value: Any) -> Any:
+    """A list of tensors (also nested) as one tensor, whose gradient reaches each; anything else is itself."""
+    if not isinstance(value, (list, tuple)) or not _has_tensors(value):
+        return value
+    return _stack([stacked(part) for part in value])
 
 
 def composite(function: Callable) -> Callable:
@@ -227,6 +232,13 @@ def _with_keywords(args: tuple, settings: dict[str, Any], parameters: list[inspe
     if any(parameter.default is parameter.empty and parameter.name not in settings for parameter in rest):
         return args  # Python's own error about the missing argument follows
     return args + tuple([settings.pop(parameter.name, parameter.default) for parameter in rest])
+
+
+@functools.partial(differentiable, sequence=True)
+def _stack(arrays: list[Any]) -> Any:
+    types = [array.dtype for array in arrays if hasattr(array, "dtype")]
+    dtype = np.result_type(*([one for one in types if one.kind == "f"] or types))
+    return k.xp.stack([k.xp.asarray(array, dtype) for array in arrays]), lambda g, needs: list(g)
 
 
 def _array(y: Any) -> Any:
@@ -273,6 +285,8 @@ def backward(
     if id(target) in wanted:
         found[id(target)] = seed
     nodes = _relevant_nodes(target, wanted)
+    if nodes and nodes[0].order < latest_change():
+        _refuse_changed(nodes)
     if nodes:
         _accumulate_output(target.node, target.index, seed)
     for node in reversed(nodes):
@@ -326,6 +340,29 @@ def _relevant_nodes(target: Tensor, wanted: set[int]) -> list[Node]:
     return nodes
 
 
+def _refuse_changed(nodes: list[Node]) -> None:
+    """Refuse gradients through operations on variables whose values, which the gradients are made of, are gone."""
+    for node in nodes:
+        for tensor in node.inputs:
+            if isinstance(tensor, Variable) and tensor.changed > node.order:
+                for other in nodes:
+                    other.needs = None
+                raise ValueError(
+                    f"The variable {tensor.path!r} was changed after the loss was computed from it, so the gradient "
+                    "asked for now would be wrong; ask for all gradients before the first update."
+                )
+
+
+def refuse_second_order(others: int, gradients: Sequence[Any]) -> None:
+    """Refuse to make gradients while other blocks record: they would take them for constants."""
+    if others > 0 and any(gradient is not None for gradient in gradients):
+        raise NotImplementedError(
+            "A gradient was asked for inside another open tape, which cannot differentiate it again: gradients of "
+            "gradients are not supported; ask for it outside of the other tape, or, if it serves as a constant there, "
+            "within `with tape.stop_recording():`."
+        )
+
+
 def _by_order(node: Node) -> int:
     return node.order
 
@@ -371,13 +408,20 @@ class GradientTape:
         self.watch_accessed_variables = watch_accessed_variables
         self._watched: list[Tensor] = []
         self._recorder = recording()
+        self._is_open = False
 
     def __enter__(self) -> GradientTape:
         self._recorder.__enter__()
+        self._is_open = True
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._is_open = False
         self._recorder.__exit__(*error)
+
+    def stop_recording(self) -> recording:
+        """A block, `with tape.stop_recording():`, whose operations no tape records."""
+        return recording(False)
 
     def watch(self, tensor: Any) -> None:
         """Track a tensor (or a structure of them) that is not a trainable variable."""
@@ -390,8 +434,21 @@ class GradientTape:
             self._watched.append(leaf)
 
     def gradient(self, target: Any, sources: Any, output_gradients: Any = None) -> Any:
-        """Gradients of the sum of `target` at `sources`, in the structure of `sources`; None where not connected."""
+        """Gradients of the sum of `target` at `sources`, in the structure of `sources`; None where not connected.
+
+        Args:
+            target: a tensor or a structure of them, computed while the tape was open.
+            sources: variables or watched tensors.
+            output_gradients: the gradients at `target`, default ones.
+
+        Raises:
+            TypeError: for a target or source that is no tensor.
+            ValueError: where a variable was changed since the target was computed from it.
+            NotImplementedError: inside another open tape, which could not differentiate the result again.
+        """
         flat = tree.flatten(sources)
+        _require_tensors("target", tree.flatten(target))
+        _require_tensors("sources", flat)
         if not self.watch_accessed_variables:
             watched = {id(tensor) for tensor in self._watched}
             flat = [source if id(source) in watched else Tensor(source.data) for source in flat]
@@ -402,7 +459,17 @@ class GradientTape:
             for i, gradient in enumerate(backward(one, flat, raw(seed))):
                 if gradient is not None:
                     total[i] = gradient if total[i] is None else total[i] + gradient
+        refuse_second_order(_state.recording - self._is_open, total)
         return tree.pack_sequence_as(sources, [None if g is None else Tensor(g) for g in total])
+
+
+def _require_tensors(role: str, values: Sequence[Any]) -> None:
+    for value in values:
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"A gradient's {role} must be a tensor made by minikeras.ops or a variable, got "
+                f"{'None' if value is None else type(value).__name__}; a NumPy array or a number has no gradient."
+            )
 
 
 def value_and_grad(function: Callable, argnums: int | Sequence[int] = 0) -> Callable:
@@ -416,12 +483,15 @@ def value_and_grad(function: Callable, argnums: int | Sequence[int] = 0) -> Call
             arguments[position] = tree.map_structure(_tracked, arguments[position])
         with recording():
             value = function(*arguments, **kwargs)
+        _require_tensors("function's value", [value])
         if value.size != 1:
             raise ValueError(
                 f"grad needs a scalar function, got a value of shape {value.shape}; reduce it with ops.sum."
             )
         chosen = [arguments[position] for position in positions]
-        flat = [Tensor(g) if g is not None else None for g in backward(value, tree.flatten(chosen))]
+        found = backward(value, tree.flatten(chosen))
+        refuse_second_order(_state.recording, found)
+        flat = [Tensor(g) if g is not None else None for g in found]
         gradients = tree.pack_sequence_as(chosen, flat)
         return value, gradients[0] if isinstance(argnums, int) else tuple(gradients)
 

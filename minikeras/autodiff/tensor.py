@@ -3,15 +3,45 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from minikeras import config, tree
+from minikeras import config
 from minikeras import kernels as k
 
 _numbers = itertools.count()
+
+
+class _State(threading.local):
+    """What a thread's tapes and tensors know of each other."""
+
+    recording = 0  # how many open blocks record, up to the last one that does not
+    recorder: Any = None  # who notes what operations are done; see replay.py
+
+
+_state = _State()
+clock = itertools.count()  # orders what is recorded and what is changed
+_latest_change = 0
+
+
+def mark_changed(variables: Iterable[Variable]) -> None:
+    """Note that the values of these variables were just changed in place.
+
+    What a tape keeps for a gradient are the very arrays, so a gradient of anything computed before would be wrong, and
+    `backward` refuses it.
+    """
+    global _latest_change
+    _latest_change = next(clock)
+    for variable in variables:
+        variable.changed = _latest_change
+
+
+def latest_change() -> int:
+    """When any variable was last changed in place, by `clock`."""
+    return _latest_change
 
 
 class Tensor:
@@ -23,7 +53,6 @@ class Tensor:
     # data: the raw array; tracked: whether gradients flow to it; node, index: which output of which tape node it is;
     # logits: what a softmax or sigmoid was computed from, so that a cross-entropy can start there
     __slots__ = ("__weakref__", "_keras_mask", "data", "index", "logits", "node", "tracked")
-    __array_priority__ = 1000  # ndarray + Tensor is Tensor.__radd__
 
     def __init__(self, data: Any, tracked: bool = False):
         self.data = data
@@ -61,18 +90,15 @@ class Tensor:
         return self.data.tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if self.tracked and _state.recording:
+            raise TypeError(
+                f"A tensor of shape {self.shape} was converted to a NumPy array while its gradient is being recorded, "
+                "which would lose the gradient; use minikeras.ops, or tensor.numpy() for its values as constants."
+            )
         array = self.numpy()
         if dtype is not None and array.dtype != dtype:
             return array.astype(dtype)
         return array.copy() if copy else array
-
-    def __array_function__(self, function: Callable, types: Any, args: Any, kwargs: Any) -> Any:
-        """NumPy's functions take the values and give arrays."""
-
-        def values(leaf: Any) -> Any:
-            return leaf.numpy() if isinstance(leaf, Tensor) else leaf
-
-        return function(*tree.map_structure(values, args), **tree.map_structure(values, kwargs))
 
     def __len__(self) -> int:
         return len(self.data)
@@ -106,8 +132,11 @@ class Tensor:
 
     __hash__ = object.__hash__
 
-    # Operators live in ops/operators.py, which installs them here: they are differentiable operations.
+    # Operators and the way from NumPy's functions to ours live in ops/operators.py and ops/numpy_protocol.py, which
+    # install them here: they are differentiable operations.
     __getitem__: Callable
+    __array_ufunc__: Callable
+    __array_function__: Callable
 
 
 class Variable(Tensor):
@@ -122,10 +151,12 @@ class Variable(Tensor):
     """
 
     # number: variables are counted as they are made, which is the order that a layer lists them in
+    # changed: when the values were last changed in place, by `clock`
     __slots__ = (
         "_trainable",
         "aggregation",
         "autocast",
+        "changed",
         "constraint",
         "made_trainable",
         "name",
@@ -159,6 +190,7 @@ class Variable(Tensor):
         super().__init__(k.to_device(data), tracked=bool(trainable) and data.dtype.kind == "f")
         self._trainable = self.made_trainable = bool(trainable)
         self.number = next(_numbers)
+        self.changed = 0
         self.autocast = autocast
         self.aggregation = aggregation
         self.name = name or "variable"
@@ -189,7 +221,7 @@ class Variable(Tensor):
         return np.array(k.to_host(self.data))
 
     def assign(self, value: Any) -> Variable:
-        """Replace the values in place.
+        """Replace the values: in place, or, while a tape records, by a new array, as the tape may need the old one.
 
         Raises:
             ValueError: where the shapes differ; the variable is unchanged.
@@ -199,7 +231,13 @@ class Variable(Tensor):
             raise ValueError(
                 f"Variable {self.path!r} has shape {self.data.shape} and cannot take a value of shape {value.shape}."
             )
-        self.data[...] = value
+        if _state.recording:
+            fresh = k.xp.empty_like(self.data)
+            fresh[...] = value
+            self.data = fresh
+        else:
+            self.data[...] = value
+            mark_changed([self])
         return self
 
     def assign_add(self, value: Any) -> Variable:

@@ -12,7 +12,7 @@ import numpy as np
 from minikeras import kernels as k
 from minikeras import tree
 from minikeras.autodiff.symbolic import KerasTensor
-from minikeras.autodiff.tape import composite, differentiable, operation, raw
+from minikeras.autodiff.tape import composite, differentiable, operation, raw, stacked
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops import elementwise, shaping
 from minikeras.ops.common import as_array, as_type
@@ -59,6 +59,8 @@ def convert_to_tensor(x: Any, dtype: Any = None, sparse: bool | None = None, rag
     """
     if sparse or ragged:
         raise ValueError(f"Tensors here are dense, got sparse={sparse!r}, ragged={ragged!r}; leave both at None.")
+    if isinstance(x, (list, tuple)):
+        x = stacked(x)
     if not isinstance(x, (Tensor, KerasTensor)):
         x = Tensor(as_array(raw(x)))
     return x if dtype is None or str(x.dtype) == str(dtype) else cast(x, dtype)

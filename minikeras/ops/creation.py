@@ -8,9 +8,11 @@ import numpy as np
 
 from minikeras import config
 from minikeras import kernels as k
-from minikeras.autodiff.tape import composite, operation, raw
+from minikeras.autodiff.symbolic import KerasTensor
+from minikeras.autodiff.tape import composite, differentiable, operation, raw
 from minikeras.autodiff.tensor import Tensor
-from minikeras.ops.common import NUMBERS, as_array
+from minikeras.ops.common import NUMBERS, as_array, unbroadcast
+from minikeras.ops.core import cast
 from minikeras.ops.shaping import broadcast_to, reshape
 
 __all__ = [
@@ -46,6 +48,8 @@ def empty(shape: Any, dtype: Any = None) -> Tensor:
 
 def full(shape: Any, fill_value: Any, dtype: Any = None) -> Tensor:
     """Everywhere `fill_value`, by default of type `floatx()`."""
+    if isinstance(fill_value, (Tensor, KerasTensor)):  # its gradient stays
+        return broadcast_to(cast(fill_value, dtype or config.floatx()), shape)
     return Tensor(k.xp.full(shape, raw(fill_value), dtype or config.floatx()))
 
 
@@ -61,10 +65,11 @@ def ones_like(x: Any, dtype: Any = None) -> Any:
     return k.xp.ones_like(as_array(x), dtype=dtype)
 
 
-@operation(inputs=2)
+@composite
 def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Any:
     """`fill_value` in the shape (and type) of `x`."""
-    return k.xp.full_like(as_array(x), fill_value, dtype=dtype)
+    like = as_array(raw(x))
+    return full(like.shape, fill_value, dtype or like.dtype)
 
 
 def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
@@ -95,6 +100,7 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
     return Tensor(k.xp.arange(start, stop, 1 if step is None else step, dtype=dtype))
 
 
+@composite
 def linspace(
     start: Any,
     stop: Any,
@@ -108,13 +114,31 @@ def linspace(
 
     With `retstep` a pair of the numbers and their distance.
     """
-    start, stop = raw(start), raw(stop)
+    values = _linspace(start, stop, num=num, endpoint=endpoint, dtype=dtype, axis=axis)
+    return (values, cast((stop - start) / _intervals(num, endpoint), values.dtype)) if retstep else values
+
+
+@differentiable
+def _linspace(start: Any, stop: Any, *, num: int, endpoint: bool, dtype: Any, axis: int) -> Any:
     if dtype is None:
         types = [value.dtype for value in (start, stop) if not isinstance(value, NUMBERS)]
         floats = [one for one in types if one.kind == "f"]
         dtype = np.result_type(*floats) if floats else config.floatx()
-    values, step = k.xp.linspace(start, stop, num, endpoint=endpoint, retstep=True, dtype=dtype, axis=axis)
-    return (Tensor(values), Tensor(k.xp.asarray(step, dtype))) if retstep else Tensor(values)
+    values = k.xp.linspace(start, stop, num, endpoint=endpoint, dtype=dtype, axis=axis)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        place = k.xp.arange(num, dtype=g.dtype) / _intervals(num, endpoint)  # from 0 at start to 1 at stop
+        g = k.xp.moveaxis(g, axis, -1)
+        return (
+            unbroadcast((g * (1 - place)).sum(axis=-1), start) if needs[0] else None,
+            unbroadcast((g * place).sum(axis=-1), stop) if needs[1] else None,
+        )
+
+    return values, vjp
+
+
+def _intervals(num: int, endpoint: bool) -> int:
+    return max(num - 1 if endpoint else num, 1)
 
 
 @composite

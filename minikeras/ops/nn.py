@@ -108,8 +108,19 @@ def hard_sigmoid(x: Any) -> Any:
     return activation(x, name="hard_sigmoid")
 
 
+def _require_number(function: str, **setting: Any) -> None:
+    """Refuse a tensor as a setting: its gradient would be lost."""
+    for name, value in setting.items():
+        if isinstance(value, (Tensor, KerasTensor)):
+            raise TypeError(
+                f"{function} takes a number as {name}, got a tensor of shape {tuple(value.shape)}, whose gradient "
+                "would be lost; for a slope that is learned use layers.PReLU or compose it of minikeras.ops."
+            )
+
+
 def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
     """`x` where positive, else `negative_slope * x`."""
+    _require_number("leaky_relu", negative_slope=negative_slope)
     if negative_slope == 0.2:
         return activation(x, name="leaky_relu")
     return piecewise_relu(x, negative_slope=negative_slope)
@@ -117,6 +128,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
 
 def elu(x: Any, alpha: float = 1.0) -> Any:
     """`x` where positive, else `alpha * (exp(x) - 1)`."""
+    _require_number("elu", alpha=alpha)
     return activation(x, name="elu") if alpha == 1.0 else _elu(x, alpha=alpha)
 
 
@@ -130,6 +142,7 @@ def _elu(x: Any, *, alpha: float) -> Any:
 @differentiable(inputs=1)
 def celu(x: Any, alpha: float = 1.0) -> Any:
     """`x` where positive, else `alpha * (exp(x / alpha) - 1)`."""
+    _require_number("celu", alpha=alpha)
     x = as_float(x)
     y = k.xp.where(x > 0, x, alpha * k.xp.expm1(k.xp.minimum(x, 0) / alpha))
     return y, lambda g, needs: (g * k.xp.where(x > 0, k.xp.ones_like(x), y / alpha + 1),)

@@ -20,7 +20,7 @@ from minikeras import initializers, registry
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import snake_case, unique_name
 from minikeras.autodiff.tape import raw
-from minikeras.autodiff.tensor import Tensor, Variable
+from minikeras.autodiff.tensor import Tensor, Variable, mark_changed
 from minikeras.optimizers.flat import FlatVariables, adopt, same, stretches
 from minikeras.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
 from minikeras.utils.suggest import unknown
@@ -397,6 +397,7 @@ class Optimizer:
                 for p in plan.decayed:
                     k.decay(p, self.weight_decay * rate)
             self._update(plan, rate)
+            mark_changed(plan.variables)
         if self.use_ema:
             self._average(plan)
         for variable in plan.constrained:

@@ -196,3 +196,141 @@ def test_tensor_behaves_like_a_number_where_it_is_one():
     assert f"{t:.2f}" == "2.50"
     assert bool(t)
     assert np.asarray(t).dtype == np.float32
+
+
+# ---------------------------------------------------------------- what would be silently wrong
+
+
+def _penalty(weight: float) -> None:
+    """A gradient penalty in the manner of WGAN-GP: its gradient at w needs second derivatives."""
+    w = Variable(np.array([1.0, 2.0], "f4"))
+    with GradientTape() as outer:
+        x = ops.convert_to_tensor(np.array([3.0, 4.0], "f4"))
+        with GradientTape() as inner:
+            inner.watch(x)
+            score = ops.sum(w * x**2)
+        slope = inner.gradient(score, x)
+        loss = score + weight * ops.sum(slope**2)
+    outer.gradient(loss, w)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1000.0])
+def test_gradients_of_gradients_are_refused_at_once(weight: float) -> None:
+    with pytest.raises(NotImplementedError, match="inside another open tape"):
+        _penalty(weight)
+
+
+def test_gradients_of_gradients_are_refused_in_every_spelling() -> None:
+    def cube(x):
+        return ops.sum(x**3)
+
+    x = np.ones(3)
+    for second in (
+        grad(lambda x: ops.sum(grad(cube)(x))),
+        value_and_grad(lambda x: ops.sum(value_and_grad(cube)(x)[1])),
+    ):
+        with pytest.raises(NotImplementedError, match="gradients of gradients"):
+            second(x)
+
+    class Slope(minikeras.layers.Layer):
+        def call(self, inputs):
+            with GradientTape() as tape:
+                tape.watch(inputs)
+                y = inputs**3
+            return tape.gradient(y, inputs)
+
+    model = minikeras.Sequential([minikeras.Input((2,)), minikeras.layers.Dense(2), Slope()])
+    model.compile("sgd", "mse")
+    np.testing.assert_array_equal(model.predict(np.ones((1, 2)), verbose=0).shape, (1, 2))  # nothing is recorded here
+    with pytest.raises(NotImplementedError, match="gradients of gradients"):
+        model.fit(np.ones((4, 2)), np.ones((4, 2)), verbose=0)
+
+
+def test_a_gradient_that_serves_as_a_constant() -> None:
+    """An adversarial example: the outer tape takes the gradient for a number when it is told so."""
+    w = Variable(np.array([1.0, 2.0], "f4"))
+    with GradientTape() as outer:
+        x = ops.convert_to_tensor(np.array([3.0, 4.0], "f4"))
+        with outer.stop_recording():
+            with GradientTape() as inner:
+                inner.watch(x)
+                y = ops.sum(w * x)
+            step = ops.sign(inner.gradient(y, x))
+        loss = ops.sum(w * (x + 0.5 * step))
+    np.testing.assert_array_equal(outer.gradient(loss, w), [3.5, 4.5])
+
+
+def test_tapes_that_are_closed_or_no_ones_neighbours_give_gradients() -> None:
+    w, v = Variable(np.array([2.0], "f4")), Variable(np.array([5.0], "f4"))
+    with GradientTape() as first, GradientTape() as second:
+        y, z = w * w * v, w * v * v
+    np.testing.assert_array_equal(first.gradient(y, w), [20])
+    np.testing.assert_array_equal(second.gradient(z, v), [20])
+    with GradientTape(persistent=True) as tape:
+        y = w**3
+        np.testing.assert_array_equal(tape.gradient(y, w), [12])  # asked while it is open
+    with GradientTape():
+        unconnected = GradientTape()
+        assert unconnected.gradient(Variable(np.ones(1, "f4")), w) is None
+
+
+def test_a_change_between_forward_and_backward_is_refused() -> None:
+    """The gradient of a generator, asked for after the discriminator's step, would be one at the new weights."""
+    critic, maker = Variable(np.array([3.0], "f4"), name="critic"), Variable(np.array([2.0], "f4"))
+    optimizer = minikeras.optimizers.SGD(0.1)
+    with GradientTape(persistent=True) as tape:
+        score = critic * maker
+        other = maker * maker
+    optimizer.apply([tape.gradient(score, critic)], [critic])
+    np.testing.assert_array_equal(tape.gradient(other, maker), [4])  # nothing that it is made of has changed
+    with pytest.raises(ValueError, match="'critic' was changed after the loss was computed"):
+        tape.gradient(score, maker)
+    np.testing.assert_array_equal(tape.gradient(other, maker), [4])
+    with GradientTape() as tape:
+        score = critic * maker
+    maker.assign([7.0])
+    with pytest.raises(ValueError, match="ask for all gradients before"):
+        tape.gradient(score, critic)
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_an_assignment_while_the_tape_is_open_leaves_the_tape_the_old_value(trainable: bool) -> None:
+    """As a layer does that keeps a moving mean, or a spectral norm that is used twice in a step."""
+    w, scale = Variable(np.array([2.0], "f4")), Variable(np.array([10.0], "f4"), trainable=trainable)
+    with GradientTape() as tape:
+        y = w * scale
+        scale.assign(scale * 3)
+        y = y + w * scale
+    np.testing.assert_array_equal(tape.gradient(y, w), [10 + 30])
+    np.testing.assert_array_equal(scale, [30])
+
+
+def test_an_optimizer_goes_on_after_its_variable_was_assigned_while_a_tape_was_open() -> None:
+    w = Variable(np.array([2.0], "f4"))
+    optimizer = minikeras.optimizers.SGD(0.5, momentum=0.5)
+    values = []
+    for _ in range(3):
+        with GradientTape() as tape:
+            y = w * w
+            w.assign_add([1.0])
+        optimizer.apply([tape.gradient(y, w)], [w])
+        values.append(float(w.numpy()[0]))
+    velocity, expected, x = 0.0, [], 2.0
+    for _ in range(3):
+        velocity = 0.5 * velocity - 0.5 * 2 * x
+        x = x + 1 + velocity
+        expected.append(x)
+    np.testing.assert_allclose(values, expected)
+
+
+@pytest.mark.parametrize("bad", [None, 3.0, np.ones(2)])
+def test_a_gradient_of_or_at_what_is_no_tensor_is_refused(bad: object) -> None:
+    w = Variable(np.ones(2, "f4"))
+    with GradientTape() as tape:
+        y = ops.sum(w)
+    with pytest.raises(TypeError, match="target must be a tensor"):
+        tape.gradient(bad, w)
+    with pytest.raises(TypeError, match="sources must be a tensor"):
+        tape.gradient(y, [w, bad])
+    with pytest.raises(TypeError, match="value must be a tensor"):
+        grad(lambda x: 3.0 if bad is None else bad)(np.ones(2))

@@ -312,6 +312,10 @@ CASES: list[Case] = [
     case("pad", X(3, 4), ((2, 1), (0, 3)), mode="reflect"),
     case("pad", X(3, 2), ((2, 1), (0, 1)), mode="symmetric"),
     case("pad", X(3), ((2, 3),), mode="edge"),
+    case("full_like", X(2, 3), X(3)),
+    case("linspace", X(3), X(2, 1), 4),
+    case("linspace", X(3), 1.0, 5, axis=-1),
+    case("linspace", X(2), X(2), 3, endpoint=False, retstep=True),
     case("meshgrid", X(2), X(3)),
     case("meshgrid", X(2), X(3), X(2), indexing="ij"),
     # picking
