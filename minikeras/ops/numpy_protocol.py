@@ -53,7 +53,7 @@ _WITHOUT_GRADIENT = frozenset({
 # fmt: on
 # arguments that change nothing about the values
 _UFUNC_DEFAULTS = {"casting": "same_kind", "dtype": None, "order": "K", "out": None, "subok": True, "where": True}
-_LAYOUT = {"copy", "device", "kind", "optimize", "order", "stable", "subok"}
+_LAYOUT = {"device", "kind", "optimize", "stable", "subok"}
 
 
 def _operation(name: str) -> Callable | None:
@@ -123,12 +123,9 @@ def _translated(function: Callable, op: Callable, args: tuple, kwargs: dict[str,
             known = inspect.signature(op).parameters.keys()
             translated |= {key: given for key, given in value.items() if key in known}
             strange |= {key: given for key, given in value.items() if key not in known}
-        elif name in _LAYOUT and name not in names:
-            continue
         elif name in names:
-            if value is not parameter.default or value is None or isinstance(value, (bool, int, float)):
-                translated[names[name]] = value
-        elif value is not parameter.default:
+            translated[names[name]] = value
+        elif value is not parameter.default and name not in _LAYOUT and not (name == "order" and value == "C"):
             strange[name] = value
     if strange:
         return strange

@@ -143,6 +143,8 @@ STRANGE: list[Callable] = [
     lambda x: np.subtract.outer(x, x),
     lambda x: np.add.reduceat(x, [0, 1]),
     lambda x: np.fmax(x, 2),
+    lambda x: np.reshape(x, (3, 2), order="F"),
+    lambda x: np.ravel(x, "F"),
     lambda x: np.copyto(np.empty_like(T), x),
     lambda x: np.linalg.det(x @ np.transpose(x)),
 ]
