@@ -424,12 +424,17 @@ class GradientTape:
         return recording(False)
 
     def watch(self, tensor: Any) -> None:
-        """Track a tensor (or a structure of them) that is not a trainable variable."""
+        """Track a tensor (or a structure of them) that is not a trainable variable.
+
+        Raises:
+            TypeError: for what is no tensor of a float type.
+        """
         for leaf in tree.flatten(tensor):
             if not isinstance(leaf, Tensor):
                 raise TypeError(
                     f"GradientTape.watch takes tensors, got {type(leaf).__name__}; make one with ops.convert_to_tensor."
                 )
+            _require_float(leaf.data)
             leaf.tracked = True
             self._watched.append(leaf)
 
@@ -515,4 +520,14 @@ def grad(function: Callable, argnums: int | Sequence[int] = 0) -> Callable:
 def _tracked(value: Any) -> Tensor:
     if isinstance(value, Variable):
         return value
-    return Tensor(raw(value) if not isinstance(value, (int, float)) else k.xp.asarray(float(value)), tracked=True)
+    array = raw(value) if not isinstance(value, (int, float)) else k.xp.asarray(float(value))
+    _require_float(array)
+    return Tensor(array, tracked=True)
+
+
+def _require_float(array: Any) -> None:
+    if array.dtype.kind != "f":
+        raise TypeError(
+            f"A gradient is taken at float tensors, got one of type {array.dtype}, in which it would be rounded; cast "
+            "it to float32 first."
+        )

@@ -334,3 +334,12 @@ def test_a_gradient_of_or_at_what_is_no_tensor_is_refused(bad: object) -> None:
         tape.gradient(y, [w, bad])
     with pytest.raises(TypeError, match="value must be a tensor"):
         grad(lambda x: 3.0 if bad is None else bad)(np.ones(2))
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "bool"])
+def test_gradients_at_integers_are_refused(dtype: str) -> None:
+    x = np.ones(3, dtype)
+    with pytest.raises(TypeError, match=f"got one of type {dtype}"):
+        grad(lambda x: ops.sum(x * 0.5))(x)
+    with GradientTape() as tape, pytest.raises(TypeError, match="cast it to float32"):
+        tape.watch(ops.convert_to_tensor(x))
