@@ -127,13 +127,15 @@ class CompiledLoss:
         for spec, target, output in zip(
             self._specs(names), outputs_list(y, names, "y"), tree.flatten(outputs), strict=True
         ):
-            if not isinstance(target, np.ndarray) or target.dtype.kind not in "iu":
+            if not isinstance(target, np.ndarray) or target.dtype.kind not in "iuf":
                 continue
             loss = _loss_object(spec, target, output)
             if isinstance(loss, LossFunctionWrapper) and loss.fn is losses_room.sparse_categorical_crossentropy:
                 options = loss._fn_kwargs
                 ignored = options.get("ignore_class")
                 classes = output.shape[options.get("axis", -1)]
+                if classes is None:
+                    continue
                 check_labels(target if ignored is None else target[target != ignored], classes)
 
     def __call__(self, y: Any, y_pred: Any, sample_weight: Any = None) -> Tensor | None:
