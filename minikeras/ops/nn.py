@@ -808,8 +808,8 @@ def _sparse_crossentropy_of(labels: Any, output: Any, from_logits: bool) -> Any:
     return fine.negative(fine.squeeze(fine.take_along_axis(fine.log(output), labels[..., None], axis=-1), -1))
 
 
-def check_labels(labels: Any, classes: int) -> None:
-    """Refuse class numbers that are not in [0, classes), or no whole numbers.
+def check_labels(labels: Any, classes: int | None) -> None:
+    """Refuse class numbers that are not in [0, classes), or no whole numbers; None is any number of classes.
 
     Raises:
         ValueError: a label is out of range or has a fraction.
@@ -820,6 +820,10 @@ def check_labels(labels: Any, classes: int) -> None:
             f"A label must be the whole number of its class, got {wrong}; probabilities of the classes go with "
             "categorical_crossentropy."
         )
+    if classes is None:
+        if labels.size and labels.min() < 0:
+            raise ValueError(f"A label must be the number of its class, counted from 0, got {labels.min()}.")
+        return
     if labels.size and (labels.min() < 0 or labels.max() >= classes):
         raise ValueError(
             f"A label must lie between 0 and {classes - 1} for {classes} classes, got labels between "

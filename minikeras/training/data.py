@@ -282,6 +282,11 @@ class ArrayStream:
             self._ongoing = None
         return batches
 
+    @property
+    def labels(self) -> Any:
+        """All of `y`."""
+        return self._data[1]
+
     def first_batch(self) -> tuple[Any, Any, Any]:
         """The first batch in the order of the data, whatever the order of the epochs is."""
         return self._batch(slice(0, self.batch_size), [])

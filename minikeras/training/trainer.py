@@ -342,15 +342,25 @@ class Trainer:
             self._trial = None
 
     def _try_out(
-        self, validation: Any, callbacks: CallbackList | None, x: Any, y: Any, y_pred: Any, sample_weight: Any
+        self,
+        streams: tuple,
+        validation: Any,
+        callbacks: CallbackList | None,
+        x: Any,
+        y: Any,
+        y_pred: Any,
+        sample_weight: Any,
     ) -> None:
         """Let everything that only comes later in a fit fail now, before the first update: metrics, validation, files.
 
         Args:
-            validation: its first batch, or None.
+            streams: whose labels are held against the predictions, where these have not been known before.
+            validation: the first batch of the validation data, or None.
             callbacks: those of the fit, or None.
             x, y, y_pred, sample_weight: the first batch and its predictions.
         """
+        for stream in streams:
+            self._check_stream(stream, y_pred)
         kept = Snapshot(self)
         try:
             with recording(False):
@@ -491,7 +501,7 @@ class Trainer:
                 self._check_batch(validation, first)
             callbacks = self._callback_list(callbacks, verbose, stream, epochs, add_history=True)
             callbacks.check_before_training()
-            self._plan_trial(first, callbacks)
+            self._plan_trial(stream, validation, first, callbacks)
             if self._comparison is not None:
                 runner, callbacks = self._comparison, self._comparison.steer(callbacks)
             self.stop_training = False
@@ -521,11 +531,15 @@ class Trainer:
             self._arena("test").clear()
         return self.history
 
-    def _plan_trial(self, validation: Any, callbacks: CallbackList) -> None:
-        """Have the first batch of the validation data tried before the first update, as far as its step is ours."""
-        batch = step_data(validation) if validation is not None and self._has_builtin_test_step() else None
+    def _plan_trial(self, stream: Any, validation: Any, first: Any, callbacks: CallbackList) -> None:
+        """Have `first`, the first batch of the validation data, tried before the first update.
+
+        That needs a step that is not the user's own.
+        """
+        batch = step_data(first) if first is not None and self._has_builtin_test_step() else None
         if self._has_builtin_train_step():
-            self._trial = functools.partial(self._try_out, batch, callbacks)
+            unchecked = (stream, validation) if self._graph is None else ()
+            self._trial = functools.partial(self._try_out, unchecked, batch, callbacks)
         elif batch is not None and all(layer.built for layer in self._walk_layers()):
             kept = Snapshot(self)
             try:
@@ -561,17 +575,17 @@ class Trainer:
         stream.on_epoch_end()
         return to_floats(checked_logs(logs, "train_step"))
 
-    def _check_stream(self, stream: Any) -> None:
-        """Refuse labels that are not numbers before anything is trained on them."""
+    def _check_stream(self, stream: Any, outputs: Any = None) -> None:
+        """Refuse labels that are none before anything is trained on them."""
         if isinstance(stream, ArrayStream):
-            self._check_labels(stream._data[1], classes=True)
+            self._check_labels(stream.labels, classes=True, outputs=outputs)
 
     def _check_batch(self, stream: Any, data: Any) -> None:
         if not isinstance(stream, ArrayStream):
             self._check_labels(data[1], classes=k.active_device() == "gpu")
 
-    def _check_labels(self, y: Any, classes: bool) -> None:
-        """Refuse labels that are not finite and, where `classes` is set, those that name no class of an output.
+    def _check_labels(self, y: Any, classes: bool, outputs: Any = None) -> None:
+        """Refuse labels that are not finite and, where `classes` is set, those that name no class of the outputs.
 
         The CPU's kernels refuse the latter themselves, batch by batch.
         """
@@ -583,13 +597,13 @@ class Trainer:
                 raise ValueError(
                     f"The labels must be finite numbers, got {leaf[where]} in sample {where}; clean the data."
                 )
-        if not classes or y is None or self._graph is None:
-            return
-        if not (self._has_builtin_train_step() and self._has_builtin_test_step()):
+        if not classes or y is None or not (self._has_builtin_train_step() and self._has_builtin_test_step()):
             return  # steps of the user's own may do otherwise with y
+        if outputs is None and self._graph is not None:
+            outputs = self.output  # type: ignore[attr-defined]
         for loss in [self._compiled_loss] if self._comparison is None else self._comparison.compiled_losses():
             if loss is not None:
-                loss.check_labels(y, self.output)  # type: ignore[attr-defined]
+                loss.check_labels(y, outputs)
 
     def _validation_stream(
         self, data: Any, batch_size: int | None, steps: int | None, preparation: dict[str, Any]
