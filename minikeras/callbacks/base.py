@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minikeras import tree
+from minikeras.registry import is_builtin
 from minikeras.utils.console import announce
 
 
@@ -39,6 +40,7 @@ class Callback:
             Of the hooks these get those of training, its epochs and its batches.  False where it is called once, with
             the values of all replicas.
         replica: the name of the replica that such a copy acts on, else None.
+        adds: names of the values that the callback adds to the logs of an epoch.
         restored_epoch: the epoch whose weights the callback gave back to the model at the end of training, or None.
     """
 
@@ -47,6 +49,7 @@ class Callback:
     per_replica = False
     replica: str | None = None
     restored_epoch: int | None = None
+    adds: tuple[str, ...] = ()
 
     def _announce(self, message: str) -> None:
         """Tell the user, in a comparison with the replica's name."""
@@ -57,6 +60,22 @@ class Callback:
 
     def set_model(self, model: Any) -> None:
         self.model = model
+
+    def check_before_training(self) -> None:
+        """Refuse what could not work in a training, before it begins; nothing may be changed here.
+
+        Raises:
+            ValueError, OSError: what is wrong, and the remedy.
+        """
+
+    def check_log_names(self, names: set[str]) -> None:
+        """Refuse what asks for other logs than there will be, before the first update; nothing may be changed here.
+
+        Called where losses and metrics are all that logs are made of.
+
+        Raises:
+            ValueError: what is wrong, and the remedy.
+        """
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Before training."""
@@ -205,6 +224,18 @@ class CallbackList(Callback):
             model.history = self.history
         for callback in self.callbacks:
             callback.set_model(model)
+
+    def check_before_training(self) -> None:
+        for callback in self.callbacks:
+            callback.check_before_training()
+
+    def check_log_names(self, names: set[str]) -> None:
+        own = [callback for callback in self.callbacks if not is_builtin(type(callback))]
+        if own:  # these may add values of any name
+            return
+        added = {name for callback in self.callbacks for name in callback.adds}
+        for callback in self.callbacks:
+            callback.check_log_names(names | added)
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._call("on_train_begin", logs)

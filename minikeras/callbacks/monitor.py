@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import string
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.callbacks.base import Callback, lazy_logs, read_logs
+from minikeras.callbacks.simple import check_writable
 from minikeras.utils.suggest import unknown
 
 # Parts of the names of values that are better when higher or lower.
@@ -141,6 +143,7 @@ class ReduceLROnPlateau(Monitor):
     """
 
     per_replica = True
+    adds = ("learning_rate",)
 
     def __init__(
         self,
@@ -238,6 +241,22 @@ class ModelCheckpoint(Monitor):
         self._epoch = self._batches = self._epochs = 0
         self._last_batch = -1
 
+    def check_before_training(self) -> None:
+        try:
+            path = self.filepath.format_map(_AnyValue(self.save_freq != "epoch"))
+        except (ValueError, IndexError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"ModelCheckpoint cannot make a path of filepath={self.filepath!r}: {error}; name values as in "
+                "'{epoch:02d}-{val_loss:.2f}.keras'."
+            ) from None
+        check_writable(os.path.expanduser(path), "ModelCheckpoint")
+
+    def check_log_names(self, names: set[str]) -> None:
+        known = {"epoch", *names} | ({"batch"} if self.save_freq != "epoch" else set())
+        for _, field, _, _ in string.Formatter().parse(self.filepath):
+            if field is not None and field not in known:
+                raise ValueError(f"ModelCheckpoint's path {self.filepath!r}: {unknown('value', field, sorted(known))}")
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch, self._last_batch = epoch, -1
 
@@ -275,3 +294,13 @@ class ModelCheckpoint(Monitor):
         save(str(path), overwrite=True)
         if self.verbose:
             self._announce(f"Epoch {epoch + 1}: model saved to {path}")
+
+
+class _AnyValue(dict):
+    """Some value under every name, whole numbers for epoch and batch, for trying out a path."""
+
+    def __init__(self, batches: bool):
+        super().__init__(epoch=1, **({"batch": 1} if batches else {}))
+
+    def __missing__(self, name: str) -> float:
+        return 0.5

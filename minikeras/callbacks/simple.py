@@ -59,6 +59,7 @@ class LearningRateScheduler(Callback):
     """
 
     per_replica = True
+    adds = ("learning_rate",)
 
     def __init__(self, schedule: Callable, verbose: int = 0):
         self.schedule, self.verbose = schedule, verbose
@@ -116,9 +117,12 @@ class CSVLogger(Callback):
     """Writes each epoch's losses and metrics as a row of a CSV file.
 
     Args:
-        filename: the file.
+        filename: the file; it is opened at the end of the first epoch.
         separator: between columns.
         append: whether to go on with an existing file.
+
+    Raises:
+        OSError: when training begins, where the file cannot be written.
     """
 
     def __init__(self, filename: Any, separator: str = ",", append: bool = False):
@@ -126,12 +130,20 @@ class CSVLogger(Callback):
         self._file: Any = None
         self._writer: Any = None
 
+    def check_before_training(self) -> None:
+        check_writable(self.filename, "CSVLogger")
+        if not os.path.isdir(os.path.dirname(self.filename) or "."):
+            raise FileNotFoundError(
+                f"CSVLogger writes to {self.filename!r}, whose folder does not exist; create it first."
+            )
+
     def on_train_begin(self, logs: Any = None) -> None:
         self._close()
-        self._file = open(self.filename, "a" if self.append else "w", newline="")  # noqa: SIM115 - closed at the end
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs = logs or {}
+        if self._file is None:  # not earlier: a training that fails in its first step leaves the file as it was
+            self._file = open(self.filename, "a" if self.append else "w", newline="")  # noqa: SIM115 - closed at the end
         if self._writer is None:
             names = sorted(logs)
             if not any(name.startswith("val_") for name in names):  # validation may come in a later epoch
@@ -151,6 +163,23 @@ class CSVLogger(Callback):
         if self._file is not None:
             self._file.close()
         self._file = self._writer = None
+
+
+def check_writable(path: str, owner: str) -> None:
+    """Refuse a path where no file can be written, as far as that shows without writing one.
+
+    Raises:
+        OSError: where it is a folder, something on the way to it is none, or writing there is not allowed.
+    """
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{owner} writes a file, got the folder {path!r}; add the name of a file.")
+    place = path if os.path.exists(path) else os.path.dirname(os.path.abspath(path))
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    if place != path and not os.path.isdir(place):
+        raise NotADirectoryError(f"{owner} cannot write to {path!r}, because {place!r} is no folder; choose another.")
+    if not os.access(place, os.W_OK):
+        raise PermissionError(f"{owner} may not write to {path!r}, because {place!r} is protected; choose another.")
 
 
 def _cell(value: Any) -> Any:

@@ -799,10 +799,11 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
             "categorical_crossentropy."
         )
     labels = raw(target)
+    if k.active_device() == "cpu":
+        check_labels(labels, output.shape[-1])
     if labels.dtype.kind not in "iu":
         labels = labels.astype("int32")
     if k.active_device() == "cpu":
-        check_labels(labels, output.shape[-1])
         return _sparse_crossentropy_of(labels, output, from_logits)
     # on the GPU reading a label back would wait for the stream
     named = k.xp.clip(labels, 0, output.shape[-1] - 1)
@@ -820,12 +821,22 @@ def _sparse_crossentropy_of(labels: Any, output: Any, from_logits: bool) -> Any:
     return fine.negative(fine.squeeze(fine.take_along_axis(fine.log(output), labels[..., None], axis=-1), -1))
 
 
-def check_labels(labels: Any, classes: int) -> None:
-    """Refuse class numbers that are not in [0, classes).
+def check_labels(labels: Any, classes: int | None) -> None:
+    """Refuse class numbers that are not in [0, classes), or no whole numbers; None is any number of classes.
 
     Raises:
-        ValueError: a label is out of range.
+        ValueError: a label is out of range or has a fraction.
     """
+    if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
+        wrong = labels[labels != np.floor(labels)][0]
+        raise ValueError(
+            f"A label must be the whole number of its class, got {wrong}; probabilities of the classes go with "
+            "categorical_crossentropy."
+        )
+    if classes is None:
+        if labels.size and labels.min() < 0:
+            raise ValueError(f"A label must be the number of its class, counted from 0, got {labels.min()}.")
+        return
     if labels.size and (labels.min() < 0 or labels.max() >= classes):
         raise ValueError(
             f"A label must lie between 0 and {classes - 1} for {classes} classes, got labels between "

@@ -82,6 +82,19 @@ def _loss_object(spec: Any, y: Any, y_pred: Any) -> Loss | None:
     return LossFunctionWrapper(found, name=getattr(found, "__name__", "loss"))
 
 
+def _check_labels_of(spec: Any, target: Any, output: Any) -> None:
+    """Refuse what are no labels for a loss of class numbers; `output` may be None."""
+    if spec is None or not isinstance(target, np.ndarray) or target.dtype.kind not in "iuf":
+        return
+    if output is None and spec in ("crossentropy", "ce"):
+        return
+    loss = _loss_object(spec, target, output)
+    if isinstance(loss, LossFunctionWrapper) and loss.fn is losses_room.sparse_categorical_crossentropy:
+        ignored = loss._fn_kwargs.get("ignore_class")
+        classes = None if output is None else output.shape[loss._fn_kwargs.get("axis", -1)]
+        check_labels(target if ignored is None else target[target != ignored], classes)
+
+
 class CompiledLoss:
     """The total loss of a model's outputs; one tracker per output where there are several."""
 
@@ -118,23 +131,23 @@ class CompiledLoss:
         return [_only_loss(spec) for spec in per_output(self._loss, names, "loss")]
 
     def check_labels(self, y: Any, outputs: Any) -> None:
-        """Refuse labels on the host that name no class of symbolic outputs; the GPU's kernels cannot.
+        """Refuse labels on the host that name no class of the outputs, tensors or symbolic ones.
+
+        Where there are no outputs yet, what could not be a label of any is refused.
 
         Raises:
-            ValueError: a label is out of range.
+            ValueError: a label is out of range or has a fraction.
         """
+        if outputs is None:
+            specs = [_only_loss(spec) for spec in tree.flatten(self._loss)]
+            if len(specs) == 1 and len(tree.flatten(y)) == 1:
+                _check_labels_of(specs[0], tree.flatten(y)[0], None)
+            return
         names = name_outputs(outputs, self._given_names)
         for spec, target, output in zip(
             self._specs(names), outputs_list(y, names, "y"), tree.flatten(outputs), strict=True
         ):
-            if not isinstance(target, np.ndarray) or target.dtype.kind not in "iu":
-                continue
-            loss = _loss_object(spec, target, output)
-            if isinstance(loss, LossFunctionWrapper) and loss.fn is losses_room.sparse_categorical_crossentropy:
-                options = loss._fn_kwargs
-                ignored = options.get("ignore_class")
-                classes = output.shape[options.get("axis", -1)]
-                check_labels(target if ignored is None else target[target != ignored], classes)
+            _check_labels_of(spec, target, output)
 
     def __call__(self, y: Any, y_pred: Any, sample_weight: Any = None) -> Tensor | None:
         """The weighted sum of the outputs' losses, or None where there is none."""
@@ -145,7 +158,8 @@ class CompiledLoss:
             if not self._parts:
                 return None
             loss, weight, _ = self._parts[0]
-            y, y_pred, sample_weight = (_only(part) for part in (y, y_pred, sample_weight))
+            y, y_pred = _only(y, self.names, "y"), _only(y_pred, self.names, "the model")
+            sample_weight = _only(sample_weight, self.names, "sample_weight")
             value = loss(y, y_pred, sample_weight)
             return value if weight is None else value * weight
         predictions = outputs_list(y_pred, self.names, "the model")
@@ -161,8 +175,9 @@ class CompiledLoss:
         return total
 
 
-def _only(part: Any) -> Any:
-    return tree.flatten(part)[0] if isinstance(part, (list, tuple, dict)) else part
+def _only(part: Any, names: list[str], role: str) -> Any:
+    """What stands for the only output."""
+    return outputs_list(part, names, role)[0] if isinstance(part, (list, tuple, dict)) else part
 
 
 class CompiledMetrics:
@@ -217,7 +232,8 @@ class CompiledMetrics:
             return
         assert self.names is not None
         if len(self.names) == 1:
-            targets, predictions, weights = [_only(y)], [_only(y_pred)], [_only(sample_weight)]
+            targets, predictions = [_only(y, self.names, "y")], [_only(y_pred, self.names, "the model")]
+            weights = [_only(sample_weight, self.names, "sample_weight")]
         else:
             predictions = outputs_list(y_pred, self.names, "the model")
             targets = outputs_list(y, self.names, "y")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from minikeras.seeds import next_seed
 from minikeras.training.ahead import Iterated, ReadAhead
 from minikeras.training.foreign import as_array, is_array_like
 from minikeras.training.worker import Worker, pickled
+from minikeras.utils.checks import number, shown, whole
 
 
 class PyDataset:
@@ -32,7 +33,9 @@ class PyDataset:
     """
 
     def __init__(self, workers: int = 1, use_multiprocessing: bool = False, max_queue_size: int = 10):
-        self._workers, self._use_multiprocessing, self._max_queue_size = workers, use_multiprocessing, max_queue_size
+        self._workers = whole("workers", workers, 0)
+        self._use_multiprocessing = use_multiprocessing
+        self._max_queue_size = whole("max_queue_size", max_queue_size, 0)
 
     def _setting(self, name: str, default: Any) -> Any:
         if name not in self.__dict__:
@@ -49,7 +52,7 @@ class PyDataset:
 
     @workers.setter
     def workers(self, value: int) -> None:
-        self._workers = value
+        self._workers = whole("workers", value, 0)
 
     @property
     def use_multiprocessing(self) -> bool:
@@ -65,7 +68,7 @@ class PyDataset:
 
     @max_queue_size.setter
     def max_queue_size(self, value: int) -> None:
-        self._max_queue_size = value
+        self._max_queue_size = whole("max_queue_size", value, 0)
 
     def __getitem__(self, index: int) -> Any:
         raise NotImplementedError(f"{type(self).__name__} does not define __getitem__; return the batch of that index.")
@@ -161,53 +164,132 @@ def batch_length(data: Any) -> int:
     return int(tree.flatten(data)[0].shape[0])
 
 
-def class_weights_of(y: Any, class_weight: Mapping[int, float]) -> np.ndarray:
-    """One weight per sample from its class (integer labels, or one-hot rows); a class without weight counts 1."""
+def checked_class_weight(class_weight: Any, classes: int | None = None) -> dict[int, float]:
+    """A weight for each class by its number, in Python's types.
+
+    Args:
+        class_weight: what `fit` was given.
+        classes: how many classes there are, where that is known.
+
+    Raises:
+        ValueError: for what is no dict, a class that does not exist, or a weight that is no finite number.
+    """
+    if not isinstance(class_weight, Mapping):
+        raise ValueError(
+            f"class_weight must be a dict from the number of each class to its weight, got {shown(class_weight)}."
+        )
+    found = {}
+    for one, weight in class_weight.items():
+        label = whole("A class in class_weight", one, floats=True)
+        found[label] = number(f"class_weight[{label}]", weight)
+    if classes is not None:
+        _refuse_classes([one for one in found if not 0 <= one < classes], classes)
+    return found
+
+
+def _refuse_classes(unknown: list[int], classes: int | None) -> None:
+    if unknown:
+        there = "which the labels do not have" if classes is None else f"of which there are {classes}, counted from 0"
+        raise ValueError(f"class_weight must name classes, {there}, got {sorted(unknown)}; leave these out.")
+
+
+def class_weights_of(y: Any, class_weight: Any, classes: int | None = None, whole_data: bool = True) -> np.ndarray:
+    """One weight per sample from its class (integer labels, or one-hot rows); a class without weight counts 1.
+
+    Args:
+        y: the labels.
+        class_weight: weight of each class, by its number.
+        classes: how many classes there are, where that is known otherwise than by `y`.
+        whole_data: whether `y` has all labels, so that a class that it does not have is none.
+
+    Raises:
+        ValueError: for several outputs, and as `checked_class_weight` does.
+    """
+    class_weight = checked_class_weight(class_weight)
     if len(tree.flatten(y)) != 1:
         raise ValueError("class_weight works with a single output; pass sample_weight for several outputs.")
     labels = k.to_host(tree.flatten(y)[0])
     if labels.ndim > 1 and labels.shape[-1] > 1:
+        classes = labels.shape[-1]
         labels = labels.argmax(axis=-1)
     labels = np.round(labels.reshape(len(labels), -1)[:, 0]).astype(np.int64)
-    classes, places = np.unique(labels, return_inverse=True)
-    weights = np.array([float(class_weight.get(int(one), 1.0)) for one in classes], dtype=config.floatx())
+    present, places = np.unique(labels, return_inverse=True)
+    if whole_data or classes is not None:
+        known = {*present.tolist(), *range(classes or 0)}
+        _refuse_classes([one for one in class_weight if one not in known], classes)
+    weights = np.array([class_weight.get(int(one), 1.0) for one in present], dtype=config.floatx())
     return weights[places]
 
 
+def check_sample_weight(sample_weight: Any) -> None:
+    """Refuse weights that are NaN or infinite.
+
+    Raises:
+        ValueError: with the first place of one.
+    """
+    for leaf in tree.flatten(sample_weight):
+        if leaf is not None and leaf.dtype.kind == "f":
+            weights = k.to_host(leaf)
+            if not np.isfinite(weights).all():
+                where = tuple(int(i) for i in np.argwhere(~np.isfinite(weights))[0])
+                raise ValueError(
+                    f"sample_weight must hold finite numbers, got {weights[where]} for sample {where[0]}; replace it."
+                )
+
+
 class ArrayStream:
-    """Batches of arrays in memory, shuffled by a new permutation each epoch."""
+    """Batches of arrays in memory, shuffled by a new permutation in each pass.
+
+    Args:
+        x, y, sample_weight: the arrays.
+        batch_size: default 32, or with `steps` what makes that many batches of the data.
+        shuffle: whether they are shuffled; `"batch"` does it within each batch.
+        steps: batches in an epoch, default all.
+    """
+
+    ended = False
 
     def __init__(
         self, x: Any, y: Any, sample_weight: Any, batch_size: int | None, shuffle: Any, steps: int | None = None
     ):
         self._data = (x, y, sample_weight)
         self.samples = check_lengths(x, y, sample_weight)
-        self.batch_size = 32 if batch_size is None else int(batch_size)
-        if self.batch_size <= 0:
-            raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}.")
+        check_sample_weight(sample_weight)
+        self.batch_size = whole("batch_size", batch_size, 1, optional=True)
+        if self.batch_size is None:
+            self.batch_size = 32 if steps is None else -(-self.samples // steps)
         self._batches = -(-self.samples // self.batch_size)
-        self.steps = self._batches if steps is None or steps <= 0 else min(self._batches, int(steps))
+        self.steps = self._batches if steps is None else steps
         self._shuffle = shuffle
         # buffers for the batches; one that somebody keeps is not written again
         self._arena = k.Arena()
-        self._rng = np.random.Generator(np.random.Philox(key=next_seed())) if shuffle else None
-        self._endless: Generator[Any, None, None] | None = None
+        self._rng: np.random.Generator | None = None
+        self._ongoing: Iterator[Any] | None = None  # a pass that the epochs to come go on with
+        self._left = 0  # its batches that are still to come
 
     def epoch(self) -> Iterator[tuple[Any, Any, Any]]:
-        """The first `steps` batches."""
-        return itertools.islice(self._pass(), self.steps)
+        """The first `steps` batches, as far as there are that many."""
+        return itertools.islice(self._pass(), min(self.steps, self._batches))
 
     def training_epoch(self) -> Iterator[tuple[Any, Any, Any]]:
-        """The next `steps` batches: where an epoch is only a part of the data, the next one takes the next part."""
-        if self.steps == self._batches:
-            return self.epoch()
-        if self._endless is None:
-            self._endless = self._passes()
-        return itertools.islice(self._endless, self.steps)
+        """The next `steps` batches; an epoch ends with the data, and the one after it begins the data anew."""
+        if self._ongoing is None:
+            self._ongoing, self._left = self._pass(), self._batches
+        count = min(self.steps, self._left)
+        batches = itertools.islice(self._ongoing, count)
+        self._left -= count
+        if self._left == 0:
+            self._ongoing = None
+        return batches
 
-    def _passes(self) -> Generator[Any, None, None]:
-        while True:
-            yield from self._pass()
+    @property
+    def labels(self) -> Any:
+        """All of `y`."""
+        return self._data[1]
+
+    def first_batch(self) -> tuple[Any, Any, Any]:
+        """The first batch in the order of the data, whatever the order of the epochs is."""
+        return self._batch(slice(0, self.batch_size), [])
 
     def _pass(self) -> Iterator[tuple[Any, Any, Any]]:
         """All batches, in a new order where they are shuffled; each is begun while the one before is in use."""
@@ -247,8 +329,10 @@ class ArrayStream:
         )
 
     def _order(self) -> np.ndarray | None:
-        if self._rng is None:
+        if not self._shuffle:
             return None
+        if self._rng is None:
+            self._rng = np.random.Generator(np.random.Philox(key=next_seed()))
         if self._shuffle == "batch":
             order = np.arange(self.samples)
             for start in range(0, self.samples, self.batch_size):
@@ -272,9 +356,9 @@ class ArrayStream:
 
     def close(self) -> None:
         """Let go of the batch that was begun for an epoch to come."""
-        if self._endless is not None:
-            self._endless.close()
-            self._endless = None
+        if self._ongoing is not None:
+            self._ongoing.close()  # type: ignore[attr-defined]
+            self._ongoing = None
 
 
 def check_lengths(x: Any, y: Any, sample_weight: Any) -> int:
@@ -307,6 +391,7 @@ class BatchStream:
         source: what makes them.
         steps: batches in an epoch, default all.
         class_weight: weight of each class.
+        classes: how many classes there are, where that is known.
         shuffle: a new order of the indices in each pass.
         workers, use_multiprocessing, max_queue_size: as for `PyDataset`, whose attributes are the defaults.
         wraps: whether an epoch with more batches than the dataset begins it again.
@@ -324,24 +409,27 @@ class BatchStream:
         use_multiprocessing: bool | None = None,
         max_queue_size: int | None = None,
         wraps: bool = False,
+        classes: int | None = None,
     ):
         self._source = source
         self._name = type(source).__name__
-        self._class_weight = class_weight
+        self._class_weight = None if class_weight is None else checked_class_weight(class_weight, classes)
         self._indexed = isinstance(source, PyDataset) or (
             hasattr(source, "__getitem__") and hasattr(source, "__len__") and not hasattr(source, "__next__")
         )
         self._shuffle = shuffle and self._indexed
         self._wraps = wraps
         self._length = self._count()
-        self._given_steps = None if steps is None else int(steps)
-        self._workers = int(_first(workers, getattr(source, "workers", None), 1))
+        self._given_steps = steps
+        queue_size = _first(max_queue_size, getattr(source, "max_queue_size", None), 10)
+        self._workers = whole("workers", _first(workers, getattr(source, "workers", None), 1), 0)
         self._processes = bool(_first(use_multiprocessing, getattr(source, "use_multiprocessing", None), False))
-        self._queue_size = int(_first(max_queue_size, getattr(source, "max_queue_size", None), 10))
+        self._queue_size = whole("max_queue_size", queue_size, 0)
         self._position: Iterator[Any] | None = None  # the indices or batches of a pass that epochs share
         self._ahead: ReadAhead | None = None
         self._read: Iterator[Any] | None = None  # the iterator that its thread reads
         self._pickled: bytes = b""
+        self._held: list[Any] = []  # the first batch of the epoch to come, where it has been looked at
         self.ended = False  # an iterator that has given all it had
 
     def _count(self) -> int | None:
@@ -364,28 +452,52 @@ class BatchStream:
 
     def epoch(self) -> Iterator[tuple[Any, Any, Any]]:
         """The first `steps` batches, for evaluation; what cannot be begun anew goes on."""
+        if self._held:
+            held, self._held = self._held, []
+            return itertools.chain(held, self._batches(len(held)))
         if self._indexed or not hasattr(self._source, "__next__"):
             self._position = None
         return self.training_epoch()
 
+    def first_batch(self) -> tuple[Any, Any, Any] | None:
+        """The first batch of the next `epoch`, which is not lost by it; None where there is none."""
+        if not self._held:
+            if self._indexed or not hasattr(self._source, "__next__"):
+                self._position = None
+            self._begin()
+            steps, self._given_steps = self._given_steps, 1
+            try:
+                self._held = list(self._batches())
+            finally:
+                self._given_steps = steps
+        return self._held[0] if self._held else None
+
     def training_epoch(self) -> Iterator[tuple[Any, Any, Any]]:
         """The next `steps` batches: where an epoch is only a part of the data, the next one takes the next part."""
+        self._begin()
+        return self._batches()
+
+    def _begin(self) -> None:
         getattr(self._source, "on_epoch_begin", _nothing)()
         self._length = self._count()
         if self._given_steps is None and (self._indexed or not hasattr(self._source, "__next__")):
             self._position = None
-        return self._indexed_epoch() if self._indexed else self._iterated_epoch()
 
-    def _indexed_epoch(self) -> Iterator[Any]:
+    def _batches(self, taken: int = 0) -> Iterator[tuple[Any, Any, Any]]:
+        """The batches of an epoch, but for the first `taken`, which somebody has."""
+        return self._indexed_epoch(taken) if self._indexed else self._iterated_epoch(taken)
+
+    def _indexed_epoch(self, taken: int) -> Iterator[Any]:
         fresh = self._position is None
         if self._position is None:
             self._position = self._indices()
-        tasks = list(itertools.islice(self._position, self.steps)) if self.steps is not None else self._position
-        if isinstance(tasks, list):
-            while (not tasks and not fresh) or (self._wraps and len(tasks) < (self.steps or 0)):
+        steps = None if self.steps is None else self.steps - taken
+        tasks = list(itertools.islice(self._position, steps)) if steps is not None else self._position
+        if isinstance(tasks, list) and steps is not None:
+            while (not tasks and steps and not fresh) or (self._wraps and len(tasks) < steps):
                 fresh, self._position = True, self._indices()
-                tasks += itertools.islice(self._position, (self.steps or 0) - len(tasks))
-            if len(tasks) < (self.steps or 0):
+                tasks += itertools.islice(self._position, steps - len(tasks))
+            if len(tasks) < steps:
                 self._position = None
         return self._prepared(tasks)
 
@@ -397,13 +509,13 @@ class BatchStream:
             random.shuffle(order)
         return iter(order)
 
-    def _iterated_epoch(self) -> Iterator[Any]:
+    def _iterated_epoch(self, taken: int) -> Iterator[Any]:
         while True:
             fresh = self._position is None
             if self._position is None:
                 self._position = iter(self._source)
-            tasks: Iterable[int] = itertools.count() if self.steps is None else range(self.steps)
-            count = 0
+            tasks: Iterable[int] = itertools.count() if self.steps is None else range(self.steps - taken)
+            count = taken
             for batch in self._prepared(tasks, self._position):
                 count += 1
                 yield batch
@@ -449,14 +561,20 @@ class BatchStream:
 
     def _standardize(self, batch: Any) -> tuple[Any, Any, Any]:
         x, y, sample_weight = unpack_x_y_sample_weight(batch)
+        if x is None:
+            raise ValueError(
+                f"A batch is x, (x, y) or (x, y, sample_weight), got {shown(batch)} from the {self._name}; let it "
+                "yield arrays."
+            )
         x, y = to_arrays(x, "x"), to_arrays(y, "y")
         sample_weight = to_arrays(sample_weight, "sample_weight")
+        check_sample_weight(sample_weight)
         if self._class_weight is not None:
             if sample_weight is not None:
                 raise ValueError(
                     "class_weight cannot be combined with the generator's sample weights; pass one of them."
                 )
-            sample_weight = class_weights_of(y, self._class_weight)
+            sample_weight = class_weights_of(y, self._class_weight, whole_data=False)
         return x, y, sample_weight
 
     def on_epoch_end(self) -> None:
@@ -494,11 +612,13 @@ def make_stream(
     steps: int | None = None,
     shuffle: Any = False,
     class_weight: Any = None,
+    classes: int | None = None,
     **preparation: Any,
 ) -> ArrayStream | BatchStream:
     """The stream for whatever was passed to `fit`, `evaluate` or `predict`.
 
     Args:
+        classes: how many classes there are, where that is known.
         preparation: further arguments of `BatchStream`, without meaning for arrays.
 
     Raises:
@@ -508,7 +628,7 @@ def make_stream(
         for name, value in (("y", y), ("sample_weight", sample_weight)):
             if value is not None:
                 raise ValueError(f"x brings its own batches ({type(x).__name__}), got {name} too; let x yield it.")
-        return BatchStream(x, steps, class_weight, shuffle=bool(shuffle), **preparation)
+        return BatchStream(x, steps, class_weight, shuffle=bool(shuffle), classes=classes, **preparation)
     if x is None:
         raise ValueError("x is missing, got None; pass arrays, a dataset or a generator.")
     x, y = to_arrays(x, "x"), to_arrays(y, "y")
@@ -519,14 +639,13 @@ def make_stream(
         if y is None:
             raise ValueError("class_weight needs labels, got y=None.")
         check_lengths(x, y, None)
-        sample_weight = class_weights_of(y, class_weight)
+        sample_weight = class_weights_of(y, class_weight, classes)
     return ArrayStream(x, y, sample_weight, batch_size, shuffle, steps)
 
 
 def split_validation(arrays: tuple[Any, Any, Any], fraction: float) -> tuple[tuple, tuple]:
     """The last `fraction` of the samples, before any shuffling, for validation: (training part, validation part)."""
-    if not 0 < fraction < 1:
-        raise ValueError(f"validation_split must lie between 0 and 1, got {fraction!r}.")
+    fraction = number("validation_split", fraction, above=0, below=1)
     samples = check_lengths(*arrays)
     at = int(samples * (1 - fraction))
     if at in (0, samples):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from minikeras import kernels as k
 from minikeras import tree
 from minikeras.autodiff.tensor import Tensor
 from minikeras.training.data import pack_x_y_sample_weight
+from minikeras.utils.checks import shown
 
 
 def step_data(batch: tuple) -> Any:
@@ -53,15 +54,46 @@ class MetricLogs(MutableMapping):
         return repr(self._filled())
 
 
+def checked_logs(logs: Any, step: str) -> Any:
+    """The logs that a step returned, as they are.
+
+    Raises:
+        ValueError: where these are no dict.
+    """
+    if not isinstance(logs, Mapping):
+        raise ValueError(
+            f"{step}() must return a dict of values by name, got {shown(logs)}; return for example {{'loss': loss}}."
+        )
+    return logs
+
+
 def to_floats(logs: Any) -> dict[str, Any]:
-    """Logs as a dict of Python floats, sorted by name; this reads values back from the device."""
-    return {name: _to_float(value) for name, value in sorted(dict(logs).items())}
+    """Logs as a dict of Python floats, sorted by name; this reads values back from the device.
+
+    The entries of a dict within, such as the result of all compiled metrics, take its place, as in Keras.
+    """
+    floats: dict[str, Any] = {}
+    for name, value in sorted(dict(logs).items(), key=_name):
+        if isinstance(value, Mapping):
+            floats.update(to_floats(value))
+        else:
+            floats[name] = _to_float(value)
+    return floats
+
+
+def _name(item: tuple[Any, Any]) -> str:
+    return str(item[0])
 
 
 def _to_float(value: Any) -> Any:
     if isinstance(value, Tensor):
         value = value.numpy()
-    return float(value) if np.ndim(value) == 0 and not isinstance(value, str) else value
+    if getattr(value, "ndim", 0) or isinstance(value, (str, bytes)):
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value
 
 
 class Later:

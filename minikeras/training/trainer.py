@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,7 @@ from minikeras.training.data import (
     ArrayStream,
     batch_length,
     check_lengths,
+    check_sample_weight,
     class_weights_of,
     is_batch_source,
     make_stream,
@@ -32,7 +34,9 @@ from minikeras.training.data import (
     unpack_x_y_sample_weight,
 )
 from minikeras.training.inference import Inference
-from minikeras.training.step import Later, MetricLogs, step_data, to_floats
+from minikeras.training.snapshot import Snapshot
+from minikeras.training.step import Later, MetricLogs, checked_logs, step_data, to_floats
+from minikeras.utils.checks import number, one_of, whole
 
 
 class Trainer:
@@ -48,6 +52,7 @@ class Trainer:
     _graph: Any
     _own_metrics: Callable
     _flatten_layers: Callable
+    _walk_layers: Callable
 
     def __init__(self) -> None:
         self.optimizer: Any = None
@@ -66,6 +71,8 @@ class Trainer:
         self._penalized: list[Variable] = []
         self._metrics_at = -1
         self._metrics_list: list[Any] = []
+        self._kept: Snapshot | None = None  # what a failing first step of `fit` gives back
+        self._trial: Callable | None = None  # called in that step, before anything is changed for good
         self._arenas: dict[tuple, k.Arena] = {}
         self._inference = Inference(self)
 
@@ -268,6 +275,8 @@ class Trainer:
             loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
             minimised = loss if self._loss_factor is None else loss * self._loss_factor
             scaled = self.optimizer.scale_loss(minimised)
+        if self._trial is not None:
+            self._trial(x, y, y_pred, sample_weight)
         variables = self._trainable_now()
         if variables:
             destinations = self.optimizer.gradient_destinations(variables)
@@ -323,13 +332,48 @@ class Trainer:
 
     def _guarded_first_step(self, data: Any) -> Any:
         """A training step that leaves the model as it was if it fails: wrong data shows in the first batch."""
-        kept = [(variable, variable.data.copy()) for variable in self.non_trainable_variables]
+        kept, self._kept = self._kept or Snapshot(self), None
         try:
-            return self.train_step(data)
+            return checked_logs(self.train_step(data), "train_step")
         except Exception:
-            for variable, value in kept:
-                variable.assign(value)
+            kept.restore()
             raise
+        finally:
+            self._trial = None
+
+    def _try_out(
+        self,
+        streams: tuple,
+        validation: Any,
+        callbacks: CallbackList | None,
+        x: Any,
+        y: Any,
+        y_pred: Any,
+        sample_weight: Any,
+    ) -> None:
+        """Let everything that only comes later in a fit fail now, before the first update: metrics, validation, files.
+
+        Args:
+            streams: whose labels are held against the predictions, where these have not been known before.
+            validation: the first batch of the validation data, or None.
+            callbacks: those of the fit, or None.
+            x, y, y_pred, sample_weight: the first batch and its predictions.
+        """
+        for stream in streams:
+            self._check_stream(stream, y_pred)
+        kept = Snapshot(self)
+        try:
+            with recording(False):
+                names = set(dict(self.compute_metrics(x, y, y_pred, sample_weight)))
+                if validation is not None:
+                    names |= {f"val_{name}" for name in dict(self._builtin_test_step(validation))}
+        finally:
+            kept.restore()
+        if callbacks is not None and self._comparison is None and self._has_builtin_test_step():
+            callbacks.check_log_names(names)
+
+    def _has_builtin_test_step(self) -> bool:
+        return type(self).test_step is Trainer.test_step
 
     def _run_train_step(self, batch: tuple, first: bool) -> Any:
         data = step_data(batch)
@@ -355,9 +399,9 @@ class Trainer:
         return CallbackList(
             callbacks,
             add_history=add_history,
-            add_progbar=verbose not in (0, False),
+            add_progbar=verbose != 0,
             model=self,
-            verbose=_verbosity(verbose),
+            verbose=verbose,
             epochs=epochs,
             steps=stream.steps,
         )
@@ -416,26 +460,51 @@ class Trainer:
         if kwargs:
             raise ValueError(f"fit got unknown arguments {sorted(kwargs)}; check their spelling.")
         self._require_compiled("fit")
-        if epochs < 0 or int(epochs) != epochs:
-            raise ValueError(f"epochs must be a whole number, got {epochs!r}.")
+        epochs, initial_epoch = whole("epochs", epochs, 0), whole("initial_epoch", initial_epoch, 0)
+        batch_size = whole("batch_size", batch_size, 1, optional=True)
+        validation_batch_size = whole("validation_batch_size", validation_batch_size, 1, optional=True)
+        steps_per_epoch = whole("steps_per_epoch", steps_per_epoch, 1, optional=True, floats=True)
+        validation_steps = whole("validation_steps", validation_steps, 1, optional=True, floats=True)
+        validation_freq, verbose = _frequency(validation_freq), _verbosity(verbose)
+        validation_split = number("validation_split", validation_split, low=0, below=1, optional=True)
+        shuffle = _shuffling(shuffle)
         if validation_split and validation_data is None:
             if is_batch_source(x):
                 raise ValueError("validation_split works on arrays, got batches; pass validation_data instead.")
-            whole = to_arrays(x, "x"), to_arrays(y, "y"), to_arrays(sample_weight, "sample_weight")
-            (x, y, sample_weight), validation_data = split_validation(whole, validation_split)
-        stream = make_stream(x, y, sample_weight, batch_size, steps_per_epoch, shuffle, class_weight, **preparation)
+            arrays = to_arrays(x, "x"), to_arrays(y, "y"), to_arrays(sample_weight, "sample_weight")
+            (x, y, sample_weight), validation_data = split_validation(arrays, validation_split)
+        stream = make_stream(
+            x,
+            y,
+            sample_weight,
+            batch_size,
+            steps_per_epoch,
+            shuffle,
+            class_weight,
+            None if class_weight is None else self._class_count(),
+            **preparation,
+        )
         self._check_stream(stream)
         validation = self._validation_stream(
             validation_data, validation_batch_size or batch_size, validation_steps, preparation
         )
-        callbacks = self._callback_list(callbacks, verbose, stream, epochs, add_history=True)
+        kept = self._kept = Snapshot(self)
         runner: Any = self  # whose steps, metrics and weights these are
-        if self._comparison is not None:
-            runner, callbacks = self._comparison, self._comparison.steer(callbacks)
-        self.stop_training = False
         logs: dict[str, Any] = {}
         arena = self._arena("train")
         try:
+            first = None
+            if validation is not None and validation_data is not x:
+                first = validation.first_batch()
+                if first is None:
+                    raise ValueError("The validation data ended before its first batch; pass data that yields one.")
+                self._check_batch(validation, first)
+            callbacks = self._callback_list(callbacks, verbose, stream, epochs, add_history=True)
+            callbacks.check_before_training()
+            self._plan_trial(stream, validation, first, callbacks)
+            if self._comparison is not None:
+                runner, callbacks = self._comparison, self._comparison.steer(callbacks)
+            self.stop_training = False
             callbacks.on_train_begin()
             for epoch in range(initial_epoch, epochs):
                 runner.reset_metrics()
@@ -449,13 +518,41 @@ class Trainer:
             if epochs > initial_epoch:
                 runner._finalize_weights()
             callbacks.on_train_end(logs)
+        except Exception:
+            if self._kept is kept:  # no step has been tried
+                kept.restore()
+            raise
         finally:
+            self._kept = self._trial = None
             stream.close()
             if validation is not None:
                 validation.close()
             arena.clear()
             self._arena("test").clear()
         return self.history
+
+    def _plan_trial(self, stream: Any, validation: Any, first: Any, callbacks: CallbackList) -> None:
+        """Have `first`, the first batch of the validation data, tried before the first update.
+
+        That needs a step that is not the user's own.
+        """
+        batch = step_data(first) if first is not None and self._has_builtin_test_step() else None
+        if self._has_builtin_train_step():
+            unchecked = (stream, validation) if self._graph is None else ()
+            self._trial = functools.partial(self._try_out, unchecked, batch, callbacks)
+        elif batch is not None and all(layer.built for layer in self._walk_layers()):
+            kept = Snapshot(self)
+            try:
+                with recording(False):
+                    self._builtin_test_step(batch)
+            finally:
+                kept.restore()
+
+    def _class_count(self) -> int | None:
+        """How many classes the outputs tell apart, where a single output with a known size says so."""
+        outputs = tree.flatten(self._graph.outputs) if self._graph is not None else []
+        size = outputs[0].shape[-1] if len(outputs) == 1 and len(outputs[0].shape) > 1 else None
+        return 2 if size == 1 else size
 
     def _train_epoch(self, runner: Any, stream: Any, callbacks: Any, arena: k.Arena, first: bool) -> dict[str, Any]:
         """One pass over the stream; returns its logs."""
@@ -473,27 +570,25 @@ class Trainer:
             raise ValueError(
                 "The data ended before the first batch; pass a generator that yields batches in every epoch."
             )
-        if not isinstance(stream, ArrayStream):
-            if stream.steps is not None and step + 1 < stream.steps and not self.stop_training:
-                warn(
-                    f"Your input ran out of data: it ended after {step + 1} of {stream.steps} batches, so "
-                    f"{'training' if stream.ended else 'this epoch'} stops here; make sure that it yields "
-                    "steps_per_epoch * epochs batches."
-                )
-                self.stop_training = stream.ended
-            stream.on_epoch_end()
-        return to_floats(logs)
+        if not self.stop_training and _is_short(stream, step + 1, "steps_per_epoch * epochs"):
+            self.stop_training = stream.ended
+        stream.on_epoch_end()
+        return to_floats(checked_logs(logs, "train_step"))
 
-    def _check_stream(self, stream: Any) -> None:
-        """Refuse labels that are not numbers before anything is trained on them."""
+    def _check_stream(self, stream: Any, outputs: Any = None) -> None:
+        """Refuse labels that are none before anything is trained on them."""
         if isinstance(stream, ArrayStream):
-            self._check_labels(stream._data[1])
+            self._check_labels(stream.labels, classes=True, outputs=outputs)
 
     def _check_batch(self, stream: Any, data: Any) -> None:
         if not isinstance(stream, ArrayStream):
-            self._check_labels(data[1])
+            self._check_labels(data[1], classes=k.active_device() == "gpu")
 
-    def _check_labels(self, y: Any) -> None:
+    def _check_labels(self, y: Any, classes: bool, outputs: Any = None) -> None:
+        """Refuse labels that are not finite and, where `classes` is set, those that name no class of the outputs.
+
+        The CPU's kernels refuse the latter themselves, batch by batch.
+        """
         if not getattr(self, "_check_label_values", False):
             return
         for leaf in tree.flatten(y):
@@ -502,11 +597,13 @@ class Trainer:
                 raise ValueError(
                     f"The labels must be finite numbers, got {leaf[where]} in sample {where}; clean the data."
                 )
-        if k.active_device() != "gpu" or y is None or getattr(self, "outputs", None) is None:
-            return
+        if not classes or y is None or not (self._has_builtin_train_step() and self._has_builtin_test_step()):
+            return  # steps of the user's own may do otherwise with y
+        if outputs is None and self._graph is not None:
+            outputs = self.output  # type: ignore[attr-defined]
         for loss in [self._compiled_loss] if self._comparison is None else self._comparison.compiled_losses():
             if loss is not None:
-                loss.check_labels(y, self.output)  # type: ignore[attr-defined]
+                loss.check_labels(y, outputs)
 
     def _validation_stream(
         self, data: Any, batch_size: int | None, steps: int | None, preparation: dict[str, Any]
@@ -548,6 +645,7 @@ class Trainer:
         if kwargs:
             raise ValueError(f"evaluate got unknown arguments {sorted(kwargs)}; check their spelling.")
         self._require_compiled("evaluate")
+        steps, verbose = whole("steps", steps, 1, optional=True, floats=True), _verbosity(verbose)
         stream = make_stream(x, y, sample_weight, batch_size, steps, **preparation)
         self._check_stream(stream)
         callbacks = self._callback_list(callbacks, verbose, stream)
@@ -572,8 +670,9 @@ class Trainer:
                 callbacks.on_test_batch_end(step, Later(logs))
         if step < 0:
             raise ValueError("The data ended before the first batch; pass data that yields at least one.")
+        _is_short(stream, step + 1, "that many")
         stream.on_epoch_end()
-        floats = to_floats(logs)
+        floats = to_floats(checked_logs(logs, "test_step"))
         callbacks.on_test_end(floats)
         return floats
 
@@ -594,10 +693,12 @@ class Trainer:
         preparation = _preparation(kwargs)
         if kwargs:
             raise ValueError(f"predict got unknown arguments {sorted(kwargs)}; check their spelling.")
+        steps, verbose = whole("steps", steps, 1, optional=True, floats=True), _verbosity(verbose)
         stream = make_stream(x, None, None, batch_size, steps, **preparation)
         callbacks = self._callback_list(callbacks, verbose, stream)
         callbacks.on_predict_begin()
         collected = _Collector(stream.samples if steps is None else None)
+        step = -1
         try:
             with self._arena("predict").step(), recording(False):
                 for step, data in enumerate(stream.epoch()):
@@ -605,6 +706,7 @@ class Trainer:
                     outputs = self.predict_step(step_data(data))
                     collected.add(outputs)
                     callbacks.on_predict_batch_end(step, {"outputs": outputs})
+            _is_short(stream, step + 1, "that many")
             stream.on_epoch_end()
         finally:
             stream.close()
@@ -653,7 +755,8 @@ class Trainer:
                 raise ValueError("class_weight and sample_weight cannot be combined, got both; multiply them yourself.")
             sample_weight = class_weights_of(y, class_weight)
         check_lengths(x, y, sample_weight)
-        self._check_labels(y)
+        check_sample_weight(sample_weight)
+        self._check_labels(y, classes=k.active_device() == "gpu")
         return x, y, sample_weight
 
     def _in_order(self, logs: dict[str, Any]) -> Any:
@@ -765,8 +868,34 @@ def _ended(stream: Any, epoch: int) -> bool:
     return True
 
 
+def _is_short(stream: Any, batches: int, enough: str) -> bool:
+    """Whether an epoch ended before its number of batches; the user is told."""
+    if stream.steps is None or batches >= stream.steps:
+        return False
+    warn(
+        f"Your input ran out of data: it ended after {batches} of {stream.steps} batches, so "
+        f"{'training' if stream.ended else 'this epoch'} stops here; make sure that it yields {enough} batches."
+    )
+    return True
+
+
 def _verbosity(verbose: Any) -> int:
-    return 1 if verbose in ("auto", True) else int(verbose)
+    chosen = one_of("verbose", verbose, ("auto", 0, 1, 2, True, False))
+    return 1 if chosen == "auto" else int(chosen)
+
+
+def _shuffling(shuffle: Any) -> Any:
+    """Whether to shuffle, or `"batch"`."""
+    if shuffle is None or isinstance(shuffle, (int, np.integer, np.bool_)):
+        return bool(shuffle)
+    return one_of("shuffle", shuffle, (True, False, "batch"))
+
+
+def _frequency(frequency: Any) -> Any:
+    """After how many epochs to validate, or after which."""
+    if isinstance(frequency, (list, tuple, set, frozenset, range)):
+        return frozenset(whole("An epoch in validation_freq", epoch, 1) for epoch in frequency)
+    return whole("validation_freq", frequency, 1)
 
 
 def _validates(epoch: int, frequency: Any) -> bool:

@@ -57,9 +57,15 @@ CASES = {
         "x must hold numbers, got an array of type object",
     ),
     "ragged": (lambda m: m.fit([[1, 2], [3]], Y[:2], verbose=0), "unequal parts"),
-    "batch size": (lambda m: m.fit(X, Y, batch_size=0, verbose=0), "batch_size must be a positive"),
-    "epochs": (lambda m: m.fit(X, Y, epochs=-1, verbose=0), "epochs must be a whole number"),
-    "split": (lambda m: m.fit(X, Y, validation_split=1.5, verbose=0), "validation_split must lie between 0 and 1"),
+    "batch size": (
+        lambda m: m.fit(X, Y, batch_size=0, verbose=0),
+        "batch_size must be a positive whole number or None, got 0",
+    ),
+    "epochs": (lambda m: m.fit(X, Y, epochs=-1, verbose=0), "epochs must be a whole number of at least 0, got -1"),
+    "split": (
+        lambda m: m.fit(X, Y, validation_split=1.5, verbose=0),
+        "validation_split must be a number at least 0 and below 1 or None, got 1.5",
+    ),
     "split of batches": (lambda m: m.fit(iter([(X, Y)]), validation_split=0.5, verbose=0), "works on arrays"),
     "y beside batches": (lambda m: m.fit(iter([(X, Y)]), Y, verbose=0), "brings its own batches"),
     "unknown argument": (lambda m: m.fit(X, Y, epoch=3, verbose=0), r"unknown arguments \['epoch'\]"),
