@@ -1,7 +1,8 @@
 """ImageDataGenerator: random changes to pictures and their normalisation, for whole batches at a time.
 
 The random parameters are drawn from NumPy's global generator in the order in which Keras draws them, so the same seed
-gives the same pictures.
+gives the same pictures.  One thing differs: Keras shifts rows by `width_shift_range` and columns by
+`height_shift_range`, against its documentation; here a width is shifted sideways.
 """
 
 from __future__ import annotations
@@ -56,9 +57,9 @@ class ImageDataGenerator:
             `featurewise_std_normalization` off.
         zca_epsilon: added to the singular values.
         rotation_range: largest angle, in degrees.
-        width_shift_range, height_shift_range: a float below 1 is a part of the width or height, one from 1 on a number
-            of pixels; an integer n means one of the whole numbers below n, a list one of its entries, either with a
-            random sign.
+        width_shift_range, height_shift_range: how far pictures move sideways, and up or down: a float below 1 is a part
+            of the width or height, one from 1 on a number of pixels; an integer n means one of the whole numbers below
+            n, a list one of its entries, either with a random sign.
         brightness_range: least and largest factor.
         shear_range: largest angle, in degrees.
         zoom_range: least and largest factor, or a number z for 1 - z and 1 + z; above 1 a picture gets smaller.
@@ -352,14 +353,14 @@ class ImageDataGenerator:
             seed: for NumPy's global generator; None draws what comes next.
 
         Returns:
-            theta and shear (degrees), tx and ty (pixels), zx, zy, flip_horizontal, flip_vertical,
-            channel_shift_intensity and brightness (None where they do not change).
+            theta and shear (degrees), tx and ty (pixels, along the width and the height), zx, zy, flip_horizontal,
+            flip_vertical, channel_shift_intensity and brightness (None where they do not change).
         """
         if seed is not None:
             np.random.seed(seed)
         theta = np.random.uniform(-self.rotation_range, self.rotation_range) if self.rotation_range else 0
-        tx = _drawn_shift(self.height_shift_range, img_shape[self.row_axis - 1])
-        ty = _drawn_shift(self.width_shift_range, img_shape[self.col_axis - 1])
+        tx = _drawn_shift(self.width_shift_range, img_shape[self.col_axis - 1])
+        ty = _drawn_shift(self.height_shift_range, img_shape[self.row_axis - 1])
         shear = np.random.uniform(-self.shear_range, self.shear_range) if self.shear_range else 0
         zx, zy = np.random.uniform(self.zoom_range[0], self.zoom_range[1], 2) if self._zooms else (1, 1)
         flip_horizontal = (np.random.random() < 0.5) * self.horizontal_flip
@@ -390,8 +391,8 @@ class ImageDataGenerator:
         """The parameters for `count` pictures of a shape, with the numbers that `get_random_transform` would draw."""
         ranges: dict[str, Any] = {
             "theta": _both_sides(self.rotation_range),
-            "tx": _both_sides(self.height_shift_range),
-            "ty": _both_sides(self.width_shift_range),
+            "tx": _both_sides(self.width_shift_range),
+            "ty": _both_sides(self.height_shift_range),
             "shear": _both_sides(self.shear_range),
             "zx": tuple(self.zoom_range) if self._zooms else None,
             "zy": tuple(self.zoom_range) if self._zooms else None,
@@ -413,7 +414,7 @@ class ImageDataGenerator:
             limits = np.array([*found.values()], np.float64)
             numbers = limits[:, 0] + (limits[:, 1] - limits[:, 0]) * np.random.random_sample((count, len(found)))
             columns = dict.fromkeys(ranges) | dict(zip(found, numbers.T, strict=True))
-            for name, limit, length in (("tx", self.height_shift_range, height), ("ty", self.width_shift_range, width)):
+            for name, limit, length in (("tx", self.width_shift_range, width), ("ty", self.height_shift_range, height)):
                 if columns[name] is not None and limit < 1:
                     columns[name] *= length
             columns["flip_horizontal"] = (columns["flip_horizontal"] < 0.5) & bool(self.horizontal_flip)

@@ -28,9 +28,9 @@ def affine_matrices(
     """What `kernels.affine_images` takes for rotation, shift, shear and zoom about the middle of a picture.
 
     Each of the parameters is a number or one for each picture.  The matrix is R(theta) T(tx, ty) S(shear) Z(zx, zy),
-    from output to input, on coordinates (x, y) with the middle at (height / 2 - 1/2, width / 2 - 1/2); then x and y
-    change places.  So do the halves of height and width: of pictures that are not square the map's middle is not the
-    picture's.  All of that is Keras's (`apply_affine_transform`), and kept because augmented data depends on it.
+    from output to input, on coordinates (x, y): x counts columns, y counts rows, and the middle of the picture is at
+    (width / 2 - 1/2, height / 2 - 1/2).  Rows come first in the result, as in an array.  Keras has the same matrices
+    (`apply_affine_transform`), but for pictures that are not square a middle with the two halves exchanged.
 
     Returns:
         (batch, 2, 3) float64.
@@ -41,7 +41,7 @@ def affine_matrices(
     angles = np.deg2rad(parameters[::3])
     (cosine, rise), (sine, lean) = np.cos(angles), np.sin(angles)
     _, tx, ty, _, zx, zy = parameters
-    middle_x, middle_y = height / 2 - 0.5, width / 2 - 0.5
+    middle_x, middle_y = width / 2 - 0.5, height / 2 - 0.5
     xx, xy = cosine * zx, -(cosine * lean + sine * rise) * zy
     yx, yy = sine * zx, (cosine * rise - sine * lean) * zy
     matrices = np.empty((len(tx), 2, 3))
@@ -80,9 +80,9 @@ def apply_affine_transform(
     Args:
         x: picture of rank 3.
         theta: rotation in degrees.
-        tx, ty: shifts in pixels.
+        tx, ty: shifts in pixels, sideways and up or down: the result begins at column `tx` and row `ty`.
         shear: in degrees.
-        zx, zy: zoom; above 1 the picture gets smaller.
+        zx, zy: zoom of the width and of the height; above 1 the picture gets smaller.
         row_axis, col_axis, channel_axis: where its axes are; by default channels first.
         fill_mode: what is outside: `"constant"` (cval), `"nearest"`, `"reflect"` or `"wrap"`.
         cval: see there.
@@ -210,9 +210,9 @@ def random_shift(
     cval: float = 0.0,
     interpolation_order: int = 1,
 ) -> np.ndarray:
-    """Shift a picture by up to the parts `wrg` of its width and `hrg` of its height."""
-    tx = np.random.uniform(-hrg, hrg) * np.shape(x)[row_axis]
-    ty = np.random.uniform(-wrg, wrg) * np.shape(x)[col_axis]
+    """Shift a picture sideways by up to the part `wrg` of its width, and up or down by up to `hrg` of its height."""
+    tx = np.random.uniform(-wrg, wrg) * np.shape(x)[col_axis]
+    ty = np.random.uniform(-hrg, hrg) * np.shape(x)[row_axis]
     return apply_affine_transform(
         x, 0, tx, ty, 0, 1, 1, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
     )

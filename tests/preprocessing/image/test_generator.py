@@ -21,6 +21,8 @@ from minikeras.preprocessing.image import (
     NumpyArrayIterator,
     apply_affine_transform,
     apply_channel_shift,
+    random_rotation,
+    random_shift,
     random_zoom,
 )
 
@@ -335,6 +337,74 @@ def test_each_change_alone():
     assert ImageDataGenerator().apply_transform(x[0], {}) is not None
     whole = ImageDataGenerator(dtype="uint8", width_shift_range=[2], fill_mode="wrap")
     assert next(whole.flow(x)).dtype == np.uint8
+
+
+def bright_place(picture):
+    """(row, column) of the middle of what is bright in a picture (rows, columns)."""
+    picture = picture / picture.sum()
+    return [float((np.arange(n) * picture.sum(axis=1 - axis)).sum()) for axis, n in enumerate(picture.shape)]
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("height", [12, 30])
+@pytest.mark.parametrize(
+    ("limit", "farthest"), [(0.2, 4.0), (4.0, 4.0), (5, 4.0), ([-3, 3], 3.0), ((0.15, -0.15), 3.0)], ids=str
+)
+def test_a_width_is_shifted_sideways_and_a_height_up_and_down(data_format, height, limit, farthest):
+    width = 20
+    axis = 1 if data_format == "channels_first" else -1
+    column, row = np.zeros((2, height, width), "float32")
+    column[:, 10] = row[height // 2] = 1.0
+    for name, line, moves in (("width_shift_range", column, 1), ("height_shift_range", row, 0)):
+        length = (height, width)[moves]
+        most = farthest * length / width if np.max(limit) < 1 else farthest
+        x = np.repeat(np.expand_dims(line, (0, axis)), 40, axis=0)
+        generator = ImageDataGenerator(**{name: limit}, fill_mode="constant", data_format=data_format)
+        moved = np.squeeze(next(generator.flow(x, batch_size=40, seed=0, shuffle=False)), axis)
+        np.random.seed(4)
+        drawn = [generator.get_random_transform(x.shape[1:]) for _ in range(3)]
+        np.random.seed(4)
+        singly = [np.squeeze(generator.random_transform(x[0]), axis if axis == -1 else 0) for _ in range(3)]
+        ways = np.array([bright_place(picture)[moves] - bright_place(line)[moves] for picture in moved])
+        assert abs(ways).max() <= most + 1e-4 and abs(ways).max() > 0.6 * most and ways.min() < 0 < ways.max()
+        for picture in [*moved, *singly]:  # what is bright is still a whole line, at right angles to the movement
+            np.testing.assert_allclose(picture.std(axis=1 - moves), 0, atol=1e-6)
+        for one, picture in zip(drawn, singly, strict=True):
+            shift = bright_place(line)[moves] - bright_place(picture)[moves]
+            assert one[("ty", "tx")[moves]] == pytest.approx(shift, abs=1e-4) and one[("tx", "ty")[moves]] == 0
+
+
+def test_shifts_of_one_picture():
+    x = np.zeros((6, 9, 1), "float32")
+    x[2, 5] = 1
+    axes = {"row_axis": 0, "col_axis": 1, "channel_axis": 2}
+    assert bright_place(apply_affine_transform(x, tx=2, **axes)[..., 0]) == [2, 3]
+    assert bright_place(apply_affine_transform(x, ty=1, **axes)[..., 0]) == [1, 5]
+    assert bright_place(ImageDataGenerator().apply_transform(x, {"tx": -3, "ty": 1})[..., 0]) == [1, 8]
+    first = apply_affine_transform(np.moveaxis(x, -1, 0), tx=2)
+    assert bright_place(first[0]) == [2, 3]
+    lying = apply_affine_transform(np.swapaxes(x, 0, 1), tx=2, row_axis=1, col_axis=0, channel_axis=2)
+    assert bright_place(lying[..., 0]) == [3, 2]
+    for seed in range(5):
+        np.random.seed(seed)
+        rows, columns = bright_place(random_shift(x, 0.25, 0.0, **axes)[..., 0])
+        np.random.seed(seed)
+        assert (rows, columns) == (2, pytest.approx(5 - 9 * np.random.uniform(-0.25, 0.25), abs=1e-5))
+
+
+def test_pictures_that_are_not_square_turn_and_zoom_about_their_own_middle():
+    x = np.zeros((7, 15, 1), "float32")
+    x[2:5, 6:9] = 1
+    np.testing.assert_allclose(ImageDataGenerator().apply_transform(x, {"theta": 90}), x, atol=1e-5)
+    wide = ImageDataGenerator(fill_mode="constant").apply_transform(x, {"zx": 1 / 3})[..., 0]
+    assert bright_place(wide) == pytest.approx([3, 7], abs=1e-5) and wide[3].sum() > 2.5 * x[3].sum()
+    high = ImageDataGenerator(fill_mode="constant").apply_transform(x, {"zy": 1 / 2})[..., 0]
+    assert bright_place(high) == pytest.approx([3, 7], abs=1e-5) and high[:, 7].sum() > 1.5 * x[:, 7].sum()
+    np.random.seed(0)
+    turned = random_rotation(x, 40, row_axis=0, col_axis=1, channel_axis=2, fill_mode="constant")
+    assert bright_place(turned[..., 0]) == pytest.approx([3, 7], abs=1e-4)
+    flipped = ImageDataGenerator().apply_transform(x + np.arange(15).reshape(1, -1, 1), {"flip_horizontal": True})
+    assert (np.diff(flipped[0, :, 0]) == -1).all()
 
 
 def test_zoom_shear_and_axes_are_checked():
