@@ -17,6 +17,7 @@ ROOMS = [
     "tree",
     "utils.suggest",
     "utils.console",
+    "utils.checks",
     "kernels",
     "seeds",
     "autodiff",
