@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from minikeras import kernels as k
 from minikeras import registry
 from minikeras.autodiff.tape import differentiable
+from minikeras.utils.checks import number
 
 
 class Regularizer:
@@ -135,13 +135,7 @@ def _cosines(x: Any, *, factor: float, rows: bool) -> Any:
 
 
 def _factor(name: str, value: Any) -> float:
-    try:
-        factor = float(value)
-    except (TypeError, ValueError):
-        factor = math.nan
-    if not 0 <= factor < math.inf or isinstance(value, str):
-        raise ValueError(f"A regularizer's {name} must be a finite number, 0 or more, got {value!r}.")
-    return factor
+    return number(f"A regularizer's {name}", value, 0)
 
 
 l1, l2, l1_l2, orthogonal_regularizer = L1, L2, L1L2, OrthogonalRegularizer

@@ -303,11 +303,13 @@ class Layer:
         dtype = str(np.dtype(dtype or self._dtype_policy.variable_dtype))
         if initializer is None:
             initializer = "glorot_uniform" if np.dtype(dtype).kind == "f" else "zeros"
+        constraint, regularizer = constraints.get(constraint), regularizers.get(regularizer)
+        if isinstance(constraint, constraints.Constraint):
+            constraint.check(shape)
         variable = Variable(initializers.get(initializer), shape=shape, dtype=dtype, trainable=trainable, name=name)
         scope = _context.path if _context.path and _context.path[-1] == self.name else (*_context.path, self.name)
         variable.path = "/".join((*scope, variable.name))
-        variable.regularizer = regularizers.get(regularizer)
-        variable.constraint = constraints.get(constraint)
+        variable.regularizer, variable.constraint = regularizer, constraint
         variable.aggregation, variable.autocast = aggregation, autocast
         self._own.append(variable)
         return variable

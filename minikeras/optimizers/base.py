@@ -24,7 +24,7 @@ from minikeras.autodiff.tape import raw
 from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.optimizers.flat import FlatVariables, adopt, same, stretches
 from minikeras.optimizers.schedules import InverseTimeDecay, LearningRateSchedule, as_rate
-from minikeras.utils import checks
+from minikeras.utils.checks import number, whole
 from minikeras.utils.suggest import unknown
 
 
@@ -203,7 +203,7 @@ class Optimizer:
 
     def _number(self, name: str, value: Any, *bounds: Any, **more: Any) -> Any:
         """An argument as a float, or a sentence; bounds as in `checks.number`."""
-        return checks.number(name, value, *bounds, owner=type(self).__name__, **more)
+        return number(name, value, *bounds, owner=type(self).__name__, **more)
 
     def _share(self, name: str, value: Any) -> float:
         """An argument that says which share of a mean a step keeps: not all, for means are divided by the rest."""
@@ -217,7 +217,7 @@ class Optimizer:
         """An argument that says every how many steps something happens; 0 is never, as None is."""
         if value == 0 and not isinstance(value, bool):
             return 0
-        return checks.whole(name, value, at_least, owner=type(self).__name__, optional=True)
+        return whole(name, value, at_least, owner=type(self).__name__, optional=True)
 
     # ------------------------------------------------------------ learning rate and step count
 

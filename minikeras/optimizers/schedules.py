@@ -14,7 +14,7 @@ from minikeras import config as settings
 from minikeras import kernels as k
 from minikeras import registry
 from minikeras.autodiff.tensor import Tensor
-from minikeras.utils import checks
+from minikeras.utils.checks import number
 
 
 def as_rate(value: Any, name: str = "learning_rate") -> float:
@@ -25,7 +25,7 @@ def as_rate(value: Any, name: str = "learning_rate") -> float:
     """
     if isinstance(value, Tensor) and value.size == 1:
         value = value.numpy().reshape(())
-    return checks.number(name, value, 0)
+    return number(name, value, 0)
 
 
 class LearningRateSchedule:
@@ -76,7 +76,7 @@ class _Formula(LearningRateSchedule):
     def _check(self, **bounds: dict[str, float]) -> None:
         """Whether the arguments of these names are numbers within `checks.number`'s bounds."""
         for name, limits in bounds.items():
-            checks.number(name, getattr(self, name), **limits, owner=type(self).__name__)
+            number(name, getattr(self, name), **limits, owner=type(self).__name__)
 
 
 _SOME: dict[str, float] = {"low": 0}  # for arguments that may be 0
@@ -147,7 +147,7 @@ class PiecewiseConstantDecay(_Formula):
             if not isinstance(given, (list, tuple, np.ndarray)):
                 raise ValueError(f"PiecewiseConstantDecay needs a list of numbers for {argument}, got {given!r}.")
             for one in given:
-                checks.number(f"each of PiecewiseConstantDecay's {argument}", one, **limits)
+                number(f"each of PiecewiseConstantDecay's {argument}", one, **limits)
         if len(boundaries) != len(values) - 1:
             raise ValueError(
                 f"PiecewiseConstantDecay needs one value more than boundaries, got {len(values)} values "
