@@ -453,7 +453,9 @@ def deserialize(identifier: str | dict[str, Any], custom_objects: dict[str, Any]
         ValueError: for an unknown name.
     """
     saved = {"class_name": identifier} if isinstance(identifier, str) else identifier
-    name = saved["class_name"]
+    name = saved.get("class_name")
+    if not isinstance(name, str):
+        raise ValueError(f"The description of an initializer has a class_name, got {identifier!r}.")
     known: dict[str, Any] = {**ALL, **(custom_objects or {})}
     found = registry.find_custom(name, saved.get("registered_name")) or known.get(name)
     if found is None:

@@ -309,6 +309,7 @@ class Layer:
         variable = Variable(initializers.get(initializer), shape=shape, dtype=dtype, trainable=trainable, name=name)
         scope = _context.path if _context.path and _context.path[-1] == self.name else (*_context.path, self.name)
         variable.path = "/".join((*scope, variable.name))
+        regularizers.check(regularizer, variable)
         variable.regularizer, variable.constraint = regularizer, constraint
         variable.aggregation, variable.autocast = aggregation, autocast
         self._own.append(variable)
@@ -386,7 +387,10 @@ class Layer:
             self._attach_mask(inputs, outputs, previous_mask)
         if self.activity_regularizer is not None:
             for output in tree.flatten(outputs):
-                self.add_loss(self.activity_regularizer(output) / float(max(output.shape[0], 1)))
+                penalty = self.activity_regularizer(output)
+                if getattr(penalty, "size", 1) != 1:
+                    raise regularizers.not_one_number(self.activity_regularizer, penalty)
+                self.add_loss(penalty / float(max(output.shape[0], 1)))
         return outputs
 
     def _is_routine(self, x: Tensor) -> bool:

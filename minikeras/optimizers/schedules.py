@@ -73,14 +73,14 @@ class _Formula(LearningRateSchedule):
     def get_config(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
-    def _check(self, **bounds: dict[str, float]) -> None:
+    def _check(self, **bounds: dict[str, Any]) -> None:
         """Whether the arguments of these names are numbers within `checks.number`'s bounds."""
         for name, limits in bounds.items():
             number(name, getattr(self, name), **limits, owner=type(self).__name__)
 
 
-_SOME: dict[str, float] = {"low": 0}  # for arguments that may be 0
-_MORE: dict[str, float] = {"above": 0}
+_SOME: dict[str, Any] = {"low": 0}  # for arguments that may be 0
+_MORE: dict[str, Any] = {"above": 0}
 
 
 class ExponentialDecay(_Formula):
