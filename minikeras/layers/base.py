@@ -23,6 +23,7 @@ from minikeras.config import DTypePolicy
 from minikeras.ops.core import cast
 from minikeras.registry import deserialize_keras_object, is_builtin, is_description, serialize_value, spend_weights
 from minikeras.seeds import SeedGenerator
+from minikeras.utils.checks import flag
 
 
 class _Context(threading.local):
@@ -162,6 +163,15 @@ _call_signature: Callable[[Any], _CallSignature] = functools.cache(_read_call)
 _init_parameters: Callable[[Any], tuple[list[inspect.Parameter], bool]] = functools.cache(_read_init)
 
 
+@functools.cache
+def _flags(cls: type[Layer]) -> list[tuple[int, str]]:
+    """Position and name of the arguments of a built-in class that are True or False."""
+    if not is_builtin(cls):
+        return []
+    parameters, _ = _init_parameters(cls)
+    return [(place, one.name) for place, one in enumerate(parameters) if one.annotation in (bool, "bool")]
+
+
 def _wrap_build(build: Callable) -> Callable:
     @functools.wraps(build)
     def building(self: Layer, *args: Any, **kwargs: Any) -> None:
@@ -209,6 +219,8 @@ class Layer:
     _recorded: tuple[tuple, dict[str, Any]]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        for place, name in _flags(cls):  # else "False", or what stands in the wrong place, would be True
+            flag(name, args[place] if place < len(args) else kwargs.get(name), owner=cls.__name__)
         instance = super().__new__(cls)
         instance._recorded = (args, kwargs)
         return instance

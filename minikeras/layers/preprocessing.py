@@ -32,6 +32,21 @@ class Rescaling(Elementwise):
         self.offset = numbers_argument(self, "offset", offset)
         self._arrays: dict[str, tuple[Any, Any]] = {}  # what several numbers are given as, and their array
 
+    def build(self, input_shape: Any) -> None:
+        for name in ("scale", "offset"):
+            array = self._factor(name)
+            own = () if isinstance(array, float) else array.shape
+            if name == "scale" and own and settings.image_data_format() == "channels_first":
+                own = (*own, *(1,) * (3 - len(own)))
+            pairs = zip(own[::-1], tuple(input_shape)[::-1], strict=False)
+            if len(own) > len(input_shape) or any(
+                size != 1 and wanted not in (None, 1, size) for size, wanted in pairs
+            ):
+                raise ValueError(
+                    f"Rescaling {self.name!r} has a {name} of shape {own}, which does not broadcast with inputs of "
+                    f"shape {tuple(input_shape)}."
+                )
+
     def call(self, inputs: Any) -> Any:
         scale, offset = self._factor("scale"), self._factor("offset")
         if not isinstance(scale, float) and settings.image_data_format() == "channels_first":

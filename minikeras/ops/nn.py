@@ -244,7 +244,12 @@ def dense_layer(x: Any, w: Any, b: Any = None, *, activation: str | None = None)
 def embedding_lookup(table: Any, indices: Any) -> Any:
     """Rows of `table` by integer `indices` of any shape."""
     if indices.dtype.kind not in "iu":
-        indices = indices.astype("int32")
+        given, indices = indices, indices.astype("int32")
+        if k.xp is np and given.dtype.kind == "f" and (given != indices).any():  # a GPU would have to be waited for
+            wrong = given[given != indices][0]
+            raise ValueError(
+                f"An embedding takes whole numbers, got {wrong!s}; round the inputs or number their values."
+            )
 
     def vjp(g: Any, needs: Any) -> Any:
         return k.embedding_grad(g, indices, table.shape, out=needs.out[0]), None

@@ -25,7 +25,7 @@ class SGD(Optimizer):
 
     def __init__(self, learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False, **options: Any):
         super().__init__(learning_rate, **options)
-        self.momentum, self.nesterov = self._number("momentum", momentum, 0, 1), nesterov
+        self.momentum, self.nesterov = self._number("momentum", momentum, 0, 1), self._flag("nesterov", nesterov)
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
         return [("momentum",)] if self.momentum else []
@@ -64,7 +64,7 @@ class RMSprop(Optimizer):
     ):
         super().__init__(learning_rate, **options)
         self.rho, self.momentum = self._number("rho", rho, 0, 1), self._number("momentum", momentum, 0, 1)
-        self.epsilon, self.centered = self._fuzz(epsilon), centered
+        self.epsilon, self.centered = self._fuzz(epsilon), self._flag("centered", centered)
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
         present = {"velocity": True, "momentum": self.momentum > 0, "average_gradient": self.centered}
@@ -103,7 +103,7 @@ class Adam(Optimizer):
     ):
         super().__init__(learning_rate, **options)
         self.beta_1, self.beta_2 = self._share("beta_1", beta_1), self._share("beta_2", beta_2)
-        self.epsilon, self.amsgrad = self._fuzz(epsilon), amsgrad
+        self.epsilon, self.amsgrad = self._fuzz(epsilon), self._flag("amsgrad", amsgrad)
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
         return [("momentum", "velocity"), ("velocity_hat",)] if self.amsgrad else [("momentum", "velocity")]

@@ -24,7 +24,7 @@ from minikeras.autodiff.tape import raw
 from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.optimizers.flat import FlatVariables, adopt, same, stretches
 from minikeras.optimizers.schedules import InverseTimeDecay, LearningRateSchedule, as_rate
-from minikeras.utils.checks import number, whole
+from minikeras.utils.checks import flag, number, whole
 from minikeras.utils.suggest import unknown
 
 
@@ -175,7 +175,7 @@ class Optimizer:
         clips = {name: getattr(self, name) for name in ("clipnorm", "clipvalue", "global_clipnorm")}
         if sum(value is not None for value in clips.values()) > 1:
             raise ValueError(f"Only one way of clipping may be chosen, got {clips}; leave the others None.")
-        self.use_ema = use_ema
+        self.use_ema = self._flag("use_ema", use_ema)
         self.ema_momentum = self._number("ema_momentum", ema_momentum, 0, 1)
         self.ema_overwrite_frequency = self._count("ema_overwrite_frequency", ema_overwrite_frequency, 1)
         self.loss_scale_factor = self._number("loss_scale_factor", loss_scale_factor, above=0, optional=True)
@@ -204,6 +204,10 @@ class Optimizer:
     def _number(self, name: str, value: Any, *bounds: Any, **more: Any) -> Any:
         """An argument as a float, or a sentence; bounds as in `checks.number`."""
         return number(name, value, *bounds, owner=type(self).__name__, **more)
+
+    def _flag(self, name: str, value: Any) -> bool:
+        """An argument that is True or False, or a sentence."""
+        return flag(name, value, owner=type(self).__name__)
 
     def _share(self, name: str, value: Any) -> float:
         """An argument that says which share of a mean a step keeps: not all, for means are divided by the rest."""
