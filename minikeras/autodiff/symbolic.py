@@ -143,7 +143,8 @@ def infer_output(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any
     """The symbolic outputs of a function of tensors, found by running it on zeros twice.
 
     Open dimensions get one size in the first run and another in the second; a dimension of the result that differs
-    between the runs is open.  The sizes differ by so much that strides do not hide it.  Where a window does not fit into those sizes, larger ones are tried.
+    between the runs is open.  The sizes differ by so much that strides do not hide it.  Where a window does not fit
+    into those sizes, larger ones are tried.
     """
     from minikeras.autodiff.tape import recording
 

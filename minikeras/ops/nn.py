@@ -244,7 +244,8 @@ def dense_layer(x: Any, w: Any, b: Any = None, *, activation: str | None = None)
 def embedding_lookup(table: Any, indices: Any) -> Any:
     """Rows of `table` by integer `indices` of any shape."""
     if indices.dtype.kind not in "iu":
-        given, indices = indices, indices.astype("int32")
+        with np.errstate(invalid="ignore"):  # NaN and infinity are found by the comparison
+            given, indices = indices, indices.astype("int32")
         if k.xp is np and given.dtype.kind == "f" and (given != indices).any():  # a GPU would have to be waited for
             wrong = given[given != indices][0]
             raise ValueError(
