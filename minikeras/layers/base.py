@@ -163,13 +163,15 @@ _call_signature: Callable[[Any], _CallSignature] = functools.cache(_read_call)
 _init_parameters: Callable[[Any], tuple[list[inspect.Parameter], bool]] = functools.cache(_read_init)
 
 
-@functools.cache
-def _flags(cls: type[Layer]) -> list[tuple[int, str]]:
+def _read_flags(cls: Any) -> list[tuple[int, str]]:
     """Position and name of the arguments of a built-in class that are True or False."""
     if not is_builtin(cls):
         return []
     parameters, _ = _init_parameters(cls)
     return [(place, one.name) for place, one in enumerate(parameters) if one.annotation in (bool, "bool")]
+
+
+_flags: Callable[[Any], list[tuple[int, str]]] = functools.cache(_read_flags)
 
 
 def _wrap_build(build: Callable) -> Callable:

@@ -127,6 +127,7 @@ class ImageDataGenerator:
             raise ValueError(f"preprocessing_function must be a function or None, got {preprocessing_function!r}.")
         self.preprocessing_function = preprocessing_function
         self.dtype = config.floatx() if dtype is None else dtype
+        kind: str
         try:
             kind = np.dtype(self.dtype).kind
         except TypeError:
@@ -149,7 +150,7 @@ class ImageDataGenerator:
             self.zoom_range = transforms.two_numbers("zoom_range", "the least and the largest zoom", zoom_range)
         if min(self.zoom_range) < 0:
             raise ValueError(f"zoom_range must not lead to zooms below 0, got {zoom_range!r}: {self.zoom_range}.")
-        self.brightness_range = brightness_range
+        self.brightness_range: Any = brightness_range
         if brightness_range is not None:
             self.brightness_range = transforms.two_numbers(
                 "brightness_range", "the least and the largest factor", brightness_range
