@@ -214,7 +214,7 @@ def _type_of(dtype: Any) -> np.dtype:
 
 def _parameter(function: str, name: str, value: Any, sizes: tuple[int, ...]) -> Any:
     """A distribution's parameter for each of its values, in float64."""
-    array = raw(value)
+    array = value.data if isinstance(value, Tensor) else value
     array = array if isinstance(array, k.xp.ndarray) else np.asarray(array)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"random.{function} needs numbers for {name}, got {value!r:.80}.")

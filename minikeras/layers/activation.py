@@ -134,13 +134,18 @@ class Softmax(Elementwise):
         super().__init__(**kwargs)
         self.axis = axis if axis is None else axes_argument(self, axis)
 
-    def build(self, input_shape: Any) -> None:
+    def compute_output_shape(self, input_shape: Any) -> Any:
         if self.axis is not None:
             check_axes(self, self.axis, input_shape)
+        return input_shape
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         if mask is None:
-            return nn.softmax(inputs, self.axis)
+            try:
+                return nn.softmax(inputs, self.axis)
+            except (ValueError, IndexError):
+                self.compute_output_shape(inputs.shape)
+                raise
         if len(mask.shape) > inputs.ndim or not all(
             m in (1, n) for m, n in zip(mask.shape[::-1], inputs.shape[::-1], strict=False)
         ):

@@ -337,11 +337,16 @@ class UnitNormalization(Elementwise):
         super().__init__(**kwargs)
         self.axis = axes_argument(self, axis)
 
-    def build(self, input_shape: Any) -> None:
+    def compute_output_shape(self, input_shape: Any) -> Any:
         check_axes(self, self.axis, input_shape)
+        return input_shape
 
     def call(self, inputs: Any) -> Any:
-        return normalize(inputs, self.axis, 1e-12)
+        try:
+            return normalize(inputs, self.axis, 1e-12)
+        except (ValueError, IndexError):
+            self.compute_output_shape(inputs.shape)
+            raise
 
 
 def normalize(x: Any, axis: Any, epsilon: float) -> Any:

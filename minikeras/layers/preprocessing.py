@@ -32,7 +32,7 @@ class Rescaling(Elementwise):
         self.offset = numbers_argument(self, "offset", offset)
         self._arrays: dict[str, tuple[Any, Any]] = {}  # what several numbers are given as, and their array
 
-    def build(self, input_shape: Any) -> None:
+    def compute_output_shape(self, input_shape: Any) -> Any:
         for name in ("scale", "offset"):
             array = self._factor(name)
             own = () if isinstance(array, float) else array.shape
@@ -46,13 +46,18 @@ class Rescaling(Elementwise):
                     f"Rescaling {self.name!r} has a {name} of shape {own}, which does not broadcast with inputs of "
                     f"shape {tuple(input_shape)}."
                 )
+        return input_shape
 
     def call(self, inputs: Any) -> Any:
         scale, offset = self._factor("scale"), self._factor("offset")
         if not isinstance(scale, float) and settings.image_data_format() == "channels_first":
             scale = scale.reshape(scale.shape + (1,) * (3 - scale.ndim))
-        outputs = ops.multiply(ops.cast(inputs, self.compute_dtype), scale)
-        return outputs if isinstance(offset, float) and offset == 0 else ops.add(outputs, offset)
+        try:
+            outputs = ops.multiply(ops.cast(inputs, self.compute_dtype), scale)
+            return outputs if isinstance(offset, float) and offset == 0 else ops.add(outputs, offset)
+        except ValueError:
+            self.compute_output_shape(inputs.shape)
+            raise
 
     def _factor(self, name: str) -> Any:
         """A number as it is, several as an array, which is made once."""

@@ -55,9 +55,10 @@ class Dropout(Noise):
             raise ValueError(f"{kind} needs positive integers or None for noise_shape, got {noise_shape!r}.")
         self.noise_shape = None if noise_shape is None else tuple(noise_shape)
 
-    def build(self, input_shape: Any) -> None:
+    def compute_output_shape(self, input_shape: Any) -> Any:
         if self.noise_shape is not None and len(self.noise_shape) != len(input_shape):
             raise self._misfit(input_shape)
+        return input_shape
 
     def _misfit(self, shape: Any) -> ValueError:
         return ValueError(

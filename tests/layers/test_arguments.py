@@ -231,6 +231,8 @@ def test_wrappers_and_functions():
         layers.Dropout(0.5, noise_shape=(1, 2, 3))(Input((4,)))
     with pytest.raises(ValueError, match=r"a scale of shape \(2,\), which does not broadcast with inputs of shape \(N"):
         layers.Rescaling([1.0, 2.0])(Input((4,)))
+    with pytest.raises(ValueError, match=r"which does not broadcast with inputs of shape \(2, 4\)"):
+        layers.Rescaling([1.0, 2.0])(np.ones((2, 4), "float32"))
 
 
 def test_embeddings_take_whole_numbers_from_0():
