@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from minikeras import config as settings
 from minikeras import kernels as k
 from minikeras import registry
 from minikeras.autodiff.tape import raw
 from minikeras.autodiff.tensor import Tensor
+from minikeras.utils.checks import number
 
 
 class Constraint:
@@ -18,6 +21,13 @@ class Constraint:
     def __call__(self, w: Any) -> Any:
         """The weight itself; subclasses project it."""
         return w
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Whether weights of this shape can be projected; called where a weight is made.
+
+        Raises:
+            ValueError: where they cannot.
+        """
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -28,7 +38,29 @@ class Constraint:
         return cls(**config)
 
 
-class MaxNorm(Constraint):
+class NormConstraint(Constraint):
+    """What constraints on the norms of vectors share: the axes that make up one vector."""
+
+    def __init__(self, axis: Any):
+        axes = axis if isinstance(axis, (list, tuple)) else () if axis is None else (axis,)
+        if not all(isinstance(one, (int, np.integer)) and not isinstance(one, bool) for one in axes):
+            raise ValueError(f"{type(self).__name__}'s axis must be a whole number or a list of them, got {axis!r}.")
+        self.axis = axis
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        axes = self.axis if isinstance(self.axis, (list, tuple)) else () if self.axis is None else (self.axis,)
+        places = [axis % len(shape) for axis in axes if -len(shape) <= axis < len(shape)]
+        if len(set(places)) != len(axes):
+            raise ValueError(
+                f"{type(self).__name__} with axis={self.axis!r} takes weights that have these axes, each named once, "
+                f"got one of shape {tuple(shape)}."
+            )
+
+    def _number(self, name: str, value: Any, *bounds: Any, **more: Any) -> Any:
+        return number(name, value, *bounds, owner=type(self).__name__, **more)
+
+
+class MaxNorm(NormConstraint):
     """Scale vectors longer than `max_value` down to it.
 
     Args:
@@ -37,7 +69,8 @@ class MaxNorm(Constraint):
     """
 
     def __init__(self, max_value: float = 2, axis: Any = 0):
-        self.max_value, self.axis = max_value, axis
+        super().__init__(axis)
+        self.max_value = self._number("max_value", max_value, 0, infinite=True)
 
     def __call__(self, w: Any) -> Tensor:
         w, norms = _norms(w, self.axis)
@@ -54,7 +87,7 @@ class NonNeg(Constraint):
         return Tensor(k.xp.maximum(raw(w), 0))
 
 
-class UnitNorm(Constraint):
+class UnitNorm(NormConstraint):
     """Scale vectors to Euclidean norm 1.
 
     Args:
@@ -62,7 +95,7 @@ class UnitNorm(Constraint):
     """
 
     def __init__(self, axis: Any = 0):
-        self.axis = axis
+        super().__init__(axis)
 
     def __call__(self, w: Any) -> Tensor:
         w, norms = _norms(w, self.axis)
@@ -72,17 +105,27 @@ class UnitNorm(Constraint):
         return {"axis": self.axis}
 
 
-class MinMaxNorm(Constraint):
+class MinMaxNorm(NormConstraint):
     """Move the norm of vectors into `min_value ... max_value`.
 
     Args:
         min_value, max_value: the permitted Euclidean norms.
         rate: how far to go at each update: 1 all the way, 0 not at all.
         axis: the axis or axes that make up one vector.
+
+    Raises:
+        ValueError: for negative norms, a `min_value` above `max_value` and a `rate` that is not from 0 to 1.
     """
 
     def __init__(self, min_value: float = 0.0, max_value: float = 1.0, rate: float = 1.0, axis: Any = 0):
-        self.min_value, self.max_value, self.rate, self.axis = min_value, max_value, rate, axis
+        super().__init__(axis)
+        self.min_value = self._number("min_value", min_value, 0)
+        self.max_value = self._number("max_value", max_value, 0, infinite=True)
+        self.rate = self._number("rate", rate, 0, 1)
+        if self.min_value > self.max_value:
+            raise ValueError(
+                f"MinMaxNorm's min_value must not exceed max_value, got {min_value!r} and {max_value!r}; exchange them."
+            )
 
     def __call__(self, w: Any) -> Tensor:
         w, norms = _norms(w, self.axis)

@@ -91,11 +91,11 @@ class Dataset:
             num_parallel_calls: elements computed at a time, in threads; `AUTOTUNE` is one for each processor.
             ignored: `deterministic` and other arguments of `tf.data`; the order is always kept.
         """
-        return _Mapped(self, function, num_parallel_calls)
+        return _Mapped(self, _function("map", function), num_parallel_calls)
 
     def filter(self, predicate: Callable[..., Any]) -> Dataset:
         """The elements for which `predicate` is true; a tuple's parts are its arguments."""
-        return _Filtered(self, predicate)
+        return _Filtered(self, _function("filter", predicate))
 
     def batch(self, batch_size: int, drop_remainder: bool = False, **ignored: Any) -> Dataset:
         """`batch_size` elements at a time, stacked along a new first axis; the last ones may be fewer.
@@ -215,6 +215,12 @@ class Dataset:
 
     def _seeds(self) -> list[int]:
         return [step._seed for step in self._steps() if isinstance(step, _Shuffled)]
+
+
+def _function(step: str, value: Any) -> Any:
+    if not callable(value):
+        raise ValueError(f"{step} takes a function of an element, got {value!r}.")
+    return value
 
 
 class DatasetIterator:

@@ -13,6 +13,7 @@ import numpy as np
 
 from minikeras import config, registry
 from minikeras.seeds import SeedGenerator, draw_seed, make_key, next_seed, whole_number
+from minikeras.utils.checks import number
 from minikeras.utils.suggest import unknown
 
 _TRUNCATED_STDDEV = 0.87962566103423978  # standard deviation of a standard normal cut off at 2 and -2
@@ -57,13 +58,24 @@ class Constant(Initializer):
 
     Args:
         value: a number, or an array that broadcasts to the shape.
+
+    Raises:
+        ValueError: for what is no number or array of numbers; and, when it is called, for an array that does not fit.
     """
 
     def __init__(self, value: Any = 0.0):
+        if value is None or callable(value) or _kind(value) not in "fiub":
+            raise ValueError(f"Constant's value must be a number or an array of numbers, got {value!r}.")
         self.value = value
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Any:
-        return np.full(shape, self.value, _dtype(dtype))
+        try:
+            return np.full(shape, self.value, _dtype(dtype))
+        except ValueError:
+            raise ValueError(
+                f"Constant has an array of shape {np.shape(self.value)}, which does not broadcast to the weight's "
+                f"shape {tuple(shape)}."
+            ) from None
 
     def get_config(self) -> dict[str, Any]:
         if not isinstance(self.value, (np.ndarray, np.generic)):
@@ -85,7 +97,7 @@ class Identity(Initializer):
     """`gain` on the diagonal of a matrix, zero elsewhere."""
 
     def __init__(self, gain: float = 1.0):
-        self.gain = gain
+        self.gain = number("gain", gain, owner="Identity")
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Any:
         if len(shape) != 2:
@@ -107,7 +119,7 @@ class RandomInitializer(Initializer):
     """
 
     def __init__(self, seed: Any = None):
-        if isinstance(seed, dict):
+        if isinstance(seed, dict) and "config" in seed:
             seed = SeedGenerator.from_config(seed["config"])
         elif seed is not None and not isinstance(seed, SeedGenerator):
             seed = whole_number(seed)
@@ -135,8 +147,8 @@ class RandomNormal(RandomInitializer):
 
     def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: Any = None):
         super().__init__(seed)
-        self.mean = mean
-        self.stddev = stddev
+        self.mean = number("mean", mean, owner=type(self).__name__)
+        self.stddev = number("stddev", stddev, 0, owner=type(self).__name__)
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
         return generator.standard_normal(shape, dtype) * self.stddev + self.mean
@@ -157,8 +169,8 @@ class RandomUniform(RandomInitializer):
 
     def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: Any = None):
         super().__init__(seed)
-        self.minval = minval
-        self.maxval = maxval
+        self.minval = number("minval", minval, owner=type(self).__name__)
+        self.maxval = number("maxval", maxval, owner=type(self).__name__)
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
         return generator.random(shape, dtype) * (self.maxval - self.minval) + self.minval
@@ -194,9 +206,7 @@ class VarianceScaling(RandomInitializer):
         input_axes: Sequence[int] | None = None,
         output_axes: Sequence[int] | None = None,
     ):
-        if not scale > 0:
-            raise ValueError(f"{type(self).__name__} expects a positive scale, got {scale!r}.")
-        self.scale = scale
+        self.scale = number("scale", scale, above=0, owner=type(self).__name__)
         self.mode = str(mode).lower()
         if self.mode not in self._MODES:
             raise ValueError(unknown("mode of VarianceScaling", mode, self._MODES))
@@ -205,6 +215,14 @@ class VarianceScaling(RandomInitializer):
             self.distribution = "truncated_normal"
         if self.distribution not in self._DISTRIBUTIONS:
             raise ValueError(unknown("distribution of VarianceScaling", distribution, self._DISTRIBUTIONS))
+        for name, axes in (("input_axes", input_axes), ("output_axes", output_axes)):
+            if axes is not None and not (isinstance(axes, (list, tuple)) and all(isinstance(one, int) for one in axes)):
+                raise ValueError(f"{type(self).__name__}'s {name} must be a list of whole numbers, got {axes!r}.")
+        if (input_axes is None) != (output_axes is None):
+            raise ValueError(
+                f"{type(self).__name__} needs both input_axes and output_axes or neither, got {input_axes!r} and "
+                f"{output_axes!r}."
+            )
         super().__init__(seed)
         self.input_axes = input_axes
         self.output_axes = output_axes
@@ -293,7 +311,7 @@ class Orthogonal(RandomInitializer):
 
     def __init__(self, gain: float = 1.0, seed: Any = None):
         super().__init__(seed)
-        self.gain = gain
+        self.gain = number("gain", gain, owner="Orthogonal")
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
         if len(shape) < 2:
@@ -306,6 +324,14 @@ class Orthogonal(RandomInitializer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "gain": self.gain}
+
+
+def _kind(value: Any) -> str:
+    """NumPy's letter for the kind of a value's type; `"O"` for what is no array."""
+    try:
+        return np.asarray(value).dtype.kind
+    except ValueError:  # lists of different lengths
+        return "O"
 
 
 def _dtype(dtype: Any) -> np.dtype:
@@ -325,6 +351,11 @@ def compute_fans(
 ) -> tuple[int, int]:
     """How many inputs and outputs a unit with a weight of this shape has; see `VarianceScaling`."""
     if input_axes is not None and output_axes is not None:
+        if not all(-len(shape) <= axis < len(shape) for axis in (*input_axes, *output_axes)):
+            raise ValueError(
+                f"The input_axes {input_axes!r} and output_axes {output_axes!r} of an initializer must be axes of the "
+                f"weight, got the shape {tuple(shape)}."
+            )
         return math.prod(shape[axis] for axis in input_axes), math.prod(shape[axis] for axis in output_axes)
     if len(shape) < 2:
         return math.prod(shape), math.prod(shape)
@@ -422,7 +453,9 @@ def deserialize(identifier: str | dict[str, Any], custom_objects: dict[str, Any]
         ValueError: for an unknown name.
     """
     saved = {"class_name": identifier} if isinstance(identifier, str) else identifier
-    name = saved["class_name"]
+    name = saved.get("class_name")
+    if not isinstance(name, str):
+        raise ValueError(f"The description of an initializer has a class_name, got {identifier!r}.")
     known: dict[str, Any] = {**ALL, **(custom_objects or {})}
     found = registry.find_custom(name, saved.get("registered_name")) or known.get(name)
     if found is None:

@@ -17,9 +17,11 @@ from minikeras import kernels as k
 from minikeras.autodiff.tape import composite, raw
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops.common import as_float
+from minikeras.ops.core import convert_to_tensor
 from minikeras.ops.nn import masked_scale
 from minikeras.ops.shaping import take
 from minikeras.seeds import SeedGenerator
+from minikeras.utils.checks import number, whole
 
 __all__ = [
     "SeedGenerator",
@@ -40,24 +42,28 @@ _FLOATS = ("float16", "float32", "float64")
 
 def normal(shape: Sequence[int], mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None) -> Tensor:
     """Normal values; `dtype` is a float type, by default `floatx()`."""
-    return Tensor(_draw("normal", shape, _float_type(dtype), seed) * float(stddev) + float(mean))
+    mean, stddev = number("mean", mean, owner="random.normal"), number("stddev", stddev, 0, owner="random.normal")
+    return Tensor(_draw("normal", shape, _float_type(dtype), seed) * stddev + mean)
 
 
 def uniform(
     shape: Sequence[int], minval: float = 0.0, maxval: float = 1.0, dtype: Any = None, seed: Any = None
 ) -> Tensor:
     """Values from `minval` to before `maxval`; `dtype` is a float type, by default `floatx()`."""
-    return Tensor(_draw("uniform", shape, _float_type(dtype), seed) * float(maxval - minval) + float(minval))
+    minval = number("minval", minval, owner="random.uniform")
+    maxval = number("maxval", maxval, owner="random.uniform")
+    return Tensor(_draw("uniform", shape, _float_type(dtype), seed) * (maxval - minval) + minval)
 
 
 def truncated_normal(
     shape: Sequence[int], mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None
 ) -> Tensor:
     """Normal values that lie less than two `stddev` from `mean`; `dtype` is a float type, by default `floatx()`."""
-    dtype = _float_type(dtype)
+    owner, dtype = "random.truncated_normal", _float_type(dtype)
+    mean, stddev = number("mean", mean, owner=owner), number("stddev", stddev, 0, owner=owner)
     wide = "float64" if dtype == "float64" else "float32"
     within = _draw("uniform", shape, wide, seed) * (2 * _WITHIN_TWO) - _WITHIN_TWO
-    return Tensor((_inverse_erf(within) * (math.sqrt(2) * stddev) + float(mean)).astype(dtype, copy=False))
+    return Tensor((_inverse_erf(within) * (math.sqrt(2) * stddev) + mean).astype(dtype, copy=False))
 
 
 def randint(shape: Sequence[int], minval: int, maxval: int, dtype: Any = "int32", seed: Any = None) -> Tensor:
@@ -66,9 +72,10 @@ def randint(shape: Sequence[int], minval: int, maxval: int, dtype: Any = "int32"
     Raises:
         ValueError: for a type that is not an integer type, and where `maxval` is not above `minval`.
     """
-    if np.dtype(dtype).kind not in "iu":
+    if _type_of(dtype).kind not in "iu":
         raise ValueError(f"randint makes whole numbers, got dtype={dtype!r}; use an integer type or random.uniform.")
-    minval, maxval = int(minval), int(maxval)
+    minval = whole("minval", minval, owner="random.randint", floats=True)
+    maxval = whole("maxval", maxval, owner="random.randint", floats=True)
     if maxval <= minval:
         raise ValueError(f"randint needs a maxval above minval, got minval={minval} and maxval={maxval}.")
     steps = k.xp.floor(_draw("uniform", shape, "float64", seed) * (maxval - minval))
@@ -86,11 +93,12 @@ def categorical(logits: Any, num_samples: int, dtype: Any = "int32", seed: Any =
     Returns:
         (batch, num_samples) of type `dtype`.
     """
+    num_samples = whole("num_samples", num_samples, 0, owner="random.categorical")
     scores = as_float(raw(logits))
     if scores.ndim != 2:
         raise ValueError(f"categorical takes logits of shape (batch, classes), got shape {tuple(scores.shape)}.")
     batch, classes = scores.shape
-    draws = _draw("uniform", (batch, int(num_samples), classes), "float64", seed)
+    draws = _draw("uniform", (batch, num_samples, classes), "float64", seed)
     gumbel = -k.xp.log(-k.xp.log(k.xp.maximum(draws, 2.0**-54)))
     return Tensor((gumbel + scores[:, None, :]).argmax(axis=-1).astype(dtype))
 
@@ -107,8 +115,8 @@ def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None)
     Raises:
         ValueError: for another rate.
     """
-    if not 0 <= rate < 1:
-        raise ValueError(f"dropout needs a rate from 0 to below 1, got {rate!r}.")
+    rate = number("rate", rate, 0, below=1, owner="random.dropout")
+    inputs = inputs if hasattr(inputs, "shape") else convert_to_tensor(inputs)
     sizes = tuple(inputs.shape)
     wanted = (None,) * len(sizes) if noise_shape is None else noise_shape
     shape = tuple(size if one is None else one for size, one in zip(sizes, wanted, strict=True))
@@ -119,6 +127,8 @@ def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None)
 @composite
 def shuffle(x: Any, axis: int = 0, seed: Any = None) -> Any:
     """`x` with its slices along `axis` in a random order."""
+    x = x if hasattr(x, "shape") else convert_to_tensor(x)
+    axis = whole("axis", axis, -len(x.shape), at_most=len(x.shape) - 1, owner="random.shuffle")
     order = _draw("uniform", (x.shape[axis],), "float64", seed).argsort()
     return take(x, order, axis=axis)
 
@@ -190,13 +200,27 @@ _TRIALS = 16  # so many are drawn one by one
 
 
 def _sizes(shape: Sequence[int]) -> tuple[int, ...]:
-    return tuple(int(size) for size in shape)
+    if isinstance(shape, (str, dict)) or not hasattr(shape, "__len__"):
+        raise ValueError(f"The shape of random values must be a tuple or list of sizes, got {shape!r}.")
+    return tuple(whole("each size of random values", size, 0) for size in shape)
+
+
+def _type_of(dtype: Any) -> np.dtype:
+    try:
+        return np.dtype(dtype)
+    except TypeError:
+        raise ValueError(f"Random values need a dtype of numbers, got {dtype!r}.") from None
 
 
 def _parameter(function: str, name: str, value: Any, sizes: tuple[int, ...]) -> Any:
     """A distribution's parameter for each of its values, in float64."""
-    array = raw(value)
-    array = k.xp.asarray(array if isinstance(array, k.xp.ndarray) else np.asarray(array), "float64")
+    array = value.data if isinstance(value, Tensor) else value
+    array = array if isinstance(array, k.xp.ndarray) else np.asarray(array)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"random.{function} needs numbers for {name}, got {value!r:.80}.")
+    array = k.xp.asarray(array, "float64")
+    if not bool(k.xp.isfinite(array).all()):
+        raise ValueError(f"random.{function} needs finite numbers for {name}, got {value!r:.80}.")
     try:
         return k.xp.broadcast_to(array, sizes)
     except ValueError:
@@ -248,13 +272,13 @@ def _stream(seed: Any) -> SeedGenerator:
 
 def _draw(kind: str, shape: Sequence[int], dtype: str, seed: Any) -> Any:
     """New values from the kernel of that name."""
-    sizes = tuple(int(size) for size in shape)
+    sizes = _sizes(shape)
     key, counter = _stream(seed).next(k.blocks_for(kind, math.prod(sizes), dtype))
     return getattr(k, kind)(key, counter, sizes, dtype)
 
 
 def _float_type(dtype: Any) -> str:
-    name = config.floatx() if dtype is None else np.dtype(dtype).name
+    name = config.floatx() if dtype is None else _type_of(dtype).name
     if name not in _FLOATS:
         raise ValueError(f"Random values of this kind need a dtype of {_FLOATS}, got {dtype!r}.")
     return name

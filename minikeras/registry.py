@@ -191,6 +191,8 @@ def get(kind: str, identifier: Any, table: Mapping[str, Any]) -> Any:
     if identifier is None:
         return None
     if isinstance(identifier, dict):
+        if not is_description(identifier):
+            raise ValueError(f"The description of a {kind} has a class_name and a config, got {identifier!r}.")
         return deserialize_keras_object(identifier)
     if isinstance(identifier, str):
         found = find_custom(identifier)
@@ -203,7 +205,8 @@ def get(kind: str, identifier: Any, table: Mapping[str, Any]) -> Any:
         return identifier()
     if callable(identifier) or hasattr(identifier, "get_config"):
         return identifier
-    raise ValueError(f"A {kind} is given by name, object or function, got {identifier!r}.")
+    article = "An" if kind[0] in "aeiou" else "A"
+    raise ValueError(f"{article} {kind} is given by name, object or function, got {identifier!r}.")
 
 
 def serialize_keras_object(thing: Any) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from minikeras import kernels as k
 from minikeras import registry
-from minikeras.autodiff.tape import differentiable
+from minikeras.autodiff.tape import differentiable, recording
+from minikeras.utils.checks import number
 
 
 class Regularizer:
@@ -135,13 +135,28 @@ def _cosines(x: Any, *, factor: float, rows: bool) -> Any:
 
 
 def _factor(name: str, value: Any) -> float:
-    try:
-        factor = float(value)
-    except (TypeError, ValueError):
-        factor = math.nan
-    if not 0 <= factor < math.inf or isinstance(value, str):
-        raise ValueError(f"A regularizer's {name} must be a finite number, 0 or more, got {value!r}.")
-    return factor
+    return number(f"A regularizer's {name}", value, 0)
+
+
+def not_one_number(regularizer: Any, penalty: Any) -> ValueError:
+    """The error for a regularizer whose penalty is no scalar."""
+    found = f"one of shape {tuple(penalty.shape)}" if hasattr(penalty, "shape") else repr(penalty)
+    name = getattr(regularizer, "__name__", type(regularizer).__name__)
+    return ValueError(f"The regularizer {name} must return one number, got {found}; take the sum of it.")
+
+
+def check(regularizer: Any, weight: Any) -> None:
+    """Whether the penalty of a weight, made by anything but the built-in factors, is one number.
+
+    Raises:
+        ValueError: where it is not; also what the regularizer itself refuses.
+    """
+    if regularizer is None or type(regularizer) in (L1, L2, L1L2):
+        return
+    with recording(False):
+        penalty = regularizer(weight)
+    if not isinstance(penalty, (int, float)) and getattr(penalty, "size", 0) != 1:
+        raise not_one_number(regularizer, penalty)
 
 
 l1, l2, l1_l2, orthogonal_regularizer = L1, L2, L1L2, OrthogonalRegularizer

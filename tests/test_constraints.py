@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from minikeras import constraints
+from minikeras import constraints, layers
 from minikeras import kernels as k
 from minikeras.autodiff import Tensor, Variable
 
@@ -69,3 +69,43 @@ def test_names() -> None:
         constraints.get("max_nrom")
     w = Tensor(k.to_device(np.ones(3)))
     assert constraints.Constraint()(w) is w
+
+
+WRONG = [-1, np.nan, "x", None, [1.0], True]
+
+
+@pytest.mark.parametrize(
+    ("make", "argument", "sentence"),
+    [
+        (constraints.MaxNorm, "max_value", "MaxNorm's max_value must be a number at least 0"),
+        (constraints.MinMaxNorm, "min_value", "MinMaxNorm's min_value must be a number at least 0"),
+        (constraints.MinMaxNorm, "max_value", "MinMaxNorm's max_value must be a number at least 0"),
+        (constraints.MinMaxNorm, "rate", "MinMaxNorm's rate must be a number from 0 to 1"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(make: type, argument: str, sentence: str) -> None:
+    for wrong in [*WRONG, *([1.5] if argument == "rate" else [])]:
+        with pytest.raises(ValueError, match=rf"^{sentence}, got .+\.$"):
+            make(**{argument: wrong})
+
+
+def test_norms_in_the_wrong_order_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"min_value must not exceed max_value, got 2 and 1; exchange them\."):
+        constraints.MinMaxNorm(2, 1)
+    assert constraints.MinMaxNorm(1, 1).min_value == 1 and constraints.MaxNorm(np.inf)(np.ones((2, 2))).shape == (2, 2)
+
+
+@pytest.mark.parametrize("make", [constraints.MaxNorm, constraints.UnitNorm, constraints.MinMaxNorm])
+def test_axes_are_checked_where_a_weight_is_made(make: type) -> None:
+    for axis in (1.0, "x", True, [0, 0.5], {}):
+        with pytest.raises(ValueError, match=rf"^{make.__name__}'s axis must be a whole number or a list of them, got"):
+            make(axis=axis)
+    for axis in (2, -3, [0, 5], [0, 0], [0, -2]):
+        layer = layers.Dense(3, kernel_constraint=make(axis=axis))
+        with pytest.raises(
+            ValueError, match=rf"^{make.__name__} with axis=.+ takes weights that have these axes.+\(4, 3"
+        ):
+            layer.build((None, 4))
+        assert layer.weights == []
+    for axis in (0, -2, [0, 1], (1,), None):
+        layers.Dense(3, kernel_constraint=make(axis=axis)).build((None, 4))

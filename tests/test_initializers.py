@@ -224,3 +224,50 @@ def test_global_stream():
     with ThreadPoolExecutor(4) as pool:
         drawn = list(pool.map(lambda _: seeds.next_seed(), range(1000)))
     assert len(set(drawn)) == 1000
+
+
+WRONG = [np.nan, np.inf, "x", None, [1.0], True, len]
+
+
+@pytest.mark.parametrize(
+    ("make", "argument"),
+    [
+        (initializers.RandomNormal, "mean"),
+        (initializers.RandomNormal, "stddev"),
+        (initializers.TruncatedNormal, "stddev"),
+        (initializers.RandomUniform, "minval"),
+        (initializers.RandomUniform, "maxval"),
+        (initializers.VarianceScaling, "scale"),
+        (initializers.Orthogonal, "gain"),
+        (initializers.Identity, "gain"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(make, argument):
+    for wrong in [*WRONG, *([-1] if argument in ("stddev", "scale") else [])]:
+        with pytest.raises(ValueError, match=rf"^{make.__name__}'s {argument} must be a .*number.*, got .+\.$"):
+            make(**{argument: wrong})
+
+
+def test_a_constant_is_made_of_numbers_and_fits():
+    for wrong in ("x", None, {}, len, [1, "a"], [[1], [1, 2]]):
+        with pytest.raises(ValueError, match=r"^Constant's value must be a number or an array of numbers, got"):
+            initializers.Constant(wrong)
+    with pytest.raises(
+        ValueError, match=r"array of shape \(3,\), which does not broadcast to the weight's shape \(2, 2"
+    ):
+        initializers.Constant([1, 2, 3])((2, 2))
+    assert np.isnan(initializers.Constant(np.nan)((2,))).all() and initializers.Constant(True)((1,)) == 1
+
+
+def test_axes_of_a_scaling_are_checked():
+    for name in ("input_axes", "output_axes"):
+        for wrong in (1, "x", [0.5]):
+            with pytest.raises(ValueError, match=f"HeNormal's {name} must be a list of whole numbers, got"):
+                initializers.HeNormal(**{"input_axes": [0], "output_axes": [1], name: wrong})
+        with pytest.raises(ValueError, match="needs both input_axes and output_axes or neither, got"):
+            initializers.GlorotUniform(**{name: [0]})
+    with pytest.raises(ValueError, match=r"must be axes of the weight, got the shape \(2, 2\)"):
+        initializers.VarianceScaling(input_axes=[0], output_axes=[2])((2, 2))
+    for seed in ({}, "x", 1.5, [1]):
+        with pytest.raises(ValueError, match="A seed is a whole number, a SeedGenerator or None, got"):
+            initializers.GlorotUniform(seed)

@@ -193,3 +193,35 @@ def test_a_binomial_distribution_value_by_value():
 def test_parameters_that_are_refused(draw, message):
     with pytest.raises(ValueError, match=message):
         draw()
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: random.normal("x"), "The shape of random values must be a tuple or list of sizes, got 'x'"),
+        (lambda: random.normal(3), "The shape of random values must be a tuple or list of sizes, got 3"),
+        (lambda: random.normal((2.5,)), "each size of random values must be a whole number of at least 0, got 2.5"),
+        (lambda: random.normal((-1,)), "each size of random values must be a whole number of at least 0, got -1"),
+        (lambda: random.normal((2,), stddev=-1), "random.normal's stddev must be a number at least 0, got -1"),
+        (lambda: random.normal((2,), mean=math.nan), "random.normal's mean must be a number, got nan"),
+        (lambda: random.normal((2,), dtype="x"), "Random values need a dtype of numbers, got 'x'"),
+        (lambda: random.truncated_normal((2,), stddev="x"), "random.truncated_normal's stddev must be a number at"),
+        (lambda: random.uniform((2,), maxval=math.inf), "random.uniform's maxval must be a number, got inf"),
+        (lambda: random.randint((2,), 0, 2.5), "random.randint's maxval must be a whole number, got 2.5"),
+        (
+            lambda: random.categorical(np.zeros((2, 3)), -1),
+            "random.categorical's num_samples must be a whole number of",
+        ),
+        (lambda: random.dropout(np.ones(3), "x"), "random.dropout's rate must be a number at least 0 and below 1"),
+        (
+            lambda: random.shuffle(np.ones(3), axis=1),
+            "random.shuffle's axis must be a whole number from -1 to 0, got 1",
+        ),
+        (lambda: random.gamma((2,), math.inf), "random.gamma needs finite numbers for alpha, got inf"),
+        (lambda: random.gamma((2,), "x"), "random.gamma needs numbers for alpha, got 'x'"),
+        (lambda: random.binomial((2,), math.inf, 0.5), "random.binomial needs finite numbers for counts, got inf"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(call, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}"):
+        call()

@@ -76,10 +76,11 @@ def test_own_regularizer() -> None:
         regularizers.Regularizer().get_config()
 
 
-@pytest.mark.parametrize("factor", [-1, np.inf, np.nan, "much", [1]])
+@pytest.mark.parametrize("factor", [-1, np.inf, np.nan, "much", [1], True])
 def test_factors(factor: object) -> None:
-    with pytest.raises(ValueError, match="finite number, 0 or more"):
-        regularizers.L2(factor)
+    for make in (regularizers.L2, regularizers.L1, regularizers.L1L2, regularizers.OrthogonalRegularizer):
+        with pytest.raises(ValueError, match=r"A regularizer's (l1|l2|factor) must be a number at least 0, got .+\.$"):
+            make(factor)
 
 
 def test_orthogonal_needs_a_matrix_and_a_mode() -> None:

@@ -132,26 +132,37 @@ def symbolic_call(function: Callable, args: tuple, kwargs: dict[str, Any]) -> An
     return outputs
 
 
+class TooSmall(ValueError):
+    """Inputs are smaller than a window that slides over them."""
+
+
 def infer_output(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
     """The symbolic outputs of a function of tensors, found by running it on zeros twice.
 
     Open dimensions get one size in the first run and another in the second; a dimension of the result that differs
-    between the runs is open.
+    between the runs is open.  The sizes differ by so much that strides do not hide it.  Where a window does not fit
+    into those sizes, larger ones are tried.
     """
     from minikeras.autodiff.tape import recording
 
-    def run(extra: int) -> Any:
+    def run(extra: int, usual: int) -> Any:
         def zeros(value: Any) -> Any:
             if not isinstance(value, KerasTensor):
                 return value
-            open_sizes = itertools.chain((2 + extra,), itertools.repeat(16 + extra))
+            open_sizes = itertools.chain((2 + extra,), itertools.repeat(usual + extra))
             shape = tuple(next(open_sizes) if size is None else size for size in value.shape)
             return _zeros(shape, value.dtype)
 
         with recording(False), np.errstate(all="ignore"):
             return function(*tree.map_structure(zeros, args), **tree.map_structure(zeros, kwargs))
 
-    first, second = run(0), run(1)
+    pair = None
+    try:
+        pair = run(0, 16), run(1, 34)
+    except TooSmall:
+        if not any(None in leaf.shape for leaf in tree.flatten((args, kwargs)) if isinstance(leaf, KerasTensor)):
+            raise
+    first, second = pair or (run(0, 128), run(1, 274))
 
     def describe(pair: tuple) -> KerasTensor | None:
         a, b = pair

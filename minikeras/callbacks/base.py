@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,14 @@ def lazy_logs(hook: Callable) -> Callable:
 def read_logs(logs: Any) -> dict[str, Any]:
     """The dict of logs, computed now if it comes as a function."""
     return logs() if callable(logs) else logs or {}
+
+
+def file_name(owner: str, argument: str, value: Any) -> str:
+    """A path as a string, or a sentence."""
+    path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    if not isinstance(path, str) or not path:
+        raise ValueError(f"{owner}'s {argument} must be a path, got {value!r}.")
+    return path
 
 
 class Callback:

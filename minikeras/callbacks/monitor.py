@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.callbacks.base import Callback, lazy_logs, read_logs
+from minikeras.callbacks.base import Callback, file_name, lazy_logs, read_logs
 from minikeras.callbacks.simple import check_writable
+from minikeras.utils.checks import number, whole
 from minikeras.utils.suggest import unknown
 
 # Parts of the names of values that are better when higher or lower.
@@ -45,15 +46,26 @@ class Monitor(Callback):
         monitor: its name in the logs.
         mode: `"min"` or `"max"`: what is better; `"auto"` goes by the name.
         min_delta: an improvement is larger than this.
+
+    Raises:
+        ValueError: for numbers and names that make no sense.
     """
 
     def __init__(self, monitor: str = "val_loss", mode: str = "auto", min_delta: float = 0):
         if mode not in ("auto", "min", "max"):
             warnings.warn(f"{unknown('mode', mode, ('auto', 'min', 'max'))} 'auto' is taken.", stacklevel=3)
             mode = "auto"
-        self.monitor, self.mode, self.min_delta = monitor, mode, abs(min_delta)
+        owner = type(self).__name__
+        if not isinstance(monitor, str):
+            raise ValueError(f"{owner}'s monitor must be the name of a value, such as 'val_loss', got {monitor!r}.")
+        self.monitor, self.mode = monitor, mode
+        self.min_delta = abs(number("min_delta", min_delta, owner=owner))
         self.best: Any = None
         self._rising = higher_is_better(monitor) if mode == "auto" else mode == "max"
+
+    def _epochs_of(self, name: str, value: Any, at_least: int = 0) -> int:
+        """An argument that is a number of epochs, or a sentence."""
+        return whole(name, value, at_least, owner=type(self).__name__, floats=True)
 
     def is_improvement(self, value: Any, reference: Any) -> bool:
         """Whether `value` is better than `reference` by more than `min_delta`; anything is better than None."""
@@ -97,8 +109,10 @@ class EarlyStopping(Monitor):
         start_from_epoch: int = 0,
     ):
         super().__init__(monitor, mode, min_delta)
-        self.patience, self.verbose, self.baseline = patience, verbose, baseline
-        self.restore_best_weights, self.start_from_epoch = restore_best_weights, start_from_epoch
+        self.patience = self._epochs_of("patience", patience)
+        self.verbose, self.restore_best_weights = verbose, restore_best_weights
+        self.baseline = number("baseline", baseline, owner=type(self).__name__, optional=True, infinite=True)
+        self.start_from_epoch = self._epochs_of("start_from_epoch", start_from_epoch)
         self.on_train_begin()
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -135,7 +149,7 @@ class ReduceLROnPlateau(Monitor):
 
     Args:
         monitor, mode, min_delta: the value, as for `Monitor`; `epsilon` is Keras 2's name of `min_delta`.
-        factor: what the learning rate is multiplied by, below 1.
+        factor: what the learning rate is multiplied by, from 0 to below 1.
         patience: how many epochs without improvement are allowed.
         verbose: 1 tells when the rate is lowered.
         cooldown: number of epochs after that which are not counted.
@@ -158,10 +172,10 @@ class ReduceLROnPlateau(Monitor):
         epsilon: float | None = None,
     ):
         super().__init__(monitor, mode, min_delta if epsilon is None else epsilon)
-        if factor >= 1:
-            raise ValueError(f"ReduceLROnPlateau multiplies the learning rate by a factor below 1, got {factor}.")
-        self.factor, self.patience, self.verbose = factor, patience, verbose
-        self.cooldown, self.min_lr = cooldown, min_lr
+        self.factor = number("factor", factor, 0, below=1, owner="ReduceLROnPlateau")
+        self.patience, self.verbose = self._epochs_of("patience", patience), verbose
+        self.cooldown = self._epochs_of("cooldown", cooldown)
+        self.min_lr = number("min_lr", min_lr, 0, owner="ReduceLROnPlateau")
         self.on_train_begin()
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -226,11 +240,13 @@ class ModelCheckpoint(Monitor):
     ):
         # without save_best_only nothing is compared, so the name need not say a direction
         super().__init__(monitor, mode if save_best_only or mode != "auto" else "min")
-        self.best = initial_value_threshold
-        self.filepath, self.verbose = os.fspath(filepath), verbose
+        self.best = number(
+            "initial_value_threshold", initial_value_threshold, owner="ModelCheckpoint", optional=True, infinite=True
+        )
+        self.filepath, self.verbose = file_name("ModelCheckpoint", "filepath", filepath), verbose
         self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
-        self.save_freq, self.period = save_freq, period
-        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
+        self.save_freq, self.period = save_freq, self._epochs_of("period", period, 1)
+        if save_freq != "epoch" and (isinstance(save_freq, bool) or not isinstance(save_freq, int) or save_freq < 1):
             raise ValueError(f"ModelCheckpoint saves every 'epoch' or number of batches, got save_freq={save_freq!r}.")
         endings = (".weights.h5",) if save_weights_only else (".keras", ".h5")
         if not self.filepath.endswith(endings):

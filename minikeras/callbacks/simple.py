@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import inspect
 import math
-import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from minikeras.callbacks.base import Callback
+from minikeras.callbacks.base import Callback, file_name
+from minikeras.utils.checks import number
 from minikeras.utils.suggest import unknown
 
 
@@ -46,6 +46,9 @@ class LambdaCallback(Callback):
         for name, function in given.items():
             if name not in hooks:
                 raise ValueError(unknown("callback hook", name, hooks))
+            if function is not None and not callable(function):
+                raise ValueError(f"LambdaCallback takes a function for {name}, got {function!r}.")
+        for name, function in given.items():
             if function is not None:
                 setattr(self, name, function)
 
@@ -56,22 +59,27 @@ class LearningRateScheduler(Callback):
     Args:
         schedule: `function(epoch, learning_rate)` or `function(epoch)` that returns the new rate.
         verbose: 1 tells each rate.
+
+    Raises:
+        ValueError: in training, where the function returns no finite number of at least 0; the rate is unchanged.
     """
 
     per_replica = True
     adds = ("learning_rate",)
 
     def __init__(self, schedule: Callable, verbose: int = 0):
+        if not callable(schedule):
+            raise ValueError(
+                f"LearningRateScheduler takes a function of the epoch that returns the learning rate, got {schedule!r}."
+            )
         self.schedule, self.verbose = schedule, verbose
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         optimizer = self.model.optimizer
         arguments = (epoch, float(optimizer.learning_rate)) if _takes_two(self.schedule) else (epoch,)
         rate = self.schedule(*arguments)
-        try:
-            rate = float(rate)
-        except (TypeError, ValueError):
-            raise ValueError(f"A schedule returns the learning rate as a float, got {rate!r}.") from None
+        rate = rate.numpy() if hasattr(rate, "numpy") else rate
+        rate = number(f"The learning rate that a schedule returns (for epoch {epoch})", rate, 0)
         optimizer.learning_rate = rate
         if self.verbose:
             self._announce(f"Epoch {epoch + 1}: learning rate set to {rate}")
@@ -126,7 +134,9 @@ class CSVLogger(Callback):
     """
 
     def __init__(self, filename: Any, separator: str = ",", append: bool = False):
-        self.filename, self.sep, self.append = os.fspath(filename), separator, append
+        if not isinstance(separator, str) or len(separator) != 1:
+            raise ValueError(f"CSVLogger's separator must be one character, got {separator!r}.")
+        self.filename, self.sep, self.append = file_name("CSVLogger", "filename", filename), separator, append
         self._file: Any = None
         self._writer: Any = None
 

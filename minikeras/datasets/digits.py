@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.utils.checks import whole
+
 # Styles of each digit: strokes separated by "/", control points "x,y" with y downwards in a box about 13 x 20;
 # the pen turns sharply at "!" and smoothly at other points.
 _STYLES = (
@@ -94,8 +96,7 @@ def load_data(train: int = 60000, test: int = 10000, seed: int = 0) -> tuple[tup
         ValueError: for a negative number or seed.
     """
     for name, value in (("train", train), ("test", test), ("seed", seed)):
-        if value < 0:
-            raise ValueError(f"digits.load_data expects {name} to be 0 or more, got {value}.")
+        whole(name, value, 0, owner="digits.load_data")
     return _draw_set(train, np.random.Philox([0, seed])), _draw_set(test, np.random.Philox([1, seed]))
 
 

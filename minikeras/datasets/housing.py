@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.datasets import files
+from minikeras.utils.checks import number
 
 
 def read(path: Path, features: int) -> tuple[Any, Any]:
@@ -27,8 +28,7 @@ def read(path: Path, features: int) -> tuple[Any, Any]:
 
 def check_split(test_split: float) -> None:
     """Raise ValueError unless `0 <= test_split < 1`."""
-    if not 0 <= test_split < 1:
-        raise ValueError(f"test_split must be at least 0 and less than 1, got {test_split!r}.")
+    number("test_split", test_split, 0, below=1)
 
 
 def split(x: Any, y: Any, test_split: float, seed: int) -> tuple[tuple[Any, Any], tuple[Any, Any]]:

@@ -54,6 +54,7 @@ def load_data(
         num_words = kwargs.pop("nb_words")
     if kwargs:
         raise TypeError(f"imdb.load_data has no argument {', '.join(map(repr, kwargs))}.")
+    words.check_arguments(num_words, skip_top, maxlen, seed, start_char, oov_char, index_from)
     place = files.fetch("IMDB", path, URL, SHA256)
     rng = np.random.RandomState(seed)
     train, test = (words.read(place, (f"x_{part}", f"y_{part}"), rng) for part in ("train", "test"))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.datasets import files, words
+from minikeras.utils.checks import number
 
 URL = files.STORE + "reuters.npz"
 SHA256 = "d6586e694ee56d7a4e65172e12b3e987c03096cb01eab99753921ef915959916"
@@ -54,8 +55,8 @@ def load_data(
         ValueError: if the file found is damaged or has another form, or for a `test_split` outside of [0, 1].
         FileNotFoundError: if there is no file and it cannot be downloaded.
     """
-    if not 0 <= test_split <= 1:
-        raise ValueError(f"test_split must lie between 0 and 1, got {test_split!r}.")
+    number("test_split", test_split, 0, 1)
+    words.check_arguments(num_words, skip_top, maxlen, seed, start_char, oov_char, index_from)
     texts = words.read(files.fetch("Reuters", path, URL, SHA256), ("x", "y"), np.random.RandomState(seed))
     texts.mark(start_char, index_from)
     if maxlen:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.datasets import files
+from minikeras.utils.checks import whole
 
 
 class Texts:
@@ -56,6 +57,17 @@ class Texts:
         ends = np.cumsum(self.lengths)
         bounds = zip((ends - self.lengths)[part].tolist(), ends[part].tolist(), strict=True)
         return np.array([self.words[start:end].tolist() for start, end in bounds], dtype="object")
+
+
+def check_arguments(
+    num_words: Any, skip_top: Any, maxlen: Any, seed: Any, start_char: Any, oov_char: Any, index_from: Any
+) -> None:
+    """Raise ValueError unless these arguments of `load_data` are whole numbers, or None where that means something."""
+    for name, value in (("num_words", num_words), ("maxlen", maxlen), ("start_char", start_char)):
+        whole(name, value, 0, optional=True)
+    for name, value in (("oov_char", oov_char), ("index_from", index_from), ("skip_top", skip_top)):
+        whole(name, value, 0, optional=name != "skip_top")
+    whole("seed", seed, 0, at_most=2**32 - 1, optional=True)
 
 
 def read(path: Path, names: tuple[str, str], rng: np.random.RandomState) -> Texts:

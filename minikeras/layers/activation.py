@@ -6,8 +6,9 @@ from typing import Any
 
 from minikeras import activations, constraints, initializers, ops, regularizers
 from minikeras.layers.base import InputSpec
-from minikeras.layers.common import Elementwise, known_size
+from minikeras.layers.common import Elementwise, axes_argument, axis_of, check_axes, known_size, sizes_argument
 from minikeras.ops import nn
+from minikeras.utils.checks import number
 
 
 class ReLU(Elementwise):
@@ -22,7 +23,7 @@ class ReLU(Elementwise):
         self, max_value: float | None = None, negative_slope: float = 0.0, threshold: float = 0.0, **kwargs: Any
     ):
         super().__init__(**kwargs)
-        self.max_value = None if max_value is None else _not_negative(self, "max_value", max_value)
+        self.max_value = None if max_value is None else _not_negative(self, "max_value", max_value, infinite=True)
         self.negative_slope = _not_negative(self, "negative_slope", negative_slope)
         self.threshold = _not_negative(self, "threshold", threshold)
 
@@ -67,9 +68,13 @@ class PReLU(Elementwise):
         self.alpha_initializer = initializers.get(alpha_initializer)
         self.alpha_regularizer = regularizers.get(alpha_regularizer)
         self.alpha_constraint = constraints.get(alpha_constraint)
-        self.shared_axes = [shared_axes] if isinstance(shared_axes, int) else shared_axes and list(shared_axes)
+        self.shared_axes = (
+            shared_axes if shared_axes is None else list(sizes_argument(self, "shared_axes", shared_axes))
+        )
 
     def build(self, input_shape: Any) -> None:
+        for axis in self.shared_axes or ():
+            axis_of(self, axis, len(input_shape), input_shape=input_shape)
         own = [axis for axis in range(1, len(input_shape)) if axis not in (self.shared_axes or ())]
         sizes = {axis: known_size(self, input_shape, axis) for axis in own}
         self.alpha = self.add_weight(
@@ -95,7 +100,7 @@ class ELU(Elementwise):
 
     def __init__(self, alpha: float = 1.0, **kwargs: Any):
         super().__init__(**kwargs)
-        self.alpha = alpha
+        self.alpha = number("alpha", alpha, owner="ELU")
 
     def call(self, inputs: Any) -> Any:
         return activations.elu(inputs, self.alpha)
@@ -127,11 +132,20 @@ class Softmax(Elementwise):
 
     def __init__(self, axis: Any = -1, **kwargs: Any):
         super().__init__(**kwargs)
-        self.axis = axis
+        self.axis = axis if axis is None else axes_argument(self, axis)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        if self.axis is not None:
+            check_axes(self, self.axis, input_shape)
+        return input_shape
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         if mask is None:
-            return nn.softmax(inputs, self.axis)
+            try:
+                return nn.softmax(inputs, self.axis)
+            except (ValueError, IndexError):
+                self.compute_output_shape(inputs.shape)
+                raise
         if len(mask.shape) > inputs.ndim or not all(
             m in (1, n) for m, n in zip(mask.shape[::-1], inputs.shape[::-1], strict=False)
         ):
@@ -145,7 +159,6 @@ class Softmax(Elementwise):
         return ops.where(mask, nn.softmax(ops.where(mask, inputs, hidden), self.axis), 0)
 
 
-def _not_negative(layer: Elementwise, name: str, value: Any) -> Any:
-    if value is None or value < 0:
-        raise ValueError(f"{type(layer).__name__} needs a number of at least 0 for {name}, got {value!r}.")
+def _not_negative(layer: Elementwise, name: str, value: Any, infinite: bool = False) -> Any:
+    number(name, value, 0, owner=type(layer).__name__, infinite=infinite)
     return value

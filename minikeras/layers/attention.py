@@ -11,12 +11,13 @@ from minikeras import kernels as k
 from minikeras.autodiff import KerasTensor, Tensor
 from minikeras.layers.activation import Softmax
 from minikeras.layers.base import Layer
-from minikeras.layers.common import positive_int
+from minikeras.layers.common import axis_of, fraction, positive_int, sizes_argument
 from minikeras.layers.einsum import EinsumDense, project
 from minikeras.layers.regularization import Dropout
 from minikeras.ops import nn
 from minikeras.ops.attention import attention
 from minikeras.seeds import SeedGenerator
+from minikeras.utils.checks import whole
 
 _LETTERS = string.ascii_letters
 
@@ -45,6 +46,7 @@ class HeadAttention(Layer):
         super().__init__(**kwargs)
         if sliding_window is not None:
             positive_int(type(self).__name__, "sliding_window", sliding_window)
+        fraction(self, "dropout", dropout)
         if flash_attention and dropout > 0:
             raise ValueError(
                 f"{type(self).__name__} has no dropout with flash_attention, got {dropout!r}; leave one out."
@@ -286,17 +288,25 @@ class MultiHeadAttention(HeadAttention):
         if value_dim is not None:
             self.value_dim = positive_int("MultiHeadAttention", "value_dim", value_dim)
         self._output_shape = None
-        if output_shape:
-            self._output_shape = (output_shape,) if isinstance(output_shape, int) else tuple(output_shape)
-        if attention_axes and not isinstance(attention_axes, (int, list, tuple)):
-            raise ValueError(
-                f"MultiHeadAttention needs an axis or a list of them, got attention_axes={attention_axes!r}."
-            )
-        self.attention_axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
+        if output_shape is not None:
+            self._output_shape = sizes_argument(self, "output_shape", output_shape) or None
+        self.attention_axes = attention_axes
+        if attention_axes is not None:
+            axes = attention_axes if isinstance(attention_axes, (list, tuple)) else (attention_axes,)
+            self.attention_axes = tuple(whole("attention_axes", axis, owner="MultiHeadAttention") for axis in axes)
 
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
         key_shape = value_shape if key_shape is None else key_shape
         self._check_shapes(query_shape, value_shape, key_shape)
+        rank = len(query_shape)
+        axes = range(1, rank - 1) if self.attention_axes is None else self.attention_axes
+        attention_axes = tuple(axis_of(self, axis, rank, least=1, input_shape=query_shape) for axis in axes)
+        if not attention_axes or len(set(attention_axes)) < len(attention_axes) or rank - 1 in attention_axes:
+            raise ValueError(
+                f"MultiHeadAttention {self.name!r} attends along axes between batch and features, each named once, got "
+                f"attention_axes={self.attention_axes!r} for a query of shape {tuple(query_shape)}."
+            )
+        self.attention_axes = attention_axes
         heads = (self.num_heads, self.key_dim)
         self.query_dense = self._projection("query", query_shape, heads)
         self.key_dense = self._projection("key", key_shape, heads)
@@ -304,9 +314,6 @@ class MultiHeadAttention(HeadAttention):
         if self.use_gate:
             self._gate_dense = self._projection("gate", query_shape, values, activation="sigmoid")
         self.value_dense = self._projection("value", value_shape, values)
-        rank = len(query_shape)
-        axes = range(1, rank - 1) if self.attention_axes is None else self.attention_axes
-        self.attention_axes = tuple(axis if axis >= 0 else axis + rank for axis in axes)
         self._softmax = Softmax(tuple(range(-len(self.attention_axes), 0)), dtype=self.dtype_policy)
         self._dropout_layer = Dropout(self.dropout, seed=self.seed, dtype=self.dtype_policy)
         output_shape = self._output_shape or (query_shape[-1],)
@@ -465,6 +472,7 @@ class Attention(Layer):
         super().__init__(**kwargs)
         if score_mode not in ("dot", "concat"):
             raise ValueError(f"{type(self).__name__} takes a score_mode of 'dot' or 'concat', got {score_mode!r}.")
+        fraction(self, "dropout", dropout)
         self.use_scale, self.score_mode, self.dropout, self.seed = use_scale, score_mode, dropout, seed
         self.scale: Any = None
         self.concat_score_weight: Any = None

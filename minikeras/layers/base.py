@@ -23,6 +23,7 @@ from minikeras.config import DTypePolicy
 from minikeras.ops.core import cast
 from minikeras.registry import deserialize_keras_object, is_builtin, is_description, serialize_value, spend_weights
 from minikeras.seeds import SeedGenerator
+from minikeras.utils.checks import flag
 
 
 class _Context(threading.local):
@@ -162,6 +163,17 @@ _call_signature: Callable[[Any], _CallSignature] = functools.cache(_read_call)
 _init_parameters: Callable[[Any], tuple[list[inspect.Parameter], bool]] = functools.cache(_read_init)
 
 
+def _read_flags(cls: Any) -> list[tuple[int, str]]:
+    """Position and name of the arguments of a built-in class that are True or False."""
+    if not is_builtin(cls):
+        return []
+    parameters, _ = _init_parameters(cls)
+    return [(place, one.name) for place, one in enumerate(parameters) if one.annotation in (bool, "bool")]
+
+
+_flags: Callable[[Any], list[tuple[int, str]]] = functools.cache(_read_flags)
+
+
 def _wrap_build(build: Callable) -> Callable:
     @functools.wraps(build)
     def building(self: Layer, *args: Any, **kwargs: Any) -> None:
@@ -209,6 +221,8 @@ class Layer:
     _recorded: tuple[tuple, dict[str, Any]]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        for place, name in _flags(cls):  # else "False", or what stands in the wrong place, would be True
+            flag(name, args[place] if place < len(args) else kwargs.get(name), owner=cls.__name__)
         instance = super().__new__(cls)
         instance._recorded = (args, kwargs)
         return instance
@@ -303,11 +317,14 @@ class Layer:
         dtype = str(np.dtype(dtype or self._dtype_policy.variable_dtype))
         if initializer is None:
             initializer = "glorot_uniform" if np.dtype(dtype).kind == "f" else "zeros"
+        constraint, regularizer = constraints.get(constraint), regularizers.get(regularizer)
+        if isinstance(constraint, constraints.Constraint):
+            constraint.check(shape)
         variable = Variable(initializers.get(initializer), shape=shape, dtype=dtype, trainable=trainable, name=name)
         scope = _context.path if _context.path and _context.path[-1] == self.name else (*_context.path, self.name)
         variable.path = "/".join((*scope, variable.name))
-        variable.regularizer = regularizers.get(regularizer)
-        variable.constraint = constraints.get(constraint)
+        regularizers.check(regularizer, variable)
+        variable.regularizer, variable.constraint = regularizer, constraint
         variable.aggregation, variable.autocast = aggregation, autocast
         self._own.append(variable)
         return variable
@@ -384,7 +401,10 @@ class Layer:
             self._attach_mask(inputs, outputs, previous_mask)
         if self.activity_regularizer is not None:
             for output in tree.flatten(outputs):
-                self.add_loss(self.activity_regularizer(output) / float(max(output.shape[0], 1)))
+                penalty = self.activity_regularizer(output)
+                if getattr(penalty, "size", 1) != 1:
+                    raise regularizers.not_one_number(self.activity_regularizer, penalty)
+                self.add_loss(penalty / float(max(output.shape[0], 1)))
         return outputs
 
     def _is_routine(self, x: Tensor) -> bool:

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.autodiff.symbolic import KerasTensor
+from minikeras import kernels as k
+from minikeras.autodiff.symbolic import KerasTensor, TooSmall
+from minikeras.autodiff.tape import raw
 from minikeras.layers.base import Layer
-
-_INTEGERS = (int, np.integer)
+from minikeras.utils.checks import number, shown, whole
 
 
 class Elementwise(Layer):
@@ -30,24 +31,44 @@ class SameType(Layer):
 
 def positive_int(layer: str, name: str, value: Any) -> int:
     """`value` as a positive int, or a sentence."""
-    if isinstance(value, bool) or not isinstance(value, _INTEGERS) or value <= 0:
-        raise ValueError(f"{layer} needs a positive integer for {name}, got {value!r}.")
-    return int(value)
+    return whole(name, value, 1, owner=layer)
 
 
 def int_tuple(layer: Layer, name: str, value: Any, length: int, least: int = 1) -> tuple[int, ...]:
     """`length` integers of at least `least` from that many or from one for all, or a sentence."""
-    sizes = (value,) * length if isinstance(value, _INTEGERS) else value
-    if (
-        not isinstance(sizes, (list, tuple))
-        or len(sizes) != length
-        or not all(isinstance(size, _INTEGERS) and size >= least for size in sizes)
-    ):
-        raise ValueError(
-            f"{type(layer).__name__} needs for {name} an integer of at least {least}"
-            f"{f' or {length} of them' if length > 1 else ''}, got {value!r}."
-        )
-    return tuple(int(size) for size in sizes)
+    sizes = value if isinstance(value, (list, tuple)) else (value,) * length
+    if len(sizes) == length:
+        return tuple(whole(name, size, least, owner=type(layer).__name__) for size in sizes)
+    raise ValueError(
+        f"{type(layer).__name__} needs for {name} an integer of at least {least}"
+        f"{f' or {length} of them' if length > 1 else ''}, got {shown(value)}."
+    )
+
+
+def sizes_argument(layer: Layer, name: str, value: Any, *, least: int = 1, open: bool = False) -> tuple[Any, ...]:
+    """One size or a list of them as a tuple, or a sentence.
+
+    Args:
+        least: the least size that is allowed.
+        open: whether None is a size.
+    """
+    sizes = value if isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1 else (value,)
+    return tuple(whole(name, size, least, owner=type(layer).__name__, optional=open) for size in sizes)
+
+
+def numbers_argument(layer: Layer, name: str, value: Any) -> Any:
+    """A finite number or an array of them as it is, or a sentence."""
+    array = value if hasattr(value, "dtype") else None
+    if array is None and isinstance(value, (list, tuple)):
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            raise ValueError(f"{type(layer).__name__}'s {name} must be numbers, got {shown(value)}.") from None
+    if array is None or not getattr(array, "ndim", 0):
+        number(name, value, owner=type(layer).__name__)
+    elif np.dtype(array.dtype).kind not in "fiub" or not np.isfinite(k.to_host(raw(array))).all():
+        raise ValueError(f"{type(layer).__name__}'s {name} must be finite numbers, got {shown(value)}.")
+    return value
 
 
 def choice(layer: Layer, name: str, value: Any, choices: tuple[str, ...]) -> str:
@@ -60,25 +81,55 @@ def choice(layer: Layer, name: str, value: Any, choices: tuple[str, ...]) -> str
 
 def fraction(layer: Layer, name: str, value: Any) -> Any:
     """`value` as it is if it is a number from 0 to 1, or a sentence."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value <= 1:
-        raise ValueError(f"{type(layer).__name__} needs a number from 0 to 1 for {name}, got {value!r}.")
+    number(name, value, 0, 1, owner=type(layer).__name__)
     return value
+
+
+def axis_of(layer: Layer, axis: Any, rank: int, *, least: int = 0, input_shape: Any = None) -> int:
+    """`axis` counted from the front, or a sentence where inputs of that rank have not got it.
+
+    Args:
+        least: the first axis that is allowed, 1 where the batch's is not.
+    """
+    place = axis + rank if axis < 0 else axis
+    if not least <= place < rank:
+        raise ValueError(
+            f"{type(layer).__name__} {layer.name!r} works on axis {axis}, got inputs of "
+            f"{f'rank {rank}' if input_shape is None else f'shape {tuple(input_shape)}'}; choose an axis that they have"
+            f"{', not the batch' if least else ''}."
+        )
+    return place
+
+
+def axes_argument(layer: Layer, axis: Any) -> Any:
+    """An argument that is an axis, as an int, or several, as a list; or a sentence."""
+    if isinstance(axis, (list, tuple)) and axis:
+        return [whole("axis", one, owner=type(layer).__name__) for one in axis]
+    if isinstance(axis, (bool, list, tuple)) or not hasattr(axis, "__index__"):
+        raise TypeError(f"{type(layer).__name__} needs an integer or a list of them for axis, got {shown(axis)}.")
+    return whole("axis", axis, owner=type(layer).__name__)
+
+
+def check_axes(layer: Layer, axis: Any, input_shape: Any) -> None:
+    """Refuse axes that inputs of this shape have not got, or that are named twice."""
+    axes = axis if isinstance(axis, (list, tuple)) else (axis,)
+    places = [axis_of(layer, one, len(input_shape), input_shape=input_shape) for one in axes]
+    if len(set(places)) < len(places):
+        raise ValueError(
+            f"{type(layer).__name__} {layer.name!r} needs each of its axes once, got {axis!r} for inputs of shape "
+            f"{tuple(input_shape)}."
+        )
 
 
 def known_size(layer: Layer, input_shape: Any, axis: int) -> int:
     """The size of an axis that weights depend on, or a sentence where it is open or not there."""
-    if not -len(input_shape) <= axis < len(input_shape):
-        raise ValueError(
-            f"{type(layer).__name__} {layer.name!r} works on axis {axis}, got inputs of shape {tuple(input_shape)}; "
-            "choose an axis that they have."
-        )
-    size = input_shape[axis]
+    size = input_shape[axis_of(layer, axis, len(input_shape), input_shape=input_shape)]
     if size is None:
         raise ValueError(
             f"{type(layer).__name__} {layer.name!r} needs a known size along axis {axis}, got inputs of shape "
             f"{tuple(input_shape)}; give the Input that size."
         )
-    return int(size)
+    return whole(f"The size along axis {axis} of the inputs of {type(layer).__name__} {layer.name!r}", size, 0)
 
 
 def spatial_axes(data_format: str, rank: int) -> tuple[int, ...]:
@@ -108,7 +159,7 @@ def window_counts(
             continue
         reach = spread * (window - 1) + 1 if padding == "valid" else 1
         if length < reach:
-            raise ValueError(
+            raise TooSmall(
                 f"{type(layer).__name__} {layer.name!r} needs inputs of size {reach} or more along axis {axis}, got "
                 f"shape {tuple(input_shape)}; use padding='same' or a smaller window."
             )

@@ -9,8 +9,9 @@ import numpy as np
 from minikeras import activations, constraints, initializers, ops, regularizers
 from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode
 from minikeras.layers.base import InputSpec, Layer
-from minikeras.layers.common import Elementwise, SameType, known_size, positive_int
+from minikeras.layers.common import Elementwise, SameType, known_size, positive_int, sizes_argument
 from minikeras.ops import nn
+from minikeras.utils.checks import number, whole
 
 
 class InputLayer(Layer):
@@ -52,9 +53,11 @@ class InputLayer(Layer):
         if sparse or ragged:
             raise ValueError(f"Inputs here are dense, got sparse={sparse!r}, ragged={ragged!r}; leave both out.")
         super().__init__(name=name, **kwargs)
-        if isinstance(shape, (int, np.integer)):
-            shape = (shape,)
-        self.batch_shape = tuple(batch_shape) if batch_shape is not None else (batch_size, *shape)
+        if batch_shape is not None:
+            self.batch_shape = sizes_argument(self, "batch_shape", batch_shape, least=0, open=True)
+        else:
+            batch_size = whole("batch_size", batch_size, 0, owner="Input", optional=True)
+            self.batch_shape = (batch_size, *sizes_argument(self, "shape", shape, least=0, open=True))
         if isinstance(dtype, dict):
             dtype = dtype["config"]["name"]
         self._input_dtype = str(np.dtype(dtype)) if dtype else self.dtype
@@ -292,6 +295,7 @@ class Masking(Elementwise):
 
     def __init__(self, mask_value: Any = 0.0, **kwargs: Any):
         super().__init__(**kwargs)
+        number("mask_value", mask_value, owner="Masking")
         self.mask_value = mask_value
 
     def call(self, inputs: Any) -> Any:

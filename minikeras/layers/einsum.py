@@ -9,6 +9,7 @@ from typing import Any
 from minikeras import activations, constraints, initializers, ops, regularizers
 from minikeras.initializers import VarianceScaling
 from minikeras.layers.base import InputSpec, Layer
+from minikeras.layers.common import sizes_argument
 from minikeras.ops.attention import projections
 
 _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]+)(\.\.\.)?")
@@ -46,8 +47,10 @@ class EinsumDense(Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        if not isinstance(equation, str):
+            raise ValueError(f"EinsumDense's equation must be a string such as 'ab,bc->ac', got {equation!r}.")
         self.equation = equation
-        self.partial_output_shape = (output_shape,) if isinstance(output_shape, int) else tuple(output_shape)
+        self.partial_output_shape = sizes_argument(self, "output_shape", output_shape, open=True)
         self.bias_axes = bias_axes
         self.activation = activations.get(activation)
         self.kernel_initializer = initializers.get(kernel_initializer)

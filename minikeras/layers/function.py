@@ -38,6 +38,13 @@ class Lambda(Layer):
         super().__init__(**kwargs)
         if not callable(function):
             raise TypeError(f"Lambda makes a layer of a function, got {function!r}.")
+        if output_shape is not None and not callable(output_shape) and not _are_shapes(output_shape):
+            raise ValueError(
+                "Lambda's output_shape must be a shape without the batch axis, such as (3,), or a function, got "
+                f"{output_shape!r}."
+            )
+        if mask is not None and not callable(mask) and not hasattr(mask, "shape"):
+            raise ValueError(f"Lambda's mask must be a tensor or a function, got {mask!r}.")
         self.function = function
         self.arguments = dict(arguments or {})
         self.mask = mask
@@ -136,6 +143,14 @@ class Lambda(Layer):
 
 # beside the code itself, which counts for nothing
 _OF_OLDER_FILES = {"module", "function_type", "output_shape_type", "output_shape_module"}
+
+
+def _are_shapes(value: Any) -> bool:
+    """Whether this is a shape or a structure of shapes."""
+    if _is_shape(value):
+        return all(size is None or (size >= 0 and not isinstance(size, bool)) for size in value)
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return bool(parts) and all(map(_are_shapes, parts))
 
 
 def _with_batch(batch: int | None, shape: Any) -> Any:

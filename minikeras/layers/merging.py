@@ -9,7 +9,9 @@ from typing import Any
 
 from minikeras import config, ops
 from minikeras.layers.base import Layer
+from minikeras.layers.common import axis_of
 from minikeras.layers.normalization import normalize
+from minikeras.utils.checks import whole
 
 
 class Merge(Layer):
@@ -147,7 +149,7 @@ class Concatenate(Merge):
 
     def __init__(self, axis: int = -1, **kwargs: Any):
         super().__init__(**kwargs)
-        self.axis = axis
+        self.axis = whole("axis", axis, owner="Concatenate")
 
     def call(self, inputs: Any) -> Any:
         return ops.concatenate(inputs, self.axis)
@@ -191,15 +193,19 @@ class Dot(Merge):
     def __init__(self, axes: Any, normalize: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         pair = (axes, axes) if isinstance(axes, int) else axes
-        if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not all(isinstance(axis, int) for axis in pair):
+        if (
+            not isinstance(pair, (list, tuple))
+            or len(pair) != 2
+            or not all(isinstance(axis, int) and not isinstance(axis, bool) for axis in pair)
+        ):
             raise ValueError(f"Dot needs one integer or two for axes, got {axes!r}.")
         self.axes = axes
         self.normalize = normalize
 
     def _places(self, ranks: Sequence[int]) -> list[int]:
-        """The summed axis of each input, counted from the front."""
+        """The summed axis of each input, counted from the front, or a sentence where an input has not got it."""
         axes = (self.axes, self.axes) if isinstance(self.axes, int) else self.axes
-        return [axis % rank for axis, rank in zip(axes, ranks, strict=True)]
+        return [axis_of(self, axis, rank, least=1) for axis, rank in zip(axes, ranks, strict=True)]
 
     def call(self, inputs: Any) -> Any:
         x1, x2 = inputs
@@ -218,7 +224,7 @@ class Dot(Merge):
         (batch1, *_), (batch2, *_) = shapes
         axis1, axis2 = self._places([len(shape) for shape in shapes])
         size1, size2 = shapes[0][axis1], shapes[1][axis2]
-        if 0 in (axis1, axis2) or _differ(size1, size2) or _differ(batch1, batch2):
+        if _differ(size1, size2) or _differ(batch1, batch2):
             raise self._mismatch(shapes, f"of one batch size and of one size along axes={self.axes} after the batch")
         rest = [size for axis, size in enumerate(shapes[0]) if axis not in (0, axis1)]
         rest += [size for axis, size in enumerate(shapes[1]) if axis not in (0, axis2)]

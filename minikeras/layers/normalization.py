@@ -8,8 +8,9 @@ from typing import Any
 from minikeras import config, constraints, initializers, ops, regularizers
 from minikeras import kernels as k
 from minikeras.layers.base import InputSpec
-from minikeras.layers.common import Elementwise, known_size, positive_int
+from minikeras.layers.common import Elementwise, axes_argument, check_axes, known_size, positive_int
 from minikeras.ops import nn
+from minikeras.utils.checks import number, whole
 
 
 class ScaleShift(Elementwise):
@@ -29,7 +30,7 @@ class ScaleShift(Elementwise):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.epsilon = epsilon
+        self.epsilon = number("epsilon", epsilon, 0, owner=type(self).__name__)
         self.center = center
         self.scale = scale
         self.beta_initializer = initializers.get(beta_initializer)
@@ -100,7 +101,7 @@ class BatchNormalization(ScaleShift):
         **kwargs: Any,
     ):
         super().__init__(
-            float(epsilon),
+            epsilon,
             center,
             scale,
             beta_initializer,
@@ -113,8 +114,8 @@ class BatchNormalization(ScaleShift):
         )
         if renorm:
             raise ValueError(f"BatchNormalization has no batch renormalisation, got renorm={renorm!r}; leave it out.")
-        self.axis = int(axis)
-        self.momentum = float(momentum)
+        self.axis = whole("axis", axis, owner="BatchNormalization")
+        self.momentum = number("momentum", momentum, 0, 1, owner="BatchNormalization")
         self.moving_mean_initializer = initializers.get(moving_mean_initializer)
         self.moving_variance_initializer = initializers.get(moving_variance_initializer)
         self.renorm, self.renorm_clipping, self.renorm_momentum = False, renorm_clipping, renorm_momentum
@@ -220,9 +221,10 @@ class LayerNormalization(ScaleShift):
             gamma_constraint,
             **kwargs,
         )
-        self.axis = _axes(self, axis)
+        self.axis = axes_argument(self, axis)
 
     def build(self, input_shape: Any) -> None:
+        check_axes(self, self.axis, input_shape)
         self.axis = [self.axis] if isinstance(self.axis, int) else sorted(self.axis)
         shape = tuple(known_size(self, input_shape, axis) for axis in self.axis)
         if self.scale:
@@ -284,7 +286,7 @@ class GroupNormalization(ScaleShift):
             **kwargs,
         )
         self.groups = groups if groups == -1 else positive_int("GroupNormalization", "groups", groups)
-        self.axis = int(axis)
+        self.axis = whole("axis", axis, owner="GroupNormalization")
 
     def build(self, input_shape: Any) -> None:
         channels = known_size(self, input_shape, self.axis)
@@ -333,25 +335,24 @@ class UnitNormalization(Elementwise):
 
     def __init__(self, axis: Any = -1, **kwargs: Any):
         super().__init__(**kwargs)
-        self.axis = _axes(self, axis)
+        self.axis = axes_argument(self, axis)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        check_axes(self, self.axis, input_shape)
+        return input_shape
 
     def call(self, inputs: Any) -> Any:
-        return normalize(inputs, self.axis, 1e-12)
+        try:
+            return normalize(inputs, self.axis, 1e-12)
+        except (ValueError, IndexError):
+            self.compute_output_shape(inputs.shape)
+            raise
 
 
 def normalize(x: Any, axis: Any, epsilon: float) -> Any:
     """`x / max(|x|, epsilon)` with the Euclidean norm along `axis`."""
     inverse = ops.rsqrt(ops.maximum(ops.sum(ops.square(x), axis=axis, keepdims=True), epsilon * epsilon))
     return ops.multiply(x, inverse)
-
-
-def _axes(layer: Elementwise, axis: Any) -> Any:
-    """An axis as an int or several as a list, or a sentence."""
-    if isinstance(axis, int):
-        return axis
-    if isinstance(axis, (list, tuple)) and axis and all(isinstance(one, int) for one in axis):
-        return list(axis)
-    raise TypeError(f"{type(layer).__name__} needs an integer or a list of them for axis, got {axis!r}.")
 
 
 def _at_least_float32(x: Any) -> Any:

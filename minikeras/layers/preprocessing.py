@@ -12,8 +12,9 @@ from minikeras import config as settings
 from minikeras import kernels as k
 from minikeras import ops
 from minikeras.autodiff.tensor import Tensor
-from minikeras.layers.common import Elementwise, known_size
+from minikeras.layers.common import Elementwise, check_axes, known_size, numbers_argument
 from minikeras.registry import deserialize_keras_object
+from minikeras.utils.checks import shown, whole
 
 
 class Rescaling(Elementwise):
@@ -27,16 +28,36 @@ class Rescaling(Elementwise):
 
     def __init__(self, scale: Any, offset: Any = 0.0, **kwargs: Any):
         super().__init__(**kwargs)
-        self.scale = scale
-        self.offset = offset
+        self.scale = numbers_argument(self, "scale", scale)
+        self.offset = numbers_argument(self, "offset", offset)
         self._arrays: dict[str, tuple[Any, Any]] = {}  # what several numbers are given as, and their array
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        for name in ("scale", "offset"):
+            array = self._factor(name)
+            own = () if isinstance(array, float) else array.shape
+            if name == "scale" and own and settings.image_data_format() == "channels_first":
+                own = (*own, *(1,) * (3 - len(own)))
+            pairs = zip(own[::-1], tuple(input_shape)[::-1], strict=False)
+            if len(own) > len(input_shape) or any(
+                size != 1 and wanted not in (None, 1, size) for size, wanted in pairs
+            ):
+                raise ValueError(
+                    f"Rescaling {self.name!r} has a {name} of shape {own}, which does not broadcast with inputs of "
+                    f"shape {tuple(input_shape)}."
+                )
+        return input_shape
 
     def call(self, inputs: Any) -> Any:
         scale, offset = self._factor("scale"), self._factor("offset")
         if not isinstance(scale, float) and settings.image_data_format() == "channels_first":
             scale = scale.reshape(scale.shape + (1,) * (3 - scale.ndim))
-        outputs = ops.multiply(ops.cast(inputs, self.compute_dtype), scale)
-        return outputs if isinstance(offset, float) and offset == 0 else ops.add(outputs, offset)
+        try:
+            outputs = ops.multiply(ops.cast(inputs, self.compute_dtype), scale)
+            return outputs if isinstance(offset, float) and offset == 0 else ops.add(outputs, offset)
+        except ValueError:
+            self.compute_output_shape(inputs.shape)
+            raise
 
     def _factor(self, name: str) -> Any:
         """A number as it is, several as an array, which is made once."""
@@ -69,7 +90,13 @@ class Normalization(Elementwise):
 
     def __init__(self, axis: Any = -1, mean: Any = None, variance: Any = None, invert: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
-        self.axis = () if axis is None else (int(axis),) if isinstance(axis, (int, np.integer)) else tuple(axis)
+        axes = () if axis is None else axis if isinstance(axis, (list, tuple)) else (axis,)
+        self.axis = tuple(whole("axis", one, owner="Normalization") for one in axes)
+        for name, value in (("mean", mean), ("variance", variance)):
+            if value is not None:
+                numbers_argument(self, name, value)
+        if variance is not None and np.any(np.asarray(k.to_host(variance)) < 0):
+            raise ValueError(f"Normalization's variance must not be negative, got {shown(variance)}.")
         self.input_mean, self.input_variance = mean, variance
         self.invert = invert
         self._shape: tuple[int, ...] | None = None  # of the inputs that the layer was built for
@@ -85,6 +112,7 @@ class Normalization(Elementwise):
             )
 
     def build(self, input_shape: Any) -> None:
+        check_axes(self, self.axis, input_shape)
         sizes = {axis % len(input_shape): known_size(self, input_shape, axis) for axis in self.axis}
         self._shape = tuple(input_shape)
         self._kept = tuple(sorted(sizes))

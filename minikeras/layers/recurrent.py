@@ -376,6 +376,8 @@ class StackedRNNCells(_Described):
 
     def __init__(self, cells: Any, **kwargs: Any):
         super().__init__(**kwargs)
+        if not isinstance(cells, (list, tuple)) or not cells:
+            raise ValueError(f"StackedRNNCells takes a list of at least one cell, got {cells!r}.")
         for cell in cells:
             _check_cell(cell)
         self.cells = list(cells)
@@ -821,8 +823,8 @@ class Bidirectional(_Described):
         backward_layer: Any = None,
         **kwargs: Any,
     ):
-        for one in (layer, backward_layer):
-            if one is not None and not hasattr(one, "go_backwards"):
+        for one in (layer,) if backward_layer is None else (layer, backward_layer):
+            if not hasattr(one, "go_backwards"):
                 raise ValueError(f"Bidirectional wraps a recurrent layer, got {one!r}; give it an LSTM, GRU or RNN.")
         super().__init__(weights=weights, **kwargs)
         self.merge_mode = merge_mode if merge_mode is None else choice(self, "merge_mode", merge_mode, tuple(_MERGES))

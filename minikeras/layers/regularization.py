@@ -47,10 +47,24 @@ class Dropout(Noise):
         kind = type(self).__name__
         if noise_shape is not None and not (
             isinstance(noise_shape, (list, tuple))
-            and all(size is None or (isinstance(size, int) and size > 0) for size in noise_shape)
+            and all(
+                size is None or (isinstance(size, int) and not isinstance(size, bool) and size > 0)
+                for size in noise_shape
+            )
         ):
             raise ValueError(f"{kind} needs positive integers or None for noise_shape, got {noise_shape!r}.")
         self.noise_shape = None if noise_shape is None else tuple(noise_shape)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        if self.noise_shape is not None and len(self.noise_shape) != len(input_shape):
+            raise self._misfit(input_shape)
+        return input_shape
+
+    def _misfit(self, shape: Any) -> ValueError:
+        return ValueError(
+            f"{type(self).__name__} {self.name!r} has noise_shape {self.noise_shape}, got inputs of shape "
+            f"{tuple(shape)}; each entry must be 1, None or the size of that axis."
+        )
 
     def call(self, inputs: Any, training: Any = False) -> Any:
         if not training or self.rate == 0:
@@ -64,10 +78,7 @@ class Dropout(Noise):
         if len(self.noise_shape) != len(shape) or not all(
             wanted in (None, 1, size) for wanted, size in zip(self.noise_shape, shape, strict=True)
         ):
-            raise ValueError(
-                f"{type(self).__name__} {self.name!r} has noise_shape {self.noise_shape}, got inputs of shape {shape}; "
-                "each entry must be 1, None or the size of that axis."
-            )
+            raise self._misfit(shape)
         return tuple(size if wanted is None else wanted for wanted, size in zip(self.noise_shape, shape, strict=True))
 
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from minikeras import config, ops
 from minikeras.layers.base import InputSpec
-from minikeras.layers.common import SameType, choice, int_tuple, positive_int, replace_axes, spatial_axes
+from minikeras.layers.common import (
+    SameType,
+    choice,
+    int_tuple,
+    positive_int,
+    replace_axes,
+    sizes_argument,
+    spatial_axes,
+)
 
 
 class Flatten(SameType):
@@ -44,8 +50,8 @@ class Reshape(SameType):
 
     def __init__(self, target_shape: Any, **kwargs: Any):
         super().__init__(**kwargs)
-        sizes = (target_shape,) if isinstance(target_shape, int) else tuple(target_shape)
-        if sizes.count(-1) > 1 or any(not isinstance(size, int) or size < -1 for size in sizes):
+        sizes = sizes_argument(self, "target_shape", target_shape, least=-1)
+        if sizes.count(-1) > 1:
             raise ValueError(f"Reshape needs sizes of which one may be -1 for target_shape, got {target_shape!r}.")
         self.target_shape = sizes
 
@@ -74,7 +80,7 @@ class Permute(SameType):
 
     def __init__(self, dims: Any, **kwargs: Any):
         super().__init__(**kwargs)
-        self.dims = tuple(dims)
+        self.dims = sizes_argument(self, "dims", dims)
         if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
             raise ValueError(f"Permute needs the numbers 1 to {len(self.dims)} in some order for dims, got {dims!r}.")
         self.input_spec = InputSpec(ndim=len(self.dims) + 1)
@@ -95,7 +101,7 @@ class RepeatVector(SameType):
 
     def __init__(self, n: int, **kwargs: Any):
         super().__init__(**kwargs)
-        if not isinstance(n, (int, np.integer)):
+        if not hasattr(n, "__index__"):
             raise TypeError(f"RepeatVector needs an integer for n, got {n!r}.")
         self.n = positive_int("RepeatVector", "n", n)
         self.input_spec = InputSpec(ndim=2)
@@ -122,7 +128,7 @@ class Spatial(SameType):
         """(before, after) for each spatial axis as Keras stores it: of a single axis without the outer tuple."""
         if self.rank == 1:
             return int_tuple(self, name, value, 2, least=0)
-        values = (value,) * self.rank if isinstance(value, int) else value
+        values = value if isinstance(value, (list, tuple)) else (value,) * self.rank
         if not isinstance(values, (list, tuple)) or len(values) != self.rank:
             raise ValueError(
                 f"{type(self).__name__} needs for {name} an integer, {self.rank} integers or {self.rank} pairs "

@@ -15,7 +15,7 @@ import numpy as np
 
 from minikeras import config
 from minikeras import kernels as k
-from minikeras.autodiff.symbolic import KerasTensor
+from minikeras.autodiff.symbolic import KerasTensor, TooSmall
 from minikeras.autodiff.tape import composite, differentiable, is_recording, operation, raw
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops import numpy as fine
@@ -257,7 +257,13 @@ def dense_layer(x: Any, w: Any, b: Any = None, *, activation: str | None = None)
 def embedding_lookup(table: Any, indices: Any) -> Any:
     """Rows of `table` by integer `indices` of any shape."""
     if indices.dtype.kind not in "iu":
-        indices = indices.astype("int32")
+        with np.errstate(invalid="ignore"):  # NaN and infinity are found by the comparison
+            given, indices = indices, indices.astype("int32")
+        if k.xp is np and given.dtype.kind == "f" and (given != indices).any():  # a GPU would have to be waited for
+            wrong = given[given != indices][0]
+            raise ValueError(
+                f"An embedding takes whole numbers, got {wrong!s}; round the inputs or number their values."
+            )
 
     def vjp(g: Any, needs: Any) -> Any:
         return k.embedding_grad(g, indices, table.shape, out=needs.out[0]), None
@@ -292,6 +298,20 @@ def explicit_padding(
 
 @lru_cache(maxsize=256)
 def _paddings(padding: str, sizes: Any, kernel: Any, strides: Any, dilation: Any) -> tuple[tuple[int, int], ...]:
+    if not len(sizes) == len(kernel) == len(strides) == len(dilation):
+        raise ValueError(
+            f"Window, strides and dilation have one number for each axis between batch and channels, got {kernel}, "
+            f"{strides} and {dilation} for inputs of size {sizes}."
+        )
+    for n, m, s, d in zip(sizes, kernel, strides, dilation, strict=True):
+        if min(m, s, d) < 1:
+            raise ValueError(f"Windows, strides and dilations are at least 1, got {kernel}, {strides} and {dilation}.")
+        if n < (d * (m - 1) + 1 if padding == "valid" else 1):
+            window = f"{kernel}{f' and dilation {dilation}' if max(dilation) > 1 else ''}"
+            raise TooSmall(
+                f"A window of size {window} does not fit into inputs of size {sizes} with padding={padding!r}; use a "
+                "smaller window, padding='same' or larger inputs."
+            )
     if padding == "valid":
         return ((0, 0),) * len(sizes)
     if padding == "same":
@@ -420,7 +440,13 @@ def transposed_length(length: int, size: int, stride: int, dilation: int, paddin
     reach = (length - 1) * stride + window  # of all windows, side by side
     if extra is None:
         return length * stride if padding == "same" else max(reach, length * stride)
-    return reach - (window // 2 * 2 if padding == "same" else 0) + extra
+    made = reach - (window // 2 * 2 if padding == "same" else 0) + extra
+    if made < 1:
+        raise TooSmall(
+            f"A transposed convolution makes {made} values of {length} along an axis, with a window of {window}, "
+            f"stride {stride}, padding={padding!r} and output_padding={extra}; use larger inputs or padding='valid'."
+        )
+    return made
 
 
 @differentiable

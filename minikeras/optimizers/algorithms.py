@@ -7,7 +7,7 @@ from typing import Any
 
 from minikeras import kernels as k
 from minikeras.autodiff.tensor import Variable
-from minikeras.optimizers.base import Optimizer, Plan, fuzz
+from minikeras.optimizers.base import Optimizer, Plan
 
 
 class SGD(Optimizer):
@@ -24,10 +24,8 @@ class SGD(Optimizer):
     _settings = ("momentum", "nesterov")
 
     def __init__(self, learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False, **options: Any):
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"SGD needs a momentum between 0 and 1, got {momentum!r}.")
         super().__init__(learning_rate, **options)
-        self.momentum, self.nesterov = momentum, nesterov
+        self.momentum, self.nesterov = self._number("momentum", momentum, 0, 1), self._flag("nesterov", nesterov)
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
         return [("momentum",)] if self.momentum else []
@@ -65,7 +63,8 @@ class RMSprop(Optimizer):
         **options: Any,
     ):
         super().__init__(learning_rate, **options)
-        self.rho, self.momentum, self.epsilon, self.centered = rho, momentum, fuzz(epsilon), centered
+        self.rho, self.momentum = self._number("rho", rho, 0, 1), self._number("momentum", momentum, 0, 1)
+        self.epsilon, self.centered = self._fuzz(epsilon), self._flag("centered", centered)
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
         present = {"velocity": True, "momentum": self.momentum > 0, "average_gradient": self.centered}
@@ -86,7 +85,7 @@ class Adam(Optimizer):
 
     Args:
         learning_rate: see `Optimizer`, as for all further options.
-        beta_1, beta_2: share of the old mean, and of the old mean square, that each step keeps.
+        beta_1, beta_2: share of the old mean, and of the old mean square, that each step keeps; 0 to below 1.
         epsilon: keeps the divisor away from 0; None means the global one.
         amsgrad: whether the greatest v so far stands in the root.
     """
@@ -103,7 +102,8 @@ class Adam(Optimizer):
         **options: Any,
     ):
         super().__init__(learning_rate, **options)
-        self.beta_1, self.beta_2, self.epsilon, self.amsgrad = beta_1, beta_2, fuzz(epsilon), amsgrad
+        self.beta_1, self.beta_2 = self._share("beta_1", beta_1), self._share("beta_2", beta_2)
+        self.epsilon, self.amsgrad = self._fuzz(epsilon), self._flag("amsgrad", amsgrad)
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
         return [("momentum", "velocity"), ("velocity_hat",)] if self.amsgrad else [("momentum", "velocity")]
@@ -159,8 +159,9 @@ class Adagrad(Optimizer):
         **options: Any,
     ):
         super().__init__(learning_rate, **options)
-        self.initial_accumulator_value, self.epsilon = initial_accumulator_value, fuzz(epsilon)
-        self._initial_slot_value = initial_accumulator_value
+        self.initial_accumulator_value = self._number("initial_accumulator_value", initial_accumulator_value, 0)
+        self.epsilon = self._fuzz(epsilon)
+        self._initial_slot_value = self.initial_accumulator_value
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
         return [("accumulator",)]
@@ -184,7 +185,7 @@ class Adadelta(Optimizer):
 
     def __init__(self, learning_rate: Any = 0.001, rho: float = 0.95, epsilon: float | None = 1e-7, **options: Any):
         super().__init__(learning_rate, **options)
-        self.rho, self.epsilon = rho, fuzz(epsilon)
+        self.rho, self.epsilon = self._number("rho", rho, 0, 1), self._fuzz(epsilon)
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
         return [("accumulated_grad", "accumulated_delta_var")]
@@ -205,7 +206,7 @@ class Adamax(Optimizer):
 
     Args:
         learning_rate: see `Optimizer`, as for all further options.
-        beta_1, beta_2: share of the old mean, and of the old norm, that each step keeps.
+        beta_1, beta_2: share of the old mean, and of the old norm, that each step keeps; 0 to below 1.
         epsilon: keeps the divisor away from 0; None means the global one.
     """
 
@@ -220,7 +221,8 @@ class Adamax(Optimizer):
         **options: Any,
     ):
         super().__init__(learning_rate, **options)
-        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, fuzz(epsilon)
+        self.beta_1, self.beta_2 = self._share("beta_1", beta_1), self._share("beta_2", beta_2)
+        self.epsilon = self._fuzz(epsilon)
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
         return [("momentum", "norm")]
@@ -238,7 +240,7 @@ class Nadam(Optimizer):
 
     Args:
         learning_rate: see `Optimizer`, as for all further options.
-        beta_1, beta_2: share of the old mean, and of the old mean square, that each step keeps.
+        beta_1, beta_2: share of the old mean, and of the old mean square, that each step keeps; 0 to below 1.
         epsilon: keeps the divisor away from 0; None means the global one.
     """
 
@@ -253,7 +255,8 @@ class Nadam(Optimizer):
         **options: Any,
     ):
         super().__init__(learning_rate, **options)
-        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, fuzz(epsilon)
+        self.beta_1, self.beta_2 = self._share("beta_1", beta_1), self._share("beta_2", beta_2)
+        self.epsilon = self._fuzz(epsilon)
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
         return [("momentum", "velocity")]
@@ -291,10 +294,8 @@ class Lion(Optimizer):
     _settings = ("beta_1", "beta_2")
 
     def __init__(self, learning_rate: Any = 0.001, beta_1: float = 0.9, beta_2: float = 0.99, **options: Any):
-        if not 0 < beta_1 <= 1:
-            raise ValueError(f"Lion needs a beta_1 above 0 and at most 1, got {beta_1!r}.")
         super().__init__(learning_rate, **options)
-        self.beta_1, self.beta_2 = beta_1, beta_2
+        self.beta_1, self.beta_2 = self._number("beta_1", beta_1, high=1, above=0), self._number("beta_2", beta_2, 0, 1)
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
         return [("momentum",)]

@@ -7,6 +7,7 @@ count live in the host's memory, and a norm that gradients are clipped by stays 
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +23,8 @@ from minikeras.autodiff.symbolic import snake_case, unique_name
 from minikeras.autodiff.tape import raw
 from minikeras.autodiff.tensor import Tensor, Variable, mark_changed
 from minikeras.optimizers.flat import FlatVariables, adopt, same, stretches
-from minikeras.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
+from minikeras.optimizers.schedules import InverseTimeDecay, LearningRateSchedule, as_rate
+from minikeras.utils.checks import flag, number, whole
 from minikeras.utils.suggest import unknown
 
 
@@ -60,10 +62,24 @@ class HostVariable(Variable):
         return int(self.host)
 
     def __reduce__(self) -> Any:
-        return HostVariable, (self.numpy(), self.dtype, self.name, self.path)
+        return type(self), (self.numpy(), self.dtype, self.name, self.path)
 
     def __deepcopy__(self, memo: dict) -> HostVariable:
-        return HostVariable(*self.__reduce__()[1])
+        return type(self)(*self.__reduce__()[1])
+
+
+class LearningRate(HostVariable):
+    """A learning rate that can be set: only to what a learning rate may be."""
+
+    __slots__ = ()
+
+    def assign(self, value: Any) -> Variable:
+        """Set the rate.
+
+        Raises:
+            ValueError: for what is no finite number of at least 0; the rate is unchanged.
+        """
+        return super().assign(as_rate(value))
 
 
 @dataclass(slots=True)
@@ -109,10 +125,12 @@ class Optimizer:
     arrays in `_update`.
 
     Args:
-        learning_rate: a number, a `LearningRateSchedule`, or a function without arguments that returns a number.
+        learning_rate: a number of at least 0, a `LearningRateSchedule`, or a function without arguments that returns
+            such a number.
         weight_decay: decoupled weight decay: before each update the weights fall by `weight_decay * learning_rate` of
             themselves.
-        clipnorm: the largest norm of each variable's gradient.
+        clipnorm: the largest norm of each variable's gradient; 0 or None is no clipping, as for the next two, of which
+            one alone may be given.
         clipvalue: the largest absolute value in a gradient.
         global_clipnorm: the largest norm of all gradients together.
         use_ema: whether exponential moving averages of the weights are kept, which replace the weights at the end of
@@ -122,6 +140,9 @@ class Optimizer:
         gradient_accumulation_steps: update once in so many steps, with the mean of their gradients.
         name: default the class name in snake case with a number.
         lr, decay: as in Keras 2: the learning rate, and `lr / (1 + decay * iterations)`.
+
+    Raises:
+        ValueError: for numbers that make no sense, such as a negative or infinite learning rate or weight decay.
     """
 
     _settings: tuple[str, ...] = ()  # constructor arguments beyond those of this class
@@ -143,17 +164,25 @@ class Optimizer:
         **kwargs: Any,
     ):
         learning_rate = kwargs.pop("lr", learning_rate)
-        self.decay = float(kwargs.pop("decay", None) or 0)
+        decay = kwargs.pop("decay", None)
         if kwargs:
             raise ValueError(unknown(f"argument of {type(self).__name__}", next(iter(kwargs)), self._argument_names()))
+        self.decay = self._number("decay", 0.0 if decay is None else decay, 0)
+        self.weight_decay = self._number("weight_decay", weight_decay, 0, optional=True)
+        self.clipnorm = self._number("clipnorm", clipnorm, 0, optional=True)
+        self.clipvalue = self._number("clipvalue", clipvalue, 0, optional=True)
+        self.global_clipnorm = self._number("global_clipnorm", global_clipnorm, 0, optional=True)
+        clips = {name: getattr(self, name) for name in ("clipnorm", "clipvalue", "global_clipnorm")}
+        if sum(value is not None for value in clips.values()) > 1:
+            raise ValueError(f"Only one way of clipping may be chosen, got {clips}; leave the others None.")
+        self.use_ema = self._flag("use_ema", use_ema)
+        self.ema_momentum = self._number("ema_momentum", ema_momentum, 0, 1)
+        self.ema_overwrite_frequency = self._count("ema_overwrite_frequency", ema_overwrite_frequency, 1)
+        self.loss_scale_factor = self._number("loss_scale_factor", loss_scale_factor, above=0, optional=True)
+        self.gradient_accumulation_steps = self._count("gradient_accumulation_steps", gradient_accumulation_steps, 2)
+        if isinstance(learning_rate, Tensor) or not callable(learning_rate):
+            learning_rate = as_rate(learning_rate)
         self.name = name or unique_name(snake_case(type(self).__name__))
-        self.weight_decay = weight_decay
-        self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
-        self.use_ema, self.ema_momentum = use_ema, ema_momentum
-        self.ema_overwrite_frequency = ema_overwrite_frequency
-        self.loss_scale_factor = loss_scale_factor
-        self.gradient_accumulation_steps = gradient_accumulation_steps
-        self._check_arguments()
         self.built = False
         self._iterations = self._host_variable(0, "int32", "iteration")
         self._learning_rate: Any = self._as_rate(learning_rate)
@@ -172,25 +201,35 @@ class Optimizer:
         parameters = [p for cls in type(self).__mro__[:-1] for p in inspect.signature(cls).parameters.values()]
         return [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
 
-    def _check_arguments(self) -> None:
-        clips = {name: getattr(self, name) for name in ("clipnorm", "clipvalue", "global_clipnorm")}
-        if sum(value is not None for value in clips.values()) > 1:
-            raise ValueError(f"Only one way of clipping may be chosen, got {clips}; leave the others None.")
-        steps = self.gradient_accumulation_steps
-        if steps and (not isinstance(steps, int) or steps < 2):
-            raise ValueError(f"gradient_accumulation_steps must be None or an integer of at least 2, got {steps!r}.")
-        frequency = self.ema_overwrite_frequency
-        if self.use_ema and not 0 <= self.ema_momentum <= 1:
-            raise ValueError(f"ema_momentum must be between 0 and 1, got {self.ema_momentum!r}.")
-        if self.use_ema and frequency and (not isinstance(frequency, int) or frequency < 1):
-            raise ValueError(f"ema_overwrite_frequency must be None or an integer of at least 1, got {frequency!r}.")
+    def _number(self, name: str, value: Any, *bounds: Any, **more: Any) -> Any:
+        """An argument as a float, or a sentence; bounds as in `checks.number`."""
+        return number(name, value, *bounds, owner=type(self).__name__, **more)
+
+    def _flag(self, name: str, value: Any) -> bool:
+        """An argument that is True or False, or a sentence."""
+        return flag(name, value, owner=type(self).__name__)
+
+    def _share(self, name: str, value: Any) -> float:
+        """An argument that says which share of a mean a step keeps: not all, for means are divided by the rest."""
+        return self._number(name, value, 0, below=1)
+
+    def _fuzz(self, epsilon: float | None) -> float:
+        """An `epsilon` argument, for which None means the global one."""
+        return settings.epsilon() if epsilon is None else self._number("epsilon", epsilon, 0)
+
+    def _count(self, name: str, value: Any, at_least: int) -> int | None:
+        """An argument that says every how many steps something happens; 0 is never, as None is."""
+        if value == 0 and not isinstance(value, bool):
+            return 0
+        return whole(name, value, at_least, owner=type(self).__name__, optional=True)
 
     # ------------------------------------------------------------ learning rate and step count
 
     def _as_rate(self, value: Any) -> Any:
-        if isinstance(value, LearningRateSchedule) or (callable(value) and not isinstance(value, Tensor)):
+        if callable(value) and not isinstance(value, Tensor):
             return value
-        return self._host_variable(_as_number(value), settings.floatx(), "learning_rate")
+        rate = np.asarray(as_rate(value), settings.floatx())
+        return LearningRate(rate, settings.floatx(), "learning_rate", f"{self.name}/learning_rate")
 
     @property
     def learning_rate(self) -> Any:
@@ -230,7 +269,10 @@ class Optimizer:
         if isinstance(rate, HostVariable):
             number = float(rate.host)
             return number / (1 + self.decay * int(self._iterations.host)) if self.decay else number
-        return rate.rate_at(self._iterations) if isinstance(rate, LearningRateSchedule) else float(rate())
+        value = rate.rate_at(self._iterations) if isinstance(rate, LearningRateSchedule) else rate()
+        if isinstance(value, float) and 0 <= value < math.inf:
+            return value
+        return as_rate(value, f"The learning rate of {self.name!r} after {self._updates()} updates")
 
     # ------------------------------------------------------------ variables
 
@@ -381,17 +423,17 @@ class Optimizer:
                 is, and so does its state.
 
         Raises:
-            ValueError: where all of them are None; nothing is changed.
+            ValueError: where all of them are None, or the learning rate has become none; nothing is changed.
         """
         now = self._prepared
         if now is None:
             raise RuntimeError("apply_flat was called before gradient_destinations; call that first, or use apply.")
+        rate = self._current_rate()
         plan = now.plan if same(now.gradients, gradients) else self._collected(now, gradients)
         if self.loss_scale_factor is not None:
             for g in plan.flat_gradients:
                 k.scale(g, 1 / self.loss_scale_factor)
         if self._accumulate(plan):
-            rate = self._current_rate()
             self._clip(plan)
             if self.weight_decay:
                 for p in plan.decayed:
@@ -533,7 +575,7 @@ class Optimizer:
         """Set the values of `variables`; the optimizer must be built.
 
         Raises:
-            ValueError: where number or shapes differ; nothing is changed.
+            ValueError: where number or shapes differ, or what is to be the learning rate is none; nothing is changed.
         """
         variables = self.variables
         shapes = [tuple(np.shape(weight)) for weight in weights]
@@ -543,8 +585,15 @@ class Optimizer:
                 f"The optimizer {self.name!r} has variables of the shapes {expected} and cannot take {shapes}; "
                 "build it for the same model first."
             )
-        for variable, weight in zip(variables, weights, strict=True):
-            variable.assign(weight)
+        self._take(variables, weights)
+
+    def _take(self, variables: list[Variable], values: Sequence[Any]) -> None:
+        """Set variables, none of them where one of the values is not allowed."""
+        for variable, value in zip(variables, values, strict=True):
+            if isinstance(variable, LearningRate):
+                as_rate(value)
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
 
     def save_own_variables(self, store: Any) -> None:
         """Write the state into a mapping, under "0", "1", ..."""
@@ -555,8 +604,7 @@ class Optimizer:
         """Read the state from a mapping; one with another number of entries is left alone, with a warning."""
         count, given = len(self.variables), len(store.keys())
         if self._state and given == count - len(self._state):  # saved before its first step: only step count and rate
-            for i in range(given):
-                self.variables[i].assign(store[str(i)])
+            self._take(self.variables[:given], [np.asarray(store[str(i)]) for i in range(given)])
             return
         if given != count:
             warnings.warn(
@@ -565,7 +613,7 @@ class Optimizer:
                 stacklevel=2,
             )
             return
-        self.set_weights([store[str(i)] for i in range(count)])
+        self.set_weights([np.asarray(store[str(i)]) for i in range(count)])
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -597,17 +645,3 @@ class Optimizer:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_prepared": None}  # the flat arrays are made anew from the variables
-
-
-def _as_number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"learning_rate must be a number, a LearningRateSchedule or a function, got {value!r}."
-        ) from None
-
-
-def fuzz(epsilon: float | None) -> float:
-    """An `epsilon` argument, for which None means the global one."""
-    return settings.epsilon() if epsilon is None else epsilon

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,18 @@ from minikeras import config as settings
 from minikeras import kernels as k
 from minikeras import registry
 from minikeras.autodiff.tensor import Tensor
+from minikeras.utils.checks import number
+
+
+def as_rate(value: Any, name: str = "learning_rate") -> float:
+    """A learning rate as a float, from a number or from a tensor of one.
+
+    Raises:
+        ValueError: for what is no finite number of at least 0; `name` says what it is called.
+    """
+    if isinstance(value, Tensor) and value.size == 1:
+        value = value.numpy().reshape(())
+    return number(name, value, 0)
 
 
 class LearningRateSchedule:
@@ -25,8 +38,12 @@ class LearningRateSchedule:
         raise NotImplementedError(f"The schedule {type(self).__name__} must define __call__(self, step).")
 
     def rate_at(self, step: Any) -> float:
-        """The learning rate as a number."""
-        return float(self(step))
+        """The learning rate as a number.
+
+        Raises:
+            ValueError: where it is no finite number of at least 0.
+        """
+        return as_rate(self(step), f"{type(self).__name__}'s learning rate at step {int(step)}")
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -56,9 +73,14 @@ class _Formula(LearningRateSchedule):
     def get_config(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
-    def _check_positive(self, argument: str) -> None:
-        if getattr(self, argument) <= 0:
-            raise ValueError(f"{type(self).__name__} needs {argument} above 0, got {getattr(self, argument)!r}.")
+    def _check(self, **bounds: dict[str, Any]) -> None:
+        """Whether the arguments of these names are numbers within `checks.number`'s bounds."""
+        for name, limits in bounds.items():
+            number(name, getattr(self, name), **limits, owner=type(self).__name__)
+
+
+_SOME: dict[str, Any] = {"low": 0}  # for arguments that may be 0
+_MORE: dict[str, Any] = {"above": 0}
 
 
 class ExponentialDecay(_Formula):
@@ -78,7 +100,7 @@ class ExponentialDecay(_Formula):
     ):
         self.initial_learning_rate, self.decay_steps, self.decay_rate = initial_learning_rate, decay_steps, decay_rate
         self.staircase, self.name = staircase, name
-        self._check_positive("decay_steps")
+        self._check(initial_learning_rate=_SOME, decay_steps=_MORE, decay_rate=_SOME)
 
     def _rates(self, step: Any) -> Any:
         periods = step / self.decay_steps
@@ -102,7 +124,7 @@ class InverseTimeDecay(_Formula):
     ):
         self.initial_learning_rate, self.decay_steps, self.decay_rate = initial_learning_rate, decay_steps, decay_rate
         self.staircase, self.name = staircase, name
-        self._check_positive("decay_steps")
+        self._check(initial_learning_rate=_SOME, decay_steps=_MORE, decay_rate=_SOME)
 
     def _rates(self, step: Any) -> Any:
         periods = step / self.decay_steps
@@ -115,14 +137,24 @@ class PiecewiseConstantDecay(_Formula):
     Args:
         boundaries: increasing steps.
         values: learning rates, one more than boundaries.
+
+    Raises:
+        ValueError: for other numbers of them, boundaries that do not increase, and what is no learning rate.
     """
 
     def __init__(self, boundaries: Sequence[float], values: Sequence[float], name: str = "PiecewiseConstant"):
+        for argument, given, limits in (("boundaries", boundaries, {}), ("values", values, _SOME)):
+            if not isinstance(given, (list, tuple, np.ndarray)):
+                raise ValueError(f"PiecewiseConstantDecay needs a list of numbers for {argument}, got {given!r}.")
+            for one in given:
+                number(f"each of PiecewiseConstantDecay's {argument}", one, **limits)
         if len(boundaries) != len(values) - 1:
             raise ValueError(
                 f"PiecewiseConstantDecay needs one value more than boundaries, got {len(values)} values "
                 f"and {len(boundaries)} boundaries."
             )
+        if any(after <= before for before, after in itertools.pairwise(boundaries)):
+            raise ValueError(f"PiecewiseConstantDecay needs boundaries that increase, got {boundaries!r}; sort them.")
         self.boundaries, self.values, self.name = boundaries, values, name
 
     def _rates(self, step: Any) -> Any:
@@ -148,7 +180,7 @@ class PolynomialDecay(_Formula):
     ):
         self.initial_learning_rate, self.decay_steps = initial_learning_rate, decay_steps
         self.end_learning_rate, self.power, self.cycle, self.name = end_learning_rate, power, cycle, name
-        self._check_positive("decay_steps")
+        self._check(initial_learning_rate=_SOME, decay_steps=_MORE, end_learning_rate=_SOME, power=_SOME)
 
     def _rates(self, step: Any) -> Any:
         if self.cycle:
@@ -180,7 +212,9 @@ class CosineDecay(_Formula):
     ):
         self.initial_learning_rate, self.decay_steps, self.alpha = initial_learning_rate, decay_steps, alpha
         self.name, self.warmup_target, self.warmup_steps = name, warmup_target, warmup_steps
-        self._check_positive("decay_steps")
+        self._check(initial_learning_rate=_SOME, decay_steps=_MORE, alpha=_SOME, warmup_steps=_SOME)
+        if warmup_target is not None:
+            self._check(warmup_target=_SOME)
 
     def _rates(self, step: Any) -> Any:
         if self.warmup_target is None:
@@ -211,7 +245,7 @@ class CosineDecayRestarts(_Formula):
     ):
         self.initial_learning_rate, self.first_decay_steps = initial_learning_rate, first_decay_steps
         self.t_mul, self.m_mul, self.alpha, self.name = t_mul, m_mul, alpha, name
-        self._check_positive("first_decay_steps")
+        self._check(initial_learning_rate=_SOME, first_decay_steps=_MORE, t_mul=_MORE, m_mul=_SOME, alpha=_SOME)
 
     def _rates(self, step: Any) -> Any:
         periods = step / self.first_decay_steps

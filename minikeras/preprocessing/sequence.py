@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.training.data import PyDataset
+from minikeras.utils.checks import number, whole
 
 
 def pad_sequences(
@@ -36,8 +37,13 @@ def pad_sequences(
     Raises:
         ValueError: for what are not sequences, elements of different shapes, or an unknown `padding` or `truncating`.
     """
-    if not hasattr(sequences, "__len__"):
+    if not hasattr(sequences, "__len__") or isinstance(sequences, (str, bytes, dict)):
         raise ValueError(f"pad_sequences expects a list of sequences, got {type(sequences).__name__}.")
+    maxlen = whole("maxlen", maxlen, 0, optional=True)
+    try:
+        np.dtype(dtype)
+    except TypeError:
+        raise ValueError(f"dtype must be a type of NumPy such as 'int32', got {dtype!r}.") from None
     for name, place in (("padding", padding), ("truncating", truncating)):
         if place not in ("pre", "post"):
             raise ValueError(f"{name} must be 'pre' or 'post', got {place!r}.")
@@ -100,6 +106,13 @@ class TimeseriesGenerator(PyDataset):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        for name, value in (("data", data), ("targets", targets)):
+            if not hasattr(value, "__len__") or not hasattr(value, "__getitem__") or isinstance(value, (str, dict)):
+                raise ValueError(f"{name} must be an array or a list, got {value!r}.")
+        length, batch_size = whole("length", length, 1), whole("batch_size", batch_size, 1)
+        sampling_rate, stride = whole("sampling_rate", sampling_rate, 1), whole("stride", stride, 1)
+        start_index = whole("start_index", start_index, 0)
+        end_index = whole("end_index", end_index, 0, at_most=max(len(data) - 1, 0), optional=True)
         if len(data) != len(targets):
             raise ValueError(f"data and targets must have the same length, got {len(data)} and {len(targets)}.")
         self.data, self.targets, self.length = data, targets, length
@@ -195,7 +208,8 @@ def make_sampling_table(size: int, sampling_factor: float = 1e-5) -> np.ndarray:
     Returns:
         A float64 array of shape `(size,)`.
     """
-    rank = np.arange(size)
+    sampling_factor = number("sampling_factor", sampling_factor, above=0)
+    rank = np.arange(whole("size", size, 0))
     rank[:1] = 1
     kept = sampling_factor * (rank * (np.log(rank) + 0.577) + 0.5 - 1.0 / (12.0 * rank))
     return np.minimum(1.0, kept / np.sqrt(kept))
@@ -228,6 +242,11 @@ def skipgrams(
     Returns:
         The pairs and their labels.
     """
+    if isinstance(sequence, (str, dict)) or not hasattr(sequence, "__getitem__"):
+        raise ValueError(f"sequence must be a list of numbers of words, got {sequence!r}.")
+    window_size = whole("window_size", window_size, 0)
+    negative_samples = number("negative_samples", negative_samples, 0)
+    vocabulary_size = whole("vocabulary_size", vocabulary_size, 2 if negative_samples else 1)
     couples = []
     for place, word in enumerate(sequence):
         if not word or (sampling_table is not None and sampling_table[word] < random.random()):

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.utils.checks import shown, whole
+
 FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 _MODES = ("binary", "count", "freq", "tfidf")
 
@@ -28,6 +30,9 @@ def text_to_word_sequence(input_text: str, filters: str = FILTERS, lower: bool =
     Returns:
         The words, in order.
     """
+    _check_cut(filters, split)
+    if not isinstance(input_text, str):
+        raise ValueError(f"A text is a string, got {shown(input_text)}.")
     if lower:
         input_text = input_text.lower()
     separators = {ord(character): split for character in filters}
@@ -71,9 +76,21 @@ def hashing_trick(
     Returns:
         A number from 1 to `n - 1` for each word.
     """
+    n = whole("n", n, 2)
+    if hash_function not in (None, "md5") and not callable(hash_function):
+        raise ValueError(f"hash_function must be 'md5', a function or None, got {hash_function!r}.")
     function: Any = hash if hash_function is None else _md5 if hash_function == "md5" else hash_function
     words = text_to_word_sequence(text, filters, lower, split) if analyzer is None else analyzer(text)
     return [function(word) % (n - 1) + 1 for word in words]
+
+
+def _check_cut(filters: Any, split: Any) -> None:
+    if not isinstance(split, str) or not split:
+        raise ValueError(f"split must be a string of at least one character, got {split!r}.")
+    if not isinstance(filters, (str, list, tuple)) or not all(
+        isinstance(one, str) and len(one) == 1 for one in filters
+    ):
+        raise ValueError(f"filters must be a string of characters, got {filters!r}.")
 
 
 def _md5(word: str) -> int:
@@ -117,7 +134,13 @@ class Tokenizer:
         self.document_count: int = kwargs.pop("document_count", 0)
         if kwargs:
             raise TypeError(f"Tokenizer has no argument {', '.join(map(repr, kwargs))}.")
-        self.num_words, self.filters, self.lower, self.split = num_words, filters, lower, split
+        _check_cut(filters, split)
+        if analyzer is not None and not callable(analyzer):
+            raise ValueError(f"analyzer must be a function or None, got {analyzer!r}.")
+        if oov_token is not None and not isinstance(oov_token, str):
+            raise ValueError(f"oov_token must be a string or None, got {oov_token!r}.")
+        self.num_words = whole("num_words", num_words, 0, optional=True)
+        self.filters, self.lower, self.split = filters, lower, split
         self.char_level, self.oov_token, self.analyzer = char_level, oov_token, analyzer
         self.word_counts: OrderedDict[str, int] = OrderedDict()
         self.word_docs: defaultdict[str, int] = defaultdict(int)
@@ -127,6 +150,8 @@ class Tokenizer:
 
     def _words(self, text: Any) -> Iterable[str]:
         """The words, or characters, of a text."""
+        if not isinstance(text, (str, list)):
+            raise ValueError(f"A text is a string or a list of words, got {shown(text)}.")
         if isinstance(text, list):
             return [word.lower() for word in text] if self.lower else text
         if self.char_level:
@@ -137,7 +162,7 @@ class Tokenizer:
 
     def fit_on_texts(self, texts: Iterable[Any]) -> None:
         """Count the words of `texts`, add them to what was counted before, and number all words anew."""
-        for text in texts:
+        for text in _texts(texts):
             self.document_count += 1
             for word, count in Counter(self._words(text)).items():
                 self.word_counts[word] = self.word_counts.get(word, 0) + count
@@ -165,7 +190,7 @@ class Tokenizer:
         """As `texts_to_sequences`, one text after the other."""
         kept = self.num_words or float("inf")
         other = None if self.oov_token is None else self.word_index.get(self.oov_token)
-        for text in texts:
+        for text in _texts(texts):
             sequence = []
             for word in self._words(text):
                 index = self.word_index.get(word, kept)
@@ -236,6 +261,13 @@ class Tokenizer:
     def to_json(self, **kwargs: Any) -> str:
         """This tokenizer as JSON for `tokenizer_from_json`; `kwargs` go to `json.dumps`."""
         return json.dumps({"class_name": type(self).__name__, "config": self.get_config()}, **kwargs)
+
+
+def _texts(texts: Any) -> Iterable[Any]:
+    """The texts, or a sentence: of a single string each character would be one."""
+    if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
+        raise ValueError(f"Texts come as a list of them, got {shown(texts)}; put a single one in a list.")
+    return texts
 
 
 def tokenizer_from_json(json_string: str) -> Tokenizer:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.data import AUTOTUNE, Dataset
+from minikeras.utils.checks import flag, whole
 
 
 def timeseries_dataset_from_array(
@@ -47,6 +48,15 @@ def timeseries_dataset_from_array(
     """
     if format not in ("tf", "grain"):
         raise ValueError(f"format must be 'tf' or 'grain', got {format!r}.")
+    sequence_length = whole("sequence_length", sequence_length, 1)
+    batch_size = whole("batch_size", batch_size, 1, optional=True)
+    sampling_rate, sequence_stride = whole("sampling_rate", sampling_rate), whole("sequence_stride", sequence_stride)
+    start_index = whole("start_index", start_index, optional=True)
+    end_index = whole("end_index", end_index, optional=True)
+    seed, shuffle = whole("seed", seed, 0, at_most=2**32 - 1, optional=True), flag("shuffle", shuffle)
+    for name, values in (("data", data), ("targets", targets)):
+        if not hasattr(values, "__len__") and (name == "data" or values is not None):
+            raise ValueError(f"{name} must be an array with one entry for each time, got {values!r}.")
     times = len(data)
     for name, value in (("sampling_rate", sampling_rate), ("sequence_stride", sequence_stride)):
         if not 0 < value < times:

@@ -98,6 +98,21 @@ def one_of(name: str, value: Any, choices: Iterable[Any], *, owner: str = "") ->
     raise _refusal(owner, name, words, False, value)
 
 
+def flag(name: str, value: Any, *, owner: str = "") -> bool:
+    """`value` as True or False; 0 and 1, those of NumPy and None (which is False) are taken.
+
+    Raises:
+        ValueError: for anything else, such as the string "False", which Python counts as true.
+    """
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    if getattr(getattr(value, "dtype", None), "kind", "") == "b" and not getattr(value, "ndim", 0):
+        return bool(value)
+    if _integer(value, False) in (0, 1):
+        return bool(value)
+    raise _refusal(owner, name, "True or False", False, value)
+
+
 def shown(value: Any) -> str:
     """A value for a message: on one line, and not much longer than it need be."""
     if getattr(value, "ndim", 0) and hasattr(value, "dtype"):

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.utils.checks import number, whole
+
 
 def _is_tensor(x: Any) -> bool:
     """Whether `x` is a tensor of ours; without any there is no need to load them."""
@@ -29,6 +31,7 @@ def to_categorical(x: Any, num_classes: int | None = None, dtype: Any = "float64
     Raises:
         ValueError: for labels that are negative, too large or not whole numbers, or without labels and `num_classes`.
     """
+    num_classes = whole("num_classes", num_classes, 0, optional=True)
     if _is_tensor(x):
         from minikeras import ops
 
@@ -74,6 +77,9 @@ def normalize(x: Any, axis: int | None = -1, order: int | float = 2) -> Any:
 
     Returns:
         A new array of the shape of `x`, of its type if that is a float type, else float64; for a tensor a tensor.
+
+    Raises:
+        ValueError: for what is no array of numbers, an axis that it has not got, and an order that is no number.
     """
     if _is_tensor(x):
         from minikeras import ops
@@ -81,5 +87,10 @@ def normalize(x: Any, axis: int | None = -1, order: int | float = 2) -> Any:
         norm = ops.norm(x, order, axis, keepdims=True)
         return x / ops.where(norm == 0, ops.ones_like(norm), norm)
     x = np.asarray(x)
+    if x.dtype.kind not in "fiub":
+        raise ValueError(f"normalize takes an array of numbers, got {x.dtype} values.")
+    x = np.atleast_1d(x)
+    axis = whole("axis", axis, -x.ndim, at_most=x.ndim - 1, optional=True)
+    order = number("order", order, infinite=True)
     norm = np.linalg.norm(x, order, axis, keepdims=True)
     return x / np.where(norm == 0, norm.dtype.type(1), norm)

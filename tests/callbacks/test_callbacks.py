@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 
-from minikeras import layers
+from minikeras import layers, ops
 from minikeras.callbacks import (
     Callback,
     CallbackList,
@@ -267,8 +268,30 @@ def test_reduce_lr_on_plateau() -> None:
     model = run(reducing, [1.0] * 9, model=FakeModel(0.1))
     assert model.optimizer.learning_rate == 0.04
     assert ReduceLROnPlateau(epsilon=0.5).min_delta == 0.5
-    with pytest.raises(ValueError, match="below 1"):
-        ReduceLROnPlateau(factor=1.0)
+    assert run(ReduceLROnPlateau(factor=0, patience=1), [1.0] * 3, model=FakeModel(0.1)).optimizer.learning_rate == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "argument", "wrong", "sentence"),
+    [
+        (EarlyStopping, "monitor", [1, None, ["loss"]], "EarlyStopping's monitor must be the name of a value"),
+        (EarlyStopping, "min_delta", ["x", None, math.nan], "EarlyStopping's min_delta must be a number"),
+        (EarlyStopping, "patience", [-1, 2.5, "3", None, True], "patience must be a whole number of at least 0"),
+        (EarlyStopping, "start_from_epoch", [-1, 0.5, None], "start_from_epoch must be a whole number of at least 0"),
+        (EarlyStopping, "baseline", ["x", math.nan, True], "EarlyStopping's baseline must be a number or None"),
+        (ReduceLROnPlateau, "factor", [-0.5, 1, math.nan, "x"], "factor must be a number at least 0 and below 1"),
+        (ReduceLROnPlateau, "cooldown", [-1, 0.5, "x"], "cooldown must be a whole number of at least 0"),
+        (ReduceLROnPlateau, "min_lr", [-1, None, math.inf], "ReduceLROnPlateau's min_lr must be a number at least 0"),
+        (ReduceLROnPlateau, "epsilon", ["x", [1]], "ReduceLROnPlateau's min_delta must be a number"),
+        (LearningRateScheduler, "schedule", [0.1, None, "x"], "LearningRateScheduler takes a function of the epoch"),
+        (LambdaCallback, "on_epoch_end", [1, "x"], "LambdaCallback takes a function for on_epoch_end"),
+        (CSVLogger, "filename", [1, None, b"x", ""], "CSVLogger's filename must be a path"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(make: Any, argument: str, wrong: list[Any], sentence: str) -> None:
+    for value in wrong:
+        with pytest.raises(ValueError, match=rf"{sentence}.*, got .+\.$"):
+            make(**{argument: value})
 
 
 def test_checkpoints(tmp_path: Any) -> None:
@@ -308,6 +331,10 @@ def test_checkpoints_by_batches(tmp_path: Any) -> None:
         ({"filepath": "m.keras", "save_weights_only": True}, "weights.h5"),
         ({"filepath": "m.keras", "save_freq": "batch"}, "save_freq='batch'"),
         ({"filepath": "m.keras", "save_freq": 0}, "save_freq=0"),
+        ({"filepath": "m.keras", "save_freq": True}, "save_freq=True"),
+        ({"filepath": "m.keras", "period": 0}, "period must be a positive whole number, got 0"),
+        ({"filepath": "m.keras", "initial_value_threshold": "x"}, "threshold must be a number or None, got 'x'"),
+        ({"filepath": 3}, "ModelCheckpoint's filepath must be a path, got 3"),
     ],
 )
 def test_bad_checkpoints(arguments: dict[str, Any], message: str) -> None:
@@ -328,8 +355,14 @@ def test_learning_rate_scheduler() -> None:
         scheduler.on_epoch_begin(1)
         scheduler.on_epoch_end(1, logs)
         assert model.optimizer.learning_rate == logs["learning_rate"] == 0.05
-    with pytest.raises(ValueError, match="got None"):
-        run(LearningRateScheduler(lambda epoch: None), [1.0])
+    for wrong in (None, "0.1", math.nan, -1, [0.1]):
+        model = FakeModel(0.1)
+        with pytest.raises(ValueError, match=r"a schedule returns \(for epoch 0\) must be a number at least 0, got"):
+            run(LearningRateScheduler(lambda epoch: wrong), [1.0], model=model)  # noqa: B023
+        assert model.optimizer.learning_rate == 0.1
+    model = FakeModel(0.1)
+    run(LearningRateScheduler(lambda epoch: ops.convert_to_tensor(0.25)), [1.0], model=model)
+    assert model.optimizer.learning_rate == 0.25
 
     def broken(epoch: int, rate: float) -> float:
         return rate + "1"  # type: ignore[operator]

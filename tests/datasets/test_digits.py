@@ -67,7 +67,7 @@ def test_a_linear_model_is_good_but_clearly_behind():
 @pytest.mark.parametrize("arguments", [{"train": -1}, {"test": -2}, {"seed": -3}])
 def test_negative_numbers_are_refused(arguments):
     ((name, value),) = arguments.items()
-    with pytest.raises(ValueError, match=f"expects {name} to be 0 or more, got {value}"):
+    with pytest.raises(ValueError, match=f"load_data's {name} must be a whole number of at least 0, got {value}"):
         digits.load_data(**arguments)
 
 

@@ -47,7 +47,7 @@ def test_what_is_something_else_is_refused(own, dataset, features):
     write(own / name, features, x=np.array([{}], object))
     with pytest.raises(ValueError, match="allow_pickle"):
         dataset.load_data()
-    with pytest.raises(ValueError, match="test_split must be at least 0 and less than 1, got 1"):
+    with pytest.raises(ValueError, match="test_split must be a number at least 0 and below 1, got 1"):
         dataset.load_data(test_split=1)
     inner = own / "sub" / name
     inner.parent.mkdir()

@@ -59,7 +59,7 @@ def test_reuters(own):
     assert texts == {0: [1, 4, 5], 1: [1, 6], 2: [1, 7, 8, 9], 3: [1, 10], 4: [1, 11]}
     (x_train, _), (x_test, _) = reuters.load_data(str(own / "mine.npz"), test_split=1, oov_char=None, num_words=6)
     assert len(x_train) == 0 and sorted(map(len, x_test)) == [1, 1, 1, 1, 3]
-    with pytest.raises(ValueError, match="test_split must lie between 0 and 1, got 2"):
+    with pytest.raises(ValueError, match="test_split must be a number from 0 to 1, got 2"):
         reuters.load_data(test_split=2)
     assert len(reuters.get_label_names()) == 46 and reuters.get_label_names()[3] == "earn"
 
@@ -152,3 +152,12 @@ def test_downloads_are_checked(own, kept, monkeypatch):
         imdb.get_word_index()
     monkeypatch.setattr(imdb, "INDEX_MD5", hashlib.md5((own.parent / "server.json").read_bytes()).hexdigest())
     assert imdb.get_word_index() == {"a": 1}
+
+
+@pytest.mark.parametrize("dataset", [imdb, reuters])
+def test_arguments_that_make_no_sense_are_refused_before_anything_is_read(dataset, monkeypatch):
+    monkeypatch.setattr(files, "fetch", None)
+    for name in ("num_words", "skip_top", "maxlen", "seed", "start_char", "oov_char", "index_from"):
+        for wrong in (-1, 2.5, "x", True):
+            with pytest.raises(ValueError, match=rf"^{name} must be a whole number .*, got .+\.$"):
+                dataset.load_data(**{name: wrong})

@@ -66,9 +66,9 @@ def test_masks_pass(masked):
 
 
 def test_refused():
-    with pytest.raises(ValueError, match="ReLU needs a number of at least 0 for max_value, got -1"):
+    with pytest.raises(ValueError, match="ReLU's max_value must be a number at least 0, got -1"):
         layers.ReLU(max_value=-1)
-    with pytest.raises(ValueError, match="negative_slope, got None"):
+    with pytest.raises(ValueError, match="negative_slope must be a number at least 0, got None"):
         layers.LeakyReLU(None)
     assert layers.LeakyReLU(alpha=0.1).negative_slope == 0.1
     with pytest.raises(ValueError, match=r"mask of shape \(2, 2\) and inputs \(2, 3\)"):

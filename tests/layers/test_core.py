@@ -44,7 +44,7 @@ def test_embedding_arguments():
         assert layer.weights[0].path == "words/embeddings"
         assert not {"weights", "input_length"} & set(layer.get_config())
     assert layers.Embedding(5, 2)(layers.Input((None,), dtype="int32")).shape == (None, None, 2)
-    with pytest.raises(ValueError, match="positive integer for input_dim, got 0"):
+    with pytest.raises(ValueError, match="Embedding's input_dim must be a positive whole number, got 0"):
         layers.Embedding(0, 2)
     with pytest.raises(ValueError, match=r"has shape \(5, 2\), got one of \(2, 5\)"):
         layers.Embedding(5, 2, weights=values.T.reshape(2, 5))

@@ -124,7 +124,11 @@ def test_configuration():
         (layers.Concatenate(), [(2, 3, 4), (2, 4)], "of one rank"),
         (layers.Concatenate(axis=3), [(2, 3), (2, 3)], "with an axis 3"),
         (layers.Dot((1, 1)), [(2, 3), (2, 4)], r"of one size along axes=\(1, 1\)"),
-        (layers.Dot((0, 1)), [(2, 3), (2, 3)], "after the batch"),
+        (
+            layers.Dot((0, 1)),
+            [(2, 3), (2, 3)],
+            "works on axis 0, got inputs of rank 2; choose an axis that they have, not the batch",
+        ),
         (layers.Dot(1), [(2, 3)] * 3, "two of them"),
     ],
 )

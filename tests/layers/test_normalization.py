@@ -73,7 +73,7 @@ def test_group_normalization(check_layer, shape, axis, groups, center, scale):
 def test_groups_that_do_not_fit():
     with pytest.raises(ValueError, match=r"divide into 3 groups, got inputs of shape \(None, 4\) with 4 channels"):
         layers.GroupNormalization(3)(np.ones((2, 4)))
-    with pytest.raises(ValueError, match="GroupNormalization needs a positive integer for groups, got 0"):
+    with pytest.raises(ValueError, match="GroupNormalization's groups must be a positive whole number, got 0"):
         layers.GroupNormalization(0)
     assert layers.GroupNormalization(2)(np.ones((0, 5, 4))).shape == (0, 5, 4)
 

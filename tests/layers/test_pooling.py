@@ -66,7 +66,7 @@ def test_aliases():
 
 
 def test_refused():
-    with pytest.raises(ValueError, match="pool_size an integer of at least 1 or 2 of them, got 0"):
+    with pytest.raises(ValueError, match="MaxPooling2D's pool_size must be a positive whole number, got 0"):
         layers.MaxPooling2D(0)
     with pytest.raises(ValueError, match="for padding, got 'causal'"):
         layers.AveragePooling1D(2, padding="causal")

@@ -108,7 +108,7 @@ def test_refused():
         layers.AlphaDropout(1)
     for cls in (layers.Dropout, layers.SpatialDropout1D, layers.GaussianNoise, layers.GaussianDropout):
         for wrong in (-0.1, 1.5, "half", None):
-            with pytest.raises(ValueError, match=f"{cls.__name__} needs a number from 0 to 1 for .*, got {wrong!r}"):
+            with pytest.raises(ValueError, match=f"{cls.__name__}'s .* must be a number from 0 to 1, got {wrong!r}"):
                 cls(wrong)
     with pytest.raises(ValueError, match="rate below 1"):
         layers.GaussianDropout(1)

@@ -83,11 +83,59 @@ def test_a_users_schedule():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="ExponentialDecay needs decay_steps above 0, got 0"):
-        ExponentialDecay(0.1, 0, 0.5)
     with pytest.raises(ValueError, match="one value more than boundaries, got 2 values and 2 boundaries"):
         PiecewiseConstantDecay([1, 2], [0.1, 0.2])
     with pytest.raises(NotImplementedError, match="must define __call__"):
         LearningRateSchedule()(1)
     with pytest.raises(NotImplementedError, match="must define get_config"):
         LearningRateSchedule().get_config()
+
+
+WRONG = [float("nan"), float("inf"), -1, "x", None, [1.0], True]
+ARGUMENTS = {
+    ExponentialDecay: {"initial_learning_rate": 0.1, "decay_steps": 5, "decay_rate": 0.5},
+    InverseTimeDecay: {"initial_learning_rate": 0.1, "decay_steps": 5, "decay_rate": 0.5},
+    PolynomialDecay: {"initial_learning_rate": 0.1, "decay_steps": 5, "end_learning_rate": 0.01, "power": 2},
+    CosineDecay: {"initial_learning_rate": 0.1, "decay_steps": 5, "alpha": 0.1, "warmup_steps": 1},
+    CosineDecayRestarts: {"initial_learning_rate": 0.1, "first_decay_steps": 5, "t_mul": 2, "m_mul": 1, "alpha": 0.1},
+}
+
+
+@pytest.mark.parametrize("cls", ARGUMENTS)
+def test_numbers_that_make_no_sense_are_refused(cls):
+    for name in ARGUMENTS[cls]:
+        for wrong in [*WRONG, *([0] if name.endswith("decay_steps") else [])]:
+            with pytest.raises(ValueError, match=rf"^{cls.__name__}'s {name} must be a .*number.*, got .+\.$"):
+                cls(**{**ARGUMENTS[cls], name: wrong})
+    legal = dict.fromkeys(ARGUMENTS[cls], 0) | {"decay_steps": 0.5, "first_decay_steps": 0.5, "t_mul": 0.5}
+    legal = {name: value for name, value in legal.items() if name in ARGUMENTS[cls]}
+    assert cls(**legal).rate_at(0) == 0
+    assert cls(**legal).get_config() | legal == cls(**legal).get_config()
+
+
+def test_pieces_that_make_no_sense_are_refused():
+    for wrong in ("x", float("nan"), None):
+        with pytest.raises(ValueError, match=r"^each of PiecewiseConstantDecay's boundaries must be a number, got"):
+            PiecewiseConstantDecay([wrong], [0.1, 0.2])
+    for wrong in WRONG:
+        with pytest.raises(ValueError, match=r"^each of PiecewiseConstantDecay's values must be a number at least"):
+            PiecewiseConstantDecay([3], [0.1, wrong])
+    for boundaries in ([5, 2], [5, 5]):
+        with pytest.raises(ValueError, match=r"needs boundaries that increase, got \[5, .\]; sort them\."):
+            PiecewiseConstantDecay(boundaries, [0.1, 0.2, 0.3])
+    with pytest.raises(ValueError, match="PiecewiseConstantDecay needs a list of numbers for boundaries, got 3"):
+        PiecewiseConstantDecay(3, [0.1, 0.2])
+    with pytest.raises(ValueError, match=r"CosineDecay's warmup_target must be a number at least 0, got -1\."):
+        CosineDecay(0.1, 10, warmup_target=-1)
+
+
+def test_periods_that_have_run_out_give_no_rate():
+    schedule = CosineDecayRestarts(0.1, 10, t_mul=0.5)  # 10, 5, 2.5, ... steps: 20 in all
+    assert SGD(schedule)._current_rate() == pytest.approx(0.1)
+    optimizer = SGD(schedule, name="short")
+    optimizer.iterations.assign(25)
+    with (
+        np.errstate(invalid="ignore"),
+        pytest.raises(ValueError, match="learning rate of 'short' after 25 updates must"),
+    ):
+        optimizer._current_rate()

@@ -1,4 +1,9 @@
-"""ImageDataGenerator against Keras's own: the same random draws, pictures, batches and statistics."""
+"""ImageDataGenerator against Keras's own: the same random draws, pictures, batches and statistics.
+
+Keras shifts rows by `width_shift_range` and columns by `height_shift_range`, and takes each as a part of the wrong
+side's length; and it turns pictures that are not square about a point that is not their middle.  Its documentation, and
+what a middle is, are heeded here, so these comparisons give Keras the two ranges exchanged and its own middle mended.
+"""
 
 from __future__ import annotations
 
@@ -62,6 +67,31 @@ def laid_out(x, arguments):
     return np.moveaxis(x, -1, 1).copy() if arguments.get("data_format") == "channels_first" else x
 
 
+@pytest.fixture(autouse=True)
+def the_middle_of_pictures_that_are_not_square(monkeypatch):
+    """Keras's map is about (height, width) / 2 on coordinates (column, row)."""
+    about = theirs.transform_matrix_offset_center
+    monkeypatch.setattr(theirs, "transform_matrix_offset_center", lambda matrix, x, y: about(matrix, y, x))
+
+
+def generator_of(module, arguments, height, width):
+    """The generator for pictures of this size; Keras's with the two ranges of shifts exchanged, in its parts."""
+    if module is ours:
+        return ours.ImageDataGenerator(**arguments)
+    sideways, upright = (arguments.get(f"{side}_shift_range", 0.0) for side in ("width", "height"))
+    exchanged = {
+        "height_shift_range": _as_part_of(sideways, width / height),
+        "width_shift_range": _as_part_of(upright, height / width),
+    }
+    return theirs.ImageDataGenerator(**arguments | exchanged)
+
+
+def _as_part_of(limit, ratio):
+    if np.max(limit) >= 1:
+        return limit
+    return [one * ratio for one in limit] if np.ndim(limit) else limit * ratio
+
+
 def both(function):
     """What `function` gives with ours and with theirs, each from the same global random state."""
     results = []
@@ -95,12 +125,16 @@ def tolerance(arguments):
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_same_draws(case):
-    def draws(module):
-        generator = module.ImageDataGenerator(**CASES[case])
-        return [generator.get_random_transform((8, 11, 3), seed=seed) for seed in (None, None, 5)]
+    shape = (3, 8, 11) if CASES[case].get("data_format") == "channels_first" else (8, 11, 3)
 
-    first, second = both(draws)
-    assert first == second
+    def draws(module):
+        generator = generator_of(module, CASES[case], 8, 11)
+        return [generator.get_random_transform(shape, seed=seed) for seed in (None, None, 5)]
+
+    for first, second in zip(*both(draws), strict=True):
+        assert list(first) == list(second)
+        values = [[np.nan if value is None else value for value in drawn.values()] for drawn in (first, second)]
+        np.testing.assert_allclose(*values, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("case", "seed"), [*itertools.product(CASES, (None, 12))])
@@ -109,7 +143,7 @@ def test_the_same_batches(case, seed):
     x, y = laid_out(pictures(height=10, width=13), arguments), np.arange(7)
 
     def batches(module):
-        batches = module.ImageDataGenerator(**arguments).flow(x, y, batch_size=3, seed=seed)
+        batches = generator_of(module, arguments, 10, 13).flow(x, y, batch_size=3, seed=seed)
         assert len(batches) == 3
         found = [next(batches) for _ in range(5)]
         batches.reset()
@@ -124,7 +158,7 @@ def test_the_same_batches_by_index(case):
     x, arguments = pictures(), CASES[case]
 
     def batches(module):
-        batches = module.ImageDataGenerator(**arguments).flow(x, np.arange(7), batch_size=3, seed=1)
+        batches = generator_of(module, arguments, 10, 10).flow(x, np.arange(7), batch_size=3, seed=1)
         found = []
         for _ in range(2):
             found += [batches[index] for index in range(3)]
@@ -134,7 +168,7 @@ def test_the_same_batches_by_index(case):
     assert_same(*both(batches), tolerance(arguments))
 
     def mixed(module):
-        batches = module.ImageDataGenerator(**arguments).flow(x, np.arange(7), batch_size=3, seed=1)
+        batches = generator_of(module, arguments, 10, 10).flow(x, np.arange(7), batch_size=3, seed=1)
         found = [next(batches), next(batches), *(batches[index] for index in (0, 1, 2, 0, 1, 2))]
         batches.on_epoch_end()
         found += [batches[0], batches[1], next(batches), next(batches), next(batches)]
@@ -191,7 +225,6 @@ def test_the_same_functions_on_one_picture():
     axes = {"row_axis": 0, "col_axis": 1, "channel_axis": 2}
     calls = {
         "random_rotation": [(x, 40), axes],
-        "random_shift": [(x, 0.3, 0.2), {**axes, "fill_mode": "constant", "cval": 3.0}],
         "random_shear": [(x, 30), {**axes, "fill_mode": "wrap"}],
         "random_zoom": [(x, (0.5, 2.0)), {**axes, "interpolation_order": 0}],
         "random_channel_shift": [(x, 60.0), {"channel_axis": 2}],
@@ -200,12 +233,17 @@ def test_the_same_functions_on_one_picture():
         "apply_affine_transform": [(x, 90, 2, 1, 10, 0.8, 1.2), {"row_axis": 1, "col_axis": 0, "channel_axis": 2}],
         "apply_channel_shift": [(x.astype("uint8"), -30.5), {"channel_axis": 0}],
         "flip_axis": [(x, 1), {}],
-        "transform_matrix_offset_center": [(np.diag([2.0, 3.0, 1.0]), 5, 7), {}],
     }
     for name, (arguments, options) in calls.items():
         first, second = both(lambda module, name=name, a=arguments, o=options: getattr(module, name)(*a, **o))
         np.testing.assert_allclose(first, second, atol=1e-3, err_msg=name)
         assert first.dtype == second.dtype, name
+    matrix = np.diag([2.0, 3.0, 1.0])
+    mended = theirs.transform_matrix_offset_center(matrix, 7, 5)
+    np.testing.assert_array_equal(ours.transform_matrix_offset_center(matrix, 5, 7), mended)
+    options = {**axes, "fill_mode": "constant", "cval": 3.0}
+    first, second = both(lambda m: m.random_shift(x, *((0.3, 0.2) if m is ours else (0.2, 0.3)), **options))
+    np.testing.assert_allclose(first, second, atol=1e-3)
     channels_first = np.moveaxis(x, -1, 0)
     first, second = both(lambda module: module.random_rotation(channels_first, 30))
     np.testing.assert_allclose(first, second, atol=1e-3)

@@ -153,3 +153,36 @@ def test_pairs_with_drawn_words():
 
 def test_long_sequences_are_removed():
     assert _remove_long_seq(3, [[1], [1, 2, 3], [4, 5]], ["a", "b", "c"]) == ([[1], [4, 5]], ["a", "c"])
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: pad_sequences("abc"), "pad_sequences expects a list of sequences, got str"),
+        (lambda: pad_sequences([[1]], maxlen=-1), "maxlen must be a whole number of at least 0 or None, got -1"),
+        (lambda: pad_sequences([[1]], maxlen=2.5), "maxlen must be a whole number of at least 0 or None, got 2.5"),
+        (lambda: pad_sequences([[1]], dtype="numbers"), "dtype must be a type of NumPy such as 'int32', got 'numbers'"),
+        (lambda: TimeseriesGenerator(range(9), range(9), -1), "length must be a positive whole number, got -1"),
+        (lambda: TimeseriesGenerator(range(9), range(9), 2.5), "length must be a positive whole number, got 2.5"),
+        (lambda: TimeseriesGenerator(range(9), range(9), 2, stride=0), "stride must be a positive whole number, got 0"),
+        (
+            lambda: TimeseriesGenerator(range(9), range(9), 2, sampling_rate=-1),
+            "sampling_rate must be a positive whole",
+        ),
+        (lambda: TimeseriesGenerator(range(9), range(9), 2, batch_size="x"), "batch_size must be a positive whole num"),
+        (
+            lambda: TimeseriesGenerator(range(9), range(9), 2, end_index=9),
+            "end_index must be a whole number from 0 to 8",
+        ),
+        (lambda: TimeseriesGenerator(3, range(9), 2), "data must be an array or a list, got 3"),
+        (lambda: make_sampling_table(-1), "size must be a whole number of at least 0, got -1"),
+        (lambda: make_sampling_table(3, 0), "sampling_factor must be a positive number, got 0"),
+        (lambda: skipgrams([1, 2], 1), "vocabulary_size must be a whole number of at least 2, got 1"),
+        (lambda: skipgrams([1, 2], 5, window_size=-1), "window_size must be a whole number of at least 0, got -1"),
+        (lambda: skipgrams([1, 2], 5, negative_samples=-1), "negative_samples must be a number at least 0, got -1"),
+        (lambda: skipgrams(3, 5), "sequence must be a list of numbers of words, got 3"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(call, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}"):
+        call()

@@ -167,3 +167,31 @@ def test_other_names():
         preprocessing.nothing  # noqa: B018
     script = "import sys, minikeras.preprocessing, minikeras._legacy.preprocessing; print('numpy' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: Tokenizer(num_words=-1), "num_words must be a whole number of at least 0 or None, got -1"),
+        (lambda: Tokenizer(num_words="x"), "num_words must be a whole number of at least 0 or None, got 'x'"),
+        (lambda: Tokenizer(filters=3), "filters must be a string of characters, got 3"),
+        (lambda: Tokenizer(split=""), "split must be a string of at least one character, got ''"),
+        (lambda: Tokenizer(split=None), "split must be a string of at least one character, got None"),
+        (lambda: Tokenizer(analyzer="x"), "analyzer must be a function or None, got 'x'"),
+        (lambda: Tokenizer(oov_token=1), "oov_token must be a string or None, got 1"),
+        (
+            lambda: Tokenizer().fit_on_texts("a text"),
+            "Texts come as a list of them, got 'a text'; put a single one in a",
+        ),
+        (lambda: Tokenizer().fit_on_texts(3), "Texts come as a list of them, got 3"),
+        (lambda: Tokenizer().fit_on_texts([3]), "A text is a string or a list of words, got 3"),
+        (lambda: Tokenizer().texts_to_sequences("a"), "Texts come as a list of them, got 'a'"),
+        (lambda: text_to_word_sequence(None), "A text is a string, got None"),
+        (lambda: hashing_trick("a b", 1), "n must be a whole number of at least 2, got 1"),
+        (lambda: hashing_trick("a b", 2.5), "n must be a whole number of at least 2, got 2.5"),
+        (lambda: hashing_trick("a b", 5, "sha"), "hash_function must be 'md5', a function or None, got 'sha'"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(call, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}"):
+        call()

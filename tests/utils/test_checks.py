@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minikeras.utils.checks import number, one_of, shown, whole
+from minikeras.utils.checks import flag, number, one_of, shown, whole
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), np.array(3)], ids=repr)
@@ -94,3 +94,13 @@ def test_values_are_shown_on_one_line():
     assert shown(np.zeros((2, 3))) == "an array of shape (2, 3)"
     assert len(shown(list(range(1000)))) == 80
     assert shown(np.float64(3.5)) == shown(np.array(3.5)) == "3.5"
+
+
+def test_flags():
+    for value in (True, 1, np.True_, np.int64(1), np.array(True)):
+        assert flag("center", value) is True
+    for value in (False, 0, None, np.False_):
+        assert flag("center", value) is False
+    for value in ("False", "x", 2, -1, 0.5, 1.0, [], [True], np.ones(2), len, np.nan):
+        with pytest.raises(ValueError, match=r"^BatchNormalization's center must be True or False, got .+\.$"):
+            flag("center", value, owner="BatchNormalization")

@@ -89,3 +89,20 @@ def test_tensors_give_tensors():
         y = normalize(ops.convert_to_tensor(x), order=order)
         assert isinstance(y, Tensor)
         np.testing.assert_allclose(ops.convert_to_numpy(y), normalize(x, order=order), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: to_categorical([0, 1], 2.5), "num_classes must be a whole number of at least 0 or None, got 2.5"),
+        (lambda: to_categorical([0, 1], -2), "num_classes must be a whole number of at least 0 or None, got -2"),
+        (lambda: to_categorical([-1, 1]), "to_categorical expects labels from 0 to 1, got -1"),
+        (lambda: to_categorical([0, 7], 3), "to_categorical expects labels from 0 to 2, got 7"),
+        (lambda: normalize([["x"]]), "normalize takes an array of numbers, got <U1 values"),
+        (lambda: normalize(np.ones((2, 2)), 5), "axis must be a whole number from -2 to 1 or None, got 5"),
+        (lambda: normalize(np.ones((2, 2)), order="x"), "order must be a number, got 'x'"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(call, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}"):
+        call()

@@ -1,7 +1,8 @@
 """ImageDataGenerator: random changes to pictures and their normalisation, for whole batches at a time.
 
 The random parameters are drawn from NumPy's global generator in the order in which Keras draws them, so the same seed
-gives the same pictures.
+gives the same pictures.  One thing differs: Keras shifts rows by `width_shift_range` and columns by
+`height_shift_range`, against its documentation; here a width is shifted sideways.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from minikeras.kernels.reference.image import FILL_MODES
 from minikeras.preprocessing.image import transforms
 from minikeras.preprocessing.image.file_iterators import DataFrameIterator, DirectoryIterator
 from minikeras.preprocessing.image.iterators import NumpyArrayIterator
+from minikeras.utils.checks import flag, number, whole
 
 _GROUP = 1 << 22  # values of pictures that `fit` works on at a time
 
@@ -56,9 +58,9 @@ class ImageDataGenerator:
             `featurewise_std_normalization` off.
         zca_epsilon: added to the singular values.
         rotation_range: largest angle, in degrees.
-        width_shift_range, height_shift_range: a float below 1 is a part of the width or height, one from 1 on a number
-            of pixels; an integer n means one of the whole numbers below n, a list one of its entries, either with a
-            random sign.
+        width_shift_range, height_shift_range: how far pictures move sideways, and up or down: a float below 1 is a part
+            of the width or height, one from 1 on a number of pixels; an integer n means one of the whole numbers below
+            n, a list one of its entries, either with a random sign.
         brightness_range: least and largest factor.
         shear_range: largest angle, in degrees.
         zoom_range: least and largest factor, or a number z for 1 - z and 1 + z; above 1 a picture gets smaller.
@@ -74,6 +76,9 @@ class ImageDataGenerator:
         dtype: type of the batches, default `config.floatx()`.
         image_shape: the shape of one picture, where pictures come as flat rows (n, width).  Without it such rows are
             square pictures of one channel.  Batches of flat rows come back flat.
+
+    Raises:
+        ValueError: for arguments that make no sense, such as a range that is no finite number.
     """
 
     def __init__(
@@ -103,50 +108,56 @@ class ImageDataGenerator:
         dtype: Any = None,
         image_shape: Sequence[int] | None = None,
     ):
-        self.featurewise_center = featurewise_center
-        self.samplewise_center = samplewise_center
-        self.featurewise_std_normalization = featurewise_std_normalization
-        self.samplewise_std_normalization = samplewise_std_normalization
-        self.zca_whitening = zca_whitening
-        self.zca_epsilon = zca_epsilon
-        self.rotation_range = rotation_range
-        self.width_shift_range = width_shift_range
-        self.height_shift_range = height_shift_range
-        self.shear_range = shear_range
-        self.channel_shift_range = channel_shift_range
-        self.cval = cval
-        self.horizontal_flip = horizontal_flip
-        self.vertical_flip = vertical_flip
-        self.rescale = rescale
+        self.featurewise_center = flag("featurewise_center", featurewise_center)
+        self.samplewise_center = flag("samplewise_center", samplewise_center)
+        self.featurewise_std_normalization = flag("featurewise_std_normalization", featurewise_std_normalization)
+        self.samplewise_std_normalization = flag("samplewise_std_normalization", samplewise_std_normalization)
+        self.zca_whitening = flag("zca_whitening", zca_whitening)
+        self.zca_epsilon = number("zca_epsilon", zca_epsilon, 0)
+        self.rotation_range = number("rotation_range", rotation_range or 0)
+        self.width_shift_range = _shift_range("width_shift_range", width_shift_range)
+        self.height_shift_range = _shift_range("height_shift_range", height_shift_range)
+        self.shear_range = number("shear_range", shear_range or 0)
+        self.channel_shift_range = number("channel_shift_range", channel_shift_range or 0)
+        self.cval = number("cval", cval)
+        self.horizontal_flip = flag("horizontal_flip", horizontal_flip)
+        self.vertical_flip = flag("vertical_flip", vertical_flip)
+        self.rescale = number("rescale", rescale, optional=True)
+        if preprocessing_function is not None and not callable(preprocessing_function):
+            raise ValueError(f"preprocessing_function must be a function or None, got {preprocessing_function!r}.")
         self.preprocessing_function = preprocessing_function
         self.dtype = config.floatx() if dtype is None else dtype
+        kind: str
+        try:
+            kind = np.dtype(self.dtype).kind
+        except TypeError:
+            kind = ""
+        if kind not in tuple("fiu"):
+            raise ValueError(f"dtype must be a type of numbers such as 'float32', got {dtype!r}.")
         if fill_mode not in FILL_MODES:
             raise ValueError(f"fill_mode must be one of {', '.join(FILL_MODES)}, got {fill_mode!r}.")
         self.fill_mode = fill_mode
-        if interpolation_order not in range(6):
-            raise ValueError(f"interpolation_order must be a whole number from 0 to 5, got {interpolation_order!r}.")
-        self.interpolation_order = int(interpolation_order)
+        self.interpolation_order = whole("interpolation_order", interpolation_order, 0, at_most=5)
         self.data_format = config.image_data_format() if data_format is None else data_format
         if self.data_format not in ("channels_last", "channels_first"):
             raise ValueError(f"data_format must be 'channels_last' or 'channels_first', got {data_format!r}.")
         self.channel_axis, self.row_axis, self.col_axis = (1, 2, 3) if self._channels_first else (3, 1, 2)
-        if validation_split and not 0 < validation_split < 1:
-            raise ValueError(f"validation_split must lie between 0 and 1, got {validation_split!r}.")
-        self._validation_split = validation_split
-        if isinstance(zoom_range, (int, float)):
-            self.zoom_range = [1 - zoom_range, 1 + zoom_range]
-        elif len(zoom_range) == 2 and all(isinstance(one, (int, float, np.number)) for one in zoom_range):
-            self.zoom_range = list(zoom_range)
+        self._validation_split = number("validation_split", validation_split or 0.0, 0, below=1)
+        if np.ndim(zoom_range) == 0 and not isinstance(zoom_range, (dict, set)):
+            about = number("zoom_range", zoom_range or 0)
+            self.zoom_range = [1 - about, 1 + about]
         else:
-            raise ValueError(f"zoom_range must be a number, or the least and the largest zoom, got {zoom_range!r}.")
-        if brightness_range is not None and (
-            not isinstance(brightness_range, (tuple, list)) or len(brightness_range) != 2
-        ):
-            raise ValueError(f"brightness_range must be two numbers or None, got {brightness_range!r}.")
-        self.brightness_range = brightness_range
-        if image_shape is not None and len(image_shape) != 3:
+            self.zoom_range = transforms.two_numbers("zoom_range", "the least and the largest zoom", zoom_range)
+        if min(self.zoom_range) < 0:
+            raise ValueError(f"zoom_range must not lead to zooms below 0, got {zoom_range!r}: {self.zoom_range}.")
+        self.brightness_range: Any = brightness_range
+        if brightness_range is not None:
+            self.brightness_range = transforms.two_numbers(
+                "brightness_range", "the least and the largest factor", brightness_range
+            )
+        if image_shape is not None and (not isinstance(image_shape, (list, tuple)) or len(image_shape) != 3):
             raise ValueError(f"image_shape must be the shape of one picture, of rank 3, got {image_shape!r}.")
-        self.image_shape = None if image_shape is None else tuple(int(one) for one in image_shape)
+        self.image_shape = None if image_shape is None else tuple(whole("image_shape", one, 1) for one in image_shape)
         self._warned_of_flat_rows = False
         if zca_whitening:
             self._imply("zca_whitening", "featurewise_center", True)
@@ -352,14 +363,14 @@ class ImageDataGenerator:
             seed: for NumPy's global generator; None draws what comes next.
 
         Returns:
-            theta and shear (degrees), tx and ty (pixels), zx, zy, flip_horizontal, flip_vertical,
-            channel_shift_intensity and brightness (None where they do not change).
+            theta and shear (degrees), tx and ty (pixels, along the width and the height), zx, zy, flip_horizontal,
+            flip_vertical, channel_shift_intensity and brightness (None where they do not change).
         """
         if seed is not None:
             np.random.seed(seed)
         theta = np.random.uniform(-self.rotation_range, self.rotation_range) if self.rotation_range else 0
-        tx = _drawn_shift(self.height_shift_range, img_shape[self.row_axis - 1])
-        ty = _drawn_shift(self.width_shift_range, img_shape[self.col_axis - 1])
+        tx = _drawn_shift(self.width_shift_range, img_shape[self.col_axis - 1])
+        ty = _drawn_shift(self.height_shift_range, img_shape[self.row_axis - 1])
         shear = np.random.uniform(-self.shear_range, self.shear_range) if self.shear_range else 0
         zx, zy = np.random.uniform(self.zoom_range[0], self.zoom_range[1], 2) if self._zooms else (1, 1)
         flip_horizontal = (np.random.random() < 0.5) * self.horizontal_flip
@@ -390,8 +401,8 @@ class ImageDataGenerator:
         """The parameters for `count` pictures of a shape, with the numbers that `get_random_transform` would draw."""
         ranges: dict[str, Any] = {
             "theta": _both_sides(self.rotation_range),
-            "tx": _both_sides(self.height_shift_range),
-            "ty": _both_sides(self.width_shift_range),
+            "tx": _both_sides(self.width_shift_range),
+            "ty": _both_sides(self.height_shift_range),
             "shear": _both_sides(self.shear_range),
             "zx": tuple(self.zoom_range) if self._zooms else None,
             "zy": tuple(self.zoom_range) if self._zooms else None,
@@ -413,7 +424,7 @@ class ImageDataGenerator:
             limits = np.array([*found.values()], np.float64)
             numbers = limits[:, 0] + (limits[:, 1] - limits[:, 0]) * np.random.random_sample((count, len(found)))
             columns = dict.fromkeys(ranges) | dict(zip(found, numbers.T, strict=True))
-            for name, limit, length in (("tx", self.height_shift_range, height), ("ty", self.width_shift_range, width)):
+            for name, limit, length in (("tx", self.width_shift_range, width), ("ty", self.height_shift_range, height)):
                 if columns[name] is not None and limit < 1:
                     columns[name] *= length
             columns["flip_horizontal"] = (columns["flip_horizontal"] < 0.5) & bool(self.horizontal_flip)
@@ -569,8 +580,10 @@ class ImageDataGenerator:
             seed: for NumPy's global generator.
 
         Raises:
-            ValueError: for another rank, or for rows whose width does not fit.
+            ValueError: for another rank, for rows whose width does not fit, and for `rounds` and a seed that are no
+                such numbers.
         """
+        rounds, seed = whole("rounds", rounds, 1), transforms.numpy_seed(seed)
         x, _ = self.as_pictures(np.asarray(x))
         channels = x.shape[self.channel_axis]
         if channels not in (1, 3, 4):
@@ -636,6 +649,18 @@ def _is_chosen(limit: Any) -> bool:
         return operator.index(limit) > 0
     except TypeError:
         return False
+
+
+def _shift_range(name: str, limit: Any) -> Any:
+    """A range of shifts as it is given: a number, or a list or array of numbers to choose from."""
+    if limit is None:
+        return 0.0
+    if not isinstance(limit, (list, tuple, np.ndarray)) or not np.ndim(limit):
+        found = number(name, limit)
+        return limit if isinstance(limit, (int, float)) else found if isinstance(limit, np.floating) else int(found)
+    for one in limit:
+        number(f"each of the {name}", one)
+    return limit
 
 
 def _both_sides(limit: Any) -> Any:

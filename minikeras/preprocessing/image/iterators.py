@@ -19,7 +19,9 @@ import numpy as np
 from minikeras import config
 from minikeras.preprocessing.directories import inside
 from minikeras.preprocessing.image import files
+from minikeras.preprocessing.image.transforms import numpy_seed
 from minikeras.training.data import PyDataset
+from minikeras.utils.checks import flag, whole
 
 # NumPy's global generator belongs to all iterators: whoever seeds it draws before another one seeds it anew.
 _drawing = threading.RLock()
@@ -47,12 +49,10 @@ class Iterator(PyDataset):
 
     def __init__(self, n: int, batch_size: int, shuffle: bool, seed: int | None, **kwargs: Any):
         super().__init__(**kwargs)
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}.")
         self.n = n
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.seed = seed
+        self.batch_size = whole("batch_size", batch_size, 1)
+        self.shuffle = flag("shuffle", shuffle)
+        self.seed = numpy_seed(seed)
         self.lock = threading.Lock()
         self.batch_index = 0
         self.total_batches_seen = 0
@@ -249,6 +249,8 @@ class PictureIterator(Iterator):
         self.data_format = data_format
         self.dtype = dtype
         self.save_to_dir, self.save_prefix, self.save_format = save_to_dir, prefix, save_format
+        if save_to_dir and not (isinstance(save_to_dir, (str, os.PathLike)) and os.path.isdir(save_to_dir)):
+            raise ValueError(f"save_to_dir must be a folder or None, got {save_to_dir!r}; make it first.")
         if save_to_dir and not inside(self._saved_path(0, 0), save_to_dir, links=False):
             raise ValueError(
                 f"save_prefix={prefix!r} and save_format={save_format!r} lead out of save_to_dir={str(save_to_dir)!r}; "
@@ -368,6 +370,8 @@ class NumpyArrayIterator(PictureIterator):
             extra = [np.asarray(one) for one in (more if isinstance(more, list) else [more])]
         parts = {"y": y, "sample_weight": sample_weight, **{f"x[1][{i}]": one for i, one in enumerate(extra)}}
         for name, part in parts.items():
+            if part is not None and not np.ndim(part):
+                raise ValueError(f"{name} must be an array or a list with one entry for each picture, got {part!r}.")
             if part is not None and len(part) != len(x):
                 raise ValueError(f"x has {len(x)} pictures and {name} has length {len(part)}; make them equal.")
         y = None if y is None else np.asarray(y)
@@ -394,6 +398,8 @@ class NumpyArrayIterator(PictureIterator):
             save_prefix,
             save_format,
         )
+        if np.asarray(x).dtype.kind not in "fiub":
+            raise ValueError(f"Pictures are arrays of numbers, got values of type {np.asarray(x).dtype}.")
         self.x = np.asarray(x, dtype=self.dtype)
         self._flat = self.x.ndim == 2
         if self._flat:

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from minikeras import config
 from minikeras import kernels as k
 from minikeras.autodiff.tensor import Tensor
+from minikeras.utils.checks import whole
 
 
 def _triangle(x: np.ndarray) -> np.ndarray:
@@ -193,8 +195,10 @@ def smart_resize(
     Raises:
         ValueError: for a size that is not two numbers, another rank, or an unknown interpolation.
     """
-    if len(size) != 2:
+    if not isinstance(size, (list, tuple)) or len(size) != 2:
         raise ValueError(f"size must be (height, width), got {size!r}.")
+    size = [whole("size", one, 1) for one in size]
+    data_format = config.standardize_data_format(data_format)
     images = k.to_host(x.data) if isinstance(x, Tensor) else np.asarray(x)
     if images.ndim not in (3, 4):
         raise ValueError(f"smart_resize takes pictures of rank 3 or 4, got the shape {images.shape}.")

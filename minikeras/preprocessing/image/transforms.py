@@ -11,6 +11,8 @@ import numpy as np
 
 from minikeras import config
 from minikeras import kernels as k
+from minikeras.kernels.reference.image import FILL_MODES
+from minikeras.utils.checks import number, one_of, whole
 
 _GROUP = 1 << 16  # values that are brightened at a time, few enough to stay in the cache
 
@@ -28,9 +30,9 @@ def affine_matrices(
     """What `kernels.affine_images` takes for rotation, shift, shear and zoom about the middle of a picture.
 
     Each of the parameters is a number or one for each picture.  The matrix is R(theta) T(tx, ty) S(shear) Z(zx, zy),
-    from output to input, on coordinates (x, y) with the middle at (height / 2 - 1/2, width / 2 - 1/2); then x and y
-    change places.  So do the halves of height and width: of pictures that are not square the map's middle is not the
-    picture's.  All of that is Keras's (`apply_affine_transform`), and kept because augmented data depends on it.
+    from output to input, on coordinates (x, y): x counts columns, y counts rows, and the middle of the picture is at
+    (width / 2 - 1/2, height / 2 - 1/2).  Rows come first in the result, as in an array.  Keras has the same matrices
+    (`apply_affine_transform`), but for pictures that are not square a middle with the two halves exchanged.
 
     Returns:
         (batch, 2, 3) float64.
@@ -41,7 +43,7 @@ def affine_matrices(
     angles = np.deg2rad(parameters[::3])
     (cosine, rise), (sine, lean) = np.cos(angles), np.sin(angles)
     _, tx, ty, _, zx, zy = parameters
-    middle_x, middle_y = height / 2 - 0.5, width / 2 - 0.5
+    middle_x, middle_y = width / 2 - 0.5, height / 2 - 0.5
     xx, xy = cosine * zx, -(cosine * lean + sine * rise) * zy
     yx, yy = sine * zx, (cosine * rise - sine * lean) * zy
     matrices = np.empty((len(tx), 2, 3))
@@ -80,9 +82,9 @@ def apply_affine_transform(
     Args:
         x: picture of rank 3.
         theta: rotation in degrees.
-        tx, ty: shifts in pixels.
+        tx, ty: shifts in pixels, sideways and up or down: the result begins at column `tx` and row `ty`.
         shear: in degrees.
-        zx, zy: zoom; above 1 the picture gets smaller.
+        zx, zy: zoom of the width and of the height; above 1 the picture gets smaller.
         row_axis, col_axis, channel_axis: where its axes are; by default channels first.
         fill_mode: what is outside: `"constant"` (cval), `"nearest"`, `"reflect"` or `"wrap"`.
         cval: see there.
@@ -92,14 +94,13 @@ def apply_affine_transform(
         A picture of the same shape and type (whole numbers are rounded and clipped to their type).
 
     Raises:
-        ValueError: for another rank, or axes that are not 0, 1 and 2 with the channels first or last.
+        ValueError: for another rank, axes that are not 0, 1 and 2 with the channels first or last, and numbers, a
+            fill mode or an order that are none.
     """
-    if sorted((row_axis, col_axis, channel_axis)) != [0, 1, 2] or channel_axis == 1:
-        axes = f"row_axis={row_axis}, col_axis={col_axis}, channel_axis={channel_axis}"
-        raise ValueError(f"The axes must be 0, 1 and 2, the channels first or last, got {axes}.")
-    x = np.asarray(x)
-    if x.ndim != 3:
-        raise ValueError(f"An affine map takes one picture of rank 3, got the shape {x.shape}.")
+    x = _picture(x, row_axis, col_axis, channel_axis)
+    theta, tx, ty, shear = number("theta", theta), number("tx", tx), number("ty", ty), number("shear", shear)
+    zx, zy, cval = number("zx", zx), number("zy", zy), number("cval", cval)
+    order, fill_mode = whole("order", order, 0, at_most=5), one_of("fill_mode", fill_mode, FILL_MODES)
     if (theta, tx, ty, shear, zx, zy) == (0, 0, 0, 0, 1, 1):
         return x
     matrices = affine_matrices(x.shape[row_axis], x.shape[col_axis], theta, tx, ty, shear, zx, zy)
@@ -112,6 +113,35 @@ def apply_affine_transform(
     return np.moveaxis(_as_type(k.to_host(moved)[0], x.dtype), -1, channel_axis)
 
 
+def _picture(x: Any, row_axis: int, col_axis: int, channel_axis: int) -> np.ndarray:
+    """One picture as an array, or a sentence."""
+    axes = [row_axis, col_axis, channel_axis]
+    if any(sum(one == axis and type(one) is not bool for one in axes) != 1 for axis in range(3)) or channel_axis == 1:
+        named = f"row_axis={row_axis}, col_axis={col_axis}, channel_axis={channel_axis}"
+        raise ValueError(f"The axes must be 0, 1 and 2, the channels first or last, got {named}.")
+    return _of_rank_3(x)
+
+
+def _of_rank_3(x: Any) -> np.ndarray:
+    picture = np.asarray(x)
+    if picture.ndim != 3 or picture.dtype.kind not in "fiub":
+        what = f"the shape {picture.shape}" if picture.ndim != 3 else f"values of type {picture.dtype}"
+        raise ValueError(f"This takes one picture of rank 3, an array of numbers, got {what}.")
+    return picture
+
+
+def two_numbers(name: str, meaning: str, value: Any) -> list[float]:
+    """Two finite numbers, or a sentence."""
+    if not isinstance(value, (list, tuple, np.ndarray)) or len(value) != 2:
+        raise ValueError(f"{name} must be two numbers, {meaning}, got {value!r}.")
+    return [number(f"each number of {name}", one) for one in value]
+
+
+def numpy_seed(seed: Any) -> int | None:
+    """A seed for NumPy's global generator, or None, or a sentence."""
+    return whole("seed", seed, 0, at_most=2**32 - 1, optional=True)
+
+
 def _as_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Values as numbers of a type: rounded half away from zero and clipped where those are whole."""
     if dtype.kind not in "iu":
@@ -122,8 +152,8 @@ def _as_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def apply_channel_shift(x: Any, intensity: float, channel_axis: int = 0) -> np.ndarray:
     """Add `intensity` to every channel of a picture of rank 3, clipped to its least and largest value."""
-    x = np.asarray(x)
-    return np.clip(x + intensity, x.min(), x.max())
+    x = _of_rank_3(x)
+    return np.clip(x + number("intensity", intensity), x.min(), x.max())
 
 
 def apply_brightness_shift(x: Any, brightness: float, scale: bool = True) -> np.ndarray:
@@ -139,7 +169,7 @@ def apply_brightness_shift(x: Any, brightness: float, scale: bool = True) -> np.
     Returns:
         A picture of type `config.floatx()`.
     """
-    x = np.asarray(x)
+    x, brightness = _of_rank_3(x), number("brightness", brightness)
     first = config.image_data_format() == "channels_first"
     picture = np.moveaxis(x, 0, -1) if first else x
     bright = brightened(picture[None], np.array([brightness]), scale)[0]
@@ -193,6 +223,7 @@ def random_rotation(
     interpolation_order: int = 1,
 ) -> np.ndarray:
     """Rotate a picture by up to `rg` degrees to either side; the other arguments as in `apply_affine_transform`."""
+    rg = number("rg", rg)
     theta = np.random.uniform(-rg, rg)
     return apply_affine_transform(
         x, theta, 0, 0, 0, 1, 1, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
@@ -210,9 +241,10 @@ def random_shift(
     cval: float = 0.0,
     interpolation_order: int = 1,
 ) -> np.ndarray:
-    """Shift a picture by up to the parts `wrg` of its width and `hrg` of its height."""
-    tx = np.random.uniform(-hrg, hrg) * np.shape(x)[row_axis]
-    ty = np.random.uniform(-wrg, wrg) * np.shape(x)[col_axis]
+    """Shift a picture sideways by up to the part `wrg` of its width, and up or down by up to `hrg` of its height."""
+    x, wrg, hrg = _picture(x, row_axis, col_axis, channel_axis), number("wrg", wrg), number("hrg", hrg)
+    tx = np.random.uniform(-wrg, wrg) * x.shape[col_axis]
+    ty = np.random.uniform(-hrg, hrg) * x.shape[row_axis]
     return apply_affine_transform(
         x, 0, tx, ty, 0, 1, 1, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
     )
@@ -229,6 +261,7 @@ def random_shear(
     interpolation_order: int = 1,
 ) -> np.ndarray:
     """Shear a picture by up to `intensity` degrees to either side."""
+    intensity = number("intensity", intensity)
     shear = np.random.uniform(-intensity, intensity)
     return apply_affine_transform(
         x, 0, 0, 0, shear, 1, 1, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
@@ -246,9 +279,8 @@ def random_zoom(
     interpolation_order: int = 1,
 ) -> np.ndarray:
     """Zoom a picture, both axes by factors of their own, between the two numbers of `zoom_range`."""
-    if len(zoom_range) != 2:
-        raise ValueError(f"zoom_range must be two numbers, the least and the largest zoom, got {zoom_range!r}.")
-    zx, zy = (1, 1) if tuple(zoom_range) == (1, 1) else np.random.uniform(zoom_range[0], zoom_range[1], 2)
+    zoom_range = two_numbers("zoom_range", "the least and the largest zoom", zoom_range)
+    zx, zy = (1, 1) if zoom_range == [1, 1] else np.random.uniform(zoom_range[0], zoom_range[1], 2)
     return apply_affine_transform(
         x, 0, 0, 0, 0, zx, zy, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
     )
@@ -256,11 +288,11 @@ def random_zoom(
 
 def random_channel_shift(x: Any, intensity_range: float, channel_axis: int = 0) -> np.ndarray:
     """Shift the values of a picture by up to `intensity_range`; see `apply_channel_shift`."""
+    x, intensity_range = _of_rank_3(x), number("intensity_range", intensity_range)
     return apply_channel_shift(x, np.random.uniform(-intensity_range, intensity_range), channel_axis)
 
 
 def random_brightness(x: Any, brightness_range: Any, scale: bool = True) -> np.ndarray:
     """Multiply a picture's brightness by a factor between the two of `brightness_range`."""
-    if len(brightness_range) != 2:
-        raise ValueError(f"brightness_range must be two numbers, the least and the largest, got {brightness_range!r}.")
+    x, brightness_range = _of_rank_3(x), two_numbers("brightness_range", "the least and the largest", brightness_range)
     return apply_brightness_shift(x, np.random.uniform(brightness_range[0], brightness_range[1]), scale)

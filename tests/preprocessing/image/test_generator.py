@@ -21,6 +21,8 @@ from minikeras.preprocessing.image import (
     NumpyArrayIterator,
     apply_affine_transform,
     apply_channel_shift,
+    random_rotation,
+    random_shift,
     random_zoom,
 )
 
@@ -214,7 +216,7 @@ def test_length_index_and_reset():
     for index in (3, -1):
         with pytest.raises(ValueError, match=f"There are 3 batches, numbered from 0, got index {index}"):
             flow[index]
-    with pytest.raises(ValueError, match="batch_size must be a positive integer, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be a positive whole number, got 0"):
         ImageDataGenerator().flow(np.zeros((7, 2, 2, 1)), batch_size=0)
     empty = ImageDataGenerator(**ARTICLE).flow(np.zeros((0, 4, 4, 1)))
     assert len(empty) == 0 and next(empty).shape == (0, 4, 4, 1)
@@ -337,13 +339,81 @@ def test_each_change_alone():
     assert next(whole.flow(x)).dtype == np.uint8
 
 
+def bright_place(picture):
+    """(row, column) of the middle of what is bright in a picture (rows, columns)."""
+    picture = picture / picture.sum()
+    return [float((np.arange(n) * picture.sum(axis=1 - axis)).sum()) for axis, n in enumerate(picture.shape)]
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("height", [12, 30])
+@pytest.mark.parametrize(
+    ("limit", "farthest"), [(0.2, 4.0), (4.0, 4.0), (5, 4.0), ([-3, 3], 3.0), ((0.15, -0.15), 3.0)], ids=str
+)
+def test_a_width_is_shifted_sideways_and_a_height_up_and_down(data_format, height, limit, farthest):
+    width = 20
+    axis = 1 if data_format == "channels_first" else -1
+    column, row = np.zeros((2, height, width), "float32")
+    column[:, 10] = row[height // 2] = 1.0
+    for name, line, moves in (("width_shift_range", column, 1), ("height_shift_range", row, 0)):
+        length = (height, width)[moves]
+        most = farthest * length / width if np.max(limit) < 1 else farthest
+        x = np.repeat(np.expand_dims(line, (0, axis)), 40, axis=0)
+        generator = ImageDataGenerator(**{name: limit}, fill_mode="constant", data_format=data_format)
+        moved = np.squeeze(next(generator.flow(x, batch_size=40, seed=0, shuffle=False)), axis)
+        np.random.seed(4)
+        drawn = [generator.get_random_transform(x.shape[1:]) for _ in range(3)]
+        np.random.seed(4)
+        singly = [np.squeeze(generator.random_transform(x[0]), axis if axis == -1 else 0) for _ in range(3)]
+        ways = np.array([bright_place(picture)[moves] - bright_place(line)[moves] for picture in moved])
+        assert abs(ways).max() <= most + 1e-4 and abs(ways).max() > 0.6 * most and ways.min() < 0 < ways.max()
+        for picture in [*moved, *singly]:  # what is bright is still a whole line, at right angles to the movement
+            np.testing.assert_allclose(picture.std(axis=1 - moves), 0, atol=1e-6)
+        for one, picture in zip(drawn, singly, strict=True):
+            shift = bright_place(line)[moves] - bright_place(picture)[moves]
+            assert one[("ty", "tx")[moves]] == pytest.approx(shift, abs=1e-4) and one[("tx", "ty")[moves]] == 0
+
+
+def test_shifts_of_one_picture():
+    x = np.zeros((6, 9, 1), "float32")
+    x[2, 5] = 1
+    axes = {"row_axis": 0, "col_axis": 1, "channel_axis": 2}
+    assert bright_place(apply_affine_transform(x, tx=2, **axes)[..., 0]) == [2, 3]
+    assert bright_place(apply_affine_transform(x, ty=1, **axes)[..., 0]) == [1, 5]
+    assert bright_place(ImageDataGenerator().apply_transform(x, {"tx": -3, "ty": 1})[..., 0]) == [1, 8]
+    first = apply_affine_transform(np.moveaxis(x, -1, 0), tx=2)
+    assert bright_place(first[0]) == [2, 3]
+    lying = apply_affine_transform(np.swapaxes(x, 0, 1), tx=2, row_axis=1, col_axis=0, channel_axis=2)
+    assert bright_place(lying[..., 0]) == [3, 2]
+    for seed in range(5):
+        np.random.seed(seed)
+        rows, columns = bright_place(random_shift(x, 0.25, 0.0, **axes)[..., 0])
+        np.random.seed(seed)
+        assert (rows, columns) == (2, pytest.approx(5 - 9 * np.random.uniform(-0.25, 0.25), abs=1e-5))
+
+
+def test_pictures_that_are_not_square_turn_and_zoom_about_their_own_middle():
+    x = np.zeros((7, 15, 1), "float32")
+    x[2:5, 6:9] = 1
+    np.testing.assert_allclose(ImageDataGenerator().apply_transform(x, {"theta": 90}), x, atol=1e-5)
+    wide = ImageDataGenerator(fill_mode="constant").apply_transform(x, {"zx": 1 / 3})[..., 0]
+    assert bright_place(wide) == pytest.approx([3, 7], abs=1e-5) and wide[3].sum() > 2.5 * x[3].sum()
+    high = ImageDataGenerator(fill_mode="constant").apply_transform(x, {"zy": 1 / 2})[..., 0]
+    assert bright_place(high) == pytest.approx([3, 7], abs=1e-5) and high[:, 7].sum() > 1.5 * x[:, 7].sum()
+    np.random.seed(0)
+    turned = random_rotation(x, 40, row_axis=0, col_axis=1, channel_axis=2, fill_mode="constant")
+    assert bright_place(turned[..., 0]) == pytest.approx([3, 7], abs=1e-4)
+    flipped = ImageDataGenerator().apply_transform(x + np.arange(15).reshape(1, -1, 1), {"flip_horizontal": True})
+    assert (np.diff(flipped[0, :, 0]) == -1).all()
+
+
 def test_zoom_shear_and_axes_are_checked():
     x = pictures((5, 5, 3))
     with pytest.raises(ValueError, match="zoom_range must be two numbers"):
         random_zoom(x, (1, 2, 3))
     with pytest.raises(ValueError, match=r"The axes must be 0, 1 and 2, the channels first or last, got row_axis=0"):
         apply_affine_transform(x, 10, row_axis=0, col_axis=2, channel_axis=1)
-    with pytest.raises(ValueError, match=r"one picture of rank 3, got the shape \(5, 5\)"):
+    with pytest.raises(ValueError, match=r"one picture of rank 3, an array of numbers, got the shape \(5, 5\)"):
         apply_affine_transform(x[:, :, 0], 10)
     assert (apply_affine_transform(x) == x).all() and apply_affine_transform(x.astype(int), 20).dtype == int
 
@@ -352,19 +422,82 @@ def test_zoom_shear_and_axes_are_checked():
     ("arguments", "sentence"),
     [
         ({"data_format": "channels_middle"}, "data_format must be 'channels_last' or 'channels_first'"),
-        ({"validation_split": 1.5}, "validation_split must lie between 0 and 1, got 1.5"),
-        ({"zoom_range": (1, 2, 3)}, "zoom_range must be a number, or the least and the largest"),
-        ({"zoom_range": (1, "2")}, "zoom_range must be a number, or the least and the largest"),
-        ({"brightness_range": 0.3}, "brightness_range must be two numbers or None, got 0.3"),
-        ({"brightness_range": (1, 2, 3)}, "brightness_range must be two numbers or None"),
+        ({"validation_split": 1.5}, "validation_split must be a number at least 0 and below 1, got 1.5"),
+        ({"zoom_range": (1, 2, 3)}, "zoom_range must be two numbers, the least and the largest"),
+        ({"zoom_range": (1, "2")}, "each number of zoom_range must be a number, got '2'"),
+        ({"brightness_range": 0.3}, "brightness_range must be two numbers, the least and the largest factor, got 0.3"),
+        ({"brightness_range": (1, 2, 3)}, "brightness_range must be two numbers, the least"),
         ({"fill_mode": "mirror"}, "fill_mode must be one of constant, nearest, reflect, wrap, got 'mirror'"),
         ({"interpolation_order": 6}, "interpolation_order must be a whole number from 0 to 5, got 6"),
+        ({"rotation_range": "a"}, "rotation_range must be a number, got 'a'"),
+        ({"rotation_range": np.nan}, "rotation_range must be a number, got nan"),
+        ({"shear_range": [1]}, "shear_range must be a number"),
+        ({"channel_shift_range": np.inf}, "channel_shift_range must be a number, got inf"),
+        ({"width_shift_range": "a"}, "width_shift_range must be a number, got 'a'"),
+        ({"height_shift_range": [1, "a"]}, "each of the height_shift_range must be a number, got 'a'"),
+        ({"zoom_range": "a"}, "zoom_range must be a number, got 'a'"),
+        ({"zoom_range": 1.5}, r"zoom_range must not lead to zooms below 0, got 1.5: \[-0.5, 2.5\]"),
+        ({"brightness_range": (1, np.nan)}, "each number of brightness_range must be a number, got nan"),
+        ({"rescale": np.inf}, "rescale must be a number or None, got inf"),
+        ({"cval": "x"}, "cval must be a number, got 'x'"),
+        ({"zca_epsilon": -1}, "zca_epsilon must be a number at least 0, got -1"),
+        ({"horizontal_flip": "False"}, "horizontal_flip must be True or False, got 'False'"),
+        ({"featurewise_center": 0.5}, "featurewise_center must be True or False, got 0.5"),
+        ({"preprocessing_function": 3}, "preprocessing_function must be a function or None, got 3"),
+        ({"dtype": "pixels"}, "dtype must be a type of numbers such as 'float32', got 'pixels'"),
+        ({"interpolation_order": True}, "interpolation_order must be a whole number from 0 to 5, got True"),
+        ({"image_shape": (28, 0, 1)}, "image_shape must be a positive whole number, got 0"),
         ({"image_shape": (28, 28)}, "image_shape must be the shape of one picture, of rank 3"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
         ImageDataGenerator(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"batch_size": 2.5}, "batch_size must be a positive whole number, got 2.5"),
+        ({"batch_size": "32"}, "batch_size must be a positive whole number, got '32'"),
+        ({"seed": -1}, "seed must be a whole number from 0 to 4294967295 or None, got -1"),
+        ({"seed": "x"}, "seed must be a whole number from 0 to 4294967295 or None, got 'x'"),
+        ({"shuffle": "no"}, "shuffle must be True or False, got 'no'"),
+        ({"y": 3}, "y must be an array or a list with one entry for each picture, got 3"),
+        ({"sample_weight": 0.5}, "sample_weight must be an array or a list with one entry for each picture, got 0.5"),
+        ({"save_to_dir": 3}, "save_to_dir must be a folder or None, got 3"),
+        ({"save_to_dir": "there/is/none"}, "save_to_dir must be a folder or None, got 'there/is/none'"),
+        ({"x": np.array([["a"]])}, "Pictures are arrays of numbers, got values of type <U1"),
+    ],
+)
+def test_wrong_arguments_of_flow_are_refused(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        ImageDataGenerator().flow(**{"x": np.zeros((4, 3, 3, 1)), **arguments})
+
+
+def test_wrong_arguments_of_changes_are_refused():
+    x = pictures((5, 5, 3))
+    axes = {"row_axis": 0, "col_axis": 1, "channel_axis": 2}
+    for name in ("theta", "tx", "ty", "shear", "zx", "zy", "cval"):
+        for wrong in ("a", np.nan, None, [1]):
+            with pytest.raises(ValueError, match=f"^{name} must be a number, got"):
+                apply_affine_transform(x, **axes, **{name: wrong})
+    with pytest.raises(ValueError, match="fill_mode must be 'constant', 'nearest', 'reflect' or 'wrap', got 'mirror'"):
+        apply_affine_transform(x, 5, **axes, fill_mode="mirror")
+    with pytest.raises(ValueError, match="order must be a whole number from 0 to 5, got 6"):
+        apply_affine_transform(x, 5, **axes, order=6)
+    state = np.random.get_state()[1].copy()
+    for wrong in ("a", np.nan, None):
+        with pytest.raises(ValueError, match="wrg must be a number, got"):
+            random_shift(x, wrong, 0.1, **axes)
+        with pytest.raises(ValueError, match="rg must be a number, got"):
+            random_rotation(x, wrong, **axes)
+    with pytest.raises(ValueError, match=r"one picture of rank 3, an array of numbers, got the shape \(5, 3\)"):
+        random_shift(x[0], 0.1, 0.1, **axes)
+    assert (np.random.get_state()[1] == state).all()
+    for rounds in (0, -1, 1.5, "x"):
+        with pytest.raises(ValueError, match="rounds must be a positive whole number, got"):
+            ImageDataGenerator().fit(x[None], augment=True, rounds=rounds)
 
 
 # Statistics
