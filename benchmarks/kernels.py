@@ -90,7 +90,7 @@ def page(keys: Sequence[str], setting: Setting, say: Callable[[str], None]) -> s
         lines = [
             [name, f"{watch.calls[name] / steps:.3g}", f"{1e6 * total / steps:,.0f}", f"{total / steps / step:.0%}"]
             for name, total in sorted(watch.seconds.items(), key=lambda item: -item[1])
-            if total / steps > step / 200
+            if setting.quick or total / steps > step / 200
         ]
         lines.append(
             ["everything else: Python, NumPy", "", f"{1e6 * (step - kernels):,.0f}", f"{1 - kernels / step:.0%}"]

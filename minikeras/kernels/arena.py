@@ -96,3 +96,20 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Any:
     """An uninitialised array: from the active arena inside a step, else a new one."""
     arena = _active.arena
     return xp.empty(shape, dtype) if arena is None else arena.take(shape, dtype)
+
+
+def fitting(out: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """`out`, refused where it is not a buffer for a result of this shape and type.
+
+    For functions of NumPy that do not refuse it themselves: `take` converts to any type (since NumPy 2.5), `add.at` does
+    and leaves rows that are too many, compiled code writes past the end.
+
+    Raises:
+        ValueError: the shape or the type is another.
+    """
+    if out.shape != shape or out.dtype != dtype:
+        raise ValueError(
+            f"A result of shape {shape} and type {dtype} cannot be written to a buffer of shape {out.shape} and type "
+            f"{out.dtype}; pass one of the same shape and type, or out=None for a new one."
+        )
+    return out

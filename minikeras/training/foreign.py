@@ -36,7 +36,7 @@ def as_array(value: Any, role: str) -> Any:
         value = value.toarray()
     if hasattr(value, "detach"):  # a tensor that may have a gradient
         value = value.detach()
-    if hasattr(value, "__dlpack_device__") and int(value.__dlpack_device__()[0]) not in _CPU:
+    if _is_elsewhere(value):
         return _from_device(value, role)
     if not hasattr(value, "__array__"):
         return np.from_dlpack(value)
@@ -51,6 +51,16 @@ def as_array(value: Any, role: str) -> Any:
     elif array.dtype == object:
         array = _numbers(array, value, role, None)
     return array
+
+
+def _is_elsewhere(value: Any) -> bool:
+    """Whether the processor cannot read the array's memory."""
+    if not hasattr(value, "__dlpack_device__"):
+        return False
+    try:
+        return int(value.__dlpack_device__()[0]) not in _CPU
+    except (TypeError, BufferError):  # not for DLPack: words, bits, gaps; older pyarrow says so when asked for the place
+        return False
 
 
 def _from_device(value: Any, role: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -78,3 +79,22 @@ def test_an_index_out_of_range_is_refused(wrong: int) -> None:
     for gradient_of in GRADIENTS:
         with pytest.raises(IndexError, match=message):
             gradient_of(np.zeros((2, 2, 2)), indices, (4, 2))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_buffer_that_does_not_fit_is_refused(dtype: Any) -> None:
+    table, indices = np.ones((4, 3), dtype), np.array([[0, 3], [2, 1]])
+    other = {np.float32: np.float64, np.float64: np.float32}[dtype]
+
+    def check(function: Any, first: Any, last: Any, shape: tuple[int, ...], wrong: tuple[int, ...]) -> None:
+        for size, kind in [(wrong, dtype), (shape[::-1], dtype), *((shape, kind) for kind in (other, "f2", "i4"))]:
+            out = np.full(size, 7, kind)
+            said = f"of shape {shape} and type {np.dtype(dtype)} cannot be written to a buffer of shape {size} and type"
+            with pytest.raises(ValueError, match=re.escape(f"{said} {out.dtype};")):
+                function(first, indices, *last, out=out)
+            assert (out == 7).all()
+
+    check(embedding, table, (), (2, 2, 3), (2, 3, 3))
+    for gradient_of in GRADIENTS:
+        check(gradient_of, np.ones((2, 2, 3), dtype), ((4, 3),), (4, 3), (3, 3))  # where row 3 would be beyond the end
+        check(gradient_of, np.ones((2, 2, 3), dtype), ((4, 3),), (4, 3), (5, 3))  # where row 4 would keep its numbers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -15,6 +16,7 @@ from team_cases import team_of
 import minikeras as mk
 from minikeras import kernels as k
 from minikeras.kernels.cpu.gather import _LONG
+from minikeras.kernels.reference.gather import gather as reference_gather
 from minikeras.training.data import make_stream
 
 
@@ -95,11 +97,18 @@ def test_what_is_left_to_numpy(array: Any, out: Any) -> None:
     np.testing.assert_array_equal(found, array[rows])
 
 
-def test_a_buffer_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match="output array does not match"):
-        k.gather(LARGE, np.arange(200), np.empty((199, 400), LARGE.dtype))
-    with pytest.raises(TypeError, match="Cannot cast"):
-        k.gather(LARGE.astype("f4"), np.arange(200), np.empty((200, 400), "f8"))
+@pytest.mark.parametrize("gather", [k.gather, reference_gather])
+@pytest.mark.parametrize("shape", [(200, 400), (200, 3)], ids=["large", "small"])
+def test_a_buffer_that_does_not_fit_is_refused(gather: Any, shape: tuple[int, int]) -> None:
+    rows, width = shape
+    array = LARGE[:, :width].astype("f4")
+    others = [((rows - 1, width), "f4"), ((rows + 1, width), "f4"), ((rows, width, 1), "f4"), ((width, rows), "f4")]
+    for wrong, dtype in [*others, *((shape, dtype) for dtype in ("f8", "f2", "i4", "?", ">f4", "c8"))]:
+        out = np.full(wrong, 7, dtype)
+        said = f"of shape {shape} and type float32 cannot be written to a buffer of shape {wrong} and type {out.dtype};"
+        with pytest.raises(ValueError, match=re.escape(said)):
+            gather(array, np.arange(rows), out)
+        assert (out == np.full_like(out, 7)).all()
 
 
 # ---- streams

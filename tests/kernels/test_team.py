@@ -330,6 +330,11 @@ TRAINING = """
     x, y = random.random((192, 28, 28, 1)).astype("float32"), random.integers(0, 10, 192)
     model.fit(x, y, batch_size=64, epochs=2, verbose=0)
 """
+FORKING = """
+    import os, warnings
+    # Python 3.12 warns of any fork beside threads; that ours do no harm there is what is tested
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+"""
 DIGEST = """
     print(hashlib.sha256(b"".join(w.tobytes() for w in model.get_weights())).hexdigest())
 """
@@ -430,8 +435,7 @@ def test_a_process_exits_in_the_middle_of_an_epoch() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_forked_child_computes() -> None:
-    forking = """
-    import os
+    script = """
     from minikeras import kernels as k
     from minikeras.training.data import make_stream
 
@@ -454,14 +458,14 @@ def test_a_forked_child_computes() -> None:
         assert os.waitpid(child, 0)[1] == 0
     print("end")
     """
-    run = python(TRAINING + forking)
+    run = python(TRAINING + FORKING + script)
     assert (run.returncode, run.stdout, run.stderr) == (0, "end\n", "")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_forked_child_does_the_errand_that_its_parents_helper_has_begun() -> None:
     script = """
-    import os, signal
+    import signal
     import numpy as np
     from minikeras.kernels.cpu.jit import lazy_part
     from minikeras.kernels.cpu.machine import add, load
@@ -490,7 +494,7 @@ def test_a_forked_child_does_the_errand_that_its_parents_helper_has_begun() -> N
     assert os.waitpid(child, 0)[1] == 0
     print("end")
     """
-    run = python(script)
+    run = python(FORKING + script)
     assert (run.returncode, run.stdout, run.stderr) == (0, "end\n", "")
 
 

@@ -118,6 +118,8 @@ def test_tables_become_arrays():
     missing = pd.DataFrame({"a": pd.array([1, None], "Int64"), "b": pd.array([True, None], "boolean")})
     np.testing.assert_array_equal(to_arrays(missing, "x"), np.array([[1, 1], [np.nan, np.nan]], "f4"))
     np.testing.assert_array_equal(to_arrays(pa.table({"a": [1, None]}), "x"), np.array([[1], [np.nan]], "f4"))
+    np.testing.assert_array_equal(to_arrays(pa.array([1, None]), "x"), np.array([1, np.nan], "f4"))
+    np.testing.assert_array_equal(to_arrays(pa.array([True, False]), "x"), [True, False])
     assert to_arrays({"a": mixed["a"], "b": mixed["c"]}, "x")["a"].shape == (2, 1)
     assert to_arrays(mixed["a"], "y").shape == (2, 1) and to_arrays(mixed["a"], "sample_weight").shape == (2,)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.arena import empty
+from minikeras.kernels.arena import empty, fitting
 from minikeras.kernels.cpu.jit import lazy_njit, shared
 from minikeras.kernels.reference.embedding import checked_indices
 from minikeras.kernels.reference.embedding import embedding_grad as reference_embedding_grad
@@ -26,11 +26,11 @@ def _scatter_add(g, indices, out):  # type: ignore[no-untyped-def]
 
 def embedding_grad(g: Any, indices: Any, table_shape: tuple[int, int], out: Any = None) -> Any:
     """As the reference's `embedding_grad`."""
-    if g.dtype.char not in "fd" or not (out is None or (out.dtype == g.dtype and out.flags.c_contiguous)):
+    if g.dtype.char not in "fd" or not (out is None or out.flags.c_contiguous):
         return reference_embedding_grad(g, indices, table_shape, out)
     indices = checked_indices(indices, table_shape[0])  # the compiled loop does not look
-    if out is None:
-        out = empty(tuple(table_shape), g.dtype)
+    shape = tuple(table_shape)
+    out = empty(shape, g.dtype) if out is None else fitting(out, shape, g.dtype)
     g, indices = g.reshape(indices.size, table_shape[1]), indices.reshape(indices.size)
     if out.dtype.char == "f":
         shared().scatter_add(np.ascontiguousarray(g), np.ascontiguousarray(indices, np.int64), out)

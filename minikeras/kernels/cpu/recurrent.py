@@ -10,6 +10,8 @@ import importlib
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from minikeras.kernels.cpu.jit import tile
 from minikeras.kernels.reference import recurrent as reference
 
@@ -39,18 +41,21 @@ def _chosen(
 
 def simple_rnn(x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any) -> tuple[Any, ...]:
     """As the reference's `simple_rnn`."""
+    x = np.ascontiguousarray(x)
     options = _chosen("simple_rnn", x, kernel, recurrent_kernel, bias, options)
     return reference.simple_rnn(x, h0, kernel, recurrent_kernel, bias, **options)
 
 
 def lstm(x: Any, h0: Any, c0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any) -> tuple[Any, ...]:
     """As the reference's `lstm`."""
+    x = np.ascontiguousarray(x)
     options = _chosen("lstm", x, kernel, recurrent_kernel, bias, options)
     return reference.lstm(x, h0, c0, kernel, recurrent_kernel, bias, **options)
 
 
 def gru(x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any) -> tuple[Any, ...]:
     """As the reference's `gru`."""
+    x = np.ascontiguousarray(x)
     options = _chosen("gru", x, kernel, recurrent_kernel, bias, options)
     return reference.gru(x, h0, kernel, recurrent_kernel, bias, **options)
 

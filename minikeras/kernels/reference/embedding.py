@@ -7,7 +7,7 @@ from typing import Any
 import numpy
 import numpy as xp  # rebound by kernels.use()
 
-from minikeras.kernels.arena import empty
+from minikeras.kernels.arena import empty, fitting
 
 __all__ = ["embedding", "embedding_grad"]
 
@@ -36,20 +36,26 @@ def embedding(table: Any, indices: Any, out: Any = None) -> Any:
 
     Raises:
         IndexError: an index is out of range (CPU; a GPU clips it).
+        ValueError: `out` has another shape or type.
     """
     indices = checked_indices(indices, table.shape[0])
-    if out is None:
-        out = empty((*indices.shape, table.shape[1]), table.dtype)
+    shape = (*indices.shape, table.shape[1])
+    out = empty(shape, table.dtype) if out is None else fitting(out, shape, table.dtype)
     if xp is numpy:  # checked above, and mode "raise" would go through a buffer
         return numpy.take(table, indices, axis=0, out=out, mode="clip")
     return xp.take(table, indices, axis=0, out=out)
 
 
 def embedding_grad(g: Any, indices: Any, table_shape: tuple[int, int], out: Any = None) -> Any:
-    """Gradient of the table: zeros, with each row of `g` (*indices.shape, d) added at its index."""
+    """Gradient of the table: zeros, with each row of `g` (*indices.shape, d) added at its index.
+
+    Raises:
+        IndexError: an index is out of range (CPU; a GPU clips it).
+        ValueError: `out` has another shape or type.
+    """
     indices = checked_indices(indices, table_shape[0])
-    if out is None:
-        out = empty(tuple(table_shape), g.dtype)
+    shape = tuple(table_shape)
+    out = empty(shape, g.dtype) if out is None else fitting(out, shape, g.dtype)
     out.fill(0)
     xp.add.at(out, indices.reshape(indices.size), g.reshape(indices.size, table_shape[1]))
     return out
