@@ -3,11 +3,16 @@
 `layers` lists the operations, each with its `inbound_nodes`: the arguments of every call in this model, where a tensor
 is named by `[operation, call, output]`.  A function of `ops` used on symbolic tensors is described as the class that
 Keras has for it.
+
+A loss that was added to the model is written as an `Identity` named `added_loss`, which no output needs: Keras makes
+it, does not use it, and opens the file as a model without that loss.
 """
 
 from __future__ import annotations
 
 import inspect
+import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +20,7 @@ from typing import Any
 from minikeras import activations, ops, tree
 from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode, infer_output
 from minikeras.layers.base import Layer
+from minikeras.layers.core import Identity
 from minikeras.models.graph import Graph
 from minikeras.ops import nn
 from minikeras.registry import deserialize_keras_object, is_description, serialize_keras_object
@@ -147,12 +153,21 @@ for _one in _operations():
 # ---------------------------------------------------------------- to a description
 
 
-def describe_graph(graph: Graph) -> dict[str, Any]:
+_ADDED_LOSS = re.compile(r"added_loss(_\d+)?")
+
+
+def describe_graph(graph: Graph, losses: Sequence[KerasTensor] = ()) -> dict[str, Any]:
     """`layers`, `input_layers` and `output_layers` of a functional model's description.
+
+    Args:
+        graph: the graph.
+        losses: those of its added losses that are written; what only the others need is left out.
 
     Raises:
         ValueError: for an operation that files have no name for.
     """
+    if len(losses) < len(graph.losses):
+        graph = Graph(graph.input_structure, graph.output_structure, losses)
     calls = {operation: _calls(operation, graph) for operation in graph.operations}
     number = {node: i for nodes in calls.values() for i, node in enumerate(nodes)}
 
@@ -184,6 +199,11 @@ def describe_graph(graph: Graph) -> dict[str, Any]:
             for args, kwargs in arguments
         ]
         layers.append(description)
+    taken = {operation.name for operation in graph.operations}
+    free = (name for i in itertools.count() if (name := f"added_loss_{i}" if i else "added_loss") not in taken)
+    for loss, name in zip(losses, free, strict=False):
+        description = serialize_keras_object(Identity(name=name, dtype=loss.dtype))
+        layers.append({**description, "name": name, "inbound_nodes": [{"args": [describe(loss)], "kwargs": {}}]})
     return {
         "layers": layers,
         "input_layers": tree.map_structure(end, graph.input_structure),
@@ -234,8 +254,8 @@ def _public(function: Callable, kwargs: dict[str, Any]) -> tuple[Callable, dict[
 # ---------------------------------------------------------------- and back
 
 
-def restore_graph(config: dict[str, Any]) -> tuple[Any, Any]:
-    """The inputs and outputs of the model that `layers`, `input_layers` and `output_layers` describe.
+def restore_graph(config: dict[str, Any]) -> tuple[Any, Any, list[KerasTensor]]:
+    """The inputs, outputs and added losses of the model that `layers`, `input_layers` and `output_layers` describe.
 
     Raises:
         ValueError: for a description whose parts do not fit together, or that holds layers which no output needs.
@@ -244,6 +264,9 @@ def restore_graph(config: dict[str, Any]) -> tuple[Any, Any]:
     inputs = _map_ends(config["input_layers"], descriptions)
     outputs = _map_ends(config["output_layers"], descriptions)
     order = _call_order(descriptions, tree.flatten([outputs, inputs]))
+    added = _added_losses(descriptions, {name for name, _ in order})
+    descriptions = {name: description for name, description in descriptions.items() if name not in added}
+    order = _call_order(descriptions, tree.flatten([outputs, inputs, list(added.values())]))
     unused = sorted(set(descriptions) - {name for name, _ in order})
     if unused:
         raise ValueError(f"The description holds the layers {unused[:5]}, which no output needs; remove them.")
@@ -262,7 +285,7 @@ def restore_graph(config: dict[str, Any]) -> tuple[Any, Any]:
             args, kwargs = (_revive(nodes[call][part], find) for part in ("args", "kwargs"))
             _call(operations[name], args, kwargs, descriptions[name])
         tensors[name, call] = operations[name]._inbound_nodes[-1].output_tensors
-    return tree.map_structure(find, inputs), tree.map_structure(find, outputs)
+    return tree.map_structure(find, inputs), tree.map_structure(find, outputs), [find(loss) for loss in added.values()]
 
 
 def _call(operation: Any, args: list[Any], kwargs: dict[str, Any], description: dict[str, Any]) -> None:
@@ -310,6 +333,19 @@ def _map_ends(structure: Any, descriptions: dict[str, dict[str, Any]]) -> Any:
         nested = "input_layers" in descriptions.get(end.name, {}).get("config", ())
         return Reference(end.name, max(end.call - nested, 0), end.output)
     return type(structure)([_map_ends(item, descriptions) for item in structure])
+
+
+def _added_losses(descriptions: dict[str, dict[str, Any]], needed: set[str]) -> dict[str, Reference]:
+    """The tensors that stand for losses, by the names of the layers that mark them."""
+    found = {}
+    for name, description in descriptions.items():
+        nodes = description["inbound_nodes"]
+        marks = name not in needed and _ADDED_LOSS.fullmatch(name) and description["class_name"] == "Identity"
+        if marks and len(nodes) == 1 == len(nodes[0]["args"]):
+            reference = _tensor_reference(nodes[0]["args"][0])
+            if reference is not None:
+                found[name] = reference
+    return found
 
 
 def _as_reference(history: Any) -> Reference:

@@ -9,7 +9,7 @@ from typing import Any
 
 from minikeras import tree
 from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
-from minikeras.layers.base import Layer, _context, _shapes, _specs, configuration_version
+from minikeras.layers.base import Layer, _context, _shapes, _specs, _structure_changed, configuration_version
 from minikeras.models.functional_config import describe_graph, restore_graph
 from minikeras.models.graph import Graph
 from minikeras.ops.core import cast
@@ -61,6 +61,7 @@ class Model(Trainer, Layer):
         Layer.__init__(self, **kwargs)
         Trainer.__init__(self)
         self._graph: Graph | None = None
+        self._own_losses = 0  # how many of the graph's losses its class added
         if functional:
             self._graph = graph.with_entrances()
             self.built = True
@@ -71,7 +72,8 @@ class Model(Trainer, Layer):
             raise NotImplementedError(
                 f"The model {type(self).__name__} does not define call(); write its computation there."
             )
-        outputs = self._graph.run(self._graph_inputs(inputs))
+        wanted = self._graph.losses and not _context.predicting
+        outputs = self._graph.run(self._graph_inputs(inputs), self._note_losses if wanted else None)
         return outputs[0] if isinstance(outputs, (list, tuple)) and len(outputs) == 1 else outputs
 
     def _graph_inputs(self, inputs: Any) -> list[Any]:
@@ -143,7 +145,7 @@ class Model(Trainer, Layer):
         def fill(leaf: Any) -> Any:
             return values[id(leaf)] if isinstance(leaf, KerasTensor) else leaf
 
-        for node in self._graph.nodes:
+        for node in self._graph.output_nodes:
             if all(id(tensor) in values for tensor in node.output_tensors):
                 continue
             args, kwargs = tree.map_structure(fill, node.args), tree.map_structure(fill, node.kwargs)
@@ -159,6 +161,44 @@ class Model(Trainer, Layer):
         # the layers of a subclass are built by the very call that follows
         self._build_shapes = {"input_shape": _shapes(args[0] if args else next(iter(kwargs.values())))}
         self._after_build()
+
+    # ------------------------------------------------------------ losses of its own
+
+    def add_loss(self, loss: Any, inputs: Any = None) -> None:
+        """Add to what training minimises; on a functional model also symbolic tensors.
+
+        `model.add_loss(ops.mean(ops.square(inputs - outputs)))` counts in every step, evaluation included, beside the
+        compiled loss or instead of one.  It is computed in the same pass as the outputs; layers that only it needs
+        belong to the model.  `predict` does not compute it.  What is not a scalar is summed up.  In another model the
+        loss counts once for each use of this one.
+
+        Args:
+            loss: symbolic tensors that follow from the model's inputs, or what `Layer.add_loss` takes.
+            inputs: accepted for familiarity.
+
+        Raises:
+            ValueError: for a symbolic tensor that depends on an Input which is not the model's; nothing is added.
+        """
+        symbolic = [leaf for leaf in tree.flatten(loss) if isinstance(leaf, KerasTensor)]
+        rest = [leaf for leaf in tree.flatten(loss) if not isinstance(leaf, KerasTensor)]
+        if symbolic:
+            self._add_symbolic_losses(symbolic)
+        if rest or not symbolic:
+            super().add_loss(rest)
+
+    def _add_symbolic_losses(self, losses: list[KerasTensor]) -> None:
+        if self._graph is None:
+            raise ValueError(
+                f"The {type(self).__name__} {self.name!r} has no graph that the symbolic tensor {losses[0]!r} could "
+                "belong to; add tensors inside call(), or make the model of its inputs and outputs."
+            )
+        self._graph = self._graph.with_losses(losses)
+        if self._adds_itself() and self._own_losses + len(losses) == len(self._graph.losses):
+            self._own_losses = len(self._graph.losses)
+        _structure_changed()
+
+    def _added_losses(self) -> list[Any]:
+        return self._losses if self._called or self._graph is None else self._graph.losses
 
     # ------------------------------------------------------------ structure
 
@@ -315,7 +355,8 @@ class Model(Trainer, Layer):
         """A functional model's layers and wiring; the constructor's arguments of any other."""
         if self._graph is None or not _takes_ends(type(self)):
             return super().get_config()
-        return {"name": self.name, "trainable": self.trainable, **describe_graph(self._graph)}
+        description = describe_graph(self._graph, self._graph.losses[self._own_losses :])
+        return {"name": self.name, "trainable": self.trainable, **description}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
@@ -323,12 +364,15 @@ class Model(Trainer, Layer):
         with custom_object_scope(custom_objects):
             if not (config.keys() >= _WIRING and _takes_ends(cls)):
                 return super().from_config(config)
-            inputs, outputs = restore_graph(config)
-            return cls(inputs, outputs, **{name: value for name, value in config.items() if name not in _WIRING})
+            inputs, outputs, losses = restore_graph(config)
+            model = cls(inputs, outputs, **{name: value for name, value in config.items() if name not in _WIRING})
+            if losses:
+                model.add_loss(losses)
+            return model
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_arenas": {}, "_trainable_at": -1, "_trainable_list": []}
-        state.update(_metrics_at=-1, _metrics_list=[])
+        state.update(_metrics_at=-1, _metrics_list=[], _functions=[])
         if is_symbolic(self._recorded):  # type: ignore[has-type]
             state["_recorded"] = (), {}
         return state

@@ -121,6 +121,12 @@ class Sequential(Model):
             return KerasTensor(specs.shape, specs.dtype) if isinstance(specs, KerasTensor) else specs
         return super().compute_output_spec(*args, **kwargs)
 
+    def _add_symbolic_losses(self, losses: list[KerasTensor]) -> None:
+        raise ValueError(
+            f"The Sequential {self.name!r} takes no symbolic tensors as losses, got {losses[0]!r}; make a functional "
+            "model of it, Model(model.inputs, model.outputs), and add them to that."
+        )
+
     def _children(self) -> Any:
         yield from self._stack
         yield from Layer._children(self)

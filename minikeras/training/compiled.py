@@ -87,6 +87,7 @@ class CompiledLoss:
 
     def __init__(self, loss: Any, loss_weights: Any, names: list[str] | None):
         self._loss, self._weights, self._given_names = loss, loss_weights, names
+        self.is_given = any(spec is not None for spec in tree.flatten(loss))
         for spec in tree.flatten(loss):
             if spec not in (None, "crossentropy", "ce"):
                 losses_room.get(spec)  # a misspelt name is refused by compile, not by the first batch
