@@ -339,8 +339,8 @@ class Layer:
             return
         if _context.building is self or (_context.entry is None and not is_recording() and not k.arena.in_step()):
             raise ValueError(
-                f"add_loss of {self.name!r} got the tensor {values[0]!r:.80} outside of call(), where it would be the "
-                "same for all batches; pass a function that computes it, such as lambda: ops.sum(layer.kernel)."
+                f"add_loss of {self.name!r} got a tensor of shape {values[0].shape} outside of call(), where it would "
+                "be the same for all batches; pass a function that computes it, such as lambda: ops.sum(layer.kernel)."
             )
         self._note_losses(values)
 

@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minikeras import activations, ops, tree
-from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode, infer_output
+from minikeras import activations, config, losses, ops, tree
+from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode, graph_name, infer_output
 from minikeras.layers.base import Layer
 from minikeras.layers.core import Identity
-from minikeras.models.graph import Graph
+from minikeras.models.graph import Graph, named_function
 from minikeras.ops import nn
 from minikeras.registry import deserialize_keras_object, is_description, serialize_keras_object
 
@@ -150,28 +151,85 @@ for _one in _operations():
     _BY_FUNCTION.setdefault(_one.function, _one)
 
 
+# ---------------------------------------------------------------- losses, of which Keras has no classes for graphs
+
+
+def _margins(t: Any, p: Any) -> Any:
+    binary = ops.all(ops.logical_or(ops.equal(t, 0), ops.equal(t, 1)))
+    return ops.maximum(1 - ops.where(binary, 2 * t - 1, t) * p, 0)
+
+
+def _log_of(y: Any) -> Any:
+    return ops.log(ops.maximum(y, config.epsilon()) + 1)
+
+
+# what the mean over the last axis is taken of, for targets t and predictions p
+_ERRORS: dict[Callable, Callable] = {
+    losses.mean_squared_error: lambda t, p: ops.square(p - t),
+    losses.mean_absolute_error: lambda t, p: ops.abs(p - t),
+    losses.mean_absolute_percentage_error: lambda t, p: (
+        ops.abs((p - t) / ops.maximum(ops.abs(t), config.epsilon())) * 100
+    ),
+    losses.mean_squared_logarithmic_error: lambda t, p: ops.square(_log_of(p) - _log_of(t)),
+    losses._huber: lambda t, p, delta: ops.where(
+        ops.abs(p - t) <= delta, 0.5 * ops.square(p - t), delta * ops.abs(p - t) - 0.5 * delta * delta
+    ),
+    losses.log_cosh: lambda t, p: p - t + ops.softplus((p - t) * -2) - math.log(2),
+    losses.hinge: _margins,
+    losses.squared_hinge: lambda t, p: ops.square(_margins(t, p)),
+    losses.poisson: lambda t, p: p - t * ops.log(p + config.epsilon()),
+    losses._binary_crossentropy: lambda t, p, from_logits: ops.binary_crossentropy(t, p, from_logits),
+}
+
+
+def _spelled_out(operation: Any, nodes: list[SymbolicNode], graph: Graph) -> list[tuple[SymbolicNode, list]]:
+    """For each use of one of these losses the same computation made of operations that Keras has classes for."""
+    error = _ERRORS.get(named_function(operation.function)) if isinstance(operation, FunctionNode) else None
+    if error is None:
+        return []
+    found = []
+    for node in nodes:
+        result = ops.mean(error(*node.args, **node.kwargs), axis=-1)
+        inner = Graph(list({id(tensor): tensor for tensor in node.input_tensors}.values()), result)
+        found.append((node, [one for one in inner.nodes if one not in graph.node_set]))
+    return found
+
+
 # ---------------------------------------------------------------- to a description
 
 
 _ADDED_LOSS = re.compile(r"added_loss(_\d+)?")
 
 
-def describe_graph(graph: Graph, losses: Sequence[KerasTensor] = ()) -> dict[str, Any]:
+def describe_graph(graph: Graph, added: Sequence[KerasTensor] = ()) -> dict[str, Any]:
     """`layers`, `input_layers` and `output_layers` of a functional model's description.
 
     Args:
         graph: the graph.
-        losses: those of its added losses that are written; what only the others need is left out.
+        added: those of its added losses that are written; what only the others need is left out.
 
     Raises:
         ValueError: for an operation that files have no name for.
     """
-    if len(losses) < len(graph.losses):
-        graph = Graph(graph.input_structure, graph.output_structure, losses)
-    calls = {operation: _calls(operation, graph) for operation in graph.operations}
+    if len(added) < len(graph.losses):
+        graph = Graph(graph.input_structure, graph.output_structure, added)
+    calls: dict[Any, list[SymbolicNode]] = {}
+    instead: dict[int, KerasTensor] = {}  # by the id of a tensor that no operation in the description makes
+    taken = {operation.name for operation in graph.operations}
+    for operation in graph.operations:
+        nodes = _calls(operation, graph)
+        spelled = _spelled_out(operation, nodes, graph)
+        for node, inner in spelled:
+            for one in inner:
+                one.operation.name = _free_name(f"{operation.name}_{graph_name(one.operation.function, one.kwargs)}", taken)
+                calls[one.operation] = [one]
+            instead[id(node.outputs)] = inner[-1].outputs
+        if not spelled:
+            calls[operation] = nodes
     number = {node: i for nodes in calls.values() for i, node in enumerate(nodes)}
 
     def reference(tensor: KerasTensor) -> list[Any]:
+        tensor = instead.get(id(tensor), tensor)
         operation, index, output = tensor._keras_history
         return [operation.name, number[operation._inbound_nodes[index]], output]
 
@@ -199,9 +257,8 @@ def describe_graph(graph: Graph, losses: Sequence[KerasTensor] = ()) -> dict[str
             for args, kwargs in arguments
         ]
         layers.append(description)
-    taken = {operation.name for operation in graph.operations}
-    free = (name for i in itertools.count() if (name := f"added_loss_{i}" if i else "added_loss") not in taken)
-    for loss, name in zip(losses, free, strict=False):
+    for loss in added:
+        name = _free_name("added_loss", taken)
         description = serialize_keras_object(Identity(name=name, dtype=loss.dtype))
         layers.append({**description, "name": name, "inbound_nodes": [{"args": [describe(loss)], "kwargs": {}}]})
     return {
@@ -209,6 +266,13 @@ def describe_graph(graph: Graph, losses: Sequence[KerasTensor] = ()) -> dict[str
         "input_layers": tree.map_structure(end, graph.input_structure),
         "output_layers": tree.map_structure(end, graph.output_structure),
     }
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """The name with a number where others have it; it is taken then."""
+    found = next(one for i in itertools.count() if (one := f"{name}_{i}" if i else name) not in taken)
+    taken.add(found)
+    return found
 
 
 def _calls(operation: Any, graph: Graph) -> list[SymbolicNode]:
@@ -245,7 +309,7 @@ def _public(function: Callable, kwargs: dict[str, Any]) -> tuple[Callable, dict[
         return getattr(ops, {"exponential": "exp"}.get(name, name)), {}
     if function is nn.piecewise_relu:
         return activations.relu, kwargs
-    if function.__name__.startswith("_"):
+    if function.__name__.startswith("_") and function.__module__.startswith("minikeras.ops."):
         renamed = {"pool_size" if name == "size" else name: value for name, value in kwargs.items()}
         return getattr(ops, function.__name__[1:], function), renamed
     return function, kwargs
@@ -254,15 +318,15 @@ def _public(function: Callable, kwargs: dict[str, Any]) -> tuple[Callable, dict[
 # ---------------------------------------------------------------- and back
 
 
-def restore_graph(config: dict[str, Any]) -> tuple[Any, Any, list[KerasTensor]]:
+def restore_graph(described: dict[str, Any]) -> tuple[Any, Any, list[KerasTensor]]:
     """The inputs, outputs and added losses of the model that `layers`, `input_layers` and `output_layers` describe.
 
     Raises:
         ValueError: for a description whose parts do not fit together, or that holds layers which no output needs.
     """
-    descriptions = _by_name(config["layers"])
-    inputs = _map_ends(config["input_layers"], descriptions)
-    outputs = _map_ends(config["output_layers"], descriptions)
+    descriptions = _by_name(described["layers"])
+    inputs = _map_ends(described["input_layers"], descriptions)
+    outputs = _map_ends(described["output_layers"], descriptions)
     order = _call_order(descriptions, tree.flatten([outputs, inputs]))
     added = _added_losses(descriptions, {name for name, _ in order})
     descriptions = {name: description for name, description in descriptions.items() if name not in added}

@@ -5,6 +5,8 @@ Static: built once, from symbolic tensors.  `run` calls the layers on values, on
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -186,7 +188,7 @@ class Graph:
         for node in self.nodes:
             operation = node.operation
             if isinstance(operation, FunctionNode):
-                operation = _Function(operation.function, operation.name)
+                operation = _Function(named_function(operation.function), operation.name)
             outputs = tree.map_structure(lambda out: _Specification(out.shape, out.dtype, out.name), node.outputs)
             args = () if self._is_source(node) else tree.map_structure(place, node.args)
             calls.append((operation, args, tree.map_structure(place, node.kwargs), outputs))
@@ -232,6 +234,12 @@ class Graph:
         if isinstance(self.output_structure, KerasTensor):
             return values[id(self.output_structure)]
         return tree.map_structure(lambda tensor: values[id(tensor)], self.output_structure)
+
+
+def named_function(function: Callable) -> Callable:
+    """The function of a module that an operation within it was made for; the operation where that is it."""
+    named = getattr(sys.modules.get(function.__module__), function.__name__, function)
+    return named if inspect.unwrap(named) is inspect.unwrap(function) else function
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,23 @@ from typing import Any
 
 from minikeras import tree
 from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
-from minikeras.layers.base import Layer, _context, _shapes, _specs, _structure_changed, configuration_version
+from minikeras.layers.base import Layer, _context, _shapes, _specs, _structure_changed, configuration_version, warn
 from minikeras.models.functional_config import describe_graph, restore_graph
 from minikeras.models.graph import Graph
 from minikeras.ops.core import cast
 from minikeras.ops.numpy import expand_dims, squeeze
 from minikeras.registry import custom_object_scope, describe_whole, is_builtin
 from minikeras.training.trainer import Trainer
+
+
+def warn_of_unwritten_losses(model: Any) -> None:
+    """Say which losses a description of the model does not hold."""
+    unwritten = [loss for layer in model._walk_layers() for loss in layer._unwritten_losses()]
+    if unwritten:
+        warn(
+            f"The losses {unwritten} given to add_loss() of the model {model.name!r} cannot be described; call "
+            "add_loss() again after the model is loaded."
+        )
 
 
 def _is_functional(args: tuple, kwargs: dict[str, Any]) -> bool:
@@ -200,6 +210,12 @@ class Model(Trainer, Layer):
     def _added_losses(self) -> list[Any]:
         return self._losses if self._called or self._graph is None else self._graph.losses
 
+    def _unwritten_losses(self) -> list[Any]:
+        own = super()._unwritten_losses()
+        if self._graph is None or _takes_ends(type(self)):
+            return own
+        return own + self._graph.losses[self._own_losses :]
+
     # ------------------------------------------------------------ structure
 
     def _children(self) -> Iterator[Any]:
@@ -346,9 +362,12 @@ class Model(Trainer, Layer):
     def to_json(self, **kwargs: Any) -> str:
         """The description of the model, without its weights, as JSON for `model_from_json`.
 
+        Functions given to `add_loss` have no description: there is a warning.
+
         Args:
             kwargs: for `json.dumps`.
         """
+        warn_of_unwritten_losses(self)
         return json.dumps(describe_whole(self), **kwargs)
 
     def get_config(self) -> dict[str, Any]:
