@@ -210,7 +210,10 @@ class Layer:
     supports_masking = False
 
     _UNTRACKED = frozenset(
-        {"_inbound_nodes", "_losses", "_loss_owners", "_loss_functions", "_recorded", "_own", "_build_shapes", "_initial"}
+        {
+            *("_inbound_nodes", "_losses", "_loss_owners", "_loss_functions"),
+            *("_recorded", "_own", "_build_shapes", "_initial"),
+        }
     )
     _recorded: tuple[tuple, dict[str, Any]]
 
@@ -395,7 +398,7 @@ class Layer:
     def losses(self) -> list[Any]:
         """Losses added by the last call here and below, those of functions, and the penalties of regularizers.
 
-        A functional model that was not called on values yet has the symbolic tensors that were added to it.
+        A functional model whose losses were not computed has the symbolic tensors that were added to it instead.
         """
         layers = list(self._walk_layers())
         collected = [loss for layer in layers for loss in layer._added_losses()]
@@ -638,9 +641,15 @@ class Layer:
             outer = _context.entry, _context.on_zeros
             _context.entry, _context.on_zeros = _context.entry or self, True
             try:
-                return self.call(*arguments, **named)
+                outputs = self.call(*arguments, **named)
             finally:
                 _context.entry, _context.on_zeros = outer
+            if is_symbolic(outputs):
+                raise ValueError(
+                    f"The {type(self).__name__} {self.name!r} refers to a symbolic tensor that it is not called with, "
+                    f"so that it returned {outputs!r:.200} for values; pass the tensor as an input."
+                )
+            return outputs
 
         return infer_output(run, args, kwargs)
 

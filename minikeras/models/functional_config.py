@@ -221,7 +221,8 @@ def describe_graph(graph: Graph, added: Sequence[KerasTensor] = ()) -> dict[str,
         spelled = _spelled_out(operation, nodes, graph)
         for node, inner in spelled:
             for one in inner:
-                one.operation.name = _free_name(f"{operation.name}_{graph_name(one.operation.function, one.kwargs)}", taken)
+                kind = graph_name(one.operation.function, one.kwargs)
+                one.operation.name = _free_name(f"{operation.name}_{kind}", taken)
                 calls[one.operation] = [one]
             instead[id(node.outputs)] = inner[-1].outputs
         if not spelled:

@@ -22,14 +22,18 @@ class Graph:
 
     Args:
         inputs, outputs: the ends.
-        losses: symbolic tensors that training adds to the loss.  What only they need comes after all the rest, and is
-            only computed where they are asked for.
+        losses: symbolic tensors that training adds to the loss.
+        kept: symbolic tensors that a compiled loss refers to.
+
+    What only losses and kept tensors need comes after all the rest, and is only computed where they are asked for.
 
     Raises:
         ValueError: where an output or a loss does not follow from the inputs alone.
     """
 
-    def __init__(self, inputs: Any, outputs: Any, losses: Sequence[KerasTensor] = ()):
+    def __init__(
+        self, inputs: Any, outputs: Any, losses: Sequence[KerasTensor] = (), kept: Sequence[KerasTensor] = ()
+    ):
         for role, structure in (("inputs", inputs), ("outputs", outputs)):
             for tensor in tree.flatten(structure):
                 if not isinstance(tensor, KerasTensor):
@@ -40,12 +44,12 @@ class Graph:
         self.input_structure, self.output_structure = inputs, outputs
         self.inputs: list[KerasTensor] = tree.flatten(inputs)
         self.outputs: list[KerasTensor] = tree.flatten(outputs)
-        self.losses = list(losses)
+        self.losses, self.kept = list(losses), list(kept)
         self._met: dict[Any, int] = {}
         self.node_set: set[SymbolicNode] = set()
         self.output_nodes = self._sort_nodes(self.outputs, "outputs depend")
         self.operations = self._sort_operations()
-        loss_nodes = self._sort_nodes(self.losses, "added loss depends") if losses else []
+        loss_nodes = self._sort_nodes([*self.losses, *self.kept], "loss depends") if losses or kept else []
         self.nodes = self.output_nodes + loss_nodes
         self.operations += self._by_depth(self._depths(loss_nodes), known=self.operations)
         self.layers = [operation for operation in self.operations if isinstance(operation, Layer)]
@@ -165,15 +169,28 @@ class Graph:
             ValueError: where a loss does not follow from the inputs alone.
         """
         try:
-            graph = Graph(self.input_structure, self.output_structure, [*self.losses, *losses])
+            graph = Graph(self.input_structure, self.output_structure, [*self.losses, *losses], self.kept)
         except ValueError:
             if self._origin is None:
                 raise
             before, replaced = self._origin
             # of the same tensors before the cut: what stands for them is known, what is new follows them
             cut = Graph(before.input_structure, before.output_structure, losses).with_entrances(replaced)
-            graph = Graph(self.input_structure, self.output_structure, [*self.losses, *cut.losses])
+            graph = Graph(self.input_structure, self.output_structure, [*self.losses, *cut.losses], self.kept)
         graph._origin = self._origin
+        return graph
+
+    def keeping(self, tensors: Sequence[KerasTensor]) -> Graph:
+        """This graph with further tensors that a compiled loss refers to; without those that are not its own."""
+        graph = self
+        for tensor in tensors:
+            if any(tensor is kept for kept in graph.kept):
+                continue
+            try:
+                graph = Graph(self.input_structure, self.output_structure, self.losses, [*graph.kept, tensor])
+            except ValueError:
+                continue  # of another model
+            graph._origin = self._origin
         return graph
 
     def __getstate__(self) -> dict[str, Any]:
@@ -210,12 +227,12 @@ class Graph:
             tensors.extend(tree.flatten(outputs))
         self.__init__(*tree.map_structure(find, state["ends"]))  # type: ignore[misc]
 
-    def run(self, inputs: list[Any], add_losses: Callable[[list[Any]], None] | None = None) -> Any:
+    def run(self, inputs: list[Any], add_losses: Callable[[list[Any], list[Any]], None] | None = None) -> Any:
         """The outputs, in their structure, for a flat list of input values.
 
         Args:
             inputs: tensors.
-            add_losses: called with the values of the losses; without it they are not computed.
+            add_losses: called with the values of the losses and of the kept tensors; without it they are not computed.
         """
         values = {id(tensor): value for tensor, value in zip(self.inputs, inputs, strict=True)}
         for operation, only, node, outputs in self._plan if add_losses is None else self._whole_plan:
@@ -230,7 +247,7 @@ class Graph:
                 for key, value in zip(outputs, tree.flatten(result), strict=True):
                     values[key] = value
         if add_losses is not None:
-            add_losses([values[id(tensor)] for tensor in self.losses])
+            add_losses(*([values[id(tensor)] for tensor in tensors] for tensors in (self.losses, self.kept)))
         if isinstance(self.output_structure, KerasTensor):
             return values[id(self.output_structure)]
         return tree.map_structure(lambda tensor: values[id(tensor)], self.output_structure)

@@ -12,6 +12,7 @@ from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
 from minikeras.layers.base import Layer, _context, _shapes, _specs, _structure_changed, configuration_version, warn
 from minikeras.models.functional_config import describe_graph, restore_graph
 from minikeras.models.graph import Graph
+from minikeras.models.graph_loss import LossOfGraph, tensors_in
 from minikeras.ops.core import cast
 from minikeras.ops.numpy import expand_dims, squeeze
 from minikeras.registry import custom_object_scope, describe_whole, is_builtin
@@ -72,6 +73,7 @@ class Model(Trainer, Layer):
         Trainer.__init__(self)
         self._graph: Graph | None = None
         self._own_losses = 0  # how many of the graph's losses its class added
+        self._kept_values: dict[int, Any] = {}  # of the last call, by the ids of the graph's tensors
         if functional:
             self._graph = graph.with_entrances()
             self.built = True
@@ -82,8 +84,8 @@ class Model(Trainer, Layer):
             raise NotImplementedError(
                 f"The model {type(self).__name__} does not define call(); write its computation there."
             )
-        wanted = self._graph.losses and not _context.predicting
-        outputs = self._graph.run(self._graph_inputs(inputs), self._note_losses if wanted else None)
+        wanted = (self._graph.losses or self._graph.kept) and not _context.predicting and not _context.on_zeros
+        outputs = self._graph.run(self._graph_inputs(inputs), self._note_of_graph if wanted else None)
         return outputs[0] if isinstance(outputs, (list, tuple)) and len(outputs) == 1 else outputs
 
     def _graph_inputs(self, inputs: Any) -> list[Any]:
@@ -202,13 +204,34 @@ class Model(Trainer, Layer):
                 f"The {type(self).__name__} {self.name!r} has no graph that the symbolic tensor {losses[0]!r} could "
                 "belong to; add tensors inside call(), or make the model of its inputs and outputs."
             )
+        if type(self).call is not Model.call:
+            raise ValueError(
+                f"The {type(self).__name__} {self.name!r} has a call() of its own, which computes no symbolic tensors, "
+                f"got {losses[0]!r}; add what call() computes, by self.add_loss() there."
+            )
         self._graph = self._graph.with_losses(losses)
         if self._adds_itself() and self._own_losses + len(losses) == len(self._graph.losses):
             self._own_losses = len(self._graph.losses)
         _structure_changed()
 
+    def _note_of_graph(self, losses: list[Any], kept: list[Any]) -> None:
+        if losses:
+            self._note_losses(losses)
+        assert self._graph is not None
+        self._kept_values = {id(tensor): value for tensor, value in zip(self._graph.kept, kept, strict=True)}
+
     def _added_losses(self) -> list[Any]:
-        return self._losses if self._called or self._graph is None else self._graph.losses
+        return self._losses if self._losses or self._graph is None else self._graph.losses
+
+    def _refers_to_graph(self, loss: Any) -> Any:
+        if self._graph is None or type(self).call is not Model.call:
+            return loss
+        functions = [spec for spec in tree.flatten(loss) if callable(spec)]
+        found = [tensor for function in functions for tensor in tensors_in(function)]
+        if not found:
+            return loss
+        self._graph = self._graph.keeping(found)
+        return tree.map_structure(lambda spec: LossOfGraph.around(spec, self) if callable(spec) else spec, loss)
 
     def _unwritten_losses(self) -> list[Any]:
         own = super()._unwritten_losses()
@@ -223,7 +246,7 @@ class Model(Trainer, Layer):
             yield from self._graph.layers
         yield from super()._children()
 
-    _UNTRACKED = Layer._UNTRACKED | {"_graph", *vars(Trainer())}
+    _UNTRACKED = Layer._UNTRACKED | {"_graph", "_kept_values", *vars(Trainer())}
 
     def _own_metrics(self) -> list[Any]:
         """The metrics in its layers; those of built-in layers are found anew only after an attribute was set."""
@@ -391,7 +414,7 @@ class Model(Trainer, Layer):
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_arenas": {}, "_trainable_at": -1, "_trainable_list": []}
-        state.update(_metrics_at=-1, _metrics_list=[], _functions=[])
+        state.update(_metrics_at=-1, _metrics_list=[], _functions=[], _kept_values={})
         if is_symbolic(self._recorded):  # type: ignore[has-type]
             state["_recorded"] = (), {}
         return state

@@ -26,8 +26,8 @@ _SPARE_WEIGHTS = 1 << 20  # entries that a model may create beyond twice those i
 def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any) -> None:
     """Write a model's description, weights and optimizer state to a `.keras` file.
 
-    Losses given to `add_loss` of a functional model are in it, except functions: there is a warning.  Keras itself opens
-    such a file as a model without them.
+    Losses given to `add_loss` of a functional model are in it, except functions: there is a warning.  Keras itself
+    opens such a file as a model without them.
 
     Args:
         model: the model.

@@ -11,7 +11,7 @@ import numpy as np
 from minikeras import kernels as k
 from minikeras import ops, tree
 from minikeras import optimizers as optimizers_room
-from minikeras.autodiff.symbolic import KerasTensor
+from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
 from minikeras.autodiff.tape import backward, recording
 from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.callbacks import CallbackList, History
@@ -51,6 +51,7 @@ class Trainer:
     _graph: Any
     _own_metrics: Callable
     _flatten_layers: Callable
+    _added_losses: Callable
 
     def __init__(self) -> None:
         self.optimizer: Any = None
@@ -149,13 +150,17 @@ class Trainer:
         return {
             "optimizer": optimizer,
             "loss": loss,
-            "_compiled_loss": CompiledLoss(loss, arguments["loss_weights"], names),
+            "_compiled_loss": CompiledLoss(self._refers_to_graph(loss), arguments["loss_weights"], names),
             "_compiled_metrics": CompiledMetrics(arguments["metrics"], arguments["weighted_metrics"], names),
             "_loss_tracker": Mean(name="loss"),
             "_loss_factor": None if entry is None else entry.factor,
             "_check_label_values": all(spec is None or _is_builtin_loss(spec) for spec in tree.flatten(loss)),
             "_compile_arguments": {**arguments, "optimizer": optimizer},
         }
+
+    def _refers_to_graph(self, loss: Any) -> Any:
+        """The losses for `compile`, made able to refer to symbolic tensors of the model's graph, where it has one."""
+        return loss
 
     def _check_factor(self, entry: Entry) -> None:
         if entry.factor is not None and not self._has_builtin_train_step():
@@ -230,13 +235,13 @@ class Trainer:
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """The scalar that training minimises: compiled losses plus those that were added by `add_loss` and regularizers.
+        """The scalar that training minimises: compiled losses plus those of `add_loss` and of regularizers.
 
         Raises:
             ValueError: where there is no loss at all, or a compiled one has no targets.
         """
         extras = self._extra_losses()
-        total = None
+        total: Any = None
         if self._compiled_loss is not None:
             if y is not None:
                 total = self._compiled_loss(y, y_pred, sample_weight)
@@ -248,6 +253,11 @@ class Trainer:
         for extra in extras:
             value = extra if type(extra) is Tensor and not extra.data.ndim else _as_scalar(extra)
             total = value if total is None else total + value
+        if isinstance(total, KerasTensor):
+            raise ValueError(
+                f"The loss of the model {self.name!r} is the symbolic tensor {total!r}, because a layer or loss refers "
+                "to a symbolic tensor; pass that to the layer as an input, or add it with model.add_loss()."
+            )
         if total is None:
             raise ValueError(
                 f"The model {self.name!r} has no loss to compute; pass y, and a loss to compile(), or add_loss()."
@@ -258,6 +268,11 @@ class Trainer:
         """`losses` without a walk through the model: who added one is known, who has a regularizer remembered."""
         if type(self).losses is not Layer.losses or self._entry != _context.entries:
             # a property of the user's, or the last that was computed is not this model but, say, a part of it
+            if is_symbolic(self._added_losses()):
+                raise ValueError(
+                    f"The losses added to the model {self.name!r} are computed where it is called, and it was not; "
+                    "call self(x) before compute_loss()."
+                )
             return [loss for loss in self.losses if not isinstance(loss, KerasTensor)]
         extras = [loss for layer in self._loss_owners for loss in layer._losses]
         self._trainable_now()
