@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minikeras import tree
-from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode
+from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode, unique_name
 from minikeras.layers.base import Layer
 from minikeras.layers.core import InputLayer
 
@@ -31,9 +31,7 @@ class Graph:
         ValueError: where an output or a loss does not follow from the inputs alone.
     """
 
-    def __init__(
-        self, inputs: Any, outputs: Any, losses: Sequence[KerasTensor] = (), kept: Sequence[KerasTensor] = ()
-    ):
+    def __init__(self, inputs: Any, outputs: Any, losses: Sequence[KerasTensor] = (), kept: Sequence[KerasTensor] = ()):
         for role, structure in (("inputs", inputs), ("outputs", outputs)):
             for tensor in tree.flatten(structure):
                 if not isinstance(tensor, KerasTensor):
@@ -51,7 +49,11 @@ class Graph:
         self.operations = self._sort_operations()
         loss_nodes = self._sort_nodes([*self.losses, *self.kept], "loss depends") if losses or kept else []
         self.nodes = self.output_nodes + loss_nodes
-        self.operations += self._by_depth(self._depths(loss_nodes), known=self.operations)
+        for operation in self._by_depth(self._depths(loss_nodes), known=self.operations):
+            taken = {other.name for other in self.operations}
+            while isinstance(operation, FunctionNode) and operation.name in taken:
+                operation.name = unique_name(operation.name)  # nobody chose it, and it may be that of a layer
+            self.operations.append(operation)
         self.layers = [operation for operation in self.operations if isinstance(operation, Layer)]
         names = [operation.name for operation in self.operations]
         repeated = sorted({name for name in names if names.count(name) > 1})
