@@ -1,4 +1,4 @@
-"""Losses added to models: they count in the very step that computes the outputs, in files and copies, or are refused."""
+"""Losses added to models: they count in the step that computes the outputs, in files and copies, or are refused."""
 
 import copy
 import pickle
@@ -214,7 +214,7 @@ def test_counts_once_for_each_use_of_a_submodel():
 
 
 def test_an_encoder_that_is_a_model_and_the_source_of_the_loss():
-    """As in Keras's own example of version 2: the decoder is applied to the encoder, the loss to the encoder's tensors."""
+    """As in Keras 2's own example: the decoder is applied to the encoder, the loss to the encoder's tensors."""
     x = keras.Input((6,))
     h = layers.Dense(5, "relu")(x)
     mean, log_variance = layers.Dense(2, name="mean")(h), layers.Dense(2, name="log_variance")(h)
@@ -244,7 +244,7 @@ def test_a_model_cut_out_of_another():
     outputs = cut.predict(data, verbose=0)
     expected = np.mean(outputs**2) + np.mean(np.abs(outputs))
     np.testing.assert_allclose(cut.evaluate(data, verbose=0), expected, rtol=1e-5)
-    with pytest.raises(ValueError, match="depends on the Input .* not among the model's inputs"):
+    with pytest.raises(ValueError, match=r"depends on the Input .* not among the model's inputs"):
         cut.add_loss(ops.mean(x))
 
 
@@ -463,7 +463,7 @@ def test_models_without_a_graph_of_their_own():
             return inputs
 
     for model in (keras.Sequential([x, layers.Dense(2)]), Computing(), Computing(x, layers.Dense(2)(x))):
-        with pytest.raises(ValueError, match="add_loss|add them to that|add tensors inside call|call\\(\\) of its own"):
+        with pytest.raises(ValueError, match=r"add them to that|add tensors inside call|call\(\) of its own"):
             model.add_loss(y)
     with pytest.raises(ValueError, match="add it to the functional model"):
         layers.Dense(2).add_loss(y)
