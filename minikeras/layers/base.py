@@ -310,6 +310,11 @@ class Layer:
         if isinstance(shape, str):  # Keras 2: add_weight(name, shape, ...)
             name, shape, initializer = shape, initializer, (dtype if not isinstance(dtype, np.dtype) else None)
             dtype = None
+        if overwrite_with_gradient:
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} got overwrite_with_gradient=True, but the optimizer adds "
+                "to weights; leave it out and assign the weight yourself."
+            )
         shape = () if shape is None else tuple(shape)
         spend_weights(shape)
         dtype = str(np.dtype(dtype or self._dtype_policy.variable_dtype))

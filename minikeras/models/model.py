@@ -33,6 +33,15 @@ def _is_functional(args: tuple, kwargs: dict[str, Any]) -> bool:
     return len(args) >= 2 or (len(args) == 1 and "outputs" in kwargs) or ("inputs" in kwargs and "outputs" in kwargs)
 
 
+def _masked(inputs: list[Any], mask: Any) -> list[Any]:
+    """The inputs with the masks that a model was called with."""
+    if mask is not None:
+        for value, one in zip(inputs, tree.flatten(mask), strict=True):
+            if one is not None:
+                value._keras_mask = one
+    return inputs
+
+
 _WIRING = {"layers", "input_layers", "output_layers"}
 
 
@@ -84,8 +93,9 @@ class Model(Trainer, Layer):
             raise NotImplementedError(
                 f"The model {type(self).__name__} does not define call(); write its computation there."
             )
+        values = _masked(self._graph_inputs(inputs), mask)
         wanted = (self._graph.losses or self._graph.kept) and not _context.predicting and not _context.on_zeros
-        outputs = self._graph.run(self._graph_inputs(inputs), self._note_of_graph if wanted else None)
+        outputs = self._graph.run(values, self._note_of_graph if wanted else None)
         return outputs[0] if isinstance(outputs, (list, tuple)) and len(outputs) == 1 else outputs
 
     def _graph_inputs(self, inputs: Any) -> list[Any]:

@@ -111,6 +111,8 @@ class Sequential(Model):
             (x,) = self._graph_inputs(inputs)
         else:
             x = inputs
+        if mask is not None:
+            x._keras_mask = mask
         for layer in self._stack:
             x = layer(x)
         return x

@@ -124,6 +124,8 @@ class CompiledLoss:
         Raises:
             ValueError: a label is out of range.
         """
+        if not self.is_given:
+            return
         names = name_outputs(outputs, self._given_names)
         for spec, target, output in zip(
             self._specs(names), outputs_list(y, names, "y"), tree.flatten(outputs), strict=True

@@ -111,8 +111,15 @@ class Trainer:
             ValueError: for an unknown name, with the nearest known one, and for a comparison that cannot be made; the
                 model is unchanged.
         """
-        kwargs.pop("sample_weight_mode", None)
-        kwargs.pop("target_tensors", None)
+        mode = kwargs.pop("sample_weight_mode", None)
+        if any(one not in (None, "temporal") for one in tree.flatten(mode)):
+            raise ValueError(
+                f"sample_weight_mode is None or 'temporal', got {mode!r}; weights go by their shape."
+            )
+        if kwargs.pop("target_tensors", None) is not None:
+            raise ValueError(
+                "compile takes no target_tensors; make the targets an input and use model.add_loss()."
+            )
         if kwargs:
             raise ValueError(f"compile got unknown arguments {sorted(kwargs)}; check their spelling.")
         arguments = {

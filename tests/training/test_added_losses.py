@@ -540,3 +540,27 @@ def test_weights_beside_symbolic_tensors_in_a_compiled_loss():
     model.compile("sgd", lambda y, p: ops.mean(ops.square(y - p)) + ops.mean(h) + ops.sum(dense.kernel))
     with pytest.raises(ValueError, match="whose values would stay what they are now"):
         model.evaluate(X, X, verbose=0)
+
+
+# ---------------------------------------------------------------- arguments of Keras 2 that would change numbers
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"target_tensors": [X]}, "takes no target_tensors"),
+        ({"sample_weight_mode": "daily"}, "None or 'temporal', got 'daily'"),
+    ],
+)
+def test_arguments_of_compile_that_are_refused(options, sentence):
+    model = small(lambda x, y: ops.mean(y))
+    optimizer = model.optimizer
+    with pytest.raises(ValueError, match=sentence):
+        model.compile("sgd", "mse", **options)
+    assert model.optimizer is optimizer
+    model.compile("sgd", "mse", target_tensors=None, sample_weight_mode="temporal")
+
+
+def test_weights_are_not_overwritten_by_gradients():
+    with pytest.raises(ValueError, match="overwrite_with_gradient=True"):
+        layers.Layer().add_weight((2,), overwrite_with_gradient=True)
