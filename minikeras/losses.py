@@ -17,7 +17,7 @@ import numpy as np
 from minikeras import config as settings
 from minikeras import kernels as k
 from minikeras import ops, registry, tree
-from minikeras.autodiff.symbolic import KerasTensor, snake_case, unique_name
+from minikeras.autodiff.symbolic import KerasTensor, is_symbolic, snake_case, unique_name
 from minikeras.autodiff.tape import differentiable, raw
 from minikeras.autodiff.tensor import Tensor
 from minikeras.config import DTypePolicy
@@ -552,6 +552,8 @@ class Loss:
         """
         mask = getattr(y_pred, "_keras_mask", None)
         values = self.call(self._convert(y_true, self._integer_targets), self._convert(y_pred))
+        if isinstance(values, KerasTensor):
+            return self._symbolic(values, (y_true, y_pred), sample_weight)
         own = getattr(values, "_keras_mask", None)
         if own is not None:
             mask = own if mask is None else Tensor(raw(mask).astype(bool) & raw(own))
@@ -559,6 +561,26 @@ class Loss:
         if sample_weight is not None or mask is not None:
             weights = combine_weights(sample_weight, mask, self._dtype, self.reduction)
         return _reduced(values, weights, self.reduction)
+
+    def _symbolic(self, values: KerasTensor, ends: Any, sample_weight: Any) -> KerasTensor:
+        """The loss of symbolic targets and predictions, each sample counting the same.
+
+        Raises:
+            ValueError: where they are values, and where there are weights.
+        """
+        if not is_symbolic(ends):
+            raise ValueError(
+                f"The loss {self.name!r} refers to a symbolic tensor, which has no value here: it gave {values!r}; add "
+                "the part that needs the tensor with model.add_loss()."
+            )
+        if sample_weight is not None:
+            raise ValueError(
+                f"The loss {self.name!r} of symbolic tensors takes no weights, got {sample_weight!r:.80}; multiply the "
+                "values of a loss function by them."
+            )
+        if self.reduction in (None, "none"):
+            return values
+        return ops.sum(values) if self.reduction == "sum" else ops.mean(values)
 
     def _convert(self, value: Any, keep_type: bool = False) -> Any:
         """Targets or predictions as tensors of the loss's type; a tensor that is one already is itself."""

@@ -127,7 +127,18 @@ def graph_name(function: Callable, settings: dict[str, Any]) -> str:
 def symbolic_call(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
     """Apply an operation function to symbolic tensors: a new element of the layer graph."""
     operation = FunctionNode(function, unique_name(graph_name(function, kwargs)))
-    outputs = infer_output(function, args, kwargs)
+    try:
+        outputs = infer_output(function, args, kwargs)
+    except ValueError as error:
+        leaves = tree.flatten((list(args), kwargs))
+        shapes = [tuple(leaf.shape) for leaf in leaves if hasattr(leaf, "shape") and not isinstance(leaf, KerasTensor)]
+        if not shapes:
+            raise
+        symbolic = next(leaf for leaf in leaves if isinstance(leaf, KerasTensor))
+        raise ValueError(
+            f"{operation.name} of values of shape {shapes[0]} and the symbolic tensor {symbolic!r} failed: {error}; "
+            "where a layer or loss refers to a symbolic tensor, pass it as an input, or add it with model.add_loss()."
+        ) from error
     SymbolicNode(operation, args, kwargs, outputs)
     return outputs
 

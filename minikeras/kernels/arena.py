@@ -92,6 +92,11 @@ def _references_in_a_loop(buffers: list[tuple[Any, Any]]) -> tuple[int, int]:
 _UNUSED, _UNUSED_MEMORY = _references_in_a_loop([_aligned((1,), xp.dtype("float32"))])
 
 
+def in_step() -> bool:
+    """Whether this thread is inside a step."""
+    return _active.arena is not None
+
+
 def empty(shape: tuple[int, ...], dtype: Any) -> Any:
     """An uninitialised array: from the active arena inside a step, else a new one."""
     arena = _active.arena

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 from minikeras import constraints, initializers, regularizers, tree
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode, infer_output, is_symbolic, snake_case, unique_name
+from minikeras.autodiff.tape import is_recording
 from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.config import DTypePolicy
 from minikeras.ops.core import cast
@@ -33,6 +35,9 @@ class _Context(threading.local):
     entry: Any = None
     path: tuple[str, ...] = ()
     on_zeros: bool = False  # whether `call` runs only to find out what its outputs look like
+    building: Any = None  # the layer whose `build` runs
+    predicting: bool = False  # whether nobody will ask for the losses of this call
+    entries: int = 0  # how many outermost calls there were
     on_entry: Any = None  # called with the outermost layer before it computes
 
 
@@ -180,10 +185,11 @@ def _wrap_build(build: Callable) -> Callable:
         outer = _context.path
         if not outer or outer[-1] != self.name:
             _context.path = (*outer, self.name)
+        outside, _context.building = _context.building, self
         try:
             build(self, *args, **kwargs)
         finally:
-            _context.path = outer
+            _context.path, _context.building = outer, outside
         if not self.built:
             _remember_build_shapes(self, build, args, kwargs)
         self.built = True
@@ -216,7 +222,10 @@ class Layer:
     supports_masking = False
 
     _UNTRACKED = frozenset(
-        {"_inbound_nodes", "_losses", "_loss_owners", "_recorded", "_own", "_build_shapes", "_initial"}
+        {
+            *("_inbound_nodes", "_losses", "_loss_owners", "_loss_functions"),
+            *("_recorded", "_own", "_build_shapes", "_initial"),
+        }
     )
     _recorded: tuple[tuple, dict[str, Any]]
 
@@ -257,6 +266,9 @@ class Layer:
         self._own: list[Variable] = []
         self._losses: list[Any] = []
         self._loss_owners: list[Layer] = []
+        self._loss_functions: list[Callable[[], Any]] = []
+        self._own_functions = 0  # how many of these its class added
+        self._entry = 0  # the number of its last outermost call
         self._inbound_nodes: list[SymbolicNode] = []
         self._build_shapes: dict[str, Any] | None = None
         self._called = False
@@ -312,6 +324,11 @@ class Layer:
         if isinstance(shape, str):  # Keras 2: add_weight(name, shape, ...)
             name, shape, initializer = shape, initializer, (dtype if not isinstance(dtype, np.dtype) else None)
             dtype = None
+        if overwrite_with_gradient:
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} got overwrite_with_gradient=True, but the optimizer adds "
+                "to weights; leave it out and assign the weight yourself."
+            )
         shape = () if shape is None else tuple(shape)
         spend_weights(shape)
         dtype = str(np.dtype(dtype or self._dtype_policy.variable_dtype))
@@ -329,21 +346,93 @@ class Layer:
         self._own.append(variable)
         return variable
 
-    def add_loss(self, loss: Any) -> None:
-        """Add a scalar tensor to what training minimises; call it inside `call`."""
-        if _context.on_zeros:
+    def add_loss(self, loss: Any, inputs: Any = None) -> None:
+        """Add to what training minimises.
+
+        Args:
+            loss: inside `call` a tensor, or a structure of tensors, which counts for this call.  In `__init__`, in
+                `build` or outside of the layer a function without arguments that returns one, computed anew for every
+                batch: `layer.add_loss(lambda: ops.sum(layer.kernel))`.  What is not a scalar is summed up.
+            inputs: accepted for familiarity.
+
+        Raises:
+            ValueError: for a value that would count once at most: one computed outside of `call` or not by a tensor's
+                operations, and for a symbolic tensor, which is added to the functional model that it belongs to.
+        """
+        values = [loss] if type(loss) is Tensor else self._losses_to_add(loss)
+        if _context.on_zeros or not values:
             return
+        if _context.building is self or (_context.entry is None and not is_recording() and not k.arena.in_step()):
+            raise ValueError(
+                f"add_loss of {self.name!r} got a tensor of shape {values[0].shape} outside of call(), where it would "
+                "be the same for all batches; pass a function that computes it, such as lambda: ops.sum(layer.kernel)."
+            )
+        self._note_losses(values)
+
+    def _losses_to_add(self, loss: Any) -> list[Any]:
+        """The tensors in what `add_loss` was given; functions are kept."""
+        values, functions = [], []
+        for value in tree.flatten(loss):
+            if isinstance(value, KerasTensor):
+                raise ValueError(
+                    f"add_loss of {self.name!r} got the symbolic tensor {value!r}, which has no value in this layer; "
+                    "add it to the functional model with model.add_loss(), or make it of what call() is given."
+                )
+            if callable(value):
+                if _context.entry is not None and self.built and _context.building is not self:
+                    raise ValueError(
+                        f"add_loss of {self.name!r} got the function {value!r:.80} inside call(), which would add it "
+                        "again at every call; pass the tensor that it returns."
+                    )
+                functions.append(value)
+            elif isinstance(value, Tensor):
+                values.append(value)
+            else:
+                raise ValueError(
+                    f"add_loss of {self.name!r} takes tensors, got {value!r:.80}, through which no gradient flows; "
+                    "compute the loss with minikeras.ops."
+                )
+        if functions:
+            if self._adds_itself() and self._own_functions == len(self._loss_functions):
+                self._own_functions += len(functions)
+            self._loss_functions.extend(functions)
+            _structure_changed()
+        return values
+
+    def _adds_itself(self) -> bool:
+        """Whether `add_loss` is called by the layer's own constructor or `build`, which a restored layer runs too."""
+        frame: Any = sys._getframe(1)
+        while frame is not None:
+            code = frame.f_code
+            if code.co_name in ("__init__", "build") and frame.f_locals.get(code.co_varnames[0]) is self:
+                return True
+            frame = frame.f_back
+        return False
+
+    def _note_losses(self, values: list[Any]) -> None:
         owners = (_context.entry or self)._loss_owners
         if not any(owner is self for owner in owners):
             self._losses.clear()  # of a call from elsewhere
             owners.append(self)
-        self._losses.extend(tree.flatten(loss))
+        self._losses.extend(values)
 
     @property
     def losses(self) -> list[Any]:
-        """Losses added by the last call here and below, and the penalties of the weights' regularizers."""
-        collected = [loss for layer in self._walk_layers() for loss in layer._losses]
+        """Losses added by the last call here and below, those of functions, and the penalties of regularizers.
+
+        A functional model whose losses were not computed has the symbolic tensors that were added to it instead.
+        """
+        layers = list(self._walk_layers())
+        collected = [loss for layer in layers for loss in layer._added_losses()]
+        collected += [_value_of(function) for layer in layers for function in layer._loss_functions]
         return collected + [v.regularizer(v) for v in self.trainable_weights if v.regularizer is not None]
+
+    def _added_losses(self) -> list[Any]:
+        return self._losses
+
+    def _unwritten_losses(self) -> list[Any]:
+        """What was added to the loss that neither a description of this layer holds nor its class adds again."""
+        return self._loss_functions[self._own_functions :]
 
     def _clear_losses(self) -> None:
         for owner in self._loss_owners:
@@ -424,6 +513,7 @@ class Layer:
             if _context.on_entry is not None:
                 _context.on_entry(self)
             _context.entry = self
+            _context.entries = self.__dict__["_entry"] = _context.entries + 1
             self._clear_losses()
         _context.training = training
         try:
@@ -576,9 +666,15 @@ class Layer:
             outer = _context.entry, _context.on_zeros
             _context.entry, _context.on_zeros = _context.entry or self, True
             try:
-                return self.call(*arguments, **named)
+                outputs = self.call(*arguments, **named)
             finally:
                 _context.entry, _context.on_zeros = outer
+            if is_symbolic(outputs):
+                raise ValueError(
+                    f"The {type(self).__name__} {self.name!r} refers to a symbolic tensor that it is not called with, "
+                    f"so that it returned {outputs!r:.200} for values; pass the tensor as an input."
+                )
+            return outputs
 
         return infer_output(run, args, kwargs)
 
@@ -849,6 +945,12 @@ class Layer:
         raise NotImplementedError("Layers keep their state; call the layer itself instead of stateless_call().")
 
     def __getstate__(self) -> dict[str, Any]:
+        if self._loss_functions:
+            raise TypeError(
+                f"The {type(self).__name__} {self.name!r} cannot be copied or pickled, because the function "
+                f"{self._loss_functions[0]!r:.80} given to add_loss() may refer to its weights; make it anew and add "
+                "the function to that."
+            )
         left_out = ("_losses", "_loss_owners", "_inbound_nodes")
         return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
@@ -882,6 +984,17 @@ class name_scope:
 
     def __exit__(self, *error: object) -> None:
         _context.path = self._outer
+
+
+def _value_of(function: Callable[[], Any]) -> Tensor:
+    """What a function that was given to `add_loss` returns now."""
+    value = function()
+    if not isinstance(value, Tensor):
+        raise ValueError(
+            f"The function {function!r:.80} given to add_loss() returns a tensor, got {value!r:.80}; compute it of "
+            "weights and other tensors with minikeras.ops."
+        )
+    return value
 
 
 def _is_plain(value: Any) -> bool:

@@ -97,8 +97,15 @@ def clone_model(
         recursive: whether `clone_function` is also called with the layers of models in the model.
 
     Raises:
-        ValueError: for arguments that do not go with the kind of model.
+        ValueError: for arguments that do not go with the kind of model, and for a model with losses that its clone
+            would lack.
     """
+    unwritten = [loss for layer in model._walk_layers() for loss in layer._unwritten_losses()]
+    if unwritten:
+        raise ValueError(
+            f"The model {model.name!r} cannot be cloned, because the losses {unwritten} given to add_loss() may refer "
+            "to its weights; build the model again and add them to that."
+        )
     if input_tensors is not None or clone_function is not None or call_function is not None:
         return _changed_clone(model, input_tensors, clone_function or _same_layer, call_function or _call, recursive)
     description = describe_whole(model)
@@ -156,4 +163,7 @@ def _changed_clone(
             outputs = node.operation(*args, **kwargs)
         values |= {id(old): new for old, new in zip(node.output_tensors, tree.flatten(outputs), strict=True)}
     inputs, outputs = tree.map_structure(fill, (graph.input_structure, graph.output_structure))
-    return Functional(inputs, outputs, name=model.name)
+    made = Functional(inputs, outputs, name=model.name)
+    if graph.losses:
+        made.add_loss([fill(loss) for loss in graph.losses])
+    return made

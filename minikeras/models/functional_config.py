@@ -3,19 +3,26 @@
 `layers` lists the operations, each with its `inbound_nodes`: the arguments of every call in this model, where a tensor
 is named by `[operation, call, output]`.  A function of `ops` used on symbolic tensors is described as the class that
 Keras has for it.
+
+A loss that was added to the model is written as an `Identity` named `added_loss`, which no output needs: Keras makes
+it, does not use it, and opens the file as a model without that loss.
 """
 
 from __future__ import annotations
 
 import inspect
+import itertools
+import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minikeras import activations, ops, tree
-from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode, infer_output
+from minikeras import activations, config, losses, ops, tree
+from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode, graph_name, infer_output
 from minikeras.layers.base import Layer
-from minikeras.models.graph import Graph
+from minikeras.layers.core import Identity
+from minikeras.models.graph import Graph, named_function
 from minikeras.ops import nn
 from minikeras.registry import deserialize_keras_object, is_description, serialize_keras_object
 
@@ -144,19 +151,86 @@ for _one in _operations():
     _BY_FUNCTION.setdefault(_one.function, _one)
 
 
+# ---------------------------------------------------------------- losses, of which Keras has no classes for graphs
+
+
+def _margins(t: Any, p: Any) -> Any:
+    binary = ops.all(ops.logical_or(ops.equal(t, 0), ops.equal(t, 1)))
+    return ops.maximum(1 - ops.where(binary, 2 * t - 1, t) * p, 0)
+
+
+def _log_of(y: Any) -> Any:
+    return ops.log(ops.maximum(y, config.epsilon()) + 1)
+
+
+# what the mean over the last axis is taken of, for targets t and predictions p
+_ERRORS: dict[Callable, Callable] = {
+    losses.mean_squared_error: lambda t, p: ops.square(p - t),
+    losses.mean_absolute_error: lambda t, p: ops.abs(p - t),
+    losses.mean_absolute_percentage_error: lambda t, p: (
+        ops.abs((p - t) / ops.maximum(ops.abs(t), config.epsilon())) * 100
+    ),
+    losses.mean_squared_logarithmic_error: lambda t, p: ops.square(_log_of(p) - _log_of(t)),
+    losses._huber: lambda t, p, delta: ops.where(
+        ops.abs(p - t) <= delta, 0.5 * ops.square(p - t), delta * ops.abs(p - t) - 0.5 * delta * delta
+    ),
+    losses.log_cosh: lambda t, p: p - t + ops.softplus((p - t) * -2) - math.log(2),
+    losses.hinge: _margins,
+    losses.squared_hinge: lambda t, p: ops.square(_margins(t, p)),
+    losses.poisson: lambda t, p: p - t * ops.log(p + config.epsilon()),
+    losses._binary_crossentropy: lambda t, p, from_logits: ops.binary_crossentropy(t, p, from_logits),
+}
+
+
+def _spelled_out(operation: Any, nodes: list[SymbolicNode], graph: Graph) -> list[tuple[SymbolicNode, list]]:
+    """For each use of one of these losses the same computation made of operations that Keras has classes for."""
+    error = _ERRORS.get(named_function(operation.function)) if isinstance(operation, FunctionNode) else None
+    if error is None:
+        return []
+    found = []
+    for node in nodes:
+        result = ops.mean(error(*node.args, **node.kwargs), axis=-1)
+        inner = Graph(list({id(tensor): tensor for tensor in node.input_tensors}.values()), result)
+        found.append((node, [one for one in inner.nodes if one not in graph.node_set]))
+    return found
+
+
 # ---------------------------------------------------------------- to a description
 
 
-def describe_graph(graph: Graph) -> dict[str, Any]:
+_ADDED_LOSS = re.compile(r"added_loss(_\d+)?")
+
+
+def describe_graph(graph: Graph, added: Sequence[KerasTensor] = ()) -> dict[str, Any]:
     """`layers`, `input_layers` and `output_layers` of a functional model's description.
+
+    Args:
+        graph: the graph.
+        added: those of its added losses that are written; what only the others need is left out.
 
     Raises:
         ValueError: for an operation that files have no name for.
     """
-    calls = {operation: _calls(operation, graph) for operation in graph.operations}
+    if len(added) < len(graph.losses):
+        graph = Graph(graph.input_structure, graph.output_structure, added)
+    calls: dict[Any, list[SymbolicNode]] = {}
+    instead: dict[int, KerasTensor] = {}  # by the id of a tensor that no operation in the description makes
+    taken = {operation.name for operation in graph.operations}
+    for operation in graph.operations:
+        nodes = _calls(operation, graph)
+        spelled = _spelled_out(operation, nodes, graph)
+        for node, inner in spelled:
+            for one in inner:
+                kind = graph_name(one.operation.function, one.kwargs)
+                one.operation.name = _free_name(f"{operation.name}_{kind}", taken)
+                calls[one.operation] = [one]
+            instead[id(node.outputs)] = inner[-1].outputs
+        if not spelled:
+            calls[operation] = nodes
     number = {node: i for nodes in calls.values() for i, node in enumerate(nodes)}
 
     def reference(tensor: KerasTensor) -> list[Any]:
+        tensor = instead.get(id(tensor), tensor)
         operation, index, output = tensor._keras_history
         return [operation.name, number[operation._inbound_nodes[index]], output]
 
@@ -184,11 +258,22 @@ def describe_graph(graph: Graph) -> dict[str, Any]:
             for args, kwargs in arguments
         ]
         layers.append(description)
+    for loss in added:
+        name = _free_name("added_loss", taken)
+        description = serialize_keras_object(Identity(name=name, dtype=loss.dtype))
+        layers.append({**description, "name": name, "inbound_nodes": [{"args": [describe(loss)], "kwargs": {}}]})
     return {
         "layers": layers,
         "input_layers": tree.map_structure(end, graph.input_structure),
         "output_layers": tree.map_structure(end, graph.output_structure),
     }
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """The name with a number where others have it; it is taken then."""
+    found = next(one for i in itertools.count() if (one := f"{name}_{i}" if i else name) not in taken)
+    taken.add(found)
+    return found
 
 
 def _calls(operation: Any, graph: Graph) -> list[SymbolicNode]:
@@ -225,7 +310,7 @@ def _public(function: Callable, kwargs: dict[str, Any]) -> tuple[Callable, dict[
         return getattr(ops, {"exponential": "exp"}.get(name, name)), {}
     if function is nn.piecewise_relu:
         return activations.relu, kwargs
-    if function.__name__.startswith("_"):
+    if function.__name__.startswith("_") and function.__module__.startswith("minikeras.ops."):
         renamed = {"pool_size" if name == "size" else name: value for name, value in kwargs.items()}
         return getattr(ops, function.__name__[1:], function), renamed
     return function, kwargs
@@ -234,16 +319,19 @@ def _public(function: Callable, kwargs: dict[str, Any]) -> tuple[Callable, dict[
 # ---------------------------------------------------------------- and back
 
 
-def restore_graph(config: dict[str, Any]) -> tuple[Any, Any]:
-    """The inputs and outputs of the model that `layers`, `input_layers` and `output_layers` describe.
+def restore_graph(described: dict[str, Any]) -> tuple[Any, Any, list[KerasTensor]]:
+    """The inputs, outputs and added losses of the model that `layers`, `input_layers` and `output_layers` describe.
 
     Raises:
         ValueError: for a description whose parts do not fit together, or that holds layers which no output needs.
     """
-    descriptions = _by_name(config["layers"])
-    inputs = _map_ends(config["input_layers"], descriptions)
-    outputs = _map_ends(config["output_layers"], descriptions)
+    descriptions = _by_name(described["layers"])
+    inputs = _map_ends(described["input_layers"], descriptions)
+    outputs = _map_ends(described["output_layers"], descriptions)
     order = _call_order(descriptions, tree.flatten([outputs, inputs]))
+    added = _added_losses(descriptions, {name for name, _ in order})
+    descriptions = {name: description for name, description in descriptions.items() if name not in added}
+    order = _call_order(descriptions, tree.flatten([outputs, inputs, list(added.values())]))
     unused = sorted(set(descriptions) - {name for name, _ in order})
     if unused:
         raise ValueError(f"The description holds the layers {unused[:5]}, which no output needs; remove them.")
@@ -262,7 +350,7 @@ def restore_graph(config: dict[str, Any]) -> tuple[Any, Any]:
             args, kwargs = (_revive(nodes[call][part], find) for part in ("args", "kwargs"))
             _call(operations[name], args, kwargs, descriptions[name])
         tensors[name, call] = operations[name]._inbound_nodes[-1].output_tensors
-    return tree.map_structure(find, inputs), tree.map_structure(find, outputs)
+    return tree.map_structure(find, inputs), tree.map_structure(find, outputs), [find(loss) for loss in added.values()]
 
 
 def _call(operation: Any, args: list[Any], kwargs: dict[str, Any], description: dict[str, Any]) -> None:
@@ -310,6 +398,19 @@ def _map_ends(structure: Any, descriptions: dict[str, dict[str, Any]]) -> Any:
         nested = "input_layers" in descriptions.get(end.name, {}).get("config", ())
         return Reference(end.name, max(end.call - nested, 0), end.output)
     return type(structure)([_map_ends(item, descriptions) for item in structure])
+
+
+def _added_losses(descriptions: dict[str, dict[str, Any]], needed: set[str]) -> dict[str, Reference]:
+    """The tensors that stand for losses, by the names of the layers that mark them."""
+    found = {}
+    for name, description in descriptions.items():
+        nodes = description["inbound_nodes"]
+        marks = name not in needed and _ADDED_LOSS.fullmatch(name) and description["class_name"] == "Identity"
+        if marks and len(nodes) == 1 == len(nodes[0]["args"]):
+            reference = _tensor_reference(nodes[0]["args"][0])
+            if reference is not None:
+                found[name] = reference
+    return found
 
 
 def _as_reference(history: Any) -> Reference:

@@ -5,24 +5,33 @@ Static: built once, from symbolic tensors.  `run` calls the layers on values, on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from minikeras import tree
-from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode
+from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode, unique_name
 from minikeras.layers.base import Layer
 from minikeras.layers.core import InputLayer
 
 
 class Graph:
-    """The operations between symbolic inputs and outputs (structures of `KerasTensor`).
+    """The operations between symbolic inputs and outputs (structures of `KerasTensor`), and those to further losses.
+
+    Args:
+        inputs, outputs: the ends.
+        losses: symbolic tensors that training adds to the loss.
+        kept: symbolic tensors that a compiled loss refers to.
+
+    What only losses and kept tensors need comes after all the rest, and is only computed where they are asked for.
 
     Raises:
-        ValueError: where an output does not follow from the inputs alone.
+        ValueError: where an output or a loss does not follow from the inputs alone.
     """
 
-    def __init__(self, inputs: Any, outputs: Any):
+    def __init__(self, inputs: Any, outputs: Any, losses: Sequence[KerasTensor] = (), kept: Sequence[KerasTensor] = ()):
         for role, structure in (("inputs", inputs), ("outputs", outputs)):
             for tensor in tree.flatten(structure):
                 if not isinstance(tensor, KerasTensor):
@@ -33,26 +42,36 @@ class Graph:
         self.input_structure, self.output_structure = inputs, outputs
         self.inputs: list[KerasTensor] = tree.flatten(inputs)
         self.outputs: list[KerasTensor] = tree.flatten(outputs)
-        self.nodes = self._sort_nodes()
+        self.losses, self.kept = list(losses), list(kept)
+        self._met: dict[Any, int] = {}
+        self.node_set: set[SymbolicNode] = set()
+        self.output_nodes = self._sort_nodes(self.outputs, "outputs depend")
         self.operations = self._sort_operations()
+        loss_nodes = self._sort_nodes([*self.losses, *self.kept], "loss depends") if losses or kept else []
+        self.nodes = self.output_nodes + loss_nodes
+        for operation in self._by_depth(self._depths(loss_nodes), known=self.operations):
+            taken = {other.name for other in self.operations}
+            while isinstance(operation, FunctionNode) and operation.name in taken:
+                operation.name = unique_name(operation.name)  # nobody chose it, and it may be that of a layer
+            self.operations.append(operation)
         self.layers = [operation for operation in self.operations if isinstance(operation, Layer)]
         names = [operation.name for operation in self.operations]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"Layer names in a model must be unique, got {repeated} more than once; pass other names.")
-        self._plan = [self._step(node) for node in self.nodes if not self._is_source(node)]
+        self._plan = [self._step(node) for node in self.output_nodes if not self._is_source(node)]
+        self._whole_plan = self._plan + [self._step(node) for node in loss_nodes if not self._is_source(node)]
+        self._origin: tuple[Graph, dict[int, KerasTensor]] | None = None
 
     def _is_source(self, node: SymbolicNode) -> bool:
         return all(any(out is tensor for tensor in self.inputs) for out in node.output_tensors)
 
-    def _sort_nodes(self) -> list[SymbolicNode]:
-        """Nodes in an order in which each comes after those it needs; operations are numbered as first met."""
+    def _sort_nodes(self, ends: list[KerasTensor], role: str) -> list[SymbolicNode]:
+        """The nodes not met yet that the ends need, each after those it needs; operations are numbered as first met."""
         sources = {id(tensor) for tensor in self.inputs}
-        self._met: dict[Any, int] = {}
-        self.node_set: set[SymbolicNode] = set()
         order: list[SymbolicNode] = []
         # depth first, without recursion: a graph may be thousands of layers deep
-        stack: list[tuple[SymbolicNode | None, Iterator[KerasTensor]]] = [(None, iter(self.outputs))]
+        stack: list[tuple[SymbolicNode | None, Iterator[KerasTensor]]] = [(None, iter(ends))]
         while stack:
             node, needed = stack[-1]
             tensor = next(needed, None)
@@ -71,7 +90,7 @@ class Graph:
             self.node_set.add(node)  # symbolic tensors are made once from earlier ones: there are no cycles
             if id(tensor) not in sources and not node.input_tensors:
                 raise ValueError(
-                    f"The outputs depend on the Input {operation.name!r}, which is not among the model's inputs; "
+                    f"The {role} on the Input {operation.name!r}, which is not among the model's inputs; "
                     "add it to them."
                 )
             stack.append((node, iter(() if id(tensor) in sources else node.input_tensors)))
@@ -79,9 +98,21 @@ class Graph:
 
     def _sort_operations(self) -> list[Any]:
         """Operations by their distance from the outputs, the farthest first: the order in which files number layers."""
+        depth_of = self._depths(self.output_nodes)
+        for tensor in self.inputs:
+            operation = tensor._keras_history[0]
+            if operation not in depth_of:
+                depth_of[operation], self._met[operation] = 0, -1
+                node = operation._inbound_nodes[tensor._keras_history[1]]
+                self.output_nodes.insert(0, node)
+                self.node_set.add(node)
+        return self._by_depth(depth_of)
+
+    def _depths(self, nodes: list[SymbolicNode]) -> dict[Any, int]:
+        """How far from the ends the operations of sorted nodes are."""
         node_depth: dict[SymbolicNode, int] = {}
         depth_of: dict[Any, int] = {}
-        for node in reversed(self.nodes):
+        for node in reversed(nodes):
             depth = max(node_depth.setdefault(node, 0), depth_of.get(node.operation, 0))
             depth_of[node.operation] = node_depth[node] = depth
             if self._is_source(node):
@@ -90,14 +121,13 @@ class Graph:
                 operation, index, _ = tensor._keras_history
                 parent = operation._inbound_nodes[index]
                 node_depth[parent] = max(depth + 1, node_depth.get(parent, 0))
-        for tensor in self.inputs:
-            operation = tensor._keras_history[0]
-            if operation not in depth_of:
-                depth_of[operation], self._met[operation] = 0, -1
-                node = operation._inbound_nodes[tensor._keras_history[1]]
-                self.nodes.insert(0, node)
-                self.node_set.add(node)
-        return sorted(depth_of, key=lambda operation: (-depth_of[operation], self._met[operation]))
+        return depth_of
+
+    def _by_depth(self, depth_of: dict[Any, int], known: Sequence[Any] = ()) -> list[Any]:
+        """The operations that are not known yet, the farthest first."""
+        there = set(known)
+        found = [operation for operation in depth_of if operation not in there]
+        return sorted(found, key=lambda operation: (-depth_of[operation], self._met[operation]))
 
     def _step(self, node: SymbolicNode) -> tuple:
         """(operation, id of the only input or None, node, ids of the outputs)."""
@@ -106,26 +136,64 @@ class Graph:
         single = isinstance(node.outputs, KerasTensor)
         return node.operation, id(node.args[0]) if plain else None, node, outputs[0] if single else outputs
 
-    def with_entrances(self) -> Graph:
-        """This graph with an Input for each input that lies inside another graph; nothing before it belongs here."""
-        replaced = {id(tensor): tensor for tensor in self.inputs}
+    def with_entrances(self, replaced: dict[int, KerasTensor] | None = None) -> Graph:
+        """This graph with an Input for each input that lies inside another graph; nothing before it belongs here.
+
+        Args:
+            replaced: what stands for which tensors already, by their ids; the other tensors are entered there.
+        """
+        replaced = {id(tensor): tensor for tensor in self.inputs} if replaced is None else replaced
         for tensor in self.inputs:
-            if not isinstance(tensor._keras_history[0], InputLayer):
+            if replaced[id(tensor)] is tensor and not isinstance(tensor._keras_history[0], InputLayer):
                 replaced[id(tensor)] = InputLayer(batch_shape=tensor.shape, dtype=tensor.dtype).output
-        if all(id(tensor) == key for key, tensor in replaced.items()):
+        if all(replaced[id(tensor)] is tensor for tensor in self.inputs):
             return self
 
         def use(leaf: Any) -> Any:
             return replaced[id(leaf)] if isinstance(leaf, KerasTensor) else leaf
 
         for node in self.nodes:
-            if not self._is_source(node):
+            if not self._is_source(node) and not all(id(tensor) in replaced for tensor in node.output_tensors):
                 fresh = [KerasTensor(tensor.shape, tensor.dtype) for tensor in node.output_tensors]
                 args, kwargs = tree.map_structure(use, node.args), tree.map_structure(use, node.kwargs)
                 for old, new in zip(node.output_tensors, fresh, strict=True):
                     replaced.setdefault(id(old), new)
                 SymbolicNode(node.operation, args, kwargs, tree.pack_sequence_as(node.outputs, fresh))
-        return Graph(tree.map_structure(use, self.input_structure), tree.map_structure(use, self.output_structure))
+        ends = tree.map_structure(use, self.input_structure), tree.map_structure(use, self.output_structure)
+        graph = Graph(*ends, [use(tensor) for tensor in self.losses])
+        graph._origin = self, replaced
+        return graph
+
+    def with_losses(self, losses: Sequence[KerasTensor]) -> Graph:
+        """This graph with further losses; they may be made of the tensors that this graph's inputs were cut from.
+
+        Raises:
+            ValueError: where a loss does not follow from the inputs alone.
+        """
+        try:
+            graph = Graph(self.input_structure, self.output_structure, [*self.losses, *losses], self.kept)
+        except ValueError:
+            if self._origin is None:
+                raise
+            before, replaced = self._origin
+            # of the same tensors before the cut: what stands for them is known, what is new follows them
+            cut = Graph(before.input_structure, before.output_structure, losses).with_entrances(replaced)
+            graph = Graph(self.input_structure, self.output_structure, [*self.losses, *cut.losses], self.kept)
+        graph._origin = self._origin
+        return graph
+
+    def keeping(self, tensors: Sequence[KerasTensor]) -> Graph:
+        """This graph with further tensors that a compiled loss refers to; without those that are not its own."""
+        graph = self
+        for tensor in tensors:
+            if any(tensor is kept for kept in graph.kept):
+                continue
+            try:
+                graph = Graph(self.input_structure, self.output_structure, self.losses, [*graph.kept, tensor])
+            except ValueError:
+                continue  # of another model
+            graph._origin = self._origin
+        return graph
 
     def __getstate__(self) -> dict[str, Any]:
         """The operations and a flat list of calls, for pickle and copies: tensors and nodes refer to each other."""
@@ -139,11 +207,11 @@ class Graph:
         for node in self.nodes:
             operation = node.operation
             if isinstance(operation, FunctionNode):
-                operation = _Function(operation.function, operation.name)
+                operation = _Function(named_function(operation.function), operation.name)
             outputs = tree.map_structure(lambda out: _Specification(out.shape, out.dtype, out.name), node.outputs)
             args = () if self._is_source(node) else tree.map_structure(place, node.args)
             calls.append((operation, args, tree.map_structure(place, node.kwargs), outputs))
-        ends = tree.map_structure(place, (self.input_structure, self.output_structure))
+        ends = tree.map_structure(place, (self.input_structure, self.output_structure, self.losses))
         return {"calls": calls, "ends": ends}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -161,10 +229,15 @@ class Graph:
             tensors.extend(tree.flatten(outputs))
         self.__init__(*tree.map_structure(find, state["ends"]))  # type: ignore[misc]
 
-    def run(self, inputs: list[Any]) -> Any:
-        """The outputs, in their structure, for a flat list of input values."""
+    def run(self, inputs: list[Any], add_losses: Callable[[list[Any], list[Any]], None] | None = None) -> Any:
+        """The outputs, in their structure, for a flat list of input values.
+
+        Args:
+            inputs: tensors.
+            add_losses: called with the values of the losses and of the kept tensors; without it they are not computed.
+        """
         values = {id(tensor): value for tensor, value in zip(self.inputs, inputs, strict=True)}
-        for operation, only, node, outputs in self._plan:
+        for operation, only, node, outputs in self._plan if add_losses is None else self._whole_plan:
             if only is not None:
                 result = operation(values[only])
             else:
@@ -175,9 +248,17 @@ class Graph:
             else:
                 for key, value in zip(outputs, tree.flatten(result), strict=True):
                     values[key] = value
+        if add_losses is not None:
+            add_losses(*([values[id(tensor)] for tensor in tensors] for tensors in (self.losses, self.kept)))
         if isinstance(self.output_structure, KerasTensor):
             return values[id(self.output_structure)]
         return tree.map_structure(lambda tensor: values[id(tensor)], self.output_structure)
+
+
+def named_function(function: Callable) -> Callable:
+    """The function of a module that an operation within it was made for; the operation where that is it."""
+    named = getattr(sys.modules.get(function.__module__), function.__name__, function)
+    return named if inspect.unwrap(named) is inspect.unwrap(function) else function
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,37 @@ from typing import Any
 
 from minikeras import tree
 from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
-from minikeras.layers.base import Layer, _context, _shapes, _specs, configuration_version
+from minikeras.layers.base import Layer, _context, _shapes, _specs, _structure_changed, configuration_version, warn
 from minikeras.models.functional_config import describe_graph, restore_graph
 from minikeras.models.graph import Graph
+from minikeras.models.graph_loss import LossOfGraph, tensors_in
 from minikeras.ops.core import cast
 from minikeras.ops.numpy import expand_dims, squeeze
 from minikeras.registry import custom_object_scope, describe_whole, is_builtin
 from minikeras.training.trainer import Trainer
 
 
+def warn_of_unwritten_losses(model: Any) -> None:
+    """Say which losses a description of the model does not hold."""
+    unwritten = [loss for layer in model._walk_layers() for loss in layer._unwritten_losses()]
+    if unwritten:
+        warn(
+            f"The losses {unwritten} given to add_loss() of the model {model.name!r} cannot be described; call "
+            "add_loss() again after the model is loaded."
+        )
+
+
 def _is_functional(args: tuple, kwargs: dict[str, Any]) -> bool:
     return len(args) >= 2 or (len(args) == 1 and "outputs" in kwargs) or ("inputs" in kwargs and "outputs" in kwargs)
+
+
+def _masked(inputs: list[Any], mask: Any) -> list[Any]:
+    """The inputs with the masks that a model was called with."""
+    if mask is not None:
+        for value, one in zip(inputs, tree.flatten(mask), strict=True):
+            if one is not None:
+                value._keras_mask = one
+    return inputs
 
 
 _WIRING = {"layers", "input_layers", "output_layers"}
@@ -61,6 +81,8 @@ class Model(Trainer, Layer):
         Layer.__init__(self, **kwargs)
         Trainer.__init__(self)
         self._graph: Graph | None = None
+        self._own_losses = 0  # how many of the graph's losses its class added
+        self._kept_values: dict[int, Any] = {}  # of the last call, by the ids of the graph's tensors
         if functional:
             self._graph = graph.with_entrances()
             self.built = True
@@ -71,7 +93,9 @@ class Model(Trainer, Layer):
             raise NotImplementedError(
                 f"The model {type(self).__name__} does not define call(); write its computation there."
             )
-        outputs = self._graph.run(self._graph_inputs(inputs))
+        values = _masked(self._graph_inputs(inputs), mask)
+        wanted = (self._graph.losses or self._graph.kept) and not _context.predicting and not _context.on_zeros
+        outputs = self._graph.run(values, self._note_of_graph if wanted else None)
         return outputs[0] if isinstance(outputs, (list, tuple)) and len(outputs) == 1 else outputs
 
     def _graph_inputs(self, inputs: Any) -> list[Any]:
@@ -143,7 +167,7 @@ class Model(Trainer, Layer):
         def fill(leaf: Any) -> Any:
             return values[id(leaf)] if isinstance(leaf, KerasTensor) else leaf
 
-        for node in self._graph.nodes:
+        for node in self._graph.output_nodes:
             if all(id(tensor) in values for tensor in node.output_tensors):
                 continue
             args, kwargs = tree.map_structure(fill, node.args), tree.map_structure(fill, node.kwargs)
@@ -160,6 +184,71 @@ class Model(Trainer, Layer):
         self._build_shapes = {"input_shape": _shapes(args[0] if args else next(iter(kwargs.values())))}
         self._after_build()
 
+    # ------------------------------------------------------------ losses of its own
+
+    def add_loss(self, loss: Any, inputs: Any = None) -> None:
+        """Add to what training minimises; on a functional model also symbolic tensors.
+
+        `model.add_loss(ops.mean(ops.square(inputs - outputs)))` counts in every step, evaluation included, beside the
+        compiled loss or instead of one.  It is computed in the same pass as the outputs; layers that only it needs
+        belong to the model.  `predict` does not compute it.  What is not a scalar is summed up.  In another model the
+        loss counts once for each use of this one.
+
+        Args:
+            loss: symbolic tensors that follow from the model's inputs, or what `Layer.add_loss` takes.
+            inputs: accepted for familiarity.
+
+        Raises:
+            ValueError: for a symbolic tensor that depends on an Input which is not the model's; nothing is added.
+        """
+        symbolic = [leaf for leaf in tree.flatten(loss) if isinstance(leaf, KerasTensor)]
+        rest = [leaf for leaf in tree.flatten(loss) if not isinstance(leaf, KerasTensor)]
+        if symbolic:
+            self._add_symbolic_losses(symbolic)
+        if rest or not symbolic:
+            super().add_loss(rest)
+
+    def _add_symbolic_losses(self, losses: list[KerasTensor]) -> None:
+        if self._graph is None:
+            raise ValueError(
+                f"The {type(self).__name__} {self.name!r} has no graph that the symbolic tensor {losses[0]!r} could "
+                "belong to; add tensors inside call(), or make the model of its inputs and outputs."
+            )
+        if type(self).call is not Model.call:
+            raise ValueError(
+                f"The {type(self).__name__} {self.name!r} has a call() of its own, which computes no symbolic tensors, "
+                f"got {losses[0]!r}; add what call() computes, by self.add_loss() there."
+            )
+        self._graph = self._graph.with_losses(losses)
+        if self._adds_itself() and self._own_losses + len(losses) == len(self._graph.losses):
+            self._own_losses = len(self._graph.losses)
+        _structure_changed()
+
+    def _note_of_graph(self, losses: list[Any], kept: list[Any]) -> None:
+        if losses:
+            self._note_losses(losses)
+        assert self._graph is not None
+        self._kept_values = {id(tensor): value for tensor, value in zip(self._graph.kept, kept, strict=True)}
+
+    def _added_losses(self) -> list[Any]:
+        return self._losses if self._losses or self._graph is None else self._graph.losses
+
+    def _refers_to_graph(self, loss: Any) -> Any:
+        if self._graph is None or type(self).call is not Model.call:
+            return loss
+        functions = [spec for spec in tree.flatten(loss) if callable(spec)]
+        found = [tensor for function in functions for tensor in tensors_in(function)]
+        if not found:
+            return loss
+        self._graph = self._graph.keeping(found)
+        return tree.map_structure(lambda spec: LossOfGraph.around(spec, self) if callable(spec) else spec, loss)
+
+    def _unwritten_losses(self) -> list[Any]:
+        own = super()._unwritten_losses()
+        if self._graph is None or _takes_ends(type(self)):
+            return own
+        return own + self._graph.losses[self._own_losses :]
+
     # ------------------------------------------------------------ structure
 
     def _children(self) -> Iterator[Any]:
@@ -167,7 +256,7 @@ class Model(Trainer, Layer):
             yield from self._graph.layers
         yield from super()._children()
 
-    _UNTRACKED = Layer._UNTRACKED | {"_graph", *vars(Trainer())}
+    _UNTRACKED = Layer._UNTRACKED | {"_graph", "_kept_values", *vars(Trainer())}
 
     def _own_metrics(self) -> list[Any]:
         """The metrics in its layers; those of built-in layers are found anew only after an attribute was set."""
@@ -306,16 +395,20 @@ class Model(Trainer, Layer):
     def to_json(self, **kwargs: Any) -> str:
         """The description of the model, without its weights, as JSON for `model_from_json`.
 
+        Functions given to `add_loss` have no description: there is a warning.
+
         Args:
             kwargs: for `json.dumps`.
         """
+        warn_of_unwritten_losses(self)
         return json.dumps(describe_whole(self), **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """A functional model's layers and wiring; the constructor's arguments of any other."""
         if self._graph is None or not _takes_ends(type(self)):
             return super().get_config()
-        return {"name": self.name, "trainable": self.trainable, **describe_graph(self._graph)}
+        description = describe_graph(self._graph, self._graph.losses[self._own_losses :])
+        return {"name": self.name, "trainable": self.trainable, **description}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
@@ -323,12 +416,15 @@ class Model(Trainer, Layer):
         with custom_object_scope(custom_objects):
             if not (config.keys() >= _WIRING and _takes_ends(cls)):
                 return super().from_config(config)
-            inputs, outputs = restore_graph(config)
-            return cls(inputs, outputs, **{name: value for name, value in config.items() if name not in _WIRING})
+            inputs, outputs, losses = restore_graph(config)
+            model = cls(inputs, outputs, **{name: value for name, value in config.items() if name not in _WIRING})
+            if losses:
+                model.add_loss(losses)
+            return model
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_arenas": {}, "_trainable_at": -1, "_trainable_list": []}
-        state.update(_metrics_at=-1, _metrics_list=[])
+        state.update(_metrics_at=-1, _metrics_list=[], _functions=[], _kept_values={})
         if is_symbolic(self._recorded):  # type: ignore[has-type]
             state["_recorded"] = (), {}
         return state

@@ -111,6 +111,8 @@ class Sequential(Model):
             (x,) = self._graph_inputs(inputs)
         else:
             x = inputs
+        if mask is not None:
+            x._keras_mask = mask
         for layer in self._stack:
             x = layer(x)
         return x
@@ -120,6 +122,12 @@ class Sequential(Model):
             specs = self._symbolic_outputs(args[0])
             return KerasTensor(specs.shape, specs.dtype) if isinstance(specs, KerasTensor) else specs
         return super().compute_output_spec(*args, **kwargs)
+
+    def _add_symbolic_losses(self, losses: list[KerasTensor]) -> None:
+        raise ValueError(
+            f"The Sequential {self.name!r} takes no symbolic tensors as losses, got {losses[0]!r}; make a functional "
+            "model of it, Model(model.inputs, model.outputs), and add them to that."
+        )
 
     def _children(self) -> Any:
         yield from self._stack

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from minikeras.models.description import model_from_config, parse_description
+from minikeras.models.model import warn_of_unwritten_losses
 from minikeras.registry import describe_whole, weight_budget
 from minikeras.saving.paths import as_path, existing, replacing
 from minikeras.saving.weights_file import WeightsReader, read_weights, write_weights
@@ -24,6 +25,9 @@ _SPARE_WEIGHTS = 1 << 20  # entries that a model may create beyond twice those i
 
 def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any) -> None:
     """Write a model's description, weights and optimizer state to a `.keras` file.
+
+    Losses given to `add_loss` of a functional model are in it, except functions: there is a warning.  Keras itself
+    opens such a file as a model without them.
 
     Args:
         model: the model.
@@ -40,6 +44,7 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: bool |
             f"save_model writes one .keras archive, got the arguments {sorted(kwargs) or ['zipped']}; leave them out."
         )
     path = as_path(filepath, (".keras",), "Models")
+    warn_of_unwritten_losses(model)
     description = describe_whole(model)
     metadata = {"keras_version": _KERAS_VERSION, "date_saved": datetime.now().strftime("%Y-%m-%d@%H:%M:%S")}
     with replacing(path, overwrite) as partial:

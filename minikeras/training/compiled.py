@@ -100,6 +100,7 @@ class CompiledLoss:
 
     def __init__(self, loss: Any, loss_weights: Any, names: list[str] | None):
         self._loss, self._weights, self._given_names = loss, loss_weights, names
+        self.is_given = any(spec is not None for spec in tree.flatten(loss))
         for spec in tree.flatten(loss):
             if spec not in (None, "crossentropy", "ce"):
                 losses_room.get(spec)  # a misspelt name is refused by compile, not by the first batch
@@ -138,6 +139,8 @@ class CompiledLoss:
         Raises:
             ValueError: a label is out of range or has a fraction.
         """
+        if not self.is_given:
+            return
         if outputs is None:
             specs = [_only_loss(spec) for spec in tree.flatten(self._loss)]
             if len(specs) == 1 and len(tree.flatten(y)) == 1:

@@ -49,7 +49,7 @@ def _is_replayable(operation: Any) -> bool:
         return type(operation) in _REPLAYABLE and (activation is None or _is_own(activation))
     if not _is_own(type(operation).call) or type(operation).__call__ is not Layer.__call__:
         return False
-    return all(_is_replayable(part) for part in graph.operations)
+    return all(_is_replayable(part) for part in {node.operation: None for node in graph.output_nodes})
 
 
 class Inference:
@@ -70,7 +70,7 @@ class Inference:
     def __call__(self, x: Any) -> Any:
         """The outputs, as a tensor or a structure of them, for a batch of raw arrays."""
         if type(x) is not k.xp.ndarray:
-            return self._model(x, training=False)
+            return self._run(x)
         if self._version != configuration_version():  # a layer was built, switched or changed
             self._programs.clear()
             self._version = configuration_version()
@@ -81,19 +81,27 @@ class Inference:
                 _context.on_entry(self._model)
             return Tensor(program((x,))[0])
         if key in self._programs or len(self._programs) >= _MOST:
-            return self._model(x, training=False)
+            return self._run(x)
         return self._record(key, x)
+
+    def _run(self, x: Any) -> Any:
+        """The outputs by way of the layers, without losses that were added to the model."""
+        outer, _context.predicting = _context.predicting, True
+        try:
+            return self._model(x, training=False)
+        finally:
+            _context.predicting = outer
 
     def _record(self, key: tuple, x: Any) -> Any:
         """The outputs; where it can be replayed, how they were computed is kept."""
         if not self._model.built or not _is_replayable(self._model):
-            outputs = self._model(x, training=False)
+            outputs = self._run(x)
             if self._model.built:
                 self._programs[key] = None
             return outputs
         tensor = Tensor(x)
         with Recorder([tensor]) as recorder:
-            outputs = self._model(tensor, training=False)
+            outputs = self._run(tensor)
         single = isinstance(outputs, Tensor)
         program = recorder.program([outputs]) if single else None
         if self._version == configuration_version():

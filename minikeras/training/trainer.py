@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from minikeras import kernels as k
+from minikeras import ops, tree
 from minikeras import optimizers as optimizers_room
-from minikeras import tree
+from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
 from minikeras.autodiff.tape import backward, recording
 from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.callbacks import CallbackList, History
-from minikeras.layers.base import Layer, structure_version, warn
+from minikeras.config import floatx
+from minikeras.layers.base import Layer, _context, _value_of, structure_version, warn
 from minikeras.losses import Loss
 from minikeras.metrics import Mean
 from minikeras.registry import deserialize_keras_object, is_builtin, serialize_keras_object
@@ -49,10 +51,12 @@ class Trainer:
     non_trainable_variables: list[Variable]
     losses: list[Any]
     _loss_owners: list[Any]
+    _entry: int
     _graph: Any
     _own_metrics: Callable
     _flatten_layers: Callable
     _walk_layers: Callable
+    _added_losses: Callable
 
     def __init__(self) -> None:
         self.optimizer: Any = None
@@ -69,6 +73,7 @@ class Trainer:
         self._trainable_at = -1
         self._trainable_list: list[Variable] = []
         self._penalized: list[Variable] = []
+        self._functions: list[Callable] = []
         self._metrics_at = -1
         self._metrics_list: list[Any] = []
         self._kept: Snapshot | None = None  # what a failing first step of `fit` gives back
@@ -113,8 +118,15 @@ class Trainer:
             ValueError: for an unknown name, with the nearest known one, and for a comparison that cannot be made; the
                 model is unchanged.
         """
-        kwargs.pop("sample_weight_mode", None)
-        kwargs.pop("target_tensors", None)
+        mode = kwargs.pop("sample_weight_mode", None)
+        if any(one not in (None, "temporal") for one in tree.flatten(mode)):
+            raise ValueError(
+                f"sample_weight_mode is None or 'temporal', got {mode!r}; weights go by their shape."
+            )
+        if kwargs.pop("target_tensors", None) is not None:
+            raise ValueError(
+                "compile takes no target_tensors; make the targets an input and use model.add_loss()."
+            )
         if kwargs:
             raise ValueError(f"compile got unknown arguments {sorted(kwargs)}; check their spelling.")
         arguments = {
@@ -152,13 +164,17 @@ class Trainer:
         return {
             "optimizer": optimizer,
             "loss": loss,
-            "_compiled_loss": CompiledLoss(loss, arguments["loss_weights"], names),
+            "_compiled_loss": CompiledLoss(self._refers_to_graph(loss), arguments["loss_weights"], names),
             "_compiled_metrics": CompiledMetrics(arguments["metrics"], arguments["weighted_metrics"], names),
             "_loss_tracker": Mean(name="loss"),
             "_loss_factor": None if entry is None else entry.factor,
             "_check_label_values": all(spec is None or _is_builtin_loss(spec) for spec in tree.flatten(loss)),
             "_compile_arguments": {**arguments, "optimizer": optimizer},
         }
+
+    def _refers_to_graph(self, loss: Any) -> Any:
+        """The losses for `compile`, made able to refer to symbolic tensors of the model's graph, where it has one."""
+        return loss
 
     def _check_factor(self, entry: Entry) -> None:
         if entry.factor is not None and not self._has_builtin_train_step():
@@ -233,16 +249,29 @@ class Trainer:
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """The scalar that training minimises: compiled losses plus those that layers added.
+        """The scalar that training minimises: compiled losses plus those of `add_loss` and of regularizers.
 
         Raises:
-            ValueError: where there is no loss at all.
+            ValueError: where there is no loss at all, or a compiled one has no targets.
         """
-        total = None
-        if self._compiled_loss is not None and y is not None:
-            total = self._compiled_loss(y, y_pred, sample_weight)
-        for extra in self._extra_losses():
-            total = extra if total is None else total + extra
+        extras = self._extra_losses()
+        total: Any = None
+        if self._compiled_loss is not None:
+            if y is not None:
+                total = self._compiled_loss(y, y_pred, sample_weight)
+            elif self._compiled_loss.is_given:
+                raise ValueError(
+                    f"The model {self.name!r} is compiled with loss={self.loss!r:.80}, but got no targets; pass y, or "
+                    "compile it without a loss."
+                )
+        for extra in extras:
+            value = extra if type(extra) is Tensor and not extra.data.ndim else _as_scalar(extra)
+            total = value if total is None else total + value
+        if isinstance(total, KerasTensor):
+            raise ValueError(
+                f"The loss of the model {self.name!r} is the symbolic tensor {total!r}, because a layer or loss refers "
+                "to a symbolic tensor; pass that to the layer as an input, or add it with model.add_loss()."
+            )
         if total is None:
             raise ValueError(
                 f"The model {self.name!r} has no loss to compute; pass y, and a loss to compile(), or add_loss()."
@@ -251,10 +280,17 @@ class Trainer:
 
     def _extra_losses(self) -> list[Any]:
         """`losses` without a walk through the model: who added one is known, who has a regularizer remembered."""
-        if type(self).losses is not Layer.losses:
-            return self.losses
+        if type(self).losses is not Layer.losses or self._entry != _context.entries:
+            # a property of the user's, or the last that was computed is not this model but, say, a part of it
+            if is_symbolic(self._added_losses()):
+                raise ValueError(
+                    f"The losses added to the model {self.name!r} are computed where it is called, and it was not; "
+                    "call self(x) before compute_loss()."
+                )
+            return [loss for loss in self.losses if not isinstance(loss, KerasTensor)]
         extras = [loss for layer in self._loss_owners for loss in layer._losses]
         self._trainable_now()
+        extras += [_value_of(function) for function in self._functions]
         return extras + [variable.regularizer(variable) for variable in self._penalized]
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
@@ -317,6 +353,7 @@ class Trainer:
             if not same:
                 self._trainable_list = found
             self._penalized = [variable for variable in found if variable.regularizer is not None]
+            self._functions = [one for layer in self._flatten_layers() for one in layer._loss_functions]
             self._trainable_at = version
         return self._trainable_list
 
@@ -844,6 +881,12 @@ class _Collector:
         else:
             whole = [np.concatenate(parts) for parts in self._parts]
         return tree.pack_sequence_as(self._structure, whole)
+
+
+def _as_scalar(loss: Any) -> Any:
+    """An added loss of any shape and type as one number: the sum, as in Keras 3."""
+    tensor = ops.convert_to_tensor(loss)
+    return ops.sum(tensor if tensor.data.dtype.kind == "f" else ops.cast(tensor, floatx()))
 
 
 def _data(leaf: Any) -> Any:

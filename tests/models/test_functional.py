@@ -143,3 +143,14 @@ def test_add_loss_and_activity_regularizer():
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
     model(data)
     assert len(model.losses) == 3
+
+
+@pytest.mark.parametrize("kind", ["functional", "sequential"])
+def test_a_model_hands_the_mask_it_is_called_with_to_its_layers(kind):
+    lstm = layers.LSTM(3)
+    entrance = keras.Input((4, 2))
+    model = keras.Model(entrance, lstm(entrance)) if kind == "functional" else keras.Sequential([entrance, lstm])
+    x = np.random.default_rng(0).normal(size=(2, 4, 2)).astype("float32")
+    mask = np.array([[True, True, False, False], [True] * 4])
+    np.testing.assert_array_equal(np.asarray(model(x, mask=mask)), np.asarray(lstm(x, mask=mask)))
+    assert np.any(np.asarray(model(x)) != np.asarray(model(x, mask=mask)))
