@@ -18,6 +18,7 @@ import numpy as np
 
 from minikeras.autodiff.tensor import Tensor
 from minikeras.seeds import next_seed, whole_number
+from minikeras.tracebacks import end_at_users_line
 from minikeras.training.ahead import Iterated, ReadAhead
 from minikeras.training.data import PyDataset
 
@@ -237,9 +238,13 @@ class DatasetIterator:
         return self
 
     def __next__(self) -> Any:
-        element = next(self._elements)
-        self._state["position"] += 1
-        return _map_leaves(_as_host_array, element)
+        try:
+            element = next(self._elements)
+            self._state["position"] += 1
+            return _map_leaves(_as_host_array, element)
+        except BaseException as error:
+            end_at_users_line(error)
+            raise
 
     def get_state(self) -> dict[str, Any]:
         """Where this pass is: a dict of numbers that JSON can hold."""

@@ -23,6 +23,7 @@ from minikeras.autodiff.tensor import Tensor
 from minikeras.config import DTypePolicy
 from minikeras.ops import nn
 from minikeras.ops.common import as_type, unbroadcast
+from minikeras.tracebacks import UserFacing, end_at_users_line, user_facing
 
 REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
 
@@ -515,7 +516,7 @@ class Reduction:
             raise ValueError(f"A reduction is one of {cls.all()}, got {key!r}.")
 
 
-class Loss:
+class Loss(UserFacing):
     """Base class: subclasses write `call(y_true, y_pred)`, which returns one value per sample.
 
     Args:
@@ -550,15 +551,19 @@ class Loss:
             y_true, y_pred: targets and predictions; structures of them where `call` takes structures.
             sample_weight: one weight per sample, or per value that `call` returns.
         """
-        mask = getattr(y_pred, "_keras_mask", None)
-        values = self.call(self._convert(y_true, self._integer_targets), self._convert(y_pred))
-        own = getattr(values, "_keras_mask", None)
-        if own is not None:
-            mask = own if mask is None else Tensor(raw(mask).astype(bool) & raw(own))
-        weights = None
-        if sample_weight is not None or mask is not None:
-            weights = combine_weights(sample_weight, mask, self._dtype, self.reduction)
-        return _reduced(values, weights, self.reduction)
+        try:
+            mask = getattr(y_pred, "_keras_mask", None)
+            values = self.call(self._convert(y_true, self._integer_targets), self._convert(y_pred))
+            own = getattr(values, "_keras_mask", None)
+            if own is not None:
+                mask = own if mask is None else Tensor(raw(mask).astype(bool) & raw(own))
+            weights = None
+            if sample_weight is not None or mask is not None:
+                weights = combine_weights(sample_weight, mask, self._dtype, self.reduction)
+            return _reduced(values, weights, self.reduction)
+        except BaseException as error:
+            end_at_users_line(error)
+            raise
 
     def _convert(self, value: Any, keep_type: bool = False) -> Any:
         """Targets or predictions as tensors of the loss's type; a tensor that is one already is itself."""
@@ -1001,6 +1006,7 @@ registry.builtin("keras.src.losses.losses", LossFunctionWrapper)
 registry.builtin_functions(FUNCTIONS)
 
 
+@user_facing
 def get(identifier: Any) -> Any:
     """A loss from its name (a function's or a class's), class, description or any callable; None stays None.
 

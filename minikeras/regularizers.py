@@ -9,9 +9,10 @@ from typing import Any
 from minikeras import kernels as k
 from minikeras import registry
 from minikeras.autodiff.tape import differentiable
+from minikeras.tracebacks import UserFacing, user_facing
 
 
-class Regularizer:
+class Regularizer(UserFacing):
     """Base class: a function from a tensor to the scalar tensor that is added to the loss."""
 
     def __call__(self, x: Any) -> Any:
@@ -158,6 +159,7 @@ ALL: dict[str, type[Regularizer]] = {
 registry.builtin("keras.regularizers", L1, L2, L1L2, OrthogonalRegularizer)
 
 
+@user_facing
 def get(identifier: Any) -> Any:
     """A regularizer from its name, class, description or any callable; None stays None.
 

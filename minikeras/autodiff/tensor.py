@@ -10,6 +10,7 @@ import numpy as np
 
 from minikeras import config, tree
 from minikeras import kernels as k
+from minikeras.tracebacks import end_at_users_line, user_facing
 
 _numbers = itertools.count()
 
@@ -134,6 +135,7 @@ class Variable(Tensor):
         "regularizer",
     )
 
+    @user_facing
     def __init__(
         self,
         initializer: Any,
@@ -194,13 +196,18 @@ class Variable(Tensor):
         Raises:
             ValueError: where the shapes differ; the variable is unchanged.
         """
-        value = _raw(value)
-        if value.shape != self.data.shape:
-            raise ValueError(
-                f"Variable {self.path!r} has shape {self.data.shape} and cannot take a value of shape {value.shape}."
-            )
-        self.data[...] = value
-        return self
+        try:
+            value = _raw(value)
+            if value.shape != self.data.shape:
+                raise ValueError(
+                    f"Variable {self.path!r} has shape {self.data.shape} and cannot take a value of shape "
+                    f"{value.shape}."
+                )
+            self.data[...] = value
+            return self
+        except BaseException as error:
+            end_at_users_line(error)
+            raise
 
     def assign_add(self, value: Any) -> Variable:
         """Add `value` in place."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minikeras import tree
+from minikeras.tracebacks import UserFacing
 from minikeras.utils.console import announce
 
 
@@ -24,7 +25,7 @@ def read_logs(logs: Any) -> dict[str, Any]:
     return logs() if callable(logs) else logs or {}
 
 
-class Callback:
+class Callback(UserFacing):
     """The base of callbacks: subclass it and define the hooks that are wanted.
 
     `self.model` is the model being trained, `self.params` a dict with `verbose`, `epochs` and `steps`.  `logs` maps

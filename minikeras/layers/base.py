@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from minikeras.config import DTypePolicy
 from minikeras.ops.core import cast
 from minikeras.registry import deserialize_keras_object, is_builtin, is_description, serialize_value, spend_weights
 from minikeras.seeds import SeedGenerator
+from minikeras.tracebacks import UserFacing, end_at_users_line, is_own, user_facing
 
 
 class _Context(threading.local):
@@ -170,6 +172,9 @@ def _wrap_build(build: Callable) -> Callable:
             _context.path = (*outer, self.name)
         try:
             build(self, *args, **kwargs)
+        except BaseException as error:
+            end_at_users_line(error)
+            raise
         finally:
             _context.path = outer
         if not self.built:
@@ -185,7 +190,7 @@ def _remember_build_shapes(layer: Layer, build: Callable, args: tuple, kwargs: d
     layer._build_shapes = {**dict(zip(names, args, strict=False)), **kwargs}
 
 
-class Layer:
+class Layer(UserFacing):
     """The base of every layer and model.
 
     A subclass keeps its configuration in `__init__`, makes its weights with `add_weight` in `build(input_shape)` and
@@ -273,6 +278,7 @@ class Layer:
     def build(self, input_shape: Any) -> None:
         """Create the weights for inputs of this shape; layers without weights need not define it."""
 
+    @user_facing
     def add_weight(
         self,
         shape: Any = None,
@@ -312,6 +318,7 @@ class Layer:
         self._own.append(variable)
         return variable
 
+    @user_facing
     def add_loss(self, loss: Any) -> None:
         """Add a scalar tensor to what training minimises; call it inside `call`."""
         if _context.on_zeros:
@@ -340,52 +347,58 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} does not define call(); write its mathematics there.")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        plain = len(args) == 1 and not kwargs and type(args[0]) is Tensor and args[0].data.dtype is self._compute_type
-        if plain:
-            if self._called and self._is_routine(args[0]):
-                if not _call_signature(type(self)).training:
-                    return self.call(args[0])
-                if _context.training is not None:
-                    return self.call(args[0], training=bool(_context.training))
-        else:  # anything but the one tensor that layers mostly get
-            args = tuple([self._convert(value) if not _is_plain(value) else value for value in args])
-            kwargs = {name: self._convert(v) if not _is_plain(v) else v for name, v in kwargs.items()}
-            if _has_symbolic(args) or (kwargs and _has_symbolic(tuple(kwargs.values()))):
-                return self._symbolic_call(args, kwargs)
-        signature = _call_signature(type(self))
-        outer = _context.training
-        training = kwargs.get("training")
-        if training is None and len(args) > signature.training_position:
-            training = args[signature.training_position]
-        if training is None:
-            training = outer
-            if training is None and signature.training:
-                training = signature.defaults.get("training")
-        if signature.training:
-            if len(args) <= signature.training_position:
-                kwargs["training"] = bool(training) if training is not None else False
-        elif not signature.open:
-            kwargs.pop("training", None)
-        inputs = args[0] if args else next((v for v in kwargs.values() if not _is_plain(v)), None)
-        if self.input_spec is not None:
-            self._check_shape(inputs)
-        previous_mask = _mask_of(inputs)
-        if previous_mask is not None and signature.mask and len(args) <= signature.mask_position:
-            kwargs.setdefault("mask", previous_mask)
-        if kwargs.get("mask") is not None:
-            previous_mask = kwargs["mask"]
-        if signature.masked:
-            kwargs.update(signature.further_masks(args, kwargs))
-        if self._called and training is outer and _context.entry is not None:
-            outputs = self.call(*args, **kwargs)
-        else:
-            outputs = self._call_in_context(args, kwargs, training)
-        if previous_mask is not None or type(self).compute_mask is not Layer.compute_mask:
-            self._attach_mask(inputs, outputs, previous_mask)
-        if self.activity_regularizer is not None:
-            for output in tree.flatten(outputs):
-                self.add_loss(self.activity_regularizer(output) / float(max(output.shape[0], 1)))
-        return outputs
+        try:
+            plain = (
+                len(args) == 1 and not kwargs and type(args[0]) is Tensor and args[0].data.dtype is self._compute_type
+            )
+            if plain:
+                if self._called and self._is_routine(args[0]):
+                    if not _call_signature(type(self)).training:
+                        return self.call(args[0])
+                    if _context.training is not None:
+                        return self.call(args[0], training=bool(_context.training))
+            else:  # anything but the one tensor that layers mostly get
+                args = tuple([self._convert(value) if not _is_plain(value) else value for value in args])
+                kwargs = {name: self._convert(v) if not _is_plain(v) else v for name, v in kwargs.items()}
+                if _has_symbolic(args) or (kwargs and _has_symbolic(tuple(kwargs.values()))):
+                    return self._symbolic_call(args, kwargs)
+            signature = _call_signature(type(self))
+            outer = _context.training
+            training = kwargs.get("training")
+            if training is None and len(args) > signature.training_position:
+                training = args[signature.training_position]
+            if training is None:
+                training = outer
+                if training is None and signature.training:
+                    training = signature.defaults.get("training")
+            if signature.training:
+                if len(args) <= signature.training_position:
+                    kwargs["training"] = bool(training) if training is not None else False
+            elif not signature.open:
+                kwargs.pop("training", None)
+            inputs = args[0] if args else next((v for v in kwargs.values() if not _is_plain(v)), None)
+            if self.input_spec is not None:
+                self._check_shape(inputs)
+            previous_mask = _mask_of(inputs)
+            if previous_mask is not None and signature.mask and len(args) <= signature.mask_position:
+                kwargs.setdefault("mask", previous_mask)
+            if kwargs.get("mask") is not None:
+                previous_mask = kwargs["mask"]
+            if signature.masked:
+                kwargs.update(signature.further_masks(args, kwargs))
+            if self._called and training is outer and _context.entry is not None:
+                outputs = self.call(*args, **kwargs)
+            else:
+                outputs = self._call_in_context(args, kwargs, training)
+            if previous_mask is not None or type(self).compute_mask is not Layer.compute_mask:
+                self._attach_mask(inputs, outputs, previous_mask)
+            if self.activity_regularizer is not None:
+                for output in tree.flatten(outputs):
+                    self.add_loss(self.activity_regularizer(output) / float(max(output.shape[0], 1)))
+            return outputs
+        except BaseException as error:
+            end_at_users_line(error)
+            raise
 
     def _is_routine(self, x: Tensor) -> bool:
         """Whether a call inside a model has nothing to do but `call`: a shape seen before, no mask, no penalty."""
@@ -562,6 +575,7 @@ class Layer:
 
         return infer_output(run, args, kwargs)
 
+    @user_facing
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The shape of the outputs for inputs of this shape (None: open)."""
         inputs = _specs(input_shape, str(self.compute_dtype))
@@ -706,6 +720,7 @@ class Layer:
         own = self._own_variables()
         return own[0].path.rsplit("/", 1)[0] if own and "/" in own[0].path else self.name
 
+    @user_facing
     def count_params(self) -> int:
         """The number of weights' entries.
 
@@ -720,6 +735,7 @@ class Layer:
         """Copies of the weights, in the order of `weights`."""
         return [variable.numpy() for variable in self.weights]
 
+    @user_facing
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Replace all weights.
 
@@ -825,6 +841,7 @@ class Layer:
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
 
+    @user_facing
     def stateless_call(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError("Layers keep their state; call the layer itself instead of stateless_call().")
 
@@ -960,4 +977,7 @@ def _input_shape_argument(kwargs: dict[str, Any]) -> tuple | None:
 
 def warn(message: str) -> None:
     """A warning that points at the user's line."""
-    warnings.warn(message, stacklevel=3)
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and is_own(frame):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)

@@ -13,9 +13,10 @@ from minikeras import config as settings
 from minikeras import kernels as k
 from minikeras import registry
 from minikeras.autodiff.tensor import Tensor
+from minikeras.tracebacks import UserFacing
 
 
-class LearningRateSchedule:
+class LearningRateSchedule(UserFacing):
     """Base class: a function of the number of completed updates.
 
     A subclass defines `__call__(step)`, which returns the learning rate as a number or tensor, and `get_config`.

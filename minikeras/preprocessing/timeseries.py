@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from minikeras.data import AUTOTUNE, Dataset
+from minikeras.tracebacks import user_facing
 
 
+@user_facing
 def timeseries_dataset_from_array(
     data: Any,
     targets: Any,

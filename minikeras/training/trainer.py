@@ -18,6 +18,7 @@ from minikeras.layers.base import Layer, structure_version, warn
 from minikeras.losses import Loss
 from minikeras.metrics import Mean
 from minikeras.registry import deserialize_keras_object, is_builtin, serialize_keras_object
+from minikeras.tracebacks import end_at_users_line, user_facing
 from minikeras.training.comparison import Comparison, Entry, Replica, find_entries
 from minikeras.training.compiled import CompiledLoss, CompiledMetrics
 from minikeras.training.data import (
@@ -71,6 +72,7 @@ class Trainer:
 
     # ------------------------------------------------------------ compile
 
+    @user_facing
     def compile(
         self,
         optimizer: Any = "rmsprop",
@@ -179,6 +181,7 @@ class Trainer:
         waits = comparison is not None and not comparison.begun
         return serialize_keras_object(comparison.arguments if waits else self._compile_arguments)  # type: ignore[union-attr]
 
+    @user_facing
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as `get_compile_config` says."""
         self.compile(**{name: deserialize_keras_object(value) for name, value in config.items()})
@@ -364,6 +367,7 @@ class Trainer:
 
     # ------------------------------------------------------------ fit
 
+    @user_facing
     def fit(
         self,
         x: Any = None,
@@ -522,6 +526,7 @@ class Trainer:
 
     # ------------------------------------------------------------ evaluate and predict
 
+    @user_facing
     def evaluate(
         self,
         x: Any = None,
@@ -577,6 +582,7 @@ class Trainer:
         callbacks.on_test_end(floats)
         return floats
 
+    @user_facing
     def predict(
         self,
         x: Any,
@@ -611,6 +617,7 @@ class Trainer:
         callbacks.on_predict_end()
         return collected.result()
 
+    @user_facing
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> Any:
@@ -629,6 +636,7 @@ class Trainer:
             floats = self._comparison.after_batch(floats, return_dict)
         return floats if return_dict else self._in_order(floats)
 
+    @user_facing
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """The loss and metrics of one batch; the weights stay."""
         self._require_compiled("test_on_batch")
@@ -640,11 +648,15 @@ class Trainer:
 
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
-        with self._arena("predict").step(), recording(False):
-            outputs = self.predict_step(step_data((to_arrays(x, "x"), None, None)))
-            if isinstance(outputs, Tensor):
-                return np.array(outputs.numpy())
-            return tree.map_structure(lambda output: np.array(output.numpy()), outputs)
+        try:
+            with self._arena("predict").step(), recording(False):
+                outputs = self.predict_step(step_data((to_arrays(x, "x"), None, None)))
+                if isinstance(outputs, Tensor):
+                    return np.array(outputs.numpy())
+                return tree.map_structure(lambda output: np.array(output.numpy()), outputs)
+        except BaseException as error:
+            end_at_users_line(error)
+            raise
 
     def _one_batch(self, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> tuple[Any, Any, Any]:
         x, y, sample_weight = to_arrays(x, "x"), to_arrays(y, "y"), to_arrays(sample_weight, "sample_weight")
@@ -670,24 +682,29 @@ class Trainer:
 
     # Keras 2 names
 
+    @user_facing
     def fit_generator(
         self, generator: Any, steps_per_epoch: int | None = None, epochs: int = 1, **kwargs: Any
     ) -> History:
         """`fit` under its Keras 2 name for generators."""
         return self.fit(generator, steps_per_epoch=steps_per_epoch, epochs=epochs, wraps=True, **kwargs)
 
+    @user_facing
     def evaluate_generator(self, generator: Any, steps: int | None = None, **kwargs: Any) -> Any:
         """`evaluate` under its Keras 2 name for generators."""
         return self.evaluate(generator, steps=steps, wraps=True, **kwargs)
 
+    @user_facing
     def predict_generator(self, generator: Any, steps: int | None = None, **kwargs: Any) -> Any:
         """`predict` under its Keras 2 name for generators."""
         return self.predict(generator, steps=steps, wraps=True, **kwargs)
 
+    @user_facing
     def predict_proba(self, x: Any, batch_size: int | None = None, verbose: Any = 0) -> Any:
         """`predict` under its Keras 2 name for classifiers."""
         return self.predict(x, batch_size=batch_size, verbose=verbose)
 
+    @user_facing
     def predict_classes(self, x: Any, batch_size: int | None = None, verbose: Any = 0) -> Any:
         """The most likely class of each sample; for a single output unit whether it is above 0.5, as 0 or 1."""
         scores = self.predict(x, batch_size=batch_size, verbose=verbose)
