@@ -149,7 +149,7 @@ class UserFacing:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if cls.__module__.startswith("minikeras.") and "__init__" in cls.__dict__:
-            cls.__init__ = user_facing(cls.__dict__["__init__"])  # type: ignore[misc]
+            cls.__init__ = user_facing(cls.__dict__["__init__"])  # type: ignore[misc, method-assign]
 
 
 _PACKAGE = _folder(end_at_users_line.__code__.co_filename)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.datasets import files, words
+from minikeras.tracebacks import user_facing
 
 URL = files.STORE + "reuters.npz"
 SHA256 = "d6586e694ee56d7a4e65172e12b3e987c03096cb01eab99753921ef915959916"
@@ -19,6 +20,7 @@ _LABELS = (
 )
 
 
+@user_facing
 def load_data(
     path: str = "reuters.npz",
     num_words: int | None = None,

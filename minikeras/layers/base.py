@@ -782,6 +782,7 @@ class Layer(UserFacing):
         return kwargs.get(parameter.name, None if parameter.default is parameter.empty else parameter.default)
 
     @classmethod
+    @user_facing
     def from_config(cls, config: dict[str, Any]) -> Any:
         """The layer that `get_config` described."""
         config = dict(config)

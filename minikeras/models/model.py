@@ -326,6 +326,7 @@ class Model(Trainer, Layer):
         return {"name": self.name, "trainable": self.trainable, **describe_graph(self._graph)}
 
     @classmethod
+    @user_facing
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """The model that `get_config` described, with new weights."""
         with custom_object_scope(custom_objects):

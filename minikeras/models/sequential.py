@@ -177,6 +177,7 @@ class Sequential(Model):
         return config
 
     @classmethod
+    @user_facing
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         model = cls(name=config.get("name"), trainable=config.get("trainable", True), dtype=config.get("dtype"))
         for layer in config["layers"]:
