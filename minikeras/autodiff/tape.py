@@ -223,7 +223,12 @@ def composite(function: Callable) -> Callable:
 
 def _on_list(function: Callable, others: Sequence[Any]) -> Callable:
     """A function of a list of arrays as one of the arrays themselves."""
-    return lambda *arrays, **settings: function(list(arrays), *others, **settings)
+
+    def listed(*arrays: Any, **settings: Any) -> Any:
+        return function(list(arrays), *others, **settings)
+
+    listed.__name__ = function.__name__
+    return listed
 
 
 def _inputs_of(function: Callable, inputs: int | None) -> tuple[list[inspect.Parameter], int]:

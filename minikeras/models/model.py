@@ -337,7 +337,7 @@ class Model(Trainer, Layer):
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_arenas": {}, "_trainable_at": -1, "_trainable_list": []}
-        state.update(_metrics_at=-1, _metrics_list=[])
+        state.update(_metrics_at=-1, _metrics_list=[], _observers=())
         if is_symbolic(self._recorded):  # type: ignore[has-type]
             state["_recorded"] = (), {}
         return state

@@ -14,6 +14,7 @@ from minikeras import tree
 from minikeras.autodiff.tape import backward, recording
 from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.callbacks import CallbackList, History
+from minikeras.callbacks.nonfinite import explain, is_finite
 from minikeras.layers.base import Layer, structure_version, warn
 from minikeras.losses import Loss
 from minikeras.metrics import Mean
@@ -69,6 +70,8 @@ class Trainer:
         self._metrics_list: list[Any] = []
         self._arenas: dict[tuple, k.Arena] = {}
         self._inference = Inference(self)
+        self._observers: tuple[Callable, ...] = ()  # called with the data of each training step before it is made
+        self._loss_explained = False  # whether the present run has told why its loss is not finite
 
     # ------------------------------------------------------------ compile
 
@@ -164,6 +167,9 @@ class Trainer:
 
     def _has_builtin_train_step(self) -> bool:
         return type(self).train_step is Trainer.train_step
+
+    def _has_builtin_test_step(self) -> bool:
+        return type(self).test_step is Trainer.test_step
 
     def _output_count(self) -> int | None:
         """How many outputs the model has, None where only a call shows it."""
@@ -336,6 +342,8 @@ class Trainer:
 
     def _run_train_step(self, batch: tuple, first: bool) -> Any:
         data = step_data(batch)
+        for observe in self._observers:
+            observe(data)
         return self._guarded_first_step(data) if first else self.train_step(data)
 
     def _run_test_step(self, batch: tuple) -> Any:
@@ -345,6 +353,10 @@ class Trainer:
         """Let the optimizer say what the weights are in the end."""
         if hasattr(self.optimizer, "finalize_variable_values"):
             self.optimizer.finalize_variable_values(self._trainable_now())
+
+    def _bound_replica(self) -> str | None:
+        """The name of the replica that the model is at present, None where nothing is compared."""
+        return None if self._comparison is None else self._comparison.bound.name
 
     def _as_validation(self, values: dict[str, Any]) -> dict[str, Any]:
         return {f"val_{name}": value for name, value in values.items()}
@@ -436,7 +448,8 @@ class Trainer:
         runner: Any = self  # whose steps, metrics and weights these are
         if self._comparison is not None:
             runner, callbacks = self._comparison, self._comparison.steer(callbacks)
-        self.stop_training = False
+        self.stop_training = self._loss_explained = False
+        self._observers = ()
         logs: dict[str, Any] = {}
         arena = self._arena("train")
         try:
@@ -486,7 +499,17 @@ class Trainer:
                 )
                 self.stop_training = stream.ended
             stream.on_epoch_end()
-        return to_floats(logs)
+        floats = to_floats(logs)
+        self._explain_loss(floats, "The loss", stream, data)
+        return floats
+
+    def _explain_loss(self, logs: dict[str, Any], name: str, stream: Any, batch: Any) -> None:
+        """Tell the reason where a loss is not finite, once in a run."""
+        loss = logs.get("loss")
+        if not (is_finite(loss) or self._loss_explained):
+            self._loss_explained = True
+            whole = stream._data if isinstance(stream, ArrayStream) else None
+            explain(self, loss, name, whole, step_data(batch))
 
     def _check_stream(self, stream: Any) -> None:
         """Refuse labels that are not numbers before anything is trained on them."""
@@ -556,14 +579,17 @@ class Trainer:
         stream = make_stream(x, y, sample_weight, batch_size, steps, **preparation)
         self._check_stream(stream)
         callbacks = self._callback_list(callbacks, verbose, stream)
+        self._loss_explained = False
         try:
-            logs = self._evaluate(stream, callbacks)
+            logs = self._evaluate(stream, callbacks, name="The loss")
         finally:
             stream.close()
         self._arena("test").clear()
         return logs if return_dict else self._in_order(logs)
 
-    def _evaluate(self, stream: Any, callbacks: Any, runner: Any = None) -> dict[str, Any]:
+    def _evaluate(
+        self, stream: Any, callbacks: Any, runner: Any = None, name: str = "The validation loss"
+    ) -> dict[str, Any]:
         runner = self if runner is None else runner
         runner.reset_metrics()
         callbacks.on_test_begin()
@@ -579,6 +605,7 @@ class Trainer:
             raise ValueError("The data ended before the first batch; pass data that yields at least one.")
         stream.on_epoch_end()
         floats = to_floats(logs)
+        self._explain_loss(floats, name, stream, data)
         callbacks.on_test_end(floats)
         return floats
 
