@@ -197,8 +197,8 @@ class _Operation:
 class _Watch:
     """Within its block the operations of this thread are looked at.
 
-    It raises `_Found` where a backward pass begins with what is not finite, or where it makes it.  It takes the place of
-    a `Recorder` (see `autodiff/replay.py`).
+    It raises `_Found` where a backward pass begins with what is not finite, or where one makes it.  It takes the place
+    of a `Recorder` (see `autodiff/replay.py`).
     """
 
     def __init__(self, model: Any):
