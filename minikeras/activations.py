@@ -26,6 +26,7 @@ from minikeras.ops.nn import (
     softsign,
     swish,
 )
+from minikeras.tracebacks import user_facing
 
 __all__ = [
     "celu",
@@ -174,6 +175,7 @@ def epilogue_name(function: Any) -> str | None:
     return None if function is sigmoid else _FUSED.get(function)
 
 
+@user_facing
 def get(identifier: Any) -> Callable[..., Any]:
     """An activation from its name, description or any callable (a layer too); None is `linear`.
 

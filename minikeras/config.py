@@ -18,6 +18,7 @@ if _device not in _DEVICES:
     raise ValueError(f"MINIKERAS_DEVICE must be one of {_DEVICES}, got {_device!r}.")
 _device_listeners: list[Callable[[str], None]] = []
 _interactive_logging = True
+_traceback_filtering = os.environ.get("MINIKERAS_TRACEBACK_FILTERING", "").strip().lower() not in ("0", "false", "off")
 
 
 def floatx() -> str:
@@ -120,6 +121,26 @@ def disable_interactive_logging() -> None:
 def is_interactive_logging_enabled() -> bool:
     """Whether progress and messages go to standard output, not to Python's `logging`."""
     return _interactive_logging
+
+
+def enable_traceback_filtering() -> None:
+    """Leave minikeras's own lines out of tracebacks, as is the default: an error ends at the user's line."""
+    global _traceback_filtering
+    _traceback_filtering = True
+
+
+def disable_traceback_filtering() -> None:
+    """Show whole tracebacks, minikeras's own lines included.
+
+    The environment variable `MINIKERAS_TRACEBACK_FILTERING=0` does it from the start.
+    """
+    global _traceback_filtering
+    _traceback_filtering = False
+
+
+def is_traceback_filtering_enabled() -> bool:
+    """Whether minikeras's own lines are left out of tracebacks."""
+    return _traceback_filtering
 
 
 def keras_home() -> Path:

@@ -12,10 +12,11 @@ from minikeras import kernels as k
 from minikeras import registry
 from minikeras.autodiff.tape import raw
 from minikeras.autodiff.tensor import Tensor
+from minikeras.tracebacks import UserFacing, user_facing
 from minikeras.utils.checks import number
 
 
-class Constraint:
+class Constraint(UserFacing):
     """Base class: a function from a weight (tensor or array) to its permitted value, a tensor of the same shape."""
 
     def __call__(self, w: Any) -> Any:
@@ -158,6 +159,7 @@ ALL: dict[str, type[Constraint]] = {
 registry.builtin("keras.constraints", MaxNorm, NonNeg, UnitNorm, MinMaxNorm)
 
 
+@user_facing
 def get(identifier: Any) -> Any:
     """A constraint from its name, class, description or any callable; None stays None.
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from minikeras.autodiff.tensor import Tensor
 from minikeras.seeds import next_seed, whole_number
+from minikeras.tracebacks import end_at_users_line, user_facing
 from minikeras.training.ahead import Iterated, ReadAhead
 from minikeras.training.data import PyDataset
 
@@ -55,6 +56,7 @@ class Dataset:
     # ------------------------------------------------------------ making one
 
     @staticmethod
+    @user_facing
     def from_arrays(*arrays: Any) -> Dataset:
         """One element for each row of the arrays (or lists, or dicts of arrays): the row, for several a tuple of rows.
 
@@ -64,11 +66,13 @@ class Dataset:
         return _Rows(arrays[0] if len(arrays) == 1 else tuple(arrays))
 
     @staticmethod
+    @user_facing
     def from_tensor_slices(tensors: Any) -> Dataset:
         """`from_arrays` with a structure of arrays as its one argument."""
         return _Rows(tensors)
 
     @staticmethod
+    @user_facing
     def from_generator(function: Callable[[], Iterable[Any]], length: int | None = None) -> Dataset:
         """The items of `function()`, which is called for each pass.
 
@@ -78,12 +82,14 @@ class Dataset:
         return _Generated(function, length)
 
     @staticmethod
+    @user_facing
     def from_dataset(dataset: PyDataset) -> Dataset:
         """The batches of a `PyDataset`, which is told of the beginning and the end of each pass."""
         return _Indexed(dataset)
 
     # ------------------------------------------------------------ steps
 
+    @user_facing
     def map(self, function: Callable[..., Any], num_parallel_calls: int | None = None, **ignored: Any) -> Dataset:
         """`function` of each element; a tuple's parts are its arguments.
 
@@ -93,10 +99,12 @@ class Dataset:
         """
         return _Mapped(self, _function("map", function), num_parallel_calls)
 
+    @user_facing
     def filter(self, predicate: Callable[..., Any]) -> Dataset:
         """The elements for which `predicate` is true; a tuple's parts are its arguments."""
         return _Filtered(self, _function("filter", predicate))
 
+    @user_facing
     def batch(self, batch_size: int, drop_remainder: bool = False, **ignored: Any) -> Dataset:
         """`batch_size` elements at a time, stacked along a new first axis; the last ones may be fewer.
 
@@ -110,6 +118,7 @@ class Dataset:
         """The rows of each element, one after the other."""
         return _Unbatched(self)
 
+    @user_facing
     def shuffle(self, buffer_size: int, seed: int | None = None, reshuffle_each_iteration: bool = True) -> Dataset:
         """The elements in a random order: each is drawn from the next `buffer_size` ones that were not drawn.
 
@@ -120,18 +129,22 @@ class Dataset:
         """
         return _Shuffled(self, _positive("buffer_size", buffer_size), seed, reshuffle_each_iteration)
 
+    @user_facing
     def prefetch(self, buffer_size: int = AUTOTUNE) -> Dataset:
         """The same elements, `buffer_size` of them prepared ahead by a thread (`AUTOTUNE`: 2)."""
         return _Prefetched(self, 2 if buffer_size == AUTOTUNE else _whole("buffer_size", buffer_size))
 
+    @user_facing
     def take(self, count: int) -> Dataset:
         """The first `count` elements; -1 for all."""
         return _Taken(self, _whole("count", count, -1))
 
+    @user_facing
     def skip(self, count: int) -> Dataset:
         """All but the first `count` elements; -1 for none at all."""
         return _Skipped(self, _whole("count", count, -1))
 
+    @user_facing
     def repeat(self, count: int | None = None) -> Dataset:
         """The elements `count` times over, each time in a new pass; None or -1 without an end."""
         return _Repeated(self, -1 if count is None else _whole("count", count, -1))
@@ -163,6 +176,7 @@ class Dataset:
     def __bool__(self) -> bool:
         return True
 
+    @user_facing
     def cardinality(self) -> int:
         """The number of elements, `INFINITE_CARDINALITY` (-1) or `UNKNOWN_CARDINALITY` (-2)."""
         return self._size()
@@ -183,6 +197,7 @@ class Dataset:
         """
         return dict(self._resume or self._latest or self._start())
 
+    @user_facing
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Have the next pass go on where `state` was taken, on this dataset or on one that was made in the same way."""
         self._resume = _checked_state(self, state)
@@ -243,14 +258,19 @@ class DatasetIterator:
         return self
 
     def __next__(self) -> Any:
-        element = next(self._elements)
-        self._state["position"] += 1
-        return _map_leaves(_as_host_array, element)
+        try:
+            element = next(self._elements)
+            self._state["position"] += 1
+            return _map_leaves(_as_host_array, element)
+        except BaseException as error:
+            end_at_users_line(error)
+            raise
 
     def get_state(self) -> dict[str, Any]:
         """Where this pass is: a dict of numbers that JSON can hold."""
         return dict(self._state)
 
+    @user_facing
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken."""
         self._begin(_checked_state(self._dataset, state))

@@ -13,13 +13,14 @@ import numpy as np
 
 from minikeras import config, registry
 from minikeras.seeds import SeedGenerator, draw_seed, make_key, next_seed, whole_number
+from minikeras.tracebacks import UserFacing, user_facing
 from minikeras.utils.checks import number
 from minikeras.utils.suggest import unknown
 
 _TRUNCATED_STDDEV = 0.87962566103423978  # standard deviation of a standard normal cut off at 2 and -2
 
 
-class Initializer:
+class Initializer(UserFacing):
     """Base class: a callable that makes a NumPy array of a given shape and type."""
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Any:
@@ -404,6 +405,7 @@ ALL: dict[str, type[Initializer]] = {
 registry.builtin("keras.initializers", *dict.fromkeys(ALL.values()))
 
 
+@user_facing
 def get(identifier: Any) -> Callable[..., Any] | None:
     """An initializer from its name, class, configuration, values (an array), or any callable; None stays None.
 

@@ -23,6 +23,7 @@ from minikeras.autodiff.tensor import Tensor
 from minikeras.config import DTypePolicy
 from minikeras.ops import nn
 from minikeras.ops.common import as_type, unbroadcast
+from minikeras.tracebacks import UserFacing, end_at_users_line, user_facing
 
 REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
 
@@ -121,7 +122,11 @@ def _mean_of(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def loss(y_true: Any, y_pred: Any, **options: Any) -> Any:
-        return primitive(*_pair(y_true, y_pred), **options)
+        try:
+            return primitive(*_pair(y_true, y_pred), **options)
+        except BaseException as error:
+            end_at_users_line(error)
+            raise
 
     return loss
 
@@ -174,6 +179,7 @@ def _huber(y_true: Any, y_pred: Any, *, delta: float) -> Any:
     return values, lambda: -k.xp.clip(difference, -delta, delta), lambda: k.xp.clip(difference, -delta, delta)
 
 
+@user_facing
 def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> Any:
     """The mean over the last axis of `d**2 / 2` where `|d| <= delta`, else `delta * (|d| - delta / 2)` (Huber 1964)."""
     return _huber(y_true, y_pred, delta=delta)
@@ -222,12 +228,14 @@ def poisson(y_true: Any, y_pred: Any) -> Any:
 # ---------------------------------------------------------------- loss functions: sums over the last axis
 
 
+@user_facing
 def kl_divergence(y_true: Any, y_pred: Any) -> Any:
     """The sum of `y_true * log(y_true / y_pred)` over the last axis; both are limited to epsilon ... 1."""
     y_true, y_pred = (ops.clip(y, settings.epsilon(), 1.0) for y in _pair(y_true, y_pred))
     return ops.sum(y_true * ops.log(y_true / y_pred), axis=-1)
 
 
+@user_facing
 def categorical_hinge(y_true: Any, y_pred: Any) -> Any:
     """`max(1 + largest wrong score - right score, 0)` for one-hot targets."""
     y_true, y_pred = _pair(y_true, y_pred)
@@ -236,6 +244,7 @@ def categorical_hinge(y_true: Any, y_pred: Any) -> Any:
     return ops.maximum(wrong - right + 1.0, 0.0)
 
 
+@user_facing
 def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     """Minus the cosine of the angle between the vectors along `axis`: -1 for the same direction."""
     y_true, y_pred = _pair(y_true, y_pred)
@@ -251,6 +260,7 @@ def _unit(x: Any, axis: int) -> Any:
 # ---------------------------------------------------------------- loss functions: cross-entropies
 
 
+@user_facing
 def categorical_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> Any:
@@ -279,6 +289,7 @@ def _smoothed(y_true: Any, smoothing: float, classes: int) -> Any:
     return y_true * (1.0 - smoothing) + smoothing / classes if smoothing else y_true
 
 
+@user_facing
 def sparse_categorical_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, ignore_class: int | None = None, axis: int = -1
 ) -> Any:
@@ -320,6 +331,7 @@ def _binary_crossentropy(y_true: Any, y_pred: Any, *, from_logits: bool) -> Any:
     )
 
 
+@user_facing
 def binary_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> Any:
@@ -515,7 +527,7 @@ class Reduction:
             raise ValueError(f"A reduction is one of {cls.all()}, got {key!r}.")
 
 
-class Loss:
+class Loss(UserFacing):
     """Base class: subclasses write `call(y_true, y_pred)`, which returns one value per sample.
 
     Args:
@@ -550,17 +562,21 @@ class Loss:
             y_true, y_pred: targets and predictions; structures of them where `call` takes structures.
             sample_weight: one weight per sample, or per value that `call` returns.
         """
-        mask = getattr(y_pred, "_keras_mask", None)
-        values = self.call(self._convert(y_true, self._integer_targets), self._convert(y_pred))
-        if isinstance(values, KerasTensor):
-            return self._symbolic(values, (y_true, y_pred), sample_weight)
-        own = getattr(values, "_keras_mask", None)
-        if own is not None:
-            mask = own if mask is None else Tensor(raw(mask).astype(bool) & raw(own))
-        weights = None
-        if sample_weight is not None or mask is not None:
-            weights = combine_weights(sample_weight, mask, self._dtype, self.reduction)
-        return _reduced(values, weights, self.reduction)
+        try:
+            mask = getattr(y_pred, "_keras_mask", None)
+            values = self.call(self._convert(y_true, self._integer_targets), self._convert(y_pred))
+            if isinstance(values, KerasTensor):
+                return self._symbolic(values, (y_true, y_pred), sample_weight)
+            own = getattr(values, "_keras_mask", None)
+            if own is not None:
+                mask = own if mask is None else Tensor(raw(mask).astype(bool) & raw(own))
+            weights = None
+            if sample_weight is not None or mask is not None:
+                weights = combine_weights(sample_weight, mask, self._dtype, self.reduction)
+            return _reduced(values, weights, self.reduction)
+        except BaseException as error:
+            end_at_users_line(error)
+            raise
 
     def _symbolic(self, values: KerasTensor, ends: Any, sample_weight: Any) -> KerasTensor:
         """The loss of symbolic targets and predictions, each sample counting the same.
@@ -1023,6 +1039,7 @@ registry.builtin("keras.src.losses.losses", LossFunctionWrapper)
 registry.builtin_functions(FUNCTIONS)
 
 
+@user_facing
 def get(identifier: Any) -> Any:
     """A loss from its name (a function's or a class's), class, description or any callable; None stays None.
 

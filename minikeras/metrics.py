@@ -39,11 +39,12 @@ from minikeras.losses import (
     squared_hinge,
 )
 from minikeras.ops.common import as_type
+from minikeras.tracebacks import UserFacing, user_facing
 
 # ---------------------------------------------------------------- base class
 
 
-class Metric:
+class Metric(UserFacing):
     """Base class: subclasses make variables with `add_variable`, and write `update_state` and `result`.
 
     Args:
@@ -112,6 +113,7 @@ class Metric:
         """`reset_state` under its Keras 2 name."""
         self.reset_state()
 
+    @user_facing
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Take a batch into account and return the value so far."""
         self.update_state(*args, **kwargs)
@@ -1187,6 +1189,7 @@ def resolve_accuracy(y_true_shape: Sequence[Any], y_pred_shape: Sequence[Any], k
     return choices[1 if len(y_true_shape) < len(y_pred_shape) or y_true_shape[-1] == 1 else 2]
 
 
+@user_facing
 def get(identifier: Any) -> Any:
     """A metric from its name, class, description or any callable (a function is returned as it is); None stays None.
 

@@ -21,6 +21,7 @@ from minikeras.ops.core import convert_to_tensor
 from minikeras.ops.nn import masked_scale
 from minikeras.ops.shaping import take
 from minikeras.seeds import SeedGenerator
+from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import number, whole
 
 __all__ = [
@@ -40,12 +41,14 @@ __all__ = [
 _FLOATS = ("float16", "float32", "float64")
 
 
+@user_facing
 def normal(shape: Sequence[int], mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None) -> Tensor:
     """Normal values; `dtype` is a float type, by default `floatx()`."""
     mean, stddev = number("mean", mean, owner="random.normal"), number("stddev", stddev, 0, owner="random.normal")
     return Tensor(_draw("normal", shape, _float_type(dtype), seed) * stddev + mean)
 
 
+@user_facing
 def uniform(
     shape: Sequence[int], minval: float = 0.0, maxval: float = 1.0, dtype: Any = None, seed: Any = None
 ) -> Tensor:
@@ -55,6 +58,7 @@ def uniform(
     return Tensor(_draw("uniform", shape, _float_type(dtype), seed) * (maxval - minval) + minval)
 
 
+@user_facing
 def truncated_normal(
     shape: Sequence[int], mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None
 ) -> Tensor:
@@ -66,6 +70,7 @@ def truncated_normal(
     return Tensor((_inverse_erf(within) * (math.sqrt(2) * stddev) + mean).astype(dtype, copy=False))
 
 
+@user_facing
 def randint(shape: Sequence[int], minval: int, maxval: int, dtype: Any = "int32", seed: Any = None) -> Tensor:
     """Whole numbers from `minval` to `maxval - 1`; `dtype` is an integer type.
 
@@ -133,6 +138,7 @@ def shuffle(x: Any, axis: int = 0, seed: Any = None) -> Any:
     return take(x, order, axis=axis)
 
 
+@user_facing
 def gamma(shape: Sequence[int], alpha: Any, dtype: Any = None, seed: Any = None) -> Tensor:
     """Values of gamma distributions of scale 1; `dtype` is a float type, by default `floatx()`.
 
@@ -146,6 +152,7 @@ def gamma(shape: Sequence[int], alpha: Any, dtype: Any = None, seed: Any = None)
     return Tensor(k.xp.exp(_log_gamma(_positive("gamma", "alpha", alpha, sizes), _stream(seed))).astype(dtype))
 
 
+@user_facing
 def beta(shape: Sequence[int], alpha: Any, beta: Any, dtype: Any = None, seed: Any = None) -> Tensor:
     """Values of beta distributions, between 0 and 1; `dtype` is a float type, by default `floatx()`.
 
@@ -161,6 +168,7 @@ def beta(shape: Sequence[int], alpha: Any, beta: Any, dtype: Any = None, seed: A
     return Tensor(_beta(*parameters, _stream(seed)).astype(dtype))
 
 
+@user_facing
 def binomial(shape: Sequence[int], counts: Any, probabilities: Any, dtype: Any = None, seed: Any = None) -> Tensor:
     """How many of `counts` trials succeed; `dtype` is a float type, by default `floatx()`.
 

@@ -19,6 +19,7 @@ from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
 from minikeras.config import DTypePolicy
+from minikeras.tracebacks import user_facing
 from minikeras.utils.suggest import unknown
 
 _classes: dict[tuple[str, str], type] = {}
@@ -209,6 +210,7 @@ def get(kind: str, identifier: Any, table: Mapping[str, Any]) -> Any:
     raise ValueError(f"{article} {kind} is given by name, object or function, got {identifier!r}.")
 
 
+@user_facing
 def serialize_keras_object(thing: Any) -> Any:
     """The description of an object, ready for JSON.
 
@@ -332,6 +334,7 @@ def is_description(value: Any) -> bool:
     return isinstance(value, dict) and "class_name" in value and "config" in value
 
 
+@user_facing
 def deserialize_keras_object(
     config: Any, custom_objects: Mapping[str, Any] | None = None, safe_mode: bool = True, **unused: Any
 ) -> Any:

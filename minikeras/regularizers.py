@@ -8,10 +8,11 @@ from typing import Any
 from minikeras import kernels as k
 from minikeras import registry
 from minikeras.autodiff.tape import differentiable, recording
+from minikeras.tracebacks import UserFacing, user_facing
 from minikeras.utils.checks import number
 
 
-class Regularizer:
+class Regularizer(UserFacing):
     """Base class: a function from a tensor to the scalar tensor that is added to the loss."""
 
     def __call__(self, x: Any) -> Any:
@@ -173,6 +174,7 @@ ALL: dict[str, type[Regularizer]] = {
 registry.builtin("keras.regularizers", L1, L2, L1L2, OrthogonalRegularizer)
 
 
+@user_facing
 def get(identifier: Any) -> Any:
     """A regularizer from its name, class, description or any callable; None stays None.
 

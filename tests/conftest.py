@@ -39,6 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["MINIKERAS_DEVICE"] = "cpu"  # for processes that tests start
     from minikeras import config as settings_of_minikeras
 
+    settings_of_minikeras.disable_traceback_filtering()  # whoever works on minikeras wants to see its lines
     config.option.device = device
     if device == "recorder":
         if importlib.util.find_spec("cupy") is None:

@@ -19,6 +19,7 @@ from minikeras import config, tree
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor, is_symbolic, symbolic_call
 from minikeras.autodiff.tensor import Tensor, Variable, _state, clock, latest_change
+from minikeras.tracebacks import end_at_users_line, user_facing
 
 
 class Node:
@@ -110,50 +111,58 @@ def differentiable(function: Callable | None = None, *, inputs: int | None = Non
 
     @functools.wraps(function)
     def operation(*args: Any, **settings: Any) -> Any:
-        if settings and not names.isdisjoint(settings):
-            args = _with_keywords(args, settings, parameters)
-        if len(args) < len(defaults) and defaults[len(args)] is not inspect.Parameter.empty:
-            args += defaults[len(args) :]  # a vjp may ask for any input's `needs`
-        values = args if len(args) <= count else args[:count]
-        arrays = []
-        sources: list[Any] = []  # for the node: the tensors that a gradient flows to
-        tracked = False
-        for value in values:
-            if isinstance(value, Tensor):
-                arrays.append(value.data)
-                if value.tracked:
-                    tracked = True
-                    sources.append(value)
-                    continue
-            elif isinstance(value, KerasTensor):
-                return symbolic_call(operation, args, settings)
-            elif isinstance(value, (list, tuple)) and _has_tensors(value):
-                return operation(*[stacked(value) for value in values], *args[count:], **settings)
-            else:
-                arrays.append(raw(value))
-            sources.append(None)
-        if len(args) > count:
-            arrays.extend(args[count:])
-        y, vjp = function(*arrays, **settings)
-        result = _linked(y, vjp, sources, tracked and _state.recording > 0)
-        if _state.recorder is not None:
-            _state.recorder.note(function, args, arrays, settings, result)
-        return result
+        try:
+            if settings and not names.isdisjoint(settings):
+                args = _with_keywords(args, settings, parameters)
+            if len(args) < len(defaults) and defaults[len(args)] is not inspect.Parameter.empty:
+                args += defaults[len(args) :]  # a vjp may ask for any input's `needs`
+            values = args if len(args) <= count else args[:count]
+            arrays = []
+            sources: list[Any] = []  # for the node: the tensors that a gradient flows to
+            tracked = False
+            for value in values:
+                if isinstance(value, Tensor):
+                    arrays.append(value.data)
+                    if value.tracked:
+                        tracked = True
+                        sources.append(value)
+                        continue
+                elif isinstance(value, KerasTensor):
+                    return symbolic_call(operation, args, settings)
+                elif isinstance(value, (list, tuple)) and _has_tensors(value):
+                    return operation(*[stacked(value) for value in values], *args[count:], **settings)
+                else:
+                    arrays.append(raw(value))
+                sources.append(None)
+            if len(args) > count:
+                arrays.extend(args[count:])
+            y, vjp = function(*arrays, **settings)
+            result = _linked(y, vjp, sources, tracked and _state.recording > 0)
+            if _state.recorder is not None:
+                _state.recorder.note(function, args, arrays, settings, result)
+            return result
+        except BaseException as error:
+            end_at_users_line(error)
+            raise
 
     @functools.wraps(function)
     def sequence_operation(*args: Any, **settings: Any) -> Any:
-        values, *others = _with_keywords(args, settings, parameters)
-        values = list(values)
-        if any(isinstance(value, KerasTensor) for value in values):
-            return symbolic_call(sequence_operation, (values, *others), settings)
-        arrays = [raw(value) for value in values]
-        y, vjp = function(arrays, *others, **settings)
-        sources = [value if isinstance(value, Tensor) and value.tracked else None for value in values]
-        tracked = any(source is not None for source in sources)
-        result = _linked(y, vjp, sources, tracked and _state.recording > 0)
-        if _state.recorder is not None:
-            _state.recorder.note(_on_list(function, others), values, arrays, settings, result)
-        return result
+        try:
+            values, *others = _with_keywords(args, settings, parameters)
+            values = list(values)
+            if any(isinstance(value, KerasTensor) for value in values):
+                return symbolic_call(sequence_operation, (values, *others), settings)
+            arrays = [raw(value) for value in values]
+            y, vjp = function(arrays, *others, **settings)
+            sources = [value if isinstance(value, Tensor) and value.tracked else None for value in values]
+            tracked = any(source is not None for source in sources)
+            result = _linked(y, vjp, sources, tracked and _state.recording > 0)
+            if _state.recorder is not None:
+                _state.recorder.note(_on_list(function, others), values, arrays, settings, result)
+            return result
+        except BaseException as error:
+            end_at_users_line(error)
+            raise
 
     made = sequence_operation if sequence else operation
     made.differentiable = True  # type: ignore[attr-defined]
@@ -171,15 +180,19 @@ def operation(function: Callable | None = None, *, inputs: int | None = None) ->
 
     @functools.wraps(function)
     def op(*args: Any, **settings: Any) -> Any:
-        if settings:
-            args = _with_keywords(args, settings, parameters)
-        for value in args[:count]:
-            if isinstance(value, KerasTensor):
-                return symbolic_call(op, args, settings)
-        y = function(*[raw(value) for value in args[:count]], *args[count:], **settings)
-        if _state.recorder is not None:
-            _state.recorder.spoil()  # its result is not (y, vjp); what layers compute has gradients
-        return tuple([Tensor(_array(part)) for part in y]) if type(y) is tuple else Tensor(_array(y))
+        try:
+            if settings:
+                args = _with_keywords(args, settings, parameters)
+            for value in args[:count]:
+                if isinstance(value, KerasTensor):
+                    return symbolic_call(op, args, settings)
+            y = function(*[raw(value) for value in args[:count]], *args[count:], **settings)
+            if _state.recorder is not None:
+                _state.recorder.spoil()  # its result is not (y, vjp); what layers compute has gradients
+            return tuple([Tensor(_array(part)) for part in y]) if type(y) is tuple else Tensor(_array(y))
+        except BaseException as error:
+            end_at_users_line(error)
+            raise
 
     op.differentiable = False  # type: ignore[attr-defined]
     return op
@@ -201,9 +214,13 @@ def composite(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def op(*args: Any, **settings: Any) -> Any:
-        if is_symbolic((args, settings)):
-            return symbolic_call(op, args, settings)
-        return function(*args, **settings)
+        try:
+            if is_symbolic((args, settings)):
+                return symbolic_call(op, args, settings)
+            return function(*args, **settings)
+        except BaseException as error:
+            end_at_users_line(error)
+            raise
 
     op.differentiable = True  # type: ignore[attr-defined]
     return op
@@ -211,7 +228,12 @@ def composite(function: Callable) -> Callable:
 
 def _on_list(function: Callable, others: Sequence[Any]) -> Callable:
     """A function of a list of arrays as one of the arrays themselves."""
-    return lambda *arrays, **settings: function(list(arrays), *others, **settings)
+
+    def listed(*arrays: Any, **settings: Any) -> Any:
+        return function(list(arrays), *others, **settings)
+
+    listed.__name__ = function.__name__
+    return listed
 
 
 def _inputs_of(function: Callable, inputs: int | None) -> tuple[list[inspect.Parameter], int]:
@@ -423,6 +445,7 @@ class GradientTape:
         """A block, `with tape.stop_recording():`, whose operations no tape records."""
         return recording(False)
 
+    @user_facing
     def watch(self, tensor: Any) -> None:
         """Track a tensor (or a structure of them) that is not a trainable variable.
 
@@ -438,6 +461,7 @@ class GradientTape:
             leaf.tracked = True
             self._watched.append(leaf)
 
+    @user_facing
     def gradient(self, target: Any, sources: Any, output_gradients: Any = None) -> Any:
         """Gradients of the sum of `target` at `sources`, in the structure of `sources`; None where not connected.
 
@@ -480,6 +504,7 @@ def _require_tensors(role: str, values: Sequence[Any]) -> None:
 def value_and_grad(function: Callable, argnums: int | Sequence[int] = 0) -> Callable:
     """A function that returns `(function(...), its gradient)` with respect to the arguments numbered `argnums`."""
 
+    @user_facing
     @functools.wraps(function)
     def evaluate(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         positions = [argnums] if isinstance(argnums, int) else list(argnums)
@@ -510,6 +535,7 @@ def grad(function: Callable, argnums: int | Sequence[int] = 0) -> Callable:
     """
     evaluate = value_and_grad(function, argnums)
 
+    @user_facing
     @functools.wraps(function)
     def gradient(*args: Any, **kwargs: Any) -> Any:
         return evaluate(*args, **kwargs)[1]

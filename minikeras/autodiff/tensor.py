@@ -11,6 +11,7 @@ import numpy as np
 
 from minikeras import config
 from minikeras import kernels as k
+from minikeras.tracebacks import end_at_users_line, user_facing
 
 _numbers = itertools.count()
 
@@ -165,6 +166,7 @@ class Variable(Tensor):
         "regularizer",
     )
 
+    @user_facing
     def __init__(
         self,
         initializer: Any,
@@ -226,19 +228,24 @@ class Variable(Tensor):
         Raises:
             ValueError: where the shapes differ; the variable is unchanged.
         """
-        value = _raw(value)
-        if value.shape != self.data.shape:
-            raise ValueError(
-                f"Variable {self.path!r} has shape {self.data.shape} and cannot take a value of shape {value.shape}."
-            )
-        if _state.recording:
-            fresh = k.xp.empty_like(self.data)
-            fresh[...] = value
-            self.data = fresh
-        else:
-            self.data[...] = value
-            mark_changed([self])
-        return self
+        try:
+            value = _raw(value)
+            if value.shape != self.data.shape:
+                raise ValueError(
+                    f"Variable {self.path!r} has shape {self.data.shape} and cannot take a value of shape "
+                    f"{value.shape}."
+                )
+            if _state.recording:
+                fresh = k.xp.empty_like(self.data)
+                fresh[...] = value
+                self.data = fresh
+            else:
+                self.data[...] = value
+                mark_changed([self])
+            return self
+        except BaseException as error:
+            end_at_users_line(error)
+            raise
 
     def assign_add(self, value: Any) -> Variable:
         """Add `value` in place."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from minikeras import tree
 from minikeras.registry import is_builtin
+from minikeras.tracebacks import UserFacing
 from minikeras.utils.console import announce
 
 
@@ -34,7 +35,7 @@ def file_name(owner: str, argument: str, value: Any) -> str:
     return path
 
 
-class Callback:
+class Callback(UserFacing):
     """The base of callbacks: subclass it and define the hooks that are wanted.
 
     `self.model` is the model being trained, `self.params` a dict with `verbose`, `epochs` and `steps`.  `logs` maps

@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import inspect
 import math
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from minikeras.callbacks.base import Callback, file_name
+from minikeras.callbacks.nonfinite import Location, Tracer
+from minikeras.layers.base import warn
 from minikeras.utils.checks import number
 from minikeras.utils.suggest import unknown
 
@@ -104,21 +107,65 @@ class TerminateOnNaN(Callback):
 
     Args:
         raise_error: whether to raise a RuntimeError instead.
+        locate: whether to find out where that begins, which is not in Keras.  Training then also ends at a batch that
+            leaves weights which are not finite, although its loss still was.  That batch is made again from the weights
+            before it, forwards and backwards, and a warning names the first layer and operation whose result or
+            gradient is not finite, or the columns of the data.  It keeps a copy of the weights and of the optimizer's
+            state and makes it anew for each batch, so it is for finding a fault.  `fit` leaves the model as it would
+            without `locate`.
+
+    Attributes:
+        location: with `locate` what was found, with `phase`, `layer`, `operation`, `epoch` and `batch`;
+            `str(location)` is the sentence.  None where all was finite.
     """
 
     per_replica = True
 
-    def __init__(self, raise_error: bool = False):
-        self.raise_error = raise_error
+    def __init__(self, raise_error: bool = False, locate: bool = False):
+        self.raise_error, self.locate = raise_error, locate
+        self.location: Location | None = None
+        self._tracer: Tracer | None = None
+        self._epoch = 0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.location = None
+        if self.locate:
+            self._tracer = Tracer(self.model)
+            self.model._observers = (*self.model._observers, self._observe)
+
+    def _observe(self, data: Any) -> None:
+        if self._tracer is not None and self.replica in (None, self.model._bound_replica()):
+            self._tracer.observe(data)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         loss = (logs or {}).get("loss")
-        if loss is None or math.isfinite(loss):
+        bad = loss is not None and not math.isfinite(loss)
+        if self._tracer is not None:
+            if bad or not self._tracer.is_finite():
+                self._stop_and_locate(loss, batch)
+            return
+        if not bad:
             return
         if self.raise_error:
             raise RuntimeError(f"The loss is {loss} at batch {batch}; look at the data or lower the learning rate.")
         self._announce(f"Batch {batch}: the loss is {loss}, training ends")
         self.model.stop_training = True
+
+    def _stop_and_locate(self, loss: Any, batch: int) -> None:
+        assert self._tracer is not None
+        self.location = self._tracer.locate(loss, self._epoch, batch)
+        self._tracer = None
+        self.model._loss_explained = True
+        if self.raise_error:
+            raise RuntimeError(str(self.location))
+        warn(str(self.location) if self.replica is None else f"{self.replica}: {self.location}")
+        self.model.stop_training = True
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._tracer = None
 
 
 class CSVLogger(Callback):

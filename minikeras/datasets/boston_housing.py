@@ -8,11 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from minikeras.datasets import files, housing
+from minikeras.tracebacks import user_facing
 
 URL = files.STORE + "boston_housing.npz"
 SHA256 = "f553886a1f8d56431e820c5b82552d9d95cfcb96d1e678153f8839538947dff5"
 
 
+@user_facing
 def load_data(
     path: str = "boston_housing.npz", test_split: float = 0.2, seed: int = 113
 ) -> tuple[tuple[Any, Any], tuple[Any, Any]]:

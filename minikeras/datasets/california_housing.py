@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from minikeras.datasets import files, housing
+from minikeras.tracebacks import user_facing
 
 URL = files.STORE + "california_housing.npz"
 SHA256 = "1a2e3a52e0398de6463aebe6f4a8da34fb21fbb6b934cf88c3425e766f2a1a6f"
 _SMALL = 600
 
 
+@user_facing
 def load_data(
     version: str = "large", path: str = "california_housing.npz", test_split: float = 0.2, seed: int = 113
 ) -> tuple[tuple[Any, Any], tuple[Any, Any]]:

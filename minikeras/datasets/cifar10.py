@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from minikeras.datasets import cifar
+from minikeras.tracebacks import user_facing
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
 _TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
 
 
+@user_facing
 def load_data() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """Load CIFAR-10 as `(x_train, y_train), (x_test, y_test)`.
 

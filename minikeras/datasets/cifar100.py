@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from minikeras.datasets import cifar
+from minikeras.tracebacks import user_facing
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
 SHA256 = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
 
 
+@user_facing
 def load_data(label_mode: str = "fine") -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """Load CIFAR-100 as `(x_train, y_train), (x_test, y_test)`.
 

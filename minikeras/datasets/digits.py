@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import whole
 
 # Styles of each digit: strokes separated by "/", control points "x,y" with y downwards in a box about 13 x 20;
@@ -81,6 +82,7 @@ _CHUNK = 1024  # pictures drawn at once; fixed, as it decides which random numbe
 _PAD = 2  # the canvas is larger than the picture, so that the 5 x 5 windows of the pen need no clipping
 
 
+@user_facing
 def load_data(train: int = 60000, test: int = 10000, seed: int = 0) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """Draw handwritten-looking digits, as `(x_train, y_train), (x_test, y_test)`, in the form of MNIST.
 

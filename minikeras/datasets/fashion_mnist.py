@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from minikeras.datasets import files, idx
+from minikeras.tracebacks import user_facing
 
 URL = files.STORE
 SHA256 = {
@@ -17,6 +18,7 @@ SHA256 = {
 _FOLDER = "fashion-mnist"  # never the folder itself: MNIST's files have the same names
 
 
+@user_facing
 def load_data() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """Load Fashion-MNIST as `(x_train, y_train), (x_test, y_test)`.
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.datasets import files, words
+from minikeras.tracebacks import user_facing
 
 URL = files.STORE + "imdb.npz"
 SHA256 = "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f"
@@ -15,6 +16,7 @@ INDEX_URL = files.STORE + "imdb_word_index.json"
 INDEX_MD5 = "bfafd718b763782e994055a2d397834f"
 
 
+@user_facing
 def load_data(
     path: str = "imdb.npz",
     num_words: int | None = None,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from minikeras.datasets import files, idx
+from minikeras.tracebacks import user_facing
 
 URL = files.STORE + "mnist.npz"
 SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
@@ -24,6 +25,7 @@ def find(path: str = "mnist.npz") -> Path | None:
     return None
 
 
+@user_facing
 def load_data(path: str = "mnist.npz") -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """Load MNIST as `(x_train, y_train), (x_test, y_test)`.
 

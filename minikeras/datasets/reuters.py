@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.datasets import files, words
+from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import number
 
 URL = files.STORE + "reuters.npz"
@@ -20,6 +21,7 @@ _LABELS = (
 )
 
 
+@user_facing
 def load_data(
     path: str = "reuters.npz",
     num_words: int | None = None,

@@ -106,8 +106,8 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Any:
 def fitting(out: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     """`out`, refused where it is not a buffer for a result of this shape and type.
 
-    For functions of NumPy that do not refuse it themselves: `take` converts to any type (since NumPy 2.5), `add.at` does
-    and leaves rows that are too many, compiled code writes past the end.
+    For functions of NumPy that do not refuse it themselves: `take` converts to any type (since NumPy 2.5), `add.at`
+    does and leaves rows that are too many, compiled code writes past the end.
 
     Raises:
         ValueError: the shape or the type is another.

@@ -25,6 +25,7 @@ from minikeras.config import DTypePolicy
 from minikeras.ops.core import cast
 from minikeras.registry import deserialize_keras_object, is_builtin, is_description, serialize_value, spend_weights
 from minikeras.seeds import SeedGenerator
+from minikeras.tracebacks import UserFacing, end_at_users_line, is_own, user_facing
 from minikeras.utils.checks import flag
 
 
@@ -188,6 +189,9 @@ def _wrap_build(build: Callable) -> Callable:
         outside, _context.building = _context.building, self
         try:
             build(self, *args, **kwargs)
+        except BaseException as error:
+            end_at_users_line(error)
+            raise
         finally:
             _context.path, _context.building = outer, outside
         if not self.built:
@@ -203,7 +207,7 @@ def _remember_build_shapes(layer: Layer, build: Callable, args: tuple, kwargs: d
     layer._build_shapes = {**dict(zip(names, args, strict=False)), **kwargs}
 
 
-class Layer:
+class Layer(UserFacing):
     """The base of every layer and model.
 
     A subclass keeps its configuration in `__init__`, makes its weights with `add_weight` in `build(input_shape)` and
@@ -299,6 +303,7 @@ class Layer:
     def build(self, input_shape: Any) -> None:
         """Create the weights for inputs of this shape; layers without weights need not define it."""
 
+    @user_facing
     def add_weight(
         self,
         shape: Any = None,
@@ -346,6 +351,7 @@ class Layer:
         self._own.append(variable)
         return variable
 
+    @user_facing
     def add_loss(self, loss: Any, inputs: Any = None) -> None:
         """Add to what training minimises.
 
@@ -446,55 +452,61 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} does not define call(); write its mathematics there.")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        plain = len(args) == 1 and not kwargs and type(args[0]) is Tensor and args[0].data.dtype is self._compute_type
-        if plain:
-            if self._called and self._is_routine(args[0]):
-                if not _call_signature(type(self)).training:
-                    return self.call(args[0])
-                if _context.training is not None:
-                    return self.call(args[0], training=bool(_context.training))
-        else:  # anything but the one tensor that layers mostly get
-            args = tuple([self._convert(value) if not _is_plain(value) else value for value in args])
-            kwargs = {name: self._convert(v) if not _is_plain(v) else v for name, v in kwargs.items()}
-            if _has_symbolic(args) or (kwargs and _has_symbolic(tuple(kwargs.values()))):
-                return self._symbolic_call(args, kwargs)
-        signature = _call_signature(type(self))
-        outer = _context.training
-        training = kwargs.get("training")
-        if training is None and len(args) > signature.training_position:
-            training = args[signature.training_position]
-        if training is None:
-            training = outer
-            if training is None and signature.training:
-                training = signature.defaults.get("training")
-        if signature.training:
-            if len(args) <= signature.training_position:
-                kwargs["training"] = bool(training) if training is not None else False
-        elif not signature.open:
-            kwargs.pop("training", None)
-        inputs = args[0] if args else next((v for v in kwargs.values() if not _is_plain(v)), None)
-        if self.input_spec is not None:
-            self._check_shape(inputs)
-        previous_mask = _mask_of(inputs)
-        if previous_mask is not None and signature.mask and len(args) <= signature.mask_position:
-            kwargs.setdefault("mask", previous_mask)
-        if kwargs.get("mask") is not None:
-            previous_mask = kwargs["mask"]
-        if signature.masked:
-            kwargs.update(signature.further_masks(args, kwargs))
-        if self._called and training is outer and _context.entry is not None:
-            outputs = self.call(*args, **kwargs)
-        else:
-            outputs = self._call_in_context(args, kwargs, training)
-        if previous_mask is not None or type(self).compute_mask is not Layer.compute_mask:
-            self._attach_mask(inputs, outputs, previous_mask)
-        if self.activity_regularizer is not None:
-            for output in tree.flatten(outputs):
-                penalty = self.activity_regularizer(output)
-                if getattr(penalty, "size", 1) != 1:
-                    raise regularizers.not_one_number(self.activity_regularizer, penalty)
-                self.add_loss(penalty / float(max(output.shape[0], 1)))
-        return outputs
+        try:
+            plain = (
+                len(args) == 1 and not kwargs and type(args[0]) is Tensor and args[0].data.dtype is self._compute_type
+            )
+            if plain:
+                if self._called and self._is_routine(args[0]):
+                    if not _call_signature(type(self)).training:
+                        return self.call(args[0])
+                    if _context.training is not None:
+                        return self.call(args[0], training=bool(_context.training))
+            else:  # anything but the one tensor that layers mostly get
+                args = tuple([self._convert(value) if not _is_plain(value) else value for value in args])
+                kwargs = {name: self._convert(v) if not _is_plain(v) else v for name, v in kwargs.items()}
+                if _has_symbolic(args) or (kwargs and _has_symbolic(tuple(kwargs.values()))):
+                    return self._symbolic_call(args, kwargs)
+            signature = _call_signature(type(self))
+            outer = _context.training
+            training = kwargs.get("training")
+            if training is None and len(args) > signature.training_position:
+                training = args[signature.training_position]
+            if training is None:
+                training = outer
+                if training is None and signature.training:
+                    training = signature.defaults.get("training")
+            if signature.training:
+                if len(args) <= signature.training_position:
+                    kwargs["training"] = bool(training) if training is not None else False
+            elif not signature.open:
+                kwargs.pop("training", None)
+            inputs = args[0] if args else next((v for v in kwargs.values() if not _is_plain(v)), None)
+            if self.input_spec is not None:
+                self._check_shape(inputs)
+            previous_mask = _mask_of(inputs)
+            if previous_mask is not None and signature.mask and len(args) <= signature.mask_position:
+                kwargs.setdefault("mask", previous_mask)
+            if kwargs.get("mask") is not None:
+                previous_mask = kwargs["mask"]
+            if signature.masked:
+                kwargs.update(signature.further_masks(args, kwargs))
+            if self._called and training is outer and _context.entry is not None:
+                outputs = self.call(*args, **kwargs)
+            else:
+                outputs = self._call_in_context(args, kwargs, training)
+            if previous_mask is not None or type(self).compute_mask is not Layer.compute_mask:
+                self._attach_mask(inputs, outputs, previous_mask)
+            if self.activity_regularizer is not None:
+                for output in tree.flatten(outputs):
+                    penalty = self.activity_regularizer(output)
+                    if getattr(penalty, "size", 1) != 1:
+                        raise regularizers.not_one_number(self.activity_regularizer, penalty)
+                    self.add_loss(penalty / float(max(output.shape[0], 1)))
+            return outputs
+        except BaseException as error:
+            end_at_users_line(error)
+            raise
 
     def _is_routine(self, x: Tensor) -> bool:
         """Whether a call inside a model has nothing to do but `call`: a shape seen before, no mask, no penalty."""
@@ -678,6 +690,7 @@ class Layer:
 
         return infer_output(run, args, kwargs)
 
+    @user_facing
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The shape of the outputs for inputs of this shape (None: open)."""
         inputs = _specs(input_shape, str(self.compute_dtype))
@@ -822,6 +835,7 @@ class Layer:
         own = self._own_variables()
         return own[0].path.rsplit("/", 1)[0] if own and "/" in own[0].path else self.name
 
+    @user_facing
     def count_params(self) -> int:
         """The number of weights' entries.
 
@@ -836,6 +850,7 @@ class Layer:
         """Copies of the weights, in the order of `weights`."""
         return [variable.numpy() for variable in self.weights]
 
+    @user_facing
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Replace all weights.
 
@@ -882,6 +897,7 @@ class Layer:
         return kwargs.get(parameter.name, None if parameter.default is parameter.empty else parameter.default)
 
     @classmethod
+    @user_facing
     def from_config(cls, config: dict[str, Any]) -> Any:
         """The layer that `get_config` described."""
         config = dict(config)
@@ -941,6 +957,7 @@ class Layer:
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
 
+    @user_facing
     def stateless_call(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError("Layers keep their state; call the layer itself instead of stateless_call().")
 
@@ -1093,4 +1110,7 @@ def _input_shape_argument(kwargs: dict[str, Any]) -> tuple | None:
 
 def warn(message: str) -> None:
     """A warning that points at the user's line."""
-    warnings.warn(message, stacklevel=3)
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and is_own(frame):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)

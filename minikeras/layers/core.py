@@ -11,6 +11,7 @@ from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode
 from minikeras.layers.base import InputSpec, Layer
 from minikeras.layers.common import Elementwise, SameType, known_size, positive_int, sizes_argument
 from minikeras.ops import nn
+from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import number, whole
 
 
@@ -100,6 +101,7 @@ def _ends_of(tensor: Any, shape: Any, batch_shape: Any, dtype: Any) -> tuple[Any
     return tensor.shape, tensor.dtype
 
 
+@user_facing
 def Input(
     shape: Any = None,
     batch_size: int | None = None,

@@ -18,11 +18,13 @@ from minikeras.registry import (
     is_description,
     object_sharing,
 )
+from minikeras.tracebacks import user_facing
 
 _LARGEST_TEXT = 1 << 26  # bytes; a description has no weights in it
 _DEEPEST = 200  # nested models take about six levels each
 
 
+@user_facing
 def model_from_json(json_string: str | bytes, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """The model that `to_json` described, with new weights.
 
@@ -36,6 +38,7 @@ def model_from_json(json_string: str | bytes, custom_objects: Mapping[str, Any] 
     return model_from_config(parse_description(json_string), custom_objects)
 
 
+@user_facing
 def model_from_config(config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
     """The model that a description describes, with new weights.
 
@@ -79,6 +82,7 @@ def parse_description(text: str | bytes) -> Any:
     raise ValueError(f"A model's description nests at most {_DEEPEST} levels deep, got more.")
 
 
+@user_facing
 def clone_model(
     model: Model,
     input_tensors: Any = None,

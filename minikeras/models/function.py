@@ -8,9 +8,10 @@ from minikeras import tree
 from minikeras.autodiff.symbolic import KerasTensor, unique_name
 from minikeras.layers.core import InputLayer
 from minikeras.models.model import Model
+from minikeras.tracebacks import UserFacing
 
 
-class Function:
+class Function(UserFacing):
     """What symbolic outputs stand for, as a function of the symbolic inputs that they follow from.
 
     Args:

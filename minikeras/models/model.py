@@ -16,6 +16,7 @@ from minikeras.models.graph_loss import LossOfGraph, tensors_in
 from minikeras.ops.core import cast
 from minikeras.ops.numpy import expand_dims, squeeze
 from minikeras.registry import custom_object_scope, describe_whole, is_builtin
+from minikeras.tracebacks import user_facing
 from minikeras.training.trainer import Trainer
 
 
@@ -281,6 +282,7 @@ class Model(Trainer, Layer):
     def layers(self, value: Any) -> None:
         raise AttributeError("Model.layers is read-only; give your list of layers another name.")
 
+    @user_facing
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """A layer by name or by position.
 
@@ -349,6 +351,7 @@ class Model(Trainer, Layer):
             names.append(name)
         return names
 
+    @user_facing
     def build(self, input_shape: Any = None) -> None:
         """Create the weights for inputs of this shape, by running the model on zeros."""
         if self._graph is not None or input_shape is None:
@@ -364,6 +367,7 @@ class Model(Trainer, Layer):
             _context.entry = outer
         self.built = True
 
+    @user_facing
     def summary(
         self,
         line_length: int | None = None,
@@ -380,18 +384,22 @@ class Model(Trainer, Layer):
 
     # ------------------------------------------------------------ files
 
+    @user_facing
     def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
         """Write architecture, weights and optimizer state to a `.keras` file."""
         self._saving().save_model(self, filepath, overwrite=overwrite, **kwargs)
 
+    @user_facing
     def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
         """Write the weights to a `.weights.h5` file."""
         self._saving().save_weights(self, filepath, overwrite=overwrite)
 
+    @user_facing
     def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
         """Read the weights from a `.weights.h5` or `.keras` file; a file that does not fit changes nothing."""
         self._saving().load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)
 
+    @user_facing
     def to_json(self, **kwargs: Any) -> str:
         """The description of the model, without its weights, as JSON for `model_from_json`.
 
@@ -411,6 +419,7 @@ class Model(Trainer, Layer):
         return {"name": self.name, "trainable": self.trainable, **description}
 
     @classmethod
+    @user_facing
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """The model that `get_config` described, with new weights."""
         with custom_object_scope(custom_objects):
@@ -424,7 +433,7 @@ class Model(Trainer, Layer):
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_arenas": {}, "_trainable_at": -1, "_trainable_list": []}
-        state.update(_metrics_at=-1, _metrics_list=[], _functions=[], _kept_values={})
+        state.update(_metrics_at=-1, _metrics_list=[], _functions=[], _kept_values={}, _observers=())
         if is_symbolic(self._recorded):  # type: ignore[has-type]
             state["_recorded"] = (), {}
         return state

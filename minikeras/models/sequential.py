@@ -10,6 +10,7 @@ from minikeras.layers.core import InputLayer
 from minikeras.models.graph import Graph
 from minikeras.models.model import Model
 from minikeras.registry import deserialize_keras_object, serialize_keras_object
+from minikeras.tracebacks import user_facing
 
 
 class Sequential(Model):
@@ -31,6 +32,7 @@ class Sequential(Model):
             for layer in layers if isinstance(layers, (list, tuple)) else [layers]:
                 self.add(layer)
 
+    @user_facing
     def add(self, layer: Any, rebuild: bool = True) -> None:
         """Put a layer on top of the stack.
 
@@ -77,6 +79,7 @@ class Sequential(Model):
         self.built = True
         self._build_shapes = {"input_shape": self._entrance.batch_shape}
 
+    @user_facing
     def pop(self, rebuild: bool = True) -> Layer:
         """Take the top layer off the stack and return it."""
         if not self._stack:
@@ -89,6 +92,7 @@ class Sequential(Model):
         _structure_changed()
         return layer
 
+    @user_facing
     def build(self, input_shape: Any = None) -> None:
         """Create the weights for inputs of this shape, the batch axis included."""
         if self._entrance is not None or input_shape is None:
@@ -181,6 +185,7 @@ class Sequential(Model):
         return config
 
     @classmethod
+    @user_facing
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         model = cls(name=config.get("name"), trainable=config.get("trainable", True), dtype=config.get("dtype"))
         for layer in config["layers"]:

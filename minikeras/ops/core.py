@@ -16,6 +16,7 @@ from minikeras.autodiff.tape import composite, differentiable, operation, raw, s
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops import elementwise, shaping
 from minikeras.ops.common import as_array, as_type
+from minikeras.tracebacks import end_at_users_line, user_facing
 
 __all__ = [
     "cast",
@@ -57,13 +58,17 @@ def convert_to_tensor(x: Any, dtype: Any = None, sparse: bool | None = None, rag
     Raises:
         ValueError: where a sparse or ragged tensor is asked for.
     """
-    if sparse or ragged:
-        raise ValueError(f"Tensors here are dense, got sparse={sparse!r}, ragged={ragged!r}; leave both at None.")
-    if isinstance(x, (list, tuple)):
-        x = stacked(x)
-    if not isinstance(x, (Tensor, KerasTensor)):
-        x = Tensor(as_array(raw(x)))
-    return x if dtype is None or str(x.dtype) == str(dtype) else cast(x, dtype)
+    try:
+        if sparse or ragged:
+            raise ValueError(f"Tensors here are dense, got sparse={sparse!r}, ragged={ragged!r}; leave both at None.")
+        if isinstance(x, (list, tuple)):
+            x = stacked(x)
+        if not isinstance(x, (Tensor, KerasTensor)):
+            x = Tensor(as_array(raw(x)))
+        return x if dtype is None or str(x.dtype) == str(dtype) else cast(x, dtype)
+    except BaseException as error:
+        end_at_users_line(error)
+        raise
 
 
 def convert_to_numpy(x: Any) -> np.ndarray:
@@ -159,16 +164,19 @@ def size(x: Any) -> int | None:
 # ---------------------------------------------------------------- control flow
 
 
+@user_facing
 def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
     """`true_fn()` if `pred` holds, else `false_fn()`."""
     return true_fn() if pred else false_fn()
 
 
+@user_facing
 def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
     """`branches[index](*operands)`; an index beyond the ends means the branch at that end."""
     return branches[builtins.min(builtins.max(int(index), 0), len(branches) - 1)](*operands)
 
 
+@user_facing
 def while_loop(cond: Callable, body: Callable, loop_vars: Any, maximum_iterations: int | None = None) -> Any:
     """`loop_vars = body(*loop_vars)` as long as `cond(*loop_vars)` holds, at most `maximum_iterations` times.
 
@@ -185,6 +193,7 @@ def while_loop(cond: Callable, body: Callable, loop_vars: Any, maximum_iteration
     return type(loop_vars)(values) if several else values[0]
 
 
+@user_facing
 def fori_loop(lower: Any, upper: Any, body_fun: Callable, init_val: Any) -> Any:
     """`value = body_fun(i, value)` for i from `lower` to before `upper`."""
     value = init_val
@@ -193,6 +202,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable, init_val: Any) -> Any:
     return value
 
 
+@user_facing
 def map(f: Callable, xs: Any) -> Any:
     """`f` at each element along the first axis of the arrays in `xs`, and the results stacked."""
     leaves = [convert_to_tensor(leaf) for leaf in tree.flatten(xs)]
@@ -203,6 +213,7 @@ def map(f: Callable, xs: Any) -> Any:
     return tree.pack_sequence_as(results[0], [shaping.stack(column) for column in columns])
 
 
+@user_facing
 def vectorized_map(function: Callable, elements: Any) -> Any:
     """`function` at each element along the first axis of a tensor (or of each tensor in a list), results stacked."""
     return map(function, elements)

@@ -14,6 +14,7 @@ from minikeras.autodiff.tensor import Tensor
 from minikeras.ops.common import NUMBERS, as_array, unbroadcast
 from minikeras.ops.core import cast
 from minikeras.ops.shaping import broadcast_to, reshape
+from minikeras.tracebacks import user_facing
 
 __all__ = [
     "arange",
@@ -31,21 +32,25 @@ __all__ = [
 ]
 
 
+@user_facing
 def zeros(shape: Any, dtype: Any = None) -> Tensor:
     """Zeros, by default of type `floatx()`."""
     return Tensor(k.xp.zeros(shape, dtype or config.floatx()))
 
 
+@user_facing
 def ones(shape: Any, dtype: Any = None) -> Tensor:
     """Ones, by default of type `floatx()`."""
     return Tensor(k.xp.ones(shape, dtype or config.floatx()))
 
 
+@user_facing
 def empty(shape: Any, dtype: Any = None) -> Tensor:
     """An array that is to be filled; its values at first are zeros."""
     return zeros(shape, dtype)
 
 
+@user_facing
 def full(shape: Any, fill_value: Any, dtype: Any = None) -> Tensor:
     """Everywhere `fill_value`, by default of type `floatx()`."""
     if isinstance(fill_value, (Tensor, KerasTensor)):  # its gradient stays
@@ -72,6 +77,7 @@ def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Any:
     return full(like.shape, fill_value, dtype or like.dtype)
 
 
+@user_facing
 def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
     """An (N, M) matrix with ones on diagonal number `k`; `M` is `N` by default."""
     return _eye(N, M, k, dtype)
@@ -81,11 +87,13 @@ def _eye(rows: int, columns: int | None, diagonal: int, dtype: Any) -> Tensor:
     return Tensor(k.xp.eye(rows, columns, diagonal, dtype=dtype or config.floatx()))
 
 
+@user_facing
 def identity(n: int, dtype: Any = None) -> Tensor:
     """The (n, n) matrix with ones on its diagonal."""
     return eye(n, dtype=dtype)
 
 
+@user_facing
 def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> Tensor:
     """The numbers from `start` (0 where only one number is given) to before `stop`, by steps of `step` (1).
 
@@ -100,6 +108,7 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
     return Tensor(k.xp.arange(start, stop, 1 if step is None else step, dtype=dtype))
 
 
+@user_facing
 @composite
 def linspace(
     start: Any,

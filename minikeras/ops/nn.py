@@ -20,6 +20,7 @@ from minikeras.autodiff.tape import composite, differentiable, is_recording, ope
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops import numpy as fine
 from minikeras.ops.common import as_array, as_float, axes_of
+from minikeras.tracebacks import end_at_users_line
 
 __all__ = [
     "average_pool",
@@ -187,7 +188,11 @@ def _gelu(x: Any, *, approximate: bool) -> Any:
 
 def gelu(x: Any, approximate: bool = True) -> Any:
     """Gaussian error linear unit (Hendrycks and Gimpel 2016); the tanh form where `approximate`."""
-    return _gelu(x, approximate=approximate)
+    try:
+        return _gelu(x, approximate=approximate)
+    except BaseException as error:
+        end_at_users_line(error)
+        raise
 
 
 @differentiable
@@ -217,10 +222,14 @@ def _softmax(x: Any, *, axis: Any) -> Any:
 
 def softmax(x: Any, axis: Any = -1) -> Any:
     """`exp(x) / sum(exp(x))` along `axis` (an axis or several)."""
-    y = _softmax(x, axis=axes_of(axis))
-    if isinstance(y, Tensor) and isinstance(x, Tensor) and axis in (-1, x.ndim - 1):
-        y.logits = ("softmax", x)
-    return y
+    try:
+        y = _softmax(x, axis=axes_of(axis))
+        if isinstance(y, Tensor) and isinstance(x, Tensor) and axis in (-1, x.ndim - 1):
+            y.logits = ("softmax", x)
+        return y
+    except BaseException as error:
+        end_at_users_line(error)
+        raise
 
 
 @differentiable
@@ -231,7 +240,11 @@ def _log_softmax(x: Any, *, axis: Any) -> Any:
 
 def log_softmax(x: Any, axis: Any = -1) -> Any:
     """`log(softmax(x))` along `axis` (an axis or several), without overflow."""
-    return _log_softmax(x, axis=axes_of(axis))
+    try:
+        return _log_softmax(x, axis=axes_of(axis))
+    except BaseException as error:
+        end_at_users_line(error)
+        raise
 
 
 # ---------------------------------------------------------------- dense, embedding, dropout
@@ -565,16 +578,24 @@ def _pool_settings(x: Any, size: Any, strides: Any, padding: str) -> dict[str, A
 
 def max_pool(inputs: Any, pool_size: Any, strides: Any = None, padding: str = "valid", data_format: Any = None) -> Any:
     """The maximum of each window; `strides` default to `pool_size`; padding counts as minus infinity."""
-    data_format = config.standardize_data_format(data_format)
-    return _max_pool(inputs, size=pool_size, strides=strides, padding=padding, data_format=data_format)
+    try:
+        data_format = config.standardize_data_format(data_format)
+        return _max_pool(inputs, size=pool_size, strides=strides, padding=padding, data_format=data_format)
+    except BaseException as error:
+        end_at_users_line(error)
+        raise
 
 
 def average_pool(
     inputs: Any, pool_size: Any, strides: Any = None, padding: str = "valid", data_format: Any = None
 ) -> Any:
     """The mean of each window; `strides` default to `pool_size`; padding is not counted."""
-    data_format = config.standardize_data_format(data_format)
-    return _average_pool(inputs, size=pool_size, strides=strides, padding=padding, data_format=data_format)
+    try:
+        data_format = config.standardize_data_format(data_format)
+        return _average_pool(inputs, size=pool_size, strides=strides, padding=padding, data_format=data_format)
+    except BaseException as error:
+        end_at_users_line(error)
+        raise
 
 
 # ---------------------------------------------------------------- normalisation

@@ -12,6 +12,7 @@ from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops import core
 from minikeras.ops import numpy as ops
+from minikeras.tracebacks import end_at_users_line, user_facing
 
 _BINARY: dict[str, Callable] = {
     "add": ops.add,
@@ -44,23 +45,36 @@ _UNARY: dict[str, Callable] = {
 
 
 def _reflected(function: Callable) -> Callable:
-    return lambda x1, x2: function(x2, x1)
+    def reflected(x1: Any, x2: Any) -> Any:
+        try:
+            return function(x2, x1)
+        except BaseException as error:
+            end_at_users_line(error)
+            raise
+
+    return reflected
 
 
 def _comparison(function: Callable, name: str) -> Callable:
     """A comparison that leaves `tensor == None` and `tensor == "text"` to Python."""
 
     def compare(x1: Any, x2: Any) -> Any:
-        return NotImplemented if x2 is None or isinstance(x2, str) else function(x1, x2)
+        try:
+            return NotImplemented if x2 is None or isinstance(x2, str) else function(x1, x2)
+        except BaseException as error:
+            end_at_users_line(error)
+            raise
 
     compare.__name__ = f"__{name}__"
     return compare
 
 
+@user_facing
 def _reshape(x: Any, *shape: Any) -> Any:
     return ops.reshape(x, shape[0] if len(shape) == 1 else shape)
 
 
+@user_facing
 def _transpose(x: Any, *axes: Any) -> Any:
     return ops.transpose(x, axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None)
 

@@ -9,6 +9,7 @@ from minikeras import registry
 from minikeras.optimizers import schedules
 from minikeras.optimizers.algorithms import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RMSprop
 from minikeras.optimizers.base import Optimizer
+from minikeras.tracebacks import user_facing
 
 sgd, rmsprop, adagrad, adadelta, adam, adamax, nadam = SGD, RMSprop, Adagrad, Adadelta, Adam, Adamax, Nadam  # Keras 2
 
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 
+@user_facing
 def get(identifier: Any) -> Any:
     """An optimizer from its name, class or description, or an optimizer itself; None stays None.
 

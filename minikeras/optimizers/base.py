@@ -24,6 +24,7 @@ from minikeras.autodiff.tape import raw
 from minikeras.autodiff.tensor import Tensor, Variable, mark_changed
 from minikeras.optimizers.flat import FlatVariables, adopt, same, stretches
 from minikeras.optimizers.schedules import InverseTimeDecay, LearningRateSchedule, as_rate
+from minikeras.tracebacks import UserFacing, user_facing
 from minikeras.utils.checks import flag, number, whole
 from minikeras.utils.suggest import unknown
 
@@ -117,7 +118,7 @@ class _Prepared:
     partial: dict[tuple[int, ...], Plan] = field(default_factory=dict)
 
 
-class Optimizer:
+class Optimizer(UserFacing):
     """Base class of the optimizers.
 
     A user's subclass makes its variables in `build(variables)` and updates one weight in `update_step(gradient,
@@ -530,6 +531,7 @@ class Optimizer:
         """The loss to differentiate: times `loss_scale_factor`."""
         return loss if self.loss_scale_factor is None else loss * self.loss_scale_factor
 
+    @user_facing
     def apply(self, grads: Sequence[Any], trainable_variables: Iterable[Variable] | None = None) -> None:
         """Update variables by their gradients.
 
@@ -547,6 +549,7 @@ class Optimizer:
             self.gradient_destinations(variables)
             self.apply_flat([None if gradient is None else k.xp.asarray(raw(gradient)) for gradient in grads])
 
+    @user_facing
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Variable:
         """Update variables by pairs `(gradient, variable)`; returns the step count."""
         pairs = list(grads_and_vars)
@@ -571,6 +574,7 @@ class Optimizer:
         """The values of `variables`."""
         return [variable.numpy() for variable in self.variables]
 
+    @user_facing
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Set the values of `variables`; the optimizer must be built.
 

@@ -14,6 +14,7 @@ from minikeras import config as settings
 from minikeras import kernels as k
 from minikeras import registry
 from minikeras.autodiff.tensor import Tensor
+from minikeras.tracebacks import UserFacing
 from minikeras.utils.checks import number
 
 
@@ -28,7 +29,7 @@ def as_rate(value: Any, name: str = "learning_rate") -> float:
     return number(name, value, 0)
 
 
-class LearningRateSchedule:
+class LearningRateSchedule(UserFacing):
     """Base class: a function of the number of completed updates.
 
     A subclass defines `__call__(step)`, which returns the learning rate as a number or tensor, and `get_config`.

@@ -13,10 +13,12 @@ from minikeras import config
 from minikeras.preprocessing.directory_dataset import Options, directory_datasets
 from minikeras.preprocessing.image.files import COLOR_MODES, load_img
 from minikeras.preprocessing.image.resizing import INTERPOLATIONS, middle, resize, resized
+from minikeras.tracebacks import user_facing
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 
 
+@user_facing
 def image_dataset_from_directory(
     directory: str | os.PathLike,
     labels: Any = "inferred",

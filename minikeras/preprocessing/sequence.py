@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.tracebacks import user_facing
 from minikeras.training.data import PyDataset
 from minikeras.utils.checks import number, whole
 
 
+@user_facing
 def pad_sequences(
     sequences: Any,
     maxlen: int | None = None,
@@ -215,6 +217,7 @@ def make_sampling_table(size: int, sampling_factor: float = 1e-5) -> np.ndarray:
     return np.minimum(1.0, kept / np.sqrt(kept))
 
 
+@user_facing
 def skipgrams(
     sequence: Sequence[int],
     vocabulary_size: int,

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from minikeras.data import AUTOTUNE, Dataset
+from minikeras.tracebacks import user_facing
 
 
+@user_facing
 def split_dataset(
     dataset: Any,
     left_size: float | int | None = None,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.tracebacks import UserFacing
 from minikeras.utils.checks import shown, whole
 
 FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
@@ -97,7 +98,7 @@ def _md5(word: str) -> int:
     return int.from_bytes(hashlib.md5(word.encode(), usedforsecurity=False).digest(), "big")
 
 
-class Tokenizer:
+class Tokenizer(UserFacing):
     """Numbers words (or characters) by how often they occur, 1 for the most frequent, and turns texts into numbers.
 
     A text is a string, or a list of words that is taken as it is.

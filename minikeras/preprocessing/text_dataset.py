@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from minikeras.preprocessing.directory_dataset import Options, directory_datasets
+from minikeras.tracebacks import user_facing
 
 
 class Text(str):
@@ -20,6 +21,7 @@ class Text(str):
         return str(self)
 
 
+@user_facing
 def text_dataset_from_directory(
     directory: str | os.PathLike,
     labels: Any = "inferred",

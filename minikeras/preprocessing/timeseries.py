@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from minikeras.data import AUTOTUNE, Dataset
+from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import flag, whole
 
 
+@user_facing
 def timeseries_dataset_from_array(
     data: Any,
     targets: Any,

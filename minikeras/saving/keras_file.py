@@ -15,6 +15,7 @@ from minikeras.models.model import warn_of_unwritten_losses
 from minikeras.registry import describe_whole, weight_budget
 from minikeras.saving.paths import as_path, existing, replacing
 from minikeras.saving.weights_file import WeightsReader, read_weights, write_weights
+from minikeras.tracebacks import user_facing
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _KERAS_VERSION = "3.15.1"  # the version whose layout this is
@@ -23,6 +24,7 @@ _FREE_BYTES = 1 << 20
 _SPARE_WEIGHTS = 1 << 20  # entries that a model may create beyond twice those in its file
 
 
+@user_facing
 def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any) -> None:
     """Write a model's description, weights and optimizer state to a `.keras` file.
 
@@ -56,6 +58,7 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: bool |
             archive.writestr(_WEIGHTS, weights.getbuffer())  # type: ignore[arg-type]
 
 
+@user_facing
 def load_model(
     filepath: Any, custom_objects: Mapping[str, Any] | None = None, compile: bool = True, safe_mode: bool = True
 ) -> Any:

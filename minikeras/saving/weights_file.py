@@ -21,6 +21,7 @@ from minikeras.models.model import Model
 from minikeras.models.sequential import Sequential
 from minikeras.registry import is_builtin
 from minikeras.saving.paths import as_path, existing, replacing
+from minikeras.tracebacks import user_facing
 
 _LARGEST_EXPANSION = 1000  # how much larger than its bytes in the file an array may be; compression reaches about 1000
 _FREE_BYTES = 1 << 20  # whatever is smaller may be so for all that
@@ -95,6 +96,7 @@ def _property(thing: Any, name: str) -> Any:
 # ---------------------------------------------------------------- writing
 
 
+@user_facing
 def save_weights(model: Any, filepath: Any, overwrite: bool = True) -> None:
     """Write a model's weights, and its optimizer's state, to a `.weights.h5` file.
 
@@ -139,6 +141,7 @@ class _Writer:
 # ---------------------------------------------------------------- reading
 
 
+@user_facing
 def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
     """Read weights, and the optimizer's state, from a `.weights.h5` or a `.keras` file.
 

@@ -285,6 +285,8 @@ class Comparison:
                     continue
                 self.bind(replica)
                 stream.state = drawn
+                for observe in model._observers:
+                    observe(data)
                 began = perf_counter()
                 replica.logs = model._guarded_first_step(data) if first else model.train_step(data)
                 replica.seconds += perf_counter() - began

@@ -59,7 +59,7 @@ def _is_elsewhere(value: Any) -> bool:
         return False
     try:
         return int(value.__dlpack_device__()[0]) not in _CPU
-    except (TypeError, BufferError):  # not for DLPack: words, bits, gaps; older pyarrow says so when asked for the place
+    except (TypeError, BufferError):  # not for DLPack: words, bits, gaps; older pyarrow says so when asked
         return False
 
 

@@ -16,11 +16,13 @@ from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
 from minikeras.autodiff.tape import backward, recording
 from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.callbacks import CallbackList, History
+from minikeras.callbacks.nonfinite import explain, is_finite
 from minikeras.config import floatx
 from minikeras.layers.base import Layer, _context, _value_of, structure_version, warn
 from minikeras.losses import Loss
 from minikeras.metrics import Mean
 from minikeras.registry import deserialize_keras_object, is_builtin, serialize_keras_object
+from minikeras.tracebacks import end_at_users_line, user_facing
 from minikeras.training.comparison import Comparison, Entry, Replica, find_entries
 from minikeras.training.compiled import CompiledLoss, CompiledMetrics
 from minikeras.training.data import (
@@ -80,9 +82,12 @@ class Trainer:
         self._trial: Callable | None = None  # called in that step, before anything is changed for good
         self._arenas: dict[tuple, k.Arena] = {}
         self._inference = Inference(self)
+        self._observers: tuple[Callable, ...] = ()  # called with the data of each training step before it is made
+        self._loss_explained = False  # whether the present run has told why its loss is not finite
 
     # ------------------------------------------------------------ compile
 
+    @user_facing
     def compile(
         self,
         optimizer: Any = "rmsprop",
@@ -186,6 +191,9 @@ class Trainer:
     def _has_builtin_train_step(self) -> bool:
         return type(self).train_step is Trainer.train_step
 
+    def _has_builtin_test_step(self) -> bool:
+        return type(self).test_step is Trainer.test_step
+
     def _output_count(self) -> int | None:
         """How many outputs the model has, None where only a call shows it."""
         names = self._known_output_names()
@@ -202,6 +210,7 @@ class Trainer:
         waits = comparison is not None and not comparison.begun
         return serialize_keras_object(comparison.arguments if waits else self._compile_arguments)  # type: ignore[union-attr]
 
+    @user_facing
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as `get_compile_config` says."""
         self.compile(**{name: deserialize_keras_object(value) for name, value in config.items()})
@@ -414,6 +423,8 @@ class Trainer:
 
     def _run_train_step(self, batch: tuple, first: bool) -> Any:
         data = step_data(batch)
+        for observe in self._observers:
+            observe(data)
         return self._guarded_first_step(data) if first else self.train_step(data)
 
     def _run_test_step(self, batch: tuple) -> Any:
@@ -423,6 +434,10 @@ class Trainer:
         """Let the optimizer say what the weights are in the end."""
         if hasattr(self.optimizer, "finalize_variable_values"):
             self.optimizer.finalize_variable_values(self._trainable_now())
+
+    def _bound_replica(self) -> str | None:
+        """The name of the replica that the model is at present, None where nothing is compared."""
+        return None if self._comparison is None else self._comparison.bound.name
 
     def _as_validation(self, values: dict[str, Any]) -> dict[str, Any]:
         return {f"val_{name}": value for name, value in values.items()}
@@ -445,6 +460,7 @@ class Trainer:
 
     # ------------------------------------------------------------ fit
 
+    @user_facing
     def fit(
         self,
         x: Any = None,
@@ -527,6 +543,8 @@ class Trainer:
         )
         kept = self._kept = Snapshot(self)
         runner: Any = self  # whose steps, metrics and weights these are
+        self._loss_explained = False
+        self._observers = ()
         logs: dict[str, Any] = {}
         arena = self._arena("train")
         try:
@@ -610,7 +628,17 @@ class Trainer:
         if not self.stop_training and _is_short(stream, step + 1, "steps_per_epoch * epochs"):
             self.stop_training = stream.ended
         stream.on_epoch_end()
-        return to_floats(checked_logs(logs, "train_step"))
+        floats = to_floats(checked_logs(logs, "train_step"))
+        self._explain_loss(floats, "The loss", stream, data)
+        return floats
+
+    def _explain_loss(self, logs: dict[str, Any], name: str, stream: Any, batch: Any) -> None:
+        """Tell the reason where a loss is not finite, once in a run."""
+        loss = logs.get("loss")
+        if not (is_finite(loss) or self._loss_explained):
+            self._loss_explained = True
+            whole = stream._data if isinstance(stream, ArrayStream) else None
+            explain(self, loss, name, whole, step_data(batch))
 
     def _check_stream(self, stream: Any, outputs: Any = None) -> None:
         """Refuse labels that are none before anything is trained on them."""
@@ -656,6 +684,7 @@ class Trainer:
 
     # ------------------------------------------------------------ evaluate and predict
 
+    @user_facing
     def evaluate(
         self,
         x: Any = None,
@@ -686,14 +715,17 @@ class Trainer:
         stream = make_stream(x, y, sample_weight, batch_size, steps, **preparation)
         self._check_stream(stream)
         callbacks = self._callback_list(callbacks, verbose, stream)
+        self._loss_explained = False
         try:
-            logs = self._evaluate(stream, callbacks)
+            logs = self._evaluate(stream, callbacks, name="The loss")
         finally:
             stream.close()
         self._arena("test").clear()
         return logs if return_dict else self._in_order(logs)
 
-    def _evaluate(self, stream: Any, callbacks: Any, runner: Any = None) -> dict[str, Any]:
+    def _evaluate(
+        self, stream: Any, callbacks: Any, runner: Any = None, name: str = "The validation loss"
+    ) -> dict[str, Any]:
         runner = self if runner is None else runner
         runner.reset_metrics()
         callbacks.on_test_begin()
@@ -710,9 +742,11 @@ class Trainer:
         _is_short(stream, step + 1, "that many")
         stream.on_epoch_end()
         floats = to_floats(checked_logs(logs, "test_step"))
+        self._explain_loss(floats, name, stream, data)
         callbacks.on_test_end(floats)
         return floats
 
+    @user_facing
     def predict(
         self,
         x: Any,
@@ -750,6 +784,7 @@ class Trainer:
         callbacks.on_predict_end()
         return collected.result()
 
+    @user_facing
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> Any:
@@ -768,6 +803,7 @@ class Trainer:
             floats = self._comparison.after_batch(floats, return_dict)
         return floats if return_dict else self._in_order(floats)
 
+    @user_facing
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """The loss and metrics of one batch; the weights stay."""
         self._require_compiled("test_on_batch")
@@ -779,11 +815,15 @@ class Trainer:
 
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
-        with self._arena("predict").step(), recording(False):
-            outputs = self.predict_step(step_data((to_arrays(x, "x"), None, None)))
-            if isinstance(outputs, Tensor):
-                return np.array(outputs.numpy())
-            return tree.map_structure(lambda output: np.array(output.numpy()), outputs)
+        try:
+            with self._arena("predict").step(), recording(False):
+                outputs = self.predict_step(step_data((to_arrays(x, "x"), None, None)))
+                if isinstance(outputs, Tensor):
+                    return np.array(outputs.numpy())
+                return tree.map_structure(lambda output: np.array(output.numpy()), outputs)
+        except BaseException as error:
+            end_at_users_line(error)
+            raise
 
     def _one_batch(self, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> tuple[Any, Any, Any]:
         x, y, sample_weight = to_arrays(x, "x"), to_arrays(y, "y"), to_arrays(sample_weight, "sample_weight")
@@ -810,24 +850,29 @@ class Trainer:
 
     # Keras 2 names
 
+    @user_facing
     def fit_generator(
         self, generator: Any, steps_per_epoch: int | None = None, epochs: int = 1, **kwargs: Any
     ) -> History:
         """`fit` under its Keras 2 name for generators."""
         return self.fit(generator, steps_per_epoch=steps_per_epoch, epochs=epochs, wraps=True, **kwargs)
 
+    @user_facing
     def evaluate_generator(self, generator: Any, steps: int | None = None, **kwargs: Any) -> Any:
         """`evaluate` under its Keras 2 name for generators."""
         return self.evaluate(generator, steps=steps, wraps=True, **kwargs)
 
+    @user_facing
     def predict_generator(self, generator: Any, steps: int | None = None, **kwargs: Any) -> Any:
         """`predict` under its Keras 2 name for generators."""
         return self.predict(generator, steps=steps, wraps=True, **kwargs)
 
+    @user_facing
     def predict_proba(self, x: Any, batch_size: int | None = None, verbose: Any = 0) -> Any:
         """`predict` under its Keras 2 name for classifiers."""
         return self.predict(x, batch_size=batch_size, verbose=verbose)
 
+    @user_facing
     def predict_classes(self, x: Any, batch_size: int | None = None, verbose: Any = 0) -> Any:
         """The most likely class of each sample; for a single output unit whether it is above 0.5, as 0 or 1."""
         scores = self.predict(x, batch_size=batch_size, verbose=verbose)

@@ -17,6 +17,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from minikeras.tracebacks import shorten
+
 _COUNT = struct.Struct("<Q")
 _serving = False
 
@@ -182,6 +184,7 @@ def _unpickled(preparation: Any, dataset: Any) -> Any:
 
 def _described(error: BaseException) -> tuple[bytes, str]:
     """An exception to send: pickled, or empty where that does not work, and its traceback as text."""
+    shorten(error)
     text = "".join(traceback.format_exception(error))
     try:
         data = pickle.dumps(error)

@@ -12,6 +12,7 @@ from typing import Any
 
 from minikeras import config
 from minikeras.datasets import files
+from minikeras.tracebacks import user_facing
 from minikeras.training.data import PyDataset
 from minikeras.utils import archives
 from minikeras.utils.console import announce
@@ -21,6 +22,7 @@ Sequence = PyDataset  # Keras 2 has it here
 __all__ = ["PyDataset", "Sequence", "get_file", "hash_file", "validate_file"]
 
 
+@user_facing
 def get_file(
     fname: Any = None,
     origin: str | None = None,

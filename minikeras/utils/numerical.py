@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import number, whole
 
 
@@ -16,6 +17,7 @@ def _is_tensor(x: Any) -> bool:
     return tensors is not None and isinstance(x, tensors.Tensor)
 
 
+@user_facing
 def to_categorical(x: Any, num_classes: int | None = None, dtype: Any = "float64") -> Any:
     """Turn class numbers into rows of zeros with a single one (one-hot).
 
@@ -67,6 +69,7 @@ def to_categorical(x: Any, num_classes: int | None = None, dtype: Any = "float64
     return one_hot.reshape(*labels.shape, num_classes)
 
 
+@user_facing
 def normalize(x: Any, axis: int | None = -1, order: int | float = 2) -> Any:
     """Divide `x` by its norm along `axis`; where the norm is zero, `x` stays as it is.
 

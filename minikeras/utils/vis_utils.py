@@ -18,9 +18,11 @@ from minikeras.layers.base import Layer
 from minikeras.models.model import Model
 from minikeras.models.sequential import Sequential
 from minikeras.models.summary import kind_of, output_shape
+from minikeras.tracebacks import user_facing
 from minikeras.utils.console import announce
 
 
+@user_facing
 def model_to_dot(
     model: Any,
     show_shapes: bool = False,
@@ -57,6 +59,7 @@ def model_to_dot(
     return graph.get_subgraphs()[0] if subgraph else graph
 
 
+@user_facing
 def plot_model(
     model: Any,
     to_file: Any = "model.png",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from minikeras import config
+from minikeras.tracebacks import user_facing
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "hamming", "box", "lanczos")
 COLOR_MODES = {"grayscale": 1, "rgb": 3, "rgba": 4}  # and their channels
@@ -32,6 +33,7 @@ def _pillow(caller: str) -> Any:
     return Image
 
 
+@user_facing
 def load_img(
     path: str | bytes | os.PathLike | io.BytesIO,
     color_mode: str = "rgb",
@@ -114,6 +116,7 @@ def _converted(image: Any, color_mode: str, target_size: Any, interpolation: str
     return image.resize(size, method, box=(left, top, left + cut_width, top + cut_height))
 
 
+@user_facing
 def img_to_array(img: Any, data_format: str | None = None, dtype: Any = None) -> np.ndarray:
     """A picture as an array of rank 3.
 
@@ -137,6 +140,7 @@ def img_to_array(img: Any, data_format: str | None = None, dtype: Any = None) ->
     raise ValueError(f"A picture has rank 2 or 3, got the shape {array.shape}; pass one picture.")
 
 
+@user_facing
 def array_to_img(x: Any, data_format: str | None = None, scale: bool = True, dtype: Any = None) -> Any:
     """An array of rank 3 as a picture.
 
@@ -172,6 +176,7 @@ def array_to_img(x: Any, data_format: str | None = None, scale: bool = True, dty
     return image_module.fromarray(np.ascontiguousarray(values.astype("int32" if wide else "uint8")))
 
 
+@user_facing
 def save_img(
     path: Any, x: Any, data_format: str | None = None, file_format: str | None = None, scale: bool = True, **kwargs: Any
 ) -> None:

@@ -23,6 +23,7 @@ from minikeras.kernels.reference.image import FILL_MODES
 from minikeras.preprocessing.image import transforms
 from minikeras.preprocessing.image.file_iterators import DataFrameIterator, DirectoryIterator
 from minikeras.preprocessing.image.iterators import NumpyArrayIterator
+from minikeras.tracebacks import UserFacing
 from minikeras.utils.checks import flag, number, whole
 
 _GROUP = 1 << 22  # values of pictures that `fit` works on at a time
@@ -42,7 +43,7 @@ class Draws:
         return Draws(*(None if part is None else part[picks] for part in parts))
 
 
-class ImageDataGenerator:
+class ImageDataGenerator(UserFacing):
     """Batches of pictures with random changes, normalised.
 
     A picture goes through one affine map (rotation, shift, shear, zoom), channel shift, flips and brightness, then
