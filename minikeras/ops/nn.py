@@ -619,8 +619,8 @@ def scale_shift(x: Any, scale: Any, shift: Any) -> Any:
         flat = g.reshape(rows.shape)
         return (
             g * scale if needs[0] else None,
-            k.xp.sum(flat * rows, axis=0) if needs[1] else None,
-            k.xp.sum(flat, axis=0) if needs[2] else None,
+            k.total(flat * rows, 0) if needs[1] else None,
+            k.total(flat, 0) if needs[2] else None,
         )
 
     return y, vjp
