@@ -773,7 +773,8 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
     """Cross-entropy of integer labels `target` and predictions with one more axis, the classes.
 
     Raises:
-        ValueError: a label is out of range (CPU; on a GPU its cross-entropy is NaN and its gradient zero).
+        ValueError: a label is out of range or no whole number (CPU; on a GPU its cross-entropy is NaN and its gradient
+            zero).
     """
     if len(target.shape) == len(output.shape) and target.shape[-1] == 1:
         target = fine.squeeze(target, -1)
@@ -786,13 +787,15 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
             "categorical_crossentropy."
         )
     labels = raw(target)
-    if labels.dtype.kind not in "iu":
-        labels = labels.astype("int32")
     if k.active_device() == "cpu":
+        if labels.dtype.kind not in "iu":
+            labels = whole_labels(labels)
         check_labels(labels, output.shape[-1])
         return _sparse_crossentropy_of(labels, output, from_logits)
     # on the GPU reading a label back would wait for the stream
     named = k.xp.clip(labels, 0, output.shape[-1] - 1)
+    if named.dtype.kind not in "iu":
+        named = named.astype("int32")
     return fine.where(labels == named, _sparse_crossentropy_of(named, output, from_logits), float("nan"))
 
 
@@ -805,6 +808,19 @@ def _sparse_crossentropy_of(labels: Any, output: Any, from_logits: bool) -> Any:
     output = output / fine.sum(output, axis=-1, keepdims=True)
     output = fine.clip(output, config.epsilon(), 1 - config.epsilon())
     return fine.negative(fine.squeeze(fine.take_along_axis(fine.log(output), labels[..., None], axis=-1), -1))
+
+
+def whole_labels(labels: Any) -> Any:
+    """Labels on the host as integers.
+
+    Raises:
+        ValueError: a label is no whole number.
+    """
+    named = labels.astype("int64")  # NaN and infinity become some integer
+    if not (named == labels).all():
+        wrong = labels[named != labels][0]
+        raise ValueError(f"A label must be a whole number, got {wrong}; one-hot targets have a class axis.")
+    return named
 
 
 def check_labels(labels: Any, classes: int) -> None:

@@ -170,13 +170,20 @@ class CompiledMetrics:
 
     name = "compile_metrics"
 
-    def __init__(self, metrics: Any, weighted_metrics: Any, names: list[str] | None):
+    def __init__(self, metrics: Any, weighted_metrics: Any, names: list[str] | None, run_eagerly: bool = False):
         self._metrics, self._weighted, self._given_names = metrics, weighted_metrics, names
+        self._run_eagerly = run_eagerly
         for spec in tree.flatten([metrics, weighted_metrics]):
             if isinstance(spec, str) and spec not in _BY_SHAPE:
                 metrics_room.get(spec)
+        alone = [specs for specs in (metrics, weighted_metrics) if isinstance(specs, Metric)]
+        _check_distinct(self._objects() + (alone if names is not None and len(names) > 1 else []))
         self.names: list[str] | None = None
         self._parts: list[tuple[int, Metric, bool, str]] = []
+
+    def _objects(self) -> list[Metric]:
+        """The metrics that were given as objects, which may have been used before."""
+        return [spec for spec in tree.flatten([self._metrics, self._weighted]) if isinstance(spec, Metric)]
 
     @property
     def metrics(self) -> list[Metric]:
@@ -198,7 +205,7 @@ class CompiledMetrics:
                 for spec in group:
                     if spec is None or targets[i] is None:
                         continue
-                    metric = _metric_object(spec, targets[i], predictions[i])
+                    metric = _metric_object(spec, targets[i], predictions[i], self._run_eagerly)
                     prefix = "" if len(names) == 1 else f"{names[i]}_"
                     label = base = prefix + metric.name
                     if weighted and label in taken:
@@ -208,6 +215,7 @@ class CompiledMetrics:
                         label, count = f"{base}_{count}", count + 1
                     taken.add(label)
                     parts.append((i, metric, weighted, label))
+        _check_distinct([metric for _, metric, _, _ in parts])
         self._parts, self.names = parts, names
 
     def update_state(self, y: Any, y_pred: Any, sample_weight: Any = None) -> None:
@@ -236,8 +244,24 @@ class CompiledMetrics:
         return results
 
     def reset_state(self) -> None:
-        for metric in self.metrics:
+        for metric in self.metrics if self.names is not None else self._objects():
             metric.reset_state()
+
+
+def _check_distinct(metrics: list[Metric]) -> None:
+    """Refuse a metric that stands in two places, whose state would mix what both of them add.
+
+    Raises:
+        ValueError: for an object that occurs twice.
+    """
+    seen: set[int] = set()
+    for metric in metrics:
+        if id(metric) in seen:
+            raise ValueError(
+                f"Each place needs a metric of its own, got the object {metric.name!r} twice; make another "
+                f"{type(metric).__name__} with a name of its own."
+            )
+        seen.add(id(metric))
 
 
 _BY_SHAPE = {"accuracy": "accuracy", "acc": "accuracy", "crossentropy": "crossentropy", "ce": "crossentropy"}
@@ -260,7 +284,7 @@ def _metric_groups(specs: Any, names: list[str]) -> list[list[Any]]:
     return [list(group) if isinstance(group, (list, tuple)) else [group] for group in specs]
 
 
-def _metric_object(spec: Any, y: Any, y_pred: Any) -> Metric:
+def _metric_object(spec: Any, y: Any, y_pred: Any, run_eagerly: bool) -> Metric:
     if isinstance(spec, Metric):
         return spec
     name = None
@@ -271,6 +295,7 @@ def _metric_object(spec: Any, y: Any, y_pred: Any) -> Metric:
     found = metrics_room.get(spec)
     if not isinstance(found, Metric):
         found = MeanMetricWrapper(found, name=name or getattr(found, "__name__", "metric"))
+        found._takes_arrays = bool(run_eagerly)
     if name is not None:
         found.name = name
     return found

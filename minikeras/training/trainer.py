@@ -146,7 +146,9 @@ class Trainer:
             "optimizer": optimizer,
             "loss": loss,
             "_compiled_loss": CompiledLoss(loss, arguments["loss_weights"], names),
-            "_compiled_metrics": CompiledMetrics(arguments["metrics"], arguments["weighted_metrics"], names),
+            "_compiled_metrics": CompiledMetrics(
+                arguments["metrics"], arguments["weighted_metrics"], names, arguments["run_eagerly"]
+            ),
             "_loss_tracker": Mean(name="loss"),
             "_loss_factor": None if entry is None else entry.factor,
             "_check_label_values": all(spec is None or _is_builtin_loss(spec) for spec in tree.flatten(loss)),

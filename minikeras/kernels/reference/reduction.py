@@ -9,6 +9,7 @@ import numpy as xp  # rebound by kernels.use()
 
 __all__ = ["average", "total"]
 
+_SHORT = 8192  # numbers: not worth a closer look
 _LONG = 512  # so many numbers of float32, one after the other, are added to within half a millionth
 _BLOCK = 64  # numbers added in their own type; the blocks' sums are added in float64
 
@@ -23,7 +24,7 @@ def total(x: Any, axis: Any = None, keepdims: bool = False, out: Any = None) -> 
     kind = x.dtype.char
     if kind == "e":
         y = total(x.astype(xp.float32), axis, keepdims).astype(x.dtype)
-    elif kind != "f" or x.size < _LONG:
+    elif kind != "f" or x.size <= _SHORT or (axis in (None, -1) and x.flags.c_contiguous):
         return x.sum(axis=axis, keepdims=keepdims, out=out)
     else:
         axes = _axes(axis, x.ndim)
@@ -41,7 +42,7 @@ def total(x: Any, axis: Any = None, keepdims: bool = False, out: Any = None) -> 
 
 def average(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """The mean over `axis` of floats, as exact as `total`."""
-    if x.size < _LONG or x.dtype.char not in "ef":
+    if x.size <= _SHORT or x.dtype.char not in "ef" or (axis in (None, -1) and x.flags.c_contiguous):
         return x.mean(axis=axis, keepdims=keepdims)
     if x.dtype.char == "e":
         return average(x.astype(xp.float32), axis, keepdims).astype(x.dtype)
