@@ -638,6 +638,8 @@ class Loss:
         self.name = name or unique_name(snake_case(type(self).__name__))
         self.reduction = reduction
         self._dtype = number_type(dtype)
+        if self._dtype.kind != "f":
+            raise ValueError(f"A loss's dtype must be a float type, got {dtype!r}.")
 
     @property
     def dtype(self) -> str:

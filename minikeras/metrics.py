@@ -6,6 +6,8 @@ Metrics never differentiate: `update_state` works on raw arrays, changes its var
 from __future__ import annotations
 
 import functools
+import math
+import numbers
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -107,8 +109,8 @@ class Metric:
 
     @property
     def _compute_dtype(self) -> str:
-        """The type that batches are computed in: the result's, or float32 for float16, which could hold no sum."""
-        return "float32" if self._dtype == "float16" else self._dtype
+        """The type that batches are computed in: the result's, or float32 for those that could hold no sum."""
+        return "float64" if self._dtype == "float64" else "float32"
 
     def _as_result(self, value: Any) -> Tensor:
         """What was computed from the state in the metric's own type, as a copy."""
@@ -652,9 +654,22 @@ _LOWEST = -1e10  # below every prediction: the threshold and the filler where on
 def _thresholds(thresholds: Any, default: float) -> list[float]:
     values = default if thresholds is None else thresholds
     values = list(values) if isinstance(values, (list, tuple, np.ndarray)) else [values]
-    if thresholds is not None and any(value is None or not 0 <= value <= 1 for value in values):
-        raise ValueError(f"Thresholds must lie between 0 and 1, got {thresholds!r}.")
+    if thresholds is not None:
+        wrong = [value for value in values if not (isinstance(value, numbers.Real) and 0 <= value <= 1)]
+        if wrong or not values:
+            raise ValueError(f"Thresholds must be numbers between 0 and 1, got {thresholds!r}.")
     return values
+
+
+def _count(what: str, value: Any, least: int) -> Any:
+    """A whole number of at least `least`, or None.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if value is not None and (isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least):
+        raise ValueError(f"{what} must be a whole number of at least {least}, got {value!r}.")
+    return value
 
 
 def _confusion(
@@ -683,8 +698,8 @@ def _confusion(
         rank = k.xp.argsort(k.xp.argsort(-scores, axis=-1, kind="stable"), axis=-1)
         scores = k.xp.where(rank < top_k, scores, k.xp.full_like(scores, _LOWEST))
     if class_id is not None:
-        if scores.ndim == 1:
-            raise ValueError(f"class_id={class_id} needs predictions (n, classes), got shape {tuple(scores.shape)}.")
+        if scores.ndim == 1 or class_id >= scores.shape[-1]:
+            raise ValueError(f"class_id={class_id} names no class of predictions of shape {tuple(scores.shape)}.")
         truth, scores = truth[..., class_id, None], scores[..., class_id, None]
     weights = k.xp.ones((1,) * scores.ndim, dtype)
     if sample_weight is not None:
@@ -797,7 +812,9 @@ class _Share(Metric):
         dtype: Any = None,
     ):
         super().__init__(dtype, name)
-        self.init_thresholds, self.top_k, self.class_id = thresholds, top_k, class_id
+        self.init_thresholds = thresholds
+        self.top_k = _count(f"{type(self).__name__}'s top_k", top_k, 1)
+        self.class_id = _count(f"{type(self).__name__}'s class_id", class_id, 0)
         self.thresholds = _thresholds(thresholds, 0.5 if top_k is None else _LOWEST)
         self.true_positives = self._add_zeros("true_positives", (len(self.thresholds),))
         self._errors = self._add_zeros(self.error[0], (len(self.thresholds),))
@@ -872,11 +889,17 @@ class AUC(Metric):
         self.curve = _one_of("AUC's curve", curve.upper(), ("ROC", "PR", "PRGAIN"))
         methods = ("interpolation", "minoring", "majoring")
         self.summation_method = _one_of("AUC's summation_method", summation_method.lower(), methods)
-        if thresholds is None and num_thresholds < 2:
-            raise ValueError(f"AUC needs at least 2 thresholds, got num_thresholds={num_thresholds}.")
-        if num_labels and not multi_label:
+        if thresholds is None:
+            _count("AUC's num_thresholds", num_thresholds, 2)
+        if _count("AUC's num_labels", num_labels, 1) and not multi_label:
             raise ValueError(f"AUC takes num_labels only with multi_label=True, got num_labels={num_labels}.")
-        self._inner = None if thresholds is None else sorted(thresholds)
+        if label_weights is not None:
+            given = np.ravel(label_weights).tolist()
+            if not all(isinstance(weight, numbers.Real) and 0 <= weight < math.inf for weight in given):
+                raise ValueError(f"AUC's label_weights must be numbers of at least 0, got {label_weights!r}.")
+            if num_labels and len(given) != num_labels:
+                raise ValueError(f"AUC needs {num_labels} label_weights, one for each label, got {label_weights!r}.")
+        self._inner = None if thresholds is None else sorted(_thresholds(thresholds, 0.5))
         inner = self._inner or [i / (num_thresholds - 1) for i in range(1, num_thresholds - 1)]
         self.thresholds = [-settings.epsilon(), *inner, 1 + settings.epsilon()]
         self.num_thresholds = len(self.thresholds)
@@ -1001,9 +1024,9 @@ class FBetaScore(Metric):
     ):
         super().__init__(dtype, name)
         self.average = _one_of(f"{type(self).__name__}'s average", average, (None, "micro", "macro", "weighted"))
-        if not beta > 0:
+        if not (isinstance(beta, numbers.Real) and 0 < beta < math.inf):
             raise ValueError(f"FBetaScore's beta must be above 0, got {beta!r}.")
-        if threshold is not None and not 0 < threshold <= 1:
+        if threshold is not None and not (isinstance(threshold, numbers.Real) and 0 < threshold <= 1):
             raise ValueError(f"{type(self).__name__}'s threshold must be above 0 and at most 1, got {threshold!r}.")
         self.beta, self.threshold = beta, threshold
         self._counts: list[Variable] = []
@@ -1091,9 +1114,7 @@ class R2Score(Metric):
         super().__init__(dtype, name)
         choices = (None, "uniform_average", "variance_weighted_average")
         self.class_aggregation = _one_of("R2Score's class_aggregation", class_aggregation, choices)
-        if num_regressors < 0:
-            raise ValueError(f"R2Score's num_regressors must be 0 or more, got {num_regressors}.")
-        self.num_regressors = num_regressors
+        self.num_regressors = _count("R2Score's num_regressors", num_regressors, 0)
         self.num_samples = self._add_zeros("num_samples")
         self._sums: list[Variable] = []
 
@@ -1127,7 +1148,8 @@ class R2Score(Metric):
         if self.class_aggregation == "uniform_average":
             scores = scores.mean()
         elif self.class_aggregation is not None:
-            scores = _ratio((variance * scores).sum(), variance.sum())
+            spread = variance.sum()  # targets that never change: 1 where each was predicted exactly, else 0
+            scores = k.xp.where(spread == 0, scores.min(), _ratio((variance * scores).sum(), spread))
         if self.num_regressors:
             freedom = float(self.num_samples.data) - self.num_regressors - 1
             if freedom > 0:

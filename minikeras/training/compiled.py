@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import math
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +17,7 @@ from minikeras.autodiff.tensor import Tensor
 from minikeras.losses import Loss, LossFunctionWrapper
 from minikeras.metrics import Mean, MeanMetricWrapper, Metric, resolve_accuracy
 from minikeras.ops.nn import check_labels
+from minikeras.registry import is_builtin
 
 
 def per_output(structure: Any, names: list[str], role: str) -> list[Any]:
@@ -83,18 +87,35 @@ def _loss_object(spec: Any, y: Any, y_pred: Any) -> Loss | None:
 
 
 class CompiledLoss:
-    """The total loss of a model's outputs; one tracker per output where there are several."""
+    """The total loss of a model's outputs; one tracker per output where there are several.
 
-    def __init__(self, loss: Any, loss_weights: Any, names: list[str] | None):
-        self._loss, self._weights, self._given_names = loss, loss_weights, names
+    Args:
+        loss, loss_weights: as given to `compile`.
+        names: of the model's outputs, None where only a call shows them.
+        metrics: what is to see the first batch too, before anything is trained on it.
+
+    Raises:
+        ValueError: for an unknown loss, a factor that is no finite number, and what does not fit the outputs' names.
+    """
+
+    def __init__(self, loss: Any, loss_weights: Any, names: list[str] | None, metrics: CompiledMetrics | None = None):
+        if isinstance(loss_weights, np.ndarray):
+            loss_weights = loss_weights.tolist()
+        self._loss, self._weights, self._given_names, self._metrics = loss, loss_weights, names, metrics
+        for weight in tree.flatten(loss_weights):
+            if weight is not None and not (isinstance(weight, numbers.Real) and math.isfinite(weight)):
+                raise ValueError(f"loss_weights must be finite numbers, got {weight!r}; leave out what should not count.")
         for spec in tree.flatten(loss):
             if spec not in (None, "crossentropy", "ce"):
                 losses_room.get(spec)  # a misspelt name is refused by compile, not by the first batch
         self._parts: list[tuple[Loss, float | None, int]] | None = None
         self.names: list[str] = []
         self.trackers: list[Metric] = []
+        if names is not None:
+            self._specs(names)
+            per_output(loss_weights, names, "loss_weights")
 
-    def resolve(self, y: Any, y_pred: Any) -> None:
+    def resolve(self, y: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Match losses and weights to the outputs."""
         names = name_outputs(y_pred, self._given_names)
         predictions = outputs_list(y_pred, names, "the model")
@@ -111,6 +132,8 @@ class CompiledLoss:
             parts.append((loss, None if weight is None else float(weight), i))
             if len(names) > 1:
                 trackers.append(Mean(name=f"{names[i]}_loss"))
+        if self._metrics is not None:
+            self._metrics.try_out(y, y_pred, sample_weight)
         self.names, self._parts, self.trackers = names, parts, trackers
 
     def _specs(self, names: list[str]) -> list[Any]:
@@ -139,7 +162,7 @@ class CompiledLoss:
     def __call__(self, y: Any, y_pred: Any, sample_weight: Any = None) -> Tensor | None:
         """The weighted sum of the outputs' losses, or None where there is none."""
         if self._parts is None:
-            self.resolve(y, y_pred)
+            self.resolve(y, y_pred, sample_weight)
         assert self._parts is not None
         if len(self.names) == 1:
             if not self._parts:
@@ -176,8 +199,10 @@ class CompiledMetrics:
         for spec in tree.flatten([metrics, weighted_metrics]):
             if isinstance(spec, str) and spec not in _BY_SHAPE:
                 metrics_room.get(spec)
-        alone = [specs for specs in (metrics, weighted_metrics) if isinstance(specs, Metric)]
-        _check_distinct(self._objects() + (alone if names is not None and len(names) > 1 else []))
+        _check_distinct(self._objects())
+        if names is not None:
+            groups = _metric_groups(metrics, names) + _metric_groups(weighted_metrics, names)
+            _check_distinct([spec for group in groups for spec in group if isinstance(spec, Metric)])
         self.names: list[str] | None = None
         self._parts: list[tuple[int, Metric, bool, str]] = []
 
@@ -218,7 +243,19 @@ class CompiledMetrics:
         _check_distinct([metric for _, metric, _, _ in parts])
         self._parts, self.names = parts, names
 
+    def try_out(self, y: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Show a batch to functions, and to copies of built-in metrics, so that what is wrong with them shows."""
+        if self.names is None:
+            self.resolve(y, y_pred)
+        kept = self._parts
+        self._parts = [(i, copy.deepcopy(metric), *rest) for i, metric, *rest in kept if is_builtin(type(metric))]
+        try:
+            self.update_state(y, y_pred, sample_weight)
+        finally:
+            self._parts = kept
+
     def update_state(self, y: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Take a batch into account."""
         if self.names is None:
             self.resolve(y, y_pred)
         if not self._parts:
