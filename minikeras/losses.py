@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +19,7 @@ from minikeras import config as settings
 from minikeras import kernels as k
 from minikeras import ops, registry, tree
 from minikeras.autodiff.symbolic import KerasTensor, is_symbolic, snake_case, unique_name
-from minikeras.autodiff.tape import differentiable, raw
+from minikeras.autodiff.tape import differentiable, is_recording, raw
 from minikeras.autodiff.tensor import Tensor
 from minikeras.config import DTypePolicy
 from minikeras.ops import nn
@@ -95,6 +96,57 @@ def check_shapes(true_shape: tuple, pred_shape: tuple) -> None:
         )
 
 
+# ---------------------------------------------------------------- float16
+
+
+def _in_single(function: Callable) -> Callable:
+    """A loss function that computes with float16 predictions in float32 and returns float16.
+
+    In float16 epsilon is next to nothing and `1 - epsilon` is 1, so that limits for logarithms and divisors are none.
+    """
+
+    @functools.wraps(function)
+    def loss(y_true: Any, y_pred: Any, *args: Any, **options: Any) -> Any:
+        y_pred = _tensor(y_pred)
+        if _is_half(y_pred):
+            return _narrowed(function(_widened(y_true), _widened(y_pred), *args, **options))
+        return function(y_true, y_pred, *args, **options)
+
+    return loss
+
+
+def _is_half(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.data.dtype.char == "e"
+
+
+def _widened(value: Any) -> Any:
+    """A float16 tensor in float32, still known as the softmax or sigmoid of its logits; anything else as it is."""
+    if not _is_half(value):
+        return value
+    result = _as_single(value)
+    if value.logits is not None:
+        result.logits = (value.logits[0], _widened(value.logits[1]), *value.logits[2:])
+    return result
+
+
+def _narrowed(values: Any) -> Any:
+    """A loss in float16, with its mask."""
+    result = ops.cast(values, "float16")
+    result._keras_mask = values._keras_mask
+    return result
+
+
+@differentiable
+def _as_single(x: Any) -> Any:
+    def vjp(g: Any, needs: Any) -> Any:  # the slope of a logarithm next to 0 is beyond float16: its largest number then
+        return (k.xp.clip(g, -_LARGEST_HALF, _LARGEST_HALF).astype(x.dtype),)
+
+    return x.astype("float32"), vjp
+
+
+_LARGEST_HALF = 65504.0
+
+
 # ---------------------------------------------------------------- loss functions: the mean of an elementwise error
 
 
@@ -123,7 +175,10 @@ def _mean_of(function: Callable) -> Callable:
     @functools.wraps(function)
     def loss(y_true: Any, y_pred: Any, **options: Any) -> Any:
         try:
-            return primitive(*_pair(y_true, y_pred), **options)
+            y_true, y_pred = _pair(y_true, y_pred)
+            if _is_half(y_pred):
+                return _narrowed(primitive(_widened(y_true), _widened(y_pred), **options))
+            return primitive(y_true, y_pred, **options)
         except BaseException as error:
             end_at_users_line(error)
             raise
@@ -229,6 +284,7 @@ def poisson(y_true: Any, y_pred: Any) -> Any:
 
 
 @user_facing
+@_in_single
 def kl_divergence(y_true: Any, y_pred: Any) -> Any:
     """The sum of `y_true * log(y_true / y_pred)` over the last axis; both are limited to epsilon ... 1."""
     y_true, y_pred = (ops.clip(y, settings.epsilon(), 1.0) for y in _pair(y_true, y_pred))
@@ -236,6 +292,7 @@ def kl_divergence(y_true: Any, y_pred: Any) -> Any:
 
 
 @user_facing
+@_in_single
 def categorical_hinge(y_true: Any, y_pred: Any) -> Any:
     """`max(1 + largest wrong score - right score, 0)` for one-hot targets."""
     y_true, y_pred = _pair(y_true, y_pred)
@@ -245,9 +302,11 @@ def categorical_hinge(y_true: Any, y_pred: Any) -> Any:
 
 
 @user_facing
+@_in_single
 def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     """Minus the cosine of the angle between the vectors along `axis`: -1 for the same direction."""
     y_true, y_pred = _pair(y_true, y_pred)
+    _check_axis(axis, y_pred)
     return -ops.sum(_unit(y_true, axis) * _unit(y_pred, axis), axis=axis)
 
 
@@ -261,6 +320,7 @@ def _unit(x: Any, axis: int) -> Any:
 
 
 @user_facing
+@_in_single
 def categorical_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> Any:
@@ -273,23 +333,38 @@ def categorical_crossentropy(
         label_smoothing: the part s in `y_true * (1 - s) + s / classes`.
         axis: the class axis.
     """
-    y_pred = _tensor(y_pred)
-    y_true = _smoothed(_targets(y_true, y_pred.dtype), label_smoothing, y_true.shape[-1] if label_smoothing else 1)
-    if y_pred.shape[-1] == 1:
+    _check_axis(axis, y_pred)
+    y_true = _targets(y_true, y_pred.dtype)
+    y_true = _smoothed(y_true, label_smoothing, y_true.shape[axis] if label_smoothing else 1)
+    if y_pred.shape[axis] == 1:
         warnings.warn(
             f"categorical_crossentropy needs two classes or more, got predictions of shape {tuple(y_pred.shape)}; "
             "for two classes in one number use binary_crossentropy.",
             SyntaxWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return nn.categorical_crossentropy(y_true, y_pred, from_logits=from_logits, axis=axis)
 
 
 def _smoothed(y_true: Any, smoothing: float, classes: int) -> Any:
+    """`y_true` with the part `smoothing` of it spread evenly over so many classes."""
     return y_true * (1.0 - smoothing) + smoothing / classes if smoothing else y_true
 
 
+def _check_axis(axis: Any, y_pred: Any) -> None:
+    """Refuse an axis that predictions do not have.
+
+    Raises:
+        ValueError: the axis is out of range.
+    """
+    if axis != -1 and not -len(y_pred.shape) <= axis < len(y_pred.shape):
+        raise ValueError(
+            f"axis must name an axis of predictions of shape {tuple(y_pred.shape)}, got {axis!r}; the last one is -1."
+        )
+
+
 @user_facing
+@_in_single
 def sparse_categorical_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, ignore_class: int | None = None, axis: int = -1
 ) -> Any:
@@ -302,7 +377,8 @@ def sparse_categorical_crossentropy(
         ignore_class: the label that counts for nothing, such as 255 or -1 for unlabelled pixels.
         axis: the class axis.
     """
-    y_pred, labels = _tensor(y_pred), _tensor(y_true)
+    labels = _tensor(y_true)
+    _check_axis(axis, y_pred)
     if len(labels.shape) == len(y_pred.shape) and labels.shape[axis] == 1:
         labels = ops.squeeze(labels, axis)
     if ignore_class is None:
@@ -332,6 +408,7 @@ def _binary_crossentropy(y_true: Any, y_pred: Any, *, from_logits: bool) -> Any:
 
 
 @user_facing
+@_in_single
 def binary_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> Any:
@@ -355,10 +432,12 @@ def binary_crossentropy(
     if not from_logits and logits is not None and logits[0] == "sigmoid":
         y_pred, from_logits = logits[1], True
     if axis not in (-1, len(y_pred.shape) - 1):
+        _check_axis(axis, y_pred)
         y_true, y_pred = ops.moveaxis(y_true, axis, -1), ops.moveaxis(y_pred, axis, -1)
     return _binary_crossentropy(y_true, y_pred, from_logits=from_logits)
 
 
+@_in_single
 def binary_focal_crossentropy(
     y_true: Any,
     y_pred: Any,
@@ -383,9 +462,11 @@ def binary_focal_crossentropy(
     values = values * ops.power(1.0 - (y_true * y_pred + (1.0 - y_true) * (1.0 - y_pred)), gamma)
     if apply_class_balancing:
         values = values * (y_true * alpha + (1.0 - y_true) * (1.0 - alpha))
+    _check_axis(axis, y_pred)
     return ops.mean(values, axis=axis)
 
 
+@_in_single
 def categorical_focal_crossentropy(
     y_true: Any,
     y_pred: Any,
@@ -398,20 +479,27 @@ def categorical_focal_crossentropy(
     """The sum along `axis` of `-alpha * (1 - y_pred)**gamma * y_true * log(y_pred)` (Lin et al. 2017).
 
     Args:
+        alpha: a number, or one for each class.
         y_true, y_pred, from_logits, label_smoothing, axis: as for `categorical_crossentropy`.
     """
     y_true, y_pred = _pair(y_true, y_pred)
-    y_true = _smoothed(y_true, label_smoothing, y_true.shape[-1])
+    _check_axis(axis, y_pred)
+    y_true = _smoothed(y_true, label_smoothing, y_true.shape[axis])
     if from_logits:
         y_pred = nn.softmax(y_pred, axis=axis)
     y_pred = y_pred / ops.sum(y_pred, axis=axis, keepdims=True)
     y_pred = ops.clip(y_pred, settings.epsilon(), 1.0 - settings.epsilon())
-    return ops.sum(-alpha * ops.power(1.0 - y_pred, gamma) * y_true * ops.log(y_pred), axis=axis)
+    weights: Any = alpha
+    if not isinstance(alpha, numbers.Real):
+        classes = range(len(y_pred.shape))
+        weights = ops.reshape(ops.cast(alpha, y_pred.dtype), [-1 if i == classes[axis] else 1 for i in classes])
+    return ops.sum(-weights * ops.power(1.0 - y_pred, gamma) * y_true * ops.log(y_pred), axis=axis)
 
 
 # ---------------------------------------------------------------- loss functions: overlap of regions
 
 
+@_in_single
 def dice(y_true: Any, y_pred: Any, axis: Any = None) -> Any:
     """`1 - 2 * sum(y_true * y_pred) / (sum(y_true) + sum(y_pred))` over `axis`, default all."""
     y_true, y_pred = _pair(y_true, y_pred)
@@ -419,6 +507,7 @@ def dice(y_true: Any, y_pred: Any, axis: Any = None) -> Any:
     return 1.0 - 2.0 * both / (ops.sum(y_true, axis=axis) + ops.sum(y_pred, axis=axis) + settings.epsilon())
 
 
+@_in_single
 def tversky(y_true: Any, y_pred: Any, alpha: float = 0.5, beta: float = 0.5, axis: Any = None) -> Any:
     """`1 - b / (b + alpha * t + beta * p)` (Salehi et al. 2017), sums over `axis`, default all.
 
@@ -437,6 +526,9 @@ def tversky(y_true: Any, y_pred: Any, alpha: float = 0.5, beta: float = 0.5, axi
 @differentiable
 def _weighted_total(values: Any, weights: Any = None, *, divisor: Any) -> Any:
     """`sum(values * weights) / divisor`, 0 where the divisor is 0."""
+    dtype = values.dtype
+    if dtype.char == "e":  # whose sums end at 65504
+        values = values.astype("float32")
     weighted = values if weights is None else values * weights
     factor: Any
     if isinstance(divisor, int):
@@ -445,11 +537,12 @@ def _weighted_total(values: Any, weights: Any = None, *, divisor: Any) -> Any:
         factor = k.xp.where(divisor == 0, 0, 1 / k.xp.where(divisor == 0, 1, divisor)).astype(values.dtype)
 
     def vjp(g: Any, needs: Any) -> Any:
-        gradient = k.empty(values.shape, values.dtype)
-        gradient[...] = g * factor
-        return (gradient if weights is None else gradient * weights), None
+        gradient = k.empty(values.shape, dtype)
+        gradient[...] = g * factor if weights is None else g * factor * weights
+        return gradient, None
 
-    return weighted.sum() * factor, vjp
+    y = weighted.sum() * factor
+    return (y if y.dtype is dtype else y.astype(dtype)), vjp
 
 
 def combine_weights(sample_weight: Any, mask: Any, dtype: Any, reduction: str | None) -> Any:
@@ -457,12 +550,16 @@ def combine_weights(sample_weight: Any, mask: Any, dtype: Any, reduction: str | 
 
     Under a reduction to the mean a mask is scaled such that the mean is taken over the elements that it lets through.
     """
+    if dtype == "float16":  # which can hold neither the sum of many weights nor what a mask is scaled by
+        dtype = "float32"
     weights = None if sample_weight is None else as_type(raw(sample_weight), dtype)
     if mask is None:
         return weights
-    mask = raw(mask).astype(dtype)
+    mask = raw(mask).astype(bool)
     if reduction in ("mean", "sum_over_batch_size"):
         mask = mask * (mask.size / k.xp.maximum(mask.sum(), 1)).astype(dtype)
+    else:
+        mask = mask.astype(dtype)
     return mask if weights is None else _fit(mask, weights.shape) * _fit(weights, mask.shape)
 
 
@@ -476,17 +573,24 @@ def _fit(weights: Any, shape: tuple) -> Any:
 
 
 def _reduced(values: Any, weights: Any, reduction: str | None) -> Any:
-    """The loss from the values per sample and their weights (a raw array or None)."""
+    """The loss from the values per sample and their weights (a raw array or None).
+
+    One value for the whole batch counts as often as there are weights.
+    """
     if weights is not None and weights.shape != values.shape:
         weights = _fit(weights, values.shape)
+        if values.size == 1 and weights.shape != values.shape:
+            values = ops.broadcast_to(ops.reshape(values, ()), weights.shape)
         if any(n not in (1, m) for n, m in zip(weights.shape[::-1], values.shape[::-1], strict=False)):
             raise ValueError(
                 f"The sample weights have shape {tuple(weights.shape)}, which does not go with losses of shape "
                 f"{tuple(values.shape)}; give one weight for each of them."
             )
         weights = k.xp.broadcast_to(weights, values.shape)
-    if reduction in (None, "none") or values.shape == ():
+    if reduction in (None, "none"):
         return values if weights is None else values * weights
+    if values.shape == () and weights is None:
+        return values
     divisor: Any = values.size
     if reduction == "sum":
         divisor = 1
@@ -546,6 +650,8 @@ class Loss(UserFacing):
         self.name = name or unique_name(snake_case(type(self).__name__))
         self.reduction = reduction
         self._dtype = number_type(dtype)
+        if self._dtype.kind != "f":
+            raise ValueError(f"A loss's dtype must be a float type, got {dtype!r}.")
 
     @property
     def dtype(self) -> str:
@@ -567,6 +673,10 @@ class Loss(UserFacing):
             values = self.call(self._convert(y_true, self._integer_targets), self._convert(y_pred))
             if isinstance(values, KerasTensor):
                 return self._symbolic(values, (y_true, y_pred), sample_weight)
+            if not (isinstance(values, Tensor) and values.tracked):
+                self._check_values(values, y_pred)
+            if values.dtype != self._dtype:
+                values = self._converted(values)
             own = getattr(values, "_keras_mask", None)
             if own is not None:
                 mask = own if mask is None else Tensor(raw(mask).astype(bool) & raw(own))
@@ -598,6 +708,30 @@ class Loss(UserFacing):
             return values
         return ops.sum(values) if self.reduction == "sum" else ops.mean(values)
 
+    def _check_values(self, values: Any, y_pred: Any) -> None:
+        """Refuse what `call` returned where it is no tensor, or while training where no gradient would come from it.
+
+        Raises:
+            ValueError: naming this loss.
+        """
+        if not isinstance(values, (Tensor, KerasTensor)):
+            what = "None" if values is None else f"an object of type {type(values).__name__}"
+            raise ValueError(
+                f"The loss {self.name!r} must return a tensor made from y_pred by operations of minikeras.ops, got "
+                f"{what}; write it with minikeras.ops and without NumPy."
+            )
+        if is_recording() and any(getattr(leaf, "tracked", False) for leaf in tree.flatten(y_pred)):
+            raise ValueError(
+                f"The loss {self.name!r} must depend on y_pred, got a tensor of shape {tuple(values.shape)} that no "
+                "gradient leads through; compute it from y_pred with differentiable functions of minikeras.ops."
+            )
+
+    def _converted(self, values: Any) -> Any:
+        """The values in the loss's type, with their mask."""
+        result = ops.cast(values, self._dtype)
+        result._keras_mask = values._keras_mask
+        return result
+
     def _convert(self, value: Any, keep_type: bool = False) -> Any:
         """Targets or predictions as tensors of the loss's type; a tensor that is one already is itself."""
         if isinstance(value, Tensor):
@@ -628,6 +762,53 @@ def described(function: Callable) -> Any:
     if not isinstance(name, str):
         return name
     return {"module": "builtins", "class_name": "function", "config": name, "registered_name": "function"}
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _switch(value: Any) -> bool:
+    return isinstance(value, (bool, np.bool_)) or (_whole(value) and value in (0, 1))
+
+
+# what the options of losses and metrics may be: a test that NaN fails, and its words
+_OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "alpha": (
+        lambda value: bool(np.size(value)) and all(_number(one) and one >= 0 for one in np.ravel(value).tolist()),
+        "a number of at least 0",
+    ),
+    "apply_class_balancing": (_switch, "True or False"),
+    "axis": (
+        lambda value: value is None or all(_whole(one) for one in (value if isinstance(value, (list, tuple)) else [value])),
+        "a whole number",
+    ),
+    "beta": (lambda value: _number(value) and value >= 0, "a number of at least 0"),
+    "delta": (lambda value: _number(value) and value > 0, "a number above 0"),
+    "from_logits": (_switch, "True or False"),
+    "from_sorted_ids": (_switch, "True or False"),
+    "gamma": (lambda value: _number(value) and 0 <= value < math.inf, "a number of at least 0"),
+    "ignore_class": (lambda value: value is None or _whole(value), "a whole number or None"),
+    "k": (lambda value: _whole(value) and value >= 1, "a whole number of at least 1"),
+    "label_smoothing": (lambda value: _number(value) and 0 <= value <= 1, "a number between 0 and 1"),
+    "threshold": (lambda value: _number(value) and math.isfinite(value), "a finite number"),
+}
+
+
+def check_options(owner: Any, options: Mapping[str, Any]) -> None:
+    """Refuse options of a loss or metric that have no meaning, NaN among them.
+
+    Raises:
+        ValueError: naming the class, the option and its value.
+    """
+    for option, value in options.items():
+        fits, words = _OPTIONS[option]
+        if not fits(value):
+            raise ValueError(f"{type(owner).__name__}'s {option} must be {words}, got {value!r}.")
 
 
 class LossFunctionWrapper(Loss):
@@ -674,6 +855,7 @@ class _BuiltInLoss(LossFunctionWrapper):
     def __init__(
         self, reduction: str | None = "sum_over_batch_size", name: str | None = None, dtype: Any = None, **options: Any
     ):
+        check_options(self, options)
         super().__init__(type(self).function, reduction, name, dtype, **options)
         vars(self).update(options)
 
@@ -835,6 +1017,8 @@ class BinaryFocalCrossentropy(_BuiltInLoss):
         name: str | None = "binary_focal_crossentropy",
         dtype: Any = None,
     ):
+        if not (_number(alpha) and 0 <= alpha <= 1):
+            raise ValueError(f"BinaryFocalCrossentropy's alpha must be a number between 0 and 1, got {alpha!r}.")
         super().__init__(
             reduction,
             name,

@@ -6,6 +6,8 @@ Metrics never differentiate: `update_state` works on raw arrays, changes its var
 from __future__ import annotations
 
 import functools
+import math
+import numbers
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from minikeras import config as settings
-from minikeras import initializers, losses, ops, registry
+from minikeras import initializers, losses, ops, registry, tree
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import snake_case, unique_name
 from minikeras.autodiff.tape import raw
@@ -22,6 +24,7 @@ from minikeras.losses import (
     binary_crossentropy,
     categorical_crossentropy,
     categorical_hinge,
+    check_options,
     check_shapes,
     combine_weights,
     described,
@@ -39,6 +42,7 @@ from minikeras.losses import (
     squared_hinge,
 )
 from minikeras.ops.common import as_type
+from minikeras.ops.nn import whole_labels
 from minikeras.tracebacks import UserFacing, user_facing
 
 # ---------------------------------------------------------------- base class
@@ -48,7 +52,7 @@ class Metric(UserFacing):
     """Base class: subclasses make variables with `add_variable`, and write `update_state` and `result`.
 
     Args:
-        dtype: number type of the state, default `floatx()`.
+        dtype: number type of the result, default `floatx()`; built-in metrics add up in float64.
         name: default the class name in snake case.
     """
 
@@ -65,9 +69,16 @@ class Metric(UserFacing):
 
     @property
     def variables(self) -> list[Variable]:
-        """The state of this metric and of metrics that it has as attributes."""
-        inner = [metric for metric in vars(self).values() if isinstance(metric, Metric)]
-        return self._own_variables + [variable for metric in inner for variable in metric.variables]
+        """The state of this metric and of metrics that it has as attributes, alone or in lists and dicts.
+
+        A variable that was made without `add_variable` is of the state too, unless it is a weight of a layer.
+        """
+        leaves = tree.flatten([value for name, value in vars(self).items() if name != "_own_variables"])
+        found = self._own_variables + [leaf for leaf in leaves if type(leaf) is Variable and "/" not in leaf.path]
+        for metric in leaves:
+            if isinstance(metric, Metric):
+                found.extend(metric.variables)
+        return list({id(variable): variable for variable in found}.values())
 
     def add_variable(
         self, shape: Any, initializer: Any, dtype: Any = None, aggregation: str = "sum", name: str | None = None
@@ -94,7 +105,17 @@ class Metric(UserFacing):
         return self.add_variable(shape, initializer, dtype, name=name)
 
     def _add_zeros(self, name: str, shape: Any = ()) -> Variable:
-        return self.add_variable(shape, "zeros", self.dtype, name=name)
+        """A sum or a count: in float64, because float32 stops counting at 2^24."""
+        return self.add_variable(shape, "zeros", "float64", name=name)
+
+    @property
+    def _compute_dtype(self) -> str:
+        """The type that batches are computed in: the result's, or float32 for those that could hold no sum."""
+        return "float64" if self._dtype == "float64" else "float32"
+
+    def _as_result(self, value: Any) -> Tensor:
+        """What was computed from the state in the metric's own type, as a copy."""
+        return Tensor(k.xp.array(value, dtype=self._dtype))
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:
         """Take a batch into account."""
@@ -150,6 +171,8 @@ def _samplewise(values: Any, sample_weight: Any, mean: bool, dtype: str) -> tupl
     """Weighted values and weights, one per sample: means (or sums) over the other axes; all arguments as in Keras."""
     weights = combine_weights(sample_weight, getattr(values, "_keras_mask", None), dtype, "sum")
     values = k.xp.asarray(raw(values), dtype=dtype)
+    if values.ndim == 0 < weights.ndim:  # one value for the whole batch counts as much as its samples on average
+        values, weights = values.reshape(1), (weights.sum() / max(weights.size, 1)).reshape(1)
     if weights.ndim == values.ndim + 1 and weights.shape[-1] == 1:
         weights = weights[..., 0]
     elif values.ndim == weights.ndim + 1 and values.shape[-1] == 1:
@@ -169,6 +192,11 @@ def _reduce(x: Any, first: int, mean: bool) -> Any:
     return x.mean(axis=axes) if mean else x.sum(axis=axes)
 
 
+def _summed(values: Any) -> Any:
+    """The sum of all values; of float16 in float32."""
+    return values.sum() if values.dtype.char != "e" else values.sum(dtype="float32")
+
+
 class Sum(Metric):
     """The weighted sum of all values.
 
@@ -183,12 +211,12 @@ class Sum(Metric):
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Add values, each times its weight."""
         if sample_weight is not None:
-            values, _ = _samplewise(values, sample_weight, False, self.dtype)
+            values, _ = _samplewise(values, sample_weight, False, self._compute_dtype)
         values = raw(values)
-        self.total.data += values if isinstance(values, (int, float)) else values.sum()
+        self.total.data += values if isinstance(values, (int, float)) else _summed(values)
 
     def result(self) -> Any:
-        return Tensor(self.total.data.copy())
+        return self._as_result(self.total.data)
 
 
 class Mean(Metric):
@@ -215,7 +243,7 @@ class Mean(Metric):
             self.count.data += sample_weight
             return
         if sample_weight is not None:
-            values, weights = _samplewise(values, sample_weight, True, self.dtype)
+            values, weights = _samplewise(values, sample_weight, True, self._compute_dtype)
             self.total.data += values.sum()
             self.count.data += weights.sum()
             return
@@ -224,11 +252,11 @@ class Mean(Metric):
             self.count.data += 1
         elif data.size:
             samples = data.shape[0]
-            self.total.data += data.sum() if data.ndim == 1 else data.sum() * (samples / data.size)
+            self.total.data += _summed(data) if data.ndim == 1 else _summed(data) * (samples / data.size)
             self.count.data += samples
 
     def result(self) -> Any:
-        return Tensor(_ratio(self.total.data, self.count.data))
+        return self._as_result(_ratio(self.total.data, self.count.data))
 
 
 class MeanMetricWrapper(Mean):
@@ -239,6 +267,8 @@ class MeanMetricWrapper(Mean):
         name, dtype: as for `Metric`.
         kwargs: passed on to `fn`.
     """
+
+    _takes_arrays = True  # whether the function may return NumPy's arrays
 
     def __init__(self, fn: Callable, name: str | None = None, dtype: Any = None, **kwargs: Any):
         super().__init__(name, dtype)
@@ -256,7 +286,23 @@ class MeanMetricWrapper(Mean):
         """
         mask = getattr(y_pred, "_keras_mask", None)
         values = self._fn(_untracked(y_true), _untracked(y_pred), **self._fn_kwargs)
+        if type(values) is not Tensor:
+            self._check_values(values)
         super().update_state(values, combine_weights(sample_weight, mask, self.dtype, "sum"))
+
+    def _check_values(self, values: Any) -> None:
+        """Refuse what the function returned where it is nothing, or NumPy's in a model that is not run eagerly.
+
+        Raises:
+            ValueError: naming this metric.
+        """
+        if values is None:
+            raise ValueError(f"The metric {self.name!r} must return one value per sample, got None; return a tensor.")
+        if not self._takes_arrays and isinstance(values, (np.ndarray, np.generic)):
+            raise ValueError(
+                f"The metric {self.name!r} must return a tensor made by operations of minikeras.ops, got NumPy's "
+                f"{type(values).__name__}; write it with minikeras.ops, or compile with run_eagerly=True."
+            )
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -277,6 +323,7 @@ class _BuiltInMetric(MeanMetricWrapper):
     hidden: tuple[tuple[str, Any], ...] = ()  # options that Keras does not write, unless they have another value
 
     def __init__(self, name: str | None = "", dtype: Any = None, **options: Any):
+        check_options(self, options)
         function = type(self).function
         super().__init__(function, function.__name__ if name == "" else name, dtype, **options)
         vars(self).update(options)
@@ -300,6 +347,12 @@ def _as_floats(matches: Any) -> Tensor:
     return Tensor(matches.astype(settings.floatx()))
 
 
+def _labels(y_true: Any) -> Any:
+    """Class numbers as a raw array; on the host those that are no whole numbers are refused."""
+    labels = raw(y_true)
+    return whole_labels(labels) if labels.dtype.kind == "f" and k.xp is np else labels
+
+
 def accuracy(y_true: Any, y_pred: Any) -> Tensor:
     """1 where prediction and target are equal, else 0."""
     y_true, y_pred = same_rank(_untracked(y_true), _untracked(y_pred))
@@ -319,7 +372,7 @@ def categorical_accuracy(y_true: Any, y_pred: Any) -> Tensor:
 
 def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Tensor:
     """1 where the largest prediction is at the place that the label names, else 0: (n, ...) from (n, ..., classes)."""
-    labels, y_pred = raw(y_true), raw(y_pred)
+    labels, y_pred = _labels(y_true), raw(y_pred)
     squeezed = labels.ndim == y_pred.ndim and labels.shape[-1] == 1
     matches = (labels[..., 0] if squeezed else labels) == y_pred.argmax(-1)
     if not squeezed and matches.ndim > 1 and matches.shape[-1] == 1:
@@ -337,7 +390,7 @@ def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5, from
 
     With `from_sorted_ids`, `y_pred` holds class numbers, the likeliest first, instead of scores.
     """
-    labels, y_pred = raw(y_true), raw(y_pred)
+    labels, y_pred = _labels(y_true), raw(y_pred)
     shape, labels, y_pred = labels.shape, labels.reshape(-1), y_pred.reshape(-1, y_pred.shape[-1])
     if from_sorted_ids:
         return _as_floats((labels[:, None] == y_pred[:, :k]).any(axis=1).reshape(shape))
@@ -448,11 +501,12 @@ class RootMeanSquaredError(Mean):
         """Take a batch into account; `sample_weight` has one weight per sample or per element."""
         y_true, y_pred = same_rank(_untracked(y_true), _untracked(y_pred))
         check_shapes(y_true.shape, y_pred.shape)
-        difference = k.xp.asarray(y_pred.data, dtype=self.dtype) - k.xp.asarray(y_true.data, dtype=self.dtype)
+        pred, true = (k.xp.asarray(value.data, dtype=self._compute_dtype) for value in (y_pred, y_true))
+        difference = pred - true
         super().update_state(difference * difference, sample_weight)
 
     def result(self) -> Any:
-        return Tensor(k.xp.sqrt(super().result().data))
+        return self._as_result(k.xp.sqrt(_ratio(self.total.data, self.count.data)))
 
 
 class MeanAbsoluteError(_PlainMetric):
@@ -602,9 +656,22 @@ _LOWEST = -1e10  # below every prediction: the threshold and the filler where on
 def _thresholds(thresholds: Any, default: float) -> list[float]:
     values = default if thresholds is None else thresholds
     values = list(values) if isinstance(values, (list, tuple, np.ndarray)) else [values]
-    if thresholds is not None and any(value is None or not 0 <= value <= 1 for value in values):
-        raise ValueError(f"Thresholds must lie between 0 and 1, got {thresholds!r}.")
+    if thresholds is not None:
+        wrong = [value for value in values if not (isinstance(value, numbers.Real) and 0 <= value <= 1)]
+        if wrong or not values:
+            raise ValueError(f"Thresholds must be numbers between 0 and 1, got {thresholds!r}.")
     return values
+
+
+def _count(what: str, value: Any, least: int) -> Any:
+    """A whole number of at least `least`, or None.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if value is not None and (isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least):
+        raise ValueError(f"{what} must be a whole number of at least {least}, got {value!r}.")
+    return value
 
 
 def _confusion(
@@ -633,8 +700,8 @@ def _confusion(
         rank = k.xp.argsort(k.xp.argsort(-scores, axis=-1, kind="stable"), axis=-1)
         scores = k.xp.where(rank < top_k, scores, k.xp.full_like(scores, _LOWEST))
     if class_id is not None:
-        if scores.ndim == 1:
-            raise ValueError(f"class_id={class_id} needs predictions (n, classes), got shape {tuple(scores.shape)}.")
+        if scores.ndim == 1 or class_id >= scores.shape[-1]:
+            raise ValueError(f"class_id={class_id} names no class of predictions of shape {tuple(scores.shape)}.")
         truth, scores = truth[..., class_id, None], scores[..., class_id, None]
     weights = k.xp.ones((1,) * scores.ndim, dtype)
     if sample_weight is not None:
@@ -648,7 +715,7 @@ def _confusion(
     columns = (-1, scores.shape[-1]) if by_label else (-1, 1)
     scores, positive, negative = (array.reshape(columns) for array in (scores, positive, negative))
     tp, fp = _above(scores, positive, thresholds), _above(scores, negative, thresholds)
-    counts = tp, fp, negative.sum(axis=0) - fp, positive.sum(axis=0) - tp
+    counts = tp, fp, negative.sum(axis=0, dtype="float64") - fp, positive.sum(axis=0, dtype="float64") - tp
     return counts if by_label else tuple(count[:, 0] for count in counts)  # type: ignore[return-value]
 
 
@@ -661,14 +728,14 @@ def _constants(values: tuple[float, ...], dtype: Any, array_module: Any) -> Any:
 def _above(scores: Any, weights: Any, thresholds: Sequence[float]) -> Any:
     """The sum of the weights where the score is above each threshold: (thresholds, labels) from (n, labels)."""
     if len(thresholds) == 1:
-        return (weights * (scores > thresholds[0])).sum(axis=0, keepdims=True)
+        return (weights * (scores > thresholds[0])).sum(axis=0, keepdims=True, dtype="float64")
     if not len(scores):
-        return k.xp.zeros((len(thresholds), scores.shape[1]), scores.dtype)
+        return k.xp.zeros((len(thresholds), scores.shape[1]))
     bounds = _constants(tuple(thresholds), scores.dtype, k.xp)
     columns = []
     for label in range(scores.shape[1]):
         order = k.xp.argsort(scores[:, label])
-        total = k.xp.cumsum(weights[order, label])
+        total = k.xp.cumsum(weights[order, label], dtype="float64")
         below = k.xp.concatenate([k.xp.zeros_like(total[:1]), total])  # weight of the i lowest scores at index i
         columns.append(below[-1] - below[k.xp.searchsorted(scores[order, label], bounds, side="right")])
     return k.xp.stack(columns, axis=1)
@@ -692,12 +759,12 @@ class _ConfusionCount(Metric):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Count a batch."""
-        counts = _confusion(y_true, y_pred, sample_weight, self.thresholds, dtype=self.dtype)
+        counts = _confusion(y_true, y_pred, sample_weight, self.thresholds, dtype=self._compute_dtype)
         self.accumulator.data += counts[self.index]
 
     def result(self) -> Any:
-        data = self.accumulator.data.copy()
-        return Tensor(data[0] if len(self.thresholds) == 1 else data)
+        data = self.accumulator.data
+        return self._as_result(data[0] if len(self.thresholds) == 1 else data)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "thresholds": self.init_thresholds}
@@ -747,7 +814,9 @@ class _Share(Metric):
         dtype: Any = None,
     ):
         super().__init__(dtype, name)
-        self.init_thresholds, self.top_k, self.class_id = thresholds, top_k, class_id
+        self.init_thresholds = thresholds
+        self.top_k = _count(f"{type(self).__name__}'s top_k", top_k, 1)
+        self.class_id = _count(f"{type(self).__name__}'s class_id", class_id, 0)
         self.thresholds = _thresholds(thresholds, 0.5 if top_k is None else _LOWEST)
         self.true_positives = self._add_zeros("true_positives", (len(self.thresholds),))
         self._errors = self._add_zeros(self.error[0], (len(self.thresholds),))
@@ -760,7 +829,7 @@ class _Share(Metric):
             y_pred,
             sample_weight,
             self.thresholds,
-            dtype=self.dtype,
+            dtype=self._compute_dtype,
             top_k=self.top_k,
             class_id=self.class_id,
         )
@@ -769,7 +838,7 @@ class _Share(Metric):
 
     def result(self) -> Any:
         share = _ratio(self.true_positives.data, self.true_positives.data + self._errors.data)
-        return Tensor(share[0] if len(self.thresholds) == 1 else share)
+        return self._as_result(share[0] if len(self.thresholds) == 1 else share)
 
     def get_config(self) -> dict[str, Any]:
         own = {"thresholds": self.init_thresholds, "top_k": self.top_k, "class_id": self.class_id}
@@ -822,11 +891,17 @@ class AUC(Metric):
         self.curve = _one_of("AUC's curve", curve.upper(), ("ROC", "PR", "PRGAIN"))
         methods = ("interpolation", "minoring", "majoring")
         self.summation_method = _one_of("AUC's summation_method", summation_method.lower(), methods)
-        if thresholds is None and num_thresholds < 2:
-            raise ValueError(f"AUC needs at least 2 thresholds, got num_thresholds={num_thresholds}.")
-        if num_labels and not multi_label:
+        if thresholds is None:
+            _count("AUC's num_thresholds", num_thresholds, 2)
+        if _count("AUC's num_labels", num_labels, 1) and not multi_label:
             raise ValueError(f"AUC takes num_labels only with multi_label=True, got num_labels={num_labels}.")
-        self._inner = None if thresholds is None else sorted(thresholds)
+        if label_weights is not None:
+            given = np.ravel(label_weights).tolist()
+            if not all(isinstance(weight, numbers.Real) and 0 <= weight < math.inf for weight in given):
+                raise ValueError(f"AUC's label_weights must be numbers of at least 0, got {label_weights!r}.")
+            if num_labels and len(given) != num_labels:
+                raise ValueError(f"AUC needs {num_labels} label_weights, one for each label, got {label_weights!r}.")
+        self._inner = None if thresholds is None else sorted(_thresholds(thresholds, 0.5))
         inner = self._inner or [i / (num_thresholds - 1) for i in range(1, num_thresholds - 1)]
         self.thresholds = [-settings.epsilon(), *inner, 1 + settings.epsilon()]
         self.num_thresholds = len(self.thresholds)
@@ -855,7 +930,7 @@ class AUC(Metric):
             y_pred,
             sample_weight,
             self.thresholds,
-            dtype=self.dtype,
+            dtype=self._compute_dtype,
             label_weights=None if self.multi_label else self.label_weights,
             by_label=self.multi_label,
         )
@@ -867,7 +942,7 @@ class AUC(Metric):
             return Tensor(k.xp.zeros((), self.dtype))
         tp, fp, tn, fn = (variable.data for variable in self._counts)
         if self.curve == "PR" and self.summation_method == "interpolation":
-            return Tensor(self._over_labels(_interpolated_precision(tp, fp, fn)))
+            return self._as_result(self._over_labels(_interpolated_precision(tp, fp, fn)))
         if self.curve == "ROC":
             x, y = _ratio(fp, fp + tn), _ratio(tp, tp + fn)
         elif self.curve == "PR":
@@ -882,7 +957,7 @@ class AUC(Metric):
             "minoring": lambda: k.xp.minimum(left, right),
             "majoring": lambda: k.xp.maximum(left, right),
         }[self.summation_method]()
-        return Tensor(self._over_labels((x[:-1] - x[1:]) * heights))
+        return self._as_result(self._over_labels((x[:-1] - x[1:]) * heights))
 
     def _over_labels(self, strips: Any) -> Any:
         areas = strips.sum(axis=0)
@@ -890,7 +965,7 @@ class AUC(Metric):
             return areas
         if self.label_weights is None:
             return areas.mean()
-        weights = _constants(tuple(self.label_weights), self.dtype, k.xp)
+        weights = _constants(tuple(self.label_weights), "float64", k.xp)
         return _ratio((areas * weights).sum(), weights.sum())
 
     def get_config(self) -> dict[str, Any]:
@@ -951,16 +1026,16 @@ class FBetaScore(Metric):
     ):
         super().__init__(dtype, name)
         self.average = _one_of(f"{type(self).__name__}'s average", average, (None, "micro", "macro", "weighted"))
-        if not beta > 0:
+        if not (isinstance(beta, numbers.Real) and 0 < beta < math.inf):
             raise ValueError(f"FBetaScore's beta must be above 0, got {beta!r}.")
-        if threshold is not None and not 0 < threshold <= 1:
+        if threshold is not None and not (isinstance(threshold, numbers.Real) and 0 < threshold <= 1):
             raise ValueError(f"{type(self).__name__}'s threshold must be above 0 and at most 1, got {threshold!r}.")
         self.beta, self.threshold = beta, threshold
         self._counts: list[Variable] = []
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Count a batch of targets and predictions (n, classes)."""
-        truth, scores = k.xp.asarray(raw(y_true), dtype=self.dtype), k.xp.asarray(raw(y_pred), dtype=self.dtype)
+        truth, scores = (k.xp.asarray(raw(value), dtype=self._compute_dtype) for value in (y_true, y_pred))
         if truth.ndim != 2 or truth.shape != scores.shape:
             raise ValueError(
                 f"{type(self).__name__} needs targets and predictions (n, classes), got shapes {tuple(truth.shape)} "
@@ -974,11 +1049,13 @@ class FBetaScore(Metric):
             chosen = (scores >= scores.max(axis=-1, keepdims=True)) & (k.xp.abs(scores) > 1e-9)
         else:
             chosen = scores > self.threshold
-        weights = 1 if sample_weight is None else k.xp.asarray(raw(sample_weight), dtype=self.dtype).reshape(-1, 1)
+        weights: Any = 1
+        if sample_weight is not None:
+            weights = k.xp.asarray(raw(sample_weight), dtype=self._compute_dtype).reshape(-1, 1)
         axis = None if self.average == "micro" else 0
         parts = (chosen * truth, chosen * (1 - truth), ~chosen * truth, truth)
         for variable, part in zip(self._counts, parts, strict=True):
-            variable.data += (part * weights).sum(axis=axis)
+            variable.data += (part * weights).sum(axis=axis, dtype="float64")
 
     def result(self) -> Any:
         if not self._counts:
@@ -991,7 +1068,7 @@ class FBetaScore(Metric):
             score = (score * (support / (support.sum() + small))).sum()
         elif self.average is not None:
             score = score.mean()
-        return Tensor(score)
+        return self._as_result(score)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "average": self.average, "beta": self.beta, "threshold": self.threshold}
@@ -1039,16 +1116,15 @@ class R2Score(Metric):
         super().__init__(dtype, name)
         choices = (None, "uniform_average", "variance_weighted_average")
         self.class_aggregation = _one_of("R2Score's class_aggregation", class_aggregation, choices)
-        if num_regressors < 0:
-            raise ValueError(f"R2Score's num_regressors must be 0 or more, got {num_regressors}.")
-        self.num_regressors = num_regressors
+        self.num_regressors = _count("R2Score's num_regressors", num_regressors, 0)
         self.num_samples = self._add_zeros("num_samples")
         self._sums: list[Variable] = []
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add a batch of targets and predictions (n, outputs)."""
         y_true, y_pred = same_rank(_untracked(y_true), _untracked(y_pred))
-        truth, predicted = (k.xp.asarray(raw(value), dtype=self.dtype) for value in (y_true, y_pred))
+        # the variance is a difference of large sums, so their parts too need all digits
+        truth, predicted = (k.xp.asarray(raw(value), dtype="float64") for value in (y_true, y_pred))
         if truth.ndim != 2 or truth.shape != predicted.shape:
             raise ValueError(
                 f"R2Score needs targets and predictions (n, outputs), got shapes {tuple(truth.shape)} and "
@@ -1057,7 +1133,7 @@ class R2Score(Metric):
         if not self._sums:
             names = ("squared_sum", "sum", "residual", "count")
             self._sums = [self._add_zeros(name, truth.shape[1:]) for name in names]
-        weights = as_type(1 if sample_weight is None else raw(sample_weight), self.dtype)
+        weights = as_type(1 if sample_weight is None else raw(sample_weight), "float64")
         weights = k.xp.broadcast_to(weights[:, None] if weights.ndim == 1 else weights, truth.shape)
         error = truth - predicted
         for variable, part in zip(self._sums, (truth * truth, truth, error * error, 1), strict=True):
@@ -1068,23 +1144,24 @@ class R2Score(Metric):
         if not self._sums:
             return Tensor(k.xp.zeros((), self.dtype))
         squares, total, residual, count = (variable.data for variable in self._sums)
-        variance = squares - total * (total / count)
+        variance = squares - total * _ratio(total, count)
         scores = 1 - _ratio(residual, variance)
         scores = k.xp.where((variance == 0) & (residual != 0), k.xp.zeros_like(scores), scores)
         if self.class_aggregation == "uniform_average":
             scores = scores.mean()
         elif self.class_aggregation is not None:
-            scores = (variance * scores).sum() / variance.sum()
+            spread = variance.sum()  # targets that never change: 1 where each was predicted exactly, else 0
+            scores = k.xp.where(spread == 0, scores.min(), _ratio((variance * scores).sum(), spread))
         if self.num_regressors:
             freedom = float(self.num_samples.data) - self.num_regressors - 1
             if freedom > 0:
-                return Tensor(1 - (1 - scores) * ((float(self.num_samples.data) - 1) / freedom))
+                return self._as_result(1 - (1 - scores) * ((float(self.num_samples.data) - 1) / freedom))
             warnings.warn(
                 f"R2Score cannot be adjusted for {self.num_regressors} regressors with only "
                 f"{int(self.num_samples.data)} values; the plain score is returned.",
                 stacklevel=2,
             )
-        return Tensor(scores)
+        return self._as_result(scores)
 
     def get_config(self) -> dict[str, Any]:
         own = {"class_aggregation": self.class_aggregation, "num_regressors": self.num_regressors}

@@ -270,7 +270,7 @@ def test_names() -> None:
         (lambda: metrics.AUC(num_labels=3), "multi_label=True"),
         (lambda: metrics.F1Score(average="all"), "must be one of"),
         (lambda: metrics.FBetaScore(beta=0), "above 0"),
-        (lambda: metrics.R2Score(num_regressors=-1), "0 or more"),
+        (lambda: metrics.R2Score(num_regressors=-1), "at least 0"),
         (lambda: metrics.F1Score()(np.ones(3), np.ones(3)), r"\(n, classes\)"),
         (lambda: metrics.Recall()(np.ones((3, 2)), np.ones((3, 4))), "one shape"),
         (lambda: metrics.MeanSquaredError()(np.ones((3, 2)), np.ones((3, 4))), "does not go with"),

@@ -152,7 +152,10 @@ class GlobalMaxPooling3D(GlobalMaxPooling):
 
 
 class GlobalAveragePooling1D(GlobalAveragePooling):
-    """The mean over the steps of (batch, steps, channels) that are not masked; arguments as for `GlobalPooling`."""
+    """The mean over the steps of (batch, steps, channels) that are not masked, 0 where all of a sequence's are.
+
+    Arguments as for `GlobalPooling`.
+    """
 
     rank = 1
     supports_masking = True
@@ -163,7 +166,8 @@ class GlobalAveragePooling1D(GlobalAveragePooling):
         channels = 2 if self.data_format == "channels_last" else 1
         mask = ops.expand_dims(ops.cast(mask, "bool"), channels)
         total = ops.sum(ops.where(mask, inputs, 0), axis=self._axes, keepdims=self.keepdims)
-        return ops.divide(total, ops.sum(ops.cast(mask, inputs.dtype), axis=self._axes, keepdims=self.keepdims))
+        steps = ops.sum(ops.cast(mask, inputs.dtype), axis=self._axes, keepdims=self.keepdims)
+        return ops.divide(total, ops.maximum(steps, 1))
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         return None

@@ -90,7 +90,7 @@ def unbroadcast(g: Any, x: Any) -> Any:
     if g.shape != shape:
         extra = g.ndim - len(shape)
         axes = tuple(i for i in range(g.ndim) if i < extra or (shape[i - extra] == 1 and g.shape[i] != 1))
-        g = g.sum(axis=axes, keepdims=True).reshape(shape)
+        g = k.total(g, axes).reshape(shape)
     return g if g.dtype is x.dtype else g.astype(x.dtype)
 
 

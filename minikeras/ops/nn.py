@@ -679,8 +679,8 @@ def scale_shift(x: Any, scale: Any, shift: Any) -> Any:
         flat = g.reshape(rows.shape)
         return (
             g * scale if needs[0] else None,
-            k.xp.sum(flat * rows, axis=0) if needs[1] else None,
-            k.xp.sum(flat, axis=0) if needs[2] else None,
+            k.total(flat * rows, 0) if needs[1] else None,
+            k.total(flat, 0) if needs[2] else None,
         )
 
     return y, vjp
@@ -833,7 +833,8 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
     """Cross-entropy of integer labels `target` and predictions with one more axis, the classes.
 
     Raises:
-        ValueError: a label is out of range (CPU; on a GPU its cross-entropy is NaN and its gradient zero).
+        ValueError: a label is out of range or no whole number (CPU; on a GPU its cross-entropy is NaN and its gradient
+            zero).
     """
     if len(target.shape) == len(output.shape) and target.shape[-1] == 1:
         target = fine.squeeze(target, -1)
@@ -847,13 +848,14 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
         )
     labels = raw(target)
     if k.active_device() == "cpu":
+        if labels.dtype.kind not in "iu":
+            labels = whole_labels(labels)
         check_labels(labels, output.shape[-1])
-    if labels.dtype.kind not in "iu":
-        labels = labels.astype("int32")
-    if k.active_device() == "cpu":
         return _sparse_crossentropy_of(labels, output, from_logits)
     # on the GPU reading a label back would wait for the stream
     named = k.xp.clip(labels, 0, output.shape[-1] - 1)
+    if named.dtype.kind not in "iu":
+        named = named.astype("int32")
     return fine.where(labels == named, _sparse_crossentropy_of(named, output, from_logits), float("nan"))
 
 
@@ -866,6 +868,22 @@ def _sparse_crossentropy_of(labels: Any, output: Any, from_logits: bool) -> Any:
     output = output / fine.sum(output, axis=-1, keepdims=True)
     output = fine.clip(output, config.epsilon(), 1 - config.epsilon())
     return fine.negative(fine.squeeze(fine.take_along_axis(fine.log(output), labels[..., None], axis=-1), -1))
+
+
+def whole_labels(labels: Any) -> Any:
+    """Labels on the host as integers.
+
+    Raises:
+        ValueError: a label is no whole number.
+    """
+    named = labels.astype("int64")  # NaN and infinity become some integer
+    if not (named == labels).all():
+        wrong = labels[named != labels][0]
+        raise ValueError(
+            f"A label must be the whole number of its class, got {wrong}; probabilities of the classes go with "
+            "categorical_crossentropy."
+        )
+    return named
 
 
 def check_labels(labels: Any, classes: int | None) -> None:

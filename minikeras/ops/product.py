@@ -165,6 +165,9 @@ def _contraction(terms: list[str], arrays: list[Any], result: str) -> Any:
     """The Einstein sum: of two operands as a product of matrices, one for each combination of their common axes."""
     sizes = [dict(zip(term, x.shape, strict=True)) for term, x in zip(terms, arrays, strict=True)]
     simple = len(terms) == 2 and all(len(set(term)) == len(term) for term in terms) and arrays[0].dtype.kind == "f"
+    if len(terms) == 1 and len(set(terms[0])) == len(terms[0]) and arrays[0].dtype.kind == "f":
+        term, x = _sum_out(terms[0], arrays[0], result)
+        return x.transpose([term.index(letter) for letter in result])
     if not simple or any(sizes[1].get(letter, size) != size for letter, size in sizes[0].items()):
         return k.xp.einsum(",".join(terms) + "->" + result, *arrays, optimize=len(arrays) > 1)
     (a_term, b_term), (a, b) = terms, arrays
@@ -189,7 +192,7 @@ def _contraction(terms: list[str], arrays: list[Any], result: str) -> Any:
 def _sum_out(term: str, x: Any, wanted: str) -> tuple[str, Any]:
     """An operand and its letters without those that nothing else has."""
     alone = tuple(i for i, letter in enumerate(term) if letter not in wanted)
-    return ("".join(letter for letter in term if letter in wanted), x.sum(axis=alone)) if alone else (term, x)
+    return ("".join(letter for letter in term if letter in wanted), k.total(x, alone)) if alone else (term, x)
 
 
 def _as_matrices(x: Any, term: str, *groups: list[str]) -> Any:

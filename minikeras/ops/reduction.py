@@ -65,7 +65,10 @@ def _sum_type(x: Any) -> Any:
 def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """The sum over an axis, several axes, or (None) all."""
     x, axis = as_array(x), axes_of(axis)
-    y = x.sum(axis=axis, keepdims=keepdims, dtype=_sum_type(x))
+    if x.dtype.kind == "f":
+        y = k.total(x, axis, keepdims)
+    else:
+        y = x.sum(axis=axis, keepdims=keepdims, dtype=_sum_type(x))
     return y, lambda g, needs: (_spread(g, x.shape, axis, keepdims, g.dtype),)
 
 
@@ -82,7 +85,7 @@ def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
             return (k.global_average_pool_grad(g.reshape(ends), math.prod(x.shape[1:-1])).reshape(x.shape),)
 
         return restore_axes(y, x.ndim, axis, False) if keepdims else y, vjp
-    y = x.mean(axis=axis, keepdims=keepdims)
+    y = k.average(x, axis, keepdims)
     return y, lambda g, needs: (_spread(g / _count(x.shape, axis), x.shape, axis, keepdims, g.dtype),)
 
 
@@ -90,8 +93,8 @@ def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 def var(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """The mean squared distance from the mean."""
     x, axis = as_float(x), axes_of(axis)
-    centered = x - x.mean(axis=axis, keepdims=True)
-    y = k.xp.square(centered).mean(axis=axis, keepdims=keepdims)
+    centered = x - k.average(x, axis, True)
+    y = k.average(k.xp.square(centered), axis, keepdims)
 
     def vjp(g: Any, needs: Any) -> Any:
         return (centered * restore_axes(g * (2 / _count(x.shape, axis)), x.ndim, axis, keepdims),)
@@ -103,8 +106,8 @@ def var(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 def std(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """The square root of the variance; the gradient is 0 where it is 0."""
     x, axis = as_float(x), axes_of(axis)
-    centered = x - x.mean(axis=axis, keepdims=True)
-    y = k.xp.sqrt(k.xp.square(centered).mean(axis=axis, keepdims=keepdims))
+    centered = x - k.average(x, axis, True)
+    y = k.xp.sqrt(k.average(k.xp.square(centered), axis, keepdims))
 
     def vjp(g: Any, needs: Any) -> Any:
         scale = g / (k.xp.where(y == 0, k.xp.ones_like(y), y) * _count(x.shape, axis))
@@ -181,15 +184,15 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     x, axis = as_float(x), axes_of(axis)
     largest = x.max(axis=axis, keepdims=True)
     largest = k.xp.where(k.xp.isfinite(largest), largest, k.xp.zeros_like(largest))
-    total = k.xp.log(k.xp.exp(x - largest).sum(axis=axis, keepdims=True)) + largest
-    y = total if keepdims else total.reshape(x.sum(axis=axis).shape)
+    total = k.xp.log(k.total(k.xp.exp(x - largest), axis, True)) + largest
+    y = total if keepdims else k.xp.squeeze(total, axis=axis)
     return y, lambda g, needs: (k.xp.exp(x - total) * restore_axes(g, x.ndim, axis, keepdims),)
 
 
 @differentiable(inputs=1)
 def _euclidean(x: Any, axis: Any, keepdims: bool) -> Any:
     x = as_float(x)
-    y = k.xp.sqrt(k.xp.square(x).sum(axis=axis, keepdims=keepdims))
+    y = k.xp.sqrt(k.total(k.xp.square(x), axis, keepdims))
 
     def vjp(g: Any, needs: Any) -> Any:
         return (x * restore_axes(g / k.xp.where(y == 0, k.xp.ones_like(y), y), x.ndim, axis, keepdims),)

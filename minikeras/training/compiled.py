@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import math
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +17,7 @@ from minikeras.autodiff.tensor import Tensor
 from minikeras.losses import Loss, LossFunctionWrapper
 from minikeras.metrics import Mean, MeanMetricWrapper, Metric, resolve_accuracy
 from minikeras.ops.nn import check_labels
+from minikeras.registry import is_builtin
 
 
 def per_output(structure: Any, names: list[str], role: str) -> list[Any]:
@@ -96,10 +100,24 @@ def _check_labels_of(spec: Any, target: Any, output: Any) -> None:
 
 
 class CompiledLoss:
-    """The total loss of a model's outputs; one tracker per output where there are several."""
+    """The total loss of a model's outputs; one tracker per output where there are several.
 
-    def __init__(self, loss: Any, loss_weights: Any, names: list[str] | None):
-        self._loss, self._weights, self._given_names = loss, loss_weights, names
+    Args:
+        loss, loss_weights: as given to `compile`.
+        names: of the model's outputs, None where only a call shows them.
+        metrics: what is to see the first batch too, before anything is trained on it.
+
+    Raises:
+        ValueError: for an unknown loss, a factor that is no finite number, and what does not fit the outputs' names.
+    """
+
+    def __init__(self, loss: Any, loss_weights: Any, names: list[str] | None, metrics: CompiledMetrics | None = None):
+        if isinstance(loss_weights, np.ndarray):
+            loss_weights = loss_weights.tolist()
+        self._loss, self._weights, self._given_names, self._metrics = loss, loss_weights, names, metrics
+        for weight in tree.flatten(loss_weights):
+            if weight is not None and not (isinstance(weight, numbers.Real) and math.isfinite(weight)):
+                raise ValueError(f"loss_weights must be finite numbers, got {weight!r}; leave out what should not count.")
         self.is_given = any(spec is not None for spec in tree.flatten(loss))
         for spec in tree.flatten(loss):
             if spec not in (None, "crossentropy", "ce"):
@@ -107,8 +125,11 @@ class CompiledLoss:
         self._parts: list[tuple[Loss, float | None, int]] | None = None
         self.names: list[str] = []
         self.trackers: list[Metric] = []
+        if names is not None:
+            self._specs(names)
+            per_output(loss_weights, names, "loss_weights")
 
-    def resolve(self, y: Any, y_pred: Any) -> None:
+    def resolve(self, y: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Match losses and weights to the outputs."""
         names = name_outputs(y_pred, self._given_names)
         predictions = outputs_list(y_pred, names, "the model")
@@ -125,6 +146,8 @@ class CompiledLoss:
             parts.append((loss, None if weight is None else float(weight), i))
             if len(names) > 1:
                 trackers.append(Mean(name=f"{names[i]}_loss"))
+        if self._metrics is not None:
+            self._metrics.try_out(y, y_pred, sample_weight)
         self.names, self._parts, self.trackers = names, parts, trackers
 
     def _specs(self, names: list[str]) -> list[Any]:
@@ -155,7 +178,7 @@ class CompiledLoss:
     def __call__(self, y: Any, y_pred: Any, sample_weight: Any = None) -> Tensor | None:
         """The weighted sum of the outputs' losses, or None where there is none."""
         if self._parts is None:
-            self.resolve(y, y_pred)
+            self.resolve(y, y_pred, sample_weight)
         assert self._parts is not None
         if len(self.names) == 1:
             if not self._parts:
@@ -188,13 +211,22 @@ class CompiledMetrics:
 
     name = "compile_metrics"
 
-    def __init__(self, metrics: Any, weighted_metrics: Any, names: list[str] | None):
+    def __init__(self, metrics: Any, weighted_metrics: Any, names: list[str] | None, run_eagerly: bool = False):
         self._metrics, self._weighted, self._given_names = metrics, weighted_metrics, names
+        self._run_eagerly = run_eagerly
         for spec in tree.flatten([metrics, weighted_metrics]):
             if isinstance(spec, str) and spec not in _BY_SHAPE:
                 metrics_room.get(spec)
+        _check_distinct(self._objects())
+        if names is not None:
+            groups = _metric_groups(metrics, names) + _metric_groups(weighted_metrics, names)
+            _check_distinct([spec for group in groups for spec in group if isinstance(spec, Metric)])
         self.names: list[str] | None = None
         self._parts: list[tuple[int, Metric, bool, str]] = []
+
+    def _objects(self) -> list[Metric]:
+        """The metrics that were given as objects, which may have been used before."""
+        return [spec for spec in tree.flatten([self._metrics, self._weighted]) if isinstance(spec, Metric)]
 
     @property
     def metrics(self) -> list[Metric]:
@@ -216,7 +248,7 @@ class CompiledMetrics:
                 for spec in group:
                     if spec is None or targets[i] is None:
                         continue
-                    metric = _metric_object(spec, targets[i], predictions[i])
+                    metric = _metric_object(spec, targets[i], predictions[i], self._run_eagerly)
                     prefix = "" if len(names) == 1 else f"{names[i]}_"
                     label = base = prefix + metric.name
                     if weighted and label in taken:
@@ -226,9 +258,22 @@ class CompiledMetrics:
                         label, count = f"{base}_{count}", count + 1
                     taken.add(label)
                     parts.append((i, metric, weighted, label))
+        _check_distinct([metric for _, metric, _, _ in parts])
         self._parts, self.names = parts, names
 
+    def try_out(self, y: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Show a batch to functions, and to copies of built-in metrics, so that what is wrong with them shows."""
+        if self.names is None:
+            self.resolve(y, y_pred)
+        kept = self._parts
+        self._parts = [(i, copy.deepcopy(metric), *rest) for i, metric, *rest in kept if is_builtin(type(metric))]
+        try:
+            self.update_state(y, y_pred, sample_weight)
+        finally:
+            self._parts = kept
+
     def update_state(self, y: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Take a batch into account."""
         if self.names is None:
             self.resolve(y, y_pred)
         if not self._parts:
@@ -255,8 +300,24 @@ class CompiledMetrics:
         return results
 
     def reset_state(self) -> None:
-        for metric in self.metrics:
+        for metric in self.metrics if self.names is not None else self._objects():
             metric.reset_state()
+
+
+def _check_distinct(metrics: list[Metric]) -> None:
+    """Refuse a metric that stands in two places, whose state would mix what both of them add.
+
+    Raises:
+        ValueError: for an object that occurs twice.
+    """
+    seen: set[int] = set()
+    for metric in metrics:
+        if id(metric) in seen:
+            raise ValueError(
+                f"Each place needs a metric of its own, got the object {metric.name!r} twice; make another "
+                f"{type(metric).__name__} with a name of its own."
+            )
+        seen.add(id(metric))
 
 
 _BY_SHAPE = {"accuracy": "accuracy", "acc": "accuracy", "crossentropy": "crossentropy", "ce": "crossentropy"}
@@ -279,7 +340,7 @@ def _metric_groups(specs: Any, names: list[str]) -> list[list[Any]]:
     return [list(group) if isinstance(group, (list, tuple)) else [group] for group in specs]
 
 
-def _metric_object(spec: Any, y: Any, y_pred: Any) -> Metric:
+def _metric_object(spec: Any, y: Any, y_pred: Any, run_eagerly: bool) -> Metric:
     if isinstance(spec, Metric):
         return spec
     name = None
@@ -290,6 +351,7 @@ def _metric_object(spec: Any, y: Any, y_pred: Any) -> Metric:
     found = metrics_room.get(spec)
     if not isinstance(found, Metric):
         found = MeanMetricWrapper(found, name=name or getattr(found, "__name__", "metric"))
+        found._takes_arrays = bool(run_eagerly)
     if name is not None:
         found.name = name
     return found

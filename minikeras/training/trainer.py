@@ -166,11 +166,14 @@ class Trainer:
             arguments = {**arguments, **entry.arguments(arguments)}
         optimizer, loss = optimizers_room.get(arguments["optimizer"]), arguments["loss"]
         names = self._known_output_names()
+        metrics = CompiledMetrics(
+            arguments["metrics"], arguments["weighted_metrics"], names, arguments["run_eagerly"]
+        )
         return {
             "optimizer": optimizer,
             "loss": loss,
-            "_compiled_loss": CompiledLoss(self._refers_to_graph(loss), arguments["loss_weights"], names),
-            "_compiled_metrics": CompiledMetrics(arguments["metrics"], arguments["weighted_metrics"], names),
+            "_compiled_loss": CompiledLoss(self._refers_to_graph(loss), arguments["loss_weights"], names, metrics),
+            "_compiled_metrics": metrics,
             "_loss_tracker": Mean(name="loss"),
             "_loss_factor": None if entry is None else entry.factor,
             "_check_label_values": all(spec is None or _is_builtin_loss(spec) for spec in tree.flatten(loss)),

@@ -92,11 +92,12 @@ def average_pool_grad(g: Any, x_shape: Ints, *, size: Ints, strides: Ints, paddi
 
 
 _LONG = 1 << 15  # numbers: shorter arrays are NumPy's
+_MANY = 1 << 14  # positions: the compiled pass adds them one after the other, which loses digits
 
 
 def global_average_pool(x: Any) -> Any:
     """See the reference."""
-    if x.size < _LONG or x.dtype.char != "f" or not x.flags.c_contiguous:
+    if x.size < _LONG or x.shape[1] > _MANY or x.dtype.char != "f" or not x.flags.c_contiguous:
         return reference_global_average_pool(x)
     out = empty((x.shape[0], x.shape[2]), x.dtype)
     shared().global_average_pool(x, out)

@@ -17,9 +17,25 @@ from minikeras.kernels.reference import (
     pool,
     random,
     recurrent,
+    reduction,
 )
 
-MODULES = (activation, attention, conv, dense, embedding, gather, image, loss, norm, optimizer, pool, random, recurrent)
+MODULES = (
+    activation,
+    attention,
+    conv,
+    dense,
+    embedding,
+    gather,
+    image,
+    loss,
+    norm,
+    optimizer,
+    pool,
+    random,
+    recurrent,
+    reduction,
+)
 REFERENCE = {name: getattr(module, name) for module in MODULES for name in module.__all__}
 
 globals().update(REFERENCE)

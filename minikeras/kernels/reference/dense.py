@@ -8,6 +8,7 @@ import numpy as xp  # rebound by kernels.use()
 
 from minikeras.kernels.arena import empty
 from minikeras.kernels.reference.activation import activate, activate_grad
+from minikeras.kernels.reference.reduction import total
 
 __all__ = ["dense", "epilogue_grad", "gemm", "matmul"]
 
@@ -46,4 +47,4 @@ def epilogue_grad(g: Any, y: Any, activation: str | None, bias: bool, bias_out: 
         return g, None
     if bias_out is None:
         bias_out = empty((g.shape[-1],), g.dtype)
-    return g, g.reshape(-1, g.shape[-1]).sum(axis=0, out=bias_out)
+    return g, total(g.reshape(-1, g.shape[-1]), 0, out=bias_out)

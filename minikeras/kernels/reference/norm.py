@@ -11,6 +11,7 @@ from typing import Any
 import numpy as xp  # rebound by kernels.use()
 
 from minikeras.kernels.arena import empty
+from minikeras.kernels.reference.reduction import total
 
 __all__ = [
     "batch_norm",
@@ -39,8 +40,8 @@ def _affine(y: Any, gamma: Any, beta: Any) -> Any:
 
 def _sums(g: Any, normalized: Any, gamma: Any, beta: Any, outs: tuple) -> tuple[Any, Any]:
     """Gradients of gamma and beta, None for one that is absent."""
-    g_gamma = None if gamma is None else xp.sum(g * normalized, axis=0, out=outs[0])
-    return g_gamma, None if beta is None else xp.sum(g, axis=0, out=outs[1])
+    g_gamma = None if gamma is None else total(g * normalized, 0, out=outs[0])
+    return g_gamma, None if beta is None else total(g, 0, out=outs[1])
 
 
 def batch_norm(
@@ -55,15 +56,15 @@ def batch_norm(
     y = _like(x, out)
     if mask is None:
         share = 1 / max(rows, 1)
-        mean = xp.sum(x, axis=0) * share
+        mean = total(x, 0) * share
         xp.subtract(x, mean, out=y)
-        variance = xp.sum(xp.square(y), axis=0) * share
+        variance = total(xp.square(y), 0) * share
     else:
         weights = mask.astype(x.dtype)
-        share = (weights / xp.maximum(xp.sum(weights), TINY_WEIGHT)).reshape(rows, 1)
-        mean = xp.sum(x * share, axis=0)
+        share = (weights / xp.maximum(total(weights), TINY_WEIGHT)).reshape(rows, 1)
+        mean = total(x * share, 0)
         xp.subtract(x, mean, out=y)
-        variance = xp.sum(xp.square(y) * share, axis=0)
+        variance = total(xp.square(y) * share, 0)
     inverse = 1 / xp.sqrt(variance + epsilon)
     y *= inverse
     return _affine(y, gamma, beta), mean, variance, (x, gamma, beta, mean, inverse, share)
@@ -80,8 +81,8 @@ def batch_norm_grad(g: Any, residual: Any, needs_x: bool = True, outs: tuple = (
     normalized *= inverse
     if not needs_x:
         return None, *_sums(g, normalized, gamma, beta, outs)
-    g_gamma = xp.sum(g * normalized, axis=0, out=outs[0])
-    g_beta = xp.sum(g, axis=0, out=outs[1])
+    g_gamma = total(g * normalized, 0, out=outs[0])
+    g_beta = total(g, 0, out=outs[1])
     normalized *= g_gamma
     normalized += g_beta
     normalized *= share

@@ -13,6 +13,7 @@ import numpy as xp  # rebound by kernels.use()
 
 from minikeras.kernels.arena import empty
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape, taps
+from minikeras.kernels.reference.reduction import average
 
 __all__ = [
     "average_pool",
@@ -110,7 +111,7 @@ def average_pool_grad(g: Any, x_shape: Ints, *, size: Ints, strides: Ints, paddi
 
 def global_average_pool(x: Any) -> Any:
     """The mean of each channel over all positions: `x` (n, positions, c) gives (n, c)."""
-    return x.mean(axis=1)
+    return average(x, 1)
 
 
 def global_average_pool_grad(g: Any, positions: int) -> Any:

@@ -22,6 +22,7 @@ import numpy as xp  # rebound by kernels.use()
 from minikeras.kernels.arena import empty
 from minikeras.kernels.reference.activation import activate, activate_grad
 from minikeras.kernels.reference.dense import dense, gemm
+from minikeras.kernels.reference.reduction import total
 
 __all__ = ["gru", "gru_grad", "lstm", "lstm_grad", "simple_rnn", "simple_rnn_grad"]
 
@@ -212,7 +213,7 @@ def _sum_rows(array: Any, out: Any) -> Any:
     rows = _rows(array)
     if out is None:
         out = empty((rows.shape[1],), rows.dtype)
-    return xp.sum(rows, axis=0, out=out)
+    return total(rows, 0, out=out)
 
 
 def _histories(with_residual: bool, x: Any, *states: Any) -> list[Any]:
