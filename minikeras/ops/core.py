@@ -15,7 +15,7 @@ from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tape import composite, differentiable, operation, raw
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops import elementwise, shaping
-from minikeras.ops.common import as_array, as_type
+from minikeras.ops.common import array_type, as_array, as_type
 
 __all__ = [
     "cast",
@@ -61,7 +61,7 @@ def convert_to_tensor(x: Any, dtype: Any = None, sparse: bool | None = None, rag
         raise ValueError(f"Tensors here are dense, got sparse={sparse!r}, ragged={ragged!r}; leave both at None.")
     if not isinstance(x, (Tensor, KerasTensor)):
         x = Tensor(as_array(raw(x)))
-    return x if dtype is None or str(x.dtype) == str(dtype) else cast(x, dtype)
+    return x if dtype is None else cast(x, dtype)
 
 
 def convert_to_numpy(x: Any) -> np.ndarray:
@@ -77,9 +77,10 @@ def is_tensor(x: Any) -> bool:
 @composite
 def cast(x: Any, dtype: Any) -> Any:
     """`x` in another type; between floats the gradient passes."""
-    if isinstance(x, Tensor) and str(x.dtype) == str(dtype):
+    dtype = array_type(dtype)
+    if isinstance(x, Tensor) and x.data.dtype == dtype:
         return x
-    return (_cast_float if np.dtype(dtype).kind == "f" else _cast_exact)(x, dtype)
+    return (_cast_float if dtype.kind == "f" else _cast_exact)(x, dtype)
 
 
 @differentiable(inputs=1)
@@ -96,18 +97,18 @@ def _cast_exact(x: Any, dtype: Any) -> Any:
 @composite
 def saturate_cast(x: Any, dtype: Any) -> Any:
     """`x` in another type; what that cannot hold becomes its largest or smallest number."""
-    to, x = np.dtype(dtype), convert_to_tensor(x)
+    to, x = array_type(dtype), convert_to_tensor(x)
     if to.kind == "b":
-        return cast(elementwise.clip(x, 0, 1), dtype)
+        return cast(elementwise.clip(x, 0, 1), to)
     limits: Any = np.iinfo(to) if to.kind in "iu" else np.finfo(to)
     if x.data.dtype.kind == "b":
-        return cast(x, dtype)
+        return cast(x, to)
     if x.data.dtype.kind == "f":
         low, high = _inward(limits.min, x.data.dtype), _inward(limits.max, x.data.dtype)
     else:
         own = np.iinfo(x.data.dtype)
         low, high = builtins.max(int(limits.min), int(own.min)), builtins.min(int(limits.max), int(own.max))
-    return cast(elementwise.clip(x, low, high), dtype)
+    return cast(elementwise.clip(x, low, high), to)
 
 
 def _inward(limit: Any, dtype: Any) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from minikeras import kernels as k
 from minikeras.autodiff.tape import composite, differentiable, operation
 from minikeras.ops import elementwise
-from minikeras.ops.common import as_array, as_float, axes_of, restore_axes
+from minikeras.ops.common import array_type, as_array, as_float, axes_of, restore_axes
 
 __all__ = [
     "all",
@@ -156,7 +156,7 @@ def amin(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 def prod(x: Any, axis: Any = None, keepdims: bool = False, dtype: Any = None) -> Any:
     """The product over an axis, several axes, or (None) all."""
     x, axis = as_array(x), axes_of(axis)
-    y = x.prod(axis=axis, keepdims=keepdims, dtype=dtype or _sum_type(x))
+    y = x.prod(axis=axis, keepdims=keepdims, dtype=_sum_type(x) if dtype is None else array_type(dtype))
 
     def vjp(g: Any, needs: Any) -> Any:
         # the product of all the others, without a division, so that zeros do no harm: what precedes times what follows
@@ -287,11 +287,16 @@ def count_nonzero(x: Any, axis: Any = None) -> Any:
     return (as_array(x) != 0).sum(axis=axes_of(axis), dtype="int32")
 
 
+def _running_type(x: Any) -> Any:
+    """Running sums and products have the type of the array, of booleans int32."""
+    return np.dtype("int32") if x.dtype.kind == "b" else x.dtype
+
+
 @differentiable(inputs=1)
 def cumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Any:
     """Running sums along an axis, or (None) over the flattened array."""
     x = as_array(x)
-    y = k.xp.cumsum(x, axis=axis, dtype=dtype or ("int32" if x.dtype.kind == "b" else x.dtype))
+    y = k.xp.cumsum(x, axis=axis, dtype=_running_type(x) if dtype is None else array_type(dtype))
 
     def vjp(g: Any, needs: Any) -> Any:
         place = 0 if axis is None else axis
@@ -304,7 +309,7 @@ def cumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Any:
 def cumprod(x: Any, axis: int | None = None, dtype: Any = None) -> Any:
     """Running products along an axis, or (None) over the flattened array."""
     x = as_array(x)
-    y = k.xp.cumprod(x, axis=axis, dtype=dtype or ("int32" if x.dtype.kind == "b" else x.dtype))
+    y = k.xp.cumprod(x, axis=axis, dtype=_running_type(x) if dtype is None else array_type(dtype))
 
     def vjp(g: Any, needs: Any) -> Any:
         rows = x.reshape(-1) if axis is None else k.xp.moveaxis(x, axis, -1)
