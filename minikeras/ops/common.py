@@ -70,6 +70,14 @@ def promote(x1: Any, x2: Any) -> tuple[Any, Any]:
     return as_type(x1, dtype), as_type(x2, dtype)
 
 
+def promote_exact(x1: Any, x2: Any) -> tuple[Any, Any]:
+    """Two operands as `promote` has them, but booleans as int32: for what of them alone Keras computes there."""
+    a, b = promote(x1, x2)
+    if isinstance(a, NUMBERS) or a.dtype.kind != "b":
+        return a, b
+    return a.astype("int32"), as_type(b, "int32")
+
+
 def as_type(x: Any, dtype: Any) -> Any:
     """A raw array of this type; a number becomes one, an array of the type is itself."""
     if isinstance(x, NUMBERS):
@@ -133,18 +141,19 @@ def elementwise(function: Callable | None = None, *, integers: bool = False) -> 
     return differentiable(forward)
 
 
-def broadcasting(function: Callable | None = None, *, floats: bool = False) -> Callable:
+def broadcasting(function: Callable | None = None, *, floats: bool = False, common: Callable = promote) -> Callable:
     """An operation of two arrays from `function(x1, x2) -> (y, gradient1, gradient2)`.
 
-    `gradient1(g)` is the gradient at x1 before broadcasting is undone.  With `floats`, integers become floats.
+    `gradient1(g)` is the gradient at x1 before broadcasting is undone.  With `floats`, integers become floats; `common`
+    gives the operands a common type.
     """
     if function is None:
-        return functools.partial(broadcasting, floats=floats)
+        return functools.partial(broadcasting, floats=floats, common=common)
 
     @functools.wraps(function)
     def forward(x1: Any, x2: Any) -> Any:
         a = as_float(x1) if floats and (isinstance(x2, NUMBERS) or (_is_exact(x1) and _is_exact(x2))) else x1
-        a, b = promote(a, x2)
+        a, b = common(a, x2)
         y, gradient1, gradient2 = function(a, b)
 
         def vjp(g: Any, needs: Any) -> Any:

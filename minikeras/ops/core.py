@@ -12,7 +12,7 @@ import numpy as np
 from minikeras import kernels as k
 from minikeras import tree
 from minikeras.autodiff.symbolic import KerasTensor
-from minikeras.autodiff.tape import composite, differentiable, operation, raw
+from minikeras.autodiff.tape import composite, differentiable, operands, operation, raw
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops import elementwise, shaping
 from minikeras.ops.common import array_type, as_array, as_type
@@ -173,7 +173,9 @@ def while_loop(cond: Callable, body: Callable, loop_vars: Any, maximum_iteration
 
     A list or tuple is passed as several arguments, anything else as one; numbers and arrays become tensors.
     """
-    loop_vars = tree.map_structure(convert_to_tensor, loop_vars)
+    leaves = tree.flatten(loop_vars)
+    leaves = [x if is_tensor(x) else convert_to_tensor(a) for x, a in zip(leaves, operands(leaves), strict=True)]
+    loop_vars = tree.pack_sequence_as(loop_vars, leaves)
     several = isinstance(loop_vars, (list, tuple))
     values = tuple(loop_vars) if several else (loop_vars,)
     count = 0

@@ -117,7 +117,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
 
 def elu(x: Any, alpha: float = 1.0) -> Any:
     """`x` where positive, else `alpha * (exp(x) - 1)`."""
-    return activation(x, name="elu") if alpha == 1.0 else _elu(x, alpha=alpha)
+    return activation(x, name="elu") if alpha == 1.0 else _elu(x, alpha=float(alpha))
 
 
 @differentiable
@@ -130,7 +130,7 @@ def _elu(x: Any, *, alpha: float) -> Any:
 @differentiable(inputs=1)
 def celu(x: Any, alpha: float = 1.0) -> Any:
     """`x` where positive, else `alpha * (exp(x / alpha) - 1)`."""
-    x = as_float(x)
+    x, alpha = as_float(x), float(alpha)
     y = k.xp.where(x > 0, x, alpha * k.xp.expm1(k.xp.minimum(x, 0) / alpha))
     return y, lambda g, needs: (g * k.xp.where(x > 0, k.xp.ones_like(x), y / alpha + 1),)
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from minikeras import config
 from minikeras import kernels as k
-from minikeras.autodiff.tape import composite, differentiable, operation
+from minikeras.autodiff.tape import composite, differentiable, operation, raw
 from minikeras.ops import elementwise
-from minikeras.ops.common import array_type, as_array, as_float, axes_of, restore_axes
+from minikeras.ops.common import array_type, as_array, as_float, axes_of, promote, restore_axes
 
 __all__ = [
     "all",
@@ -122,7 +123,7 @@ def _extreme(x: Any, y: Any, axis: Any, keepdims: bool, initial: Any, pick: Any)
         return (chosen * (restore_axes(g, x.ndim, axis, keepdims) / count),)
 
     if initial is not None:
-        y = pick(y, initial)
+        y = pick(*promote(y, raw(initial)))
     return y, vjp
 
 
@@ -211,6 +212,11 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     axis = axes_of(axis)
     if ord is None:
         return _euclidean(x, axis, keepdims)
+    from minikeras.ops.core import cast, convert_to_tensor
+
+    x = convert_to_tensor(x)
+    if x.data.dtype.kind not in "fc":
+        x = cast(x, config.floatx())
     if axis is None:
         axis = tuple(range(x.ndim))
     axes = axis if isinstance(axis, tuple) else (axis,)
@@ -219,7 +225,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
         if ord == 2:
             return _euclidean(x, axes, keepdims)
         if ord == 0:
-            return elementwise.where(elementwise.not_equal(x, 0), 1.0, 0.0).sum(axes, keepdims)
+            return sum(cast(elementwise.not_equal(x, 0), x.data.dtype), axes, keepdims)
         if ord in (math.inf, -math.inf):
             return (max if ord > 0 else min)(magnitude, axes, keepdims)
         if isinstance(ord, (int, float)):
