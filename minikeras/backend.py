@@ -21,9 +21,11 @@ from minikeras.config import (
     epsilon,
     floatx,
     image_data_format,
+    result_type,
     set_epsilon,
     set_floatx,
     set_image_data_format,
+    standardize_dtype,
 )
 from minikeras.layers.base import _context, name_scope
 from minikeras.models import Model
@@ -32,7 +34,6 @@ from minikeras.ops import (
     arange,
     cast,
     clip,
-    common,
     cos,
     cumprod,
     cumsum,
@@ -201,44 +202,19 @@ __all__ = [
 ]
 
 
-def standardize_dtype(dtype: Any) -> str:
-    """The name of a number type, such as `"float32"`; None and `float` are `floatx()`, `int` is int32.
-
-    Raises:
-        ValueError: for what is no type of numbers.
-    """
-    if dtype is None or dtype is float:
-        return config.floatx()
-    if dtype is int:
-        return "int32"
-    try:
-        found = np.dtype(getattr(dtype, "name", dtype))
-    except TypeError:
-        found = np.dtype(object)
-    if found.kind not in "biufc" or (isinstance(dtype, str) and dtype != found.name):
-        raise ValueError(f"A dtype is the name of a number type such as 'float32', got {dtype!r}.")
-    return found.name
-
-
 def is_float_dtype(dtype: Any) -> bool:
     """Whether the type is one of floats."""
-    return np.dtype(standardize_dtype(dtype)).kind == "f"
+    return standardize_dtype(dtype).startswith(("float", "bfloat"))
 
 
 def is_int_dtype(dtype: Any) -> bool:
     """Whether the type is one of integers."""
-    return np.dtype(standardize_dtype(dtype)).kind in "iu"
+    return standardize_dtype(dtype).startswith(("int", "uint"))
 
 
 def is_keras_tensor(x: Any) -> bool:
     """Whether `x` is a symbolic tensor."""
     return isinstance(x, KerasTensor)
-
-
-def result_type(*dtypes: Any) -> str:
-    """The type that an operation of arrays of these types (or Python's `int` and `float`) computes in."""
-    examples = [dtype(0) if dtype in (bool, int, float) else np.empty((), standardize_dtype(dtype)) for dtype in dtypes]
-    return common.result_type(*examples).name
 
 
 # ---------------------------------------------------------------- Keras 2 names: variables and values

@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 _FLOAT_TYPES = ("float16", "float32", "float64", "bfloat16")
+_NUMBER_TYPES = frozenset(
+    ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), *_FLOAT_TYPES)
+    + ("complex64", "complex128")
+)
 _IMAGE_FORMATS = ("channels_last", "channels_first")
 _DEVICES = ("cpu", "gpu", "auto")
 
@@ -32,6 +37,62 @@ def set_floatx(value: str) -> None:
     if value not in _FLOAT_TYPES[:3]:
         raise ValueError(f"floatx must be one of {_FLOAT_TYPES[:3]}, got {value!r}.")
     _floatx = str(value)
+
+
+def standardize_dtype(dtype: Any) -> str:
+    """The name of a number type, such as `"float32"`.
+
+    Args:
+        dtype: a name, a type of NumPy's or what has a `name` as these do, Python's bool, int (int32), float or complex
+            (complex64), or None; `floatx()` for float and None.
+
+    Raises:
+        ValueError: for what is no type of numbers.
+    """
+    if dtype is None or dtype is float:
+        return _floatx
+    if dtype is complex:
+        return "complex64"
+    name = dtype if isinstance(dtype, str) else getattr(dtype, "name", None) or getattr(dtype, "__name__", None)
+    name = "int32" if name == "int" else name
+    if name not in _NUMBER_TYPES:
+        raise ValueError(f"A dtype is the name of a number type such as 'float32', got {dtype!r}.")
+    return name
+
+
+def result_type(*dtypes: Any) -> str:
+    """The type in which an operation of tensors of these types computes, by Keras's (that is JAX's) rules.
+
+    Python's numbers, given as `int` and `float`, adapt to the other types: `float` makes `floatx()` of integers and
+    bools, `int` makes int32 of bools.  Of floats it is the widest, whatever the integers; of float16 and bfloat16
+    float32.  A signed and an unsigned integer type meet in the signed one that holds both, or in `floatx()` where there
+    is none.  64 bits are kept.
+
+    Args:
+        dtypes: what `standardize_dtype` takes; without any it is `floatx()`.
+
+    Raises:
+        ValueError: for what is no type of numbers.
+    """
+    names = {standardize_dtype(dtype) for dtype in dtypes if dtype is not int and dtype is not float}
+    bits = dict.fromkeys(("complex", "float", "bfloat", "int", "uint"), 0)  # of the widest of each kind
+    for name in names - {"bool"}:
+        kind = name.rstrip("0123456789")
+        bits[kind] = max(bits[kind], int(name[len(kind) :]))
+    if bits["complex"]:
+        return f"complex{128 if 64 in (bits['float'], bits['complex'] // 2) else 64}"
+    if bits["bfloat"] and bits["float"] < 32:
+        return "float32" if bits["float"] else "bfloat16"
+    if bits["float"]:
+        return f"float{bits['float']}"
+    if not dtypes or any(dtype is float for dtype in dtypes):
+        return _floatx
+    if bits["int"] and bits["uint"]:
+        signed = max(bits["int"], 2 * bits["uint"])
+        return f"int{signed}" if signed <= 64 else _floatx
+    if bits["int"] or bits["uint"]:
+        return f"int{bits['int']}" if bits["int"] else f"uint{bits['uint']}"
+    return "int32" if any(dtype is int for dtype in dtypes) else "bool"
 
 
 def epsilon() -> float:

@@ -784,7 +784,9 @@ _OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "apply_class_balancing": (_switch, "True or False"),
     "axis": (
-        lambda value: value is None or all(_whole(one) for one in (value if isinstance(value, (list, tuple)) else [value])),
+        lambda value: (
+            value is None or all(_whole(one) for one in (value if isinstance(value, (list, tuple)) else [value]))
+        ),
         "a whole number",
     ),
     "beta": (lambda value: _number(value) and value >= 0, "a number of at least 0"),

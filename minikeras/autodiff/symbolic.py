@@ -47,13 +47,13 @@ class KerasTensor:
 
     Args:
         shape: for example `(None, 784)`.
-        dtype: default `floatx()`.
+        dtype: in any of the forms that `config.standardize_dtype` takes, default `floatx()`.
         name: default automatic.
     """
 
     def __init__(self, shape: Any, dtype: Any = None, name: str | None = None, **unused: Any):
         self.shape = tuple(None if size is None else int(size) for size in shape)
-        self.dtype = str(np.dtype(dtype or config.floatx()))
+        self.dtype = config.standardize_dtype(dtype)
         self.name = name or unique_name("keras_tensor")
         self.sparse = self.ragged = False
         self._keras_history: Any = None  # (operation, node index, output index)

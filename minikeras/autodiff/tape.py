@@ -17,7 +17,7 @@ import numpy as np
 
 from minikeras import config, tree
 from minikeras import kernels as k
-from minikeras.autodiff.symbolic import KerasTensor, is_symbolic, symbolic_call
+from minikeras.autodiff.symbolic import KerasTensor, symbolic_call
 from minikeras.autodiff.tensor import Tensor, Variable, _state, clock, latest_change
 from minikeras.tracebacks import end_at_users_line, user_facing
 
@@ -90,6 +90,45 @@ def _as_constant(leaf: Any) -> Any:
 
 
 _PYTHON_TYPES = (np.dtype(np.float64), np.dtype(np.int64))  # what NumPy makes of Python's numbers
+_PLAIN_TYPES = frozenset((type(None), bool, int, float))  # of arguments that `raw` leaves as they are
+
+
+def operands(values: Sequence[Any]) -> list[Any]:
+    """The raw arrays behind the operands of one operation, as `raw` gives them.
+
+    NumPy's float64 is what it makes of anything that is not told otherwise: beside a tensor, or an array of narrower
+    floats, such an array counts as `floatx()` and takes the floats of the others where those are wider.  A float64
+    tensor is meant to be one, and then nothing loses digits; float64 arrays alone keep their type.
+    """
+    arrays = [raw(value) for value in values]
+    if any(_is_wide(array) for array in arrays):
+        _settle(values, arrays)
+    return arrays
+
+
+def _settle(values: Sequence[Any], arrays: list[Any]) -> None:
+    """Give NumPy's float64 arrays among `arrays`, which are those of `values`, the type that `operands` says."""
+    dtype = _float_beside([*values, *arrays])
+    if dtype is not None:
+        for i, array in enumerate(arrays):
+            if _is_wide(array) and not isinstance(values[i], Tensor):
+                arrays[i] = array.astype(dtype, copy=False)
+
+
+def _is_wide(value: Any) -> bool:
+    """Whether a value is an array of float64 (or wider)."""
+    dtype = getattr(value, "dtype", None)
+    return isinstance(dtype, np.dtype) and dtype.kind == "f" and dtype.itemsize >= 8
+
+
+def _float_beside(values: Sequence[Any]) -> Any:
+    """The type that NumPy's float64 takes beside these values; None where it stays."""
+    types = []
+    for value in values:
+        dtype = value.data.dtype if isinstance(value, Tensor) else getattr(value, "dtype", None)
+        if isinstance(value, Tensor) or (isinstance(dtype, np.dtype) and dtype.kind == "f" and dtype.itemsize < 8):
+            types.append(dtype)
+    return np.result_type(config.floatx(), *[one for one in types if one.kind == "f"]) if types else None
 
 
 def differentiable(function: Callable | None = None, *, inputs: int | None = None, sequence: bool = False) -> Callable:
@@ -119,7 +158,7 @@ def differentiable(function: Callable | None = None, *, inputs: int | None = Non
             values = args if len(args) <= count else args[:count]
             arrays = []
             sources: list[Any] = []  # for the node: the tensors that a gradient flows to
-            tracked = False
+            tracked = wide = False
             for value in values:
                 if isinstance(value, Tensor):
                     arrays.append(value.data)
@@ -127,13 +166,19 @@ def differentiable(function: Callable | None = None, *, inputs: int | None = Non
                         tracked = True
                         sources.append(value)
                         continue
+                elif type(value) in _PLAIN_TYPES:
+                    arrays.append(value)
                 elif isinstance(value, KerasTensor):
                     return symbolic_call(operation, args, settings)
                 elif isinstance(value, (list, tuple)) and _has_tensors(value):
                     return operation(*[stacked(value) for value in values], *args[count:], **settings)
                 else:
-                    arrays.append(raw(value))
+                    array = raw(value)
+                    arrays.append(array)
+                    wide = wide or _is_wide(array)
                 sources.append(None)
+            if wide:
+                _settle(values, arrays)
             if len(args) > count:
                 arrays.extend(args[count:])
             y, vjp = function(*arrays, **settings)
@@ -152,7 +197,7 @@ def differentiable(function: Callable | None = None, *, inputs: int | None = Non
             values = list(values)
             if any(isinstance(value, KerasTensor) for value in values):
                 return symbolic_call(sequence_operation, (values, *others), settings)
-            arrays = [raw(value) for value in values]
+            arrays = operands(values)
             y, vjp = function(arrays, *others, **settings)
             sources = [value if isinstance(value, Tensor) and value.tracked else None for value in values]
             tracked = any(source is not None for source in sources)
@@ -186,7 +231,7 @@ def operation(function: Callable | None = None, *, inputs: int | None = None) ->
             for value in args[:count]:
                 if isinstance(value, KerasTensor):
                     return symbolic_call(op, args, settings)
-            y = function(*[raw(value) for value in args[:count]], *args[count:], **settings)
+            y = function(*operands(args[:count]), *args[count:], **settings)
             if _state.recorder is not None:
                 _state.recorder.spoil()  # its result is not (y, vjp); what layers compute has gradients
             return tuple([Tensor(_array(part)) for part in y]) if type(y) is tuple else Tensor(_array(y))
@@ -210,13 +255,22 @@ def stacked(value: Any) -> Any:
 
 
 def composite(function: Callable) -> Callable:
-    """Make an operation of a function that calls others; on symbolic tensors it is one element of the layer graph."""
+    """Make an operation of a function that calls others; on symbolic tensors it is one element of the layer graph.
+
+    NumPy's float64 arrays among its arguments are taken as `operands` does, for the function may use them alone first.
+    """
 
     @functools.wraps(function)
     def op(*args: Any, **settings: Any) -> Any:
         try:
-            if is_symbolic((args, settings)):
-                return symbolic_call(op, args, settings)
+            wide = False
+            for leaf in tree.flatten((args, settings)):
+                if isinstance(leaf, KerasTensor):
+                    return symbolic_call(op, args, settings)
+                if isinstance(leaf, (np.ndarray, k.xp.ndarray)):
+                    wide = wide or _is_wide(leaf)
+            if wide:
+                args, settings = _settled((args, settings))
             return function(*args, **settings)
         except BaseException as error:
             end_at_users_line(error)
@@ -224,6 +278,17 @@ def composite(function: Callable) -> Callable:
 
     op.differentiable = True  # type: ignore[attr-defined]
     return op
+
+
+def _settled(arguments: Any) -> Any:
+    """A structure of arguments in which NumPy's float64 arrays have the type that `operands` says."""
+    dtype = _float_beside(tree.flatten(arguments))
+    if dtype is None:
+        return arguments
+    return tree.map_structure(
+        lambda leaf: leaf.astype(dtype, copy=False) if _is_wide(leaf) and not isinstance(leaf, Tensor) else leaf,
+        arguments,
+    )
 
 
 def _on_list(function: Callable, others: Sequence[Any]) -> Callable:

@@ -30,21 +30,31 @@ def as_float(x: Any) -> Any:
 
 
 def result_type(*values: Any) -> Any:
-    """The common type of arrays and Python numbers, as Keras has it.
+    """The common type of arrays and Python numbers, by the rules of `config.result_type`."""
+    return _result_type(config.floatx(), *[_type_of(value) for value in values])
 
-    Where there are floats, their widest, whatever the integers (NumPy makes float64 of int32 and float32); a Python
-    number adapts to the arrays, and a Python float turns integers into `floatx()`.
+
+def _type_of(value: Any) -> Any:
+    if isinstance(value, NUMBERS):
+        return float if isinstance(value, float) else bool if isinstance(value, bool) else int
+    return value.dtype
+
+
+@functools.lru_cache(maxsize=1024)
+def _result_type(floatx: str, *types: Any) -> Any:
+    return np.dtype(config.result_type(*types))
+
+
+def array_type(dtype: Any) -> Any:
+    """NumPy's type for an argument `dtype`, in any of the forms that `config.standardize_dtype` takes.
+
+    Raises:
+        ValueError: for what is no type of numbers, and for bfloat16, of which NumPy has no arrays.
     """
-    types = [value.dtype for value in values if not isinstance(value, NUMBERS)]
-    floats = [one for one in types if one.kind in "fc"]
-    if floats:
-        return np.result_type(*floats)
-    kinds = {type(value) for value in values if isinstance(value, NUMBERS)}
-    if float in kinds:
-        return np.dtype(config.floatx())
-    if int in kinds and all(one.kind == "b" for one in types):
-        return np.dtype(np.int32)
-    return np.result_type(*types) if types else np.dtype(bool)
+    name = config.standardize_dtype(dtype)
+    if name == "bfloat16":
+        raise ValueError("There are no arrays of type bfloat16 here, got dtype='bfloat16'; use float32 or float16.")
+    return np.dtype(name)
 
 
 def promote(x1: Any, x2: Any) -> tuple[Any, Any]:
@@ -58,6 +68,14 @@ def promote(x1: Any, x2: Any) -> tuple[Any, Any]:
         return x1, x2
     dtype = result_type(x1, x2)
     return as_type(x1, dtype), as_type(x2, dtype)
+
+
+def promote_exact(x1: Any, x2: Any) -> tuple[Any, Any]:
+    """Two operands as `promote` has them, but booleans as int32: for what of them alone Keras computes there."""
+    a, b = promote(x1, x2)
+    if isinstance(a, NUMBERS) or a.dtype.kind != "b":
+        return a, b
+    return a.astype("int32"), as_type(b, "int32")
 
 
 def as_type(x: Any, dtype: Any) -> Any:
@@ -123,18 +141,19 @@ def elementwise(function: Callable | None = None, *, integers: bool = False) -> 
     return differentiable(forward)
 
 
-def broadcasting(function: Callable | None = None, *, floats: bool = False) -> Callable:
+def broadcasting(function: Callable | None = None, *, floats: bool = False, common: Callable = promote) -> Callable:
     """An operation of two arrays from `function(x1, x2) -> (y, gradient1, gradient2)`.
 
-    `gradient1(g)` is the gradient at x1 before broadcasting is undone.  With `floats`, integers become floats.
+    `gradient1(g)` is the gradient at x1 before broadcasting is undone.  With `floats`, integers become floats; `common`
+    gives the operands a common type.
     """
     if function is None:
-        return functools.partial(broadcasting, floats=floats)
+        return functools.partial(broadcasting, floats=floats, common=common)
 
     @functools.wraps(function)
     def forward(x1: Any, x2: Any) -> Any:
         a = as_float(x1) if floats and (isinstance(x2, NUMBERS) or (_is_exact(x1) and _is_exact(x2))) else x1
-        a, b = promote(a, x2)
+        a, b = common(a, x2)
         y, gradient1, gradient2 = function(a, b)
 
         def vjp(g: Any, needs: Any) -> Any:

@@ -12,10 +12,10 @@ import numpy as np
 from minikeras import kernels as k
 from minikeras import tree
 from minikeras.autodiff.symbolic import KerasTensor
-from minikeras.autodiff.tape import composite, differentiable, operation, raw, stacked
+from minikeras.autodiff.tape import composite, differentiable, operands, operation, raw, stacked
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops import elementwise, shaping
-from minikeras.ops.common import as_array, as_type
+from minikeras.ops.common import array_type, as_array, as_type
 from minikeras.tracebacks import end_at_users_line, user_facing
 
 __all__ = [
@@ -65,7 +65,7 @@ def convert_to_tensor(x: Any, dtype: Any = None, sparse: bool | None = None, rag
             x = stacked(x)
         if not isinstance(x, (Tensor, KerasTensor)):
             x = Tensor(as_array(raw(x)))
-        return x if dtype is None or str(x.dtype) == str(dtype) else cast(x, dtype)
+        return x if dtype is None else cast(x, dtype)
     except BaseException as error:
         end_at_users_line(error)
         raise
@@ -84,9 +84,10 @@ def is_tensor(x: Any) -> bool:
 @composite
 def cast(x: Any, dtype: Any) -> Any:
     """`x` in another type; between floats the gradient passes."""
-    if isinstance(x, Tensor) and str(x.dtype) == str(dtype):
+    dtype = array_type(dtype)
+    if isinstance(x, Tensor) and x.data.dtype == dtype:
         return x
-    return (_cast_float if np.dtype(dtype).kind == "f" else _cast_exact)(x, dtype)
+    return (_cast_float if dtype.kind == "f" else _cast_exact)(x, dtype)
 
 
 @differentiable(inputs=1)
@@ -103,18 +104,18 @@ def _cast_exact(x: Any, dtype: Any) -> Any:
 @composite
 def saturate_cast(x: Any, dtype: Any) -> Any:
     """`x` in another type; what that cannot hold becomes its largest or smallest number."""
-    to, x = np.dtype(dtype), convert_to_tensor(x)
+    to, x = array_type(dtype), convert_to_tensor(x)
     if to.kind == "b":
-        return cast(elementwise.clip(x, 0, 1), dtype)
+        return cast(elementwise.clip(x, 0, 1), to)
     limits: Any = np.iinfo(to) if to.kind in "iu" else np.finfo(to)
     if x.data.dtype.kind == "b":
-        return cast(x, dtype)
+        return cast(x, to)
     if x.data.dtype.kind == "f":
         low, high = _inward(limits.min, x.data.dtype), _inward(limits.max, x.data.dtype)
     else:
         own = np.iinfo(x.data.dtype)
         low, high = builtins.max(int(limits.min), int(own.min)), builtins.min(int(limits.max), int(own.max))
-    return cast(elementwise.clip(x, low, high), dtype)
+    return cast(elementwise.clip(x, low, high), to)
 
 
 def _inward(limit: Any, dtype: Any) -> float:
@@ -182,7 +183,9 @@ def while_loop(cond: Callable, body: Callable, loop_vars: Any, maximum_iteration
 
     A list or tuple is passed as several arguments, anything else as one; numbers and arrays become tensors.
     """
-    loop_vars = tree.map_structure(convert_to_tensor, loop_vars)
+    leaves = tree.flatten(loop_vars)
+    leaves = [x if is_tensor(x) else convert_to_tensor(a) for x, a in zip(leaves, operands(leaves), strict=True)]
+    loop_vars = tree.pack_sequence_as(loop_vars, leaves)
     several = isinstance(loop_vars, (list, tuple))
     values = tuple(loop_vars) if several else (loop_vars,)
     count = 0

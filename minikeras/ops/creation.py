@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from minikeras import config
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor
-from minikeras.autodiff.tape import composite, differentiable, operation, raw
+from minikeras.autodiff.tape import composite, differentiable, operands, operation, raw
 from minikeras.autodiff.tensor import Tensor
-from minikeras.ops.common import NUMBERS, as_array, unbroadcast
+from minikeras.ops.common import array_type, as_array, result_type, unbroadcast
 from minikeras.ops.core import cast
 from minikeras.ops.shaping import broadcast_to, reshape
 from minikeras.tracebacks import user_facing
@@ -35,13 +32,13 @@ __all__ = [
 @user_facing
 def zeros(shape: Any, dtype: Any = None) -> Tensor:
     """Zeros, by default of type `floatx()`."""
-    return Tensor(k.xp.zeros(shape, dtype or config.floatx()))
+    return Tensor(k.xp.zeros(shape, array_type(dtype)))
 
 
 @user_facing
 def ones(shape: Any, dtype: Any = None) -> Tensor:
     """Ones, by default of type `floatx()`."""
-    return Tensor(k.xp.ones(shape, dtype or config.floatx()))
+    return Tensor(k.xp.ones(shape, array_type(dtype)))
 
 
 @user_facing
@@ -54,20 +51,20 @@ def empty(shape: Any, dtype: Any = None) -> Tensor:
 def full(shape: Any, fill_value: Any, dtype: Any = None) -> Tensor:
     """Everywhere `fill_value`, by default of type `floatx()`."""
     if isinstance(fill_value, (Tensor, KerasTensor)):  # its gradient stays
-        return broadcast_to(cast(fill_value, dtype or config.floatx()), shape)
-    return Tensor(k.xp.full(shape, raw(fill_value), dtype or config.floatx()))
+        return broadcast_to(cast(fill_value, array_type(dtype)), shape)
+    return Tensor(k.xp.full(shape, raw(fill_value), array_type(dtype)))
 
 
 @operation(inputs=1)
 def zeros_like(x: Any, dtype: Any = None) -> Any:
     """Zeros in the shape (and type) of `x`."""
-    return k.xp.zeros_like(as_array(x), dtype=dtype)
+    return k.xp.zeros_like(as_array(x), dtype=None if dtype is None else array_type(dtype))
 
 
 @operation(inputs=1)
 def ones_like(x: Any, dtype: Any = None) -> Any:
     """Ones in the shape (and type) of `x`."""
-    return k.xp.ones_like(as_array(x), dtype=dtype)
+    return k.xp.ones_like(as_array(x), dtype=None if dtype is None else array_type(dtype))
 
 
 @composite
@@ -84,7 +81,7 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
 
 
 def _eye(rows: int, columns: int | None, diagonal: int, dtype: Any) -> Tensor:
-    return Tensor(k.xp.eye(rows, columns, diagonal, dtype=dtype or config.floatx()))
+    return Tensor(k.xp.eye(rows, columns, diagonal, dtype=array_type(dtype)))
 
 
 @user_facing
@@ -97,18 +94,22 @@ def identity(n: int, dtype: Any = None) -> Tensor:
 def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> Tensor:
     """The numbers from `start` (0 where only one number is given) to before `stop`, by steps of `step` (1).
 
-    The type is int32 for whole numbers, else `floatx()`.
+    The type is that of the bounds together, for Python's numbers int32 or `floatx()`.
     """
-    bounds = [value.item() if hasattr(value, "item") else value for value in (start, stop, step)]
-    if dtype is None:
-        dtype = config.floatx() if any(isinstance(value, float) for value in bounds) else "int32"
-    start, stop, step = bounds
+    given = [value for value in (start, stop, step) if value is not None]
+    dtype = _common_type(given) if dtype is None else array_type(dtype)
+    start, stop, step = [value.item() if hasattr(value, "item") else value for value in (start, stop, step)]
     if stop is None:
         start, stop = 0, start
     return Tensor(k.xp.arange(start, stop, 1 if step is None else step, dtype=dtype))
 
 
-@user_facing
+def _common_type(values: list[Any], *others: Any) -> Any:
+    """The common type of tensors, arrays and numbers of which a new array is made; NumPy's float64 is `floatx()`."""
+    anchor = Tensor(k.xp.zeros((), bool))
+    return result_type(*operands([anchor, *values])[1:], *others)
+
+
 @composite
 def linspace(
     start: Any,
@@ -129,10 +130,7 @@ def linspace(
 
 @differentiable
 def _linspace(start: Any, stop: Any, *, num: int, endpoint: bool, dtype: Any, axis: int) -> Any:
-    if dtype is None:
-        types = [value.dtype for value in (start, stop) if not isinstance(value, NUMBERS)]
-        floats = [one for one in types if one.kind == "f"]
-        dtype = np.result_type(*floats) if floats else config.floatx()
+    dtype = result_type(start, stop, 0.0) if dtype is None else array_type(dtype)
     values = k.xp.linspace(start, stop, num, endpoint=endpoint, dtype=dtype, axis=axis)
 
     def vjp(g: Any, needs: Any) -> Any:

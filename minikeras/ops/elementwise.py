@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from minikeras import kernels as k
-from minikeras.autodiff.tape import composite, differentiable, operation
+from minikeras.autodiff.tape import composite, differentiable, operation, raw
 from minikeras.ops.common import (
     NUMBERS,
     as_array,
@@ -16,6 +16,7 @@ from minikeras.ops.common import (
     destination,
     elementwise,
     promote,
+    promote_exact,
     result_type,
     unbroadcast,
 )
@@ -121,7 +122,7 @@ def divide(x1: Any, x2: Any) -> Any:
 true_divide = divide
 
 
-@broadcasting
+@broadcasting(common=promote_exact)
 def mod(x1: Any, x2: Any) -> Any:
     """The remainder of `x1 / x2`, with the sign of `x2`."""
     return k.xp.mod(x1, x2), lambda g: g, lambda g: -g * k.xp.floor(x1 / x2)
@@ -130,10 +131,10 @@ def mod(x1: Any, x2: Any) -> Any:
 @operation
 def floor_divide(x1: Any, x2: Any) -> Any:
     """The largest whole number not above `x1 / x2`."""
-    return k.xp.floor_divide(*promote(x1, x2))
+    return k.xp.floor_divide(*promote_exact(x1, x2))
 
 
-@broadcasting
+@broadcasting(common=promote_exact)
 def power(x1: Any, x2: Any) -> Any:
     """`x1 ** x2`.
 
@@ -175,6 +176,8 @@ def _share(chosen: Any, tied: Any, g: Any) -> Any:
 @composite
 def clip(x: Any, x_min: Any, x_max: Any) -> Any:
     """`x` limited to `x_min ... x_max`; the gradient is 1 inside, 0 outside, 1/2 on the limit itself."""
+    if str(getattr(raw(x), "dtype", None)) == "bool":
+        x = multiply(x, 1)  # as int32
     if x_min is not None:
         x = maximum(x, x_min)
     return x if x_max is None else minimum(x, x_max)
@@ -401,8 +404,9 @@ def trunc(x: Any) -> Any:
 
 @operation(inputs=1)
 def round(x: Any, decimals: int = 0) -> Any:
-    """`x` rounded to so many decimals, halves to the even neighbour."""
-    return k.xp.round(as_array(x), decimals)
+    """`x` rounded to so many decimals, halves to the even neighbour; booleans are what they are."""
+    x = as_array(x)
+    return x if x.dtype.kind == "b" else k.xp.round(x, decimals)
 
 
 # ---------------------------------------------------------------- choice, comparison, logic

@@ -130,7 +130,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
 def elu(x: Any, alpha: float = 1.0) -> Any:
     """`x` where positive, else `alpha * (exp(x) - 1)`."""
     _require_number("elu", alpha=alpha)
-    return activation(x, name="elu") if alpha == 1.0 else _elu(x, alpha=alpha)
+    return activation(x, name="elu") if alpha == 1.0 else _elu(x, alpha=float(alpha))
 
 
 @differentiable
@@ -144,7 +144,7 @@ def _elu(x: Any, *, alpha: float) -> Any:
 def celu(x: Any, alpha: float = 1.0) -> Any:
     """`x` where positive, else `alpha * (exp(x / alpha) - 1)`."""
     _require_number("celu", alpha=alpha)
-    x = as_float(x)
+    x, alpha = as_float(x), float(alpha)
     y = k.xp.where(x > 0, x, alpha * k.xp.expm1(k.xp.minimum(x, 0) / alpha))
     return y, lambda g, needs: (g * k.xp.where(x > 0, k.xp.ones_like(x), y / alpha + 1),)
 

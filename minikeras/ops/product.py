@@ -18,8 +18,13 @@ __all__ = ["dot", "einsum", "inner", "matmul", "outer", "tensordot", "vdot"]
 
 @differentiable
 def matmul(x1: Any, x2: Any) -> Any:
-    """The matrix product over the last two axes; leading axes broadcast, a vector is a row or (right) a column."""
+    """The matrix product over the last two axes; leading axes broadcast, a vector is a row or (right) a column.
+
+    Of int8 it is an int32.
+    """
     a, b = promote(as_array(x1), as_array(x2))
+    if a.dtype == "int8":
+        a, b = a.astype("int32"), b.astype("int32")
     if a.ndim == b.ndim == 2:
         return k.gemm(a, b), lambda g, needs: (
             unbroadcast(k.gemm(g, b, tb=True), x1) if needs[0] else None,
@@ -122,7 +127,10 @@ def _ndim(x: Any) -> int:
 
 @composite
 def einsum(subscripts: str, *operands: Any) -> Any:
-    """Einstein's summation, for example `einsum("bij,jk->bik", x, w)`; `...` stands for leading axes."""
+    """Einstein's summation, for example `einsum("bij,jk->bik", x, w)`; `...` stands for leading axes.
+
+    Of int8 it is an int32.
+    """
     return _einsum(*operands, subscripts=subscripts)
 
 
@@ -130,7 +138,7 @@ def einsum(subscripts: str, *operands: Any) -> Any:
 def _einsum(*operands: Any, subscripts: str) -> Any:
     arrays = [as_array(x) for x in operands]
     dtype = result_type(*arrays)
-    arrays = [as_type(x, dtype) for x in arrays]
+    arrays = [as_type(x, "int32" if dtype == "int8" else dtype) for x in arrays]
     terms, result = _explicit(subscripts, [x.ndim for x in arrays])
     y = _contraction(terms, arrays, result)
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from minikeras import config
 from minikeras import kernels as k
-from minikeras.autodiff.tape import composite, differentiable, operation
+from minikeras.autodiff.tape import composite, differentiable, operation, raw
 from minikeras.ops import elementwise
-from minikeras.ops.common import as_array, as_float, axes_of, restore_axes
+from minikeras.ops.common import array_type, as_array, as_float, axes_of, promote, restore_axes
 
 __all__ = [
     "all",
@@ -125,7 +126,7 @@ def _extreme(x: Any, y: Any, axis: Any, keepdims: bool, initial: Any, pick: Any)
         return (chosen * (restore_axes(g, x.ndim, axis, keepdims) / count),)
 
     if initial is not None:
-        y = pick(y, initial)
+        y = pick(*promote(y, raw(initial)))
     return y, vjp
 
 
@@ -159,7 +160,7 @@ def amin(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 def prod(x: Any, axis: Any = None, keepdims: bool = False, dtype: Any = None) -> Any:
     """The product over an axis, several axes, or (None) all."""
     x, axis = as_array(x), axes_of(axis)
-    y = x.prod(axis=axis, keepdims=keepdims, dtype=dtype or _sum_type(x))
+    y = x.prod(axis=axis, keepdims=keepdims, dtype=_sum_type(x) if dtype is None else array_type(dtype))
 
     def vjp(g: Any, needs: Any) -> Any:
         # the product of all the others, without a division, so that zeros do no harm: what precedes times what follows
@@ -214,6 +215,11 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     axis = axes_of(axis)
     if ord is None:
         return _euclidean(x, axis, keepdims)
+    from minikeras.ops.core import cast, convert_to_tensor
+
+    x = convert_to_tensor(x)
+    if x.data.dtype.kind not in "fc":
+        x = cast(x, config.floatx())
     if axis is None:
         axis = tuple(range(x.ndim))
     axes = axis if isinstance(axis, tuple) else (axis,)
@@ -222,7 +228,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
         if ord == 2:
             return _euclidean(x, axes, keepdims)
         if ord == 0:
-            return elementwise.where(elementwise.not_equal(x, 0), 1.0, 0.0).sum(axes, keepdims)
+            return sum(cast(elementwise.not_equal(x, 0), x.data.dtype), axes, keepdims)
         if ord in (math.inf, -math.inf):
             return (max if ord > 0 else min)(magnitude, axes, keepdims)
         if isinstance(ord, (int, float)):
@@ -290,11 +296,16 @@ def count_nonzero(x: Any, axis: Any = None) -> Any:
     return (as_array(x) != 0).sum(axis=axes_of(axis), dtype="int32")
 
 
+def _running_type(x: Any) -> Any:
+    """Running sums and products have the type of the array, of booleans int32."""
+    return np.dtype("int32") if x.dtype.kind == "b" else x.dtype
+
+
 @differentiable(inputs=1)
 def cumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Any:
     """Running sums along an axis, or (None) over the flattened array."""
     x = as_array(x)
-    y = k.xp.cumsum(x, axis=axis, dtype=dtype or ("int32" if x.dtype.kind == "b" else x.dtype))
+    y = k.xp.cumsum(x, axis=axis, dtype=_running_type(x) if dtype is None else array_type(dtype))
 
     def vjp(g: Any, needs: Any) -> Any:
         place = 0 if axis is None else axis
@@ -307,7 +318,7 @@ def cumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Any:
 def cumprod(x: Any, axis: int | None = None, dtype: Any = None) -> Any:
     """Running products along an axis, or (None) over the flattened array."""
     x = as_array(x)
-    y = k.xp.cumprod(x, axis=axis, dtype=dtype or ("int32" if x.dtype.kind == "b" else x.dtype))
+    y = k.xp.cumprod(x, axis=axis, dtype=_running_type(x) if dtype is None else array_type(dtype))
 
     def vjp(g: Any, needs: Any) -> Any:
         rows = x.reshape(-1) if axis is None else k.xp.moveaxis(x, axis, -1)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minikeras import kernels as k
-from minikeras.autodiff.tape import composite, differentiable, raw
+from minikeras.autodiff.tape import composite, differentiable, operands, raw
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops.common import as_array, as_type, axes_of, result_type, unbroadcast
 
@@ -139,15 +139,21 @@ def stack(x: Any, axis: int = 0) -> Any:
 @composite
 def hstack(xs: Any) -> Any:
     """Arrays joined along their second axis, or along the only one."""
-    xs = [x if isinstance(x, Tensor) else Tensor(as_array(raw(x))) for x in xs]
+    xs = _tensors(xs)
     return concatenate(xs, axis=0 if xs[0].ndim == 1 else 1)
 
 
 @composite
 def vstack(xs: Any) -> Any:
     """Arrays joined along their first axis; vectors are rows."""
-    xs = [x if isinstance(x, Tensor) else Tensor(as_array(raw(x))) for x in xs]
+    xs = _tensors(xs)
     return stack(xs) if xs[0].ndim == 1 else concatenate(xs)
+
+
+def _tensors(xs: Any) -> list[Tensor]:
+    """Operands of one operation as tensors."""
+    xs = list(xs)
+    return [x if isinstance(x, Tensor) else Tensor(as_array(a)) for x, a in zip(xs, operands(xs), strict=True)]
 
 
 @composite

@@ -117,7 +117,9 @@ class CompiledLoss:
         self._loss, self._weights, self._given_names, self._metrics = loss, loss_weights, names, metrics
         for weight in tree.flatten(loss_weights):
             if weight is not None and not (isinstance(weight, numbers.Real) and math.isfinite(weight)):
-                raise ValueError(f"loss_weights must be finite numbers, got {weight!r}; leave out what should not count.")
+                raise ValueError(
+                    f"loss_weights must be finite numbers, got {weight!r}; leave out what should not count."
+                )
         self.is_given = any(spec is not None for spec in tree.flatten(loss))
         for spec in tree.flatten(loss):
             if spec not in (None, "crossentropy", "ce"):
