@@ -19,7 +19,7 @@ from minikeras.autodiff.tensor import Tensor
 from minikeras.ops.common import as_float
 from minikeras.ops.nn import masked_scale
 from minikeras.ops.shaping import take
-from minikeras.seeds import SeedGenerator
+from minikeras.seeds import SeedGenerator, next_seed
 
 __all__ = [
     "SeedGenerator",
@@ -243,6 +243,8 @@ def _log_uniform(shape: tuple[int, ...], stream: SeedGenerator) -> Any:
 
 
 def _stream(seed: Any) -> SeedGenerator:
+    if seed is None:
+        seed = next_seed(passing=True)
     return seed if isinstance(seed, SeedGenerator) else SeedGenerator(seed)
 
 

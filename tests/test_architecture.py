@@ -18,6 +18,7 @@ ROOMS = [
     "utils.suggest",
     "utils.console",
     "kernels",
+    "journal",
     "seeds",
     "autodiff",
     "ops",

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras import config, tree
+from minikeras import config, journal, tree
 
 _name_counts: defaultdict[str, int] = defaultdict(int)
 
@@ -139,7 +139,7 @@ def infer_output(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any
     """The symbolic outputs of a function of tensors, found by running it on zeros twice.
 
     Open dimensions get one size in the first run and another in the second; a dimension of the result that differs
-    between the runs is open.
+    between the runs is open.  Variables, metrics and random streams are afterwards what they were before.
     """
     from minikeras.autodiff.tape import recording
 
@@ -151,7 +151,7 @@ def infer_output(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any
             shape = tuple(next(open_sizes) if size is None else size for size in value.shape)
             return _zeros(shape, value.dtype)
 
-        with recording(False), np.errstate(all="ignore"):
+        with journal.dry_run(), recording(False), np.errstate(all="ignore"):
             return function(*tree.map_structure(zeros, args), **tree.map_structure(zeros, kwargs))
 
     first, second = run(0), run(1)

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from minikeras import constraints, initializers, regularizers, tree
+from minikeras import constraints, initializers, journal, regularizers, tree
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode, infer_output, is_symbolic, snake_case, unique_name
-from minikeras.autodiff.tensor import Tensor, Variable
+from minikeras.autodiff.tensor import Tensor, Variable, assign_all, list_of_arrays
 from minikeras.config import DTypePolicy
 from minikeras.ops.core import cast
 from minikeras.registry import deserialize_keras_object, is_builtin, is_description, serialize_value, spend_weights
@@ -169,7 +169,8 @@ def _wrap_build(build: Callable) -> Callable:
         if not outer or outer[-1] != self.name:
             _context.path = (*outer, self.name)
         try:
-            build(self, *args, **kwargs)
+            with journal.paused():
+                build(self, *args, **kwargs)
         finally:
             _context.path = outer
         if not self.built:
@@ -457,7 +458,8 @@ class Layer:
         _structure_changed()
         if self._initial is not None:
             weights, self._initial = self._initial, None
-            self.set_weights(weights)
+            with journal.paused():
+                self.set_weights(weights)
 
     def _check_shape(self, inputs: Any) -> None:
         """Refuse inputs that do not fit `input_spec`; the last shape found right is not checked again."""
@@ -555,6 +557,9 @@ class Layer:
         def run(*arguments: Any, **named: Any) -> Any:
             outer = _context.entry, _context.on_zeros
             _context.entry, _context.on_zeros = _context.entry or self, True
+            for metric in self._own_metrics():  # their sums change without a word
+                for variable in getattr(metric, "variables", ()):
+                    journal.note(variable)
             try:
                 return self.call(*arguments, **named)
             finally:
@@ -724,20 +729,15 @@ class Layer:
         """Replace all weights.
 
         Raises:
-            ValueError: where number or shapes differ; then nothing is changed.
+            ValueError, TypeError: where number, shapes or types do not fit; then nothing is changed.
         """
-        variables = self.weights
+        variables, weights = self.weights, list_of_arrays(f"The layer {self.name!r}", weights)
         if len(weights) != len(variables):
             raise ValueError(
                 f"The layer {self.name!r} has {len(variables)} weights, got a list of {len(weights)}; pass the list "
                 "that get_weights() of such a layer gives."
             )
-        values = [k.to_host(value) for value in weights]
-        for variable, value in zip(variables, values, strict=True):
-            if variable.shape != value.shape:
-                raise ValueError(f"The weight {variable.path!r} has shape {variable.shape}, got one of {value.shape}.")
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+        assign_all(variables, weights)
 
     # ------------------------------------------------------------ configuration and storage
 
@@ -811,7 +811,7 @@ class Layer:
         """Take this layer's own weights from `store`.
 
         Raises:
-            ValueError: where number or shapes differ; then nothing is changed.
+            ValueError, TypeError: where number, shapes or types do not fit; then nothing is changed.
         """
         variables = self._own_variables()
         names = sorted(store.keys(), key=int)
@@ -822,8 +822,7 @@ class Layer:
         for variable, value in zip(variables, values, strict=True):
             if value.shape != variable.shape:
                 raise ValueError(f"The weight {variable.path!r} has shape {variable.shape}, the file {value.shape}.")
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+        assign_all(variables, values)
 
     def stateless_call(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError("Layers keep their state; call the layer itself instead of stateless_call().")

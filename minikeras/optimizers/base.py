@@ -20,7 +20,7 @@ from minikeras import initializers, registry
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import snake_case, unique_name
 from minikeras.autodiff.tape import raw
-from minikeras.autodiff.tensor import Tensor, Variable
+from minikeras.autodiff.tensor import Tensor, Variable, assign_all, list_of_arrays
 from minikeras.optimizers.flat import FlatVariables, adopt, same, stretches
 from minikeras.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
 from minikeras.utils.suggest import unknown
@@ -47,7 +47,7 @@ class HostVariable(Variable):
         self.host = k.to_host(value)
 
     def assign(self, value: Any) -> Variable:
-        self.host[...] = k.to_host(value.data if isinstance(value, Tensor) else value)
+        self.host[...] = k.to_host(self.fitting(value))
         return self
 
     def numpy(self) -> np.ndarray:
@@ -532,18 +532,15 @@ class Optimizer:
         """Set the values of `variables`; the optimizer must be built.
 
         Raises:
-            ValueError: where number or shapes differ; nothing is changed.
+            ValueError, TypeError: where number, shapes or types do not fit; nothing is changed.
         """
-        variables = self.variables
-        shapes = [tuple(np.shape(weight)) for weight in weights]
-        expected = [variable.shape for variable in variables]
-        if shapes != expected:
+        variables, weights = self.variables, list_of_arrays(f"The optimizer {self.name!r}", weights)
+        if len(weights) != len(variables):
             raise ValueError(
-                f"The optimizer {self.name!r} has variables of the shapes {expected} and cannot take {shapes}; "
-                "build it for the same model first."
+                f"The optimizer {self.name!r} has {len(variables)} variables, got {len(weights)} arrays; build it for "
+                "the same model first."
             )
-        for variable, weight in zip(variables, weights, strict=True):
-            variable.assign(weight)
+        assign_all(variables, weights)
 
     def save_own_variables(self, store: Any) -> None:
         """Write the state into a mapping, under "0", "1", ..."""
@@ -554,8 +551,7 @@ class Optimizer:
         """Read the state from a mapping; one with another number of entries is left alone, with a warning."""
         count, given = len(self.variables), len(store.keys())
         if self._state and given == count - len(self._state):  # saved before its first step: only step count and rate
-            for i in range(given):
-                self.variables[i].assign(store[str(i)])
+            assign_all(self.variables[:given], [store[str(i)] for i in range(given)])
             return
         if given != count:
             warnings.warn(
