@@ -15,7 +15,7 @@ from minikeras import activations, config, ops, random, tree
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.symbolic import next_number as get_uid
 from minikeras.autodiff.tape import GradientTape
-from minikeras.autodiff.tensor import Variable
+from minikeras.autodiff.tensor import Variable, assign_all
 from minikeras.config import (
     backend,
     epsilon,
@@ -259,9 +259,9 @@ def batch_get_value(tensors: Any) -> list[Any]:
 
 
 def batch_set_value(tuples: Any) -> None:
-    """Assign a value to each of several variables, from pairs (variable, value)."""
-    for one, value in tuples:
-        one.assign(value)
+    """Assign a value to each of several variables, from pairs (variable, value); all are checked before the first."""
+    pairs = list(tuples)
+    assign_all([one for one, _ in pairs], [value for _, value in pairs])
 
 
 def update(x: Variable, new_x: Any) -> Variable:

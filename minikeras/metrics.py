@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from minikeras import config as settings
-from minikeras import initializers, losses, ops, registry, tree
+from minikeras import initializers, journal, losses, ops, registry, tree
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import snake_case, unique_name
 from minikeras.autodiff.tape import raw
@@ -93,6 +93,8 @@ class Metric(UserFacing):
             name=name,
         )
         variable.path = f"{self.name}/{variable.name}"
+        if journal.active:  # sums are added to without a word
+            journal.note(variable)
         self._own_variables.append(variable)
         return variable
 

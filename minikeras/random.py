@@ -20,7 +20,7 @@ from minikeras.ops.common import as_float
 from minikeras.ops.core import convert_to_tensor
 from minikeras.ops.nn import masked_scale
 from minikeras.ops.shaping import take
-from minikeras.seeds import SeedGenerator
+from minikeras.seeds import SeedGenerator, next_seed
 from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import number, whole
 
@@ -275,6 +275,8 @@ def _log_uniform(shape: tuple[int, ...], stream: SeedGenerator) -> Any:
 
 
 def _stream(seed: Any) -> SeedGenerator:
+    if seed is None:
+        seed = next_seed(passing=True)
     return seed if isinstance(seed, SeedGenerator) else SeedGenerator(seed)
 
 

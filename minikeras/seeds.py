@@ -10,9 +10,12 @@ from __future__ import annotations
 import operator
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from minikeras import journal
 
 _lock = threading.Lock()
 
@@ -58,6 +61,8 @@ class SeedGenerator:
 
     def next(self, blocks: int = 1) -> tuple[int, int]:
         """Reserve `blocks` counter blocks and return (key, counter of the first)."""
+        if journal.active:
+            journal.note(self)
         with _lock:
             counter = self.counter
             self.counter += blocks
@@ -74,6 +79,11 @@ class SeedGenerator:
         with _lock:
             self.key, self.counter = int(key), int(counter)
 
+    def restorer(self) -> Callable[[], None]:
+        """A function that goes back to the present state (see `journal`)."""
+        state = self.state
+        return lambda: setattr(self, "state", state)
+
     def get_config(self) -> dict[str, Any]:
         return {"seed": self._seed, "name": self.name}
 
@@ -87,8 +97,14 @@ def set_seed(seed: int) -> None:
     _global.state = make_key(whole_number(seed), "seeds"), 0
 
 
-def next_seed() -> int:
-    """The next seed, below 2**64, of the global stream; a program without `set_seed` gets new ones in each run."""
+def next_seed(passing: bool = False) -> int:
+    """The next seed, below 2**64, of the global stream; a program without `set_seed` gets new ones in each run.
+
+    Args:
+        passing: whether nothing that lasts is made of the seed, so that it may be given again after a dry run.
+    """
+    if journal.active and not passing:
+        journal.settle(_global)
     return draw_seed(*_global.next())
 
 

@@ -20,6 +20,7 @@ ROOMS = [
     "utils.console",
     "utils.checks",
     "kernels",
+    "journal",
     "seeds",
     "autodiff",
     "ops",

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras import config, tree
+from minikeras import config, journal, tree
 
 _name_counts: defaultdict[str, int] = defaultdict(int)
 
@@ -152,7 +152,8 @@ def infer_output(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any
 
     Open dimensions get one size in the first run and another in the second; a dimension of the result that differs
     between the runs is open.  The sizes differ by so much that strides do not hide it.  Where a window does not fit
-    into those sizes, larger ones are tried.
+    into those sizes, larger ones are tried.  Variables, metrics and random streams are afterwards what
+    they were before.
     """
     from minikeras.autodiff.tape import recording
 
@@ -164,7 +165,7 @@ def infer_output(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any
             shape = tuple(next(open_sizes) if size is None else size for size in value.shape)
             return _zeros(shape, value.dtype)
 
-        with recording(False), np.errstate(all="ignore"):
+        with journal.dry_run(), recording(False), np.errstate(all="ignore"):
             return function(*tree.map_structure(zeros, args), **tree.map_structure(zeros, kwargs))
 
     pair = None

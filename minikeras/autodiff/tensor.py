@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from minikeras import config
+from minikeras import config, journal
 from minikeras import kernels as k
 from minikeras.tracebacks import end_at_users_line, user_facing
 
@@ -226,15 +226,14 @@ class Variable(Tensor):
         """Replace the values: in place, or, while a tape records, by a new array, as the tape may need the old one.
 
         Raises:
-            ValueError: where the shapes differ; the variable is unchanged.
+            ValueError: where the shapes differ, and for values that the variable's type cannot hold; the variable is
+                unchanged.
+            TypeError: for what is no array of numbers; the variable is unchanged.
         """
         try:
-            value = _raw(value)
-            if value.shape != self.data.shape:
-                raise ValueError(
-                    f"Variable {self.path!r} has shape {self.data.shape} and cannot take a value of shape "
-                    f"{value.shape}."
-                )
+            value = k.to_device(self.fitting(value))
+            if journal.active:
+                journal.note(self)
             if _state.recording:
                 fresh = k.xp.empty_like(self.data)
                 fresh[...] = value
@@ -248,12 +247,61 @@ class Variable(Tensor):
             raise
 
     def assign_add(self, value: Any) -> Variable:
-        """Add `value` in place."""
-        return self.assign(self.data + _raw(value))
+        """Add `value` in place; raises as `assign` does."""
+        return self.assign(self.data + k.to_device(self._numbers_of(value)))
 
     def assign_sub(self, value: Any) -> Variable:
-        """Subtract `value` in place."""
-        return self.assign(self.data - _raw(value))
+        """Subtract `value` in place; raises as `assign` does."""
+        return self.assign(self.data - k.to_device(self._numbers_of(value)))
+
+    def fitting(self, value: Any) -> Any:
+        """`value` as an array, on the host or the device, that the variable can take; raises as `assign` does."""
+        array = self._numbers_of(value)
+        if array.shape != self.data.shape:
+            raise ValueError(
+                f"Variable {self.path!r} has shape {self.data.shape} and cannot take a value of shape {array.shape}."
+            )
+        return array
+
+    def _numbers_of(self, value: Any) -> Any:
+        """`value` as an array of numbers, on the host or the device, that the variable's type can hold."""
+        array = value.data if isinstance(value, Tensor) else self._host_array(value)
+        kind, own = array.dtype.kind, self.data.dtype
+        if kind not in "biuf" and not (kind == own.kind == "c"):
+            raise TypeError(
+                f"Variable {self.path!r} holds {own} and cannot take {_in_words(value)}; assign an array of numbers."
+            )
+        if own.kind in "biu" and not np.can_cast(array.dtype, own, "safe"):
+            # rounded or cut off in silence these would be other numbers; integers rarely change, so it may be looked
+            with np.errstate(invalid="ignore"):
+                whole = array.astype(own)
+            if not bool((whole == array).all()):
+                raise ValueError(
+                    f"Variable {self.path!r} holds {own} and cannot take {_in_words(value)}, which is changed by the "
+                    "conversion; round it, or make the variable of another type."
+                )
+            array = whole
+        return array
+
+    def _host_array(self, value: Any) -> Any:
+        if isinstance(value, k.xp.ndarray):
+            return value
+        try:
+            return k.to_host(value)
+        except (TypeError, ValueError):  # a symbolic tensor, rows of different lengths
+            raise TypeError(
+                f"Variable {self.path!r} holds {self.data.dtype} and cannot take {_in_words(value)}; assign an array "
+                "of numbers."
+            ) from None
+
+    def restorer(self) -> Callable[[], None]:
+        """A function that puts the present values back (see `journal`)."""
+        kept = self.data.copy()
+
+        def restore() -> None:
+            self.data[...] = kept
+
+        return restore
 
     def __repr__(self) -> str:
         return f"<Variable path={self.path} shape={self.shape} dtype={self.dtype}>"
@@ -268,8 +316,33 @@ class Variable(Tensor):
         return copied
 
 
-def _raw(value: Any) -> Any:
-    return value.data if isinstance(value, Tensor) else k.to_device(k.to_host(value))
+def assign_all(variables: Sequence[Variable], values: Sequence[Any]) -> None:
+    """Replace the values of several variables; all are checked and converted before the first is changed.
+
+    Raises:
+        ValueError, TypeError: as `Variable.assign` does; then nothing is changed.
+    """
+    fitting = [variable.fitting(value) for variable, value in zip(variables, values, strict=True)]
+    for variable, value in zip(variables, fitting, strict=True):
+        variable.assign(value)
+
+
+def list_of_arrays(holder: str, values: Any) -> list[Any]:
+    """The entries of a list of arrays, for `assign_all`; `holder` says in an error whose they are to become.
+
+    Raises:
+        TypeError: for what is no list, tuple or other row of arrays.
+    """
+    if values is None or isinstance(values, (str, bytes, dict, int, float)) or not hasattr(values, "__iter__"):
+        raise TypeError(f"{holder} takes a list of arrays, as get_weights() gives it, got {_in_words(values)}.")
+    return list(values)
+
+
+def _in_words(value: Any) -> str:
+    """A value as an error shows it: short, and with the type where that is what is wrong."""
+    text = repr(value.numpy() if isinstance(value, Tensor) else value)
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _restore_tensor(value: np.ndarray) -> Tensor:

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from minikeras import constraints, initializers, regularizers, tree
+from minikeras import constraints, initializers, journal, regularizers, tree
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode, infer_output, is_symbolic, snake_case, unique_name
 from minikeras.autodiff.tape import is_recording
-from minikeras.autodiff.tensor import Tensor, Variable
+from minikeras.autodiff.tensor import Tensor, Variable, assign_all, list_of_arrays
 from minikeras.config import DTypePolicy
 from minikeras.ops.core import cast
 from minikeras.registry import deserialize_keras_object, is_builtin, is_description, serialize_value, spend_weights
@@ -188,7 +188,8 @@ def _wrap_build(build: Callable) -> Callable:
             _context.path = (*outer, self.name)
         outside, _context.building = _context.building, self
         try:
-            build(self, *args, **kwargs)
+            with journal.paused():
+                build(self, *args, **kwargs)
         except BaseException as error:
             end_at_users_line(error)
             raise
@@ -579,7 +580,8 @@ class Layer(UserFacing):
         _structure_changed()
         if self._initial is not None:
             weights, self._initial = self._initial, None
-            self.set_weights(weights)
+            with journal.paused():
+                self.set_weights(weights)
 
     def _check_shape(self, inputs: Any) -> None:
         """Refuse inputs that do not fit `input_spec`; the last shape found right is not checked again."""
@@ -606,9 +608,7 @@ class Layer(UserFacing):
 
     def _attach_mask(self, inputs: Any, outputs: Any, previous_mask: Any) -> None:
         if not self.supports_masking and type(self).compute_mask is Layer.compute_mask:
-            if previous_mask is not None and isinstance(outputs, Tensor):
-                outputs._keras_mask = None
-            return
+            return  # what layers inside have found out stays: the tensor may be theirs, or an input of others
         masks = self.compute_mask(inputs, previous_mask)
         if masks is None:
             return
@@ -677,6 +677,9 @@ class Layer(UserFacing):
         def run(*arguments: Any, **named: Any) -> Any:
             outer = _context.entry, _context.on_zeros
             _context.entry, _context.on_zeros = _context.entry or self, True
+            for metric in self._own_metrics():  # their sums change without a word
+                for variable in getattr(metric, "variables", ()):
+                    journal.note(variable)
             try:
                 outputs = self.call(*arguments, **named)
             finally:
@@ -855,20 +858,15 @@ class Layer(UserFacing):
         """Replace all weights.
 
         Raises:
-            ValueError: where number or shapes differ; then nothing is changed.
+            ValueError, TypeError: where number, shapes or types do not fit; then nothing is changed.
         """
-        variables = self.weights
+        variables, weights = self.weights, list_of_arrays(f"The layer {self.name!r}", weights)
         if len(weights) != len(variables):
             raise ValueError(
                 f"The layer {self.name!r} has {len(variables)} weights, got a list of {len(weights)}; pass the list "
                 "that get_weights() of such a layer gives."
             )
-        values = [k.to_host(value) for value in weights]
-        for variable, value in zip(variables, values, strict=True):
-            if variable.shape != value.shape:
-                raise ValueError(f"The weight {variable.path!r} has shape {variable.shape}, got one of {value.shape}.")
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+        assign_all(variables, weights)
 
     # ------------------------------------------------------------ configuration and storage
 
@@ -943,7 +941,7 @@ class Layer(UserFacing):
         """Take this layer's own weights from `store`.
 
         Raises:
-            ValueError: where number or shapes differ; then nothing is changed.
+            ValueError, TypeError: where number, shapes or types do not fit; then nothing is changed.
         """
         variables = self._own_variables()
         names = sorted(store.keys(), key=int)
@@ -954,8 +952,7 @@ class Layer(UserFacing):
         for variable, value in zip(variables, values, strict=True):
             if value.shape != variable.shape:
                 raise ValueError(f"The weight {variable.path!r} has shape {variable.shape}, the file {value.shape}.")
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+        assign_all(variables, values)
 
     @user_facing
     def stateless_call(self, *args: Any, **kwargs: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras import activations, constraints, initializers, ops, regularizers
+from minikeras import activations, constraints, initializers, journal, ops, regularizers
 from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode
 from minikeras.layers.base import InputSpec, Layer
 from minikeras.layers.common import Elementwise, SameType, known_size, positive_int, sizes_argument
@@ -260,7 +260,8 @@ class Embedding(Layer):
         self.supports_masking = bool(mask_zero)
         if weights is not None:
             self.build()
-            self.set_weights(weights if isinstance(weights, list) and len(weights) == 1 else [weights])
+            with journal.paused():
+                self.set_weights(weights if isinstance(weights, list) and len(weights) == 1 else [weights])
 
     def build(self, input_shape: Any = None) -> None:
         if self.built:

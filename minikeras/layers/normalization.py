@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from minikeras import config, constraints, initializers, ops, regularizers
+from minikeras import config, constraints, initializers, journal, ops, regularizers
 from minikeras import kernels as k
 from minikeras.layers.base import InputSpec
 from minikeras.layers.common import Elementwise, axes_argument, check_axes, known_size, positive_int
@@ -159,6 +159,8 @@ class BatchNormalization(ScaleShift):
     def _move(self, average: Any, value: Any) -> None:
         """Move a moving statistic in place, without reading it back."""
         value = value.data if value.dtype == average.dtype else value.data.astype(average.dtype)
+        if journal.active:
+            journal.note(average)
         k.ema(average.data, value, self.momentum)
 
     def _counted(self, inputs: Any, mask: Any) -> Any:

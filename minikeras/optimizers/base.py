@@ -21,7 +21,7 @@ from minikeras import initializers, registry
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import snake_case, unique_name
 from minikeras.autodiff.tape import raw
-from minikeras.autodiff.tensor import Tensor, Variable, mark_changed
+from minikeras.autodiff.tensor import Tensor, Variable, assign_all, list_of_arrays, mark_changed
 from minikeras.optimizers.flat import FlatVariables, adopt, same, stretches
 from minikeras.optimizers.schedules import InverseTimeDecay, LearningRateSchedule, as_rate
 from minikeras.tracebacks import UserFacing, user_facing
@@ -50,7 +50,7 @@ class HostVariable(Variable):
         self.host = k.to_host(value)
 
     def assign(self, value: Any) -> Variable:
-        self.host[...] = k.to_host(value.data if isinstance(value, Tensor) else value)
+        self.host[...] = k.to_host(self.fitting(value))
         return self
 
     def numpy(self) -> np.ndarray:
@@ -579,15 +579,13 @@ class Optimizer(UserFacing):
         """Set the values of `variables`; the optimizer must be built.
 
         Raises:
-            ValueError: where number or shapes differ, or what is to be the learning rate is none; nothing is changed.
+            ValueError, TypeError: where number, shapes or types do not fit; nothing is changed.
         """
-        variables = self.variables
-        shapes = [tuple(np.shape(weight)) for weight in weights]
-        expected = [variable.shape for variable in variables]
-        if shapes != expected:
+        variables, weights = self.variables, list_of_arrays(f"The optimizer {self.name!r}", weights)
+        if len(weights) != len(variables):
             raise ValueError(
-                f"The optimizer {self.name!r} has variables of the shapes {expected} and cannot take {shapes}; "
-                "build it for the same model first."
+                f"The optimizer {self.name!r} has {len(variables)} variables, got {len(weights)} arrays; build it for "
+                "the same model first."
             )
         self._take(variables, weights)
 
@@ -596,8 +594,7 @@ class Optimizer(UserFacing):
         for variable, value in zip(variables, values, strict=True):
             if isinstance(variable, LearningRate):
                 as_rate(value)
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+        assign_all(variables, values)
 
     def save_own_variables(self, store: Any) -> None:
         """Write the state into a mapping, under "0", "1", ..."""
