@@ -659,7 +659,7 @@ def _thresholds(thresholds: Any, default: float) -> list[float]:
     values = default if thresholds is None else thresholds
     values = list(values) if isinstance(values, (list, tuple, np.ndarray)) else [values]
     if thresholds is not None:
-        wrong = [value for value in values if not (isinstance(value, numbers.Real) and 0 <= value <= 1)]
+        wrong = [value for value in values if not (isinstance(value, numbers.Real) and 0 <= float(value) <= 1)]
         if wrong or not values:
             raise ValueError(f"Thresholds must be numbers between 0 and 1, got {thresholds!r}.")
     return values
@@ -899,7 +899,7 @@ class AUC(Metric):
             raise ValueError(f"AUC takes num_labels only with multi_label=True, got num_labels={num_labels}.")
         if label_weights is not None:
             given = np.ravel(label_weights).tolist()
-            if not all(isinstance(weight, numbers.Real) and 0 <= weight < math.inf for weight in given):
+            if not all(isinstance(weight, numbers.Real) and 0 <= float(weight) < math.inf for weight in given):
                 raise ValueError(f"AUC's label_weights must be numbers of at least 0, got {label_weights!r}.")
             if num_labels and len(given) != num_labels:
                 raise ValueError(f"AUC needs {num_labels} label_weights, one for each label, got {label_weights!r}.")
@@ -1028,11 +1028,12 @@ class FBetaScore(Metric):
     ):
         super().__init__(dtype, name)
         self.average = _one_of(f"{type(self).__name__}'s average", average, (None, "micro", "macro", "weighted"))
-        if not (isinstance(beta, numbers.Real) and 0 < beta < math.inf):
+        if not (isinstance(beta, numbers.Real) and 0 < float(beta) < math.inf):
             raise ValueError(f"FBetaScore's beta must be above 0, got {beta!r}.")
-        if threshold is not None and not (isinstance(threshold, numbers.Real) and 0 < threshold <= 1):
+        if threshold is not None and not (isinstance(threshold, numbers.Real) and 0 < float(threshold) <= 1):
             raise ValueError(f"{type(self).__name__}'s threshold must be above 0 and at most 1, got {threshold!r}.")
-        self.beta, self.threshold = beta, threshold
+        self.beta: float = beta
+        self.threshold: float | None = threshold
         self._counts: list[Variable] = []
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:

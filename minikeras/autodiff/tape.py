@@ -128,7 +128,8 @@ def _float_beside(values: Sequence[Any]) -> Any:
         dtype = value.data.dtype if isinstance(value, Tensor) else getattr(value, "dtype", None)
         if isinstance(value, Tensor) or (isinstance(dtype, np.dtype) and dtype.kind == "f" and dtype.itemsize < 8):
             types.append(dtype)
-    return np.result_type(config.floatx(), *[one for one in types if one.kind == "f"]) if types else None
+    floats = [one for one in types if one is not None and one.kind == "f"]
+    return np.result_type(config.floatx(), *floats) if types else None
 
 
 def differentiable(function: Callable | None = None, *, inputs: int | None = None, sequence: bool = False) -> Callable:

@@ -503,7 +503,8 @@ class Layer(UserFacing):
                     penalty = self.activity_regularizer(output)
                     if getattr(penalty, "size", 1) != 1:
                         raise regularizers.not_one_number(self.activity_regularizer, penalty)
-                    self.add_loss(penalty / float(max(output.shape[0], 1)))
+                    if not _context.on_zeros:
+                        self._note_losses([penalty / float(max(output.shape[0], 1))])
             return outputs
         except BaseException as error:
             end_at_users_line(error)

@@ -529,6 +529,8 @@ class RNN(_Described):
         mask = raw(tree.flatten(mask)[0])
         if mask is None:
             return None
+        if mask.ndim > 2:  # of a step's parts: it counts where one of them does
+            mask = mask.any(axis=tuple(range(2, mask.ndim)))
         if mask.shape != sequences.shape[:2]:
             raise ValueError(
                 f"{type(self).__name__} {self.name!r} needs a mask of shape {sequences.shape[:2]}, one value for each "
@@ -924,6 +926,10 @@ class TimeDistributed(Wrapper):
 
     Args:
         layer: the layer; it sees the time steps of all samples as one batch.
+
+    A mask (batch, time, steps), such as an `Embedding` of sentences (batch, time, words) makes, is for the layer, and
+    so is one that the layer makes itself.  Where what it returns no longer has these steps, a time step counts if any of
+    them did.
     """
 
     supports_masking = True
@@ -945,9 +951,30 @@ class TimeDistributed(Wrapper):
             )
         settings = {}
         if mask is not None and self._passes_mask:
-            settings["mask"] = ops.reshape(mask, (batch * time, *mask.shape[2:]))
+            settings["mask"] = self._inner_mask(mask, inputs)
         outputs = self.layer(ops.reshape(inputs, (batch * time, *rest)), **settings)
         return ops.reshape(outputs, (batch, time, *outputs.shape[1:]))
+
+    def _inner_mask(self, mask: Any, inputs: Any) -> Any:
+        """The mask as the layer sees it; a time step that is left out has, for a layer over steps, none that counts."""
+        if mask.ndim == 2 and inputs.ndim > 3 and is_builtin(type(self.layer)):
+            mask = ops.broadcast_to(ops.expand_dims(mask, -1), inputs.shape[:3])
+        return ops.reshape(mask, (math.prod(inputs.shape[:2]), *mask.shape[2:]))
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        layer, mask = self.layer, None
+        batch, time, *rest = inputs.shape
+        if layer.supports_masking or type(layer).compute_mask is not Layer.compute_mask:
+            inner = None if previous_mask is None else self._inner_mask(previous_mask, inputs)
+            mask = tree.flatten(layer.compute_mask(ops.reshape(inputs, (batch * time, *rest)), inner))[0]
+        if mask is not None:
+            return ops.reshape(mask, (batch, time, *mask.shape[1:]))
+        if previous_mask is None or previous_mask.ndim <= 2:
+            return previous_mask
+        shape = self.compute_output_shape(inputs.shape)
+        if len(shape) > previous_mask.ndim and tuple(shape[: previous_mask.ndim]) == tuple(previous_mask.shape):
+            return previous_mask
+        return ops.any(previous_mask, axis=tuple(range(2, previous_mask.ndim)))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         batch, *rest = self.layer.compute_output_shape((input_shape[0], *input_shape[2:]))

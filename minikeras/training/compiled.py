@@ -268,7 +268,11 @@ class CompiledMetrics:
         if self.names is None:
             self.resolve(y, y_pred)
         kept = self._parts
-        self._parts = [(i, copy.deepcopy(metric), *rest) for i, metric, *rest in kept if is_builtin(type(metric))]
+        self._parts = [
+            (i, copy.deepcopy(metric), weighted, label)
+            for i, metric, weighted, label in kept
+            if is_builtin(type(metric))
+        ]
         try:
             self.update_state(y, y_pred, sample_weight)
         finally:

@@ -421,9 +421,6 @@ class Trainer:
         if callbacks is not None and self._comparison is None and self._has_builtin_test_step():
             callbacks.check_log_names(names)
 
-    def _has_builtin_test_step(self) -> bool:
-        return type(self).test_step is Trainer.test_step
-
     def _run_train_step(self, batch: tuple, first: bool) -> Any:
         data = step_data(batch)
         for observe in self._observers:

@@ -173,7 +173,7 @@ def _layer_run(name: str, arguments: dict[str, Any], shape: Any, built: Callable
     return arrays
 
 
-@pytest.mark.parametrize(("name", "arguments", "shape"), LAYERS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("name", "arguments", "shape"), LAYERS, ids=lambda value: str(value).split(" at 0x")[0][:40])
 def test_layers(name: str, arguments: dict[str, Any], shape: Any) -> None:
     with reference_kernels():
         expected = _layer_run(name, arguments, shape)

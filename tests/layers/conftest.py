@@ -62,7 +62,7 @@ def _check_layer(cls: type, arguments: dict[str, Any], inputs: Any, training: bo
 def _set_random_weights(layer: Any) -> None:
     """Positive numbers, which a variance must be too."""
     rng = np.random.default_rng(0)
-    layer.set_weights([rng.uniform(0.2, 1.5, w.shape) for w in layer.weights])
+    layer.set_weights([rng.uniform(0.2, 1.5, w.shape).astype(w.dtype) for w in layer.weights])
 
 
 @pytest.fixture(scope="session")

@@ -74,7 +74,7 @@ def test_each_layer(name):
         outputs = getattr(layers, name)(*arguments)(inputs)
     model = keras.Model(inputs, outputs)
     assert_replays(model, shape)
-    model.set_weights([RNG.uniform(0.5, 1.5, size=w.shape) for w in model.get_weights()])
+    model.set_weights([RNG.uniform(0.5, 1.5, size=w.shape).astype(w.dtype) for w in model.get_weights()])
     assert_replays(model, shape)
 
 
