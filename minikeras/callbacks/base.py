@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from minikeras import tree
-from minikeras.registry import is_builtin
 from minikeras.tracebacks import UserFacing
 from minikeras.utils.console import announce
 
@@ -240,9 +239,8 @@ class CallbackList(Callback):
             callback.check_before_training()
 
     def check_log_names(self, names: set[str]) -> None:
-        own = [callback for callback in self.callbacks if not is_builtin(type(callback))]
-        if own:  # these may add values of any name
-            return
+        if not all(type(callback).__module__.startswith("minikeras.") for callback in self.callbacks):
+            return  # the user's own may add values of any name
         added = {name for callback in self.callbacks for name in callback.adds}
         for callback in self.callbacks:
             callback.check_log_names(names | added)

@@ -504,7 +504,7 @@ class Layer(UserFacing):
                     if getattr(penalty, "size", 1) != 1:
                         raise regularizers.not_one_number(self.activity_regularizer, penalty)
                     if not _context.on_zeros:
-                        self._note_losses([penalty / float(max(output.shape[0], 1))])
+                        self._note_losses(self._losses_to_add(penalty / float(max(output.shape[0], 1))))
             return outputs
         except BaseException as error:
             end_at_users_line(error)
@@ -597,6 +597,8 @@ class Layer(UserFacing):
         """A sentence about inputs that do not fit `input_spec`, or None."""
         if self.input_spec is None:
             return None
+        if inputs is None:
+            return f"{type(self).__name__} {self.name!r} expects a tensor or an array, got None."
         leaves = tree.flatten(inputs)
         specs = tree.flatten(self.input_spec)
         if len(specs) != len(leaves):

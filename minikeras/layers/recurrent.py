@@ -928,8 +928,8 @@ class TimeDistributed(Wrapper):
         layer: the layer; it sees the time steps of all samples as one batch.
 
     A mask (batch, time, steps), such as an `Embedding` of sentences (batch, time, words) makes, is for the layer, and
-    so is one that the layer makes itself.  Where what it returns no longer has these steps, a time step counts if any of
-    them did.
+    so is one that the layer makes itself.  Where what it returns no longer has these steps, a time step counts
+    if any of them did.
     """
 
     supports_masking = True

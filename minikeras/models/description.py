@@ -35,6 +35,11 @@ def model_from_json(json_string: str | bytes, custom_objects: Mapping[str, Any] 
     Raises:
         ValueError: for text that is no description of a model.
     """
+    if not isinstance(json_string, (str, bytes)):
+        raise TypeError(
+            f"model_from_json takes the text that to_json() gives, got {json_string!r:.80}; for a dict use "
+            "from_config of the model's class."
+        )
     return model_from_config(parse_description(json_string), custom_objects)
 
 
@@ -104,6 +109,8 @@ def clone_model(
         ValueError: for arguments that do not go with the kind of model, and for a model with losses that its clone
             would lack.
     """
+    if not isinstance(model, Model):
+        raise TypeError(f"clone_model takes a model, got {model!r:.80}.")
     unwritten = [loss for layer in model._walk_layers() for loss in layer._unwritten_losses()]
     if unwritten:
         raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any
 
 from minikeras import tree
 from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
+from minikeras.autodiff.tensor import Tensor
 from minikeras.layers.base import Layer, _context, _shapes, _specs, _structure_changed, configuration_version, warn
 from minikeras.models.functional_config import describe_graph, restore_graph
 from minikeras.models.graph import Graph
@@ -122,6 +123,8 @@ class Model(Trainer, Layer):
         return [self._fit_input(value, tensor) for value, tensor in zip(flat, wanted, strict=True)]
 
     def _fit_input(self, value: Any, tensor: KerasTensor) -> Any:
+        if not isinstance(value, (Tensor, KerasTensor)):
+            raise ValueError(f"The model {self.name!r} expects a tensor or an array as its input, got {value!r:.80}.")
         shape, expected = tuple(value.shape), tensor.shape
         if len(shape) != len(expected) or shape[1:] != expected[1:]:
             value = self._reshape_input(value, tensor)

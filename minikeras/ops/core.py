@@ -292,10 +292,10 @@ def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | Non
 
 @composite
 def scatter(indices: Any, values: Any, shape: Any) -> Any:
-    """Zeros of this shape with the places `indices` (n, d) replaced by `values`."""
+    """Zeros of this shape with `values` added at the places `indices` (n, d), so that those of one place add up."""
     values = convert_to_tensor(values)
     zeros = Tensor(k.xp.zeros(tuple([int(n) for n in shape]), values.data.dtype))
-    return scatter_update(zeros, indices, values)
+    return scatter_update(zeros, indices, values, "add")
 
 
 @composite

@@ -25,7 +25,14 @@ _SPARE_WEIGHTS = 1 << 20  # entries that a model may create beyond twice those i
 
 
 @user_facing
-def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any) -> None:
+def save_model(
+    model: Any,
+    filepath: Any,
+    overwrite: bool = True,
+    zipped: bool | None = None,
+    include_optimizer: bool = True,
+    **kwargs: Any,
+) -> None:
     """Write a model's description, weights and optimizer state to a `.keras` file.
 
     Losses given to `add_loss` of a functional model are in it, except functions: there is a warning.  Keras itself
@@ -36,6 +43,7 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: bool |
         filepath: path ending in `.keras`.
         overwrite: whether an existing file is replaced.
         zipped: accepted for familiarity; the file is one archive.
+        include_optimizer: whether the optimizer's state is in the file; the model is compiled on loading either way.
 
     Raises:
         ValueError: for another ending, or a model that holds what cannot be described; nothing is written then.
@@ -51,7 +59,7 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: bool |
     metadata = {"keras_version": _KERAS_VERSION, "date_saved": datetime.now().strftime("%Y-%m-%d@%H:%M:%S")}
     with replacing(path, overwrite) as partial:
         weights = io.BytesIO()
-        write_weights(model, weights)
+        write_weights(model, weights, include_optimizer)
         with zipfile.ZipFile(partial, "w") as archive:
             archive.writestr("metadata.json", json.dumps(metadata))
             archive.writestr(_CONFIG, json.dumps(description))

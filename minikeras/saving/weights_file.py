@@ -116,12 +116,14 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True) -> None:
         write_weights(model, partial)
 
 
-def write_weights(model: Any, file: Path | io.BytesIO) -> None:
-    """Write all variables of a model into a new HDF5 file."""
+def write_weights(model: Any, file: Path | io.BytesIO, include_optimizer: bool = True) -> None:
+    """Write all variables of a model into a new HDF5 file, those of its optimizer too unless told otherwise."""
     import h5py
 
     with h5py.File(file, "w") as root:
         for path, thing in stored_objects(model):
+            if thing is model.optimizer and not include_optimizer:
+                continue
             group = root.create_group(f"{path}/vars")
             if isinstance(getattr(thing, "name", None), str):
                 group.attrs["name"] = thing.name

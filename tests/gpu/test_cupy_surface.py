@@ -158,10 +158,13 @@ def _layer_run(name: str, arguments: dict[str, Any], shape: Any, built: Callable
     layer = getattr(layers, name)(**arguments)
     layer = type(layer).from_config(layer.get_config())  # those within `arguments` were built on another device
     many = isinstance(shape, list) or isinstance(shape[0], tuple)
-    inputs = [Tensor(k.to_device(draw(one)), tracked=True) for one in (shape if many else [shape])]
+    values = [draw(one) for one in (shape if many else [shape])]
+    if name == "Embedding":  # takes whole numbers
+        values = [np.floor(value) for value in values]
+    inputs = [Tensor(k.to_device(value), tracked=True) for value in values]
     arguments_of_call = [inputs] if isinstance(shape, list) else inputs
     layer(*arguments_of_call)
-    layer.set_weights([draw(weight.shape) for weight in layer.weights])
+    layer.set_weights([draw(weight.shape).astype(weight.dtype) for weight in layer.weights])
     built()
     arrays = []
     for training in (True, False):

@@ -222,9 +222,14 @@ def _recurrences(b: Bench) -> list[Any]:
     return found
 
 
+def _sums(bench: Bench) -> list[Any]:
+    x = bench.array(40, 30)
+    return [bench.total(x), bench.total(x, 0, True), bench.average(x), bench.average(x, axis=0)]
+
+
 KERNELS: list[Callable[[Bench], list[Any]]] = [
-    _activations, _products, _convolutions, _pools, _normalisations, _losses, _embeddings, _batches, _pictures, _steps,
-    _random, _recurrences, _attentions,
+    _sums, _activations, _products, _convolutions, _pools, _normalisations, _losses, _embeddings, _batches, _pictures,
+    _steps, _random, _recurrences, _attentions,
 ]  # fmt: skip
 
 

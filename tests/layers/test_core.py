@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minikeras import kernels, layers, registry
+from minikeras import Model, Sequential, kernels, layers, registry
 from minikeras.autodiff import check_gradients
 
 
@@ -81,6 +81,13 @@ def test_ranks_are_checked_at_every_new_shape():
         layer(np.ones((2, 4, 3)))
     with pytest.raises(ValueError, match="Dense 'head' expects inputs of rank 2 or more"):
         layers.Dense(3, name="head")(np.ones(3))
+
+
+def test_no_input_is_refused():
+    model = Sequential([layers.Input((3,)), layers.Dense(2)])
+    for called in (model, Model(model.input, model.output), layers.Dense(2), layers.LSTM(2)):
+        with pytest.raises(ValueError, match="expects a tensor or an array.*, got None"):
+            called(None)
 
 
 def test_activity_regularizer_of_any_layer():

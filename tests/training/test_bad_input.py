@@ -69,7 +69,7 @@ CASES = {
     "split of batches": (lambda m: m.fit(iter([(X, Y)]), validation_split=0.5, verbose=0), "works on arrays"),
     "y beside batches": (lambda m: m.fit(iter([(X, Y)]), Y, verbose=0), "brings its own batches"),
     "unknown argument": (lambda m: m.fit(X, Y, epoch=3, verbose=0), r"unknown arguments \['epoch'\]"),
-    "no targets": (lambda m: m.fit(X, verbose=0), "no loss to compute"),
+    "no targets": (lambda m: m.fit(X, verbose=0), "got no targets"),
     "empty generator": (lambda m: m.fit(iter([]), verbose=0), "ended before the first batch"),
     "four parts": (lambda m: m.fit(iter([(X, Y, Y, Y)]), verbose=0), "got a tuple of 4"),
     "predict": (lambda m: m.predict(X[:, :2], verbose=0), "with 4 entries along axis -1"),
