@@ -86,7 +86,7 @@ def test_ranks_are_checked_at_every_new_shape():
 def test_no_input_is_refused():
     model = Sequential([layers.Input((3,)), layers.Dense(2)])
     for called in (model, Model(model.input, model.output), layers.Dense(2), layers.LSTM(2)):
-        with pytest.raises(ValueError, match="expects a tensor or an array.*, got None"):
+        with pytest.raises(ValueError, match=r"expects a tensor or an array.*, got None"):
             called(None)
 
 

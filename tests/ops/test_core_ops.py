@@ -135,3 +135,11 @@ def test_nothing_is_recorded_without_a_tape() -> None:
         assert ops.exp(v).node is not None
         assert ops.argmax(v).node is None
         assert ops.exp(ops.stop_gradient(v)).node is None
+
+
+def test_scatter_adds_up_what_comes_to_one_place() -> None:
+    indices, values = np.array([[0], [2], [0]]), np.array([1.0, 2.0, 5.0])
+    np.testing.assert_array_equal(ops.scatter(indices, values.astype("int32"), (4,)), [6, 0, 2, 0])
+    check_gradients(lambda values: ops.scatter(indices, values, (4,)) ** 2, values)
+    rows = np.arange(6.0).reshape(3, 2)
+    np.testing.assert_array_equal(ops.scatter(indices, rows, (3, 2)), [rows[0] + rows[2], [0, 0], rows[1]])
