@@ -51,7 +51,7 @@ def _is_library(filename: str) -> bool:
     if filename.startswith(("<frozen ", "<__array_function__")):
         return True
     _, installed, rest = filename.replace("\\", "/").rpartition("-packages/")
-    if installed:
+    if installed or filename.endswith((".pyx", ".pxi", ".pxd")):  # Cython's file names begin with the package
         return rest.partition("/")[0] in _CALLED
     return filename.startswith(_STANDARD_LIBRARY)
 
