@@ -410,6 +410,10 @@ class Trainer:
         """
         for stream in streams:
             self._check_stream(stream, y_pred)
+        if k.active_device() == "gpu":  # whose kernels refuse no labels
+            for labels in (y, None if validation is None else unpack_x_y_sample_weight(validation)[1]):
+                on_host = tree.map_structure(lambda leaf: None if leaf is None else k.to_host(leaf), labels)
+                self._check_labels(on_host, classes=True, outputs=y_pred)
         kept = Snapshot(self)
         try:
             with recording(False):
