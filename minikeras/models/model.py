@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from minikeras import tree
@@ -19,6 +19,7 @@ from minikeras.ops.numpy import expand_dims, squeeze
 from minikeras.registry import custom_object_scope, describe_whole, is_builtin
 from minikeras.tracebacks import user_facing
 from minikeras.training.trainer import Trainer
+from minikeras.utils.checks import shown, whole
 
 
 def warn_of_unwritten_losses(model: Any) -> None:
@@ -296,9 +297,12 @@ class Model(Trainer, Layer):
         if index is not None and name is not None:
             raise ValueError(f"get_layer takes a name or an index, got both: {name!r} and {index!r}.")
         if index is not None:
-            if index >= len(layers):
+            index = whole("index", index)
+            if not -len(layers) <= index < len(layers):
                 raise ValueError(f"The model {self.name!r} has {len(layers)} layers, got the index {index}.")
             return layers[index]
+        if not isinstance(name, str):
+            raise ValueError(f"get_layer takes the name of a layer or its index, got {name!r}; see model.summary().")
         for layer in layers:
             if layer.name == name:
                 return layer
@@ -425,6 +429,8 @@ class Model(Trainer, Layer):
     @user_facing
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """The model that `get_config` described, with new weights."""
+        if not isinstance(config, Mapping):
+            raise TypeError(f"{cls.__name__}.from_config takes the dict of get_config(), got {shown(config)}.")
         with custom_object_scope(custom_objects):
             if not (config.keys() >= _WIRING and _takes_ends(cls)):
                 return super().from_config(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from minikeras.autodiff.symbolic import KerasTensor
@@ -11,6 +12,7 @@ from minikeras.models.graph import Graph
 from minikeras.models.model import Model
 from minikeras.registry import deserialize_keras_object, serialize_keras_object
 from minikeras.tracebacks import user_facing
+from minikeras.utils.checks import shown
 
 
 class Sequential(Model):
@@ -187,6 +189,8 @@ class Sequential(Model):
     @classmethod
     @user_facing
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        if not isinstance(config, Mapping) or "layers" not in config:
+            raise ValueError(f"{cls.__name__}.from_config takes the dict of get_config(), got {shown(config)}.")
         model = cls(name=config.get("name"), trainable=config.get("trainable", True), dtype=config.get("dtype"))
         for layer in config["layers"]:
             model.add(deserialize_keras_object(layer, custom_objects=custom_objects))

@@ -16,6 +16,7 @@ from minikeras.registry import describe_whole, weight_budget
 from minikeras.saving.paths import as_path, existing, replacing
 from minikeras.saving.weights_file import WeightsReader, read_weights, write_weights
 from minikeras.tracebacks import user_facing
+from minikeras.utils.checks import one_of
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _KERAS_VERSION = "3.15.1"  # the version whose layout this is
@@ -53,6 +54,8 @@ def save_model(
         raise ValueError(
             f"save_model writes one .keras archive, got the arguments {sorted(kwargs) or ['zipped']}; leave them out."
         )
+    one_of("overwrite", overwrite, (True, False))
+    one_of("include_optimizer", include_optimizer, (True, False))
     path = as_path(filepath, (".keras",), "Models")
     warn_of_unwritten_losses(model)
     description = describe_whole(model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -164,12 +164,12 @@ def batch_length(data: Any) -> int:
     return int(tree.flatten(data)[0].shape[0])
 
 
-def checked_class_weight(class_weight: Any, classes: int | None = None) -> dict[int, float]:
+def checked_class_weight(class_weight: Any, classes: Collection[int] | None = None) -> dict[int, float]:
     """A weight for each class by its number, in Python's types.
 
     Args:
         class_weight: what `fit` was given.
-        classes: how many classes there are, where that is known.
+        classes: the classes there are, where these are known.
 
     Raises:
         ValueError: for what is no dict, a class that does not exist, or a weight that is no finite number.
@@ -183,23 +183,25 @@ def checked_class_weight(class_weight: Any, classes: int | None = None) -> dict[
         label = whole("A class in class_weight", one, floats=True)
         found[label] = number(f"class_weight[{label}]", weight)
     if classes is not None:
-        _refuse_classes([one for one in found if not 0 <= one < classes], classes)
+        _refuse_classes([one for one in found if one not in classes], classes)
     return found
 
 
-def _refuse_classes(unknown: list[int], classes: int | None) -> None:
+def _refuse_classes(unknown: list[int], classes: Collection[int] | None) -> None:
     if unknown:
-        there = "which the labels do not have" if classes is None else f"of which there are {classes}, counted from 0"
+        there = "which the labels do not have" if classes is None else f"which are {min(classes)} to {max(classes)}"
         raise ValueError(f"class_weight must name classes, {there}, got {sorted(unknown)}; leave these out.")
 
 
-def class_weights_of(y: Any, class_weight: Any, classes: int | None = None, whole_data: bool = True) -> np.ndarray:
+def class_weights_of(
+    y: Any, class_weight: Any, classes: Collection[int] | None = None, whole_data: bool = True
+) -> np.ndarray:
     """One weight per sample from its class (integer labels, or one-hot rows); a class without weight counts 1.
 
     Args:
         y: the labels.
         class_weight: weight of each class, by its number.
-        classes: how many classes there are, where that is known otherwise than by `y`.
+        classes: the classes there are, where these are known otherwise than by `y`.
         whole_data: whether `y` has all labels, so that a class that it does not have is none.
 
     Raises:
@@ -210,12 +212,12 @@ def class_weights_of(y: Any, class_weight: Any, classes: int | None = None, whol
         raise ValueError("class_weight works with a single output; pass sample_weight for several outputs.")
     labels = k.to_host(tree.flatten(y)[0])
     if labels.ndim > 1 and labels.shape[-1] > 1:
-        classes = labels.shape[-1]
+        classes = range(labels.shape[-1])
         labels = labels.argmax(axis=-1)
     labels = np.round(labels.reshape(len(labels), -1)[:, 0]).astype(np.int64)
     present, places = np.unique(labels, return_inverse=True)
     if whole_data or classes is not None:
-        known = {*present.tolist(), *range(classes or 0)}
+        known = {*present.tolist(), *(classes or ())}
         _refuse_classes([one for one in class_weight if one not in known], classes)
     weights = np.array([class_weight.get(int(one), 1.0) for one in present], dtype=config.floatx())
     return weights[places]
@@ -391,7 +393,7 @@ class BatchStream:
         source: what makes them.
         steps: batches in an epoch, default all.
         class_weight: weight of each class.
-        classes: how many classes there are, where that is known.
+        classes: the classes there are, where these are known.
         shuffle: a new order of the indices in each pass.
         workers, use_multiprocessing, max_queue_size: as for `PyDataset`, whose attributes are the defaults.
         wraps: whether an epoch with more batches than the dataset begins it again.
@@ -409,7 +411,7 @@ class BatchStream:
         use_multiprocessing: bool | None = None,
         max_queue_size: int | None = None,
         wraps: bool = False,
-        classes: int | None = None,
+        classes: Collection[int] | None = None,
     ):
         self._source = source
         self._name = type(source).__name__
@@ -612,13 +614,13 @@ def make_stream(
     steps: int | None = None,
     shuffle: Any = False,
     class_weight: Any = None,
-    classes: int | None = None,
+    classes: Collection[int] | None = None,
     **preparation: Any,
 ) -> ArrayStream | BatchStream:
     """The stream for whatever was passed to `fit`, `evaluate` or `predict`.
 
     Args:
-        classes: how many classes there are, where that is known.
+        classes: the classes there are, where these are known.
         preparation: further arguments of `BatchStream`, without meaning for arrays.
 
     Raises:

@@ -26,8 +26,7 @@ class Snapshot:
         layers = list(model._walk_layers())
         self._optimizer, self._iterations = model.optimizer, _iterations(model.optimizer)
         self._unbuilt = [layer for layer in layers if not layer.built]
-        things: dict[int, Any] = {id(thing): thing for thing in [*layers, *_measures(model)]}
-        self._attributes = [(thing, dict(vars(thing))) for thing in things.values()]
+        things: dict[int, Any] = {id(thing): thing for thing in [*layers, *_measures(model)] if thing is not None}
         self._containers = [
             (value, value.copy())
             for layer in self._unbuilt
@@ -37,25 +36,30 @@ class Snapshot:
         streams: dict[int, Any] = {id(global_generator()): global_generator()}
         variables: dict[int, Variable] = {}
         for layer in layers:
-            for child in layer._children():
-                if isinstance(child, SeedGenerator):
-                    streams[id(child)] = child
-                elif isinstance(child, Variable):
+            carried = tree.flatten(layer.states) if hasattr(layer, "states") else []
+            for child in [*layer._own, *layer._children(), *carried]:
+                if isinstance(child, Variable):
                     variables[id(child)] = child
-            carried = tree.flatten(getattr(layer, "states", None))
-            variables |= {id(state): state for state in carried if isinstance(state, Variable)}
-        for variable in [*model.variables, *(one for thing in things.values() for one in _state_of(thing))]:
-            variables[id(variable)] = variable
-        trained = {id(variable) for variable in model.trainable_variables}
-        self._variables = [(one, one.data.copy()) for key, one in variables.items() if key not in trained]
+                elif isinstance(child, SeedGenerator):
+                    streams[id(child)] = child
+                elif isinstance(child, Metric):
+                    things[id(child)] = child
+        for thing in things.values():
+            if isinstance(thing, Metric):
+                variables |= {id(variable): variable for variable in thing.variables}
+        trained = {id(variable) for variable in model._trainable_now()}
+        self._attributes = [(thing, dict(vars(thing))) for thing in things.values()]
+        kept = [one for key, one in variables.items() if key not in trained]
+        self._variables = [(variable, variable.data.copy(), variable.changed) for variable in kept]
         self._streams = [(stream, stream.state) for stream in streams.values()]
 
     def restore(self) -> None:
         """Put everything back; nothing is done where the optimizer has already made a step."""
         if _iterations(self._optimizer) != self._iterations:
             return
-        for variable, value in self._variables:
-            variable.assign(value)
+        for variable, value, changed in self._variables:
+            variable.data[...] = value
+            variable.changed = changed  # a loss that was computed from it has its gradient still
         for stream, state in self._streams:
             stream.state = state
         for thing, attributes in self._attributes:
@@ -74,12 +78,10 @@ def _iterations(optimizer: Any) -> int:
 
 
 def _measures(model: Any) -> list[Any]:
-    """The losses and metrics of `compile`, resolved or not, and those of the layers."""
-    compiled = [one for one in (model._compiled_loss, model._compiled_metrics) if one is not None]
+    """The losses and metrics of `compile`, resolved or not."""
+    loss, metrics = model._compiled_loss, model._compiled_metrics
     given = tree.flatten([model._compile_arguments.get(name) for name in ("metrics", "weighted_metrics")])
-    resolved = [] if model._compiled_metrics is None else model._compiled_metrics.metrics
-    return compiled + [one for one in [*model.metrics, *resolved, *given] if isinstance(one, Metric)]
-
-
-def _state_of(thing: Any) -> list[Variable]:
-    return thing.variables if isinstance(thing, Metric) else []
+    found = [model._loss_tracker, *given]
+    found += [] if loss is None else [loss, *loss.trackers]
+    found += [] if metrics is None else [metrics, *metrics.metrics]
+    return [one for one in found if one is loss or one is metrics or isinstance(one, Metric)]

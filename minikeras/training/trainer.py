@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ from minikeras.training.data import (
 from minikeras.training.inference import Inference
 from minikeras.training.snapshot import Snapshot
 from minikeras.training.step import Later, MetricLogs, checked_logs, step_data, to_floats
-from minikeras.utils.checks import number, one_of, whole
+from minikeras.utils.checks import number, one_of, shown, whole
 
 
 class Trainer:
@@ -79,6 +80,7 @@ class Trainer:
         self._metrics_at = -1
         self._metrics_list: list[Any] = []
         self._kept: Snapshot | None = None  # what a failing first step of `fit` gives back
+        self._proven: dict[tuple, set[str]] = {}  # names of logs of steps that have worked, by their data's shapes
         self._trial: Callable | None = None  # called in that step, before anything is changed for good
         self._arenas: dict[tuple, k.Arena] = {}
         self._inference = Inference(self)
@@ -140,10 +142,11 @@ class Trainer:
             "loss_weights": loss_weights,
             "metrics": metrics,
             "weighted_metrics": weighted_metrics,
-            "run_eagerly": run_eagerly,
-            "steps_per_execution": steps_per_execution,
-            "jit_compile": bool(jit_compile) if jit_compile != "auto" else False,
+            "run_eagerly": _switch("run_eagerly", run_eagerly),
+            "steps_per_execution": whole("steps_per_execution", steps_per_execution, 1),
+            "jit_compile": _switch("jit_compile", jit_compile, "auto"),
         }
+        _switch("auto_scale_loss", auto_scale_loss)
         comparison = None
         entries = find_entries(optimizer, loss, loss_weights, self._output_count())
         if entries is None:
@@ -155,6 +158,7 @@ class Trainer:
             comparison = Comparison(self, replicas, {**arguments, "optimizer": objects})
             chosen = replicas[0].choices
         vars(self).update(chosen)
+        self._proven = {}
         self._comparison = comparison
         self.stop_training = False
         self.compiled = True
@@ -216,6 +220,8 @@ class Trainer:
     @user_facing
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as `get_compile_config` says."""
+        if not isinstance(config, Mapping):
+            raise TypeError(f"compile_from_config takes the dict of get_compile_config(), got {shown(config)}.")
         self.compile(**{name: deserialize_keras_object(value) for name, value in config.items()})
         if self.built and self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
@@ -410,26 +416,51 @@ class Trainer:
         """
         for stream in streams:
             self._check_stream(stream, y_pred)
-        if k.active_device() == "gpu":  # whose kernels refuse no labels
+        if streams or k.active_device() == "gpu":  # whose kernels refuse no labels
             for labels in (y, None if validation is None else unpack_x_y_sample_weight(validation)[1]):
                 on_host = tree.map_structure(lambda leaf: None if leaf is None else k.to_host(leaf), labels)
                 self._check_labels(on_host, classes=True, outputs=y_pred)
-        kept = Snapshot(self)
-        try:
-            with recording(False):
-                names = set(dict(self.compute_metrics(x, y, y_pred, sample_weight)))
-                if validation is not None:
-                    names |= {f"val_{name}" for name in dict(self._builtin_test_step(validation))}
-        finally:
-            kept.restore()
+        shapes = _shapes("fit", x, y, sample_weight, validation)
+        names = self._proven.get(shapes)
+        if names is None:
+            kept = Snapshot(self)
+            try:
+                with recording(False):
+                    names = set(dict(self.compute_metrics(x, y, y_pred, sample_weight)))
+                    if validation is not None:
+                        names |= {f"val_{name}" for name in dict(self._builtin_test_step(validation))}
+            finally:
+                kept.restore()
+            self._prove(shapes, names)
         if callbacks is not None and self._comparison is None and self._has_builtin_test_step():
             callbacks.check_log_names(names)
+
+    def _prove(self, shapes: tuple, names: Any = ()) -> None:
+        """Remember that a step on data of these shapes works, so that it need not be guarded again."""
+        if len(self._proven) >= 64:
+            self._proven.clear()
+        self._proven[shapes] = set(names)
 
     def _run_train_step(self, batch: tuple, first: bool) -> Any:
         data = step_data(batch)
         for observe in self._observers:
             observe(data)
         return self._guarded_first_step(data) if first else self.train_step(data)
+
+    @contextmanager
+    def _guarded_test(self, shapes: tuple | None) -> Iterator[None]:
+        """Leaves the model as it was where a test fails on data of shapes that it has not worked on before."""
+        if shapes is not None and shapes in self._proven:
+            yield
+            return
+        kept = Snapshot(self)
+        try:
+            yield
+        except Exception:
+            kept.restore()
+            raise
+        if shapes is not None:
+            self._prove(shapes)
 
     def _run_test_step(self, batch: tuple) -> Any:
         return self.test_step(step_data(batch))
@@ -538,7 +569,7 @@ class Trainer:
             steps_per_epoch,
             shuffle,
             class_weight,
-            None if class_weight is None else self._class_count(),
+            None if class_weight is None else self._classes(),
             **preparation,
         )
         self._check_stream(stream)
@@ -557,7 +588,7 @@ class Trainer:
                 first = validation.first_batch()
                 if first is None:
                     raise ValueError("The validation data ended before its first batch; pass data that yields one.")
-                self._check_batch(validation, first)
+                self._check_labels(first[1], classes=True)
             callbacks = self._callback_list(callbacks, verbose, stream, epochs, add_history=True)
             callbacks.check_before_training()
             self._plan_trial(stream, validation, first, callbacks)
@@ -607,11 +638,13 @@ class Trainer:
             finally:
                 kept.restore()
 
-    def _class_count(self) -> int | None:
-        """How many classes the outputs tell apart, where a single output with a known size says so."""
+    def _classes(self) -> Collection[int] | None:
+        """The classes that the outputs tell apart, where a single output with a known size says so."""
         outputs = tree.flatten(self._graph.outputs) if self._graph is not None else []
         size = outputs[0].shape[-1] if len(outputs) == 1 and len(outputs[0].shape) > 1 else None
-        return 2 if size == 1 else size
+        if size == 1:
+            return (-1, 0, 1)  # labels of a hinge are -1 and 1
+        return None if size is None else range(size)
 
     def _train_epoch(self, runner: Any, stream: Any, callbacks: Any, arena: k.Arena, first: bool) -> dict[str, Any]:
         """One pass over the stream; returns its logs."""
@@ -718,10 +751,12 @@ class Trainer:
         steps, verbose = whole("steps", steps, 1, optional=True, floats=True), _verbosity(verbose)
         stream = make_stream(x, y, sample_weight, batch_size, steps, **preparation)
         self._check_stream(stream)
-        callbacks = self._callback_list(callbacks, verbose, stream)
-        self._loss_explained = False
+        shapes = _shapes("test", *stream.first_batch()) if isinstance(stream, ArrayStream) else None
         try:
-            logs = self._evaluate(stream, callbacks, name="The loss")
+            with self._guarded_test(shapes):
+                callbacks = self._callback_list(callbacks, verbose, stream)
+                self._loss_explained = False
+                logs = self._evaluate(stream, callbacks, name="The loss")
         finally:
             stream.close()
         self._arena("test").clear()
@@ -799,10 +834,18 @@ class Trainer:
         self._require_compiled("train_on_batch")
         data = self._one_batch(x, y, sample_weight, class_weight)
         runner: Any = self if self._comparison is None else self._comparison
+        shapes = _shapes("train", *data)
+        first = shapes not in self._proven
+        if first:
+            self._kept = Snapshot(self)
+            if self._has_builtin_train_step():
+                self._trial = functools.partial(self._try_out, (), None, None)
         runner.reset_metrics()
         with self._arena("train").step():
-            logs = runner._run_train_step(data, first=self._trainable_at < 0)
-            floats = to_floats(logs)
+            logs = runner._run_train_step(data, first)
+            floats = to_floats(checked_logs(logs, "train_step"))
+        if first:
+            self._prove(_shapes("train", *data))  # of the structure that it may have been given now
         if self._comparison is not None:
             floats = self._comparison.after_batch(floats, return_dict)
         return floats if return_dict else self._in_order(floats)
@@ -812,9 +855,10 @@ class Trainer:
         """The loss and metrics of one batch; the weights stay."""
         self._require_compiled("test_on_batch")
         data = self._one_batch(x, y, sample_weight, None)
-        self.reset_metrics()
-        with self._arena("test").step(), recording(False):
-            floats = to_floats(self._run_test_step(data))
+        with self._guarded_test(_shapes("test", *data)):
+            self.reset_metrics()
+            with self._arena("test").step(), recording(False):
+                floats = to_floats(checked_logs(self._run_test_step(data), "test_step"))
         return floats if return_dict else self._in_order(floats)
 
     def predict_on_batch(self, x: Any) -> Any:
@@ -830,14 +874,18 @@ class Trainer:
             raise
 
     def _one_batch(self, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> tuple[Any, Any, Any]:
+        if x is None:
+            raise ValueError("x is missing, got None; pass the batch's arrays.")
         x, y, sample_weight = to_arrays(x, "x"), to_arrays(y, "y"), to_arrays(sample_weight, "sample_weight")
         if class_weight is not None:
+            if y is None:
+                raise ValueError("class_weight needs labels, got y=None.")
             if sample_weight is not None:
                 raise ValueError("class_weight and sample_weight cannot be combined, got both; multiply them yourself.")
-            sample_weight = class_weights_of(y, class_weight)
+            sample_weight = class_weights_of(y, class_weight, self._classes(), whole_data=False)
         check_lengths(x, y, sample_weight)
         check_sample_weight(sample_weight)
-        self._check_labels(y, classes=k.active_device() == "gpu")
+        self._check_labels(y, classes=True)
         return x, y, sample_weight
 
     def _in_order(self, logs: dict[str, Any]) -> Any:
@@ -960,6 +1008,12 @@ def _ended(stream: Any, epoch: int) -> bool:
     return True
 
 
+def _shapes(purpose: str, *parts: Any) -> tuple:
+    """What a step's success depends on besides values: the shapes and types of its data, and the model's layers."""
+    leaves = [None if leaf is None else (leaf.shape, leaf.dtype) for leaf in tree.flatten(parts)]
+    return (purpose, structure_version(), *leaves)
+
+
 def _is_short(stream: Any, batches: int, enough: str) -> bool:
     """Whether an epoch ended before its number of batches; the user is told."""
     if stream.steps is None or batches >= stream.steps:
@@ -974,6 +1028,12 @@ def _is_short(stream: Any, batches: int, enough: str) -> bool:
 def _verbosity(verbose: Any) -> int:
     chosen = one_of("verbose", verbose, ("auto", 0, 1, 2, True, False))
     return 1 if chosen == "auto" else int(chosen)
+
+
+def _switch(name: str, value: Any, *others: str) -> bool:
+    """Whether something is asked for by name; None and the other choices leave it to the model, which is no."""
+    value = bool(value) if isinstance(value, np.bool_) else value
+    return one_of(name, value, (True, False, None, *others)) is True
 
 
 def _shuffling(shuffle: Any) -> Any:
