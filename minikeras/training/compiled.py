@@ -86,6 +86,14 @@ def _loss_object(spec: Any, y: Any, y_pred: Any) -> Loss | None:
     return LossFunctionWrapper(found, name=getattr(found, "__name__", "loss"))
 
 
+def _takes_classes(spec: Any) -> bool:
+    """Whether the targets of a loss are, or may be, the numbers of classes."""
+    if isinstance(spec, str) and spec in ("crossentropy", "ce"):
+        return True
+    loss = losses_room.get(spec)
+    return getattr(loss, "fn", loss) is losses_room.sparse_categorical_crossentropy
+
+
 def _check_labels_of(spec: Any, target: Any, output: Any) -> None:
     """Refuse what are no labels for a loss of class numbers; `output` may be None."""
     if spec is None or not isinstance(target, np.ndarray) or target.dtype.kind not in "iuf":
@@ -121,6 +129,7 @@ class CompiledLoss:
                     f"loss_weights must be finite numbers, got {weight!r}; leave out what should not count."
                 )
         self.is_given = any(spec is not None for spec in tree.flatten(loss))
+        self._takes_classes = any(_takes_classes(spec) for spec in tree.flatten(loss))
         for spec in tree.flatten(loss):
             if spec not in (None, "crossentropy", "ce"):
                 losses_room.get(spec)  # a misspelt name is refused by compile, not by the first batch
@@ -164,12 +173,15 @@ class CompiledLoss:
         Raises:
             ValueError: a label is out of range or has a fraction.
         """
-        if not self.is_given:
+        if not self._takes_classes:
             return
         if outputs is None:
             specs = [_only_loss(spec) for spec in tree.flatten(self._loss)]
             if len(specs) == 1 and len(tree.flatten(y)) == 1:
                 _check_labels_of(specs[0], tree.flatten(y)[0], None)
+            return
+        if self._parts and len(self.names) == 1:
+            _check_labels_of(self._parts[0][0], _only(y, self.names, "y"), _only(outputs, self.names, "the model"))
             return
         names = name_outputs(outputs, self._given_names)
         for spec, target, output in zip(
@@ -217,7 +229,8 @@ class CompiledMetrics:
         self._metrics, self._weighted, self._given_names = metrics, weighted_metrics, names
         self._run_eagerly = run_eagerly
         for spec in tree.flatten([metrics, weighted_metrics]):
-            if isinstance(spec, str) and spec not in _BY_SHAPE:
+            known = spec in _BY_SHAPE if isinstance(spec, str) else callable(spec) or isinstance(spec, Metric)
+            if not known:
                 metrics_room.get(spec)
         _check_distinct(self._objects())
         if names is not None:

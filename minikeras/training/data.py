@@ -229,7 +229,7 @@ def check_sample_weight(sample_weight: Any) -> None:
     Raises:
         ValueError: with the first place of one.
     """
-    for leaf in tree.flatten(sample_weight):
+    for leaf in [] if sample_weight is None else tree.flatten(sample_weight):
         if leaf is not None and leaf.dtype.kind == "f":
             weights = k.to_host(leaf)
             if not np.isfinite(weights).all():

@@ -127,13 +127,9 @@ class Trainer:
         """
         mode = kwargs.pop("sample_weight_mode", None)
         if any(one not in (None, "temporal") for one in tree.flatten(mode)):
-            raise ValueError(
-                f"sample_weight_mode is None or 'temporal', got {mode!r}; weights go by their shape."
-            )
+            raise ValueError(f"sample_weight_mode is None or 'temporal', got {mode!r}; weights go by their shape.")
         if kwargs.pop("target_tensors", None) is not None:
-            raise ValueError(
-                "compile takes no target_tensors; make the targets an input and use model.add_loss()."
-            )
+            raise ValueError("compile takes no target_tensors; make the targets an input and use model.add_loss().")
         if kwargs:
             raise ValueError(f"compile got unknown arguments {sorted(kwargs)}; check their spelling.")
         arguments = {
@@ -170,9 +166,7 @@ class Trainer:
             arguments = {**arguments, **entry.arguments(arguments)}
         optimizer, loss = optimizers_room.get(arguments["optimizer"]), arguments["loss"]
         names = self._known_output_names()
-        metrics = CompiledMetrics(
-            arguments["metrics"], arguments["weighted_metrics"], names, arguments["run_eagerly"]
-        )
+        metrics = CompiledMetrics(arguments["metrics"], arguments["weighted_metrics"], names, arguments["run_eagerly"])
         return {
             "optimizer": optimizer,
             "loss": loss,
