@@ -469,7 +469,7 @@ class Trainer:
         return None if self._comparison is None else self._comparison.bound.name
 
     def _as_validation(self, values: dict[str, Any]) -> dict[str, Any]:
-        return {f"val_{name}": value for name, value in values.items()}
+        return {f"val_{name}": value for name, value in sorted(values.items())}
 
     def _callback_list(
         self, callbacks: Any, verbose: Any, stream: Any, epochs: int = 1, add_history: bool = False

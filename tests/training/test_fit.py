@@ -392,3 +392,62 @@ def test_the_batches_of_a_long_dataset_are_cut_as_they_come() -> None:
         batches = stream.epoch()
         next(iter(batches))
     assert made.call_count == 2  # this one, and the next, which is begun while it is in use
+
+
+@pytest.mark.parametrize("logs", [None, 3.0, ["loss"], "loss"], ids=repr)
+@pytest.mark.parametrize("step", ["train_step", "test_step"])
+def test_steps_that_return_no_dict_get_a_sentence(step, logs):
+    def broken(self, data):
+        getattr(keras.Model, step)(self, data)
+        return logs
+
+    class Broken(keras.Sequential):
+        pass
+
+    setattr(Broken, step, broken)
+    model = Broken([keras.Input((4,)), layers.Dense(3, activation="softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    x, y = blobs(20)
+    on_batch = model.train_on_batch if step == "train_step" else model.test_on_batch
+    whole = model.fit if step == "train_step" else model.evaluate
+    for call in (lambda: whole(x, y, verbose=0), lambda: on_batch(x, y)):
+        with pytest.raises(ValueError, match=rf"^{step}\(\) must return a dict of values by name, got .*\.$"):
+            call()
+
+
+def test_the_guides_training_step():
+    class Guide(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(3, activation="softmax")
+
+        def call(self, x):
+            return self.dense(x)
+
+        def train_step(self, data):
+            x, y = data
+            with keras.GradientTape() as tape:
+                y_pred = self(x, training=True)
+                loss = self.compute_loss(y=y, y_pred=y_pred)
+            variables = self.trainable_variables
+            self.optimizer.apply(tape.gradient(loss, variables), variables)
+            for metric in self.metrics:
+                if metric.name == "loss":
+                    metric.update_state(loss)
+                else:
+                    metric.update_state(y, y_pred)
+            return {m.name: m.result() for m in self.metrics}
+
+    x, y = blobs(40)
+    keras.utils.set_random_seed(0)
+    guide = Guide()
+    guide.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    got = guide.fit(x, y, epochs=3, batch_size=10, shuffle=False, validation_data=(x, y), verbose=0).history
+    keras.utils.set_random_seed(0)
+    plain = keras.Sequential([layers.Dense(3, activation="softmax")])
+    plain.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    expected = plain.fit(x, y, epochs=3, batch_size=10, shuffle=False, validation_data=(x, y), verbose=0).history
+    assert sorted(got) == sorted(expected) == ["accuracy", "loss", "val_accuracy", "val_loss"]
+    for name, values in expected.items():
+        np.testing.assert_allclose(got[name], values, rtol=1e-6)
+    assert set(guide.train_on_batch(x, y, return_dict=True)) == {"accuracy", "loss"}
