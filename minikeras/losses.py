@@ -587,10 +587,8 @@ def _reduced(values: Any, weights: Any, reduction: str | None) -> Any:
                 f"{tuple(values.shape)}; give one weight for each of them."
             )
         weights = k.xp.broadcast_to(weights, values.shape)
-    if reduction in (None, "none"):
+    if reduction in (None, "none") or values.shape == ():  # one value times one weight, whatever the reduction
         return values if weights is None else values * weights
-    if values.shape == () and weights is None:
-        return values
     divisor: Any = values.size
     if reduction == "sum":
         divisor = 1

@@ -26,7 +26,8 @@ class MetricCase:
         made = []
         for samples in [7, 4, 1][:count]:
             y_true, y_pred = self.draw(samples, rng)
-            weights = rng.uniform(0, 2, (samples, *(self.weights or ()))).astype("float32")
+            # in steps of 1/64, so that float32 holds their sums without rounding
+            weights = (np.round(rng.uniform(0, 2, (samples, *(self.weights or ()))) * 64) / 64).astype("float32")
             made.append((y_true, y_pred.astype("float32"), weights))
         return made
 

@@ -223,3 +223,11 @@ def test_wrapped_functions_are_described() -> None:
     again = losses.deserialize(losses.serialize(losses.LossFunctionWrapper(cubic)))
     assert again.fn is cubic and value(again([[0.0]], [[2.0]])) == 8
     assert losses.deserialize("other", {"other": cubic}) is cubic
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none"])
+def test_one_value_times_one_weight_whatever_the_reduction(reduction):
+    loss = losses.Dice(reduction=reduction)
+    y_true, y_pred = np.array([[0.0, 1.0]], "float32"), np.array([[0.2, 0.7]], "float32")
+    expected = 0.5 * losses.dice(y_true, y_pred).numpy()
+    np.testing.assert_allclose(loss(y_true, y_pred, np.float32(0.5)), expected, rtol=1e-6)

@@ -196,7 +196,8 @@ def test_layers_together(name, tmp_path):
     for source, target in ((minikeras, keras), (keras, minikeras)):
         model = source.Sequential([source.Input(shape), *make(source.layers)])
         for weight in model.weights:
-            weight.assign(np.asarray(weight) + 0.1)
+            value = np.asarray(weight)
+            weight.assign(value + (0.1 if value.dtype.kind == "f" else 1))
         for layer in model.layers:
             if source is keras and isinstance(layer, keras.layers.Normalization):
                 layer.finalize_state()  # it computes with copies of its weights

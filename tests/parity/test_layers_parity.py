@@ -196,7 +196,7 @@ def pair(name, arguments, shape):
         if not layer.built:
             layer.build([tuple(one) for one in shape] if isinstance(shape, list) else shape)
     rng = np.random.default_rng(1)
-    weights = [np.abs(rng.standard_normal(w.shape)).astype("float32") + 0.1 for w in theirs.weights]
+    weights = [(np.abs(rng.standard_normal(w.shape)) + 0.1).astype(str(w.dtype)) for w in theirs.weights]
     ours.set_weights(weights)
     theirs.set_weights(weights)
     if name == "Normalization":
