@@ -51,6 +51,15 @@ _WITHOUT_GRADIENT = frozenset({
     "searchsorted", "shares_memory",
 })
 # fmt: on
+# the parameters of NumPy's functions that are written in C, which do not tell them before NumPy 2.4
+_IN_C: dict[str, Callable] = {
+    "bincount": lambda x, weights=None, minlength=0: None,
+    "concatenate": lambda arrays, axis=0, out=None, dtype=None, casting="same_kind": None,
+    "dot": lambda a, b, out=None: None,
+    "inner": lambda a, b: None,
+    "vdot": lambda a, b: None,
+    "where": lambda condition, x=None, y=None: None,
+}
 # arguments that change nothing about the values
 _UFUNC_DEFAULTS = {"casting": "same_kind", "dtype": None, "order": "K", "out": None, "subok": True, "where": True}
 _LAYOUT = {"device", "kind", "optimize", "stable", "subok"}
@@ -99,7 +108,8 @@ def _array_function(self: Any, function: Callable, types: Any, args: tuple, kwar
 @functools.cache
 def _signatures(function: Callable, op: Callable) -> tuple[inspect.Signature, dict[str, str], dict[str, Any]]:
     """NumPy's signature, its parameters' names as the operation has them, and the operation's own defaults."""
-    theirs, ours = inspect.signature(function), list(inspect.signature(op).parameters.values())
+    theirs = inspect.signature(_IN_C.get(function.__name__, function))
+    ours = list(inspect.signature(op).parameters.values())
     names = {parameter.name: parameter.name for parameter in ours if parameter.name in theirs.parameters}
     for parameter, own in zip(theirs.parameters.values(), ours, strict=False):
         if parameter.name not in names and own.name not in theirs.parameters:

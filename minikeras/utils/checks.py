@@ -129,8 +129,8 @@ def _refusal(owner: str, name: str, wanted: str, optional: bool, value: Any) -> 
 
 
 def _integer(value: Any, floats: bool) -> int | None:
-    if isinstance(value, bool):
-        return None
+    if isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b":
+        return None  # NumPy's True is an index before NumPy 2.3
     try:
         return operator.index(value)
     except TypeError:

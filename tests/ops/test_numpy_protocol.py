@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -97,6 +98,14 @@ def test_elementwise_of_any_shape(name: str, shape: tuple[int, ...], seed: int) 
 T = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.5]], "float32")
 
 
+CLIP_BY_NEW_NAMES: list[tuple[Callable, np.ndarray]] = []
+if "min" in inspect.signature(np.clip).parameters:  # since NumPy 2.1
+    CLIP_BY_NEW_NAMES += [
+        (lambda t: np.clip(t, min=2), np.clip(T, 2, None)),
+        (lambda t: np.clip(t, min=2, max=4), np.clip(T, 2, 4)),
+    ]
+
+
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
@@ -105,8 +114,8 @@ T = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.5]], "float32")
         (lambda t: np.multiply.reduce(t, axis=None), T.prod()),
         (lambda t: np.maximum.reduce(t, axis=1, keepdims=True), T.max(1, keepdims=True)),
         (lambda t: np.add.accumulate(t, axis=1), T.cumsum(1)),
-        (lambda t: np.clip(t, min=2), np.clip(T, 2, None)),
-        (lambda t: np.clip(t, 2, max=4), np.clip(T, 2, 4)),
+        (lambda t: np.clip(t, 2, a_max=4), np.clip(T, 2, 4)),
+        *CLIP_BY_NEW_NAMES,
         (lambda t: np.sum(t, axis=(0, 1), keepdims=True), T.sum(keepdims=True)),
         (lambda t: np.reshape(t, (3, 2), order="C"), T.reshape(3, 2)),
         (lambda t: np.around(t), T.round()),
