@@ -116,6 +116,8 @@ def _signatures(function: Callable, op: Callable) -> tuple[inspect.Signature, di
             names[parameter.name] = own.name
     if function is np.clip:
         names |= {"min": "x_min", "max": "x_max"}
+    if function is np.reshape:  # NumPy 2.1 to 2.3 know the operation's name for the shape too, as an old one
+        names |= {"shape": "newshape"}
     return theirs, names, {"x_min": None, "x_max": None} if function is np.clip else {}
 
 
