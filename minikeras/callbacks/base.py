@@ -162,6 +162,9 @@ def _defines(callback: Callback, hook: str) -> bool:
     return getattr(getattr(callback, hook), "__func__", None) is not getattr(Callback, hook)
 
 
+_NOBODY = _BatchHook("", [])  # of no callbacks, as in most predictions of a single sample
+
+
 class CallbackList(Callback):
     """Several callbacks called as one, in their order.
 
@@ -209,7 +212,7 @@ class CallbackList(Callback):
         self.set_params(params)
 
     def _find_listeners(self) -> None:
-        hooks = {name: _BatchHook(name, self.callbacks) for name in _BATCH_HOOKS}
+        hooks = {name: _BatchHook(name, self.callbacks) if self.callbacks else _NOBODY for name in _BATCH_HOOKS}
         # attributes of the instance: one call less per batch than methods that look the hooks up
         self.__dict__.update(hooks)
         self.__dict__.update(on_batch_begin=hooks["on_train_batch_begin"], on_batch_end=hooks["on_train_batch_end"])

@@ -986,6 +986,8 @@ def _data(leaf: Any) -> Any:
 
 def _preparation(arguments: dict[str, Any]) -> dict[str, Any]:
     """Takes out of `arguments` what says how batches are prepared ahead, also under the names of Keras 1."""
+    if not arguments:
+        return {}
     names = {name: name for name in ("workers", "use_multiprocessing", "max_queue_size", "wraps")}
     names |= {"nb_worker": "workers", "pickle_safe": "use_multiprocessing", "max_q_size": "max_queue_size"}
     return {name: arguments.pop(given) for given, name in names.items() if given in arguments}

@@ -155,7 +155,7 @@ def _real(value: Any) -> float | None:
 def _is(choice: Any, value: Any) -> bool:
     if choice is None or isinstance(choice, bool) or isinstance(value, bool):
         return choice is value
-    return isinstance(value, (str, Real)) and choice == value
+    return isinstance(value, (str, int, Real)) and choice == value  # int is found at once, Real asks a registry
 
 
 def _whole_in_words(at_least: int | None, at_most: int | None) -> str:

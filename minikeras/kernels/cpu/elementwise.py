@@ -16,9 +16,10 @@ from minikeras.kernels.reference.dense import epilogue_grad as reference_epilogu
 
 def _compiled(*arrays: Any) -> bool:
     """Whether a compiled pass takes these (None is passed over): contiguous float32, neither empty nor a scalar."""
-    return arrays[0].size > 0 < arrays[0].ndim and all(
-        array is None or (array.dtype.char == "f" and array.flags.c_contiguous) for array in arrays
-    )
+    for array in arrays:
+        if array is not None and (array.dtype.char != "f" or not array.flags.c_contiguous):
+            return False
+    return arrays[0].size > 0 < arrays[0].ndim
 
 
 _LIMITS: dict[str | None, float | None] = {"relu": None, "relu6": 6.0}
