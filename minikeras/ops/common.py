@@ -124,6 +124,17 @@ def axes_of(axis: Any) -> Any:
     return tuple(axis) if isinstance(axis, (list, tuple)) else axis
 
 
+def place_of(axis: Any, ndim: int) -> int:
+    """An axis counted from the first.
+
+    Raises:
+        ValueError: where an array of `ndim` axes has none of that number.
+    """
+    if isinstance(axis, (int, np.integer)) and not isinstance(axis, bool) and -ndim <= axis < ndim:
+        return int(axis) % ndim
+    raise ValueError(f"There is no axis {axis!r} among {ndim} axes; count from 0, or backwards from -1.")
+
+
 def elementwise(function: Callable | None = None, *, integers: bool = False) -> Callable:
     """An operation of one float array from `function(x) -> (y, gradient)`, where `gradient(g)` is the gradient at x.
 

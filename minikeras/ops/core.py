@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from minikeras import journal, tree
 from minikeras import kernels as k
-from minikeras import tree
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tape import composite, differentiable, operands, operation, raw, stacked
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops import elementwise, shaping
-from minikeras.ops.common import array_type, as_array, as_type
+from minikeras.ops.common import array_type, as_array, as_type, place_of
 from minikeras.tracebacks import end_at_users_line, user_facing
 
 __all__ = [
@@ -227,13 +227,26 @@ def vectorized_map(function: Callable, elements: Any) -> Any:
 
 @composite
 def slice(inputs: Any, start_indices: Any, shape: Any) -> Any:
-    """The part of `inputs` of this shape that begins at `start_indices`; a size of -1 reaches to the end."""
-    return shaping.get_item(inputs, _block(start_indices, shape))
+    """The part of `inputs` of this shape that begins at `start_indices`; a size of -1 reaches to the end.
+
+    Raises:
+        ValueError: where `inputs` does not hold all of it.
+    """
+    inputs = convert_to_tensor(inputs)
+    return shaping.get_item(inputs, _block(start_indices, shape, inputs.shape))
 
 
-def _block(start_indices: Any, sizes: Any) -> tuple[builtins.slice, ...]:
-    pairs = zip([int(start) for start in start_indices], [int(n) for n in sizes], strict=True)
-    return tuple([builtins.slice(start, None if n == -1 else start + n) for start, n in pairs])
+def _block(start_indices: Any, sizes: Any, shape: tuple[int, ...]) -> tuple[builtins.slice, ...]:
+    starts, counts = [int(start) for start in start_indices], [int(n) for n in sizes]
+    ends = [size if n == -1 else start + n for start, n, size in zip(starts, counts, shape, strict=False)]
+    bounds = zip(starts, ends, shape, strict=False)
+    fits = len(starts) == len(counts) == len(shape) and all(0 <= start <= end <= size for start, end, size in bounds)
+    if not fits and not journal.active:  # zeros that only show a shape may have fewer rows than a batch
+        raise ValueError(
+            f"A part of shape {tuple(counts)} from {tuple(starts)} on does not lie within shape {tuple(shape)}; begin "
+            "earlier, or take less."
+        )
+    return tuple([builtins.slice(start, end) for start, end in zip(starts, ends, strict=True)])
 
 
 @differentiable
@@ -268,9 +281,13 @@ def _updated(x: Any, updates: Any, *, key: Any, add: bool) -> Any:
 
 @composite
 def slice_update(inputs: Any, start_indices: Any, updates: Any) -> Any:
-    """`inputs` with the part that begins at `start_indices` replaced by `updates`."""
-    updates = convert_to_tensor(updates)
-    return _updated(inputs, updates, key=_block(start_indices, updates.shape), add=False)
+    """`inputs` with the part that begins at `start_indices` replaced by `updates`.
+
+    Raises:
+        ValueError: where `inputs` does not hold all of it.
+    """
+    inputs, updates = convert_to_tensor(inputs), convert_to_tensor(updates)
+    return _updated(inputs, updates, key=_block(start_indices, updates.shape, inputs.shape), add=False)
 
 
 @composite
@@ -306,7 +323,7 @@ def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Any]:
         ValueError: where there are not `num` of them.
     """
     x = convert_to_tensor(x)
-    count = x.shape[axis]
+    count = x.shape[place_of(axis, len(x.shape))]
     if num not in (None, count):
         raise ValueError(f"unstack was told num={num}, but the axis has size {count}; leave num at None.")
     return [shaping.squeeze(part, axis) for part in shaping.split(x, count, axis)] if count else []

@@ -19,7 +19,7 @@ from minikeras.autodiff.symbolic import KerasTensor, TooSmall
 from minikeras.autodiff.tape import composite, differentiable, is_recording, operation, raw
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops import numpy as fine
-from minikeras.ops.common import as_array, as_float, axes_of
+from minikeras.ops.common import as_array, as_float, axes_of, place_of
 from minikeras.tracebacks import end_at_users_line
 
 __all__ = [
@@ -655,7 +655,7 @@ def layer_normalization(
         raise TypeError(f"layer_normalization got unknown arguments {sorted(kwargs)}; check their spelling.")
     epsilon = config.epsilon() if epsilon is None else epsilon
     ndim = len(x.shape)
-    axes = sorted(i % ndim for i in (axis if isinstance(axis, (list, tuple)) else [axis]))
+    axes = sorted(place_of(i, ndim) for i in (axis if isinstance(axis, (list, tuple)) else [axis]))
     last = list(range(ndim - len(axes), ndim))
     if rms_scaling:
         x_hat = x * fine.rsqrt(fine.var(x, axis=tuple(axes), keepdims=True) + epsilon)

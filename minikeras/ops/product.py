@@ -8,7 +8,7 @@ from typing import Any
 
 from minikeras import kernels as k
 from minikeras.autodiff.tape import composite, differentiable
-from minikeras.ops.common import as_array, as_type, promote, result_type, unbroadcast
+from minikeras.ops.common import as_array, as_type, place_of, promote, result_type, unbroadcast
 from minikeras.ops.elementwise import multiply
 from minikeras.ops.reduction import sum as reduce_sum
 from minikeras.ops.shaping import ravel, reshape
@@ -59,6 +59,9 @@ def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Any:
 
     Args:
         axes: the last so many axes of `x1` with the first of `x2`, or a pair of axes (or lists of axes), one for each.
+
+    Raises:
+        ValueError: for axes that are not there, come twice or differ in size.
     """
     a, b = promote(as_array(x1), as_array(x2))
     axes1: Any
@@ -67,7 +70,13 @@ def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Any:
         axes1, axes2 = range(a.ndim - axes, a.ndim), range(axes)
     else:
         axes1, axes2 = ([one] if isinstance(one, int) else one for one in axes)
-    summed1, summed2 = [i % a.ndim for i in axes1], [i % b.ndim for i in axes2]
+    summed1, summed2 = [place_of(i, a.ndim) for i in axes1], [place_of(i, b.ndim) for i in axes2]
+    sizes1, sizes2 = [a.shape[i] for i in summed1], [b.shape[i] for i in summed2]
+    if sizes1 != sizes2 or len(set(summed1)) < len(summed1) or len(set(summed2)) < len(summed2):
+        raise ValueError(
+            f"tensordot sums over pairs of axes of equal size, each axis once, got axes {summed1} of sizes {sizes1} and "
+            f"axes {summed2} of sizes {sizes2}; choose others."
+        )
     free1 = [i for i in range(a.ndim) if i not in summed1]
     free2 = [i for i in range(b.ndim) if i not in summed2]
     order1, order2 = free1 + summed1, summed2 + free2

@@ -12,7 +12,7 @@ import numpy as np
 from minikeras import kernels as k
 from minikeras.autodiff.tape import composite, differentiable, operands, raw
 from minikeras.autodiff.tensor import Tensor
-from minikeras.ops.common import as_array, as_type, axes_of, result_type, unbroadcast
+from minikeras.ops.common import as_array, as_type, axes_of, place_of, result_type, unbroadcast
 
 __all__ = [
     "broadcast_to",
@@ -105,7 +105,13 @@ def broadcast_to(x: Any, shape: Any) -> Any:
 
 
 def _common(xs: list[Any]) -> list[Any]:
-    """Arrays (or numbers) in their common type."""
+    """Arrays (or numbers) in their common type.
+
+    Raises:
+        ValueError: where there are none.
+    """
+    if not xs:
+        raise ValueError("Arrays to join are missing, got an empty list; pass one or more.")
     xs = [as_array(x) for x in xs]
     dtype = result_type(*xs)
     return [as_type(x, dtype) for x in xs]
@@ -115,6 +121,7 @@ def _common(xs: list[Any]) -> list[Any]:
 def concatenate(xs: Any, axis: int = 0) -> Any:
     """Arrays joined along an axis that they have."""
     xs = _common(xs)
+    axis = place_of(axis, xs[0].ndim)
     ends = np.cumsum([x.shape[axis] for x in xs]).tolist()
 
     def vjp(g: Any, needs: Any) -> Any:
@@ -169,6 +176,7 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
 
 @differentiable(inputs=1)
 def _split(x: Any, sections: Any, axis: int) -> Any:
+    axis = place_of(axis, x.ndim)
     size = x.shape[axis]
     if isinstance(sections, int):
         if size % sections:
@@ -189,7 +197,7 @@ def _split(x: Any, sections: Any, axis: int) -> Any:
 
 def _along(axis: int, key: Any, ndim: int) -> tuple:
     """The index that applies `key` to one axis."""
-    return (slice(None),) * (axis % ndim) + (key,)
+    return (slice(None),) * place_of(axis, ndim) + (key,)
 
 
 @differentiable(inputs=1)
@@ -214,9 +222,9 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
     shape = rows.shape
     if axis is None:
         rows, axis = rows.reshape(-1), 0
+    axis = place_of(axis, rows.ndim)
     size = rows.shape[axis]
     if isinstance(repeats, int):
-        axis %= rows.ndim
         copies = (*rows.shape[:axis], size, repeats, *rows.shape[axis + 1 :])
         return k.xp.repeat(rows, repeats, axis), lambda g, needs: (g.reshape(copies).sum(axis=axis + 1).reshape(shape),)
     counts = np.broadcast_to(k.to_host(repeats), (size,))

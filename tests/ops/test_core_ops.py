@@ -143,3 +143,40 @@ def test_scatter_adds_up_what_comes_to_one_place() -> None:
     check_gradients(lambda values: ops.scatter(indices, values, (4,)) ** 2, values)
     rows = np.arange(6.0).reshape(3, 2)
     np.testing.assert_array_equal(ops.scatter(indices, rows, (3, 2)), [rows[0] + rows[2], [0, 0], rows[1]])
+
+
+def test_a_slice_that_is_not_there_is_refused() -> None:
+    x = np.arange(12.0, dtype="float32").reshape(3, 4)
+    np.testing.assert_array_equal(ops.slice(x, (1, 0), (-1, 2)).numpy(), x[1:, :2])
+    for start, shape in (((1, 1), (3, 3)), ((-1, 0), (1, 4)), ((3, 0), (1, 4)), ((0, 0), (-2, 4)), ((0,), (2,))):
+        with pytest.raises(ValueError, match="does not lie within shape"):
+            ops.slice(x, start, shape)
+    for start in ((2, 2), (-1, 0), (0,)):
+        with pytest.raises(ValueError, match="does not lie within shape"):
+            ops.slice_update(x, start, np.ones((1, 3), "float32"))
+
+
+@pytest.mark.parametrize("axis", [2, -3, 1.5, "1", True])
+def test_an_axis_that_is_not_there_is_refused(axis: object) -> None:
+    x = np.arange(6.0, dtype="float32").reshape(2, 3)
+    calls = [
+        lambda: ops.concatenate([x, x], axis=axis),
+        lambda: ops.split(x, 1, axis=axis),
+        lambda: ops.unstack(x, axis=axis),
+        lambda: ops.repeat(x, 2, axis=axis),
+        lambda: ops.layer_normalization(ops.convert_to_tensor(x), axis=axis),
+        lambda: ops.tensordot(x, x.T, axes=([axis], [0])),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="There is no axis"):
+            call()
+
+
+def test_tensordot_sums_over_axes_that_go_together() -> None:
+    x = np.arange(6.0, dtype="float32").reshape(2, 3)
+    np.testing.assert_array_equal(ops.tensordot(x, x.T, axes=([0, 1], [1, 0])).numpy(), np.float32(55))
+    for axes in (2, ([0, 1], [0, 1]), ([1, 1], [0, 0]), ([0, 0], [1, 1])):
+        with pytest.raises(ValueError, match="pairs of axes of equal size, each axis once"):
+            ops.tensordot(x, x.T, axes=axes)
+    with pytest.raises(ValueError, match="empty list"):
+        ops.concatenate([])
