@@ -20,10 +20,11 @@ __all__ = ["dot", "einsum", "inner", "matmul", "outer", "tensordot", "vdot"]
 def matmul(x1: Any, x2: Any) -> Any:
     """The matrix product over the last two axes; leading axes broadcast, a vector is a row or (right) a column.
 
-    Of int8 it is an int32.
+    Of two int8 it is an int32.
     """
-    a, b = promote(as_array(x1), as_array(x2))
-    if a.dtype == "int8":
+    x1, x2 = as_array(x1), as_array(x2)
+    a, b = promote(x1, x2)
+    if x1.dtype == x2.dtype == "int8":
         a, b = a.astype("int32"), b.astype("int32")
     if a.ndim == b.ndim == 2:
         return k.gemm(a, b), lambda g, needs: (
@@ -138,7 +139,7 @@ def _ndim(x: Any) -> int:
 def einsum(subscripts: str, *operands: Any) -> Any:
     """Einstein's summation, for example `einsum("bij,jk->bik", x, w)`; `...` stands for leading axes.
 
-    Of int8 it is an int32.
+    Of int8 alone it is an int32.
     """
     return _einsum(*operands, subscripts=subscripts)
 
@@ -146,8 +147,8 @@ def einsum(subscripts: str, *operands: Any) -> Any:
 @differentiable
 def _einsum(*operands: Any, subscripts: str) -> Any:
     arrays = [as_array(x) for x in operands]
-    dtype = result_type(*arrays)
-    arrays = [as_type(x, "int32" if dtype == "int8" else dtype) for x in arrays]
+    dtype = "int32" if all(x.dtype == "int8" for x in arrays) else result_type(*arrays)
+    arrays = [as_type(x, dtype) for x in arrays]
     terms, result = _explicit(subscripts, [x.ndim for x in arrays])
     y = _contraction(terms, arrays, result)
 

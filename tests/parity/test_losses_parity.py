@@ -13,6 +13,7 @@ jax = pytest.importorskip("jax")
 
 from loss_cases import CASES, LossCase  # noqa: E402
 
+import minikeras  # noqa: E402
 from minikeras import kernels as k  # noqa: E402
 from minikeras import losses, ops  # noqa: E402
 from minikeras.autodiff import Tensor, backward, recording  # noqa: E402
@@ -126,3 +127,69 @@ def test_names_mean_the_same() -> None:
     later = {"CTC", "ctc", "Circle", "circle"}
     left_out = {name for name in keras.src.losses.ALL_OBJECTS_DICT if name not in losses.ALL}
     assert left_out - later <= {"Loss", "LossFunctionWrapper"}
+
+
+# ---------------------------------------------------------------- a user's own, two of them one number for the batch
+
+
+def _dice(o):
+    return lambda t, p: 1.0 - (2.0 * o.sum(t * p) + 1.0) / (o.sum(t) + o.sum(p) + 1.0)
+
+
+def _root_mean_squared(o):
+    return lambda t, p: o.sqrt(o.mean(o.square(t - p)))
+
+
+def _quartic(o):
+    return lambda t, p: o.mean(o.power(t - p, 4), axis=-1)
+
+
+OWN = {"dice": _dice, "root mean squared": _root_mean_squared, "quartic": _quartic}
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean", "mean_with_sample_weight"])
+@pytest.mark.parametrize("setting", ["plain", "weights", "mask", "both", "one weight"])
+@pytest.mark.parametrize("name", OWN)
+def test_losses_of_the_user(name: str, setting: str, reduction: str) -> None:
+    rng = np.random.default_rng(9)
+    y_true, y_pred = (rng.uniform(size=(6, 3)).astype("float32") for _ in range(2))
+    weights = rng.uniform(0, 2, 6).astype("float32") if setting in ("weights", "both") else None
+    weights = np.float32(0.3) if setting == "one weight" else weights
+    mask = np.array([True, True, False, True, False, True]) if setting in ("mask", "both") else None
+    ours = losses.LossFunctionWrapper(OWN[name](ops), reduction=reduction)
+    theirs = keras.src.losses.losses.LossFunctionWrapper(OWN[name](keras.ops), reduction=reduction)
+    mine = value_and_gradient(ours, y_true, y_pred, weights, mask)
+    if (name, setting, reduction) == ("quartic", "one weight", "mean_with_sample_weight"):
+        weights = np.full(6, weights)  # of one number Keras divides by the number and not by what it weighs
+    for a, b in zip(mine, keras_value_and_gradient(theirs, y_true, y_pred, weights, mask), strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, **TOLERANCE)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("arguments", ["plain", "sample_weight", "class_weight"])
+@pytest.mark.parametrize("name", OWN)
+def test_training_with_losses_of_the_user(name: str, arguments: str, masked: bool) -> None:
+    rng = np.random.default_rng(9)
+    x = rng.uniform(0.2, 1, (16, 5, 3)).astype("float32")
+    x[rng.uniform(size=(16, 5)) < 0.3] = 0
+    y = rng.integers(0, 2, (16, 1) if arguments == "class_weight" else (16, 5, 1)).astype("float32")
+    extra = {
+        "plain": {},
+        "sample_weight": {"sample_weight": rng.uniform(0, 2, (16, 5)).astype("float32")},
+        "class_weight": {"class_weight": {0: 0.5, 1: 2.0}},
+    }[arguments]
+    kernel = rng.normal(size=(3, 1)).astype("float32")
+    results = []
+    for module, own_ops in ((minikeras, ops), (keras, keras.ops)):
+        stages = [module.Input((5, 3))] + [module.layers.Masking()] * masked
+        stages.append(module.layers.Dense(1, activation="sigmoid"))
+        if arguments == "class_weight":  # of one label for each sample
+            stages.append(module.layers.GlobalAveragePooling1D())
+        model = module.Sequential(stages)
+        model.compile(module.optimizers.SGD(0.5), loss=OWN[name](own_ops))
+        model.set_weights([kernel, np.zeros(1, "float32")])
+        history = model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, **extra)
+        results.append([np.array(history.history["loss"]), *model.get_weights()])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6)
