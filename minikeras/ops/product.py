@@ -75,8 +75,8 @@ def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Any:
     sizes1, sizes2 = [a.shape[i] for i in summed1], [b.shape[i] for i in summed2]
     if sizes1 != sizes2 or len(set(summed1)) < len(summed1) or len(set(summed2)) < len(summed2):
         raise ValueError(
-            f"tensordot sums over pairs of axes of equal size, each axis once, got axes {summed1} of sizes {sizes1} and "
-            f"axes {summed2} of sizes {sizes2}; choose others."
+            f"tensordot sums over pairs of axes of equal size, each axis once, got axes {summed1} of sizes {sizes1} "
+            f"and axes {summed2} of sizes {sizes2}; choose others."
         )
     free1 = [i for i in range(a.ndim) if i not in summed1]
     free2 = [i for i in range(b.ndim) if i not in summed2]

@@ -335,6 +335,30 @@ def test_softmax_mask():
     close(layers.Softmax(axis=1)(x, mask=mask[:, :, :1]), keras.layers.Softmax(axis=1)(x, mask=mask[:, :, :1]))
 
 
+@pytest.mark.parametrize("case", [one for one in [*CASES, *NOISE] if one[2] == STEPS], ids=numbers)
+def test_masked_steps(case):
+    """What comes behind a mask: the same outputs, the same mask or none, or an error in both."""
+    name, arguments, shape = case
+    x = draw(np.random.default_rng(0), shape) * (np.random.default_rng(1).random((*shape[:2], 1)) < 0.6)
+    x = x.astype("float32")
+    layer, keras_layer = pair(name, arguments, shape)
+    results = []
+    for module, one in ((layers, layer), (keras.layers, keras_layer)):
+        try:
+            y = one(module.Masking()(x))
+        except ValueError:
+            results.append(None)
+        else:
+            mask = getattr(y, "_keras_mask", None)
+            results.append((np.asarray(y), None if mask is None else np.asarray(mask)))
+    ours, theirs = results
+    assert (ours is None) == (theirs is None)
+    if ours is not None:
+        close(ours[0], theirs[0])
+        assert (ours[1] is None) == (theirs[1] is None)
+        assert ours[1] is None or np.array_equal(ours[1], theirs[1])
+
+
 MASKED = [(name, {}, count) for name in ("Add", "Multiply", "Average", "Maximum", "Minimum") for count in (2, 3)]
 MASKED += [("Subtract", {}, 2), ("Concatenate", {}, 3), ("Concatenate", {"axis": 1}, 2), ("Dot", {"axes": 2}, 2)]
 
