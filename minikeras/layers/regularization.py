@@ -102,6 +102,11 @@ class SpatialDropout(Dropout):
         dtype: Any = None,
         **kwargs: Any,
     ):
+        if "noise_shape" in kwargs:
+            raise ValueError(
+                f"{type(self).__name__} drops whole channels and takes no noise_shape, got {kwargs['noise_shape']!r}; "
+                "use Dropout."
+            )
         super().__init__(rate, seed=seed, name=name, dtype=dtype, **kwargs)
         self.data_format = config.standardize_data_format(data_format)
         self.input_spec = InputSpec(ndim=self.rank + 2)
