@@ -119,6 +119,9 @@ def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> 
     return (x, y) if y is not None else (x if not isinstance(x, (list, tuple)) else (x,))
 
 
+_USUAL_BATCH = 32
+
+
 def _is_scalar(value: Any) -> bool:
     return isinstance(value, (int, float, bool, np.generic))
 
@@ -157,6 +160,17 @@ def to_arrays(data: Any, role: str) -> Any:
     if array.dtype.kind == "f" and array.dtype != config.floatx():
         array = array.astype(config.floatx())
     return array
+
+
+def only_batch(x: Any, batch_size: Any) -> Any:
+    """The array as `to_arrays` has it, where it is one of NumPy and all of it one batch; None where a stream is needed.
+
+    Args:
+        batch_size: what the user gave, unchecked.
+    """
+    if type(x) is not np.ndarray or x.ndim == 0 or not (batch_size is None or type(batch_size) is int):
+        return None
+    return to_arrays(x, "x") if 0 < len(x) <= (_USUAL_BATCH if batch_size is None else batch_size) else None
 
 
 def batch_length(data: Any) -> int:
@@ -259,7 +273,7 @@ class ArrayStream:
         check_sample_weight(sample_weight)
         self.batch_size = whole("batch_size", batch_size, 1, optional=True)
         if self.batch_size is None:
-            self.batch_size = 32 if steps is None else -(-self.samples // steps)
+            self.batch_size = _USUAL_BATCH if steps is None else -(-self.samples // steps)
         self._batches = -(-self.samples // self.batch_size)
         self.steps = self._batches if steps is None else steps
         self._shuffle = shuffle

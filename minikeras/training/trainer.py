@@ -34,6 +34,7 @@ from minikeras.training.data import (
     class_weights_of,
     is_batch_source,
     make_stream,
+    only_batch,
     split_validation,
     to_arrays,
     unpack_x_y_sample_weight,
@@ -798,6 +799,12 @@ class Trainer:
         if kwargs:
             raise ValueError(f"predict got unknown arguments {sorted(kwargs)}; check their spelling.")
         steps, verbose = whole("steps", steps, 1, optional=True, floats=True), _verbosity(verbose)
+        if verbose == 0 and callbacks is None and steps is None:
+            batch = only_batch(x, batch_size)
+            if batch is not None:  # nobody to tell of batches, and no further one to prepare
+                with self._arena("predict").step(), recording(False):
+                    outputs = self.predict_step(step_data((batch, None, None)))
+                    return tree.map_structure(_copied, outputs)
         stream = make_stream(x, None, None, batch_size, steps, **preparation)
         callbacks = self._callback_list(callbacks, verbose, stream)
         callbacks.on_predict_begin()
@@ -984,6 +991,10 @@ def _data(leaf: Any) -> Any:
     return leaf.data if isinstance(leaf, Tensor) else leaf
 
 
+def _copied(leaf: Any) -> np.ndarray:
+    return np.array(k.to_host(_data(leaf)))
+
+
 def _preparation(arguments: dict[str, Any]) -> dict[str, Any]:
     """Takes out of `arguments` what says how batches are prepared ahead, also under the names of Keras 1."""
     if not arguments:
@@ -1022,6 +1033,8 @@ def _is_short(stream: Any, batches: int, enough: str) -> bool:
 
 
 def _verbosity(verbose: Any) -> int:
+    if type(verbose) is int and 0 <= verbose <= 2:
+        return verbose
     chosen = one_of("verbose", verbose, ("auto", 0, 1, 2, True, False))
     return 1 if chosen == "auto" else int(chosen)
 

@@ -208,3 +208,66 @@ def test_threads_and_pickles():
     np.testing.assert_array_equal(again.predict_on_batch(x), expected)
     again.set_weights([0 * w for w in again.get_weights()])
     assert not again.predict_on_batch(x).any() and np.array_equal(model.predict_on_batch(x), expected)
+
+
+# ---------------------------------------------------------------- one batch that nobody is told of
+
+
+class _Told(keras.callbacks.Callback):
+    def on_predict_batch_end(self, batch, logs=None):
+        self.last = batch
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        RNG.normal(size=(5, 4)),
+        RNG.normal(size=(5, 4)).astype("float16"),
+        RNG.integers(0, 3, (1, 4)),
+        np.ones((5, 4), bool),
+    ],
+    ids=lambda x: str(x.dtype),
+)
+def test_one_batch_gives_what_a_stream_of_batches_gives(x):
+    inputs = keras.Input((4,))
+    hidden = layers.Dense(3)(inputs)
+    model = keras.Model(inputs, {"a": layers.Softmax()(hidden), "b": [hidden, layers.Identity()(inputs)]})
+    told = _Told()
+    short, long = model.predict(x, verbose=0), model.predict(x, verbose=0, callbacks=[told])
+    assert told.last == 0
+    for a, b in zip(keras.tree.flatten(short), keras.tree.flatten(long), strict=True):
+        assert type(a) is np.ndarray and a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+    kept = [part.copy() for part in keras.tree.flatten(short)]
+    model.predict(x + 1, verbose=0)
+    if x.dtype.kind == "f":
+        x += 1
+    for a, b in zip(keras.tree.flatten(short), kept, strict=True):  # they are copies
+        np.testing.assert_array_equal(a, b)
+
+
+def test_what_is_no_batch_is_refused_whoever_is_told():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
+    for arguments in ({"verbose": 0}, {"verbose": 0, "callbacks": [_Told()]}):
+        for x, settings, words in (
+            (np.ones((0, 4)), {}, "The data is empty"),
+            (np.array("a"), {}, "must hold numbers"),
+            (np.array(1.0), {}, "must have a batch axis"),
+            (np.array([["a"] * 4]), {}, "must hold numbers"),
+            (np.ones((2, 4)), {"batch_size": 0}, "batch_size must be a positive whole number"),
+            (np.ones((2, 4)), {"batch_size": 2.5}, "batch_size must be a positive whole number"),
+            (np.ones((2, 4)), {"batch_size": True}, "batch_size must be a positive whole number"),
+            (np.ones((2, 3)), {}, "expects inputs with 4 entries"),
+        ):
+            with pytest.raises(ValueError, match=words):
+                model.predict(x, **settings, **arguments)
+
+
+def test_a_prediction_step_of_the_user_sees_the_only_batch_too():
+    class Doubled(keras.Sequential):
+        def predict_step(self, data):
+            return 2 * super().predict_step(data)
+
+    model = Doubled([keras.Input((4,)), layers.Identity()])
+    np.testing.assert_array_equal(model.predict(np.ones((3, 4)), verbose=0), np.full((3, 4), 2.0))
+    np.testing.assert_array_equal(model.predict(np.ones((3, 4)), batch_size=2, verbose=0), np.full((3, 4), 2.0))
