@@ -229,7 +229,7 @@ def test_wrappers_and_functions():
         layers.EinsumDense(3, 2)
     with pytest.raises(ValueError, match=r"has noise_shape \(1, 2, 3\), got inputs of shape \(None, 4\)"):
         layers.Dropout(0.5, noise_shape=(1, 2, 3))(Input((4,)))
-    with pytest.raises(ValueError, match=r"SpatialDropout1D drops whole channels and takes no noise_shape, got \(1, 2\)"):
+    with pytest.raises(ValueError, match=r"SpatialDropout1D .* takes no noise_shape, got \(1, 2\)"):
         layers.SpatialDropout1D(0.5, noise_shape=(1, 2))
     with pytest.raises(ValueError, match=r"a scale of shape \(2,\), which does not broadcast with inputs of shape \(N"):
         layers.Rescaling([1.0, 2.0])(Input((4,)))
