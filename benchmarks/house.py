@@ -60,7 +60,7 @@ def with_bases(cls: type) -> int:
     return sum(class_lines(base) for base in own if base.__name__ != "UserFacing")
 
 
-def imports_of(path: Path, modules: set[str]) -> set[str]:
+def imports_of(path: Path, modules: set[str], package: str = "minikeras.") -> set[str]:
     """The modules of the package that a file imports, also inside functions and by strings."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -69,7 +69,7 @@ def imports_of(path: Path, modules: set[str]) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             found.update(names if names <= modules else {node.module, *names})
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("minikeras."):
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith(package):
             found.add(node.value)
     return found & modules
 

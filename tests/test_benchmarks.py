@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minikeras
-from benchmarks import augmentation, kernels, limits, plot, readme, scaling, vs_keras
+from benchmarks import augmentation, house, kernels, limits, plot, readme, scaling, vs_keras
 from benchmarks.contenders import Contender, ContenderError, ContenderLacks, Worker, ours, rivals
 from benchmarks.installed import ROOT, closure, files_size
 from benchmarks.keras_models import compiled
@@ -332,3 +332,26 @@ def test_kernels_of_an_unknown_row_are_not_timed(capsys):
     with pytest.raises(SystemExit):
         kernels.main(["W99"])
     assert "rows are W1, " in capsys.readouterr().err
+
+
+def test_code_lines_are_those_with_code():
+    source = '"""Docs,\nmore."""\n\nimport x  # why\n\n\ndef f(\n    a,\n):\n    """One."""\n'
+    source += '    # nothing\n    return """two\nlines"""\n'
+    assert house.code_lines(source) == 6
+
+
+def test_the_measures_of_the_house():
+    measured = {name: value for name, value, _ in house.rows()}
+    dense = measured["code lines of Dense, its bases but Layer included"]
+    assert dense == house.class_lines(minikeras.layers.Dense) > 10
+    assert measured["code lines of the package"] > measured["code lines of kernels/cpu"] > 1000
+    assert 5 < measured["frames from fit to a Dense kernel"] < 30
+    assert measured["Python calls in predict(x[:1])"] < measured["Python calls in evaluate of one sample"]
+    assert all(one < other for one, other in house.circles())
+
+
+def test_a_circle_is_seen_in_functions_and_strings(tmp_path):
+    file = tmp_path / "a.py"
+    file.write_text("def f():\n    from package import b\n    load('package.c')\nimport package.d\n")
+    known = {"package", "package.b", "package.c", "package.d", "package.e"}
+    assert house.imports_of(file, known, "package.") == {"package.b", "package.c", "package.d"}
