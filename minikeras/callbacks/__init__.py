@@ -1,6 +1,7 @@
 """What users hook into training with."""
 
-from minikeras.callbacks.base import Callback, CallbackList
+from minikeras.callbacks.base import Callback
+from minikeras.callbacks.callback_list import CallbackList
 from minikeras.callbacks.history import History
 from minikeras.callbacks.monitor import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
 from minikeras.callbacks.progress import ProgbarLogger

@@ -253,4 +253,4 @@ registry.builtin(
     *[cls for cls in list(globals().values()) if isinstance(cls, type) and issubclass(cls, Layer) and cls is not Layer],
 )
 
-open_older_paths({name: globals()[name] for name in __all__})
+open_older_paths(__name__, {name: globals()[name] for name in __all__})

@@ -15,13 +15,15 @@ _PATHS = (
 )
 
 
-def open_older_paths(layers: dict[str, Any]) -> None:
-    """Let these layers, by name, be imported from every older path."""
+def open_older_paths(package: str, layers: dict[str, Any]) -> None:
+    """Let these layers, by name, be imported from every older path in the package."""
     for path in _PATHS:
-        _open(f"minikeras.layers.{path}", layers)
+        _open(package, path, layers)
 
 
-def _open(name: str, layers: dict[str, Any]) -> None:
+def _open(package: str, path: str, layers: dict[str, Any]) -> None:
+    name = f"{package}.{path}"
+
     def find(wanted: str) -> Any:
         if wanted not in layers:
             raise AttributeError(f"{name} has no {wanted!r}.")
@@ -29,5 +31,5 @@ def _open(name: str, layers: dict[str, Any]) -> None:
 
     if name not in sys.modules:
         sys.modules[name] = ModuleType(name, "Layers, under the path that Keras 2 programs know.")
-        setattr(sys.modules["minikeras.layers"], name.rpartition(".")[2], sys.modules[name])
+        setattr(sys.modules[package], path, sys.modules[name])
     sys.modules[name].__getattr__ = find  # type: ignore[method-assign]

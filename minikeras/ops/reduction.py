@@ -13,6 +13,8 @@ from minikeras import kernels as k
 from minikeras.autodiff.tape import composite, differentiable, operation, raw
 from minikeras.ops import elementwise
 from minikeras.ops.common import array_type, as_array, as_float, axes_of, promote, restore_axes
+from minikeras.ops.core import cast, convert_to_tensor
+from minikeras.ops.shaping import diagonal, reshape, squeeze
 
 __all__ = [
     "all",
@@ -37,6 +39,7 @@ __all__ = [
     "sort",
     "std",
     "sum",
+    "trace",
     "var",
 ]
 
@@ -215,8 +218,6 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     axis = axes_of(axis)
     if ord is None:
         return _euclidean(x, axis, keepdims)
-    from minikeras.ops.core import cast, convert_to_tensor
-
     x = convert_to_tensor(x)
     if x.data.dtype.kind not in "fc":
         x = cast(x, config.floatx())
@@ -240,8 +241,6 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
         y = (max if ord > 0 else min)(sum(magnitude, summed, keepdims=True), compared, keepdims=True)
         if keepdims:
             return y
-        from minikeras.ops.shaping import squeeze
-
         return squeeze(y, axes)
     raise ValueError(
         f"norm knows ord=None, a number or an infinity for vectors, and 'fro', 1, -1 or an infinity for matrices, got "
@@ -250,13 +249,16 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
 
 
 @composite
+def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    """The sum of the diagonal."""
+    return sum(diagonal(x, offset, axis1, axis2), -1)
+
+
+@composite
 def average(x: Any, axis: Any = None, weights: Any = None) -> Any:
     """The mean weighted by `weights`, an array of the shape of `x` or of its one axis `axis`."""
     if weights is None:
         return mean(x, axis)
-    from minikeras.ops.core import convert_to_tensor
-    from minikeras.ops.shaping import reshape
-
     x, weights = convert_to_tensor(x), convert_to_tensor(weights)
     if weights.ndim == 1 < x.ndim:
         shape = [1] * x.ndim

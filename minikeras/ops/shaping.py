@@ -36,7 +36,6 @@ __all__ = [
     "take",
     "take_along_axis",
     "tile",
-    "trace",
     "transpose",
     "tril",
     "triu",
@@ -389,14 +388,6 @@ def _diag(x: Any, number: int) -> Any:
 def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """The diagonal of the matrices in two axes, as a new last axis."""
     return _selection(x, lambda array: k.xp.diagonal(array, offset, axis1, axis2), unique=True)
-
-
-@composite
-def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    """The sum of the diagonal."""
-    from minikeras.ops.reduction import sum as reduce_sum
-
-    return reduce_sum(diagonal(x, offset, axis1, axis2), -1)
 
 
 @differentiable(inputs=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -13,15 +12,13 @@ from typing import Any
 from minikeras.models.description import model_from_config, parse_description
 from minikeras.models.model import warn_of_unwritten_losses
 from minikeras.registry import describe_whole, weight_budget
+from minikeras.saving.archive import CONFIG, WEIGHTS, read_members
 from minikeras.saving.paths import as_path, existing, replacing
 from minikeras.saving.weights_file import WeightsReader, read_weights, write_weights
 from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import one_of
 
-_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _KERAS_VERSION = "3.15.1"  # the version whose layout this is
-_LARGEST_EXPANSION = 100  # how much a member may be compressed; Keras stores them as they are
-_FREE_BYTES = 1 << 20
 _SPARE_WEIGHTS = 1 << 20  # entries that a model may create beyond twice those in its file
 
 
@@ -65,8 +62,8 @@ def save_model(
         write_weights(model, weights, include_optimizer)
         with zipfile.ZipFile(partial, "w") as archive:
             archive.writestr("metadata.json", json.dumps(metadata))
-            archive.writestr(_CONFIG, json.dumps(description))
-            archive.writestr(_WEIGHTS, weights.getbuffer())  # type: ignore[arg-type]
+            archive.writestr(CONFIG, json.dumps(description))
+            archive.writestr(WEIGHTS, weights.getbuffer())  # type: ignore[arg-type]
 
 
 @user_facing
@@ -101,25 +98,3 @@ def load_model(
         raise ValueError(f"{str(path)!r} cannot be loaded: {error}") from error
     read_weights(model, weights, str(path))
     return model
-
-
-def read_members(path: Any) -> tuple[bytes, io.BytesIO]:
-    """The description and the weights in a `.keras` archive.
-
-    Raises:
-        ValueError: for a damaged archive, or one without them.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _read_member(archive, _CONFIG), io.BytesIO(_read_member(archive, _WEIGHTS))
-    except KeyError as error:
-        raise ValueError(f"{str(path)!r} is not a model file: {error.args[0]}.") from error
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, zlib.error) as error:
-        raise ValueError(f"{str(path)!r} is damaged or not a .keras file: {error}.") from error
-
-
-def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    member = archive.getinfo(name)
-    if member.file_size > _FREE_BYTES + _LARGEST_EXPANSION * member.compress_size:
-        raise zipfile.BadZipFile(f"{name} claims {member.file_size} bytes, far more than the file holds")
-    return archive.read(member)

@@ -20,6 +20,7 @@ from minikeras.layers.base import Layer
 from minikeras.models.model import Model
 from minikeras.models.sequential import Sequential
 from minikeras.registry import is_builtin
+from minikeras.saving.archive import read_members
 from minikeras.saving.paths import as_path, existing, replacing
 from minikeras.tracebacks import user_facing
 
@@ -167,8 +168,6 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwarg
             f"The model {model.name!r} has no weights to load into before it is built; call it on data first."
         )
     if path.name.endswith(".keras"):
-        from minikeras.saving.keras_file import read_members
-
         _, weights = read_members(path)
         read_weights(model, weights, str(path), skip_mismatch)
     else:
