@@ -1,0 +1,263 @@
+"""Convolutions, transposed and by depth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from minikeras import config
+from minikeras import kernels as k
+from minikeras.autodiff.symbolic import TooSmall
+from minikeras.autodiff.tape import composite, differentiable
+from minikeras.ops.common import as_type
+
+__all__ = ["conv", "conv_transpose", "depthwise_conv", "separable_conv"]
+
+
+def per_axis(value: Any, n: int) -> tuple[int, ...]:
+    if type(value) is tuple:
+        return value
+    return (int(value),) * n if isinstance(value, (int, np.integer)) else tuple(value)
+
+
+def explicit_padding(
+    padding: Any, sizes: tuple[int, ...], kernel: tuple[int, ...], strides: tuple[int, ...], dilation: tuple[int, ...]
+) -> tuple[tuple[int, int], ...]:
+    """(before, after) per spatial axis for `"valid"`, `"same"` or `"causal"`."""
+    if padding not in ("valid", "same", "causal"):
+        raise ValueError(f"padding must be 'valid', 'same' or 'causal', got {padding!r}.")
+    return _paddings(padding, sizes, kernel, strides, dilation)
+
+
+@lru_cache(maxsize=256)
+def _paddings(padding: str, sizes: Any, kernel: Any, strides: Any, dilation: Any) -> tuple[tuple[int, int], ...]:
+    if not len(sizes) == len(kernel) == len(strides) == len(dilation):
+        raise ValueError(
+            f"Window, strides and dilation have one number for each axis between batch and channels, got {kernel}, "
+            f"{strides} and {dilation} for inputs of size {sizes}."
+        )
+    for n, m, s, d in zip(sizes, kernel, strides, dilation, strict=True):
+        if min(m, s, d) < 1:
+            raise ValueError(f"Windows, strides and dilations are at least 1, got {kernel}, {strides} and {dilation}.")
+        if n < (d * (m - 1) + 1 if padding == "valid" else 1):
+            window = f"{kernel}{f' and dilation {dilation}' if max(dilation) > 1 else ''}"
+            raise TooSmall(
+                f"A window of size {window} does not fit into inputs of size {sizes} with padding={padding!r}; use a "
+                "smaller window, padding='same' or larger inputs."
+            )
+    if padding == "valid":
+        return ((0, 0),) * len(sizes)
+    if padding == "same":
+        return tuple(k.same_padding(n, m, s, d) for n, m, s, d in zip(sizes, kernel, strides, dilation, strict=True))
+    return tuple((d * (m - 1), 0) for m, d in zip(kernel, dilation, strict=True))
+
+
+def channels_last(x: Any, data_format: str) -> Any:
+    return x if data_format == "channels_last" else k.xp.ascontiguousarray(k.xp.moveaxis(x, 1, -1))
+
+
+def restore_channels(y: Any, data_format: str) -> Any:
+    return y if data_format == "channels_last" else k.xp.ascontiguousarray(k.xp.moveaxis(y, -1, 1))
+
+
+def _convolution(depthwise: bool) -> Callable:
+    """The convolution primitive: `depthwise` chooses the kernels it runs on."""
+
+    @differentiable
+    def primitive(
+        x: Any,
+        kernel: Any,
+        bias: Any = None,
+        *,
+        strides: Any = 1,
+        padding: str = "valid",
+        data_format: str = "channels_last",
+        dilation: Any = 1,
+        groups: int = 1,
+        activation: str | None = None,
+    ) -> Any:
+        forward, input_grad, kernel_grad = (
+            (k.depthwise_conv, k.depthwise_conv_input_grad, k.depthwise_conv_kernel_grad)
+            if depthwise
+            else (k.conv, k.conv_input_grad, k.conv_kernel_grad)
+        )
+        x = channels_last(x, data_format)
+        if x.dtype != kernel.dtype:
+            x = x.astype(kernel.dtype)
+        n = x.ndim - 2
+        steps, spread = per_axis(strides, n), per_axis(dilation, n)
+        settings: dict[str, Any] = {
+            "strides": steps,
+            "padding": explicit_padding(padding, x.shape[1:-1], kernel.shape[:-2], steps, spread),
+            "dilation": spread,
+        }
+        if not depthwise:
+            settings["groups"] = groups
+        y = forward(x, kernel, bias, activation=activation, **settings)
+
+        def vjp(g: Any, needs: Any) -> Any:
+            g = channels_last(g, data_format)
+            g, gb = k.epilogue_grad(g, y, activation, needs[2], needs.out[2])
+            gx = gw = None
+            if needs[0]:
+                gx = restore_channels(input_grad(g, kernel, x.shape, **settings), data_format)
+            if needs[1]:
+                gw = kernel_grad(x, g, kernel.shape, out=needs.out[1], **settings)
+            return gx, gw, gb
+
+        return restore_channels(y, data_format), vjp
+
+    return primitive
+
+
+convolution = _convolution(depthwise=False)
+depthwise_convolution = _convolution(depthwise=True)
+
+
+@composite
+def conv(
+    inputs: Any, kernel: Any, strides: Any = 1, padding: str = "valid", data_format: Any = None, dilation_rate: Any = 1
+) -> Any:
+    """Convolution (correlation) of `inputs` (n, *spatial, channels) and `kernel` (*sizes, channels / groups, filters).
+
+    Groups follow from the kernel's shape.  `padding` is `"valid"`, `"same"` or (1-d) `"causal"`.
+    """
+    data_format = config.standardize_data_format(data_format)
+    channels = inputs.shape[-1 if data_format == "channels_last" else 1]
+    return convolution(
+        inputs,
+        kernel,
+        None,
+        strides=strides,
+        padding=padding,
+        data_format=data_format,
+        dilation=dilation_rate,
+        groups=channels // kernel.shape[-2],
+    )
+
+
+@composite
+def depthwise_conv(
+    inputs: Any, kernel: Any, strides: Any = 1, padding: str = "valid", data_format: Any = None, dilation_rate: Any = 1
+) -> Any:
+    """Each channel of `inputs` with its own `kernel` (*sizes, channels, multiplier)."""
+    return depthwise_convolution(
+        inputs,
+        kernel,
+        None,
+        strides=strides,
+        padding=padding,
+        data_format=config.standardize_data_format(data_format),
+        dilation=dilation_rate,
+    )
+
+
+@composite
+def separable_conv(
+    inputs: Any,
+    depthwise_kernel: Any,
+    pointwise_kernel: Any,
+    strides: Any = 1,
+    padding: str = "valid",
+    data_format: Any = None,
+    dilation_rate: Any = 1,
+) -> Any:
+    """`depthwise_conv`, then a convolution with `pointwise_kernel` (1, ..., channels * multiplier, filters)."""
+    middle = depthwise_conv(inputs, depthwise_kernel, strides, padding, data_format, dilation_rate)
+    return conv(middle, pointwise_kernel, data_format=data_format)
+
+
+def transposed_length(length: int, size: int, stride: int, dilation: int, padding: str, extra: int | None) -> int:
+    """How long an axis becomes in a transposed convolution; see `conv_transpose`, whose `output_padding` is `extra`."""
+    window = dilation * (size - 1) + 1
+    reach = (length - 1) * stride + window  # of all windows, side by side
+    if extra is None:
+        return length * stride if padding == "same" else max(reach, length * stride)
+    made = reach - (window // 2 * 2 if padding == "same" else 0) + extra
+    if made < 1:
+        raise TooSmall(
+            f"A transposed convolution makes {made} values of {length} along an axis, with a window of {window}, "
+            f"stride {stride}, padding={padding!r} and output_padding={extra}; use larger inputs or padding='valid'."
+        )
+    return made
+
+
+@differentiable
+def transposed_convolution(
+    x: Any,
+    kernel: Any,
+    bias: Any = None,
+    *,
+    strides: Any,
+    padding: str,
+    output_padding: Any,
+    data_format: str,
+    dilation: Any,
+    activation: str | None = None,
+) -> Any:
+    """The gradient of a convolution at its input: what that has for input is the output here, and the reverse."""
+    x = channels_last(as_type(x, kernel.dtype), data_format)
+    n = x.ndim - 2
+    steps, spread = per_axis(strides, n), per_axis(dilation, n)
+    lengths, pads = [], []
+    for length, size, step, apart, extra in zip(
+        x.shape[1:-1], kernel.shape[:-2], steps, spread, output_padding, strict=True
+    ):
+        lengths.append(transposed_length(length, size, step, apart, padding, extra))
+        cut = max((length - 1) * step + apart * (size - 1) + 1 - lengths[-1], 0)
+        pads.append((cut // 2, cut - cut // 2))
+    settings: dict[str, Any] = {"strides": steps, "padding": tuple(pads), "dilation": spread}
+    y = k.conv_input_grad(x, kernel, (x.shape[0], *lengths, kernel.shape[-2]), **settings)
+    if bias is not None:
+        k.xp.add(y, bias, out=y)
+    y = k.activate(y, activation, out=y)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        g, gb = k.epilogue_grad(channels_last(g, data_format), y, activation, needs[2], needs.out[2])
+        gx = restore_channels(k.conv(g, kernel, None, **settings), data_format) if needs[0] else None
+        gw = k.conv_kernel_grad(g, x, kernel.shape, out=needs.out[1], **settings) if needs[1] else None
+        return gx, gw, gb
+
+    return restore_channels(y, data_format), vjp
+
+
+@composite
+def conv_transpose(
+    inputs: Any,
+    kernel: Any,
+    strides: Any = 1,
+    padding: str = "valid",
+    output_padding: Any = None,
+    data_format: Any = None,
+    dilation_rate: Any = 1,
+) -> Any:
+    """Transposed convolution of `inputs` (n, *spatial, channels) with `kernel` (*sizes, filters, channels).
+
+    A length n becomes `n * stride` for `"same"` and `(n - 1) * stride + max(window, stride)` for `"valid"` padding, a
+    window being `dilation_rate * (size - 1) + 1` long; with `output_padding`, less than the stride, it becomes
+    `(n - 1) * stride + window + output_padding`, without `2 * (window // 2)` of it for `"same"`.
+
+    Raises:
+        ValueError: for another padding, and where `output_padding` is not less than the stride.
+    """
+    if padding not in ("valid", "same"):
+        raise ValueError(f"padding must be 'valid' or 'same', got {padding!r}.")
+    n = len(inputs.shape) - 2
+    extras = (None,) * n if output_padding is None else per_axis(output_padding, n)
+    if any(extra is not None and extra >= step for extra, step in zip(extras, per_axis(strides, n), strict=True)):
+        raise ValueError(
+            f"conv_transpose needs an output_padding that is less than the strides, got {output_padding} and {strides}."
+        )
+    return transposed_convolution(
+        inputs,
+        kernel,
+        None,
+        strides=strides,
+        padding=padding,
+        output_padding=extras,
+        data_format=config.standardize_data_format(data_format),
+        dilation=dilation_rate,
+    )

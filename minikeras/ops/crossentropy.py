@@ -1,0 +1,190 @@
+"""Class numbers and cross-entropies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minikeras import config
+from minikeras import kernels as k
+from minikeras.autodiff.symbolic import KerasTensor
+from minikeras.autodiff.tape import composite, differentiable, operation, raw
+from minikeras.autodiff.tensor import Tensor
+from minikeras.ops import numpy as fine
+from minikeras.ops.common import as_array
+
+__all__ = ["binary_crossentropy", "categorical_crossentropy", "multi_hot", "one_hot", "sparse_categorical_crossentropy"]
+
+
+@operation(inputs=1)
+def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False) -> Any:
+    """Integers to vectors with a single 1; an integer out of range gives zeros."""
+    return _hits(as_array(x), num_classes, axis).astype(dtype or config.floatx())
+
+
+@operation(inputs=1)
+def multi_hot(inputs: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False) -> Any:
+    """Sets of integers to vectors with a 1 for each member: the maximum of `one_hot` over axis 1, of a vector 0."""
+    return _hits(inputs, num_classes, axis).any(axis=min(inputs.ndim - 1, 1)).astype(dtype or config.floatx())
+
+
+def _hits(x: Any, num_classes: int, axis: int) -> Any:
+    return k.xp.moveaxis(x[..., None] == k.xp.arange(num_classes), -1, axis)
+
+
+@differentiable
+def _cross_entropy(logits: Any, target: Any, *, probabilities: Any = None) -> Any:
+    y = k.cross_entropy(logits, target, probabilities)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        return (
+            k.cross_entropy_grad(g, logits, target, probabilities) if needs[0] else None,
+            -g[..., None] * k.log_softmax(logits) if needs[1] else None,
+        )
+
+    return y, vjp
+
+
+@differentiable
+def _sparse_cross_entropy(logits: Any, labels: Any, *, probabilities: Any = None) -> Any:
+    y = k.sparse_cross_entropy(logits, labels, probabilities)
+    return y, lambda g, needs: (k.sparse_cross_entropy_grad(g, logits, labels, probabilities), None)
+
+
+@differentiable
+def _binary_cross_entropy(logits: Any, target: Any) -> Any:
+    def vjp(g: Any, needs: Any) -> Any:
+        return k.binary_cross_entropy_grad(g, logits, target), -g * logits if needs[1] else None
+
+    return k.binary_cross_entropy(logits, target), vjp
+
+
+def _logits_behind(output: Any, kind: str) -> Any:
+    """What `output` was computed from by a softmax or sigmoid, or None."""
+    if isinstance(output, Tensor) and output.logits is not None and output.logits[0] == kind:
+        return output.logits[1]
+    return None
+
+
+@composite
+def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
+    """Cross-entropy of class weights `target` and predictions of the same shape, without the class axis.
+
+    Probabilities are divided by their sum and clipped to [epsilon, 1 - epsilon]; where they come straight out of a
+    softmax, its logits are used instead, which is exact and stable.
+    """
+    if target.shape != output.shape and (
+        len(target.shape) != len(output.shape)
+        or any(a is not None and b is not None and a != b for a, b in zip(target.shape, output.shape, strict=True))
+    ):
+        raise ValueError(
+            f"categorical_crossentropy needs targets and predictions of one shape, got {tuple(target.shape)} and "
+            f"{tuple(output.shape)}; integer labels go with sparse_categorical_crossentropy."
+        )
+    if axis not in (-1, len(output.shape) - 1):
+        target, output = fine.moveaxis(target, axis, -1), fine.moveaxis(output, axis, -1)
+    if from_logits:
+        return _cross_entropy(output, target)
+    logits = _logits_behind(output, "softmax")
+    if logits is not None:
+        return _cross_entropy(logits, target, probabilities=output.data)
+    output = output / fine.sum(output, axis=-1, keepdims=True)
+    output = fine.clip(output, config.epsilon(), 1 - config.epsilon())
+    return fine.negative(fine.sum(fine.multiply(target, fine.log(output)), axis=-1))
+
+
+@composite
+def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
+    """Cross-entropy of integer labels `target` and predictions with one more axis, the classes.
+
+    Raises:
+        ValueError: a label is out of range or no whole number (CPU; on a GPU its cross-entropy is NaN and its gradient
+            zero).
+    """
+    if len(target.shape) == len(output.shape) and target.shape[-1] == 1:
+        target = fine.squeeze(target, -1)
+    if axis not in (-1, len(output.shape) - 1):
+        output = fine.moveaxis(output, axis, -1)
+    if tuple(target.shape) != tuple(output.shape[:-1]):
+        raise ValueError(
+            f"sparse_categorical_crossentropy needs labels of the predictions' shape without the classes, got labels "
+            f"{tuple(target.shape)} and predictions {tuple(output.shape)}; one-hot targets go with "
+            "categorical_crossentropy."
+        )
+    labels = raw(target)
+    if k.active_device() == "cpu":
+        if labels.dtype.kind not in "iu":
+            labels = whole_labels(labels)
+        check_labels(labels, output.shape[-1])
+        return _sparse_crossentropy_of(labels, output, from_logits)
+    # on the GPU reading a label back would wait for the stream
+    named = k.xp.clip(labels, 0, output.shape[-1] - 1)
+    if named.dtype.kind not in "iu":
+        named = named.astype("int32")
+    return fine.where(labels == named, _sparse_crossentropy_of(named, output, from_logits), float("nan"))
+
+
+def _sparse_crossentropy_of(labels: Any, output: Any, from_logits: bool) -> Any:
+    if from_logits:
+        return _sparse_cross_entropy(output, labels)
+    logits = _logits_behind(output, "softmax")
+    if logits is not None:
+        return _sparse_cross_entropy(logits, labels, probabilities=output.data)
+    output = output / fine.sum(output, axis=-1, keepdims=True)
+    output = fine.clip(output, config.epsilon(), 1 - config.epsilon())
+    return fine.negative(fine.squeeze(fine.take_along_axis(fine.log(output), labels[..., None], axis=-1), -1))
+
+
+def whole_labels(labels: Any) -> Any:
+    """Labels on the host as integers.
+
+    Raises:
+        ValueError: a label is no whole number.
+    """
+    named = labels.astype("int64")  # NaN and infinity become some integer
+    if not (named == labels).all():
+        wrong = labels[named != labels][0]
+        raise ValueError(
+            f"A label must be the whole number of its class, got {wrong}; probabilities of the classes go with "
+            "categorical_crossentropy."
+        )
+    return named
+
+
+def check_labels(labels: Any, classes: int | None) -> None:
+    """Refuse class numbers that are not in [0, classes), or no whole numbers; None is any number of classes.
+
+    Raises:
+        ValueError: a label is out of range or has a fraction.
+    """
+    if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
+        wrong = labels[labels != np.floor(labels)][0]
+        raise ValueError(
+            f"A label must be the whole number of its class, got {wrong}; probabilities of the classes go with "
+            "categorical_crossentropy."
+        )
+    if classes is None:
+        if labels.size and labels.min() < 0:
+            raise ValueError(f"A label must be the number of its class, counted from 0, got {labels.min()}.")
+        return
+    if labels.size and (labels.min() < 0 or labels.max() >= classes):
+        raise ValueError(
+            f"A label must lie between 0 and {classes - 1} for {classes} classes, got labels between "
+            f"{labels.min()} and {labels.max()}."
+        )
+
+
+@composite
+def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> Any:
+    """Elementwise cross-entropy of targets in [0, 1] and predicted probabilities (or logits) of the same shape."""
+    if tuple(target.shape) != tuple(output.shape) and not isinstance(output, KerasTensor):
+        raise ValueError(
+            f"binary_crossentropy needs targets and predictions of one shape, got {tuple(target.shape)} and "
+            f"{tuple(output.shape)}."
+        )
+    logits = output if from_logits else _logits_behind(output, "sigmoid")
+    if logits is not None:
+        return _binary_cross_entropy(logits, target)
+    output = fine.clip(output, config.epsilon(), 1 - config.epsilon())
+    return -(target * fine.log(output) + (1 - target) * fine.log(1 - output))

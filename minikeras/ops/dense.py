@@ -1,0 +1,52 @@
+"""What dense, embedding and dropout layers are made of."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from minikeras import kernels as k
+from minikeras.autodiff.tape import differentiable
+
+
+@differentiable
+def dense_layer(x: Any, w: Any, b: Any = None, *, activation: str | None = None) -> Any:
+    """`activation(x @ w + b)` over the last axis of `x`, any leading axes."""
+    rows = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # -1 is no size beside a 0
+    if rows.dtype != w.dtype:
+        rows = rows.astype(w.dtype)
+    y = k.dense(rows, w, b, activation)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        g, gb = k.epilogue_grad(g.reshape(y.shape), y, activation, needs[2], needs.out[2])
+        gx = k.gemm(g, w, tb=True).reshape(x.shape) if needs[0] else None
+        return gx, (k.gemm(rows, g, ta=True, out=needs.out[1]) if needs[1] else None), gb
+
+    return (y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[-1])), vjp
+
+
+@differentiable
+def embedding_lookup(table: Any, indices: Any) -> Any:
+    """Rows of `table` by integer `indices` of any shape."""
+    if indices.dtype.kind not in "iu":
+        with np.errstate(invalid="ignore"):  # NaN and infinity are found by the comparison
+            given, indices = indices, indices.astype("int32")
+        if k.xp is np and given.dtype.kind == "f" and (given != indices).any():  # a GPU would have to be waited for
+            wrong = given[given != indices][0]
+            raise ValueError(
+                f"An embedding takes whole numbers, got {wrong!s}; round the inputs or number their values."
+            )
+
+    def vjp(g: Any, needs: Any) -> Any:
+        return k.embedding_grad(g, indices, table.shape, out=needs.out[0]), None
+
+    return k.embedding(table, indices), vjp
+
+
+@differentiable
+def masked_scale(x: Any, *, mask: Any, scale: float) -> Any:
+    """`x * mask * scale` with a 0/1 mask that broadcasts: dropout."""
+    y = k.masked_scale(x, mask, scale)
+    return y, lambda g, needs: (k.masked_scale(g, mask, scale),)

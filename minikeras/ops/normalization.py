@@ -1,0 +1,125 @@
+"""Normalisations."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from minikeras import config
+from minikeras import kernels as k
+from minikeras.autodiff.tape import composite, differentiable
+from minikeras.ops import numpy as fine
+from minikeras.ops.common import place_of
+
+__all__ = ["batch_normalization", "layer_normalization", "moments"]
+
+
+@differentiable
+def batch_norm_training(x: Any, gamma: Any, beta: Any, *, epsilon: float, mask: Any = None) -> Any:
+    """Normalise over all axes but the last with the batch's own statistics: (y, mean, biased variance).
+
+    Gradients flow through `y` only; mean and variance are for the moving averages.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    weights = None if mask is None else mask.reshape(-1).astype(x.dtype)
+    y, mean, variance, residual = k.batch_norm(rows, gamma, beta, epsilon, mask=weights)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        gx, ggamma, gbeta = k.batch_norm_grad(g[0].reshape(rows.shape), residual, needs[0], needs.out[1:3])
+        return (None if gx is None else gx.reshape(x.shape)), ggamma, gbeta
+
+    return (y.reshape(x.shape), mean, variance), vjp
+
+
+@differentiable
+def layer_norm(x: Any, gamma: Any, beta: Any, *, epsilon: float, axes: int = 1) -> Any:
+    """Normalise each sample over its last `axes` axes, then scale by `gamma` and shift by `beta`."""
+    rows = x.reshape(-1, math.prod(x.shape[x.ndim - axes :]))
+    flat = [None if p is None else p.reshape(-1) for p in (gamma, beta)]
+    y, residual = k.layer_norm(rows, *flat, epsilon)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        outs = tuple(None if out is None else out.reshape(-1) for out in needs.out[1:3])
+        gx, ggamma, gbeta = k.layer_norm_grad(g.reshape(rows.shape), residual, needs[0], outs)
+        shaped = [None if p is None else d.reshape(p.shape) for p, d in ((gamma, ggamma), (beta, gbeta))]
+        return (None if gx is None else gx.reshape(x.shape)), *shaped
+
+    return y.reshape(x.shape), vjp
+
+
+@composite
+def layer_normalization(
+    x: Any,
+    gamma: Any = None,
+    beta: Any = None,
+    axis: Any = -1,
+    epsilon: float | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Layer normalisation over an axis or several (Ba et al. 2016); `gamma` and `beta` have the shape of these axes.
+
+    With `rms_scaling=True` (out of use, but in files) the mean is not taken off and `beta` does not count.
+
+    Raises:
+        TypeError: for any other keyword.
+    """
+    rms_scaling = kwargs.pop("rms_scaling", False)
+    if kwargs:
+        raise TypeError(f"layer_normalization got unknown arguments {sorted(kwargs)}; check their spelling.")
+    epsilon = config.epsilon() if epsilon is None else epsilon
+    ndim = len(x.shape)
+    axes = sorted(place_of(i, ndim) for i in (axis if isinstance(axis, (list, tuple)) else [axis]))
+    last = list(range(ndim - len(axes), ndim))
+    if rms_scaling:
+        x_hat = x * fine.rsqrt(fine.var(x, axis=tuple(axes), keepdims=True) + epsilon)
+        if gamma is None:
+            return x_hat
+        return x_hat * fine.reshape(gamma, [x.shape[i] if i in axes else 1 for i in range(ndim)])
+    if axes == last:
+        return layer_norm(x, gamma, beta, epsilon=epsilon, axes=len(axes))
+    return fine.moveaxis(
+        layer_norm(fine.moveaxis(x, axes, last), gamma, beta, epsilon=epsilon, axes=len(axes)), last, axes
+    )
+
+
+@differentiable
+def scale_shift(x: Any, scale: Any, shift: Any) -> Any:
+    """`x * scale + shift` along the last axis."""
+    rows = x.reshape(-1, x.shape[-1])
+    y = k.scale_shift(rows, scale, shift).reshape(x.shape)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        flat = g.reshape(rows.shape)
+        return (
+            g * scale if needs[0] else None,
+            k.total(flat * rows, 0) if needs[1] else None,
+            k.total(flat, 0) if needs[2] else None,
+        )
+
+    return y, vjp
+
+
+layer_normalization.graph_name = "layer_norm"  # type: ignore[attr-defined]
+
+
+@composite
+def batch_normalization(
+    x: Any, mean: Any, variance: Any, axis: int, offset: Any = None, scale: Any = None, epsilon: float = 1e-3
+) -> Any:
+    """`(x - mean) / sqrt(variance + epsilon) * scale + offset` along `axis`, with the statistics given."""
+    factor = fine.rsqrt(variance + epsilon)
+    if scale is not None:
+        factor = factor * scale
+    shift = -1.0 * (mean * factor) if offset is None else offset - mean * factor
+    if axis in (-1, len(x.shape) - 1):
+        return scale_shift(x, factor, shift)
+    return fine.moveaxis(scale_shift(fine.moveaxis(x, axis, -1), factor, shift), -1, axis)
+
+
+batch_normalization.graph_name = "batch_norm"  # type: ignore[attr-defined]
+
+
+@composite
+def moments(x: Any, axes: Any, keepdims: bool = False, synchronized: bool = False) -> tuple[Any, Any]:
+    """Mean and biased variance over `axes`."""
+    return fine.mean(x, axis=axes, keepdims=keepdims), fine.var(x, axis=axes, keepdims=keepdims)

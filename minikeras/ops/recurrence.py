@@ -1,0 +1,38 @@
+"""Whole recurrences, one tape node each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minikeras import kernels as k
+from minikeras.autodiff.tape import differentiable, is_recording
+from minikeras.ops.common import as_type
+
+
+@differentiable
+def simple_rnn_sequence(x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any = None, **settings: Any) -> Any:
+    """A whole SimpleRNN sequence: (outputs (n, t, u), last h); the settings are those of the kernel `simple_rnn`."""
+    outputs, h, residual = k.simple_rnn(
+        as_type(x, kernel.dtype), h0, kernel, recurrent_kernel, bias, with_residual=is_recording(), **settings
+    )
+    return (outputs, h), lambda g, needs: k.simple_rnn_grad(*g, residual, needs[0], needs.out[2:5])
+
+
+@differentiable
+def lstm_sequence(
+    x: Any, h0: Any, c0: Any, kernel: Any, recurrent_kernel: Any, bias: Any = None, **settings: Any
+) -> Any:
+    """A whole LSTM sequence: (outputs (n, t, u), last h, last c); the settings are those of the kernel `lstm`."""
+    outputs, h, c, residual = k.lstm(
+        as_type(x, kernel.dtype), h0, c0, kernel, recurrent_kernel, bias, with_residual=is_recording(), **settings
+    )
+    return (outputs, h, c), lambda g, needs: k.lstm_grad(*g, residual, needs[0], needs.out[3:6])
+
+
+@differentiable
+def gru_sequence(x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any = None, **settings: Any) -> Any:
+    """A whole GRU sequence: (outputs (n, t, u), last h); the settings are those of the kernel `gru`."""
+    outputs, h, residual = k.gru(
+        as_type(x, kernel.dtype), h0, kernel, recurrent_kernel, bias, with_residual=is_recording(), **settings
+    )
+    return (outputs, h), lambda g, needs: k.gru_grad(*g, residual, needs[0], needs.out[2:5])
