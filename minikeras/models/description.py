@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from minikeras import tree
-from minikeras.autodiff.symbolic import KerasTensor
+from minikeras.autodiff.symbolic import FunctionNode, KerasTensor
 from minikeras.layers import Input, Layer
+from minikeras.models.graph import is_users_operation
 from minikeras.models.model import Functional, Model
 from minikeras.models.sequential import Sequential
 from minikeras.registry import (
@@ -121,8 +122,13 @@ def clone_model(
         return _changed_clone(model, input_tensors, clone_function or _same_layer, call_function or _call, recursive)
     description = describe_whole(model)
     description.pop("compile_config", None)
-    classes = {type(layer) for layer in model._walk_layers()}
-    return model_from_config(description, {get_registered_name(cls): cls for cls in classes})
+    known: set[Any] = set()
+    for layer in model._walk_layers():
+        known.add(type(layer))
+        graph = layer._graph if isinstance(layer, Model) else None
+        functions = [one.function for one in graph.operations if isinstance(one, FunctionNode)] if graph else []
+        known.update(filter(is_users_operation, functions))
+    return model_from_config(description, {get_registered_name(thing): thing for thing in known})
 
 
 def _same_layer(layer: Layer) -> Layer:

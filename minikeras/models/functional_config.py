@@ -22,9 +22,15 @@ from minikeras import activations, config, losses, ops, tree
 from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode, graph_name, infer_output
 from minikeras.layers.base import Layer
 from minikeras.layers.core import Identity
-from minikeras.models.graph import Graph, named_function
+from minikeras.models.graph import Graph, is_users_operation, named_function
 from minikeras.ops import nn
-from minikeras.registry import deserialize_keras_object, is_description, serialize_keras_object
+from minikeras.registry import (
+    deserialize_keras_object,
+    get_registered_name,
+    get_registered_object,
+    is_description,
+    serialize_keras_object,
+)
 
 
 @dataclass(frozen=True)
@@ -286,14 +292,21 @@ def _describe_function_node(operation: FunctionNode, nodes: list[SymbolicNode]) 
     arguments: list[tuple] = []
     for node in nodes:
         function, kwargs = _public(operation.function, node.kwargs)
+        if is_users_operation(function):  # all arguments belong to its calls
+            arguments.append((node.args, kwargs))
+            continue
         if function not in _BY_FUNCTION:
             raise ValueError(
-                f"The operation {operation.name!r} ({function.__name__}) cannot be saved in a functional model; put it "
-                "into the call() of a layer of your own."
+                f"The operation {operation.name!r} ({function.__name__}) has no name in files; put it into the "
+                "call() of a layer of your own."
             )
         known = _BY_FUNCTION[function]
         args, settings = known.split(node.args, kwargs)
         arguments.append((args, {}))
+    if is_users_operation(function):
+        name = get_registered_name(function)
+        described = {"module": None, "class_name": function.__name__, "config": {"name": operation.name}}
+        return {**described, "registered_name": name}, arguments
     description = {
         "module": known.module,
         "class_name": known.class_name,
@@ -357,6 +370,9 @@ def _call(operation: Any, args: list[Any], kwargs: dict[str, Any], description: 
     """Call a layer or a function on symbolic tensors."""
     if isinstance(operation, Layer):
         operation(*args, **_call_keywords(operation, kwargs))
+        return
+    if operation.function not in _BY_FUNCTION:
+        SymbolicNode(operation, tuple(args), kwargs, infer_output(operation.function, tuple(args), kwargs))
         return
     settings = deserialize_keras_object({key: value for key, value in description["config"].items() if key != "name"})
     known = _BY_FUNCTION[operation.function]
@@ -474,12 +490,24 @@ def _call_order(descriptions: dict[str, dict[str, Any]], ends: list[Reference]) 
 def _restore_operation(name: str, description: dict[str, Any]) -> Any:
     known = _BY_CLASS.get((description.get("module"), description["class_name"]))
     if known is None:
+        own = _users_operation(description)
+        if own is not None:
+            return FunctionNode(own, name)
         layer = deserialize_keras_object(description)
         if not isinstance(layer, Layer):
             raise ValueError(f"The description of {name!r} gives {layer!r:.80}, which is no layer.")
         layer.name = name
         return layer
     return FunctionNode(known.function, name)
+
+
+def _users_operation(description: dict[str, Any]) -> Callable | None:
+    """The registered operation, or that among the `custom_objects`, that a description names."""
+    for key in ("registered_name", "class_name"):
+        thing = get_registered_object(description[key]) if isinstance(description.get(key), str) else None
+        if hasattr(thing, "differentiable"):
+            return thing
+    return None
 
 
 def _revive(value: Any, find: Callable) -> Any:

@@ -261,6 +261,11 @@ def named_function(function: Callable) -> Callable:
     return named if inspect.unwrap(named) is inspect.unwrap(function) else function
 
 
+def is_users_operation(function: Callable) -> bool:
+    """Whether this is an operation that a user made, which a file names as it names a user's layer."""
+    return not function.__module__.startswith("minikeras.")
+
+
 @dataclass(frozen=True)
 class _Place:
     """A tensor of a pickled graph: the how-manieth output of its calls."""

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 import minikeras
 from minikeras import layers, ops
+from minikeras.autodiff import composite, differentiable
 from minikeras.models import Functional, clone_model, model_from_config, model_from_json
+from minikeras.saving import register_keras_serializable
 
 X = np.linspace(-1, 1, 24, dtype="f4").reshape(8, 3)
 
@@ -144,17 +146,6 @@ def test_training_flag_of_a_call():
     assert (rebuilt(model).predict(np.ones((1, 300), "f4"), verbose=0) == 0).any()
 
 
-def test_function_without_a_name_in_files():
-    @minikeras.autodiff.differentiable
-    def strange(x):
-        return x * 2, lambda g, needs: (g * 2,)
-
-    x = minikeras.Input((3,))
-    model = minikeras.Model(x, strange(x))
-    with pytest.raises(ValueError, match="cannot be saved"):
-        model.get_config()
-
-
 def test_subclasses():
     class Own(minikeras.Model):
         pass
@@ -259,3 +250,57 @@ def test_any_graph(data):
         merge = {3: layers.Add(), 4: lambda pair: pair[0] - pair[1], 5: lambda pair: ops.maximum(*pair) * 2.0}
         tensors.append(pool[use](a) if use < 3 else merge[use]([a, b]))
     assert_same(minikeras.Model(tensors[:2], tensors[-2:]), [X, X + 1])
+
+
+# ---------------------------------------------------------------- operations of the user
+
+
+@register_keras_serializable("tests", "bend")
+@differentiable
+def bend(x, weight=None, *, strength=1.0, axes=()):
+    y = np.tanh(strength * x) if weight is None else np.tanh(strength * x) * weight
+    slope = strength * (1 - np.tanh(strength * x) ** 2)
+    return y.sum(axis=tuple(axes), keepdims=True), lambda g, needs: (
+        g * slope * (1 if weight is None else weight),
+        None,
+    )
+
+
+@composite
+def twice(x, factor):
+    return ops.multiply(x, 2 * factor)
+
+
+@pytest.mark.parametrize("way", ["file", "json", "clone", "config"])
+def test_operations_of_the_user_are_described(way, tmp_path):
+    inputs = minikeras.Input((3,))
+    hidden = layers.Dense(4)(inputs)
+    outputs = twice(bend(hidden, np.arange(4.0), strength=0.5, axes=[1]) + bend(x=hidden), factor=3.0)
+    model = minikeras.Model(inputs, outputs)
+    objects = {"twice": twice}  # bend is registered
+    if way == "file":
+        model.save(tmp_path / "m.keras")
+        again = minikeras.models.load_model(tmp_path / "m.keras", custom_objects=objects)
+    elif way == "json":
+        again = minikeras.models.model_from_json(model.to_json(), custom_objects=objects)
+    elif way == "clone":
+        again = minikeras.models.clone_model(model)
+    else:
+        again = minikeras.Model.from_config(model.get_config(), custom_objects=objects)
+    again.set_weights(model.get_weights())
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+    again.compile("sgd", "mse")
+    before = again.get_weights()[0]
+    again.fit(x, np.ones((5, 4)), verbose=0)
+    assert (again.get_weights()[0] != before).any()
+
+
+def test_an_operation_that_nobody_knows_is_refused(tmp_path):
+    inputs = minikeras.Input((3,))
+    model = minikeras.Model(inputs, twice(inputs, 2.0))
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(ValueError, match="twice"):
+        minikeras.models.load_model(tmp_path / "m.keras")
+    with pytest.raises(ValueError, match="twice"):  # and one that is no operation
+        minikeras.models.load_model(tmp_path / "m.keras", custom_objects={"twice": lambda x, factor: x})
