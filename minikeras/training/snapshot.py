@@ -74,7 +74,10 @@ class Snapshot:
 
 
 def _iterations(optimizer: Any) -> int:
-    return 0 if optimizer is None else int(getattr(optimizer, "_iterations", optimizer.iterations))
+    if optimizer is None:
+        return 0
+    own = getattr(optimizer, "_iterations", None)  # on the host; the public one may be made for whoever asks
+    return int(optimizer.iterations if own is None else own)
 
 
 def _measures(model: Any) -> list[Any]:
