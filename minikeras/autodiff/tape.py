@@ -265,11 +265,14 @@ def composite(function: Callable) -> Callable:
     def op(*args: Any, **settings: Any) -> Any:
         try:
             wide = False
-            for leaf in tree.flatten((args, settings)):
-                if isinstance(leaf, KerasTensor):
-                    return symbolic_call(op, args, settings)
-                if isinstance(leaf, (np.ndarray, k.xp.ndarray)):
-                    wide = wide or _is_wide(leaf)
+            for value in (*args, *settings.values()):
+                if isinstance(value, Tensor) or type(value) in _PLAIN_TYPES or type(value) is str:
+                    continue  # nearly always all that there is
+                for leaf in tree.flatten(value):
+                    if isinstance(leaf, KerasTensor):
+                        return symbolic_call(op, args, settings)
+                    if isinstance(leaf, (np.ndarray, k.xp.ndarray)):
+                        wide = wide or _is_wide(leaf)
             if wide:
                 args, settings = _settled((args, settings))
             return function(*args, **settings)
@@ -337,7 +340,7 @@ def _array(y: Any) -> Any:
 def _linked(y: Any, vjp: Callable, sources: list[Any], recorded: bool) -> Any:
     """The result of an operation as tensors, linked by a node to the sources of its gradient where `recorded`."""
     if type(y) is not tuple:
-        result = Tensor(_array(y), recorded)
+        result = Tensor(np.asarray(y) if isinstance(y, np.generic) else y, recorded)
         if recorded:
             result.node = Node(vjp, sources)
         return result
