@@ -1,8 +1,4 @@
-"""Layer: configuration in `__init__`, weights in `build`, mathematics in `call`; the rest is here.
-
-What a layer contains (variables, layers, metrics) is found by walking its attributes, in the order they were set, into
-lists, tuples and dicts: nothing has to be registered, and a list that grows later is seen too.
-"""
+"""Layer: configuration in `__init__`, weights in `build`, mathematics in `call`; the rest is here."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ import inspect
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,12 +16,12 @@ from minikeras import constraints, initializers, journal, regularizers, tree
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode, infer_output, is_symbolic, snake_case, unique_name
 from minikeras.autodiff.tape import is_recording
-from minikeras.autodiff.tensor import Tensor, Variable, assign_all, list_of_arrays
+from minikeras.autodiff.tensor import Tensor, Variable, assign_all
 from minikeras.config import DTypePolicy
+from minikeras.layers.structure import Structure
 from minikeras.ops.core import cast
 from minikeras.registry import deserialize_keras_object, is_builtin, is_description, serialize_value, spend_weights
-from minikeras.seeds import SeedGenerator
-from minikeras.tracebacks import UserFacing, end_at_users_line, is_own, user_facing
+from minikeras.tracebacks import end_at_users_line, is_own, user_facing
 from minikeras.utils.checks import flag
 
 
@@ -48,30 +44,6 @@ _context = _Context()
 def call_on_entry(function: Callable[[Any], None] | None) -> None:
     """Have `function(layer)` called in this thread before a layer computes that no other layer calls."""
     _context.on_entry = function
-
-
-# Rises whenever a layer is built or a `trainable` switch is thrown, so that cached lists of variables can be checked.
-_structure_version = 0
-
-
-def structure_version() -> int:
-    """A number that changes whenever weights are created or `trainable` switches are thrown anywhere."""
-    return _structure_version
-
-
-def _structure_changed() -> None:
-    global _structure_version, _configuration_version
-    _structure_version += 1
-    _configuration_version += 1
-
-
-# Rises besides whenever a public attribute of a layer is set: what was recorded of its `call` may be out of date.
-_configuration_version = 0
-
-
-def configuration_version() -> int:
-    """A number that changes whenever `structure_version` does or an attribute of a layer is set anywhere."""
-    return _configuration_version
 
 
 class InputSpec:
@@ -198,7 +170,6 @@ def _wrap_build(build: Callable) -> Callable:
         if not self.built:
             _remember_build_shapes(self, build, args, kwargs)
         self.built = True
-        _structure_changed()
 
     return building
 
@@ -208,7 +179,7 @@ def _remember_build_shapes(layer: Layer, build: Callable, args: tuple, kwargs: d
     layer._build_shapes = {**dict(zip(names, args, strict=False)), **kwargs}
 
 
-class Layer(UserFacing):
+class Layer(Structure):
     """The base of every layer and model.
 
     A subclass keeps its configuration in `__init__`, makes its weights with `add_weight` in `build(input_shape)` and
@@ -229,7 +200,7 @@ class Layer(UserFacing):
     _UNTRACKED = frozenset(
         {
             *("_inbound_nodes", "_losses", "_loss_owners", "_loss_functions"),
-            *("_recorded", "_own", "_build_shapes", "_initial"),
+            *("_recorded", "_own", "_build_shapes", "_initial", "_accepted_shape"),
         }
     )
     _recorded: tuple[tuple, dict[str, Any]]
@@ -237,7 +208,7 @@ class Layer(UserFacing):
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         for place, name in _flags(cls):  # else "False", or what stands in the wrong place, would be True
             flag(name, args[place] if place < len(args) else kwargs.get(name), owner=cls.__name__)
-        instance = super().__new__(cls)
+        instance = super().__new__(cls, *args, **kwargs)
         instance._recorded = (args, kwargs)
         return instance
 
@@ -286,17 +257,6 @@ class Layer(UserFacing):
             raise ValueError(f"{type(self).__name__} got unknown arguments {sorted(kwargs)}; check their spelling.")
         if type(self).build is Layer.build and _has_builtin_base(type(self)):
             self.built = True  # there is nothing to build
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        global _configuration_version
-        object.__setattr__(self, name, value)
-        if name[0] != "_":
-            _configuration_version += 1
-
-    def __delattr__(self, name: str) -> None:
-        global _configuration_version
-        object.__delattr__(self, name)
-        _configuration_version += 1
 
     # ------------------------------------------------------------ building
 
@@ -350,6 +310,7 @@ class Layer(UserFacing):
         variable.regularizer, variable.constraint = regularizer, constraint
         variable.aggregation, variable.autocast = aggregation, autocast
         self._own.append(variable)
+        self._restructured()
         return variable
 
     @user_facing
@@ -403,7 +364,7 @@ class Layer(UserFacing):
             if self._adds_itself() and self._own_functions == len(self._loss_functions):
                 self._own_functions += len(functions)
             self._loss_functions.extend(functions)
-            _structure_changed()
+            self._restructured()
         return values
 
     def _adds_itself(self) -> bool:
@@ -429,9 +390,9 @@ class Layer(UserFacing):
 
         A functional model whose losses were not computed has the symbolic tensors that were added to it instead.
         """
-        layers = list(self._walk_layers())
-        collected = [loss for layer in layers for loss in layer._added_losses()]
-        collected += [_value_of(function) for layer in layers for function in layer._loss_functions]
+        contents = self._contents()
+        collected = [loss for layer in contents.layers for loss in layer._added_losses()]
+        collected += [_value_of(function) for function in contents.loss_functions]
         return collected + [v.regularizer(v) for v in self.trainable_weights if v.regularizer is not None]
 
     def _added_losses(self) -> list[Any]:
@@ -578,7 +539,6 @@ class Layer(UserFacing):
     def _after_build(self) -> None:
         if not self.built:
             self.built = True
-        _structure_changed()
         if self._initial is not None:
             weights, self._initial = self._initial, None
             with journal.paused():
@@ -680,7 +640,7 @@ class Layer(UserFacing):
         def run(*arguments: Any, **named: Any) -> Any:
             outer = _context.entry, _context.on_zeros
             _context.entry, _context.on_zeros = _context.entry or self, True
-            for metric in self._own_metrics():  # their sums change without a word
+            for metric in self._contents().metrics:  # their sums change without a word
                 for variable in getattr(metric, "variables", ()):
                     journal.note(variable)
             try:
@@ -719,107 +679,6 @@ class Layer(UserFacing):
             raise AttributeError(f"The layer {self.name!r} has not been used in a graph; call it on an Input first.")
         return self._inbound_nodes[0]
 
-    # ------------------------------------------------------------ what it contains
-
-    def _children(self) -> Iterator[Any]:
-        """Layers, variables and metrics among the attributes, in the order the attributes were set."""
-        for name, value in list(self.__dict__.items()):
-            if name not in self._UNTRACKED and not isinstance(value, (str, int, float, np.ndarray)):
-                yield from _members(value)
-
-    def _sublayers(self) -> list[Layer]:
-        found: list[Layer] = []
-        for child in self._children():
-            if isinstance(child, Layer) and child is not self and not any(child is other for other in found):
-                found.append(child)
-        return found
-
-    def _walk_layers(self, seen: set[int] | None = None) -> Iterator[Layer]:
-        """This layer and all below, each once, parents first."""
-        seen = set() if seen is None else seen
-        if id(self) in seen:
-            return
-        seen.add(id(self))
-        yield self
-        for layer in self._sublayers():
-            yield from layer._walk_layers(seen)
-
-    def _flatten_layers(self, recursive: bool = True, include_self: bool = True) -> list[Layer]:
-        layers = list(self._walk_layers()) if recursive else [self, *self._sublayers()]
-        return layers if include_self else layers[1:]
-
-    def _own_variables(self) -> list[Variable]:
-        own = list(self._own)
-        for child in self._children():
-            if isinstance(child, Variable) and not any(child is other for other in own):
-                own.append(child)
-        own.sort(key=lambda variable: variable.number)
-        return [v for v in own if v.made_trainable] + [v for v in own if not v.made_trainable]
-
-    @property
-    def weights(self) -> list[Variable]:
-        """Every weight here and below: of each layer the trainable ones first, in creation order."""
-        collected: list[Variable] = []
-        seen: set[int] = set()
-        for layer in self._walk_layers():
-            for variable in layer._own_variables():
-                if id(variable) not in seen:
-                    seen.add(id(variable))
-                    collected.append(variable)
-        return collected
-
-    @property
-    def trainable_weights(self) -> list[Variable]:
-        """The weights that training changes: trainable themselves and of trainable layers."""
-        frozen = {id(v) for layer in self._walk_layers() if not layer._trainable for v in layer.weights}
-        return [v for v in self.weights if v.trainable and id(v) not in frozen]
-
-    @property
-    def non_trainable_weights(self) -> list[Variable]:
-        """The weights that training leaves alone."""
-        trainable = {id(v) for v in self.trainable_weights}
-        return [v for v in self.weights if id(v) not in trainable]
-
-    @property
-    def variables(self) -> list[Variable]:
-        """The weights and the metrics' variables."""
-        collected = self.weights
-        for metric in self._own_metrics():
-            collected.extend(metric.variables)
-        return collected
-
-    @property
-    def trainable_variables(self) -> list[Variable]:
-        return self.trainable_weights
-
-    @property
-    def non_trainable_variables(self) -> list[Variable]:
-        trainable = {id(v) for v in self.trainable_weights}
-        return [v for v in self.variables if id(v) not in trainable]
-
-    def _own_metrics(self) -> list[Any]:
-        found: list[Any] = []
-        for layer in self._walk_layers():
-            for child in layer._children():
-                if _is_metric(child) and not any(child is other for other in found):
-                    found.append(child)
-        return found
-
-    @property
-    def metrics(self) -> list[Any]:
-        return self._own_metrics()
-
-    @property
-    def trainable(self) -> bool:
-        return self._trainable
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        self._trainable = bool(value)
-        for layer in self._sublayers():
-            layer.trainable = value
-        _structure_changed()
-
     @property
     def dtype(self) -> str:
         return self._dtype_policy.variable_dtype
@@ -835,41 +694,6 @@ class Layer(UserFacing):
     @property
     def dtype_policy(self) -> DTypePolicy:
         return self._dtype_policy
-
-    @property
-    def path(self) -> str:
-        own = self._own_variables()
-        return own[0].path.rsplit("/", 1)[0] if own and "/" in own[0].path else self.name
-
-    @user_facing
-    def count_params(self) -> int:
-        """The number of weights' entries.
-
-        Raises:
-            ValueError: where the layer is not built.
-        """
-        if not self.built:
-            raise ValueError(f"The layer {self.name!r} has no weights before it is built; call it on data first.")
-        return sum(int(v.size) for v in self.weights)
-
-    def get_weights(self) -> list[np.ndarray]:
-        """Copies of the weights, in the order of `weights`."""
-        return [variable.numpy() for variable in self.weights]
-
-    @user_facing
-    def set_weights(self, weights: Sequence[Any]) -> None:
-        """Replace all weights.
-
-        Raises:
-            ValueError, TypeError: where number, shapes or types do not fit; then nothing is changed.
-        """
-        variables, weights = self.weights, list_of_arrays(f"The layer {self.name!r}", weights)
-        if len(weights) != len(variables):
-            raise ValueError(
-                f"The layer {self.name!r} has {len(variables)} weights, got a list of {len(weights)}; pass the list "
-                "that get_weights() of such a layer gives."
-            )
-        assign_all(variables, weights)
 
     # ------------------------------------------------------------ configuration and storage
 
@@ -937,7 +761,7 @@ class Layer(UserFacing):
 
     def save_own_variables(self, store: Any) -> None:
         """Put this layer's own weights into `store` under "0", "1", ..."""
-        for index, variable in enumerate(self._own_variables()):
+        for index, variable in enumerate(self._contents().own):
             store[str(index)] = variable.numpy()
 
     def load_own_variables(self, store: Any) -> None:
@@ -946,7 +770,7 @@ class Layer(UserFacing):
         Raises:
             ValueError, TypeError: where number, shapes or types do not fit; then nothing is changed.
         """
-        variables = self._own_variables()
+        variables = self._contents().own
         names = sorted(store.keys(), key=int)
         if len(names) != len(variables):
             hint = "" if self.built else "; build the layer before loading weights"
@@ -968,7 +792,7 @@ class Layer(UserFacing):
                 f"{self._loss_functions[0]!r:.80} given to add_loss() may refer to its weights; make it anew and add "
                 "the function to that."
             )
-        left_out = ("_losses", "_loss_owners", "_inbound_nodes")
+        left_out = ("_losses", "_loss_owners", "_inbound_nodes", "_structure", "_settings", "_known")
         return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -1023,23 +847,6 @@ def _has_symbolic(values: tuple) -> bool:
         if isinstance(value, KerasTensor) or (isinstance(value, (list, tuple, dict)) and is_symbolic(value)):
             return True
     return False
-
-
-def _members(value: Any) -> Iterator[Any]:
-    if isinstance(value, (Layer, Variable, SeedGenerator)) or _is_metric(value):
-        yield value
-    elif isinstance(value, dict):
-        for item in list(value.values()):
-            yield from _members(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            if isinstance(item, (int, float, str)):
-                return  # data, not a list of layers
-            yield from _members(item)
-
-
-def _is_metric(value: Any) -> bool:
-    return hasattr(value, "update_state") and not isinstance(value, type)
 
 
 def _mask_of(inputs: Any) -> Any:

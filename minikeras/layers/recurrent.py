@@ -916,7 +916,7 @@ _MERGES: dict[str, Callable] = {
 def _copy(layer: Any, direction: str, go_backwards: bool) -> Any:
     """A new layer of the same description, for one direction."""
     name = f"{direction}_{layer.name.removeprefix(f'{direction}_')}"
-    classes = {type(one) for one in layer._walk_layers()}
+    classes = {type(one) for one in layer._contents().layers}
     with custom_object_scope({cls.__name__: cls for cls in classes if not is_builtin(cls)}):
         return type(layer).from_config({**layer.get_config(), "name": name, "go_backwards": go_backwards})
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minikeras.autodiff.symbolic import KerasTensor
-from minikeras.layers.base import Layer, _context, _is_shape, _structure_changed
+from minikeras.layers.base import Layer, _context, _is_shape
 from minikeras.layers.core import InputLayer
 from minikeras.models.graph import Graph
 from minikeras.models.model import Model
@@ -63,7 +63,7 @@ class Sequential(Model):
         if self._entrance is not None:
             self._extend(layer)
         self._stack.append(layer)
-        _structure_changed()
+        self._restructured()
 
     def _enter(self, entrance: InputLayer) -> None:
         self._entrance = entrance
@@ -91,7 +91,7 @@ class Sequential(Model):
             output = self._stack[-1].output if self._stack else self._entrance.output
             self._graph = Graph(self._entrance.output, output)
             self.built = bool(self._stack)
-        _structure_changed()
+        self._restructured()
         return layer
 
     @user_facing
@@ -135,9 +135,8 @@ class Sequential(Model):
             "model of it, Model(model.inputs, model.outputs), and add them to that."
         )
 
-    def _children(self) -> Any:
-        yield from self._stack
-        yield from Layer._children(self)
+    def _own_layers(self) -> Sequence[Layer]:
+        return tuple(self._stack)
 
     _UNTRACKED = Model._UNTRACKED | {"_stack", "_entrance"}
 
