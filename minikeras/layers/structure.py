@@ -96,6 +96,7 @@ class Contents:
         penalized: those of them that have a regularizer.
         metrics, streams: the layers' metrics and random streams.
         loss_functions: the functions given to `add_loss`.
+        proven: names of the logs of the trainer's steps that have worked with them, by their data's shapes.
         marked, marks: layers and variables, and the marks that they had.
         containers: the lists and dicts that were looked through.
     """
@@ -108,6 +109,7 @@ class Contents:
         self.marks: list[Any] = []
         self._parts: dict[int, tuple[list[Variable], list[Any]]] = {}
         containers: dict[int, Any] = {}
+        self.proven: dict[tuple, set[str]] = {}
         self._visit(root, containers)
         self.own, self.sublayers = self._parts[id(root)]
         variables = {id(variable): variable for own, _ in self._parts.values() for variable in own}

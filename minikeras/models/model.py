@@ -432,7 +432,6 @@ class Model(Trainer, Layer):
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_arenas": {}, "_kept_values": {}, "_observers": ()}
-        state.update(_proven={}, _proven_for=None)
         if is_symbolic(self._recorded):  # type: ignore[has-type]
             state["_recorded"] = (), {}
         return state

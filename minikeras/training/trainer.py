@@ -58,6 +58,7 @@ class Trainer:
     _entry: int
     _graph: Any
     _contents: Callable
+    _known: Any
     _added_losses: Callable
 
     def __init__(self) -> None:
@@ -73,8 +74,6 @@ class Trainer:
         self._loss_factor: float | None = None
         self._comparison: Comparison | None = None
         self._kept: Snapshot | None = None  # what a failing first step of `fit` gives back
-        self._proven: dict[tuple, set[str]] = {}  # names of logs of steps that have worked, by their data's shapes
-        self._proven_for: Any = None  # the contents of the model that did
         self._trial: Callable | None = None  # called in that step, before anything is changed for good
         self._arenas: dict[tuple, k.Arena] = {}
         self._inference = Inference(self)
@@ -148,7 +147,7 @@ class Trainer:
             comparison = Comparison(self, replicas, {**arguments, "optimizer": objects})
             chosen = replicas[0].choices
         vars(self).update(chosen)
-        self._proven_for = None
+        self._known = None
         self._comparison = comparison
         self.stop_training = False
         self.compiled = True
@@ -399,7 +398,7 @@ class Trainer:
                 on_host = tree.map_structure(lambda leaf: None if leaf is None else k.to_host(leaf), labels)
                 self._check_labels(on_host, classes=True, outputs=y_pred)
         shapes = _shapes("fit", x, y, sample_weight, validation)
-        names = self._proven_steps().get(shapes)
+        names = self._contents().proven.get(shapes)
         if names is None:
             kept = Snapshot(self)
             try:
@@ -413,16 +412,9 @@ class Trainer:
         if callbacks is not None and self._comparison is None and self._has_builtin_test_step():
             callbacks.check_log_names(names)
 
-    def _proven_steps(self) -> dict[tuple, set[str]]:
-        """What steps of the model, as it is composed now, have worked since `compile`."""
-        contents = self._contents()
-        if contents is not self._proven_for:
-            self._proven, self._proven_for = {}, contents
-        return self._proven
-
     def _prove(self, shapes: tuple, names: Any = ()) -> None:
         """Remember that a step on data of these shapes works, so that it need not be guarded again."""
-        proven = self._proven_steps()
+        proven = self._contents().proven
         if len(proven) >= 64:
             proven.clear()
         proven[shapes] = set(names)
@@ -436,7 +428,7 @@ class Trainer:
     @contextmanager
     def _guarded_test(self, shapes: tuple | None) -> Iterator[None]:
         """Leaves the model as it was where a test fails on data of shapes that it has not worked on before."""
-        if shapes is not None and shapes in self._proven_steps():
+        if shapes is not None and shapes in self._contents().proven:
             yield
             return
         kept = Snapshot(self)
@@ -827,7 +819,7 @@ class Trainer:
         data = self._one_batch(x, y, sample_weight, class_weight)
         runner: Any = self if self._comparison is None else self._comparison
         shapes = _shapes("train", *data)
-        first = shapes not in self._proven_steps()
+        first = shapes not in self._contents().proven
         if first:
             self._kept = Snapshot(self)
             if self._has_builtin_train_step():
