@@ -21,8 +21,8 @@ from minikeras import kernels as k
 from minikeras import tree
 from minikeras.autodiff.tape import _state
 from minikeras.autodiff.tensor import Tensor, Variable
-from minikeras.layers.base import warn
 from minikeras.seeds import SeedGenerator, global_generator
+from minikeras.tracebacks import warn
 
 _CHUNK = 1 << 20  # elements that are looked at in one go
 _MOST = 5  # names or columns that a sentence lists

@@ -10,14 +10,16 @@ from typing import Any
 from minikeras import tree
 from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
 from minikeras.autodiff.tensor import Tensor
-from minikeras.layers.base import Layer, _context, _shapes, _specs, warn
+from minikeras.layers.context import context
+from minikeras.layers.layer import Layer
+from minikeras.layers.spec import shapes_of, specs_of
 from minikeras.models.functional_config import describe_graph, restore_graph
 from minikeras.models.graph import Graph
 from minikeras.models.graph_loss import LossOfGraph, tensors_in
 from minikeras.ops.core import cast
 from minikeras.ops.numpy import expand_dims, squeeze
 from minikeras.registry import custom_object_scope, describe_whole
-from minikeras.tracebacks import user_facing
+from minikeras.tracebacks import user_facing, warn
 from minikeras.training.trainer import Trainer
 from minikeras.utils.checks import shown, whole
 
@@ -97,7 +99,7 @@ class Model(Trainer, Layer):
                 f"The model {type(self).__name__} does not define call(); write its computation there."
             )
         values = _masked(self._graph_inputs(inputs), mask)
-        wanted = (self._graph.losses or self._graph.kept) and not _context.predicting and not _context.on_zeros
+        wanted = (self._graph.losses or self._graph.kept) and not context.predicting and not context.on_zeros
         outputs = self._graph.run(values, self._note_of_graph if wanted else None)
         return outputs[0] if isinstance(outputs, (list, tuple)) and len(outputs) == 1 else outputs
 
@@ -186,7 +188,7 @@ class Model(Trainer, Layer):
             super()._build_from_inputs(args, kwargs)
             return
         # the layers of a subclass are built by the very call that follows
-        self._build_shapes = {"input_shape": _shapes(args[0] if args else next(iter(kwargs.values())))}
+        self._build_shapes = {"input_shape": shapes_of(args[0] if args else next(iter(kwargs.values())))}
         self._after_build()
 
     # ------------------------------------------------------------ losses of its own
@@ -356,12 +358,12 @@ class Model(Trainer, Layer):
             return
         if type(self).call is Model.call:
             return
-        outer = _context.entry
-        _context.entry = outer or self
+        outer = context.entry
+        context.entry = outer or self
         try:
-            self.compute_output_spec(_specs(input_shape, str(self.compute_dtype)))
+            self.compute_output_spec(specs_of(input_shape, str(self.compute_dtype)))
         finally:
-            _context.entry = outer
+            context.entry = outer
         self.built = True
 
     @user_facing

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.layers.base import Layer
+from minikeras.layers.layer import Layer
 from minikeras.layers.structure import is_stored, named_parts
 from minikeras.models.model import Model
 from minikeras.models.sequential import Sequential

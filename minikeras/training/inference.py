@@ -10,7 +10,8 @@ from minikeras import layers
 from minikeras.autodiff.replay import Program, Recorder
 from minikeras.autodiff.symbolic import FunctionNode
 from minikeras.autodiff.tensor import Tensor
-from minikeras.layers.base import Layer, _context
+from minikeras.layers.context import context, entrance
+from minikeras.layers.layer import Layer
 
 # Layers whose inference depends on nothing but their configuration, the values of their inputs and their weights, and
 # looks at no value.
@@ -81,8 +82,8 @@ class Inference:
         key = x.shape, x.dtype
         program = self._programs.get(key)
         if program is not None:
-            if _context.on_entry is not None:
-                _context.on_entry(self._model)
+            if entrance.before is not None:
+                entrance.before(self._model)
             return Tensor(program((x,))[0])
         if key in self._programs or len(self._programs) >= _MOST:
             return self._run(x)
@@ -90,11 +91,11 @@ class Inference:
 
     def _run(self, x: Any) -> Any:
         """The outputs by way of the layers, without losses that were added to the model."""
-        outer, _context.predicting = _context.predicting, True
+        outer, context.predicting = context.predicting, True
         try:
             return self._model(x, training=False)
         finally:
-            _context.predicting = outer
+            context.predicting = outer
 
     def _record(self, key: tuple, x: Any) -> Any:
         """The outputs; where it can be replayed, how they were computed is kept."""

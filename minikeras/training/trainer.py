@@ -19,11 +19,13 @@ from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.callbacks import CallbackList, History
 from minikeras.callbacks.nonfinite import explain, is_finite
 from minikeras.config import floatx
-from minikeras.layers.base import Layer, _context, _value_of, warn
+from minikeras.layers.added_losses import value_of
+from minikeras.layers.context import context
+from minikeras.layers.layer import Layer
 from minikeras.losses import Loss
 from minikeras.metrics import Mean
 from minikeras.registry import deserialize_keras_object, is_builtin, serialize_keras_object
-from minikeras.tracebacks import end_at_users_line, user_facing
+from minikeras.tracebacks import end_at_users_line, user_facing, warn
 from minikeras.training.comparison import Comparison, Entry, Replica, find_entries
 from minikeras.training.compiled import CompiledLoss, CompiledMetrics
 from minikeras.training.data import (
@@ -285,7 +287,7 @@ class Trainer:
 
     def _extra_losses(self) -> list[Any]:
         """`losses` without a walk through the model: who added one is known, who has a regularizer remembered."""
-        if type(self).losses is not Layer.losses or self._entry != _context.entries:
+        if type(self).losses is not Layer.losses or self._entry != context.entries:
             # a property of the user's, or the last that was computed is not this model but, say, a part of it
             if is_symbolic(self._added_losses()):
                 raise ValueError(
@@ -295,7 +297,7 @@ class Trainer:
             return [loss for loss in self.losses if not isinstance(loss, KerasTensor)]
         extras = [loss for layer in self._loss_owners for loss in layer._losses]
         contents = self._contents()
-        extras += [_value_of(function) for function in contents.loss_functions]
+        extras += [value_of(function) for function in contents.loss_functions]
         penalized = contents.penalized if _is_walked(type(self)) else self._trainable_now()
         return extras + [one.regularizer(one) for one in penalized if one.regularizer is not None]
 
