@@ -56,7 +56,7 @@ _NAMES = {
     "Optimizer": "optimizers",
     "Regularizer": "regularizers",
     "DTypePolicy": "config",
-    "name_scope": "layers.base",
+    "name_scope": "layers.context",
 }
 
 
@@ -90,7 +90,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from minikeras.layers import Input as Input
     from minikeras.layers import InputSpec as InputSpec
     from minikeras.layers import Layer as Layer
-    from minikeras.layers.base import name_scope as name_scope
+    from minikeras.layers.context import name_scope as name_scope
     from minikeras.losses import Loss as Loss
     from minikeras.metrics import Metric as Metric
     from minikeras.models import Model as Model

@@ -27,7 +27,7 @@ from minikeras.config import (
     set_image_data_format,
     standardize_dtype,
 )
-from minikeras.layers.base import _context, name_scope
+from minikeras.layers.context import context, name_scope
 from minikeras.models import Model
 from minikeras.ops import (
     abs,
@@ -609,13 +609,13 @@ def in_train_phase(x: Any, alt: Any, training: Any = None) -> Any:
     Args:
         training: default what the layers around this call were told.
     """
-    chosen = x if (_context.training if training is None else training) else alt
+    chosen = x if (context.training if training is None else training) else alt
     return chosen() if callable(chosen) else chosen
 
 
 def learning_phase() -> int:
     """1 where the layers around this call were told that it is training, else 0."""
-    return int(bool(_context.training))
+    return int(bool(context.training))
 
 
 def dropout(x: Any, level: float, noise_shape: Any = None, seed: Any = None) -> Any:

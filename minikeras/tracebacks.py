@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from opcode import opmap
 from types import FrameType, TracebackType
@@ -141,6 +142,14 @@ def user_facing(function: _Function) -> _Function:
             raise
 
     return guarded  # type: ignore[return-value]
+
+
+def warn(message: str) -> None:
+    """A warning that points at the user's line."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and is_own(frame):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
 
 
 class UserFacing:

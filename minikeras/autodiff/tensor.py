@@ -153,7 +153,10 @@ class Variable(Tensor):
 
     # number: variables are counted as they are made, which is the order that a layer lists them in
     # changed: when the values were last changed in place, by `clock`
+    # _structure: replaced when `trainable` or `regularizer` is set, for those who keep lists of variables
     __slots__ = (
+        "_regularizer",
+        "_structure",
         "_trainable",
         "aggregation",
         "autocast",
@@ -163,7 +166,6 @@ class Variable(Tensor):
         "name",
         "number",
         "path",
-        "regularizer",
     )
 
     @user_facing
@@ -212,6 +214,17 @@ class Variable(Tensor):
     def trainable(self, value: bool) -> None:
         self._trainable = bool(value)
         self.tracked = self._trainable and self.data.dtype.kind == "f"
+        self._structure = object()
+
+    @property
+    def regularizer(self) -> Any:
+        """A function of the variable whose value is added to the loss, or None."""
+        return self._regularizer
+
+    @regularizer.setter
+    def regularizer(self, value: Any) -> None:
+        self._regularizer = value
+        self._structure = object()
 
     @property
     def value(self) -> Tensor:
@@ -307,7 +320,7 @@ class Variable(Tensor):
         return f"<Variable path={self.path} shape={self.shape} dtype={self.dtype}>"
 
     def __reduce__(self) -> Any:
-        state = {slot: getattr(self, slot) for slot in self.__slots__}
+        state = {slot: getattr(self, slot) for slot in self.__slots__ if slot != "_structure"}
         return _restore_variable, (self.numpy(), state)
 
     def __deepcopy__(self, memo: dict) -> Variable:

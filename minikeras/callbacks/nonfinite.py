@@ -21,8 +21,8 @@ from minikeras import kernels as k
 from minikeras import tree
 from minikeras.autodiff.tape import _state
 from minikeras.autodiff.tensor import Tensor, Variable
-from minikeras.layers.base import warn
 from minikeras.seeds import SeedGenerator, global_generator
+from minikeras.tracebacks import warn
 
 _CHUNK = 1 << 20  # elements that are looked at in one go
 _MOST = 5  # names or columns that a sentence lists
@@ -119,8 +119,8 @@ def _bad_places(array: Any) -> tuple[list[int], tuple[int, ...], float] | None:
 
 def weights_problem(model: Any) -> str | None:
     """Which layers have weights that are not finite, in words; None where none has."""
-    layers = model._walk_layers()
-    names = [repr(layer.name) for layer in layers if any(_has_bad(weight.data) for weight in layer._own_variables())]
+    layers = model._contents().layers
+    names = [repr(layer.name) for layer in layers if any(_has_bad(weight.data) for weight in layer._contents().own)]
     return f"the weights of {_listed(names)} are not finite" if names else None
 
 
@@ -161,7 +161,7 @@ def _optimizers(model: Any) -> list[Any]:
 def _variables(model: Any) -> list[Variable]:
     """Weights, states that layers carry from batch to batch, and the states of optimizers and metrics."""
     found = [*model.weights]
-    for layer in model._walk_layers():
+    for layer in model._contents().layers:
         found += [leaf for leaf in tree.flatten(getattr(layer, "states", None)) if isinstance(leaf, Variable)]
     for owner in (*_optimizers(model), *model.metrics):
         found += getattr(owner, "variables", [])
@@ -169,8 +169,7 @@ def _variables(model: Any) -> list[Variable]:
 
 
 def _streams(model: Any) -> list[SeedGenerator]:
-    inside = [child for layer in model._walk_layers() for child in layer._children()]
-    return [global_generator(), *{id(child): child for child in inside if isinstance(child, SeedGenerator)}.values()]
+    return [global_generator(), *model._contents().streams]
 
 
 # ---------------------------------------------------------------- watching a step
@@ -213,7 +212,7 @@ class _Watch:
 
     def __enter__(self) -> _Watch:
         self._previous, _state.recorder = _state.recorder, self
-        self._instrumented = [layer for layer in self._model._walk_layers() if "call" not in vars(layer)]
+        self._instrumented = [layer for layer in self._model._contents().layers if "call" not in vars(layer)]
         for layer in self._instrumented:
             vars(layer)["call"] = self._call(layer, layer.call)
         return self

@@ -11,7 +11,7 @@ from typing import Any
 
 from minikeras.callbacks.base import Callback, file_name
 from minikeras.callbacks.nonfinite import Location, Tracer
-from minikeras.layers.base import warn
+from minikeras.tracebacks import warn
 from minikeras.utils.checks import number
 from minikeras.utils.suggest import unknown
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from minikeras import registry
 from minikeras.layers.activation import ELU, LeakyReLU, PReLU, ReLU, Softmax, ThresholdedReLU
 from minikeras.layers.attention import AdditiveAttention, Attention, GroupedQueryAttention, MultiHeadAttention
-from minikeras.layers.base import InputSpec, Layer
 from minikeras.layers.convolutional import (
     Conv1D,
     Conv2D,
@@ -18,6 +17,7 @@ from minikeras.layers.convolutional import (
 from minikeras.layers.core import Activation, Dense, Embedding, Identity, Input, InputLayer, Masking
 from minikeras.layers.einsum import EinsumDense
 from minikeras.layers.function import Lambda
+from minikeras.layers.layer import Layer
 from minikeras.layers.merging import (
     Add,
     Average,
@@ -95,6 +95,7 @@ from minikeras.layers.reshaping import (
     ZeroPadding2D,
     ZeroPadding3D,
 )
+from minikeras.layers.spec import InputSpec
 from minikeras.layers.transposed import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
 from minikeras.layers.wrapper import SpectralNormalization, Wrapper
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from minikeras import activations, constraints, initializers, ops, regularizers
-from minikeras.layers.base import InputSpec
 from minikeras.layers.common import Elementwise, axes_argument, axis_of, check_axes, known_size, sizes_argument
+from minikeras.layers.spec import InputSpec
 from minikeras.ops import nn
 from minikeras.utils.checks import number
 

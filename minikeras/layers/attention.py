@@ -10,9 +10,9 @@ from minikeras import constraints, initializers, ops, regularizers
 from minikeras import kernels as k
 from minikeras.autodiff import KerasTensor, Tensor
 from minikeras.layers.activation import Softmax
-from minikeras.layers.base import Layer
 from minikeras.layers.common import axis_of, fraction, positive_int, sizes_argument
 from minikeras.layers.einsum import EinsumDense, project
+from minikeras.layers.layer import Layer
 from minikeras.layers.regularization import Dropout
 from minikeras.ops import nn
 from minikeras.ops.attention import attention

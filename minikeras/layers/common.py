@@ -9,7 +9,7 @@ import numpy as np
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor, TooSmall
 from minikeras.autodiff.tape import raw
-from minikeras.layers.base import Layer
+from minikeras.layers.layer import Layer
 from minikeras.utils.checks import number, shown, whole
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from minikeras import activations, config, constraints, initializers, regularizers
-from minikeras.layers.base import InputSpec, Layer
 from minikeras.layers.common import (
     choice,
     int_tuple,
@@ -16,6 +15,8 @@ from minikeras.layers.common import (
     spatial_axes,
     window_counts,
 )
+from minikeras.layers.layer import Layer
+from minikeras.layers.spec import InputSpec
 from minikeras.ops import nn
 
 

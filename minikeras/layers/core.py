@@ -8,8 +8,9 @@ import numpy as np
 
 from minikeras import activations, constraints, initializers, journal, ops, regularizers
 from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode
-from minikeras.layers.base import InputSpec, Layer
 from minikeras.layers.common import Elementwise, SameType, known_size, positive_int, sizes_argument
+from minikeras.layers.layer import Layer
+from minikeras.layers.spec import InputSpec
 from minikeras.ops import nn
 from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import number, whole

@@ -8,8 +8,9 @@ from typing import Any
 
 from minikeras import activations, constraints, initializers, ops, regularizers
 from minikeras.initializers import VarianceScaling
-from minikeras.layers.base import InputSpec, Layer
 from minikeras.layers.common import sizes_argument
+from minikeras.layers.layer import Layer
+from minikeras.layers.spec import InputSpec
 from minikeras.ops.attention import projections
 
 _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]+)(\.\.\.)?")

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from minikeras import tree
-from minikeras.layers.base import Layer, _as_shape, _is_shape, _mask_of, _shapes, _specs
+from minikeras.layers.layer import Layer
+from minikeras.layers.spec import as_shape, is_shape, map_shapes, mask_of, shapes_of, specs_of
 from minikeras.registry import (
     custom_object_scope,
     deserialize_keras_object,
@@ -63,14 +64,15 @@ class Lambda(Layer):
     def compute_output_spec(self, inputs: Any, mask: Any = None, training: Any = None) -> Any:
         if self._output_shape is not None:
             return super().compute_output_spec(inputs)
-        return self._spec_by_running((inputs, _mask_of(inputs) if mask is None else mask, bool(training)), {})
+        return self._spec_by_running((inputs, mask_of(inputs) if mask is None else mask, bool(training)), {})
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         if callable(self._output_shape):
             return self._output_shape(input_shape)
         if self._output_shape is None:
-            return _shapes(self.compute_output_spec(_specs(input_shape, str(self.compute_dtype))))
-        return _with_batch(tree.flatten(input_shape)[0], self._output_shape)
+            return shapes_of(self.compute_output_spec(specs_of(input_shape, str(self.compute_dtype))))
+        batch = tree.flatten(input_shape)[0]
+        return map_shapes(lambda shape: (batch, *shape), self._output_shape)
 
     def get_config(self) -> dict[str, Any]:
         config = {"name": self.name, "trainable": self.trainable, "dtype": serialize_value(self.dtype_policy)}
@@ -117,7 +119,7 @@ class Lambda(Layer):
             if part == "function" or _is_function(value) or config.get(f"{part}_type") in ("lambda", "function"):
                 parts[part] = cls._passed_function(config.get("name"), part, value)
             elif part == "output_shape":
-                parts[part] = None if value is None else _as_shape(value)
+                parts[part] = None if value is None else as_shape(value)
             else:
                 parts[part] = deserialize_keras_object(value)
         unknown = sorted(config.keys() - parts.keys() - _OF_OLDER_FILES)
@@ -147,19 +149,10 @@ _OF_OLDER_FILES = {"module", "function_type", "output_shape_type", "output_shape
 
 def _are_shapes(value: Any) -> bool:
     """Whether this is a shape or a structure of shapes."""
-    if _is_shape(value):
+    if is_shape(value):
         return all(size is None or (size >= 0 and not isinstance(size, bool)) for size in value)
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
     return bool(parts) and all(map(_are_shapes, parts))
-
-
-def _with_batch(batch: int | None, shape: Any) -> Any:
-    """The shape of a batch of samples of this shape; or those of a structure of them."""
-    if _is_shape(shape):
-        return (batch, *shape)
-    if isinstance(shape, dict):
-        return {name: _with_batch(batch, part) for name, part in shape.items()}
-    return [_with_batch(batch, part) for part in shape]
 
 
 def _is_function(value: Any) -> bool:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from minikeras import config, ops
-from minikeras.layers.base import Layer
 from minikeras.layers.common import axis_of
+from minikeras.layers.layer import Layer
 from minikeras.layers.normalization import normalize
 from minikeras.utils.checks import whole
 

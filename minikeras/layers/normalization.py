@@ -7,8 +7,8 @@ from typing import Any
 
 from minikeras import config, constraints, initializers, journal, ops, regularizers
 from minikeras import kernels as k
-from minikeras.layers.base import InputSpec
 from minikeras.layers.common import Elementwise, axes_argument, check_axes, known_size, positive_int
+from minikeras.layers.spec import InputSpec
 from minikeras.ops import nn
 from minikeras.utils.checks import number, whole
 

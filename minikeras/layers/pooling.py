@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from minikeras import config, ops
-from minikeras.layers.base import InputSpec, Layer
 from minikeras.layers.common import choice, int_tuple, replace_axes, spatial_axes, window_counts
+from minikeras.layers.layer import Layer
+from minikeras.layers.spec import InputSpec
 
 
 class Pooling(Layer):

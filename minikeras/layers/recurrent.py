@@ -19,8 +19,10 @@ from minikeras import kernels as k
 from minikeras.autodiff.symbolic import snake_case
 from minikeras.autodiff.tape import raw
 from minikeras.autodiff.tensor import Tensor, Variable
-from minikeras.layers.base import InputSpec, Layer, _context
 from minikeras.layers.common import choice, fraction, known_size, positive_int
+from minikeras.layers.context import context
+from minikeras.layers.layer import Layer
+from minikeras.layers.spec import InputSpec
 from minikeras.layers.wrapper import Wrapper
 from minikeras.ops import nn
 from minikeras.registry import custom_object_scope, deserialize_keras_object, is_builtin, serialize_value
@@ -521,7 +523,7 @@ class RNN(_Described):
         _reset_masks(self.cell)
         run = self._run if isinstance(self.cell, _Cell) and self.cell.runs_sequences() else self._loop
         output, states = run(sequences, states, mask, training)
-        if self.stateful and not _context.on_zeros:
+        if self.stateful and not context.on_zeros:
             self._keep(states)
         return (output, *states) if self.return_state else output
 
@@ -916,7 +918,7 @@ _MERGES: dict[str, Callable] = {
 def _copy(layer: Any, direction: str, go_backwards: bool) -> Any:
     """A new layer of the same description, for one direction."""
     name = f"{direction}_{layer.name.removeprefix(f'{direction}_')}"
-    classes = {type(one) for one in layer._walk_layers()}
+    classes = {type(one) for one in layer._contents().layers}
     with custom_object_scope({cls.__name__: cls for cls in classes if not is_builtin(cls)}):
         return type(layer).from_config({**layer.get_config(), "name": name, "go_backwards": go_backwards})
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from minikeras import config, ops, regularizers
 from minikeras import kernels as k
-from minikeras.layers.base import InputSpec
 from minikeras.layers.common import Elementwise, fraction, spatial_axes
+from minikeras.layers.spec import InputSpec
 from minikeras.ops import nn
 from minikeras.seeds import SeedGenerator
 

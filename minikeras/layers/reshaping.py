@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 from minikeras import config, ops
-from minikeras.layers.base import InputSpec
 from minikeras.layers.common import (
     SameType,
     choice,
@@ -16,6 +15,7 @@ from minikeras.layers.common import (
     sizes_argument,
     spatial_axes,
 )
+from minikeras.layers.spec import InputSpec
 
 
 class Flatten(SameType):

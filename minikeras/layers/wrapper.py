@@ -7,8 +7,9 @@ from typing import Any
 from minikeras import initializers
 from minikeras import kernels as k
 from minikeras.autodiff.tensor import Tensor
-from minikeras.layers.base import InputSpec, Layer
 from minikeras.layers.common import positive_int
+from minikeras.layers.layer import Layer
+from minikeras.layers.spec import InputSpec
 from minikeras.registry import deserialize_keras_object
 
 

@@ -112,7 +112,7 @@ def clone_model(
     """
     if not isinstance(model, Model):
         raise TypeError(f"clone_model takes a model, got {model!r:.80}.")
-    unwritten = [loss for layer in model._walk_layers() for loss in layer._unwritten_losses()]
+    unwritten = [loss for layer in model._contents().layers for loss in layer._unwritten_losses()]
     if unwritten:
         raise ValueError(
             f"The model {model.name!r} cannot be cloned, because the losses {unwritten} given to add_loss() may refer "
@@ -123,7 +123,7 @@ def clone_model(
     description = describe_whole(model)
     description.pop("compile_config", None)
     known: set[Any] = set()
-    for layer in model._walk_layers():
+    for layer in model._contents().layers:
         known.add(type(layer))
         graph = layer._graph if isinstance(layer, Model) else None
         functions = [one.function for one in graph.operations if isinstance(one, FunctionNode)] if graph else []

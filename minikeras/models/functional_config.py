@@ -20,8 +20,8 @@ from typing import Any
 
 from minikeras import activations, config, losses, ops, tree
 from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode, graph_name, infer_output
-from minikeras.layers.base import Layer
 from minikeras.layers.core import Identity
+from minikeras.layers.layer import Layer
 from minikeras.models.graph import Graph, is_users_operation, named_function
 from minikeras.ops import nn
 from minikeras.registry import (

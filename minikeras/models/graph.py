@@ -13,8 +13,8 @@ from typing import Any
 
 from minikeras import tree
 from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode, unique_name
-from minikeras.layers.base import Layer
 from minikeras.layers.core import InputLayer
+from minikeras.layers.layer import Layer
 
 
 class Graph:

@@ -21,8 +21,8 @@ from typing import Any
 from minikeras import tree
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tape import recording
-from minikeras.layers.base import Layer
 from minikeras.layers.core import InputLayer
+from minikeras.layers.layer import Layer
 from minikeras.losses import Loss, LossFunctionWrapper
 from minikeras.models.graph import Graph
 

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minikeras import tree
 from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
 from minikeras.autodiff.tensor import Tensor
-from minikeras.layers.base import Layer, _context, _shapes, _specs, _structure_changed, configuration_version, warn
+from minikeras.layers.context import context
+from minikeras.layers.layer import Layer
+from minikeras.layers.spec import shapes_of, specs_of
 from minikeras.models.functional_config import describe_graph, restore_graph
 from minikeras.models.graph import Graph
 from minikeras.models.graph_loss import LossOfGraph, tensors_in
 from minikeras.ops.core import cast
 from minikeras.ops.numpy import expand_dims, squeeze
-from minikeras.registry import custom_object_scope, describe_whole, is_builtin
-from minikeras.tracebacks import user_facing
+from minikeras.registry import custom_object_scope, describe_whole
+from minikeras.tracebacks import user_facing, warn
 from minikeras.training.trainer import Trainer
 from minikeras.utils.checks import shown, whole
 
 
 def warn_of_unwritten_losses(model: Any) -> None:
     """Say which losses a description of the model does not hold."""
-    unwritten = [loss for layer in model._walk_layers() for loss in layer._unwritten_losses()]
+    unwritten = [loss for layer in model._contents().layers for loss in layer._unwritten_losses()]
     if unwritten:
         warn(
             f"The losses {unwritten} given to add_loss() of the model {model.name!r} cannot be described; call "
@@ -97,7 +99,7 @@ class Model(Trainer, Layer):
                 f"The model {type(self).__name__} does not define call(); write its computation there."
             )
         values = _masked(self._graph_inputs(inputs), mask)
-        wanted = (self._graph.losses or self._graph.kept) and not _context.predicting and not _context.on_zeros
+        wanted = (self._graph.losses or self._graph.kept) and not context.predicting and not context.on_zeros
         outputs = self._graph.run(values, self._note_of_graph if wanted else None)
         return outputs[0] if isinstance(outputs, (list, tuple)) and len(outputs) == 1 else outputs
 
@@ -186,7 +188,7 @@ class Model(Trainer, Layer):
             super()._build_from_inputs(args, kwargs)
             return
         # the layers of a subclass are built by the very call that follows
-        self._build_shapes = {"input_shape": _shapes(args[0] if args else next(iter(kwargs.values())))}
+        self._build_shapes = {"input_shape": shapes_of(args[0] if args else next(iter(kwargs.values())))}
         self._after_build()
 
     # ------------------------------------------------------------ losses of its own
@@ -227,7 +229,6 @@ class Model(Trainer, Layer):
         self._graph = self._graph.with_losses(losses)
         if self._adds_itself() and self._own_losses + len(losses) == len(self._graph.losses):
             self._own_losses = len(self._graph.losses)
-        _structure_changed()
 
     def _note_of_graph(self, losses: list[Any], kept: list[Any]) -> None:
         if losses:
@@ -256,21 +257,12 @@ class Model(Trainer, Layer):
 
     # ------------------------------------------------------------ structure
 
-    def _children(self) -> Iterator[Any]:
-        if self._graph is not None:
-            yield from self._graph.layers
-        yield from super()._children()
+    _UNTRACKED = Layer._UNTRACKED | {"_kept_values", "_known", *vars(Trainer())}
+    _STRUCTURAL = Layer._STRUCTURAL | {"_graph"}
+    _keeps_contents = True
 
-    _UNTRACKED = Layer._UNTRACKED | {"_graph", "_kept_values", *vars(Trainer())}
-
-    def _own_metrics(self) -> list[Any]:
-        """The metrics in its layers; those of built-in layers are found anew only after an attribute was set."""
-        version = configuration_version()
-        if version != self._metrics_at:
-            self._metrics_list = super()._own_metrics()
-            known = all(is_builtin(type(layer)) for layer in self._walk_layers())
-            self._metrics_at = version if known else -1
-        return self._metrics_list
+    def _own_layers(self) -> Sequence[Layer]:
+        return () if self._graph is None else tuple(self._graph.layers)
 
     @property
     def is_functional(self) -> bool:
@@ -280,7 +272,7 @@ class Model(Trainer, Layer):
     @property
     def layers(self) -> list[Layer]:
         """The model's layers, in order."""
-        return self._sublayers()
+        return list(self._contents().sublayers)
 
     @layers.setter
     def layers(self, value: Any) -> None:
@@ -366,12 +358,12 @@ class Model(Trainer, Layer):
             return
         if type(self).call is Model.call:
             return
-        outer = _context.entry
-        _context.entry = outer or self
+        outer = context.entry
+        context.entry = outer or self
         try:
-            self.compute_output_spec(_specs(input_shape, str(self.compute_dtype)))
+            self.compute_output_spec(specs_of(input_shape, str(self.compute_dtype)))
         finally:
-            _context.entry = outer
+            context.entry = outer
         self.built = True
 
     @user_facing
@@ -441,8 +433,7 @@ class Model(Trainer, Layer):
             return model
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**super().__getstate__(), "_arenas": {}, "_trainable_at": -1, "_trainable_list": []}
-        state.update(_metrics_at=-1, _metrics_list=[], _functions=[], _kept_values={}, _observers=())
+        state = {**super().__getstate__(), "_arenas": {}, "_kept_values": {}, "_observers": ()}
         if is_symbolic(self._recorded):  # type: ignore[has-type]
             state["_recorded"] = (), {}
         return state

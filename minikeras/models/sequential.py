@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from minikeras.autodiff.symbolic import KerasTensor
-from minikeras.layers.base import Layer, _context, _is_shape, _structure_changed
+from minikeras.layers.context import naming, within
 from minikeras.layers.core import InputLayer
+from minikeras.layers.layer import Layer
+from minikeras.layers.spec import is_shape
 from minikeras.models.graph import Graph
 from minikeras.models.model import Model
 from minikeras.registry import deserialize_keras_object, serialize_keras_object
@@ -63,7 +66,7 @@ class Sequential(Model):
         if self._entrance is not None:
             self._extend(layer)
         self._stack.append(layer)
-        _structure_changed()
+        self._restructured()
 
     def _enter(self, entrance: InputLayer) -> None:
         self._entrance = entrance
@@ -71,13 +74,8 @@ class Sequential(Model):
 
     def _extend(self, layer: Layer) -> None:
         assert self._graph is not None and self._entrance is not None
-        outer = _context.path
-        if not outer:
-            _context.path = (self.name,)
-        try:
+        with nullcontext() if naming.path else within(self.name):
             self._graph = Graph(self._entrance.output, layer(self._graph.output_structure))
-        finally:
-            _context.path = outer
         self.built = True
         self._build_shapes = {"input_shape": self._entrance.batch_shape}
 
@@ -91,7 +89,7 @@ class Sequential(Model):
             output = self._stack[-1].output if self._stack else self._entrance.output
             self._graph = Graph(self._entrance.output, output)
             self.built = bool(self._stack)
-        _structure_changed()
+        self._restructured()
         return layer
 
     @user_facing
@@ -101,7 +99,7 @@ class Sequential(Model):
             return
         if not self._stack:
             raise ValueError(f"The model {self.name!r} has no layers to build; add some first.")
-        if not _is_shape(input_shape):
+        if not is_shape(input_shape):
             raise ValueError(f"Sequential.build takes one shape such as (None, 784), got {input_shape!r}.")
         self._enter(InputLayer(batch_shape=tuple(input_shape), dtype=_input_dtype(self._stack[0])))
         try:
@@ -135,9 +133,8 @@ class Sequential(Model):
             "model of it, Model(model.inputs, model.outputs), and add them to that."
         )
 
-    def _children(self) -> Any:
-        yield from self._stack
-        yield from Layer._children(self)
+    def _own_layers(self) -> Sequence[Layer]:
+        return tuple(self._stack)
 
     _UNTRACKED = Model._UNTRACKED | {"_stack", "_entrance"}
 
@@ -195,7 +192,7 @@ class Sequential(Model):
         for layer in config["layers"]:
             model.add(deserialize_keras_object(layer, custom_objects=custom_objects))
         shape = config.get("build_input_shape")
-        if shape and model._entrance is None and _is_shape(shape):
+        if shape and model._entrance is None and is_shape(shape):
             model.build(tuple(shape))
         return model
 

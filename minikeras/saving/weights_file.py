@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.autodiff.symbolic import snake_case
-from minikeras.layers.base import Layer
+from minikeras.layers.layer import Layer
+from minikeras.layers.structure import is_stored, named_parts
 from minikeras.models.model import Model
 from minikeras.models.sequential import Sequential
 from minikeras.registry import is_builtin
@@ -41,49 +41,25 @@ def _walk(path: str, thing: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
         return
     seen.add(id(thing))
     yield path, thing
-    for name, value in _attributes(thing):
-        inner = f"{path}/{name}" if path else name
-        if _is_stored(value):
-            yield from _walk(inner, value, seen)
-        elif isinstance(value, (list, tuple, dict)):
-            yield from _walk_members(inner, value, seen, set())
+    for name, child in _children(thing) if isinstance(thing, Layer) else ():
+        if is_stored(type(child)):
+            yield from _walk(f"{path}/{name}" if path else name, child, seen)
 
 
-def _walk_members(path: str, container: Any, seen: set[int], entered: set[int]) -> Iterator[tuple[str, Any]]:
-    if id(container) in entered:
-        return
-    entered.add(id(container))
-    counts: dict[str, int] = {}
-    for member in list(container.values()) if isinstance(container, dict) else container:
-        nested = isinstance(member, (list, tuple, dict))
-        if not nested and not _is_stored(member):
-            continue
-        name = "container" if nested else snake_case(type(member).__name__)
-        count = counts[name] = counts.get(name, -1) + 1
-        inner = f"{path}/{name}_{count}" if count else f"{path}/{name}"
-        yield from _walk_members(inner, member, seen, entered) if nested else _walk(inner, member, seen)
-
-
-def _is_stored(thing: Any) -> bool:
-    return hasattr(thing, "save_own_variables") and not isinstance(thing, type)
-
-
-def _attributes(thing: Any) -> list[tuple[str, Any]]:
-    if not isinstance(thing, Layer):
-        return []
-    names = set(vars(thing)) - (thing._UNTRACKED - {"optimizer"})
-    found = {name: getattr(thing, name) for name in names}
-    for cls in type(thing).__mro__:
+def _children(layer: Layer) -> Iterator[tuple[str, Any]]:
+    """Names and values of what a layer has, in the order of files; some under a second name that counts for nothing."""
+    yield from named_parts("layers", layer._own_layers(), {})
+    further: dict[str, Any] = {}
+    for cls in type(layer).__mro__:
         if not is_builtin(cls) and not cls.__module__.startswith("minikeras."):
-            found |= {name: _property(thing, name) for name, value in vars(cls).items() if isinstance(value, property)}
-    first: list[tuple[str, Any]] = []
-    if isinstance(thing, Sequential):
-        first = [("layers", thing.layers)]
-    elif isinstance(thing, Model):
-        if thing._graph is not None:
-            first = [("layers", thing._graph.layers)]
-        found["layers"] = thing.layers
-    return first + [(name, found[name]) for name in sorted(found, key=lambda name: (name.startswith("_"), name))]
+            names = [name for name, value in vars(cls).items() if isinstance(value, property)]
+            further |= {name: _property(layer, name) for name in names}
+    if isinstance(layer, Model):
+        further["optimizer"] = layer.optimizer
+        if not isinstance(layer, Sequential):
+            further["layers"] = layer.layers
+    found = [*layer.named_children(), *(one for item in further.items() for one in named_parts(*item, {}))]
+    yield from sorted(found, key=lambda one: (one[0].startswith("_"), one[0].split("/")[0]))
 
 
 def _property(thing: Any, name: str) -> Any:
@@ -218,7 +194,7 @@ def _problem(thing: Any, store: Store) -> str | None:
     """Why a layer's weights cannot be read, in a sentence, or None; other objects see for themselves."""
     if getattr(type(thing), "load_own_variables", None) is not Layer.load_own_variables:
         return None
-    variables, names = thing._own_variables(), store.keys()
+    variables, names = thing._contents().own, store.keys()
     if len(names) != len(variables):
         return f"The layer {thing.name!r} has {len(variables)} weights, the file has {len(names)} for it."
     if any(not name.isdecimal() for name in names):

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from minikeras.layers.base import call_on_entry
+from minikeras.layers.context import entrance
 
 PATIENCE = 30.0  # seconds of waiting for one result until the user is told
 LIMIT = 600.0  # seconds of waiting for one result until it is given up
@@ -150,7 +150,7 @@ class ReadAhead:
     def _work(self, make: Callable[[Any], Any]) -> None:
         """What each thread does until it takes None from the inbox."""
         slot: Any = None
-        call_on_entry(lambda layer: _wait_until_asked(slot) if layer.weights or not layer.built else None)
+        entrance.before = lambda layer: _wait_until_asked(slot) if layer.weights or not layer.built else None
         ended = False
         try:
             while True:

@@ -350,12 +350,11 @@ class Comparison:
         if model._has_builtin_train_step():
             self._rehearse(data)
         variables = _variables_of(model)
-        streams = [child for layer in model._walk_layers() for child in layer._children()]
         others = [replica for replica in self.replicas if replica is not self.bound]
         for replica in others:
             replica.arrays = [variable.data.copy() for variable in variables]
         self._variables = variables
-        self._streams = list({id(one): one for one in streams if isinstance(one, SeedGenerator)}.values())
+        self._streams = list(model._contents().streams)
         for replica in others:
             replica.streams = [stream.state for stream in self._streams]
         try:
@@ -441,7 +440,7 @@ class Comparison:
 
 def _carried_states(model: Any) -> list[tuple[Any, list[Variable]]]:
     """The recurrent layers that carry states from batch to batch and have met one, with these states."""
-    carrying = [layer for layer in model._walk_layers() if getattr(layer, "stateful", False)]
+    carrying = [layer for layer in model._contents().layers if getattr(layer, "stateful", False)]
     found = [(layer, tree.flatten(getattr(layer, "states", None))) for layer in carrying]
     return [(layer, states) for layer, states in found if all(isinstance(state, Variable) for state in states)]
 

@@ -12,8 +12,8 @@ import numpy as np
 from minikeras import config, tree
 from minikeras import kernels as k
 from minikeras.autodiff.tensor import Tensor
-from minikeras.layers.base import warn
 from minikeras.seeds import next_seed
+from minikeras.tracebacks import warn
 from minikeras.training.ahead import Iterated, ReadAhead
 from minikeras.training.foreign import as_array, is_array_like
 from minikeras.training.worker import Worker, pickled

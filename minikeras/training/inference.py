@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter, is_
 from typing import Any
 
 from minikeras import kernels as k
@@ -9,7 +10,8 @@ from minikeras import layers
 from minikeras.autodiff.replay import Program, Recorder
 from minikeras.autodiff.symbolic import FunctionNode
 from minikeras.autodiff.tensor import Tensor
-from minikeras.layers.base import Layer, _context, configuration_version
+from minikeras.layers.context import context, entrance
+from minikeras.layers.layer import Layer
 
 # Layers whose inference depends on nothing but their configuration, the values of their inputs and their weights, and
 # looks at no value.
@@ -30,6 +32,7 @@ _REPLAYABLE = frozenset({
     layers.UpSampling2D, layers.UpSampling3D, layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D,
 })
 # fmt: on
+_settings_of = attrgetter("_settings")
 _MOST = 16  # programs of one model; for ever-changing shapes recording would not pay
 
 
@@ -62,23 +65,25 @@ class Inference:
     def __init__(self, model: Any):
         self._model = model
         self._programs: dict[tuple, Program | None] = {}
-        self._version = -1
+        self._layers: list[Any] = []  # whose settings were these
+        self._settings: list[Any] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_model": self._model, "_programs": {}, "_version": -1}
+        return {"_model": self._model, "_programs": {}, "_layers": [], "_settings": []}
 
     def __call__(self, x: Any) -> Any:
         """The outputs, as a tensor or a structure of them, for a batch of raw arrays."""
         if type(x) is not k.xp.ndarray:
             return self._run(x)
-        if self._version != configuration_version():  # a layer was built, switched or changed
-            self._programs.clear()
-            self._version = configuration_version()
+        if not (self._settings and all(map(is_, map(_settings_of, self._layers), self._settings))):
+            self._programs.clear()  # a layer was built, switched or changed
+            self._layers = self._model._contents().layers
+            self._settings = list(map(_settings_of, self._layers))
         key = x.shape, x.dtype
         program = self._programs.get(key)
         if program is not None:
-            if _context.on_entry is not None:
-                _context.on_entry(self._model)
+            if entrance.before is not None:
+                entrance.before(self._model)
             return Tensor(program((x,))[0])
         if key in self._programs or len(self._programs) >= _MOST:
             return self._run(x)
@@ -86,11 +91,11 @@ class Inference:
 
     def _run(self, x: Any) -> Any:
         """The outputs by way of the layers, without losses that were added to the model."""
-        outer, _context.predicting = _context.predicting, True
+        outer, context.predicting = context.predicting, True
         try:
             return self._model(x, training=False)
         finally:
-            _context.predicting = outer
+            context.predicting = outer
 
     def _record(self, key: tuple, x: Any) -> Any:
         """The outputs; where it can be replayed, how they were computed is kept."""
@@ -104,6 +109,6 @@ class Inference:
             outputs = self._run(tensor)
         single = isinstance(outputs, Tensor)
         program = recorder.program([outputs]) if single else None
-        if self._version == configuration_version():
+        if all(map(is_, map(_settings_of, self._layers), self._settings)):
             self._programs[key] = program
         return outputs

@@ -6,9 +6,8 @@ from typing import Any
 
 from minikeras import tree
 from minikeras.autodiff.tensor import Variable
-from minikeras.layers.base import _structure_changed
 from minikeras.metrics import Metric
-from minikeras.seeds import SeedGenerator, global_generator
+from minikeras.seeds import global_generator
 
 
 class Snapshot:
@@ -23,7 +22,8 @@ class Snapshot:
     """
 
     def __init__(self, model: Any):
-        layers = list(model._walk_layers())
+        contents = model._contents()
+        layers = contents.layers
         self._optimizer, self._iterations = model.optimizer, _iterations(model.optimizer)
         self._unbuilt = [layer for layer in layers if not layer.built]
         things: dict[int, Any] = {id(thing): thing for thing in [*layers, *_measures(model)] if thing is not None}
@@ -33,17 +33,10 @@ class Snapshot:
             for value in vars(layer).values()
             if isinstance(value, (list, dict, set))
         ]
-        streams: dict[int, Any] = {id(global_generator()): global_generator()}
-        variables: dict[int, Variable] = {}
-        for layer in layers:
-            carried = tree.flatten(layer.states) if hasattr(layer, "states") else []
-            for child in [*layer._own, *layer._children(), *carried]:
-                if isinstance(child, Variable):
-                    variables[id(child)] = child
-                elif isinstance(child, SeedGenerator):
-                    streams[id(child)] = child
-                elif isinstance(child, Metric):
-                    things[id(child)] = child
+        streams = [global_generator(), *contents.streams]
+        things |= {id(metric): metric for metric in contents.metrics if isinstance(metric, Metric)}
+        carried = [state for layer in layers for state in tree.flatten(getattr(layer, "states", None))]
+        variables = {id(one): one for one in [*contents.weights, *carried] if isinstance(one, Variable)}
         for thing in things.values():
             if isinstance(thing, Metric):
                 variables |= {id(variable): variable for variable in thing.variables}
@@ -51,7 +44,7 @@ class Snapshot:
         self._attributes = [(thing, dict(vars(thing))) for thing in things.values()]
         kept = [one for key, one in variables.items() if key not in trained]
         self._variables = [(variable, variable.data.copy(), variable.changed) for variable in kept]
-        self._streams = [(stream, stream.state) for stream in streams.values()]
+        self._streams = [(stream, stream.state) for stream in streams]
 
     def restore(self) -> None:
         """Put everything back; nothing is done where the optimizer has already made a step."""
@@ -69,8 +62,6 @@ class Snapshot:
             container.clear()
             add = container.extend if isinstance(container, list) else container.update
             add(content)
-        if self._unbuilt:
-            _structure_changed()
 
 
 def _iterations(optimizer: Any) -> int:

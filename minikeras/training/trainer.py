@@ -19,11 +19,13 @@ from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.callbacks import CallbackList, History
 from minikeras.callbacks.nonfinite import explain, is_finite
 from minikeras.config import floatx
-from minikeras.layers.base import Layer, _context, _value_of, structure_version, warn
+from minikeras.layers.added_losses import value_of
+from minikeras.layers.context import context
+from minikeras.layers.layer import Layer
 from minikeras.losses import Loss
 from minikeras.metrics import Mean
 from minikeras.registry import deserialize_keras_object, is_builtin, serialize_keras_object
-from minikeras.tracebacks import end_at_users_line, user_facing
+from minikeras.tracebacks import end_at_users_line, user_facing, warn
 from minikeras.training.comparison import Comparison, Entry, Replica, find_entries
 from minikeras.training.compiled import CompiledLoss, CompiledMetrics
 from minikeras.training.data import (
@@ -57,9 +59,8 @@ class Trainer:
     _loss_owners: list[Any]
     _entry: int
     _graph: Any
-    _own_metrics: Callable
-    _flatten_layers: Callable
-    _walk_layers: Callable
+    _contents: Callable
+    _known: Any
     _added_losses: Callable
 
     def __init__(self) -> None:
@@ -74,14 +75,7 @@ class Trainer:
         self._loss_tracker: Mean | None = None
         self._loss_factor: float | None = None
         self._comparison: Comparison | None = None
-        self._trainable_at = -1
-        self._trainable_list: list[Variable] = []
-        self._penalized: list[Variable] = []
-        self._functions: list[Callable] = []
-        self._metrics_at = -1
-        self._metrics_list: list[Any] = []
         self._kept: Snapshot | None = None  # what a failing first step of `fit` gives back
-        self._proven: dict[tuple, set[str]] = {}  # names of logs of steps that have worked, by their data's shapes
         self._trial: Callable | None = None  # called in that step, before anything is changed for good
         self._arenas: dict[tuple, k.Arena] = {}
         self._inference = Inference(self)
@@ -155,7 +149,7 @@ class Trainer:
             comparison = Comparison(self, replicas, {**arguments, "optimizer": objects})
             chosen = replicas[0].choices
         vars(self).update(chosen)
-        self._proven = {}
+        self._known = None
         self._comparison = comparison
         self.stop_training = False
         self.compiled = True
@@ -229,7 +223,7 @@ class Trainer:
             found.append(self._compiled_metrics)
         if self._compiled_loss is not None:
             found.extend(self._compiled_loss.trackers)
-        return found + self._own_metrics()
+        return found + self._contents().metrics
 
     @property
     def metrics_names(self) -> list[str]:
@@ -293,7 +287,7 @@ class Trainer:
 
     def _extra_losses(self) -> list[Any]:
         """`losses` without a walk through the model: who added one is known, who has a regularizer remembered."""
-        if type(self).losses is not Layer.losses or self._entry != _context.entries:
+        if type(self).losses is not Layer.losses or self._entry != context.entries:
             # a property of the user's, or the last that was computed is not this model but, say, a part of it
             if is_symbolic(self._added_losses()):
                 raise ValueError(
@@ -302,9 +296,10 @@ class Trainer:
                 )
             return [loss for loss in self.losses if not isinstance(loss, KerasTensor)]
         extras = [loss for layer in self._loss_owners for loss in layer._losses]
-        self._trainable_now()
-        extras += [_value_of(function) for function in self._functions]
-        return extras + [variable.regularizer(variable) for variable in self._penalized]
+        contents = self._contents()
+        extras += [value_of(function) for function in contents.loss_functions]
+        penalized = contents.penalized if _is_walked(type(self)) else self._trainable_now()
+        return extras + [one.regularizer(one) for one in penalized if one.regularizer is not None]
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Update the compiled metrics with a batch and return all results by name."""
@@ -356,19 +351,8 @@ class Trainer:
         return self._inference(x)
 
     def _trainable_now(self) -> list[Variable]:
-        """The trainable variables; found anew only after something was built or switched."""
-        version = structure_version()
-        if version != self._trainable_at:
-            found = self.trainable_variables
-            same = len(found) == len(self._trainable_list) and all(
-                a is b for a, b in zip(found, self._trainable_list, strict=True)
-            )
-            if not same:
-                self._trainable_list = found
-            self._penalized = [variable for variable in found if variable.regularizer is not None]
-            self._functions = [one for layer in self._flatten_layers() for one in layer._loss_functions]
-            self._trainable_at = version
-        return self._trainable_list
+        """The trainable variables, those that a property of the user's names where there is one."""
+        return self._contents().trainable if _is_walked(type(self)) else self.trainable_variables
 
     def _arena(self, purpose: str) -> k.Arena:
         """Buffers of this thread for one kind of step."""
@@ -416,7 +400,7 @@ class Trainer:
                 on_host = tree.map_structure(lambda leaf: None if leaf is None else k.to_host(leaf), labels)
                 self._check_labels(on_host, classes=True, outputs=y_pred)
         shapes = _shapes("fit", x, y, sample_weight, validation)
-        names = self._proven.get(shapes)
+        names = self._contents().proven.get(shapes)
         if names is None:
             kept = Snapshot(self)
             try:
@@ -432,9 +416,10 @@ class Trainer:
 
     def _prove(self, shapes: tuple, names: Any = ()) -> None:
         """Remember that a step on data of these shapes works, so that it need not be guarded again."""
-        if len(self._proven) >= 64:
-            self._proven.clear()
-        self._proven[shapes] = set(names)
+        proven = self._contents().proven
+        if len(proven) >= 64:
+            proven.clear()
+        proven[shapes] = set(names)
 
     def _run_train_step(self, batch: tuple, first: bool) -> Any:
         data = step_data(batch)
@@ -445,7 +430,7 @@ class Trainer:
     @contextmanager
     def _guarded_test(self, shapes: tuple | None) -> Iterator[None]:
         """Leaves the model as it was where a test fails on data of shapes that it has not worked on before."""
-        if shapes is not None and shapes in self._proven:
+        if shapes is not None and shapes in self._contents().proven:
             yield
             return
         kept = Snapshot(self)
@@ -625,7 +610,7 @@ class Trainer:
         if self._has_builtin_train_step():
             unchecked = (stream, validation) if self._graph is None else ()
             self._trial = functools.partial(self._try_out, unchecked, batch, callbacks)
-        elif batch is not None and all(layer.built for layer in self._walk_layers()):
+        elif batch is not None and all(layer.built for layer in self._contents().layers):
             kept = Snapshot(self)
             try:
                 with recording(False):
@@ -836,7 +821,7 @@ class Trainer:
         data = self._one_batch(x, y, sample_weight, class_weight)
         runner: Any = self if self._comparison is None else self._comparison
         shapes = _shapes("train", *data)
-        first = shapes not in self._proven
+        first = shapes not in self._contents().proven
         if first:
             self._kept = Snapshot(self)
             if self._has_builtin_train_step():
@@ -933,7 +918,7 @@ class Trainer:
 
     def reset_states(self) -> None:
         """Forget the states of stateful recurrent layers, here and below."""
-        for layer in self._flatten_layers(include_self=False):
+        for layer in self._contents().layers[1:]:
             if hasattr(layer, "reset_states"):
                 layer.reset_states()
 
@@ -981,6 +966,14 @@ class _Collector:
         return tree.pack_sequence_as(self._structure, whole)
 
 
+def _walks(cls: Any) -> bool:
+    return cls.trainable_variables is Layer.trainable_variables and cls.trainable_weights is Layer.trainable_weights
+
+
+# whether it is the walk through a model that says what is trained
+_is_walked: Callable[[Any], bool] = functools.cache(_walks)
+
+
 def _as_scalar(loss: Any) -> Any:
     """An added loss of any shape and type as one number: the sum, as in Keras 3."""
     tensor = ops.convert_to_tensor(loss)
@@ -1016,9 +1009,9 @@ def _ended(stream: Any, epoch: int) -> bool:
 
 
 def _shapes(purpose: str, *parts: Any) -> tuple:
-    """What a step's success depends on besides values: the shapes and types of its data, and the model's layers."""
+    """What a step's success depends on besides the model and values: the shapes and types of its data."""
     leaves = [None if leaf is None else (leaf.shape, leaf.dtype) for leaf in tree.flatten(parts)]
-    return (purpose, structure_version(), *leaves)
+    return (purpose, *leaves)
 
 
 def _is_short(stream: Any, batches: int, enough: str) -> bool:

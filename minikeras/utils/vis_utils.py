@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from minikeras.layers.base import Layer
+from minikeras.layers.layer import Layer
 from minikeras.models.model import Model
 from minikeras.models.sequential import Sequential
 from minikeras.models.summary import kind_of, output_shape

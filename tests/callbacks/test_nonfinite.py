@@ -357,7 +357,7 @@ def test_the_model_ends_as_it_does_without(layer, own_step):
             warnings_of(lambda m=model, s=steps, c=callback: m.fit(iter(s), verbose=0, callbacks=[c], epochs=1))
         assert (callback.location is not None) is locate
         assert "apply_flat" not in vars(model.optimizer)
-        assert not any("call" in vars(one) for one in model._walk_layers())
+        assert not any("call" in vars(one) for one in model._contents().layers)
         ended.append(state_of(model))
     for one, other in zip(ended[0][0], ended[1][0], strict=True):
         np.testing.assert_array_equal(one, other)

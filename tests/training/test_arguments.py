@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import minikeras as keras
 from minikeras import callbacks, layers
-from minikeras.seeds import SeedGenerator, global_generator
+from minikeras.seeds import global_generator
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(24, 4)).astype("f4")
@@ -61,9 +61,9 @@ def files_in(folder):
 
 def state_of(model, folder):
     """Everything that a call may change, in a form that `==` compares."""
-    walked = list(model._walk_layers())
+    contents = model._contents()
+    walked = contents.layers
     optimizer = model.optimizer
-    streams = [child for layer in walked for child in layer._children() if isinstance(child, SeedGenerator)]
     metrics = [variable for metric in model.metrics for variable in metric.variables]
     slots = [] if optimizer is None or not optimizer.built else optimizer.variables
     return {
@@ -76,7 +76,7 @@ def state_of(model, folder):
         "names": [metric.name for metric in model.metrics],
         "resolved": (model._compiled_loss and model._compiled_loss.names, model._compiled_metrics.names),
         "compiled": (id(model.loss), id(model._compiled_loss), id(model._compiled_metrics), id(model._comparison)),
-        "streams": [stream.state for stream in [global_generator(), *streams]],
+        "streams": [stream.state for stream in [global_generator(), *contents.streams]],
         "numpy": [part.tobytes() if isinstance(part, np.ndarray) else part for part in np.random.get_state()],
         "python": random.getstate(),
         "history": (id(model.history), model.history and str(model.history.history), model.stop_training),
