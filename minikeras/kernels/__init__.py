@@ -23,12 +23,16 @@ from minikeras.kernels.reference.conv import conv_output_length, same_padding
 from minikeras.kernels.reference.random import blocks_for, random_blocks
 from minikeras.kernels.table import (
     Kernels,
+    absent,
     contiguous_float32,
     contiguous_floats,
     kernel,
     names,
+    of_float32,
+    one_of,
     override,
     reference_table,
+    same_shape,
     withdraw,
 )
 
@@ -36,6 +40,7 @@ __all__ = [
     "FUSED_ACTIVATIONS",
     "Arena",
     "Kernels",
+    "absent",
     "active_device",
     "bind",
     "blocks_for",
@@ -44,10 +49,13 @@ __all__ = [
     "conv_output_length",
     "kernel",
     "names",
+    "of_float32",
+    "one_of",
     "override",
     "random_blocks",
     "reference_table",
     "same_padding",
+    "same_shape",
     "table_of",
     "use",
     "withdraw",

@@ -130,7 +130,7 @@ def override(
 
     Raises:
         ValueError: there is no such kernel or device.
-        TypeError: the function's parameters are not those of the kernel.
+        TypeError: the function's parameters are not those of the kernel, or a condition asks for others.
     """
     name = reference if isinstance(reference, str) else reference.__name__
     if name not in _references:
@@ -138,6 +138,13 @@ def override(
     if device not in _overrides:
         raise ValueError(f"Kernels are overridden for 'cpu' or 'gpu', got {device!r}.")
     conditions = when if isinstance(when, tuple) else (when,)
+    for condition in conditions:
+        for asked in () if isinstance(condition, Condition) else _parameters(condition):
+            if asked not in _parameters(_references[name]):
+                raise TypeError(
+                    f"The kernel {name!r} has no argument {asked!r}, which a condition of its override asks for; "
+                    f"ask for those of {', '.join(_parameters(_references[name]))}."
+                )
 
     def register(function: _Kernel) -> _Kernel:
         expected, found = (_parameters(one, function) for one in (_references[name], function))

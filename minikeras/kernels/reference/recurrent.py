@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 from minikeras.kernels.table import Kernels, kernel
 
 Cell = tuple[Callable, Callable]  # elementwise arithmetic of one step: forward, backward
-# All time steps, the input product included.  Forward: it fills what is saved, updates the states in place and returns
-# the outputs (n, t, u).  Backward: it fills the gradients of the products (n, t, ...), turns those of the states into
-# those before the first step, in place, and returns for each product an array whose sum over the first two axes is that
-# of its gradient, and the gradient of x (None: left to the caller).
+# All time steps, the input product included.  Forward: it gets the table, fills what is saved, updates the states in
+# place and returns the outputs (n, t, u).  Backward: it fills the gradients of the products (n, t, ...), turns those of
+# the states into those before the first step, in place, and returns for each product an array whose sum over the first
+# two axes is that of its gradient, and the gradient of x (None: left to the caller).
 Loop = tuple[Callable, Callable]
 
 
@@ -260,7 +260,7 @@ def simple_rnn(
         outputs = _scan(k, step, (h,), histories, x, mask)
     else:
         outputs = loop[0](
-            x, kernel, bias, recurrent_kernel=recurrent_kernel, h=h, mask=mask, histories=histories, gates=z
+            k, x, kernel, bias, recurrent_kernel=recurrent_kernel, h=h, mask=mask, histories=histories, gates=z
         )
     if not with_residual:
         return outputs, h, None
@@ -351,7 +351,7 @@ def lstm(
         outputs = _scan(k, step, (h, c), histories, x, mask)
     else:
         filled = {"histories": histories, "gates": gates, "squashed": squashed}
-        outputs = loop[0](x, kernel, bias, recurrent_kernel=recurrent_kernel, h=h, c=c, mask=mask, **filled)
+        outputs = loop[0](k, x, kernel, bias, recurrent_kernel=recurrent_kernel, h=h, c=c, mask=mask, **filled)
     if not with_residual:
         return outputs, h, c, None
     masks, saved = (mask, input_mask, recurrent_mask), (*histories, gates, squashed)
@@ -506,7 +506,7 @@ def gru(
     else:
         filled = {"histories": histories, "gates": gates, "inner": inner}
         recurrent = {"recurrent_kernel": recurrent_kernel, "candidate_bias": candidate_bias if reset_after else None}
-        outputs = loop[0](x, kernel, input_bias, **recurrent, h=h, mask=mask, **filled)
+        outputs = loop[0](k, x, kernel, input_bias, **recurrent, h=h, mask=mask, **filled)
     if not with_residual:
         return outputs, h, None
     masks, saved = (mask, input_mask, recurrent_mask), (*histories, gates, inner)
