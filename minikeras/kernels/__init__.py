@@ -1,71 +1,100 @@
 """Kernels: raw arrays in, raw arrays out; no gradients, no layers.
 
 `reference/` writes every kernel once in plain array code that runs on NumPy and on CuPy.  `cpu/` (and `cuda/`, once
-there is one) overrides a kernel where a benchmark shows that it pays.  `use(device)` binds the names of this module,
-so callers write `from minikeras import kernels as k` and `k.dense(...)` and get the best kernel of the active device.
+there is one) overrides a kernel where a benchmark shows that it pays.  A `Kernels` table has those of one device;
+`use(device)` puts its table in this module's place, so callers write `from minikeras import kernels as k` and
+`k.dense(...)` and get the best kernel of the active device.  `kernel` and `override` register more of both.
 """
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
+from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy
-import numpy as xp
 
 from minikeras import config
-from minikeras.kernels import arena
-from minikeras.kernels.arena import Arena, empty
-from minikeras.kernels.reference import *  # noqa: F403
-from minikeras.kernels.reference import MODULES, REFERENCE, recurrent
+from minikeras.kernels import reference  # noqa: F401  (which registers the kernels)
+from minikeras.kernels.arena import Arena
+from minikeras.kernels.reference.activation import FUSED_ACTIVATIONS
+from minikeras.kernels.reference.conv import conv_output_length, same_padding
+from minikeras.kernels.reference.random import blocks_for, random_blocks
+from minikeras.kernels.table import (
+    Kernels,
+    absent,
+    contiguous_float32,
+    contiguous_floats,
+    kernel,
+    names,
+    of_float32,
+    one_of,
+    override,
+    reference_table,
+    same_shape,
+    withdraw,
+)
 
-__all__ = ["Arena", "active_device", "empty", "to_device", "to_host", "use", "xp", *REFERENCE]
+__all__ = [
+    "FUSED_ACTIVATIONS",
+    "Arena",
+    "Kernels",
+    "absent",
+    "active_device",
+    "bind",
+    "blocks_for",
+    "contiguous_float32",
+    "contiguous_floats",
+    "conv_output_length",
+    "kernel",
+    "names",
+    "of_float32",
+    "one_of",
+    "override",
+    "random_blocks",
+    "reference_table",
+    "same_padding",
+    "same_shape",
+    "table_of",
+    "use",
+    "withdraw",
+]
 
 _active_device = "cpu"
+_active: Kernels | None = None
 
 
 def use(name: str) -> None:
-    """Bind the kernels of a device: `"cpu"`, `"gpu"`, or `"auto"` (a GPU where there is one)."""
-    global xp, _active_device
+    """Take the kernels of a device: `"cpu"`, `"gpu"`, or `"auto"` (a GPU where there is one)."""
+    global _active_device
     if name == "auto":
         name = "gpu" if _gpu_is_there() else "cpu"
-    if name == "gpu":
-        array_module: ModuleType = _cupy()
-        overrides: dict[str, Any] = {}
-    else:
-        array_module = numpy
-        overrides = importlib.import_module("minikeras.kernels.cpu").OVERRIDES
-    bind(array_module, overrides)
+    bind(table_of(name))
     _active_device = name
 
 
-def bind(array_module: Any, overrides: dict[str, Any]) -> None:
-    """Point every reference kernel at `array_module` and bind this module's names, overrides first."""
-    global xp
-    xp = array_module
-    for module in (*MODULES, arena):
-        module.xp = array_module  # type: ignore[attr-defined]
-    globals().update(REFERENCE)
-    globals().update(overrides)
-    for name in ("dense", "gemm"):  # what other reference kernels are made of: they too get the device's best
-        setattr(recurrent, name, globals()[name])
+def table_of(device: str) -> Kernels:
+    """The kernels of a device, `"cpu"` or `"gpu"`.
+
+    Raises:
+        RuntimeError: for `"gpu"` without CuPy or without a CUDA device.
+    """
+    return Kernels(_cupy() if device == "gpu" else numpy, device)
+
+
+def bind(table: Kernels) -> None:
+    """Let this module's names be those of a table."""
+    global _active
+    if _active is not None:
+        _active.mirror(None)
+    _active = table
+    table.mirror(globals())
 
 
 def active_device() -> str:
     """`"cpu"` or `"gpu"`: where the kernels run now."""
     return _active_device
-
-
-def to_device(array: Any) -> Any:
-    """Move a NumPy array to the active device (itself on the CPU)."""
-    return array if xp is numpy else xp.asarray(array)
-
-
-def to_host(array: Any) -> numpy.ndarray:
-    """A NumPy array of the same values (itself on the CPU)."""
-    return array.get() if hasattr(array, "get") else numpy.asarray(array)
 
 
 def _gpu_is_there() -> bool:
@@ -97,6 +126,10 @@ def _cupy() -> ModuleType:
 use(config.device())
 config.on_device_change(use)
 
-if TYPE_CHECKING:  # the kernels are bound by name
+if TYPE_CHECKING:  # what the active table has are names of this module
+    xp: Any
+    empty: Callable[..., Any]
+    to_device: Callable[[Any], Any]
+    to_host: Callable[[Any], numpy.ndarray]
 
     def __getattr__(name: str) -> Any: ...

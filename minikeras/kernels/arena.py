@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import threading
 from sys import getrefcount
+from types import MethodType
 from typing import Any
 
 import numpy as np
-import numpy as xp  # rebound by kernels.use()
 
 _MOST_SHAPES = 512  # a run over ever-changing shapes drops what it held rather than grow
 
@@ -25,7 +25,7 @@ _active = _Active()
 
 
 class Arena:
-    """Buffers of one thread's repeated step, keyed by shape and type."""
+    """Buffers of one thread's repeated step, keyed by array module, shape and type."""
 
     def __init__(self) -> None:
         self._buffers: dict[tuple, list[tuple[Any, Any]]] = {}  # each with the memory that its views refer to
@@ -43,17 +43,17 @@ class Arena:
         """Bytes held at present."""
         return sum(buffer.nbytes for buffers in self._buffers.values() for buffer, _ in buffers)
 
-    def take(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """An uninitialised buffer that nobody else refers to."""
-        buffers = self._buffers.get((shape, dtype))
+    def take(self, xp: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+        """An uninitialised buffer of an array module that nobody else refers to."""
+        buffers = self._buffers.get((xp, shape, dtype))
         if buffers is None:
             if len(self._buffers) >= _MOST_SHAPES:
                 self._buffers.clear()
-            buffers = self._buffers[shape, dtype] = []
+            buffers = self._buffers[xp, shape, dtype] = []
         for buffer, memory in buffers:
             if getrefcount(buffer) == _UNUSED and getrefcount(memory) == _UNUSED_MEMORY:
                 return buffer
-        buffers.append(_aligned(shape, dtype))
+        buffers.append(_aligned(xp, shape, dtype))
         return buffers[-1][0]
 
 
@@ -74,7 +74,7 @@ class _Step:
 _LINE = 64  # bytes of a cache line: vectors that lie across two of them take twice as long
 
 
-def _aligned(shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:
+def _aligned(xp: Any, shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:
     """An array that begins with a cache line, and the array whose memory it has."""
     size = math.prod(shape) * dtype.itemsize
     memory = xp.empty(size + _LINE, "uint8")
@@ -89,7 +89,7 @@ def _references_in_a_loop(buffers: list[tuple[Any, Any]]) -> tuple[int, int]:
 
 
 # what a loop over the list sees of a buffer that only the list holds
-_UNUSED, _UNUSED_MEMORY = _references_in_a_loop([_aligned((1,), xp.dtype("float32"))])
+_UNUSED, _UNUSED_MEMORY = _references_in_a_loop([_aligned(np, (1,), np.dtype("float32"))])
 
 
 def in_step() -> bool:
@@ -97,10 +97,13 @@ def in_step() -> bool:
     return _active.arena is not None
 
 
-def empty(shape: tuple[int, ...], dtype: Any) -> Any:
-    """An uninitialised array: from the active arena inside a step, else a new one."""
+def allocate(xp: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """An uninitialised array of an array module: from the active arena inside a step, else a new one."""
     arena = _active.arena
-    return xp.empty(shape, dtype) if arena is None else arena.take(shape, dtype)
+    return xp.empty(shape, dtype) if arena is None else arena.take(xp, shape, dtype)
+
+
+empty = MethodType(allocate, np)  # in host memory, whatever the device; a table's `empty` is for its own arrays
 
 
 def fitting(out: Any, shape: tuple[int, ...], dtype: Any) -> Any:

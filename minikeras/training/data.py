@@ -361,7 +361,7 @@ class ArrayStream:
             return array[pick]
         if not isinstance(array, np.ndarray):
             return array[k.to_device(pick)]
-        out = self._arena.take((len(pick), *array.shape[1:]), array.dtype) if k.xp is np else None
+        out = self._arena.take(np, (len(pick), *array.shape[1:]), array.dtype) if k.xp is np else None
         rows, finish = k.gather(array, pick, out)
         if finish is not None:
             unfinished.append(finish)

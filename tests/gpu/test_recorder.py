@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gpu.recorder import DeviceArray, recording_device
+from table_cases import check_use, registered
 
 from minikeras import kernels as k
 
@@ -96,3 +97,9 @@ def test_counts_what_moves_and_what_waits() -> None:
         x[k.to_device(np.array([0]))] = 0  # the index and the number
         assert len(counts.transfers) == 3
     assert k.active_device() == previous
+
+
+def test_kernels_from_outside_are_used_on_the_device() -> None:
+    with recording_device(), registered("gpu") as calls:
+        check_use(calls, k.to_device)
+    assert not hasattr(k, "gated")

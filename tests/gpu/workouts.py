@@ -18,7 +18,7 @@ def reference_kernels() -> Iterator[None]:
     """Within this block the reference kernels run on NumPy."""
     previous = k.active_device()
     k.use("cpu")
-    k.bind(np, {})
+    k.bind(k.reference_table())
     try:
         yield
     finally:
@@ -40,7 +40,7 @@ def compare(found: list[Any], expected: list[Any], rtol: float = 1e-5, atol: flo
 
 
 class Bench:
-    """The bound kernels as attributes, and arrays for them on the active device; knows which kernels were asked for."""
+    """The active kernels as attributes, and arrays for them on the device; knows which kernels were asked for."""
 
     def __init__(self, dtype: str):
         self.dtype = dtype

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
 import pytest
 
-from minikeras.kernels.cpu import attention as cpu
+from minikeras.kernels import reference_table, table_of
+from minikeras.kernels.cpu import attention as override
 from minikeras.kernels.cpu.jit import tile
 
-reference = importlib.import_module("minikeras.kernels.reference.attention")  # by import one gets the function
+reference, cpu = reference_table(), table_of("cpu")
 pytestmark = pytest.mark.skipif(tile() is None, reason="the host has no vector registers that the tile knows")
 
 # batch, steps, sources, heads, groups, depth, size
@@ -82,7 +82,7 @@ def compare(results: tuple, expected: tuple) -> None:
 
 @pytest.fixture(autouse=True)
 def _all_by_heads(monkeypatch: Any) -> None:
-    monkeypatch.setattr(cpu, "_SMALL", 0)
+    monkeypatch.setattr(override, "_SMALL", 0)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)

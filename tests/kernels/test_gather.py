@@ -16,8 +16,9 @@ from team_cases import team_of
 import minikeras as mk
 from minikeras import kernels as k
 from minikeras.kernels.cpu.gather import _LONG
-from minikeras.kernels.reference.gather import gather as reference_gather
 from minikeras.training.data import make_stream
+
+reference_gather = k.reference_table().gather
 
 
 @pytest.fixture(autouse=True, scope="module")

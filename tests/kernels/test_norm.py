@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minikeras.kernels.cpu import norm as cpu
-from minikeras.kernels.reference import norm as reference
+from minikeras.kernels import reference_table, table_of
+
+reference, cpu = reference_table(), table_of("cpu")
 
 EPSILON = 1e-3
 KINDS = ["batch", "batch_masked", "layer", "rms"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -11,17 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minikeras.kernels import reference_table, table_of
 from minikeras.kernels.cpu import parts
-from minikeras.kernels.cpu.elementwise import OVERRIDES as ELEMENTWISE
-from minikeras.kernels.cpu.optimizer import OVERRIDES as OPTIMIZERS
 
 _LONG = 1 << 16
 
-optimizer_reference = import_module("minikeras.kernels.reference.optimizer")
-dense_reference = import_module("minikeras.kernels.reference.dense")
-activation_reference = import_module("minikeras.kernels.reference.activation")
-pool_reference = import_module("minikeras.kernels.reference.pool")
-pool_override = import_module("minikeras.kernels.cpu.pool")
+reference, cpu = reference_table(), table_of("cpu")
 
 GUARD = np.float32(77)
 SOME_LENGTHS = [_LONG, _LONG + 1, _LONG + 15, _LONG + 17, 3 * _LONG - 1, 100_003]
@@ -67,9 +61,9 @@ def test_long_optimizer_steps_have_the_reference_bits(name: str, size: int, seed
     state[1, 40:43] = math.nan, math.inf, -math.inf
     found, wanted = state.copy(), state.copy()
     for _ in range(2):
-        OPTIMIZERS[name](*found[:, 32:-32], **options)
+        getattr(cpu, name)(*found[:, 32:-32], **options)
         with np.errstate(invalid="ignore"):
-            getattr(optimizer_reference, name)(*wanted[:, 32:-32], **options)
+            getattr(reference, name)(*wanted[:, 32:-32], **options)
     np.testing.assert_array_equal(found, wanted)  # those beside it too
     assert not np.array_equal(found[0], state[0])
 
@@ -85,8 +79,8 @@ def test_long_optimizer_steps_of_views_with_gaps(name: str, which: str) -> None:
     around[:, 0] = arrays[place]
     wanted = [array.copy() for array in arrays]
     arrays[place] = around[:, 0]
-    OPTIMIZERS[name](*arrays, **options)
-    getattr(optimizer_reference, name)(*wanted, **options)
+    getattr(cpu, name)(*arrays, **options)
+    getattr(reference, name)(*wanted, **options)
     for found, expected in zip(arrays, wanted, strict=True):
         np.testing.assert_array_equal(found, expected)
     assert (around[:, 1] == GUARD).all()
@@ -125,7 +119,7 @@ def test_a_gradient_that_is_not_a_number_reaches_its_bias_only() -> None:
     g = numbers(5001, 20)
     g[4000, 3], g[17, 5], g[18, 6], g[4999, 6] = math.nan, math.inf, math.inf, -math.inf
     with np.errstate(invalid="ignore"):
-        _, sums = ELEMENTWISE["epilogue_grad"](g, np.ones_like(g), "relu", True)
+        _, sums = cpu.epilogue_grad(g, np.ones_like(g), "relu", True)
     assert np.isnan(sums).nonzero()[0].tolist() == [3, 6]
     assert np.isinf(sums).nonzero()[0].tolist() == [5]
 
@@ -142,14 +136,14 @@ def test_epilogue_grad_is_the_reference(rows: int, activation: str | None, kind:
         "none": lambda: None,
     }
     out, expected_out = outs[kind](), outs[kind]()
-    found, sums = ELEMENTWISE["epilogue_grad"](g, y, activation, True, out)
-    wanted, expected_sums = dense_reference.epilogue_grad(g, y, activation, True, expected_out)
+    found, sums = cpu.epilogue_grad(g, y, activation, True, out)
+    wanted, expected_sums = reference.epilogue_grad(g, y, activation, True, expected_out)
     assert out is None or sums is out
     np.testing.assert_array_equal(found, wanted)
     np.testing.assert_allclose(sums, expected_sums, rtol=1e-5, atol=1e-4, strict=True)
     if kind == "with gaps":
         assert not out.base[1::2].any()
-    without, nothing = ELEMENTWISE["epilogue_grad"](g, y, activation, False)
+    without, nothing = cpu.epilogue_grad(g, y, activation, False)
     np.testing.assert_array_equal(without, wanted)
     assert nothing is None
 
@@ -167,7 +161,7 @@ def test_piecewise_relu(size: int, slope: float, limit: float | None, threshold:
     g[7], g[8], x[7], x[8] = math.inf, math.inf, threshold - 1, threshold + 0.5
     settings = {"slope": slope, "limit": limit, "threshold": threshold}
     flat, out = guarded((size,))
-    assert ELEMENTWISE["piecewise_relu"](x, **settings, out=out) is out
+    assert cpu.piecewise_relu(x, **settings, out=out) is out
     assert_guards(flat)
     with np.errstate(invalid="ignore"):
         line = np.where(x > threshold, x, np.float32(slope) * (x - np.float32(threshold)))
@@ -176,11 +170,11 @@ def test_piecewise_relu(size: int, slope: float, limit: float | None, threshold:
     np.testing.assert_array_equal(out, wanted)
     steep = np.where(x > threshold, g, np.float32(slope) * g if slope else np.float32(0))
     wanted_gradient = steep if limit is None else np.where(line >= limit, np.float32(0), steep)
-    found = ELEMENTWISE["piecewise_relu_grad"](g, x, **settings)
+    found = cpu.piecewise_relu_grad(g, x, **settings)
     np.testing.assert_array_equal(found, wanted_gradient)
-    np.testing.assert_array_equal(activation_reference.piecewise_relu(x, **settings), wanted)
-    np.testing.assert_array_equal(activation_reference.piecewise_relu_grad(g, x, **settings), wanted_gradient)
-    assert ELEMENTWISE["piecewise_relu"](x, **settings, out=x) is x
+    np.testing.assert_array_equal(reference.piecewise_relu(x, **settings), wanted)
+    np.testing.assert_array_equal(reference.piecewise_relu_grad(g, x, **settings), wanted_gradient)
+    assert cpu.piecewise_relu(x, **settings, out=x) is x
     np.testing.assert_array_equal(x, wanted)
 
 
@@ -194,10 +188,10 @@ def test_activations_are_the_reference(name: str, kind: str) -> None:
         x, g = x.astype(np.float64), g.astype(np.float64)
     elif kind == "short":
         x, g = x[:3], g[:3]
-    y = ELEMENTWISE["activate"](x, name)
-    np.testing.assert_array_equal(y, activation_reference.activate(x, name), strict=True)
-    found = ELEMENTWISE["activate_grad"](g, y, name)
-    np.testing.assert_array_equal(found, activation_reference.activate_grad(g, y, name), strict=True)
+    y = cpu.activate(x, name)
+    np.testing.assert_array_equal(y, reference.activate(x, name), strict=True)
+    found = cpu.activate_grad(g, y, name)
+    np.testing.assert_array_equal(found, reference.activate_grad(g, y, name), strict=True)
 
 
 # ---- dropout
@@ -208,10 +202,10 @@ def test_masked_scale_has_the_reference_bits(shape: tuple[int, ...]) -> None:
     x, mask = numbers(*shape), (numbers(*shape, seed=1) > 0).astype(np.uint8)
     x.reshape(-1)[:4] = math.nan, math.inf, -math.inf, -0.0
     mask.reshape(-1)[:4] = 1
-    wanted = activation_reference.masked_scale(x, mask, 1 / 0.7)
-    np.testing.assert_array_equal(ELEMENTWISE["masked_scale"](x, mask, 1 / 0.7), wanted)
+    wanted = reference.masked_scale(x, mask, 1 / 0.7)
+    np.testing.assert_array_equal(cpu.masked_scale(x, mask, 1 / 0.7), wanted)
     flat, out = guarded(shape)
-    assert ELEMENTWISE["masked_scale"](x, mask, 1 / 0.7, out) is out
+    assert cpu.masked_scale(x, mask, 1 / 0.7, out) is out
     np.testing.assert_array_equal(out, wanted)
     assert_guards(flat)
 
@@ -220,8 +214,8 @@ def test_masked_scale_has_the_reference_bits(shape: tuple[int, ...]) -> None:
 def test_numpys_scalars_are_left_to_the_reference(name: str) -> None:
     x = np.float32(3)
     other = {"activate_grad": (x, "relu"), "masked_scale": (np.ones((), np.uint8), 2.0), "piecewise_relu_grad": (x,)}
-    wanted = getattr(activation_reference, name)(x, *other[name])
-    np.testing.assert_array_equal(ELEMENTWISE[name](x, *other[name]), wanted)
+    wanted = getattr(reference, name)(x, *other[name])
+    np.testing.assert_array_equal(getattr(cpu, name)(x, *other[name]), wanted)
 
 
 @pytest.mark.parametrize("kind", ["broadcast", "bool", "float", "mask with gaps", "x with gaps", "out with gaps"])
@@ -237,8 +231,8 @@ def test_masks_that_are_left_to_the_reference(kind: str) -> None:
         x = np.repeat(x, 2, axis=1)[:, ::2]
     else:
         out = np.full((200, 600), GUARD)[:, ::2]
-    wanted = activation_reference.masked_scale(x, mask, 2.0)
-    found = ELEMENTWISE["masked_scale"](x, mask, 2.0, out)
+    wanted = reference.masked_scale(x, mask, 2.0)
+    found = cpu.masked_scale(x, mask, 2.0, out)
     np.testing.assert_allclose(found, wanted, rtol=0, strict=kind != "float")
     if out is not None:
         assert found is out and (out.base[:, 1::2] == GUARD).all()
@@ -268,11 +262,11 @@ def pooling(draw: Any) -> tuple[Any, dict[str, Any]]:
 def test_pooling_of_many_parts_is_the_reference(problem: Any) -> None:
     x, keywords = problem
     assert parts.parts_of(x.size) > 1
-    y, index = pool_reference.max_pool(x, with_index=True, **keywords)
-    found, found_index = pool_override.max_pool(x, with_index=True, **keywords)
+    y, index = reference.max_pool(x, with_index=True, **keywords)
+    found, found_index = cpu.max_pool(x, with_index=True, **keywords)
     np.testing.assert_array_equal(found, y)
     np.testing.assert_array_equal(found_index, index)
-    alone, nothing = pool_override.max_pool(x, **keywords)
+    alone, nothing = cpu.max_pool(x, **keywords)
     np.testing.assert_array_equal(alone, y)
     assert nothing is None
     g = np.random.default_rng(0).integers(-5, 6, y.shape).astype(np.float32)
@@ -282,9 +276,9 @@ def test_pooling_of_many_parts_is_the_reference(problem: Any) -> None:
         "average_pool_grad": (g, x.shape),
     }.items():
         with np.errstate(invalid="ignore"):
-            wanted = getattr(pool_reference, name)(*arguments, **keywords)
+            wanted = getattr(reference, name)(*arguments, **keywords)
         flat, out = guarded(wanted.shape)
-        assert getattr(pool_override, name)(*arguments, out=out, **keywords) is out
+        assert getattr(cpu, name)(*arguments, out=out, **keywords) is out
         # 27 taps at most, each a few roundings of numbers below 10
         np.testing.assert_allclose(out, wanted, rtol=0, atol=27 * 10 * 2.0**-23, strict=True)
         assert_guards(flat)
@@ -294,10 +288,10 @@ def test_pooling_of_one_large_picture_and_of_a_wide_window() -> None:
     x = numbers(1, 400, 300, 2)
     for size in ((2, 2), (20, 20)):  # the second one needs an index of 16 bits
         keywords: dict[str, Any] = {"size": size, "strides": size, "padding": ((0, 0), (0, 0))}
-        y, index = pool_reference.max_pool(x, with_index=True, **keywords)
-        found, found_index = pool_override.max_pool(x, with_index=True, **keywords)
+        y, index = reference.max_pool(x, with_index=True, **keywords)
+        found, found_index = cpu.max_pool(x, with_index=True, **keywords)
         np.testing.assert_array_equal(found, y)
         np.testing.assert_array_equal(found_index, index)
         assert found_index.dtype == index.dtype
-        wanted = pool_reference.max_pool_grad(y, index, x.shape, **keywords)
-        np.testing.assert_array_equal(pool_override.max_pool_grad(y, index, x.shape, **keywords), wanted)
+        wanted = reference.max_pool_grad(y, index, x.shape, **keywords)
+        np.testing.assert_array_equal(cpu.max_pool_grad(y, index, x.shape, **keywords), wanted)

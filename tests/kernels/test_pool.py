@@ -2,17 +2,15 @@
 
 import math
 from functools import partial
-from importlib import import_module
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minikeras.kernels.reference.conv import conv_output_length
+from minikeras.kernels import conv_output_length, reference_table, table_of
 
-reference = import_module("minikeras.kernels.reference.pool")
-override = import_module("minikeras.kernels.cpu.pool")
+reference, override = reference_table(), table_of("cpu")
 
 DTYPES = ["float32", "float64"]
 MODULES = [reference, override]

@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from team_cases import team_of
 
-from minikeras.kernels.cpu import recurrent as cpu
+from minikeras.kernels import reference_table, table_of
 from minikeras.kernels.cpu import recurrent_parts
 from minikeras.kernels.cpu.functions import sigmoid, tanh
 from minikeras.kernels.cpu.jit import compiled
 from minikeras.kernels.cpu.machine import floats
-from minikeras.kernels.reference import recurrent as reference
+
+reference, cpu = reference_table(), table_of("cpu")
 
 GATES = {"simple_rnn": 1, "lstm": 4, "gru": 3, "gru_reset_first": 3}
 NAMES = list(GATES)
@@ -67,7 +68,7 @@ def kernel_pair(module: Any, name: str) -> tuple[Any, Any]:
     if name == "gru_reset_first":
         forward, backward = kernel_pair(module, "gru")
         return (lambda *a, **options: forward(*a, reset_after=False, **options)), backward
-    return getattr(module, name, getattr(reference, name)), getattr(reference, f"{name}_grad")
+    return getattr(module, name), getattr(module, f"{name}_grad")
 
 
 def _for_sample(mask: Any, gates: int, k: int, width: int) -> Any:

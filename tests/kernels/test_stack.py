@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minikeras.kernels.cpu import gemm
+from minikeras.kernels import table_of
+from minikeras.kernels.cpu import dense as override
 from minikeras.kernels.cpu.jit import tile
 
 pytestmark = pytest.mark.skipif(tile() is None, reason="the host has no vector registers that the tile knows")
 
+cpu = table_of("cpu")
 SHAPES = [
     ((5, 7, 9), (5, 9, 11)),
     ((70, 8, 3), (70, 3, 33)),
@@ -38,7 +40,7 @@ def stacked(monkeypatch: Any) -> list[tuple]:
         calls.append((a.shape, b.shape))
         return function(a, b)
 
-    monkeypatch.setattr(gemm, "_SMALL", 0)
+    monkeypatch.setattr(override, "_SMALL", 0)
     monkeypatch.setattr(stack, "stacked_product", noted)
     return calls
 
@@ -46,13 +48,13 @@ def stacked(monkeypatch: Any) -> list[tuple]:
 @pytest.mark.parametrize(("left", "right"), SHAPES)
 def test_values(stacked: list[tuple], left: tuple, right: tuple) -> None:
     a, b = numbers(left, 0), numbers(right, 1)
-    np.testing.assert_allclose(gemm.matmul(a, b), a.astype("float64") @ b, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(cpu.matmul(a, b), a.astype("float64") @ b, rtol=1e-4, atol=1e-5)
     turned_a = np.ascontiguousarray(a.swapaxes(-1, -2)).swapaxes(-1, -2)
     turned_b = np.ascontiguousarray(b.swapaxes(-1, -2)).swapaxes(-1, -2)
-    np.testing.assert_allclose(gemm.matmul(turned_a, turned_b), a.astype("float64") @ b, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(cpu.matmul(turned_a, turned_b), a.astype("float64") @ b, rtol=1e-4, atol=1e-5)
     spread = np.repeat(a, 3, axis=-1)[..., ::3]
     np.testing.assert_allclose(
-        gemm.matmul(spread, b[..., ::-1]), a.astype("float64") @ b[..., ::-1], rtol=1e-4, atol=1e-5
+        cpu.matmul(spread, b[..., ::-1]), a.astype("float64") @ b[..., ::-1], rtol=1e-4, atol=1e-5
     )
     assert len(stacked) == 2  # neither of the last axes of the mirrored one is contiguous
 
@@ -63,24 +65,24 @@ def test_values(stacked: list[tuple], left: tuple, right: tuple) -> None:
 )
 def test_empty_and_vectors(stacked: list[tuple], left: tuple, right: tuple) -> None:
     a, b = numbers(left, 0), numbers(right, 1)
-    np.testing.assert_allclose(gemm.matmul(a, b), a @ b, rtol=1e-5)
+    np.testing.assert_allclose(cpu.matmul(a, b), a @ b, rtol=1e-5)
     assert not stacked
 
 
 def test_one_matrix_for_all_is_one_product(stacked: list[tuple]) -> None:
     a, b = numbers((4, 5, 30, 20), 0), numbers((20, 40), 1)
-    np.testing.assert_allclose(gemm.matmul(a, b), a @ b, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(gemm.matmul(a, numbers((40, 20), 1).T), a @ numbers((40, 20), 1).T, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(cpu.matmul(a, b), a @ b, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(cpu.matmul(a, numbers((40, 20), 1).T), a @ numbers((40, 20), 1).T, rtol=1e-4, atol=1e-5)
     assert not stacked
 
 
 @pytest.mark.parametrize("dtype", ["float64", "int32", "float16"])
 def test_other_types(stacked: list[tuple], dtype: str) -> None:
     a, b = (numbers(shape, 0) * 10 for shape in ((5, 9, 8), (5, 8, 9)))
-    assert np.array_equal(gemm.matmul(a.astype(dtype), b.astype(dtype)), a.astype(dtype) @ b.astype(dtype))
+    assert np.array_equal(cpu.matmul(a.astype(dtype), b.astype(dtype)), a.astype(dtype) @ b.astype(dtype))
     assert not stacked
 
 
 def test_shapes_that_do_not_fit(stacked: list[tuple]) -> None:
     with pytest.raises(ValueError, match="multiplied"):
-        gemm.matmul(numbers((4, 9, 8), 0), numbers((4, 7, 9), 0))
+        cpu.matmul(numbers((4, 9, 8), 0), numbers((4, 7, 9), 0))

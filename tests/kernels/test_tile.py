@@ -6,7 +6,6 @@ import math
 import os
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -16,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minikeras.kernels import reference_table, table_of
 from minikeras.kernels.cpu import conv as conv_override
-from minikeras.kernels.cpu import gemm as gemm_override
+from minikeras.kernels.cpu import dense as dense_override
 from minikeras.kernels.cpu import jit, tile
 
-conv_reference = import_module("minikeras.kernels.reference.conv")
-dense_reference = import_module("minikeras.kernels.reference.dense")
+reference, cpu = reference_table(), table_of("cpu")
 
 pytestmark = pytest.mark.skipif(not tile.AVAILABLE, reason="the tile needs AVX2 or AVX-512")
 
@@ -161,11 +160,11 @@ A, B = numbers(100, 90), numbers(90, 80)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: gemm_override.gemm(A, B, tb=True), r"\(100, 90\) and \(90, 80\) cannot be multiplied"),
-        (lambda: gemm_override.gemm(A, B, ta=True), r"\(100, 90\) and \(90, 80\) cannot be multiplied"),
-        (lambda: gemm_override.dense(A, numbers(91, 80)), r"\(100, 90\) and \(91, 80\) cannot be multiplied"),
-        (lambda: gemm_override.dense(A, B, numbers(81)), r"bias must have the shape \(80,\), got \(81,\)"),
-        (lambda: gemm_override.gemm(A, B, out=numbers(99, 80)), r"out must have the shape \(100, 80\), got \(99, 80\)"),
+        (lambda: cpu.gemm(A, B, tb=True), r"\(100, 90\) and \(90, 80\) cannot be multiplied"),
+        (lambda: cpu.gemm(A, B, ta=True), r"\(100, 90\) and \(90, 80\) cannot be multiplied"),
+        (lambda: cpu.dense(A, numbers(91, 80)), r"\(100, 90\) and \(91, 80\) cannot be multiplied"),
+        (lambda: cpu.dense(A, B, numbers(81)), r"bias must have the shape \(80,\), got \(81,\)"),
+        (lambda: cpu.gemm(A, B, out=numbers(99, 80)), r"out must have the shape \(100, 80\), got \(99, 80\)"),
     ],
 )
 def test_a_product_that_does_not_fit_is_one_sentence(call: Any, message: str) -> None:
@@ -210,8 +209,8 @@ def assert_guards(flat: Any) -> None:
 def check_forward(x: Any, kernel: Any, keywords: dict[str, Any], biased: bool, relu: bool) -> None:
     bias = numbers(kernel.shape[-1], seed=3) if biased else None
     wide = [None if array is None else array.astype(np.float64) for array in (x, kernel, bias)]
-    exact = conv_reference.conv(*wide, activation="relu" if relu else None, **keywords)
-    magnitude = conv_reference.conv(*[None if array is None else abs(array) for array in wide], **keywords)
+    exact = reference.conv(*wide, activation="relu" if relu else None, **keywords)
+    magnitude = reference.conv(*[None if array is None else abs(array) for array in wide], **keywords)
     flat, out = guarded(exact.shape)
     assert tile.convolution(x, kernel, bias, relu=relu, out=out, **keywords) is out
     assert_within_rounding(out, exact, magnitude, math.prod(kernel.shape[:-1]) + 1)
@@ -220,10 +219,10 @@ def check_forward(x: Any, kernel: Any, keywords: dict[str, Any], biased: bool, r
 
 
 def check_kernel_grad(x: Any, kernel: Any, keywords: dict[str, Any]) -> None:
-    g = numbers(*conv_reference.conv(x, kernel, **keywords).shape, seed=4)
+    g = numbers(*reference.conv(x, kernel, **keywords).shape, seed=4)
     wide = x.astype(np.float64), g.astype(np.float64)
-    exact = conv_reference.conv_kernel_grad(*wide, kernel.shape, **keywords)
-    magnitude = conv_reference.conv_kernel_grad(*map(abs, wide), kernel.shape, **keywords)
+    exact = reference.conv_kernel_grad(*wide, kernel.shape, **keywords)
+    magnitude = reference.conv_kernel_grad(*map(abs, wide), kernel.shape, **keywords)
     flat, out = guarded(kernel.shape)
     assert tile.convolution_kernel_grad(x, g, kernel.shape, out=out, **keywords) is out
     assert_within_rounding(out, exact, magnitude, g.size // g.shape[-1])
@@ -231,10 +230,10 @@ def check_kernel_grad(x: Any, kernel: Any, keywords: dict[str, Any]) -> None:
 
 
 def check_input_grad(x: Any, kernel: Any, keywords: dict[str, Any]) -> None:
-    g = numbers(*conv_reference.conv(x, kernel, **keywords).shape, seed=4)
+    g = numbers(*reference.conv(x, kernel, **keywords).shape, seed=4)
     wide = g.astype(np.float64), kernel.astype(np.float64)
-    exact = conv_reference.conv_input_grad(*wide, x.shape, **keywords)
-    magnitude = conv_reference.conv_input_grad(*map(abs, wide), x.shape, **keywords)
+    exact = reference.conv_input_grad(*wide, x.shape, **keywords)
+    magnitude = reference.conv_input_grad(*map(abs, wide), x.shape, **keywords)
     flat, out = guarded(x.shape)
     del keywords["strides"]
     assert tile.convolution_input_grad(g, kernel, x.shape, out=out, **keywords) is out
@@ -299,19 +298,19 @@ G = numbers(2, 7, 9, 8)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: conv_override.conv(X, numbers(3, 3, 4, 8), **GEOMETRY), "takes 4 channels, got 3"),
-        (lambda: conv_override.conv(X, KERNEL, numbers(7), **GEOMETRY), r"bias must have the shape \(8,\), got \(7,\)"),
-        (lambda: conv_override.conv(X, KERNEL, out=numbers(2, 7, 8, 8), **GEOMETRY), "out must have the shape"),
+        (lambda: cpu.conv(X, numbers(3, 3, 4, 8), **GEOMETRY), "takes 4 channels, got 3"),
+        (lambda: cpu.conv(X, KERNEL, numbers(7), **GEOMETRY), r"bias must have the shape \(8,\), got \(7,\)"),
+        (lambda: cpu.conv(X, KERNEL, out=numbers(2, 7, 8, 8), **GEOMETRY), "out must have the shape"),
         (
-            lambda: conv_override.conv_kernel_grad(X, numbers(2, 7, 8, 8), KERNEL.shape, **GEOMETRY),
+            lambda: cpu.conv_kernel_grad(X, numbers(2, 7, 8, 8), KERNEL.shape, **GEOMETRY),
             "do not belong to a kernel",
         ),
         (
-            lambda: conv_override.conv_kernel_grad(X, G, KERNEL.shape, out=numbers(3, 3, 3, 7), **GEOMETRY),
+            lambda: cpu.conv_kernel_grad(X, G, KERNEL.shape, out=numbers(3, 3, 3, 7), **GEOMETRY),
             "out must have the shape",
         ),
-        (lambda: conv_override.conv_input_grad(G, numbers(3, 3, 3, 7), X.shape, **GEOMETRY), "7 channels, got 8"),
-        (lambda: conv_override.conv_input_grad(G, KERNEL, (2, 9, 8, 3), **GEOMETRY), "out must have the shape"),
+        (lambda: cpu.conv_input_grad(G, numbers(3, 3, 3, 7), X.shape, **GEOMETRY), "7 channels, got 8"),
+        (lambda: cpu.conv_input_grad(G, KERNEL, (2, 9, 8, 3), **GEOMETRY), "out must have the shape"),
     ],
 )
 def test_a_convolution_that_does_not_fit_is_one_sentence(call: Any, message: str) -> None:
@@ -323,7 +322,7 @@ def test_a_convolution_that_does_not_fit_is_one_sentence(call: Any, message: str
 # ---- other hosts
 
 AVX2 = """
-from importlib import import_module
+from minikeras.kernels import reference_table
 
 import llvmlite.binding
 
@@ -333,7 +332,7 @@ llvmlite.binding.get_host_cpu_features = lambda: features
 import numpy as np
 from minikeras.kernels.cpu import tile
 
-conv = import_module("minikeras.kernels.reference.conv")
+conv = reference_table()
 assert (tile.ROWS, tile.WIDTH) == (6, 16)
 random = np.random.default_rng(0)
 numbers = lambda *shape: random.standard_normal(shape).astype("f4")
@@ -376,18 +375,18 @@ def test_overrides_with_and_without_the_tile_are_the_reference(there: bool) -> N
     a, b, bias = numbers(70, 90, seed=1), numbers(90, 80, seed=2), numbers(80, seed=3)
     module = jit.tile() if there else None
     close = lambda found, wanted: np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4, strict=True)
-    with patch.object(gemm_override, "tile", lambda: module), patch.object(conv_override, "tile", lambda: module):
-        close(gemm_override.gemm(a, b), dense_reference.gemm(a, b))
-        close(gemm_override.gemm(a, numbers(70, 80), ta=True), dense_reference.gemm(a, numbers(70, 80), ta=True))
-        close(gemm_override.dense(a, b, bias, "relu"), dense_reference.dense(a, b, bias, "relu"))
-        close(gemm_override.dense(a, b, bias, "tanh"), dense_reference.dense(a, b, bias, "tanh"))
+    with patch.object(dense_override, "tile", lambda: module), patch.object(conv_override, "tile", lambda: module):
+        close(cpu.gemm(a, b), reference.gemm(a, b))
+        close(cpu.gemm(a, numbers(70, 80), ta=True), reference.gemm(a, numbers(70, 80), ta=True))
+        close(cpu.dense(a, b, bias, "relu"), reference.dense(a, b, bias, "relu"))
+        close(cpu.dense(a, b, bias, "tanh"), reference.dense(a, b, bias, "tanh"))
         for name, arguments in {
             "conv": (X, KERNEL, numbers(8)),
             "conv_kernel_grad": (X, G, KERNEL.shape),
             "conv_input_grad": (G, KERNEL, X.shape),
         }.items():
-            found = getattr(conv_override, name)(*arguments, **GEOMETRY)
-            close(found, getattr(conv_reference, name)(*arguments, **GEOMETRY))
+            found = getattr(cpu, name)(*arguments, **GEOMETRY)
+            close(found, getattr(reference, name)(*arguments, **GEOMETRY))
 
 
 def test_a_host_without_the_registers_has_no_tile() -> None:

@@ -6,7 +6,6 @@ import math
 import os
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from team_cases import team_of
 
+from minikeras.kernels import reference_table, table_of
 from minikeras.kernels.cpu import conv as override
 from minikeras.kernels.cpu import tile
 
@@ -24,7 +24,7 @@ if not tile.AVAILABLE:
     pytest.skip("the tile needs AVX2 or AVX-512", allow_module_level=True)
 from minikeras.kernels.cpu import winograd
 
-reference = import_module("minikeras.kernels.reference.conv")
+reference, cpu = reference_table(), table_of("cpu")
 
 LANES, WIDTH = tile.LANES, tile.WIDTH
 GUARD = np.float32(77)
@@ -167,19 +167,19 @@ G = numbers(64, 12, 10, 32)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: override.conv(X, numbers(3, 3, 33, 32), **GEOMETRY), "takes 33 channels, got 32"),
-        (lambda: override.conv(X, KERNEL, numbers(31), **GEOMETRY), r"bias must have the shape \(32,\), got \(31,\)"),
-        (lambda: override.conv(X, KERNEL, out=numbers(64, 12, 11, 32), **GEOMETRY), "out must have the shape"),
+        (lambda: cpu.conv(X, numbers(3, 3, 33, 32), **GEOMETRY), "takes 33 channels, got 32"),
+        (lambda: cpu.conv(X, KERNEL, numbers(31), **GEOMETRY), r"bias must have the shape \(32,\), got \(31,\)"),
+        (lambda: cpu.conv(X, KERNEL, out=numbers(64, 12, 11, 32), **GEOMETRY), "out must have the shape"),
         (
-            lambda: override.conv_kernel_grad(X, numbers(64, 12, 11, 32), KERNEL.shape, **GEOMETRY),
+            lambda: cpu.conv_kernel_grad(X, numbers(64, 12, 11, 32), KERNEL.shape, **GEOMETRY),
             "do not belong to a kernel",
         ),
         (
-            lambda: override.conv_kernel_grad(X, G, KERNEL.shape, out=numbers(3, 3, 32, 31), **GEOMETRY),
+            lambda: cpu.conv_kernel_grad(X, G, KERNEL.shape, out=numbers(3, 3, 32, 31), **GEOMETRY),
             "out must have the shape",
         ),
-        (lambda: override.conv_input_grad(G, numbers(3, 3, 32, 33), X.shape, **GEOMETRY), "33 channels, got 32"),
-        (lambda: override.conv_input_grad(G, KERNEL, (64, 12, 13, 32), **GEOMETRY), "out must have the shape"),
+        (lambda: cpu.conv_input_grad(G, numbers(3, 3, 32, 33), X.shape, **GEOMETRY), "33 channels, got 32"),
+        (lambda: cpu.conv_input_grad(G, KERNEL, (64, 12, 13, 32), **GEOMETRY), "out must have the shape"),
     ],
 )
 def test_a_convolution_that_does_not_fit_is_one_sentence(call: Any, message: str) -> None:
@@ -196,7 +196,7 @@ def test_the_override_uses_it(activation: str | None) -> None:
     for name, given_ones in arguments.items():
         options = {"activation": activation, **GEOMETRY} if name == "conv" else GEOMETRY
         with patch.object(tile, "_Plan", None):
-            found = getattr(override, name)(*given_ones, **options)
+            found = getattr(cpu, name)(*given_ones, **options)
         close(found, getattr(reference, name)(*given_ones, **options))
 
 
@@ -214,7 +214,7 @@ def test_where_it_pays() -> None:
 
 
 AVX2 = """
-from importlib import import_module
+from minikeras.kernels import reference_table
 
 import llvmlite.binding
 
@@ -224,7 +224,7 @@ llvmlite.binding.get_host_cpu_features = lambda: features
 import numpy as np
 from minikeras.kernels.cpu import tile, winograd
 
-conv = import_module("minikeras.kernels.reference.conv")
+conv = reference_table()
 assert (tile.ROWS, tile.WIDTH) == (6, 16)
 random = np.random.default_rng(0)
 numbers = lambda *shape: random.standard_normal(shape).astype("f4")

@@ -1,39 +1,13 @@
-"""CPU overrides of reference kernels: NumPy BLAS and Numba.  Importing this imports neither Numba nor compiles."""
+"""CPU overrides of reference kernels: NumPy, BLAS and compiled code.  Importing this compiles nothing, nor loads Numba.
 
-from minikeras.kernels.cpu import (
-    attention,
-    conv,
-    depthwise,
-    elementwise,
-    embedding,
-    gather,
-    gemm,
-    image,
-    loss,
-    norm,
-    optimizer,
-    pool,
-    random,
-    recurrent,
-)
+A file that is named like a family of the reference has that family's overrides; the others are what these are made of.
+"""
 
-OVERRIDES = {
-    name: kernel
-    for module in (
-        attention,
-        conv,
-        depthwise,
-        elementwise,
-        embedding,
-        gather,
-        gemm,
-        image,
-        loss,
-        norm,
-        optimizer,
-        pool,
-        random,
-        recurrent,
-    )
-    for name, kernel in module.OVERRIDES.items()
-}
+from importlib import import_module
+from pathlib import Path
+
+from minikeras.kernels.reference import FAMILIES
+
+for _family in FAMILIES:
+    if (Path(__file__).parent / f"{_family}.py").is_file():
+        import_module(f"{__name__}.{_family}")

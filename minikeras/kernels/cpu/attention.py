@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from minikeras.kernels.cpu.jit import tile
-from minikeras.kernels.reference.attention import attention as reference_attention
-from minikeras.kernels.reference.attention import attention_grad as reference_attention_grad
-from minikeras.kernels.reference.attention import side_by_side as reference_side_by_side
+from minikeras.kernels.reference import attention as reference
+from minikeras.kernels.table import Kernels, override
 
 _SMALL = 1 << 17  # multiplications
 
 
-def _heads(query: Any, key: Any, value: Any, keep: Any) -> Any:
-    """The module `heads` if it should do this, else None."""
+def _is_for_heads(query: Any, key: Any, value: Any, keep: Any) -> bool:
+    """Whether the module `heads` should do this."""
     work = query.size * key.shape[1]
     arrays = query, key, value
     if work <= _SMALL or 0 in value.shape or any(one.dtype.char != "f" for one in arrays) or tile() is None:
-        return None
-    if keep is not None and (keep.dtype.char != "B" or not keep.flags.c_contiguous):
-        return None
+        return False
+    return keep is None or (keep.dtype.char == "B" and keep.flags.c_contiguous)
+
+
+def _without_weights(g: Any, g_weights: Any) -> bool:
+    return g_weights is None and g.dtype.char == "f"
+
+
+@lru_cache(maxsize=1)
+def _heads() -> Any:
+    """The module `heads`, imported at first need."""
     return importlib.import_module("minikeras.kernels.cpu.heads")
 
 
@@ -32,7 +40,9 @@ def _contiguous(array: Any) -> Any:
     return array if array.strides[-1] == array.itemsize else np.ascontiguousarray(array)
 
 
+@override(reference.attention, "cpu", when=_is_for_heads)
 def attention(
+    k: Kernels,
     query: Any,
     key: Any,
     value: Any,
@@ -44,15 +54,13 @@ def attention(
     zero_empty: bool = False,
     wants_weights: bool = True,
 ) -> tuple[Any, Any]:
-    """See the reference."""
-    heads = _heads(query, key, value, keep)
-    function = reference_attention if heads is None else heads.attention
-    if heads is not None:
-        query, key, value = map(_contiguous, (query, key, value))
-    return function(query, key, value, scale, mask, causal, keep, keep_scale, zero_empty, wants_weights)
+    query, key, value = map(_contiguous, (query, key, value))
+    return _heads().attention(query, key, value, scale, mask, causal, keep, keep_scale, zero_empty, wants_weights)
 
 
+@override(reference.attention_grad, "cpu", when=(_without_weights, _is_for_heads))
 def attention_grad(
+    k: Kernels,
     g: Any,
     query: Any,
     key: Any,
@@ -65,31 +73,29 @@ def attention_grad(
     keep_scale: float = 1.0,
     g_weights: Any = None,
 ) -> tuple[Any, Any, Any]:
-    """See the reference."""
-    heads = _heads(query, key, value, keep)
-    if heads is None or g_weights is not None or g.dtype.char != "f":
-        return reference_attention_grad(g, query, key, value, weights, scale, mask, causal, keep, keep_scale, g_weights)
     g, query, key, value = map(_contiguous, (g, query, key, value))
-    return heads.attention_grad(
+    return _heads().attention_grad(
         g, query, key, value, np.ascontiguousarray(weights), scale, mask, causal, keep, keep_scale
     )
 
 
-def side_by_side(matrices: Sequence[Any]) -> Any:
-    """See the reference; matrices that are neighbouring columns of one buffer are not copied."""
+def _are_neighbours(matrices: Sequence[Any]) -> bool:
+    """Whether matrices are columns of one buffer, each beginning where the one before it ends."""
     first = matrices[0]
     base = first.base
     if len(matrices) == 1 or base is None or first.ndim != 2:
-        return reference_side_by_side(matrices)
+        return False
     start = first.ctypes.data
     for one in matrices:
         if one.base is not base or one.strides != first.strides or one.ctypes.data != start or one.dtype != first.dtype:
-            return reference_side_by_side(matrices)
+            return False
         start += one.shape[1] * one.itemsize
+    return first.strides[1] == first.itemsize and first.strides[0] >= start - first.ctypes.data
+
+
+@override(reference.side_by_side, "cpu", when=_are_neighbours)
+def side_by_side(k: Kernels, matrices: Sequence[Any]) -> Any:
+    """Neighbouring columns of one buffer are not copied."""
+    first = matrices[0]
     width = sum(one.shape[1] for one in matrices)
-    if first.strides[1] != first.itemsize or first.strides[0] < width * first.itemsize:
-        return reference_side_by_side(matrices)
     return np.lib.stride_tricks.as_strided(first, (len(first), width), first.strides)
-
-
-OVERRIDES = {"attention": attention, "attention_grad": attention_grad, "side_by_side": side_by_side}

@@ -17,23 +17,12 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.elementwise import activate
-from minikeras.kernels.cpu.gemm import gemm
 from minikeras.kernels.cpu.jit import lazy_njit, tile, winograd
+from minikeras.kernels.reference import conv as reference
 from minikeras.kernels.reference.conv import Ints, Padding, is_pointwise, output_shape, taps
-from minikeras.kernels.reference.conv import conv as reference_conv
-from minikeras.kernels.reference.conv import conv_input_grad as reference_conv_input_grad
-from minikeras.kernels.reference.conv import conv_kernel_grad as reference_conv_kernel_grad
+from minikeras.kernels.table import Kernels, contiguous_floats, override
 
 _BLOCK_BYTES = 1 << 21  # of columns at a time: they stay near the cores, and BLAS starts its threads rarely
-
-
-def compiled(*arrays: Any) -> bool:
-    """Whether the compiled loops take these arrays (None is passed over): contiguous, all float32 or all float64."""
-    kind = arrays[0].dtype
-    return kind.char in "fd" and all(
-        [array is None or (array.flags.c_contiguous and array.dtype == kind) for array in arrays]
-    )
 
 
 @lru_cache(maxsize=64)
@@ -58,7 +47,7 @@ def _stretch_table(x_shape: Ints, size: Ints, strides: Ints, padding: Padding, d
 
 
 def _tile_for(array: Any, *others: Any) -> Any:
-    """The module `tile` if it takes these arrays, which `compiled` has passed, else None."""
+    """The module `tile` if it takes these contiguous arrays, else None."""
     if array.dtype.char != "f" or not array.size:
         return None
     for other in others:
@@ -134,13 +123,13 @@ def _add_bias(y, bias, relu):  # type: ignore[no-untyped-def]
             y[i, j] = zero if relu and value < zero else value  # NaN stays NaN
 
 
-def _epilogue(y: Any, bias: Any, activation: str | None) -> None:
+def _epilogue(k: Kernels, y: Any, bias: Any, activation: str | None) -> None:
     if bias is not None:
         if bias.shape != y.shape[-1:]:  # the compiled loop does not look
             raise ValueError(f"bias must have the shape {y.shape[-1:]}, got {bias.shape}.")
         _add_bias(y, bias, activation == "relu")
     if bias is None or activation != "relu":
-        activate(y, activation, out=y)
+        k.activate(y, activation, out=y)
 
 
 def _blocks(rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
@@ -182,7 +171,9 @@ _GROUP = 1024  # numbers of an array that belong to one group: where there are f
 
 def _group_pays(array: Any, kernel_shape: Ints, groups: int) -> bool:
     """Whether groups are better convolved one by one than as the reference does, all columns at once."""
-    return array.size >= groups * _GROUP and set(kernel_shape[:-2]) != {1} and _tile_for(array) is not None
+    return groups == 1 or (
+        array.size >= groups * _GROUP and set(kernel_shape[:-2]) != {1} and _tile_for(array) is not None
+    )
 
 
 def _by_group(groups: int, out: Any, one: Callable, *arrays: Any) -> Any:
@@ -198,7 +189,16 @@ def _by_group(groups: int, out: Any, one: Callable, *arrays: Any) -> Any:
     return out
 
 
+@override(
+    reference.conv,
+    "cpu",
+    when=(
+        contiguous_floats("x", "kernel", "bias", "out"),
+        lambda x, kernel, groups: _group_pays(x, kernel.shape, groups),
+    ),
+)
 def conv(
+    k: Kernels,
     x: Any,
     kernel: Any,
     bias: Any = None,
@@ -210,15 +210,12 @@ def conv(
     activation: str | None = None,
     out: Any = None,
 ) -> Any:
-    """See the reference."""
     geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
-    if not compiled(x, kernel, bias, out) or (groups > 1 and not _group_pays(x, kernel.shape, groups)):
-        return reference_conv(x, kernel, bias, **geometry, groups=groups, activation=activation, out=out)
     if groups > 1:
         if out is None:
             lengths = output_shape(x.shape, kernel.shape[:-2], strides, padding, dilation)
             out = empty((x.shape[0], *lengths, kernel.shape[-1]), x.dtype)
-        return _by_group(groups, out, partial(conv, **geometry, activation=activation), x, kernel, bias)
+        return _by_group(groups, out, partial(k.conv, **geometry, activation=activation), x, kernel, bias)
     size, filters = kernel.shape[:-2], kernel.shape[-1]
     module, relu = _tile_for(x, kernel, out), activation == "relu"
     if module is not None and not is_pointwise(size, strides, padding):
@@ -227,22 +224,28 @@ def conv(
             out = winograd().convolution(x, kernel, bias, padding=padding, relu=relu, out=out)
         else:
             out = module.convolution(x, kernel, bias, **geometry, relu=relu, out=out)
-        return out if relu else activate(out, activation, out=out)
+        return out if relu else k.activate(out, activation, out=out)
     if out is None:
         out = empty((x.shape[0], *output_shape(x.shape, size, strides, padding, dilation), filters), x.dtype)
     if module is not None:
         rows, y = x.reshape(-1, x.shape[-1]), out.reshape(-1, filters)
         module.matrix_product(rows, kernel.reshape(-1, filters), bias=bias, relu=relu, out=y)
-        return out if relu else activate(out, activation, out=out)
+        return out if relu else k.activate(out, activation, out=out)
     y, weights = out.reshape(-1, filters), kernel.reshape(-1, filters)
     for rows, columns in _columns(x, size, **geometry):
         block = y[rows]
         np.matmul(columns, weights, out=block)
-        _epilogue(block, bias, activation)
+        _epilogue(k, block, bias, activation)
     return out
 
 
+@override(
+    reference.conv_input_grad,
+    "cpu",
+    when=(contiguous_floats("g", "kernel", "out"), lambda g, kernel, groups: _group_pays(g, kernel.shape, groups)),
+)
 def conv_input_grad(
+    k: Kernels,
     g: Any,
     kernel: Any,
     x_shape: Ints,
@@ -253,23 +256,19 @@ def conv_input_grad(
     groups: int = 1,
     out: Any = None,
 ) -> Any:
-    """See the reference."""
     geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
     size = kernel.shape[:-2]
-    if groups == 1 and is_pointwise(size, strides, padding) and compiled(g, kernel, out):
+    if groups == 1 and is_pointwise(size, strides, padding):
         if out is None:
             out = empty(x_shape, g.dtype)
         weights = kernel.reshape(-1, kernel.shape[-1])
-        gemm(g.reshape(-1, g.shape[-1]), weights, tb=True, out=out.reshape(-1, x_shape[-1]))
+        k.gemm(g.reshape(-1, g.shape[-1]), weights, tb=True, out=out.reshape(-1, x_shape[-1]))
         return out
-    pays = groups == 1 or _group_pays(g, kernel.shape, groups)
-    if not pays or not g.size or not compiled(g, kernel, out):
-        return reference_conv_input_grad(g, kernel, x_shape, **geometry, groups=groups, out=out)
     if out is None:
         out = empty(x_shape, g.dtype)
     if groups > 1:
         shape = (*x_shape[:-1], x_shape[-1] // groups)
-        return _by_group(groups, out, partial(conv_input_grad, x_shape=shape, **geometry), g, kernel)
+        return _by_group(groups, out, partial(k.conv_input_grad, x_shape=shape, **geometry), g, kernel)
     module = _tile_for(g, kernel, out)
     within = zip(padding, size, dilation, strict=True)
     if module is not None and set(strides) == {1} and all(max(pair) <= d * (k - 1) for pair, k, d in within):
@@ -286,7 +285,13 @@ def conv_input_grad(
     return out
 
 
+@override(
+    reference.conv_kernel_grad,
+    "cpu",
+    when=(contiguous_floats("x", "g", "out"), lambda x, kernel_shape, groups: _group_pays(x, kernel_shape, groups)),
+)
 def conv_kernel_grad(
+    k: Kernels,
     x: Any,
     g: Any,
     kernel_shape: Ints,
@@ -297,20 +302,17 @@ def conv_kernel_grad(
     groups: int = 1,
     out: Any = None,
 ) -> Any:
-    """See the reference."""
     geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
-    if not compiled(x, g, out) or (groups > 1 and not _group_pays(x, kernel_shape, groups)):
-        return reference_conv_kernel_grad(x, g, kernel_shape, **geometry, groups=groups, out=out)
     if out is None:
         out = empty(kernel_shape, g.dtype)
     if groups > 1:
         shape = (*kernel_shape[:-1], kernel_shape[-1] // groups)
-        return _by_group(groups, out, partial(conv_kernel_grad, kernel_shape=shape, **geometry), x, g)
+        return _by_group(groups, out, partial(k.conv_kernel_grad, kernel_shape=shape, **geometry), x, g)
     module = _tile_for(x, g, out)
     if module is not None:
         if is_pointwise(kernel_shape[:-2], strides, padding):
             matrix = x.reshape(-1, x.shape[-1])
-            gemm(matrix, g.reshape(-1, g.shape[-1]), ta=True, out=out.reshape(matrix.shape[1], -1))
+            k.gemm(matrix, g.reshape(-1, g.shape[-1]), ta=True, out=out.reshape(matrix.shape[1], -1))
             return out
         if winograd_pays(g.shape[:-1], kernel_shape, strides, dilation):
             return winograd().convolution_kernel_grad(x, g, kernel_shape, padding=padding, out=out)
@@ -322,10 +324,3 @@ def conv_kernel_grad(
         np.matmul(columns.T, g[rows], out=part)
         np.add(total, part, out=total)
     return out
-
-
-OVERRIDES = {
-    "conv": conv,
-    "conv_input_grad": conv_input_grad,
-    "conv_kernel_grad": conv_kernel_grad,
-}

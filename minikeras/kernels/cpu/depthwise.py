@@ -14,13 +14,11 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.conv import compiled, window_table
-from minikeras.kernels.cpu.elementwise import activate
+from minikeras.kernels.cpu.conv import window_table
 from minikeras.kernels.cpu.jit import lazy_njit, tile
+from minikeras.kernels.reference import depthwise as reference
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
-from minikeras.kernels.reference.conv import depthwise_conv as reference_depthwise_conv
-from minikeras.kernels.reference.conv import depthwise_conv_input_grad as reference_depthwise_conv_input_grad
-from minikeras.kernels.reference.conv import depthwise_conv_kernel_grad as reference_depthwise_conv_kernel_grad
+from minikeras.kernels.table import Kernels, contiguous_floats, override
 
 _NEAR = 2048  # numbers of a gradient that stay in the fastest cache while all taps go over them
 
@@ -67,6 +65,7 @@ def _rows(starts, a_places, b_places, a, b, a_step, b_step, pictures, out):  # t
 
 
 def _sums(
+    k: Kernels,
     what: str,
     a: Any,
     b: Any,
@@ -92,7 +91,7 @@ def _sums(
         if bias is not None:
             out += bias
         if relu:
-            activate(out, "relu", out=out)
+            k.activate(out, "relu", out=out)
 
 
 def _check_gradient(g: Any, x_shape: Ints, kernel_shape: Ints, **geometry: Any) -> None:
@@ -108,7 +107,9 @@ def _repeated(x: Any, multiplier: int) -> Any:
     return x if multiplier == 1 else np.repeat(x, multiplier, axis=-1)
 
 
+@override(reference.depthwise_conv, "cpu", when=contiguous_floats("x", "kernel", "bias", "out"))
 def depthwise_conv(
+    k: Kernels,
     x: Any,
     kernel: Any,
     bias: Any = None,
@@ -119,10 +120,7 @@ def depthwise_conv(
     activation: str | None = None,
     out: Any = None,
 ) -> Any:
-    """See the reference."""
     geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
-    if not compiled(x, kernel, bias, out):
-        return reference_depthwise_conv(x, kernel, bias, **geometry, activation=activation, out=out)
     size, filters = kernel.shape[:-2], kernel.shape[-2] * kernel.shape[-1]
     if x.shape[-1] != kernel.shape[-2]:
         raise ValueError(f"A kernel of the shape {kernel.shape} takes {kernel.shape[-2]} channels, got {x.shape[-1]}.")
@@ -132,25 +130,23 @@ def depthwise_conv(
         out = empty((x.shape[0], *output_shape(x.shape, size, strides, padding, dilation), filters), x.dtype)
     if out.size:
         y, relu = out.reshape(-1, filters), activation == "relu"
-        _sums("output", _repeated(x, kernel.shape[-1]), kernel, y, x.shape, size, bias, relu, **geometry)
+        _sums(k, "output", _repeated(x, kernel.shape[-1]), kernel, y, x.shape, size, bias, relu, **geometry)
         if not relu:
-            activate(out, activation, out=out)
+            k.activate(out, activation, out=out)
     return out
 
 
+@override(reference.depthwise_conv_input_grad, "cpu", when=contiguous_floats("g", "kernel", "out"))
 def depthwise_conv_input_grad(
-    g: Any, kernel: Any, x_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, out: Any = None
+    k: Kernels, g: Any, kernel: Any, x_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, out: Any = None
 ) -> Any:
-    """See the reference."""
     geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
-    if not g.size or not compiled(g, kernel, out):
-        return reference_depthwise_conv_input_grad(g, kernel, x_shape, **geometry, out=out)
     _check_gradient(g, x_shape, kernel.shape, **geometry)
     multiplier = kernel.shape[-1]
     if out is None:
         out = empty(x_shape, g.dtype)
     repeated = out if multiplier == 1 else empty((*x_shape, multiplier), g.dtype)
-    _sums("input", g, kernel, repeated.reshape(-1, g.shape[-1]), x_shape, kernel.shape[:-2], **geometry)
+    _sums(k, "input", g, kernel, repeated.reshape(-1, g.shape[-1]), x_shape, kernel.shape[:-2], **geometry)
     if multiplier > 1:
         np.copyto(out, repeated[..., 0])
         for m in range(1, multiplier):  # np.sum is slow over a short last axis
@@ -158,23 +154,14 @@ def depthwise_conv_input_grad(
     return out
 
 
+@override(reference.depthwise_conv_kernel_grad, "cpu", when=contiguous_floats("g", "x", "out"))
 def depthwise_conv_kernel_grad(
-    x: Any, g: Any, kernel_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, out: Any = None
+    k: Kernels, x: Any, g: Any, kernel_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, out: Any = None
 ) -> Any:
-    """See the reference."""
     geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
-    if not g.size or not compiled(x, g, out):
-        return reference_depthwise_conv_kernel_grad(x, g, kernel_shape, **geometry, out=out)
     _check_gradient(g, x.shape, kernel_shape, **geometry)
     if out is None:
         out = empty(kernel_shape, g.dtype)
     rows, size = out.reshape(-1, g.shape[-1]), kernel_shape[:-2]
-    _sums("kernel", _repeated(x, kernel_shape[-1]), g, rows, x.shape, size, **geometry)
+    _sums(k, "kernel", _repeated(x, kernel_shape[-1]), g, rows, x.shape, size, **geometry)
     return out
-
-
-OVERRIDES = {
-    "depthwise_conv": depthwise_conv,
-    "depthwise_conv_input_grad": depthwise_conv_input_grad,
-    "depthwise_conv_kernel_grad": depthwise_conv_kernel_grad,
-}

@@ -11,8 +11,8 @@ import numpy as np
 
 from minikeras.kernels.arena import empty, fitting
 from minikeras.kernels.cpu.jit import lazy_njit, shared
-from minikeras.kernels.reference.embedding import checked_indices
-from minikeras.kernels.reference.embedding import embedding_grad as reference_embedding_grad
+from minikeras.kernels.reference import embedding as reference
+from minikeras.kernels.table import Kernels, override
 
 
 @lazy_njit
@@ -24,11 +24,13 @@ def _scatter_add(g, indices, out):  # type: ignore[no-untyped-def]
             target[j] += row[j]
 
 
-def embedding_grad(g: Any, indices: Any, table_shape: tuple[int, int], out: Any = None) -> Any:
-    """As the reference's `embedding_grad`."""
-    if g.dtype.char not in "fd" or not (out is None or out.flags.c_contiguous):
-        return reference_embedding_grad(g, indices, table_shape, out)
-    indices = checked_indices(indices, table_shape[0])  # the compiled loop does not look
+def _compiled(g: Any, out: Any) -> bool:
+    return g.dtype.char in "fd" and (out is None or out.flags.c_contiguous)
+
+
+@override(reference.embedding_grad, "cpu", when=_compiled)
+def embedding_grad(k: Kernels, g: Any, indices: Any, table_shape: tuple[int, int], out: Any = None) -> Any:
+    indices = reference.checked_indices(k, indices, table_shape[0])  # the compiled loop does not look
     shape = tuple(table_shape)
     out = empty(shape, g.dtype) if out is None else fitting(out, shape, g.dtype)
     g, indices = g.reshape(indices.size, table_shape[1]), indices.reshape(indices.size)
@@ -37,6 +39,3 @@ def embedding_grad(g: Any, indices: Any, table_shape: tuple[int, int], out: Any 
     else:
         _scatter_add(g, indices, out)
     return out
-
-
-OVERRIDES = {"embedding_grad": embedding_grad}

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.cpu.jit import shared
-from minikeras.kernels.reference.gather import gather as reference_gather
+from minikeras.kernels.reference import gather as reference
+from minikeras.kernels.table import Kernels, override
 
 _LONG = 1 << 15  # bytes
 
 
-def gather(array: Any, rows: Any, out: Any = None) -> tuple[Any, Callable[[], None] | None]:
-    """See the reference."""
-    large = (
+def _is_long(array: Any, rows: Any, out: Any) -> bool:
+    return (
         out is not None
         and out.nbytes >= _LONG
         and out.shape == (len(rows), *array.shape[1:])
@@ -24,12 +24,11 @@ def gather(array: Any, rows: Any, out: Any = None) -> tuple[Any, Callable[[], No
         and out.flags.c_contiguous
         and array.flags.c_contiguous
         and not array.dtype.hasobject
+        and "minikeras.kernels.cpu.team" in sys.modules  # else there are no helpers, nor a reason to load them
     )
-    if large and "minikeras.kernels.cpu.team" in sys.modules:  # else there are no helpers, nor a reason to load them
-        finish = shared().gather_ahead(array, np.ascontiguousarray(rows, np.int64), out)
-        if finish is not None:
-            return out, finish
-    return reference_gather(array, rows, out)
 
 
-OVERRIDES = {"gather": gather}
+@override(reference.gather, "cpu", when=_is_long)
+def gather(k: Kernels, array: Any, rows: Any, out: Any = None) -> tuple[Any, Callable[[], None] | None]:
+    finish = shared().gather_ahead(array, np.ascontiguousarray(rows, np.int64), out)
+    return reference.gather(k, array, rows, out) if finish is None else (out, finish)

@@ -8,13 +8,20 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.reference.image import affine_images as reference_affine_images
-from minikeras.kernels.reference.image import checked
+from minikeras.kernels.reference import image as reference
+from minikeras.kernels.table import Kernels, override
 
 _MOST_PIXELS = 1 << 23  # along an axis: float32 counts a little further
 
 
+def _compiled(images: Any, out: Any) -> bool:
+    fits = images.dtype.char in "fB" and images.ndim == 4 and (out is None or out.dtype.char == "f")
+    return fits and max(images.shape[1:3]) <= _MOST_PIXELS
+
+
+@override(reference.affine_images, "cpu", when=_compiled)
 def affine_images(
+    k: Kernels,
     images: Any,
     rows: Any,
     matrices: Any,
@@ -27,17 +34,8 @@ def affine_images(
     scale: float | None = None,
     out: Any = None,
 ) -> Any:
-    """See the reference.
-
-    Weights and sums are float32, so a result may differ from the reference's by 1e-6 of the picture's range.
-    """
-    compiled = images.dtype.char in "fB" and images.ndim == 4 and (out is None or out.dtype.char == "f")
-    if not compiled or max(images.shape[1:3]) > _MOST_PIXELS:
-        settings: dict[str, Any] = {"order": order, "fill_mode": fill_mode, "cval": cval, "scale": scale}
-        return reference_affine_images(
-            images, rows, matrices, channel_shifts=channel_shifts, flips=flips, out=out, **settings
-        )
-    rows, matrices, channel_shifts, flips = checked(
+    """On the CPU weights and sums are float32: a result may differ by 1e-6 of the picture's range."""
+    rows, matrices, channel_shifts, flips = reference.checked(
         images, rows, matrices, order, fill_mode, channel_shifts, flips, out
     )
     shape = (len(rows), *images.shape[1:])
@@ -63,6 +61,3 @@ def affine_images(
         out[...] = result
         return out
     return result
-
-
-OVERRIDES = {"affine_images": affine_images}

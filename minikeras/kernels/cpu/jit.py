@@ -355,25 +355,31 @@ def _folders() -> list[Path]:
 @lru_cache(maxsize=64)
 def _stamp(module: str) -> bytes:
     """What a function's machine code depends on: its module, the kernels' sources, the processor and the compiler."""
-    digest, kernels = _common_stamp()
+    digest, sources = _common_stamp()
     own = getattr(sys.modules[module], "__file__", None)
-    if own is None or Path(own) in kernels:
+    if own is None or Path(own) in sources:
         return digest
     return hashlib.sha256(digest + Path(own).read_bytes()).digest()
 
 
 @lru_cache(maxsize=1)
 def _common_stamp() -> tuple[bytes, list[Path]]:
-    """The stamp of a function among the kernels, and their sources."""
+    """The stamp of a function among the kernels, and the sources that its constants may come from."""
     import llvmlite
     from llvmlite import binding
 
     digest = hashlib.sha256(f"{llvmlite.__version__} {sys.platform}".encode())
     digest.update(f"{binding.get_host_cpu_name()} {binding.get_host_cpu_features().flatten()}".encode())
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.digest(), files
+    sources = _sources()
+    for source in sources:
+        digest.update(source.read_bytes())
+    return digest.digest(), sources
+
+
+def _sources() -> list[Path]:
+    """Those of this room: compiled functions have constants of the reference in them, and of no other room."""
+    room = Path(__file__).parents[1]
+    return sorted(source for folder in (room, room / "cpu", room / "reference") for source in folder.glob("*.py"))
 
 
 def _read(place: str, stamp: bytes) -> bytes | None:

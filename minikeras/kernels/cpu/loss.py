@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
+from minikeras.kernels.reference import activation
 from minikeras.kernels.reference import loss as reference
-from minikeras.kernels.reference.activation import softmax as reference_softmax
+from minikeras.kernels.table import Kernels, contiguous_float32, of_float32, override, same_shape
 
 
 @lru_cache(maxsize=1)
@@ -19,57 +20,51 @@ def _parts() -> Any:
     return importlib.import_module("minikeras.kernels.cpu.loss_parts")
 
 
-def _compiled(*arrays: Any) -> bool:
-    """Whether the compiled loops take these: contiguous float32 of one shape, not empty."""
-    first = arrays[0]
-    return first.size > 0 and all(
-        array.dtype.char == "f" and array.flags.c_contiguous and array.shape == first.shape for array in arrays
-    )
+def _over_the_last_axis(x: Any, axis: Any) -> bool:
+    return axis in (-1, x.ndim - 1)
 
 
-def softmax(x: Any, axis: Any = -1, out: Any = None) -> Any:
-    """See the reference."""
-    if axis not in (-1, x.ndim - 1) or not _compiled(x, x if out is None else out):
-        return reference_softmax(x, axis, out)
+def _for_each_row(logits: Any, labels: Any) -> bool:
+    return bool(labels.shape == logits.shape[:-1])
+
+
+_LOGITS = contiguous_float32("logits", "probabilities"), same_shape("logits", "probabilities")
+_TARGETS = contiguous_float32("logits", "target", "probabilities"), same_shape("logits", "target", "probabilities")
+
+
+@override(activation.softmax, "cpu", when=(contiguous_float32("x", "out"), same_shape("x", "out"), _over_the_last_axis))
+def softmax(k: Kernels, x: Any, axis: Any = -1, out: Any = None) -> Any:
     if out is None:
         out = empty(x.shape, x.dtype)
     _parts().softmax(x, out)
     return out
 
 
-def cross_entropy(logits: Any, target: Any, probabilities: Any = None) -> Any:
-    """See the reference."""
-    if not _compiled(logits, target, logits if probabilities is None else probabilities):
-        return reference.cross_entropy(logits, target)
+@override(reference.cross_entropy, "cpu", when=_TARGETS)
+def cross_entropy(k: Kernels, logits: Any, target: Any, probabilities: Any = None) -> Any:
     out = empty(logits.shape[:-1], logits.dtype)
     _parts().cross_entropy(logits, target, probabilities, out)
     return out
 
 
-def cross_entropy_grad(g: Any, logits: Any, target: Any, probabilities: Any = None) -> Any:
-    """See the reference."""
-    p = softmax(logits) if probabilities is None else probabilities
-    if not _compiled(p, target) or g.dtype.char != "f":
-        return reference.cross_entropy_grad(g, logits, target, p)
+@override(reference.cross_entropy_grad, "cpu", when=(of_float32("g"), *_TARGETS))
+def cross_entropy_grad(k: Kernels, g: Any, logits: Any, target: Any, probabilities: Any = None) -> Any:
+    p = k.softmax(logits) if probabilities is None else probabilities
     out = empty(logits.shape, logits.dtype)
     _parts().cross_entropy_grad(_rows(g, logits), p, target, out)
     return out
 
 
-def sparse_cross_entropy(logits: Any, labels: Any, probabilities: Any = None) -> Any:
-    """See the reference."""
-    if not _compiled(logits, logits if probabilities is None else probabilities) or labels.shape != logits.shape[:-1]:
-        return reference.sparse_cross_entropy(logits, labels)
+@override(reference.sparse_cross_entropy, "cpu", when=(*_LOGITS, _for_each_row))
+def sparse_cross_entropy(k: Kernels, logits: Any, labels: Any, probabilities: Any = None) -> Any:
     out = empty(labels.shape, logits.dtype)
     _parts().sparse_cross_entropy(logits, np.ascontiguousarray(labels, np.int64), probabilities, out)
     return out
 
 
-def sparse_cross_entropy_grad(g: Any, logits: Any, labels: Any, probabilities: Any = None) -> Any:
-    """See the reference."""
-    p = softmax(logits) if probabilities is None else probabilities
-    if not _compiled(p) or g.dtype.char != "f" or labels.shape != logits.shape[:-1]:
-        return reference.sparse_cross_entropy_grad(g, logits, labels, p)
+@override(reference.sparse_cross_entropy_grad, "cpu", when=(of_float32("g"), *_LOGITS, _for_each_row))
+def sparse_cross_entropy_grad(k: Kernels, g: Any, logits: Any, labels: Any, probabilities: Any = None) -> Any:
+    p = k.softmax(logits) if probabilities is None else probabilities
     out = empty(logits.shape, logits.dtype)
     _parts().sparse_cross_entropy_grad(_rows(g, logits), p, np.ascontiguousarray(labels, np.int64), out)
     return out
@@ -79,12 +74,3 @@ def _rows(g: Any, logits: Any) -> Any:
     """One number for each row, contiguous."""
     fits = g.shape == logits.shape[:-1] and g.flags.c_contiguous
     return g if fits else np.ascontiguousarray(np.broadcast_to(g, logits.shape[:-1]))
-
-
-OVERRIDES = {
-    "cross_entropy": cross_entropy,
-    "cross_entropy_grad": cross_entropy_grad,
-    "softmax": softmax,
-    "sparse_cross_entropy": sparse_cross_entropy,
-    "sparse_cross_entropy_grad": sparse_cross_entropy_grad,
-}

@@ -10,11 +10,25 @@ import numpy as np
 
 from minikeras.kernels.arena import empty
 from minikeras.kernels.reference import norm as reference
+from minikeras.kernels.table import Kernels, absent, contiguous_float32, override
 
 
-def _team_takes(*arrays: Any) -> bool:
-    """Whether the team's passes take these arrays (None: absent): contiguous float32, the first one not empty."""
-    return arrays[0].size > 0 and all(a is None or (a.dtype.char == "f" and a.flags.c_contiguous) for a in arrays)
+def _has_vectors(x: Any, scale: Any, shift: Any) -> bool:
+    return bool(x.ndim == 2 and scale.ndim == shift.ndim == 1)
+
+
+def _are_plain(*arrays: Any) -> bool:
+    """Whether what a residual holds (None: absent) is contiguous float32."""
+    return all([array is None or (array.dtype.char == "f" and array.flags.c_contiguous) for array in arrays])
+
+
+def _was_unmasked(residual: Any) -> bool:
+    return isinstance(residual[5], float | int) and _are_plain(residual[0])
+
+
+def _was_compiled(residual: Any) -> bool:
+    x, gamma, _, mean, inverse = residual
+    return _are_plain(x, gamma, mean, inverse)
 
 
 @lru_cache(maxsize=1)
@@ -41,12 +55,10 @@ def _into(out: Any, value: Any, wanted: bool) -> Any:
     return out
 
 
+@override(reference.batch_norm, "cpu", when=(absent("mask"), contiguous_float32("x", "gamma", "beta", "out")))
 def batch_norm(
-    x: Any, gamma: Any, beta: Any, epsilon: float, mask: Any = None, out: Any = None
+    k: Kernels, x: Any, gamma: Any, beta: Any, epsilon: float, mask: Any = None, out: Any = None
 ) -> tuple[Any, Any, Any, Any]:
-    """As the reference's `batch_norm`."""
-    if mask is not None or not _team_takes(x, gamma, beta, out):
-        return reference.batch_norm(x, gamma, beta, epsilon, mask, out)
     y = _like(x, out)
     mean, variance = _parts().batch_moments(x)
     inverse = 1 / np.sqrt(variance + epsilon)
@@ -54,11 +66,11 @@ def batch_norm(
     return y, mean, variance, (x, gamma, beta, mean, inverse, 1 / len(x))
 
 
-def batch_norm_grad(g: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None)) -> tuple[Any, Any, Any]:
-    """As the reference's `batch_norm_grad`."""
+@override(reference.batch_norm_grad, "cpu", when=(contiguous_float32("g"), _was_unmasked))
+def batch_norm_grad(
+    k: Kernels, g: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None)
+) -> tuple[Any, Any, Any]:
     x, gamma, beta, mean, inverse, share = residual
-    if not isinstance(share, float | int) or not _team_takes(g, x):
-        return reference.batch_norm_grad(g, residual, needs_x, outs)
     total, along = _parts().batch_gradient_sums(x, g, mean)
     along *= inverse
     g_x = None
@@ -69,52 +81,30 @@ def batch_norm_grad(g: Any, residual: Any, needs_x: bool = True, outs: tuple = (
     return g_x, _into(outs[0], along, gamma is not None), _into(outs[1], total, beta is not None)
 
 
-def scale_shift(x: Any, scale: Any, shift: Any, out: Any = None) -> Any:
-    """As the reference's `scale_shift`."""
-    if x.ndim != 2 or scale.ndim != 1 or shift.ndim != 1 or not _team_takes(x, scale, shift, out):
-        return reference.scale_shift(x, scale, shift, out)
+@override(reference.scale_shift, "cpu", when=(_has_vectors, contiguous_float32("x", "scale", "shift", "out")))
+def scale_shift(k: Kernels, x: Any, scale: Any, shift: Any, out: Any = None) -> Any:
     y = _like(x, out)
     _parts().normalize(x, 0, scale, shift, y)
     return y
 
 
-def layer_norm(x: Any, gamma: Any, beta: Any, epsilon: float, out: Any = None) -> tuple[Any, Any]:
-    """As the reference's `layer_norm`."""
-    if not _team_takes(x, gamma, beta, out):
-        return reference.layer_norm(x, gamma, beta, epsilon, out)
+@override(reference.layer_norm, "cpu", when=contiguous_float32("x", "gamma", "beta", "out"))
+def layer_norm(k: Kernels, x: Any, gamma: Any, beta: Any, epsilon: float, out: Any = None) -> tuple[Any, Any]:
     y = _like(x, out)
     return y, (x, gamma, beta, *_parts().normalize_rows(x, _or(gamma, 1), _or(beta, 0), epsilon, True, y))
 
 
-def rms_norm(x: Any, gamma: Any, epsilon: float, out: Any = None) -> tuple[Any, Any]:
-    """As the reference's `rms_norm`."""
-    if not _team_takes(x, gamma, out):
-        return reference.rms_norm(x, gamma, epsilon, out)
+@override(reference.rms_norm, "cpu", when=contiguous_float32("x", "gamma", "out"))
+def rms_norm(k: Kernels, x: Any, gamma: Any, epsilon: float, out: Any = None) -> tuple[Any, Any]:
     y = _like(x, out)
     return y, (x, gamma, None, None, _parts().normalize_rows(x, _or(gamma, 1), 0, epsilon, False, y)[1])
 
 
-def layer_norm_grad(g: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None)) -> tuple[Any, Any, Any]:
-    """As the reference's `layer_norm_grad`."""
+@override(reference.layer_norm_grad, "cpu", when=(contiguous_float32("g"), _was_compiled))
+def layer_norm_grad(
+    k: Kernels, g: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None)
+) -> tuple[Any, Any, Any]:
     x, gamma, beta, mean, inverse = residual
-    if not _team_takes(g, x, gamma, mean, inverse):
-        return reference.layer_norm_grad(g, residual, needs_x, outs)
     g_x = _like(x, None) if needs_x else None
     total, along = _parts().rows_grad(x, g, _or(gamma, 1), mean, inverse, g_x)
     return g_x, _into(outs[0], along, gamma is not None), _into(outs[1], total, beta is not None)
-
-
-def rms_norm_grad(g: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None)) -> tuple[Any, Any]:
-    """As the reference's `rms_norm_grad`."""
-    return layer_norm_grad(g, residual, needs_x, outs)[:2]
-
-
-OVERRIDES = {
-    "batch_norm": batch_norm,
-    "batch_norm_grad": batch_norm_grad,
-    "layer_norm": layer_norm,
-    "layer_norm_grad": layer_norm_grad,
-    "rms_norm": rms_norm,
-    "rms_norm_grad": rms_norm_grad,
-    "scale_shift": scale_shift,
-}

@@ -14,6 +14,7 @@ import numpy as np
 
 from minikeras.kernels.cpu.jit import shared
 from minikeras.kernels.reference import optimizer as reference
+from minikeras.kernels.table import Kernels, absent, contiguous_float32, override
 
 _BLOCK = (
     32768  # Adam's five float32 blocks fill 640 KiB of a 1 MiB L2; half of it was 15 % slower, through call overhead
@@ -26,17 +27,18 @@ def _in_blocks(update: Callable) -> Callable:
     """The same update, block by block: a dozen passes over a block cost less than a dozen over the whole buffer."""
 
     @wraps(update)
-    def blocked(p: Any, *arguments: Any, **options: Any) -> None:
+    def blocked(k: Kernels, p: Any, *arguments: Any, scratch: Any = None, **options: Any) -> None:
         room = _scratch.__dict__.get(p.dtype)
         if room is None:
             room = _scratch.__dict__[p.dtype] = np.empty(_BLOCK, p.dtype)
         if p.size <= _BLOCK:
-            update(p, *arguments, scratch=room[: p.size], **options)
+            update(k, p, *arguments, scratch=room[: p.size], **options)
             return
         for start in range(0, p.size, _BLOCK):
             part = slice(start, start + _BLOCK)
             piece = p[part]
             update(
+                k,
                 piece,
                 *[_cut(argument, part) for argument in arguments],
                 scratch=room[: piece.size],
@@ -50,34 +52,36 @@ def _cut(argument: Any, part: slice) -> Any:
     return argument[part] if getattr(argument, "ndim", 0) else argument
 
 
-def _compiled(*arrays: Any) -> bool:
-    """Whether the compiled loops take these: contiguous float32.  (Denormal numbers count as zero in them.)"""
-    return all([array.dtype.char == "f" and array.flags.c_contiguous for array in arrays])
+for _update in (
+    reference.adam,
+    reference.decay,
+    reference.ema,
+    reference.rmsprop,
+    reference.sgd,
+    reference.sgd_momentum,
+):
+    override(_update, "cpu")(_in_blocks(_update))
+
+# Above these stand the compiled loops, in which denormal numbers count as zero.
 
 
-_sgd_blocks = _in_blocks(reference.sgd)
-_sgd_momentum_blocks = _in_blocks(reference.sgd_momentum)
-_rmsprop_blocks = _in_blocks(reference.rmsprop)
-_adam_blocks = _in_blocks(reference.adam)
+@override(reference.sgd, "cpu", when=contiguous_float32("p", "g"))
+def sgd(k: Kernels, p: Any, g: Any, lr: Any, *, scratch: Any = None) -> None:
+    shared().sgd(p, g, lr)
 
 
-def sgd(p: Any, g: Any, lr: Any) -> None:
-    """See the reference."""
-    if _compiled(p, g):
-        shared().sgd(p, g, lr)
-    else:
-        _sgd_blocks(p, g, lr)
+@override(reference.sgd_momentum, "cpu", when=contiguous_float32("p", "g", "v"))
+def sgd_momentum(
+    k: Kernels, p: Any, g: Any, v: Any, lr: Any, momentum: float, nesterov: bool = False, *, scratch: Any = None
+) -> None:
+    shared().sgd_momentum(p, g, v, lr, momentum, nesterov)
 
 
-def sgd_momentum(p: Any, g: Any, v: Any, lr: Any, momentum: float, nesterov: bool = False) -> None:
-    """See the reference."""
-    if _compiled(p, g, v):
-        shared().sgd_momentum(p, g, v, lr, momentum, nesterov)
-    else:
-        _sgd_momentum_blocks(p, g, v, lr, momentum, nesterov)
-
-
+@override(
+    reference.rmsprop, "cpu", when=(absent("momentum_buffer", "average_gradient"), contiguous_float32("p", "g", "v"))
+)
 def rmsprop(
+    k: Kernels,
     p: Any,
     g: Any,
     v: Any,
@@ -87,29 +91,25 @@ def rmsprop(
     momentum: float = 0.0,
     momentum_buffer: Any = None,
     average_gradient: Any = None,
+    *,
+    scratch: Any = None,
 ) -> None:
-    """See the reference."""
-    if momentum_buffer is None and average_gradient is None and _compiled(p, g, v):
-        shared().rmsprop(p, g, v, lr, rho, 1 - rho, epsilon)
-    else:
-        _rmsprop_blocks(p, g, v, lr, rho, epsilon, momentum, momentum_buffer, average_gradient)
+    shared().rmsprop(p, g, v, lr, rho, 1 - rho, epsilon)
 
 
+@override(reference.adam, "cpu", when=(absent("vhat"), contiguous_float32("p", "g", "m", "v")))
 def adam(
-    p: Any, g: Any, m: Any, v: Any, alpha: Any, beta_1: float, beta_2: float, epsilon: float, vhat: Any = None
+    k: Kernels,
+    p: Any,
+    g: Any,
+    m: Any,
+    v: Any,
+    alpha: Any,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+    vhat: Any = None,
+    *,
+    scratch: Any = None,
 ) -> None:
-    """See the reference."""
-    if vhat is None and _compiled(p, g, m, v):
-        shared().adam(p, g, m, v, alpha, 1 - beta_1, 1 - beta_2, epsilon)
-    else:
-        _adam_blocks(p, g, m, v, alpha, beta_1, beta_2, epsilon, vhat)
-
-
-OVERRIDES = {
-    "adam": adam,
-    "decay": _in_blocks(reference.decay),
-    "ema": _in_blocks(reference.ema),
-    "rmsprop": rmsprop,
-    "sgd": sgd,
-    "sgd_momentum": sgd_momentum,
-}
+    shared().adam(p, g, m, v, alpha, 1 - beta_1, 1 - beta_2, epsilon)

@@ -14,14 +14,10 @@ import numpy as np
 from minikeras.kernels.arena import empty
 from minikeras.kernels.cpu.conv import window_table
 from minikeras.kernels.cpu.jit import pool_parts, shared
+from minikeras.kernels.reference import pool as reference
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
-from minikeras.kernels.reference.pool import average_pool as reference_average_pool
-from minikeras.kernels.reference.pool import average_pool_grad as reference_average_pool_grad
-from minikeras.kernels.reference.pool import global_average_pool as reference_global_average_pool
-from minikeras.kernels.reference.pool import global_average_pool_grad as reference_global_average_pool_grad
 from minikeras.kernels.reference.pool import index_dtype, undilated
-from minikeras.kernels.reference.pool import max_pool as reference_max_pool
-from minikeras.kernels.reference.pool import max_pool_grad as reference_max_pool_grad
+from minikeras.kernels.table import Kernels, contiguous_float32, override
 
 
 @lru_cache(maxsize=256)
@@ -39,15 +35,18 @@ def _coverage(x_shape: Ints, size: Ints, strides: Ints, padding: Padding) -> tup
     return apart, apart and np.count_nonzero(table >= 0) == inputs
 
 
-def _compiled(x: Any, out: Any = None) -> bool:
-    """Whether the loops take these: contiguous float32."""
-    return all(array is None or (array.dtype.char == "f" and array.flags.c_contiguous) for array in (x, out))
+def _counts_in_bytes(size: Ints) -> bool:
+    return index_dtype(size) == "uint8"
 
 
-def max_pool(x: Any, *, size: Ints, strides: Ints, padding: Padding, with_index: bool = False) -> tuple[Any, Any]:
-    """See the reference."""
-    if not _compiled(x) or index_dtype(size) != "uint8":
-        return reference_max_pool(x, size=size, strides=strides, padding=padding, with_index=with_index)
+def _is_in_bytes(index: Any) -> bool:
+    return index.dtype.char == "B" and index.flags.c_contiguous
+
+
+@override(reference.max_pool, "cpu", when=(contiguous_float32("x"), _counts_in_bytes))
+def max_pool(
+    k: Kernels, x: Any, *, size: Ints, strides: Ints, padding: Padding, with_index: bool = False
+) -> tuple[Any, Any]:
     shape = (x.shape[0], *output_shape(x.shape, size, strides, padding, undilated(size)), x.shape[-1])
     y = empty(shape, x.dtype)
     index = empty(shape, np.dtype(index_dtype(size))) if with_index else None
@@ -56,12 +55,10 @@ def max_pool(x: Any, *, size: Ints, strides: Ints, padding: Padding, with_index:
     return y, index
 
 
+@override(reference.max_pool_grad, "cpu", when=(contiguous_float32("g", "out"), _is_in_bytes))
 def max_pool_grad(
-    g: Any, index: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None
+    k: Kernels, g: Any, index: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None
 ) -> Any:
-    """See the reference."""
-    if not g.size or not _compiled(g, out) or index.dtype != np.uint8 or not index.flags.c_contiguous:
-        return reference_max_pool_grad(g, index, x_shape, size=size, strides=strides, padding=padding, out=out)
     if out is None:
         out = empty(x_shape, g.dtype)
     geometry = x_shape, size, strides, padding
@@ -69,10 +66,8 @@ def max_pool_grad(
     return out
 
 
-def average_pool(x: Any, *, size: Ints, strides: Ints, padding: Padding, out: Any = None) -> Any:
-    """See the reference."""
-    if not _compiled(x, out):
-        return reference_average_pool(x, size=size, strides=strides, padding=padding, out=out)
+@override(reference.average_pool, "cpu", when=contiguous_float32("x", "out"))
+def average_pool(k: Kernels, x: Any, *, size: Ints, strides: Ints, padding: Padding, out: Any = None) -> Any:
     if out is None:
         lengths = output_shape(x.shape, size, strides, padding, undilated(size))
         out = empty((x.shape[0], *lengths, x.shape[-1]), x.dtype)
@@ -81,10 +76,10 @@ def average_pool(x: Any, *, size: Ints, strides: Ints, padding: Padding, out: An
     return out
 
 
-def average_pool_grad(g: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None) -> Any:
-    """See the reference."""
-    if not g.size or not _compiled(g, out):
-        return reference_average_pool_grad(g, x_shape, size=size, strides=strides, padding=padding, out=out)
+@override(reference.average_pool_grad, "cpu", when=contiguous_float32("g", "out"))
+def average_pool_grad(
+    k: Kernels, g: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None
+) -> Any:
     if out is None:
         out = empty(x_shape, g.dtype)
     shared().average_pool_grad(g, out, *_table(x_shape, size, strides, padding))
@@ -95,29 +90,23 @@ _LONG = 1 << 15  # numbers: shorter arrays are NumPy's
 _MANY = 1 << 14  # positions: the compiled pass adds them one after the other, which loses digits
 
 
-def global_average_pool(x: Any) -> Any:
-    """See the reference."""
-    if x.size < _LONG or x.shape[1] > _MANY or x.dtype.char != "f" or not x.flags.c_contiguous:
-        return reference_global_average_pool(x)
+def _is_long(x: Any) -> bool:
+    return bool(x.size >= _LONG and x.shape[1] <= _MANY)
+
+
+@override(reference.global_average_pool, "cpu", when=(contiguous_float32("x"), _is_long))
+def global_average_pool(k: Kernels, x: Any) -> Any:
     out = empty((x.shape[0], x.shape[2]), x.dtype)
     shared().global_average_pool(x, out)
     return out
 
 
-def global_average_pool_grad(g: Any, positions: int) -> Any:
-    """See the reference."""
-    if g.size * positions < _LONG or g.dtype.char != "f" or not g.flags.c_contiguous:
-        return reference_global_average_pool_grad(g, positions)
+def _becomes_long(g: Any, positions: int) -> bool:
+    return bool(g.size * positions >= _LONG)
+
+
+@override(reference.global_average_pool_grad, "cpu", when=(contiguous_float32("g"), _becomes_long))
+def global_average_pool_grad(k: Kernels, g: Any, positions: int) -> Any:
     out = empty((g.shape[0], positions, g.shape[1]), g.dtype)
     shared().global_average_pool_grad(g, out)
     return out
-
-
-OVERRIDES = {
-    "average_pool": average_pool,
-    "average_pool_grad": average_pool_grad,
-    "global_average_pool": global_average_pool,
-    "global_average_pool_grad": global_average_pool_grad,
-    "max_pool": max_pool,
-    "max_pool_grad": max_pool_grad,
-}

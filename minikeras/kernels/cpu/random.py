@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import threading
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from minikeras.kernels.arena import empty
 from minikeras.kernels.reference import random as reference
+from minikeras.kernels.table import Kernels, override
 
 _WORD = (1 << 64) - 1
 
@@ -27,8 +27,8 @@ class _Generator(threading.local):
 _generator = _Generator()
 
 
-def random_bits(key: int, counter: int, count: int, out: Any = None) -> Any:
-    """See the reference."""
+@override(reference.random_bits, "cpu")
+def random_bits(k: Kernels, key: int, counter: int, count: int, out: Any = None) -> Any:
     words = _generator.state["state"]
     words["key"][:] = key & _WORD, key >> 64
     words["counter"][:] = [counter >> shift & _WORD for shift in (0, 64, 128, 192)]
@@ -40,23 +40,19 @@ def random_bits(key: int, counter: int, count: int, out: Any = None) -> Any:
     return out
 
 
+_MOST = 65535.5 / 65536  # a rate from which on a mask keeps nothing
 _FAR = 1 << 62  # blocks: beyond, a counter could pass the greatest int64
 
 
-def dropout_mask(key: int, counter: int, shape: tuple[int, ...], rate: float, out: Any = None) -> Any:
-    """See the reference."""
-    threshold = reference.mask_threshold(rate)
-    if threshold > 65535 or counter >= _FAR or not (out is None or out.flags.c_contiguous):
-        return reference.dropout_mask(key, counter, shape, rate, out)
+def _compiled(counter: int, rate: float, out: Any) -> bool:
+    return rate < _MOST and counter < _FAR and (out is None or out.flags.c_contiguous)
+
+
+@override(reference.dropout_mask, "cpu", when=_compiled)
+def dropout_mask(k: Kernels, key: int, counter: int, shape: tuple[int, ...], rate: float, out: Any = None) -> Any:
     if out is None:
         out = empty(shape, np.dtype(np.uint8))
-    importlib.import_module("minikeras.kernels.cpu.random_parts").dropout_mask(key, counter, out, threshold)
+    importlib.import_module("minikeras.kernels.cpu.random_parts").dropout_mask(
+        key, counter, out, reference.mask_threshold(rate)
+    )
     return out
-
-
-OVERRIDES = {
-    "dropout_mask": dropout_mask,
-    "random_bits": random_bits,
-    "uniform": partial(reference.uniform, bits=random_bits),
-    "normal": partial(reference.normal, bits=random_bits),
-}

@@ -14,6 +14,7 @@ import numpy as np
 
 from minikeras.kernels.cpu.jit import tile
 from minikeras.kernels.reference import recurrent as reference
+from minikeras.kernels.table import Kernels, override
 
 
 @lru_cache(maxsize=1)
@@ -39,25 +40,26 @@ def _chosen(
     return options
 
 
-def simple_rnn(x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any) -> tuple[Any, ...]:
-    """As the reference's `simple_rnn`."""
+@override(reference.simple_rnn, "cpu")
+def simple_rnn(
+    k: Kernels, x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any
+) -> tuple[Any, ...]:
     x = np.ascontiguousarray(x)
     options = _chosen("simple_rnn", x, kernel, recurrent_kernel, bias, options)
-    return reference.simple_rnn(x, h0, kernel, recurrent_kernel, bias, **options)
+    return reference.simple_rnn(k, x, h0, kernel, recurrent_kernel, bias, **options)
 
 
-def lstm(x: Any, h0: Any, c0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any) -> tuple[Any, ...]:
-    """As the reference's `lstm`."""
+@override(reference.lstm, "cpu")
+def lstm(
+    k: Kernels, x: Any, h0: Any, c0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any
+) -> tuple[Any, ...]:
     x = np.ascontiguousarray(x)
     options = _chosen("lstm", x, kernel, recurrent_kernel, bias, options)
-    return reference.lstm(x, h0, c0, kernel, recurrent_kernel, bias, **options)
+    return reference.lstm(k, x, h0, c0, kernel, recurrent_kernel, bias, **options)
 
 
-def gru(x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any) -> tuple[Any, ...]:
-    """As the reference's `gru`."""
+@override(reference.gru, "cpu")
+def gru(k: Kernels, x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any) -> tuple[Any, ...]:
     x = np.ascontiguousarray(x)
     options = _chosen("gru", x, kernel, recurrent_kernel, bias, options)
-    return reference.gru(x, h0, kernel, recurrent_kernel, bias, **options)
-
-
-OVERRIDES = {"simple_rnn": simple_rnn, "lstm": lstm, "gru": gru}
+    return reference.gru(k, x, h0, kernel, recurrent_kernel, bias, **options)

@@ -15,7 +15,6 @@ import numpy as np
 
 from minikeras.kernels.arena import empty
 from minikeras.kernels.cpu.functions import sigmoid, tanh
-from minikeras.kernels.cpu.gemm import dense
 from minikeras.kernels.cpu.jit import FAST, inner, lazy_part
 from minikeras.kernels.cpu.machine import floats, numbers, octets
 from minikeras.kernels.cpu.team import team
@@ -463,8 +462,8 @@ def _bytes(mask: Any) -> Any:
 
 
 def _forward(part: Any, inputs: Any, gates: Any, histories: Any, mask: Any, arrays: dict[int, Any]) -> Any:
-    """`inputs`: x, kernel, bias."""
-    x, kernel, bias = inputs
+    """`inputs`: the table, x, kernel, bias."""
+    k, x, kernel, bias = inputs
     n, t, count, u = gates.shape
     outputs = empty((n, t, u), gates.dtype)
     arrays |= {**dict(zip((_HISTORY, _CELLS), histories, strict=False)), _OUTPUTS: outputs, _MASK: _bytes(mask)}
@@ -472,7 +471,7 @@ def _forward(part: Any, inputs: Any, gates: Any, histories: Any, mask: Any, arra
         bias = np.zeros(count * u, gates.dtype) if bias is None else np.ascontiguousarray(bias)
         arrays |= {_X: np.ascontiguousarray(x), _BIAS: bias, _KERNEL_PANELS: packed(kernel)}
     else:
-        dense(x.reshape(n * t, x.shape[2]), kernel, bias, out=gates.reshape(n * t, count * u))
+        k.dense(x.reshape(n * t, x.shape[2]), kernel, bias, out=gates.reshape(n * t, count * u))
     _run(part, gates, arrays, x.shape[2])
     return outputs
 

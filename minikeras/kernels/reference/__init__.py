@@ -1,42 +1,12 @@
 """Every kernel once, in plain array code that runs on NumPy and on CuPy: the oracle and the fallback.
 
-Each module's `xp` is the array module in use; `kernels.use()` rebinds it.
+A file has a family; importing this package registers all of them.
 """
 
-from minikeras.kernels.reference import (
-    activation,
-    attention,
-    conv,
-    dense,
-    embedding,
-    gather,
-    image,
-    loss,
-    norm,
-    optimizer,
-    pool,
-    random,
-    recurrent,
-    reduction,
-)
+from importlib import import_module
+from pathlib import Path
 
-MODULES = (
-    activation,
-    attention,
-    conv,
-    dense,
-    embedding,
-    gather,
-    image,
-    loss,
-    norm,
-    optimizer,
-    pool,
-    random,
-    recurrent,
-    reduction,
-)
-REFERENCE = {name: getattr(module, name) for module in MODULES for name in module.__all__}
+FAMILIES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
 
-globals().update(REFERENCE)
-__all__ = list(REFERENCE)
+for _family in FAMILIES:
+    import_module(f"{__name__}.{_family}")

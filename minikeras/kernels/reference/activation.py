@@ -8,33 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as xp  # rebound by kernels.use()
-
-from minikeras.kernels.arena import empty
-
-__all__ = [
-    "FUSED_ACTIVATIONS",
-    "activate",
-    "activate_grad",
-    "erf",
-    "log_softmax",
-    "masked_scale",
-    "piecewise_relu",
-    "piecewise_relu_grad",
-    "softmax",
-    "softmax_grad",
-]
+from minikeras.kernels.table import Kernels, kernel
 
 SELU_ALPHA = 1.6732632423543772  # Klambauer et al. 2017, arXiv:1706.02515
 SELU_SCALE = 1.0507009873554805
 LEAKY_SLOPE = 0.2
 
 
-def _relu(x: Any, out: Any) -> None:
+def _relu(xp: Any, x: Any, out: Any) -> None:
     xp.maximum(x, 0, out=out)
 
 
-def _sigmoid(x: Any, out: Any) -> None:
+def _sigmoid(xp: Any, x: Any, out: Any) -> None:
     # tanh form: one transcendental, exact at both ends, never overflows
     xp.multiply(x, 0.5, out=out)
     xp.tanh(out, out=out)
@@ -42,89 +27,93 @@ def _sigmoid(x: Any, out: Any) -> None:
     xp.add(out, 0.5, out=out)
 
 
-def _tanh(x: Any, out: Any) -> None:
+def _tanh(xp: Any, x: Any, out: Any) -> None:
     xp.tanh(x, out=out)
 
 
-def _exponential(x: Any, out: Any) -> None:
+def _exponential(xp: Any, x: Any, out: Any) -> None:
     xp.exp(x, out=out)
 
 
-def _elu(x: Any, out: Any) -> None:
+def _elu(xp: Any, x: Any, out: Any) -> None:
     negative = xp.expm1(xp.minimum(x, 0))
     xp.maximum(x, 0, out=out)
     xp.add(out, negative, out=out)
 
 
-def _selu(x: Any, out: Any) -> None:
+def _selu(xp: Any, x: Any, out: Any) -> None:
     negative = xp.expm1(xp.minimum(x, 0)) * SELU_ALPHA
     xp.maximum(x, 0, out=out)
     xp.add(out, negative, out=out)
     xp.multiply(out, SELU_SCALE, out=out)
 
 
-def _softplus(x: Any, out: Any) -> None:
+def _softplus(xp: Any, x: Any, out: Any) -> None:
     tail = xp.log1p(xp.exp(-xp.abs(x)))
     xp.maximum(x, 0, out=out)
     xp.add(out, tail, out=out)
 
 
-def _softsign(x: Any, out: Any) -> None:
+def _softsign(xp: Any, x: Any, out: Any) -> None:
     xp.divide(x, xp.abs(x) + 1, out=out)
 
 
-def _leaky_relu(x: Any, out: Any) -> None:
+def _leaky_relu(xp: Any, x: Any, out: Any) -> None:
     scaled = x * LEAKY_SLOPE
     xp.maximum(x, scaled, out=out)
 
 
-def _hard_sigmoid(x: Any, out: Any) -> None:
+def _hard_sigmoid(xp: Any, x: Any, out: Any) -> None:
     xp.multiply(x, 1 / 6, out=out)
     xp.add(out, 0.5, out=out)
     xp.clip(out, 0, 1, out=out)
 
 
-def _relu6(x: Any, out: Any) -> None:
+def _relu6(xp: Any, x: Any, out: Any) -> None:
     xp.clip(x, 0, 6, out=out)
 
 
-# name: (y = f(x) into out, gradient at x from (gradient at y, y))
-_TABLE: dict[str, tuple[Callable[[Any, Any], None], Callable[[Any, Any], Any]]] = {
-    "relu": (_relu, lambda g, y: g * (y > 0)),
-    "sigmoid": (_sigmoid, lambda g, y: g * (y * (1 - y))),
-    "tanh": (_tanh, lambda g, y: g * (1 - y * y)),
-    "exponential": (_exponential, lambda g, y: g * y),
-    "elu": (_elu, lambda g, y: g * xp.where(y > 0, xp.ones_like(y), y + 1)),
-    "selu": (_selu, lambda g, y: g * xp.where(y > 0, xp.full_like(y, SELU_SCALE), y + SELU_SCALE * SELU_ALPHA)),
-    "softplus": (_softplus, lambda g, y: g * -xp.expm1(-y)),
-    "softsign": (_softsign, lambda g, y: g * xp.square(1 - xp.abs(y))),
-    "leaky_relu": (_leaky_relu, lambda g, y: g * xp.where(y > 0, xp.ones_like(y), xp.full_like(y, LEAKY_SLOPE))),
-    "hard_sigmoid": (_hard_sigmoid, lambda g, y: g * (((y > 0) & (y < 1)) * y.dtype.type(1 / 6))),
-    "relu6": (_relu6, lambda g, y: g * ((y > 0) & (y < 6))),
+# name: (y = f(x) into out, gradient at x from (gradient at y, y)), each with the array module before its arguments
+_TABLE: dict[str, tuple[Callable[[Any, Any, Any], None], Callable[[Any, Any, Any], Any]]] = {
+    "relu": (_relu, lambda xp, g, y: g * (y > 0)),
+    "sigmoid": (_sigmoid, lambda xp, g, y: g * (y * (1 - y))),
+    "tanh": (_tanh, lambda xp, g, y: g * (1 - y * y)),
+    "exponential": (_exponential, lambda xp, g, y: g * y),
+    "elu": (_elu, lambda xp, g, y: g * xp.where(y > 0, xp.ones_like(y), y + 1)),
+    "selu": (_selu, lambda xp, g, y: g * xp.where(y > 0, xp.full_like(y, SELU_SCALE), y + SELU_SCALE * SELU_ALPHA)),
+    "softplus": (_softplus, lambda xp, g, y: g * -xp.expm1(-y)),
+    "softsign": (_softsign, lambda xp, g, y: g * xp.square(1 - xp.abs(y))),
+    "leaky_relu": (_leaky_relu, lambda xp, g, y: g * xp.where(y > 0, xp.ones_like(y), xp.full_like(y, LEAKY_SLOPE))),
+    "hard_sigmoid": (_hard_sigmoid, lambda xp, g, y: g * (((y > 0) & (y < 1)) * y.dtype.type(1 / 6))),
+    "relu6": (_relu6, lambda xp, g, y: g * ((y > 0) & (y < 6))),
 }
 
 FUSED_ACTIVATIONS = frozenset(_TABLE)
 
 
-def activate(x: Any, activation: str | None, out: Any = None) -> Any:
+@kernel
+def activate(k: Kernels, x: Any, activation: str | None, out: Any = None) -> Any:
     """`activation(x)`; `out` may be `x` itself.  None is the identity and returns `x`."""
     if activation is None:
         return x
     if out is None:
-        out = empty(x.shape, x.dtype)
-    _TABLE[activation][0](x, out)
+        out = k.empty(x.shape, x.dtype)
+    _TABLE[activation][0](k.xp, x, out)
     return out
 
 
-def activate_grad(g: Any, y: Any, activation: str | None) -> Any:
+@kernel
+def activate_grad(k: Kernels, g: Any, y: Any, activation: str | None) -> Any:
     """The gradient at the activation's input, from the gradient `g` at its output `y`.  Does not change `g`."""
-    return g if activation is None else _TABLE[activation][1](g, y)
+    return g if activation is None else _TABLE[activation][1](k.xp, g, y)
 
 
+@kernel
 def piecewise_relu(
-    x: Any, slope: float = 0.0, limit: float | None = None, threshold: float = 0.0, out: Any = None
+    k: Kernels, x: Any, slope: float = 0.0, limit: float | None = None, threshold: float = 0.0, out: Any = None
 ) -> Any:
     """`x` above the threshold, `slope * (x - threshold)` up to it; at most the limit, if there is one."""
+    xp = k.xp
     below = slope * (x - threshold) if slope else 0  # no slope meets an infinity
     y = xp.where(x <= threshold, below, x)  # NaN stays NaN
     if limit is not None:
@@ -135,23 +124,27 @@ def piecewise_relu(
     return out
 
 
+@kernel
 def piecewise_relu_grad(
-    g: Any, x: Any, slope: float = 0.0, limit: float | None = None, threshold: float = 0.0, out: Any = None
+    k: Kernels, g: Any, x: Any, slope: float = 0.0, limit: float | None = None, threshold: float = 0.0, out: Any = None
 ) -> Any:
     """Backward of `piecewise_relu` at its input `x`: 0 at the limit and above, `slope * g` up to the threshold."""
+    xp = k.xp
     g_x = xp.where(x > threshold, g, slope * g if slope else 0)
     if limit is not None:
-        g_x = xp.where(piecewise_relu(x, slope, None, threshold) >= limit, 0, g_x)
+        g_x = xp.where(k.piecewise_relu(x, slope, None, threshold) >= limit, 0, g_x)
     if out is None:
         return g_x
     out[...] = g_x
     return out
 
 
-def softmax(x: Any, axis: int = -1, out: Any = None) -> Any:
+@kernel
+def softmax(k: Kernels, x: Any, axis: int = -1, out: Any = None) -> Any:
     """`exp(x) / sum(exp(x))` along `axis`, shifted by the maximum so that it cannot overflow."""
+    xp = k.xp
     if out is None:
-        out = empty(x.shape, x.dtype)
+        out = k.empty(x.shape, x.dtype)
     if x.size == 0:
         return out
     xp.subtract(x, x.max(axis=axis, keepdims=True), out=out)
@@ -160,23 +153,28 @@ def softmax(x: Any, axis: int = -1, out: Any = None) -> Any:
     return out
 
 
-def softmax_grad(g: Any, y: Any, axis: int = -1) -> Any:
+@kernel
+def softmax_grad(k: Kernels, g: Any, y: Any, axis: int = -1) -> Any:
     """Gradient at softmax's input: `y * (g - sum(g * y))`."""
     return y * (g - (g * y).sum(axis=axis, keepdims=True))
 
 
-def log_softmax(x: Any, axis: int = -1) -> Any:
+@kernel
+def log_softmax(k: Kernels, x: Any, axis: int = -1) -> Any:
     """`x - log(sum(exp(x)))` along `axis`."""
+    xp = k.xp
     if x.size == 0:
-        return empty(x.shape, x.dtype)
+        return k.empty(x.shape, x.dtype)
     shifted = x - x.max(axis=axis, keepdims=True)
     return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
 
 
-def masked_scale(x: Any, mask: Any, scale: float, out: Any = None) -> Any:
+@kernel
+def masked_scale(k: Kernels, x: Any, mask: Any, scale: float, out: Any = None) -> Any:
     """`x * mask * scale` with a 0/1 mask (dropout)."""
+    xp = k.xp
     if out is None:
-        out = empty(x.shape, x.dtype)
+        out = k.empty(x.shape, x.dtype)
     xp.multiply(x, mask, out=out)
     return xp.multiply(out, scale, out=out)
 
@@ -215,14 +213,16 @@ _ERFC_DENOMINATOR = (
 )
 
 
-def erf(x: Any) -> Any:
+@kernel
+def erf(k: Kernels, x: Any) -> Any:
     """The error function, to the last digits of float64 and to 2e-7 in float32.
 
     `x P(x^2) / Q(x^2)` up to 0.46875 and `1 - exp(-x^2) P(x) / Q(x)` beyond; the latter was made for magnitudes up to
     4, above which its error vanishes beside 1.
     """
+    xp = k.xp
     if x.dtype.itemsize < 4:  # the polynomials overflow in float16
-        return erf(x.astype("float32")).astype(x.dtype)
+        return k.erf(x.astype("float32")).astype(x.dtype)
     magnitude = xp.minimum(xp.abs(x), 6)
     squared = xp.square(xp.minimum(magnitude, 0.46875))
     near = x * (_polynomial(_ERF_NUMERATOR, squared) / _polynomial(_ERF_DENOMINATOR, squared))

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as xp  # rebound by kernels.use()
-
-from minikeras.kernels.arena import empty
-from minikeras.kernels.reference.activation import softmax, softmax_grad
+from minikeras.kernels.table import Kernels, kernel
 
 # scores that leave nothing of a weight beside any other, and the mean among their like
 _HIDDEN, _HIDDEN_HALF = -2e38, -6e4
 
-__all__ = ["attention", "attention_grad", "side_by_side"]
 
-
+@kernel
 def attention(
+    k: Kernels,
     query: Any,
     key: Any,
     value: Any,
@@ -43,23 +40,26 @@ def attention(
 
     The weights (batch, heads, steps, sources) are those before dropout.
     """
+    xp = k.xp
     batch, steps, heads, _ = query.shape
     scores = xp.matmul(_grouped(query, key.shape[2]), _grouped(key, key.shape[2]).swapaxes(-1, -2))
     scores = scores.reshape(batch, heads, steps, key.shape[1])
     scores *= scale
-    allowed = _allowed(mask, causal, steps, key.shape[1])
+    allowed = _allowed(k, mask, causal, steps, key.shape[1])
     if allowed is not None:
         scores = xp.where(allowed, scores, _HIDDEN if scores.dtype.itemsize > 2 else _HIDDEN_HALF)
-    weights = softmax(scores)
+    weights = k.softmax(scores)
     if zero_empty and allowed is not None:
         weights *= allowed
     used = weights if keep is None else weights * keep * keep_scale
     groups = key.shape[2]
     y = xp.matmul(_by_group(used, groups), _grouped(value, groups))
-    return _by_step(y, query.shape[:3]), weights
+    return _by_step(k, y, query.shape[:3]), weights
 
 
+@kernel
 def attention_grad(
+    k: Kernels,
     g: Any,
     query: Any,
     key: Any,
@@ -76,21 +76,22 @@ def attention_grad(
 
     The other arguments are as for `attention`.
     """
+    xp = k.xp
     groups = key.shape[2]
     g = _grouped(g, groups)
     used = weights if keep is None else weights * keep * keep_scale
     g_used = xp.matmul(g, _grouped(value, groups).swapaxes(-1, -2)).reshape(weights.shape)
     if keep is not None:
         g_used = g_used * keep * keep_scale
-    g_scores = softmax_grad(g_used if g_weights is None else g_used + g_weights, weights) * scale
-    allowed = _allowed(mask, causal, query.shape[1], key.shape[1])
+    g_scores = k.softmax_grad(g_used if g_weights is None else g_used + g_weights, weights) * scale
+    allowed = _allowed(k, mask, causal, query.shape[1], key.shape[1])
     if allowed is not None:
         g_scores = xp.where(allowed, g_scores, xp.zeros_like(g_scores))
     g_scores = _by_group(g_scores, groups)
     g_query = xp.matmul(g_scores, _grouped(key, groups))
     g_key = xp.matmul(g_scores.swapaxes(-1, -2), _grouped(query, groups)).sum(axis=2)
     g_value = xp.matmul(_by_group(used, groups).swapaxes(-1, -2), g).sum(axis=2)
-    return _by_step(g_query, query.shape[:3]), g_key.swapaxes(1, 2), g_value.swapaxes(1, 2)
+    return _by_step(k, g_query, query.shape[:3]), g_key.swapaxes(1, 2), g_value.swapaxes(1, 2)
 
 
 def _grouped(x: Any, groups: int) -> Any:
@@ -104,21 +105,24 @@ def _by_group(weights: Any, groups: int) -> Any:
     return weights.reshape(batch, groups, heads // groups, steps, sources)
 
 
-def _by_step(x: Any, shape: tuple[int, ...]) -> Any:
+def _by_step(k: Kernels, x: Any, shape: tuple[int, ...]) -> Any:
     """The reverse of `_grouped`, contiguous."""
-    y = empty((*shape, x.shape[-1]), x.dtype)
+    y = k.empty((*shape, x.shape[-1]), x.dtype)
     y.reshape(*shape[:2], x.shape[1], x.shape[2], x.shape[-1])[...] = x.transpose(0, 3, 1, 2, 4)
     return y
 
 
-def _allowed(mask: Any, causal: bool, steps: int, sources: int) -> Any:
+def _allowed(k: Kernels, mask: Any, causal: bool, steps: int, sources: int) -> Any:
     """What may be attended to, or None for everything."""
+    xp = k.xp
     if not causal:
         return mask
     before = xp.tri(steps, sources, dtype=bool)
     return before if mask is None else xp.logical_and(mask, before)
 
 
-def side_by_side(matrices: Sequence[Any]) -> Any:
+@kernel
+def side_by_side(k: Kernels, matrices: Sequence[Any]) -> Any:
     """Arrays of equal leading axes as one, joined along the last; a single one is itself."""
+    xp = k.xp
     return matrices[0] if len(matrices) == 1 else xp.concatenate(matrices, axis=-1)

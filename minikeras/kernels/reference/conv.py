@@ -1,4 +1,4 @@
-"""Convolution and depthwise convolution over one, two or three spatial axes, as matrix products of window columns.
+"""Convolution over one, two or three spatial axes, as matrix products of window columns.
 
 Everything is channels-last: inputs (n, *spatial, channels), kernels (*size, channels, filters).  A convolution is a
 correlation: the kernel is not flipped.  `strides`, `dilation` and `padding` hold one entry per spatial axis, and an
@@ -14,21 +14,7 @@ from functools import lru_cache
 from itertools import product
 from typing import Any
 
-import numpy as xp  # rebound by kernels.use()
-
-from minikeras.kernels.arena import empty
-from minikeras.kernels.reference.activation import activate
-
-__all__ = [
-    "conv",
-    "conv_input_grad",
-    "conv_kernel_grad",
-    "conv_output_length",
-    "depthwise_conv",
-    "depthwise_conv_input_grad",
-    "depthwise_conv_kernel_grad",
-    "same_padding",
-]
+from minikeras.kernels.table import Kernels, kernel
 
 Ints = tuple[int, ...]
 Padding = tuple[tuple[int, int], ...]
@@ -83,11 +69,11 @@ def taps(x_shape: Ints, size: Ints, strides: Ints, padding: Padding, dilation: I
     return tuple(found)
 
 
-def _padded(x: Any, padding: Padding) -> Any:
+def _padded(k: Kernels, x: Any, padding: Padding) -> Any:
     if not any(before or after for before, after in padding):
         return x
     lengths = [before + length + after for length, (before, after) in zip(x.shape[1:-1], padding, strict=True)]
-    padded = empty((x.shape[0], *lengths, x.shape[-1]), x.dtype)
+    padded = k.empty((x.shape[0], *lengths, x.shape[-1]), x.dtype)
     padded.fill(0)
     inside = [slice(before, before + length) for length, (before, _) in zip(x.shape[1:-1], padding, strict=True)]
     padded[(slice(None), *inside)] = x
@@ -104,13 +90,14 @@ def _grouped(array: Any, groups: int) -> Any:
     return array.reshape(-1, groups, array.shape[-1] // groups).transpose(1, 0, 2)
 
 
-def _columns(x: Any, size: Ints, strides: Ints, padding: Padding, dilation: Ints, groups: int) -> Any:
+def _columns(k: Kernels, x: Any, size: Ints, strides: Ints, padding: Padding, dilation: Ints, groups: int) -> Any:
     """Every window of `x` as a row: (groups, n * outputs, taps * channels / groups)."""
+    xp = k.xp
     if is_pointwise(size, strides, padding):
         return _grouped(x, groups)
     n, channels = x.shape[0], x.shape[-1] // groups
     lengths = output_shape(x.shape, size, strides, padding, dilation)
-    x = _padded(x, padding)
+    x = _padded(k, x, padding)
     steps = x.strides[1:-1]
     windows = xp.lib.stride_tricks.as_strided(
         x,
@@ -123,18 +110,21 @@ def _columns(x: Any, size: Ints, strides: Ints, padding: Padding, dilation: Ints
             x.strides[-1],
         ),
     )
-    columns = empty(windows.shape, x.dtype)
+    columns = k.empty(windows.shape, x.dtype)
     columns[...] = windows
     return columns.reshape(groups, n * math.prod(lengths), math.prod(size) * channels)
 
 
-def _epilogue(y: Any, bias: Any, activation: str | None) -> Any:
+def epilogue(k: Kernels, y: Any, bias: Any, activation: str | None) -> Any:
+    xp = k.xp
     if bias is not None:
         xp.add(y, bias, out=y)
-    return activate(y, activation, out=y)
+    return k.activate(y, activation, out=y)
 
 
+@kernel
 def conv(
+    k: Kernels,
     x: Any,
     kernel: Any,
     bias: Any = None,
@@ -150,16 +140,19 @@ def conv(
 
     Returns (n, *outputs, f).  Filters and channels fall into `groups` equal parts; each part sees only its own.
     """
+    xp = k.xp
     size = kernel.shape[:-2]
     if out is None:
         lengths = output_shape(x.shape, size, strides, padding, dilation)
-        out = empty((x.shape[0], *lengths, kernel.shape[-1]), x.dtype)
-    columns = _columns(x, size, strides, padding, dilation, groups)
+        out = k.empty((x.shape[0], *lengths, kernel.shape[-1]), x.dtype)
+    columns = _columns(k, x, size, strides, padding, dilation, groups)
     xp.matmul(columns, _grouped(kernel, groups), out=_grouped(out, groups))
-    return _epilogue(out, bias, activation)
+    return epilogue(k, out, bias, activation)
 
 
+@kernel
 def conv_input_grad(
+    k: Kernels,
     g: Any,
     kernel: Any,
     x_shape: Ints,
@@ -171,14 +164,15 @@ def conv_input_grad(
     out: Any = None,
 ) -> Any:
     """The gradient at a convolution's input, from the gradient `g` before the bias."""
+    xp = k.xp
     size, channels = kernel.shape[:-2], kernel.shape[-2]
     if out is None:
-        out = empty(x_shape, g.dtype)
+        out = k.empty(x_shape, g.dtype)
     transposed = _grouped(kernel, groups).transpose(0, 2, 1)
     if is_pointwise(size, strides, padding):
         xp.matmul(_grouped(g, groups), transposed, out=_grouped(out, groups))
         return out
-    columns = empty((groups, *g.shape[:-1], *size, channels), g.dtype)
+    columns = k.empty((groups, *g.shape[:-1], *size, channels), g.dtype)
     xp.matmul(_grouped(g, groups), transposed, out=columns.reshape(groups, -1, transposed.shape[-1]))
     out.fill(0)
     by_group = xp.moveaxis(out.reshape(*x_shape[:-1], groups, channels), -2, 0)
@@ -188,7 +182,9 @@ def conv_input_grad(
     return out
 
 
+@kernel
 def conv_kernel_grad(
+    k: Kernels,
     x: Any,
     g: Any,
     kernel_shape: Ints,
@@ -200,62 +196,9 @@ def conv_kernel_grad(
     out: Any = None,
 ) -> Any:
     """The gradient of a convolution's kernel, from its input `x` and the gradient `g` before the bias."""
+    xp = k.xp
     if out is None:
-        out = empty(kernel_shape, g.dtype)
-    columns = _columns(x, kernel_shape[:-2], strides, padding, dilation, groups)
+        out = k.empty(kernel_shape, g.dtype)
+    columns = _columns(k, x, kernel_shape[:-2], strides, padding, dilation, groups)
     xp.matmul(columns.transpose(0, 2, 1), _grouped(g, groups), out=_grouped(out, groups))
-    return out
-
-
-def depthwise_conv(
-    x: Any,
-    kernel: Any,
-    bias: Any = None,
-    *,
-    strides: Ints,
-    padding: Padding,
-    dilation: Ints,
-    activation: str | None = None,
-    out: Any = None,
-) -> Any:
-    """Each channel convolved with its own m filters: `x` (n, *spatial, c), `kernel` (*size, c, m), `bias` (c * m,).
-
-    Returns (n, *outputs, c * m): channel i's j-th filter gives output channel i * m + j.
-    """
-    size, (channels, multiplier) = kernel.shape[:-2], kernel.shape[-2:]
-    if out is None:
-        lengths = output_shape(x.shape, size, strides, padding, dilation)
-        out = empty((x.shape[0], *lengths, channels * multiplier), x.dtype)
-    out.fill(0)
-    by_channel = out.reshape(*out.shape[:-1], channels, multiplier)
-    for tap, outputs, inputs in taps(x.shape, size, strides, padding, dilation):
-        part = by_channel[outputs]
-        xp.add(part, x[inputs][..., None] * kernel[tap], out=part)
-    return _epilogue(out, bias, activation)
-
-
-def depthwise_conv_input_grad(
-    g: Any, kernel: Any, x_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, out: Any = None
-) -> Any:
-    """The gradient at a depthwise convolution's input, from the gradient `g` before the bias."""
-    if out is None:
-        out = empty(x_shape, g.dtype)
-    out.fill(0)
-    by_channel = g.reshape(*g.shape[:-1], *kernel.shape[-2:])
-    for tap, outputs, inputs in taps(x_shape, kernel.shape[:-2], strides, padding, dilation):
-        part = out[inputs]
-        xp.add(part, (by_channel[outputs] * kernel[tap]).sum(axis=-1), out=part)
-    return out
-
-
-def depthwise_conv_kernel_grad(
-    x: Any, g: Any, kernel_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, out: Any = None
-) -> Any:
-    """The gradient of a depthwise convolution's kernel, from its input `x` and the gradient `g` before the bias."""
-    if out is None:
-        out = empty(kernel_shape, g.dtype)
-    by_channel = g.reshape(*g.shape[:-1], *kernel_shape[-2:])
-    positions = tuple(range(x.ndim - 1))
-    for tap, outputs, inputs in taps(x.shape, kernel_shape[:-2], strides, padding, dilation):
-        xp.sum(x[inputs][..., None] * by_channel[outputs], axis=positions, out=out[tap])
     return out

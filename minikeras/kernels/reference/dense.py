@@ -4,47 +4,50 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as xp  # rebound by kernels.use()
-
-from minikeras.kernels.arena import empty
-from minikeras.kernels.reference.activation import activate, activate_grad
-from minikeras.kernels.reference.reduction import total
-
-__all__ = ["dense", "epilogue_grad", "gemm", "matmul"]
+from minikeras.kernels.table import Kernels, kernel
 
 
-def gemm(a: Any, b: Any, ta: bool = False, tb: bool = False, out: Any = None) -> Any:
+@kernel
+def gemm(k: Kernels, a: Any, b: Any, ta: bool = False, tb: bool = False, out: Any = None) -> Any:
     """The product of two matrices, either one transposed on request."""
+    xp = k.xp
     if ta:
         a = a.T
     if tb:
         b = b.T
     if out is None:
-        out = empty((a.shape[0], b.shape[1]), a.dtype)
+        out = k.empty((a.shape[0], b.shape[1]), a.dtype)
     return xp.matmul(a, b, out=out)
 
 
-def matmul(a: Any, b: Any) -> Any:
+@kernel
+def matmul(k: Kernels, a: Any, b: Any) -> Any:
     """The products of stacks of matrices, over the last two axes; leading axes broadcast."""
+    xp = k.xp
     return xp.matmul(a, b)
 
 
-def dense(x: Any, w: Any, b: Any = None, activation: str | None = None, out: Any = None) -> Any:
+@kernel
+def dense(k: Kernels, x: Any, w: Any, b: Any = None, activation: str | None = None, out: Any = None) -> Any:
     """`activation(x @ w + b)` for a matrix `x` (n, in), `w` (in, units), `b` (units,) or None."""
-    y = gemm(x, w, out=out)
+    xp = k.xp
+    y = k.gemm(x, w, out=out)
     if b is not None:
         xp.add(y, b, out=y)
-    return activate(y, activation, out=y)
+    return k.activate(y, activation, out=y)
 
 
-def epilogue_grad(g: Any, y: Any, activation: str | None, bias: bool, bias_out: Any = None) -> tuple[Any, Any]:
+@kernel
+def epilogue_grad(
+    k: Kernels, g: Any, y: Any, activation: str | None, bias: bool, bias_out: Any = None
+) -> tuple[Any, Any]:
     """Backward of `activation(... + bias)` over the last axis: (gradient before the bias, that of the bias or None).
 
     Does not change `g`; without an activation the first result is `g` itself.
     """
-    g = activate_grad(g, y, activation)
+    g = k.activate_grad(g, y, activation)
     if not bias:
         return g, None
     if bias_out is None:
-        bias_out = empty((g.shape[-1],), g.dtype)
-    return g, total(g.reshape(-1, g.shape[-1]), 0, out=bias_out)
+        bias_out = k.empty((g.shape[-1],), g.dtype)
+    return g, k.total(g.reshape(-1, g.shape[-1]), 0, out=bias_out)

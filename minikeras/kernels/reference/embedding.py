@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy
-import numpy as xp  # rebound by kernels.use()
 
-from minikeras.kernels.arena import empty, fitting
-
-__all__ = ["embedding", "embedding_grad"]
+from minikeras.kernels.arena import fitting
+from minikeras.kernels.table import Kernels, kernel
 
 
-def checked_indices(indices: Any, rows: int) -> Any:
+def checked_indices(k: Kernels, indices: Any, rows: int) -> Any:
     """The indices, refused where one is not in [0, rows).
 
     On a GPU reading them back would stall every step, so there they are clipped instead.
@@ -20,6 +18,7 @@ def checked_indices(indices: Any, rows: int) -> Any:
     Raises:
         IndexError: an index is out of range (CPU).
     """
+    xp = k.xp
     if xp is not numpy:
         return xp.clip(indices, 0, rows - 1)
     if indices.size and (indices.min() < 0 or indices.max() >= rows):
@@ -31,31 +30,35 @@ def checked_indices(indices: Any, rows: int) -> Any:
     return indices
 
 
-def embedding(table: Any, indices: Any, out: Any = None) -> Any:
+@kernel
+def embedding(k: Kernels, table: Any, indices: Any, out: Any = None) -> Any:
     """The rows `table[indices]`: table (rows, d), integer indices of any shape -> (*indices.shape, d).
 
     Raises:
         IndexError: an index is out of range (CPU; a GPU clips it).
         ValueError: `out` has another shape or type.
     """
-    indices = checked_indices(indices, table.shape[0])
+    xp = k.xp
+    indices = checked_indices(k, indices, table.shape[0])
     shape = (*indices.shape, table.shape[1])
-    out = empty(shape, table.dtype) if out is None else fitting(out, shape, table.dtype)
+    out = k.empty(shape, table.dtype) if out is None else fitting(out, shape, table.dtype)
     if xp is numpy:  # checked above, and mode "raise" would go through a buffer
         return numpy.take(table, indices, axis=0, out=out, mode="clip")
     return xp.take(table, indices, axis=0, out=out)
 
 
-def embedding_grad(g: Any, indices: Any, table_shape: tuple[int, int], out: Any = None) -> Any:
+@kernel
+def embedding_grad(k: Kernels, g: Any, indices: Any, table_shape: tuple[int, int], out: Any = None) -> Any:
     """Gradient of the table: zeros, with each row of `g` (*indices.shape, d) added at its index.
 
     Raises:
         IndexError: an index is out of range (CPU; a GPU clips it).
         ValueError: `out` has another shape or type.
     """
-    indices = checked_indices(indices, table_shape[0])
+    xp = k.xp
+    indices = checked_indices(k, indices, table_shape[0])
     shape = tuple(table_shape)
-    out = empty(shape, g.dtype) if out is None else fitting(out, shape, g.dtype)
+    out = k.empty(shape, g.dtype) if out is None else fitting(out, shape, g.dtype)
     out.fill(0)
     xp.add.at(out, indices.reshape(indices.size), g.reshape(indices.size, table_shape[1]))
     return out

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np  # whatever the device: a batch is gathered where the dataset is
 
 from minikeras.kernels.arena import fitting
+from minikeras.kernels.table import Kernels, kernel
 
-__all__ = ["gather"]
 
-
-def gather(array: Any, rows: Any, out: Any = None) -> tuple[Any, Callable[[], None] | None]:
+@kernel
+def gather(k: Kernels, array: Any, rows: Any, out: Any = None) -> tuple[Any, Callable[[], None] | None]:
     """The rows of a NumPy array at the integers `rows`, all of them in range, and what to call before they are read.
 
     That is None where they can be read at once.  Until then `array`, `rows` and `out` must stay as they are.

@@ -7,11 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np  # the few numbers that describe a batch are drawn on the host, whatever the device
-import numpy as xp  # rebound by kernels.use()
 
-from minikeras.kernels.arena import empty
-
-__all__ = ["affine_images"]
+from minikeras.kernels.table import Kernels, kernel
 
 FILL_MODES = ("constant", "nearest", "reflect", "wrap")
 _PADDING = 12  # pixels that SciPy repeats at the edges for fill mode "nearest" before it looks for a spline
@@ -19,7 +16,9 @@ _FAR = 1e9  # pixels; coordinates end here, before rounding shows in what is lef
 _GROUP = 1 << 18  # pixels transformed at a time
 
 
+@kernel
 def affine_images(
+    k: Kernels,
     images: Any,
     rows: Any,
     matrices: Any,
@@ -62,23 +61,24 @@ def affine_images(
     processing" (1993).  With `"reflect"`, order 4 or 5 and fewer than 10 pixels along an axis SciPy's filter is not
     exact, and this one is.
     """
+    xp = k.xp
     rows, matrices, channel_shifts, flips = checked(
         images, rows, matrices, order, fill_mode, channel_shifts, flips, out
     )
     if out is None:
-        out = empty((len(rows), *images.shape[1:]), xp.dtype("float64" if images.dtype == np.float64 else "float32"))
+        out = k.empty((len(rows), *images.shape[1:]), xp.dtype("float64" if images.dtype == np.float64 else "float32"))
     if out.size == 0:
         return out
     group = max(1, _GROUP // math.prod(images.shape[1:]))
     for start in range(0, len(rows), group):
         part = slice(start, start + group)
         result = out[part]
-        result[...] = _chosen(images, rows[part])
+        result[...] = _chosen(k, images, rows[part])
         if matrices is not None:
             moved = start + np.flatnonzero((matrices[part] != _IDENTITY).any(axis=(1, 2)))
             if moved.size:
-                pictures = _chosen(images, rows[moved]).astype("float64")
-                out[xp.asarray(moved)] = _transformed(pictures, matrices[moved], order, fill_mode, cval)
+                pictures = _chosen(k, images, rows[moved]).astype("float64")
+                out[xp.asarray(moved)] = _transformed(k, pictures, matrices[moved], order, fill_mode, cval)
         if channel_shifts is not None:
             shifts = xp.asarray(channel_shifts[part].astype(str(out.dtype))).reshape(-1, 1, 1, 1)
             least, most = (bound(axis=(1, 2, 3), keepdims=True) for bound in (result.min, result.max))
@@ -134,20 +134,22 @@ def checked(
     return rows, matrices, channel_shifts, flips
 
 
-def _chosen(images: Any, rows: np.ndarray) -> Any:
+def _chosen(k: Kernels, images: Any, rows: np.ndarray) -> Any:
     """The pictures `rows` on the device."""
+    xp = k.xp
     return xp.asarray(images[rows]) if isinstance(images, np.ndarray) else images[xp.asarray(rows)]
 
 
-def _transformed(pictures: Any, matrices: np.ndarray, order: int, fill_mode: str, cval: float) -> Any:
+def _transformed(k: Kernels, pictures: Any, matrices: np.ndarray, order: int, fill_mode: str, cval: float) -> Any:
     """Each of the float64 pictures (n, h, w, c) read at the places that its matrix (n, 2, 3) gives."""
+    xp = k.xp
     n, height, width, _ = shape = pictures.shape
     matrices = xp.asarray(matrices)
     row, column = xp.arange(height, dtype="float64")[:, None], xp.arange(width, dtype="float64")
     padding = _PADDING if order > 1 and fill_mode == "nearest" else 0
     if order > 1:
         for axis in (1, 2):
-            pictures = _coefficients(pictures, axis, order, fill_mode, padding)
+            pictures = _coefficients(k, pictures, axis, order, fill_mode, padding)
     indices: list[list[Any]] = []
     weights: list[list[Any]] = []
     outside: Any = False
@@ -158,7 +160,7 @@ def _transformed(pictures: Any, matrices: np.ndarray, order: int, fill_mode: str
         if fill_mode == "constant":
             outside = outside | (place < 0) | (place > shape[1 + axis] - 1)
         length = shape[1 + axis] + 2 * padding
-        place = place + padding if padding else _mapped(place, length, fill_mode)  # the padding's edge has no end
+        place = place + padding if padding else _mapped(k, place, length, fill_mode)  # the padding's edge has no end
         first = xp.floor(place if order % 2 else place + 0.5).astype("int64") - order // 2
         taps = range(order + 1)
         indices.append([_folded(first + tap, length, fill_mode) for tap in taps])
@@ -172,8 +174,9 @@ def _transformed(pictures: Any, matrices: np.ndarray, order: int, fill_mode: str
     return xp.where(outside[..., None], cval, result) if fill_mode == "constant" else result
 
 
-def _mapped(place: Any, length: int, fill_mode: str) -> Any:
+def _mapped(k: Kernels, place: Any, length: int, fill_mode: str) -> Any:
     """Coordinates moved into the picture, or at most one pixel outside, by the rule of a fill mode."""
+    xp = k.xp
     last = length - 1
     if fill_mode == "reflect":
         period = 2 * length
@@ -189,7 +192,7 @@ def _mapped(place: Any, length: int, fill_mode: str) -> Any:
 def _folded(index: Any, length: int, fill_mode: str) -> Any:
     """Indices of a spline's coefficients moved into the picture: what lies outside mirrors what lies inside."""
     if fill_mode == "nearest":
-        return xp.clip(index, 0, length - 1)
+        return index.clip(0, length - 1)
     if fill_mode == "reflect":  # about the edge of the last pixel
         return (2 * length - 1 - abs(2 * (index % (2 * length)) - (2 * length - 1))) // 2
     return length - 1 - abs(index % max(2 * length - 2, 1) - (length - 1))  # about its middle
@@ -205,8 +208,9 @@ def _spline(degree: int, x: Any) -> Any:
     return result
 
 
-def _coefficients(pictures: Any, axis: int, order: int, fill_mode: str, padding: int) -> Any:
+def _coefficients(k: Kernels, pictures: Any, axis: int, order: int, fill_mode: str, padding: int) -> Any:
     """The coefficients, along an axis, of the spline that runs through the pixels."""
+    xp = k.xp
     inverse = xp.asarray(_inverse(pictures.shape[axis], order, fill_mode, padding))
     return xp.moveaxis(xp.tensordot(inverse, pictures, ([1], [axis])), 0, axis)
 

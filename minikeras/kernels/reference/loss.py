@@ -4,71 +4,71 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as xp  # rebound by kernels.use()
-
-from minikeras.kernels.arena import empty
-from minikeras.kernels.reference.activation import softmax
-
-__all__ = [
-    "binary_cross_entropy",
-    "binary_cross_entropy_grad",
-    "cross_entropy",
-    "cross_entropy_grad",
-    "sparse_cross_entropy",
-    "sparse_cross_entropy_grad",
-]
+from minikeras.kernels.table import Kernels, kernel
 
 
-def _shifted_log_sum(logits: Any) -> tuple[Any, Any]:
-    shifted = empty(logits.shape, logits.dtype)
+def _shifted_log_sum(k: Kernels, logits: Any) -> tuple[Any, Any]:
+    xp = k.xp
+    shifted = k.empty(logits.shape, logits.dtype)
     xp.subtract(logits, logits.max(axis=-1, keepdims=True), out=shifted)
     return shifted, xp.log(xp.exp(shifted).sum(axis=-1))
 
 
-def cross_entropy(logits: Any, target: Any, probabilities: Any = None) -> Any:
+@kernel
+def cross_entropy(k: Kernels, logits: Any, target: Any, probabilities: Any = None) -> Any:
     """`-sum(target * log_softmax(logits))` along the last axis; targets are any weights of the classes.
 
     Whoever has the softmax of the logits already may pass it as `probabilities`.
     """
     if logits.size == 0:
-        return empty(logits.shape[:-1], logits.dtype)
-    shifted, log_sum = _shifted_log_sum(logits)
+        return k.empty(logits.shape[:-1], logits.dtype)
+    shifted, log_sum = _shifted_log_sum(k, logits)
     return log_sum * target.sum(axis=-1) - (shifted * target).sum(axis=-1)
 
 
-def cross_entropy_grad(g: Any, logits: Any, target: Any, probabilities: Any = None) -> Any:
+@kernel
+def cross_entropy_grad(k: Kernels, g: Any, logits: Any, target: Any, probabilities: Any = None) -> Any:
     """`g * (softmax(logits) * sum(target) - target)`; softmax is computed unless `probabilities` has it."""
-    p = softmax(logits) if probabilities is None else probabilities
-    out = empty(logits.shape, logits.dtype)
+    xp = k.xp
+    p = k.softmax(logits) if probabilities is None else probabilities
+    out = k.empty(logits.shape, logits.dtype)
     xp.multiply(p, target.sum(axis=-1, keepdims=True), out=out)
     xp.subtract(out, target, out=out)
     return xp.multiply(out, g[..., None], out=out)
 
 
-def sparse_cross_entropy(logits: Any, labels: Any, probabilities: Any = None) -> Any:
+@kernel
+def sparse_cross_entropy(k: Kernels, logits: Any, labels: Any, probabilities: Any = None) -> Any:
     """`-log_softmax(logits)[label]` along the last axis, `labels` integers of shape `logits.shape[:-1]`.
 
     Whoever has the softmax of the logits already may pass it as `probabilities`.
     """
+    xp = k.xp
     if logits.size == 0:
-        return empty(logits.shape[:-1], logits.dtype)
-    shifted, log_sum = _shifted_log_sum(logits)
+        return k.empty(logits.shape[:-1], logits.dtype)
+    shifted, log_sum = _shifted_log_sum(k, logits)
     return log_sum - xp.take_along_axis(shifted, labels[..., None], axis=-1)[..., 0]
 
 
-def sparse_cross_entropy_grad(g: Any, logits: Any, labels: Any, probabilities: Any = None) -> Any:
+@kernel
+def sparse_cross_entropy_grad(k: Kernels, g: Any, logits: Any, labels: Any, probabilities: Any = None) -> Any:
     """`g * (softmax(logits) - one_hot(labels))`."""
-    p = softmax(logits) if probabilities is None else probabilities
-    out = empty(logits.shape, logits.dtype)
+    xp = k.xp
+    p = k.softmax(logits) if probabilities is None else probabilities
+    out = k.empty(logits.shape, logits.dtype)
     xp.subtract(p, labels[..., None] == xp.arange(logits.shape[-1]), out=out)
     return xp.multiply(out, g[..., None], out=out)
 
 
-def binary_cross_entropy(logits: Any, target: Any) -> Any:
+@kernel
+def binary_cross_entropy(k: Kernels, logits: Any, target: Any) -> Any:
     """Elementwise `-t * log(sigmoid(x)) - (1 - t) * log(1 - sigmoid(x))`, as `max(x, 0) - x * t + log1p(e^-|x|)`."""
+    xp = k.xp
     return xp.maximum(logits, 0) - logits * target + xp.log1p(xp.exp(-xp.abs(logits)))
 
 
-def binary_cross_entropy_grad(g: Any, logits: Any, target: Any) -> Any:
+@kernel
+def binary_cross_entropy_grad(k: Kernels, g: Any, logits: Any, target: Any) -> Any:
     """`g * (sigmoid(logits) - target)`."""
+    xp = k.xp
     return g * (0.5 * xp.tanh(0.5 * logits) + 0.5 - target)

@@ -9,23 +9,25 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as xp  # rebound by kernels.use()
-
-from minikeras.kernels.arena import empty
-
-__all__ = ["adam", "clip_by_value", "decay", "ema", "rmsprop", "scale", "sgd", "sgd_momentum", "sum_of_squares"]
+from minikeras.kernels.table import Kernels, kernel
 
 
-def sgd(p: Any, g: Any, lr: Any, scratch: Any = None) -> None:
+@kernel
+def sgd(k: Kernels, p: Any, g: Any, lr: Any, *, scratch: Any = None) -> None:
     """`p -= lr * g`."""
-    t = _room(p, scratch)
+    xp = k.xp
+    t = _room(k, p, scratch)
     xp.multiply(g, lr, out=t)
     xp.subtract(p, t, out=p)
 
 
-def sgd_momentum(p: Any, g: Any, v: Any, lr: Any, momentum: float, nesterov: bool = False, scratch: Any = None) -> None:
+@kernel
+def sgd_momentum(
+    k: Kernels, p: Any, g: Any, v: Any, lr: Any, momentum: float, nesterov: bool = False, *, scratch: Any = None
+) -> None:
     """`v = momentum * v - lr * g`, then `p += v`, or with Nesterov `p += momentum * v - lr * g`."""
-    t = _room(p, scratch)
+    xp = k.xp
+    t = _room(k, p, scratch)
     xp.multiply(g, lr, out=t)
     xp.multiply(v, momentum, out=v)
     xp.subtract(v, t, out=v)
@@ -37,7 +39,9 @@ def sgd_momentum(p: Any, g: Any, v: Any, lr: Any, momentum: float, nesterov: boo
         xp.add(p, v, out=p)
 
 
+@kernel
 def rmsprop(
+    k: Kernels,
     p: Any,
     g: Any,
     v: Any,
@@ -47,6 +51,7 @@ def rmsprop(
     momentum: float = 0.0,
     momentum_buffer: Any = None,
     average_gradient: Any = None,
+    *,
     scratch: Any = None,
 ) -> None:
     """RMSprop (Hinton 2012): `v` averages `g**2`, and `p` falls by `lr * g / sqrt(v + epsilon)`.
@@ -54,7 +59,8 @@ def rmsprop(
     Given `average_gradient`, the centered form: the root is of `v - average_gradient**2 + epsilon`.  Given
     `momentum_buffer`, `p` falls by `momentum_buffer = momentum * momentum_buffer + step`.
     """
-    t = _room(p, scratch)
+    xp = k.xp
+    t = _room(k, p, scratch)
     xp.multiply(g, g, out=t)
     xp.multiply(t, 1 - rho, out=t)
     xp.multiply(v, rho, out=v)
@@ -79,7 +85,9 @@ def rmsprop(
     xp.subtract(p, t, out=p)
 
 
+@kernel
 def adam(
+    k: Kernels,
     p: Any,
     g: Any,
     m: Any,
@@ -89,6 +97,7 @@ def adam(
     beta_2: float,
     epsilon: float,
     vhat: Any = None,
+    *,
     scratch: Any = None,
 ) -> None:
     """Adam (Kingma and Ba 2015): `m` averages `g`, `v` averages `g**2`, and `p -= alpha * m / (sqrt(v) + epsilon)`.
@@ -96,7 +105,8 @@ def adam(
     `alpha` is the bias-corrected rate `lr * sqrt(1 - beta_2**t) / (1 - beta_1**t)`, t = 1 in the first step.  Given
     `vhat`, AMSGrad: the greatest `v` so far stands in the root.
     """
-    t = _room(p, scratch)
+    xp = k.xp
+    t = _room(k, p, scratch)
     xp.subtract(g, m, out=t)
     xp.multiply(t, 1 - beta_1, out=t)
     xp.add(m, t, out=m)
@@ -114,40 +124,50 @@ def adam(
     xp.subtract(p, t, out=p)
 
 
-def decay(p: Any, amount: Any, scratch: Any = None) -> None:
+@kernel
+def decay(k: Kernels, p: Any, amount: Any, *, scratch: Any = None) -> None:
     """`p -= p * amount`: decoupled weight decay.
 
     Not `p *= 1 - amount`: in float32 a small amount would lose most of its digits there.
     """
-    t = _room(p, scratch)
+    xp = k.xp
+    t = _room(k, p, scratch)
     xp.multiply(p, amount, out=t)
     xp.subtract(p, t, out=p)
 
 
-def ema(average: Any, p: Any, momentum: float, scratch: Any = None) -> None:
+@kernel
+def ema(k: Kernels, average: Any, p: Any, momentum: float, *, scratch: Any = None) -> None:
     """`average = momentum * average + (1 - momentum) * p`; changes `average` only."""
-    t = _room(p, scratch)
+    xp = k.xp
+    t = _room(k, p, scratch)
     xp.multiply(p, 1 - momentum, out=t)
     xp.multiply(average, momentum, out=average)
     xp.add(average, t, out=average)
 
 
-def clip_by_value(g: Any, limit: float) -> None:
+@kernel
+def clip_by_value(k: Kernels, g: Any, limit: float) -> None:
     """Bring every value of `g` into [-limit, limit], in place."""
+    xp = k.xp
     xp.clip(g, -limit, limit, out=g)
 
 
-def scale(g: Any, factor: Any) -> None:
+@kernel
+def scale(k: Kernels, g: Any, factor: Any) -> None:
     """`g *= factor`, in place; `factor` may be a 0-d array on the device."""
+    xp = k.xp
     xp.multiply(g, factor, out=g)
 
 
-def sum_of_squares(g: Any) -> Any:
+@kernel
+def sum_of_squares(k: Kernels, g: Any) -> Any:
     """The sum of `g**2` as a 0-d array on the device; of float16 values in float32, where it does not overflow."""
+    xp = k.xp
     if g.dtype.itemsize < 4:
         g = g.astype("float32")
     return xp.asarray(xp.dot(g, g))
 
 
-def _room(p: Any, scratch: Any) -> Any:
-    return empty(p.shape, p.dtype) if scratch is None else scratch
+def _room(k: Kernels, p: Any, scratch: Any) -> Any:
+    return k.empty(p.shape, p.dtype) if scratch is None else scratch

@@ -9,20 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as xp  # rebound by kernels.use()
-
-from minikeras.kernels.arena import empty
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape, taps
-from minikeras.kernels.reference.reduction import average
-
-__all__ = [
-    "average_pool",
-    "average_pool_grad",
-    "global_average_pool",
-    "global_average_pool_grad",
-    "max_pool",
-    "max_pool_grad",
-]
+from minikeras.kernels.table import Kernels, kernel
 
 
 def undilated(size: Ints) -> Ints:
@@ -36,17 +24,21 @@ def index_dtype(size: Ints) -> str:
     return "uint8" if count <= 1 << 8 else "uint16" if count <= 1 << 16 else "uint32"
 
 
-def max_pool(x: Any, *, size: Ints, strides: Ints, padding: Padding, with_index: bool = False) -> tuple[Any, Any]:
+@kernel
+def max_pool(
+    k: Kernels, x: Any, *, size: Ints, strides: Ints, padding: Padding, with_index: bool = False
+) -> tuple[Any, Any]:
     """(maxima (n, *outputs, c), index of the winning tap or None); the first tap wins a tie, and NaN wins over numbers.
 
     The index counts the window's positions in row-major order; `max_pool_grad` needs it.
     """
+    xp = k.xp
     geometry = x.shape, size, strides, padding, undilated(size)
-    y = empty((x.shape[0], *output_shape(*geometry), x.shape[-1]), x.dtype)
+    y = k.empty((x.shape[0], *output_shape(*geometry), x.shape[-1]), x.dtype)
     y.fill(-math.inf)
     index = None
     if with_index:
-        index = empty(y.shape, xp.dtype(index_dtype(size)))
+        index = k.empty(y.shape, xp.dtype(index_dtype(size)))
         index.fill(0)
     last = math.prod(size) - 1
     for place, (_, outputs, inputs) in enumerate(reversed(taps(*geometry))):  # from the last tap: the first has its say
@@ -59,12 +51,14 @@ def max_pool(x: Any, *, size: Ints, strides: Ints, padding: Padding, with_index:
     return y, index
 
 
+@kernel
 def max_pool_grad(
-    g: Any, index: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None
+    k: Kernels, g: Any, index: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None
 ) -> Any:
     """The gradient at the input of a `max_pool` that gave `index`: each output's gradient goes to the tap that won."""
+    xp = k.xp
     if out is None:
-        out = empty(x_shape, g.dtype)
+        out = k.empty(x_shape, g.dtype)
     out.fill(0)
     for place, (_, outputs, inputs) in enumerate(taps(x_shape, size, strides, padding, undilated(size))):
         part = out[inputs]
@@ -72,8 +66,9 @@ def max_pool_grad(
     return out
 
 
-def _counts(x_shape: Ints, size: Ints, strides: Ints, padding: Padding, dtype: Any) -> Any:
+def _counts(k: Kernels, x_shape: Ints, size: Ints, strides: Ints, padding: Padding, dtype: Any) -> Any:
     """How many inputs each window holds: a number, or (*outputs, 1) where padding leaves some out; 1 for none."""
+    xp = k.xp
     if not any(before or after for before, after in padding):
         return math.prod(size)
     counts: Any = 1
@@ -85,37 +80,45 @@ def _counts(x_shape: Ints, size: Ints, strides: Ints, padding: Padding, dtype: A
     return xp.maximum(counts, 1).astype(dtype)
 
 
-def average_pool(x: Any, *, size: Ints, strides: Ints, padding: Padding, out: Any = None) -> Any:
+@kernel
+def average_pool(k: Kernels, x: Any, *, size: Ints, strides: Ints, padding: Padding, out: Any = None) -> Any:
     """The mean of each window's inputs, padding not counted: (n, *outputs, c)."""
+    xp = k.xp
     geometry = x.shape, size, strides, padding, undilated(size)
     if out is None:
-        out = empty((x.shape[0], *output_shape(*geometry), x.shape[-1]), x.dtype)
+        out = k.empty((x.shape[0], *output_shape(*geometry), x.shape[-1]), x.dtype)
     out.fill(0)
     for _, outputs, inputs in taps(*geometry):
         part = out[outputs]
         xp.add(part, x[inputs], out=part)
-    return xp.divide(out, _counts(x.shape, size, strides, padding, x.dtype), out=out)
+    return xp.divide(out, _counts(k, x.shape, size, strides, padding, x.dtype), out=out)
 
 
-def average_pool_grad(g: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None) -> Any:
+@kernel
+def average_pool_grad(
+    k: Kernels, g: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None
+) -> Any:
     """The gradient at the input of `average_pool`: each output's gradient, in equal parts, to its window's inputs."""
+    xp = k.xp
     if out is None:
-        out = empty(x_shape, g.dtype)
+        out = k.empty(x_shape, g.dtype)
     out.fill(0)
-    share = g / _counts(x_shape, size, strides, padding, g.dtype)
+    share = g / _counts(k, x_shape, size, strides, padding, g.dtype)
     for _, outputs, inputs in taps(x_shape, size, strides, padding, undilated(size)):
         part = out[inputs]
         xp.add(part, share[outputs], out=part)
     return out
 
 
-def global_average_pool(x: Any) -> Any:
+@kernel
+def global_average_pool(k: Kernels, x: Any) -> Any:
     """The mean of each channel over all positions: `x` (n, positions, c) gives (n, c)."""
-    return average(x, 1)
+    return k.average(x, 1)
 
 
-def global_average_pool_grad(g: Any, positions: int) -> Any:
+@kernel
+def global_average_pool_grad(k: Kernels, g: Any, positions: int) -> Any:
     """The gradient at the input of `global_average_pool`: `g` (n, c), in equal parts, to all positions."""
-    out = empty((g.shape[0], positions, g.shape[1]), g.dtype)
+    out = k.empty((g.shape[0], positions, g.shape[1]), g.dtype)
     out[...] = (g / positions)[:, None]
     return out

@@ -5,25 +5,19 @@ point, and a dropout mask can be drawn again in the backward pass instead of bei
 blocks that the stream has already used, so a caller that advances it by `blocks_for(...)` after each draw never uses a
 block twice.
 
-Philox4x64-10 makes the bits of all but dropout masks; a block is four 64-bit words.  `bits` is the device's
-`random_bits`; what is made of the bits is the same everywhere.  Masks are made of Philox4x32-10, whose products of
-32-bit words processors have in vectors; a block is four of those.
+Philox4x64-10 makes the bits of all but dropout masks; a block is four 64-bit words.  A device may have its own way to
+them (`random_bits`); what is made of the bits is the same everywhere.  Masks are made of Philox4x32-10, whose products
+of 32-bit words processors have in vectors; a block is four of those.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy
-import numpy as xp  # rebound by kernels.use()
 
-from minikeras.kernels.arena import empty
-
-__all__ = ["blocks_for", "dropout_mask", "normal", "random_bits", "random_blocks", "uniform"]
-
-Bits = Callable[[int, int, int], Any]
+from minikeras.kernels.table import Kernels, kernel
 
 _WORD = (1 << 64) - 1
 _HALF = numpy.uint64(0xFFFFFFFF)
@@ -54,7 +48,8 @@ def blocks_for(kind: str, size: int, dtype: Any = "float32") -> int:
     return random_blocks(-(-size * lane // 8))
 
 
-def random_bits(key: int, counter: int, count: int, out: Any = None) -> Any:
+@kernel
+def random_bits(k: Kernels, key: int, counter: int, count: int, out: Any = None) -> Any:
     """`count` random 64-bit words: those of `numpy.random.Philox(key=key, counter=counter).random_raw(count)`.
 
     Args:
@@ -63,8 +58,9 @@ def random_bits(key: int, counter: int, count: int, out: Any = None) -> Any:
         count: number of words; the draw takes `random_blocks(count)` blocks.
         out: uint64 array (count,) for the result.
     """
+    xp = k.xp
     blocks = random_blocks(count)
-    c0, c1, c2, c3 = _counters(counter + 1, blocks)  # NumPy increments before it draws
+    c0, c1, c2, c3 = _counters(k, counter + 1, blocks)  # NumPy increments before it draws
     k0, k1 = key & _WORD, key >> 64
     for _ in range(_ROUNDS):
         high0, low0 = _product(c0, _MULTIPLIERS[0])
@@ -78,8 +74,9 @@ def random_bits(key: int, counter: int, count: int, out: Any = None) -> Any:
     return out
 
 
-def _counters(start: int, blocks: int) -> list[Any]:
+def _counters(k: Kernels, start: int, blocks: int) -> list[Any]:
     """The 256-bit numbers `start`, `start + 1`, ... as four arrays of words, lowest first."""
+    xp = k.xp
     low = start & _WORD
     words = [xp.arange(blocks, dtype=xp.uint64) + numpy.uint64(low)]
     until_carry = _WORD + 1 - low
@@ -101,55 +98,56 @@ def _product(x: Any, multiplier: int) -> tuple[Any, Any]:
     return high, x * numpy.uint64(multiplier)
 
 
-def _lanes(bits: Bits, key: int, counter: int, size: int, lane: str) -> Any:
+def _lanes(k: Kernels, key: int, counter: int, size: int, lane: str) -> Any:
     """`size` unsigned integers of the type `lane`, several from each word."""
     per_word = 8 // numpy.dtype(lane).itemsize
-    return bits(key, counter, -(-size // per_word)).view(lane)[:size]
+    return k.random_bits(key, counter, -(-size // per_word)).view(lane)[:size]
 
 
-def uniform(
-    key: int, counter: int, shape: tuple[int, ...], dtype: Any = "float32", out: Any = None, bits: Bits = random_bits
-) -> Any:
+@kernel
+def uniform(k: Kernels, key: int, counter: int, shape: tuple[int, ...], dtype: Any = "float32", out: Any = None) -> Any:
     """Values in [0, 1), bit for bit the same on every device: 53 random bits each in float64, 24 in float32.
 
     Takes `blocks_for("uniform", size, dtype)` blocks: a word makes one float64, two float32 or four float16.
     """
+    xp = k.xp
     lane, spare_bits, step = _LANES[numpy.dtype(dtype).name]
     if out is None:
-        out = empty(shape, numpy.dtype(dtype))
-    lanes = _lanes(bits, key, counter, math.prod(shape), lane) >> numpy.dtype(lane).type(spare_bits)
+        out = k.empty(shape, numpy.dtype(dtype))
+    lanes = _lanes(k, key, counter, math.prod(shape), lane) >> numpy.dtype(lane).type(spare_bits)
     out[...] = lanes.reshape(shape)  # exact: the mantissa holds the remaining bits
     return xp.multiply(out, step, out=out)
 
 
-def normal(
-    key: int, counter: int, shape: tuple[int, ...], dtype: Any = "float32", out: Any = None, bits: Bits = random_bits
-) -> Any:
+@kernel
+def normal(k: Kernels, key: int, counter: int, shape: tuple[int, ...], dtype: Any = "float32", out: Any = None) -> Any:
     """Standard normal values (Box and Muller 1958); devices agree up to the rounding of their log, sin and cos.
 
     Takes `blocks_for("normal", size, dtype)` blocks: as `uniform` for the size rounded up to even; float16 values are
     drawn as float32.
     """
+    xp = k.xp
     dtype = numpy.dtype(dtype)
     size = math.prod(shape)
     wide = "float64" if dtype.itemsize == 8 else "float32"
-    pairs = uniform(key, counter, (2, -(-size // 2)), wide, bits=bits)
+    pairs = k.uniform(key, counter, (2, -(-size // 2)), wide)
     radius = xp.sqrt(xp.log(1 - pairs[0]) * -2)
     angle = pairs[1] * (2 * math.pi)
     values = xp.concatenate((radius * xp.cos(angle), radius * xp.sin(angle)))[:size].reshape(shape)
     if out is None:
-        out = empty(shape, dtype)
+        out = k.empty(shape, dtype)
     out[...] = values
     return out
 
 
-def short_words(key: int, counter: int, blocks: int) -> Any:
+def short_words(k: Kernels, key: int, counter: int, blocks: int) -> Any:
     """The 32-bit words of so many blocks of Philox4x32-10, uint32 (blocks, 4).
 
     Args:
         key: the stream, below 2**128: the lower half is the generator's key, the other the upper half of its counter.
         counter: blocks used before, modulo 2**64: the lower half of its counter.
     """
+    xp = k.xp
     low, shift = _HALF, _HALF_BITS
     at = xp.arange(blocks, dtype=xp.uint64) + numpy.uint64(counter & _WORD)
     purpose = xp.full(blocks, numpy.uint64(key >> 64), dtype=xp.uint64)
@@ -168,18 +166,20 @@ def mask_threshold(rate: float) -> int:
     return round(rate * 65536)
 
 
-def dropout_mask(key: int, counter: int, shape: tuple[int, ...], rate: float, out: Any = None) -> Any:
+@kernel
+def dropout_mask(k: Kernels, key: int, counter: int, shape: tuple[int, ...], rate: float, out: Any = None) -> Any:
     """A uint8 mask: 0 with probability `rate` (to within 1/131072), else 1.
 
     Takes `blocks_for("dropout_mask", size)` blocks of Philox4x32-10: a block makes eight values.
     """
+    xp = k.xp
     if out is None:
-        out = empty(shape, numpy.dtype("uint8"))
+        out = k.empty(shape, numpy.dtype("uint8"))
     threshold = mask_threshold(rate)
     if threshold > 65535:
         out[...] = 0
         return out
     size = math.prod(shape)
-    lanes = short_words(key, counter, -(-size // 8)).view(xp.uint16).reshape(-1)[:size].reshape(shape)
+    lanes = short_words(k, key, counter, -(-size // 8)).view(xp.uint16).reshape(-1)[:size].reshape(shape)
     xp.greater_equal(lanes, numpy.uint16(threshold), out=out.view(bool))
     return out

@@ -17,20 +17,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as xp  # rebound by kernels.use()
-
-from minikeras.kernels.arena import empty
-from minikeras.kernels.reference.activation import activate, activate_grad
-from minikeras.kernels.reference.dense import dense, gemm
-from minikeras.kernels.reference.reduction import total
-
-__all__ = ["gru", "gru_grad", "lstm", "lstm_grad", "simple_rnn", "simple_rnn_grad"]
+from minikeras.kernels.table import Kernels, kernel
 
 Cell = tuple[Callable, Callable]  # elementwise arithmetic of one step: forward, backward
-# All time steps, the input product included.  Forward: it fills what is saved, updates the states in place and returns
-# the outputs (n, t, u).  Backward: it fills the gradients of the products (n, t, ...), turns those of the states into
-# those before the first step, in place, and returns for each product an array whose sum over the first two axes is that
-# of its gradient, and the gradient of x (None: left to the caller).
+# All time steps, the input product included.  Forward: it gets the table, fills what is saved, updates the states in
+# place and returns the outputs (n, t, u).  Backward: it fills the gradients of the products (n, t, ...), turns those of
+# the states into those before the first step, in place, and returns for each product an array whose sum over the first
+# two axes is that of its gradient, and the gradient of x (None: left to the caller).
 Loop = tuple[Callable, Callable]
 
 
@@ -51,17 +44,17 @@ class _Residual(NamedTuple):
 # ---- what the three kernels share ------------------------------------------------------------------------------------
 
 
-def _project(x: Any, kernel: Any, bias: Any, gates: int, loop: Loop | None, input_mask: Any = None) -> Any:
+def _project(k: Kernels, x: Any, kernel: Any, bias: Any, gates: int, loop: Loop | None, input_mask: Any = None) -> Any:
     """`x @ kernel + bias` of every time step, as (n, t, gates, u); with a `loop`, room for it."""
     n, t, d = x.shape
     width = kernel.shape[1]
     if loop is not None:
-        return empty((n, t, gates, width // gates), kernel.dtype)
+        return k.empty((n, t, gates, width // gates), kernel.dtype)
     if input_mask is None:
-        return dense(x.reshape(n * t, d), kernel, bias).reshape(n, t, gates, width // gates)
-    z = empty((n * t, width), kernel.dtype)
+        return k.dense(x.reshape(n * t, d), kernel, bias).reshape(n, t, gates, width // gates)
+    z = k.empty((n * t, width), kernel.dtype)
     for mask, gate in zip(input_mask, _gates(width, gates), strict=True):
-        gemm(_rows(x * mask[:, None]), kernel[:, gate], out=z[:, gate])
+        k.gemm(_rows(x * mask[:, None]), kernel[:, gate], out=z[:, gate])
     if bias is not None:
         z += bias
     return z.reshape(n, t, gates, width // gates)
@@ -73,8 +66,8 @@ def _gates(width: int, gates: int) -> list[slice]:
     return [slice(i * size, (i + 1) * size) for i in range(gates)]
 
 
-def _copy(array: Any, dtype: Any) -> Any:
-    out = empty(array.shape, dtype)
+def _copy(k: Kernels, array: Any, dtype: Any) -> Any:
+    out = k.empty(array.shape, dtype)
     out[...] = array
     return out
 
@@ -83,41 +76,47 @@ def _per_gate(recurrent_mask: Any) -> bool:
     return recurrent_mask is not None and recurrent_mask.ndim == 3
 
 
-def _drop(h: Any, recurrent_mask: Any, out: Any) -> Any:
+def _drop(k: Kernels, h: Any, recurrent_mask: Any, out: Any) -> Any:
     """What enters the last gate's recurrent product."""
+    xp = k.xp
     if recurrent_mask is None:
         return h
     return xp.multiply(h, recurrent_mask[-1] if _per_gate(recurrent_mask) else recurrent_mask, out=out)
 
 
-def _recur(h: Any, kernel: Any, recurrent_mask: Any, dropped: Any, out: Any) -> None:
+def _recur(k: Kernels, h: Any, kernel: Any, recurrent_mask: Any, dropped: Any, out: Any) -> None:
     """`h @ kernel` (some or all gates' columns) into `out`, h dropped on its way."""
+    xp = k.xp
     if not _per_gate(recurrent_mask):
-        gemm(_drop(h, recurrent_mask, dropped), kernel, out=out)
+        k.gemm(_drop(k, h, recurrent_mask, dropped), kernel, out=out)
         return
     for mask, gate in zip(recurrent_mask, _gates(kernel.shape[1], kernel.shape[1] // h.shape[1]), strict=False):
-        gemm(xp.multiply(h, mask, out=dropped), kernel[:, gate], out=out[:, gate])
+        k.gemm(xp.multiply(h, mask, out=dropped), kernel[:, gate], out=out[:, gate])
 
 
-def _recur_grad(g_product: Any, kernel: Any, recurrent_mask: Any, out: Any) -> Any:
+def _recur_grad(k: Kernels, g_product: Any, kernel: Any, recurrent_mask: Any, out: Any) -> Any:
     """The gradient at h of `_recur`, into `out`."""
+    xp = k.xp
     if not _per_gate(recurrent_mask):
-        gemm(g_product, kernel, tb=True, out=out)
+        k.gemm(g_product, kernel, tb=True, out=out)
         return out if recurrent_mask is None else xp.multiply(out, recurrent_mask, out=out)
     out[...] = 0
     for mask, gate in zip(recurrent_mask, _gates(kernel.shape[1], kernel.shape[1] // out.shape[1]), strict=False):
-        out += gemm(g_product[:, gate], kernel[:, gate], tb=True) * mask
+        out += k.gemm(g_product[:, gate], kernel[:, gate], tb=True) * mask
     return out
 
 
-def _scan(step: Callable[[int], None], states: Sequence[Any], histories: Sequence[Any], x: Any, mask: Any) -> Any:
+def _scan(
+    k: Kernels, step: Callable[[int], None], states: Sequence[Any], histories: Sequence[Any], x: Any, mask: Any
+) -> Any:
     """Run `step(s)` over time; returns the outputs (n, t, u).
 
     A step updates `states` (h first) in place; `histories` receive what each state was before the step.
     """
+    xp = k.xp
     n, t, _ = x.shape
     h = states[0]
-    outputs = empty((n, t, h.shape[1]), h.dtype)
+    outputs = k.empty((n, t, h.shape[1]), h.dtype)
     for s in range(t):
         for history, state in zip(histories, states, strict=False):
             history[:, s] = state
@@ -135,13 +134,14 @@ def _scan(step: Callable[[int], None], states: Sequence[Any], histories: Sequenc
 
 
 def _scan_grad(
-    step: Callable[[int], None], g_states: Sequence[Any], g_outputs: Any, products: Sequence[Any], mask: Any
+    k: Kernels, step: Callable[[int], None], g_states: Sequence[Any], g_outputs: Any, products: Sequence[Any], mask: Any
 ) -> Sequence[Any]:
     """Run `step(s)` backward in time; returns `products`.
 
     A step turns `g_states` (h first), the gradients at the states after it, into those at the states before it, in
     place, and writes the gradients of its products into `products` (n, t, ...), which a skipped step leaves at zero.
     """
+    xp = k.xp
     g_h = g_states[0]
     waiting = xp.zeros_like(g_h)  # gradient of outputs that repeat an earlier one, on its way to that one
     for s in reversed(range(products[0].shape[1])):
@@ -164,10 +164,11 @@ def _scan_grad(
     return products
 
 
-def _start(gradient: Any, history: Any) -> Any:
+def _start(k: Kernels, gradient: Any, history: Any) -> Any:
     """A running gradient of a state, from the gradient of its final value (None: unused)."""
+    xp = k.xp
     n, _, u = history.shape
-    return xp.zeros((n, u), history.dtype) if gradient is None else _copy(gradient, history.dtype)
+    return xp.zeros((n, u), history.dtype) if gradient is None else _copy(k, gradient, history.dtype)
 
 
 def _rows(array: Any) -> Any:
@@ -179,52 +180,55 @@ def _rows(array: Any) -> Any:
     return array.reshape(n * t, width)
 
 
-def _input_grads(r: _Residual, g_products: Any, needs_x: bool, g_x: Any, out: Any) -> tuple[Any, Any]:
+def _input_grads(k: Kernels, r: _Residual, g_products: Any, needs_x: bool, g_x: Any, out: Any) -> tuple[Any, Any]:
     """(gradient of x or None, gradient of the kernel); `g_x` where the first is known already."""
+    xp = k.xp
     g_rows = _rows(g_products)
     if r.input_mask is None:
-        g_kernel = gemm(_rows(r.x), g_rows, ta=True, out=out)
+        g_kernel = k.gemm(_rows(r.x), g_rows, ta=True, out=out)
         if needs_x and g_x is None:
-            g_x = gemm(g_rows, r.kernel, tb=True).reshape(r.x.shape)
+            g_x = k.gemm(g_rows, r.kernel, tb=True).reshape(r.x.shape)
         return g_x, g_kernel
-    g_kernel = empty(r.kernel.shape, g_rows.dtype) if out is None else out
+    g_kernel = k.empty(r.kernel.shape, g_rows.dtype) if out is None else out
     g_x = xp.zeros(r.x.shape, g_rows.dtype) if needs_x else None
     for mask, gate in zip(r.input_mask, _gates(g_rows.shape[1], len(r.input_mask)), strict=True):
-        gemm(_rows(r.x * mask[:, None]), g_rows[:, gate], ta=True, out=g_kernel[:, gate])
+        k.gemm(_rows(r.x * mask[:, None]), g_rows[:, gate], ta=True, out=g_kernel[:, gate])
         if needs_x:
-            g_x += gemm(g_rows[:, gate], r.kernel[:, gate], tb=True).reshape(r.x.shape) * mask[:, None]
+            g_x += k.gemm(g_rows[:, gate], r.kernel[:, gate], tb=True).reshape(r.x.shape) * mask[:, None]
     return g_x, g_kernel
 
 
-def _recurrent_kernel_grad(r: _Residual, g_rows: Any, out: Any) -> Any:
+def _recurrent_kernel_grad(k: Kernels, r: _Residual, g_rows: Any, out: Any) -> Any:
     """The gradient of the recurrent kernel (some or all gates' columns) into `out`, may be None."""
     history = r.saved[0]
     if not _per_gate(r.recurrent_mask):
         entered = history if r.recurrent_mask is None else history * r.recurrent_mask[:, None]
-        return gemm(_rows(entered), g_rows, ta=True, out=out)
+        return k.gemm(_rows(entered), g_rows, ta=True, out=out)
     width, u = g_rows.shape[1], history.shape[2]
-    out = empty((u, width), g_rows.dtype) if out is None else out
+    out = k.empty((u, width), g_rows.dtype) if out is None else out
     for mask, gate in zip(r.recurrent_mask, _gates(width, width // u), strict=False):
-        gemm(_rows(history * mask[:, None]), g_rows[:, gate], ta=True, out=out[:, gate])
+        k.gemm(_rows(history * mask[:, None]), g_rows[:, gate], ta=True, out=out[:, gate])
     return out
 
 
-def _sum_rows(array: Any, out: Any) -> Any:
+def _sum_rows(k: Kernels, array: Any, out: Any) -> Any:
     rows = _rows(array)
     if out is None:
-        out = empty((rows.shape[1],), rows.dtype)
-    return total(rows, 0, out=out)
+        out = k.empty((rows.shape[1],), rows.dtype)
+    return k.total(rows, 0, out=out)
 
 
-def _histories(with_residual: bool, x: Any, *states: Any) -> list[Any]:
+def _histories(k: Kernels, with_residual: bool, x: Any, *states: Any) -> list[Any]:
     n, t, _ = x.shape
-    return [empty((n, t, state.shape[1]), state.dtype) for state in states] if with_residual else []
+    return [k.empty((n, t, state.shape[1]), state.dtype) for state in states] if with_residual else []
 
 
 # ---- simple recurrent layer ------------------------------------------------------------------------------------------
 
 
+@kernel
 def simple_rnn(
+    k: Kernels,
     x: Any,
     h0: Any,
     kernel: Any,
@@ -242,21 +246,21 @@ def simple_rnn(
 
     Returns (outputs (n, t, u), last h (n, u), residual); the residual is None unless `with_residual`.
     """
-    cell = cell or (partial(_simple_cell, activation), partial(_simple_cell_grad, activation))
-    z = _project(x, kernel, bias, 1, loop)
-    h = _copy(h0, z.dtype)
-    histories = _histories(with_residual, x, h)
-    product, dropped = empty(h.shape, h.dtype), empty(h.shape, h.dtype)
+    cell = cell or (partial(_simple_cell, k, activation), partial(_simple_cell_grad, k, activation))
+    z = _project(k, x, kernel, bias, 1, loop)
+    h = _copy(k, h0, z.dtype)
+    histories = _histories(k, with_residual, x, h)
+    product, dropped = k.empty(h.shape, h.dtype), k.empty(h.shape, h.dtype)
 
     def step(s: int) -> None:
-        _recur(h, recurrent_kernel, recurrent_mask, dropped, product)
+        _recur(k, h, recurrent_kernel, recurrent_mask, dropped, product)
         cell[0](s, z, product, h)
 
     if loop is None:
-        outputs = _scan(step, (h,), histories, x, mask)
+        outputs = _scan(k, step, (h,), histories, x, mask)
     else:
         outputs = loop[0](
-            x, kernel, bias, recurrent_kernel=recurrent_kernel, h=h, mask=mask, histories=histories, gates=z
+            k, x, kernel, bias, recurrent_kernel=recurrent_kernel, h=h, mask=mask, histories=histories, gates=z
         )
     if not with_residual:
         return outputs, h, None
@@ -264,8 +268,9 @@ def simple_rnn(
     return outputs, h, _Residual(x, kernel, recurrent_kernel, bias, *masks, cell, loop, (*histories, z))
 
 
+@kernel
 def simple_rnn_grad(
-    g_outputs: Any, g_h: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None, None)
+    k: Kernels, g_outputs: Any, g_h: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None, None)
 ) -> tuple[Any, ...]:
     """Backward of `simple_rnn`: gradients of (x or None, h0, kernel, recurrent_kernel, bias or None).
 
@@ -274,36 +279,38 @@ def simple_rnn_grad(
     """
     r: _Residual = residual
     history, y = r.saved
-    g_z = empty(y.shape, y.dtype)
-    g_h = _start(g_h, history)
+    g_z = k.empty(y.shape, y.dtype)
+    g_h = _start(k, g_h, history)
 
     def step(s: int) -> None:
         r.cell[1](s, y, g_h, g_z)
-        _recur_grad(g_z[:, s, 0], r.recurrent_kernel, r.recurrent_mask, g_h)
+        _recur_grad(k, g_z[:, s, 0], r.recurrent_kernel, r.recurrent_mask, g_h)
 
     if r.loop is None:
-        (summands,), g_x = _scan_grad(step, (g_h,), g_outputs, (g_z,), r.mask), None
+        (summands,), g_x = _scan_grad(k, step, (g_h,), g_outputs, (g_z,), r.mask), None
     else:
         (summands,), g_x = r.loop[1](g_outputs, g_h, r, needs_x, g_z)
-    g_x, g_kernel = _input_grads(r, g_z, needs_x, g_x, outs[0])
-    g_recurrent = _recurrent_kernel_grad(r, _rows(g_z), outs[1])
-    return g_x, g_h, g_kernel, g_recurrent, None if r.bias is None else _sum_rows(summands, outs[2])
+    g_x, g_kernel = _input_grads(k, r, g_z, needs_x, g_x, outs[0])
+    g_recurrent = _recurrent_kernel_grad(k, r, _rows(g_z), outs[1])
+    return g_x, g_h, g_kernel, g_recurrent, None if r.bias is None else _sum_rows(k, summands, outs[2])
 
 
-def _simple_cell(activation: str | None, s: int, z: Any, product: Any, h: Any) -> None:
+def _simple_cell(k: Kernels, activation: str | None, s: int, z: Any, product: Any, h: Any) -> None:
     y = z[:, s, 0]
     y += product
-    h[...] = activate(y, activation, out=y)
+    h[...] = k.activate(y, activation, out=y)
 
 
-def _simple_cell_grad(activation: str | None, s: int, y: Any, g_h: Any, g_z: Any) -> None:
-    g_z[:, s, 0] = activate_grad(g_h, y[:, s, 0], activation)
+def _simple_cell_grad(k: Kernels, activation: str | None, s: int, y: Any, g_h: Any, g_z: Any) -> None:
+    g_z[:, s, 0] = k.activate_grad(g_h, y[:, s, 0], activation)
 
 
 # ---- LSTM ------------------------------------------------------------------------------------------------------------
 
 
+@kernel
 def lstm(
+    k: Kernels,
     x: Any,
     h0: Any,
     c0: Any,
@@ -326,33 +333,40 @@ def lstm(
     Returns (outputs (n, t, u), last h, last c, residual); the residual is None unless `with_residual`.
     """
     cell = cell or (
-        partial(_lstm_cell, activation, recurrent_activation),
-        partial(_lstm_cell_grad, activation, recurrent_activation),
+        partial(_lstm_cell, k, activation, recurrent_activation),
+        partial(_lstm_cell_grad, k, activation, recurrent_activation),
     )
-    gates = _project(x, kernel, bias, 4, loop, input_mask)
+    gates = _project(k, x, kernel, bias, 4, loop, input_mask)
     n, t, _, u = gates.shape
-    h, c = _copy(h0, gates.dtype), _copy(c0, gates.dtype)
-    histories = _histories(with_residual, x, h, c)
-    squashed = empty((n, t if with_residual else min(t, 1), u), gates.dtype)  # activation(c)
-    product, dropped = empty((n, 4 * u), gates.dtype), empty((n, u), gates.dtype)
+    h, c = _copy(k, h0, gates.dtype), _copy(k, c0, gates.dtype)
+    histories = _histories(k, with_residual, x, h, c)
+    squashed = k.empty((n, t if with_residual else min(t, 1), u), gates.dtype)  # activation(c)
+    product, dropped = k.empty((n, 4 * u), gates.dtype), k.empty((n, u), gates.dtype)
 
     def step(s: int) -> None:
-        _recur(h, recurrent_kernel, recurrent_mask, dropped, product)
+        _recur(k, h, recurrent_kernel, recurrent_mask, dropped, product)
         cell[0](s, gates, product, c, h, squashed)
 
     if loop is None:
-        outputs = _scan(step, (h, c), histories, x, mask)
+        outputs = _scan(k, step, (h, c), histories, x, mask)
     else:
         filled = {"histories": histories, "gates": gates, "squashed": squashed}
-        outputs = loop[0](x, kernel, bias, recurrent_kernel=recurrent_kernel, h=h, c=c, mask=mask, **filled)
+        outputs = loop[0](k, x, kernel, bias, recurrent_kernel=recurrent_kernel, h=h, c=c, mask=mask, **filled)
     if not with_residual:
         return outputs, h, c, None
     masks, saved = (mask, input_mask, recurrent_mask), (*histories, gates, squashed)
     return outputs, h, c, _Residual(x, kernel, recurrent_kernel, bias, *masks, cell, loop, saved)
 
 
+@kernel
 def lstm_grad(
-    g_outputs: Any, g_h: Any, g_c: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None, None)
+    k: Kernels,
+    g_outputs: Any,
+    g_h: Any,
+    g_c: Any,
+    residual: Any,
+    needs_x: bool = True,
+    outs: tuple = (None, None, None),
 ) -> tuple[Any, ...]:
     """Backward of `lstm`: gradients of (x or None, h0, c0, kernel, recurrent_kernel, bias or None).
 
@@ -362,23 +376,24 @@ def lstm_grad(
     r: _Residual = residual
     history, cells, gates, squashed = r.saved
     n, _, _, u = gates.shape
-    g_gates = empty(gates.shape, gates.dtype)
-    g_h, g_c = _start(g_h, history), _start(g_c, history)
+    g_gates = k.empty(gates.shape, gates.dtype)
+    g_h, g_c = _start(k, g_h, history), _start(k, g_c, history)
 
     def step(s: int) -> None:
         r.cell[1](s, gates, cells, squashed, g_h, g_c, g_gates)
-        _recur_grad(g_gates[:, s].reshape(n, 4 * u), r.recurrent_kernel, r.recurrent_mask, g_h)
+        _recur_grad(k, g_gates[:, s].reshape(n, 4 * u), r.recurrent_kernel, r.recurrent_mask, g_h)
 
     if r.loop is None:
-        (summands,), g_x = _scan_grad(step, (g_h, g_c), g_outputs, (g_gates,), r.mask), None
+        (summands,), g_x = _scan_grad(k, step, (g_h, g_c), g_outputs, (g_gates,), r.mask), None
     else:
         (summands,), g_x = r.loop[1](g_outputs, g_h, g_c, r, needs_x, g_gates)
-    g_x, g_kernel = _input_grads(r, g_gates, needs_x, g_x, outs[0])
-    g_recurrent = _recurrent_kernel_grad(r, _rows(g_gates), outs[1])
-    return g_x, g_h, g_c, g_kernel, g_recurrent, None if r.bias is None else _sum_rows(summands, outs[2])
+    g_x, g_kernel = _input_grads(k, r, g_gates, needs_x, g_x, outs[0])
+    g_recurrent = _recurrent_kernel_grad(k, r, _rows(g_gates), outs[1])
+    return g_x, g_h, g_c, g_kernel, g_recurrent, None if r.bias is None else _sum_rows(k, summands, outs[2])
 
 
 def _lstm_cell(
+    k: Kernels,
     activation: str | None,
     recurrent_activation: str | None,
     s: int,
@@ -389,20 +404,22 @@ def _lstm_cell(
     squashed: Any,
 ) -> None:
     """Activate `gates[:, s] + product` in place; update c and h."""
+    xp = k.xp
     gate = gates[:, s]
     gate += product.reshape(gate.shape)
-    activate(gate[:, :2], recurrent_activation, out=gate[:, :2])
-    activate(gate[:, 2], activation, out=gate[:, 2])
-    activate(gate[:, 3], recurrent_activation, out=gate[:, 3])
+    k.activate(gate[:, :2], recurrent_activation, out=gate[:, :2])
+    k.activate(gate[:, 2], activation, out=gate[:, 2])
+    k.activate(gate[:, 3], recurrent_activation, out=gate[:, 3])
     c *= gate[:, 1]
     c += gate[:, 0] * gate[:, 2]
     y = squashed[:, s % squashed.shape[1]]
     y[...] = c
-    activate(y, activation, out=y)
+    k.activate(y, activation, out=y)
     xp.multiply(gate[:, 3], y, out=h)
 
 
 def _lstm_cell_grad(
+    k: Kernels,
     activation: str | None,
     recurrent_activation: str | None,
     s: int,
@@ -417,18 +434,20 @@ def _lstm_cell_grad(
     gate, g_gate = gates[:, s], g_gates[:, s]
     i, f, g, o = (gate[:, k] for k in range(4))
     y = squashed[:, s]
-    g_c += activate_grad(g_h * o, y, activation)
-    g_gate[:, 0] = activate_grad(g_c * g, i, recurrent_activation)
-    g_gate[:, 1] = activate_grad(g_c * cells[:, s], f, recurrent_activation)
-    g_gate[:, 2] = activate_grad(g_c * i, g, activation)
-    g_gate[:, 3] = activate_grad(g_h * y, o, recurrent_activation)
+    g_c += k.activate_grad(g_h * o, y, activation)
+    g_gate[:, 0] = k.activate_grad(g_c * g, i, recurrent_activation)
+    g_gate[:, 1] = k.activate_grad(g_c * cells[:, s], f, recurrent_activation)
+    g_gate[:, 2] = k.activate_grad(g_c * i, g, activation)
+    g_gate[:, 3] = k.activate_grad(g_h * y, o, recurrent_activation)
     g_c *= f
 
 
 # ---- GRU -------------------------------------------------------------------------------------------------------------
 
 
+@kernel
 def gru(
+    k: Kernels,
     x: Any,
     h0: Any,
     kernel: Any,
@@ -451,9 +470,13 @@ def gru(
     (bias (2, 3u): input, recurrent), otherwise to the state that enters this product (bias (3u,)); bias may be None.
     Returns (outputs (n, t, u), last h, residual); the residual is None unless `with_residual`.
     """
+    xp = k.xp
     if cell is None:
         forward, backward = (_gru_cell, _gru_cell_grad) if reset_after else (_reset_first_cell, _reset_first_cell_grad)
-        cell = partial(forward, activation, recurrent_activation), partial(backward, activation, recurrent_activation)
+        cell = (
+            partial(forward, k, activation, recurrent_activation),
+            partial(backward, k, activation, recurrent_activation),
+        )
     n, t, _ = x.shape
     u = h0.shape[1]
     input_bias, candidate_bias = bias, xp.zeros((u,), x.dtype)
@@ -461,37 +484,38 @@ def gru(
         input_bias = bias[0].copy()
         input_bias[: 2 * u] += bias[1, : 2 * u]  # only the candidate's recurrent bias has to wait for the reset gate
         candidate_bias = xp.ascontiguousarray(bias[1, 2 * u :])
-    gates = _project(x, kernel, input_bias, 3, loop, input_mask)
-    h, dropped = _copy(h0, gates.dtype), empty((n, u), gates.dtype)
-    histories = _histories(with_residual, x, h)
-    inner = empty(
+    gates = _project(k, x, kernel, input_bias, 3, loop, input_mask)
+    h, dropped = _copy(k, h0, gates.dtype), k.empty((n, u), gates.dtype)
+    histories = _histories(k, with_residual, x, h)
+    inner = k.empty(
         (n, t if with_residual else min(t, 1), u), gates.dtype
     )  # the reset gate's other factor, or its result
-    product = empty((n, (3 if reset_after else 2) * u), gates.dtype)
+    product = k.empty((n, (3 if reset_after else 2) * u), gates.dtype)
 
     def step(s: int) -> None:
         if reset_after:
-            _recur(h, recurrent_kernel, recurrent_mask, dropped, product)
+            _recur(k, h, recurrent_kernel, recurrent_mask, dropped, product)
             cell[0](s, gates, product, candidate_bias, h, inner)
         else:
-            _recur(h, recurrent_kernel[:, : 2 * u], recurrent_mask, dropped, product)
-            state = _drop(h, recurrent_mask, dropped)
+            _recur(k, h, recurrent_kernel[:, : 2 * u], recurrent_mask, dropped, product)
+            state = _drop(k, h, recurrent_mask, dropped)
             cell[0](s, gates, product, state, recurrent_kernel[:, 2 * u :], h, inner)
 
     if loop is None:
-        outputs = _scan(step, (h,), histories, x, mask)
+        outputs = _scan(k, step, (h,), histories, x, mask)
     else:
         filled = {"histories": histories, "gates": gates, "inner": inner}
         recurrent = {"recurrent_kernel": recurrent_kernel, "candidate_bias": candidate_bias if reset_after else None}
-        outputs = loop[0](x, kernel, input_bias, **recurrent, h=h, mask=mask, **filled)
+        outputs = loop[0](k, x, kernel, input_bias, **recurrent, h=h, mask=mask, **filled)
     if not with_residual:
         return outputs, h, None
     masks, saved = (mask, input_mask, recurrent_mask), (*histories, gates, inner)
     return outputs, h, _Residual(x, kernel, recurrent_kernel, bias, *masks, cell, loop, saved, reset_after)
 
 
+@kernel
 def gru_grad(
-    g_outputs: Any, g_h: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None, None)
+    k: Kernels, g_outputs: Any, g_h: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None, None)
 ) -> tuple[Any, ...]:
     """Backward of `gru`: gradients of (x or None, h0, kernel, recurrent_kernel, bias or None).
 
@@ -501,45 +525,47 @@ def gru_grad(
     r: _Residual = residual
     history, gates, inner = r.saved
     n, _, _, u = gates.shape
-    g_h = _start(g_h, history)
-    g_gates = empty(gates.shape, gates.dtype)
-    g_state, dropped = empty(g_h.shape, g_h.dtype), empty(g_h.shape, g_h.dtype)
+    g_h = _start(k, g_h, history)
+    g_gates = k.empty(gates.shape, gates.dtype)
+    g_state, dropped = k.empty(g_h.shape, g_h.dtype), k.empty(g_h.shape, g_h.dtype)
     # the gradient of the recurrent product: differs from that of the input product where r came between them
-    g_products = empty(gates.shape, gates.dtype) if r.reset_after else g_gates
+    g_products = k.empty(gates.shape, gates.dtype) if r.reset_after else g_gates
 
     def step(s: int) -> None:
         if r.reset_after:
             r.cell[1](s, gates, inner, history, g_h, g_gates, g_products)
-            g_h[...] += _recur_grad(g_products[:, s].reshape(n, 3 * u), r.recurrent_kernel, r.recurrent_mask, g_state)
+            g_h[...] += _recur_grad(
+                k, g_products[:, s].reshape(n, 3 * u), r.recurrent_kernel, r.recurrent_mask, g_state
+            )
         else:
-            state = _drop(history[:, s], r.recurrent_mask, dropped)
+            state = _drop(k, history[:, s], r.recurrent_mask, dropped)
             r.cell[1](s, gates, state, r.recurrent_kernel[:, 2 * u :], history, g_h, g_gates, g_state)
-            passed = _drop(g_state, r.recurrent_mask, g_state).copy()
+            passed = _drop(k, g_state, r.recurrent_mask, g_state).copy()
             g_zr = g_gates[:, s, :2].reshape(n, 2 * u)
-            g_h[...] += _recur_grad(g_zr, r.recurrent_kernel[:, : 2 * u], r.recurrent_mask, g_state)
+            g_h[...] += _recur_grad(k, g_zr, r.recurrent_kernel[:, : 2 * u], r.recurrent_mask, g_state)
             g_h[...] += passed
 
     products = (g_gates, g_products)[: 1 + r.reset_after]
     if r.loop is None:
-        summands, g_x = _scan_grad(step, (g_h,), g_outputs, products, r.mask), None
+        summands, g_x = _scan_grad(k, step, (g_h,), g_outputs, products, r.mask), None
     else:
         summands, g_x = r.loop[1](g_outputs, g_h, r, needs_x, *products)
-    g_x, g_kernel = _input_grads(r, g_gates, needs_x, g_x, outs[0])
+    g_x, g_kernel = _input_grads(k, r, g_gates, needs_x, g_x, outs[0])
     g_rows = _rows(g_products)
     g_recurrent, g_bias = outs[1:]
     if g_recurrent is None:
-        g_recurrent = empty(r.recurrent_kernel.shape, g_rows.dtype)
+        g_recurrent = k.empty(r.recurrent_kernel.shape, g_rows.dtype)
     if r.reset_after:
-        _recurrent_kernel_grad(r, g_rows, g_recurrent)
+        _recurrent_kernel_grad(k, r, g_rows, g_recurrent)
     else:
-        _recurrent_kernel_grad(r, g_rows[:, : 2 * u], g_recurrent[:, : 2 * u])
-        gemm(_rows(inner), g_rows[:, 2 * u :], ta=True, out=g_recurrent[:, 2 * u :])
+        _recurrent_kernel_grad(k, r, g_rows[:, : 2 * u], g_recurrent[:, : 2 * u])
+        k.gemm(_rows(inner), g_rows[:, 2 * u :], ta=True, out=g_recurrent[:, 2 * u :])
     if r.bias is None:
         return g_x, g_h, g_kernel, g_recurrent, None
     if g_bias is None:
-        g_bias = empty(r.bias.shape, g_rows.dtype)
+        g_bias = k.empty(r.bias.shape, g_rows.dtype)
     for row, gradients in zip(g_bias if r.reset_after else (g_bias,), summands, strict=True):
-        _sum_rows(gradients, row)
+        _sum_rows(k, gradients, row)
     return g_x, g_h, g_kernel, g_recurrent, g_bias
 
 
@@ -550,16 +576,17 @@ def _mix(gate: Any, h: Any) -> None:
 
 
 def _mix_grad(
-    activation: str | None, recurrent_activation: str | None, gate: Any, before: Any, g_h: Any, out: Any
+    k: Kernels, activation: str | None, recurrent_activation: str | None, gate: Any, before: Any, g_h: Any, out: Any
 ) -> None:
     """Gradients before the activations of z and the candidate; g_h becomes the part that passes straight through."""
     z, candidate = gate[:, 0], gate[:, 2]
-    out[:, 0] = activate_grad(g_h * (before - candidate), z, recurrent_activation)
-    out[:, 2] = activate_grad(g_h * (1 - z), candidate, activation)
+    out[:, 0] = k.activate_grad(g_h * (before - candidate), z, recurrent_activation)
+    out[:, 2] = k.activate_grad(g_h * (1 - z), candidate, activation)
     g_h *= z
 
 
 def _gru_cell(
+    k: Kernels,
     activation: str | None,
     recurrent_activation: str | None,
     s: int,
@@ -570,18 +597,20 @@ def _gru_cell(
     inner: Any,
 ) -> None:
     """Activate `gates[:, s]` in place, with `product` added; update h."""
+    xp = k.xp
     gate = gates[:, s]
     product = product.reshape(gate.shape)
     zr, candidate, unreset = gate[:, :2], gate[:, 2], inner[:, s % inner.shape[1]]
     zr += product[:, :2]
-    activate(zr, recurrent_activation, out=zr)
+    k.activate(zr, recurrent_activation, out=zr)
     xp.add(product[:, 2], candidate_bias, out=unreset)
     candidate += gate[:, 1] * unreset
-    activate(candidate, activation, out=candidate)
+    k.activate(candidate, activation, out=candidate)
     _mix(gate, h)
 
 
 def _gru_cell_grad(
+    k: Kernels,
     activation: str | None,
     recurrent_activation: str | None,
     s: int,
@@ -592,14 +621,16 @@ def _gru_cell_grad(
     g_gates: Any,
     g_products: Any,
 ) -> None:
+    xp = k.xp
     gate, g_gate = gates[:, s], g_gates[:, s]
-    _mix_grad(activation, recurrent_activation, gate, history[:, s], g_h, g_gate)
-    g_gate[:, 1] = activate_grad(g_gate[:, 2] * inner[:, s], gate[:, 1], recurrent_activation)
+    _mix_grad(k, activation, recurrent_activation, gate, history[:, s], g_h, g_gate)
+    g_gate[:, 1] = k.activate_grad(g_gate[:, 2] * inner[:, s], gate[:, 1], recurrent_activation)
     g_products[:, s, :2] = g_gate[:, :2]
     xp.multiply(g_gate[:, 2], gate[:, 1], out=g_products[:, s, 2])
 
 
 def _reset_first_cell(
+    k: Kernels,
     activation: str | None,
     recurrent_activation: str | None,
     s: int,
@@ -610,17 +641,19 @@ def _reset_first_cell(
     h: Any,
     inner: Any,
 ) -> None:
+    xp = k.xp
     gate = gates[:, s]
     zr, candidate, reset = gate[:, :2], gate[:, 2], inner[:, s % inner.shape[1]]
     zr += product.reshape(zr.shape)
-    activate(zr, recurrent_activation, out=zr)
+    k.activate(zr, recurrent_activation, out=zr)
     xp.multiply(gate[:, 1], state, out=reset)
-    candidate += gemm(reset, candidate_kernel)
-    activate(candidate, activation, out=candidate)
+    candidate += k.gemm(reset, candidate_kernel)
+    k.activate(candidate, activation, out=candidate)
     _mix(gate, h)
 
 
 def _reset_first_cell_grad(
+    k: Kernels,
     activation: str | None,
     recurrent_activation: str | None,
     s: int,
@@ -633,8 +666,9 @@ def _reset_first_cell_grad(
     g_state: Any,
 ) -> None:
     """As `_gru_cell_grad`; `g_state` becomes the gradient at the state that the reset gate multiplied."""
+    xp = k.xp
     gate, g_gate = gates[:, s], g_gates[:, s]
-    _mix_grad(activation, recurrent_activation, gate, history[:, s], g_h, g_gate)
-    g_reset = gemm(g_gate[:, 2], candidate_kernel, tb=True)
-    g_gate[:, 1] = activate_grad(g_reset * state, gate[:, 1], recurrent_activation)
+    _mix_grad(k, activation, recurrent_activation, gate, history[:, s], g_h, g_gate)
+    g_reset = k.gemm(g_gate[:, 2], candidate_kernel, tb=True)
+    g_gate[:, 1] = k.activate_grad(g_reset * state, gate[:, 1], recurrent_activation)
     xp.multiply(g_reset, gate[:, 1], out=g_state)

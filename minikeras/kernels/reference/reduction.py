@@ -5,25 +5,25 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as xp  # rebound by kernels.use()
-
-__all__ = ["average", "total"]
+from minikeras.kernels.table import Kernels, kernel
 
 _SHORT = 8192  # numbers: not worth a closer look
 _LONG = 512  # so many numbers of float32, one after the other, are added to within half a millionth
 _BLOCK = 64  # numbers added in their own type; the blocks' sums are added in float64
 
 
-def total(x: Any, axis: Any = None, keepdims: bool = False, out: Any = None) -> Any:
+@kernel
+def total(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False, out: Any = None) -> Any:
     """The sum over `axis` (an integer, several, or None: all), in the type of `x` and exact to its last few bits.
 
     Array modules add pairwise along the axis whose values lie side by side in memory and one after the other along all
     others, which after a million rows leaves float32 four digits.  Here long sums are cut into blocks.  float16, which
     counts no further than 2048, is added up in float32.
     """
+    xp = k.xp
     kind = x.dtype.char
     if kind == "e":
-        y = total(x.astype(xp.float32), axis, keepdims).astype(x.dtype)
+        y = k.total(x.astype(xp.float32), axis, keepdims).astype(x.dtype)
     elif kind != "f" or x.size <= _SHORT or (axis in (None, -1) and x.flags.c_contiguous):
         return x.sum(axis=axis, keepdims=keepdims, out=out)
     else:
@@ -31,7 +31,7 @@ def total(x: Any, axis: Any = None, keepdims: bool = False, out: Any = None) -> 
         along = _pairwise(x, axes)
         if math.prod([x.shape[i] for i in axes if i not in along]) < _LONG:
             return x.sum(axis=axis, keepdims=keepdims, out=out)
-        y = _in_blocks(x, axes, along)
+        y = _in_blocks(k, x, axes, along)
         if keepdims:
             y = y.reshape([1 if i in axes else size for i, size in enumerate(x.shape)])
     if out is None:
@@ -40,13 +40,15 @@ def total(x: Any, axis: Any = None, keepdims: bool = False, out: Any = None) -> 
     return out
 
 
-def average(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+@kernel
+def average(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """The mean over `axis` of floats, as exact as `total`."""
+    xp = k.xp
     if x.size <= _SHORT or x.dtype.char not in "ef" or (axis in (None, -1) and x.flags.c_contiguous):
         return x.mean(axis=axis, keepdims=keepdims)
     if x.dtype.char == "e":
-        return average(x.astype(xp.float32), axis, keepdims).astype(x.dtype)
-    return total(x, axis, keepdims) / math.prod([x.shape[i] for i in _axes(axis, x.ndim)])
+        return k.average(x.astype(xp.float32), axis, keepdims).astype(x.dtype)
+    return k.total(x, axis, keepdims) / math.prod([x.shape[i] for i in _axes(axis, x.ndim)])
 
 
 def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
@@ -74,7 +76,7 @@ def _pairwise(x: Any, axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _in_blocks(x: Any, axes: tuple[int, ...], along: tuple[int, ...]) -> Any:
+def _in_blocks(k: Kernels, x: Any, axes: tuple[int, ...], along: tuple[int, ...]) -> Any:
     """The sum over `axes`: first `along` those where it is exact at once, then over one after the other."""
     rest = [i for i in axes if i not in along]
     y = x.sum(axis=along, keepdims=True) if along else x
@@ -82,12 +84,13 @@ def _in_blocks(x: Any, axes: tuple[int, ...], along: tuple[int, ...]) -> Any:
         y = y.reshape((1,) * (len(rest) - 1) + (-1,) + y.shape[len(rest) :])
         rest = rest[-1:]
     for i in rest:
-        y = _over(y, i)
+        y = _over(k, y, i)
     return y.reshape([size for i, size in enumerate(x.shape) if i not in axes])
 
 
-def _over(x: Any, axis: int) -> Any:
+def _over(k: Kernels, x: Any, axis: int) -> Any:
     """The sum over one axis, which stays with size 1."""
+    xp = k.xp
     rows = x.shape[axis]
     if rows < 2 * _BLOCK:
         return x.sum(axis=axis, keepdims=True)
