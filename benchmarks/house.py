@@ -55,9 +55,9 @@ def class_lines(cls: type) -> int:
 
 
 def with_bases(cls: type) -> int:
-    """The code lines of a class and of those bases that say something about it alone: all but `Layer`."""
-    own = [base for base in cls.__mro__ if base.__module__.startswith("minikeras.") and base is not layers.Layer]
-    return sum(class_lines(base) for base in own if base.__name__ != "UserFacing")
+    """The code lines of a class and of those bases that say something about it: all but those of `Layer`."""
+    own = [base for base in cls.__mro__ if base.__module__.startswith("minikeras.")]
+    return sum(class_lines(base) for base in own if base not in layers.Layer.__mro__)
 
 
 def imports_of(path: Path, modules: set[str], package: str = "minikeras.") -> set[str]:
