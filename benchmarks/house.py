@@ -55,9 +55,8 @@ def class_lines(cls: type) -> int:
 
 
 def with_bases(cls: type) -> int:
-    """The code lines of a class and of those bases that say something about it alone: all but `Layer`."""
-    own = [base for base in cls.__mro__ if base.__module__.startswith("minikeras.") and base is not layers.Layer]
-    return sum(class_lines(base) for base in own if base.__name__ != "UserFacing")
+    """The code lines of a class and of those bases that say something about it alone: all but those of `Layer`."""
+    return sum(class_lines(base) for base in cls.__mro__ if base not in layers.Layer.__mro__)
 
 
 def imports_of(path: Path, modules: set[str], package: str = "minikeras.") -> set[str]:
@@ -151,7 +150,8 @@ def rows() -> Iterator[tuple[str, Any, Any]]:
     for name, goal in (("Dense", 25), ("Conv2D", 70), ("LSTM", 150), ("Dropout", 15), ("BatchNormalization", 60)):
         cls = getattr(layers, name)
         yield f"code lines of {name}, its bases but Layer included", with_bases(cls), goal
-    yield "code lines of class Layer", class_lines(layers.Layer), "200 a file"
+    bases = [base for base in layers.Layer.__mro__ if base.__module__.startswith("minikeras.layers.")]
+    yield "code lines of the longest class of Layer's", max(map(class_lines, bases)), "200 a file"
     sizes = {
         path.relative_to(SOURCE).as_posix(): code_lines(path.read_text(encoding="utf-8"))
         for path in SOURCE.rglob("*.py")
