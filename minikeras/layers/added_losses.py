@@ -21,7 +21,7 @@ class AddedLosses(Structure):
 
     _losses: list[Any]
     _loss_owners: list[AddedLosses]
-    _own_functions: int
+    _own_functions = 0  # how many functions its class added
 
     @user_facing
     def add_loss(self, loss: Any, inputs: Any = None) -> None:

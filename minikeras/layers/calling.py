@@ -24,15 +24,15 @@ class Calling(AddedLosses):
     supports_masking = False
 
     autocast: bool
-    input_spec: Any
+    input_spec: Any = None
     activity_regularizer: Any
     compute_dtype: Any
     build: Any
     _compute_type: np.dtype
     _inbound_nodes: list[SymbolicNode]
-    _called: bool
-    _accepted_shape: tuple[int, ...] | None
-    _initial: Any
+    _called = False
+    _accepted_shape: tuple[int, ...] | None = None
+    _initial: Any = None
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """The mathematics of the layer."""
@@ -56,17 +56,13 @@ class Calling(AddedLosses):
                     return self._symbolic_call(args, kwargs)
             signature = call_signature(type(self))
             outer = context.training
-            training = kwargs.get("training")
-            if training is None and len(args) > signature.training_position:
-                training = args[signature.training_position]
+            given = len(args) > signature.training_position
+            training = args[signature.training_position] if given else kwargs.get("training")
             if training is None:
-                training = outer
-                if training is None and signature.training:
-                    training = signature.defaults.get("training")
-            if signature.training:
-                if len(args) <= signature.training_position:
-                    kwargs["training"] = bool(training) if training is not None else False
-            elif not signature.open:
+                training = signature.default_training if outer is None else outer
+            if signature.training and not given:
+                kwargs["training"] = bool(training)
+            elif not (signature.training or signature.open):
                 kwargs.pop("training", None)
             inputs = args[0] if args else next((v for v in kwargs.values() if not is_plain(v)), None)
             if self.input_spec is not None:
@@ -173,26 +169,22 @@ class Calling(AddedLosses):
         """Refuse inputs that do not fit `input_spec`; the last shape found right is not checked again."""
         shape = inputs.data.shape if isinstance(inputs, Tensor) else None
         if shape is None or shape != self._accepted_shape:
-            problem = self._input_problem(inputs)
-            if problem:
-                raise ValueError(problem)
+            self._check_specs(inputs)
             self._accepted_shape = shape
 
-    def _input_problem(self, inputs: Any) -> str | None:
-        """A sentence about inputs that do not fit `input_spec`, or None."""
+    def _check_specs(self, inputs: Any) -> None:
         if self.input_spec is None:
-            return None
+            return
+        expects = f"{type(self).__name__} {self.name!r} expects"
         if inputs is None:
-            return f"{type(self).__name__} {self.name!r} expects a tensor or an array, got None."
-        leaves = tree.flatten(inputs)
-        specs = tree.flatten(self.input_spec)
+            raise ValueError(f"{expects} a tensor or an array, got None.")
+        leaves, specs = tree.flatten(inputs), tree.flatten(self.input_spec)
         if len(specs) != len(leaves):
-            return f"{type(self).__name__} {self.name!r} expects {len(specs)} inputs, got {len(leaves)}."
+            raise ValueError(f"{expects} {len(specs)} inputs, got {len(leaves)}.")
         for spec, leaf in zip(specs, leaves, strict=True):
             expected = spec.problem(tuple(leaf.shape)) if spec is not None and hasattr(leaf, "shape") else None
             if expected:
-                return f"{type(self).__name__} {self.name!r} expects {expected}, got shape {tuple(leaf.shape)}."
-        return None
+                raise ValueError(f"{expects} {expected}, got shape {tuple(leaf.shape)}.")
 
     def _attach_mask(self, inputs: Any, outputs: Any, previous_mask: Any) -> None:
         if not self.supports_masking and type(self).compute_mask is Calling.compute_mask:
@@ -200,12 +192,9 @@ class Calling(AddedLosses):
         masks = self.compute_mask(inputs, previous_mask)
         if masks is None:
             return
-        if isinstance(outputs, Tensor):
-            outputs._keras_mask = masks[0] if isinstance(masks, (list, tuple)) else masks
-        else:
-            for output, mask in zip(tree.flatten(outputs), tree.flatten(masks), strict=False):
-                if isinstance(output, Tensor):
-                    output._keras_mask = mask
+        for output, mask in zip(tree.flatten(outputs), tree.flatten(masks), strict=False):
+            if isinstance(output, Tensor):
+                output._keras_mask = mask
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """The mask of the outputs; by default that of the inputs."""

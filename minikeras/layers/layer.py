@@ -63,15 +63,11 @@ def _wrap_build(build: Callable) -> Callable:
         finally:
             context.building = outside
         if not self.built:
-            _remember_build_shapes(self, build, args, kwargs)
+            names = [name for name in inspect.signature(build).parameters if name != "self"]
+            self._build_shapes = {**dict(zip(names, args, strict=False)), **kwargs}
         self.built = True
 
     return building
-
-
-def _remember_build_shapes(layer: Layer, build: Callable, args: tuple, kwargs: dict[str, Any]) -> None:
-    names = [name for name in inspect.signature(build).parameters if name != "self"]
-    layer._build_shapes = {**dict(zip(names, args, strict=False)), **kwargs}
 
 
 class Layer(Calling):
@@ -97,6 +93,8 @@ class Layer(Calling):
         }
     )
     _recorded: tuple[tuple, dict[str, Any]]
+    _entry = 0  # the number of its last outermost call
+    _build_shapes: dict[str, Any] | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         for place, name in _flags(cls):  # else "False", or what stands in the wrong place, would be True
@@ -125,10 +123,8 @@ class Layer(Calling):
         if name is not None and not isinstance(name, str):
             raise ValueError(f"{type(self).__name__} takes a name of type str, got {name!r}.")
         self.name = name or unique_name(snake_case(type(self).__name__))
-        self.built = False
         self.autocast = autocast
         self.activity_regularizer = regularizers.get(activity_regularizer)
-        self.input_spec: Any = None
         self._trainable = bool(trainable)
         self._dtype_policy = _as_policy(dtype)
         self._compute_type = np.dtype(self._dtype_policy.compute_dtype)
@@ -136,12 +132,7 @@ class Layer(Calling):
         self._losses: list[Any] = []
         self._loss_owners = []
         self._loss_functions: list[Callable[[], Any]] = []
-        self._own_functions = 0  # how many of these its class added
-        self._entry = 0  # the number of its last outermost call
         self._inbound_nodes: list[SymbolicNode] = []
-        self._build_shapes: dict[str, Any] | None = None
-        self._called = False
-        self._accepted_shape: tuple[int, ...] | None = None
         self._batch_input_shape = _input_shape_argument(kwargs)
         self._initial = kwargs.pop("weights", None)
         if kwargs.pop("quantization_config", None) is not None:
@@ -214,9 +205,7 @@ class Layer(Calling):
     def compute_dtype(self) -> str:
         return self._dtype_policy.compute_dtype
 
-    @property
-    def variable_dtype(self) -> str:
-        return self._dtype_policy.variable_dtype
+    variable_dtype = dtype
 
     @property
     def dtype_policy(self) -> DTypePolicy:
@@ -340,11 +329,8 @@ def _as_policy(dtype: Any) -> DTypePolicy:
 
 def _input_shape_argument(kwargs: dict[str, Any]) -> tuple | None:
     """The batch shape that a first layer's `input_shape=`, `input_dim=` or `batch_input_shape=` gives."""
-    batch_shape = kwargs.pop("batch_input_shape", None)
-    shape = kwargs.pop("input_shape", None)
-    size = kwargs.pop("input_dim", None)
-    length = kwargs.pop("input_length", None)
-    batch_size = kwargs.pop("batch_size", None)
+    names = ("batch_input_shape", "input_shape", "input_dim", "input_length", "batch_size")
+    batch_shape, shape, size, length, batch_size = (kwargs.pop(name, None) for name in names)
     if batch_shape is not None:
         return tuple(batch_shape)
     if shape is not None:

@@ -44,7 +44,7 @@ class InputSpec:
     def problem(self, shape: tuple) -> str | None:
         """What is expected, in words, where `shape` does not fit; else None."""
         rank = len(shape)
-        if self.ndim is not None and rank != self.ndim:
+        if self.ndim not in (None, rank):
             return f"inputs of rank {self.ndim}"
         if self.min_ndim is not None and rank < self.min_ndim:
             return f"inputs of rank {self.min_ndim} or more"
@@ -76,7 +76,8 @@ class CallSignature:
         self.training_position = self.names.index("training") if "training" in self.names else 99
         self.mask_position = self.names.index("mask") if "mask" in self.names else 99
         self.masked = [name for name in self.names if f"{name}_mask" in every]
-        self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        self.default_training = defaults.get("training")
 
     def further_masks(self, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The inputs' masks for a `call` with several inputs `x`, `y` and parameters `x_mask`, `y_mask` for them."""

@@ -25,16 +25,12 @@ _PLAIN = frozenset({type(None), bool, int, float, str})
 
 def _role(kind: type) -> str | None:
     """Whether values of a type are parts of a tree, or containers that may have some, or neither."""
-    if issubclass(kind, (Structure, Variable, SeedGenerator)) or _is_metric(kind) or is_stored(kind):
+    if issubclass(kind, (Structure, Variable, SeedGenerator)) or hasattr(kind, "update_state") or is_stored(kind):
         return "part"
     return "container" if issubclass(kind, (list, tuple, dict)) else None
 
 
 _role_of: Callable[[Any], str | None] = functools.cache(_role)
-
-
-def _is_metric(kind: type) -> bool:
-    return hasattr(kind, "update_state")
 
 
 def is_stored(kind: type) -> bool:
@@ -103,69 +99,53 @@ class Contents:
 
     def __init__(self, root: Structure):
         self.layers: list[Any] = []
-        self.metrics: list[Any] = []
-        self.streams: list[SeedGenerator] = []
-        self.loss_functions: list[Any] = []
-        self.marks: list[Any] = []
-        self._parts: dict[int, tuple[list[Variable], list[Any]]] = {}
-        containers: dict[int, Any] = {}
+        self.marks: list[object] = []
         self.proven: dict[tuple, set[str]] = {}
-        self._visit(root, containers)
-        self.own, self.sublayers = self._parts[id(root)]
-        variables = {id(variable): variable for own, _ in self._parts.values() for variable in own}
-        self.weights = list(variables.values())
+        self._inside: dict[int, tuple[list[Variable], list[Any]]] = {}  # own variables and layers of each layer
+        parts: dict[int, Any] = {}
+        containers: dict[int, Any] = {}
+        self._visit(root, parts, containers)
+        self.own, self.sublayers = self._inside[id(root)]
+        self.weights = list({id(variable): variable for own, _ in self._inside.values() for variable in own}.values())
         self.marked = [*self.layers, *self.weights]
         self.marks += map(_mark, self.weights)
         frozen = self._frozen()
         self.trainable = [one for one in self.weights if one.trainable and id(one) not in frozen]
         self.penalized = [variable for variable in self.trainable if variable.regularizer is not None]
+        self.metrics = [part for part in parts.values() if hasattr(type(part), "update_state")]
+        self.streams = [part for part in parts.values() if isinstance(part, SeedGenerator)]
+        self.loss_functions = [function for layer in self.layers for function in layer._loss_functions]
         self.containers = [one for one in containers.values() if not isinstance(one, tuple)]
         self._held = [list(_values(container)) for container in self.containers]
 
-    def _visit(self, layer: Any, containers: dict[int, Any]) -> None:
+    def _visit(self, layer: Any, parts: dict[int, Any], containers: dict[int, Any]) -> None:
         self.layers.append(layer)
-        self.marks.append(_mark(layer))
-        self.loss_functions += layer._loss_functions
+        self.marks.append(_mark(layer))  # before anything is looked at, lest a change in between is missed
         children = {id(child): child for _, child in layer.named_children(containers)}
-        own = {id(variable): variable for variable in layer._own}
-        inside: list[Any] = []
-        self._parts[id(layer)] = ([], inside)
-        for child in children.values():
-            if isinstance(child, Structure) and child is not layer:
-                inside.append(child)
-            elif isinstance(child, Variable):
-                own.setdefault(id(child), child)
-            elif isinstance(child, SeedGenerator):
-                _add(self.streams, child)
-            if _is_metric(type(child)):
-                _add(self.metrics, child)
-        ordered = sorted(own.values(), key=attrgetter("number"))
-        self._parts[id(layer)][0].extend(sorted(ordered, key=lambda variable: not variable.made_trainable))
+        parts |= children
+        own = {id(one): one for one in (*layer._own, *children.values()) if isinstance(one, Variable)}
+        ordered = sorted(own.values(), key=lambda variable: (not variable.made_trainable, variable.number))
+        inside = [child for child in children.values() if isinstance(child, Structure) and child is not layer]
+        self._inside[id(layer)] = ordered, inside
         for child in inside:
-            if id(child) not in self._parts:
-                self._visit(child, containers)
+            if id(child) not in self._inside:
+                self._visit(child, parts, containers)
 
     def _frozen(self) -> set[int]:
         """The ids of the variables in layers that are not trainable, and below them."""
         found: set[int] = set()
-        waiting, met = [layer for layer in self.layers if not layer._trainable], set()
+        waiting = {id(layer) for layer in self.layers if not layer._trainable}
+        met: set[int] = set()
         while waiting:
-            layer = waiting.pop()
-            if id(layer) not in met:
-                met.add(id(layer))
-                own, inside = self._parts[id(layer)]
-                found.update(map(id, own))
-                waiting += inside
+            own, inside = self._inside[waiting.pop()]
+            found.update(map(id, own))
+            met.update(fresh := set(map(id, inside)) - met)
+            waiting |= fresh
         return found
 
     def holds_the_same(self) -> bool:
         """Whether all lists and dicts that were looked through hold the very objects that they held."""
         return all(map(_holds, self.containers, self._held))
-
-
-def _add(found: list[Any], thing: Any) -> None:
-    if not any(thing is other for other in found):
-        found.append(thing)
 
 
 _mark = attrgetter("_structure")
@@ -175,7 +155,7 @@ class Structure(UserFacing):
     """What makes a layer a node of a tree."""
 
     name: str
-    built: bool
+    built = False
     _own: list[Variable]
     _loss_functions: list[Any]
     _trainable: bool

@@ -358,12 +358,7 @@ class Model(Trainer, Layer):
             return
         if type(self).call is Model.call:
             return
-        outer = context.entry
-        context.entry = outer or self
-        try:
-            self.compute_output_spec(specs_of(input_shape, str(self.compute_dtype)))
-        finally:
-            context.entry = outer
+        self.compute_output_spec(specs_of(input_shape, str(self.compute_dtype)))
         self.built = True
 
     @user_facing

@@ -54,7 +54,6 @@ class Trainer:
     name: str
     built: bool
     trainable_variables: list[Variable]
-    non_trainable_variables: list[Variable]
     losses: list[Any]
     _loss_owners: list[Any]
     _entry: int
@@ -966,12 +965,10 @@ class _Collector:
         return tree.pack_sequence_as(self._structure, whole)
 
 
-def _walks(cls: Any) -> bool:
-    return cls.trainable_variables is Layer.trainable_variables and cls.trainable_weights is Layer.trainable_weights
-
-
-# whether it is the walk through a model that says what is trained
-_is_walked: Callable[[Any], bool] = functools.cache(_walks)
+# whether the walk through models of a class says what is trained, and no property of the user's
+_is_walked: Callable[[Any], bool] = functools.cache(
+    lambda cls: (cls.trainable_variables, cls.trainable_weights) == (Layer.trainable_variables, Layer.trainable_weights)
+)
 
 
 def _as_scalar(loss: Any) -> Any:
