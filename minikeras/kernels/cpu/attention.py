@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.cpu.jit import tile
+from minikeras.kernels.cpu.jit import lazy, tile
 from minikeras.kernels.reference import attention as reference
 from minikeras.kernels.table import Kernels, override
 
@@ -27,12 +25,6 @@ def _is_for_heads(query: Any, key: Any, value: Any, keep: Any) -> bool:
 
 def _without_weights(g: Any, g_weights: Any) -> bool:
     return g_weights is None and g.dtype.char == "f"
-
-
-@lru_cache(maxsize=1)
-def _heads() -> Any:
-    """The module `heads`, imported at first need."""
-    return importlib.import_module("minikeras.kernels.cpu.heads")
 
 
 def _contiguous(array: Any) -> Any:
@@ -55,7 +47,7 @@ def attention(
     wants_weights: bool = True,
 ) -> tuple[Any, Any]:
     query, key, value = map(_contiguous, (query, key, value))
-    return _heads().attention(query, key, value, scale, mask, causal, keep, keep_scale, zero_empty, wants_weights)
+    return lazy("heads").attention(query, key, value, scale, mask, causal, keep, keep_scale, zero_empty, wants_weights)
 
 
 @override(reference.attention_grad, "cpu", when=(_without_weights, _is_for_heads))
@@ -74,7 +66,7 @@ def attention_grad(
     g_weights: Any = None,
 ) -> tuple[Any, Any, Any]:
     g, query, key, value = map(_contiguous, (g, query, key, value))
-    return _heads().attention_grad(
+    return lazy("heads").attention_grad(
         g, query, key, value, np.ascontiguousarray(weights), scale, mask, causal, keep, keep_scale
     )
 

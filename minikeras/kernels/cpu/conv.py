@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.jit import lazy_njit, tile, winograd
+from minikeras.kernels.cpu.jit import lazy, lazy_njit, tile
 from minikeras.kernels.reference import conv as reference
 from minikeras.kernels.reference.conv import Ints, Padding, is_pointwise, output_shape, taps
 from minikeras.kernels.table import Kernels, contiguous_floats, override
@@ -221,7 +221,7 @@ def conv(
     if module is not None and not is_pointwise(size, strides, padding):
         lengths = output_shape(x.shape, size, strides, padding, dilation)
         if winograd_pays((len(x), *lengths), kernel.shape, strides, dilation):
-            out = winograd().convolution(x, kernel, bias, padding=padding, relu=relu, out=out)
+            out = lazy("winograd").convolution(x, kernel, bias, padding=padding, relu=relu, out=out)
         else:
             out = module.convolution(x, kernel, bias, **geometry, relu=relu, out=out)
         return out if relu else k.activate(out, activation, out=out)
@@ -259,13 +259,11 @@ def conv_input_grad(
     geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
     size = kernel.shape[:-2]
     if groups == 1 and is_pointwise(size, strides, padding):
-        if out is None:
-            out = empty(x_shape, g.dtype)
+        out = empty(x_shape, g.dtype) if out is None else out
         weights = kernel.reshape(-1, kernel.shape[-1])
         k.gemm(g.reshape(-1, g.shape[-1]), weights, tb=True, out=out.reshape(-1, x_shape[-1]))
         return out
-    if out is None:
-        out = empty(x_shape, g.dtype)
+    out = empty(x_shape, g.dtype) if out is None else out
     if groups > 1:
         shape = (*x_shape[:-1], x_shape[-1] // groups)
         return _by_group(groups, out, partial(k.conv_input_grad, x_shape=shape, **geometry), g, kernel)
@@ -273,7 +271,7 @@ def conv_input_grad(
     within = zip(padding, size, dilation, strict=True)
     if module is not None and set(strides) == {1} and all(max(pair) <= d * (k - 1) for pair, k, d in within):
         if winograd_pays(x_shape[:-1], (*size, *kernel.shape[:-3:-1]), strides, dilation):
-            return winograd().convolution_input_grad(g, kernel, padding=padding, out=out)
+            return lazy("winograd").convolution_input_grad(g, kernel, padding=padding, out=out)
         return module.convolution_input_grad(g, kernel, x_shape, padding=padding, dilation=dilation, out=out)
     rows, weights = g.reshape(-1, g.shape[-1]), kernel.reshape(-1, kernel.shape[-1]).T
     table, span = _stretch_table(x_shape, size, **geometry)
@@ -303,8 +301,7 @@ def conv_kernel_grad(
     out: Any = None,
 ) -> Any:
     geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
-    if out is None:
-        out = empty(kernel_shape, g.dtype)
+    out = empty(kernel_shape, g.dtype) if out is None else out
     if groups > 1:
         shape = (*kernel_shape[:-1], kernel_shape[-1] // groups)
         return _by_group(groups, out, partial(k.conv_kernel_grad, kernel_shape=shape, **geometry), x, g)
@@ -315,7 +312,7 @@ def conv_kernel_grad(
             k.gemm(matrix, g.reshape(-1, g.shape[-1]), ta=True, out=out.reshape(matrix.shape[1], -1))
             return out
         if winograd_pays(g.shape[:-1], kernel_shape, strides, dilation):
-            return winograd().convolution_kernel_grad(x, g, kernel_shape, padding=padding, out=out)
+            return lazy("winograd").convolution_kernel_grad(x, g, kernel_shape, padding=padding, out=out)
         return module.convolution_kernel_grad(x, g, kernel_shape, **geometry, out=out)
     g, total = g.reshape(-1, g.shape[-1]), out.reshape(-1, g.shape[-1])
     total.fill(0)

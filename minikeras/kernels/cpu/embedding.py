@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty, fitting
-from minikeras.kernels.cpu.jit import lazy_njit, shared
+from minikeras.kernels.cpu.jit import lazy, lazy_njit
 from minikeras.kernels.reference import embedding as reference
 from minikeras.kernels.table import Kernels, override
 
@@ -35,7 +35,7 @@ def embedding_grad(k: Kernels, g: Any, indices: Any, table_shape: tuple[int, int
     out = empty(shape, g.dtype) if out is None else fitting(out, shape, g.dtype)
     g, indices = g.reshape(indices.size, table_shape[1]), indices.reshape(indices.size)
     if out.dtype.char == "f":
-        shared().scatter_add(np.ascontiguousarray(g), np.ascontiguousarray(indices, np.int64), out)
+        lazy("parts").scatter_add(np.ascontiguousarray(g), np.ascontiguousarray(indices, np.int64), out)
     else:
         _scatter_add(g, indices, out)
     return out

@@ -13,7 +13,7 @@ import numpy as np
 
 from minikeras.kernels.arena import empty
 from minikeras.kernels.cpu.conv import window_table
-from minikeras.kernels.cpu.jit import pool_parts, shared
+from minikeras.kernels.cpu.jit import lazy
 from minikeras.kernels.reference import pool as reference
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
 from minikeras.kernels.reference.pool import index_dtype, undilated
@@ -51,7 +51,7 @@ def max_pool(
     y = empty(shape, x.dtype)
     index = empty(shape, np.dtype(index_dtype(size))) if with_index else None
     if y.size:
-        pool_parts().max_pool(x, y, index, _table(x.shape, size, strides, padding)[0])
+        lazy("pool_parts").max_pool(x, y, index, _table(x.shape, size, strides, padding)[0])
     return y, index
 
 
@@ -59,10 +59,9 @@ def max_pool(
 def max_pool_grad(
     k: Kernels, g: Any, index: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None
 ) -> Any:
-    if out is None:
-        out = empty(x_shape, g.dtype)
+    out = empty(x_shape, g.dtype) if out is None else out
     geometry = x_shape, size, strides, padding
-    pool_parts().max_pool_grad(g, index, out, _table(*geometry)[0], *_coverage(*geometry))
+    lazy("pool_parts").max_pool_grad(g, index, out, _table(*geometry)[0], *_coverage(*geometry))
     return out
 
 
@@ -72,7 +71,7 @@ def average_pool(k: Kernels, x: Any, *, size: Ints, strides: Ints, padding: Padd
         lengths = output_shape(x.shape, size, strides, padding, undilated(size))
         out = empty((x.shape[0], *lengths, x.shape[-1]), x.dtype)
     if out.size:
-        shared().average_pool(x, out, *_table(x.shape, size, strides, padding))
+        lazy("parts").average_pool(x, out, *_table(x.shape, size, strides, padding))
     return out
 
 
@@ -80,9 +79,8 @@ def average_pool(k: Kernels, x: Any, *, size: Ints, strides: Ints, padding: Padd
 def average_pool_grad(
     k: Kernels, g: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None
 ) -> Any:
-    if out is None:
-        out = empty(x_shape, g.dtype)
-    shared().average_pool_grad(g, out, *_table(x_shape, size, strides, padding))
+    out = empty(x_shape, g.dtype) if out is None else out
+    lazy("parts").average_pool_grad(g, out, *_table(x_shape, size, strides, padding))
     return out
 
 
@@ -97,7 +95,7 @@ def _is_long(x: Any) -> bool:
 @override(reference.global_average_pool, "cpu", when=(contiguous_float32("x"), _is_long))
 def global_average_pool(k: Kernels, x: Any) -> Any:
     out = empty((x.shape[0], x.shape[2]), x.dtype)
-    shared().global_average_pool(x, out)
+    lazy("parts").global_average_pool(x, out)
     return out
 
 
@@ -108,5 +106,5 @@ def _becomes_long(g: Any, positions: int) -> bool:
 @override(reference.global_average_pool_grad, "cpu", when=(contiguous_float32("g"), _becomes_long))
 def global_average_pool_grad(k: Kernels, g: Any, positions: int) -> Any:
     out = empty((g.shape[0], positions, g.shape[1]), g.dtype)
-    shared().global_average_pool_grad(g, out)
+    lazy("parts").global_average_pool_grad(g, out)
     return out

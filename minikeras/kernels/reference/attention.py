@@ -114,15 +114,13 @@ def _by_step(k: Kernels, x: Any, shape: tuple[int, ...]) -> Any:
 
 def _allowed(k: Kernels, mask: Any, causal: bool, steps: int, sources: int) -> Any:
     """What may be attended to, or None for everything."""
-    xp = k.xp
     if not causal:
         return mask
-    before = xp.tri(steps, sources, dtype=bool)
-    return before if mask is None else xp.logical_and(mask, before)
+    before = k.xp.tri(steps, sources, dtype=bool)
+    return before if mask is None else k.xp.logical_and(mask, before)
 
 
 @kernel
 def side_by_side(k: Kernels, matrices: Sequence[Any]) -> Any:
     """Arrays of equal leading axes as one, joined along the last; a single one is itself."""
-    xp = k.xp
-    return matrices[0] if len(matrices) == 1 else xp.concatenate(matrices, axis=-1)
+    return matrices[0] if len(matrices) == 1 else k.xp.concatenate(matrices, axis=-1)

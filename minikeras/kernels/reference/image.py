@@ -136,8 +136,7 @@ def checked(
 
 def _chosen(k: Kernels, images: Any, rows: np.ndarray) -> Any:
     """The pictures `rows` on the device."""
-    xp = k.xp
-    return xp.asarray(images[rows]) if isinstance(images, np.ndarray) else images[xp.asarray(rows)]
+    return k.xp.asarray(images[rows]) if isinstance(images, np.ndarray) else images[k.xp.asarray(rows)]
 
 
 def _transformed(k: Kernels, pictures: Any, matrices: np.ndarray, order: int, fill_mode: str, cval: float) -> Any:

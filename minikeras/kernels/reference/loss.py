@@ -43,11 +43,10 @@ def sparse_cross_entropy(k: Kernels, logits: Any, labels: Any, probabilities: An
 
     Whoever has the softmax of the logits already may pass it as `probabilities`.
     """
-    xp = k.xp
     if logits.size == 0:
         return k.empty(logits.shape[:-1], logits.dtype)
     shifted, log_sum = _shifted_log_sum(k, logits)
-    return log_sum - xp.take_along_axis(shifted, labels[..., None], axis=-1)[..., 0]
+    return log_sum - k.xp.take_along_axis(shifted, labels[..., None], axis=-1)[..., 0]
 
 
 @kernel
@@ -70,5 +69,4 @@ def binary_cross_entropy(k: Kernels, logits: Any, target: Any) -> Any:
 @kernel
 def binary_cross_entropy_grad(k: Kernels, g: Any, logits: Any, target: Any) -> Any:
     """`g * (sigmoid(logits) - target)`."""
-    xp = k.xp
-    return g * (0.5 * xp.tanh(0.5 * logits) + 0.5 - target)
+    return g * (0.5 * k.xp.tanh(0.5 * logits) + 0.5 - target)
