@@ -9,7 +9,7 @@ import numpy as np
 
 from minikeras.kernels.cpu.jit import lazy, tile
 from minikeras.kernels.reference import attention as reference
-from minikeras.kernels.table import Kernels, override
+from minikeras.kernels.table import Kernels, absent, of_float32, override
 
 _SMALL = 1 << 17  # multiplications
 
@@ -21,10 +21,6 @@ def _is_for_heads(query: Any, key: Any, value: Any, keep: Any) -> bool:
     if work <= _SMALL or 0 in value.shape or any(one.dtype.char != "f" for one in arrays) or tile() is None:
         return False
     return keep is None or (keep.dtype.char == "B" and keep.flags.c_contiguous)
-
-
-def _without_weights(g: Any, g_weights: Any) -> bool:
-    return g_weights is None and g.dtype.char == "f"
 
 
 def _contiguous(array: Any) -> Any:
@@ -50,7 +46,7 @@ def attention(
     return lazy("heads").attention(query, key, value, scale, mask, causal, keep, keep_scale, zero_empty, wants_weights)
 
 
-@override(reference.attention_grad, "cpu", when=(_without_weights, _is_for_heads))
+@override(reference.attention_grad, "cpu", when=(absent("g_weights"), of_float32("g"), _is_for_heads))
 def attention_grad(
     k: Kernels,
     g: Any,

@@ -108,25 +108,15 @@ def _repeated(x: Any, multiplier: int) -> Any:
 
 @override(reference.depthwise_conv, "cpu", when=contiguous_floats("x", "kernel", "bias", "out"))
 def depthwise_conv(
-    k: Kernels,
-    x: Any,
-    kernel: Any,
-    bias: Any = None,
-    *,
-    strides: Ints,
-    padding: Padding,
-    dilation: Ints,
-    activation: str | None = None,
-    out: Any = None,
+    k: Kernels, x: Any, kernel: Any, bias: Any, *, activation: str | None, out: Any, **geometry: Any
 ) -> Any:
-    geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
     size, filters = kernel.shape[:-2], kernel.shape[-2] * kernel.shape[-1]
     if x.shape[-1] != kernel.shape[-2]:
         raise ValueError(f"A kernel of the shape {kernel.shape} takes {kernel.shape[-2]} channels, got {x.shape[-1]}.")
     if bias is not None and bias.shape != (filters,):
         raise ValueError(f"bias must have the shape {(filters,)}, got {bias.shape}.")
     if out is None:
-        out = empty((x.shape[0], *output_shape(x.shape, size, strides, padding, dilation), filters), x.dtype)
+        out = empty((x.shape[0], *output_shape(x.shape, size, **geometry), filters), x.dtype)
     if out.size:
         y, relu = out.reshape(-1, filters), activation == "relu"
         _sums(k, "output", _repeated(x, kernel.shape[-1]), kernel, y, x.shape, size, bias, relu, **geometry)
@@ -136,10 +126,7 @@ def depthwise_conv(
 
 
 @override(reference.depthwise_conv_input_grad, "cpu", when=contiguous_floats("g", "kernel", "out"))
-def depthwise_conv_input_grad(
-    k: Kernels, g: Any, kernel: Any, x_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, out: Any = None
-) -> Any:
-    geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
+def depthwise_conv_input_grad(k: Kernels, g: Any, kernel: Any, x_shape: Ints, *, out: Any, **geometry: Any) -> Any:
     _check_gradient(g, x_shape, kernel.shape, **geometry)
     multiplier = kernel.shape[-1]
     out = empty(x_shape, g.dtype) if out is None else out
@@ -153,10 +140,7 @@ def depthwise_conv_input_grad(
 
 
 @override(reference.depthwise_conv_kernel_grad, "cpu", when=contiguous_floats("g", "x", "out"))
-def depthwise_conv_kernel_grad(
-    k: Kernels, x: Any, g: Any, kernel_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, out: Any = None
-) -> Any:
-    geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
+def depthwise_conv_kernel_grad(k: Kernels, x: Any, g: Any, kernel_shape: Ints, *, out: Any, **geometry: Any) -> Any:
     _check_gradient(g, x.shape, kernel_shape, **geometry)
     out = empty(kernel_shape, g.dtype) if out is None else out
     rows, size = out.reshape(-1, g.shape[-1]), kernel_shape[:-2]

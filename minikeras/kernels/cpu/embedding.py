@@ -24,11 +24,11 @@ def _scatter_add(g, indices, out):  # type: ignore[no-untyped-def]
             target[j] += row[j]
 
 
-def _compiled(g: Any, out: Any) -> bool:
-    return g.dtype.char in "fd" and (out is None or out.flags.c_contiguous)
-
-
-@override(reference.embedding_grad, "cpu", when=_compiled)
+@override(
+    reference.embedding_grad,
+    "cpu",
+    when=lambda g, out: g.dtype.char in "fd" and (out is None or out.flags.c_contiguous),
+)
 def embedding_grad(k: Kernels, g: Any, indices: Any, table_shape: tuple[int, int], out: Any = None) -> Any:
     indices = reference.checked_indices(k, indices, table_shape[0])  # the compiled loop does not look
     shape = tuple(table_shape)

@@ -12,20 +12,17 @@ from minikeras.kernels.reference import activation
 from minikeras.kernels.reference import loss as reference
 from minikeras.kernels.table import Kernels, contiguous_float32, of_float32, override, same_shape
 
-
-def _over_the_last_axis(x: Any, axis: Any) -> bool:
-    return axis in (-1, x.ndim - 1)
-
-
-def _for_each_row(logits: Any, labels: Any) -> bool:
-    return bool(labels.shape == logits.shape[:-1])
-
-
-_LOGITS = contiguous_float32("logits", "probabilities"), same_shape("logits", "probabilities")
+_LABELS = (
+    *(contiguous_float32("logits", "probabilities"), same_shape("logits", "probabilities")),
+    lambda logits, labels: labels.shape == logits.shape[:-1],
+)
 _TARGETS = contiguous_float32("logits", "target", "probabilities"), same_shape("logits", "target", "probabilities")
 
 
-@override(activation.softmax, "cpu", when=(contiguous_float32("x", "out"), same_shape("x", "out"), _over_the_last_axis))
+_LAST = contiguous_float32("x", "out"), same_shape("x", "out"), lambda x, axis: axis in (-1, x.ndim - 1)
+
+
+@override(activation.softmax, "cpu", when=_LAST)
 def softmax(k: Kernels, x: Any, axis: Any = -1, out: Any = None) -> Any:
     out = empty(x.shape, x.dtype) if out is None else out
     lazy("loss_parts").softmax(x, out)
@@ -47,14 +44,14 @@ def cross_entropy_grad(k: Kernels, g: Any, logits: Any, target: Any, probabiliti
     return out
 
 
-@override(reference.sparse_cross_entropy, "cpu", when=(*_LOGITS, _for_each_row))
+@override(reference.sparse_cross_entropy, "cpu", when=_LABELS)
 def sparse_cross_entropy(k: Kernels, logits: Any, labels: Any, probabilities: Any = None) -> Any:
     out = empty(labels.shape, logits.dtype)
     lazy("loss_parts").sparse_cross_entropy(logits, np.ascontiguousarray(labels, np.int64), probabilities, out)
     return out
 
 
-@override(reference.sparse_cross_entropy_grad, "cpu", when=(of_float32("g"), *_LOGITS, _for_each_row))
+@override(reference.sparse_cross_entropy_grad, "cpu", when=(of_float32("g"), *_LABELS))
 def sparse_cross_entropy_grad(k: Kernels, g: Any, logits: Any, labels: Any, probabilities: Any = None) -> Any:
     p = k.softmax(logits) if probabilities is None else probabilities
     out = empty(logits.shape, logits.dtype)

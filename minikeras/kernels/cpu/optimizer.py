@@ -82,24 +82,15 @@ def rmsprop(
     lr: Any,
     rho: float,
     epsilon: float,
-    momentum: float = 0.0,
-    momentum_buffer: Any = None,
-    average_gradient: Any = None,
+    momentum: float,
+    momentum_buffer: Any,
+    average_gradient: Any,
 ) -> None:
     lazy("parts").rmsprop(p, g, v, lr, rho, 1 - rho, epsilon)
 
 
 @override(reference.adam, "cpu", when=(absent("vhat"), contiguous_float32("p", "g", "m", "v")))
 def adam(
-    k: Kernels,
-    p: Any,
-    g: Any,
-    m: Any,
-    v: Any,
-    alpha: Any,
-    beta_1: float,
-    beta_2: float,
-    epsilon: float,
-    vhat: Any = None,
+    k: Kernels, p: Any, g: Any, m: Any, v: Any, alpha: Any, beta_1: float, beta_2: float, epsilon: float, vhat: Any
 ) -> None:
     lazy("parts").adam(p, g, m, v, alpha, 1 - beta_1, 1 - beta_2, epsilon)

@@ -35,15 +35,7 @@ def _coverage(x_shape: Ints, size: Ints, strides: Ints, padding: Padding) -> tup
     return apart, apart and np.count_nonzero(table >= 0) == inputs
 
 
-def _counts_in_bytes(size: Ints) -> bool:
-    return index_dtype(size) == "uint8"
-
-
-def _is_in_bytes(index: Any) -> bool:
-    return index.dtype.char == "B" and index.flags.c_contiguous
-
-
-@override(reference.max_pool, "cpu", when=(contiguous_float32("x"), _counts_in_bytes))
+@override(reference.max_pool, "cpu", when=(contiguous_float32("x"), lambda size: index_dtype(size) == "uint8"))
 def max_pool(
     k: Kernels, x: Any, *, size: Ints, strides: Ints, padding: Padding, with_index: bool = False
 ) -> tuple[Any, Any]:
@@ -55,7 +47,11 @@ def max_pool(
     return y, index
 
 
-@override(reference.max_pool_grad, "cpu", when=(contiguous_float32("g", "out"), _is_in_bytes))
+@override(
+    reference.max_pool_grad,
+    "cpu",
+    (contiguous_float32("g", "out"), lambda index: index.dtype.char == "B" and index.flags.c_contiguous),
+)
 def max_pool_grad(
     k: Kernels, g: Any, index: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None
 ) -> Any:
@@ -88,22 +84,22 @@ _LONG = 1 << 15  # numbers: shorter arrays are NumPy's
 _MANY = 1 << 14  # positions: the compiled pass adds them one after the other, which loses digits
 
 
-def _is_long(x: Any) -> bool:
-    return bool(x.size >= _LONG and x.shape[1] <= _MANY)
-
-
-@override(reference.global_average_pool, "cpu", when=(contiguous_float32("x"), _is_long))
+@override(
+    reference.global_average_pool,
+    "cpu",
+    when=(contiguous_float32("x"), lambda x: x.size >= _LONG and x.shape[1] <= _MANY),
+)
 def global_average_pool(k: Kernels, x: Any) -> Any:
     out = empty((x.shape[0], x.shape[2]), x.dtype)
     lazy("parts").global_average_pool(x, out)
     return out
 
 
-def _becomes_long(g: Any, positions: int) -> bool:
-    return bool(g.size * positions >= _LONG)
-
-
-@override(reference.global_average_pool_grad, "cpu", when=(contiguous_float32("g"), _becomes_long))
+@override(
+    reference.global_average_pool_grad,
+    "cpu",
+    when=(contiguous_float32("g"), lambda g, positions: g.size * positions >= _LONG),
+)
 def global_average_pool_grad(k: Kernels, g: Any, positions: int) -> Any:
     out = empty((g.shape[0], positions, g.shape[1]), g.dtype)
     lazy("parts").global_average_pool_grad(g, out)

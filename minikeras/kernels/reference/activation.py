@@ -139,13 +139,12 @@ def piecewise_relu_grad(
 @kernel
 def softmax(k: Kernels, x: Any, axis: int = -1, out: Any = None) -> Any:
     """`exp(x) / sum(exp(x))` along `axis`, shifted by the maximum so that it cannot overflow."""
-    xp = k.xp
     out = k.empty(x.shape, x.dtype) if out is None else out
     if x.size == 0:
         return out
-    xp.subtract(x, x.max(axis=axis, keepdims=True), out=out)
-    xp.exp(out, out=out)
-    xp.divide(out, out.sum(axis=axis, keepdims=True), out=out)
+    k.xp.subtract(x, x.max(axis=axis, keepdims=True), out=out)
+    k.xp.exp(out, out=out)
+    k.xp.divide(out, out.sum(axis=axis, keepdims=True), out=out)
     return out
 
 

@@ -80,7 +80,7 @@ def _padded(k: Kernels, x: Any, padding: Padding) -> Any:
     return padded
 
 
-def is_pointwise(size: Ints, strides: Ints, padding: Padding) -> bool:
+def is_pointwise(size: Ints, strides: Ints, padding: Padding, dilation: Ints) -> bool:
     """Whether the input itself is the matrix of columns: a window of one value, at every position."""
     return set(size) == set(strides) == {1} and not any(before or after for before, after in padding)
 
@@ -92,7 +92,7 @@ def _grouped(array: Any, groups: int) -> Any:
 
 def _columns(k: Kernels, x: Any, size: Ints, strides: Ints, padding: Padding, dilation: Ints, groups: int) -> Any:
     """Every window of `x` as a row: (groups, n * outputs, taps * channels / groups)."""
-    if is_pointwise(size, strides, padding):
+    if is_pointwise(size, strides, padding, dilation):
         return _grouped(x, groups)
     n, channels = x.shape[0], x.shape[-1] // groups
     lengths = output_shape(x.shape, size, strides, padding, dilation)
@@ -165,7 +165,7 @@ def conv_input_grad(
     size, channels = kernel.shape[:-2], kernel.shape[-2]
     out = k.empty(x_shape, g.dtype) if out is None else out
     transposed = _grouped(kernel, groups).transpose(0, 2, 1)
-    if is_pointwise(size, strides, padding):
+    if is_pointwise(size, strides, padding, dilation):
         xp.matmul(_grouped(g, groups), transposed, out=_grouped(out, groups))
         return out
     columns = k.empty((groups, *g.shape[:-1], *size, channels), g.dtype)

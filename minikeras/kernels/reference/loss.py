@@ -8,10 +8,9 @@ from minikeras.kernels.table import Kernels, kernel
 
 
 def _shifted_log_sum(k: Kernels, logits: Any) -> tuple[Any, Any]:
-    xp = k.xp
     shifted = k.empty(logits.shape, logits.dtype)
-    xp.subtract(logits, logits.max(axis=-1, keepdims=True), out=shifted)
-    return shifted, xp.log(xp.exp(shifted).sum(axis=-1))
+    k.xp.subtract(logits, logits.max(axis=-1, keepdims=True), out=shifted)
+    return shifted, k.xp.log(k.xp.exp(shifted).sum(axis=-1))
 
 
 @kernel
@@ -29,12 +28,11 @@ def cross_entropy(k: Kernels, logits: Any, target: Any, probabilities: Any = Non
 @kernel
 def cross_entropy_grad(k: Kernels, g: Any, logits: Any, target: Any, probabilities: Any = None) -> Any:
     """`g * (softmax(logits) * sum(target) - target)`; softmax is computed unless `probabilities` has it."""
-    xp = k.xp
     p = k.softmax(logits) if probabilities is None else probabilities
     out = k.empty(logits.shape, logits.dtype)
-    xp.multiply(p, target.sum(axis=-1, keepdims=True), out=out)
-    xp.subtract(out, target, out=out)
-    return xp.multiply(out, g[..., None], out=out)
+    k.xp.multiply(p, target.sum(axis=-1, keepdims=True), out=out)
+    k.xp.subtract(out, target, out=out)
+    return k.xp.multiply(out, g[..., None], out=out)
 
 
 @kernel
@@ -52,11 +50,10 @@ def sparse_cross_entropy(k: Kernels, logits: Any, labels: Any, probabilities: An
 @kernel
 def sparse_cross_entropy_grad(k: Kernels, g: Any, logits: Any, labels: Any, probabilities: Any = None) -> Any:
     """`g * (softmax(logits) - one_hot(labels))`."""
-    xp = k.xp
     p = k.softmax(logits) if probabilities is None else probabilities
     out = k.empty(logits.shape, logits.dtype)
-    xp.subtract(p, labels[..., None] == xp.arange(logits.shape[-1]), out=out)
-    return xp.multiply(out, g[..., None], out=out)
+    k.xp.subtract(p, labels[..., None] == k.xp.arange(logits.shape[-1]), out=out)
+    return k.xp.multiply(out, g[..., None], out=out)
 
 
 @kernel

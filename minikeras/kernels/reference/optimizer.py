@@ -133,11 +133,10 @@ def decay(k: Kernels, p: Any, amount: Any) -> None:
 @kernel
 def ema(k: Kernels, average: Any, p: Any, momentum: float) -> None:
     """`average = momentum * average + (1 - momentum) * p`; changes `average` only."""
-    xp = k.xp
     t = k.empty(p.shape, p.dtype)
-    xp.multiply(p, 1 - momentum, out=t)
-    xp.multiply(average, momentum, out=average)
-    xp.add(average, t, out=average)
+    k.xp.multiply(p, 1 - momentum, out=t)
+    k.xp.multiply(average, momentum, out=average)
+    k.xp.add(average, t, out=average)
 
 
 @kernel

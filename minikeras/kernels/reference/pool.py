@@ -32,13 +32,12 @@ def max_pool(
 
     The index counts the window's positions in row-major order; `max_pool_grad` needs it.
     """
-    xp = k.xp
     geometry = x.shape, size, strides, padding, undilated(size)
     y = k.empty((x.shape[0], *output_shape(*geometry), x.shape[-1]), x.dtype)
     y.fill(-math.inf)
     index = None
     if with_index:
-        index = k.empty(y.shape, xp.dtype(index_dtype(size)))
+        index = k.empty(y.shape, k.xp.dtype(index_dtype(size)))
         index.fill(0)
     last = math.prod(size) - 1
     for place, (_, outputs, inputs) in enumerate(reversed(taps(*geometry))):  # from the last tap: the first has its say
@@ -46,8 +45,8 @@ def max_pool(
         if index is not None:
             won = (value >= best) | (value != value)
             part = index[outputs]
-            part[...] = xp.where(won, last - place, part)
-        xp.maximum(best, value, out=best)
+            part[...] = k.xp.where(won, last - place, part)
+        k.xp.maximum(best, value, out=best)
     return y, index
 
 

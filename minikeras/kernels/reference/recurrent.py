@@ -110,7 +110,6 @@ def _scan(
 
     A step updates `states` (h first) in place; `histories` receive what each state was before the step.
     """
-    xp = k.xp
     n, t, _ = x.shape
     h = states[0]
     outputs = k.empty((n, t, h.shape[1]), h.dtype)
@@ -125,8 +124,8 @@ def _scan(
         step(s)
         counts = mask[:, s, None]
         for state, old in zip(states, before, strict=True):
-            state[...] = xp.where(counts, state, old)
-        outputs[:, s] = xp.where(counts, h, outputs[:, s - 1] if s else xp.zeros_like(h))
+            state[...] = k.xp.where(counts, state, old)
+        outputs[:, s] = k.xp.where(counts, h, outputs[:, s - 1] if s else k.xp.zeros_like(h))
     return outputs
 
 
