@@ -17,49 +17,11 @@ import numpy
 
 from minikeras import config
 from minikeras.kernels import reference  # noqa: F401  (which registers the kernels)
-from minikeras.kernels.arena import Arena
-from minikeras.kernels.reference.activation import FUSED_ACTIVATIONS
-from minikeras.kernels.reference.conv import conv_output_length, same_padding
-from minikeras.kernels.reference.random import blocks_for, random_blocks
-from minikeras.kernels.table import (
-    Kernels,
-    absent,
-    contiguous_float32,
-    contiguous_floats,
-    kernel,
-    names,
-    of_float32,
-    one_of,
-    override,
-    reference_table,
-    same_shape,
-    withdraw,
-)
-
-__all__ = [
-    "FUSED_ACTIVATIONS",
-    "Arena",
-    "Kernels",
-    "absent",
-    "active_device",
-    "bind",
-    "blocks_for",
-    "contiguous_float32",
-    "contiguous_floats",
-    "conv_output_length",
-    "kernel",
-    "names",
-    "of_float32",
-    "one_of",
-    "override",
-    "random_blocks",
-    "reference_table",
-    "same_padding",
-    "same_shape",
-    "table_of",
-    "use",
-    "withdraw",
-]
+from minikeras.kernels.arena import Arena  # noqa: F401
+from minikeras.kernels.reference.activation import FUSED_ACTIVATIONS  # noqa: F401
+from minikeras.kernels.reference.conv import conv_output_length, same_padding  # noqa: F401
+from minikeras.kernels.reference.random import blocks_for, random_blocks  # noqa: F401
+from minikeras.kernels.table import Kernels, kernel, names, override, reference_table, withdraw  # noqa: F401
 
 _active_device = "cpu"
 _active: Kernels | None = None

@@ -52,16 +52,15 @@ class Kernels:
             self._bind(name)
         _tables.add(self)
 
-    def _bind(self, name: str) -> Callable[..., Any] | None:
+    def _bind(self, name: str) -> None:
         """Make an attribute of a kernel as it is registered now."""
         if name not in _references:
             self.__dict__.pop(name, None)
             self._mirror.pop(name, None)
-            return None
+            return
         chosen = self._overrides.get(name)
         function = chosen[-1].function if chosen else _references[name]
-        bound = self.__dict__[name] = self._mirror[name] = MethodType(function, self)
-        return bound
+        self.__dict__[name] = self._mirror[name] = MethodType(function, self)
 
     def mirror(self, namespace: dict[str, Any] | None) -> None:
         """From now on keep the array module and the kernels in a namespace too; None: in none."""
@@ -103,11 +102,9 @@ def kernel(function: _Kernel) -> _Kernel:
         TypeError: it takes `*args` or `**kwargs`.
     """
     name = function.__name__
-    known = _references.get(name)
-    if known is not None and (known.__module__, known.__qualname__) != (function.__module__, function.__qualname__):
-        raise ValueError(
-            f"There is a kernel {name!r} already, in {known.__module__}; choose another name, or override it."
-        )
+    known = _references.get(name, function).__module__
+    if known != function.__module__:
+        raise ValueError(f"There is a kernel {name!r} already, in {known}; choose another name, or override it.")
     assert isinstance(function, FunctionType)
     if function.__code__.co_flags & (_ANY_POSITIONAL | _ANY_KEYWORDS):
         raise TypeError(f"The kernel {name!r} takes any arguments; name them, so that overrides know them.")
@@ -138,13 +135,13 @@ def override(
     if device not in _overrides:
         raise ValueError(f"Kernels are overridden for 'cpu' or 'gpu', got {device!r}.")
     conditions = when if isinstance(when, tuple) else (when,)
-    for condition in conditions:
-        for asked in () if isinstance(condition, Condition) else _parameters(condition):
-            if asked not in _parameters(_references[name]):
-                raise TypeError(
-                    f"The kernel {name!r} has no argument {asked!r}, which a condition of its override asks for; "
-                    f"ask for those of {', '.join(_parameters(_references[name]))}."
-                )
+    known = _parameters(_references[name])
+    for asked in [one for each in conditions if not isinstance(each, Condition) for one in _parameters(each)]:
+        if asked not in known:
+            raise TypeError(
+                f"The kernel {name!r} has no argument {asked!r}, which a condition of its override asks for; it has "
+                f"{', '.join(known)}."
+            )
 
     def register(function: _Kernel) -> _Kernel:
         expected, found = (_parameters(one, function) for one in (_references[name], function))

@@ -15,6 +15,7 @@ from table_cases import check_use, registered
 
 from minikeras import kernels as k
 from minikeras.kernels.cpu import jit
+from minikeras.kernels.table import absent, contiguous_float32, contiguous_floats, of_float32, one_of, same_shape
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_where_a_condition_does_not_hold_what_was_there_before_is_used() -> None
         asked.append(a.shape)
         return a.shape == b.shape == (2, 2)
 
-    @k.override("gemm", "cpu", when=(k.of_float32("a"), is_square))
+    @k.override("gemm", "cpu", when=(of_float32("a"), is_square))
     def zeros(k: Any, a: Any, b: Any, ta: bool = False, tb: bool = False, out: Any = None) -> Any:
         """Nothing but zeros."""
         return np.zeros((2, 2))
@@ -96,7 +97,7 @@ def test_where_a_condition_does_not_hold_what_was_there_before_is_used() -> None
 def test_one_frame_lies_between_a_name_and_an_override() -> None:
     frames: list[Any] = []
 
-    @k.override("gemm", "cpu", when=k.absent("out"))
+    @k.override("gemm", "cpu", when=absent("out"))
     def gemm(k: Any, a: Any, b: Any, ta: bool = False, tb: bool = False, out: Any = None) -> Any:
         frames.append(sys._getframe(2))
 
@@ -122,24 +123,24 @@ F4 = np.ones((2, 3), "float32")
 @pytest.mark.parametrize(
     ("condition", "x", "out", "holds"),
     [
-        (k.contiguous_float32("x", "out"), F4, None, True),
-        (k.contiguous_float32("x", "out"), F4, F4.T, False),
-        (k.contiguous_float32("x", "out"), F4, F4.astype("f8"), False),
-        (k.contiguous_float32("x", "out"), F4[:0], None, False),
-        (k.contiguous_float32("x", "out"), np.float32(1), None, False),
-        (k.contiguous_float32("x", "out"), F4.astype("f8"), None, False),
-        (k.contiguous_floats("x", "out"), F4.astype("f8"), F4.astype("f8"), True),
-        (k.contiguous_floats("x", "out"), F4.astype("f8"), F4, False),
-        (k.contiguous_floats("x", "out"), F4.astype("f2"), None, False),
-        (k.same_shape("x", "out"), F4, F4[:1], False),
-        (k.same_shape("x", "out"), F4, F4, True),
-        (k.same_shape("x", "out"), F4, None, True),
-        (k.absent("out"), F4, None, True),
-        (k.absent("x", "out"), F4, None, False),
-        (k.of_float32("x"), F4.T, None, True),
-        (k.one_of("out", "relu", None), F4, "relu", True),
-        (k.one_of("out", "relu", None), F4, None, True),
-        (k.one_of("out", "relu", None), F4, "tanh", False),
+        (contiguous_float32("x", "out"), F4, None, True),
+        (contiguous_float32("x", "out"), F4, F4.T, False),
+        (contiguous_float32("x", "out"), F4, F4.astype("f8"), False),
+        (contiguous_float32("x", "out"), F4[:0], None, False),
+        (contiguous_float32("x", "out"), np.float32(1), None, False),
+        (contiguous_float32("x", "out"), F4.astype("f8"), None, False),
+        (contiguous_floats("x", "out"), F4.astype("f8"), F4.astype("f8"), True),
+        (contiguous_floats("x", "out"), F4.astype("f8"), F4, False),
+        (contiguous_floats("x", "out"), F4.astype("f2"), None, False),
+        (same_shape("x", "out"), F4, F4[:1], False),
+        (same_shape("x", "out"), F4, F4, True),
+        (same_shape("x", "out"), F4, None, True),
+        (absent("out"), F4, None, True),
+        (absent("x", "out"), F4, None, False),
+        (of_float32("x"), F4.T, None, True),
+        (one_of("out", "relu", None), F4, "relu", True),
+        (one_of("out", "relu", None), F4, None, True),
+        (one_of("out", "relu", None), F4, "tanh", False),
     ],
 )
 def test_conditions(condition: Any, x: Any, out: Any, holds: bool) -> None:

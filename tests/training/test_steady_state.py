@@ -92,9 +92,9 @@ def test_a_steady_step_takes_every_buffer_from_the_arena(monkeypatch):
     made = []
     take = Arena.take
 
-    def counting(self, shape, dtype):
+    def counting(self, xp, shape, dtype):
         held = self.nbytes
-        buffer = take(self, shape, dtype)
+        buffer = take(self, xp, shape, dtype)
         made.append(self.nbytes - held)
         return buffer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.jit import shared
+from minikeras.kernels.cpu.jit import lazy
 from minikeras.kernels.reference import activation as reference
 from minikeras.kernels.table import Kernels, contiguous_float32, one_of, override, same_shape
 
@@ -32,9 +32,8 @@ def activate_grad(k: Kernels, g: Any, y: Any, activation: str | None) -> Any:
 def piecewise_relu(
     k: Kernels, x: Any, slope: float = 0.0, limit: float | None = None, threshold: float = 0.0, out: Any = None
 ) -> Any:
-    if out is None:
-        out = empty(x.shape, x.dtype)
-    shared().piecewise_relu(x, slope, limit, threshold, out)
+    out = empty(x.shape, x.dtype) if out is None else out
+    lazy("parts").piecewise_relu(x, slope, limit, threshold, out)
     return out
 
 
@@ -42,15 +41,13 @@ def piecewise_relu(
 def piecewise_relu_grad(
     k: Kernels, g: Any, x: Any, slope: float = 0.0, limit: float | None = None, threshold: float = 0.0, out: Any = None
 ) -> Any:
-    if out is None:
-        out = empty(g.shape, g.dtype)
-    shared().piecewise_relu_grad(g, x, slope, limit, threshold, out)
+    out = empty(g.shape, g.dtype) if out is None else out
+    lazy("parts").piecewise_relu_grad(g, x, slope, limit, threshold, out)
     return out
 
 
 @override(reference.masked_scale, "cpu", when=(contiguous_float32("x", "out"), same_shape("x", "mask"), _is_plain))
 def masked_scale(k: Kernels, x: Any, mask: Any, scale: float, out: Any = None) -> Any:
-    if out is None:
-        out = empty(x.shape, x.dtype)
-    shared().masked_scale(x, mask, scale, out)
+    out = empty(x.shape, x.dtype) if out is None else out
+    lazy("parts").masked_scale(x, mask, scale, out)
     return out

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.cpu.jit import tile
+from minikeras.kernels.cpu.jit import lazy, tile
 from minikeras.kernels.reference import attention as reference
-from minikeras.kernels.table import Kernels, override
+from minikeras.kernels.table import Kernels, absent, of_float32, override
 
 _SMALL = 1 << 17  # multiplications
 
@@ -23,16 +21,6 @@ def _is_for_heads(query: Any, key: Any, value: Any, keep: Any) -> bool:
     if work <= _SMALL or 0 in value.shape or any(one.dtype.char != "f" for one in arrays) or tile() is None:
         return False
     return keep is None or (keep.dtype.char == "B" and keep.flags.c_contiguous)
-
-
-def _without_weights(g: Any, g_weights: Any) -> bool:
-    return g_weights is None and g.dtype.char == "f"
-
-
-@lru_cache(maxsize=1)
-def _heads() -> Any:
-    """The module `heads`, imported at first need."""
-    return importlib.import_module("minikeras.kernels.cpu.heads")
 
 
 def _contiguous(array: Any) -> Any:
@@ -55,10 +43,10 @@ def attention(
     wants_weights: bool = True,
 ) -> tuple[Any, Any]:
     query, key, value = map(_contiguous, (query, key, value))
-    return _heads().attention(query, key, value, scale, mask, causal, keep, keep_scale, zero_empty, wants_weights)
+    return lazy("heads").attention(query, key, value, scale, mask, causal, keep, keep_scale, zero_empty, wants_weights)
 
 
-@override(reference.attention_grad, "cpu", when=(_without_weights, _is_for_heads))
+@override(reference.attention_grad, "cpu", when=(absent("g_weights"), of_float32("g"), _is_for_heads))
 def attention_grad(
     k: Kernels,
     g: Any,
@@ -74,7 +62,7 @@ def attention_grad(
     g_weights: Any = None,
 ) -> tuple[Any, Any, Any]:
     g, query, key, value = map(_contiguous, (g, query, key, value))
-    return _heads().attention_grad(
+    return lazy("heads").attention_grad(
         g, query, key, value, np.ascontiguousarray(weights), scale, mask, causal, keep, keep_scale
     )
 

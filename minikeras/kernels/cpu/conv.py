@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.jit import lazy_njit, tile, winograd
+from minikeras.kernels.cpu.jit import lazy, lazy_njit, tile
 from minikeras.kernels.reference import conv as reference
 from minikeras.kernels.reference.conv import Ints, Padding, is_pointwise, output_shape, taps
 from minikeras.kernels.table import Kernels, contiguous_floats, override
@@ -60,11 +60,12 @@ _LARGE = 1 << 26  # multiplications: where it takes less, loading or compiling W
 
 
 @lru_cache(maxsize=256)
-def winograd_pays(outputs: Ints, kernel_shape: Ints, strides: Ints, dilation: Ints) -> bool:
+def winograd_pays(outputs: Ints, kernel_shape: Ints, strides: Ints, dilation: Ints, padding: Padding = ()) -> bool:
     """Whether a convolution that the tile takes is faster by Winograd's method; its kernel's gradient then is too.
 
     That is for windows of 3 x 3.  It makes 4 x 4 outputs at once, of which those beyond an edge are lost; transforming
     the kernel costs as much as some of these; and with few channels the products do not make up for transformations.
+    Whatever the padding.
 
     Args:
         outputs: (images, *lengths).
@@ -143,7 +144,7 @@ def _columns(x: Any, size: Ints, strides: Ints, padding: Padding, dilation: Ints
     n, channels = x.shape[0], x.shape[-1]
     outputs = math.prod(output_shape(x.shape, size, strides, padding, dilation))
     width = math.prod(size) * channels
-    if is_pointwise(size, strides, padding):
+    if is_pointwise(size, strides, padding, dilation):
         matrix = x.reshape(-1, channels)
         for start, stop in _blocks(n * outputs, width * x.itemsize):
             yield slice(start, stop), matrix[start:stop]
@@ -192,41 +193,27 @@ def _by_group(groups: int, out: Any, one: Callable, *arrays: Any) -> Any:
 @override(
     reference.conv,
     "cpu",
-    when=(
-        contiguous_floats("x", "kernel", "bias", "out"),
-        lambda x, kernel, groups: _group_pays(x, kernel.shape, groups),
-    ),
+    (contiguous_floats("x", "kernel", "bias", "out"), lambda x, kernel, groups: _group_pays(x, kernel.shape, groups)),
 )
 def conv(
-    k: Kernels,
-    x: Any,
-    kernel: Any,
-    bias: Any = None,
-    *,
-    strides: Ints,
-    padding: Padding,
-    dilation: Ints,
-    groups: int = 1,
-    activation: str | None = None,
-    out: Any = None,
+    k: Kernels, x: Any, kernel: Any, bias: Any, *, groups: int, activation: str | None, out: Any, **geometry: Any
 ) -> Any:
-    geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
     if groups > 1:
         if out is None:
-            lengths = output_shape(x.shape, kernel.shape[:-2], strides, padding, dilation)
+            lengths = output_shape(x.shape, kernel.shape[:-2], **geometry)
             out = empty((x.shape[0], *lengths, kernel.shape[-1]), x.dtype)
         return _by_group(groups, out, partial(k.conv, **geometry, activation=activation), x, kernel, bias)
     size, filters = kernel.shape[:-2], kernel.shape[-1]
     module, relu = _tile_for(x, kernel, out), activation == "relu"
-    if module is not None and not is_pointwise(size, strides, padding):
-        lengths = output_shape(x.shape, size, strides, padding, dilation)
-        if winograd_pays((len(x), *lengths), kernel.shape, strides, dilation):
-            out = winograd().convolution(x, kernel, bias, padding=padding, relu=relu, out=out)
+    if module is not None and not is_pointwise(size, **geometry):
+        lengths = output_shape(x.shape, size, **geometry)
+        if winograd_pays((len(x), *lengths), kernel.shape, **geometry):
+            out = lazy("winograd").convolution(x, kernel, bias, padding=geometry["padding"], relu=relu, out=out)
         else:
             out = module.convolution(x, kernel, bias, **geometry, relu=relu, out=out)
         return out if relu else k.activate(out, activation, out=out)
     if out is None:
-        out = empty((x.shape[0], *output_shape(x.shape, size, strides, padding, dilation), filters), x.dtype)
+        out = empty((x.shape[0], *output_shape(x.shape, size, **geometry), filters), x.dtype)
     if module is not None:
         rows, y = x.reshape(-1, x.shape[-1]), out.reshape(-1, filters)
         module.matrix_product(rows, kernel.reshape(-1, filters), bias=bias, relu=relu, out=y)
@@ -244,36 +231,23 @@ def conv(
     "cpu",
     when=(contiguous_floats("g", "kernel", "out"), lambda g, kernel, groups: _group_pays(g, kernel.shape, groups)),
 )
-def conv_input_grad(
-    k: Kernels,
-    g: Any,
-    kernel: Any,
-    x_shape: Ints,
-    *,
-    strides: Ints,
-    padding: Padding,
-    dilation: Ints,
-    groups: int = 1,
-    out: Any = None,
-) -> Any:
-    geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
+def conv_input_grad(k: Kernels, g: Any, kernel: Any, x_shape: Ints, *, groups: int, out: Any, **geometry: Any) -> Any:
     size = kernel.shape[:-2]
-    if groups == 1 and is_pointwise(size, strides, padding):
-        if out is None:
-            out = empty(x_shape, g.dtype)
+    if groups == 1 and is_pointwise(size, **geometry):
+        out = empty(x_shape, g.dtype) if out is None else out
         weights = kernel.reshape(-1, kernel.shape[-1])
         k.gemm(g.reshape(-1, g.shape[-1]), weights, tb=True, out=out.reshape(-1, x_shape[-1]))
         return out
-    if out is None:
-        out = empty(x_shape, g.dtype)
+    out = empty(x_shape, g.dtype) if out is None else out
     if groups > 1:
         shape = (*x_shape[:-1], x_shape[-1] // groups)
         return _by_group(groups, out, partial(k.conv_input_grad, x_shape=shape, **geometry), g, kernel)
     module = _tile_for(g, kernel, out)
+    strides, padding, dilation = geometry["strides"], geometry["padding"], geometry["dilation"]
     within = zip(padding, size, dilation, strict=True)
     if module is not None and set(strides) == {1} and all(max(pair) <= d * (k - 1) for pair, k, d in within):
-        if winograd_pays(x_shape[:-1], (*size, *kernel.shape[:-3:-1]), strides, dilation):
-            return winograd().convolution_input_grad(g, kernel, padding=padding, out=out)
+        if winograd_pays(x_shape[:-1], (*size, *kernel.shape[:-3:-1]), **geometry):
+            return lazy("winograd").convolution_input_grad(g, kernel, padding=padding, out=out)
         return module.convolution_input_grad(g, kernel, x_shape, padding=padding, dilation=dilation, out=out)
     rows, weights = g.reshape(-1, g.shape[-1]), kernel.reshape(-1, kernel.shape[-1]).T
     table, span = _stretch_table(x_shape, size, **geometry)
@@ -290,32 +264,19 @@ def conv_input_grad(
     "cpu",
     when=(contiguous_floats("x", "g", "out"), lambda x, kernel_shape, groups: _group_pays(x, kernel_shape, groups)),
 )
-def conv_kernel_grad(
-    k: Kernels,
-    x: Any,
-    g: Any,
-    kernel_shape: Ints,
-    *,
-    strides: Ints,
-    padding: Padding,
-    dilation: Ints,
-    groups: int = 1,
-    out: Any = None,
-) -> Any:
-    geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
-    if out is None:
-        out = empty(kernel_shape, g.dtype)
+def conv_kernel_grad(k: Kernels, x: Any, g: Any, kernel_shape: Ints, *, groups: int, out: Any, **geometry: Any) -> Any:
+    out = empty(kernel_shape, g.dtype) if out is None else out
     if groups > 1:
         shape = (*kernel_shape[:-1], kernel_shape[-1] // groups)
         return _by_group(groups, out, partial(k.conv_kernel_grad, kernel_shape=shape, **geometry), x, g)
     module = _tile_for(x, g, out)
     if module is not None:
-        if is_pointwise(kernel_shape[:-2], strides, padding):
+        if is_pointwise(kernel_shape[:-2], **geometry):
             matrix = x.reshape(-1, x.shape[-1])
             k.gemm(matrix, g.reshape(-1, g.shape[-1]), ta=True, out=out.reshape(matrix.shape[1], -1))
             return out
-        if winograd_pays(g.shape[:-1], kernel_shape, strides, dilation):
-            return winograd().convolution_kernel_grad(x, g, kernel_shape, padding=padding, out=out)
+        if winograd_pays(g.shape[:-1], kernel_shape, **geometry):
+            return lazy("winograd").convolution_kernel_grad(x, g, kernel_shape, padding=geometry["padding"], out=out)
         return module.convolution_kernel_grad(x, g, kernel_shape, **geometry, out=out)
     g, total = g.reshape(-1, g.shape[-1]), out.reshape(-1, g.shape[-1])
     total.fill(0)

@@ -6,14 +6,13 @@ and they fight with the team's threads.  BLAS is therefore asked for products th
 
 from __future__ import annotations
 
-import importlib
 import math
 from typing import Any
 
 import numpy as np
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.jit import shared, tile
+from minikeras.kernels.cpu.jit import lazy, tile
 from minikeras.kernels.reference import dense as reference
 from minikeras.kernels.table import Kernels, contiguous_float32, of_float32, override
 
@@ -66,9 +65,9 @@ def epilogue_grad(
     if bias and bias_out is None:
         bias_out = empty((g.shape[-1],), g.dtype)
     if activation == "relu":
-        g = shared().relu_grad(g, y, bias_out if bias else None)
+        g = lazy("parts").relu_grad(g, y, bias_out if bias else None)
     elif bias:
-        shared().relu_grad(g, None, bias_out)
+        lazy("parts").relu_grad(g, None, bias_out)
     return g, bias_out if bias else None
 
 
@@ -87,7 +86,7 @@ def _is_for_stacks(a: Any, b: Any) -> bool:
 @override(reference.matmul, "cpu", when=_is_for_stacks)
 def matmul(k: Kernels, a: Any, b: Any) -> Any:
     if b.ndim > 2:
-        return importlib.import_module("minikeras.kernels.cpu.stack").stacked_product(a, b)
+        return lazy("stack").stacked_product(a, b)
     rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])  # one product over all leading axes
     turned = b.strides[0] == 4 and b.strides[1] != 4
     y = k.gemm(rows, b.T if turned else b, tb=turned)

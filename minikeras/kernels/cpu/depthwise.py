@@ -6,7 +6,6 @@ compiled loop.  Several filters per channel are one each of a repeated channel.
 
 from __future__ import annotations
 
-import importlib
 import math
 from functools import lru_cache
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 
 from minikeras.kernels.arena import empty
 from minikeras.kernels.cpu.conv import window_table
-from minikeras.kernels.cpu.jit import lazy_njit, tile
+from minikeras.kernels.cpu.jit import lazy, lazy_njit, tile
 from minikeras.kernels.reference import depthwise as reference
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
 from minikeras.kernels.table import Kernels, contiguous_floats, override
@@ -81,7 +80,7 @@ def _sums(
     lists = _lists(what, x_shape[1:-1], size, out.shape[1], **geometry)
     steps = a.size // pictures, b.size // pictures if folded else 0
     if a.dtype.char == "f" and tile() is not None:
-        module = importlib.import_module("minikeras.kernels.cpu.depthwise_parts")
+        module = lazy("depthwise_parts")
         if folded:
             module.folded_rows(lists, a, b, steps, pictures, out)
         else:
@@ -109,25 +108,15 @@ def _repeated(x: Any, multiplier: int) -> Any:
 
 @override(reference.depthwise_conv, "cpu", when=contiguous_floats("x", "kernel", "bias", "out"))
 def depthwise_conv(
-    k: Kernels,
-    x: Any,
-    kernel: Any,
-    bias: Any = None,
-    *,
-    strides: Ints,
-    padding: Padding,
-    dilation: Ints,
-    activation: str | None = None,
-    out: Any = None,
+    k: Kernels, x: Any, kernel: Any, bias: Any, *, activation: str | None, out: Any, **geometry: Any
 ) -> Any:
-    geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
     size, filters = kernel.shape[:-2], kernel.shape[-2] * kernel.shape[-1]
     if x.shape[-1] != kernel.shape[-2]:
         raise ValueError(f"A kernel of the shape {kernel.shape} takes {kernel.shape[-2]} channels, got {x.shape[-1]}.")
     if bias is not None and bias.shape != (filters,):
         raise ValueError(f"bias must have the shape {(filters,)}, got {bias.shape}.")
     if out is None:
-        out = empty((x.shape[0], *output_shape(x.shape, size, strides, padding, dilation), filters), x.dtype)
+        out = empty((x.shape[0], *output_shape(x.shape, size, **geometry), filters), x.dtype)
     if out.size:
         y, relu = out.reshape(-1, filters), activation == "relu"
         _sums(k, "output", _repeated(x, kernel.shape[-1]), kernel, y, x.shape, size, bias, relu, **geometry)
@@ -137,14 +126,10 @@ def depthwise_conv(
 
 
 @override(reference.depthwise_conv_input_grad, "cpu", when=contiguous_floats("g", "kernel", "out"))
-def depthwise_conv_input_grad(
-    k: Kernels, g: Any, kernel: Any, x_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, out: Any = None
-) -> Any:
-    geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
+def depthwise_conv_input_grad(k: Kernels, g: Any, kernel: Any, x_shape: Ints, *, out: Any, **geometry: Any) -> Any:
     _check_gradient(g, x_shape, kernel.shape, **geometry)
     multiplier = kernel.shape[-1]
-    if out is None:
-        out = empty(x_shape, g.dtype)
+    out = empty(x_shape, g.dtype) if out is None else out
     repeated = out if multiplier == 1 else empty((*x_shape, multiplier), g.dtype)
     _sums(k, "input", g, kernel, repeated.reshape(-1, g.shape[-1]), x_shape, kernel.shape[:-2], **geometry)
     if multiplier > 1:
@@ -155,13 +140,9 @@ def depthwise_conv_input_grad(
 
 
 @override(reference.depthwise_conv_kernel_grad, "cpu", when=contiguous_floats("g", "x", "out"))
-def depthwise_conv_kernel_grad(
-    k: Kernels, x: Any, g: Any, kernel_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, out: Any = None
-) -> Any:
-    geometry: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
+def depthwise_conv_kernel_grad(k: Kernels, x: Any, g: Any, kernel_shape: Ints, *, out: Any, **geometry: Any) -> Any:
     _check_gradient(g, x.shape, kernel_shape, **geometry)
-    if out is None:
-        out = empty(kernel_shape, g.dtype)
+    out = empty(kernel_shape, g.dtype) if out is None else out
     rows, size = out.reshape(-1, g.shape[-1]), kernel_shape[:-2]
     _sums(k, "kernel", _repeated(x, kernel_shape[-1]), g, rows, x.shape, size, **geometry)
     return out

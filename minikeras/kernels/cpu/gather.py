@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.cpu.jit import shared
+from minikeras.kernels.cpu.jit import lazy
 from minikeras.kernels.reference import gather as reference
 from minikeras.kernels.table import Kernels, override
 
@@ -30,5 +30,5 @@ def _is_long(array: Any, rows: Any, out: Any) -> bool:
 
 @override(reference.gather, "cpu", when=_is_long)
 def gather(k: Kernels, array: Any, rows: Any, out: Any = None) -> tuple[Any, Callable[[], None] | None]:
-    finish = shared().gather_ahead(array, np.ascontiguousarray(rows, np.int64), out)
+    finish = lazy("parts").gather_ahead(array, np.ascontiguousarray(rows, np.int64), out)
     return reference.gather(k, array, rows, out) if finish is None else (out, finish)

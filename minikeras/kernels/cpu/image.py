@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
 
 from minikeras.kernels.arena import empty
+from minikeras.kernels.cpu.jit import lazy
 from minikeras.kernels.reference import image as reference
 from minikeras.kernels.table import Kernels, override
 
@@ -45,7 +45,7 @@ def affine_images(
             images, rows = images[rows], np.arange(len(rows))
         if channel_shifts is not None:
             channel_shifts = channel_shifts.astype(np.float32)
-        importlib.import_module("minikeras.kernels.cpu.image_parts").affine_images(
+        lazy("image_parts").affine_images(
             np.ascontiguousarray(images),
             np.ascontiguousarray(rows),
             matrices,

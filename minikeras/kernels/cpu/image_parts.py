@@ -19,7 +19,7 @@ from minikeras.kernels.cpu.jit import inner, instruction, lazy_part
 from minikeras.kernels.cpu.machine import Loop, doubles, floats, function, numbers, octets
 from minikeras.kernels.cpu.team import team
 from minikeras.kernels.cpu.tile import _BITS, _FLOAT, _INT32, _INT64, _VECTOR, LANES, _number, _spread
-from minikeras.kernels.reference.image import _PADDING, _folded, _inverse, _spline
+from minikeras.kernels.reference.image import _FAR, _PADDING, FILL_MODES, _folded, _inverse, _spline
 
 _BLOCK = 512  # pixels whose passes stay in the fastest cache
 _SHORT = 1 << 11  # elements that are not worth a part of their own
@@ -27,11 +27,7 @@ _LONG = 1 << 15  # elements that are worth waking a helper
 _MOST = 64  # parts, and pictures whose coefficients are made at once
 _TINY = 1e-12  # too small to count in float32; far from the diagonal numbers become denormal, which take long
 _ONE = np.float32(1)
-# Constants of compiled code stand here, even if the reference has them too: machine code is kept until this folder
-# changes.
-_FAR = 1e9
-_MODES = ("constant", "nearest", "reflect", "wrap")
-_CONSTANT, _REFLECT = _MODES.index("constant"), _MODES.index("reflect")
+_CONSTANT, _REFLECT = FILL_MODES.index("constant"), FILL_MODES.index("reflect")
 
 
 @inner
@@ -452,7 +448,7 @@ def affine_images(
     parts = min(len(rows), _MOST, max(out.size // _SHORT, 1))
     items = (
         (len(rows), parts, images, rows, coefficients, matrices, flips, height, width, channels)
-        + (_MODES.index(fill_mode), taps, margin, beyond, lines, stride, _columns(width), _IDENTITY)
+        + (FILL_MODES.index(fill_mode), taps, margin, beyond, lines, stride, _columns(width), _IDENTITY)
         + (_polynomials(order) if order else None, np.array([cval, scale], np.float32), channel_shifts, int(of_bytes))
         + (scratch, room, out)
     )

@@ -18,7 +18,7 @@ import tempfile
 import threading
 import types
 from collections.abc import Callable
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -454,23 +454,11 @@ def lazy_njit(function: Callable | None = None, **options: Any) -> Any:
 @lru_cache(maxsize=1)
 def tile() -> Any:
     """The module `tile`, imported at first need; None where the host has no vector registers that it knows."""
-    module = importlib.import_module("minikeras.kernels.cpu.tile")
+    module = lazy("tile")
     return module if module.AVAILABLE else None
 
 
-@lru_cache(maxsize=1)
-def winograd() -> Any:
-    """The module `winograd`, imported at first need, on hosts where `tile` is a module."""
-    return importlib.import_module("minikeras.kernels.cpu.winograd")
-
-
-@lru_cache(maxsize=1)
-def pool_parts() -> Any:
-    """The module `pool_parts`, imported at first need."""
-    return importlib.import_module("minikeras.kernels.cpu.pool_parts")
-
-
-@lru_cache(maxsize=1)
-def shared() -> Any:
-    """The module `parts`, imported at first need."""
-    return importlib.import_module("minikeras.kernels.cpu.parts")
+@cache
+def lazy(module: str) -> Any:
+    """A module of this folder, imported at first need."""
+    return importlib.import_module(f"minikeras.kernels.cpu.{module}")

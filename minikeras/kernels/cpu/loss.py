@@ -2,48 +2,37 @@
 
 from __future__ import annotations
 
-import importlib
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from minikeras.kernels.arena import empty
+from minikeras.kernels.cpu.jit import lazy
 from minikeras.kernels.reference import activation
 from minikeras.kernels.reference import loss as reference
 from minikeras.kernels.table import Kernels, contiguous_float32, of_float32, override, same_shape
 
-
-@lru_cache(maxsize=1)
-def _parts() -> Any:
-    """The module `loss_parts`, imported at first need."""
-    return importlib.import_module("minikeras.kernels.cpu.loss_parts")
-
-
-def _over_the_last_axis(x: Any, axis: Any) -> bool:
-    return axis in (-1, x.ndim - 1)
-
-
-def _for_each_row(logits: Any, labels: Any) -> bool:
-    return bool(labels.shape == logits.shape[:-1])
-
-
-_LOGITS = contiguous_float32("logits", "probabilities"), same_shape("logits", "probabilities")
+_LABELS = (
+    *(contiguous_float32("logits", "probabilities"), same_shape("logits", "probabilities")),
+    lambda logits, labels: labels.shape == logits.shape[:-1],
+)
 _TARGETS = contiguous_float32("logits", "target", "probabilities"), same_shape("logits", "target", "probabilities")
 
 
-@override(activation.softmax, "cpu", when=(contiguous_float32("x", "out"), same_shape("x", "out"), _over_the_last_axis))
+_LAST = contiguous_float32("x", "out"), same_shape("x", "out"), lambda x, axis: axis in (-1, x.ndim - 1)
+
+
+@override(activation.softmax, "cpu", when=_LAST)
 def softmax(k: Kernels, x: Any, axis: Any = -1, out: Any = None) -> Any:
-    if out is None:
-        out = empty(x.shape, x.dtype)
-    _parts().softmax(x, out)
+    out = empty(x.shape, x.dtype) if out is None else out
+    lazy("loss_parts").softmax(x, out)
     return out
 
 
 @override(reference.cross_entropy, "cpu", when=_TARGETS)
 def cross_entropy(k: Kernels, logits: Any, target: Any, probabilities: Any = None) -> Any:
     out = empty(logits.shape[:-1], logits.dtype)
-    _parts().cross_entropy(logits, target, probabilities, out)
+    lazy("loss_parts").cross_entropy(logits, target, probabilities, out)
     return out
 
 
@@ -51,22 +40,22 @@ def cross_entropy(k: Kernels, logits: Any, target: Any, probabilities: Any = Non
 def cross_entropy_grad(k: Kernels, g: Any, logits: Any, target: Any, probabilities: Any = None) -> Any:
     p = k.softmax(logits) if probabilities is None else probabilities
     out = empty(logits.shape, logits.dtype)
-    _parts().cross_entropy_grad(_rows(g, logits), p, target, out)
+    lazy("loss_parts").cross_entropy_grad(_rows(g, logits), p, target, out)
     return out
 
 
-@override(reference.sparse_cross_entropy, "cpu", when=(*_LOGITS, _for_each_row))
+@override(reference.sparse_cross_entropy, "cpu", when=_LABELS)
 def sparse_cross_entropy(k: Kernels, logits: Any, labels: Any, probabilities: Any = None) -> Any:
     out = empty(labels.shape, logits.dtype)
-    _parts().sparse_cross_entropy(logits, np.ascontiguousarray(labels, np.int64), probabilities, out)
+    lazy("loss_parts").sparse_cross_entropy(logits, np.ascontiguousarray(labels, np.int64), probabilities, out)
     return out
 
 
-@override(reference.sparse_cross_entropy_grad, "cpu", when=(of_float32("g"), *_LOGITS, _for_each_row))
+@override(reference.sparse_cross_entropy_grad, "cpu", when=(of_float32("g"), *_LABELS))
 def sparse_cross_entropy_grad(k: Kernels, g: Any, logits: Any, labels: Any, probabilities: Any = None) -> Any:
     p = k.softmax(logits) if probabilities is None else probabilities
     out = empty(logits.shape, logits.dtype)
-    _parts().sparse_cross_entropy_grad(_rows(g, logits), p, np.ascontiguousarray(labels, np.int64), out)
+    lazy("loss_parts").sparse_cross_entropy_grad(_rows(g, logits), p, np.ascontiguousarray(labels, np.int64), out)
     return out
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from minikeras.kernels.arena import empty
+from minikeras.kernels.cpu.jit import lazy
 from minikeras.kernels.reference import norm as reference
 from minikeras.kernels.table import Kernels, absent, contiguous_float32, override
 
@@ -29,12 +28,6 @@ def _was_unmasked(residual: Any) -> bool:
 def _was_compiled(residual: Any) -> bool:
     x, gamma, _, mean, inverse = residual
     return _are_plain(x, gamma, mean, inverse)
-
-
-@lru_cache(maxsize=1)
-def _parts() -> Any:
-    """The module `norm_parts`, imported at first need."""
-    return importlib.import_module("minikeras.kernels.cpu.norm_parts")
 
 
 def _like(x: Any, out: Any) -> Any:
@@ -60,9 +53,9 @@ def batch_norm(
     k: Kernels, x: Any, gamma: Any, beta: Any, epsilon: float, mask: Any = None, out: Any = None
 ) -> tuple[Any, Any, Any, Any]:
     y = _like(x, out)
-    mean, variance = _parts().batch_moments(x)
+    mean, variance = lazy("norm_parts").batch_moments(x)
     inverse = 1 / np.sqrt(variance + epsilon)
-    _parts().normalize(x, mean, inverse * _or(gamma, 1), _or(beta, 0), y)
+    lazy("norm_parts").normalize(x, mean, inverse * _or(gamma, 1), _or(beta, 0), y)
     return y, mean, variance, (x, gamma, beta, mean, inverse, 1 / len(x))
 
 
@@ -71,33 +64,34 @@ def batch_norm_grad(
     k: Kernels, g: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None)
 ) -> tuple[Any, Any, Any]:
     x, gamma, beta, mean, inverse, share = residual
-    total, along = _parts().batch_gradient_sums(x, g, mean)
+    total, along = lazy("norm_parts").batch_gradient_sums(x, g, mean)
     along *= inverse
     g_x = None
     if needs_x:
         g_x = _like(x, None)
         scale = inverse * _or(gamma, 1)
-        _parts().batch_combine(x, g, mean, scale, -share * scale * inverse * along, -share * scale * total, g_x)
+        factors = -share * scale * inverse * along, -share * scale * total
+        lazy("norm_parts").batch_combine(x, g, mean, scale, *factors, g_x)
     return g_x, _into(outs[0], along, gamma is not None), _into(outs[1], total, beta is not None)
 
 
 @override(reference.scale_shift, "cpu", when=(_has_vectors, contiguous_float32("x", "scale", "shift", "out")))
 def scale_shift(k: Kernels, x: Any, scale: Any, shift: Any, out: Any = None) -> Any:
     y = _like(x, out)
-    _parts().normalize(x, 0, scale, shift, y)
+    lazy("norm_parts").normalize(x, 0, scale, shift, y)
     return y
 
 
 @override(reference.layer_norm, "cpu", when=contiguous_float32("x", "gamma", "beta", "out"))
 def layer_norm(k: Kernels, x: Any, gamma: Any, beta: Any, epsilon: float, out: Any = None) -> tuple[Any, Any]:
     y = _like(x, out)
-    return y, (x, gamma, beta, *_parts().normalize_rows(x, _or(gamma, 1), _or(beta, 0), epsilon, True, y))
+    return y, (x, gamma, beta, *lazy("norm_parts").normalize_rows(x, _or(gamma, 1), _or(beta, 0), epsilon, True, y))
 
 
 @override(reference.rms_norm, "cpu", when=contiguous_float32("x", "gamma", "out"))
 def rms_norm(k: Kernels, x: Any, gamma: Any, epsilon: float, out: Any = None) -> tuple[Any, Any]:
     y = _like(x, out)
-    return y, (x, gamma, None, None, _parts().normalize_rows(x, _or(gamma, 1), 0, epsilon, False, y)[1])
+    return y, (x, gamma, None, None, lazy("norm_parts").normalize_rows(x, _or(gamma, 1), 0, epsilon, False, y)[1])
 
 
 @override(reference.layer_norm_grad, "cpu", when=(contiguous_float32("g"), _was_compiled))
@@ -106,5 +100,5 @@ def layer_norm_grad(
 ) -> tuple[Any, Any, Any]:
     x, gamma, beta, mean, inverse = residual
     g_x = _like(x, None) if needs_x else None
-    total, along = _parts().rows_grad(x, g, _or(gamma, 1), mean, inverse, g_x)
+    total, along = lazy("norm_parts").rows_grad(x, g, _or(gamma, 1), mean, inverse, g_x)
     return g_x, _into(outs[0], along, gamma is not None), _into(outs[1], total, beta is not None)

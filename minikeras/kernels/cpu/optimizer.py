@@ -8,11 +8,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import wraps
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.cpu.jit import shared
+from minikeras.kernels.cpu.jit import lazy
 from minikeras.kernels.reference import optimizer as reference
 from minikeras.kernels.table import Kernels, absent, contiguous_float32, override
 
@@ -20,30 +21,23 @@ _BLOCK = (
     32768  # Adam's five float32 blocks fill 640 KiB of a 1 MiB L2; half of it was 15 % slower, through call overhead
 )
 
-_scratch = threading.local()
+_scratch = threading.local()  # tables whose buffers are one and the same block, by type
 
 
 def _in_blocks(update: Callable) -> Callable:
     """The same update, block by block: a dozen passes over a block cost less than a dozen over the whole buffer."""
 
     @wraps(update)
-    def blocked(k: Kernels, p: Any, *arguments: Any, scratch: Any = None, **options: Any) -> None:
-        room = _scratch.__dict__.get(p.dtype)
-        if room is None:
-            room = _scratch.__dict__[p.dtype] = np.empty(_BLOCK, p.dtype)
-        if p.size <= _BLOCK:
-            update(k, p, *arguments, scratch=room[: p.size], **options)
-            return
-        for start in range(0, p.size, _BLOCK):
+    def blocked(k: Kernels, p: Any, *arguments: Any, **options: Any) -> None:
+        kept = _scratch.__dict__
+        table = kept.get(p.dtype)
+        if table is None:
+            room = np.empty(_BLOCK, p.dtype)
+            table = kept[p.dtype] = SimpleNamespace(xp=k.xp, empty=lambda shape, dtype: room[: shape[0]])
+        for start in range(0, p.size, _BLOCK) if p.size > _BLOCK else (0,):
             part = slice(start, start + _BLOCK)
-            piece = p[part]
-            update(
-                k,
-                piece,
-                *[_cut(argument, part) for argument in arguments],
-                scratch=room[: piece.size],
-                **{name: _cut(option, part) for name, option in options.items()},
-            )
+            cut = {name: _cut(option, part) for name, option in options.items()}
+            update(table, p[part], *[_cut(argument, part) for argument in arguments], **cut)
 
     return blocked
 
@@ -66,15 +60,15 @@ for _update in (
 
 
 @override(reference.sgd, "cpu", when=contiguous_float32("p", "g"))
-def sgd(k: Kernels, p: Any, g: Any, lr: Any, *, scratch: Any = None) -> None:
-    shared().sgd(p, g, lr)
+def sgd(k: Kernels, p: Any, g: Any, lr: Any) -> None:
+    lazy("parts").sgd(p, g, lr)
 
 
 @override(reference.sgd_momentum, "cpu", when=contiguous_float32("p", "g", "v"))
 def sgd_momentum(
     k: Kernels, p: Any, g: Any, v: Any, lr: Any, momentum: float, nesterov: bool = False, *, scratch: Any = None
 ) -> None:
-    shared().sgd_momentum(p, g, v, lr, momentum, nesterov)
+    lazy("parts").sgd_momentum(p, g, v, lr, momentum, nesterov)
 
 
 @override(
@@ -88,28 +82,15 @@ def rmsprop(
     lr: Any,
     rho: float,
     epsilon: float,
-    momentum: float = 0.0,
-    momentum_buffer: Any = None,
-    average_gradient: Any = None,
-    *,
-    scratch: Any = None,
+    momentum: float,
+    momentum_buffer: Any,
+    average_gradient: Any,
 ) -> None:
-    shared().rmsprop(p, g, v, lr, rho, 1 - rho, epsilon)
+    lazy("parts").rmsprop(p, g, v, lr, rho, 1 - rho, epsilon)
 
 
 @override(reference.adam, "cpu", when=(absent("vhat"), contiguous_float32("p", "g", "m", "v")))
 def adam(
-    k: Kernels,
-    p: Any,
-    g: Any,
-    m: Any,
-    v: Any,
-    alpha: Any,
-    beta_1: float,
-    beta_2: float,
-    epsilon: float,
-    vhat: Any = None,
-    *,
-    scratch: Any = None,
+    k: Kernels, p: Any, g: Any, m: Any, v: Any, alpha: Any, beta_1: float, beta_2: float, epsilon: float, vhat: Any
 ) -> None:
-    shared().adam(p, g, m, v, alpha, 1 - beta_1, 1 - beta_2, epsilon)
+    lazy("parts").adam(p, g, m, v, alpha, 1 - beta_1, 1 - beta_2, epsilon)

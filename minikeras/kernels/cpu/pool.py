@@ -13,7 +13,7 @@ import numpy as np
 
 from minikeras.kernels.arena import empty
 from minikeras.kernels.cpu.conv import window_table
-from minikeras.kernels.cpu.jit import pool_parts, shared
+from minikeras.kernels.cpu.jit import lazy
 from minikeras.kernels.reference import pool as reference
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
 from minikeras.kernels.reference.pool import index_dtype, undilated
@@ -35,15 +35,7 @@ def _coverage(x_shape: Ints, size: Ints, strides: Ints, padding: Padding) -> tup
     return apart, apart and np.count_nonzero(table >= 0) == inputs
 
 
-def _counts_in_bytes(size: Ints) -> bool:
-    return index_dtype(size) == "uint8"
-
-
-def _is_in_bytes(index: Any) -> bool:
-    return index.dtype.char == "B" and index.flags.c_contiguous
-
-
-@override(reference.max_pool, "cpu", when=(contiguous_float32("x"), _counts_in_bytes))
+@override(reference.max_pool, "cpu", when=(contiguous_float32("x"), lambda size: index_dtype(size) == "uint8"))
 def max_pool(
     k: Kernels, x: Any, *, size: Ints, strides: Ints, padding: Padding, with_index: bool = False
 ) -> tuple[Any, Any]:
@@ -51,18 +43,21 @@ def max_pool(
     y = empty(shape, x.dtype)
     index = empty(shape, np.dtype(index_dtype(size))) if with_index else None
     if y.size:
-        pool_parts().max_pool(x, y, index, _table(x.shape, size, strides, padding)[0])
+        lazy("pool_parts").max_pool(x, y, index, _table(x.shape, size, strides, padding)[0])
     return y, index
 
 
-@override(reference.max_pool_grad, "cpu", when=(contiguous_float32("g", "out"), _is_in_bytes))
+@override(
+    reference.max_pool_grad,
+    "cpu",
+    (contiguous_float32("g", "out"), lambda index: index.dtype.char == "B" and index.flags.c_contiguous),
+)
 def max_pool_grad(
     k: Kernels, g: Any, index: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None
 ) -> Any:
-    if out is None:
-        out = empty(x_shape, g.dtype)
+    out = empty(x_shape, g.dtype) if out is None else out
     geometry = x_shape, size, strides, padding
-    pool_parts().max_pool_grad(g, index, out, _table(*geometry)[0], *_coverage(*geometry))
+    lazy("pool_parts").max_pool_grad(g, index, out, _table(*geometry)[0], *_coverage(*geometry))
     return out
 
 
@@ -72,7 +67,7 @@ def average_pool(k: Kernels, x: Any, *, size: Ints, strides: Ints, padding: Padd
         lengths = output_shape(x.shape, size, strides, padding, undilated(size))
         out = empty((x.shape[0], *lengths, x.shape[-1]), x.dtype)
     if out.size:
-        shared().average_pool(x, out, *_table(x.shape, size, strides, padding))
+        lazy("parts").average_pool(x, out, *_table(x.shape, size, strides, padding))
     return out
 
 
@@ -80,9 +75,8 @@ def average_pool(k: Kernels, x: Any, *, size: Ints, strides: Ints, padding: Padd
 def average_pool_grad(
     k: Kernels, g: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None
 ) -> Any:
-    if out is None:
-        out = empty(x_shape, g.dtype)
-    shared().average_pool_grad(g, out, *_table(x_shape, size, strides, padding))
+    out = empty(x_shape, g.dtype) if out is None else out
+    lazy("parts").average_pool_grad(g, out, *_table(x_shape, size, strides, padding))
     return out
 
 
@@ -90,23 +84,23 @@ _LONG = 1 << 15  # numbers: shorter arrays are NumPy's
 _MANY = 1 << 14  # positions: the compiled pass adds them one after the other, which loses digits
 
 
-def _is_long(x: Any) -> bool:
-    return bool(x.size >= _LONG and x.shape[1] <= _MANY)
-
-
-@override(reference.global_average_pool, "cpu", when=(contiguous_float32("x"), _is_long))
+@override(
+    reference.global_average_pool,
+    "cpu",
+    when=(contiguous_float32("x"), lambda x: x.size >= _LONG and x.shape[1] <= _MANY),
+)
 def global_average_pool(k: Kernels, x: Any) -> Any:
     out = empty((x.shape[0], x.shape[2]), x.dtype)
-    shared().global_average_pool(x, out)
+    lazy("parts").global_average_pool(x, out)
     return out
 
 
-def _becomes_long(g: Any, positions: int) -> bool:
-    return bool(g.size * positions >= _LONG)
-
-
-@override(reference.global_average_pool_grad, "cpu", when=(contiguous_float32("g"), _becomes_long))
+@override(
+    reference.global_average_pool_grad,
+    "cpu",
+    when=(contiguous_float32("g"), lambda g, positions: g.size * positions >= _LONG),
+)
 def global_average_pool_grad(k: Kernels, g: Any, positions: int) -> Any:
     out = empty((g.shape[0], positions, g.shape[1]), g.dtype)
-    shared().global_average_pool_grad(g, out)
+    lazy("parts").global_average_pool_grad(g, out)
     return out

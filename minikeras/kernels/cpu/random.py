@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 from typing import Any
 
 import numpy as np
 
 from minikeras.kernels.arena import empty
+from minikeras.kernels.cpu.jit import lazy
 from minikeras.kernels.reference import random as reference
 from minikeras.kernels.table import Kernels, override
 
@@ -50,9 +50,6 @@ def _compiled(counter: int, rate: float, out: Any) -> bool:
 
 @override(reference.dropout_mask, "cpu", when=_compiled)
 def dropout_mask(k: Kernels, key: int, counter: int, shape: tuple[int, ...], rate: float, out: Any = None) -> Any:
-    if out is None:
-        out = empty(shape, np.dtype(np.uint8))
-    importlib.import_module("minikeras.kernels.cpu.random_parts").dropout_mask(
-        key, counter, out, reference.mask_threshold(rate)
-    )
+    out = empty(shape, np.dtype(np.uint8)) if out is None else out
+    lazy("random_parts").dropout_mask(key, counter, out, reference.mask_threshold(rate))
     return out

@@ -6,21 +6,13 @@ other activations, and float64, whose exact tanh NumPy vectorises and Numba does
 
 from __future__ import annotations
 
-import importlib
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.cpu.jit import tile
+from minikeras.kernels.cpu.jit import lazy, tile
 from minikeras.kernels.reference import recurrent as reference
 from minikeras.kernels.table import Kernels, override
-
-
-@lru_cache(maxsize=1)
-def _parts() -> Any:
-    """The module `recurrent_parts`, imported at first need."""
-    return importlib.import_module("minikeras.kernels.cpu.recurrent_parts")
 
 
 def _chosen(
@@ -34,9 +26,9 @@ def _chosen(
     module = tile()
     dropped = options.get("input_mask") is not None or options.get("recurrent_mask") is not None
     if module is not None and not dropped and x.size and module.is_matrix(recurrent_kernel):
-        return {**options, "loop": _parts().LOOPS[kind]}
+        return {**options, "loop": lazy("recurrent_parts").LOOPS[kind]}
     if kind != "simple_rnn" and options.get("reset_after", True):
-        return {**options, "cell": _parts().CELLS[kind]}
+        return {**options, "cell": lazy("recurrent_parts").CELLS[kind]}
     return options
 
 

@@ -96,8 +96,7 @@ def activate(k: Kernels, x: Any, activation: str | None, out: Any = None) -> Any
     """`activation(x)`; `out` may be `x` itself.  None is the identity and returns `x`."""
     if activation is None:
         return x
-    if out is None:
-        out = k.empty(x.shape, x.dtype)
+    out = k.empty(x.shape, x.dtype) if out is None else out
     _TABLE[activation][0](k.xp, x, out)
     return out
 
@@ -113,11 +112,10 @@ def piecewise_relu(
     k: Kernels, x: Any, slope: float = 0.0, limit: float | None = None, threshold: float = 0.0, out: Any = None
 ) -> Any:
     """`x` above the threshold, `slope * (x - threshold)` up to it; at most the limit, if there is one."""
-    xp = k.xp
     below = slope * (x - threshold) if slope else 0  # no slope meets an infinity
-    y = xp.where(x <= threshold, below, x)  # NaN stays NaN
+    y = k.xp.where(x <= threshold, below, x)  # NaN stays NaN
     if limit is not None:
-        y = xp.minimum(y, limit)
+        y = k.xp.minimum(y, limit)
     if out is None:
         return y
     out[...] = y
@@ -129,10 +127,9 @@ def piecewise_relu_grad(
     k: Kernels, g: Any, x: Any, slope: float = 0.0, limit: float | None = None, threshold: float = 0.0, out: Any = None
 ) -> Any:
     """Backward of `piecewise_relu` at its input `x`: 0 at the limit and above, `slope * g` up to the threshold."""
-    xp = k.xp
-    g_x = xp.where(x > threshold, g, slope * g if slope else 0)
+    g_x = k.xp.where(x > threshold, g, slope * g if slope else 0)
     if limit is not None:
-        g_x = xp.where(k.piecewise_relu(x, slope, None, threshold) >= limit, 0, g_x)
+        g_x = k.xp.where(k.piecewise_relu(x, slope, None, threshold) >= limit, 0, g_x)
     if out is None:
         return g_x
     out[...] = g_x
@@ -142,14 +139,12 @@ def piecewise_relu_grad(
 @kernel
 def softmax(k: Kernels, x: Any, axis: int = -1, out: Any = None) -> Any:
     """`exp(x) / sum(exp(x))` along `axis`, shifted by the maximum so that it cannot overflow."""
-    xp = k.xp
-    if out is None:
-        out = k.empty(x.shape, x.dtype)
+    out = k.empty(x.shape, x.dtype) if out is None else out
     if x.size == 0:
         return out
-    xp.subtract(x, x.max(axis=axis, keepdims=True), out=out)
-    xp.exp(out, out=out)
-    xp.divide(out, out.sum(axis=axis, keepdims=True), out=out)
+    k.xp.subtract(x, x.max(axis=axis, keepdims=True), out=out)
+    k.xp.exp(out, out=out)
+    k.xp.divide(out, out.sum(axis=axis, keepdims=True), out=out)
     return out
 
 
@@ -162,21 +157,18 @@ def softmax_grad(k: Kernels, g: Any, y: Any, axis: int = -1) -> Any:
 @kernel
 def log_softmax(k: Kernels, x: Any, axis: int = -1) -> Any:
     """`x - log(sum(exp(x)))` along `axis`."""
-    xp = k.xp
     if x.size == 0:
         return k.empty(x.shape, x.dtype)
     shifted = x - x.max(axis=axis, keepdims=True)
-    return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
+    return shifted - k.xp.log(k.xp.exp(shifted).sum(axis=axis, keepdims=True))
 
 
 @kernel
 def masked_scale(k: Kernels, x: Any, mask: Any, scale: float, out: Any = None) -> Any:
     """`x * mask * scale` with a 0/1 mask (dropout)."""
-    xp = k.xp
-    if out is None:
-        out = k.empty(x.shape, x.dtype)
-    xp.multiply(x, mask, out=out)
-    return xp.multiply(out, scale, out=out)
+    out = k.empty(x.shape, x.dtype) if out is None else out
+    k.xp.multiply(x, mask, out=out)
+    return k.xp.multiply(out, scale, out=out)
 
 
 # Coefficients of rational functions, highest power first: W. J. Cody, "Rational Chebyshev approximations for the

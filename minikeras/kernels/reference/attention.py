@@ -40,20 +40,19 @@ def attention(
 
     The weights (batch, heads, steps, sources) are those before dropout.
     """
-    xp = k.xp
     batch, steps, heads, _ = query.shape
-    scores = xp.matmul(_grouped(query, key.shape[2]), _grouped(key, key.shape[2]).swapaxes(-1, -2))
+    scores = k.xp.matmul(_grouped(query, key.shape[2]), _grouped(key, key.shape[2]).swapaxes(-1, -2))
     scores = scores.reshape(batch, heads, steps, key.shape[1])
     scores *= scale
     allowed = _allowed(k, mask, causal, steps, key.shape[1])
     if allowed is not None:
-        scores = xp.where(allowed, scores, _HIDDEN if scores.dtype.itemsize > 2 else _HIDDEN_HALF)
+        scores = k.xp.where(allowed, scores, _HIDDEN if scores.dtype.itemsize > 2 else _HIDDEN_HALF)
     weights = k.softmax(scores)
     if zero_empty and allowed is not None:
         weights *= allowed
     used = weights if keep is None else weights * keep * keep_scale
     groups = key.shape[2]
-    y = xp.matmul(_by_group(used, groups), _grouped(value, groups))
+    y = k.xp.matmul(_by_group(used, groups), _grouped(value, groups))
     return _by_step(k, y, query.shape[:3]), weights
 
 
@@ -114,15 +113,13 @@ def _by_step(k: Kernels, x: Any, shape: tuple[int, ...]) -> Any:
 
 def _allowed(k: Kernels, mask: Any, causal: bool, steps: int, sources: int) -> Any:
     """What may be attended to, or None for everything."""
-    xp = k.xp
     if not causal:
         return mask
-    before = xp.tri(steps, sources, dtype=bool)
-    return before if mask is None else xp.logical_and(mask, before)
+    before = k.xp.tri(steps, sources, dtype=bool)
+    return before if mask is None else k.xp.logical_and(mask, before)
 
 
 @kernel
 def side_by_side(k: Kernels, matrices: Sequence[Any]) -> Any:
     """Arrays of equal leading axes as one, joined along the last; a single one is itself."""
-    xp = k.xp
-    return matrices[0] if len(matrices) == 1 else xp.concatenate(matrices, axis=-1)
+    return matrices[0] if len(matrices) == 1 else k.xp.concatenate(matrices, axis=-1)

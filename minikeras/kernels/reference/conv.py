@@ -80,7 +80,7 @@ def _padded(k: Kernels, x: Any, padding: Padding) -> Any:
     return padded
 
 
-def is_pointwise(size: Ints, strides: Ints, padding: Padding) -> bool:
+def is_pointwise(size: Ints, strides: Ints, padding: Padding, dilation: Ints) -> bool:
     """Whether the input itself is the matrix of columns: a window of one value, at every position."""
     return set(size) == set(strides) == {1} and not any(before or after for before, after in padding)
 
@@ -92,14 +92,13 @@ def _grouped(array: Any, groups: int) -> Any:
 
 def _columns(k: Kernels, x: Any, size: Ints, strides: Ints, padding: Padding, dilation: Ints, groups: int) -> Any:
     """Every window of `x` as a row: (groups, n * outputs, taps * channels / groups)."""
-    xp = k.xp
-    if is_pointwise(size, strides, padding):
+    if is_pointwise(size, strides, padding, dilation):
         return _grouped(x, groups)
     n, channels = x.shape[0], x.shape[-1] // groups
     lengths = output_shape(x.shape, size, strides, padding, dilation)
     x = _padded(k, x, padding)
     steps = x.strides[1:-1]
-    windows = xp.lib.stride_tricks.as_strided(
+    windows = k.xp.lib.stride_tricks.as_strided(
         x,
         (groups, n, *lengths, *size, channels),
         (
@@ -116,9 +115,8 @@ def _columns(k: Kernels, x: Any, size: Ints, strides: Ints, padding: Padding, di
 
 
 def epilogue(k: Kernels, y: Any, bias: Any, activation: str | None) -> Any:
-    xp = k.xp
     if bias is not None:
-        xp.add(y, bias, out=y)
+        k.xp.add(y, bias, out=y)
     return k.activate(y, activation, out=y)
 
 
@@ -140,13 +138,12 @@ def conv(
 
     Returns (n, *outputs, f).  Filters and channels fall into `groups` equal parts; each part sees only its own.
     """
-    xp = k.xp
     size = kernel.shape[:-2]
     if out is None:
         lengths = output_shape(x.shape, size, strides, padding, dilation)
         out = k.empty((x.shape[0], *lengths, kernel.shape[-1]), x.dtype)
     columns = _columns(k, x, size, strides, padding, dilation, groups)
-    xp.matmul(columns, _grouped(kernel, groups), out=_grouped(out, groups))
+    k.xp.matmul(columns, _grouped(kernel, groups), out=_grouped(out, groups))
     return epilogue(k, out, bias, activation)
 
 
@@ -166,10 +163,9 @@ def conv_input_grad(
     """The gradient at a convolution's input, from the gradient `g` before the bias."""
     xp = k.xp
     size, channels = kernel.shape[:-2], kernel.shape[-2]
-    if out is None:
-        out = k.empty(x_shape, g.dtype)
+    out = k.empty(x_shape, g.dtype) if out is None else out
     transposed = _grouped(kernel, groups).transpose(0, 2, 1)
-    if is_pointwise(size, strides, padding):
+    if is_pointwise(size, strides, padding, dilation):
         xp.matmul(_grouped(g, groups), transposed, out=_grouped(out, groups))
         return out
     columns = k.empty((groups, *g.shape[:-1], *size, channels), g.dtype)
@@ -196,9 +192,7 @@ def conv_kernel_grad(
     out: Any = None,
 ) -> Any:
     """The gradient of a convolution's kernel, from its input `x` and the gradient `g` before the bias."""
-    xp = k.xp
-    if out is None:
-        out = k.empty(kernel_shape, g.dtype)
+    out = k.empty(kernel_shape, g.dtype) if out is None else out
     columns = _columns(k, x, kernel_shape[:-2], strides, padding, dilation, groups)
-    xp.matmul(columns.transpose(0, 2, 1), _grouped(g, groups), out=_grouped(out, groups))
+    k.xp.matmul(columns.transpose(0, 2, 1), _grouped(g, groups), out=_grouped(out, groups))
     return out

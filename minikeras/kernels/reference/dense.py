@@ -10,30 +10,26 @@ from minikeras.kernels.table import Kernels, kernel
 @kernel
 def gemm(k: Kernels, a: Any, b: Any, ta: bool = False, tb: bool = False, out: Any = None) -> Any:
     """The product of two matrices, either one transposed on request."""
-    xp = k.xp
     if ta:
         a = a.T
     if tb:
         b = b.T
-    if out is None:
-        out = k.empty((a.shape[0], b.shape[1]), a.dtype)
-    return xp.matmul(a, b, out=out)
+    out = k.empty((a.shape[0], b.shape[1]), a.dtype) if out is None else out
+    return k.xp.matmul(a, b, out=out)
 
 
 @kernel
 def matmul(k: Kernels, a: Any, b: Any) -> Any:
     """The products of stacks of matrices, over the last two axes; leading axes broadcast."""
-    xp = k.xp
-    return xp.matmul(a, b)
+    return k.xp.matmul(a, b)
 
 
 @kernel
 def dense(k: Kernels, x: Any, w: Any, b: Any = None, activation: str | None = None, out: Any = None) -> Any:
     """`activation(x @ w + b)` for a matrix `x` (n, in), `w` (in, units), `b` (units,) or None."""
-    xp = k.xp
     y = k.gemm(x, w, out=out)
     if b is not None:
-        xp.add(y, b, out=y)
+        k.xp.add(y, b, out=y)
     return k.activate(y, activation, out=y)
 
 
@@ -48,6 +44,5 @@ def epilogue_grad(
     g = k.activate_grad(g, y, activation)
     if not bias:
         return g, None
-    if bias_out is None:
-        bias_out = k.empty((g.shape[-1],), g.dtype)
+    bias_out = k.empty((g.shape[-1],), g.dtype) if bias_out is None else bias_out
     return g, k.total(g.reshape(-1, g.shape[-1]), 0, out=bias_out)

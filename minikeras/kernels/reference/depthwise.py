@@ -25,7 +25,6 @@ def depthwise_conv(
 
     Returns (n, *outputs, c * m): channel i's j-th filter gives output channel i * m + j.
     """
-    xp = k.xp
     size, (channels, multiplier) = kernel.shape[:-2], kernel.shape[-2:]
     if out is None:
         lengths = output_shape(x.shape, size, strides, padding, dilation)
@@ -34,7 +33,7 @@ def depthwise_conv(
     by_channel = out.reshape(*out.shape[:-1], channels, multiplier)
     for tap, outputs, inputs in taps(x.shape, size, strides, padding, dilation):
         part = by_channel[outputs]
-        xp.add(part, x[inputs][..., None] * kernel[tap], out=part)
+        k.xp.add(part, x[inputs][..., None] * kernel[tap], out=part)
     return epilogue(k, out, bias, activation)
 
 
@@ -43,14 +42,12 @@ def depthwise_conv_input_grad(
     k: Kernels, g: Any, kernel: Any, x_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, out: Any = None
 ) -> Any:
     """The gradient at a depthwise convolution's input, from the gradient `g` before the bias."""
-    xp = k.xp
-    if out is None:
-        out = k.empty(x_shape, g.dtype)
+    out = k.empty(x_shape, g.dtype) if out is None else out
     out.fill(0)
     by_channel = g.reshape(*g.shape[:-1], *kernel.shape[-2:])
     for tap, outputs, inputs in taps(x_shape, kernel.shape[:-2], strides, padding, dilation):
         part = out[inputs]
-        xp.add(part, (by_channel[outputs] * kernel[tap]).sum(axis=-1), out=part)
+        k.xp.add(part, (by_channel[outputs] * kernel[tap]).sum(axis=-1), out=part)
     return out
 
 
@@ -59,11 +56,9 @@ def depthwise_conv_kernel_grad(
     k: Kernels, x: Any, g: Any, kernel_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, out: Any = None
 ) -> Any:
     """The gradient of a depthwise convolution's kernel, from its input `x` and the gradient `g` before the bias."""
-    xp = k.xp
-    if out is None:
-        out = k.empty(kernel_shape, g.dtype)
+    out = k.empty(kernel_shape, g.dtype) if out is None else out
     by_channel = g.reshape(*g.shape[:-1], *kernel_shape[-2:])
     positions = tuple(range(x.ndim - 1))
     for tap, outputs, inputs in taps(x.shape, kernel_shape[:-2], strides, padding, dilation):
-        xp.sum(x[inputs][..., None] * by_channel[outputs], axis=positions, out=out[tap])
+        k.xp.sum(x[inputs][..., None] * by_channel[outputs], axis=positions, out=out[tap])
     return out

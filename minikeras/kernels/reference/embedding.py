@@ -18,9 +18,8 @@ def checked_indices(k: Kernels, indices: Any, rows: int) -> Any:
     Raises:
         IndexError: an index is out of range (CPU).
     """
-    xp = k.xp
-    if xp is not numpy:
-        return xp.clip(indices, 0, rows - 1)
+    if k.xp is not numpy:
+        return k.xp.clip(indices, 0, rows - 1)
     if indices.size and (indices.min() < 0 or indices.max() >= rows):
         wrong = indices[(indices < 0) | (indices >= rows)][0]
         raise IndexError(
@@ -38,13 +37,12 @@ def embedding(k: Kernels, table: Any, indices: Any, out: Any = None) -> Any:
         IndexError: an index is out of range (CPU; a GPU clips it).
         ValueError: `out` has another shape or type.
     """
-    xp = k.xp
     indices = checked_indices(k, indices, table.shape[0])
     shape = (*indices.shape, table.shape[1])
     out = k.empty(shape, table.dtype) if out is None else fitting(out, shape, table.dtype)
-    if xp is numpy:  # checked above, and mode "raise" would go through a buffer
+    if k.xp is numpy:  # checked above, and mode "raise" would go through a buffer
         return numpy.take(table, indices, axis=0, out=out, mode="clip")
-    return xp.take(table, indices, axis=0, out=out)
+    return k.xp.take(table, indices, axis=0, out=out)
 
 
 @kernel
@@ -55,10 +53,9 @@ def embedding_grad(k: Kernels, g: Any, indices: Any, table_shape: tuple[int, int
         IndexError: an index is out of range (CPU; a GPU clips it).
         ValueError: `out` has another shape or type.
     """
-    xp = k.xp
     indices = checked_indices(k, indices, table_shape[0])
     shape = tuple(table_shape)
     out = k.empty(shape, g.dtype) if out is None else fitting(out, shape, g.dtype)
     out.fill(0)
-    xp.add.at(out, indices.reshape(indices.size), g.reshape(indices.size, table_shape[1]))
+    k.xp.add.at(out, indices.reshape(indices.size), g.reshape(indices.size, table_shape[1]))
     return out

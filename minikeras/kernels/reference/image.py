@@ -136,8 +136,7 @@ def checked(
 
 def _chosen(k: Kernels, images: Any, rows: np.ndarray) -> Any:
     """The pictures `rows` on the device."""
-    xp = k.xp
-    return xp.asarray(images[rows]) if isinstance(images, np.ndarray) else images[xp.asarray(rows)]
+    return k.xp.asarray(images[rows]) if isinstance(images, np.ndarray) else images[k.xp.asarray(rows)]
 
 
 def _transformed(k: Kernels, pictures: Any, matrices: np.ndarray, order: int, fill_mode: str, cval: float) -> Any:
@@ -210,9 +209,8 @@ def _spline(degree: int, x: Any) -> Any:
 
 def _coefficients(k: Kernels, pictures: Any, axis: int, order: int, fill_mode: str, padding: int) -> Any:
     """The coefficients, along an axis, of the spline that runs through the pixels."""
-    xp = k.xp
-    inverse = xp.asarray(_inverse(pictures.shape[axis], order, fill_mode, padding))
-    return xp.moveaxis(xp.tensordot(inverse, pictures, ([1], [axis])), 0, axis)
+    inverse = k.xp.asarray(_inverse(pictures.shape[axis], order, fill_mode, padding))
+    return k.xp.moveaxis(k.xp.tensordot(inverse, pictures, ([1], [axis])), 0, axis)
 
 
 @lru_cache(maxsize=16)

@@ -8,10 +8,9 @@ from minikeras.kernels.table import Kernels, kernel
 
 
 def _shifted_log_sum(k: Kernels, logits: Any) -> tuple[Any, Any]:
-    xp = k.xp
     shifted = k.empty(logits.shape, logits.dtype)
-    xp.subtract(logits, logits.max(axis=-1, keepdims=True), out=shifted)
-    return shifted, xp.log(xp.exp(shifted).sum(axis=-1))
+    k.xp.subtract(logits, logits.max(axis=-1, keepdims=True), out=shifted)
+    return shifted, k.xp.log(k.xp.exp(shifted).sum(axis=-1))
 
 
 @kernel
@@ -29,12 +28,11 @@ def cross_entropy(k: Kernels, logits: Any, target: Any, probabilities: Any = Non
 @kernel
 def cross_entropy_grad(k: Kernels, g: Any, logits: Any, target: Any, probabilities: Any = None) -> Any:
     """`g * (softmax(logits) * sum(target) - target)`; softmax is computed unless `probabilities` has it."""
-    xp = k.xp
     p = k.softmax(logits) if probabilities is None else probabilities
     out = k.empty(logits.shape, logits.dtype)
-    xp.multiply(p, target.sum(axis=-1, keepdims=True), out=out)
-    xp.subtract(out, target, out=out)
-    return xp.multiply(out, g[..., None], out=out)
+    k.xp.multiply(p, target.sum(axis=-1, keepdims=True), out=out)
+    k.xp.subtract(out, target, out=out)
+    return k.xp.multiply(out, g[..., None], out=out)
 
 
 @kernel
@@ -43,21 +41,19 @@ def sparse_cross_entropy(k: Kernels, logits: Any, labels: Any, probabilities: An
 
     Whoever has the softmax of the logits already may pass it as `probabilities`.
     """
-    xp = k.xp
     if logits.size == 0:
         return k.empty(logits.shape[:-1], logits.dtype)
     shifted, log_sum = _shifted_log_sum(k, logits)
-    return log_sum - xp.take_along_axis(shifted, labels[..., None], axis=-1)[..., 0]
+    return log_sum - k.xp.take_along_axis(shifted, labels[..., None], axis=-1)[..., 0]
 
 
 @kernel
 def sparse_cross_entropy_grad(k: Kernels, g: Any, logits: Any, labels: Any, probabilities: Any = None) -> Any:
     """`g * (softmax(logits) - one_hot(labels))`."""
-    xp = k.xp
     p = k.softmax(logits) if probabilities is None else probabilities
     out = k.empty(logits.shape, logits.dtype)
-    xp.subtract(p, labels[..., None] == xp.arange(logits.shape[-1]), out=out)
-    return xp.multiply(out, g[..., None], out=out)
+    k.xp.subtract(p, labels[..., None] == k.xp.arange(logits.shape[-1]), out=out)
+    return k.xp.multiply(out, g[..., None], out=out)
 
 
 @kernel
@@ -70,5 +66,4 @@ def binary_cross_entropy(k: Kernels, logits: Any, target: Any) -> Any:
 @kernel
 def binary_cross_entropy_grad(k: Kernels, g: Any, logits: Any, target: Any) -> Any:
     """`g * (sigmoid(logits) - target)`."""
-    xp = k.xp
-    return g * (0.5 * xp.tanh(0.5 * logits) + 0.5 - target)
+    return g * (0.5 * k.xp.tanh(0.5 * logits) + 0.5 - target)

@@ -68,9 +68,8 @@ def batch_norm_grad(
     `outs`: destinations of the gradients of gamma and beta, each may be None.  The gradient at x includes the way
     through the mean and the variance of y, not through the returned statistics.
     """
-    xp = k.xp
     x, gamma, beta, mean, inverse, share = residual
-    normalized = xp.subtract(x, mean, out=_like(k, x, None))
+    normalized = k.xp.subtract(x, mean, out=_like(k, x, None))
     normalized *= inverse
     if not needs_x:
         return None, *_sums(k, g, normalized, gamma, beta, outs)
@@ -79,7 +78,7 @@ def batch_norm_grad(
     normalized *= g_gamma
     normalized += g_beta
     normalized *= share
-    g_x = xp.subtract(g, normalized, out=normalized)
+    g_x = k.xp.subtract(g, normalized, out=normalized)
     g_x *= inverse if gamma is None else inverse * gamma
     return g_x, None if gamma is None else g_gamma, None if beta is None else g_beta
 
@@ -87,8 +86,7 @@ def batch_norm_grad(
 @kernel
 def scale_shift(k: Kernels, x: Any, scale: Any, shift: Any, out: Any = None) -> Any:
     """`x * scale + shift` over the last axis."""
-    xp = k.xp
-    y = xp.multiply(x, scale, out=_like(k, x, out))
+    y = k.xp.multiply(x, scale, out=_like(k, x, out))
     y += shift
     return y
 
@@ -125,7 +123,6 @@ def layer_norm_grad(
 
     `outs`: destinations of the gradients of gamma and beta, each may be None.
     """
-    xp = k.xp
     x, gamma, beta, mean, inverse = residual
     normalized = (x if mean is None else x - mean) * inverse
     g_gamma, g_beta = _sums(k, g, normalized, gamma, beta, outs)
@@ -134,9 +131,9 @@ def layer_norm_grad(
     share = 1 / max(x.shape[1], 1)
     g_x = _like(k, g, None)
     g_x[...] = g if gamma is None else g * gamma
-    along = xp.sum(g_x * normalized, axis=1, keepdims=True) * share
+    along = k.xp.sum(g_x * normalized, axis=1, keepdims=True) * share
     if mean is not None:
-        g_x -= xp.sum(g_x, axis=1, keepdims=True) * share
+        g_x -= k.xp.sum(g_x, axis=1, keepdims=True) * share
     normalized *= along
     g_x -= normalized
     g_x *= inverse

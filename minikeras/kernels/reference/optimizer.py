@@ -2,7 +2,7 @@
 
 Unlike other kernels these change arguments: `p` and the state slots, each a 1-D array as long as `p`; the gradient `g`
 stays as it is except in `clip_by_value` and `scale`.  Numbers such as `lr` are Python floats or 0-d arrays of `p`'s
-type (a NumPy float64 would make a float32 step run in float64).  `scratch` is room for temporaries, as long as `p`.
+type (a NumPy float64 would make a float32 step run in float64).
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from minikeras.kernels.table import Kernels, kernel
 
 
 @kernel
-def sgd(k: Kernels, p: Any, g: Any, lr: Any, *, scratch: Any = None) -> None:
+def sgd(k: Kernels, p: Any, g: Any, lr: Any) -> None:
     """`p -= lr * g`."""
-    xp = k.xp
-    t = _room(k, p, scratch)
-    xp.multiply(g, lr, out=t)
-    xp.subtract(p, t, out=p)
+    t = k.empty(p.shape, p.dtype)
+    k.xp.multiply(g, lr, out=t)
+    k.xp.subtract(p, t, out=p)
 
 
 @kernel
@@ -27,7 +26,7 @@ def sgd_momentum(
 ) -> None:
     """`v = momentum * v - lr * g`, then `p += v`, or with Nesterov `p += momentum * v - lr * g`."""
     xp = k.xp
-    t = _room(k, p, scratch)
+    t = k.empty(p.shape, p.dtype)
     xp.multiply(g, lr, out=t)
     xp.multiply(v, momentum, out=v)
     xp.subtract(v, t, out=v)
@@ -51,8 +50,6 @@ def rmsprop(
     momentum: float = 0.0,
     momentum_buffer: Any = None,
     average_gradient: Any = None,
-    *,
-    scratch: Any = None,
 ) -> None:
     """RMSprop (Hinton 2012): `v` averages `g**2`, and `p` falls by `lr * g / sqrt(v + epsilon)`.
 
@@ -60,7 +57,7 @@ def rmsprop(
     `momentum_buffer`, `p` falls by `momentum_buffer = momentum * momentum_buffer + step`.
     """
     xp = k.xp
-    t = _room(k, p, scratch)
+    t = k.empty(p.shape, p.dtype)
     xp.multiply(g, g, out=t)
     xp.multiply(t, 1 - rho, out=t)
     xp.multiply(v, rho, out=v)
@@ -97,8 +94,6 @@ def adam(
     beta_2: float,
     epsilon: float,
     vhat: Any = None,
-    *,
-    scratch: Any = None,
 ) -> None:
     """Adam (Kingma and Ba 2015): `m` averages `g`, `v` averages `g**2`, and `p -= alpha * m / (sqrt(v) + epsilon)`.
 
@@ -106,7 +101,7 @@ def adam(
     `vhat`, AMSGrad: the greatest `v` so far stands in the root.
     """
     xp = k.xp
-    t = _room(k, p, scratch)
+    t = k.empty(p.shape, p.dtype)
     xp.subtract(g, m, out=t)
     xp.multiply(t, 1 - beta_1, out=t)
     xp.add(m, t, out=m)
@@ -125,49 +120,40 @@ def adam(
 
 
 @kernel
-def decay(k: Kernels, p: Any, amount: Any, *, scratch: Any = None) -> None:
+def decay(k: Kernels, p: Any, amount: Any) -> None:
     """`p -= p * amount`: decoupled weight decay.
 
     Not `p *= 1 - amount`: in float32 a small amount would lose most of its digits there.
     """
-    xp = k.xp
-    t = _room(k, p, scratch)
-    xp.multiply(p, amount, out=t)
-    xp.subtract(p, t, out=p)
+    t = k.empty(p.shape, p.dtype)
+    k.xp.multiply(p, amount, out=t)
+    k.xp.subtract(p, t, out=p)
 
 
 @kernel
-def ema(k: Kernels, average: Any, p: Any, momentum: float, *, scratch: Any = None) -> None:
+def ema(k: Kernels, average: Any, p: Any, momentum: float) -> None:
     """`average = momentum * average + (1 - momentum) * p`; changes `average` only."""
-    xp = k.xp
-    t = _room(k, p, scratch)
-    xp.multiply(p, 1 - momentum, out=t)
-    xp.multiply(average, momentum, out=average)
-    xp.add(average, t, out=average)
+    t = k.empty(p.shape, p.dtype)
+    k.xp.multiply(p, 1 - momentum, out=t)
+    k.xp.multiply(average, momentum, out=average)
+    k.xp.add(average, t, out=average)
 
 
 @kernel
 def clip_by_value(k: Kernels, g: Any, limit: float) -> None:
     """Bring every value of `g` into [-limit, limit], in place."""
-    xp = k.xp
-    xp.clip(g, -limit, limit, out=g)
+    k.xp.clip(g, -limit, limit, out=g)
 
 
 @kernel
 def scale(k: Kernels, g: Any, factor: Any) -> None:
     """`g *= factor`, in place; `factor` may be a 0-d array on the device."""
-    xp = k.xp
-    xp.multiply(g, factor, out=g)
+    k.xp.multiply(g, factor, out=g)
 
 
 @kernel
 def sum_of_squares(k: Kernels, g: Any) -> Any:
     """The sum of `g**2` as a 0-d array on the device; of float16 values in float32, where it does not overflow."""
-    xp = k.xp
     if g.dtype.itemsize < 4:
         g = g.astype("float32")
-    return xp.asarray(xp.dot(g, g))
-
-
-def _room(k: Kernels, p: Any, scratch: Any) -> Any:
-    return k.empty(p.shape, p.dtype) if scratch is None else scratch
+    return k.xp.asarray(k.xp.dot(g, g))

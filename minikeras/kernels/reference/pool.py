@@ -32,13 +32,12 @@ def max_pool(
 
     The index counts the window's positions in row-major order; `max_pool_grad` needs it.
     """
-    xp = k.xp
     geometry = x.shape, size, strides, padding, undilated(size)
     y = k.empty((x.shape[0], *output_shape(*geometry), x.shape[-1]), x.dtype)
     y.fill(-math.inf)
     index = None
     if with_index:
-        index = k.empty(y.shape, xp.dtype(index_dtype(size)))
+        index = k.empty(y.shape, k.xp.dtype(index_dtype(size)))
         index.fill(0)
     last = math.prod(size) - 1
     for place, (_, outputs, inputs) in enumerate(reversed(taps(*geometry))):  # from the last tap: the first has its say
@@ -46,8 +45,8 @@ def max_pool(
         if index is not None:
             won = (value >= best) | (value != value)
             part = index[outputs]
-            part[...] = xp.where(won, last - place, part)
-        xp.maximum(best, value, out=best)
+            part[...] = k.xp.where(won, last - place, part)
+        k.xp.maximum(best, value, out=best)
     return y, index
 
 
@@ -56,13 +55,11 @@ def max_pool_grad(
     k: Kernels, g: Any, index: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None
 ) -> Any:
     """The gradient at the input of a `max_pool` that gave `index`: each output's gradient goes to the tap that won."""
-    xp = k.xp
-    if out is None:
-        out = k.empty(x_shape, g.dtype)
+    out = k.empty(x_shape, g.dtype) if out is None else out
     out.fill(0)
     for place, (_, outputs, inputs) in enumerate(taps(x_shape, size, strides, padding, undilated(size))):
         part = out[inputs]
-        xp.add(part, xp.where(index[outputs] == place, g[outputs], 0), out=part)
+        k.xp.add(part, k.xp.where(index[outputs] == place, g[outputs], 0), out=part)
     return out
 
 
@@ -83,15 +80,13 @@ def _counts(k: Kernels, x_shape: Ints, size: Ints, strides: Ints, padding: Paddi
 @kernel
 def average_pool(k: Kernels, x: Any, *, size: Ints, strides: Ints, padding: Padding, out: Any = None) -> Any:
     """The mean of each window's inputs, padding not counted: (n, *outputs, c)."""
-    xp = k.xp
     geometry = x.shape, size, strides, padding, undilated(size)
-    if out is None:
-        out = k.empty((x.shape[0], *output_shape(*geometry), x.shape[-1]), x.dtype)
+    out = k.empty((x.shape[0], *output_shape(*geometry), x.shape[-1]), x.dtype) if out is None else out
     out.fill(0)
     for _, outputs, inputs in taps(*geometry):
         part = out[outputs]
-        xp.add(part, x[inputs], out=part)
-    return xp.divide(out, _counts(k, x.shape, size, strides, padding, x.dtype), out=out)
+        k.xp.add(part, x[inputs], out=part)
+    return k.xp.divide(out, _counts(k, x.shape, size, strides, padding, x.dtype), out=out)
 
 
 @kernel
@@ -99,14 +94,12 @@ def average_pool_grad(
     k: Kernels, g: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None
 ) -> Any:
     """The gradient at the input of `average_pool`: each output's gradient, in equal parts, to its window's inputs."""
-    xp = k.xp
-    if out is None:
-        out = k.empty(x_shape, g.dtype)
+    out = k.empty(x_shape, g.dtype) if out is None else out
     out.fill(0)
     share = g / _counts(k, x_shape, size, strides, padding, g.dtype)
     for _, outputs, inputs in taps(x_shape, size, strides, padding, undilated(size)):
         part = out[inputs]
-        xp.add(part, share[outputs], out=part)
+        k.xp.add(part, share[outputs], out=part)
     return out
 
 

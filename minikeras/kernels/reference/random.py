@@ -58,7 +58,6 @@ def random_bits(k: Kernels, key: int, counter: int, count: int, out: Any = None)
         count: number of words; the draw takes `random_blocks(count)` blocks.
         out: uint64 array (count,) for the result.
     """
-    xp = k.xp
     blocks = random_blocks(count)
     c0, c1, c2, c3 = _counters(k, counter + 1, blocks)  # NumPy increments before it draws
     k0, k1 = key & _WORD, key >> 64
@@ -67,7 +66,7 @@ def random_bits(k: Kernels, key: int, counter: int, count: int, out: Any = None)
         high1, low1 = _product(c2, _MULTIPLIERS[1])
         c0, c1, c2, c3 = (high1 ^ c1 ^ numpy.uint64(k0), low1, high0 ^ c3 ^ numpy.uint64(k1), low0)
         k0, k1 = k0 + _KEY_STEPS[0] & _WORD, k1 + _KEY_STEPS[1] & _WORD
-    words = xp.stack((c0, c1, c2, c3), axis=1).reshape(-1)[:count]
+    words = k.xp.stack((c0, c1, c2, c3), axis=1).reshape(-1)[:count]
     if out is None:
         return words
     out[...] = words
@@ -110,13 +109,11 @@ def uniform(k: Kernels, key: int, counter: int, shape: tuple[int, ...], dtype: A
 
     Takes `blocks_for("uniform", size, dtype)` blocks: a word makes one float64, two float32 or four float16.
     """
-    xp = k.xp
     lane, spare_bits, step = _LANES[numpy.dtype(dtype).name]
-    if out is None:
-        out = k.empty(shape, numpy.dtype(dtype))
+    out = k.empty(shape, numpy.dtype(dtype)) if out is None else out
     lanes = _lanes(k, key, counter, math.prod(shape), lane) >> numpy.dtype(lane).type(spare_bits)
     out[...] = lanes.reshape(shape)  # exact: the mantissa holds the remaining bits
-    return xp.multiply(out, step, out=out)
+    return k.xp.multiply(out, step, out=out)
 
 
 @kernel
@@ -134,8 +131,7 @@ def normal(k: Kernels, key: int, counter: int, shape: tuple[int, ...], dtype: An
     radius = xp.sqrt(xp.log(1 - pairs[0]) * -2)
     angle = pairs[1] * (2 * math.pi)
     values = xp.concatenate((radius * xp.cos(angle), radius * xp.sin(angle)))[:size].reshape(shape)
-    if out is None:
-        out = k.empty(shape, dtype)
+    out = k.empty(shape, dtype) if out is None else out
     out[...] = values
     return out
 
@@ -172,14 +168,12 @@ def dropout_mask(k: Kernels, key: int, counter: int, shape: tuple[int, ...], rat
 
     Takes `blocks_for("dropout_mask", size)` blocks of Philox4x32-10: a block makes eight values.
     """
-    xp = k.xp
-    if out is None:
-        out = k.empty(shape, numpy.dtype("uint8"))
+    out = k.empty(shape, numpy.dtype("uint8")) if out is None else out
     threshold = mask_threshold(rate)
     if threshold > 65535:
         out[...] = 0
         return out
     size = math.prod(shape)
-    lanes = short_words(k, key, counter, -(-size // 8)).view(xp.uint16).reshape(-1)[:size].reshape(shape)
-    xp.greater_equal(lanes, numpy.uint16(threshold), out=out.view(bool))
+    lanes = short_words(k, key, counter, -(-size // 8)).view(k.xp.uint16).reshape(-1)[:size].reshape(shape)
+    k.xp.greater_equal(lanes, numpy.uint16(threshold), out=out.view(bool))
     return out

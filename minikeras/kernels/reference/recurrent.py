@@ -78,28 +78,25 @@ def _per_gate(recurrent_mask: Any) -> bool:
 
 def _drop(k: Kernels, h: Any, recurrent_mask: Any, out: Any) -> Any:
     """What enters the last gate's recurrent product."""
-    xp = k.xp
     if recurrent_mask is None:
         return h
-    return xp.multiply(h, recurrent_mask[-1] if _per_gate(recurrent_mask) else recurrent_mask, out=out)
+    return k.xp.multiply(h, recurrent_mask[-1] if _per_gate(recurrent_mask) else recurrent_mask, out=out)
 
 
 def _recur(k: Kernels, h: Any, kernel: Any, recurrent_mask: Any, dropped: Any, out: Any) -> None:
     """`h @ kernel` (some or all gates' columns) into `out`, h dropped on its way."""
-    xp = k.xp
     if not _per_gate(recurrent_mask):
         k.gemm(_drop(k, h, recurrent_mask, dropped), kernel, out=out)
         return
     for mask, gate in zip(recurrent_mask, _gates(kernel.shape[1], kernel.shape[1] // h.shape[1]), strict=False):
-        k.gemm(xp.multiply(h, mask, out=dropped), kernel[:, gate], out=out[:, gate])
+        k.gemm(k.xp.multiply(h, mask, out=dropped), kernel[:, gate], out=out[:, gate])
 
 
 def _recur_grad(k: Kernels, g_product: Any, kernel: Any, recurrent_mask: Any, out: Any) -> Any:
     """The gradient at h of `_recur`, into `out`."""
-    xp = k.xp
     if not _per_gate(recurrent_mask):
         k.gemm(g_product, kernel, tb=True, out=out)
-        return out if recurrent_mask is None else xp.multiply(out, recurrent_mask, out=out)
+        return out if recurrent_mask is None else k.xp.multiply(out, recurrent_mask, out=out)
     out[...] = 0
     for mask, gate in zip(recurrent_mask, _gates(kernel.shape[1], kernel.shape[1] // out.shape[1]), strict=False):
         out += k.gemm(g_product[:, gate], kernel[:, gate], tb=True) * mask
@@ -113,7 +110,6 @@ def _scan(
 
     A step updates `states` (h first) in place; `histories` receive what each state was before the step.
     """
-    xp = k.xp
     n, t, _ = x.shape
     h = states[0]
     outputs = k.empty((n, t, h.shape[1]), h.dtype)
@@ -128,8 +124,8 @@ def _scan(
         step(s)
         counts = mask[:, s, None]
         for state, old in zip(states, before, strict=True):
-            state[...] = xp.where(counts, state, old)
-        outputs[:, s] = xp.where(counts, h, outputs[:, s - 1] if s else xp.zeros_like(h))
+            state[...] = k.xp.where(counts, state, old)
+        outputs[:, s] = k.xp.where(counts, h, outputs[:, s - 1] if s else k.xp.zeros_like(h))
     return outputs
 
 
@@ -166,9 +162,8 @@ def _scan_grad(
 
 def _start(k: Kernels, gradient: Any, history: Any) -> Any:
     """A running gradient of a state, from the gradient of its final value (None: unused)."""
-    xp = k.xp
     n, _, u = history.shape
-    return xp.zeros((n, u), history.dtype) if gradient is None else _copy(k, gradient, history.dtype)
+    return k.xp.zeros((n, u), history.dtype) if gradient is None else _copy(k, gradient, history.dtype)
 
 
 def _rows(array: Any) -> Any:
@@ -182,7 +177,6 @@ def _rows(array: Any) -> Any:
 
 def _input_grads(k: Kernels, r: _Residual, g_products: Any, needs_x: bool, g_x: Any, out: Any) -> tuple[Any, Any]:
     """(gradient of x or None, gradient of the kernel); `g_x` where the first is known already."""
-    xp = k.xp
     g_rows = _rows(g_products)
     if r.input_mask is None:
         g_kernel = k.gemm(_rows(r.x), g_rows, ta=True, out=out)
@@ -190,7 +184,7 @@ def _input_grads(k: Kernels, r: _Residual, g_products: Any, needs_x: bool, g_x: 
             g_x = k.gemm(g_rows, r.kernel, tb=True).reshape(r.x.shape)
         return g_x, g_kernel
     g_kernel = k.empty(r.kernel.shape, g_rows.dtype) if out is None else out
-    g_x = xp.zeros(r.x.shape, g_rows.dtype) if needs_x else None
+    g_x = k.xp.zeros(r.x.shape, g_rows.dtype) if needs_x else None
     for mask, gate in zip(r.input_mask, _gates(g_rows.shape[1], len(r.input_mask)), strict=True):
         k.gemm(_rows(r.x * mask[:, None]), g_rows[:, gate], ta=True, out=g_kernel[:, gate])
         if needs_x:
@@ -213,8 +207,7 @@ def _recurrent_kernel_grad(k: Kernels, r: _Residual, g_rows: Any, out: Any) -> A
 
 def _sum_rows(k: Kernels, array: Any, out: Any) -> Any:
     rows = _rows(array)
-    if out is None:
-        out = k.empty((rows.shape[1],), rows.dtype)
+    out = k.empty((rows.shape[1],), rows.dtype) if out is None else out
     return k.total(rows, 0, out=out)
 
 
@@ -404,7 +397,6 @@ def _lstm_cell(
     squashed: Any,
 ) -> None:
     """Activate `gates[:, s] + product` in place; update c and h."""
-    xp = k.xp
     gate = gates[:, s]
     gate += product.reshape(gate.shape)
     k.activate(gate[:, :2], recurrent_activation, out=gate[:, :2])
@@ -415,7 +407,7 @@ def _lstm_cell(
     y = squashed[:, s % squashed.shape[1]]
     y[...] = c
     k.activate(y, activation, out=y)
-    xp.multiply(gate[:, 3], y, out=h)
+    k.xp.multiply(gate[:, 3], y, out=h)
 
 
 def _lstm_cell_grad(
@@ -470,7 +462,6 @@ def gru(
     (bias (2, 3u): input, recurrent), otherwise to the state that enters this product (bias (3u,)); bias may be None.
     Returns (outputs (n, t, u), last h, residual); the residual is None unless `with_residual`.
     """
-    xp = k.xp
     if cell is None:
         forward, backward = (_gru_cell, _gru_cell_grad) if reset_after else (_reset_first_cell, _reset_first_cell_grad)
         cell = (
@@ -479,11 +470,11 @@ def gru(
         )
     n, t, _ = x.shape
     u = h0.shape[1]
-    input_bias, candidate_bias = bias, xp.zeros((u,), x.dtype)
+    input_bias, candidate_bias = bias, k.xp.zeros((u,), x.dtype)
     if reset_after and bias is not None:
         input_bias = bias[0].copy()
         input_bias[: 2 * u] += bias[1, : 2 * u]  # only the candidate's recurrent bias has to wait for the reset gate
-        candidate_bias = xp.ascontiguousarray(bias[1, 2 * u :])
+        candidate_bias = k.xp.ascontiguousarray(bias[1, 2 * u :])
     gates = _project(k, x, kernel, input_bias, 3, loop, input_mask)
     h, dropped = _copy(k, h0, gates.dtype), k.empty((n, u), gates.dtype)
     histories = _histories(k, with_residual, x, h)
@@ -553,8 +544,7 @@ def gru_grad(
     g_x, g_kernel = _input_grads(k, r, g_gates, needs_x, g_x, outs[0])
     g_rows = _rows(g_products)
     g_recurrent, g_bias = outs[1:]
-    if g_recurrent is None:
-        g_recurrent = k.empty(r.recurrent_kernel.shape, g_rows.dtype)
+    g_recurrent = k.empty(r.recurrent_kernel.shape, g_rows.dtype) if g_recurrent is None else g_recurrent
     if r.reset_after:
         _recurrent_kernel_grad(k, r, g_rows, g_recurrent)
     else:
@@ -562,8 +552,7 @@ def gru_grad(
         k.gemm(_rows(inner), g_rows[:, 2 * u :], ta=True, out=g_recurrent[:, 2 * u :])
     if r.bias is None:
         return g_x, g_h, g_kernel, g_recurrent, None
-    if g_bias is None:
-        g_bias = k.empty(r.bias.shape, g_rows.dtype)
+    g_bias = k.empty(r.bias.shape, g_rows.dtype) if g_bias is None else g_bias
     for row, gradients in zip(g_bias if r.reset_after else (g_bias,), summands, strict=True):
         _sum_rows(k, gradients, row)
     return g_x, g_h, g_kernel, g_recurrent, g_bias
@@ -597,13 +586,12 @@ def _gru_cell(
     inner: Any,
 ) -> None:
     """Activate `gates[:, s]` in place, with `product` added; update h."""
-    xp = k.xp
     gate = gates[:, s]
     product = product.reshape(gate.shape)
     zr, candidate, unreset = gate[:, :2], gate[:, 2], inner[:, s % inner.shape[1]]
     zr += product[:, :2]
     k.activate(zr, recurrent_activation, out=zr)
-    xp.add(product[:, 2], candidate_bias, out=unreset)
+    k.xp.add(product[:, 2], candidate_bias, out=unreset)
     candidate += gate[:, 1] * unreset
     k.activate(candidate, activation, out=candidate)
     _mix(gate, h)
@@ -621,12 +609,11 @@ def _gru_cell_grad(
     g_gates: Any,
     g_products: Any,
 ) -> None:
-    xp = k.xp
     gate, g_gate = gates[:, s], g_gates[:, s]
     _mix_grad(k, activation, recurrent_activation, gate, history[:, s], g_h, g_gate)
     g_gate[:, 1] = k.activate_grad(g_gate[:, 2] * inner[:, s], gate[:, 1], recurrent_activation)
     g_products[:, s, :2] = g_gate[:, :2]
-    xp.multiply(g_gate[:, 2], gate[:, 1], out=g_products[:, s, 2])
+    k.xp.multiply(g_gate[:, 2], gate[:, 1], out=g_products[:, s, 2])
 
 
 def _reset_first_cell(
@@ -641,12 +628,11 @@ def _reset_first_cell(
     h: Any,
     inner: Any,
 ) -> None:
-    xp = k.xp
     gate = gates[:, s]
     zr, candidate, reset = gate[:, :2], gate[:, 2], inner[:, s % inner.shape[1]]
     zr += product.reshape(zr.shape)
     k.activate(zr, recurrent_activation, out=zr)
-    xp.multiply(gate[:, 1], state, out=reset)
+    k.xp.multiply(gate[:, 1], state, out=reset)
     candidate += k.gemm(reset, candidate_kernel)
     k.activate(candidate, activation, out=candidate)
     _mix(gate, h)
@@ -666,9 +652,8 @@ def _reset_first_cell_grad(
     g_state: Any,
 ) -> None:
     """As `_gru_cell_grad`; `g_state` becomes the gradient at the state that the reset gate multiplied."""
-    xp = k.xp
     gate, g_gate = gates[:, s], g_gates[:, s]
     _mix_grad(k, activation, recurrent_activation, gate, history[:, s], g_h, g_gate)
     g_reset = k.gemm(g_gate[:, 2], candidate_kernel, tb=True)
     g_gate[:, 1] = k.activate_grad(g_reset * state, gate[:, 1], recurrent_activation)
-    xp.multiply(g_reset, gate[:, 1], out=g_state)
+    k.xp.multiply(g_reset, gate[:, 1], out=g_state)

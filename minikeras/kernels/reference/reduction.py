@@ -20,10 +20,9 @@ def total(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False, out: Any
     others, which after a million rows leaves float32 four digits.  Here long sums are cut into blocks.  float16, which
     counts no further than 2048, is added up in float32.
     """
-    xp = k.xp
     kind = x.dtype.char
     if kind == "e":
-        y = k.total(x.astype(xp.float32), axis, keepdims).astype(x.dtype)
+        y = k.total(x.astype(k.xp.float32), axis, keepdims).astype(x.dtype)
     elif kind != "f" or x.size <= _SHORT or (axis in (None, -1) and x.flags.c_contiguous):
         return x.sum(axis=axis, keepdims=keepdims, out=out)
     else:
@@ -43,11 +42,10 @@ def total(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False, out: Any
 @kernel
 def average(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """The mean over `axis` of floats, as exact as `total`."""
-    xp = k.xp
     if x.size <= _SHORT or x.dtype.char not in "ef" or (axis in (None, -1) and x.flags.c_contiguous):
         return x.mean(axis=axis, keepdims=keepdims)
     if x.dtype.char == "e":
-        return k.average(x.astype(xp.float32), axis, keepdims).astype(x.dtype)
+        return k.average(x.astype(k.xp.float32), axis, keepdims).astype(x.dtype)
     return k.total(x, axis, keepdims) / math.prod([x.shape[i] for i in _axes(axis, x.ndim)])
 
 
@@ -90,14 +88,13 @@ def _in_blocks(k: Kernels, x: Any, axes: tuple[int, ...], along: tuple[int, ...]
 
 def _over(k: Kernels, x: Any, axis: int) -> Any:
     """The sum over one axis, which stays with size 1."""
-    xp = k.xp
     rows = x.shape[axis]
     if rows < 2 * _BLOCK:
         return x.sum(axis=axis, keepdims=True)
     whole = rows // _BLOCK * _BLOCK
     before = (slice(None),) * axis
     blocks = x[(*before, slice(whole))].reshape((*x.shape[:axis], -1, _BLOCK, *x.shape[axis + 1 :]))
-    y = blocks.sum(axis=axis + 1).sum(axis=axis, keepdims=True, dtype=xp.float64)
+    y = blocks.sum(axis=axis + 1).sum(axis=axis, keepdims=True, dtype=k.xp.float64)
     if whole < rows:
         y += x[(*before, slice(whole, None))].sum(axis=axis, keepdims=True)
     return y.astype(x.dtype)
