@@ -95,10 +95,6 @@ def test_each_room_imports_only_from_rooms_above_it():
 CIRCLES = {
     ("minikeras.autodiff.symbolic", "minikeras.autodiff.tape"),
     ("minikeras.config", "minikeras.kernels"),
-    ("minikeras.kernels.cpu.jit", "minikeras.kernels.cpu.parts"),
-    ("minikeras.kernels.cpu.jit", "minikeras.kernels.cpu.pool_parts"),
-    ("minikeras.kernels.cpu.jit", "minikeras.kernels.cpu.tile"),
-    ("minikeras.kernels.cpu.jit", "minikeras.kernels.cpu.winograd"),
     ("minikeras.models.model", "minikeras.models.summary"),
 }
 
