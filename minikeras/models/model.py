@@ -13,7 +13,6 @@ from minikeras.autodiff.tensor import Tensor
 from minikeras.layers.context import context
 from minikeras.layers.layer import Layer
 from minikeras.layers.spec import shapes_of, specs_of
-from minikeras.models.functional_config import describe_graph, restore_graph
 from minikeras.models.graph import Graph
 from minikeras.models.graph_loss import LossOfGraph, tensors_in
 from minikeras.ops.core import cast
@@ -409,6 +408,8 @@ class Model(Trainer, Layer):
         """A functional model's layers and wiring; the constructor's arguments of any other."""
         if self._graph is None or not _takes_ends(type(self)):
             return super().get_config()
+        from minikeras.models.functional_config import describe_graph  # whose tables take a while to make
+
         description = describe_graph(self._graph, self._graph.losses[self._own_losses :])
         return {"name": self.name, "trainable": self.trainable, **description}
 
@@ -421,6 +422,8 @@ class Model(Trainer, Layer):
         with custom_object_scope(custom_objects):
             if not (config.keys() >= _WIRING and _takes_ends(cls)):
                 return super().from_config(config)
+            from minikeras.models.functional_config import restore_graph
+
             inputs, outputs, losses = restore_graph(config)
             model = cls(inputs, outputs, **{name: value for name, value in config.items() if name not in _WIRING})
             if losses:
