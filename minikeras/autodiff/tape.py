@@ -340,7 +340,7 @@ def _array(y: Any) -> Any:
 def _linked(y: Any, vjp: Callable, sources: list[Any], recorded: bool) -> Any:
     """The result of an operation as tensors, linked by a node to the sources of its gradient where `recorded`."""
     if type(y) is not tuple:
-        result = Tensor(np.asarray(y) if isinstance(y, np.generic) else y, recorded)
+        result = Tensor(_array(y), recorded)
         if recorded:
             result.node = Node(vjp, sources)
         return result
