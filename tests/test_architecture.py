@@ -20,6 +20,7 @@ ROOMS = [
     "utils.suggest",
     "utils.console",
     "utils.checks",
+    "declared",
     "kernels",
     "journal",
     "seeds",
