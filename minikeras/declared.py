@@ -89,14 +89,15 @@ class Field:
         annotation: as written: a type, or its source text.
         default: `inspect.Parameter.empty` where there is none.
         kw_only: whether it is given by name alone.
-        stored: whether it is kept as the attribute of its name; else `__post_init__` gets it, by name.
+        stored: whether it is kept as the attribute of its name, which a property that cannot be set is not; else
+            `__post_init__`, or where there is none the base's `__init__`, gets it by name.
     """
 
     __slots__ = ("_checks", "_scope", "annotation", "default", "kw_only", "name", "stored")
 
     def __init__(self, default: Any = _MISSING, kw_only: bool | None = None, stored: bool | None = None):
         self.default, self.kw_only = default, kw_only
-        self.stored: Any = stored  # None: as the field of a base that this one stands for, else True
+        self.stored: Any = stored  # None: to be found out
         self.name = ""
         self.annotation: Any = None
         self._checks: tuple[Check, ...] | None = None
@@ -165,7 +166,8 @@ class Constructor:
         for name, one in own.items():
             replaced = self.fields.pop(name, None)
             if one.stored is None:
-                one.stored = replaced is None or replaced.stored
+                known = inspect.getattr_static(cls, name, None)
+                one.stored = replaced.stored if replaced else not isinstance(known, property) or known.fset is not None
             self.fields[name] = one
         self._positional = [name for name, one in self.fields.items() if not one.kw_only]
 
@@ -199,7 +201,7 @@ class Constructor:
             values, unstored = {}, {}
             for name, one in self.own.items():
                 value = one.accept(thing, given.pop(name, one.default))
-                if name in self._base_arguments[0]:
+                if name in self._base_arguments[0] or not (one.stored or self._finish):
                     given[name] = value
                 elif one.stored:
                     values[name] = value
