@@ -60,14 +60,16 @@ _NAMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
-        return importlib.import_module(f"minikeras.{name}")
-    if name in _NAMES:
-        value = getattr(importlib.import_module(f"minikeras.{_NAMES[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"minikeras has no {name!r}.")
+if not TYPE_CHECKING:  # type checkers would take any name for one that is there
+
+    def __getattr__(name: str) -> Any:
+        if name in _ROOMS:
+            return importlib.import_module(f"minikeras.{name}")
+        if name in _NAMES:
+            value = getattr(importlib.import_module(f"minikeras.{_NAMES[name]}"), name)
+            globals()[name] = value
+            return value
+        raise AttributeError(f"minikeras has no {name!r}.")
 
 
 def __dir__() -> list[str]:
@@ -80,6 +82,29 @@ def version() -> str:
 
 
 if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
+    from minikeras import _legacy as _legacy
+    from minikeras import activations as activations
+    from minikeras import autodiff as autodiff
+    from minikeras import backend as backend
+    from minikeras import callbacks as callbacks
+    from minikeras import config as config
+    from minikeras import constraints as constraints
+    from minikeras import data as data
+    from minikeras import datasets as datasets
+    from minikeras import initializers as initializers
+    from minikeras import kernels as kernels
+    from minikeras import layers as layers
+    from minikeras import losses as losses
+    from minikeras import metrics as metrics
+    from minikeras import models as models
+    from minikeras import ops as ops
+    from minikeras import optimizers as optimizers
+    from minikeras import preprocessing as preprocessing
+    from minikeras import random as random
+    from minikeras import regularizers as regularizers
+    from minikeras import saving as saving
+    from minikeras import tree as tree
+    from minikeras import utils as utils
     from minikeras.autodiff import GradientTape as GradientTape
     from minikeras.autodiff import KerasTensor as KerasTensor
     from minikeras.autodiff import Variable as Variable

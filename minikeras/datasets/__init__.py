@@ -1,7 +1,7 @@
 """Datasets as NumPy arrays: `digits` is drawn by this package, the others are found on disk or downloaded."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __all__ = [
     "boston_housing",
@@ -16,11 +16,25 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}.")
+if not TYPE_CHECKING:  # type checkers would take any name for one that is there
+
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            return importlib.import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}.")
 
 
 def __dir__() -> list[str]:
     return __all__
+
+
+if TYPE_CHECKING:
+    from minikeras.datasets import boston_housing as boston_housing
+    from minikeras.datasets import california_housing as california_housing
+    from minikeras.datasets import cifar10 as cifar10
+    from minikeras.datasets import cifar100 as cifar100
+    from minikeras.datasets import digits as digits
+    from minikeras.datasets import fashion_mnist as fashion_mnist
+    from minikeras.datasets import imdb as imdb
+    from minikeras.datasets import mnist as mnist
+    from minikeras.datasets import reuters as reuters

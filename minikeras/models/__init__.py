@@ -1,7 +1,7 @@
 """Models: Sequential, functional, subclassed."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minikeras.models.description import clone_model, model_from_config, model_from_json
 from minikeras.models.model import Functional, Model
@@ -16,7 +16,17 @@ for _module in ("keras.src.models.functional", "keras.src.engine.functional", "k
 __all__ = ["Functional", "Model", "Sequential", "clone_model", "model_from_config", "model_from_json"]
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("load_model", "save_model"):  # Keras has them here too; the room below is opened when a file is wanted
-        return getattr(importlib.import_module("minikeras.saving"), name)
-    raise AttributeError(f"minikeras.models has no {name!r}.")
+if not TYPE_CHECKING:  # type checkers would take any name for one that is there
+
+    def __getattr__(name: str) -> Any:
+        if name in (
+            "load_model",
+            "save_model",
+        ):  # Keras has them here too; opened when a file is wanted
+            return getattr(importlib.import_module("minikeras.saving"), name)
+        raise AttributeError(f"minikeras.models has no {name!r}.")
+
+
+if TYPE_CHECKING:
+    from minikeras.saving import load_model as load_model
+    from minikeras.saving import save_model as save_model

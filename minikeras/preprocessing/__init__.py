@@ -1,7 +1,7 @@
 """Pictures, text and sequences made ready for training, each module loaded when it is first asked for."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 _MODULES = ("image", "sequence", "text")
 _HOMES: dict[str, str] = {
@@ -13,15 +13,26 @@ _HOMES: dict[str, str] = {
 __all__ = [*_MODULES, *_HOMES]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _HOMES[name].rpartition(".")
-    value = globals()[name] = getattr(import_module(module), attribute)
-    return value
+if not TYPE_CHECKING:  # type checkers would take any name for one that is there
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return import_module(f"{__name__}.{name}")
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module, _, attribute = _HOMES[name].rpartition(".")
+        value = globals()[name] = getattr(import_module(module), attribute)
+        return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
+    from minikeras.preprocessing import image as image
+    from minikeras.preprocessing import sequence as sequence
+    from minikeras.preprocessing import text as text
+    from minikeras.preprocessing.image_dataset import image_dataset_from_directory as image_dataset_from_directory
+    from minikeras.preprocessing.text_dataset import text_dataset_from_directory as text_dataset_from_directory
+    from minikeras.preprocessing.timeseries import timeseries_dataset_from_array as timeseries_dataset_from_array
