@@ -24,7 +24,7 @@ def _read_arguments(cls: Any) -> tuple[list[str], bool]:
     """The names of a class's own constructor arguments, not those of `Layer`, and whether it takes others too."""
     if is_declared(cls):
         common = fields(Layer)
-        return [name for name, one in fields(cls).items() if common.get(name) is not one], True
+        return [name for name, one in fields(cls).items() if not (name in common and one.kw_only)], True
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
     named = [one.name for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
     return named, any(one.kind is one.VAR_KEYWORD for one in parameters)

@@ -387,6 +387,8 @@ def _reset_masks(*cells: Any) -> None:
 
 # ---------------------------------------------------------------- layers
 
+_SEQUENCE = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
+
 
 class RNN(Layer):
     """A cell run over the time axis of inputs (batch, time, ...).
@@ -433,6 +435,13 @@ class RNN(Layer):
         self.unroll = flag("unroll", unroll, owner=owner)
         self.zero_output_for_mask = flag("zero_output_for_mask", zero_output_for_mask, owner=owner)
         self.states: Any = None
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        config.pop("use_cudnn", None)
+        first = ("name", "trainable", "dtype", *_SEQUENCE)  # the order in which Keras writes them
+        last = {name: config.pop(name) for name in ("reset_after", "seed") if name in config}
+        return {**{name: config[name] for name in first}, **config, **last}
 
     @property
     def state_size(self) -> Any:
@@ -576,11 +585,6 @@ class _CellLayer(RNN):
         super().__init__(self._CELL(**cell, **general, name=snake_case(self._CELL.__name__)), **arguments)
         self.input_spec = InputSpec(ndim=3)
 
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        config.pop("use_cudnn", None)
-        return config
-
 
 for _name in {**fields(LSTMCell), **fields(GRUCell)}.keys() - fields(Layer).keys():
     setattr(_CellLayer, _name, property(attrgetter(f"cell.{_name}"), doc="As given to the constructor; the cell's."))
@@ -631,6 +635,11 @@ class SimpleRNN(_CellLayer):
     unroll: bool = False
     seed: Any = None
     zero_output_for_mask: bool = field(default=False, kw_only=True)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        config.pop("seed", None)  # Keras does not write it
+        return config
 
 
 @declared
@@ -772,7 +781,8 @@ class Bidirectional(Layer):
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.pop("weights", None)
-        return config
+        layer = config.pop("layer")
+        return {**config, "layer": layer, "backward_layer": config.pop("backward_layer")}
 
     @property
     def layer(self) -> Any:
