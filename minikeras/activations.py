@@ -7,7 +7,10 @@ from typing import Any
 
 from minikeras import kernels as k
 from minikeras import ops, registry
-from minikeras.ops import nn
+from minikeras.autodiff import shapes
+from minikeras.autodiff.op import differentiable
+from minikeras.ops import nn, tanh
+from minikeras.ops.common import as_float
 from minikeras.ops.nn import (
     celu,
     elu,
@@ -71,7 +74,7 @@ __all__ = [
 def relu(x: Any, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Any:
     """`max(x, 0)`; or `max_value` above it, `x` above the threshold, `negative_slope * (x - threshold)` below."""
     if not negative_slope and max_value is None and not threshold:
-        return nn.activation(x, name="relu")
+        return nn.relu(x)
     return nn.piecewise_relu(x, negative_slope=negative_slope, max_value=max_value, threshold=threshold)
 
 
@@ -80,14 +83,11 @@ def linear(x: Any) -> Any:
     return x
 
 
-def tanh(x: Any) -> Any:
-    """The hyperbolic tangent."""
-    return nn.activation(x, name="tanh")
-
-
+@differentiable(shape=shapes.same, keras="keras.src.ops.numpy.Exp")
 def exponential(x: Any) -> Any:
     """`exp(x)`."""
-    return nn.activation(x, name="exponential")
+    y = k.activate(as_float(x), "exponential")
+    return y, lambda g, needs: (k.activate_grad(g, y, "exponential"),)
 
 
 def gelu(x: Any, approximate: bool = False) -> Any:
@@ -97,7 +97,7 @@ def gelu(x: Any, approximate: bool = False) -> Any:
 
 def mish(x: Any) -> Any:
     """`x * tanh(softplus(x))` (Misra 2019)."""
-    return ops.multiply(x, ops.tanh(softplus(x)))
+    return ops.multiply(x, tanh(softplus(x)))
 
 
 def glu(x: Any, axis: int = -1) -> Any:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from minikeras import activations, ops
 from minikeras import kernels as k
-from minikeras.autodiff import KerasTensor, Tensor, check_gradients, recording
+from minikeras.autodiff import KerasTensor, Tensor, check_gradients, producer, recording
+from minikeras.ops.crossentropy import logits_behind
 from minikeras.registry import register_keras_serializable
 
 OPTIONS = {
@@ -72,8 +73,14 @@ def test_values() -> None:
 def test_losses_find_the_logits() -> None:
     x = Tensor(k.to_device(np.ones((2, 3))), tracked=True)
     with recording():
-        assert activations.softmax(x).logits == ("softmax", x)
-        assert activations.sigmoid(x).logits == ("sigmoid", x)
+        assert logits_behind(activations.softmax(x), activations.softmax) is x
+        assert logits_behind(activations.softmax(x, axis=0), activations.softmax) is None
+        assert logits_behind(activations.sigmoid(x), activations.softmax) is None
+        assert logits_behind(activations.sigmoid(x), activations.sigmoid) is x
+    for made in (activations.softmax(x, -1), activations.softmax(x, axis=1), activations.sigmoid(x)):  # not recorded
+        node = producer(made)
+        assert node is not None and node.args[0] is x and logits_behind(made, node.op) is x
+    assert producer(ops.exp(x)) is None
 
 
 def test_names() -> None:

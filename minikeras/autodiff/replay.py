@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minikeras.autodiff.tape import _state, recording
-from minikeras.autodiff.tensor import Tensor, Variable
+from minikeras.autodiff.op import Op
+from minikeras.autodiff.tape import recording
+from minikeras.autodiff.tensor import Tensor, Variable, _state
 
 
 def _is_plain(value: Any) -> bool:
@@ -71,9 +72,15 @@ class Recorder:
         return place
 
     def note(
-        self, function: Callable, args: Sequence[Any], arrays: Sequence[Any], settings: dict[str, Any], result: Any
+        self,
+        op: Op,
+        function: Callable,
+        args: Sequence[Any],
+        arrays: Sequence[Any],
+        settings: dict[str, Any],
+        result: Any,
     ) -> None:
-        """Note that `function(*arrays, **settings)[0]`, the arrays being those of `args`, gave a result."""
+        """Note that for an operation `function(*arrays, **settings)[0]`, the arrays being those of `args`, was made."""
         sources = [self._source(value, array) for value, array in zip(args, arrays, strict=True)]
         if None in sources or not all(map(_is_plain, settings.values())) or not isinstance(result, Tensor):
             self._complete = False

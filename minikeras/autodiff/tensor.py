@@ -51,16 +51,14 @@ class Tensor:
     `numpy()` and `np.asarray(tensor)` give its values as a NumPy array; Python's operators and indexing differentiate.
     """
 
-    # data: the raw array; tracked: whether gradients flow to it; node, index: which output of which tape node it is;
-    # logits: what a softmax or sigmoid was computed from, so that a cross-entropy can start there
-    __slots__ = ("__weakref__", "_keras_mask", "data", "index", "logits", "node", "tracked")
+    # data: the raw array; tracked: whether gradients flow to it; node, index: which output of which tape node it is
+    __slots__ = ("__weakref__", "_keras_mask", "data", "index", "node", "tracked")
 
     def __init__(self, data: Any, tracked: bool = False):
         self.data = data
         self.tracked = tracked
         self.node: Any = None
         self.index = 0
-        self.logits: Any = None
         self._keras_mask: Any = None
 
     @property

@@ -16,8 +16,8 @@ import numpy as np
 
 from minikeras import activations, constraints, initializers, ops, regularizers, tree
 from minikeras import kernels as k
+from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import snake_case
-from minikeras.autodiff.tape import raw
 from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.layers.common import choice, fraction, known_size, positive_int
 from minikeras.layers.context import context
