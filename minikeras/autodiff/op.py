@@ -36,9 +36,11 @@ class Op:
         sequence: whether the first parameter is a list of inputs and all others are settings.
         shape: its shape rule, see `shapes`; without one, symbolic results are found by computing with zeros.
         keras: the class that Keras has for it in files, with its module; default its own name in CamelCase, in the
-            module that `KERAS_MODULE` names in the file where it is defined.
+            module that `KERAS_MODULE` names in the file where it is defined; empty where Keras has none.
         takes: the arguments of a call of Keras's class where they are not the inputs: how many, or their names.
         hidden: settings that the function takes among its `**kwargs`, with their defaults.
+        replayable: whether the result depends on nothing but the arguments, so that a recorded prediction may run it
+            again without the Python code around it; default whether it is one of minikeras's own.
     """
 
     # `__call__` is a slot that each operation fills with a function made for it: a call passes no `self`
@@ -52,6 +54,7 @@ class Op:
         "hidden",
         "keras",
         "parameters",
+        "replayable",
         "sequence",
         "shape",
         "takes",
@@ -71,6 +74,7 @@ class Op:
         keras: str | None = None,
         takes: int | Sequence[str] | None = None,
         hidden: dict[str, Any] | None = None,
+        replayable: bool | None = None,
     ):
         functools.update_wrapper(self, function)
         self.function = function
@@ -81,6 +85,7 @@ class Op:
         self.keras = keras
         self.takes = 1 if sequence else self.count if takes is None else takes
         self.hidden = hidden or {}
+        self.replayable = function.__module__.startswith("minikeras.") if replayable is None else replayable
 
     @property
     def graph_name(self) -> str:
@@ -90,7 +95,7 @@ class Op:
     @property
     def keras_class(self) -> tuple[str, str]:
         """The module and the class that Keras has for it."""
-        if self.keras:
+        if self.keras is not None:
             module, _, name = self.keras.rpartition(".")
             return module, name
         return getattr(sys.modules[self.__module__], "KERAS_MODULE", ""), camel_case(self.__name__)
@@ -171,7 +176,7 @@ def differentiable(function: Callable, *, sequence: bool = False, traced: bool =
     Args:
         sequence: the first parameter is a list of inputs and all others are settings.
         traced: `producer` knows its results although nothing is recorded, which keeps its inputs alive.
-        options: `inputs`, `shape`, `keras`, `takes` and `hidden`, as `Op` has them.
+        options: `inputs`, `shape`, `keras`, `takes`, `hidden` and `replayable`, as `Op` has them.
     """
     op = Op(function, True, sequence=sequence, **options)
     op.__call__ = _of_list(op) if sequence else _of_inputs(op, traced)

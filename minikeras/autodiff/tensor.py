@@ -45,6 +45,12 @@ def latest_change() -> int:
     return _latest_change
 
 
+def _look() -> None:
+    """Tell who records that Python code looks at a value or changes one, which a recorded step could not repeat."""
+    if _state.recorder is not None:
+        _state.recorder.spoil()
+
+
 class Tensor:
     """An array on the active device, as operations return it.
 
@@ -79,13 +85,17 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """The values as a NumPy array."""
+        if _state.recorder is not None:
+            _look()
         return k.to_host(self.data)
 
     def item(self) -> Any:
         """The only value, as a Python number."""
+        _look()
         return self.data.item()
 
     def tolist(self) -> Any:
+        _look()
         return self.data.tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -106,15 +116,19 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     def __float__(self) -> float:
+        _look()
         return float(self.data)
 
     def __int__(self) -> int:
+        _look()
         return int(self.data)
 
     def __index__(self) -> int:
+        _look()
         return self.data.__index__()
 
     def __bool__(self) -> bool:
+        _look()
         return bool(self.data)
 
     def __format__(self, spec: str) -> str:
@@ -231,6 +245,8 @@ class Variable(Tensor):
 
     def numpy(self) -> np.ndarray:
         """A copy of the values."""
+        if _state.recorder is not None:
+            _look()
         return np.array(k.to_host(self.data))
 
     def assign(self, value: Any) -> Variable:
@@ -243,6 +259,8 @@ class Variable(Tensor):
         """
         try:
             value = k.to_device(self.fitting(value))
+            if _state.recorder is not None:
+                _look()
             if journal.active:
                 journal.note(self)
             if _state.recording:

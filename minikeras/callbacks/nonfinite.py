@@ -235,7 +235,7 @@ class _Watch:
         return calling
 
     def spoil(self) -> None:
-        """An operation without a gradient: the chain of those that are looked at ends there."""
+        """Python code looks at a value, which concerns only those who repeat a step."""
 
     def note(
         self,

@@ -92,6 +92,9 @@ class Layer(Calling):
             *("_recorded", "_own", "_build_shapes", "_initial", "_accepted_shape"),
         }
     )
+    replayable = (
+        True  # whether predictions depend on nothing but inputs, weights and settings, see `training.inference`
+    )
     _recorded: tuple[tuple, dict[str, Any]]
     _entry = 0  # the number of its last outermost call
     _build_shapes: dict[str, Any] | None = None

@@ -184,7 +184,7 @@ def log_sigmoid(x: Any) -> Any:
 @differentiable(inputs=1, shape=shapes.same, traced=True)
 def softmax(x: Any, axis: Any = -1) -> Any:
     """`exp(x) / sum(exp(x))` along `axis` (an axis or several)."""
-    axis = axes_of(axis)
+    axis = axis if type(axis) is int else axes_of(axis)
     y = k.softmax(as_float(x), axis=axis)
     return y, lambda g, needs: (k.softmax_grad(g, y, axis=axis),)
 

@@ -559,7 +559,7 @@ def isclose(x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan:
     return k.xp.isclose(as_array(x1), as_array(x2), rtol=rtol, atol=atol, equal_nan=equal_nan)
 
 
-@operation(shape=shapes.scalar)
+@operation(shape=shapes.scalar, keras="")
 def array_equal(x1: Any, x2: Any) -> Any:
     """Whether two arrays have the same shape and the same values, as a boolean scalar."""
     x1, x2 = as_array(x1), as_array(x2)
