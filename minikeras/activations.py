@@ -35,8 +35,9 @@ __all__ = [
     "celu",
     "deserialize",
     "elu",
-    "epilogue_name",
+    "epilogue",
     "exponential",
+    "fused",
     "fused_name",
     "gelu",
     "get",
@@ -158,8 +159,28 @@ ALL: dict[str, Callable[..., Any]] = {
 ALL.update(swish=silu, hard_swish=hard_silu)
 registry.builtin_functions(ALL)
 
-_FUSED_NAMES: frozenset[str] = k.FUSED_ACTIVATIONS
-_FUSED = {ALL[name]: name for name in _FUSED_NAMES}
+_FUSED: dict[Any, str] = {ALL[name]: name for name in k.FUSED_ACTIVATIONS}
+
+
+@user_facing
+def fused(
+    activation: Any, forward: Callable[[Any, Any, Any], None], gradient: Callable[[Any, Any, Any], Any]
+) -> Callable[..., Any]:
+    """Let dense layers, convolutions and recurrences apply an elementwise activation within their kernel.
+
+    Args:
+        activation: the operation or function that users name, called where no kernel applies it.
+        forward: `forward(xp, x, out)` writes the activation of the array `x` into `out`, which may be `x` itself; `xp`
+            is the array module.
+        gradient: `gradient(xp, g, y)` is the gradient at the input, from the gradient `g` at the output `y`.
+
+    Returns:
+        The activation.
+    """
+    name = f"{activation.__module__}.{activation.__qualname__}"
+    k.fused_activation(name, forward, gradient)
+    _FUSED[activation] = name
+    return activation
 
 
 def fused_name(function: Any) -> str | None:
@@ -167,12 +188,13 @@ def fused_name(function: Any) -> str | None:
     return _FUSED.get(function)
 
 
-def epilogue_name(function: Any) -> str | None:
-    """The name under which a layer's kernel applies this activation at its end, or None.
+def epilogue(function: Any) -> tuple[str | None, Callable[..., Any] | None]:
+    """How a layer ends with an activation: the name under which its kernel applies it, or what is left to be called.
 
-    Not the sigmoid: a cross-entropy wants the logits that it was computed from.
+    Not the sigmoid's: a cross-entropy wants the logits that it was computed from.
     """
-    return None if function is sigmoid else _FUSED.get(function)
+    name = None if function is sigmoid else _FUSED.get(function)
+    return name, None if name or function is None or function is linear else function
 
 
 @user_facing
