@@ -332,7 +332,7 @@ def categorical_crossentropy(
             SyntaxWarning,
             stacklevel=3,
         )
-    return nn.categorical_crossentropy(y_true, y_pred, from_logits=from_logits, axis=axis)
+    return nn.categorical_crossentropy(y_true, y_pred, from_logits, axis)
 
 
 def _smoothed(y_true: Any, smoothing: float, classes: int) -> Any:
@@ -371,10 +371,10 @@ def sparse_categorical_crossentropy(
     if len(labels.shape) == len(y_pred.shape) and labels.shape[axis] == 1:
         labels = ops.squeeze(labels, axis)
     if ignore_class is None:
-        return nn.sparse_categorical_crossentropy(labels, y_pred, from_logits=from_logits, axis=axis)
+        return nn.sparse_categorical_crossentropy(labels, y_pred, from_logits, axis)
     counted = ops.not_equal(labels, ignore_class)
     labels = ops.where(counted, labels, 0)
-    values = nn.sparse_categorical_crossentropy(labels, y_pred, from_logits=from_logits, axis=axis)
+    values = nn.sparse_categorical_crossentropy(labels, y_pred, from_logits, axis)
     values = ops.where(counted, values, 0.0)
     values._keras_mask = counted
     return values

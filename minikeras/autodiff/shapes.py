@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,16 +24,13 @@ from minikeras.autodiff.tensor import Tensor
 Shape = tuple[int | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class Spec:
     """The shape and type of an array; the type of what carries none (Python's numbers, lists of them) is None."""
 
-    shape: Shape
-    dtype: Any = None
+    __slots__ = ("dtype", "ndim", "shape")
 
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
+    def __init__(self, shape: Shape, dtype: Any = None):
+        self.shape, self.ndim, self.dtype = shape, len(shape), dtype
 
 
 def spec_of(value: Any) -> Any:
@@ -268,7 +264,7 @@ def _joined(sizes: Sequence[int | None], shapes: Sequence[Shape]) -> int | None:
         raise ValueError(
             f"Arrays to join agree in all sizes but that of the axis, got the shapes {' and '.join(map(str, shapes))}."
         )
-    return known.pop() if known else None
+    return sizes[0]  # open where that of the first array is, as in Keras
 
 
 def concatenate(xs: Sequence[Any], *, axis: int = 0) -> Shape:

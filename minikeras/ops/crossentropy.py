@@ -99,11 +99,10 @@ def logits_behind(output: Any, op: Any) -> Any:
     if node.op is as_single:
         logits = logits_behind(node.args[0], op)
         return None if logits is None else as_single(logits)
-    logits = node.args[0] if node.op is op and node.args else None
-    if not isinstance(logits, Tensor):
+    if node.op is not op or not isinstance(node.args[0], Tensor):
         return None
     axis = node.args[1] if len(node.args) > 1 else node.settings.get("axis", -1)
-    return logits if axis in (-1, len(output.shape) - 1) else None
+    return node.args[0] if axis in (-1, len(output.shape) - 1) else None
 
 
 def _categorical_shape(target: Any, output: Any, *, axis: int, **settings: Any) -> Any:
