@@ -121,8 +121,8 @@ class Op:
         bound.apply_defaults()
         given = dict(bound.arguments)
         inputs: list[Any] = []
-        for parameter in self.parameters[:1] if self.sequence else self.parameters:
-            inputs.append(shapes.spec_of(given.pop(parameter.name)))
+        for name, _ in self.parameters[:1] if self.sequence else self.parameters:
+            inputs.append(shapes.spec_of(given.pop(name)))
         for parameter in bound.signature.parameters.values():
             if parameter.kind is parameter.VAR_POSITIONAL:
                 inputs += map(shapes.spec_of, given.pop(parameter.name))
@@ -136,23 +136,35 @@ def camel_case(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
 
 
-def _inputs_of(function: Callable, inputs: int | None) -> tuple[list[inspect.Parameter], int]:
-    """The parameters that are inputs, and how many positional arguments may be."""
-    parameters = list(inspect.signature(function).parameters.values())
-    named = [parameter for parameter in parameters if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+_MISSING = inspect.Parameter.empty
+
+
+def _inputs_of(function: Callable, inputs: int | None) -> tuple[list[tuple[str, Any]], int]:
+    """Names and defaults of the parameters that are inputs, and how many positional arguments may be."""
+    plain = function
+    while hasattr(plain, "__wrapped__"):
+        plain = plain.__wrapped__
+    if type(plain) is types.FunctionType:  # a tenth of the time that a signature takes, for every operation at import
+        code, defaults = plain.__code__, plain.__defaults__ or ()
+        values = [_MISSING] * (code.co_argcount - len(defaults)) + list(defaults)
+        named = list(zip(code.co_varnames, values, strict=False))
+        several = bool(code.co_flags & inspect.CO_VARARGS)
+    else:
+        parameters = inspect.signature(function).parameters.values()
+        named = [(one.name, one.default) for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
+        several = any(one.kind is one.VAR_POSITIONAL for one in parameters)
     named = named[:inputs]
-    several = any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters)
     return named, sys.maxsize if several else len(named)
 
 
-def _with_keywords(args: tuple, settings: dict[str, Any], parameters: list[inspect.Parameter]) -> tuple:
+def _with_keywords(args: tuple, settings: dict[str, Any], parameters: list[tuple[str, Any]]) -> tuple:
     """`args` with the inputs that were given by keyword, which leave `settings`; Keras allows both."""
     rest = parameters[len(args) :]
-    while rest and rest[-1].name not in settings:
+    while rest and rest[-1][0] not in settings:
         rest.pop()
-    if any(parameter.default is parameter.empty and parameter.name not in settings for parameter in rest):
+    if any(default is _MISSING and name not in settings for name, default in rest):
         return args  # Python's own error about the missing argument follows
-    return args + tuple([settings.pop(parameter.name, parameter.default) for parameter in rest])
+    return args + tuple([settings.pop(name, default) for name, default in rest])
 
 
 def _decorator(decorate: Callable) -> Callable:
@@ -186,15 +198,15 @@ def differentiable(function: Callable, *, sequence: bool = False, traced: bool =
 def _of_inputs(op: Op, traced: bool) -> Callable:
     """What a differentiable operation does when it is called."""
     function, count, parameters = op.function, op.count, op.parameters
-    names = frozenset(parameter.name for parameter in parameters)
-    defaults = tuple(parameter.default for parameter in parameters)
+    names = frozenset(name for name, _ in parameters)
+    defaults = tuple(default for _, default in parameters)
     ndarray = np.ndarray
 
     def call(*args: Any, **settings: Any) -> Any:
         try:
             if settings and not names.isdisjoint(settings):
                 args = _with_keywords(args, settings, parameters)
-            if len(args) < len(defaults) and defaults[len(args)] is not inspect.Parameter.empty:
+            if len(args) < len(defaults) and defaults[len(args)] is not _MISSING:
                 args += defaults[len(args) :]  # a vjp may ask for any input's `needs`
             values = args if len(args) <= count else args[:count]
             arrays = []
@@ -251,7 +263,7 @@ def _of_list(op: Op) -> Callable:
             if settings:
                 args = _with_keywords(args, settings, parameters)
             if not args:
-                raise TypeError(f"{op.__name__}() missing 1 required positional argument: {parameters[0].name!r}")
+                raise TypeError(f"{op.__name__}() missing 1 required positional argument: {parameters[0][0]!r}")
             values, others = list(args[0]), args[1:]
             for value in values:
                 if isinstance(value, KerasTensor):
