@@ -1,9 +1,9 @@
 """Shape rules: the symbolic results of operations, computed from shapes; None is an open size.
 
 A rule is called as its operation is, `rule(*inputs, **settings)` with all settings by name, and has a `Spec` in the
-place of each array, or None where an optional one is missing.  It returns the shape of the result, a `Spec`, or a list
-or tuple of these; NotImplemented where it does not know.  The type of what is given by its shape alone is found by
-computing with arrays of one element, or a setting's check speaks up there.
+place of each input, or None where an optional one is missing.  It returns the shape of the result, a `Spec`, or a list
+or tuple of these.  The type of what is given by its shape alone is found by computing with arrays of one element, which
+checks the settings too.
 """
 
 from __future__ import annotations
@@ -73,7 +73,10 @@ def _smallest(leaf: Any) -> Any:
     """Zeros of the type and with the axes of an array, one element in all; anything else is itself."""
     if isinstance(leaf, (KerasTensor, Tensor)):
         return Tensor(k.xp.zeros((1,) * leaf.ndim, leaf.dtype))
-    return np.zeros((1,) * leaf.ndim, leaf.dtype) if isinstance(leaf, (np.ndarray, k.xp.ndarray)) else leaf
+    for module in (k.xp, np):
+        if isinstance(leaf, module.ndarray):
+            return module.zeros((1,) * leaf.ndim, leaf.dtype)
+    return leaf
 
 
 # ---------------------------------------------------------------- sizes and axes

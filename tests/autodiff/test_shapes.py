@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
+import pickle
+import pydoc
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,20 @@ from ops.op_cases import Case
 
 from minikeras import activations, ops, tree
 from minikeras import kernels as k
-from minikeras.autodiff import KerasTensor, Op, Spec, Tensor, composite, differentiable, operation, shapes, symbolic
+from minikeras.autodiff import (
+    KerasTensor,
+    Op,
+    Spec,
+    Tensor,
+    Variable,
+    composite,
+    differentiable,
+    operation,
+    producer,
+    recording,
+    shapes,
+    symbolic,
+)
 from minikeras.ops import nn
 
 LIMITED = settings(max_examples=60, deadline=None)
@@ -401,14 +417,26 @@ def test_without_a_rule_zeros_are_computed_with_once_where_all_sizes_are_known()
     assert len(runs) == 3
 
 
+def test_the_producer_of_a_tensor_is_known() -> None:
+    x = Variable(np.ones((2, 3), "f4"))
+    with recording():
+        y = ops.sum(ops.exp(x), axis=1)
+    node = producer(y)
+    assert node is not None and node.op is ops.sum and node.settings == {"axis": 1}
+    inner = producer(node.args[0])
+    assert inner is not None and inner.op is ops.exp and inner.args == (x,)
+    assert producer(x) is producer(ops.exp(x)) is producer(3.0) is None
+
+
 def test_an_operation_looks_like_a_function() -> None:
     assert list(inspect.signature(ops.softmax).parameters) == ["x", "axis"]
     assert inspect.getdoc(ops.add) == "`x1 + x2`." and ops.add.__module__ == "minikeras.ops.elementwise"
     assert inspect.isroutine(ops.add) and callable(ops.add) and not isinstance(ops.add, type)
+    assert pickle.loads(pickle.dumps(ops.add)) is ops.add is copy.deepcopy(ops.add)
+    assert "softmax(x: 'Any', axis: 'Any' = -1)" in pydoc.render_doc(ops.softmax, renderer=pydoc.plaintext)
 
     class Holder:
         data = Tensor(k.to_device(np.ones(2, "f4")))
-        size = ops.size
         doubled = composite(lambda self, factor=2: self.data * factor)
 
     np.testing.assert_array_equal(Holder().doubled(3), [3, 3])
