@@ -61,7 +61,7 @@ class Op:
     )
 
     __call__: Callable[..., Any]
-    __name__: str
+    __name__: str = "operation"  # of what has no name of its own, such as a `functools.partial`
     __qualname__: str
 
     def __init__(
@@ -85,7 +85,8 @@ class Op:
         self.keras = keras
         self.takes = 1 if sequence else self.count if takes is None else takes
         self.hidden = hidden or {}
-        self.replayable = function.__module__.startswith("minikeras.") if replayable is None else replayable
+        own = (getattr(function, "__module__", None) or "").startswith("minikeras.")
+        self.replayable = own if replayable is None else replayable
 
     @property
     def graph_name(self) -> str:
@@ -107,7 +108,7 @@ class Op:
         return self.__qualname__
 
     def __repr__(self) -> str:
-        return f"<Op {self.__module__}.{self.__qualname__}>"
+        return f"<Op {self.__module__}.{self.__name__}>"
 
     def infer(self, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The symbolic outputs of a call: by the shape rule, or found on zeros where there is none.
