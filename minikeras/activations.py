@@ -7,7 +7,10 @@ from typing import Any
 
 from minikeras import kernels as k
 from minikeras import ops, registry
-from minikeras.ops import nn
+from minikeras.autodiff import shapes
+from minikeras.autodiff.op import differentiable
+from minikeras.ops import nn, tanh
+from minikeras.ops.common import as_float
 from minikeras.ops.nn import (
     celu,
     elu,
@@ -32,8 +35,9 @@ __all__ = [
     "celu",
     "deserialize",
     "elu",
-    "epilogue_name",
+    "epilogue",
     "exponential",
+    "fused",
     "fused_name",
     "gelu",
     "get",
@@ -71,7 +75,7 @@ __all__ = [
 def relu(x: Any, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Any:
     """`max(x, 0)`; or `max_value` above it, `x` above the threshold, `negative_slope * (x - threshold)` below."""
     if not negative_slope and max_value is None and not threshold:
-        return nn.activation(x, name="relu")
+        return nn.relu(x)
     return nn.piecewise_relu(x, negative_slope=negative_slope, max_value=max_value, threshold=threshold)
 
 
@@ -80,14 +84,11 @@ def linear(x: Any) -> Any:
     return x
 
 
-def tanh(x: Any) -> Any:
-    """The hyperbolic tangent."""
-    return nn.activation(x, name="tanh")
-
-
+@differentiable(shape=shapes.same, keras="keras.src.ops.numpy.Exp")
 def exponential(x: Any) -> Any:
     """`exp(x)`."""
-    return nn.activation(x, name="exponential")
+    y = k.activate(as_float(x), "exponential")
+    return y, lambda g, needs: (k.activate_grad(g, y, "exponential"),)
 
 
 def gelu(x: Any, approximate: bool = False) -> Any:
@@ -97,7 +98,7 @@ def gelu(x: Any, approximate: bool = False) -> Any:
 
 def mish(x: Any) -> Any:
     """`x * tanh(softplus(x))` (Misra 2019)."""
-    return ops.multiply(x, ops.tanh(softplus(x)))
+    return ops.multiply(x, tanh(softplus(x)))
 
 
 def glu(x: Any, axis: int = -1) -> Any:
@@ -158,8 +159,28 @@ ALL: dict[str, Callable[..., Any]] = {
 ALL.update(swish=silu, hard_swish=hard_silu)
 registry.builtin_functions(ALL)
 
-_FUSED_NAMES: frozenset[str] = k.FUSED_ACTIVATIONS
-_FUSED = {ALL[name]: name for name in _FUSED_NAMES}
+_FUSED: dict[Any, str] = {ALL[name]: name for name in k.FUSED_ACTIVATIONS}
+
+
+@user_facing
+def fused(
+    activation: Any, forward: Callable[[Any, Any, Any], None], gradient: Callable[[Any, Any, Any], Any]
+) -> Callable[..., Any]:
+    """Let dense layers, convolutions and recurrences apply an elementwise activation within their kernel.
+
+    Args:
+        activation: the operation or function that users name, called where no kernel applies it.
+        forward: `forward(xp, x, out)` writes the activation of the array `x` into `out`, which may be `x` itself; `xp`
+            is the array module.
+        gradient: `gradient(xp, g, y)` is the gradient at the input, from the gradient `g` at the output `y`.
+
+    Returns:
+        The activation.
+    """
+    name = f"{activation.__module__}.{activation.__qualname__}"
+    k.fused_activation(name, forward, gradient)
+    _FUSED[activation] = name
+    return activation
 
 
 def fused_name(function: Any) -> str | None:
@@ -167,12 +188,13 @@ def fused_name(function: Any) -> str | None:
     return _FUSED.get(function)
 
 
-def epilogue_name(function: Any) -> str | None:
-    """The name under which a layer's kernel applies this activation at its end, or None.
+def epilogue(function: Any) -> tuple[str | None, Callable[..., Any] | None]:
+    """How a layer ends with an activation: the name under which its kernel applies it, or what is left to be called.
 
-    Not the sigmoid: a cross-entropy wants the logits that it was computed from.
+    Not the sigmoid's: a cross-entropy wants the logits that it was computed from.
     """
-    return None if function is sigmoid else _FUSED.get(function)
+    name = None if function is sigmoid else _FUSED.get(function)
+    return name, None if name or function is None or function is linear else function
 
 
 @user_facing

@@ -10,7 +10,7 @@ import numpy as np
 from minikeras import config as settings
 from minikeras import kernels as k
 from minikeras import registry
-from minikeras.autodiff.tape import raw
+from minikeras.autodiff.operands import raw
 from minikeras.autodiff.tensor import Tensor
 from minikeras.declared import Number, Value, declared
 from minikeras.tracebacks import user_facing

@@ -18,13 +18,17 @@ import numpy as np
 from minikeras import config as settings
 from minikeras import kernels as k
 from minikeras import ops, registry, tree
+from minikeras.autodiff import shapes
+from minikeras.autodiff.op import differentiable
+from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import KerasTensor, is_symbolic, snake_case, unique_name
-from minikeras.autodiff.tape import differentiable, is_recording, raw
+from minikeras.autodiff.tape import is_recording
 from minikeras.autodiff.tensor import Tensor
 from minikeras.config import DTypePolicy
 from minikeras.declared import Check, Configured, declared, fields
 from minikeras.ops import nn
 from minikeras.ops.common import as_type, unbroadcast
+from minikeras.ops.crossentropy import as_single, logits_behind
 from minikeras.tracebacks import end_at_users_line, user_facing
 
 REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
@@ -50,12 +54,9 @@ def same_rank(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
 
 
 def _reshaped(y_pred: Any, reshape: Callable) -> Any:
-    """`reshape(y_pred)`, still known as the sigmoid of its (reshaped) logits."""
-    result = reshape(y_pred)
-    logits = getattr(y_pred, "logits", None)
-    if logits is not None and logits[0] == "sigmoid":
-        result.logits = ("sigmoid", reshape(logits[1]))
-    return result
+    """`reshape(y_pred)`; of a sigmoid that of the reshaped logits, which a cross-entropy looks for."""
+    logits = logits_behind(y_pred, ops.sigmoid)
+    return reshape(y_pred) if logits is None else ops.sigmoid(reshape(logits))
 
 
 def _pair(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
@@ -121,13 +122,8 @@ def _is_half(value: Any) -> bool:
 
 
 def _widened(value: Any) -> Any:
-    """A float16 tensor in float32, still known as the softmax or sigmoid of its logits; anything else as it is."""
-    if not _is_half(value):
-        return value
-    result = _as_single(value)
-    if value.logits is not None:
-        result.logits = (value.logits[0], _widened(value.logits[1]), *value.logits[2:])
-    return result
+    """A float16 tensor in float32; anything else as it is."""
+    return as_single(value) if _is_half(value) else value
 
 
 def _narrowed(values: Any) -> Any:
@@ -137,18 +133,11 @@ def _narrowed(values: Any) -> Any:
     return result
 
 
-@differentiable
-def _as_single(x: Any) -> Any:
-    def vjp(g: Any, needs: Any) -> Any:  # the slope of a logarithm next to 0 is beyond float16: its largest number then
-        return (k.xp.clip(g, -_LARGEST_HALF, _LARGEST_HALF).astype(x.dtype),)
-
-    return x.astype("float32"), vjp
-
-
-_LARGEST_HALF = 65504.0
-
-
 # ---------------------------------------------------------------- loss functions: the mean of an elementwise error
+
+
+def _mean_shape(y_true: Any, y_pred: Any, **options: Any) -> Any:
+    return shapes.broadcast(y_true, y_pred)[:-1]
 
 
 def _mean_of(function: Callable) -> Callable:
@@ -171,7 +160,7 @@ def _mean_of(function: Callable) -> Callable:
 
         return (values.sum(axis=-1) * (1 / count) if values.ndim else values), vjp
 
-    primitive = differentiable(forward)
+    primitive = differentiable(forward, shape=_mean_shape)
 
     @functools.wraps(function)
     def loss(y_true: Any, y_pred: Any, **options: Any) -> Any:
@@ -344,7 +333,7 @@ def categorical_crossentropy(
             SyntaxWarning,
             stacklevel=3,
         )
-    return nn.categorical_crossentropy(y_true, y_pred, from_logits=from_logits, axis=axis)
+    return nn.categorical_crossentropy(y_true, y_pred, from_logits, axis)
 
 
 def _smoothed(y_true: Any, smoothing: float, classes: int) -> Any:
@@ -383,10 +372,10 @@ def sparse_categorical_crossentropy(
     if len(labels.shape) == len(y_pred.shape) and labels.shape[axis] == 1:
         labels = ops.squeeze(labels, axis)
     if ignore_class is None:
-        return nn.sparse_categorical_crossentropy(labels, y_pred, from_logits=from_logits, axis=axis)
+        return nn.sparse_categorical_crossentropy(labels, y_pred, from_logits, axis)
     counted = ops.not_equal(labels, ignore_class)
     labels = ops.where(counted, labels, 0)
-    values = nn.sparse_categorical_crossentropy(labels, y_pred, from_logits=from_logits, axis=axis)
+    values = nn.sparse_categorical_crossentropy(labels, y_pred, from_logits, axis)
     values = ops.where(counted, values, 0.0)
     values._keras_mask = counted
     return values
@@ -429,9 +418,9 @@ def binary_crossentropy(
             f"{tuple(y_pred.shape)}."
         )
     y_true = _smoothed(y_true, label_smoothing, 2)
-    logits = getattr(y_pred, "logits", None)
-    if not from_logits and logits is not None and logits[0] == "sigmoid":
-        y_pred, from_logits = logits[1], True
+    logits = None if from_logits else logits_behind(y_pred, ops.sigmoid)
+    if logits is not None:
+        y_pred, from_logits = logits, True
     if axis not in (-1, len(y_pred.shape) - 1):
         _check_axis(axis, y_pred)
         y_true, y_pred = ops.moveaxis(y_true, axis, -1), ops.moveaxis(y_pred, axis, -1)

@@ -17,8 +17,8 @@ import numpy as np
 from minikeras import config as settings
 from minikeras import initializers, journal, losses, ops, registry, tree
 from minikeras import kernels as k
+from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import snake_case, unique_name
-from minikeras.autodiff.tape import raw
 from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.declared import Check, Configured, OneOf, declared, field, fields
 from minikeras.losses import (

@@ -14,7 +14,8 @@ import numpy as np
 
 from minikeras import config
 from minikeras import kernels as k
-from minikeras.autodiff.tape import composite, raw
+from minikeras.autodiff.op import composite
+from minikeras.autodiff.operands import raw
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops.common import as_float
 from minikeras.ops.core import convert_to_tensor

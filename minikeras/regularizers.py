@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from minikeras import kernels as k
 from minikeras import registry
-from minikeras.autodiff.tape import differentiable, recording
+from minikeras.autodiff.op import differentiable
+from minikeras.autodiff.tape import recording
 from minikeras.declared import Check, OneOf, Value, declared, is_declared
 from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import number

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minikeras import activations, ops
+from minikeras import activations, layers, ops
 from minikeras import kernels as k
-from minikeras.autodiff import KerasTensor, Tensor, check_gradients, recording
+from minikeras.autodiff import KerasTensor, Tensor, backward, check_gradients, differentiable, producer, recording
+from minikeras.ops.crossentropy import logits_behind
 from minikeras.registry import register_keras_serializable
 
 OPTIONS = {
@@ -58,6 +59,53 @@ def test_only_plain_functions_are_fused() -> None:
     assert activations.fused_name(activations.linear) is None
     assert activations.fused_name(activations.softmax) is None
     assert activations.fused_name(lambda x: x) is None
+    assert activations.epilogue(activations.relu) == ("relu", None)
+    assert activations.epilogue(activations.sigmoid) == (None, activations.sigmoid)  # losses look for its logits
+    assert activations.epilogue(activations.linear) == activations.epilogue(None) == (None, None)
+
+
+@differentiable
+def squashed(x):
+    y = k.xp.arcsinh(x)
+    return y, lambda g, needs: (g / k.xp.cosh(y),)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: layers.Dense(3, activation=squashed), (4, 5)),
+        (lambda: layers.Conv1D(3, 2, activation=squashed), (2, 6, 4)),
+        (lambda: layers.Conv2D(4, 2, groups=2, activation=squashed), (2, 5, 5, 4)),
+        (lambda: layers.DepthwiseConv1D(2, activation=squashed), (2, 6, 3)),
+        (lambda: layers.SeparableConv1D(3, 2, activation=squashed), (2, 6, 3)),
+        (lambda: layers.Conv1DTranspose(3, 2, activation=squashed), (2, 6, 3)),
+        (lambda: layers.GRU(3, activation=squashed), (2, 4, 3)),
+        (lambda: layers.LSTM(3, activation=squashed, recurrent_activation=squashed), (2, 4, 3)),
+    ],
+)
+def test_an_activation_of_the_users_within_the_kernel(make, shape, monkeypatch) -> None:
+    layer = make()
+    x = k.to_device(np.random.default_rng(0).normal(size=shape).astype("f4"))
+    outside = layer(x).numpy()
+    monkeypatch.setattr(activations, "_FUSED", dict(activations._FUSED))
+    calls = []
+
+    def forward(xp, x, out):
+        calls.append(x.shape)
+        xp.arcsinh(x, out=out)
+
+    assert activations.fused(squashed, forward, lambda xp, g, y: g / xp.cosh(y)) is squashed
+    assert activations.epilogue(squashed)[1] is None
+    np.testing.assert_allclose(layer(x).numpy(), outside, rtol=1e-5, atol=1e-6)
+    assert calls
+    with recording():
+        loss = ops.sum(ops.square(layer(Tensor(x))))
+    mine = backward(loss, layer.trainable_weights)
+    monkeypatch.setattr(activations, "_FUSED", {})
+    with recording():
+        loss = ops.sum(ops.square(layer(Tensor(x))))
+    for one, other in zip(mine, backward(loss, layer.trainable_weights), strict=True):
+        np.testing.assert_allclose(k.to_host(one), k.to_host(other), rtol=1e-4, atol=1e-5)
 
 
 def test_values() -> None:
@@ -72,8 +120,14 @@ def test_values() -> None:
 def test_losses_find_the_logits() -> None:
     x = Tensor(k.to_device(np.ones((2, 3))), tracked=True)
     with recording():
-        assert activations.softmax(x).logits == ("softmax", x)
-        assert activations.sigmoid(x).logits == ("sigmoid", x)
+        assert logits_behind(activations.softmax(x), activations.softmax) is x
+        assert logits_behind(activations.softmax(x, axis=0), activations.softmax) is None
+        assert logits_behind(activations.sigmoid(x), activations.softmax) is None
+        assert logits_behind(activations.sigmoid(x), activations.sigmoid) is x
+    for made in (activations.softmax(x, -1), activations.softmax(x, axis=1), activations.sigmoid(x)):  # not recorded
+        node = producer(made)
+        assert node is not None and node.args[0] is x and logits_behind(made, node.op) is x
+    assert producer(ops.exp(x)) is None
 
 
 def test_names() -> None:

@@ -348,7 +348,7 @@ def test_a_users_class_is_left_as_it_is():
 def test_what_every_step_calls_is_in_no_wrapper(function):
     config.disable_traceback_filtering()
     files = {Path(filename).name for filename, _ in frames_of(error_of(function))}
-    assert files & {"calling.py", "tape.py"}
+    assert files & {"calling.py", "op.py"}
     assert "tracebacks.py" not in files
 
 

@@ -1,24 +1,18 @@
 """Reverse-mode differentiation: tensors, variables, the tape, and the public gradient check."""
 
 from minikeras.autodiff.check import check_gradients
+from minikeras.autodiff.op import Op, composite, differentiable, operation, producer
+from minikeras.autodiff.shapes import Spec
 from minikeras.autodiff.symbolic import KerasTensor
-from minikeras.autodiff.tape import (
-    GradientTape,
-    Needs,
-    backward,
-    composite,
-    differentiable,
-    grad,
-    operation,
-    recording,
-    value_and_grad,
-)
+from minikeras.autodiff.tape import GradientTape, Needs, backward, grad, recording, value_and_grad
 from minikeras.autodiff.tensor import Tensor, Variable
 
 __all__ = [
     "GradientTape",
     "KerasTensor",
     "Needs",
+    "Op",
+    "Spec",
     "Tensor",
     "Variable",
     "backward",
@@ -27,6 +21,7 @@ __all__ = [
     "differentiable",
     "grad",
     "operation",
+    "producer",
     "recording",
     "value_and_grad",
 ]

@@ -2,8 +2,8 @@
 
 A step that depends on nothing but its inputs' values and the variables' is the same list of operations for inputs of
 the same shapes.  Running that list takes two thirds of the time of going through layers and tensors for a small network
-and a single picture.  Whoever records has to know that the step is of this kind: values that Python code looks at
-cannot be noticed.  What is noticed, and then not recorded, are arrays that no recorded operation made.
+and a single picture.  Noticed, and then not recorded, are arrays that no recorded operation made, tensors whose values
+are looked at, and variables that change; that foreign Python code does nothing else, whoever records has to know.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minikeras.autodiff.tape import _state, recording
-from minikeras.autodiff.tensor import Tensor, Variable
+from minikeras.autodiff.op import Op
+from minikeras.autodiff.tape import recording
+from minikeras.autodiff.tensor import Tensor, Variable, _state
 
 
 def _is_plain(value: Any) -> bool:
@@ -71,17 +72,28 @@ class Recorder:
         return place
 
     def note(
-        self, function: Callable, args: Sequence[Any], arrays: Sequence[Any], settings: dict[str, Any], result: Any
+        self,
+        op: Op,
+        function: Callable,
+        args: Sequence[Any],
+        arrays: Sequence[Any],
+        settings: dict[str, Any],
+        result: Any,
     ) -> None:
-        """Note that `function(*arrays, **settings)[0]`, the arrays being those of `args`, gave a result."""
+        """Note that for an operation `function(*arrays, **settings)[0]`, the arrays being those of `args`, was made."""
         sources = [self._source(value, array) for value, array in zip(args, arrays, strict=True)]
-        if None in sources or not all(map(_is_plain, settings.values())) or not isinstance(result, Tensor):
+        if (
+            not op.replayable
+            or None in sources
+            or not all(map(_is_plain, settings.values()))
+            or not isinstance(result, Tensor)
+        ):
             self._complete = False
         else:
             self._steps.append((function, tuple(sources), settings, self._new_place(result)))  # type: ignore[arg-type]
 
     def spoil(self) -> None:
-        """Say that something happened that cannot be run again."""
+        """Say that something happened that cannot be run again: a value was looked at, or a variable changed."""
         self._complete = False
 
     def program(self, outputs: Sequence[Tensor]) -> Program | None:

@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 
 from minikeras import config, journal, tree
+from minikeras import kernels as k
+from minikeras.autodiff.tape import recording
+from minikeras.autodiff.tensor import Tensor
 
 _name_counts: defaultdict[str, int] = defaultdict(int)
 
@@ -106,41 +109,13 @@ class SymbolicNode:
 class FunctionNode:
     """An operation function (such as `ops.add`) used on symbolic tensors, as an element of the layer graph."""
 
-    def __init__(self, function: Callable, name: str | None = None):
+    def __init__(self, function: Callable, name: str):
         self.function = function
-        self.name = name or unique_name(graph_name(function, {}))
+        self.name = name
         self._inbound_nodes: list[SymbolicNode] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
-
-
-def graph_name(function: Callable, settings: dict[str, Any]) -> str:
-    """What elements of a graph that apply this function are called: its name, unless its `graph_name` says otherwise.
-
-    `graph_name` is a string or makes one from the call's settings; the names are those that Keras gives.
-    """
-    name = getattr(function, "graph_name", None) or function.__name__.strip("_")
-    return name(settings) if callable(name) else name
-
-
-def symbolic_call(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """Apply an operation function to symbolic tensors: a new element of the layer graph."""
-    operation = FunctionNode(function, unique_name(graph_name(function, kwargs)))
-    try:
-        outputs = infer_output(function, args, kwargs)
-    except ValueError as error:
-        leaves = tree.flatten((list(args), kwargs))
-        shapes = [tuple(leaf.shape) for leaf in leaves if hasattr(leaf, "shape") and not isinstance(leaf, KerasTensor)]
-        if not shapes:
-            raise
-        symbolic = next(leaf for leaf in leaves if isinstance(leaf, KerasTensor))
-        raise ValueError(
-            f"{operation.name} of values of shape {shapes[0]} and the symbolic tensor {symbolic!r} failed: {error}; "
-            "where a layer or loss refers to a symbolic tensor, pass it as an input, or add it with model.add_loss()."
-        ) from error
-    SymbolicNode(operation, args, kwargs, outputs)
-    return outputs
 
 
 class TooSmall(ValueError):
@@ -148,14 +123,13 @@ class TooSmall(ValueError):
 
 
 def infer_output(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """The symbolic outputs of a function of tensors, found by running it on zeros twice.
+    """The symbolic outputs of a function of tensors, found by running it on zeros: once where all sizes are known.
 
-    Open dimensions get one size in the first run and another in the second; a dimension of the result that differs
-    between the runs is open.  The sizes differ by so much that strides do not hide it.  Where a window does not fit
-    into those sizes, larger ones are tried.  Variables, metrics and random streams are afterwards what
-    they were before.
+    Open dimensions get one size in a first run and another in a second; a dimension of the result that differs between
+    the runs is open.  The sizes differ by so much that strides do not hide it.  Where a window does not fit into those
+    sizes, larger ones are tried.  Variables, metrics and random streams are afterwards what they were before.
     """
-    from minikeras.autodiff.tape import recording
+    is_open = any(None in leaf.shape for leaf in tree.flatten((args, kwargs)) if isinstance(leaf, KerasTensor))
 
     def run(extra: int, usual: int) -> Any:
         def zeros(value: Any) -> Any:
@@ -163,18 +137,21 @@ def infer_output(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any
                 return value
             open_sizes = itertools.chain((2 + extra,), itertools.repeat(usual + extra))
             shape = tuple(next(open_sizes) if size is None else size for size in value.shape)
-            return _zeros(shape, value.dtype)
+            return Tensor(k.xp.zeros(shape, value.dtype))
 
         with journal.dry_run(), recording(False), np.errstate(all="ignore"):
             return function(*tree.map_structure(zeros, args), **tree.map_structure(zeros, kwargs))
 
-    pair = None
+    def both(size: int, other: int) -> tuple[Any, Any]:
+        first = run(0, size)
+        return first, run(1, other) if is_open else first
+
     try:
-        pair = run(0, 16), run(1, 34)
+        first, second = both(16, 34)
     except TooSmall:
-        if not any(None in leaf.shape for leaf in tree.flatten((args, kwargs)) if isinstance(leaf, KerasTensor)):
+        if not is_open:
             raise
-    first, second = pair or (run(0, 128), run(1, 274))
+        first, second = both(128, 274)
 
     def describe(pair: tuple) -> KerasTensor | None:
         a, b = pair
@@ -185,13 +162,6 @@ def infer_output(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any
 
     flat = [describe(pair) for pair in zip(tree.flatten(first), tree.flatten(second), strict=True)]
     return tree.pack_sequence_as(first, flat)
-
-
-def _zeros(shape: tuple[int, ...], dtype: str) -> Any:
-    from minikeras import kernels as k
-    from minikeras.autodiff.tensor import Tensor
-
-    return Tensor(k.xp.zeros(shape, dtype))
 
 
 def is_symbolic(structure: Any) -> bool:

@@ -1,35 +1,41 @@
 """The tape: which operations led to a tensor, and how a gradient flows back through them.
 
-A differentiable operation is one function of raw arrays that returns `(y, vjp)`.  While a `GradientTape` is open (or
-`recording()`), calling it links the result to its inputs by a `Node`; `backward` walks these links from a scalar back
-to the sources.  The links live as long as the tensors do: one step.  First order only: a vjp works on raw arrays.
+While a `GradientTape` is open (or `recording()`), calling an operation (see `op`) links the result to its inputs by a
+`Node`; `backward` walks these links from a scalar back to the sources.  The links live as long as the tensors do: one
+step.  First order only: a vjp works on raw arrays.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
-from minikeras import config, tree
 from minikeras import kernels as k
-from minikeras.autodiff.symbolic import KerasTensor, symbolic_call
+from minikeras import tree
+from minikeras.autodiff.operands import raw
 from minikeras.autodiff.tensor import Tensor, Variable, _state, clock, latest_change
-from minikeras.tracebacks import end_at_users_line, user_facing
+from minikeras.tracebacks import user_facing
 
 
 class Node:
-    """One recorded operation: its vector-Jacobian product and the tensors it was computed from."""
+    """One use of an operation: its vector-Jacobian product and the tensors that gradients flow to.
 
-    __slots__ = ("grads", "inputs", "needs", "order", "vjp")
+    Args:
+        op: the operation.
+        vjp: None, and no inputs, where nothing was recorded and only the origin of a result is to be known.
+        inputs: for each input the tensor that its gradient flows to, or None.
+        args, settings: what the operation was called with.
+    """
 
-    def __init__(self, vjp: Callable, inputs: list[Any]):
+    __slots__ = ("args", "grads", "inputs", "needs", "op", "order", "settings", "vjp")
+
+    def __init__(self, op: Any, vjp: Any, inputs: Sequence[Any], args: tuple, settings: dict[str, Any]):
+        self.op = op
         self.vjp = vjp
         self.inputs = inputs
+        self.args = args
+        self.settings = settings
         self.order = next(clock)
         self.grads: Any = None
         self.needs: Any = None
@@ -64,293 +70,6 @@ class recording:
 def is_recording() -> bool:
     """Whether operations on tracked tensors are recorded now: if not, an operation need not keep what its vjp reads."""
     return _state.recording > 0
-
-
-def raw(value: Any) -> Any:
-    """The raw array behind an operation's argument; numbers and None stay as they are.
-
-    Lists of Python numbers become `floatx()` or int32, as they carry no type of their own.
-    """
-    if isinstance(value, Tensor):
-        return value.data
-    if value is None or isinstance(value, (bool, int)):
-        return value
-    if isinstance(value, float):
-        return float(value)  # NumPy's float64 scalar is one too, and would turn everything into float64
-    if not isinstance(value, k.xp.ndarray):
-        array = np.asarray(tree.map_structure(_as_constant, value) if isinstance(value, (list, tuple)) else value)
-        if array.dtype in _PYTHON_TYPES and not any(hasattr(leaf, "dtype") for leaf in tree.flatten(value)):
-            array = array.astype(config.floatx() if array.dtype.kind == "f" else np.int32)
-        value = k.to_device(array)
-    return value
-
-
-def _as_constant(leaf: Any) -> Any:
-    return leaf.numpy() if isinstance(leaf, Tensor) else leaf
-
-
-_PYTHON_TYPES = (np.dtype(np.float64), np.dtype(np.int64))  # what NumPy makes of Python's numbers
-_PLAIN_TYPES = frozenset((type(None), bool, int, float))  # of arguments that `raw` leaves as they are
-
-
-def operands(values: Sequence[Any]) -> list[Any]:
-    """The raw arrays behind the operands of one operation, as `raw` gives them.
-
-    NumPy's float64 is what it makes of anything that is not told otherwise: beside a tensor, or an array of narrower
-    floats, such an array counts as `floatx()` and takes the floats of the others where those are wider.  A float64
-    tensor is meant to be one, and then nothing loses digits; float64 arrays alone keep their type.
-    """
-    arrays = [raw(value) for value in values]
-    if any(_is_wide(array) for array in arrays):
-        _settle(values, arrays)
-    return arrays
-
-
-def _settle(values: Sequence[Any], arrays: list[Any]) -> None:
-    """Give NumPy's float64 arrays among `arrays`, which are those of `values`, the type that `operands` says."""
-    dtype = _float_beside([*values, *arrays])
-    if dtype is not None:
-        for i, array in enumerate(arrays):
-            if _is_wide(array) and not isinstance(values[i], Tensor):
-                arrays[i] = array.astype(dtype, copy=False)
-
-
-def _is_wide(value: Any) -> bool:
-    """Whether a value is an array of float64 (or wider)."""
-    dtype = getattr(value, "dtype", None)
-    return isinstance(dtype, np.dtype) and dtype.kind == "f" and dtype.itemsize >= 8
-
-
-def _float_beside(values: Sequence[Any]) -> Any:
-    """The type that NumPy's float64 takes beside these values; None where it stays."""
-    types = []
-    for value in values:
-        dtype = value.data.dtype if isinstance(value, Tensor) else getattr(value, "dtype", None)
-        if isinstance(value, Tensor) or (isinstance(dtype, np.dtype) and dtype.kind == "f" and dtype.itemsize < 8):
-            types.append(dtype)
-    floats = [one for one in types if one is not None and one.kind == "f"]
-    return np.result_type(config.floatx(), *floats) if types else None
-
-
-def differentiable(function: Callable | None = None, *, inputs: int | None = None, sequence: bool = False) -> Callable:
-    """Make an operation of `function(*arrays, **settings) -> (y, vjp)`.
-
-    The positional parameters are the inputs: tensors, arrays, numbers or None.  Keyword-only parameters are settings.
-    `y` is an array or a tuple of arrays.  `vjp(g, needs)` takes the gradient at `y` (for a tuple: a tuple, None where
-    an output was not used) and returns one gradient for each input, None where `needs` says that none is wanted.
-
-    Args:
-        inputs: only that many of the first positional parameters are inputs, the others are settings too.
-        sequence: the first parameter is a list of inputs and all others are settings.
-    """
-    if function is None:
-        return functools.partial(differentiable, inputs=inputs, sequence=sequence)
-    parameters, count = _inputs_of(function, inputs)
-    names = frozenset(parameter.name for parameter in parameters)
-    defaults = tuple(parameter.default for parameter in parameters)
-
-    @functools.wraps(function)
-    def operation(*args: Any, **settings: Any) -> Any:
-        try:
-            if settings and not names.isdisjoint(settings):
-                args = _with_keywords(args, settings, parameters)
-            if len(args) < len(defaults) and defaults[len(args)] is not inspect.Parameter.empty:
-                args += defaults[len(args) :]  # a vjp may ask for any input's `needs`
-            values = args if len(args) <= count else args[:count]
-            arrays = []
-            sources: list[Any] = []  # for the node: the tensors that a gradient flows to
-            tracked = wide = False
-            for value in values:
-                if isinstance(value, Tensor):
-                    arrays.append(value.data)
-                    if value.tracked:
-                        tracked = True
-                        sources.append(value)
-                        continue
-                elif type(value) in _PLAIN_TYPES:
-                    arrays.append(value)
-                elif isinstance(value, KerasTensor):
-                    return symbolic_call(operation, args, settings)
-                elif isinstance(value, (list, tuple)) and _has_tensors(value):
-                    return operation(*[stacked(value) for value in values], *args[count:], **settings)
-                else:
-                    array = raw(value)
-                    arrays.append(array)
-                    wide = wide or _is_wide(array)
-                sources.append(None)
-            if wide:
-                _settle(values, arrays)
-            if len(args) > count:
-                arrays.extend(args[count:])
-            y, vjp = function(*arrays, **settings)
-            result = _linked(y, vjp, sources, tracked and _state.recording > 0)
-            if _state.recorder is not None:
-                _state.recorder.note(function, args, arrays, settings, result)
-            return result
-        except BaseException as error:
-            end_at_users_line(error)
-            raise
-
-    @functools.wraps(function)
-    def sequence_operation(*args: Any, **settings: Any) -> Any:
-        try:
-            values, *others = _with_keywords(args, settings, parameters)
-            values = list(values)
-            if any(isinstance(value, KerasTensor) for value in values):
-                return symbolic_call(sequence_operation, (values, *others), settings)
-            arrays = operands(values)
-            y, vjp = function(arrays, *others, **settings)
-            sources = [value if isinstance(value, Tensor) and value.tracked else None for value in values]
-            tracked = any(source is not None for source in sources)
-            result = _linked(y, vjp, sources, tracked and _state.recording > 0)
-            if _state.recorder is not None:
-                _state.recorder.note(_on_list(function, others), values, arrays, settings, result)
-            return result
-        except BaseException as error:
-            end_at_users_line(error)
-            raise
-
-    made = sequence_operation if sequence else operation
-    made.differentiable = True  # type: ignore[attr-defined]
-    return made
-
-
-def operation(function: Callable | None = None, *, inputs: int | None = None) -> Callable:
-    """Make an operation without a gradient (comparisons, integers) of a function of raw arrays.
-
-    Its parameters are as in `differentiable`.
-    """
-    if function is None:
-        return functools.partial(operation, inputs=inputs)
-    parameters, count = _inputs_of(function, inputs)
-
-    @functools.wraps(function)
-    def op(*args: Any, **settings: Any) -> Any:
-        try:
-            if settings:
-                args = _with_keywords(args, settings, parameters)
-            for value in args[:count]:
-                if isinstance(value, KerasTensor):
-                    return symbolic_call(op, args, settings)
-            y = function(*operands(args[:count]), *args[count:], **settings)
-            if _state.recorder is not None:
-                _state.recorder.spoil()  # its result is not (y, vjp); what layers compute has gradients
-            return tuple([Tensor(_array(part)) for part in y]) if type(y) is tuple else Tensor(_array(y))
-        except BaseException as error:
-            end_at_users_line(error)
-            raise
-
-    op.differentiable = False  # type: ignore[attr-defined]
-    return op
-
-
-def _has_tensors(value: Any) -> bool:
-    return any(isinstance(leaf, (Tensor, KerasTensor)) for leaf in tree.flatten(value))
-
-
-def stacked(value: Any) -> Any:
-    """A list of tensors (also nested) as one tensor, whose gradient reaches each; anything else is itself."""
-    if not isinstance(value, (list, tuple)) or not _has_tensors(value):
-        return value
-    return _stack([stacked(part) for part in value])
-
-
-def composite(function: Callable) -> Callable:
-    """Make an operation of a function that calls others; on symbolic tensors it is one element of the layer graph.
-
-    NumPy's float64 arrays among its arguments are taken as `operands` does, for the function may use them alone first.
-    """
-
-    @functools.wraps(function)
-    def op(*args: Any, **settings: Any) -> Any:
-        try:
-            wide = False
-            for value in (*args, *settings.values()):
-                if isinstance(value, Tensor) or type(value) in _PLAIN_TYPES or type(value) is str:
-                    continue  # nearly always all that there is
-                for leaf in tree.flatten(value):
-                    if isinstance(leaf, KerasTensor):
-                        return symbolic_call(op, args, settings)
-                    if isinstance(leaf, (np.ndarray, k.xp.ndarray)):
-                        wide = wide or _is_wide(leaf)
-            if wide:
-                args, settings = _settled((args, settings))
-            return function(*args, **settings)
-        except BaseException as error:
-            end_at_users_line(error)
-            raise
-
-    op.differentiable = True  # type: ignore[attr-defined]
-    return op
-
-
-def _settled(arguments: Any) -> Any:
-    """A structure of arguments in which NumPy's float64 arrays have the type that `operands` says."""
-    dtype = _float_beside(tree.flatten(arguments))
-    if dtype is None:
-        return arguments
-    return tree.map_structure(
-        lambda leaf: leaf.astype(dtype, copy=False) if _is_wide(leaf) and not isinstance(leaf, Tensor) else leaf,
-        arguments,
-    )
-
-
-def _on_list(function: Callable, others: Sequence[Any]) -> Callable:
-    """A function of a list of arrays as one of the arrays themselves."""
-
-    def listed(*arrays: Any, **settings: Any) -> Any:
-        return function(list(arrays), *others, **settings)
-
-    listed.__name__ = function.__name__
-    return listed
-
-
-def _inputs_of(function: Callable, inputs: int | None) -> tuple[list[inspect.Parameter], int]:
-    """The parameters that are inputs, and how many positional arguments may be."""
-    parameters = list(inspect.signature(function).parameters.values())
-    named = [parameter for parameter in parameters if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
-    if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
-        return named, sys.maxsize
-    named = named[:inputs]
-    return named, len(named)
-
-
-def _with_keywords(args: tuple, settings: dict[str, Any], parameters: list[inspect.Parameter]) -> tuple:
-    """`args` with the inputs that were given by keyword, which leave `settings`; Keras allows both."""
-    rest = parameters[len(args) :]
-    while rest and rest[-1].name not in settings:
-        rest.pop()
-    if any(parameter.default is parameter.empty and parameter.name not in settings for parameter in rest):
-        return args  # Python's own error about the missing argument follows
-    return args + tuple([settings.pop(parameter.name, parameter.default) for parameter in rest])
-
-
-@functools.partial(differentiable, sequence=True)
-def _stack(arrays: list[Any]) -> Any:
-    types = [array.dtype for array in arrays if hasattr(array, "dtype")]
-    dtype = np.result_type(*([one for one in types if one.kind == "f"] or types))
-    return k.xp.stack([k.xp.asarray(array, dtype) for array in arrays]), lambda g, needs: list(g)
-
-
-def _array(y: Any) -> Any:
-    """NumPy returns a scalar where CuPy returns an array without axes; a tensor always holds an array."""
-    return np.asarray(y) if isinstance(y, np.generic) else y
-
-
-def _linked(y: Any, vjp: Callable, sources: list[Any], recorded: bool) -> Any:
-    """The result of an operation as tensors, linked by a node to the sources of its gradient where `recorded`."""
-    if type(y) is not tuple:
-        result = Tensor(_array(y), recorded)
-        if recorded:
-            result.node = Node(vjp, sources)
-        return result
-    results = tuple([Tensor(_array(part), recorded and part is not None and part.dtype.kind == "f") for part in y])
-    if recorded:
-        node = Node(vjp, sources)
-        node.grads = [None] * len(results)
-        for index, result in enumerate(results):
-            result.node, result.index = node, index
-    return results
 
 
 def backward(

@@ -45,22 +45,26 @@ def latest_change() -> int:
     return _latest_change
 
 
+def _look() -> None:
+    """Tell who records that Python code looks at a value or changes one, which a recorded step could not repeat."""
+    if _state.recorder is not None:
+        _state.recorder.spoil()
+
+
 class Tensor:
     """An array on the active device, as operations return it.
 
     `numpy()` and `np.asarray(tensor)` give its values as a NumPy array; Python's operators and indexing differentiate.
     """
 
-    # data: the raw array; tracked: whether gradients flow to it; node, index: which output of which tape node it is;
-    # logits: what a softmax or sigmoid was computed from, so that a cross-entropy can start there
-    __slots__ = ("__weakref__", "_keras_mask", "data", "index", "logits", "node", "tracked")
+    # data: the raw array; tracked: whether gradients flow to it; node, index: which output of which tape node it is
+    __slots__ = ("__weakref__", "_keras_mask", "data", "index", "node", "tracked")
 
     def __init__(self, data: Any, tracked: bool = False):
         self.data = data
         self.tracked = tracked
         self.node: Any = None
         self.index = 0
-        self.logits: Any = None
         self._keras_mask: Any = None
 
     @property
@@ -81,13 +85,17 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """The values as a NumPy array."""
+        if _state.recorder is not None:
+            _look()
         return k.to_host(self.data)
 
     def item(self) -> Any:
         """The only value, as a Python number."""
+        _look()
         return self.data.item()
 
     def tolist(self) -> Any:
+        _look()
         return self.data.tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -108,15 +116,19 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     def __float__(self) -> float:
+        _look()
         return float(self.data)
 
     def __int__(self) -> int:
+        _look()
         return int(self.data)
 
     def __index__(self) -> int:
+        _look()
         return self.data.__index__()
 
     def __bool__(self) -> bool:
+        _look()
         return bool(self.data)
 
     def __format__(self, spec: str) -> str:
@@ -233,6 +245,8 @@ class Variable(Tensor):
 
     def numpy(self) -> np.ndarray:
         """A copy of the values."""
+        if _state.recorder is not None:
+            _look()
         return np.array(k.to_host(self.data))
 
     def assign(self, value: Any) -> Variable:
@@ -245,6 +259,8 @@ class Variable(Tensor):
         """
         try:
             value = k.to_device(self.fitting(value))
+            if _state.recorder is not None:
+                _look()
             if journal.active:
                 journal.note(self)
             if _state.recording:

@@ -19,8 +19,8 @@ import numpy as np
 
 from minikeras import kernels as k
 from minikeras import tree
-from minikeras.autodiff.tape import _state
-from minikeras.autodiff.tensor import Tensor, Variable
+from minikeras.autodiff.op import Op
+from minikeras.autodiff.tensor import Tensor, Variable, _state
 from minikeras.seeds import SeedGenerator, global_generator
 from minikeras.tracebacks import warn
 
@@ -235,10 +235,16 @@ class _Watch:
         return calling
 
     def spoil(self) -> None:
-        """An operation without a gradient: the chain of those that are looked at ends there."""
+        """Python code looks at a value, which concerns only those who repeat a step."""
 
     def note(
-        self, function: Callable, args: Sequence[Any], arrays: Sequence[Any], settings: dict[str, Any], result: Any
+        self,
+        op: Op,
+        function: Callable,
+        args: Sequence[Any],
+        arrays: Sequence[Any],
+        settings: dict[str, Any],
+        result: Any,
     ) -> None:
         """Look at what an operation gave, and be there when its gradient is computed."""
         results = result if isinstance(result, tuple) else (result,)
@@ -250,7 +256,7 @@ class _Watch:
             if not bad_inputs:
                 span = _span(arrays)
         operation = _Operation(
-            function.__name__.strip("_"), self._layers[-1] if self._layers else None, bad, bad_inputs, span
+            op.__name__.strip("_"), self._layers[-1] if self._layers else None, bad, bad_inputs, span
         )
         number = len(self._operations)
         self._operations.append(operation)

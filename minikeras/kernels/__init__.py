@@ -18,7 +18,7 @@ import numpy
 from minikeras import config
 from minikeras.kernels import reference  # noqa: F401  (which registers the kernels)
 from minikeras.kernels.arena import Arena  # noqa: F401
-from minikeras.kernels.reference.activation import FUSED_ACTIVATIONS  # noqa: F401
+from minikeras.kernels.reference.activation import FUSED_ACTIVATIONS, fused_activation  # noqa: F401
 from minikeras.kernels.reference.conv import conv_output_length, same_padding  # noqa: F401
 from minikeras.kernels.reference.random import blocks_for, random_blocks  # noqa: F401
 from minikeras.kernels.table import Kernels, kernel, names, override, reference_table, withdraw  # noqa: F401

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from minikeras import kernels as k
+from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import KerasTensor, TooSmall
-from minikeras.autodiff.tape import raw
 from minikeras.layers.layer import Layer
 from minikeras.utils.checks import number, shown, whole
 

@@ -66,7 +66,7 @@ class Windowed(Layer):
 
     def _convolve(self, primitive: Callable, inputs: Any, **settings: Any) -> Any:
         """`activation(inputs * kernel + bias)`, where `primitive` is the way of convolving."""
-        fused = activations.epilogue_name(self.activation)
+        fused, activation = activations.epilogue(self.activation)
         outputs = primitive(
             inputs,
             self.kernel,
@@ -78,7 +78,7 @@ class Windowed(Layer):
             activation=fused,
             **settings,
         )
-        return outputs if fused or self.activation in (None, activations.linear) else self.activation(outputs)
+        return outputs if activation is None else activation(outputs)
 
     def _output_shape(self, input_shape: Any, filters: Any) -> Any:
         axes = spatial_axes(self.data_format, self.rank)
@@ -285,7 +285,7 @@ class SeparableConv(Windowed):
         self._add_bias(channels, self.filters)
 
     def call(self, inputs: Any) -> Any:
-        fused = activations.epilogue_name(self.activation)
+        fused, activation = activations.epilogue(self.activation)
         middle = nn.depthwise_convolution(
             inputs,
             self.depthwise_kernel,
@@ -297,7 +297,7 @@ class SeparableConv(Windowed):
         outputs = nn.convolution(
             middle, self.pointwise_kernel, self.bias, data_format=self.data_format, activation=fused
         )
-        return outputs if fused or self.activation in (None, activations.linear) else self.activation(outputs)
+        return outputs if activation is None else activation(outputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return self._output_shape(input_shape, self.filters)

@@ -172,9 +172,9 @@ class Dense(Layer):
         self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
 
     def call(self, inputs: Any) -> Any:
-        fused = activations.epilogue_name(self.activation)
+        fused, activation = activations.epilogue(self.activation)
         outputs = nn.dense_layer(inputs, self.kernel, self.bias, activation=fused)
-        return outputs if fused or self.activation in (None, activations.linear) else self.activation(outputs)
+        return outputs if activation is None else activation(outputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return (*input_shape[:-1], self.units)

@@ -100,6 +100,7 @@ class Layer(Calling):
             *("_recorded", "_own", "_build_shapes", "_initial", "_accepted_shape"),
         }
     )
+    replayable = True  # whether predictions depend on inputs, weights and settings alone, see `training.inference`
     _entry = 0  # the number of its last outermost call
 
     # Where a class has one of these by position too, it declares it again for Python alone: type checkers would leave

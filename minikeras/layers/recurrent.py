@@ -16,8 +16,8 @@ import numpy as np
 
 from minikeras import activations, ops, tree
 from minikeras import kernels as k
+from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import snake_case
-from minikeras.autodiff.tape import raw
 from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.declared import fields
 from minikeras.layers.common import choice, known_size
@@ -440,7 +440,7 @@ class RNN(Layer):
         config = super().get_config()
         config.pop("use_cudnn", None)
         first = ("name", "trainable", "dtype", *_SEQUENCE)  # the order in which Keras writes them
-        last = {name: config.pop(name) for name in ("reset_after", "seed") if name in config}
+        last: dict[str, Any] = {name: config.pop(name) for name in ("reset_after", "seed") if name in config}
         return {**{name: config[name] for name in first}, **config, **last}
 
     @property
@@ -781,8 +781,8 @@ class Bidirectional(Layer):
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.pop("weights", None)
-        layer = config.pop("layer")
-        return {**config, "layer": layer, "backward_layer": config.pop("backward_layer")}
+        last = {name: config.pop(name) for name in ("layer", "backward_layer")}
+        return {**config, **last}
 
     @property
     def layer(self) -> Any:

@@ -1,8 +1,8 @@
 """Functional models as descriptions, in Keras's own layout, and back.
 
 `layers` lists the operations, each with its `inbound_nodes`: the arguments of every call in this model, where a tensor
-is named by `[operation, call, output]`.  A function of `ops` used on symbolic tensors is described as the class that
-Keras has for it.
+is named by `[operation, call, output]`.  An operation of `ops` used on symbolic tensors is described as the class that
+Keras has for it, which stands at the operation.
 
 A loss that was added to the model is written as an `Identity` named `added_loss`, which no output needs: Keras makes
 it, does not use it, and opens the file as a model without that loss.
@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from minikeras import activations, config, losses, ops, tree
-from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode, graph_name, infer_output
+from minikeras.autodiff.op import Op, camel_case
+from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode
 from minikeras.layers.core import Identity
 from minikeras.layers.layer import Layer
 from minikeras.models.graph import Graph, is_users_operation, named_function
@@ -42,119 +43,46 @@ class Reference:
     output: int
 
 
-# Keras's module -> how many arguments a call takes, functions; the other arguments belong to the constructor
-_FUNCTIONS: dict[str, dict[int, str]] = {
-    "keras.src.ops.numpy": {
-        1: "absolute all amax amin any arccos arccosh arcsin arcsinh arctan arctanh argmax argmin argsort bincount "
-        "bitwise_not broadcast_to ceil clip concatenate copy cos cosh count_nonzero cumprod cumsum diag diagonal exp "
-        "expand_dims expm1 flip floor hstack isfinite isinf isnan log log10 log1p log2 logical_not max mean min "
-        "moveaxis nan_to_num negative ones_like prod ravel reciprocal repeat reshape roll round sign sin sinh sort "
-        "split sqrt square squeeze stack std sum swapaxes tan tanh tile trace transpose tril triu trunc var vstack "
-        "zeros_like",
-        2: "add arctan2 average bitwise_and bitwise_or bitwise_xor digitize divide dot equal floor_divide full_like "
-        "get_item greater greater_equal hypot inner less less_equal logaddexp logical_and logical_or logical_xor "
-        "matmul maximum minimum mod multiply not_equal outer pad power subtract take take_along_axis tensordot "
-        "true_divide vdot",
-        3: "where",
-        4: "isclose",
-    },
-    "keras.src.ops.nn": {
-        1: "average_pool celu elu gelu hard_sigmoid hard_silu leaky_relu log_sigmoid log_softmax max_pool moments "
-        "multi_hot one_hot relu relu6 selu sigmoid silu softmax softplus softsign",
-        2: "binary_crossentropy categorical_crossentropy conv conv_transpose depthwise_conv "
-        "sparse_categorical_crossentropy",
-        3: "layer_normalization separable_conv",
-        5: "batch_normalization",
-        6: "dot_product_attention",
-    },
-    "keras.src.ops.core": {
-        1: "cast saturate_cast stop_gradient unstack",
-        2: "scatter slice",
-        3: "scatter_update slice_update",
-    },
-    "keras.src.ops.math": {1: "erf logsumexp rsqrt top_k", 2: "in_top_k segment_max segment_sum"},
-    "keras.src.ops.linalg": {1: "norm"},
-}
+class Described:
+    """What Keras calls an operation, and which of its parameters a call takes; the others belong to the constructor."""
 
-# where Keras's class is not called as the function, or its call does not take the first parameters
-_CLASS_NAMES = {"batch_normalization": "BatchNorm", "layer_normalization": "LayerNorm"}
-_TAKEN = {
-    "average": ("x", "weights"),
-    "pad": ("x", "constant_values"),
-    "batch_normalization": ("x", "mean", "variance", "offset", "scale"),
-}
-# settings that a function takes among its `**kwargs`
-_HIDDEN: dict[str, dict[str, Any]] = {"layer_normalization": {"rms_scaling": False}}
-
-
-class _Operation:
-    """What Keras calls a function of `ops`, and which of its parameters a call takes."""
-
-    settings: Sequence[str] = ()
-
-    def __init__(self, function: Callable, module: str, class_name: str, count: int):
-        self.function, self.module, self.class_name = function, module, class_name
-        self.signature = inspect.signature(function)
-        self.hidden = _HIDDEN.get(function.__name__, {})
-        parameters = [name for name in self.signature.parameters if name != "kwargs"] + list(self.hidden)
-        self.taken = list(_TAKEN.get(function.__name__, parameters[:count]))
-        self.settings = self.settings or [name for name in parameters if name not in self.taken]
+    def __init__(self, op: Op):
+        self.op = op
+        self.module, self.class_name = op.keras_class
+        self.signature = inspect.signature(op)
+        parameters = self.signature.parameters
+        names = [name for name, one in parameters.items() if one.kind is not one.VAR_KEYWORD] + list(op.hidden)
+        self.taken = list(op.takes if not isinstance(op.takes, int) else names[: op.takes])
+        self.settings = [name for name in names if name not in self.taken]
+        self.several = parameters[self.taken[0]].kind is inspect.Parameter.VAR_POSITIONAL
 
     def split(self, args: tuple, kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """A call's arguments, and those of the constructor."""
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        given = {**self.hidden, **bound.arguments, **bound.arguments.get("kwargs", {})}
-        return [given[name] for name in self.taken], {name: given[name] for name in self.settings}
+        given = {**self.op.hidden, **bound.arguments, **bound.arguments.get("kwargs", {})}
+        taken = list(given[self.taken[0]]) if self.several else [given[name] for name in self.taken]
+        return taken, {name: given[name] for name in self.settings}
 
     def join(self, args: list[Any], kwargs: dict[str, Any], settings: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        """The function's arguments: the inverse of `split`."""
+        """The operation's arguments: the inverse of `split`."""
+        if self.several:
+            first = list(self.signature.parameters).index(self.taken[0])
+            leading = [settings[name] for name in self.settings[:first]]
+            return (*leading, *args), {**kwargs, **{name: settings[name] for name in self.settings[first:]}}
         named = {**dict(zip(self.taken, args, strict=False)), **kwargs}
         if "key" in named and isinstance(named["key"], list):
             named["key"] = tuple(named["key"])  # an index; JSON has no tuples
         return (named.pop(self.taken[0]),), {**named, **settings}
 
 
-class _Einsum(_Operation):
-    """A function of any number of tensors after its setting."""
-
-    settings = ("subscripts",)
-
-    def split(self, args: tuple, kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        return list(args[1:]), {"subscripts": args[0]}
-
-    def join(self, args: list[Any], kwargs: dict[str, Any], settings: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        return (settings["subscripts"], *args), kwargs
-
-
-class _Meshgrid(_Operation):
-    """A function of any number of tensors, its setting by name."""
-
-    settings = ("indexing",)
-
-    def split(self, args: tuple, kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        return list(args), {"indexing": kwargs.get("indexing", "xy")}
-
-    def join(self, args: list[Any], kwargs: dict[str, Any], settings: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        return tuple(args), {**kwargs, **settings}
-
-
-def _operations() -> Iterator[_Operation]:
-    for module, groups in _FUNCTIONS.items():
-        for count, names in groups.items():
-            for name in names.split():
-                class_name = _CLASS_NAMES.get(name, "".join(part.capitalize() for part in name.split("_")))
-                yield _Operation(getattr(ops, name), module, class_name, count)
-    yield _Operation(activations.relu, "keras.src.activations.activations", "ReLU", 1)
-    yield _Einsum(ops.einsum, "keras.src.ops.numpy", "Einsum", 1)
-    yield _Meshgrid(ops.meshgrid, "keras.src.ops.numpy", "Meshgrid", 1)
-
-
-_BY_CLASS: dict[tuple[Any, Any], _Operation] = {}
-_BY_FUNCTION: dict[Callable, _Operation] = {}
-for _one in _operations():
-    _BY_CLASS[_one.module, _one.class_name] = _one
-    _BY_FUNCTION.setdefault(_one.function, _one)
+_BY_CLASS: dict[tuple[str, str], Described] = {}  # also by the classes of other names that `ops` has for them
+_BY_OP: dict[Op, Described] = {}
+for _name, _op in (*vars(ops).items(), ("re_lu", nn.piecewise_relu), ("exponential", activations.exponential)):
+    if isinstance(_op, Op) and any(_op.keras_class):
+        _known = _BY_OP[_op] = _BY_OP.get(_op) or Described(_op)
+        _BY_CLASS.setdefault((_known.module, _known.class_name), _known)
+        _BY_CLASS.setdefault((_known.module, camel_case(_name)), _known)
 
 
 # ---------------------------------------------------------------- losses, of which Keras has no classes for graphs
@@ -227,8 +155,7 @@ def describe_graph(graph: Graph, added: Sequence[KerasTensor] = ()) -> dict[str,
         spelled = _spelled_out(operation, nodes, graph)
         for node, inner in spelled:
             for one in inner:
-                kind = graph_name(one.operation.function, one.kwargs)
-                one.operation.name = _free_name(f"{operation.name}_{kind}", taken)
+                one.operation.name = _free_name(f"{operation.name}_{one.operation.function.graph_name}", taken)
                 calls[one.operation] = [one]
             instead[id(node.outputs)] = inner[-1].outputs
         if not spelled:
@@ -289,24 +216,21 @@ def _calls(operation: Any, graph: Graph) -> list[SymbolicNode]:
 
 
 def _describe_function_node(operation: FunctionNode, nodes: list[SymbolicNode]) -> tuple[dict[str, Any], list[tuple]]:
-    arguments: list[tuple] = []
-    for node in nodes:
-        function, kwargs = _public(operation.function, node.kwargs)
-        if is_users_operation(function):  # all arguments belong to its calls
-            arguments.append((node.args, kwargs))
-            continue
-        if function not in _BY_FUNCTION:
-            raise ValueError(
-                f"The operation {operation.name!r} ({function.__name__}) has no name in files; put it into the "
-                "call() of a layer of your own."
-            )
-        known = _BY_FUNCTION[function]
-        args, settings = known.split(node.args, kwargs)
-        arguments.append((args, {}))
-    if is_users_operation(function):
+    function = operation.function
+    arguments: list[tuple]
+    if is_users_operation(function):  # all arguments belong to its calls
+        arguments = [(node.args, node.kwargs) for node in nodes]
         name = get_registered_name(function)
         described = {"module": None, "class_name": function.__name__, "config": {"name": operation.name}}
         return {**described, "registered_name": name}, arguments
+    if function not in _BY_OP:
+        raise ValueError(
+            f"The operation {operation.name!r} ({function.__name__}) has no name in files; put it into the call() of a "
+            "layer of your own."
+        )
+    known = _BY_OP[function]
+    parts = [known.split(node.args, node.kwargs) for node in nodes]
+    arguments, settings = [(args, {}) for args, _ in parts], parts[-1][1]
     description = {
         "module": known.module,
         "class_name": known.class_name,
@@ -314,19 +238,6 @@ def _describe_function_node(operation: FunctionNode, nodes: list[SymbolicNode]) 
         "registered_name": known.class_name,
     }
     return description, arguments
-
-
-def _public(function: Callable, kwargs: dict[str, Any]) -> tuple[Callable, dict[str, Any]]:
-    """The public function, with its arguments' names, behind one that only the implementation of `ops` uses."""
-    if function is nn.activation:
-        name = kwargs["name"]
-        return getattr(ops, {"exponential": "exp"}.get(name, name)), {}
-    if function is nn.piecewise_relu:
-        return activations.relu, kwargs
-    if function.__name__.startswith("_") and function.__module__.startswith("minikeras.ops."):
-        renamed = {"pool_size" if name == "size" else name: value for name, value in kwargs.items()}
-        return getattr(ops, function.__name__[1:], function), renamed
-    return function, kwargs
 
 
 # ---------------------------------------------------------------- and back
@@ -371,16 +282,16 @@ def _call(operation: Any, args: list[Any], kwargs: dict[str, Any], description: 
     if isinstance(operation, Layer):
         operation(*args, **_call_keywords(operation, kwargs))
         return
-    if operation.function not in _BY_FUNCTION:
-        SymbolicNode(operation, tuple(args), kwargs, infer_output(operation.function, tuple(args), kwargs))
+    known = _BY_OP.get(operation.function)
+    if known is None:
+        SymbolicNode(operation, tuple(args), kwargs, operation.function.infer(tuple(args), kwargs))
         return
     settings = deserialize_keras_object({key: value for key, value in description["config"].items() if key != "name"})
-    known = _BY_FUNCTION[operation.function]
     unknown = sorted(set(settings) - set(known.settings))
     if unknown:
         raise ValueError(f"The description of {operation.name!r} has the unknown settings {unknown}; remove them.")
     values, named = known.join(args, kwargs, settings)
-    SymbolicNode(operation, values, named, infer_output(operation.function, values, named))
+    SymbolicNode(operation, values, named, known.op.infer(values, named))
 
 
 def _by_name(layers: Any) -> dict[str, dict[str, Any]]:
@@ -488,7 +399,7 @@ def _call_order(descriptions: dict[str, dict[str, Any]], ends: list[Reference]) 
 
 
 def _restore_operation(name: str, description: dict[str, Any]) -> Any:
-    known = _BY_CLASS.get((description.get("module"), description["class_name"]))
+    known = _BY_CLASS.get((str(description.get("module")), str(description["class_name"])))
     if known is None:
         own = _users_operation(description)
         if own is not None:
@@ -498,14 +409,14 @@ def _restore_operation(name: str, description: dict[str, Any]) -> Any:
             raise ValueError(f"The description of {name!r} gives {layer!r:.80}, which is no layer.")
         layer.name = name
         return layer
-    return FunctionNode(known.function, name)
+    return FunctionNode(known.op, name)
 
 
-def _users_operation(description: dict[str, Any]) -> Callable | None:
+def _users_operation(description: dict[str, Any]) -> Op | None:
     """The registered operation, or that among the `custom_objects`, that a description names."""
     for key in ("registered_name", "class_name"):
         thing = get_registered_object(description[key]) if isinstance(description.get(key), str) else None
-        if hasattr(thing, "differentiable"):
+        if isinstance(thing, Op):
             return thing
     return None
 

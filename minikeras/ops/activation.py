@@ -6,11 +6,11 @@ import math
 from typing import Any
 
 from minikeras import kernels as k
+from minikeras.autodiff import shapes
+from minikeras.autodiff.op import differentiable
 from minikeras.autodiff.symbolic import KerasTensor
-from minikeras.autodiff.tape import differentiable
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops.common import as_float, axes_of
-from minikeras.tracebacks import end_at_users_line
 
 __all__ = [
     "celu",
@@ -33,54 +33,55 @@ __all__ = [
     "swish",
 ]
 
+KERAS_MODULE = "keras.src.ops.nn"
 
-@differentiable
-def activation(x: Any, *, name: str) -> Any:
-    """An elementwise activation of `kernels.FUSED_ACTIVATIONS` by name."""
-    x = as_float(x)
-    y = k.activate(x, name)
+
+def _activated(x: Any, name: str) -> Any:
+    """(y, vjp) of an elementwise activation of `kernels.FUSED_ACTIVATIONS`."""
+    y = k.activate(as_float(x), name)
     return y, lambda g, needs: (k.activate_grad(g, y, name),)
 
 
-activation.graph_name = lambda settings: {"exponential": "exp"}.get(settings["name"], settings["name"])  # type: ignore[attr-defined]
-
-
+@differentiable(shape=shapes.same)
 def relu(x: Any) -> Any:
     """`max(x, 0)`."""
-    return activation(x, name="relu")
+    return _activated(x, "relu")
 
 
+@differentiable(shape=shapes.same)
 def relu6(x: Any) -> Any:
     """`min(max(x, 0), 6)`."""
-    return activation(x, name="relu6")
+    return _activated(x, "relu6")
 
 
+@differentiable(shape=shapes.same, traced=True)
 def sigmoid(x: Any) -> Any:
     """`1 / (1 + exp(-x))`."""
-    y = activation(x, name="sigmoid")
-    if isinstance(y, Tensor) and isinstance(x, Tensor):
-        y.logits = ("sigmoid", x)
-    return y
+    return _activated(x, "sigmoid")
 
 
+@differentiable(shape=shapes.same)
 def softplus(x: Any) -> Any:
     """`log(1 + exp(x))`."""
-    return activation(x, name="softplus")
+    return _activated(x, "softplus")
 
 
+@differentiable(shape=shapes.same)
 def softsign(x: Any) -> Any:
     """`x / (1 + |x|)`."""
-    return activation(x, name="softsign")
+    return _activated(x, "softsign")
 
 
+@differentiable(shape=shapes.same)
 def selu(x: Any) -> Any:
     """Scaled exponential linear unit (Klambauer et al. 2017)."""
-    return activation(x, name="selu")
+    return _activated(x, "selu")
 
 
+@differentiable(shape=shapes.same)
 def hard_sigmoid(x: Any) -> Any:
     """`clip(x / 6 + 1/2, 0, 1)`."""
-    return activation(x, name="hard_sigmoid")
+    return _activated(x, "hard_sigmoid")
 
 
 def _require_number(function: str, **setting: Any) -> None:
@@ -93,28 +94,27 @@ def _require_number(function: str, **setting: Any) -> None:
             )
 
 
+@differentiable(inputs=1, shape=shapes.same)
 def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
     """`x` where positive, else `negative_slope * x`."""
     _require_number("leaky_relu", negative_slope=negative_slope)
     if negative_slope == 0.2:
-        return activation(x, name="leaky_relu")
-    return piecewise_relu(x, negative_slope=negative_slope)
+        return _activated(x, "leaky_relu")
+    return _piecewise_relu(x, negative_slope, None, 0.0)
 
 
+@differentiable(inputs=1, shape=shapes.same)
 def elu(x: Any, alpha: float = 1.0) -> Any:
     """`x` where positive, else `alpha * (exp(x) - 1)`."""
     _require_number("elu", alpha=alpha)
-    return activation(x, name="elu") if alpha == 1.0 else _elu(x, alpha=float(alpha))
-
-
-@differentiable
-def _elu(x: Any, *, alpha: float) -> Any:
-    x = as_float(x)
+    if alpha == 1.0:
+        return _activated(x, "elu")
+    x, alpha = as_float(x), float(alpha)
     y = k.xp.where(x > 0, x, alpha * k.xp.expm1(k.xp.minimum(x, 0)))
     return y, lambda g, needs: (g * k.xp.where(x > 0, k.xp.ones_like(x), y + alpha),)
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.same)
 def celu(x: Any, alpha: float = 1.0) -> Any:
     """`x` where positive, else `alpha * (exp(x / alpha) - 1)`."""
     _require_number("celu", alpha=alpha)
@@ -123,20 +123,21 @@ def celu(x: Any, alpha: float = 1.0) -> Any:
     return y, lambda g, needs: (g * k.xp.where(x > 0, k.xp.ones_like(x), y / alpha + 1),)
 
 
-@differentiable
+@differentiable(shape=shapes.same, keras="keras.src.activations.activations.ReLU")
 def piecewise_relu(
     x: Any, *, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0
 ) -> Any:
     """`max_value` above it, `x` above the threshold, `negative_slope * (x - threshold)` below."""
+    return _piecewise_relu(x, negative_slope, max_value, threshold)
+
+
+def _piecewise_relu(x: Any, slope: float, limit: float | None, threshold: float) -> Any:
     x = as_float(x)
-    y = k.piecewise_relu(x, negative_slope, max_value, threshold)
-    return y, lambda g, needs: (k.piecewise_relu_grad(g, x, negative_slope, max_value, threshold),)
+    y = k.piecewise_relu(x, slope, limit, threshold)
+    return y, lambda g, needs: (k.piecewise_relu_grad(g, x, slope, limit, threshold),)
 
 
-piecewise_relu.graph_name = "re_lu"  # type: ignore[attr-defined]
-
-
-@differentiable
+@differentiable(shape=shapes.same)
 def silu(x: Any) -> Any:
     """`x * sigmoid(x)`."""
     x = as_float(x)
@@ -147,8 +148,9 @@ def silu(x: Any) -> Any:
 swish = silu
 
 
-@differentiable
-def _gelu(x: Any, *, approximate: bool) -> Any:
+@differentiable(inputs=1, shape=shapes.same)
+def gelu(x: Any, approximate: bool = True) -> Any:
+    """Gaussian error linear unit (Hendrycks and Gimpel 2016); the tanh form where `approximate`."""
     x = as_float(x)
     if approximate:
         scale = math.sqrt(2 / math.pi)
@@ -160,16 +162,7 @@ def _gelu(x: Any, *, approximate: bool) -> Any:
     return x * cumulative, lambda g, needs: (g * (cumulative + x * density),)
 
 
-def gelu(x: Any, approximate: bool = True) -> Any:
-    """Gaussian error linear unit (Hendrycks and Gimpel 2016); the tanh form where `approximate`."""
-    try:
-        return _gelu(x, approximate=approximate)
-    except BaseException as error:
-        end_at_users_line(error)
-        raise
-
-
-@differentiable
+@differentiable(shape=shapes.same)
 def hard_silu(x: Any) -> Any:
     """`x * hard_sigmoid(x)`."""
     x = as_float(x)
@@ -180,7 +173,7 @@ def hard_silu(x: Any) -> Any:
 hard_swish = hard_silu
 
 
-@differentiable
+@differentiable(shape=shapes.same)
 def log_sigmoid(x: Any) -> Any:
     """`log(sigmoid(x))`, without overflow."""
     x = as_float(x)
@@ -188,34 +181,17 @@ def log_sigmoid(x: Any) -> Any:
     return y, lambda g, needs: (g * -k.xp.expm1(y),)
 
 
-@differentiable
-def _softmax(x: Any, *, axis: Any) -> Any:
+@differentiable(inputs=1, shape=shapes.same, traced=True)
+def softmax(x: Any, axis: Any = -1) -> Any:
+    """`exp(x) / sum(exp(x))` along `axis` (an axis or several)."""
+    axis = axis if type(axis) is int else axes_of(axis)
     y = k.softmax(as_float(x), axis=axis)
     return y, lambda g, needs: (k.softmax_grad(g, y, axis=axis),)
 
 
-def softmax(x: Any, axis: Any = -1) -> Any:
-    """`exp(x) / sum(exp(x))` along `axis` (an axis or several)."""
-    try:
-        y = _softmax(x, axis=axes_of(axis))
-        if isinstance(y, Tensor) and isinstance(x, Tensor) and axis in (-1, x.ndim - 1):
-            y.logits = ("softmax", x)
-        return y
-    except BaseException as error:
-        end_at_users_line(error)
-        raise
-
-
-@differentiable
-def _log_softmax(x: Any, *, axis: Any) -> Any:
-    y = k.log_softmax(as_float(x), axis=axis)
-    return y, lambda g, needs: (g - k.xp.exp(y) * g.sum(axis=axis, keepdims=True),)
-
-
+@differentiable(inputs=1, shape=shapes.same)
 def log_softmax(x: Any, axis: Any = -1) -> Any:
     """`log(softmax(x))` along `axis` (an axis or several), without overflow."""
-    try:
-        return _log_softmax(x, axis=axes_of(axis))
-    except BaseException as error:
-        end_at_users_line(error)
-        raise
+    axis = axes_of(axis)
+    y = k.log_softmax(as_float(x), axis=axis)
+    return y, lambda g, needs: (g - k.xp.exp(y) * g.sum(axis=axis, keepdims=True),)

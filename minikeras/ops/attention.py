@@ -7,7 +7,9 @@ from itertools import accumulate
 from typing import Any
 
 from minikeras import kernels as k
-from minikeras.autodiff.tape import composite, differentiable, is_recording, raw
+from minikeras.autodiff.op import composite, differentiable
+from minikeras.autodiff.operands import raw
+from minikeras.autodiff.tape import is_recording
 from minikeras.ops.common import result_type
 from minikeras.ops.elementwise import add, multiply, where
 from minikeras.ops.nn import softmax
@@ -16,8 +18,15 @@ from minikeras.ops.shaping import repeat
 
 __all__ = ["dot_product_attention"]
 
+KERAS_MODULE = "keras.src.ops.nn"
 
-@differentiable
+
+def _projections_shape(x: Any, *weights: Any, axes: int) -> Any:
+    found = [x.shape[: x.ndim - axes] + kernel.shape[axes:] for kernel in weights[::2]]
+    return tuple(found) if len(found) > 1 else found[0]
+
+
+@differentiable(shape=_projections_shape)
 def projections(x: Any, *weights: Any, axes: int = 1) -> Any:
     """The products of `x` and several kernels, each plus its bias: a tuple, or a single result for a single kernel.
 
@@ -71,7 +80,13 @@ def projections(x: Any, *weights: Any, axes: int = 1) -> Any:
     return (tuple(results) if len(results) > 1 else results[0]), vjp
 
 
-@differentiable
+def _attention_shape(query: Any, key: Any, value: Any, *, return_weights: bool, **settings: Any) -> Any:
+    y = (*query.shape[:-1], value.shape[-1])
+    batch, steps, heads, _ = query.shape
+    return (y, (batch, heads, steps, key.shape[1])) if return_weights else y
+
+
+@differentiable(shape=_attention_shape)
 def attention(
     query: Any,
     key: Any,
@@ -108,7 +123,20 @@ def attention(
     return (tuple(results) if return_weights else results[0]), vjp
 
 
-@composite
+def _dot_product_shape(query: Any, key: Any, value: Any, **settings: Any) -> Any:
+    _check_heads(query, key, value)
+    return (*query.shape[:-1], value.shape[-1])
+
+
+def _check_heads(query: Any, key: Any, value: Any) -> None:
+    shapes = [tuple(one.shape) for one in (query, key, value)]
+    if any(len(shape) != 4 for shape in shapes):
+        raise ValueError(f"dot_product_attention takes arrays (batch, steps, heads, size), got the shapes {shapes}.")
+    if shapes[1][2] == 0 or shapes[0][2] % shapes[1][2]:
+        raise ValueError(f"dot_product_attention needs query heads in groups of equal size, got the shapes {shapes}.")
+
+
+@composite(inputs=3, shape=_dot_product_shape, takes=6)
 def dot_product_attention(
     query: Any,
     key: Any,
@@ -137,20 +165,16 @@ def dot_product_attention(
     """
     if attn_logits_soft_cap is not None:
         raise ValueError(f"dot_product_attention has no soft cap, got {attn_logits_soft_cap!r}; leave it out.")
-    shapes = [tuple(one.shape) for one in (query, key, value)]
-    if any(len(shape) != 4 for shape in shapes):
-        raise ValueError(f"dot_product_attention takes arrays (batch, steps, heads, size), got the shapes {shapes}.")
-    heads, groups = shapes[0][2], shapes[1][2]
-    if groups == 0 or heads % groups:
-        raise ValueError(f"dot_product_attention needs query heads in groups of equal size, got the shapes {shapes}.")
-    scale = 1 / math.sqrt(shapes[0][3]) if scale is None else float(scale)
+    _check_heads(query, key, value)
+    heads, groups = query.shape[2], key.shape[2]
+    scale = 1 / math.sqrt(query.shape[3]) if scale is None else float(scale)
     allowed = None if mask is None else raw(mask).astype(bool, copy=False)
     if bias is None:
         return attention(query, key, value, scale=scale, mask=allowed, causal=is_causal)
     key, value = (repeat(one, heads // groups, axis=2) if groups != heads else one for one in (key, value))
     scores = add(multiply(einsum("btnh,bsnh->bnts", query, key), scale), bias)
     if is_causal:
-        before = k.xp.tri(shapes[0][1], shapes[1][1], dtype=bool)
+        before = k.xp.tri(query.shape[1], key.shape[1], dtype=bool)
         allowed = before if allowed is None else k.xp.logical_and(allowed, before)
     if allowed is not None:
         scores = where(allowed, scores, -3e4 if scores.dtype == "float16" else -2e38)

@@ -10,7 +10,8 @@ import numpy as np
 
 from minikeras import config
 from minikeras import kernels as k
-from minikeras.autodiff.tape import differentiable
+from minikeras.autodiff import shapes
+from minikeras.autodiff.op import differentiable
 
 NUMBERS = (bool, int, float)
 
@@ -124,24 +125,13 @@ def axes_of(axis: Any) -> Any:
     return tuple(axis) if isinstance(axis, (list, tuple)) else axis
 
 
-def place_of(axis: Any, ndim: int) -> int:
-    """An axis counted from the first.
-
-    Raises:
-        ValueError: where an array of `ndim` axes has none of that number.
-    """
-    if isinstance(axis, (int, np.integer)) and not isinstance(axis, bool) and -ndim <= axis < ndim:
-        return int(axis) % ndim
-    raise ValueError(f"There is no axis {axis!r} among {ndim} axes; count from 0, or backwards from -1.")
-
-
-def elementwise(function: Callable | None = None, *, integers: bool = False) -> Callable:
+def elementwise(function: Callable | None = None, *, integers: bool = False, keras: str | None = None) -> Callable:
     """An operation of one float array from `function(x) -> (y, gradient)`, where `gradient(g)` is the gradient at x.
 
     With `integers`, integer arrays are not converted to floats.
     """
     if function is None:
-        return functools.partial(elementwise, integers=integers)
+        return functools.partial(elementwise, integers=integers, keras=keras)
     convert = as_array if integers else as_float
 
     @functools.wraps(function)
@@ -149,7 +139,7 @@ def elementwise(function: Callable | None = None, *, integers: bool = False) -> 
         y, gradient = function(convert(x))
         return y, lambda g, needs: (gradient(g),)
 
-    return differentiable(forward)
+    return differentiable(forward, shape=shapes.same, keras=keras)
 
 
 def broadcasting(function: Callable | None = None, *, floats: bool = False, common: Callable = promote) -> Callable:
@@ -175,7 +165,7 @@ def broadcasting(function: Callable | None = None, *, floats: bool = False, comm
 
         return y, vjp
 
-    return differentiable(forward)
+    return differentiable(forward, shape=shapes.broadcast)
 
 
 def _is_exact(x: Any) -> bool:

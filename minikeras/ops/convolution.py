@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -10,11 +10,14 @@ import numpy as np
 
 from minikeras import config
 from minikeras import kernels as k
+from minikeras.autodiff import shapes
+from minikeras.autodiff.op import composite, differentiable
 from minikeras.autodiff.symbolic import TooSmall
-from minikeras.autodiff.tape import composite, differentiable
 from minikeras.ops.common import as_type
 
 __all__ = ["conv", "conv_transpose", "depthwise_conv", "separable_conv"]
+
+KERAS_MODULE = "keras.src.ops.nn"
 
 
 def per_axis(value: Any, n: int) -> tuple[int, ...]:
@@ -55,6 +58,65 @@ def _paddings(padding: str, sizes: Any, kernel: Any, strides: Any, dilation: Any
     return tuple((d * (m - 1), 0) for m, d in zip(kernel, dilation, strict=True))
 
 
+def windows(
+    sizes: Sequence[int | None], window: Sequence[int], strides: Sequence[int], padding: str, dilation: Any = None
+) -> tuple[int | None, ...]:
+    """How many windows lie along each axis; None where its size is open.
+
+    Raises:
+        ValueError: where a window does not fit.
+    """
+    dilation = (1,) * len(window) if dilation is None else dilation
+    reach = tuple([d * (m - 1) + 1 for m, d in zip(window, dilation, strict=True)])
+    fitting = tuple([m if n is None else n for n, m in zip(sizes, reach, strict=True)])
+    pads = explicit_padding(padding, fitting, tuple(window), tuple(strides), tuple(dilation))
+    axes = zip(sizes, pads, reach, strides, strict=True)
+    return tuple([None if n is None else (n + sum(pad) - m) // step + 1 for n, pad, m, step in axes])
+
+
+def _convolved(x: Any, made: Callable[[Any], Any], channels: int, data_format: str) -> Any:
+    """The shape of `x` with its sizes between batch and channels as `made` gives them, and so many channels."""
+    if data_format == "channels_last":
+        return (x.shape[0], *made(x.shape[1:-1]), channels)
+    return (x.shape[0], channels, *made(x.shape[2:]))
+
+
+def _conv_shape(depthwise: bool) -> Callable:
+    """The rule of convolutions, whose settings are named in two ways."""
+
+    def rule(
+        inputs: Any,
+        kernel: Any,
+        bias: Any = None,
+        *,
+        strides: Any,
+        padding: str,
+        data_format: Any,
+        dilation: Any = None,
+        dilation_rate: Any = 1,
+        **settings: Any,
+    ) -> Any:
+        data_format = config.standardize_data_format(data_format)
+        n = inputs.ndim - 2
+        spread = per_axis(dilation_rate if dilation is None else dilation, n)
+        channels, within = inputs.shape[-1 if data_format == "channels_last" else 1], kernel.shape[-2]
+        if channels is not None and (channels != within if depthwise else channels % within):
+            raise ValueError(
+                f"A convolution of inputs of shape {inputs.shape} with {channels} channels does not go with a kernel "
+                f"of shape {kernel.shape}, which is for {within}."
+            )
+        steps = per_axis(strides, n)
+        shape = _convolved(
+            inputs,
+            lambda sizes: windows(sizes, kernel.shape[:-2], steps, padding, spread),
+            kernel.shape[-1] * (within if depthwise else 1),
+            data_format,
+        )
+        return shape if dilation is None else shapes.Spec(shape, kernel.dtype)  # the primitive, which may have groups
+
+    return rule
+
+
 def channels_last(x: Any, data_format: str) -> Any:
     return x if data_format == "channels_last" else k.xp.ascontiguousarray(k.xp.moveaxis(x, 1, -1))
 
@@ -66,7 +128,7 @@ def restore_channels(y: Any, data_format: str) -> Any:
 def _convolution(depthwise: bool) -> Callable:
     """The convolution primitive: `depthwise` chooses the kernels it runs on."""
 
-    @differentiable
+    @differentiable(shape=_conv_shape(depthwise))
     def primitive(
         x: Any,
         kernel: Any,
@@ -117,7 +179,7 @@ convolution = _convolution(depthwise=False)
 depthwise_convolution = _convolution(depthwise=True)
 
 
-@composite
+@composite(inputs=2, shape=_conv_shape(depthwise=False))
 def conv(
     inputs: Any, kernel: Any, strides: Any = 1, padding: str = "valid", data_format: Any = None, dilation_rate: Any = 1
 ) -> Any:
@@ -139,7 +201,7 @@ def conv(
     )
 
 
-@composite
+@composite(inputs=2, shape=_conv_shape(depthwise=True))
 def depthwise_conv(
     inputs: Any, kernel: Any, strides: Any = 1, padding: str = "valid", data_format: Any = None, dilation_rate: Any = 1
 ) -> Any:
@@ -155,7 +217,15 @@ def depthwise_conv(
     )
 
 
-@composite
+def _separable_shape(
+    inputs: Any, depthwise_kernel: Any, pointwise_kernel: Any, *, data_format: Any, **settings: Any
+) -> Any:
+    middle = _conv_shape(depthwise=True)(inputs, depthwise_kernel, data_format=data_format, **settings)
+    around = {"strides": 1, "padding": "valid", "data_format": data_format}
+    return _conv_shape(depthwise=False)(shapes.Spec(middle, inputs.dtype), pointwise_kernel, **around)
+
+
+@composite(inputs=3, shape=_separable_shape)
 def separable_conv(
     inputs: Any,
     depthwise_kernel: Any,
@@ -185,7 +255,34 @@ def transposed_length(length: int, size: int, stride: int, dilation: int, paddin
     return made
 
 
-@differentiable
+def _transposed_shape(
+    inputs: Any,
+    kernel: Any,
+    bias: Any = None,
+    *,
+    strides: Any,
+    padding: str,
+    output_padding: Any,
+    data_format: Any,
+    dilation: Any = None,
+    dilation_rate: Any = 1,
+    **settings: Any,
+) -> Any:
+    n = inputs.ndim - 2
+    extras = (None,) * n if output_padding is None else per_axis(output_padding, n)
+    steps, spread = per_axis(strides, n), per_axis(dilation_rate if dilation is None else dilation, n)
+    axes = list(zip(kernel.shape[:-2], steps, spread, extras, strict=True))
+
+    def made(sizes: Any) -> Any:
+        return [
+            None if size is None else transposed_length(size, window, step, apart, padding, extra)
+            for size, (window, step, apart, extra) in zip(sizes, axes, strict=True)
+        ]
+
+    return _convolved(inputs, made, kernel.shape[-2], config.standardize_data_format(data_format))
+
+
+@differentiable(shape=_transposed_shape)
 def transposed_convolution(
     x: Any,
     kernel: Any,
@@ -224,7 +321,7 @@ def transposed_convolution(
     return restore_channels(y, data_format), vjp
 
 
-@composite
+@composite(inputs=2, shape=_transposed_shape)
 def conv_transpose(
     inputs: Any,
     kernel: Any,

@@ -11,11 +11,13 @@ import numpy as np
 
 from minikeras import journal, tree
 from minikeras import kernels as k
+from minikeras.autodiff import shapes
+from minikeras.autodiff.op import composite, differentiable, operation, stacked
+from minikeras.autodiff.operands import operands, raw
 from minikeras.autodiff.symbolic import KerasTensor
-from minikeras.autodiff.tape import composite, differentiable, operands, operation, raw, stacked
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops import elementwise, shaping
-from minikeras.ops.common import array_type, as_array, as_type, place_of
+from minikeras.ops.common import array_type, as_array, as_type
 from minikeras.tracebacks import end_at_users_line, user_facing
 
 __all__ = [
@@ -46,6 +48,8 @@ __all__ = [
     "vectorized_map",
     "while_loop",
 ]
+
+KERAS_MODULE = "keras.src.ops.core"
 
 # ---------------------------------------------------------------- conversion
 
@@ -81,7 +85,7 @@ def is_tensor(x: Any) -> bool:
     return isinstance(x, (Tensor, KerasTensor))
 
 
-@composite
+@composite(inputs=1, shape=shapes.same)
 def cast(x: Any, dtype: Any) -> Any:
     """`x` in another type; between floats the gradient passes."""
     dtype = array_type(dtype)
@@ -90,18 +94,18 @@ def cast(x: Any, dtype: Any) -> Any:
     return (_cast_float if dtype.kind == "f" else _cast_exact)(x, dtype)
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.same)
 def _cast_float(x: Any, dtype: Any) -> Any:
     x = as_array(x)
     return x.astype(dtype), lambda g, needs: (g.astype(x.dtype),)
 
 
-@operation(inputs=1)
+@operation(inputs=1, shape=shapes.same)
 def _cast_exact(x: Any, dtype: Any) -> Any:
     return as_array(x).astype(dtype)
 
 
-@composite
+@composite(inputs=1, shape=shapes.same)
 def saturate_cast(x: Any, dtype: Any) -> Any:
     """`x` in another type; what that cannot hold becomes its largest or smallest number."""
     to, x = array_type(dtype), convert_to_tensor(x)
@@ -126,13 +130,13 @@ def _inward(limit: Any, dtype: Any) -> float:
     return float(np.nextafter(near, dtype.type(0)) if builtins.abs(int(near)) > builtins.abs(int(limit)) else near)
 
 
-@operation
+@operation(shape=shapes.same)
 def stop_gradient(variable: Any) -> Any:
     """The same values as a constant: no gradient passes."""
     return as_array(variable)
 
 
-@differentiable
+@differentiable(shape=shapes.same, keras="keras.src.ops.numpy.Copy")
 def copy(x: Any) -> Any:
     """The same values in memory of their own."""
     return as_array(x).copy(), lambda g, needs: (g,)
@@ -225,7 +229,15 @@ def vectorized_map(function: Callable, elements: Any) -> Any:
 # ---------------------------------------------------------------- slices and scattering
 
 
-@composite
+def _slice_shape(inputs: Any, *, start_indices: Any, shape: Any) -> Any:
+    if None not in inputs.shape:
+        _block(start_indices, shape, inputs.shape)  # refuses what lies outside
+    ends = zip(start_indices, shape, inputs.shape, strict=True)
+    sizes = tuple([int(n) if n != -1 else size if size is None else size - int(start) for start, n, size in ends])
+    return shapes.Spec(sizes, inputs.dtype)
+
+
+@composite(inputs=1, shape=_slice_shape, takes=2)
 def slice(inputs: Any, start_indices: Any, shape: Any) -> Any:
     """The part of `inputs` of this shape that begins at `start_indices`; a size of -1 reaches to the end.
 
@@ -249,7 +261,7 @@ def _block(start_indices: Any, sizes: Any, shape: tuple[int, ...]) -> tuple[buil
     return tuple([builtins.slice(start, end) for start, end in zip(starts, ends, strict=True)])
 
 
-@differentiable
+@differentiable(shape=shapes.like)
 def _updated(x: Any, updates: Any, *, key: Any, add: bool) -> Any:
     """`x` with `x[key]` replaced by `updates`, or increased by them."""
     x, updates = as_array(x), as_array(updates)
@@ -279,7 +291,7 @@ def _updated(x: Any, updates: Any, *, key: Any, add: bool) -> Any:
     return y, vjp
 
 
-@composite
+@composite(inputs=1, shape=shapes.like, takes=3)
 def slice_update(inputs: Any, start_indices: Any, updates: Any) -> Any:
     """`inputs` with the part that begins at `start_indices` replaced by `updates`.
 
@@ -290,7 +302,7 @@ def slice_update(inputs: Any, start_indices: Any, updates: Any) -> Any:
     return _updated(inputs, updates, key=_block(start_indices, updates.shape, inputs.shape), add=False)
 
 
-@composite
+@composite(inputs=1, shape=shapes.like, takes=3)
 def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | None = None) -> Any:
     """`inputs` with the places `indices` replaced by `updates`.
 
@@ -307,7 +319,11 @@ def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | Non
     return _updated(inputs, updates, key=tuple(raw(indices).T), add=reduction == "add")
 
 
-@composite
+def _scatter_shape(indices: Any, values: Any, *, shape: Any) -> Any:
+    return shapes.Spec(tuple([int(n) for n in shape]), values.dtype)
+
+
+@composite(inputs=2, shape=_scatter_shape)
 def scatter(indices: Any, values: Any, shape: Any) -> Any:
     """Zeros of this shape with `values` added at the places `indices` (n, d), so that those of one place add up."""
     values = convert_to_tensor(values)
@@ -315,7 +331,7 @@ def scatter(indices: Any, values: Any, shape: Any) -> Any:
     return scatter_update(zeros, indices, values, "add")
 
 
-@composite
+@composite(inputs=1, shape=shapes.unstack)
 def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Any]:
     """The slices along an axis, as a list.
 
@@ -323,7 +339,7 @@ def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Any]:
         ValueError: where there are not `num` of them.
     """
     x = convert_to_tensor(x)
-    count = x.shape[place_of(axis, len(x.shape))]
+    count = x.shape[shapes.place_of(axis, len(x.shape))]
     if num not in (None, count):
         raise ValueError(f"unstack was told num={num}, but the axis has size {count}; leave num at None.")
     return [shaping.squeeze(part, axis) for part in shaping.split(x, count, axis)] if count else []
@@ -332,7 +348,14 @@ def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Any]:
 # ---------------------------------------------------------------- the largest, segments
 
 
-@differentiable(inputs=1)
+def _top_k_shape(x: Any, *, k: int, sorted: bool = True) -> Any:
+    if not x.shape or (x.shape[-1] is not None and k > x.shape[-1]):
+        raise ValueError(f"top_k finds {k} values along the last axis, got the shape {x.shape}; ask for fewer.")
+    shape = (*x.shape[:-1], k)
+    return shapes.Spec(shape, x.dtype), shapes.Spec(shape, "int32")
+
+
+@differentiable(inputs=1, shape=_top_k_shape, keras="keras.src.ops.math.TopK")
 def top_k(x: Any, k: int, sorted: bool = True) -> Any:
     """The `k` largest values along the last axis in descending order and their indices (int32), of equals the first."""
     return _top_k(as_array(x), k)
@@ -352,7 +375,11 @@ def _top_k(x: Any, count: int) -> Any:
     return (values, index.astype("int32")), vjp
 
 
-@operation(inputs=2)
+def _in_top_k_shape(targets: Any, predictions: Any, *, k: int) -> Any:
+    return shapes.Spec(targets.shape, "bool")
+
+
+@operation(inputs=2, shape=_in_top_k_shape, keras="keras.src.ops.math.InTopK")
 def in_top_k(targets: Any, predictions: Any, k: int) -> Any:
     """Whether fewer than `k` of the `predictions` (n, classes) exceed the one for the target class (n,)."""
     return _in_top_k(targets, predictions, k)
@@ -367,7 +394,11 @@ def _in_top_k(targets: Any, predictions: Any, count: int) -> Any:
     return (larger < count) & known & k.xp.isfinite(chosen[:, 0])
 
 
-@differentiable(inputs=2)
+def _segment_shape(data: Any, segment_ids: Any, *, num_segments: int | None = None, sorted: bool = False) -> Any:
+    return shapes.Spec((num_segments, *data.shape[1:]), data.dtype)
+
+
+@differentiable(inputs=2, shape=_segment_shape, keras="keras.src.ops.math.SegmentSum")
 def segment_sum(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:
     """The sums of the slices along the first axis that have the same segment number: (num_segments, ...)."""
     count = num_segments if num_segments is not None else int(segment_ids.max()) + 1 if segment_ids.size else 0
@@ -376,7 +407,7 @@ def segment_sum(data: Any, segment_ids: Any, num_segments: int | None = None, so
     return y, lambda g, needs: (g[segment_ids], None)
 
 
-@differentiable(inputs=2)
+@differentiable(inputs=2, shape=_segment_shape, keras="keras.src.ops.math.SegmentMax")
 def segment_max(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:
     """The largest of the slices with the same segment number; of an empty segment the type's smallest number."""
     count = num_segments if num_segments is not None else int(segment_ids.max()) + 1 if segment_ids.size else 0

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from minikeras import kernels as k
+from minikeras.autodiff import shapes
+from minikeras.autodiff.op import composite, differentiable, operation
+from minikeras.autodiff.operands import operands, raw
 from minikeras.autodiff.symbolic import KerasTensor
-from minikeras.autodiff.tape import composite, differentiable, operands, operation, raw
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops.common import array_type, as_array, result_type, unbroadcast
 from minikeras.ops.core import cast
@@ -27,6 +29,8 @@ __all__ = [
     "zeros",
     "zeros_like",
 ]
+
+KERAS_MODULE = "keras.src.ops.numpy"
 
 
 @user_facing
@@ -55,19 +59,19 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Tensor:
     return Tensor(k.xp.full(shape, raw(fill_value), array_type(dtype)))
 
 
-@operation(inputs=1)
+@operation(inputs=1, shape=shapes.same)
 def zeros_like(x: Any, dtype: Any = None) -> Any:
     """Zeros in the shape (and type) of `x`."""
     return k.xp.zeros_like(as_array(x), dtype=None if dtype is None else array_type(dtype))
 
 
-@operation(inputs=1)
+@operation(inputs=1, shape=shapes.same)
 def ones_like(x: Any, dtype: Any = None) -> Any:
     """Ones in the shape (and type) of `x`."""
     return k.xp.ones_like(as_array(x), dtype=None if dtype is None else array_type(dtype))
 
 
-@composite
+@composite(inputs=2, shape=shapes.same)
 def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Any:
     """`fill_value` in the shape (and type) of `x`."""
     like = as_array(raw(x))
@@ -110,7 +114,14 @@ def _common_type(values: list[Any], *others: Any) -> Any:
     return result_type(*operands([anchor, *values])[1:], *others)
 
 
-@composite
+def _linspace_shape(start: Any, stop: Any, *, num: int, axis: int, retstep: bool, **settings: Any) -> Any:
+    ends = shapes.broadcast(start, stop)
+    place = shapes.place_of(axis, len(ends) + 1)
+    values = (*ends[:place], num, *ends[place:])
+    return (values, ends) if retstep else values
+
+
+@composite(inputs=2, shape=_linspace_shape)
 def linspace(
     start: Any,
     stop: Any,
@@ -148,7 +159,14 @@ def _intervals(num: int, endpoint: bool) -> int:
     return max(num - 1 if endpoint else num, 1)
 
 
-@composite
+def _meshgrid_shape(*x: Any, indexing: str) -> Any:
+    sizes = [shapes.size_of(one.shape) for one in x]
+    if indexing == "xy":
+        sizes[:2] = sizes[1::-1]
+    return [tuple(sizes)] * len(x)
+
+
+@composite(shape=_meshgrid_shape, takes=("x",))
 def meshgrid(*x: Any, indexing: str = "xy") -> list[Any]:
     """Vectors as grids: a list of arrays that each vary along one axis of the grid.
 

@@ -8,22 +8,36 @@ import numpy as np
 
 from minikeras import config
 from minikeras import kernels as k
-from minikeras.autodiff.symbolic import KerasTensor
-from minikeras.autodiff.tape import composite, differentiable, operation, raw
+from minikeras.autodiff import shapes
+from minikeras.autodiff.op import composite, differentiable, operation, producer
+from minikeras.autodiff.operands import raw
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops import numpy as fine
+from minikeras.ops.activation import sigmoid, softmax
 from minikeras.ops.common import as_array
 
 __all__ = ["binary_crossentropy", "categorical_crossentropy", "multi_hot", "one_hot", "sparse_categorical_crossentropy"]
 
+KERAS_MODULE = "keras.src.ops.nn"
 
-@operation(inputs=1)
+
+def _one_hot_shape(x: Any, *, num_classes: int, axis: int, dtype: Any, **settings: Any) -> Any:
+    place = shapes.place_of(axis, x.ndim + 1)
+    return shapes.Spec((*x.shape[:place], num_classes, *x.shape[place:]), dtype or config.floatx())
+
+
+def _multi_hot_shape(inputs: Any, *, num_classes: int, axis: int, dtype: Any, **settings: Any) -> Any:
+    hits = _one_hot_shape(inputs, num_classes=num_classes, axis=axis, dtype=dtype)
+    return shapes.Spec(shapes.reduced(hits.shape, min(inputs.ndim - 1, 1)), hits.dtype)
+
+
+@operation(inputs=1, shape=_one_hot_shape)
 def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False) -> Any:
     """Integers to vectors with a single 1; an integer out of range gives zeros."""
     return _hits(as_array(x), num_classes, axis).astype(dtype or config.floatx())
 
 
-@operation(inputs=1)
+@operation(inputs=1, shape=_multi_hot_shape)
 def multi_hot(inputs: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False) -> Any:
     """Sets of integers to vectors with a 1 for each member: the maximum of `one_hot` over axis 1, of a vector 0."""
     return _hits(inputs, num_classes, axis).any(axis=min(inputs.ndim - 1, 1)).astype(dtype or config.floatx())
@@ -33,7 +47,11 @@ def _hits(x: Any, num_classes: int, axis: int) -> Any:
     return k.xp.moveaxis(x[..., None] == k.xp.arange(num_classes), -1, axis)
 
 
-@differentiable
+def _without_classes(logits: Any, *others: Any, **settings: Any) -> Any:
+    return shapes.reduced(logits.shape, -1)
+
+
+@differentiable(shape=_without_classes)
 def _cross_entropy(logits: Any, target: Any, *, probabilities: Any = None) -> Any:
     y = k.cross_entropy(logits, target, probabilities)
 
@@ -46,13 +64,13 @@ def _cross_entropy(logits: Any, target: Any, *, probabilities: Any = None) -> An
     return y, vjp
 
 
-@differentiable
+@differentiable(shape=_without_classes)
 def _sparse_cross_entropy(logits: Any, labels: Any, *, probabilities: Any = None) -> Any:
     y = k.sparse_cross_entropy(logits, labels, probabilities)
     return y, lambda g, needs: (k.sparse_cross_entropy_grad(g, logits, labels, probabilities), None)
 
 
-@differentiable
+@differentiable(shape=shapes.same)
 def _binary_cross_entropy(logits: Any, target: Any) -> Any:
     def vjp(g: Any, needs: Any) -> Any:
         return k.binary_cross_entropy_grad(g, logits, target), -g * logits if needs[1] else None
@@ -60,33 +78,60 @@ def _binary_cross_entropy(logits: Any, target: Any) -> Any:
     return k.binary_cross_entropy(logits, target), vjp
 
 
-def _logits_behind(output: Any, kind: str) -> Any:
-    """What `output` was computed from by a softmax or sigmoid, or None."""
-    if isinstance(output, Tensor) and output.logits is not None and output.logits[0] == kind:
-        return output.logits[1]
-    return None
+@differentiable(shape=shapes.same, traced=True)
+def as_single(x: Any) -> Any:
+    """float16 in float32, with which a cross-entropy computes."""
+
+    def vjp(g: Any, needs: Any) -> Any:  # the slope of a logarithm next to 0 is beyond float16: its largest number then
+        return (k.xp.clip(g, -_LARGEST_HALF, _LARGEST_HALF).astype(x.dtype),)
+
+    return x.astype("float32"), vjp
 
 
-@composite
+_LARGEST_HALF = 65504.0
+
+
+def logits_behind(output: Any, op: Any) -> Any:
+    """What `output` was computed from by a softmax over the last axis or a sigmoid, or None."""
+    node = producer(output)
+    if node is None:
+        return None
+    if node.op is as_single:
+        logits = logits_behind(node.args[0], op)
+        return None if logits is None else as_single(logits)
+    if node.op is not op or not isinstance(node.args[0], Tensor):
+        return None
+    axis = node.args[1] if len(node.args) > 1 else node.settings.get("axis", -1)
+    return node.args[0] if axis in (-1, len(output.shape) - 1) else None
+
+
+def _categorical_shape(target: Any, output: Any, *, axis: int, **settings: Any) -> Any:
+    if not shapes.agree(target.shape, output.shape):
+        raise ValueError(_of_different_shape(target, output))
+    return shapes.reduced(output.shape, axis)
+
+
+def _of_different_shape(target: Any, output: Any) -> str:
+    return (
+        f"categorical_crossentropy needs targets and predictions of one shape, got {tuple(target.shape)} and "
+        f"{tuple(output.shape)}; integer labels go with sparse_categorical_crossentropy."
+    )
+
+
+@composite(inputs=2, shape=_categorical_shape)
 def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
     """Cross-entropy of class weights `target` and predictions of the same shape, without the class axis.
 
     Probabilities are divided by their sum and clipped to [epsilon, 1 - epsilon]; where they come straight out of a
     softmax, its logits are used instead, which is exact and stable.
     """
-    if target.shape != output.shape and (
-        len(target.shape) != len(output.shape)
-        or any(a is not None and b is not None and a != b for a, b in zip(target.shape, output.shape, strict=True))
-    ):
-        raise ValueError(
-            f"categorical_crossentropy needs targets and predictions of one shape, got {tuple(target.shape)} and "
-            f"{tuple(output.shape)}; integer labels go with sparse_categorical_crossentropy."
-        )
+    if target.shape != output.shape:
+        raise ValueError(_of_different_shape(target, output))
     if axis not in (-1, len(output.shape) - 1):
         target, output = fine.moveaxis(target, axis, -1), fine.moveaxis(output, axis, -1)
     if from_logits:
         return _cross_entropy(output, target)
-    logits = _logits_behind(output, "softmax")
+    logits = logits_behind(output, softmax)
     if logits is not None:
         return _cross_entropy(logits, target, probabilities=output.data)
     output = output / fine.sum(output, axis=-1, keepdims=True)
@@ -94,7 +139,22 @@ def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False
     return fine.negative(fine.sum(fine.multiply(target, fine.log(output)), axis=-1))
 
 
-@composite
+def _sparse_shape(target: Any, output: Any, *, axis: int, **settings: Any) -> Any:
+    expected = shapes.reduced(output.shape, axis)
+    given = target.shape[:-1] if target.ndim == output.ndim and target.shape[-1] == 1 else target.shape
+    if not shapes.agree(given, expected):
+        raise ValueError(_labels_of_different_shape(given, output))
+    return expected
+
+
+def _labels_of_different_shape(target: Any, output: Any) -> str:
+    return (
+        f"sparse_categorical_crossentropy needs labels of the predictions' shape without the classes, got labels "
+        f"{tuple(target)} and predictions {tuple(output.shape)}; one-hot targets go with categorical_crossentropy."
+    )
+
+
+@composite(inputs=2, shape=_sparse_shape)
 def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
     """Cross-entropy of integer labels `target` and predictions with one more axis, the classes.
 
@@ -107,11 +167,7 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
     if axis not in (-1, len(output.shape) - 1):
         output = fine.moveaxis(output, axis, -1)
     if tuple(target.shape) != tuple(output.shape[:-1]):
-        raise ValueError(
-            f"sparse_categorical_crossentropy needs labels of the predictions' shape without the classes, got labels "
-            f"{tuple(target.shape)} and predictions {tuple(output.shape)}; one-hot targets go with "
-            "categorical_crossentropy."
-        )
+        raise ValueError(_labels_of_different_shape(target.shape, output))
     labels = raw(target)
     if k.active_device() == "cpu":
         if labels.dtype.kind not in "iu":
@@ -128,7 +184,7 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
 def _sparse_crossentropy_of(labels: Any, output: Any, from_logits: bool) -> Any:
     if from_logits:
         return _sparse_cross_entropy(output, labels)
-    logits = _logits_behind(output, "softmax")
+    logits = logits_behind(output, softmax)
     if logits is not None:
         return _sparse_cross_entropy(logits, labels, probabilities=output.data)
     output = output / fine.sum(output, axis=-1, keepdims=True)
@@ -175,15 +231,15 @@ def check_labels(labels: Any, classes: int | None) -> None:
         )
 
 
-@composite
+@composite(inputs=2, shape=shapes.broadcast)
 def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> Any:
     """Elementwise cross-entropy of targets in [0, 1] and predicted probabilities (or logits) of the same shape."""
-    if tuple(target.shape) != tuple(output.shape) and not isinstance(output, KerasTensor):
+    if tuple(target.shape) != tuple(output.shape):
         raise ValueError(
             f"binary_crossentropy needs targets and predictions of one shape, got {tuple(target.shape)} and "
             f"{tuple(output.shape)}."
         )
-    logits = output if from_logits else _logits_behind(output, "sigmoid")
+    logits = output if from_logits else logits_behind(output, sigmoid)
     if logits is not None:
         return _binary_cross_entropy(logits, target)
     output = fine.clip(output, config.epsilon(), 1 - config.epsilon())

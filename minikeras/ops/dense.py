@@ -8,10 +8,16 @@ from typing import Any
 import numpy as np
 
 from minikeras import kernels as k
-from minikeras.autodiff.tape import differentiable
+from minikeras.autodiff import shapes
+from minikeras.autodiff.op import differentiable
 
 
-@differentiable
+def _dense_shape(x: Any, w: Any, b: Any, **settings: Any) -> Any:
+    shapes.matmul(x, w)  # refuses sizes that do not go together
+    return shapes.Spec((*x.shape[:-1], w.shape[-1]), w.dtype)
+
+
+@differentiable(shape=_dense_shape)
 def dense_layer(x: Any, w: Any, b: Any = None, *, activation: str | None = None) -> Any:
     """`activation(x @ w + b)` over the last axis of `x`, any leading axes."""
     rows = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # -1 is no size beside a 0
@@ -27,7 +33,11 @@ def dense_layer(x: Any, w: Any, b: Any = None, *, activation: str | None = None)
     return (y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[-1])), vjp
 
 
-@differentiable
+def _embedding_shape(table: Any, indices: Any) -> Any:
+    return shapes.Spec((*indices.shape, *table.shape[1:]), table.dtype)
+
+
+@differentiable(shape=_embedding_shape)
 def embedding_lookup(table: Any, indices: Any) -> Any:
     """Rows of `table` by integer `indices` of any shape."""
     if indices.dtype.kind not in "iu":
@@ -45,7 +55,7 @@ def embedding_lookup(table: Any, indices: Any) -> Any:
     return k.embedding(table, indices), vjp
 
 
-@differentiable
+@differentiable(shape=shapes.same)
 def masked_scale(x: Any, *, mask: Any, scale: float) -> Any:
     """`x * mask * scale` with a 0/1 mask that broadcasts: dropout."""
     y = k.masked_scale(x, mask, scale)

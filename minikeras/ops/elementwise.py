@@ -6,7 +6,9 @@ import math
 from typing import Any
 
 from minikeras import kernels as k
-from minikeras.autodiff.tape import composite, differentiable, operation, raw
+from minikeras.autodiff import shapes
+from minikeras.autodiff.op import composite, differentiable, operation
+from minikeras.autodiff.operands import raw
 from minikeras.ops.common import (
     NUMBERS,
     as_array,
@@ -91,6 +93,8 @@ __all__ = [
     "where",
 ]
 
+KERAS_MODULE = "keras.src.ops.numpy"
+
 # ---------------------------------------------------------------- arithmetic
 
 
@@ -128,7 +132,7 @@ def mod(x1: Any, x2: Any) -> Any:
     return k.xp.mod(x1, x2), lambda g: g, lambda g: -g * k.xp.floor(x1 / x2)
 
 
-@operation
+@operation(shape=shapes.broadcast)
 def floor_divide(x1: Any, x2: Any) -> Any:
     """The largest whole number not above `x1 / x2`."""
     return k.xp.floor_divide(*promote_exact(x1, x2))
@@ -173,7 +177,11 @@ def _share(chosen: Any, tied: Any, g: Any) -> Any:
     return chosen.astype(g.dtype) + tied.astype(g.dtype) * 0.5
 
 
-@composite
+def _clip_shape(x: Any, *, x_min: Any, x_max: Any) -> Any:
+    return shapes.broadcast(*[one for one in (x, x_min, x_max) if one is not None])
+
+
+@composite(inputs=1, shape=_clip_shape)
 def clip(x: Any, x_min: Any, x_max: Any) -> Any:
     """`x` limited to `x_min ... x_max`; the gradient is 1 inside, 0 outside, 1/2 on the limit itself."""
     if str(getattr(raw(x), "dtype", None)) == "bool":
@@ -238,7 +246,7 @@ def sqrt(x: Any) -> Any:
     return y, lambda g: g * (0.5 / y)
 
 
-@elementwise
+@elementwise(keras="keras.src.ops.math.Rsqrt")
 def rsqrt(x: Any) -> Any:
     """`1 / sqrt(x)`."""
     y = 1 / k.xp.sqrt(x)
@@ -364,45 +372,45 @@ def arctanh(x: Any) -> Any:
     return k.xp.arctanh(x), lambda g: g / (1 - x * x)
 
 
-@elementwise
+@elementwise(keras="keras.src.ops.math.Erf")
 def erf(x: Any) -> Any:
     """The error function, `2 / sqrt(pi)` times the integral of `exp(-t**2)` from 0 to `x`."""
     return k.erf(x), lambda g: g * (k.xp.exp(-x * x) * (2 / math.sqrt(math.pi)))
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.same)
 def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Any:
     """`x` with NaN and the infinities replaced; None stands for the type's largest and smallest finite number."""
     x = as_array(x)
     return k.xp.nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf), lambda g, needs: (g * k.xp.isfinite(x),)
 
 
-@operation
+@operation(shape=shapes.same)
 def sign(x: Any) -> Any:
     """-1, 0 or 1."""
     return k.xp.sign(as_array(x))
 
 
-@operation
+@operation(shape=shapes.same)
 def floor(x: Any) -> Any:
     """The largest whole number not above `x`."""
     return k.xp.floor(as_float(x))
 
 
-@operation
+@operation(shape=shapes.same)
 def ceil(x: Any) -> Any:
     """The smallest whole number not below `x`."""
     return k.xp.ceil(as_float(x))
 
 
-@operation
+@operation(shape=shapes.same)
 def trunc(x: Any) -> Any:
     """`x` without its fraction."""
     x = as_array(x)
     return k.xp.trunc(x) if x.dtype.kind == "f" else x
 
 
-@operation(inputs=1)
+@operation(inputs=1, shape=shapes.same)
 def round(x: Any, decimals: int = 0) -> Any:
     """`x` rounded to so many decimals, halves to the even neighbour; booleans are what they are."""
     x = as_array(x)
@@ -412,7 +420,13 @@ def round(x: Any, decimals: int = 0) -> Any:
 # ---------------------------------------------------------------- choice, comparison, logic
 
 
-@differentiable
+def _where_shape(condition: Any, x1: Any = None, x2: Any = None) -> Any:
+    if x1 is None and x2 is None:
+        return tuple([shapes.Spec((None,), "int32") for _ in condition.shape])
+    return shapes.broadcast(condition, x1, x2)
+
+
+@differentiable(shape=_where_shape)
 def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
     """`x1` where the condition holds, else `x2`; with the condition alone, `nonzero(condition)`."""
     condition = as_array(condition)
@@ -437,115 +451,115 @@ def nonzero(x: Any) -> Any:
     return where(x)
 
 
-@operation
+@operation(shape=shapes.broadcast)
 def equal(x1: Any, x2: Any) -> Any:
     """Elementwise `x1 == x2`."""
     return k.xp.equal(x1, x2)
 
 
-@operation
+@operation(shape=shapes.broadcast)
 def not_equal(x1: Any, x2: Any) -> Any:
     """Elementwise `x1 != x2`."""
     return k.xp.not_equal(x1, x2)
 
 
-@operation
+@operation(shape=shapes.broadcast)
 def less(x1: Any, x2: Any) -> Any:
     """Elementwise `x1 < x2`."""
     return k.xp.less(x1, x2)
 
 
-@operation
+@operation(shape=shapes.broadcast)
 def less_equal(x1: Any, x2: Any) -> Any:
     """Elementwise `x1 <= x2`."""
     return k.xp.less_equal(x1, x2)
 
 
-@operation
+@operation(shape=shapes.broadcast)
 def greater(x1: Any, x2: Any) -> Any:
     """Elementwise `x1 > x2`."""
     return k.xp.greater(x1, x2)
 
 
-@operation
+@operation(shape=shapes.broadcast)
 def greater_equal(x1: Any, x2: Any) -> Any:
     """Elementwise `x1 >= x2`."""
     return k.xp.greater_equal(x1, x2)
 
 
-@operation
+@operation(shape=shapes.broadcast)
 def logical_and(x1: Any, x2: Any) -> Any:
     """Whether both values are true (not zero)."""
     return k.xp.logical_and(x1, x2)
 
 
-@operation
+@operation(shape=shapes.broadcast)
 def logical_or(x1: Any, x2: Any) -> Any:
     """Whether at least one value is true (not zero)."""
     return k.xp.logical_or(x1, x2)
 
 
-@operation
+@operation(shape=shapes.broadcast)
 def logical_xor(x1: Any, x2: Any) -> Any:
     """Whether exactly one value is true (not zero)."""
     return k.xp.logical_xor(x1, x2)
 
 
-@operation
+@operation(shape=shapes.same)
 def logical_not(x: Any) -> Any:
     """Whether the value is zero."""
     return k.xp.logical_not(x)
 
 
-@operation
+@operation(shape=shapes.broadcast)
 def bitwise_and(x1: Any, x2: Any) -> Any:
     """The bits set in both; of booleans, logical and."""
     return k.xp.bitwise_and(*promote(x1, x2))
 
 
-@operation
+@operation(shape=shapes.broadcast)
 def bitwise_or(x1: Any, x2: Any) -> Any:
     """The bits set in either; of booleans, logical or."""
     return k.xp.bitwise_or(*promote(x1, x2))
 
 
-@operation
+@operation(shape=shapes.broadcast)
 def bitwise_xor(x1: Any, x2: Any) -> Any:
     """The bits set in exactly one; of booleans, logical exclusive or."""
     return k.xp.bitwise_xor(*promote(x1, x2))
 
 
-@operation
+@operation(shape=shapes.same)
 def bitwise_not(x: Any) -> Any:
     """All bits inverted; of booleans, logical not."""
     return k.xp.invert(as_array(x))
 
 
-@operation
+@operation(shape=shapes.same)
 def isnan(x: Any) -> Any:
     """Whether the value is NaN."""
     return k.xp.isnan(as_array(x))
 
 
-@operation
+@operation(shape=shapes.same)
 def isinf(x: Any) -> Any:
     """Whether the value is an infinity."""
     return k.xp.isinf(as_array(x))
 
 
-@operation
+@operation(shape=shapes.same)
 def isfinite(x: Any) -> Any:
     """Whether the value is neither NaN nor an infinity."""
     return k.xp.isfinite(as_array(x))
 
 
-@operation(inputs=2)
+@operation(inputs=2, shape=shapes.broadcast, takes=4)
 def isclose(x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
     """Elementwise `|x1 - x2| <= atol + rtol * |x2|`."""
     return k.xp.isclose(as_array(x1), as_array(x2), rtol=rtol, atol=atol, equal_nan=equal_nan)
 
 
-@operation
+@operation(shape=shapes.scalar, keras="")
 def array_equal(x1: Any, x2: Any) -> Any:
     """Whether two arrays have the same shape and the same values, as a boolean scalar."""
     x1, x2 = as_array(x1), as_array(x2)

@@ -6,7 +6,7 @@ Beside Keras's names stand the coarse primitives that layers are made of (`dense
 
 # ruff: noqa: F401, F403
 from minikeras.ops.activation import *
-from minikeras.ops.activation import activation, piecewise_relu
+from minikeras.ops.activation import piecewise_relu
 from minikeras.ops.convolution import *
 from minikeras.ops.convolution import (
     convolution,

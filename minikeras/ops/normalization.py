@@ -7,11 +7,13 @@ from typing import Any
 
 from minikeras import config
 from minikeras import kernels as k
-from minikeras.autodiff.tape import composite, differentiable
+from minikeras.autodiff import shapes
+from minikeras.autodiff.op import composite, differentiable
 from minikeras.ops import numpy as fine
-from minikeras.ops.common import place_of
 
 __all__ = ["batch_normalization", "layer_normalization", "moments"]
+
+KERAS_MODULE = "keras.src.ops.nn"
 
 
 @differentiable
@@ -31,7 +33,7 @@ def batch_norm_training(x: Any, gamma: Any, beta: Any, *, epsilon: float, mask: 
     return (y.reshape(x.shape), mean, variance), vjp
 
 
-@differentiable
+@differentiable(shape=shapes.same)
 def layer_norm(x: Any, gamma: Any, beta: Any, *, epsilon: float, axes: int = 1) -> Any:
     """Normalise each sample over its last `axes` axes, then scale by `gamma` and shift by `beta`."""
     rows = x.reshape(-1, math.prod(x.shape[x.ndim - axes :]))
@@ -47,7 +49,7 @@ def layer_norm(x: Any, gamma: Any, beta: Any, *, epsilon: float, axes: int = 1) 
     return y.reshape(x.shape), vjp
 
 
-@composite
+@composite(inputs=3, shape=shapes.same, keras="keras.src.ops.nn.LayerNorm", hidden={"rms_scaling": False})
 def layer_normalization(
     x: Any,
     gamma: Any = None,
@@ -68,7 +70,7 @@ def layer_normalization(
         raise TypeError(f"layer_normalization got unknown arguments {sorted(kwargs)}; check their spelling.")
     epsilon = config.epsilon() if epsilon is None else epsilon
     ndim = len(x.shape)
-    axes = sorted(place_of(i, ndim) for i in (axis if isinstance(axis, (list, tuple)) else [axis]))
+    axes = sorted(shapes.place_of(i, ndim) for i in (axis if isinstance(axis, (list, tuple)) else [axis]))
     last = list(range(ndim - len(axes), ndim))
     if rms_scaling:
         x_hat = x * fine.rsqrt(fine.var(x, axis=tuple(axes), keepdims=True) + epsilon)
@@ -82,7 +84,7 @@ def layer_normalization(
     )
 
 
-@differentiable
+@differentiable(shape=shapes.same)
 def scale_shift(x: Any, scale: Any, shift: Any) -> Any:
     """`x * scale + shift` along the last axis."""
     rows = x.reshape(-1, x.shape[-1])
@@ -99,10 +101,9 @@ def scale_shift(x: Any, scale: Any, shift: Any) -> Any:
     return y, vjp
 
 
-layer_normalization.graph_name = "layer_norm"  # type: ignore[attr-defined]
-
-
-@composite
+@composite(
+    inputs=3, shape=shapes.same, keras="keras.src.ops.nn.BatchNorm", takes=("x", "mean", "variance", "offset", "scale")
+)
 def batch_normalization(
     x: Any, mean: Any, variance: Any, axis: int, offset: Any = None, scale: Any = None, epsilon: float = 1e-3
 ) -> Any:
@@ -116,10 +117,12 @@ def batch_normalization(
     return fine.moveaxis(scale_shift(fine.moveaxis(x, axis, -1), factor, shift), -1, axis)
 
 
-batch_normalization.graph_name = "batch_norm"  # type: ignore[attr-defined]
+def _moments_shape(x: Any, *, axes: Any, keepdims: bool, **settings: Any) -> Any:
+    shape = shapes.reduced(x.shape, axes, keepdims)
+    return shape, shape
 
 
-@composite
+@composite(inputs=1, shape=_moments_shape)
 def moments(x: Any, axes: Any, keepdims: bool = False, synchronized: bool = False) -> tuple[Any, Any]:
     """Mean and biased variance over `axes`."""
     return fine.mean(x, axis=axes, keepdims=keepdims), fine.var(x, axis=axes, keepdims=keepdims)

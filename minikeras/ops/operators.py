@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from minikeras.autodiff.op import Op
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops import core
@@ -42,6 +43,11 @@ _UNARY: dict[str, Callable] = {
     "pos": lambda x: x,
     "getitem": ops.get_item,
 }
+
+
+def _method(function: Callable) -> Callable:
+    """What of an operation is quickest to call as a method: the function behind it."""
+    return function.__call__ if isinstance(function, Op) else function
 
 
 def _reflected(function: Callable) -> Callable:
@@ -95,15 +101,15 @@ _METHODS: dict[str, Callable] = {
 def _install() -> None:
     for owner in (Tensor, KerasTensor):
         for name, function in _BINARY.items():
-            setattr(owner, f"__{name}__", function)
+            setattr(owner, f"__{name}__", _method(function))
             setattr(owner, f"__r{name}__", _reflected(function))
         for name, function in _COMPARISONS.items():
             setattr(owner, f"__{name}__", _comparison(function, name))
         for name, function in _UNARY.items():
-            setattr(owner, f"__{name}__", function)
+            setattr(owner, f"__{name}__", _method(function))
         owner.T = property(ops.transpose)  # type: ignore[union-attr]
     for name, function in _METHODS.items():
-        setattr(Tensor, name, function)
+        setattr(Tensor, name, _method(function))
 
 
 _install()

@@ -7,16 +7,19 @@ import string
 from typing import Any
 
 from minikeras import kernels as k
-from minikeras.autodiff.tape import composite, differentiable
-from minikeras.ops.common import as_array, as_type, place_of, promote, result_type, unbroadcast
+from minikeras.autodiff import shapes
+from minikeras.autodiff.op import composite, differentiable
+from minikeras.ops.common import as_array, as_type, promote, result_type, unbroadcast
 from minikeras.ops.elementwise import multiply
 from minikeras.ops.reduction import sum as reduce_sum
 from minikeras.ops.shaping import ravel, reshape
 
 __all__ = ["dot", "einsum", "inner", "matmul", "outer", "tensordot", "vdot"]
 
+KERAS_MODULE = "keras.src.ops.numpy"
 
-@differentiable
+
+@differentiable(shape=shapes.matmul)
 def matmul(x1: Any, x2: Any) -> Any:
     """The matrix product over the last two axes; leading axes broadcast, a vector is a row or (right) a column.
 
@@ -54,7 +57,7 @@ def matmul(x1: Any, x2: Any) -> Any:
     return k.matmul(a, b), vjp
 
 
-@differentiable(inputs=2)
+@differentiable(inputs=2, shape=shapes.tensordot)
 def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Any:
     """The sum of products over axes of both.
 
@@ -71,7 +74,7 @@ def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Any:
         axes1, axes2 = range(a.ndim - axes, a.ndim), range(axes)
     else:
         axes1, axes2 = ([one] if isinstance(one, int) else one for one in axes)
-    summed1, summed2 = [place_of(i, a.ndim) for i in axes1], [place_of(i, b.ndim) for i in axes2]
+    summed1, summed2 = [shapes.place_of(i, a.ndim) for i in axes1], [shapes.place_of(i, b.ndim) for i in axes2]
     sizes1, sizes2 = [a.shape[i] for i in summed1], [b.shape[i] for i in summed2]
     if sizes1 != sizes2 or len(set(summed1)) < len(summed1) or len(set(summed2)) < len(summed2):
         raise ValueError(
@@ -103,7 +106,7 @@ def _inverse(order: list[int]) -> list[int]:
     return sorted(range(len(order)), key=order.__getitem__)
 
 
-@composite
+@composite(inputs=2, shape=shapes.dot)
 def dot(x1: Any, x2: Any) -> Any:
     """The sum of products over the last axis of `x1` and the last but one (or only) of `x2`; numbers multiply."""
     if _ndim(x1) == 0 or _ndim(x2) == 0:
@@ -111,7 +114,7 @@ def dot(x1: Any, x2: Any) -> Any:
     return tensordot(x1, x2, [-1, -1 if _ndim(x2) == 1 else -2])
 
 
-@composite
+@composite(inputs=2, shape=shapes.inner)
 def inner(x1: Any, x2: Any) -> Any:
     """The sum of products over the last axes of both; with a number, the product."""
     if _ndim(x1) == 0 or _ndim(x2) == 0:
@@ -119,13 +122,13 @@ def inner(x1: Any, x2: Any) -> Any:
     return tensordot(x1, x2, [-1, -1])
 
 
-@composite
+@composite(inputs=2, shape=shapes.outer)
 def outer(x1: Any, x2: Any) -> Any:
     """The products of all elements of `x1` (rows) and `x2` (columns)."""
     return multiply(reshape(x1, (-1, 1)), ravel(x2))
 
 
-@composite
+@composite(inputs=2, shape=shapes.scalar)
 def vdot(x1: Any, x2: Any) -> Any:
     """The sum of the products of the elements."""
     return reduce_sum(multiply(ravel(x1), ravel(x2)))
@@ -135,7 +138,16 @@ def _ndim(x: Any) -> int:
     return len(x.shape) if hasattr(x, "shape") else k.xp.ndim(x)
 
 
-@composite
+def _einsum_shape(*operands: Any, subscripts: str) -> Any:
+    terms, result = _explicit(subscripts, [x.ndim for x in operands])
+    sizes: dict[str, int | None] = {}
+    for term, x in zip(terms, operands, strict=True):
+        for letter, size in zip(term, x.shape, strict=True):
+            (sizes[letter],) = shapes.broadcast_shapes((sizes.get(letter, 1),), (size,))
+    return tuple([sizes[letter] for letter in result])
+
+
+@composite(inputs=0, shape=_einsum_shape, takes=("operands",))
 def einsum(subscripts: str, *operands: Any) -> Any:
     """Einstein's summation, for example `einsum("bij,jk->bik", x, w)`; `...` stands for leading axes.
 
@@ -144,7 +156,7 @@ def einsum(subscripts: str, *operands: Any) -> Any:
     return _einsum(*operands, subscripts=subscripts)
 
 
-@differentiable
+@differentiable(shape=_einsum_shape)
 def _einsum(*operands: Any, subscripts: str) -> Any:
     arrays = [as_array(x) for x in operands]
     dtype = "int32" if all(x.dtype == "int8" for x in arrays) else result_type(*arrays)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from minikeras import kernels as k
-from minikeras.autodiff.tape import differentiable, is_recording
+from minikeras.autodiff.op import differentiable
+from minikeras.autodiff.tape import is_recording
 from minikeras.ops.common import as_type
 
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from minikeras import config
 from minikeras import kernels as k
-from minikeras.autodiff.tape import composite, differentiable, operation, raw
+from minikeras.autodiff import shapes
+from minikeras.autodiff.op import composite, differentiable, operation
+from minikeras.autodiff.operands import raw
 from minikeras.ops import elementwise
 from minikeras.ops.common import array_type, as_array, as_float, axes_of, promote, restore_axes
 from minikeras.ops.core import cast, convert_to_tensor
@@ -43,6 +45,8 @@ __all__ = [
     "var",
 ]
 
+KERAS_MODULE = "keras.src.ops.numpy"
+
 
 def _spread(g: Any, shape: tuple[int, ...], axis: Any, keepdims: bool, dtype: Any) -> Any:
     """A gradient at a reduction's result, repeated to the shape of the input."""
@@ -65,7 +69,7 @@ def _sum_type(x: Any) -> Any:
     return "uint32" if x.dtype.kind == "u" and x.dtype.itemsize <= 4 else None
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.reduction)
 def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """The sum over an axis, several axes, or (None) all."""
     x, axis = as_array(x), axes_of(axis)
@@ -76,7 +80,7 @@ def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return y, lambda g, needs: (_spread(g, x.shape, axis, keepdims, g.dtype),)
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.reduction)
 def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """The mean over an axis, several axes, or (None) all."""
     x, axis = as_float(x), axes_of(axis)
@@ -93,7 +97,7 @@ def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return y, lambda g, needs: (_spread(g / _count(x.shape, axis), x.shape, axis, keepdims, g.dtype),)
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.reduction)
 def var(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """The mean squared distance from the mean."""
     x, axis = as_float(x), axes_of(axis)
@@ -106,7 +110,7 @@ def var(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return y, vjp
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.reduction)
 def std(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """The square root of the variance; the gradient is 0 where it is 0."""
     x, axis = as_float(x), axes_of(axis)
@@ -133,33 +137,33 @@ def _extreme(x: Any, y: Any, axis: Any, keepdims: bool, initial: Any, pick: Any)
     return y, vjp
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.reduction)
 def max(x: Any, axis: Any = None, keepdims: bool = False, initial: float | None = None) -> Any:
     """The largest value over an axis, several axes, or (None) all; at least `initial` if that is given."""
     x, axis = as_array(x), axes_of(axis)
     return _extreme(x, x.max(axis=axis, keepdims=keepdims), axis, keepdims, initial, k.xp.maximum)
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.reduction)
 def min(x: Any, axis: Any = None, keepdims: bool = False, initial: float | None = None) -> Any:
     """The smallest value over an axis, several axes, or (None) all; at most `initial` if that is given."""
     x, axis = as_array(x), axes_of(axis)
     return _extreme(x, x.min(axis=axis, keepdims=keepdims), axis, keepdims, initial, k.xp.minimum)
 
 
-@composite
+@composite(inputs=1, shape=shapes.reduction)
 def amax(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """`max` under NumPy's other name."""
     return max(x, axis, keepdims)
 
 
-@composite
+@composite(inputs=1, shape=shapes.reduction)
 def amin(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """`min` under NumPy's other name."""
     return min(x, axis, keepdims)
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.reduction)
 def prod(x: Any, axis: Any = None, keepdims: bool = False, dtype: Any = None) -> Any:
     """The product over an axis, several axes, or (None) all."""
     x, axis = as_array(x), axes_of(axis)
@@ -182,7 +186,7 @@ def _preceding(x: Any) -> Any:
     return k.xp.concatenate([k.xp.ones_like(x[..., :1]), k.xp.cumprod(x, axis=-1)[..., :-1]], axis=-1)
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.reduction, keras="keras.src.ops.math.Logsumexp")
 def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """`log(sum(exp(x)))`, without overflow."""
     x, axis = as_float(x), axes_of(axis)
@@ -193,7 +197,7 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return y, lambda g, needs: (k.xp.exp(x - total) * restore_axes(g, x.ndim, axis, keepdims),)
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.reduction)
 def _euclidean(x: Any, axis: Any, keepdims: bool) -> Any:
     x = as_float(x)
     y = k.xp.sqrt(k.total(k.xp.square(x), axis, keepdims))
@@ -204,7 +208,7 @@ def _euclidean(x: Any, axis: Any, keepdims: bool) -> Any:
     return y, vjp
 
 
-@composite
+@composite(inputs=1, shape=shapes.reduction, keras="keras.src.ops.linalg.Norm")
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     """The norm of vectors (one axis) or matrices (two axes).
 
@@ -248,13 +252,17 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     )
 
 
-@composite
+def _trace_shape(x: Any, *, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    return shapes.reduced(x.shape, (axis1, axis2))
+
+
+@composite(inputs=1, shape=_trace_shape)
 def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """The sum of the diagonal."""
     return sum(diagonal(x, offset, axis1, axis2), -1)
 
 
-@composite
+@composite(inputs=1, shape=shapes.reduction, takes=("x", "weights"))
 def average(x: Any, axis: Any = None, weights: Any = None) -> Any:
     """The mean weighted by `weights`, an array of the shape of `x` or of its one axis `axis`."""
     if weights is None:
@@ -268,31 +276,31 @@ def average(x: Any, axis: Any = None, weights: Any = None) -> Any:
     return elementwise.divide(sum(elementwise.multiply(x, weights), axis), sum(weights, axis))
 
 
-@operation(inputs=1)
+@operation(inputs=1, shape=shapes.reduction)
 def any(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Whether some value is true (not zero)."""
     return k.xp.any(as_array(x), axis=axes_of(axis), keepdims=keepdims)
 
 
-@operation(inputs=1)
+@operation(inputs=1, shape=shapes.reduction)
 def all(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Whether all values are true (not zero)."""
     return k.xp.all(as_array(x), axis=axes_of(axis), keepdims=keepdims)
 
 
-@operation(inputs=1)
+@operation(inputs=1, shape=shapes.reduction)
 def argmax(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
     """The index of the first largest value, int32; with `axis=None` into the flattened array."""
     return k.xp.argmax(as_array(x), axis=axis, keepdims=keepdims).astype("int32")
 
 
-@operation(inputs=1)
+@operation(inputs=1, shape=shapes.reduction)
 def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
     """The index of the first smallest value, int32; with `axis=None` into the flattened array."""
     return k.xp.argmin(as_array(x), axis=axis, keepdims=keepdims).astype("int32")
 
 
-@operation(inputs=1)
+@operation(inputs=1, shape=shapes.reduction)
 def count_nonzero(x: Any, axis: Any = None) -> Any:
     """How many values are not zero, int32."""
     return (as_array(x) != 0).sum(axis=axes_of(axis), dtype="int32")
@@ -303,7 +311,7 @@ def _running_type(x: Any) -> Any:
     return np.dtype("int32") if x.dtype.kind == "b" else x.dtype
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.running)
 def cumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Any:
     """Running sums along an axis, or (None) over the flattened array."""
     x = as_array(x)
@@ -316,7 +324,7 @@ def cumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Any:
     return y, vjp
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.running)
 def cumprod(x: Any, axis: int | None = None, dtype: Any = None) -> Any:
     """Running products along an axis, or (None) over the flattened array."""
     x = as_array(x)
@@ -335,7 +343,7 @@ def cumprod(x: Any, axis: int | None = None, dtype: Any = None) -> Any:
     return y, vjp
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.running)
 def sort(x: Any, axis: int | None = -1) -> Any:
     """The values in ascending order along an axis, or (None) of the flattened array."""
     x = as_array(x)
@@ -349,7 +357,7 @@ def sort(x: Any, axis: int | None = -1) -> Any:
     return k.xp.take_along_axis(rows, order, axis=along), vjp
 
 
-@operation(inputs=1)
+@operation(inputs=1, shape=shapes.running)
 def argsort(x: Any, axis: int | None = -1) -> Any:
     """The indices that sort along an axis, or (None) the flattened array; int32, equal values in their old order."""
     x = as_array(x)
@@ -358,13 +366,13 @@ def argsort(x: Any, axis: int | None = -1) -> Any:
     return k.xp.argsort(x, axis=axis, kind="stable").astype("int32")
 
 
-@operation(inputs=2)
+@operation(inputs=2, shape=shapes.same)
 def digitize(x: Any, bins: Any) -> Any:
     """For each value the index of its bin, int32: the number of limits in `bins` (ascending) not above it."""
     return k.xp.digitize(as_array(x), bins).astype("int32")
 
 
-@operation(inputs=2)
+@operation(inputs=2, takes=1)
 def bincount(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = False) -> Any:
     """How often each whole number 0, 1, ... occurs in `x` (n,), or for (batch, n) in each row.
 

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from minikeras import kernels as k
-from minikeras.autodiff.tape import composite, differentiable, operands, raw
+from minikeras.autodiff import shapes
+from minikeras.autodiff.op import composite, differentiable
+from minikeras.autodiff.operands import operands, raw
 from minikeras.autodiff.tensor import Tensor
-from minikeras.ops.common import as_array, as_type, axes_of, place_of, result_type, unbroadcast
+from minikeras.ops.common import as_array, as_type, axes_of, result_type, unbroadcast
 
 __all__ = [
     "broadcast_to",
@@ -42,8 +44,10 @@ __all__ = [
     "vstack",
 ]
 
+KERAS_MODULE = "keras.src.ops.numpy"
 
-@differentiable(inputs=1)
+
+@differentiable(inputs=1, shape=shapes.reshape)
 def reshape(x: Any, newshape: Any) -> Any:
     """The same values in another shape; one size may be -1 (or None) and follows from the others."""
     x = as_array(x)
@@ -52,14 +56,14 @@ def reshape(x: Any, newshape: Any) -> Any:
     return y, lambda g, needs: (g.reshape(x.shape),)
 
 
-@differentiable
+@differentiable(shape=shapes.ravel)
 def ravel(x: Any) -> Any:
     """The values in one axis."""
     x = as_array(x)
     return x.reshape(-1), lambda g, needs: (g.reshape(x.shape),)
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.transpose)
 def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
     """The axes in another order, by default the reverse."""
     x = as_array(x)
@@ -69,34 +73,34 @@ def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
     return x.transpose(tuple(axes)), lambda g, needs: (g.transpose(inverse),)
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.swapaxes)
 def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
     """Two axes exchanged."""
     return k.xp.swapaxes(x, axis1, axis2), lambda g, needs: (k.xp.swapaxes(g, axis1, axis2),)
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.moveaxis)
 def moveaxis(x: Any, source: Any, destination: Any) -> Any:
     """Axes moved from the places `source` to the places `destination`, the others in their order."""
     source, destination = axes_of(source), axes_of(destination)
     return k.xp.moveaxis(x, source, destination), lambda g, needs: (k.xp.moveaxis(g, destination, source),)
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.expand_dims)
 def expand_dims(x: Any, axis: Any) -> Any:
     """New axes of size 1 at these places of the result."""
     x = as_array(x)
     return k.xp.expand_dims(x, axes_of(axis)), lambda g, needs: (g.reshape(x.shape),)
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.squeeze)
 def squeeze(x: Any, axis: Any = None) -> Any:
     """Without these axes of size 1, by default without all of them."""
     x = as_array(x)
     return x.squeeze(axes_of(axis)), lambda g, needs: (g.reshape(x.shape),)
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.broadcast_to)
 def broadcast_to(x: Any, shape: Any) -> Any:
     """Repeated to `shape` by the rules of broadcasting."""
     x = as_array(x)
@@ -116,11 +120,11 @@ def _common(xs: list[Any]) -> list[Any]:
     return [as_type(x, dtype) for x in xs]
 
 
-@differentiable(sequence=True)
+@differentiable(sequence=True, shape=shapes.concatenate)
 def concatenate(xs: Any, axis: int = 0) -> Any:
     """Arrays joined along an axis that they have."""
     xs = _common(xs)
-    axis = place_of(axis, xs[0].ndim)
+    axis = shapes.place_of(axis, xs[0].ndim)
     ends = np.cumsum([x.shape[axis] for x in xs]).tolist()
 
     def vjp(g: Any, needs: Any) -> Any:
@@ -129,7 +133,7 @@ def concatenate(xs: Any, axis: int = 0) -> Any:
     return k.xp.concatenate(xs, axis=axis), vjp
 
 
-@differentiable(sequence=True)
+@differentiable(sequence=True, shape=shapes.stack)
 def stack(x: Any, axis: int = 0) -> Any:
     """Arrays of one shape joined along a new axis."""
     xs = _common(x)
@@ -142,14 +146,14 @@ def stack(x: Any, axis: int = 0) -> Any:
     return k.xp.stack(xs, axis=axis), vjp
 
 
-@composite
+@composite(inputs=1, shape=shapes.hstack)
 def hstack(xs: Any) -> Any:
     """Arrays joined along their second axis, or along the only one."""
     xs = _tensors(xs)
     return concatenate(xs, axis=0 if xs[0].ndim == 1 else 1)
 
 
-@composite
+@composite(inputs=1, shape=shapes.vstack)
 def vstack(xs: Any) -> Any:
     """Arrays joined along their first axis; vectors are rows."""
     xs = _tensors(xs)
@@ -162,7 +166,7 @@ def _tensors(xs: Any) -> list[Tensor]:
     return [x if isinstance(x, Tensor) else Tensor(as_array(a)) for x, a in zip(xs, operands(xs), strict=True)]
 
 
-@composite
+@composite(inputs=1, shape=shapes.split)
 def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     """A list of parts along an axis: so many equal ones, or cut before these indices.
 
@@ -175,7 +179,7 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
 
 @differentiable(inputs=1)
 def _split(x: Any, sections: Any, axis: int) -> Any:
-    axis = place_of(axis, x.ndim)
+    axis = shapes.place_of(axis, x.ndim)
     size = x.shape[axis]
     if isinstance(sections, int):
         if size % sections:
@@ -196,17 +200,17 @@ def _split(x: Any, sections: Any, axis: int) -> Any:
 
 def _along(axis: int, key: Any, ndim: int) -> tuple:
     """The index that applies `key` to one axis."""
-    return (slice(None),) * place_of(axis, ndim) + (key,)
+    return (slice(None),) * shapes.place_of(axis, ndim) + (key,)
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.like)
 def flip(x: Any, axis: Any = None) -> Any:
     """The order along an axis, several axes, or (None) all of them reversed."""
     axis = axes_of(axis)
     return k.xp.flip(x, axis), lambda g, needs: (k.xp.flip(g, axis),)
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.like)
 def roll(x: Any, shift: Any, axis: Any = None) -> Any:
     """Shifted along axes (None: in the flattened array); what leaves at one end enters at the other."""
     shift, axis = axes_of(shift), axes_of(axis)
@@ -214,14 +218,14 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Any:
     return k.xp.roll(x, shift, axis), lambda g, needs: (k.xp.roll(g, back, axis),)
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.repeat)
 def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
     """Each element `repeats` times (one number, or one for each) along an axis, or (None) of the flattened array."""
     rows = as_array(x)
     shape = rows.shape
     if axis is None:
         rows, axis = rows.reshape(-1), 0
-    axis = place_of(axis, rows.ndim)
+    axis = shapes.place_of(axis, rows.ndim)
     size = rows.shape[axis]
     if isinstance(repeats, int):
         copies = (*rows.shape[:axis], size, repeats, *rows.shape[axis + 1 :])
@@ -231,7 +235,7 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
     return k.xp.take(rows, index, axis=axis), lambda g, needs: (_add_along(g, index, rows.shape, axis).reshape(shape),)
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.tile)
 def tile(x: Any, repeats: Any) -> Any:
     """The whole array repeated so many times along each axis."""
     x = as_array(x)
@@ -247,7 +251,7 @@ def tile(x: Any, repeats: Any) -> Any:
     return k.xp.tile(x, counts), vjp
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.pad, takes=("x", "constant_values"))
 def pad(x: Any, pad_width: Any, mode: Any = "constant", constant_values: Any = None) -> Any:
     """Values added before and after each axis.
 
@@ -304,7 +308,7 @@ def _add_along(g: Any, index: Any, shape: tuple[int, ...], axis: int) -> Any:
     return k.xp.moveaxis(gradient.reshape(shape[axis], *before, *after), 0, axis)
 
 
-@differentiable(inputs=2)
+@differentiable(inputs=2, shape=shapes.take)
 def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     """The slices number `indices` (any shape) along an axis, or (None) elements of the flattened array."""
     x, indices = as_array(x), as_array(indices)
@@ -315,7 +319,7 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     return y, lambda g, needs: (_add_along(g, indices, rows.shape, along).reshape(x.shape), None)
 
 
-@differentiable(inputs=2)
+@differentiable(inputs=2, shape=shapes.take_along_axis)
 def take_along_axis(x: Any, indices: Any, axis: int | None = None) -> Any:
     """For each line along an axis its own elements, `y[..., i, ...] = x[..., indices[..., i, ...], ...]`."""
     indices = indices.astype("int64")
@@ -340,7 +344,7 @@ def _is_basic(key: tuple) -> bool:
     return all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in key)
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.get_item, takes=2)
 def get_item(x: Any, key: Any) -> Any:
     """`x[key]` with integers, slices, `...`, None, index arrays and boolean masks."""
     parts = tuple(_raw_key(part) for part in key) if isinstance(key, tuple) else (_raw_key(key),)
@@ -372,7 +376,7 @@ def _raw_key(part: Any) -> Any:
 # ---------------------------------------------------------------- diagonals and triangles
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.diag)
 def diag(x: Any, k: int = 0) -> Any:
     """A matrix with the vector `x` on its diagonal number `k`, or that diagonal of the matrix `x`."""
     return _diag(as_array(x), k)
@@ -384,19 +388,19 @@ def _diag(x: Any, number: int) -> Any:
     return _selection(x, lambda array: k.xp.diag(array, number), unique=True)
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.diagonal)
 def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """The diagonal of the matrices in two axes, as a new last axis."""
     return _selection(x, lambda array: k.xp.diagonal(array, offset, axis1, axis2), unique=True)
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.like)
 def tril(x: Any, k: int = 0) -> Any:
     """The matrices in the last two axes with zeros above diagonal number `k`."""
     return _triangle("tril", x, k)
 
 
-@differentiable(inputs=1)
+@differentiable(inputs=1, shape=shapes.like)
 def triu(x: Any, k: int = 0) -> Any:
     """The matrices in the last two axes with zeros below diagonal number `k`."""
     return _triangle("triu", x, k)

@@ -18,8 +18,8 @@ import numpy as np
 from minikeras import config as settings
 from minikeras import initializers, registry
 from minikeras import kernels as k
+from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import snake_case, unique_name
-from minikeras.autodiff.tape import raw
 from minikeras.autodiff.tensor import Tensor, Variable, assign_all, list_of_arrays, mark_changed
 from minikeras.declared import Check, Number, Whole, declared, field, fields
 from minikeras.optimizers.flat import FlatVariables, adopt, same, stretches

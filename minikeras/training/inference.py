@@ -6,53 +6,51 @@ from operator import attrgetter, is_
 from typing import Any
 
 from minikeras import kernels as k
-from minikeras import layers
+from minikeras.autodiff.op import Op
 from minikeras.autodiff.replay import Program, Recorder
 from minikeras.autodiff.symbolic import FunctionNode
 from minikeras.autodiff.tensor import Tensor
 from minikeras.layers.context import context, entrance
 from minikeras.layers.layer import Layer
 
-# Layers whose inference depends on nothing but their configuration, the values of their inputs and their weights, and
-# looks at no value.
-# fmt: off
-_REPLAYABLE = frozenset({
-    layers.Activation, layers.Add, layers.AlphaDropout, layers.Average, layers.AveragePooling1D,
-    layers.AveragePooling2D, layers.AveragePooling3D, layers.BatchNormalization, layers.Concatenate, layers.Conv1D,
-    layers.Conv1DTranspose, layers.Conv2D, layers.Conv2DTranspose, layers.Conv3D, layers.Conv3DTranspose,
-    layers.Cropping1D, layers.Cropping2D, layers.Cropping3D, layers.Dense, layers.DepthwiseConv1D,
-    layers.DepthwiseConv2D, layers.Dot, layers.Dropout, layers.ELU, layers.EinsumDense, layers.Flatten,
-    layers.GaussianDropout, layers.GaussianNoise, layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D,
-    layers.GlobalAveragePooling3D, layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D, layers.GlobalMaxPooling3D,
-    layers.GroupNormalization, layers.Identity, layers.InputLayer, layers.LayerNormalization, layers.LeakyReLU,
-    layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D, layers.Maximum, layers.Minimum, layers.Multiply,
-    layers.Normalization, layers.PReLU, layers.Permute, layers.ReLU, layers.RepeatVector, layers.Rescaling,
-    layers.Reshape, layers.SeparableConv1D, layers.SeparableConv2D, layers.Softmax, layers.SpatialDropout1D,
-    layers.SpatialDropout2D, layers.SpatialDropout3D, layers.Subtract, layers.UnitNormalization, layers.UpSampling1D,
-    layers.UpSampling2D, layers.UpSampling3D, layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D,
-})
-# fmt: on
 _settings_of = attrgetter("_settings")
 _MOST = 16  # programs of one model; for ever-changing shapes recording would not pay
 
 
-def _is_own(function: Any) -> bool:
-    return getattr(function, "__module__", "").startswith("minikeras.")
+def _is_own(thing: Any) -> bool:
+    return getattr(thing, "__module__", "").startswith("minikeras.")
 
 
 def _is_replayable(operation: Any) -> bool:
-    """Whether an element of a model's graph can be replayed; of a model, all that it contains."""
+    """Whether an element of a model's graph may be replayed; of a model or a layer, all that it contains.
+
+    The Python code of a user could look at anything, so it says itself that it does not: `replayable = True` in the
+    body of the class, `@differentiable(replayable=True)` for an operation.
+    """
     if isinstance(operation, FunctionNode):
-        return _is_own(operation.function)
+        return _repeats(operation.function)
     if {"call", "__call__"} & vars(operation).keys() or operation.activity_regularizer is not None:
         return False
     graph = getattr(operation, "_graph", None)
-    if graph is None:
-        activation = getattr(operation, "activation", None)
-        return type(operation) in _REPLAYABLE and (activation is None or _is_own(activation))
-    if not _is_own(type(operation).call) or type(operation).__call__ is not Layer.__call__:
+    if graph is not None:
+        if not _is_own(type(operation).call) or type(operation).__call__ is not Layer.__call__:
+            return False
+        return all(_is_replayable(part) for part in {node.operation: None for node in graph.output_nodes})
+    cls = type(operation)
+    if not (cls.replayable if _is_own(cls) else vars(cls).get("replayable", False)):
         return False
-    return all(_is_replayable(part) for part in {node.operation: None for node in graph.output_nodes})
+    parts = [part for _, part in operation.named_children() if isinstance(part, Layer)]
+    return all(map(_is_replayable, parts)) and all(
+        isinstance(value, Layer) or not callable(value) or name.endswith(_FOR_WEIGHTS) or _repeats(value)
+        for name, value in vars(operation).items()
+    )
+
+
+_FOR_WEIGHTS = ("_initializer", "_regularizer", "_constraint")  # of no account in a prediction
+
+
+def _repeats(function: Any) -> bool:
+    return function.replayable if isinstance(function, Op) else _is_own(function)
 
 
 class Inference:

@@ -400,10 +400,6 @@ PRIMITIVES: list[Case] = [
         )
     ],
     *[
-        case("activation", X(3, 4), name=name, low=low, high=high, reference=lambda x, name: activated(x, name))
-        for name, (_, low, high) in ACTIVATIONS.items()
-    ],
-    *[
         _named(piecewise_relu)(X(4, 5), **settings)
         for settings in (
             {"negative_slope": 0.1},

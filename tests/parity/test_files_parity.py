@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minikeras
-from minikeras.models.functional_config import _BY_CLASS
+from minikeras.models.functional_config import _BY_OP
 
 RNG = np.random.default_rng(0)
 
@@ -540,7 +540,7 @@ OPS = {
 }
 
 
-@pytest.mark.parametrize("known", _BY_CLASS.values(), ids=lambda known: known.class_name)
+@pytest.mark.parametrize("known", _BY_OP.values(), ids=lambda known: known.class_name)
 def test_every_operation_is_described_as_keras_does(known):
     """Keras has a class of that name, constructed with these settings and called with these arguments."""
     cls = getattr(importlib.import_module(known.module), known.class_name)

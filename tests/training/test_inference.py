@@ -11,7 +11,7 @@ import pytest
 import minikeras as keras
 from minikeras import kernels as k
 from minikeras import layers, ops
-from minikeras.training.inference import _REPLAYABLE
+from minikeras.autodiff import differentiable
 
 RNG = np.random.default_rng(3)
 
@@ -46,7 +46,16 @@ CASES = {
     "SpatialDropout2D": ((0.5,), (6, 5, 2)),
     "SpatialDropout3D": ((0.5,), (4, 5, 4, 2)),
 }
-PAIRED = {"Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract"}
+# fmt: off
+PLAIN = [
+    "AveragePooling1D", "AveragePooling2D", "AveragePooling3D", "BatchNormalization", "ELU", "Flatten",
+    "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D", "GlobalMaxPooling1D",
+    "GlobalMaxPooling2D", "GlobalMaxPooling3D", "Identity", "LayerNormalization", "LeakyReLU", "MaxPooling1D",
+    "MaxPooling2D", "MaxPooling3D", "Normalization", "PReLU", "ReLU", "Softmax", "UnitNormalization", "UpSampling1D",
+    "UpSampling2D", "UpSampling3D", "ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D", "ThresholdedReLU",
+]
+# fmt: on
+PAIRED = ["Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract"]
 RANKS = {"1D": (6, 2), "2D": (6, 5, 2), "3D": (4, 5, 4, 2)}
 
 
@@ -62,7 +71,7 @@ def assert_replays(model, shape, count=3):
     assert len(programs(model)) == 1 and programs(model)[0] is not None
 
 
-@pytest.mark.parametrize("name", sorted(cls.__name__ for cls in _REPLAYABLE - {layers.InputLayer}))
+@pytest.mark.parametrize("name", [*CASES, *PAIRED, *PLAIN])
 def test_each_layer(name):
     arguments, shape = CASES.get(name, ((), RANKS.get(name[-2:], (6,))))
     inputs = keras.Input(shape)
@@ -160,6 +169,101 @@ def test_custom_layers_models_activations_and_calls_are_not_replayed():
     np.testing.assert_array_equal(patched.predict_on_batch(x), x)
     for model in (counting, custom, activated, patched):
         assert not any(programs(model))
+
+
+class Halving(layers.Layer):
+    """A layer that says of itself that its predictions may be recorded."""
+
+    replayable = True
+    calls = 0
+
+    def call(self, inputs):
+        Halving.calls += 1
+        return ops.relu(inputs * 0.5)
+
+
+class Quartering(Halving):
+    def call(self, inputs):
+        return super().call(inputs) * 0.5
+
+
+@differentiable(replayable=True)
+def bent(x):
+    return x / (1 + k.xp.abs(x)), lambda g, needs: (g / (1 + k.xp.abs(x)) ** 2,)
+
+
+@differentiable
+def bent_by_whom(x):
+    return x / (1 + k.xp.abs(x)), lambda g, needs: (g / (1 + k.xp.abs(x)) ** 2,)
+
+
+def test_a_users_layer_model_and_operation_join_by_saying_so():
+    class Whole(keras.Model):
+        replayable = True
+
+        def __init__(self):
+            super().__init__()
+            self.parts = [layers.Dense(3, activation=bent, kernel_initializer=lambda shape, dtype: np.ones(shape))]
+
+        def call(self, inputs):
+            return self.parts[0](bent(inputs)) + 1.0
+
+    for model in (
+        keras.Sequential([keras.Input((4,)), Halving(), layers.Dense(3, activation=bent), layers.Activation(bent)]),
+        Whole(),
+    ):
+        model(np.ones((2, 4), "f4"))
+        assert_replays(model, (4,))
+    calls = Halving.calls
+    keras.Sequential([keras.Input((4,)), Quartering()]).predict_on_batch(np.ones((2, 4), "f4"))
+    assert Halving.calls == calls + 3  # built on zeros twice, and once more
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Quartering(),  # what a class declares is not said of those that override its call
+        lambda: type("Sub", (layers.Dense,), {})(3),
+        lambda: layers.Dense(3, activation=bent_by_whom),
+        lambda: layers.Lambda(lambda x: x),
+        lambda: layers.TimeDistributed(Counting()),
+        lambda: layers.LSTM(2),
+    ],
+)
+def test_what_does_not_say_so_is_not_replayed(make):
+    model = keras.Sequential([keras.Input((2, 4)), make()])
+    x = RNG.normal(size=(2, 2, 4)).astype("f4")
+    first = model.predict_on_batch(x)
+    assert first.shape == model.predict_on_batch(x).shape and not any(programs(model))
+
+
+def test_values_that_are_looked_at_and_variables_that_change_are_noticed():
+    class Looking(layers.Layer):
+        replayable = True
+
+        def __init__(self, look):
+            super().__init__()
+            self.__dict__["look"] = (look,)
+            self.count = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+        def call(self, inputs):
+            self.look[0](self, ops.sum(inputs))
+            return inputs * 2.0
+
+    for look in (
+        lambda layer, x: float(x),
+        lambda layer, x: bool(x > 0),
+        lambda layer, x: x.numpy(),
+        lambda layer, x: np.asarray(x),
+        lambda layer, x: x.item(),
+        lambda layer, x: layer.count.assign_add(1.0),
+        lambda layer, x: layer.count.numpy(),
+    ):
+        model = keras.Sequential([keras.Input((4,)), Looking(look)])
+        model.predict_on_batch(np.ones((2, 4), "f4"))
+        assert programs(model) == [None]
+    model = keras.Sequential([keras.Input((4,)), Looking(lambda layer, x: x.shape)])
+    assert_replays(model, (4,))
 
 
 def test_what_is_added_as_a_loss_or_kept_as_a_state_is_not_replayed():

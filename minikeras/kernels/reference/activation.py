@@ -88,7 +88,20 @@ _TABLE: dict[str, tuple[Callable[[Any, Any, Any], None], Callable[[Any, Any, Any
     "relu6": (_relu6, lambda xp, g, y: g * ((y > 0) & (y < 6))),
 }
 
-FUSED_ACTIVATIONS = frozenset(_TABLE)
+FUSED_ACTIVATIONS = _TABLE.keys()
+
+
+def fused_activation(
+    name: str, forward: Callable[[Any, Any, Any], None], gradient: Callable[[Any, Any, Any], Any]
+) -> None:
+    """Let every kernel that ends with an activation know another one; see `minikeras.activations.fused`.
+
+    Args:
+        name: what the kernels' argument `activation` calls it.
+        forward: `forward(xp, x, out)` writes the activation of `x` into `out`, which may be `x` itself.
+        gradient: `gradient(xp, g, y)` is the gradient at the input, from that at the output `y`.
+    """
+    _TABLE[name] = forward, gradient
 
 
 @kernel
