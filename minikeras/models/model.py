@@ -19,6 +19,7 @@ from minikeras.ops.core import cast
 from minikeras.ops.numpy import expand_dims, squeeze
 from minikeras.registry import custom_object_scope, describe_whole
 from minikeras.tracebacks import user_facing, warn
+from minikeras.training.comparison import ComparingTrainer
 from minikeras.training.trainer import Trainer
 from minikeras.utils.checks import shown, whole
 
@@ -55,7 +56,7 @@ def _takes_ends(cls: type) -> bool:
     return names[:2] == ["inputs", "outputs"] or names == ["args", "kwargs"]
 
 
-class Model(Trainer, Layer):
+class Model(ComparingTrainer, Layer):
     """A network that `fit`, `evaluate` and `predict` work on.
 
     Either functional, `Model(inputs, outputs)` of symbolic tensors, or a subclass with its layers made in `__init__`
@@ -233,7 +234,8 @@ class Model(Trainer, Layer):
         if losses:
             self._note_losses(losses)
         assert self._graph is not None
-        self._kept_values = {id(tensor): value for tensor, value in zip(self._graph.kept, kept, strict=True)}
+        self._kept_values.clear()  # in place: the replicas of a comparison have them in common
+        self._kept_values.update({id(tensor): value for tensor, value in zip(self._graph.kept, kept, strict=True)})
 
     def _added_losses(self) -> list[Any]:
         return self._losses if self._losses or self._graph is None else self._graph.losses
@@ -256,7 +258,7 @@ class Model(Trainer, Layer):
 
     # ------------------------------------------------------------ structure
 
-    _UNTRACKED = Layer._UNTRACKED | {"_kept_values", "_known", *vars(Trainer())}
+    _UNTRACKED = Layer._UNTRACKED | {"_kept_values", "_known", "_comparison", *vars(Trainer())}
     _STRUCTURAL = Layer._STRUCTURAL | {"_graph"}
     _keeps_contents = True
 

@@ -26,7 +26,6 @@ from minikeras.losses import Loss
 from minikeras.metrics import Mean
 from minikeras.registry import deserialize_keras_object, is_builtin, serialize_keras_object
 from minikeras.tracebacks import end_at_users_line, user_facing, warn
-from minikeras.training.comparison import Comparison, Entry, Replica, find_entries
 from minikeras.training.compiled import CompiledLoss, CompiledMetrics
 from minikeras.training.data import (
     ArrayStream,
@@ -42,7 +41,7 @@ from minikeras.training.data import (
     unpack_x_y_sample_weight,
 )
 from minikeras.training.inference import Inference
-from minikeras.training.snapshot import Snapshot
+from minikeras.training.snapshot import Snapshot, Trial
 from minikeras.training.step import Later, MetricLogs, checked_logs, step_data, to_floats
 from minikeras.utils.checks import number, one_of, shown, whole
 
@@ -72,9 +71,9 @@ class Trainer:
         self._compiled_loss: CompiledLoss | None = None
         self._compiled_metrics: CompiledMetrics | None = None
         self._loss_tracker: Mean | None = None
-        self._loss_factor: float | None = None
-        self._comparison: Comparison | None = None
-        self._kept: Snapshot | None = None  # what a failing first step of `fit` gives back
+        self._loss_factor: float | None = None  # of what is minimised, not of what is told
+        self._check_label_values = False
+        self._kept: Snapshot | None = None  # what a failing first step of `fit` gives back; None once it has worked
         self._trial: Callable | None = None  # called in that step, before anything is changed for good
         self._arenas: dict[tuple, k.Arena] = {}
         self._inference = Inference(self)
@@ -137,51 +136,24 @@ class Trainer:
             "jit_compile": _switch("jit_compile", jit_compile, "auto"),
         }
         _switch("auto_scale_loss", auto_scale_loss)
-        comparison = None
-        entries = find_entries(optimizer, loss, loss_weights, self._output_count())
-        if entries is None:
-            chosen = self._choices(arguments)
-        else:
-            replicas = [Replica(entry.name, self._choices(arguments, entry)) for entry in entries]
-            several = isinstance(optimizer, (list, tuple))
-            objects = [entry.optimizer for entry in entries] if several else entries[0].optimizer
-            comparison = Comparison(self, replicas, {**arguments, "optimizer": objects})
-            chosen = replicas[0].choices
-        vars(self).update(chosen)
-        self._known = None
-        self._comparison = comparison
-        self.stop_training = False
-        self.compiled = True
+        self._compile(arguments)
 
-    def _choices(self, arguments: dict[str, Any], entry: Entry | None = None) -> dict[str, Any]:
-        """What `compile` sets on the model; for an entry of a comparison, what its replica sets."""
-        if entry is not None:
-            self._check_factor(entry)
-            arguments = {**arguments, **entry.arguments(arguments)}
+    def _compile(self, arguments: dict[str, Any]) -> None:
+        """`compile` by its arguments, which may all be used."""
         optimizer, loss = optimizers_room.get(arguments["optimizer"]), arguments["loss"]
         names = self._known_output_names()
         metrics = CompiledMetrics(arguments["metrics"], arguments["weighted_metrics"], names, arguments["run_eagerly"])
-        return {
-            "optimizer": optimizer,
-            "loss": loss,
-            "_compiled_loss": CompiledLoss(self._refers_to_graph(loss), arguments["loss_weights"], names, metrics),
-            "_compiled_metrics": metrics,
-            "_loss_tracker": Mean(name="loss"),
-            "_loss_factor": None if entry is None else entry.factor,
-            "_check_label_values": all(spec is None or _is_builtin_loss(spec) for spec in tree.flatten(loss)),
-            "_compile_arguments": {**arguments, "optimizer": optimizer},
-        }
+        compiled_loss = CompiledLoss(self._refers_to_graph(loss), arguments["loss_weights"], names, metrics)
+        self.optimizer, self.loss = optimizer, loss
+        self._compiled_loss, self._compiled_metrics, self._loss_tracker = compiled_loss, metrics, Mean(name="loss")
+        self._loss_factor = self._known = None
+        self._check_label_values = all(spec is None or _is_builtin_loss(spec) for spec in tree.flatten(loss))
+        self._compile_arguments = {**arguments, "optimizer": optimizer}
+        self.stop_training, self.compiled = False, True
 
     def _refers_to_graph(self, loss: Any) -> Any:
         """The losses for `compile`, made able to refer to symbolic tensors of the model's graph, where it has one."""
         return loss
-
-    def _check_factor(self, entry: Entry) -> None:
-        if entry.factor is not None and not self._has_builtin_train_step():
-            raise ValueError(
-                f"loss_weights={entry.factor} scales the loss in Model.train_step, which {type(self).__name__} "
-                "overrides; scale the loss there and leave loss_weights out."
-            )
 
     def _has_builtin_train_step(self) -> bool:
         return type(self).train_step is Trainer.train_step
@@ -199,11 +171,7 @@ class Trainer:
 
     def get_compile_config(self) -> dict[str, Any]:
         """What `compile` was called with, as a description; empty before."""
-        if not self.compiled:
-            return {}
-        comparison = self._comparison
-        waits = comparison is not None and not comparison.begun
-        return serialize_keras_object(comparison.arguments if waits else self._compile_arguments)  # type: ignore[union-attr]
+        return serialize_keras_object(self._compile_arguments)
 
     @user_facing
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -363,17 +331,6 @@ class Trainer:
             arena = self._arenas[key] = k.Arena()
         return arena
 
-    def _guarded_first_step(self, data: Any) -> Any:
-        """A training step that leaves the model as it was if it fails: wrong data shows in the first batch."""
-        kept, self._kept = self._kept or Snapshot(self), None
-        try:
-            return checked_logs(self.train_step(data), "train_step")
-        except Exception:
-            kept.restore()
-            raise
-        finally:
-            self._trial = None
-
     def _try_out(
         self,
         streams: tuple,
@@ -401,16 +358,12 @@ class Trainer:
         shapes = _shapes("fit", x, y, sample_weight, validation)
         names = self._contents().proven.get(shapes)
         if names is None:
-            kept = Snapshot(self)
-            try:
-                with recording(False):
-                    names = set(dict(self.compute_metrics(x, y, y_pred, sample_weight)))
-                    if validation is not None:
-                        names |= {f"val_{name}" for name in dict(self._builtin_test_step(validation))}
-            finally:
-                kept.restore()
+            with Trial(self), recording(False):
+                names = set(dict(self.compute_metrics(x, y, y_pred, sample_weight)))
+                if validation is not None:
+                    names |= {f"val_{name}" for name in dict(self._builtin_test_step(validation))}
             self._prove(shapes, names)
-        if callbacks is not None and self._comparison is None and self._has_builtin_test_step():
+        if callbacks is not None and self._has_builtin_test_step():
             callbacks.check_log_names(names)
 
     def _prove(self, shapes: tuple, names: Any = ()) -> None:
@@ -420,38 +373,21 @@ class Trainer:
             proven.clear()
         proven[shapes] = set(names)
 
-    def _run_train_step(self, batch: tuple, first: bool) -> Any:
-        data = step_data(batch)
-        for observe in self._observers:
-            observe(data)
-        return self._guarded_first_step(data) if first else self.train_step(data)
-
     @contextmanager
     def _guarded_test(self, shapes: tuple | None) -> Iterator[None]:
         """Leaves the model as it was where a test fails on data of shapes that it has not worked on before."""
         if shapes is not None and shapes in self._contents().proven:
             yield
             return
-        kept = Snapshot(self)
-        try:
+        with Snapshot(self):
             yield
-        except Exception:
-            kept.restore()
-            raise
         if shapes is not None:
             self._prove(shapes)
-
-    def _run_test_step(self, batch: tuple) -> Any:
-        return self.test_step(step_data(batch))
 
     def _finalize_weights(self) -> None:
         """Let the optimizer say what the weights are in the end."""
         if hasattr(self.optimizer, "finalize_variable_values"):
             self.optimizer.finalize_variable_values(self._trainable_now())
-
-    def _bound_replica(self) -> str | None:
-        """The name of the replica that the model is at present, None where nothing is compared."""
-        return None if self._comparison is None else self._comparison.bound.name
 
     def _as_validation(self, values: dict[str, Any]) -> dict[str, Any]:
         return {f"val_{name}": value for name, value in sorted(values.items())}
@@ -495,7 +431,7 @@ class Trainer:
         validation_freq: Any = 1,
         **kwargs: Any,
     ) -> History:
-        """Train for a number of epochs; after `compile` with a list of optimizers or losses each replica of the model.
+        """Train for a number of epochs; after `compile` with a list of optimizers or losses with each of them.
 
         Args:
             x, y: arrays, lists or dicts of arrays (also tensors and tables of other libraries), or in `x` a generator,
@@ -555,8 +491,7 @@ class Trainer:
         validation = self._validation_stream(
             validation_data, validation_batch_size or batch_size, validation_steps, preparation
         )
-        kept = self._kept = Snapshot(self)
-        runner: Any = self  # whose steps, metrics and weights these are
+        self._kept = Snapshot(self)
         self._loss_explained = False
         self._observers = ()
         logs: dict[str, Any] = {}
@@ -571,25 +506,23 @@ class Trainer:
             callbacks = self._callback_list(callbacks, verbose, stream, epochs, add_history=True)
             callbacks.check_before_training()
             self._plan_trial(stream, validation, first, callbacks)
-            if self._comparison is not None:
-                runner, callbacks = self._comparison, self._comparison.steer(callbacks)
             self.stop_training = False
             callbacks.on_train_begin()
             for epoch in range(initial_epoch, epochs):
-                runner.reset_metrics()
+                self.reset_metrics()
                 callbacks.on_epoch_begin(epoch)
-                logs = self._train_epoch(runner, stream, callbacks, arena, first=epoch == initial_epoch)
+                logs = self._train_epoch(stream, callbacks, arena)
                 if validation is not None and _validates(epoch, validation_freq):
-                    logs.update(runner._as_validation(self._evaluate(validation, callbacks, runner)))
+                    logs.update(self._as_validation(self._evaluate(validation, callbacks)))
                 callbacks.on_epoch_end(epoch, logs)
                 if self.stop_training or (epoch + 1 < epochs and _ended(stream, epoch + 1)):
                     break
             if epochs > initial_epoch:
-                runner._finalize_weights()
+                self._finalize_weights()
             callbacks.on_train_end(logs)
         except Exception:
-            if self._kept is kept:  # no step has been tried
-                kept.restore()
+            if self._kept is not None:
+                self._kept.restore()
             raise
         finally:
             self._kept = self._trial = None
@@ -600,7 +533,7 @@ class Trainer:
             self._arena("test").clear()
         return self.history
 
-    def _plan_trial(self, stream: Any, validation: Any, first: Any, callbacks: CallbackList) -> None:
+    def _plan_trial(self, stream: Any, validation: Any, first: Any, callbacks: CallbackList | None) -> None:
         """Have `first`, the first batch of the validation data, tried before the first update.
 
         That needs a step that is not the user's own.
@@ -610,12 +543,8 @@ class Trainer:
             unchecked = (stream, validation) if self._graph is None else ()
             self._trial = functools.partial(self._try_out, unchecked, batch, callbacks)
         elif batch is not None and all(layer.built for layer in self._contents().layers):
-            kept = Snapshot(self)
-            try:
-                with recording(False):
-                    self._builtin_test_step(batch)
-            finally:
-                kept.restore()
+            with Trial(self), recording(False):
+                self._builtin_test_step(batch)
 
     def _classes(self) -> Collection[int] | None:
         """The classes that the outputs tell apart, where a single output with a known size says so."""
@@ -625,7 +554,7 @@ class Trainer:
             return (-1, 0, 1)  # labels of a hinge are -1 and 1
         return None if size is None else range(size)
 
-    def _train_epoch(self, runner: Any, stream: Any, callbacks: Any, arena: k.Arena, first: bool) -> dict[str, Any]:
+    def _train_epoch(self, stream: Any, callbacks: Any, arena: k.Arena) -> dict[str, Any]:
         """One pass over the stream; returns its logs."""
         logs: Any = {}
         step = -1
@@ -633,7 +562,13 @@ class Trainer:
             for step, data in enumerate(stream.training_epoch()):
                 callbacks.on_train_batch_begin(step)
                 self._check_batch(stream, data)
-                logs = runner._run_train_step(data, first and step == 0)
+                batch = step_data(data)
+                for observe in self._observers:
+                    observe(batch)
+                logs = self.train_step(batch)
+                if self._kept is not None:
+                    checked_logs(logs, "train_step")
+                    self._kept = self._trial = None
                 callbacks.on_train_batch_end(step, Later(logs))
                 if self.stop_training:
                     break
@@ -670,7 +605,7 @@ class Trainer:
 
         The CPU's kernels refuse the latter themselves, batch by batch.
         """
-        if not getattr(self, "_check_label_values", False):
+        if not self._check_label_values:
             return
         for leaf in tree.flatten(y):
             if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
@@ -682,9 +617,8 @@ class Trainer:
             return  # steps of the user's own may do otherwise with y
         if outputs is None and self._graph is not None:
             outputs = self.output  # type: ignore[attr-defined]
-        for loss in [self._compiled_loss] if self._comparison is None else self._comparison.compiled_losses():
-            if loss is not None:
-                loss.check_labels(y, outputs)
+        if self._compiled_loss is not None:
+            self._compiled_loss.check_labels(y, outputs)
 
     def _validation_stream(
         self, data: Any, batch_size: int | None, steps: int | None, preparation: dict[str, Any]
@@ -741,11 +675,8 @@ class Trainer:
         self._arena("test").clear()
         return logs if return_dict else self._in_order(logs)
 
-    def _evaluate(
-        self, stream: Any, callbacks: Any, runner: Any = None, name: str = "The validation loss"
-    ) -> dict[str, Any]:
-        runner = self if runner is None else runner
-        runner.reset_metrics()
+    def _evaluate(self, stream: Any, callbacks: Any, name: str = "The validation loss") -> dict[str, Any]:
+        self.reset_metrics()
         callbacks.on_test_begin()
         logs: Any = {}
         step = -1
@@ -753,7 +684,7 @@ class Trainer:
             for step, data in enumerate(stream.epoch()):
                 callbacks.on_test_batch_begin(step)
                 self._check_batch(stream, data)
-                logs = runner._run_test_step(data)
+                logs = self.test_step(step_data(data))
                 callbacks.on_test_batch_end(step, Later(logs))
         if step < 0:
             raise ValueError("The data ended before the first batch; pass data that yields at least one.")
@@ -812,27 +743,33 @@ class Trainer:
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> Any:
-        """One training step on one batch; returns its loss and metrics as `evaluate` does.
-
-        In a comparison every replica makes it: the dict has the values of each, the list those of the best.
-        """
+        """One training step on one batch; returns its loss and metrics as `evaluate` does."""
         self._require_compiled("train_on_batch")
         data = self._one_batch(x, y, sample_weight, class_weight)
-        runner: Any = self if self._comparison is None else self._comparison
         shapes = _shapes("train", *data)
         first = shapes not in self._contents().proven
+        waiting, self._kept = self._kept, None  # of a `fit` whose first step is to come
         if first:
             self._kept = Snapshot(self)
             if self._has_builtin_train_step():
                 self._trial = functools.partial(self._try_out, (), None, None)
-        runner.reset_metrics()
-        with self._arena("train").step():
-            logs = runner._run_train_step(data, first)
-            floats = to_floats(checked_logs(logs, "train_step"))
+        self.reset_metrics()
+        try:
+            with self._arena("train").step():
+                batch = step_data(data)
+                for observe in self._observers:
+                    observe(batch)
+                floats = to_floats(checked_logs(self.train_step(batch), "train_step"))
+        except Exception:
+            if self._kept is not None:
+                self._kept.restore()
+            raise
+        finally:
+            if first:
+                self._trial = None
+            self._kept = None if waiting is None else Snapshot(self)
         if first:
             self._prove(_shapes("train", *data))  # of the structure that it may have been given now
-        if self._comparison is not None:
-            floats = self._comparison.after_batch(floats, return_dict)
         return floats if return_dict else self._in_order(floats)
 
     @user_facing
@@ -843,7 +780,7 @@ class Trainer:
         with self._guarded_test(_shapes("test", *data)):
             self.reset_metrics()
             with self._arena("test").step(), recording(False):
-                floats = to_floats(checked_logs(self._run_test_step(data), "test_step"))
+                floats = to_floats(checked_logs(self.test_step(step_data(data)), "test_step"))
         return floats if return_dict else self._in_order(floats)
 
     def predict_on_batch(self, x: Any) -> Any:
