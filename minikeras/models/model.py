@@ -13,8 +13,10 @@ from minikeras.autodiff.tensor import Tensor
 from minikeras.layers.context import context
 from minikeras.layers.layer import Layer
 from minikeras.layers.spec import shapes_of, specs_of
+from minikeras.lazy import Lazy
 from minikeras.models.graph import Graph
 from minikeras.models.graph_loss import LossOfGraph, tensors_in
+from minikeras.models.summary import print_summary
 from minikeras.ops.core import cast
 from minikeras.ops.numpy import expand_dims, squeeze
 from minikeras.registry import custom_object_scope, describe_whole
@@ -22,6 +24,9 @@ from minikeras.tracebacks import user_facing, warn
 from minikeras.training.comparison import ComparingTrainer
 from minikeras.training.trainer import Trainer
 from minikeras.utils.checks import shown, whole
+
+functional_config = Lazy("minikeras.models.functional_config")  # its tables take a while to make
+saving = Lazy("minikeras.saving")  # the room below, opened when a file is wanted
 
 
 def warn_of_unwritten_losses(model: Any) -> None:
@@ -107,6 +112,8 @@ class Model(ComparingTrainer, Layer):
         """The values for the graph's inputs, in order: picked by name, checked, cast."""
         assert self._graph is not None
         wanted = self._graph.inputs
+        if len(wanted) == 1 and type(inputs) is Tensor:
+            return [self._fit_input(inputs, wanted[0])]
         if isinstance(inputs, dict):
             structure = self._graph.input_structure
             if not isinstance(structure, dict):
@@ -126,9 +133,12 @@ class Model(ComparingTrainer, Layer):
         return [self._fit_input(value, tensor) for value, tensor in zip(flat, wanted, strict=True)]
 
     def _fit_input(self, value: Any, tensor: KerasTensor) -> Any:
+        expected = tensor.shape
+        if type(value) is Tensor and value.data.dtype == tensor.dtype and value.data.shape[1:] == expected[1:] != ():
+            return value
         if not isinstance(value, (Tensor, KerasTensor)):
             raise ValueError(f"The model {self.name!r} expects a tensor or an array as its input, got {value!r:.80}.")
-        shape, expected = tuple(value.shape), tensor.shape
+        shape = tuple(value.shape)
         if len(shape) != len(expected) or shape[1:] != expected[1:]:
             value = self._reshape_input(value, tensor)
         if not isinstance(value, KerasTensor) and value.data.dtype != tensor.dtype:
@@ -373,8 +383,6 @@ class Model(ComparingTrainer, Layer):
         layer_range: Any = None,
     ) -> None:
         """Print a table of the layers, their output shapes and numbers of parameters."""
-        from minikeras.models.summary import print_summary
-
         print_summary(self, line_length, print_fn, expand_nested, show_trainable, layer_range)
 
     # ------------------------------------------------------------ files
@@ -382,17 +390,17 @@ class Model(ComparingTrainer, Layer):
     @user_facing
     def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
         """Write architecture, weights and optimizer state to a `.keras` file."""
-        self._saving().save_model(self, filepath, overwrite=overwrite, **kwargs)
+        saving.save_model(self, filepath, overwrite=overwrite, **kwargs)
 
     @user_facing
     def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
         """Write the weights to a `.weights.h5` file."""
-        self._saving().save_weights(self, filepath, overwrite=overwrite)
+        saving.save_weights(self, filepath, overwrite=overwrite)
 
     @user_facing
     def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
         """Read the weights from a `.weights.h5` or `.keras` file; a file that does not fit changes nothing."""
-        self._saving().load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)
+        saving.load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)
 
     @user_facing
     def to_json(self, **kwargs: Any) -> str:
@@ -410,9 +418,7 @@ class Model(ComparingTrainer, Layer):
         """A functional model's layers and wiring; the constructor's arguments of any other."""
         if self._graph is None or not _takes_ends(type(self)):
             return super().get_config()
-        from minikeras.models.functional_config import describe_graph  # whose tables take a while to make
-
-        description = describe_graph(self._graph, self._graph.losses[self._own_losses :])
+        description = functional_config.describe_graph(self._graph, self._graph.losses[self._own_losses :])
         return {"name": self.name, "trainable": self.trainable, **description}
 
     @classmethod
@@ -424,25 +430,17 @@ class Model(ComparingTrainer, Layer):
         with custom_object_scope(custom_objects):
             if not (config.keys() >= _WIRING and _takes_ends(cls)):
                 return super().from_config(config)
-            from minikeras.models.functional_config import restore_graph
-
-            inputs, outputs, losses = restore_graph(config)
+            inputs, outputs, losses = functional_config.restore_graph(config)
             model = cls(inputs, outputs, **{name: value for name, value in config.items() if name not in _WIRING})
             if losses:
                 model.add_loss(losses)
             return model
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**super().__getstate__(), "_arenas": {}, "_kept_values": {}, "_observers": ()}
+        state = {**super().__getstate__(), "_kept_values": {}, "_observers": ()}
         if is_symbolic(self._recorded):  # type: ignore[has-type]
             state["_recorded"] = (), {}
         return state
-
-    @staticmethod
-    def _saving() -> Any:
-        import importlib
-
-        return importlib.import_module("minikeras.saving")  # the room below, opened when a file is wanted
 
 
 class Functional(Model):

@@ -29,6 +29,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from minikeras.autodiff.tape import recording
@@ -115,9 +116,10 @@ class Comparison(Trainer, Callback):
     # ------------------------------------------------------------ a trainer
 
     def train_step(self, data: Any) -> Any:
+        trial, self._trial = self._trial, None
+        first = self._kept is not None or trial is not None or not self.begun
         if not self.begun:
             self._begin(data)
-        first, trial = self._kept is not None, self._trial
         stream = global_generator()
         drawn = stream.state
 
@@ -132,7 +134,7 @@ class Comparison(Trainer, Callback):
                 model._trial = trial if replica is self.members[0] else None
                 replica.take(model.train_step, data)
                 checked_logs(replica.logs, "train_step")
-            self._kept = model._trial = None  # what one has learnt is not given back
+            self._kept = None  # what one has learnt is not given back
             if len(variables_of(model)) != len(self._variables):
                 raise ValueError(
                     f"The model {model.name!r} made weights in its first training step, which the replicas do not have "
@@ -200,21 +202,11 @@ class Comparison(Trainer, Callback):
         super()._plan_trial(stream, validation, first, None)  # the logs have other names too
 
     # what is tried is the model, which is as the leader
-
-    def _has_builtin_train_step(self) -> bool:
-        return self.model._has_builtin_train_step()
-
-    def _has_builtin_test_step(self) -> bool:
-        return self.model._has_builtin_test_step()
-
-    def _builtin_test_step(self, data: Any) -> Any:
-        return self.model._builtin_test_step(data)
-
-    def compute_metrics(self, *batch: Any) -> Any:
-        return self.model.compute_metrics(*batch)
-
-    def _trainable_now(self) -> list[Variable]:
-        return self.model._trainable_now()
+    compute_metrics: Any = property(attrgetter("model.compute_metrics"))
+    _builtin_test_step: Any = property(attrgetter("model._builtin_test_step"))
+    _has_builtin_train_step: Any = property(attrgetter("model._has_builtin_train_step"))
+    _has_builtin_test_step: Any = property(attrgetter("model._has_builtin_test_step"))
+    _trainable_now: Any = property(attrgetter("model._trainable_now"))
 
     # ------------------------------------------------------------ beginning and end
 

@@ -31,11 +31,6 @@ class Entry:
     output_weights: Any = None
     factor: float | None = None
 
-    def arguments(self, common: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of `compile` that are its own; metrics that are objects are copied, because they count."""
-        own = {"optimizer": self.optimizer, "loss": self.loss, "loss_weights": self.output_weights}
-        return own | {name: copy.deepcopy(common[name]) for name in ("metrics", "weighted_metrics")}
-
 
 def find_entries(optimizer: Any, loss: Any, loss_weights: Any, outputs: int | None) -> list[Entry] | None:
     """What is to be compared; None where nothing is.

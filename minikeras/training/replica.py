@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from time import perf_counter
@@ -35,7 +36,9 @@ class Replica:
         self.model = clone = object.__new__(type(model))
         vars(clone).update(vars(model), _comparison=None)
         Trainer.__init__(clone)
-        Trainer._compile(clone, {**arguments, **entry.arguments(arguments)})
+        own = {"optimizer": entry.optimizer, "loss": entry.loss, "loss_weights": entry.output_weights}
+        own |= {name: copy.deepcopy(arguments[name]) for name in ("metrics", "weighted_metrics")}  # objects count
+        Trainer._compile(clone, arguments | own)
         clone._loss_factor = entry.factor
         self.arrays: list[Any] = []  # of the variables, while it is not its turn
         self.streams: list[Any] = []  # states of random streams

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from minikeras import kernels as k
 from minikeras import ops, tree
 from minikeras import optimizers as optimizers_room
 from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
-from minikeras.autodiff.tape import backward, recording
+from minikeras.autodiff.tape import backward, is_recording, recording
 from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.callbacks import CallbackList, History
 from minikeras.callbacks.nonfinite import explain, is_finite
@@ -75,7 +75,7 @@ class Trainer:
         self._check_label_values = False
         self._kept: Snapshot | None = None  # what a failing first step of `fit` gives back; None once it has worked
         self._trial: Callable | None = None  # called in that step, before anything is changed for good
-        self._arenas: dict[tuple, k.Arena] = {}
+        self._arenas = _Arenas()
         self._inference = Inference(self)
         self._observers: tuple[Callable, ...] = ()  # called with the data of each training step before it is made
         self._loss_explained = False  # whether the present run has told why its loss is not finite
@@ -262,10 +262,12 @@ class Trainer:
                     "call self(x) before compute_loss()."
                 )
             return [loss for loss in self.losses if not isinstance(loss, KerasTensor)]
-        extras = [loss for layer in self._loss_owners for loss in layer._losses]
         contents = self._contents()
-        extras += [value_of(function) for function in contents.loss_functions]
         penalized = contents.penalized if _is_walked(type(self)) else self._trainable_now()
+        if not (self._loss_owners or contents.loss_functions or penalized):
+            return []
+        extras = [loss for layer in self._loss_owners for loss in layer._losses]
+        extras += [value_of(function) for function in contents.loss_functions]
         return extras + [one.regularizer(one) for one in penalized if one.regularizer is not None]
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
@@ -287,7 +289,8 @@ class Trainer:
             minimised = loss if self._loss_factor is None else loss * self._loss_factor
             scaled = self.optimizer.scale_loss(minimised)
         if self._trial is not None:
-            self._trial(x, y, y_pred, sample_weight)
+            trial, self._trial = self._trial, None
+            trial(x, y, y_pred, sample_weight)
         variables = self._trainable_now()
         if variables:
             destinations = self.optimizer.gradient_destinations(variables)
@@ -320,16 +323,6 @@ class Trainer:
     def _trainable_now(self) -> list[Variable]:
         """The trainable variables, those that a property of the user's names where there is one."""
         return self._contents().trainable if _is_walked(type(self)) else self.trainable_variables
-
-    def _arena(self, purpose: str) -> k.Arena:
-        """Buffers of this thread for one kind of step."""
-        key = (purpose, threading.get_ident())
-        arena = self._arenas.get(key)
-        if arena is None:
-            if len(self._arenas) >= 64:  # threads that have ended leave theirs behind
-                self._arenas.clear()
-            arena = self._arenas[key] = k.Arena()
-        return arena
 
     def _try_out(
         self,
@@ -373,16 +366,28 @@ class Trainer:
             proven.clear()
         proven[shapes] = set(names)
 
-    @contextmanager
-    def _guarded_test(self, shapes: tuple | None) -> Iterator[None]:
-        """Leaves the model as it was where a test fails on data of shapes that it has not worked on before."""
-        if shapes is not None and shapes in self._contents().proven:
-            yield
-            return
-        with Snapshot(self):
-            yield
-        if shapes is not None:
+    def _test_batch(self, data: tuple) -> dict[str, Any]:
+        """The loss and metrics of one batch; where that fails on data of new shapes the model stays as it was."""
+        shapes = _shapes("test", *data)
+        proven = shapes in self._contents().proven
+        with _NOTHING if proven else Snapshot(self):
+            self.reset_metrics()
+            with self._arenas["test", get_ident()], recording(False):
+                floats = to_floats(checked_logs(self.test_step(step_data(data)), "test_step"))
+        if not proven:
             self._prove(shapes)
+        return floats
+
+    def _predict_batch(self, x: Any) -> Any:
+        """The outputs for the arrays of one batch, as NumPy arrays of their own."""
+        with self._arenas["predict", get_ident()], recording(False) if is_recording() else _NOTHING:
+            if k.xp is np and getattr(self.predict_step, "__func__", None) is Trainer.predict_step:
+                outputs = self._inference(x)
+            else:
+                outputs = self.predict_step(step_data((x, None, None)))
+            if type(outputs) is Tensor:
+                return np.array(k.to_host(outputs.data))
+            return tree.map_structure(_copied, outputs)
 
     def _finalize_weights(self) -> None:
         """Let the optimizer say what the weights are in the end."""
@@ -398,15 +403,8 @@ class Trainer:
         """The callbacks of a run, the progress bar among them; a list made by the caller is itself."""
         if isinstance(callbacks, CallbackList):
             return callbacks
-        return CallbackList(
-            callbacks,
-            add_history=add_history,
-            add_progbar=verbose != 0,
-            model=self,
-            verbose=verbose,
-            epochs=epochs,
-            steps=stream.steps,
-        )
+        params = {"verbose": verbose, "epochs": epochs, "steps": stream.steps}
+        return CallbackList(callbacks, add_history=add_history, add_progbar=verbose != 0, model=self, **params)
 
     # ------------------------------------------------------------ fit
 
@@ -457,11 +455,8 @@ class Trainer:
         Raises:
             ValueError: for data that does not fit; the model is unchanged.
         """
-        preparation = _preparation(kwargs)
-        if "nb_epoch" in kwargs:
-            epochs = kwargs.pop("nb_epoch")
-        if kwargs:
-            raise ValueError(f"fit got unknown arguments {sorted(kwargs)}; check their spelling.")
+        epochs = kwargs.pop("nb_epoch", epochs)
+        preparation = _preparation("fit", kwargs)
         self._require_compiled("fit")
         epochs, initial_epoch = whole("epochs", epochs, 0), whole("initial_epoch", initial_epoch, 0)
         batch_size = whole("batch_size", batch_size, 1, optional=True)
@@ -476,17 +471,9 @@ class Trainer:
                 raise ValueError("validation_split works on arrays, got batches; pass validation_data instead.")
             arrays = to_arrays(x, "x"), to_arrays(y, "y"), to_arrays(sample_weight, "sample_weight")
             (x, y, sample_weight), validation_data = split_validation(arrays, validation_split)
-        stream = make_stream(
-            x,
-            y,
-            sample_weight,
-            batch_size,
-            steps_per_epoch,
-            shuffle,
-            class_weight,
-            None if class_weight is None else self._classes(),
-            **preparation,
-        )
+        known = None if class_weight is None else self._classes()
+        order = batch_size, steps_per_epoch, shuffle
+        stream = make_stream(x, y, sample_weight, *order, class_weight, known, **preparation)
         self._check_stream(stream)
         validation = self._validation_stream(
             validation_data, validation_batch_size or batch_size, validation_steps, preparation
@@ -495,7 +482,7 @@ class Trainer:
         self._loss_explained = False
         self._observers = ()
         logs: dict[str, Any] = {}
-        arena = self._arena("train")
+        arena = self._arenas["train", get_ident()]
         try:
             first = None
             if validation is not None and validation_data is not x:
@@ -530,7 +517,7 @@ class Trainer:
             if validation is not None:
                 validation.close()
             arena.clear()
-            self._arena("test").clear()
+            self._arenas["test", get_ident()].clear()
         return self.history
 
     def _plan_trial(self, stream: Any, validation: Any, first: Any, callbacks: CallbackList | None) -> None:
@@ -558,18 +545,21 @@ class Trainer:
         """One pass over the stream; returns its logs."""
         logs: Any = {}
         step = -1
-        with arena.step():
+        with arena:
             for step, data in enumerate(stream.training_epoch()):
-                callbacks.on_train_batch_begin(step)
-                self._check_batch(stream, data)
+                if callbacks.on_train_batch_begin.listeners:
+                    callbacks.on_train_batch_begin(step)
+                if stream.arrays is None:
+                    self._check_batch(data)
                 batch = step_data(data)
                 for observe in self._observers:
                     observe(batch)
                 logs = self.train_step(batch)
                 if self._kept is not None:
                     checked_logs(logs, "train_step")
-                    self._kept = self._trial = None
-                callbacks.on_train_batch_end(step, Later(logs))
+                    self._kept = None
+                if callbacks.on_train_batch_end.listeners:
+                    callbacks.on_train_batch_end(step, Later(logs))
                 if self.stop_training:
                     break
         if step < 0:
@@ -580,25 +570,24 @@ class Trainer:
             self.stop_training = stream.ended
         stream.on_epoch_end()
         floats = to_floats(checked_logs(logs, "train_step"))
-        self._explain_loss(floats, "The loss", stream, data)
+        self._explain_loss(floats, "The loss", stream.arrays, data)
         return floats
 
-    def _explain_loss(self, logs: dict[str, Any], name: str, stream: Any, batch: Any) -> None:
-        """Tell the reason where a loss is not finite, once in a run."""
+    def _explain_loss(self, logs: dict[str, Any], name: str, arrays: Any, batch: Any) -> None:
+        """Tell the reason where a loss is not finite, once in a run; `arrays` are all of the data, if known."""
         loss = logs.get("loss")
         if not (is_finite(loss) or self._loss_explained):
             self._loss_explained = True
-            whole = stream._data if isinstance(stream, ArrayStream) else None
-            explain(self, loss, name, whole, step_data(batch))
+            explain(self, loss, name, arrays, step_data(batch))
 
     def _check_stream(self, stream: Any, outputs: Any = None) -> None:
         """Refuse labels that are none before anything is trained on them."""
-        if isinstance(stream, ArrayStream):
-            self._check_labels(stream.labels, classes=True, outputs=outputs)
+        if stream is not None and stream.arrays is not None:
+            self._check_labels(stream.arrays[1], classes=True, outputs=outputs)
 
-    def _check_batch(self, stream: Any, data: Any) -> None:
-        if not isinstance(stream, ArrayStream):
-            self._check_labels(data[1], classes=k.active_device() == "gpu")
+    def _check_batch(self, data: Any) -> None:
+        """Refuse labels of a stream whose batches come one by one."""
+        self._check_labels(data[1], classes=k.active_device() == "gpu")
 
     def _check_labels(self, y: Any, classes: bool, outputs: Any = None) -> None:
         """Refuse labels that are not finite and, where `classes` is set, those that name no class of the outputs.
@@ -607,18 +596,19 @@ class Trainer:
         """
         if not self._check_label_values:
             return
-        for leaf in tree.flatten(y):
+        for leaf in (y,) if type(y) is np.ndarray else tree.flatten(y):
             if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
                 where = int(np.argwhere(~np.isfinite(leaf))[0][0])
                 raise ValueError(
                     f"The labels must be finite numbers, got {leaf[where]} in sample {where}; clean the data."
                 )
-        if not classes or y is None or not (self._has_builtin_train_step() and self._has_builtin_test_step()):
+        if not classes or y is None or self._compiled_loss is None or not self._compiled_loss.takes_classes:
+            return
+        if not (self._has_builtin_train_step() and self._has_builtin_test_step()):
             return  # steps of the user's own may do otherwise with y
         if outputs is None and self._graph is not None:
             outputs = self.output  # type: ignore[attr-defined]
-        if self._compiled_loss is not None:
-            self._compiled_loss.check_labels(y, outputs)
+        self._compiled_loss.check_labels(y, outputs)
 
     def _validation_stream(
         self, data: Any, batch_size: int | None, steps: int | None, preparation: dict[str, Any]
@@ -657,22 +647,29 @@ class Trainer:
         Returns:
             The loss, or a list of loss and metrics in the order of `metrics`, or the dict.
         """
-        preparation = _preparation(kwargs)
-        if kwargs:
-            raise ValueError(f"evaluate got unknown arguments {sorted(kwargs)}; check their spelling.")
+        preparation = _preparation("evaluate", kwargs)
         self._require_compiled("evaluate")
         steps, verbose = whole("steps", steps, 1, optional=True, floats=True), _verbosity(verbose)
-        stream = make_stream(x, y, sample_weight, batch_size, steps, **preparation)
-        self._check_stream(stream)
-        shapes = _shapes("test", *stream.first_batch()) if isinstance(stream, ArrayStream) else None
-        try:
-            with self._guarded_test(shapes):
-                callbacks = self._callback_list(callbacks, verbose, stream)
-                self._loss_explained = False
-                logs = self._evaluate(stream, callbacks, name="The loss")
-        finally:
-            stream.close()
-        self._arena("test").clear()
+        if verbose == 0 and callbacks is None and steps is None and only_batch(x, batch_size) is not None:
+            data = self._one_batch(x, y, sample_weight, None)
+            self._loss_explained = False
+            logs = self._test_batch(data)
+            self._explain_loss(logs, "The loss", data, data)
+        else:
+            stream = make_stream(x, y, sample_weight, batch_size, steps, **preparation)
+            self._check_stream(stream)
+            shapes = None if stream.arrays is None else _shapes("test", *stream.first_batch())
+            proven = shapes is not None and shapes in self._contents().proven
+            try:
+                with _NOTHING if proven else Snapshot(self):
+                    callbacks = self._callback_list(callbacks, verbose, stream)
+                    self._loss_explained = False
+                    logs = self._evaluate(stream, callbacks, name="The loss")
+                if shapes is not None:
+                    self._prove(shapes)
+            finally:
+                stream.close()
+        self._arenas["test", get_ident()].clear()
         return logs if return_dict else self._in_order(logs)
 
     def _evaluate(self, stream: Any, callbacks: Any, name: str = "The validation loss") -> dict[str, Any]:
@@ -680,10 +677,11 @@ class Trainer:
         callbacks.on_test_begin()
         logs: Any = {}
         step = -1
-        with self._arena("test").step(), recording(False):
+        with self._arenas["test", get_ident()], recording(False):
             for step, data in enumerate(stream.epoch()):
                 callbacks.on_test_batch_begin(step)
-                self._check_batch(stream, data)
+                if stream.arrays is None:
+                    self._check_batch(data)
                 logs = self.test_step(step_data(data))
                 callbacks.on_test_batch_end(step, Later(logs))
         if step < 0:
@@ -691,7 +689,7 @@ class Trainer:
         _is_short(stream, step + 1, "that many")
         stream.on_epoch_end()
         floats = to_floats(checked_logs(logs, "test_step"))
-        self._explain_loss(floats, name, stream, data)
+        self._explain_loss(floats, name, stream.arrays, data)
         callbacks.on_test_end(floats)
         return floats
 
@@ -710,23 +708,19 @@ class Trainer:
         Args:
             x, batch_size, verbose, steps, callbacks: as for `evaluate`.
         """
-        preparation = _preparation(kwargs)
-        if kwargs:
-            raise ValueError(f"predict got unknown arguments {sorted(kwargs)}; check their spelling.")
-        steps, verbose = whole("steps", steps, 1, optional=True, floats=True), _verbosity(verbose)
-        if verbose == 0 and callbacks is None and steps is None:
+        preparation = _preparation("predict", kwargs) if kwargs else {}
+        if callbacks is None and steps is None and type(verbose) is int and verbose == 0:
             batch = only_batch(x, batch_size)
             if batch is not None:  # nobody to tell of batches, and no further one to prepare
-                with self._arena("predict").step(), recording(False):
-                    outputs = self.predict_step(step_data((batch, None, None)))
-                    return tree.map_structure(_copied, outputs)
+                return self._predict_batch(batch)
+        steps, verbose = whole("steps", steps, 1, optional=True, floats=True), _verbosity(verbose)
         stream = make_stream(x, None, None, batch_size, steps, **preparation)
         callbacks = self._callback_list(callbacks, verbose, stream)
         callbacks.on_predict_begin()
         collected = _Collector(stream.samples if steps is None else None)
         step = -1
         try:
-            with self._arena("predict").step(), recording(False):
+            with self._arenas["predict", get_ident()], recording(False):
                 for step, data in enumerate(stream.epoch()):
                     callbacks.on_predict_batch_begin(step)
                     outputs = self.predict_step(step_data(data))
@@ -748,49 +742,32 @@ class Trainer:
         data = self._one_batch(x, y, sample_weight, class_weight)
         shapes = _shapes("train", *data)
         first = shapes not in self._contents().proven
-        waiting, self._kept = self._kept, None  # of a `fit` whose first step is to come
-        if first:
-            self._kept = Snapshot(self)
-            if self._has_builtin_train_step():
+        with Snapshot(self) if first else _NOTHING:
+            if first and self._has_builtin_train_step():
                 self._trial = functools.partial(self._try_out, (), None, None)
-        self.reset_metrics()
-        try:
-            with self._arena("train").step():
+            self.reset_metrics()
+            with self._arenas["train", get_ident()]:
                 batch = step_data(data)
                 for observe in self._observers:
                     observe(batch)
                 floats = to_floats(checked_logs(self.train_step(batch), "train_step"))
-        except Exception:
-            if self._kept is not None:
-                self._kept.restore()
-            raise
-        finally:
-            if first:
-                self._trial = None
-            self._kept = None if waiting is None else Snapshot(self)
         if first:
             self._prove(_shapes("train", *data))  # of the structure that it may have been given now
+        if self._kept is not None:
+            self._kept = Snapshot(self)  # of a `fit` whose first step is to come
         return floats if return_dict else self._in_order(floats)
 
     @user_facing
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """The loss and metrics of one batch; the weights stay."""
         self._require_compiled("test_on_batch")
-        data = self._one_batch(x, y, sample_weight, None)
-        with self._guarded_test(_shapes("test", *data)):
-            self.reset_metrics()
-            with self._arena("test").step(), recording(False):
-                floats = to_floats(checked_logs(self.test_step(step_data(data)), "test_step"))
+        floats = self._test_batch(self._one_batch(x, y, sample_weight, None))
         return floats if return_dict else self._in_order(floats)
 
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
         try:
-            with self._arena("predict").step(), recording(False):
-                outputs = self.predict_step(step_data((to_arrays(x, "x"), None, None)))
-                if isinstance(outputs, Tensor):
-                    return np.array(outputs.numpy())
-                return tree.map_structure(lambda output: np.array(output.numpy()), outputs)
+            return self._predict_batch(to_arrays(x, "x"))
         except BaseException as error:
             end_at_users_line(error)
             raise
@@ -815,11 +792,12 @@ class Trainer:
 
         Where a model has several outputs their metrics are logged as `output_metric`, which makes them other values.
         """
-        names: list[str] = []
+        values, rest = [], dict(logs)
         for metric in self.metrics:
-            names.extend(part.name for part in getattr(metric, "metrics", [metric]))
-        names = [name for name in dict.fromkeys(names) if name in logs]
-        values = [logs[name] for name in names + sorted(set(logs) - set(names))]
+            for part in getattr(metric, "metrics", (metric,)):
+                if part.name in rest:
+                    values.append(rest.pop(part.name))
+        values.extend(map(rest.__getitem__, sorted(rest)))
         return values[0] if len(values) == 1 else values
 
     # Keras 2 names
@@ -857,6 +835,19 @@ class Trainer:
         for layer in self._contents().layers[1:]:
             if hasattr(layer, "reset_states"):
                 layer.reset_states()
+
+
+class _Arenas(dict):
+    """Buffers by the kind of step and the thread that makes it; a copy of a model has none of them."""
+
+    def __missing__(self, key: tuple[str, int]) -> k.Arena:
+        if len(self) >= 64:  # threads that have ended leave theirs behind
+            self.clear()
+        arena = self[key] = k.Arena()
+        return arena
+
+    def __reduce__(self) -> Any:
+        return _Arenas, ()
 
 
 class _Collector:
@@ -914,6 +905,9 @@ def _as_scalar(loss: Any) -> Any:
     return ops.sum(tensor if tensor.data.dtype.kind == "f" else ops.cast(tensor, floatx()))
 
 
+_NOTHING = nullcontext()
+
+
 def _data(leaf: Any) -> Any:
     return leaf.data if isinstance(leaf, Tensor) else leaf
 
@@ -922,13 +916,15 @@ def _copied(leaf: Any) -> np.ndarray:
     return np.array(k.to_host(_data(leaf)))
 
 
-def _preparation(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Takes out of `arguments` what says how batches are prepared ahead, also under the names of Keras 1."""
+def _preparation(method: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What further arguments of a method say about how batches are prepared ahead, also by the names of Keras 1."""
     if not arguments:
         return {}
     names = {name: name for name in ("workers", "use_multiprocessing", "max_queue_size", "wraps")}
     names |= {"nb_worker": "workers", "pickle_safe": "use_multiprocessing", "max_q_size": "max_queue_size"}
-    return {name: arguments.pop(given) for given, name in names.items() if given in arguments}
+    if arguments.keys() - names:
+        raise ValueError(f"{method} got unknown arguments {sorted(arguments.keys() - names)}; check their spelling.")
+    return {name: arguments[given] for given, name in names.items() if given in arguments}
 
 
 def _ended(stream: Any, epoch: int) -> bool:
@@ -944,8 +940,11 @@ def _ended(stream: Any, epoch: int) -> bool:
 
 def _shapes(purpose: str, *parts: Any) -> tuple:
     """What a step's success depends on besides the model and values: the shapes and types of its data."""
-    leaves = [None if leaf is None else (leaf.shape, leaf.dtype) for leaf in tree.flatten(parts)]
-    return (purpose, *leaves)
+    leaves = parts if _PLAIN.issuperset(map(type, parts)) else tree.flatten(parts)
+    return (purpose, *[None if leaf is None else (leaf.shape, leaf.dtype) for leaf in leaves])
+
+
+_PLAIN = frozenset({np.ndarray, type(None)})
 
 
 def _is_short(stream: Any, batches: int, enough: str) -> bool:
