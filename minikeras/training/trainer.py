@@ -380,7 +380,10 @@ class Trainer:
 
     def _predict_batch(self, x: Any) -> Any:
         """The outputs for the arrays of one batch, as NumPy arrays of their own."""
-        with self._arenas["predict", get_ident()], recording(False) if is_recording() else _NOTHING:
+        if is_recording():
+            with recording(False):
+                return self._predict_batch(x)
+        with self._arenas["predict", get_ident()]:
             if k.xp is np and getattr(self.predict_step, "__func__", None) is Trainer.predict_step:
                 outputs = self._inference(x)
             else:
