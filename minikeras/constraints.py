@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -12,11 +12,12 @@ from minikeras import kernels as k
 from minikeras import registry
 from minikeras.autodiff.tape import raw
 from minikeras.autodiff.tensor import Tensor
-from minikeras.tracebacks import UserFacing, user_facing
-from minikeras.utils.checks import number
+from minikeras.declared import Number, Value, declared
+from minikeras.tracebacks import user_facing
 
 
-class Constraint(UserFacing):
+@declared
+class Constraint(Value):
     """Base class: a function from a weight (tensor or array) to its permitted value, a tensor of the same shape."""
 
     def __call__(self, w: Any) -> Any:
@@ -30,23 +31,22 @@ class Constraint(UserFacing):
             ValueError: where they cannot.
         """
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {}
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Constraint:
-        return cls(**config)
+def _axis(thing: Any, name: str, value: Any) -> Any:
+    axes = value if isinstance(value, (list, tuple)) else () if value is None else (value,)
+    if not all(isinstance(one, (int, np.integer)) and not isinstance(one, bool) for one in axes):
+        raise ValueError(f"{type(thing).__name__}'s axis must be a whole number or a list of them, got {value!r}.")
+    return value
+
+
+Axis = Annotated[Any, _axis]
+Norm = Annotated[float, Number(0, infinite=True)]
 
 
 class NormConstraint(Constraint):
     """What constraints on the norms of vectors share: the axes that make up one vector."""
 
-    def __init__(self, axis: Any):
-        axes = axis if isinstance(axis, (list, tuple)) else () if axis is None else (axis,)
-        if not all(isinstance(one, (int, np.integer)) and not isinstance(one, bool) for one in axes):
-            raise ValueError(f"{type(self).__name__}'s axis must be a whole number or a list of them, got {axis!r}.")
-        self.axis = axis
+    axis: Any
 
     def check(self, shape: tuple[int, ...]) -> None:
         axes = self.axis if isinstance(self.axis, (list, tuple)) else () if self.axis is None else (self.axis,)
@@ -57,10 +57,8 @@ class NormConstraint(Constraint):
                 f"got one of shape {tuple(shape)}."
             )
 
-    def _number(self, name: str, value: Any, *bounds: Any, **more: Any) -> Any:
-        return number(name, value, *bounds, owner=type(self).__name__, **more)
 
-
+@declared
 class MaxNorm(NormConstraint):
     """Scale vectors longer than `max_value` down to it.
 
@@ -69,16 +67,12 @@ class MaxNorm(NormConstraint):
         axis: the axis or axes that make up one vector: 0 for a Dense kernel, `[0, 1, 2]` for a Conv2D kernel.
     """
 
-    def __init__(self, max_value: float = 2, axis: Any = 0):
-        super().__init__(axis)
-        self.max_value = self._number("max_value", max_value, 0, infinite=True)
+    max_value: Norm = 2
+    axis: Axis = 0
 
     def __call__(self, w: Any) -> Tensor:
         w, norms = _norms(w, self.axis)
         return Tensor(w * (k.xp.clip(norms, 0, self.max_value) / (norms + settings.epsilon())))
-
-    def get_config(self) -> dict[str, Any]:
-        return {"max_value": self.max_value, "axis": self.axis}
 
 
 class NonNeg(Constraint):
@@ -88,6 +82,7 @@ class NonNeg(Constraint):
         return Tensor(k.xp.maximum(raw(w), 0))
 
 
+@declared
 class UnitNorm(NormConstraint):
     """Scale vectors to Euclidean norm 1.
 
@@ -95,17 +90,14 @@ class UnitNorm(NormConstraint):
         axis: the axis or axes that make up one vector.
     """
 
-    def __init__(self, axis: Any = 0):
-        super().__init__(axis)
+    axis: Axis = 0
 
     def __call__(self, w: Any) -> Tensor:
         w, norms = _norms(w, self.axis)
         return Tensor(w / (norms + settings.epsilon()))
 
-    def get_config(self) -> dict[str, Any]:
-        return {"axis": self.axis}
 
-
+@declared
 class MinMaxNorm(NormConstraint):
     """Move the norm of vectors into `min_value ... max_value`.
 
@@ -118,23 +110,22 @@ class MinMaxNorm(NormConstraint):
         ValueError: for negative norms, a `min_value` above `max_value` and a `rate` that is not from 0 to 1.
     """
 
-    def __init__(self, min_value: float = 0.0, max_value: float = 1.0, rate: float = 1.0, axis: Any = 0):
-        super().__init__(axis)
-        self.min_value = self._number("min_value", min_value, 0)
-        self.max_value = self._number("max_value", max_value, 0, infinite=True)
-        self.rate = self._number("rate", rate, 0, 1)
+    min_value: Annotated[float, Number(0)] = 0.0
+    max_value: Norm = 1.0
+    rate: Annotated[float, Number(0, 1)] = 1.0
+    axis: Axis = 0
+
+    def __post_init__(self) -> None:
         if self.min_value > self.max_value:
             raise ValueError(
-                f"MinMaxNorm's min_value must not exceed max_value, got {min_value!r} and {max_value!r}; exchange them."
+                f"MinMaxNorm's min_value must not exceed max_value, got {self.min_value:g} and "
+                f"{self.max_value:g}; exchange them."
             )
 
     def __call__(self, w: Any) -> Tensor:
         w, norms = _norms(w, self.axis)
         wanted = self.rate * k.xp.clip(norms, self.min_value, self.max_value) + (1 - self.rate) * norms
         return Tensor(w * (wanted / (norms + settings.epsilon())))
-
-    def get_config(self) -> dict[str, Any]:
-        return {"min_value": self.min_value, "max_value": self.max_value, "rate": self.rate, "axis": self.axis}
 
 
 def _norms(w: Any, axis: Any) -> tuple[Any, Any]:

@@ -7,33 +7,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from minikeras import config, registry
+from minikeras.declared import Check, Number, Value, declared
 from minikeras.seeds import SeedGenerator, draw_seed, make_key, next_seed, whole_number
-from minikeras.tracebacks import UserFacing, user_facing
-from minikeras.utils.checks import number
+from minikeras.tracebacks import user_facing
 from minikeras.utils.suggest import unknown
 
 _TRUNCATED_STDDEV = 0.87962566103423978  # standard deviation of a standard normal cut off at 2 and -2
 
 
-class Initializer(UserFacing):
+@declared
+class Initializer(Value):
     """Base class: a callable that makes a NumPy array of a given shape and type."""
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Any:
         """An array of `shape`; `dtype` None is `config.floatx()`."""
         raise NotImplementedError(f"{type(self).__name__} has no __call__(shape, dtype); write one.")
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Initializer:
-        return cls(**config)
 
     def clone(self) -> Initializer:
         """A new initializer of the same configuration; without a seed it draws its own."""
@@ -54,6 +47,13 @@ class Ones(Initializer):
         return np.ones(shape, _dtype(dtype))
 
 
+def _is_numbers(thing: Any, name: str, value: Any) -> Any:
+    if value is None or callable(value) or _kind(value) not in "fiub":
+        raise ValueError(f"{type(thing).__name__}'s {name} must be a number or an array of numbers, got {value!r}.")
+    return value
+
+
+@declared
 class Constant(Initializer):
     """A given value everywhere.
 
@@ -64,10 +64,7 @@ class Constant(Initializer):
         ValueError: for what is no number or array of numbers; and, when it is called, for an array that does not fit.
     """
 
-    def __init__(self, value: Any = 0.0):
-        if value is None or callable(value) or _kind(value) not in "fiub":
-            raise ValueError(f"Constant's value must be a number or an array of numbers, got {value!r}.")
-        self.value = value
+    value: Annotated[Any, _is_numbers] = 0.0
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Any:
         try:
@@ -94,11 +91,11 @@ class Constant(Initializer):
         return cls(value)
 
 
+@declared
 class Identity(Initializer):
     """`gain` on the diagonal of a matrix, zero elsewhere."""
 
-    def __init__(self, gain: float = 1.0):
-        self.gain = number("gain", gain, owner="Identity")
+    gain: Annotated[float, Number()] = 1.0
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Any:
         if len(shape) != 2:
@@ -140,22 +137,20 @@ class RandomInitializer(Initializer):
 
     def get_config(self) -> dict[str, Any]:
         seed = self._given_seed
-        return {"seed": _as_object(seed, "keras.random") if isinstance(seed, SeedGenerator) else seed}
+        seed = _as_object(seed, "keras.random") if isinstance(seed, SeedGenerator) else seed
+        return {"seed": seed, **super().get_config()} | {"seed": seed}
 
 
+@declared
 class RandomNormal(RandomInitializer):
     """Normal values."""
 
-    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: Any = None):
-        super().__init__(seed)
-        self.mean = number("mean", mean, owner=type(self).__name__)
-        self.stddev = number("stddev", stddev, 0, owner=type(self).__name__)
+    mean: Annotated[float, Number()] = 0.0
+    stddev: Annotated[float, Number(0)] = 0.05
+    seed: Any = None
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
         return generator.standard_normal(shape, dtype) * self.stddev + self.mean
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "mean": self.mean, "stddev": self.stddev}
 
 
 class TruncatedNormal(RandomNormal):
@@ -165,21 +160,42 @@ class TruncatedNormal(RandomNormal):
         return _truncated_normal(generator, shape, dtype) * self.stddev + self.mean
 
 
+@declared
 class RandomUniform(RandomInitializer):
     """Uniform values from `minval` to `maxval`."""
 
-    def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: Any = None):
-        super().__init__(seed)
-        self.minval = number("minval", minval, owner=type(self).__name__)
-        self.maxval = number("maxval", maxval, owner=type(self).__name__)
+    minval: Annotated[float, Number()] = -0.05
+    maxval: Annotated[float, Number()] = 0.05
+    seed: Any = None
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
         return generator.random(shape, dtype) * (self.maxval - self.minval) + self.minval
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "minval": self.minval, "maxval": self.maxval}
+
+def _word(*choices: str) -> Check:
+    """The check of a word in any case."""
+
+    def check(thing: Any, name: str, value: Any) -> str:
+        if (word := str(value).lower()) not in choices:
+            raise ValueError(unknown(f"{name} of {type(thing).__name__}", value, choices))
+        return word
+
+    return check
 
 
+def _distribution(thing: Any, name: str, value: Any) -> str:
+    word = str(value).lower()
+    known = _word("truncated_normal", "untruncated_normal", "uniform")
+    return known(thing, name, "truncated_normal" if word == "normal" else value)
+
+
+def _axes(thing: Any, name: str, value: Any) -> Any:
+    if value is not None and not (isinstance(value, (list, tuple)) and all(isinstance(one, int) for one in value)):
+        raise ValueError(f"{type(thing).__name__}'s {name} must be a list of whole numbers, got {value!r}.")
+    return value
+
+
+@declared
 class VarianceScaling(RandomInitializer):
     """Values of variance `scale / n`, where n counts a unit's inputs, its outputs, or is their mean.
 
@@ -195,38 +211,19 @@ class VarianceScaling(RandomInitializer):
         ValueError: for a scale that is not positive and for unknown names.
     """
 
-    _MODES = ("fan_in", "fan_out", "fan_avg")
-    _DISTRIBUTIONS = ("truncated_normal", "untruncated_normal", "uniform")
+    scale: Annotated[float, Number(above=0)] = 1.0
+    mode: Annotated[str, _word("fan_in", "fan_out", "fan_avg")] = "fan_in"
+    distribution: Annotated[str, _distribution] = "truncated_normal"
+    seed: Any = None
+    input_axes: Annotated[Sequence[int] | None, _axes] = None
+    output_axes: Annotated[Sequence[int] | None, _axes] = None
 
-    def __init__(
-        self,
-        scale: float = 1.0,
-        mode: str = "fan_in",
-        distribution: str = "truncated_normal",
-        seed: Any = None,
-        input_axes: Sequence[int] | None = None,
-        output_axes: Sequence[int] | None = None,
-    ):
-        self.scale = number("scale", scale, above=0, owner=type(self).__name__)
-        self.mode = str(mode).lower()
-        if self.mode not in self._MODES:
-            raise ValueError(unknown("mode of VarianceScaling", mode, self._MODES))
-        self.distribution = str(distribution).lower()
-        if self.distribution == "normal":
-            self.distribution = "truncated_normal"
-        if self.distribution not in self._DISTRIBUTIONS:
-            raise ValueError(unknown("distribution of VarianceScaling", distribution, self._DISTRIBUTIONS))
-        for name, axes in (("input_axes", input_axes), ("output_axes", output_axes)):
-            if axes is not None and not (isinstance(axes, (list, tuple)) and all(isinstance(one, int) for one in axes)):
-                raise ValueError(f"{type(self).__name__}'s {name} must be a list of whole numbers, got {axes!r}.")
-        if (input_axes is None) != (output_axes is None):
+    def __post_init__(self) -> None:
+        if (self.input_axes is None) != (self.output_axes is None):
             raise ValueError(
-                f"{type(self).__name__} needs both input_axes and output_axes or neither, got {input_axes!r} and "
-                f"{output_axes!r}."
+                f"{type(self).__name__} needs both input_axes and output_axes or neither, got {self.input_axes!r} and "
+                f"{self.output_axes!r}."
             )
-        super().__init__(seed)
-        self.input_axes = input_axes
-        self.output_axes = output_axes
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
         fan_in, fan_out = compute_fans(shape, self.input_axes, self.output_axes)
@@ -239,19 +236,9 @@ class VarianceScaling(RandomInitializer):
         limit = math.sqrt(3) * stddev
         return generator.random(shape, dtype) * (2 * limit) - limit
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "scale": self.scale,
-            "mode": self.mode,
-            "distribution": self.distribution,
-            "input_axes": self.input_axes,
-            "output_axes": self.output_axes,
-        }
-
 
 class _NamedScaling(VarianceScaling):
-    """A variance scaling known by its authors' name."""
+    """A variance scaling known by its authors' name, which stands for scale, mode and distribution."""
 
     _SETTING: tuple[float, str, str]
 
@@ -301,6 +288,7 @@ class LecunNormal(_NamedScaling):
     _SETTING = (1.0, "fan_in", "truncated_normal")
 
 
+@declared
 class Orthogonal(RandomInitializer):
     """A random orthogonal matrix times `gain` (Saxe et al. 2014), over all axes but the last and the last.
 
@@ -310,9 +298,8 @@ class Orthogonal(RandomInitializer):
         ValueError: for fewer than two axes.
     """
 
-    def __init__(self, gain: float = 1.0, seed: Any = None):
-        super().__init__(seed)
-        self.gain = number("gain", gain, owner="Orthogonal")
+    gain: Annotated[float, Number()] = 1.0
+    seed: Any = None
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
         if len(shape) < 2:
@@ -322,9 +309,6 @@ class Orthogonal(RandomInitializer):
         q *= np.where(np.diag(r) < 0, -1, 1).astype(dtype)  # makes q uniform over orthogonal matrices
         q *= self.gain
         return np.ascontiguousarray(q if rows >= columns else q.T).reshape(shape)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "gain": self.gain}
 
 
 def _kind(value: Any) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from minikeras import kernels as k
 from minikeras import registry
 from minikeras.autodiff.tape import differentiable, recording
-from minikeras.tracebacks import UserFacing, user_facing
+from minikeras.declared import Check, OneOf, Value, declared, is_declared
+from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import number
 
 
-class Regularizer(UserFacing):
+class Regularizer(Value):
     """Base class: a function from a tensor to the scalar tensor that is added to the loss."""
 
     def __call__(self, x: Any) -> Any:
@@ -21,13 +22,17 @@ class Regularizer(UserFacing):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        raise NotImplementedError(f"{type(self).__name__} has no get_config(); return the constructor's arguments.")
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Regularizer:
-        return cls(**config)
+        if not is_declared(type(self)):
+            raise NotImplementedError(f"{type(self).__name__} has no get_config(); return the constructor's arguments.")
+        return super().get_config()
 
 
+def _factor(default: float) -> Check:
+    """The check of a factor, for which None is the default."""
+    return lambda thing, name, value: number(f"A regularizer's {name}", default if value is None else value, 0)
+
+
+@declared
 class L1L2(Regularizer):
     """`l1 * sum(|x|) + l2 * sum(x**2)`.
 
@@ -35,17 +40,14 @@ class L1L2(Regularizer):
         l1, l2: factors, not negative.
     """
 
-    def __init__(self, l1: float | None = 0.0, l2: float | None = 0.0):
-        self.l1 = _factor("l1", 0.0 if l1 is None else l1)
-        self.l2 = _factor("l2", 0.0 if l2 is None else l2)
+    l1: Annotated[float | None, _factor(0.0)] = 0.0
+    l2: Annotated[float | None, _factor(0.0)] = 0.0
 
     def __call__(self, x: Any) -> Any:
         return _penalty(x, l1=self.l1, l2=self.l2)
 
-    def get_config(self) -> dict[str, Any]:
-        return {"l1": self.l1, "l2": self.l2}
 
-
+@declared
 class L1(Regularizer):
     """`l1 * sum(|x|)`.
 
@@ -53,16 +55,13 @@ class L1(Regularizer):
         l1: factor, not negative.
     """
 
-    def __init__(self, l1: float | None = 0.01):
-        self.l1 = _factor("l1", 0.01 if l1 is None else l1)
+    l1: Annotated[float | None, _factor(0.01)] = 0.01
 
     def __call__(self, x: Any) -> Any:
         return _penalty(x, l1=self.l1)
 
-    def get_config(self) -> dict[str, Any]:
-        return {"l1": self.l1}
 
-
+@declared
 class L2(Regularizer):
     """`l2 * sum(x**2)`, without a factor 1/2.
 
@@ -70,16 +69,13 @@ class L2(Regularizer):
         l2: factor, not negative.
     """
 
-    def __init__(self, l2: float | None = 0.01):
-        self.l2 = _factor("l2", 0.01 if l2 is None else l2)
+    l2: Annotated[float | None, _factor(0.01)] = 0.01
 
     def __call__(self, x: Any) -> Any:
         return _penalty(x, l2=self.l2)
 
-    def get_config(self) -> dict[str, Any]:
-        return {"l2": self.l2}
 
-
+@declared
 class OrthogonalRegularizer(Regularizer):
     """`factor` times the mean of |cosine| over the pairs of rows (or columns) of a matrix.
 
@@ -88,19 +84,13 @@ class OrthogonalRegularizer(Regularizer):
         mode: `"rows"` or `"columns"`: what should become orthogonal.
     """
 
-    def __init__(self, factor: float = 0.01, mode: str = "rows"):
-        if mode not in ("rows", "columns"):
-            raise ValueError(f"OrthogonalRegularizer takes mode='rows' or 'columns', got {mode!r}.")
-        self.factor = _factor("factor", factor)
-        self.mode = mode
+    factor: Annotated[float, _factor(0.01)] = 0.01
+    mode: Annotated[str, OneOf("rows", "columns")] = "rows"
 
     def __call__(self, inputs: Any) -> Any:
         if len(inputs.shape) != 2:
             raise ValueError(f"OrthogonalRegularizer needs a matrix, got shape {tuple(inputs.shape)}.")
         return _cosines(inputs, factor=self.factor, rows=self.mode == "rows")
-
-    def get_config(self) -> dict[str, Any]:
-        return {"factor": self.factor, "mode": self.mode}
 
 
 @differentiable
@@ -133,10 +123,6 @@ def _cosines(x: Any, *, factor: float, rows: bool) -> Any:
         return (gradient if rows else gradient.T,)
 
     return k.xp.abs(cosines).sum() * (0.5 * factor / pairs), vjp
-
-
-def _factor(name: str, value: Any) -> float:
-    return number(f"A regularizer's {name}", value, 0)
 
 
 def not_one_number(regularizer: Any, penalty: Any) -> ValueError:

@@ -21,6 +21,7 @@ ROOMS = [
     "utils.suggest",
     "utils.console",
     "utils.checks",
+    "declared",
     "kernels",
     "journal",
     "seeds",

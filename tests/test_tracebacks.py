@@ -162,7 +162,7 @@ CASES = {
     "load_model": (lambda: keras.models.load_model("nowhere.keras"), FileNotFoundError, "load_model"),
     "load_weights": (lambda: model().load_weights("nowhere.weights.h5"), FileNotFoundError, "load_weights"),
     "save": (lambda: model().save("nowhere/at/all.keras"), FileNotFoundError, "save"),
-    "from_config": (lambda: layers.Dense.from_config({"foo": 1}), TypeError, "from_config"),
+    "from_config": (lambda: layers.Dense.from_config({"foo": 1}), ValueError, "from_config"),
     "build": (lambda: keras.Sequential([layers.Conv2D(2, 3)]).build((None, 4)), ValueError, "build"),
     "a layer's build": (lambda: layers.Conv2D(2, 30).build("a"), (TypeError, ValueError), "build"),
     "optimizer.apply": (lambda: optimizers.SGD().apply([1, 2]), ValueError, "apply"),
@@ -338,7 +338,7 @@ def test_a_users_class_is_left_as_it_is():
             super().__init__(3)
 
     assert not hasattr(Own.__init__, "__wrapped__")
-    assert hasattr(layers.Dense.__init__, "__wrapped__")
+    assert hasattr(layers.RNN.__init__, "__wrapped__")
     assert issubclass(Own, UserFacing)
 
 

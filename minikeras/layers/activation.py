@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from minikeras import activations, constraints, initializers, ops, regularizers
+from minikeras import activations, ops
+from minikeras.declared import Kept, Number
 from minikeras.layers.common import Elementwise, axes_argument, axis_of, check_axes, known_size, sizes_argument
+from minikeras.layers.fields import Constraint, Initializer, Regularizer, declared
 from minikeras.layers.spec import InputSpec
 from minikeras.ops import nn
-from minikeras.utils.checks import number
+
+AtLeast0 = Annotated[float, Kept(Number(0))]
 
 
+@declared
 class ReLU(Elementwise):
     """`max_value` above it, `x` above the threshold, `negative_slope * (x - threshold)` below.
 
@@ -19,18 +23,15 @@ class ReLU(Elementwise):
         negative_slope, threshold: default 0.
     """
 
-    def __init__(
-        self, max_value: float | None = None, negative_slope: float = 0.0, threshold: float = 0.0, **kwargs: Any
-    ):
-        super().__init__(**kwargs)
-        self.max_value = None if max_value is None else _not_negative(self, "max_value", max_value, infinite=True)
-        self.negative_slope = _not_negative(self, "negative_slope", negative_slope)
-        self.threshold = _not_negative(self, "threshold", threshold)
+    max_value: Annotated[float | None, Kept(Number(0, infinite=True, optional=True))] = None
+    negative_slope: AtLeast0 = 0.0
+    threshold: AtLeast0 = 0.0
 
     def call(self, inputs: Any) -> Any:
         return activations.relu(inputs, self.negative_slope, self.max_value, self.threshold)
 
 
+@declared
 class LeakyReLU(Elementwise):
     """`x` where positive, else `negative_slope * x`.
 
@@ -38,15 +39,21 @@ class LeakyReLU(Elementwise):
         negative_slope: default 0.3 (the function `leaky_relu` has 0.2); `alpha` is its older name.
     """
 
-    def __init__(self, negative_slope: float = 0.3, **kwargs: Any):
-        negative_slope = kwargs.pop("alpha", negative_slope)
-        super().__init__(**kwargs)
-        self.negative_slope = _not_negative(self, "negative_slope", negative_slope)
+    negative_slope: AtLeast0 = 0.3
+
+    @classmethod
+    def _other_arguments(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return super()._other_arguments({"negative_slope" if name == "alpha" else name: given[name] for name in given})
 
     def call(self, inputs: Any) -> Any:
         return activations.leaky_relu(inputs, self.negative_slope)
 
 
+def _shared_axes(layer: Elementwise, name: str, value: Any) -> Any:
+    return None if value is None else list(sizes_argument(layer, name, value))
+
+
+@declared
 class PReLU(Elementwise):
     """`x` where positive, else `alpha * x` with a learned `alpha` for each value of a sample (He et al. 2015).
 
@@ -56,34 +63,17 @@ class PReLU(Elementwise):
         shared_axes: axes along which one `alpha` serves all, counted from 1; default none.
     """
 
-    def __init__(
-        self,
-        alpha_initializer: Any = "Zeros",
-        alpha_regularizer: Any = None,
-        alpha_constraint: Any = None,
-        shared_axes: Any = None,
-        **kwargs: Any,
-    ):
-        super().__init__(**kwargs)
-        self.alpha_initializer = initializers.get(alpha_initializer)
-        self.alpha_regularizer = regularizers.get(alpha_regularizer)
-        self.alpha_constraint = constraints.get(alpha_constraint)
-        self.shared_axes = (
-            shared_axes if shared_axes is None else list(sizes_argument(self, "shared_axes", shared_axes))
-        )
+    alpha_initializer: Initializer = "Zeros"
+    alpha_regularizer: Regularizer = None
+    alpha_constraint: Constraint = None
+    shared_axes: Annotated[Any, _shared_axes] = None
 
     def build(self, input_shape: Any) -> None:
         for axis in self.shared_axes or ():
             axis_of(self, axis, len(input_shape), input_shape=input_shape)
         own = [axis for axis in range(1, len(input_shape)) if axis not in (self.shared_axes or ())]
         sizes = {axis: known_size(self, input_shape, axis) for axis in own}
-        self.alpha = self.add_weight(
-            tuple(sizes.get(axis, 1) for axis in range(1, len(input_shape))),
-            self.alpha_initializer,
-            regularizer=self.alpha_regularizer,
-            constraint=self.alpha_constraint,
-            name="alpha",
-        )
+        self.alpha = self.add_weight("alpha", tuple(sizes.get(axis, 1) for axis in range(1, len(input_shape))))
         self.input_spec = InputSpec(ndim=len(input_shape), axes=sizes)
 
     def call(self, inputs: Any) -> Any:
@@ -91,6 +81,7 @@ class PReLU(Elementwise):
         return ops.subtract(nn.relu(inputs), ops.multiply(self.alpha, below))
 
 
+@declared
 class ELU(Elementwise):
     """`x` where positive, else `alpha * (exp(x) - 1)` (Clevert et al. 2016).
 
@@ -98,14 +89,13 @@ class ELU(Elementwise):
         alpha: default 1.
     """
 
-    def __init__(self, alpha: float = 1.0, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.alpha = number("alpha", alpha, owner="ELU")
+    alpha: Annotated[float, Number()] = 1.0
 
     def call(self, inputs: Any) -> Any:
         return activations.elu(inputs, self.alpha)
 
 
+@declared
 class ThresholdedReLU(Elementwise):
     """`x` where it is above `theta`, else 0: a layer of older programs.
 
@@ -113,14 +103,17 @@ class ThresholdedReLU(Elementwise):
         theta: default 1.
     """
 
-    def __init__(self, theta: float = 1.0, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.theta = float(_not_negative(self, "theta", theta))
+    theta: Annotated[float, Number(0)] = 1.0
 
     def call(self, inputs: Any) -> Any:
         return ops.where(ops.greater(inputs, self.theta), inputs, 0)
 
 
+def _softmax_axes(layer: Elementwise, name: str, value: Any) -> Any:
+    return None if value is None else axes_argument(layer, name, value)
+
+
+@declared
 class Softmax(Elementwise):
     """`exp(x) / sum(exp(x))` along an axis.
 
@@ -130,9 +123,7 @@ class Softmax(Elementwise):
     A mask that broadcasts with the inputs may be passed to the call: where it is False the result is 0.
     """
 
-    def __init__(self, axis: Any = -1, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.axis = axis if axis is None else axes_argument(self, axis)
+    axis: Annotated[Any, _softmax_axes] = -1
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         if self.axis is not None:
@@ -157,8 +148,3 @@ class Softmax(Elementwise):
             mask = ops.greater(mask, 0.5)
         hidden = -3e4 if inputs.dtype == "float16" else -1e9
         return ops.where(mask, nn.softmax(ops.where(mask, inputs, hidden), self.axis), 0)
-
-
-def _not_negative(layer: Elementwise, name: str, value: Any, infinite: bool = False) -> Any:
-    number(name, value, 0, owner=type(layer).__name__, infinite=infinite)
-    return value

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import string
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from minikeras import constraints, initializers, ops, regularizers
 from minikeras import kernels as k
+from minikeras import ops, regularizers
 from minikeras.autodiff import KerasTensor, Tensor
+from minikeras.declared import Whole
 from minikeras.layers.activation import Softmax
-from minikeras.layers.common import axis_of, fraction, positive_int, sizes_argument
+from minikeras.layers.common import axis_of, sizes_argument
 from minikeras.layers.einsum import EinsumDense, project
+from minikeras.layers.fields import Constraint, Initializer, Positive, Rate, Regularizer, declared, field
 from minikeras.layers.layer import Layer
 from minikeras.layers.regularization import Dropout
 from minikeras.ops import nn
@@ -32,34 +34,26 @@ class HeadAttention(Layer):
     _dropout_layer: Any
     _takes_masks = False  # whether the query's own mask counts, not the argument, and the inputs lose theirs
 
-    def __init__(
-        self,
-        dropout: float,
-        use_bias: bool,
-        sliding_window: int | None,
-        flash_attention: Any,
-        use_gate: bool,
-        seed: Any,
-        projections: dict[str, Any],
-        **kwargs: Any,
-    ):
-        super().__init__(**kwargs)
-        if sliding_window is not None:
-            positive_int(type(self).__name__, "sliding_window", sliding_window)
-        fraction(self, "dropout", dropout)
-        if flash_attention and dropout > 0:
+    dropout: float
+    use_bias: bool
+    use_gate: bool
+    seed: Any
+    sliding_window: int | None
+    flash_attention: Any
+    kernel_initializer: Any
+    bias_initializer: Any
+    kernel_regularizer: Any
+    bias_regularizer: Any
+    kernel_constraint: Any
+    bias_constraint: Any
+
+    def __post_init__(self) -> None:
+        if self.flash_attention and self.dropout > 0:
             raise ValueError(
-                f"{type(self).__name__} has no dropout with flash_attention, got {dropout!r}; leave one out."
+                f"{type(self).__name__} has no dropout with flash_attention, got {self.dropout!r}; leave one out."
             )
-        self.dropout, self.use_bias, self.use_gate, self.seed = dropout, use_bias, use_gate, seed
-        self.sliding_window, self._flash_attention = sliding_window, flash_attention
-        self.kernel_initializer = initializers.get(projections["kernel_initializer"])
-        self.bias_initializer = initializers.get(projections["bias_initializer"])
-        self.kernel_regularizer = regularizers.get(projections["kernel_regularizer"])
-        self.bias_regularizer = regularizers.get(projections["bias_regularizer"])
-        self.kernel_constraint = constraints.get(projections["kernel_constraint"])
-        self.bias_constraint = constraints.get(projections["bias_constraint"])
-        self._activity_regularizer = regularizers.get(projections["activity_regularizer"])
+        # it is the projections' penalty
+        self._activity_regularizer, self.activity_regularizer = self.activity_regularizer, None
 
     def _projection(
         self, name: str, input_shape: Any, output_shape: tuple[int, ...], axes: int = 1, activation: Any = None
@@ -103,7 +97,7 @@ class HeadAttention(Layer):
         training: Any = None,
         use_causal_mask: bool = False,
     ) -> Any:
-        if self._flash_attention and return_attention_scores:
+        if self.flash_attention and return_attention_scores:
             raise ValueError(f"{type(self).__name__} {self.name!r} has no scores to return with flash_attention=True.")
         key = value if key is None else key
         in_kernel = use_causal_mask and query.ndim == 3 and not self._attends_differently()
@@ -234,6 +228,17 @@ class HeadAttention(Layer):
         return {**config, "activity_regularizer": regularizers.serialize(self._activity_regularizer)}
 
 
+def _attention_axes(layer: HeadAttention, name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    axes = value if isinstance(value, (list, tuple)) else (value,)
+    return tuple(whole(name, axis, owner="MultiHeadAttention") for axis in axes)
+
+
+PositiveOrNone = Annotated[int | None, Whole(1, optional=True)]
+
+
+@declared
 class MultiHeadAttention(HeadAttention):
     """Several heads, each with its own projections of query, key and value (Vaswani et al. 2017).
 
@@ -259,41 +264,32 @@ class MultiHeadAttention(HeadAttention):
 
     _takes_masks = True  # as in Keras: what is added to the output afterwards has no mask
 
-    def __init__(
-        self,
-        num_heads: int,
-        key_dim: int,
-        value_dim: int | None = None,
-        dropout: float = 0.0,
-        use_bias: bool = True,
-        output_shape: Any = None,
-        attention_axes: Any = None,
-        sliding_window: int | None = None,
-        flash_attention: Any = None,
-        kernel_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        bias_constraint: Any = None,
-        use_gate: bool = False,
-        seed: Any = None,
-        **kwargs: Any,
-    ):
-        super().__init__(dropout, use_bias, sliding_window, flash_attention, use_gate, seed, locals(), **kwargs)
-        self.num_heads = positive_int("MultiHeadAttention", "num_heads", num_heads)
-        self.key_dim = positive_int("MultiHeadAttention", "key_dim", key_dim)
-        self.value_dim = self.key_dim
-        if value_dim is not None:
-            self.value_dim = positive_int("MultiHeadAttention", "value_dim", value_dim)
+    num_heads: Positive[int]
+    key_dim: Positive[int]
+    value_dim: Annotated[Any, Whole(1, optional=True)] = None
+    dropout: Rate = 0.0
+    use_bias: bool = True
+    output_shape: Any = field(default=None, stored=False)
+    attention_axes: Annotated[Any, _attention_axes] = None
+    sliding_window: PositiveOrNone = None
+    flash_attention: Any = None
+    kernel_initializer: Initializer = "glorot_uniform"
+    bias_initializer: Initializer = "zeros"
+    kernel_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    if not TYPE_CHECKING:  # see `Layer`
+        activity_regularizer: Regularizer = None
+    kernel_constraint: Constraint = None
+    bias_constraint: Constraint = None
+    use_gate: bool = False
+    seed: Any = None
+
+    def __post_init__(self, output_shape: Any) -> None:  # type: ignore[override]
+        super().__post_init__()
+        self.value_dim = self.value_dim or self.key_dim
         self._output_shape = None
         if output_shape is not None:
             self._output_shape = sizes_argument(self, "output_shape", output_shape) or None
-        self.attention_axes = attention_axes
-        if attention_axes is not None:
-            axes = attention_axes if isinstance(attention_axes, (list, tuple)) else (attention_axes,)
-            self.attention_axes = tuple(whole("attention_axes", axis, owner="MultiHeadAttention") for axis in axes)
 
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
         key_shape = value_shape if key_shape is None else key_shape
@@ -364,6 +360,7 @@ class MultiHeadAttention(HeadAttention):
         return {**super().get_config(), "output_shape": self._output_shape}
 
 
+@declared
 class GroupedQueryAttention(HeadAttention):
     """Attention whose heads share keys and values in groups (Ainslie et al. 2023); one group is multi-query attention.
 
@@ -380,34 +377,30 @@ class GroupedQueryAttention(HeadAttention):
 
     public_name = "GroupQueryAttention"
 
-    def __init__(
-        self,
-        head_dim: int,
-        num_query_heads: int,
-        num_key_value_heads: int,
-        dropout: float = 0.0,
-        use_bias: bool = True,
-        sliding_window: int | None = None,
-        flash_attention: Any = None,
-        kernel_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        bias_constraint: Any = None,
-        use_gate: bool = False,
-        seed: Any = None,
-        **kwargs: Any,
-    ):
-        super().__init__(dropout, use_bias, sliding_window, flash_attention, use_gate, seed, locals(), **kwargs)
-        self.head_dim = positive_int("GroupedQueryAttention", "head_dim", head_dim)
-        self.num_query_heads = positive_int("GroupedQueryAttention", "num_query_heads", num_query_heads)
-        self.num_key_value_heads = positive_int("GroupedQueryAttention", "num_key_value_heads", num_key_value_heads)
-        if num_query_heads % num_key_value_heads:
+    head_dim: Positive[int]
+    num_query_heads: Positive[int]
+    num_key_value_heads: Positive[int]
+    dropout: Rate = 0.0
+    use_bias: bool = True
+    sliding_window: PositiveOrNone = None
+    flash_attention: Any = None
+    kernel_initializer: Initializer = "glorot_uniform"
+    bias_initializer: Initializer = "zeros"
+    kernel_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    if not TYPE_CHECKING:  # see `Layer`
+        activity_regularizer: Regularizer = None
+    kernel_constraint: Constraint = None
+    bias_constraint: Constraint = None
+    use_gate: bool = False
+    seed: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_query_heads % self.num_key_value_heads:
             raise ValueError(
                 "GroupedQueryAttention needs num_query_heads that num_key_value_heads divides, got "
-                f"{num_query_heads} and {num_key_value_heads}."
+                f"{self.num_query_heads} and {self.num_key_value_heads}."
             )
 
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
@@ -451,6 +444,13 @@ def _bools(mask: Any) -> Any:
 # ---------------------------------------------------------------- without heads
 
 
+def _score_mode(layer: Layer, name: str, value: Any) -> str:
+    if value not in ("dot", "concat"):
+        raise ValueError(f"{type(layer).__name__} takes a {name} of 'dot' or 'concat', got {value!r}.")
+    return value
+
+
+@declared
 class Attention(Layer):
     """Dot-product attention (Luong et al. 2015): `softmax(query key^T) value`, of a list of these.
 
@@ -466,18 +466,16 @@ class Attention(Layer):
 
     supports_masking = True
 
-    def __init__(
-        self, use_scale: bool = False, score_mode: str = "dot", dropout: float = 0.0, seed: Any = None, **kwargs: Any
-    ):
-        super().__init__(**kwargs)
-        if score_mode not in ("dot", "concat"):
-            raise ValueError(f"{type(self).__name__} takes a score_mode of 'dot' or 'concat', got {score_mode!r}.")
-        fraction(self, "dropout", dropout)
-        self.use_scale, self.score_mode, self.dropout, self.seed = use_scale, score_mode, dropout, seed
+    use_scale: bool = False
+    score_mode: Annotated[str, _score_mode] = "dot"
+    dropout: Rate = 0.0
+    seed: Any = None
+
+    def __post_init__(self) -> None:
         self.scale: Any = None
         self.concat_score_weight: Any = None
-        if dropout > 0:
-            self.seed_generator = SeedGenerator(seed)
+        if self.dropout > 0:
+            self.seed_generator = SeedGenerator(self.seed)
 
     def build(self, input_shape: Any) -> None:
         self._check_inputs(input_shape)
@@ -552,6 +550,7 @@ class Attention(Layer):
                 )
 
 
+@declared
 class AdditiveAttention(Attention):
     """Additive attention (Bahdanau et al. 2015): the scores are `sum(scale * tanh(query + key))`.
 
@@ -560,8 +559,10 @@ class AdditiveAttention(Attention):
         dropout: the part of the weights that training drops.
     """
 
-    def __init__(self, use_scale: bool = True, dropout: float = 0.0, **kwargs: Any):
-        super().__init__(use_scale=use_scale, dropout=dropout, **kwargs)
+    use_scale: bool = True
+    dropout: Rate = 0.0
+    score_mode: Annotated[str, _score_mode] = field(default="dot", kw_only=True)
+    seed: Any = field(default=None, kw_only=True)
 
     def build(self, input_shape: Any) -> None:
         self._check_inputs(input_shape)
@@ -573,4 +574,6 @@ class AdditiveAttention(Attention):
         return ops.sum(sums if self.scale is None else ops.multiply(sums, self.scale), axis=-1)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "seed": self.seed}
+        config = super().get_config()
+        del config["score_mode"]
+        return config

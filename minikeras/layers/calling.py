@@ -11,6 +11,7 @@ from minikeras import journal, regularizers, tree
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode, infer_output, is_symbolic
 from minikeras.autodiff.tensor import Tensor
+from minikeras.config import DTypePolicy
 from minikeras.layers.added_losses import AddedLosses
 from minikeras.layers.context import context, entrance, within
 from minikeras.layers.spec import call_signature, is_plain, mask_of, shapes_of, specs_of
@@ -26,13 +27,32 @@ class Calling(AddedLosses):
     autocast: bool
     input_spec: Any = None
     activity_regularizer: Any
-    compute_dtype: Any
     build: Any
     _compute_type: np.dtype
+    _dtype_policy: DTypePolicy
     _inbound_nodes: list[SymbolicNode]
+    _build_shapes: dict[str, Any] | None = None
     _called = False
     _accepted_shape: tuple[int, ...] | None = None
     _initial: Any = None
+
+    def _set_policy(self, dtype: Any) -> None:
+        self._dtype_policy = _as_policy(dtype)
+        self._compute_type = np.dtype(self._dtype_policy.compute_dtype)
+
+    @property
+    def dtype(self) -> str:
+        return self._dtype_policy.variable_dtype
+
+    @property
+    def compute_dtype(self) -> str:
+        return self._dtype_policy.compute_dtype
+
+    variable_dtype = dtype
+
+    @property
+    def dtype_policy(self) -> DTypePolicy:
+        return self._dtype_policy
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """The mathematics of the layer."""
@@ -294,3 +314,11 @@ def _has_symbolic(values: tuple) -> bool:
         if isinstance(value, KerasTensor) or (isinstance(value, (list, tuple, dict)) and is_symbolic(value)):
             return True
     return False
+
+
+def _as_policy(dtype: Any) -> DTypePolicy:
+    if isinstance(dtype, DTypePolicy):
+        return dtype
+    if isinstance(dtype, dict):
+        return DTypePolicy.from_config(dtype["config"])
+    return DTypePolicy(None if dtype is None else str(np.dtype(dtype)) if not isinstance(dtype, str) else dtype)

@@ -101,13 +101,13 @@ def axis_of(layer: Layer, axis: Any, rank: int, *, least: int = 0, input_shape: 
     return place
 
 
-def axes_argument(layer: Layer, axis: Any) -> Any:
+def axes_argument(layer: Layer, name: str, axis: Any) -> Any:
     """An argument that is an axis, as an int, or several, as a list; or a sentence."""
     if isinstance(axis, (list, tuple)) and axis:
-        return [whole("axis", one, owner=type(layer).__name__) for one in axis]
+        return [whole(name, one, owner=type(layer).__name__) for one in axis]
     if isinstance(axis, (bool, list, tuple)) or not hasattr(axis, "__index__"):
-        raise TypeError(f"{type(layer).__name__} needs an integer or a list of them for axis, got {shown(axis)}.")
-    return whole("axis", axis, owner=type(layer).__name__)
+        raise TypeError(f"{type(layer).__name__} needs an integer or a list of them for {name}, got {shown(axis)}.")
+    return whole(name, axis, owner=type(layer).__name__)
 
 
 def check_axes(layer: Layer, axis: Any, input_shape: Any) -> None:

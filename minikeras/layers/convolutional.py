@@ -3,70 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from minikeras import activations, config, constraints, initializers, regularizers
+from minikeras import activations
 from minikeras.layers.common import (
     choice,
-    int_tuple,
     known_size,
-    positive_int,
     replace_axes,
     spatial_axes,
     window_counts,
 )
+from minikeras.layers.fields import (
+    Activation,
+    Constraint,
+    DataFormat,
+    Initializer,
+    Positive,
+    Regularizer,
+    Sizes,
+    declared,
+)
 from minikeras.layers.layer import Layer
 from minikeras.layers.spec import InputSpec
 from minikeras.ops import nn
+
+Padding = Annotated[str, lambda layer, name, value: choice(layer, name, value, layer._paddings())]
 
 
 class Windowed(Layer):
     """What all convolutions share: the geometry, the bias and the activation."""
 
     rank = 0
+    kernel_size: Any
+    strides: Any
+    padding: str
+    data_format: str
+    dilation_rate: Any
+    activation: Any
+    use_bias: bool
     kernel: Any
 
-    def __init__(
-        self,
-        kernel_size: Any,
-        strides: Any,
-        padding: Any,
-        data_format: Any,
-        dilation_rate: Any,
-        activation: Any,
-        use_bias: bool,
-        bias_initializer: Any,
-        bias_regularizer: Any,
-        bias_constraint: Any,
-        **kwargs: Any,
-    ):
-        super().__init__(**kwargs)
-        self.kernel_size = int_tuple(self, "kernel_size", kernel_size, self.rank)
-        self.strides = int_tuple(self, "strides", strides, self.rank)
-        self.dilation_rate = int_tuple(self, "dilation_rate", dilation_rate, self.rank)
-        self.padding = choice(self, "padding", padding, self._paddings())
-        self.data_format = config.standardize_data_format(data_format)
-        self.activation = activations.get(activation)
-        self.use_bias = use_bias
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.bias_constraint = constraints.get(bias_constraint)
+    def __post_init__(self) -> None:
         self.input_spec = InputSpec(ndim=self.rank + 2)
         self.bias: Any = None
         self._channel_axis = -1 if self.data_format == "channels_last" else 1
+
+    def _not_both(self) -> None:
+        """Refuse strides and dilation together."""
+        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
+            raise ValueError(
+                f"{type(self).__name__} takes strides above 1 or a dilation_rate above 1, not both, got "
+                f"strides={self.strides} and dilation_rate={self.dilation_rate}."
+            )
 
     def _paddings(self) -> tuple[str, ...]:
         return ("valid", "same")
 
     def _add_bias(self, channels: int, filters: int) -> None:
         if self.use_bias:
-            self.bias = self.add_weight(
-                (filters,),
-                self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                name="bias",
-            )
+            self.bias = self.add_weight("bias", (filters,))
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={self._channel_axis: channels})
 
     def _convolve(self, primitive: Callable, inputs: Any, **settings: Any) -> Any:
@@ -93,6 +88,7 @@ class Windowed(Layer):
         return replace_axes(input_shape, {**counts, self._channel_axis % len(input_shape): filters})
 
 
+@declared
 class Conv(Windowed):
     """`activation(inputs * kernel + bias)`, `*` being the correlation over the spatial axes.
 
@@ -113,53 +109,32 @@ class Conv(Windowed):
     The kernel has shape `(*kernel_size, channels / groups, filters)` in either data format.
     """
 
-    def __init__(
-        self,
-        filters: int,
-        kernel_size: Any,
-        strides: Any = 1,
-        padding: str = "valid",
-        data_format: str | None = None,
-        dilation_rate: Any = 1,
-        groups: int = 1,
-        activation: Any = None,
-        use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        bias_constraint: Any = None,
-        **kwargs: Any,
-    ):
-        super().__init__(
-            kernel_size,
-            strides,
-            padding,
-            data_format,
-            dilation_rate,
-            activation,
-            use_bias,
-            bias_initializer,
-            bias_regularizer,
-            bias_constraint,
-            activity_regularizer=activity_regularizer,
-            **kwargs,
-        )
-        kind = type(self).__name__
-        self.filters = positive_int(kind, "filters", filters)
-        self.groups = positive_int(kind, "groups", groups)
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
+    filters: Positive[int]
+    kernel_size: Sizes
+    strides: Sizes = 1
+    padding: Padding = "valid"
+    data_format: DataFormat = None
+    dilation_rate: Sizes = 1
+    groups: Positive[int] = 1
+    activation: Activation = None
+    use_bias: bool = True
+    kernel_initializer: Initializer = "glorot_uniform"
+    bias_initializer: Initializer = "zeros"
+    kernel_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    if not TYPE_CHECKING:  # see `Layer`
+        activity_regularizer: Regularizer = None
+    kernel_constraint: Constraint = None
+    bias_constraint: Constraint = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.filters % self.groups:
-            raise ValueError(f"{kind} needs filters that divide into {groups} groups, got filters={filters}.")
-        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
             raise ValueError(
-                f"{kind} takes strides above 1 or a dilation_rate above 1, not both, got strides={self.strides} and "
-                f"dilation_rate={self.dilation_rate}."
+                f"{type(self).__name__} needs filters that divide into {self.groups} groups, got "
+                f"filters={self.filters}."
             )
+        self._not_both()
 
     def _paddings(self) -> tuple[str, ...]:
         return ("valid", "same", "causal") if self.rank == 1 else ("valid", "same")
@@ -172,13 +147,7 @@ class Conv(Windowed):
                 f"inputs of shape {tuple(input_shape)} with {channels} channels."
             )
         self.compute_output_shape(input_shape)
-        self.kernel = self.add_weight(
-            (*self.kernel_size, channels // self.groups, self.filters),
-            self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            name="kernel",
-        )
+        self.kernel = self.add_weight("kernel", (*self.kernel_size, channels // self.groups, self.filters))
         self._add_bias(channels, self.filters)
 
     def call(self, inputs: Any) -> Any:
@@ -206,6 +175,7 @@ class Conv3D(Conv):
     rank = 3
 
 
+@declared
 class DepthwiseConv(Windowed):
     """Each input channel convolved with `depth_multiplier` kernels of its own.
 
@@ -217,43 +187,22 @@ class DepthwiseConv(Windowed):
     The other arguments are those of `Conv`.
     """
 
-    def __init__(
-        self,
-        kernel_size: Any,
-        strides: Any = 1,
-        padding: str = "valid",
-        depth_multiplier: int = 1,
-        data_format: str | None = None,
-        dilation_rate: Any = 1,
-        activation: Any = None,
-        use_bias: bool = True,
-        depthwise_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        depthwise_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        depthwise_constraint: Any = None,
-        bias_constraint: Any = None,
-        **kwargs: Any,
-    ):
-        super().__init__(
-            kernel_size,
-            strides,
-            padding,
-            data_format,
-            dilation_rate,
-            activation,
-            use_bias,
-            bias_initializer,
-            bias_regularizer,
-            bias_constraint,
-            activity_regularizer=activity_regularizer,
-            **kwargs,
-        )
-        self.depth_multiplier = positive_int(type(self).__name__, "depth_multiplier", depth_multiplier)
-        self.depthwise_initializer = initializers.get(depthwise_initializer)
-        self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
-        self.depthwise_constraint = constraints.get(depthwise_constraint)
+    kernel_size: Sizes
+    strides: Sizes = 1
+    padding: Padding = "valid"
+    depth_multiplier: Positive[int] = 1
+    data_format: DataFormat = None
+    dilation_rate: Sizes = 1
+    activation: Activation = None
+    use_bias: bool = True
+    depthwise_initializer: Initializer = "glorot_uniform"
+    bias_initializer: Initializer = "zeros"
+    depthwise_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    if not TYPE_CHECKING:  # see `Layer`
+        activity_regularizer: Regularizer = None
+    depthwise_constraint: Constraint = None
+    bias_constraint: Constraint = None
 
     def build(self, input_shape: Any) -> None:
         channels = known_size(self, input_shape, self._channel_axis)
@@ -287,6 +236,7 @@ class DepthwiseConv2D(DepthwiseConv):
     rank = 2
 
 
+@declared
 class SeparableConv(Windowed):
     """A depthwise convolution, then one with windows of one position, which mixes the channels.
 
@@ -302,69 +252,35 @@ class SeparableConv(Windowed):
     The other arguments are those of `Conv`.
     """
 
-    def __init__(
-        self,
-        filters: int,
-        kernel_size: Any,
-        strides: Any = 1,
-        padding: str = "valid",
-        data_format: str | None = None,
-        dilation_rate: Any = 1,
-        depth_multiplier: int = 1,
-        activation: Any = None,
-        use_bias: bool = True,
-        depthwise_initializer: Any = "glorot_uniform",
-        pointwise_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        depthwise_regularizer: Any = None,
-        pointwise_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        depthwise_constraint: Any = None,
-        pointwise_constraint: Any = None,
-        bias_constraint: Any = None,
-        **kwargs: Any,
-    ):
-        super().__init__(
-            kernel_size,
-            strides,
-            padding,
-            data_format,
-            dilation_rate,
-            activation,
-            use_bias,
-            bias_initializer,
-            bias_regularizer,
-            bias_constraint,
-            activity_regularizer=activity_regularizer,
-            **kwargs,
-        )
-        kind = type(self).__name__
-        self.filters = positive_int(kind, "filters", filters)
-        self.depth_multiplier = positive_int(kind, "depth_multiplier", depth_multiplier)
-        self.depthwise_initializer = initializers.get(depthwise_initializer)
-        self.pointwise_initializer = initializers.get(pointwise_initializer)
-        self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
-        self.pointwise_regularizer = regularizers.get(pointwise_regularizer)
-        self.depthwise_constraint = constraints.get(depthwise_constraint)
-        self.pointwise_constraint = constraints.get(pointwise_constraint)
+    filters: Positive[int]
+    kernel_size: Sizes
+    strides: Sizes = 1
+    padding: Padding = "valid"
+    data_format: DataFormat = None
+    dilation_rate: Sizes = 1
+    depth_multiplier: Positive[int] = 1
+    activation: Activation = None
+    use_bias: bool = True
+    depthwise_initializer: Initializer = "glorot_uniform"
+    pointwise_initializer: Initializer = "glorot_uniform"
+    bias_initializer: Initializer = "zeros"
+    depthwise_regularizer: Regularizer = None
+    pointwise_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    if not TYPE_CHECKING:  # see `Layer`
+        activity_regularizer: Regularizer = None
+    depthwise_constraint: Constraint = None
+    pointwise_constraint: Constraint = None
+    bias_constraint: Constraint = None
 
     def build(self, input_shape: Any) -> None:
         channels = known_size(self, input_shape, self._channel_axis)
         self.compute_output_shape(input_shape)
         self.depthwise_kernel = self.add_weight(
-            (*self.kernel_size, channels, self.depth_multiplier),
-            self.depthwise_initializer,
-            regularizer=self.depthwise_regularizer,
-            constraint=self.depthwise_constraint,
-            name="depthwise_kernel",
+            "depthwise_kernel", (*self.kernel_size, channels, self.depth_multiplier)
         )
         self.pointwise_kernel = self.add_weight(
-            (*(1,) * self.rank, channels * self.depth_multiplier, self.filters),
-            self.pointwise_initializer,
-            regularizer=self.pointwise_regularizer,
-            constraint=self.pointwise_constraint,
-            name="pointwise_kernel",
+            "pointwise_kernel", (*(1,) * self.rank, channels * self.depth_multiplier, self.filters)
         )
         self._add_bias(channels, self.filters)
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from minikeras import activations, constraints, initializers, journal, ops, regularizers
+from minikeras import activations, journal, ops
 from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode
-from minikeras.layers.common import Elementwise, SameType, known_size, positive_int, sizes_argument
+from minikeras.declared import Kept, Number
+from minikeras.layers.common import Elementwise, SameType, known_size, sizes_argument
+from minikeras.layers.fields import Activation as ActivationFunction
+from minikeras.layers.fields import Constraint, Initializer, Positive, Regularizer, declared, field
 from minikeras.layers.layer import Layer
 from minikeras.layers.spec import InputSpec
 from minikeras.ops import nn
 from minikeras.tracebacks import user_facing
-from minikeras.utils.checks import number, whole
+from minikeras.utils.checks import whole
 
 
 class InputLayer(Layer):
@@ -134,6 +137,7 @@ def Input(
     return layer.output
 
 
+@declared
 class Dense(Layer):
     """`activation(inputs @ kernel + bias)` over the last axis.
 
@@ -147,51 +151,24 @@ class Dense(Layer):
     """
 
     supports_masking = True
+    input_spec = InputSpec(min_ndim=2)
 
-    def __init__(
-        self,
-        units: int,
-        activation: Any = None,
-        use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        bias_constraint: Any = None,
-        **kwargs: Any,
-    ):
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self.units = positive_int("Dense", "units", units)
-        self.activation = activations.get(activation)
-        self.use_bias = use_bias
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
-        self.input_spec = InputSpec(min_ndim=2)
-        self.bias: Any = None
+    units: Positive[int]
+    activation: ActivationFunction = None
+    use_bias: bool = True
+    kernel_initializer: Initializer = "glorot_uniform"
+    bias_initializer: Initializer = "zeros"
+    kernel_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    if not TYPE_CHECKING:  # see `Layer`
+        activity_regularizer: Regularizer = None
+    kernel_constraint: Constraint = None
+    bias_constraint: Constraint = None
 
     def build(self, input_shape: Any) -> None:
         features = known_size(self, input_shape, -1)
-        self.kernel = self.add_weight(
-            (features, self.units),
-            self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            name="kernel",
-        )
-        if self.use_bias:
-            self.bias = self.add_weight(
-                (self.units,),
-                self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                name="bias",
-            )
+        self.kernel = self.add_weight("kernel", (features, self.units))
+        self.bias = self.add_weight("bias", (self.units,)) if self.use_bias else None
         self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
 
     def call(self, inputs: Any) -> Any:
@@ -209,6 +186,7 @@ class Dense(Layer):
         return config
 
 
+@declared
 class Activation(Elementwise):
     """An activation function as a layer.
 
@@ -216,14 +194,13 @@ class Activation(Elementwise):
         activation: name or function.
     """
 
-    def __init__(self, activation: Any, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.activation = activations.get(activation)
+    activation: ActivationFunction
 
     def call(self, inputs: Any) -> Any:
         return self.activation(inputs)
 
 
+@declared
 class Embedding(Layer):
     """A vector for each integer: integers of any shape to that shape and `output_dim`.
 
@@ -237,43 +214,32 @@ class Embedding(Layer):
         input_length: of the first layer of a `Sequential`: the number of integers in each sample.
     """
 
-    def __init__(
-        self,
-        input_dim: int,
-        output_dim: int,
-        embeddings_initializer: Any = "uniform",
-        embeddings_regularizer: Any = None,
-        embeddings_constraint: Any = None,
-        mask_zero: bool = False,
-        weights: Any = None,
-        **kwargs: Any,
-    ):
-        length = kwargs.pop("input_length", None)
-        if length is not None:
-            kwargs["input_shape"] = length
-        super().__init__(**{"autocast": False, **kwargs})
-        self.input_dim = positive_int("Embedding", "input_dim", input_dim)
-        self.output_dim = positive_int("Embedding", "output_dim", output_dim)
-        self.embeddings_initializer = initializers.get(embeddings_initializer)
-        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
-        self.embeddings_constraint = constraints.get(embeddings_constraint)
-        self.mask_zero = mask_zero
-        self.supports_masking = bool(mask_zero)
+    input_dim: Positive[int]
+    output_dim: Positive[int]
+    embeddings_initializer: Initializer = "uniform"
+    embeddings_regularizer: Regularizer = None
+    embeddings_constraint: Constraint = None
+    mask_zero: bool = False
+    if not TYPE_CHECKING:
+        weights: Any = field(default=None, stored=False)
+    autocast: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self, weights: Any) -> None:  # type: ignore[override]
+        self.supports_masking = self.mask_zero
         if weights is not None:
             self.build()
             with journal.paused():
                 self.set_weights(weights if isinstance(weights, list) and len(weights) == 1 else [weights])
 
+    @classmethod
+    def _other_arguments(cls, given: dict[str, Any]) -> dict[str, Any]:
+        given = {"input_shape" if name == "input_length" else name: value for name, value in given.items()}
+        return super()._other_arguments({name: value for name, value in given.items() if value is not None})
+
     def build(self, input_shape: Any = None) -> None:
         if self.built:
             return
-        self.embeddings = self.add_weight(
-            (self.input_dim, self.output_dim),
-            self.embeddings_initializer,
-            regularizer=self.embeddings_regularizer,
-            constraint=self.embeddings_constraint,
-            name="embeddings",
-        )
+        self.embeddings = self.add_weight("embeddings", (self.input_dim, self.output_dim))
 
     def call(self, inputs: Any) -> Any:
         return nn.embedding_lookup(self.embeddings, inputs)
@@ -290,6 +256,7 @@ class Embedding(Layer):
         return config
 
 
+@declared
 class Masking(Elementwise):
     """Marks the time steps of (batch, time, features) whose features all equal `mask_value`, and sets them to 0.
 
@@ -297,10 +264,7 @@ class Masking(Elementwise):
         mask_value: default 0.
     """
 
-    def __init__(self, mask_value: Any = 0.0, **kwargs: Any):
-        super().__init__(**kwargs)
-        number("mask_value", mask_value, owner="Masking")
-        self.mask_value = mask_value
+    mask_value: Annotated[Any, Kept(Number())] = 0.0
 
     def call(self, inputs: Any) -> Any:
         return ops.where(ops.expand_dims(self.compute_mask(inputs), -1), inputs, 0)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from minikeras import activations, constraints, initializers, ops, regularizers
+from minikeras import activations, ops
 from minikeras.initializers import VarianceScaling
-from minikeras.layers.common import sizes_argument
+from minikeras.layers.fields import Activation, Constraint, Initializer, Regularizer, declared, field, sizes
 from minikeras.layers.layer import Layer
 from minikeras.layers.spec import InputSpec
 from minikeras.ops.attention import projections
@@ -16,6 +16,13 @@ from minikeras.ops.attention import projections
 _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]+)(\.\.\.)?")
 
 
+def _equation(layer: Layer, name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"EinsumDense's {name} must be a string such as 'ab,bc->ac', got {value!r}.")
+    return value
+
+
+@declared
 class EinsumDense(Layer):
     """`activation(einsum(equation, inputs, kernel) + bias)`.
 
@@ -33,33 +40,19 @@ class EinsumDense(Layer):
         ValueError: in `build`, for an equation that does not fit the shapes.
     """
 
-    def __init__(
-        self,
-        equation: str,
-        output_shape: Any,
-        activation: Any = None,
-        bias_axes: str | None = None,
-        kernel_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        bias_constraint: Any = None,
-        **kwargs: Any,
-    ):
-        super().__init__(**kwargs)
-        if not isinstance(equation, str):
-            raise ValueError(f"EinsumDense's equation must be a string such as 'ab,bc->ac', got {equation!r}.")
-        self.equation = equation
-        self.partial_output_shape = sizes_argument(self, "output_shape", output_shape, open=True)
-        self.bias_axes = bias_axes
-        self.activation = activations.get(activation)
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
+    equation: Annotated[str, _equation]
+    output_shape: Annotated[Any, sizes(open=True)] = field(stored=False)
+    activation: Activation = None
+    bias_axes: str | None = None
+    kernel_initializer: Initializer = "glorot_uniform"
+    bias_initializer: Initializer = "zeros"
+    kernel_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    kernel_constraint: Constraint = None
+    bias_constraint: Constraint = None
+
+    def __post_init__(self, output_shape: Any) -> None:  # type: ignore[override]
+        self.partial_output_shape = output_shape
         self.bias: Any = None
         self._axes = 0  # how many axes are summed over, where the equation is that of `projections`
 
@@ -72,21 +65,9 @@ class EinsumDense(Layer):
             outer = [axis for axis, letter in enumerate(kernel_spec) if letter in outputs]
             axes = {"input_axes": inner, "output_axes": outer}
             initializer = type(initializer).from_config({**initializer.get_config(), "seed": initializer.seed, **axes})
-        self.kernel = self.add_weight(
-            kernel_shape,
-            initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            name="kernel",
-        )
+        self.kernel = self.add_weight("kernel", kernel_shape, initializer)
         if bias_shape is not None:
-            self.bias = self.add_weight(
-                bias_shape,
-                self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                name="bias",
-            )
+            self.bias = self.add_weight("bias", bias_shape)
         self._axes = self._summed_axes()
 
     def call(self, inputs: Any, training: Any = None) -> Any:

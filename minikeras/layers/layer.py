@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
 from minikeras import constraints, initializers, journal, regularizers
 from minikeras.autodiff.symbolic import SymbolicNode, snake_case, unique_name
 from minikeras.autodiff.tensor import Variable, assign_all
-from minikeras.config import DTypePolicy
+from minikeras.declared import Converted, declared, field, fields, is_declared
 from minikeras.layers.calling import Calling
 from minikeras.layers.context import context, naming, within
 from minikeras.layers.spec import as_shape
 from minikeras.registry import deserialize_keras_object, is_builtin, is_description, serialize_value, spend_weights
 from minikeras.tracebacks import end_at_users_line, user_facing
-from minikeras.utils.checks import flag
 
 
-def _read_init(cls: Any) -> tuple[list[inspect.Parameter], bool]:
-    if cls.__init__ is Layer.__init__:
-        return [], True
+def _read_arguments(cls: Any) -> tuple[list[str], bool]:
+    """The names of a class's own constructor arguments, not those of `Layer`, and whether it takes others too."""
+    if is_declared(cls):
+        common = fields(Layer)
+        return [name for name, one in fields(cls).items() if common.get(name) is not one], True
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
-    named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-    return named, any(p.kind is p.VAR_KEYWORD for p in parameters)
+    named = [one.name for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+    return named, any(one.kind is one.VAR_KEYWORD for one in parameters)
+
+
+_own_arguments: Callable[[Any], tuple[list[str], bool]] = functools.cache(_read_arguments)
 
 
 def _is_derived_from_builtin(cls: Any) -> bool:
@@ -36,18 +40,21 @@ def _is_derived_from_builtin(cls: Any) -> bool:
 _has_builtin_base: Callable[[Any], bool] = functools.cache(_is_derived_from_builtin)
 
 
-_init_parameters: Callable[[Any], tuple[list[inspect.Parameter], bool]] = functools.cache(_read_init)
+def _name(layer: Any, name: str, value: Any) -> Any:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{type(layer).__name__} takes a name of type str, got {value!r}.")
+    return value
 
 
-def _read_flags(cls: Any) -> list[tuple[int, str]]:
-    """Position and name of the arguments of a built-in class that are True or False."""
-    if not is_builtin(cls):
-        return []
-    parameters, _ = _init_parameters(cls)
-    return [(place, one.name) for place, one in enumerate(parameters) if one.annotation in (bool, "bool")]
+def _switch(layer: Any, name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{type(layer).__name__} takes {name}=True or False, got {value!r}.")
+    return bool(value)
 
 
-_flags: Callable[[Any], list[tuple[int, str]]] = functools.cache(_read_flags)
+def _describes(value: Any) -> bool:
+    """Whether a value from a description is an object's, or a list of such."""
+    return is_description(value) or (isinstance(value, (list, tuple)) and any(map(is_description, value)))
 
 
 def _wrap_build(build: Callable) -> Callable:
@@ -70,6 +77,7 @@ def _wrap_build(build: Callable) -> Callable:
     return building
 
 
+@declared(kw_only=True)
 class Layer(Calling):
     """The base of every layer and model.
 
@@ -92,55 +100,63 @@ class Layer(Calling):
             *("_recorded", "_own", "_build_shapes", "_initial", "_accepted_shape"),
         }
     )
-    _recorded: tuple[tuple, dict[str, Any]]
     _entry = 0  # the number of its last outermost call
-    _build_shapes: dict[str, Any] | None = None
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        for place, name in _flags(cls):  # else "False", or what stands in the wrong place, would be True
-            flag(name, args[place] if place < len(args) else kwargs.get(name), owner=cls.__name__)
-        instance = super().__new__(cls, *args, **kwargs)
-        instance._recorded = (args, kwargs)
-        return instance
+    # Where a class has one of these by position too, it declares it again for Python alone: type checkers would leave
+    # it at its place here, before the class's own.
+    activity_regularizer: Annotated[Any, Converted(regularizers.get)] = None
+    trainable: Annotated[bool, _switch] = field(default=True, stored=False)
+    dtype: Any = field(default=None, stored=False)
+    autocast: bool = True
+    name: Annotated[Any, _name] = None
+    batch_input_shape: Any = field(default=None, stored=False)
+    initial_weights: Any = field(default=None, stored=False)
+    if TYPE_CHECKING:  # names of older programs, see _other_arguments
+        input_shape: Any = None
+        input_dim: int | None = None
+        weights: Any = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "build" in cls.__dict__:
             cls.build = _wrap_build(cls.__dict__["build"])  # type: ignore[method-assign]
 
-    def __init__(
-        self,
-        *,
-        activity_regularizer: Any = None,
-        trainable: bool = True,
-        dtype: Any = None,
-        autocast: bool = True,
-        name: str | None = None,
-        **kwargs: Any,
-    ):
-        if not isinstance(trainable, (bool, np.bool_)):
-            raise ValueError(f"{type(self).__name__} takes trainable=True or False, got {trainable!r}.")
-        if name is not None and not isinstance(name, str):
-            raise ValueError(f"{type(self).__name__} takes a name of type str, got {name!r}.")
-        self.name = name or unique_name(snake_case(type(self).__name__))
-        self.autocast = autocast
-        self.activity_regularizer = regularizers.get(activity_regularizer)
-        self._trainable = bool(trainable)
-        self._dtype_policy = _as_policy(dtype)
-        self._compute_type = np.dtype(self._dtype_policy.compute_dtype)
+    def __post_init__(  # type: ignore[override]
+        self, trainable: bool, dtype: Any, batch_input_shape: Any, initial_weights: Any
+    ) -> None:
+        self.name = self.name or unique_name(snake_case(type(self).__name__))
+        self._trainable = trainable
+        self._set_policy(dtype)
         self._own: list[Variable] = []
         self._losses: list[Any] = []
         self._loss_owners = []
         self._loss_functions: list[Callable[[], Any]] = []
         self._inbound_nodes: list[SymbolicNode] = []
-        self._batch_input_shape = _input_shape_argument(kwargs)
-        self._initial = kwargs.pop("weights", None)
-        if kwargs.pop("quantization_config", None) is not None:
-            raise ValueError(f"{type(self).__name__} {self.name!r} cannot be quantized; leave out quantization_config.")
-        if kwargs:
-            raise ValueError(f"{type(self).__name__} got unknown arguments {sorted(kwargs)}; check their spelling.")
+        self._batch_input_shape = None if batch_input_shape is None else tuple(batch_input_shape)
+        self._initial = initial_weights
         if type(self).build is Layer.build and _has_builtin_base(type(self)):
             self.built = True  # there is nothing to build
+
+    @classmethod
+    def _other_arguments(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """`input_shape=`, `input_dim=` and `batch_size=` of a first layer, and the `weights=` to begin with."""
+        given = dict(given)
+        if given.pop("quantization_config", None) is not None:
+            raise ValueError(f"A {cls.__name__} cannot be quantized; leave out quantization_config.")
+        if "weights" in given:
+            given["initial_weights"] = given.pop("weights")
+        shape, size, length, batch_size = (
+            given.pop(name, None) for name in ("input_shape", "input_dim", "input_length", "batch_size")
+        )
+        if size is not None and shape is None:
+            shape = (size,) if length is None else (length, size)
+        if shape is not None and "batch_input_shape" not in given:
+            given["batch_input_shape"] = (batch_size, *((shape,) if isinstance(shape, int) else tuple(shape)))
+        return given
+
+    @classmethod
+    def _refuse_arguments(cls, names: list[str], known: Iterable[str]) -> None:
+        raise ValueError(f"{cls.__name__} got unknown arguments {names}; check their spelling.")
 
     # ------------------------------------------------------------ building
 
@@ -162,7 +178,10 @@ class Layer(Calling):
         overwrite_with_gradient: bool = False,
         name: str | None = None,
     ) -> Variable:
-        """Create a weight of this layer.
+        """Create a weight of this layer: `add_weight(shape, ...)`.
+
+        In a declared layer `add_weight("kernel", shape)` takes the initializer, regularizer and constraint from the
+        fields `kernel_initializer`, ...; of `"recurrent_kernel"` from `recurrent_initializer`, ..., if these are there.
 
         Args:
             shape: default `()`.
@@ -174,6 +193,7 @@ class Layer(Calling):
         if isinstance(shape, str):  # Keras 2: add_weight(name, shape, ...)
             name, shape, initializer = shape, initializer, (dtype if not isinstance(dtype, np.dtype) else None)
             dtype = None
+            initializer, regularizer, constraint = self._settings_of(name, initializer, regularizer, constraint)
         if overwrite_with_gradient:
             raise ValueError(
                 f"{type(self).__name__} {self.name!r} got overwrite_with_gradient=True, but the optimizer adds "
@@ -197,19 +217,15 @@ class Layer(Calling):
         self._restructured()
         return variable
 
-    @property
-    def dtype(self) -> str:
-        return self._dtype_policy.variable_dtype
-
-    @property
-    def compute_dtype(self) -> str:
-        return self._dtype_policy.compute_dtype
-
-    variable_dtype = dtype
-
-    @property
-    def dtype_policy(self) -> DTypePolicy:
-        return self._dtype_policy
+    def _settings_of(self, weight: str, *given: Any) -> list[Any]:
+        """The initializer, regularizer and constraint of a weight: those given, else the fields named after it."""
+        known = fields(self)
+        kind = weight if f"{weight}_initializer" in known else weight.removesuffix("_kernel")
+        names = [f"{kind}_{setting}" for setting in ("initializer", "regularizer", "constraint")]
+        return [
+            getattr(self, name) if value is None and name in known else value
+            for name, value in zip(names, given, strict=True)
+        ]
 
     # ------------------------------------------------------------ configuration and storage
 
@@ -219,37 +235,34 @@ class Layer(Calling):
         base["dtype"] = serialize_value(self._dtype_policy)
         if self.activity_regularizer is not None:
             base["activity_regularizer"] = serialize_value(self.activity_regularizer)
-        parameters, _ = _init_parameters(type(self))
-        for parameter in parameters:
-            name = parameter.name
-            if name not in base and name not in ("dtype", "self"):
-                base[name] = serialize_value(self._configured(parameter))
+        names, takes_more = _own_arguments(type(self))
+        if not is_declared(type(self)) and takes_more:  # what was handed on to a base
+            common = fields(Layer)
+            names = [*names, *(name for name in self._recorded[1] if name not in names and name in fields(self))]
+            names = [name for name in names if name not in common or name in _own_arguments(type(self))[0]]
+        for name in names:
+            if name not in base:
+                base[name] = serialize_value(self._configured(name))
         return base
 
-    def _configured(self, parameter: inspect.Parameter) -> Any:
+    def _configured(self, name: str) -> Any:
         """The present value of a constructor argument: the attribute of that name, else what was passed."""
-        if parameter.name in self.__dict__ or hasattr(type(self), parameter.name):
-            return getattr(self, parameter.name)
+        if name in self.__dict__ or hasattr(type(self), name):
+            return getattr(self, name)
         args, kwargs = self._recorded
-        parameters, _ = _init_parameters(type(self))
-        position = [p.name for p in parameters].index(parameter.name)
-        if position < len(args):
-            return args[position]
-        return kwargs.get(parameter.name, None if parameter.default is parameter.empty else parameter.default)
+        return inspect.signature(type(self).__init__).bind(self, *args, **kwargs).arguments.get(name)
 
     @classmethod
     @user_facing
     def from_config(cls, config: dict[str, Any]) -> Any:
         """The layer that `get_config` described."""
-        config = dict(config)
-        if not is_builtin(cls):
-            for name, value in config.items():
-                if is_description(value):  # built-in layers resolve descriptions themselves
-                    config[name] = deserialize_keras_object(value)
-        named, takes_more = _init_parameters(cls)
+        config = {
+            name: deserialize_keras_object(value) if _describes(value) else value for name, value in config.items()
+        }
+        named, takes_more = _own_arguments(cls)
         if takes_more:
             return cls(**config)
-        left_over = {"name", "trainable", "dtype"} - {parameter.name for parameter in named}
+        left_over = {"name", "trainable", "dtype"} - set(named)
         later = {name: config.pop(name) for name in left_over & config.keys()}
         layer = cls(**config)
         layer.name = later.get("name", layer.name)
@@ -317,24 +330,3 @@ class Layer(Calling):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
-
-
-def _as_policy(dtype: Any) -> DTypePolicy:
-    if isinstance(dtype, DTypePolicy):
-        return dtype
-    if isinstance(dtype, dict):
-        return DTypePolicy.from_config(dtype["config"])
-    return DTypePolicy(None if dtype is None else str(np.dtype(dtype)) if not isinstance(dtype, str) else dtype)
-
-
-def _input_shape_argument(kwargs: dict[str, Any]) -> tuple | None:
-    """The batch shape that a first layer's `input_shape=`, `input_dim=` or `batch_input_shape=` gives."""
-    names = ("batch_input_shape", "input_shape", "input_dim", "input_length", "batch_size")
-    batch_shape, shape, size, length, batch_size = (kwargs.pop(name, None) for name in names)
-    if batch_shape is not None:
-        return tuple(batch_shape)
-    if shape is not None:
-        return (batch_size, *((shape,) if isinstance(shape, int) else tuple(shape)))
-    if size is not None:
-        return (batch_size, size) if length is None else (batch_size, length, size)
-    return None

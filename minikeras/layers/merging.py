@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from minikeras import config, ops
 from minikeras.layers.common import axis_of
+from minikeras.layers.fields import Axis, declared
 from minikeras.layers.layer import Layer
 from minikeras.layers.normalization import normalize
-from minikeras.utils.checks import whole
 
 
 class Merge(Layer):
@@ -138,6 +138,7 @@ class Minimum(Extreme):
     _choose = staticmethod(ops.minimum)
 
 
+@declared
 class Concatenate(Merge):
     """The inputs one after the other along an axis.
 
@@ -147,9 +148,7 @@ class Concatenate(Merge):
     The output is masked where its input was; an input without a mask counts as not masked.
     """
 
-    def __init__(self, axis: int = -1, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.axis = whole("axis", axis, owner="Concatenate")
+    axis: Axis = -1
 
     def call(self, inputs: Any) -> Any:
         return ops.concatenate(inputs, self.axis)
@@ -180,6 +179,18 @@ class Concatenate(Merge):
         return ops.any(ops.concatenate(masks, self.axis), axis=-1)
 
 
+def _axes_of_both(layer: Merge, name: str, value: Any) -> Any:
+    pair = (value, value) if isinstance(value, int) else value
+    if (
+        not isinstance(pair, (list, tuple))
+        or len(pair) != 2
+        or not all(isinstance(axis, int) and not isinstance(axis, bool) for axis in pair)
+    ):
+        raise ValueError(f"Dot needs one integer or two for {name}, got {value!r}.")
+    return value
+
+
+@declared
 class Dot(Merge):
     """The dot products of two inputs along one axis of each, for every sample.
 
@@ -190,17 +201,8 @@ class Dot(Merge):
     Inputs (n, *a) and (n, *b) give (n, *a without its axis, *b without its axis), or (n, 1) if nothing is left.
     """
 
-    def __init__(self, axes: Any, normalize: bool = False, **kwargs: Any):
-        super().__init__(**kwargs)
-        pair = (axes, axes) if isinstance(axes, int) else axes
-        if (
-            not isinstance(pair, (list, tuple))
-            or len(pair) != 2
-            or not all(isinstance(axis, int) and not isinstance(axis, bool) for axis in pair)
-        ):
-            raise ValueError(f"Dot needs one integer or two for axes, got {axes!r}.")
-        self.axes = axes
-        self.normalize = normalize
+    axes: Annotated[Any, _axes_of_both]
+    normalize: bool = False
 
     def _places(self, ranks: Sequence[int]) -> list[int]:
         """The summed axis of each input, counted from the front, or a sentence where an input has not got it."""

@@ -3,64 +3,43 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
-from minikeras import config, constraints, initializers, journal, ops, regularizers
+from minikeras import config, journal, ops
 from minikeras import kernels as k
-from minikeras.layers.common import Elementwise, axes_argument, check_axes, known_size, positive_int
+from minikeras.layers.common import Elementwise, check_axes, known_size, positive_int
+from minikeras.layers.fields import (
+    Axes,
+    Axis,
+    Constraint,
+    Initializer,
+    NonNegative,
+    Regularizer,
+    Share,
+    declared,
+    field,
+)
 from minikeras.layers.spec import InputSpec
 from minikeras.ops import nn
-from minikeras.utils.checks import number, whole
 
 
 class ScaleShift(Elementwise):
     """What batch, layer and group normalisation share: `gamma` and `beta`, one each per normalised feature."""
 
-    def __init__(
-        self,
-        epsilon: float,
-        center: bool,
-        scale: bool,
-        beta_initializer: Any,
-        gamma_initializer: Any,
-        beta_regularizer: Any,
-        gamma_regularizer: Any,
-        beta_constraint: Any,
-        gamma_constraint: Any,
-        **kwargs: Any,
-    ):
-        super().__init__(**kwargs)
-        self.epsilon = number("epsilon", epsilon, 0, owner=type(self).__name__)
-        self.center = center
-        self.scale = scale
-        self.beta_initializer = initializers.get(beta_initializer)
-        self.gamma_initializer = initializers.get(gamma_initializer)
-        self.beta_regularizer = regularizers.get(beta_regularizer)
-        self.gamma_regularizer = regularizers.get(gamma_regularizer)
-        self.beta_constraint = constraints.get(beta_constraint)
-        self.gamma_constraint = constraints.get(gamma_constraint)
-        self.gamma: Any = None
-        self.beta: Any = None
+    center: bool
+    scale: bool
+    epsilon: float
+    gamma: Any = None
+    beta: Any = None
 
-    def _add_gamma(self, shape: tuple[int, ...]) -> None:
-        self.gamma = self.add_weight(
-            shape,
-            self.gamma_initializer,
-            regularizer=self.gamma_regularizer,
-            constraint=self.gamma_constraint,
-            name="gamma",
-        )
-
-    def _add_beta(self, shape: tuple[int, ...]) -> None:
-        self.beta = self.add_weight(
-            shape,
-            self.beta_initializer,
-            regularizer=self.beta_regularizer,
-            constraint=self.beta_constraint,
-            name="beta",
-        )
+    def _add_scale_and_shift(self, shape: tuple[int, ...]) -> None:
+        if self.scale:
+            self.gamma = self.add_weight("gamma", shape)
+        if self.center:
+            self.beta = self.add_weight("beta", shape)
 
 
+@declared
 class BatchNormalization(ScaleShift):
     """Mean 0 and variance 1 for each feature over the batch, then `gamma` and `beta` (Ioffe and Szegedy 2015).
 
@@ -79,60 +58,33 @@ class BatchNormalization(ScaleShift):
         synchronized: accepted for familiarity; there is one replica.
     """
 
-    def __init__(
-        self,
-        axis: int = -1,
-        momentum: float = 0.99,
-        epsilon: float = 1e-3,
-        center: bool = True,
-        scale: bool = True,
-        beta_initializer: Any = "zeros",
-        gamma_initializer: Any = "ones",
-        moving_mean_initializer: Any = "zeros",
-        moving_variance_initializer: Any = "ones",
-        beta_regularizer: Any = None,
-        gamma_regularizer: Any = None,
-        beta_constraint: Any = None,
-        gamma_constraint: Any = None,
-        renorm: bool = False,
-        renorm_clipping: Any = None,
-        renorm_momentum: float = 0.99,
-        synchronized: bool = False,
-        **kwargs: Any,
-    ):
-        super().__init__(
-            epsilon,
-            center,
-            scale,
-            beta_initializer,
-            gamma_initializer,
-            beta_regularizer,
-            gamma_regularizer,
-            beta_constraint,
-            gamma_constraint,
-            **kwargs,
-        )
-        if renorm:
-            raise ValueError(f"BatchNormalization has no batch renormalisation, got renorm={renorm!r}; leave it out.")
-        self.axis = whole("axis", axis, owner="BatchNormalization")
-        self.momentum = number("momentum", momentum, 0, 1, owner="BatchNormalization")
-        self.moving_mean_initializer = initializers.get(moving_mean_initializer)
-        self.moving_variance_initializer = initializers.get(moving_variance_initializer)
-        self.renorm, self.renorm_clipping, self.renorm_momentum = False, renorm_clipping, renorm_momentum
-        self.synchronized = synchronized
+    axis: Axis = -1
+    momentum: Share = 0.99
+    epsilon: NonNegative = 1e-3
+    center: bool = True
+    scale: bool = True
+    beta_initializer: Initializer = "zeros"
+    gamma_initializer: Initializer = "ones"
+    moving_mean_initializer: Initializer = "zeros"
+    moving_variance_initializer: Initializer = "ones"
+    beta_regularizer: Regularizer = None
+    gamma_regularizer: Regularizer = None
+    beta_constraint: Constraint = None
+    gamma_constraint: Constraint = None
+    renorm: bool = False
+    renorm_clipping: Any = None
+    renorm_momentum: float = 0.99
+    synchronized: bool = False
+
+    def __post_init__(self) -> None:
+        if self.renorm:
+            raise ValueError("BatchNormalization has no batch renormalisation, got renorm=True; leave it out.")
 
     def build(self, input_shape: Any) -> None:
         features = known_size(self, input_shape, self.axis)
-        if self.scale:
-            self._add_gamma((features,))
-        if self.center:
-            self._add_beta((features,))
-        self.moving_mean = self.add_weight(
-            (features,), self.moving_mean_initializer, trainable=False, name="moving_mean"
-        )
-        self.moving_variance = self.add_weight(
-            (features,), self.moving_variance_initializer, trainable=False, name="moving_variance"
-        )
+        self._add_scale_and_shift((features,))
+        self.moving_mean = self.add_weight("moving_mean", (features,), trainable=False)
+        self.moving_variance = self.add_weight("moving_variance", (features,), trainable=False)
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: features})
 
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
@@ -184,6 +136,7 @@ def _weighted_moments(x: Any, counted: Any) -> tuple[Any, Any]:
     return mean, ops.sum(ops.square(deviation), axis=axes) / number
 
 
+@declared
 class LayerNormalization(ScaleShift):
     """Mean 0 and variance 1 for each sample over its features, then `gamma` and `beta` (Ba et al. 2016).
 
@@ -195,44 +148,27 @@ class LayerNormalization(ScaleShift):
         beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint: default none.
     """
 
-    def __init__(
-        self,
-        axis: Any = -1,
-        epsilon: float = 1e-3,
-        center: bool = True,
-        scale: bool = True,
-        beta_initializer: Any = "zeros",
-        gamma_initializer: Any = "ones",
-        beta_regularizer: Any = None,
-        gamma_regularizer: Any = None,
-        beta_constraint: Any = None,
-        gamma_constraint: Any = None,
-        **kwargs: Any,
-    ):
-        if kwargs.pop("rms_scaling", False):
+    axis: Axes = -1
+    epsilon: NonNegative = 1e-3
+    center: bool = True
+    scale: bool = True
+    beta_initializer: Initializer = "zeros"
+    gamma_initializer: Initializer = "ones"
+    beta_regularizer: Regularizer = None
+    gamma_regularizer: Regularizer = None
+    beta_constraint: Constraint = None
+    gamma_constraint: Constraint = None
+    rms_scaling: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.rms_scaling:
             raise ValueError("LayerNormalization has no rms_scaling, got True; leave it out.")
-        super().__init__(
-            epsilon,
-            center,
-            scale,
-            beta_initializer,
-            gamma_initializer,
-            beta_regularizer,
-            gamma_regularizer,
-            beta_constraint,
-            gamma_constraint,
-            **kwargs,
-        )
-        self.axis = axes_argument(self, axis)
 
     def build(self, input_shape: Any) -> None:
         check_axes(self, self.axis, input_shape)
         self.axis = [self.axis] if isinstance(self.axis, int) else sorted(self.axis)
         shape = tuple(known_size(self, input_shape, axis) for axis in self.axis)
-        if self.scale:
-            self._add_gamma(shape)
-        if self.center:
-            self._add_beta(shape)
+        self._add_scale_and_shift(shape)
 
     def call(self, inputs: Any) -> Any:
         axes = [axis % inputs.ndim for axis in self.axis]
@@ -244,10 +180,12 @@ class LayerNormalization(ScaleShift):
         y = ops.moveaxis(y, last, axes) if moved else y
         return y if inputs.dtype == y.dtype else ops.cast(y, inputs.dtype)
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "rms_scaling": False}
+
+def _groups(layer: ScaleShift, name: str, value: Any) -> int:
+    return value if value == -1 else positive_int(type(layer).__name__, name, value)
 
 
+@declared
 class GroupNormalization(ScaleShift):
     """Mean 0 and variance 1 for each sample and group of channels, then `gamma` and `beta` (Wu and He 2018).
 
@@ -260,35 +198,17 @@ class GroupNormalization(ScaleShift):
         beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint: default none.
     """
 
-    def __init__(
-        self,
-        groups: int = 32,
-        axis: int = -1,
-        epsilon: float = 1e-3,
-        center: bool = True,
-        scale: bool = True,
-        beta_initializer: Any = "zeros",
-        gamma_initializer: Any = "ones",
-        beta_regularizer: Any = None,
-        gamma_regularizer: Any = None,
-        beta_constraint: Any = None,
-        gamma_constraint: Any = None,
-        **kwargs: Any,
-    ):
-        super().__init__(
-            epsilon,
-            center,
-            scale,
-            beta_initializer,
-            gamma_initializer,
-            beta_regularizer,
-            gamma_regularizer,
-            beta_constraint,
-            gamma_constraint,
-            **kwargs,
-        )
-        self.groups = groups if groups == -1 else positive_int("GroupNormalization", "groups", groups)
-        self.axis = whole("axis", axis, owner="GroupNormalization")
+    groups: Annotated[int, _groups] = 32
+    axis: Axis = -1
+    epsilon: NonNegative = 1e-3
+    center: bool = True
+    scale: bool = True
+    beta_initializer: Initializer = "zeros"
+    gamma_initializer: Initializer = "ones"
+    beta_regularizer: Regularizer = None
+    gamma_regularizer: Regularizer = None
+    beta_constraint: Constraint = None
+    gamma_constraint: Constraint = None
 
     def build(self, input_shape: Any) -> None:
         channels = known_size(self, input_shape, self.axis)
@@ -299,10 +219,7 @@ class GroupNormalization(ScaleShift):
                 f"GroupNormalization {self.name!r} needs channels that divide into {self.groups} groups, got inputs of "
                 f"shape {tuple(input_shape)} with {channels} channels."
             )
-        if self.scale:
-            self._add_gamma((channels,))
-        if self.center:
-            self._add_beta((channels,))
+        self._add_scale_and_shift((channels,))
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
 
     def call(self, inputs: Any) -> Any:
@@ -328,6 +245,7 @@ class GroupNormalization(ScaleShift):
         return y if inputs.dtype == y.dtype else ops.cast(y, inputs.dtype)
 
 
+@declared
 class UnitNormalization(Elementwise):
     """Each sample divided by its Euclidean norm.
 
@@ -335,9 +253,7 @@ class UnitNormalization(Elementwise):
         axis: the axis, or axes, that the norm is taken over.
     """
 
-    def __init__(self, axis: Any = -1, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.axis = axes_argument(self, axis)
+    axis: Axes = -1
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         check_axes(self, self.axis, input_shape)

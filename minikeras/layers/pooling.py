@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from minikeras import config, ops
-from minikeras.layers.common import choice, int_tuple, replace_axes, spatial_axes, window_counts
+from minikeras import ops
+from minikeras.layers.common import int_tuple, replace_axes, spatial_axes, window_counts
+from minikeras.layers.fields import DataFormat, Sizes, Word, declared
 from minikeras.layers.layer import Layer
 from minikeras.layers.spec import InputSpec
 
 
+@declared
 class Pooling(Layer):
     """The maximum or the mean of each window.
 
@@ -22,20 +24,16 @@ class Pooling(Layer):
 
     rank = 0
 
-    def __init__(
-        self,
-        pool_size: Any = 2,
-        strides: Any = None,
-        padding: str = "valid",
-        data_format: str | None = None,
-        name: str | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(name=name, **kwargs)
-        self.pool_size = int_tuple(self, "pool_size", pool_size, self.rank)
+    pool_size: Sizes = 2
+    strides: Any = None
+    padding: Annotated[str, Word("valid", "same")] = "valid"
+    data_format: DataFormat = None
+    if not TYPE_CHECKING:  # see `Layer`
+        name: Any = None
+
+    def __post_init__(self) -> None:
+        strides = self.strides
         self.strides = self.pool_size if strides is None else int_tuple(self, "strides", strides, self.rank)
-        self.padding = choice(self, "padding", padding, ("valid", "same"))
-        self.data_format = config.standardize_data_format(data_format)
         self.input_spec = InputSpec(ndim=self.rank + 2)
 
     def build(self, input_shape: Any) -> None:
@@ -97,6 +95,7 @@ class AveragePooling3D(AveragePooling):
     rank = 3
 
 
+@declared
 class GlobalPooling(Layer):
     """One number for each channel from all of its spatial values.
 
@@ -107,10 +106,10 @@ class GlobalPooling(Layer):
 
     rank = 0
 
-    def __init__(self, data_format: str | None = None, keepdims: bool = False, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.data_format = config.standardize_data_format(data_format)
-        self.keepdims = keepdims
+    data_format: DataFormat = None
+    keepdims: bool = False
+
+    def __post_init__(self) -> None:
         self.input_spec = InputSpec(ndim=self.rank + 2)
         self._axes = spatial_axes(self.data_format, self.rank)
 

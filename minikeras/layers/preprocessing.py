@@ -13,10 +13,11 @@ from minikeras import kernels as k
 from minikeras import ops
 from minikeras.autodiff.tensor import Tensor
 from minikeras.layers.common import Elementwise, check_axes, known_size, numbers_argument
-from minikeras.registry import deserialize_keras_object
-from minikeras.utils.checks import shown, whole
+from minikeras.layers.fields import Numbers, declared
+from minikeras.utils.checks import flag, shown, whole
 
 
+@declared
 class Rescaling(Elementwise):
     """`inputs * scale + offset`, of integers too: `Rescaling(1 / 255)` takes pictures to the range 0 to 1.
 
@@ -26,10 +27,10 @@ class Rescaling(Elementwise):
         offset: a number, or several that broadcast with the inputs; default 0.
     """
 
-    def __init__(self, scale: Any, offset: Any = 0.0, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.scale = numbers_argument(self, "scale", scale)
-        self.offset = numbers_argument(self, "offset", offset)
+    scale: Numbers
+    offset: Numbers = 0.0
+
+    def __post_init__(self) -> None:
         self._arrays: dict[str, tuple[Any, Any]] = {}  # what several numbers are given as, and their array
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -69,14 +70,6 @@ class Rescaling(Elementwise):
             self._arrays[name] = value, float(array) if array.ndim == 0 else k.to_device(array)
         return self._arrays[name][1]
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        """The layer that `get_config` described; `custom_objects` is accepted for familiarity."""
-        inner: dict[str, Any] = {
-            name: deserialize_keras_object(config[name]) for name in ("scale", "offset") if name in config
-        }
-        return super().from_config({**config, **inner})
-
 
 class Normalization(Elementwise):
     """`(inputs - mean) / sqrt(variance)`, with the mean and variance of each feature of the data.
@@ -98,7 +91,7 @@ class Normalization(Elementwise):
         if variance is not None and np.any(np.asarray(k.to_host(variance)) < 0):
             raise ValueError(f"Normalization's variance must not be negative, got {shown(variance)}.")
         self.input_mean, self.input_variance = mean, variance
-        self.invert = invert
+        self.invert = flag("invert", invert, owner="Normalization")
         self._shape: tuple[int, ...] | None = None  # of the inputs that the layer was built for
         if (mean is None) != (variance is None) or np.shape(mean) != np.shape(variance):
             raise ValueError(
@@ -211,8 +204,8 @@ class Normalization(Elementwise):
         lists = {name: None if value is None else k.to_host(value).tolist() for name, value in given.items()}
         return {**super().get_config(), **lists}
 
-    def _configured(self, parameter: Any) -> Any:
-        return None if parameter.name in ("mean", "variance") else super()._configured(parameter)
+    def _configured(self, name: str) -> Any:
+        return None if name in ("mean", "variance") else super()._configured(name)
 
 
 def _batches(data: Any, steps: int | None) -> Iterator[np.ndarray]:

@@ -10,66 +10,31 @@ import inspect
 import math
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from minikeras import activations, constraints, initializers, ops, regularizers, tree
+from minikeras import activations, ops, tree
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import snake_case
 from minikeras.autodiff.tape import raw
 from minikeras.autodiff.tensor import Tensor, Variable
-from minikeras.layers.common import choice, fraction, known_size, positive_int
+from minikeras.declared import fields
+from minikeras.layers.common import choice, known_size
 from minikeras.layers.context import context
+from minikeras.layers.fields import Activation, Constraint, Initializer, Positive, Rate, Regularizer, declared, field
 from minikeras.layers.layer import Layer
 from minikeras.layers.spec import InputSpec
 from minikeras.layers.wrapper import Wrapper
 from minikeras.ops import nn
-from minikeras.registry import custom_object_scope, deserialize_keras_object, is_builtin, serialize_value
+from minikeras.registry import custom_object_scope, is_builtin
 from minikeras.seeds import SeedGenerator
-
-_INITIALIZERS = ("kernel_initializer", "recurrent_initializer", "bias_initializer")
-_REGULARIZERS = ("kernel_regularizer", "recurrent_regularizer", "bias_regularizer")
-_CONSTRAINTS = ("kernel_constraint", "recurrent_constraint", "bias_constraint")
-_DROPOUT = ("dropout", "recurrent_dropout")
-_SEQUENCE = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
-
-_LAYERS = ("cell", "cells", "layer", "backward_layer")
-
-_MEANINGS: dict[str, Callable] = {
-    "activation": activations.get,
-    "initializer": initializers.get,
-    "regularizer": regularizers.get,
-    "constraint": constraints.get,
-}
-
-
-def _arguments(local_names: dict[str, Any]) -> dict[str, Any]:
-    """A constructor's arguments by name, `**kwargs` among them, from its `locals()`."""
-    named = {name: value for name, value in local_names.items() if name not in ("self", "kwargs", "__class__")}
-    return named | local_names["kwargs"]
-
-
-class _Described(Layer):
-    """A layer whose description lists `_CONFIG`, in this order, and may hold other layers."""
-
-    _CONFIG: tuple[str, ...] = ()
-
-    def get_config(self) -> dict[str, Any]:
-        names = self._CONFIG if self.activity_regularizer is None else ("activity_regularizer", *self._CONFIG)
-        config = {"name": self.name, "trainable": self.trainable, "dtype": serialize_value(self.dtype_policy)}
-        return config | {name: serialize_value(getattr(self, name)) for name in names}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Any:
-        inner = {name: deserialize_keras_object(config[name]) for name in _LAYERS if name in config}
-        return cls(**{**config, **inner})
-
+from minikeras.utils.checks import flag
 
 # ---------------------------------------------------------------- cells
 
 
-class _Cell(_Described):
+class _Cell(Layer):
     """What the three cells share: their settings, weights, dropout and states.
 
     `_GATES` times `units` columns has each kernel; `_STATES` states are carried, the first of them is the output.
@@ -87,41 +52,29 @@ class _Cell(_Described):
     reset_after: bool
     dropout: float
     recurrent_dropout: float
+    bias_initializer: Any
+    seed: Any
 
-    def __init__(self, arguments: dict[str, Any]):
-        settings = {name: arguments.pop(name) for name in self._CONFIG}
-        arguments.pop("implementation", None)
-        super().__init__(**arguments)
-        for name, value in settings.items():
-            meaning = _MEANINGS.get(name.rpartition("_")[2])
-            setattr(self, name, meaning(value) if meaning else value)
-        self.units = positive_int(type(self).__name__, "units", self.units)
-        for name in _DROPOUT:
-            fraction(self, name, getattr(self, name))
+    def __post_init__(self) -> None:
         self.state_size: Any = self.units if self._STATES == 1 else [self.units] * self._STATES
         self.output_size = self.units
-        self.seed_generator = SeedGenerator(settings["seed"])
+        self.seed_generator = SeedGenerator(self.seed)
         self.bias: Any = None
         self._masks: dict[str, Any] = {}
 
+    @classmethod
+    def _other_arguments(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return super()._other_arguments({name: given[name] for name in given if name != "implementation"})
+
     def build(self, input_shape: Any) -> None:
         columns = self._GATES * self.units
-        self.kernel = self._weight("kernel", (known_size(self, input_shape, -1), columns))
-        self.recurrent_kernel = self._weight("recurrent", (self.units, columns), "recurrent_kernel")
+        self.kernel = self.add_weight("kernel", (known_size(self, input_shape, -1), columns))
+        self.recurrent_kernel = self.add_weight("recurrent_kernel", (self.units, columns))
         if self.use_bias:
-            self.bias = self._weight("bias", self._bias_shape(columns))
+            self.bias = self.add_weight("bias", self._bias_shape(columns), self._bias_initializer())
 
-    def _weight(self, kind: str, shape: tuple[int, ...], name: str | None = None) -> Variable:
-        return self.add_weight(
-            shape,
-            self._initializer(kind),
-            regularizer=getattr(self, f"{kind}_regularizer"),
-            constraint=getattr(self, f"{kind}_constraint"),
-            name=name or kind,
-        )
-
-    def _initializer(self, kind: str) -> Callable:
-        return getattr(self, f"{kind}_initializer")
+    def _bias_initializer(self) -> Any:
+        return self.bias_initializer
 
     def _bias_shape(self, columns: int) -> tuple[int, ...]:
         return (columns,)
@@ -216,35 +169,30 @@ def _known(activation: Any) -> bool:
     return activation is activations.linear or activations.fused_name(activation) is not None
 
 
+@declared
 class SimpleRNNCell(_Cell):
     """One step of `SimpleRNN`: `h = activation(x @ kernel + bias + h @ recurrent_kernel)`.
 
     Arguments as for `SimpleRNN`.
     """
 
-    _CONFIG = ("units", "activation", "use_bias", *_INITIALIZERS, *_REGULARIZERS, *_CONSTRAINTS, *_DROPOUT, "seed")
     _sequence = staticmethod(nn.simple_rnn_sequence)
 
-    def __init__(
-        self,
-        units: int,
-        activation: Any = "tanh",
-        use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        recurrent_initializer: Any = "orthogonal",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        recurrent_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        recurrent_constraint: Any = None,
-        bias_constraint: Any = None,
-        dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        seed: int | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(_arguments(locals()))
+    units: Positive[int]
+    activation: Activation = "tanh"
+    use_bias: bool = True
+    kernel_initializer: Initializer = "glorot_uniform"
+    recurrent_initializer: Initializer = "orthogonal"
+    bias_initializer: Initializer = "zeros"
+    kernel_regularizer: Regularizer = None
+    recurrent_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    kernel_constraint: Constraint = None
+    recurrent_constraint: Constraint = None
+    bias_constraint: Constraint = None
+    dropout: Rate = 0.0
+    recurrent_dropout: Rate = 0.0
+    seed: Any = None
 
     def _step(self, inputs: Any, states: list[Any], training: bool) -> list[Any]:
         (x,) = self._products("dropout", inputs, self.kernel, self.bias, training)
@@ -252,44 +200,36 @@ class SimpleRNNCell(_Cell):
         return [self.activation(x + h)]
 
 
+@declared
 class LSTMCell(_Cell):
     """One step of `LSTM`, on the states [h, c].  Arguments as for `LSTM`."""
 
-    _CONFIG = (
-        *("units", "activation", "recurrent_activation", "use_bias", "unit_forget_bias"),
-        *(*_INITIALIZERS, *_REGULARIZERS, *_CONSTRAINTS, *_DROPOUT, "seed"),
-    )
     _GATES = 4
     _STATES = 2
     _ACTIVATIONS = ("activation", "recurrent_activation")
     _sequence = staticmethod(nn.lstm_sequence)
 
-    def __init__(
-        self,
-        units: int,
-        activation: Any = "tanh",
-        recurrent_activation: Any = "sigmoid",
-        use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        recurrent_initializer: Any = "orthogonal",
-        bias_initializer: Any = "zeros",
-        unit_forget_bias: bool = True,
-        kernel_regularizer: Any = None,
-        recurrent_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        recurrent_constraint: Any = None,
-        bias_constraint: Any = None,
-        dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        seed: int | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(_arguments(locals()))
+    units: Positive[int]
+    activation: Activation = "tanh"
+    recurrent_activation: Activation = "sigmoid"
+    use_bias: bool = True
+    kernel_initializer: Initializer = "glorot_uniform"
+    recurrent_initializer: Initializer = "orthogonal"
+    bias_initializer: Initializer = "zeros"
+    unit_forget_bias: bool = True
+    kernel_regularizer: Regularizer = None
+    recurrent_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    kernel_constraint: Constraint = None
+    recurrent_constraint: Constraint = None
+    bias_constraint: Constraint = None
+    dropout: Rate = 0.0
+    recurrent_dropout: Rate = 0.0
+    seed: Any = None
 
-    def _initializer(self, kind: str) -> Callable:
-        initializer = super()._initializer(kind)
-        if kind != "bias" or not self.unit_forget_bias:
+    def _bias_initializer(self) -> Any:
+        initializer = self.bias_initializer
+        if not self.unit_forget_bias:
             return initializer
 
         def ones_for_forget_gate(shape: Any, dtype: Any = None) -> np.ndarray:
@@ -307,39 +247,31 @@ class LSTMCell(_Cell):
         return [self.recurrent_activation(o) * self.activation(c), c]
 
 
+@declared
 class GRUCell(_Cell):
     """One step of `GRU`.  Arguments as for `GRU`."""
 
-    _CONFIG = (
-        *("units", "activation", "recurrent_activation", "use_bias"),
-        *(*_INITIALIZERS, *_REGULARIZERS, *_CONSTRAINTS, *_DROPOUT, "reset_after", "seed"),
-    )
     _GATES = 3
     _ACTIVATIONS = ("activation", "recurrent_activation")
     _sequence = staticmethod(nn.gru_sequence)
 
-    def __init__(
-        self,
-        units: int,
-        activation: Any = "tanh",
-        recurrent_activation: Any = "sigmoid",
-        use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        recurrent_initializer: Any = "orthogonal",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        recurrent_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        recurrent_constraint: Any = None,
-        bias_constraint: Any = None,
-        dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        reset_after: bool = True,
-        seed: int | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(_arguments(locals()))
+    units: Positive[int]
+    activation: Activation = "tanh"
+    recurrent_activation: Activation = "sigmoid"
+    use_bias: bool = True
+    kernel_initializer: Initializer = "glorot_uniform"
+    recurrent_initializer: Initializer = "orthogonal"
+    bias_initializer: Initializer = "zeros"
+    kernel_regularizer: Regularizer = None
+    recurrent_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    kernel_constraint: Constraint = None
+    recurrent_constraint: Constraint = None
+    bias_constraint: Constraint = None
+    dropout: Rate = 0.0
+    recurrent_dropout: Rate = 0.0
+    reset_after: bool = True
+    seed: Any = None
 
     def _bias_shape(self, columns: int) -> tuple[int, ...]:
         return (2, columns) if self.reset_after else (columns,)
@@ -367,22 +299,23 @@ class GRUCell(_Cell):
         return [z * states[0] + (1 - z) * self.activation(candidate)]
 
 
-class StackedRNNCells(_Described):
+def _cells(layer: Layer, name: str, value: Any) -> list[Any]:
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ValueError(f"StackedRNNCells takes a list of at least one cell, got {value!r}.")
+    for cell in value:
+        _check_cell(cell)
+    return list(value)
+
+
+@declared
+class StackedRNNCells(Layer):
     """Several cells as one: each works on the output of the one before.
 
     Args:
         cells: list of cells.
     """
 
-    _CONFIG = ("cells",)
-
-    def __init__(self, cells: Any, **kwargs: Any):
-        super().__init__(**kwargs)
-        if not isinstance(cells, (list, tuple)) or not cells:
-            raise ValueError(f"StackedRNNCells takes a list of at least one cell, got {cells!r}.")
-        for cell in cells:
-            _check_cell(cell)
-        self.cells = list(cells)
+    cells: Annotated[Any, _cells]
 
     @property
     def state_size(self) -> list[Any]:
@@ -455,7 +388,7 @@ def _reset_masks(*cells: Any) -> None:
 # ---------------------------------------------------------------- layers
 
 
-class RNN(_Described):
+class RNN(Layer):
     """A cell run over the time axis of inputs (batch, time, ...).
 
     Args:
@@ -473,7 +406,6 @@ class RNN(_Described):
     """
 
     supports_masking = True
-    _CONFIG: tuple[str, ...] = (*_SEQUENCE, "cell")
     _UNTRACKED = Layer._UNTRACKED | {"states"}
 
     def __init__(
@@ -493,9 +425,13 @@ class RNN(_Described):
         cell = StackedRNNCells(cell, dtype=self.dtype_policy) if isinstance(cell, (list, tuple)) else cell
         _check_cell(cell)
         self.cell = cell
-        self.return_sequences, self.return_state = bool(return_sequences), bool(return_state)
-        self.go_backwards, self.stateful, self.unroll = bool(go_backwards), bool(stateful), bool(unroll)
-        self.zero_output_for_mask = bool(zero_output_for_mask)
+        owner = type(self).__name__
+        self.return_sequences = flag("return_sequences", return_sequences, owner=owner)
+        self.return_state = flag("return_state", return_state, owner=owner)
+        self.go_backwards = flag("go_backwards", go_backwards, owner=owner)
+        self.stateful = flag("stateful", stateful, owner=owner)
+        self.unroll = flag("unroll", unroll, owner=owner)
+        self.zero_output_for_mask = flag("zero_output_for_mask", zero_output_for_mask, owner=owner)
         self.states: Any = None
 
     @property
@@ -633,14 +569,24 @@ class _CellLayer(RNN):
 
     _CELL: Any  # the class of the cell
 
-    def __init__(self, arguments: dict[str, Any]):
-        arguments.pop("use_cudnn", None)
-        cell = {name: arguments.pop(name) for name in (*self._CELL._CONFIG, "implementation") if name in arguments}
+    def __init__(self, **arguments: Any):
+        known = {*fields(self._CELL), "implementation"} - fields(Layer).keys()
+        cell = {name: arguments.pop(name) for name in known & arguments.keys()}
         general = {name: arguments[name] for name in ("dtype", "trainable") if name in arguments}
         super().__init__(self._CELL(**cell, **general, name=snake_case(self._CELL.__name__)), **arguments)
         self.input_spec = InputSpec(ndim=3)
 
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        config.pop("use_cudnn", None)
+        return config
 
+
+for _name in {**fields(LSTMCell), **fields(GRUCell)}.keys() - fields(Layer).keys():
+    setattr(_CellLayer, _name, property(attrgetter(f"cell.{_name}"), doc="As given to the constructor; the cell's."))
+
+
+@declared
 class SimpleRNN(_CellLayer):
     """Fully connected recurrence: `h_t = activation(x_t @ kernel + bias + h_{t-1} @ recurrent_kernel)`.
 
@@ -661,39 +607,33 @@ class SimpleRNN(_CellLayer):
     """
 
     _CELL = SimpleRNNCell
-    _CONFIG = (
-        *(*_SEQUENCE, "units", "activation", "use_bias", *_INITIALIZERS),
-        *(*_REGULARIZERS, "activity_regularizer", *_CONSTRAINTS, *_DROPOUT),
-    )
 
-    def __init__(
-        self,
-        units: int,
-        activation: Any = "tanh",
-        use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        recurrent_initializer: Any = "orthogonal",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        recurrent_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        recurrent_constraint: Any = None,
-        bias_constraint: Any = None,
-        dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        return_sequences: bool = False,
-        return_state: bool = False,
-        go_backwards: bool = False,
-        stateful: bool = False,
-        unroll: bool = False,
-        seed: int | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(_arguments(locals()))
+    units: Positive[int]
+    activation: Activation = "tanh"
+    use_bias: bool = True
+    kernel_initializer: Initializer = "glorot_uniform"
+    recurrent_initializer: Initializer = "orthogonal"
+    bias_initializer: Initializer = "zeros"
+    kernel_regularizer: Regularizer = None
+    recurrent_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    if not TYPE_CHECKING:  # see `Layer`
+        activity_regularizer: Regularizer = None
+    kernel_constraint: Constraint = None
+    recurrent_constraint: Constraint = None
+    bias_constraint: Constraint = None
+    dropout: Rate = 0.0
+    recurrent_dropout: Rate = 0.0
+    return_sequences: bool = False
+    return_state: bool = False
+    go_backwards: bool = False
+    stateful: bool = False
+    unroll: bool = False
+    seed: Any = None
+    zero_output_for_mask: bool = field(default=False, kw_only=True)
 
 
+@declared
 class LSTM(_CellLayer):
     """Long short-term memory (Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000).
 
@@ -710,42 +650,36 @@ class LSTM(_CellLayer):
     """
 
     _CELL = LSTMCell
-    _CONFIG = (
-        *(*_SEQUENCE, "units", "activation", "recurrent_activation", "use_bias", *_INITIALIZERS, "unit_forget_bias"),
-        *(*_REGULARIZERS, "activity_regularizer", *_CONSTRAINTS, *_DROPOUT, "seed"),
-    )
 
-    def __init__(
-        self,
-        units: int,
-        activation: Any = "tanh",
-        recurrent_activation: Any = "sigmoid",
-        use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        recurrent_initializer: Any = "orthogonal",
-        bias_initializer: Any = "zeros",
-        unit_forget_bias: bool = True,
-        kernel_regularizer: Any = None,
-        recurrent_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        recurrent_constraint: Any = None,
-        bias_constraint: Any = None,
-        dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        seed: int | None = None,
-        return_sequences: bool = False,
-        return_state: bool = False,
-        go_backwards: bool = False,
-        stateful: bool = False,
-        unroll: bool = False,
-        use_cudnn: Any = "auto",
-        **kwargs: Any,
-    ):
-        super().__init__(_arguments(locals()))
+    units: Positive[int]
+    activation: Activation = "tanh"
+    recurrent_activation: Activation = "sigmoid"
+    use_bias: bool = True
+    kernel_initializer: Initializer = "glorot_uniform"
+    recurrent_initializer: Initializer = "orthogonal"
+    bias_initializer: Initializer = "zeros"
+    unit_forget_bias: bool = True
+    kernel_regularizer: Regularizer = None
+    recurrent_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    if not TYPE_CHECKING:  # see `Layer`
+        activity_regularizer: Regularizer = None
+    kernel_constraint: Constraint = None
+    recurrent_constraint: Constraint = None
+    bias_constraint: Constraint = None
+    dropout: Rate = 0.0
+    recurrent_dropout: Rate = 0.0
+    seed: Any = None
+    return_sequences: bool = False
+    return_state: bool = False
+    go_backwards: bool = False
+    stateful: bool = False
+    unroll: bool = False
+    use_cudnn: Any = "auto"
+    zero_output_for_mask: bool = field(default=False, kw_only=True)
 
 
+@declared
 class GRU(_CellLayer):
     """Gated recurrent unit (Cho et al. 2014): `h_t = z * h_{t-1} + (1 - z) * candidate`.
 
@@ -759,51 +693,39 @@ class GRU(_CellLayer):
     """
 
     _CELL = GRUCell
-    _CONFIG = (
-        *(*_SEQUENCE, "units", "activation", "recurrent_activation", "use_bias", *_INITIALIZERS, *_REGULARIZERS),
-        *("activity_regularizer", *_CONSTRAINTS, *_DROPOUT, "reset_after", "seed"),
-    )
 
-    def __init__(
-        self,
-        units: int,
-        activation: Any = "tanh",
-        recurrent_activation: Any = "sigmoid",
-        use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        recurrent_initializer: Any = "orthogonal",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        recurrent_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        recurrent_constraint: Any = None,
-        bias_constraint: Any = None,
-        dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        seed: int | None = None,
-        return_sequences: bool = False,
-        return_state: bool = False,
-        go_backwards: bool = False,
-        stateful: bool = False,
-        unroll: bool = False,
-        reset_after: bool = True,
-        use_cudnn: Any = "auto",
-        **kwargs: Any,
-    ):
-        super().__init__(_arguments(locals()))
-
-
-for _layer in (SimpleRNN, LSTM, GRU):
-    for _name in _layer._CELL._CONFIG:
-        setattr(_layer, _name, property(attrgetter(f"cell.{_name}"), doc="As given to the constructor; the cell's."))
+    units: Positive[int]
+    activation: Activation = "tanh"
+    recurrent_activation: Activation = "sigmoid"
+    use_bias: bool = True
+    kernel_initializer: Initializer = "glorot_uniform"
+    recurrent_initializer: Initializer = "orthogonal"
+    bias_initializer: Initializer = "zeros"
+    kernel_regularizer: Regularizer = None
+    recurrent_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    if not TYPE_CHECKING:  # see `Layer`
+        activity_regularizer: Regularizer = None
+    kernel_constraint: Constraint = None
+    recurrent_constraint: Constraint = None
+    bias_constraint: Constraint = None
+    dropout: Rate = 0.0
+    recurrent_dropout: Rate = 0.0
+    seed: Any = None
+    return_sequences: bool = False
+    return_state: bool = False
+    go_backwards: bool = False
+    stateful: bool = False
+    unroll: bool = False
+    reset_after: bool = True
+    use_cudnn: Any = "auto"
+    zero_output_for_mask: bool = field(default=False, kw_only=True)
 
 
 # ---------------------------------------------------------------- wrappers
 
 
-class Bidirectional(_Described):
+class Bidirectional(Layer):
     """A recurrent layer run over the sequence in both directions.
 
     Args:
@@ -817,7 +739,6 @@ class Bidirectional(_Described):
     """
 
     supports_masking = True
-    _CONFIG = ("merge_mode", "layer", "backward_layer")
 
     def __init__(
         self,
@@ -847,6 +768,11 @@ class Bidirectional(_Described):
         for one in (self.forward_layer, self.backward_layer):
             one.zero_output_for_mask = layer.return_sequences  # a repeated output would be of another time step
         self.input_spec = layer.input_spec
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["weights"]
+        return config
 
     @property
     def layer(self) -> Any:
@@ -923,6 +849,7 @@ def _copy(layer: Any, direction: str, go_backwards: bool) -> Any:
         return type(layer).from_config({**layer.get_config(), "name": name, "go_backwards": go_backwards})
 
 
+@declared
 class TimeDistributed(Wrapper):
     """A layer applied to every time step of inputs (batch, time, ...).
 
@@ -936,10 +863,9 @@ class TimeDistributed(Wrapper):
 
     supports_masking = True
 
-    def __init__(self, layer: Any, **kwargs: Any):
-        super().__init__(layer, **kwargs)
+    def __post_init__(self) -> None:
         self.input_spec = InputSpec(min_ndim=3)
-        self._passes_mask = "mask" in inspect.signature(layer.call).parameters
+        self._passes_mask = "mask" in inspect.signature(self.layer.call).parameters
 
     def build(self, input_shape: Any = None) -> None:
         self.layer.build_from_config({"input_shape": (input_shape[0], *input_shape[2:])})

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 from minikeras import config, ops, regularizers
 from minikeras import kernels as k
-from minikeras.layers.common import Elementwise, fraction, spatial_axes
+from minikeras.layers.common import Elementwise, spatial_axes
+from minikeras.layers.fields import Rate, declared
 from minikeras.layers.spec import InputSpec
 from minikeras.ops import nn
 from minikeras.seeds import SeedGenerator
 
 
 class Noise(Elementwise):
-    """A layer that changes its inputs at random in training; `strength` 0 never does.
+    """A layer that changes its inputs at random in training, unless its strength is 0."""
 
-    Args:
-        seed: whole number for the same noise in every run, default drawn from the global stream.
-    """
+    seed: Any
 
-    def __init__(self, strength: float, seed: Any, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.seed = seed
-        if strength > 0:
-            self.seed_generator = SeedGenerator(seed)
+    def __post_init__(self) -> None:
+        if self._strength() > 0:
+            self.seed_generator = SeedGenerator(self.seed)
+
+    def _strength(self) -> float:
+        return self.rate  # type: ignore[attr-defined]
 
     def _draw(self, kind: str, shape: tuple[int, ...], *args: Any) -> Any:
         """New random numbers from the kernel of that name."""
@@ -32,6 +32,17 @@ class Noise(Elementwise):
         return getattr(k, kind)(*self.seed_generator.next(blocks), shape, *args)
 
 
+def _noise_shape(layer: Noise, name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if not isinstance(value, (list, tuple)) or not all(
+        size is None or (isinstance(size, int) and not isinstance(size, bool) and size > 0) for size in value
+    ):
+        raise ValueError(f"{type(layer).__name__} needs positive integers or None for {name}, got {value!r}.")
+    return tuple(value)
+
+
+@declared
 class Dropout(Noise):
     """Sets a random part of the inputs to 0 and scales the rest by `1 / (1 - rate)` (Srivastava et al. 2014).
 
@@ -41,19 +52,9 @@ class Dropout(Noise):
         seed: whole number for the same noise in every run, default drawn from the global stream.
     """
 
-    def __init__(self, rate: float, noise_shape: Any = None, seed: Any = None, **kwargs: Any):
-        self.rate = fraction(self, "rate", rate)
-        super().__init__(rate, seed, **kwargs)
-        kind = type(self).__name__
-        if noise_shape is not None and not (
-            isinstance(noise_shape, (list, tuple))
-            and all(
-                size is None or (isinstance(size, int) and not isinstance(size, bool) and size > 0)
-                for size in noise_shape
-            )
-        ):
-            raise ValueError(f"{kind} needs positive integers or None for noise_shape, got {noise_shape!r}.")
-        self.noise_shape = None if noise_shape is None else tuple(noise_shape)
+    rate: Rate
+    noise_shape: Annotated[Any, _noise_shape] = None
+    seed: Any = None
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         if self.noise_shape is not None and len(self.noise_shape) != len(input_shape):
@@ -151,6 +152,7 @@ class SpatialDropout3D(SpatialDropout):
     rank = 3
 
 
+@declared
 class GaussianNoise(Noise):
     """Adds normal noise.
 
@@ -159,9 +161,11 @@ class GaussianNoise(Noise):
         seed: whole number for the same noise in every run, default drawn from the global stream.
     """
 
-    def __init__(self, stddev: float, seed: Any = None, **kwargs: Any):
-        self.stddev = fraction(self, "stddev", stddev)
-        super().__init__(stddev, seed, **kwargs)
+    stddev: Rate
+    seed: Any = None
+
+    def _strength(self) -> float:
+        return self.stddev
 
     def call(self, inputs: Any, training: Any = False) -> Any:
         if not training or self.stddev == 0:
@@ -170,6 +174,7 @@ class GaussianNoise(Noise):
         return ops.add(inputs, noise * float(self.stddev))
 
 
+@declared
 class GaussianDropout(Noise):
     """Multiplies with normal noise of mean 1 and the variance of dropout, `rate / (1 - rate)` (Srivastava et al. 2014).
 
@@ -178,11 +183,13 @@ class GaussianDropout(Noise):
         seed: whole number for the same noise in every run, default drawn from the global stream.
     """
 
-    def __init__(self, rate: float, seed: Any = None, **kwargs: Any):
-        self.rate = fraction(self, "rate", rate)
-        if rate == 1:
-            raise ValueError(f"GaussianDropout needs a rate below 1, where its noise is infinite, got {rate!r}.")
-        super().__init__(rate, seed, **kwargs)
+    rate: Rate
+    seed: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rate == 1:
+            raise ValueError(f"GaussianDropout needs a rate below 1, where its noise is infinite, got {self.rate!r}.")
 
     def call(self, inputs: Any, training: Any = False) -> Any:
         if not training or self.rate == 0:
@@ -191,6 +198,7 @@ class GaussianDropout(Noise):
         return ops.multiply(inputs, noise * math.sqrt(self.rate / (1 - self.rate)) + 1)
 
 
+@declared
 class AlphaDropout(Dropout):
     """Dropout for networks of `selu`: a random part of the inputs becomes what `selu` tends to far below 0.
 
@@ -202,10 +210,9 @@ class AlphaDropout(Dropout):
         seed: whole number for the same noise in every run, default drawn from the global stream.
     """
 
-    def __init__(self, rate: float, noise_shape: Any = None, seed: Any = None, **kwargs: Any):
-        super().__init__(rate, noise_shape, seed, **kwargs)
-        if rate == 1:
-            raise ValueError(f"AlphaDropout needs a rate below 1, where nothing would be left, got {rate!r}.")
+    def __post_init__(self) -> None:
+        if self.rate == 1:
+            raise ValueError(f"AlphaDropout needs a rate below 1, where nothing would be left, got {self.rate!r}.")
 
     def call(self, inputs: Any, training: Any = False) -> Any:
         if not training or self.rate == 0:
@@ -220,6 +227,7 @@ class AlphaDropout(Dropout):
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
+@declared
 class ActivityRegularization(Elementwise):
     """Returns its inputs and adds `l1 * sum(|x|) + l2 * sum(x**2)`, divided by the batch size, to the loss.
 
@@ -227,9 +235,11 @@ class ActivityRegularization(Elementwise):
         l1, l2: factors, default 0.
     """
 
-    def __init__(self, l1: float = 0.0, l2: float = 0.0, **kwargs: Any):
-        super().__init__(**{**kwargs, "activity_regularizer": regularizers.L1L2(l1, l2)})
-        self.l1, self.l2 = l1, l2
+    l1: float = 0.0
+    l2: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.activity_regularizer = regularizers.L1L2(self.l1, self.l2)
 
     def call(self, inputs: Any) -> Any:
         return inputs

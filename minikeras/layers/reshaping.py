@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
-from minikeras import config, ops
-from minikeras.layers.common import (
-    SameType,
-    choice,
-    int_tuple,
-    positive_int,
-    replace_axes,
-    sizes_argument,
-    spatial_axes,
-)
+from minikeras import ops
+from minikeras.declared import Whole
+from minikeras.layers.common import SameType, int_tuple, positive_int, replace_axes, spatial_axes
+from minikeras.layers.fields import DataFormat, Sizes, Word, declared, sizes
 from minikeras.layers.spec import InputSpec
 
 
+@declared
 class Flatten(SameType):
     """All of a sample's values in one axis.
 
@@ -26,10 +21,8 @@ class Flatten(SameType):
             (batch, ..., channels), so that what follows is the same for both; default `config.image_data_format()`.
     """
 
-    def __init__(self, data_format: str | None = None, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.data_format = config.standardize_data_format(data_format)
-        self.input_spec = InputSpec(min_ndim=1)
+    data_format: DataFormat = None
+    input_spec = InputSpec(min_ndim=1)
 
     def call(self, inputs: Any) -> Any:
         if self.data_format == "channels_first" and inputs.ndim > 2:
@@ -37,10 +30,11 @@ class Flatten(SameType):
         return ops.reshape(inputs, (inputs.shape[0], math.prod(inputs.shape[1:])))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        sizes = input_shape[1:]
-        return (input_shape[0], None if None in sizes else math.prod(sizes))
+        rest = input_shape[1:]
+        return (input_shape[0], None if None in rest else math.prod(rest))
 
 
+@declared
 class Reshape(SameType):
     """The same values of each sample in another shape.
 
@@ -48,12 +42,11 @@ class Reshape(SameType):
         target_shape: shape of a sample; one size may be -1 and follows from the others.
     """
 
-    def __init__(self, target_shape: Any, **kwargs: Any):
-        super().__init__(**kwargs)
-        sizes = sizes_argument(self, "target_shape", target_shape, least=-1)
-        if sizes.count(-1) > 1:
-            raise ValueError(f"Reshape needs sizes of which one may be -1 for target_shape, got {target_shape!r}.")
-        self.target_shape = sizes
+    target_shape: Annotated[Any, sizes(least=-1)]
+
+    def __post_init__(self) -> None:
+        if self.target_shape.count(-1) > 1:
+            raise ValueError(f"Reshape needs sizes of which one may be -1 for target_shape, got {self.target_shape!r}.")
 
     def call(self, inputs: Any) -> Any:
         return ops.reshape(inputs, self.compute_output_shape(inputs.shape))
@@ -71,6 +64,7 @@ class Reshape(SameType):
         return (batch, *(values // known if size == -1 else size for size in self.target_shape))
 
 
+@declared
 class Permute(SameType):
     """The axes of each sample in another order.
 
@@ -78,11 +72,13 @@ class Permute(SameType):
         dims: for each axis of the result the axis it comes from, counted from 1 after the batch: `(2, 1)` swaps two.
     """
 
-    def __init__(self, dims: Any, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.dims = sizes_argument(self, "dims", dims)
+    dims: Annotated[Any, sizes()]
+
+    def __post_init__(self) -> None:
         if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
-            raise ValueError(f"Permute needs the numbers 1 to {len(self.dims)} in some order for dims, got {dims!r}.")
+            raise ValueError(
+                f"Permute needs the numbers 1 to {len(self.dims)} in some order for dims, got {self.dims!r}."
+            )
         self.input_spec = InputSpec(ndim=len(self.dims) + 1)
 
     def call(self, inputs: Any) -> Any:
@@ -92,6 +88,13 @@ class Permute(SameType):
         return (input_shape[0], *(input_shape[axis] for axis in self.dims))
 
 
+def _count(layer: SameType, name: str, value: Any) -> int:
+    if not hasattr(value, "__index__"):
+        raise TypeError(f"RepeatVector needs an integer for {name}, got {value!r}.")
+    return positive_int("RepeatVector", name, value)
+
+
+@declared
 class RepeatVector(SameType):
     """(batch, features) repeated to (batch, n, features).
 
@@ -99,12 +102,8 @@ class RepeatVector(SameType):
         n: number of repetitions.
     """
 
-    def __init__(self, n: int, **kwargs: Any):
-        super().__init__(**kwargs)
-        if not hasattr(n, "__index__"):
-            raise TypeError(f"RepeatVector needs an integer for n, got {n!r}.")
-        self.n = positive_int("RepeatVector", "n", n)
-        self.input_spec = InputSpec(ndim=2)
+    n: Annotated[int, _count]
+    input_spec = InputSpec(ndim=2)
 
     def call(self, inputs: Any) -> Any:
         return ops.repeat(ops.expand_dims(inputs, 1), self.n, axis=1)
@@ -118,29 +117,34 @@ class Spatial(SameType):
 
     rank = 0
 
-    def __init__(self, data_format: str | None, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.data_format = config.standardize_data_format(data_format)
+    data_format: str = "channels_last"
+
+    def __post_init__(self) -> None:
         self.input_spec = InputSpec(ndim=self.rank + 2)
         self._axes = spatial_axes(self.data_format, self.rank)
-
-    def _borders(self, name: str, value: Any) -> Any:
-        """(before, after) for each spatial axis as Keras stores it: of a single axis without the outer tuple."""
-        if self.rank == 1:
-            return int_tuple(self, name, value, 2, least=0)
-        values = value if isinstance(value, (list, tuple)) else (value,) * self.rank
-        if not isinstance(values, (list, tuple)) or len(values) != self.rank:
-            raise ValueError(
-                f"{type(self).__name__} needs for {name} an integer, {self.rank} integers or {self.rank} pairs "
-                f"(before, after), got {value!r}."
-            )
-        return tuple(int_tuple(self, name, pair, 2, least=0) for pair in values)
 
     def _pairs(self, borders: Any) -> dict[int, tuple[int, int]]:
         """(before, after) by axis."""
         return dict(zip(self._axes, (borders,) if self.rank == 1 else borders, strict=True))
 
 
+def _borders(layer: Spatial, name: str, value: Any) -> Any:
+    """(before, after) for each spatial axis as Keras stores it: of a single axis without the outer tuple."""
+    if layer.rank == 1:
+        return int_tuple(layer, name, value, 2, least=0)
+    values = value if isinstance(value, (list, tuple)) else (value,) * layer.rank
+    if not isinstance(values, (list, tuple)) or len(values) != layer.rank:
+        raise ValueError(
+            f"{type(layer).__name__} needs for {name} an integer, {layer.rank} integers or {layer.rank} pairs "
+            f"(before, after), got {value!r}."
+        )
+    return tuple(int_tuple(layer, name, pair, 2, least=0) for pair in values)
+
+
+Borders = Annotated[Any, _borders]
+
+
+@declared
 class ZeroPadding(Spatial):
     """Zeros around the spatial axes.
 
@@ -150,9 +154,8 @@ class ZeroPadding(Spatial):
         data_format: `"channels_last"` or `"channels_first"`, default `config.image_data_format()`.
     """
 
-    def __init__(self, padding: Any = 1, data_format: str | None = None, **kwargs: Any):
-        super().__init__(data_format, **kwargs)
-        self.padding = self._borders("padding", padding)
+    padding: Borders = 1
+    data_format: DataFormat = None
 
     def call(self, inputs: Any) -> Any:
         pairs = self._pairs(self.padding)
@@ -190,9 +193,7 @@ class Cropping(Spatial):
         data_format: `"channels_last"` or `"channels_first"`, default `config.image_data_format()`.
     """
 
-    def __init__(self, cropping: Any = 1, data_format: str | None = None, **kwargs: Any):
-        super().__init__(data_format, **kwargs)
-        self.cropping = self._borders("cropping", cropping)
+    cropping: Any
 
     def call(self, inputs: Any) -> Any:
         self.compute_output_shape(inputs.shape)
@@ -215,6 +216,7 @@ class Cropping(Spatial):
         return replace_axes(input_shape, sizes)
 
 
+@declared
 class Cropping1D(Cropping):
     """Cuts steps off sequences (batch, steps, channels).
 
@@ -224,23 +226,27 @@ class Cropping1D(Cropping):
 
     rank = 1
 
-    def __init__(self, cropping: Any = (1, 1), **kwargs: Any):
-        super().__init__(cropping, "channels_last", **kwargs)
+    cropping: Borders = (1, 1)
 
 
+@declared
 class Cropping2D(Cropping):
     """Cuts the borders off pictures (batch, rows, columns, channels); arguments as for `Cropping`, default nothing."""
 
     rank = 2
 
-    def __init__(self, cropping: Any = ((0, 0), (0, 0)), data_format: str | None = None, **kwargs: Any):
-        super().__init__(cropping, data_format, **kwargs)
+    cropping: Borders = ((0, 0), (0, 0))
+    data_format: DataFormat = None
 
 
+@declared
 class Cropping3D(Cropping):
     """Cuts the borders off volumes (batch, depth, rows, columns, channels); arguments as for `Cropping`."""
 
     rank = 3
+
+    cropping: Borders = 1
+    data_format: DataFormat = None
 
 
 class UpSampling(Spatial):
@@ -251,9 +257,7 @@ class UpSampling(Spatial):
         data_format: `"channels_last"` or `"channels_first"`, default `config.image_data_format()`.
     """
 
-    def __init__(self, size: Any = 2, data_format: str | None = None, **kwargs: Any):
-        super().__init__(data_format, **kwargs)
-        self.size: Any = int_tuple(self, "size", size, self.rank)
+    size: Any
 
     def _factors(self) -> dict[int, int]:
         return dict(zip(self._axes, self.size, strict=True))
@@ -269,6 +273,7 @@ class UpSampling(Spatial):
         return replace_axes(input_shape, {axis: n if n is None else n * factor for axis, (n, factor) in sizes.items()})
 
 
+@declared
 class UpSampling1D(UpSampling):
     """Each step of sequences (batch, steps, channels) several times.
 
@@ -278,14 +283,13 @@ class UpSampling1D(UpSampling):
 
     rank = 1
 
-    def __init__(self, size: int = 2, **kwargs: Any):
-        super().__init__(positive_int("UpSampling1D", "size", size), "channels_last", **kwargs)
-        self.size = size
+    size: Annotated[int, Whole(1)] = 2
 
     def _factors(self) -> dict[int, int]:
         return {1: self.size}
 
 
+@declared
 class UpSampling2D(UpSampling):
     """Each pixel of pictures (batch, rows, columns, channels) several times.
 
@@ -296,12 +300,16 @@ class UpSampling2D(UpSampling):
 
     rank = 2
 
-    def __init__(self, size: Any = 2, data_format: str | None = None, interpolation: str = "nearest", **kwargs: Any):
-        super().__init__(size, data_format, **kwargs)
-        self.interpolation = choice(self, "interpolation", interpolation, ("nearest",))
+    size: Sizes = 2
+    data_format: DataFormat = None
+    interpolation: Annotated[str, Word("nearest")] = "nearest"
 
 
+@declared
 class UpSampling3D(UpSampling):
     """Each value of volumes (batch, depth, rows, columns, channels) several times; arguments as for `UpSampling`."""
 
     rank = 3
+
+    size: Sizes = 2
+    data_format: DataFormat = None

@@ -16,8 +16,9 @@ import numpy as np
 
 from minikeras.autodiff.symbolic import snake_case
 from minikeras.autodiff.tensor import Variable, assign_all, list_of_arrays
+from minikeras.declared import Configured
 from minikeras.seeds import SeedGenerator
-from minikeras.tracebacks import UserFacing, user_facing
+from minikeras.tracebacks import user_facing
 
 _ABSENT = object()
 _PLAIN = frozenset({type(None), bool, int, float, str})
@@ -151,11 +152,12 @@ class Contents:
 _mark = attrgetter("_structure")
 
 
-class Structure(UserFacing):
+class Structure(Configured):
     """What makes a layer a node of a tree."""
 
-    name: str
+    name: Any
     built = False
+    _recorded: tuple[tuple, dict[str, Any]]  # the constructor's arguments
     _own: list[Variable]
     _loss_functions: list[Any]
     _trainable: bool
@@ -171,6 +173,7 @@ class Structure(UserFacing):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         instance = super().__new__(cls)
+        instance._recorded = args, kwargs
         instance._restructured()
         return instance
 

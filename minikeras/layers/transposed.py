@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from minikeras import constraints, initializers, regularizers
-from minikeras.layers.common import int_tuple, known_size, positive_int, replace_axes, spatial_axes
-from minikeras.layers.convolutional import Windowed
+from minikeras.layers.common import int_tuple, known_size, replace_axes, spatial_axes
+from minikeras.layers.convolutional import Padding, Windowed
+from minikeras.layers.fields import (
+    Activation,
+    Constraint,
+    DataFormat,
+    Initializer,
+    Positive,
+    Regularizer,
+    Sizes,
+    declared,
+)
 from minikeras.ops import nn
 
 
+def _output_padding(layer: Windowed, name: str, value: Any) -> Any:
+    return None if value is None else int_tuple(layer, name, value, layer.rank, least=0)
+
+
+OutputPadding = Annotated[Any, _output_padding]
+
+
+@declared
 class ConvTranspose(Windowed):
     """The transpose of a convolution: each input adds its multiple of the kernel to a window of the outputs.
 
@@ -32,69 +49,37 @@ class ConvTranspose(Windowed):
     The kernel has shape `(*kernel_size, filters, channels)` in either data format.
     """
 
-    def __init__(
-        self,
-        filters: int,
-        kernel_size: Any,
-        strides: Any = 1,
-        padding: str = "valid",
-        output_padding: Any = None,
-        data_format: str | None = None,
-        dilation_rate: Any = 1,
-        activation: Any = None,
-        use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        bias_constraint: Any = None,
-        **kwargs: Any,
-    ):
-        super().__init__(
-            kernel_size,
-            strides,
-            padding,
-            data_format,
-            dilation_rate,
-            activation,
-            use_bias,
-            bias_initializer,
-            bias_regularizer,
-            bias_constraint,
-            activity_regularizer=activity_regularizer,
-            **kwargs,
-        )
-        kind = type(self).__name__
-        self.filters = positive_int(kind, "filters", filters)
-        self.output_padding = (
-            None if output_padding is None else int_tuple(self, "output_padding", output_padding, self.rank, least=0)
-        )
+    filters: Positive[int]
+    kernel_size: Sizes
+    strides: Sizes = 1
+    padding: Padding = "valid"
+    output_padding: OutputPadding = None
+    data_format: DataFormat = None
+    dilation_rate: Sizes = 1
+    activation: Activation = None
+    use_bias: bool = True
+    kernel_initializer: Initializer = "glorot_uniform"
+    bias_initializer: Initializer = "zeros"
+    kernel_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    if not TYPE_CHECKING:  # see `Layer`
+        activity_regularizer: Regularizer = None
+    kernel_constraint: Constraint = None
+    bias_constraint: Constraint = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._extras = self.output_padding or (None,) * self.rank
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
         if any(extra is not None and extra >= step for extra, step in zip(self._extras, self.strides, strict=True)):
             raise ValueError(
-                f"{kind} needs an output_padding that is less than the strides, got output_padding="
+                f"{type(self).__name__} needs an output_padding that is less than the strides, got output_padding="
                 f"{self.output_padding} and strides={self.strides}."
             )
-        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
-            raise ValueError(
-                f"{kind} takes strides above 1 or a dilation_rate above 1, not both, got strides={self.strides} and "
-                f"dilation_rate={self.dilation_rate}."
-            )
+        self._not_both()
 
     def build(self, input_shape: Any) -> None:
         channels = known_size(self, input_shape, self._channel_axis)
-        self.kernel = self.add_weight(
-            (*self.kernel_size, self.filters, channels),
-            self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            name="kernel",
-        )
+        self.kernel = self.add_weight("kernel", (*self.kernel_size, self.filters, channels))
         self._add_bias(channels, self.filters)
 
     def call(self, inputs: Any) -> Any:
@@ -124,6 +109,7 @@ class Conv2DTranspose(ConvTranspose):
     rank = 2
 
 
+@declared
 class Conv3DTranspose(ConvTranspose):
     """Transposed convolution of volumes: (batch, depth, rows, columns, channels); arguments as for `ConvTranspose`.
 
@@ -132,42 +118,16 @@ class Conv3DTranspose(ConvTranspose):
 
     rank = 3
 
-    def __init__(
-        self,
-        filters: int,
-        kernel_size: Any,
-        strides: Any = 1,
-        padding: str = "valid",
-        data_format: str | None = None,
-        output_padding: Any = None,
-        dilation_rate: Any = 1,
-        activation: Any = None,
-        use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        bias_constraint: Any = None,
-        **kwargs: Any,
-    ):
-        super().__init__(
-            filters,
-            kernel_size,
-            strides,
-            padding,
-            output_padding,
-            data_format,
-            dilation_rate,
-            activation,
-            use_bias,
-            kernel_initializer,
-            bias_initializer,
-            kernel_regularizer,
-            bias_regularizer,
-            activity_regularizer,
-            kernel_constraint,
-            bias_constraint,
-            **kwargs,
-        )
+    data_format: DataFormat = None
+    output_padding: OutputPadding = None
+    dilation_rate: Sizes = 1
+    activation: Activation = None
+    use_bias: bool = True
+    kernel_initializer: Initializer = "glorot_uniform"
+    bias_initializer: Initializer = "zeros"
+    kernel_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    if not TYPE_CHECKING:  # see `Layer`
+        activity_regularizer: Regularizer = None
+    kernel_constraint: Constraint = None
+    bias_constraint: Constraint = None

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from minikeras import initializers
 from minikeras import kernels as k
 from minikeras.autodiff.tensor import Tensor
-from minikeras.layers.common import positive_int
+from minikeras.layers.fields import Positive, declared
 from minikeras.layers.layer import Layer
 from minikeras.layers.spec import InputSpec
-from minikeras.registry import deserialize_keras_object
 
 
+def _wrapped(wrapper: Layer, name: str, value: Any) -> Layer:
+    if not isinstance(value, Layer):
+        raise ValueError(f"{type(wrapper).__name__} wraps a layer, got {value!r}.")
+    return value
+
+
+@declared
 class Wrapper(Layer):
     """The base of layers that wrap another one; a subclass defines `call`.
 
@@ -20,22 +26,13 @@ class Wrapper(Layer):
         layer: the layer, kept as `layer` and built together with the wrapper.
     """
 
-    def __init__(self, layer: Any, **kwargs: Any):
-        if not isinstance(layer, Layer):
-            raise ValueError(f"{type(self).__name__} wraps a layer, got {layer!r}.")
-        super().__init__(**kwargs)
-        self.layer = layer
+    layer: Annotated[Any, _wrapped]
 
     def build(self, input_shape: Any = None) -> None:
         self.layer.build_from_config({"input_shape": input_shape})
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        """The layer that `get_config` described; `custom_objects` are further classes and functions by name."""
-        layer = deserialize_keras_object(config.get("layer"), custom_objects)
-        return super().from_config({**config, "layer": layer})
 
-
+@declared
 class SpectralNormalization(Wrapper):
     """Before each training step divides a layer's kernel by (an estimate of) its largest singular value.
 
@@ -47,9 +44,7 @@ class SpectralNormalization(Wrapper):
         power_iterations: how many for each step, default 1.
     """
 
-    def __init__(self, layer: Any, power_iterations: int = 1, **kwargs: Any):
-        super().__init__(layer, **kwargs)
-        self.power_iterations = positive_int("SpectralNormalization", "power_iterations", power_iterations)
+    power_iterations: Positive[int] = 1
 
     def build(self, input_shape: Any = None) -> None:
         super().build(input_shape)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 from minikeras import kernels as k
 from minikeras.autodiff.tensor import Variable
-from minikeras.optimizers.base import Optimizer, Plan
+from minikeras.declared import Number, declared
+from minikeras.optimizers.base import AT_LEAST_0, Epsilon, Optimizer, PartialShare, Plan, Share
 
 
+@declared
 class SGD(Optimizer):
     """Stochastic gradient descent: `w -= learning_rate * g`.
 
@@ -21,11 +23,9 @@ class SGD(Optimizer):
         nesterov: whether the momentum of the next step is anticipated (Sutskever et al. 2013).
     """
 
-    _settings = ("momentum", "nesterov")
-
-    def __init__(self, learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False, **options: Any):
-        super().__init__(learning_rate, **options)
-        self.momentum, self.nesterov = self._number("momentum", momentum, 0, 1), self._flag("nesterov", nesterov)
+    learning_rate: Any = 0.01
+    momentum: Share = 0.0
+    nesterov: bool = False
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
         return [("momentum",)] if self.momentum else []
@@ -38,6 +38,7 @@ class SGD(Optimizer):
                 k.sgd(p, g, learning_rate)
 
 
+@declared
 class RMSprop(Optimizer):
     """Divide the gradient by a running root mean square of itself (Hinton 2012).
 
@@ -51,20 +52,11 @@ class RMSprop(Optimizer):
         centered: whether the gradient's variance stands in the root instead of its mean square.
     """
 
-    _settings = ("rho", "momentum", "epsilon", "centered")
-
-    def __init__(
-        self,
-        learning_rate: Any = 0.001,
-        rho: float = 0.9,
-        momentum: float = 0.0,
-        epsilon: float | None = 1e-7,
-        centered: bool = False,
-        **options: Any,
-    ):
-        super().__init__(learning_rate, **options)
-        self.rho, self.momentum = self._number("rho", rho, 0, 1), self._number("momentum", momentum, 0, 1)
-        self.epsilon, self.centered = self._fuzz(epsilon), self._flag("centered", centered)
+    learning_rate: Any = 0.001
+    rho: Share = 0.9
+    momentum: Share = 0.0
+    epsilon: Epsilon = 1e-7
+    centered: bool = False
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
         present = {"velocity": True, "momentum": self.momentum > 0, "average_gradient": self.centered}
@@ -77,6 +69,7 @@ class RMSprop(Optimizer):
             k.rmsprop(p, g, v, learning_rate, self.rho, self.epsilon, self.momentum, momentum_buffer, average_gradient)
 
 
+@declared
 class Adam(Optimizer):
     """Adaptive moments (Kingma and Ba 2015), optionally AMSGrad (Reddi et al. 2018).
 
@@ -90,20 +83,11 @@ class Adam(Optimizer):
         amsgrad: whether the greatest v so far stands in the root.
     """
 
-    _settings = ("beta_1", "beta_2", "epsilon", "amsgrad")
-
-    def __init__(
-        self,
-        learning_rate: Any = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float | None = 1e-7,
-        amsgrad: bool = False,
-        **options: Any,
-    ):
-        super().__init__(learning_rate, **options)
-        self.beta_1, self.beta_2 = self._share("beta_1", beta_1), self._share("beta_2", beta_2)
-        self.epsilon, self.amsgrad = self._fuzz(epsilon), self._flag("amsgrad", amsgrad)
+    learning_rate: Any = 0.001
+    beta_1: PartialShare = 0.9
+    beta_2: PartialShare = 0.999
+    epsilon: Epsilon = 1e-7
+    amsgrad: bool = False
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
         return [("momentum", "velocity"), ("velocity_hat",)] if self.amsgrad else [("momentum", "velocity")]
@@ -115,6 +99,13 @@ class Adam(Optimizer):
             k.adam(p, g, m, v, alpha, self.beta_1, self.beta_2, self.epsilon, *vhat)
 
 
+def _decay(thing: Any, name: str, value: Any) -> float:
+    if value is None:
+        raise ValueError("AdamW needs a number as its weight_decay, got None; use Adam for none.")
+    return AT_LEAST_0(thing, name, value)
+
+
+@declared
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019).
 
@@ -123,21 +114,14 @@ class AdamW(Adam):
         weight_decay: see `Optimizer`, as for all further options.
     """
 
-    def __init__(
-        self,
-        learning_rate: Any = 0.001,
-        weight_decay: float = 0.004,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float | None = 1e-7,
-        amsgrad: bool = False,
-        **options: Any,
-    ):
-        if weight_decay is None:
-            raise ValueError("AdamW needs a number as its weight_decay, got None; use Adam for none.")
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **options)
+    weight_decay: Annotated[float, _decay] = 0.004
+    beta_1: PartialShare = 0.9
+    beta_2: PartialShare = 0.999
+    epsilon: Epsilon = 1e-7
+    amsgrad: bool = False
 
 
+@declared
 class Adagrad(Optimizer):
     """Steps that shrink with the sum of all squared gradients so far (Duchi et al. 2011).
 
@@ -149,19 +133,13 @@ class Adagrad(Optimizer):
         epsilon: keeps the root away from 0; None means the global one.
     """
 
-    _settings = ("initial_accumulator_value", "epsilon")
+    learning_rate: Any = 0.001
+    initial_accumulator_value: Annotated[float, Number(0)] = 0.1
+    epsilon: Epsilon = 1e-7
 
-    def __init__(
-        self,
-        learning_rate: Any = 0.001,
-        initial_accumulator_value: float = 0.1,
-        epsilon: float | None = 1e-7,
-        **options: Any,
-    ):
-        super().__init__(learning_rate, **options)
-        self.initial_accumulator_value = self._number("initial_accumulator_value", initial_accumulator_value, 0)
-        self.epsilon = self._fuzz(epsilon)
-        self._initial_slot_value = self.initial_accumulator_value
+    @property
+    def _initial_slot_value(self) -> float:  # type: ignore[override]
+        return self.initial_accumulator_value
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
         return [("accumulator",)]
@@ -172,6 +150,7 @@ class Adagrad(Optimizer):
             p -= g * learning_rate / k.xp.sqrt(total + self.epsilon)
 
 
+@declared
 class Adadelta(Optimizer):
     """Steps in the proportion of the root mean squares of steps and gradients (Zeiler 2012).
 
@@ -181,11 +160,9 @@ class Adadelta(Optimizer):
         epsilon: keeps the roots away from 0; None means the global one.
     """
 
-    _settings = ("rho", "epsilon")
-
-    def __init__(self, learning_rate: Any = 0.001, rho: float = 0.95, epsilon: float | None = 1e-7, **options: Any):
-        super().__init__(learning_rate, **options)
-        self.rho, self.epsilon = self._number("rho", rho, 0, 1), self._fuzz(epsilon)
+    learning_rate: Any = 0.001
+    rho: Share = 0.95
+    epsilon: Epsilon = 1e-7
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
         return [("accumulated_grad", "accumulated_delta_var")]
@@ -201,6 +178,7 @@ class Adadelta(Optimizer):
             p -= step * learning_rate
 
 
+@declared
 class Adamax(Optimizer):
     """Adam with the infinity norm (Kingma and Ba 2015, section 7).
 
@@ -210,19 +188,10 @@ class Adamax(Optimizer):
         epsilon: keeps the divisor away from 0; None means the global one.
     """
 
-    _settings = ("beta_1", "beta_2", "epsilon")
-
-    def __init__(
-        self,
-        learning_rate: Any = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float | None = 1e-7,
-        **options: Any,
-    ):
-        super().__init__(learning_rate, **options)
-        self.beta_1, self.beta_2 = self._share("beta_1", beta_1), self._share("beta_2", beta_2)
-        self.epsilon = self._fuzz(epsilon)
+    learning_rate: Any = 0.001
+    beta_1: PartialShare = 0.9
+    beta_2: PartialShare = 0.999
+    epsilon: Epsilon = 1e-7
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
         return [("momentum", "norm")]
@@ -235,6 +204,7 @@ class Adamax(Optimizer):
             p -= m * alpha / (norm + self.epsilon)
 
 
+@declared
 class Nadam(Optimizer):
     """Adam with Nesterov momentum (Dozat 2016), whose share of momentum rises as `beta_1 * (1 - 0.5 * 0.96**t)`.
 
@@ -244,19 +214,10 @@ class Nadam(Optimizer):
         epsilon: keeps the divisor away from 0; None means the global one.
     """
 
-    _settings = ("beta_1", "beta_2", "epsilon")
-
-    def __init__(
-        self,
-        learning_rate: Any = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float | None = 1e-7,
-        **options: Any,
-    ):
-        super().__init__(learning_rate, **options)
-        self.beta_1, self.beta_2 = self._share("beta_1", beta_1), self._share("beta_2", beta_2)
-        self.epsilon = self._fuzz(epsilon)
+    learning_rate: Any = 0.001
+    beta_1: PartialShare = 0.9
+    beta_2: PartialShare = 0.999
+    epsilon: Epsilon = 1e-7
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
         return [("momentum", "velocity")]
@@ -282,6 +243,7 @@ class Nadam(Optimizer):
             p -= mean * learning_rate / (k.xp.sqrt(v / correction) + self.epsilon)
 
 
+@declared
 class Lion(Optimizer):
     """Steps of one size, in the direction of the sign of the momentum (Chen et al. 2023).
 
@@ -291,11 +253,9 @@ class Lion(Optimizer):
         beta_2: share of the old momentum that each step keeps.
     """
 
-    _settings = ("beta_1", "beta_2")
-
-    def __init__(self, learning_rate: Any = 0.001, beta_1: float = 0.9, beta_2: float = 0.99, **options: Any):
-        super().__init__(learning_rate, **options)
-        self.beta_1, self.beta_2 = self._number("beta_1", beta_1, high=1, above=0), self._number("beta_2", beta_2, 0, 1)
+    learning_rate: Any = 0.001
+    beta_1: Annotated[float, Number(high=1, above=0)] = 0.9
+    beta_2: Share = 0.99
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
         return [("momentum",)]

@@ -6,13 +6,12 @@ count live in the host's memory, and a norm that gradients are clipped by stays 
 
 from __future__ import annotations
 
-import inspect
-import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from dataclasses import field as slot
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -22,65 +21,28 @@ from minikeras import kernels as k
 from minikeras.autodiff.symbolic import snake_case, unique_name
 from minikeras.autodiff.tape import raw
 from minikeras.autodiff.tensor import Tensor, Variable, assign_all, list_of_arrays, mark_changed
+from minikeras.declared import Check, Number, Whole, declared, field, fields
 from minikeras.optimizers.flat import FlatVariables, adopt, same, stretches
-from minikeras.optimizers.schedules import InverseTimeDecay, LearningRateSchedule, as_rate
-from minikeras.tracebacks import UserFacing, user_facing
-from minikeras.utils.checks import flag, number, whole
+from minikeras.optimizers.rate import HostVariable, LearningRate, Rated
+from minikeras.optimizers.schedules import InverseTimeDecay, as_rate
+from minikeras.tracebacks import user_facing
 from minikeras.utils.suggest import unknown
 
 
-class HostVariable(Variable):
-    """A variable whose value lives in the host's memory (`host`, a NumPy array); `data` is a copy on the device.
-
-    Reading and writing it never waits for a GPU.
-    """
-
-    __slots__ = ("host",)
-
-    def __init__(self, value: Any, dtype: Any, name: str, path: str):
-        super().__init__(value, dtype=dtype, trainable=False, name=name)
-        self.path = path
-
-    @property
-    def data(self) -> Any:
-        return k.to_device(self.host)
-
-    @data.setter
-    def data(self, value: Any) -> None:
-        self.host = k.to_host(value)
-
-    def assign(self, value: Any) -> Variable:
-        self.host[...] = k.to_host(self.fitting(value))
-        return self
-
-    def numpy(self) -> np.ndarray:
-        return self.host.copy()
-
-    def __float__(self) -> float:
-        return float(self.host)
-
-    def __int__(self) -> int:
-        return int(self.host)
-
-    def __reduce__(self) -> Any:
-        return type(self), (self.numpy(), self.dtype, self.name, self.path)
-
-    def __deepcopy__(self, memo: dict) -> HostVariable:
-        return type(self)(*self.__reduce__()[1])
+def _epsilon(thing: Any, name: str, value: Any) -> float:
+    return settings.epsilon() if value is None else Number(0)(thing, name, value)
 
 
-class LearningRate(HostVariable):
-    """A learning rate that can be set: only to what a learning rate may be."""
+def _every(at_least: int) -> Check:
+    """The check of every how many steps something happens; 0 is never, as None is."""
+    check = Whole(at_least, optional=True)
+    return lambda thing, name, value: 0 if value == 0 and not isinstance(value, bool) else check(thing, name, value)
 
-    __slots__ = ()
 
-    def assign(self, value: Any) -> Variable:
-        """Set the rate.
-
-        Raises:
-            ValueError: for what is no finite number of at least 0; the rate is unchanged.
-        """
-        return super().assign(as_rate(value))
+AT_LEAST_0 = Number(0, optional=True)
+Share = Annotated[float, Number(0, 1)]
+PartialShare = Annotated[float, Number(0, below=1)]  # of a mean that is divided by the rest
+Epsilon = Annotated[float | None, _epsilon]  # None means the global one
 
 
 @dataclass(slots=True)
@@ -115,10 +77,11 @@ class _Prepared:
     positions: list[int]
     gradients: list[Any]
     plan: Plan
-    partial: dict[tuple[int, ...], Plan] = field(default_factory=dict)
+    partial: dict[tuple[int, ...], Plan] = slot(default_factory=dict)
 
 
-class Optimizer(UserFacing):
+@declared(kw_only=True)
+class Optimizer(Rated):
     """Base class of the optimizers.
 
     A user's subclass makes its variables in `build(variables)` and updates one weight in `update_step(gradient,
@@ -146,49 +109,29 @@ class Optimizer(UserFacing):
         ValueError: for numbers that make no sense, such as a negative or infinite learning rate or weight decay.
     """
 
-    _settings: tuple[str, ...] = ()  # constructor arguments beyond those of this class
     _initial_slot_value = 0.0
 
-    def __init__(
-        self,
-        learning_rate: Any,
-        weight_decay: float | None = None,
-        clipnorm: float | None = None,
-        clipvalue: float | None = None,
-        global_clipnorm: float | None = None,
-        use_ema: bool = False,
-        ema_momentum: float = 0.99,
-        ema_overwrite_frequency: int | None = None,
-        loss_scale_factor: float | None = None,
-        gradient_accumulation_steps: int | None = None,
-        name: str | None = None,
-        **kwargs: Any,
-    ):
-        learning_rate = kwargs.pop("lr", learning_rate)
-        decay = kwargs.pop("decay", None)
-        if kwargs:
-            raise ValueError(unknown(f"argument of {type(self).__name__}", next(iter(kwargs)), self._argument_names()))
-        self.decay = self._number("decay", 0.0 if decay is None else decay, 0)
-        self.weight_decay = self._number("weight_decay", weight_decay, 0, optional=True)
-        self.clipnorm = self._number("clipnorm", clipnorm, 0, optional=True)
-        self.clipvalue = self._number("clipvalue", clipvalue, 0, optional=True)
-        self.global_clipnorm = self._number("global_clipnorm", global_clipnorm, 0, optional=True)
+    learning_rate: Any = field(kw_only=False, stored=False)
+    weight_decay: Annotated[float | None, AT_LEAST_0] = None
+    clipnorm: Annotated[float | None, AT_LEAST_0] = None
+    clipvalue: Annotated[float | None, AT_LEAST_0] = None
+    global_clipnorm: Annotated[float | None, AT_LEAST_0] = None
+    use_ema: bool = False
+    ema_momentum: Share = 0.99
+    ema_overwrite_frequency: Annotated[int | None, _every(1)] = None
+    loss_scale_factor: Annotated[float | None, Number(above=0, optional=True)] = None
+    gradient_accumulation_steps: Annotated[int | None, _every(2)] = None
+    name: str | None = None
+    decay: Annotated[float | None, AT_LEAST_0] = None
+
+    def __post_init__(self, learning_rate: Any) -> None:  # type: ignore[override]
+        self.decay = self.decay or 0.0
         clips = {name: getattr(self, name) for name in ("clipnorm", "clipvalue", "global_clipnorm")}
         if sum(value is not None for value in clips.values()) > 1:
             raise ValueError(f"Only one way of clipping may be chosen, got {clips}; leave the others None.")
-        self.use_ema = self._flag("use_ema", use_ema)
-        self.ema_momentum = self._number("ema_momentum", ema_momentum, 0, 1)
-        self.ema_overwrite_frequency = self._count("ema_overwrite_frequency", ema_overwrite_frequency, 1)
-        self.loss_scale_factor = self._number("loss_scale_factor", loss_scale_factor, above=0, optional=True)
-        self.gradient_accumulation_steps = self._count("gradient_accumulation_steps", gradient_accumulation_steps, 2)
-        if isinstance(learning_rate, Tensor) or not callable(learning_rate):
-            learning_rate = as_rate(learning_rate)
-        self.name = name or unique_name(snake_case(type(self).__name__))
+        self.name = self.name or unique_name(snake_case(type(self).__name__))
+        self._start(learning_rate)
         self.built = False
-        self._iterations = self._host_variable(0, "int32", "iteration")
-        self._learning_rate: Any = self._as_rate(learning_rate)
-        if self.decay and not isinstance(self._learning_rate, HostVariable):
-            raise ValueError(f"decay needs a learning rate that is a number, got {learning_rate!r}; leave decay out.")
         self._state: list[Variable] = []  # what `variables` holds beyond iteration and learning rate
         self._trainable_variables: list[Variable] = []
         self._slots: list[list[Variable]] = []
@@ -198,84 +141,13 @@ class Optimizer(UserFacing):
         self._undecayed_names: str | None = None
         self._prepared: _Prepared | None = None
 
-    def _argument_names(self) -> list[str]:
-        parameters = [p for cls in type(self).__mro__[:-1] for p in inspect.signature(cls).parameters.values()]
-        return [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+    @classmethod
+    def _other_arguments(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {"learning_rate" if name == "lr" else name: value for name, value in given.items()}
 
-    def _number(self, name: str, value: Any, *bounds: Any, **more: Any) -> Any:
-        """An argument as a float, or a sentence; bounds as in `checks.number`."""
-        return number(name, value, *bounds, owner=type(self).__name__, **more)
-
-    def _flag(self, name: str, value: Any) -> bool:
-        """An argument that is True or False, or a sentence."""
-        return flag(name, value, owner=type(self).__name__)
-
-    def _share(self, name: str, value: Any) -> float:
-        """An argument that says which share of a mean a step keeps: not all, for means are divided by the rest."""
-        return self._number(name, value, 0, below=1)
-
-    def _fuzz(self, epsilon: float | None) -> float:
-        """An `epsilon` argument, for which None means the global one."""
-        return settings.epsilon() if epsilon is None else self._number("epsilon", epsilon, 0)
-
-    def _count(self, name: str, value: Any, at_least: int) -> int | None:
-        """An argument that says every how many steps something happens; 0 is never, as None is."""
-        if value == 0 and not isinstance(value, bool):
-            return 0
-        return whole(name, value, at_least, owner=type(self).__name__, optional=True)
-
-    # ------------------------------------------------------------ learning rate and step count
-
-    def _as_rate(self, value: Any) -> Any:
-        if callable(value) and not isinstance(value, Tensor):
-            return value
-        rate = np.asarray(as_rate(value), settings.floatx())
-        return LearningRate(rate, settings.floatx(), "learning_rate", f"{self.name}/learning_rate")
-
-    @property
-    def learning_rate(self) -> Any:
-        """The learning rate: a variable (with `decay`: before the decay), or what a schedule gives for now."""
-        if isinstance(self._learning_rate, LearningRateSchedule):
-            return self._learning_rate(self._iterations)
-        return self._learning_rate if isinstance(self._learning_rate, Variable) else self._learning_rate()
-
-    @learning_rate.setter
-    def learning_rate(self, value: Any) -> None:
-        rate = self._as_rate(value)
-        if not isinstance(rate, HostVariable):
-            self._learning_rate = rate
-        elif isinstance(self._learning_rate, HostVariable):
-            self._learning_rate.assign(rate)
-        else:
-            raise TypeError(
-                f"The learning rate of {self.name!r} follows {type(self._learning_rate).__name__} and cannot be set to "
-                f"{value!r}; make the optimizer with a number as its learning rate."
-            )
-
-    lr = learning_rate
-
-    @property
-    def iterations(self) -> Any:
-        """How many updates have been made."""
-        if self.gradient_accumulation_steps:
-            return Tensor(k.to_device(np.asarray(self._updates(), "int32")))
-        return self._iterations
-
-    def _updates(self) -> int:
-        """How many updates have been made, as a number."""
-        return int(self._iterations.host) // (self.gradient_accumulation_steps or 1)
-
-    def _current_rate(self) -> float:
-        rate = self._learning_rate
-        if isinstance(rate, HostVariable):
-            number = float(rate.host)
-            return number / (1 + self.decay * int(self._iterations.host)) if self.decay else number
-        value = rate.rate_at(self._iterations) if isinstance(rate, LearningRateSchedule) else rate()
-        if isinstance(value, float) and 0 <= value < math.inf:
-            return value
-        return as_rate(value, f"The learning rate of {self.name!r} after {self._updates()} updates")
-
-    # ------------------------------------------------------------ variables
+    @classmethod
+    def _refuse_arguments(cls, names: list[str], known: Iterable[str]) -> None:
+        raise ValueError(unknown(f"argument of {cls.__name__}", names[0], known))
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
         """Names of the state kept for each variable; those in one tuple are saved interleaved."""
@@ -295,9 +167,6 @@ class Optimizer(UserFacing):
         for names in self._slot_groups():
             self._slots.extend(self.add_optimizer_variables(variables, names, initial))
         self.built = True
-
-    def _host_variable(self, value: Any, dtype: str, name: str) -> HostVariable:
-        return HostVariable(np.asarray(value, dtype), dtype, name, f"{self.name}/{name}")
 
     def add_variable(
         self,
@@ -621,20 +490,8 @@ class Optimizer(UserFacing):
         rate = self._learning_rate
         if isinstance(rate, HostVariable):
             rate = InverseTimeDecay(float(rate), 1, self.decay) if self.decay else float(rate)
-        return {
-            "name": self.name,
-            "learning_rate": registry.serialize_keras_object(rate),
-            "weight_decay": self.weight_decay,
-            "clipnorm": self.clipnorm,
-            "global_clipnorm": self.global_clipnorm,
-            "clipvalue": self.clipvalue,
-            "use_ema": self.use_ema,
-            "ema_momentum": self.ema_momentum,
-            "ema_overwrite_frequency": self.ema_overwrite_frequency,
-            "loss_scale_factor": self.loss_scale_factor,
-            "gradient_accumulation_steps": self.gradient_accumulation_steps,
-            **{name: getattr(self, name) for name in self._settings},
-        }
+        config = {"name": self.name, "learning_rate": registry.serialize_keras_object(rate)}
+        return {**config, **{name: getattr(self, name) for name in fields(self) if name not in (*config, "decay")}}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Optimizer:

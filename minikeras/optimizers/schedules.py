@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from minikeras import config as settings
 from minikeras import kernels as k
 from minikeras import registry
 from minikeras.autodiff.tensor import Tensor
-from minikeras.tracebacks import UserFacing
+from minikeras.declared import Kept, Number, Value, declared, is_declared
 from minikeras.utils.checks import number
 
 
@@ -29,7 +28,7 @@ def as_rate(value: Any, name: str = "learning_rate") -> float:
     return number(name, value, 0)
 
 
-class LearningRateSchedule(UserFacing):
+class LearningRateSchedule(Value):
     """Base class: a function of the number of completed updates.
 
     A subclass defines `__call__(step)`, which returns the learning rate as a number or tensor, and `get_config`.
@@ -48,15 +47,13 @@ class LearningRateSchedule(UserFacing):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        raise NotImplementedError(f"{type(self).__name__} must define get_config() to be saved.")
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> LearningRateSchedule:
-        return cls(**config)
+        if not is_declared(type(self)):
+            raise NotImplementedError(f"{type(self).__name__} must define get_config() to be saved.")
+        return super().get_config()
 
 
 class _Formula(LearningRateSchedule):
-    """A schedule whose constructor arguments are its attributes, computed in the host's memory.
+    """A schedule computed in the host's memory.
 
     `_rates(step)` is its formula for a float64 number or array of steps, so that a whole curve can be had at once.
     """
@@ -71,19 +68,12 @@ class _Formula(LearningRateSchedule):
     def rate_at(self, step: Any) -> float:
         return float(self._rates(np.float64(float(step))))
 
-    def get_config(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
-    def _check(self, **bounds: dict[str, Any]) -> None:
-        """Whether the arguments of these names are numbers within `checks.number`'s bounds."""
-        for name, limits in bounds.items():
-            number(name, getattr(self, name), **limits, owner=type(self).__name__)
+AtLeast0 = Annotated[float, Kept(Number(0))]
+Above0 = Annotated[float, Kept(Number(above=0))]
 
 
-_SOME: dict[str, Any] = {"low": 0}  # for arguments that may be 0
-_MORE: dict[str, Any] = {"above": 0}
-
-
+@declared
 class ExponentialDecay(_Formula):
     """`initial_learning_rate * decay_rate ** (step / decay_steps)`.
 
@@ -91,23 +81,18 @@ class ExponentialDecay(_Formula):
         staircase: whether the exponent is rounded down.
     """
 
-    def __init__(
-        self,
-        initial_learning_rate: float,
-        decay_steps: float,
-        decay_rate: float,
-        staircase: bool = False,
-        name: str = "ExponentialDecay",
-    ):
-        self.initial_learning_rate, self.decay_steps, self.decay_rate = initial_learning_rate, decay_steps, decay_rate
-        self.staircase, self.name = staircase, name
-        self._check(initial_learning_rate=_SOME, decay_steps=_MORE, decay_rate=_SOME)
+    initial_learning_rate: AtLeast0
+    decay_steps: Above0
+    decay_rate: AtLeast0
+    staircase: bool = False
+    name: str = "ExponentialDecay"
 
     def _rates(self, step: Any) -> Any:
         periods = step / self.decay_steps
         return self.initial_learning_rate * self.decay_rate ** (np.floor(periods) if self.staircase else periods)
 
 
+@declared
 class InverseTimeDecay(_Formula):
     """`initial_learning_rate / (1 + decay_rate * step / decay_steps)`.
 
@@ -115,23 +100,18 @@ class InverseTimeDecay(_Formula):
         staircase: whether `step / decay_steps` is rounded down.
     """
 
-    def __init__(
-        self,
-        initial_learning_rate: float,
-        decay_steps: float,
-        decay_rate: float,
-        staircase: bool = False,
-        name: str = "InverseTimeDecay",
-    ):
-        self.initial_learning_rate, self.decay_steps, self.decay_rate = initial_learning_rate, decay_steps, decay_rate
-        self.staircase, self.name = staircase, name
-        self._check(initial_learning_rate=_SOME, decay_steps=_MORE, decay_rate=_SOME)
+    initial_learning_rate: AtLeast0
+    decay_steps: Above0
+    decay_rate: AtLeast0
+    staircase: bool = False
+    name: str = "InverseTimeDecay"
 
     def _rates(self, step: Any) -> Any:
         periods = step / self.decay_steps
         return self.initial_learning_rate / (1 + self.decay_rate * (np.floor(periods) if self.staircase else periods))
 
 
+@declared
 class PiecewiseConstantDecay(_Formula):
     """`values[i]` while the step is at most `boundaries[i]`, and the last value after the last boundary.
 
@@ -143,12 +123,17 @@ class PiecewiseConstantDecay(_Formula):
         ValueError: for other numbers of them, boundaries that do not increase, and what is no learning rate.
     """
 
-    def __init__(self, boundaries: Sequence[float], values: Sequence[float], name: str = "PiecewiseConstant"):
-        for argument, given, limits in (("boundaries", boundaries, {}), ("values", values, _SOME)):
+    boundaries: Sequence[float]
+    values: Sequence[float]
+    name: str = "PiecewiseConstant"
+
+    def __post_init__(self) -> None:
+        boundaries, values = self.boundaries, self.values
+        for argument, given, least in (("boundaries", boundaries, None), ("values", values, 0)):
             if not isinstance(given, (list, tuple, np.ndarray)):
                 raise ValueError(f"PiecewiseConstantDecay needs a list of numbers for {argument}, got {given!r}.")
             for one in given:
-                number(f"each of PiecewiseConstantDecay's {argument}", one, **limits)
+                number(f"each of PiecewiseConstantDecay's {argument}", one, least)
         if len(boundaries) != len(values) - 1:
             raise ValueError(
                 f"PiecewiseConstantDecay needs one value more than boundaries, got {len(values)} values "
@@ -156,12 +141,12 @@ class PiecewiseConstantDecay(_Formula):
             )
         if any(after <= before for before, after in itertools.pairwise(boundaries)):
             raise ValueError(f"PiecewiseConstantDecay needs boundaries that increase, got {boundaries!r}; sort them.")
-        self.boundaries, self.values, self.name = boundaries, values, name
 
     def _rates(self, step: Any) -> Any:
         return np.asarray(self.values)[np.searchsorted(self.boundaries, step, side="left")]
 
 
+@declared
 class PolynomialDecay(_Formula):
     """From the initial rate to the end rate as `(1 - step / decay_steps) ** power`.
 
@@ -170,18 +155,12 @@ class PolynomialDecay(_Formula):
             the end rate stays.
     """
 
-    def __init__(
-        self,
-        initial_learning_rate: float,
-        decay_steps: float,
-        end_learning_rate: float = 0.0001,
-        power: float = 1.0,
-        cycle: bool = False,
-        name: str = "PolynomialDecay",
-    ):
-        self.initial_learning_rate, self.decay_steps = initial_learning_rate, decay_steps
-        self.end_learning_rate, self.power, self.cycle, self.name = end_learning_rate, power, cycle, name
-        self._check(initial_learning_rate=_SOME, decay_steps=_MORE, end_learning_rate=_SOME, power=_SOME)
+    initial_learning_rate: AtLeast0
+    decay_steps: Above0
+    end_learning_rate: AtLeast0 = 0.0001
+    power: AtLeast0 = 1.0
+    cycle: bool = False
+    name: str = "PolynomialDecay"
 
     def _rates(self, step: Any) -> Any:
         if self.cycle:
@@ -192,6 +171,7 @@ class PolynomialDecay(_Formula):
         return fall * (1 - part) ** self.power + self.end_learning_rate
 
 
+@declared
 class CosineDecay(_Formula):
     """Half a cosine from the initial rate to `alpha` times it, after a linear warm-up (Loshchilov and Hutter 2016).
 
@@ -202,20 +182,12 @@ class CosineDecay(_Formula):
         warmup_steps: its length.
     """
 
-    def __init__(
-        self,
-        initial_learning_rate: float,
-        decay_steps: float,
-        alpha: float = 0.0,
-        name: str = "CosineDecay",
-        warmup_target: float | None = None,
-        warmup_steps: int = 0,
-    ):
-        self.initial_learning_rate, self.decay_steps, self.alpha = initial_learning_rate, decay_steps, alpha
-        self.name, self.warmup_target, self.warmup_steps = name, warmup_target, warmup_steps
-        self._check(initial_learning_rate=_SOME, decay_steps=_MORE, alpha=_SOME, warmup_steps=_SOME)
-        if warmup_target is not None:
-            self._check(warmup_target=_SOME)
+    initial_learning_rate: AtLeast0
+    decay_steps: Above0
+    alpha: AtLeast0 = 0.0
+    name: str = "CosineDecay"
+    warmup_target: Annotated[float | None, Kept(Number(0, optional=True))] = None
+    warmup_steps: Annotated[int, Kept(Number(0))] = 0
 
     def _rates(self, step: Any) -> Any:
         if self.warmup_target is None:
@@ -225,6 +197,7 @@ class CosineDecay(_Formula):
         return np.where(step < self.warmup_steps, self.initial_learning_rate + rise * step, decayed)
 
 
+@declared
 class CosineDecayRestarts(_Formula):
     """Cosine decay that starts again and again (SGDR, Loshchilov and Hutter 2016).
 
@@ -235,18 +208,12 @@ class CosineDecayRestarts(_Formula):
         alpha: fraction of the initial rate that is left at the end of a period.
     """
 
-    def __init__(
-        self,
-        initial_learning_rate: float,
-        first_decay_steps: float,
-        t_mul: float = 2.0,
-        m_mul: float = 1.0,
-        alpha: float = 0.0,
-        name: str = "SGDRDecay",
-    ):
-        self.initial_learning_rate, self.first_decay_steps = initial_learning_rate, first_decay_steps
-        self.t_mul, self.m_mul, self.alpha, self.name = t_mul, m_mul, alpha, name
-        self._check(initial_learning_rate=_SOME, first_decay_steps=_MORE, t_mul=_MORE, m_mul=_SOME, alpha=_SOME)
+    initial_learning_rate: AtLeast0
+    first_decay_steps: Above0
+    t_mul: Above0 = 2.0
+    m_mul: AtLeast0 = 1.0
+    alpha: AtLeast0 = 0.0
+    name: str = "SGDRDecay"
 
     def _rates(self, step: Any) -> Any:
         periods = step / self.first_decay_steps

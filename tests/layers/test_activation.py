@@ -66,7 +66,7 @@ def test_masks_pass(masked):
 
 
 def test_refused():
-    with pytest.raises(ValueError, match="ReLU's max_value must be a number at least 0, got -1"):
+    with pytest.raises(ValueError, match="ReLU's max_value must be a number at least 0 or None, got -1"):
         layers.ReLU(max_value=-1)
     with pytest.raises(ValueError, match="negative_slope must be a number at least 0, got None"):
         layers.LeakyReLU(None)

@@ -469,8 +469,8 @@ def test_trainable_reaches_the_cell():
 @pytest.mark.parametrize(
     ("make_layer", "inputs", "message"),
     [
-        (lambda: layers.LSTM(0), None, "LSTMCell's units must be a positive whole number, got 0"),
-        (lambda: layers.GRU(2, dropout=1.5), None, "GRUCell's dropout must be a number from 0 to 1, got 1.5"),
+        (lambda: layers.LSTM(0), None, "LSTM's units must be a positive whole number, got 0"),
+        (lambda: layers.GRU(2, dropout=1.5), None, "GRU's dropout must be a number from 0 to 1, got 1.5"),
         (lambda: layers.LSTM(2, wrong=1), None, r"LSTM got unknown arguments \['wrong'\]"),
         (lambda: layers.LSTM(2), np.zeros((2, 3)), "expects inputs of rank 3, got shape"),
         (lambda: layers.RNN(layers.Dense(2)), None, "A recurrent cell is a layer with a state_size"),

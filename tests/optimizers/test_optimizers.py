@@ -490,7 +490,7 @@ ADAM = {
     "clipnorm": ("Adam's clipnorm must be a number at least 0 or None", NO_NUMBERS),
     "clipvalue": ("Adam's clipvalue must be a number at least 0 or None", NO_NUMBERS),
     "global_clipnorm": ("Adam's global_clipnorm must be a number at least 0 or None", NO_NUMBERS),
-    "decay": ("Adam's decay must be a number at least 0", NO_NUMBERS),
+    "decay": ("Adam's decay must be a number at least 0 or None", NO_NUMBERS),
     "ema_momentum": ("Adam's ema_momentum must be a number from 0 to 1", [*NO_NUMBERS, 1.5, None]),
     "ema_overwrite_frequency": ("frequency must be a positive whole number or None", [*NO_NUMBERS, 0.5]),
     "loss_scale_factor": ("Adam's loss_scale_factor must be a positive number or None", [*NO_NUMBERS, 0]),

@@ -125,7 +125,7 @@ def test_pieces_that_make_no_sense_are_refused():
             PiecewiseConstantDecay(boundaries, [0.1, 0.2, 0.3])
     with pytest.raises(ValueError, match="PiecewiseConstantDecay needs a list of numbers for boundaries, got 3"):
         PiecewiseConstantDecay(3, [0.1, 0.2])
-    with pytest.raises(ValueError, match=r"CosineDecay's warmup_target must be a number at least 0, got -1\."):
+    with pytest.raises(ValueError, match=r"CosineDecay's warmup_target must be a number at least 0 or None, got -1\."):
         CosineDecay(0.1, 10, warmup_target=-1)
 
 

@@ -1,0 +1,345 @@
+"""Declarations: a class says once what it is configured with, and its constructor and configuration follow.
+
+    @declared
+    class Scale(Layer):
+        factor: Annotated[float, Number(low=0)] = 1.0
+        offset: float = 0.0
+
+        def __post_init__(self):       # optional: what is checked together, or made of the arguments
+            ...
+
+An annotated name in the body of a class decorated with `declared` is a *field*: an argument of the constructor, with
+this default and these checks, and the attribute that keeps it.  Signature, `help()`, `repr`, `get_config` and
+`from_config` follow; type checkers and editors know the constructor, as of a dataclass.  Fields of the bases come
+first; one that is declared again stands where it is declared again, and is handed on to the base that has it too.
+
+A class with an `__init__` of its own is configured by that, as in Keras, also where a base of it is declared.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Collection, Iterable
+from types import MethodType
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from minikeras.tracebacks import UserFacing, end_at_users_line
+from minikeras.utils.checks import flag, number, one_of, whole
+from minikeras.utils.suggest import unknown
+
+_T = TypeVar("_T")
+_MISSING: Any = inspect.Parameter.empty
+Check = Callable[[Any, str, Any], Any]  # (the thing, name of the field, value given) -> value kept, or an exception
+
+
+# ---------------------------------------------------------------- checks
+
+
+def _owner(thing: Any) -> str:
+    return type(thing).__name__
+
+
+def Whole(*bounds: Any, **options: Any) -> Check:
+    """The check of a whole number; the arguments are those of `checks.whole`."""
+    return lambda thing, name, value: whole(name, value, *bounds, owner=_owner(thing), **options)
+
+
+def Number(*bounds: Any, **options: Any) -> Check:
+    """The check of a number; the arguments are those of `checks.number`."""
+    return lambda thing, name, value: number(name, value, *bounds, owner=_owner(thing), **options)
+
+
+def OneOf(*choices: Any) -> Check:
+    """The check of a value that is one of a few."""
+    return lambda thing, name, value: one_of(name, value, choices, owner=_owner(thing))
+
+
+def Converted(convert: Callable[[Any], Any]) -> Check:
+    """The check of a value that `convert` takes, keeping what it returns."""
+    return lambda thing, name, value: convert(value)
+
+
+def Kept(check: Check) -> Check:
+    """A check after which the value is kept as it was given."""
+
+    def checked(thing: Any, name: str, value: Any) -> Any:
+        check(thing, name, value)
+        return value
+
+    return checked
+
+
+def _flag(thing: Any, name: str, value: Any) -> bool:
+    return flag(name, value, owner=_owner(thing))
+
+
+Positive = Annotated[_T, Whole(1)]
+
+
+# ---------------------------------------------------------------- fields
+
+
+class Field:
+    """One argument: what it is called, its default, how it is checked.
+
+    Attributes:
+        annotation: as written: a type, or its source text.
+        default: `inspect.Parameter.empty` where there is none.
+        kw_only: whether it is given by name alone.
+        stored: whether it is kept as the attribute of its name, which a property that cannot be set is not; else
+            `__post_init__`, or where there is none the base's `__init__`, gets it by name.
+    """
+
+    __slots__ = ("_checks", "_scope", "annotation", "default", "kw_only", "name", "stored")
+
+    def __init__(self, default: Any = _MISSING, kw_only: bool | None = None, stored: bool | None = None):
+        self.default, self.kw_only = default, kw_only
+        self.stored: Any = stored  # None: to be found out
+        self.name = ""
+        self.annotation: Any = None
+        self._checks: tuple[Check, ...] | None = None
+
+    def _named(self, name: str, annotation: Any, scope: type, kw_only: bool) -> Field:
+        self.name, self.annotation, self._scope = name, annotation, scope
+        self.kw_only = kw_only if self.kw_only is None else self.kw_only
+        return self
+
+    def accept(self, thing: Any, value: Any) -> Any:
+        """The value to keep, or an exception."""
+        if self._checks is None:
+            self._checks = self._read_checks()
+        for check in self._checks:
+            value = check(thing, self.name, value)
+        return value
+
+    def _read_checks(self) -> tuple[Check, ...]:
+        annotation = self._resolved()
+        if typing.get_origin(annotation) is Annotated:
+            return tuple(check for check in annotation.__metadata__ if callable(check))
+        return (_flag,) if annotation is bool else ()
+
+    def _resolved(self) -> Any:
+        """The annotation as a type."""
+        if not isinstance(self.annotation, str):
+            return self.annotation
+        names = {**vars(typing), **vars(sys.modules[self._scope.__module__])}
+        try:
+            return eval(self.annotation, names, dict(vars(self._scope)))
+        except NameError as error:
+            raise TypeError(
+                f"The type {self.annotation!r} of {self._scope.__name__}'s field {self.name!r} is not known in its "
+                f"module ({error}); import it there, or leave out `from __future__ import annotations`."
+            ) from error
+
+    def parameter(self) -> inspect.Parameter:
+        """The field as a parameter of a signature."""
+        kind = inspect.Parameter.KEYWORD_ONLY if self.kw_only else inspect.Parameter.POSITIONAL_OR_KEYWORD
+        annotation = self._resolved()
+        if typing.get_origin(annotation) is Annotated:
+            annotation = annotation.__origin__
+        return inspect.Parameter(self.name, kind, default=self.default, annotation=annotation)
+
+
+def field(*, default: Any = _MISSING, kw_only: bool | None = None, stored: bool | None = None) -> Any:
+    """A field with more to say than its type and default; the arguments are those of `Field`."""
+    return Field(default, kw_only, stored)
+
+
+class Constructor:
+    """The `__init__` of a declared class: binds arguments, has the base set its own fields, checks and sets the rest.
+
+    Attributes:
+        own: the fields that the class itself declares.
+    """
+
+    def __init__(self, cls: type, own: dict[str, Field]):
+        self._cls, self.own = cls, own
+        self.__name__, self.__qualname__, self.__module__ = "__init__", f"{cls.__qualname__}.__init__", cls.__module__
+        place = next(place for place, one in enumerate(cls.__mro__) if place and "__init__" in vars(one))
+        bases = [vars(one) for one in cls.__mro__[:place]]
+        self._finish = next((one["__post_init__"] for one in bases if "__post_init__" in one), None)
+        self._base = vars(cls.__mro__[place])["__init__"]
+        self.fields: dict[str, Field] = dict(self._base.fields) if isinstance(self._base, Constructor) else {}
+        for name, one in own.items():
+            replaced = self.fields.pop(name, None)
+            if one.stored is None:
+                known = inspect.getattr_static(cls, name, None)
+                one.stored = replaced.stored if replaced else not isinstance(known, property) or known.fset is not None
+            self.fields[name] = one
+        self._positional = [name for name, one in self.fields.items() if not one.kw_only]
+
+    @functools.cached_property
+    def _base_arguments(self) -> tuple[Collection[str], bool]:
+        """The names of the base's arguments, and whether it takes others too."""
+        if isinstance(self._base, Constructor):
+            return self._base.fields, self._base._base_arguments[1]
+        if self._base is object.__init__:
+            return (), False
+        parameters = inspect.signature(self._base).parameters
+        return parameters, any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<constructor {self.__qualname__}>"
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        parameters = [one.parameter() for one in self.fields.values()]
+        parameters.sort(key=lambda one: one.kind)
+        more = [inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)] if self._base_arguments[1] else []
+        this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        return inspect.Signature([this, *parameters, *more])
+
+    def __call__(self, thing: Any, /, *args: Any, **kwargs: Any) -> None:
+        try:
+            given = self._bind(thing, args, kwargs)
+            values, unstored = {}, {}
+            for name, one in self.own.items():
+                value = one.accept(thing, given.pop(name, one.default))
+                if name in self._base_arguments[0] or not (one.stored or self._finish):
+                    given[name] = value
+                elif one.stored:
+                    values[name] = value
+                else:
+                    unstored[name] = value
+            super(self._cls, thing).__init__(**given)  # type: ignore[arg-type, misc]
+            for name, value in values.items():
+                setattr(thing, name, value)
+            if self._finish is not None:
+                self._finish(thing, **unstored)
+        except BaseException as error:
+            end_at_users_line(error)
+            raise
+
+    def _bind(self, thing: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments by name; those of a base that is no declared class among them."""
+        owner, fields = type(thing), self.fields
+        call = f"{owner.__name__}.__init__()"
+        if len(args) > len(self._positional):
+            raise TypeError(f"{call} takes {len(self._positional)} positional arguments but {len(args)} were given")
+        given: dict[str, Any] = dict(zip(self._positional, args, strict=False))
+        others: dict[str, Any] = {}
+        for name, value in kwargs.items():
+            if name in given:
+                raise TypeError(f"{call} got multiple values for argument {name!r}")
+            (given if name in fields else others)[name] = value
+        if others:
+            others = owner._other_arguments(others)
+            known, takes_more = self._base_arguments
+            strange = sorted(others.keys() - fields.keys() - set(known))
+            if strange and not takes_more:
+                owner._refuse_arguments(strange, fields)
+            given.update(others)
+        missing = [repr(name) for name, one in fields.items() if one.default is _MISSING and name not in given]
+        if missing:
+            many = "s" if len(missing) > 1 else ""
+            raise TypeError(f"{call} missing {len(missing)} required argument{many}: {', '.join(missing)}")
+        return given
+
+
+def is_declared(cls: type) -> bool:
+    """Whether the constructor of a class is made of its fields."""
+    return isinstance(cls.__init__, Constructor)  # type: ignore[misc]
+
+
+def fields(thing: Any) -> dict[str, Field]:
+    """The fields of a class, or of an object's, by name, in the order of its arguments.
+
+    A class with an `__init__` of its own has those of the nearest base that is declared.
+    """
+    for base in (thing if isinstance(thing, type) else type(thing)).__mro__:
+        constructor = vars(base).get("__init__")
+        if isinstance(constructor, Constructor):
+            return constructor.fields
+    return {}
+
+
+@typing.overload
+def declared(cls: type[_T], /) -> type[_T]: ...
+@typing.overload
+def declared(*, kw_only: bool = False) -> Callable[[type[_T]], type[_T]]: ...
+@typing.dataclass_transform(field_specifiers=(field,))
+def declared(cls: Any = None, /, *, kw_only: bool = False) -> Any:
+    """Class decorator: the annotated names in the body of the class are its fields (see the module).
+
+    Args:
+        kw_only: whether they are given by name alone, unless their `field(...)` says otherwise.
+
+    Raises:
+        TypeError: for a class that has an `__init__` of its own, or a list or dict as a default.
+    """
+    if cls is None:
+        return lambda cls: declared(cls, kw_only=kw_only)  # type: ignore[call-overload]
+    if "__init__" in vars(cls):
+        raise TypeError(f"{cls.__name__} has an __init__ of its own; remove that, or @declared, which makes one.")
+    own = {}
+    for name, annotation in inspect.get_annotations(cls).items():
+        if "ClassVar" in str(annotation):
+            continue
+        default = vars(cls).get(name, _MISSING)
+        one = default if isinstance(default, Field) else Field(default)
+        if isinstance(one.default, (list, dict, set)):
+            raise TypeError(
+                f"The field {name!r} of {cls.__name__} has the default {one.default!r}, which all objects would share; "
+                "use a tuple or None."
+            )
+        own[name] = one._named(name, annotation, cls, kw_only)
+        if default is not _MISSING:
+            delattr(cls, name)  # an inherited property of that name is to be found
+    cls.__init__ = Constructor(cls, own)
+    return cls
+
+
+class Configured(UserFacing):
+    """Base of what is configured by its constructor and described by `get_config`."""
+
+    __signature__: ClassVar[Any]
+
+    @classmethod
+    def _other_arguments(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Arguments that are no fields as fields, such as those with a name of Keras 2; others as they are."""
+        return given
+
+    @classmethod
+    def _refuse_arguments(cls, names: list[str], known: Iterable[str]) -> None:
+        raise TypeError(unknown(f"argument of {cls.__name__}", names[0], known))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, by name."""
+        return {name: getattr(self, name) for name, one in fields(self).items() if one.stored}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """The object that `get_config` described."""
+        return cls(**config)
+
+
+class Value(Configured):
+    """What is nothing but its configuration: two of a class are equal if their configurations are.
+
+    Objects of a user's class with an `__init__` of its own, which may hold more, are equal to themselves alone.
+    """
+
+    def _is_plain(self) -> bool:
+        cls = type(self)
+        return is_declared(cls) or cls.__module__.startswith("minikeras.")
+
+    def __repr__(self) -> str:
+        if not self._is_plain():
+            return object.__repr__(self)
+        known = fields(self)
+        shown = [f"{name}={value!r}" for name, value in self.get_config().items() if value != known[name].default]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __eq__(self, other: object) -> bool:
+        if self is other or type(self) is not type(other) or not self._is_plain():
+            return self is other
+        return bool(self.get_config() == other.get_config())  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash(type(self)) if self._is_plain() else object.__hash__(self)
