@@ -122,6 +122,15 @@ def test_what_loads_at_first_need_is_lazy():
     assert late == LATE
 
 
+def test_only_models_know_of_comparisons():
+    """The trainer and the callbacks are what a comparison is made of."""
+    knowing = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py") if _COMPARISON & _imports(path)}
+    assert knowing == {"models/model.py", "training/comparison.py", "training/replica.py"}
+
+
+_COMPARISON = {f"minikeras.training.{name}" for name in ("comparison", "replica", "entries")}
+
+
 def test_the_kernels_know_no_tensors():
     for path in (SOURCE / "kernels").rglob("*.py"):
         assert not {m for m in _imports(path) if m.startswith(("minikeras.autodiff", "minikeras.layers"))}, path
