@@ -41,10 +41,6 @@ class Arena:
     def __exit__(self, *error: object) -> None:
         _active.arena = self._outer.pop()
 
-    def step(self) -> Arena:
-        """The arena, as the context manager of a step."""
-        return self
-
     def clear(self) -> None:
         """Let go of every buffer."""
         self._buffers.clear()

@@ -133,12 +133,9 @@ class Model(ComparingTrainer, Layer):
         return [self._fit_input(value, tensor) for value, tensor in zip(flat, wanted, strict=True)]
 
     def _fit_input(self, value: Any, tensor: KerasTensor) -> Any:
-        expected = tensor.shape
-        if type(value) is Tensor and value.data.dtype == tensor.dtype and value.data.shape[1:] == expected[1:] != ():
-            return value
         if not isinstance(value, (Tensor, KerasTensor)):
             raise ValueError(f"The model {self.name!r} expects a tensor or an array as its input, got {value!r:.80}.")
-        shape = tuple(value.shape)
+        shape, expected = tuple(value.shape), tensor.shape
         if len(shape) != len(expected) or shape[1:] != expected[1:]:
             value = self._reshape_input(value, tensor)
         if not isinstance(value, KerasTensor) and value.data.dtype != tensor.dtype:

@@ -63,11 +63,8 @@ class Comparison(Trainer, Callback):
         self.begun = False
         self.bound = self.leader = replicas[0]
         self.members = list(replicas)  # those that take part in the present epoch
-        self._kept = self._trial = None
         self._variables: list[Variable] = []
         self._streams: list[SeedGenerator] = []
-        self._originals: list[Callback] = []  # the user's callbacks that each replica gets a copy of
-        self._validated = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)
@@ -265,7 +262,7 @@ class Comparison(Trainer, Callback):
     def _callback_list(self, *arguments: Any, **more: Any) -> CallbackList:
         """The callbacks of a fit: those that act on each replica, as one, and the others after it."""
         given = self.model._callback_list(*arguments, **more)
-        self._originals = [callback for callback in given.callbacks if callback.per_replica]
+        self._originals: list[Callback] = [callback for callback in given.callbacks if callback.per_replica]
         shared = [callback for callback in given.callbacks if not callback.per_replica]
         names = [f"{replica.name}/{name}" for replica in self.replicas for name in ("loss", "val_loss")]
         shared = [_LossesOfReplicas(names) if type(callback) is ProgbarLogger else callback for callback in shared]
@@ -304,7 +301,6 @@ class Comparison(Trainer, Callback):
                 self.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        logs = {} if logs is None else logs
         self.each(self.members, lambda replica: self._end_epoch(replica, epoch, logs))
         self._choose_leader()
         reported = {name for replica in self.members for name in replica.last}
@@ -341,8 +337,7 @@ class Comparison(Trainer, Callback):
         self._decide()
         for original, copied in zip(self._originals, self.leader.callbacks.callbacks, strict=True):
             vars(original).update({**vars(copied), "replica": None, "model": self.model})  # it ends as the winner's
-        if logs is not None:
-            logs.update({name: value for name, value in self.leader.last.items() if name in logs})
+        logs.update({name: value for name, value in self.leader.last.items() if name in logs})
 
 
 class _LossesOfReplicas(ProgbarLogger):

@@ -587,7 +587,7 @@ def test_what_refers_to_the_layers_means_them_in_every_replica():
         if where == "added":
             model.add_loss(lambda: 0.1 * ops.sum(ops.square(kernel)))
         else:
-            loss = lambda y, p: losses.categorical_crossentropy(y, p) + 0.1 * ops.sum(ops.square(kernel))  # noqa: E731
+            loss = lambda y, p: losses.categorical_crossentropy(y, p) + 0.1 * ops.sum(ops.square(kernel))
         model.compile(optimizer, loss)
         return model, model.fit(**DATA, epochs=2)
 
@@ -605,7 +605,7 @@ def test_a_loss_of_tensors_of_the_graph():
         entrance = keras.Input((5,))
         code = layers.Dense(4)(entrance)
         model = keras.Model(entrance, layers.Dense(3, activation="softmax")(code))
-        loss = lambda y, p: losses.categorical_crossentropy(y, p) + ops.sum(ops.square(code), axis=-1)  # noqa: E731
+        loss = lambda y, p: losses.categorical_crossentropy(y, p) + ops.sum(ops.square(code), axis=-1)
         model.compile(optimizer, loss)
         return model, model.fit(**DATA, epochs=2)
 

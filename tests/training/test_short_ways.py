@@ -1,4 +1,4 @@
-"""Short ways: a call on one batch that nobody is told of makes no stream and no hooks, and gives and refuses the same."""
+"""Short ways: one batch that nobody is told of needs no stream and no hooks; results and refusals stay the same."""
 
 from __future__ import annotations
 
