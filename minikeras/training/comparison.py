@@ -67,7 +67,7 @@ class Comparison(Trainer, Callback):
         self._streams: list[SeedGenerator] = []
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
+        return getattr(self.model, name)  # of a copy in the making that is the class's None, which has nothing
 
     @property
     def stop_training(self) -> bool:  # type: ignore[override]
