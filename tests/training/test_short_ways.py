@@ -161,4 +161,5 @@ def test_few_python_calls(name, most):
     arguments = {} if name == "predict_on_batch" else {"verbose": 0}
     for _ in range(3):
         getattr(model, name)(x, *y, **arguments)
-    assert calls_of(lambda: getattr(model, name)(x, *y, **arguments)) <= most
+    moves = 10 if kernels.active_device() == "gpu" else 0  # data goes there and back
+    assert calls_of(lambda: getattr(model, name)(x, *y, **arguments)) <= most + moves
