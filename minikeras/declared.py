@@ -24,7 +24,7 @@ import sys
 import typing
 from collections.abc import Callable, Collection, Iterable
 from types import MethodType
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from minikeras.tracebacks import UserFacing, end_at_users_line
 from minikeras.utils.checks import flag, number, one_of, whole
@@ -102,10 +102,13 @@ class Field:
         self.annotation: Any = None
         self._checks: tuple[Check, ...] | None = None
 
-    def _named(self, name: str, annotation: Any, scope: type, kw_only: bool) -> Field:
+    def _place(self, name: str, annotation: Any, scope: type, kw_only: bool, replaced: Field | None) -> None:
+        """Say where it stands, and which field of a base it stands for."""
         self.name, self.annotation, self._scope = name, annotation, scope
         self.kw_only = kw_only if self.kw_only is None else self.kw_only
-        return self
+        if self.stored is None:
+            known = inspect.getattr_static(scope, name, None)
+            self.stored = replaced.stored if replaced else not isinstance(known, property) or known.fset is not None
 
     def accept(self, thing: Any, value: Any) -> Any:
         """The value to keep, or an exception."""
@@ -151,34 +154,66 @@ def field(*, default: Any = _MISSING, kw_only: bool | None = None, stored: bool 
 class Constructor:
     """The `__init__` of a declared class: binds arguments, has the base set its own fields, checks and sets the rest.
 
-    Attributes:
-        own: the fields that the class itself declares.
+    What it needs is found when it is first called: most programs import many more classes than they use.
+
+    Args:
+        cls: the class.
+        annotations: of the names that it declares itself.
+        defaults: of those that have one, which may be a `Field`.
+        kw_only: whether they are given by name alone.
     """
 
-    def __init__(self, cls: type, own: dict[str, Field]):
-        self._cls, self.own = cls, own
+    def __init__(self, cls: type, annotations: dict[str, Any], defaults: dict[str, Any], kw_only: bool):
+        self._cls, self._annotations, self._defaults, self._kw_only = cls, annotations, defaults, kw_only
         self.__name__, self.__qualname__, self.__module__ = "__init__", f"{cls.__qualname__}.__init__", cls.__module__
-        place = next(place for place, one in enumerate(cls.__mro__) if place and "__init__" in vars(one))
-        bases = [vars(one) for one in cls.__mro__[:place]]
-        self._finish = next((one["__post_init__"] for one in bases if "__post_init__" in one), None)
-        self._base = vars(cls.__mro__[place])["__init__"]
-        self.fields: dict[str, Field] = dict(self._base.fields) if isinstance(self._base, Constructor) else {}
-        for name, one in own.items():
-            replaced = self.fields.pop(name, None)
-            if one.stored is None:
-                known = inspect.getattr_static(cls, name, None)
-                one.stored = replaced.stored if replaced else not isinstance(known, property) or known.fset is not None
-            self.fields[name] = one
-        self._positional = [name for name, one in self.fields.items() if not one.kw_only]
+
+    @functools.cached_property
+    def _above(self) -> tuple[Any, Any]:
+        """The `__init__` of the nearest base that has one, and the `__post_init__` found on the way there, or None."""
+        finish = None
+        for one in map(vars, self._cls.__mro__):  # type: ignore[arg-type]
+            is_own = one.get("__init__") is self
+            if is_own or not isinstance(one.get("__init__"), Constructor):  # an __init__ in full leaves it to us
+                finish = finish or one.get("__post_init__")
+            if "__init__" in one and not is_own:
+                return one["__init__"], finish
+        raise AssertionError("object has an __init__")
+
+    @functools.cached_property
+    def fields(self) -> dict[str, Field]:
+        """All fields, those of the bases first, by name."""
+        base = self._above[0]
+        found: dict[str, Field] = dict(base.fields) if isinstance(base, Constructor) else {}
+        for name, one in self.own.items():
+            found.pop(name, None)
+            found[name] = one
+        return found
+
+    @functools.cached_property
+    def own(self) -> dict[str, Field]:
+        """The fields that the class declares itself, by name."""
+        base = self._above[0]
+        inherited: dict[str, Field] = base.fields if isinstance(base, Constructor) else {}
+        found = {}
+        for name, annotation in self._annotations.items():
+            default = self._defaults.get(name, _MISSING)
+            one = found[name] = default if isinstance(default, Field) else Field(default)
+            one._place(name, annotation, self._cls, self._kw_only, inherited.get(name))
+        return found
+
+    @functools.cached_property
+    def _positional(self) -> list[str]:
+        return [name for name, one in self.fields.items() if not one.kw_only]
 
     @functools.cached_property
     def _base_arguments(self) -> tuple[Collection[str], bool]:
         """The names of the base's arguments, and whether it takes others too."""
-        if isinstance(self._base, Constructor):
-            return self._base.fields, self._base._base_arguments[1]
-        if self._base is object.__init__:
+        base = self._above[0]
+        if isinstance(base, Constructor):
+            return base.fields, base._base_arguments[1]
+        if base is object.__init__:
             return (), False
-        parameters = inspect.signature(self._base).parameters
+        parameters = inspect.signature(base).parameters
         return parameters, any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -197,11 +232,11 @@ class Constructor:
 
     def __call__(self, thing: Any, /, *args: Any, **kwargs: Any) -> None:
         try:
-            given = self._bind(thing, args, kwargs)
+            given, finish = self._bind(thing, args, kwargs), self._above[1]
             values, unstored = {}, {}
             for name, one in self.own.items():
                 value = one.accept(thing, given.pop(name, one.default))
-                if name in self._base_arguments[0] or not (one.stored or self._finish):
+                if name in self._base_arguments[0] or not (one.stored or finish):
                     given[name] = value
                 elif one.stored:
                     values[name] = value
@@ -210,8 +245,8 @@ class Constructor:
             super(self._cls, thing).__init__(**given)  # type: ignore[arg-type, misc]
             for name, value in values.items():
                 setattr(thing, name, value)
-            if self._finish is not None:
-                self._finish(thing, **unstored)
+            if finish is not None:
+                finish(thing, **unstored)
         except BaseException as error:
             end_at_users_line(error)
             raise
@@ -277,28 +312,23 @@ def declared(cls: Any = None, /, *, kw_only: bool = False) -> Any:
         return lambda cls: declared(cls, kw_only=kw_only)  # type: ignore[call-overload]
     if "__init__" in vars(cls):
         raise TypeError(f"{cls.__name__} has an __init__ of its own; remove that, or @declared, which makes one.")
-    own = {}
-    for name, annotation in inspect.get_annotations(cls).items():
-        if "ClassVar" in str(annotation):
-            continue
-        default = vars(cls).get(name, _MISSING)
-        one = default if isinstance(default, Field) else Field(default)
-        if isinstance(one.default, (list, dict, set)):
-            raise TypeError(
-                f"The field {name!r} of {cls.__name__} has the default {one.default!r}, which all objects would share; "
-                "use a tuple or None."
-            )
-        own[name] = one._named(name, annotation, cls, kw_only)
-        if default is not _MISSING:
+    annotations = {name: one for name, one in inspect.get_annotations(cls).items() if "ClassVar" not in str(one)}
+    defaults = {}
+    for name in annotations:
+        if name in vars(cls):
+            default = defaults[name] = vars(cls)[name]
             delattr(cls, name)  # an inherited property of that name is to be found
-    cls.__init__ = Constructor(cls, own)
+            if isinstance(default, (list, dict, set)):
+                raise TypeError(
+                    f"The field {name!r} of {cls.__name__} has the default {default!r}, which all objects would share; "
+                    "use a tuple or None."
+                )
+    cls.__init__ = Constructor(cls, annotations, defaults, kw_only)
     return cls
 
 
 class Configured(UserFacing):
     """Base of what is configured by its constructor and described by `get_config`."""
-
-    __signature__: ClassVar[Any]
 
     @classmethod
     def _other_arguments(cls, given: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import math
 import numbers
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -22,9 +22,10 @@ from minikeras.autodiff.symbolic import KerasTensor, is_symbolic, snake_case, un
 from minikeras.autodiff.tape import differentiable, is_recording, raw
 from minikeras.autodiff.tensor import Tensor
 from minikeras.config import DTypePolicy
+from minikeras.declared import Check, Configured, declared, fields
 from minikeras.ops import nn
 from minikeras.ops.common import as_type, unbroadcast
-from minikeras.tracebacks import UserFacing, end_at_users_line, user_facing
+from minikeras.tracebacks import end_at_users_line, user_facing
 
 REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
 
@@ -629,7 +630,7 @@ class Reduction:
             raise ValueError(f"A reduction is one of {cls.all()}, got {key!r}.")
 
 
-class Loss(UserFacing):
+class Loss(Configured):
     """Base class: subclasses write `call(y_true, y_pred)`, which returns one value per sample.
 
     Args:
@@ -645,7 +646,7 @@ class Loss(UserFacing):
         reduction = Reduction.SUM_OVER_BATCH_SIZE if reduction == Reduction.AUTO else reduction
         if reduction not in REDUCTIONS:
             raise ValueError(f"A loss's reduction must be one of {REDUCTIONS}, got {reduction!r}.")
-        self.name = name or unique_name(snake_case(type(self).__name__))
+        self.name: Any = name or unique_name(snake_case(type(self).__name__))
         self.reduction = reduction
         self._dtype = number_type(dtype)
         if self._dtype.kind != "f":
@@ -744,11 +745,7 @@ class Loss(UserFacing):
         return Tensor(k.xp.asarray(array) if keep_type else k.xp.asarray(array, self._dtype))
 
     def get_config(self) -> dict[str, Any]:
-        return {"name": self.name, "reduction": self.reduction}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Loss:
-        return cls(**config)
+        return {"name": self.name, "reduction": self.reduction, **super().get_config()}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}>"
@@ -762,53 +759,44 @@ def described(function: Callable) -> Any:
     return {"module": "builtins", "class_name": "function", "config": name, "registered_name": "function"}
 
 
-def _number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def _whole(value: Any) -> bool:
+def is_whole(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _switch(value: Any) -> bool:
-    return isinstance(value, (bool, np.bool_)) or (_whole(value) and value in (0, 1))
+    return isinstance(value, (bool, np.bool_)) or (is_whole(value) and value in (0, 1))
 
 
-# what the options of losses and metrics may be: a test that NaN fails, and its words
-_OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "alpha": (
-        lambda value: bool(np.size(value)) and all(_number(one) and one >= 0 for one in np.ravel(value).tolist()),
-        "a number of at least 0",
-    ),
-    "apply_class_balancing": (_switch, "True or False"),
-    "axis": (
-        lambda value: (
-            value is None or all(_whole(one) for one in (value if isinstance(value, (list, tuple)) else [value]))
-        ),
-        "a whole number",
-    ),
-    "beta": (lambda value: _number(value) and value >= 0, "a number of at least 0"),
-    "delta": (lambda value: _number(value) and value > 0, "a number above 0"),
-    "from_logits": (_switch, "True or False"),
-    "from_sorted_ids": (_switch, "True or False"),
-    "gamma": (lambda value: _number(value) and 0 <= value < math.inf, "a number of at least 0"),
-    "ignore_class": (lambda value: value is None or _whole(value), "a whole number or None"),
-    "k": (lambda value: _whole(value) and value >= 1, "a whole number of at least 1"),
-    "label_smoothing": (lambda value: _number(value) and 0 <= value <= 1, "a number between 0 and 1"),
-    "threshold": (lambda value: _number(value) and math.isfinite(value), "a finite number"),
-}
+def Option(fits: Callable[[Any], bool], words: str) -> Check:
+    """The check of an option of a loss or metric, kept as it is: a test that NaN fails, and its words."""
 
-
-def check_options(owner: Any, options: Mapping[str, Any]) -> None:
-    """Refuse options of a loss or metric that have no meaning, NaN among them.
-
-    Raises:
-        ValueError: naming the class, the option and its value.
-    """
-    for option, value in options.items():
-        fits, words = _OPTIONS[option]
+    def check(owner: Any, name: str, value: Any) -> Any:
         if not fits(value):
-            raise ValueError(f"{type(owner).__name__}'s {option} must be {words}, got {value!r}.")
+            raise ValueError(f"{type(owner).__name__}'s {name} must be {words}, got {value!r}.")
+        return value
+
+    return check
+
+
+def _are_axes(value: Any) -> bool:
+    return value is None or all(is_whole(one) for one in (value if isinstance(value, (list, tuple)) else [value]))
+
+
+def _are_weights(value: Any) -> bool:
+    return bool(np.size(value)) and all(is_number(one) and one >= 0 for one in np.ravel(value).tolist())
+
+
+AtLeast0 = Annotated[float, Option(lambda value: is_number(value) and 0 <= value < math.inf, "a number of at least 0")]
+Above0 = Annotated[float, Option(lambda value: is_number(value) and value > 0, "a number above 0")]
+Share = Annotated[float, Option(lambda value: is_number(value) and 0 <= value <= 1, "a number between 0 and 1")]
+Switch = Annotated[bool, Option(_switch, "True or False")]
+Axis = Annotated[Any, Option(_are_axes, "a whole number")]
+ClassNumber = Annotated[int | None, Option(lambda value: value is None or is_whole(value), "a whole number or None")]
+Weights = Annotated[Any, Option(_are_weights, "a number of at least 0")]
 
 
 class LossFunctionWrapper(Loss):
@@ -847,90 +835,86 @@ class LossFunctionWrapper(Loss):
 
 
 class _BuiltInLoss(LossFunctionWrapper):
-    """A wrapper of one of the functions above; its options are attributes and in its configuration."""
+    """A loss from one of the functions above, whose options are fields."""
 
     function: Callable
     hidden: tuple[tuple[str, Any], ...] = ()  # options that Keras does not write, unless they have another value
 
-    def __init__(
-        self, reduction: str | None = "sum_over_batch_size", name: str | None = None, dtype: Any = None, **options: Any
-    ):
-        check_options(self, options)
-        super().__init__(type(self).function, reduction, name, dtype, **options)
-        vars(self).update(options)
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str | None = "", dtype: Any = None):
+        super().__init__(type(self).function, reduction, type(self).function.__name__ if name == "" else name, dtype)
+
+    def __post_init__(self) -> None:
+        self._fn_kwargs = {name: getattr(self, name) for name in fields(self) if name not in _COMMON}
 
     def get_config(self) -> dict[str, Any]:
-        options = {key: value for key, value in self._fn_kwargs.items() if (key, value) not in self.hidden}
-        return {**Loss.get_config(self), **options}
+        return {key: value for key, value in Loss.get_config(self).items() if (key, value) not in self.hidden}
 
 
-class _PlainLoss(_BuiltInLoss):
-    """One without options, named after its function."""
-
-    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str | None = "", dtype: Any = None):
-        super().__init__(reduction, type(self).function.__name__ if name == "" else name, dtype)
+_COMMON = frozenset({"reduction", "name", "dtype"})
+_MEAN = "sum_over_batch_size"
 
 
-class MeanSquaredError(_PlainLoss):
+class MeanSquaredError(_BuiltInLoss):
     """`mean_squared_error` reduced over the batch."""
 
     function = staticmethod(mean_squared_error)
 
 
-class MeanAbsoluteError(_PlainLoss):
+class MeanAbsoluteError(_BuiltInLoss):
     """`mean_absolute_error` reduced over the batch."""
 
     function = staticmethod(mean_absolute_error)
 
 
-class MeanAbsolutePercentageError(_PlainLoss):
+class MeanAbsolutePercentageError(_BuiltInLoss):
     """`mean_absolute_percentage_error` reduced over the batch."""
 
     function = staticmethod(mean_absolute_percentage_error)
 
 
-class MeanSquaredLogarithmicError(_PlainLoss):
+class MeanSquaredLogarithmicError(_BuiltInLoss):
     """`mean_squared_logarithmic_error` reduced over the batch."""
 
     function = staticmethod(mean_squared_logarithmic_error)
 
 
-class LogCosh(_PlainLoss):
+class LogCosh(_BuiltInLoss):
     """`log_cosh` reduced over the batch."""
 
     function = staticmethod(log_cosh)
 
 
-class Hinge(_PlainLoss):
+class Hinge(_BuiltInLoss):
     """`hinge` reduced over the batch."""
 
     function = staticmethod(hinge)
 
 
-class SquaredHinge(_PlainLoss):
+class SquaredHinge(_BuiltInLoss):
     """`squared_hinge` reduced over the batch."""
 
     function = staticmethod(squared_hinge)
 
 
-class CategoricalHinge(_PlainLoss):
+class CategoricalHinge(_BuiltInLoss):
     """`categorical_hinge` reduced over the batch."""
 
     function = staticmethod(categorical_hinge)
 
 
-class KLDivergence(_PlainLoss):
+class KLDivergence(_BuiltInLoss):
     """`kl_divergence` reduced over the batch."""
 
     function = staticmethod(kl_divergence)
 
 
-class Poisson(_PlainLoss):
+class Poisson(_BuiltInLoss):
     """`poisson` reduced over the batch."""
 
     function = staticmethod(poisson)
 
 
+@declared
 class Huber(_BuiltInLoss):
     """`huber` reduced over the batch.
 
@@ -942,16 +926,13 @@ class Huber(_BuiltInLoss):
     function = staticmethod(huber)
     hidden = (("delta", 1.0),)
 
-    def __init__(
-        self,
-        delta: float = 1.0,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "huber_loss",
-        dtype: Any = None,
-    ):
-        super().__init__(reduction, name, dtype, delta=delta)
+    delta: Above0 = 1.0
+    reduction: str | None = _MEAN
+    name: str | None = "huber_loss"
+    dtype: Any = None
 
 
+@declared
 class CosineSimilarity(_BuiltInLoss):
     """`cosine_similarity` reduced over the batch.
 
@@ -963,16 +944,13 @@ class CosineSimilarity(_BuiltInLoss):
     function = staticmethod(cosine_similarity)
     hidden = (("axis", -1),)
 
-    def __init__(
-        self,
-        axis: int = -1,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "cosine_similarity",
-        dtype: Any = None,
-    ):
-        super().__init__(reduction, name, dtype, axis=axis)
+    axis: Axis = -1
+    reduction: str | None = _MEAN
+    name: str | None = "cosine_similarity"
+    dtype: Any = None
 
 
+@declared
 class BinaryCrossentropy(_BuiltInLoss):
     """`binary_crossentropy` reduced over the batch.
 
@@ -983,18 +961,15 @@ class BinaryCrossentropy(_BuiltInLoss):
 
     function = staticmethod(binary_crossentropy)
 
-    def __init__(
-        self,
-        from_logits: bool = False,
-        label_smoothing: float = 0.0,
-        axis: int = -1,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "binary_crossentropy",
-        dtype: Any = None,
-    ):
-        super().__init__(reduction, name, dtype, from_logits=from_logits, label_smoothing=label_smoothing, axis=axis)
+    from_logits: Switch = False
+    label_smoothing: Share = 0.0
+    axis: Axis = -1
+    reduction: str | None = _MEAN
+    name: str | None = "binary_crossentropy"
+    dtype: Any = None
 
 
+@declared
 class BinaryFocalCrossentropy(_BuiltInLoss):
     """`binary_focal_crossentropy` reduced over the batch.
 
@@ -1005,33 +980,18 @@ class BinaryFocalCrossentropy(_BuiltInLoss):
 
     function = staticmethod(binary_focal_crossentropy)
 
-    def __init__(
-        self,
-        apply_class_balancing: bool = False,
-        alpha: float = 0.25,
-        gamma: float = 2.0,
-        from_logits: bool = False,
-        label_smoothing: float = 0.0,
-        axis: int = -1,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "binary_focal_crossentropy",
-        dtype: Any = None,
-    ):
-        if not (_number(alpha) and 0 <= alpha <= 1):
-            raise ValueError(f"BinaryFocalCrossentropy's alpha must be a number between 0 and 1, got {alpha!r}.")
-        super().__init__(
-            reduction,
-            name,
-            dtype,
-            from_logits=from_logits,
-            label_smoothing=label_smoothing,
-            axis=axis,
-            apply_class_balancing=apply_class_balancing,
-            alpha=alpha,
-            gamma=gamma,
-        )
+    apply_class_balancing: Switch = False
+    alpha: Share = 0.25
+    gamma: AtLeast0 = 2.0
+    from_logits: Switch = False
+    label_smoothing: Share = 0.0
+    axis: Axis = -1
+    reduction: str | None = _MEAN
+    name: str | None = "binary_focal_crossentropy"
+    dtype: Any = None
 
 
+@declared
 class CategoricalCrossentropy(_BuiltInLoss):
     """`categorical_crossentropy` reduced over the batch.
 
@@ -1042,18 +1002,15 @@ class CategoricalCrossentropy(_BuiltInLoss):
 
     function = staticmethod(categorical_crossentropy)
 
-    def __init__(
-        self,
-        from_logits: bool = False,
-        label_smoothing: float = 0.0,
-        axis: int = -1,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "categorical_crossentropy",
-        dtype: Any = None,
-    ):
-        super().__init__(reduction, name, dtype, from_logits=from_logits, label_smoothing=label_smoothing, axis=axis)
+    from_logits: Switch = False
+    label_smoothing: Share = 0.0
+    axis: Axis = -1
+    reduction: str | None = _MEAN
+    name: str | None = "categorical_crossentropy"
+    dtype: Any = None
 
 
+@declared
 class CategoricalFocalCrossentropy(_BuiltInLoss):
     """`categorical_focal_crossentropy` reduced over the batch.
 
@@ -1064,29 +1021,17 @@ class CategoricalFocalCrossentropy(_BuiltInLoss):
 
     function = staticmethod(categorical_focal_crossentropy)
 
-    def __init__(
-        self,
-        alpha: float = 0.25,
-        gamma: float = 2.0,
-        from_logits: bool = False,
-        label_smoothing: float = 0.0,
-        axis: int = -1,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "categorical_focal_crossentropy",
-        dtype: Any = None,
-    ):
-        super().__init__(
-            reduction,
-            name,
-            dtype,
-            from_logits=from_logits,
-            label_smoothing=label_smoothing,
-            axis=axis,
-            alpha=alpha,
-            gamma=gamma,
-        )
+    alpha: Weights = 0.25
+    gamma: AtLeast0 = 2.0
+    from_logits: Switch = False
+    label_smoothing: Share = 0.0
+    axis: Axis = -1
+    reduction: str | None = _MEAN
+    name: str | None = "categorical_focal_crossentropy"
+    dtype: Any = None
 
 
+@declared
 class SparseCategoricalCrossentropy(_BuiltInLoss):
     """`sparse_categorical_crossentropy` reduced over the batch.
 
@@ -1098,18 +1043,15 @@ class SparseCategoricalCrossentropy(_BuiltInLoss):
     function = staticmethod(sparse_categorical_crossentropy)
     hidden = (("axis", -1),)
 
-    def __init__(
-        self,
-        from_logits: bool = False,
-        ignore_class: int | None = None,
-        reduction: str | None = "sum_over_batch_size",
-        axis: int = -1,
-        name: str | None = "sparse_categorical_crossentropy",
-        dtype: Any = None,
-    ):
-        super().__init__(reduction, name, dtype, from_logits=from_logits, ignore_class=ignore_class, axis=axis)
+    from_logits: Switch = False
+    ignore_class: ClassNumber = None
+    reduction: str | None = _MEAN
+    axis: Axis = -1
+    name: str | None = "sparse_categorical_crossentropy"
+    dtype: Any = None
 
 
+@declared
 class Dice(_BuiltInLoss):
     """`dice` reduced over what `axis` leaves.
 
@@ -1120,16 +1062,13 @@ class Dice(_BuiltInLoss):
 
     function = staticmethod(dice)
 
-    def __init__(
-        self,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "dice",
-        axis: Any = None,
-        dtype: Any = None,
-    ):
-        super().__init__(reduction, name, dtype, axis=axis)
+    reduction: str | None = _MEAN
+    name: str | None = "dice"
+    axis: Axis = None
+    dtype: Any = None
 
 
+@declared
 class Tversky(_BuiltInLoss):
     """`tversky` reduced over what `axis` leaves.
 
@@ -1140,65 +1079,18 @@ class Tversky(_BuiltInLoss):
 
     function = staticmethod(tversky)
 
-    def __init__(
-        self,
-        alpha: float = 0.5,
-        beta: float = 0.5,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "tversky",
-        axis: Any = None,
-        dtype: Any = None,
-    ):
-        super().__init__(reduction, name, dtype, alpha=alpha, beta=beta, axis=axis)
+    alpha: AtLeast0 = 0.5
+    beta: AtLeast0 = 0.5
+    reduction: str | None = _MEAN
+    name: str | None = "tversky"
+    axis: Axis = None
+    dtype: Any = None
 
 
 # ---------------------------------------------------------------- names
 
-FUNCTIONS: dict[str, Callable] = {
-    function.__name__: function
-    for function in (
-        mean_squared_error,
-        mean_absolute_error,
-        mean_absolute_percentage_error,
-        mean_squared_logarithmic_error,
-        huber,
-        log_cosh,
-        hinge,
-        squared_hinge,
-        categorical_hinge,
-        kl_divergence,
-        poisson,
-        cosine_similarity,
-        binary_crossentropy,
-        binary_focal_crossentropy,
-        categorical_crossentropy,
-        categorical_focal_crossentropy,
-        sparse_categorical_crossentropy,
-        dice,
-        tversky,
-    )
-}
-CLASSES = (
-    MeanSquaredError,
-    MeanAbsoluteError,
-    MeanAbsolutePercentageError,
-    MeanSquaredLogarithmicError,
-    Huber,
-    LogCosh,
-    Hinge,
-    SquaredHinge,
-    CategoricalHinge,
-    KLDivergence,
-    Poisson,
-    CosineSimilarity,
-    BinaryCrossentropy,
-    BinaryFocalCrossentropy,
-    CategoricalCrossentropy,
-    CategoricalFocalCrossentropy,
-    SparseCategoricalCrossentropy,
-    Dice,
-    Tversky,
-)
+FUNCTIONS: dict[str, Callable] = {cls.function.__name__: cls.function for cls in _BuiltInLoss.__subclasses__()}
+CLASSES = tuple(_BuiltInLoss.__subclasses__())
 
 mse = MSE = mean_squared_error
 mae = MAE = mean_absolute_error

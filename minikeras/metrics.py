@@ -10,7 +10,7 @@ import math
 import numbers
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -20,15 +20,22 @@ from minikeras import kernels as k
 from minikeras.autodiff.symbolic import snake_case, unique_name
 from minikeras.autodiff.tape import raw
 from minikeras.autodiff.tensor import Tensor, Variable
+from minikeras.declared import Check, Configured, OneOf, declared, field, fields
 from minikeras.losses import (
+    Axis,
+    ClassNumber,
+    Option,
+    Share,
+    Switch,
     binary_crossentropy,
     categorical_crossentropy,
     categorical_hinge,
-    check_options,
     check_shapes,
     combine_weights,
     described,
     hinge,
+    is_number,
+    is_whole,
     kl_divergence,
     log_cosh,
     mean_absolute_error,
@@ -43,12 +50,13 @@ from minikeras.losses import (
 )
 from minikeras.ops.common import as_type
 from minikeras.ops.nn import whole_labels
-from minikeras.tracebacks import UserFacing, user_facing
+from minikeras.tracebacks import user_facing
+from minikeras.utils.checks import one_of
 
 # ---------------------------------------------------------------- base class
 
 
-class Metric(UserFacing):
+class Metric(Configured):
     """Base class: subclasses make variables with `add_variable`, and write `update_state` and `result`.
 
     Args:
@@ -59,7 +67,7 @@ class Metric(UserFacing):
     _direction: str | None = None  # "up" or "down": which way is better, where that is known
 
     def __init__(self, dtype: Any = None, name: str | None = None):
-        self.name = name or unique_name(snake_case(type(self).__name__))
+        self.name: Any = name or unique_name(snake_case(type(self).__name__))
         self._dtype = str(number_type(dtype))
         self._own_variables: list[Variable] = []
 
@@ -143,11 +151,7 @@ class Metric(UserFacing):
         return self.result()
 
     def get_config(self) -> dict[str, Any]:
-        return {"name": self.name, "dtype": self.dtype}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Metric:
-        return cls(**config)
+        return {"name": self.name, "dtype": self.dtype, **super().get_config()}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}>"
@@ -319,27 +323,19 @@ class MeanMetricWrapper(Mean):
 
 
 class _BuiltInMetric(MeanMetricWrapper):
-    """A wrapper of one function; its options are attributes and, unless `hidden`, in its configuration."""
+    """A wrapper of one function, whose options are fields."""
 
     function: Callable
     hidden: tuple[tuple[str, Any], ...] = ()  # options that Keras does not write, unless they have another value
 
-    def __init__(self, name: str | None = "", dtype: Any = None, **options: Any):
-        check_options(self, options)
-        function = type(self).function
-        super().__init__(function, function.__name__ if name == "" else name, dtype, **options)
-        vars(self).update(options)
+    def __init__(self, name: str | None = "", dtype: Any = None):
+        super().__init__(type(self).function, type(self).function.__name__ if name == "" else name, dtype)
+
+    def __post_init__(self) -> None:
+        self._fn_kwargs = {name: getattr(self, name) for name in fields(self) if name not in ("name", "dtype")}
 
     def get_config(self) -> dict[str, Any]:
-        options = {key: value for key, value in self._fn_kwargs.items() if (key, value) not in self.hidden}
-        return {**Metric.get_config(self), **options}
-
-
-class _PlainMetric(_BuiltInMetric):
-    """One without options."""
-
-    def __init__(self, name: str | None = "", dtype: Any = None):
-        super().__init__(name, dtype)
+        return {key: value for key, value in Metric.get_config(self).items() if (key, value) not in self.hidden}
 
 
 # ---------------------------------------------------------------- accuracies
@@ -399,13 +395,18 @@ def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5, from
     return _as_floats(raw(ops.in_top_k(labels.astype("int32"), y_pred, k)).reshape(shape))
 
 
-class Accuracy(_PlainMetric):
+Threshold = Annotated[float, Option(lambda value: is_number(value) and math.isfinite(value), "a finite number")]
+Count = Annotated[int, Option(lambda value: is_whole(value) and value >= 1, "a whole number of at least 1")]
+
+
+class Accuracy(_BuiltInMetric):
     """How often predictions equal targets."""
 
     function = staticmethod(accuracy)
     _direction = "up"
 
 
+@declared
 class BinaryAccuracy(_BuiltInMetric):
     """How often `y_pred > threshold` is what the target (0 or 1) says.
 
@@ -417,24 +418,26 @@ class BinaryAccuracy(_BuiltInMetric):
     function = staticmethod(binary_accuracy)
     _direction = "up"
 
-    def __init__(self, name: str | None = "binary_accuracy", dtype: Any = None, threshold: float = 0.5):
-        super().__init__(name, dtype, threshold=threshold)
+    name: str | None = "binary_accuracy"
+    dtype: Any = None
+    threshold: Threshold = 0.5
 
 
-class CategoricalAccuracy(_PlainMetric):
+class CategoricalAccuracy(_BuiltInMetric):
     """How often the largest prediction is at the place of the 1 of a one-hot target."""
 
     function = staticmethod(categorical_accuracy)
     _direction = "up"
 
 
-class SparseCategoricalAccuracy(_PlainMetric):
+class SparseCategoricalAccuracy(_BuiltInMetric):
     """How often the largest prediction is at the place that an integer label names."""
 
     function = staticmethod(sparse_categorical_accuracy)
     _direction = "up"
 
 
+@declared
 class TopKCategoricalAccuracy(_BuiltInMetric):
     """How often the class of a one-hot target is among the `k` largest predictions.
 
@@ -446,10 +449,12 @@ class TopKCategoricalAccuracy(_BuiltInMetric):
     function = staticmethod(top_k_categorical_accuracy)
     _direction = "up"
 
-    def __init__(self, k: int = 5, name: str | None = "top_k_categorical_accuracy", dtype: Any = None):
-        super().__init__(name, dtype, k=k)
+    k: Count = 5
+    name: str | None = "top_k_categorical_accuracy"
+    dtype: Any = None
 
 
+@declared
 class SparseTopKCategoricalAccuracy(_BuiltInMetric):
     """How often an integer label is among the `k` largest predictions.
 
@@ -463,14 +468,10 @@ class SparseTopKCategoricalAccuracy(_BuiltInMetric):
     _direction = "up"
     hidden = (("from_sorted_ids", False),)
 
-    def __init__(
-        self,
-        k: int = 5,
-        name: str | None = "sparse_top_k_categorical_accuracy",
-        dtype: Any = None,
-        from_sorted_ids: bool = False,
-    ):
-        super().__init__(name, dtype, k=k, from_sorted_ids=from_sorted_ids)
+    k: Count = 5
+    name: str | None = "sparse_top_k_categorical_accuracy"
+    dtype: Any = None
+    from_sorted_ids: Switch = False
 
 
 # ---------------------------------------------------------------- losses as metrics
@@ -481,7 +482,7 @@ def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     return -losses.cosine_similarity(y_true, y_pred, axis)
 
 
-class MeanSquaredError(_PlainMetric):
+class MeanSquaredError(_BuiltInMetric):
     """The mean of `mean_squared_error`."""
 
     function = staticmethod(mean_squared_error)
@@ -511,33 +512,35 @@ class RootMeanSquaredError(Mean):
         return self._as_result(k.xp.sqrt(_ratio(self.total.data, self.count.data)))
 
 
-class MeanAbsoluteError(_PlainMetric):
+class MeanAbsoluteError(_BuiltInMetric):
     """The mean of `mean_absolute_error`."""
 
     function = staticmethod(mean_absolute_error)
 
 
-class MeanAbsolutePercentageError(_PlainMetric):
+class MeanAbsolutePercentageError(_BuiltInMetric):
     """The mean of `mean_absolute_percentage_error`."""
 
     function = staticmethod(mean_absolute_percentage_error)
 
 
-class MeanSquaredLogarithmicError(_PlainMetric):
+class MeanSquaredLogarithmicError(_BuiltInMetric):
     """The mean of `mean_squared_logarithmic_error`."""
 
     function = staticmethod(mean_squared_logarithmic_error)
 
 
-class LogCoshError(_PlainMetric):
+@declared
+class LogCoshError(_BuiltInMetric):
     """The mean of `log_cosh`."""
 
     function = staticmethod(log_cosh)
 
-    def __init__(self, name: str | None = "logcosh", dtype: Any = None):
-        super().__init__(name, dtype)
+    name: str | None = "logcosh"
+    dtype: Any = None
 
 
+@declared
 class CosineSimilarity(_BuiltInMetric):
     """The mean cosine of the angle between targets and predictions.
 
@@ -550,40 +553,42 @@ class CosineSimilarity(_BuiltInMetric):
     _direction = "up"
     hidden = (("axis", -1),)
 
-    def __init__(self, name: str | None = "cosine_similarity", dtype: Any = None, axis: int = -1):
-        super().__init__(name, dtype, axis=axis)
+    name: str | None = "cosine_similarity"
+    dtype: Any = None
+    axis: Axis = -1
 
 
-class Hinge(_PlainMetric):
+class Hinge(_BuiltInMetric):
     """The mean of `hinge`."""
 
     function = staticmethod(hinge)
 
 
-class SquaredHinge(_PlainMetric):
+class SquaredHinge(_BuiltInMetric):
     """The mean of `squared_hinge`."""
 
     function = staticmethod(squared_hinge)
 
 
-class CategoricalHinge(_PlainMetric):
+class CategoricalHinge(_BuiltInMetric):
     """The mean of `categorical_hinge`."""
 
     function = staticmethod(categorical_hinge)
 
 
-class KLDivergence(_PlainMetric):
+class KLDivergence(_BuiltInMetric):
     """The mean of `kl_divergence`."""
 
     function = staticmethod(kl_divergence)
 
 
-class Poisson(_PlainMetric):
+class Poisson(_BuiltInMetric):
     """The mean of `poisson`."""
 
     function = staticmethod(poisson)
 
 
+@declared
 class BinaryCrossentropy(_BuiltInMetric):
     """The mean of `binary_crossentropy`.
 
@@ -594,16 +599,13 @@ class BinaryCrossentropy(_BuiltInMetric):
 
     function = staticmethod(binary_crossentropy)
 
-    def __init__(
-        self,
-        name: str | None = "binary_crossentropy",
-        dtype: Any = None,
-        from_logits: bool = False,
-        label_smoothing: float = 0,
-    ):
-        super().__init__(name, dtype, from_logits=from_logits, label_smoothing=label_smoothing)
+    name: str | None = "binary_crossentropy"
+    dtype: Any = None
+    from_logits: Switch = False
+    label_smoothing: Share = 0
 
 
+@declared
 class CategoricalCrossentropy(_BuiltInMetric):
     """The mean of `categorical_crossentropy`.
 
@@ -614,17 +616,14 @@ class CategoricalCrossentropy(_BuiltInMetric):
 
     function = staticmethod(categorical_crossentropy)
 
-    def __init__(
-        self,
-        name: str | None = "categorical_crossentropy",
-        dtype: Any = None,
-        from_logits: bool = False,
-        label_smoothing: float = 0,
-        axis: int = -1,
-    ):
-        super().__init__(name, dtype, from_logits=from_logits, label_smoothing=label_smoothing, axis=axis)
+    name: str | None = "categorical_crossentropy"
+    dtype: Any = None
+    from_logits: Switch = False
+    label_smoothing: Share = 0
+    axis: Axis = -1
 
 
+@declared
 class SparseCategoricalCrossentropy(_BuiltInMetric):
     """The mean of `sparse_categorical_crossentropy`.
 
@@ -635,15 +634,11 @@ class SparseCategoricalCrossentropy(_BuiltInMetric):
 
     function = staticmethod(sparse_categorical_crossentropy)
 
-    def __init__(
-        self,
-        name: str | None = "sparse_categorical_crossentropy",
-        dtype: Any = None,
-        from_logits: bool = False,
-        ignore_class: int | None = None,
-        axis: int = -1,
-    ):
-        super().__init__(name, dtype, from_logits=from_logits, ignore_class=ignore_class, axis=axis)
+    name: str | None = "sparse_categorical_crossentropy"
+    dtype: Any = None
+    from_logits: Switch = False
+    ignore_class: ClassNumber = None
+    axis: Axis = -1
 
 
 _DOWN = frozenset(losses.FUNCTIONS.values())
@@ -663,6 +658,11 @@ def _thresholds(thresholds: Any, default: float) -> list[float]:
         if wrong or not values:
             raise ValueError(f"Thresholds must be numbers between 0 and 1, got {thresholds!r}.")
     return values
+
+
+def _at_least(least: int) -> Check:
+    """The check of a whole number of at least `least`, or None."""
+    return lambda metric, name, value: _count(f"{type(metric).__name__}'s {name}", value, least)
 
 
 def _count(what: str, value: Any, least: int) -> Any:
@@ -794,6 +794,7 @@ class FalseNegatives(_ConfusionCount):
     index = 3
 
 
+@declared
 class _Share(Metric):
     """True positives as a share of themselves and one kind of error.
 
@@ -807,19 +808,15 @@ class _Share(Metric):
     _direction = "up"
     error = ("", 0)  # name of the variable, and which of the results of `_confusion`
 
-    def __init__(
-        self,
-        thresholds: Any = None,
-        top_k: int | None = None,
-        class_id: int | None = None,
-        name: str | None = None,
-        dtype: Any = None,
-    ):
-        super().__init__(dtype, name)
+    thresholds: Any = field(default=None, stored=False)
+    top_k: Annotated[int | None, _at_least(1)] = None
+    class_id: Annotated[int | None, _at_least(0)] = None
+    name: str | None = None
+    dtype: Any = None
+
+    def __post_init__(self, thresholds: Any) -> None:  # type: ignore[override]
         self.init_thresholds = thresholds
-        self.top_k = _count(f"{type(self).__name__}'s top_k", top_k, 1)
-        self.class_id = _count(f"{type(self).__name__}'s class_id", class_id, 0)
-        self.thresholds = _thresholds(thresholds, 0.5 if top_k is None else _LOWEST)
+        self.thresholds = _thresholds(thresholds, 0.5 if self.top_k is None else _LOWEST)
         self.true_positives = self._add_zeros("true_positives", (len(self.thresholds),))
         self._errors = self._add_zeros(self.error[0], (len(self.thresholds),))
         setattr(self, self.error[0], self._errors)
@@ -843,8 +840,7 @@ class _Share(Metric):
         return self._as_result(share[0] if len(self.thresholds) == 1 else share)
 
     def get_config(self) -> dict[str, Any]:
-        own = {"thresholds": self.init_thresholds, "top_k": self.top_k, "class_id": self.class_id}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), "thresholds": self.init_thresholds}
 
 
 class Precision(_Share):
@@ -859,6 +855,19 @@ class Recall(_Share):
     error = ("false_negatives", 3)
 
 
+_CURVES = ("ROC", "PR", "PRGAIN")
+_SUMS = ("interpolation", "minoring", "majoring")
+
+
+def _curve(auc: Metric, name: str, value: Any) -> str:
+    return one_of(name, value.upper(), _CURVES, owner="AUC")
+
+
+def _summation(auc: Metric, name: str, value: Any) -> str:
+    return one_of(name, value.lower(), _SUMS, owner="AUC")
+
+
+@declared
 class AUC(Metric):
     """The area under a curve through all thresholds.
 
@@ -876,42 +885,36 @@ class AUC(Metric):
 
     _direction = "up"
 
-    def __init__(
-        self,
-        num_thresholds: int = 200,
-        curve: str = "ROC",
-        summation_method: str = "interpolation",
-        name: str | None = None,
-        dtype: Any = None,
-        thresholds: Sequence[float] | None = None,
-        multi_label: bool = False,
-        num_labels: int | None = None,
-        label_weights: Any = None,
-        from_logits: bool = False,
-    ):
-        super().__init__(dtype, name)
-        self.curve = _one_of("AUC's curve", curve.upper(), ("ROC", "PR", "PRGAIN"))
-        methods = ("interpolation", "minoring", "majoring")
-        self.summation_method = _one_of("AUC's summation_method", summation_method.lower(), methods)
+    num_thresholds: int = 200
+    curve: Annotated[str, _curve] = "ROC"
+    summation_method: Annotated[str, _summation] = "interpolation"
+    name: str | None = None
+    dtype: Any = None
+    thresholds: Any = field(default=None, stored=False)
+    multi_label: bool = False
+    num_labels: Annotated[int | None, _at_least(1)] = None
+    label_weights: Any = None
+    from_logits: bool = False
+
+    def __post_init__(self, thresholds: Any) -> None:  # type: ignore[override]
+        labels, weights = self.num_labels, self.label_weights
         if thresholds is None:
-            _count("AUC's num_thresholds", num_thresholds, 2)
-        if _count("AUC's num_labels", num_labels, 1) and not multi_label:
-            raise ValueError(f"AUC takes num_labels only with multi_label=True, got num_labels={num_labels}.")
-        if label_weights is not None:
-            given = np.ravel(label_weights).tolist()
+            _count("AUC's num_thresholds", self.num_thresholds, 2)
+        if labels and not self.multi_label:
+            raise ValueError(f"AUC takes num_labels only with multi_label=True, got num_labels={labels}.")
+        if weights is not None:
+            given = np.ravel(weights).tolist()
             if not all(isinstance(weight, numbers.Real) and 0 <= float(weight) < math.inf for weight in given):
-                raise ValueError(f"AUC's label_weights must be numbers of at least 0, got {label_weights!r}.")
-            if num_labels and len(given) != num_labels:
-                raise ValueError(f"AUC needs {num_labels} label_weights, one for each label, got {label_weights!r}.")
+                raise ValueError(f"AUC's label_weights must be numbers of at least 0, got {weights!r}.")
+            if labels and len(given) != labels:
+                raise ValueError(f"AUC needs {labels} label_weights, one for each label, got {weights!r}.")
         self._inner = None if thresholds is None else sorted(_thresholds(thresholds, 0.5))
-        inner = self._inner or [i / (num_thresholds - 1) for i in range(1, num_thresholds - 1)]
+        inner = self._inner or [i / (self.num_thresholds - 1) for i in range(1, self.num_thresholds - 1)]
         self.thresholds = [-settings.epsilon(), *inner, 1 + settings.epsilon()]
         self.num_thresholds = len(self.thresholds)
-        self.multi_label, self.num_labels, self.label_weights = multi_label, num_labels, label_weights
-        self.from_logits = from_logits
         self._counts: list[Variable] = []
-        if num_labels or not multi_label:
-            self._build(num_labels)
+        if labels or not self.multi_label:
+            self._build(labels)
 
     def _build(self, labels: int | None) -> None:
         shape = (self.num_thresholds, labels) if self.multi_label else (self.num_thresholds,)
@@ -971,18 +974,7 @@ class AUC(Metric):
         return _ratio((areas * weights).sum(), weights.sum())
 
     def get_config(self) -> dict[str, Any]:
-        own = {
-            "num_thresholds": self.num_thresholds,
-            "curve": self.curve,
-            "summation_method": self.summation_method,
-            "multi_label": self.multi_label,
-            "num_labels": self.num_labels,
-            "label_weights": self.label_weights,
-            "from_logits": self.from_logits,
-        }
-        if self._inner is not None:
-            own["thresholds"] = self._inner
-        return {**super().get_config(), **own}
+        return {**super().get_config(), **({} if self._inner is None else {"thresholds": self._inner})}
 
 
 def _interpolated_precision(tp: Any, fp: Any, fn: Any) -> Any:
@@ -996,15 +988,22 @@ def _interpolated_precision(tp: Any, fp: Any, fn: Any) -> Any:
     return _ratio(slope * (steps + intercept * k.xp.log(growth)), tp[1:] + fn[1:])
 
 
-def _one_of(what: str, value: Any, choices: Sequence[Any]) -> Any:
-    if value not in choices:
-        raise ValueError(f"{what} must be one of {tuple(choices)}, got {value!r}.")
-    return value
-
-
 # ---------------------------------------------------------------- scores of many classes
 
 
+def _beta(metric: Metric, name: str, value: Any) -> float:
+    if not (isinstance(value, numbers.Real) and 0 < float(value) < math.inf):
+        raise ValueError(f"FBetaScore's {name} must be above 0, got {value!r}.")
+    return value  # type: ignore[return-value]
+
+
+def _score_threshold(metric: Metric, name: str, value: Any) -> float | None:
+    if value is not None and not (isinstance(value, numbers.Real) and 0 < float(value) <= 1):
+        raise ValueError(f"{type(metric).__name__}'s {name} must be above 0 and at most 1, got {value!r}.")
+    return value  # type: ignore[return-value]
+
+
+@declared
 class FBetaScore(Metric):
     """`(1 + beta**2) * precision * recall / (beta**2 * precision + recall)` for each class.
 
@@ -1018,22 +1017,13 @@ class FBetaScore(Metric):
 
     _direction = "up"
 
-    def __init__(
-        self,
-        average: str | None = None,
-        beta: float = 1.0,
-        threshold: float | None = None,
-        name: str | None = "fbeta_score",
-        dtype: Any = None,
-    ):
-        super().__init__(dtype, name)
-        self.average = _one_of(f"{type(self).__name__}'s average", average, (None, "micro", "macro", "weighted"))
-        if not (isinstance(beta, numbers.Real) and 0 < float(beta) < math.inf):
-            raise ValueError(f"FBetaScore's beta must be above 0, got {beta!r}.")
-        if threshold is not None and not (isinstance(threshold, numbers.Real) and 0 < float(threshold) <= 1):
-            raise ValueError(f"{type(self).__name__}'s threshold must be above 0 and at most 1, got {threshold!r}.")
-        self.beta: float = beta
-        self.threshold: float | None = threshold
+    average: Annotated[str | None, OneOf(None, "micro", "macro", "weighted")] = None
+    beta: Annotated[float, _beta] = 1.0
+    threshold: Annotated[float | None, _score_threshold] = None
+    name: str | None = "fbeta_score"
+    dtype: Any = None
+
+    def __post_init__(self) -> None:
         self._counts: list[Variable] = []
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
@@ -1073,9 +1063,6 @@ class FBetaScore(Metric):
             score = score.mean()
         return self._as_result(score)
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "average": self.average, "beta": self.beta, "threshold": self.threshold}
-
 
 class F1Score(FBetaScore):
     """`2 * precision * recall / (precision + recall)` for each class.
@@ -1098,6 +1085,7 @@ class F1Score(FBetaScore):
         return {key: value for key, value in super().get_config().items() if key != "beta"}
 
 
+@declared
 class R2Score(Metric):
     """The coefficient of determination, 1 minus the squared error as a share of the variance.
 
@@ -1109,17 +1097,12 @@ class R2Score(Metric):
 
     _direction = "up"
 
-    def __init__(
-        self,
-        class_aggregation: str | None = "uniform_average",
-        num_regressors: int = 0,
-        name: str | None = "r2_score",
-        dtype: Any = None,
-    ):
-        super().__init__(dtype, name)
-        choices = (None, "uniform_average", "variance_weighted_average")
-        self.class_aggregation = _one_of("R2Score's class_aggregation", class_aggregation, choices)
-        self.num_regressors = _count("R2Score's num_regressors", num_regressors, 0)
+    class_aggregation: Annotated[Any, OneOf("uniform_average", "variance_weighted_average", None)] = "uniform_average"
+    num_regressors: Annotated[int, _at_least(0)] = 0
+    name: str | None = "r2_score"
+    dtype: Any = None
+
+    def __post_init__(self) -> None:
         self.num_samples = self._add_zeros("num_samples")
         self._sums: list[Variable] = []
 
@@ -1165,10 +1148,6 @@ class R2Score(Metric):
                 stacklevel=2,
             )
         return self._as_result(scores)
-
-    def get_config(self) -> dict[str, Any]:
-        own = {"class_aggregation": self.class_aggregation, "num_regressors": self.num_regressors}
-        return {**super().get_config(), **own}
 
 
 # ---------------------------------------------------------------- names
@@ -1263,7 +1242,7 @@ def resolve_accuracy(y_true_shape: Sequence[Any], y_pred_shape: Sequence[Any], k
     choices = {
         "accuracy": (BinaryAccuracy, SparseCategoricalAccuracy, CategoricalAccuracy),
         "crossentropy": (binary_crossentropy, sparse_categorical_crossentropy, categorical_crossentropy),
-    }[_one_of("The kind", kind, ("accuracy", "crossentropy"))]
+    }[one_of("The kind", kind, ("accuracy", "crossentropy"))]
     if len(y_pred_shape) < 2 or y_pred_shape[-1] == 1:
         return choices[0]
     return choices[1 if len(y_true_shape) < len(y_pred_shape) or y_true_shape[-1] == 1 else 2]

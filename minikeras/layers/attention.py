@@ -224,7 +224,7 @@ class HeadAttention(Layer):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        del config["flash_attention"]
+        config.pop("flash_attention", None)
         return {**config, "activity_regularizer": regularizers.serialize(self._activity_regularizer)}
 
 
@@ -575,5 +575,5 @@ class AdditiveAttention(Attention):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        del config["score_mode"]
+        config.pop("score_mode", None)
         return config

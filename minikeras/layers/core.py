@@ -182,7 +182,7 @@ class Dense(Layer):
     def get_config(self) -> dict[str, Any]:
         config = {**super().get_config(), "quantization_config": None}
         if self.activity_regularizer is None:
-            del config["activity_regularizer"]
+            config.pop("activity_regularizer", None)
         return config
 
 
@@ -252,7 +252,7 @@ class Embedding(Layer):
 
     def get_config(self) -> dict[str, Any]:
         config = {"activity_regularizer": None, **super().get_config(), "quantization_config": None}
-        del config["weights"]
+        config.pop("weights", None)
         return config
 
 

@@ -771,7 +771,7 @@ class Bidirectional(Layer):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        del config["weights"]
+        config.pop("weights", None)
         return config
 
     @property

@@ -136,7 +136,7 @@ class SpatialDropout1D(SpatialDropout):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        del config["data_format"]
+        config.pop("data_format", None)
         return config
 
 
@@ -246,5 +246,5 @@ class ActivityRegularization(Elementwise):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        del config["activity_regularizer"]
+        config.pop("activity_regularizer", None)
         return config
