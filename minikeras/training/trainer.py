@@ -745,6 +745,7 @@ class Trainer:
         data = self._one_batch(x, y, sample_weight, class_weight)
         shapes = _shapes("train", *data)
         first = shapes not in self._contents().proven
+        waiting = self._kept is not None  # whether a `fit` has its first step still to come
         with Snapshot(self) if first else _NOTHING:
             if first and self._has_builtin_train_step():
                 self._trial = functools.partial(self._try_out, (), None, None)
@@ -756,8 +757,8 @@ class Trainer:
                 floats = to_floats(checked_logs(self.train_step(batch), "train_step"))
         if first:
             self._prove(_shapes("train", *data))  # of the structure that it may have been given now
-        if self._kept is not None:
-            self._kept = Snapshot(self)  # of a `fit` whose first step is to come
+        if waiting:
+            self._kept = Snapshot(self)
         return floats if return_dict else self._in_order(floats)
 
     @user_facing
