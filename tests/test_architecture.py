@@ -14,6 +14,7 @@ SOURCE = Path(minikeras.__file__).parent
 
 # Each room may import from itself and from the rooms before it.
 ROOMS = [
+    "lazy",
     "config",
     "tracebacks",
     "tree",
@@ -76,6 +77,8 @@ def _imports(path: Path) -> set[str]:
                 found.update(f"minikeras.{alias.name}" for alias in node.names)
             else:
                 found.add(node.module)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Lazy":
+            found.add(node.args[0].value)  # type: ignore[attr-defined]
     return {name for name in found if name.startswith("minikeras.")}
 
 
@@ -99,12 +102,36 @@ def test_each_room_imports_only_from_rooms_above_it():
 # pairs of files that import each other, inside functions or by strings; there is to be none
 CIRCLES = {
     ("minikeras.config", "minikeras.kernels"),
-    ("minikeras.models.model", "minikeras.models.summary"),
 }
 
 
 def test_no_more_files_import_each_other():
     assert set(circles()) == CIRCLES
+
+
+# files that still import in functions, which `Lazy` is for; there are to be none but those whose names load lazily
+LATE = {"__init__.py", "__main__.py", "config.py", "autodiff/symbolic.py", "kernels/cpu/jit.py", "utils/numerical.py"}
+
+
+def test_what_loads_at_first_need_is_lazy():
+    late = set()
+    for path in SOURCE.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        nested = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
+        for node in set(nested) - set(tree.body):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            if any(name.split(".")[0] == "minikeras" for name in names):
+                late.add(path.relative_to(SOURCE).as_posix())
+    assert late == LATE
+
+
+def test_only_models_know_of_comparisons():
+    """The trainer and the callbacks are what a comparison is made of."""
+    knowing = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py") if _COMPARISON & _imports(path)}
+    assert knowing == {"models/model.py", "training/comparison.py", "training/replica.py"}
+
+
+_COMPARISON = {f"minikeras.training.{name}" for name in ("comparison", "replica", "entries")}
 
 
 def test_the_kernels_know_no_tensors():

@@ -44,7 +44,8 @@ class Callback(UserFacing):
 
     Attributes:
         per_replica: whether in a comparison of optimizers (see `Model.compile`) each replica gets a shallow copy of
-            the callback, called with its values alone, before `on_train_begin`; the object itself ends as the winner's.
+            the callback, called with its values alone, before `on_train_begin`, whose `model` is the clone that is
+            trained as this replica; the object itself ends as the winner's.
             Of the hooks these get those of training, its epochs and its batches.  False where it is called once, with
             the values of all replicas.
         replica: the name of the replica that such a copy acts on, else None.

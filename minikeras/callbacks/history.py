@@ -8,7 +8,10 @@ from typing import Any
 
 from minikeras.callbacks.base import Callback
 from minikeras.callbacks.monitor import higher_is_better
+from minikeras.lazy import Lazy
 from minikeras.utils.console import show
+
+drawing = Lazy("minikeras.callbacks.curves")
 
 
 class History(Callback):
@@ -161,14 +164,12 @@ class History(Callback):
             ImportError: where matplotlib is not installed.
             ValueError: for a metric that was not recorded, or where no epoch has been trained.
         """
-        from minikeras.callbacks.curves import draw
-
         curves = {
             (replica, metric): (self._series(replica, metric), self._series(replica, f"val_{metric}"))
             for replica in self._compared()
             for metric in self._metrics(replica)
         }
-        return draw(curves, metrics, path, figure)
+        return drawing.draw(curves, metrics, path, figure)
 
 
 def _best(metric: str, epochs: list[int], values: list[Any]) -> tuple[Any, int | None]:

@@ -195,10 +195,6 @@ class ProgbarLogger(Callback):
     def on_predict_end(self, logs: Any = None) -> None:
         self._finish(None)
 
-    def shown(self, logs: dict[str, Any]) -> dict[str, Any]:
-        """Which of the values the bar shows."""
-        return logs
-
     def _start(self) -> None:
         self.seen = 0
         self.progbar = Progbar(self.target, verbose=self.verbose)
@@ -206,14 +202,14 @@ class ProgbarLogger(Callback):
     def _update(self, batch: int, logs: Any) -> None:
         self.seen = batch + 1
         if self.progbar is not None and self.progbar.verbose == 1:
-            self.progbar.update(self.seen, lambda: self.shown(read_logs(logs)), finalize=False)
+            self.progbar.update(self.seen, lambda: read_logs(logs), finalize=False)
 
     def _finish(self, logs: Any) -> None:
         if self.progbar is None:
             return
         if self.target is None:
             self.target = self.progbar.target = self.seen
-        self.progbar.update(self.seen, list(self.shown(logs or {}).items()), finalize=True)
+        self.progbar.update(self.seen, list((logs or {}).items()), finalize=True)
         self.progbar = None
 
 

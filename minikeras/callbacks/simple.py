@@ -134,7 +134,7 @@ class TerminateOnNaN(Callback):
             self.model._observers = (*self.model._observers, self._observe)
 
     def _observe(self, data: Any) -> None:
-        if self._tracer is not None and self.replica in (None, self.model._bound_replica()):
+        if self._tracer is not None:
             self._tracer.observe(data)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

@@ -25,14 +25,21 @@ _active = _Active()
 
 
 class Arena:
-    """Buffers of one thread's repeated step, keyed by array module, shape and type."""
+    """Buffers of one thread's repeated step, keyed by array module, shape and type.
+
+    As a context manager it is the step: within its block `empty()` takes buffers from it.
+    """
 
     def __init__(self) -> None:
         self._buffers: dict[tuple, list[tuple[Any, Any]]] = {}  # each with the memory that its views refer to
+        self._outer: list[Any] = []  # what was active before, by how often it is entered
 
-    def step(self) -> _Step:
-        """Context manager: within its block `empty()` takes buffers from this arena."""
-        return _Step(self)
+    def __enter__(self) -> None:
+        self._outer.append(_active.arena)
+        _active.arena = self
+
+    def __exit__(self, *error: object) -> None:
+        _active.arena = self._outer.pop()
 
     def clear(self) -> None:
         """Let go of every buffer."""
@@ -55,20 +62,6 @@ class Arena:
                 return buffer
         buffers.append(_aligned(xp, shape, dtype))
         return buffers[-1][0]
-
-
-class _Step:
-    __slots__ = ("_arena", "_previous")
-
-    def __init__(self, arena: Arena):
-        self._arena = arena
-
-    def __enter__(self) -> None:
-        self._previous = _active.arena
-        _active.arena = self._arena
-
-    def __exit__(self, *error: object) -> None:
-        _active.arena = self._previous
 
 
 _LINE = 64  # bytes of a cache line: vectors that lie across two of them take twice as long

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,8 +56,8 @@ class Graph:
                 operation.name = unique_name(operation.name)  # nobody chose it, and it may be that of a layer
             self.operations.append(operation)
         self.layers = [operation for operation in self.operations if isinstance(operation, Layer)]
-        names = [operation.name for operation in self.operations]
-        repeated = sorted({name for name in names if names.count(name) > 1})
+        counts = Counter(operation.name for operation in self.operations)
+        repeated = sorted(name for name, count in counts.items() if count > 1)
         if repeated:
             raise ValueError(f"Layer names in a model must be unique, got {repeated} more than once; pass other names.")
         self._plan = [self._step(node) for node in self.output_nodes if not self._is_source(node)]

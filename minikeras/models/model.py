@@ -13,14 +13,20 @@ from minikeras.autodiff.tensor import Tensor
 from minikeras.layers.context import context
 from minikeras.layers.layer import Layer
 from minikeras.layers.spec import shapes_of, specs_of
+from minikeras.lazy import Lazy
 from minikeras.models.graph import Graph
 from minikeras.models.graph_loss import LossOfGraph, tensors_in
+from minikeras.models.summary import print_summary
 from minikeras.ops.core import cast
 from minikeras.ops.numpy import expand_dims, squeeze
 from minikeras.registry import custom_object_scope, describe_whole
 from minikeras.tracebacks import user_facing, warn
+from minikeras.training.comparison import ComparingTrainer
 from minikeras.training.trainer import Trainer
 from minikeras.utils.checks import shown, whole
+
+functional_config = Lazy("minikeras.models.functional_config")  # its tables take a while to make
+saving = Lazy("minikeras.saving")  # the room below, opened when a file is wanted
 
 
 def warn_of_unwritten_losses(model: Any) -> None:
@@ -55,7 +61,7 @@ def _takes_ends(cls: type) -> bool:
     return names[:2] == ["inputs", "outputs"] or names == ["args", "kwargs"]
 
 
-class Model(Trainer, Layer):
+class Model(ComparingTrainer, Layer):
     """A network that `fit`, `evaluate` and `predict` work on.
 
     Either functional, `Model(inputs, outputs)` of symbolic tensors, or a subclass with its layers made in `__init__`
@@ -106,6 +112,8 @@ class Model(Trainer, Layer):
         """The values for the graph's inputs, in order: picked by name, checked, cast."""
         assert self._graph is not None
         wanted = self._graph.inputs
+        if len(wanted) == 1 and type(inputs) is Tensor:
+            return [self._fit_input(inputs, wanted[0])]
         if isinstance(inputs, dict):
             structure = self._graph.input_structure
             if not isinstance(structure, dict):
@@ -233,7 +241,8 @@ class Model(Trainer, Layer):
         if losses:
             self._note_losses(losses)
         assert self._graph is not None
-        self._kept_values = {id(tensor): value for tensor, value in zip(self._graph.kept, kept, strict=True)}
+        self._kept_values.clear()  # in place: the replicas of a comparison have them in common
+        self._kept_values.update({id(tensor): value for tensor, value in zip(self._graph.kept, kept, strict=True)})
 
     def _added_losses(self) -> list[Any]:
         return self._losses if self._losses or self._graph is None else self._graph.losses
@@ -256,7 +265,7 @@ class Model(Trainer, Layer):
 
     # ------------------------------------------------------------ structure
 
-    _UNTRACKED = Layer._UNTRACKED | {"_kept_values", "_known", *vars(Trainer())}
+    _UNTRACKED = Layer._UNTRACKED | {"_kept_values", "_known", "_comparison", *vars(Trainer())}
     _STRUCTURAL = Layer._STRUCTURAL | {"_graph"}
     _keeps_contents = True
 
@@ -371,8 +380,6 @@ class Model(Trainer, Layer):
         layer_range: Any = None,
     ) -> None:
         """Print a table of the layers, their output shapes and numbers of parameters."""
-        from minikeras.models.summary import print_summary
-
         print_summary(self, line_length, print_fn, expand_nested, show_trainable, layer_range)
 
     # ------------------------------------------------------------ files
@@ -380,17 +387,17 @@ class Model(Trainer, Layer):
     @user_facing
     def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
         """Write architecture, weights and optimizer state to a `.keras` file."""
-        self._saving().save_model(self, filepath, overwrite=overwrite, **kwargs)
+        saving.save_model(self, filepath, overwrite=overwrite, **kwargs)
 
     @user_facing
     def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
         """Write the weights to a `.weights.h5` file."""
-        self._saving().save_weights(self, filepath, overwrite=overwrite)
+        saving.save_weights(self, filepath, overwrite=overwrite)
 
     @user_facing
     def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
         """Read the weights from a `.weights.h5` or `.keras` file; a file that does not fit changes nothing."""
-        self._saving().load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)
+        saving.load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)
 
     @user_facing
     def to_json(self, **kwargs: Any) -> str:
@@ -408,9 +415,7 @@ class Model(Trainer, Layer):
         """A functional model's layers and wiring; the constructor's arguments of any other."""
         if self._graph is None or not _takes_ends(type(self)):
             return super().get_config()
-        from minikeras.models.functional_config import describe_graph  # whose tables take a while to make
-
-        description = describe_graph(self._graph, self._graph.losses[self._own_losses :])
+        description = functional_config.describe_graph(self._graph, self._graph.losses[self._own_losses :])
         return {"name": self.name, "trainable": self.trainable, **description}
 
     @classmethod
@@ -422,25 +427,17 @@ class Model(Trainer, Layer):
         with custom_object_scope(custom_objects):
             if not (config.keys() >= _WIRING and _takes_ends(cls)):
                 return super().from_config(config)
-            from minikeras.models.functional_config import restore_graph
-
-            inputs, outputs, losses = restore_graph(config)
+            inputs, outputs, losses = functional_config.restore_graph(config)
             model = cls(inputs, outputs, **{name: value for name, value in config.items() if name not in _WIRING})
             if losses:
                 model.add_loss(losses)
             return model
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**super().__getstate__(), "_arenas": {}, "_kept_values": {}, "_observers": ()}
+        state = {**super().__getstate__(), "_kept_values": {}, "_observers": ()}
         if is_symbolic(self._recorded):  # type: ignore[has-type]
             state["_recorded"] = (), {}
         return state
-
-    @staticmethod
-    def _saving() -> Any:
-        import importlib
-
-        return importlib.import_module("minikeras.saving")  # the room below, opened when a file is wanted
 
 
 class Functional(Model):

@@ -11,8 +11,6 @@ import numpy as np
 
 from minikeras.autodiff.symbolic import FunctionNode
 from minikeras.models.graph import Graph
-from minikeras.models.model import Model
-from minikeras.models.sequential import Sequential
 from minikeras.utils.console import show
 
 # Columns, where each ends in the line, and the longest line that is chosen automatically.
@@ -45,9 +43,8 @@ def print_summary(
     Raises:
         ValueError: for a `layer_range` that fits no layer.
     """
-    functional = model._graph is not None and not isinstance(model, Sequential)
-    layers = model._graph.operations if functional else model.layers
-    connected = set(model._graph.nodes) if functional and not _is_chain(model._graph) else None
+    layers = model._graph.operations if model.is_functional else model.layers
+    connected = set(model._graph.nodes) if model.is_functional and not _is_chain(model._graph) else None
     names, ends, longest = _CHAIN if connected is None else _GRAPH
     if show_trainable:
         names, ends, longest = (*names, "Trainable"), (*(end * 0.9 for end in ends), 1.0), longest + 12
@@ -96,7 +93,7 @@ def _add_rows(
     if show_trainable:
         row.append(("Y" if layer.trainable else "N") if function is None and layer.weights else "-")
     rows.append(row)
-    if expand_nested and isinstance(layer, Model):
+    if expand_nested and hasattr(layer, "is_functional"):
         for nested in layer.layers:
             _add_rows(rows, nested, level + 1, expand_nested, connected, show_trainable)
 
@@ -105,7 +102,7 @@ def kind_of(layer: Any) -> str:
     """What Keras calls the class of a layer: `Functional` for a model with a graph, `Add` for a use of `ops.add`."""
     if isinstance(layer, FunctionNode):
         return layer.function.__name__.strip("_").title().replace("_", "")
-    return "Functional" if type(layer) is Model and layer._graph is not None else type(layer).__name__
+    return type(layer).__name__
 
 
 def output_shape(layer: Any) -> str:

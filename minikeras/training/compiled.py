@@ -129,7 +129,7 @@ class CompiledLoss:
                     f"loss_weights must be finite numbers, got {weight!r}; leave out what should not count."
                 )
         self.is_given = any(spec is not None for spec in tree.flatten(loss))
-        self._takes_classes = any(_takes_classes(spec) for spec in tree.flatten(loss))
+        self.takes_classes = any(_takes_classes(spec) for spec in tree.flatten(loss))
         for spec in tree.flatten(loss):
             if spec not in (None, "crossentropy", "ce"):
                 losses_room.get(spec)  # a misspelt name is refused by compile, not by the first batch
@@ -173,7 +173,7 @@ class CompiledLoss:
         Raises:
             ValueError: a label is out of range or has a fraction.
         """
-        if not self._takes_classes:
+        if not self.takes_classes:
             return
         if outputs is None:
             specs = [_only_loss(spec) for spec in tree.flatten(self._loss)]
@@ -181,7 +181,7 @@ class CompiledLoss:
                 _check_labels_of(specs[0], tree.flatten(y)[0], None)
             return
         if self._parts and len(self.names) == 1:
-            _check_labels_of(self._parts[0][0], _only(y, self.names, "y"), _only(outputs, self.names, "the model"))
+            _check_labels_of(self._parts[0][0], *_only_parts(self.names, y, outputs))
             return
         names = name_outputs(outputs, self._given_names)
         for spec, target, output in zip(
@@ -198,9 +198,7 @@ class CompiledLoss:
             if not self._parts:
                 return None
             loss, weight, _ = self._parts[0]
-            y, y_pred = _only(y, self.names, "y"), _only(y_pred, self.names, "the model")
-            sample_weight = _only(sample_weight, self.names, "sample_weight")
-            value = loss(y, y_pred, sample_weight)
+            value = loss(*_only_parts(self.names, y, y_pred, sample_weight))
             return value if weight is None else value * weight
         predictions = outputs_list(y_pred, self.names, "the model")
         targets = outputs_list(y, self.names, "y")
@@ -215,9 +213,18 @@ class CompiledLoss:
         return total
 
 
-def _only(part: Any, names: list[str], role: str) -> Any:
-    """What stands for the only output."""
-    return outputs_list(part, names, role)[0] if isinstance(part, (list, tuple, dict)) else part
+def _only_parts(names: list[str], *parts: Any) -> Any:
+    """What stands for the only output among targets, predictions and weights."""
+    if _SINGLE.issuperset(map(type, parts)):
+        return parts
+    roles = ("y", "the model", "sample_weight")
+    return [
+        outputs_list(part, names, role)[0] if isinstance(part, (list, tuple, dict)) else part
+        for part, role in zip(parts, roles, strict=False)
+    ]
+
+
+_SINGLE = frozenset({Tensor, np.ndarray, type(None)})
 
 
 class CompiledMetrics:
@@ -299,8 +306,8 @@ class CompiledMetrics:
             return
         assert self.names is not None
         if len(self.names) == 1:
-            targets, predictions = [_only(y, self.names, "y")], [_only(y_pred, self.names, "the model")]
-            weights = [_only(sample_weight, self.names, "sample_weight")]
+            y, y_pred, sample_weight = _only_parts(self.names, y, y_pred, sample_weight)
+            targets, predictions, weights = [y], [y_pred], [sample_weight]
         else:
             predictions = outputs_list(y_pred, self.names, "the model")
             targets = outputs_list(y, self.names, "y")

@@ -170,12 +170,14 @@ def only_batch(x: Any, batch_size: Any) -> Any:
     """
     if type(x) is not np.ndarray or x.ndim == 0 or not (batch_size is None or type(batch_size) is int):
         return None
-    return to_arrays(x, "x") if 0 < len(x) <= (_USUAL_BATCH if batch_size is None else batch_size) else None
+    if not 0 < len(x) <= (_USUAL_BATCH if batch_size is None else batch_size):
+        return None
+    return x if x.dtype == config.floatx() else to_arrays(x, "x")
 
 
 def batch_length(data: Any) -> int:
     """The number of samples in a batch's first array."""
-    return int(tree.flatten(data)[0].shape[0])
+    return len(data) if type(data) is np.ndarray else int(tree.flatten(data)[0].shape[0])
 
 
 def checked_class_weight(class_weight: Any, classes: Collection[int] | None = None) -> dict[int, float]:
@@ -261,6 +263,9 @@ class ArrayStream:
         batch_size: default 32, or with `steps` what makes that many batches of the data.
         shuffle: whether they are shuffled; `"batch"` does it within each batch.
         steps: batches in an epoch, default all.
+
+    Attributes:
+        arrays: all of x, y and the sample weights.
     """
 
     ended = False
@@ -268,7 +273,7 @@ class ArrayStream:
     def __init__(
         self, x: Any, y: Any, sample_weight: Any, batch_size: int | None, shuffle: Any, steps: int | None = None
     ):
-        self._data = (x, y, sample_weight)
+        self.arrays = (x, y, sample_weight)
         self.samples = check_lengths(x, y, sample_weight)
         check_sample_weight(sample_weight)
         self.batch_size = whole("batch_size", batch_size, 1, optional=True)
@@ -297,11 +302,6 @@ class ArrayStream:
         if self._left == 0:
             self._ongoing = None
         return batches
-
-    @property
-    def labels(self) -> Any:
-        """All of `y`."""
-        return self._data[1]
 
     def first_batch(self) -> tuple[Any, Any, Any]:
         """The first batch in the order of the data, whatever the order of the epochs is."""
@@ -340,7 +340,7 @@ class ArrayStream:
         return tuple(
             [
                 take(part) if part is None or isinstance(part, np.ndarray) else tree.map_structure(take, part)
-                for part in self._data
+                for part in self.arrays
             ]
         )
 
@@ -383,6 +383,8 @@ def check_lengths(x: Any, y: Any, sample_weight: Any) -> int:
     Raises:
         ValueError: where the arrays differ in length or are empty.
     """
+    if type(x) is type(y) is np.ndarray and sample_weight is None and len(x) == len(y) > 0:
+        return len(x)
     lengths: dict[str, list[int]] = {}
     for role, part in (("x", x), ("y", y), ("sample_weight", sample_weight)):
         for leaf in tree.flatten(part):
@@ -413,7 +415,7 @@ class BatchStream:
         wraps: whether an epoch with more batches than the dataset begins it again.
     """
 
-    samples = None
+    arrays = samples = None
 
     def __init__(
         self,

@@ -13,6 +13,8 @@ from minikeras.seeds import global_generator
 class Snapshot:
     """A model, but for the weights that training changes: those only change when everything else has gone well.
 
+    As a context manager it puts the model back where the block fails.
+
     It holds copies of the other variables (moving averages, states that are carried from batch to batch, metrics), the
     states of the random streams, and the attributes of the layers, so that a model that the step builds is unbuilt
     again, and what losses and metrics found out from the shapes of bad data is forgotten.
@@ -46,6 +48,13 @@ class Snapshot:
         self._variables = [(variable, variable.data.copy(), variable.changed) for variable in kept]
         self._streams = [(stream, stream.state) for stream in streams]
 
+    def __enter__(self) -> Snapshot:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if isinstance(error, Exception):
+            self.restore()
+
     def restore(self) -> None:
         """Put everything back; nothing is done where the optimizer has already made a step."""
         if _iterations(self._optimizer) != self._iterations:
@@ -62,6 +71,13 @@ class Snapshot:
             container.clear()
             add = container.extend if isinstance(container, list) else container.update
             add(content)
+
+
+class Trial(Snapshot):
+    """A snapshot that puts the model back after the block in any case."""
+
+    def __exit__(self, *failure: Any) -> None:
+        self.restore()
 
 
 def _iterations(optimizer: Any) -> int:

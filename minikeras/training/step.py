@@ -18,7 +18,8 @@ def step_data(batch: tuple) -> Any:
     """A batch as the steps take it: on the active device, moved once, and without the parts that are absent."""
     if k.xp is not np:
         batch = tree.map_structure(lambda leaf: None if leaf is None else k.to_device(leaf), batch)
-    return pack_x_y_sample_weight(*batch)
+    x, y, sample_weight = batch
+    return (x, y) if sample_weight is None and y is not None else pack_x_y_sample_weight(x, y, sample_weight)
 
 
 class MetricLogs(MutableMapping):
@@ -73,7 +74,9 @@ def to_floats(logs: Any) -> dict[str, Any]:
     The entries of a dict within, such as the result of all compiled metrics, take its place, as in Keras.
     """
     floats: dict[str, Any] = {}
-    for name, value in sorted(dict(logs).items(), key=_name):
+    values = logs._filled() if type(logs) is MetricLogs else logs
+    for name in sorted(values, key=str):
+        value = values[name]
         if isinstance(value, Mapping):
             floats.update(to_floats(value))
         else:
@@ -81,13 +84,9 @@ def to_floats(logs: Any) -> dict[str, Any]:
     return floats
 
 
-def _name(item: tuple[Any, Any]) -> str:
-    return str(item[0])
-
-
 def _to_float(value: Any) -> Any:
     if isinstance(value, Tensor):
-        value = value.numpy()
+        value = value.numpy() if value.data.ndim or k.xp is not np else value.data
     if getattr(value, "ndim", 0) or isinstance(value, (str, bytes)):
         return value
     try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from minikeras import kernels as k
 from minikeras import ops, tree
 from minikeras import optimizers as optimizers_room
 from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
-from minikeras.autodiff.tape import backward, recording
+from minikeras.autodiff.tape import backward, is_recording, recording
 from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.callbacks import CallbackList, History
 from minikeras.callbacks.nonfinite import explain, is_finite
@@ -26,7 +26,6 @@ from minikeras.losses import Loss
 from minikeras.metrics import Mean
 from minikeras.registry import deserialize_keras_object, is_builtin, serialize_keras_object
 from minikeras.tracebacks import end_at_users_line, user_facing, warn
-from minikeras.training.comparison import Comparison, Entry, Replica, find_entries
 from minikeras.training.compiled import CompiledLoss, CompiledMetrics
 from minikeras.training.data import (
     ArrayStream,
@@ -42,7 +41,7 @@ from minikeras.training.data import (
     unpack_x_y_sample_weight,
 )
 from minikeras.training.inference import Inference
-from minikeras.training.snapshot import Snapshot
+from minikeras.training.snapshot import Snapshot, Trial
 from minikeras.training.step import Later, MetricLogs, checked_logs, step_data, to_floats
 from minikeras.utils.checks import number, one_of, shown, whole
 
@@ -72,11 +71,11 @@ class Trainer:
         self._compiled_loss: CompiledLoss | None = None
         self._compiled_metrics: CompiledMetrics | None = None
         self._loss_tracker: Mean | None = None
-        self._loss_factor: float | None = None
-        self._comparison: Comparison | None = None
-        self._kept: Snapshot | None = None  # what a failing first step of `fit` gives back
+        self._loss_factor: float | None = None  # of what is minimised, not of what is told
+        self._check_label_values = False
+        self._kept: Snapshot | None = None  # what a failing first step of `fit` gives back; None once it has worked
         self._trial: Callable | None = None  # called in that step, before anything is changed for good
-        self._arenas: dict[tuple, k.Arena] = {}
+        self._arenas = _Arenas()
         self._inference = Inference(self)
         self._observers: tuple[Callable, ...] = ()  # called with the data of each training step before it is made
         self._loss_explained = False  # whether the present run has told why its loss is not finite
@@ -137,51 +136,24 @@ class Trainer:
             "jit_compile": _switch("jit_compile", jit_compile, "auto"),
         }
         _switch("auto_scale_loss", auto_scale_loss)
-        comparison = None
-        entries = find_entries(optimizer, loss, loss_weights, self._output_count())
-        if entries is None:
-            chosen = self._choices(arguments)
-        else:
-            replicas = [Replica(entry.name, self._choices(arguments, entry)) for entry in entries]
-            several = isinstance(optimizer, (list, tuple))
-            objects = [entry.optimizer for entry in entries] if several else entries[0].optimizer
-            comparison = Comparison(self, replicas, {**arguments, "optimizer": objects})
-            chosen = replicas[0].choices
-        vars(self).update(chosen)
-        self._known = None
-        self._comparison = comparison
-        self.stop_training = False
-        self.compiled = True
+        self._compile(arguments)
 
-    def _choices(self, arguments: dict[str, Any], entry: Entry | None = None) -> dict[str, Any]:
-        """What `compile` sets on the model; for an entry of a comparison, what its replica sets."""
-        if entry is not None:
-            self._check_factor(entry)
-            arguments = {**arguments, **entry.arguments(arguments)}
+    def _compile(self, arguments: dict[str, Any]) -> None:
+        """`compile` by its arguments, which may all be used."""
         optimizer, loss = optimizers_room.get(arguments["optimizer"]), arguments["loss"]
         names = self._known_output_names()
         metrics = CompiledMetrics(arguments["metrics"], arguments["weighted_metrics"], names, arguments["run_eagerly"])
-        return {
-            "optimizer": optimizer,
-            "loss": loss,
-            "_compiled_loss": CompiledLoss(self._refers_to_graph(loss), arguments["loss_weights"], names, metrics),
-            "_compiled_metrics": metrics,
-            "_loss_tracker": Mean(name="loss"),
-            "_loss_factor": None if entry is None else entry.factor,
-            "_check_label_values": all(spec is None or _is_builtin_loss(spec) for spec in tree.flatten(loss)),
-            "_compile_arguments": {**arguments, "optimizer": optimizer},
-        }
+        compiled_loss = CompiledLoss(self._refers_to_graph(loss), arguments["loss_weights"], names, metrics)
+        self.optimizer, self.loss = optimizer, loss
+        self._compiled_loss, self._compiled_metrics, self._loss_tracker = compiled_loss, metrics, Mean(name="loss")
+        self._loss_factor = self._known = None
+        self._check_label_values = all(spec is None or _is_builtin_loss(spec) for spec in tree.flatten(loss))
+        self._compile_arguments = {**arguments, "optimizer": optimizer}
+        self.stop_training, self.compiled = False, True
 
     def _refers_to_graph(self, loss: Any) -> Any:
         """The losses for `compile`, made able to refer to symbolic tensors of the model's graph, where it has one."""
         return loss
-
-    def _check_factor(self, entry: Entry) -> None:
-        if entry.factor is not None and not self._has_builtin_train_step():
-            raise ValueError(
-                f"loss_weights={entry.factor} scales the loss in Model.train_step, which {type(self).__name__} "
-                "overrides; scale the loss there and leave loss_weights out."
-            )
 
     def _has_builtin_train_step(self) -> bool:
         return type(self).train_step is Trainer.train_step
@@ -199,11 +171,7 @@ class Trainer:
 
     def get_compile_config(self) -> dict[str, Any]:
         """What `compile` was called with, as a description; empty before."""
-        if not self.compiled:
-            return {}
-        comparison = self._comparison
-        waits = comparison is not None and not comparison.begun
-        return serialize_keras_object(comparison.arguments if waits else self._compile_arguments)  # type: ignore[union-attr]
+        return serialize_keras_object(self._compile_arguments)
 
     @user_facing
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -294,10 +262,12 @@ class Trainer:
                     "call self(x) before compute_loss()."
                 )
             return [loss for loss in self.losses if not isinstance(loss, KerasTensor)]
-        extras = [loss for layer in self._loss_owners for loss in layer._losses]
         contents = self._contents()
-        extras += [value_of(function) for function in contents.loss_functions]
         penalized = contents.penalized if _is_walked(type(self)) else self._trainable_now()
+        if not (self._loss_owners or contents.loss_functions or penalized):
+            return []
+        extras = [loss for layer in self._loss_owners for loss in layer._losses]
+        extras += [value_of(function) for function in contents.loss_functions]
         return extras + [one.regularizer(one) for one in penalized if one.regularizer is not None]
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
@@ -319,7 +289,8 @@ class Trainer:
             minimised = loss if self._loss_factor is None else loss * self._loss_factor
             scaled = self.optimizer.scale_loss(minimised)
         if self._trial is not None:
-            self._trial(x, y, y_pred, sample_weight)
+            trial, self._trial = self._trial, None
+            trial(x, y, y_pred, sample_weight)
         variables = self._trainable_now()
         if variables:
             destinations = self.optimizer.gradient_destinations(variables)
@@ -353,27 +324,6 @@ class Trainer:
         """The trainable variables, those that a property of the user's names where there is one."""
         return self._contents().trainable if _is_walked(type(self)) else self.trainable_variables
 
-    def _arena(self, purpose: str) -> k.Arena:
-        """Buffers of this thread for one kind of step."""
-        key = (purpose, threading.get_ident())
-        arena = self._arenas.get(key)
-        if arena is None:
-            if len(self._arenas) >= 64:  # threads that have ended leave theirs behind
-                self._arenas.clear()
-            arena = self._arenas[key] = k.Arena()
-        return arena
-
-    def _guarded_first_step(self, data: Any) -> Any:
-        """A training step that leaves the model as it was if it fails: wrong data shows in the first batch."""
-        kept, self._kept = self._kept or Snapshot(self), None
-        try:
-            return checked_logs(self.train_step(data), "train_step")
-        except Exception:
-            kept.restore()
-            raise
-        finally:
-            self._trial = None
-
     def _try_out(
         self,
         streams: tuple,
@@ -401,16 +351,12 @@ class Trainer:
         shapes = _shapes("fit", x, y, sample_weight, validation)
         names = self._contents().proven.get(shapes)
         if names is None:
-            kept = Snapshot(self)
-            try:
-                with recording(False):
-                    names = set(dict(self.compute_metrics(x, y, y_pred, sample_weight)))
-                    if validation is not None:
-                        names |= {f"val_{name}" for name in dict(self._builtin_test_step(validation))}
-            finally:
-                kept.restore()
+            with Trial(self), recording(False):
+                names = set(dict(self.compute_metrics(x, y, y_pred, sample_weight)))
+                if validation is not None:
+                    names |= {f"val_{name}" for name in dict(self._builtin_test_step(validation))}
             self._prove(shapes, names)
-        if callbacks is not None and self._comparison is None and self._has_builtin_test_step():
+        if callbacks is not None and self._has_builtin_test_step():
             callbacks.check_log_names(names)
 
     def _prove(self, shapes: tuple, names: Any = ()) -> None:
@@ -420,38 +366,36 @@ class Trainer:
             proven.clear()
         proven[shapes] = set(names)
 
-    def _run_train_step(self, batch: tuple, first: bool) -> Any:
-        data = step_data(batch)
-        for observe in self._observers:
-            observe(data)
-        return self._guarded_first_step(data) if first else self.train_step(data)
-
-    @contextmanager
-    def _guarded_test(self, shapes: tuple | None) -> Iterator[None]:
-        """Leaves the model as it was where a test fails on data of shapes that it has not worked on before."""
-        if shapes is not None and shapes in self._contents().proven:
-            yield
-            return
-        kept = Snapshot(self)
-        try:
-            yield
-        except Exception:
-            kept.restore()
-            raise
-        if shapes is not None:
+    def _test_batch(self, data: tuple) -> dict[str, Any]:
+        """The loss and metrics of one batch; where that fails on data of new shapes the model stays as it was."""
+        shapes = _shapes("test", *data)
+        proven = shapes in self._contents().proven
+        with _NOTHING if proven else Snapshot(self):
+            self.reset_metrics()
+            with self._arenas["test", get_ident()], recording(False):
+                floats = to_floats(checked_logs(self.test_step(step_data(data)), "test_step"))
+        if not proven:
             self._prove(shapes)
+        return floats
 
-    def _run_test_step(self, batch: tuple) -> Any:
-        return self.test_step(step_data(batch))
+    def _predict_batch(self, x: Any) -> Any:
+        """The outputs for the arrays of one batch, as NumPy arrays of their own."""
+        if is_recording():
+            with recording(False):
+                return self._predict_batch(x)
+        with self._arenas["predict", get_ident()]:
+            if k.xp is np and getattr(self.predict_step, "__func__", None) is Trainer.predict_step:
+                outputs = self._inference(x)
+            else:
+                outputs = self.predict_step(step_data((x, None, None)))
+            if type(outputs) is Tensor:
+                return np.array(k.to_host(outputs.data))
+            return tree.map_structure(_copied, outputs)
 
     def _finalize_weights(self) -> None:
         """Let the optimizer say what the weights are in the end."""
         if hasattr(self.optimizer, "finalize_variable_values"):
             self.optimizer.finalize_variable_values(self._trainable_now())
-
-    def _bound_replica(self) -> str | None:
-        """The name of the replica that the model is at present, None where nothing is compared."""
-        return None if self._comparison is None else self._comparison.bound.name
 
     def _as_validation(self, values: dict[str, Any]) -> dict[str, Any]:
         return {f"val_{name}": value for name, value in sorted(values.items())}
@@ -462,15 +406,8 @@ class Trainer:
         """The callbacks of a run, the progress bar among them; a list made by the caller is itself."""
         if isinstance(callbacks, CallbackList):
             return callbacks
-        return CallbackList(
-            callbacks,
-            add_history=add_history,
-            add_progbar=verbose != 0,
-            model=self,
-            verbose=verbose,
-            epochs=epochs,
-            steps=stream.steps,
-        )
+        params = {"verbose": verbose, "epochs": epochs, "steps": stream.steps}
+        return CallbackList(callbacks, add_history=add_history, add_progbar=verbose != 0, model=self, **params)
 
     # ------------------------------------------------------------ fit
 
@@ -495,7 +432,7 @@ class Trainer:
         validation_freq: Any = 1,
         **kwargs: Any,
     ) -> History:
-        """Train for a number of epochs; after `compile` with a list of optimizers or losses each replica of the model.
+        """Train for a number of epochs; after `compile` with a list of optimizers or losses with each of them.
 
         Args:
             x, y: arrays, lists or dicts of arrays (also tensors and tables of other libraries), or in `x` a generator,
@@ -521,11 +458,8 @@ class Trainer:
         Raises:
             ValueError: for data that does not fit; the model is unchanged.
         """
-        preparation = _preparation(kwargs)
-        if "nb_epoch" in kwargs:
-            epochs = kwargs.pop("nb_epoch")
-        if kwargs:
-            raise ValueError(f"fit got unknown arguments {sorted(kwargs)}; check their spelling.")
+        epochs = kwargs.pop("nb_epoch", epochs)
+        preparation = _preparation("fit", kwargs)
         self._require_compiled("fit")
         epochs, initial_epoch = whole("epochs", epochs, 0), whole("initial_epoch", initial_epoch, 0)
         batch_size = whole("batch_size", batch_size, 1, optional=True)
@@ -540,27 +474,18 @@ class Trainer:
                 raise ValueError("validation_split works on arrays, got batches; pass validation_data instead.")
             arrays = to_arrays(x, "x"), to_arrays(y, "y"), to_arrays(sample_weight, "sample_weight")
             (x, y, sample_weight), validation_data = split_validation(arrays, validation_split)
-        stream = make_stream(
-            x,
-            y,
-            sample_weight,
-            batch_size,
-            steps_per_epoch,
-            shuffle,
-            class_weight,
-            None if class_weight is None else self._classes(),
-            **preparation,
-        )
+        known = None if class_weight is None else self._classes()
+        order = batch_size, steps_per_epoch, shuffle
+        stream = make_stream(x, y, sample_weight, *order, class_weight, known, **preparation)
         self._check_stream(stream)
         validation = self._validation_stream(
             validation_data, validation_batch_size or batch_size, validation_steps, preparation
         )
-        kept = self._kept = Snapshot(self)
-        runner: Any = self  # whose steps, metrics and weights these are
+        self._kept = Snapshot(self)
         self._loss_explained = False
         self._observers = ()
         logs: dict[str, Any] = {}
-        arena = self._arena("train")
+        arena = self._arenas["train", get_ident()]
         try:
             first = None
             if validation is not None and validation_data is not x:
@@ -571,25 +496,23 @@ class Trainer:
             callbacks = self._callback_list(callbacks, verbose, stream, epochs, add_history=True)
             callbacks.check_before_training()
             self._plan_trial(stream, validation, first, callbacks)
-            if self._comparison is not None:
-                runner, callbacks = self._comparison, self._comparison.steer(callbacks)
             self.stop_training = False
             callbacks.on_train_begin()
             for epoch in range(initial_epoch, epochs):
-                runner.reset_metrics()
+                self.reset_metrics()
                 callbacks.on_epoch_begin(epoch)
-                logs = self._train_epoch(runner, stream, callbacks, arena, first=epoch == initial_epoch)
+                logs = self._train_epoch(stream, callbacks, arena)
                 if validation is not None and _validates(epoch, validation_freq):
-                    logs.update(runner._as_validation(self._evaluate(validation, callbacks, runner)))
+                    logs.update(self._as_validation(self._evaluate(validation, callbacks)))
                 callbacks.on_epoch_end(epoch, logs)
                 if self.stop_training or (epoch + 1 < epochs and _ended(stream, epoch + 1)):
                     break
             if epochs > initial_epoch:
-                runner._finalize_weights()
+                self._finalize_weights()
             callbacks.on_train_end(logs)
         except Exception:
-            if self._kept is kept:  # no step has been tried
-                kept.restore()
+            if self._kept is not None:
+                self._kept.restore()
             raise
         finally:
             self._kept = self._trial = None
@@ -597,10 +520,10 @@ class Trainer:
             if validation is not None:
                 validation.close()
             arena.clear()
-            self._arena("test").clear()
+            self._arenas["test", get_ident()].clear()
         return self.history
 
-    def _plan_trial(self, stream: Any, validation: Any, first: Any, callbacks: CallbackList) -> None:
+    def _plan_trial(self, stream: Any, validation: Any, first: Any, callbacks: CallbackList | None) -> None:
         """Have `first`, the first batch of the validation data, tried before the first update.
 
         That needs a step that is not the user's own.
@@ -610,12 +533,8 @@ class Trainer:
             unchecked = (stream, validation) if self._graph is None else ()
             self._trial = functools.partial(self._try_out, unchecked, batch, callbacks)
         elif batch is not None and all(layer.built for layer in self._contents().layers):
-            kept = Snapshot(self)
-            try:
-                with recording(False):
-                    self._builtin_test_step(batch)
-            finally:
-                kept.restore()
+            with Trial(self), recording(False):
+                self._builtin_test_step(batch)
 
     def _classes(self) -> Collection[int] | None:
         """The classes that the outputs tell apart, where a single output with a known size says so."""
@@ -625,16 +544,25 @@ class Trainer:
             return (-1, 0, 1)  # labels of a hinge are -1 and 1
         return None if size is None else range(size)
 
-    def _train_epoch(self, runner: Any, stream: Any, callbacks: Any, arena: k.Arena, first: bool) -> dict[str, Any]:
+    def _train_epoch(self, stream: Any, callbacks: Any, arena: k.Arena) -> dict[str, Any]:
         """One pass over the stream; returns its logs."""
         logs: Any = {}
         step = -1
-        with arena.step():
+        with arena:
             for step, data in enumerate(stream.training_epoch()):
-                callbacks.on_train_batch_begin(step)
-                self._check_batch(stream, data)
-                logs = runner._run_train_step(data, first and step == 0)
-                callbacks.on_train_batch_end(step, Later(logs))
+                if callbacks.on_train_batch_begin.listeners:
+                    callbacks.on_train_batch_begin(step)
+                if stream.arrays is None:
+                    self._check_batch(data)
+                batch = step_data(data)
+                for observe in self._observers:
+                    observe(batch)
+                logs = self.train_step(batch)
+                if self._kept is not None:
+                    checked_logs(logs, "train_step")
+                    self._kept = None
+                if callbacks.on_train_batch_end.listeners:
+                    callbacks.on_train_batch_end(step, Later(logs))
                 if self.stop_training:
                     break
         if step < 0:
@@ -645,46 +573,45 @@ class Trainer:
             self.stop_training = stream.ended
         stream.on_epoch_end()
         floats = to_floats(checked_logs(logs, "train_step"))
-        self._explain_loss(floats, "The loss", stream, data)
+        self._explain_loss(floats, "The loss", stream.arrays, data)
         return floats
 
-    def _explain_loss(self, logs: dict[str, Any], name: str, stream: Any, batch: Any) -> None:
-        """Tell the reason where a loss is not finite, once in a run."""
+    def _explain_loss(self, logs: dict[str, Any], name: str, arrays: Any, batch: Any) -> None:
+        """Tell the reason where a loss is not finite, once in a run; `arrays` are all of the data, if known."""
         loss = logs.get("loss")
         if not (is_finite(loss) or self._loss_explained):
             self._loss_explained = True
-            whole = stream._data if isinstance(stream, ArrayStream) else None
-            explain(self, loss, name, whole, step_data(batch))
+            explain(self, loss, name, arrays, step_data(batch))
 
     def _check_stream(self, stream: Any, outputs: Any = None) -> None:
         """Refuse labels that are none before anything is trained on them."""
-        if isinstance(stream, ArrayStream):
-            self._check_labels(stream.labels, classes=True, outputs=outputs)
+        if stream is not None and stream.arrays is not None:
+            self._check_labels(stream.arrays[1], classes=True, outputs=outputs)
 
-    def _check_batch(self, stream: Any, data: Any) -> None:
-        if not isinstance(stream, ArrayStream):
-            self._check_labels(data[1], classes=k.active_device() == "gpu")
+    def _check_batch(self, data: Any) -> None:
+        """Refuse labels of a stream whose batches come one by one."""
+        self._check_labels(data[1], classes=k.active_device() == "gpu")
 
     def _check_labels(self, y: Any, classes: bool, outputs: Any = None) -> None:
         """Refuse labels that are not finite and, where `classes` is set, those that name no class of the outputs.
 
         The CPU's kernels refuse the latter themselves, batch by batch.
         """
-        if not getattr(self, "_check_label_values", False):
+        if not self._check_label_values:
             return
-        for leaf in tree.flatten(y):
+        for leaf in (y,) if type(y) is np.ndarray else tree.flatten(y):
             if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
                 where = int(np.argwhere(~np.isfinite(leaf))[0][0])
                 raise ValueError(
                     f"The labels must be finite numbers, got {leaf[where]} in sample {where}; clean the data."
                 )
-        if not classes or y is None or not (self._has_builtin_train_step() and self._has_builtin_test_step()):
+        if not classes or y is None or self._compiled_loss is None or not self._compiled_loss.takes_classes:
+            return
+        if not (self._has_builtin_train_step() and self._has_builtin_test_step()):
             return  # steps of the user's own may do otherwise with y
         if outputs is None and self._graph is not None:
             outputs = self.output  # type: ignore[attr-defined]
-        for loss in [self._compiled_loss] if self._comparison is None else self._comparison.compiled_losses():
-            if loss is not None:
-                loss.check_labels(y, outputs)
+        self._compiled_loss.check_labels(y, outputs)
 
     def _validation_stream(
         self, data: Any, batch_size: int | None, steps: int | None, preparation: dict[str, Any]
@@ -723,44 +650,49 @@ class Trainer:
         Returns:
             The loss, or a list of loss and metrics in the order of `metrics`, or the dict.
         """
-        preparation = _preparation(kwargs)
-        if kwargs:
-            raise ValueError(f"evaluate got unknown arguments {sorted(kwargs)}; check their spelling.")
+        preparation = _preparation("evaluate", kwargs)
         self._require_compiled("evaluate")
         steps, verbose = whole("steps", steps, 1, optional=True, floats=True), _verbosity(verbose)
-        stream = make_stream(x, y, sample_weight, batch_size, steps, **preparation)
-        self._check_stream(stream)
-        shapes = _shapes("test", *stream.first_batch()) if isinstance(stream, ArrayStream) else None
-        try:
-            with self._guarded_test(shapes):
-                callbacks = self._callback_list(callbacks, verbose, stream)
-                self._loss_explained = False
-                logs = self._evaluate(stream, callbacks, name="The loss")
-        finally:
-            stream.close()
-        self._arena("test").clear()
+        if verbose == 0 and callbacks is None and steps is None and only_batch(x, batch_size) is not None:
+            data = self._one_batch(x, y, sample_weight, None)
+            self._loss_explained = False
+            logs = self._test_batch(data)
+            self._explain_loss(logs, "The loss", data, data)
+        else:
+            stream = make_stream(x, y, sample_weight, batch_size, steps, **preparation)
+            self._check_stream(stream)
+            shapes = None if stream.arrays is None else _shapes("test", *stream.first_batch())
+            proven = shapes is not None and shapes in self._contents().proven
+            try:
+                with _NOTHING if proven else Snapshot(self):
+                    callbacks = self._callback_list(callbacks, verbose, stream)
+                    self._loss_explained = False
+                    logs = self._evaluate(stream, callbacks, name="The loss")
+                if shapes is not None:
+                    self._prove(shapes)
+            finally:
+                stream.close()
+        self._arenas["test", get_ident()].clear()
         return logs if return_dict else self._in_order(logs)
 
-    def _evaluate(
-        self, stream: Any, callbacks: Any, runner: Any = None, name: str = "The validation loss"
-    ) -> dict[str, Any]:
-        runner = self if runner is None else runner
-        runner.reset_metrics()
+    def _evaluate(self, stream: Any, callbacks: Any, name: str = "The validation loss") -> dict[str, Any]:
+        self.reset_metrics()
         callbacks.on_test_begin()
         logs: Any = {}
         step = -1
-        with self._arena("test").step(), recording(False):
+        with self._arenas["test", get_ident()], recording(False):
             for step, data in enumerate(stream.epoch()):
                 callbacks.on_test_batch_begin(step)
-                self._check_batch(stream, data)
-                logs = runner._run_test_step(data)
+                if stream.arrays is None:
+                    self._check_batch(data)
+                logs = self.test_step(step_data(data))
                 callbacks.on_test_batch_end(step, Later(logs))
         if step < 0:
             raise ValueError("The data ended before the first batch; pass data that yields at least one.")
         _is_short(stream, step + 1, "that many")
         stream.on_epoch_end()
         floats = to_floats(checked_logs(logs, "test_step"))
-        self._explain_loss(floats, name, stream, data)
+        self._explain_loss(floats, name, stream.arrays, data)
         callbacks.on_test_end(floats)
         return floats
 
@@ -779,23 +711,19 @@ class Trainer:
         Args:
             x, batch_size, verbose, steps, callbacks: as for `evaluate`.
         """
-        preparation = _preparation(kwargs)
-        if kwargs:
-            raise ValueError(f"predict got unknown arguments {sorted(kwargs)}; check their spelling.")
-        steps, verbose = whole("steps", steps, 1, optional=True, floats=True), _verbosity(verbose)
-        if verbose == 0 and callbacks is None and steps is None:
+        preparation = _preparation("predict", kwargs) if kwargs else {}
+        if callbacks is None and steps is None and type(verbose) is int and verbose == 0:
             batch = only_batch(x, batch_size)
             if batch is not None:  # nobody to tell of batches, and no further one to prepare
-                with self._arena("predict").step(), recording(False):
-                    outputs = self.predict_step(step_data((batch, None, None)))
-                    return tree.map_structure(_copied, outputs)
+                return self._predict_batch(batch)
+        steps, verbose = whole("steps", steps, 1, optional=True, floats=True), _verbosity(verbose)
         stream = make_stream(x, None, None, batch_size, steps, **preparation)
         callbacks = self._callback_list(callbacks, verbose, stream)
         callbacks.on_predict_begin()
         collected = _Collector(stream.samples if steps is None else None)
         step = -1
         try:
-            with self._arena("predict").step(), recording(False):
+            with self._arenas["predict", get_ident()], recording(False):
                 for step, data in enumerate(stream.epoch()):
                     callbacks.on_predict_batch_begin(step)
                     outputs = self.predict_step(step_data(data))
@@ -812,48 +740,38 @@ class Trainer:
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> Any:
-        """One training step on one batch; returns its loss and metrics as `evaluate` does.
-
-        In a comparison every replica makes it: the dict has the values of each, the list those of the best.
-        """
+        """One training step on one batch; returns its loss and metrics as `evaluate` does."""
         self._require_compiled("train_on_batch")
         data = self._one_batch(x, y, sample_weight, class_weight)
-        runner: Any = self if self._comparison is None else self._comparison
         shapes = _shapes("train", *data)
         first = shapes not in self._contents().proven
-        if first:
-            self._kept = Snapshot(self)
-            if self._has_builtin_train_step():
+        waiting = self._kept is not None  # whether a `fit` has its first step still to come
+        with Snapshot(self) if first else _NOTHING:
+            if first and self._has_builtin_train_step():
                 self._trial = functools.partial(self._try_out, (), None, None)
-        runner.reset_metrics()
-        with self._arena("train").step():
-            logs = runner._run_train_step(data, first)
-            floats = to_floats(checked_logs(logs, "train_step"))
+            self.reset_metrics()
+            with self._arenas["train", get_ident()]:
+                batch = step_data(data)
+                for observe in self._observers:
+                    observe(batch)
+                floats = to_floats(checked_logs(self.train_step(batch), "train_step"))
         if first:
             self._prove(_shapes("train", *data))  # of the structure that it may have been given now
-        if self._comparison is not None:
-            floats = self._comparison.after_batch(floats, return_dict)
+        if waiting:
+            self._kept = Snapshot(self)
         return floats if return_dict else self._in_order(floats)
 
     @user_facing
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """The loss and metrics of one batch; the weights stay."""
         self._require_compiled("test_on_batch")
-        data = self._one_batch(x, y, sample_weight, None)
-        with self._guarded_test(_shapes("test", *data)):
-            self.reset_metrics()
-            with self._arena("test").step(), recording(False):
-                floats = to_floats(checked_logs(self._run_test_step(data), "test_step"))
+        floats = self._test_batch(self._one_batch(x, y, sample_weight, None))
         return floats if return_dict else self._in_order(floats)
 
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
         try:
-            with self._arena("predict").step(), recording(False):
-                outputs = self.predict_step(step_data((to_arrays(x, "x"), None, None)))
-                if isinstance(outputs, Tensor):
-                    return np.array(outputs.numpy())
-                return tree.map_structure(lambda output: np.array(output.numpy()), outputs)
+            return self._predict_batch(to_arrays(x, "x"))
         except BaseException as error:
             end_at_users_line(error)
             raise
@@ -878,11 +796,12 @@ class Trainer:
 
         Where a model has several outputs their metrics are logged as `output_metric`, which makes them other values.
         """
-        names: list[str] = []
+        values, rest = [], dict(logs)
         for metric in self.metrics:
-            names.extend(part.name for part in getattr(metric, "metrics", [metric]))
-        names = [name for name in dict.fromkeys(names) if name in logs]
-        values = [logs[name] for name in names + sorted(set(logs) - set(names))]
+            for part in getattr(metric, "metrics", (metric,)):
+                if part.name in rest:
+                    values.append(rest.pop(part.name))
+        values.extend(map(rest.__getitem__, sorted(rest)))
         return values[0] if len(values) == 1 else values
 
     # Keras 2 names
@@ -920,6 +839,19 @@ class Trainer:
         for layer in self._contents().layers[1:]:
             if hasattr(layer, "reset_states"):
                 layer.reset_states()
+
+
+class _Arenas(dict):
+    """Buffers by the kind of step and the thread that makes it; a copy of a model has none of them."""
+
+    def __missing__(self, key: tuple[str, int]) -> k.Arena:
+        if len(self) >= 64:  # threads that have ended leave theirs behind
+            self.clear()
+        arena = self[key] = k.Arena()
+        return arena
+
+    def __reduce__(self) -> Any:
+        return _Arenas, ()
 
 
 class _Collector:
@@ -977,6 +909,9 @@ def _as_scalar(loss: Any) -> Any:
     return ops.sum(tensor if tensor.data.dtype.kind == "f" else ops.cast(tensor, floatx()))
 
 
+_NOTHING = nullcontext()
+
+
 def _data(leaf: Any) -> Any:
     return leaf.data if isinstance(leaf, Tensor) else leaf
 
@@ -985,13 +920,15 @@ def _copied(leaf: Any) -> np.ndarray:
     return np.array(k.to_host(_data(leaf)))
 
 
-def _preparation(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Takes out of `arguments` what says how batches are prepared ahead, also under the names of Keras 1."""
+def _preparation(method: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What further arguments of a method say about how batches are prepared ahead, also by the names of Keras 1."""
     if not arguments:
         return {}
     names = {name: name for name in ("workers", "use_multiprocessing", "max_queue_size", "wraps")}
     names |= {"nb_worker": "workers", "pickle_safe": "use_multiprocessing", "max_q_size": "max_queue_size"}
-    return {name: arguments.pop(given) for given, name in names.items() if given in arguments}
+    if arguments.keys() - names:
+        raise ValueError(f"{method} got unknown arguments {sorted(arguments.keys() - names)}; check their spelling.")
+    return {name: arguments[given] for given, name in names.items() if given in arguments}
 
 
 def _ended(stream: Any, epoch: int) -> bool:
@@ -1007,8 +944,11 @@ def _ended(stream: Any, epoch: int) -> bool:
 
 def _shapes(purpose: str, *parts: Any) -> tuple:
     """What a step's success depends on besides the model and values: the shapes and types of its data."""
-    leaves = [None if leaf is None else (leaf.shape, leaf.dtype) for leaf in tree.flatten(parts)]
-    return (purpose, *leaves)
+    leaves = parts if _PLAIN.issuperset(map(type, parts)) else tree.flatten(parts)
+    return (purpose, *[None if leaf is None else (leaf.shape, leaf.dtype) for leaf in leaves])
+
+
+_PLAIN = frozenset({np.ndarray, type(None)})
 
 
 def _is_short(stream: Any, batches: int, enough: str) -> bool:

@@ -572,3 +572,118 @@ def test_an_interrupted_comparison_goes_on():
         model.fit(**DATA, callbacks=[Interrupting()])
     history = model.fit(**DATA, epochs=2)
     assert history.best in ("sgd", "adam") and int(model.optimizer.iterations.numpy()) == 2 + 8
+
+
+# ---------------------------------------------------------------- replicas are models of the same layers
+
+
+def test_what_refers_to_the_layers_means_them_in_every_replica():
+    """Functions hold the layers themselves; each replica has its values in them when it is its turn."""
+
+    def run(optimizer, where):
+        model = network()
+        kernel = model.layers[0].kernel
+        loss = "categorical_crossentropy"
+        if where == "added":
+            model.add_loss(lambda: 0.1 * ops.sum(ops.square(kernel)))
+        else:
+            loss = lambda y, p: losses.categorical_crossentropy(y, p) + 0.1 * ops.sum(ops.square(kernel))
+        model.compile(optimizer, loss)
+        return model, model.fit(**DATA, epochs=2)
+
+    for where in ("added", "compiled"):
+        model, history = run(["sgd", "adam"], where)
+        singles = {name: run(name, where) for name in history.replicas}
+        for name, (_, single) in singles.items():
+            assert history.history[f"{name}/val_loss"] == single.history["val_loss"]
+        assert_same_weights(model, singles[history.best][0])
+
+
+def test_a_loss_of_tensors_of_the_graph():
+    def run(optimizer):
+        keras.utils.set_random_seed(1)
+        entrance = keras.Input((5,))
+        code = layers.Dense(4)(entrance)
+        model = keras.Model(entrance, layers.Dense(3, activation="softmax")(code))
+        loss = lambda y, p: losses.categorical_crossentropy(y, p) + ops.sum(ops.square(code), axis=-1)
+        model.compile(optimizer, loss)
+        return model, model.fit(**DATA, epochs=2)
+
+    model, history = run(["sgd", "adam"])
+    for name in history.replicas:
+        single, alone_ = run(name)
+        assert history.history[f"{name}/loss"] == alone_.history["loss"]
+        if name == history.best:
+            assert_same_weights(model, single)
+            for part in (slice(0, 60), slice(0, 7)):  # the value of the tensor is that of this very call
+                assert model.evaluate(X[part], Y[part], verbose=0) == single.evaluate(X[part], Y[part], verbose=0)
+
+
+def test_attributes_of_the_model_are_common_to_the_replicas():
+    class Annealed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.head, self.strength, self.steps = layers.Dense(3, activation="softmax"), 0.0, 0
+
+        def call(self, x, training=False):
+            self.steps += bool(training)
+            outputs = self.head(x)
+            self.add_loss(self.strength * ops.mean(ops.square(self.head.kernel)))
+            return outputs
+
+    def run(optimizer):
+        keras.utils.set_random_seed(1)
+        model = Annealed()
+        model(ops.zeros((1, 5)))
+        model.gone = 1
+        model.compile(optimizer, "categorical_crossentropy")
+        del model.gone
+
+        def strengthen(epoch, logs):
+            model.strength = float(epoch + 1)
+
+        anneal = callbacks.LambdaCallback(on_epoch_begin=strengthen)
+        return model, model.fit(**DATA, epochs=3, callbacks=[anneal]).history
+
+    model, history = run(["sgd", "adam"])
+    for name in ("sgd", "adam"):
+        assert history[f"{name}/loss"] == run(name)[1]["loss"]
+    assert (model.steps, model.strength) == (2 * 12, 3.0) and not hasattr(model, "gone")
+
+
+def test_a_callback_of_a_replica_has_a_model_of_its_own():
+    seen = {}
+
+    class Own(callbacks.Callback):
+        per_replica = True
+
+        def on_train_batch_end(self, batch, logs=None):
+            kind = type(self.model.optimizer).__name__.lower()
+            assert kind == self.replica and self.model is not model and type(self.model) is type(model)
+            seen.setdefault(self.replica, self.model)
+            assert seen[self.replica] is self.model
+            assert self.model.layers[0] is model.layers[0]
+            if kind == "sgd" and batch == 1:
+                self.model.stop_training = True
+
+    model = compared(("sgd", "adam"))
+    history = model.fit(**DATA, epochs=2, callbacks=[Own()]).history
+    assert set(seen) == {"sgd", "adam"} and seen["sgd"].stop_training and not model.stop_training
+    assert len(history["sgd/loss"]) == 1 and len(history["adam/loss"]) == 2
+
+
+def test_bad_data_after_a_single_batch_leaves_every_replica_as_it_was():
+    def run(interrupted):
+        model = compared(("sgd", "adam"))
+        model.train_on_batch(X[:20], Y[:20])
+        keras.utils.set_random_seed(3)
+        if interrupted:
+            for bad in ({"x": X[:, :3], "y": Y}, {"x": X, "y": Y, "validation_data": (X[:, :2], Y)}):
+                with pytest.raises(ValueError):
+                    model.fit(**bad, verbose=0)
+            keras.utils.set_random_seed(3)
+        return model, model.fit(**DATA, epochs=2).history
+
+    (first, before), (second, after) = run(False), run(True)
+    assert before == after
+    assert_same_weights(first, second)
