@@ -62,13 +62,18 @@ def _room(module: str) -> str | None:
     return None
 
 
-def _imports(path: Path) -> set[str]:
-    found = set()
+def _parsed(path: Path) -> ast.Module:
+    """The code of a file without what only type checkers read."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            node.body.clear()  # for type checkers alone
-    for node in ast.walk(tree):
+            node.body.clear()
+    return tree
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(_parsed(path)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -116,7 +121,7 @@ LATE = {"__init__.py", "__main__.py", "config.py", "autodiff/symbolic.py", "kern
 def test_what_loads_at_first_need_is_lazy():
     late = set()
     for path in SOURCE.rglob("*.py"):
-        tree = ast.parse(path.read_text())
+        tree = _parsed(path)
         nested = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
         for node in set(nested) - set(tree.body):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
