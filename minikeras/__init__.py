@@ -6,8 +6,9 @@ little else; each room opens at first need (PEP 562).
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from minikeras.lazy import public_names
 
 __version__ = "0.1.0"
 
@@ -61,19 +62,8 @@ _NAMES = {
 
 
 if not TYPE_CHECKING:  # type checkers would take any name for one that is there
-
-    def __getattr__(name: str) -> Any:
-        if name in _ROOMS:
-            return importlib.import_module(f"minikeras.{name}")
-        if name in _NAMES:
-            value = getattr(importlib.import_module(f"minikeras.{_NAMES[name]}"), name)
-            globals()[name] = value
-            return value
-        raise AttributeError(f"minikeras has no {name!r}.")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOMS, *_NAMES, "version"})
+    _homes = {room: f"minikeras.{room}" for room in _ROOMS}
+    __getattr__, __dir__ = public_names(__name__, {**_homes, **{n: f"minikeras.{at}:{n}" for n, at in _NAMES.items()}})
 
 
 def version() -> str:

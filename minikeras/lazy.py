@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
+
+
+_FEW = 12  # names that a message lists
 
 
 class Lazy:
@@ -14,3 +19,28 @@ class Lazy:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(importlib.import_module(self._module), name)
+
+
+def public_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a package whose names are found elsewhere when they are first asked for (PEP 562).
+
+    Args:
+        package: its name.
+        homes: for each name the module that it stands for, or `"module:name"` for something in a module.
+    """
+
+    def __getattr__(name: str) -> Any:
+        if name not in homes:
+            known = f"; it has {', '.join(homes)}." if len(homes) <= _FEW else "."
+            raise AttributeError(f"module {package!r} has no attribute {name!r}{known}")
+        module, _, attribute = homes[name].partition(":")
+        value = importlib.import_module(module)
+        if attribute:
+            value = getattr(value, attribute)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *homes})
+
+    return __getattr__, __dir__

@@ -115,7 +115,7 @@ def test_no_more_files_import_each_other():
 
 
 # files that still import in functions, which `Lazy` is for; there are to be none but those whose names load lazily
-LATE = {"__init__.py", "__main__.py", "config.py", "autodiff/symbolic.py", "kernels/cpu/jit.py", "utils/numerical.py"}
+LATE = {"__main__.py", "config.py", "kernels/cpu/jit.py", "utils/numerical.py"}
 
 
 def test_what_loads_at_first_need_is_lazy():

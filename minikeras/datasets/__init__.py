@@ -1,7 +1,8 @@
 """Datasets as NumPy arrays: `digits` is drawn by this package, the others are found on disk or downloaded."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from minikeras.lazy import public_names
 
 __all__ = [
     "boston_housing",
@@ -17,16 +18,7 @@ __all__ = [
 
 
 if not TYPE_CHECKING:  # type checkers would take any name for one that is there
-
-    def __getattr__(name: str) -> Any:
-        if name in __all__:
-            return importlib.import_module(f"{__name__}.{name}")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}.")
-
-
-def __dir__() -> list[str]:
-    return __all__
-
+    __getattr__, __dir__ = public_names(__name__, {name: f"{__name__}.{name}" for name in __all__})
 
 if TYPE_CHECKING:
     from minikeras.datasets import boston_housing as boston_housing

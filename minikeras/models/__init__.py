@@ -1,8 +1,8 @@
 """Models: Sequential, functional, subclassed."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from minikeras.lazy import public_names
 from minikeras.models.description import clone_model, model_from_config, model_from_json
 from minikeras.models.model import Functional, Model
 from minikeras.models.sequential import Sequential
@@ -16,16 +16,10 @@ for _module in ("keras.src.models.functional", "keras.src.engine.functional", "k
 __all__ = ["Functional", "Model", "Sequential", "clone_model", "model_from_config", "model_from_json"]
 
 
-if not TYPE_CHECKING:  # type checkers would take any name for one that is there
-
-    def __getattr__(name: str) -> Any:
-        if name in (
-            "load_model",
-            "save_model",
-        ):  # Keras has them here too; opened when a file is wanted
-            return getattr(importlib.import_module("minikeras.saving"), name)
-        raise AttributeError(f"minikeras.models has no {name!r}.")
-
+if not TYPE_CHECKING:  # Keras has them here too; the room below is opened when a file is wanted
+    __getattr__, __dir__ = public_names(
+        __name__, {name: f"minikeras.saving:{name}" for name in ("load_model", "save_model")}
+    )
 
 if TYPE_CHECKING:
     from minikeras.saving import load_model as load_model

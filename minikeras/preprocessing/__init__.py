@@ -1,33 +1,21 @@
 """Pictures, text and sequences made ready for training, each module loaded when it is first asked for."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from minikeras.lazy import public_names
 
 _MODULES = ("image", "sequence", "text")
 _HOMES: dict[str, str] = {
-    "image_dataset_from_directory": "minikeras.preprocessing.image_dataset.image_dataset_from_directory",
-    "text_dataset_from_directory": "minikeras.preprocessing.text_dataset.text_dataset_from_directory",
-    "timeseries_dataset_from_array": "minikeras.preprocessing.timeseries.timeseries_dataset_from_array",
+    "image_dataset_from_directory": "minikeras.preprocessing.image_dataset:image_dataset_from_directory",
+    "text_dataset_from_directory": "minikeras.preprocessing.text_dataset:text_dataset_from_directory",
+    "timeseries_dataset_from_array": "minikeras.preprocessing.timeseries:timeseries_dataset_from_array",
 }
 
 __all__ = [*_MODULES, *_HOMES]
 
 
 if not TYPE_CHECKING:  # type checkers would take any name for one that is there
-
-    def __getattr__(name: str) -> Any:
-        if name in _MODULES:
-            return import_module(f"{__name__}.{name}")
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        module, _, attribute = _HOMES[name].rpartition(".")
-        value = globals()[name] = getattr(import_module(module), attribute)
-        return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
-
+    __getattr__, __dir__ = public_names(__name__, {**{name: f"{__name__}.{name}" for name in _MODULES}, **_HOMES})
 
 if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from minikeras.preprocessing import image as image

@@ -1,16 +1,5 @@
 """Keras 3's other names for the modules of `minikeras.preprocessing`."""
 
-from importlib import import_module
-from typing import Any
+from minikeras.lazy import public_names
 
-_MODULES = ("image", "sequence", "text")
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES})
+__getattr__, __dir__ = public_names(__name__, {name: f"{__name__}.{name}" for name in ("image", "sequence", "text")})

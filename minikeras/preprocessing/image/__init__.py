@@ -1,7 +1,8 @@
 """Pictures: their files, random changes to them, and batches of both for training."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from minikeras.lazy import public_names
 
 _HOMES = {
     "files": ("PictureError", "array_to_img", "img_to_array", "list_pictures", "load_img", "save_img"),
@@ -23,23 +24,13 @@ _HOMES = {
     "iterators": ("Iterator", "NumpyArrayIterator"),
     "generator": ("ImageDataGenerator",),
 }
-_ROOM_OF = {name: room for room, names in _HOMES.items() for name in names}
+_HOME_OF = {name: f"{__name__}.{room}:{name}" for room, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_ROOM_OF)
+__all__ = sorted(_HOME_OF)
 
 
 if not TYPE_CHECKING:  # type checkers would take any name for one that is there
-
-    def __getattr__(name: str) -> Any:
-        if name not in _ROOM_OF:
-            raise AttributeError(f"module 'minikeras.preprocessing.image' has no attribute {name!r}")
-        value = globals()[name] = getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
-        return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOM_OF})
-
+    __getattr__, __dir__ = public_names(__name__, _HOME_OF)
 
 if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from minikeras.preprocessing.image.file_iterators import DataFrameIterator as DataFrameIterator
