@@ -9,6 +9,7 @@ from typing import Any
 
 
 _FEW = 12  # names that a message lists
+_OURS = {"TYPE_CHECKING", "annotations", "public_names"}  # what such a package needs itself
 
 
 class Lazy:
@@ -41,6 +42,6 @@ def public_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str]
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *homes})
+        return sorted({*(name for name in vars(sys.modules[package]) if name not in _OURS), *homes})
 
     return __getattr__, __dir__
