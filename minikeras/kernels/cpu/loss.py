@@ -112,12 +112,11 @@ def _sparse_cross_entropy_grad(part, parts, rows, classes, g: Floats, probabilit
         result[label] = (p[label] - _ONE) * gradient
 
 
-def _run(part: Any, array: Any, **arguments: Any) -> None:
-    """Run a part over the rows of an array."""
+def _rows(array: Any) -> tuple[int, int, int]:
+    """(parts, rows, classes) of an array."""
     classes = array.shape[-1]
     rows = array.size // classes
-    parts = min(parts_for(4 * array.size), rows)  # an exponential costs more than a pass over memory
-    part.run(parts, rows=rows, classes=classes, **arguments)
+    return min(parts_for(4 * array.size), rows), rows, classes  # an exponential costs more than a pass over memory
 
 
 _LABELS = (
@@ -133,14 +132,18 @@ _LAST = contiguous_float32("x", "out"), same_shape("x", "out"), lambda x, axis: 
 @override(activation.softmax, "cpu", when=_LAST)
 def softmax(k: Kernels, x: Any, axis: Any = -1, out: Any = None) -> Any:
     out = empty(x.shape, x.dtype) if out is None else out
-    _run(_softmax, x, x=x, out=out)
+    parts, rows, classes = _rows(x)
+    _softmax.run(parts, rows=rows, classes=classes, x=x, out=out)
     return out
 
 
 @override(reference.cross_entropy, "cpu", when=_TARGETS)
 def cross_entropy(k: Kernels, logits: Any, target: Any, probabilities: Any = None) -> Any:
     out = empty(logits.shape[:-1], logits.dtype)
-    _run(_cross_entropy, logits, logits=logits, target=target, out=out, probabilities=probabilities)
+    parts, rows, classes = _rows(logits)
+    _cross_entropy.run(
+        parts, rows=rows, classes=classes, logits=logits, target=target, out=out, probabilities=probabilities
+    )
     return out
 
 
@@ -148,7 +151,10 @@ def cross_entropy(k: Kernels, logits: Any, target: Any, probabilities: Any = Non
 def cross_entropy_grad(k: Kernels, g: Any, logits: Any, target: Any, probabilities: Any = None) -> Any:
     p = k.softmax(logits) if probabilities is None else probabilities
     out = empty(logits.shape, logits.dtype)
-    _run(_cross_entropy_grad, p, g=_row_of(g, logits), probabilities=p, target=target, out=out)
+    parts, rows, classes = _rows(p)
+    _cross_entropy_grad.run(
+        parts, rows=rows, classes=classes, g=_row_of(g, logits), probabilities=p, target=target, out=out
+    )
     return out
 
 
@@ -156,7 +162,10 @@ def cross_entropy_grad(k: Kernels, g: Any, logits: Any, target: Any, probabiliti
 def sparse_cross_entropy(k: Kernels, logits: Any, labels: Any, probabilities: Any = None) -> Any:
     out = empty(labels.shape, logits.dtype)
     labels = np.ascontiguousarray(labels, np.int64)
-    _run(_sparse_cross_entropy, logits, logits=logits, labels=labels, out=out, probabilities=probabilities)
+    parts, rows, classes = _rows(logits)
+    _sparse_cross_entropy.run(
+        parts, rows=rows, classes=classes, logits=logits, labels=labels, out=out, probabilities=probabilities
+    )
     return out
 
 
@@ -165,7 +174,10 @@ def sparse_cross_entropy_grad(k: Kernels, g: Any, logits: Any, labels: Any, prob
     p = k.softmax(logits) if probabilities is None else probabilities
     out = empty(logits.shape, logits.dtype)
     labels = np.ascontiguousarray(labels, np.int64)
-    _run(_sparse_cross_entropy_grad, p, g=_row_of(g, logits), probabilities=p, labels=labels, out=out)
+    parts, rows, classes = _rows(p)
+    _sparse_cross_entropy_grad.run(
+        parts, rows=rows, classes=classes, g=_row_of(g, logits), probabilities=p, labels=labels, out=out
+    )
     return out
 
 

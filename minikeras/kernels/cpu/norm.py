@@ -178,8 +178,7 @@ class _Lines:
         rows, channels = x.shape
         self.channels, self.together = channels, min(max(wide // channels, 1), rows)
         self.width = self.together * channels
-        parts = min(parts_for(x.size), rows // self.together)
-        self.shape = {"parts": parts, "size": x.size, "width": self.width}
+        self.parts = min(parts_for(x.size), rows // self.together)
 
     def vectors(self, *rows: Any) -> Any:
         """Vectors or numbers for the channels as a matrix of rows for the columns of a line."""
@@ -190,7 +189,7 @@ class _Lines:
 
     def totals(self) -> Any:
         """Where each part leaves its two totals, with the place for its sums."""
-        return empty((self.shape["parts"], 3, self.width), _DOUBLE)
+        return empty((self.parts, 3, self.width), _DOUBLE)
 
     def of_channels(self, totals: Any) -> Any:
         """The two totals of each channel, in float64."""
@@ -236,7 +235,7 @@ def _into(out: Any, value: Any, wanted: bool) -> Any:
 def _normalized(x: Any, mean: Any, scale: Any, shift: Any, out: Any) -> None:
     """`(x - mean) * scale + shift` with a vector or a number for each."""
     lines = _Lines(x)
-    _normalize.run(**lines.shape, x=x, out=out, vectors=lines.vectors(mean, scale, shift))
+    _normalize.run(lines.parts, size=x.size, width=lines.width, x=x, out=out, vectors=lines.vectors(mean, scale, shift))
 
 
 def _normalized_rows(x: Any, gamma: Any, beta: Any, epsilon: float, centered: bool, out: Any) -> tuple[Any, Any]:
@@ -248,7 +247,9 @@ def _normalized_rows(x: Any, gamma: Any, beta: Any, epsilon: float, centered: bo
     means, inverses = empty((2, len(x), 1), _FLOAT)
     vectors = lines.vectors(_or(gamma, 1), _or(beta, 0))
     arrays = {"x": x, "out": out, "vectors": vectors, "means": means, "inverses": inverses}
-    _normalize_rows.run(**lines.shape, **arrays, epsilon=float(epsilon), centered=centered)
+    _normalize_rows.run(
+        lines.parts, size=x.size, width=lines.width, **arrays, epsilon=float(epsilon), centered=centered
+    )
     return means, inverses
 
 
@@ -259,7 +260,7 @@ def batch_norm(
     y = _like(x, out)
     lines = _Lines(x)
     totals = lines.totals()
-    _column_sums.run(**lines.shape, x=x, g=x, mean=None, totals=totals)
+    _column_sums.run(lines.parts, size=x.size, width=lines.width, x=x, g=x, mean=None, totals=totals)
     mean, square = lines.of_channels(totals) / len(x)
     mean, variance = mean.astype(_FLOAT), np.maximum(square - mean * mean, 0).astype(_FLOAT)
     inverse = 1 / np.sqrt(variance + epsilon)
@@ -274,7 +275,7 @@ def batch_norm_grad(
     x, gamma, beta, mean, inverse, weight = residual
     lines = _Lines(x)
     totals = lines.totals()
-    _column_sums.run(**lines.shape, x=x, g=g, mean=lines.vectors(mean), totals=totals)
+    _column_sums.run(lines.parts, size=x.size, width=lines.width, x=x, g=g, mean=lines.vectors(mean), totals=totals)
     total, along = lines.of_channels(totals)
     along *= inverse
     g_x = None
@@ -282,7 +283,9 @@ def batch_norm_grad(
         g_x = _like(x, None)
         scale = inverse * _or(gamma, 1)
         factors = -weight * scale * inverse * along, -weight * scale * total
-        _combine.run(**lines.shape, x=x, g=g, out=g_x, vectors=lines.vectors(mean, scale, *factors))
+        _combine.run(
+            lines.parts, size=x.size, width=lines.width, x=x, g=g, out=g_x, vectors=lines.vectors(mean, scale, *factors)
+        )
     return g_x, _into(outs[0], along, gamma is not None), _into(outs[1], total, beta is not None)
 
 
@@ -313,6 +316,6 @@ def layer_norm_grad(
     g_x = _like(x, None) if needs_x else None
     lines = _Lines(x, 1)
     arrays = {"gamma": lines.vectors(_or(gamma, 1)), "means": mean, "inverses": inverse, "totals": lines.totals()}
-    _rows_grad.run(**lines.shape, x=x, g=g, out=g_x, **arrays)
+    _rows_grad.run(lines.parts, size=x.size, width=lines.width, x=x, g=g, out=g_x, **arrays)
     total, along = lines.of_channels(arrays["totals"])
     return g_x, _into(outs[0], along, gamma is not None), _into(outs[1], total, beta is not None)

@@ -21,24 +21,23 @@ _ZERO = np.float32(0)
 
 
 @lru_cache(maxsize=256)
-def _table(x_shape: Ints, size: Ints, strides: Ints, padding: Padding) -> Any:
-    """(outputs, taps): the position in a picture that each window's tap reads, or -1 for padding."""
-    return window_table((1, *x_shape[1:-1], 1), size, strides, padding, undilated(size))
+def _windows(x_shape: Ints, size: Ints, strides: Ints, padding: Padding) -> dict[str, Any]:
+    """Arguments of all parts; the pictures are shared.
+
+    The table (outputs, taps) has the position in a picture that each window's tap reads, or -1 for padding.
+    """
+    table = window_table((1, *x_shape[1:-1], 1), size, strides, padding, undilated(size))
+    shape = {"pictures": x_shape[0], "inputs": math.prod(x_shape[1:-1]), "channels": x_shape[-1]}
+    parts = min(parts_for(math.prod(x_shape)), x_shape[0])
+    return {"parts": parts, "table": table, "outputs": len(table), "taps": table.shape[1], **shape}
 
 
 @lru_cache(maxsize=256)
-def _coverage(x_shape: Ints, size: Ints, strides: Ints, padding: Padding) -> tuple[Any, bool, bool]:
-    """(table, whether no input is in two windows, whether besides every one is in one)."""
-    table = _table(x_shape, size, strides, padding)
+def _coverage(x_shape: Ints, size: Ints, strides: Ints, padding: Padding) -> dict[str, bool]:
+    """Whether windows are `apart`, no input being in two, and whether besides every input is `covered` by one."""
+    windows = _windows(x_shape, size, strides, padding)
     apart = all(step >= width for step, width in zip(strides, size, strict=True))
-    return table, apart, bool(apart and np.count_nonzero(table >= 0) == math.prod(x_shape[1:-1]))
-
-
-def _windows(x: Any, table: Any) -> dict[str, Any]:
-    """What all parts get: the pictures are shared."""
-    inputs, channels = x[0].size // x.shape[-1], x.shape[-1]
-    shape = {"pictures": len(x), "outputs": len(table), "taps": table.shape[1], "inputs": inputs, "channels": channels}
-    return {"parts": min(parts_for(x.size), len(x)), "x": x, "table": table, **shape}
+    return {"apart": apart, "covered": bool(apart and np.count_nonzero(windows["table"] >= 0) == windows["inputs"])}
 
 
 # ---- maxima: written as LLVM code, because no vectoriser keeps the best values so far in registers -------------------
@@ -66,51 +65,45 @@ def _place_of(b: Any, table: Any, taps: Any, position: Any, tap: Any) -> Any:
     return b.read(b.at(table, b.add(b.mul(position, taps), tap), 8), "int64")
 
 
-def _emit_max(
-    b: Any, part: Any, parts: Any, pictures: Any, x: Any, y: Any, index: Any, table: Any, outputs: Any, taps: Any,
-    inputs: Any, channels: Any, with_index: bool,
-) -> None:  # fmt: skip
-    """The first tap wins a tie, and NaN wins over numbers."""
-    loop, firsts = _over_pictures(b, part, parts, pictures, inputs, outputs)
-    with loop, b.loop(outputs) as positions:
-        x_first, y_first = firsts()
-        target = b.mul(b.add(y_first, positions.index), channels)
+def _maxima(name: str, with_index: bool) -> Any:
+    """From x to y (and the index)."""
 
-        def one(channel: Any, lanes: int) -> None:
-            least, first = b.constant(-math.inf, "float32", lanes), b.constant(0, "uint8", lanes)
-            with b.loop(taps, values=(least, first, b.constant(1, "bool"))) as tap:
-                best, winner, is_none = tap.values
-                place = _place_of(b, table, taps, positions.index, tap.index)
+    def maxima(b, part, parts, pictures, x, y, index, table, outputs, taps, inputs, channels):
+        """The first tap wins a tie, and NaN wins over numbers."""
+        loop, firsts = _over_pictures(b, part, parts, pictures, inputs, outputs)
+        with loop, b.loop(outputs) as positions:
+            x_first, y_first = firsts()
+            target = b.mul(b.add(y_first, positions.index), channels)
 
-                def better() -> list[Any]:
-                    source = b.add(b.mul(b.add(x_first, place), channels), channel)
-                    value = b.read(b.at(x, source), "float32", lanes)
-                    is_new_nan = b.and_(b.fcmp_unordered("uno", value, value), b.fcmp_ordered("ord", best, best))
-                    won = b.or_(b.fcmp_ordered(">", value, best), is_new_nan)
-                    won = b.or_(won, b.spread(is_none, lanes))
-                    number = b.spread(b.trunc(tap.index, b.type("uint8")), lanes)
-                    return [b.select(won, value, best), b.select(won, number, winner), b.constant(0, "bool")]
+            def one(channel: Any, lanes: int) -> None:
+                least, first = b.constant(-math.inf, "float32", lanes), b.constant(0, "uint8", lanes)
+                with b.loop(taps, values=(least, first, b.constant(1, "bool"))) as tap:
+                    best, winner, is_none = tap.values
+                    place = _place_of(b, table, taps, positions.index, tap.index)
 
-                tap.following = b.where(b.icmp_signed(">=", place, b.constant(0)), tap.values, better)
-            result = b.add(target, channel)
-            best, winner, _ = tap.values
-            b.write(best, b.at(y, result))
-            if with_index:
-                b.write(winner, b.add(index, result))
+                    def better() -> list[Any]:
+                        source = b.add(b.mul(b.add(x_first, place), channels), channel)
+                        value = b.read(x, "float32", lanes, element=source)
+                        is_new_nan = b.and_(b.fcmp_unordered("uno", value, value), b.fcmp_ordered("ord", best, best))
+                        won = b.or_(b.fcmp_ordered(">", value, best), is_new_nan)
+                        won = b.or_(won, b.spread(is_none, lanes))
+                        number = b.spread(b.trunc(tap.index, b.type("uint8")), lanes)
+                        return [b.select(won, value, best), b.select(won, number, winner), b.constant(0, "bool")]
 
-        _over_channels(b, channels, one)
+                    tap.following = b.where(b.icmp_signed(">=", place, b.constant(0)), tap.values, better)
+                result = b.add(target, channel)
+                best, winner, _ = tap.values
+                b.write(best, y, element=result)
+                if with_index:
+                    b.write(winner, index, element=result)
 
+            _over_channels(b, channels, one)
 
-@emitted_part
-def _max(b, part, parts, pictures, x, y, index, table, outputs, taps, inputs, channels):
-    """From x to y."""
-    _emit_max(b, part, parts, pictures, x, y, index, table, outputs, taps, inputs, channels, with_index=False)
+    maxima.__name__ = name
+    return emitted_part(maxima)
 
 
-@emitted_part
-def _max_and_index(b, part, parts, pictures, x, y, index, table, outputs, taps, inputs, channels):
-    """From x to y and the index."""
-    _emit_max(b, part, parts, pictures, x, y, index, table, outputs, taps, inputs, channels, with_index=True)
+_max, _max_and_index = _maxima("_max", False), _maxima("_max_and_index", True)
 
 
 @emitted_part
@@ -123,27 +116,27 @@ def _max_grad(b, part, parts, pictures, x, y, index, table, outputs, taps, input
     with loop:
         x_first, y_first = firsts()
         with b.if_then(b.icmp_signed("==", covered, b.constant(0))):
-            start = b.at(x, b.mul(x_first, channels))
+            start = b.mul(x_first, channels)
 
             def clear(element: Any, lanes: int) -> None:
-                b.write(b.constant(0.0, "float32", lanes), b.at(start, element))
+                b.write(b.constant(0.0, "float32", lanes), x, element=b.add(start, element))
 
             _over_channels(b, b.mul(inputs, channels), clear)
         adds = b.icmp_signed("==", apart, b.constant(0))
         with b.loop(outputs) as positions, b.loop(taps) as tap:
             place = _place_of(b, table, taps, positions.index, tap.index)
             source = b.mul(b.add(y_first, positions.index), channels)
-            target = b.at(x, b.mul(b.add(x_first, place), channels))
+            target = b.mul(b.add(x_first, place), channels)
 
             def one(channel: Any, lanes: int) -> None:
                 zeros, at = b.constant(0.0, "float32", lanes), b.add(source, channel)
-                winner = b.read(b.add(index, at), "uint8", lanes)
-                gradient = b.read(b.at(y, at), "float32", lanes)
+                winner = b.read(index, "uint8", lanes, element=at)
+                gradient = b.read(y, "float32", lanes, element=at)
                 won = b.icmp_signed("==", winner, b.spread(b.trunc(tap.index, b.type("uint8")), lanes))
-                result = b.at(target, channel)
+                result = b.add(target, channel)
                 own = b.select(won, gradient, zeros)
-                (before,) = b.where(adds, [zeros], lambda: [b.read(result, "float32", lanes)])
-                b.write(b.fadd(own, before), result)
+                (before,) = b.where(adds, [zeros], lambda: [b.read(x, "float32", lanes, element=result)])
+                b.write(b.fadd(own, before), x, element=result)
 
             with b.if_then(b.icmp_signed(">=", place, b.constant(0)), likely=True):
                 _over_channels(b, channels, one)
@@ -153,11 +146,11 @@ def _max_grad(b, part, parts, pictures, x, y, index, table, outputs, taps, input
 
 
 @inner
-def _counted(table, taps):
+def _counted(table, position, taps):
     """How many taps of a window read an input, as a divisor."""
-    n, places = 0, numbers(table)
+    n = 0
     for tap in range(taps):
-        n += places[tap] >= 0
+        n += table[position * taps + tap] >= 0
     return np.float32(max(n, 1))
 
 
@@ -171,13 +164,15 @@ def _average(part, parts, pictures, x, y, table, outputs, taps, inputs, channels
             result = floats(y_at)
             for j in range(channels):
                 result[j] = _ZERO
+            count = 0
             for tap in range(taps):
                 place = places[position * taps + tap]
                 if place >= 0:
+                    count += 1
                     value = floats(x_at + 4 * place * channels)
                     for j in range(channels):
                         result[j] += value[j]
-            divisor = _counted(table + 8 * position * taps, taps)
+            divisor = np.float32(max(count, 1))
             for j in range(channels):
                 result[j] /= divisor
             y_at += 4 * channels
@@ -194,7 +189,11 @@ def _average_grad(part, parts, pictures, x, g, table, outputs, taps, inputs, cha
         for j in range(inputs * channels):
             result[j] = _ZERO
         for position in range(outputs):
-            gradient, divisor = floats(g_at), _counted(table + 8 * position * taps, taps)
+            gradient = floats(g_at)
+            count = 0
+            for tap in range(taps):
+                count += places[position * taps + tap] >= 0
+            divisor = np.float32(max(count, 1))
             for tap in range(taps):
                 place = places[position * taps + tap]
                 if place >= 0:
@@ -251,7 +250,7 @@ def max_pool(
     index = empty(shape, np.dtype(index_dtype(size))) if with_index else None
     if y.size:
         maxima = _max if index is None else _max_and_index
-        maxima.run(y=y, index=index, **_windows(x, _table(x.shape, size, strides, padding)))
+        maxima.run(x=x, y=y, index=index, **_windows(x.shape, size, strides, padding))
     return y, index
 
 
@@ -264,8 +263,8 @@ def max_pool_grad(
     k: Kernels, g: Any, index: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None
 ) -> Any:
     out = empty(x_shape, g.dtype) if out is None else out
-    table, apart, covered = _coverage(x_shape, size, strides, padding)
-    _max_grad.run(y=g, index=index, apart=apart, covered=covered, **_windows(out, table))
+    geometry = tuple(x_shape), size, strides, padding
+    _max_grad.run(x=out, y=g, index=index, **_windows(*geometry), **_coverage(*geometry))
     return out
 
 
@@ -275,7 +274,7 @@ def average_pool(k: Kernels, x: Any, *, size: Ints, strides: Ints, padding: Padd
         lengths = output_shape(x.shape, size, strides, padding, undilated(size))
         out = empty((x.shape[0], *lengths, x.shape[-1]), x.dtype)
     if out.size:
-        _average.run(y=out, **_windows(x, _table(x.shape, size, strides, padding)))
+        _average.run(x=x, y=out, **_windows(x.shape, size, strides, padding))
     return out
 
 
@@ -284,7 +283,7 @@ def average_pool_grad(
     k: Kernels, g: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None
 ) -> Any:
     out = empty(x_shape, g.dtype) if out is None else out
-    _average_grad.run(g=g, **_windows(out, _table(x_shape, size, strides, padding)))
+    _average_grad.run(x=out, g=g, **_windows(tuple(x_shape), size, strides, padding))
     return out
 
 

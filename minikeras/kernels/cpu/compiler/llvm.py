@@ -31,6 +31,7 @@ TYPES: dict[str, Any] = {
     "void": ir.VoidType(),
 }
 BYTES = {"int64": 8, "float32": 4, "float64": 8, "uint8": 1, "uint32": 4}
+_KINDS = {str(TYPES[kind]): kind for kind in BYTES}
 ENTRY = "entry"  # the name of the function in a piece of machine code that is called from outside
 
 
@@ -111,24 +112,33 @@ class Builder(ir.IRBuilder):
         index, step = (self.constant(one) if isinstance(one, int) else one for one in (index, step))
         return self.add(address, self.mul(index, step))
 
-    def pointer(self, address: Any, kind: str = "float32", lanes: int = 0) -> Any:
-        """A pointer to what is at an address."""
-        return self.inttoptr(address, type_of(kind, lanes).as_pointer())
+    def pointer(self, address: Any, kind: str = "float32", lanes: int = 0, element: Any = None) -> Any:
+        """A pointer to what is at an address, or begins at an element of the array there."""
+        if element is None:
+            return self.inttoptr(address, type_of(kind, lanes).as_pointer())
+        return self.bitcast(self.gep(self.pointer(address, kind), [element]), type_of(kind, lanes).as_pointer())
 
-    def read(self, address: Any, kind: str = "float32", lanes: int = 0, mask: Any = None, other: float = 0.0) -> Any:
-        """The value at an address; of a vector, where there is a mask, the lanes that it has, `other` in the rest."""
-        pointer = self.pointer(address, kind, lanes)
+    def read(
+        self, address: Any, kind: str = "float32", lanes: int = 0, mask: Any = None, other: float = 0.0,
+        element: Any = None,
+    ) -> Any:  # fmt: skip
+        """The value at an address; of a vector, where there is a mask, the lanes that it has, `other` in the rest.
+
+        Where a loop goes over the `element` of an array, LLVM understands that better than one over addresses.
+        """
+        pointer = self.pointer(address, kind, lanes, element)
         if mask is None:
             return self.load(pointer, align=BYTES[kind])
         alignment, rest = self.constant(BYTES[kind], "int32"), self.constant(other, kind, lanes)
         return self.invoke(f"llvm.masked.load.v{lanes}f32.p0", rest.type, pointer, alignment, mask, rest)
 
-    def write(self, value: Any, address: Any, mask: Any = None) -> None:
+    def write(self, value: Any, address: Any, mask: Any = None, element: Any = None) -> None:
         """Write a value, or the lanes of a vector that a mask has."""
-        pointer = self.inttoptr(address, value.type.as_pointer())
+        number = getattr(value.type, "element", value.type)
+        kind = _KINDS[str(number)]
+        pointer = self.pointer(address, kind, getattr(value.type, "count", 0), element)
         if mask is None:
-            number = getattr(value.type, "element", value.type)
-            self.store(value, pointer, align={"float": 4, "double": 8}.get(str(number)) or number.width // 8)
+            self.store(value, pointer, align=BYTES[kind])
         else:
             name = f"llvm.masked.store.v{value.type.count}f32.p0"
             self.invoke(name, "void", value, pointer, self.constant(4, "int32"), mask)
