@@ -318,18 +318,9 @@ def _contiguous(array: Any) -> Any:
 
 @override(reference.attention, "cpu", when=_is_for_heads)
 def attention(
-    k: Kernels,
-    query: Any,
-    key: Any,
-    value: Any,
-    scale: float,
-    mask: Any = None,
-    causal: bool = False,
-    keep: Any = None,
-    keep_scale: float = 1.0,
-    zero_empty: bool = False,
-    wants_weights: bool = True,
-) -> tuple[Any, Any]:
+    k: Kernels, query: Any, key: Any, value: Any, scale: float, mask: Any = None, causal: bool = False,
+    keep: Any = None, keep_scale: float = 1.0, zero_empty: bool = False, wants_weights: bool = True,
+) -> tuple[Any, Any]:  # fmt: skip
     query, key, value = map(_contiguous, (query, key, value))
     (batch, steps, heads, depth), (sources, groups), size = query.shape, key.shape[1:3], value.shape[3]
     y = empty((batch, steps, heads, size), query.dtype)
@@ -344,19 +335,9 @@ def attention(
 
 @override(reference.attention_grad, "cpu", when=(absent("g_weights"), of_float32("g"), _is_for_heads))
 def attention_grad(
-    k: Kernels,
-    g: Any,
-    query: Any,
-    key: Any,
-    value: Any,
-    weights: Any,
-    scale: float,
-    mask: Any = None,
-    causal: bool = False,
-    keep: Any = None,
-    keep_scale: float = 1.0,
-    g_weights: Any = None,
-) -> tuple[Any, Any, Any]:
+    k: Kernels, g: Any, query: Any, key: Any, value: Any, weights: Any, scale: float, mask: Any = None,
+    causal: bool = False, keep: Any = None, keep_scale: float = 1.0, g_weights: Any = None,
+) -> tuple[Any, Any, Any]:  # fmt: skip
     g, query, key, value = map(_contiguous, (g, query, key, value))
     depth, sources, size = query.shape[3], key.shape[1], value.shape[3]
     gradients = _beside_each_other(query, key, value)

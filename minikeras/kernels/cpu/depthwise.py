@@ -130,17 +130,9 @@ def _rows(
 
 
 def _sums(
-    k: Kernels,
-    what: str,
-    a: Any,
-    b: Any,
-    out: Any,
-    x_shape: Ints,
-    size: Ints,
-    bias: Any = None,
-    relu: bool = False,
+    k: Kernels, what: str, a: Any, b: Any, out: Any, x_shape: Ints, size: Ints, bias: Any = None, relu: bool = False,
     **geometry: Any,
-) -> None:
+) -> None:  # fmt: skip
     """Fill `out`, rows of filters, with the sums that `_lists` describes; pictures of `"kernel"` add up."""
     pictures, folded = x_shape[0], what == "kernel"
     starts, a_places, b_places = lists = _lists(what, x_shape[1:-1], size, out.shape[1], **geometry)

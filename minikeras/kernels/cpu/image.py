@@ -395,17 +395,9 @@ _IDENTITY = np.eye(2, 3)
 
 
 def _affine_images(
-    images: Any,
-    rows: Any,
-    matrices: Any,
-    order: int,
-    fill_mode: str,
-    cval: float,
-    channel_shifts: Any,
-    flips: Any,
-    scale: float,
-    out: Any,
-) -> None:
+    images: Any, rows: Any, matrices: Any, order: int, fill_mode: str, cval: float, channel_shifts: Any, flips: Any,
+    scale: float, out: Any,
+) -> None:  # fmt: skip
     """The kernel, of contiguous arrays that are not empty, float32 or bytes, into `out`; all arguments checked."""
     if order > 1 and len(rows) > _MOST:  # coefficients take several times the memory of pictures
         for start in range(0, len(rows), _MOST):
@@ -448,19 +440,9 @@ def _compiled(images: Any, out: Any) -> bool:
 
 @override(reference.affine_images, "cpu", when=_compiled)
 def affine_images(
-    k: Kernels,
-    images: Any,
-    rows: Any,
-    matrices: Any,
-    *,
-    order: int = 1,
-    fill_mode: str = "nearest",
-    cval: float = 0.0,
-    channel_shifts: Any = None,
-    flips: Any = None,
-    scale: float | None = None,
-    out: Any = None,
-) -> Any:
+    k: Kernels, images: Any, rows: Any, matrices: Any, *, order: int = 1, fill_mode: str = "nearest",
+    cval: float = 0.0, channel_shifts: Any = None, flips: Any = None, scale: float | None = None, out: Any = None,
+) -> Any:  # fmt: skip
     """On the CPU weights and sums are float32: a result may differ by 1e-6 of the picture's range."""
     rows, matrices, channel_shifts, flips = reference.checked(
         images, rows, matrices, order, fill_mode, channel_shifts, flips, out
@@ -472,18 +454,9 @@ def affine_images(
             images, rows = images[rows], np.arange(len(rows))
         if channel_shifts is not None:
             channel_shifts = channel_shifts.astype(np.float32)
-        _affine_images(
-            np.ascontiguousarray(images),
-            np.ascontiguousarray(rows),
-            matrices,
-            order,
-            fill_mode,
-            cval,
-            channel_shifts,
-            flips,
-            1.0 if scale is None else scale,
-            result,
-        )
+        images, rows = np.ascontiguousarray(images), np.ascontiguousarray(rows)
+        factor = 1.0 if scale is None else scale
+        _affine_images(images, rows, matrices, order, fill_mode, cval, channel_shifts, flips, factor, result)
     if out is not None and result is not out:
         out[...] = result
         return out

@@ -47,14 +47,8 @@ def _cut(argument: Any, part: slice) -> Any:
     return argument[part] if getattr(argument, "ndim", 0) else argument
 
 
-for _update in (
-    reference.adam,
-    reference.decay,
-    reference.ema,
-    reference.rmsprop,
-    reference.sgd,
-    reference.sgd_momentum,
-):
+_updates = reference.adam, reference.decay, reference.ema, reference.rmsprop, reference.sgd, reference.sgd_momentum
+for _update in _updates:
     override(_update, "cpu")(_in_blocks(_update))
 
 # Above these stand the compiled loops, in which denormal numbers count as zero.  The settings lie in memory, because
@@ -130,17 +124,9 @@ def sgd_momentum(
     reference.rmsprop, "cpu", when=(absent("momentum_buffer", "average_gradient"), contiguous_float32("p", "g", "v"))
 )
 def rmsprop(
-    k: Kernels,
-    p: Any,
-    g: Any,
-    v: Any,
-    lr: Any,
-    rho: float,
-    epsilon: float,
-    momentum: float,
-    momentum_buffer: Any,
+    k: Kernels, p: Any, g: Any, v: Any, lr: Any, rho: float, epsilon: float, momentum: float, momentum_buffer: Any,
     average_gradient: Any,
-) -> None:
+) -> None:  # fmt: skip
     settings = np.array([lr, rho, 1 - rho, epsilon], _FLOAT)
     _rmsprop.run(parts_for(p.size), size=p.size, p=p, g=g, v=v, settings=settings)
 

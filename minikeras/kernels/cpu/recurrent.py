@@ -10,6 +10,8 @@ the recurrent product of these rows and then, row by row, the arithmetic of the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -471,18 +473,26 @@ def _bytes(mask: Any) -> Any:
     return None if mask is None else np.ascontiguousarray(mask, np.bool_)
 
 
-def _forward(part: Any, inputs: Any, gates: Any, histories: Any, mask: Any, **arguments: Any) -> Any:
-    """`inputs`: the table, x, kernel, bias."""
-    k, x, kernel, bias = inputs
+def _forward(
+    part: Any, k: Kernels, x: Any, kernel: Any, bias: Any, *, recurrent_kernel: Any, mask: Any, histories: Any,
+    gates: Any, squashed: Any = None, inner: Any = None, **arguments: Any,
+) -> Any:  # fmt: skip
+    """All steps of a cell; `squashed` or `inner` is its `extra`."""
     n, t, count, u = gates.shape
     outputs = empty((n, t, u), gates.dtype)
     arguments |= dict(zip(("history", "cells"), histories, strict=False))
+    if squashed is not None or inner is not None:
+        arguments["extra"] = inner if squashed is None else squashed
+    if "candidate_bias" in arguments:
+        arguments["candidate_panels"] = packed(recurrent_kernel[:, 2 * u :])
+        recurrent_kernel = recurrent_kernel[:, : 2 * u]
     if _fills_the_tile(x, kernel):
         bias = np.zeros(count * u, gates.dtype) if bias is None else np.ascontiguousarray(bias)
         arguments |= {"x": np.ascontiguousarray(x), "bias": bias, "kernel_panels": packed(kernel)}
     else:
         k.dense(x.reshape(n * t, x.shape[2]), kernel, bias, out=gates.reshape(n * t, count * u))
-    _run(part, gates, outputs=outputs, mask=_bytes(mask), features=x.shape[2], **arguments)
+    shape = {"outputs": outputs, "mask": _bytes(mask), "features": x.shape[2]}
+    _run(part, gates, panels=packed(recurrent_kernel), **shape, **arguments)
     return outputs
 
 
@@ -505,34 +515,15 @@ def _backward(
     return summands, g_x
 
 
-def _simple_loop(*inputs: Any, recurrent_kernel: Any, h: Any, mask: Any, histories: Any, gates: Any) -> Any:
-    return _forward(_simple, inputs, gates, histories, mask, h=h, panels=packed(recurrent_kernel))
-
-
 def _simple_loop_grad(g_outputs: Any, g_h: Any, r: Any, needs_x: bool, *products: Any) -> tuple[list[Any], Any]:
     panels = packed(r.recurrent_kernel, tb=True)
     return _backward(_simple_grad, g_outputs, r, needs_x, r.saved[1], products, g_h=g_h, panels=panels)
-
-
-def _lstm_loop(
-    *inputs: Any, recurrent_kernel: Any, h: Any, c: Any, mask: Any, histories: Any, gates: Any, squashed: Any
-) -> Any:
-    return _forward(_lstm, inputs, gates, histories, mask, h=h, c=c, extra=squashed, panels=packed(recurrent_kernel))
 
 
 def _lstm_loop_grad(g_outputs: Any, g_h: Any, g_c: Any, r: Any, needs_x: bool, *products: Any) -> tuple[list[Any], Any]:
     _, cells, gates, squashed = r.saved
     arrays = {"g_h": g_h, "g_c": g_c, "cells": cells, "extra": squashed, "panels": packed(r.recurrent_kernel, tb=True)}
     return _backward(_lstm_grad, g_outputs, r, needs_x, gates, products, **arrays)
-
-
-def _gru_loop(
-    *inputs: Any, recurrent_kernel: Any, candidate_bias: Any, h: Any, mask: Any, histories: Any, gates: Any, inner: Any
-) -> Any:
-    u = h.shape[1]
-    arrays = {"h": h, "extra": inner, "candidate_bias": candidate_bias}
-    panels = {"panels": packed(recurrent_kernel[:, : 2 * u]), "candidate_panels": packed(recurrent_kernel[:, 2 * u :])}
-    return _forward(_gru, inputs, gates, histories, mask, **arrays, **panels)
 
 
 def _gru_loop_grad(g_outputs: Any, g_h: Any, r: Any, needs_x: bool, *products: Any) -> tuple[list[Any], Any]:
@@ -597,35 +588,33 @@ def _gru_cell_grad(part, samples, block, time, units, step, gates, extra, histor
         _copy(g_row, g_product, 2 * u)
 
 
-def _lstm_step(s: int, gates: Any, product: Any, c: Any, h: Any, squashed: Any) -> None:
-    _run(_lstm_cell, gates, step=s, product=product, c=c, h=h, extra=squashed, keeps=_keeps(squashed, gates))
+def _step(part: Any, *names: str, keeps: bool = False) -> Callable[..., None]:
+    """The function of a step's number, the gates and arrays of these names; `keeps`: the part is told what is kept."""
 
+    def step(s: int, gates: Any, *arrays: Any) -> None:
+        arguments = dict(zip(names, arrays, strict=True))
+        if keeps:  # `extra` has a place for every step
+            arguments["keeps"] = arguments["extra"].shape[1] == gates.shape[1]
+        _run(part, gates, step=s, **arguments)
 
-def _lstm_step_grad(s: int, gates: Any, cells: Any, squashed: Any, g_h: Any, g_c: Any, g_gates: Any) -> None:
-    _run(_lstm_cell_grad, gates, step=s, cells=cells, extra=squashed, g_h=g_h, g_c=g_c, g_gates=g_gates)
-
-
-def _gru_step(s: int, gates: Any, product: Any, candidate_bias: Any, h: Any, inner: Any) -> None:
-    arrays = {"product": product, "candidate_bias": candidate_bias, "h": h, "extra": inner}
-    _run(_gru_cell, gates, step=s, **arrays, keeps=_keeps(inner, gates))
-
-
-def _gru_step_grad(s: int, gates: Any, inner: Any, history: Any, g_h: Any, g_gates: Any, g_products: Any) -> None:
-    arrays = {"extra": inner, "history": history, "g_h": g_h, "g_gates": g_gates, "g_products": g_products}
-    _run(_gru_cell_grad, gates, step=s, **arrays)
-
-
-def _keeps(extra: Any, gates: Any) -> bool:
-    """Whether `extra` has a place for every step."""
-    return bool(extra.shape[1] == gates.shape[1])
+    return step
 
 
 LOOPS = {
-    "simple_rnn": (_simple_loop, _simple_loop_grad),
-    "lstm": (_lstm_loop, _lstm_loop_grad),
-    "gru": (_gru_loop, _gru_loop_grad),
+    "simple_rnn": (partial(_forward, _simple), _simple_loop_grad),
+    "lstm": (partial(_forward, _lstm), _lstm_loop_grad),
+    "gru": (partial(_forward, _gru), _gru_loop_grad),
 }
-CELLS = {"lstm": (_lstm_step, _lstm_step_grad), "gru": (_gru_step, _gru_step_grad)}
+CELLS = {
+    "lstm": (
+        _step(_lstm_cell, "product", "c", "h", "extra", keeps=True),
+        _step(_lstm_cell_grad, "cells", "extra", "g_h", "g_c", "g_gates"),
+    ),
+    "gru": (
+        _step(_gru_cell, "product", "candidate_bias", "h", "extra", keeps=True),
+        _step(_gru_cell_grad, "extra", "history", "g_h", "g_gates", "g_products"),
+    ),
+}
 
 
 # ---- overrides -------------------------------------------------------------------------------------------------------

@@ -70,6 +70,7 @@ builder and machine code), fallback (Numba), store (files of machine code), host
 elementary (instructions and functions), team (threads), parts.
 """
 
+# ruff: noqa: F401
 from minikeras.kernels.cpu.compiler import host, store, team
 from minikeras.kernels.cpu.compiler.elementary import exp, exponential, sigmoid, tanh
 from minikeras.kernels.cpu.compiler.fallback import FAST, NumbaKernel
@@ -97,10 +98,3 @@ from minikeras.kernels.cpu.compiler.parts import (
     share_of_lines,
     team_size,
 )
-
-__all__ = [
-    "FAST", "CFunction", "Doubles", "Floats", "NumbaKernel", "Numbers", "Octets", "Part", "Plan", "Words",
-    "compiled", "doubles", "emitted", "emitted_part", "exp", "exponential", "floats", "host", "inner",
-    "instruction", "numbers", "octets", "own_scratch", "part", "parts_for", "prefetch", "prefetch_line", "scratch",
-    "share", "share_of_lines", "sigmoid", "stack_scratch", "store", "tanh", "team", "team_size", "words",
-]  # fmt: skip

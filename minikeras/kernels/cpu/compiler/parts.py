@@ -65,6 +65,7 @@ class Part(CFunction):
         passed = "".join(f"{name}, " for name in self.names)
         code = f"lambda parts, wake=True, *, {declared}: team.run({self.address}, None, parts, wake, ({passed}))"
         made: Callable[..., None] = eval(code, vars(_team))
+        made.__name__ = made.__qualname__ = f"{self.place}.run"  # for messages about arguments
         return made
 
     def block(self, **arguments: Any) -> np.ndarray:

@@ -66,16 +66,9 @@ _geometry = lru_cache(maxsize=256)(_Geometry)
 
 
 def convolution(
-    x: Any,
-    kernel: Any,
-    bias: Any = None,
-    *,
-    strides: Ints,
-    padding: Padding,
-    dilation: Ints,
-    relu: bool = False,
+    x: Any, kernel: Any, bias: Any = None, *, strides: Ints, padding: Padding, dilation: Ints, relu: bool = False,
     out: Any = None,
-) -> Any:
+) -> Any:  # fmt: skip
     """The kernel `conv` of contiguous float32 arrays without groups, through relu on request."""
     packs, plan, shape = convolution_plan(x.shape, kernel.shape, strides, padding, dilation, bias is not None, relu)
     if out is None:

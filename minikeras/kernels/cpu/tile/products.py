@@ -153,16 +153,9 @@ def matrix_product(
 
 @lru_cache(maxsize=1024)
 def product_plan(
-    rows: int,
-    steps: int,
-    columns: int,
-    strides: Ints,
-    ta: bool,
-    tb: bool,
-    has_bias: bool = False,
-    relu: bool = False,
+    rows: int, steps: int, columns: int, strides: Ints, ta: bool, tb: bool, has_bias: bool = False, relu: bool = False,
     adds: bool = False,
-) -> Plan:
+) -> Plan:  # fmt: skip
     """What `matrix_product` does for these shapes; `adds`: to what is there."""
     blocks = groups = 1
     work = rows * steps * columns

@@ -76,23 +76,9 @@ def tile(b, a_rows, start_rows, c_rows, segments, count, steps, step, panel, flo
 
 @emitted
 def products(
-    b,
-    count,
-    rows,
-    steps,
-    a,
-    a_plane,
-    a_row,
-    a_step,
-    panel,
-    panel_plane,
-    start,
-    start_plane,
-    start_row,
-    c,
-    c_plane,
+    b, count, rows, steps, a, a_plane, a_row, a_step, panel, panel_plane, start, start_plane, start_row, c, c_plane,
     c_row,
-):
+):  # fmt: skip
     """So many products of one panel, of matrices that lie on planes: C[r, :] = C0[r, :] + sum of A[r, k] * B[k, :].
 
     Args:
