@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.compiler import floats, host, part, parts_for, share
+from minikeras.kernels.cpu.compiler import add_up_rows, floats, host, part, parts_for, share
 from minikeras.kernels.cpu.tile.products import is_matrix, matrix_product
 from minikeras.kernels.cpu.tile.stacks import stacked_product
 from minikeras.kernels.reference import dense as reference
@@ -72,21 +72,7 @@ def _relu_grad(part, parts, rows, columns, g, y, out, sums):
             result[i] = gradient[i] if value[i] > _ZERO else _ZERO
         gradient = result
     if sums:
-        # one row of sums for each of four rows, so that an addition need not wait for the one before
-        total = floats(sums + 4 * part * columns)
-        for j in range(columns):
-            total[j] = _ZERO
-        fours = own // 4 * 4
-        for i in range(0, fours, 4):
-            at, third = i * columns, (i + 2) * columns
-            for j in range(columns):
-                total[j] += (gradient[at + j] + gradient[at + columns + j]) + (
-                    gradient[third + j] + gradient[third + columns + j]
-                )
-        for i in range(fours, own):
-            at = i * columns
-            for j in range(columns):
-                total[j] += gradient[at + j]
+        add_up_rows(gradient, own, columns, floats(sums + 4 * part * columns))
 
 
 def _relu_grads(g: Any, y: Any, bias_out: Any) -> Any:

@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.compiler import FAST, emitted_part, floats, inner, numbers, part, parts_for, share
+from minikeras.kernels.cpu.compiler import (
+    FAST,
+    add_up_rows,
+    emitted_part,
+    floats,
+    inner,
+    numbers,
+    part,
+    parts_for,
+    share,
+)
 from minikeras.kernels.cpu.conv import window_table
 from minikeras.kernels.reference import pool as reference
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
@@ -207,20 +217,11 @@ def _average_grad(part, parts, pictures, x, g, table, outputs, taps, inputs, cha
 @part(fastmath=FAST)
 def _global_average(part, parts, pictures, x, out, positions, channels):
     """Of pictures of (positions, channels)."""
-    fours, count = positions // 4 * 4, np.float32(positions)
+    count = np.float32(positions)
     first, last = share(part, parts, pictures)
     for picture in range(first, last):
         value, mean = floats(x + 4 * picture * positions * channels), floats(out + 4 * picture * channels)
-        for j in range(channels):
-            mean[j] = _ZERO
-        for i in range(0, fours, 4):
-            at, third = i * channels, (i + 2) * channels
-            for j in range(channels):
-                mean[j] += (value[at + j] + value[at + channels + j]) + (value[third + j] + value[third + channels + j])
-        for i in range(fours, positions):
-            at = i * channels
-            for j in range(channels):
-                mean[j] += value[at + j]
+        add_up_rows(value, positions, channels, mean)
         for j in range(channels):
             mean[j] /= count
 

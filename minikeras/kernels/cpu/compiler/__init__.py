@@ -7,13 +7,12 @@ file, so declaring one costs nothing.  Two whole kernels, `slope * x` between -1
 
     import numpy as np
 
-    from minikeras import kernels
     from minikeras.kernels.cpu.compiler import Floats, host, inner, instruction, part, parts_for, share, share_of_lines
-    from minikeras.kernels.table import contiguous_float32
+    from minikeras.kernels.table import contiguous_float32, kernel, override
 
     ONE = np.float32(1)  # numbers of a loop have the array's type
 
-    @kernels.kernel  # for every device, in plain array code
+    @kernel  # for every device, in plain array code
     def hard_tanh(k, x, slope):
         return k.xp.clip(x * x.dtype.type(slope), -1, 1)
 
@@ -27,13 +26,13 @@ file, so declaring one costs nothing.  Two whole kernels, `slope * x` between -1
         for i in range(first, end):  # becomes vector code
             out[i] = clipped(x[i] * slope)
 
-    @kernels.override(hard_tanh, "cpu", when=contiguous_float32("x"))
+    @override(hard_tanh, "cpu", when=contiguous_float32("x"))
     def hard_tanh_on_the_cpu(k, x, slope):
         out = k.empty(x.shape, x.dtype)
         _hard_tanh.run(parts_for(x.size), size=x.size, x=x, out=out, slope=slope)
         return out
 
-    @kernels.kernel
+    @kernel
     def row_sums(k, x):
         return x.sum(axis=1)
 
@@ -52,7 +51,7 @@ file, so declaring one costs nothing.  Two whole kernels, `slope * x` between -1
         for row in range(first, end):
             out[row] = sum_of_row(x + 4 * row * columns, columns)
 
-    @kernels.override(row_sums, "cpu", when=(contiguous_float32("x"), lambda x: x.ndim == 2))
+    @override(row_sums, "cpu", when=(contiguous_float32("x"), lambda x: x.ndim == 2))
     def row_sums_on_the_cpu(k, x):
         rows, columns = x.shape
         out = k.empty((rows,), x.dtype)
@@ -72,7 +71,7 @@ elementary (instructions and functions), team (threads), parts.
 
 # ruff: noqa: F401
 from minikeras.kernels.cpu.compiler import host, store, team
-from minikeras.kernels.cpu.compiler.elementary import exp, exponential, sigmoid, tanh
+from minikeras.kernels.cpu.compiler.elementary import add_up_rows, exp, exponential, sigmoid, tanh
 from minikeras.kernels.cpu.compiler.fallback import FAST, NumbaKernel
 from minikeras.kernels.cpu.compiler.jit import CFunction, compiled, emitted, inner, instruction
 from minikeras.kernels.cpu.compiler.kinds import Doubles, Floats, Numbers, Octets, Words
