@@ -255,6 +255,15 @@ def test_kernels_are_translated() -> None:
         kernel.translate()
 
 
+@pytest.mark.parametrize("place", ["optimizer._adam", "norm._column_sums", "products.rows_product", "recurrent._lstm"])
+def test_numba_compiles_kernels_too(place: str) -> None:
+    """They are in its dialect: pointers, constants of the host and numbers of either width among their arguments."""
+    (kernel,) = [kernel for kernel in kernels() if kernel.place == place]
+    for called in kernel.calls():
+        llvm.offer(called.symbol, called.address)
+    assert llvm.load(kernel.compile_with_numba())
+
+
 # ---- files
 
 TRAINING = """
