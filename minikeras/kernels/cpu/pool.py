@@ -15,7 +15,6 @@ from minikeras.kernels.cpu.compiler import (
     add_up_rows,
     emitted_part,
     floats,
-    inner,
     numbers,
     part,
     parts_for,
@@ -153,15 +152,6 @@ def _max_grad(b, part, parts, pictures, x, y, index, table, outputs, taps, input
 
 
 # ---- averages --------------------------------------------------------------------------------------------------------
-
-
-@inner
-def _counted(table, position, taps):
-    """How many taps of a window read an input, as a divisor."""
-    n = 0
-    for tap in range(taps):
-        n += table[position * taps + tap] >= 0
-    return np.float32(max(n, 1))
 
 
 @part(fastmath=FAST)
