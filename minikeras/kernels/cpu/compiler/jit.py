@@ -122,7 +122,7 @@ class CFunction(Lazy):
     @property
     def symbol(self) -> str:
         """Its name in the machine code of others."""
-        return f"minikeras.{self.place}"
+        return f"{self.function.__module__}.{self.function.__name__}"
 
     @cached_property
     def known(self) -> Any:
