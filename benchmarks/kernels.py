@@ -31,7 +31,7 @@ class Watch:
     """Times what the team runs, by the name of its kernel."""
 
     def __init__(self) -> None:
-        from minikeras.kernels.cpu.team import team
+        from minikeras.kernels.cpu.compiler.team import team
         from minikeras.kernels.cpu.warmup import kernels
 
         self.names = {kernel.address: kernel.place for kernel in kernels()}

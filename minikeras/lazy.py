@@ -7,13 +7,12 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-
 _FEW = 12  # names that a message lists
 _OURS = {"TYPE_CHECKING", "annotations", "public_names"}  # what such a package needs itself
 
 
-class Lazy:
-    """Stands for a module until it is needed: `drawing = Lazy("minikeras.callbacks.curves")`, `drawing.draw(...)`."""
+class LazyModule:
+    """Stands for a module until something of it is used: `drawing = LazyModule("minikeras.callbacks.curves")`."""
 
     def __init__(self, module: str):
         self._module = module

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any
 from unittest.mock import patch
 
-from minikeras.kernels.cpu import image_parts, parts, pool_parts, recurrent_parts, tile, winograd
-from minikeras.kernels.cpu.team import Team
+from minikeras.kernels.cpu.compiler import team as module
+from minikeras.kernels.cpu.compiler.team import Team
+from minikeras.kernels.cpu.tile import convolutions, products, winograd
 
 _team = lru_cache(maxsize=None)(Team)  # one of each size: helpers live as long as the process
 
@@ -18,14 +19,12 @@ _team = lru_cache(maxsize=None)(Team)  # one of each size: helpers live as long 
 @contextmanager
 def team_of(size: int) -> Iterator[Team]:
     """Have a team of this size do the work of the CPU's kernels; plans hold scratch for their team, so they go."""
-    plans = (tile._product_plan, tile._packing_plan, tile._convolution_plans, tile._kernel_grad_plan, winograd._plan)
+    plans = (products.product_plan, convolutions.convolution_plan, convolutions.kernel_grad_plan, winograd.plan)
     own = _team(size)
     try:
         for plan in plans:
             plan.cache_clear()
-        with ExitStack() as patches:
-            for module in (image_parts, tile, parts, pool_parts, recurrent_parts, winograd):
-                patches.enter_context(patch.object(module, "team", own))
+        with patch.object(module, "team", own):
             yield own
     finally:
         for plan in plans:

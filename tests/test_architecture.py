@@ -115,7 +115,7 @@ def test_no_more_files_import_each_other():
 
 
 # files that still import in functions, which `Lazy` is for; there are to be none but those whose names load lazily
-LATE = {"__main__.py", "config.py", "kernels/cpu/jit.py", "utils/numerical.py"}
+LATE = {"__main__.py", "config.py", "utils/numerical.py"}
 
 
 def test_what_loads_at_first_need_is_lazy():
@@ -144,6 +144,43 @@ def test_the_kernels_know_no_tensors():
         assert not {m for m in _imports(path) if m.startswith(("minikeras.autodiff", "minikeras.layers"))}, path
 
 
+CPU = SOURCE / "kernels" / "cpu"
+
+
+def test_no_file_of_the_cpus_kernels_reaches_for_a_private_name_of_another():
+    wrong = []
+    for path in CPU.rglob("*.py"):
+        tree, modules = ast.parse(path.read_text()), set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("minikeras.kernels.cpu"):
+                wrong += [f"{path.name}: {alias.name}" for alias in node.names if alias.name.startswith("_")]
+                modules.update(alias.asname or alias.name for alias in node.names)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+                wrong += [f"{path.name}: {ast.unparse(node)}"] if node.attr.startswith("_") else []
+    assert not wrong, wrong
+
+
+def test_the_compiler_knows_nothing_of_its_users_and_nobody_else_of_what_it_is_made_of():
+    for path in CPU.rglob("*.py"):
+        text, inside = path.read_text(), path.parent.name == "compiler"
+        imported = {node.module for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)}
+        imported |= {a.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import) for a in node.names}
+        if inside:
+            known = {name for name in imported if name.startswith("minikeras.")}
+            assert known <= {"minikeras.kernels.arena", "minikeras.lazy"} | {
+                name for name in known if name.startswith("minikeras.kernels.cpu.compiler")
+            }, path
+        else:
+            assert not {name for name in imported if name.split(".")[0] in ("llvmlite", "numba")}, path
+            assert "minikeras.kernels.cpu.compiler.llvm" not in imported, path
+
+
+def test_every_override_lies_in_the_file_that_is_named_like_its_family():
+    families = {path.stem for path in (SOURCE / "kernels" / "reference").glob("*.py")}
+    assert {path.stem for path in CPU.glob("*.py")} - families == {"warmup"}
+
+
 def _modules_after(code: str) -> set[str]:
     script = f"{code}\nimport sys; print(' '.join(sys.modules))"
     return set(
@@ -158,6 +195,12 @@ def test_import_loads_numpy_at_most():
     assert "minikeras.layers" not in loaded
     loaded = _modules_after("from minikeras import Sequential, layers, losses, metrics, optimizers, ops, callbacks")
     assert not loaded & heavy
+
+
+def test_declaring_the_cpus_kernels_loads_no_compiler():
+    loaded = _modules_after("from minikeras import kernels; kernels.table_of('cpu')")
+    assert "minikeras.kernels.cpu.tile.winograd" in loaded
+    assert not [name for name in loaded if name.startswith(("llvmlite", "numba"))]
 
 
 def test_training_an_mlp_compiles_nothing():

@@ -325,7 +325,7 @@ def test_kernels_of_a_step_are_timed(tmp_path):
     command = [sys.executable, "-m", "benchmarks.kernels", "--quick", "W9", "--output", str(tmp_path)]
     subprocess.run(command, check=True, cwd=ROOT)  # a process of its own: the kernels are the CPU's
     text = (tmp_path / "kernels_quick.md").read_text()
-    assert "parts._relu_grad_part | 2 |" in text and "**the step**" in text
+    assert "dense._relu_grad | 2 |" in text and "**the step**" in text
 
 
 def test_kernels_of_an_unknown_row_are_not_timed(capsys):

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from unittest.mock import patch
 
-from minikeras.kernels.cpu import jit
+from minikeras.kernels.cpu.compiler import host
 from minikeras.kernels.cpu.warmup import kernels
 
 
@@ -32,10 +32,10 @@ def test_everything_is_compiled_and_kept(tmp_path: Path) -> None:
 
 
 def test_a_host_without_the_tile_leaves_out_what_calls_it() -> None:
-    with patch.object(jit, "tile", lambda: None):
+    with patch.object(host, "HAS_VECTORS", False):
         places = {kernel.place for kernel in kernels()}
-    assert {"parts._adam_part", "recurrent_parts._lstm_cell_part"} <= places
-    assert not {"tile.rows_product", "recurrent_parts._lstm_part"} & places
+    assert {"optimizer._adam", "recurrent._lstm_cell"} <= places
+    assert not {"products.rows_product", "recurrent._lstm"} & places
 
 
 def test_without_a_folder_it_says_so(tmp_path: Path) -> None:

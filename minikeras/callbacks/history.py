@@ -8,10 +8,10 @@ from typing import Any
 
 from minikeras.callbacks.base import Callback
 from minikeras.callbacks.monitor import higher_is_better
-from minikeras.lazy import Lazy
+from minikeras.lazy import LazyModule
 from minikeras.utils.console import show
 
-drawing = Lazy("minikeras.callbacks.curves")
+drawing = LazyModule("minikeras.callbacks.curves")
 
 
 class History(Callback):

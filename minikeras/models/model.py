@@ -13,7 +13,7 @@ from minikeras.autodiff.tensor import Tensor
 from minikeras.layers.context import context
 from minikeras.layers.layer import Layer
 from minikeras.layers.spec import shapes_of, specs_of
-from minikeras.lazy import Lazy
+from minikeras.lazy import LazyModule
 from minikeras.models.graph import Graph
 from minikeras.models.graph_loss import LossOfGraph, tensors_in
 from minikeras.models.summary import print_summary
@@ -25,8 +25,8 @@ from minikeras.training.comparison import ComparingTrainer
 from minikeras.training.trainer import Trainer
 from minikeras.utils.checks import shown, whole
 
-functional_config = Lazy("minikeras.models.functional_config")  # its tables take a while to make
-saving = Lazy("minikeras.saving")  # the room below, opened when a file is wanted
+functional_config = LazyModule("minikeras.models.functional_config")  # its tables take a while to make
+saving = LazyModule("minikeras.saving")  # the room below, opened when a file is wanted
 
 
 def warn_of_unwritten_losses(model: Any) -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from minikeras.kernels import reference_table, table_of
 from minikeras.kernels.cpu import attention as override
-from minikeras.kernels.cpu.jit import tile
+from minikeras.kernels.cpu.compiler import host
 
 reference, cpu = reference_table(), table_of("cpu")
-pytestmark = pytest.mark.skipif(tile() is None, reason="the host has no vector registers that the tile knows")
+pytestmark = pytest.mark.skipif(not host.HAS_VECTORS, reason="the host has no vector registers that the tile knows")
 
 # batch, steps, sources, heads, groups, depth, size
 SHAPES = [
@@ -178,12 +178,10 @@ def test_large_scores_do_not_overflow() -> None:
 
 
 def test_a_part_more_or_less_changes_nothing(monkeypatch: Any) -> None:
-    """The stretches of a forward pass depend on the shape alone, and each step's result not even on them."""
-    from minikeras.kernels.cpu import heads
-
+    """The slices of a forward pass depend on the shape alone, and each step's result not even on them."""
     arrays, _ = problem((1, 300, 70, 2, 1, 20, 24), {})
     first = cpu.attention(*arrays[:3], 0.3)
-    monkeypatch.setattr(heads, "_PARTS", 1)
+    monkeypatch.setattr(override, "_PARTS", 1)
     for a, b in zip(first, cpu.attention(*arrays[:3], 0.3), strict=True):
         assert np.array_equal(a, b)
 

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 from minikeras import kernels as k
-from minikeras.kernels.cpu.functions import exp
-from minikeras.kernels.cpu.jit import FAST, compiled
-from minikeras.kernels.cpu.machine import floats
+from minikeras.kernels.cpu.compiler import FAST, compiled, exp, floats
 
 reference, cpu = k.reference_table(), k.table_of("cpu")
 softmax = reference.softmax
@@ -19,7 +17,7 @@ softmax = reference.softmax
 SHAPES = [(128, 10), (600, 1), (1, 600), (7, 5, 33), (3001, 17), (50, 10), (0, 10)]
 
 
-@compiled("void(int64, int64, int64)", fastmath=FAST)
+@compiled(fastmath=FAST)
 def _exponentials(x, out, size):  # type: ignore[no-untyped-def]
     for i in range(size):
         floats(out)[i] = exp(floats(x)[i])

@@ -14,10 +14,8 @@ from hypothesis import strategies as st
 from team_cases import team_of
 
 from minikeras.kernels import reference_table, table_of
-from minikeras.kernels.cpu import recurrent_parts
-from minikeras.kernels.cpu.functions import sigmoid, tanh
-from minikeras.kernels.cpu.jit import compiled
-from minikeras.kernels.cpu.machine import floats
+from minikeras.kernels.cpu import recurrent as module
+from minikeras.kernels.cpu.compiler import compiled, floats, sigmoid, tanh
 
 reference, cpu = reference_table(), table_of("cpu")
 
@@ -333,7 +331,7 @@ def test_kernels_too_large_for_the_cache_of_a_core(name: str, masked: bool) -> N
     *expected, residual = override(*arrays, **options)
     g = loss_gradients(tuple(expected))
     expected += backward(*g, residual)
-    with patch.object(recurrent_parts, "_NEAR", 20):
+    with patch.object(module, "_NEAR", 20):
         *results, residual = override(*arrays, **options)
         results += backward(*g, residual)
     for result, wanted in zip(results, expected, strict=True):
@@ -360,7 +358,7 @@ def test_override_leaves_other_activations_to_the_reference(activations: Any) ->
         np.testing.assert_array_equal(result, wanted)
 
 
-@compiled("void(int64, int64, int64)")
+@compiled
 def _functions(x, results, size):  # type: ignore[no-untyped-def]
     for i in range(size):
         floats(results)[i] = tanh(floats(x)[i])

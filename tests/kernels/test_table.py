@@ -14,7 +14,7 @@ import pytest
 from table_cases import check_use, registered
 
 from minikeras import kernels as k
-from minikeras.kernels.cpu import jit
+from minikeras.kernels.cpu.compiler import store
 from minikeras.kernels.table import absent, contiguous_float32, contiguous_floats, of_float32, one_of, same_shape
 
 
@@ -182,17 +182,21 @@ def test_what_cannot_be_registered_is_refused() -> None:
 # ---- machine code ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("changed", ["reference/random.py", "reference/image.py", "cpu/parts.py", "arena.py"])
+SOURCES = ["reference/random.py", "reference/image.py", "cpu/optimizer.py", "arena.py"]
+SOURCES += ["cpu/compiler/translate.py", "cpu/compiler/elementary.py", "cpu/tile/register.py"]
+
+
+@pytest.mark.parametrize("changed", SOURCES)
 def test_machine_code_is_stamped_with_every_source_of_its_constants(
     changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room = tmp_path / "kernels"
     shutil.copytree(Path(k.__file__).parent, room, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(jit, "__file__", str(room / "cpu" / "jit.py"))
+    monkeypatch.setattr(store, "KERNELS", room)
 
     def stamp() -> bytes:
-        jit._common_stamp.cache_clear()
-        return jit._common_stamp()[0]
+        store._common_stamp.cache_clear()
+        return store._common_stamp("this machine")[0]
 
     try:
         before, source = stamp(), room / changed
@@ -205,15 +209,15 @@ def test_machine_code_is_stamped_with_every_source_of_its_constants(
         assert stamp() == before
     finally:
         monkeypatch.undo()
-        jit._common_stamp.cache_clear()
-        jit._stamp.cache_clear()
+        store._common_stamp.cache_clear()
+        store.stamp_of.cache_clear()
 
 
 def test_compiled_functions_have_no_constants_of_other_rooms() -> None:
     room = Path(k.__file__).parent
     for folder in ("cpu", "reference"):
         for source in (room / folder).rglob("*.py"):
-            assert source in jit._sources()
+            assert source in store.sources()
             for line in source.read_text().splitlines():
                 if line.lstrip().startswith(("from minikeras", "import minikeras")):
-                    assert line.split()[1].startswith("minikeras.kernels"), (source, line)
+                    assert line.split()[1].startswith(("minikeras.kernels", "minikeras.lazy")), (source, line)

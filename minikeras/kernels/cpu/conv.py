@@ -1,7 +1,7 @@
 """Convolutions on the CPU: of float32 in the tile, without columns; others with the columns of a few windows at a time.
 
-The tile (tile.py) takes ordinary convolutions of float32, and their input gradients where the strides are 1; large ones
-with windows of 3 x 3 are left to Winograd's method (winograd.py).  For others, columns are made for so few windows at a
+The tile (tile/) takes ordinary convolutions of float32, and their input gradients where the strides are 1; large ones
+with windows of 3 x 3 are left to Winograd's method.  For others, columns are made for so few windows at a
 time that BLAS finds them in the cache.  The compiled loops know one spatial axis, the flattened one: `window_table`
 says where each window takes its inputs from, whatever the rank, stride, padding and dilation.  They index with unsigned
 integers, because Numba otherwise allows for negative indices and the loops do not become vector code.
@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.jit import lazy, lazy_njit, tile
+from minikeras.kernels.cpu.compiler import NumbaKernel, host
+from minikeras.kernels.cpu.tile import convolutions, winograd
+from minikeras.kernels.cpu.tile.products import matrix_product
 from minikeras.kernels.reference import conv as reference
 from minikeras.kernels.reference.conv import Ints, Padding, is_pointwise, output_shape, taps
 from minikeras.kernels.table import Kernels, contiguous_floats, override
@@ -37,7 +39,7 @@ def window_table(x_shape: Ints, size: Ints, strides: Ints, padding: Padding, dil
     return table.reshape(-1, table.shape[-1])
 
 
-def _stretch_table(x_shape: Ints, size: Ints, strides: Ints, padding: Padding, dilation: Ints) -> tuple[Any, int]:
+def _slice_table(x_shape: Ints, size: Ints, strides: Ints, padding: Padding, dilation: Ints) -> tuple[Any, int]:
     """(table, values per entry): where a window's pixels on the last axis stand side by side, one entry is for all."""
     pixels = 1
     if dilation[-1] == 1 and padding[-1] == (0, 0):
@@ -46,14 +48,11 @@ def _stretch_table(x_shape: Ints, size: Ints, strides: Ints, padding: Padding, d
     return window_table((1, *x_shape[1:-1], 1), size, strides, padding, dilation), pixels * x_shape[-1]
 
 
-def _tile_for(array: Any, *others: Any) -> Any:
-    """The module `tile` if it takes these contiguous arrays, else None."""
+def _tile_takes(array: Any, *others: Any) -> bool:
+    """Whether the tile takes these contiguous arrays."""
     if array.dtype.char != "f" or not array.size:
-        return None
-    for other in others:
-        if other is not None and not other.size:
-            return None
-    return tile()
+        return False
+    return all([other is None or other.size for other in others]) and host.HAS_VECTORS
 
 
 _LARGE = 1 << 26  # multiplications: where it takes less, loading or compiling Winograd's method does not pay
@@ -77,8 +76,8 @@ def winograd_pays(outputs: Ints, kernel_shape: Ints, strides: Ints, dilation: In
     return pixels * math.prod(kernel_shape) >= _LARGE and pixels > 7 * (tiles + 64)
 
 
-@lazy_njit
-def _gather(x, columns, table, start, inputs, channels, span):  # type: ignore[no-untyped-def]
+@NumbaKernel
+def _gather(x, columns, table, start, inputs, channels, span):
     """Fill `columns` with the windows from number `start` on, counted over all pictures; `span` values per entry."""
     outputs, entries = table.shape
     at, width = np.uint64(0), np.uint64(span)
@@ -96,8 +95,8 @@ def _gather(x, columns, table, start, inputs, channels, span):  # type: ignore[n
             at += width
 
 
-@lazy_njit
-def _scatter(columns, x, table, start, inputs, channels, span):  # type: ignore[no-untyped-def]
+@NumbaKernel
+def _scatter(columns, x, table, start, inputs, channels, span):
     """Add `columns` to where `_gather` takes them from; a picture begins as zeros with its first window."""
     outputs, entries = table.shape
     at, width = np.uint64(0), np.uint64(span)
@@ -114,8 +113,8 @@ def _scatter(columns, x, table, start, inputs, channels, span):  # type: ignore[
             at += width
 
 
-@lazy_njit
-def _add_bias(y, bias, relu):  # type: ignore[no-untyped-def]
+@NumbaKernel
+def _add_bias(y, bias, relu):
     rows, columns = y.shape
     zero = y.dtype.type(0)
     for i in range(rows):
@@ -159,7 +158,7 @@ def _columns(x: Any, size: Ints, strides: Ints, padding: Padding, dilation: Ints
                 plane[reached] = pictures[inputs]
             yield slice(start * outputs, stop * outputs), planes.reshape(width, -1).T
     else:
-        table, span = _stretch_table(x.shape, size, strides, padding, dilation)
+        table, span = _slice_table(x.shape, size, strides, padding, dilation)
         inputs, flat = math.prod(x.shape[1:-1]), x.reshape(-1)
         for start, stop in _blocks(n * outputs, width * x.itemsize):
             columns = empty((stop - start, width), x.dtype)
@@ -172,9 +171,7 @@ _GROUP = 1024  # numbers of an array that belong to one group: where there are f
 
 def _group_pays(array: Any, kernel_shape: Ints, groups: int) -> bool:
     """Whether groups are better convolved one by one than as the reference does, all columns at once."""
-    return groups == 1 or (
-        array.size >= groups * _GROUP and set(kernel_shape[:-2]) != {1} and _tile_for(array) is not None
-    )
+    return groups == 1 or (array.size >= groups * _GROUP and set(kernel_shape[:-2]) != {1} and _tile_takes(array))
 
 
 def _by_group(groups: int, out: Any, one: Callable, *arrays: Any) -> Any:
@@ -204,19 +201,19 @@ def conv(
             out = empty((x.shape[0], *lengths, kernel.shape[-1]), x.dtype)
         return _by_group(groups, out, partial(k.conv, **geometry, activation=activation), x, kernel, bias)
     size, filters = kernel.shape[:-2], kernel.shape[-1]
-    module, relu = _tile_for(x, kernel, out), activation == "relu"
-    if module is not None and not is_pointwise(size, **geometry):
+    takes, relu = _tile_takes(x, kernel, out), activation == "relu"
+    if takes and not is_pointwise(size, **geometry):
         lengths = output_shape(x.shape, size, **geometry)
         if winograd_pays((len(x), *lengths), kernel.shape, **geometry):
-            out = lazy("winograd").convolution(x, kernel, bias, padding=geometry["padding"], relu=relu, out=out)
+            out = winograd.convolution(x, kernel, bias, padding=geometry["padding"], relu=relu, out=out)
         else:
-            out = module.convolution(x, kernel, bias, **geometry, relu=relu, out=out)
+            out = convolutions.convolution(x, kernel, bias, **geometry, relu=relu, out=out)
         return out if relu else k.activate(out, activation, out=out)
     if out is None:
         out = empty((x.shape[0], *output_shape(x.shape, size, **geometry), filters), x.dtype)
-    if module is not None:
+    if takes:
         rows, y = x.reshape(-1, x.shape[-1]), out.reshape(-1, filters)
-        module.matrix_product(rows, kernel.reshape(-1, filters), bias=bias, relu=relu, out=y)
+        matrix_product(rows, kernel.reshape(-1, filters), bias=bias, relu=relu, out=y)
         return out if relu else k.activate(out, activation, out=out)
     y, weights = out.reshape(-1, filters), kernel.reshape(-1, filters)
     for rows, columns in _columns(x, size, **geometry):
@@ -242,15 +239,15 @@ def conv_input_grad(k: Kernels, g: Any, kernel: Any, x_shape: Ints, *, groups: i
     if groups > 1:
         shape = (*x_shape[:-1], x_shape[-1] // groups)
         return _by_group(groups, out, partial(k.conv_input_grad, x_shape=shape, **geometry), g, kernel)
-    module = _tile_for(g, kernel, out)
+    takes = _tile_takes(g, kernel, out)
     strides, padding, dilation = geometry["strides"], geometry["padding"], geometry["dilation"]
     within = zip(padding, size, dilation, strict=True)
-    if module is not None and set(strides) == {1} and all(max(pair) <= d * (k - 1) for pair, k, d in within):
+    if takes and set(strides) == {1} and all(max(pair) <= d * (k - 1) for pair, k, d in within):
         if winograd_pays(x_shape[:-1], (*size, *kernel.shape[:-3:-1]), **geometry):
-            return lazy("winograd").convolution_input_grad(g, kernel, padding=padding, out=out)
-        return module.convolution_input_grad(g, kernel, x_shape, padding=padding, dilation=dilation, out=out)
+            return winograd.convolution_input_grad(g, kernel, padding=padding, out=out)
+        return convolutions.convolution_input_grad(g, kernel, x_shape, padding=padding, dilation=dilation, out=out)
     rows, weights = g.reshape(-1, g.shape[-1]), kernel.reshape(-1, kernel.shape[-1]).T
-    table, span = _stretch_table(x_shape, size, **geometry)
+    table, span = _slice_table(x_shape, size, **geometry)
     inputs, flat = math.prod(x_shape[1:-1]), out.reshape(-1)
     for start, stop in _blocks(len(rows), weights.shape[1] * g.itemsize):
         columns = empty((stop - start, weights.shape[1]), g.dtype)
@@ -269,15 +266,14 @@ def conv_kernel_grad(k: Kernels, x: Any, g: Any, kernel_shape: Ints, *, groups: 
     if groups > 1:
         shape = (*kernel_shape[:-1], kernel_shape[-1] // groups)
         return _by_group(groups, out, partial(k.conv_kernel_grad, kernel_shape=shape, **geometry), x, g)
-    module = _tile_for(x, g, out)
-    if module is not None:
+    if _tile_takes(x, g, out):
         if is_pointwise(kernel_shape[:-2], **geometry):
             matrix = x.reshape(-1, x.shape[-1])
             k.gemm(matrix, g.reshape(-1, g.shape[-1]), ta=True, out=out.reshape(matrix.shape[1], -1))
             return out
         if winograd_pays(g.shape[:-1], kernel_shape, **geometry):
-            return lazy("winograd").convolution_kernel_grad(x, g, kernel_shape, padding=geometry["padding"], out=out)
-        return module.convolution_kernel_grad(x, g, kernel_shape, **geometry, out=out)
+            return winograd.convolution_kernel_grad(x, g, kernel_shape, padding=geometry["padding"], out=out)
+        return convolutions.convolution_kernel_grad(x, g, kernel_shape, **geometry, out=out)
     g, total = g.reshape(-1, g.shape[-1]), out.reshape(-1, g.shape[-1])
     total.fill(0)
     part = empty(total.shape, total.dtype)

@@ -1,6 +1,6 @@
 """Depthwise convolutions on the CPU: sums of products along lists of places, whatever the rank, stride and dilation.
 
-Of float32 the team makes them, in vector registers (depthwise_parts.py); of float64, and where there are none, one
+Of float32 the team makes them, in vector registers; of float64, and where there are none, one
 compiled loop.  Several filters per channel are one each of a repeated channel.
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
+from minikeras.kernels.cpu.compiler import NumbaKernel, Numbers, floats, host, instruction, part, parts_for, share
 from minikeras.kernels.cpu.conv import window_table
-from minikeras.kernels.cpu.jit import lazy, lazy_njit, tile
 from minikeras.kernels.reference import depthwise as reference
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
 from minikeras.kernels.table import Kernels, contiguous_floats, override
@@ -24,10 +24,10 @@ _NEAR = 2048  # numbers of a gradient that stay in the fastest cache while all t
 
 @lru_cache(maxsize=64)
 def _lists(what: str, spatial: Ints, size: Ints, filters: int, strides: Ints, padding: Padding, dilation: Ints) -> Any:
-    """For each row of a result, which numbers are multiplied: (where a row's stretch begins, places in A, in B).
+    """For each row of a result, which numbers are multiplied: (where a row's slice begins, places in A, in B).
 
     The rows of `"output"` are the outputs, made of inputs (A) and taps (B); those of `"input"` the inputs, of gradients
-    and taps; those of `"kernel"` the taps, of inputs and gradients, once for each stretch of outputs.
+    and taps; those of `"kernel"` the taps, of inputs and gradients, once for each slice of outputs.
     """
     table = window_table((1, *spatial, 1), size, strides, padding, dilation)
     outputs, taps = table.shape
@@ -45,8 +45,8 @@ def _lists(what: str, spatial: Ints, size: Ints, filters: int, strides: Ints, pa
     return starts, a[order] * filters, b[order] * filters
 
 
-@lazy_njit
-def _rows(starts, a_places, b_places, a, b, a_step, b_step, pictures, out):  # type: ignore[no-untyped-def]
+@NumbaKernel
+def _in_float64(starts, a_places, b_places, a, b, a_step, b_step, pictures, out):
     """Row r of the lists is added to row `r % len(out)` of the result, of all pictures."""
     channels = np.uint64(out.shape[1])
     total = np.empty(out.shape[1], out.dtype)  # of one row of the lists: sums of sums round less
@@ -63,34 +63,97 @@ def _rows(starts, a_places, b_places, a, b, a_step, b_step, pictures, out):  # t
             row = row + 1 if row + 1 < len(out) else 0
 
 
+_NONE = np.zeros(64, np.float32)  # as many as a row's sums in registers
+_SHARES = 16  # of the rows of a folded result, about; fixed, so that sums do not depend on the number of threads
+_VECTORS = 4  # of a row whose sums are in registers
+
+
+@instruction
+def _sum_of_products(b, a_places, b_places, count, a, factors, start, out, floor: np.float32, columns):
+    """A row: the first `columns` of its channels, as many as registers have at most.  All but numbers are addresses."""
+    lanes = host.LANES
+    masks = [b.first_lanes(b.sub(columns, b.constant(v * lanes)), lanes) for v in range(_VECTORS)]
+
+    def places(address: Any) -> list[Any]:
+        return [b.at(address, v, 4 * lanes) for v in range(_VECTORS)]
+
+    def vectors(address: Any) -> list[Any]:
+        return [b.read(place, "float32", lanes, mask) for place, mask in zip(places(address), masks, strict=True)]
+
+    def number(list_address: Any, k: Any, array: Any) -> Any:
+        return b.at(array, b.read(b.at(list_address, k, 8), "int64"))
+
+    with b.loop(count, values=vectors(start)) as loop:
+        pairs = zip(
+            vectors(number(a_places, loop.index, a)), vectors(number(b_places, loop.index, factors)), strict=True
+        )
+        loop.following = [b.fma(*pair, before) for pair, before in zip(pairs, loop.values, strict=True)]
+    least = b.spread(floor, lanes)
+    for total, place, mask in zip(loop.results, places(out), masks, strict=True):
+        b.write(b.at_least(total, least), place, mask)
+
+
+@part
+def _rows(
+    part, parts, rows, rows_of_picture, starts: Numbers, a_places, b_places, a, b, a_step, b_step, out, start,
+    start_step, channels, relu, fold,
+):  # fmt: skip
+    """Some rows of all pictures: max(floor, start + sum over k of A[a_places[k]] * B[b_places[k]]).
+
+    k runs over the row's slice of the two lists, a place is that of the first of `channels` numbers, and products are
+    taken number by number.  A picture has `a_step` and `b_step` numbers in A and in B (0: the same for all), channels
+    have starts of their own or not (`start_step`), and where there is a `fold`, row r is added to row r % fold, of a
+    result of each part's own.
+    """
+    floor = np.float32(0) if relu else np.float32(-np.inf)
+    own = out + part * fold * channels * 4
+    if fold:
+        zeros = floats(own)
+        for j in range(fold * channels):
+            zeros[j] = np.float32(0)
+    first, last = share(part, parts, rows)
+    picture, r, to = first // rows_of_picture, first % rows_of_picture, first % fold if fold else first
+    for _ in range(last - first):
+        begin, count = starts[r] * 8, starts[r + 1] - starts[r]
+        a_at, b_at, target = a + picture * a_step * 4, b + picture * b_step * 4, own + to * channels * 4
+        for column in range(0, channels, _VECTORS * host.LANES):
+            further = column * 4
+            here = target + further
+            begin_at, left = here if fold else start + further * start_step, channels - column
+            lists, others = a_places + begin, b_places + begin
+            _sum_of_products(lists, others, count, a_at + further, b_at + further, begin_at, here, floor, left)
+        r, to = r + 1, to + 1
+        if r == rows_of_picture:
+            r, picture = 0, picture + 1
+        if to == fold:
+            to = 0
+
+
 def _sums(
-    k: Kernels,
-    what: str,
-    a: Any,
-    b: Any,
-    out: Any,
-    x_shape: Ints,
-    size: Ints,
-    bias: Any = None,
-    relu: bool = False,
+    k: Kernels, what: str, a: Any, b: Any, out: Any, x_shape: Ints, size: Ints, bias: Any = None, relu: bool = False,
     **geometry: Any,
-) -> None:
+) -> None:  # fmt: skip
     """Fill `out`, rows of filters, with the sums that `_lists` describes; pictures of `"kernel"` add up."""
     pictures, folded = x_shape[0], what == "kernel"
-    lists = _lists(what, x_shape[1:-1], size, out.shape[1], **geometry)
-    steps = a.size // pictures, b.size // pictures if folded else 0
-    if a.dtype.char == "f" and tile() is not None:
-        module = lazy("depthwise_parts")
-        if folded:
-            module.folded_rows(lists, a, b, steps, pictures, out)
-        else:
-            module.rows(lists, a, b, steps, pictures, out, bias, relu)
-    else:
-        _rows(*lists, a.reshape(-1), b.reshape(-1), *steps, pictures, out)
+    starts, a_places, b_places = lists = _lists(what, x_shape[1:-1], size, out.shape[1], **geometry)
+    a_step, b_step = a.size // pictures, b.size // pictures if folded else 0
+    if a.dtype.char != "f" or not host.HAS_VECTORS:
+        _in_float64(*lists, a.reshape(-1), b.reshape(-1), a_step, b_step, pictures, out)
         if bias is not None:
             out += bias
         if relu:
             k.activate(out, "relu", out=out)
+        return
+    count = pictures * (len(starts) - 1)
+    parts = min(_SHARES if folded else parts_for(out.size), count)
+    sums = empty((parts, *out.shape), out.dtype) if folded else out
+    _rows.run(
+        parts, rows=count, rows_of_picture=len(starts) - 1, starts=starts, a_places=a_places, b_places=b_places, a=a,
+        b=b, a_step=a_step, b_step=b_step, out=sums, start=_NONE if bias is None else bias, start_step=bias is not None,
+        channels=out.shape[1], relu=relu, fold=len(out) if folded else 0,
+    )  # fmt: skip
+    if folded:
+        np.sum(sums, axis=0, out=out)
 
 
 def _check_gradient(g: Any, x_shape: Ints, kernel_shape: Ints, **geometry: Any) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.cpu.jit import lazy
+from minikeras.kernels.cpu.compiler import Numbers, octets, part, share, team, words
 from minikeras.kernels.reference import gather as reference
 from minikeras.kernels.table import Kernels, override
 
@@ -24,11 +23,27 @@ def _is_long(array: Any, rows: Any, out: Any) -> bool:
         and out.flags.c_contiguous
         and array.flags.c_contiguous
         and not array.dtype.hasobject
-        and "minikeras.kernels.cpu.team" in sys.modules  # else there are no helpers, nor a reason to load them
+        and team.team.has_helpers
     )
+
+
+@part
+def _gather(part, parts, count, dataset, rows: Numbers, out, width):
+    """Rows of a dataset, each of so many bytes."""
+    first, last = share(part, parts, count)
+    fours = width // 4
+    for i in range(first, last):
+        source, target = dataset + rows[i] * width, out + i * width
+        there, here = words(source), words(target)
+        for j in range(fours):
+            here[j] = there[j]
+        for j in range(4 * fours, width):
+            octets(target)[j] = octets(source)[j]
 
 
 @override(reference.gather, "cpu", when=_is_long)
 def gather(k: Kernels, array: Any, rows: Any, out: Any = None) -> tuple[Any, Callable[[], None] | None]:
-    finish = lazy("parts").gather_ahead(array, np.ascontiguousarray(rows, np.int64), out)
+    rows, width = np.ascontiguousarray(rows, np.int64), array.nbytes // len(array)
+    block = _gather.block(parts=1, count=len(rows), dataset=array, rows=rows, out=out, width=width)
+    finish = team.team.task(_gather.address, block, array, rows, out)
     return reference.gather(k, array, rows, out) if finish is None else (out, finish)

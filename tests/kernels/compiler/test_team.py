@@ -17,17 +17,17 @@ import pytest
 from team_cases import in_threads, team_of
 
 from minikeras import kernels as k
-from minikeras.kernels.cpu import jit, machine
-from minikeras.kernels.cpu import team as module
-from minikeras.kernels.cpu.machine import add, numbers
-from minikeras.kernels.cpu.team import Team
+from minikeras.kernels.cpu.compiler import compiled, machine, numbers
+from minikeras.kernels.cpu.compiler import team as module
+from minikeras.kernels.cpu.compiler.machine import add
+from minikeras.kernels.cpu.compiler.team import Team
 
 SIZES = [1, 2, 3]
 MOST = 64  # parts
 
 
-@jit.lazy_part
-def _count(arguments, part, worker):  # type: ignore[no-untyped-def]
+@compiled
+def _count(arguments, part, worker):
     """0: counters of parts; 1: whether each worker is at work; 2: mistakes; 3: rounds to spend on a part; 4: size."""
     n = numbers(arguments)
     if worker < 0 or worker >= n[4] or add(n[1] + 8 * worker, 1) != 0:
@@ -51,8 +51,8 @@ class Work:
         self.team.run(_count.address, self.arguments, parts, wake)
         self.check(parts)
 
-    def errand(self, *kept: Any) -> Any:
-        return self.team.errand(_count.address, self.arguments, *kept)
+    def begin(self, *kept: Any) -> Any:
+        return self.team.task(_count.address, self.arguments, *kept)
 
     def check(self, parts: int) -> None:
         assert self.done.tolist() == [1] * parts + [0] * (MOST + 1 - parts)
@@ -101,8 +101,8 @@ def test_eight_threads_share_a_team(size: int) -> None:
 def test_helpers_help() -> None:
     """A part that waits for another one ends only if somebody else does that one."""
 
-    @jit.lazy_part
-    def meet(arguments, part, worker):  # type: ignore[no-untyped-def]
+    @compiled
+    def meet(arguments, part, worker):
         add(arguments, 1)
         for _ in range(1_000_000_000):  # minutes: an end, should there be no helper
             if add(arguments, 0) == 2:
@@ -141,82 +141,82 @@ def test_a_helper_that_cannot_start_is_done_without(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module.threading.Thread, "start", refuse)
     Work(team).run(MOST)
     work = Work(team)
-    finish = work.errand()
+    finish = work.begin()
     assert not work.done.any()
     finish()
     work.check(1)
 
 
-# ---- errands
+# ---- tasks
 
 
 @pytest.mark.parametrize("rounds", [0, 30_000])
-def test_an_errand_is_done_once_beside_other_work(rounds: int) -> None:
+def test_a_task_is_done_once_beside_other_work(rounds: int) -> None:
     with team_of(2) as team:
         for turn in range(300):
-            work, errand = Work(team), Work(team, rounds)
+            work, task = Work(team), Work(team, rounds)
             work.run(2)
-            finish = errand.errand()
+            finish = task.begin()
             for parts in range(turn % 5):
                 work.run(parts)
             finish()
-            errand.check(1)
+            task.check(1)
 
 
-def test_an_errand_that_nobody_took() -> None:
+def test_a_task_that_nobody_took() -> None:
     with team_of(2) as team:
         for _ in range(5):
             Work(team).run(2)
             wait_for_sleep(team)
-            errand = Work(team)
-            finish = errand.errand()
-            assert not errand.done.any()
+            task = Work(team)
+            finish = task.begin()
+            assert not task.done.any()
             finish()
-            errand.check(1)
+            task.check(1)
 
 
-def test_a_helper_that_watches_takes_the_errand() -> None:
+def test_a_helper_that_watches_takes_the_task() -> None:
     with team_of(2) as team:
 
         def taken() -> bool:
             Work(team).run(2)  # wakes the helper
-            errand = Work(team)
-            finish = errand.errand()
+            task = Work(team)
+            finish = task.begin()
             time.sleep(0.001)
-            before = errand.done.any()
+            before = task.done.any()
             finish()
-            errand.check(1)
+            task.check(1)
             return bool(before)
 
         wait_for(taken)
 
 
-def test_one_errand_at_a_time() -> None:
+def test_one_task_at_a_time() -> None:
     with team_of(2) as team:
         first, second = Work(team), Work(team)
         first.run(2)
         first.done[:] = 0
-        finish = first.errand()
-        assert second.errand() is None
+        finish = first.begin()
+        assert second.begin() is None
         finish()
         assert not second.done.any()
-        finish = second.errand()
+        finish = second.begin()
         finish()
         first.check(1)
         second.check(1)
 
 
-def test_without_helpers_there_is_no_errand() -> None:
-    assert Work(Team(1)).errand() is None
-    assert Work(Team(2)).errand() is None  # nobody has begun yet
+def test_without_helpers_there_is_no_task() -> None:
+    assert Work(Team(1)).begin() is None
+    assert Work(Team(2)).begin() is None  # nobody has begun yet
 
 
-def test_what_an_errand_needs_stays() -> None:
+def test_what_a_task_needs_stays() -> None:
     with team_of(2) as team:
         Work(team).run(2)
-        errand, kept = Work(team), np.zeros(3)
+        task, kept = Work(team), np.zeros(3)
         alive = weakref.ref(kept)
-        finish = errand.errand(kept)
+        finish = task.begin(kept)
         del kept
         gc.collect()
         assert alive() is not None
@@ -225,23 +225,23 @@ def test_what_an_errand_needs_stays() -> None:
         assert alive() is None
 
 
-def test_errands_of_eight_threads() -> None:
+def test_tasks_of_eight_threads() -> None:
     with team_of(2) as team:
         Work(team).run(2)
 
-        def errands(number: int) -> int:
+        def tasks(number: int) -> int:
             taken = 0
             for _ in range(200):
-                errand, work = Work(team), Work(team)
-                finish = errand.errand()
+                task, work = Work(team), Work(team)
+                finish = task.begin()
                 work.run(number)
                 if finish is not None:
                     finish()
-                    errand.check(1)
+                    task.check(1)
                     taken += 1
             return taken
 
-        assert sum(in_threads(8, errands)) > 0
+        assert sum(in_threads(8, tasks)) > 0
 
 
 # ---- what a run leaves behind
@@ -253,8 +253,8 @@ def test_denormal_numbers_are_numbers_again_after_a_run() -> None:
         for parts in (1, 2, MOST):
             Work(team).run(parts)
             assert (tiny * np.float32(0.5) > 0).all()
-        errand = Work(team)
-        finish = errand.errand()
+        task = Work(team)
+        finish = task.begin()
         finish()
         assert (tiny * np.float32(0.5) > 0).all()
         for size in (1, 2) if machine._X86 else ():  # within a run they count as zero, in whichever thread
@@ -463,15 +463,15 @@ def test_a_forked_child_computes() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_a_forked_child_does_the_errand_that_its_parents_helper_has_begun() -> None:
+def test_a_forked_child_does_the_task_that_its_parents_helper_has_begun() -> None:
     script = """
     import signal
     import numpy as np
-    from minikeras.kernels.cpu.jit import lazy_part
-    from minikeras.kernels.cpu.machine import add, load
-    from minikeras.kernels.cpu.team import team
+    from minikeras.kernels.cpu.compiler import compiled
+    from minikeras.kernels.cpu.compiler.machine import add, load
+    from minikeras.kernels.cpu.compiler.team import team
 
-    @lazy_part
+    @compiled
     def wait(arguments, part, worker):
         add(arguments, 1)  # begun
         while load(arguments + 8) == 0:  # may end
@@ -480,7 +480,7 @@ def test_a_forked_child_does_the_errand_that_its_parents_helper_has_begun() -> N
 
     team.run(wait.address, np.array([0, 1, 0]), 2)
     numbers = np.zeros(3, np.int64)
-    finish = team.errand(wait.address, numbers)
+    finish = team.task(wait.address, numbers)
     while numbers[0] == 0:  # the helper watches, or is waked
         team.run(wait.address, np.array([0, 1, 0]), 2)
     child = os.fork()
@@ -501,8 +501,8 @@ def test_a_forked_child_does_the_errand_that_its_parents_helper_has_begun() -> N
 # ---- what a part gets
 
 
-@jit.lazy_part
-def _copy_items(arguments, part, worker):  # type: ignore[no-untyped-def]
+@compiled
+def _copy_items(arguments, part, worker):
     """31: where to copy the others."""
     n = numbers(arguments)
     for i in range(31):
@@ -520,9 +520,10 @@ def test_items_are_values_and_addresses(built_in: bool, monkeypatch: pytest.Monk
     arguments = np.arange(100, 132)
     arguments[31] = seen.ctypes.data
     plain, derived = np.zeros(3, np.float32), np.zeros((2, 2)).view(Array)
-    items = 7, plain, None, derived, -(2**63), 2**63 - 1
+    items = 7, plain, None, derived, -(2**63), 2**63 - 1, True, 1.5, np.float64(-0.1)
     team.run(_copy_items.address, arguments, 1, items=items)
-    wanted = [7, plain.ctypes.data, 0, derived.ctypes.data, -(2**63), 2**63 - 1, *range(106, 131)]
+    floats = np.array([1.5, -0.1]).view(np.int64).tolist()
+    wanted = [7, plain.ctypes.data, 0, derived.ctypes.data, -(2**63), 2**63 - 1, 1, *floats, *range(109, 131)]
     assert seen.tolist() == wanted
     assert arguments[:31].tolist() == list(range(100, 131))
     team.run(_copy_items.address, arguments, 1)
@@ -530,7 +531,7 @@ def test_items_are_values_and_addresses(built_in: bool, monkeypatch: pytest.Monk
 
 
 @pytest.mark.skipif(not module._CAN_BUILD, reason="needs CPython with its GIL")
-@pytest.mark.parametrize("wrong", ["1", 1.5, [1], object()])
+@pytest.mark.parametrize("wrong", ["1", np.float32(1.5), [1], object()])
 def test_an_item_of_another_kind_is_refused(wrong: Any) -> None:
     seen = np.zeros(31, np.int64)
     arguments = np.zeros(32, np.int64)

@@ -2,7 +2,7 @@
 
 Numba compiles all of Python's arithmetic on arrays and takes 0.1 to 0.5 s for a function of a screenful, most of it to
 find out types.  Here types are plain to see, and the same functions take a tenth of that.  What this module does not
-know raises `Untranslatable`, and Numba compiles it; both give the same results (tests/kernels/test_jit.py).
+know raises `Untranslatable`, and Numba compiles it; both give the same results (tests/kernels/compiler/test_jit.py).
 
 Types are int64, float32, float64, uint8, uint32, bool and pointers.  A variable has the type of its first value.
 Integers do not overflow; `//` and `%` round down as in Python.  float32 meets only float32 and float64 only float64:
@@ -19,19 +19,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 
-_WORD, _BIT = ir.IntType(64), ir.IntType(1)
-_TYPES: dict[str, Any] = {
-    "int64": _WORD,
-    "float32": ir.FloatType(),
-    "float64": ir.DoubleType(),
-    "uint8": ir.IntType(8),
-    "uint32": ir.IntType(32),
-    "bool": _BIT,
-    "void": ir.VoidType(),
-}
-_BYTES = {"int64": 8, "float32": 4, "float64": 8, "uint8": 1, "uint32": 4}
+from minikeras.kernels.cpu.compiler.kinds import Lazy, Signature
+from minikeras.kernels.cpu.compiler.llvm import BYTES, ENTRY, TYPES, Builder, function_type, type_of
+
+_WORD, _BIT = TYPES["int64"], TYPES["bool"]
 _FLOATS = "float32", "float64"
 _CONSTANTS: dict[str, Any] = {"bool": (bool, np.bool_), "float32": np.float32, "float64": float, "uint8": np.uint8}
 
@@ -42,81 +35,43 @@ class Untranslatable(Exception):
 
 class _Value(NamedTuple):
     code: Any
-    kind: str  # of `_TYPES`; "*float32" is a pointer
+    kind: str  # "*float32" is a pointer
     constant: Any = None
-
-
-class Signature(NamedTuple):
-    """Kinds of a function's result and parameters."""
-
-    result: str
-    parameters: list[str]
-
-    @property
-    def type(self) -> Any:
-        return ir.FunctionType(type_of(self.result), [type_of(kind) for kind in self.parameters])
-
-
-def signature_of(text: str) -> Signature:
-    """A Numba signature, `CPointer(float32)(int64)` for example, with this module's kinds."""
-    result, _, parameters = text[:-1].rpartition("(")
-    if result.startswith("CPointer("):
-        result = "*" + result[len("CPointer(") : -1]
-    return Signature(result, [name.strip() for name in parameters.split(",") if name.strip()])
-
-
-def type_of(kind: str) -> Any:
-    """LLVM's type."""
-    if kind.startswith("*"):
-        return _TYPES[kind[1:]].as_pointer()
-    if kind not in _TYPES:
-        raise Untranslatable(f"the type {kind}")
-    return _TYPES[kind]
 
 
 def _constant(value: Any) -> _Value:
     for kind, types in _CONSTANTS.items():
         if isinstance(value, types):
             plain = float(value) if kind in _FLOATS else int(value)
-            return _Value(ir.Constant(_TYPES[kind], plain), kind, plain)
+            return _Value(ir.Constant(TYPES[kind], plain), kind, plain)
     if isinstance(value, (int, np.int64)):
         return _Value(ir.Constant(_WORD, int(value)), "int64", int(value))
     raise Untranslatable(f"the constant {value!r}")
 
 
 class Module:
-    """Functions on their way to machine code.
+    """Functions on their way to machine code."""
 
-    Args:
-        lazy: class of what compiled functions may call; an instance `x` is given to `call`.
-        call: `(module, x, builder, values, convert, flags) -> (code, kind)`.
-    """
+    def __init__(self) -> None:
+        self.module = ir.Module()
+        self.made: dict[Any, tuple[Any, Any]] = {}  # inner functions, by what is called with which kinds
 
-    def __init__(self, lazy: type, call: Callable):
-        self.module, self.lazy, self.call = ir.Module(), lazy, call
-        self.made: dict[Any, tuple[Any, Any]] = {}
+    def entry(self, signature: Signature) -> tuple[Builder, Any]:
+        """Begin the function that is called from outside; (a builder in it, its parameters)."""
+        code = ir.Function(self.module, function_type(signature), ENTRY)
+        return Builder(code.append_basic_block("entry")), code.args
 
-    def function(self, function: Callable, name: str, parameters: list[str], result: str | None, flags: Any) -> Any:
-        """Translate a function; with a `result` it is to be called from outside, else others will contain it.
+    def fill(self, builder: Builder, function: Callable, values: list[Any], body: Signature, flags: Any) -> None:
+        """Translate a function to where a builder is, which is in one of its own, for parameters with these values."""
+        _Function(self, function, body.parameters, flags).fill(builder, values, body.result)
 
-        Returns:
-            (LLVM's function, kind of its result or a tuple of kinds).
-        """
-        return _Function(self, function, parameters, flags).define(name, result)
-
-    def machine_code(self, target: Any) -> bytes:
-        """Optimise and compile."""
-        module = binding.parse_assembly(str(self.module))
-        options = binding.create_pipeline_tuning_options(speed_level=3)
-        options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = True
-        passes = binding.create_pass_builder(target, options)
-        passes.getModulePassManager().run(module, passes)
-        code: bytes = target.emit_object(module)
-        return code
+    def function(self, function: Callable, name: str, parameters: tuple[str, ...], flags: Any) -> tuple[Any, Any]:
+        """Translate a function that others will contain: (LLVM's function, kind of its result or a tuple of kinds)."""
+        return _Function(self, function, parameters, flags).define(name)
 
 
 class _Function:
-    def __init__(self, module: Module, function: Callable, parameters: list[str], flags: Any):
+    def __init__(self, module: Module, function: Callable, parameters: tuple[str, ...], flags: Any):
         self.module, self.flags = module, tuple(sorted(flags))
         self.space = function.__globals__
         try:
@@ -124,44 +79,34 @@ class _Function:
         except (OSError, SyntaxError) as error:  # there is no source, or it is a lambda among other things
             raise Untranslatable("a function without a source of its own") from error
         self.parameters = parameters
-        self.places: dict[str, tuple[Any, str]] = {}
-        self.loops: list[tuple[Any, Any]] = []
         self.result: Any = None
         self.builder: Any = None
 
-    def define(self, name: str, result: str | None) -> tuple[Any, Any]:
-        assert isinstance(self.tree, ast.FunctionDef)
-        names = [argument.arg for argument in self.tree.args.args]
-        self.result = result or self._result_of(names)
+    def define(self, name: str) -> tuple[Any, Any]:
+        arguments = [type_of(parameter) for parameter in self.parameters]
+        draft = ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), arguments), "draft")  # to see what it returns
+        self.fill(Builder(draft.append_basic_block("entry")), draft.args, None)
         kinds = self.result if isinstance(self.result, tuple) else (self.result,)
         types = [type_of(kind) for kind in kinds]
         returned = types[0] if len(types) == 1 else ir.LiteralStructType(types)
-        kind = ir.FunctionType(returned, [type_of(parameter) for parameter in self.parameters])
-        code = ir.Function(self.module.module, kind, name)
-        if result is None:
-            code.linkage = "internal"
-            code.attributes.add("alwaysinline")
-        self._body(code, names)
+        code = ir.Function(self.module.module, ir.FunctionType(returned, arguments), name)
+        code.linkage = "internal"
+        code.attributes.add("alwaysinline")
+        self.fill(Builder(code.append_basic_block("entry")), code.args, self.result)
         return code, self.result
 
-    def _result_of(self, names: list[str]) -> Any:
-        """The kinds that a contained function returns: it is translated once, as a draft, to see."""
-        draft = ir.Module()
-        self.result = ()
-        code = ir.Function(draft, ir.FunctionType(ir.VoidType(), [type_of(kind) for kind in self.parameters]), "draft")
-        self._body(code, names)
-        found = self.result
-        self.places, self.loops = {}, []
-        return found or "void"
-
-    def _body(self, code: Any, names: list[str]) -> None:
-        self.drafting = self.result == ()
-        self.builder = ir.IRBuilder(code.append_basic_block("entry"))
-        for name, argument, kind in zip(names, code.args, self.parameters, strict=True):
-            self._assign(ast.Name(name), _Value(argument, kind))
-        self._block(self.tree.body)  # type: ignore[attr-defined]
+    def fill(self, builder: Builder, values: Any, result: Any) -> None:
+        """Translate the body; without a `result` as a draft, which finds the kind of what is returned."""
+        assert isinstance(self.tree, ast.FunctionDef)
+        self.drafting, self.result = result is None, result or "void"
+        self.places: dict[str, tuple[Any, str]] = {}
+        self.loops: list[tuple[Any, Any]] = []
+        self.builder = builder
+        for argument, value, kind in zip(self.tree.args.args, values, self.parameters, strict=True):
+            self._assign(ast.Name(argument.arg), _Value(value, kind))
+        self._block(self.tree.body)
         if not self.builder.block.is_terminated:
-            if code.ftype.return_type == ir.VoidType():
+            if self.drafting or self.result == "void":
                 self.builder.ret_void()
             else:
                 self.builder.unreachable()
@@ -202,7 +147,7 @@ class _Function:
             pointer, index = self._value(target.value), self._as(self._value(target.slice), "int64")
             kind = pointer.kind[1:]
             place = self.builder.gep(pointer.code, [index.code], inbounds=True)
-            self.builder.store(self._as(value, kind).code, place, align=_BYTES[kind])
+            self.builder.store(self._as(value, kind).code, place, align=BYTES[kind])
             return
         if target.id not in self.places:
             kind = value.kind
@@ -283,7 +228,7 @@ class _Function:
         values = [self._value(part) for part in parts]
         if self.drafting:
             kinds = tuple(value.kind for value in values)
-            self.result = kinds if len(kinds) != 1 else kinds[0]
+            self.result = (kinds if len(kinds) != 1 else kinds[0]) or "void"
             self.builder.ret_void()
         elif not values:
             self.builder.ret_void()
@@ -300,7 +245,7 @@ class _Function:
 
     def _value(self, node: ast.expr) -> _Value:
         names = [part.id for part in ast.walk(node) if isinstance(part, ast.Name)]
-        if not any(name in self.places or isinstance(self.space.get(name), self.module.lazy) for name in names):
+        if not any(name in self.places or isinstance(self.space.get(name), Lazy) for name in names):
             return _constant(eval(compile(ast.Expression(node), "<constant>", "eval"), self.space))
         value: _Value = getattr(self, f"_get_{type(node).__name__}", self._unknown)(node)
         return value
@@ -315,7 +260,7 @@ class _Function:
             self._unknown(node)
         kind = pointer.kind[1:]
         place = self.builder.gep(pointer.code, [index.code], inbounds=True)
-        return _Value(self.builder.load(place, align=_BYTES[kind]), kind)
+        return _Value(self.builder.load(place, align=BYTES[kind]), kind)
 
     def _get_BinOp(self, node: ast.BinOp) -> _Value:
         return self._binary(node.op, self._value(node.left), self._value(node.right))
@@ -432,7 +377,7 @@ class _Function:
         if value.kind in ("bool", "uint8", "uint32") and kind == "int64":
             return _Value(self.builder.zext(value.code, _WORD), kind, value.constant)
         if value.kind == "int64" and kind in ("uint8", "uint32"):
-            return _Value(self.builder.trunc(value.code, _TYPES[kind]), kind)
+            return _Value(self.builder.trunc(value.code, TYPES[kind]), kind)
         raise Untranslatable(f"{value.kind} where {kind} is needed")
 
     # ---- calls
@@ -446,8 +391,8 @@ class _Function:
         name = ast.unparse(node.func)
         values = [self._value(argument) for argument in node.args]
         called = self.space.get(name)
-        if isinstance(called, self.module.lazy):
-            code, kind = self.module.call(self.module, called, self.builder, values, self._as, self.flags)
+        if isinstance(called, Lazy):
+            code, kind = called.translated(self.module, self.builder, values, self._as, self.flags)
             if isinstance(kind, tuple) is not several:
                 self._unknown(node)
             return _Value(code, kind)
@@ -469,7 +414,7 @@ class _Function:
             convert = self.builder.fptrunc if kind == "float32" else self.builder.fpext
         else:
             convert = self.builder.sitofp if value.kind == "int64" else self.builder.uitofp
-        return _Value(convert(value.code, _TYPES[kind]), kind)
+        return _Value(convert(value.code, TYPES[kind]), kind)
 
     def _to_int(self, value: _Value) -> _Value:
         if value.kind in _FLOATS:
@@ -479,7 +424,7 @@ class _Function:
     def _of_float(self, name: str, value: _Value) -> _Value:
         if value.kind not in _FLOATS:
             raise Untranslatable(f"{name} of {value.kind}")
-        called = self.module.module.declare_intrinsic(f"llvm.{name}", [_TYPES[value.kind]])
+        called = self.module.module.declare_intrinsic(f"llvm.{name}", [TYPES[value.kind]])
         return _Value(self.builder.call(called, [value.code], fastmath=self.flags), value.kind)
 
 

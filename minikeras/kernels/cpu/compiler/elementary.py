@@ -1,4 +1,4 @@
-"""Elementary functions of float32 numbers for compiled kernels, in arithmetic that runs in vectors."""
+"""Functions of float32 numbers for compiled kernels, in arithmetic that runs in vectors."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import math
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 
-from minikeras.kernels.cpu.jit import FAST, inner, instruction
-from minikeras.kernels.cpu.machine import function
+from minikeras.kernels.cpu.compiler.fallback import FAST
+from minikeras.kernels.cpu.compiler.jit import inner, instruction
 
 _TINIEST, _LARGEST = -87.3365, 88.7228  # exponents of normal numbers
 _ROUNDS = 1.5 * 2**23  # adding it leaves the nearest whole number in the lowest bits
@@ -29,57 +28,51 @@ _Q0, _Q1, _Q2, _Q3, _Q4 = map(
 )
 
 
-def exponential(builder: Any, x: Any, falling: bool = False) -> Any:
+def exponential(b: Any, x: Any, falling: bool = False) -> Any:
     """Emit the exponential function of a float32 number or a vector of them; `falling`: none is above 0.
 
     To 1e-7 of its value, and 0 where it would be denormal.  No instruction permits reassociation,
     whatever the caller permits: the two parts of ln 2 would become one.
     """
-    kind, whole = x.type, ir.IntType(32)
-    suffix, lanes = "f32", getattr(kind, "count", 0)
-    if lanes:
-        suffix, whole = f"v{lanes}f32", ir.VectorType(whole, lanes)
+    kind, lanes = x.type, getattr(x.type, "count", 0)
+    whole = b.type("int32", lanes)
 
-    def constant(value: float, of: Any = kind) -> Any:
-        value = value if of is whole else float(np.float32(value))
-        return ir.Constant(of, [value] * lanes if lanes else value)
+    def constant(value: float) -> Any:
+        return b.constant(float(np.float32(value)), "float32", lanes)
 
-    def multiply_add(*values: Any) -> Any:
-        return builder.call(function(builder, f"llvm.fma.{suffix}", kind, [kind] * 3), values)
-
-    tiny = builder.fcmp_ordered("<", x, constant(_TINIEST))  # NaN is neither tiny nor large, and stays
-    inside = builder.select(tiny, constant(_TINIEST), x)
+    tiny = b.fcmp_ordered("<", x, constant(_TINIEST))  # NaN is neither tiny nor large, and stays
+    inside = b.select(tiny, constant(_TINIEST), x)
     if not falling:
-        large = builder.fcmp_ordered(">=", x, constant(_LARGEST))
-        inside = builder.select(large, constant(_LARGEST), inside)
-    shifted = multiply_add(inside, constant(1 / math.log(2)), constant(_ROUNDS))
-    exponent = builder.fsub(shifted, constant(_ROUNDS))
+        large = b.fcmp_ordered(">=", x, constant(_LARGEST))
+        inside = b.select(large, constant(_LARGEST), inside)
+    shifted = b.fma(inside, constant(1 / math.log(2)), constant(_ROUNDS))
+    exponent = b.fsub(shifted, constant(_ROUNDS))
     r = inside
     for part in _LN_2:
-        r = multiply_add(exponent, constant(-part), r)
+        r = b.fma(exponent, constant(-part), r)
     power = constant(_EXP[0])
     for coefficient in _EXP[1:]:
-        power = multiply_add(power, r, constant(coefficient))
-    value = builder.fadd(multiply_add(builder.fmul(power, r), r, r), constant(1))
+        power = b.fma(power, r, constant(coefficient))
+    value = b.fadd(b.fma(b.fmul(power, r), r, r), constant(1))
     if not falling:  # 2**128 is no float32: twice 2**127
         most = constant(_ROUNDS + 127)
-        above = builder.fcmp_ordered(">", shifted, most)
-        shifted = builder.select(above, most, shifted)
-        value = builder.select(above, builder.fadd(value, value), value)
-    bits = builder.shl(builder.bitcast(shifted, whole), constant(23, whole))
-    value = builder.fmul(value, builder.bitcast(builder.add(bits, constant(127 << 23, whole)), kind))
-    value = builder.select(tiny, constant(0), value)
-    return value if falling else builder.select(large, constant(math.inf), value)
+        above = b.fcmp_ordered(">", shifted, most)
+        shifted = b.select(above, most, shifted)
+        value = b.select(above, b.fadd(value, value), value)
+    bits = b.shl(b.bitcast(shifted, whole), b.constant(23, "int32", lanes))
+    value = b.fmul(value, b.bitcast(b.add(bits, b.constant(127 << 23, "int32", lanes)), kind))
+    value = b.select(tiny, constant(0), value)
+    return value if falling else b.select(large, constant(math.inf), value)
 
 
-@instruction("float32(float32)")
-def exp(builder: Any, x: Any) -> Any:
+@instruction
+def exp(b: Any, x: np.float32) -> np.float32:
     """The exponential function; see `exponential`."""
-    return exponential(builder, x)
+    return exponential(b, x)
 
 
 @inner(fastmath=FAST)
-def tanh(x):  # type: ignore[no-untyped-def]
+def tanh(x):
     """The hyperbolic tangent to 3e-7 of its value."""
     inside = _LIMIT if x > _LIMIT else x
     inside = -_LIMIT if inside < -_LIMIT else inside
@@ -92,6 +85,22 @@ def tanh(x):  # type: ignore[no-untyped-def]
 
 
 @inner(fastmath=FAST)
-def sigmoid(x):  # type: ignore[no-untyped-def]
+def sigmoid(x):
     """The logistic function to 2e-7."""
     return _HALF + _HALF * tanh(_HALF * x)
+
+
+@inner
+def add_up_rows(x, rows, columns, sums):
+    """The sum of each column of a matrix; of four rows at a time, so that an addition need not wait for the last."""
+    for j in range(columns):
+        sums[j] = np.float32(0)
+    fours = rows // 4 * 4
+    for i in range(0, fours, 4):
+        at, third = i * columns, (i + 2) * columns
+        for j in range(columns):
+            sums[j] += (x[at + j] + x[at + columns + j]) + (x[third + j] + x[third + columns + j])
+    for i in range(fours, rows):
+        at = i * columns
+        for j in range(columns):
+            sums[j] += x[at + j]

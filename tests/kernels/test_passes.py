@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minikeras.kernels import reference_table, table_of
-from minikeras.kernels.cpu import parts
+from minikeras.kernels.cpu import dense as override
+from minikeras.kernels.cpu.compiler import parts_for
 
 _LONG = 1 << 16
+_SLICE = 1 << 14  # elements of a part, about
 
 reference, cpu = reference_table(), table_of("cpu")
 
@@ -55,7 +57,7 @@ OPTIMIZER_CASES: dict[str, tuple[int, dict[str, Any]]] = {  # slots and what to 
 def test_long_optimizer_steps_have_the_reference_bits(name: str, size: int, seed: int, data: Any) -> None:
     slots, drawn = OPTIMIZER_CASES[name]
     options = {key: data.draw(strategy, label=key) for key, strategy in drawn.items()}
-    assert parts.parts_of(size) > 1
+    assert parts_for(size) > 1
     state = numbers(2 + slots, size + 64, seed=seed)
     state[-1] = state[-1] ** 2 + 1e-3  # no number is so small that its square is a denormal one
     state[1, 40:43] = math.nan, math.inf, -math.inf
@@ -101,7 +103,7 @@ def test_relu_grad(shape: tuple[int, ...], biased: bool, activated: bool) -> Non
         y.reshape(-1)[-1] = math.nan  # nor does what belongs to no number
     before = g.copy()
     flat, sums = guarded(shape[-1:])
-    result = parts.relu_grad(g, y, sums if biased else None)
+    result = override._relu_grads(g, y, sums if biased else None)
     np.testing.assert_array_equal(g, before)
     wanted = g if y is None else np.where(y > 0, g, np.float32(0))
     assert (result is g) == (y is None)
@@ -250,7 +252,7 @@ def pooling(draw: Any) -> tuple[Any, dict[str, Any]]:
     size, strides = several(1, 3), several(1, 3)
     padding = tuple((draw(st.integers(0, m)), draw(st.integers(0, m))) for m in size)
     picture = math.prod(spatial) * channels
-    images = -(-draw(st.integers(2 * parts._STRETCH, 5 * parts._STRETCH)) // picture)
+    images = -(-draw(st.integers(2 * _SLICE, 5 * _SLICE)) // picture)
     random = np.random.default_rng(draw(st.integers(0, 99)))
     x = random.integers(-2, 3, (images, *spatial, channels)).astype(np.float32)
     x[random.random(x.shape) < 0.01] = draw(st.sampled_from([0, math.nan, math.inf, -math.inf]))
@@ -261,7 +263,7 @@ def pooling(draw: Any) -> tuple[Any, dict[str, Any]]:
 @given(problem=pooling())
 def test_pooling_of_many_parts_is_the_reference(problem: Any) -> None:
     x, keywords = problem
-    assert parts.parts_of(x.size) > 1
+    assert parts_for(x.size) > 1
     y, index = reference.max_pool(x, with_index=True, **keywords)
     found, found_index = cpu.max_pool(x, with_index=True, **keywords)
     np.testing.assert_array_equal(found, y)

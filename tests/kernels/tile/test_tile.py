@@ -16,15 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minikeras.kernels import reference_table, table_of
-from minikeras.kernels.cpu import conv as conv_override
-from minikeras.kernels.cpu import dense as dense_override
-from minikeras.kernels.cpu import jit, tile
+from minikeras.kernels.cpu.compiler import host
+from minikeras.kernels.cpu.compiler import team as module
+from minikeras.kernels.cpu.tile import convolutions, products
 
 reference, cpu = reference_table(), table_of("cpu")
 
-pytestmark = pytest.mark.skipif(not tile.AVAILABLE, reason="the tile needs AVX2 or AVX-512")
+pytestmark = pytest.mark.skipif(not host.HAS_VECTORS, reason="the tile needs AVX2 or AVX-512")
 
-ROWS, WIDTH, LANES = tile.ROWS, tile.WIDTH, tile.LANES
+ROWS, WIDTH, LANES = host.ROWS, host.WIDTH, host.LANES
 GUARD = np.float32(77)
 
 
@@ -83,9 +83,9 @@ def test_products(rows, steps, columns, ta, tb, biased, relu, special, where, da
     exact, magnitude = product(a, b, bias, ta, tb, relu)
     a, b = inside(a, math.nan)[1], inside(b, math.nan)[1]
     wide, out = inside(np.full((rows, columns), math.nan, np.float32), GUARD)
-    assert tile.matrix_product(a, b, ta, tb, bias, relu, out) is out
+    assert products.matrix_product(a, b, ta, tb, bias, relu, out) is out
     assert_within_rounding(out, exact, magnitude, steps + 1)
-    fresh = tile.matrix_product(np.ascontiguousarray(a), np.ascontiguousarray(b), ta, tb, bias, relu)
+    fresh = products.matrix_product(np.ascontiguousarray(a), np.ascontiguousarray(b), ta, tb, bias, relu)
     np.testing.assert_array_equal(fresh, out)
     out[...] = GUARD
     assert (wide == GUARD).all()
@@ -95,8 +95,8 @@ class Parts:
     """The team, remembering how many parts it was asked for."""
 
     def __init__(self) -> None:
-        self.size, self.asked = tile.team.size, 0
-        self._team = tile.team
+        self.size, self.asked = module.team.size, 0
+        self._team = module.team
 
     def run(self, function: int, arguments: Any, parts: int, wake: bool = True, items: tuple = ()) -> None:
         self.asked = max(self.asked, parts)
@@ -112,8 +112,8 @@ def test_products_of_many_parts(shape: tuple[int, int, int], ta: bool, tb: bool)
     b = numbers(*((columns, steps) if tb else (steps, columns)), seed=2)
     bias = numbers(columns, seed=3)
     wide, out = inside(np.full((rows, columns), math.nan, np.float32), GUARD)
-    with patch.object(tile, "team", Parts()) as parts:
-        tile.matrix_product(a, b, ta, tb, bias, True, out)
+    with patch.object(module, "team", Parts()) as parts:
+        products.matrix_product(a, b, ta, tb, bias, True, out)
     assert parts.asked > 1
     assert_within_rounding(out, *product(a, b, bias, ta, tb, True), steps + 1)
     out[...] = GUARD
@@ -124,10 +124,10 @@ def test_products_of_many_parts(shape: tuple[int, int, int], ta: bool, tb: bool)
 def test_long_sums_of_a_transposed_matrix_are_made_in_stretches(rows: int, steps: int, columns: int) -> None:
     a, b = numbers(steps, rows, seed=1), numbers(steps, columns, seed=2)
     exact, magnitude = product(a, b, None, True, False, False)
-    with patch.object(tile, "_STRETCH", 64 * rows):
-        assert_within_rounding(tile.matrix_product(a, b, ta=True), exact, magnitude, steps)
+    with patch.object(products, "_SLICE", 64 * rows):
+        assert_within_rounding(products.matrix_product(a, b, ta=True), exact, magnitude, steps)
         wide, out = inside(np.full(exact.shape, np.nan, np.float32), GUARD)
-        assert tile.matrix_product(inside(a, 5)[1], inside(b, 5)[1], ta=True, out=out) is out
+        assert products.matrix_product(inside(a, 5)[1], inside(b, 5)[1], ta=True, out=out) is out
     assert_within_rounding(out.copy(), exact, magnitude, steps)
     out[...] = GUARD
     assert (wide == GUARD).all()
@@ -135,8 +135,8 @@ def test_long_sums_of_a_transposed_matrix_are_made_in_stretches(rows: int, steps
 
 def test_a_backward_matrix_and_a_repeated_row() -> None:
     a, b = numbers(40, 30)[::-1], np.broadcast_to(numbers(1, 50), (30, 50))
-    assert tile.is_matrix(a) and tile.is_matrix(b)
-    assert_within_rounding(tile.matrix_product(a, b), *product(a, b, None, False, False, False), 31)
+    assert products.is_matrix(a) and products.is_matrix(b)
+    assert_within_rounding(products.matrix_product(a, b), *product(a, b, None, False, False, False), 31)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_backward_matrix_and_a_repeated_row() -> None:
     ids=["float64", "every other column", "transposed", "empty", "vector"],
 )
 def test_what_is_no_matrix_for_the_tile(array: Any) -> None:
-    assert not tile.is_matrix(array)
+    assert not products.is_matrix(array)
 
 
 A, B = numbers(100, 90), numbers(90, 80)
@@ -177,7 +177,7 @@ def test_a_product_that_does_not_fit_is_one_sentence(call: Any, message: str) ->
 
 
 @st.composite
-def convolutions(draw: Any, unit_strides: bool = False) -> tuple[Any, Any, dict[str, Any]]:
+def problems(draw: Any, unit_strides: bool = False) -> tuple[Any, Any, dict[str, Any]]:
     """(x, kernel, the keyword arguments); with `unit_strides` only what the input gradient takes."""
     rank = draw(st.integers(1, 3))
     several = lambda least, most: tuple(draw(st.integers(least, most)) for _ in range(rank))
@@ -212,10 +212,10 @@ def check_forward(x: Any, kernel: Any, keywords: dict[str, Any], biased: bool, r
     exact = reference.conv(*wide, activation="relu" if relu else None, **keywords)
     magnitude = reference.conv(*[None if array is None else abs(array) for array in wide], **keywords)
     flat, out = guarded(exact.shape)
-    assert tile.convolution(x, kernel, bias, relu=relu, out=out, **keywords) is out
+    assert convolutions.convolution(x, kernel, bias, relu=relu, out=out, **keywords) is out
     assert_within_rounding(out, exact, magnitude, math.prod(kernel.shape[:-1]) + 1)
     assert_guards(flat)
-    np.testing.assert_array_equal(tile.convolution(x, kernel, bias, relu=relu, **keywords), out)
+    np.testing.assert_array_equal(convolutions.convolution(x, kernel, bias, relu=relu, **keywords), out)
 
 
 def check_kernel_grad(x: Any, kernel: Any, keywords: dict[str, Any]) -> None:
@@ -224,7 +224,7 @@ def check_kernel_grad(x: Any, kernel: Any, keywords: dict[str, Any]) -> None:
     exact = reference.conv_kernel_grad(*wide, kernel.shape, **keywords)
     magnitude = reference.conv_kernel_grad(*map(abs, wide), kernel.shape, **keywords)
     flat, out = guarded(kernel.shape)
-    assert tile.convolution_kernel_grad(x, g, kernel.shape, out=out, **keywords) is out
+    assert convolutions.convolution_kernel_grad(x, g, kernel.shape, out=out, **keywords) is out
     assert_within_rounding(out, exact, magnitude, g.size // g.shape[-1])
     assert_guards(flat)
 
@@ -236,25 +236,25 @@ def check_input_grad(x: Any, kernel: Any, keywords: dict[str, Any]) -> None:
     magnitude = reference.conv_input_grad(*map(abs, wide), x.shape, **keywords)
     flat, out = guarded(x.shape)
     del keywords["strides"]
-    assert tile.convolution_input_grad(g, kernel, x.shape, out=out, **keywords) is out
+    assert convolutions.convolution_input_grad(g, kernel, x.shape, out=out, **keywords) is out
     assert_within_rounding(out, exact, magnitude, kernel.size // kernel.shape[-2])
     assert_guards(flat)
 
 
 @settings(max_examples=60, deadline=None)
-@given(problem=convolutions(), biased=st.booleans(), relu=st.booleans())
+@given(problem=problems(), biased=st.booleans(), relu=st.booleans())
 def test_convolutions(problem, biased: bool, relu: bool) -> None:
     check_forward(*problem, biased, relu)
 
 
 @settings(max_examples=60, deadline=None)
-@given(problem=convolutions())
+@given(problem=problems())
 def test_kernel_gradients(problem) -> None:
     check_kernel_grad(*problem)
 
 
 @settings(max_examples=60, deadline=None)
-@given(problem=convolutions(unit_strides=True))
+@given(problem=problems(unit_strides=True))
 def test_input_gradients(problem) -> None:
     check_input_grad(*problem)
 
@@ -275,7 +275,7 @@ def test_convolutions_of_many_parts(case: str) -> None:
     keywords = {"strides": (1,) * len(size), "padding": tuple(((m - 1) // 2, m // 2) for m in size)}
     keywords["dilation"] = (1,) * len(size)
     for check, options in ((check_forward, (True, True)), (check_kernel_grad, ()), (check_input_grad, ())):
-        with patch.object(tile, "team", Parts()) as parts:
+        with patch.object(module, "team", Parts()) as parts:
             check(x, kernel, dict(keywords), *options)
         # gradients are shared by images (and an input gradient by panels of channels, here one)
         assert (parts.asked > 1) == (len(x) > 1 or check is check_forward)
@@ -284,7 +284,7 @@ def test_convolutions_of_many_parts(case: str) -> None:
 def test_not_a_number_reaches_the_windows_that_hold_it_even_through_relu() -> None:
     x, kernel = np.ones((2, 9, 3), np.float32), np.ones((3, 3, 40), np.float32)
     x[1, 4, 2], x[1, 8, 0] = math.nan, -math.inf
-    y = tile.convolution(x, kernel, strides=(1,), padding=((1, 1),), dilation=(1,), relu=True)
+    y = convolutions.convolution(x, kernel, strides=(1,), padding=((1, 1),), dilation=(1,), relu=True)
     assert np.isnan(y).all(axis=(0, 2)).tolist() == [False] * 9
     assert np.isnan(y[1]).all(axis=1).tolist() == [False] * 3 + [True] * 3 + [False] * 3
     assert y[1, 7:].max() == 0 and (y[0] > 0).all()
@@ -330,10 +330,11 @@ features = llvmlite.binding.get_host_cpu_features()
 features["avx512f"] = False
 llvmlite.binding.get_host_cpu_features = lambda: features
 import numpy as np
-from minikeras.kernels.cpu import tile
+from minikeras.kernels.cpu.compiler import host
+from minikeras.kernels.cpu.tile import convolutions, products
 
 conv = reference_table()
-assert (tile.ROWS, tile.WIDTH) == (6, 16)
+assert (host.ROWS, host.WIDTH) == (6, 16)
 random = np.random.default_rng(0)
 numbers = lambda *shape: random.standard_normal(shape).astype("f4")
 close = lambda found, wanted: np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
@@ -342,27 +343,28 @@ for rows, steps, columns in ((1, 1, 1), (6, 8, 16), (7, 19, 17), (300, 100, 50))
     for ta in (False, True):
         for tb in (False, True):
             left, right = (np.ascontiguousarray(m.T) if turned else m for m, turned in ((a, ta), (b, tb)))
-            close(tile.matrix_product(left, right, ta, tb), a.astype("f8") @ b)
+            close(products.matrix_product(left, right, ta, tb), a.astype("f8") @ b)
 geometry = {"strides": (1, 1), "padding": ((1, 0), (1, 2)), "dilation": (1, 1)}
 x, kernel = numbers(20, 9, 8, 3), numbers(3, 3, 3, 21)
 wide = x.astype("f8"), kernel.astype("f8")
 y = conv.conv(*wide, **geometry)
-close(tile.convolution(x, kernel, **geometry), y)
+close(convolutions.convolution(x, kernel, **geometry), y)
 g = y.astype("f4")
 np.testing.assert_allclose(
-    tile.convolution_kernel_grad(x, g, kernel.shape, **geometry),
+    convolutions.convolution_kernel_grad(x, g, kernel.shape, **geometry),
     conv.conv_kernel_grad(wide[0], y, kernel.shape, **geometry),
     rtol=1e-4,
     atol=1e-2,
 )
 del geometry["strides"]
 wanted = conv.conv_input_grad(y, wide[1], x.shape, strides=(1, 1), **geometry)
-np.testing.assert_allclose(tile.convolution_input_grad(g, kernel, x.shape, **geometry), wanted, rtol=1e-4, atol=1e-3)
+found = convolutions.convolution_input_grad(g, kernel, x.shape, **geometry)
+np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-3)
 print("end")
 """
 
 
-@pytest.mark.skipif(not tile._WIDE, reason="the other tests are run with AVX2")
+@pytest.mark.skipif(host.LANES < 16, reason="the other tests are run with AVX2")
 def test_a_host_with_avx2_only(tmp_path: Path) -> None:
     machine = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma", "NUMBA_CACHE_DIR": str(tmp_path)}
     environment = {**os.environ, **machine, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -373,9 +375,8 @@ def test_a_host_with_avx2_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize("there", [True, False], ids=["tile", "no tile"])
 def test_overrides_with_and_without_the_tile_are_the_reference(there: bool) -> None:
     a, b, bias = numbers(70, 90, seed=1), numbers(90, 80, seed=2), numbers(80, seed=3)
-    module = jit.tile() if there else None
     close = lambda found, wanted: np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4, strict=True)
-    with patch.object(dense_override, "tile", lambda: module), patch.object(conv_override, "tile", lambda: module):
+    with patch.object(host, "HAS_VECTORS", there):
         close(cpu.gemm(a, b), reference.gemm(a, b))
         close(cpu.gemm(a, numbers(70, 80), ta=True), reference.gemm(a, numbers(70, 80), ta=True))
         close(cpu.dense(a, b, bias, "relu"), reference.dense(a, b, bias, "relu"))
@@ -387,9 +388,3 @@ def test_overrides_with_and_without_the_tile_are_the_reference(there: bool) -> N
         }.items():
             found = getattr(cpu, name)(*arguments, **GEOMETRY)
             close(found, getattr(reference, name)(*arguments, **GEOMETRY))
-
-
-def test_a_host_without_the_registers_has_no_tile() -> None:
-    with patch.object(tile, "AVAILABLE", False):
-        assert jit.tile.__wrapped__() is None
-    assert jit.tile.__wrapped__() is tile

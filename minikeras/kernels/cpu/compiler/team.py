@@ -15,15 +15,16 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
+from operator import index
 from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.cpu.jit import CFunction, compiled, inner
-from minikeras.kernels.cpu.machine import (
-    ROOM,
+from minikeras.kernels.cpu.compiler.jit import CFunction, compiled, inner
+from minikeras.kernels.cpu.compiler.machine import (
+    MOST_ARGUMENTS,
     add,
     call,
     error_occurred,
@@ -38,7 +39,7 @@ from minikeras.kernels.cpu.machine import (
     release_gil,
     rest,
     restore_denormals,
-    stack_room,
+    stack_scratch,
     store,
     take_gil,
 )
@@ -49,12 +50,13 @@ _OPEN = 128  # parts that are not finished
 _BUSY = 256  # whether a thread is having a kernel shared
 _FUNCTION = 384
 _ARGUMENTS = 392
-_ERRAND_LEFT = 512  # 1 while nobody has begun the errand
-_ERRAND_OPEN = 640  # 1 until the errand is finished
-_ERRAND_BUSY = 768
-_ERRAND_FUNCTION = 896
-_ERRAND_ARGUMENTS = 904
-_TYPES = 1024  # addresses of None, int and ndarray, and where an ndarray has its data and an object its type
+_TASK_LEFT = 512  # 1 while nobody has begun the task
+_TASK_OPEN = 640  # 1 until the task is finished
+_TASK_BUSY = 768
+_TASK_FUNCTION = 896
+_TASK_ARGUMENTS = 904
+# addresses of None, int and ndarray; where an ndarray has its data, or a float its value, and an object its type; float
+_TYPES = 1024
 _BYTES = 1152
 
 _WATCH = 100  # rounds of looking before a helper sleeps: some 0.5 to 2 ms
@@ -62,7 +64,7 @@ _LOOKS = 300  # looks in a round, before the core is offered to others
 
 
 @inner
-def _work(control, worker):  # type: ignore[no-untyped-def]
+def _work(control, worker):
     """Do parts until none is left."""
     while load(control + _LEFT) > 0:
         left = add(control + _LEFT, -1)
@@ -74,38 +76,38 @@ def _work(control, worker):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _do_errand(control):  # type: ignore[no-untyped-def]
-    """Do the errand unless somebody has begun it; whether this was so."""
-    if add(control + _ERRAND_LEFT, -1) != 1:
+def _do_task(control):
+    """Do the task unless somebody has begun it; whether this was so."""
+    if add(control + _TASK_LEFT, -1) != 1:
         return False
-    call(load(control + _ERRAND_FUNCTION), load(control + _ERRAND_ARGUMENTS), 0, 0)
-    store(control + _ERRAND_OPEN, 0)
+    call(load(control + _TASK_FUNCTION), load(control + _TASK_ARGUMENTS), 0, 0)
+    store(control + _TASK_OPEN, 0)
     return True
 
 
-@compiled("int64(int64, int64, int64)")
-def _offer_errand(control, function, arguments):  # type: ignore[no-untyped-def]
-    """Whether the errand was taken on."""
-    if exchange(control + _ERRAND_BUSY, 1) != 0:
+@compiled
+def _offer_task(control, function, arguments) -> int:
+    """Whether the task was taken on."""
+    if exchange(control + _TASK_BUSY, 1) != 0:
         return 0
-    store(control + _ERRAND_FUNCTION, function)
-    store(control + _ERRAND_ARGUMENTS, arguments)
-    store(control + _ERRAND_OPEN, 1)
-    store(control + _ERRAND_LEFT, 1)
+    store(control + _TASK_FUNCTION, function)
+    store(control + _TASK_ARGUMENTS, arguments)
+    store(control + _TASK_OPEN, 1)
+    store(control + _TASK_LEFT, 1)
     return 1
 
 
-@compiled("void(int64)")
-def _end_errand(control):  # type: ignore[no-untyped-def]
-    if not _do_errand(control):
-        while load(control + _ERRAND_OPEN) > 0:
+@compiled
+def _end_task(control):
+    if not _do_task(control):
+        while load(control + _TASK_OPEN) > 0:
             rest()
             give_way()
-    store(control + _ERRAND_BUSY, 0)
+    store(control + _TASK_BUSY, 0)
 
 
-@compiled("void(int64, int64, int64)")
-def _help(control, worker, watch):  # type: ignore[no-untyped-def]
+@compiled
+def _help(control, worker, watch):
     """Do parts as they come, until none has come for a while."""
     before = flush_denormals()
     idle = 0
@@ -114,8 +116,8 @@ def _help(control, worker, watch):  # type: ignore[no-untyped-def]
             if load(control + _LEFT) > 0:
                 _work(control, worker)
                 idle = 0
-            elif load(control + _ERRAND_LEFT) > 0:
-                _do_errand(control)
+            elif load(control + _TASK_LEFT) > 0:
+                _do_task(control)
             rest()
         give_way()
         idle += 1
@@ -123,7 +125,7 @@ def _help(control, worker, watch):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _run(control, function, block, parts):  # type: ignore[no-untyped-def]
+def _run(control, function, block, parts):
     before = flush_denormals()
     if parts > 1 and exchange(control + _BUSY, 1) == 0:
         store(control + _FUNCTION, function)
@@ -144,39 +146,39 @@ def _run(control, function, block, parts):  # type: ignore[no-untyped-def]
     restore_denormals(before)
 
 
-@compiled("void(int64, int64, int64, int64)")
-def _run_block(control, function, block, parts):  # type: ignore[no-untyped-def]
+@compiled
+def _run_block(control, function, block, parts):
     _run(control, function, block, parts)
 
 
 @inner
-def _value(types, item):  # type: ignore[no-untyped-def]
-    """The number that a part gets for a Python object: of an int its value, of an array its address, of None 0."""
+def _value(types, item):
+    """What a part gets for a Python object: an int's value, an array's address, a float's bits, 0 for None."""
     if item == types[0]:
         return 0
     kind = numbers(item + types[4])[0]
     if kind == types[1]:
         return integer_of(item)
-    if kind == types[2] or is_subtype(kind, types[2]):
+    if kind == types[2] or kind == types[5] or is_subtype(kind, types[2]) or is_subtype(kind, types[5]):
         return numbers(item + types[3])[0]
     return integer_of(item)
 
 
-@compiled("int64(int64, int64, int64)")
-def _run_items(self, items, count):  # type: ignore[no-untyped-def]
+@compiled
+def _run_items(self, items, count) -> int:
     """`Team._run` as CPython calls a built-in function (METH_FASTCALL)."""
     control = integer_of(self)
     given, types = numbers(items), numbers(control + _TYPES)
     function, parts, block = integer_of(given[0]), integer_of(given[1]), _value(types, given[2])
     if count > 3:
-        room = stack_room()
-        n = numbers(room)
+        scratch = stack_scratch()
+        n = numbers(scratch)
         if block:
             template = numbers(block)
-            for i in range(ROOM):
+            for i in range(MOST_ARGUMENTS):
                 n[i] = template[i]
-        block = room
-        for i in range(3, min(count, ROOM + 3)):
+        block = scratch
+        for i in range(3, min(count, MOST_ARGUMENTS + 3)):
             n[i - 3] = _value(types, given[i])
     if error_occurred():
         return 0
@@ -212,20 +214,27 @@ def _as_python(control: int) -> Callable:
 
     def run(function: int, parts: int, block: Any, *items: Any) -> None:
         if items:
-            room = np.zeros(ROOM, np.int64) if block is None else block.copy()
-            for place, item in enumerate(items):
-                room[place] = item.ctypes.data if isinstance(item, np.ndarray) else item or 0
-            block = room
+            block = block_of(items) if block is None else np.append(block_of(items), block[len(items) :])
         run_block(control, function, 0 if block is None else block.ctypes.data, parts)
 
     return run
 
 
+def block_of(items: Iterable[Any]) -> np.ndarray:
+    """Arguments as they lie in memory: numbers, the bits of floats, addresses of arrays, which the caller keeps."""
+    return np.array([_as_number(item) for item in items], np.int64)
+
+
+def _as_number(item: Any) -> int:
+    if isinstance(item, float):
+        return int(np.float64(item).view(np.int64))
+    return int(item.ctypes.data) if isinstance(item, np.ndarray) else index(item or 0)
+
+
 def _callable(function: CFunction) -> Callable:
     """A function of int64 numbers that Python can call, and that releases the GIL."""
-    result, _, parameters = function.signature.partition("(")
-    numbers = [ctypes.c_int64] * len(parameters.split(","))
-    kind = ctypes.CFUNCTYPE(ctypes.c_int64 if result == "int64" else None, *numbers)
+    result, _, parameters = function.signature
+    kind = ctypes.CFUNCTYPE(ctypes.c_int64 if result == "int64" else None, *[ctypes.c_int64] * len(parameters))
     return kind(function.address)
 
 
@@ -257,7 +266,7 @@ class Team:
         self._control = -(-block.ctypes.data // 128) * 128
         head = object.__basicsize__  # an array's data pointer follows what every object has, whose last is its type
         place = (self._control + _TYPES - block.ctypes.data) // 8
-        block[place : place + 5] = id(None), id(int), id(np.ndarray), head, head - 8
+        block[place : place + 6] = id(None), id(int), id(np.ndarray), head, head - 8, id(float)
         self._asleep: list[threading.Lock] = []
         self._helpers: list[threading.Thread] = []
         self._starting = threading.Lock()
@@ -273,11 +282,12 @@ class Team:
         Args:
             function: address of a C function `(arguments, part, worker) -> None`; `worker` is below `size` and no two
                 parts with the same one run at once.
-            arguments: int64 array that the function reads; it gets the address.  With `items`, None or `ROOM` numbers.
+            arguments: int64 array that the function reads; it gets the address.  With `items`, None or `MOST_ARGUMENTS`
+                numbers.
             parts: how many.
             wake: whether the work is worth waking helpers that sleep (some 50 us); those that watch help anyway.
-            items: at most `ROOM` numbers and arrays (None is 0), of which the function reads values and addresses; they
-                stand in the place of the first `arguments`.
+            items: at most `MOST_ARGUMENTS` numbers and arrays (None is 0), of which the function reads values and
+                addresses; they stand in the place of the first `arguments`.
         """
         if wake and parts > 1 and self.size > 1:
             if not self._helpers:
@@ -289,7 +299,7 @@ class Team:
                     break
         self._run(function, parts, arguments, *items)
 
-    def errand(self, function: int, arguments: Any, *kept: Any) -> Callable[[], None] | None:
+    def task(self, function: int, arguments: Any, *kept: Any) -> Callable[[], None] | None:
         """Offer a part function to a helper that has nothing else to do, while the caller goes on.
 
         Args:
@@ -298,9 +308,9 @@ class Team:
 
         Returns:
             What the caller has to call before it uses the result (it does the work there if nobody has), or None where
-            another errand is on its way.
+            another task is on its way.
         """
-        if not self._helpers or not self._offer(self._control, function, arguments.ctypes.data):
+        if not self.has_helpers or not self._offer(self._control, function, arguments.ctypes.data):
             return None
 
         def finish(block: Any = self._block, control: int = self._control, kept: Any = (arguments, kept)) -> None:
@@ -311,13 +321,18 @@ class Team:
 
         return finish
 
+    @property
+    def has_helpers(self) -> bool:
+        """Whether there are helpers, of whom one may take a task."""
+        return bool(self._helpers)
+
     @cached_property
     def _offer(self) -> Callable:
-        return _callable(_offer_errand)
+        return _callable(_offer_task)
 
     @cached_property
     def _end(self) -> Callable:
-        return _callable(_end_errand)
+        return _callable(_end_task)
 
     def _start(self) -> None:
         with self._starting:

@@ -18,15 +18,15 @@ from team_cases import team_of
 
 from minikeras.kernels import reference_table, table_of
 from minikeras.kernels.cpu import conv as override
-from minikeras.kernels.cpu import tile
+from minikeras.kernels.cpu.compiler import host
 
-if not tile.AVAILABLE:
+if not host.HAS_VECTORS:
     pytest.skip("the tile needs AVX2 or AVX-512", allow_module_level=True)
-from minikeras.kernels.cpu import winograd
+from minikeras.kernels.cpu.tile import convolutions, winograd
 
 reference, cpu = reference_table(), table_of("cpu")
 
-LANES, WIDTH = tile.LANES, tile.WIDTH
+LANES, WIDTH = host.LANES, host.WIDTH
 GUARD = np.float32(77)
 UNIT: dict[str, Any] = {"strides": (1, 1), "dilation": (1, 1)}
 
@@ -92,7 +92,7 @@ def check_kernel_grad(x: Any, kernel: Any, padding: Any) -> Any:
 
 
 @st.composite
-def convolutions(draw: Any, most_padding: int = 2) -> tuple[Any, Any, Any]:
+def problems(draw: Any, most_padding: int = 2) -> tuple[Any, Any, Any]:
     """(x, kernel, padding)."""
     padding = tuple((draw(st.integers(0, most_padding)), draw(st.integers(0, most_padding))) for _ in range(2))
     spatial = tuple(max(3 - sum(pair), 1) + draw(st.integers(0, 11)) for pair in padding)
@@ -103,19 +103,19 @@ def convolutions(draw: Any, most_padding: int = 2) -> tuple[Any, Any, Any]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(problem=convolutions(most_padding=5), biased=st.booleans(), relu=st.booleans())
+@given(problem=problems(most_padding=5), biased=st.booleans(), relu=st.booleans())
 def test_convolutions(problem: Any, biased: bool, relu: bool) -> None:
     check_forward(*problem, biased, relu)
 
 
 @settings(max_examples=60, deadline=None)
-@given(problem=convolutions())
+@given(problem=problems())
 def test_input_gradients(problem: Any) -> None:
     check_input_grad(*problem)
 
 
 @settings(max_examples=60, deadline=None)
-@given(problem=convolutions(most_padding=5))
+@given(problem=problems(most_padding=5))
 def test_kernel_gradients(problem: Any) -> None:
     check_kernel_grad(*problem)
 
@@ -183,7 +183,10 @@ G = numbers(64, 12, 10, 32)
     ],
 )
 def test_a_convolution_that_does_not_fit_is_one_sentence(call: Any, message: str) -> None:
-    with patch.object(tile, "_Plan", None), pytest.raises(ValueError, match=message) as error:  # the tile is not asked
+    with (
+        patch.object(convolutions, "Plan", None),
+        pytest.raises(ValueError, match=message) as error,
+    ):  # the tile is not asked
         call()
     assert str(error.value).count(".") == 1
 
@@ -195,7 +198,7 @@ def test_the_override_uses_it(activation: str | None) -> None:
     arguments["conv_input_grad"] = G, KERNEL, X.shape
     for name, given_ones in arguments.items():
         options = {"activation": activation, **GEOMETRY} if name == "conv" else GEOMETRY
-        with patch.object(tile, "_Plan", None):
+        with patch.object(convolutions, "Plan", None):
             found = getattr(cpu, name)(*given_ones, **options)
         close(found, getattr(reference, name)(*given_ones, **options))
 
@@ -222,10 +225,11 @@ features = llvmlite.binding.get_host_cpu_features()
 features["avx512f"] = False
 llvmlite.binding.get_host_cpu_features = lambda: features
 import numpy as np
-from minikeras.kernels.cpu import tile, winograd
+from minikeras.kernels.cpu.compiler import host
+from minikeras.kernels.cpu.tile import winograd
 
 conv = reference_table()
-assert (tile.ROWS, tile.WIDTH) == (6, 16)
+assert (host.ROWS, host.WIDTH) == (6, 16)
 random = np.random.default_rng(0)
 numbers = lambda *shape: random.standard_normal(shape).astype("f4")
 close = lambda found, wanted: np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-3)

@@ -9,9 +9,9 @@ import pytest
 
 from minikeras.kernels import table_of
 from minikeras.kernels.cpu import dense as override
-from minikeras.kernels.cpu.jit import tile
+from minikeras.kernels.cpu.compiler import host
 
-pytestmark = pytest.mark.skipif(tile() is None, reason="the host has no vector registers that the tile knows")
+pytestmark = pytest.mark.skipif(not host.HAS_VECTORS, reason="the host has no vector registers that the tile knows")
 
 cpu = table_of("cpu")
 SHAPES = [
@@ -31,17 +31,15 @@ def numbers(shape: tuple, seed: int) -> Any:
 @pytest.fixture
 def stacked(monkeypatch: Any) -> list[tuple]:
     """What went through the stack; nothing is too small for it."""
-    from minikeras.kernels.cpu import stack
-
     calls: list[tuple] = []
-    function = stack.stacked_product
+    function = override.stacked_product
 
     def noted(a: Any, b: Any) -> Any:
         calls.append((a.shape, b.shape))
         return function(a, b)
 
     monkeypatch.setattr(override, "_SMALL", 0)
-    monkeypatch.setattr(stack, "stacked_product", noted)
+    monkeypatch.setattr(override, "stacked_product", noted)
     return calls
 
 

@@ -18,10 +18,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from team_cases import in_threads
 
-from minikeras.kernels.cpu import jit
-from minikeras.kernels.cpu.jit import FAST, CFunction, compiled, inner
-from minikeras.kernels.cpu.machine import doubles, floats, load, numbers, octets, words
-from minikeras.kernels.cpu.translate import Module, Untranslatable, signature_of
+from minikeras.kernels.cpu.compiler import (
+    FAST,
+    CFunction,
+    compiled,
+    doubles,
+    floats,
+    inner,
+    llvm,
+    numbers,
+    octets,
+    store,
+    words,
+)
+from minikeras.kernels.cpu.compiler.machine import load
+from minikeras.kernels.cpu.compiler.translate import Module, Untranslatable
 from minikeras.kernels.cpu.warmup import kernels
 
 THREE = 3
@@ -30,41 +41,41 @@ HALF = np.float32(0.5)
 
 def both(function: CFunction) -> list[Any]:
     """The function as the translator makes it and as Numba does."""
-    kinds = [ctypes.c_int64] * len(signature_of(function.signature).parameters)
-    result = ctypes.c_int64 if function.signature.startswith("int64") else None
+    kinds = [ctypes.c_int64] * len(function.signature.parameters)
+    result = ctypes.c_int64 if function.signature.result == "int64" else None
     made = []
-    for compiler in (function._translate, function._compile_with_numba):
-        for called in function._calls():
-            jit._offer(called.symbol, called.address)
-        made.append(ctypes.CFUNCTYPE(result, *kinds)(jit._load(compiler())))
+    for compiler in (function.translate, function.compile_with_numba):
+        for called in function.calls():
+            llvm.offer(called.symbol, called.address)
+        made.append(ctypes.CFUNCTYPE(result, *kinds)(llvm.load(compiler())))
     return made
 
 
 # ---- arithmetic
 
 
-@compiled("int64(int64, int64)")
-def _divide(a, b):  # type: ignore[no-untyped-def]
+@compiled
+def _divide(a, b) -> int:
     return a // b
 
 
-@compiled("int64(int64, int64)")
-def _remainder(a, b):  # type: ignore[no-untyped-def]
+@compiled
+def _remainder(a, b) -> int:
     return a % b
 
 
-@compiled("int64(int64, int64)")
-def _by_a_power(a, b):  # type: ignore[no-untyped-def]
+@compiled
+def _by_a_power(a, b) -> int:
     return (a // 8 + a % 8) * 2 - b
 
 
-@compiled("int64(int64, int64)")
-def _bits(a, b):  # type: ignore[no-untyped-def]
+@compiled
+def _bits(a, b) -> int:
     return ((a & b) | (a ^ 12345)) + (a >> 3) + ((b & 15) << 4) + min(a, b) * 2 - max(-a, 7)
 
 
-@compiled("int64(int64, int64)")
-def _logic(a, b):  # type: ignore[no-untyped-def]
+@compiled
+def _logic(a, b) -> int:
     count = 0
     if (0 <= a < 10 and not b > 3) or a > b:
         count += 1
@@ -79,12 +90,12 @@ def _logic(a, b):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _pair(a, b):  # type: ignore[no-untyped-def]
+def _pair(a, b):
     return a + b, a - b
 
 
 @inner
-def _early(a, b):  # type: ignore[no-untyped-def]
+def _early(a, b):
     if a > b:
         return a
     for i in range(5):
@@ -93,15 +104,15 @@ def _early(a, b):  # type: ignore[no-untyped-def]
     return b
 
 
-@compiled("int64(int64, int64)")
-def _helped(a, b):  # type: ignore[no-untyped-def]
+@compiled
+def _helped(a, b) -> int:
     total, difference = _pair(a, b)
     total, difference = difference, total
     return _divide(total * 5, max(b, 1)) + 3 * difference + _early(a, b)
 
 
-@compiled("int64(int64, int64)")
-def _loops(a, b):  # type: ignore[no-untyped-def]
+@compiled
+def _loops(a, b) -> int:
     total = 0
     for i in range(a % 20, -5, -3):
         if i == 4:
@@ -145,8 +156,8 @@ def test_integers_are_pythons(name: str) -> None:
     check()
 
 
-@compiled("void(int64, int64, int64, int64)")
-def _elements(x_at, bytes_at, words_at, size):  # type: ignore[no-untyped-def]
+@compiled
+def _elements(x_at, bytes_at, words_at, size):
     x, mask, whole = floats(x_at), octets(bytes_at), words(words_at)
     for i in range(size):
         value = x[i] * HALF - np.float32(mask[i]) / np.float32(3)
@@ -157,8 +168,8 @@ def _elements(x_at, bytes_at, words_at, size):  # type: ignore[no-untyped-def]
         x[i] += abs(x[i])
 
 
-@compiled("void(int64, int64, int64, int64)", fastmath=FAST)
-def _sums(x_at, bytes_at, words_at, size):  # type: ignore[no-untyped-def]
+@compiled(fastmath=FAST)
+def _sums(x_at, bytes_at, words_at, size):
     x, total = floats(x_at), np.float32(0)
     for i in range(size):
         total += x[i] if octets(bytes_at)[i] == np.uint8(1) else np.float32(1)
@@ -166,8 +177,8 @@ def _sums(x_at, bytes_at, words_at, size):  # type: ignore[no-untyped-def]
     numbers(words_at)[0] = int(total) + load(words_at + 8)
 
 
-@compiled("void(int64, int64, int64, int64)")
-def _in_double(x_at, bytes_at, words_at, size):  # type: ignore[no-untyped-def]
+@compiled
+def _in_double(x_at, bytes_at, words_at, size):
     x, total, least = floats(x_at), 0.0, np.float64(-0.75)
     for i in range(size):
         value = np.float64(x[i]) * 1.1 - np.float64(i) / np.float64(words(words_at)[i] + 3)
@@ -201,21 +212,21 @@ def test_arrays(function: CFunction, size: int) -> None:
 # ---- what only Numba knows
 
 
-@compiled("int64(int64, int64)")
-def _only_numba(a, b):  # type: ignore[no-untyped-def]
+@compiled
+def _only_numba(a, b) -> int:
     total = 0
     for i in (a, b):
         total += i
     return total
 
 
-@compiled("int64(int64, int64)")
-def _mixed(a, b):  # type: ignore[no-untyped-def]
+@compiled
+def _mixed(a, b) -> int:
     return int(HALF * a)
 
 
-@compiled("int64(int64, int64)")
-def _mixed_floats(a, b):  # type: ignore[no-untyped-def]
+@compiled
+def _mixed_floats(a, b) -> int:
     return int(HALF * np.float64(a))
 
 
@@ -226,14 +237,14 @@ def _mixed_floats(a, b):  # type: ignore[no-untyped-def]
 )
 def test_numba_compiles_what_the_translator_does_not_know(function: CFunction) -> None:
     with pytest.raises(Untranslatable):
-        function._translate()
+        function.translate()
     made = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(function.address)
     assert made(8, 5) == (13 if function is _only_numba else 4)
 
 
 def test_a_draft_leaves_nothing() -> None:
-    module = Module(jit._Lazy, jit._call)
-    module.function(_helped.function, "entry", ["int64", "int64"], "int64", ())
+    module = Module()
+    module.function(_helped.function, "inside", ("int64", "int64"), ())
     assert len([name for name in module.module.globals if "draft" in name]) == 0
 
 
@@ -241,7 +252,16 @@ def test_kernels_are_translated() -> None:
     """What every training needs does not wait for Numba."""
     assert len(kernels()) > 30
     for kernel in kernels():
-        kernel._translate() if type(kernel) is CFunction else kernel._compile()
+        kernel.translate()
+
+
+@pytest.mark.parametrize("place", ["optimizer._adam", "norm._column_sums", "products.rows_product", "recurrent._lstm"])
+def test_numba_compiles_kernels_too(place: str) -> None:
+    """They are in its dialect: pointers, constants of the host and numbers of either width among their arguments."""
+    (kernel,) = [kernel for kernel in kernels() if kernel.place == place]
+    for called in kernel.calls():
+        llvm.offer(called.symbol, called.address)
+    assert llvm.load(kernel.compile_with_numba())
 
 
 # ---- files
@@ -293,11 +313,11 @@ def test_code_is_kept_and_damaged_code_is_made_anew(tmp_path: Path) -> None:
 
 
 def test_code_for_another_stamp_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jit, "_folders", lambda: [tmp_path])
-    jit._write("place", b"s" * 32, b"code")
-    assert jit._read("place", b"s" * 32) == b"code"
-    assert jit._read("place", b"t" * 32) is None
-    assert jit._read("another", b"s" * 32) is None
+    monkeypatch.setattr(store, "folders", lambda: [tmp_path])
+    store.write("place", b"s" * 32, b"code")
+    assert store.read("place", b"s" * 32) == b"code"
+    assert store.read("place", b"t" * 32) is None
+    assert store.read("another", b"s" * 32) is None
 
 
 def test_without_a_folder_kernels_are_compiled_anew(tmp_path: Path) -> None:
@@ -315,6 +335,6 @@ def test_a_function_is_compiled_once_however_many_threads_ask(monkeypatch: pytes
         return 17
 
     monkeypatch.setattr(CFunction, "_find", slow)
-    part = jit.lazy_part(lambda arguments, part, worker: None)
+    part = compiled(lambda arguments, part, worker: None)
     assert set(in_threads(8, lambda number: part.address)) == {17}
     assert len(made) == 1
