@@ -244,6 +244,13 @@ def test_what_a_users_constructor_hands_on_is_in_the_configuration():
     again = Own.from_config(config)
     assert (again.name, again.scale, again.activation, again.use_bias) == ("own", 4.0, own.activation, False)
 
+    class Through(layers.Dense):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+
+    again = Through.from_config(Through(3, "relu", use_bias=False).get_config())
+    assert (again.units, again.activation.__name__, again.use_bias) == (3, "relu", False)
+
 
 # ---------------------------------------------------------------- the built-in classes
 

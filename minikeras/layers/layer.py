@@ -27,7 +27,14 @@ def _read_arguments(cls: Any) -> tuple[list[str], bool]:
         return [name for name, one in fields(cls).items() if not (name in common and one.kw_only)], True
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
     named = [one.name for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+    if any(one.kind is one.VAR_POSITIONAL for one in parameters):  # handed on to a base
+        named += [name for name in _known(cls) if name not in named]
     return named, any(one.kind is one.VAR_KEYWORD for one in parameters)
+
+
+def _known(layer: Any) -> list[str]:
+    """The fields of a layer or a class of layers, without those of every layer."""
+    return [name for name in fields(layer) if name not in fields(Layer)]
 
 
 _own_arguments: Callable[[Any], tuple[list[str], bool]] = functools.cache(_read_arguments)
@@ -237,10 +244,8 @@ class Layer(Calling):
         if self.activity_regularizer is not None:
             base["activity_regularizer"] = serialize_value(self.activity_regularizer)
         names, takes_more = _own_arguments(type(self))
-        if not is_declared(type(self)) and takes_more:  # what was handed on to a base
-            common = fields(Layer)
-            names = [*names, *(name for name in self._recorded[1] if name not in names and name in fields(self))]
-            names = [name for name in names if name not in common or name in _own_arguments(type(self))[0]]
+        if takes_more and not is_declared(type(self)):  # with what was handed on to a base
+            names = [*names, *(name for name in self._recorded[1] if name in _known(self) and name not in names)]
         for name in names:
             if name not in base:
                 base[name] = serialize_value(self._configured(name))
@@ -251,7 +256,11 @@ class Layer(Calling):
         if name in self.__dict__ or hasattr(type(self), name):
             return getattr(self, name)
         args, kwargs = self._recorded
-        return inspect.signature(type(self).__init__).bind(self, *args, **kwargs).arguments.get(name)
+        given = {**dict(zip(_own_arguments(type(self))[0], args, strict=False)), **kwargs}
+        if name in given:
+            return given[name]
+        default = inspect.signature(type(self).__init__).parameters[name].default
+        return None if default is inspect.Parameter.empty else default
 
     @classmethod
     @user_facing
