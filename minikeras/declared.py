@@ -349,6 +349,11 @@ class Configured(UserFacing):
         return cls(**config)
 
 
+def in_order(config: dict[str, Any], *first: str) -> dict[str, Any]:
+    """A configuration that begins with those of these names that it has, for what Keras writes in another order."""
+    return {**{name: config[name] for name in first if name in config}, **config}
+
+
 class Value(Configured):
     """What is nothing but its configuration: two of a class are equal if their configurations are.
 

@@ -25,7 +25,7 @@ from minikeras.autodiff.symbolic import KerasTensor, is_symbolic, snake_case, un
 from minikeras.autodiff.tape import is_recording
 from minikeras.autodiff.tensor import Tensor
 from minikeras.config import DTypePolicy
-from minikeras.declared import Check, Configured, declared, fields
+from minikeras.declared import Check, Configured, declared, fields, in_order
 from minikeras.ops import nn
 from minikeras.ops.common import as_type, unbroadcast
 from minikeras.ops.crossentropy import as_single, logits_behind
@@ -836,7 +836,8 @@ class _BuiltInLoss(LossFunctionWrapper):
         self._fn_kwargs = {name: getattr(self, name) for name in fields(self) if name not in _COMMON}
 
     def get_config(self) -> dict[str, Any]:
-        return {key: value for key, value in Loss.get_config(self).items() if (key, value) not in self.hidden}
+        config = in_order(Loss.get_config(self), "name", "reduction", "from_logits", "label_smoothing", "axis")
+        return {key: value for key, value in config.items() if (key, value) not in self.hidden}
 
 
 _COMMON = frozenset({"reduction", "name", "dtype"})

@@ -20,7 +20,7 @@ from minikeras import kernels as k
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import snake_case, unique_name
 from minikeras.autodiff.tensor import Tensor, Variable
-from minikeras.declared import Check, Configured, OneOf, declared, field, fields
+from minikeras.declared import Check, Configured, OneOf, declared, field, fields, in_order
 from minikeras.losses import (
     Axis,
     ClassNumber,
@@ -840,7 +840,7 @@ class _Share(Metric):
         return self._as_result(share[0] if len(self.thresholds) == 1 else share)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "thresholds": self.init_thresholds}
+        return in_order({**super().get_config(), "thresholds": self.init_thresholds}, "name", "dtype", "thresholds")
 
 
 class Precision(_Share):

@@ -19,7 +19,7 @@ from minikeras import kernels as k
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import snake_case
 from minikeras.autodiff.tensor import Tensor, Variable
-from minikeras.declared import fields
+from minikeras.declared import fields, in_order
 from minikeras.layers.common import choice, known_size
 from minikeras.layers.context import context
 from minikeras.layers.fields import Activation, Constraint, Initializer, Positive, Rate, Regularizer, declared, field
@@ -226,6 +226,10 @@ class LSTMCell(_Cell):
     dropout: Rate = 0.0
     recurrent_dropout: Rate = 0.0
     seed: Any = None
+
+    def get_config(self) -> dict[str, Any]:
+        first = ("name", "trainable", "dtype", "units", "activation", "recurrent_activation", "use_bias")
+        return in_order(super().get_config(), *first, "unit_forget_bias")
 
     def _bias_initializer(self) -> Any:
         initializer = self.bias_initializer
@@ -439,9 +443,9 @@ class RNN(Layer):
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.pop("use_cudnn", None)
-        first = ("name", "trainable", "dtype", *_SEQUENCE)  # the order in which Keras writes them
+        penalty = () if self.activity_regularizer is None else ("activity_regularizer",)
         last: dict[str, Any] = {name: config.pop(name) for name in ("reset_after", "seed") if name in config}
-        return {**{name: config[name] for name in first}, **config, **last}
+        return {**in_order(config, "name", "trainable", "dtype", *penalty, *_SEQUENCE), **last}
 
     @property
     def state_size(self) -> Any:
