@@ -828,6 +828,7 @@ class _BuiltInLoss(LossFunctionWrapper):
 
     function: Callable
     hidden: tuple[tuple[str, Any], ...] = ()  # options that Keras does not write, unless they have another value
+    first: tuple[str, ...] = ()  # options that it writes before the others
 
     def __init__(self, reduction: str | None = "sum_over_batch_size", name: str | None = "", dtype: Any = None):
         super().__init__(type(self).function, reduction, type(self).function.__name__ if name == "" else name, dtype)
@@ -836,7 +837,7 @@ class _BuiltInLoss(LossFunctionWrapper):
         self._fn_kwargs = {name: getattr(self, name) for name in fields(self) if name not in _COMMON}
 
     def get_config(self) -> dict[str, Any]:
-        config = in_order(Loss.get_config(self), "name", "reduction", "from_logits", "label_smoothing", "axis")
+        config = in_order(Loss.get_config(self), "name", "reduction", *self.first)
         return {key: value for key, value in config.items() if (key, value) not in self.hidden}
 
 
@@ -969,6 +970,7 @@ class BinaryFocalCrossentropy(_BuiltInLoss):
     """
 
     function = staticmethod(binary_focal_crossentropy)
+    first = ("from_logits", "label_smoothing", "axis")
 
     apply_class_balancing: Switch = False
     alpha: Share = 0.25
@@ -1010,6 +1012,7 @@ class CategoricalFocalCrossentropy(_BuiltInLoss):
     """
 
     function = staticmethod(categorical_focal_crossentropy)
+    first = ("from_logits", "label_smoothing", "axis")
 
     alpha: Weights = 0.25
     gamma: AtLeast0 = 2.0
