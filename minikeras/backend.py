@@ -13,193 +13,63 @@ import numpy as np
 
 from minikeras import activations, config, ops, random, tree
 from minikeras.autodiff.symbolic import KerasTensor
-from minikeras.autodiff.symbolic import next_number as get_uid
 from minikeras.autodiff.tape import GradientTape
-from minikeras.autodiff.tensor import Variable, assign_all
-from minikeras.config import (
-    backend,
-    epsilon,
-    floatx,
-    image_data_format,
-    result_type,
-    set_epsilon,
-    set_floatx,
-    set_image_data_format,
-    standardize_dtype,
-)
-from minikeras.layers.context import context, name_scope
+from minikeras.autodiff.tensor import Variable
+from minikeras.autodiff.tensor import assign_all as _assign_all
+from minikeras.config import backend as backend
+from minikeras.config import epsilon as epsilon
+from minikeras.config import floatx as floatx
+from minikeras.config import image_data_format as image_data_format
+from minikeras.config import result_type as result_type
+from minikeras.config import set_epsilon as set_epsilon
+from minikeras.config import set_floatx as set_floatx
+from minikeras.config import set_image_data_format as set_image_data_format
+from minikeras.config import standardize_dtype as standardize_dtype
+from minikeras.layers.context import context
+from minikeras.layers.context import name_scope as name_scope
 from minikeras.models import Model
-from minikeras.ops import (
-    abs,
-    arange,
-    cast,
-    clip,
-    cos,
-    cumprod,
-    cumsum,
-    elu,
-    equal,
-    exp,
-    expand_dims,
-    eye,
-    greater,
-    greater_equal,
-    hard_sigmoid,
-    is_tensor,
-    less,
-    less_equal,
-    log,
-    maximum,
-    minimum,
-    not_equal,
-    one_hot,
-    ones_like,
-    reshape,
-    round,
-    sigmoid,
-    sign,
-    sin,
-    softmax,
-    softplus,
-    softsign,
-    sqrt,
-    square,
-    squeeze,
-    stack,
-    stop_gradient,
-    tanh,
-    tile,
-    transpose,
-    zeros_like,
-)
-from minikeras.utils.seeds import clear_session
-
-__all__ = [
-    "abs",
-    "all",
-    "any",
-    "arange",
-    "argmax",
-    "argmin",
-    "backend",
-    "batch_dot",
-    "batch_flatten",
-    "batch_get_value",
-    "batch_set_value",
-    "bias_add",
-    "binary_crossentropy",
-    "cast",
-    "cast_to_floatx",
-    "categorical_crossentropy",
-    "clear_session",
-    "clip",
-    "concatenate",
-    "constant",
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "cos",
-    "count_params",
-    "cumprod",
-    "cumsum",
-    "depthwise_conv2d",
-    "dot",
-    "dropout",
-    "dtype",
-    "elu",
-    "epsilon",
-    "equal",
-    "eval",
-    "exp",
-    "expand_dims",
-    "eye",
-    "flatten",
-    "floatx",
-    "function",
-    "gather",
-    "get_uid",
-    "get_value",
-    "gradients",
-    "greater",
-    "greater_equal",
-    "hard_sigmoid",
-    "image_data_format",
-    "in_top_k",
-    "in_train_phase",
-    "int_shape",
-    "is_float_dtype",
-    "is_int_dtype",
-    "is_keras_tensor",
-    "is_tensor",
-    "l2_normalize",
-    "learning_phase",
-    "less",
-    "less_equal",
-    "log",
-    "logsumexp",
-    "map_fn",
-    "max",
-    "maximum",
-    "mean",
-    "min",
-    "minimum",
-    "moving_average_update",
-    "name_scope",
-    "ndim",
-    "not_equal",
-    "one_hot",
-    "ones",
-    "ones_like",
-    "permute_dimensions",
-    "pool2d",
-    "pow",
-    "prod",
-    "random_bernoulli",
-    "random_normal",
-    "random_uniform",
-    "relu",
-    "repeat",
-    "repeat_elements",
-    "reshape",
-    "result_type",
-    "reverse",
-    "round",
-    "separable_conv2d",
-    "set_epsilon",
-    "set_floatx",
-    "set_image_data_format",
-    "set_value",
-    "shape",
-    "sigmoid",
-    "sign",
-    "sin",
-    "softmax",
-    "softplus",
-    "softsign",
-    "sparse_categorical_crossentropy",
-    "spatial_2d_padding",
-    "sqrt",
-    "square",
-    "squeeze",
-    "stack",
-    "standardize_dtype",
-    "std",
-    "stop_gradient",
-    "sum",
-    "switch",
-    "tanh",
-    "temporal_padding",
-    "tile",
-    "transpose",
-    "truncated_normal",
-    "update",
-    "update_add",
-    "update_sub",
-    "var",
-    "variable",
-    "zeros",
-    "zeros_like",
-]
+from minikeras.ops import abs as abs
+from minikeras.ops import arange as arange
+from minikeras.ops import cast as cast
+from minikeras.ops import clip as clip
+from minikeras.ops import cos as cos
+from minikeras.ops import cumprod as cumprod
+from minikeras.ops import cumsum as cumsum
+from minikeras.ops import elu as elu
+from minikeras.ops import equal as equal
+from minikeras.ops import exp as exp
+from minikeras.ops import expand_dims as expand_dims
+from minikeras.ops import eye as eye
+from minikeras.ops import greater as greater
+from minikeras.ops import greater_equal as greater_equal
+from minikeras.ops import hard_sigmoid as hard_sigmoid
+from minikeras.ops import is_tensor as is_tensor
+from minikeras.ops import less as less
+from minikeras.ops import less_equal as less_equal
+from minikeras.ops import log as log
+from minikeras.ops import maximum as maximum
+from minikeras.ops import minimum as minimum
+from minikeras.ops import not_equal as not_equal
+from minikeras.ops import one_hot as one_hot
+from minikeras.ops import ones_like as ones_like
+from minikeras.ops import reshape as reshape
+from minikeras.ops import round as round
+from minikeras.ops import sigmoid as sigmoid
+from minikeras.ops import sign as sign
+from minikeras.ops import sin as sin
+from minikeras.ops import softmax as softmax
+from minikeras.ops import softplus as softplus
+from minikeras.ops import softsign as softsign
+from minikeras.ops import sqrt as sqrt
+from minikeras.ops import square as square
+from minikeras.ops import squeeze as squeeze
+from minikeras.ops import stack as stack
+from minikeras.ops import stop_gradient as stop_gradient
+from minikeras.ops import tanh as tanh
+from minikeras.ops import tile as tile
+from minikeras.ops import transpose as transpose
+from minikeras.ops import zeros_like as zeros_like
+from minikeras.utils.seeds import clear_session as clear_session
 
 
 def is_float_dtype(dtype: Any) -> bool:
@@ -261,7 +131,7 @@ def batch_get_value(tensors: Any) -> list[Any]:
 def batch_set_value(tuples: Any) -> None:
     """Assign a value to each of several variables, from pairs (variable, value); all are checked before the first."""
     pairs = list(tuples)
-    assign_all([one for one, _ in pairs], [value for _, value in pairs])
+    _assign_all([one for one, _ in pairs], [value for _, value in pairs])
 
 
 def update(x: Variable, new_x: Any) -> Variable:
@@ -621,3 +491,13 @@ def learning_phase() -> int:
 def dropout(x: Any, level: float, noise_shape: Any = None, seed: Any = None) -> Any:
     """`x` with a share `level` of its values set to 0 and the others scaled up."""
     return random.dropout(x, level, noise_shape, seed)
+
+
+__all__ = [
+    name
+    for name, one in globals().items()
+    if callable(one)
+    and name[0] != "_"
+    and name == name.lower()
+    and getattr(one, "__module__", "").startswith("minikeras.")
+]

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from minikeras import config, registry
+from minikeras.autodiff.symbolic import snake_case
 from minikeras.declared import Check, Number, Value, declared
 from minikeras.seeds import SeedGenerator, draw_seed, make_key, next_seed, whole_number
 from minikeras.tracebacks import user_facing
@@ -358,21 +359,24 @@ orthogonal = Orthogonal
 OrthogonalInitializer, IdentityInitializer = Orthogonal, Identity
 
 _BY_ALIAS: dict[str, type[Initializer]] = {
-    "zeros": Zeros,
-    "ones": Ones,
-    "constant": Constant,
-    "identity": Identity,
-    "random_normal": RandomNormal,
-    "random_uniform": RandomUniform,
-    "truncated_normal": TruncatedNormal,
-    "variance_scaling": VarianceScaling,
-    "glorot_uniform": GlorotUniform,
-    "glorot_normal": GlorotNormal,
-    "he_uniform": HeUniform,
-    "he_normal": HeNormal,
-    "lecun_uniform": LecunUniform,
-    "lecun_normal": LecunNormal,
-    "orthogonal": Orthogonal,
+    snake_case(one.__name__): one
+    for one in (
+        Zeros,
+        Ones,
+        Constant,
+        Identity,
+        RandomNormal,
+        RandomUniform,
+        TruncatedNormal,
+        VarianceScaling,
+        GlorotUniform,
+        GlorotNormal,
+        HeUniform,
+        HeNormal,
+        LecunUniform,
+        LecunNormal,
+        Orthogonal,
+    )
 }
 
 # every name that a user or a file may use

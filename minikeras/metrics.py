@@ -1152,42 +1152,11 @@ class R2Score(Metric):
 
 # ---------------------------------------------------------------- names
 
-CLASSES = (
-    Mean,
-    Sum,
-    MeanMetricWrapper,
-    Accuracy,
-    BinaryAccuracy,
-    CategoricalAccuracy,
-    SparseCategoricalAccuracy,
-    TopKCategoricalAccuracy,
-    SparseTopKCategoricalAccuracy,
-    MeanSquaredError,
-    RootMeanSquaredError,
-    MeanAbsoluteError,
-    MeanAbsolutePercentageError,
-    MeanSquaredLogarithmicError,
-    LogCoshError,
-    CosineSimilarity,
-    Hinge,
-    SquaredHinge,
-    CategoricalHinge,
-    KLDivergence,
-    Poisson,
-    BinaryCrossentropy,
-    CategoricalCrossentropy,
-    SparseCategoricalCrossentropy,
-    TruePositives,
-    FalsePositives,
-    TrueNegatives,
-    FalseNegatives,
-    Precision,
-    Recall,
-    AUC,
-    FBetaScore,
-    F1Score,
-    R2Score,
-)
+CLASSES = [
+    one
+    for name, one in globals().items()
+    if isinstance(one, type) and issubclass(one, Metric) and one is not Metric and name[0] != "_"
+]
 mse = MSE = mean_squared_error
 mae = MAE = mean_absolute_error
 mape = MAPE = mean_absolute_percentage_error

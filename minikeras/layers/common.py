@@ -79,12 +79,6 @@ def choice(layer: Layer, name: str, value: Any, choices: tuple[str, ...]) -> str
     return word
 
 
-def fraction(layer: Layer, name: str, value: Any) -> Any:
-    """`value` as it is if it is a number from 0 to 1, or a sentence."""
-    number(name, value, 0, 1, owner=type(layer).__name__)
-    return value
-
-
 def axis_of(layer: Layer, axis: Any, rank: int, *, least: int = 0, input_shape: Any = None) -> int:
     """`axis` counted from the front, or a sentence where inputs of that rank have not got it.
 

@@ -5,28 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from minikeras import activations, config, constraints, initializers, regularizers
-from minikeras.declared import Check, Converted, Kept, Number, Positive, Whole, declared, field
+from minikeras.declared import Check, Converted, Kept, Number, Whole
+from minikeras.declared import Positive as Positive
+from minikeras.declared import declared as declared
+from minikeras.declared import field as field
 from minikeras.layers.common import axes_argument, choice, int_tuple, numbers_argument, sizes_argument
-
-__all__ = [
-    "Activation",
-    "Axes",
-    "Axis",
-    "Constraint",
-    "DataFormat",
-    "Initializer",
-    "NonNegative",
-    "Numbers",
-    "Positive",
-    "Rate",
-    "Regularizer",
-    "Share",
-    "Sizes",
-    "Word",
-    "declared",
-    "field",
-    "sizes",
-]
 
 Activation = Annotated[Any, Converted(activations.get)]  # a name or a function; kept as a function
 Initializer = Annotated[Any, Converted(initializers.get)]

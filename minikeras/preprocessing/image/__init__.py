@@ -1,62 +1,53 @@
 """Pictures: their files, random changes to them, and batches of both for training."""
 
-from typing import TYPE_CHECKING
+from minikeras.preprocessing.image.file_iterators import DataFrameIterator, DirectoryIterator, validate_filename
+from minikeras.preprocessing.image.files import (
+    PictureError,
+    array_to_img,
+    img_to_array,
+    list_pictures,
+    load_img,
+    save_img,
+)
+from minikeras.preprocessing.image.generator import ImageDataGenerator
+from minikeras.preprocessing.image.iterators import Iterator, NumpyArrayIterator
+from minikeras.preprocessing.image.resizing import resize, smart_resize
+from minikeras.preprocessing.image.transforms import (
+    apply_affine_transform,
+    apply_brightness_shift,
+    apply_channel_shift,
+    flip_axis,
+    random_brightness,
+    random_channel_shift,
+    random_rotation,
+    random_shear,
+    random_shift,
+    random_zoom,
+)
 
-from minikeras.lazy import public_names
-
-_HOMES = {
-    "files": ("PictureError", "array_to_img", "img_to_array", "list_pictures", "load_img", "save_img"),
-    "resizing": ("resize", "smart_resize"),
-    "transforms": (
-        "apply_affine_transform",
-        "apply_brightness_shift",
-        "apply_channel_shift",
-        "flip_axis",
-        "random_brightness",
-        "random_channel_shift",
-        "random_rotation",
-        "random_shear",
-        "random_shift",
-        "random_zoom",
-        "transform_matrix_offset_center",
-    ),
-    "file_iterators": ("DataFrameIterator", "DirectoryIterator", "validate_filename"),
-    "iterators": ("Iterator", "NumpyArrayIterator"),
-    "generator": ("ImageDataGenerator",),
-}
-_HOME_OF = {name: f"{__name__}.{room}:{name}" for room, names in _HOMES.items() for name in names}
-
-__all__ = sorted(_HOME_OF)
-
-
-if not TYPE_CHECKING:  # type checkers would take any name for one that is there
-    __getattr__, __dir__ = public_names(__name__, _HOME_OF)
-
-if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
-    from minikeras.preprocessing.image.file_iterators import DataFrameIterator as DataFrameIterator
-    from minikeras.preprocessing.image.file_iterators import DirectoryIterator as DirectoryIterator
-    from minikeras.preprocessing.image.file_iterators import validate_filename as validate_filename
-    from minikeras.preprocessing.image.files import PictureError as PictureError
-    from minikeras.preprocessing.image.files import array_to_img as array_to_img
-    from minikeras.preprocessing.image.files import img_to_array as img_to_array
-    from minikeras.preprocessing.image.files import list_pictures as list_pictures
-    from minikeras.preprocessing.image.files import load_img as load_img
-    from minikeras.preprocessing.image.files import save_img as save_img
-    from minikeras.preprocessing.image.generator import ImageDataGenerator as ImageDataGenerator
-    from minikeras.preprocessing.image.iterators import Iterator as Iterator
-    from minikeras.preprocessing.image.iterators import NumpyArrayIterator as NumpyArrayIterator
-    from minikeras.preprocessing.image.resizing import resize as resize
-    from minikeras.preprocessing.image.resizing import smart_resize as smart_resize
-    from minikeras.preprocessing.image.transforms import apply_affine_transform as apply_affine_transform
-    from minikeras.preprocessing.image.transforms import apply_brightness_shift as apply_brightness_shift
-    from minikeras.preprocessing.image.transforms import apply_channel_shift as apply_channel_shift
-    from minikeras.preprocessing.image.transforms import flip_axis as flip_axis
-    from minikeras.preprocessing.image.transforms import random_brightness as random_brightness
-    from minikeras.preprocessing.image.transforms import random_channel_shift as random_channel_shift
-    from minikeras.preprocessing.image.transforms import random_rotation as random_rotation
-    from minikeras.preprocessing.image.transforms import random_shear as random_shear
-    from minikeras.preprocessing.image.transforms import random_shift as random_shift
-    from minikeras.preprocessing.image.transforms import random_zoom as random_zoom
-    from minikeras.preprocessing.image.transforms import (
-        transform_matrix_offset_center as transform_matrix_offset_center,
-    )
+__all__ = [
+    "DataFrameIterator",
+    "DirectoryIterator",
+    "ImageDataGenerator",
+    "Iterator",
+    "NumpyArrayIterator",
+    "PictureError",
+    "apply_affine_transform",
+    "apply_brightness_shift",
+    "apply_channel_shift",
+    "array_to_img",
+    "flip_axis",
+    "img_to_array",
+    "list_pictures",
+    "load_img",
+    "random_brightness",
+    "random_channel_shift",
+    "random_rotation",
+    "random_shear",
+    "random_shift",
+    "random_zoom",
+    "resize",
+    "save_img",
+    "smart_resize",
+    "validate_filename",
+]
