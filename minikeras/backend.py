@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from minikeras import activations, config, ops, random, tree
-from minikeras.autodiff.symbolic import KerasTensor, next_number
+from minikeras.autodiff.symbolic import KerasTensor
+from minikeras.autodiff.symbolic import next_number as _next_number
 from minikeras.autodiff.tape import GradientTape
 from minikeras.autodiff.tensor import Variable
 from minikeras.autodiff.tensor import assign_all as _assign_all
@@ -71,8 +72,7 @@ from minikeras.ops import transpose as transpose
 from minikeras.ops import zeros_like as zeros_like
 from minikeras.utils.seeds import clear_session as clear_session
 
-
-get_uid = next_number
+get_uid = _next_number
 
 
 def is_float_dtype(dtype: Any) -> bool:
