@@ -51,6 +51,7 @@ class Contender:
         variables: of the environment.
         cache: the variable that names the folder where compiled kernels are kept between processes, if they are.
         rows: those that it is measured in, all unless given.
+        root: the checkout that it runs in, this one unless given.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Contender:
     variables: dict[str, str] = field(default_factory=dict)
     cache: str | None = None
     rows: tuple[str, ...] | None = None
+    root: Path = ROOT
 
     def measured_in(self, key: str) -> bool:
         """Whether it takes part in a row."""
@@ -66,10 +68,10 @@ class Contender:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The processes' environment: this checkout importable, the CPU the only device."""
+        """The processes' environment: the checkout importable, the CPU the only device."""
         return {
             **os.environ,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(self.root),
             "CUDA_VISIBLE_DEVICES": "",
             "MINIKERAS_DEVICE": "cpu",
             "JAX_PLATFORMS": "cpu",
@@ -89,7 +91,9 @@ class Contender:
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             start = time.perf_counter()
             environment = {**self.environment, **variables}
-            process = subprocess.Popen([self.python, *arguments], env=environment, cwd=ROOT, stdout=out, stderr=err)
+            process = subprocess.Popen(
+                [self.python, *arguments], env=environment, cwd=self.root, stdout=out, stderr=err
+            )
             _, status, usage = os.wait4(process.pid, 0)
             seconds = time.perf_counter() - start
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -141,7 +145,7 @@ class Worker:
         self._process = subprocess.Popen(
             self.command(),
             env=self.contender.environment,
-            cwd=ROOT,
+            cwd=self.contender.root,
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

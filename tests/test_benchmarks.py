@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minikeras
-from benchmarks import augmentation, house, kernels, limits, plot, readme, scaling, vs_keras
+from benchmarks import augmentation, house, kernels, limits, plot, readme, scaling, versions, vs_keras
 from benchmarks.contenders import Contender, ContenderError, ContenderLacks, Worker, ours, rivals
 from benchmarks.installed import ROOT, closure, files_size
 from benchmarks.keras_models import compiled
@@ -355,3 +355,26 @@ def test_a_circle_is_seen_in_functions_and_strings(tmp_path):
     file.write_text("def f():\n    from package import b\n    load('package.c')\nimport package.d\n")
     known = {"package", "package.b", "package.c", "package.d", "package.e"}
     assert house.imports_of(file, known, "package.") == {"package.b", "package.c", "package.d"}
+
+
+class _Turns:
+    """A worker whose turns take one value after the other."""
+
+    def __init__(self, values, asked):
+        self.values, self.asked = iter(values), asked
+
+    def ask(self, do, **request):
+        self.asked.append((self, do))
+        return {"value": next(self.values)} if do == "turn" else {}
+
+
+def test_versions_take_turns_and_are_compared_by_speed(monkeypatch):
+    monkeypatch.setattr(versions, "SETTLE_SECONDS", 0)
+    asked = []
+    workers = {"other": _Turns([1.0, 2.0, 3.0], asked), "this": _Turns([2.0, 4.0, 6.0], asked)}
+    values = versions.alternate(workers, "W1", 3)
+    assert values == {"other": [1.0, 2.0, 3.0], "this": [2.0, 4.0, 6.0]}
+    turns = [worker for worker, do in asked if do == "turn"]
+    assert turns[:2] == turns[2:4][::-1] and len(turns) == 6
+    assert versions.line("W1", values)[-1] == "2.000"  # samples/s
+    assert versions.line("W7-mlp-predict", values)[-1] == "0.500"  # ms
