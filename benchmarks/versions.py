@@ -83,8 +83,8 @@ def _page(computer: dict[str, Any], rounds: int, table: str) -> str:
     return (
         "# This version against an earlier one\n\n"
         f"Made by `python -m benchmarks.versions`: {rounds} rounds, turn by turn, medians and quartiles; the last "
-        f"column is the ratio of the speeds. {computer['cpu']}, {computer['cores']} cores, {computer['system']}, Python "
-        f"{sys.version.split()[0]}, load {computer['load_average_at_start']} at the start.\n\n{table}\n"
+        f"column is the ratio of the speeds. {computer['cpu']}, {computer['cores']} cores, {computer['system']}, "
+        f"Python {sys.version.split()[0]}, load {computer['load_average_at_start']} at the start.\n\n{table}\n"
     )
 
 
