@@ -55,7 +55,7 @@ def _commit(folder: Path) -> str:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.versions", description=__doc__)
     parser.add_argument("other", type=Path)
-    parser.add_argument("--rows", default=",".join(ROWS))
+    parser.add_argument("--rows", default=",".join(key for key, row in ROWS.items() if row.model))
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--output", type=Path, help="folder for versions.md")
     given = parser.parse_args(arguments)

@@ -1,11 +1,18 @@
 """Reverse-mode differentiation: tensors, variables, the tape, and the public gradient check."""
 
-from minikeras.autodiff.check import check_gradients
+from typing import TYPE_CHECKING
+
 from minikeras.autodiff.op import Op, composite, differentiable, operation, producer
 from minikeras.autodiff.shapes import Spec
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tape import GradientTape, Needs, backward, grad, recording, value_and_grad
 from minikeras.autodiff.tensor import Tensor, Variable
+from minikeras.lazy import public_names
+
+if TYPE_CHECKING:
+    from minikeras.autodiff.check import check_gradients
+else:
+    __getattr__, __dir__ = public_names(__name__, {"check_gradients": "minikeras.autodiff.check:check_gradients"})
 
 __all__ = [
     "GradientTape",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from minikeras.tracebacks import UserFacing
 from minikeras.utils.console import announce
@@ -135,3 +138,8 @@ class Callback(UserFacing):
 
     def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
         """After a prediction batch; `logs["outputs"]` holds its outputs."""
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a logged value is no NaN and no infinity; what is no number counts as finite."""
+    return not isinstance(value, (float, np.floating)) or math.isfinite(value)

@@ -8,7 +8,6 @@ begins; an infinity that is masked away again is on no such chain.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from minikeras import kernels as k
 from minikeras import tree
 from minikeras.autodiff.op import Op
 from minikeras.autodiff.tensor import Tensor, Variable, _state
+from minikeras.callbacks.base import is_finite
 from minikeras.seeds import SeedGenerator, global_generator
 from minikeras.tracebacks import warn
 
@@ -48,11 +48,6 @@ class Location:
 
     def __str__(self) -> str:
         return self.text
-
-
-def is_finite(value: Any) -> bool:
-    """Whether a logged value is no NaN and no infinity; what is no number counts as finite."""
-    return not isinstance(value, (float, np.floating)) or math.isfinite(value)
 
 
 def _has_bad(array: Any) -> bool:

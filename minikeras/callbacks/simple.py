@@ -7,13 +7,18 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minikeras.callbacks.base import Callback, file_name
-from minikeras.callbacks.nonfinite import Location, Tracer
+from minikeras.lazy import LazyModule
 from minikeras.tracebacks import warn
 from minikeras.utils.checks import number
 from minikeras.utils.suggest import unknown
+
+if TYPE_CHECKING:
+    from minikeras.callbacks import nonfinite
+else:
+    nonfinite = LazyModule("minikeras.callbacks.nonfinite")
 
 
 class LambdaCallback(Callback):
@@ -123,14 +128,14 @@ class TerminateOnNaN(Callback):
 
     def __init__(self, raise_error: bool = False, locate: bool = False):
         self.raise_error, self.locate = raise_error, locate
-        self.location: Location | None = None
-        self._tracer: Tracer | None = None
+        self.location: nonfinite.Location | None = None
+        self._tracer: nonfinite.Tracer | None = None
         self._epoch = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.location = None
         if self.locate:
-            self._tracer = Tracer(self.model)
+            self._tracer = nonfinite.Tracer(self.model)
             self.model._observers = (*self.model._observers, self._observe)
 
     def _observe(self, data: Any) -> None:

@@ -17,11 +17,12 @@ from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
 from minikeras.autodiff.tape import backward, is_recording, recording
 from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.callbacks import CallbackList, History
-from minikeras.callbacks.nonfinite import explain, is_finite
+from minikeras.callbacks.base import is_finite
 from minikeras.config import floatx
 from minikeras.layers.added_losses import value_of
 from minikeras.layers.context import context
 from minikeras.layers.layer import Layer
+from minikeras.lazy import LazyModule
 from minikeras.losses import Loss
 from minikeras.metrics import Mean
 from minikeras.registry import deserialize_keras_object, is_builtin, serialize_keras_object
@@ -44,6 +45,8 @@ from minikeras.training.inference import Inference
 from minikeras.training.snapshot import Snapshot, Trial
 from minikeras.training.step import Later, MetricLogs, checked_logs, step_data, to_floats
 from minikeras.utils.checks import number, one_of, shown, whole
+
+nonfinite = LazyModule("minikeras.callbacks.nonfinite")
 
 
 class Trainer:
@@ -581,7 +584,7 @@ class Trainer:
         loss = logs.get("loss")
         if not (is_finite(loss) or self._loss_explained):
             self._loss_explained = True
-            explain(self, loss, name, arrays, step_data(batch))
+            nonfinite.explain(self, loss, name, arrays, step_data(batch))
 
     def _check_stream(self, stream: Any, outputs: Any = None) -> None:
         """Refuse labels that are none before anything is trained on them."""

@@ -3,11 +3,11 @@
 A file that is named like a family of the reference has that family's overrides; the others are what these are made of.
 """
 
+import os
 from importlib import import_module
-from pathlib import Path
 
 from minikeras.kernels.reference import FAMILIES
 
 for _family in FAMILIES:
-    if (Path(__file__).parent / f"{_family}.py").is_file():
+    if os.path.isfile(os.path.join(os.path.dirname(__file__), f"{_family}.py")):
         import_module(f"{__name__}.{_family}")

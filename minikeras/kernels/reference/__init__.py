@@ -3,10 +3,10 @@
 A file has a family; importing this package registers all of them.
 """
 
+import os
 from importlib import import_module
-from pathlib import Path
 
-FAMILIES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
+FAMILIES = sorted(name[:-3] for name in os.listdir(os.path.dirname(__file__)) if name[0] != "_" and name[-3:] == ".py")
 
 for _family in FAMILIES:
     import_module(f"{__name__}.{_family}")
