@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -155,11 +157,39 @@ def set_device(name: str) -> None:
     name = str(name).strip().lower()
     if name not in _DEVICES:
         raise ValueError(f"device must be one of {_DEVICES}, got {name!r}.")
-    if not _device_listeners:
-        from minikeras import kernels  # noqa: F401  (registers itself, so that a missing GPU is reported here)
+    if name == "gpu" and not _device_listeners:
+        cupy_and_device()  # the kernels will look for themselves once they are loaded; a missing GPU is reported here
     for listener in _device_listeners:
         listener(name)
     _device = name
+
+
+def gpu_is_there() -> bool:
+    """Whether there is CuPy and a CUDA device."""
+    if importlib.util.find_spec("cupy") is None:
+        return False
+    try:
+        return importlib.import_module("cupy").cuda.runtime.getDeviceCount() > 0
+    except Exception:  # a broken driver raises several types; "auto" then means the CPU
+        return False
+
+
+def cupy_and_device() -> Any:
+    """The module CuPy, on a machine with a CUDA device.
+
+    Raises:
+        RuntimeError: where either is missing.
+    """
+    if importlib.util.find_spec("cupy") is None:
+        raise RuntimeError(
+            "The device 'gpu' was asked for, but CuPy is not installed; run pip install 'minikeras[gpu]' "
+            "or choose the device 'cpu'."
+        )
+    if not gpu_is_there():
+        raise RuntimeError(
+            "The device 'gpu' was asked for, but no CUDA device was found; check the driver or choose the device 'cpu'."
+        )
+    return importlib.import_module("cupy")
 
 
 def on_device_change(listener: Callable[[str], None]) -> None:

@@ -8,14 +8,14 @@ there is one) overrides a kernel where a benchmark shows that it pays.  A `Kerne
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy
 
 from minikeras import config
+from minikeras.config import cupy_and_device as _cupy
+from minikeras.config import gpu_is_there as _gpu_is_there
 from minikeras.kernels import reference  # noqa: F401  (which registers the kernels)
 from minikeras.kernels.arena import Arena  # noqa: F401
 from minikeras.kernels.reference.activation import FUSED_ACTIVATIONS, fused_activation  # noqa: F401
@@ -57,32 +57,6 @@ def bind(table: Kernels) -> None:
 def active_device() -> str:
     """`"cpu"` or `"gpu"`: where the kernels run now."""
     return _active_device
-
-
-def _gpu_is_there() -> bool:
-    if importlib.util.find_spec("cupy") is None:
-        return False
-    try:
-        import cupy
-
-        return cupy.cuda.runtime.getDeviceCount() > 0
-    except Exception:  # a broken driver raises several types; "auto" then means the CPU
-        return False
-
-
-def _cupy() -> ModuleType:
-    if importlib.util.find_spec("cupy") is None:
-        raise RuntimeError(
-            "The device 'gpu' was asked for, but CuPy is not installed; run pip install 'minikeras[gpu]' "
-            "or choose the device 'cpu'."
-        )
-    if not _gpu_is_there():
-        raise RuntimeError(
-            "The device 'gpu' was asked for, but no CUDA device was found; check the driver or choose the device 'cpu'."
-        )
-    import cupy
-
-    return cupy
 
 
 use(config.device())

@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.lazy import LazyModule
 from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import number, whole
+
+ops = LazyModule("minikeras.ops")
 
 
 def _is_tensor(x: Any) -> bool:
@@ -35,8 +38,6 @@ def to_categorical(x: Any, num_classes: int | None = None, dtype: Any = "float64
     """
     num_classes = whole("num_classes", num_classes, 0, optional=True)
     if _is_tensor(x):
-        from minikeras import ops
-
         if x.ndim > 1 and x.shape[-1] == 1:
             x = ops.reshape(x, x.shape[:-1])
         return ops.one_hot(x, num_classes or int(ops.max(x)) + 1)
@@ -85,8 +86,6 @@ def normalize(x: Any, axis: int | None = -1, order: int | float = 2) -> Any:
         ValueError: for what is no array of numbers, an axis that it has not got, and an order that is no number.
     """
     if _is_tensor(x):
-        from minikeras import ops
-
         norm = ops.norm(x, order, axis, keepdims=True)
         return x / ops.where(norm == 0, ops.ones_like(norm), norm)
     x = np.asarray(x)
