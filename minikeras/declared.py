@@ -26,6 +26,8 @@ from collections.abc import Callable, Collection, Iterable
 from types import MethodType
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
+
 from minikeras.tracebacks import UserFacing, end_at_users_line
 from minikeras.utils.checks import flag, number, one_of, whole
 from minikeras.utils.suggest import unknown
@@ -354,6 +356,11 @@ def in_order(config: dict[str, Any], *first: str) -> dict[str, Any]:
     return {**{name: config[name] for name in first if name in config}, **config}
 
 
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are equal, arrays in all of their elements."""
+    return bool(np.array_equal(one, other)) if hasattr(one, "shape") or hasattr(other, "shape") else bool(one == other)
+
+
 class Value(Configured):
     """What is nothing but its configuration: two of a class are equal if their configurations are.
 
@@ -367,14 +374,16 @@ class Value(Configured):
     def __repr__(self) -> str:
         if not self._is_plain():
             return object.__repr__(self)
-        known = fields(self)
-        shown = [f"{name}={value!r}" for name, value in self.get_config().items() if value != known[name].default]
+        defaults = {name: one.default for name, one in fields(self).items()}
+        given = {name: value for name, value in self.get_config().items() if not _same(value, defaults.get(name))}
+        shown = [f"{name}={value!r}" for name, value in given.items()]
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __eq__(self, other: object) -> bool:
         if self is other or type(self) is not type(other) or not self._is_plain():
             return self is other
-        return bool(self.get_config() == other.get_config())  # type: ignore[attr-defined]
+        mine, others = self.get_config(), other.get_config()  # type: ignore[attr-defined]
+        return mine.keys() == others.keys() and all(_same(mine[name], others[name]) for name in mine)
 
     def __hash__(self) -> int:
         return hash(type(self)) if self._is_plain() else object.__hash__(self)

@@ -118,6 +118,17 @@ def test_configuration_equality_and_text():
     assert initializers.GlorotUniform(seed=1) == initializers.GlorotUniform(seed=1) != initializers.GlorotUniform()
     assert repr(constraints.MaxNorm(3)) == "MaxNorm(max_value=3.0)"
     assert layers.Dense(1) != layers.Dense(1)  # a layer is more than its configuration
+    assert Scaled(shape=np.arange(3)) == Scaled(shape=np.arange(3)) != Scaled(shape=np.arange(4))
+
+    @declared
+    class Table(Value):
+        values: Any = None
+
+        def get_config(self):
+            return {**super().get_config(), "more": 1}
+
+    assert Table(np.arange(3)) == Table(np.arange(3)) != Table(np.arange(4))
+    assert repr(Table(np.arange(2))) == "Table(values=array([0, 1]), more=1)"
 
 
 def test_what_cannot_be_declared_is_refused():
