@@ -41,6 +41,7 @@ def public_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str]
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*(name for name in vars(sys.modules[package]) if name not in _OURS), *homes})
+        here = vars(sys.modules[package])
+        return sorted({*here.get("__all__", here.keys() - _OURS), *homes})
 
     return __getattr__, __dir__
