@@ -23,6 +23,7 @@ from minikeras.preprocessing.image.transforms import (
     random_shear,
     random_shift,
     random_zoom,
+    transform_matrix_offset_center,
 )
 
 __all__ = [
@@ -49,5 +50,6 @@ __all__ = [
     "resize",
     "save_img",
     "smart_resize",
+    "transform_matrix_offset_center",
     "validate_filename",
 ]
