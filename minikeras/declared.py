@@ -130,9 +130,8 @@ class Field:
         """The annotation as a type."""
         if not isinstance(self.annotation, str):
             return self.annotation
-        names = {**vars(typing), **vars(sys.modules[self._scope.__module__])}
         try:
-            return eval(self.annotation, names, dict(vars(self._scope)))
+            return eval(self.annotation, vars(sys.modules[self._scope.__module__]), vars(self._scope))
         except NameError as error:
             raise TypeError(
                 f"The type {self.annotation!r} of {self._scope.__name__}'s field {self.name!r} is not known in its "
@@ -271,7 +270,10 @@ class Constructor:
             strange = sorted(others.keys() - fields.keys() - set(known))
             if strange and not takes_more:
                 owner._refuse_arguments(strange, fields)
-            given.update(others)
+            for name, value in others.items():
+                if name in given:  # under two names, such as lr and learning_rate
+                    raise TypeError(f"{call} got multiple values for argument {name!r}")
+                given[name] = value
         missing = [repr(name) for name, one in fields.items() if one.default is _MISSING and name not in given]
         if missing:
             many = "s" if len(missing) > 1 else ""

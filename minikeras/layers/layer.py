@@ -158,7 +158,7 @@ class Layer(Calling):
         )
         if size is not None and shape is None:
             shape = (size,) if length is None else (length, size)
-        if shape is not None and "batch_input_shape" not in given:
+        if shape is not None:
             given["batch_input_shape"] = (batch_size, *((shape,) if isinstance(shape, int) else tuple(shape)))
         return given
 

@@ -88,4 +88,4 @@ class Lazy:
             values: the arguments, with their kinds; `convert(value, kind)` gives one in another kind.
             flags: fast-math flags of the calling function.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define translated(); emit the call there.")
