@@ -47,6 +47,7 @@ ROOMS = [
     "utils",
     "backend",
     "_legacy",
+    "compat",
 ]
 
 # The doors that lead down, opened only when somebody asks for what is behind them.
