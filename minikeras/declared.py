@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import sys
 import typing
 from collections.abc import Callable, Collection, Iterable
@@ -331,8 +332,46 @@ def declared(cls: Any = None, /, *, kw_only: bool = False) -> Any:
     return cls
 
 
+_ENTRY = re.compile(r"^    (?=\S)", re.MULTILINE)  # an argument in the section of a docstring that begins with "Args:"
+
+
+class Documentation:
+    """The docstring of a declared class: its own, and what its bases say of the arguments that it leaves to them."""
+
+    def __init__(self, text: str | None):
+        self.paragraphs = inspect.cleandoc(text or "").split("\n\n")
+
+    @property
+    def entries(self) -> list[str]:
+        """What it says of its arguments: for each, or for several at once, the lines of their own."""
+        found = [one for one in self.paragraphs if one.startswith("Args:")]
+        return ["    " + entry.rstrip() for entry in _ENTRY.split(found[0])[1:]] if found else []
+
+    def __get__(self, thing: Any, owner: type) -> str:
+        entries = self.entries
+        for name in inspect.signature(owner.__init__).parameters:  # type: ignore[misc]
+            word = re.compile(rf"^    ([\w, ]*, )?{name}\b[\w, ]*:|`{name}`")
+            for base in owner.__mro__:
+                documentation = vars(base).get("__doc__")
+                told = documentation.entries if isinstance(documentation, Documentation) else []
+                entry = next((one for one in told if word.search(one)), None)
+                if entry is not None:
+                    entries += [entry] if entry not in entries else []
+                    break
+        sections = (i for i, one in enumerate(self.paragraphs) if re.match("Args:|Returns:|Raises:|>>> ", one))
+        place = next(sections, len(self.paragraphs))
+        after = [one for one in self.paragraphs[place:] if not one.startswith("Args:")]
+        arguments = ["\n".join(["Args:", *entries])] if entries else []
+        return "\n\n".join(self.paragraphs[:place] + arguments + after)
+
+
 class Configured(UserFacing):
     """Base of what is configured by its constructor and described by `get_config`."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__doc__ is not None:
+            cls.__doc__ = Documentation(cls.__doc__)  # type: ignore[assignment]
 
     @classmethod
     def _other_arguments(cls, given: dict[str, Any]) -> dict[str, Any]:
