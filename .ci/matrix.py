@@ -122,8 +122,12 @@ def run(python: Python, which: str, folder: Path) -> tuple[bool, str]:
     line = versions.stdout.strip()
     print(f"\n== {line} (the {which} NumPy)", flush=True)
     # two processes; the team's threads are part of what is tested, OpenBLAS's would only wait for each other
+    # the examples ran with README's test command already
     pytest = [folder / "bin" / "pytest", "-n", "2"]
-    passed = subprocess.run(pytest, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"}).returncode == 0
+    passed = (
+        subprocess.run(pytest, env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "MINIKERAS_EXAMPLES": "0"}).returncode
+        == 0
+    )
     return passed, f"{line}: {'passed' if passed else 'FAILED'}"
 
 

@@ -110,7 +110,14 @@ def names_section(tests: Path) -> str:
     lines = [f"{here} of {len(names)} public names of Keras are here. The last column says which test uses a name:"]
     lines += ["those in `tests/parity/` run the same program on installed real Keras and compare."]
     for module, rows in sorted(modules.items()):
-        lines += ["", f"### keras{'.' * bool(module)}{module}", "", "| name | here | compared |", "|---|---|---|", *rows]
+        lines += [
+            "",
+            f"### keras{'.' * bool(module)}{module}",
+            "",
+            "| name | here | compared |",
+            "|---|---|---|",
+            *rows,
+        ]
     return "\n".join(lines) + "\n"
 
 
