@@ -11,21 +11,6 @@ GOOD = ["wonderful", "delightful", "moving", "brilliant", "warm", "witty", "supe
 BAD = ["dull", "tedious", "clumsy", "shallow", "loud", "lifeless", "awful"]
 THINGS = ["film", "story", "cast", "music", "ending", "scene", "book", "plot", "dialogue", "camera"]
 FILLERS = ["the", "a", "this", "that", "was", "is", "with", "very", "quite", "really", "rather", "its"]
-    "the",
-    "a",
-    "this",
-    "that",
-    "was",
-    "is",
-    "and",
-    "with",
-    "very",
-    "quite",
-    "really",
-    "rather",
-    "somewhat",
-    "its",
-]
 
 
 def reviews(count: int, seed: int) -> tuple[list[str], np.ndarray]:
