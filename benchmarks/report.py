@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.contenders import HAND_WRITTEN, OURS, SKLEARN
 from benchmarks.workloads import ROWS
 
+UNRANKED = {"cold-model"}  # in no mean: a ratio of start-up times says nothing about training
 THREAD_VARIABLES = (
     "MINIKERAS_NUM_THREADS",
     "OMP_NUM_THREADS",
@@ -78,7 +79,7 @@ def part_of_limit(row: dict[str, Any], rate: float | None) -> float | None:
 
 def ratios(rows: dict[str, Any], rival: str) -> dict[str, float]:
     """Our ratio to the best Keras ("keras") or the better PyTorch ("torch"), by row, where there is one."""
-    found = {key: row[f"ratio_to_{rival}"] for key, row in rows.items()}
+    found = {key: row[f"ratio_to_{rival}"] for key, row in rows.items() if key not in UNRANKED}
     return {key: ratio for key, ratio in found.items() if ratio is not None}
 
 

@@ -31,7 +31,20 @@ from benchmarks.installed import ROOT
 from benchmarks.workloads import ROWS, Setting
 
 SETTLE_SECONDS = 0.5  # threads that spin after their last task come to rest before another contender's turn
-IMPORT = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
+CLOCK = "import time\nstart = time.perf_counter()\n{}\nprint(time.perf_counter() - start)"
+FIRST_MODEL = """
+import numpy as np
+from {} import Sequential, layers
+model = Sequential([layers.Input((8,)), layers.Dense(16, activation="relu"), layers.Dense(1)])
+model.predict(np.zeros((1, 8)), verbose=0)
+"""
+FIRST_MODELS = {  # of those who are no Keras
+    "torch": """
+import torch
+torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 1))(torch.zeros(1, 8))
+""",
+    "numpy": "import numpy",  # what all of them begin with
+}
 GROUPS = (("cold-script", "cold-memory"), ("cold-W3-empty", "cold-W3-warm", "memory-W3"))  # measured together
 
 # A contender's part in one round; round 0 prepares and warms up, and its values are dropped.
@@ -96,9 +109,10 @@ def workload_part(worker: Worker, key: str, setting: Setting) -> Part:
     return part
 
 
-def import_part(contender: Contender, module: str) -> Part:
-    """Seconds of `import`, in a fresh process each."""
-    return lambda turn: {"cold-import": {"value": float(contender.run("-c", IMPORT.format(module))[0])}}
+def first_model_part(contender: Contender, module: str) -> Part:
+    """Seconds from the first import to a first model's first prediction, in a fresh process each."""
+    program = CLOCK.format(FIRST_MODELS.get(module, FIRST_MODEL.format(module)))
+    return lambda turn: {"cold-model": {"value": float(contender.run("-c", program)[0])}}
 
 
 def _script(contender: Contender, key: str, quick: bool, **variables: str) -> tuple[dict[str, Any], float, float]:
@@ -166,10 +180,10 @@ def measure(
         return {key: {}}
     if ROWS[key].model is not None:
         parts = {one.contender.name: workload_part(one, key, setting) for one in workers}
-    elif key == "cold-import":
+    elif key == "cold-model":
         # NumPy, which all of them import, in our interpreter: what minikeras adds to it can be read off.
-        parts = {one.name: import_part(one, one.framework) for one in contenders}
-        parts["import numpy"] = import_part(contenders[0], "numpy")
+        parts = {one.name: first_model_part(one, one.framework) for one in contenders}
+        parts["import numpy"] = first_model_part(contenders[0], "numpy")
     else:
         make = {"cold-script": script_part, "cold-W3-empty": first_epoch_part, "memory-W4": memory_part}[key]
         parts = {one.name: make(one, setting.quick) for one in contenders}

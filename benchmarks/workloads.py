@@ -254,7 +254,7 @@ ROWS = {
         12_800,
         work="fit_augmented",
     ),
-    "cold-import": Row("Cold start: import", "s"),
+    "cold-model": Row("Cold start: import layers and Sequential, a first model, a first prediction", "s"),
     "cold-script": Row("Cold start: whole W1 script, start to exit", "s"),
     "cold-memory": Row("Cold start: whole W1 script, peak memory", "MB"),
     "cold-W3-empty": Row("Cold start: first epoch of W3, kernel cache empty", "s"),

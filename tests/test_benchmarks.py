@@ -74,7 +74,7 @@ def test_limit_is_a_rate_or_a_time_like_the_row():
 
 def test_standing_is_the_geometric_mean_of_the_rows_that_have_a_ratio():
     rows = {key: {"ratio_to_keras": ratio} for key, ratio in (("W1", 2.0), ("W2", 0.5), ("W3", 8.0), ("size", 16.0))}
-    rows["W12"] = {"ratio_to_keras": None}
+    rows |= {"W12": {"ratio_to_keras": None}, "cold-model": {"ratio_to_keras": 100.0}}
     assert standing(rows, "keras", "Keras") == (
         "Geometric mean of our ratios to Keras: 2.00 over 3 rows of networks, ahead in 2 of them; "
         "3.36 over all 4 rows, ahead in 3 of them."
