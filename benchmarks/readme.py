@@ -16,6 +16,7 @@ from benchmarks.workloads import ROWS
 
 BEGIN = "<!-- the table, from benchmarks/results/vs_keras.json by `python -m benchmarks.readme` -->"
 END = "<!-- the table's end -->"
+ALSO = {"cold-model", "cold-script", "cold-W3-empty", "memory-W3", "size"}  # beside the rows of networks
 RIVALS = {
     "keras-tensorflow": "TensorFlow",
     "keras-tensorflow-jit": "TensorFlow, jit_compile",
@@ -36,15 +37,16 @@ def best(row: dict[str, Any], rival: str) -> list[str]:
 
 
 def section(result: dict[str, Any]) -> str:
-    """What stands between the two marks: a line for each row that somebody has a value for, and the means."""
+    """What stands between the two marks: a line for each row of the page that has a value, and all rows' means."""
     lines = []
     for key, row in result["rows"].items():
-        if any("values" in one for one in row["results"].values()):
+        named = ROWS[key].model is not None or key in ALSO
+        if named and any("values" in one for one in row["results"].values()):
             ours = row["results"].get(OURS, {})
             value = report.number(ours["median"]) if "values" in ours else ""
             title = f"{ROWS[key].title}, {row['unit']}"
-            lines.append([title, value, *best(row, "keras"), *best(row, "torch")])
-    header = ["", "minikeras", "best Keras", "ratio", "better hand-written PyTorch", "ratio"]
+            lines.append([title, value, *best(row, "keras"), best(row, "torch")[1]])
+    header = ["", "minikeras", "best Keras", "ratio", "ratio to PyTorch"]
     parts = [
         report.table(header, lines),
         report.standing(result["rows"], "keras", "the best Keras"),

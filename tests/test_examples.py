@@ -33,3 +33,11 @@ def test_example(name: str, tmp_path: Path):
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
     assert run.stdout.strip(), "an example says what it found"
+
+
+def test_the_snippet_of_the_readme_runs_as_it_stands(tmp_path: Path):
+    page = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    snippet = page.partition("```python\n")[2].partition("```")[0]
+    run = subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr[-4000:]
+    assert "'accuracy': 0.9" in run.stdout and (tmp_path / "digits.keras").is_file()
