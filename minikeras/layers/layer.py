@@ -11,7 +11,8 @@ import numpy as np
 
 from minikeras import constraints, initializers, journal, regularizers
 from minikeras.autodiff.symbolic import SymbolicNode, snake_case, unique_name
-from minikeras.autodiff.tensor import Variable, assign_all
+from minikeras.autodiff.tape import is_recording
+from minikeras.autodiff.tensor import Tensor, Variable, assign_all
 from minikeras.declared import Converted, declared, field, fields, is_declared
 from minikeras.layers.calling import Calling
 from minikeras.layers.context import context, naming, within
@@ -321,8 +322,59 @@ class Layer(Calling):
         assign_all(variables, values)
 
     @user_facing
-    def stateless_call(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError("Layers keep their state; call the layer itself instead of stateless_call().")
+    def stateless_call(
+        self,
+        trainable_variables: Any,
+        non_trainable_variables: Any,
+        *args: Any,
+        return_losses: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Call the layer with other values of its variables, which it has again what they were afterwards.
+
+        Args:
+            trainable_variables, non_trainable_variables: values in the order of these properties.
+            args, kwargs: for the call.
+            return_losses: whether the losses of the call are returned too.
+
+        Returns:
+            The outputs, the values that the non-trainable variables have after the call, and the losses if wanted.
+
+        Raises:
+            ValueError: where the layer is not built, or the values do not fit the variables.
+            NotImplementedError: for values through which a gradient is recorded: it would not reach them.
+
+        >>> from minikeras import layers
+        >>> layer = layers.Dense(1, kernel_initializer="ones")
+        >>> layer.build((None, 2))
+        >>> outputs, others = layer.stateless_call([[[2.0], [3.0]], [1.0]], [], [[1.0, 1.0]])
+        >>> float(outputs[0, 0]), others
+        (6.0, [])
+        """
+        if not self.built:
+            raise ValueError(f"stateless_call needs the weights of {self.name!r}, which is not built; call it first.")
+        variables = self.trainable_variables + self.non_trainable_variables
+        values = [*trainable_variables, *non_trainable_variables]
+        counts = len(self.trainable_variables), len(self.non_trainable_variables)
+        if counts != (len(trainable_variables), len(non_trainable_variables)):
+            raise ValueError(
+                f"The layer {self.name!r} has {counts[0]} trainable and {counts[1]} other variables, got "
+                f"{len(trainable_variables)} and {len(non_trainable_variables)} values; pass one for each."
+            )
+        if is_recording() and any(isinstance(one, Tensor) and one.tracked for one in values):
+            raise NotImplementedError(
+                "Gradients do not reach the values given to stateless_call(); assign them to the variables, and "
+                "differentiate a call of the layer itself."
+            )
+        before = [variable.numpy() for variable in variables]
+        try:
+            assign_all(variables, values)
+            outputs = self(*args, **kwargs)
+            after = [variable.value for variable in variables[counts[0] :]]
+            losses = list(self.losses) if return_losses else []
+        finally:
+            assign_all(variables, before)
+        return (outputs, after, losses) if return_losses else (outputs, after)
 
     def __getstate__(self) -> dict[str, Any]:
         if self._loss_functions:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.autodiff.seed_state import SeedState
 from minikeras.autodiff.symbolic import snake_case
 from minikeras.autodiff.tensor import Variable, assign_all, list_of_arrays
 from minikeras.declared import Configured
@@ -256,7 +257,11 @@ class Structure(Configured):
 
     @property
     def variables(self) -> list[Variable]:
-        """The weights and the metrics' variables."""
+        """The weights, the metrics' variables and the states of random streams."""
+        return self._kept_variables() + [SeedState(one, i) for i, one in enumerate(self._contents().streams)]
+
+    def _kept_variables(self) -> list[Variable]:
+        """The variables that are arrays of their own."""
         contents = self._contents()
         return contents.weights + [variable for metric in contents.metrics for variable in metric.variables]
 

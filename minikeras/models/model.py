@@ -16,6 +16,7 @@ from minikeras.layers.spec import shapes_of, specs_of
 from minikeras.lazy import LazyModule
 from minikeras.models.graph import Graph
 from minikeras.models.graph_loss import LossOfGraph, tensors_in
+from minikeras.models.state import set_state_tree, state_tree
 from minikeras.models.summary import print_summary
 from minikeras.ops.core import cast
 from minikeras.ops.numpy import expand_dims, squeeze
@@ -50,6 +51,16 @@ def _masked(inputs: list[Any], mask: Any) -> list[Any]:
             if one is not None:
                 value._keras_mask = one
     return inputs
+
+
+def _entrance_of(tensor: KerasTensor) -> str:
+    """What the user knows an input of a model by."""
+    return tensor._keras_history[0].name if tensor._keras_history else tensor.name
+
+
+def _is_optional(tensor: Any) -> bool:
+    """Whether None may stand in the place of an input."""
+    return isinstance(tensor, KerasTensor) and getattr(tensor._keras_history[0], "optional", False)
 
 
 _WIRING = {"layers", "input_layers", "output_layers"}
@@ -114,25 +125,40 @@ class Model(ComparingTrainer, Layer):
         wanted = self._graph.inputs
         if len(wanted) == 1 and type(inputs) is Tensor:
             return [self._fit_input(inputs, wanted[0])]
+        structure = self._graph.input_structure
         if isinstance(inputs, dict):
-            structure = self._graph.input_structure
             if not isinstance(structure, dict):
                 structure = {tensor._keras_history[0].name: tensor for tensor in wanted}
-            missing = sorted(name for name in structure if name not in inputs)
+            missing = sorted(name for name in structure if name not in inputs and not _is_optional(structure[name]))
             if missing:
                 raise ValueError(f"The model {self.name!r} misses the inputs {missing}, got {sorted(inputs)}.")
-            values = {name: inputs[name] for name in structure}
+            unused = sorted(str(name) for name in inputs.keys() - structure.keys())
+            if unused and structure is self._graph.input_structure:
+                warn(f"The model {self.name!r} has no inputs {unused} and leaves them out; its inputs are {structure}.")
+            values = {name: inputs.get(name) for name in structure}
             tree.assert_same_structure(structure, values)
             tensors, leaves = tree.flatten(structure), tree.flatten(values)
             found = {id(tensor): leaf for tensor, leaf in zip(tensors, leaves, strict=True)}
             flat = [found[id(tensor)] for tensor in wanted]
         else:
+            if isinstance(structure, dict) and list(structure) != tree.flatten({name: name for name in structure}):
+                raise ValueError(
+                    f"The model {self.name!r} has the inputs {list(structure)} by name, whose order in a list could be "
+                    f"this one or that of the alphabet, got {shown(inputs)}; pass a dict."
+                )
             flat = tree.flatten(inputs)
         if len(flat) != len(wanted):
             raise ValueError(f"The model {self.name!r} expects {len(wanted)} inputs, got {len(flat)}.")
         return [self._fit_input(value, tensor) for value, tensor in zip(flat, wanted, strict=True)]
 
     def _fit_input(self, value: Any, tensor: KerasTensor) -> Any:
+        if value is None:
+            if not _is_optional(tensor):
+                raise ValueError(
+                    f"The input {_entrance_of(tensor)!r} of the model {self.name!r} is not optional, got None; pass a "
+                    "value, or make it with Input(..., optional=True)."
+                )
+            return None
         if not isinstance(value, (Tensor, KerasTensor)):
             raise ValueError(f"The model {self.name!r} expects a tensor or an array as its input, got {value!r:.80}.")
         shape, expected = tuple(value.shape), tensor.shape
@@ -152,9 +178,9 @@ class Model(ComparingTrainer, Layer):
             value = squeeze(value, -1)
         shape = tuple(value.shape)
         if not self._fits(shape, expected):
-            entrance = tensor._keras_history[0].name if tensor._keras_history else tensor.name
             raise ValueError(
-                f"The model {self.name!r} expects inputs of shape {expected} at {entrance!r}, got shape {shape}; "
+                f"The model {self.name!r} expects inputs of shape {expected} at {_entrance_of(tensor)!r}, got shape "
+                f"{shape}; "
                 "reshape the data or change the model's input shape."
             )
         return value
@@ -174,7 +200,8 @@ class Model(ComparingTrainer, Layer):
         """Output specifications for symbolic inputs, which may be shaped other than the model's own."""
         assert self._graph is not None
         flat = self._graph_inputs(inputs)
-        if all(value.shape == tensor.shape for value, tensor in zip(flat, self._graph.inputs, strict=True)):
+        pairs = zip(flat, self._graph.inputs, strict=True)
+        if all(value is not None and value.shape == tensor.shape for value, tensor in pairs):
             return self._graph.output_structure
         values = {id(tensor): value for tensor, value in zip(self._graph.inputs, flat, strict=True)}
 
@@ -345,11 +372,9 @@ class Model(ComparingTrainer, Layer):
 
     @property
     def output_names(self) -> list[str]:
-        """The names that losses, metrics and logs call the outputs by."""
+        """The names of what computes the outputs, in the order of `outputs`."""
         if self._graph is None:
             raise AttributeError(f"The model {self.name!r} has no named outputs before it is built.")
-        if isinstance(self._graph.output_structure, dict):
-            return sorted(self._graph.output_structure)
         names: list[str] = []
         for tensor in self.outputs:
             name = tensor._keras_history[0].name
@@ -368,6 +393,43 @@ class Model(ComparingTrainer, Layer):
             return
         self.compute_output_spec(specs_of(input_shape, str(self.compute_dtype)))
         self.built = True
+
+    @property
+    def metrics_variables(self) -> list[Any]:
+        """The variables of `metrics`."""
+        return [variable for metric in self.metrics for variable in metric.variables]
+
+    @user_facing
+    def get_state_tree(self, value_format: str = "backend_tensor") -> dict[str, Any]:
+        """All variables by their paths: `{"trainable_variables": {"dense": {"kernel": ..., "bias": ...}}, ...}`.
+
+        Args:
+            value_format: `"backend_tensor"`, or `"numpy_array"` for copies as arrays.
+
+        Returns:
+            A nested dict with `trainable_variables`, `non_trainable_variables`, `optimizer_variables` and
+            `metrics_variables`.
+
+        Raises:
+            ValueError: where two variables have the same path.
+
+        >>> from minikeras import Input, Sequential, layers
+        >>> model = Sequential([Input((3,)), layers.Dense(2, name="head")], name="net")
+        >>> state = model.get_state_tree("numpy_array")
+        >>> state["trainable_variables"]["net"]["head"]["kernel"].shape
+        (3, 2)
+        """
+        return state_tree(self, value_format)
+
+    @user_facing
+    def set_state_tree(self, state_tree: Any) -> None:
+        """Give variables the values of a tree from `get_state_tree`, or of a part of one.
+
+        Raises:
+            ValueError, TypeError: for a path that the model does not have or values that do not fit; nothing is
+                changed.
+        """
+        set_state_tree(self, state_tree)
 
     @user_facing
     def summary(
