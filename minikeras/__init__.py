@@ -53,6 +53,7 @@ _NAMES = {
     "Metric": "metrics",
     "Function": "models.function",
     "Model": "models",
+    "Operation": "layers.operation",
     "Sequential": "models",
     "Optimizer": "optimizers",
     "Regularizer": "regularizers",
@@ -106,6 +107,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from minikeras.layers import InputSpec as InputSpec
     from minikeras.layers import Layer as Layer
     from minikeras.layers.context import name_scope as name_scope
+    from minikeras.layers.operation import Operation as Operation
     from minikeras.losses import Loss as Loss
     from minikeras.metrics import Metric as Metric
     from minikeras.models import Model as Model

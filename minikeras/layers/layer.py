@@ -16,6 +16,7 @@ from minikeras.autodiff.tensor import Tensor, Variable, assign_all
 from minikeras.declared import Converted, declared, field, fields, is_declared
 from minikeras.layers.calling import Calling
 from minikeras.layers.context import context, naming, within
+from minikeras.layers.operation import Operation, Told
 from minikeras.layers.spec import as_shape
 from minikeras.registry import deserialize_keras_object, is_builtin, is_description, serialize_value, spend_weights
 from minikeras.tracebacks import end_at_users_line, user_facing
@@ -58,6 +59,9 @@ def _switch(layer: Any, name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{type(layer).__name__} takes {name}=True or False, got {value!r}.")
     return bool(value)
+
+
+_NO_SETTING = Told(lambda layer: None)
 
 
 def _describes(value: Any) -> bool:
@@ -105,7 +109,7 @@ class Layer(Calling):
     _UNTRACKED = frozenset(
         {
             *("_inbound_nodes", "_losses", "_loss_owners", "_loss_functions"),
-            *("_recorded", "_own", "_build_shapes", "_initial", "_accepted_shape"),
+            *("_recorded", "_own", "_build_shapes", "_initial", "_accepted_shape", "_outbound"),
         }
     )
     replayable = True  # whether predictions depend on inputs, weights and settings alone, see `training.inference`
@@ -203,6 +207,11 @@ class Layer(Calling):
             name, shape, initializer = shape, initializer, (dtype if not isinstance(dtype, np.dtype) else None)
             dtype = None
             initializer, regularizer, constraint = self._settings_of(name, initializer, regularizer, constraint)
+        if self.built and context.entry is not None and context.building is None:
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} calls add_weight() in call(), which would make another weight at "
+                "every call; make it in build(), or in __init__."
+            )
         if overwrite_with_gradient:
             raise ValueError(
                 f"{type(self).__name__} {self.name!r} got overwrite_with_gradient=True, but the optimizer adds "
@@ -254,7 +263,7 @@ class Layer(Calling):
 
     def _configured(self, name: str) -> Any:
         """The present value of a constructor argument: the attribute of that name, else what was passed."""
-        if name in self.__dict__ or hasattr(type(self), name):
+        if name in self.__dict__ or not isinstance(getattr(type(self), name, _NO_SETTING), Told):
             return getattr(self, name)
         args, kwargs = self._recorded
         given = {**dict(zip(_own_arguments(type(self))[0], args, strict=False)), **kwargs}
@@ -383,7 +392,7 @@ class Layer(Calling):
                 f"{self._loss_functions[0]!r:.80} given to add_loss() may refer to its weights; make it anew and add "
                 "the function to that."
             )
-        left_out = ("_losses", "_loss_owners", "_inbound_nodes", "_structure", "_settings", "_known")
+        left_out = ("_losses", "_loss_owners", "_inbound_nodes", "_outbound", "_structure", "_settings", "_known")
         return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -392,3 +401,6 @@ class Layer(Calling):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+Operation.register(Layer)

@@ -155,8 +155,8 @@ class Model(ComparingTrainer, Layer):
         if value is None:
             if not _is_optional(tensor):
                 raise ValueError(
-                    f"The input {_entrance_of(tensor)!r} of the model {self.name!r} is not optional, got None; pass a "
-                    "value, or make it with Input(..., optional=True)."
+                    f"The model {self.name!r} expects a tensor or an array at its input {_entrance_of(tensor)!r}, which "
+                    "is not optional, got None; pass one, or make the input with Input(..., optional=True)."
                 )
             return None
         if not isinstance(value, (Tensor, KerasTensor)):
@@ -393,11 +393,6 @@ class Model(ComparingTrainer, Layer):
             return
         self.compute_output_spec(specs_of(input_shape, str(self.compute_dtype)))
         self.built = True
-
-    @property
-    def metrics_variables(self) -> list[Any]:
-        """The variables of `metrics`."""
-        return [variable for metric in self.metrics for variable in metric.variables]
 
     @user_facing
     def get_state_tree(self, value_format: str = "backend_tensor") -> dict[str, Any]:
