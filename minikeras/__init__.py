@@ -61,10 +61,13 @@ _NAMES = {
     "name_scope": "layers.context",
 }
 
+__all__ = ["__version__", "version", *(room for room in _ROOMS if room[0] != "_"), *_NAMES]
+
 
 if not TYPE_CHECKING:  # type checkers would take any name for one that is there
     _homes = {room: f"minikeras.{room}" for room in _ROOMS}
-    __getattr__, __dir__ = public_names(__name__, {**_homes, **{n: f"minikeras.{at}:{n}" for n, at in _NAMES.items()}})
+    _homes |= {name: f"minikeras.{room}:{name}" for name, room in _NAMES.items()}
+    __getattr__, __dir__ = public_names(__name__, _homes)
 
 
 def version() -> str:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from minikeras.lazy import offer_names
+
 _FLOAT_TYPES = ("float16", "float32", "float64", "bfloat16")
 _NUMBER_TYPES = frozenset(
     ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), *_FLOAT_TYPES)
@@ -290,3 +292,15 @@ class DTypePolicy:
 
     def __repr__(self) -> str:
         return f'<DTypePolicy "{self._name}">'
+
+
+offer_names(__name__, owners=("minikeras.config",))
+
+
+offer_names(
+    __name__,
+    hidden=(
+        *("cupy_and_device", "dataset_folders", "gpu_is_there", "keras_home", "on_device_change", "result_type"),
+        "standardize_data_format",
+    ),
+)

@@ -229,11 +229,11 @@ class Calling(AddedLosses, Uses):
 
     # ------------------------------------------------------------ arguments that reach the layers within
 
-    _passed_on: tuple[str, ...] = ()
+    _context_names: tuple[str, ...] = ()
 
     @property
     def _call_context_args(self) -> set[str]:
-        return {"training", *self._passed_on}
+        return {"training", *self._context_names}
 
     def _register_call_context_args(self, *names: str) -> None:
         """Have arguments of a call reach all layers within that register them too, as `training` does.
@@ -245,8 +245,8 @@ class Calling(AddedLosses, Uses):
         """
         if self._called or self._inbound_nodes:
             raise RuntimeError(f"The layer {self.name!r} was called already; register its arguments in __init__.")
-        self._passed_on = (*self._passed_on, *(name for name in names if name not in ("training", *self._passed_on)))
-        self.__dict__["call"] = functools.partial(_call_passing_on, self)
+        self._context_names = (*self._context_names, *(name for name in names if name not in ("training", *self._context_names)))
+        self.__dict__["call"] = functools.partial(_call_with_context, self)
 
     # ------------------------------------------------------------ symbolic use
 
@@ -323,9 +323,9 @@ class Calling(AddedLosses, Uses):
         return shapes_of(self.compute_output_spec(inputs))
 
 
-def _call_passing_on(layer: Any, *args: Any, **kwargs: Any) -> Any:
+def _call_with_context(layer: Any, *args: Any, **kwargs: Any) -> Any:
     """`call` of a layer with registered arguments."""
-    names, outer = layer._passed_on, context.arguments
+    names, outer = layer._context_names, context.arguments
     signature = call_signature(type(layer))
     given = {**dict(zip(signature.names, args, strict=False)), **kwargs}
     values = {name: outer.get(name) if given.get(name) is None else given[name] for name in names}

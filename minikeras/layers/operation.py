@@ -1,11 +1,11 @@
-"""What a layer and a user's `Operation` have in common: their uses in graphs, under the names of Keras 3 and Keras 2."""
+"""What a layer and a user's `Operation` have in common: their uses in graphs, under Keras 3's and Keras 2's names."""
 
 from __future__ import annotations
 
 import inspect
 from abc import ABCMeta
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from minikeras import tree
 from minikeras.autodiff.symbolic import FunctionNode, SymbolicNode, infer_output, is_symbolic, snake_case, unique_name
@@ -53,7 +53,7 @@ class Uses:
     _outbound_nodes = outbound_nodes
 
     stateful = False  # whether states are carried from batch to batch
-    updates: list[Any] = []  # assignments happen where they stand
+    updates: ClassVar[list[Any]] = []  # assignments happen where they stand
 
     def get_input_at(self, node_index: int) -> Any:
         """The symbolic input of a use in a graph, by its number."""
@@ -144,6 +144,7 @@ class Operation(Uses, metaclass=ABCMeta):
     [[3.0, 3.0]]
     """
 
+    _recorded: tuple[tuple, dict[str, Any]]  # the constructor's arguments
     replayable = False  # whether `call` depends on its arguments alone, see `training.inference`
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -184,10 +185,10 @@ class Operation(Uses, metaclass=ABCMeta):
         bound = inspect.signature(type(self).__init__).bind(self, *args, **kwargs)
         bound.apply_defaults()
         kinds = {one.kind: name for name, one in bound.signature.parameters.items()}
-        if bound.arguments.pop(kinds.get(inspect.Parameter.VAR_POSITIONAL), ()):
+        if bound.arguments.pop(kinds.get(inspect.Parameter.VAR_POSITIONAL, ""), ()):
             raise NotImplementedError(f"{type(self).__name__} takes any number of arguments; give it a get_config().")
         named = dict(list(bound.arguments.items())[1:])
-        named.update(named.pop(kinds.get(inspect.Parameter.VAR_KEYWORD), {}))
+        named.update(named.pop(kinds.get(inspect.Parameter.VAR_KEYWORD, ""), {}))
         takes_name = "name" in named or inspect.Parameter.VAR_KEYWORD in kinds
         config = {name: serialize_value(value) for name, value in named.items()}
         return {**config, "name": self.name} if takes_name else config

@@ -793,7 +793,7 @@ class Bidirectional(Layer):
         return self.forward_layer
 
     @property
-    def stateful(self) -> bool:
+    def stateful(self) -> bool:  # type: ignore[override]
         return self.forward_layer.stateful
 
     @property

@@ -283,9 +283,10 @@ def _call(operation: Any, args: list[Any], kwargs: dict[str, Any], description: 
     if not isinstance(operation, FunctionNode):
         operation(*args, **(_call_keywords(operation, kwargs) if isinstance(operation, Layer) else kwargs))
         return
-    known = _BY_OP.get(operation.function)
+    function: Any = operation.function
+    known = _BY_OP.get(function)
     if known is None:
-        SymbolicNode(operation, tuple(args), kwargs, operation.function.infer(tuple(args), kwargs))
+        SymbolicNode(operation, tuple(args), kwargs, function.infer(tuple(args), kwargs))
         return
     settings = deserialize_keras_object({key: value for key, value in description["config"].items() if key != "name"})
     unknown = sorted(set(settings) - set(known.settings))

@@ -155,8 +155,8 @@ class Model(ComparingTrainer, Layer):
         if value is None:
             if not _is_optional(tensor):
                 raise ValueError(
-                    f"The model {self.name!r} expects a tensor or an array at its input {_entrance_of(tensor)!r}, which "
-                    "is not optional, got None; pass one, or make the input with Input(..., optional=True)."
+                    f"The model {self.name!r} expects a tensor or an array at its input {_entrance_of(tensor)!r}, "
+                    "which is not optional, got None; pass one, or make the input with Input(..., optional=True)."
                 )
             return None
         if not isinstance(value, (Tensor, KerasTensor)):

@@ -15,7 +15,9 @@ def _groups(model: Any) -> dict[str, list[Variable]]:
     return {
         "trainable_variables": model.trainable_variables,
         "non_trainable_variables": model.non_trainable_variables,
-        "optimizer_variables": [one for optimizer in optimizers if optimizer is not None for one in optimizer.variables],
+        "optimizer_variables": [
+            one for optimizer in optimizers if optimizer is not None for one in optimizer.variables
+        ],
         "metrics_variables": model.metrics_variables,
     }
 

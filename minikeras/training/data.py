@@ -132,7 +132,9 @@ def _is_structure(data: Any) -> bool:
         isinstance(data, (list, tuple))
         and any(item is not None for item in data)
         and all(
-            item is None or isinstance(item, Mapping) or is_array_like(item) and not _is_scalar(item)
+            item is None
+            or isinstance(item, Mapping)
+            or (is_array_like(item) and not _is_scalar(item))
             or _is_structure(item)
             for item in data
         )

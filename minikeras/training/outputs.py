@@ -49,7 +49,11 @@ class Outputs:
         Raises:
             ValueError: for what does not fit.
         """
-        if isinstance(spec, (list, tuple)) and len(spec) == self.count and (lists or not any(map(tree.is_nested, spec))):
+        if (
+            isinstance(spec, (list, tuple))
+            and len(spec) == self.count
+            and (lists or not any(map(tree.is_nested, spec)))
+        ):
             return list(spec)
         if isinstance(spec, Mapping) and not _has_keys(self.structure, spec):
             for names in (self.names, self.model_names):
