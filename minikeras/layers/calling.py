@@ -245,7 +245,10 @@ class Calling(AddedLosses, Uses):
         """
         if self._called or self._inbound_nodes:
             raise RuntimeError(f"The layer {self.name!r} was called already; register its arguments in __init__.")
-        self._context_names = (*self._context_names, *(name for name in names if name not in ("training", *self._context_names)))
+        self._context_names = (
+            *self._context_names,
+            *(name for name in names if name not in ("training", *self._context_names)),
+        )
         self.__dict__["call"] = functools.partial(_call_with_context, self)
 
     # ------------------------------------------------------------ symbolic use

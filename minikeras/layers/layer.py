@@ -353,10 +353,10 @@ class Layer(Calling):
             ValueError: where the layer is not built, or the values do not fit the variables.
             NotImplementedError: for values through which a gradient is recorded: it would not reach them.
 
-        >>> from minikeras import layers
+        >>> from minikeras import layers, ops
         >>> layer = layers.Dense(1, kernel_initializer="ones")
         >>> layer.build((None, 2))
-        >>> outputs, others = layer.stateless_call([[[2.0], [3.0]], [1.0]], [], [[1.0, 1.0]])
+        >>> outputs, others = layer.stateless_call([[[2.0], [3.0]], [1.0]], [], ops.ones((1, 2)))
         >>> float(outputs[0, 0]), others
         (6.0, [])
         """

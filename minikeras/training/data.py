@@ -16,7 +16,7 @@ from minikeras.seeds import next_seed
 from minikeras.tracebacks import warn
 from minikeras.training.ahead import Iterated, ReadAhead
 from minikeras.training.foreign import as_array, is_array_like
-from minikeras.training.worker import Worker, pickled
+from minikeras.training.worker import Pickled, Worker, pickled
 from minikeras.utils.checks import number, shown, whole
 
 
@@ -464,7 +464,7 @@ class BatchStream:
         self._position: Iterator[Any] | None = None  # the indices or batches of a pass that epochs share
         self._ahead: ReadAhead | None = None
         self._read: Iterator[Any] | None = None  # the iterator that its thread reads
-        self._pickled: bytes = b""
+        self._pickled = Pickled()
         self._held: list[Any] = []  # the first batch of the epoch to come, where it has been looked at
         self.ended = False  # an iterator that has given all it had
 
@@ -592,7 +592,7 @@ class BatchStream:
                 "let it be picklable."
             )
             self._processes = False
-        elif data != self._pickled:
+        elif not data.same(self._pickled):
             self._pickled = data
 
     def _standardize(self, batch: Any) -> tuple[Any, Any, Any]:
