@@ -38,7 +38,7 @@ _ROOMS = (
     "utils",
 )
 
-# public name -> room
+# public name -> room, with the name that it has there if that is another
 _NAMES = {
     "GradientTape": "autodiff",
     "KerasTensor": "autodiff",
@@ -58,6 +58,7 @@ _NAMES = {
     "Optimizer": "optimizers",
     "Regularizer": "regularizers",
     "DTypePolicy": "config",
+    "device": "config:device_scope",
     "name_scope": "layers.context",
 }
 
@@ -66,7 +67,8 @@ __all__ = ["__version__", "version", *(room for room in _ROOMS if room[0] != "_"
 
 if not TYPE_CHECKING:  # type checkers would take any name for one that is there
     _homes = {room: f"minikeras.{room}" for room in _ROOMS}
-    _homes |= {name: f"minikeras.{room}:{name}" for name, room in _NAMES.items()}
+    for _name, _home in _NAMES.items():
+        _homes[_name] = f"minikeras.{_home}" if ":" in _home else f"minikeras.{_home}:{_name}"
     __getattr__, __dir__ = public_names(__name__, _homes)
 
 
@@ -105,6 +107,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from minikeras.autodiff import grad as grad
     from minikeras.autodiff import value_and_grad as value_and_grad
     from minikeras.config import DTypePolicy as DTypePolicy
+    from minikeras.config import device_scope as device
     from minikeras.initializers import Initializer as Initializer
     from minikeras.layers import Input as Input
     from minikeras.layers import InputSpec as InputSpec

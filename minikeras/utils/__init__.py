@@ -50,7 +50,7 @@ __all__ = list(_HOMES)
 
 
 # Where Keras 2 has some of these.
-_MODULES = ("data_utils", "generic_utils", "layer_utils", "np_utils", "vis_utils")
+_MODULES = ("data_utils", "generic_utils", "layer_utils", "legacy", "np_utils", "vis_utils")
 
 
 if not TYPE_CHECKING:  # type checkers would take any name for one that is there
@@ -88,6 +88,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from minikeras.utils import data_utils as data_utils
     from minikeras.utils import generic_utils as generic_utils
     from minikeras.utils import layer_utils as layer_utils
+    from minikeras.utils import legacy as legacy
     from minikeras.utils import np_utils as np_utils
     from minikeras.utils import vis_utils as vis_utils
     from minikeras.utils.data_utils import get_file as get_file
