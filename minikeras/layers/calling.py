@@ -110,6 +110,10 @@ class Calling(AddedLosses, Uses):
                         self._note_losses(self._losses_to_add(penalty / float(max(output.shape[0], 1))))
             return outputs
         except BaseException as error:
+            if isinstance(error, AttributeError) and "_own" not in self.__dict__:
+                raise RuntimeError(
+                    f"{type(self).__name__}.__init__ does not call super().__init__(); call it there, before all else."
+                ) from error
             end_at_users_line(error)
             raise
 

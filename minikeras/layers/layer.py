@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -217,7 +218,12 @@ class Layer(Calling):
                 f"{type(self).__name__} {self.name!r} got overwrite_with_gradient=True, but the optimizer adds "
                 "to weights; leave it out and assign the weight yourself."
             )
-        shape = () if shape is None else tuple(shape)
+        try:
+            shape = () if shape is None else tuple(map(operator.index, shape))
+        except TypeError:
+            raise ValueError(
+                f"add_weight of {self.name!r} takes a shape of whole numbers such as (3, 4), got {shape!r}."
+            ) from None
         spend_weights(shape)
         dtype = str(np.dtype(dtype or self._dtype_policy.variable_dtype))
         if initializer is None:
@@ -231,6 +237,8 @@ class Layer(Calling):
         regularizers.check(regularizer, variable)
         variable.regularizer, variable.constraint = regularizer, constraint
         variable.aggregation, variable.autocast = aggregation, autocast
+        if not self._trainable:
+            variable.trainable = False  # until the layer is trainable again
         self._own.append(variable)
         self._restructured()
         return variable

@@ -337,6 +337,11 @@ class Model(ComparingTrainer, Layer):
         raise ValueError(f"The model {self.name!r} has no layer {name!r}; its layers are {names}.")
 
     @property
+    def operations(self) -> list[Any]:
+        """The elements of a functional model's graph: layers and operations, in order."""
+        return [] if self._graph is None else list(self._graph.operations)
+
+    @property
     def inputs(self) -> Any:
         return None if self._graph is None else self._graph.inputs
 

@@ -72,6 +72,7 @@ class Trainer:
         self.loss: Any = None
         self.compiled = False
         self.stop_training = False
+        self.run_eagerly, self.jit_compile, self.steps_per_execution = False, "auto", 1  # as compile() was told
         self.history: Any = None
         self._compile_arguments: dict[str, Any] = {}
         self._compiled_loss: CompiledLoss | None = None
@@ -155,6 +156,8 @@ class Trainer:
         self._loss_factor = self._known = None
         self._check_label_values = all(spec is None or _is_builtin_loss(spec) for spec in tree.flatten(loss))
         self._compile_arguments = {**arguments, "optimizer": optimizer}
+        for name in ("run_eagerly", "jit_compile", "steps_per_execution"):
+            setattr(self, name, arguments[name])
         self.stop_training, self.compiled = False, True
 
     def _refers_to_graph(self, loss: Any) -> Any:
