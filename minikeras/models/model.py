@@ -10,6 +10,7 @@ from typing import Any
 from minikeras import tree
 from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
 from minikeras.autodiff.tensor import Tensor
+from minikeras.layers.added_losses import check_metric
 from minikeras.layers.context import context
 from minikeras.layers.layer import Layer
 from minikeras.layers.spec import shapes_of, specs_of
@@ -104,6 +105,7 @@ class Model(ComparingTrainer, Layer):
         self._graph: Graph | None = None
         self._own_losses = 0  # how many of the graph's losses its class added
         self._kept_values: dict[int, Any] = {}  # of the last call, by the ids of the graph's tensors
+        self._graph_metrics: dict[int, Any] = {}  # of some of these tensors
         if functional:
             self._graph = graph.with_entrances()
             self.built = True
@@ -264,12 +266,50 @@ class Model(ComparingTrainer, Layer):
         if self._adds_itself() and self._own_losses + len(losses) == len(self._graph.losses):
             self._own_losses = len(self._graph.losses)
 
+    def add_metric(self, value: Any, aggregation: str | None = "mean", name: str | None = None) -> None:
+        """Keras 2: show the mean of a tensor among the metrics; on a functional model also of a symbolic one.
+
+        `model.add_metric(ops.mean(z_log_var), name="log_variance")` is computed in the same pass as the outputs, in
+        training and evaluation.  Descriptions and files do not hold it.
+
+        Args:
+            value: a symbolic tensor that follows from the model's inputs, or what `Layer.add_metric` takes.
+            aggregation, name: as for `Layer.add_metric`.
+
+        Raises:
+            ValueError: for a symbolic tensor that does not belong to the model; nothing is added.
+
+        >>> import numpy as np
+        >>> from minikeras import Input, Model, layers
+        >>> x = Input((2,))
+        >>> model = Model(x, layers.Dense(1)(x))
+        >>> model.add_metric(x * 2, name="doubled")
+        >>> model.compile("sgd", "mse")
+        >>> model.evaluate(np.ones((4, 2)), np.ones((4, 1)), verbose=0, return_dict=True)["doubled"]
+        2.0
+        """
+        if not isinstance(value, KerasTensor):
+            super().add_metric(value, aggregation, name)
+            return
+        check_metric(self, aggregation, name)
+        if self._graph is None or type(self).call is not Model.call:
+            raise ValueError(
+                f"The {type(self).__name__} {self.name!r} computes no symbolic tensors of its own, got {value!r}; call "
+                "self.add_metric() in call(), or make the model of inputs and outputs."
+            )
+        graph = self._graph.keeping([value])
+        if not any(kept is value for kept in graph.kept):
+            raise ValueError(f"add_metric of {self.name!r} got {value!r}, which does not follow from its inputs alone.")
+        self._graph, self._graph_metrics[id(value)] = graph, self._added_metric(str(name))
+
     def _note_of_graph(self, losses: list[Any], kept: list[Any]) -> None:
         if losses:
             self._note_losses(losses)
         assert self._graph is not None
         self._kept_values.clear()  # in place: the replicas of a comparison have them in common
         self._kept_values.update({id(tensor): value for tensor, value in zip(self._graph.kept, kept, strict=True)})
+        for tensor, metric in self._graph_metrics.items():
+            metric.update_state(self._kept_values[tensor])
 
     def _added_losses(self) -> list[Any]:
         return self._losses if self._losses or self._graph is None else self._graph.losses
@@ -292,7 +332,7 @@ class Model(ComparingTrainer, Layer):
 
     # ------------------------------------------------------------ structure
 
-    _UNTRACKED = Layer._UNTRACKED | {"_kept_values", "_known", "_comparison", *vars(Trainer())}
+    _UNTRACKED = Layer._UNTRACKED | {"_kept_values", "_graph_metrics", "_known", "_comparison", *vars(Trainer())}
     _STRUCTURAL = Layer._STRUCTURAL | {"_graph"}
     _keeps_contents = True
 
@@ -497,6 +537,8 @@ class Model(ComparingTrainer, Layer):
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_kept_values": {}, "_observers": ()}
+        if self._graph_metrics:  # of tensors that a copy does not have
+            state |= {"_graph_metrics": {}, "_metric_tables": None}
         if is_symbolic(self._recorded):  # type: ignore[has-type]
             state["_recorded"] = (), {}
         return state
