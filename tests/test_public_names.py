@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 import subprocess
 import sys
 import types
@@ -62,24 +61,24 @@ def test_names_of_keras_that_are_not_here():
         with pytest.raises(ImportError, match=said):
             exec(statement)
     with pytest.raises(ImportError, match=r"keras\.utils\.Config is not part of minikeras; use a dict"):
-        from minikeras.utils import Config  # noqa: F401
-    with pytest.raises(ModuleNotFoundError, match=re.escape("keras.quantizers.X is not") + "|" + said):
-        import minikeras.quantizers.X  # noqa: F401
+        exec("from minikeras.utils import Config")
+    with pytest.raises(ModuleNotFoundError, match=said):
+        importlib.import_module("minikeras.quantizers.inner")
     assert not hasattr(minikeras, "quantizers") and not hasattr(minikeras.layers, "TFSMLayer")
 
 
 def test_other_names_are_what_they_are_everywhere():
     with pytest.raises(AttributeError, match=r"^module 'minikeras' has no attribute 'quantisers'\.$"):
         _ = minikeras.quantisers
-    with pytest.raises(ImportError, match="cannot import name 'Nothing' from 'minikeras.losses'"):
-        from minikeras.losses import Nothing  # noqa: F401
-    with pytest.raises(ModuleNotFoundError, match="No module named 'minikeras.nothing'"):
-        import minikeras.nothing  # noqa: F401
+    with pytest.raises(ImportError, match=r"cannot import name 'Nothing' from 'minikeras\.losses'"):
+        exec("from minikeras.losses import Nothing")
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'minikeras\.nothing'"):
+        importlib.import_module("minikeras.nothing")
     assert remedy_for("minikeras.nothing") is None
 
 
 def test_settings_that_change_nothing_say_so():
-    with pytest.warns(UserWarning, match="so set_backend\\('jax'\\) changes nothing"):
+    with pytest.warns(UserWarning, match=r"so set_backend\('jax'\) changes nothing"):
         minikeras.config.set_backend("jax")
     with pytest.raises(ValueError, match="got 'theano'"):
         minikeras.config.set_backend("theano")
