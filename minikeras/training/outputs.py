@@ -82,12 +82,12 @@ class Outputs:
         return [entry for inner, part in pairs for entry in self._descend(inner, part, role)]
 
     def _misfit(self, spec: Any, role: str) -> str:
-        if self.names == self.loss_names or not isinstance(spec, Mapping):
-            size = len(tree.flatten(spec)) if tree.is_nested(spec) else 1
-            words = f"{size} {'part' if size == 1 else 'parts'}"
-            return f"{role} has {words} for the {self.count} outputs {self.loss_names}; give one for each."
-        form = tree.map_structure(lambda _: "...", self.structure)
-        return f"{role} must have the form of the outputs, {form}, got {shown(spec)}."
+        if any("/" in name for name in self.loss_names):
+            form = tree.map_structure(lambda _: "...", self.structure)
+            return f"{role} must have the form of the outputs, {form}, got {shown(spec)}."
+        size = len(tree.flatten(spec))
+        words = f"{size} {'part' if size == 1 else 'parts'}"
+        return f"{role} has {words} for the {self.count} outputs {self.loss_names}; give one for each."
 
     def targets(self, y: Any, wanted: list[bool]) -> list[Any]:
         """The targets of each output, None where there is none.
