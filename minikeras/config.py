@@ -354,18 +354,5 @@ class DTypePolicy:
 offer_names(__name__, owners=("minikeras.config",))
 
 
-offer_names(
-    __name__,
-    hidden=(
-        *(
-            "cupy_and_device",
-            "dataset_folders",
-            "device_scope",
-            "gpu_is_there",
-            "keras_home",
-            "on_device_change",
-            "result_type",
-        ),
-        "standardize_data_format",
-    ),
-)
+_HIDDEN = "cupy_and_device dataset_folders device_scope gpu_is_there keras_home on_device_change result_type"
+offer_names(__name__, hidden=f"{_HIDDEN} standardize_data_format")

@@ -172,4 +172,4 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
         return get(config)
 
 
-offer_names(__name__, hidden=("NormConstraint",))
+offer_names(__name__, hidden="NormConstraint")

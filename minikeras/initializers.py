@@ -454,4 +454,4 @@ def deserialize(identifier: str | dict[str, Any], custom_objects: dict[str, Any]
     return found.from_config(saved.get("config") or {}) if hasattr(found, "from_config") else found
 
 
-offer_names(__name__, hidden=("RandomInitializer", "compute_fans"))
+offer_names(__name__, hidden="RandomInitializer compute_fans")

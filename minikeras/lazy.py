@@ -22,7 +22,7 @@ class LazyModule:
 
 
 def public_names(
-    package: str, homes: Mapping[str, str] | None = None, owners: tuple[str, ...] = (), hidden: tuple[str, ...] = ()
+    package: str, homes: Mapping[str, str] | None = None, owners: tuple[str, ...] = (), hidden: str = ""
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """`__getattr__` and `__dir__` of a module: names that are found elsewhere when they are first asked for (PEP 562).
 
@@ -33,7 +33,7 @@ def public_names(
         package: the module's name.
         homes: for each name the module that it stands for, or `"module:name"` for something in a module.
         owners: the modules in which what it offers is defined, default itself.
-        hidden: what is defined there for other modules only.
+        hidden: what is defined there for other modules only, the names with blanks between.
     """
     homes = homes or {}
 
@@ -54,7 +54,7 @@ def public_names(
     def __dir__() -> list[str]:
         here = vars(sys.modules[package])
         own = here.get("__all__") or [name for name in here if name[0] != "_" and _is_own(here[name])]
-        return sorted({*own, *homes} - {*hidden})
+        return sorted({*own, *homes} - {*hidden.split()})
 
     def _is_own(value: Any) -> bool:
         home = None if isinstance(value, ModuleType) else getattr(value, "__module__", None)
@@ -63,14 +63,13 @@ def public_names(
     return __getattr__, __dir__
 
 
-def offer_names(package: str, *, owners: tuple[str, ...] = (), hidden: tuple[str, ...] = ()) -> None:
+def offer_names(package: str, *, owners: tuple[str, ...] = (), hidden: str = "") -> None:
     """Give a module the `__getattr__` and `__dir__` of `public_names`, at its end.
 
     Type checkers, which would take any name for one that is there, do not see it.
     """
-    vars(sys.modules[package]).update(
-        zip(("__getattr__", "__dir__"), public_names(package, None, owners, hidden), strict=True)
-    )
+    find, show = public_names(package, None, owners, hidden)
+    vars(sys.modules[package]).update(__getattr__=find, __dir__=show)
 
 
 def _remedy(name: str) -> str | None:

@@ -1132,16 +1132,5 @@ def deserialize(name: Any, custom_objects: Mapping[str, Any] | None = None) -> A
         return get(name)
 
 
-offer_names(
-    __name__,
-    hidden=(
-        "Option",
-        "check_shapes",
-        "combine_weights",
-        "described",
-        "is_number",
-        "is_whole",
-        "number_type",
-        "same_rank",
-    ),
-)
+FOR_METRICS = "Option check_shapes combine_weights described is_number is_whole number_type same_rank"
+offer_names(__name__, hidden=FOR_METRICS)

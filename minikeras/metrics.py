@@ -1241,20 +1241,5 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
         return get(config)
 
 
-offer_names(
-    __name__,
-    owners=("minikeras.metrics", "minikeras.losses"),
-    hidden=(
-        *(
-            "Option",
-            "check_shapes",
-            "combine_weights",
-            "described",
-            "is_number",
-            "is_whole",
-            "number_type",
-            "same_rank",
-        ),
-        "resolve_accuracy",
-    ),
-)
+_OWNERS = "minikeras.metrics", "minikeras.losses"
+offer_names(__name__, owners=_OWNERS, hidden=f"{losses.FOR_METRICS} resolve_accuracy")

@@ -183,4 +183,4 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
         return get(config)
 
 
-offer_names(__name__, hidden=("check", "not_one_number"))
+offer_names(__name__, hidden="check not_one_number")

@@ -50,4 +50,4 @@ def load_data(path: str = "mnist.npz") -> tuple[tuple[Any, Any], tuple[Any, Any]
     return idx.checked("MNIST", place, files.read_npz(place, ("x_train", "y_train", "x_test", "y_test")))
 
 
-offer_names(__name__, hidden=("find",))
+offer_names(__name__, hidden="find")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,31 +11,23 @@ from minikeras.utils.checks import one_of
 from minikeras.utils.suggest import unknown
 
 
-def _groups(model: Any) -> dict[str, list[Variable]]:
-    optimizers = model.optimizer if isinstance(model.optimizer, (list, tuple)) else [model.optimizer]
-    return {
-        "trainable_variables": model.trainable_variables,
-        "non_trainable_variables": model.non_trainable_variables,
-        "optimizer_variables": [
-            one for optimizer in optimizers if optimizer is not None for one in optimizer.variables
-        ],
-        "metrics_variables": model.metrics_variables,
-    }
-
-
-def _by_path(variables: list[Variable]) -> dict[str, Variable]:
-    """The variables by their paths.
+def _groups(model: Any) -> dict[str, dict[str, Variable]]:
+    """The variables of each kind by their paths.
 
     Raises:
         ValueError: for two of one path.
     """
-    found: dict[str, Variable] = {}
-    for variable in variables:
-        if found.setdefault(variable.path, variable) is not variable:
-            raise ValueError(
-                f"A state tree names variables by their paths, and {variable.path!r} is the path of two; give the "
-                "layers names of their own."
-            )
+    kinds = ("trainable_variables", "non_trainable_variables", "metrics_variables")
+    variables = {kind: getattr(model, kind) for kind in kinds}
+    variables["optimizer_variables"] = [] if model.optimizer is None else model.optimizer.variables
+    found: dict[str, dict[str, Variable]] = {kind: {} for kind in variables}
+    for kind, ones in variables.items():
+        for one in ones:
+            if found[kind].setdefault(one.path, one) is not one:
+                raise ValueError(
+                    f"A state tree names variables by their paths, and {one.path!r} is the path of two; give "
+                    "the layers names of their own."
+                )
     return found
 
 
@@ -44,11 +37,9 @@ def state_tree(model: Any, value_format: str) -> dict[str, Any]:
     state: dict[str, Any] = {}
     for group, variables in _groups(model).items():
         state[group] = {}
-        for path, variable in _by_path(variables).items():
+        for path, variable in variables.items():
             *folders, name = path.split("/")
-            place = state[group]
-            for folder in folders:
-                place = place.setdefault(folder, {})
+            place = functools.reduce(lambda outer, folder: outer.setdefault(folder, {}), folders, state[group])
             place[name] = variable.numpy() if value_format == "numpy_array" else variable.value
     return state
 
@@ -62,11 +53,10 @@ def set_state_tree(model: Any, state: Any) -> None:
     for group, inner in state.items():
         if group not in groups:
             raise ValueError(unknown("part of a state tree", group, groups))
-        known = _by_path(groups[group])
         for path, value in _leaves(inner, ""):
-            if path not in known:
-                raise ValueError(unknown(f"path in {group} of {model.name!r}", path, known))
-            variables.append(known[path])
+            if path not in groups[group]:
+                raise ValueError(unknown(f"path in {group} of {model.name!r}", path, groups[group]))
+            variables.append(groups[group][path])
             values.append(value)
     assign_all(variables, values)
 

@@ -255,4 +255,4 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     return registry.deserialize_keras_object(config, custom_objects=custom_objects)
 
 
-offer_names(__name__, hidden=("as_rate",))
+offer_names(__name__, hidden="as_rate")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from minikeras.lazy import offer_names
-from minikeras.registry import custom_object_scope, get_registered_name, get_registered_object, is_description
+from minikeras.registry import (
+    custom_object_scope,
+    get_registered_name,
+    get_registered_object,
+    is_description,
+    serialize_value,
+)
 from minikeras.utils.suggest import unknown
 
 
@@ -25,17 +30,19 @@ def serialize_keras_object(instance: Any) -> Any:
     >>> legacy.serialize_keras_object(regularizers.L1(0.5))
     {'class_name': 'L1', 'config': {'l1': 0.5}}
     """
-    if instance is None:
-        return None
-    if hasattr(instance, "get_config") and not isinstance(instance, type):
-        config = {
-            name: serialize_keras_object(value) if hasattr(value, "get_config") else value
-            for name, value in instance.get_config().items()
-        }
-        return {"class_name": get_registered_name(type(instance)), "config": config}
-    if hasattr(instance, "__name__"):
+    if isinstance(instance, type) or (instance is not None and not hasattr(instance, "get_config")):
+        if not hasattr(instance, "__name__"):
+            raise ValueError(f"{instance!r:.80} cannot be described; give its class a get_config() method.")
         return get_registered_name(instance)
-    raise ValueError(f"{instance!r:.80} cannot be described; give its class a get_config() method.")
+    return _plain(serialize_value(instance))
+
+
+def _plain(value: Any) -> Any:
+    """A description and those in it without what Keras 3 adds."""
+    if not is_description(value):
+        return value
+    config = {name: _plain(one) for name, one in value["config"].items()}
+    return {"class_name": value.get("registered_name") or value["class_name"], "config": config}
 
 
 def deserialize_keras_object(
@@ -60,23 +67,16 @@ def deserialize_keras_object(
     >>> legacy.deserialize_keras_object(described, module_objects={"L1": regularizers.L1}).l1
     0.5
     """
-    if isinstance(identifier, str):
-        name, config = identifier, None
-    elif is_description(identifier):
-        name, config = identifier["class_name"], identifier["config"]
-    else:
+    if not (isinstance(identifier, str) or is_description(identifier)):
         return identifier
+    name = identifier if isinstance(identifier, str) else identifier["class_name"]
     found = get_registered_object(name, custom_objects, module_objects)
     if found is None:
         raise ValueError(unknown(printable_module_name, name, [*(custom_objects or {}), *(module_objects or {})]))
-    if config is None:
+    if isinstance(identifier, str):
         return found() if isinstance(found, type) else found
-    if not hasattr(found, "from_config"):
-        with custom_object_scope(custom_objects):
-            return found(**config)
     with custom_object_scope(custom_objects):
-        takes_objects = "custom_objects" in inspect.signature(found.from_config).parameters
-        return found.from_config(config, **({"custom_objects": custom_objects} if takes_objects else {}))
+        return getattr(found, "from_config", lambda config: found(**config))(identifier["config"])
 
 
 offer_names(__name__)
