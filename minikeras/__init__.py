@@ -38,7 +38,7 @@ _ROOMS = (
     "utils",
 )
 
-# public name -> room
+# public name -> room, with the name that it has there if that is another
 _NAMES = {
     "GradientTape": "autodiff",
     "KerasTensor": "autodiff",
@@ -53,17 +53,23 @@ _NAMES = {
     "Metric": "metrics",
     "Function": "models.function",
     "Model": "models",
+    "Operation": "layers.operation",
     "Sequential": "models",
     "Optimizer": "optimizers",
     "Regularizer": "regularizers",
     "DTypePolicy": "config",
+    "device": "config:device_scope",
     "name_scope": "layers.context",
 }
+
+__all__ = ["__version__", "version", *(room for room in _ROOMS if room[0] != "_"), *_NAMES]
 
 
 if not TYPE_CHECKING:  # type checkers would take any name for one that is there
     _homes = {room: f"minikeras.{room}" for room in _ROOMS}
-    __getattr__, __dir__ = public_names(__name__, {**_homes, **{n: f"minikeras.{at}:{n}" for n, at in _NAMES.items()}})
+    for _name, _home in _NAMES.items():
+        _homes[_name] = f"minikeras.{_home}" if ":" in _home else f"minikeras.{_home}:{_name}"
+    __getattr__, __dir__ = public_names(__name__, _homes)
 
 
 def version() -> str:
@@ -101,11 +107,13 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from minikeras.autodiff import grad as grad
     from minikeras.autodiff import value_and_grad as value_and_grad
     from minikeras.config import DTypePolicy as DTypePolicy
+    from minikeras.config import device_scope as device  # noqa: F401
     from minikeras.initializers import Initializer as Initializer
     from minikeras.layers import Input as Input
     from minikeras.layers import InputSpec as InputSpec
     from minikeras.layers import Layer as Layer
     from minikeras.layers.context import name_scope as name_scope
+    from minikeras.layers.operation import Operation as Operation
     from minikeras.losses import Loss as Loss
     from minikeras.metrics import Metric as Metric
     from minikeras.models import Model as Model

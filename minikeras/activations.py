@@ -9,6 +9,7 @@ from minikeras import kernels as k
 from minikeras import ops, registry
 from minikeras.autodiff import shapes
 from minikeras.autodiff.op import differentiable
+from minikeras.lazy import offer_names
 from minikeras.ops import nn, tanh
 from minikeras.ops.common import as_float
 from minikeras.ops.nn import (
@@ -216,3 +217,6 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     """The activation that a name or description describes; `custom_objects` maps further names to functions."""
     with registry.custom_object_scope(custom_objects):
         return get(config)
+
+
+offer_names(__name__, hidden="epilogue fused fused_name")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras import activations, config, ops, random, tree
+from minikeras import activations, config, lazy, ops, random, tree
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.symbolic import next_number as _next_number
 from minikeras.autodiff.tape import GradientTape
@@ -504,3 +504,6 @@ __all__ = [
     and name == name.lower()
     and getattr(one, "__module__", "").startswith("minikeras.")
 ]
+
+
+lazy.offer_names(__name__)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from minikeras.lazy import offer_names
 
 _FLOAT_TYPES = ("float16", "float32", "float64", "bfloat16")
 _NUMBER_TYPES = frozenset(
@@ -164,6 +167,62 @@ def set_device(name: str) -> None:
     _device = name
 
 
+class device_scope:
+    """Within this block arrays are made, and kernels run, on a device: `with keras.device("cpu:0"):`.
+
+    Args:
+        device_name: `"cpu"` or `"gpu"` (also `"cuda"`), alone or with the number 0 behind a colon.
+
+    Raises:
+        ValueError: for another device.
+        RuntimeError: on entering, for a GPU that is not there.
+
+    >>> import minikeras
+    >>> with minikeras.device("cpu:0"):
+    ...     minikeras.config.device()
+    'cpu'
+    """
+
+    def __init__(self, device_name: str):
+        kind, _, number = str(device_name).strip().lower().partition(":")
+        self._name = "gpu" if kind == "cuda" else kind
+        if self._name not in ("cpu", "gpu") or number not in ("", "0"):
+            raise ValueError(f"A device is 'cpu' or 'gpu', with ':0' or without a number, got {device_name!r}.")
+
+    def __enter__(self) -> None:
+        self._outer = _device
+        set_device(self._name)
+
+    def __exit__(self, *error: object) -> None:
+        set_device(self._outer)
+
+
+_BACKENDS = ("tensorflow", "jax", "torch", "numpy", "openvino")  # Keras's
+
+
+def set_backend(backend: str) -> None:
+    """Accepted with a warning: minikeras computes everything itself.
+
+    Raises:
+        ValueError: for what is no backend of Keras either.
+    """
+    if backend not in _BACKENDS:
+        raise ValueError(f"Keras's backends are {_BACKENDS}, got {backend!r}; minikeras needs none, leave this out.")
+    warnings.warn(
+        f"minikeras computes by itself, on NumPy or CuPy, so set_backend({backend!r}) changes nothing; leave it out.",
+        stacklevel=2,
+    )
+
+
+def enable_unsafe_deserialization() -> None:
+    """Accepted with a warning: code from files never runs in minikeras, whatever is asked for."""
+    warnings.warn(
+        "Code from files never runs in minikeras, so enable_unsafe_deserialization() changes nothing; pass functions "
+        "that a file names to load_model() as custom_objects.",
+        stacklevel=2,
+    )
+
+
 def gpu_is_there() -> bool:
     """Whether there is CuPy and a CUDA device."""
     if importlib.util.find_spec("cupy") is None:
@@ -290,3 +349,10 @@ class DTypePolicy:
 
     def __repr__(self) -> str:
         return f'<DTypePolicy "{self._name}">'
+
+
+offer_names(__name__, owners=("minikeras.config",))
+
+
+_HIDDEN = "cupy_and_device dataset_folders device_scope gpu_is_there keras_home on_device_change result_type"
+offer_names(__name__, hidden=f"{_HIDDEN} standardize_data_format")

@@ -13,6 +13,7 @@ from minikeras import registry
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.tensor import Tensor
 from minikeras.declared import Number, Value, declared
+from minikeras.lazy import offer_names
 from minikeras.tracebacks import user_facing
 
 
@@ -169,3 +170,6 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     """The constraint that a name or description describes; `custom_objects` maps further names to classes."""
     with registry.custom_object_scope(custom_objects):
         return get(config)
+
+
+offer_names(__name__, hidden="NormConstraint")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.autodiff.tensor import Tensor
+from minikeras.lazy import offer_names
 from minikeras.seeds import next_seed, whole_number
 from minikeras.tracebacks import end_at_users_line, user_facing
 from minikeras.training.ahead import Iterated, ReadAhead
@@ -695,3 +696,6 @@ def _unstacked(batch: Any) -> Iterator[Any]:
     arrays = _map_leaves(_plain, batch)
     for row in range(len(_leaves(arrays)[0])):
         yield _map_leaves(lambda array: array[row], arrays)  # noqa: B023
+
+
+offer_names(__name__)

@@ -14,6 +14,7 @@ import numpy as np
 from minikeras import config, registry
 from minikeras.autodiff.symbolic import snake_case
 from minikeras.declared import Check, Number, Value, declared
+from minikeras.lazy import offer_names
 from minikeras.seeds import SeedGenerator, draw_seed, make_key, next_seed, whole_number
 from minikeras.tracebacks import user_facing
 from minikeras.utils.suggest import unknown
@@ -451,3 +452,6 @@ def deserialize(identifier: str | dict[str, Any], custom_objects: dict[str, Any]
     if found is None:
         raise ValueError(unknown("initializer", name, [*_BY_ALIAS, *(custom_objects or {})]))
     return found.from_config(saved.get("config") or {}) if hasattr(found, "from_config") else found
+
+
+offer_names(__name__, hidden="RandomInitializer compute_fans")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping
+from types import FrameType, ModuleType
 from typing import Any
 
 _FEW = 12  # names that a message lists
-_OURS = {"TYPE_CHECKING", "annotations", "public_names"}  # what such a package needs itself
 
 
 class LazyModule:
@@ -21,18 +21,29 @@ class LazyModule:
         return getattr(importlib.import_module(self._module), name)
 
 
-def public_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a package whose names are found elsewhere when they are first asked for (PEP 562).
+def public_names(
+    package: str, homes: Mapping[str, str] | None = None, owners: tuple[str, ...] = (), hidden: str = ""
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a module: names that are found elsewhere when they are first asked for (PEP 562).
+
+    `dir` shows these and the module's `__all__`, or without that what is defined in the module.  A name of Keras that
+    is not part of minikeras says so, to `import` as well.
 
     Args:
-        package: its name.
+        package: the module's name.
         homes: for each name the module that it stands for, or `"module:name"` for something in a module.
+        owners: the modules in which what it offers is defined, default itself.
+        hidden: what is defined there for other modules only, the names with blanks between.
     """
+    homes = homes or {}
 
     def __getattr__(name: str) -> Any:
         if name not in homes:
-            known = f"; it has {', '.join(homes)}." if len(homes) <= _FEW else "."
-            raise AttributeError(f"module {package!r} has no attribute {name!r}{known}")
+            known = f"; it has {', '.join(homes)}." if 0 < len(homes) <= _FEW else "."
+            remedy = None if name[:1] == "_" else _remedy(f"{package}.{name}")
+            if remedy is not None and _is_import(sys._getframe(1)):
+                raise ImportError(remedy)
+            raise AttributeError(remedy or f"module {package!r} has no attribute {name!r}{known}")
         module, _, attribute = homes[name].partition(":")
         value = importlib.import_module(module)
         if attribute:
@@ -42,6 +53,44 @@ def public_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str]
 
     def __dir__() -> list[str]:
         here = vars(sys.modules[package])
-        return sorted({*here.get("__all__", here.keys() - _OURS), *homes})
+        own = here.get("__all__") or [name for name in here if name[0] != "_" and _is_own(here[name])]
+        return sorted({*own, *homes} - {*hidden.split()})
+
+    def _is_own(value: Any) -> bool:
+        home = None if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+        return isinstance(home, str) and any(f"{home}.".startswith(f"{one}.") for one in owners or (package,))
 
     return __getattr__, __dir__
+
+
+def offer_names(package: str, *, owners: tuple[str, ...] = (), hidden: str = "") -> None:
+    """Give a module the `__getattr__` and `__dir__` of `public_names`, at its end.
+
+    Type checkers, which would take any name for one that is there, do not see it.
+    """
+    find, show = public_names(package, None, owners, hidden)
+    vars(sys.modules[package]).update(__getattr__=find, __dir__=show)
+
+
+def _remedy(name: str) -> str | None:
+    return importlib.import_module("minikeras.elsewhere").remedy_for(name)
+
+
+def _is_import(frame: FrameType) -> bool:
+    """Whether a frame is in the middle of `from module import name`, where only an ImportError is shown as it is."""
+    opcodes = importlib.import_module("opcode").opmap
+    return frame.f_code.co_code[frame.f_lasti] == opcodes["IMPORT_FROM"]
+
+
+class _Missing:
+    """A last finder of modules: `import minikeras.quantizers` says what `minikeras.quantizers` says."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> None:
+        if name.startswith("minikeras."):
+            remedy = _remedy(name)
+            if remedy is not None:
+                raise ModuleNotFoundError(remedy, name=name)
+
+
+sys.meta_path.append(_Missing)  # type: ignore[arg-type]

@@ -26,6 +26,7 @@ from minikeras.autodiff.tape import is_recording
 from minikeras.autodiff.tensor import Tensor
 from minikeras.config import DTypePolicy
 from minikeras.declared import Check, Configured, declared, fields, in_order
+from minikeras.lazy import offer_names
 from minikeras.ops import nn
 from minikeras.ops.common import as_type, unbroadcast
 from minikeras.ops.crossentropy import as_single, logits_behind
@@ -1129,3 +1130,7 @@ def deserialize(name: Any, custom_objects: Mapping[str, Any] | None = None) -> A
     """The loss that a name or description describes; `custom_objects` maps further names to classes and functions."""
     with registry.custom_object_scope(custom_objects):
         return get(name)
+
+
+FOR_METRICS = "Option check_shapes combine_weights described is_number is_whole number_type same_rank"
+offer_names(__name__, hidden=FOR_METRICS)

@@ -21,6 +21,7 @@ from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import snake_case, unique_name
 from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.declared import Check, Configured, OneOf, declared, field, fields, in_order
+from minikeras.lazy import offer_names
 from minikeras.losses import (
     Axis,
     ClassNumber,
@@ -1238,3 +1239,7 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     """The metric that a name or description describes; `custom_objects` maps further names to classes and functions."""
     with registry.custom_object_scope(custom_objects):
         return get(config)
+
+
+_OWNERS = "minikeras.metrics", "minikeras.losses"
+offer_names(__name__, owners=_OWNERS, hidden=f"{losses.FOR_METRICS} resolve_accuracy")

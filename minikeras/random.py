@@ -17,6 +17,7 @@ from minikeras import kernels as k
 from minikeras.autodiff.op import composite
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.tensor import Tensor
+from minikeras.lazy import offer_names
 from minikeras.ops.common import as_float
 from minikeras.ops.core import convert_to_tensor
 from minikeras.ops.nn import masked_scale
@@ -318,3 +319,6 @@ def _inverse_erf(x: Any) -> Any:
     for coefficient in _CENTRAL[1:]:
         p = p * w + coefficient
     return p * x
+
+
+offer_names(__name__)

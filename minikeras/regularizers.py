@@ -10,6 +10,7 @@ from minikeras import registry
 from minikeras.autodiff.op import differentiable
 from minikeras.autodiff.tape import recording
 from minikeras.declared import Check, OneOf, Value, declared, is_declared
+from minikeras.lazy import offer_names
 from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import number
 
@@ -180,3 +181,6 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     """The regularizer that a name or description describes; `custom_objects` maps further names to classes."""
     with registry.custom_object_scope(custom_objects):
         return get(config)
+
+
+offer_names(__name__, hidden="check not_one_number")

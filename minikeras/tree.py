@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from minikeras.lazy import offer_names
+
 
 def is_nested(structure: Any) -> bool:
     """Whether `structure` is a list, tuple or dict."""
@@ -90,3 +92,6 @@ def _pack(structure: Any, leaves: Iterator[Any]) -> Any:
     if isinstance(structure, (list, tuple)):
         return type(structure)([_pack(item, leaves) for item in structure])
     return next(leaves)
+
+
+offer_names(__name__)

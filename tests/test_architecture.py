@@ -14,6 +14,7 @@ SOURCE = Path(minikeras.__file__).parent
 
 # Each room may import from itself and from the rooms before it.
 ROOMS = [
+    "elsewhere",
     "lazy",
     "config",
     "tracebacks",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import weakref
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -102,8 +103,33 @@ class SymbolicNode:
         ]
         self.output_tensors: list[KerasTensor] = tree.flatten(outputs)
         operation._inbound_nodes.append(self)
+        for tensor in self.input_tensors:
+            if tensor._keras_history is not None:  # weakly: what uses an operation is not kept by it
+                vars(tensor._keras_history[0]).setdefault("_outbound", []).append(weakref.ref(self))
         for position, tensor in enumerate(self.output_tensors):
             tensor._keras_history = (operation, self.index, position)
+
+    @property
+    def is_input(self) -> bool:
+        """Whether this is an entrance of a graph."""
+        return not self.input_tensors
+
+    @property
+    def parent_nodes(self) -> list[SymbolicNode]:
+        """The uses of operations that made the inputs."""
+        histories = [tensor._keras_history for tensor in self.input_tensors]
+        return [history[0]._inbound_nodes[history[1]] for history in histories if history is not None]
+
+    @property
+    def outbound_layer(self) -> Any:
+        """The operation, as Keras 2 calls it."""
+        return self.operation
+
+    @property
+    def inbound_layers(self) -> Any:
+        """The operations that made the inputs, or the only one, as Keras 2 calls them."""
+        found = [node.operation for node in self.parent_nodes]
+        return found[0] if len(found) == 1 else found
 
 
 class FunctionNode:

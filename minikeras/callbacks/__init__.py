@@ -6,6 +6,7 @@ from minikeras.callbacks.history import History
 from minikeras.callbacks.monitor import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
 from minikeras.callbacks.progress import ProgbarLogger
 from minikeras.callbacks.simple import CSVLogger, LambdaCallback, LearningRateScheduler, TerminateOnNaN
+from minikeras.lazy import offer_names
 
 __all__ = [
     "CSVLogger",
@@ -20,3 +21,6 @@ __all__ = [
     "ReduceLROnPlateau",
     "TerminateOnNaN",
 ]
+
+
+offer_names(__name__)

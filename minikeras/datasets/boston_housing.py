@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from minikeras.datasets import files, housing
+from minikeras.lazy import offer_names
 from minikeras.tracebacks import user_facing
 
 URL = files.STORE + "boston_housing.npz"
@@ -36,3 +37,6 @@ def load_data(
     housing.check_split(test_split)
     x, y = housing.read(files.fetch("Boston housing", path, URL, SHA256), 13)
     return housing.split(x, y, test_split, seed)
+
+
+offer_names(__name__)

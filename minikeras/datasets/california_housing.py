@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from minikeras.datasets import files, housing
+from minikeras.lazy import offer_names
 from minikeras.tracebacks import user_facing
 
 URL = files.STORE + "california_housing.npz"
@@ -44,3 +45,6 @@ def load_data(
     if version == "small":
         x, y = x[:_SMALL], y[:_SMALL]
     return housing.split(x, y, test_split, seed)
+
+
+offer_names(__name__)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.datasets import cifar
+from minikeras.lazy import offer_names
 from minikeras.tracebacks import user_facing
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
@@ -37,3 +38,6 @@ def load_data() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     train, test = [batches[name] for name in _TRAIN], [batches["test_batch"]]
     y_train, y_test = (cifar.labels(part, "labels", 10).astype(np.uint8) for part in (train, test))
     return (cifar.pictures(train), y_train), (cifar.pictures(test), y_test)
+
+
+offer_names(__name__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minikeras.datasets import cifar
+from minikeras.lazy import offer_names
 from minikeras.tracebacks import user_facing
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
@@ -39,3 +40,6 @@ def load_data(label_mode: str = "fine") -> tuple[tuple[Any, Any], tuple[Any, Any
         for name in ("train", "test")
     )
     return train, test
+
+
+offer_names(__name__)

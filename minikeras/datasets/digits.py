@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.lazy import offer_names
 from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import whole
 
@@ -227,3 +228,6 @@ def _templates() -> tuple[Any, ...]:
         neighbours[style] = np.concatenate(dense_neighbours, axis=1)[:, chosen]
         weights[style] = basis[:, chosen % len(t)]
     return first, counts.astype(np.uint64), controls, neighbours, weights
+
+
+offer_names(__name__)

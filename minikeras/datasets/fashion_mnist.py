@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from minikeras.datasets import files, idx
+from minikeras.lazy import offer_names
 from minikeras.tracebacks import user_facing
 
 URL = files.STORE
@@ -42,3 +43,6 @@ def _fetch(name: str) -> Path:
     if plain is not None:
         return plain
     return files.fetch("Fashion-MNIST", f"{_FOLDER}/{name}.gz", f"{URL}{name}.gz", SHA256[name])
+
+
+offer_names(__name__)

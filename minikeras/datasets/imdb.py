@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.datasets import files, words
+from minikeras.lazy import offer_names
 from minikeras.tracebacks import user_facing
 
 URL = files.STORE + "imdb.npz"
@@ -79,3 +80,6 @@ def get_word_index(path: str = "imdb_word_index.json") -> dict[str, int]:
         path: the name of the file, as for `load_data`; a download is checked by the MD5 sum that Keras has.
     """
     return words.word_index("The word index of IMDB", path, INDEX_URL, INDEX_MD5)
+
+
+offer_names(__name__)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from minikeras.datasets import files, idx
+from minikeras.lazy import offer_names
 from minikeras.tracebacks import user_facing
 
 URL = files.STORE + "mnist.npz"
@@ -47,3 +48,6 @@ def load_data(path: str = "mnist.npz") -> tuple[tuple[Any, Any], tuple[Any, Any]
     if place.is_dir():
         return idx.checked("MNIST", place, [idx.read_idx(path) for path in idx.paths(place) if path is not None])
     return idx.checked("MNIST", place, files.read_npz(place, ("x_train", "y_train", "x_test", "y_test")))
+
+
+offer_names(__name__, hidden="find")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.datasets import files, words
+from minikeras.lazy import offer_names
 from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import number
 
@@ -81,3 +82,6 @@ def get_word_index(path: str = "reuters_word_index.json") -> dict[str, int]:
 def get_label_names() -> tuple[str, ...]:
     """The topics, by their labels."""
     return tuple(_LABELS.split())
+
+
+offer_names(__name__)

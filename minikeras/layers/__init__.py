@@ -98,6 +98,7 @@ from minikeras.layers.reshaping import (
 from minikeras.layers.spec import InputSpec
 from minikeras.layers.transposed import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
 from minikeras.layers.wrapper import SpectralNormalization, Wrapper
+from minikeras.lazy import offer_names
 
 serialize = registry.serialize_keras_object
 deserialize = registry.deserialize_keras_object
@@ -255,3 +256,6 @@ registry.builtin(
 )
 
 open_older_paths(__name__, {name: globals()[name] for name in __all__})
+
+
+offer_names(__name__)

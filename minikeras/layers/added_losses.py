@@ -13,7 +13,10 @@ from minikeras.autodiff.tape import is_recording
 from minikeras.autodiff.tensor import Tensor
 from minikeras.layers.context import context
 from minikeras.layers.structure import Structure
+from minikeras.lazy import LazyModule
 from minikeras.tracebacks import user_facing
+
+metrics = LazyModule("minikeras.metrics")  # the room below, for the metrics of add_metric
 
 
 class AddedLosses(Structure):
@@ -108,6 +111,39 @@ class AddedLosses(Structure):
     def _added_losses(self) -> list[Any]:
         return self._losses
 
+    # ------------------------------------------------------------ metrics, the same way
+
+    _metric_tables: dict[str, Any] | None = None  # by name, those of add_metric
+
+    @user_facing
+    def add_metric(self, value: Any, aggregation: str | None = "mean", name: str | None = None) -> None:
+        """Keras 2: show the mean of values that `call` computes among the metrics.
+
+        Args:
+            value: a tensor, inside `call`.
+            aggregation: `"mean"`, the only one, or None for the same.
+            name: what logs call it.
+
+        Raises:
+            ValueError: for another aggregation, without a name, and for what is no tensor of this layer's call.
+        """
+        check_metric(self, aggregation, name)
+        if not isinstance(value, Tensor) or context.entry is None:
+            raise ValueError(
+                f"add_metric of {self.name!r} takes a tensor that call() computes, inside of call(), got {value!r:.80}."
+            )
+        metric = self._added_metric(str(name))
+        if not context.on_zeros and not context.predicting:
+            metric.update_state(value)
+
+    def _added_metric(self, name: str) -> Any:
+        """The metric of a name, made when it is first asked for."""
+        if self._metric_tables is None:
+            self._metric_tables = {}
+        if name not in self._metric_tables:
+            self._metric_tables[name] = metrics.Mean(name=name)
+        return self._metric_tables[name]
+
     def _unwritten_losses(self) -> list[Any]:
         """What was added to the loss that neither a description of this layer holds nor its class adds again."""
         return self._loss_functions[self._own_functions :]
@@ -116,6 +152,13 @@ class AddedLosses(Structure):
         for owner in self._loss_owners:
             owner._losses.clear()
         self._loss_owners.clear()
+
+
+def check_metric(layer: Any, aggregation: Any, name: Any) -> None:
+    if aggregation not in ("mean", None):
+        raise ValueError(f"add_metric of {layer.name!r} takes aggregation='mean', got {aggregation!r}.")
+    if not isinstance(name, str):
+        raise ValueError(f"add_metric of {layer.name!r} needs a name for the logs, got {name!r}.")
 
 
 def value_of(function: Callable[[], Any]) -> Tensor:

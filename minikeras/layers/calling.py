@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
@@ -14,12 +15,13 @@ from minikeras.autodiff.tensor import Tensor
 from minikeras.config import DTypePolicy
 from minikeras.layers.added_losses import AddedLosses
 from minikeras.layers.context import context, entrance, within
+from minikeras.layers.operation import Uses
 from minikeras.layers.spec import call_signature, is_plain, mask_of, shapes_of, specs_of
 from minikeras.ops.core import cast
 from minikeras.tracebacks import end_at_users_line, user_facing
 
 
-class Calling(AddedLosses):
+class Calling(AddedLosses, Uses):
     """What makes a layer a function of arrays, tensors and symbolic tensors."""
 
     supports_masking = False
@@ -30,7 +32,6 @@ class Calling(AddedLosses):
     build: Any
     _compute_type: np.dtype
     _dtype_policy: DTypePolicy
-    _inbound_nodes: list[SymbolicNode]
     _build_shapes: dict[str, Any] | None = None
     _called = False
     _accepted_shape: tuple[int, ...] | None = None
@@ -109,6 +110,10 @@ class Calling(AddedLosses):
                         self._note_losses(self._losses_to_add(penalty / float(max(output.shape[0], 1))))
             return outputs
         except BaseException as error:
+            if isinstance(error, AttributeError) and "_own" not in self.__dict__:
+                raise RuntimeError(
+                    f"{type(self).__name__}.__init__ does not call super().__init__(); call it there, before all else."
+                ) from error
             end_at_users_line(error)
             raise
 
@@ -167,13 +172,19 @@ class Calling(AddedLosses):
         shapes = {
             f"{name}_shape": shapes_of(value)
             for name, value in named.items()
-            if any(isinstance(leaf, (Tensor, KerasTensor)) for leaf in tree.flatten(value))
-            and not name.endswith("mask")
+            if any(isinstance(leaf, (Tensor, KerasTensor)) for leaf in tree.flatten(value)) and name != "mask"
         }
-        wanted = [name for name in inspect.signature(self.build).parameters if name not in ("args", "kwargs")]
+        parameters = inspect.signature(self.build).parameters
+        wanted = [name for name in parameters if name not in ("args", "kwargs")]
         if len(wanted) == 1 or not shapes:
             self.build(next(iter(shapes.values()), None))
         else:
+            missing = [name for name in wanted if name not in shapes and parameters[name].default is inspect._empty]
+            if missing:
+                raise ValueError(
+                    f"{type(self).__name__}.build takes {wanted}, and call got inputs for {list(shapes)}; name what "
+                    "build takes after the arguments of call, with _shape behind each."
+                )
             self.build(**{name: shape for name, shape in shapes.items() if name in wanted})
         self._after_build()
 
@@ -220,6 +231,30 @@ class Calling(AddedLosses):
         """The mask of the outputs; by default that of the inputs."""
         return previous_mask
 
+    # ------------------------------------------------------------ arguments that reach the layers within
+
+    _context_names: tuple[str, ...] = ()
+
+    @property
+    def _call_context_args(self) -> set[str]:
+        return {"training", *self._context_names}
+
+    def _register_call_context_args(self, *names: str) -> None:
+        """Have arguments of a call reach all layers within that register them too, as `training` does.
+
+        A layer that is called with one of them itself takes that; `call` gets those that it has parameters for.
+
+        Raises:
+            RuntimeError: where the layer has been called.
+        """
+        if self._called or self._inbound_nodes:
+            raise RuntimeError(f"The layer {self.name!r} was called already; register its arguments in __init__.")
+        self._context_names = (
+            *self._context_names,
+            *(name for name in names if name not in ("training", *self._context_names)),
+        )
+        self.__dict__["call"] = functools.partial(_call_with_context, self)
+
     # ------------------------------------------------------------ symbolic use
 
     def _symbolic_call(self, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -265,6 +300,8 @@ class Calling(AddedLosses):
         signature = call_signature(type(self))
         if not signature.training and not signature.open:
             kwargs.pop("training", None)
+        elif signature.needs_training and len(args) <= signature.training_position:
+            kwargs.setdefault("training", bool(context.training))
 
         def run(*arguments: Any, **named: Any) -> Any:
             outer = context.entry, context.on_zeros
@@ -292,21 +329,23 @@ class Calling(AddedLosses):
         self._build_from_inputs((inputs,), {})
         return shapes_of(self.compute_output_spec(inputs))
 
-    @property
-    def input(self) -> Any:
-        """The symbolic input of the layer's first use in a graph."""
-        node = self._first_node()
-        return node.args[0] if len(node.args) == 1 else node.input_tensors
 
-    @property
-    def output(self) -> Any:
-        """The symbolic output of the layer's first use in a graph."""
-        return self._first_node().outputs
-
-    def _first_node(self) -> SymbolicNode:
-        if not self._inbound_nodes:
-            raise AttributeError(f"The layer {self.name!r} has not been used in a graph; call it on an Input first.")
-        return self._inbound_nodes[0]
+def _call_with_context(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    """`call` of a layer with registered arguments."""
+    names, outer = layer._context_names, context.arguments
+    signature = call_signature(type(layer))
+    given = {**dict(zip(signature.names, args, strict=False)), **kwargs}
+    values = {name: outer.get(name) if given.get(name) is None else given[name] for name in names}
+    for name, value in values.items():
+        kwargs.pop(name, None)
+        takes = name in signature.names[len(args) :] or signature.open
+        if takes and value is not None:
+            kwargs[name] = value
+    context.arguments = {**outer, **values}
+    try:
+        return type(layer).call(layer, *args, **kwargs)
+    finally:
+        context.arguments = outer
 
 
 def _has_symbolic(values: tuple) -> bool:

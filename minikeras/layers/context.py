@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 
@@ -15,6 +16,7 @@ class _Context(threading.local):
     entries: int = 0  # how many outermost calls there were
     building: Any = None  # the layer whose `build` runs
     on_zeros: bool = False  # whether `call` runs only to find out what its outputs look like
+    arguments: Mapping[str, Any] = MappingProxyType({})  # what layers within take of those of a call around them
     predicting: bool = False  # whether nobody will ask for the losses of this call
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,10 +12,12 @@ import numpy as np
 
 from minikeras import constraints, initializers, journal, regularizers
 from minikeras.autodiff.symbolic import SymbolicNode, snake_case, unique_name
-from minikeras.autodiff.tensor import Variable, assign_all
+from minikeras.autodiff.tape import is_recording
+from minikeras.autodiff.tensor import Tensor, Variable, assign_all
 from minikeras.declared import Converted, declared, field, fields, is_declared
 from minikeras.layers.calling import Calling
 from minikeras.layers.context import context, naming, within
+from minikeras.layers.operation import Operation, Told
 from minikeras.layers.spec import as_shape
 from minikeras.registry import deserialize_keras_object, is_builtin, is_description, serialize_value, spend_weights
 from minikeras.tracebacks import end_at_users_line, user_facing
@@ -57,6 +60,9 @@ def _switch(layer: Any, name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{type(layer).__name__} takes {name}=True or False, got {value!r}.")
     return bool(value)
+
+
+_NO_SETTING = Told(lambda layer: None)
 
 
 def _describes(value: Any) -> bool:
@@ -104,7 +110,7 @@ class Layer(Calling):
     _UNTRACKED = frozenset(
         {
             *("_inbound_nodes", "_losses", "_loss_owners", "_loss_functions"),
-            *("_recorded", "_own", "_build_shapes", "_initial", "_accepted_shape"),
+            *("_recorded", "_own", "_build_shapes", "_initial", "_accepted_shape", "_outbound"),
         }
     )
     replayable = True  # whether predictions depend on inputs, weights and settings alone, see `training.inference`
@@ -202,12 +208,22 @@ class Layer(Calling):
             name, shape, initializer = shape, initializer, (dtype if not isinstance(dtype, np.dtype) else None)
             dtype = None
             initializer, regularizer, constraint = self._settings_of(name, initializer, regularizer, constraint)
+        if self.built and context.entry is not None and context.building is None:
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} calls add_weight() in call(), which would make another weight at "
+                "every call; make it in build(), or in __init__."
+            )
         if overwrite_with_gradient:
             raise ValueError(
                 f"{type(self).__name__} {self.name!r} got overwrite_with_gradient=True, but the optimizer adds "
                 "to weights; leave it out and assign the weight yourself."
             )
-        shape = () if shape is None else tuple(shape)
+        try:
+            shape = () if shape is None else tuple(map(operator.index, shape))
+        except TypeError:
+            raise ValueError(
+                f"add_weight of {self.name!r} takes a shape of whole numbers such as (3, 4), got {shape!r}."
+            ) from None
         spend_weights(shape)
         dtype = str(np.dtype(dtype or self._dtype_policy.variable_dtype))
         if initializer is None:
@@ -221,6 +237,8 @@ class Layer(Calling):
         regularizers.check(regularizer, variable)
         variable.regularizer, variable.constraint = regularizer, constraint
         variable.aggregation, variable.autocast = aggregation, autocast
+        if not self._trainable:
+            variable.trainable = False  # until the layer is trainable again
         self._own.append(variable)
         self._restructured()
         return variable
@@ -253,7 +271,7 @@ class Layer(Calling):
 
     def _configured(self, name: str) -> Any:
         """The present value of a constructor argument: the attribute of that name, else what was passed."""
-        if name in self.__dict__ or hasattr(type(self), name):
+        if name in self.__dict__ or not isinstance(getattr(type(self), name, _NO_SETTING), Told):
             return getattr(self, name)
         args, kwargs = self._recorded
         given = {**dict(zip(_own_arguments(type(self))[0], args, strict=False)), **kwargs}
@@ -321,8 +339,59 @@ class Layer(Calling):
         assign_all(variables, values)
 
     @user_facing
-    def stateless_call(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError("Layers keep their state; call the layer itself instead of stateless_call().")
+    def stateless_call(
+        self,
+        trainable_variables: Any,
+        non_trainable_variables: Any,
+        *args: Any,
+        return_losses: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Call the layer with other values of its variables, which it has again what they were afterwards.
+
+        Args:
+            trainable_variables, non_trainable_variables: values in the order of these properties.
+            args, kwargs: for the call.
+            return_losses: whether the losses of the call are returned too.
+
+        Returns:
+            The outputs, the values that the non-trainable variables have after the call, and the losses if wanted.
+
+        Raises:
+            ValueError: where the layer is not built, or the values do not fit the variables.
+            NotImplementedError: for values through which a gradient is recorded: it would not reach them.
+
+        >>> from minikeras import layers, ops
+        >>> layer = layers.Dense(1, kernel_initializer="ones")
+        >>> layer.build((None, 2))
+        >>> outputs, others = layer.stateless_call([[[2.0], [3.0]], [1.0]], [], ops.ones((1, 2)))
+        >>> float(outputs[0, 0]), others
+        (6.0, [])
+        """
+        if not self.built:
+            raise ValueError(f"stateless_call needs the weights of {self.name!r}, which is not built; call it first.")
+        variables = self.trainable_variables + self.non_trainable_variables
+        values = [*trainable_variables, *non_trainable_variables]
+        counts = len(self.trainable_variables), len(self.non_trainable_variables)
+        if counts != (len(trainable_variables), len(non_trainable_variables)):
+            raise ValueError(
+                f"The layer {self.name!r} has {counts[0]} trainable and {counts[1]} other variables, got "
+                f"{len(trainable_variables)} and {len(non_trainable_variables)} values; pass one for each."
+            )
+        if is_recording() and any(isinstance(one, Tensor) and one.tracked for one in values):
+            raise NotImplementedError(
+                "Gradients do not reach the values given to stateless_call(); assign them to the variables, and "
+                "differentiate a call of the layer itself."
+            )
+        before = [variable.numpy() for variable in variables]
+        try:
+            assign_all(variables, values)
+            outputs = self(*args, **kwargs)
+            after = [variable.value for variable in variables[counts[0] :]]
+            losses = list(self.losses) if return_losses else []
+        finally:
+            assign_all(variables, before)
+        return (outputs, after, losses) if return_losses else (outputs, after)
 
     def __getstate__(self) -> dict[str, Any]:
         if self._loss_functions:
@@ -331,7 +400,7 @@ class Layer(Calling):
                 f"{self._loss_functions[0]!r:.80} given to add_loss() may refer to its weights; make it anew and add "
                 "the function to that."
             )
-        left_out = ("_losses", "_loss_owners", "_inbound_nodes", "_structure", "_settings", "_known")
+        left_out = ("_losses", "_loss_owners", "_inbound_nodes", "_outbound", "_structure", "_settings", "_known")
         return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -340,3 +409,6 @@ class Layer(Calling):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+Operation.register(Layer)

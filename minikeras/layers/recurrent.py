@@ -362,6 +362,24 @@ class StackedRNNCells(Layer):
     reset_recurrent_dropout_mask = reset_dropout_mask
 
 
+class _ObjectCell(Layer):
+    """An object that is no layer, but has a `state_size` and a `call(inputs, states)`, as a cell."""
+
+    def __init__(self, cell: Any, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.wrapped = cell
+        self.state_size, self.output_size = cell.state_size, getattr(cell, "output_size", None)
+        if hasattr(cell, "get_initial_state"):
+            self.get_initial_state = cell.get_initial_state
+
+    def build(self, input_shape: Any) -> None:
+        if hasattr(self.wrapped, "build"):
+            self.wrapped.build(input_shape)
+
+    def call(self, inputs: Any, states: Any) -> Any:
+        return self.wrapped.call(inputs, states)
+
+
 def _check_cell(cell: Any) -> None:
     if not isinstance(cell, Layer) or not hasattr(cell, "state_size"):
         raise ValueError(f"A recurrent cell is a layer with a state_size, got {cell!r}; see LSTMCell for one.")
@@ -429,6 +447,8 @@ class RNN(Layer):
             raise ValueError(f"{type(self).__name__} takes inputs of (batch, time, features), got time_major=True.")
         super().__init__(**kwargs)
         cell = StackedRNNCells(cell, dtype=self.dtype_policy) if isinstance(cell, (list, tuple)) else cell
+        if not isinstance(cell, Layer) and hasattr(cell, "state_size") and hasattr(cell, "call"):
+            cell = _ObjectCell(cell, dtype=self.dtype_policy)
         _check_cell(cell)
         self.cell = cell
         owner = type(self).__name__
@@ -793,7 +813,7 @@ class Bidirectional(Layer):
         return self.forward_layer
 
     @property
-    def stateful(self) -> bool:
+    def stateful(self) -> bool:  # type: ignore[override]
         return self.forward_layer.stateful
 
     @property

@@ -78,6 +78,7 @@ class CallSignature:
         self.masked = [name for name in self.names if f"{name}_mask" in every]
         defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
         self.default_training = defaults.get("training")
+        self.needs_training = self.training and "training" not in defaults
 
     def further_masks(self, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The inputs' masks for a `call` with several inputs `x`, `y` and parameters `x_mask`, `y_mask` for them."""

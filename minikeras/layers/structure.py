@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.autodiff.seed_state import SeedState
 from minikeras.autodiff.symbolic import snake_case
 from minikeras.autodiff.tensor import Variable, assign_all, list_of_arrays
 from minikeras.declared import Configured
@@ -256,6 +257,11 @@ class Structure(Configured):
 
     @property
     def variables(self) -> list[Variable]:
+        """The weights and the states of random streams."""
+        contents = self._contents()
+        return contents.weights + [SeedState(one, i) for i, one in enumerate(contents.streams)]
+
+    def _kept_variables(self) -> list[Variable]:
         """The weights and the metrics' variables."""
         contents = self._contents()
         return contents.weights + [variable for metric in contents.metrics for variable in metric.variables]
@@ -273,13 +279,22 @@ class Structure(Configured):
         return list(self._contents().metrics)
 
     @property
+    def metrics_variables(self) -> list[Any]:
+        """The variables of `metrics`."""
+        return [variable for metric in self.metrics for variable in metric.variables]
+
+    @property
     def trainable(self) -> bool:
         return self._trainable
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
         self._trainable = bool(value)
-        for layer in self._contents().sublayers:
+        contents = self._contents()
+        for variable in contents.own:
+            if variable.made_trainable and variable.trainable != self._trainable:
+                variable.trainable = self._trainable
+        for layer in contents.sublayers:
             layer.trainable = value
 
     @property

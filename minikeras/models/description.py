@@ -8,7 +8,7 @@ from typing import Any
 
 from minikeras import tree
 from minikeras.autodiff.symbolic import FunctionNode, KerasTensor
-from minikeras.layers import Input, Layer
+from minikeras.layers import Input, InputLayer, Layer
 from minikeras.models.graph import is_users_operation
 from minikeras.models.model import Functional, Model
 from minikeras.models.sequential import Sequential
@@ -119,7 +119,15 @@ def clone_model(
             "to its weights; build the model again and add them to that."
         )
     if input_tensors is not None or clone_function is not None or call_function is not None:
-        return _changed_clone(model, input_tensors, clone_function or _same_layer, call_function or _call, recursive)
+        clone = _changed_clone(model, input_tensors, clone_function or _same_layer, call_function or _call, recursive)
+    else:
+        clone = _plain_clone(model)
+    if model.compiled and not (model._graph is not None and model._graph.kept):  # which a loss has tensors of
+        clone._compile_like(model)
+    return clone
+
+
+def _plain_clone(model: Model) -> Any:
     description = describe_whole(model)
     description.pop("compile_config", None)
     known: set[Any] = set()
@@ -135,6 +143,12 @@ def _same_layer(layer: Layer) -> Layer:
     return type(layer).from_config(layer.get_config())
 
 
+def _same_input(tensor: KerasTensor) -> KerasTensor:
+    entrance = tensor._keras_history[0]
+    optional = getattr(entrance, "optional", False)
+    return Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=entrance.name, optional=optional)
+
+
 def _call(layer: Layer, *args: Any, **kwargs: Any) -> Any:
     return layer(*args, **kwargs)
 
@@ -148,23 +162,34 @@ def _changed_clone(
     def clone(layer: Layer) -> Any:
         if layer not in clones:
             if recursive and isinstance(layer, Model):
-                clones[layer] = clone_model(layer, None, clone_function, None, True)
+                called = None if isinstance(layer, Sequential) or call_function is _call else call_function
+                clones[layer] = clone_model(layer, None, clone_function, called, True)
             else:
                 clones[layer] = clone_function(layer)
         return clones[layer]
 
-    if isinstance(model, Sequential) and input_tensors is None and call_function is _call:
+    if isinstance(model, Sequential) and call_function is _call:
         entrance = [] if model._entrance is None else [_same_layer(model._entrance)]
-        return Sequential([*entrance, *map(clone, model.layers)], name=model.name)
+        if input_tensors is not None:
+            tensors = tree.flatten(input_tensors)
+            if len(tensors) != 1:
+                raise ValueError(f"A Sequential has one input, got input_tensors={input_tensors!r:.200}; pass one.")
+            entrance = [InputLayer(input_tensor=tensors[0], name=entrance[0].name if entrance else None)]
+        return Sequential([*entrance, *map(clone, model.layers)], name=model.name, trainable=model.trainable)
     graph = model._graph
     if graph is None or isinstance(model, Sequential):
         raise ValueError(
             f"The {type(model).__name__} {model.name!r} cannot be cloned with changes; only a functional model can."
         )
     if input_tensors is None:
-        input_tensors = [
-            Input(batch_shape=one.shape, dtype=one.dtype, name=one._keras_history[0].name) for one in graph.inputs
-        ]
+        input_tensors = tree.map_structure(_same_input, graph.input_structure)
+    wanted, given = (tree.map_structure(lambda _: None, one) for one in (graph.input_structure, input_tensors))
+    several = len(graph.inputs) > 1 and not (isinstance(wanted, (list, tuple)) and isinstance(given, (list, tuple)))
+    if (several and wanted != given) or len(tree.flatten(given)) != len(graph.inputs):
+        raise ValueError(
+            f"input_tensors must have the structure of the model's inputs, {graph.input_structure!r}, got "
+            f"{input_tensors!r:.200}."
+        )
     values = {id(old): new for old, new in zip(graph.inputs, tree.flatten(input_tensors), strict=True)}
 
     def fill(leaf: Any) -> Any:

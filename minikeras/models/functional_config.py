@@ -23,6 +23,7 @@ from minikeras.autodiff.op import Op, camel_case
 from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode
 from minikeras.layers.core import Identity
 from minikeras.layers.layer import Layer
+from minikeras.layers.operation import Operation
 from minikeras.models.graph import Graph, is_users_operation, named_function
 from minikeras.ops import nn
 from minikeras.registry import (
@@ -279,12 +280,13 @@ def restore_graph(described: dict[str, Any]) -> tuple[Any, Any, list[KerasTensor
 
 def _call(operation: Any, args: list[Any], kwargs: dict[str, Any], description: dict[str, Any]) -> None:
     """Call a layer or a function on symbolic tensors."""
-    if isinstance(operation, Layer):
-        operation(*args, **_call_keywords(operation, kwargs))
+    if not isinstance(operation, FunctionNode):
+        operation(*args, **(_call_keywords(operation, kwargs) if isinstance(operation, Layer) else kwargs))
         return
-    known = _BY_OP.get(operation.function)
+    function: Any = operation.function
+    known = _BY_OP.get(function)
     if known is None:
-        SymbolicNode(operation, tuple(args), kwargs, operation.function.infer(tuple(args), kwargs))
+        SymbolicNode(operation, tuple(args), kwargs, function.infer(tuple(args), kwargs))
         return
     settings = deserialize_keras_object({key: value for key, value in description["config"].items() if key != "name"})
     unknown = sorted(set(settings) - set(known.settings))
@@ -405,7 +407,7 @@ def _restore_operation(name: str, description: dict[str, Any]) -> Any:
         if own is not None:
             return FunctionNode(own, name)
         layer = deserialize_keras_object(description)
-        if not isinstance(layer, Layer):
+        if not isinstance(layer, (Layer, Operation)):
             raise ValueError(f"The description of {name!r} gives {layer!r:.80}, which is no layer.")
         layer.name = name
         return layer

@@ -10,12 +10,14 @@ from typing import Any
 from minikeras import tree
 from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
 from minikeras.autodiff.tensor import Tensor
+from minikeras.layers.added_losses import check_metric
 from minikeras.layers.context import context
 from minikeras.layers.layer import Layer
 from minikeras.layers.spec import shapes_of, specs_of
 from minikeras.lazy import LazyModule
 from minikeras.models.graph import Graph
 from minikeras.models.graph_loss import LossOfGraph, tensors_in
+from minikeras.models.state import set_state_tree, state_tree
 from minikeras.models.summary import print_summary
 from minikeras.ops.core import cast
 from minikeras.ops.numpy import expand_dims, squeeze
@@ -50,6 +52,16 @@ def _masked(inputs: list[Any], mask: Any) -> list[Any]:
             if one is not None:
                 value._keras_mask = one
     return inputs
+
+
+def _entrance_of(tensor: KerasTensor) -> str:
+    """What the user knows an input of a model by."""
+    return tensor._keras_history[0].name if tensor._keras_history else tensor.name
+
+
+def _is_optional(tensor: Any) -> bool:
+    """Whether None may stand in the place of an input."""
+    return isinstance(tensor, KerasTensor) and getattr(tensor._keras_history[0], "optional", False)
 
 
 _WIRING = {"layers", "input_layers", "output_layers"}
@@ -93,6 +105,7 @@ class Model(ComparingTrainer, Layer):
         self._graph: Graph | None = None
         self._own_losses = 0  # how many of the graph's losses its class added
         self._kept_values: dict[int, Any] = {}  # of the last call, by the ids of the graph's tensors
+        self._graph_metrics: dict[int, Any] = {}  # of some of these tensors
         if functional:
             self._graph = graph.with_entrances()
             self.built = True
@@ -114,25 +127,40 @@ class Model(ComparingTrainer, Layer):
         wanted = self._graph.inputs
         if len(wanted) == 1 and type(inputs) is Tensor:
             return [self._fit_input(inputs, wanted[0])]
+        structure = self._graph.input_structure
         if isinstance(inputs, dict):
-            structure = self._graph.input_structure
             if not isinstance(structure, dict):
                 structure = {tensor._keras_history[0].name: tensor for tensor in wanted}
-            missing = sorted(name for name in structure if name not in inputs)
+            missing = sorted(name for name in structure if name not in inputs and not _is_optional(structure[name]))
             if missing:
                 raise ValueError(f"The model {self.name!r} misses the inputs {missing}, got {sorted(inputs)}.")
-            values = {name: inputs[name] for name in structure}
+            unused = sorted(str(name) for name in inputs.keys() - structure.keys())
+            if unused and structure is self._graph.input_structure:
+                warn(f"The model {self.name!r} has no inputs {unused} and leaves them out; its inputs are {structure}.")
+            values = {name: inputs.get(name) for name in structure}
             tree.assert_same_structure(structure, values)
             tensors, leaves = tree.flatten(structure), tree.flatten(values)
             found = {id(tensor): leaf for tensor, leaf in zip(tensors, leaves, strict=True)}
             flat = [found[id(tensor)] for tensor in wanted]
         else:
+            if isinstance(structure, dict) and list(structure) != tree.flatten({name: name for name in structure}):
+                raise ValueError(
+                    f"The model {self.name!r} has the inputs {list(structure)} by name, whose order in a list could be "
+                    f"this one or that of the alphabet, got {shown(inputs)}; pass a dict."
+                )
             flat = tree.flatten(inputs)
         if len(flat) != len(wanted):
             raise ValueError(f"The model {self.name!r} expects {len(wanted)} inputs, got {len(flat)}.")
         return [self._fit_input(value, tensor) for value, tensor in zip(flat, wanted, strict=True)]
 
     def _fit_input(self, value: Any, tensor: KerasTensor) -> Any:
+        if value is None:
+            if not _is_optional(tensor):
+                raise ValueError(
+                    f"The model {self.name!r} expects a tensor or an array at its input {_entrance_of(tensor)!r}, "
+                    "which is not optional, got None; pass one, or make the input with Input(..., optional=True)."
+                )
+            return None
         if not isinstance(value, (Tensor, KerasTensor)):
             raise ValueError(f"The model {self.name!r} expects a tensor or an array as its input, got {value!r:.80}.")
         shape, expected = tuple(value.shape), tensor.shape
@@ -152,9 +180,9 @@ class Model(ComparingTrainer, Layer):
             value = squeeze(value, -1)
         shape = tuple(value.shape)
         if not self._fits(shape, expected):
-            entrance = tensor._keras_history[0].name if tensor._keras_history else tensor.name
             raise ValueError(
-                f"The model {self.name!r} expects inputs of shape {expected} at {entrance!r}, got shape {shape}; "
+                f"The model {self.name!r} expects inputs of shape {expected} at {_entrance_of(tensor)!r}, got shape "
+                f"{shape}; "
                 "reshape the data or change the model's input shape."
             )
         return value
@@ -174,7 +202,8 @@ class Model(ComparingTrainer, Layer):
         """Output specifications for symbolic inputs, which may be shaped other than the model's own."""
         assert self._graph is not None
         flat = self._graph_inputs(inputs)
-        if all(value.shape == tensor.shape for value, tensor in zip(flat, self._graph.inputs, strict=True)):
+        pairs = zip(flat, self._graph.inputs, strict=True)
+        if all(value is not None and value.shape == tensor.shape for value, tensor in pairs):
             return self._graph.output_structure
         values = {id(tensor): value for tensor, value in zip(self._graph.inputs, flat, strict=True)}
 
@@ -237,12 +266,50 @@ class Model(ComparingTrainer, Layer):
         if self._adds_itself() and self._own_losses + len(losses) == len(self._graph.losses):
             self._own_losses = len(self._graph.losses)
 
+    def add_metric(self, value: Any, aggregation: str | None = "mean", name: str | None = None) -> None:
+        """Keras 2: show the mean of a tensor among the metrics; on a functional model also of a symbolic one.
+
+        `model.add_metric(ops.mean(z_log_var), name="log_variance")` is computed in the same pass as the outputs, in
+        training and evaluation.  Descriptions and files do not hold it.
+
+        Args:
+            value: a symbolic tensor that follows from the model's inputs, or what `Layer.add_metric` takes.
+            aggregation, name: as for `Layer.add_metric`.
+
+        Raises:
+            ValueError: for a symbolic tensor that does not belong to the model; nothing is added.
+
+        >>> import numpy as np
+        >>> from minikeras import Input, Model, layers
+        >>> x = Input((2,))
+        >>> model = Model(x, layers.Dense(1)(x))
+        >>> model.add_metric(x * 2, name="doubled")
+        >>> model.compile("sgd", "mse")
+        >>> model.evaluate(np.ones((4, 2)), np.ones((4, 1)), verbose=0, return_dict=True)["doubled"]
+        2.0
+        """
+        if not isinstance(value, KerasTensor):
+            super().add_metric(value, aggregation, name)
+            return
+        check_metric(self, aggregation, name)
+        if self._graph is None or type(self).call is not Model.call:
+            raise ValueError(
+                f"The {type(self).__name__} {self.name!r} computes no symbolic tensors of its own, got {value!r}; call "
+                "self.add_metric() in call(), or make the model of inputs and outputs."
+            )
+        graph = self._graph.keeping([value])
+        if not any(kept is value for kept in graph.kept):
+            raise ValueError(f"add_metric of {self.name!r} got {value!r}, which does not follow from its inputs alone.")
+        self._graph, self._graph_metrics[id(value)] = graph, self._added_metric(str(name))
+
     def _note_of_graph(self, losses: list[Any], kept: list[Any]) -> None:
         if losses:
             self._note_losses(losses)
         assert self._graph is not None
         self._kept_values.clear()  # in place: the replicas of a comparison have them in common
         self._kept_values.update({id(tensor): value for tensor, value in zip(self._graph.kept, kept, strict=True)})
+        for tensor, metric in self._graph_metrics.items():
+            metric.update_state(self._kept_values[tensor])
 
     def _added_losses(self) -> list[Any]:
         return self._losses if self._losses or self._graph is None else self._graph.losses
@@ -265,7 +332,7 @@ class Model(ComparingTrainer, Layer):
 
     # ------------------------------------------------------------ structure
 
-    _UNTRACKED = Layer._UNTRACKED | {"_kept_values", "_known", "_comparison", *vars(Trainer())}
+    _UNTRACKED = Layer._UNTRACKED | {"_kept_values", "_graph_metrics", "_known", "_comparison", *vars(Trainer())}
     _STRUCTURAL = Layer._STRUCTURAL | {"_graph"}
     _keeps_contents = True
 
@@ -310,6 +377,11 @@ class Model(ComparingTrainer, Layer):
         raise ValueError(f"The model {self.name!r} has no layer {name!r}; its layers are {names}.")
 
     @property
+    def operations(self) -> list[Any]:
+        """The elements of a functional model's graph: layers and operations, in order."""
+        return [] if self._graph is None else list(self._graph.operations)
+
+    @property
     def inputs(self) -> Any:
         return None if self._graph is None else self._graph.inputs
 
@@ -345,11 +417,9 @@ class Model(ComparingTrainer, Layer):
 
     @property
     def output_names(self) -> list[str]:
-        """The names that losses, metrics and logs call the outputs by."""
+        """The names of what computes the outputs, in the order of `outputs`."""
         if self._graph is None:
             raise AttributeError(f"The model {self.name!r} has no named outputs before it is built.")
-        if isinstance(self._graph.output_structure, dict):
-            return sorted(self._graph.output_structure)
         names: list[str] = []
         for tensor in self.outputs:
             name = tensor._keras_history[0].name
@@ -368,6 +438,38 @@ class Model(ComparingTrainer, Layer):
             return
         self.compute_output_spec(specs_of(input_shape, str(self.compute_dtype)))
         self.built = True
+
+    @user_facing
+    def get_state_tree(self, value_format: str = "backend_tensor") -> dict[str, Any]:
+        """All variables by their paths: `{"trainable_variables": {"dense": {"kernel": ..., "bias": ...}}, ...}`.
+
+        Args:
+            value_format: `"backend_tensor"`, or `"numpy_array"` for copies as arrays.
+
+        Returns:
+            A nested dict with `trainable_variables`, `non_trainable_variables`, `optimizer_variables` and
+            `metrics_variables`.
+
+        Raises:
+            ValueError: where two variables have the same path.
+
+        >>> from minikeras import Input, Sequential, layers
+        >>> model = Sequential([Input((3,)), layers.Dense(2, name="head")], name="net")
+        >>> state = model.get_state_tree("numpy_array")
+        >>> state["trainable_variables"]["net"]["head"]["kernel"].shape
+        (3, 2)
+        """
+        return state_tree(self, value_format)
+
+    @user_facing
+    def set_state_tree(self, state_tree: Any) -> None:
+        """Give variables the values of a tree from `get_state_tree`, or of a part of one.
+
+        Raises:
+            ValueError, TypeError: for a path that the model does not have or values that do not fit; nothing is
+                changed.
+        """
+        set_state_tree(self, state_tree)
 
     @user_facing
     def summary(
@@ -435,6 +537,8 @@ class Model(ComparingTrainer, Layer):
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_kept_values": {}, "_observers": ()}
+        if self._graph_metrics:  # of tensors that a copy does not have
+            state |= {"_graph_metrics": {}, "_metric_tables": None}
         if is_symbolic(self._recorded):  # type: ignore[has-type]
             state["_recorded"] = (), {}
         return state

@@ -95,20 +95,32 @@ class Sequential(Model):
     @user_facing
     def build(self, input_shape: Any = None) -> None:
         """Create the weights for inputs of this shape, the batch axis included."""
-        if self._entrance is not None or input_shape is None:
+        if input_shape is None:
+            return
+        if self._entrance is not None:
+            known = self._entrance.batch_shape
+            if is_shape(input_shape) and self._stack and not _agree(tuple(input_shape), known):
+                raise ValueError(
+                    f"The model {self.name!r} is made for inputs of shape {known}, got {input_shape!r}; leave build() "
+                    "out."
+                )
             return
         if not self._stack:
             raise ValueError(f"The model {self.name!r} has no layers to build; add some first.")
+        parts = input_shape.values() if isinstance(input_shape, dict) else input_shape
+        if not is_shape(input_shape) and isinstance(input_shape, (dict, list, tuple)) and all(map(is_shape, parts)):
+            return  # several inputs for the first layer: a call builds the layers, one after the other
         if not is_shape(input_shape):
             raise ValueError(f"Sequential.build takes one shape such as (None, 784), got {input_shape!r}.")
         self._enter(InputLayer(batch_shape=tuple(input_shape), dtype=_input_dtype(self._stack[0])))
         try:
             for layer in self._stack:
                 self._extend(layer)
-        except Exception:
+        except Exception as error:
             self._entrance = self._graph = None
             self.built = False
-            raise
+            if not isinstance(error, NotImplementedError):  # of a layer that knows its outputs from values alone
+                raise
 
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         if self._graph is not None:
@@ -195,6 +207,11 @@ class Sequential(Model):
         if shape and model._entrance is None and is_shape(shape):
             model.build(tuple(shape))
         return model
+
+
+def _agree(shape: tuple, known: tuple) -> bool:
+    """Whether two shapes are the same where both say something."""
+    return len(shape) == len(known) and all(a == b or None in (a, b) for a, b in zip(shape, known, strict=True))
 
 
 def _input_dtype(layer: Layer) -> str:

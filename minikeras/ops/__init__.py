@@ -1,5 +1,6 @@
 """Differentiable functions of tensors, under Keras's names."""
 
+from minikeras.lazy import offer_names
 from minikeras.ops import numpy_protocol as _numpy_protocol  # noqa: F401  (leads NumPy's functions on tensors to ours)
 from minikeras.ops import operators as _operators  # noqa: F401  (gives tensors their operators)
 from minikeras.ops.activation import *  # noqa: F403
@@ -10,3 +11,5 @@ from minikeras.ops.crossentropy import *  # noqa: F403
 from minikeras.ops.normalization import *  # noqa: F403
 from minikeras.ops.numpy import *  # noqa: F403
 from minikeras.ops.pooling import *  # noqa: F403
+
+offer_names(__name__)

@@ -5,6 +5,7 @@ Beside Keras's names stand the coarse primitives that layers are made of (`dense
 """
 
 # ruff: noqa: F401, F403
+from minikeras.lazy import offer_names
 from minikeras.ops.activation import *
 from minikeras.ops.activation import piecewise_relu
 from minikeras.ops.convolution import *
@@ -22,3 +23,5 @@ from minikeras.ops.normalization import *
 from minikeras.ops.normalization import batch_norm_training, layer_norm, scale_shift
 from minikeras.ops.pooling import *
 from minikeras.ops.recurrence import gru_sequence, lstm_sequence, simple_rnn_sequence
+
+offer_names(__name__, owners=(__package__,))

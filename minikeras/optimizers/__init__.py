@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from minikeras import registry
+from minikeras.lazy import offer_names
 from minikeras.optimizers import schedules
 from minikeras.optimizers.algorithms import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RMSprop
 from minikeras.optimizers.base import Optimizer
@@ -64,3 +65,6 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     """The optimizer that a name or description describes; `custom_objects` maps further names to classes."""
     with registry.custom_object_scope(custom_objects):
         return get(config)
+
+
+offer_names(__name__)

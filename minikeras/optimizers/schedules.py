@@ -14,6 +14,7 @@ from minikeras import kernels as k
 from minikeras import registry
 from minikeras.autodiff.tensor import Tensor
 from minikeras.declared import Kept, Number, Value, declared, is_declared
+from minikeras.lazy import offer_names
 from minikeras.utils.checks import number
 
 
@@ -252,3 +253,6 @@ def serialize(learning_rate_schedule: LearningRateSchedule) -> Any:
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """The schedule that a description describes; `custom_objects` maps further names to classes."""
     return registry.deserialize_keras_object(config, custom_objects=custom_objects)
+
+
+offer_names(__name__, hidden="as_rate")

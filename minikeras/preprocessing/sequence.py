@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.lazy import offer_names
 from minikeras.tracebacks import user_facing
 from minikeras.training.data import PyDataset
 from minikeras.utils.checks import number, whole
@@ -276,3 +277,6 @@ def _remove_long_seq(maxlen: int, seq: Any, label: Any) -> tuple[list[Any], list
     """The sequences shorter than `maxlen`, and their labels."""
     kept = [(one, mark) for one, mark in zip(seq, label, strict=False) if len(one) < maxlen]
     return [one for one, _ in kept], [mark for _, mark in kept]
+
+
+offer_names(__name__)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.lazy import offer_names
 from minikeras.tracebacks import UserFacing
 from minikeras.utils.checks import shown, whole
 
@@ -295,3 +296,6 @@ def tokenizer_from_json(json_string: str) -> Tokenizer:
     tokenizer.index_docs = defaultdict(int, counted["index_docs"])
     tokenizer.word_index, tokenizer.index_word = counted["word_index"], counted["index_word"]
     return tokenizer
+
+
+offer_names(__name__)

@@ -1,5 +1,6 @@
 """Files: models and weights in Keras's formats.  h5py is imported when a file is touched."""
 
+from minikeras.lazy import offer_names
 from minikeras.registry import (
     CustomObjectScope,
     custom_object_scope,
@@ -27,3 +28,6 @@ __all__ = [
     "save_weights",
     "serialize_keras_object",
 ]
+
+
+offer_names(__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import numbers
 from collections.abc import Mapping
@@ -18,28 +19,7 @@ from minikeras.losses import Loss, LossFunctionWrapper
 from minikeras.metrics import Mean, MeanMetricWrapper, Metric, resolve_accuracy
 from minikeras.ops.nn import check_labels
 from minikeras.registry import is_builtin
-
-
-def per_output(structure: Any, names: list[str], role: str) -> list[Any]:
-    """One entry per output from a single value, a list or a dict by output name.
-
-    Raises:
-        ValueError: where a list has another length or a dict names an output that does not exist.
-    """
-    if isinstance(structure, Mapping):
-        unknown = sorted(set(structure) - set(names))
-        if unknown:
-            raise ValueError(
-                f"{role} names the outputs {unknown}, which the model does not have; its outputs are {names}."
-            )
-        return [structure.get(name) for name in names]
-    if isinstance(structure, (list, tuple)):
-        if len(structure) != len(names):
-            raise ValueError(
-                f"{role} has {len(structure)} entries for the {len(names)} outputs {names}; give one for each."
-            )
-        return list(structure)
-    return [structure] * len(names)
+from minikeras.training.outputs import Outputs
 
 
 def _only_loss(part: Any) -> Any:
@@ -51,28 +31,9 @@ def _only_loss(part: Any) -> Any:
     return part
 
 
-def outputs_list(structure: Any, names: list[str], role: str) -> list[Any]:
-    """Targets, predictions or weights as a list in the outputs' order."""
-    if isinstance(structure, Mapping):
-        return per_output(structure, names, role)
-    if isinstance(structure, (list, tuple)):
-        flat = tree.flatten(structure)
-        if len(flat) != len(names):
-            raise ValueError(f"{role} has {len(flat)} parts for the {len(names)} outputs {names}; give one for each.")
-        return flat
-    if len(names) > 1 and structure is not None and role == "y":
-        raise ValueError(f"y has 1 part for the {len(names)} outputs {names}; give one for each.")
-    return [structure] * len(names)
-
-
-def name_outputs(y_pred: Any, names: list[str] | None) -> list[str]:
-    """The names of the outputs: the model's own, a dict's keys, or `output_1`, ..."""
-    count = len(tree.flatten(y_pred))
-    if names is not None and len(names) == count:
-        return names
-    if isinstance(y_pred, Mapping):
-        return list(y_pred)
-    return ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
+def known_outputs(y_pred: Any, known: Outputs | None) -> Outputs:
+    """The outputs of a model: as they are known, or as these predictions show them."""
+    return known if known is not None and known.count == len(tree.flatten(y_pred)) else Outputs(y_pred)
 
 
 def _loss_object(spec: Any, y: Any, y_pred: Any) -> Loss | None:
@@ -108,21 +69,21 @@ def _check_labels_of(spec: Any, target: Any, output: Any) -> None:
 
 
 class CompiledLoss:
-    """The total loss of a model's outputs; one tracker per output where there are several.
+    """The total loss of a model's outputs; one tracker for each where there are several.
 
     Args:
         loss, loss_weights: as given to `compile`.
-        names: of the model's outputs, None where only a call shows them.
+        outputs: the model's, None where only a call shows them.
         metrics: what is to see the first batch too, before anything is trained on it.
 
     Raises:
-        ValueError: for an unknown loss, a factor that is no finite number, and what does not fit the outputs' names.
+        ValueError: for an unknown loss, a factor that is no finite number, and what does not fit the outputs.
     """
 
-    def __init__(self, loss: Any, loss_weights: Any, names: list[str] | None, metrics: CompiledMetrics | None = None):
+    def __init__(self, loss: Any, loss_weights: Any, outputs: Outputs | None, metrics: CompiledMetrics | None = None):
         if isinstance(loss_weights, np.ndarray):
             loss_weights = loss_weights.tolist()
-        self._loss, self._weights, self._given_names, self._metrics = loss, loss_weights, names, metrics
+        self._loss, self._weights, self._known_outputs, self._metrics = loss, loss_weights, outputs, metrics
         for weight in tree.flatten(loss_weights):
             if weight is not None and not (isinstance(weight, numbers.Real) and math.isfinite(weight)):
                 raise ValueError(
@@ -133,37 +94,35 @@ class CompiledLoss:
         for spec in tree.flatten(loss):
             if spec not in (None, "crossentropy", "ce"):
                 losses_room.get(spec)  # a misspelt name is refused by compile, not by the first batch
-        self._parts: list[tuple[Loss, float | None, int]] | None = None
-        self.names: list[str] = []
+        self._outputs: Outputs | None = None  # those that the losses were matched to
+        self._wanted: list[bool] = []  # which of them have a loss
+        self._parts: list[tuple[Loss, float | None, int]] = []
         self.trackers: list[Metric] = []
-        if names is not None:
-            self._specs(names)
-            per_output(loss_weights, names, "loss_weights")
+        if outputs is not None:
+            _losses_of(loss, outputs)
+            outputs.spread(loss_weights, "loss_weights")
 
     def resolve(self, y: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Match losses and weights to the outputs."""
-        names = name_outputs(y_pred, self._given_names)
-        predictions = outputs_list(y_pred, names, "the model")
-        targets = outputs_list(y, names, "y")
-        specs = self._specs(names)
-        weights = per_output(self._weights, names, "loss_weights")
+        outputs = known_outputs(y_pred, self._known_outputs)
+        specs = _losses_of(self._loss, outputs)
+        wanted = [spec is not None for spec in specs]
+        predictions, targets = tree.flatten(y_pred), outputs.targets(y, wanted)
+        weights = outputs.spread(self._weights, "loss_weights")
         parts = []
-        trackers: list[Metric] = []
         for i, (spec, weight, target, prediction) in enumerate(zip(specs, weights, targets, predictions, strict=True)):
-            if spec is None or target is None:
-                continue
-            loss = _loss_object(spec, target, prediction)
-            assert loss is not None
-            parts.append((loss, None if weight is None else float(weight), i))
-            if len(names) > 1:
-                trackers.append(Mean(name=f"{names[i]}_loss"))
+            if spec is not None and target is not None:
+                loss = _loss_object(spec, target, prediction)
+                assert loss is not None
+                parts.append((loss, None if weight is None else float(weight), i))
+        count = itertools.count()  # logs come in the order in which the losses were written down
+        place = _losses_of(tree.map_structure(lambda _: next(count), self._loss), outputs)
+        parts.sort(key=lambda part: place[part[2]])
         if self._metrics is not None:
             self._metrics.try_out(y, y_pred, sample_weight)
-        self.names, self._parts, self.trackers = names, parts, trackers
-
-    def _specs(self, names: list[str]) -> list[Any]:
-        """What `compile` was given as the loss of each output."""
-        return [_only_loss(spec) for spec in per_output(self._loss, names, "loss")]
+        several = parts if len(parts) > 1 else []
+        self.trackers = [Mean(name=f"{outputs.loss_names[i]}_loss") for _, _, i in several]
+        self._outputs, self._wanted, self._parts = outputs, wanted, parts
 
     def check_labels(self, y: Any, outputs: Any) -> None:
         """Refuse labels on the host that name no class of the outputs, tensors or symbolic ones.
@@ -180,47 +139,52 @@ class CompiledLoss:
             if len(specs) == 1 and len(tree.flatten(y)) == 1:
                 _check_labels_of(specs[0], tree.flatten(y)[0], None)
             return
-        if self._parts and len(self.names) == 1:
-            _check_labels_of(self._parts[0][0], *_only_parts(self.names, y, outputs))
-            return
-        names = name_outputs(outputs, self._given_names)
-        for spec, target, output in zip(
-            self._specs(names), outputs_list(y, names, "y"), tree.flatten(outputs), strict=True
-        ):
+        known = known_outputs(outputs, self._known_outputs)
+        specs = _losses_of(self._loss, known)
+        if self._parts and self._outputs is not None and self._outputs.count == 1:
+            specs = [self._parts[0][0]]
+        targets = known.targets(y, [spec is not None for spec in specs])
+        for spec, target, output in zip(specs, targets, tree.flatten(outputs), strict=True):
             _check_labels_of(spec, target, output)
 
     def __call__(self, y: Any, y_pred: Any, sample_weight: Any = None) -> Tensor | None:
         """The weighted sum of the outputs' losses, or None where there is none."""
-        if self._parts is None:
+        if self._outputs is None:
             self.resolve(y, y_pred, sample_weight)
-        assert self._parts is not None
-        if len(self.names) == 1:
+        outputs = self._outputs
+        assert outputs is not None
+        if outputs.count == 1:
             if not self._parts:
                 return None
             loss, weight, _ = self._parts[0]
-            value = loss(*_only_parts(self.names, y, y_pred, sample_weight))
+            value = loss(*_only_parts(outputs, y, y_pred, sample_weight))
             return value if weight is None else value * weight
-        predictions = outputs_list(y_pred, self.names, "the model")
-        targets = outputs_list(y, self.names, "y")
-        weights = outputs_list(sample_weight, self.names, "sample_weight")
+        predictions, targets = tree.flatten(y_pred), outputs.targets(y, self._wanted)
+        weights = outputs.spread(sample_weight, "sample_weight")
         total = None
         for number, (loss, weight, i) in enumerate(self._parts):
             value = loss(targets[i], predictions[i], weights[i])
-            self.trackers[number].update_state(value, sample_weight=float(predictions[i].shape[0]))
+            if self.trackers:
+                self.trackers[number].update_state(value, sample_weight=float(predictions[i].shape[0]))
             if weight is not None:
                 value = value * weight
             total = value if total is None else total + value
         return total
 
 
-def _only_parts(names: list[str], *parts: Any) -> Any:
+def _losses_of(loss: Any, outputs: Outputs) -> list[Any]:
+    """What `compile` was given as the loss of each output."""
+    return [_only_loss(spec) for spec in outputs.spread(loss, "loss")]
+
+
+def _only_parts(outputs: Outputs, y: Any, y_pred: Any, sample_weight: Any) -> Any:
     """What stands for the only output among targets, predictions and weights."""
-    if _SINGLE.issuperset(map(type, parts)):
-        return parts
-    roles = ("y", "the model", "sample_weight")
+    if _SINGLE.issuperset((type(y), type(y_pred), type(sample_weight))):
+        return y, y_pred, sample_weight
     return [
-        outputs_list(part, names, role)[0] if isinstance(part, (list, tuple, dict)) else part
-        for part, role in zip(parts, roles, strict=False)
+        outputs.spread(y, "y")[0] if tree.is_nested(y) else y,
+        tree.flatten(y_pred)[0],
+        outputs.spread(sample_weight, "sample_weight")[0] if tree.is_nested(sample_weight) else sample_weight,
     ]
 
 
@@ -232,18 +196,22 @@ class CompiledMetrics:
 
     name = "compile_metrics"
 
-    def __init__(self, metrics: Any, weighted_metrics: Any, names: list[str] | None, run_eagerly: bool = False):
-        self._metrics, self._weighted, self._given_names = metrics, weighted_metrics, names
-        self._run_eagerly = run_eagerly
+    def __init__(
+        self, metrics: Any, weighted_metrics: Any, outputs: Outputs | None, run_eagerly: bool = False, loss: Any = None
+    ):
+        self._metrics, self._weighted, self._known_outputs = metrics, weighted_metrics, outputs
+        self._loss, self._run_eagerly = loss, run_eagerly
+        self.is_given = metrics is not None or weighted_metrics is not None
         for spec in tree.flatten([metrics, weighted_metrics]):
             known = spec in _BY_SHAPE if isinstance(spec, str) else callable(spec) or isinstance(spec, Metric)
             if not known:
                 metrics_room.get(spec)
         _check_distinct(self._objects())
-        if names is not None:
-            groups = _metric_groups(metrics, names) + _metric_groups(weighted_metrics, names)
+        if outputs is not None:
+            groups = _metric_groups(metrics, outputs) + _metric_groups(weighted_metrics, outputs)
             _check_distinct([spec for group in groups for spec in group if isinstance(spec, Metric)])
-        self.names: list[str] | None = None
+        self._outputs: Outputs | None = None  # those that the metrics were matched to
+        self._wanted: list[bool] = []
         self._parts: list[tuple[int, Metric, bool, str]] = []
 
     def _objects(self) -> list[Metric]:
@@ -260,18 +228,19 @@ class CompiledMetrics:
 
     def resolve(self, y: Any, y_pred: Any) -> None:
         """Match the metrics to the outputs."""
-        names = name_outputs(y_pred, self._given_names)
-        predictions = outputs_list(y_pred, names, "the model")
-        targets = outputs_list(y, names, "y")
+        outputs = known_outputs(y_pred, self._known_outputs)
+        wanted = [self._loss is None or spec is not None for spec in _losses_of(self._loss, outputs)]
+        predictions, targets = tree.flatten(y_pred), outputs.targets(y, wanted)
         parts: list[tuple[int, Metric, bool, str]] = []
         taken: set[str] = set()
         for specs, weighted in ((self._metrics, False), (self._weighted, True)):
-            for i, group in enumerate(_metric_groups(specs, names)):
+            for i, group in enumerate(_metric_groups(specs, outputs)):
+                output = outputs.metric_names[i]
+                prefix = "" if output is None else f"{output}_"
                 for spec in group:
                     if spec is None or targets[i] is None:
                         continue
                     metric = _metric_object(spec, targets[i], predictions[i], self._run_eagerly)
-                    prefix = "" if len(names) == 1 else f"{names[i]}_"
                     label = base = prefix + metric.name
                     if weighted and label in taken:
                         label = base = f"{prefix}weighted_{metric.name}"
@@ -281,11 +250,11 @@ class CompiledMetrics:
                     taken.add(label)
                     parts.append((i, metric, weighted, label))
         _check_distinct([metric for _, metric, _, _ in parts])
-        self._parts, self.names = parts, names
+        self._parts, self._outputs, self._wanted = parts, outputs, wanted
 
     def try_out(self, y: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Show a batch to functions, and to copies of built-in metrics, so that what is wrong with them shows."""
-        if self.names is None:
+        if self._outputs is None:
             self.resolve(y, y_pred)
         kept = self._parts
         self._parts = [
@@ -300,18 +269,18 @@ class CompiledMetrics:
 
     def update_state(self, y: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take a batch into account."""
-        if self.names is None:
+        if self._outputs is None:
             self.resolve(y, y_pred)
         if not self._parts:
             return
-        assert self.names is not None
-        if len(self.names) == 1:
-            y, y_pred, sample_weight = _only_parts(self.names, y, y_pred, sample_weight)
+        outputs = self._outputs
+        assert outputs is not None
+        if outputs.count == 1:
+            y, y_pred, sample_weight = _only_parts(outputs, y, y_pred, sample_weight)
             targets, predictions, weights = [y], [y_pred], [sample_weight]
         else:
-            predictions = outputs_list(y_pred, self.names, "the model")
-            targets = outputs_list(y, self.names, "y")
-            weights = outputs_list(sample_weight, self.names, "sample_weight")
+            predictions, targets = tree.flatten(y_pred), outputs.targets(y, self._wanted)
+            weights = outputs.spread(sample_weight, "sample_weight")
         for i, metric, weighted, _ in self._parts:
             metric.update_state(targets[i], predictions[i], sample_weight=weights[i] if weighted else None)
 
@@ -326,7 +295,7 @@ class CompiledMetrics:
         return results
 
     def reset_state(self) -> None:
-        for metric in self.metrics if self.names is not None else self._objects():
+        for metric in self.metrics if self._outputs is not None else self._objects():
             metric.reset_state()
 
 
@@ -349,21 +318,11 @@ def _check_distinct(metrics: list[Metric]) -> None:
 _BY_SHAPE = {"accuracy": "accuracy", "acc": "accuracy", "crossentropy": "crossentropy", "ce": "crossentropy"}
 
 
-def _metric_groups(specs: Any, names: list[str]) -> list[list[Any]]:
-    if specs is None:
-        return [[] for _ in names]
-    if isinstance(specs, Mapping):
-        specs = per_output(specs, names, "metrics")
-    elif len(names) == 1:
-        specs = (
-            [specs]
-            if not (isinstance(specs, (list, tuple)) and any(isinstance(s, (list, tuple)) for s in specs))
-            else specs
-        )
-    elif not isinstance(specs, (list, tuple)):
-        specs = [specs] * len(names)
-    specs = per_output(list(specs), names, "metrics")
-    return [list(group) if isinstance(group, (list, tuple)) else [group] for group in specs]
+def _metric_groups(specs: Any, outputs: Outputs) -> list[list[Any]]:
+    """The metrics of each output, as `compile` was given them."""
+    if outputs.count == 1 and not isinstance(specs, Mapping):
+        return [tree.flatten(specs)]
+    return [tree.flatten(group) for group in outputs.spread(specs, "metrics", lists=True)]
 
 
 def _metric_object(spec: Any, y: Any, y_pred: Any, run_eagerly: bool) -> Metric:

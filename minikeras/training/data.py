@@ -16,7 +16,7 @@ from minikeras.seeds import next_seed
 from minikeras.tracebacks import warn
 from minikeras.training.ahead import Iterated, ReadAhead
 from minikeras.training.foreign import as_array, is_array_like
-from minikeras.training.worker import Worker, pickled
+from minikeras.training.worker import Pickled, Worker, pickled
 from minikeras.utils.checks import number, shown, whole
 
 
@@ -126,6 +126,21 @@ def _is_scalar(value: Any) -> bool:
     return isinstance(value, (int, float, bool, np.generic))
 
 
+def _is_structure(data: Any) -> bool:
+    """Whether this is a list or tuple of several arrays, some of which may be absent or structures themselves."""
+    return (
+        isinstance(data, (list, tuple))
+        and any(item is not None for item in data)
+        and all(
+            item is None
+            or isinstance(item, Mapping)
+            or (is_array_like(item) and not _is_scalar(item))
+            or _is_structure(item)
+            for item in data
+        )
+    )
+
+
 def to_arrays(data: Any, role: str) -> Any:
     """A structure of arrays from arrays, lists and dicts of them, and arrays and tables of other libraries.
 
@@ -138,8 +153,9 @@ def to_arrays(data: Any, role: str) -> Any:
         return None
     if isinstance(data, Mapping):
         return {key: to_arrays(value, role) for key, value in data.items()}
-    if isinstance(data, (list, tuple)) and data and all(is_array_like(item) and not _is_scalar(item) for item in data):
-        return [to_arrays(item, role) for item in data]
+    if _is_structure(data):
+        arrays = [to_arrays(item, role) for item in data]
+        return type(data)(*arrays) if hasattr(data, "_fields") else type(data)(arrays)
     array = data.data if isinstance(data, Tensor) else data
     if not isinstance(array, (np.ndarray, k.xp.ndarray)):
         if isinstance(array, (list, tuple)) or not is_array_like(array):
@@ -177,7 +193,9 @@ def only_batch(x: Any, batch_size: Any) -> Any:
 
 def batch_length(data: Any) -> int:
     """The number of samples in a batch's first array."""
-    return len(data) if type(data) is np.ndarray else int(tree.flatten(data)[0].shape[0])
+    if type(data) is np.ndarray:
+        return len(data)
+    return next(int(leaf.shape[0]) for leaf in tree.flatten(data) if leaf is not None)
 
 
 def checked_class_weight(class_weight: Any, classes: Collection[int] | None = None) -> dict[int, float]:
@@ -446,7 +464,7 @@ class BatchStream:
         self._position: Iterator[Any] | None = None  # the indices or batches of a pass that epochs share
         self._ahead: ReadAhead | None = None
         self._read: Iterator[Any] | None = None  # the iterator that its thread reads
-        self._pickled: bytes = b""
+        self._pickled = Pickled()
         self._held: list[Any] = []  # the first batch of the epoch to come, where it has been looked at
         self.ended = False  # an iterator that has given all it had
 
@@ -574,7 +592,7 @@ class BatchStream:
                 "let it be picklable."
             )
             self._processes = False
-        elif data != self._pickled:
+        elif not data.same(self._pickled):
             self._pickled = data
 
     def _standardize(self, batch: Any) -> tuple[Any, Any, Any]:

@@ -29,6 +29,8 @@ def _is_replayable(operation: Any) -> bool:
     """
     if isinstance(operation, FunctionNode):
         return _repeats(operation.function)
+    if not isinstance(operation, Layer):
+        return bool(vars(type(operation)).get("replayable", False))
     if {"call", "__call__"} & vars(operation).keys() or operation.activity_regularizer is not None:
         return False
     graph = getattr(operation, "_graph", None)

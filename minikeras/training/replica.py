@@ -91,7 +91,7 @@ def carried_states(model: Any) -> list[tuple[Any, list[Variable]]]:
 def variables_of(model: Any) -> list[Variable]:
     """Weights, the variables of the layers' metrics, and the states that are carried from batch to batch."""
     states = [state for _, states in carried_states(model) for state in states]
-    return list({id(variable): variable for variable in [*model.variables, *states]}.values())
+    return list({id(variable): variable for variable in [*model._kept_variables(), *states]}.values())
 
 
 def meet_variables(replica: Replica) -> None:

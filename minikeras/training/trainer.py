@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
@@ -24,7 +25,8 @@ from minikeras.layers.context import context
 from minikeras.layers.layer import Layer
 from minikeras.lazy import LazyModule
 from minikeras.losses import Loss
-from minikeras.metrics import Mean
+from minikeras.metrics import Mean, Metric
+from minikeras.optimizers.schedules import LearningRateSchedule
 from minikeras.registry import deserialize_keras_object, is_builtin, serialize_keras_object
 from minikeras.tracebacks import end_at_users_line, user_facing, warn
 from minikeras.training.compiled import CompiledLoss, CompiledMetrics
@@ -42,6 +44,7 @@ from minikeras.training.data import (
     unpack_x_y_sample_weight,
 )
 from minikeras.training.inference import Inference
+from minikeras.training.outputs import Outputs
 from minikeras.training.snapshot import Snapshot, Trial
 from minikeras.training.step import Later, MetricLogs, checked_logs, step_data, to_floats
 from minikeras.utils.checks import number, one_of, shown, whole
@@ -69,6 +72,7 @@ class Trainer:
         self.loss: Any = None
         self.compiled = False
         self.stop_training = False
+        self.run_eagerly, self.jit_compile, self.steps_per_execution = False, "auto", 1  # as compile() was told
         self.history: Any = None
         self._compile_arguments: dict[str, Any] = {}
         self._compiled_loss: CompiledLoss | None = None
@@ -144,14 +148,16 @@ class Trainer:
     def _compile(self, arguments: dict[str, Any]) -> None:
         """`compile` by its arguments, which may all be used."""
         optimizer, loss = optimizers_room.get(arguments["optimizer"]), arguments["loss"]
-        names = self._known_output_names()
-        metrics = CompiledMetrics(arguments["metrics"], arguments["weighted_metrics"], names, arguments["run_eagerly"])
-        compiled_loss = CompiledLoss(self._refers_to_graph(loss), arguments["loss_weights"], names, metrics)
+        outputs, given = self._known_outputs(), (arguments["metrics"], arguments["weighted_metrics"])
+        metrics = CompiledMetrics(*given, outputs, arguments["run_eagerly"], loss)
+        compiled_loss = CompiledLoss(self._refers_to_graph(loss), arguments["loss_weights"], outputs, metrics)
         self.optimizer, self.loss = optimizer, loss
         self._compiled_loss, self._compiled_metrics, self._loss_tracker = compiled_loss, metrics, Mean(name="loss")
         self._loss_factor = self._known = None
         self._check_label_values = all(spec is None or _is_builtin_loss(spec) for spec in tree.flatten(loss))
         self._compile_arguments = {**arguments, "optimizer": optimizer}
+        for name in ("run_eagerly", "jit_compile", "steps_per_execution"):
+            setattr(self, name, arguments[name])
         self.stop_training, self.compiled = False, True
 
     def _refers_to_graph(self, loss: Any) -> Any:
@@ -166,11 +172,12 @@ class Trainer:
 
     def _output_count(self) -> int | None:
         """How many outputs the model has, None where only a call shows it."""
-        names = self._known_output_names()
-        return None if names is None else len(names)
+        outputs = self._known_outputs()
+        return None if outputs is None else outputs.count
 
-    def _known_output_names(self) -> list[str] | None:
-        return self.output_names if self._graph is not None else None  # type: ignore[attr-defined]
+    def _known_outputs(self) -> Outputs | None:
+        graph = self._graph
+        return None if graph is None else Outputs(graph.output_structure, self.output_names)  # type: ignore[attr-defined]
 
     def get_compile_config(self) -> dict[str, Any]:
         """What `compile` was called with, as a description; empty before."""
@@ -185,11 +192,15 @@ class Trainer:
         if self.built and self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
 
+    def _compile_like(self, other: Trainer) -> None:
+        """Compile with what another model was compiled with: its losses, new optimizers and metrics."""
+        self.compile(**tree.map_structure(_anew, other._compile_arguments))
+
     @property
     def metrics(self) -> list[Any]:
         """The loss tracker, the compiled metrics as one, the outputs' loss trackers, and the layers' own metrics."""
         found: list[Any] = [] if self._loss_tracker is None else [self._loss_tracker]
-        if self._compiled_metrics is not None:
+        if self._compiled_metrics is not None and self._compiled_metrics.is_given:
             found.append(self._compiled_metrics)
         if self._compiled_loss is not None:
             found.extend(self._compiled_loss.trackers)
@@ -943,6 +954,18 @@ def _ended(stream: Any, epoch: int) -> bool:
         "all epochs, or pass a dataset that can begin anew."
     )
     return True
+
+
+def _anew(value: Any) -> Any:
+    """A new optimizer or metric like this one, without its state; anything else as it is."""
+    if isinstance(value, optimizers_room.Optimizer):
+        schedule = getattr(value, "_learning_rate", None)
+        given = {"learning_rate": schedule} if isinstance(schedule, LearningRateSchedule) else {}
+        return type(value).from_config({**value.get_config(), **given})
+    if isinstance(value, Metric):
+        value = copy.deepcopy(value)
+        value.reset_state()
+    return value
 
 
 def _shapes(purpose: str, *parts: Any) -> tuple:

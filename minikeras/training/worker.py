@@ -1,6 +1,7 @@
 """A worker process: it holds a copy of a dataset and sends the batches that it is asked for.
 
-The process is started anew rather than forked, so it inherits no threads and no locks.  Both sides talk through its
+The process is started anew rather than forked, so it inherits no threads and no locks, and it does not run the main
+program again (see `main_program`), which needs no `if __name__ == "__main__":` therefore.  Both sides talk through its
 standard input and output; what the dataset prints goes to standard error.  It ends when its input ends, so it cannot
 outlive whoever started it.
 """
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minikeras.tracebacks import shorten
+from minikeras.training import main_program
 
 _COUNT = struct.Struct("<Q")
 _serving = False
@@ -36,9 +38,9 @@ class Worker:
         finish: called here with each batch.
     """
 
-    def __init__(self, dataset: Callable[[], bytes], name: str, finish: Callable[[Any], Any]):
+    def __init__(self, dataset: Callable[[], Pickled], name: str, finish: Callable[[Any], Any]):
         self._dataset, self._name, self._finish = dataset, name, finish
-        self._sent: bytes | None = None
+        self._sent: Pickled | None = None
         self._process: subprocess.Popen | None = None
         self._killed = False
 
@@ -98,38 +100,38 @@ class Worker:
         self._sent, self._killed = None, False
 
 
-def pickled(dataset: Any) -> bytes | Exception:
+class Pickled(bytes):
+    """A pickle, with what `main_program.rebuild` needs first to read it, or None."""
+
+    program: tuple[Any, ...] | None = None
+
+    def same(self, other: Pickled) -> bool:
+        """Whether a process that has the other has no need of this one."""
+        values, others = (one.program and one.program[-1] for one in (self, other))
+        return self == other and values == others
+
+
+def pickled(dataset: Any) -> Pickled | Exception:
     """The dataset as worker processes get it, or the exception that says why they cannot have it."""
     try:
-        data = pickle.dumps(dataset, protocol=5)
+        data, names = main_program.dumped(dataset)
+        found = Pickled(data)
+        found.program = main_program.describe(names) if names else None
     except Exception as error:  # whatever an object's own methods raise
         return error
-    if b"__main__" in data and not hasattr(sys.modules["__main__"], "__file__"):
-        return TypeError("its class was typed in, it lies in no file that another process could read")
-    return data
+    return found
 
 
-def _preparation(dataset: bytes) -> bytes:
-    """What the process has to set up before it can unpickle the dataset: the main program only where it is named.
-
-    These are the keys of `multiprocessing.spawn.prepare`.
-    """
-    found: dict[str, Any] = {"name": "minikeras-batches", "sys_argv": sys.argv, "dir": os.getcwd()}
-    if b"__main__" in dataset:
-        program = sys.modules["__main__"]
-        name = getattr(program.__spec__, "name", None)
-        if name is not None:
-            found["init_main_from_name"] = name
-        else:
-            found["init_main_from_path"] = os.path.abspath(str(program.__file__))
-    return pickle.dumps(found)
+def _preparation(dataset: Pickled) -> bytes:
+    """What the process has to set up before it can unpickle the dataset, by the keys of `multiprocessing.spawn`."""
+    found = {"name": "minikeras-batches", "sys_argv": sys.argv, "dir": os.getcwd()}
+    return pickle.dumps((found, dataset.program))
 
 
 def _start() -> subprocess.Popen:
     if _serving:
         raise RuntimeError(
-            "A worker process may not start worker processes; put what your program does under "
-            '`if __name__ == "__main__":`, since worker processes import it.'
+            "A worker process may not start worker processes; pass use_multiprocessing=False to what a dataset calls."
         )
     code = f"import sys; sys.path[:] = {sys.path!r}; from minikeras.training.worker import serve; serve()"
     return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
@@ -176,7 +178,10 @@ def _unpickled(preparation: Any, dataset: Any) -> Any:
     from multiprocessing import spawn
 
     try:
-        spawn.prepare(pickle.loads(preparation))
+        settings, program = pickle.loads(preparation)
+        spawn.prepare(settings)
+        if program is not None:
+            main_program.rebuild(*program)
         return pickle.loads(dataset)
     except BaseException as error:
         return _Unreadable(error)

@@ -6,9 +6,12 @@ from minikeras.lazy import public_names
 
 _HOMES = {
     "CustomObjectScope": "minikeras.registry:CustomObjectScope",
+    "GeneratorEnqueuer": "minikeras.utils.enqueuers:GeneratorEnqueuer",
+    "OrderedEnqueuer": "minikeras.utils.enqueuers:OrderedEnqueuer",
     "Progbar": "minikeras.callbacks.progress:Progbar",
     "PyDataset": "minikeras.training.data:PyDataset",
     "Sequence": "minikeras.training.data:PyDataset",
+    "SequenceEnqueuer": "minikeras.utils.enqueuers:SequenceEnqueuer",
     "array_to_img": "minikeras.preprocessing.image.files:array_to_img",
     "clear_session": "minikeras.utils.seeds:clear_session",
     "custom_object_scope": "minikeras.registry:custom_object_scope",
@@ -47,7 +50,7 @@ __all__ = list(_HOMES)
 
 
 # Where Keras 2 has some of these.
-_MODULES = ("data_utils", "generic_utils", "layer_utils", "np_utils", "vis_utils")
+_MODULES = ("data_utils", "generic_utils", "layer_utils", "legacy", "np_utils", "vis_utils")
 
 
 if not TYPE_CHECKING:  # type checkers would take any name for one that is there
@@ -85,9 +88,13 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from minikeras.utils import data_utils as data_utils
     from minikeras.utils import generic_utils as generic_utils
     from minikeras.utils import layer_utils as layer_utils
+    from minikeras.utils import legacy as legacy
     from minikeras.utils import np_utils as np_utils
     from minikeras.utils import vis_utils as vis_utils
     from minikeras.utils.data_utils import get_file as get_file
+    from minikeras.utils.enqueuers import GeneratorEnqueuer as GeneratorEnqueuer
+    from minikeras.utils.enqueuers import OrderedEnqueuer as OrderedEnqueuer
+    from minikeras.utils.enqueuers import SequenceEnqueuer as SequenceEnqueuer
     from minikeras.utils.layer_utils import get_source_inputs as get_source_inputs
     from minikeras.utils.numerical import normalize as normalize
     from minikeras.utils.numerical import to_categorical as to_categorical

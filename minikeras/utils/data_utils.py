@@ -16,10 +16,20 @@ from minikeras.tracebacks import user_facing
 from minikeras.training.data import PyDataset
 from minikeras.utils import archives
 from minikeras.utils.console import announce
+from minikeras.utils.enqueuers import GeneratorEnqueuer, OrderedEnqueuer, SequenceEnqueuer
 
 Sequence = PyDataset  # Keras 2 has it here
 
-__all__ = ["PyDataset", "Sequence", "get_file", "hash_file", "validate_file"]
+__all__ = [
+    "GeneratorEnqueuer",
+    "OrderedEnqueuer",
+    "PyDataset",
+    "Sequence",
+    "SequenceEnqueuer",
+    "get_file",
+    "hash_file",
+    "validate_file",
+]
 
 
 @user_facing

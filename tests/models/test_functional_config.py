@@ -178,7 +178,7 @@ def test_json_and_clone():
     copy = model_from_json(model.to_json(indent=1))
     assert copy.compiled and type(copy.optimizer) is type(model.optimizer)
     clone = clone_model(model)
-    assert not clone.compiled
+    assert clone.compiled and clone.optimizer is not model.optimizer
     assert not np.array_equal(clone.get_weights()[0], model.get_weights()[0])
 
 

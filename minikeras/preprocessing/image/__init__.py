@@ -1,5 +1,6 @@
 """Pictures: their files, random changes to them, and batches of both for training."""
 
+from minikeras.lazy import offer_names
 from minikeras.preprocessing.image.file_iterators import DataFrameIterator, DirectoryIterator, validate_filename
 from minikeras.preprocessing.image.files import (
     PictureError,
@@ -53,3 +54,6 @@ __all__ = [
     "transform_matrix_offset_center",
     "validate_filename",
 ]
+
+
+offer_names(__name__)
