@@ -199,8 +199,8 @@ def _reduce(x: Any, first: int, mean: bool) -> Any:
 
 
 def _summed(values: Any) -> Any:
-    """The sum of all values; of float16 in float32."""
-    return values.sum() if values.dtype.char != "e" else values.sum(dtype="float32")
+    """The sum of all values; of float16 and bfloat16 in float32."""
+    return values.sum() if values.dtype.char not in "eE" else values.sum(dtype="float32")
 
 
 class Sum(Metric):

@@ -16,6 +16,7 @@ SOURCE = Path(minikeras.__file__).parent
 ROOMS = [
     "lazy",
     "config",
+    "dtype_policies",
     "tracebacks",
     "tree",
     "utils.suggest",
@@ -45,6 +46,7 @@ ROOMS = [
     "datasets",
     "saving",
     "utils",
+    "mixed_precision",
     "backend",
     "_legacy",
 ]

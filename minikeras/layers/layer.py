@@ -12,6 +12,7 @@ import numpy as np
 from minikeras import constraints, initializers, journal, regularizers
 from minikeras.autodiff.symbolic import SymbolicNode, snake_case, unique_name
 from minikeras.autodiff.tensor import Variable, assign_all
+from minikeras.config import standardize_dtype
 from minikeras.declared import Converted, declared, field, fields, is_declared
 from minikeras.layers.calling import Calling
 from minikeras.layers.context import context, naming, within
@@ -70,6 +71,7 @@ def _wrap_build(build: Callable) -> Callable:
         outside, context.building = context.building, self
         try:
             with within(self.name), journal.paused():
+                self._place_at("/".join(naming.path))
                 build(self, *args, **kwargs)
         except BaseException as error:
             end_at_users_line(error)
@@ -209,9 +211,9 @@ class Layer(Calling):
             )
         shape = () if shape is None else tuple(shape)
         spend_weights(shape)
-        dtype = str(np.dtype(dtype or self._dtype_policy.variable_dtype))
+        dtype = standardize_dtype(dtype or self.variable_dtype)
         if initializer is None:
-            initializer = "glorot_uniform" if np.dtype(dtype).kind == "f" else "zeros"
+            initializer = "glorot_uniform" if "float" in dtype else "zeros"
         constraint, regularizer = constraints.get(constraint), regularizers.get(regularizer)
         if isinstance(constraint, constraints.Constraint):
             constraint.check(shape)

@@ -34,9 +34,9 @@ class ScaleShift(Elementwise):
 
     def _add_scale_and_shift(self, shape: tuple[int, ...]) -> None:
         if self.scale:
-            self.gamma = self.add_weight("gamma", shape)
+            self.gamma = self.add_weight("gamma", shape, autocast=False)
         if self.center:
-            self.beta = self.add_weight("beta", shape)
+            self.beta = self.add_weight("beta", shape, autocast=False)
 
 
 @declared
@@ -83,8 +83,8 @@ class BatchNormalization(ScaleShift):
     def build(self, input_shape: Any) -> None:
         features = known_size(self, input_shape, self.axis)
         self._add_scale_and_shift((features,))
-        self.moving_mean = self.add_weight("moving_mean", (features,), trainable=False)
-        self.moving_variance = self.add_weight("moving_variance", (features,), trainable=False)
+        self.moving_mean = self.add_weight("moving_mean", (features,), trainable=False, autocast=False)
+        self.moving_variance = self.add_weight("moving_variance", (features,), trainable=False, autocast=False)
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: features})
 
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
@@ -274,5 +274,5 @@ def normalize(x: Any, axis: Any, epsilon: float) -> Any:
 
 
 def _at_least_float32(x: Any) -> Any:
-    """A float16 tensor as float32, whose sums do not overflow; any other as it is."""
-    return ops.cast(x, "float32") if x is not None and x.dtype == "float16" else x
+    """A float16 or bfloat16 tensor as float32, whose sums do not overflow; any other as it is."""
+    return ops.cast(x, "float32") if x is not None and x.data.itemsize == 2 else x

@@ -284,8 +284,8 @@ class Structure(Configured):
 
     @property
     def path(self) -> str:
-        own = self._contents().own
-        return own[0].path.rsplit("/", 1)[0] if own and "/" in own[0].path else self.name
+        """The names of the layers around it and its own, with `/` between; its own alone before it is built."""
+        return self.name if self._path is None else self._path
 
     @user_facing
     def count_params(self) -> int:
