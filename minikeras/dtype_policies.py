@@ -30,7 +30,7 @@ class DTypePolicyMap(DTypePolicy):
 
     def __init__(self, default_policy: Any = None, policy_map: Mapping[str, Any] | None = None):
         if isinstance(default_policy, DTypePolicyMap):
-            raise ValueError(f"The default of a DTypePolicyMap is one policy, got {default_policy!r}; give its default.")
+            raise ValueError(f"The default of a DTypePolicyMap is no map, got {default_policy!r}; give a policy.")
         if policy_map is not None and not isinstance(policy_map, Mapping):
             raise TypeError(f"A policy_map is a dict of policies by paths, got {policy_map!r}.")
         self._default = None if default_policy is None else get(default_policy)
@@ -64,7 +64,7 @@ class DTypePolicyMap(DTypePolicy):
             return self._policies[path]
         fitting = [key for key in self._policies if re.fullmatch(key, path)]
         if len(fitting) > 1:
-            raise ValueError(f"The path {path!r} fits several keys of a DTypePolicyMap, {fitting}; let one of them fit.")
+            raise ValueError(f"The path {path!r} fits the keys {fitting} of a DTypePolicyMap; let one of them fit.")
         return self._policies[fitting[0]] if fitting else self.default_policy
 
     def __setitem__(self, path: str, policy: Any) -> None:
@@ -89,7 +89,7 @@ class DTypePolicyMap(DTypePolicy):
         return {"default_policy": default, "policy_map": {path: serialize(one) for path, one in self._policies.items()}}
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, DTypePolicyMap) and (self._default, self._policies) == (other._default, other._policies)
+        return isinstance(other, DTypePolicyMap) and self.get_config() == other.get_config()
 
     __hash__ = None  # type: ignore[assignment]
 

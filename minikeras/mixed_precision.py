@@ -26,5 +26,7 @@ __all__ = [
     "set_global_policy",
 ]
 
-if not TYPE_CHECKING:
+if TYPE_CHECKING:
+    from minikeras.optimizers import LossScaleOptimizer as LossScaleOptimizer
+else:
     __getattr__, __dir__ = public_names(__name__, {"LossScaleOptimizer": "minikeras.optimizers:LossScaleOptimizer"})

@@ -19,7 +19,6 @@ from minikeras.autodiff import shapes
 from minikeras.autodiff.tape import Needs
 from minikeras.autodiff.tensor import FLOATS, Variable, _state
 
-
 # rules of operations that only move values, which may stay as they are
 MOVING = frozenset(
     (shapes.reshape, shapes.ravel, shapes.transpose, shapes.swapaxes, shapes.moveaxis, shapes.expand_dims)

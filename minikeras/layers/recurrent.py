@@ -147,14 +147,17 @@ class _Cell(Layer):
         rate = getattr(self, name)
         if not 0 < rate < 1:
             return None
-        by_gate = self._GATES > 1 and self.recurrent_dropout > 0
-        shape = (*((self._GATES,) if by_gate else ()), shape[0], shape[-1])
+        shape = self._mask_shape(shape)
         mask = self._masks.get(name)
         if mask is None or mask.shape != shape:
             key, counter = self.seed_generator.next(k.blocks_for("dropout_mask", math.prod(shape)))
             mask = k.dropout_mask(key, counter, shape, rate) * self._compute_type.type(1 / (1 - rate))
             self._masks[name] = mask
         return mask
+
+    def _mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        by_gate = self._GATES > 1 and self.recurrent_dropout > 0
+        return (*((self._GATES,) if by_gate else ()), shape[0], shape[-1])
 
     def reset_dropout_mask(self) -> None:
         """Let the next step draw which inputs are dropped; `RNN` does so before each sequence."""
@@ -200,13 +203,37 @@ class SimpleRNNCell(_Cell):
         return [self.activation(x + h)]
 
 
-@declared
-class LSTMCell(_Cell):
-    """One step of `LSTM`, on the states [h, c].  Arguments as for `LSTM`."""
+class LongShortTermCell(_Cell):
+    """One step of a long short-term memory, whatever its products are."""
 
     _GATES = 4
     _STATES = 2
     _ACTIVATIONS = ("activation", "recurrent_activation")
+
+    def _bias_initializer(self) -> Any:
+        initializer = self.bias_initializer
+        if not self.unit_forget_bias:
+            return initializer
+
+        def ones_for_forget_gate(shape: Any, dtype: Any = None) -> np.ndarray:
+            bias = np.array(k.to_host(raw(initializer(shape, dtype=dtype))))
+            bias[self.units : 2 * self.units] = 1
+            return bias
+
+        return ones_for_forget_gate
+
+    def _step(self, inputs: Any, states: list[Any], training: bool) -> list[Any]:
+        x = self._products("dropout", inputs, self.kernel, self.bias, training)
+        h = self._products("recurrent_dropout", states[0], self.recurrent_kernel, None, training)
+        i, f, g, o = map(ops.add, x, h)
+        c = self.recurrent_activation(f) * states[1] + self.recurrent_activation(i) * self.activation(g)
+        return [self.recurrent_activation(o) * self.activation(c), c]
+
+
+@declared
+class LSTMCell(LongShortTermCell):
+    """One step of `LSTM`, on the states [h, c].  Arguments as for `LSTM`."""
+
     _sequence = staticmethod(nn.lstm_sequence)
 
     units: Positive[int]
@@ -230,25 +257,6 @@ class LSTMCell(_Cell):
     def get_config(self) -> dict[str, Any]:
         first = ("name", "trainable", "dtype", "units", "activation", "recurrent_activation", "use_bias")
         return in_order(super().get_config(), *first, "unit_forget_bias")
-
-    def _bias_initializer(self) -> Any:
-        initializer = self.bias_initializer
-        if not self.unit_forget_bias:
-            return initializer
-
-        def ones_for_forget_gate(shape: Any, dtype: Any = None) -> np.ndarray:
-            bias = np.array(k.to_host(raw(initializer(shape, dtype=dtype))))
-            bias[self.units : 2 * self.units] = 1
-            return bias
-
-        return ones_for_forget_gate
-
-    def _step(self, inputs: Any, states: list[Any], training: bool) -> list[Any]:
-        x = self._products("dropout", inputs, self.kernel, self.bias, training)
-        h = self._products("recurrent_dropout", states[0], self.recurrent_kernel, None, training)
-        i, f, g, o = map(ops.add, x, h)
-        c = self.recurrent_activation(f) * states[1] + self.recurrent_activation(i) * self.activation(g)
-        return [self.recurrent_activation(o) * self.activation(c), c]
 
 
 @declared
@@ -455,7 +463,7 @@ class RNN(Layer):
     def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
         self.cell.build_from_config({"input_shape": (sequences_shape[0], *sequences_shape[2:])})
         if self.input_spec is not None:
-            self.input_spec = InputSpec(ndim=3, axes={-1: sequences_shape[-1]})
+            self.input_spec = InputSpec(ndim=len(sequences_shape), axes={-1: sequences_shape[-1]})
         if self.stateful and sequences_shape[0] is not None:
             self._keep(self.get_initial_state(sequences_shape[0]))
 
@@ -497,11 +505,14 @@ class RNN(Layer):
                 return self.get_initial_state(batch_size)
         states = list(initial_state) if isinstance(initial_state, (list, tuple)) else [initial_state]
         given = [tuple(state.shape) for state in tree.flatten(states)]
-        wanted = [(batch_size, size) for size in tree.flatten(self.state_size)]
+        wanted = self._state_shapes(batch_size)
         if given != wanted:
             hint = "; a stateful layer keeps its batch size" if self.stateful else ""
             raise ValueError(f"{type(self).__name__} {self.name!r} needs states of shapes {wanted}, got {given}{hint}.")
         return states
+
+    def _state_shapes(self, batch_size: int) -> list[tuple[int, ...]]:
+        return [(batch_size, size) for size in tree.flatten(self.state_size)]
 
     def _run(self, sequences: Any, states: list[Any], mask: Any, training: bool) -> tuple[Any, list[Any]]:
         """All time steps as one operation: (what the layer returns first, last states)."""
@@ -577,25 +588,28 @@ def _choose(counts: Any, new: Any, old: Any) -> Any:
     return ops.where(counts.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
-class _CellLayer(RNN):
+class CellLayer(RNN):
     """A built-in cell as a layer: the constructor's arguments are those of cell and sequence together."""
 
     _CELL: Any  # the class of the cell
+    _CELL_NAME: str | None = None  # default that of the class
+    rank = 0  # how many spatial axes a time step has
 
     def __init__(self, **arguments: Any):
         known = {*fields(self._CELL), "implementation"} - fields(Layer).keys()
         cell = {name: arguments.pop(name) for name in known & arguments.keys()}
         general = {name: arguments[name] for name in ("dtype", "trainable") if name in arguments}
-        super().__init__(self._CELL(**cell, **general, name=snake_case(self._CELL.__name__)), **arguments)
-        self.input_spec = InputSpec(ndim=3)
+        name = self._CELL_NAME or snake_case(self._CELL.__name__)
+        super().__init__(self._CELL(**cell, **general, name=name), **arguments)
+        self.input_spec = InputSpec(ndim=3 + self.rank)
 
 
 for _name in {**fields(LSTMCell), **fields(GRUCell)}.keys() - fields(Layer).keys():
-    setattr(_CellLayer, _name, property(attrgetter(f"cell.{_name}"), doc="As given to the constructor; the cell's."))
+    setattr(CellLayer, _name, property(attrgetter(f"cell.{_name}"), doc="As given to the constructor; the cell's."))
 
 
 @declared
-class SimpleRNN(_CellLayer):
+class SimpleRNN(CellLayer):
     """Fully connected recurrence: `h_t = activation(x_t @ kernel + bias + h_{t-1} @ recurrent_kernel)`.
 
     Args:
@@ -647,7 +661,7 @@ class SimpleRNN(_CellLayer):
 
 
 @declared
-class LSTM(_CellLayer):
+class LSTM(CellLayer):
     """Long short-term memory (Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000).
 
     With the columns i, f, g, o of `x_t @ kernel + bias + h_{t-1} @ recurrent_kernel`, after `activation` for g and
@@ -693,7 +707,7 @@ class LSTM(_CellLayer):
 
 
 @declared
-class GRU(_CellLayer):
+class GRU(CellLayer):
     """Gated recurrent unit (Cho et al. 2014): `h_t = z * h_{t-1} + (1 - z) * candidate`.
 
     Args:
