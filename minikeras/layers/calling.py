@@ -30,6 +30,7 @@ class Calling(AddedLosses):
     activity_regularizer: Any
     build: Any
     _compute_type: np.dtype
+    _casts_inputs: bool  # whether float inputs take its type; a graph casts to the types of its own inputs
     _casts: np.dtype | None = None  # the type of two bytes that its `call` takes variables for
     _dtype_policy: DTypePolicy
     _own_policy: DTypePolicy  # the entry of that for this layer
@@ -46,6 +47,7 @@ class Calling(AddedLosses):
             policy = policy[self._path]
         self._own_policy = policy
         self._compute_type = np.dtype(policy.compute_dtype)
+        self._casts_inputs = self.autocast and self.__dict__.get("_casts_inputs", True)
         narrow = self._compute_type.char in FLOATS and self._compute_type.itemsize == 2
         self._casts = self._compute_type if narrow and self.autocast else None
 
@@ -194,7 +196,7 @@ class Calling(AddedLosses):
     def _convert(self, value: Any) -> Any:
         """Arrays become tensors, float tensors of another type are cast; structures leaf by leaf."""
         if isinstance(value, Tensor):
-            if self.autocast and value.data.dtype != self._compute_type and value.data.dtype.char in FLOATS:
+            if self._casts_inputs and value.data.dtype != self._compute_type and value.data.dtype.char in FLOATS:
                 mask, value = value._keras_mask, cast(value, self._compute_type)
                 value._keras_mask = mask
             return value
@@ -203,7 +205,7 @@ class Calling(AddedLosses):
         if isinstance(value, KerasTensor) or not hasattr(value, "__array__"):
             return value
         array = k.to_host(value) if not isinstance(value, k.xp.ndarray) else value
-        if self.autocast and array.dtype.char in FLOATS and array.dtype != self._compute_type:
+        if self._casts_inputs and array.dtype.char in FLOATS and array.dtype != self._compute_type:
             array = array.astype(self._compute_type)
         return Tensor(k.to_device(array))
 
@@ -277,11 +279,23 @@ class Calling(AddedLosses):
             self._build_from_inputs(args, kwargs)
             inputs = args[0] if args else next(iter(kwargs.values()))
             previous_mask = mask_of(inputs)
-            outputs = self.compute_output_spec(*args, **self._mask_argument(args, kwargs, previous_mask), **kwargs)
+            masks = self._mask_argument(args, kwargs, previous_mask)
+            as_used, as_named = tree.map_structure(self._cast_symbol, (args, kwargs))
+            outputs = self.compute_output_spec(*as_used, **masks, **as_named)
         SymbolicNode(self, args, kwargs, outputs)
         if previous_mask is not None or type(self).compute_mask is not Calling.compute_mask:
             self._attach_symbolic_mask(inputs, outputs, previous_mask)
         return outputs
+
+    def _cast_symbol(self, value: Any) -> Any:
+        """What stands for an argument after its cast; the graph keeps the argument itself."""
+        if not (isinstance(value, KerasTensor) and self._casts_inputs and "float" in value.dtype):
+            return value
+        if value.dtype == self.compute_dtype:
+            return value
+        cast_value = KerasTensor(value.shape, self.compute_dtype)
+        cast_value._keras_mask = value._keras_mask
+        return cast_value
 
     def _mask_argument(self, args: tuple, kwargs: dict[str, Any], previous_mask: Any) -> dict[str, Any]:
         """The mask, for a `call` that takes one and is run to find out its outputs.

@@ -137,7 +137,7 @@ class _ConvLSTM(CellLayer):
     _CELL_NAME = "conv_lstm_cell"
 
     def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
-        super().build(sequences_shape, initial_state_shape)
+        super().build(sequences_shape)
         self.input_spec = InputSpec(shape=(None, None, *sequences_shape[2:]))
 
     def _state_shapes(self, batch_size: int) -> list[tuple[int, ...]]:

@@ -253,6 +253,8 @@ class RMSNormalization(AlongAxes):
     [[1.2000000476837158, 1.600000023841858, 0.0, 0.0]]
     """
 
+    supports_masking = False
+
     axis: Axes = -1
     epsilon: NonNegative = 1e-6
 
