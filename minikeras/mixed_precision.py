@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minikeras.config import DTypePolicy, dtype_policy, set_dtype_policy
 from minikeras.lazy import public_names
@@ -27,6 +27,6 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from minikeras.optimizers import LossScaleOptimizer as LossScaleOptimizer
+    LossScaleOptimizer: Any
 else:
     __getattr__, __dir__ = public_names(__name__, {"LossScaleOptimizer": "minikeras.optimizers:LossScaleOptimizer"})

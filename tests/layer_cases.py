@@ -28,7 +28,7 @@ class Row:
         integers: inputs are integers below this.
         fixed: how many of the last axes must have a known size; the layer takes any sizes of the others.
         states: the second argument is the rest of the inputs, in a list.
-        keras: whether Keras 3 has it.
+        keras: its name in Keras 3, default the same; None where that has none.
         tolerance: of outputs of about 1 in bfloat16, against those in float32.
     """
 
@@ -39,13 +39,14 @@ class Row:
     integers: int = 0
     fixed: int = 1
     states: bool = False
-    keras: bool = True
+    keras: str | None = ""
     tolerance: float = 0.03
 
     def make(self, layers: Any, **more: Any) -> Any:
         """The layer, of ours or of Keras's module."""
         arguments = self.arguments(layers) if callable(self.arguments) else self.arguments
-        return getattr(layers, self.name)(**arguments, **more)
+        name = self.name if hasattr(layers, self.name) else self.keras
+        return getattr(layers, name)(**arguments, **more)
 
     def inputs(self, batch: int = 3, dtype: str = "float32") -> list[np.ndarray]:
         rng = np.random.default_rng(7)
@@ -71,6 +72,7 @@ def _by_rank(name: str, arguments: dict[str, Any], ranks: Any = (1, 2, 3), **opt
 
 _SEQUENCE = {"return_sequences": True}
 _PAIR = (5, 4), (6, 4)
+_GROUPED = {"head_dim": 3, "num_query_heads": 4, "num_key_value_heads": 2}
 ROWS = [
     # core
     row("Activation", {"activation": "tanh"}, FEATURES, fixed=0),
@@ -80,7 +82,7 @@ ROWS = [
     row("Embedding", {"input_dim": 5, "output_dim": 3}, (4,), integers=5, fixed=0),
     row("Flatten", {}, PICTURE),
     row("Identity", {}, FEATURES, fixed=0),
-    row("Lambda", {"function": abs}, FEATURES, fixed=0, keras=False),
+    row("Lambda", {"function": abs}, FEATURES, fixed=0, keras=None),
     row("Masking", {"mask_value": 0.0}, STEPS, fixed=0),
     row("Permute", {"dims": (2, 1)}, STEPS, fixed=0),
     row("RepeatVector", {"n": 3}, FEATURES, fixed=0),
@@ -91,19 +93,19 @@ ROWS = [
     row("PReLU", {"shared_axes": [1]}, STEPS),
     row("ReLU", {"max_value": 1.0}, FEATURES, fixed=0),
     row("Softmax", {}, FEATURES, fixed=0),
-    row("ThresholdedReLU", {"theta": 0.5}, FEATURES, fixed=0, keras=False),
+    row("ThresholdedReLU", {"theta": 0.5}, FEATURES, fixed=0, keras=None),
     # attention
     row("AdditiveAttention", {}, *_PAIR),
     row("Attention", {"use_scale": True}, *_PAIR),
-    row("GroupedQueryAttention", {"head_dim": 3, "num_query_heads": 4, "num_key_value_heads": 2}, *_PAIR, spread=True),
+    row("GroupedQueryAttention", _GROUPED, *_PAIR, spread=True, keras="GroupQueryAttention"),
     row("MultiHeadAttention", {"num_heads": 2, "key_dim": 3}, *_PAIR, spread=True),
     # convolutions
     *_by_rank("Conv", {"filters": 3, "kernel_size": 3, "activation": "relu"}),
     *[row(f"Conv{n}DTranspose", {"filters": 3, "kernel_size": 3, "strides": 2}, VALID[n]) for n in (1, 2, 3)],
     *_by_rank("DepthwiseConv", {"kernel_size": 3, "depth_multiplier": 2}, (1, 2)),
     *_by_rank("SeparableConv", {"filters": 3, "kernel_size": 3}, (1, 2)),
-    row("LocallyConnected1D", {"filters": 3, "kernel_size": 3}, VALID[1], keras=False, fixed=2),
-    row("LocallyConnected2D", {"filters": 3, "kernel_size": 3}, VALID[2], keras=False, fixed=3),
+    row("LocallyConnected1D", {"filters": 3, "kernel_size": 3}, VALID[1], keras=None, fixed=2),
+    row("LocallyConnected2D", {"filters": 3, "kernel_size": 3}, VALID[2], keras=None, fixed=3),
     # merging
     *[
         row(name, {}, FEATURES, FEATURES, fixed=0)

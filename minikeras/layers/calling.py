@@ -34,7 +34,6 @@ class Calling(AddedLosses):
     _casts: np.dtype | None = None  # the type of two bytes that its `call` takes variables for
     _dtype_policy: DTypePolicy
     _own_policy: DTypePolicy  # the entry of that for this layer
-    _path: str | None = None  # once `build` was called
     _inbound_nodes: list[SymbolicNode]
     _build_shapes: dict[str, Any] | None = None
     _called = False

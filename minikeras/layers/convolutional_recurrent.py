@@ -59,7 +59,7 @@ class ConvLSTMCell(LongShortTermCell):
     seed: Any = None
 
     _paddings = Windowed._paddings
-    _not_both = Windowed._not_both
+    _not_both: Any = Windowed._not_both
 
     def __post_init__(self) -> None:
         super().__post_init__()

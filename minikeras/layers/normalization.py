@@ -98,7 +98,7 @@ class BatchNormalization(ScaleShift):
         if not limits.keys() <= {"rmin", "rmax", "dmax"}:
             raise ValueError(f"renorm_clipping has the keys 'rmin', 'rmax' and 'dmax', got {limits!r}.")
         rmin, rmax, dmax = map(limits.get, ("rmin", "rmax", "dmax"))
-        if None not in (rmin, rmax) and rmax < rmin:
+        if rmin is not None and rmax is not None and rmax < rmin:
             raise ValueError(f"The rmax of renorm_clipping is at least its rmin, got {limits!r}.")
         if dmax is not None and dmax < 0:
             raise ValueError(f"The dmax of renorm_clipping is at least 0, got {limits!r}.")

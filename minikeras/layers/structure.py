@@ -161,6 +161,7 @@ class Structure(Configured):
     _own: list[Variable]
     _loss_functions: list[Any]
     _trainable: bool
+    _path: str | None = None  # in its model, once `build` was called
     _structure: object  # the mark of what the layer has
     _settings: object  # the mark of what its `call` may depend on besides: of all public attributes
 
