@@ -513,11 +513,11 @@ def tversky(y_true: Any, y_pred: Any, alpha: float = 0.5, beta: float = 0.5, axi
 # ---------------------------------------------------------------- weights, masks, reduction
 
 
-@differentiable
+@differentiable(rounds=False)
 def _weighted_total(values: Any, weights: Any = None, *, divisor: Any) -> Any:
     """`sum(values * weights) / divisor`, 0 where the divisor is 0."""
     dtype = values.dtype
-    if dtype.char == "e":  # whose sums end at 65504
+    if dtype.char in "eE":  # whose sums end at 65504, or count to 256
         values = values.astype("float32")
     weighted = values if weights is None else values * weights
     factor: Any

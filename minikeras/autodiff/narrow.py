@@ -1,7 +1,7 @@
 """Numbers of two bytes, float16 and bfloat16: operations compute with them in float32 and round the results.
 
 Sums of many of them, and what is small beside one, then cost no digits, and no kernel needs to know the types.  Where
-weights are to be used in such a type (`computing_in`), the operation itself rounds them, so that their gradients stay
+variables are to be used in such a type (`_state.casts`), the operation itself rounds them, so that their gradients stay
 in float32.
 """
 
@@ -24,25 +24,6 @@ MOVING = frozenset(
     (shapes.reshape, shapes.ravel, shapes.transpose, shapes.swapaxes, shapes.moveaxis, shapes.expand_dims)
     + (shapes.squeeze,)
 )
-
-
-class computing_in:
-    """Context manager: operations take float variables for numbers of this type; None: for what they are.
-
-    Args:
-        dtype: float16 or bfloat16.
-    """
-
-    __slots__ = ("_dtype", "_outside")
-
-    def __init__(self, dtype: Any):
-        self._dtype = dtype
-
-    def __enter__(self) -> None:
-        self._outside, _state.casts = _state.casts, self._dtype
-
-    def __exit__(self, *error: object) -> None:
-        _state.casts = self._outside
 
 
 def in_single(op: Any, function: Callable, values: Sequence[Any], arrays: Sequence[Any]) -> Callable:

@@ -9,7 +9,6 @@ import numpy as np
 
 from minikeras import dtype_policies, journal, regularizers, tree
 from minikeras import kernels as k
-from minikeras.autodiff.narrow import computing_in
 from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode, infer_output, is_symbolic
 from minikeras.autodiff.tensor import FLOATS, Tensor, _state
 from minikeras.config import DTypePolicy
@@ -328,17 +327,16 @@ class Calling(AddedLosses):
             kwargs.pop("training", None)
 
         def run(*arguments: Any, **named: Any) -> Any:
-            outer = context.entry, context.on_zeros
-            context.entry, context.on_zeros = context.entry or self, True
+            outer = context.entry, context.on_zeros, _state.casts
+            context.entry, context.on_zeros, _state.casts = context.entry or self, True, self._casts
             for metric in self._contents().metrics:  # their sums change without a word
                 for variable in getattr(metric, "variables", ()):
                     journal.note(variable)
             arguments, named = tree.map_structure(self._convert, (arguments, named))
             try:
-                with computing_in(self._casts):
-                    outputs = self.call(*arguments, **named)
+                outputs = self.call(*arguments, **named)
             finally:
-                context.entry, context.on_zeros = outer
+                context.entry, context.on_zeros, _state.casts = outer
             if is_symbolic(outputs):
                 raise ValueError(
                     f"The {type(self).__name__} {self.name!r} refers to a symbolic tensor that it is not called with, "

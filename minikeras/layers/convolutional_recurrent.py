@@ -11,73 +11,40 @@ from minikeras.autodiff.tensor import Tensor
 from minikeras.declared import fields
 from minikeras.layers.common import known_size, replace_axes, spatial_axes, window_counts
 from minikeras.layers.convolutional import Padding, Windowed
-from minikeras.layers.fields import (
-    Activation,
-    Constraint,
-    DataFormat,
-    Initializer,
-    Positive,
-    Rate,
-    Regularizer,
-    Sizes,
-    declared,
-    field,
-)
+from minikeras.layers.fields import DataFormat, Sizes, declared, field
 from minikeras.layers.layer import Layer
-from minikeras.layers.recurrent import CellLayer, LongShortTermCell
+from minikeras.layers.recurrent import CellLayer, LSTMCell
 from minikeras.layers.spec import InputSpec
 from minikeras.ops import nn
 
 
 @declared
-class ConvLSTMCell(LongShortTermCell):
-    """One step of a convolutional LSTM, on the states [h, c].  Arguments as for `ConvLSTM`."""
+class ConvLSTMCell(LSTMCell):
+    """One step of a convolutional LSTM, on the states [h, c].
 
-    rank = 0
+    Arguments as for `ConvLSTM`, which has checked them: `units` is its `filters`, `rank` the number of spatial axes.
+    """
 
-    filters: Positive[int]
-    kernel_size: Sizes
-    strides: Sizes = 1
-    padding: Padding = "valid"
-    data_format: DataFormat = None
-    dilation_rate: Sizes = 1
-    activation: Activation = "tanh"
-    recurrent_activation: Activation = "sigmoid"
-    use_bias: bool = True
-    kernel_initializer: Initializer = "glorot_uniform"
-    recurrent_initializer: Initializer = "orthogonal"
-    bias_initializer: Initializer = "zeros"
-    unit_forget_bias: bool = True
-    kernel_regularizer: Regularizer = None
-    recurrent_regularizer: Regularizer = None
-    bias_regularizer: Regularizer = None
-    kernel_constraint: Constraint = None
-    recurrent_constraint: Constraint = None
-    bias_constraint: Constraint = None
-    dropout: Rate = 0.0
-    recurrent_dropout: Rate = 0.0
-    seed: Any = None
-
-    _paddings = Windowed._paddings
-    _not_both: Any = Windowed._not_both
+    rank: int = 1
+    kernel_size: Any = (1,)
+    strides: Any = (1,)
+    padding: str = "valid"
+    data_format: str = "channels_last"
+    dilation_rate: Any = (1,)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._not_both()
+        Windowed._not_both(self)  # type: ignore[arg-type]
         self._channel_axis = -1 if self.data_format == "channels_last" else 1
         self.input_spec = InputSpec(ndim=self.rank + 2)
-
-    @property
-    def units(self) -> int:  # type: ignore[override]
-        return self.filters
 
     def build(self, input_shape: Any) -> None:
         channels = known_size(self, input_shape, self._channel_axis)
         state_shape = self.compute_output_shape(input_shape)
         self._state_shape = [known_size(self, state_shape, axis) for axis in range(1, len(state_shape))]
-        columns = 4 * self.filters
+        columns = 4 * self.units
         self.kernel = self.add_weight("kernel", (*self.kernel_size, channels, columns))
-        self.recurrent_kernel = self.add_weight("recurrent_kernel", (*self.kernel_size, self.filters, columns))
+        self.recurrent_kernel = self.add_weight("recurrent_kernel", (*self.kernel_size, self.units, columns))
         if self.use_bias:
             self.bias = self.add_weight("bias", (columns,), self._bias_initializer())
 
@@ -110,31 +77,18 @@ class ConvLSTMCell(LongShortTermCell):
         counts = window_counts(
             self, input_shape, axes, self.kernel_size, self.strides, self.padding, self.dilation_rate
         )
-        return replace_axes(input_shape, {**counts, self._channel_axis % len(input_shape): self.filters})
-
-
-class ConvLSTMCell1D(ConvLSTMCell):
-    """One step of `ConvLSTM1D`."""
-
-    rank = 1
-
-
-class ConvLSTMCell2D(ConvLSTMCell):
-    """One step of `ConvLSTM2D`."""
-
-    rank = 2
-
-
-class ConvLSTMCell3D(ConvLSTMCell):
-    """One step of `ConvLSTM3D`."""
-
-    rank = 3
+        return replace_axes(input_shape, {**counts, self._channel_axis % len(input_shape): self.units})
 
 
 class _ConvLSTM(CellLayer):
     """What a sequence of convolutional steps is besides its configuration."""
 
-    _CELL_NAME = "conv_lstm_cell"
+    _CELL = ConvLSTMCell
+    _paddings = Windowed._paddings
+    filters = property(attrgetter("cell.units"))
+
+    def __init__(self, filters: int, **arguments: Any):
+        super().__init__(units=filters, rank=self.rank, **arguments)
 
     def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
         super().build(sequences_shape)
@@ -150,7 +104,7 @@ class _ConvLSTM(CellLayer):
         return (output, state, state) if self.return_state else output
 
 
-for _name in fields(ConvLSTMCell).keys() - fields(Layer).keys():
+for _name in fields(ConvLSTMCell).keys() - fields(Layer).keys() - {"rank", "units"}:
     setattr(_ConvLSTM, _name, property(attrgetter(f"cell.{_name}"), doc="As given to the constructor; the cell's."))
 
 
@@ -179,29 +133,29 @@ class ConvLSTM(_ConvLSTM):
     The spatial sizes of the inputs must be known.
     """
 
-    filters: Positive[int]
-    kernel_size: Any
-    strides: Any = 1
-    padding: Any = "valid"
-    data_format: Any = None
-    dilation_rate: Any = 1
-    activation: Activation = "tanh"
-    recurrent_activation: Activation = "sigmoid"
+    filters: int
+    kernel_size: Sizes
+    strides: Sizes = 1
+    padding: Padding = "valid"
+    data_format: DataFormat = None
+    dilation_rate: Sizes = 1
+    activation: Any = "tanh"
+    recurrent_activation: Any = "sigmoid"
     use_bias: bool = True
-    kernel_initializer: Initializer = "glorot_uniform"
-    recurrent_initializer: Initializer = "orthogonal"
-    bias_initializer: Initializer = "zeros"
+    kernel_initializer: Any = "glorot_uniform"
+    recurrent_initializer: Any = "orthogonal"
+    bias_initializer: Any = "zeros"
     unit_forget_bias: bool = True
-    kernel_regularizer: Regularizer = None
-    recurrent_regularizer: Regularizer = None
-    bias_regularizer: Regularizer = None
+    kernel_regularizer: Any = None
+    recurrent_regularizer: Any = None
+    bias_regularizer: Any = None
     if not TYPE_CHECKING:  # see `Layer`
-        activity_regularizer: Regularizer = None
-    kernel_constraint: Constraint = None
-    recurrent_constraint: Constraint = None
-    bias_constraint: Constraint = None
-    dropout: Rate = 0.0
-    recurrent_dropout: Rate = 0.0
+        activity_regularizer: Any = None
+    kernel_constraint: Any = None
+    recurrent_constraint: Any = None
+    bias_constraint: Any = None
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
     seed: Any = None
     return_sequences: bool = False
     return_state: bool = False
@@ -221,7 +175,6 @@ class ConvLSTM1D(ConvLSTM):
     """
 
     rank = 1
-    _CELL = ConvLSTMCell1D
 
 
 class ConvLSTM2D(ConvLSTM):
@@ -234,7 +187,6 @@ class ConvLSTM2D(ConvLSTM):
     """
 
     rank = 2
-    _CELL = ConvLSTMCell2D
 
 
 class ConvLSTM3D(ConvLSTM):
@@ -247,4 +199,3 @@ class ConvLSTM3D(ConvLSTM):
     """
 
     rank = 3
-    _CELL = ConvLSTMCell3D

@@ -203,37 +203,13 @@ class SimpleRNNCell(_Cell):
         return [self.activation(x + h)]
 
 
-class LongShortTermCell(_Cell):
-    """One step of a long short-term memory, whatever its products are."""
+@declared
+class LSTMCell(_Cell):
+    """One step of `LSTM`, on the states [h, c].  Arguments as for `LSTM`."""
 
     _GATES = 4
     _STATES = 2
     _ACTIVATIONS = ("activation", "recurrent_activation")
-
-    def _bias_initializer(self) -> Any:
-        initializer = self.bias_initializer
-        if not self.unit_forget_bias:
-            return initializer
-
-        def ones_for_forget_gate(shape: Any, dtype: Any = None) -> np.ndarray:
-            bias = np.array(k.to_host(raw(initializer(shape, dtype=dtype))))
-            bias[self.units : 2 * self.units] = 1
-            return bias
-
-        return ones_for_forget_gate
-
-    def _step(self, inputs: Any, states: list[Any], training: bool) -> list[Any]:
-        x = self._products("dropout", inputs, self.kernel, self.bias, training)
-        h = self._products("recurrent_dropout", states[0], self.recurrent_kernel, None, training)
-        i, f, g, o = map(ops.add, x, h)
-        c = self.recurrent_activation(f) * states[1] + self.recurrent_activation(i) * self.activation(g)
-        return [self.recurrent_activation(o) * self.activation(c), c]
-
-
-@declared
-class LSTMCell(LongShortTermCell):
-    """One step of `LSTM`, on the states [h, c].  Arguments as for `LSTM`."""
-
     _sequence = staticmethod(nn.lstm_sequence)
 
     units: Positive[int]
@@ -257,6 +233,25 @@ class LSTMCell(LongShortTermCell):
     def get_config(self) -> dict[str, Any]:
         first = ("name", "trainable", "dtype", "units", "activation", "recurrent_activation", "use_bias")
         return in_order(super().get_config(), *first, "unit_forget_bias")
+
+    def _bias_initializer(self) -> Any:
+        initializer = self.bias_initializer
+        if not self.unit_forget_bias:
+            return initializer
+
+        def ones_for_forget_gate(shape: Any, dtype: Any = None) -> np.ndarray:
+            bias = np.array(k.to_host(raw(initializer(shape, dtype=dtype))))
+            bias[self.units : 2 * self.units] = 1
+            return bias
+
+        return ones_for_forget_gate
+
+    def _step(self, inputs: Any, states: list[Any], training: bool) -> list[Any]:
+        x = self._products("dropout", inputs, self.kernel, self.bias, training)
+        h = self._products("recurrent_dropout", states[0], self.recurrent_kernel, None, training)
+        i, f, g, o = map(ops.add, x, h)
+        c = self.recurrent_activation(f) * states[1] + self.recurrent_activation(i) * self.activation(g)
+        return [self.recurrent_activation(o) * self.activation(c), c]
 
 
 @declared
@@ -592,15 +587,13 @@ class CellLayer(RNN):
     """A built-in cell as a layer: the constructor's arguments are those of cell and sequence together."""
 
     _CELL: Any  # the class of the cell
-    _CELL_NAME: str | None = None  # default that of the class
     rank = 0  # how many spatial axes a time step has
 
     def __init__(self, **arguments: Any):
         known = {*fields(self._CELL), "implementation"} - fields(Layer).keys()
         cell = {name: arguments.pop(name) for name in known & arguments.keys()}
         general = {name: arguments[name] for name in ("dtype", "trainable") if name in arguments}
-        name = self._CELL_NAME or snake_case(self._CELL.__name__)
-        super().__init__(self._CELL(**cell, **general, name=name), **arguments)
+        super().__init__(self._CELL(**cell, **general, name=snake_case(self._CELL.__name__)), **arguments)
         self.input_spec = InputSpec(ndim=3 + self.rank)
 
 
