@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-
+from minikeras import kernels as k
 from minikeras import ops
 from minikeras.declared import OneOf
-from minikeras.kernels import same_padding
 from minikeras.layers.common import known_size, spatial_axes
 from minikeras.layers.convolutional import Padding, Windowed
 from minikeras.layers.fields import (
@@ -91,9 +89,10 @@ class LocallyConnected(Windowed):
             axis = first + 2 * number  # each axis before has become two
             if self.padding == "same":
                 widths = [(0, 0)] * len(inputs.shape)
-                widths[axis] = same_padding(inputs.shape[axis], size, step, 1)
+                widths[axis] = k.same_padding(inputs.shape[axis], size, step, 1)
                 inputs = ops.pad(inputs, widths)
-            inputs = ops.take(inputs, np.arange(places)[:, None] * step + np.arange(size), axis=axis)
+            starts = k.xp.arange(places).reshape(-1, 1) * step
+            inputs = ops.take(inputs, starts + k.xp.arange(size), axis=axis)
         spatial = range(first, first + 2 * self.rank)
         channels = 1 if first == 2 else len(inputs.shape) - 1
         inside = [*spatial[1::2], channels] if first == 1 else [channels, *spatial[1::2]]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from minikeras import config
 from minikeras import kernels as k
 from minikeras.autodiff import shapes
@@ -78,7 +76,7 @@ def _adaptive_shape(inputs: Any, *, output_size: Any, data_format: Any) -> Any:
     return (n, *sizes, c) if last else (n, c, *sizes)
 
 
-def _parts(inputs: Any, output_size: Any, data_format: Any) -> list[tuple[int, np.ndarray, np.ndarray]]:
+def _parts(inputs: Any, output_size: Any, data_format: Any) -> list[tuple[int, Any, Any]]:
     """Of each spatial axis its number, where the parts that it is cut into begin, and where they end.
 
     Part i of m begins at floor(i * length / m) and ends before ceil((i + 1) * length / m), so neighbours may overlap.
@@ -95,7 +93,7 @@ def _parts(inputs: Any, output_size: Any, data_format: Any) -> list[tuple[int, n
         length = inputs.shape[axis]
         if length == 0:
             raise ValueError(f"There is nothing to pool in inputs of shape {tuple(inputs.shape)}; give larger ones.")
-        number = np.arange(size)
+        number = k.xp.arange(size)  # on the device
         parts.append((axis, number * length // size, -((number + 1) * -length // size)))
     return parts
 
@@ -118,10 +116,9 @@ def adaptive_average_pool(inputs: Any, output_size: Any, data_format: Any = None
     [1.0, 3.0]
     """
     for axis, start, end in _parts(inputs, output_size, data_format):
-        place = np.arange(inputs.shape[axis])[:, None]
-        shares = ((start <= place) & (place < end)) / (end - start)
-        weights = k.to_device(shares.astype("float64" if inputs.dtype == "float64" else "float32"))
-        dtype = inputs.dtype
+        place, dtype = k.xp.arange(inputs.shape[axis]).reshape(-1, 1), inputs.dtype
+        weights = ((start <= place) & (place < end)) / (end - start)
+        weights = weights.astype("float64" if dtype == "float64" else "float32")
         inputs = fine.moveaxis(fine.tensordot(inputs, weights, axes=([axis], [0])), -1, axis)
         inputs = inputs if inputs.dtype == dtype else core.cast(inputs, dtype)
     return inputs
@@ -137,6 +134,7 @@ def adaptive_max_pool(inputs: Any, output_size: Any, data_format: Any = None) ->
     [2.0, 4.0]
     """
     for axis, start, end in _parts(inputs, output_size, data_format):
-        places = np.minimum(start[:, None] + np.arange((end - start).max()), end[:, None] - 1)  # the last ones repeated
+        widest = -(-inputs.shape[axis] // len(start)) + 1
+        places = k.xp.minimum(start.reshape(-1, 1) + k.xp.arange(widest), end.reshape(-1, 1) - 1)  # the last ones again
         inputs = fine.max(fine.take(inputs, places, axis=axis), axis=axis + 1)
     return inputs
