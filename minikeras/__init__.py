@@ -22,11 +22,13 @@ _ROOMS = (
     "constraints",
     "data",
     "datasets",
+    "dtype_policies",
     "initializers",
     "kernels",
     "layers",
     "losses",
     "metrics",
+    "mixed_precision",
     "models",
     "ops",
     "optimizers",
@@ -59,6 +61,7 @@ _NAMES = {
     "Regularizer": "regularizers",
     "DTypePolicy": "config",
     "device": "config:device_scope",
+    "FloatDTypePolicy": "config",
     "name_scope": "layers.context",
 }
 
@@ -87,11 +90,13 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from minikeras import constraints as constraints
     from minikeras import data as data
     from minikeras import datasets as datasets
+    from minikeras import dtype_policies as dtype_policies
     from minikeras import initializers as initializers
     from minikeras import kernels as kernels
     from minikeras import layers as layers
     from minikeras import losses as losses
     from minikeras import metrics as metrics
+    from minikeras import mixed_precision as mixed_precision
     from minikeras import models as models
     from minikeras import ops as ops
     from minikeras import optimizers as optimizers
@@ -108,6 +113,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from minikeras.autodiff import value_and_grad as value_and_grad
     from minikeras.config import DTypePolicy as DTypePolicy
     from minikeras.config import device_scope as device  # noqa: F401
+    from minikeras.config import FloatDTypePolicy as FloatDTypePolicy
     from minikeras.initializers import Initializer as Initializer
     from minikeras.layers import Input as Input
     from minikeras.layers import InputSpec as InputSpec

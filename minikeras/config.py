@@ -37,19 +37,19 @@ def floatx() -> str:
 
 
 def set_floatx(value: str) -> None:
-    """Set the default float type: `"float32"`, `"float64"` or `"float16"`."""
+    """Set the default float type: `"float32"`, `"float64"`, `"float16"` or `"bfloat16"`."""
     global _floatx
-    if value not in _FLOAT_TYPES[:3]:
-        raise ValueError(f"floatx must be one of {_FLOAT_TYPES[:3]}, got {value!r}.")
-    _floatx = str(value)
+    if value not in _FLOAT_TYPES:
+        raise ValueError(f"floatx must be one of {_FLOAT_TYPES}, got {value!r}.")
+    _floatx = standardize_dtype(value)
 
 
 def standardize_dtype(dtype: Any) -> str:
     """The name of a number type, such as `"float32"`.
 
     Args:
-        dtype: a name, a type of NumPy's or what has a `name` as these do, Python's bool, int (int32), float or complex
-            (complex64), or None; `floatx()` for float and None.
+        dtype: a name (bfloat16 is loaded at the first call), a type of NumPy's or what has a `name` as these do,
+            Python's bool, int (int32), float or complex (complex64), or None; `floatx()` for float and None.
 
     Raises:
         ValueError: for what is no type of numbers.
@@ -62,6 +62,8 @@ def standardize_dtype(dtype: Any) -> str:
     name = "int32" if name == "int" else name
     if name not in _NUMBER_TYPES:
         raise ValueError(f"A dtype is the name of a number type such as 'float32', got {dtype!r}.")
+    if name == "bfloat16":
+        importlib.import_module("ml_dtypes")  # from then on NumPy knows the name
     return name
 
 
@@ -313,14 +315,33 @@ class DTypePolicy:
     """The number types of a layer: `compute_dtype` for its mathematics, `variable_dtype` for its weights.
 
     Args:
-        name: `"float32"`, `"float64"` or `"float16"`; both types are this one.
+        name: a number type, which both then are; or `"mixed_bfloat16"`, `"mixed_float16"` for mathematics in that type
+            with weights in float32.  Default the policy that is set, `config.dtype_policy()`.
+
+    Raises:
+        TypeError: for a name that is no string.
+        ValueError: for another name.
+
+    >>> from minikeras import DTypePolicy
+    >>> policy = DTypePolicy("mixed_bfloat16")
+    >>> policy.compute_dtype, policy.variable_dtype
+    ('bfloat16', 'float32')
     """
 
     def __init__(self, name: str | None = None):
-        name = floatx() if name is None else str(name)
-        if name not in _FLOAT_TYPES[:3] and not name.startswith(("int", "uint", "bool")):
-            raise ValueError(f"A dtype policy must be one of {_FLOAT_TYPES[:3]}, got {name!r}.")
+        name = dtype_policy().name if name is None else name
+        if not isinstance(name, str):
+            raise TypeError(f"A dtype policy has a name such as 'mixed_bfloat16', got {name!r}; give a string.")
         self._name = name
+        mixed = name in ("mixed_float16", "mixed_bfloat16")
+        try:
+            self._compute_dtype = standardize_dtype(name.removeprefix("mixed_") if mixed else name)
+        except ValueError:
+            raise ValueError(
+                f"A dtype policy is the name of a number type such as 'float32', or 'mixed_bfloat16' or "
+                f"'mixed_float16', got {name!r}."
+            ) from None
+        self._variable_dtype = "float32" if mixed else self._compute_dtype
 
     @property
     def name(self) -> str:
@@ -328,17 +349,22 @@ class DTypePolicy:
 
     @property
     def compute_dtype(self) -> str:
-        return self._name
+        return self._compute_dtype
 
     @property
     def variable_dtype(self) -> str:
-        return self._name
+        return self._variable_dtype
 
-    def get_config(self) -> dict[str, str]:
+    @property
+    def quantization_mode(self) -> None:
+        """None: nothing is quantized here."""
+        return None
+
+    def get_config(self) -> dict[str, Any]:
         return {"name": self._name}
 
     @classmethod
-    def from_config(cls, config: dict[str, str]) -> DTypePolicy:
+    def from_config(cls, config: dict[str, Any]) -> Any:
         return cls(**config)
 
     def __eq__(self, other: object) -> bool:
@@ -351,8 +377,49 @@ class DTypePolicy:
         return f'<DTypePolicy "{self._name}">'
 
 
-offer_names(__name__, owners=("minikeras.config",))
+class FloatDTypePolicy(DTypePolicy):
+    """An older name of `DTypePolicy`, which files have."""
+
+
+_dtype_policy: DTypePolicy | None = None
+
+
+def dtype_policy() -> DTypePolicy:
+    """The number types of layers that are told nothing else: those of `floatx()` unless set.
+
+    >>> from minikeras import config
+    >>> config.dtype_policy()
+    <DTypePolicy "float32">
+    """
+    return DTypePolicy(_floatx) if _dtype_policy is None else _dtype_policy
+
+
+def set_dtype_policy(policy: str | DTypePolicy) -> None:
+    """Set the number types of layers made from now on, such as `"mixed_bfloat16"`; `clear_session` takes it back.
+
+    Args:
+        policy: a name as `DTypePolicy` takes it, or a policy.
+
+    Raises:
+        ValueError: for anything else.
+
+    >>> from minikeras import config, layers, utils
+    >>> config.set_dtype_policy("mixed_bfloat16")
+    >>> layers.Dense(2).compute_dtype
+    'bfloat16'
+    >>> utils.clear_session()
+    """
+    global _dtype_policy
+    if not isinstance(policy, (str, DTypePolicy)):
+        raise ValueError(f"A dtype policy is a DTypePolicy or its name, such as 'mixed_bfloat16', got {policy!r}.")
+    _dtype_policy = DTypePolicy(policy) if isinstance(policy, str) else policy
+
+
+def reset_dtype_policy() -> None:
+    """Let layers have the types of `floatx()` again (`clear_session`)."""
+    global _dtype_policy
+    _dtype_policy = None
 
 
 _HIDDEN = "cupy_and_device dataset_folders device_scope gpu_is_there keras_home on_device_change result_type"
-offer_names(__name__, hidden=f"{_HIDDEN} standardize_data_format")
+offer_names(__name__, hidden=f"{_HIDDEN} reset_dtype_policy standardize_data_format")

@@ -322,7 +322,7 @@ def _kind(value: Any) -> str:
 
 
 def _dtype(dtype: Any) -> np.dtype:
-    return np.dtype(config.floatx() if dtype is None else dtype)
+    return np.dtype(config.standardize_dtype(dtype))
 
 
 def _truncated_normal(generator: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:

@@ -23,7 +23,7 @@ from minikeras.autodiff.op import differentiable
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import KerasTensor, is_symbolic, snake_case, unique_name
 from minikeras.autodiff.tape import is_recording
-from minikeras.autodiff.tensor import Tensor
+from minikeras.autodiff.tensor import FLOATS, Tensor
 from minikeras.config import DTypePolicy
 from minikeras.declared import Check, Configured, declared, fields, in_order
 from minikeras.lazy import offer_names
@@ -67,7 +67,7 @@ def _pair(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
         ValueError: where their shapes do not go together.
     """
     y_pred = _tensor(y_pred)
-    if y_pred.dtype.kind != "f" if isinstance(y_pred, Tensor) else False:
+    if y_pred.data.dtype.char not in FLOATS if isinstance(y_pred, Tensor) else False:
         y_pred = ops.cast(y_pred, settings.floatx())
     y_true = _targets(y_true, y_pred.dtype)
     if y_true.shape != y_pred.shape:
@@ -99,11 +99,11 @@ def check_shapes(true_shape: tuple, pred_shape: tuple) -> None:
         )
 
 
-# ---------------------------------------------------------------- float16
+# ---------------------------------------------------------------- float16 and bfloat16
 
 
 def _in_single(function: Callable) -> Callable:
-    """A loss function that computes with float16 predictions in float32 and returns float16.
+    """A loss function that computes with float16 and bfloat16 predictions in float32 and returns their type.
 
     In float16 epsilon is next to nothing and `1 - epsilon` is 1, so that limits for logarithms and divisors are none.
     """
@@ -112,24 +112,24 @@ def _in_single(function: Callable) -> Callable:
     def loss(y_true: Any, y_pred: Any, *args: Any, **options: Any) -> Any:
         y_pred = _tensor(y_pred)
         if _is_half(y_pred):
-            return _narrowed(function(_widened(y_true), _widened(y_pred), *args, **options))
+            return _narrowed(function(_widened(y_true), _widened(y_pred), *args, **options), y_pred.data.dtype)
         return function(y_true, y_pred, *args, **options)
 
     return loss
 
 
 def _is_half(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.data.dtype.char == "e"
+    return isinstance(value, Tensor) and value.data.dtype.char in "eE"
 
 
 def _widened(value: Any) -> Any:
-    """A float16 tensor in float32; anything else as it is."""
+    """A tensor of such a type in float32; anything else as it is."""
     return as_single(value) if _is_half(value) else value
 
 
-def _narrowed(values: Any) -> Any:
-    """A loss in float16, with its mask."""
-    result = ops.cast(values, "float16")
+def _narrowed(values: Any, dtype: Any) -> Any:
+    """A loss in that type, with its mask."""
+    result = ops.cast(values, dtype)
     result._keras_mask = values._keras_mask
     return result
 
@@ -168,7 +168,7 @@ def _mean_of(function: Callable) -> Callable:
         try:
             y_true, y_pred = _pair(y_true, y_pred)
             if _is_half(y_pred):
-                return _narrowed(primitive(_widened(y_true), _widened(y_pred), **options))
+                return _narrowed(primitive(_widened(y_true), _widened(y_pred), **options), y_pred.data.dtype)
             return primitive(y_true, y_pred, **options)
         except BaseException as error:
             end_at_users_line(error)
@@ -514,11 +514,11 @@ def tversky(y_true: Any, y_pred: Any, alpha: float = 0.5, beta: float = 0.5, axi
 # ---------------------------------------------------------------- weights, masks, reduction
 
 
-@differentiable
+@differentiable(rounds=False)
 def _weighted_total(values: Any, weights: Any = None, *, divisor: Any) -> Any:
     """`sum(values * weights) / divisor`, 0 where the divisor is 0."""
     dtype = values.dtype
-    if dtype.char == "e":  # whose sums end at 65504
+    if dtype.char in "eE":  # whose sums end at 65504, or count to 256
         values = values.astype("float32")
     weighted = values if weights is None else values * weights
     factor: Any
@@ -541,7 +541,7 @@ def combine_weights(sample_weight: Any, mask: Any, dtype: Any, reduction: str | 
 
     Under a reduction to the mean a mask is scaled such that the mean is taken over the elements that it lets through.
     """
-    if dtype == "float16":  # which can hold neither the sum of many weights nor what a mask is scaled by
+    if np.dtype(dtype).itemsize == 2:  # which can hold neither the sum of many weights nor what a mask is scaled by
         dtype = "float32"
     weights = None if sample_weight is None else as_type(raw(sample_weight), dtype)
     if mask is None:
@@ -593,7 +593,7 @@ def _reduced(values: Any, weights: Any, reduction: str | None) -> Any:
 
 def number_type(dtype: Any) -> np.dtype:
     """The type that a loss or metric computes in: a name or policy, None for `floatx()`."""
-    return np.dtype(dtype.compute_dtype if isinstance(dtype, DTypePolicy) else dtype or settings.floatx())
+    return np.dtype(dtype.compute_dtype if isinstance(dtype, DTypePolicy) else settings.standardize_dtype(dtype))
 
 
 class Reduction:
@@ -639,7 +639,7 @@ class Loss(Configured):
         self.name: Any = name or unique_name(snake_case(type(self).__name__))
         self.reduction = reduction
         self._dtype = number_type(dtype)
-        if self._dtype.kind != "f":
+        if self._dtype.char not in FLOATS:
             raise ValueError(f"A loss's dtype must be a float type, got {dtype!r}.")
 
     @property

@@ -165,8 +165,10 @@ def _ratio(a: Any, b: Any) -> Any:
 
 
 def _untracked(value: Any) -> Any:
-    """A tensor of the same values that leads to no gradient."""
+    """A tensor of the same values that leads to no gradient; of float16 and bfloat16 in float32."""
     if isinstance(value, Tensor):
+        if value.data.dtype.char in "eE":
+            return Tensor(value.data.astype("float32"))
         return Tensor(value.data) if value.tracked else value
     return ops.convert_to_tensor(value)
 
@@ -200,8 +202,8 @@ def _reduce(x: Any, first: int, mean: bool) -> Any:
 
 
 def _summed(values: Any) -> Any:
-    """The sum of all values; of float16 in float32."""
-    return values.sum() if values.dtype.char != "e" else values.sum(dtype="float32")
+    """The sum of all values; of float16 and bfloat16 in float32."""
+    return values.sum() if values.dtype.char not in "eE" else values.sum(dtype="float32")
 
 
 class Sum(Metric):

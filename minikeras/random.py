@@ -40,14 +40,15 @@ __all__ = [
     "uniform",
 ]
 
-_FLOATS = ("float16", "float32", "float64")
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
 @user_facing
 def normal(shape: Sequence[int], mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None) -> Tensor:
     """Normal values; `dtype` is a float type, by default `floatx()`."""
     mean, stddev = number("mean", mean, owner="random.normal"), number("stddev", stddev, 0, owner="random.normal")
-    return Tensor(_draw("normal", shape, _float_type(dtype), seed) * stddev + mean)
+    values = _draw("normal", shape, _float_type(dtype), seed)
+    return Tensor((values * stddev + mean).astype(values.dtype, copy=False))
 
 
 @user_facing
@@ -57,7 +58,8 @@ def uniform(
     """Values from `minval` to before `maxval`; `dtype` is a float type, by default `floatx()`."""
     minval = number("minval", minval, owner="random.uniform")
     maxval = number("maxval", maxval, owner="random.uniform")
-    return Tensor(_draw("uniform", shape, _float_type(dtype), seed) * (maxval - minval) + minval)
+    values = _draw("uniform", shape, _float_type(dtype), seed)
+    return Tensor((values * (maxval - minval) + minval).astype(values.dtype, copy=False))
 
 
 @user_facing
@@ -217,8 +219,8 @@ def _sizes(shape: Sequence[int]) -> tuple[int, ...]:
 
 def _type_of(dtype: Any) -> np.dtype:
     try:
-        return np.dtype(dtype)
-    except TypeError:
+        return np.dtype(config.standardize_dtype(dtype))
+    except ValueError:
         raise ValueError(f"Random values need a dtype of numbers, got {dtype!r}.") from None
 
 

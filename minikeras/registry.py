@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from minikeras import dtype_policies
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
-from minikeras.config import DTypePolicy
+from minikeras.config import DTypePolicy, standardize_dtype
 from minikeras.tracebacks import user_facing
 from minikeras.utils.suggest import unknown
 
@@ -250,7 +251,7 @@ def serialize_keras_object(thing: Any) -> Any:
     if thing is Ellipsis:
         return {"class_name": "__ellipsis__", "config": {}}
     if isinstance(thing, DTypePolicy):
-        return {"module": "keras", "class_name": "DTypePolicy", "config": thing.get_config(), "registered_name": None}
+        return dtype_policies.serialize(thing)
     if hasattr(thing, "get_config") and not isinstance(thing, type):
         return _describe(thing)
     if callable(thing) and not isinstance(thing, type):
@@ -433,10 +434,12 @@ def _refuse(inner: Any) -> Any:
 
 
 def _array(inner: Any) -> np.ndarray:
-    dtype = np.dtype(inner["dtype"]) if isinstance(inner["dtype"], str) else np.dtype(object)
-    if dtype.kind not in "biuf":
-        raise ValueError(f"An array in a description holds numbers, got the type {inner['dtype']!r}.")
+    dtype = standardize_dtype(inner["dtype"])
     return np.asarray(inner["value"], dtype)
+
+
+def _policy(name: str) -> Callable[[Any], Any]:
+    return lambda inner: dtype_policies.deserialize({"class_name": name, "config": inner})
 
 
 _SPECIAL: dict[str, Callable[[Any], Any]] = {
@@ -448,5 +451,5 @@ _SPECIAL: dict[str, Callable[[Any], Any]] = {
     "__keras_tensor__": lambda inner: KerasTensor(inner["shape"], inner["dtype"]),
     "__lambda__": _refuse,
     "__typespec__": _refuse,
-    "DTypePolicy": DTypePolicy.from_config,
+    **{name: _policy(name) for name in ("DTypePolicy", "FloatDTypePolicy", "DTypePolicyMap")},
 }

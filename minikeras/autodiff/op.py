@@ -19,10 +19,11 @@ import numpy as np
 from minikeras import kernels as k
 from minikeras import tree
 from minikeras.autodiff import shapes
+from minikeras.autodiff.narrow import in_single
 from minikeras.autodiff.operands import PLAIN_TYPES, is_wide, operands, raw, settle, settled
 from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode, infer_output, snake_case, unique_name
 from minikeras.autodiff.tape import Node
-from minikeras.autodiff.tensor import Tensor, _state
+from minikeras.autodiff.tensor import FLOATS, Tensor, _state
 from minikeras.tracebacks import end_at_users_line
 
 
@@ -41,6 +42,8 @@ class Op:
         hidden: settings that the function takes among its `**kwargs`, with their defaults.
         replayable: whether the result depends on nothing but the arguments, so that a recorded prediction may run it
             again without the Python code around it; default whether it is one of minikeras's own.
+        rounds: whether it is computed in float32 and rounded where its inputs are float16 or bfloat16, see `narrow`:
+            not where the result has a type of its own.
     """
 
     # `__call__` is a slot that each operation fills with a function made for it: a call passes no `self`
@@ -55,6 +58,7 @@ class Op:
         "keras",
         "parameters",
         "replayable",
+        "rounds",
         "sequence",
         "shape",
         "takes",
@@ -75,6 +79,7 @@ class Op:
         takes: int | Sequence[str] | None = None,
         hidden: dict[str, Any] | None = None,
         replayable: bool | None = None,
+        rounds: bool = True,
     ):
         functools.update_wrapper(self, function)
         self.function = function
@@ -87,6 +92,7 @@ class Op:
         self.hidden = hidden or {}
         own = (getattr(function, "__module__", None) or "").startswith("minikeras.")
         self.replayable = own if replayable is None else replayable
+        self.rounds = rounds
 
     @property
     def graph_name(self) -> str:
@@ -189,7 +195,7 @@ def differentiable(function: Callable, *, sequence: bool = False, traced: bool =
     Args:
         sequence: the first parameter is a list of inputs and all others are settings.
         traced: `producer` knows its results although nothing is recorded, which keeps its inputs alive.
-        options: `inputs`, `shape`, `keras`, `takes`, `hidden` and `replayable`, as `Op` has them.
+        options: `inputs`, `shape`, `keras`, `takes`, `hidden`, `replayable` and `rounds`, as `Op` has them.
     """
     op = Op(function, True, sequence=sequence, **options)
     op.__call__ = _of_list(op) if sequence else _of_inputs(op, traced)
@@ -213,9 +219,13 @@ def _of_inputs(op: Op, traced: bool) -> Callable:
             arrays = []
             sources: list[Any] = []  # for the node: the tensors that a gradient flows to
             tracked = wide = False
+            narrow = _state.casts is not None
             for value in values:
                 if isinstance(value, Tensor):
-                    arrays.append(value.data)
+                    array = value.data
+                    arrays.append(array)
+                    if array.itemsize == 2:
+                        narrow = True
                     if value.tracked:
                         tracked = True
                         sources.append(value)
@@ -230,12 +240,14 @@ def _of_inputs(op: Op, traced: bool) -> Callable:
                     array = raw(value)
                     arrays.append(array)
                     wide = wide or is_wide(array)
+                    narrow = narrow or getattr(array, "itemsize", 0) == 2
                 sources.append(None)
             if wide:
                 settle(values, arrays)
+            compute = in_single(op, function, values, arrays) if narrow else function
             if len(args) > count:
                 arrays.extend(args[count:])
-            y, vjp = function(*arrays, **settings)
+            y, vjp = compute(*arrays, **settings)
             recorded = tracked and _state.recording > 0
             if type(y) is ndarray:
                 result = Tensor(y, recorded)
@@ -246,7 +258,7 @@ def _of_inputs(op: Op, traced: bool) -> Callable:
             else:
                 result = _linked(op, y, vjp, sources, args, settings, recorded, traced)
             if _state.recorder is not None:
-                _state.recorder.note(op, function, args, arrays, settings, result)
+                _state.recorder.note(op, compute, args, arrays, settings, result)
             return result
         except BaseException as error:
             end_at_users_line(error)
@@ -270,12 +282,13 @@ def _of_list(op: Op) -> Callable:
                 if isinstance(value, KerasTensor):
                     return symbolic_call(op, (values, *others), settings)
             arrays = operands(values)
-            y, vjp = function(arrays, *others, **settings)
+            compute = in_single(op, _on_list(function, others), values, arrays)
+            y, vjp = compute(*arrays, **settings)
             sources = [value if isinstance(value, Tensor) and value.tracked else None for value in values]
             recorded = _state.recording > 0 and any(source is not None for source in sources)
             result = _linked(op, y, vjp, sources, args, settings, recorded)
             if _state.recorder is not None:
-                _state.recorder.note(op, _on_list(function, others), values, arrays, settings, result)
+                _state.recorder.note(op, compute, values, arrays, settings, result)
             return result
         except BaseException as error:
             end_at_users_line(error)
@@ -298,6 +311,7 @@ def operation(function: Callable, **options: Any) -> Op:
     op = Op(function, False, **options)
     parameters, count = op.parameters, op.count
 
+    @functools.wraps(function)
     def computed(*arrays: Any, **settings: Any) -> Any:
         return function(*arrays, **settings), None
 
@@ -309,12 +323,13 @@ def operation(function: Callable, **options: Any) -> Op:
                 if isinstance(value, KerasTensor):
                     return symbolic_call(op, args, settings)
             arrays = operands(args[:count])
+            narrow = in_single(op, computed, args, arrays)
             if len(args) > count:
                 arrays.extend(args[count:])
-            y = function(*arrays, **settings)
+            y = function(*arrays, **settings) if narrow is computed else narrow(*arrays, **settings)[0]
             result = tuple([Tensor(_array(part)) for part in y]) if type(y) is tuple else Tensor(_array(y))
             if _state.recorder is not None:
-                _state.recorder.note(op, computed, args, arrays, settings, result)
+                _state.recorder.note(op, narrow, args, arrays, settings, result)
             return result
         except BaseException as error:
             end_at_users_line(error)
@@ -396,7 +411,7 @@ def stacked(value: Any) -> Any:
 @functools.partial(differentiable, sequence=True, shape=shapes.stack)
 def _stack(arrays: list[Any]) -> Any:
     types = [array.dtype for array in arrays if hasattr(array, "dtype")]
-    dtype = np.result_type(*([one for one in types if one.kind == "f"] or types))
+    dtype = np.result_type(*([one for one in types if one.char in FLOATS] or types))
     return k.xp.stack([k.xp.asarray(array, dtype) for array in arrays]), lambda g, needs: list(g)
 
 
@@ -423,7 +438,7 @@ def _linked(
         result = Tensor(_array(y), recorded)
         result.node = node
         return result
-    results = tuple([Tensor(_array(part), recorded and part is not None and part.dtype.kind == "f") for part in y])
+    results = tuple([Tensor(_array(part), recorded and part is not None and part.dtype.char in FLOATS) for part in y])
     if node is not None:
         node.grads = [None] * len(results)
         for index, result in enumerate(results):

@@ -11,18 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from minikeras.autodiff.op import Op
 from minikeras.autodiff.tape import recording
 from minikeras.autodiff.tensor import Tensor, Variable, _state
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether an argument is the same in each run: numbers, names, slices of an array."""
+    """Whether an argument is the same in each run: numbers, names, types, slices of an array."""
     if type(value) in (tuple, list):
         return all(map(_is_plain, value))
     if type(value) is slice:
         return _is_plain((value.start, value.stop, value.step))
-    return value is None or isinstance(value, (int, float, str))
+    return value is None or isinstance(value, (int, float, str, np.dtype))
 
 
 class Recorder:

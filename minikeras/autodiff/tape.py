@@ -14,7 +14,7 @@ from typing import Any
 from minikeras import kernels as k
 from minikeras import tree
 from minikeras.autodiff.operands import raw
-from minikeras.autodiff.tensor import Tensor, Variable, _state, clock, latest_change
+from minikeras.autodiff.tensor import FLOATS, Tensor, Variable, _state, clock, latest_change
 from minikeras.tracebacks import user_facing
 
 
@@ -340,7 +340,7 @@ def _tracked(value: Any) -> Tensor:
 
 
 def _require_float(array: Any) -> None:
-    if array.dtype.kind != "f":
+    if array.dtype.char not in FLOATS:
         raise TypeError(
             f"A gradient is taken at float tensors, got one of type {array.dtype}, in which it would be rounded; cast "
             "it to float32 first."

@@ -14,6 +14,7 @@ from minikeras import kernels as k
 from minikeras.tracebacks import end_at_users_line, user_facing
 
 _numbers = itertools.count()
+FLOATS = "efdgE"  # the letters of the types of floats: NumPy's, and bfloat16's, whose `kind` is that of raw bytes
 
 
 class _State(threading.local):
@@ -21,6 +22,7 @@ class _State(threading.local):
 
     recording = 0  # how many open blocks record, up to the last one that does not
     recorder: Any = None  # who notes what operations are done; see replay.py
+    casts: Any = None  # the type that operations take variables for; see narrow.py
 
 
 _state = _State()
@@ -194,16 +196,17 @@ class Variable(Tensor):
         if callable(initializer) and not isinstance(initializer, Tensor):
             if shape is None:
                 raise ValueError("A Variable made by an initializer function needs its shape, got shape=None.")
-            value = initializer(tuple(shape), dtype=str(np.dtype(dtype or config.floatx())))
+            value = initializer(tuple(shape), dtype=config.standardize_dtype(dtype))
         else:
             value = initializer
         value = np.array(value.numpy() if isinstance(value, Tensor) else k.to_host(value))
         if dtype is None:
-            dtype = config.floatx() if value.dtype.kind == "f" else value.dtype
+            dtype = config.floatx() if value.dtype.char in FLOATS else value.dtype
+        dtype = np.dtype(config.standardize_dtype(dtype))
         if shape is not None and value.shape != tuple(shape):
             raise ValueError(f"The Variable's value has shape {value.shape}, expected {tuple(shape)}.")
         data = np.ascontiguousarray(value, dtype=dtype).reshape(value.shape)
-        super().__init__(k.to_device(data), tracked=bool(trainable) and data.dtype.kind == "f")
+        super().__init__(k.to_device(data), tracked=bool(trainable) and data.dtype.char in FLOATS)
         self._trainable = self.made_trainable = bool(trainable)
         self.number = next(_numbers)
         self.changed = 0
@@ -225,7 +228,7 @@ class Variable(Tensor):
     @trainable.setter
     def trainable(self, value: bool) -> None:
         self._trainable = bool(value)
-        self.tracked = self._trainable and self.data.dtype.kind == "f"
+        self.tracked = self._trainable and self.data.dtype.char in FLOATS
         self._structure = object()
 
     @property
@@ -296,7 +299,7 @@ class Variable(Tensor):
         """`value` as an array of numbers, on the host or the device, that the variable's type can hold."""
         array = value.data if isinstance(value, Tensor) else self._host_array(value)
         kind, own = array.dtype.kind, self.data.dtype
-        if kind not in "biuf" and not (kind == own.kind == "c"):
+        if kind not in "biuf" and array.dtype.char not in FLOATS and not (kind == own.kind == "c"):
             raise TypeError(
                 f"Variable {self.path!r} holds {own} and cannot take {_in_words(value)}; assign an array of numbers."
             )

@@ -19,7 +19,7 @@ import numpy as np
 from minikeras import kernels as k
 from minikeras import tree
 from minikeras.autodiff.op import Op
-from minikeras.autodiff.tensor import Tensor, Variable, _state
+from minikeras.autodiff.tensor import FLOATS, Tensor, Variable, _state
 from minikeras.callbacks.base import is_finite
 from minikeras.seeds import SeedGenerator, global_generator
 from minikeras.tracebacks import warn
@@ -52,7 +52,7 @@ class Location:
 
 def _has_bad(array: Any) -> bool:
     dtype = getattr(array, "dtype", None)
-    return dtype is not None and dtype.kind == "f" and not bool(k.xp.isfinite(array).all())
+    return dtype is not None and dtype.char in FLOATS and not bool(k.xp.isfinite(array).all())
 
 
 # ---------------------------------------------------------------- data and weights
@@ -92,7 +92,7 @@ def _named_leaves(name: str, part: Any) -> Iterator[tuple[str, Any]]:
 
 def _bad_places(array: Any) -> tuple[list[int], tuple[int, ...], float] | None:
     """The columns with values that are not finite, the place of the first such value, and that value."""
-    if getattr(array, "ndim", 0) == 0 or array.dtype.kind != "f":
+    if getattr(array, "ndim", 0) == 0 or array.dtype.char not in FLOATS:
         return None
     xp = k.xp if isinstance(array, k.xp.ndarray) else np
     rows = max(_CHUNK * len(array) // max(array.size, 1), 1)
@@ -300,7 +300,7 @@ class _Watch:
 
 def _span(arrays: Sequence[Any]) -> tuple[float, float] | None:
     """The smallest and the largest number among the inputs of an operation."""
-    floats = [array for array in arrays if getattr(array, "size", 0) and array.dtype.kind == "f"]
+    floats = [array for array in arrays if getattr(array, "size", 0) and array.dtype.char in FLOATS]
     if not floats:
         return None
     return min(float(array.min()) for array in floats), max(float(array.max()) for array in floats)
@@ -376,7 +376,7 @@ class Tracer:
 
     def is_finite(self) -> bool:
         """Whether all weights are finite now."""
-        flags = [k.xp.isfinite(v.data).all() for v in self._model.weights if v.data.dtype.kind == "f"]
+        flags = [k.xp.isfinite(v.data).all() for v in self._model.weights if v.data.dtype.char in FLOATS]
         return not flags or bool(k.xp.stack(flags).all())
 
     def locate(self, loss: Any, epoch: int, batch: int) -> Location:

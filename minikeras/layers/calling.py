@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from minikeras import journal, regularizers, tree
+from minikeras import dtype_policies, journal, regularizers, tree
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode, infer_output, is_symbolic
-from minikeras.autodiff.tensor import Tensor
+from minikeras.autodiff.tensor import FLOATS, Tensor, _state
 from minikeras.config import DTypePolicy
 from minikeras.layers.added_losses import AddedLosses
 from minikeras.layers.context import context, entrance, within
@@ -31,29 +31,70 @@ class Calling(AddedLosses, Uses):
     activity_regularizer: Any
     build: Any
     _compute_type: np.dtype
+    _casts_inputs: bool  # whether float inputs take its type; a graph casts to the types of its own inputs
+    _casts: np.dtype | None = None  # the type of two bytes that its `call` takes variables for
     _dtype_policy: DTypePolicy
+    _own_policy: DTypePolicy  # the entry of that for this layer
     _build_shapes: dict[str, Any] | None = None
     _called = False
     _accepted_shape: tuple[int, ...] | None = None
     _initial: Any = None
 
     def _set_policy(self, dtype: Any) -> None:
-        self._dtype_policy = _as_policy(dtype)
-        self._compute_type = np.dtype(self._dtype_policy.compute_dtype)
+        self._dtype_policy = policy = dtype_policies.get(dtype)
+        if self._path is not None and isinstance(policy, dtype_policies.DTypePolicyMap):
+            policy = policy[self._path]
+        self._own_policy = policy
+        self._compute_type = np.dtype(policy.compute_dtype)
+        self._casts_inputs = self.autocast and self.__dict__.get("_casts_inputs", True)
+        narrow = self._compute_type.char in FLOATS and self._compute_type.itemsize == 2
+        self._casts = self._compute_type if narrow and self.autocast else None
+
+    def _place_at(self, path: str) -> None:
+        """Note the layer's path in its model, which the number types may depend on."""
+        self._path = path
+        if isinstance(self._dtype_policy, dtype_policies.DTypePolicyMap):
+            self._set_policy(self._dtype_policy)
+
+    @property
+    def variable_dtype(self) -> str:
+        """The number type of the weights."""
+        return self._own_policy.variable_dtype
 
     @property
     def dtype(self) -> str:
-        return self._dtype_policy.variable_dtype
+        """The number type of the weights, `variable_dtype`."""
+        return self.variable_dtype
 
     @property
     def compute_dtype(self) -> str:
-        return self._dtype_policy.compute_dtype
+        """The number type of the mathematics, and of the outputs."""
+        return self._own_policy.compute_dtype
 
-    variable_dtype = dtype
+    @property
+    def input_dtype(self) -> str:
+        """The number type that float inputs are cast to, `compute_dtype`."""
+        return self.compute_dtype
 
     @property
     def dtype_policy(self) -> DTypePolicy:
+        """The number types: a policy, or a map of policies of which the entry for the layer's path counts."""
         return self._dtype_policy
+
+    @dtype_policy.setter
+    def dtype_policy(self, value: Any) -> None:
+        policies = self._dtype_policy
+        if self._path is not None and isinstance(policies, dtype_policies.DTypePolicyMap):
+            if self._path in policies:
+                del policies[self._path]
+            policies[self._path] = value
+            value = policies
+        self._set_policy(value)
+
+    @property
+    def quantization_mode(self) -> None:
+        """None: nothing is quantized here."""
+        return None
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """The mathematics of the layer."""
@@ -95,7 +136,12 @@ class Calling(AddedLosses, Uses):
                 previous_mask = kwargs["mask"]
             if signature.masked:
                 kwargs.update(signature.further_masks(args, kwargs))
-            if self._called and training is outer and context.entry is not None:
+            if (
+                self._called
+                and training is outer
+                and context.entry is not None
+                and self._casts is _state.casts  # as around it
+            ):
                 outputs = self.call(*args, **kwargs)
             else:
                 outputs = self._call_in_context(args, kwargs, training)
@@ -125,6 +171,7 @@ class Calling(AddedLosses, Uses):
             and self.activity_regularizer is None
             and type(self).compute_mask is Calling.compute_mask
             and context.entry is not None
+            and self._casts is _state.casts
         )
 
     def _call_in_context(self, args: tuple, kwargs: dict[str, Any], training: Any) -> Any:
@@ -137,6 +184,7 @@ class Calling(AddedLosses, Uses):
             context.entries = self.__dict__["_entry"] = context.entries + 1
             self._clear_losses()
         context.training = training
+        casts, _state.casts = _state.casts, self._casts
         try:
             if self._called:
                 return self.call(*args, **kwargs)
@@ -144,14 +192,14 @@ class Calling(AddedLosses, Uses):
                 self._build_from_inputs(args, kwargs)
                 outputs = self.call(*args, **kwargs)
         finally:
-            context.training, context.entry = outer, entry
+            context.training, context.entry, _state.casts = outer, entry, casts
         self._called = True
         return outputs
 
     def _convert(self, value: Any) -> Any:
         """Arrays become tensors, float tensors of another type are cast; structures leaf by leaf."""
         if isinstance(value, Tensor):
-            if self.autocast and value.data.dtype != self._compute_type and value.data.dtype.kind == "f":
+            if self._casts_inputs and value.data.dtype != self._compute_type and value.data.dtype.char in FLOATS:
                 mask, value = value._keras_mask, cast(value, self._compute_type)
                 value._keras_mask = mask
             return value
@@ -160,7 +208,7 @@ class Calling(AddedLosses, Uses):
         if isinstance(value, KerasTensor) or not hasattr(value, "__array__"):
             return value
         array = k.to_host(value) if not isinstance(value, k.xp.ndarray) else value
-        if self.autocast and array.dtype.kind == "f" and array.dtype != self._compute_type:
+        if self._casts_inputs and array.dtype.char in FLOATS and array.dtype != self._compute_type:
             array = array.astype(self._compute_type)
         return Tensor(k.to_device(array))
 
@@ -264,11 +312,23 @@ class Calling(AddedLosses, Uses):
             self._build_from_inputs(args, kwargs)
             inputs = args[0] if args else next(iter(kwargs.values()))
             previous_mask = mask_of(inputs)
-            outputs = self.compute_output_spec(*args, **self._mask_argument(args, kwargs, previous_mask), **kwargs)
+            masks = self._mask_argument(args, kwargs, previous_mask)
+            as_used, as_named = tree.map_structure(self._cast_symbol, (args, kwargs))
+            outputs = self.compute_output_spec(*as_used, **masks, **as_named)
         SymbolicNode(self, args, kwargs, outputs)
         if previous_mask is not None or type(self).compute_mask is not Calling.compute_mask:
             self._attach_symbolic_mask(inputs, outputs, previous_mask)
         return outputs
+
+    def _cast_symbol(self, value: Any) -> Any:
+        """What stands for an argument after its cast; the graph keeps the argument itself."""
+        if not (isinstance(value, KerasTensor) and self._casts_inputs and "float" in value.dtype):
+            return value
+        if value.dtype == self.compute_dtype:
+            return value
+        cast_value = KerasTensor(value.shape, self.compute_dtype)
+        cast_value._keras_mask = value._keras_mask
+        return cast_value
 
     def _mask_argument(self, args: tuple, kwargs: dict[str, Any], previous_mask: Any) -> dict[str, Any]:
         """The mask, for a `call` that takes one and is run to find out its outputs.
@@ -304,15 +364,16 @@ class Calling(AddedLosses, Uses):
             kwargs.setdefault("training", bool(context.training))
 
         def run(*arguments: Any, **named: Any) -> Any:
-            outer = context.entry, context.on_zeros
-            context.entry, context.on_zeros = context.entry or self, True
+            outer = context.entry, context.on_zeros, _state.casts
+            context.entry, context.on_zeros, _state.casts = context.entry or self, True, self._casts
             for metric in self._contents().metrics:  # their sums change without a word
                 for variable in getattr(metric, "variables", ()):
                     journal.note(variable)
+            arguments, named = tree.map_structure(self._convert, (arguments, named))
             try:
                 outputs = self.call(*arguments, **named)
             finally:
-                context.entry, context.on_zeros = outer
+                context.entry, context.on_zeros, _state.casts = outer
             if is_symbolic(outputs):
                 raise ValueError(
                     f"The {type(self).__name__} {self.name!r} refers to a symbolic tensor that it is not called with, "
@@ -353,11 +414,3 @@ def _has_symbolic(values: tuple) -> bool:
         if isinstance(value, KerasTensor) or (isinstance(value, (list, tuple, dict)) and is_symbolic(value)):
             return True
     return False
-
-
-def _as_policy(dtype: Any) -> DTypePolicy:
-    if isinstance(dtype, DTypePolicy):
-        return dtype
-    if isinstance(dtype, dict):
-        return DTypePolicy.from_config(dtype["config"])
-    return DTypePolicy(None if dtype is None else str(np.dtype(dtype)) if not isinstance(dtype, str) else dtype)

@@ -8,6 +8,7 @@ import numpy as np
 
 from minikeras import activations, journal, ops
 from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode
+from minikeras.config import standardize_dtype
 from minikeras.declared import Kept, Number
 from minikeras.layers.common import Elementwise, SameType, known_size, sizes_argument
 from minikeras.layers.fields import Activation as ActivationFunction
@@ -65,7 +66,7 @@ class InputLayer(Layer):
             self.batch_shape = (batch_size, *sizes_argument(self, "shape", shape, least=0, open=True))
         if isinstance(dtype, dict):
             dtype = dtype["config"]["name"]
-        self._input_dtype = str(np.dtype(dtype)) if dtype else self.dtype
+        self._input_dtype = standardize_dtype(dtype) if dtype else self.dtype
         self.sparse, self.ragged, self.optional = bool(sparse), bool(ragged), bool(optional)
         self.built = True
         if input_tensor is None:
@@ -74,7 +75,7 @@ class InputLayer(Layer):
 
     @property
     def dtype(self) -> str:
-        return getattr(self, "_input_dtype", self._dtype_policy.variable_dtype)
+        return getattr(self, "_input_dtype", self.variable_dtype)
 
     def call(self) -> None:
         """Nothing: an input has no values of its own."""
@@ -97,7 +98,7 @@ def _ends_of(tensor: Any, shape: Any, batch_shape: Any, dtype: Any) -> tuple[Any
     wanted = tensor.shape if batch_shape is None else tuple(batch_shape)
     if shape is not None:
         wanted = (tensor.shape[0], *((shape,) if isinstance(shape, (int, np.integer)) else shape))
-    if wanted != tensor.shape or (dtype is not None and str(np.dtype(dtype)) != tensor.dtype):
+    if wanted != tensor.shape or (dtype is not None and standardize_dtype(dtype) != tensor.dtype):
         raise ValueError(
             f"The tensor of an Input has shape {tensor.shape} and type {tensor.dtype}, got shape={shape!r}, "
             f"batch_shape={batch_shape!r}, dtype={dtype!r} beside it; leave these out."
@@ -242,7 +243,8 @@ class Embedding(Layer):
         self.embeddings = self.add_weight("embeddings", (self.input_dim, self.output_dim))
 
     def call(self, inputs: Any) -> Any:
-        return nn.embedding_lookup(self.embeddings, inputs)
+        outputs = nn.embedding_lookup(self.embeddings, inputs)
+        return outputs if outputs.data.dtype is self._compute_type else ops.cast(outputs, self.compute_dtype)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         return ops.not_equal(inputs, 0) if self.mask_zero else None

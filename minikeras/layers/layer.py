@@ -14,6 +14,7 @@ from minikeras import constraints, initializers, journal, regularizers
 from minikeras.autodiff.symbolic import SymbolicNode, snake_case, unique_name
 from minikeras.autodiff.tape import is_recording
 from minikeras.autodiff.tensor import Tensor, Variable, assign_all
+from minikeras.config import standardize_dtype
 from minikeras.declared import Converted, declared, field, fields, is_declared
 from minikeras.layers.calling import Calling
 from minikeras.layers.context import context, naming, within
@@ -76,6 +77,7 @@ def _wrap_build(build: Callable) -> Callable:
         outside, context.building = context.building, self
         try:
             with within(self.name), journal.paused():
+                self._place_at("/".join(naming.path))
                 build(self, *args, **kwargs)
         except BaseException as error:
             end_at_users_line(error)
@@ -225,9 +227,9 @@ class Layer(Calling):
                 f"add_weight of {self.name!r} takes a shape of whole numbers such as (3, 4), got {shape!r}."
             ) from None
         spend_weights(shape)
-        dtype = str(np.dtype(dtype or self._dtype_policy.variable_dtype))
+        dtype = standardize_dtype(dtype or self.variable_dtype)
         if initializer is None:
-            initializer = "glorot_uniform" if np.dtype(dtype).kind == "f" else "zeros"
+            initializer = "glorot_uniform" if "float" in dtype else "zeros"
         constraint, regularizer = constraints.get(constraint), regularizers.get(regularizer)
         if isinstance(constraint, constraints.Constraint):
             constraint.check(shape)

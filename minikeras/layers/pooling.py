@@ -183,3 +183,117 @@ class GlobalAveragePooling3D(GlobalAveragePooling):
     """The mean over the values of (batch, depth, rows, columns, channels); arguments as for `GlobalPooling`."""
 
     rank = 3
+
+
+def _output_size(layer: Layer, name: str, value: Any) -> tuple[int, ...]:
+    if not isinstance(value, (int, list, tuple)) or (not isinstance(value, int) and len(value) != layer.rank):  # type: ignore[attr-defined]
+        raise TypeError(f"{type(layer).__name__} takes an integer or {layer.rank} of them for {name}, got {value!r}.")  # type: ignore[attr-defined]
+    return int_tuple(layer, name, value, layer.rank)  # type: ignore[attr-defined]
+
+
+@declared
+class AdaptivePooling(Layer):
+    """One value for each of a fixed number of parts of about equal size, whatever the size of the inputs.
+
+    Args:
+        output_size: how many parts each spatial axis is cut into: one integer, or one for each of them.
+        data_format: `"channels_last"` or `"channels_first"`, default `config.image_data_format()`.
+    """
+
+    rank = 0
+
+    output_size: Annotated[Any, _output_size]
+    data_format: DataFormat = None
+
+    def __post_init__(self) -> None:
+        self.input_spec = InputSpec(ndim=self.rank + 2)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        axes = spatial_axes(self.data_format, self.rank)
+        return replace_axes(input_shape, dict(zip(axes, self.output_size, strict=True)))
+
+
+class AdaptiveAveragePooling(AdaptivePooling):
+    """The mean of each part; arguments as for `AdaptivePooling`."""
+
+    def call(self, inputs: Any) -> Any:
+        return ops.adaptive_average_pool(inputs, self.output_size, self.data_format)
+
+
+class AdaptiveMaxPooling(AdaptivePooling):
+    """The maximum of each part; arguments as for `AdaptivePooling`."""
+
+    def call(self, inputs: Any) -> Any:
+        return ops.adaptive_max_pool(inputs, self.output_size, self.data_format)
+
+
+class AdaptiveAveragePooling1D(AdaptiveAveragePooling):
+    """The means of parts of sequences: (batch, steps, channels); arguments as for `AdaptivePooling`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.AdaptiveAveragePooling1D(2)(np.ones((1, 7, 3), "float32")).shape
+    (1, 2, 3)
+    """
+
+    rank = 1
+
+
+class AdaptiveAveragePooling2D(AdaptiveAveragePooling):
+    """The means of parts of pictures: (batch, rows, columns, channels); arguments as for `AdaptivePooling`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.AdaptiveAveragePooling2D((2, 3))(np.ones((1, 7, 9, 3), "float32")).shape
+    (1, 2, 3, 3)
+    """
+
+    rank = 2
+
+
+class AdaptiveAveragePooling3D(AdaptiveAveragePooling):
+    """The means of parts of volumes: (batch, depth, rows, columns, channels); arguments as for `AdaptivePooling`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.AdaptiveAveragePooling3D(2)(np.ones((1, 7, 9, 8, 3), "float32")).shape
+    (1, 2, 2, 2, 3)
+    """
+
+    rank = 3
+
+
+class AdaptiveMaxPooling1D(AdaptiveMaxPooling):
+    """The maxima of parts of sequences: (batch, steps, channels); arguments as for `AdaptivePooling`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.AdaptiveMaxPooling1D(2)(np.ones((1, 7, 3), "float32")).shape
+    (1, 2, 3)
+    """
+
+    rank = 1
+
+
+class AdaptiveMaxPooling2D(AdaptiveMaxPooling):
+    """The maxima of parts of pictures: (batch, rows, columns, channels); arguments as for `AdaptivePooling`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.AdaptiveMaxPooling2D((2, 3))(np.ones((1, 7, 9, 3), "float32")).shape
+    (1, 2, 3, 3)
+    """
+
+    rank = 2
+
+
+class AdaptiveMaxPooling3D(AdaptiveMaxPooling):
+    """The maxima of parts of volumes: (batch, depth, rows, columns, channels); arguments as for `AdaptivePooling`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.AdaptiveMaxPooling3D(2)(np.ones((1, 7, 9, 8, 3), "float32")).shape
+    (1, 2, 2, 2, 3)
+    """
+
+    rank = 3

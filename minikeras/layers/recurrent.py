@@ -147,14 +147,17 @@ class _Cell(Layer):
         rate = getattr(self, name)
         if not 0 < rate < 1:
             return None
-        by_gate = self._GATES > 1 and self.recurrent_dropout > 0
-        shape = (*((self._GATES,) if by_gate else ()), shape[0], shape[-1])
+        shape = self._mask_shape(shape)
         mask = self._masks.get(name)
         if mask is None or mask.shape != shape:
             key, counter = self.seed_generator.next(k.blocks_for("dropout_mask", math.prod(shape)))
             mask = k.dropout_mask(key, counter, shape, rate) * self._compute_type.type(1 / (1 - rate))
             self._masks[name] = mask
         return mask
+
+    def _mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        by_gate = self._GATES > 1 and self.recurrent_dropout > 0
+        return (*((self._GATES,) if by_gate else ()), shape[0], shape[-1])
 
     def reset_dropout_mask(self) -> None:
         """Let the next step draw which inputs are dropped; `RNN` does so before each sequence."""
@@ -475,7 +478,7 @@ class RNN(Layer):
     def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
         self.cell.build_from_config({"input_shape": (sequences_shape[0], *sequences_shape[2:])})
         if self.input_spec is not None:
-            self.input_spec = InputSpec(ndim=3, axes={-1: sequences_shape[-1]})
+            self.input_spec = InputSpec(ndim=len(sequences_shape), axes={-1: sequences_shape[-1]})
         if self.stateful and sequences_shape[0] is not None:
             self._keep(self.get_initial_state(sequences_shape[0]))
 
@@ -517,11 +520,14 @@ class RNN(Layer):
                 return self.get_initial_state(batch_size)
         states = list(initial_state) if isinstance(initial_state, (list, tuple)) else [initial_state]
         given = [tuple(state.shape) for state in tree.flatten(states)]
-        wanted = [(batch_size, size) for size in tree.flatten(self.state_size)]
+        wanted = self._state_shapes(batch_size)
         if given != wanted:
             hint = "; a stateful layer keeps its batch size" if self.stateful else ""
             raise ValueError(f"{type(self).__name__} {self.name!r} needs states of shapes {wanted}, got {given}{hint}.")
         return states
+
+    def _state_shapes(self, batch_size: int) -> list[tuple[int, ...]]:
+        return [(batch_size, size) for size in tree.flatten(self.state_size)]
 
     def _run(self, sequences: Any, states: list[Any], mask: Any, training: bool) -> tuple[Any, list[Any]]:
         """All time steps as one operation: (what the layer returns first, last states)."""
@@ -597,25 +603,26 @@ def _choose(counts: Any, new: Any, old: Any) -> Any:
     return ops.where(counts.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
-class _CellLayer(RNN):
+class CellLayer(RNN):
     """A built-in cell as a layer: the constructor's arguments are those of cell and sequence together."""
 
     _CELL: Any  # the class of the cell
+    rank = 0  # how many spatial axes a time step has
 
     def __init__(self, **arguments: Any):
         known = {*fields(self._CELL), "implementation"} - fields(Layer).keys()
         cell = {name: arguments.pop(name) for name in known & arguments.keys()}
         general = {name: arguments[name] for name in ("dtype", "trainable") if name in arguments}
         super().__init__(self._CELL(**cell, **general, name=snake_case(self._CELL.__name__)), **arguments)
-        self.input_spec = InputSpec(ndim=3)
+        self.input_spec = InputSpec(ndim=3 + self.rank)
 
 
 for _name in {**fields(LSTMCell), **fields(GRUCell)}.keys() - fields(Layer).keys():
-    setattr(_CellLayer, _name, property(attrgetter(f"cell.{_name}"), doc="As given to the constructor; the cell's."))
+    setattr(CellLayer, _name, property(attrgetter(f"cell.{_name}"), doc="As given to the constructor; the cell's."))
 
 
 @declared
-class SimpleRNN(_CellLayer):
+class SimpleRNN(CellLayer):
     """Fully connected recurrence: `h_t = activation(x_t @ kernel + bias + h_{t-1} @ recurrent_kernel)`.
 
     Args:
@@ -667,7 +674,7 @@ class SimpleRNN(_CellLayer):
 
 
 @declared
-class LSTM(_CellLayer):
+class LSTM(CellLayer):
     """Long short-term memory (Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000).
 
     With the columns i, f, g, o of `x_t @ kernel + bias + h_{t-1} @ recurrent_kernel`, after `activation` for g and
@@ -713,7 +720,7 @@ class LSTM(_CellLayer):
 
 
 @declared
-class GRU(_CellLayer):
+class GRU(CellLayer):
     """Gated recurrent unit (Cho et al. 2014): `h_t = z * h_{t-1} + (1 - z) * candidate`.
 
     Args:

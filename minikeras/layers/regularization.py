@@ -171,7 +171,7 @@ class GaussianNoise(Noise):
         if not training or self.stddev == 0:
             return inputs
         noise = self._draw("normal", inputs.shape, self.compute_dtype)
-        return ops.add(inputs, noise * float(self.stddev))
+        return ops.add(inputs, (noise * float(self.stddev)).astype(noise.dtype, copy=False))
 
 
 @declared
@@ -195,7 +195,8 @@ class GaussianDropout(Noise):
         if not training or self.rate == 0:
             return inputs
         noise = self._draw("normal", inputs.shape, self.compute_dtype)
-        return ops.multiply(inputs, noise * math.sqrt(self.rate / (1 - self.rate)) + 1)
+        noise = noise * math.sqrt(self.rate / (1 - self.rate)) + 1
+        return ops.multiply(inputs, noise.astype(self._compute_type, copy=False))
 
 
 @declared

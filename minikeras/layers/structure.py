@@ -162,6 +162,7 @@ class Structure(Configured):
     _own: list[Variable]
     _loss_functions: list[Any]
     _trainable: bool
+    _path: str | None = None  # in its model, once `build` was called
     _structure: object  # the mark of what the layer has
     _settings: object  # the mark of what its `call` may depend on besides: of all public attributes
 
@@ -299,8 +300,8 @@ class Structure(Configured):
 
     @property
     def path(self) -> str:
-        own = self._contents().own
-        return own[0].path.rsplit("/", 1)[0] if own and "/" in own[0].path else self.name
+        """The names of the layers around it and its own, with `/` between; its own alone before it is built."""
+        return self.name if self._path is None else self._path
 
     @user_facing
     def count_params(self) -> int:

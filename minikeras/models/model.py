@@ -108,6 +108,7 @@ class Model(ComparingTrainer, Layer):
         self._graph_metrics: dict[int, Any] = {}  # of some of these tensors
         if functional:
             self._graph = graph.with_entrances()
+            self._casts_inputs = False  # each is cast to the type of its own
             self.built = True
             self._build_shapes = {"input_shape": tree.map_structure(lambda t: t.shape, graph.input_structure)}
 

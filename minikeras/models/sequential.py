@@ -31,6 +31,7 @@ class Sequential(Model):
 
     def __init__(self, layers: Any = None, trainable: bool = True, name: str | None = None, **kwargs: Any):
         super().__init__(trainable=trainable, name=name, **kwargs)
+        self._casts_inputs = False  # the first layer does
         self._stack: list[Layer] = []
         self._entrance: InputLayer | None = None
         if layers is not None:

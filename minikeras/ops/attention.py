@@ -100,27 +100,20 @@ def attention(
     zero_empty: bool = False,
     return_weights: bool = False,
 ) -> Any:
-    """The kernel `attention` of arrays (batch, steps, heads, size), with the weights where `return_weights`.
-
-    float16 is computed in float32.
-    """
+    """The kernel `attention` of arrays (batch, steps, heads, size), with the weights where `return_weights`."""
     dtype = result_type(query, key, value)
-    wide = "float32" if dtype == "float16" else dtype
-    q, key_, v = (one if one.dtype == wide else one.astype(wide) for one in (query, key, value))
+    q, key_, v = (one if one.dtype == dtype else one.astype(dtype) for one in (query, key, value))
     y, weights = k.attention(
         q, key_, v, scale, mask, causal, keep, keep_scale, zero_empty, return_weights or is_recording()
     )
 
     def vjp(g: Any, needs: Any) -> Any:
         g, g_weights = g if return_weights else (g, None)
-        g = k.xp.zeros_like(y) if g is None else g.astype(wide, copy=False)
-        if g_weights is not None:
-            g_weights = g_weights.astype(wide, copy=False)
+        g = k.xp.zeros_like(y) if g is None else g
         gradients = k.attention_grad(g, q, key_, v, weights, scale, mask, causal, keep, keep_scale, g_weights)
         return [one.astype(x.dtype, copy=False) for one, x in zip(gradients, (query, key, value), strict=True)]
 
-    results = [one if one is None or one.dtype == dtype else one.astype(dtype) for one in (y, weights)]
-    return (tuple(results) if return_weights else results[0]), vjp
+    return ((y, weights) if return_weights else y), vjp
 
 
 def _dot_product_shape(query: Any, key: Any, value: Any, **settings: Any) -> Any:

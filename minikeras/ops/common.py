@@ -12,6 +12,7 @@ from minikeras import config
 from minikeras import kernels as k
 from minikeras.autodiff import shapes
 from minikeras.autodiff.op import differentiable
+from minikeras.autodiff.tensor import FLOATS
 
 NUMBERS = (bool, int, float)
 
@@ -27,7 +28,7 @@ def as_float(x: Any) -> Any:
     """A raw array of a float type; numbers, integers and booleans become `floatx()`."""
     if isinstance(x, NUMBERS):
         return k.xp.full((), x, config.floatx())
-    return x if x.dtype.kind in "fc" else x.astype(config.floatx())
+    return x if x.dtype.kind in "fc" or x.dtype.char in FLOATS else x.astype(config.floatx())
 
 
 def result_type(*values: Any) -> Any:
@@ -50,12 +51,9 @@ def array_type(dtype: Any) -> Any:
     """NumPy's type for an argument `dtype`, in any of the forms that `config.standardize_dtype` takes.
 
     Raises:
-        ValueError: for what is no type of numbers, and for bfloat16, of which NumPy has no arrays.
+        ValueError: for what is no type of numbers.
     """
-    name = config.standardize_dtype(dtype)
-    if name == "bfloat16":
-        raise ValueError("There are no arrays of type bfloat16 here, got dtype='bfloat16'; use float32 or float16.")
-    return np.dtype(name)
+    return np.dtype(config.standardize_dtype(dtype))
 
 
 def promote(x1: Any, x2: Any) -> tuple[Any, Any]:
@@ -63,9 +61,9 @@ def promote(x1: Any, x2: Any) -> tuple[Any, Any]:
     type1, type2 = getattr(x1, "dtype", None), getattr(x2, "dtype", None)
     if type1 is type2 and type1 is not None:
         return x1, x2
-    if type1 is None and type2 is not None and type2.kind == "f":
+    if type1 is None and type2 is not None and type2.char in FLOATS:
         return x1, x2
-    if type2 is None and type1 is not None and type1.kind == "f":
+    if type2 is None and type1 is not None and type1.char in FLOATS:
         return x1, x2
     dtype = result_type(x1, x2)
     return as_type(x1, dtype), as_type(x2, dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import importlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from minikeras.autodiff import shapes
 from minikeras.autodiff.op import composite, differentiable, operation, stacked
 from minikeras.autodiff.operands import operands, raw
 from minikeras.autodiff.symbolic import KerasTensor
-from minikeras.autodiff.tensor import Tensor
+from minikeras.autodiff.tensor import FLOATS, Tensor
 from minikeras.ops import elementwise, shaping
 from minikeras.ops.common import array_type, as_array, as_type
 from minikeras.tracebacks import end_at_users_line, user_facing
@@ -91,16 +92,16 @@ def cast(x: Any, dtype: Any) -> Any:
     dtype = array_type(dtype)
     if isinstance(x, Tensor) and x.data.dtype == dtype:
         return x
-    return (_cast_float if dtype.kind == "f" else _cast_exact)(x, dtype)
+    return (_cast_float if dtype.char in FLOATS else _cast_exact)(x, dtype)
 
 
-@differentiable(inputs=1, shape=shapes.same)
+@differentiable(inputs=1, shape=shapes.same, rounds=False)
 def _cast_float(x: Any, dtype: Any) -> Any:
     x = as_array(x)
     return x.astype(dtype), lambda g, needs: (g.astype(x.dtype),)
 
 
-@operation(inputs=1, shape=shapes.same)
+@operation(inputs=1, shape=shapes.same, rounds=False)
 def _cast_exact(x: Any, dtype: Any) -> Any:
     return as_array(x).astype(dtype)
 
@@ -111,10 +112,10 @@ def saturate_cast(x: Any, dtype: Any) -> Any:
     to, x = array_type(dtype), convert_to_tensor(x)
     if to.kind == "b":
         return cast(elementwise.clip(x, 0, 1), to)
-    limits: Any = np.iinfo(to) if to.kind in "iu" else np.finfo(to)
+    limits: Any = np.iinfo(to) if to.kind in "iu" else _finfo(to)
     if x.data.dtype.kind == "b":
         return cast(x, to)
-    if x.data.dtype.kind == "f":
+    if x.data.dtype.char in FLOATS:
         low, high = _inward(limits.min, x.data.dtype), _inward(limits.max, x.data.dtype)
     else:
         own = np.iinfo(x.data.dtype)
@@ -122,9 +123,13 @@ def saturate_cast(x: Any, dtype: Any) -> Any:
     return cast(elementwise.clip(x, low, high), to)
 
 
+def _finfo(dtype: Any) -> Any:
+    return importlib.import_module("ml_dtypes").finfo(dtype) if dtype.char == "E" else np.finfo(dtype)
+
+
 def _inward(limit: Any, dtype: Any) -> float:
     """A type's limit as a number of a float type that does not lie beyond it; an infinity where it is out of reach."""
-    if builtins.abs(float(limit)) > float(np.finfo(dtype).max):
+    if builtins.abs(float(limit)) > float(_finfo(dtype).max):
         return float(np.copysign(np.inf, float(limit)))
     near = dtype.type(limit)
     return float(np.nextafter(near, dtype.type(0)) if builtins.abs(int(near)) > builtins.abs(int(limit)) else near)

@@ -78,12 +78,14 @@ def _binary_cross_entropy(logits: Any, target: Any) -> Any:
     return k.binary_cross_entropy(logits, target), vjp
 
 
-@differentiable(shape=shapes.same, traced=True)
+@differentiable(shape=shapes.same, traced=True, rounds=False)
 def as_single(x: Any) -> Any:
-    """float16 in float32, with which a cross-entropy computes."""
+    """float16 or bfloat16 in float32, with which a cross-entropy computes."""
 
     def vjp(g: Any, needs: Any) -> Any:  # the slope of a logarithm next to 0 is beyond float16: its largest number then
-        return (k.xp.clip(g, -_LARGEST_HALF, _LARGEST_HALF).astype(x.dtype),)
+        if x.dtype.char == "e":
+            g = k.xp.clip(g, -_LARGEST_HALF, _LARGEST_HALF)
+        return (g.astype(x.dtype),)
 
     return x.astype("float32"), vjp
 

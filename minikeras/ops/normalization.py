@@ -9,9 +9,10 @@ from minikeras import config
 from minikeras import kernels as k
 from minikeras.autodiff import shapes
 from minikeras.autodiff.op import composite, differentiable
+from minikeras.ops import core
 from minikeras.ops import numpy as fine
 
-__all__ = ["batch_normalization", "layer_normalization", "moments"]
+__all__ = ["batch_normalization", "layer_normalization", "moments", "rms_normalization"]
 
 KERAS_MODULE = "keras.src.ops.nn"
 
@@ -82,6 +83,48 @@ def layer_normalization(
     return fine.moveaxis(
         layer_norm(fine.moveaxis(x, axes, last), gamma, beta, epsilon=epsilon, axes=len(axes)), last, axes
     )
+
+
+@differentiable(shape=shapes.same)
+def rms_norm(x: Any, scale: Any, *, epsilon: float, axes: int = 1) -> Any:
+    """Divide each sample by the root mean square over its last `axes` axes, then multiply by `scale`."""
+    rows = x.reshape(-1, math.prod(x.shape[x.ndim - axes :]))
+    y, residual = k.rms_norm(rows, None if scale is None else scale.reshape(-1), epsilon)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        outs = (None if needs.out[1] is None else needs.out[1].reshape(-1), None)
+        gx, gscale = k.rms_norm_grad(g.reshape(rows.shape), residual, needs[0], outs)
+        return (None if gx is None else gx.reshape(x.shape)), None if scale is None else gscale.reshape(scale.shape)
+
+    return y.reshape(x.shape), vjp
+
+
+@composite(inputs=2, shape=shapes.like, keras="keras.src.ops.nn.RMSNorm")
+def rms_normalization(x: Any, scale: Any = None, axis: Any = -1, epsilon: float | None = None) -> Any:
+    """`x / sqrt(mean(x²) + epsilon) * scale` over an axis or several (Zhang and Sennrich 2019), in the type of `x`.
+
+    Args:
+        x: floats of any shape.
+        scale: of the shape of these axes, default 1.
+        axis: the axis, or axes, that the mean is taken over.
+        epsilon: default `config.epsilon()`.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> np.asarray(ops.rms_normalization(np.array([1.0, -7.0], "float32"))).round(3).tolist()
+    [0.20000000298023224, -1.399999976158142]
+    """
+    x = core.convert_to_tensor(x)
+    epsilon = config.epsilon() if epsilon is None else epsilon
+    ndim = len(x.shape)
+    axes = sorted(shapes.place_of(i, ndim) for i in (axis if isinstance(axis, (list, tuple)) else [axis]))
+    last = list(range(ndim - len(axes), ndim))
+    if axes == last:
+        y = rms_norm(x, scale, epsilon=epsilon, axes=len(axes))
+    else:
+        moved = rms_norm(fine.moveaxis(x, axes, last), scale, epsilon=epsilon, axes=len(axes))
+        y = fine.moveaxis(moved, last, axes)
+    return y if y.dtype == x.dtype else core.cast(y, x.dtype)
 
 
 @differentiable(shape=shapes.same)

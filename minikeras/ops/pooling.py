@@ -7,11 +7,13 @@ from typing import Any
 from minikeras import config
 from minikeras import kernels as k
 from minikeras.autodiff import shapes
-from minikeras.autodiff.op import differentiable
+from minikeras.autodiff.op import composite, differentiable
 from minikeras.autodiff.tape import is_recording
+from minikeras.ops import core
+from minikeras.ops import numpy as fine
 from minikeras.ops.convolution import channels_last, explicit_padding, per_axis, restore_channels, windows
 
-__all__ = ["average_pool", "max_pool"]
+__all__ = ["adaptive_average_pool", "adaptive_max_pool", "average_pool", "max_pool"]
 
 KERAS_MODULE = "keras.src.ops.nn"
 
@@ -65,3 +67,74 @@ def average_pool(
         return (restore_channels(g, data_format),)
 
     return restore_channels(k.average_pool(x, **settings), data_format), vjp
+
+
+def _adaptive_shape(inputs: Any, *, output_size: Any, data_format: Any) -> Any:
+    last = config.standardize_data_format(data_format) == "channels_last"
+    sizes = per_axis(output_size, inputs.ndim - 2)
+    n, c = inputs.shape[0], inputs.shape[-1 if last else 1]
+    return (n, *sizes, c) if last else (n, c, *sizes)
+
+
+def _parts(inputs: Any, output_size: Any, data_format: Any) -> list[tuple[int, Any, Any]]:
+    """Of each spatial axis its number, where the parts that it is cut into begin, and where they end.
+
+    Part i of m begins at floor(i * length / m) and ends before ceil((i + 1) * length / m), so neighbours may overlap.
+    """
+    first = 1 if config.standardize_data_format(data_format) == "channels_last" else 2
+    sizes = per_axis(output_size, len(inputs.shape) - 2)
+    if len(sizes) != len(inputs.shape) - 2 or min(sizes) < 1:
+        raise ValueError(
+            f"output_size has a number of at least 1 for each axis between batch and channels, got {output_size!r} for "
+            f"inputs of shape {tuple(inputs.shape)}."
+        )
+    parts = []
+    for axis, size in enumerate(sizes, first):
+        length = inputs.shape[axis]
+        if length == 0:
+            raise ValueError(f"There is nothing to pool in inputs of shape {tuple(inputs.shape)}; give larger ones.")
+        number = k.xp.arange(size)  # on the device
+        parts.append((axis, number * length // size, -((number + 1) * -length // size)))
+    return parts
+
+
+@composite(inputs=1, shape=_adaptive_shape)
+def adaptive_average_pool(inputs: Any, output_size: Any, data_format: Any = None) -> Any:
+    """The mean of each of `output_size` parts of about equal size.
+
+    Args:
+        inputs: (batch, *spatial, channels), or with `data_format="channels_first"` (batch, channels, *spatial).
+        output_size: how many parts each spatial axis is cut into: one integer, or one for each of them.
+        data_format: default `config.image_data_format()`.
+
+    Raises:
+        ValueError: for sizes that do not fit the inputs.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> np.asarray(ops.adaptive_average_pool(np.arange(5.0, dtype="float32").reshape(1, 5, 1), 2)).ravel().tolist()
+    [1.0, 3.0]
+    """
+    for axis, start, end in _parts(inputs, output_size, data_format):
+        place, dtype = k.xp.arange(inputs.shape[axis]).reshape(-1, 1), inputs.dtype
+        weights = ((start <= place) & (place < end)) / (end - start)
+        weights = weights.astype("float64" if dtype == "float64" else "float32")
+        inputs = fine.moveaxis(fine.tensordot(inputs, weights, axes=([axis], [0])), -1, axis)
+        inputs = inputs if inputs.dtype == dtype else core.cast(inputs, dtype)
+    return inputs
+
+
+@composite(inputs=1, shape=_adaptive_shape)
+def adaptive_max_pool(inputs: Any, output_size: Any, data_format: Any = None) -> Any:
+    """The maximum of each of `output_size` parts of about equal size; arguments as for `adaptive_average_pool`.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> np.asarray(ops.adaptive_max_pool(np.arange(5.0, dtype="float32").reshape(1, 5, 1), 2)).ravel().tolist()
+    [2.0, 4.0]
+    """
+    for axis, start, end in _parts(inputs, output_size, data_format):
+        widest = -(-inputs.shape[axis] // len(start)) + 1
+        places = k.xp.minimum(start.reshape(-1, 1) + k.xp.arange(widest), end.reshape(-1, 1) - 1)  # the last ones again
+        inputs = fine.max(fine.take(inputs, places, axis=axis), axis=axis + 1)
+    return inputs

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.config import standardize_dtype
 from minikeras.layers.layer import Layer
 from minikeras.layers.structure import is_stored, named_parts
 from minikeras.models.model import Model
@@ -114,7 +115,10 @@ class _Writer:
         self._group = group
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self._group[name] = np.asarray(value)
+        array = np.asarray(value)
+        self._group[name] = array
+        if array.dtype.name == "bfloat16":  # for HDF5 two bytes that mean nothing
+            self._group[name].attrs["dtype"] = "bfloat16"
 
 
 # ---------------------------------------------------------------- reading
@@ -265,12 +269,17 @@ class WeightsReader:
         place = f"The array {found.name} of {self._label!r}"
         if found.external or found.is_virtual:
             raise ValueError(f"{place} is stored in another file, which is not read.")
-        if found.shape is None or found.dtype.kind not in "biuf":
+        is_number = found.dtype.kind in "biuf" or self.holds_bfloat16(found)
+        if found.shape is None or not is_number:
             raise ValueError(f"{place} should hold numbers, got the type {found.dtype}.")
         size = math.prod(found.shape) * found.dtype.itemsize
         if size > _FREE_BYTES + _LARGEST_EXPANSION * found.id.get_storage_size():
             raise ValueError(f"{place} claims {size} bytes, far more than the file holds.")
         return found
+
+    def holds_bfloat16(self, found: Any) -> bool:
+        """Whether the pairs of bytes in an array are bfloat16, as an attribute says."""
+        return found.dtype == np.dtype("V2") and found.attrs.get("dtype") == "bfloat16"
 
     def count_entries(self) -> int:
         """The number of entries of all arrays together."""
@@ -310,4 +319,6 @@ class Store:
     def __getitem__(self, name: str) -> np.ndarray:
         if self._group is None:
             raise KeyError(name)
-        return np.asarray(self._reader.dataset(self._group, name)[()])
+        found = self._reader.dataset(self._group, name)
+        values = np.asarray(found[()])
+        return values.view(standardize_dtype("bfloat16")) if self._reader.holds_bfloat16(found) else values

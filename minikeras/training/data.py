@@ -11,7 +11,7 @@ import numpy as np
 
 from minikeras import config, tree
 from minikeras import kernels as k
-from minikeras.autodiff.tensor import Tensor
+from minikeras.autodiff.tensor import FLOATS, Tensor
 from minikeras.seeds import next_seed
 from minikeras.tracebacks import warn
 from minikeras.training.ahead import Iterated, ReadAhead
@@ -169,11 +169,11 @@ def to_arrays(data: Any, role: str) -> Any:
             array = as_array(array, role)
     elif isinstance(array, np.ndarray) and type(array) is not np.ndarray:
         array = array.view(np.ndarray)  # of a kind that would also change what is computed from it
-    if array.dtype.kind not in "fiub":
+    if array.dtype.kind not in "fiub" and array.dtype.char not in FLOATS:
         raise ValueError(f"{role} must hold numbers, got an array of type {array.dtype}; encode it first.")
     if array.ndim == 0:
         raise ValueError(f"{role} must have a batch axis, got a single number.")
-    if array.dtype.kind == "f" and array.dtype != config.floatx():
+    if array.dtype.char in FLOATS and array.dtype != config.floatx():
         array = array.astype(config.floatx())
     return array
 

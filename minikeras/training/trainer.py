@@ -16,7 +16,7 @@ from minikeras import ops, tree
 from minikeras import optimizers as optimizers_room
 from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
 from minikeras.autodiff.tape import backward, is_recording, recording
-from minikeras.autodiff.tensor import Tensor, Variable
+from minikeras.autodiff.tensor import FLOATS, Tensor, Variable
 from minikeras.callbacks import CallbackList, History
 from minikeras.callbacks.base import is_finite
 from minikeras.config import floatx
@@ -920,7 +920,7 @@ _is_walked: Callable[[Any], bool] = functools.cache(
 def _as_scalar(loss: Any) -> Any:
     """An added loss of any shape and type as one number: the sum, as in Keras 3."""
     tensor = ops.convert_to_tensor(loss)
-    return ops.sum(tensor if tensor.data.dtype.kind == "f" else ops.cast(tensor, floatx()))
+    return ops.sum(tensor if tensor.data.dtype.char in FLOATS else ops.cast(tensor, floatx()))
 
 
 _NOTHING = nullcontext()

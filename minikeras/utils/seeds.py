@@ -6,7 +6,7 @@ import random as python_random
 
 import numpy as np
 
-from minikeras import seeds
+from minikeras import config, seeds
 from minikeras.autodiff.symbolic import reset_names
 
 
@@ -25,9 +25,10 @@ def set_random_seed(seed: int) -> None:
 
 
 def clear_session(free_memory: bool = True) -> None:
-    """Start the automatic names of layers anew: the next Dense is `dense` again.
+    """Start the automatic names of layers anew, the next Dense is `dense` again, and forget the global dtype policy.
 
     Args:
         free_memory: accepted for familiarity; models free their memory with their last reference.
     """
     reset_names()
+    config.reset_dtype_policy()

@@ -412,7 +412,7 @@ def _moved(theirs: Callable, ours: Callable, value: Any, *args: Any, **keywords:
     if isinstance(value, DeviceArray):
         return value if ours is np.asarray and not (args or keywords) else _called(ours, (value, *args), keywords)
     array = np.array(ours(value, *args, **keywords))
-    if array.dtype.kind not in "biufc":
+    if array.dtype.kind not in "biufc" and array.dtype.char != "E":  # bfloat16, which CuPy 14 has
         raise TypeError(f"CuPy has no arrays of {array.dtype}.")
     _counts.transfer(array.shape)
     return _wrapped(array)

@@ -376,6 +376,12 @@ def twice(x: Any) -> Any:
 
 
 # (class, arguments, shape of the input, or list of shapes, or tuple of shapes of several arguments)
+_OF_STEPS: list[tuple[str, dict[str, Any], Any]] = [
+    ("LSTM1D", {"filters": 2, "kernel_size": 2, "dropout": 0.4, "recurrent_dropout": 0.3, "seed": 1}, (2, 3, 5, 2)),
+    ("LSTM2D", {"filters": 2, "kernel_size": 2, "padding": "same", "return_sequences": True}, (2, 3, 4, 3, 2)),
+    ("LSTM3D", {"filters": 2, "kernel_size": 2, "data_format": "channels_first"}, (1, 2, 1, 3, 2, 3)),
+]
+
 LAYERS: list[tuple[str, dict[str, Any], Any]] = [
     ("Dense", {"units": 3, "activation": "gelu", "activity_regularizer": "l1"}, _STEPS),
     ("Activation", {"activation": "softmax"}, _STEPS),
@@ -433,6 +439,16 @@ LAYERS: list[tuple[str, dict[str, Any], Any]] = [
     ("Embedding", {"input_dim": 3, "output_dim": 2, "mask_zero": True}, (2, 3)),
     *[(name, {"units": 3}, _STEPS) for name in ("SimpleRNN", "LSTM", "GRU")],
     *[(name, {"units": 3, "activation": "gelu", "stateful": True}, _STEPS) for name in ("SimpleRNN", "LSTM", "GRU")],
+    *[(f"Conv{kind}", arguments, shape) for kind, arguments, shape in _OF_STEPS],
+    *[
+        (f"{name}{rank}D", {"output_size": 2}, (2, *(5, 4, 3)[:rank], 3))
+        for name in ("AdaptiveAveragePooling", "AdaptiveMaxPooling")
+        for rank in (1, 2, 3)
+    ],
+    ("LocallyConnected1D", {"filters": 3, "kernel_size": 2, "padding": "same"}, _STEPS),
+    ("LocallyConnected2D", {"filters": 3, "kernel_size": 2, "data_format": "channels_first"}, (2, 3, 4, 5)),
+    ("RMSNormalization", {}, _STEPS),
+    ("BatchNormalization", {"renorm": True, "renorm_clipping": {"rmax": 1.5, "dmax": 0.5}}, _STEPS),
     ("RNN", {"cell": [layers.LSTMCell(3), layers.GRUCell(2), layers.SimpleRNNCell(2)]}, _STEPS),
     ("Bidirectional", {"layer": layers.LSTM(3, return_sequences=True), "merge_mode": "ave"}, _STEPS),
     ("TimeDistributed", {"layer": layers.Dense(3)}, _STEPS),

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minikeras import layers
-from minikeras.autodiff import check_gradients
+from minikeras import layers, ops
+from minikeras.autodiff import GradientTape, check_gradients
 
 SHAPES = st.integers(2, 4).flatmap(lambda rank: st.tuples(*[st.integers(2, 4)] * rank))
 
@@ -123,6 +123,42 @@ def test_unit_normalization(check_layer, shape):
     np.testing.assert_allclose(np.linalg.norm(outputs, axis=-1), 1.0)
 
 
+@given(shape=SHAPES, data=st.data())
+def test_root_mean_square(check_layer, shape, data):
+    axes = data.draw(st.lists(st.integers(1, len(shape) - 1), unique=True, min_size=1))
+    layer, _ = check_layer(layers.RMSNormalization, {"axis": axes, "epsilon": 0.01}, draw(shape))
+    layer.set_weights([np.ones(w.shape) for w in layer.weights])
+    x = draw(shape)
+    wanted = x / np.sqrt(np.square(x).mean(axis=tuple(axes), keepdims=True) + 0.01)
+    np.testing.assert_allclose(layer(x), wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_renormalisation_starts_as_batch_normalisation_and_ends_as_inference():
+    """With statistics of the batch before alone, and of this batch, training computes what inference does."""
+    x = draw((64, 3)) * 2 + 1
+    layer = layers.BatchNormalization(renorm=True, momentum=0.0, renorm_momentum=0.0, dtype="float64")
+    first = np.asarray(layer(x, training=True))  # the statistics of their own are 0 and 1 here, so that nothing changes
+    np.testing.assert_allclose(first, x, rtol=1e-9)
+    np.testing.assert_allclose(layer.moving_variance, x.var(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(layer(x, training=True), layer(x), rtol=1e-9)
+    limited = layers.BatchNormalization(renorm=True, renorm_clipping={"rmin": 1, "rmax": 1, "dmax": 0}, dtype="float64")
+    np.testing.assert_allclose(limited(x, training=True), layers.BatchNormalization(dtype="float64")(x, training=True))
+
+
+def test_gradients_of_renormalisation():
+    """With limits that leave no correction the gradients are those of batch normalisation."""
+    found = []
+    for arguments in ({"renorm": True, "renorm_clipping": {"rmin": 1, "rmax": 1, "dmax": 0}}, {}):
+        layer = layers.BatchNormalization(dtype="float64", **arguments)
+        x = ops.convert_to_tensor(np.random.default_rng(0).normal(size=(5, 3)))
+        with GradientTape() as tape:
+            tape.watch(x)
+            loss = ops.sum(ops.square(layer(x, training=True)) * np.arange(3))
+        found.append([np.asarray(g) for g in tape.gradient(loss, [x, layer.gamma, layer.beta])])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+
+
 def test_unit_normalization_of_zeros():
     layer = layers.UnitNormalization(dtype="float64")
     assert np.array_equal(layer(np.zeros((2, 3))), np.zeros((2, 3)))
@@ -130,14 +166,13 @@ def test_unit_normalization_of_zeros():
 
 
 def test_refused():
-    with pytest.raises(ValueError, match="no batch renormalisation"):
-        layers.BatchNormalization(renorm=True)
+    for limits in ({"rmix": 1}, {"rmin": 2, "rmax": 1}, {"dmax": -1}):
+        with pytest.raises(ValueError, match=r"renorm_clipping.*, got \{"):
+            layers.BatchNormalization(renorm=True, renorm_clipping=limits)
     with pytest.raises(ValueError, match=r"works on axis 3, got inputs of shape \(None, 4\)"):
         layers.BatchNormalization(axis=3)(np.ones((2, 4)))
     with pytest.raises(TypeError, match="integer or a list of them for axis, got '1'"):
         layers.LayerNormalization(axis="1")
-    with pytest.raises(ValueError, match="no rms_scaling"):
-        layers.LayerNormalization(rms_scaling=True)
     layer = layers.BatchNormalization()
     layer(np.ones((2, 4)))
     with pytest.raises(ValueError, match=r"expects inputs with 4 entries along axis -1, got shape \(2, 5\)"):

@@ -216,6 +216,32 @@ def layer_norm(x: Any, gamma: Any, beta: Any, epsilon: float, axes: int = 1) -> 
     return layer_normalization(x, gamma, beta, axis=list(range(-axes, 0)), epsilon=epsilon)
 
 
+def rms_normalization(x: Any, scale: Any = None, axis: Any = -1, epsilon: float = 1e-7) -> Any:
+    axes = tuple(axis) if isinstance(axis, list) else (axis,)
+    shape = [x.shape[i] if i in axes or i - x.ndim in axes else 1 for i in range(x.ndim)]
+    y = x / np.sqrt(np.square(x).mean(axis=axes, keepdims=True) + epsilon)
+    return y if scale is None else y * scale.reshape(shape)
+
+
+def rms_norm(x: Any, scale: Any, epsilon: float, axes: int = 1) -> Any:
+    return rms_normalization(x, scale, axis=list(range(-axes, 0)), epsilon=epsilon)
+
+
+def _adaptive(reduce: Callable) -> Callable:
+    def pool(x: Any, output_size: Any, data_format: str = "channels_last") -> Any:
+        x = np.moveaxis(x, 1, -1) if data_format == "channels_first" else x
+        for axis, m in enumerate(_tuple(output_size, x.ndim - 2), 1):
+            bounds = [(i * x.shape[axis] // m, math.ceil((i + 1) * x.shape[axis] / m)) for i in range(m)]
+            parts = [reduce(np.take(x, range(*ends), axis=axis), axis=axis) for ends in bounds]
+            x = np.stack(parts, axis=axis)
+        return np.moveaxis(x, -1, 1) if data_format == "channels_first" else x
+
+    return pool
+
+
+adaptive_max_pool, adaptive_average_pool = _adaptive(np.max), _adaptive(np.mean)
+
+
 def batch_normalization(
     x: Any, mean: Any, variance: Any, axis: int, offset: Any = None, scale: Any = None, epsilon: float = 1e-3
 ) -> Any:
@@ -333,7 +359,22 @@ PUBLIC: list[Case] = [
     ],
     *[case(name, X(2, 5, 3), 2, 2, "same", reference=globals()[name]) for name in ("max_pool", "average_pool")],
     *[case(name, X(1, 4, 3, 5, 2), 2, 2, reference=globals()[name]) for name in ("max_pool", "average_pool")],
+    *[
+        case(name, X(2, *sizes, 2), output_size, reference=globals()[name], **settings)
+        for name in ("adaptive_max_pool", "adaptive_average_pool")
+        for sizes, output_size, settings in (
+            ((7,), 3, {}),
+            ((5, 4), (2, 6), {}),
+            ((5, 3), 2, {"data_format": "channels_first"}),
+            ((3, 4, 2), (2, 4, 1), {}),
+        )
+    ],
     # normalisation
+    _named(rms_normalization)(X(2, 5)),
+    _named(rms_normalization)(X(2, 3, 4), X(4), epsilon=1e-3),
+    _named(rms_normalization)(X(2, 3, 4), X(3), axis=1, epsilon=1e-3),
+    _named(rms_normalization)(X(2, 3, 4), X(3, 4), axis=[1, 2], epsilon=1e-3),
+    _named(rms_norm)(X(2, 3, 4), X(3, 4), epsilon=1e-3, axes=2),
     *[case("moments", X(2, 3, 4), axes=axes, reference=moments) for axes in ([0], [0, 1], [-1])],
     case("moments", X(2, 3, 4), [1], keepdims=True, reference=moments),
     _named(layer_normalization)(X(2, 5)),

@@ -165,6 +165,45 @@ CASES = [
     ("Dot", {"axes": (1, 2), "normalize": True}, [STEPS, (3, 5, 9)]),
     ("Dot", {"axes": [2, 1]}, [(3, 2, 4, 5), (3, 4)]),
     ("Dot", {"axes": (1, 1)}, [(3, 4), STEPS[:1] + (4, 2)]),
+    ("RMSNormalization", {}, STEPS),
+    ("RMSNormalization", {"axis": (2, 1), "epsilon": 1e-3}, STEPS),
+    ("LayerNormalization", {"rms_scaling": True}, STEPS),
+    ("BatchNormalization", {"renorm": True, "renorm_momentum": 0.5, "momentum": 0.7}, STEPS),
+    (
+        "BatchNormalization",
+        {"renorm": True, "renorm_clipping": {"rmin": 0.5, "rmax": 2.0, "dmax": 0.3}, "axis": 1, "center": False},
+        IMAGE,
+    ),
+    *[(f"Adaptive{kind}Pooling1D", {"output_size": 4}, STEPS) for kind in ("Average", "Max")],
+    *[(f"Adaptive{kind}Pooling2D", {"output_size": (3, 5)}, IMAGE) for kind in ("Average", "Max")],
+    ("AdaptiveMaxPooling2D", {"output_size": 5, "data_format": "channels_first"}, FIRST),
+    ("AdaptiveAveragePooling3D", {"output_size": 2}, (2, 5, 4, 3, 2)),
+    ("AdaptiveMaxPooling3D", {"output_size": [2, 3, 2]}, (2, 5, 4, 3, 2)),
+    ("ConvLSTM1D", {"filters": 2, "kernel_size": 3, "padding": "same", "return_sequences": True}, (2, 3, 5, 2)),
+    ("ConvLSTM1D", {"filters": 2, "kernel_size": 2, "dilation_rate": 2, "unit_forget_bias": False}, (2, 3, 5, 2)),
+    (
+        "ConvLSTM2D",
+        {
+            "filters": 2,
+            "kernel_size": (3, 2),
+            "strides": 2,
+            "go_backwards": True,
+            "recurrent_activation": "hard_sigmoid",
+        },
+        (2, 3, 5, 6, 2),
+    ),
+    (
+        "ConvLSTM2D",
+        {
+            "filters": 2,
+            "kernel_size": 2,
+            "data_format": "channels_first",
+            "use_bias": False,
+            "kernel_regularizer": "l2",
+        },
+        (2, 2, 1, 4, 3),
+    ),
+    ("ConvLSTM3D", {"filters": 2, "kernel_size": 2, "activation": "relu"}, (1, 2, 3, 3, 2, 1)),
 ]
 
 # random in training: compared in inference, by configuration and shapes
@@ -408,3 +447,34 @@ def test_layers_that_move_values_keep_integers():
     for layer in (layers.Flatten(), layers.Reshape((-1,)), layers.Permute((2, 1))):
         assert layer(layers.Input((3, 2), dtype="int32")).dtype == "int32"
         assert layer(np.ones((4, 3, 2), "int32")).dtype == "int32"
+
+
+def test_states_of_convolutional_steps():
+    """Without a mask: with one real Keras fails on JAX."""
+    arguments = {"filters": 2, "kernel_size": 2, "padding": "same", "return_sequences": True, "return_state": True}
+    ours, theirs = pair("ConvLSTM1D", arguments, (3, 4, 5, 2))
+    rng = np.random.default_rng(0)
+    x, states = draw(rng, (3, 4, 5, 2)), draw(rng, [(3, 5, 2), (3, 5, 2)])
+    for given in ({}, {"initial_state": states}):
+        for found, wanted in zip(ours(x, **given), theirs(x, **given), strict=True):
+            close(found, wanted)
+    for shape in ((3, 4, 5, 2), (None, None, 5, 2)):
+        assert ours.compute_output_shape(shape) == theirs.compute_output_shape(shape)
+
+
+@pytest.mark.parametrize("misuse", [
+    lambda L: L.AdaptiveMaxPooling2D((2, 2, 2)),
+    lambda L: L.AdaptiveAveragePooling1D("2"),
+    lambda L: L.ConvLSTM2D(2, 2, strides=2, dilation_rate=2),
+    lambda L: L.ConvLSTM2D(2, 2).build((None, 3, None, 4, 2)),
+    lambda L: L.ConvLSTM2D(2, 2, padding="causal"),
+    lambda L: L.ConvLSTM2D(2, (2, 2, 2)),
+    lambda L: L.ConvLSTM2D(2, 2)(np.ones((2, 3, 4, 2), "float32")),
+    lambda L: L.BatchNormalization(renorm=True, renorm_clipping={"rmin": 2, "rmax": 1}),
+])  # fmt: skip
+def test_misuse_is_refused_as_keras_refuses_it(misuse):
+    with pytest.raises(Exception) as theirs:
+        misuse(keras.layers)
+    with pytest.raises(Exception) as ours:
+        misuse(layers)
+    assert ours.type is theirs.type or issubclass(ours.type, theirs.type), (ours.value, theirs.value)

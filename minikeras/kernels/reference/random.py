@@ -30,7 +30,12 @@ SHORT_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 SHORT_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 
 # float type: (lane of a word that makes one value, lane bits beyond the mantissa, step between neighbouring values)
-_LANES = {"float16": ("uint16", 5, 2.0**-11), "float32": ("uint32", 8, 2.0**-24), "float64": ("uint64", 11, 2.0**-53)}
+_LANES = {
+    "float16": ("uint16", 5, 2.0**-11),
+    "bfloat16": ("uint16", 8, 2.0**-8),
+    "float32": ("uint32", 8, 2.0**-24),
+    "float64": ("uint64", 11, 2.0**-53),
+}
 
 
 def random_blocks(count: int) -> int:
