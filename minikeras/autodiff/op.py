@@ -41,6 +41,9 @@ class Op:
         hidden: settings that the function takes among its `**kwargs`, with their defaults.
         replayable: whether the result depends on nothing but the arguments, so that a recorded prediction may run it
             again without the Python code around it; default whether it is one of minikeras's own.
+        gradient: `gradient(*tensors, **settings)` returns a vjp that works on tensors, made of operations.  It serves
+            for gradients of gradients; without one `function` is run again on arrays that record (see
+            `ops/second_order.py`), which must then be array code.
     """
 
     # `__call__` is a slot that each operation fills with a function made for it: a call passes no `self`
@@ -51,6 +54,7 @@ class Op:
         "count",
         "differentiable",
         "function",
+        "gradient",
         "hidden",
         "keras",
         "parameters",
@@ -75,6 +79,7 @@ class Op:
         takes: int | Sequence[str] | None = None,
         hidden: dict[str, Any] | None = None,
         replayable: bool | None = None,
+        gradient: Callable | None = None,
     ):
         functools.update_wrapper(self, function)
         self.function = function
@@ -85,6 +90,7 @@ class Op:
         self.keras = keras
         self.takes = 1 if sequence else self.count if takes is None else takes
         self.hidden = hidden or {}
+        self.gradient = gradient
         own = (getattr(function, "__module__", None) or "").startswith("minikeras.")
         self.replayable = own if replayable is None else replayable
 
@@ -189,7 +195,7 @@ def differentiable(function: Callable, *, sequence: bool = False, traced: bool =
     Args:
         sequence: the first parameter is a list of inputs and all others are settings.
         traced: `producer` knows its results although nothing is recorded, which keeps its inputs alive.
-        options: `inputs`, `shape`, `keras`, `takes`, `hidden` and `replayable`, as `Op` has them.
+        options: `inputs`, `shape`, `keras`, `takes`, `hidden`, `replayable` and `gradient`, as `Op` has them.
     """
     op = Op(function, True, sequence=sequence, **options)
     op.__call__ = _of_list(op) if sequence else _of_inputs(op, traced)
@@ -240,11 +246,11 @@ def _of_inputs(op: Op, traced: bool) -> Callable:
             if type(y) is ndarray:
                 result = Tensor(y, recorded)
                 if recorded:
-                    result.node = Node(op, vjp, sources, args, settings)
+                    result.node = Node(op, vjp, sources, args, settings, arrays)
                 elif traced:
                     result.node = Node(op, None, (), args, settings)
             else:
-                result = _linked(op, y, vjp, sources, args, settings, recorded, traced)
+                result = _linked(op, y, vjp, sources, args, settings, arrays, recorded, traced)
             if _state.recorder is not None:
                 _state.recorder.note(op, function, args, arrays, settings, result)
             return result
@@ -273,7 +279,7 @@ def _of_list(op: Op) -> Callable:
             y, vjp = function(arrays, *others, **settings)
             sources = [value if isinstance(value, Tensor) and value.tracked else None for value in values]
             recorded = _state.recording > 0 and any(source is not None for source in sources)
-            result = _linked(op, y, vjp, sources, args, settings, recorded)
+            result = _linked(op, y, vjp, sources, args, settings, arrays, recorded)
             if _state.recorder is not None:
                 _state.recorder.note(op, _on_list(function, others), values, arrays, settings, result)
             return result
@@ -412,13 +418,14 @@ def _linked(
     sources: Any,
     args: tuple,
     settings: dict[str, Any],
+    arrays: list[Any],
     recorded: bool,
     traced: bool = False,
 ) -> Any:
     """The result of an operation as tensors, linked by a node to the sources of its gradient where `recorded`."""
     node = None
     if recorded or traced:
-        node = Node(op, vjp, sources, args, settings) if recorded else Node(op, None, (), args, settings)
+        node = Node(op, vjp, sources, args, settings, arrays) if recorded else Node(op, None, (), args, settings)
     if type(y) is not tuple:
         result = Tensor(_array(y), recorded)
         result.node = node

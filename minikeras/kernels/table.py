@@ -31,7 +31,8 @@ _Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
 _FOLDERS = {"cpu": "minikeras.kernels.cpu"}  # where a device's own overrides are; loaded before they are asked for
 _loaded: set[str] = set()
 _references: dict[str, FunctionType] = {}
-_overrides: dict[str, dict[str, list[_Override]]] = {"cpu": {}, "gpu": {}}  # of each device and kernel, latest last
+# of each device and kernel, latest last; "tape" has those for arrays that record what is done with them
+_overrides: dict[str, dict[str, list[_Override]]] = {"cpu": {}, "gpu": {}, "tape": {}}
 _tables: WeakSet[Kernels] = WeakSet()
 
 

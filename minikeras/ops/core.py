@@ -279,7 +279,8 @@ def _updated(x: Any, updates: Any, *, key: Any, add: bool) -> Any:
         g2 = None
         if needs[1]:
             g2 = g[key]
-            if not add:  # of several updates of one place only the last one counts
+            basic = shaping._is_basic(key if isinstance(key, tuple) else (key,))
+            if not add and not basic:  # of several updates of one place only the last one counts
                 places = k.xp.arange(x.size).reshape(x.shape)[key]
                 writers = k.xp.arange(places.size).reshape(places.shape)
                 last = k.xp.zeros(x.size, writers.dtype)

@@ -1,6 +1,7 @@
 """Python's operators, indexing and the usual array methods on tensors, all of them differentiable operations.
 
-Importing this module installs them on `Tensor` and `KerasTensor`.
+Importing this module installs them on `Tensor` and `KerasTensor`, and lets the tape find how gradients are
+differentiated again.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from minikeras.autodiff import tape
 from minikeras.autodiff.op import Op
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
+from minikeras.lazy import LazyModule
 from minikeras.ops import core
 from minikeras.ops import numpy as ops
 from minikeras.tracebacks import end_at_users_line, user_facing
@@ -110,6 +113,7 @@ def _install() -> None:
         owner.T = property(ops.transpose)  # type: ignore[union-attr]
     for name, function in _METHODS.items():
         setattr(Tensor, name, _method(function))
+    tape.linking = LazyModule("minikeras.ops.second_order")
 
 
 _install()
