@@ -48,9 +48,9 @@ def check_gradients(
     >>> check_gradients(ops.tanh, np.array([0.5, -1.0]), order=2)
     """
     if order > 1:
-        options = {"step": step, "rtol": rtol, "atol": atol, "directions": directions, "seed": seed + 1}
+        options: dict[str, Any] = {"step": step, "rtol": rtol, "atol": atol, "directions": directions}
         slopes = _slopes(function, variables, seed, settings)
-        check_gradients(slopes, *inputs, variables=variables, order=order - 1, **options)
+        check_gradients(slopes, *inputs, variables=variables, seed=seed + 1, order=order - 1, **options)
     rng = np.random.default_rng(seed)
     tensors = [_as_tracked(value) for value in inputs]
     places = [i for i, value in enumerate(tensors) if isinstance(value, Tensor) and value.tracked]

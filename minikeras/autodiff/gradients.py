@@ -7,12 +7,13 @@ within tapes.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from minikeras import kernels as k
 from minikeras import tree
-from minikeras.autodiff import tape as tapes
+from minikeras.autodiff.op import stacked
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.tape import backward, recording
 from minikeras.autodiff.tensor import Tensor, Variable, _state, clock
@@ -119,20 +120,11 @@ class GradientTape:
         return tree.pack_sequence_as(sources, found)
 
     @user_facing
-    def jacobian(
-        self,
-        target: Any,
-        sources: Any,
-        unconnected_gradients: str = "none",
-        parallel_iterations: int | None = None,
-        experimental_use_pfor: bool = True,
-    ) -> Any:
+    def jacobian(self, target: Tensor, sources: Any, unconnected_gradients: str = "none") -> Any:
         """The derivatives of every element of `target` at `sources`: of shape `target.shape + source.shape`.
 
-        One gradient is computed for each element.  The last two arguments are accepted for familiarity; the others,
-        and what is raised, are as for `gradient`.
+        One gradient is computed for each element.  Arguments and what is raised are as for `gradient`.
 
-        >>> import numpy as np
         >>> from minikeras import GradientTape, ops
         >>> x = ops.convert_to_tensor([1.0, 2.0])
         >>> with GradientTape() as tape:
@@ -141,52 +133,49 @@ class GradientTape:
         >>> tape.jacobian(y, x).tolist()
         [[2.0, 0.0], [0.0, 4.0]]
         """
-        flat = tree.flatten(sources)
         _require_tensors("target", [target])
-        _require_tensors("sources", flat)
-        _check_unconnected(unconnected_gradients)
-        rows = [self._gradients(target, flat, seed) for seed in _units(target.shape, target.size, target.data.dtype)]
-        found = []
-        for i, source in enumerate(flat):
-            shape = (*target.shape, *source.shape)
-            column = None if not rows or rows[0][i] is None else _stacked([row[i] for row in rows], shape)
-            found.append(_finished(column, shape, source, unconnected_gradients))
-        return tree.pack_sequence_as(sources, found)
+        seeds = k.xp.eye(target.size, dtype=target.data.dtype).reshape(target.size, *target.shape)
+        return self._jacobian(target, sources, seeds, 0, unconnected_gradients)
 
     @user_facing
-    def batch_jacobian(
-        self,
-        target: Any,
-        source: Any,
-        unconnected_gradients: str = "none",
-        parallel_iterations: int | None = None,
-        experimental_use_pfor: bool = True,
-    ) -> Any:
-        """The Jacobian of each sample, for `target` (n, ...) whose rows depend each on its own row of `source` (n, ...).
+    def batch_jacobian(self, target: Tensor, source: Tensor, unconnected_gradients: str = "none") -> Any:
+        """The Jacobian of each sample, where row i of `target` (n, ...) depends on row i of `source` (n, ...) alone.
 
-        One gradient is computed for each element of a row; of shape `target.shape + source.shape[1:]`.  The other
-        arguments are as for `jacobian`.
+        One gradient is computed for each element of a row.  Of shape `target.shape + source.shape[1:]`; arguments and
+        what is raised are as for `gradient`.
 
         Raises:
             ValueError: where target and source have not the same first axis.
         """
         _require_tensors("target", [target])
         _require_tensors("sources", [source])
-        _check_unconnected(unconnected_gradients)
-        n = target.shape[0] if target.ndim else 0
-        if not source.ndim or source.shape[0] != n:
+        if not target.ndim or target.shape[:1] != source.shape[:1]:
             raise ValueError(
                 f"batch_jacobian needs a target and a source with the same first axis, got shapes {target.shape} and "
                 f"{source.shape}; use jacobian."
             )
-        width = target.size // max(n, 1)
-        columns = []
-        for unit in _units(target.shape[1:], width, target.data.dtype):
-            seed = k.xp.broadcast_to(unit, target.shape)
-            columns.append(self._gradients(target, [source], seed)[0])
-        shape = (*target.shape, *source.shape[1:])
-        made = None if not columns or columns[0] is None else _stacked(columns, (n, width, *source.shape[1:]), 1)
-        return _finished(None if made is None else made.reshape(shape), shape, source, unconnected_gradients)
+        width = math.prod(target.shape[1:])
+        units = k.xp.eye(width, dtype=target.data.dtype).reshape(width, 1, *target.shape[1:])
+        seeds = k.xp.broadcast_to(units, (width, *target.shape))
+        return self._jacobian(target, source, seeds, 1, unconnected_gradients)
+
+    def _jacobian(self, target: Tensor, sources: Any, seeds: Any, shared: int, unconnected: str) -> Any:
+        """A gradient for each of the seeds, side by side, at sources whose first `shared` axes are the target's."""
+        flat = tree.flatten(sources)
+        _require_tensors("sources", flat)
+        _check_unconnected(unconnected)
+        rows = [self._gradients(target, flat, seed) for seed in seeds]
+        found = []
+        for i, source in enumerate(flat):
+            shape, column = (*target.shape, *source.shape[shared:]), [row[i] for row in rows]
+            whole = None
+            if column and column[0] is not None:
+                whole = stacked([_finished(one, shape, source, unconnected) for one in column])
+                if shared:
+                    whole = whole.transpose([1, 0, *range(2, whole.ndim)])
+                whole = whole.reshape(shape)
+            found.append(_finished(whole, shape, source, unconnected))
+        return tree.pack_sequence_as(sources, found)
 
     def _gradients(self, target: Tensor, sources: Sequence[Tensor], seed: Any) -> list[Any]:
         """What `backward` finds: raw arrays, or tensors where another tape records."""
@@ -204,20 +193,6 @@ def _finished(gradient: Any, shape: tuple[int, ...], source: Tensor, unconnected
     if gradient is None:
         return Tensor(k.xp.zeros(shape, source.data.dtype)) if unconnected == "zero" else None
     return gradient if isinstance(gradient, Tensor) else Tensor(gradient)
-
-
-def _units(shape: tuple[int, ...], count: int, dtype: Any) -> Any:
-    """For each element of an array of this shape, the array that is 1 there and 0 elsewhere."""
-    for i in range(count):
-        unit = k.xp.zeros(count, dtype)
-        unit[i] = 1
-        yield unit.reshape(shape)
-
-
-def _stacked(rows: list[Any], shape: tuple[int, ...], axis: int = 0) -> Any:
-    if isinstance(rows[0], Tensor):
-        return tapes.linking.stack(rows, axis).reshape(shape)
-    return k.xp.stack(rows, axis=axis).reshape(shape)
 
 
 def _check_unconnected(value: Any) -> None:
@@ -244,18 +219,14 @@ def value_and_grad(function: Callable, argnums: int | Sequence[int] = 0) -> Call
         arguments = list(args)
         for position in positions:
             arguments[position] = tree.map_structure(_tracked, arguments[position])
-        since = next(clock)
-        with recording():
+        with GradientTape() as tape:
             value = function(*arguments, **kwargs)
         _require_tensors("function's value", [value])
         if value.size != 1:
             raise ValueError(
                 f"grad needs a scalar function, got a value of shape {value.shape}; reduce it with ops.sum."
             )
-        chosen = [arguments[position] for position in positions]
-        found = backward(value, tree.flatten(chosen), since=since, linked=_state.recording > 0)
-        flat = [g if g is None or isinstance(g, Tensor) else Tensor(g) for g in found]
-        gradients = tree.pack_sequence_as(chosen, flat)
+        gradients = tape.gradient(value, [arguments[position] for position in positions])
         return value, gradients[0] if isinstance(argnums, int) else tuple(gradients)
 
     return evaluate

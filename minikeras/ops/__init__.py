@@ -4,6 +4,7 @@ from minikeras.ops import numpy_protocol as _numpy_protocol  # noqa: F401  (lead
 from minikeras.ops import operators as _operators  # noqa: F401  (gives tensors their operators)
 from minikeras.ops.activation import *  # noqa: F403
 from minikeras.ops.attention import *  # noqa: F403
+from minikeras.ops.control_flow import *  # noqa: F403
 from minikeras.ops.convolution import *  # noqa: F403
 from minikeras.ops.core import *  # noqa: F403
 from minikeras.ops.crossentropy import *  # noqa: F403

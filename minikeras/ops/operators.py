@@ -18,7 +18,7 @@ from minikeras.ops import core
 from minikeras.ops import numpy as ops
 from minikeras.tracebacks import end_at_users_line, user_facing
 
-_BINARY: dict[str, Callable] = {
+BINARY: dict[str, Callable] = {
     "add": ops.add,
     "sub": ops.subtract,
     "mul": ops.multiply,
@@ -31,7 +31,7 @@ _BINARY: dict[str, Callable] = {
     "or": ops.bitwise_or,
     "xor": ops.bitwise_xor,
 }
-_COMPARISONS: dict[str, Callable] = {
+COMPARISONS: dict[str, Callable] = {
     "eq": ops.equal,
     "ne": ops.not_equal,
     "lt": ops.less,
@@ -103,10 +103,10 @@ _METHODS: dict[str, Callable] = {
 
 def _install() -> None:
     for owner in (Tensor, KerasTensor):
-        for name, function in _BINARY.items():
+        for name, function in BINARY.items():
             setattr(owner, f"__{name}__", _method(function))
             setattr(owner, f"__r{name}__", _reflected(function))
-        for name, function in _COMPARISONS.items():
+        for name, function in COMPARISONS.items():
             setattr(owner, f"__{name}__", _comparison(function, name))
         for name, function in _UNARY.items():
             setattr(owner, f"__{name}__", _method(function))

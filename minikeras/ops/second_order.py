@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from types import CellType, FunctionType, ModuleType, SimpleNamespace
+from types import CellType, FunctionType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from minikeras import kernels, tree
 from minikeras import kernels as k
-from minikeras.autodiff.op import Op, differentiable
+from minikeras.autodiff.op import differentiable
 from minikeras.autodiff.tape import Node
 from minikeras.autodiff.tensor import Tensor
-from minikeras.ops import activation, core, elementwise, linalg, numpy_protocol, reduction, shaping
+from minikeras.kernels.reference import conv, loss
+from minikeras.ops import activation, core, elementwise, linalg, numpy_protocol, operators, reduction, shaping
 
 # ---- arrays ----------------------------------------------------------------------------------------------------------
 
@@ -44,14 +45,7 @@ class TracedArray:
     __array_priority__ = 1000.0  # of arrays and these, these have the say
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(
-        self,
-        tensor: Any,
-        base: TracedArray | None = None,
-        read: Callable | None = None,
-        write: Callable | None = None,
-        fixed: bool = False,
-    ):
+    def __init__(self, tensor: Any, base: Any = None, read: Any = None, write: Any = None, fixed: bool = False):
         self._tensor, self._base, self._read, self._write, self._fixed = tensor, base, read, write, fixed
         self._known: Any = None  # the base's tensor that the view's was read from
 
@@ -60,14 +54,14 @@ class TracedArray:
         """Its present values."""
         if self._base is not None and self._known is not self._base.tensor:
             self._known = self._base.tensor
-            self._tensor = self._read(self._known)  # type: ignore[misc]
+            self._tensor = self._read(self._known)
         return self._tensor
 
     def become(self, value: Any) -> TracedArray:
         """Take the values of an array, a tensor or a number, which broadcast."""
         own = self.tensor
         new = core.cast(shaping.broadcast_to(_tensor(value), own.shape), own.data.dtype)
-        if self._base is not None and self._write is not None:
+        if self._write is not None:
             self._base.become(self._write(self._base.tensor, new))
         elif self._base is not None or self._fixed:
             raise ValueError("it changes in place an array that it was given, or what may be a view of one")
@@ -75,15 +69,12 @@ class TracedArray:
             self._tensor = new
         return self
 
-    def view(self, read: Callable, write: Callable | None = None) -> TracedArray:
-        return TracedArray(None, self, read, write)
-
     def __getattr__(self, name: str) -> Any:
         if name in _DESCRIPTIONS:
             return getattr(self.tensor.data, name)
-        if name in _METHODS:
-            return functools.partial(getattr(array_module, name), self)
-        raise AttributeError(f"it uses {name!r} of an array, which no operation does")
+        if name in _IN_PLACE:
+            raise AttributeError(f"it calls an array's {name}(), which no operation does")
+        return functools.partial(getattr(array_module, name), self)
 
     def __len__(self) -> int:
         return len(self.tensor.data)
@@ -95,103 +86,58 @@ class TracedArray:
         raise TypeError("it takes the values of an array as constants")
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        found = getattr(array_module, ufunc.__name__)
-        return (found if method == "__call__" else getattr(found, method))(*inputs, **kwargs)
+        function = getattr(array_module, ufunc.__name__)
+        return (function if method == "__call__" else getattr(function, method))(*inputs, **kwargs)
 
     def __array_function__(self, function: Callable, types: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         path = (*function.__module__.split(".")[1:], function.__name__)
         return functools.reduce(getattr, path, array_module)(*args, **kwargs)
 
     def __getitem__(self, key: Any) -> Any:
-        parts = key if isinstance(key, tuple) else (key,)
-        if not shaping._is_basic(parts):
-            return _wrapped(shaping.get_item(self.tensor, key))
-        return self.view(
-            lambda base: shaping.get_item(base, key),
-            lambda base, new: core._updated(base, new, key=key, add=False),
-        )
+        if not shaping._is_basic(key if isinstance(key, tuple) else (key,)):
+            return _by(shaping.get_item, self, key)
+        read = functools.partial(shaping.get_item, key=key)
+        return TracedArray(None, self, read, functools.partial(core._updated, key=key, add=False))
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        if key is Ellipsis:
-            self.become(value)
-        else:
-            self.become(_scattered(self, key, value, add=False))
+        self.become(value if key is Ellipsis else _scattered(self, key, value, add=False))
 
     def reshape(self, *shape: Any) -> TracedArray:
-        sizes = shape[0] if len(shape) == 1 else shape
-        # of the values in another order NumPy makes a copy, to which this writes as little as to a view of it
+        read = functools.partial(shaping.reshape, newshape=shape[0] if len(shape) == 1 else shape)
+        # where the values lie in another order NumPy makes a copy, to which nothing may be written here
         in_order = self._base is None or self._write is _reshaped
-        return self.view(lambda base: shaping.reshape(base, sizes), _reshaped if in_order else None)
+        return TracedArray(None, self, read, _reshaped if in_order else None)
 
     def transpose(self, *axes: Any) -> TracedArray:
         order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None
-        inverse = None if order is None else np.argsort([axis % self.ndim for axis in order]).tolist()
-        return self.view(
-            lambda base: shaping.transpose(base, order), lambda base, new: shaping.transpose(new, inverse)
-        )
+        return TracedArray(None, self, functools.partial(shaping.transpose, axes=order))
 
-    @property
-    def T(self) -> TracedArray:
-        return self.transpose()
+    T = property(transpose)
 
     def astype(self, dtype: Any, copy: bool = True) -> Any:
-        if not copy and self.dtype == dtype:
-            return self
-        return _wrapped(core.cast(self.tensor, dtype))
+        return _by(core.cast, self, dtype) if copy or self.dtype != dtype else self
 
     def copy(self) -> TracedArray:
         return TracedArray(self.tensor)
 
-    def fill(self, value: float) -> None:
-        self.become(value)
+    fill = become
 
 
 def _reshaped(base: Tensor, new: Tensor) -> Any:
     return shaping.reshape(new, base.shape)
 
 
-_DESCRIPTIONS = frozenset(("dtype", "flags", "itemsize", "nbytes", "ndim", "shape", "size", "strides"))
-_METHODS = frozenset(
-    "all any argmax argmin argsort clip conj cumprod cumsum diagonal dot max mean min prod ravel repeat round squeeze std "
-    "sum swapaxes take var".split()
-)
-_OPERATORS = {
-    "add": "add",
-    "sub": "subtract",
-    "mul": "multiply",
-    "truediv": "divide",
-    "floordiv": "floor_divide",
-    "mod": "mod",
-    "pow": "power",
-    "matmul": "matmul",
-}
-_COMPARISONS = {
-    "eq": "equal",
-    "ne": "not_equal",
-    "lt": "less",
-    "le": "less_equal",
-    "gt": "greater",
-    "ge": "greater_equal",
-    "neg": "negative",
-    "abs": "absolute",
-}
+_DESCRIPTIONS = {"dtype", "flags", "itemsize", "nbytes", "ndim", "shape", "size", "strides"}
+_IN_PLACE = {"partition", "put", "resize", "sort", "view"}
 
 
 def _install() -> None:
-    def plain(name: str) -> Callable:
-        return lambda *values: getattr(array_module, name)(*values)
-
-    def reflected(name: str) -> Callable:
-        return lambda x1, x2: getattr(array_module, name)(x2, x1)
-
-    def in_place(name: str) -> Callable:
-        return lambda x1, x2: x1.become(getattr(array_module, name)(x1, x2))
-
-    for operator, name in (_OPERATORS | _COMPARISONS).items():
-        setattr(TracedArray, f"__{operator}__", plain(name))
-    for operator, name in _OPERATORS.items():
-        setattr(TracedArray, f"__r{operator}__", reflected(name))
-        setattr(TracedArray, f"__i{operator}__", in_place(name))
+    for name, op in operators.BINARY.items():
+        setattr(TracedArray, f"__{name}__", lambda x1, x2, op=op: _by(op, x1, x2))
+        setattr(TracedArray, f"__r{name}__", lambda x1, x2, op=op: _by(op, x2, x1))
+        setattr(TracedArray, f"__i{name}__", lambda x1, x2, op=op: x1.become(_by(op, x1, x2)))
+    for name, op in (operators.COMPARISONS | {"neg": elementwise.negative, "abs": elementwise.absolute}).items():
+        setattr(TracedArray, f"__{name}__", lambda *values, op=op: _by(op, *values))
 
 
 _install()
@@ -208,17 +154,10 @@ def _wrapped(result: Any) -> Any:
     """The result of an operation or of the array module, as array code has it: floats traced, all else raw."""
     if isinstance(result, (tuple, list)):
         return type(result)(map(_wrapped, result))
-    if isinstance(result, Tensor):
-        return TracedArray(result) if result.data.dtype.kind in "fc" else result.data
-    if isinstance(result, k.xp.ndarray) and result.dtype.kind in "fc":
-        return TracedArray(Tensor(result))
-    return result
-
-
-def _scattered(target: TracedArray, key: Any, values: Any, add: bool) -> Any:
-    shape = target.tensor.data[key].shape
-    values = core.cast(shaping.broadcast_to(_tensor(values), shape), target.dtype)
-    return core._updated(target.tensor, values, key=key, add=add)
+    array = result.data if isinstance(result, Tensor) else result
+    if isinstance(array, k.xp.ndarray) and array.dtype.kind in "fc":
+        return TracedArray(_tensor(result))
+    return array
 
 
 def _by(op: Callable, *args: Any, **settings: Any) -> Any:
@@ -226,61 +165,54 @@ def _by(op: Callable, *args: Any, **settings: Any) -> Any:
     return _wrapped(op(*map(_tensor, args), **settings))
 
 
+def _scattered(target: TracedArray, key: Any, values: Any, add: bool) -> Any:
+    values = shaping.broadcast_to(_tensor(values), target.tensor.data[key].shape)
+    return core._updated(target.tensor, core.cast(values, target.dtype), key=key, add=add)
+
+
 # ---- the array module ------------------------------------------------------------------------------------------------
 
-# results that are views; array code writes to none of these
-_VIEWS = frozenset(
-    ("ascontiguousarray", "asarray", "broadcast_to", "diagonal", "expand_dims", "moveaxis", "ravel", "squeeze", "swapaxes")
-)
+_AS_THEY_ARE = {"array", "asarray", "ascontiguousarray"}
+_VIEWS = {"asarray", "ascontiguousarray", "broadcast_to", "diagonal", "expand_dims", "moveaxis", "squeeze", "swapaxes"}
 
 
 class _Function:
     """A function of the array module: an operation, where one of its arguments is traced."""
 
-    def __init__(self, name: str, real: Callable, space: Any):
+    def __init__(self, name: str, real: Callable, space: str):
         self._name, self._real, self._space = name, real, space
 
     def __call__(self, *args: Any, out: Any = None, dtype: Any = None, **settings: Any) -> Any:
         if not any(isinstance(leaf, TracedArray) for leaf in tree.flatten([list(args), settings])):
-            if dtype is not None:
-                settings["dtype"] = dtype
-            result = _wrapped(self._real(*args, **settings))
-        elif self._name in _VIEWS:
-            result = args[0].view(lambda base: self._operation(base, *args[1:], **settings))
+            result = _wrapped(self._real(*args, **({} if dtype is None else {"dtype": dtype}), **settings))
+        elif self._name in _VIEWS:  # to which array code does not write
+            result = TracedArray(None, args[0], lambda base: self._operation(base, *args[1:], **settings))
         else:
             result = _wrapped(self._operation(*tree.map_structure(_tensor, list(args)), **settings))
-        if dtype is not None and result.dtype != dtype:
-            result = result.astype(dtype)
-        if out is None:
-            return result
-        (out,) = out if isinstance(out, tuple) else (out,)
-        out[...] = result
-        return out
+        result = result if dtype is None else result.astype(dtype, copy=False)
+        return result if out is None else _into(out[0] if isinstance(out, tuple) else out, result)
 
     def _operation(self, *args: Any, **settings: Any) -> Any:
-        if self._name in ("array", "asarray", "ascontiguousarray"):
+        if self._name in _AS_THEY_ARE:
             return args[0]
-        if self._space is not np:
+        if self._space:
             return getattr(linalg, self._name)(*args, **settings)
         function = getattr(np, self._name)
         if isinstance(function, np.ufunc):
             return numpy_protocol._array_ufunc(None, function, "__call__", *args, **settings)
         return numpy_protocol._array_function(None, function, (), args, settings)
 
-    def reduce(self, x: Any, **settings: Any) -> Any:
-        return _wrapped(numpy_protocol._array_ufunc(None, getattr(np, self._name), "reduce", _tensor(x), **settings))
-
     def at(self, target: Any, places: Any, values: Any) -> None:
         """Add values at places of an array, or let the largest of them stay there."""
         if not isinstance(target, TracedArray):
             self._real.at(target, places, values)  # type: ignore[attr-defined]
-        elif self._name == "add":
-            target.become(_scattered(target, places, values, add=True))
         elif self._name == "maximum":
             largest = core.segment_max(_tensor(values), places, len(target))
             target.become(elementwise.maximum(target.tensor, largest))
+        elif self._name == "add":
+            target.become(_scattered(target, places, values, add=True))
         else:
-            raise TypeError(f"it uses {self._name}.at, which no operation does")
+            raise TypeError(f"it calls {self._name}.at, which no operation does")
 
 
 class _ArrayModule:
@@ -290,32 +222,26 @@ class _ArrayModule:
         self._name = name
 
     def __getattr__(self, name: str) -> Any:
-        space = getattr(np, self._name) if self._name else np
-        if isinstance(getattr(space, name, None), ModuleType):
+        if name == "linalg":
             return _ArrayModule(name)
         real = getattr(getattr(k.xp, self._name) if self._name else k.xp, name)
         if name == "ndarray":
             return TracedArray, real
-        return _Function(name, real, space) if callable(real) and not isinstance(real, type) else real
+        return _Function(name, real, self._name) if callable(real) and not isinstance(real, type) else real
 
 
-array_module = _ArrayModule()
+array_module: Any = _ArrayModule()
 
 # ---- the kernels -----------------------------------------------------------------------------------------------------
 
-
-def _empty(shape: Any, dtype: Any) -> Any:
-    return _wrapped(k.xp.zeros(shape, dtype))
-
-
 table = kernels.Kernels(array_module, "tape")
-table.empty = _empty
+table.empty = array_module.zeros
 names = SimpleNamespace(**vars(kernels))  # what array code finds under `kernels`
 table.mirror(vars(names))
 
 
 def _into(out: Any, result: Any) -> Any:
-    """A kernel's result, in the place that was given for it."""
+    """A result, in the place that was given for it."""
     if out is None:
         return result
     out[...] = result
@@ -323,104 +249,73 @@ def _into(out: Any, result: Any) -> Any:
 
 
 @kernels.override("total", "tape")
-def total(k: Any, x: Any, axis: Any = None, keepdims: bool = False, out: Any = None) -> Any:
+def _total(k: Any, x: Any, axis: Any = None, keepdims: bool = False, out: Any = None) -> Any:
     return _into(out, _by(reduction.sum, x, axis=axis, keepdims=keepdims))
-
-
-@kernels.override("average", "tape")
-def average(k: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    return _by(reduction.mean, x, axis=axis, keepdims=keepdims)
-
-
-@kernels.override("activate", "tape")
-def activate(k: Any, x: Any, activation: str | None, out: Any = None) -> Any:
-    return x if activation is None else _into(out, _by(_activated, x, name=activation))
 
 
 _activated = differentiable(activation._activated, inputs=1)
 
 
-@kernels.override("softmax", "tape")
-def softmax(k: Any, x: Any, axis: int = -1, out: Any = None) -> Any:
-    return _into(out, _by(activation.softmax, x, axis=axis))
-
-
-@kernels.override("log_softmax", "tape")
-def log_softmax(k: Any, x: Any, axis: int = -1) -> Any:
-    return _by(activation.log_softmax, x, axis=axis)
+@kernels.override("activate", "tape")
+def _activate(k: Any, x: Any, activation: str | None, out: Any = None) -> Any:
+    return x if activation is None else _into(out, _by(_activated, x, name=activation))
 
 
 @kernels.override("erf", "tape")
-def erf(k: Any, x: Any) -> Any:
+def _erf(k: Any, x: Any) -> Any:
     return _by(elementwise.erf, x)
 
 
+# the probabilities that these two are given are constants, which they are not here
 @kernels.override("cross_entropy_grad", "tape")
-def cross_entropy_grad(k: Any, g: Any, logits: Any, target: Any, probabilities: Any = None) -> Any:
-    """The probabilities, where they are given, are constants, which they are not here."""
-    return kernels.reference.loss.cross_entropy_grad(k, g, logits, target)
+def _cross_entropy_grad(k: Any, g: Any, logits: Any, target: Any, probabilities: Any = None) -> Any:
+    return loss.cross_entropy_grad(k, g, logits, target)
 
 
 @kernels.override("sparse_cross_entropy_grad", "tape")
-def sparse_cross_entropy_grad(k: Any, g: Any, logits: Any, labels: Any, probabilities: Any = None) -> Any:
-    """The probabilities, where they are given, are constants, which they are not here."""
-    return kernels.reference.loss.sparse_cross_entropy_grad(k, g, logits, labels)
+def _sparse_cross_entropy_grad(k: Any, g: Any, logits: Any, labels: Any, probabilities: Any = None) -> Any:
+    return loss.sparse_cross_entropy_grad(k, g, logits, labels)
 
 
-def _convolution(prefix: str) -> None:
-    """Let a convolution and its two gradients, each of which is linear in both of its arrays, be each other's."""
+def _convolutions(prefix: str) -> None:
+    """Of a convolution's input, kernel and output each is made of the other two, so their gradients are each other."""
 
-    def named(ending: str) -> str:
-        return f"{prefix}conv{ending}"
+    def made(place: int, arrays: list[Any], shape: Any, settings: dict[str, Any]) -> Any:
+        x, kernel, y = arrays
+        if place == 0:
+            return getattr(k, f"{prefix}conv_input_grad")(y, kernel, shape, **settings)
+        if place == 1:
+            return getattr(k, f"{prefix}conv_kernel_grad")(x, y, shape, **settings)
+        return getattr(k, f"{prefix}conv")(x, kernel, None, **settings)
 
-    def forward(x: Any, kernel: Any, **settings: Any) -> Any:
-        return getattr(k, named(""))(x, kernel, None, **settings)
+    @differentiable(inputs=2)
+    def convolution(a: Any, b: Any, place: int, shape: Any, settings: dict[str, Any]) -> Any:
+        first, second = others = [i for i in range(3) if i != place]
 
-    def at_input(g: Any, kernel: Any, shape: Any, **settings: Any) -> Any:
-        return getattr(k, named("_input_grad"))(g, kernel, shape, **settings)
+        def arrays(c: Any) -> list[Any]:
+            return [{first: a, second: b, place: c}[i] for i in range(3)]
 
-    def at_kernel(x: Any, g: Any, shape: Any, **settings: Any) -> Any:
-        return getattr(k, named("_kernel_grad"))(x, g, shape, **settings)
+        def vjp(g: Any, needs: Any) -> Any:
+            wanted = zip(others, (a, b), needs, strict=True)
+            return [made(i, arrays(g), one.shape, settings) if need else None for i, one, need in wanted]
 
-    @differentiable
-    def convolved(x: Any, kernel: Any, **settings: Any) -> Any:
-        return forward(x, kernel, **settings), lambda g, needs: (
-            at_input(g, kernel, x.shape, **settings) if needs[0] else None,
-            at_kernel(x, g, kernel.shape, **settings) if needs[1] else None,
-        )
+        return made(place, arrays(None), shape, settings), vjp
 
-    @differentiable
-    def input_gradient(g: Any, kernel: Any, *, shape: Any, **settings: Any) -> Any:
-        return at_input(g, kernel, shape, **settings), lambda h, needs: (
-            forward(h, kernel, **settings) if needs[0] else None,
-            at_kernel(h, g, kernel.shape, **settings) if needs[1] else None,
-        )
+    @kernels.override(f"{prefix}conv", "tape")
+    def forward(k: Any, x: Any, kernel: Any, bias: Any = None, *, activation: Any = None, **settings: Any) -> Any:
+        return conv.epilogue(k, _by(convolution, x, kernel, 2, None, settings), bias, activation)
 
-    @differentiable
-    def kernel_gradient(x: Any, g: Any, *, shape: Any, **settings: Any) -> Any:
-        return at_kernel(x, g, shape, **settings), lambda h, needs: (
-            at_input(g, h, x.shape, **settings) if needs[0] else None,
-            forward(x, h, **settings) if needs[1] else None,
-        )
+    @kernels.override(f"{prefix}conv_input_grad", "tape")
+    def input_grad(k: Any, g: Any, kernel: Any, x_shape: Any, **settings: Any) -> Any:
+        return _by(convolution, kernel, g, 0, x_shape, settings)
 
-    @kernels.override(named(""), "tape")
-    def conv(
-        k: Any, x: Any, kernel: Any, bias: Any = None, *, activation: Any = None, out: Any = None, **settings: Any
-    ) -> Any:
-        y = _by(convolved, x, kernel, **settings)
-        return _into(out, kernels.reference.conv.epilogue(k, y, bias, activation))
-
-    @kernels.override(named("_input_grad"), "tape")
-    def conv_input_grad(k: Any, g: Any, kernel: Any, x_shape: Any, *, out: Any = None, **settings: Any) -> Any:
-        return _into(out, _by(input_gradient, g, kernel, shape=x_shape, **settings))
-
-    @kernels.override(named("_kernel_grad"), "tape")
-    def conv_kernel_grad(k: Any, x: Any, g: Any, kernel_shape: Any, *, out: Any = None, **settings: Any) -> Any:
-        return _into(out, _by(kernel_gradient, x, g, shape=kernel_shape, **settings))
+    @kernels.override(f"{prefix}conv_kernel_grad", "tape")
+    def kernel_grad(k: Any, x: Any, g: Any, kernel_shape: Any, *, out: Any = None, **settings: Any) -> Any:
+        return _by(convolution, x, g, 1, kernel_shape, settings)
 
 
-_convolution("")
-_convolution("depthwise_")
+_convolutions("")
+_convolutions("depthwise_")
 
 
 # ---- running a function again ----------------------------------------------------------------------------------------
@@ -444,13 +339,12 @@ def _retold(value: Any, seen: dict[int, Any]) -> Any:
     if type(value) is not FunctionType:
         return value
     if id(value) not in seen:
-        cells = tuple(CellType() for _ in value.__closure__ or ())
-        made = FunctionType(
-            value.__code__, _Names(value.__globals__, seen), value.__name__, value.__defaults__, cells or None
-        )
+        closure = value.__closure__ or ()
+        cells = tuple(CellType() for _ in closure)
+        space = _Names(value.__globals__, seen)
+        made = seen[id(value)] = FunctionType(value.__code__, space, value.__name__, value.__defaults__, cells)
         made.__kwdefaults__ = value.__kwdefaults__
-        seen[id(value)] = made
-        for cell, own in zip(cells, value.__closure__ or (), strict=True):
+        for cell, own in zip(cells, closure, strict=True):
             cell.cell_contents = _retold(own.cell_contents, seen)
     return seen[id(value)]
 
@@ -461,43 +355,56 @@ def vjp(node: Node, g: Any, needs: Any) -> list[Any]:
     Raises:
         NotImplementedError: where the operation's function does what no operation does.
     """
-    op: Op = node.op
+    op, settings = node.op, node.settings
     tensors = [_linked(source, array) for source, array in zip(node.inputs, node.arrays, strict=False)]
-    settings = node.settings
+    others = node.args[1:] if op.sequence else node.arrays[len(tensors) :]
     try:
         if op.gradient is not None:
-            gradients = op.gradient(*tensors, *node.arrays[len(tensors) :], **settings)(g, needs)
-        else:
-            arrays = [_given(tensor) for tensor in tensors]
-            others = node.args[1:] if op.sequence else node.arrays[len(arrays) :]
-            function = _retold(op.function, {})
-            pullback = function(arrays, *others, **settings)[1] if op.sequence else function(*arrays, *others, **settings)[1]
-            gradients = pullback(tuple(map(_given, g)) if type(g) is tuple else _given(g), needs)
+            return op.gradient(*tensors, *others, **settings)(g, needs)
+        arrays: list[Any] = [_given(tensor) for tensor in tensors]
+        _, pullback = _retold(op.function, {})(*([arrays] if op.sequence else arrays), *others, **settings)
+        gradients = pullback(tuple(map(_given, g)) if type(g) is tuple else _given(g), needs)
+        gradients = [_tensor(gradient) for gradient in gradients]
+        if not op.replayable:
+            _compare(node, g, needs, gradients)
+        return gradients
     except Exception as error:
         raise NotImplementedError(
             f"The gradient of {op.__name__} cannot be differentiated again: {error}; compose it of minikeras.ops, give "
             "the operation a `gradient`, or, where its gradient serves as a constant, ask for it within `with "
             "tape.stop_recording():`."
         ) from error
-    return [_tensor(gradient) for gradient in gradients]
 
 
 def _linked(source: Any, array: Any) -> Any:
     """The tensor that an operation was called with, as it was then; what is no array is itself."""
-    if source is not None and source.data is not array:  # a variable that was assigned another array
-        alias = Tensor(array, tracked=True)
-        alias.node = Node(core.copy, lambda g, needs: (g,), [source], (source,), {}, [array])
-        return alias
-    return _tensor(array) if source is None else source
+    if source is None:
+        return _tensor(array)
+    if source.data is array:
+        return source
+    alias = Tensor(array, tracked=True)  # of a variable that was assigned another array
+    alias.node = Node(core.copy, lambda g, needs: (g,), [source], (source,), {}, [array])
+    return alias
 
 
 def _given(value: Any) -> Any:
     """A tensor as array code is given it."""
-    if isinstance(value, Tensor):
-        return TracedArray(value, fixed=True) if value.data.dtype.kind in "fc" else value.data
-    return value
+    if not isinstance(value, Tensor):
+        return value
+    return TracedArray(value, fixed=True) if value.data.dtype.kind in "fc" else value.data
 
 
-def stack(rows: Sequence[Tensor], axis: int) -> Any:
-    """Tensors of gradients as one."""
-    return shaping.stack(list(rows), axis)
+def _compare(node: Node, g: Any, needs: Any, gradients: Sequence[Any]) -> None:
+    """Refuse gradients that are others than those of the first run: of a function that draws random numbers, say.
+
+    Raises:
+        ValueError: where they differ by more than rounding.
+    """
+    raw = tree.map_structure(lambda part: None if part is None else part.data, g)
+    for first, again in zip(node.vjp(raw, needs), gradients, strict=True):
+        if first is not None and again is not None:
+            first, again = k.to_host(first), k.to_host(again.data)
+            tolerance = float(np.finfo(first.dtype).eps) ** 0.5
+            scale = float(np.max(np.abs(np.nan_to_num(first)), initial=0))
+            if not np.allclose(first, again, rtol=tolerance, atol=tolerance * scale, equal_nan=True):
+                raise ValueError("run again its function gives another gradient, as where it draws random numbers")
