@@ -40,11 +40,11 @@ _ROOMS = (
 
 # public name -> room
 _NAMES = {
-    "GradientTape": "autodiff",
+    "GradientTape": "ops.operators",
     "KerasTensor": "autodiff",
-    "Variable": "autodiff",
-    "grad": "autodiff",
-    "value_and_grad": "autodiff",
+    "Variable": "ops.operators",
+    "grad": "ops.operators",
+    "value_and_grad": "ops.operators",
     "Initializer": "initializers",
     "Input": "layers",
     "InputSpec": "layers",

@@ -41,7 +41,7 @@ def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
     [10.0, 20.0]
     """
     if isinstance(pred, KerasTensor):
-        return _chosen(pred, false_fn(), true_fn())
+        return _chosen(pred, [false_fn(), true_fn()])
     return true_fn() if pred else false_fn()
 
 
@@ -60,7 +60,7 @@ def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
     1.0
     """
     if isinstance(index, KerasTensor):
-        return _chosen(index, *[branch(*operands) for branch in branches])
+        return _chosen(index, [branch(*operands) for branch in branches])
     return branches[_within(index, branches)](*operands)
 
 
@@ -68,22 +68,26 @@ def _within(index: Any, choices: Sequence[Any]) -> int:
     return builtins.min(builtins.max(int(index), 0), len(choices) - 1)
 
 
-def _chosen_shape(index: Any, *results: Any) -> Any:
-    first, *others = [tree.map_structure(shapes.spec_of, one) for one in results]
-    described = [[(leaf.shape, str(leaf.dtype)) for leaf in tree.flatten(one)] for one in (first, *others)]
-    for other, description in zip(others, described[1:], strict=True):
+def _specs(structure: Any) -> Any:
+    return tree.map_structure(lambda leaf: shapes.spec_of(convert_to_tensor(leaf)), structure)
+
+
+def _chosen_shape(index: Any, *, results: list[Any]) -> Any:
+    first, *others = [_specs(result) for result in results]
+    for other in others:
         tree.assert_same_structure(first, other)
-        if description != described[0]:
+        kinds = [[(leaf.shape, str(leaf.dtype)) for leaf in tree.flatten(one)] for one in (first, other)]
+        if kinds[0] != kinds[1]:
             raise ValueError(
-                f"Of what a symbolic condition chooses from, all results need the same shapes and types, got "
-                f"{described[0]} and {description}; make them alike."
+                f"A symbolic condition chooses from results of the same shapes and types, got {kinds[0]} and "
+                f"{kinds[1]}; make them alike."
             )
     return first
 
 
 @composite(inputs=1, shape=_chosen_shape, keras="")
-def _chosen(index: Any, *results: Any) -> Any:
-    return results[_within(index, results)]
+def _chosen(index: Any, results: list[Any]) -> Any:
+    return tree.map_structure(convert_to_tensor, results[_within(index, results)])
 
 
 # ---------------------------------------------------------------- loops
@@ -91,7 +95,7 @@ def _chosen(index: Any, *results: Any) -> Any:
 
 def _like(name: str) -> Callable:
     """The rule of a loop whose results are like the argument of this name."""
-    return lambda **arguments: tree.map_structure(lambda leaf: shapes.spec_of(convert_to_tensor(leaf)), arguments[name])
+    return lambda **arguments: _specs(arguments[name])
 
 
 @composite(inputs=0, shape=_like("loop_vars"), keras="")
@@ -171,8 +175,8 @@ def scan(
     sizes = {len(leaf) for leaf in leaves} | ({int(length)} if length is not None else set())
     if len(sizes) != 1 or 0 in sizes:
         raise ValueError(
-            f"scan needs one number of steps, at least 1, got xs of lengths {[len(leaf) for leaf in leaves]} and "
-            f"length={length}."
+            f"scan and map take at least one step, one for each element of all xs, got xs of lengths "
+            f"{[len(leaf) for leaf in leaves]} and length={length}."
         )
     (steps,) = sizes
     carry = tree.map_structure(convert_to_tensor, init)

@@ -1,7 +1,7 @@
 """Python's operators, indexing and the usual array methods on tensors, all of them differentiable operations.
 
-Importing this module installs them on `Tensor` and `KerasTensor`, and lets the tape find how gradients are
-differentiated again.
+Importing this module installs them on `Tensor` and `KerasTensor`.  `minikeras` has the public names of `autodiff` from
+here, so that nobody has a variable without its operators.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from minikeras.autodiff import tape
+from minikeras.autodiff import GradientTape, Variable, grad, value_and_grad  # noqa: F401
 from minikeras.autodiff.op import Op
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
-from minikeras.lazy import LazyModule
 from minikeras.ops import core
 from minikeras.ops import numpy as ops
 from minikeras.tracebacks import end_at_users_line, user_facing
@@ -113,7 +112,6 @@ def _install() -> None:
         owner.T = property(ops.transpose)  # type: ignore[union-attr]
     for name, function in _METHODS.items():
         setattr(Tensor, name, _method(function))
-    tape.linking = LazyModule("minikeras.ops.second_order")
 
 
 _install()
