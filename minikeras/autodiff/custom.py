@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from minikeras import kernels as k
@@ -60,15 +61,30 @@ def custom_gradient(f: Callable) -> Callable:
             _require_arguments(outputs, inputs, since)
         if not is_recording() or sources.count(None) == len(sources):
             return tree.pack_sequence_as(result, outputs)
-        pull = functools.partial(_pulled, gradient, arguments, inputs, outputs)
+        named = _takes_upstream_by_name(gradient)
+
+        def pull(g: Sequence[Any], needs: Any) -> list[Any]:
+            pairs = zip(g, outputs, strict=True)
+            upstream = [Tensor(k.xp.zeros_like(out.data)) if part is None else part for part, out in pairs]
+            if named:
+                found = gradient(*arguments, upstream=upstream[0] if len(upstream) == 1 else upstream)
+            else:
+                found = gradient(*upstream)
+            gradients, expected = tree.flatten(found), [tuple(one.shape) for one in inputs]
+            shapes = [own if one is None else tuple(one.shape) for one, own in zip_longest(gradients, expected)]
+            if shapes != expected:
+                raise ValueError(
+                    f"A custom gradient returns a gradient, or None, for each argument, of its shape: {expected}, got "
+                    f"{shapes}."
+                )
+            return gradients
 
         def vjp(g: Any, needs: Any) -> list[Any]:
             with recording(False):
-                found = pull([None if part is None else Tensor(part) for part in g], needs)
-            return [raw(one) for one in found]
+                return [raw(one) for one in pull([None if part is None else Tensor(part) for part in g], needs)]
 
-        made = tuple([out.data for out in outputs])
         arrays = [one.data for one in inputs]
+        made = tuple([out.data for out in outputs])
         linked = _linked(_CUSTOM, made, vjp, sources, tuple(inputs), {"pull": pull}, arrays, True)
         return tree.pack_sequence_as(result, list(linked))
 
@@ -76,6 +92,11 @@ def custom_gradient(f: Callable) -> Callable:
 
 
 _CUSTOM = Op(custom_gradient, True, gradient=lambda *tensors, pull: pull)
+
+
+def _takes_upstream_by_name(gradient: Callable) -> bool:
+    parameter = inspect.signature(gradient).parameters.get("upstream")
+    return parameter is not None and parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
 
 
 def _as_tensor(value: Any) -> Any:
@@ -97,22 +118,3 @@ def _require_arguments(outputs: Sequence[Tensor], inputs: Sequence[Any], since: 
                 "lost; pass it as one, or what ops.stop_gradient makes of it."
             )
         stack += [one for one in tensor.node.inputs if one is not None]
-
-
-def _pulled(gradient: Callable, arguments: Any, inputs: list[Any], outputs: list[Any], g: Any, needs: Any) -> list[Any]:
-    """The gradients at the inputs, as the user's function gives them for those at the outputs."""
-    pairs = zip(g, outputs, strict=True)
-    upstream = [Tensor(k.xp.zeros(out.shape, out.data.dtype)) if part is None else part for part, out in pairs]
-    parameter = inspect.signature(gradient).parameters.get("upstream")
-    if parameter is not None and parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
-        found = gradient(*arguments, upstream=upstream[0] if len(upstream) == 1 else upstream)
-    else:
-        found = gradient(*upstream)
-    gradients = tree.flatten(found)
-    shapes = [None if one is None else tuple(one.shape) for one in gradients]
-    expected = [tuple(one.shape) for one in inputs]
-    if len(shapes) != len(expected) or any(one not in (None, own) for one, own in zip(shapes, expected, strict=True)):
-        raise ValueError(
-            f"A custom gradient returns a gradient, or None, for each argument, of its shape: {expected}, got {shapes}."
-        )
-    return gradients

@@ -7,7 +7,6 @@ within tapes.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -108,7 +107,6 @@ class GradientTape:
         flat = tree.flatten(sources)
         _require_tensors("target", tree.flatten(target))
         _require_tensors("sources", flat)
-        _check_unconnected(unconnected_gradients)
         targets = tree.flatten(target)
         seeds = [None] * len(targets) if output_gradients is None else tree.flatten(output_gradients)
         total: list[Any] = [None] * len(flat)
@@ -116,7 +114,7 @@ class GradientTape:
             for i, gradient in enumerate(self._gradients(one, flat, seed)):
                 if gradient is not None:
                     total[i] = gradient if total[i] is None else total[i] + gradient
-        found = [_finished(g, one.shape, one, unconnected_gradients) for g, one in zip(total, flat, strict=True)]
+        found = [_finished(g, one, unconnected_gradients) for g, one in zip(total, flat, strict=True)]
         return tree.pack_sequence_as(sources, found)
 
     @user_facing
@@ -133,48 +131,16 @@ class GradientTape:
         >>> tape.jacobian(y, x).tolist()
         [[2.0, 0.0], [0.0, 4.0]]
         """
-        _require_tensors("target", [target])
-        seeds = k.xp.eye(target.size, dtype=target.data.dtype).reshape(target.size, *target.shape)
-        return self._jacobian(target, sources, seeds, 0, unconnected_gradients)
-
-    @user_facing
-    def batch_jacobian(self, target: Tensor, source: Tensor, unconnected_gradients: str = "none") -> Any:
-        """The Jacobian of each sample, where row i of `target` (n, ...) depends on row i of `source` (n, ...) alone.
-
-        One gradient is computed for each element of a row.  Of shape `target.shape + source.shape[1:]`; arguments and
-        what is raised are as for `gradient`.
-
-        Raises:
-            ValueError: where target and source have not the same first axis.
-        """
-        _require_tensors("target", [target])
-        _require_tensors("sources", [source])
-        if not target.ndim or target.shape[:1] != source.shape[:1]:
-            raise ValueError(
-                f"batch_jacobian needs a target and a source with the same first axis, got shapes {target.shape} and "
-                f"{source.shape}; use jacobian."
-            )
-        width = math.prod(target.shape[1:])
-        units = k.xp.eye(width, dtype=target.data.dtype).reshape(width, 1, *target.shape[1:])
-        seeds = k.xp.broadcast_to(units, (width, *target.shape))
-        return self._jacobian(target, source, seeds, 1, unconnected_gradients)
-
-    def _jacobian(self, target: Tensor, sources: Any, seeds: Any, shared: int, unconnected: str) -> Any:
-        """A gradient for each of the seeds, side by side, at sources whose first `shared` axes are the target's."""
         flat = tree.flatten(sources)
+        _require_tensors("target", [target])
         _require_tensors("sources", flat)
-        _check_unconnected(unconnected)
+        seeds = k.xp.eye(target.size, dtype=target.data.dtype).reshape(target.size, *target.shape)
         rows = [self._gradients(target, flat, seed) for seed in seeds]
         found = []
         for i, source in enumerate(flat):
-            shape, column = (*target.shape, *source.shape[shared:]), [row[i] for row in rows]
-            whole = None
-            if column and column[0] is not None:
-                whole = stacked([_finished(one, shape, source, unconnected) for one in column])
-                if shared:
-                    whole = whole.transpose([1, 0, *range(2, whole.ndim)])
-                whole = whole.reshape(shape)
-            found.append(_finished(whole, shape, source, unconnected))
+            parts = [_finished(row[i], source, unconnected_gradients) for row in rows]
+            connected = parts and parts[0] is not None
+            found.append(stacked(parts).reshape(*target.shape, *source.shape) if connected else None)
         return tree.pack_sequence_as(sources, found)
 
     def _gradients(self, target: Tensor, sources: Sequence[Tensor], seed: Any) -> list[Any]:
@@ -188,16 +154,13 @@ class GradientTape:
         return backward(target, sources, seed, since=self._since, linked=linked)
 
 
-def _finished(gradient: Any, shape: tuple[int, ...], source: Tensor, unconnected: str) -> Tensor | None:
+def _finished(gradient: Any, source: Tensor, unconnected: str) -> Tensor | None:
     """A gradient as a tensor, and what stands for one that is not there."""
-    if gradient is None:
-        return Tensor(k.xp.zeros(shape, source.data.dtype)) if unconnected == "zero" else None
-    return gradient if isinstance(gradient, Tensor) else Tensor(gradient)
-
-
-def _check_unconnected(value: Any) -> None:
-    if value not in ("none", "zero"):
-        raise ValueError(f"unconnected_gradients must be 'none' or 'zero', got {value!r}.")
+    if unconnected not in ("none", "zero"):
+        raise ValueError(f"unconnected_gradients must be 'none' or 'zero', got {unconnected!r}.")
+    if gradient is None and unconnected == "zero":
+        gradient = k.xp.zeros(source.shape, source.data.dtype)
+    return gradient if gradient is None or isinstance(gradient, Tensor) else Tensor(gradient)
 
 
 def _require_tensors(role: str, values: Sequence[Any]) -> None:

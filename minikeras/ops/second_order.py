@@ -150,13 +150,13 @@ def _tensor(value: Any) -> Any:
     return Tensor(value) if isinstance(value, k.xp.ndarray) else value
 
 
-def _wrapped(result: Any) -> Any:
-    """The result of an operation or of the array module, as array code has it: floats traced, all else raw."""
+def _wrapped(result: Any, fixed: bool = False) -> Any:
+    """What operations and the array module take and give, as array code has it: floats traced, all else raw."""
     if isinstance(result, (tuple, list)):
-        return type(result)(map(_wrapped, result))
+        return type(result)([_wrapped(one, fixed) for one in result])
     array = result.data if isinstance(result, Tensor) else result
     if isinstance(array, k.xp.ndarray) and array.dtype.kind in "fc":
-        return TracedArray(_tensor(result))
+        return TracedArray(_tensor(result), fixed=fixed)
     return array
 
 
@@ -361,9 +361,9 @@ def vjp(node: Node, g: Any, needs: Any) -> list[Any]:
     try:
         if op.gradient is not None:
             return op.gradient(*tensors, *others, **settings)(g, needs)
-        arrays: list[Any] = [_given(tensor) for tensor in tensors]
+        arrays = _wrapped(tensors, fixed=True)
         _, pullback = _retold(op.function, {})(*([arrays] if op.sequence else arrays), *others, **settings)
-        gradients = pullback(tuple(map(_given, g)) if type(g) is tuple else _given(g), needs)
+        gradients = pullback(_wrapped(g, fixed=True), needs)
         gradients = [_tensor(gradient) for gradient in gradients]
         if not op.replayable:
             _compare(node, g, needs, gradients)
@@ -385,13 +385,6 @@ def _linked(source: Any, array: Any) -> Any:
     alias = Tensor(array, tracked=True)  # of a variable that was assigned another array
     alias.node = Node(core.copy, lambda g, needs: (g,), [source], (source,), {}, [array])
     return alias
-
-
-def _given(value: Any) -> Any:
-    """A tensor as array code is given it."""
-    if not isinstance(value, Tensor):
-        return value
-    return TracedArray(value, fixed=True) if value.data.dtype.kind in "fc" else value.data
 
 
 def _compare(node: Node, g: Any, needs: Any, gradients: Sequence[Any]) -> None:
