@@ -85,6 +85,8 @@ class TracedArray:
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError("it takes the values of an array as constants")
 
+    __bool__ = __int__ = __float__ = __array__
+
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         function = getattr(array_module, ufunc.__name__)
         return (function if method == "__call__" else getattr(function, method))(*inputs, **kwargs)
@@ -173,7 +175,12 @@ def _scattered(target: TracedArray, key: Any, values: Any, add: bool) -> Any:
 # ---- the array module ------------------------------------------------------------------------------------------------
 
 _AS_THEY_ARE = {"array", "asarray", "ascontiguousarray"}
-_VIEWS = {"asarray", "ascontiguousarray", "broadcast_to", "diagonal", "expand_dims", "moveaxis", "squeeze", "swapaxes"}
+# fmt: off
+_VIEWS = {
+    "asarray", "ascontiguousarray", "broadcast_to", "diagonal", "expand_dims", "flip", "moveaxis", "ravel", "reshape",
+    "squeeze", "swapaxes", "transpose",
+}
+# fmt: on
 
 
 class _Function:
@@ -188,13 +195,14 @@ class _Function:
         elif self._name in _VIEWS:  # to which array code does not write
             result = TracedArray(None, args[0], lambda base: self._operation(base, *args[1:], **settings))
         else:
-            result = _wrapped(self._operation(*tree.map_structure(_tensor, list(args)), **settings))
+            found = self._operation(*tree.map_structure(_tensor, list(args)), **settings)
+            result = _wrapped(found, fixed="split" in self._name)
         result = result if dtype is None else result.astype(dtype, copy=False)
         return result if out is None else _into(out[0] if isinstance(out, tuple) else out, result)
 
     def _operation(self, *args: Any, **settings: Any) -> Any:
         if self._name in _AS_THEY_ARE:
-            return args[0]
+            return core.cast(*args) if len(args) > 1 else args[0]
         if self._space:
             return getattr(linalg, self._name)(*args, **settings)
         function = getattr(np, self._name)
