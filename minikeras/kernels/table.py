@@ -121,7 +121,7 @@ def override(
 
     Args:
         reference: the kernel, or its name.
-        device: `"cpu"` or `"gpu"`.
+        device: `"cpu"` or `"gpu"`; or `"tape"`: where gradients of gradients are recorded (see `ops/second_order.py`).
         when: where it is used; elsewhere what was there before is, in the end the reference.  A function, which gets
             the arguments that its parameters name, or a condition such as `contiguous_float32("x", "out")`, or several
             of either, which must all hold.  Without it the function is used always.
