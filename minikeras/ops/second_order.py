@@ -44,6 +44,7 @@ class TracedArray:
     __slots__ = ("_base", "_fixed", "_known", "_read", "_tensor", "_write")
     __array_priority__ = 1000.0  # of arrays and these, these have the say
     __hash__ = None  # type: ignore[assignment]
+    flags = SimpleNamespace(c_contiguous=False, f_contiguous=False)  # so that no machine code wants one
 
     def __init__(self, tensor: Any, base: Any = None, read: Any = None, write: Any = None, fixed: bool = False):
         self._tensor, self._base, self._read, self._write, self._fixed = tensor, base, read, write, fixed
@@ -92,8 +93,8 @@ class TracedArray:
         return (function if method == "__call__" else getattr(function, method))(*inputs, **kwargs)
 
     def __array_function__(self, function: Callable, types: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        path = (*function.__module__.split(".")[1:], function.__name__)
-        return functools.reduce(getattr, path, array_module)(*args, **kwargs)
+        space = array_module.linalg if function.__module__ == "numpy.linalg" else array_module
+        return getattr(space, function.__name__)(*args, **kwargs)
 
     def __getitem__(self, key: Any) -> Any:
         if not shaping._is_basic(key if isinstance(key, tuple) else (key,)):
@@ -129,7 +130,7 @@ def _reshaped(base: Tensor, new: Tensor) -> Any:
     return shaping.reshape(new, base.shape)
 
 
-_DESCRIPTIONS = {"dtype", "flags", "itemsize", "nbytes", "ndim", "shape", "size", "strides"}
+_DESCRIPTIONS = {"dtype", "itemsize", "nbytes", "ndim", "shape", "size", "strides"}
 _IN_PLACE = {"partition", "put", "resize", "sort", "view"}
 
 
@@ -155,7 +156,7 @@ def _tensor(value: Any) -> Any:
 def _wrapped(result: Any, fixed: bool = False) -> Any:
     """What operations and the array module take and give, as array code has it: floats traced, all else raw."""
     if isinstance(result, (tuple, list)):
-        return type(result)([_wrapped(one, fixed) for one in result])
+        return tree.map_structure(lambda one: _wrapped(one, fixed), result)
     array = result.data if isinstance(result, Tensor) else result
     if isinstance(array, k.xp.ndarray) and array.dtype.kind in "fc":
         return TracedArray(_tensor(result), fixed=fixed)
