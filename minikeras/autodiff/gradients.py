@@ -107,14 +107,24 @@ class GradientTape:
         flat = tree.flatten(sources)
         _require_tensors("target", tree.flatten(target))
         _require_tensors("sources", flat)
+        if unconnected_gradients not in ("none", "zero"):
+            raise ValueError(f"unconnected_gradients must be 'none' or 'zero', got {unconnected_gradients!r}.")
+        known = flat
+        if not self.watch_accessed_variables:
+            watched = {id(tensor) for tensor in self._watched}
+            known = [source if id(source) in watched else Tensor(source.data) for source in flat]
+        linked = _state.recording > (self._is_open and not self.persistent)  # whether a tape records it
         targets = tree.flatten(target)
         seeds = [None] * len(targets) if output_gradients is None else tree.flatten(output_gradients)
         total: list[Any] = [None] * len(flat)
         for one, seed in zip(targets, seeds, strict=True):
-            for i, gradient in enumerate(self._gradients(one, flat, seed)):
+            seed = seed if linked and isinstance(seed, Tensor) else raw(seed)
+            for i, gradient in enumerate(backward(one, known, seed, since=self._since, linked=linked)):
                 if gradient is not None:
                     total[i] = gradient if total[i] is None else total[i] + gradient
-        found = [_finished(g, one, unconnected_gradients) for g, one in zip(total, flat, strict=True)]
+        if unconnected_gradients == "zero":
+            total = [k.xp.zeros_like(x.data) if g is None else g for g, x in zip(total, flat, strict=True)]
+        found = [g if g is None or isinstance(g, Tensor) else Tensor(g) for g in total]
         return tree.pack_sequence_as(sources, found)
 
     @user_facing
@@ -131,36 +141,15 @@ class GradientTape:
         >>> tape.jacobian(y, x).tolist()
         [[2.0, 0.0], [0.0, 4.0]]
         """
-        flat = tree.flatten(sources)
         _require_tensors("target", [target])
-        _require_tensors("sources", flat)
-        seeds = k.xp.eye(target.size, dtype=target.data.dtype).reshape(target.size, *target.shape)
-        rows = [self._gradients(target, flat, seed) for seed in seeds]
+        flat, shape = tree.flatten(sources), target.shape
+        seeds = [Tensor(one) for one in k.xp.eye(target.size, dtype=target.data.dtype).reshape(target.size, *shape)]
+        rows = [self.gradient(target, flat, seed, unconnected_gradients) for seed in seeds]
         found = []
-        for i, source in enumerate(flat):
-            parts = [_finished(row[i], source, unconnected_gradients) for row in rows]
+        for source, *parts in zip(flat, *rows, strict=True):
             connected = parts and parts[0] is not None
-            found.append(stacked(parts).reshape(*target.shape, *source.shape) if connected else None)
+            found.append(stacked(parts).reshape(*shape, *source.shape) if connected else None)
         return tree.pack_sequence_as(sources, found)
-
-    def _gradients(self, target: Tensor, sources: Sequence[Tensor], seed: Any) -> list[Any]:
-        """What `backward` finds: raw arrays, or tensors where another tape records."""
-        if not self.watch_accessed_variables:
-            watched = {id(tensor) for tensor in self._watched}
-            sources = [source if id(source) in watched else Tensor(source.data) for source in sources]
-        linked = _state.recording > (self._is_open and not self.persistent)
-        if not linked or not isinstance(seed, Tensor):
-            seed = raw(seed)
-        return backward(target, sources, seed, since=self._since, linked=linked)
-
-
-def _finished(gradient: Any, source: Tensor, unconnected: str) -> Tensor | None:
-    """A gradient as a tensor, and what stands for one that is not there."""
-    if unconnected not in ("none", "zero"):
-        raise ValueError(f"unconnected_gradients must be 'none' or 'zero', got {unconnected!r}.")
-    if gradient is None and unconnected == "zero":
-        gradient = k.xp.zeros(source.shape, source.data.dtype)
-    return gradient if gradient is None or isinstance(gradient, Tensor) else Tensor(gradient)
 
 
 def _require_tensors(role: str, values: Sequence[Any]) -> None:
