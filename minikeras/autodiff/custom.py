@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from itertools import zip_longest
 from typing import Any
 
 from minikeras import kernels as k
@@ -70,9 +69,11 @@ def custom_gradient(f: Callable) -> Callable:
                 found = gradient(*arguments, upstream=upstream[0] if len(upstream) == 1 else upstream)
             else:
                 found = gradient(*upstream)
-            gradients, expected = tree.flatten(found), [tuple(one.shape) for one in inputs]
-            shapes = [own if one is None else tuple(one.shape) for one, own in zip_longest(gradients, expected)]
-            if shapes != expected:
+            gradients = [_as_tensor(one) for one in tree.flatten(found)]
+            expected = [tuple(one.shape) for one in inputs]
+            shapes = [None if one is None else tuple(one.shape) for one in gradients]
+            filled = [own if one is None else one for one, own in zip(shapes, expected, strict=False)]
+            if len(shapes) != len(expected) or filled != expected:
                 raise ValueError(
                     f"A custom gradient returns a gradient, or None, for each argument, of its shape: {expected}, got "
                     f"{shapes}."

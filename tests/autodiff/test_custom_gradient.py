@@ -94,6 +94,10 @@ def test_what_is_refused() -> None:
         return x * 1.0, lambda upstream: (upstream, upstream)
 
     @ops.custom_gradient
+    def too_few(x, y):
+        return x * y, lambda upstream: upstream
+
+    @ops.custom_gradient
     def of_another_shape(x):
         return x * 1.0, lambda upstream: ops.sum(upstream)
 
@@ -102,9 +106,11 @@ def test_what_is_refused() -> None:
             with_a_weight(x)
         with pytest.raises(TypeError, match=r"returns \(result, gradient function\), got Variable"):
             no_pair(x)
-        first, second = too_many(x), of_another_shape(x)
+        first, second, third = too_many(x), of_another_shape(x), too_few(x, x)
     with pytest.raises(ValueError, match=r"for each argument, of its shape: \[\(1,\)\], got \[\(1,\), \(1,\)\]"):
         tape.gradient(first, x)
     with pytest.raises(ValueError, match=r"got \[\(\)\]"):
         tape.gradient(second, x)
+    with pytest.raises(ValueError, match=r"\[\(1,\), \(1,\)\], got \[\(1,\)\]"):
+        tape.gradient(third, x)
     assert with_a_weight(x).tolist() == [6]

@@ -239,6 +239,7 @@ def test_a_layer_that_differentiates_what_comes_before_it() -> None:
     model.layers[0].kernel.assign(kernel)
     model.compile(minikeras.optimizers.SGD(1.0), lambda t, y: ops.sum(y))
     x = np.array([[1.0, 2.0]], "float32")
+    np.testing.assert_allclose(model.predict(x, verbose=0), 3 * (x @ kernel) ** 2, rtol=1e-6)
     model.fit(x, x, verbose=0)
     np.testing.assert_allclose(model.layers[0].kernel, kernel - x.T * 6 * (x @ kernel), rtol=1e-6)
 
