@@ -42,11 +42,11 @@ _ROOMS = (
 
 # public name -> room, with the name that it has there if that is another
 _NAMES = {
-    "GradientTape": "autodiff",
+    "GradientTape": "ops.operators",
     "KerasTensor": "autodiff",
-    "Variable": "autodiff",
-    "grad": "autodiff",
-    "value_and_grad": "autodiff",
+    "Variable": "ops.operators",
+    "grad": "ops.operators",
+    "value_and_grad": "ops.operators",
     "Initializer": "initializers",
     "Input": "layers",
     "InputSpec": "layers",

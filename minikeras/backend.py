@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from minikeras import activations, config, lazy, ops, random, tree
+from minikeras.autodiff.gradients import GradientTape
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.symbolic import next_number as _next_number
-from minikeras.autodiff.tape import GradientTape
 from minikeras.autodiff.tensor import Variable
 from minikeras.autodiff.tensor import assign_all as _assign_all
 from minikeras.config import backend as backend

@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from minikeras.autodiff.gradients import GradientTape, grad, value_and_grad
 from minikeras.autodiff.op import Op, composite, differentiable, operation, producer
 from minikeras.autodiff.shapes import Spec
 from minikeras.autodiff.symbolic import KerasTensor
-from minikeras.autodiff.tape import GradientTape, Needs, backward, grad, recording, value_and_grad
+from minikeras.autodiff.tape import Needs, backward, recording
 from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.lazy import public_names
 

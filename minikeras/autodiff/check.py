@@ -9,7 +9,7 @@ import numpy as np
 
 from minikeras import kernels as k
 from minikeras import tree
-from minikeras.autodiff.tape import backward, recording
+from minikeras.autodiff.tape import backward, is_recording, recording
 from minikeras.autodiff.tensor import Tensor, Variable
 
 
@@ -22,6 +22,7 @@ def check_gradients(
     atol: float = 1e-7,
     directions: int = 3,
     seed: int = 0,
+    order: int = 1,
     **settings: Any,
 ) -> None:
     """Verify the gradient of `function(*inputs, **settings)` at every float64 input and variable.
@@ -36,10 +37,20 @@ def check_gradients(
         step: half the width of the difference quotient.
         rtol, atol: permitted error, relative to the magnitude of the two numbers compared, and absolute.
         directions: how many random directions are tried for each input.
+        order: with 2 the gradient of the gradient is verified too, with 3 the gradient of that, and so on.
 
     Raises:
         AssertionError: names the input and both numbers where they differ.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> from minikeras.autodiff import check_gradients
+    >>> check_gradients(ops.tanh, np.array([0.5, -1.0]), order=2)
     """
+    if order > 1:
+        options: dict[str, Any] = {"step": step, "rtol": rtol, "atol": atol, "directions": directions}
+        slopes = _slopes(function, variables, seed, settings)
+        check_gradients(slopes, *inputs, variables=variables, seed=seed + 1, order=order - 1, **options)
     rng = np.random.default_rng(seed)
     tensors = [_as_tracked(value) for value in inputs]
     places = [i for i, value in enumerate(tensors) if isinstance(value, Tensor) and value.tracked]
@@ -84,6 +95,24 @@ def check_gradients(
                 raise AssertionError(
                     f"{label}: the gradient along a random direction is {exact!r}, the difference quotient {numeric!r}."
                 )
+
+
+def _slopes(function: Callable, variables: Sequence[Variable], seed: int, settings: dict[str, Any]) -> Callable:
+    """A function of the same inputs that returns the gradients at them, for random gradients at the results."""
+
+    def slopes(*inputs: Any) -> list[Any]:
+        linked = is_recording()
+        sources = [value for value in inputs if isinstance(value, Tensor) and value.tracked] + list(variables)
+        with recording():
+            outputs = [out for out in tree.flatten(function(*inputs, **settings)) if _is_float(out)]
+        rng = np.random.default_rng(seed)
+        found: list[Any] = []
+        for out in outputs:
+            weight = k.to_device(np.asarray(rng.standard_normal(out.shape)))
+            found += [g for g in backward(out, sources, weight, linked=linked) if g is not None]
+        return [g if isinstance(g, Tensor) else Tensor(g) for g in found]
+
+    return slopes
 
 
 def _is_float(value: Any) -> bool:

@@ -44,6 +44,9 @@ class Op:
             again without the Python code around it; default whether it is one of minikeras's own.
         rounds: whether it is computed in float32 and rounded where its inputs are float16 or bfloat16, see `narrow`:
             not where the result has a type of its own.
+        gradient: `gradient(*tensors, **settings)` returns a vjp that works on tensors, made of operations.  It serves
+            for gradients of gradients; without one `function` is run again on arrays that record (see
+            `ops/second_order.py`), which must then be array code.
     """
 
     # `__call__` is a slot that each operation fills with a function made for it: a call passes no `self`
@@ -54,6 +57,7 @@ class Op:
         "count",
         "differentiable",
         "function",
+        "gradient",
         "hidden",
         "keras",
         "parameters",
@@ -80,6 +84,7 @@ class Op:
         hidden: dict[str, Any] | None = None,
         replayable: bool | None = None,
         rounds: bool = True,
+        gradient: Callable | None = None,
     ):
         functools.update_wrapper(self, function)
         self.function = function
@@ -90,6 +95,7 @@ class Op:
         self.keras = keras
         self.takes = 1 if sequence else self.count if takes is None else takes
         self.hidden = hidden or {}
+        self.gradient = gradient
         own = (getattr(function, "__module__", None) or "").startswith("minikeras.")
         self.replayable = own if replayable is None else replayable
         self.rounds = rounds
@@ -195,7 +201,7 @@ def differentiable(function: Callable, *, sequence: bool = False, traced: bool =
     Args:
         sequence: the first parameter is a list of inputs and all others are settings.
         traced: `producer` knows its results although nothing is recorded, which keeps its inputs alive.
-        options: `inputs`, `shape`, `keras`, `takes`, `hidden`, `replayable` and `rounds`, as `Op` has them.
+        options: `inputs`, `shape`, `keras`, `takes`, `hidden`, `replayable`, `rounds` and `gradient`, as `Op` has them.
     """
     op = Op(function, True, sequence=sequence, **options)
     op.__call__ = _of_list(op) if sequence else _of_inputs(op, traced)
@@ -252,11 +258,11 @@ def _of_inputs(op: Op, traced: bool) -> Callable:
             if type(y) is ndarray:
                 result = Tensor(y, recorded)
                 if recorded:
-                    result.node = Node(op, vjp, sources, args, settings)
+                    result.node = Node(op, vjp, sources, args, settings, arrays)
                 elif traced:
                     result.node = Node(op, None, (), args, settings)
             else:
-                result = _linked(op, y, vjp, sources, args, settings, recorded, traced)
+                result = _linked(op, y, vjp, sources, args, settings, arrays, recorded, traced)
             if _state.recorder is not None:
                 _state.recorder.note(op, compute, args, arrays, settings, result)
             return result
@@ -286,7 +292,7 @@ def _of_list(op: Op) -> Callable:
             y, vjp = compute(*arrays, **settings)
             sources = [value if isinstance(value, Tensor) and value.tracked else None for value in values]
             recorded = _state.recording > 0 and any(source is not None for source in sources)
-            result = _linked(op, y, vjp, sources, args, settings, recorded)
+            result = _linked(op, y, vjp, sources, args, settings, arrays, recorded)
             if _state.recorder is not None:
                 _state.recorder.note(op, compute, values, arrays, settings, result)
             return result
@@ -427,13 +433,14 @@ def _linked(
     sources: Any,
     args: tuple,
     settings: dict[str, Any],
+    arrays: list[Any],
     recorded: bool,
     traced: bool = False,
 ) -> Any:
     """The result of an operation as tensors, linked by a node to the sources of its gradient where `recorded`."""
     node = None
     if recorded or traced:
-        node = Node(op, vjp, sources, args, settings) if recorded else Node(op, None, (), args, settings)
+        node = Node(op, vjp, sources, args, settings, arrays) if recorded else Node(op, None, (), args, settings)
     if type(y) is not tuple:
         result = Tensor(_array(y), recorded)
         result.node = node

@@ -52,6 +52,9 @@ def symbols(found: Any, function: Callable, args: tuple, kwargs: dict[str, Any])
         function: the operation, asked for the types that the rule leaves open.
         args, kwargs: what it is called with.
     """
+    leaves = tree.flatten(found)
+    if leaves and all(isinstance(leaf, Spec) for leaf in leaves):
+        return tree.map_structure(lambda one: KerasTensor(one.shape, one.dtype), found)
     several = not isinstance(found, Spec) and not _is_shape(found)
     results = list(found) if several else [found]
     if not all(isinstance(one, Spec) for one in results):

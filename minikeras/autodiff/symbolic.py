@@ -183,6 +183,8 @@ def infer_output(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any
         a, b = pair
         if a is None:
             return None
+        if isinstance(a, KerasTensor):
+            raise ValueError(f"it uses the symbolic tensor {a!r} beside its arguments; pass that as an argument")
         shape = tuple(m if m == n else None for m, n in zip(a.shape, b.shape, strict=True))
         return KerasTensor(shape, a.dtype)
 

@@ -31,7 +31,8 @@ _Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
 _FOLDERS = {"cpu": "minikeras.kernels.cpu"}  # where a device's own overrides are; loaded before they are asked for
 _loaded: set[str] = set()
 _references: dict[str, FunctionType] = {}
-_overrides: dict[str, dict[str, list[_Override]]] = {"cpu": {}, "gpu": {}}  # of each device and kernel, latest last
+# of each device and kernel, latest last; "tape" has those for arrays that record what is done with them
+_overrides: dict[str, dict[str, list[_Override]]] = {"cpu": {}, "gpu": {}, "tape": {}}
 _tables: WeakSet[Kernels] = WeakSet()
 
 
@@ -120,7 +121,7 @@ def override(
 
     Args:
         reference: the kernel, or its name.
-        device: `"cpu"` or `"gpu"`.
+        device: `"cpu"` or `"gpu"`; or `"tape"`: where gradients of gradients are recorded (see `ops/second_order.py`).
         when: where it is used; elsewhere what was there before is, in the end the reference.  A function, which gets
             the arguments that its parameters name, or a condition such as `contiguous_float32("x", "out")`, or several
             of either, which must all hold.  Without it the function is used always.

@@ -1,37 +1,35 @@
-"""Conversion, types and shapes, control flow, slices, scattering, and choosing the largest."""
+"""Conversion, types and shapes, slices, scattering, and choosing the largest."""
 
 from __future__ import annotations
 
 import builtins
 import importlib
 import math
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from minikeras import journal, tree
+from minikeras import journal
 from minikeras import kernels as k
 from minikeras.autodiff import shapes
+from minikeras.autodiff.custom import custom_gradient
 from minikeras.autodiff.op import composite, differentiable, operation, stacked
-from minikeras.autodiff.operands import operands, raw
+from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import FLOATS, Tensor
 from minikeras.ops import elementwise, shaping
 from minikeras.ops.common import array_type, as_array, as_type
-from minikeras.tracebacks import end_at_users_line, user_facing
+from minikeras.tracebacks import end_at_users_line
 
 __all__ = [
     "cast",
-    "cond",
     "convert_to_numpy",
     "convert_to_tensor",
     "copy",
+    "custom_gradient",
     "dtype",
-    "fori_loop",
     "in_top_k",
     "is_tensor",
-    "map",
     "ndim",
     "saturate_cast",
     "scatter",
@@ -43,11 +41,8 @@ __all__ = [
     "slice",
     "slice_update",
     "stop_gradient",
-    "switch",
     "top_k",
     "unstack",
-    "vectorized_map",
-    "while_loop",
 ]
 
 KERAS_MODULE = "keras.src.ops.core"
@@ -171,66 +166,6 @@ def size(x: Any) -> int | None:
     return None if None in sizes else math.prod(sizes)  # type: ignore[arg-type]
 
 
-# ---------------------------------------------------------------- control flow
-
-
-@user_facing
-def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
-    """`true_fn()` if `pred` holds, else `false_fn()`."""
-    return true_fn() if pred else false_fn()
-
-
-@user_facing
-def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
-    """`branches[index](*operands)`; an index beyond the ends means the branch at that end."""
-    return branches[builtins.min(builtins.max(int(index), 0), len(branches) - 1)](*operands)
-
-
-@user_facing
-def while_loop(cond: Callable, body: Callable, loop_vars: Any, maximum_iterations: int | None = None) -> Any:
-    """`loop_vars = body(*loop_vars)` as long as `cond(*loop_vars)` holds, at most `maximum_iterations` times.
-
-    A list or tuple is passed as several arguments, anything else as one; numbers and arrays become tensors.
-    """
-    leaves = tree.flatten(loop_vars)
-    leaves = [x if is_tensor(x) else convert_to_tensor(a) for x, a in zip(leaves, operands(leaves), strict=True)]
-    loop_vars = tree.pack_sequence_as(loop_vars, leaves)
-    several = isinstance(loop_vars, (list, tuple))
-    values = tuple(loop_vars) if several else (loop_vars,)
-    count = 0
-    while (maximum_iterations is None or count < maximum_iterations) and cond(*values):
-        result = body(*values)
-        values = tuple(result) if isinstance(result, (list, tuple)) else (result,)
-        count += 1
-    return type(loop_vars)(values) if several else values[0]
-
-
-@user_facing
-def fori_loop(lower: Any, upper: Any, body_fun: Callable, init_val: Any) -> Any:
-    """`value = body_fun(i, value)` for i from `lower` to before `upper`."""
-    value = init_val
-    for i in range(int(lower), int(upper)):
-        value = body_fun(i, value)
-    return value
-
-
-@user_facing
-def map(f: Callable, xs: Any) -> Any:
-    """`f` at each element along the first axis of the arrays in `xs`, and the results stacked."""
-    leaves = [convert_to_tensor(leaf) for leaf in tree.flatten(xs)]
-    results = [f(tree.pack_sequence_as(xs, [leaf[i] for leaf in leaves])) for i in range(len(leaves[0]))]
-    if not results:
-        raise ValueError(f"map needs at least one element along the first axis, got shape {leaves[0].shape}.")
-    columns = zip(*[tree.flatten(result) for result in results], strict=True)
-    return tree.pack_sequence_as(results[0], [shaping.stack(column) for column in columns])
-
-
-@user_facing
-def vectorized_map(function: Callable, elements: Any) -> Any:
-    """`function` at each element along the first axis of a tensor (or of each tensor in a list), results stacked."""
-    return map(function, elements)
-
-
 # ---------------------------------------------------------------- slices and scattering
 
 
@@ -284,7 +219,8 @@ def _updated(x: Any, updates: Any, *, key: Any, add: bool) -> Any:
         g2 = None
         if needs[1]:
             g2 = g[key]
-            if not add:  # of several updates of one place only the last one counts
+            basic = shaping._is_basic(key if isinstance(key, tuple) else (key,))
+            if not add and not basic:  # of several updates of one place only the last one counts
                 places = k.xp.arange(x.size).reshape(x.shape)[key]
                 writers = k.xp.arange(places.size).reshape(places.shape)
                 last = k.xp.zeros(x.size, writers.dtype)

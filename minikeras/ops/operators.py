@@ -1,6 +1,7 @@
 """Python's operators, indexing and the usual array methods on tensors, all of them differentiable operations.
 
-Importing this module installs them on `Tensor` and `KerasTensor`.
+Importing this module installs them on `Tensor` and `KerasTensor`.  `minikeras` has the public names of `autodiff` from
+here, so that nobody has a variable without its operators.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from minikeras.autodiff import GradientTape, Variable, grad, value_and_grad  # noqa: F401
 from minikeras.autodiff.op import Op
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
@@ -15,7 +17,7 @@ from minikeras.ops import core
 from minikeras.ops import numpy as ops
 from minikeras.tracebacks import end_at_users_line, user_facing
 
-_BINARY: dict[str, Callable] = {
+BINARY: dict[str, Callable] = {
     "add": ops.add,
     "sub": ops.subtract,
     "mul": ops.multiply,
@@ -28,7 +30,7 @@ _BINARY: dict[str, Callable] = {
     "or": ops.bitwise_or,
     "xor": ops.bitwise_xor,
 }
-_COMPARISONS: dict[str, Callable] = {
+COMPARISONS: dict[str, Callable] = {
     "eq": ops.equal,
     "ne": ops.not_equal,
     "lt": ops.less,
@@ -100,10 +102,10 @@ _METHODS: dict[str, Callable] = {
 
 def _install() -> None:
     for owner in (Tensor, KerasTensor):
-        for name, function in _BINARY.items():
+        for name, function in BINARY.items():
             setattr(owner, f"__{name}__", _method(function))
             setattr(owner, f"__r{name}__", _reflected(function))
-        for name, function in _COMPARISONS.items():
+        for name, function in COMPARISONS.items():
             setattr(owner, f"__{name}__", _comparison(function, name))
         for name, function in _UNARY.items():
             setattr(owner, f"__{name}__", _method(function))

@@ -115,13 +115,18 @@ def std(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """The square root of the variance; the gradient is 0 where it is 0."""
     x, axis = as_float(x), axes_of(axis)
     centered = x - k.average(x, axis, True)
-    y = k.xp.sqrt(k.average(k.xp.square(centered), axis, keepdims))
+    variance = k.average(k.xp.square(centered), axis, keepdims)
 
     def vjp(g: Any, needs: Any) -> Any:
-        scale = g / (k.xp.where(y == 0, k.xp.ones_like(y), y) * _count(x.shape, axis))
+        scale = g / (_root_or_1(variance) * _count(x.shape, axis))
         return (centered * restore_axes(scale, x.ndim, axis, keepdims),)
 
-    return y, vjp
+    return k.xp.sqrt(variance), vjp
+
+
+def _root_or_1(x: Any) -> Any:
+    """The square root, 1 in the place of 0, so that no gradient of a gradient meets the slope of the root there."""
+    return k.xp.sqrt(k.xp.where(x == 0, k.xp.ones_like(x), x))
 
 
 def _extreme(x: Any, y: Any, axis: Any, keepdims: bool, initial: Any, pick: Any) -> Any:
@@ -200,12 +205,12 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 @differentiable(inputs=1, shape=shapes.reduction)
 def _euclidean(x: Any, axis: Any, keepdims: bool) -> Any:
     x = as_float(x)
-    y = k.xp.sqrt(k.total(k.xp.square(x), axis, keepdims))
+    squares = k.total(k.xp.square(x), axis, keepdims)
 
     def vjp(g: Any, needs: Any) -> Any:
-        return (x * restore_axes(g / k.xp.where(y == 0, k.xp.ones_like(y), y), x.ndim, axis, keepdims),)
+        return (x * restore_axes(g / _root_or_1(squares), x.ndim, axis, keepdims),)
 
-    return y, vjp
+    return k.xp.sqrt(squares), vjp
 
 
 @composite(inputs=1, shape=shapes.reduction, keras="keras.src.ops.linalg.Norm")

@@ -18,6 +18,7 @@ import numpy as np
 from minikeras import config as settings
 from minikeras import initializers, registry
 from minikeras import kernels as k
+from minikeras.autodiff.gradients import GradientTape
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import snake_case, unique_name
 from minikeras.autodiff.tensor import Tensor, Variable, assign_all, list_of_arrays, mark_changed
@@ -424,6 +425,36 @@ class Optimizer(Rated):
         pairs = list(grads_and_vars)
         self.apply([gradient for gradient, _ in pairs], [variable for _, variable in pairs])
         return self._iterations
+
+    @user_facing
+    def minimize(self, loss: Any, var_list: Any, grad_loss: Any = None, name: Any = None, tape: Any = None) -> Variable:
+        """Update variables so that a loss falls, by its gradient; returns the step count.
+
+        Args:
+            loss: a function without arguments that computes it, or a tensor, with the `tape` that it was recorded on.
+            var_list: the variables, or a function that returns them.
+            grad_loss: the gradient at the loss, default ones.
+            name: accepted for familiarity.
+            tape: the tape that recorded the loss.
+
+        Raises:
+            ValueError: for a tensor without a tape, and where no variable has a gradient; nothing is changed.
+
+        >>> from minikeras import Variable, optimizers
+        >>> x = Variable([3.0])
+        >>> steps = optimizers.SGD(0.25).minimize(lambda: x * x, [x])
+        >>> x.numpy().tolist()
+        [1.5]
+        """
+        if callable(loss) and not isinstance(loss, Tensor):
+            with GradientTape() as tape:
+                loss = loss()
+        elif tape is None:
+            raise ValueError("minimize of a tensor needs the tape that it was recorded on; pass tape, or a function.")
+        variables = list(var_list() if callable(var_list) else var_list)
+        gradients = tape.gradient(loss, variables, grad_loss)
+        scaled = [None if g is None else self.scale_loss(g) for g in gradients]
+        return self.apply_gradients(zip(scaled, variables, strict=True))
 
     def assign(self, variable: Variable, value: Any) -> None:
         """Replace the values of a variable."""

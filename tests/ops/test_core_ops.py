@@ -71,21 +71,6 @@ def test_stop_gradient() -> None:
     np.testing.assert_array_equal(grad(lambda x: ops.sum(x * ops.stop_gradient(x)))(x), [1, 2])
 
 
-def test_control_flow() -> None:
-    assert ops.cond(ops.convert_to_tensor(True), lambda: 1, lambda: 2) == 1
-    assert ops.switch(7, [lambda x: x, lambda x: -x], 3) == -3
-    assert ops.fori_loop(0, 4, lambda i, s: s + i, 0) == 6
-    assert ops.while_loop(lambda i, s: i < 4, lambda i, s: (i + 1, s + i), (0, 0)) == (4, 6)
-    assert ops.while_loop(lambda x: x < 100, lambda x: x * 2, 1, maximum_iterations=3) == 8
-    x = np.arange(6.0).reshape(3, 2)
-    np.testing.assert_array_equal(ops.map(lambda row: ops.sum(row), x), x.sum(1))
-    sums, both = ops.vectorized_map(lambda pair: (pair[0] + pair[1], pair[0]), [x, x])
-    np.testing.assert_array_equal(sums, 2 * x)
-    np.testing.assert_array_equal(both, x)
-    check_gradients(lambda x: ops.map(lambda row: ops.square(row), x), x)
-    check_gradients(lambda x: ops.while_loop(lambda v: ops.max(v) < 50, lambda v: v * v + 1, x), np.array([0.3, 0.7]))
-
-
 def test_segments() -> None:
     data, ids = np.array([[1.0, 5.0], [2.0, 3.0], [4.0, 4.0]]), np.array([0, 0, 2])
     np.testing.assert_array_equal(ops.segment_sum(data, ids), [[3, 8], [0, 0], [4, 4]])

@@ -618,3 +618,29 @@ def test_state_that_does_not_fit_is_left_alone():
     assert_same(optimizer.get_weights(), state, rtol=0)
     optimizer.set_weights([value * 0 for value in state])
     assert int(optimizer.iterations) == 0
+
+
+@pytest.mark.filterwarnings("ignore:The loss does not depend on")
+@pytest.mark.parametrize("factor", [None, 8.0])
+def test_minimize(factor):
+    def loss():
+        return minikeras.ops.sum(x**2) + other * 0.0
+
+    x, other, frozen = Variable([3.0, 1.0]), Variable(2.0), Variable([1.0])
+    optimizer = optimizers.SGD(0.25, loss_scale_factor=factor)
+    assert int(optimizer.minimize(loss, [x, other, frozen])) == 1
+    np.testing.assert_allclose(x, [1.5, 0.5])
+    with minikeras.GradientTape() as tape:
+        value = loss()
+    optimizer.minimize(value, lambda: [x, other, frozen], tape=tape)
+    np.testing.assert_allclose(x, [0.75, 0.25])
+    with minikeras.GradientTape() as tape:
+        value = x**2
+    optimizer.minimize(value, [x, other, frozen], grad_loss=np.array([1.0, 0.0], "float32"), tape=tape)
+    np.testing.assert_allclose(x, [0.375, 0.25])
+    assert frozen.numpy() == 1
+    with pytest.raises(ValueError, match="needs the tape"):
+        optimizer.minimize(value, [x])
+    with pytest.raises(ValueError):
+        optimizer.minimize(loss, [frozen])
+    np.testing.assert_allclose(x, [0.375, 0.25])
