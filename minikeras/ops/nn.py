@@ -5,8 +5,13 @@ Beside Keras's names stand the coarse primitives that layers are made of (`dense
 """
 
 # ruff: noqa: F401, F403
+from typing import TYPE_CHECKING
+
+from minikeras.lazy import public_names
+from minikeras.ops import later as _later
 from minikeras.ops.activation import *
 from minikeras.ops.activation import piecewise_relu
+from minikeras.ops.attention import *
 from minikeras.ops.convolution import *
 from minikeras.ops.convolution import (
     convolution,
@@ -22,3 +27,9 @@ from minikeras.ops.normalization import *
 from minikeras.ops.normalization import batch_norm_training, layer_norm, scale_shift
 from minikeras.ops.pooling import *
 from minikeras.ops.recurrence import gru_sequence, lstm_sequence, simple_rnn_sequence
+
+if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
+    from minikeras.ops.patches import *
+    from minikeras.ops.rare import polar
+else:
+    __getattr__, __dir__ = public_names(__name__, _later.homes(_later.NN))
