@@ -453,7 +453,7 @@ def logspace(
     >>> ops.logspace(0, 2, 3).numpy().tolist()
     [1.0, 10.0, 100.0]
     """
-    y = ew.power(ew.multiply(base, 1.0), linspace(start, stop, num, endpoint, axis=axis))
+    y = ew.power(base, linspace(start, stop, num, endpoint, axis=axis))
     return y if dtype is None else cast(y, dtype)
 
 

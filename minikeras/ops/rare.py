@@ -209,7 +209,8 @@ def conjugate(x: Any) -> Any:
     [(1-2j)]
     """
     x = as_array(x)
-    return k.xp.conjugate(x), _through_real(x, lambda g: g)
+    y = k.xp.conjugate(x) if x.dtype.kind == "c" else x
+    return y, _through_real(x, lambda g: g)
 
 
 conj = conjugate
@@ -390,7 +391,7 @@ def bitwise_left_shift(x: Any, y: Any) -> Any:
     >>> ops.left_shift(1, [1, 3]).numpy().tolist()
     [2, 8]
     """
-    return k.xp.left_shift(*promote(as_array(x), y))
+    return k.xp.left_shift(*promote_exact(as_array(x), y))
 
 
 @operation(shape=shapes.broadcast)
@@ -401,7 +402,7 @@ def bitwise_right_shift(x: Any, y: Any) -> Any:
     >>> ops.right_shift(8, [1, 3]).numpy().tolist()
     [4, 1]
     """
-    return k.xp.right_shift(*promote(as_array(x), y))
+    return k.xp.right_shift(*promote_exact(as_array(x), y))
 
 
 left_shift, right_shift, bitwise_invert = bitwise_left_shift, bitwise_right_shift, ew.bitwise_not

@@ -15,7 +15,7 @@ from minikeras.autodiff import shapes
 from minikeras.autodiff.op import Op, composite, operation
 from minikeras.ops import elementwise as ew
 from minikeras.ops import reduction
-from minikeras.ops.common import as_array, as_float, promote
+from minikeras.ops.common import as_array, as_float, promote, result_type
 from minikeras.ops.core import cast, convert_to_tensor
 from minikeras.ops.product import matmul
 from minikeras.ops.shaping import diagonal, moveaxis, pad, reshape, take, take_along_axis, transpose
@@ -313,7 +313,9 @@ def correlate(x1: Any, x2: Any, mode: str = "valid") -> Any:
     >>> ops.correlate([1.0, 2.0, 3.0], [0.0, 1.0]).numpy().tolist()
     [2.0, 3.0]
     """
-    x1, x2 = _floats(x1), _floats(x2)
+    x1, x2 = convert_to_tensor(x1), convert_to_tensor(x2)
+    dtype = result_type(x1.data, x2.data, 0.0)
+    x1, x2 = cast(x1, dtype), cast(x2, dtype)
     start, size = _correlated(x1.shape, x2.shape, mode)
     length = x2.shape[0]
     padded = pad(x1, ((length - 1, length - 1),))
