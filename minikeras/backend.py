@@ -469,7 +469,7 @@ def rnn(
         mask = by_steps(ops.cast(mask, "bool"))
     elif input_length is not None:
         mask = ops.less(ops.reshape(ops.arange(steps), (-1, 1)), ops.reshape(input_length, (1, -1)))
-    states, outputs = list(initial_states), []
+    states, outputs = list(initial_states), list[Any]()
     for step in reversed(range(steps)) if go_backwards else range(steps):
         output, new = step_function(tree.map_structure(lambda x, i=step: x[i], inputs), [*states, *(constants or ())])
         if mask is not None:

@@ -64,9 +64,8 @@ def _children(structure: Any) -> dict[Any, Any]:
 def _rebuilt(structure: Any, parts: dict[Any, Any]) -> Any:
     """A structure of the same kind with these parts, by their keys or places."""
     if isinstance(structure, dict):
-        pairs = [(key, parts[key]) for key in structure]
-        kept = (structure.default_factory,) if isinstance(structure, defaultdict) else ()
-        return type(structure)(*kept, pairs)
+        kept: Any = [structure.default_factory] if isinstance(structure, defaultdict) else []
+        return type(structure)(*kept, [(key, parts[key]) for key in structure])
     if hasattr(structure, "_fields"):
         return type(structure)(*parts.values())
     return type(structure)(parts.values())

@@ -26,8 +26,8 @@ def raw(value: Any) -> Any:
     if not isinstance(value, k.xp.ndarray):
         array = np.asarray(tree.map_structure(_as_constant, value) if isinstance(value, (list, tuple)) else value)
         if array.dtype in _PYTHON_TYPES and not any(hasattr(leaf, "dtype") for leaf in tree.flatten(value)):
-            complex_type = np.result_type(config.floatx(), np.complex64)
-            array = array.astype({"f": config.floatx(), "c": complex_type}.get(array.dtype.kind, np.int32))
+            types: dict[str, Any] = {"f": config.floatx(), "c": np.result_type(config.floatx(), np.complex64)}
+            array = array.astype(types.get(array.dtype.kind, np.int32))
         value = k.to_device(array)
     return value
 

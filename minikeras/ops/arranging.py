@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -487,10 +486,11 @@ def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: str | None =
     kept = set(excluded or ())
 
     def vectorized(*args: Any, **kwargs: Any) -> Any:
-        given = {**dict(enumerate(args)), **kwargs}
-        taken = {key: convert_to_tensor(value) for key, value in given.items() if key not in kept}
-        loops = [x.shape[: x.ndim - rank] for x, rank in itertools.zip_longest(taken.values(), ranks, fillvalue=0)]
-        loop = shapes.broadcast_shapes(*loops)
+        given: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
+        taken: dict[Any, Any] = {key: convert_to_tensor(value) for key, value in given.items() if key not in kept}
+        missing = [0] * (len(taken) - len(ranks))
+        loops = [x.shape[: x.ndim - rank] for x, rank in zip(taken.values(), [*ranks, *missing], strict=True)]
+        loop: Any = shapes.broadcast_shapes(*loops)
         rows = {}
         for (key, x), own in zip(taken.items(), loops, strict=True):
             core = x.shape[len(own) :]

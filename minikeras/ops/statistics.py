@@ -285,7 +285,7 @@ def _correlate_shape(x1: Any, x2: Any, *, mode: str = "valid") -> Any:
     return _correlated(x1.shape, x2.shape, mode)[1:]
 
 
-def _correlated(shape1: Any, shape2: Any, mode: str) -> tuple[int | None, int | None]:
+def _correlated(shape1: Any, shape2: Any, mode: str) -> tuple[Any, Any]:
     """The first of all products of shifted vectors that a mode keeps, and how many it keeps."""
     if len(shape1) != 1 or len(shape2) != 1 or mode not in ("valid", "same", "full"):
         raise ValueError(

@@ -169,10 +169,8 @@ def test_operators(name: str, kind: str) -> None:
 
 # not of matrices, which are floats
 ONE = "angle cbrt conjugate deg2rad diagflat diff erfc erfinv exp2 fabs fliplr i0 imag isneginf isreal median nanargmax"
-ONE += (
-    " nancumprod nancumsum nanmax nanmean nanmin nanprod nanstd nansum nanvar ptp rad2deg real signbit sinc"
+ONE += " nancumprod nancumsum nanmax nanmean nanmin nanprod nanstd nansum nanvar ptp rad2deg real signbit sinc"
 ONE += " trapezoid squareplus sparse_plus unique"
-)
 OF_ONE: dict[str, Callable[[Any, Any], Any]] = {
     **{
         name: lambda o, x, name=name: getattr(o, name)(x)
