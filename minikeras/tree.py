@@ -63,12 +63,11 @@ def _children(structure: Any) -> dict[Any, Any]:
 
 def _rebuilt(structure: Any, parts: dict[Any, Any]) -> Any:
     """A structure of the same kind with these parts, by their keys or places."""
+    kind: Any = type(structure)
     if isinstance(structure, dict):
-        kept: Any = [structure.default_factory] if isinstance(structure, defaultdict) else []
-        return type(structure)(*kept, [(key, parts[key]) for key in structure])
-    if hasattr(structure, "_fields"):
-        return type(structure)(*parts.values())
-    return type(structure)(parts.values())
+        kept = [structure.default_factory] if isinstance(structure, defaultdict) else []
+        return kind(*kept, [(key, parts[key]) for key in structure])
+    return kind(*parts.values()) if hasattr(structure, "_fields") else kind(parts.values())
 
 
 def flatten_with_path(structure: Any) -> list[tuple[tuple, Any]]:

@@ -369,7 +369,7 @@ def lu_factor(x: Any) -> Any:
         gradient[each[:, None], order] = moved
         return (gradient.reshape(x.shape),)
 
-    return (lu.reshape(x.shape), pivots.reshape(*x.shape[:-2], -1)), vjp
+    return (lu.reshape(x.shape), pivots.reshape(*x.shape[:-2], min(m, n))), vjp
 
 
 def _eig_shape(x: Any) -> Any:

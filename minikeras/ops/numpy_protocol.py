@@ -60,6 +60,7 @@ _IN_C: dict[str, Callable] = {
     "concatenate": lambda arrays, axis=0, out=None, dtype=None, casting="same_kind": None,
     "dot": lambda a, b, out=None: None,
     "inner": lambda a, b: None,
+    "unravel_index": lambda indices, shape, order="C": None,
     "vdot": lambda a, b: None,
     "where": lambda condition, x=None, y=None: None,
 }

@@ -131,7 +131,7 @@ def _quantile(x: Any, q: Any, axis: Any, method: str, keepdims: bool, skip: bool
     low, high = ew.floor(place), ew.ceil(place)
     share = _METHODS[method](place, low)
     below, above = [take_along_axis(rows, cast(one, "int32"), -1) for one in (low, high)]
-    y = ew.where(share == 1, 0.0, below * (1 - share)) + ew.where(share == 0, 0.0, above * share)  # infinities stay
+    y = ew.where(share == 1, 0.0, below) * (1 - share) + ew.where(share == 0, 0.0, above) * share  # infinities stay
     if not skip:
         y = ew.where(count > 0, math.nan, y)
     return reshape(moveaxis(cast(y, x.data.dtype), -1, 0), (*q.shape, *shapes.reduced(x.shape, axis, keepdims)))
@@ -230,7 +230,12 @@ def nanvar(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     0.25
     """
     x = _floats(x)
-    return nansum(ew.square(x - nanmean(x, axis, True)), axis, keepdims) / _known(x, axis, keepdims)
+    return reduction.sum(ew.square(_distances(x, axis)), axis, keepdims) / _known(x, axis, keepdims)
+
+
+def _distances(x: Any, axis: Any) -> Any:
+    """From the mean, 0 where the value is NaN."""
+    return ew.where(_is_nan(x), 0.0, x) - ew.where(_is_nan(x), 0.0, nanmean(x, axis, True))
 
 
 @composite(inputs=1, shape=shapes.reduction)
@@ -242,8 +247,7 @@ def nanstd(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     0.5
     """
     x = _floats(x)
-    distances = ew.where(_is_nan(x), 0.0, x - nanmean(x, axis, True))
-    return reduction.norm(distances, axis=axis, keepdims=keepdims) / ew.sqrt(_known(x, axis, keepdims))
+    return reduction.norm(_distances(x, axis), axis=axis, keepdims=keepdims) / ew.sqrt(_known(x, axis, keepdims))
 
 
 @composite(inputs=1, shape=shapes.reduction)

@@ -402,7 +402,7 @@ class Recorder:
         elif isinstance(theirs, cupy.ufunc) and isinstance(ours, np.ufunc):
             found = _Ufunc(theirs, ours)
         elif isinstance(theirs, cupy.ufunc):  # a plain function of NumPy's, such as `sinc`
-            found = lambda *args: _called(ours, args, {})  # noqa: E731
+            found = lambda *args: _called(ours, args, {})
         elif callable(theirs) and not isinstance(theirs, type):
             call = _moved if name in _TRANSFERS else functools.partial(_function, name)
             found = functools.partial(call, theirs, ours)
