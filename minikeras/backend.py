@@ -452,8 +452,7 @@ def rnn(
         The outputs at the last step, all outputs (batch, steps, ...), and the last states.
 
     >>> from minikeras import backend as K
-    >>> last, outputs, states = K.rnn(lambda x, states: (x + states[0],) * 2 and (x, [x + states[0]]),
-    ...                               K.ones((1, 3, 2)), [K.zeros((1, 2))])
+    >>> last, outputs, states = K.rnn(lambda x, states: (x, [x + states[0]]), K.ones((1, 3, 2)), [K.zeros((1, 2))])
     >>> K.get_value(states[0]).tolist()
     [[3.0, 3.0]]
     """

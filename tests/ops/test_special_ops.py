@@ -169,7 +169,7 @@ def test_what_is_decomposed_is_put_together_again() -> None:
     np.testing.assert_allclose(ops.matmul(q, r), x, atol=1e-12)
     u, s, v = ops.svd(x, full_matrices=False)
     np.testing.assert_allclose(ops.matmul(u * s[:, None], v), x, atol=1e-12)
-    values, _ = ops.eigh(symmetric)
+    values, vectors = ops.eigh(symmetric)
     np.testing.assert_allclose(ops.matmul(symmetric, vectors), vectors * values[:, None], atol=1e-12)
     for one in (x, square, np.swapaxes(x, 1, 2), np.zeros((1, 2, 2))):
         packed, pivots = (part.numpy() for part in ops.lu_factor(one))
