@@ -59,6 +59,7 @@ _IN_C: dict[str, Callable] = {
     "bincount": lambda x, weights=None, minlength=0: None,
     "concatenate": lambda arrays, axis=0, out=None, dtype=None, casting="same_kind": None,
     "dot": lambda a, b, out=None: None,
+    "empty_like": lambda prototype, dtype=None, order="K", subok=True, shape=None, device=None: None,
     "inner": lambda a, b: None,
     "unravel_index": lambda indices, shape, order="C": None,
     "vdot": lambda a, b: None,

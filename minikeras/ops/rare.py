@@ -408,7 +408,7 @@ def bitwise_right_shift(x: Any, y: Any) -> Any:
 left_shift, right_shift, bitwise_invert = bitwise_left_shift, bitwise_right_shift, ew.bitwise_not
 
 
-@operation(inputs=2, shape=shapes.scalar, takes=5, keras="keras.src.ops.numpy.AllClose")
+@operation(inputs=2, shape=shapes.scalar, keras="keras.src.ops.numpy.AllClose")
 def allclose(x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
     """Whether everywhere `|x1 - x2| <= atol + rtol * |x2|`.
 
