@@ -15,9 +15,12 @@ from minikeras.ops.common import as_float
 from minikeras.ops.nn import (
     celu,
     elu,
+    glu,
+    hard_shrink,
     hard_sigmoid,
     hard_silu,
     hard_swish,
+    hard_tanh,
     leaky_relu,
     log_sigmoid,
     log_softmax,
@@ -25,10 +28,17 @@ from minikeras.ops.nn import (
     selu,
     sigmoid,
     silu,
+    soft_shrink,
     softmax,
     softplus,
     softsign,
+    sparse_plus,
+    sparse_sigmoid,
+    sparsemax,
+    squareplus,
     swish,
+    tanh_shrink,
+    threshold,
 )
 from minikeras.tracebacks import user_facing
 
@@ -65,6 +75,7 @@ __all__ = [
     "softsign",
     "sparse_plus",
     "sparse_sigmoid",
+    "sparsemax",
     "squareplus",
     "swish",
     "tanh",
@@ -102,59 +113,13 @@ def mish(x: Any) -> Any:
     return ops.multiply(x, tanh(softplus(x)))
 
 
-def glu(x: Any, axis: int = -1) -> Any:
-    """One half of `x` along `axis` times the sigmoid of the other (Dauphin et al. 2016)."""
-    values, gates = ops.split(x, 2, axis=axis)
-    return ops.multiply(values, sigmoid(gates))
-
-
-def hard_tanh(x: Any) -> Any:
-    """`x` limited to -1 ... 1."""
-    return ops.clip(x, -1.0, 1.0)
-
-
-def hard_shrink(x: Any, threshold: float = 0.5) -> Any:
-    """`x` where `|x| > threshold`, else 0."""
-    return ops.where(ops.greater(ops.absolute(x), threshold), x, 0.0)
-
-
-def soft_shrink(x: Any, threshold: float = 0.5) -> Any:
-    """`x` moved towards 0 by `threshold`, 0 within it."""
-    return ops.subtract(x, ops.clip(x, -threshold, threshold))
-
-
-def tanh_shrink(x: Any) -> Any:
-    """`x - tanh(x)`."""
-    return ops.subtract(x, tanh(x))
-
-
-def squareplus(x: Any, b: float = 4) -> Any:
-    """`(x + sqrt(x**2 + b)) / 2` (Barron 2021)."""
-    return ops.multiply(ops.add(x, ops.sqrt(ops.add(ops.square(x), b))), 0.5)
-
-
-def threshold(x: Any, threshold: float, default_value: float) -> Any:
-    """`x` where it is above `threshold`, else `default_value`."""
-    return ops.where(ops.greater(x, threshold), x, float(default_value))
-
-
-def sparse_plus(x: Any) -> Any:
-    """0 below -1, `x` above 1, `(x + 1)**2 / 4` between."""
-    return ops.add(ops.multiply(ops.square(ops.add(ops.clip(x, -1.0, 1.0), 1.0)), 0.25), relu(ops.subtract(x, 1.0)))
-
-
-def sparse_sigmoid(x: Any) -> Any:
-    """0 below -1, 1 above 1, `(x + 1) / 2` between."""
-    return ops.multiply(ops.add(ops.clip(x, -1.0, 1.0), 1.0), 0.5)
-
-
 # every name that a user or a file may use
 ALL: dict[str, Callable[..., Any]] = {
     function.__name__.strip("_"): function
     for function in (
         *(relu, linear, sigmoid, tanh, softmax, elu, selu, softplus, softsign, exponential, gelu, silu, mish),
         *(leaky_relu, relu6, celu, glu, hard_sigmoid, hard_silu, hard_tanh, hard_shrink, soft_shrink, tanh_shrink),
-        *(log_sigmoid, log_softmax, squareplus, threshold, sparse_plus, sparse_sigmoid),
+        *(log_sigmoid, log_softmax, squareplus, threshold, sparse_plus, sparse_sigmoid, sparsemax),
     )
 }
 ALL.update(swish=silu, hard_swish=hard_silu)

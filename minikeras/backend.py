@@ -5,13 +5,15 @@ Own losses, metrics and layers of such programs are written with them.
 
 from __future__ import annotations
 
+import builtins
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from minikeras import activations, config, lazy, ops, random, tree
+from minikeras import activations, config, layers, lazy, ops, random, tree
 from minikeras.autodiff.gradients import GradientTape
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.symbolic import next_number as _next_number
@@ -30,30 +32,13 @@ from minikeras.layers.context import context
 from minikeras.layers.context import name_scope as name_scope
 from minikeras.models import Model
 from minikeras.ops import abs as abs
-from minikeras.ops import arange as arange
 from minikeras.ops import cast as cast
-from minikeras.ops import clip as clip
 from minikeras.ops import cos as cos
-from minikeras.ops import cumprod as cumprod
-from minikeras.ops import cumsum as cumsum
 from minikeras.ops import elu as elu
-from minikeras.ops import equal as equal
 from minikeras.ops import exp as exp
-from minikeras.ops import expand_dims as expand_dims
-from minikeras.ops import eye as eye
-from minikeras.ops import greater as greater
-from minikeras.ops import greater_equal as greater_equal
 from minikeras.ops import hard_sigmoid as hard_sigmoid
 from minikeras.ops import is_tensor as is_tensor
-from minikeras.ops import less as less
-from minikeras.ops import less_equal as less_equal
 from minikeras.ops import log as log
-from minikeras.ops import maximum as maximum
-from minikeras.ops import minimum as minimum
-from minikeras.ops import not_equal as not_equal
-from minikeras.ops import one_hot as one_hot
-from minikeras.ops import ones_like as ones_like
-from minikeras.ops import reshape as reshape
 from minikeras.ops import round as round
 from minikeras.ops import sigmoid as sigmoid
 from minikeras.ops import sign as sign
@@ -67,9 +52,7 @@ from minikeras.ops import squeeze as squeeze
 from minikeras.ops import stack as stack
 from minikeras.ops import stop_gradient as stop_gradient
 from minikeras.ops import tanh as tanh
-from minikeras.ops import tile as tile
 from minikeras.ops import transpose as transpose
-from minikeras.ops import zeros_like as zeros_like
 from minikeras.utils.seeds import clear_session as clear_session
 
 get_uid = _next_number
@@ -153,6 +136,27 @@ def update_sub(x: Variable, decrement: Any) -> Variable:
     return update(x, x - decrement)
 
 
+def ones_like(x: Any, dtype: Any = None, name: str | None = None) -> Any:
+    """Ones in the shape (and type) of `x`."""
+    return ops.ones_like(x, dtype)
+
+
+def zeros_like(x: Any, dtype: Any = None, name: str | None = None) -> Any:
+    """Zeros in the shape (and type) of `x`."""
+    return ops.zeros_like(x, dtype)
+
+
+def eye(size: Any, dtype: Any = None, name: str | None = None) -> Variable:
+    """A variable of the matrix of this size (one number, or a pair) with ones on its diagonal."""
+    rows, columns = size if isinstance(size, (list, tuple)) else (size, size)
+    return variable(ops.eye(rows, columns, dtype=standardize_dtype(dtype)), dtype, name)
+
+
+def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = "int32") -> Any:
+    """The numbers from `start` (0 where only one number is given) to before `stop`."""
+    return ops.cast(ops.arange(start, stop, step), dtype)
+
+
 def ones(shape: Any, dtype: Any = None, name: str | None = None) -> Variable:
     """A variable of ones."""
     return variable(ops.ones(shape, dtype=standardize_dtype(dtype)), dtype, name)
@@ -171,6 +175,30 @@ def random_normal(shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any
 def random_uniform(shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: Any = None, seed: Any = None) -> Any:
     """Uniformly distributed numbers between `minval` and `maxval`."""
     return random.uniform(shape, minval, maxval, standardize_dtype(dtype), seed)
+
+
+def random_normal_variable(
+    shape: Any, mean: float, scale: float, dtype: Any = None, name: str | None = None, seed: Any = None
+) -> Variable:
+    """A variable of normally distributed numbers.
+
+    >>> from minikeras import backend as K
+    >>> K.random_normal_variable((2, 3), 0.0, 1.0).shape
+    (2, 3)
+    """
+    return variable(random_normal(shape, mean, scale, dtype, seed), dtype, name)
+
+
+def random_uniform_variable(
+    shape: Any, low: float, high: float, dtype: Any = None, name: str | None = None, seed: Any = None
+) -> Variable:
+    """A variable of uniformly distributed numbers.
+
+    >>> from minikeras import backend as K
+    >>> K.random_uniform_variable((2, 3), 0.0, 1.0).shape
+    (2, 3)
+    """
+    return variable(random_uniform(shape, low, high, dtype, seed), dtype, name)
 
 
 def truncated_normal(shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None) -> Any:
@@ -268,10 +296,64 @@ def temporal_padding(x: Any, padding: Any = (1, 1)) -> Any:
 
 def spatial_2d_padding(x: Any, padding: Any = ((1, 1), (1, 1)), data_format: Any = None) -> Any:
     """Zeros around pictures: ((above, below), (left, right))."""
-    rows, columns = map(tuple, padding)
-    if config.standardize_data_format(data_format) == "channels_last":
-        return ops.pad(x, ((0, 0), rows, columns, (0, 0)))
-    return ops.pad(x, ((0, 0), (0, 0), rows, columns))
+    return _padded(x, padding, data_format)
+
+
+def spatial_3d_padding(x: Any, padding: Any = ((1, 1), (1, 1), (1, 1)), data_format: Any = None) -> Any:
+    """Zeros around volumes: a pair (before, after) for each of three axes.
+
+    >>> from minikeras import backend as K
+    >>> K.spatial_3d_padding(K.ones((1, 2, 2, 2, 1)), data_format="channels_last").shape
+    (1, 4, 4, 4, 1)
+    """
+    return _padded(x, padding, data_format)
+
+
+def _padded(x: Any, padding: Any, data_format: Any) -> Any:
+    widths = [tuple(pair) for pair in padding]
+    if len(widths) != len(x.shape) - 2:
+        raise ValueError(f"padding takes pairs of widths for {len(x.shape) - 2} axes, got {padding!r}.")
+    first = config.standardize_data_format(data_format) == "channels_first"
+    return ops.pad(x, ((0, 0), (0, 0), *widths) if first else ((0, 0), *widths, (0, 0)))
+
+
+def resize_images(
+    x: Any, height_factor: int, width_factor: int, data_format: Any, interpolation: str = "nearest"
+) -> Any:
+    """Pictures so many times as high and wide, as `layers.UpSampling2D` does it.
+
+    >>> from minikeras import backend as K
+    >>> K.resize_images(K.ones((1, 2, 2, 3)), 2, 3, "channels_last").shape
+    (1, 4, 6, 3)
+    """
+    resize: Any = layers.UpSampling2D((height_factor, width_factor), data_format, interpolation)
+    return resize(x)
+
+
+def resize_volumes(x: Any, depth_factor: int, height_factor: int, width_factor: int, data_format: Any) -> Any:
+    """Each value of volumes so many times along the three axes.
+
+    >>> from minikeras import backend as K
+    >>> K.resize_volumes(K.ones((1, 1, 2, 2, 3)), 2, 2, 3, "channels_last").shape
+    (1, 2, 4, 6, 3)
+    """
+    resize: Any = layers.UpSampling3D((depth_factor, height_factor, width_factor), data_format)
+    return resize(x)
+
+
+def reshape(x: Any, shape: Any) -> Any:
+    """The same values in another shape."""
+    return ops.reshape(x, shape)
+
+
+def expand_dims(x: Any, axis: int = -1) -> Any:
+    """A new axis of size 1, the last by default."""
+    return ops.expand_dims(x, axis)
+
+
+def tile(x: Any, n: Any) -> Any:
+    """The whole array repeated so many times along each axis."""
+    return ops.tile(x, n)
 
 
 # ---------------------------------------------------------------- Keras 2 names: mathematics
@@ -312,6 +394,92 @@ def function(inputs: Any, outputs: Any, updates: Any = None, **kwargs: Any) -> C
 def map_fn(fn: Callable, elems: Any, name: str | None = None, dtype: Any = None) -> Any:
     """The results of a function for each entry of the first axis, stacked."""
     return ops.map(fn, elems)
+
+
+def foldl(fn: Callable, elems: Any, initializer: Any = None, name: str | None = None) -> Any:
+    """`fn(accumulated, entry)` for each entry of the first axis, from the first, or from `initializer`.
+
+    >>> from minikeras import backend as K
+    >>> K.get_value(K.foldl(lambda total, x: total * 2 + x, K.constant([1.0, 2.0, 3.0]))).tolist()
+    11.0
+    """
+    return _folded(fn, ops.unstack(elems), initializer)
+
+
+def foldr(fn: Callable, elems: Any, initializer: Any = None, name: str | None = None) -> Any:
+    """`fn(accumulated, entry)` for each entry of the first axis, from the last one backwards, or from `initializer`.
+
+    >>> from minikeras import backend as K
+    >>> K.get_value(K.foldr(lambda total, x: total * 2 + x, K.constant([1.0, 2.0, 3.0]))).tolist()
+    17.0
+    """
+    return _folded(fn, ops.unstack(elems)[::-1], initializer)
+
+
+def _folded(fn: Callable, parts: list[Any], initializer: Any) -> Any:
+    return functools.reduce(fn, parts) if initializer is None else functools.reduce(fn, parts, initializer)
+
+
+def rnn(
+    step_function: Callable,
+    inputs: Any,
+    initial_states: Any,
+    go_backwards: bool = False,
+    mask: Any = None,
+    constants: Any = None,
+    unroll: bool = False,
+    input_length: Any = None,
+    time_major: bool = False,
+    zero_output_for_mask: bool = False,
+    return_all_outputs: bool = True,
+) -> tuple[Any, Any, list[Any]]:
+    """A function called for each step of sequences, with the states that it returned at the step before.
+
+    Args:
+        step_function: of the inputs at one step and a list of states and constants; returns outputs and new states.
+        inputs: (batch, steps, ...), or a structure of these.
+        initial_states: a list of arrays.
+        go_backwards: begin at the last step; the outputs are in the order in which they were computed.
+        mask: (batch, steps): where it is false, states stay, and the outputs are those of the step before.
+        constants: what each call gets after the states.
+        unroll: accepted for familiarity; steps are always taken one by one.
+        input_length: in the place of a mask, how many steps count: one number, or one for each sequence.
+        time_major: the first axis of inputs, mask and outputs is that of the steps.
+        zero_output_for_mask: masked outputs are zeros.
+        return_all_outputs: else only the last ones.
+
+    Returns:
+        The outputs at the last step, all outputs (batch, steps, ...), and the last states.
+
+    >>> from minikeras import backend as K
+    >>> last, outputs, states = K.rnn(lambda x, states: (x, [x + states[0]]), K.ones((1, 3, 2)), [K.zeros((1, 2))])
+    >>> K.get_value(states[0]).tolist()
+    [[3.0, 3.0]]
+    """
+
+    def by_steps(x: Any) -> Any:
+        return x if time_major else ops.swapaxes(x, 0, 1)
+
+    inputs = tree.map_structure(by_steps, inputs)
+    steps = tree.flatten(inputs)[0].shape[0]
+    if steps is None:
+        raise ValueError("rnn takes sequences with a known number of steps, got an open one; use layers.RNN.")
+    if mask is not None:
+        mask = by_steps(ops.cast(mask, "bool"))
+    elif input_length is not None:
+        mask = ops.less(ops.reshape(ops.arange(steps), (-1, 1)), ops.reshape(input_length, (1, -1)))
+    states, outputs = list(initial_states), list[Any]()
+    for step in reversed(range(steps)) if go_backwards else range(steps):
+        output, new = step_function(tree.map_structure(lambda x, i=step: x[i], inputs), [*states, *(constants or ())])
+        if mask is not None:
+            kept = outputs[-1] if outputs and not zero_output_for_mask else tree.map_structure(ops.zeros_like, output)
+            now = mask[step]
+            output = tree.map_structure(lambda a, b, now=now: switch(now, a, b), output, kept)
+            new = [switch(now, one, before) for one, before in zip(new, states, strict=True)]
+        states = list(new)
+        outputs = [*outputs, output] if return_all_outputs else [output]
+    stacked = tree.map_structure(lambda *parts: by_steps(ops.stack(parts)), *outputs)
+    return outputs[-1], stacked, states
 
 
 def bias_add(x: Any, bias: Any, data_format: Any = None) -> Any:
@@ -355,19 +523,58 @@ def separable_conv2d(
     return ops.separable_conv(x, depthwise_kernel, pointwise_kernel, strides, padding, data_format, dilation_rate)
 
 
-def pool2d(
+def _pooling(meaning: str, name: str) -> Callable[..., Any]:
+    def pool(
+        x: Any,
+        pool_size: Any,
+        strides: Any = 1,
+        padding: str = "valid",
+        data_format: Any = None,
+        pool_mode: str = "max",
+    ) -> Any:
+        if pool_mode not in ("max", "avg"):
+            raise ValueError(f"{name} takes 'max' or 'avg' for pool_mode, got {pool_mode!r}.")
+        return (ops.max_pool if pool_mode == "max" else ops.average_pool)(x, pool_size, strides, padding, data_format)
+
+    pool.__name__ = pool.__qualname__ = name
+    pool.__doc__ = f"The largest values of windows of {meaning}, or the means with `pool_mode='avg'`."
+    return pool
+
+
+pool2d = _pooling("pictures", "pool2d")
+pool3d = _pooling("volumes", "pool3d")
+
+
+def conv2d_transpose(
     x: Any,
-    pool_size: Any,
+    kernel: Any,
+    output_shape: Any,
     strides: Any = (1, 1),
     padding: str = "valid",
     data_format: Any = None,
-    pool_mode: str = "max",
+    dilation_rate: Any = (1, 1),
 ) -> Any:
-    """The largest values of windows of pictures, or the means with `pool_mode="avg"`."""
-    if pool_mode not in ("max", "avg"):
-        raise ValueError(f"pool2d takes 'max' or 'avg' for pool_mode, got {pool_mode!r}.")
-    pool = ops.max_pool if pool_mode == "max" else ops.average_pool
-    return pool(x, pool_size, strides, padding, data_format)
+    """The gradient of `conv2d` at its input.
+
+    Args:
+        x: what the convolution returned.
+        kernel: (rows, columns, filters, channels of x).
+        output_shape: the shape of the convolution's input; that of the batch may be None.
+
+    >>> from minikeras import backend as K
+    >>> K.conv2d_transpose(K.ones((1, 2, 2, 1)), K.ones((2, 2, 3, 1)), (1, 3, 3, 3)).shape
+    (1, 3, 3, 3)
+    """
+    last = config.standardize_data_format(data_format) == "channels_last"
+    y = ops.conv_transpose(x, kernel, strides, "valid", None, data_format, dilation_rate)
+    part, extra = [slice(None)] * 4, [(0, 0)] * 4
+    for axis in (1, 2) if last else (2, 3):
+        made, wanted = y.shape[axis], output_shape[axis]
+        size, step, apart = (one[axis - 1 - (not last)] for one in (kernel.shape, strides, dilation_rate))
+        reach = (x.shape[axis] - 1) * step + apart * (size - 1) + 1  # what the windows cover
+        start = builtins.max(reach - wanted, 0) // 2 if padding == "same" else 0
+        part[axis], extra[axis] = slice(start, start + wanted), (0, builtins.max(start + wanted - made, 0))
+    return ops.pad(y, extra)[tuple(part)]
 
 
 def in_top_k(predictions: Any, targets: Any, k: int) -> Any:
@@ -439,6 +646,45 @@ def argmin(x: Any, axis: int = -1) -> Any:
     return ops.argmin(x, axis)
 
 
+def cumsum(x: Any, axis: int = 0) -> Any:
+    """Running sums along an axis, the first by default."""
+    return ops.cumsum(x, axis)
+
+
+def cumprod(x: Any, axis: int = 0) -> Any:
+    """Running products along an axis, the first by default."""
+    return ops.cumprod(x, axis)
+
+
+def clip(x: Any, min_value: Any, max_value: Any) -> Any:
+    """`x` limited to `min_value ... max_value`; of limits in the wrong order the lower one counts for both."""
+    if isinstance(min_value, (int, float)) and isinstance(max_value, (int, float)) and max_value < min_value:
+        max_value = min_value
+    return ops.clip(x, -math.inf if min_value is None else min_value, math.inf if max_value is None else max_value)
+
+
+def one_hot(indices: Any, num_classes: int) -> Any:
+    """Rows with a one at each index, else zeros."""
+    return ops.one_hot(indices, num_classes)
+
+
+def _of_two(name: str) -> Callable[[Any, Any], Any]:
+    operation = getattr(ops, name)
+
+    def compute(x: Any, y: Any) -> Any:
+        return operation(x, y)
+
+    compute.__name__ = compute.__qualname__ = name
+    compute.__doc__ = operation.__doc__
+    return compute
+
+
+equal, not_equal = _of_two("equal"), _of_two("not_equal")
+greater, greater_equal = _of_two("greater"), _of_two("greater_equal")
+less, less_equal = _of_two("less"), _of_two("less_equal")
+maximum, minimum = _of_two("maximum"), _of_two("minimum")
+
+
 def pow(x: Any, a: Any) -> Any:
     """`x ** a`."""
     return ops.power(x, a)
@@ -462,6 +708,65 @@ def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> 
 def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
     """Cross-entropy of distributions (or logits) along an axis with target distributions."""
     return ops.categorical_crossentropy(target, output, from_logits, axis)
+
+
+def binary_focal_crossentropy(
+    target: Any,
+    output: Any,
+    apply_class_balancing: bool = False,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    from_logits: bool = False,
+) -> Any:
+    """`binary_crossentropy`, elementwise, less where predictions are right (Lin et al. 2018).
+
+    >>> from minikeras import backend as K
+    >>> K.binary_focal_crossentropy(K.constant([[1.0]]), K.constant([[0.5]])).numpy().round(4).tolist()
+    [[0.17329999804496765]]
+    """
+    chance = ops.sigmoid(output) if from_logits else output
+    right = target * chance + (1 - target) * (1 - chance)
+    loss = ops.power(1 - right, gamma) * binary_crossentropy(target, output, from_logits)
+    return loss * (target * alpha + (1 - target) * (1 - alpha)) if apply_class_balancing else loss
+
+
+def categorical_focal_crossentropy(
+    target: Any, output: Any, alpha: Any = 0.25, gamma: float = 2.0, from_logits: bool = False, axis: int = -1
+) -> Any:
+    """`categorical_crossentropy`, less where predictions are right (Lin et al. 2018).
+
+    Args:
+        alpha: one number, or one for each class.
+
+    >>> from minikeras import backend as K
+    >>> K.categorical_focal_crossentropy(K.constant([[1.0, 0.0]]), K.constant([[0.5, 0.5]])).numpy().round(4).tolist()
+    [0.043299999088048935]
+    """
+    chances = ops.softmax(output, axis) if from_logits else output / ops.sum(output, axis, keepdims=True)
+    chances = ops.clip(chances, config.epsilon(), 1 - config.epsilon())
+    return ops.sum(-alpha * ops.power(1 - chances, gamma) * target * ops.log(chances), axis)
+
+
+def batch_normalization(
+    x: Any, mean: Any, var: Any, beta: Any, gamma: Any, axis: int = -1, epsilon: float = 1e-3
+) -> Any:
+    """`gamma * (x - mean) / sqrt(var + epsilon) + beta`, with one number for each entry of an axis, or broadcast.
+
+    Args:
+        beta, gamma: None for none.
+
+    >>> from minikeras import backend as K
+    >>> K.batch_normalization(K.constant([[4.0]]), 0.0, 4.0, 1.0, 2.0, epsilon=0.0).numpy().tolist()
+    [[5.0]]
+    """
+    shape = [1] * len(x.shape)
+    shape[axis] = -1
+    mean, var, beta, gamma = [
+        ops.reshape(one, shape) if len(getattr(one, "shape", ())) == 1 else one for one in (mean, var, beta, gamma)
+    ]
+    y = (x - mean) / ops.sqrt(var + epsilon)
+    y = y if gamma is None else y * gamma
+    return y if beta is None else y + beta
 
 
 def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:

@@ -140,6 +140,44 @@ def test_functions_of_the_backend():
         K.pool2d(x, (2, 2), pool_mode="min")
 
 
+def test_a_recurrence_of_the_backend_has_gradients():
+    weight = K.variable([0.5, 1.5])
+    x = RNG.normal(size=(2, 3, 2)).astype("f4")
+    mask = np.array([[True, True, False], [True, False, True]])
+    with keras.GradientTape() as tape:
+        last, outputs, states = K.rnn(
+            lambda x, states: (x * weight, [x * weight + states[0]]),
+            *(x, [K.zeros((2, 2))]),
+            mask=mask,
+            zero_output_for_mask=True,
+        )
+        loss = K.sum(states[0])
+    np.testing.assert_allclose(tape.gradient(loss, weight), (x * mask[..., None]).sum((0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(outputs, x * weight.numpy() * mask[..., None], rtol=1e-6)
+    np.testing.assert_array_equal(last, outputs[:, -1])
+    with pytest.raises(ValueError, match="known number of steps"):
+        K.rnn(lambda x, states: (x, states), keras.Input((None, 3)), [])
+
+
+def test_more_functions_of_the_backend():
+    x = RNG.normal(size=(2, 3)).astype("f4")
+    np.testing.assert_array_equal(K.cumsum(x), np.cumsum(x, 0))
+    np.testing.assert_array_equal(K.cumprod(x), np.cumprod(x, 0))
+    np.testing.assert_array_equal(K.clip(x, min_value=-0.5, max_value=0.5), np.clip(x, -0.5, 0.5))
+    np.testing.assert_array_equal(K.maximum(x=x, y=0.0), np.maximum(x, 0))
+    assert K.expand_dims(x).shape == (2, 3, 1) and K.reshape(x, shape=(3, 2)).shape == (3, 2)
+    assert str(K.arange(3).dtype) == "int32" and K.eye((2, 3)).shape == (2, 3)
+    volumes = RNG.normal(size=(1, 2, 2, 2, 3)).astype("f4")
+    assert K.pool3d(volumes, (2, 2, 2)).shape == (1, 1, 1, 1, 3)
+    assert K.resize_volumes(volumes, 1, 2, 3, "channels_last").shape == (1, 2, 4, 6, 3)
+    assert K.spatial_3d_padding(volumes, data_format="channels_first").shape == (1, 2, 4, 4, 5)
+    assert K.conv2d_transpose(volumes[0], K.ones((2, 2, 5, 3)), (None, 4, 4, 5), (2, 2), "same").shape == (2, 4, 4, 5)
+    with pytest.raises(ValueError, match="for 3 axes"):
+        K.spatial_3d_padding(volumes, ((1, 1), (1, 1)))
+    with pytest.raises(ValueError, match="'min'"):
+        K.pool3d(volumes, (2, 2, 2), pool_mode="min")
+
+
 def test_gradients_of_the_backend():
     weight = K.variable([1.0, 2.0])
     with keras.GradientTape():

@@ -26,7 +26,8 @@ def raw(value: Any) -> Any:
     if not isinstance(value, k.xp.ndarray):
         array = np.asarray(tree.map_structure(_as_constant, value) if isinstance(value, (list, tuple)) else value)
         if array.dtype in _PYTHON_TYPES and not any(hasattr(leaf, "dtype") for leaf in tree.flatten(value)):
-            array = array.astype(config.floatx() if array.dtype.kind == "f" else np.int32)
+            types: dict[str, Any] = {"f": config.floatx(), "c": np.result_type(config.floatx(), np.complex64)}
+            array = array.astype(types.get(array.dtype.kind, np.int32))
         value = k.to_device(array)
     return value
 
@@ -35,7 +36,11 @@ def _as_constant(leaf: Any) -> Any:
     return leaf.numpy() if isinstance(leaf, Tensor) else leaf
 
 
-_PYTHON_TYPES = (np.dtype(np.float64), np.dtype(np.int64))  # what NumPy makes of Python's numbers
+_PYTHON_TYPES = (
+    np.dtype(np.float64),
+    np.dtype(np.int64),
+    np.dtype(np.complex128),
+)  # what NumPy makes of Python's numbers
 PLAIN_TYPES = frozenset((type(None), bool, int, float))  # of arguments that `raw` leaves as they are
 
 

@@ -79,7 +79,8 @@ class Described:
 
 _BY_CLASS: dict[tuple[str, str], Described] = {}  # also by the classes of other names that `ops` has for them
 _BY_OP: dict[Op, Described] = {}
-for _name, _op in (*vars(ops).items(), ("re_lu", nn.piecewise_relu), ("exponential", activations.exponential)):
+_others = [("re_lu", nn.piecewise_relu), ("exponential", activations.exponential)]
+for _name, _op in [*[(_name, getattr(ops, _name)) for _name in dir(ops)], *_others]:
     if isinstance(_op, Op) and any(_op.keras_class):
         _known = _BY_OP[_op] = _BY_OP.get(_op) or Described(_op)
         _BY_CLASS.setdefault((_known.module, _known.class_name), _known)

@@ -7,18 +7,23 @@ from typing import Any
 
 from minikeras import kernels as k
 from minikeras.autodiff import shapes
-from minikeras.autodiff.op import differentiable
+from minikeras.autodiff.op import composite, differentiable
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
-from minikeras.ops.common import as_float, axes_of
+from minikeras.ops import elementwise as ew
+from minikeras.ops import shaping
+from minikeras.ops.common import as_float, axes_of, float_type
 
 __all__ = [
     "celu",
     "elu",
     "gelu",
+    "glu",
+    "hard_shrink",
     "hard_sigmoid",
     "hard_silu",
     "hard_swish",
+    "hard_tanh",
     "leaky_relu",
     "log_sigmoid",
     "log_softmax",
@@ -27,10 +32,17 @@ __all__ = [
     "selu",
     "sigmoid",
     "silu",
+    "soft_shrink",
     "softmax",
     "softplus",
     "softsign",
+    "sparse_plus",
+    "sparse_sigmoid",
+    "sparsemax",
+    "squareplus",
     "swish",
+    "tanh_shrink",
+    "threshold",
 ]
 
 KERAS_MODULE = "keras.src.ops.nn"
@@ -195,3 +207,131 @@ def log_softmax(x: Any, axis: Any = -1) -> Any:
     axis = axes_of(axis)
     y = k.log_softmax(as_float(x), axis=axis)
     return y, lambda g, needs: (g - k.xp.exp(y) * g.sum(axis=axis, keepdims=True),)
+
+
+@differentiable(inputs=1, shape=shapes.same)
+def sparsemax(x: Any, axis: int = -1) -> Any:
+    """The distribution along an axis that is nearest to `x`, mostly zeros (Martins and Astudillo 2016).
+
+    >>> from minikeras import ops
+    >>> ops.sparsemax([1.0, 0.5, -1.0]).numpy().tolist()
+    [0.75, 0.25, 0.0]
+    """
+    x = as_float(x)
+    rows = k.xp.moveaxis(x, axis, -1)
+    descending = -k.xp.sort(-rows, axis=-1)
+    sums = k.xp.cumsum(descending, axis=-1) - 1
+    count = (descending * k.xp.arange(1, rows.shape[-1] + 1, dtype=x.dtype) > sums).sum(axis=-1, keepdims=True)
+    threshold = k.xp.take_along_axis(sums, count - 1, axis=-1) / count.astype(x.dtype)
+    y = k.xp.moveaxis(k.xp.maximum(rows - threshold, 0), -1, axis)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        chosen = (y > 0).astype(g.dtype)
+        return (chosen * (g - (g * chosen).sum(axis=axis, keepdims=True) / chosen.sum(axis=axis, keepdims=True)),)
+
+    return y, vjp
+
+
+def _glu_shape(x: Any, *, axis: int = -1) -> Any:
+    return shapes.Spec(shapes.split(x, indices_or_sections=2, axis=axis)[0].shape, float_type(x))
+
+
+@composite(inputs=1, shape=_glu_shape)
+def glu(x: Any, axis: int = -1) -> Any:
+    """One half of `x` along `axis` times the sigmoid of the other (Dauphin et al. 2016).
+
+    >>> from minikeras import ops
+    >>> ops.glu([3.0, 0.0]).numpy().tolist()
+    [1.5]
+    """
+    values, gates = shaping.split(x, 2, axis=axis)
+    return ew.multiply(values, sigmoid(gates))
+
+
+@composite(shape=shapes.same)
+def hard_tanh(x: Any) -> Any:
+    """`x` limited to -1 ... 1.
+
+    >>> from minikeras import ops
+    >>> ops.hard_tanh([-3.0, 0.5]).numpy().tolist()
+    [-1.0, 0.5]
+    """
+    return ew.clip(x, -1.0, 1.0)
+
+
+@composite(inputs=1, shape=shapes.same)
+def hard_shrink(x: Any, threshold: float = 0.5) -> Any:
+    """`x` where `|x| > threshold`, else 0.
+
+    >>> from minikeras import ops
+    >>> ops.hard_shrink([-3.0, 0.25]).numpy().tolist()
+    [-3.0, 0.0]
+    """
+    return ew.where(ew.greater(ew.absolute(x), threshold), x, 0.0)
+
+
+@composite(inputs=1, shape=shapes.same)
+def soft_shrink(x: Any, threshold: float = 0.5) -> Any:
+    """`x` moved towards 0 by `threshold`, 0 within it.
+
+    >>> from minikeras import ops
+    >>> ops.soft_shrink([-3.0, 0.25]).numpy().tolist()
+    [-2.5, 0.0]
+    """
+    return ew.subtract(x, ew.clip(x, -threshold, threshold))
+
+
+@composite(shape=shapes.same)
+def tanh_shrink(x: Any) -> Any:
+    """`x - tanh(x)`.
+
+    >>> from minikeras import ops
+    >>> ops.tanh_shrink(0.0).numpy().tolist()
+    0.0
+    """
+    return ew.subtract(x, ew.tanh(x))
+
+
+@composite(inputs=1, shape=shapes.same)
+def squareplus(x: Any, b: float = 4) -> Any:
+    """`(x + sqrt(x**2 + b)) / 2` (Barron 2021).
+
+    >>> from minikeras import ops
+    >>> ops.squareplus(0.0).numpy().tolist()
+    1.0
+    """
+    return ew.multiply(ew.add(x, ew.sqrt(ew.add(ew.square(x), b))), 0.5)
+
+
+@composite(inputs=1, shape=shapes.same)
+def threshold(x: Any, threshold: float, default_value: float) -> Any:
+    """`x` where it is above `threshold`, else `default_value`.
+
+    >>> from minikeras import ops
+    >>> ops.threshold([0.5, 2.0], 1.0, 0.0).numpy().tolist()
+    [0.0, 2.0]
+    """
+    return ew.where(ew.greater(x, threshold), x, float(default_value))
+
+
+@composite(shape=shapes.same)
+def sparse_plus(x: Any) -> Any:
+    """0 below -1, `x` above 1, `(x + 1)**2 / 4` between.
+
+    >>> from minikeras import ops
+    >>> ops.sparse_plus([-2.0, 0.0, 3.0]).numpy().tolist()
+    [0.0, 0.25, 3.0]
+    """
+    limited = ew.add(ew.clip(x, -1.0, 1.0), 1.0)
+    return ew.add(ew.multiply(ew.square(limited), 0.25), relu(ew.subtract(x, 1.0)))
+
+
+@composite(shape=shapes.same)
+def sparse_sigmoid(x: Any) -> Any:
+    """0 below -1, 1 above 1, `(x + 1) / 2` between.
+
+    >>> from minikeras import ops
+    >>> ops.sparse_sigmoid([-2.0, 0.0, 3.0]).numpy().tolist()
+    [0.0, 0.5, 1.0]
+    """
+    return ew.multiply(ew.add(ew.clip(x, -1.0, 1.0), 1.0), 0.5)

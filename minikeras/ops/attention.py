@@ -10,9 +10,9 @@ from minikeras import kernels as k
 from minikeras.autodiff.op import composite, differentiable
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.tape import is_recording
+from minikeras.ops.activation import softmax
 from minikeras.ops.common import result_type
 from minikeras.ops.elementwise import add, multiply, where
-from minikeras.ops.nn import softmax
 from minikeras.ops.product import einsum
 from minikeras.ops.shaping import repeat
 

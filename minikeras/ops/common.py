@@ -31,6 +31,11 @@ def as_float(x: Any) -> Any:
     return x if x.dtype.kind in "fc" or x.dtype.char in FLOATS else x.astype(config.floatx())
 
 
+def float_type(x: Any) -> Any:
+    """The type in which `as_float` returns an array, or what has its type alone."""
+    return x.dtype if x.dtype.kind in "fc" else np.dtype(config.floatx())
+
+
 def result_type(*values: Any) -> Any:
     """The common type of arrays and Python numbers, by the rules of `config.result_type`."""
     return _result_type(config.floatx(), *[_type_of(value) for value in values])

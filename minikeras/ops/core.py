@@ -35,6 +35,8 @@ __all__ = [
     "scatter",
     "scatter_update",
     "segment_max",
+    "segment_min",
+    "segment_prod",
     "segment_sum",
     "shape",
     "size",
@@ -339,27 +341,87 @@ def _segment_shape(data: Any, segment_ids: Any, *, num_segments: int | None = No
     return shapes.Spec((num_segments, *data.shape[1:]), data.dtype)
 
 
+def _segments(segment_ids: Any, num_segments: int | None) -> int:
+    if num_segments is not None:
+        return num_segments
+    return int(segment_ids.max()) + 1 if segment_ids.size else 0
+
+
 @differentiable(inputs=2, shape=_segment_shape, keras="keras.src.ops.math.SegmentSum")
 def segment_sum(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:
     """The sums of the slices along the first axis that have the same segment number: (num_segments, ...)."""
-    count = num_segments if num_segments is not None else int(segment_ids.max()) + 1 if segment_ids.size else 0
-    y = k.xp.zeros((count, *data.shape[1:]), data.dtype)
+    y = k.xp.zeros((_segments(segment_ids, num_segments), *data.shape[1:]), data.dtype)
     k.xp.add.at(y, segment_ids, data)
     return y, lambda g, needs: (g[segment_ids], None)
 
 
-@differentiable(inputs=2, shape=_segment_shape, keras="keras.src.ops.math.SegmentMax")
-def segment_max(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:
-    """The largest of the slices with the same segment number; of an empty segment the type's smallest number."""
-    count = num_segments if num_segments is not None else int(segment_ids.max()) + 1 if segment_ids.size else 0
-    lowest = -np.inf if data.dtype.kind == "f" else np.iinfo(data.dtype).min
-    y = k.xp.full((count, *data.shape[1:]), lowest, data.dtype)
-    k.xp.maximum.at(y, segment_ids, data)
+def _segment_extreme(data: Any, segment_ids: Any, count: int, sign: int, pick: Any) -> Any:
+    """(y, vjp) of the extremes of segments, the infinity of this sign in an empty one; equal extremes share."""
+    if data.dtype.kind == "f":
+        fill: Any = sign * math.inf
+    else:
+        fill = np.iinfo(data.dtype).max if sign > 0 else np.iinfo(data.dtype).min
+    y = k.xp.full((count, *data.shape[1:]), fill, data.dtype)
+    pick.at(y, segment_ids, data)
 
     def vjp(g: Any, needs: Any) -> Any:
         chosen = (data == y[segment_ids]).astype(g.dtype)
         shares = k.xp.zeros(y.shape, g.dtype)
         k.xp.add.at(shares, segment_ids, chosen)
         return chosen * (g / k.xp.maximum(shares, 1))[segment_ids], None
+
+    return y, vjp
+
+
+@differentiable(inputs=2, shape=_segment_shape, keras="keras.src.ops.math.SegmentMax")
+def segment_max(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:
+    """The largest of the slices with the same segment number; of an empty segment the type's smallest number."""
+    return _segment_extreme(data, segment_ids, _segments(segment_ids, num_segments), -1, k.xp.maximum)
+
+
+@differentiable(inputs=2, shape=_segment_shape, keras="keras.src.ops.math.SegmentMin")
+def segment_min(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:
+    """The smallest of the slices with the same segment number; of an empty segment the type's largest number.
+
+    >>> from minikeras import ops
+    >>> ops.segment_min([3.0, 1.0, 2.0], [0, 0, 1]).numpy().tolist()
+    [1.0, 2.0]
+    """
+    return _segment_extreme(data, segment_ids, _segments(segment_ids, num_segments), 1, k.xp.minimum)
+
+
+def _products(data: Any, segment_ids: Any, count: int) -> Any:
+    """The products of segments, pair by pair: array modules have no product that scatters."""
+    y = k.xp.ones((count, *data.shape[1:]), data.dtype)
+    order = k.xp.argsort(segment_ids, kind="stable")
+    numbers, values = segment_ids[order], data[order]
+    while True:
+        odd = (k.xp.arange(numbers.size) - k.xp.searchsorted(numbers, numbers)) % 2 == 1  # in its segment
+        places = k.xp.nonzero(odd)[0]
+        if not places.size:
+            y[numbers] = values
+            return y
+        values[places - 1] *= values[places]
+        numbers, values = numbers[~odd], values[~odd]
+
+
+@differentiable(inputs=2, shape=_segment_shape, keras="keras.src.ops.math.SegmentProd")
+def segment_prod(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:
+    """The products of the slices with the same segment number, of an empty segment 1.
+
+    >>> from minikeras import ops
+    >>> ops.segment_prod([3.0, 2.0, 5.0], [0, 0, 1]).numpy().tolist()
+    [6.0, 5.0]
+    """
+    count = _segments(segment_ids, num_segments)
+    y = _products(data, segment_ids, count)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        zero = data == 0  # what the others make up needs no division by them
+        rest = _products(k.xp.where(zero, k.xp.ones_like(data), data), segment_ids, count)
+        zeros = k.xp.zeros(y.shape, "int32")
+        k.xp.add.at(zeros, segment_ids, zero.astype("int32"))
+        others = (zeros[segment_ids] - zero) == 0
+        return (g * rest)[segment_ids] * others / k.xp.where(zero, k.xp.ones_like(data), data), None
 
     return y, vjp

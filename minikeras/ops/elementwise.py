@@ -512,21 +512,21 @@ def logical_not(x: Any) -> Any:
 
 
 @operation(shape=shapes.broadcast)
-def bitwise_and(x1: Any, x2: Any) -> Any:
+def bitwise_and(x: Any, y: Any) -> Any:
     """The bits set in both; of booleans, logical and."""
-    return k.xp.bitwise_and(*promote(x1, x2))
+    return k.xp.bitwise_and(*promote(x, y))
 
 
 @operation(shape=shapes.broadcast)
-def bitwise_or(x1: Any, x2: Any) -> Any:
+def bitwise_or(x: Any, y: Any) -> Any:
     """The bits set in either; of booleans, logical or."""
-    return k.xp.bitwise_or(*promote(x1, x2))
+    return k.xp.bitwise_or(*promote(x, y))
 
 
 @operation(shape=shapes.broadcast)
-def bitwise_xor(x1: Any, x2: Any) -> Any:
+def bitwise_xor(x: Any, y: Any) -> Any:
     """The bits set in exactly one; of booleans, logical exclusive or."""
-    return k.xp.bitwise_xor(*promote(x1, x2))
+    return k.xp.bitwise_xor(*promote(x, y))
 
 
 @operation(shape=shapes.same)

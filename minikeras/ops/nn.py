@@ -5,9 +5,13 @@ Beside Keras's names stand the coarse primitives that layers are made of (`dense
 """
 
 # ruff: noqa: F401, F403
-from minikeras.lazy import offer_names
+from typing import TYPE_CHECKING
+
+from minikeras.lazy import public_names
+from minikeras.ops import later as _later
 from minikeras.ops.activation import *
 from minikeras.ops.activation import piecewise_relu
+from minikeras.ops.attention import *
 from minikeras.ops.convolution import *
 from minikeras.ops.convolution import (
     convolution,
@@ -24,4 +28,8 @@ from minikeras.ops.normalization import batch_norm_training, layer_norm, rms_nor
 from minikeras.ops.pooling import *
 from minikeras.ops.recurrence import gru_sequence, lstm_sequence, simple_rnn_sequence
 
-offer_names(__name__, owners=(__package__,))
+if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
+    from minikeras.ops.patches import *
+    from minikeras.ops.rare import polar
+else:
+    __getattr__, __dir__ = public_names(__name__, _later.homes(_later.NN), (__package__,))

@@ -1,11 +1,22 @@
 """Everything named after NumPy's functions, in one namespace, as in `keras.ops.numpy`."""
 
-from minikeras.lazy import offer_names
-from minikeras.ops.core import ndim, size  # noqa: F401
-from minikeras.ops.creation import *  # noqa: F403
-from minikeras.ops.elementwise import *  # noqa: F403
-from minikeras.ops.product import *  # noqa: F403
-from minikeras.ops.reduction import *  # noqa: F403
-from minikeras.ops.shaping import *  # noqa: F403
+# ruff: noqa: F401, F403
+from typing import TYPE_CHECKING
 
-offer_names(__name__, owners=(__package__,))
+from minikeras.lazy import public_names
+from minikeras.ops import later as _later
+from minikeras.ops.core import copy, ndim, size
+from minikeras.ops.creation import *
+from minikeras.ops.elementwise import *
+from minikeras.ops.product import *
+from minikeras.ops.reduction import *
+from minikeras.ops.shaping import *
+
+if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
+    from minikeras.ops.arranging import *
+    from minikeras.ops.decompositions import slogdet
+    from minikeras.ops.rare import *
+    from minikeras.ops.special import i0
+    from minikeras.ops.statistics import *
+else:
+    __getattr__, __dir__ = public_names(__name__, _later.homes(_later.NUMPY), (__package__,))

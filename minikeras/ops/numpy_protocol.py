@@ -19,18 +19,22 @@ from minikeras import tree
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tape import is_recording
 from minikeras.autodiff.tensor import Tensor
+from minikeras.lazy import LazyModule
 from minikeras.ops import core
 from minikeras.ops import numpy as ops
 
+linalg = LazyModule("minikeras.ops.linalg")
 # NumPy's name: ours, where they differ
 _NAMES = {
     "around": "round",
     "concat": "concatenate",
-    "fabs": "absolute",
+    "degrees": "rad2deg",
     "invert": "bitwise_not",
     "permute_dims": "transpose",
+    "radians": "deg2rad",
     "remainder": "mod",
     "rint": "round",
+    "unique": "",  # NumPy's takes NaN for one value, Keras's for several
 }
 _MORE: dict[str, Callable] = {"copy": core.copy, "positive": core.convert_to_tensor, "shape": core.shape}
 _REDUCTIONS = {
@@ -45,10 +49,9 @@ _ACCUMULATIONS = {"add": ops.cumsum, "multiply": ops.cumprod}
 # what these say of a tensor has no gradient that could be lost
 # fmt: off
 _WITHOUT_GRADIENT = frozenset({
-    "allclose", "argwhere", "array2string", "array_equiv", "array_repr", "array_str", "can_cast", "common_type",
-    "flatnonzero", "iscomplex", "iscomplexobj", "isin", "isneginf", "isposinf", "isreal", "isrealobj",
-    "may_share_memory", "min_scalar_type", "result_type", "save", "savetxt", "savez", "savez_compressed",
-    "searchsorted", "shares_memory",
+    "argwhere", "array2string", "array_equiv", "array_repr", "array_str", "can_cast", "common_type", "flatnonzero",
+    "iscomplex", "iscomplexobj", "isrealobj", "may_share_memory", "min_scalar_type", "result_type", "save", "savetxt",
+    "savez", "savez_compressed", "shares_memory",
 })
 # fmt: on
 # the parameters of NumPy's functions that are written in C, which do not tell them before NumPy 2.4
@@ -56,7 +59,9 @@ _IN_C: dict[str, Callable] = {
     "bincount": lambda x, weights=None, minlength=0: None,
     "concatenate": lambda arrays, axis=0, out=None, dtype=None, casting="same_kind": None,
     "dot": lambda a, b, out=None: None,
+    "empty_like": lambda prototype, dtype=None, order="K", subok=True, shape=None, device=None: None,
     "inner": lambda a, b: None,
+    "unravel_index": lambda indices, shape, order="C": None,
     "vdot": lambda a, b: None,
     "where": lambda condition, x=None, y=None: None,
 }
@@ -92,8 +97,10 @@ def _array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs
 def _array_function(self: Any, function: Callable, types: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     """NumPy's other functions."""
     name = function.__name__
-    is_numpys = getattr(np, name, None) is function or (name == "norm" and function is np.linalg.norm)
+    is_numpys = getattr(np, name, None) is function
     op = _operation(name) if is_numpys else None
+    if getattr(np.linalg, name, None) is function:
+        op = getattr(linalg, name, None)
     settings: dict[str, Any] = {}
     if op is not None:
         arguments = _translated(function, op, args, kwargs)

@@ -13,10 +13,11 @@ from minikeras import kernels as k
 from minikeras.autodiff import shapes
 from minikeras.autodiff.op import composite, differentiable, operation
 from minikeras.autodiff.operands import raw
+from minikeras.lazy import LazyModule
 from minikeras.ops import elementwise
 from minikeras.ops.common import array_type, as_array, as_float, axes_of, promote, restore_axes
 from minikeras.ops.core import cast, convert_to_tensor
-from minikeras.ops.shaping import diagonal, reshape, squeeze
+from minikeras.ops.shaping import diagonal, expand_dims, moveaxis, reshape, squeeze
 
 __all__ = [
     "all",
@@ -46,6 +47,7 @@ __all__ = [
 ]
 
 KERAS_MODULE = "keras.src.ops.numpy"
+decompositions = LazyModule("minikeras.ops.decompositions")
 
 
 def _spread(g: Any, shape: tuple[int, ...], axis: Any, keepdims: bool, dtype: Any) -> Any:
@@ -219,7 +221,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
 
     Args:
         ord: None is the Euclidean norm over the axes (all, where `axis` is None).  For vectors also any number, `inf`
-            and `-inf`; for matrices `"fro"`, 1, -1, `inf` and `-inf`.
+            and `-inf`; for matrices `"fro"`, `"nuc"`, 1, -1, 2, -2, `inf` and `-inf`.
 
     Raises:
         ValueError: for another `ord`.
@@ -251,9 +253,13 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
         if keepdims:
             return y
         return squeeze(y, axes)
+    elif ord in (2, -2, "nuc") and len(axes) == 2:
+        singular = decompositions.svd(moveaxis(x, axes, (-2, -1)), compute_uv=False)
+        y = {2: max, -2: min, "nuc": sum}[ord](singular, -1)
+        return expand_dims(y, sorted(shapes.axes_of(axes, x.ndim))) if keepdims else y
     raise ValueError(
-        f"norm knows ord=None, a number or an infinity for vectors, and 'fro', 1, -1 or an infinity for matrices, got "
-        f"ord={ord!r} with axis={axis!r}."
+        "norm knows ord=None, a number or an infinity for vectors, and 'fro', 'nuc', 1, -1, 2, -2 or an infinity for "
+        f"matrices, got ord={ord!r} with axis={axis!r}."
     )
 
 

@@ -214,6 +214,8 @@ def _wrapped(value: Any) -> Any:
         value = np.asarray(value)
     if isinstance(value, np.ndarray):
         return DeviceArray(value)
+    if hasattr(value, "_fields"):
+        return type(value)(*map(_wrapped, value))
     if isinstance(value, (list, tuple)) and any(isinstance(part, np.ndarray) for part in value):
         return type(value)(_wrapped(part) for part in value)
     return value
@@ -397,8 +399,10 @@ class Recorder:
         found = theirs  # number types, constants
         if isinstance(theirs, ModuleType):
             found = Recorder(theirs, ours)
-        elif isinstance(theirs, cupy.ufunc):
+        elif isinstance(theirs, cupy.ufunc) and isinstance(ours, np.ufunc):
             found = _Ufunc(theirs, ours)
+        elif isinstance(theirs, cupy.ufunc):  # a plain function of NumPy's, such as `sinc`
+            found = lambda *args: _called(ours, args, {})
         elif callable(theirs) and not isinstance(theirs, type):
             call = _moved if name in _TRANSFERS else functools.partial(_function, name)
             found = functools.partial(call, theirs, ours)

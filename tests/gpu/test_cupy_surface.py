@@ -72,7 +72,8 @@ def _runs_the_same(function: Callable, inputs: list[np.ndarray], differentiable:
 
 
 # what a result's shape depends on has to be read back
-WAITING = ("bincount(", "nonzero(", "where(array)", "get_item(2x3,array)")
+WAITING = ("bincount(", "nonzero(", "where(array)", "get_item(2x3,array)", "histogram(", "segment_prod(", "unique(")
+WAITING += ("gammainc(",)  # whose series are as long as its arguments want
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -49,6 +49,16 @@ def activated(x: Any, name: str | None) -> Any:
     return x if name is None else ACTIVATIONS[name][0](x)
 
 
+def _sparsemax(x: Any) -> Any:
+    """The projection onto the simplex, its threshold found by halving an interval."""
+    low, high = x.min(axis=-1, keepdims=True) - 1, x.max(axis=-1, keepdims=True)
+    for _ in range(60):
+        middle = (low + high) / 2
+        too_much = np.maximum(x - middle, 0).sum(axis=-1, keepdims=True) > 1
+        low, high = np.where(too_much, middle, low), np.where(too_much, high, middle)
+    return np.maximum(x - low, 0)
+
+
 def piecewise_relu(x: Any, negative_slope: float = 0.0, max_value: Any = None, threshold: float = 0.0) -> Any:
     y = np.where(x > threshold, x, negative_slope * (x - threshold))
     return y if max_value is None else np.minimum(y, max_value)
@@ -298,6 +308,20 @@ def _named(function: Callable) -> Callable:
 
 
 PUBLIC: list[Case] = [
+    case("glu", X(3, 4), reference=lambda x: x[:, :2] * sigmoid(x[:, 2:])),
+    case("glu", X(4, 3), axis=0, reference=lambda x, axis: x[:2] * sigmoid(x[2:])),
+    case("hard_shrink", X(3, 4), reference=lambda x: np.where(abs(x) > 0.5, x, 0)),
+    case("hard_shrink", X(3, 4), 0.8, reference=lambda x, limit: np.where(abs(x) > limit, x, 0)),
+    case("hard_tanh", X(3, 4), reference=lambda x: np.clip(x, -1, 1)),
+    case("soft_shrink", X(3, 4), threshold=0.8, reference=lambda x, threshold: x - np.clip(x, -0.8, 0.8)),
+    case("sparse_plus", X(3, 4), reference=lambda x: np.where(abs(x) < 1, (x + 1) ** 2 / 4, np.maximum(x, 0))),
+    case("sparse_sigmoid", X(3, 4), reference=lambda x: np.clip((x + 1) / 2, 0, 1)),
+    case("sparsemax", X(3, 4), reference=_sparsemax),
+    case("sparsemax", X(4, 3), axis=0, reference=lambda x, axis: _sparsemax(x.T).T),
+    case("squareplus", X(3, 4), reference=lambda x: (x + np.sqrt(x * x + 4)) / 2),
+    case("squareplus", X(3, 4), b=2, reference=lambda x, b: (x + np.sqrt(x * x + b)) / 2),
+    case("tanh_shrink", X(3, 4), reference=lambda x: x - np.tanh(x)),
+    case("threshold", X(3, 4), 0.3, -1.0, reference=lambda x, limit, other: np.where(x > limit, x, other)),
     *[
         case(name, X(3, 4), low=low, high=high, reference=formula)
         for name, (formula, low, high) in ACTIVATIONS.items()

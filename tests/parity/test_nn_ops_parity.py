@@ -18,6 +18,8 @@ from minikeras.ops import nn  # noqa: E402
 WITHOUT_COUNTERPART = "sparse_categorical_crossentropy(array,1x4x3,from_logits=True,axis=1)"
 # On JAX, Keras takes no `strides=None` in a pooling and no labels without another axis than the last.
 COMPARED = [one for one in PUBLIC if one.kwargs.get("strides", 1) is not None and str(one) != WITHOUT_COUNTERPART]
+# its sparsemax returns what does not add up to 1 wherever more than one value is left
+COMPARED = [one for one in COMPARED if one.name != "sparsemax"]
 
 
 @pytest.mark.parametrize("case", COMPARED, ids=str)
@@ -30,7 +32,7 @@ def test_gradients(case: Case) -> None:
     compare_gradients(case)
 
 
-NAMES = [name for name in dir(nn) if callable(getattr(keras.ops, name, None)) and name != "multi_hot"]
+NAMES = [name for name in dir(nn) if callable(getattr(keras.ops, name, None)) and name not in ("multi_hot", "__dir__")]
 
 
 @pytest.mark.parametrize("name", NAMES)  # multi_hot has an older spelling

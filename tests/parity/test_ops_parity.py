@@ -17,8 +17,12 @@ from ops.op_cases import CASES, Case  # noqa: E402
 from minikeras import ops, tree  # noqa: E402
 from minikeras.autodiff import Tensor, backward, recording  # noqa: E402
 
-# what Keras on JAX has not: a function, a None in a new shape, float64
+# what Keras on JAX has not: a function, a None in a new shape, float64; vectors of a batch, which its documentation has
 WITHOUT_COUNTERPART = {"array_equal(2,2)", "reshape(4,None,2)", "cast(3,float64)", "saturate_cast(3,float64)"}
+WITHOUT_COUNTERPART |= {"gammainc(array,3)", "column_stack(2,2x2)", "matrix_power(2x3x3,5)", "matrix_power(3x3,-2)"}
+WITHOUT_COUNTERPART |= {"solve(2x3x3,2x3)", "array_split(2x5,1,3,axis=1)"}
+# where Keras on JAX returns pictures of another size than was asked for; and what is told in another order
+WITHOUT_COUNTERPART |= {"fold(1x12x5,5,6,2,3,dilation=2,padding=(1,0),stride=(1,2))", "argpartition(5,2)"}
 COMPARED = [case for case in CASES if str(case) not in WITHOUT_COUNTERPART]
 
 
@@ -67,6 +71,17 @@ def test_values_and_types(case: Case) -> None:
     compare_values(case)
 
 
-@pytest.mark.parametrize("case", [case for case in COMPARED if case.differentiable], ids=str)
+@pytest.mark.parametrize(
+    "case", [case for case in COMPARED if case.differentiable and case.name != "segment_prod"], ids=str
+)
 def test_gradients(case: Case) -> None:
+    """But for those of products of segments, which JAX has not."""
     compare_gradients(case)
+
+
+def test_argpartition() -> None:
+    x = np.random.default_rng(0).permutation(20).reshape(2, 10).astype("float32")
+    for function in (ops.argpartition, keras.ops.argpartition):
+        found = np.take_along_axis(x, np.asarray(function(x, 4)), axis=-1)
+        assert (found[:, :4] < found[:, 4:5]).all()
+        assert (found[:, 5:] > found[:, 4:5]).all()

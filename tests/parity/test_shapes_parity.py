@@ -27,6 +27,8 @@ OTHERWISE = {
     "split(5x2,1,3)",
     "categorical_crossentropy(2x3x4,2x3x4,axis=1)",
     "categorical_crossentropy(2x3x4,2x3x4,from_logits=True,axis=0)",
+    *("corrcoef(3x5)", "corrcoef(5)", "rot90(2x3,0)", "rot90(2x3,2)", "kron(3,2x2)", "slogdet(2x3x3)"),
+    *("lu_factor(2x4x4)", "hsplit(4,1)", "select(array,array,2x3,2x3,1.5)"),
 }
 
 
