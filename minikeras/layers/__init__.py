@@ -5,6 +5,7 @@ from __future__ import annotations
 from minikeras import registry
 from minikeras.layers.activation import ELU, LeakyReLU, PReLU, ReLU, Softmax, ThresholdedReLU
 from minikeras.layers.attention import AdditiveAttention, Attention, GroupedQueryAttention, MultiHeadAttention
+from minikeras.layers.categories import CategoryEncoding, Discretization
 from minikeras.layers.convolutional import (
     Conv1D,
     Conv2D,
@@ -17,7 +18,9 @@ from minikeras.layers.convolutional import (
 from minikeras.layers.core import Activation, Dense, Embedding, Identity, Input, InputLayer, Masking
 from minikeras.layers.einsum import EinsumDense
 from minikeras.layers.function import Lambda
+from minikeras.layers.hashing import HashedCrossing, Hashing
 from minikeras.layers.layer import Layer
+from minikeras.layers.lookup import IntegerLookup, StringLookup
 from minikeras.layers.merging import (
     Add,
     Average,
@@ -96,6 +99,7 @@ from minikeras.layers.reshaping import (
     ZeroPadding3D,
 )
 from minikeras.layers.spec import InputSpec
+from minikeras.layers.text import TextVectorization
 from minikeras.layers.transposed import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
 from minikeras.layers.wrapper import SpectralNormalization, Wrapper
 
@@ -145,6 +149,7 @@ __all__ = [
     "AvgPool3D",
     "BatchNormalization",
     "Bidirectional",
+    "CategoryEncoding",
     "Concatenate",
     "Conv1D",
     "Conv1DTranspose",
@@ -164,6 +169,7 @@ __all__ = [
     "Dense",
     "DepthwiseConv1D",
     "DepthwiseConv2D",
+    "Discretization",
     "Dot",
     "Dropout",
     "EinsumDense",
@@ -186,10 +192,13 @@ __all__ = [
     "GlobalMaxPooling3D",
     "GroupNormalization",
     "GroupQueryAttention",
+    "HashedCrossing",
+    "Hashing",
     "Identity",
     "Input",
     "InputLayer",
     "InputSpec",
+    "IntegerLookup",
     "LSTMCell",
     "Lambda",
     "Layer",
@@ -225,7 +234,9 @@ __all__ = [
     "SpatialDropout3D",
     "SpectralNormalization",
     "StackedRNNCells",
+    "StringLookup",
     "Subtract",
+    "TextVectorization",
     "ThresholdedReLU",
     "TimeDistributed",
     "UnitNormalization",

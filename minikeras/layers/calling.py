@@ -9,6 +9,7 @@ import numpy as np
 
 from minikeras import journal, regularizers, tree
 from minikeras import kernels as k
+from minikeras.autodiff.strings import is_text, strings_in
 from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode, infer_output, is_symbolic
 from minikeras.autodiff.tensor import Tensor
 from minikeras.config import DTypePolicy
@@ -23,6 +24,7 @@ class Calling(AddedLosses):
     """What makes a layer a function of arrays, tensors and symbolic tensors."""
 
     supports_masking = False
+    takes_strings = False  # whether a built-in layer does something with strings
 
     autocast: bool
     input_spec: Any = None
@@ -149,15 +151,32 @@ class Calling(AddedLosses):
             if self.autocast and value.data.dtype != self._compute_type and value.data.dtype.kind == "f":
                 mask, value = value._keras_mask, cast(value, self._compute_type)
                 value._keras_mask = mask
+            elif value.data.dtype.kind == "O":
+                self._check_strings()
             return value
         if isinstance(value, (list, tuple, dict)):
             return tree.map_structure(lambda leaf: leaf if is_plain(leaf) else self._convert(leaf), value)
         if isinstance(value, KerasTensor) or not hasattr(value, "__array__"):
+            if isinstance(value, KerasTensor) and value.dtype == "string":
+                self._check_strings()
             return value
         array = k.to_host(value) if not isinstance(value, k.xp.ndarray) else value
+        if is_text(array):
+            text = strings_in(array)
+            if text is not None:
+                self._check_strings()
+                return Tensor(text)
         if self.autocast and array.dtype.kind == "f" and array.dtype != self._compute_type:
             array = array.astype(self._compute_type)
         return Tensor(k.to_device(array))
+
+    def _check_strings(self) -> None:
+        """Refuse strings where numbers are computed; a user's layer sees for itself."""
+        if not self.takes_strings and type(self).__module__.startswith("minikeras."):
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} takes numbers, got strings; make numbers of them first, with a "
+                "StringLookup or a TextVectorization."
+            )
 
     def _build_from_inputs(self, args: tuple, kwargs: dict[str, Any]) -> None:
         if self.built:

@@ -11,6 +11,7 @@ import numpy as np
 
 from minikeras import config, tree
 from minikeras import kernels as k
+from minikeras.autodiff.strings import strings_in
 from minikeras.autodiff.tensor import Tensor
 from minikeras.seeds import next_seed
 from minikeras.tracebacks import warn
@@ -129,15 +130,19 @@ def _is_scalar(value: Any) -> bool:
 def to_arrays(data: Any, role: str) -> Any:
     """A structure of arrays from arrays, lists and dicts of them, and arrays and tables of other libraries.
 
-    Floats become `floatx()`; a list of numbers or of lists of numbers is one array.
+    Floats become `floatx()`; a list of numbers or of lists of numbers is one array.  Inputs may be strings too.
 
     Raises:
-        ValueError: for what is not numbers.
+        ValueError: for what is neither.
     """
     if data is None:
         return None
     if isinstance(data, Mapping):
         return {key: to_arrays(value, role) for key, value in data.items()}
+    if role == "x":
+        text = strings_in(data)
+        if text is not None and text.ndim:
+            return text
     if isinstance(data, (list, tuple)) and data and all(is_array_like(item) and not _is_scalar(item) for item in data):
         return [to_arrays(item, role) for item in data]
     array = data.data if isinstance(data, Tensor) else data
@@ -357,7 +362,7 @@ class ArrayStream:
         return self._rng.permutation(self.samples)
 
     def _take(self, array: Any, pick: Any, unfinished: list[Callable[[], None]]) -> Any:
-        if isinstance(pick, slice):
+        if isinstance(pick, slice) or array.dtype.kind == "O":
             return array[pick]
         if not isinstance(array, np.ndarray):
             return array[k.to_device(pick)]

@@ -1,0 +1,265 @@
+"""Categories as vectors, and numbers as categories."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+
+from minikeras import kernels as k
+from minikeras import ops
+from minikeras.autodiff.op import operation
+from minikeras.autodiff.operands import raw
+from minikeras.autodiff.symbolic import KerasTensor
+from minikeras.declared import Check, Number
+from minikeras.layers.fields import declared
+from minikeras.layers.host import batches, host_array
+from minikeras.layers.layer import Layer
+from minikeras.utils.checks import one_of, shown, whole
+
+_OLDER_MODES = {"binary": "multi_hot", "tf-idf": "tf_idf"}
+
+
+def mode(*modes: str) -> Check:
+    """The check of an `output_mode`; older names of modes are taken too."""
+    return lambda layer, name, value: one_of(
+        name, _OLDER_MODES.get(value, value) if isinstance(value, str) else value, modes, owner=type(layer).__name__
+    )
+
+
+def _dense(layer: Any, name: str, value: Any) -> bool:
+    if value:
+        raise ValueError(f"{type(layer).__name__} has dense outputs, got {name}={value!r}; leave it at False.")
+    return False
+
+
+Dense = Annotated[bool, _dense]
+
+
+def categorical_shape(shape: Any, output_mode: str, depth: int | None) -> tuple[Any, ...]:
+    """The shape of `categorical` for indices of this one."""
+    if output_mode == "one_hot":
+        shape = shape[:-1] if len(shape) > 1 and shape[-1] == 1 else shape
+        return (*shape, depth)
+    return tuple(shape) if output_mode == "int" else (*shape[:-1], depth)
+
+
+def categorical(xp: Any, indices: Any, output_mode: str, depth: int, dtype: Any) -> Any:
+    """Indices in one of the forms that layers give them: `"int"`, `"one_hot"`, or the last axis together as one vector.
+
+    Args:
+        xp: the array module.
+        indices: an array of integers; those outside of 0 to `depth - 1` are left out of vectors.
+        output_mode: `"multi_hot"`: 1 where an index is there; `"count"`: how often it is.
+        depth: entries of a vector.
+        dtype: of the result.
+    """
+    if output_mode == "int":
+        return indices.astype(dtype)
+    shape = categorical_shape(indices.shape, output_mode, depth)
+    if output_mode == "one_hot":
+        return (indices.reshape(*shape[:-1], 1) == xp.arange(depth)).astype(dtype)
+    rows = indices.reshape(-1, indices.shape[-1] if indices.ndim else 1)
+    places = xp.arange(len(rows))[:, None] * depth + rows
+    counts = xp.bincount(places[(rows >= 0) & (rows < depth)], minlength=len(rows) * depth)
+    return (counts if output_mode == "count" else counts > 0).astype(dtype).reshape(shape)
+
+
+@operation(inputs=1)
+def _categorical(indices: Any, output_mode: str, depth: int, dtype: Any) -> Any:
+    indices = k.xp.asarray(indices)
+    if indices.dtype.kind not in "biu":
+        whole_ones = indices.astype("int64")
+        if bool((whole_ones != indices).any()):
+            raise ValueError("CategoryEncoding takes whole numbers, got some with a fraction; round them first.")
+        indices = whole_ones
+    if bool(((indices < 0) | (indices >= depth)).any()):
+        wrong = indices[(indices < 0) | (indices >= depth)].reshape(-1)[0]
+        raise ValueError(
+            f"CategoryEncoding takes integers from 0 to {depth - 1}, got {int(wrong)}; let num_tokens be larger, or "
+            "look them up with an IntegerLookup."
+        )
+    return categorical(k.xp, indices, output_mode, depth, dtype)
+
+
+@declared
+class CategoryEncoding(Layer):
+    """Integers 0 to `num_tokens - 1` as vectors of that many entries.
+
+    Args:
+        num_tokens: how many categories there are.
+        output_mode: `"multi_hot"` (default): the last axis together as a vector with a 1 for each that is there;
+            `"count"`: how often it is; `"one_hot"`: each integer as a vector, in the place of a last axis of size 1.
+        sparse: only False.
+
+    Call arguments:
+        inputs: integers.
+        count_weights: for `"count"`, of the shape of the inputs: what each counts, default 1.
+
+    Raises:
+        ValueError: for integers out of range.
+
+    Example:
+        >>> from minikeras import layers
+        >>> layers.CategoryEncoding(num_tokens=4, output_mode="multi_hot")([[0, 1], [0, 0], [1, 3]]).tolist()
+        [[1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 1.0]]
+    """
+
+    num_tokens: Annotated[Any, lambda layer, name, value: _tokens(value)] = None
+    output_mode: Annotated[str, mode("multi_hot", "count", "one_hot")] = "multi_hot"
+    sparse: Dense = False
+
+    def compute_output_spec(self, inputs: Any, count_weights: Any = None) -> KerasTensor:
+        return KerasTensor(self.compute_output_shape(inputs.shape), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return categorical_shape(input_shape, self.output_mode, self.num_tokens)
+
+    def call(self, inputs: Any, count_weights: Any = None) -> Any:
+        if count_weights is None:
+            return _categorical(inputs, self.output_mode, self.num_tokens, self.compute_dtype)
+        if self.output_mode != "count":
+            raise ValueError(
+                f"CategoryEncoding takes count_weights for output_mode='count', got them for {self.output_mode!r}."
+            )
+        vectors = _categorical(ops.expand_dims(inputs, -1), "one_hot", self.num_tokens, self.compute_dtype)
+        weights = ops.expand_dims(ops.cast(ops.convert_to_tensor(count_weights), self.compute_dtype), -1)
+        return ops.sum(ops.multiply(vectors, weights), axis=-2 if vectors.ndim > 1 else 0)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["sparse"]  # Keras does not describe it either
+        return config
+
+
+def _tokens(value: Any) -> int:
+    if value is None:
+        raise ValueError("CategoryEncoding needs num_tokens, got None; where it is not known use an IntegerLookup.")
+    return whole("num_tokens", value, 1, owner="CategoryEncoding")
+
+
+@declared
+class Discretization(Layer):
+    """Numbers to the bins that they fall in: boundaries 0 and 1 make the bins below 0, from 0 to below 1, and 1 or more.
+
+    Args:
+        bin_boundaries: the boundaries, ascending.
+        num_bins: instead of them, how many bins `adapt` is to make, with about as many values in each.
+        epsilon: for `adapt`: how exact quantiles are, a share of the values; less takes more memory.
+        output_mode: `"int"`: the bins, int32; `"one_hot"`, `"multi_hot"`, `"count"`: as for `CategoryEncoding`.
+        sparse: only False.
+
+    Raises:
+        ValueError: where neither or both of `bin_boundaries` and `num_bins` are given.
+
+    Example:
+        >>> from minikeras import layers
+        >>> layers.Discretization(bin_boundaries=[0.0, 1.0, 2.0])([[-1.5, 1.0, 3.4, 0.5], [0.0, 3.0, 1.3, 0.0]]).tolist()
+        [[0, 2, 3, 1], [1, 3, 2, 1]]
+    """
+
+    bin_boundaries: Annotated[Any, lambda layer, name, value: _boundaries(value)] = None
+    num_bins: Any = None
+    epsilon: Annotated[float, Number(above=0)] = 0.01
+    output_mode: Annotated[str, mode("int", "one_hot", "multi_hot", "count")] = "int"
+    sparse: Dense = False
+
+    def __post_init__(self) -> None:
+        self.num_bins = whole("num_bins", self.num_bins, 1, owner="Discretization", optional=True)
+        if (self.num_bins is None) == (self.bin_boundaries is None):
+            raise ValueError(
+                f"Discretization takes bin_boundaries or num_bins, got bin_boundaries={shown(self.bin_boundaries)} and "
+                f"num_bins={self.num_bins!r}."
+            )
+
+    def adapt(self, data: Any, steps: int | None = None) -> None:
+        """Learn boundaries from data, which replace those learned before: the quantiles of its values.
+
+        They are found in a summary of `1 / epsilon` values at most, which each batch is merged into, as in Keras.
+
+        Args:
+            data: an array, a list of numbers, or an iterable of batches.
+            steps: number of batches to take, default all.
+
+        Raises:
+            ValueError: where the layer was given its boundaries, and where there is no data.
+        """
+        if self.num_bins is None:
+            raise ValueError(
+                f"Discretization {self.name!r} was given its bin_boundaries; pass num_bins to learn them by adapt()."
+            )
+        summary = np.zeros((2, 0), "float32")
+        for batch in batches(self, data, steps, lists=True):
+            values = np.sort(host_array(self, batch).astype("float32").ravel())
+            if not np.isfinite(values).all():
+                raise ValueError(f"Discretization {self.name!r} learns from finite numbers, got NaN or infinity.")
+            if values.size:
+                summary = _merged(_summary(values, self.epsilon), summary, self.epsilon)
+        if not summary.size:
+            raise ValueError(f"Discretization {self.name!r} learns from at least one value, got none.")
+        self.bin_boundaries = _compressed(summary, 1 / self.num_bins)[0, :-1].tolist()
+
+    def compute_output_spec(self, inputs: Any) -> KerasTensor:
+        dtype = "int32" if self.output_mode == "int" else self.compute_dtype
+        return KerasTensor(self.compute_output_shape(inputs.shape), dtype)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        depth = self.num_bins if self.bin_boundaries is None else len(self.bin_boundaries) + 1
+        return categorical_shape(input_shape, self.output_mode, depth)
+
+    def call(self, inputs: Any) -> Any:
+        if self.bin_boundaries is None:
+            raise ValueError(f"Discretization {self.name!r} has no boundaries yet; call adapt(data) first.")
+        bins = ops.digitize(inputs, k.to_device(np.asarray(self.bin_boundaries, self._compute_type)))
+        if self.output_mode == "int":
+            return bins
+        return _categorical(bins, self.output_mode, len(self.bin_boundaries) + 1, self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        return {**{name: config[name] for name in _DISCRETIZATION}, "dtype": self.dtype}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        learned = config.get("num_bins") is not None
+        layer = super().from_config({**config, "bin_boundaries": None} if learned else config)
+        if learned:
+            layer.bin_boundaries = _boundaries(config.get("bin_boundaries"))
+        return layer
+
+
+_DISCRETIZATION = ("bin_boundaries", "num_bins", "epsilon", "output_mode", "sparse", "name")
+
+
+def _boundaries(value: Any) -> list[float] | None:
+    if value is None:
+        return None
+    found = np.asarray(k.to_host(raw(value)), "float64")
+    if found.ndim != 1 or not np.isfinite(found).all() or (np.diff(found) < 0).any():
+        raise ValueError(
+            f"Discretization's bin_boundaries must be finite numbers in ascending order, got {shown(value)}."
+        )
+    return found.tolist()
+
+
+def _summary(values: np.ndarray, epsilon: float) -> np.ndarray:
+    """Some of the sorted values, evenly spaced, in the first row, and in the second how many each stands for."""
+    step = max(values.size / (1 / epsilon), 1)
+    some = values[int(step - 1) :: int(step)]
+    return np.stack([some, np.full_like(some, step)])
+
+
+def _merged(summary: np.ndarray, other: np.ndarray, epsilon: float) -> np.ndarray:
+    both = np.concatenate([summary, other], axis=1)
+    return _compressed(both[:, np.argsort(both[0])], epsilon)
+
+
+def _compressed(summary: np.ndarray, epsilon: float) -> np.ndarray:
+    """A summary of `1 / epsilon` values, between which it is interpolated; a smaller one stays as it is."""
+    if summary.shape[1] * epsilon < 1:
+        return summary
+    shares = epsilon + np.arange(0.0, 1.0, epsilon)
+    weights = summary[1].cumsum()
+    values = np.interp(shares, weights / weights[-1], summary[0])
+    weights = np.interp(shares, weights / weights[-1], weights)
+    return np.stack([values, np.diff(weights, prepend=0)]).astype("float32")
