@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from minikeras import registry
 from minikeras.layers.activation import ELU, LeakyReLU, PReLU, ReLU, Softmax, ThresholdedReLU
 from minikeras.layers.attention import AdditiveAttention, Attention, GroupedQueryAttention, MultiHeadAttention
-from minikeras.layers.categories import CategoryEncoding, Discretization
 from minikeras.layers.convolutional import (
     Conv1D,
     Conv2D,
@@ -18,9 +19,7 @@ from minikeras.layers.convolutional import (
 from minikeras.layers.core import Activation, Dense, Embedding, Identity, Input, InputLayer, Masking
 from minikeras.layers.einsum import EinsumDense
 from minikeras.layers.function import Lambda
-from minikeras.layers.hashing import HashedCrossing, Hashing
 from minikeras.layers.layer import Layer
-from minikeras.layers.lookup import IntegerLookup, StringLookup
 from minikeras.layers.merging import (
     Add,
     Average,
@@ -99,9 +98,18 @@ from minikeras.layers.reshaping import (
     ZeroPadding3D,
 )
 from minikeras.layers.spec import InputSpec
-from minikeras.layers.text import TextVectorization
 from minikeras.layers.transposed import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
 from minikeras.layers.wrapper import SpectralNormalization, Wrapper
+from minikeras.lazy import public_names
+
+if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
+    from minikeras.layers.categories import CategoryEncoding as CategoryEncoding
+    from minikeras.layers.categories import Discretization as Discretization
+    from minikeras.layers.hashing import HashedCrossing as HashedCrossing
+    from minikeras.layers.hashing import Hashing as Hashing
+    from minikeras.layers.lookup import IntegerLookup as IntegerLookup
+    from minikeras.layers.lookup import StringLookup as StringLookup
+    from minikeras.layers.text import TextVectorization as TextVectorization
 
 serialize = registry.serialize_keras_object
 deserialize = registry.deserialize_keras_object
@@ -265,4 +273,15 @@ registry.builtin(
     *[cls for cls in list(globals().values()) if isinstance(cls, type) and issubclass(cls, Layer) and cls is not Layer],
 )
 
-open_older_paths(__name__, {name: globals()[name] for name in __all__})
+# layers that are loaded when they are first asked for, and where
+_LATER = {
+    **dict.fromkeys(("CategoryEncoding", "Discretization"), "minikeras.layers.categories"),
+    **dict.fromkeys(("HashedCrossing", "Hashing"), "minikeras.layers.hashing"),
+    **dict.fromkeys(("IntegerLookup", "StringLookup"), "minikeras.layers.lookup"),
+    "TextVectorization": "minikeras.layers.text",
+}
+registry.builtin_later("keras.layers", _LATER)
+if not TYPE_CHECKING:  # type checkers would take any name for one that is there
+    __getattr__, __dir__ = public_names(__name__, {name: f"{home}:{name}" for name, home in _LATER.items()})
+
+open_older_paths(__name__, {name: globals()[name] for name in __all__ if name not in _LATER})

@@ -7,24 +7,22 @@ from typing import Annotated, Any
 import numpy as np
 
 from minikeras import kernels as k
-from minikeras import ops
+from minikeras import ops, registry
 from minikeras.autodiff.op import operation
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import KerasTensor
-from minikeras.declared import Check, Number
+from minikeras.declared import Check, Number, Whole
 from minikeras.layers.fields import declared
-from minikeras.layers.host import batches, host_array
+from minikeras.layers.host import batches
 from minikeras.layers.layer import Layer
-from minikeras.utils.checks import one_of, shown, whole
+from minikeras.utils.checks import one_of, shown
 
 _OLDER_MODES = {"binary": "multi_hot", "tf-idf": "tf_idf"}
 
 
 def mode(*modes: str) -> Check:
     """The check of an `output_mode`; older names of modes are taken too."""
-    return lambda layer, name, value: one_of(
-        name, _OLDER_MODES.get(value, value) if isinstance(value, str) else value, modes, owner=type(layer).__name__
-    )
+    return lambda layer, name, value: one_of(name, _OLDER_MODES.get(value, value), modes, owner=type(layer).__name__)
 
 
 def _dense(layer: Any, name: str, value: Any) -> bool:
@@ -33,14 +31,13 @@ def _dense(layer: Any, name: str, value: Any) -> bool:
     return False
 
 
-Dense = Annotated[bool, _dense]
+OnlyDense = Annotated[bool, _dense]
 
 
 def categorical_shape(shape: Any, output_mode: str, depth: int | None) -> tuple[Any, ...]:
     """The shape of `categorical` for indices of this one."""
     if output_mode == "one_hot":
-        shape = shape[:-1] if len(shape) > 1 and shape[-1] == 1 else shape
-        return (*shape, depth)
+        return (*(shape[:-1] if len(shape) > 1 and shape[-1] == 1 else shape), depth)
     return tuple(shape) if output_mode == "int" else (*shape[:-1], depth)
 
 
@@ -54,9 +51,9 @@ def categorical(xp: Any, indices: Any, output_mode: str, depth: int, dtype: Any)
         depth: entries of a vector.
         dtype: of the result.
     """
+    shape = categorical_shape(indices.shape, output_mode, depth)
     if output_mode == "int":
         return indices.astype(dtype)
-    shape = categorical_shape(indices.shape, output_mode, depth)
     if output_mode == "one_hot":
         return (indices.reshape(*shape[:-1], 1) == xp.arange(depth)).astype(dtype)
     rows = indices.reshape(-1, indices.shape[-1] if indices.ndim else 1)
@@ -66,18 +63,14 @@ def categorical(xp: Any, indices: Any, output_mode: str, depth: int, dtype: Any)
 
 
 @operation(inputs=1)
-def _categorical(indices: Any, output_mode: str, depth: int, dtype: Any) -> Any:
-    indices = k.xp.asarray(indices)
-    if indices.dtype.kind not in "biu":
-        whole_ones = indices.astype("int64")
-        if bool((whole_ones != indices).any()):
-            raise ValueError("CategoryEncoding takes whole numbers, got some with a fraction; round them first.")
-        indices = whole_ones
-    if bool(((indices < 0) | (indices >= depth)).any()):
-        wrong = indices[(indices < 0) | (indices >= depth)].reshape(-1)[0]
+def _categorical(values: Any, output_mode: str, depth: int, dtype: Any) -> Any:
+    values = k.xp.asarray(values)
+    indices = values.astype("int64")
+    wrong = (indices != values) | (indices < 0) | (indices >= depth)
+    if bool(wrong.any()):
         raise ValueError(
-            f"CategoryEncoding takes integers from 0 to {depth - 1}, got {int(wrong)}; let num_tokens be larger, or "
-            "look them up with an IntegerLookup."
+            f"CategoryEncoding takes whole numbers from 0 to {depth - 1}, got {values[wrong][0]}; let num_tokens be "
+            "larger, or use an IntegerLookup."
         )
     return categorical(k.xp, indices, output_mode, depth, dtype)
 
@@ -105,9 +98,9 @@ class CategoryEncoding(Layer):
         [[1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 1.0]]
     """
 
-    num_tokens: Annotated[Any, lambda layer, name, value: _tokens(value)] = None
+    num_tokens: Annotated[Any, Whole(1)] = None
     output_mode: Annotated[str, mode("multi_hot", "count", "one_hot")] = "multi_hot"
-    sparse: Dense = False
+    sparse: OnlyDense = False
 
     def compute_output_spec(self, inputs: Any, count_weights: Any = None) -> KerasTensor:
         return KerasTensor(self.compute_output_shape(inputs.shape), self.compute_dtype)
@@ -119,12 +112,9 @@ class CategoryEncoding(Layer):
         if count_weights is None:
             return _categorical(inputs, self.output_mode, self.num_tokens, self.compute_dtype)
         if self.output_mode != "count":
-            raise ValueError(
-                f"CategoryEncoding takes count_weights for output_mode='count', got them for {self.output_mode!r}."
-            )
+            raise ValueError(f"CategoryEncoding takes count_weights for 'count', got them for {self.output_mode!r}.")
         vectors = _categorical(ops.expand_dims(inputs, -1), "one_hot", self.num_tokens, self.compute_dtype)
-        weights = ops.expand_dims(ops.cast(ops.convert_to_tensor(count_weights), self.compute_dtype), -1)
-        return ops.sum(ops.multiply(vectors, weights), axis=-2 if vectors.ndim > 1 else 0)
+        return ops.sum(vectors * ops.expand_dims(ops.cast(count_weights, self.compute_dtype), -1), axis=-2)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
@@ -132,15 +122,9 @@ class CategoryEncoding(Layer):
         return config
 
 
-def _tokens(value: Any) -> int:
-    if value is None:
-        raise ValueError("CategoryEncoding needs num_tokens, got None; where it is not known use an IntegerLookup.")
-    return whole("num_tokens", value, 1, owner="CategoryEncoding")
-
-
 @declared
 class Discretization(Layer):
-    """Numbers to the bins that they fall in: boundaries 0 and 1 make the bins below 0, from 0 to below 1, and 1 or more.
+    """Numbers to the bins that they fall in: boundaries 0 and 1 make the bins below 0, from 0 to below 1, and the rest.
 
     Args:
         bin_boundaries: the boundaries, ascending.
@@ -154,23 +138,20 @@ class Discretization(Layer):
 
     Example:
         >>> from minikeras import layers
-        >>> layers.Discretization(bin_boundaries=[0.0, 1.0, 2.0])([[-1.5, 1.0, 3.4, 0.5], [0.0, 3.0, 1.3, 0.0]]).tolist()
+        >>> layers.Discretization([0.0, 1.0, 2.0])([[-1.5, 1.0, 3.4, 0.5], [0.0, 3.0, 1.3, 0.0]]).tolist()
         [[0, 2, 3, 1], [1, 3, 2, 1]]
     """
 
     bin_boundaries: Annotated[Any, lambda layer, name, value: _boundaries(value)] = None
-    num_bins: Any = None
+    num_bins: Annotated[Any, Whole(1, optional=True)] = None
     epsilon: Annotated[float, Number(above=0)] = 0.01
     output_mode: Annotated[str, mode("int", "one_hot", "multi_hot", "count")] = "int"
-    sparse: Dense = False
+    sparse: OnlyDense = False
 
     def __post_init__(self) -> None:
-        self.num_bins = whole("num_bins", self.num_bins, 1, owner="Discretization", optional=True)
         if (self.num_bins is None) == (self.bin_boundaries is None):
-            raise ValueError(
-                f"Discretization takes bin_boundaries or num_bins, got bin_boundaries={shown(self.bin_boundaries)} and "
-                f"num_bins={self.num_bins!r}."
-            )
+            given = f"bin_boundaries={shown(self.bin_boundaries)} and num_bins={self.num_bins}"
+            raise ValueError(f"Discretization takes bin_boundaries or num_bins, got {given}.")
 
     def adapt(self, data: Any, steps: int | None = None) -> None:
         """Learn boundaries from data, which replace those learned before: the quantiles of its values.
@@ -185,16 +166,17 @@ class Discretization(Layer):
             ValueError: where the layer was given its boundaries, and where there is no data.
         """
         if self.num_bins is None:
-            raise ValueError(
-                f"Discretization {self.name!r} was given its bin_boundaries; pass num_bins to learn them by adapt()."
-            )
+            raise ValueError(f"Discretization {self.name!r} has bin_boundaries; adapt() needs num_bins instead.")
         summary = np.zeros((2, 0), "float32")
         for batch in batches(self, data, steps, lists=True):
-            values = np.sort(host_array(self, batch).astype("float32").ravel())
+            values = np.sort(np.ravel(k.to_host(raw(batch))).astype("float32"))
             if not np.isfinite(values).all():
                 raise ValueError(f"Discretization {self.name!r} learns from finite numbers, got NaN or infinity.")
             if values.size:
-                summary = _merged(_summary(values, self.epsilon), summary, self.epsilon)
+                step = max(values.size / (1 / self.epsilon), 1)
+                some = values[int(step - 1) :: int(step)]  # of which each stands for so many
+                both = np.concatenate([np.stack([some, np.full_like(some, step)]), summary], axis=1)
+                summary = _compressed(both[:, np.argsort(both[0])], self.epsilon)
         if not summary.size:
             raise ValueError(f"Discretization {self.name!r} learns from at least one value, got none.")
         self.bin_boundaries = _compressed(summary, 1 / self.num_bins)[0, :-1].tolist()
@@ -216,8 +198,9 @@ class Discretization(Layer):
         return _categorical(bins, self.output_mode, len(self.bin_boundaries) + 1, self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        return {**{name: config[name] for name in _DISCRETIZATION}, "dtype": self.dtype}
+        config = {**super().get_config(), "dtype": self.dtype}
+        del config["trainable"]  # Keras's does not take it
+        return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
@@ -228,34 +211,15 @@ class Discretization(Layer):
         return layer
 
 
-_DISCRETIZATION = ("bin_boundaries", "num_bins", "epsilon", "output_mode", "sparse", "name")
-
-
 def _boundaries(value: Any) -> list[float] | None:
-    if value is None:
-        return None
-    found = np.asarray(k.to_host(raw(value)), "float64")
+    found = np.asarray([] if value is None else k.to_host(raw(value)), "float64")
     if found.ndim != 1 or not np.isfinite(found).all() or (np.diff(found) < 0).any():
-        raise ValueError(
-            f"Discretization's bin_boundaries must be finite numbers in ascending order, got {shown(value)}."
-        )
-    return found.tolist()
-
-
-def _summary(values: np.ndarray, epsilon: float) -> np.ndarray:
-    """Some of the sorted values, evenly spaced, in the first row, and in the second how many each stands for."""
-    step = max(values.size / (1 / epsilon), 1)
-    some = values[int(step - 1) :: int(step)]
-    return np.stack([some, np.full_like(some, step)])
-
-
-def _merged(summary: np.ndarray, other: np.ndarray, epsilon: float) -> np.ndarray:
-    both = np.concatenate([summary, other], axis=1)
-    return _compressed(both[:, np.argsort(both[0])], epsilon)
+        raise ValueError(f"Discretization's bin_boundaries must be finite numbers, ascending, got {shown(value)}.")
+    return None if value is None else found.tolist()
 
 
 def _compressed(summary: np.ndarray, epsilon: float) -> np.ndarray:
-    """A summary of `1 / epsilon` values, between which it is interpolated; a smaller one stays as it is."""
+    """Of sorted values and what each weighs: `1 / epsilon` values in between; a smaller summary stays as it is."""
     if summary.shape[1] * epsilon < 1:
         return summary
     shares = epsilon + np.arange(0.0, 1.0, epsilon)
@@ -263,3 +227,6 @@ def _compressed(summary: np.ndarray, epsilon: float) -> np.ndarray:
     values = np.interp(shares, weights / weights[-1], summary[0])
     weights = np.interp(shares, weights / weights[-1], weights)
     return np.stack([values, np.diff(weights, prepend=0)]).astype("float32")
+
+
+registry.builtin("keras.layers", CategoryEncoding, Discretization)

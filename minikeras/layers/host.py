@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,10 @@ class OnHost(Layer):
     takes_strings = True
     replayable = False
 
+    if TYPE_CHECKING:  # the fields of those that are one
+
+        def __getattr__(self, name: str) -> Any: ...
+
     def _convert(self, value: Any) -> Any:
         if isinstance(value, (list, tuple)):
             return type(value)([self._convert(item) for item in value])
@@ -30,39 +34,26 @@ class OnHost(Layer):
             return value
         return Tensor(k.to_host(value))
 
+    def _refuse(self, what: str, error: type[Exception] = ValueError) -> Any:
+        raise error(f"{type(self).__name__} {self.name!r} {what}.")
 
-def host_array(layer: Layer, value: Any) -> np.ndarray:
-    """What a layer was given as a NumPy array: of objects for strings (str or bytes), else of numbers.
-
-    Raises:
-        ValueError: for other objects, and strings among numbers.
-    """
-    if isinstance(value, Tensor):
-        value = k.to_host(value.data)
-    elif isinstance(value, (list, tuple)) and any(isinstance(item, Tensor) for item in tree.flatten(value)):
+    def _array(self, value: Any) -> np.ndarray:
+        """What the layer was given as a NumPy array: of objects for strings (str or bytes), else of numbers."""
         value = tree.map_structure(lambda item: k.to_host(item.data) if isinstance(item, Tensor) else item, value)
-    array = strings_in(value)
-    if array is None:
-        array = np.asarray(value)
-        if array.dtype.kind not in "biuf":
-            raise ValueError(
-                f"{type(layer).__name__} {layer.name!r} takes an array of strings or of numbers, got {shown(value)}."
-            )
-    return array
+        array = strings_in(value)
+        if array is None:
+            array = np.asarray(value)
+            if array.dtype.kind not in "biuf":
+                self._refuse(f"takes an array of strings or of numbers, got {shown(value)}")
+        return array
 
-
-def whole_numbers(layer: Layer, array: np.ndarray) -> np.ndarray:
-    """An array of int64.
-
-    Raises:
-        ValueError: for strings, and numbers with a fraction.
-    """
-    if not is_text(array):
+    def _integers(self, array: np.ndarray) -> np.ndarray:
+        """An array of numbers as one of int64; those with a fraction are refused."""
         with np.errstate(invalid="ignore"):
-            found = array.astype(np.int64)
-        if array.dtype.kind in "bi" or (found == array).all():
-            return found
-    raise ValueError(f"{type(layer).__name__} {layer.name!r} takes whole numbers, got {shown(array.flat[0])} among them.")
+            whole = array if is_text(array) else array.astype(np.int64)
+        if is_text(array) or not (whole == array).all():
+            self._refuse(f"takes whole numbers, got {shown(array.flat[0])} among them")
+        return whole
 
 
 def encoded(texts: Iterable[Any], encoding: str = "utf-8") -> list[bytes]:

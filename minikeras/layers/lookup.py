@@ -12,115 +12,54 @@ import numpy as np
 
 from minikeras import config as settings
 from minikeras import kernels as k
+from minikeras import registry
+from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
-from minikeras.declared import Converted, OneOf, Whole
-from minikeras.layers.categories import Dense, categorical, categorical_shape, mode
+from minikeras.declared import OneOf, Whole
+from minikeras.layers.categories import OnlyDense, categorical, categorical_shape, mode
 from minikeras.layers.fields import declared, field
 from minikeras.layers.hashing import as_salt, buckets
-from minikeras.layers.host import OnHost, batches, encoded, host_array, whole_numbers
+from minikeras.layers.host import OnHost, batches, encoded
 from minikeras.layers.layer import Layer
 from minikeras.utils.checks import shown, whole
 
-_LEFT_OUT, _UNKNOWN = -1, -2  # in the place of an index: a mask in a vector, what is not in the vocabulary
-VOCABULARY_FILE = "vocabulary.txt"
+_LEFT_OUT, _UNKNOWN = -1, -2  # in the place of an index: of the mask in vectors, of what is not in the vocabulary
+_FILE = "vocabulary.txt"
 
 Size = Annotated[Any, Whole(2, optional=True)]
-OutputMode = Annotated[str, mode("int", "one_hot", "multi_hot", "count", "tf_idf")]
 
 
-class WithVocabulary(OnHost):
-    """A layer with a vocabulary: how it is described and read."""
+class Lookup(OnHost):
+    """A layer with a vocabulary: terms, their indices, how these are given out, and how it is described and read.
 
-    _lookup: Any  # the layer that has the vocabulary
-
-    def _configured(self, name: str) -> Any:
-        return None if name in ("vocabulary", "idf_weights") else super()._configured(name)
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Any:
-        """The layer that `get_config` described; a description cannot have a file read.
-
-        Raises:
-            ValueError: for one whose vocabulary is a path.
-        """
-        if isinstance(config.get("vocabulary"), str):
-            raise ValueError(
-                f"The description of a {cls.__name__} names the vocabulary file {config['vocabulary']!r}, which is not "
-                "read; pass the terms to set_vocabulary()."
-            )
-        size = whole("vocabulary_size", config.get("vocabulary_size"), 0, owner=cls.__name__, optional=True)
-        layer = super().from_config({name: value for name, value in config.items() if name != "vocabulary_size"})
-        if layer._lookup._terms is None:
-            layer._lookup._size = size
-        return layer
-
-    def save_own_variables(self, store: Any) -> None:
-        self._lookup.save_weights_to(store)
-
-    def load_own_variables(self, store: Any) -> None:
-        self._lookup.load_weights_from(store)
-
-    def save_assets(self, dir_path: Any) -> None:
-        """Write the vocabulary to `vocabulary.txt` in a folder, unless the configuration holds it."""
-        self._lookup.save_terms_to(Path(dir_path, VOCABULARY_FILE))
-
-    def load_assets(self, dir_path: Any) -> None:
-        """Take the vocabulary from `vocabulary.txt` in a folder, unless the configuration held it.
-
-        Raises:
-            ValueError: for a file that does not fit the configuration; then nothing is changed.
-        """
-        self._lookup.load_terms_from(Path(dir_path, VOCABULARY_FILE))
-
-
-class Lookup(WithVocabulary):
-    """What `StringLookup` and `IntegerLookup` have in common: terms, their indices, and how these are given out.
-
-    The indices begin with that of the mask, where it has one, and those of unknown terms.
+    The indices begin with that of the mask, where it has one, and those of unknown terms.  Inside, terms are *keys*:
+    bytes or integers.
     """
 
     _UNTRACKED = Layer._UNTRACKED | {"_terms", "_indices", "_given"}
-    _key_dtype: str
-
-    max_tokens: int | None
-    num_oov_indices: int
-    mask_token: Any
-    oov_token: Any
-    invert: bool
-    output_mode: str
-    pad_to_max_tokens: bool
-    oov_method: str
-    salt: list[int] | None
-
-    def __post_init__(self, vocabulary: Any, idf_weights: Any) -> None:
-        self._terms: list[Any] | None = None  # as keys, without the mask and the unknown ones
-        self._indices: dict[Any, int] = {}
-        self._idf: np.ndarray | None = None
-        self._size: int | None = None  # of the vocabulary, or in a model that is being opened what it will be
-        self._shape_used = False  # whether a model is made for outputs of that size
-        self._given: tuple[Any, Any] | None = None  # what the constructor got: the layer learns no other vocabulary
-        owner = type(self).__name__
-        if self.pad_to_max_tokens and self.max_tokens is None:
-            raise ValueError(f"{owner} pads its outputs to max_tokens, got pad_to_max_tokens=True without it; give it.")
-        if self.invert and self.output_mode != "int":
-            raise ValueError(f"{owner} with invert=True has output_mode='int', got {self.output_mode!r}.")
-        if idf_weights is not None and self.output_mode != "tf_idf":
-            raise ValueError(f"{owner} takes idf_weights for output_mode='tf_idf', got {self.output_mode!r}.")
-        if self.invert and self.oov_token is None:
-            raise ValueError(f"{owner} with invert=True needs an oov_token, got None.")
-        if vocabulary is not None:
-            self.set_vocabulary(vocabulary, idf_weights)
-            terms = None
-            if not isinstance(vocabulary, (str, Path)):
-                terms = self._shown(self._keys(host_array(self, vocabulary)))
-            self._given = terms, _as_list(idf_weights)
-
-    # ------------------------------------------------------------ keys: bytes or int
+    _term_type: type = str
 
     @property
-    def _lookup(self) -> Lookup:  # type: ignore[override]
+    def _lookup(self) -> Any:
+        """The layer that has the vocabulary."""
         return self
+
+    def __post_init__(self, vocabulary: Any, idf_weights: Any) -> None:  # type: ignore[override]
+        self._terms: list[Any] | None = None  # as keys, without the mask and the unknown ones
+        self._indices: dict[Any, int] = {}
+        self._idf: np.ndarray | None = None  # weights of all indices
+        self._size: int | None = None  # of the vocabulary, or in a model that is being opened what it will be
+        self._given: tuple[Any, Any] | None = None  # what the constructor got: the layer learns no other vocabulary
+        if self.pad_to_max_tokens and self.max_tokens is None:
+            self._refuse("needs max_tokens for pad_to_max_tokens=True, got None")
+        if self.invert and (self.output_mode != "int" or self.oov_token is None):
+            self._refuse(f"needs output_mode='int' and an oov_token for invert=True, got {self.output_mode!r}")
+        if vocabulary is not None or idf_weights is not None:
+            self.set_vocabulary(vocabulary, idf_weights)
+            in_file = isinstance(vocabulary, (str, Path))
+            terms = None if in_file else self._shown(self._keys(self._array(vocabulary)))
+            self._given = terms, None if idf_weights is None else np.asarray(raw(idf_weights)).tolist()
 
     def _keys(self, array: np.ndarray) -> list[Any]:
         raise NotImplementedError
@@ -130,15 +69,16 @@ class Lookup(WithVocabulary):
         return list(keys)
 
     def _key(self, token: Any) -> Any:
-        return None if token is None else self._keys(host_array(self, token))[0]
+        return None if token is None else self._keys(self._array(token))[0]
 
     @property
     def _first_unknown(self) -> int:
-        return 1 if self.mask_token is not None and self.output_mode == "int" else 0
+        return int(self.mask_token is not None and self.output_mode == "int")
 
     @property
-    def _first_term(self) -> int:
-        return self._first_unknown + self.num_oov_indices
+    def _depth(self) -> Any:
+        """The entries of a vector."""
+        return self.max_tokens if self.pad_to_max_tokens else self._size
 
     def _special_tokens(self) -> list[Any]:
         return [self.mask_token] * self._first_unknown + [self.oov_token] * self.num_oov_indices
@@ -147,7 +87,7 @@ class Lookup(WithVocabulary):
 
     def vocabulary_size(self) -> int:
         """The number of indices, those of the mask and of unknown terms among them."""
-        return self._first_term + len(self._terms or ())
+        return len(self.get_vocabulary())
 
     def get_vocabulary(self, include_special_tokens: bool = True) -> list[Any]:
         """The terms in the order of their indices.
@@ -155,8 +95,8 @@ class Lookup(WithVocabulary):
         Args:
             include_special_tokens: whether the mask and the unknown terms, which come first, are there too.
         """
-        terms = self._shown(self._terms or ())
-        return self._special_tokens() + terms if include_special_tokens else terms
+        own = self._lookup
+        return (own._special_tokens() if include_special_tokens else []) + own._shown(own._terms or ())
 
     def set_vocabulary(self, vocabulary: Any, idf_weights: Any = None) -> None:
         """Replace the vocabulary.
@@ -164,87 +104,48 @@ class Lookup(WithVocabulary):
         Args:
             vocabulary: a list or an array of terms, with the mask and the unknown terms in front or without them; or
                 the path of a text file with a term on each line, without them.
-            idf_weights: for `output_mode="tf_idf"`: a number for each term.
+            idf_weights: for `output_mode="tf_idf"`: a number for each term; unknown terms get their mean.
 
         Raises:
             ValueError: for terms that occur twice, that are too many or none, or where weights and terms do not fit.
-            RuntimeError: where another number of terms changes the shape of outputs that a model is made for.
         """
-        owner = f"{type(self).__name__} {self.name!r}"
-        if (idf_weights is None) == (self.output_mode == "tf_idf"):
-            raise ValueError(
-                f"{owner} takes idf_weights with a vocabulary for output_mode='tf_idf' and for no other, got "
-                f"idf_weights={shown(idf_weights)} for {self.output_mode!r}."
-            )
-        special = list(map(self._key, self._special_tokens()))
-        if isinstance(vocabulary, (str, Path)):
-            if idf_weights is not None:
-                raise ValueError(f"{owner} takes a list of terms for output_mode='tf_idf', got the file {vocabulary!r}.")
-            keys = self._keys_in(Path(vocabulary).expanduser())
-            if special and keys[: len(special)] == special:
-                raise ValueError(
-                    f"{str(vocabulary)!r} begins with the terms {self._special_tokens()} of the mask and of unknown "
-                    "terms; a file holds the other ones alone."
-                )
-        else:
-            keys = self._keys(host_array(self, vocabulary)) if len(vocabulary) else []
-        if not keys:
-            raise ValueError(f"{owner} needs a vocabulary of at least one term, got {shown(vocabulary)}.")
-        complete = keys[: len(special)] == special
+        own = self._lookup
+        if (idf_weights is None) == (own.output_mode == "tf_idf"):
+            own._refuse(f"takes idf_weights for output_mode='tf_idf', and for no other, got {own.output_mode!r}")
+        special, in_file = own._special_tokens(), isinstance(vocabulary, (str, Path))
+        if in_file:
+            path = Path(vocabulary).expanduser()
+            if not path.is_file() or idf_weights is not None:
+                own._refuse(f"takes the path of a file that is there, and no idf_weights with it, got {str(path)!r}")
+            vocabulary = list(map(own._term_type, path.read_text("utf-8").splitlines()))
+        keys = own._keys(own._array(vocabulary)) if vocabulary is not None and len(vocabulary) else []
+        complete = not in_file and keys[: len(special)] == list(map(own._key, special))
         terms = keys[len(special) :] if complete else keys
-        self._check_terms(terms)
-        weights = None
-        if idf_weights is not None:
-            weights = np.asarray(_as_list(idf_weights), settings.floatx())
-            if weights.shape != (len(keys),):
-                raise ValueError(
-                    f"{owner} takes a weight for each of {len(keys)} terms, got idf_weights of shape {weights.shape}."
-                )
-            if not complete:  # of unknown terms there is no better guess
-                weights = np.concatenate([np.full(len(special), weights.mean()), weights])
-        self._set_terms(terms, weights)
-
-    def _keys_in(self, path: Path) -> list[Any]:
-        if not path.is_file():
-            raise ValueError(f"There is no vocabulary file {str(path)!r}; check the path.")
-        return self._parsed(path.read_text("utf-8", "surrogateescape").splitlines())
-
-    def _parsed(self, lines: list[str]) -> list[Any]:
-        """The keys on the lines of a file."""
-        raise NotImplementedError
-
-    def _check_terms(self, terms: list[Any]) -> None:
-        owner = f"{type(self).__name__} {self.name!r}"
+        if not keys:
+            own._refuse(f"needs a vocabulary of at least one term, got {shown(vocabulary)}")
         repeated = [term for term, count in Counter(terms).items() if count > 1]
         if repeated:
-            raise ValueError(f"{owner} takes each term of a vocabulary once, got {self._shown(repeated[:3])} again.")
-        reserved = {"mask": self.mask_token, "unknown": self.oov_token if self.invert else None}
-        for role, token in reserved.items():
-            if token is not None and self._key(token) in terms:
-                raise ValueError(
-                    f"{owner} has {token!r} as its {role} token, which the vocabulary holds too; leave it out, or let "
-                    f"the vocabulary begin with all of {self._special_tokens()}."
-                )
-        if self.max_tokens is not None and self._first_term + len(terms) > self.max_tokens:
-            raise ValueError(
-                f"{owner} has max_tokens={self.max_tokens}, got a vocabulary of {self._first_term + len(terms)}."
-            )
+            own._refuse(f"takes each term of a vocabulary once, got {own._shown(repeated[:3])} again")
+        if {own._key(token) for token in (own.mask_token, own.oov_token if own.invert else None)} & set(terms):
+            own._refuse(f"has {special} for what is absent or unknown, got a vocabulary with them; leave them out")
+        if own.max_tokens is not None and len(special) + len(terms) > own.max_tokens:
+            own._refuse(f"has max_tokens={own.max_tokens}, got a vocabulary of {len(special) + len(terms)}")
+        weights = None if idf_weights is None else np.asarray(k.to_host(raw(idf_weights)), settings.floatx())
+        if weights is not None and weights.shape != (len(keys),):
+            own._refuse(f"takes a weight for each of {len(keys)} terms, got idf_weights of shape {weights.shape}")
+        own._set_terms(terms, weights)
 
     def _set_terms(self, terms: list[Any], weights: np.ndarray | None) -> None:
-        """Take terms that have been checked, and for `"tf_idf"` the weights of all indices."""
-        size = self._first_term + len(terms)
-        if self._shape_used and self._size not in (None, size):
-            raise RuntimeError(
-                f"{type(self).__name__} {self.name!r} is part of a model for a vocabulary of {self._size}, got one of "
-                f"{size}; let it keep its size, or give max_tokens and pad_to_max_tokens=True."
-            )
-        self._terms, self._size = terms, size
-        self._indices = {} if self.invert else {term: place for place, term in enumerate(terms, self._first_term)}
-        if self.mask_token is not None and not self.invert:
+        """Take terms that have been checked, and for `"tf_idf"` their weights, those of special tokens or not."""
+        first = len(self._special_tokens())
+        self._terms, self._size = terms, first + len(terms)
+        self._indices = {} if self.invert else {term: place for place, term in enumerate(terms, first)}
+        if self.mask_token is not None:
             self._indices[self._key(self.mask_token)] = 0 if self.output_mode == "int" else _LEFT_OUT
         if weights is not None:
-            extra = self.max_tokens - len(weights) if self.pad_to_max_tokens and self.max_tokens else 0
-            self._idf = np.concatenate([weights, np.zeros(extra)]).astype(settings.floatx())
+            unknown = self._size - len(weights)
+            weights = np.concatenate([np.full(unknown, weights.mean() if len(weights) else 0), weights])
+            self._idf = np.pad(weights.astype(settings.floatx()), (0, self._depth - self._size))
 
     # ------------------------------------------------------------ learning it
 
@@ -261,179 +162,151 @@ class Lookup(WithVocabulary):
         Raises:
             ValueError: where the layer was given its vocabulary, and where there is no data.
         """
-        at_once = hasattr(data, "__array__") or isinstance(data, (list, tuple, str, bytes))
-        arrays = (host_array(self, batch) for batch in batches(self, data, steps, lists=True))
-        self.learn(map(self._keys, _samples(array, at_once)) for array in arrays)
+        column = hasattr(data, "__array__") or isinstance(data, (list, tuple, str, bytes))
+        arrays = map(self._array, batches(self, data, steps, lists=True))
+        rows = (a.reshape((-1, 1) if column else (1, -1)) if a.ndim < 2 else a.reshape(len(a), -1) for a in arrays)
+        self._learn(map(self._keys, samples) for samples in rows)
 
-    def learn(self, batches: Iterable[Iterable[Sequence[Any]]]) -> None:
-        """`adapt` from batches of samples of keys."""
-        owner = f"{type(self).__name__} {self.name!r}"
+    def _learn(self, batches: Iterable[Iterable[Sequence[Any]]]) -> None:
+        """`adapt` to batches of samples of keys."""
         if self._given is not None:
-            raise ValueError(f"{owner} was given its vocabulary; leave that out to learn one by adapt().")
+            self._refuse("was given its vocabulary; leave that out to learn one by adapt()")
         counts: Counter[Any] = Counter()
         holding: Counter[Any] = Counter()  # in how many samples a term occurs
         samples = 0
-        for batch in batches:
-            if self.output_mode != "tf_idf":
-                counts.update(itertools.chain.from_iterable(batch))
-                continue
-            for sample in batch:
-                counts.update(sample)
+        for sample in itertools.chain.from_iterable(batches):
+            counts.update(sample)
+            if self.output_mode == "tf_idf":
                 holding.update(set(sample))
                 samples += 1
         if not counts:
-            raise ValueError(f"{owner} learns from at least one term, got none.")
+            self._refuse("learns from at least one term, got none")
         for token in (self.mask_token, self.oov_token):
             counts.pop(self._key(token), None)
-        room = None if self.max_tokens is None else max(self.max_tokens - self._first_term, 0)
+        room = None if self.max_tokens is None else max(self.max_tokens - len(self._special_tokens()), 0)
         terms = sorted(counts, key=lambda term: (counts[term], term), reverse=True)[:room]
-        weights = None
-        if self.output_mode == "tf_idf":
-            found = np.array([holding[term] for term in terms])
-            weights = np.log(1 + samples / (1 + found)).astype(settings.floatx())
-            unknown = weights.mean() if len(weights) else 0
-            weights = np.concatenate([np.full(self._first_term, unknown), weights])
-        self._set_terms(terms, weights)
+        weights = np.log(1 + samples / (1 + np.array([holding[term] for term in terms])))
+        self._set_terms(terms, weights.astype(settings.floatx()) if self.output_mode == "tf_idf" else None)
 
     # ------------------------------------------------------------ calls
 
     @property
     def compute_dtype(self) -> str:
         """The type of the inputs."""
-        return "int64" if self.invert else self._key_dtype
+        return "string" if self._term_type is str and not self.invert else "int64"
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        depth = self.max_tokens if self.pad_to_max_tokens else self._size
-        return categorical_shape(input_shape, self.output_mode, depth)
+        return categorical_shape(input_shape, self.output_mode, self._depth)
 
     def compute_output_spec(self, inputs: Any) -> KerasTensor:
-        self._shape_used |= self.output_mode != "int" and not self.pad_to_max_tokens
-        dtype = self._key_dtype if self.invert else "int64" if self.output_mode == "int" else settings.floatx()
-        return KerasTensor(self.compute_output_shape(inputs.shape), dtype)
+        kind = "string" if self.invert and self._term_type is str else "int64"
+        return KerasTensor(
+            self.compute_output_shape(inputs.shape), kind if self.output_mode == "int" else settings.floatx()
+        )
 
     def call(self, inputs: Any) -> Tensor:
-        array = host_array(self, inputs)
-        if self.invert:
-            self._check_vocabulary()
-            return Tensor(k.to_device(self._terms_at(whole_numbers(self, array))))
-        return self.given_out(self.find(self._keys(array)).reshape(array.shape))
+        array = self._array(inputs)
+        if not self.invert:
+            return self._given_out(self._find(self._keys(array)).reshape(array.shape))
+        self._check_vocabulary()
+        terms, indices = self.get_vocabulary(), self._integers(array)
+        table = np.array([*terms, self.oov_token], object if self._term_type is str else np.int64)
+        places = np.where((indices >= 0) & (indices < len(terms)), indices, len(terms))
+        return Tensor(k.to_device(table[places]))
 
     def _check_vocabulary(self) -> None:
         if self._terms is None:
-            raise RuntimeError(
-                f"{type(self).__name__} {self.name!r} has no vocabulary yet; call adapt(data) or set_vocabulary() first."
-            )
+            self._refuse("has no vocabulary yet; call adapt(data) or set_vocabulary() first", RuntimeError)
 
-    def find(self, keys: Sequence[Any]) -> np.ndarray:
-        """The indices of keys, -1 for those that are left out of vectors.
-
-        Raises:
-            RuntimeError: where there is no vocabulary yet.
-            ValueError: for unknown terms where there is no index for them.
-        """
+    def _find(self, keys: Sequence[Any]) -> np.ndarray:
+        """The indices of keys, -1 for those that are left out of vectors."""
         self._check_vocabulary()
         get = self._indices.get
         found = np.fromiter([get(key, _UNKNOWN) for key in keys], np.int64, len(keys))
-        unknown = np.flatnonzero(found == _UNKNOWN)
-        if unknown.size and self.num_oov_indices == 0:
-            terms = self._shown(keys[place] for place in unknown[:3])
-            raise ValueError(
-                f"{type(self).__name__} {self.name!r} has num_oov_indices=0, got {terms}, which the vocabulary does "
-                "not hold; let num_oov_indices be 1."
-            )
-        found[unknown] = self._first_unknown
-        if unknown.size and self.num_oov_indices > 1:
-            found[unknown] += self._bins([keys[place] for place in unknown])
+        places = np.flatnonzero(found == _UNKNOWN)
+        unknown = [keys[place] for place in places.tolist()]
+        if unknown and self.num_oov_indices == 0:
+            self._refuse(f"has num_oov_indices=0, got unknown terms, {self._shown(unknown[:3])}; let it be 1")
+        found[places] = self._first_unknown
+        if unknown and self.num_oov_indices > 1:
+            hashed = self._term_type is str or self.oov_method == "farmhash"
+            count = self.num_oov_indices
+            found[places] += buckets(unknown, count, self.salt) if hashed else np.array(unknown) % count
         return found
 
-    def _bins(self, keys: list[Any]) -> np.ndarray:
-        """Which of the indices of unknown terms each key gets."""
-        if self._key_dtype == "int64" and self.oov_method == "floormod":
-            return np.array(keys) % self.num_oov_indices
-        return buckets(keys, self.num_oov_indices, self.salt)
-
-    def given_out(self, indices: np.ndarray) -> Tensor:
+    def _given_out(self, indices: np.ndarray) -> Tensor:
         """Indices in the form that `output_mode` says."""
-        if self.output_mode == "int":
-            return Tensor(k.to_device(indices))
-        depth = self.max_tokens if self.pad_to_max_tokens and self.max_tokens else self.vocabulary_size()
-        form = "count" if self.output_mode == "tf_idf" else self.output_mode
-        vectors = categorical(np, indices, form, depth, settings.floatx())
-        if self.output_mode == "tf_idf":
-            assert self._idf is not None
-            vectors *= self._idf
-        return Tensor(k.to_device(vectors))
-
-    def _terms_at(self, indices: np.ndarray) -> np.ndarray:
-        terms = self.get_vocabulary()
-        table = np.array([*terms, self.oov_token], object if self._key_dtype == "string" else np.int64)
-        return table[np.where((indices >= 0) & (indices < len(terms)), indices, len(terms))]
+        weighted = self.output_mode == "tf_idf"
+        dtype = "int64" if self.output_mode == "int" else settings.floatx()
+        values = categorical(np, indices, "count" if weighted else self.output_mode, self._depth, dtype)
+        return Tensor(k.to_device(values * self._idf if weighted else values))
 
     # ------------------------------------------------------------ files
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments; a vocabulary that was learned is in a file of its own, if lines can hold it."""
-        terms, weights = self._given or (None, None)
-        if terms is None and not self._fits_lines():
-            terms, weights = self.get_vocabulary(), None if self._idf is None else self._idf[: self._size].tolist()
-        return {**super().get_config(), "vocabulary": terms, "idf_weights": weights, "vocabulary_size": self._size}
+        own = self._lookup
+        terms, weights = own._given or (None, None)
+        lines = list(map(str, own.get_vocabulary()))
+        if terms is None and own._terms and "\n".join(lines).splitlines() != lines:
+            terms, weights = own.get_vocabulary(), None if own._idf is None else own._idf[: own._size].tolist()
+        return {**super().get_config(), "vocabulary": terms, "idf_weights": weights, "vocabulary_size": own._size}
 
-    def _fits_lines(self) -> bool:
-        """Whether the terms are found again in a text of one line for each."""
-        lines = list(map(str, self.get_vocabulary()))
-        return not self._terms or "\n".join(lines).splitlines() == lines
+    def _configured(self, name: str) -> Any:
+        return None if name in ("vocabulary", "idf_weights") else super()._configured(name)
 
-    def save_weights_to(self, store: Any) -> None:
-        if self._idf is not None:
-            store["idf_weights"] = self._idf
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """The layer that `get_config` described; a description cannot have a file read.
 
-    def load_weights_from(self, store: Any) -> None:
-        if self.output_mode == "tf_idf" and "idf_weights" in store:
+        Raises:
+            ValueError: for one whose vocabulary is a path.
+        """
+        if isinstance(config.get("vocabulary"), str):
+            raise ValueError(
+                f"The description of a {cls.__name__} names the vocabulary file {config['vocabulary']!r}, which is not "
+                "read; pass the terms to set_vocabulary()."
+            )
+        layer = super().from_config({name: value for name, value in config.items() if name != "vocabulary_size"})
+        if layer._lookup._terms is None:
+            layer._lookup._size = whole("vocabulary_size", config.get("vocabulary_size"), 0, optional=True)
+        return layer
+
+    def save_own_variables(self, store: Any) -> None:
+        if self._lookup._idf is not None:
+            store["idf_weights"] = self._lookup._idf
+
+    def load_own_variables(self, store: Any) -> None:
+        own = self._lookup
+        if own.output_mode == "tf_idf" and "idf_weights" in store:
             weights = np.asarray(store["idf_weights"], settings.floatx())
-            if weights.ndim != 1 or (self._terms is not None and len(weights) != len(self._idf)):  # type: ignore[arg-type]
-                raise ValueError(f"The layer {self.name!r} has other terms than the file has weights, {weights.shape}.")
-            self._idf = weights
+            if weights.shape != (own._depth,):
+                own._refuse(f"has {own._depth} indices, the file weights of shape {weights.shape}")
+            own._idf = weights
 
-    def save_terms_to(self, path: Path) -> None:
+    def save_assets(self, dir_path: Any) -> None:
+        """Write the vocabulary to `vocabulary.txt` in a folder, unless the configuration holds it."""
         if self.get_config()["vocabulary"] is None:
             text = "\n".join(map(str, self.get_vocabulary()))
-            path.write_bytes(text.encode("utf-8", "surrogateescape"))
+            Path(dir_path, _FILE).write_bytes(text.encode("utf-8", "surrogateescape"))
 
-    def load_terms_from(self, path: Path) -> None:
-        if (self._given is not None and self._given[0] is not None) or not path.is_file():
+    def load_assets(self, dir_path: Any) -> None:
+        """Take the vocabulary from `vocabulary.txt` in a folder, unless the configuration held it.
+
+        Raises:
+            ValueError: for a file that does not fit the configuration; then nothing is changed.
+        """
+        own, path = self._lookup, Path(dir_path, _FILE)
+        if (own._given or (None,))[0] is not None or not path.is_file():
             return
-        lines = path.read_text("utf-8", "surrogateescape").split("\n")
-        while lines and not lines[-1] and len(lines) > (self._size or 0):
+        lines, special = path.read_text("utf-8", "surrogateescape").split("\n"), list(map(str, own._special_tokens()))
+        while len(lines) > max(own._size or 0, len(special)) and not lines[-1]:
             lines.pop()
-        special = list(map(str, self._special_tokens()))
-        if lines[: len(special)] != special or self._size not in (None, len(lines)):
-            raise ValueError(
-                f"The vocabulary of the layer {self.name!r} should have {self._size} lines and begin with {special}, "
-                f"got {len(lines)} that begin with {lines[: len(special)]}."
-            )
-        terms = self._parsed(lines[len(special) :])
-        if not terms:
-            return
-        self._check_terms(terms)
-        weights = self._idf
-        if self.output_mode == "tf_idf":
-            depth = self.max_tokens if self.pad_to_max_tokens else len(lines)
-            if weights is None or len(weights) != depth:
-                raise ValueError(f"The layer {self.name!r} has a vocabulary of {len(lines)} without weights for it.")
-        self._set_terms(terms, None if weights is None else weights[: len(lines)])
-
-
-def _samples(array: np.ndarray, at_once: bool) -> np.ndarray:
-    """The samples in a batch, or in all of the data at once, each a row of terms."""
-    if array.ndim < 2:
-        return array.reshape(-1, 1) if at_once else array.reshape(1, -1)
-    return array.reshape(len(array), -1)
-
-
-def _as_list(weights: Any) -> list[float] | None:
-    if weights is None:
-        return None
-    return (k.to_host(weights.data) if isinstance(weights, Tensor) else np.asarray(weights)).tolist()
+        if lines[: len(special)] != special or own._size not in (None, len(lines)):
+            own._refuse(f"has a vocabulary of {own._size} that begins with {special}, got a file of {len(lines)} lines")
+        if len(lines) > len(special):
+            terms = [*own._special_tokens(), *map(own._term_type, lines[len(special) :])]
+            self.set_vocabulary(terms, None if own._idf is None else own._idf[: len(lines)])
 
 
 @declared
@@ -453,8 +326,8 @@ class StringLookup(Lookup):
         pad_to_max_tokens: whether vectors have `max_tokens` entries however many terms there are.
         sparse: only False.
         encoding: of strings that are bytes.
-        oov_method: without effect on strings.
         salt: an integer or two; several indices for unknown terms are then given by SipHash64, else by FarmHash64.
+        oov_method: without effect on strings.
 
     Raises:
         ValueError: for arguments that do not fit each other.
@@ -474,25 +347,20 @@ class StringLookup(Lookup):
     vocabulary: Any = field(default=None, stored=False)
     idf_weights: Any = field(default=None, stored=False)
     invert: bool = False
-    output_mode: OutputMode = "int"
+    output_mode: Annotated[str, mode("int", "one_hot", "multi_hot", "count", "tf_idf")] = "int"
     pad_to_max_tokens: bool = False
-    sparse: Dense = False
+    sparse: OnlyDense = False
     encoding: str = "utf-8"
     salt: Annotated[Any, as_salt] = field(default=None, kw_only=True)
     oov_method: Annotated[str, OneOf("floormod", "farmhash")] = field(default="floormod", kw_only=True)
 
-    _key_dtype = "string"
-
     def _keys(self, array: np.ndarray) -> list[bytes]:
         if array.dtype != object:
-            raise ValueError(f"StringLookup {self.name!r} takes strings, got numbers of type {array.dtype}.")
+            self._refuse(f"takes strings, got numbers of type {array.dtype}")
         return encoded(array.flat, self.encoding)
 
     def _shown(self, keys: Iterable[bytes]) -> list[str]:
         return [key.decode(self.encoding, "surrogateescape") for key in keys]
-
-    def _parsed(self, lines: list[str]) -> list[bytes]:
-        return encoded(lines, self.encoding)
 
 
 @declared
@@ -525,21 +393,21 @@ class IntegerLookup(Lookup):
     vocabulary_dtype: Annotated[str, OneOf("int64")] = "int64"
     idf_weights: Any = field(default=None, stored=False)
     invert: bool = False
-    output_mode: OutputMode = "int"
-    sparse: Dense = False
+    output_mode: Annotated[str, mode("int", "one_hot", "multi_hot", "count", "tf_idf")] = "int"
+    sparse: OnlyDense = False
     pad_to_max_tokens: bool = False
     oov_method: Annotated[str, OneOf("floormod", "farmhash")] = "floormod"
     salt: Annotated[Any, as_salt] = None
 
-    _key_dtype = "int64"
+    _term_type = int
 
-    def __post_init__(self, **given: Any) -> None:
-        super().__post_init__(**given)
+    def __post_init__(self, vocabulary: Any, idf_weights: Any) -> None:  # type: ignore[override]
+        super().__post_init__(vocabulary, idf_weights)
         if self.salt is not None and self.oov_method != "farmhash":
-            raise ValueError(f"IntegerLookup takes a salt for oov_method='farmhash', got {self.oov_method!r}.")
+            self._refuse(f"takes a salt for oov_method='farmhash', got {self.oov_method!r}")
 
     def _keys(self, array: np.ndarray) -> list[int]:
-        return whole_numbers(self, array).ravel().tolist()
+        return self._integers(array).ravel().tolist()
 
-    def _parsed(self, lines: list[str]) -> list[int]:
-        return list(map(int, lines))
+
+registry.builtin("keras.layers", IntegerLookup, StringLookup)

@@ -149,10 +149,9 @@ class Model(ComparingTrainer, Layer):
         """A value in the type of an input; symbolic ones and strings keep theirs, but strings are no numbers."""
         text = type_name(value.dtype) == "string"
         if text != (tensor.dtype == "string"):
-            wanted, given = ("numbers", "strings") if text else ("strings", f"numbers of type {value.dtype}")
             raise ValueError(
-                f"x must hold {wanted} at the input {tensor.name!r} of the model {self.name!r}, got {given}; encode "
-                "them first, or give the Input their dtype."
+                f"x must hold {'numbers' if text else 'strings'} at the input {tensor.name!r} of the model "
+                f"{self.name!r}, got type {value.dtype}; encode it first, or give the Input another dtype."
             )
         if text or isinstance(value, KerasTensor):
             return value

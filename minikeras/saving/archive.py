@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 import zlib
 from typing import Any
@@ -25,6 +26,21 @@ def read_members(path: Any) -> tuple[bytes, io.BytesIO]:
         raise ValueError(f"{str(path)!r} is not a model file: {error.args[0]}.") from error
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, zlib.error) as error:
         raise ValueError(f"{str(path)!r} is damaged or not a .keras file: {error}.") from error
+
+
+def read_assets(path: Any, folder: str) -> dict[str, bytes]:
+    """The members right within a folder of the archive, by their names; none that a file system takes for a path.
+
+    Raises:
+        ValueError: for a damaged archive.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removeprefix(folder) for name in archive.namelist() if name.startswith(folder)]
+            plain = [name for name in names if re.fullmatch(r"[\w-][\w. -]*", name)]
+            return {name: _read_member(archive, folder + name) for name in plain}
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, zlib.error) as error:
+        raise ValueError(f"{str(path)!r} is damaged: {error}.") from error
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
