@@ -280,7 +280,9 @@ class HashedCrossing(Hashed):
         return self._given_out(bins.reshape(arrays[0].shape))
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "dtype": self.dtype}
+        config = {**super().get_config(), "dtype": self.dtype}
+        del config["trainable"]  # as Keras describes it
+        return config
 
 
 registry.builtin("keras.layers", HashedCrossing, Hashing)

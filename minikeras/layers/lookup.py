@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,6 @@ import numpy as np
 from minikeras import config as settings
 from minikeras import kernels as k
 from minikeras import registry
-from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
 from minikeras.declared import OneOf, Whole
@@ -59,7 +58,7 @@ class Lookup(OnHost):
             self.set_vocabulary(vocabulary, idf_weights)
             in_file = isinstance(vocabulary, (str, Path))
             terms = None if in_file else self._shown(self._keys(self._array(vocabulary)))
-            self._given = terms, None if idf_weights is None else np.asarray(raw(idf_weights)).tolist()
+            self._given = terms, None if idf_weights is None else k.to_host(idf_weights).tolist()
 
     def _keys(self, array: np.ndarray) -> list[Any]:
         raise NotImplementedError
@@ -130,7 +129,7 @@ class Lookup(OnHost):
             own._refuse(f"has {special} for what is absent or unknown, got a vocabulary with them; leave them out")
         if own.max_tokens is not None and len(special) + len(terms) > own.max_tokens:
             own._refuse(f"has max_tokens={own.max_tokens}, got a vocabulary of {len(special) + len(terms)}")
-        weights = None if idf_weights is None else np.asarray(k.to_host(raw(idf_weights)), settings.floatx())
+        weights = None if idf_weights is None else np.asarray(k.to_host(idf_weights), settings.floatx())
         if weights is not None and weights.shape != (len(keys),):
             own._refuse(f"takes a weight for each of {len(keys)} terms, got idf_weights of shape {weights.shape}")
         own._set_terms(terms, weights)
@@ -162,10 +161,14 @@ class Lookup(OnHost):
         Raises:
             ValueError: where the layer was given its vocabulary, and where there is no data.
         """
-        column = hasattr(data, "__array__") or isinstance(data, (list, tuple, str, bytes))
-        arrays = map(self._array, batches(self, data, steps, lists=True))
-        rows = (a.reshape((-1, 1) if column else (1, -1)) if a.ndim < 2 else a.reshape(len(a), -1) for a in arrays)
-        self._learn(map(self._keys, samples) for samples in rows)
+        arrays = self._arrays(data, steps)
+        self._learn(map(self._keys, a.reshape(len(a) if a.ndim > 1 else 1, -1)) for a in arrays)
+
+    def _arrays(self, data: Any, steps: int | None) -> Iterator[np.ndarray]:
+        """The batches of data; where it is all there at once, a single axis is that of the samples."""
+        at_once = hasattr(data, "__array__") or isinstance(data, (list, tuple, str, bytes))
+        for array in map(self._array, batches(self, data, steps, lists=True)):
+            yield array.reshape(-1, 1) if at_once and array.ndim < 2 else array
 
     def _learn(self, batches: Iterable[Iterable[Sequence[Any]]]) -> None:
         """`adapt` to batches of samples of keys."""

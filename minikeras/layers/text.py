@@ -15,7 +15,7 @@ from minikeras.declared import Kept, Whole
 from minikeras.layers.categories import OnlyDense, mode
 from minikeras.layers.common import sizes_argument
 from minikeras.layers.fields import declared, field
-from minikeras.layers.host import batches, encoded
+from minikeras.layers.host import encoded
 from minikeras.layers.lookup import Lookup, Size, StringLookup
 from minikeras.utils.checks import one_of
 
@@ -106,7 +106,7 @@ class TextVectorization(Lookup):
         Raises:
             ValueError: where the layer was given its vocabulary, and where there is no data.
         """
-        self._lookup_layer._learn(map(self._documents, map(self._array, batches(self, data, steps, lists=True))))
+        self._lookup_layer._learn(map(self._documents, self._arrays(data, steps)))
 
     # ------------------------------------------------------------ calls
 
