@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 import numpy as np
@@ -55,7 +56,7 @@ def categorical(xp: Any, indices: Any, output_mode: str, depth: int, dtype: Any)
         return indices.astype(dtype)
     if output_mode == "one_hot":
         return (indices.reshape(*shape[:-1], 1) == xp.arange(depth)).astype(dtype)
-    rows = indices.reshape(-1, indices.shape[-1] if indices.ndim else 1)
+    rows = indices.reshape(math.prod(shape[:-1]), indices.shape[-1] if indices.ndim else 1)
     places = xp.arange(len(rows))[:, None] * depth + rows
     counts = xp.bincount(places[(rows >= 0) & (rows < depth)], minlength=len(rows) * depth)
     return (counts if output_mode == "count" else counts > 0).astype(dtype).reshape(shape)
