@@ -9,7 +9,7 @@ import numpy as np
 
 from minikeras import journal, regularizers, tree
 from minikeras import kernels as k
-from minikeras.autodiff.strings import is_text, strings_in
+from minikeras.autodiff.strings import strings_in
 from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode, infer_output, is_symbolic
 from minikeras.autodiff.tensor import Tensor
 from minikeras.config import DTypePolicy
@@ -156,16 +156,15 @@ class Calling(AddedLosses):
             return value
         if isinstance(value, (list, tuple, dict)):
             return tree.map_structure(lambda leaf: leaf if is_plain(leaf) else self._convert(leaf), value)
+        if isinstance(value, KerasTensor) and value.dtype == "string":
+            self._check_strings()
         if isinstance(value, KerasTensor) or not hasattr(value, "__array__"):
-            if isinstance(value, KerasTensor) and value.dtype == "string":
-                self._check_strings()
             return value
         array = k.to_host(value) if not isinstance(value, k.xp.ndarray) else value
-        if is_text(array):
+        if array.dtype.kind in "OSTU":
+            self._check_strings()
             text = strings_in(array)
-            if text is not None:
-                self._check_strings()
-                return Tensor(text)
+            array = array if text is None else text
         if self.autocast and array.dtype.kind == "f" and array.dtype != self._compute_type:
             array = array.astype(self._compute_type)
         return Tensor(k.to_device(array))
@@ -174,8 +173,8 @@ class Calling(AddedLosses):
         """Refuse strings where numbers are computed; a user's layer sees for itself."""
         if not self.takes_strings and type(self).__module__.startswith("minikeras."):
             raise ValueError(
-                f"{type(self).__name__} {self.name!r} takes numbers, got strings; make numbers of them first, with a "
-                "StringLookup or a TextVectorization."
+                f"{type(self).__name__} {self.name!r} takes numbers, got strings or other objects; make numbers of "
+                "them first, with a StringLookup or a TextVectorization."
             )
 
     def _build_from_inputs(self, args: tuple, kwargs: dict[str, Any]) -> None:

@@ -149,10 +149,8 @@ class Model(ComparingTrainer, Layer):
         """A value in the type of an input; symbolic ones and strings keep theirs, but strings are no numbers."""
         text = type_name(value.dtype) == "string"
         if text != (tensor.dtype == "string"):
-            raise ValueError(
-                f"x must hold {'numbers' if text else 'strings'} at the input {tensor.name!r} of the model "
-                f"{self.name!r}, got type {value.dtype}; encode it first, or give the Input another dtype."
-            )
+            wanted = "numbers" if text else "strings"
+            raise ValueError(f"x must hold {wanted} at the input {tensor.name!r} of {self.name!r}, got {value.dtype}.")
         if text or isinstance(value, KerasTensor):
             return value
         mask, value = value._keras_mask, cast(value, tensor.dtype)

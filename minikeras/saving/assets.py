@@ -6,13 +6,17 @@ A layer with `save_assets(folder)` and `load_assets(folder)` writes and reads th
 
 from __future__ import annotations
 
+import re
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from minikeras.saving.archive import read_assets
+from minikeras.saving.archive import ASSETS
 from minikeras.saving.weights_file import stored_objects
+
+_PLAIN_NAME = re.compile(r"[\w-][\w. -]*")  # of a file right within a folder, on any system
 
 
 def save_assets(model: Any, archive: zipfile.ZipFile) -> None:
@@ -22,11 +26,11 @@ def save_assets(model: Any, archive: zipfile.ZipFile) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 layer.save_assets(folder)
                 for file in sorted(Path(folder).iterdir()):
-                    archive.writestr(f"assets/{path}/{file.name}", file.read_bytes())
+                    archive.writestr(f"{ASSETS}{path}/{file.name}", file.read_bytes())
 
 
-def load_assets(model: Any, filepath: Any) -> None:
-    """Let the layers of a model that have files read them.
+def load_assets(model: Any, files: Mapping[str, bytes]) -> None:
+    """Let the layers of a model read their files, given by their names in the archive.
 
     Raises:
         ValueError: for files that do not fit.
@@ -34,9 +38,8 @@ def load_assets(model: Any, filepath: Any) -> None:
     for path, layer in stored_objects(model):
         if hasattr(layer, "load_assets"):
             with tempfile.TemporaryDirectory() as folder:
-                for name, content in read_assets(filepath, f"assets/{path}/").items():
-                    Path(folder, name).write_bytes(content)
-                try:
-                    layer.load_assets(folder)
-                except ValueError as error:
-                    raise ValueError(f"{str(filepath)!r} does not fit the model: {error}") from error
+                for member, content in files.items():
+                    place, _, name = member.rpartition("/")
+                    if place == f"{ASSETS}{path}" and _PLAIN_NAME.fullmatch(name):
+                        Path(folder, name).write_bytes(content)
+                layer.load_assets(folder)

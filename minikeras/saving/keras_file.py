@@ -87,7 +87,7 @@ def load_model(
         ValueError: for a file that is damaged, of another kind, or that describes what is not known.
     """
     path = existing(as_path(filepath, (".keras",), "Models"))
-    config, weights = read_members(path)
+    config, weights, files = read_members(path)
     with WeightsReader(weights, str(path)) as reader:
         entries = reader.count_entries()
     try:
@@ -99,5 +99,5 @@ def load_model(
     except ValueError as error:
         raise ValueError(f"{str(path)!r} cannot be loaded: {error}") from error
     read_weights(model, weights, str(path))
-    load_assets(model, path)
+    load_assets(model, files)
     return model

@@ -139,7 +139,7 @@ def to_arrays(data: Any, role: str) -> Any:
         return None
     if isinstance(data, Mapping):
         return {key: to_arrays(value, role) for key, value in data.items()}
-    if role == "x":
+    if role == "x" and (type(data) is not np.ndarray or data.dtype.kind in "OSTU"):
         text = strings_in(data)
         if text is not None and text.ndim:
             return text

@@ -59,7 +59,7 @@ def test_a_tensor_of_strings():
 @pytest.mark.parametrize(
     ("misuse", "message"),
     [
-        (lambda: layers.Dense(2)(np.array([["a"]])), "takes numbers, got strings; make numbers of them first"),
+        (lambda: layers.Dense(2)(np.array([["a"]])), "takes numbers, got strings or other objects; make"),
         (lambda: layers.Dense(2)(Input((1,), dtype="string")), "takes numbers, got strings"),
         (lambda: Sequential([Input((1,)), layers.Dense(2)]).predict(["1", "2"]), "x must hold numbers at the input"),
         (lambda: classifier().predict(np.ones((2, 1)), verbose=0), "x must hold strings at the input"),
