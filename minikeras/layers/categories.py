@@ -57,9 +57,12 @@ def categorical(xp: Any, indices: Any, output_mode: str, depth: int, dtype: Any)
     if output_mode == "one_hot":
         return (indices.reshape(*shape[:-1], 1) == xp.arange(depth)).astype(dtype)
     rows = indices.reshape(math.prod(shape[:-1]), indices.shape[-1] if indices.ndim else 1)
-    places = xp.arange(len(rows))[:, None] * depth + rows
-    counts = xp.bincount(places[(rows >= 0) & (rows < depth)], minlength=len(rows) * depth)
-    return (counts if output_mode == "count" else counts > 0).astype(dtype).reshape(shape)
+    places = (xp.arange(len(rows))[:, None] * depth + rows)[(rows >= 0) & (rows < depth)]
+    if output_mode == "count":
+        return xp.bincount(places, minlength=len(rows) * depth).astype(dtype).reshape(shape)
+    vectors = xp.zeros(len(rows) * depth, dtype)
+    vectors[places] = 1
+    return vectors.reshape(shape)
 
 
 @operation(inputs=1)
@@ -115,11 +118,6 @@ class CategoryEncoding(Layer):
             raise ValueError(f"CategoryEncoding takes count_weights for 'count', got them for {self.output_mode!r}.")
         vectors = _categorical(ops.expand_dims(inputs, -1), "one_hot", self.num_tokens, self.compute_dtype)
         return ops.sum(vectors * ops.expand_dims(ops.cast(count_weights, self.compute_dtype), -1), axis=-2)
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["sparse"]  # Keras does not describe it either
-        return config
 
 
 @declared

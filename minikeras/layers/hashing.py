@@ -279,10 +279,5 @@ class HashedCrossing(Hashed):
         bins = (_crossed(columns) % _u(self.num_bins)).astype(np.int64)
         return self._given_out(bins.reshape(arrays[0].shape))
 
-    def get_config(self) -> dict[str, Any]:
-        config = {**super().get_config(), "dtype": self.dtype}
-        del config["trainable"]  # as Keras describes it
-        return config
-
 
 registry.builtin("keras.layers", HashedCrossing, Hashing)

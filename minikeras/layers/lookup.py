@@ -202,10 +202,9 @@ class Lookup(OnHost):
         return categorical_shape(input_shape, self.output_mode, self._depth)
 
     def compute_output_spec(self, inputs: Any) -> KerasTensor:
-        kind = "string" if self.invert and self._term_type is str else "int64"
-        return KerasTensor(
-            self.compute_output_shape(inputs.shape), kind if self.output_mode == "int" else settings.floatx()
-        )
+        dtype = "string" if self.invert and self._term_type is str else "int64"
+        dtype = dtype if self.output_mode == "int" else settings.floatx()
+        return KerasTensor(self.compute_output_shape(inputs.shape), dtype)
 
     def call(self, inputs: Any) -> Tensor:
         array = self._array(inputs)
@@ -270,7 +269,8 @@ class Lookup(OnHost):
                 f"The description of a {cls.__name__} names the vocabulary file {config['vocabulary']!r}, which is not "
                 "read; pass the terms to set_vocabulary()."
             )
-        layer = super().from_config({name: value for name, value in config.items() if name != "vocabulary_size"})
+        others = ("dtype", "has_input_vocabulary", "vocabulary_size")  # types without effect: older files have "string"
+        layer = super().from_config({name: value for name, value in config.items() if name not in others})
         if layer._lookup._terms is None:
             layer._lookup._size = whole("vocabulary_size", config.get("vocabulary_size"), 0, optional=True)
         return layer

@@ -78,16 +78,9 @@ class TextVectorization(Lookup):
     def __post_init__(self, vocabulary: Any, idf_weights: Any) -> None:  # type: ignore[override]
         if self.output_mode != "int" and self.output_sequence_length is not None:
             self._refuse(f"takes output_sequence_length for output_mode='int', got it for {self.output_mode!r}")
-        self._lookup_layer = StringLookup(
-            max_tokens=self.max_tokens,
-            mask_token="",
-            vocabulary=vocabulary,
-            idf_weights=idf_weights,
-            output_mode=self.output_mode,
-            pad_to_max_tokens=self.pad_to_max_tokens,
-            encoding=self.encoding,
-            name=self.name,
-        )
+        names = ("max_tokens", "output_mode", "pad_to_max_tokens", "encoding", "name")
+        given = {"vocabulary": vocabulary, "idf_weights": idf_weights, **{name: getattr(self, name) for name in names}}
+        self._lookup_layer = StringLookup(mask_token="", **given)
 
     @property
     def _lookup(self) -> StringLookup:

@@ -372,6 +372,12 @@ def test_files(tmp_path, case):
         assert again.get_vocabulary() == layer.get_vocabulary()
 
 
+def test_descriptions_of_older_versions():
+    config = {"name": "words", "dtype": "string", "vocabulary": ["a"], "has_input_vocabulary": True, "oov_token": "?"}
+    layer = layers.deserialize({"module": "keras.layers", "class_name": "StringLookup", "config": config})
+    assert layer.get_vocabulary() == ["?", "a"] and layer(["a", "b"]).tolist() == [1, 0]
+
+
 def test_saved_numbers(tmp_path):
     inputs = Input((2,))
     binned = layers.Discretization(num_bins=3)
