@@ -13,7 +13,7 @@ from minikeras.autodiff.op import operation
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.declared import Check, Number, Whole
 from minikeras.layers.fields import declared
-from minikeras.layers.host import batches
+from minikeras.layers.host import batches, on_host
 from minikeras.layers.layer import Layer
 from minikeras.utils.checks import one_of, shown
 
@@ -167,7 +167,7 @@ class Discretization(Layer):
             raise ValueError(f"Discretization {self.name!r} has bin_boundaries; adapt() needs num_bins instead.")
         summary = np.zeros((2, 0), "float32")
         for batch in batches(self, data, steps, lists=True):
-            values = np.sort(np.ravel(k.to_host(batch)).astype("float32"))
+            values = np.sort(np.ravel(on_host(batch)).astype("float32"))
             if not np.isfinite(values).all():
                 raise ValueError(f"Discretization {self.name!r} learns from finite numbers, got NaN or infinity.")
             if values.size:
@@ -210,7 +210,7 @@ class Discretization(Layer):
 
 
 def _boundaries(value: Any) -> list[float] | None:
-    found = np.asarray([] if value is None else k.to_host(value), "float64")
+    found = np.asarray([] if value is None else on_host(value), "float64")
     if found.ndim != 1 or not np.isfinite(found).all() or (np.diff(found) < 0).any():
         raise ValueError(f"Discretization's bin_boundaries must be finite numbers, ascending, got {shown(value)}.")
     return None if value is None else found.tolist()

@@ -32,7 +32,7 @@ class OnHost(Layer):
             return type(value)([self._convert(item) for item in value])
         if is_plain(value) or isinstance(value, (Tensor, KerasTensor, np.generic)) or not hasattr(value, "__array__"):
             return value
-        return Tensor(k.to_host(value))
+        return Tensor(on_host(value))
 
     def _refuse(self, what: str, error: type[Exception] = ValueError) -> Any:
         raise error(f"{type(self).__name__} {self.name!r} {what}.")
@@ -54,6 +54,12 @@ class OnHost(Layer):
         if is_text(array) or not (whole == array).all():
             self._refuse(f"takes whole numbers, got {shown(array.flat[0])} among them")
         return whole
+
+
+def on_host(value: Any) -> np.ndarray:
+    """A tensor, array, list or column of a table as a NumPy array."""
+    value = value.data if isinstance(value, Tensor) else value
+    return k.to_host(value) if isinstance(value, k.xp.ndarray) else np.asarray(value)
 
 
 def encoded(texts: Iterable[Any], encoding: str = "utf-8") -> list[bytes]:

@@ -19,7 +19,7 @@ from minikeras.declared import OneOf, Whole
 from minikeras.layers.categories import OnlyDense, categorical, categorical_shape, mode
 from minikeras.layers.fields import declared, field
 from minikeras.layers.hashing import as_salt, buckets
-from minikeras.layers.host import OnHost, batches, encoded
+from minikeras.layers.host import OnHost, batches, encoded, on_host
 from minikeras.layers.layer import Layer
 from minikeras.utils.checks import shown, whole
 
@@ -50,15 +50,16 @@ class Lookup(OnHost):
         self._idf: np.ndarray | None = None  # weights of all indices
         self._size: int | None = None  # of the vocabulary, or in a model that is being opened what it will be
         self._given: tuple[Any, Any] | None = None  # what the constructor got: the layer learns no other vocabulary
-        if self.pad_to_max_tokens and self.max_tokens is None:
-            self._refuse("needs max_tokens for pad_to_max_tokens=True, got None")
+        least = len(self._special_tokens())
+        if self.pad_to_max_tokens if self.max_tokens is None else self.max_tokens < least:
+            self._refuse(f"needs max_tokens of at least {least} for what is absent or unknown, got {self.max_tokens}")
         if self.invert and (self.output_mode != "int" or self.oov_token is None):
             self._refuse(f"needs output_mode='int' and an oov_token for invert=True, got {self.output_mode!r}")
         if vocabulary is not None or idf_weights is not None:
             self.set_vocabulary(vocabulary, idf_weights)
             in_file = isinstance(vocabulary, (str, Path))
             terms = None if in_file else self._shown(self._keys(self._array(vocabulary)))
-            self._given = terms, None if idf_weights is None else k.to_host(idf_weights).tolist()
+            self._given = terms, None if idf_weights is None else on_host(idf_weights).tolist()
 
     def _keys(self, array: np.ndarray) -> list[Any]:
         raise NotImplementedError
@@ -129,7 +130,7 @@ class Lookup(OnHost):
             own._refuse(f"has {special} for what is absent or unknown, got a vocabulary with them; leave them out")
         if own.max_tokens is not None and len(special) + len(terms) > own.max_tokens:
             own._refuse(f"has max_tokens={own.max_tokens}, got a vocabulary of {len(special) + len(terms)}")
-        weights = None if idf_weights is None else np.asarray(k.to_host(idf_weights), settings.floatx())
+        weights = None if idf_weights is None else on_host(idf_weights).astype(settings.floatx())
         if weights is not None and weights.shape != (len(keys),):
             own._refuse(f"takes a weight for each of {len(keys)} terms, got idf_weights of shape {weights.shape}")
         own._set_terms(terms, weights)
@@ -161,8 +162,8 @@ class Lookup(OnHost):
         Raises:
             ValueError: where the layer was given its vocabulary, and where there is no data.
         """
-        arrays = self._arrays(data, steps)
-        self._learn(map(self._keys, a.reshape(len(a) if a.ndim > 1 else 1, -1)) for a in arrays)
+        weighted, arrays = self.output_mode == "tf_idf", self._arrays(data, steps)  # else samples do not matter
+        self._learn(map(self._keys, a.reshape(len(a) if weighted and a.ndim > 1 else 1, -1)) for a in arrays)
 
     def _arrays(self, data: Any, steps: int | None) -> Iterator[np.ndarray]:
         """The batches of data; where it is all there at once, a single axis is that of the samples."""
@@ -186,7 +187,7 @@ class Lookup(OnHost):
             self._refuse("learns from at least one term, got none")
         for token in (self.mask_token, self.oov_token):
             counts.pop(self._key(token), None)
-        room = None if self.max_tokens is None else max(self.max_tokens - len(self._special_tokens()), 0)
+        room = None if self.max_tokens is None else self.max_tokens - len(self._special_tokens())
         terms = sorted(counts, key=lambda term: (counts[term], term), reverse=True)[:room]
         weights = np.log(1 + samples / (1 + np.array([holding[term] for term in terms])))
         self._set_terms(terms, weights.astype(settings.floatx()) if self.output_mode == "tf_idf" else None)

@@ -10,10 +10,9 @@ import numpy as np
 from minikeras import config as settings
 from minikeras import kernels as k
 from minikeras import ops
-from minikeras.autodiff.tensor import Tensor
 from minikeras.layers.common import Elementwise, check_axes, known_size, numbers_argument
 from minikeras.layers.fields import Numbers, declared
-from minikeras.layers.host import batches
+from minikeras.layers.host import batches, on_host
 from minikeras.utils.checks import flag, shown, whole
 
 
@@ -211,4 +210,4 @@ class Normalization(Elementwise):
 def _array(batch: Any) -> np.ndarray:
     if not hasattr(batch, "shape"):
         raise TypeError(f"Normalization learns from batches that are arrays, got one of {type(batch).__name__}.")
-    return np.asarray(k.to_host(batch.data if isinstance(batch, Tensor) else batch))
+    return on_host(batch)

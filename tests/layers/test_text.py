@@ -7,6 +7,7 @@ import pickle
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import minikeras
@@ -23,6 +24,7 @@ FORMS = {
     "bytes": lambda: np.array(TEXTS).astype("S"),
     "objects": lambda: np.array(TEXTS, dtype=object)[:, None],
     "tensor": lambda: ops.convert_to_tensor(TEXTS),
+    "column of a table": lambda: pd.DataFrame({"text": TEXTS})["text"],
 }
 
 
@@ -239,7 +241,11 @@ def test_lookups_of_any_rank():
 
 REFUSED = {
     "one token": (lambda: layers.StringLookup(max_tokens=1), "must be a whole number of at least 2 or None, got 1"),
-    "pad to nothing": (lambda: layers.StringLookup(pad_to_max_tokens=True), "needs max_tokens for pad_to_max_tokens"),
+    "pad to nothing": (
+        lambda: layers.StringLookup(pad_to_max_tokens=True),
+        "needs max_tokens of at least 1 for what is",
+    ),
+    "no room": (lambda: layers.StringLookup(max_tokens=2, num_oov_indices=3), "of at least 3 for what is.*, got 2"),
     "inverse vectors": (lambda: layers.StringLookup(invert=True, output_mode="count"), "needs output_mode='int'"),
     "sparse": (lambda: layers.StringLookup(output_mode="count", sparse=True), "has dense outputs, got sparse=True"),
     "ragged": (lambda: layers.TextVectorization(ragged=True), "has dense outputs, got ragged=True"),
