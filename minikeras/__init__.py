@@ -112,8 +112,8 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from minikeras.autodiff import grad as grad
     from minikeras.autodiff import value_and_grad as value_and_grad
     from minikeras.config import DTypePolicy as DTypePolicy
-    from minikeras.config import device_scope as device  # noqa: F401
     from minikeras.config import FloatDTypePolicy as FloatDTypePolicy
+    from minikeras.config import device_scope as device  # noqa: F401
     from minikeras.initializers import Initializer as Initializer
     from minikeras.layers import Input as Input
     from minikeras.layers import InputSpec as InputSpec

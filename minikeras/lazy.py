@@ -39,7 +39,8 @@ def public_names(
 
     def __getattr__(name: str) -> Any:
         if name not in homes:
-            known = f"; it has {', '.join(homes)}." if 0 < len(homes) <= _FEW else "."
+            names = vars(sys.modules[package]).get("__all__", homes)
+            known = f"; it has {', '.join(names)}." if 0 < len(names) <= _FEW else "."
             remedy = None if name[:1] == "_" else _remedy(f"{package}.{name}")
             if remedy is not None and _is_import(sys._getframe(1)):
                 raise ImportError(remedy)

@@ -7,6 +7,7 @@ a description can name code to import.
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from minikeras.tracebacks import user_facing
 from minikeras.utils.suggest import unknown
 
 _classes: dict[tuple[str, str], type] = {}
+_homes: dict[tuple[str, str], str] = {}  # of classes that are loaded when they are first needed
 _modules: dict[type, str] = {}
 _function_names: dict[Any, str] = {}
 _functions: dict[str, Any] = {}
@@ -48,6 +50,11 @@ def builtin(module: str, *classes: type) -> None:
         _modules.setdefault(cls, module)
 
 
+def builtin_later(module: str, homes: Mapping[str, str]) -> None:
+    """Enter the names of built-in classes and the modules that enter them by `builtin` when one is first needed."""
+    _homes.update({(module, name): home for name, home in homes.items()})
+
+
 def _public_name(cls: type) -> str:
     """What a built-in class is called in a description: its `public_name`, if it has one of its own, else its name."""
     return cls.__dict__.get("public_name", cls.__name__)
@@ -62,7 +69,10 @@ def builtin_functions(functions: Mapping[str, Any]) -> None:
 
 def builtin_class(module: str | None, class_name: str) -> type | None:
     """The built-in class of that public module and name, or None."""
-    return _classes.get((module or "", class_name))
+    key = module or "", class_name
+    if key in _homes and key not in _classes:
+        importlib.import_module(_homes[key])
+    return _classes.get(key)
 
 
 def is_builtin(cls: type) -> bool:
@@ -410,7 +420,8 @@ def _class_of(module: str | None, class_name: str, registered: Any) -> Any:
         return cls
     cls = find_custom(class_name, registered if isinstance(registered, str) else None)
     if cls is None and not module:
-        cls = next((known for (_, name), known in _classes.items() if name == class_name), None)
+        home = next((home for home, name in [*_classes, *_homes] if name == class_name), None)
+        cls = builtin_class(home, class_name)
     if not isinstance(cls, type) or not hasattr(cls, "from_config"):
         raise ValueError(
             f"The class {class_name!r} of module {module!r} is neither built in nor registered; pass it through "

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from minikeras import config, journal, tree
+from minikeras import journal, tree
 from minikeras import kernels as k
+from minikeras.autodiff.strings import type_name
 from minikeras.autodiff.tape import recording
 from minikeras.autodiff.tensor import Tensor
 
@@ -51,13 +52,13 @@ class KerasTensor:
 
     Args:
         shape: for example `(None, 784)`.
-        dtype: in any of the forms that `config.standardize_dtype` takes, default `floatx()`.
+        dtype: in any of the forms that `config.standardize_dtype` takes, or `"string"`; default `floatx()`.
         name: default automatic.
     """
 
     def __init__(self, shape: Any, dtype: Any = None, name: str | None = None, **unused: Any):
         self.shape = tuple(None if size is None else int(size) for size in shape)
-        self.dtype = config.standardize_dtype(dtype)
+        self.dtype = type_name(dtype)
         self.name = name or unique_name("keras_tensor")
         self.sparse = self.ragged = False
         self._keras_history: Any = None  # (operation, node index, output index)
@@ -163,6 +164,8 @@ def infer_output(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any
                 return value
             open_sizes = itertools.chain((2 + extra,), itertools.repeat(usual + extra))
             shape = tuple(next(open_sizes) if size is None else size for size in value.shape)
+            if value.dtype == "string":
+                return Tensor(np.full(shape, "", object))
             return Tensor(k.xp.zeros(shape, value.dtype))
 
         with journal.dry_run(), recording(False), np.errstate(all="ignore"):

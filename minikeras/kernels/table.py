@@ -70,8 +70,9 @@ class Kernels:
         self._mirror.update(to_device=self.to_device, to_host=self.to_host)
 
     def to_device(self, array: Any) -> Any:
-        """Move a NumPy array to the active device (itself on the CPU)."""
-        return array if self.xp is numpy else self.xp.asarray(array)
+        """Move a NumPy array to the active device (itself on the CPU, and where it holds strings)."""
+        on_host = self.xp is numpy or getattr(getattr(array, "dtype", None), "kind", "f") in "OSTU"
+        return array if on_host else self.xp.asarray(array)
 
     def to_host(self, array: Any) -> numpy.ndarray:
         """A NumPy array of the same values (itself on the CPU)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from minikeras import registry
 from minikeras.layers.activation import ELU, LeakyReLU, PReLU, ReLU, Softmax, ThresholdedReLU
 from minikeras.layers.attention import AdditiveAttention, Attention, GroupedQueryAttention, MultiHeadAttention
@@ -107,7 +109,16 @@ from minikeras.layers.reshaping import (
 from minikeras.layers.spec import InputSpec
 from minikeras.layers.transposed import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
 from minikeras.layers.wrapper import SpectralNormalization, Wrapper
-from minikeras.lazy import offer_names
+from minikeras.lazy import public_names
+
+if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
+    from minikeras.layers.categories import CategoryEncoding as CategoryEncoding
+    from minikeras.layers.categories import Discretization as Discretization
+    from minikeras.layers.hashing import HashedCrossing as HashedCrossing
+    from minikeras.layers.hashing import Hashing as Hashing
+    from minikeras.layers.lookup import IntegerLookup as IntegerLookup
+    from minikeras.layers.lookup import StringLookup as StringLookup
+    from minikeras.layers.text import TextVectorization as TextVectorization
 
 serialize = registry.serialize_keras_object
 deserialize = registry.deserialize_keras_object
@@ -161,6 +172,7 @@ __all__ = [
     "AvgPool3D",
     "BatchNormalization",
     "Bidirectional",
+    "CategoryEncoding",
     "Concatenate",
     "Conv1D",
     "Conv1DTranspose",
@@ -183,6 +195,7 @@ __all__ = [
     "Dense",
     "DepthwiseConv1D",
     "DepthwiseConv2D",
+    "Discretization",
     "Dot",
     "Dropout",
     "EinsumDense",
@@ -205,10 +218,13 @@ __all__ = [
     "GlobalMaxPooling3D",
     "GroupNormalization",
     "GroupQueryAttention",
+    "HashedCrossing",
+    "Hashing",
     "Identity",
     "Input",
     "InputLayer",
     "InputSpec",
+    "IntegerLookup",
     "LSTMCell",
     "Lambda",
     "Layer",
@@ -247,7 +263,9 @@ __all__ = [
     "SpatialDropout3D",
     "SpectralNormalization",
     "StackedRNNCells",
+    "StringLookup",
     "Subtract",
+    "TextVectorization",
     "ThresholdedReLU",
     "TimeDistributed",
     "UnitNormalization",
@@ -276,7 +294,15 @@ registry.builtin(
     *[cls for cls in list(globals().values()) if isinstance(cls, type) and issubclass(cls, Layer) and cls is not Layer],
 )
 
-open_older_paths(__name__, {name: globals()[name] for name in __all__})
+# layers that are loaded when they are first asked for, and where
+_LATER = {
+    **dict.fromkeys(("CategoryEncoding", "Discretization"), "minikeras.layers.categories"),
+    **dict.fromkeys(("HashedCrossing", "Hashing"), "minikeras.layers.hashing"),
+    **dict.fromkeys(("IntegerLookup", "StringLookup"), "minikeras.layers.lookup"),
+    "TextVectorization": "minikeras.layers.text",
+}
+registry.builtin_later("keras.layers", _LATER)
+if not TYPE_CHECKING:  # type checkers would take any name for one that is there
+    __getattr__, __dir__ = public_names(__name__, {name: f"{home}:{name}" for name, home in _LATER.items()})
 
-
-offer_names(__name__)
+open_older_paths(__name__, {name: globals()[name] for name in __all__ if name not in _LATER})

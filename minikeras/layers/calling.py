@@ -10,6 +10,7 @@ import numpy as np
 
 from minikeras import dtype_policies, journal, regularizers, tree
 from minikeras import kernels as k
+from minikeras.autodiff.strings import strings_in
 from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode, infer_output, is_symbolic
 from minikeras.autodiff.tensor import FLOATS, Tensor, _state
 from minikeras.config import DTypePolicy
@@ -25,6 +26,7 @@ class Calling(AddedLosses, Uses):
     """What makes a layer a function of arrays, tensors and symbolic tensors."""
 
     supports_masking = False
+    takes_strings = False  # whether a built-in layer does something with strings
 
     autocast: bool
     input_spec: Any = None
@@ -202,15 +204,31 @@ class Calling(AddedLosses, Uses):
             if self._casts_inputs and value.data.dtype != self._compute_type and value.data.dtype.char in FLOATS:
                 mask, value = value._keras_mask, cast(value, self._compute_type)
                 value._keras_mask = mask
+            elif value.data.dtype.kind == "O":
+                self._check_strings()
             return value
         if isinstance(value, (list, tuple, dict)):
             return tree.map_structure(lambda leaf: leaf if is_plain(leaf) else self._convert(leaf), value)
+        if isinstance(value, KerasTensor) and value.dtype == "string":
+            self._check_strings()
         if isinstance(value, KerasTensor) or not hasattr(value, "__array__"):
             return value
         array = k.to_host(value) if not isinstance(value, k.xp.ndarray) else value
+        if array.dtype.kind in "OSTU":
+            self._check_strings()
+            text = strings_in(array)
+            array = array if text is None else text
         if self._casts_inputs and array.dtype.char in FLOATS and array.dtype != self._compute_type:
             array = array.astype(self._compute_type)
         return Tensor(k.to_device(array))
+
+    def _check_strings(self) -> None:
+        """Refuse strings where numbers are computed; a user's layer sees for itself."""
+        if not self.takes_strings and type(self).__module__.startswith("minikeras."):
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} takes numbers, got strings or other objects; make numbers of "
+                "them first, with a StringLookup or a TextVectorization."
+            )
 
     def _build_from_inputs(self, args: tuple, kwargs: dict[str, Any]) -> None:
         if self.built:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from minikeras import activations, journal, ops
+from minikeras.autodiff.strings import type_name
 from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode
-from minikeras.config import standardize_dtype
 from minikeras.declared import Kept, Number
 from minikeras.layers.common import Elementwise, SameType, known_size, sizes_argument
 from minikeras.layers.fields import Activation as ActivationFunction
@@ -66,7 +66,7 @@ class InputLayer(Layer):
             self.batch_shape = (batch_size, *sizes_argument(self, "shape", shape, least=0, open=True))
         if isinstance(dtype, dict):
             dtype = dtype["config"]["name"]
-        self._input_dtype = standardize_dtype(dtype) if dtype else self.dtype
+        self._input_dtype = type_name(dtype) if dtype else self.dtype
         self.sparse, self.ragged, self.optional = bool(sparse), bool(ragged), bool(optional)
         self.built = True
         if input_tensor is None:
@@ -98,7 +98,7 @@ def _ends_of(tensor: Any, shape: Any, batch_shape: Any, dtype: Any) -> tuple[Any
     wanted = tensor.shape if batch_shape is None else tuple(batch_shape)
     if shape is not None:
         wanted = (tensor.shape[0], *((shape,) if isinstance(shape, (int, np.integer)) else shape))
-    if wanted != tensor.shape or (dtype is not None and standardize_dtype(dtype) != tensor.dtype):
+    if wanted != tensor.shape or (dtype is not None and type_name(dtype) != tensor.dtype):
         raise ValueError(
             f"The tensor of an Input has shape {tensor.shape} and type {tensor.dtype}, got shape={shape!r}, "
             f"batch_shape={batch_shape!r}, dtype={dtype!r} beside it; leave these out."
@@ -277,6 +277,8 @@ class Masking(Elementwise):
 
 class Identity(Elementwise, SameType):
     """Returns its inputs."""
+
+    takes_strings = True
 
     def call(self, inputs: Any) -> Any:
         return inputs

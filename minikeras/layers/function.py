@@ -33,6 +33,8 @@ class Lambda(Layer):
     called by the layer's: `custom_objects={"lambda>function": lambda x: 2 * x}` for a layer named `"lambda"`.
     """
 
+    takes_strings = True  # whether the function does
+
     def __init__(
         self, function: Callable, output_shape: Any = None, mask: Any = None, arguments: Any = None, **kwargs: Any
     ):

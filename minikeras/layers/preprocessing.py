@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,9 @@ import numpy as np
 from minikeras import config as settings
 from minikeras import kernels as k
 from minikeras import ops
-from minikeras.autodiff.tensor import Tensor
 from minikeras.layers.common import Elementwise, check_axes, known_size, numbers_argument
 from minikeras.layers.fields import Numbers, declared
+from minikeras.layers.host import batches, on_host
 from minikeras.utils.checks import flag, shown, whole
 
 
@@ -165,7 +164,7 @@ class Normalization(Elementwise):
                 f"Normalization {self.name!r} was given its mean and variance; leave them out to learn them by adapt()."
             )
         total, mean, variance = 0, np.zeros(()), np.zeros(())
-        for batch in _batches(data, steps):
+        for batch in map(_array, batches(self, data, steps)):
             if not self.built:
                 self.build(batch.shape)
                 self._after_build()
@@ -208,19 +207,7 @@ class Normalization(Elementwise):
         return None if name in ("mean", "variance") else super()._configured(name)
 
 
-def _batches(data: Any, steps: int | None) -> Iterator[np.ndarray]:
-    """The arrays of features in what `adapt` takes."""
-    if hasattr(data, "__array__"):
-        yield np.asarray(k.to_host(data.data if isinstance(data, Tensor) else data))
-        return
-    if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, (list, tuple, dict, str)):
-        data = map(data.__getitem__, range(len(data)))  # a PyDataset
-    if not isinstance(data, Iterable) or isinstance(data, (dict, str)):
-        raise TypeError(f"Normalization learns from an array or an iterable of batches, got {data!r:.80}.")
-    for number, batch in enumerate(data):
-        if steps is not None and number >= steps:
-            return
-        batch = batch[0] if isinstance(batch, tuple) else batch
-        if not hasattr(batch, "shape"):
-            raise TypeError(f"Normalization learns from batches that are arrays, got one of {type(batch).__name__}.")
-        yield np.asarray(k.to_host(batch.data if isinstance(batch, Tensor) else batch))
+def _array(batch: Any) -> np.ndarray:
+    if not hasattr(batch, "shape"):
+        raise TypeError(f"Normalization learns from batches that are arrays, got one of {type(batch).__name__}.")
+    return on_host(batch)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minikeras import tree
+from minikeras.autodiff.strings import is_text, type_name
 from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
 from minikeras.autodiff.tensor import Tensor
 from minikeras.layers.added_losses import check_metric
@@ -83,6 +84,8 @@ class Model(ComparingTrainer, Layer):
         inputs, outputs: symbolic tensors, or lists or dicts of them.
         name, trainable, dtype: as for a layer.
     """
+
+    takes_strings = True  # its layers see for themselves
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         if cls is Model and _is_functional(args, kwargs):
@@ -167,18 +170,31 @@ class Model(ComparingTrainer, Layer):
         shape, expected = tuple(value.shape), tensor.shape
         if len(shape) != len(expected) or shape[1:] != expected[1:]:
             value = self._reshape_input(value, tensor)
-        if not isinstance(value, KerasTensor) and value.data.dtype != tensor.dtype:
-            mask, value = value._keras_mask, cast(value, tensor.dtype)
-            value._keras_mask = mask
+        if isinstance(value, KerasTensor) or value.data.dtype != tensor.dtype:
+            value = self._cast_input(value, tensor)
+        return value
+
+    def _cast_input(self, value: Any, tensor: KerasTensor) -> Any:
+        """A value in the type of an input; symbolic ones and strings keep theirs, but strings are no numbers."""
+        text = type_name(value.dtype) == "string"
+        if text != (tensor.dtype == "string"):
+            wanted = "numbers" if text else "strings"
+            raise ValueError(f"x must hold {wanted} at the input {tensor.name!r} of {self.name!r}, got {value.dtype}.")
+        if text or isinstance(value, KerasTensor):
+            return value
+        mask, value = value._keras_mask, cast(value, tensor.dtype)
+        value._keras_mask = mask
         return value
 
     def _reshape_input(self, value: Any, tensor: KerasTensor) -> Any:
         """Add or drop a last axis of size 1 where that is all that is missing; refuse other shapes."""
         shape, expected = tuple(value.shape), tensor.shape
-        if len(shape) == len(expected) - 1 and expected[-1] == 1:
-            value = expand_dims(value, -1)
-        elif len(shape) == len(expected) + 1 and shape[-1] == 1:
-            value = squeeze(value, -1)
+        longer = len(shape) == len(expected) - 1 and expected[-1] == 1
+        shorter = len(shape) == len(expected) + 1 and shape[-1] == 1
+        if (longer or shorter) and isinstance(value, Tensor) and is_text(value):  # of which only the host has arrays
+            value = Tensor(value.data[..., None] if longer else value.data[..., 0])
+        elif longer or shorter:
+            value = (expand_dims if longer else squeeze)(value, -1)
         shape = tuple(value.shape)
         if not self._fits(shape, expected):
             raise ValueError(

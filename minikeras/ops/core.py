@@ -15,6 +15,7 @@ from minikeras.autodiff import shapes
 from minikeras.autodiff.custom import custom_gradient
 from minikeras.autodiff.op import composite, differentiable, operation, stacked
 from minikeras.autodiff.operands import raw
+from minikeras.autodiff.strings import is_text, strings_in
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import FLOATS, Tensor
 from minikeras.ops import elementwise, shaping
@@ -55,7 +56,8 @@ KERAS_MODULE = "keras.src.ops.core"
 def convert_to_tensor(x: Any, dtype: Any = None, sparse: bool | None = None, ragged: bool | None = None) -> Any:
     """A tensor of `x`: a number, nested lists, an array, or a tensor, which stays as it is unless its type changes.
 
-    Python floats become `floatx()`, integers int32; arrays keep their type.
+    Python floats become `floatx()`, integers int32; arrays keep their type.  Strings become a tensor that stays on the
+    host, for layers that take text.
 
     Raises:
         ValueError: where a sparse or ragged tensor is asked for.
@@ -66,8 +68,9 @@ def convert_to_tensor(x: Any, dtype: Any = None, sparse: bool | None = None, rag
         if isinstance(x, (list, tuple)):
             x = stacked(x)
         if not isinstance(x, (Tensor, KerasTensor)):
-            x = Tensor(as_array(raw(x)))
-        return x if dtype is None else cast(x, dtype)
+            text = strings_in(x)
+            x = Tensor(as_array(raw(x)) if text is None else text)
+        return x if dtype is None or (dtype == "string" and is_text(x)) else cast(x, dtype)
     except BaseException as error:
         end_at_users_line(error)
         raise

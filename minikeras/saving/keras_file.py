@@ -13,6 +13,7 @@ from minikeras.models.description import model_from_config, parse_description
 from minikeras.models.model import warn_of_unwritten_losses
 from minikeras.registry import describe_whole, weight_budget
 from minikeras.saving.archive import CONFIG, WEIGHTS, read_members
+from minikeras.saving.assets import load_assets, save_assets
 from minikeras.saving.paths import as_path, existing, replacing
 from minikeras.saving.weights_file import WeightsReader, read_weights, write_weights
 from minikeras.tracebacks import user_facing
@@ -64,6 +65,7 @@ def save_model(
             archive.writestr("metadata.json", json.dumps(metadata))
             archive.writestr(CONFIG, json.dumps(description))
             archive.writestr(WEIGHTS, weights.getbuffer())  # type: ignore[arg-type]
+            save_assets(model, archive)
 
 
 @user_facing
@@ -85,7 +87,7 @@ def load_model(
         ValueError: for a file that is damaged, of another kind, or that describes what is not known.
     """
     path = existing(as_path(filepath, (".keras",), "Models"))
-    config, weights = read_members(path)
+    config, weights, files = read_members(path)
     with WeightsReader(weights, str(path)) as reader:
         entries = reader.count_entries()
     try:
@@ -97,4 +99,5 @@ def load_model(
     except ValueError as error:
         raise ValueError(f"{str(path)!r} cannot be loaded: {error}") from error
     read_weights(model, weights, str(path))
+    load_assets(model, files)
     return model

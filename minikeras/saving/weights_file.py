@@ -148,7 +148,7 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwarg
             f"The model {model.name!r} has no weights to load into before it is built; call it on data first."
         )
     if path.name.endswith(".keras"):
-        _, weights = read_members(path)
+        _, weights, _ = read_members(path)
         read_weights(model, weights, str(path), skip_mismatch)
     else:
         read_weights(model, path, str(path), skip_mismatch)

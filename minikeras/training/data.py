@@ -11,6 +11,7 @@ import numpy as np
 
 from minikeras import config, tree
 from minikeras import kernels as k
+from minikeras.autodiff.strings import strings_in
 from minikeras.autodiff.tensor import FLOATS, Tensor
 from minikeras.seeds import next_seed
 from minikeras.tracebacks import warn
@@ -144,15 +145,19 @@ def _is_structure(data: Any) -> bool:
 def to_arrays(data: Any, role: str) -> Any:
     """A structure of arrays from arrays, lists and dicts of them, and arrays and tables of other libraries.
 
-    Floats become `floatx()`; a list of numbers or of lists of numbers is one array.
+    Floats become `floatx()`; a list of numbers or of lists of numbers is one array.  Inputs may be strings too.
 
     Raises:
-        ValueError: for what is not numbers.
+        ValueError: for what is neither.
     """
     if data is None:
         return None
     if isinstance(data, Mapping):
         return {key: to_arrays(value, role) for key, value in data.items()}
+    if role == "x" and (type(data) is not np.ndarray or data.dtype.kind in "OSTU"):
+        text = strings_in(data)
+        if text is not None and text.ndim:
+            return text
     if _is_structure(data):
         arrays = [to_arrays(item, role) for item in data]
         return type(data)(*arrays) if hasattr(data, "_fields") else type(data)(arrays)
@@ -375,7 +380,7 @@ class ArrayStream:
         return self._rng.permutation(self.samples)
 
     def _take(self, array: Any, pick: Any, unfinished: list[Callable[[], None]]) -> Any:
-        if isinstance(pick, slice):
+        if isinstance(pick, slice) or array.dtype.kind == "O":
             return array[pick]
         if not isinstance(array, np.ndarray):
             return array[k.to_device(pick)]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from minikeras import Model, Sequential, layers, ops, utils
+from minikeras.data import Dataset
 
 RNG = np.random.default_rng(0)
 
@@ -55,6 +56,7 @@ RNG_DATA = RNG.normal(1000, 0.5, (40, 3)).astype("float32")
         lambda: [RNG_DATA[:7], RNG_DATA[7:7], RNG_DATA[7:]],
         lambda: ((RNG_DATA[i : i + 9], None) for i in range(0, 40, 9)),
         Halves,
+        lambda: Dataset.from_arrays(RNG_DATA, np.zeros(40)).batch(9),
     ],
 )
 def test_adapt(data):

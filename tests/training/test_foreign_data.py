@@ -138,7 +138,7 @@ def test_sparse_matrices():
         (pd.DataFrame({"a": [1], "name": ["x"]}), "x must hold numbers, got column 'name' an array of type str"),
         (pd.DataFrame({"day": pd.to_datetime(["2020-01-01"])}), "got column 'day' an array of type datetime64"),
         (pd.DataFrame({"kind": pd.Categorical(["x"])}), "got column 'kind' an array of type"),
-        (pd.Series(["x", "y"]), "x must hold numbers, got an array of type str; encode it first"),
+        (pd.Series(["x", 1]), "x must hold numbers, got an array of type str; encode it first"),
         (pa.table({"a": [1.0], "name": ["x"]}), "got column 'name' an array of type"),
         (pa.array(["x"]), "x must hold numbers, got an array of type"),
         (pd.DataFrame(), "x has no columns, got an empty DataFrame"),
