@@ -59,7 +59,7 @@ def _reshaped(y_pred: Any, reshape: Callable) -> Any:
     return reshape(y_pred) if logits is None else ops.sigmoid(reshape(logits))
 
 
-def _pair(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+def paired(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
     """Targets and predictions as tensors (or arrays) of one float type and one rank.
 
     Raises:
@@ -165,7 +165,7 @@ def _mean_of(function: Callable) -> Callable:
     @functools.wraps(function)
     def loss(y_true: Any, y_pred: Any, **options: Any) -> Any:
         try:
-            y_true, y_pred = _pair(y_true, y_pred)
+            y_true, y_pred = paired(y_true, y_pred)
             if _is_half(y_pred):
                 return _narrowed(primitive(_widened(y_true), _widened(y_pred), **options))
             return primitive(y_true, y_pred, **options)
@@ -277,7 +277,7 @@ def poisson(y_true: Any, y_pred: Any) -> Any:
 @_in_single
 def kl_divergence(y_true: Any, y_pred: Any) -> Any:
     """The sum of `y_true * log(y_true / y_pred)` over the last axis; both are limited to epsilon ... 1."""
-    y_true, y_pred = (ops.clip(y, settings.epsilon(), 1.0) for y in _pair(y_true, y_pred))
+    y_true, y_pred = (ops.clip(y, settings.epsilon(), 1.0) for y in paired(y_true, y_pred))
     return ops.sum(y_true * ops.log(y_true / y_pred), axis=-1)
 
 
@@ -285,7 +285,7 @@ def kl_divergence(y_true: Any, y_pred: Any) -> Any:
 @_in_single
 def categorical_hinge(y_true: Any, y_pred: Any) -> Any:
     """`max(1 + largest wrong score - right score, 0)` for one-hot targets."""
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = paired(y_true, y_pred)
     right = ops.sum(y_true * y_pred, axis=-1)
     wrong = ops.max((1.0 - y_true) * y_pred, axis=-1)
     return ops.maximum(wrong - right + 1.0, 0.0)
@@ -295,7 +295,7 @@ def categorical_hinge(y_true: Any, y_pred: Any) -> Any:
 @_in_single
 def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     """Minus the cosine of the angle between the vectors along `axis`: -1 for the same direction."""
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = paired(y_true, y_pred)
     _check_axis(axis, y_pred)
     return -ops.sum(_unit(y_true, axis) * _unit(y_pred, axis), axis=axis)
 
@@ -411,7 +411,7 @@ def binary_crossentropy(
         label_smoothing: the part s in `y_true * (1 - s) + s / 2`.
         axis: the axis of the mean.
     """
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = paired(y_true, y_pred)
     if y_true.shape != y_pred.shape:
         raise ValueError(
             f"binary_crossentropy needs targets and predictions of one shape, got {tuple(y_true.shape)} and "
@@ -444,7 +444,7 @@ def binary_focal_crossentropy(
         apply_class_balancing: whether ones are weighted by `alpha` and zeros by `1 - alpha` too.
         y_true, y_pred, from_logits, label_smoothing, axis: as for `binary_crossentropy`.
     """
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = paired(y_true, y_pred)
     y_true = _smoothed(y_true, label_smoothing, 2)
     if from_logits:
         y_pred = nn.sigmoid(y_pred)
@@ -472,7 +472,7 @@ def categorical_focal_crossentropy(
         alpha: a number, or one for each class.
         y_true, y_pred, from_logits, label_smoothing, axis: as for `categorical_crossentropy`.
     """
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = paired(y_true, y_pred)
     _check_axis(axis, y_pred)
     y_true = _smoothed(y_true, label_smoothing, y_true.shape[axis])
     if from_logits:
@@ -492,7 +492,7 @@ def categorical_focal_crossentropy(
 @_in_single
 def dice(y_true: Any, y_pred: Any, axis: Any = None) -> Any:
     """`1 - 2 * sum(y_true * y_pred) / (sum(y_true) + sum(y_pred))` over `axis`, default all."""
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = paired(y_true, y_pred)
     both = ops.sum(y_true * y_pred, axis=axis)
     return 1.0 - 2.0 * both / (ops.sum(y_true, axis=axis) + ops.sum(y_pred, axis=axis) + settings.epsilon())
 
@@ -503,7 +503,7 @@ def tversky(y_true: Any, y_pred: Any, alpha: float = 0.5, beta: float = 0.5, axi
 
     b is the sum of `y_true * y_pred`, t that of `y_true * (1 - y_pred)` and p that of `y_pred * (1 - y_true)`.
     """
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = paired(y_true, y_pred)
     both = ops.sum(y_true * y_pred, axis=axis)
     only_true = ops.sum(y_true * (1.0 - y_pred), axis=axis)
     only_pred = ops.sum(y_pred * (1.0 - y_true), axis=axis)
