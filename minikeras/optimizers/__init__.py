@@ -7,28 +7,48 @@ from typing import Any
 
 from minikeras import registry
 from minikeras.optimizers import schedules
-from minikeras.optimizers.algorithms import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RMSprop
+from minikeras.optimizers.algorithms import (
+    SGD,
+    Adadelta,
+    Adafactor,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Ftrl,
+    Lamb,
+    Lion,
+    Nadam,
+    RMSprop,
+)
 from minikeras.optimizers.base import Optimizer
+from minikeras.optimizers.composed import LossScaleOptimizer, MultiOptimizer, OptimizerMap
 from minikeras.tracebacks import user_facing
 
 sgd, rmsprop, adagrad, adadelta, adam, adamax, nadam = SGD, RMSprop, Adagrad, Adadelta, Adam, Adamax, Nadam  # Keras 2
 
-_CLASSES = (SGD, RMSprop, Adam, AdamW, Adagrad, Adadelta, Adamax, Nadam, Lion)
+_CLASSES = (SGD, RMSprop, Adam, AdamW, Adagrad, Adadelta, Adamax, Nadam, Lion, Ftrl, Adafactor, Lamb)
 
 # every name that a user or a file may use; capital and small letters are the same here
 ALL: dict[str, type[Optimizer]] = {cls.__name__.lower(): cls for cls in _CLASSES}
-registry.builtin("keras.optimizers", *_CLASSES)
+registry.builtin("keras.optimizers", *_CLASSES, LossScaleOptimizer, MultiOptimizer, OptimizerMap)
 
 __all__ = [
     "SGD",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
+    "Ftrl",
+    "Lamb",
     "Lion",
+    "LossScaleOptimizer",
+    "MultiOptimizer",
     "Nadam",
     "Optimizer",
+    "OptimizerMap",
     "RMSprop",
     "deserialize",
     "get",
