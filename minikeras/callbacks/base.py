@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 from collections.abc import Callable
@@ -66,6 +67,13 @@ class Callback(UserFacing):
     def _announce(self, message: str) -> None:
         """Tell the user, in a comparison with the replica's name."""
         announce(message if self.replica is None else f"{self.replica}: {message}")
+
+    def __repr__(self) -> str:
+        """Its class and those of its settings that are no defaults."""
+        known = inspect.signature(type(self)).parameters
+        held = {name: value for name, value in vars(self).items() if isinstance(value, (str, int, float))}
+        shown = [f" {name}={held[name]!r}" for name in known if name in held and held[name] != known[name].default]
+        return f"<{type(self).__name__}{''.join(shown)}>"
 
     def set_params(self, params: dict[str, Any]) -> None:
         self.params = params

@@ -509,5 +509,10 @@ class Optimizer(Rated):
             config["learning_rate"] = registry.deserialize_keras_object(config["learning_rate"], custom_objects)
         return cls(**config)
 
+    def __repr__(self) -> str:
+        rate = self._learning_rate
+        shown = f"{float(rate):g}" if isinstance(rate, HostVariable) else type(rate).__name__
+        return f"<{type(self).__name__} learning_rate={shown} iterations={self._updates()}>"
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_prepared": None}  # the flat arrays are made anew from the variables

@@ -122,6 +122,10 @@ class LossScaleOptimizer(Optimizer):
         count[...] = (count + 1) % self.dynamic_growth_steps
         scale[...] = scale * 2 if count == 0 else scale
 
+    def __repr__(self) -> str:
+        scale = float(self.dynamic_scale) if self.built else self.initial_scale
+        return f"<LossScaleOptimizer scale={scale:g} inner_optimizer={self.inner_optimizer!r}>"
+
     def finalize_variable_values(self, var_list: Iterable[Variable]) -> None:
         self.inner_optimizer.finalize_variable_values(var_list)
 
@@ -294,6 +298,9 @@ class MultiOptimizer(Optimizer):
                 one.loss_scale_factor = self.loss_scale_factor
                 one.apply_flat(own)
         self._iterations.host += 1
+
+    def __repr__(self) -> str:
+        return f"<MultiOptimizer optimizers={self.optimizers}>"
 
     def finalize_variable_values(self, var_list: Iterable[Variable]) -> None:
         variables = list(var_list)
