@@ -41,6 +41,7 @@ ROOMS = [
     "training",
     "data",
     "models",
+    "wrappers",
     "preprocessing",
     "datasets",
     "saving",
