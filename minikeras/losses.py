@@ -583,7 +583,7 @@ def circle(
     far = ops.maximum(1 + margin - distance, 0.0)
     attracted = same
     if remove_diagonal:
-        attracted = ops.logical_and(same, ops.logical_not(ops.eye(*same.shape, dtype="bool")))
+        attracted = ops.logical_and(same, ops.logical_not(ops.eye(len(same), same.shape[1], dtype="bool")))
     none = -1e9  # of a class without others: in effect no term, and a gradient that is 0 where -inf has none
     positive = ops.logsumexp(ops.where(attracted, gamma * near * (distance - margin), none), axis=1)
     negative = ops.logsumexp(ops.where(same, none, gamma * far * (1 - margin - distance)), axis=1)

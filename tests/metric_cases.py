@@ -202,9 +202,7 @@ CASES = [
     MetricCase("IoU", pixels, {"num_classes": 3, "target_class_ids": [1], "dtype": "float32"}, (3, 2)),
     MetricCase("BinaryIoU", grid, {"threshold": 0.3, "dtype": "float32"}, (4,)),
     MetricCase("MeanIoU", pixels, {"num_classes": 4, "ignore_class": 1, "dtype": "float32"}, (3, 2)),
-    MetricCase(
-        "OneHotIoU", one_hot_pixels, {"num_classes": 4, "target_class_ids": (1, 3), "dtype": "float32"}, (3,)
-    ),
+    MetricCase("OneHotIoU", one_hot_pixels, {"num_classes": 4, "target_class_ids": (1, 3), "dtype": "float32"}, (3,)),
     MetricCase("OneHotMeanIoU", one_hot_pixels, {"num_classes": 4, "dtype": "float32"}, (3,)),
     *[MetricCase("R2Score", real, {"class_aggregation": a}) for a in (None, "uniform_average")],
     MetricCase("R2Score", real, {"class_aggregation": "variance_weighted_average", "num_regressors": 2}),

@@ -45,7 +45,9 @@ class BackupAndRestore(Callback):
         delete_checkpoint: bool = True,
     ):
         self.backup_dir = file_name("BackupAndRestore", "backup_dir", backup_dir)
-        self.save_freq = save_freq if save_freq == "epoch" else whole("save_freq", save_freq, 1, owner="BackupAndRestore")
+        self.save_freq = (
+            save_freq if save_freq == "epoch" else whole("save_freq", save_freq, 1, owner="BackupAndRestore")
+        )
         self.double_checkpoint = flag("double_checkpoint", double_checkpoint, owner="BackupAndRestore")
         self.delete_checkpoint = flag("delete_checkpoint", delete_checkpoint, owner="BackupAndRestore")
         self._weights, self._previous, self._new = (

@@ -268,7 +268,9 @@ class RemoteMonitor(Callback):
         kind = "application/json" if self.send_as_json else "application/x-www-form-urlencoded"
         headers = {"Content-Type": kind, **(self.headers or {})}
         try:
-            urllib_request.urlopen(urllib_request.Request(self.root + self.path, body.encode(), headers), timeout=10).close()
+            urllib_request.urlopen(
+                urllib_request.Request(self.root + self.path, body.encode(), headers), timeout=10
+            ).close()
         except OSError as error:
             warn(f"RemoteMonitor could not send epoch {epoch + 1} to {self.root + self.path!r}: {error}.")
 

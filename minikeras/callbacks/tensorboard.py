@@ -112,7 +112,9 @@ class TensorBoard(Callback):
             with open(os.path.join(self.log_dir, "projector_config.pbtxt"), "w") as file:
                 for layer in self._embeddings():
                     name = files.get(layer.name) if isinstance(files, Mapping) else files
-                    file.write('embeddings {\n  tensor_name: "layer_with_weights-0/embeddings/.ATTRIBUTES/VARIABLE_VALUE"\n')
+                    file.write(
+                        'embeddings {\n  tensor_name: "layer_with_weights-0/embeddings/.ATTRIBUTES/VARIABLE_VALUE"\n'
+                    )
                     file.write(f'  metadata_path: "{name}"\n}}\n' if name else "}\n")
 
     def _write(self, part: str, form: str, values: Mapping[str, Any], step: int) -> None:

@@ -174,7 +174,9 @@ def ctc_decode(
         whole("top_paths", top_paths, 1, at_most=beam_width, owner="ctc_decode")
         log_p = k.to_host(k.log_softmax(inputs)).astype("float64")
         lengths = k.to_host(xp.asarray(sequence_lengths))
-        found = [_searched(one[:n], beam_width, top_paths, blank, frames) for one, n in zip(log_p, lengths, strict=True)]
+        found = [
+            _searched(one[:n], beam_width, top_paths, blank, frames) for one, n in zip(log_p, lengths, strict=True)
+        ]
         paths, scores = (np.stack(part) for part in zip(*found, strict=True))
         return k.to_device(paths.transpose(1, 0, 2)), k.to_device(scores.astype(inputs.dtype))
     counted = xp.arange(frames) < xp.asarray(sequence_lengths)[:, None]
@@ -209,7 +211,9 @@ def _searched(log_p: Any, width: int, top: int, blank: int, frames: int) -> tupl
         after_blank = np.array([after_blank[i] if i < len(paths) else -np.inf for i in best])
         after_label = np.array([after_label[i] if i < len(paths) else scores[i] for i in best])
         steps = [divmod(i - len(paths), len(frame)) for i in best]  # a negative one is a path as it was
-        paths = [paths[i] if i < len(paths) else (*paths[at], label) for i, (at, label) in zip(best, steps, strict=True)]
+        paths = [
+            paths[i] if i < len(paths) else (*paths[at], label) for i, (at, label) in zip(best, steps, strict=True)
+        ]
     labels, scores = np.full((top, frames), -1, "int32"), np.full(top, -np.inf)
     total = np.logaddexp(after_blank, after_label)
     for place, i in enumerate(np.argsort(-total, kind="stable")[:top]):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minikeras import registry
+from minikeras.lazy import public_names
 from minikeras.optimizers import schedules
 from minikeras.optimizers.algorithms import (
     SGD,
@@ -32,6 +33,11 @@ _CLASSES = (SGD, RMSprop, Adam, AdamW, Adagrad, Adadelta, Adamax, Nadam, Lion, F
 # every name that a user or a file may use; capital and small letters are the same here
 ALL: dict[str, type[Optimizer]] = {cls.__name__.lower(): cls for cls in _CLASSES}
 registry.builtin("keras.optimizers", *_CLASSES, LossScaleOptimizer, MultiOptimizer, OptimizerMap)
+
+if TYPE_CHECKING:
+    from minikeras.optimizers import legacy as legacy
+else:
+    __getattr__, __dir__ = public_names(__name__, {"legacy": "minikeras.optimizers.legacy"})
 
 __all__ = [
     "SGD",

@@ -381,7 +381,7 @@ class Optimizer(Rated):
             self.update_step(Tensor(gradient), variable, learning_rate)
 
     def _each(self, plan: Plan) -> Iterator[tuple]:
-        """`(parameters, gradient, *slots)` of one variable after the other, for steps that depend on whole variables."""
+        """`(parameters, gradient, *slots)` of one variable after the other, for steps that depend on them whole."""
         for variable, gradient in zip(plan.variables, plan.gradients, strict=True):
             position = self._get_variable_index(variable)
             yield variable.data, gradient, *[slots[position].data for slots in self._slots]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections import UserDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from minikeras import kernels as k
@@ -26,7 +27,25 @@ def _an_optimizer(name: str, value: Any, *refused: type) -> Optimizer:
     return value
 
 
-class LossScaleOptimizer(Optimizer):
+class _Composed(Optimizer):
+    """Base of what is made of other optimizers.
+
+    Attributes:
+        optimizers: those that it is made of.
+    """
+
+    optimizers: list[Optimizer]
+
+    @property
+    def variables(self) -> list[Variable]:
+        return super().variables + [variable for one in self.optimizers for variable in one.variables]
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Optimizer:
+        return cls(**registry.deserialize_keras_object(config, custom_objects))
+
+
+class LossScaleOptimizer(_Composed):
     """Scales the loss so that gradients of float16 neither vanish nor overflow (Micikevicius et al. 2018).
 
     The loss is multiplied by a scale, the gradients are divided by it.  A step whose gradients are not all finite is
@@ -70,6 +89,7 @@ class LossScaleOptimizer(Optimizer):
         self.inner_optimizer = _an_optimizer("LossScaleOptimizer's inner_optimizer", inner_optimizer)
         self.initial_scale = number("initial_scale", initial_scale, above=0, owner="LossScaleOptimizer")
         self.dynamic_growth_steps = whole("dynamic_growth_steps", dynamic_growth_steps, 1, owner="LossScaleOptimizer")
+        self.optimizers = [self.inner_optimizer]
         self.inner_optimizer.loss_scale_factor = None  # else gradients would be divided twice
 
     def build(self, variables: Iterable[Variable]) -> None:
@@ -80,10 +100,6 @@ class LossScaleOptimizer(Optimizer):
             self._state = [self.step_counter, self.dynamic_scale]
             super().build(variables)
             self.inner_optimizer.build(self._trainable_variables)
-
-    @property
-    def variables(self) -> list[Variable]:
-        return super().variables + self.inner_optimizer.variables
 
     @property
     def learning_rate(self) -> Any:
@@ -133,12 +149,8 @@ class LossScaleOptimizer(Optimizer):
         names = ("name", "inner_optimizer", "initial_scale", "dynamic_growth_steps")
         return {name: registry.serialize_keras_object(getattr(self, name)) for name in names}
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Optimizer:
-        return cls(**registry.deserialize_keras_object(config, custom_objects))
 
-
-class OptimizerMap(MutableMapping):
+class OptimizerMap(UserDict):
     """Which optimizer updates which variable, by patterns of their paths; a map is called with a variable.
 
     Args:
@@ -158,43 +170,33 @@ class OptimizerMap(MutableMapping):
 
     def __init__(self, default_optimizer: Optimizer, optimizer_map: dict[str, Optimizer] | None = None):
         self.default_optimizer = _an_optimizer("OptimizerMap's default_optimizer", default_optimizer)
-        self._optimizer_map: dict[str, Optimizer] = {}
         if not isinstance(optimizer_map, (dict, type(None))):
             raise TypeError(f"OptimizerMap's optimizer_map must be a dict of optimizers, got {optimizer_map!r}.")
-        self.update(optimizer_map or {})
+        super().__init__(optimizer_map)
 
     def __getitem__(self, key: str) -> Optimizer:
-        if key in self._optimizer_map:
-            return self._optimizer_map[key]
-        found = [pattern for pattern in self._optimizer_map if re.fullmatch(pattern, key)]
+        if key in self.data:
+            return self.data[key]
+        found = [pattern for pattern in self.data if re.fullmatch(pattern, key)]
         if len(found) > 1:
-            raise ValueError(f"The patterns {found} of an OptimizerMap all match {key!r}; make them exclude each other.")
-        return self._optimizer_map[found[0]] if found else self.default_optimizer
+            raise ValueError(
+                f"The patterns {found} of an OptimizerMap all match {key!r}; make them exclude each other."
+            )
+        return self.data[found[0]] if found else self.default_optimizer
 
     def __setitem__(self, key: str, optimizer: Optimizer) -> None:
-        if not isinstance(key, str) or key in self._optimizer_map:
-            raise ValueError(f"A pattern of an OptimizerMap must be a new string, got {key!r}; delete the old one first.")
-        made_of_others = LossScaleOptimizer, MultiOptimizer
-        self._optimizer_map[key] = _an_optimizer("An entry of an OptimizerMap", optimizer, *made_of_others)
-
-    def __delitem__(self, key: str) -> None:
-        del self._optimizer_map[key]
-
-    def __len__(self) -> int:
-        return len(self._optimizer_map)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._optimizer_map)
+        if not isinstance(key, str) or key in self.data:
+            raise ValueError(
+                f"A pattern of an OptimizerMap must be a new string, got {key!r}; delete the old one first."
+            )
+        self.data[key] = _an_optimizer("An entry of an OptimizerMap", optimizer, _Composed)
 
     def __call__(self, variable: Variable) -> Optimizer:
         return self[variable.path]
 
-    def __repr__(self) -> str:
-        return f"OptimizerMap({self.default_optimizer!r}, {self._optimizer_map!r})"
-
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        config = {"default_optimizer": self.default_optimizer, "optimizer_map": self._optimizer_map}
+        config = {"default_optimizer": self.default_optimizer, "optimizer_map": self.data}
         return registry.serialize_keras_object(config)
 
     @classmethod
@@ -203,7 +205,7 @@ class OptimizerMap(MutableMapping):
         return cls(**registry.deserialize_keras_object(config, custom_objects))
 
 
-class MultiOptimizer(Optimizer):
+class MultiOptimizer(_Composed):
     """Updates each variable by an optimizer of its own choice.
 
     Args:
@@ -242,7 +244,7 @@ class MultiOptimizer(Optimizer):
 
     def _join(self, one: Any) -> int:
         """The position of an optimizer, which is one of these from now on."""
-        _an_optimizer("What MultiOptimizer's optimizer_map gives", one, LossScaleOptimizer, MultiOptimizer)
+        _an_optimizer("What MultiOptimizer's optimizer_map gives", one, _Composed)
         if one not in self.optimizers:
             self.optimizers.append(one)
         return self.optimizers.index(one)
@@ -267,17 +269,15 @@ class MultiOptimizer(Optimizer):
         ]
 
     @property
-    def variables(self) -> list[Variable]:
-        return super().variables + [variable for one in self.optimizers for variable in one.variables]
-
-    @property
     def learning_rate(self) -> Any:
         """There is none; each of `optimizers` has its own."""
         raise AttributeError("A MultiOptimizer has no learning_rate; ask one of its `optimizers` for theirs.")
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
-        raise AttributeError(f"A MultiOptimizer has no learning_rate to set to {value!r}; set that of its `optimizers`.")
+        raise AttributeError(
+            f"A MultiOptimizer has no learning_rate to set to {value!r}; set that of its `optimizers`."
+        )
 
     lr = learning_rate
 
@@ -310,7 +310,3 @@ class MultiOptimizer(Optimizer):
     def get_config(self) -> dict[str, Any]:
         described = registry.serialize_keras_object(self._optimizer_map)
         return {"optimizer_map": described, "loss_scale_factor": self.loss_scale_factor, "name": self.name}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Optimizer:
-        return cls(**registry.deserialize_keras_object(config, custom_objects))

@@ -152,9 +152,9 @@ class Trainer:
         metrics = CompiledMetrics(arguments["metrics"], arguments["weighted_metrics"], names, arguments["run_eagerly"])
         compiled_loss = CompiledLoss(self._refers_to_graph(loss), arguments["loss_weights"], names, metrics)
         self.optimizer, self.loss = optimizer, loss
-        if self._auto_scale_loss and optimizer is not None and self.dtype_policy.name == "mixed_float16":
-            if not isinstance(optimizer, optimizers_room.LossScaleOptimizer):
-                self.optimizer = optimizers_room.LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
+        narrow = self._auto_scale_loss and self.dtype_policy.name == "mixed_float16"
+        if narrow and not isinstance(optimizer, (optimizers_room.LossScaleOptimizer, type(None))):
+            self.optimizer = optimizers_room.LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
         self._compiled_loss, self._compiled_metrics, self._loss_tracker = compiled_loss, metrics, Mean(name="loss")
         self._loss_factor = self._known = None
         self._check_label_values = all(spec is None or _is_builtin_loss(spec) for spec in tree.flatten(loss))

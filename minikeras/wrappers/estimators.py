@@ -16,9 +16,7 @@ try:
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
-    raise ImportError(
-        "The wrappers need scikit-learn 1.6 or newer; run pip install 'minikeras[sklearn]'."
-    ) from error
+    raise ImportError("The wrappers need scikit-learn 1.6 or newer; run pip install 'minikeras[sklearn]'.") from error
 
 
 class _Estimator(BaseEstimator):
@@ -98,7 +96,9 @@ class _Estimator(BaseEstimator):
         return tags
 
 
-_ARGUMENTS = """
+class SKLearnClassifier(ClassifierMixin, _Estimator):
+    """A model as a classifier of scikit-learn; its targets are one-hot, so its loss is `categorical_crossentropy`.
+
     Args:
         model: a compiled `Model`, which each `fit` copies without its weights, or a function that returns one; it is
             called with the samples as `X`, the targets as the model gets them as `y`, and `model_kwargs`.
@@ -108,11 +108,6 @@ _ARGUMENTS = """
 
     Raises:
         ValueError, RuntimeError: when it is fitted, see `fit`.
-"""
-
-
-class SKLearnClassifier(ClassifierMixin, _Estimator):
-    """A model as a classifier of scikit-learn; its targets are one-hot, so its loss is `categorical_crossentropy`.
 
     >>> import numpy as np
     >>> from minikeras import Sequential, layers, wrappers
@@ -125,8 +120,6 @@ class SKLearnClassifier(ClassifierMixin, _Estimator):
     array(['low', 'high'], dtype='<U4')
     """
 
-    __doc__ += _ARGUMENTS  # type: ignore[operator]
-
     classes_: np.ndarray
 
     def _checked(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -134,7 +127,9 @@ class SKLearnClassifier(ClassifierMixin, _Estimator):
         check_classification_targets(y)
         self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) == 1:
-            raise ValueError(f"A classifier cannot be trained on one class alone, got {self.classes_[0]!r} in every sample.")
+            raise ValueError(
+                f"A classifier cannot be trained on one class alone, got {self.classes_[0]!r} in every sample."
+            )
         return X, np.eye(len(self.classes_))[numbers]
 
     def predict(self, X: Any) -> np.ndarray:
@@ -155,6 +150,16 @@ class SKLearnClassifier(ClassifierMixin, _Estimator):
 class SKLearnRegressor(RegressorMixin, _Estimator):
     """A model as a regressor of scikit-learn; its targets are (samples, outputs).
 
+    Args:
+        model: a compiled `Model`, which each `fit` copies without its weights, or a function that returns one; it is
+            called with the samples as `X`, the targets as the model gets them as `y`, and `model_kwargs`.
+        warm_start: whether `fit` trains the model on that was trained before, or a given one itself.
+        model_kwargs: further arguments of the function.
+        fit_kwargs: arguments of the model's `fit`, such as `{"epochs": 10, "verbose": 0}`.
+
+    Raises:
+        ValueError, RuntimeError: when it is fitted, see `fit`.
+
     >>> import numpy as np
     >>> from minikeras import Sequential, layers, optimizers, wrappers
     >>> model = Sequential([layers.Input((1,)), layers.Dense(1)])
@@ -163,8 +168,6 @@ class SKLearnRegressor(RegressorMixin, _Estimator):
     >>> regressor.fit([[-1.0], [1.0]], [1.0, 3.0]).predict([[2.0]]).round(3)
     array([4.], dtype=float32)
     """
-
-    __doc__ += _ARGUMENTS  # type: ignore[operator]
 
     def predict(self, X: Any) -> np.ndarray:
         """The outputs of the model, (samples,) if the targets were, else (samples, outputs)."""
@@ -180,6 +183,16 @@ class SKLearnRegressor(RegressorMixin, _Estimator):
 class SKLearnTransformer(TransformerMixin, _Estimator):
     """A model as a transformer of scikit-learn: samples become the model's outputs, such as embeddings.
 
+    Args:
+        model: a compiled `Model`, which each `fit` copies without its weights, or a function that returns one; it is
+            called with the samples as `X`, the targets as the model gets them as `y`, and `model_kwargs`.
+        warm_start: whether `fit` trains the model on that was trained before, or a given one itself.
+        model_kwargs: further arguments of the function.
+        fit_kwargs: arguments of the model's `fit`, such as `{"epochs": 10, "verbose": 0}`.
+
+    Raises:
+        ValueError, RuntimeError: when it is fitted, see `fit`.
+
     >>> from minikeras import Sequential, layers, wrappers
     >>> model = Sequential([layers.Input((3,)), layers.Dense(2)])
     >>> model.compile("sgd", "mse")
@@ -187,8 +200,6 @@ class SKLearnTransformer(TransformerMixin, _Estimator):
     >>> transformer.fit_transform([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]).shape
     (2, 2)
     """
-
-    __doc__ += _ARGUMENTS  # type: ignore[operator]
 
     def transform(self, X: Any) -> np.ndarray:
         """The outputs of the model, (samples, outputs)."""

@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import threading
+import typing
 import urllib.parse
 
 import numpy as np
@@ -135,7 +136,11 @@ def test_a_model_that_is_not_built(tmp_path):
     with pytest.raises(ValueError, match="needs a model that is built"):
         fit(model, 1, BackupAndRestore(tmp_path))
     assert not model.built
-    for arguments in ({"backup_dir": ""}, {"backup_dir": "a", "save_freq": 0}, {"backup_dir": "a", "save_freq": "batch"}):
+    for arguments in (
+        {"backup_dir": ""},
+        {"backup_dir": "a", "save_freq": 0},
+        {"backup_dir": "a", "save_freq": "batch"},
+    ):
         with pytest.raises(ValueError, match="BackupAndRestore's"):
             BackupAndRestore(**arguments)
 
@@ -203,7 +208,7 @@ def test_averages_need_an_optimizer_that_has_them():
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    received: list = []
+    received: typing.ClassVar[list] = []
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
@@ -274,6 +279,4 @@ def test_what_they_are():
     schedule = optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
     assert repr(optimizers.SGD(schedule)) == "<SGD learning_rate=ExponentialDecay iterations=0>"
     scaled = optimizers.LossScaleOptimizer(optimizers.SGD(0.5), 4.0)
-    assert repr(scaled) == (
-        "<LossScaleOptimizer scale=4 inner_optimizer=<SGD learning_rate=0.5 iterations=0>>"
-    )
+    assert repr(scaled) == ("<LossScaleOptimizer scale=4 inner_optimizer=<SGD learning_rate=0.5 iterations=0>>")

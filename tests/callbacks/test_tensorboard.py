@@ -40,7 +40,9 @@ def test_values_of_epochs_and_batches(tmp_path):
     train, validation = scalars(read(tmp_path / "train")), scalars(read(tmp_path / "validation"))
     for name in ("loss", "mae"):
         np.testing.assert_allclose([v for _, v in train[f"epoch_{name}"]], history.history[name], rtol=1e-6)
-        np.testing.assert_allclose([v for _, v in validation[f"epoch_{name}"]], history.history[f"val_{name}"], rtol=1e-6)
+        np.testing.assert_allclose(
+            [v for _, v in validation[f"epoch_{name}"]], history.history[f"val_{name}"], rtol=1e-6
+        )
         evaluated = validation[f"evaluation_{name}_vs_iterations"]
         assert [step for step, _ in evaluated] == [4, 8]
         np.testing.assert_allclose([v for _, v in evaluated], history.history[f"val_{name}"], rtol=1e-6)

@@ -132,3 +132,15 @@ def test_a_map_is_a_mapping():
 def test_what_is_refused(call, message):
     with pytest.raises((TypeError, ValueError, AttributeError), match=message):
         call()
+
+
+def test_a_model_that_computes_in_float16_has_its_loss_scaled(monkeypatch):
+    """What `compile` looks at is the name of the policy alone."""
+    model = Sequential([layers.Input((3,)), layers.Dense(3)])
+    monkeypatch.setattr(type(model), "dtype_policy", type("Policy", (), {"name": "mixed_float16"})())
+    model.compile("adam", "mse")
+    assert isinstance(model.optimizer, LossScaleOptimizer) and type(model.optimizer.inner_optimizer) is Adam
+    model.compile(LossScaleOptimizer(SGD(), name="own"), "mse")
+    assert model.optimizer.name == "own"
+    model.compile("adam", "mse", auto_scale_loss=False)
+    assert type(model.optimizer) is Adam

@@ -231,7 +231,9 @@ def test_the_same_files_for_tensorboard(tmp_path: Any) -> None:
     mine, other = found
     assert mine.keys() == other.keys() and len(mine) > 10
     for place, value in mine.items():
-        assert value == other[place] if isinstance(value, str) else value == pytest.approx(other[place], rel=1e-5), place
+        assert value == other[place] if isinstance(value, str) else value == pytest.approx(other[place], rel=1e-5), (
+            place
+        )
 
 
 @pytest.mark.parametrize("on_epoch", [False, True])

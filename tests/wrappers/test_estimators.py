@@ -37,7 +37,7 @@ REGRESSOR = {"model_kwargs": {"loss": "mse", "activation": None}, "fit_kwargs": 
 
 NOT_APPLICABLE = {
     "SKLearnClassifier": {
-        "check_classifiers_train": "decision_function gives all outputs of the model, also for two classes, as in Keras",
+        "check_classifiers_train": "decision_function gives all outputs, also for two classes, as in Keras",
         "check_classifiers_classes": "a few steps need not have learnt all classes",
     },
     "SKLearnRegressor": {
@@ -48,7 +48,11 @@ NOT_APPLICABLE = {
 
 
 @parametrize_with_checks(
-    [SKLearnClassifier(build, **CLASSIFIER), SKLearnRegressor(build, **REGRESSOR), SKLearnTransformer(build, **REGRESSOR)],
+    [
+        SKLearnClassifier(build, **CLASSIFIER),
+        SKLearnRegressor(build, **REGRESSOR),
+        SKLearnTransformer(build, **REGRESSOR),
+    ],
     expected_failed_checks=lambda estimator: NOT_APPLICABLE[type(estimator).__name__],
 )
 def test_the_checks_of_scikit_learn(estimator, check):
@@ -68,7 +72,9 @@ def test_a_pipeline_learns_and_is_pickled():
     assert pipeline.score(X, y) > 0.9
     again = pickle.loads(pickle.dumps(pipeline))
     np.testing.assert_array_equal(again.predict(X), pipeline.predict(X))
-    np.testing.assert_array_equal(again.decision_function(X).argmax(1), again[-1].classes_.searchsorted(again.predict(X)))
+    np.testing.assert_array_equal(
+        again.decision_function(X).argmax(1), again[-1].classes_.searchsorted(again.predict(X))
+    )
 
 
 def test_a_search_tries_arguments_of_the_model_and_of_fit():
@@ -116,7 +122,7 @@ def test_a_given_model_is_copied_unless_it_goes_on():
 
 
 def test_what_is_refused():
-    X, y = spirals()
+    X, _ = spirals()
     with pytest.raises(ValueError, match=r"one class alone, got .*'up'"):
         SKLearnClassifier(build, **CLASSIFIER).fit(X, np.full(60, "up"))
     with pytest.raises(RuntimeError, match="must be compiled"):
