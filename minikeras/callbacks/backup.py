@@ -37,6 +37,8 @@ class BackupAndRestore(Callback):
     <BackupAndRestore backup_dir='backup' save_freq=500>
     """
 
+    per_replica = None
+
     def __init__(
         self,
         backup_dir: Any,

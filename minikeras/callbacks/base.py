@@ -51,7 +51,7 @@ class Callback(UserFacing):
             the callback, called with its values alone, before `on_train_begin`, whose `model` is the clone that is
             trained as this replica; the object itself ends as the winner's.
             Of the hooks these get those of training, its epochs and its batches.  False where it is called once, with
-            the values of all replicas.
+            the values of all replicas, None where a comparison refuses it.
         replica: the name of the replica that such a copy acts on, else None.
         adds: names of the values that the callback adds to the logs of an epoch.
         restored_epoch: the epoch whose weights the callback gave back to the model at the end of training, or None.
@@ -59,7 +59,7 @@ class Callback(UserFacing):
 
     params: Any = None
     model: Any = None
-    per_replica = False
+    per_replica: bool | None = False
     replica: str | None = None
     restored_epoch: int | None = None
     adds: tuple[str, ...] = ()

@@ -290,6 +290,8 @@ class SwapEMAWeights(Callback):
     <SwapEMAWeights swap_on_epoch=True>
     """
 
+    per_replica = None
+
     def __init__(self, swap_on_epoch: bool = False):
         self.swap_on_epoch = flag("swap_on_epoch", swap_on_epoch, owner="SwapEMAWeights")
         self._trained: list[tuple[Any, Any]] = []  # the weights that averages stand in the place of, and their values

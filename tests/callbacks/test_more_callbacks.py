@@ -204,6 +204,14 @@ def test_averages_need_an_optimizer_that_has_them():
         fit(model_of(), 1, SwapEMAWeights())
 
 
+@pytest.mark.parametrize("make", [lambda folder: BackupAndRestore(folder), lambda folder: SwapEMAWeights()])
+def test_what_a_comparison_refuses(make, tmp_path):
+    model = model_of([optimizers.SGD(0.1, use_ema=True), optimizers.Adam(0.1, use_ema=True)])
+    with pytest.raises(ValueError, match="does not work in a comparison"):
+        fit(model, 1, make(tmp_path / "none"))
+    np.testing.assert_array_equal(model.get_weights()[0], START[0].astype("float32"))
+
+
 # ---------------------------------------------------------------- a server
 
 
