@@ -92,6 +92,7 @@ class BackupAndRestore(Callback):
                 if found.get("iterations", updates) == updates:  # it was written with these weights; Keras writes none
                     self.model._initial_epoch = found["epoch"]
                     return
+        warn(f"Which epoch {path!r} was saved after is not known; training begins with its weights.")
 
     def _updates(self) -> int:
         return 0 if self.model.optimizer is None else int(self.model.optimizer.iterations)

@@ -121,7 +121,7 @@ class TensorBoard(Callback):
         """Write scalars, under tags such as `"epoch_{}"`; of an array one for each of its numbers."""
         for name, value in values.items():
             numbers = np.ravel(value)
-            for i, number in enumerate(numbers):
+            for i, number in enumerate(numbers if numbers.dtype.kind in "biuf" else ()):
                 tag = form.format(name if len(numbers) == 1 else f"{name}_{i}")
                 self._writer(part).add_scalar(tag, float(number), step)
 

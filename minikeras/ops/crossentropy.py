@@ -15,7 +15,7 @@ from minikeras.autodiff.operands import raw
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops import numpy as fine
 from minikeras.ops.activation import sigmoid, softmax
-from minikeras.ops.common import as_array, as_float, as_type
+from minikeras.ops.common import as_array, as_float, as_type, unbroadcast
 
 __all__ = ["binary_crossentropy", "categorical_crossentropy", "multi_hot", "one_hot", "sparse_categorical_crossentropy"]
 
@@ -92,7 +92,10 @@ def _binary_cross_entropy(target: Any, output: Any, *, from_logits: bool) -> Any
     values, slope_target, slope_output = binary_terms(as_type(target, output.dtype), output, from_logits)
 
     def vjp(g: Any, needs: Any) -> Any:
-        return g * slope_target() if needs[0] else None, g * slope_output() if needs[1] else None
+        return (
+            unbroadcast(g * slope_target(), target) if needs[0] else None,
+            g * slope_output() if needs[1] else None,
+        )
 
     return values, vjp
 

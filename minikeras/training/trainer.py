@@ -509,8 +509,8 @@ class Trainer:
             self.stop_training = False
             self._initial_epoch = None
             callbacks.on_train_begin()
-            initial_epoch = initial_epoch if self._initial_epoch is None else self._initial_epoch
-            for epoch in range(initial_epoch, epochs):
+            start = initial_epoch if self._initial_epoch is None else self._initial_epoch
+            for epoch in range(start, epochs):
                 self.reset_metrics()
                 callbacks.on_epoch_begin(epoch)
                 logs = self._train_epoch(stream, callbacks, arena)

@@ -124,6 +124,22 @@ def test_a_damaged_backup(tmp_path):
             (tmp_path / "latest.weights.h5").unlink()
 
 
+def test_a_backup_without_its_number(tmp_path):
+    with pytest.raises(RuntimeError):
+        fit(model_of(), 4, BackupAndRestore(tmp_path), Break(3))
+    (tmp_path / "training_metadata.json").unlink()
+    with pytest.warns(UserWarning, match="Which epoch .* is not known"):
+        assert fit(model_of(), 4, BackupAndRestore(tmp_path)).epoch == [0, 1, 2, 3]
+
+
+def test_a_training_that_was_killed_at_its_very_end(tmp_path):
+    """All epochs are done; what is left is to put the averages in the place of the weights."""
+    models = [model_of(optimizers.SGD(0.1, use_ema=True)) for _ in range(2)]
+    fit(models[0], 2, BackupAndRestore(tmp_path, delete_checkpoint=False))
+    assert fit(models[1], 2, BackupAndRestore(tmp_path)).epoch == []
+    assert_same(*models)
+
+
 def test_what_else_is_in_the_folder_stays(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     fit(model_of(), 1, BackupAndRestore(tmp_path))
