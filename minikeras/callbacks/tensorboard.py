@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Mapping
 from time import perf_counter
@@ -77,6 +78,8 @@ class TensorBoard(Callback):
 
     def check_before_training(self) -> None:
         _tensorboardx()
+        if self.write_images and importlib.util.find_spec("PIL") is None:
+            raise ImportError("TensorBoard's write_images needs Pillow; run pip install 'minikeras[images]'.")
         check_writable(os.path.join(self.log_dir, "train", "events"), "TensorBoard")
         if isinstance(self.embeddings_metadata, Mapping):
             known = [layer.name for layer in self._embeddings()]
@@ -177,8 +180,12 @@ class TensorBoard(Callback):
         writer = self._writer("train")
         for weight in [weight for layer in self.model.layers for weight in layer.weights]:
             values = weight.numpy()
-            writer.add_histogram(f"{weight.path}/histogram", values, epoch)
-            picture = _picture(values) if self.write_images else None
+            finite = values[np.isfinite(values)]
+            if not finite.size:
+                continue
+            writer.add_histogram(f"{weight.path}/histogram", finite, epoch)
+            drawn = np.where(np.isfinite(values), values, finite.min())
+            picture = _picture(drawn) if self.write_images else None
             if picture is not None:
                 writer.add_images(f"{weight.path}/image", picture, epoch, dataformats="NHWC")
 

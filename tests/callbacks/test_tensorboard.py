@@ -79,6 +79,20 @@ def test_histograms_pictures_graph_text_and_hyperparameters(tmp_path):
     assert b"learning_rate" in started and b"momentum" in started and b"SGD" in started
 
 
+def test_weights_that_are_not_finite_are_left_out_of_histograms(tmp_path):
+    model = model_of()
+    spoilt = [np.array([[1, 2, np.nan], [3, 4, np.inf], [5, 6, -np.inf]]), np.full(3, np.nan)]
+    callback = TensorBoard(tmp_path, histogram_freq=1, write_images=True)
+    callback.set_model(model)
+    model.set_weights(spoilt)
+    callback.on_epoch_end(0, {"loss": 1.0, "note": "text", "several": np.arange(2.0)})
+    callback.on_train_end()
+    found = read(tmp_path / "train")
+    kept = found.Histograms(f"{model.weights[0].path}/histogram")[0].histogram_value
+    assert (kept.num, kept.min, kept.max) == (6, 1, 6) and len(found.Tags()["histograms"]) == 1
+    assert scalars(found).keys() == {"epoch_loss", "epoch_several_0", "epoch_several_1", "epoch_learning_rate"}
+
+
 def test_embeddings_are_saved_and_named(tmp_path):
     model = Sequential([layers.Input((4,)), layers.Embedding(5, 2, name="words"), layers.Flatten(), layers.Dense(1)])
     model.compile("sgd", "mse")
