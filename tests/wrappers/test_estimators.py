@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("sklearn")
 
+from joblib import parallel_config
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -90,7 +91,8 @@ def test_a_search_tries_arguments_of_the_model_and_of_fit():
 
 def test_processes():
     X, y = spirals()
-    scores = cross_val_score(SKLearnClassifier(build, **CLASSIFIER), X, y, cv=2, n_jobs=2)
+    with parallel_config("multiprocessing"):  # which starts in a moment; what it sends is pickled as by any other
+        scores = cross_val_score(SKLearnClassifier(build, **CLASSIFIER), X, y, cv=2, n_jobs=2)
     assert scores.shape == (2,) and np.isfinite(scores).all()
 
 
