@@ -38,6 +38,7 @@ _ROOMS = (
     "saving",
     "tree",
     "utils",
+    "wrappers",
 )
 
 # public name -> room, with the name that it has there if that is another
@@ -106,6 +107,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from minikeras import saving as saving
     from minikeras import tree as tree
     from minikeras import utils as utils
+    from minikeras import wrappers as wrappers
     from minikeras.autodiff import GradientTape as GradientTape
     from minikeras.autodiff import KerasTensor as KerasTensor
     from minikeras.autodiff import Variable as Variable

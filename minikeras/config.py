@@ -31,6 +31,78 @@ _interactive_logging = True
 _traceback_filtering = os.environ.get("MINIKERAS_TRACEBACK_FILTERING", "").strip().lower() not in ("0", "false", "off")
 
 
+def _limit(value: int | None, name: str) -> int | None:
+    """A limit on a number of epochs or steps, None for none."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ValueError(f"{name} must be a positive whole number or None, got {value!r}.")
+    return value
+
+
+def _limit_of(variable: str) -> int | None:
+    """The limit that an environment variable names."""
+    text = os.environ.get(variable, "").strip()
+    return _limit(int(text) if text.isdecimal() else text, variable) if text else None  # type: ignore[arg-type]
+
+
+_max_epochs, _max_steps_per_epoch = _limit_of("KERAS_MAX_EPOCHS"), _limit_of("KERAS_MAX_STEPS_PER_EPOCH")
+
+
+def max_epochs() -> int | None:
+    """How many epochs a `fit` may have at most, None for any number.
+
+    The environment variable `KERAS_MAX_EPOCHS` sets the initial value.
+
+    >>> from minikeras import config
+    >>> config.max_epochs() is None
+    True
+    """
+    return _max_epochs
+
+
+def set_max_epochs(max_epochs: int | None) -> None:
+    """Limit the epochs of every `fit`, to try a program out.
+
+    Args:
+        max_epochs: the limit, or None for none.
+
+    >>> from minikeras import config
+    >>> config.set_max_epochs(2)
+    >>> config.max_epochs()
+    2
+    >>> config.set_max_epochs(None)
+    """
+    global _max_epochs
+    _max_epochs = _limit(max_epochs, "max_epochs")
+
+
+def max_steps_per_epoch() -> int | None:
+    """How many batches an epoch of `fit`, an `evaluate` or a `predict` may have at most, None for any number.
+
+    The environment variable `KERAS_MAX_STEPS_PER_EPOCH` sets the initial value.
+
+    >>> from minikeras import config
+    >>> config.max_steps_per_epoch() is None
+    True
+    """
+    return _max_steps_per_epoch
+
+
+def set_max_steps_per_epoch(max_steps_per_epoch: int | None) -> None:
+    """Limit the batches of every epoch, evaluation and prediction, to try a program out.
+
+    Args:
+        max_steps_per_epoch: the limit, or None for none.
+
+    >>> from minikeras import config
+    >>> config.set_max_steps_per_epoch(5)
+    >>> config.max_steps_per_epoch()
+    5
+    >>> config.set_max_steps_per_epoch(None)
+    """
+    global _max_steps_per_epoch
+    _max_steps_per_epoch = _limit(max_steps_per_epoch, "max_steps_per_epoch")
+
+
 def floatx() -> str:
     """The default float type of weights and computations, `"float32"` unless set."""
     return _floatx

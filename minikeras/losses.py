@@ -29,7 +29,7 @@ from minikeras.declared import Check, Configured, declared, fields, in_order
 from minikeras.lazy import offer_names
 from minikeras.ops import nn
 from minikeras.ops.common import as_type, unbroadcast
-from minikeras.ops.crossentropy import as_single, logits_behind
+from minikeras.ops.crossentropy import as_single, binary_terms, logits_behind
 from minikeras.tracebacks import end_at_users_line, user_facing
 
 REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
@@ -60,7 +60,7 @@ def _reshaped(y_pred: Any, reshape: Callable) -> Any:
     return reshape(y_pred) if logits is None else ops.sigmoid(reshape(logits))
 
 
-def _pair(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+def paired(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
     """Targets and predictions as tensors (or arrays) of one float type and one rank.
 
     Raises:
@@ -166,7 +166,7 @@ def _mean_of(function: Callable) -> Callable:
     @functools.wraps(function)
     def loss(y_true: Any, y_pred: Any, **options: Any) -> Any:
         try:
-            y_true, y_pred = _pair(y_true, y_pred)
+            y_true, y_pred = paired(y_true, y_pred)
             if _is_half(y_pred):
                 return _narrowed(primitive(_widened(y_true), _widened(y_pred), **options), y_pred.data.dtype)
             return primitive(y_true, y_pred, **options)
@@ -278,7 +278,7 @@ def poisson(y_true: Any, y_pred: Any) -> Any:
 @_in_single
 def kl_divergence(y_true: Any, y_pred: Any) -> Any:
     """The sum of `y_true * log(y_true / y_pred)` over the last axis; both are limited to epsilon ... 1."""
-    y_true, y_pred = (ops.clip(y, settings.epsilon(), 1.0) for y in _pair(y_true, y_pred))
+    y_true, y_pred = (ops.clip(y, settings.epsilon(), 1.0) for y in paired(y_true, y_pred))
     return ops.sum(y_true * ops.log(y_true / y_pred), axis=-1)
 
 
@@ -286,7 +286,7 @@ def kl_divergence(y_true: Any, y_pred: Any) -> Any:
 @_in_single
 def categorical_hinge(y_true: Any, y_pred: Any) -> Any:
     """`max(1 + largest wrong score - right score, 0)` for one-hot targets."""
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = paired(y_true, y_pred)
     right = ops.sum(y_true * y_pred, axis=-1)
     wrong = ops.max((1.0 - y_true) * y_pred, axis=-1)
     return ops.maximum(wrong - right + 1.0, 0.0)
@@ -296,7 +296,7 @@ def categorical_hinge(y_true: Any, y_pred: Any) -> Any:
 @_in_single
 def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     """Minus the cosine of the angle between the vectors along `axis`: -1 for the same direction."""
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = paired(y_true, y_pred)
     _check_axis(axis, y_pred)
     return -ops.sum(_unit(y_true, axis) * _unit(y_pred, axis), axis=axis)
 
@@ -384,18 +384,7 @@ def sparse_categorical_crossentropy(
 
 @_mean_of
 def _binary_crossentropy(y_true: Any, y_pred: Any, *, from_logits: bool) -> Any:
-    if from_logits:
-        values = k.binary_cross_entropy(y_pred, y_true)
-        return values, lambda: -y_pred, lambda: k.binary_cross_entropy_grad(1, y_pred, y_true)
-    low, high = settings.epsilon(), 1 - settings.epsilon()
-    p = k.xp.minimum(k.xp.maximum(y_pred, low), high)
-    log_p, log_rest = k.xp.log(p), k.xp.log(1 - p)
-    values = -(y_true * log_p + (1 - y_true) * log_rest)
-    return (
-        values,
-        lambda: log_rest - log_p,
-        lambda: (p - y_true) / (p * (1 - p)) * ((y_pred >= low) & (y_pred <= high)),
-    )
+    return binary_terms(y_true, y_pred, from_logits)
 
 
 @user_facing
@@ -412,7 +401,7 @@ def binary_crossentropy(
         label_smoothing: the part s in `y_true * (1 - s) + s / 2`.
         axis: the axis of the mean.
     """
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = paired(y_true, y_pred)
     if y_true.shape != y_pred.shape:
         raise ValueError(
             f"binary_crossentropy needs targets and predictions of one shape, got {tuple(y_true.shape)} and "
@@ -445,7 +434,7 @@ def binary_focal_crossentropy(
         apply_class_balancing: whether ones are weighted by `alpha` and zeros by `1 - alpha` too.
         y_true, y_pred, from_logits, label_smoothing, axis: as for `binary_crossentropy`.
     """
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = paired(y_true, y_pred)
     y_true = _smoothed(y_true, label_smoothing, 2)
     if from_logits:
         y_pred = nn.sigmoid(y_pred)
@@ -473,7 +462,7 @@ def categorical_focal_crossentropy(
         alpha: a number, or one for each class.
         y_true, y_pred, from_logits, label_smoothing, axis: as for `categorical_crossentropy`.
     """
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = paired(y_true, y_pred)
     _check_axis(axis, y_pred)
     y_true = _smoothed(y_true, label_smoothing, y_true.shape[axis])
     if from_logits:
@@ -487,13 +476,130 @@ def categorical_focal_crossentropy(
     return ops.sum(-weights * ops.power(1.0 - y_pred, gamma) * y_true * ops.log(y_pred), axis=axis)
 
 
+@user_facing
+@_in_single
+def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float) -> Any:
+    """`(1 - p**q) / q`, p being the probability of the class that the label names (Zhang and Sabuncu 2018).
+
+    It grows from the mean absolute error (q = 1) to the cross-entropy (q to 0), so that wrong labels count for less.
+
+    Args:
+        y_true: integer labels (n, ...), or with a class axis of size 1.
+        y_pred: probabilities (n, ..., classes).
+        q: between 0 and 1.
+
+    Raises:
+        ValueError: on the host for a label that is no class.
+
+    >>> from minikeras import losses
+    >>> losses.categorical_generalized_cross_entropy([1], [[0.75, 0.25]], q=0.5).numpy().tolist()
+    [1.0]
+    """
+    y_pred, labels = _tensor(y_pred), _class_numbers(y_true)
+    if len(labels.shape) == len(y_pred.shape) and labels.shape[-1] == 1:
+        labels = ops.squeeze(labels, -1)
+    if k.xp is np and isinstance(labels, Tensor):
+        nn.check_labels(labels.data, y_pred.shape[-1])
+    p = ops.squeeze(ops.take_along_axis(y_pred, ops.expand_dims(labels, -1), axis=-1), -1)
+    return (1 - ops.power(p, q)) / q
+
+
+def _class_numbers(y_true: Any) -> Any:
+    """Labels as integers; on the host those that are no whole numbers are refused."""
+    labels = _tensor(y_true)
+    if k.xp is np and isinstance(labels, Tensor) and labels.data.dtype.kind == "f":
+        return Tensor(nn.whole_labels(labels.data))
+    return ops.cast(labels, "int32")
+
+
+@user_facing
+@_in_single
+def ctc(y_true: Any, y_pred: Any) -> Any:
+    """Connectionist temporal classification, see `ops.ctc_loss`; the class 0 is the blank.
+
+    Args:
+        y_true: integer labels (n, length), filled up with 0.
+        y_pred: logits (n, frames, classes), of which all frames count.
+
+    Raises:
+        ValueError: for other shapes; on the host for a label that is no class, and for a 0 before a label.
+
+    >>> import numpy as np
+    >>> from minikeras import losses
+    >>> round(float(np.exp(-losses.ctc([[1, 0]], np.zeros((1, 2, 3), "float32")).numpy()[0])), 4)
+    0.3333
+    """
+    labels, y_pred = _class_numbers(y_true), _tensor(y_pred)
+    if len(labels.shape) != 2 or len(y_pred.shape) != 3:
+        raise ValueError(
+            f"ctc needs labels (n, length) and logits (n, frames, classes), got shapes {tuple(labels.shape)} and "
+            f"{tuple(y_pred.shape)}."
+        )
+    counts = ops.sum(ops.cast(ops.not_equal(labels, 0), "int32"), axis=-1)
+    return ops.ctc_loss(labels, y_pred, counts, ops.zeros_like(counts) + y_pred.shape[1])
+
+
+# ---------------------------------------------------------------- loss functions: distances of embeddings
+
+
+@user_facing
+@_in_single
+def circle(
+    y_true: Any,
+    y_pred: Any,
+    ref_labels: Any = None,
+    ref_embeddings: Any = None,
+    remove_diagonal: bool = True,
+    gamma: float = 80,
+    margin: float = 0.4,
+) -> Any:
+    """The circle loss of embeddings: those of a class close, those of others far (Sun et al. 2020).
+
+    With d the cosine distance (at least 0), `softplus(logsumexp(gamma * (margin + d) * (d - margin)) + logsumexp(gamma
+    * max(1 + margin - d, 0) * (1 - margin - d)))`, the first sum over the same class, the second over all others.
+
+    Args:
+        y_true: integer labels (n,) or (n, 1).
+        y_pred: embeddings (n, size) of length 1.
+        ref_labels, ref_embeddings: what they are compared with, default themselves.
+        remove_diagonal: whether the i-th is not compared with the i-th of these.
+        gamma: scale of the weights.
+        margin: how far the classes are to be apart.
+
+    Returns:
+        Losses (n,); one of 0, as of what is alone in its class, is masked.
+
+    >>> import numpy as np
+    >>> from minikeras import losses
+    >>> loss = losses.circle([0, 0, 1], np.eye(3, dtype="float32"), gamma=1.0, margin=0.5)
+    >>> [round(float(value), 4) for value in loss]
+    [0.9741, 0.9741, 0.0]
+    """
+    y_pred, labels = _tensor(y_pred), ops.reshape(ops.cast(y_true, "int32"), (-1, 1))
+    others = y_pred if ref_embeddings is None else _tensor(ref_embeddings)
+    other_labels = labels if ref_labels is None else ops.reshape(ops.cast(ref_labels, "int32"), (-1, 1))
+    distance = ops.maximum(1 - ops.matmul(y_pred, ops.transpose(others)), 0.0)
+    same = ops.equal(labels, ops.transpose(other_labels))
+    near = distance + margin
+    far = ops.maximum(1 + margin - distance, 0.0)
+    attracted = same
+    if remove_diagonal:
+        attracted = ops.logical_and(same, ops.logical_not(ops.eye(len(same), same.shape[1], dtype="bool")))
+    none = -1e9  # of a class without others: in effect no term, and a gradient that is 0 where -inf has none
+    positive = ops.logsumexp(ops.where(attracted, gamma * near * (distance - margin), none), axis=1)
+    negative = ops.logsumexp(ops.where(same, none, gamma * far * (1 - margin - distance)), axis=1)
+    values = ops.softplus(positive + negative)
+    values._keras_mask = values > 0
+    return values
+
+
 # ---------------------------------------------------------------- loss functions: overlap of regions
 
 
 @_in_single
 def dice(y_true: Any, y_pred: Any, axis: Any = None) -> Any:
     """`1 - 2 * sum(y_true * y_pred) / (sum(y_true) + sum(y_pred))` over `axis`, default all."""
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = paired(y_true, y_pred)
     both = ops.sum(y_true * y_pred, axis=axis)
     return 1.0 - 2.0 * both / (ops.sum(y_true, axis=axis) + ops.sum(y_pred, axis=axis) + settings.epsilon())
 
@@ -504,7 +610,7 @@ def tversky(y_true: Any, y_pred: Any, alpha: float = 0.5, beta: float = 0.5, axi
 
     b is the sum of `y_true * y_pred`, t that of `y_true * (1 - y_pred)` and p that of `y_pred * (1 - y_true)`.
     """
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = paired(y_true, y_pred)
     both = ops.sum(y_true * y_pred, axis=axis)
     only_true = ops.sum(y_true * (1.0 - y_pred), axis=axis)
     only_pred = ops.sum(y_pred * (1.0 - y_true), axis=axis)
@@ -789,6 +895,9 @@ ClassNumber = Annotated[int | None, Option(lambda value: value is None or is_who
 Weights = Annotated[Any, Option(_are_weights, "a number of at least 0")]
 
 
+_OF_LABELS = (sparse_categorical_crossentropy, categorical_generalized_cross_entropy, circle, ctc)
+
+
 class LossFunctionWrapper(Loss):
     """A loss from a function of `(y_true, y_pred)`.
 
@@ -809,7 +918,7 @@ class LossFunctionWrapper(Loss):
         super().__init__(name, reduction, dtype)
         self.fn = fn
         self._fn_kwargs = kwargs
-        self._integer_targets = fn is sparse_categorical_crossentropy
+        self._integer_targets = fn in _OF_LABELS
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         if not self._integer_targets and isinstance(y_true, Tensor) and isinstance(y_pred, Tensor):
@@ -1078,6 +1187,63 @@ class Tversky(_BuiltInLoss):
     reduction: str | None = _MEAN
     name: str | None = "tversky"
     axis: Axis = None
+    dtype: Any = None
+
+
+class CTC(_BuiltInLoss):
+    """`ctc` reduced over the batch.
+
+    >>> import numpy as np
+    >>> from minikeras import losses
+    >>> round(float(losses.CTC()([[1, 0]], np.zeros((1, 2, 3), "float32"))), 4)
+    1.0986
+    """
+
+    function = staticmethod(ctc)
+
+
+@declared
+class Circle(_BuiltInLoss):
+    """`circle` reduced over the batch.
+
+    Args:
+        gamma, margin, remove_diagonal: as for the function.
+        reduction, name, dtype: as for `Loss`.
+
+    >>> import numpy as np
+    >>> from minikeras import losses
+    >>> round(float(losses.Circle(gamma=1.0, margin=0.5)([0, 0, 1], np.eye(3, dtype="float32"))), 4)
+    0.9741
+    """
+
+    function = staticmethod(circle)
+
+    gamma: Above0 = 80.0
+    margin: Annotated[float, Option(is_number, "a number")] = 0.4
+    remove_diagonal: Switch = True
+    reduction: str | None = _MEAN
+    name: str | None = "circle"
+    dtype: Any = None
+
+
+@declared
+class CategoricalGeneralizedCrossEntropy(_BuiltInLoss):
+    """`categorical_generalized_cross_entropy` reduced over the batch.
+
+    Args:
+        q: as for the function.
+        reduction, name, dtype: as for `Loss`.
+
+    >>> from minikeras import losses
+    >>> float(losses.CategoricalGeneralizedCrossEntropy()([1], [[0.75, 0.25]]))
+    1.0
+    """
+
+    function = staticmethod(categorical_generalized_cross_entropy)
+
+    q: Annotated[float, Option(lambda value: is_number(value) and 0 < value < 1, "a number between 0 and 1")] = 0.5
+    reduction: str | None = _MEAN
+    name: str | None = "categorical_generalized_cross_entropy"
     dtype: Any = None
 
 

@@ -44,6 +44,7 @@ from minikeras.losses import (
     mean_squared_error,
     mean_squared_logarithmic_error,
     number_type,
+    paired,
     poisson,
     same_rank,
     sparse_categorical_crossentropy,
@@ -485,6 +486,53 @@ def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     return -losses.cosine_similarity(y_true, y_pred, axis)
 
 
+def _deviations(y_true: Any, y_pred: Any, axis: Any) -> tuple[Any, Any, Any]:
+    """Targets and predictions less their means along `axis`, and the difference of the means."""
+    y_true, y_pred = paired(y_true, y_pred)
+    means = [ops.mean(y, axis=axis, keepdims=True) for y in (y_true, y_pred)]
+    return y_true - means[0], y_pred - means[1], means[0] - means[1]
+
+
+@user_facing
+def pearson_correlation(y_true: Any, y_pred: Any, axis: Any = -1) -> Any:
+    """Pearson's correlation along `axis`: 1 where predictions rise on a line with the targets, -1 where they fall.
+
+    Args:
+        y_true, y_pred: targets and predictions of one shape.
+        axis: the axis, or a list of axes, of the values that are correlated.
+
+    Returns:
+        The covariance divided by both standard deviations; NaN where either is 0.
+
+    >>> from minikeras import metrics
+    >>> metrics.pearson_correlation([[1.0, 2.0, 3.0]], [[2.0, 4.0, 6.0]]).numpy().round(4).tolist()
+    [1.0]
+    """
+    true, pred, _ = _deviations(y_true, y_pred, axis)
+    spread = ops.sqrt(ops.mean(true * true, axis=axis)) * ops.sqrt(ops.mean(pred * pred, axis=axis))
+    return ops.mean(true * pred, axis=axis) / ops.where(spread == 0, math.nan, spread)
+
+
+@user_facing
+def concordance_correlation(y_true: Any, y_pred: Any, axis: Any = -1) -> Any:
+    """The concordance of targets and predictions along `axis`: 1 where they are equal (Lin 1989).
+
+    Args:
+        y_true, y_pred: targets and predictions of one shape.
+        axis: the axis, or a list of axes, of the values that are compared.
+
+    Returns:
+        Twice the covariance divided by the sum of both variances and of the squared difference of the means.
+
+    >>> from minikeras import metrics
+    >>> round(float(metrics.concordance_correlation([1.0, 2.0, 3.0], [2.0, 3.0, 4.0])), 4)
+    0.5714
+    """
+    true, pred, shift = _deviations(y_true, y_pred, axis)
+    spread = ops.mean(true * true + pred * pred + shift * shift, axis=axis)
+    return 2 * ops.mean(true * pred, axis=axis) / (spread + settings.epsilon())
+
+
 class MeanSquaredError(_BuiltInMetric):
     """The mean of `mean_squared_error`."""
 
@@ -557,6 +605,49 @@ class CosineSimilarity(_BuiltInMetric):
     hidden = (("axis", -1),)
 
     name: str | None = "cosine_similarity"
+    dtype: Any = None
+    axis: Axis = -1
+
+
+@declared
+class PearsonCorrelation(_BuiltInMetric):
+    """The mean of `pearson_correlation`.
+
+    Args:
+        name, dtype: as for `Metric`.
+        axis: the axis, or a list of axes, of the values that are correlated.
+
+    >>> from minikeras import metrics
+    >>> correlation = metrics.PearsonCorrelation()
+    >>> float(correlation([[1.0, 2.0, 3.0]], [[3.0, 2.0, 1.0]]))
+    -1.0
+    """
+
+    function = staticmethod(pearson_correlation)
+    _direction = "up"
+
+    name: str | None = "pearson_correlation"
+    dtype: Any = None
+    axis: Axis = -1
+
+
+@declared
+class ConcordanceCorrelation(_BuiltInMetric):
+    """The mean of `concordance_correlation`.
+
+    Args:
+        name, dtype: as for `Metric`.
+        axis: the axis, or a list of axes, of the values that are compared.
+
+    >>> from minikeras import metrics
+    >>> round(float(metrics.ConcordanceCorrelation()([[0.0, 2.0]], [[1.0, 3.0]])), 4)
+    0.6667
+    """
+
+    function = staticmethod(concordance_correlation)
+    _direction = "up"
+
+    name: str | None = "concordance_correlation"
     dtype: Any = None
     axis: Axis = -1
 
@@ -858,6 +949,138 @@ class Recall(_Share):
     error = ("false_negatives", 3)
 
 
+class _BestAt(Metric):
+    """The best of one rate among the thresholds at which another reaches a value.
+
+    Attributes:
+        bound, best: the rates, of `_RATES`; the argument that the bound is given by is called `bound`.
+    """
+
+    _direction = "up"
+    bound, best = "", ""
+    num_thresholds = 200
+    class_id: int | None = None
+
+    def __post_init__(self) -> None:
+        last = self.num_thresholds - 1
+        self.thresholds = [i / last for i in range(last + 1)] if last else [0.5]
+        names = ("true_positives", "false_positives", "true_negatives", "false_negatives")
+        self._counts = [self._add_zeros(name, (len(self.thresholds),)) for name in names]
+        self.true_positives, self.false_positives, self.true_negatives, self.false_negatives = self._counts
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Count a batch."""
+        options: Any = {"dtype": self._compute_dtype, "class_id": self.class_id}
+        counts = _confusion(y_true, y_pred, sample_weight, self.thresholds, **options)
+        for variable, count in zip(self._counts, counts, strict=True):
+            variable.data += count
+
+    def result(self) -> Any:
+        counts = [variable.data for variable in self._counts]
+        bound, best = (
+            _ratio(counts[hits], counts[hits] + counts[misses])
+            for hits, misses in (_RATES[self.bound], _RATES[self.best])
+        )
+        return self._as_result((best * (bound >= getattr(self, self.bound))).max())
+
+    def get_config(self) -> dict[str, Any]:
+        return in_order(super().get_config(), "name", "dtype", "class_id", "num_thresholds")
+
+
+# name: (which of the results of `_confusion` counts, which counts against it)
+_RATES = {"recall": (0, 3), "sensitivity": (0, 3), "specificity": (2, 1), "precision": (0, 1)}
+
+
+@declared
+class SensitivityAtSpecificity(_BestAt):
+    """The best sensitivity (recall of the positives) where the specificity (that of the negatives) reaches a value.
+
+    Args:
+        specificity: the value, from 0 to 1.
+        num_thresholds: how many thresholds from 0 to 1 are tried.
+        class_id: only this class counts.
+        name, dtype: as for `Metric`.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.SensitivityAtSpecificity(0.5)([0, 0, 0, 1, 1], [0.0, 0.3, 0.8, 0.3, 0.8]))
+    0.5
+    """
+
+    bound, best = "specificity", "sensitivity"
+
+    specificity: Share
+    num_thresholds: Count = 200
+    class_id: Annotated[int | None, _at_least(0)] = None
+    name: str | None = None
+    dtype: Any = None
+
+
+@declared
+class SpecificityAtSensitivity(_BestAt):
+    """The best specificity (recall of the negatives) where the sensitivity (that of the positives) reaches a value.
+
+    Args:
+        sensitivity: the value, from 0 to 1.
+        num_thresholds, class_id, name, dtype: as for `SensitivityAtSpecificity`.
+
+    >>> from minikeras import metrics
+    >>> round(float(metrics.SpecificityAtSensitivity(0.5)([0, 0, 0, 1, 1], [0.0, 0.3, 0.8, 0.3, 0.8])), 4)
+    0.6667
+    """
+
+    bound, best = "sensitivity", "specificity"
+
+    sensitivity: Share
+    num_thresholds: Count = 200
+    class_id: Annotated[int | None, _at_least(0)] = None
+    name: str | None = None
+    dtype: Any = None
+
+
+@declared
+class PrecisionAtRecall(_BestAt):
+    """The best precision where the recall reaches a value.
+
+    Args:
+        recall: the value, from 0 to 1.
+        num_thresholds, class_id, name, dtype: as for `SensitivityAtSpecificity`.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.PrecisionAtRecall(0.5)([0, 0, 0, 1, 1], [0.0, 0.3, 0.8, 0.3, 0.8]))
+    0.5
+    """
+
+    bound, best = "recall", "precision"
+
+    recall: Share
+    num_thresholds: Count = 200
+    class_id: Annotated[int | None, _at_least(0)] = None
+    name: str | None = None
+    dtype: Any = None
+
+
+@declared
+class RecallAtPrecision(_BestAt):
+    """The best recall where the precision reaches a value.
+
+    Args:
+        precision: the value, from 0 to 1.
+        num_thresholds, class_id, name, dtype: as for `SensitivityAtSpecificity`.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.RecallAtPrecision(0.8)([0, 0, 1, 1], [0.0, 0.5, 0.3, 0.9]))
+    0.5
+    """
+
+    bound, best = "precision", "recall"
+
+    precision: Share
+    num_thresholds: Count = 200
+    class_id: Annotated[int | None, _at_least(0)] = None
+    name: str | None = None
+    dtype: Any = None
+
+
 _CURVES = ("ROC", "PR", "PRGAIN")
 _SUMS = ("interpolation", "minoring", "majoring")
 
@@ -1153,6 +1376,216 @@ class R2Score(Metric):
         return self._as_result(scores)
 
 
+# ---------------------------------------------------------------- overlap of classes
+
+
+def _targets_of(metric: Any, name: str, value: Any) -> list[int]:
+    """The check of a list of class numbers."""
+    if not (isinstance(value, (list, tuple, range, np.ndarray)) and len(value) and all(map(is_whole, value))):
+        raise ValueError(f"{type(metric).__name__}'s {name} must be a list of class numbers, got {value!r}.")
+    return [int(one) for one in value]
+
+
+class _Overlap(Metric):
+    """Base of the mean intersection over union: of each class the elements that targets and predictions share, as a
+    part of those that either has.
+
+    A class that neither has is left out of the mean.  Elements whose target or prediction is no class number below
+    `num_classes`, or whose target is `ignore_class`, are not counted.
+    """
+
+    _direction = "up"
+    num_classes = 2
+    target_class_ids: Any = None  # None: all of them
+    ignore_class: int | None = None
+    sparse_y_true = sparse_y_pred = True
+    axis = -1
+
+    def __init__(self, name: str | None = None, dtype: Any = None):
+        super().__init__(dtype or "int32", name)
+
+    def __post_init__(self) -> None:
+        strange = [one for one in self.target_class_ids or [] if not 0 <= one < self.num_classes]
+        if strange:
+            raise ValueError(
+                f"{type(self).__name__}'s target_class_ids must lie between 0 and {self.num_classes - 1} for "
+                f"{self.num_classes} classes, got {strange[0]}."
+            )
+        self.total_cm = self._add_zeros("total_confusion_matrix", (self.num_classes, self.num_classes))
+
+    def _classes(self, values: Any, sparse: bool) -> Any:
+        """Class numbers as a raw array, from these or from scores along `axis`; on the host others are refused."""
+        values = raw(_untracked(values))
+        if not sparse:
+            return values.argmax(self.axis)
+        numbers = values.astype("int64")
+        if k.xp is np and (numbers != values).any():
+            raise ValueError(
+                f"{type(self).__name__} counts class numbers, got {values[numbers != values][0]}; scores along an axis "
+                "of classes go with sparse_y_true=False or sparse_y_pred=False."
+            )
+        return numbers
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Count a batch; `sample_weight` has one weight for each sample or for each element."""
+        truth, found = self._classes(y_true, self.sparse_y_true), self._classes(y_pred, self.sparse_y_pred)
+        if truth.size != found.size:
+            raise ValueError(
+                f"{type(self).__name__} needs as many targets as predictions, got shapes {tuple(truth.shape)} and "
+                f"{tuple(found.shape)}."
+            )
+        weights = k.xp.ones((1,) * truth.ndim)
+        if sample_weight is not None:
+            given = as_type(raw(sample_weight), "float64")
+            weights = given.reshape(given.shape + (1,) * (truth.ndim - given.ndim))
+            check_shapes(weights.shape, truth.shape)
+        weights = k.xp.broadcast_to(weights, truth.shape).reshape(-1)
+        truth, found, size = truth.reshape(-1), found.reshape(-1), self.num_classes
+        counted = (truth >= 0) & (truth < size) & (found >= 0) & (found < size)
+        if self.ignore_class is not None:
+            counted &= truth != self.ignore_class
+        places = k.xp.where(counted, size * truth + found, 0)
+        self.total_cm.data += k.xp.bincount(places, weights * counted, size * size).reshape(size, size)
+
+    def result(self) -> Any:
+        matrix = self.total_cm.data
+        both = matrix.diagonal()
+        either = matrix.sum(axis=0) + matrix.sum(axis=1) - both
+        if self.target_class_ids is not None:
+            chosen = _constants(tuple(self.target_class_ids), "int64", k.xp)
+            both, either = both[chosen], either[chosen]
+        mean = _ratio(both, either).sum() / k.xp.maximum((either > 0).sum(), 1)
+        return Tensor(k.xp.array(mean, dtype="float64" if self._dtype == "float64" else "float32"))
+
+    def get_config(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in fields(self)}
+
+
+ClassCount = Annotated[int, _at_least(1)]
+
+
+@declared
+class IoU(_Overlap):
+    """The mean intersection over union of some classes.
+
+    `true positives / (true positives + false positives + false negatives)`, the mean over the classes that occur.
+
+    Args:
+        num_classes: how many classes there are.
+        target_class_ids: the numbers of the classes whose mean is taken.
+        name, dtype: as for `Metric`.
+        ignore_class: a target that counts for nothing, such as 255 for unlabelled pixels.
+        sparse_y_true, sparse_y_pred: whether these are class numbers; else scores, the largest of which counts.
+        axis: of the scores.
+
+    >>> from minikeras import metrics
+    >>> round(float(metrics.IoU(2, [0])([0, 0, 1, 1], [0, 1, 0, 1])), 4)
+    0.3333
+    """
+
+    num_classes: ClassCount
+    target_class_ids: Annotated[Any, _targets_of]
+    name: str | None = None
+    dtype: Any = None
+    ignore_class: ClassNumber = None
+    sparse_y_true: Switch = True
+    sparse_y_pred: Switch = True
+    axis: int = -1
+
+    def get_config(self) -> dict[str, Any]:
+        return in_order(super().get_config(), "name", "dtype")
+
+
+@declared
+class BinaryIoU(_Overlap):
+    """The mean intersection over union of two classes, 1 being where a prediction reaches a threshold.
+
+    Args:
+        target_class_ids: the classes, of 0 and 1, whose mean is taken.
+        threshold: predictions of at least this mean 1.
+        name, dtype: as for `Metric`.
+
+    >>> from minikeras import metrics
+    >>> round(float(metrics.BinaryIoU(threshold=0.3)([0, 1, 0, 1], [0.1, 0.2, 0.4, 0.7])), 4)
+    0.3333
+    """
+
+    target_class_ids: Annotated[Any, _targets_of] = (0, 1)
+    threshold: Threshold = 0.5
+    name: str | None = None
+    dtype: Any = None
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Count a batch; `sample_weight` has one weight for each sample or for each element."""
+        super().update_state(y_true, Tensor(raw(_untracked(y_pred)) >= self.threshold), sample_weight)
+
+
+@declared
+class MeanIoU(_Overlap):
+    """The mean intersection over union of all classes.
+
+    Args:
+        num_classes, name, dtype, ignore_class, sparse_y_true, sparse_y_pred, axis: as for `IoU`.
+
+    >>> from minikeras import metrics
+    >>> round(float(metrics.MeanIoU(2)([0, 0, 1, 1], [0, 1, 0, 1])), 4)
+    0.3333
+    """
+
+    num_classes: ClassCount
+    name: str | None = None
+    dtype: Any = None
+    ignore_class: ClassNumber = None
+    sparse_y_true: Switch = True
+    sparse_y_pred: Switch = True
+    axis: int = -1
+
+
+@declared
+class OneHotIoU(_Overlap):
+    """The mean intersection over union of some classes, of one-hot targets.
+
+    Args:
+        num_classes, target_class_ids, name, dtype, ignore_class, sparse_y_pred, axis: as for `IoU`.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.OneHotIoU(2, [1])([[1, 0], [0, 1]], [[0.7, 0.3], [0.6, 0.4]]))
+    0.0
+    """
+
+    sparse_y_true = False
+
+    num_classes: ClassCount
+    target_class_ids: Annotated[Any, _targets_of]
+    name: str | None = None
+    dtype: Any = None
+    ignore_class: ClassNumber = None
+    sparse_y_pred: Switch = False
+    axis: int = -1
+
+
+@declared
+class OneHotMeanIoU(_Overlap):
+    """The mean intersection over union of all classes, of one-hot targets.
+
+    Args:
+        num_classes, name, dtype, ignore_class, sparse_y_pred, axis: as for `IoU`.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.OneHotMeanIoU(2)([[1, 0], [0, 1]], [[0.7, 0.3], [0.6, 0.4]]))
+    0.25
+    """
+
+    sparse_y_true = False
+
+    num_classes: ClassCount
+    name: str | None = None
+    dtype: Any = None
+    ignore_class: ClassNumber = None
+    sparse_y_pred: Switch = False
+    axis: int = -1
+
+
 # ---------------------------------------------------------------- names
 
 CLASSES = [
@@ -1198,6 +1631,8 @@ registry.builtin_functions(
             accuracy,
             binary_accuracy,
             categorical_accuracy,
+            concordance_correlation,
+            pearson_correlation,
             sparse_categorical_accuracy,
             top_k_categorical_accuracy,
             sparse_top_k_categorical_accuracy,

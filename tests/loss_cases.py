@@ -130,6 +130,13 @@ CASES = [
         {"ignore_class": 1},
         target_gradient=False,
     ),
+    LossCase(
+        "CategoricalGeneralizedCrossEntropy",
+        "categorical_generalized_cross_entropy",
+        _labels,
+        {"q": 0.3},
+        target_gradient=False,
+    ),
     LossCase("Dice", "dice", _binary),
     LossCase("Dice", "dice", _binary, {"axis": -1}),
     LossCase("Tversky", "tversky", _binary, {"alpha": 0.3, "beta": 0.8}),

@@ -94,6 +94,22 @@ def label_sequence(n, rng):
     return rng.integers(0, 6, (n, 3)), class_sequence(n, rng)[1]
 
 
+def class_numbers(n, rng):
+    return rng.integers(0, 4, n), rng.integers(0, 4, n)
+
+
+def pixels(n, rng):
+    return rng.integers(0, 4, (n, 3, 2)), rng.integers(0, 4, (n, 3, 2))
+
+
+def one_hot_pixels(n, rng):
+    return np.eye(4)[rng.integers(0, 4, (n, 3))], rng.uniform(size=(n, 3, 4))
+
+
+def grid(n, rng):
+    return rng.integers(0, 2, (n, 4)), rng.integers(0, 11, (n, 4)) / 10
+
+
 def sorted_classes(n, rng):
     return rng.integers(0, 6, n), np.argsort(rng.uniform(size=(n, 6)))
 
@@ -167,6 +183,27 @@ CASES = [
     MetricCase("AUC", multi_label, {"curve": "PR", "multi_label": True}),
     *[MetricCase("FBetaScore", classes, {"average": a, "beta": 2.0}) for a in (None, "micro", "macro", "weighted")],
     MetricCase("F1Score", multi_label, {"threshold": 0.4}),
+    *[
+        MetricCase(name, draw, {rate: 0.6, **options})
+        for name, rate in (
+            ("SensitivityAtSpecificity", "specificity"),
+            ("SpecificityAtSensitivity", "sensitivity"),
+            ("PrecisionAtRecall", "recall"),
+            ("RecallAtPrecision", "precision"),
+        )
+        for draw, options in ((grid, {"num_thresholds": 7}), (multi_label, {"class_id": 1}))
+    ],
+    MetricCase("SpecificityAtSensitivity", grid, {"sensitivity": 0.2, "num_thresholds": 1}),
+    MetricCase("PearsonCorrelation", real_sequence, {"axis": (1, 2)}, ()),
+    MetricCase("PearsonCorrelation", real),
+    MetricCase("ConcordanceCorrelation", real_sequence, {"axis": 1}, (3,)),
+    MetricCase("ConcordanceCorrelation", real),
+    MetricCase("IoU", class_numbers, {"num_classes": 4, "target_class_ids": [0, 2], "dtype": "float32"}),
+    MetricCase("IoU", pixels, {"num_classes": 3, "target_class_ids": [1], "dtype": "float32"}, (3, 2)),
+    MetricCase("BinaryIoU", grid, {"threshold": 0.3, "dtype": "float32"}, (4,)),
+    MetricCase("MeanIoU", pixels, {"num_classes": 4, "ignore_class": 1, "dtype": "float32"}, (3, 2)),
+    MetricCase("OneHotIoU", one_hot_pixels, {"num_classes": 4, "target_class_ids": (1, 3), "dtype": "float32"}, (3,)),
+    MetricCase("OneHotMeanIoU", one_hot_pixels, {"num_classes": 4, "dtype": "float32"}, (3,)),
     *[MetricCase("R2Score", real, {"class_aggregation": a}) for a in (None, "uniform_average")],
     MetricCase("R2Score", real, {"class_aggregation": "variance_weighted_average", "num_regressors": 2}),
 ]

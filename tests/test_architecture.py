@@ -43,6 +43,7 @@ ROOMS = [
     "training",
     "data",
     "models",
+    "wrappers",
     "preprocessing",
     "datasets",
     "saving",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 from collections.abc import Callable
@@ -50,7 +51,7 @@ class Callback(UserFacing):
             the callback, called with its values alone, before `on_train_begin`, whose `model` is the clone that is
             trained as this replica; the object itself ends as the winner's.
             Of the hooks these get those of training, its epochs and its batches.  False where it is called once, with
-            the values of all replicas.
+            the values of all replicas, None where a comparison refuses it.
         replica: the name of the replica that such a copy acts on, else None.
         adds: names of the values that the callback adds to the logs of an epoch.
         restored_epoch: the epoch whose weights the callback gave back to the model at the end of training, or None.
@@ -58,7 +59,7 @@ class Callback(UserFacing):
 
     params: Any = None
     model: Any = None
-    per_replica = False
+    per_replica: bool | None = False
     replica: str | None = None
     restored_epoch: int | None = None
     adds: tuple[str, ...] = ()
@@ -66,6 +67,13 @@ class Callback(UserFacing):
     def _announce(self, message: str) -> None:
         """Tell the user, in a comparison with the replica's name."""
         announce(message if self.replica is None else f"{self.replica}: {message}")
+
+    def __repr__(self) -> str:
+        """Its class and those of its settings that are no defaults."""
+        known = inspect.signature(type(self)).parameters
+        held = {name: value for name, value in vars(self).items() if isinstance(value, (str, int, float))}
+        shown = [f" {name}={held[name]!r}" for name in known if name in held and held[name] != known[name].default]
+        return f"<{type(self).__name__}{''.join(shown)}>"
 
     def set_params(self, params: dict[str, Any]) -> None:
         self.params = params

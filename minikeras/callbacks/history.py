@@ -40,6 +40,10 @@ class History(Callback):
         self._epochs: dict[str, list[int]] = {}  # of each value: not every epoch is validated
         self._began = perf_counter()
 
+    def __repr__(self) -> str:
+        values = [f" {name}={_text_of(values[-1])}" for name, values in self.history.items()]
+        return f"<History epochs={len(self.epoch)}{''.join(values)}>"
+
     def on_train_begin(self, logs: Any = None) -> None:
         self.epoch = []
         self._begin()

@@ -16,7 +16,10 @@ from minikeras.utils.checks import number, whole
 from minikeras.utils.suggest import unknown
 
 # Parts of the names of values that are better when higher or lower.
-_HIGHER = ("acc", "auc", "precision", "recall", "f1", "fbeta", "iou", "io_u", "r2_score", "cosine_similarity", "true_")
+_HIGHER = (
+    *("acc", "auc", "precision", "recall", "f1", "fbeta", "iou", "io_u", "r2_score", "cosine_similarity", "true_"),
+    *("sensitivity", "specificity", "correlation"),
+)
 _LOWER = (
     *("loss", "error", "mse", "mae", "mape", "msle", "crossentropy", "hinge", "divergence", "cosh", "poisson", "huber"),
     "false_",

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import csv
 import inspect
+import json
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from minikeras.callbacks.base import Callback, file_name
 from minikeras.lazy import LazyModule
 from minikeras.tracebacks import warn
-from minikeras.utils.checks import number
+from minikeras.utils.checks import flag, number
 from minikeras.utils.suggest import unknown
 
 if TYPE_CHECKING:
     from minikeras.callbacks import nonfinite
 else:
     nonfinite = LazyModule("minikeras.callbacks.nonfinite")
+
+
+urllib_request, urllib_parse = LazyModule("urllib.request"), LazyModule("urllib.parse")
 
 
 class LambdaCallback(Callback):
@@ -225,6 +229,116 @@ class CSVLogger(Callback):
         if self._file is not None:
             self._file.close()
         self._file = self._writer = None
+
+
+class RemoteMonitor(Callback):
+    """Sends each epoch's losses and metrics to a server, by HTTP POST.
+
+    A server that does not answer within ten seconds is warned of, and training goes on.
+
+    Args:
+        root: the address of the server.
+        path: of the page there.
+        field: the field of a form that holds the JSON text.
+        headers: further lines of the request, as a dict.
+        send_as_json: whether the JSON text is sent as it is instead.
+
+    >>> from minikeras import callbacks
+    >>> callbacks.RemoteMonitor("http://localhost:8000")
+    <RemoteMonitor root='http://localhost:8000'>
+    """
+
+    def __init__(
+        self,
+        root: str = "http://localhost:9000",
+        path: str = "/publish/epoch/end/",
+        field: str = "data",
+        headers: Mapping[str, str] | None = None,
+        send_as_json: bool = False,
+    ):
+        if not str(root).startswith(("http://", "https://")):
+            raise ValueError(f"RemoteMonitor's root must begin with 'http://' or 'https://', got {root!r}.")
+        self.root, self.path, self.field, self.headers = root, path, field, headers
+        self.send_as_json = flag("send_as_json", send_as_json, owner="RemoteMonitor")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        values = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in (logs or {}).items()}
+        text = json.dumps({"epoch": epoch, **values})
+        body = text if self.send_as_json else urllib_parse.urlencode({self.field: text})
+        kind = "application/json" if self.send_as_json else "application/x-www-form-urlencoded"
+        headers = {"Content-Type": kind, **(self.headers or {})}
+        try:
+            urllib_request.urlopen(
+                urllib_request.Request(self.root + self.path, body.encode(), headers), timeout=10
+            ).close()
+        except OSError as error:
+            warn(f"RemoteMonitor could not send epoch {epoch + 1} to {self.root + self.path!r}: {error}.")
+
+
+class SwapEMAWeights(Callback):
+    """Has evaluations and predictions use the moving averages of the weights, which an optimizer with `use_ema` keeps.
+
+    Args:
+        swap_on_epoch: whether the averages also stand in the model from the end of an epoch to the beginning of the
+            next, so that callbacks after this one see and save them.
+
+    Raises:
+        ValueError: when training begins, without `use_ema`.
+
+    >>> from minikeras import callbacks
+    >>> callbacks.SwapEMAWeights(swap_on_epoch=True)
+    <SwapEMAWeights swap_on_epoch=True>
+    """
+
+    per_replica = None
+
+    def __init__(self, swap_on_epoch: bool = False):
+        self.swap_on_epoch = flag("swap_on_epoch", swap_on_epoch, owner="SwapEMAWeights")
+        self._trained: list[tuple[Any, Any]] = []  # the weights that averages stand in the place of, and their values
+        self._swapped_before = False
+
+    def _averaging(self) -> list[Any]:
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        return [one for one in getattr(optimizer, "optimizers", [optimizer]) if getattr(one, "use_ema", False)]
+
+    def check_before_training(self) -> None:
+        if not self._averaging():
+            raise ValueError(
+                f"SwapEMAWeights needs an optimizer with use_ema=True, got {self.model.optimizer!r}; compile with one."
+            )
+
+    def _swap(self) -> None:
+        """Put the averages in the place of the weights, where there are any yet."""
+        if not self._trained:
+            for one in [one for one in self._averaging() if int(one.iterations)]:
+                for weight, average in zip(one._trainable_variables, one._averages, strict=True):
+                    self._trained.append((weight, weight.data.copy()))
+                    weight.assign(average)
+
+    def _swap_back(self) -> None:
+        for weight, value in self._trained:
+            weight.assign(value)
+        self._trained = []
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._swap_back()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if self.swap_on_epoch:
+            self._swap()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._trained = []  # the optimizer has put the averages there for good
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self._swapped_before = bool(self._trained)
+        self._swap()
+
+    def on_test_end(self, logs: Any = None) -> None:
+        if not self._swapped_before:
+            self._swap_back()
+
+    on_predict_begin, on_predict_end = on_test_begin, on_test_end
 
 
 def check_writable(path: str, owner: str) -> None:

@@ -14,6 +14,7 @@ from minikeras.ops.control_flow import *  # noqa: F403
 from minikeras.ops.convolution import *  # noqa: F403
 from minikeras.ops.core import *  # noqa: F403
 from minikeras.ops.crossentropy import *  # noqa: F403
+from minikeras.ops.ctc import *  # noqa: F403
 from minikeras.ops.normalization import *  # noqa: F403
 from minikeras.ops.numpy import *  # noqa: F403
 from minikeras.ops.pooling import *  # noqa: F403

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from minikeras.autodiff.operands import raw
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops import numpy as fine
 from minikeras.ops.activation import sigmoid, softmax
-from minikeras.ops.common import as_array
+from minikeras.ops.common import as_array, as_float, as_type, unbroadcast
 
 __all__ = ["binary_crossentropy", "categorical_crossentropy", "multi_hot", "one_hot", "sparse_categorical_crossentropy"]
 
@@ -70,12 +71,33 @@ def _sparse_cross_entropy(logits: Any, labels: Any, *, probabilities: Any = None
     return y, lambda g, needs: (k.sparse_cross_entropy_grad(g, logits, labels, probabilities), None)
 
 
-@differentiable(shape=shapes.same)
-def _binary_cross_entropy(logits: Any, target: Any) -> Any:
-    def vjp(g: Any, needs: Any) -> Any:
-        return k.binary_cross_entropy_grad(g, logits, target), -g * logits if needs[1] else None
+def binary_terms(target: Any, output: Any, from_logits: bool) -> tuple[Any, Callable, Callable]:
+    """Binary cross-entropies of raw arrays, element by element, and how fast they change with either."""
+    if from_logits:
+        values = k.binary_cross_entropy(output, target)
+        return values, lambda: -output, lambda: k.binary_cross_entropy_grad(1, output, target)
+    low, high = config.epsilon(), 1 - config.epsilon()
+    p = k.xp.minimum(k.xp.maximum(output, low), high)
+    log_p, log_rest = k.xp.log(p), k.xp.log(1 - p)
+    return (
+        -(target * log_p + (1 - target) * log_rest),
+        lambda: log_rest - log_p,
+        lambda: (p - target) / (p * (1 - p)) * ((output >= low) & (output <= high)),
+    )
 
-    return k.binary_cross_entropy(logits, target), vjp
+
+@differentiable(shape=shapes.same)
+def _binary_cross_entropy(target: Any, output: Any, *, from_logits: bool) -> Any:
+    output = as_float(output)
+    values, slope_target, slope_output = binary_terms(as_type(target, output.dtype), output, from_logits)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        return (
+            unbroadcast(g * slope_target(), target) if needs[0] else None,
+            g * slope_output() if needs[1] else None,
+        )
+
+    return values, vjp
 
 
 @differentiable(shape=shapes.same, traced=True, rounds=False)
@@ -242,7 +264,4 @@ def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> 
             f"{tuple(output.shape)}."
         )
     logits = output if from_logits else logits_behind(output, sigmoid)
-    if logits is not None:
-        return _binary_cross_entropy(logits, target)
-    output = fine.clip(output, config.epsilon(), 1 - config.epsilon())
-    return -(target * fine.log(output) + (1 - target) * fine.log(1 - output))
+    return _binary_cross_entropy(target, output if logits is None else logits, from_logits=logits is not None)

@@ -22,6 +22,7 @@ from minikeras.ops.convolution import (
 )
 from minikeras.ops.crossentropy import *
 from minikeras.ops.crossentropy import check_labels, whole_labels
+from minikeras.ops.ctc import *
 from minikeras.ops.dense import dense_layer, embedding_lookup, masked_scale
 from minikeras.ops.normalization import *
 from minikeras.ops.normalization import batch_norm_training, layer_norm, rms_norm, scale_shift

@@ -3,33 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minikeras import registry
-from minikeras.lazy import offer_names
+from minikeras.lazy import public_names
 from minikeras.optimizers import schedules
-from minikeras.optimizers.algorithms import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RMSprop
+from minikeras.optimizers.algorithms import (
+    SGD,
+    Adadelta,
+    Adafactor,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Ftrl,
+    Lamb,
+    Lion,
+    Nadam,
+    RMSprop,
+)
 from minikeras.optimizers.base import Optimizer
+from minikeras.optimizers.composed import LossScaleOptimizer, MultiOptimizer, OptimizerMap
 from minikeras.tracebacks import user_facing
 
 sgd, rmsprop, adagrad, adadelta, adam, adamax, nadam = SGD, RMSprop, Adagrad, Adadelta, Adam, Adamax, Nadam  # Keras 2
 
-_CLASSES = (SGD, RMSprop, Adam, AdamW, Adagrad, Adadelta, Adamax, Nadam, Lion)
+_CLASSES = (SGD, RMSprop, Adam, AdamW, Adagrad, Adadelta, Adamax, Nadam, Lion, Ftrl, Adafactor, Lamb)
 
 # every name that a user or a file may use; capital and small letters are the same here
 ALL: dict[str, type[Optimizer]] = {cls.__name__.lower(): cls for cls in _CLASSES}
-registry.builtin("keras.optimizers", *_CLASSES)
+registry.builtin("keras.optimizers", *_CLASSES, LossScaleOptimizer, MultiOptimizer, OptimizerMap)
+
+if TYPE_CHECKING:
+    from minikeras.optimizers import legacy as legacy
+else:
+    __getattr__, __dir__ = public_names(__name__, {"legacy": "minikeras.optimizers.legacy"})
 
 __all__ = [
     "SGD",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
+    "Ftrl",
+    "Lamb",
     "Lion",
+    "LossScaleOptimizer",
+    "MultiOptimizer",
     "Nadam",
     "Optimizer",
+    "OptimizerMap",
     "RMSprop",
     "deserialize",
     "get",
@@ -65,6 +90,3 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     """The optimizer that a name or description describes; `custom_objects` maps further names to classes."""
     with registry.custom_object_scope(custom_objects):
         return get(config)
-
-
-offer_names(__name__)

@@ -137,8 +137,7 @@ class Adagrad(Optimizer):
     initial_accumulator_value: Annotated[float, Number(0)] = 0.1
     epsilon: Epsilon = 1e-7
 
-    @property
-    def _initial_slot_value(self) -> float:  # type: ignore[override]
+    def _initial_value(self, slot: str) -> float:
         return self.initial_accumulator_value
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
@@ -265,3 +264,147 @@ class Lion(Optimizer):
             p -= k.xp.sign(m * self.beta_1 + g * (1 - self.beta_1)) * learning_rate
             m *= self.beta_2
             m += g * (1 - self.beta_2)
+
+
+AT_MOST_0 = Number(high=0)
+
+
+@declared
+class Ftrl(Optimizer):
+    """Follow the regularized leader: sparse weights of large linear models (McMahan et al. 2013).
+
+    Args:
+        learning_rate: see `Optimizer`, as for all further options.
+        learning_rate_power: at most 0; how fast the steps shrink with the sum of all squared gradients, 0 for not.
+        initial_accumulator_value: what that sum starts from.
+        l1_regularization_strength, l2_regularization_strength: penalties of the size and the square of the weights.
+        l2_shrinkage_regularization_strength: the same of the square, as a part of the gradient.
+        beta: added to the root of the sum in the paper.
+
+    >>> from minikeras import Variable, optimizers
+    >>> w, ftrl = Variable([1.0]), optimizers.Ftrl(0.1, l1_regularization_strength=0.1)
+    >>> ftrl.apply([[0.5]], [w])
+    >>> print(w.numpy().round(3))
+    [0.364]
+    """
+
+    learning_rate: Any = 0.001
+    learning_rate_power: Annotated[float, AT_MOST_0] = -0.5
+    initial_accumulator_value: Annotated[float, Number(0)] = 0.1
+    l1_regularization_strength: Annotated[float, Number(0)] = 0.0
+    l2_regularization_strength: Annotated[float, Number(0)] = 0.0
+    l2_shrinkage_regularization_strength: Annotated[float, Number(0)] = 0.0
+    beta: Annotated[float, Number(0)] = 0.0
+
+    def _slot_groups(self) -> list[tuple[str, ...]]:
+        return [("accumulator", "linear")]
+
+    def _initial_value(self, slot: str) -> float:
+        return self.initial_accumulator_value if slot == "accumulator" else 0.0
+
+    def _update(self, plan: Plan, learning_rate: float) -> None:
+        if learning_rate == 0:
+            return  # the step's limit; the formula would divide by it
+        power, limit = -self.learning_rate_power, self.l1_regularization_strength
+        for p, g, total, linear in plan.segments:
+            before = total**power
+            total += g * g
+            after = total**power
+            linear += g + 2 * self.l2_shrinkage_regularization_strength * p - (after - before) / learning_rate * p
+            curvature = (after + self.beta) / learning_rate + 2 * self.l2_regularization_strength
+            p[...] = (k.xp.clip(linear, -limit, limit) - linear) / curvature
+
+
+@declared
+class Lamb(Optimizer):
+    """Adam whose step for each variable is as long as the variable, times the learning rate (You et al. 2020).
+
+    Args:
+        learning_rate: see `Optimizer`, as for all further options.
+        beta_1, beta_2, epsilon: as in `Adam`.
+
+    >>> from minikeras import Variable, optimizers
+    >>> w = Variable([3.0, 4.0])
+    >>> optimizers.Lamb(0.1).apply([[1.0, 1.0]], [w])
+    >>> print(w.numpy().round(3))
+    [2.646 3.646]
+    """
+
+    learning_rate: Any = 0.001
+    beta_1: PartialShare = 0.9
+    beta_2: PartialShare = 0.999
+    epsilon: Epsilon = 1e-7
+
+    def _slot_groups(self) -> list[tuple[str, ...]]:
+        return [("momentum", "velocity")]
+
+    def _update(self, plan: Plan, learning_rate: float) -> None:
+        xp, step = k.xp, self._updates() + 1
+        for p, g, m, v in self._each(plan):
+            m += (g - m) * (1 - self.beta_1)
+            v += (g * g - v) * (1 - self.beta_2)
+            update = m / (1 - self.beta_1**step) / (xp.sqrt(v / (1 - self.beta_2**step)) + self.epsilon)
+            size, length = (xp.sqrt(k.sum_of_squares(x.reshape(-1))) for x in (p, update))
+            ratio = xp.where((size > 0) & (length > 0), size / xp.where(length > 0, length, 1), 1)
+            p -= update * (ratio * learning_rate).astype(p.dtype)
+
+
+@declared
+class Adafactor(Optimizer):
+    """Adaptive steps whose state is as long as the rows and columns of a matrix (Shazeer and Stern 2018).
+
+    Args:
+        learning_rate: see `Optimizer`, as for all further options.
+        beta_2_decay: power of the step by which the mean squares forget; below 0.
+        epsilon_1: added to squared gradients.
+        epsilon_2: the least size of a variable, by which its steps are scaled.
+        clip_threshold: the largest root mean square of an update.
+        relative_step: whether a learning rate that is a number is at most `1 / sqrt(step)`.
+
+    >>> from minikeras import Variable, optimizers
+    >>> w = Variable([[1.0, 1.0]])
+    >>> optimizers.Adafactor(0.1).apply([[[1.0, -1.0]]], [w])
+    >>> print(w.numpy().round(3))
+    [[0.9 1.1]]
+    """
+
+    learning_rate: Any = 0.001
+    beta_2_decay: Annotated[float, AT_MOST_0] = -0.8
+    epsilon_1: Annotated[float, Number(0)] = 1e-30
+    epsilon_2: Annotated[float, Number(0)] = 1e-3
+    clip_threshold: Annotated[float, Number(above=0)] = 1.0
+    relative_step: bool = True
+
+    def build(self, variables: Iterable[Variable]) -> None:
+        """See `Optimizer`; a matrix has the means of its rows and columns beside their product."""
+        if not self.built:
+            super().build(variables)
+            self._slots = [list(group) for group in zip(*map(self._means_of, self._trainable_variables), strict=True)]
+
+    def _means_of(self, variable: Variable) -> list[Variable]:
+        shape, dtype = variable.shape, variable.dtype
+        if len(shape) < 2:  # the means are there, since they are in files, and not used
+            means = [Variable(0, dtype="int32", trainable=False, name=variable.name) for _ in range(2)]
+            self._state += means
+        else:
+            lines = shape[:-1], (*shape[:-2], shape[-1])
+            means = [self.add_variable(line, "zeros", dtype, name=variable.name) for line in lines]
+        return [*means, self.add_variable_from_reference(variable, "velocity")]
+
+    def _update(self, plan: Plan, learning_rate: float) -> None:
+        xp, step = k.xp, self._updates() + 1
+        if self.relative_step and isinstance(self._learning_rate, Variable):
+            learning_rate = min(learning_rate, step**-0.5)
+        new = step**self.beta_2_decay
+        for p, g, rows, columns, v in self._each(plan):
+            squares = g * g + self.epsilon_1
+            if p.ndim > 1:
+                rows += (squares.mean(axis=-1) - rows) * new
+                columns += (squares.mean(axis=-2) - columns) * new
+                v[...] = (rows / rows.mean(axis=-1, keepdims=True))[..., None] * columns[..., None, :]
+            else:
+                v += (squares - v) * new
+            update = g / xp.sqrt(v)
+            size, length = (xp.sqrt((x * x).mean()) for x in (p, update))
+            factor = xp.maximum(size, self.epsilon_2) / xp.maximum(length / self.clip_threshold, 1)
+            p -= update * (factor * learning_rate).astype(p.dtype)

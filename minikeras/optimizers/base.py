@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as slot
 from typing import Annotated, Any
@@ -110,8 +110,6 @@ class Optimizer(Rated):
         ValueError: for numbers that make no sense, such as a negative or infinite learning rate or weight decay.
     """
 
-    _initial_slot_value = 0.0
-
     learning_rate: Any = field(kw_only=False, stored=False)
     weight_decay: Annotated[float | None, AT_LEAST_0] = None
     clipnorm: Annotated[float | None, AT_LEAST_0] = None
@@ -154,6 +152,10 @@ class Optimizer(Rated):
         """Names of the state kept for each variable; those in one tuple are saved interleaved."""
         return []
 
+    def _initial_value(self, slot: str) -> float:
+        """What the state of that name starts from."""
+        return 0.0
+
     def build(self, variables: Iterable[Variable]) -> None:
         """Create the state for these trainable variables; does nothing once that is done."""
         if self.built:
@@ -164,9 +166,9 @@ class Optimizer(Rated):
             self._averages = self.add_optimizer_variables(variables, "average")
         if self.gradient_accumulation_steps:
             self._accumulators = self.add_optimizer_variables(variables, "gradient_accumulator")
-        initial = initializers.Constant(self._initial_slot_value)
         for names in self._slot_groups():
-            self._slots.extend(self.add_optimizer_variables(variables, names, initial))
+            starts = [initializers.Constant(self._initial_value(name)) for name in names]
+            self._slots.extend(self.add_optimizer_variables(variables, names, starts))
         self.built = True
 
     def add_variable(
@@ -379,6 +381,12 @@ class Optimizer(Rated):
         for gradient, variable in zip(plan.gradients, plan.variables, strict=True):
             self.update_step(Tensor(gradient), variable, learning_rate)
 
+    def _each(self, plan: Plan) -> Iterator[tuple]:
+        """`(parameters, gradient, *slots)` of one variable after the other, for steps that depend on them whole."""
+        for variable, gradient in zip(plan.variables, plan.gradients, strict=True):
+            position = self._get_variable_index(variable)
+            yield variable.data, gradient, *[slots[position].data for slots in self._slots]
+
     def update_step(self, gradient: Any, variable: Variable, learning_rate: float) -> None:
         """Update one variable by its gradient: what a user's optimizer defines."""
         raise NotImplementedError(f"{type(self).__name__} must define update_step(gradient, variable, learning_rate).")
@@ -531,6 +539,11 @@ class Optimizer(Rated):
         if isinstance(config.get("learning_rate"), dict):
             config["learning_rate"] = registry.deserialize_keras_object(config["learning_rate"], custom_objects)
         return cls(**config)
+
+    def __repr__(self) -> str:
+        rate = self._learning_rate
+        shown = f"{float(rate):g}" if isinstance(rate, HostVariable) else type(rate).__name__
+        return f"<{type(self).__name__} learning_rate={shown} iterations={self._updates()}>"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_prepared": None}  # the flat arrays are made anew from the variables

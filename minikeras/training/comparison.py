@@ -262,6 +262,9 @@ class Comparison(Trainer, Callback):
     def _callback_list(self, *arguments: Any, **more: Any) -> CallbackList:
         """The callbacks of a fit: those that act on each replica, as one, and the others after it."""
         given = self.model._callback_list(*arguments, **more)
+        for callback in given.callbacks:
+            if callback.per_replica is None:
+                raise ValueError(f"{type(callback).__name__} does not work in a comparison; train one model at a time.")
         self._originals: list[Callback] = [callback for callback in given.callbacks if callback.per_replica]
         shared = [callback for callback in given.callbacks if not callback.per_replica]
         names = [f"{replica.name}/{name}" for replica in self.replicas for name in ("loss", "val_loss")]

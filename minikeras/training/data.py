@@ -491,6 +491,10 @@ class BatchStream:
         """Batches in an epoch, as far as that is known."""
         return self._length if self._given_steps is None else self._given_steps
 
+    @steps.setter
+    def steps(self, value: int) -> None:
+        self._given_steps = value
+
     def epoch(self) -> Iterator[tuple[Any, Any, Any]]:
         """The first `steps` batches, for evaluation; what cannot be begun anew goes on."""
         if self._held:
@@ -669,7 +673,7 @@ def make_stream(
         for name, value in (("y", y), ("sample_weight", sample_weight)):
             if value is not None:
                 raise ValueError(f"x brings its own batches ({type(x).__name__}), got {name} too; let x yield it.")
-        return BatchStream(x, steps, class_weight, shuffle=bool(shuffle), classes=classes, **preparation)
+        return _limited(BatchStream(x, steps, class_weight, shuffle=bool(shuffle), classes=classes, **preparation))
     if x is None:
         raise ValueError("x is missing, got None; pass arrays, a dataset or a generator.")
     x, y = to_arrays(x, "x"), to_arrays(y, "y")
@@ -681,7 +685,16 @@ def make_stream(
             raise ValueError("class_weight needs labels, got y=None.")
         check_lengths(x, y, None)
         sample_weight = class_weights_of(y, class_weight, classes)
-    return ArrayStream(x, y, sample_weight, batch_size, shuffle, steps)
+    return _limited(ArrayStream(x, y, sample_weight, batch_size, shuffle, steps))
+
+
+def _limited(stream: Any) -> Any:
+    """A stream with no more batches in an epoch than `config.max_steps_per_epoch` allows."""
+    limit = config.max_steps_per_epoch()
+    if limit is not None and (stream.steps is None or stream.steps > limit):
+        warn(f"An epoch is limited to {limit} batches; config.set_max_steps_per_epoch(None) removes the limit.")
+        stream.steps = limit
+    return stream
 
 
 def split_validation(arrays: tuple[Any, Any, Any], fraction: float) -> tuple[tuple, tuple]:

@@ -83,7 +83,8 @@ class Trial(Snapshot):
 def _iterations(optimizer: Any) -> int:
     if optimizer is None:
         return 0
-    own = getattr(optimizer, "_iterations", None)  # on the host; the public one may be made for whoever asks
+    counting = getattr(optimizer, "inner_optimizer", optimizer)
+    own = getattr(counting, "_iterations", None)  # on the host; the public one may be made for whoever asks
     return int(optimizer.iterations if own is None else own)
 
 

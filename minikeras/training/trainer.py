@@ -19,7 +19,7 @@ from minikeras.autodiff.tape import backward, is_recording, recording
 from minikeras.autodiff.tensor import FLOATS, Tensor, Variable
 from minikeras.callbacks import CallbackList, History
 from minikeras.callbacks.base import is_finite
-from minikeras.config import floatx
+from minikeras.config import floatx, max_epochs
 from minikeras.layers.added_losses import value_of
 from minikeras.layers.context import context
 from minikeras.layers.layer import Layer
@@ -58,6 +58,7 @@ class Trainer:
     # attributes and methods of Layer and Model that are used here
     name: str
     built: bool
+    dtype_policy: Any
     trainable_variables: list[Variable]
     losses: list[Any]
     _loss_owners: list[Any]
@@ -73,8 +74,10 @@ class Trainer:
         self.compiled = False
         self.stop_training = False
         self.run_eagerly, self.jit_compile, self.steps_per_execution = False, "auto", 1  # as compile() was told
+        self._initial_epoch: int | None = None  # where a callback says that a training goes on
         self.history: Any = None
         self._compile_arguments: dict[str, Any] = {}
+        self._auto_scale_loss = True
         self._compiled_loss: CompiledLoss | None = None
         self._compiled_metrics: CompiledMetrics | None = None
         self._loss_tracker: Mean | None = None
@@ -119,7 +122,8 @@ class Trainer:
                 the factors of its outputs.
             metrics: list of names, functions or `Metric`s; for several outputs a list of lists or a dict.
             weighted_metrics: the same, for metrics that take the sample weights into account.
-            run_eagerly, steps_per_execution, jit_compile, auto_scale_loss: accepted; every step runs the same way here.
+            run_eagerly, steps_per_execution, jit_compile: accepted; every step runs the same way here.
+            auto_scale_loss: whether a model of the policy `"mixed_float16"` gets a `LossScaleOptimizer` around its own.
 
         Raises:
             ValueError: for an unknown name, with the nearest known one, and for a comparison that cannot be made; the
@@ -142,7 +146,7 @@ class Trainer:
             "steps_per_execution": whole("steps_per_execution", steps_per_execution, 1),
             "jit_compile": _switch("jit_compile", jit_compile, "auto"),
         }
-        _switch("auto_scale_loss", auto_scale_loss)
+        self._auto_scale_loss = _switch("auto_scale_loss", auto_scale_loss)
         self._compile(arguments)
 
     def _compile(self, arguments: dict[str, Any]) -> None:
@@ -152,6 +156,9 @@ class Trainer:
         metrics = CompiledMetrics(*given, outputs, arguments["run_eagerly"], loss)
         compiled_loss = CompiledLoss(self._refers_to_graph(loss), arguments["loss_weights"], outputs, metrics)
         self.optimizer, self.loss = optimizer, loss
+        narrow = self._auto_scale_loss and self.dtype_policy.name == "mixed_float16"
+        if narrow and not isinstance(optimizer, (optimizers_room.LossScaleOptimizer, type(None))):
+            self.optimizer = optimizers_room.LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
         self._compiled_loss, self._compiled_metrics, self._loss_tracker = compiled_loss, metrics, Mean(name="loss")
         self._loss_factor = self._known = None
         self._check_label_values = all(spec is None or _is_builtin_loss(spec) for spec in tree.flatten(loss))
@@ -475,7 +482,7 @@ class Trainer:
         epochs = kwargs.pop("nb_epoch", epochs)
         preparation = _preparation("fit", kwargs)
         self._require_compiled("fit")
-        epochs, initial_epoch = whole("epochs", epochs, 0), whole("initial_epoch", initial_epoch, 0)
+        epochs, initial_epoch = _allowed(whole("epochs", epochs, 0)), whole("initial_epoch", initial_epoch, 0)
         batch_size = whole("batch_size", batch_size, 1, optional=True)
         validation_batch_size = whole("validation_batch_size", validation_batch_size, 1, optional=True)
         steps_per_epoch = whole("steps_per_epoch", steps_per_epoch, 1, optional=True, floats=True)
@@ -511,8 +518,10 @@ class Trainer:
             callbacks.check_before_training()
             self._plan_trial(stream, validation, first, callbacks)
             self.stop_training = False
+            self._initial_epoch = None
             callbacks.on_train_begin()
-            for epoch in range(initial_epoch, epochs):
+            start = initial_epoch if self._initial_epoch is None else self._initial_epoch
+            for epoch in range(start, epochs):
                 self.reset_metrics()
                 callbacks.on_epoch_begin(epoch)
                 logs = self._train_epoch(stream, callbacks, arena)
@@ -943,6 +952,15 @@ def _preparation(method: str, arguments: dict[str, Any]) -> dict[str, Any]:
     if arguments.keys() - names:
         raise ValueError(f"{method} got unknown arguments {sorted(arguments.keys() - names)}; check their spelling.")
     return {name: arguments[given] for given, name in names.items() if given in arguments}
+
+
+def _allowed(epochs: int) -> int:
+    """As many epochs as `config.max_epochs` allows."""
+    limit = max_epochs()
+    if limit is None or epochs <= limit:
+        return epochs
+    warn(f"Training is limited to {limit} of {epochs} epochs; config.set_max_epochs(None) removes the limit.")
+    return limit
 
 
 def _ended(stream: Any, epoch: int) -> bool:

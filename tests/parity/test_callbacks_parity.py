@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from signatures import by_position
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 keras = pytest.importorskip("keras")
 
+import minikeras  # noqa: E402
 from minikeras import callbacks as ours  # noqa: E402
 
 theirs = keras.callbacks
@@ -182,3 +184,73 @@ def test_the_same_hooks_and_arguments() -> None:
         for argument, parameter in expected.items():
             if parameter.kind is not parameter.VAR_KEYWORD:
                 assert mine[argument].default == parameter.default, (name, argument)
+
+
+NEWER = ("BackupAndRestore", "RemoteMonitor", "SwapEMAWeights", "TensorBoard")
+
+
+@pytest.mark.parametrize("name", NEWER)
+def test_arguments_and_defaults(name: str) -> None:
+    assert by_position(getattr(ours, name)) == by_position(getattr(theirs, name))
+
+
+def both_models(optimizer: str, **options: Any) -> list[tuple[Any, Any]]:
+    """The same model for both, with weights that are all alike, and the module of each."""
+    made = []
+    for module in (minikeras, keras):
+        model = module.Sequential([module.layers.Input((3,)), module.layers.Dense(2, kernel_initializer="ones")])
+        model.compile(getattr(module.optimizers, optimizer)(**options), "mse", metrics=["mae"])
+        made.append((module, model))
+    return made
+
+
+def test_the_same_files_for_tensorboard(tmp_path: Any) -> None:
+    """The same tags, steps and values; what TensorFlow writes as tensors are scalars to TensorBoard too."""
+    pytest.importorskip("tensorboardX")
+    pytest.importorskip("tensorboard")  # without which TensorFlow writes nothing
+    tensorflow = pytest.importorskip("tensorflow")
+    x, y = (np.random.default_rng(i).normal(size=(8, size)).astype("float32") for i, size in enumerate((3, 2)))
+    found: list[dict[str, Any]] = []
+    for module, model in both_models("SGD", learning_rate=0.1):
+        folder = tmp_path / module.__name__
+        board = module.callbacks.TensorBoard(folder, update_freq=1)
+        model.fit(x, y, 4, 2, validation_data=(x, y), callbacks=[board], shuffle=False, verbose=0)
+        values: dict[Any, Any] = {}
+        for file in folder.glob("*/events*"):
+            for event in tensorflow.compat.v1.train.summary_iterator(str(file)):
+                for value in event.summary.value:
+                    plugin = value.metadata.plugin_data.plugin_name
+                    place = file.parent.name, value.tag, event.step
+                    if plugin == "graph_keras_model":
+                        values[place] = plugin
+                    elif value.WhichOneof("value") == "simple_value":
+                        values[place] = value.simple_value
+                    elif value.tensor.dtype == 1:
+                        values[place] = float(tensorflow.make_ndarray(value.tensor))
+        found.append(values)
+    mine, other = found
+    assert mine.keys() == other.keys() and len(mine) > 10
+    for place, value in mine.items():
+        assert value == other[place] if isinstance(value, str) else value == pytest.approx(other[place], rel=1e-5), (
+            place
+        )
+
+
+@pytest.mark.parametrize("on_epoch", [False, True])
+def test_averages_in_the_place_of_weights(on_epoch: bool) -> None:
+    x, y = (np.random.default_rng(i).normal(size=(8, size)).astype("float32") for i, size in enumerate((3, 2)))
+    results = []
+    for module, model in both_models("SGD", learning_rate=0.1, use_ema=True, ema_momentum=0.5):
+        swap = module.callbacks.SwapEMAWeights(on_epoch)
+        history = model.fit(x, y, 4, 3, validation_data=(x, y), callbacks=[swap], shuffle=False, verbose=0)
+        results.append([history.history["loss"], history.history["val_loss"], *model.get_weights()])
+    for one, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(one, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_estimators_take_the_same_arguments() -> None:
+    for name in ("SKLearnClassifier", "SKLearnRegressor", "SKLearnTransformer"):
+        mine, other = (getattr(module.wrappers, name) for module in (minikeras, keras))
+        assert by_position(mine) == by_position(other)
+        public = {attribute for attribute in vars(other) if not attribute.startswith("_")}
+        assert public <= set(dir(mine))

@@ -68,8 +68,12 @@ OPTIMIZERS = {
     "AdamW": lambda K: K.optimizers.AdamW(0.01, weight_decay=0.02),
     **{
         name: lambda K, name=name: getattr(K.optimizers, name)(0.01)
-        for name in ("Adagrad", "Adadelta", "Adamax", "Nadam", "Lion")
+        for name in ("Adagrad", "Adadelta", "Adamax", "Nadam", "Lion", "Ftrl", "Adafactor")
     },
+    "LossScale": lambda K: K.optimizers.LossScaleOptimizer(K.optimizers.Adam(0.01), initial_scale=8.0),
+    "Multi": lambda K: K.optimizers.MultiOptimizer(
+        K.optimizers.OptimizerMap(K.optimizers.SGD(0.05, momentum=0.9), {".*kernel": K.optimizers.Adam(0.01)})
+    ),
     "Adam_ema": lambda K: K.optimizers.Adam(0.01, use_ema=True, ema_overwrite_frequency=2),
     "Adam_accumulation": lambda K: K.optimizers.Adam(0.01, gradient_accumulation_steps=2),
     "Adam_schedule": lambda K: K.optimizers.Adam(K.optimizers.schedules.ExponentialDecay(0.01, 2, 0.5)),
@@ -82,6 +86,7 @@ LOSSES = {
     "function": (lambda K: K.losses.mean_squared_error, "regression"),
     "binary": (lambda K: K.losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.1), "one_hot"),
     "categorical": (lambda K: K.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1), "one_hot"),
+    "circle": (lambda K: K.losses.Circle(gamma=2.0), "classes"),
     "sparse": (lambda K: K.losses.SparseCategoricalCrossentropy(from_logits=True), "classes"),
 }
 
@@ -92,6 +97,7 @@ METRICS = {
     "CategoricalAccuracy": (lambda K: K.metrics.CategoricalAccuracy(), "one_hot"),
     "TopK": (lambda K: K.metrics.TopKCategoricalAccuracy(k=2), "one_hot"),
     "BinaryAccuracy": (lambda K: K.metrics.BinaryAccuracy(threshold=0.3), "one_hot"),
+    "OneHotIoU": (lambda K: K.metrics.OneHotIoU(3, [0, 2]), "one_hot"),
     "mae": ("mae", "regression"),
     "MeanSquaredError": (lambda K: K.metrics.MeanSquaredError(), "regression"),
 }
