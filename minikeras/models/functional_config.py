@@ -24,7 +24,7 @@ from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode
 from minikeras.layers.core import Identity
 from minikeras.layers.layer import Layer
 from minikeras.models.graph import Graph, is_users_operation, named_function
-from minikeras.ops import nn
+from minikeras.ops import image, nn
 from minikeras.registry import (
     deserialize_keras_object,
     get_registered_name,
@@ -78,7 +78,8 @@ class Described:
 
 _BY_CLASS: dict[tuple[str, str], Described] = {}  # also by the classes of other names that `ops` has for them
 _BY_OP: dict[Op, Described] = {}
-for _name, _op in (*vars(ops).items(), ("re_lu", nn.piecewise_relu), ("exponential", activations.exponential)):
+_OTHERS = {"re_lu": nn.piecewise_relu, "exponential": activations.exponential}
+for _name, _op in (*vars(ops).items(), *vars(image).items(), *_OTHERS.items()):
     if isinstance(_op, Op) and any(_op.keras_class):
         _known = _BY_OP[_op] = _BY_OP.get(_op) or Described(_op)
         _BY_CLASS.setdefault((_known.module, _known.class_name), _known)
