@@ -7,6 +7,7 @@ a description can name code to import.
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from minikeras.tracebacks import user_facing
 from minikeras.utils.suggest import unknown
 
 _classes: dict[tuple[str, str], type] = {}
+_homes: dict[tuple[str, str], str] = {}  # modules of classes that are loaded when somebody asks for them
 _modules: dict[type, str] = {}
 _function_names: dict[Any, str] = {}
 _functions: dict[str, Any] = {}
@@ -47,6 +49,11 @@ def builtin(module: str, *classes: type) -> None:
         _modules.setdefault(cls, module)
 
 
+def builtin_later(module: str, homes: Mapping[str, str]) -> None:
+    """Let classes be found whose own module, `homes[name]`, is loaded then, and enters them with `builtin`."""
+    _homes.update({(module, name): home for name, home in homes.items()})
+
+
 def _public_name(cls: type) -> str:
     """What a built-in class is called in a description: its `public_name`, if it has one of its own, else its name."""
     return cls.__dict__.get("public_name", cls.__name__)
@@ -61,7 +68,10 @@ def builtin_functions(functions: Mapping[str, Any]) -> None:
 
 def builtin_class(module: str | None, class_name: str) -> type | None:
     """The built-in class of that public module and name, or None."""
-    return _classes.get((module or "", class_name))
+    key = module or "", class_name
+    if key not in _classes and key in _homes:
+        importlib.import_module(_homes[key])
+    return _classes.get(key)
 
 
 def is_builtin(cls: type) -> bool:
@@ -409,7 +419,8 @@ def _class_of(module: str | None, class_name: str, registered: Any) -> Any:
         return cls
     cls = find_custom(class_name, registered if isinstance(registered, str) else None)
     if cls is None and not module:
-        cls = next((known for (_, name), known in _classes.items() if name == class_name), None)
+        home = next((known for known, name in (*_classes, *_homes) if name == class_name), None)
+        cls = builtin_class(home, class_name)
     if not isinstance(cls, type) or not hasattr(cls, "from_config"):
         raise ValueError(
             f"The class {class_name!r} of module {module!r} is neither built in nor registered; pass it through "
