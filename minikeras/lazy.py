@@ -31,7 +31,7 @@ def public_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str]
 
     def __getattr__(name: str) -> Any:
         if name not in homes:
-            known = f"; it has {', '.join(homes)}." if len(homes) <= _FEW else "."
+            known = f"; it has {', '.join(homes)}." if 1 < len(homes) <= _FEW else "."
             raise AttributeError(f"module {package!r} has no attribute {name!r}{known}")
         module, _, attribute = homes[name].partition(":")
         value = importlib.import_module(module)

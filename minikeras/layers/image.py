@@ -326,6 +326,8 @@ class RandomCrop(RandomImageLayer, Sized):
     width: Positive[int]
     seed: Any = None
     data_format: DataFormat = None
+    if not TYPE_CHECKING:  # see `Layer`
+        name: Any = None
 
     def _draw(self, sizes: Sizes, seed: Any, data: Any) -> Any:
         rest = sizes.height - self.height, sizes.width - self.width
