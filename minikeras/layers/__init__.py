@@ -103,33 +103,8 @@ from minikeras.layers.wrapper import SpectralNormalization, Wrapper
 from minikeras.lazy import public_names
 
 if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
-    from minikeras.layers.image import CenterCrop as CenterCrop
-    from minikeras.layers.image import RandomCrop as RandomCrop
-    from minikeras.layers.image import RandomFlip as RandomFlip
-    from minikeras.layers.image import RandomRotation as RandomRotation
-    from minikeras.layers.image import RandomShear as RandomShear
-    from minikeras.layers.image import RandomTranslation as RandomTranslation
-    from minikeras.layers.image import RandomZoom as RandomZoom
-    from minikeras.layers.image import Resizing as Resizing
-    from minikeras.layers.image_colour import AutoContrast as AutoContrast
-    from minikeras.layers.image_colour import Equalization as Equalization
-    from minikeras.layers.image_colour import RandomBrightness as RandomBrightness
-    from minikeras.layers.image_colour import RandomColorDegeneration as RandomColorDegeneration
-    from minikeras.layers.image_colour import RandomColorJitter as RandomColorJitter
-    from minikeras.layers.image_colour import RandomContrast as RandomContrast
-    from minikeras.layers.image_colour import RandomErasing as RandomErasing
-    from minikeras.layers.image_colour import RandomGaussianBlur as RandomGaussianBlur
-    from minikeras.layers.image_colour import RandomGrayscale as RandomGrayscale
-    from minikeras.layers.image_colour import RandomHue as RandomHue
-    from minikeras.layers.image_colour import RandomInvert as RandomInvert
-    from minikeras.layers.image_colour import RandomPosterization as RandomPosterization
-    from minikeras.layers.image_colour import RandomSaturation as RandomSaturation
-    from minikeras.layers.image_colour import RandomSharpness as RandomSharpness
-    from minikeras.layers.image_colour import Solarization as Solarization
-    from minikeras.layers.image_mixing import CutMix as CutMix
-    from minikeras.layers.image_mixing import MixUp as MixUp
-    from minikeras.layers.image_mixing import Pipeline as Pipeline
-    from minikeras.layers.image_mixing import RandAugment as RandAugment
+    from minikeras.layers.image import *  # noqa: F403
+    from minikeras.layers.image_changes import *  # noqa: F403
 
 serialize = registry.serialize_keras_object
 deserialize = registry.deserialize_keras_object
@@ -287,17 +262,17 @@ registry.builtin(
 )
 
 _LATER = {  # modules loaded when one of these layers is asked for
-    "image": ("CenterCrop", "RandomCrop", "RandomFlip", "RandomRotation", "RandomShear", "RandomTranslation")
-    + ("RandomZoom", "Resizing"),
-    "image_colour": ("AutoContrast", "Equalization", "RandomBrightness", "RandomColorDegeneration")
-    + ("RandomColorJitter", "RandomContrast", "RandomErasing", "RandomGaussianBlur", "RandomGrayscale", "RandomHue")
-    + ("RandomInvert", "RandomPosterization", "RandomSaturation", "RandomSharpness", "Solarization"),
-    "image_mixing": ("CutMix", "MixUp", "Pipeline", "RandAugment"),
+    "image": "CenterCrop Pipeline RandomCrop RandomFlip RandomRotation RandomShear RandomTranslation RandomZoom "
+    "Resizing",
+    "image_changes": "AutoContrast CutMix Equalization MixUp RandAugment RandomBrightness RandomColorDegeneration "
+    "RandomColorJitter RandomContrast RandomErasing RandomGaussianBlur RandomGrayscale RandomHue RandomInvert "
+    "RandomPosterization RandomSaturation RandomSharpness Solarization",
 }
-_homes = {name: f"{__name__}.{module}" for module, names in _LATER.items() for name in names}
-if not TYPE_CHECKING:
-    __getattr__, __dir__ = public_names(__name__, {name: f"{home}:{name}" for name, home in _homes.items()})
+_homes = {name: f"{__name__}.{module}" for module, names in _LATER.items() for name in names.split()}
 registry.builtin_later("keras.layers", _homes)
 registry.builtin_later("keras._legacy.layers", dict.fromkeys(("RandomHeight", "RandomWidth"), f"{__name__}.image"))
 
 open_older_paths(__name__, {name: globals()[name] for name in __all__})
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = public_names(__name__, {name: f"{home}:{name}" for name, home in _homes.items()})
+    __all__ += _homes

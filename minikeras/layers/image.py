@@ -16,11 +16,14 @@ from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.declared import Check, Kept, OneOf
 from minikeras.layers.fields import DataFormat, Positive, declared, field
 from minikeras.layers.layer import Layer
-from minikeras.layers.spec import map_shapes
+from minikeras.layers.spec import call_signature, map_shapes
 from minikeras.ops import image
-from minikeras.registry import builtin
+from minikeras.registry import builtin, deserialize_keras_object, serialize_keras_object
 from minikeras.seeds import SeedGenerator
 from minikeras.utils.checks import number, shown
+
+__all__ = ["CenterCrop", "Pipeline", "RandomCrop", "RandomFlip", "RandomRotation", "RandomShear"]
+__all__ += ["RandomTranslation", "RandomZoom", "Resizing"]
 
 
 class Sizes(NamedTuple):
@@ -603,6 +606,45 @@ class RandomShear(RandomWarp):
         return _rows(1.0, factors[:, 0], 0.0, factors[:, 1], 1.0, 0.0)
 
 
-builtin("keras.layers", Resizing, CenterCrop, RandomCrop, RandomFlip, RandomRotation, RandomTranslation, RandomZoom)
-builtin("keras.layers", RandomShear)
+# ---------------------------------------------------------------- in a row
+
+
+@declared
+class Pipeline(Layer):
+    """Layers one after the other, as a preprocessing step: a call outside of a model is one in training.
+
+    Args:
+        layers: a list of them.
+        name: default `"pipeline"` with a number.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Pipeline([layers.Resizing(4, 4), layers.Rescaling(0.5)])(np.ones((2, 2, 1))).numpy().max().item()
+    0.5
+    """
+
+    layers: Any
+    if not TYPE_CHECKING:  # see `Layer`
+        name: Any = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.layers, (list, tuple)) or not all(map(callable, self.layers)):
+            raise ValueError(f"Pipeline needs a list of layers, got {shown(self.layers)}.")
+        self.layers = list(self.layers)
+
+    def call(self, inputs: Any, training: bool = True) -> Any:
+        for layer in self.layers:
+            takes = isinstance(layer, Layer) and call_signature(type(layer)).training
+            inputs = layer(inputs, training=training) if takes else layer(inputs)
+        return inputs
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "layers": [serialize_keras_object(layer) for layer in self.layers]}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Pipeline:
+        return cls(**{**config, "layers": [deserialize_keras_object(layer) for layer in config["layers"]]})
+
+
+builtin("keras.layers", *[globals()[name] for name in __all__])
 builtin("keras._legacy.layers", RandomHeight, RandomWidth)

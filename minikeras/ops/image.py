@@ -1,11 +1,12 @@
 """Pictures, as in `keras.ops.image`: (height, width, channels), or a batch of such, or with the channels first.
 
 Whatever works along one axis is a product of that axis with a matrix (`kernels.resample`): resizing, blurs, edges,
-grey values.  Whatever reads a picture at other places is `kernels.sample`.
+grey values.  Whatever reads a picture at other places is `_read`.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,11 +19,11 @@ from minikeras.autodiff import shapes
 from minikeras.autodiff.op import composite, differentiable
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import TooSmall
+from minikeras.autodiff.tape import backward, recording
 from minikeras.autodiff.tensor import Tensor
-from minikeras.kernels.reference.image import SAMPLE_MODES
+from minikeras.kernels.reference.image import folded
 from minikeras.kernels.reference.resample import Weights, nearest_pixels, placing, resizing
-from minikeras.ops import core, elementwise, reduction, shaping
-from minikeras.ops.common import as_float
+from minikeras.ops import core, elementwise, product, reduction, shaping
 from minikeras.ops.convolution import explicit_padding, per_axis, windows
 from minikeras.seeds import SeedGenerator, next_seed
 from minikeras.utils.checks import number, one_of, whole
@@ -35,6 +36,7 @@ __all__ += ["ssim"]
 KERAS_MODULE = "keras.src.ops.image"
 INTERPOLATIONS = ("bilinear", "nearest", "lanczos3", "lanczos5", "bicubic")
 _ORDERS = {"nearest": 0, "bilinear": 1}
+FILL_MODES = ("constant", "nearest", "wrap", "mirror", "reflect")
 _METHODS = {"lanczos3": "lanczos3", "lanczos5": "lanczos5"}
 _METHODS |= dict.fromkeys(("linear", "bilinear", "trilinear"), "bilinear")
 _METHODS |= dict.fromkeys(("cubic", "bicubic", "tricubic"), "bicubic")
@@ -303,9 +305,9 @@ def crop_images(
 
 
 def _reading(owner: str, interpolation: Any, fill_mode: Any, fill_value: Any) -> dict[str, Any]:
-    """The settings of `kernels.sample`."""
+    """The settings of `_read`."""
     one_of("interpolation", interpolation, _ORDERS, owner=owner)
-    one_of("fill_mode", fill_mode, SAMPLE_MODES, owner=owner)
+    one_of("fill_mode", fill_mode, FILL_MODES, owner=owner)
     fill_value = number("fill_value", fill_value, owner=owner)
     return {"order": _ORDERS[interpolation], "fill_mode": fill_mode, "fill_value": fill_value}
 
@@ -342,66 +344,87 @@ def map_coordinates(
             f"{owner} needs coordinates of shape ({inputs.ndim}, ...) for inputs of shape {tuple(inputs.shape)}, got "
             f"{tuple(coordinates.shape)}."
         )
-    return _sampled(inputs[None, ..., None], shaping.expand_dims(coordinates, 1), **settings)[0, ..., 0]
+    return _read(inputs[None, ..., None], shaping.expand_dims(coordinates, 1), **settings)[0, ..., 0]
 
 
-@differentiable(inputs=2, keras="")
-def _sampled(x: Any, coordinates: Any, order: int, fill_mode: str, fill_value: float) -> Any:
-    """`kernels.sample` in the type of x."""
-    coordinates = as_float(coordinates)
-    settings = {"order": order, "fill_mode": fill_mode, "fill_value": fill_value}
+def _read(x: Any, coordinates: Any, order: int, fill_mode: str, fill_value: float) -> Any:
+    """Pictures (batch, *sizes, channels) read at coordinates (axes, batch, ...): (batch, ..., channels)."""
+    table, whole_numbers = shaping.reshape(x, (-1, x.shape[-1])), x.dtype.kind in "iu"
+    fill = x.dtype.type(fill_value).item()
+    first = k.xp.arange(x.shape[0]).reshape((-1,) + (1,) * (coordinates.ndim - 2))
+    neighbours = [
+        _neighbours(place, n, order, fill_mode)
+        for place, n in zip(core.unstack(coordinates), x.shape[1:-1], strict=True)
+    ]
+    result: Any = None
+    for corner in itertools.product(*neighbours):
+        rows, inside = first, None
+        for (index, within, _), n in zip(corner, x.shape[1:-1], strict=True):
+            rows, inside = rows * n + index, within if inside is None else inside & within
+        values = shaping.take(table, rows, axis=0)
+        values = values if inside is None else elementwise.where(inside[..., None], values, fill)
+        if order:
+            values = values * shaping.expand_dims(math.prod(weight for *_, weight in corner), -1)
+        result = values if result is None else result + values
+    if whole_numbers and order:  # the nearest, of two that are as near the one away from 0
+        result = elementwise.trunc(result + elementwise.sign(result) * 0.5)
+    return core.cast(result, x.dtype)
 
-    def vjp(g: Any, needs: Any) -> Any:
-        gradients = k.sample_grad(g, x, coordinates, **settings, needs=needs)
-        return _typed(gradients[0], x), _typed(gradients[1], coordinates)
 
-    return _rounded(k.sample(x, coordinates, **settings), x.dtype), vjp
-
-
-def _typed(gradient: Any, x: Any) -> Any:
-    return None if gradient is None else gradient.astype(x.dtype, copy=False)
-
-
-def _rounded(y: Any, dtype: Any) -> Any:
-    """Floats in a type; whole numbers are the nearest, of two that are as near the one away from 0."""
-    if dtype.kind in "iu":
-        y = k.xp.trunc(y + k.xp.copysign(0.5, y))
-    return y.astype(dtype, copy=False)
-
-
-@differentiable(inputs=2, keras="")
-def _warped(x: Any, transform: Any, order: int, fill_mode: str, fill_value: float) -> Any:
-    """Pictures (batch, height, width, channels) read where maps (batch, 8) of their pixels say."""
+def _neighbours(place: Any, length: int, order: int, fill_mode: str) -> list[tuple[Any, Any, Any]]:
+    """Along an axis the elements below and above a place, whether they are inside, and their weights."""
     xp = k.xp
-    count, height, width, _ = x.shape
-    row, column = xp.arange(float(height))[:, None], xp.arange(float(width))
-    grid = xp.stack([xp.broadcast_to(one, (height, width)).reshape(-1) for one in (column, row, xp.ones(1))])
-    maps = xp.broadcast_to(transform.astype("float64"), (count, 8))
-    settings = {"order": order, "fill_mode": fill_mode, "fill_value": fill_value}
-    dtype = "float64" if x.dtype == "float64" else "float32"
+    at = xp.clip(place.data, -_FAR, _FAR)
+    if order:
+        lower = xp.floor(at)
+        found = [(lower, 1 - (place - lower)), (lower + 1, place - lower)]
+    else:
+        found = [(xp.trunc(at) + xp.sign(at) * (abs(at - xp.trunc(at)) >= 0.5), 1)]
+    result = []
+    for index, weight in found:
+        index = index.astype("int64")
+        within = (index >= 0) & (index < length) if fill_mode == "constant" else None
+        mode = "nearest" if fill_mode == "constant" else fill_mode
+        result.append((index % length if mode == "wrap" else folded(index, length, mode), within, weight))
+    return result
 
-    def places() -> tuple[Any, Any]:
-        below = maps[:, 6:] @ grid[:2] + 1
-        along = xp.stack([maps[:, 3:6] @ grid, maps[:, :3] @ grid]) / below
-        return along, below
+
+_FAR = 1e9  # pixels; far outside, and still a whole number
+
+
+def _warped(x: Any, maps: Any, **settings: Any) -> Any:
+    """Pictures (batch, height, width, channels) read where maps (batch, 8) of their pixels say."""
+    host = k.to_host(maps.data)
+    smooth = settings["order"] == 1 and settings["fill_mode"] in ("nearest", "reflect") and x.dtype.kind == "f"
+    if smooth and not host[:, 6:].any() and np.isfinite(host).all():
+        return _affine(x, maps, fill_mode=settings["fill_mode"])
+    return _read(x, _places(x, maps), **settings)
+
+
+def _places(x: Any, maps: Any) -> Any:
+    """Row and column that each pixel is read at, (2, batch, height, width)."""
+    count, height, width, _ = x.shape
+    maps = core.cast(maps, "float64" if x.dtype == "float64" else "float32")
+    row, column = k.xp.arange(height)[:, None], k.xp.arange(width)
+    grid = k.xp.stack([part.reshape(-1) for part in k.xp.broadcast_arrays(column, row, k.xp.ones(1))])
+    grid = grid.astype(str(maps.dtype))
+    below = product.matmul(maps[:, 6:], grid[:2]) + 1
+    places = shaping.stack([product.matmul(maps[:, 3:6], grid) / below, product.matmul(maps[:, :3], grid) / below])
+    return shaping.broadcast_to(shaping.reshape(places, (2, -1, height, width)), (2, count, height, width))
+
+
+@differentiable(inputs=2, keras="")
+def _affine(x: Any, maps: Any, *, fill_mode: str) -> Any:
+    """The same by a kernel of its own, for maps that are affine."""
+    host = np.broadcast_to(k.to_host(maps)[:, [4, 3, 5, 1, 0, 2]], (len(x), 6)).reshape(-1, 2, 3)
 
     def vjp(g: Any, needs: Any) -> Any:
-        along, below = places()
-        coordinates = along.reshape(2, count, height, width).astype(dtype)
-        gradient, slopes = k.sample_grad(g, x, coordinates, **settings, needs=needs)
-        if slopes is not None:
-            down, right = slopes.reshape(2, count, -1) / below
-            bottom = -(down * along[0] + right * along[1]) @ grid[:2].T
-            slopes = xp.concatenate([right @ grid.T, down @ grid.T, bottom], axis=1)
-            slopes = slopes if transform.shape[0] == count else slopes.sum(axis=0, keepdims=True)
-        return _typed(gradient, x), _typed(slopes, transform)
+        sources = [Tensor(x, needs[0]), Tensor(maps, needs[1])]
+        with recording():
+            y = _read(sources[0], _places(*sources), 1, fill_mode, 0.0)
+        return backward(y, sources, g)
 
-    host = k.to_host(transform) if order == 1 and fill_mode in ("nearest", "reflect") else None
-    if host is not None and x.dtype.kind == "f" and not host[:, 6:].any() and np.isfinite(host).all():
-        affine = np.broadcast_to(host[:, [4, 3, 5, 1, 0, 2]].reshape(-1, 2, 3), (count, 2, 3))
-        return k.affine_images(x, None, affine, order=1, fill_mode=fill_mode).astype(x.dtype, copy=False), vjp
-    coordinates = places()[0].reshape(2, count, height, width).astype(dtype)
-    return _rounded(k.sample(x, coordinates, **settings), x.dtype), vjp
+    return k.affine_images(x, None, host, order=1, fill_mode=fill_mode).astype(x.dtype, copy=False), vjp
 
 
 def _check_batch(owner: str, name: str, shape: Any, inner: tuple[int, ...], batch: int) -> None:
@@ -486,7 +509,7 @@ def perspective_transform(
         maps = np.linalg.solve(equations, start.swapaxes(1, 2).reshape(-1, 8, 1))[..., 0]
     except np.linalg.LinAlgError:
         raise ValueError(f"{owner} needs four points of which no three lie on a line, got {end.tolist()}.") from None
-    return undo(_warped(batch, k.to_device(maps), **settings))
+    return undo(_warped(batch, Tensor(k.to_device(maps)), **settings))
 
 
 @composite(inputs=1, shape=shapes.like)
@@ -521,7 +544,7 @@ def elastic_transform(
         shifts = _along(shifts, _gaussian(int(6 * sigma) | 1, sigma, shape[axis]), axis)
     row, column = k.xp.arange(shape[2])[:, None], k.xp.arange(shape[3])
     grid = k.xp.stack(k.xp.broadcast_arrays(row, column))[:, None]
-    return undo(_sampled(batch, shifts * (alpha * sigma) + grid.astype(dtype), **settings))
+    return undo(_read(batch, shifts * (alpha * sigma) + grid.astype(dtype), **settings))
 
 
 # ---------------------------------------------------------------- patches

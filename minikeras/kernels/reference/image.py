@@ -1,8 +1,7 @@
-"""Pictures read at other places: affine maps, as image augmentation draws them, and any coordinates."""
+"""Affine maps of pictures with interpolation, as image augmentation draws them: a batch gathered and transformed."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from functools import lru_cache
 from typing import Any
@@ -163,7 +162,7 @@ def _transformed(k: Kernels, pictures: Any, matrices: np.ndarray, order: int, fi
         place = place + padding if padding else _mapped(k, place, length, fill_mode)  # the padding's edge has no end
         first = xp.floor(place if order % 2 else place + 0.5).astype("int64") - order // 2
         taps = range(order + 1)
-        indices.append([_folded(first + tap, length, fill_mode) for tap in taps])
+        indices.append([folded(first + tap, length, fill_mode) for tap in taps])
         weights.append([_spline(order, place - (first + tap)) if order else 1.0 for tap in taps])
     picture = xp.arange(n).reshape(n, 1, 1)
     result: Any = 0
@@ -189,7 +188,7 @@ def _mapped(k: Kernels, place: Any, length: int, fill_mode: str) -> Any:
     return xp.clip(place, 0, last)
 
 
-def _folded(index: Any, length: int, fill_mode: str) -> Any:
+def folded(index: Any, length: int, fill_mode: str) -> Any:
     """Indices of a spline's coefficients moved into the picture: what lies outside mirrors what lies inside."""
     if fill_mode == "nearest":
         return index.clip(0, length - 1)
@@ -221,106 +220,8 @@ def _inverse(length: int, order: int, fill_mode: str, padding: int) -> np.ndarra
     places = np.arange(padded)
     values = np.zeros((padded, padded))  # of the splines at the pixels
     for tap in range(-(order // 2), order // 2 + 1):
-        columns = _folded(places + tap, padded, "reflect" if padding else fill_mode)
+        columns = folded(places + tap, padded, "reflect" if padding else fill_mode)
         np.add.at(values, (places, columns), _spline(order, float(tap)))
     inverse = np.linalg.inv(values)
     pixels = np.clip(places - padding, 0, length - 1)
     return inverse @ (pixels[:, None] == np.arange(length))
-
-
-# ---------------------------------------------------------------- reading arrays at any places
-
-SAMPLE_MODES = ("constant", "nearest", "wrap", "mirror", "reflect")
-
-
-@kernel
-def sample(k: Kernels, x: Any, coordinates: Any, *, order: int, fill_mode: str, fill_value: float = 0.0) -> Any:
-    """Arrays read between their elements: the nearest element, or linear interpolation along each axis.
-
-    Args:
-        x: (batch, *sizes, channels).
-        coordinates: (axes, batch, ...) floats: for each of `sizes` where along it a result is read.
-        order: 0 (the nearest element, of two that are as near the one away from 0) or 1.
-        fill_mode: what lies outside: `"constant"` (elements with `fill_value`), `"nearest"` (the edge), `"wrap"`
-            (a b c | a b c), `"mirror"` (c b | a b c | b a) or `"reflect"` (b a | a b c | c b).
-
-    Returns:
-        (batch, ..., channels), float64 if `x` or the coordinates are, else float32.
-    """
-    xp = k.xp
-    table = x.reshape(-1, x.shape[-1])
-    result: Any = 0
-    for rows, inside, weights in _corners(k, x.shape, coordinates, order, fill_mode):
-        values = xp.take(table, rows, axis=0)
-        if inside is not None:
-            values = xp.where(inside[..., None], values, xp.asarray(fill_value, values.dtype))
-        result = result + values * math.prod(weights)[..., None] if order else values
-    return result.astype(_computed_in(k, x, coordinates), copy=False)
-
-
-@kernel
-def sample_grad(
-    k: Kernels, g: Any, x: Any, coordinates: Any, *, order: int, fill_mode: str, fill_value: float = 0.0, needs: Any
-) -> tuple[Any, Any]:
-    """The gradients of `sample` at `x` and at the coordinates, None where `needs` says that one is not wanted."""
-    xp = k.xp
-    dtype = _computed_in(k, x, coordinates)
-    g, table = g.astype(dtype, copy=False), x.reshape(-1, x.shape[-1])
-    rows_of, parts = [], []
-    slopes = xp.zeros(coordinates.shape, dtype)
-    for corner, (rows, inside, weights) in enumerate(_corners(k, x.shape, coordinates, order, fill_mode)):
-        if needs[0]:
-            part = g * math.prod(weights)[..., None] if order else g
-            parts.append((part if inside is None else part * inside[..., None]).reshape(-1, x.shape[-1]))
-            rows_of.append(rows.reshape(-1))
-        if needs[1] and order:
-            values = xp.take(table, rows, axis=0)
-            if inside is not None:
-                values = xp.where(inside[..., None], values, xp.asarray(fill_value, values.dtype))
-            each = (values * g).sum(axis=-1)
-            for axis in range(len(weights)):
-                upper = corner >> (len(weights) - 1 - axis) & 1
-                slopes[axis] += (each if upper else -each) * math.prod(weights[:axis] + weights[axis + 1 :])
-    if not needs[0]:
-        return None, slopes
-    gradient = k.embedding_grad(xp.concatenate(parts), xp.concatenate(rows_of), table.shape).reshape(x.shape)
-    return gradient, slopes if needs[1] else None
-
-
-def _computed_in(k: Kernels, x: Any, coordinates: Any) -> Any:
-    return k.xp.dtype("float64" if "float64" in (str(x.dtype), str(coordinates.dtype)) else "float32")
-
-
-def _corners(k: Kernels, shape: tuple[int, ...], coordinates: Any, order: int, fill_mode: str) -> Any:
-    """The elements that each result is made of: their rows among all, whether they are inside, weights by axis.
-
-    The last axis counts fastest, first what lies below a place.
-    """
-    xp = k.xp
-    dtype = coordinates.dtype
-    first = xp.arange(shape[0]).reshape((-1,) + (1,) * (coordinates.ndim - 2))
-    choices = []
-    for place, length in zip(coordinates, shape[1:-1], strict=True):
-        place = xp.clip(place, -_FAR, _FAR)
-        if order:
-            lower = xp.floor(place)
-            beyond = place - lower
-            nodes = [(lower.astype("int64"), 1 - beyond), (lower.astype("int64") + 1, beyond)]
-        else:
-            whole = xp.trunc(place)
-            nodes = [((whole + xp.sign(place) * (abs(place - whole) >= 0.5)).astype("int64"), dtype.type(1))]
-        choices.append([(*_inside(k, index, length, fill_mode), length, weight) for index, weight in nodes])
-    for corner in itertools.product(*choices):
-        rows, inside = first, None
-        for index, within, length, _ in corner:
-            rows = rows * length + index
-            inside = within if inside is None else inside & within
-        yield rows, inside, [weight for *_, weight in corner]
-
-
-def _inside(k: Kernels, index: Any, length: int, fill_mode: str) -> tuple[Any, Any]:
-    """Indices moved inside, and for `"constant"` whether they were there."""
-    if fill_mode == "wrap":
-        return index % length, None
-    within = (index >= 0) & (index < length) if fill_mode == "constant" else None
-    return _folded(index, length, "nearest" if fill_mode == "constant" else fill_mode), within
