@@ -10,6 +10,15 @@ import pytest
 from minikeras import Input, Model, models, ops
 from minikeras.autodiff import GradientTape, Tensor
 
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick_compilation():
+    """JAX compiles each of these once, for arrays of a few hundred numbers."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 RNG = np.random.default_rng(3)
 PICTURES = RNG.random((2, 7, 10, 3)).astype("float32")
 SMALL = RNG.random((1, 5, 6, 2)).astype("float32")
@@ -22,6 +31,7 @@ CORNERS = np.array([[0, 0], [9, 0], [0, 6], [9, 6]], "float32")
 MOVED = CORNERS + RNG.uniform(-1.5, 1.5, (2, 4, 2)).astype("float32")
 PLACES = RNG.uniform(-9, 14, (2, 40)).astype("float32")
 
+MODES = ("constant", "nearest", "wrap", "mirror", "reflect")
 CASES = [
     *[("resize", [PICTURES, (5, 17)], {"interpolation": word}) for word in ("nearest", "bilinear", "bicubic")],
     *[("resize", [PICTURES, (4, 21)], {"interpolation": word}) for word in ("lanczos3", "lanczos5")],
@@ -43,13 +53,12 @@ CASES = [
     ("crop_images", [PICTURES, 1, 2], {"bottom_cropping": 3, "target_width": 5}),
     ("crop_images", [PICTURES[0]], {"bottom_cropping": 1, "target_height": 4, "right_cropping": 0, "target_width": 2}),
     *[("affine_transform", [PICTURES, MAPS], {"fill_mode": word, "fill_value": 0.3, "interpolation": order})
-      for word in ("constant", "nearest", "wrap", "mirror", "reflect") for order in ("bilinear", "nearest")],
+      for word, order in zip(MODES, ("bilinear", "nearest", "bilinear", "nearest", "bilinear"), strict=True)],
     ("affine_transform", [FIRST[0], MAPS[0]], {"data_format": "channels_first"}),
     ("affine_transform", [BYTES, MAPS], {"fill_mode": "reflect"}),
     ("perspective_transform", [PICTURES, np.stack([CORNERS] * 2), MOVED], {"fill_value": 0.25}),
-    ("perspective_transform", [PICTURES[0], CORNERS, MOVED[0]], {"interpolation": "nearest"}),
     *[("map_coordinates", [INTEGERS[0, :, :, 0].astype("float32"), PLACES, order], {"fill_mode": word, "fill_value": 3})
-      for word in ("constant", "nearest", "wrap", "mirror", "reflect") for order in (0, 1)],
+      for word, order in zip(MODES, (0, 1, 0, 1, 1), strict=True)],
     ("map_coordinates", [INTEGERS[0, :, :, 0], PLACES, 1], {"fill_mode": "mirror"}),
     ("map_coordinates", [np.arange(4.0, dtype="float32"), np.float32([[0.5, 1.5, 2.5, -0.5, -1.5]]), 0], {}),
     ("extract_patches", [PICTURES, 3], {}),
@@ -70,11 +79,9 @@ CASES = [
     ("rgb_to_grayscale", [FIRST[0]], {"data_format": "channels_first"}),
     ("scale_and_translate", [PICTURES, (2, 9, 4, 3), np.float32([1.7, 0.4]), np.float32([-2.1, 0.3]), (1, 2), "linear"],
      {}),
-    ("scale_and_translate", [PICTURES, (2, 7, 9, 3), np.float32([0.6]), np.float32([1.3]), (2,), "lanczos5"], {}),
     ("scale_and_translate", [PICTURES, (2, 9, 10, 3), np.float32([0.6]), np.float32([1.3]), (1,), "cubic", False], {}),
     ("sobel_edges", [PICTURES], {}),
     ("sobel_edges", [FIRST], {"data_format": "channels_first"}),
-    ("ssim", [RNG.random((2, 13, 14, 3)).astype("f4"), RNG.random((2, 13, 14, 3)).astype("f4")], {}),
     ("ssim", [FIRST[0], FIRST[1]], {"filter_size": 5, "max_val": 2.0, "k1": 0.1, "data_format": "channels_first"}),
 ]  # fmt: skip
 
@@ -186,11 +193,11 @@ def test_what_keras_has_otherwise_than_it_says():
 
 def test_elastic_transforms_are_of_one_distribution():
     ramp = np.broadcast_to(np.arange(40, dtype="f4")[:, None, None], (40, 40, 1))
-    many = np.repeat(ramp[None], 20, 0)
+    many = np.repeat(ramp[None], 8, 0)
     spread = []
     for module, seed in ((ops, 3), (keras.ops, 4)):
         moved = np.asarray(module.image.elastic_transform(many, alpha=3.0, sigma=2.0, seed=seed)) - many
         inner = moved[:, 12:28, 12:28]
         spread.append((inner.std(), (inner[:, 1:] - inner[:, :-1]).std(), inner.mean()))
-    np.testing.assert_allclose(spread[0][:2], spread[1][:2], rtol=0.1)
-    assert abs(spread[0][2]) < 0.2
+    np.testing.assert_allclose(spread[0][:2], spread[1][:2], rtol=0.12)
+    assert abs(spread[0][2]) < 0.3
