@@ -116,6 +116,8 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from minikeras.layers.categories import Discretization as Discretization
     from minikeras.layers.hashing import HashedCrossing as HashedCrossing
     from minikeras.layers.hashing import Hashing as Hashing
+    from minikeras.layers.image import *  # noqa: F403
+    from minikeras.layers.image_changes import *  # noqa: F403
     from minikeras.layers.lookup import IntegerLookup as IntegerLookup
     from minikeras.layers.lookup import StringLookup as StringLookup
     from minikeras.layers.text import TextVectorization as TextVectorization
@@ -294,15 +296,22 @@ registry.builtin(
     *[cls for cls in list(globals().values()) if isinstance(cls, type) and issubclass(cls, Layer) and cls is not Layer],
 )
 
-# layers that are loaded when they are first asked for, and where
-_LATER = {
-    **dict.fromkeys(("CategoryEncoding", "Discretization"), "minikeras.layers.categories"),
-    **dict.fromkeys(("HashedCrossing", "Hashing"), "minikeras.layers.hashing"),
-    **dict.fromkeys(("IntegerLookup", "StringLookup"), "minikeras.layers.lookup"),
-    "TextVectorization": "minikeras.layers.text",
+_LATER = {  # modules loaded when one of these layers is asked for
+    "categories": "CategoryEncoding Discretization",
+    "hashing": "HashedCrossing Hashing",
+    "lookup": "IntegerLookup StringLookup",
+    "text": "TextVectorization",
+    "image": "CenterCrop Pipeline RandomCrop RandomFlip RandomRotation RandomShear RandomTranslation RandomZoom "
+    "Resizing",
+    "image_changes": "AutoContrast CutMix Equalization MixUp RandAugment RandomBrightness RandomColorDegeneration "
+    "RandomColorJitter RandomContrast RandomErasing RandomGaussianBlur RandomGrayscale RandomHue RandomInvert "
+    "RandomPosterization RandomSaturation RandomSharpness Solarization",
 }
-registry.builtin_later("keras.layers", _LATER)
-if not TYPE_CHECKING:  # type checkers would take any name for one that is there
-    __getattr__, __dir__ = public_names(__name__, {name: f"{home}:{name}" for name, home in _LATER.items()})
+_homes = {name: f"{__name__}.{module}" for module, names in _LATER.items() for name in names.split()}
+registry.builtin_later("keras.layers", _homes)
+registry.builtin_later("keras._legacy.layers", dict.fromkeys(("RandomHeight", "RandomWidth"), f"{__name__}.image"))
 
-open_older_paths(__name__, {name: globals()[name] for name in __all__ if name not in _LATER})
+open_older_paths(__name__, {name: globals()[name] for name in __all__ if name not in _homes})
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = public_names(__name__, {name: f"{home}:{name}" for name, home in _homes.items()})
+    __all__ += _homes.keys() - set(__all__)

@@ -10,6 +10,9 @@ from minikeras.declared import Whole
 from minikeras.layers.common import SameType, int_tuple, positive_int, replace_axes, spatial_axes
 from minikeras.layers.fields import DataFormat, Sizes, Word, declared, sizes
 from minikeras.layers.spec import InputSpec
+from minikeras.lazy import LazyModule
+
+_image: Any = LazyModule("minikeras.ops.image")
 
 
 @declared
@@ -295,14 +298,25 @@ class UpSampling2D(UpSampling):
 
     Args:
         size, data_format: as for `UpSampling`.
-        interpolation: `"nearest"`.
+        interpolation: `"nearest"`, `"bilinear"`, `"bicubic"`, `"lanczos3"` or `"lanczos5"`.
+
+    >>> from minikeras import layers, ops
+    >>> x = ops.reshape([0.0, 4.0], (1, 1, 2, 1))
+    >>> layers.UpSampling2D((1, 2), interpolation="bilinear")(x).numpy().ravel().tolist()
+    [0.0, 1.0, 3.0, 4.0]
     """
 
     rank = 2
 
     size: Sizes = 2
     data_format: DataFormat = None
-    interpolation: Annotated[str, Word("nearest")] = "nearest"
+    interpolation: Annotated[str, Word("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")] = "nearest"
+
+    def call(self, inputs: Any) -> Any:
+        if self.interpolation == "nearest":
+            return super().call(inputs)
+        size = [inputs.shape[axis] * factor for axis, factor in self._factors().items()]
+        return _image.resize(inputs, size, self.interpolation, data_format=self.data_format)
 
 
 @declared

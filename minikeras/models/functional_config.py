@@ -25,7 +25,7 @@ from minikeras.layers.core import Identity
 from minikeras.layers.layer import Layer
 from minikeras.layers.operation import Operation
 from minikeras.models.graph import Graph, is_users_operation, named_function
-from minikeras.ops import nn
+from minikeras.ops import image, nn
 from minikeras.registry import (
     deserialize_keras_object,
     get_registered_name,
@@ -79,8 +79,9 @@ class Described:
 
 _BY_CLASS: dict[tuple[str, str], Described] = {}  # also by the classes of other names that `ops` has for them
 _BY_OP: dict[Op, Described] = {}
+_rooms = [(room, name) for room in (ops, image) for name in dir(room)]
 _others = [("re_lu", nn.piecewise_relu), ("exponential", activations.exponential)]
-for _name, _op in [*[(_name, getattr(ops, _name)) for _name in dir(ops)], *_others]:
+for _name, _op in [*[(name, getattr(room, name)) for room, name in _rooms], *_others]:
     if isinstance(_op, Op) and any(_op.keras_class):
         _known = _BY_OP[_op] = _BY_OP.get(_op) or Described(_op)
         _BY_CLASS.setdefault((_known.module, _known.class_name), _known)

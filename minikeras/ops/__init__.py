@@ -20,6 +20,7 @@ from minikeras.ops.numpy import *  # noqa: F403
 from minikeras.ops.pooling import *  # noqa: F403
 
 if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
+    from minikeras.ops import image as image
     from minikeras.ops.arranging import *  # noqa: F403
     from minikeras.ops.decompositions import *  # noqa: F403
     from minikeras.ops.fourier import *  # noqa: F403
@@ -29,7 +30,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from minikeras.ops.special import *  # noqa: F403
     from minikeras.ops.statistics import *  # noqa: F403
 else:
-    _rooms = {"linalg": "minikeras.ops.linalg"}
+    _rooms = {"image": "minikeras.ops.image", "linalg": "minikeras.ops.linalg"}
     _tables = (_later.NUMPY, _later.LINALG, _later.NN, _later.MATH)
     __getattr__, __dir__ = public_names(__name__, {**_rooms, **_later.homes(*_tables)})
 

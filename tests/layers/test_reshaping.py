@@ -108,7 +108,7 @@ def test_masks_are_dropped(masked):
         (lambda: layers.ZeroPadding2D((1, 2, 3)), r"2 integers or 2 pairs \(before, after\), got \(1, 2, 3\)"),
         (lambda: layers.ZeroPadding1D(-1), "ZeroPadding1D's padding must be a whole number of at least 0, got -1"),
         (lambda: layers.UpSampling1D((2, 2)), r"UpSampling1D's size must be a positive whole number, got \(2, 2\)"),
-        (lambda: layers.UpSampling2D(2, interpolation="bilinear"), "for interpolation, got 'bilinear'"),
+        (lambda: layers.UpSampling2D(2, interpolation="area"), "for interpolation, got 'area'"),
         (lambda: layers.Reshape((5,))(np.ones((2, 4))), r"got samples of shape \(4,\) with 4 values"),
         (lambda: layers.Reshape((-1, 3))(np.ones((2, 4))), "number of values must stay the same"),
         (lambda: layers.Permute((2, 1))(np.ones((2, 4))), r"expects inputs of rank 3, got shape \(2, 4\)"),

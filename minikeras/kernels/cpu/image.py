@@ -29,7 +29,7 @@ from minikeras.kernels.cpu.compiler import (
     share,
 )
 from minikeras.kernels.reference import image as reference
-from minikeras.kernels.reference.image import _FAR, _PADDING, FILL_MODES, _folded, _inverse, _spline
+from minikeras.kernels.reference.image import _FAR, _PADDING, FILL_MODES, _inverse, _spline, folded
 from minikeras.kernels.table import Kernels, override
 
 _BLOCK = 512  # pixels whose passes stay in the fastest cache
@@ -376,7 +376,7 @@ def _extended(length: int, order: int, fill_mode: str, margin: int) -> np.ndarra
     """The matrix that takes pixels to coefficients, `margin` of them before the first pixel and after the last."""
     padding = _PADDING if fill_mode == "nearest" else 0
     places = np.arange(-margin, length + margin) + padding
-    rows = _folded(places, length + 2 * padding, fill_mode)
+    rows = folded(places, length + 2 * padding, fill_mode)
     matrix = _inverse(length, order, fill_mode, padding)[rows].astype(np.float32)
     matrix[np.abs(matrix) < _TINY] = 0
     return matrix

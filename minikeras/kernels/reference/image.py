@@ -162,7 +162,7 @@ def _transformed(k: Kernels, pictures: Any, matrices: np.ndarray, order: int, fi
         place = place + padding if padding else _mapped(k, place, length, fill_mode)  # the padding's edge has no end
         first = xp.floor(place if order % 2 else place + 0.5).astype("int64") - order // 2
         taps = range(order + 1)
-        indices.append([_folded(first + tap, length, fill_mode) for tap in taps])
+        indices.append([folded(first + tap, length, fill_mode) for tap in taps])
         weights.append([_spline(order, place - (first + tap)) if order else 1.0 for tap in taps])
     picture = xp.arange(n).reshape(n, 1, 1)
     result: Any = 0
@@ -188,7 +188,7 @@ def _mapped(k: Kernels, place: Any, length: int, fill_mode: str) -> Any:
     return xp.clip(place, 0, last)
 
 
-def _folded(index: Any, length: int, fill_mode: str) -> Any:
+def folded(index: Any, length: int, fill_mode: str) -> Any:
     """Indices of a spline's coefficients moved into the picture: what lies outside mirrors what lies inside."""
     if fill_mode == "nearest":
         return index.clip(0, length - 1)
@@ -220,7 +220,7 @@ def _inverse(length: int, order: int, fill_mode: str, padding: int) -> np.ndarra
     places = np.arange(padded)
     values = np.zeros((padded, padded))  # of the splines at the pixels
     for tap in range(-(order // 2), order // 2 + 1):
-        columns = _folded(places + tap, padded, "reflect" if padding else fill_mode)
+        columns = folded(places + tap, padded, "reflect" if padding else fill_mode)
         np.add.at(values, (places, columns), _spline(order, float(tap)))
     inverse = np.linalg.inv(values)
     pixels = np.clip(places - padding, 0, length - 1)

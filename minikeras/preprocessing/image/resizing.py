@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,72 +12,12 @@ import numpy as np
 from minikeras import config
 from minikeras import kernels as k
 from minikeras.autodiff.tensor import Tensor
+from minikeras.kernels.reference.resample import FILTERS, nearest_pixels, resizing
 from minikeras.utils.checks import whole
 
-
-def _triangle(x: np.ndarray) -> np.ndarray:
-    return np.maximum(0, 1 - x)
-
-
-def _keys_cubic(x: np.ndarray) -> np.ndarray:
-    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return np.where(x <= 1, near, np.where(x < 2, far, 0))
-
-
-def _lanczos(radius: int) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda x: np.where(x < radius, np.sinc(x) * np.sinc(x / radius), 0)
-
-
-def _gaussian(x: np.ndarray) -> np.ndarray:
-    return np.where(x < 1.5, np.exp(-2 * x * x), 0)
-
-
-def _mitchell_cubic(x: np.ndarray) -> np.ndarray:
-    near, far = (7 / 6 * x - 2) * x * x + 8 / 9, ((-7 / 18 * x + 2) * x - 10 / 3) * x + 16 / 9
-    return np.where(x < 1, near, np.where(x < 2, far, 0))
-
-
-_KERNELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "bilinear": _triangle,
-    "bicubic": _keys_cubic,  # with a = -1/2
-    "lanczos3": _lanczos(3),
-    "lanczos5": _lanczos(5),
-    "gaussian": _gaussian,  # of radius 1.5, three standard deviations
-    "mitchellcubic": _mitchell_cubic,
-}
 _BLURRING = ("gaussian", "mitchellcubic")  # these do not leave a picture of the right size as it is
-_FEW = 4  # pixels that one is made of: with more of them a product with a matrix is faster
-_SHORT = 64
-INTERPOLATIONS = ("nearest", "area", *_KERNELS)
-
-
-@lru_cache(maxsize=64)
-def _weights(length: int, target: int, interpolation: str) -> np.ndarray:
-    """The (target, length) matrix that resizes an axis: pixels are areas, so the middle of the first is at 1/2."""
-    places = (np.arange(target) + 0.5) * (length / target) - 0.5
-    if interpolation == "nearest":
-        weights = np.arange(length) == np.floor(places + 0.5)[:, None]
-        return weights.astype(np.float64)
-    if interpolation == "area":  # how much of each pixel lies in the one that is made
-        edges = np.arange(target + 1) * (length / target)
-        pixels = np.arange(length)
-        covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-        return np.maximum(covered, 0) * (target / length)
-    weights = _KERNELS[interpolation](abs(places[:, None] - np.arange(length)))
-    return weights / weights.sum(axis=1, keepdims=True)  # what would lie outside is shared among what is inside
-
-
-@lru_cache(maxsize=64)
-def _taps(length: int, target: int, interpolation: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The same as pairs of pixels and their weights, each for all pixels that are made."""
-    weights = _weights(length, target, interpolation)
-    first = (weights != 0).argmax(axis=1)
-    last = length - 1 - (weights != 0)[:, ::-1].argmax(axis=1)
-    taps = []
-    for tap in range(int((last - first).max()) + 1):
-        pixels = np.minimum(first + tap, length - 1)
-        taps.append((pixels, np.where(first + tap <= last, weights[np.arange(target), pixels], 0)))
-    return taps
+INTERPOLATIONS = ("nearest", "area", *FILTERS)
+_host = k.reference_table()  # pictures in files are prepared in host memory, whatever the device
 
 
 class _Scratch(threading.local):
@@ -99,26 +38,6 @@ class _Scratch(threading.local):
 _scratch = _Scratch()
 
 
-def _resize_axis(images: np.ndarray, axis: int, target: int, interpolation: str, out: np.ndarray) -> None:
-    """Write to `out` what the axis becomes: a weighted sum of a few pixels, or of all of them."""
-    length = images.shape[axis]
-    taps = _taps(length, target, interpolation)
-    if len(taps) > _FEW:
-        weights = _weights(length, target, interpolation).astype(out.dtype)
-        out[...] = np.moveaxis(np.tensordot(weights, images.astype(out.dtype, copy=False), ([1], [axis])), 0, axis)
-        return
-    beyond = math.prod(out.shape[axis + 1 :])  # numbers for each pixel: where few, loops over them alone are too short
-    lines = (*out.shape[:axis], target * beyond) if beyond < _SHORT else (*out.shape[:axis], target, beyond)
-    for number, (pixels, weights) in enumerate(taps):
-        part = np.take(images, pixels, axis, out=_scratch.take("part", out.shape, images.dtype), mode="clip")
-        term = out if number == 0 else _scratch.take("term", out.shape, out.dtype)
-        weights = weights.astype(out.dtype)
-        weights = np.repeat(weights, beyond) if beyond < _SHORT else weights[:, None]
-        np.multiply(part.reshape(lines), weights, out=term.reshape(lines))
-        if number:
-            np.add(out, term, out=out)
-
-
 def resized(images: np.ndarray, size: Sequence[int], interpolation: str, first: int = 0) -> np.ndarray:
     """Pictures of another size as floating-point numbers, not rounded; `first` is the axis of their height."""
     dtype = images.dtype if images.dtype == np.float64 else np.dtype(np.float32)
@@ -131,7 +50,8 @@ def resized(images: np.ndarray, size: Sequence[int], interpolation: str, first: 
         shape = (*images.shape[:axis], target, *images.shape[axis + 1 :])
         last = number == len(axes) - 1
         out = np.empty(shape, dtype) if last else _scratch.take("between", shape, dtype)
-        _resize_axis(images, axis, target, interpolation, out)
+        weights = resizing(images.shape[axis], target, interpolation)
+        _host.resample(images, weights, axis, out=out, scratch=_scratch.take)
         images = out
     return images if axes else images.astype(dtype)
 
@@ -159,8 +79,7 @@ def resize(
     first = images.ndim - (3 if data_format == "channels_last" else 2)
     if interpolation == "nearest":
         for axis, target in zip((first, first + 1), size, strict=True):
-            picks = _weights(images.shape[axis], int(target), interpolation).argmax(axis=1)
-            images = np.take(images, picks, axis=axis)
+            images = np.take(images, nearest_pixels(images.shape[axis], int(target)), axis=axis)
         return images
     dtype = images.dtype
     result = resized(images, size, interpolation, first)
