@@ -45,6 +45,7 @@ ROOMS = [
     "datasets",
     "saving",
     "utils",
+    "applications",
     "backend",
     "_legacy",
 ]
