@@ -18,7 +18,7 @@ def channel_axis(last: int = -1) -> int:
 def correct_pad(x: Any, kernel: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """The padding of a strided convolution that centres its windows as PyTorch and the papers do."""
     start = 2 if channel_axis() == 1 else 1
-    sizes = [1 if size is None else size % 2 for size in x.shape[start : start + 2]]
+    sizes = [0 if size is None else size % 2 for size in x.shape[start : start + 2]]
     first, second = ((kernel // 2 - 1 + odd, kernel // 2) for odd in sizes)
     return first, second
 
