@@ -24,16 +24,12 @@ _vgg = _Family("Simonyan and Zisserman 2015", _chains.vgg, "{stem}", "counts", t
 VGG16, VGG19 = _vgg(VGG16=[(2, 2, 3, 3, 3)], VGG19=[(2, 2, 4, 4, 4)])
 
 _resnet = _Family("He et al. 2016", _chains.resnet, "resnet", "counts", pools_named=True)
-ResNet50, ResNet101, ResNet152 = _resnet(
-    ResNet50=[(3, 4, 6, 3)], ResNet101=[(3, 4, 23, 3)], ResNet152=[(3, 8, 36, 3)]
-)
+ResNet50, ResNet101, ResNet152 = _resnet(ResNet50=[(3, 4, 6, 3)], ResNet101=[(3, 4, 23, 3)], ResNet152=[(3, 8, 36, 3)])
 _resnet_v2 = _Family("He et al. 2016, identity mappings", _chains.resnet_v2, "resnet", "counts", pools_named=True)
 ResNet50V2, ResNet101V2, ResNet152V2 = _resnet_v2(
     ResNet50V2=[(3, 4, 6, 3)], ResNet101V2=[(3, 4, 23, 3)], ResNet152V2=[(3, 8, 36, 3)]
 )
-_densenet = _Family(
-    "Huang et al. 2017", _chains.densenet, "densenet", "counts", pools_named=True, channels_first=False
-)
+_densenet = _Family("Huang et al. 2017", _chains.densenet, "densenet", "counts", pools_named=True, channels_first=False)
 DenseNet121, DenseNet169, DenseNet201 = _densenet(
     DenseNet121=[(6, 12, 24, 16)], DenseNet169=[(6, 12, 32, 32)], DenseNet201=[(6, 12, 48, 32)]
 )
@@ -51,9 +47,7 @@ _nasnet = _Family(
     **{"file": "{stem}{end}.h5", "no_top": "_no_top", "top_pool": None, "channels_first": False, "closed": True},
     remote=lambda name: name.replace("nasnet", "NASNet").replace("_", "-"),
 )
-NASNetMobile, NASNetLarge = _nasnet(
-    NASNetMobile=(1056, 4, 32, False, 224), NASNetLarge=(4032, 6, 96, True, 331)
-)
+NASNetMobile, NASNetLarge = _nasnet(NASNetMobile=(1056, 4, 32, False, 224), NASNetLarge=(4032, 6, 96, True, 331))
 _mobilenet = _Family(
     *("Howard et al. 2017", _mobile.mobilenet, "mobilenet"),
     **{"name": "mobilenet_{alpha:0.2f}_{rows}", "file": "mobilenet_{part}_{rows}_tf{end}.h5", "no_top": "_no_top"},

@@ -140,7 +140,7 @@ class Family:
             return _build(SimpleNamespace(**{**always, **defaults, **given}))
 
         make.__name__ = make.__qualname__ = title
-        make.__module__ = "minikeras.applications"
+        make.__module__ = __package__
         make.__doc__ = (make.__doc__ or "").format(title=title, paper=self.paper, size=always["size"], least=self.least)
         make.__signature__ = signature  # type: ignore[attr-defined]
         return user_facing(make)
@@ -165,7 +165,9 @@ def _build(a: Any) -> Model:
     a.rows, a.channels = shape[spatial][0], shape[0 if first else -1]
     if family.sizes and trained and (len(set(shape[spatial])) > 1 or a.rows not in family.sizes):
         a.rows = a.size
-        warnings.warn(f"{a.title} has weights for squares of {family.sizes}; those for {a.rows} are taken.", stacklevel=4)
+        warnings.warn(
+            f"{a.title} has weights for squares of {family.sizes}; those for {a.rows} are taken.", stacklevel=4
+        )
     family.prepare(a)
     a.name = a.name or family.name.format(**vars(a))
     entrance = a.input_tensor if symbolic else layers.Input(shape=shape, tensor=a.input_tensor)
@@ -196,7 +198,10 @@ def _check(a: Any) -> None:
         (not known, f"takes weights=None, 'imagenet' or the path of a file, got {shown(weights)}"),
         (trained and top and a.classes != 1000, f"of ImageNet has 1000 classes, got classes={a.classes}"),
         (weights is not None and top and not usual, "with weights takes classifier_activation='softmax' or None"),
-        (trained and alphas and a.alpha not in alphas, f"has weights for alpha in {alphas}, got {a.__dict__.get('alpha')}"),
+        (
+            trained and alphas and a.alpha not in alphas,
+            f"has weights for alpha in {alphas}, got {a.__dict__.get('alpha')}",
+        ),
         (trained and getattr(a, "depth_multiplier", 1) != 1, "has weights for depth_multiplier=1 only"),
     ):
         if wrong:

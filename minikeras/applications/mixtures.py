@@ -136,7 +136,9 @@ def _adjusted(p: Any, x: Any, filters: int, name: str) -> Any:
         halves = []
         for i, half in enumerate((p, shifted), 1):
             half = layers.AveragePooling2D(1, strides=2, name=f"adjust_avg_pool_{i}_{name}")(half)
-            halves.append(layers.Conv2D(filters // 2, 1, padding="same", name=f"adjust_conv_{i}_{name}", **_NAS.conv)(half))
+            halves.append(
+                layers.Conv2D(filters // 2, 1, padding="same", name=f"adjust_conv_{i}_{name}", **_NAS.conv)(half)
+            )
         return _NAS.normalised(_NAS.concatenated(halves), f"adjust_bn_{name}")
     if p.shape[channel_axis()] != filters:
         conv = layers.Conv2D(filters, 1, padding="same", name=f"adjust_conv_projection_{name}", **_NAS.conv)

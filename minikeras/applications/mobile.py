@@ -72,7 +72,9 @@ def mobilenet_v2(x: Any, a: Any) -> Any:
             prefix, expanded = (f"block_{block}_", 6 * x.shape[channel_axis()]) if block else ("expanded_conv_", None)
             x = _V2.inverted(x, prefix, divisible(int(filters * a.alpha)), expanded, 3, strides)
             block += 1
-    return _V2.unit(x, "Conv_1", divisible(1280 * max(a.alpha, 1.0)), padding="valid", names="Conv_1 Conv_1_bn out_relu")
+    return _V2.unit(
+        x, "Conv_1", divisible(1280 * max(a.alpha, 1.0)), padding="valid", names="Conv_1 Conv_1_bn out_relu"
+    )
 
 
 # expansion, filters, kernel, strides; with attention; with hard swish where others have relu
@@ -141,7 +143,15 @@ _E1 = Style(
 )
 _E2 = replace(_E1, norm={"momentum": 0.9}, pad="", depthwise="{0}dwconv2 {0}bn {0}activation")
 # number, filters, expansion, strides, and in version 1 the kernel; in version 2 the first three are fused
-B = ((1, 16, 1, 1, 3), (2, 24, 6, 2, 3), (2, 40, 6, 2, 5), (3, 80, 6, 2, 3), (3, 112, 6, 1, 5), (4, 192, 6, 2, 5), (1, 320, 6, 1, 3))
+B = (
+    (1, 16, 1, 1, 3),
+    (2, 24, 6, 2, 3),
+    (2, 40, 6, 2, 5),
+    (3, 80, 6, 2, 3),
+    (3, 112, 6, 1, 5),
+    (4, 192, 6, 2, 5),
+    (1, 320, 6, 1, 3),
+)
 B2 = ((1, 16, 1, 1), (2, 32, 4, 2), (2, 48, 4, 2), (3, 96, 4, 2), (5, 112, 6, 1), (8, 192, 6, 2))
 S2 = ((2, 24, 1, 1), (4, 48, 4, 2), (4, 64, 4, 2), (6, 128, 4, 2), (9, 160, 6, 1), (15, 256, 6, 2))
 M2 = ((3, 24, 1, 1), (5, 48, 4, 2), (5, 80, 4, 2), (7, 160, 4, 2), (14, 176, 6, 1), (18, 304, 6, 2), (5, 512, 6, 1))
