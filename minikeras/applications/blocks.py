@@ -39,8 +39,9 @@ class Style:
         norm, conv: arguments of all normalisations and of all convolutions.
         axis: how the family writes the channels' axis.
         pad: name of the padding before strided depthwise convolutions, none where it is empty.
-        depthwise: names of a depthwise unit in a block.
+        depthwise: names of a depthwise unit in a block, where {0} is the block's prefix.
         entry_first: whether a block's input comes first in its sum.
+        fused: whether one convolution stands for the first two in a block.
     """
 
     names: str = "{0}_conv {0}_bn {0}_relu"
@@ -51,6 +52,7 @@ class Style:
     pad: str = ""
     depthwise: str = ""
     entry_first: bool = True
+    fused: bool = False
 
     def normalised(self, x: Any, name: str | None) -> Any:
         return layers.BatchNormalization(axis=channel_axis(self.axis), name=name, **self.norm)(x)
@@ -63,25 +65,20 @@ class Style:
         return layers.Concatenate(axis=channel_axis(self.axis), name=name)(parts)
 
     def unit(
-        self,
-        x: Any,
-        name: str,
-        filters: int | None,
-        kernel: Any = 1,
-        strides: int = 1,
-        padding: str = "same",
-        *,
-        active: bool = True,
-        names: str = "",
-        **options: Any,
+        self, x: Any, name: str, filters: Any, kernel: Any = 1, strides: int = 1, padding: str = "same", **how: Any
     ) -> Any:
-        """A convolution (depthwise where `filters` is None), its normalisation, and where `active` its activation."""
-        conv, norm, act = [None if n == "-" else n.format(name) for n in (names or self.names).split()]
-        options = {**self.conv, "strides": strides, "padding": padding, "name": conv, **options}
-        if filters is None and "kernel_initializer" in options:
-            options["depthwise_initializer"] = options.pop("kernel_initializer")
-        made = layers.Conv2D(filters, kernel, **options) if filters else layers.DepthwiseConv2D(kernel, **options)
-        x = self.normalised(made(x), norm)
+        """A convolution (depthwise where `filters` is None), its normalisation and its activation.
+
+        Further arguments: `active=False` for no activation, `names` in place of the style's, and others of the
+        convolution.
+        """
+        active, names = how.pop("active", True), how.pop("names", self.names)
+        conv, norm, act = [None if n == "-" else n.format(name) for n in names.split()]
+        how = {**self.conv, "strides": strides, "padding": padding, "name": conv, **how}
+        if filters is None and "kernel_initializer" in how:
+            how["depthwise_initializer"] = how.pop("kernel_initializer")
+        x = (layers.Conv2D(filters, kernel, **how) if filters else layers.DepthwiseConv2D(kernel, **how))(x)
+        x = self.normalised(x, norm)
         return self.activated(x, act) if active else x
 
     def path(self, x: Any, text: str) -> Any:
@@ -110,16 +107,7 @@ class Style:
         return self.concatenated([self.path(x, branch) for branch in text.split("|")], name)
 
     def inverted(
-        self,
-        x: Any,
-        prefix: str,
-        filters: int,
-        expanded: int | None,
-        kernel: int = 3,
-        strides: int = 1,
-        squeeze: Callable[[Any], Any] | None = None,
-        drop: float = 0.0,
-        fused: bool = False,
+        self, x: Any, prefix: str, filters: int, expanded: Any, window: Any, squeeze: Any = None, drop: float = 0.0
     ) -> Any:
         """An inverted residual block: more channels, a depthwise convolution, attention to channels, fewer channels.
 
@@ -127,23 +115,23 @@ class Style:
             x: the input.
             prefix: of the layers' names.
             filters, expanded: channels of the output, and between; None where the input is not expanded.
-            kernel, strides: of the depthwise convolution.
-            squeeze: the attention to channels.
+            window: kernel and strides of the depthwise convolution.
+            squeeze: the attention to channels, a function or None.
             drop: probability that the block counts for nothing, in training.
-            fused: whether one convolution of that kernel stands for the first two.
 
         Source: Sandler et al. 2018, MobileNetV2; fused blocks: Tan and Le 2021, EfficientNetV2.
         """
-        entry, window = x, (kernel, strides)
+        entry, (kernel, strides), whole = x, window, self.fused and not expanded
         if expanded:
-            x = self.unit(x, f"{prefix}expand", expanded, *(window if fused else ()))
-        if not fused:
-            padded = strides == 2 and self.pad
-            if padded:
-                x = layers.ZeroPadding2D(correct_pad(x, kernel), name=prefix + self.pad)(x)
-            x = self.unit(x, prefix, None, *window, "valid" if padded else "same", names=self.depthwise)
+            x = self.unit(x, f"{prefix}expand", expanded, *(window if self.fused else ()))
+        padding = "same"
+        if strides == 2 and self.pad:
+            x, padding = layers.ZeroPadding2D(correct_pad(x, kernel), name=prefix + self.pad)(x), "valid"
+        if not self.fused and self.depthwise:
+            x = self.unit(x, prefix, None, kernel, strides, padding, names=self.depthwise)
+        elif not self.fused:
+            x = self.unit(x, f"{prefix}depthwise", None, kernel, strides, padding)
         x = squeeze(x) if squeeze else x
-        whole = fused and not expanded
         x = self.unit(x, f"{prefix}project", filters, *(window if whole else ()), active=whole)
         if strides == 1 and entry.shape[channel_axis()] == filters:
             if drop:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from minikeras import activations, config, layers
+from minikeras.applications import imagenet_utils
 from minikeras.applications.blocks import channel_axis
 from minikeras.applications.imagenet_utils import fetch, obtain_input_shape
 from minikeras.applications.sums import SUMS
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.models.model import Model
 from minikeras.tracebacks import user_facing
-from minikeras.utils.checks import flag, one_of, shown, whole
+from minikeras.utils.checks import flag, number, one_of, shown, whole
 from minikeras.utils.layer_utils import get_source_inputs
 
 COMMON = "include_top weights input_tensor input_shape pooling classes classifier_activation name"
@@ -26,6 +28,29 @@ _DEFAULTS = {
     **{"depth_multiplier": 1, "dropout": 0.001, "minimalistic": False, "dropout_rate": 0.2},
     **{"include_preprocessing": True},
 }
+
+
+def submodule(name: str, mode: str) -> Any:
+    """The module `applications.NAME`, made where it is missing, with functions for pictures in that mode."""
+    whole = f"{__package__}.{name}"
+
+    def preprocess_input(x: Any, data_format: str | None = None) -> Any:
+        """Pictures with values from 0 to 255 as the networks of this module expect them.
+
+        Args:
+            x, data_format: as for `imagenet_utils.preprocess_input`.
+
+        Returns:
+            Pictures of floating type; `x` itself for networks that scale it themselves.
+        """
+        return imagenet_utils.preprocess_input(x, data_format, mode) if mode else x
+
+    if whole not in sys.modules:
+        made: Any = ModuleType(whole, f"Networks of `applications`: {name}.")
+        made.preprocess_input, made.decode_predictions = preprocess_input, imagenet_utils.decode_predictions
+        preprocess_input.__module__, sys.modules[whole] = whole, made
+        setattr(sys.modules[__package__], name, made)
+    return sys.modules[whole]
 
 
 def predictions(x: Any, a: Any, **options: Any) -> Any:
@@ -51,12 +76,13 @@ class Family:
     Args:
         paper: where they were described.
         body: the network without its end, from the input and the arguments.
-        folder: of the weights in Keras's store.
+        module: the submodule that holds these networks.
+        mode: of its `preprocess_input`; empty where the networks scale pixels themselves.
         fields: what the values of each network are called; `size` is its usual height and width.
         stem: what in a title becomes what in the name of its weights, in small letters.
         name: of a model; {stem}, {title} and arguments stand for their values.
         file: of the weights; {end} is empty or `no_top`.
-        remote: what that file is called in Keras's store.
+        remote, folder: what that file is called in Keras's store, and where it is.
         arguments: names, in Keras's order.
         size, least: usual and least height and width of pictures.
         sizes: those for which there are weights, where there are several.
@@ -67,19 +93,19 @@ class Family:
         follows_tensor: whether the shape of `input_tensor` is looked at.
         open_top: whether sizes may be open with the classifier too.
         closed: whether sizes must be known without it too.
-        prepare: derives further arguments.
-        base: of `folder`.
     """
 
     paper: str
     body: Callable[[Any, Any], Any]
-    folder: str
+    module: str
+    mode: str
     fields: str = ""
     stem: tuple[str, str] = ("", "")
     name: str = "{stem}"
     file: str = "{stem}_weights_tf_dim_ordering_tf_kernels{end}.h5"
     no_top: str = "_notop"
     remote: Callable[[str], str] = str
+    folder: str = ""
     arguments: str = COMMON
     size: int = 224
     least: int = 32
@@ -93,8 +119,6 @@ class Family:
     follows_tensor: bool = False
     open_top: bool = False
     closed: bool = False
-    prepare: Callable[[Any], None] = lambda a: None
-    base: str = "tensorflow/keras-applications/"
 
     def __call__(self, **networks: Any) -> tuple[Callable[..., Model], ...]:
         """The functions that make the networks with these titles and values."""
@@ -102,7 +126,7 @@ class Family:
 
     def _function(self, title: str, values: Any) -> Callable[..., Model]:
         names, stem = self.arguments.split(), title.replace(*self.stem).lower()
-        always = {"family": self, "title": title, "stem": stem, "size": self.size}
+        always = {**_DEFAULTS, "family": self, "title": title, "stem": stem, "part": "", "size": self.size}
         always |= dict(zip(self.fields.split(), values, strict=True))
         defaults = {name: _DEFAULTS.get(name) for name in names}
         defaults["name"] = None if "{rows}" in self.name else self.name.format(**always)
@@ -143,7 +167,9 @@ class Family:
         make.__module__ = __package__
         make.__doc__ = (make.__doc__ or "").format(title=title, paper=self.paper, size=always["size"], least=self.least)
         make.__signature__ = signature  # type: ignore[attr-defined]
-        return user_facing(make)
+        function = user_facing(make)
+        setattr(submodule(self.module.format(**always), self.mode), title, function)
+        return function
 
 
 def _build(a: Any) -> Model:
@@ -165,10 +191,8 @@ def _build(a: Any) -> Model:
     a.rows, a.channels = shape[spatial][0], shape[0 if first else -1]
     if family.sizes and trained and (len(set(shape[spatial])) > 1 or a.rows not in family.sizes):
         a.rows = a.size
-        warnings.warn(
-            f"{a.title} has weights for squares of {family.sizes}; those for {a.rows} are taken.", stacklevel=4
-        )
-    family.prepare(a)
+        message = f"{a.title} has weights for squares of {family.sizes}; those for {a.rows} are taken."
+        warnings.warn(message, stacklevel=4)
     a.name = a.name or family.name.format(**vars(a))
     entrance = a.input_tensor if symbolic else layers.Input(shape=shape, tensor=a.input_tensor)
     x = family.body(entrance, a)
@@ -176,7 +200,8 @@ def _build(a: Any) -> Model:
     model = Model(get_source_inputs(a.input_tensor) if symbolic else entrance, x, name=a.name)
     if trained:
         file = family.file.format(end="" if a.include_top else family.no_top, **vars(a))
-        folder, sums = f"{family.base}{family.folder}/".format(**vars(a)), SUMS.get(a.stem, (None, None))
+        folder = family.folder or f"tensorflow/keras-applications/{family.module.format(**vars(a))}/"
+        sums = SUMS.get(a.part or a.stem, (None, None))
         path = fetch(file, folder, sums[not a.include_top], family.remote(file))
     if a.weights is not None:
         model.load_weights(path if trained else a.weights)
@@ -186,23 +211,20 @@ def _build(a: Any) -> Model:
 def _check(a: Any) -> None:
     """Refuse arguments that contradict each other or the weights."""
     for name in ("include_top", "minimalistic", "include_preprocessing"):
-        flag(name, getattr(a, name, None), owner=a.title)
+        setattr(a, name, flag(name, getattr(a, name), owner=a.title))
     one_of("pooling", a.pooling, (None, "avg", "max"), owner=a.title)
     whole("classes", a.classes, 1, owner=a.title)
-    weights, top, trained, alphas = a.weights, a.include_top, a.weights == "imagenet", a.family.alphas
+    weights, top, trained = a.weights, a.include_top, a.weights == "imagenet"
     known = weights is None or trained or (isinstance(weights, (str, os.PathLike)) and os.path.exists(weights))
     usual = activations.get(a.classifier_activation) in (activations.get("softmax"), activations.get(None))
-    alphas = (1.0,) if getattr(a, "minimalistic", False) else alphas
+    alphas, a.alpha = (1.0,) if a.minimalistic else a.family.alphas, number("alpha", a.alpha, above=0, owner=a.title)
     for wrong, message in (
         (channel_axis() == 1 and not a.family.channels_first, "takes the image data format 'channels_last' only"),
         (not known, f"takes weights=None, 'imagenet' or the path of a file, got {shown(weights)}"),
         (trained and top and a.classes != 1000, f"of ImageNet has 1000 classes, got classes={a.classes}"),
         (weights is not None and top and not usual, "with weights takes classifier_activation='softmax' or None"),
-        (
-            trained and alphas and a.alpha not in alphas,
-            f"has weights for alpha in {alphas}, got {a.__dict__.get('alpha')}",
-        ),
-        (trained and getattr(a, "depth_multiplier", 1) != 1, "has weights for depth_multiplier=1 only"),
+        (trained and alphas and a.alpha not in alphas, f"has weights for alpha in {alphas}, got {a.alpha}"),
+        (trained and a.depth_multiplier != 1, f"has weights for depth_multiplier=1, got {a.depth_multiplier}"),
     ):
         if wrong:
             raise ValueError(f"{a.title} {message}.")

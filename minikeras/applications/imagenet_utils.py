@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from minikeras import config, ops
-from minikeras.autodiff.operands import raw
 from minikeras.datasets import files
 from minikeras.tracebacks import user_facing
 from minikeras.utils import data_utils

@@ -15,34 +15,17 @@ from minikeras.models.sequential import Sequential
 
 # ---------------------------------------------------------------- MobileNet
 
+_OFTEN = {"momentum": 0.999, "epsilon": 1e-3}
 _V1 = Style("{0} {0}_bn {0}_relu", lambda name: layers.ReLU(6.0, name=name))
-_V2 = replace(
-    *(_V1,),
-    **{"names": "{0} {0}_BN {0}_relu", "depthwise": "{0}depthwise {0}depthwise_BN {0}depthwise_relu", "pad": "pad"},
-    norm={"momentum": 0.999, "epsilon": 1e-3},
-)
-_RELU = replace(
-    *(_V2,),
-    **{"names": "{0} {0}_bn -", "depthwise": "{0}depthwise {0}depthwise_bn -", "pad": "depthwise_pad"},
-    activation=lambda name: layers.ReLU(),
-)
+_V2 = replace(_V1, names="{0} {0}_BN {0}_relu", norm=_OFTEN, pad="pad")
+_RELU = Style("{0} {0}_bn -", lambda name: layers.ReLU(), _OFTEN, pad="depthwise_pad")
 _SWISH = replace(_RELU, activation="hard_swish")
-
-
-def prepare_mobilenet(a: Any) -> None:
-    """How the names of weights write alpha."""
-    a.part = float(a.alpha) if a.family.follows_tensor else "_".join(f"{100 * a.alpha:.0f}"[:2])
-
-
-def prepare_mobilenet_v3(a: Any) -> None:
-    """The name of the weights."""
-    a.stem = f"{a.kind}{'_minimalistic' * bool(a.minimalistic)}_224_{float(a.alpha)}"
 
 
 def mobilenet(x: Any, a: Any) -> Any:
     """Pairs of depthwise and pointwise convolutions, with their filters; every strided one doubles them."""
-    x = _V1.unit(x, "conv1", int(32 * a.alpha), 3, 2)
-    before = 64
+    x, before = _V1.unit(x, "conv1", int(32 * a.alpha), 3, 2), 64
+    a.part = "_".join(f"{100 * a.alpha:.0f}"[:2])  # 7_5 for 0.75
     for i, filters in enumerate((64, 128, 128, 256, 256, *(512,) * 6, 1024, 1024), 1):
         strides, before = 1 + (filters > before), filters
         if strides == 2:
@@ -70,11 +53,10 @@ def mobilenet_v2(x: Any, a: Any) -> Any:
     for filters, first, count in rows:
         for strides in (first, *(1,) * (count - 1)):
             prefix, expanded = (f"block_{block}_", 6 * x.shape[channel_axis()]) if block else ("expanded_conv_", None)
-            x = _V2.inverted(x, prefix, divisible(int(filters * a.alpha)), expanded, 3, strides)
+            x = _V2.inverted(x, prefix, divisible(int(filters * a.alpha)), expanded, (3, strides))
             block += 1
-    return _V2.unit(
-        x, "Conv_1", divisible(1280 * max(a.alpha, 1.0)), padding="valid", names="Conv_1 Conv_1_bn out_relu"
-    )
+    last = divisible(1280 * max(a.alpha, 1.0))
+    return _V2.unit(x, "Conv_1", last, padding="valid", names="Conv_1 Conv_1_bn out_relu")
 
 
 # expansion, filters, kernel, strides; with attention; with hard swish where others have relu
@@ -92,6 +74,7 @@ LARGE = (
 
 def mobilenet_v3(x: Any, a: Any) -> Any:
     """Inverted residual blocks with attention to channels."""
+    a.part = f"{a.kind}{'_minimalistic' * a.minimalistic}_224_{a.alpha}"
     a.style = _RELU if a.minimalistic else _SWISH
     if a.include_preprocessing:
         x = layers.Rescaling(1 / 127.5, -1.0)(x)
@@ -102,7 +85,7 @@ def mobilenet_v3(x: Any, a: Any) -> Any:
         squeeze = partial(_attended, prefix=prefix) if attends and not a.minimalistic else None
         style, kernel = (a.style if swish else _RELU), (3 if a.minimalistic else kernel)
         width = divisible(filters * a.alpha)
-        x = style.inverted(x, prefix, width, expanded if i else None, kernel, strides, squeeze)
+        x = style.inverted(x, prefix, width, expanded if i else None, (kernel, strides), squeeze)
     return a.style.unit(x, "conv_1", divisible(x.shape[channel_axis()] * 6))
 
 
@@ -144,13 +127,8 @@ _E1 = Style(
 _E2 = replace(_E1, norm={"momentum": 0.9}, pad="", depthwise="{0}dwconv2 {0}bn {0}activation")
 # number, filters, expansion, strides, and in version 1 the kernel; in version 2 the first three are fused
 B = (
-    (1, 16, 1, 1, 3),
-    (2, 24, 6, 2, 3),
-    (2, 40, 6, 2, 5),
-    (3, 80, 6, 2, 3),
-    (3, 112, 6, 1, 5),
-    (4, 192, 6, 2, 5),
-    (1, 320, 6, 1, 3),
+    *((1, 16, 1, 1, 3), (2, 24, 6, 2, 3), (2, 40, 6, 2, 5), (3, 80, 6, 2, 3)),
+    *((3, 112, 6, 1, 5), (4, 192, 6, 2, 5), (1, 320, 6, 1, 3)),
 )
 B2 = ((1, 16, 1, 1), (2, 32, 4, 2), (2, 48, 4, 2), (3, 96, 4, 2), (5, 112, 6, 1), (8, 192, 6, 2))
 S2 = ((2, 24, 1, 1), (4, 48, 4, 2), (4, 64, 4, 2), (6, 128, 4, 2), (9, 160, 6, 1), (15, 256, 6, 2))
@@ -164,40 +142,36 @@ def efficientnet(x: Any, a: Any) -> Any:
     if a.weights == "imagenet":
         x = layers.Rescaling([1 / math.sqrt(deviation) for deviation in _DEVIATION])(x)
     x = layers.ZeroPadding2D(correct_pad(x, 3), name="stem_conv_pad")(x)
-    return _efficient(x, a, _E1, B, "valid", True)
+    return _efficient(x, a, B, True)
 
 
 def efficientnet_v2(x: Any, a: Any) -> Any:
     """Version 2: the first three stages are fused and do without attention."""
     if a.include_preprocessing and a.table is B2 and a.channels == 3:
-        variance = [deviation**2 for deviation in _DEVIATION]
-        x = layers.Rescaling(1 / 255)(x)
+        variance, x = [deviation**2 for deviation in _DEVIATION], layers.Rescaling(1 / 255)(x)
         x = layers.Normalization(channel_axis(3), list(_MEAN), variance)(x)
     elif a.include_preprocessing:
         x = layers.Rescaling(1 / 128, -1)(x)
-    return _efficient(x, a, _E2, a.table, "same", False)
+    return _efficient(x, a, a.table, False)
 
 
-def _entry(rows: Any) -> int:
-    """The filters before the blocks."""
-    return max(rows[0][1], 32 if len(rows[0]) == 5 or rows is B2 else 0)
-
-
-def _efficient(x: Any, a: Any, style: Style, rows: Any, padding: str, everywhere: bool) -> Any:
+def _efficient(x: Any, a: Any, rows: Any, first: bool) -> Any:
     """Blocks of `rows`, `a.width` times as wide and `a.depth` times as many, later ones dropped more often."""
+    style, width, block = _E1 if first else _E2, partial(divisible, least=first), 0
     counts = [math.ceil(a.depth * row[0]) for row in rows]
-    total, block = sum(counts) if everywhere else sum(row[0] for row in rows), 0
-    x = style.unit(x, "stem", divisible(_entry(rows) * a.width, everywhere), 3, 2, padding)
-    for i, (count, (_, filters, expansion, first, *kernel)) in enumerate(zip(counts, rows, strict=True)):
-        fused = i < 3 and not everywhere
+    total = sum(counts) if first else sum(row[0] for row in rows)
+    entry = 32 if rows[0][1] == 16 else rows[0][1]
+    x = style.unit(x, "stem", width(entry * a.width), 3, 2, "valid" if first else "same")
+    for stage, (count, (_, filters, expansion, strides, *kernel)) in enumerate(zip(counts, rows, strict=True), 1):
+        fused = stage < 4 and not first
         for j in range(count):
-            prefix, channels = f"block{i + 1}{chr(ord('a') + j)}_", x.shape[channel_axis()]
+            prefix, channels = f"block{stage}{chr(ord('a') + j)}_", x.shape[channel_axis()]
             squeeze = None if fused else partial(_weighted, prefix=prefix, reduced=max(1, channels // 4))
-            expanded, strides = None if expansion == 1 else channels * expansion, 1 if j else first
-            width, window = divisible(filters * a.width, everywhere), (*kernel, 3)[0]
-            x = style.inverted(x, prefix, width, expanded, window, strides, squeeze, 0.2 * block / total, fused)
+            sizes = width(filters * a.width), None if expansion == 1 else channels * expansion
+            window = (*kernel, 3)[0], 1 if j else strides
+            x = replace(style, fused=fused).inverted(x, prefix, *sizes, window, squeeze, 0.2 * block / total)
             block += 1
-    return style.unit(x, "top", divisible(1280 * a.width, everywhere))
+    return style.unit(x, "top", width(1280 * a.width))
 
 
 def _weighted(x: Any, prefix: str, reduced: int) -> Any:
@@ -227,25 +201,16 @@ def efficientnet_v2_top(x: Any, a: Any) -> Any:
 
 
 def convnext(x: Any, a: Any) -> Any:
-    """Stages of blocks, `a.middle` in the third, with `a.width` channels at first: 7 x 7 depthwise, two dense layers."""
+    """Stages of blocks, each a depthwise convolution of 7 x 7 and two dense layers; `a.middle` in the third stage."""
     name, normalised = a.name, partial(layers.LayerNormalization, epsilon=1e-6)
     if a.include_preprocessing and a.channels == 3:
         mean, variance = [255 * mean for mean in _MEAN], [(255 * deviation) ** 2 for deviation in _DEVIATION]
         x = layers.Normalization(mean=mean, variance=variance, name=f"{name}_prestem_normalization")(x)
     for stage, count in enumerate((3, 3, a.middle, 3)):
         filters = a.width * 2**stage
-        if stage:
-            parts = [
-                normalised(name=f"{name}_downsampling_layernorm_{stage - 1}"),
-                layers.Conv2D(filters, 2, strides=2, name=f"{name}_downsampling_conv_{stage - 1}"),
-            ]
-            x = Sequential(parts, name=f"{name}_downsampling_block_{stage - 1}")(x)
-        else:
-            parts = [
-                layers.Conv2D(filters, 4, strides=4, name=f"{name}_stem_conv"),
-                normalised(name=f"{name}_stem_layernorm"),
-            ]
-            x = Sequential(parts, name=f"{name}_stem")(x)
+        where, size = (f"{name}_downsampling_%s_{stage - 1}", 2) if stage else (f"{name}_stem_%s", 4)
+        parts = [normalised(name=where % "layernorm"), layers.Conv2D(filters, size, strides=size, name=where % "conv")]
+        x = Sequential(parts if stage else parts[::-1], name=where % "block" if stage else f"{name}_stem")(x)
         for prefix in (f"{name}_stage_{stage}_block_{block}" for block in range(count)):
             y = layers.Conv2D(filters, 7, padding="same", groups=filters, name=f"{prefix}_depthwise_conv")(x)
             y = normalised(name=f"{prefix}_layernorm")(y)
