@@ -69,15 +69,15 @@ class Style:
     ) -> Any:
         """A convolution (depthwise where `filters` is None), its normalisation and its activation.
 
-        Further arguments: `active=False` for no activation, `names` in place of the style's, and others of the
-        convolution.
+        Further arguments: `active=False` for no activation, `names` in place of the style's, `kind` of the convolution
+        in place of `Conv2D`, and others of the convolution.
         """
-        active, names = how.pop("active", True), how.pop("names", self.names)
+        active, names, kind = how.pop("active", True), how.pop("names", self.names), how.pop("kind", layers.Conv2D)
         conv, norm, act = [None if n == "-" else n.format(name) for n in names.split()]
         how = {**self.conv, "strides": strides, "padding": padding, "name": conv, **how}
         if filters is None and "kernel_initializer" in how:
             how["depthwise_initializer"] = how.pop("kernel_initializer")
-        x = (layers.Conv2D(filters, kernel, **how) if filters else layers.DepthwiseConv2D(kernel, **how))(x)
+        x = (kind(filters, kernel, **how) if filters else layers.DepthwiseConv2D(kernel, **how))(x)
         x = self.normalised(x, norm)
         return self.activated(x, act) if active else x
 

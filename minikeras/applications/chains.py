@@ -106,15 +106,11 @@ def xception(x: Any, a: Any) -> Any:
     for block, filters in enumerate([(128, 128), (256, 256), (728, 728), *middle, (728, 1024), (1536, 2048)], 2):
         entry, changes, last = x, filters not in middle, block == 14
         if changes and not last:
-            entry = layers.Conv2D(filters[-1], 1, strides=2, padding="same", use_bias=False)(x)
-            entry = style.normalised(entry, None)
+            entry = style.unit(x, "-", filters[-1], 1, 2, active=False, names="- - -")
         for name, size in ((f"block{block}_sepconv{i}", size) for i, size in enumerate(filters, 1)):
             if not last and name != "block2_sepconv1":
                 x = style.activated(x, f"{name}_act")
-            x = layers.SeparableConv2D(size, 3, padding="same", use_bias=False, name=name)(x)
-            x = style.normalised(x, f"{name}_bn")
-            if last:
-                x = style.activated(x, f"{name}_act")
+            x = style.unit(x, name, size, 3, active=last, kind=layers.SeparableConv2D)
         if changes and not last:
             x = layers.MaxPooling2D(3, strides=2, padding="same", name=f"block{block}_pool")(x)
         x = x if last else layers.Add()([x, entry])

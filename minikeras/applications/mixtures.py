@@ -11,6 +11,7 @@ from minikeras.layers.residual import CustomScaleLayer
 _INCEPTION = Style("{0} {0}_bn {0}_ac", norm={"scale": False}, axis=3)
 _STEM = "32:3/2 32:3v 64:3 max 80:1v 192:3v max"  # `Style.path` explains the words
 _NAS = Style(norm={"momentum": 0.9997, "epsilon": 1e-3}, conv={"use_bias": False, "kernel_initializer": "he_normal"})
+_SEPARABLE = Style(norm=_NAS.norm)
 
 
 def _seven(n: int) -> str:
@@ -76,29 +77,26 @@ x1 sep3 left4   h3 max/ right5  add4
 def nasnet(x: Any, a: Any) -> Any:
     """Cells found by a search, `a.blocks` of them between reductions."""
     filters, blocks = a.filters // 24, a.blocks
-    x = layers.Conv2D(a.stem_filters, 3, strides=2, name="stem_conv1", **_NAS.conv)(x)
-    x, before = _NAS.normalised(x, "stem_bn1"), None
+    before, x = None, _NAS.unit(x, "", a.stem_filters, 3, 2, "valid", active=False, names="stem_conv1 stem_bn1 -")
     plan = [("stem_1", 0.25, True), ("stem_2", 0.5, True)]
     for stage in range(3):
         if stage:
             plan.append((f"reduce_{stage * blocks}", 2**stage, True))
         plan += [(f"{stage * blocks + i + (stage > 0)}", 2**stage, False) for i in range(blocks)]
     for name, factor, reduces in plan:
-        size = int(filters * factor)
-        y, entry = _cell(x, before, size, name, reduces), x
+        entry, x = x, _cell(x, before, int(filters * factor), name, reduces)
         # the larger network takes what was before a reduction as the other input of the next cell
         before = before if a.skips and name.startswith("reduce") else entry
-        x = y
     return layers.Activation("relu")(x)
 
 
 def _cell(x: Any, before: Any, filters: int, name: str, reduces: bool) -> Any:
     kind = "reduction" if reduces else "normal"
     p = _adjusted(before, x, filters, name)
-    h = layers.Conv2D(filters, 1, padding="same", name=f"{kind}_conv_1_{name}", **_NAS.conv)(_NAS.activated(x))
-    known = {"p": p, "h": _NAS.normalised(h, f"{kind}_bn_1_{name}")}
+    names = f"{kind}_conv_1_{name} {kind}_bn_1_{name} -"
+    known = {"p": p, "h": _NAS.unit(_NAS.activated(x), "", filters, active=False, names=names)}
     if reduces:
-        known["h3"] = layers.ZeroPadding2D(correct_pad(h, 3), name=f"reduction_pad_1_{name}")(known["h"])
+        known["h3"] = layers.ZeroPadding2D(correct_pad(x, 3), name=f"reduction_pad_1_{name}")(known["h"])
     for i, row in enumerate((_REDUCTION if reduces else _NORMAL).split("\n")[1:-1], 1):
         *operands, total = row.split()
         parts = [
@@ -116,13 +114,12 @@ def _operand(x: Any, what: str, filters: int, name: str) -> Any:
         return make(3, strides=strides, padding="valid" if strides == 2 else "same", name=name)(x)
     kernel = int(what[3]) if what != "-" else 0
     for i in (1, 2) if kernel else ():
-        x = _NAS.activated(x)
-        padded = i == 1 and strides == 2
-        if padded:
+        x, how = _NAS.activated(x), (1, "same")
+        if i == 1 and strides == 2:
             x = layers.ZeroPadding2D(correct_pad(x, kernel), name=f"separable_conv_1_pad_{name}")(x)
-        how = {"strides": strides, "padding": "valid"} if padded else {"padding": "same"}
-        x = layers.SeparableConv2D(filters, kernel, use_bias=False, name=f"separable_conv_{i}_{name}", **how)(x)
-        x = _NAS.normalised(x, f"separable_conv_{i}_bn_{name}")
+            how = (2, "valid")
+        names = f"separable_conv_{i}_{name} separable_conv_{i}_bn_{name} -"
+        x = _SEPARABLE.unit(x, "", filters, kernel, *how, active=False, names=names, kind=layers.SeparableConv2D)
     return x
 
 
@@ -136,11 +133,10 @@ def _adjusted(p: Any, x: Any, filters: int, name: str) -> Any:
         halves = []
         for i, half in enumerate((p, shifted), 1):
             half = layers.AveragePooling2D(1, strides=2, name=f"adjust_avg_pool_{i}_{name}")(half)
-            halves.append(
-                layers.Conv2D(filters // 2, 1, padding="same", name=f"adjust_conv_{i}_{name}", **_NAS.conv)(half)
-            )
+            conv = layers.Conv2D(filters // 2, 1, padding="same", name=f"adjust_conv_{i}_{name}", **_NAS.conv)
+            halves.append(conv(half))
         return _NAS.normalised(_NAS.concatenated(halves), f"adjust_bn_{name}")
-    if p.shape[channel_axis()] != filters:
-        conv = layers.Conv2D(filters, 1, padding="same", name=f"adjust_conv_projection_{name}", **_NAS.conv)
-        return _NAS.normalised(conv(_NAS.activated(p)), f"adjust_bn_{name}")
+    if p.shape[-1] != filters:
+        names = f"adjust_conv_projection_{name} adjust_bn_{name} -"
+        return _NAS.unit(_NAS.activated(p), "", filters, active=False, names=names)
     return p

@@ -176,7 +176,7 @@ def _efficient(x: Any, a: Any, rows: Any, first: bool) -> Any:
 
 def _weighted(x: Any, prefix: str, reduced: int) -> Any:
     """Channels weighted by what all places say of them."""
-    channels, how = x.shape[channel_axis()], {"padding": "same", "kernel_initializer": _CONV}
+    channels, how = x.shape[channel_axis()], dict[str, Any](padding="same", kernel_initializer=_CONV)
     y = layers.GlobalAveragePooling2D(name=f"{prefix}se_squeeze")(x)
     y = layers.Reshape((channels, 1, 1) if channel_axis() == 1 else (1, 1, channels), name=f"{prefix}se_reshape")(y)
     y = layers.Conv2D(reduced, 1, activation="swish", name=f"{prefix}se_reduce", **how)(y)
