@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 _ROOMS = (
     "_legacy",
     "activations",
+    "applications",
     "autodiff",
     "backend",
     "callbacks",
@@ -84,6 +85,7 @@ def version() -> str:
 if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from minikeras import _legacy as _legacy
     from minikeras import activations as activations
+    from minikeras import applications as applications
     from minikeras import autodiff as autodiff
     from minikeras import backend as backend
     from minikeras import callbacks as callbacks

@@ -49,6 +49,7 @@ ROOMS = [
     "saving",
     "utils",
     "mixed_precision",
+    "applications",
     "backend",
     "_legacy",
     "compat",

@@ -60,6 +60,10 @@ class Merge(Layer):
             return None
         return functools.reduce(ops.logical_or, previous_mask)
 
+    def _attach_symbolic_mask(self, inputs: Any, outputs: Any, previous_mask: Any) -> None:
+        if previous_mask is not None:  # without masks there is none, which need not be found by running on zeros
+            super()._attach_symbolic_mask(inputs, outputs, previous_mask)
+
 
 class Add(Merge):
     """The sum of the inputs."""

@@ -515,7 +515,7 @@ class Model(ComparingTrainer, Layer):
 
     @user_facing
     def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
-        """Read the weights from a `.weights.h5` or `.keras` file; a file that does not fit changes nothing."""
+        """Read weights from a `.weights.h5`, `.keras` or older `.h5` file; a file that does not fit changes nothing."""
         saving.load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)
 
     @user_facing

@@ -7,6 +7,7 @@ order with private ones last; a model's own layers come first, and members of li
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import warnings
 from collections.abc import Iterator
@@ -126,7 +127,8 @@ class _Writer:
 
 @user_facing
 def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
-    """Read weights, and the optimizer's state, from a `.weights.h5` or a `.keras` file.
+    """Read weights, and the optimizer's state, from a `.weights.h5` or a `.keras` file; or weights alone from an older
+    `.h5` file.
 
     Everything is checked before the first weight changes, and a failure leaves the model as it was.
 
@@ -134,20 +136,26 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwarg
         model: a built model.
         filepath: the file.
         skip_mismatch: whether layers that do not fit are left alone, with a warning, instead of refused.
+        by_name: of `.h5` files: whether layers are matched by their names, others left alone, instead of in order.
 
     Raises:
         ValueError: for a file that is damaged, does not fit the model, or holds links or arrays stored elsewhere.
     """
+    path = as_path(filepath, (".weights.h5", ".keras", ".h5", ".hdf5"), "Weights")
+    older = not path.name.endswith((".weights.h5", ".keras"))
+    by_name = kwargs.pop("by_name", None) if older or kwargs.get("by_name") is None else None
     if kwargs:
         raise ValueError(
             f"load_weights got unknown arguments {sorted(kwargs)}; files of this kind are matched by their layout."
         )
-    path = existing(as_path(filepath, (".weights.h5", ".keras"), "Weights"))
+    existing(path)
     if not model.built:
         raise ValueError(
             f"The model {model.name!r} has no weights to load into before it is built; call it on data first."
         )
-    if path.name.endswith(".keras"):
+    if older:
+        read_older_weights(model, path, str(path), skip_mismatch, bool(by_name))
+    elif path.name.endswith(".keras"):
         _, weights, _ = read_members(path)
         read_weights(model, weights, str(path), skip_mismatch)
     else:
@@ -210,6 +218,47 @@ def _problem(thing: Any, store: Store) -> str | None:
     return None
 
 
+# ---------------------------------------------------------------- the layout of Keras 2
+
+
+def read_older_weights(model: Any, file: Any, label: str, skip_mismatch: bool = False, by_name: bool = False) -> None:
+    """Read weights from an HDF5 file of Keras 2's layout, where attributes name the layers and the arrays of each.
+
+    Layers that have weights are matched in order, or by their names.
+    """
+    with WeightsReader(file, label) as reader:
+        root = reader.group(reader.root, "model_weights") or reader.root  # the former where the file has a whole model
+        if "theano" in reader.words(root, "backend"):
+            raise ValueError(f"{label!r} comes from Theano, whose kernels are flipped; write it with another backend.")
+        groups = {name: reader.group(root, name) for name in reader.words(root, "layer_names")}
+        arrays = {name: reader.words(group, "weight_names") for name, group in groups.items() if group is not None}
+        names, things = [name for name in arrays if arrays[name]], [thing for thing in model.layers if thing.weights]
+        if not names or (not by_name and len(names) != len(things)):
+            raise ValueError(
+                f"{label!r} does not fit the model: it has {len(names)} layers with weights, the model {len(things)}."
+            )
+        pairs = [(thing, thing.name) for thing in things if thing.name in names]
+        ready: list[tuple[Any, Any]] = []
+        for thing, name in pairs if by_name else zip(things, names, strict=True):
+            variables = [*thing.trainable_weights, *thing.non_trainable_weights]
+            found = [reader.array(groups[name], path) for path in arrays[name]]
+            wanted, shapes = [tuple(one.shape) for one in variables], [one.shape for one in found]
+            if wanted == shapes:
+                ready += zip(variables, found, strict=True)
+                continue
+            problem = f"{label!r} does not fit the model: the layer {thing.name!r} has weights of the shapes {wanted}, "
+            problem += f"the file has {shapes} for {name!r}."
+            if not skip_mismatch:
+                raise ValueError(problem)
+            warnings.warn(f"{problem}  It was left alone.", stacklevel=3)
+        try:
+            values = [(variable, np.asarray(array[()])) for variable, array in ready]
+        except OSError as error:
+            raise ValueError(f"{label!r} could not be read: {error}") from error
+    for variable, value in values:
+        variable.assign(value)
+
+
 class WeightsReader:
     """An HDF5 file that is read without following links out of it.
 
@@ -222,7 +271,7 @@ class WeightsReader:
 
         self._h5py, self._label = h5py, label
         try:
-            self._root = h5py.File(file, "r")
+            self.root = h5py.File(file, "r")
         except OSError as error:
             raise ValueError(f"{label!r} is damaged or holds no weights: {error}.") from error
 
@@ -230,16 +279,40 @@ class WeightsReader:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._root.close()
+        self.root.close()
 
     def store(self, path: str) -> Store:
         """The variables at a path; none where the file has nothing there."""
-        group = self._root
-        for part in [*path.split("/"), "vars"] if path else ["vars"]:
-            group = self.member(group, part, self._h5py.Group)
-            if group is None:
-                break
-        return Store(self, group)
+        return Store(self, self.group(self.root, f"{path}/vars" if path else "vars"))
+
+    def group(self, group: Any, path: str) -> Any:
+        """The group at a path below a group, None where there is none; each step is looked at before it is taken."""
+        for part in path.split("/"):
+            group = None if group is None else self.member(group, part, self._h5py.Group)
+        return group
+
+    def array(self, group: Any, path: str) -> Any:
+        """The array at a path below a group, not yet read.
+
+        Raises:
+            ValueError: where there is none.
+        """
+        folder, _, name = path.rpartition("/")
+        group = self.group(group, folder) if folder else group
+        if group is None or self.member(group, name, self._h5py.Dataset) is None:
+            raise ValueError(f"{self._label!r} names an array {path!r} that it lacks.")
+        return self.dataset(group, name)
+
+    def words(self, group: Any, name: str) -> list[str]:
+        """The strings in an attribute, which may be cut into `name0`, `name1`, ...; none where there is none."""
+        cut = itertools.takewhile(group.attrs.__contains__, (f"{name}{i}" for i in itertools.count()))
+        found = [one for part in ([name] if name in group.attrs else cut) for one in np.ravel(group.attrs[part])]
+        words = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in found]
+        if not all(isinstance(word, str) for word in words):
+            raise ValueError(
+                f"{self._label!r} should have words in the attribute {name!r} of {group.name}, got {words!r:.80}."
+            )
+        return words
 
     def member(self, group: Any, name: str, kind: type) -> Any:
         """A member of a group, None where there is none.
@@ -247,7 +320,7 @@ class WeightsReader:
         Raises:
             ValueError: where it is a link to another place or file, or not of that kind.
         """
-        link = group.get(name, getlink=True)
+        link = group.get(name, getlink=True) if name != "." else None
         if link is None:
             return None
         if not isinstance(link, self._h5py.HardLink):
@@ -290,7 +363,7 @@ class WeightsReader:
             if isinstance(found, self._h5py.Dataset):
                 total += math.prod(self.dataset(found.parent, found.name.rsplit("/", 1)[1]).shape)
 
-        self._root.visititems(add)
+        self.root.visititems(add)
         return total
 
 
