@@ -54,6 +54,7 @@ class Uses:
 
     stateful = False  # whether states are carried from batch to batch
     updates: ClassVar[list[Any]] = []  # assignments happen where they stand
+    state_updates = updates
 
     def get_input_at(self, node_index: int) -> Any:
         """The symbolic input of a use in a graph, by its number."""

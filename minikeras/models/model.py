@@ -519,6 +519,21 @@ class Model(ComparingTrainer, Layer):
         saving.load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)
 
     @user_facing
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Refused: what other libraries serve is not written; `save` writes what real Keras opens and can export."""
+        raise NotImplementedError(
+            f"minikeras writes no models for other libraries, got export({filepath!r}); save() writes a .keras file "
+            "that real Keras opens and can export."
+        )
+
+    @user_facing
+    def quantize(self, mode: Any, *args: Any, **kwargs: Any) -> None:
+        """Refused: weights are floats here."""
+        raise NotImplementedError(
+            f"Weights are floats here, got quantize({mode!r}); make the model with dtype='float16'."
+        )
+
+    @user_facing
     def to_json(self, **kwargs: Any) -> str:
         """The description of the model, without its weights, as JSON for `model_from_json`.
 

@@ -68,7 +68,12 @@ class Outputs:
 
     def _descend(self, structure: Any, spec: Any, role: str) -> list[Any]:
         if not tree.is_nested(structure):
-            return [spec]
+            if role in ("loss", "metrics") or not tree.is_nested(spec):
+                return [spec]
+            parts = tree.flatten(spec)
+            if len(parts) != 1:
+                raise ValueError(self._misfit(spec, role))
+            return parts
         if not tree.is_nested(spec) and (spec is None or role != "y" or self.count == 1):
             return [spec] * len(tree.flatten(structure))
         if isinstance(structure, Mapping):

@@ -167,3 +167,11 @@ def test_names_in_the_order_of_the_alphabet_or_not():
         Model({"b": b, "a": a}, outputs)([X, X])
     with pytest.warns(UserWarning, match=r"has no inputs \['c'\]"):
         Model({"a": a, "b": b}, outputs)({"a": X, "b": X, "c": X})
+
+
+def test_what_models_do_not_do_says_so():
+    with pytest.raises(NotImplementedError, match=r"got export\('here'\); save\(\) writes a \.keras file"):
+        net().export("here")
+    with pytest.raises(NotImplementedError, match=r"got quantize\('int8'\)"):
+        net().quantize("int8")
+    assert net().state_updates == net().updates == []

@@ -57,6 +57,14 @@ def test_forms():
         Outputs([0, 0], ["a", "b"]).spread({"c": 1}, "loss")
 
 
+def test_one_output_has_one_of_each():
+    outputs = Outputs(0, ["d"])
+    assert outputs.spread([5], "y") == outputs.spread({"d": 5}, "y") == outputs.spread(5, "y") == [5]
+    for role in ("y", "loss_weights", "sample_weight"):
+        with pytest.raises(ValueError, match=rf"{role} has 2 parts for the 1 outputs \['d'\]; give one for each"):
+            outputs.spread([1, 2], role)
+
+
 def test_data_keeps_its_structure():
     pair = to_arrays(Pair(np.ones(2), [np.zeros(2), None]), "x")
     assert type(pair) is Pair and pair.right[1] is None
