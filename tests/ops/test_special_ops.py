@@ -235,6 +235,7 @@ REFUSED: list[tuple[Any, type, str]] = [
     (lambda: ops.depth_to_space(X[None, None], 3), ValueError, "blocks of 3"),
     (lambda: ops.space_to_depth(X, 2), ValueError, "four axes"),
     (lambda: ops.psnr(X, X[0], 1.0), ValueError, "one shape"),
+    (lambda: ops.einsum("ij->j", X, optimise=True), TypeError, "optimise"),
     (lambda: ops.normalize(X, order=0), ValueError, "got 0"),
     (lambda: ops.cdist(X, X[:, :3]), ValueError, "cdist"),
 ]
@@ -300,6 +301,11 @@ def test_vectorize() -> None:
     product = ops.vectorize(lambda a, b: a * b)
     np.testing.assert_allclose(product(x, y[:, None]), x * y[:, None])
     check_gradients(lambda a: product(a, 2.0), x)
+
+
+def test_hints_of_einsum() -> None:
+    np.testing.assert_allclose(ops.einsum("ij->j", X, optimize=True), X.sum(0))
+    assert ops.einsum("ij->j", KerasTensor((None, 4)), optimize="greedy").shape == (4,)
 
 
 def test_unique_of_so_many() -> None:
