@@ -138,7 +138,7 @@ def _ndim(x: Any) -> int:
     return len(x.shape) if hasattr(x, "shape") else k.xp.ndim(x)
 
 
-def _einsum_shape(*operands: Any, subscripts: str) -> Any:
+def _einsum_shape(*operands: Any, subscripts: str, **kwargs: Any) -> Any:
     terms, result = _explicit(subscripts, [x.ndim for x in operands])
     sizes: dict[str, int | None] = {}
     for term, x in zip(terms, operands, strict=True):
@@ -148,11 +148,15 @@ def _einsum_shape(*operands: Any, subscripts: str) -> Any:
 
 
 @composite(inputs=0, shape=_einsum_shape, takes=("operands",))
-def einsum(subscripts: str, *operands: Any) -> Any:
+def einsum(subscripts: str, *operands: Any, **kwargs: Any) -> Any:
     """Einstein's summation, for example `einsum("bij,jk->bik", x, w)`; `...` stands for leading axes.
 
-    Of int8 alone it is an int32.
+    Of int8 alone it is an int32.  `optimize` and `precision` are accepted for familiarity.
     """
+    if kwargs.keys() - {"optimize", "precision"}:
+        raise TypeError(
+            f"einsum takes no arguments {sorted(kwargs.keys() - {'optimize', 'precision'})}; leave them out."
+        )
     return _einsum(*operands, subscripts=subscripts)
 
 

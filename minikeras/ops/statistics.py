@@ -13,6 +13,7 @@ from minikeras import config
 from minikeras import kernels as k
 from minikeras.autodiff import shapes
 from minikeras.autodiff.op import Op, composite, operation
+from minikeras.autodiff.tensor import Tensor
 from minikeras.ops import elementwise as ew
 from minikeras.ops import reduction
 from minikeras.ops.common import as_array, as_float, promote, result_type
@@ -48,7 +49,7 @@ def quantile(x: Any, q: Any, axis: Any = None, method: str = "linear", keepdims:
         method: what is taken between two values: `"linear"`, `"lower"`, `"higher"`, `"midpoint"` or `"nearest"`.
 
     Raises:
-        ValueError: for another method.
+        ValueError: for another method, and for other shares; those of a tensor give NaN.
 
     >>> from minikeras import ops
     >>> ops.quantile([1.0, 2.0, 4.0], [0.5, 0.75]).numpy().tolist()
@@ -116,8 +117,12 @@ def _quantile(x: Any, q: Any, axis: Any, method: str, keepdims: bool, skip: bool
     """Quantiles of shares of `whole`; `skip`: without NaN, which else is the result where there is one."""
     if method not in _METHODS:
         raise ValueError(f"The method of a quantile must be one of {', '.join(_METHODS)}, got {method!r}.")
+    if not isinstance(q, Tensor):
+        q = np.asarray(np.asarray(q, "float64") / whole)
+        if ((q < 0) | (q > 1)).any():
+            raise ValueError(f"The shares of a quantile lie between 0 and {whole}, got {(q * whole).tolist()}.")
+        q, whole = Tensor(k.to_device(q)), 1
     x = _floats(x)
-    q = _floats(q if hasattr(q, "dtype") else k.to_device(np.asarray(q, x.data.dtype))) / whole
     axes = shapes.axes_of(axis, x.ndim)
     kept = [i for i in range(x.ndim) if i not in axes]
     sizes = [x.shape[i] for i in kept]
@@ -127,11 +132,14 @@ def _quantile(x: Any, q: Any, axis: Any, method: str, keepdims: bool, skip: bool
     missing = _is_nan(rows)  # they come last
     count = reduction.sum(cast(missing, "int32"), -1, keepdims=True)
     last = ew.maximum(rows.shape[-1] - 1 - (count if skip else count * 0), 0)
-    place = reshape(q, (-1,)) * last
+    shares = cast(reshape(q, (-1,)), "float64") / whole  # float32 counts no further than 16 million
+    inside = ew.logical_and(shares >= 0, shares <= 1)
+    place = ew.where(inside, shares, 0.0) * last
     low, high = ew.floor(place), ew.ceil(place)
-    share = _METHODS[method](place, low)
+    share = cast(_METHODS[method](place, low), np.result_type(x.data.dtype, "float32"))
     below, above = [take_along_axis(rows, cast(one, "int32"), -1) for one in (low, high)]
     y = ew.where(share == 1, 0.0, below) * (1 - share) + ew.where(share == 0, 0.0, above) * share  # infinities stay
+    y = ew.where(inside, y, math.nan)
     if not skip:
         y = ew.where(count > 0, math.nan, y)
     return reshape(moveaxis(cast(y, x.data.dtype), -1, 0), (*q.shape, *shapes.reduced(x.shape, axis, keepdims)))

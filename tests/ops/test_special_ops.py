@@ -110,6 +110,10 @@ def test_quantiles_with_nan_and_infinities() -> None:
     np.testing.assert_array_equal(ops.nanmax(x, 1), [3, math.inf, math.nan])
     np.testing.assert_array_equal(ops.nanargmax(x, 1), [2, 1, -1])
     assert math.isnan(float(ops.median(np.zeros(0))))
+    assert np.isnan(ops.quantile(x[0, ::2], ops.convert_to_tensor([-0.1, 1.1]))).all()
+    long = np.arange(5001, dtype="float16") % 1024  # float16 has no place for each
+    assert float(ops.median(long)) == np.median(long)
+    assert str(ops.median(long).dtype) == "float16"
     assert ops.quantile(np.zeros((0, 3)), np.array([0.5, 0.1]), axis=1).shape == (2, 0)
 
 
@@ -210,6 +214,8 @@ REFUSED: list[tuple[Any, type, str]] = [
     (lambda: ops.histogram(X[0], bins=-1), ValueError, "bins=-1"),
     (lambda: ops.histogram(X[0], range=(2, 1)), ValueError, r"range=\(2, 1\)"),
     (lambda: ops.quantile(X, 0.5, method="middle"), ValueError, "'middle'"),
+    (lambda: ops.quantile(X, [0.5, 1.5]), ValueError, r"between 0 and 1, got \[0.5, 1.5\]"),
+    (lambda: ops.percentile(X, -1), ValueError, "between 0 and 100, got -1"),
     (lambda: ops.searchsorted(X, 1.0), ValueError, "vector"),
     (lambda: ops.argpartition(X, 0.5), ValueError, "0.5"),
     (lambda: ops.correlate(X[0], X[0], mode="all"), ValueError, "'all'"),
@@ -229,6 +235,7 @@ REFUSED: list[tuple[Any, type, str]] = [
     (lambda: ops.depth_to_space(X[None, None], 3), ValueError, "blocks of 3"),
     (lambda: ops.space_to_depth(X, 2), ValueError, "four axes"),
     (lambda: ops.psnr(X, X[0], 1.0), ValueError, "one shape"),
+    (lambda: ops.einsum("ij->j", X, optimise=True), TypeError, "optimise"),
     (lambda: ops.normalize(X, order=0), ValueError, "got 0"),
     (lambda: ops.cdist(X, X[:, :3]), ValueError, "cdist"),
 ]
@@ -294,6 +301,11 @@ def test_vectorize() -> None:
     product = ops.vectorize(lambda a, b: a * b)
     np.testing.assert_allclose(product(x, y[:, None]), x * y[:, None])
     check_gradients(lambda a: product(a, 2.0), x)
+
+
+def test_hints_of_einsum() -> None:
+    np.testing.assert_allclose(ops.einsum("ij->j", X, optimize=True), X.sum(0))
+    assert ops.einsum("ij->j", KerasTensor((None, 4)), optimize="greedy").shape == (4,)
 
 
 def test_unique_of_so_many() -> None:

@@ -35,7 +35,7 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("squareplus", {"b": 2}),
     ("threshold", {"threshold": 0.5, "default_value": 2.0}),
 ]
-CALLS = [(name, {}) for name in activations.ALL if name != "threshold"] + OPTIONS
+CALLS = [(name, {}) for name in activations.ALL if name not in ("threshold", "sparsemax")] + OPTIONS
 PENALTIES: list[tuple[str, dict[str, Any]]] = [
     ("L1", {}),
     ("L2", {"l2": 0.3}),
@@ -70,10 +70,20 @@ def test_activations(name: str, options: dict[str, Any]) -> None:
     compare(lambda x: ours(x, **options), lambda x: theirs(x, **options))
 
 
+def test_sparsemax_is_a_distribution() -> None:
+    """In Keras it is none wherever more than one value is left: it sums sums."""
+    np.testing.assert_allclose(np.asarray(activations.sparsemax(X)).sum(-1), 1, rtol=1e-6)
+    theirs = np.asarray(keras.activations.sparsemax(X))
+    alone = (np.asarray(activations.sparsemax(X)) > 0).sum(-1) == 1
+    assert 0 < alone.sum() < len(X)
+    np.testing.assert_allclose(theirs[alone], activations.sparsemax(X[alone]), atol=1e-6)
+    assert (theirs[~alone].sum(-1) < 0.99).all()
+
+
 def test_activation_names() -> None:
     from keras.src.activations import ALL_OBJECTS_DICT
 
-    assert set(ALL_OBJECTS_DICT) - set(activations.ALL) == {"sparsemax"}
+    assert set(ALL_OBJECTS_DICT) <= set(activations.ALL)
     for name in activations.ALL:
         assert activations.serialize(activations.get(name)) == keras.activations.serialize(keras.activations.get(name))
 
