@@ -86,6 +86,14 @@ def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, An
 
     Raises:
         ValueError: for another shape.
+        OSError: where the names are neither in the cache nor can be downloaded.
+
+    Example:
+
+    >>> from minikeras import applications
+    >>> model = applications.ResNet50()  # doctest: +SKIP
+    >>> applications.resnet50.decode_predictions(model.predict(pictures), top=1)  # doctest: +SKIP
+    [[('n02504458', 'African_elephant', 0.82)]]
     """
     if len(preds.shape) != 2 or preds.shape[1] != 1000:
         raise ValueError(f"decode_predictions expects an array of shape (pictures, 1000), got {tuple(preds.shape)}.")
@@ -110,6 +118,12 @@ def obtain_input_shape(
 
     Raises:
         ValueError: where the shape is too small, open, or not that of the weights.
+
+    Example:
+
+    >>> from minikeras.applications.imagenet_utils import obtain_input_shape
+    >>> obtain_input_shape(None, 224, 32, "channels_last", require_flatten=True)
+    (224, 224, 3)
     """
     first, trained = data_format == "channels_first", weights == "imagenet"
     shape = tuple(input_shape) if input_shape else None
