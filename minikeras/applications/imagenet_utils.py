@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from minikeras import config, ops
+from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.datasets import files
 from minikeras.tracebacks import user_facing
 from minikeras.utils import data_utils
@@ -55,20 +56,22 @@ def preprocess_input(x: Any, data_format: str | None = None, mode: str = "caffe"
     """
     divisor, swapped, mean, deviation = _MODES[one_of("mode", mode, _MODES)]
     data_format = one_of("data_format", data_format or config.image_data_format(), _FORMATS)
-    x = x if hasattr(x, "shape") else np.asarray(x)
+    plain = isinstance(x, np.ndarray)
+    x = x if plain or isinstance(x, KerasTensor) else ops.convert_to_tensor(x)
     axis = -1 if data_format == "channels_last" else 0 if len(x.shape) == 3 else 1
     if mode != "tf" and (len(x.shape) < 3 or x.shape[axis] not in (3, None)):
         raise ValueError(f"Pictures need 3 channels, here the axis {axis}, got the shape {tuple(x.shape)}.")
-    if np.dtype(str(x.dtype)).kind != "f":
-        x = x.astype(config.floatx()) if isinstance(x, np.ndarray) else ops.cast(x, config.floatx())
+    if "float" not in str(x.dtype):
+        x = x.astype(config.floatx()) if plain else ops.cast(x, config.floatx())
     around = (1,) * (-1 - axis + len(x.shape)) if axis >= 0 else ()
 
     def along(values: Any) -> Any:
-        return values if isinstance(values, float) else np.reshape(np.asarray(values, str(x.dtype)), (3, *around))
+        array = values if isinstance(values, float) else np.reshape(values, (3, *around))
+        return np.asarray(array, x.dtype) if plain else ops.convert_to_tensor(array, dtype=x.dtype)
 
     x = x / divisor if divisor else x
     if swapped:
-        x = np.flip(x, axis) if isinstance(x, np.ndarray) else ops.flip(x, axis)
+        x = np.flip(x, axis) if plain else ops.flip(x, axis)
     x = x - along(mean)
     return x if deviation is None else x / along(deviation)
 
