@@ -159,6 +159,13 @@ class Family:
             Raises:
                 ValueError: for arguments that contradict each other or the weights, before anything is built.
                 OSError: where weights are neither in the cache nor can be downloaded.
+
+            Example:
+
+            >>> from minikeras import applications
+            >>> model = applications.{title}(weights=None)  # doctest: +SKIP
+            >>> model.output_shape  # doctest: +SKIP
+            (None, 1000)
             """
             given = signature.bind(*args, **kwargs).arguments
             return _build(SimpleNamespace(**{**always, **defaults, **given}))

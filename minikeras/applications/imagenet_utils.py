@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from minikeras import config, ops
+from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.datasets import files
 from minikeras.tracebacks import user_facing
 from minikeras.utils import data_utils
@@ -55,20 +56,22 @@ def preprocess_input(x: Any, data_format: str | None = None, mode: str = "caffe"
     """
     divisor, swapped, mean, deviation = _MODES[one_of("mode", mode, _MODES)]
     data_format = one_of("data_format", data_format or config.image_data_format(), _FORMATS)
-    x = x if hasattr(x, "shape") else np.asarray(x)
+    plain = isinstance(x, np.ndarray)
+    x = x if plain or isinstance(x, KerasTensor) else ops.convert_to_tensor(x)
     axis = -1 if data_format == "channels_last" else 0 if len(x.shape) == 3 else 1
     if mode != "tf" and (len(x.shape) < 3 or x.shape[axis] not in (3, None)):
         raise ValueError(f"Pictures need 3 channels, here the axis {axis}, got the shape {tuple(x.shape)}.")
-    if np.dtype(str(x.dtype)).kind != "f":
-        x = x.astype(config.floatx()) if isinstance(x, np.ndarray) else ops.cast(x, config.floatx())
+    if "float" not in str(x.dtype):
+        x = x.astype(config.floatx()) if plain else ops.cast(x, config.floatx())
     around = (1,) * (-1 - axis + len(x.shape)) if axis >= 0 else ()
 
     def along(values: Any) -> Any:
-        return values if isinstance(values, float) else np.reshape(np.asarray(values, str(x.dtype)), (3, *around))
+        array = values if isinstance(values, float) else np.reshape(values, (3, *around))
+        return np.asarray(array, x.dtype) if plain else ops.convert_to_tensor(array, dtype=x.dtype)
 
     x = x / divisor if divisor else x
     if swapped:
-        x = np.flip(x, axis) if isinstance(x, np.ndarray) else ops.flip(x, axis)
+        x = np.flip(x, axis) if plain else ops.flip(x, axis)
     x = x - along(mean)
     return x if deviation is None else x / along(deviation)
 
@@ -86,6 +89,14 @@ def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, An
 
     Raises:
         ValueError: for another shape.
+        OSError: where the names are neither in the cache nor can be downloaded.
+
+    Example:
+
+    >>> from minikeras import applications
+    >>> model = applications.ResNet50()  # doctest: +SKIP
+    >>> applications.resnet50.decode_predictions(model.predict(pictures), top=1)  # doctest: +SKIP
+    [[('n02504458', 'African_elephant', 0.82)]]
     """
     if len(preds.shape) != 2 or preds.shape[1] != 1000:
         raise ValueError(f"decode_predictions expects an array of shape (pictures, 1000), got {tuple(preds.shape)}.")
@@ -110,6 +121,12 @@ def obtain_input_shape(
 
     Raises:
         ValueError: where the shape is too small, open, or not that of the weights.
+
+    Example:
+
+    >>> from minikeras.applications.imagenet_utils import obtain_input_shape
+    >>> obtain_input_shape(None, 224, 32, "channels_last", require_flatten=True)
+    (224, 224, 3)
     """
     first, trained = data_format == "channels_first", weights == "imagenet"
     shape = tuple(input_shape) if input_shape else None

@@ -290,6 +290,18 @@ def test_preprocess_input_by_hand():
     np.testing.assert_allclose(np.asarray(imagenet_utils.preprocess_input(whole)), [[[-103.939, -116.779, -123.68]]])
 
 
+def test_preprocess_input_keeps_the_kind_and_type():
+    pixels = np.arange(12.0).reshape(2, 2, 3)
+    for mode in ("caffe", "tf", "torch"):
+        for dtype in ("float16", "float32", "float64"):
+            array = imagenet_utils.preprocess_input(pixels.astype(dtype), mode=mode)
+            tensor = imagenet_utils.preprocess_input(minikeras.ops.convert_to_tensor(pixels, dtype), mode=mode)
+            assert array.dtype == dtype and tensor.dtype == dtype and type(array) is np.ndarray
+            np.testing.assert_allclose(np.asarray(tensor), array, rtol=1e-6 if dtype != "float16" else 1e-3, atol=1e-6)
+        listed = imagenet_utils.preprocess_input(pixels.tolist(), mode=mode)
+        np.testing.assert_allclose(np.asarray(listed), imagenet_utils.preprocess_input(pixels, mode=mode), rtol=1e-5)
+
+
 def test_preprocess_input_refuses():
     with pytest.raises(ValueError, match="mode must be 'caffe', 'tf' or 'torch'"):
         imagenet_utils.preprocess_input(np.ones((2, 2, 3)), mode="none")
