@@ -27,6 +27,7 @@ OTHERWISE = {
     "split(5x2,1,3)",
     "categorical_crossentropy(2x3x4,2x3x4,axis=1)",
     "categorical_crossentropy(2x3x4,2x3x4,from_logits=True,axis=0)",
+    *[f"adaptive_{name}_pool({sizes})" for name in ("max", "average") for sizes in ("2x5x4x2,2,6", "2x3x4x2x2,2,4,1")],
 }
 
 
