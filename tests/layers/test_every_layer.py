@@ -133,6 +133,7 @@ def check_number_types(row: Row, layer: Any, inputs: list[Any], outputs: list[An
         assert {str(variable.dtype) for variable in mixed.trainable_variables} <= {"float32"}
         close(rounded, outputs, row.tolerance if dtype == "mixed_bfloat16" else row.tolerance / 8)
         check_training_step(row, mixed, inputs)
+        assert {str(y.dtype) for y in call(row, mixed, inputs, training=True)} == {dtype.removeprefix("mixed_")}
 
 
 def check_open_sizes(row: Row, layer: Any, inputs: list[Any], outputs: list[Any]) -> None:

@@ -161,6 +161,19 @@ def test_inputs_of_a_model_are_rounded_by_the_layers_that_want_it():
         assert model.predict(x, verbose=0)[0, 0] == np.float32(1 + 2**-12)
 
 
+@pytest.mark.parametrize("dtype", MIXED)
+def test_dropout_within_a_step_keeps_the_type(dtype):
+    x = RNG.normal(size=(3, 5, 4))
+    for layer in (
+        layers.LSTM(3, dropout=0.3, recurrent_dropout=0.2, dtype=dtype),
+        layers.GRU(3, dropout=0.3, return_sequences=True, dtype=dtype),
+        layers.SimpleRNN(3, recurrent_dropout=0.3, dtype=dtype),
+        layers.ConvLSTM1D(2, 2, dropout=0.3, data_format="channels_first", dtype=dtype),
+    ):
+        inputs = x[:, :, None] if isinstance(layer, layers.ConvLSTM1D) else x
+        assert str(layer(inputs, training=True).dtype) == dtype.removeprefix("mixed_")
+
+
 def test_predictions_are_replayed():
     config.set_dtype_policy("mixed_bfloat16")
     model = Sequential(

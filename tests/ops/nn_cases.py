@@ -398,7 +398,6 @@ PUBLIC: list[Case] = [
     _named(rms_normalization)(X(2, 3, 4), X(4), epsilon=1e-3),
     _named(rms_normalization)(X(2, 3, 4), X(3), axis=1, epsilon=1e-3),
     _named(rms_normalization)(X(2, 3, 4), X(3, 4), axis=[1, 2], epsilon=1e-3),
-    _named(rms_norm)(X(2, 3, 4), X(3, 4), epsilon=1e-3, axes=2),
     *[case("moments", X(2, 3, 4), axes=axes, reference=moments) for axes in ([0], [0, 1], [-1])],
     case("moments", X(2, 3, 4), [1], keepdims=True, reference=moments),
     _named(layer_normalization)(X(2, 5)),
@@ -505,6 +504,7 @@ PRIMITIVES: list[Case] = [
     *[_named(batch_norm_training)(X(2, 3, 4), gamma, X(4), epsilon=1e-3, mask=_BY_ROWS) for gamma in (None, X(4))],
     *[_named(layer_norm)(X(5, 3), gamma, beta, epsilon=0.1) for gamma in (None, X(3)) for beta in (None, X(3))],
     _named(layer_norm)(X(2, 3, 4), X(3, 4), X(3, 4), epsilon=1e-3, axes=2),
+    _named(rms_norm)(X(2, 3, 4), X(3, 4), epsilon=1e-3, axes=2),
     case("scale_shift", X(2, 3, 4), X(4), X(4), reference=lambda x, scale, shift: x * scale + shift),
     *[
         _sequence(name, gates, **settings)

@@ -29,6 +29,7 @@ OTHERWISE = {
     "categorical_crossentropy(2x3x4,2x3x4,from_logits=True,axis=0)",
     *("corrcoef(3x5)", "corrcoef(5)", "rot90(2x3,0)", "rot90(2x3,2)", "kron(3,2x2)", "slogdet(2x3x3)"),
     *("lu_factor(2x4x4)", "hsplit(4,1)", "select(array,array,2x3,2x3,1.5)"),
+    *[f"adaptive_{name}_pool({sizes})" for name in ("max", "average") for sizes in ("2x5x4x2,2,6", "2x3x4x2x2,2,4,1")],
 }
 
 
