@@ -1,14 +1,21 @@
-"""Modules that are loaded when something of them is first asked for: what takes a while and is seldom wanted."""
+"""Modules and names that are loaded when they are first asked for.
+
+What a package offers is written once, in its stub: `layers/__init__.pyi` has a line `from minikeras.layers.core import
+Dense as Dense` for each name.  Type checkers and editors read it, and `homes` does: a name is loaded from there.
+"""
 
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
 _FEW = 12  # names that a message lists
+_OFFER = re.compile(r"^from (\S+) import (\w+) as (\w+)|^(\w+) = (\w+)", re.MULTILINE)
 
 
 class LazyModule:
@@ -21,8 +28,18 @@ class LazyModule:
         return getattr(importlib.import_module(self._module), name)
 
 
+def homes(package: str) -> dict[str, str]:
+    """What the stub of a module offers: for each name its module, or `"module:name"`; nothing where there is none."""
+    stub = Path(str(sys.modules[package].__file__)).with_suffix(".pyi")
+    found: dict[str, str] = {}
+    for module, name, offered, alias, known in _OFFER.findall(stub.read_text("utf-8") if stub.is_file() else ""):
+        inside = "." if module == package.removesuffix(f".{stub.stem}") else ":"
+        found[offered or alias] = f"{module}{inside}{name}" if module else found[known]
+    return {name: home for name, home in found.items() if name[0] != "_"}
+
+
 def public_names(
-    package: str, homes: Mapping[str, str] | None = None, owners: tuple[str, ...] = (), hidden: str = ""
+    package: str, more: Mapping[str, str] | None = None, owners: tuple[str, ...] = (), hidden: str = ""
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """`__getattr__` and `__dir__` of a module: names that are found elsewhere when they are first asked for (PEP 562).
 
@@ -31,21 +48,24 @@ def public_names(
 
     Args:
         package: the module's name.
-        homes: for each name the module that it stands for, or `"module:name"` for something in a module.
+        more: further names beside those of the module's stub, with their `homes`, which `dir` shows too.
         owners: the modules in which what it offers is defined, default itself.
         hidden: what is defined there for other modules only, the names with blanks between.
     """
-    homes = homes or {}
+    offered = homes(package)
+    offered.update(more or {})
+    if len(offered) > len(more or {}):
+        vars(sys.modules[package])["__all__"] = sorted(offered)
 
     def __getattr__(name: str) -> Any:
-        if name not in homes:
-            names = vars(sys.modules[package]).get("__all__", homes)
+        if name not in offered:
+            names = vars(sys.modules[package]).get("__all__", offered)
             known = f"; it has {', '.join(names)}." if 0 < len(names) <= _FEW else "."
             remedy = None if name[:1] == "_" else _remedy(f"{package}.{name}")
             if remedy is not None and _is_import(sys._getframe(1)):
                 raise ImportError(remedy)
             raise AttributeError(remedy or f"module {package!r} has no attribute {name!r}{known}")
-        module, _, attribute = homes[name].partition(":")
+        module, _, attribute = offered[name].partition(":")
         value = importlib.import_module(module)
         if attribute:
             value = getattr(value, attribute)
@@ -55,7 +75,7 @@ def public_names(
     def __dir__() -> list[str]:
         here = vars(sys.modules[package])
         own = here.get("__all__") or [name for name in here if name[0] != "_" and _is_own(here[name])]
-        return sorted({*own, *homes} - {*hidden.split()})
+        return sorted({*own, *offered} - {*hidden.split()})
 
     def _is_own(value: Any) -> bool:
         home = None if isinstance(value, ModuleType) else getattr(value, "__module__", None)

@@ -25,7 +25,8 @@ from minikeras.tracebacks import user_facing
 from minikeras.utils.suggest import unknown
 
 _classes: dict[tuple[str, str], type] = {}
-_homes: dict[tuple[str, str], str] = {}  # of classes that are loaded when they are first needed
+_homes: dict[tuple[str, str], str] = {}  # "module:name" of classes that are loaded when they are first needed
+_at_home: dict[str, str] = {}  # their public modules
 _modules: dict[type, str] = {}
 _function_names: dict[Any, str] = {}
 _functions: dict[str, Any] = {}
@@ -51,8 +52,9 @@ def builtin(module: str, *classes: type) -> None:
 
 
 def builtin_later(module: str, homes: Mapping[str, str]) -> None:
-    """Enter the names of built-in classes and the modules that enter them by `builtin` when one is first needed."""
+    """Enter the names of built-in classes that are loaded when they are first needed, from `"module:name"`."""
     _homes.update({(module, name): home for name, home in homes.items()})
+    _at_home.update(dict.fromkeys(homes.values(), module))
 
 
 def _public_name(cls: type) -> str:
@@ -71,13 +73,19 @@ def builtin_class(module: str | None, class_name: str) -> type | None:
     """The built-in class of that public module and name, or None."""
     key = module or "", class_name
     if key in _homes and key not in _classes:
-        importlib.import_module(_homes[key])
+        home, _, name = _homes[key].partition(":")
+        builtin(key[0], getattr(importlib.import_module(home), name))
     return _classes.get(key)
 
 
 def is_builtin(cls: type) -> bool:
     """Whether a class is one of minikeras's own."""
-    return cls in _modules
+    return _public_module(cls) is not None
+
+
+def _public_module(cls: type) -> str | None:
+    """The public module that a built-in class is described by."""
+    return _modules.get(cls) or _at_home.get(f"{cls.__module__}:{cls.__qualname__}")
 
 
 # ---------------------------------------------------------------- users' objects
@@ -274,8 +282,9 @@ serialize_value = serialize_keras_object
 
 def _describe(thing: Any) -> dict[str, Any]:
     cls = type(thing)
-    own = is_builtin(cls)
-    module = _modules[cls] if own else cls.__module__
+    module = _public_module(cls)
+    own = module is not None
+    module = module or cls.__module__
     description = {
         "module": None if module == "__main__" else module,
         "class_name": _public_name(cls) if own else cls.__name__,

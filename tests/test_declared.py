@@ -388,11 +388,11 @@ MISTAKES = {
 
 def public_names():
     """Every public name, as a user's program spells it."""
-    names = [f"keras.{name}" for name in (*keras._ROOMS, *keras._NAMES, "version")]
-    for module in ("layers", "optimizers", "callbacks", "utils", "models", "datasets", "preprocessing.image"):
+    names = [f"keras.{name}" for name in keras.__all__]
+    for module in ("layers", "optimizers", "callbacks", "utils", "models", "datasets", "ops", "preprocessing.image"):
         room = importlib.import_module(f"minikeras.{module}")
         names += [f"keras.{module}.{name}" for name in room.__all__]
-    for module in ("losses", "metrics", "ops", "initializers", "regularizers", "constraints", "activations"):
+    for module in ("losses", "metrics", "initializers", "regularizers", "constraints", "activations"):
         public = {name for name, one in vars(getattr(keras, module)).items() if name[0] != "_" and callable(one)}
         names += [f"keras.{module}.{name}" for name in sorted(public)]
     return names

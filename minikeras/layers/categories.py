@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from minikeras import kernels as k
-from minikeras import ops, registry
+from minikeras import ops
 from minikeras.autodiff.op import operation
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.declared import Check, Number, Whole
@@ -225,6 +225,3 @@ def _compressed(summary: np.ndarray, epsilon: float) -> np.ndarray:
     values = np.interp(shares, weights / weights[-1], summary[0])
     weights = np.interp(shares, weights / weights[-1], weights)
     return np.stack([values, np.diff(weights, prepend=0)]).astype("float32")
-
-
-registry.builtin("keras.layers", CategoryEncoding, Discretization)

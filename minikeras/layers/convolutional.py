@@ -24,6 +24,7 @@ from minikeras.layers.fields import (
     declared,
 )
 from minikeras.layers.layer import Layer
+from minikeras.layers.older_paths import find_all_layers
 from minikeras.layers.spec import InputSpec
 from minikeras.ops import nn
 
@@ -313,3 +314,6 @@ class SeparableConv2D(SeparableConv):
     """Separable convolution of pictures: (batch, rows, columns, channels); arguments as for `SeparableConv`."""
 
     rank = 2
+
+
+find_all_layers(__name__)

@@ -14,6 +14,7 @@ from minikeras.layers.common import Elementwise, SameType, known_size, sizes_arg
 from minikeras.layers.fields import Activation as ActivationFunction
 from minikeras.layers.fields import Constraint, Initializer, Positive, Regularizer, declared, field
 from minikeras.layers.layer import Layer
+from minikeras.layers.older_paths import find_all_layers
 from minikeras.layers.spec import InputSpec
 from minikeras.ops import nn
 from minikeras.tracebacks import user_facing
@@ -282,3 +283,6 @@ class Identity(Elementwise, SameType):
 
     def call(self, inputs: Any) -> Any:
         return inputs
+
+
+find_all_layers(__name__)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from minikeras import kernels as k
-from minikeras import registry, tree
+from minikeras import tree
 from minikeras.autodiff.strings import is_text
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
@@ -278,6 +278,3 @@ class HashedCrossing(Hashed):
         self.compute_output_shape([array.shape for array in arrays])
         bins = (_crossed(columns) % _u(self.num_bins)).astype(np.int64)
         return self._given_out(bins.reshape(arrays[0].shape))
-
-
-registry.builtin("keras.layers", HashedCrossing, Hashing)

@@ -18,7 +18,7 @@ from minikeras.layers.fields import DataFormat, Positive, declared, field
 from minikeras.layers.layer import Layer
 from minikeras.layers.spec import call_signature, map_shapes
 from minikeras.ops import image
-from minikeras.registry import builtin, deserialize_keras_object, serialize_keras_object
+from minikeras.registry import deserialize_keras_object, serialize_keras_object
 from minikeras.seeds import SeedGenerator
 from minikeras.utils.checks import number, shown
 
@@ -644,7 +644,3 @@ class Pipeline(Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Pipeline:
         return cls(**{**config, "layers": [deserialize_keras_object(layer) for layer in config["layers"]]})
-
-
-builtin("keras.layers", *[globals()[name] for name in __all__])
-builtin("keras._legacy.layers", RandomHeight, RandomWidth)

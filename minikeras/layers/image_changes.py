@@ -27,7 +27,6 @@ from minikeras.layers.image import (
     uniform,
 )
 from minikeras.ops import image
-from minikeras.registry import builtin
 from minikeras.utils.checks import number, shown
 
 __all__ = ["AutoContrast", "CutMix", "Equalization", "MixUp", "RandAugment", "RandomBrightness"]
@@ -777,6 +776,3 @@ class RandAugment(RandomImageLayer):
             name = _AUGMENTATIONS[int(chosen_one)]
             values = getattr(getattr(self, name), method)(values, transformation["transforms"][name])
         return values
-
-
-builtin("keras.layers", *[globals()[name] for name in __all__])

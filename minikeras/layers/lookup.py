@@ -12,7 +12,6 @@ import numpy as np
 
 from minikeras import config as settings
 from minikeras import kernels as k
-from minikeras import registry
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
 from minikeras.declared import OneOf, Whole
@@ -412,6 +411,3 @@ class IntegerLookup(Lookup):
 
     def _keys(self, array: np.ndarray) -> list[int]:
         return self._integers(array).ravel().tolist()
-
-
-registry.builtin("keras.layers", IntegerLookup, StringLookup)

@@ -19,6 +19,7 @@ from minikeras.layers.fields import (
     declared,
     field,
 )
+from minikeras.layers.older_paths import find_all_layers
 from minikeras.layers.spec import InputSpec
 from minikeras.ops import nn
 
@@ -360,3 +361,6 @@ def normalize(x: Any, axis: Any, epsilon: float) -> Any:
 def _at_least_float32(x: Any) -> Any:
     """A float16 or bfloat16 tensor as float32, whose sums do not overflow; any other as it is."""
     return ops.cast(x, "float32") if x is not None and x.data.itemsize == 2 else x
+
+
+find_all_layers(__name__)

@@ -5,6 +5,7 @@ Many of them are called otherwise here or hold fewer layers, so all layers are f
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from types import ModuleType
 from typing import Any
@@ -15,21 +16,23 @@ _PATHS = (
 )
 
 
-def open_older_paths(package: str, layers: dict[str, Any]) -> None:
-    """Let these layers, by name, be imported from every older path in the package."""
+def open_older_paths(package: str) -> None:
+    """Let every layer of the package be imported from every older path in it."""
     for path in _PATHS:
-        _open(package, path, layers)
+        name = f"{package}.{path}"
+        if importlib.util.find_spec(name) is None:
+            sys.modules[name] = ModuleType(name, "Layers, under the path that Keras 2 programs know.")
+            setattr(sys.modules[package], path, sys.modules[name])
+            find_all_layers(name)
 
 
-def _open(package: str, path: str, layers: dict[str, Any]) -> None:
-    name = f"{package}.{path}"
+def find_all_layers(path: str) -> None:
+    """Let all layers be found in the module of an older path; what is really there calls this at its end."""
+    package = sys.modules[path.rpartition(".")[0]]
 
     def find(wanted: str) -> Any:
-        if wanted not in layers:
-            raise AttributeError(f"{name} has no {wanted!r}.")
-        return layers[wanted]
+        if wanted not in vars(package).get("__all__", ()):
+            raise AttributeError(f"{path} has no {wanted!r}.")
+        return getattr(package, wanted)
 
-    if name not in sys.modules:
-        sys.modules[name] = ModuleType(name, "Layers, under the path that Keras 2 programs know.")
-        setattr(sys.modules[package], path, sys.modules[name])
-    sys.modules[name].__getattr__ = find  # type: ignore[method-assign]
+    sys.modules[path].__getattr__ = find  # type: ignore[method-assign]

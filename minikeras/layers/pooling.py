@@ -8,6 +8,7 @@ from minikeras import ops
 from minikeras.layers.common import int_tuple, replace_axes, spatial_axes, window_counts
 from minikeras.layers.fields import DataFormat, Sizes, Word, declared
 from minikeras.layers.layer import Layer
+from minikeras.layers.older_paths import find_all_layers
 from minikeras.layers.spec import InputSpec
 
 
@@ -297,3 +298,6 @@ class AdaptiveMaxPooling3D(AdaptiveMaxPooling):
     """
 
     rank = 3
+
+
+find_all_layers(__name__)

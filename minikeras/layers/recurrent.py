@@ -24,6 +24,7 @@ from minikeras.layers.common import choice, known_size
 from minikeras.layers.context import context
 from minikeras.layers.fields import Activation, Constraint, Initializer, Positive, Rate, Regularizer, declared, field
 from minikeras.layers.layer import Layer
+from minikeras.layers.older_paths import find_all_layers
 from minikeras.layers.spec import InputSpec
 from minikeras.layers.wrapper import Wrapper
 from minikeras.ops import nn
@@ -948,3 +949,6 @@ class TimeDistributed(Wrapper):
     def compute_output_shape(self, input_shape: Any) -> Any:
         batch, *rest = self.layer.compute_output_shape((input_shape[0], *input_shape[2:]))
         return (batch, input_shape[1], *rest)
+
+
+find_all_layers(__name__)

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from minikeras import registry
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
 from minikeras.declared import Kept, Whole
@@ -162,6 +161,3 @@ class TextVectorization(Lookup):
     def _as_text(self, texts: list[bytes]) -> np.ndarray:
         """What functions of texts take: an array of NumPy's own strings."""
         return np.array(self._lookup_layer._shown(texts), str)
-
-
-registry.builtin("keras.layers", TextVectorization)

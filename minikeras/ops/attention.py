@@ -16,8 +16,6 @@ from minikeras.ops.elementwise import add, multiply, where
 from minikeras.ops.product import einsum
 from minikeras.ops.shaping import repeat
 
-__all__ = ["dot_product_attention"]
-
 KERAS_MODULE = "keras.src.ops.nn"
 
 

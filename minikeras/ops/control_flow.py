@@ -19,8 +19,6 @@ from minikeras.ops import shaping
 from minikeras.ops.core import convert_to_tensor, is_tensor
 from minikeras.tracebacks import user_facing
 
-__all__ = ["associative_scan", "cond", "fori_loop", "map", "scan", "switch", "vectorized_map", "while_loop"]
-
 # ---------------------------------------------------------------- choices
 
 

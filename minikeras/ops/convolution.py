@@ -15,8 +15,6 @@ from minikeras.autodiff.op import composite, differentiable
 from minikeras.autodiff.symbolic import TooSmall
 from minikeras.ops.common import as_type
 
-__all__ = ["conv", "conv_transpose", "depthwise_conv", "separable_conv"]
-
 KERAS_MODULE = "keras.src.ops.nn"
 
 

@@ -12,7 +12,6 @@ import numpy as np
 from minikeras import journal
 from minikeras import kernels as k
 from minikeras.autodiff import shapes
-from minikeras.autodiff.custom import custom_gradient
 from minikeras.autodiff.op import composite, differentiable, operation, stacked
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.strings import is_text, strings_in
@@ -21,32 +20,6 @@ from minikeras.autodiff.tensor import FLOATS, Tensor
 from minikeras.ops import elementwise, shaping
 from minikeras.ops.common import array_type, as_array, as_type
 from minikeras.tracebacks import end_at_users_line
-
-__all__ = [
-    "cast",
-    "convert_to_numpy",
-    "convert_to_tensor",
-    "copy",
-    "custom_gradient",
-    "dtype",
-    "in_top_k",
-    "is_tensor",
-    "ndim",
-    "saturate_cast",
-    "scatter",
-    "scatter_update",
-    "segment_max",
-    "segment_min",
-    "segment_prod",
-    "segment_sum",
-    "shape",
-    "size",
-    "slice",
-    "slice_update",
-    "stop_gradient",
-    "top_k",
-    "unstack",
-]
 
 KERAS_MODULE = "keras.src.ops.core"
 

@@ -15,21 +15,6 @@ from minikeras.ops.core import cast
 from minikeras.ops.shaping import broadcast_to, reshape
 from minikeras.tracebacks import user_facing
 
-__all__ = [
-    "arange",
-    "empty",
-    "eye",
-    "full",
-    "full_like",
-    "identity",
-    "linspace",
-    "meshgrid",
-    "ones",
-    "ones_like",
-    "zeros",
-    "zeros_like",
-]
-
 KERAS_MODULE = "keras.src.ops.numpy"
 
 

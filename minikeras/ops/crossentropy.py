@@ -17,8 +17,6 @@ from minikeras.ops import numpy as fine
 from minikeras.ops.activation import sigmoid, softmax
 from minikeras.ops.common import as_array, as_float, as_type, unbroadcast
 
-__all__ = ["binary_crossentropy", "categorical_crossentropy", "multi_hot", "one_hot", "sparse_categorical_crossentropy"]
-
 KERAS_MODULE = "keras.src.ops.nn"
 
 

@@ -17,8 +17,6 @@ from minikeras.autodiff import shapes
 from minikeras.autodiff.op import differentiable, operation
 from minikeras.utils.checks import one_of, whole
 
-__all__ = ["ctc_decode", "ctc_loss"]
-
 
 def _float_of(dtype: Any) -> Any:
     return config.result_type(dtype, "float32")

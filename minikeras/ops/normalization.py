@@ -12,8 +12,6 @@ from minikeras.autodiff.op import composite, differentiable
 from minikeras.ops import core
 from minikeras.ops import numpy as fine
 
-__all__ = ["batch_normalization", "layer_normalization", "moments", "rms_normalization"]
-
 KERAS_MODULE = "keras.src.ops.nn"
 
 

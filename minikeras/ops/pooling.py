@@ -13,8 +13,6 @@ from minikeras.ops import core
 from minikeras.ops import numpy as fine
 from minikeras.ops.convolution import channels_last, explicit_padding, per_axis, restore_channels, windows
 
-__all__ = ["adaptive_average_pool", "adaptive_max_pool", "average_pool", "max_pool"]
-
 KERAS_MODULE = "keras.src.ops.nn"
 
 

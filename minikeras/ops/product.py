@@ -14,8 +14,6 @@ from minikeras.ops.elementwise import multiply
 from minikeras.ops.reduction import sum as reduce_sum
 from minikeras.ops.shaping import ravel, reshape
 
-__all__ = ["dot", "einsum", "inner", "matmul", "outer", "tensordot", "vdot"]
-
 KERAS_MODULE = "keras.src.ops.numpy"
 
 

@@ -19,33 +19,6 @@ from minikeras.ops.common import array_type, as_array, as_float, axes_of, promot
 from minikeras.ops.core import cast, convert_to_tensor
 from minikeras.ops.shaping import diagonal, expand_dims, moveaxis, reshape, squeeze
 
-__all__ = [
-    "all",
-    "amax",
-    "amin",
-    "any",
-    "argmax",
-    "argmin",
-    "argsort",
-    "average",
-    "bincount",
-    "count_nonzero",
-    "cumprod",
-    "cumsum",
-    "digitize",
-    "logsumexp",
-    "max",
-    "mean",
-    "min",
-    "norm",
-    "prod",
-    "sort",
-    "std",
-    "sum",
-    "trace",
-    "var",
-]
-
 KERAS_MODULE = "keras.src.ops.numpy"
 decompositions = LazyModule("minikeras.ops.decompositions")
 

@@ -16,34 +16,6 @@ from minikeras.autodiff.operands import operands, raw
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops.common import as_array, as_type, axes_of, result_type, unbroadcast
 
-__all__ = [
-    "broadcast_to",
-    "concatenate",
-    "diag",
-    "diagonal",
-    "expand_dims",
-    "flip",
-    "get_item",
-    "hstack",
-    "moveaxis",
-    "pad",
-    "ravel",
-    "repeat",
-    "reshape",
-    "roll",
-    "split",
-    "squeeze",
-    "stack",
-    "swapaxes",
-    "take",
-    "take_along_axis",
-    "tile",
-    "transpose",
-    "tril",
-    "triu",
-    "vstack",
-]
-
 KERAS_MODULE = "keras.src.ops.numpy"
 
 

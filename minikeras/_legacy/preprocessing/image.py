@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from minikeras.lazy import homes
 from minikeras.preprocessing import image
 
-__all__ = [*image.__all__]
+__all__ = sorted(homes(image.__name__))
 
 
 def __getattr__(name: str) -> Any:
