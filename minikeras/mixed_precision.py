@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from minikeras.config import DTypePolicy, dtype_policy, set_dtype_policy
 from minikeras.lazy import public_names
@@ -27,6 +27,6 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    LossScaleOptimizer: Any
+    from minikeras.optimizers import LossScaleOptimizer
 else:
     __getattr__, __dir__ = public_names(__name__, {"LossScaleOptimizer": "minikeras.optimizers:LossScaleOptimizer"})
