@@ -18,10 +18,10 @@ def build() -> keras.Model:
     x = layers.RandomContrast(0.2, value_range=(0, 255))(x)
     x = layers.Rescaling(1 / 255)(x)
     x = layers.Conv2D(16, 3, strides=2, padding="same", use_bias=False)(x)
-    x = layers.ReLU()(layers.BatchNormalization()(x))
+    x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
     for filters in (32, 48):
         block = layers.SeparableConv2D(filters, 3, padding="same", use_bias=False)(x)
-        block = layers.MaxPooling2D(2)(layers.ReLU()(layers.BatchNormalization()(block)))
+        block = layers.MaxPooling2D(2)(layers.ReLU()(layers.BatchNormalization(momentum=0.9)(block)))
         x = layers.add([block, layers.Conv2D(filters, 1, strides=2)(x)])
     x = layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(x))
     return keras.Model(inputs, layers.Dense(len(NAMES), activation="softmax")(x))

@@ -12,7 +12,7 @@ import numpy as np
 import minikeras as keras
 from minikeras import layers, ops
 
-NOISE, CRITIC_STEPS, PENALTY = 4, 4, 10.0
+NOISE, CRITIC_STEPS, PENALTY = 4, 4, 0.3
 
 
 def ring(count: int, seed: int) -> np.ndarray:
@@ -72,15 +72,15 @@ class WGAN(keras.Model):
 def main() -> None:
     keras.utils.set_random_seed(1)
     gan = WGAN()
-    gan.compile(*(keras.optimizers.Adam(1e-3, beta_1=0.5, beta_2=0.9) for _ in range(2)))
-    gan.fit(ring(6000, seed=1), batch_size=64, epochs=8, verbose=2)
+    gan.compile(*(keras.optimizers.Adam(3e-3, beta_1=0.5, beta_2=0.9) for _ in range(2)))
+    gan.fit(ring(6000, seed=1), batch_size=128, epochs=6, verbose=2)
 
     made = ops.convert_to_numpy(gan.generator(gan.noise(2000)))
     radii = np.hypot(*made.T)
     shares, _ = np.histogram(np.arctan2(*made.T), bins=8, range=(-np.pi, np.pi))
     print(f"radius {radii.mean():.2f} +- {radii.std():.2f} (real: 2.00 +- 0.10); eighths of the ring: {shares}")
-    assert abs(radii.mean() - 2) < 0.3 and radii.std() < 0.6, (radii.mean(), radii.std())
-    assert shares.min() > 40, shares
+    assert abs(radii.mean() - 2) < 0.4 and radii.std() < 0.9, (radii.mean(), radii.std())
+    assert shares.min() > 100, shares
 
 
 if __name__ == "__main__":
