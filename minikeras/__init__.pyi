@@ -1,5 +1,6 @@
 """What `minikeras` offers: see `lazy.py`."""
 
+from minikeras import _legacy as _legacy
 from minikeras import activations as activations
 from minikeras import applications as applications
 from minikeras import autodiff as autodiff

@@ -35,7 +35,7 @@ def homes(package: str) -> dict[str, str]:
     for module, name, offered, alias, known in _OFFER.findall(stub.read_text("utf-8") if stub.is_file() else ""):
         inside = "." if module == package.removesuffix(f".{stub.stem}") else ":"
         found[offered or alias] = f"{module}{inside}{name}" if module else found[known]
-    return {name: home for name, home in found.items() if name[0] != "_"}
+    return {name: home for name, home in found.items() if name[0] != "_" or home.endswith(f".{name}")}
 
 
 def public_names(
