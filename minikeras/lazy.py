@@ -53,9 +53,9 @@ def public_names(
         hidden: what is defined there for other modules only, the names with blanks between.
     """
     offered = homes(package)
-    offered.update(more or {})
-    if len(offered) > len(more or {}):
+    if offered:
         vars(sys.modules[package])["__all__"] = sorted(offered)
+    offered.update(more or {})
 
     def __getattr__(name: str) -> Any:
         if name not in offered:

@@ -1445,7 +1445,7 @@ class _Overlap(Metric):
         if self.ignore_class is not None:
             counted &= truth != self.ignore_class
         places = k.xp.where(counted, size * truth + found, 0)
-        self.total_cm.data += k.xp.bincount(places, weights * counted, size * size).reshape(size, size)
+        k.xp.add.at(self.total_cm.data.reshape(-1), places, (weights * counted).astype(self.total_cm.data.dtype))
 
     def result(self) -> Any:
         matrix = self.total_cm.data

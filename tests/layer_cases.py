@@ -151,4 +151,6 @@ ROWS = [
     *_by_rank("Cropping", {"cropping": 1}),
     *_by_rank("UpSampling", {"size": 2}),
     *_by_rank("ZeroPadding", {"padding": 1}),
+    # pictures
+    *[row(name, {"height": 4, "width": 3}, PICTURE, fixed=3) for name in ("CenterCrop", "Resizing")],
 ]  # fmt: skip

@@ -29,10 +29,11 @@ from minikeras.declared import (
     fields,
     is_declared,
 )
-from minikeras.registry import _classes
+from minikeras.registry import _classes, _homes, builtin_class
 
 BUILT_IN = sorted(
-    {cls for cls in _classes.values() if is_declared(cls)}, key=lambda cls: (cls.__module__, cls.__name__)
+    {cls for cls in [builtin_class(*key) for key in {*_classes, *_homes}] if cls and is_declared(cls)},
+    key=lambda cls: (cls.__module__, cls.__name__),
 )
 
 
@@ -286,7 +287,7 @@ def test_defaults_are_accepted_and_described(cls):
     required = {
         p.name: p for p in signature.parameters.values() if p.default is p.empty and p.kind is not p.VAR_KEYWORD
     }
-    if not required:
+    if not required and cls.__name__ not in ("CategoryEncoding", "Discretization"):  # which want one of two
         made = cls()
         assert type(made).from_config(made.get_config()).get_config() == made.get_config()
 
@@ -315,7 +316,7 @@ def _hidden_from_type_checkers(cls):
     lines = inspect.getsource(cls).splitlines()
     found = set()
     for i, line in enumerate(lines):
-        if line.strip().startswith("if not TYPE_CHECKING:"):
+        if line.strip() in ("if not TYPE_CHECKING:", "else:"):
             found.add(lines[i + 1].strip().partition(":")[0])
     return found
 

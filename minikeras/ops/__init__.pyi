@@ -1,5 +1,6 @@
 """What `minikeras.ops` offers: see `lazy.py`."""
 
+from minikeras.autodiff.custom import custom_gradient as custom_gradient
 from minikeras.ops import image as image
 from minikeras.ops import linalg as linalg
 from minikeras.ops.activation import celu as celu

@@ -128,13 +128,13 @@ def axes_of(axis: Any) -> Any:
     return tuple(axis) if isinstance(axis, (list, tuple)) else axis
 
 
-def elementwise(function: Callable | None = None, *, integers: bool = False, keras: str | None = None) -> Callable:
+def elementwise(function: Callable | None = None, *, integers: bool = False, **options: Any) -> Callable:
     """An operation of one float array from `function(x) -> (y, gradient)`, where `gradient(g)` is the gradient at x.
 
-    With `integers`, integer arrays are not converted to floats.
+    With `integers`, integer arrays are not converted to floats.  `options` are those of `differentiable`.
     """
     if function is None:
-        return functools.partial(elementwise, integers=integers, keras=keras)
+        return functools.partial(elementwise, integers=integers, **options)
     convert = as_array if integers else as_float
 
     @functools.wraps(function)
@@ -142,7 +142,7 @@ def elementwise(function: Callable | None = None, *, integers: bool = False, ker
         y, gradient = function(convert(x))
         return y, lambda g, needs: (gradient(g),)
 
-    return differentiable(forward, shape=shapes.same, keras=keras)
+    return differentiable(forward, shape=shapes.same, **options)
 
 
 def broadcasting(function: Callable | None = None, *, floats: bool = False, common: Callable = promote) -> Callable:

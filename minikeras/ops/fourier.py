@@ -8,12 +8,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from minikeras import kernels as k
 from minikeras.autodiff import shapes
 from minikeras.autodiff.op import composite, differentiable
 from minikeras.ops.common import as_float
 from minikeras.ops.core import convert_to_tensor
-from minikeras.ops.shaping import take
+from minikeras.ops.creation import zeros_like
+from minikeras.ops.shaping import pad, take
 
 KERAS_MODULE = "keras.src.ops.math"
 
@@ -57,11 +60,25 @@ def _transform(x: Any, name: str, axes: int, transpose: str) -> Any:
     return y, vjp
 
 
+def _again(transform: str) -> Any:
+    """The gradient, by operations, of a transform whose matrix is symmetric: its conjugate of conjugates."""
+
+    def gradient(real: Any, imaginary: Any) -> Any:
+        def vjp(g: Any, needs: Any) -> Any:
+            parts = [zeros_like(real) if part is None else part for part in g]
+            first, second = globals()[transform]((parts[0], -parts[1]))
+            return [first, -second]
+
+        return vjp
+
+    return gradient
+
+
 def _pair_shape(x: Any, name: str = "fft", ndim: int = 1) -> Any:
     return (_check_pair(x, name, ndim),) * 2
 
 
-@differentiable(sequence=True, shape=_pair_shape, keras="keras.src.ops.math.FFT")
+@differentiable(sequence=True, shape=_pair_shape, keras="keras.src.ops.math.FFT", gradient=_again("fft"))
 def fft(x: Any) -> Any:
     """The Fourier transform along the last axis, of a pair (real part, imaginary part), as such a pair.
 
@@ -75,7 +92,9 @@ def fft(x: Any) -> Any:
     return _transform(x, "fft", 1, "ifft")
 
 
-@differentiable(sequence=True, shape=lambda x: _pair_shape(x, "fft2", 2), keras="keras.src.ops.math.FFT2")
+@differentiable(
+    sequence=True, shape=lambda x: _pair_shape(x, "fft2", 2), keras="keras.src.ops.math.FFT2", gradient=_again("fft2")
+)
 def fft2(x: Any) -> Any:
     """The Fourier transform along the last two axes, of a pair (real part, imaginary part), as such a pair.
 
@@ -86,7 +105,12 @@ def fft2(x: Any) -> Any:
     return _transform(x, "fft2", 2, "ifft2")
 
 
-@differentiable(sequence=True, shape=lambda x: _pair_shape(x, "ifft2", 2), keras="keras.src.ops.math.IFFT2")
+@differentiable(
+    sequence=True,
+    shape=lambda x: _pair_shape(x, "ifft2", 2),
+    keras="keras.src.ops.math.IFFT2",
+    gradient=_again("ifft2"),
+)
 def ifft2(x: Any) -> Any:
     """The inverse of `fft2`.
 
@@ -105,7 +129,22 @@ def _rfft_shape(x: Any, *, fft_length: int | None = None) -> Any:
     return shape, shape
 
 
-@differentiable(inputs=1, shape=_rfft_shape, keras="keras.src.ops.math.RFFT")
+def _rfft_gradient(x: Any, fft_length: int | None = None) -> Any:
+    size = x.shape[-1] if fft_length is None else fft_length
+
+    def vjp(g: Any, needs: Any) -> Any:
+        parts = [zeros_like(other) if part is None else part for part, other in ((g[0], g[1]), (g[1], g[0]))]
+        return (_sized_tensor(fft([_sized_tensor(part, size) for part in (parts[0], -parts[1])])[0], x.shape[-1]),)
+
+    return vjp
+
+
+def _sized_tensor(x: Any, size: int) -> Any:
+    missing = size - x.shape[-1]
+    return pad(x, [(0, 0)] * (len(x.shape) - 1) + [(0, missing)]) if missing > 0 else x[..., :size]
+
+
+@differentiable(inputs=1, shape=_rfft_shape, keras="keras.src.ops.math.RFFT", gradient=_rfft_gradient)
 def rfft(x: Any, fft_length: int | None = None) -> Any:
     """The Fourier transform of real numbers along the last axis: the first half, which tells the other one.
 
@@ -144,7 +183,18 @@ def _irfft_shape(x: Any, *, fft_length: int | None = None) -> Any:
     return shapes.Spec((*one.shape[:-1], length), one.dtype)
 
 
-@differentiable(sequence=True, shape=_irfft_shape, keras="keras.src.ops.math.IRFFT")
+def _irfft_gradient(real: Any, imaginary: Any, fft_length: int | None = None) -> Any:
+    size = 2 * (real.shape[-1] - 1) if fft_length is None else fft_length
+
+    def vjp(g: Any, needs: Any) -> Any:
+        weights = np.full(size // 2 + 1, 1 / size)
+        weights[1 : (size + 1) // 2] *= 2
+        return [_sized_tensor(part * weights.astype(g.dtype), real.shape[-1]) for part in rfft(g)]
+
+    return vjp
+
+
+@differentiable(sequence=True, shape=_irfft_shape, keras="keras.src.ops.math.IRFFT", gradient=_irfft_gradient)
 def irfft(x: Any, fft_length: int | None = None) -> Any:
     """The inverse of `rfft`: real numbers from a pair (real part, imaginary part).
 

@@ -65,7 +65,11 @@ def _unfold_shape(x: Any, *, kernel_size: Any, dilation: Any, padding: Any, stri
     return shapes.Spec((x.shape[0], channels, shapes.size_of(windows.counts)), x.dtype)
 
 
-@differentiable(inputs=1, shape=_unfold_shape)
+def _unfold_gradient(x: Any, *settings: Any, **named: Any) -> Any:
+    return lambda g, needs: (fold(g, x.shape[2:], *settings, **named),)
+
+
+@differentiable(inputs=1, shape=_unfold_shape, gradient=_unfold_gradient)
 def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
     """The windows of pictures (n, channels, height, width), as columns (n, channels * window, number of windows).
 
@@ -89,7 +93,11 @@ def _fold_shape(x: Any, *, output_size: Any, kernel_size: Any, dilation: Any, pa
     return shapes.Spec((x.shape[0], None if x.shape[1] is None else x.shape[1] // taps, *windows.size), x.dtype)
 
 
-@differentiable(inputs=1, shape=_fold_shape)
+def _fold_gradient(x: Any, output_size: Any, *settings: Any, **named: Any) -> Any:
+    return lambda g, needs: (unfold(g, *settings, **named),)
+
+
+@differentiable(inputs=1, shape=_fold_shape, gradient=_fold_gradient)
 def fold(x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
     """Windows as `unfold` returns them, put back where they were; where several overlap they add up.
 

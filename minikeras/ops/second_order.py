@@ -215,9 +215,9 @@ class _Function:
         """Add values at places of an array, or let the largest of them stay there."""
         if not isinstance(target, TracedArray):
             self._real.at(target, places, values)  # type: ignore[attr-defined]
-        elif self._name == "maximum":
-            largest = core.segment_max(_tensor(values), places, len(target))
-            target.become(elementwise.maximum(target.tensor, largest))
+        elif self._name in ("maximum", "minimum"):
+            extreme = getattr(core, f"segment_{self._name[:3]}")(_tensor(values), places, len(target))
+            target.become(getattr(elementwise, self._name)(target.tensor, extreme))
         elif self._name == "add":
             target.become(_scattered(target, places, values, add=True))
         else:

@@ -11,6 +11,7 @@ from minikeras import kernels as k
 from minikeras.autodiff import shapes
 from minikeras.autodiff.op import differentiable
 from minikeras.ops.common import as_float, elementwise, promote, unbroadcast
+from minikeras.ops.elementwise import exp
 
 KERAS_MODULE = "keras.src.ops.math"
 
@@ -46,7 +47,12 @@ def erfc(x: Any) -> Any:
     return y, lambda g: g * (k.xp.exp(-x * x) * -_SLOPE)
 
 
-@elementwise
+def _erfinv_gradient(x: Any) -> Any:
+    y = erfinv(x)
+    return lambda g, needs: (g * (exp(y * y) / _SLOPE),)
+
+
+@elementwise(gradient=_erfinv_gradient)
 def erfinv(x: Any) -> Any:
     """The y of which `erf(y) = x`: Winitzki's approximation (2008), improved by two of Halley's steps.
 

@@ -47,7 +47,7 @@ def test_the_penalty_of_a_linear_critic() -> None:
 # ---------------------------------------------------------------- every operation
 
 
-REFUSED: set[str] = set()  # the operations whose gradients cannot be differentiated again
+REFUSED = {"gammainc"}  # the operations whose gradients cannot be differentiated again
 
 
 def check_second_order(case: Case, function: Any) -> None:
@@ -82,7 +82,7 @@ def test_any_shape(name: str, shape: tuple[int, ...], seed: int) -> None:
 @FEW
 def test_any_pair(name: str, pair: tuple, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    a, b = (spaced(rng, shape, *BINARY[name]) for shape in pair)
+    a, b = (spaced(rng, shape, *BINARY[name][:2]) for shape in pair)
     check_gradients(getattr(ops, name), a, b, order=2, directions=1, rtol=1e-4)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from minikeras import Input, Model, Sequential, layers, losses, metrics, optimizers, regularizers, saving, utils
 from minikeras import kernels as k
+from minikeras.kernels.reference.resample import resizing
 
 
 @contextlib.contextmanager
@@ -177,6 +178,11 @@ def _pictures(b: Bench) -> list[Any]:
     return found
 
 
+def _resamplings(b: Bench) -> list[Any]:
+    weights = [resizing(5, target, how, True) for target, how in ((3, "bilinear"), (9, "bicubic"), (2, "area"))]
+    return [b.resample(b.array(2, 5, 3), one, 1) for one in weights]
+
+
 def _steps(b: Bench) -> list[Any]:
     p, g, m, v, a, momentum = (b.array(11, low=0.1) for _ in range(6))
     found = [p, g, m, v, a, momentum, b.sum_of_squares(g)]
@@ -229,6 +235,7 @@ def _sums(bench: Bench) -> list[Any]:
 
 KERNELS: list[Callable[[Bench], list[Any]]] = [
     _sums, _activations, _products, _convolutions, _pools, _normalisations, _losses, _embeddings, _batches, _pictures,
+    _resamplings,
     _steps, _random, _recurrences, _attentions,
 ]  # fmt: skip
 

@@ -17,6 +17,11 @@ from minikeras.optimizers import SGD
 from minikeras.utils import custom_object_scope
 
 OTHERS = {"InputLayer", "Layer", "Wrapper"}  # bases, and what computes nothing
+# these learn tables of strings and integers and compute without gradients, or stretch small differences: test_text.py, test_image.py
+OTHERS |= {"CategoryEncoding", "Discretization", "Hashing", "HashedCrossing", "IntegerLookup", "StringLookup"}
+OTHERS |= {"AutoContrast", "Equalization", "Pipeline", "Solarization", "TextVectorization"}
+# these change pictures at random unless they are told that nothing is trained: test_image.py
+OTHERS |= {name for name in layers.__all__ if name.startswith("Rand")} | {"CutMix", "MixUp"}
 
 
 def layer_test(row: Row, folder: Any) -> None:
