@@ -27,12 +27,6 @@ from minikeras.registry import serialize_keras_object as serialize_keras_object
 from minikeras.training.data import PyDataset as PyDataset
 from minikeras.training.data import pack_x_y_sample_weight as pack_x_y_sample_weight
 from minikeras.training.data import unpack_x_y_sample_weight as unpack_x_y_sample_weight
-from minikeras.utils import data_utils as data_utils
-from minikeras.utils import generic_utils as generic_utils
-from minikeras.utils import layer_utils as layer_utils
-from minikeras.utils import legacy as legacy
-from minikeras.utils import np_utils as np_utils
-from minikeras.utils import vis_utils as vis_utils
 from minikeras.utils.data_utils import get_file as get_file
 from minikeras.utils.enqueuers import GeneratorEnqueuer as GeneratorEnqueuer
 from minikeras.utils.enqueuers import OrderedEnqueuer as OrderedEnqueuer

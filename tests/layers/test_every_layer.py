@@ -17,7 +17,7 @@ from minikeras.optimizers import SGD
 from minikeras.utils import custom_object_scope
 
 OTHERS = {"InputLayer", "Layer", "Wrapper"}  # bases, and what computes nothing
-# these learn tables of strings and integers and compute without gradients, or stretch small differences: test_text.py, test_image.py
+# these compute without gradients, or stretch small differences: test_text.py, test_image.py
 OTHERS |= {"CategoryEncoding", "Discretization", "Hashing", "HashedCrossing", "IntegerLookup", "StringLookup"}
 OTHERS |= {"AutoContrast", "Equalization", "Pipeline", "Solarization", "TextVectorization"}
 # these change pictures at random unless they are told that nothing is trained: test_image.py
