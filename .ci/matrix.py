@@ -3,7 +3,8 @@
     python .ci/matrix.py FOLDER [COMBINATION ...]
 
 FOLDER takes the virtual environments.  A combination is `3.12-oldest` or `3.13-newest`; without any, all are run but
-that of the running Python with the newest NumPy, which README's own commands are.
+that of the running Python with the newest NumPy, which README's own commands are.  Each runs a third of the tests,
+another one than the last.
 
 The newest NumPy is what pip chooses.  The oldest is the lower bound in pyproject.toml, or the first release after it
 that has wheels for that Python; on the oldest Python everything else is at its lower bound too.  A Python that the
@@ -24,6 +25,7 @@ from typing import NamedTuple
 PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PROMISED = {name.rpartition(" ")[2] for name in PROJECT["classifiers"] if re.search(r":: Python :: 3\.\d+$", name)}
 OLDEST_PYTHON = int(PROJECT["requires-python"].removeprefix(">=3."))
+SHARES = 3  # into so many parts the tests are cut; each combination takes the next one
 RELEASES = 12  # of NumPy after the lower bound in which wheels for a Python are looked for
 
 PROBE = """
@@ -111,8 +113,8 @@ def install(python: Python, which: str, folder: Path) -> str:
     return "\n".join(line for line in pip.stderr.splitlines() if "ERROR" in line) or pip.stderr
 
 
-def run(python: Python, which: str, folder: Path) -> tuple[bool, str]:
-    """Whether the suite passes there, and a line for the end."""
+def run(python: Python, which: str, folder: Path, share: str) -> tuple[bool, str]:
+    """Whether this share of the suite passes there, and a line for the end."""
     name = f"{python.name} ({python.path}) with the {which} NumPy"
     errors = install(python, which, folder)
     if errors:
@@ -125,10 +127,12 @@ def run(python: Python, which: str, folder: Path) -> tuple[bool, str]:
     # the examples ran with README's test command already
     pytest = [folder / "bin" / "pytest", "-n", "2"]
     passed = (
-        subprocess.run(pytest, env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "MINIKERAS_EXAMPLES": "0"}).returncode
+        subprocess.run(
+            pytest, env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "MINIKERAS_EXAMPLES": "0", "MINIKERAS_SHARE": share}
+        ).returncode
         == 0
     )
-    return passed, f"{line}: {'passed' if passed else 'FAILED'}"
+    return passed, f"{line}: {'passed' if passed else 'FAILED'}, part {share} of the tests"
 
 
 def main(folder: str, *asked: str) -> int:
@@ -138,7 +142,8 @@ def main(folder: str, *asked: str) -> int:
         for which in ("oldest", "newest"):
             key = f"{python.name}-{which}"
             if key in asked or not (asked or (python.path == sys.executable and which == "newest")):
-                results.append(run(python, which, Path(folder) / key))
+                share = f"{len(results) % SHARES + 1}/{SHARES}"
+                results.append(run(python, which, Path(folder) / key, share))
                 shutil.rmtree(Path(folder) / key)
     print("\n== Pythons", *(line for _, line in results), sep="\n", flush=True)
     return 0 if all(passed for passed, _ in results) else 1

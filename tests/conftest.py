@@ -4,6 +4,9 @@
 but refuses what CuPy refuses (`gpu/recorder.py`).  Tests of real Keras and of CuPy's surface need extra packages
 (`pip install '.[parity]'`, `'.[gpu]'`); where these are missing a line at the end says what did not run, and with
 `MINIKERAS_REQUIRE_PARITY=1` or `MINIKERAS_REQUIRE_CUPY=1` (as in CI) missing packages are an error.
+
+`pytest` alone runs in as many processes as there are cores, `pytest FILE` in one.  `MINIKERAS_SHARE=2/3` runs the
+second third of the tests: CI takes another part of them on each further Python.
 """
 
 from __future__ import annotations
@@ -11,12 +14,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads of several processes only wait for each other
 sys.path.append(str(Path(__file__).parent.parent))  # for benchmarks/; last, so that an installed minikeras is tested
 
 _NEEDS = {
@@ -27,6 +33,12 @@ _left_out: dict[str, int] = {}
 
 settings.register_profile("suite", deadline=None, max_examples=25, derandomize=True, print_blob=True)
 settings.load_profile("suite")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """The processes that `-n auto` means: one for each core, and none where files are named."""
+    named = any(not argument.startswith("-") for argument in config.invocation_params.args)
+    return 0 if named else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,6 +78,9 @@ def pytest_ignore_collect(collection_path, config):  # type: ignore[no-untyped-d
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "MINIKERAS_SHARE" in os.environ:
+        share, shares = map(int, os.environ["MINIKERAS_SHARE"].split("/"))
+        items[:] = [item for item in items if zlib.crc32(item.nodeid.encode()) % shares == share - 1]
     from minikeras import kernels
 
     if kernels.active_device() == "gpu" and config.getoption("--device") != "recorder":

@@ -316,7 +316,7 @@ def _hidden_from_type_checkers(cls):
     lines = inspect.getsource(cls).splitlines()
     found = set()
     for i, line in enumerate(lines):
-        if line.strip().startswith("if not TYPE_CHECKING:") or line == "    else:":
+        if line.strip() == "if not TYPE_CHECKING:" or line == "    else:":
             found.add(lines[i + 1].strip().partition(":")[0])
     return found
 
