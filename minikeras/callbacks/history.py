@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Any
@@ -121,6 +122,10 @@ class History(Callback):
             print_fn: called with the text instead of printing it.
         """
         (print_fn or show)(self._text())
+
+    def _repr_html_(self) -> str:
+        """The table of `summary`, which a notebook shows."""
+        return f"<pre>{html.escape(self._text())}</pre>"
 
     def _text(self) -> str:
         rows = self.table()

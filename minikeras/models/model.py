@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import inspect
 import json
 from collections.abc import Mapping, Sequence
@@ -500,6 +501,12 @@ class Model(ComparingTrainer, Layer):
     ) -> None:
         """Print a table of the layers, their output shapes and numbers of parameters."""
         print_summary(self, line_length, print_fn, expand_nested, show_trainable, layer_range)
+
+    def _repr_html_(self) -> str:
+        """The summary, which a notebook shows."""
+        lines: list[str] = []
+        self.summary(print_fn=lambda text, *_, **__: lines.append(str(text)))
+        return f"<pre>{html.escape(chr(10).join(lines))}</pre>"
 
     # ------------------------------------------------------------ files
 
