@@ -8,12 +8,13 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from minikeras.callbacks.base import Callback, file_name
+from minikeras.callbacks.base import Callback, path_of
+from minikeras.declared import declared
 from minikeras.lazy import LazyModule
 from minikeras.tracebacks import warn
-from minikeras.utils.checks import flag, number
+from minikeras.utils.checks import number
 from minikeras.utils.suggest import unknown
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def _takes_two(function: Callable) -> bool:
     return True
 
 
+@declared
 class TerminateOnNaN(Callback):
     """Ends training at a batch whose loss is NaN or infinite.
 
@@ -128,10 +130,11 @@ class TerminateOnNaN(Callback):
             `str(location)` is the sentence.  None where all was finite.
     """
 
+    raise_error: bool = False
+    locate: bool = False
     per_replica = True
 
-    def __init__(self, raise_error: bool = False, locate: bool = False):
-        self.raise_error, self.locate = raise_error, locate
+    def __post_init__(self) -> None:
         self.location: nonfinite.Location | None = None
         self._tracer: nonfinite.Tracer | None = None
         self._epoch = 0
@@ -192,7 +195,7 @@ class CSVLogger(Callback):
     def __init__(self, filename: Any, separator: str = ",", append: bool = False):
         if not isinstance(separator, str) or len(separator) != 1:
             raise ValueError(f"CSVLogger's separator must be one character, got {separator!r}.")
-        self.filename, self.sep, self.append = file_name("CSVLogger", "filename", filename), separator, append
+        self.filename, self.sep, self.append = path_of(self, "filename", filename), separator, append
         self._file: Any = None
         self._writer: Any = None
 
@@ -231,6 +234,13 @@ class CSVLogger(Callback):
         self._file = self._writer = None
 
 
+def _address(thing: Any, name: str, value: Any) -> str:
+    if not str(value).startswith(("http://", "https://")):
+        raise ValueError(f"RemoteMonitor's root must begin with 'http://' or 'https://', got {value!r}.")
+    return value
+
+
+@declared
 class RemoteMonitor(Callback):
     """Sends each epoch's losses and metrics to a server, by HTTP POST.
 
@@ -248,18 +258,11 @@ class RemoteMonitor(Callback):
     <RemoteMonitor root='http://localhost:8000'>
     """
 
-    def __init__(
-        self,
-        root: str = "http://localhost:9000",
-        path: str = "/publish/epoch/end/",
-        field: str = "data",
-        headers: Mapping[str, str] | None = None,
-        send_as_json: bool = False,
-    ):
-        if not str(root).startswith(("http://", "https://")):
-            raise ValueError(f"RemoteMonitor's root must begin with 'http://' or 'https://', got {root!r}.")
-        self.root, self.path, self.field, self.headers = root, path, field, headers
-        self.send_as_json = flag("send_as_json", send_as_json, owner="RemoteMonitor")
+    root: Annotated[str, _address] = "http://localhost:9000"
+    path: str = "/publish/epoch/end/"
+    field: str = "data"
+    headers: Mapping[str, str] | None = None
+    send_as_json: bool = False
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         values = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in (logs or {}).items()}
@@ -275,6 +278,7 @@ class RemoteMonitor(Callback):
             warn(f"RemoteMonitor could not send epoch {epoch + 1} to {self.root + self.path!r}: {error}.")
 
 
+@declared
 class SwapEMAWeights(Callback):
     """Has evaluations and predictions use the moving averages of the weights, which an optimizer with `use_ema` keeps.
 
@@ -290,10 +294,10 @@ class SwapEMAWeights(Callback):
     <SwapEMAWeights swap_on_epoch=True>
     """
 
+    swap_on_epoch: bool = False
     per_replica = None
 
-    def __init__(self, swap_on_epoch: bool = False):
-        self.swap_on_epoch = flag("swap_on_epoch", swap_on_epoch, owner="SwapEMAWeights")
+    def __post_init__(self) -> None:
         self._trained: list[tuple[Any, Any]] = []  # the weights that averages stand in the place of, and their values
         self._swapped_before = False
 
