@@ -88,9 +88,7 @@ def register_keras_serializable(package: str = "Custom", name: str | None = None
 
     def decorate(thing: Any) -> Any:
         if isinstance(thing, type) and not hasattr(thing, "get_config"):
-            raise ValueError(
-                f"{thing.__name__} cannot be registered: a serializable class needs a get_config() method."
-            )
+            raise ValueError(f"{thing.__name__} cannot be registered: a class needs a get_config() method for it.")
         registered = f"{package}>{name or thing.__name__}"
         _custom[registered] = thing
         _custom_names[thing] = registered
@@ -326,9 +324,7 @@ def _describe_function(function: Any) -> Any:
     if function in _function_names:
         return _function_names[function]
     if getattr(function, "__name__", "<lambda>") == "<lambda>":
-        raise ValueError(
-            f"A function without a name cannot be saved, got {function!r}; write a named function and register it."
-        )
+        raise ValueError(f"A function without a name cannot be saved, got {function!r}; name and register it.")
     return {
         "module": "builtins",
         "class_name": "function",
@@ -414,9 +410,7 @@ def _class_of(module: str | None, class_name: str, registered: Any) -> Any:
     cls = builtin_class(module, class_name)
     if cls is not None:
         if registered not in (None, class_name):
-            raise ValueError(
-                f"The description calls the built-in class {class_name!r} {registered!r}; remove that name."
-            )
+            raise ValueError(f"The description calls the built-in {class_name!r} {registered!r}; remove that name.")
         return cls
     cls = find_custom(class_name, registered if isinstance(registered, str) else None)
     if cls is None and not module:

@@ -36,9 +36,7 @@ def higher_is_better(monitor: str) -> bool:
     """
     rising, falling = (max(monitor.rfind(part) for part in parts) for parts in (_HIGHER, _LOWER))
     if rising == falling:
-        raise ValueError(
-            f"Whether {monitor!r} is to rise or to fall does not show in its name; pass mode='max' or 'min'."
-        )
+        raise ValueError(f"Whether {monitor!r} is to rise or fall does not show in its name; pass mode='max' or 'min'.")
     return rising > falling
 
 

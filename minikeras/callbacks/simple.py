@@ -83,7 +83,7 @@ class LearningRateScheduler(Callback):
     def __init__(self, schedule: Callable, verbose: int = 0):
         if not callable(schedule):
             raise ValueError(
-                f"LearningRateScheduler takes a function of the epoch that returns the learning rate, got {schedule!r}."
+                f"LearningRateScheduler takes a function of the epoch that gives a rate, got {schedule!r}."
             )
         self.schedule, self.verbose = schedule, verbose
 
@@ -202,9 +202,7 @@ class CSVLogger(Callback):
     def check_before_training(self) -> None:
         check_writable(self.filename, "CSVLogger")
         if not os.path.isdir(os.path.dirname(self.filename) or "."):
-            raise FileNotFoundError(
-                f"CSVLogger writes to {self.filename!r}, whose folder does not exist; create it first."
-            )
+            raise FileNotFoundError(f"CSVLogger writes to {self.filename!r}, whose folder does not exist; create it.")
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._close()

@@ -178,9 +178,7 @@ def _changed_clone(
         return Sequential([*entrance, *map(clone, model.layers)], name=model.name, trainable=model.trainable)
     graph = model._graph
     if graph is None or isinstance(model, Sequential):
-        raise ValueError(
-            f"The {type(model).__name__} {model.name!r} cannot be cloned with changes; only a functional model can."
-        )
+        raise ValueError(f"The model {model.name!r} is not functional, so it cannot be cloned with changes.")
     if input_tensors is None:
         input_tensors = tree.map_structure(_same_input, graph.input_structure)
     wanted, given = (tree.map_structure(lambda _: None, one) for one in (graph.input_structure, input_tensors))

@@ -36,10 +36,7 @@ class Graph:
         for role, structure in (("inputs", inputs), ("outputs", outputs)):
             for tensor in tree.flatten(structure):
                 if not isinstance(tensor, KerasTensor):
-                    raise ValueError(
-                        f"A functional model's {role} are symbolic tensors, got {tensor!r}; start from "
-                        "minikeras.Input()."
-                    )
+                    raise ValueError(f"A functional model's {role} are symbolic tensors, got {tensor!r}; use Input().")
         self.input_structure, self.output_structure = inputs, outputs
         self.inputs: list[KerasTensor] = tree.flatten(inputs)
         self.outputs: list[KerasTensor] = tree.flatten(outputs)
@@ -90,10 +87,7 @@ class Graph:
             self._met.setdefault(operation, len(self._met))
             self.node_set.add(node)  # symbolic tensors are made once from earlier ones: there are no cycles
             if id(tensor) not in sources and not node.input_tensors:
-                raise ValueError(
-                    f"The {role} on the Input {operation.name!r}, which is not among the model's inputs; "
-                    "add it to them."
-                )
+                raise ValueError(f"The {role} on the Input {operation.name!r}, which is not among the model's inputs.")
             stack.append((node, iter(() if id(tensor) in sources else node.input_tensors)))
         return order
 

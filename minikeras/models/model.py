@@ -117,9 +117,7 @@ class Model(ComparingTrainer, Layer):
 
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         if self._graph is None:
-            raise NotImplementedError(
-                f"The model {type(self).__name__} does not define call(); write its computation there."
-            )
+            raise NotImplementedError(f"{type(self).__name__} does not define call(); write its computation there.")
         values = _masked(self._graph_inputs(inputs), mask)
         wanted = (self._graph.losses or self._graph.kept) and not context.predicting and not context.on_zeros
         outputs = self._graph.run(values, self._note_of_graph if wanted else None)

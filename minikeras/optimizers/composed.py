@@ -83,7 +83,7 @@ class LossScaleOptimizer(_Composed):
         strange = [key for key, value in kwargs.items() if value != defaults.get(key)]
         if strange:
             raise ValueError(
-                f"LossScaleOptimizer takes no {strange[0]}={kwargs[strange[0]]!r}; give it to the inner optimizer."
+                f"LossScaleOptimizer takes no {strange[0]}={kwargs[strange[0]]!r}; give it to the inner one."
             )
         super().__init__(0.0, name=name)
         self.inner_optimizer = _an_optimizer("LossScaleOptimizer's inner_optimizer", inner_optimizer)
@@ -179,16 +179,12 @@ class OptimizerMap(UserDict):
             return self.data[key]
         found = [pattern for pattern in self.data if re.fullmatch(pattern, key)]
         if len(found) > 1:
-            raise ValueError(
-                f"The patterns {found} of an OptimizerMap all match {key!r}; make them exclude each other."
-            )
+            raise ValueError(f"The patterns {found} of an OptimizerMap all match {key!r}; let only one match.")
         return self.data[found[0]] if found else self.default_optimizer
 
     def __setitem__(self, key: str, optimizer: Optimizer) -> None:
         if not isinstance(key, str) or key in self.data:
-            raise ValueError(
-                f"A pattern of an OptimizerMap must be a new string, got {key!r}; delete the old one first."
-            )
+            raise ValueError(f"A pattern of an OptimizerMap must be a new string, got {key!r}; delete the old one.")
         self.data[key] = _an_optimizer("An entry of an OptimizerMap", optimizer, _Composed)
 
     def __call__(self, variable: Variable) -> Optimizer:
@@ -275,9 +271,7 @@ class MultiOptimizer(_Composed):
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
-        raise AttributeError(
-            f"A MultiOptimizer has no learning_rate to set to {value!r}; set that of its `optimizers`."
-        )
+        raise AttributeError(f"A MultiOptimizer has no learning_rate to set to {value!r}; set that of `optimizers`.")
 
     lr = learning_rate
 

@@ -145,14 +145,10 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwarg
     older = not path.name.endswith((".weights.h5", ".keras"))
     by_name = kwargs.pop("by_name", None) if older or kwargs.get("by_name") is None else None
     if kwargs:
-        raise ValueError(
-            f"load_weights got unknown arguments {sorted(kwargs)}; files of this kind are matched by their layout."
-        )
+        raise ValueError(f"load_weights got unknown arguments {sorted(kwargs)}; files are matched by layout.")
     existing(path)
     if not model.built:
-        raise ValueError(
-            f"The model {model.name!r} has no weights to load into before it is built; call it on data first."
-        )
+        raise ValueError(f"The model {model.name!r} has no weights before it is built; call it on data first.")
     if older:
         read_older_weights(model, path, str(path), skip_mismatch, bool(by_name))
     elif path.name.endswith(".keras"):
@@ -309,9 +305,7 @@ class WeightsReader:
         found = [one for part in ([name] if name in group.attrs else cut) for one in np.ravel(group.attrs[part])]
         words = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in found]
         if not all(isinstance(word, str) for word in words):
-            raise ValueError(
-                f"{self._label!r} should have words in the attribute {name!r} of {group.name}, got {words!r:.80}."
-            )
+            raise ValueError(f"{self._label!r} should have words as {name!r} of {group.name}, got {words!r:.80}.")
         return words
 
     def member(self, group: Any, name: str, kind: type) -> Any:

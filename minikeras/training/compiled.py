@@ -86,9 +86,7 @@ class CompiledLoss:
         self._loss, self._weights, self._known_outputs, self._metrics = loss, loss_weights, outputs, metrics
         for weight in tree.flatten(loss_weights):
             if weight is not None and not (isinstance(weight, numbers.Real) and math.isfinite(weight)):
-                raise ValueError(
-                    f"loss_weights must be finite numbers, got {weight!r}; leave out what should not count."
-                )
+                raise ValueError(f"loss_weights must be finite numbers, got {weight!r}; leave out what is none.")
         self.is_given = any(spec is not None for spec in tree.flatten(loss))
         self.takes_classes = any(_takes_classes(spec) for spec in tree.flatten(loss))
         for spec in tree.flatten(loss):

@@ -167,9 +167,7 @@ def to_arrays(data: Any, role: str) -> Any:
             try:
                 array = np.asarray(array)
             except ValueError as error:
-                raise ValueError(
-                    f"{role} is not an array of numbers, got {type(data).__name__} of unequal parts."
-                ) from error
+                raise ValueError(f"{role} is no array of numbers: a {type(data).__name__} of unequal parts.") from error
         else:
             array = as_array(array, role)
     elif isinstance(array, np.ndarray) and type(array) is not np.ndarray:
@@ -214,9 +212,7 @@ def checked_class_weight(class_weight: Any, classes: Collection[int] | None = No
         ValueError: for what is no dict, a class that does not exist, or a weight that is no finite number.
     """
     if not isinstance(class_weight, Mapping):
-        raise ValueError(
-            f"class_weight must be a dict from the number of each class to its weight, got {shown(class_weight)}."
-        )
+        raise ValueError(f"class_weight must be a dict of weights by class numbers, got {shown(class_weight)}.")
     found = {}
     for one, weight in class_weight.items():
         label = whole("A class in class_weight", one, floats=True)
@@ -274,7 +270,7 @@ def check_sample_weight(sample_weight: Any) -> None:
             if not np.isfinite(weights).all():
                 where = tuple(int(i) for i in np.argwhere(~np.isfinite(weights))[0])
                 raise ValueError(
-                    f"sample_weight must hold finite numbers, got {weights[where]} for sample {where[0]}; replace it."
+                    f"sample_weight must be finite, got {weights[where]} for sample {where[0]}; replace it."
                 )
 
 

@@ -235,9 +235,7 @@ class Trainer:
 
     def _require_compiled(self, method: str) -> None:
         if not self.compiled:
-            raise ValueError(
-                f"The model {self.name!r} must be compiled before {method}(); call compile() with a loss first."
-            )
+            raise ValueError(f"The model {self.name!r} must be compiled before {method}(); call compile() first.")
 
     # ------------------------------------------------------------ one step
 
@@ -268,9 +266,7 @@ class Trainer:
                 "to a symbolic tensor; pass that to the layer as an input, or add it with model.add_loss()."
             )
         if total is None:
-            raise ValueError(
-                f"The model {self.name!r} has no loss to compute; pass y, and a loss to compile(), or add_loss()."
-            )
+            raise ValueError(f"The model {self.name!r} has no loss; pass y, and a loss to compile(), or add_loss().")
         return total
 
     def _extra_losses(self) -> list[Any]:
@@ -589,9 +585,7 @@ class Trainer:
                 if self.stop_training:
                     break
         if step < 0:
-            raise ValueError(
-                "The data ended before the first batch; pass a generator that yields batches in every epoch."
-            )
+            raise ValueError("The data ended before the first batch; pass what yields batches in every epoch.")
         if not self.stop_training and _is_short(stream, step + 1, "steps_per_epoch * epochs"):
             self.stop_training = stream.ended
         stream.on_epoch_end()
@@ -625,9 +619,7 @@ class Trainer:
         for leaf in (y,) if type(y) is np.ndarray else tree.flatten(y):
             if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
                 where = int(np.argwhere(~np.isfinite(leaf))[0][0])
-                raise ValueError(
-                    f"The labels must be finite numbers, got {leaf[where]} in sample {where}; clean the data."
-                )
+                raise ValueError(f"The labels must be finite numbers, got {leaf[where]} in sample {where}; clean them.")
         if not classes or y is None or self._compiled_loss is None or not self._compiled_loss.takes_classes:
             return
         if not (self._has_builtin_train_step() and self._has_builtin_test_step()):

@@ -130,9 +130,7 @@ def _preparation(dataset: Pickled) -> bytes:
 
 def _start() -> subprocess.Popen:
     if _serving:
-        raise RuntimeError(
-            "A worker process may not start worker processes; pass use_multiprocessing=False to what a dataset calls."
-        )
+        raise RuntimeError("A worker process may not start others; pass use_multiprocessing=False within a dataset.")
     code = f"import sys; sys.path[:] = {sys.path!r}; from minikeras.training.worker import serve; serve()"
     return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
 

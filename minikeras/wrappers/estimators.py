@@ -127,9 +127,7 @@ class SKLearnClassifier(ClassifierMixin, _Estimator):
         check_classification_targets(y)
         self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) == 1:
-            raise ValueError(
-                f"A classifier cannot be trained on one class alone, got {self.classes_[0]!r} in every sample."
-            )
+            raise ValueError(f"A classifier cannot learn one class alone, got {self.classes_[0]!r} in every sample.")
         return X, np.eye(len(self.classes_))[numbers]
 
     def predict(self, X: Any) -> np.ndarray:

@@ -74,7 +74,7 @@ def state_of(model, folder):
         "rate": None if optimizer is None else float(optimizer.learning_rate),
         "metrics": [np.array(v.numpy()).tobytes() for v in metrics],
         "names": [metric.name for metric in model.metrics],
-        "resolved": (model._compiled_loss and model._compiled_loss.names, model._compiled_metrics.names),
+        "resolved": (model._compiled_loss and model._compiled_loss._outputs, model._compiled_metrics._outputs),
         "compiled": (id(model.loss), id(model._compiled_loss), id(model._compiled_metrics), id(model._comparison)),
         "streams": [stream.state for stream in [global_generator(), *contents.streams]],
         "numpy": [part.tobytes() if isinstance(part, np.ndarray) else part for part in np.random.get_state()],
