@@ -17,21 +17,9 @@ from minikeras.callbacks.simple import (
 )
 from minikeras.lazy import public_names
 
-__all__ = [
-    "CSVLogger",
-    "Callback",
-    "CallbackList",
-    "EarlyStopping",
-    "History",
-    "LambdaCallback",
-    "LearningRateScheduler",
-    "ModelCheckpoint",
-    "ProgbarLogger",
-    "ReduceLROnPlateau",
-    "RemoteMonitor",
-    "SwapEMAWeights",
-    "TerminateOnNaN",
-]
+__all__ = ["CSVLogger", "Callback", "CallbackList", "EarlyStopping", "History", "LambdaCallback"]
+__all__ += ["LearningRateScheduler", "ModelCheckpoint", "ProgbarLogger", "ReduceLROnPlateau", "RemoteMonitor"]
+__all__ += ["SwapEMAWeights", "TerminateOnNaN"]
 
 if TYPE_CHECKING:
     from minikeras.callbacks.backup import BackupAndRestore as BackupAndRestore

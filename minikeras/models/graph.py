@@ -36,7 +36,7 @@ class Graph:
         for role, structure in (("inputs", inputs), ("outputs", outputs)):
             for tensor in tree.flatten(structure):
                 if not isinstance(tensor, KerasTensor):
-                    raise ValueError(f"A functional model's {role} are symbolic tensors, got {tensor!r}; use Input().")
+                    raise ValueError(f"A model's {role} are symbolic tensors, got {tensor!r}; use minikeras.Input().")
         self.input_structure, self.output_structure = inputs, outputs
         self.inputs: list[KerasTensor] = tree.flatten(inputs)
         self.outputs: list[KerasTensor] = tree.flatten(outputs)

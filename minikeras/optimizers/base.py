@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as slot
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -110,6 +110,8 @@ class Optimizer(Rated):
         ValueError: for numbers that make no sense, such as a negative or infinite learning rate or weight decay.
     """
 
+    _SLOTS: ClassVar[tuple[tuple[str, ...], ...]] = ()  # what `_slot_groups` gives, where that depends on nothing
+
     learning_rate: Any = field(kw_only=False, stored=False)
     weight_decay: Annotated[float | None, AT_LEAST_0] = None
     clipnorm: Annotated[float | None, AT_LEAST_0] = None
@@ -150,7 +152,7 @@ class Optimizer(Rated):
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
         """Names of the state kept for each variable; those in one tuple are saved interleaved."""
-        return []
+        return [*self._SLOTS]
 
     def _initial_value(self, slot: str) -> float:
         """What the state of that name starts from."""

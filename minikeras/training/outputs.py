@@ -61,7 +61,7 @@ class Outputs:
                     return [spec.get(name) for name in names]
             if self.names == self.loss_names or not isinstance(self.structure, Mapping):
                 unknown = sorted(str(key) for key in spec.keys() - set(self.names))
-                raise ValueError(f"{role} names the outputs {unknown}, which the model has not: it has {self.names}.")
+                raise ValueError(f"{role} names the outputs {unknown}, not the model's; its outputs are {self.names}.")
         return list(self._descend(self.structure, spec, role))
 
     def _descend(self, structure: Any, spec: Any, role: str) -> list[Any]:
