@@ -21,6 +21,33 @@ from minikeras.training.worker import Pickled, Worker, pickled
 from minikeras.utils.checks import number, shown, whole
 
 
+class _Setting:
+    """An attribute of a dataset; where that has not been told it has the default, with a warning.
+
+    Args:
+        default: the value.
+        at_least: for a whole number the least that is allowed.
+    """
+
+    def __init__(self, default: Any, at_least: int | None = None):
+        self._default, self._at_least = default, at_least
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, dataset: Any, owner: type) -> Any:
+        if dataset is not None and self._name not in vars(dataset):
+            warn(
+                f"{owner.__name__}.__init__ does not call super().__init__(**kwargs), so it is used with "
+                f"{self._name}={self._default}; call it there."
+            )
+            vars(dataset)[self._name] = self._default
+        return self if dataset is None else vars(dataset)[self._name]
+
+    def __set__(self, dataset: Any, value: Any) -> None:
+        vars(dataset)[self._name] = value if self._at_least is None else whole(self._name, value, self._at_least)
+
+
 class PyDataset:
     """A dataset of batches: subclass it with `__len__` (batches) and `__getitem__(index)` giving `(x, y)` or so.
 
@@ -33,43 +60,10 @@ class PyDataset:
         max_queue_size: how many batches are prepared beyond the one in use.
     """
 
+    workers, use_multiprocessing, max_queue_size = _Setting(1, 0), _Setting(False), _Setting(10, 0)
+
     def __init__(self, workers: int = 1, use_multiprocessing: bool = False, max_queue_size: int = 10):
-        self._workers = whole("workers", workers, 0)
-        self._use_multiprocessing = use_multiprocessing
-        self._max_queue_size = whole("max_queue_size", max_queue_size, 0)
-
-    def _setting(self, name: str, default: Any) -> Any:
-        if name not in self.__dict__:
-            warn(
-                f"{type(self).__name__}.__init__ does not call super().__init__(**kwargs), so it is used with "
-                f"{name[1:]}={default}; call it there."
-            )
-            self.__dict__[name] = default
-        return self.__dict__[name]
-
-    @property
-    def workers(self) -> int:
-        return self._setting("_workers", 1)
-
-    @workers.setter
-    def workers(self, value: int) -> None:
-        self._workers = whole("workers", value, 0)
-
-    @property
-    def use_multiprocessing(self) -> bool:
-        return self._setting("_use_multiprocessing", False)
-
-    @use_multiprocessing.setter
-    def use_multiprocessing(self, value: bool) -> None:
-        self._use_multiprocessing = value
-
-    @property
-    def max_queue_size(self) -> int:
-        return self._setting("_max_queue_size", 10)
-
-    @max_queue_size.setter
-    def max_queue_size(self, value: int) -> None:
-        self._max_queue_size = whole("max_queue_size", value, 0)
+        self.workers, self.use_multiprocessing, self.max_queue_size = workers, use_multiprocessing, max_queue_size
 
     def __getitem__(self, index: int) -> Any:
         raise NotImplementedError(f"{type(self).__name__} does not define __getitem__; return the batch of that index.")
@@ -274,6 +268,36 @@ def check_sample_weight(sample_weight: Any) -> None:
                 )
 
 
+def as_batch(
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+    class_weight: Any = None,
+    classes: Collection[int] | None = None,
+    whole_data: bool = False,
+) -> tuple[Any, Any, Any]:
+    """`x`, `y` and the weights of the samples as arrays, the weights by the classes where `class_weight` is given.
+
+    Args:
+        classes, whole_data: as for `class_weights_of`.
+
+    Raises:
+        ValueError: for what are no numbers, weights that are not finite, and weights of classes without labels or
+            beside those of samples.
+    """
+    x, y, sample_weight = to_arrays(x, "x"), to_arrays(y, "y"), to_arrays(sample_weight, "sample_weight")
+    if class_weight is not None:
+        if sample_weight is not None:
+            raise ValueError("class_weight and sample_weight cannot be combined, got both; multiply them yourself.")
+        if y is None:
+            raise ValueError("class_weight needs labels, got y=None.")
+        if whole_data:
+            check_lengths(x, y, None)
+        sample_weight = class_weights_of(y, class_weight, classes, whole_data)
+    check_sample_weight(sample_weight)
+    return x, y, sample_weight
+
+
 class ArrayStream:
     """Batches of arrays in memory, shuffled by a new permutation in each pass.
 
@@ -294,7 +318,6 @@ class ArrayStream:
     ):
         self.arrays = (x, y, sample_weight)
         self.samples = check_lengths(x, y, sample_weight)
-        check_sample_weight(sample_weight)
         self.batch_size = whole("batch_size", batch_size, 1, optional=True)
         if self.batch_size is None:
             self.batch_size = _USUAL_BATCH if steps is None else -(-self.samples // steps)
@@ -607,16 +630,7 @@ class BatchStream:
                 f"A batch is x, (x, y) or (x, y, sample_weight), got {shown(batch)} from the {self._name}; let it "
                 "yield arrays."
             )
-        x, y = to_arrays(x, "x"), to_arrays(y, "y")
-        sample_weight = to_arrays(sample_weight, "sample_weight")
-        check_sample_weight(sample_weight)
-        if self._class_weight is not None:
-            if sample_weight is not None:
-                raise ValueError(
-                    "class_weight cannot be combined with the generator's sample weights; pass one of them."
-                )
-            sample_weight = class_weights_of(y, self._class_weight, whole_data=False)
-        return x, y, sample_weight
+        return as_batch(x, y, sample_weight, self._class_weight)
 
     def on_epoch_end(self) -> None:
         getattr(self._source, "on_epoch_end", _nothing)()
@@ -672,16 +686,8 @@ def make_stream(
         return _limited(BatchStream(x, steps, class_weight, shuffle=bool(shuffle), classes=classes, **preparation))
     if x is None:
         raise ValueError("x is missing, got None; pass arrays, a dataset or a generator.")
-    x, y = to_arrays(x, "x"), to_arrays(y, "y")
-    sample_weight = to_arrays(sample_weight, "sample_weight")
-    if class_weight is not None:
-        if sample_weight is not None:
-            raise ValueError("class_weight and sample_weight cannot be combined, got both; multiply them yourself.")
-        if y is None:
-            raise ValueError("class_weight needs labels, got y=None.")
-        check_lengths(x, y, None)
-        sample_weight = class_weights_of(y, class_weight, classes)
-    return _limited(ArrayStream(x, y, sample_weight, batch_size, shuffle, steps))
+    arrays = as_batch(x, y, sample_weight, class_weight, classes, whole_data=True)
+    return _limited(ArrayStream(*arrays, batch_size, shuffle, steps))
 
 
 def _limited(stream: Any) -> Any:

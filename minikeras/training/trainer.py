@@ -32,10 +32,9 @@ from minikeras.tracebacks import end_at_users_line, user_facing, warn
 from minikeras.training.compiled import CompiledLoss, CompiledMetrics
 from minikeras.training.data import (
     ArrayStream,
+    as_batch,
     batch_length,
     check_lengths,
-    check_sample_weight,
-    class_weights_of,
     is_batch_source,
     make_stream,
     only_batch,
@@ -794,15 +793,9 @@ class Trainer:
     def _one_batch(self, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> tuple[Any, Any, Any]:
         if x is None:
             raise ValueError("x is missing, got None; pass the batch's arrays.")
-        x, y, sample_weight = to_arrays(x, "x"), to_arrays(y, "y"), to_arrays(sample_weight, "sample_weight")
-        if class_weight is not None:
-            if y is None:
-                raise ValueError("class_weight needs labels, got y=None.")
-            if sample_weight is not None:
-                raise ValueError("class_weight and sample_weight cannot be combined, got both; multiply them yourself.")
-            sample_weight = class_weights_of(y, class_weight, self._classes(), whole_data=False)
+        classes = None if class_weight is None else self._classes()
+        x, y, sample_weight = as_batch(x, y, sample_weight, class_weight, classes)
         check_lengths(x, y, sample_weight)
-        check_sample_weight(sample_weight)
         self._check_labels(y, classes=True)
         return x, y, sample_weight
 
