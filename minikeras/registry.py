@@ -229,14 +229,11 @@ def serialize_keras_object(thing: Any) -> Any:
     """
     if thing is None or isinstance(thing, (str, bool, int, float)):
         return thing
-    if isinstance(thing, (np.bool_, np.integer, np.floating)):
+    if isinstance(thing, (np.bool_, np.integer, np.floating)) or (isinstance(thing, np.ndarray) and thing.ndim == 0):
         return thing.item()
     if isinstance(thing, (list, tuple)):
-        return (
-            type(thing)([serialize_keras_object(item) for item in thing])
-            if not hasattr(thing, "_fields")
-            else [serialize_keras_object(item) for item in thing]
-        )
+        items = [serialize_keras_object(item) for item in thing]
+        return items if hasattr(thing, "_fields") else type(thing)(items)
     if isinstance(thing, dict):
         return {key: serialize_keras_object(value) for key, value in thing.items()}
     if isinstance(thing, np.dtype) or (isinstance(thing, type) and issubclass(thing, np.generic)):
@@ -247,8 +244,6 @@ def serialize_keras_object(thing: Any) -> Any:
         return {"class_name": "__keras_tensor__", "config": history}
     if isinstance(thing, Tensor):
         return {"class_name": "__tensor__", "config": {"value": thing.tolist(), "dtype": str(thing.dtype)}}
-    if isinstance(thing, np.ndarray) and thing.ndim == 0:
-        return thing.item()
     if isinstance(thing, np.ndarray):
         return {"class_name": "__numpy__", "config": {"value": thing.tolist(), "dtype": thing.dtype.name}}
     if isinstance(thing, bytes):
@@ -280,8 +275,7 @@ def _describe(thing: Any) -> dict[str, Any]:
         "config": serialize_keras_object(thing.get_config()),
         "registered_name": get_registered_name(cls) if not own or module.startswith("keras.src") else None,
     }
-    for part in ("build_config", "compile_config"):
-        wanted = getattr(thing, "built", False) if part == "build_config" else True
+    for part, wanted in (("build_config", getattr(thing, "built", False)), ("compile_config", True)):
         config = getattr(thing, f"get_{part}")() if wanted and hasattr(thing, f"get_{part}") else None
         if config is not None:
             description[part] = serialize_keras_object(config)
@@ -325,12 +319,8 @@ def _describe_function(function: Any) -> Any:
         return _function_names[function]
     if getattr(function, "__name__", "<lambda>") == "<lambda>":
         raise ValueError(f"A function without a name cannot be saved, got {function!r}; name and register it.")
-    return {
-        "module": "builtins",
-        "class_name": "function",
-        "config": get_registered_name(function),
-        "registered_name": "function",
-    }
+    name = get_registered_name(function)
+    return {"module": "builtins", "class_name": "function", "config": name, "registered_name": "function"}
 
 
 # ---------------------------------------------------------------- back
@@ -439,8 +429,7 @@ def _refuse(inner: Any) -> Any:
 
 
 def _array(inner: Any) -> np.ndarray:
-    dtype = standardize_dtype(inner["dtype"])
-    return np.asarray(inner["value"], dtype)
+    return np.asarray(inner["value"], standardize_dtype(inner["dtype"]))
 
 
 def _policy(name: str) -> Callable[[Any], Any]:

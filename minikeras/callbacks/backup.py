@@ -45,9 +45,8 @@ class BackupAndRestore(Callback):
     per_replica = None
 
     def __post_init__(self) -> None:
-        self._weights, self._previous, self._new = (
-            os.path.join(self.backup_dir, f"{name}.weights.h5") for name in ("latest", "previous", "new")
-        )
+        files = (os.path.join(self.backup_dir, f"{name}.weights.h5") for name in ("latest", "previous", "new"))
+        self._weights, self._previous, self._new = files
         self._metadata = os.path.join(self.backup_dir, "training_metadata.json")
         self._epoch = self._batch = self._waiting = 0
 

@@ -82,9 +82,7 @@ class LearningRateScheduler(Callback):
 
     def __init__(self, schedule: Callable, verbose: int = 0):
         if not callable(schedule):
-            raise ValueError(
-                f"LearningRateScheduler takes a function of the epoch that gives a rate, got {schedule!r}."
-            )
+            raise ValueError(f"LearningRateScheduler takes a function of the epoch for the rate, got {schedule!r}.")
         self.schedule, self.verbose = schedule, verbose
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -215,9 +213,8 @@ class CSVLogger(Callback):
             names = sorted(logs)
             if not any(name.startswith("val_") for name in names):  # validation may come in a later epoch
                 names += [f"val_{name}" for name in names]
-            self._writer = csv.DictWriter(
-                self._file, ["epoch", *names], restval="NA", extrasaction="ignore", delimiter=self.sep
-            )
+            settings: Any = {"restval": "NA", "extrasaction": "ignore", "delimiter": self.sep}
+            self._writer = csv.DictWriter(self._file, ["epoch", *names], **settings)
             if self._file.tell() == 0:
                 self._writer.writeheader()
         self._writer.writerow({"epoch": epoch} | {name: _cell(value) for name, value in logs.items()})
@@ -268,10 +265,9 @@ class RemoteMonitor(Callback):
         body = text if self.send_as_json else urllib_parse.urlencode({self.field: text})
         kind = "application/json" if self.send_as_json else "application/x-www-form-urlencoded"
         headers = {"Content-Type": kind, **(self.headers or {})}
+        request = urllib_request.Request(self.root + self.path, body.encode(), headers)
         try:
-            urllib_request.urlopen(
-                urllib_request.Request(self.root + self.path, body.encode(), headers), timeout=10
-            ).close()
+            urllib_request.urlopen(request, timeout=10).close()
         except OSError as error:
             warn(f"RemoteMonitor could not send epoch {epoch + 1} to {self.root + self.path!r}: {error}.")
 

@@ -20,6 +20,7 @@ from minikeras.tracebacks import warn
 from minikeras.utils.suggest import unknown
 
 AtLeast0 = Annotated[int, Whole(0)]
+_TENSOR = "layer_with_weights-0/embeddings/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 @declared
@@ -107,10 +108,8 @@ class TensorBoard(Callback):
             with open(os.path.join(self.log_dir, "projector_config.pbtxt"), "w") as file:
                 for layer in self._embeddings():
                     name = files.get(layer.name) if isinstance(files, Mapping) else files
-                    file.write(
-                        'embeddings {\n  tensor_name: "layer_with_weights-0/embeddings/.ATTRIBUTES/VARIABLE_VALUE"\n'
-                    )
-                    file.write(f'  metadata_path: "{name}"\n}}\n' if name else "}\n")
+                    place = f'  metadata_path: "{name}"\n' if name else ""
+                    file.write(f'embeddings {{\n  tensor_name: "{_TENSOR}"\n{place}}}\n')
 
     def _write(self, part: str, form: str, values: Mapping[str, Any], step: int) -> None:
         """Write scalars, under tags such as `"epoch_{}"`; of an array one for each of its numbers."""

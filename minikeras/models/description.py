@@ -9,7 +9,7 @@ from typing import Any
 from minikeras import tree
 from minikeras.autodiff.symbolic import FunctionNode, KerasTensor
 from minikeras.layers import Input, InputLayer, Layer
-from minikeras.models.graph import is_users_operation
+from minikeras.models.graph import Filler, is_users_operation
 from minikeras.models.model import Functional, Model
 from minikeras.models.sequential import Sequential
 from minikeras.registry import (
@@ -77,12 +77,8 @@ def parse_description(text: str | bytes) -> Any:
         raise ValueError(f"A model's description is JSON text, got {text[:40]!r}: {error}.") from error
     level: list[Any] = [[config]]
     for _ in range(_DEEPEST):
-        level = [
-            item
-            for value in level
-            for item in (value.values() if isinstance(value, dict) else value)
-            if isinstance(item, (dict, list))
-        ]
+        items = [item for value in level for item in (value.values() if isinstance(value, dict) else value)]
+        level = [item for item in items if isinstance(item, (dict, list))]
         if not level:
             return config
     raise ValueError(f"A model's description nests at most {_DEEPEST} levels deep, got more.")
@@ -189,10 +185,7 @@ def _changed_clone(
             f"{input_tensors!r:.200}."
         )
     values = {id(old): new for old, new in zip(graph.inputs, tree.flatten(input_tensors), strict=True)}
-
-    def fill(leaf: Any) -> Any:
-        return values[id(leaf)] if isinstance(leaf, KerasTensor) else leaf
-
+    fill = Filler(values)
     for node in graph.nodes:
         if all(id(tensor) in values for tensor in node.output_tensors):
             continue

@@ -143,10 +143,7 @@ class Graph:
                 replaced[id(tensor)] = InputLayer(batch_shape=tensor.shape, dtype=tensor.dtype).output
         if all(replaced[id(tensor)] is tensor for tensor in self.inputs):
             return self
-
-        def use(leaf: Any) -> Any:
-            return replaced[id(leaf)] if isinstance(leaf, KerasTensor) else leaf
-
+        use = Filler(replaced)
         for node in self.nodes:
             if not self._is_source(node) and not all(id(tensor) in replaced for tensor in node.output_tensors):
                 fresh = [KerasTensor(tensor.shape, tensor.dtype) for tensor in node.output_tensors]
@@ -236,7 +233,7 @@ class Graph:
             if only is not None:
                 result = operation(values[only])
             else:
-                fill = _Filler(values)
+                fill = Filler(values)
                 result = operation(*tree.map_structure(fill, node.args), **tree.map_structure(fill, node.kwargs))
             if type(outputs) is int:
                 values[outputs] = result
@@ -285,7 +282,7 @@ class _Specification:
     name: str
 
 
-class _Filler:
+class Filler:
     """Replaces a symbolic tensor by its value; anything else stays."""
 
     def __init__(self, values: dict[int, Any]):

@@ -16,7 +16,7 @@ from minikeras.layers.context import context
 from minikeras.layers.layer import Layer
 from minikeras.layers.spec import shapes_of, specs_of
 from minikeras.lazy import LazyModule
-from minikeras.models.graph import Graph
+from minikeras.models.graph import Filler, Graph
 from minikeras.models.graph_loss import LossOfGraph, tensors_in
 from minikeras.models.state import set_state_tree, state_tree
 from minikeras.models.summary import print_summary
@@ -95,12 +95,8 @@ class Model(ComparingTrainer, Layer):
     def __init__(self, *args: Any, **kwargs: Any):
         functional = _is_functional(args, kwargs)
         if functional:
-            given = dict(zip(("inputs", "outputs", "name"), args, strict=False))
-            graph = Graph(
-                given.get("inputs", kwargs.pop("inputs", None)), given.get("outputs", kwargs.pop("outputs", None))
-            )
-            if "name" in given:
-                kwargs["name"] = given["name"]
+            kwargs |= dict(zip(("inputs", "outputs", "name"), args, strict=False))
+            graph = Graph(kwargs.pop("inputs", None), kwargs.pop("outputs", None))
         elif args:
             raise TypeError(f"Model takes inputs and outputs, or nothing for a subclass, got {args!r}.")
         Layer.__init__(self, **kwargs)
@@ -197,16 +193,15 @@ class Model(ComparingTrainer, Layer):
         if not self._fits(shape, expected):
             raise ValueError(
                 f"The model {self.name!r} expects inputs of shape {expected} at {_entrance_of(tensor)!r}, got shape "
-                f"{shape}; "
-                "reshape the data or change the model's input shape."
+                f"{shape}; reshape the data or change the model's input shape."
             )
         return value
 
     def _fits(self, shape: tuple, expected: tuple) -> bool:
         """Whether an input of this shape is what the model was made for."""
-        return len(shape) == len(expected) and all(
-            a is None or b is None or a == b for a, b in zip(shape[1:], expected[1:], strict=True)
-        )
+        if len(shape) != len(expected):
+            return False
+        return all(a is None or b is None or a == b for a, b in zip(shape[1:], expected[1:], strict=True))
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         if self._graph is None or type(self).call is not Model.call:
@@ -222,9 +217,7 @@ class Model(ComparingTrainer, Layer):
             return self._graph.output_structure
         values = {id(tensor): value for tensor, value in zip(self._graph.inputs, flat, strict=True)}
 
-        def fill(leaf: Any) -> Any:
-            return values[id(leaf)] if isinstance(leaf, KerasTensor) else leaf
-
+        fill = Filler(values)
         for node in self._graph.output_nodes:
             if all(id(tensor) in values for tensor in node.output_tensors):
                 continue

@@ -100,7 +100,7 @@ class Sequential(Model):
             known = self._entrance.batch_shape
             if is_shape(input_shape) and self._stack and not _agree(tuple(input_shape), known):
                 raise ValueError(
-                    f"{self.name!r} is made for inputs of shape {known}, got {input_shape!r}; leave build() out."
+                    f"{self.name!r} is made for inputs of shape {known}, got {input_shape!r}; omit build()."
                 )
             return
         if not self._stack:

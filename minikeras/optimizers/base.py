@@ -323,14 +323,12 @@ class Optimizer(Rated):
 
     def _collected(self, now: _Prepared, gradients: Sequence[Any]) -> Plan:
         """The plan for the gradients that are there, after those that lie elsewhere were copied to their place."""
-        for gradient, variable in zip(gradients, now.variables, strict=True):
-            if gradient is not None and gradient.shape != variable.shape:
+        for g, variable in zip(gradients, now.variables, strict=True):
+            if g is not None and g.shape != variable.shape:
                 raise ValueError(
-                    f"The gradient of {variable.path!r} must have its shape {variable.shape}, got {gradient.shape}."
+                    f"The gradient of {variable.path!r} must have its shape {variable.shape}, got {g.shape}."
                 )
-        present = tuple(
-            [position for position, gradient in zip(now.positions, gradients, strict=True) if gradient is not None]
-        )
+        present = tuple([position for position, g in zip(now.positions, gradients, strict=True) if g is not None])
         if not present:
             raise ValueError(
                 f"None of the {len(now.variables)} trainable variables has a gradient; compute the loss from the "
@@ -514,17 +512,11 @@ class Optimizer(Rated):
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Read the state from a mapping; one with another number of entries is left alone, with a warning."""
         count, given = len(self.variables), len(store.keys())
-        if self._state and given == count - len(self._state):  # saved before its first step: only step count and rate
+        if given == count or (self._state and given == count - len(self._state)):  # the latter of one without a step
             self._take(self.variables[:given], [np.asarray(store[str(i)]) for i in range(given)])
-            return
-        if given != count:
-            warnings.warn(
-                f"The optimizer {self.name!r} has {count} variables and the file has {given}; "
-                "its state was not loaded.",
-                stacklevel=2,
-            )
-            return
-        self.set_weights([np.asarray(store[str(i)]) for i in range(count)])
+        else:
+            text = f"The optimizer {self.name!r} has {count} variables and the file has {given}"
+            warnings.warn(f"{text}; its state was not loaded.", stacklevel=2)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

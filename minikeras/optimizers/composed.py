@@ -82,9 +82,7 @@ class LossScaleOptimizer(_Composed):
         defaults = {"use_ema": False, "ema_momentum": 0.99, "dynamic": True}  # which files of older versions give
         strange = [key for key, value in kwargs.items() if value != defaults.get(key)]
         if strange:
-            raise ValueError(
-                f"LossScaleOptimizer takes no {strange[0]}={kwargs[strange[0]]!r}; give it to the inner one."
-            )
+            raise ValueError(f"LossScaleOptimizer takes no {strange[0]}={kwargs[strange[0]]!r}; the inner one does.")
         super().__init__(0.0, name=name)
         self.inner_optimizer = _an_optimizer("LossScaleOptimizer's inner_optimizer", inner_optimizer)
         self.initial_scale = number("initial_scale", initial_scale, above=0, owner="LossScaleOptimizer")
@@ -258,11 +256,8 @@ class MultiOptimizer(_Composed):
         """Each optimizer that has some of these variables, and where they stand; the first refuses strange ones."""
         known = dict(zip(map(id, self._trainable_variables), self._owners, strict=True))
         owners = [known.get(id(variable), 0) for variable in variables]
-        return [
-            (one, [i for i, at in enumerate(owners) if at == position])
-            for position, one in enumerate(self.optimizers)
-            if position in owners
-        ]
+        places = [[i for i, at in enumerate(owners) if at == position] for position in range(len(self.optimizers))]
+        return [(one, found) for one, found in zip(self.optimizers, places, strict=True) if found]
 
     @property
     def learning_rate(self) -> Any:

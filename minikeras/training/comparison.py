@@ -177,10 +177,8 @@ class Comparison(Trainer, Callback):
 
     def _as_validation(self, values: dict[str, Any]) -> dict[str, Any]:
         replicas = tuple(f"{replica.name}/" for replica in self.replicas)
-        return {
-            name.replace("/", "/val_", 1) if name.startswith(replicas) else f"val_{name}": value
-            for name, value in values.items()
-        }
+        names = [name.replace("/", "/val_", 1) if name.startswith(replicas) else f"val_{name}" for name in values]
+        return dict(zip(names, values.values(), strict=True))
 
     def _finalize_weights(self) -> None:
         self.each(self.replicas, lambda replica: replica.model._finalize_weights())

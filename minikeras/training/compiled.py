@@ -255,11 +255,8 @@ class CompiledMetrics:
         if self._outputs is None:
             self.resolve(y, y_pred)
         kept = self._parts
-        self._parts = [
-            (i, copy.deepcopy(metric), weighted, label)
-            for i, metric, weighted, label in kept
-            if is_builtin(type(metric))
-        ]
+        shown = [part for part in kept if is_builtin(type(part[1]))]
+        self._parts = [(i, copy.deepcopy(metric), weighted, label) for i, metric, weighted, label in shown]
         try:
             self.update_state(y, y_pred, sample_weight)
         finally:

@@ -117,23 +117,16 @@ def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> 
 _USUAL_BATCH = 32
 
 
-def _is_scalar(value: Any) -> bool:
-    return isinstance(value, (int, float, bool, np.generic))
+def _is_array(value: Any) -> bool:
+    return is_array_like(value) and not isinstance(value, (int, float, bool, np.generic))
 
 
 def _is_structure(data: Any) -> bool:
     """Whether this is a list or tuple of several arrays, some of which may be absent or structures themselves."""
-    return (
-        isinstance(data, (list, tuple))
-        and any(item is not None for item in data)
-        and all(
-            item is None
-            or isinstance(item, Mapping)
-            or (is_array_like(item) and not _is_scalar(item))
-            or _is_structure(item)
-            for item in data
-        )
-    )
+    if not isinstance(data, (list, tuple)):
+        return False
+    parts = [item for item in data if item is not None]
+    return bool(parts) and all(isinstance(one, Mapping) or _is_array(one) or _is_structure(one) for one in parts)
 
 
 def to_arrays(data: Any, role: str) -> Any:
@@ -269,12 +262,7 @@ def check_sample_weight(sample_weight: Any) -> None:
 
 
 def as_batch(
-    x: Any,
-    y: Any,
-    sample_weight: Any,
-    class_weight: Any = None,
-    classes: Collection[int] | None = None,
-    whole_data: bool = False,
+    x: Any, y: Any, sample_weight: Any, class_weight: Any = None, classes: Any = None, whole_data: bool = False
 ) -> tuple[Any, Any, Any]:
     """`x`, `y` and the weights of the samples as arrays, the weights by the classes where `class_weight` is given.
 
@@ -379,12 +367,8 @@ class ArrayStream:
         def take(leaf: Any) -> Any:
             return None if leaf is None else self._take(leaf, pick, unfinished)
 
-        return tuple(
-            [
-                take(part) if part is None or isinstance(part, np.ndarray) else tree.map_structure(take, part)
-                for part in self.arrays
-            ]
-        )
+        plain = (np.ndarray, type(None))
+        return tuple([take(one) if isinstance(one, plain) else tree.map_structure(take, one) for one in self.arrays])
 
     def _order(self) -> np.ndarray | None:
         if not self._shuffle:
@@ -474,9 +458,10 @@ class BatchStream:
         self._source = source
         self._name = type(source).__name__
         self._class_weight = None if class_weight is None else checked_class_weight(class_weight, classes)
-        self._indexed = isinstance(source, PyDataset) or (
-            hasattr(source, "__getitem__") and hasattr(source, "__len__") and not hasattr(source, "__next__")
-        )
+        once = hasattr(source, "__next__")
+        indexed = hasattr(source, "__getitem__") and hasattr(source, "__len__") and not once
+        self._indexed = isinstance(source, PyDataset) or indexed
+        self._renews = self._indexed or not once  # whether it can be begun anew
         self._shuffle = shuffle and self._indexed
         self._wraps = wraps
         self._length = self._count()
@@ -519,14 +504,14 @@ class BatchStream:
         if self._held:
             held, self._held = self._held, []
             return itertools.chain(held, self._batches(len(held)))
-        if self._indexed or not hasattr(self._source, "__next__"):
+        if self._renews:
             self._position = None
         return self.training_epoch()
 
     def first_batch(self) -> tuple[Any, Any, Any] | None:
         """The first batch of the next `epoch`, which is not lost by it; None where there is none."""
         if not self._held:
-            if self._indexed or not hasattr(self._source, "__next__"):
+            if self._renews:
                 self._position = None
             self._begin()
             steps, self._given_steps = self._given_steps, 1
@@ -544,7 +529,7 @@ class BatchStream:
     def _begin(self) -> None:
         getattr(self._source, "on_epoch_begin", _nothing)()
         self._length = self._count()
-        if self._given_steps is None and (self._indexed or not hasattr(self._source, "__next__")):
+        if self._given_steps is None and self._renews:
             self._position = None
 
     def _batches(self, taken: int = 0) -> Iterator[tuple[Any, Any, Any]]:
@@ -585,7 +570,7 @@ class BatchStream:
                 yield batch
             if count == self.steps:
                 return
-            self.ended = hasattr(self._source, "__next__")
+            self.ended = not self._renews
             self._position = self._source if self.ended else None
             if fresh or count or self.ended:
                 return

@@ -60,10 +60,8 @@ def find_entries(optimizer: Any, loss: Any, loss_weights: Any, outputs: int | No
                 "losses; give one loss for each optimizer, or a single one for all."
             )
         names = [f"{name}+{_loss_name(one)}".lstrip("+") for name, one in zip(names, losses, strict=True)]
-    entries = [
-        Entry(name, one, loss if losses is None else losses[i])
-        for i, (name, one) in enumerate(zip(_distinct_names(names), optimizers, strict=True))
-    ]
+    parts = zip(_distinct_names(names), optimizers, losses or [loss] * len(names), strict=True)
+    entries = [Entry(name, one, own) for name, one, own in parts]
     _weigh(entries, loss_weights)
     return entries
 

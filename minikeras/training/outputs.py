@@ -49,11 +49,8 @@ class Outputs:
         Raises:
             ValueError: for what does not fit.
         """
-        if (
-            isinstance(spec, (list, tuple))
-            and len(spec) == self.count
-            and (lists or not any(map(tree.is_nested, spec)))
-        ):
+        fits = isinstance(spec, (list, tuple)) and len(spec) == self.count
+        if fits and (lists or not any(map(tree.is_nested, spec))):
             return list(spec)
         if isinstance(spec, Mapping) and not _has_keys(self.structure, spec):
             for names in (self.names, self.model_names):

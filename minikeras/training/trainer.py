@@ -136,11 +136,8 @@ class Trainer:
         if kwargs:
             raise ValueError(f"compile got unknown arguments {sorted(kwargs)}; check their spelling.")
         arguments = {
-            "optimizer": optimizer,
-            "loss": loss,
-            "loss_weights": loss_weights,
-            "metrics": metrics,
-            "weighted_metrics": weighted_metrics,
+            **{"optimizer": optimizer, "loss": loss, "loss_weights": loss_weights},
+            **{"metrics": metrics, "weighted_metrics": weighted_metrics},
             "run_eagerly": _switch("run_eagerly", run_eagerly),
             "steps_per_execution": whole("steps_per_execution", steps_per_execution, 1),
             "jit_compile": _switch("jit_compile", jit_compile, "auto"),
@@ -340,24 +337,16 @@ class Trainer:
         """The trainable variables, those that a property of the user's names where there is one."""
         return self._contents().trainable if _is_walked(type(self)) else self.trainable_variables
 
-    def _try_out(
-        self,
-        streams: tuple,
-        validation: Any,
-        callbacks: CallbackList | None,
-        x: Any,
-        y: Any,
-        y_pred: Any,
-        sample_weight: Any,
-    ) -> None:
+    def _try_out(self, streams: tuple, validation: Any, callbacks: CallbackList | None, *first: Any) -> None:
         """Let everything that only comes later in a fit fail now, before the first update: metrics, validation, files.
 
         Args:
             streams: whose labels are held against the predictions, where these have not been known before.
             validation: the first batch of the validation data, or None.
             callbacks: those of the fit, or None.
-            x, y, y_pred, sample_weight: the first batch and its predictions.
+            first: x, y, predictions and sample weights of the first batch.
         """
+        x, y, y_pred, sample_weight = first
         for stream in streams:
             self._check_stream(stream, y_pred)
         if streams or k.active_device() == "gpu":  # whose kernels refuse no labels
@@ -494,9 +483,8 @@ class Trainer:
         order = batch_size, steps_per_epoch, shuffle
         stream = make_stream(x, y, sample_weight, *order, class_weight, known, **preparation)
         self._check_stream(stream)
-        validation = self._validation_stream(
-            validation_data, validation_batch_size or batch_size, validation_steps, preparation
-        )
+        chosen = validation_batch_size or batch_size, validation_steps
+        validation = self._validation_stream(validation_data, *chosen, preparation)
         self._kept = Snapshot(self)
         self._loss_explained = False
         self._observers = ()
@@ -627,9 +615,7 @@ class Trainer:
             outputs = self.output  # type: ignore[attr-defined]
         self._compiled_loss.check_labels(y, outputs)
 
-    def _validation_stream(
-        self, data: Any, batch_size: int | None, steps: int | None, preparation: dict[str, Any]
-    ) -> Any:
+    def _validation_stream(self, data: Any, batch_size: Any, steps: Any, preparation: dict[str, Any]) -> Any:
         if data is None:
             return None
         if is_batch_source(data):
@@ -880,12 +866,9 @@ class _Collector:
             if self._samples is not None:
                 self._arrays = [np.empty((self._samples, *part.shape[1:]), part.dtype) for part in flat]
         stop = self._filled + len(flat[0])
-        fits = self._arrays and all(
-            part.shape[1:] == array.shape[1:] and stop <= len(array)
-            for part, array in zip(flat, self._arrays, strict=True)
-        )
-        if fits:
-            for part, array in zip(flat, self._arrays, strict=True):
+        pairs = list(zip(flat, self._arrays, strict=True)) if self._arrays else []
+        if pairs and all(part.shape[1:] == array.shape[1:] and stop <= len(array) for part, array in pairs):
+            for part, array in pairs:
                 array[self._filled : stop] = part
             self._filled = stop
             return
@@ -899,10 +882,8 @@ class _Collector:
         if self._structure is None:
             raise ValueError("The data ended before the first batch; pass data that yields at least one.")
         if self._arrays:
-            whole = [array[: self._filled] for array in self._arrays]
-        else:
-            whole = [np.concatenate(parts) for parts in self._parts]
-        return tree.pack_sequence_as(self._structure, whole)
+            return tree.pack_sequence_as(self._structure, [array[: self._filled] for array in self._arrays])
+        return tree.pack_sequence_as(self._structure, [np.concatenate(parts) for parts in self._parts])
 
 
 # whether the walk through models of a class says what is trained, and no property of the user's
