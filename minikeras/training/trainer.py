@@ -29,19 +29,8 @@ from minikeras.metrics import Mean, Metric
 from minikeras.optimizers.schedules import LearningRateSchedule
 from minikeras.registry import deserialize_keras_object, is_builtin, serialize_keras_object
 from minikeras.tracebacks import end_at_users_line, user_facing, warn
+from minikeras.training import data as feed
 from minikeras.training.compiled import CompiledLoss, CompiledMetrics
-from minikeras.training.data import (
-    ArrayStream,
-    as_batch,
-    batch_length,
-    check_lengths,
-    is_batch_source,
-    make_stream,
-    only_batch,
-    split_validation,
-    to_arrays,
-    unpack_x_y_sample_weight,
-)
 from minikeras.training.inference import Inference
 from minikeras.training.outputs import Outputs
 from minikeras.training.snapshot import Snapshot, Trial
@@ -295,7 +284,7 @@ class Trainer:
         Returns the logs.  Override it for another way to train; `minikeras.GradientTape` and `self.optimizer.apply` do
         the work there.
         """
-        x, y, sample_weight = unpack_x_y_sample_weight(data)
+        x, y, sample_weight = feed.unpack_x_y_sample_weight(data)
         with recording():
             y_pred = self(x, training=True)  # type: ignore[operator]
             loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
@@ -310,7 +299,7 @@ class Trainer:
             gradients = self.reduce_gradients(backward(scaled, variables, destinations=destinations))
             self.optimizer.apply_flat(gradients)
         if self._loss_tracker is not None:
-            self._loss_tracker.update_state(loss, sample_weight=float(batch_length(x)))
+            self._loss_tracker.update_state(loss, sample_weight=float(feed.batch_length(x)))
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def reduce_gradients(self, gradients: list[Any]) -> list[Any]:
@@ -319,18 +308,18 @@ class Trainer:
 
     def test_step(self, data: Any) -> Any:
         """One evaluation step on a batch.  Returns the logs."""
-        x, y, sample_weight = unpack_x_y_sample_weight(data)
+        x, y, sample_weight = feed.unpack_x_y_sample_weight(data)
         y_pred = self(x, training=False)  # type: ignore[operator]
         loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=False)
         if self._loss_tracker is not None:
-            self._loss_tracker.update_state(loss, sample_weight=float(batch_length(x)))
+            self._loss_tracker.update_state(loss, sample_weight=float(feed.batch_length(x)))
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     _builtin_test_step = test_step  # whatever a subclass defines
 
     def predict_step(self, data: Any) -> Any:
         """One prediction step on a batch.  Returns the outputs."""
-        x, _, _ = unpack_x_y_sample_weight(data)
+        x, _, _ = feed.unpack_x_y_sample_weight(data)
         return self._inference(x)
 
     def _trainable_now(self) -> list[Variable]:
@@ -350,7 +339,7 @@ class Trainer:
         for stream in streams:
             self._check_stream(stream, y_pred)
         if streams or k.active_device() == "gpu":  # whose kernels refuse no labels
-            for labels in (y, None if validation is None else unpack_x_y_sample_weight(validation)[1]):
+            for labels in (y, None if validation is None else feed.unpack_x_y_sample_weight(validation)[1]):
                 on_host = tree.map_structure(lambda leaf: None if leaf is None else k.to_host(leaf), labels)
                 self._check_labels(on_host, classes=True, outputs=y_pred)
         shapes = _shapes("fit", x, y, sample_weight, validation)
@@ -475,13 +464,13 @@ class Trainer:
         validation_split = number("validation_split", validation_split, low=0, below=1, optional=True)
         shuffle = _shuffling(shuffle)
         if validation_split and validation_data is None:
-            if is_batch_source(x):
+            if feed.is_batch_source(x):
                 raise ValueError("validation_split works on arrays, got batches; pass validation_data instead.")
-            arrays = to_arrays(x, "x"), to_arrays(y, "y"), to_arrays(sample_weight, "sample_weight")
-            (x, y, sample_weight), validation_data = split_validation(arrays, validation_split)
+            arrays = feed.to_arrays(x, "x"), feed.to_arrays(y, "y"), feed.to_arrays(sample_weight, "sample_weight")
+            (x, y, sample_weight), validation_data = feed.split_validation(arrays, validation_split)
         known = None if class_weight is None else self._classes()
         order = batch_size, steps_per_epoch, shuffle
-        stream = make_stream(x, y, sample_weight, *order, class_weight, known, **preparation)
+        stream = feed.make_stream(x, y, sample_weight, *order, class_weight, known, **preparation)
         self._check_stream(stream)
         chosen = validation_batch_size or batch_size, validation_steps
         validation = self._validation_stream(validation_data, *chosen, preparation)
@@ -618,10 +607,10 @@ class Trainer:
     def _validation_stream(self, data: Any, batch_size: Any, steps: Any, preparation: dict[str, Any]) -> Any:
         if data is None:
             return None
-        if is_batch_source(data):
-            return make_stream(data, steps=steps, **preparation)
-        x, y, sample_weight = unpack_x_y_sample_weight(data)
-        stream = make_stream(x, y, sample_weight, batch_size, steps)
+        if feed.is_batch_source(data):
+            return feed.make_stream(data, steps=steps, **preparation)
+        x, y, sample_weight = feed.unpack_x_y_sample_weight(data)
+        stream = feed.make_stream(x, y, sample_weight, batch_size, steps)
         self._check_stream(stream)
         return stream
 
@@ -653,13 +642,13 @@ class Trainer:
         preparation = _preparation("evaluate", kwargs)
         self._require_compiled("evaluate")
         steps, verbose = whole("steps", steps, 1, optional=True, floats=True), _verbosity(verbose)
-        if verbose == 0 and callbacks is None and steps is None and only_batch(x, batch_size) is not None:
+        if verbose == 0 and callbacks is None and steps is None and feed.only_batch(x, batch_size) is not None:
             data = self._one_batch(x, y, sample_weight, None)
             self._loss_explained = False
             logs = self._test_batch(data)
             self._explain_loss(logs, "The loss", data, data)
         else:
-            stream = make_stream(x, y, sample_weight, batch_size, steps, **preparation)
+            stream = feed.make_stream(x, y, sample_weight, batch_size, steps, **preparation)
             self._check_stream(stream)
             shapes = None if stream.arrays is None else _shapes("test", *stream.first_batch())
             proven = shapes is not None and shapes in self._contents().proven
@@ -713,11 +702,11 @@ class Trainer:
         """
         preparation = _preparation("predict", kwargs) if kwargs else {}
         if callbacks is None and steps is None and type(verbose) is int and verbose == 0:
-            batch = only_batch(x, batch_size)
+            batch = feed.only_batch(x, batch_size)
             if batch is not None:  # nobody to tell of batches, and no further one to prepare
                 return self._predict_batch(batch)
         steps, verbose = whole("steps", steps, 1, optional=True, floats=True), _verbosity(verbose)
-        stream = make_stream(x, None, None, batch_size, steps, **preparation)
+        stream = feed.make_stream(x, None, None, batch_size, steps, **preparation)
         callbacks = self._callback_list(callbacks, verbose, stream)
         callbacks.on_predict_begin()
         collected = _Collector(stream.samples if steps is None else None)
@@ -771,7 +760,7 @@ class Trainer:
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
         try:
-            return self._predict_batch(to_arrays(x, "x"))
+            return self._predict_batch(feed.to_arrays(x, "x"))
         except BaseException as error:
             end_at_users_line(error)
             raise
@@ -780,8 +769,8 @@ class Trainer:
         if x is None:
             raise ValueError("x is missing, got None; pass the batch's arrays.")
         classes = None if class_weight is None else self._classes()
-        x, y, sample_weight = as_batch(x, y, sample_weight, class_weight, classes)
-        check_lengths(x, y, sample_weight)
+        x, y, sample_weight = feed.as_batch(x, y, sample_weight, class_weight, classes)
+        feed.check_lengths(x, y, sample_weight)
         self._check_labels(y, classes=True)
         return x, y, sample_weight
 
@@ -931,7 +920,7 @@ def _allowed(epochs: int) -> int:
 
 def _ended(stream: Any, epoch: int) -> bool:
     """Whether the data of a generator is used up although there are epochs to come; the user is told."""
-    if isinstance(stream, ArrayStream) or not stream.ended:
+    if isinstance(stream, feed.ArrayStream) or not stream.ended:
         return False
     warn(
         f"Your input ran out of data after epoch {epoch}, so training stops here; make sure that it yields batches for "
