@@ -47,12 +47,9 @@ class LambdaCallback(Callback):
         **kwargs: Callable | None,
     ):
         given = {
-            "on_epoch_begin": on_epoch_begin,
-            "on_epoch_end": on_epoch_end,
-            "on_train_begin": on_train_begin,
-            "on_train_end": on_train_end,
-            "on_train_batch_begin": on_train_batch_begin,
-            "on_train_batch_end": on_train_batch_end,
+            **{"on_epoch_begin": on_epoch_begin, "on_epoch_end": on_epoch_end},
+            **{"on_train_begin": on_train_begin, "on_train_end": on_train_end},
+            **{"on_train_batch_begin": on_train_batch_begin, "on_train_batch_end": on_train_batch_end},
             **kwargs,
         }
         hooks = [name for name in dir(Callback) if name.startswith("on_")]
@@ -61,9 +58,7 @@ class LambdaCallback(Callback):
                 raise ValueError(unknown("callback hook", name, hooks))
             if function is not None and not callable(function):
                 raise ValueError(f"LambdaCallback takes a function for {name}, got {function!r}.")
-        for name, function in given.items():
-            if function is not None:
-                setattr(self, name, function)
+        vars(self).update({name: function for name, function in given.items() if function is not None})
 
 
 class LearningRateScheduler(Callback):

@@ -6,19 +6,12 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from minikeras import tree
+from minikeras import registry, tree
 from minikeras.autodiff.symbolic import FunctionNode, KerasTensor
 from minikeras.layers import Input, InputLayer, Layer
 from minikeras.models.graph import Filler, is_users_operation
 from minikeras.models.model import Functional, Model
 from minikeras.models.sequential import Sequential
-from minikeras.registry import (
-    describe_whole,
-    deserialize_keras_object,
-    get_registered_name,
-    is_description,
-    object_sharing,
-)
 from minikeras.tracebacks import user_facing
 
 _LARGEST_TEXT = 1 << 26  # bytes; a description has no weights in it
@@ -51,11 +44,11 @@ def model_from_config(config: dict[str, Any], custom_objects: Mapping[str, Any] 
     Raises:
         ValueError: for what describes no model.
     """
-    if not is_description(config):
+    if not registry.is_description(config):
         raise ValueError(f"A model is described by class_name and config, got {config!r:.80}.")
     try:
-        with object_sharing():
-            model = deserialize_keras_object(config, custom_objects)
+        with registry.object_sharing():
+            model = registry.deserialize_keras_object(config, custom_objects)
     except (TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError) as error:
         raise ValueError(f"The description does not make a model: {type(error).__name__}: {error}.") from error
     if not isinstance(model, Model):
@@ -124,7 +117,7 @@ def clone_model(
 
 
 def _plain_clone(model: Model) -> Any:
-    description = describe_whole(model)
+    description = registry.describe_whole(model)
     description.pop("compile_config", None)
     known: set[Any] = set()
     for layer in model._contents().layers:
@@ -132,7 +125,7 @@ def _plain_clone(model: Model) -> Any:
         graph = layer._graph if isinstance(layer, Model) else None
         functions = [one.function for one in graph.operations if isinstance(one, FunctionNode)] if graph else []
         known.update(filter(is_users_operation, functions))
-    return model_from_config(description, {get_registered_name(thing): thing for thing in known})
+    return model_from_config(description, {registry.get_registered_name(thing): thing for thing in known})
 
 
 def _same_layer(layer: Layer) -> Layer:

@@ -136,10 +136,8 @@ class PiecewiseConstantDecay(_Formula):
             for one in given:
                 number(f"each of PiecewiseConstantDecay's {argument}", one, least)
         if len(boundaries) != len(values) - 1:
-            raise ValueError(
-                f"PiecewiseConstantDecay needs one value more than boundaries, got {len(values)} values "
-                f"and {len(boundaries)} boundaries."
-            )
+            counts = f"{len(values)} values and {len(boundaries)} boundaries"
+            raise ValueError(f"PiecewiseConstantDecay needs one value more than boundaries, got {counts}.")
         if any(after <= before for before, after in itertools.pairwise(boundaries)):
             raise ValueError(f"PiecewiseConstantDecay needs boundaries that increase, got {boundaries!r}; sort them.")
 

@@ -230,9 +230,8 @@ def read_older_weights(model: Any, file: Any, label: str, skip_mismatch: bool = 
         arrays = {name: reader.words(group, "weight_names") for name, group in groups.items() if group is not None}
         names, things = [name for name in arrays if arrays[name]], [thing for thing in model.layers if thing.weights]
         if not names or (not by_name and len(names) != len(things)):
-            raise ValueError(
-                f"{label!r} does not fit the model: it has {len(names)} layers with weights, the model {len(things)}."
-            )
+            counts = f"it has {len(names)} layers with weights, the model {len(things)}"
+            raise ValueError(f"{label!r} does not fit the model: {counts}.")
         pairs = [(thing, thing.name) for thing in things if thing.name in names]
         ready: list[tuple[Any, Any]] = []
         for thing, name in pairs if by_name else zip(things, names, strict=True):

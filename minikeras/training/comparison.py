@@ -59,8 +59,7 @@ class Comparison(Trainer, Callback):
     """
 
     def __init__(self, model: Any, replicas: list[Replica], arguments: dict[str, Any]):
-        self.model, self.replicas, self.arguments = model, replicas, arguments
-        self.begun = False
+        self.model, self.replicas, self.arguments, self.begun = model, replicas, arguments, False
         self.bound = self.leader = replicas[0]
         self.members = list(replicas)  # those that take part in the present epoch
         self._variables: list[Variable] = []

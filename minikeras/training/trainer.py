@@ -238,10 +238,8 @@ class Trainer:
             if y is not None:
                 total = self._compiled_loss(y, y_pred, sample_weight)
             elif self._compiled_loss.is_given:
-                raise ValueError(
-                    f"The model {self.name!r} is compiled with loss={self.loss!r:.80}, but got no targets; pass y, or "
-                    "compile it without a loss."
-                )
+                compiled = f"The model {self.name!r} is compiled with loss={self.loss!r:.80}"
+                raise ValueError(f"{compiled}, but got no targets; pass y, or compile it without a loss.")
         for extra in extras:
             value = extra if type(extra) is Tensor and not extra.data.ndim else _as_scalar(extra)
             total = value if total is None else total + value
