@@ -407,10 +407,8 @@ def _class_of(module: str | None, class_name: str, registered: Any) -> Any:
         home = next((home for home, name in [*_classes, *_homes] if name == class_name), None)
         cls = builtin_class(home, class_name)
     if not isinstance(cls, type) or not hasattr(cls, "from_config"):
-        raise ValueError(
-            f"The class {class_name!r} of module {module!r} is neither built in nor registered; pass it through "
-            "custom_objects or decorate it with register_keras_serializable."
-        )
+        problem = f"The class {class_name!r} of module {module!r} is neither built in nor registered"
+        raise ValueError(f"{problem}; pass it through custom_objects or decorate it with register_keras_serializable.")
     return cls
 
 
@@ -422,10 +420,8 @@ def _restore_function(name: Any) -> Any:
 
 
 def _refuse(inner: Any) -> Any:
-    raise ValueError(
-        "The description holds code (a lambda or a type specification), which is never loaded; pass the function "
-        "through custom_objects."
-    )
+    problem = "The description holds code (a lambda or a type specification), which is never loaded"
+    raise ValueError(f"{problem}; pass the function through custom_objects.")
 
 
 def _array(inner: Any) -> np.ndarray:

@@ -52,10 +52,8 @@ class BackupAndRestore(Callback):
 
     def check_before_training(self) -> None:
         if not self.model.built:
-            raise ValueError(
-                f"BackupAndRestore needs a model that is built, which {self.model.name!r} is not; give it an Input or "
-                "call it on a batch first."
-            )
+            problem = f"BackupAndRestore needs a model that is built, which {self.model.name!r} is not"
+            raise ValueError(f"{problem}; give it an Input or call it on a batch first.")
         check_writable(self._weights, "BackupAndRestore")
 
     def on_train_begin(self, logs: Any = None) -> None:

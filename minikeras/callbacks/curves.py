@@ -24,9 +24,8 @@ def draw(
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
     except ImportError as error:
-        raise ImportError(
-            "Drawing learning curves takes matplotlib, which is not installed; run pip install 'minikeras[plot]'."
-        ) from error
+        problem = "Drawing learning curves takes matplotlib, which is not installed"
+        raise ImportError(f"{problem}; run pip install 'minikeras[plot]'.") from error
     known = list(dict.fromkeys(metric for _, metric in curves))
     chosen = known if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
     for metric in chosen:

@@ -258,10 +258,8 @@ class ModelCheckpoint(Monitor):
         try:
             path = self.filepath.format_map(_AnyValue(self.save_freq != "epoch"))
         except (ValueError, IndexError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"ModelCheckpoint cannot make a path of filepath={self.filepath!r}: {error}; name values as in "
-                "'{epoch:02d}-{val_loss:.2f}.keras'."
-            ) from None
+            problem = f"ModelCheckpoint cannot make a path of filepath={self.filepath!r}: {error}"
+            raise ValueError(f"{problem}; name values as in '{{epoch:02d}}-{{val_loss:.2f}}.keras'.") from None
         check_writable(os.path.expanduser(path), "ModelCheckpoint")
 
     def check_log_names(self, names: set[str]) -> None:

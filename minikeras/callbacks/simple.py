@@ -296,9 +296,8 @@ class SwapEMAWeights(Callback):
 
     def check_before_training(self) -> None:
         if not self._averaging():
-            raise ValueError(
-                f"SwapEMAWeights needs an optimizer with use_ema=True, got {self.model.optimizer!r}; compile with one."
-            )
+            problem = f"SwapEMAWeights needs an optimizer with use_ema=True, got {self.model.optimizer!r}"
+            raise ValueError(f"{problem}; compile with one.")
 
     def _swap(self) -> None:
         """Put the averages in the place of the weights, where there are any yet."""

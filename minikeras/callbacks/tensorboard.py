@@ -190,10 +190,8 @@ def _tensorboardx() -> Any:
     try:
         import tensorboardX
     except ImportError as error:
-        raise ImportError(
-            "TensorBoard files are written with tensorboardX, which is not installed; run pip install "
-            "'minikeras[tensorboard]'."
-        ) from error
+        problem = "TensorBoard files are written with tensorboardX, which is not installed"
+        raise ImportError(f"{problem}; run pip install 'minikeras[tensorboard]'.") from error
     return tensorboardX
 
 

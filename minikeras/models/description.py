@@ -30,10 +30,8 @@ def model_from_json(json_string: str | bytes, custom_objects: Mapping[str, Any] 
         ValueError: for text that is no description of a model.
     """
     if not isinstance(json_string, (str, bytes)):
-        raise TypeError(
-            f"model_from_json takes the text that to_json() gives, got {json_string!r:.80}; for a dict use "
-            "from_config of the model's class."
-        )
+        problem = f"model_from_json takes the text that to_json() gives, got {json_string!r:.80}"
+        raise TypeError(f"{problem}; for a dict use from_config of the model's class.")
     return model_from_config(parse_description(json_string), custom_objects)
 
 

@@ -220,10 +220,8 @@ def _describe_function_node(operation: FunctionNode, nodes: list[SymbolicNode]) 
         described = {"module": None, "class_name": function.__name__, "config": {"name": operation.name}}
         return {**described, "registered_name": name}, arguments
     if function not in _BY_OP:
-        raise ValueError(
-            f"The operation {operation.name!r} ({function.__name__}) has no name in files; put it into the call() of a "
-            "layer of your own."
-        )
+        problem = f"The operation {operation.name!r} ({function.__name__}) has no name in files"
+        raise ValueError(f"{problem}; put it into the call() of a layer of your own.")
     known = _BY_OP[function]
     parts = [known.split(node.args, node.kwargs) for node in nodes]
     arguments, settings = [(args, {}) for args, _ in parts], parts[-1][1]

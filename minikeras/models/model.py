@@ -36,10 +36,8 @@ def warn_of_unwritten_losses(model: Any) -> None:
     """Say which losses a description of the model does not hold."""
     unwritten = [loss for layer in model._contents().layers for loss in layer._unwritten_losses()]
     if unwritten:
-        warn(
-            f"The losses {unwritten} given to add_loss() of the model {model.name!r} cannot be described; call "
-            "add_loss() again after the model is loaded."
-        )
+        problem = f"The losses {unwritten} given to add_loss() of the model {model.name!r} cannot be described"
+        warn(f"{problem}; call add_loss() again after the model is loaded.")
 
 
 def _is_functional(args: tuple, kwargs: dict[str, Any]) -> bool:
@@ -301,10 +299,8 @@ class Model(ComparingTrainer, Layer):
             return
         check_metric(self, aggregation, name)
         if self._graph is None or type(self).call is not Model.call:
-            raise ValueError(
-                f"The {type(self).__name__} {self.name!r} computes no symbolic tensors of its own, got {value!r}; call "
-                "self.add_metric() in call(), or make the model of inputs and outputs."
-            )
+            problem = f"The {type(self).__name__} {self.name!r} computes no symbolic tensors of its own, got {value!r}"
+            raise ValueError(f"{problem}; call self.add_metric() in call(), or make the model of inputs and outputs.")
         graph = self._graph.keeping([value])
         if not any(kept is value for kept in graph.kept):
             raise ValueError(f"add_metric of {self.name!r} got {value!r}, which does not follow from its inputs alone.")

@@ -99,9 +99,8 @@ class Sequential(Model):
         if self._entrance is not None:
             known = self._entrance.batch_shape
             if is_shape(input_shape) and self._stack and not _agree(tuple(input_shape), known):
-                raise ValueError(
-                    f"{self.name!r} is made for inputs of shape {known}, got {input_shape!r}; omit build()."
-                )
+                problem = f"{self.name!r} is made for inputs of shape {known}, got {input_shape!r}"
+                raise ValueError(f"{problem}; omit build().")
             return
         if not self._stack:
             raise ValueError(f"The model {self.name!r} has no layers to build; add some first.")

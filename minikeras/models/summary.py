@@ -84,10 +84,7 @@ def _add_rows(
 ) -> None:
     function = layer.function if isinstance(layer, FunctionNode) else None
     row = [f"{'   ' * level}{'└ ' if level else ''}{layer.name} ({kind_of(layer)})", output_shape(layer)]
-    if function is not None:
-        row.append("0")
-    else:
-        row.append(f"{layer.count_params():,}" if layer.built else "0 (unbuilt)")
+    row.append("0" if function is not None else f"{layer.count_params():,}" if layer.built else "0 (unbuilt)")
     if connected is not None:
         row.append(_connections(layer, connected))
     if show_trainable:

@@ -162,8 +162,7 @@ class Optimizer(Rated):
         """Create the state for these trainable variables; does nothing once that is done."""
         if self.built:
             return
-        variables = list(variables)
-        self._trainable_variables = variables
+        variables = self._trainable_variables = list(variables)
         if self.use_ema:
             self._averages = self.add_optimizer_variables(variables, "average")
         if self.gradient_accumulation_steps:
@@ -183,8 +182,7 @@ class Optimizer(Rated):
         name: str | None = None,
     ) -> Variable:
         """Create a variable of the optimizer's state."""
-        initializer = initializers.get(initializer)
-        dtype = dtype or settings.floatx()
+        initializer, dtype = initializers.get(initializer), dtype or settings.floatx()
         variable = Variable(initializer, shape=tuple(shape), dtype=dtype, trainable=False, name=name)
         variable.path = f"{self.name}/{variable.name}"
         self._state.append(variable)
@@ -265,10 +263,8 @@ class Optimizer(Rated):
             adopt(slots)
         strange = [variable.path for variable in variables if id(variable) not in flat.index]
         if strange:
-            raise ValueError(
-                f"The optimizer {self.name!r} was built for other variables and does not know {strange[0]!r}; "
-                "use a new optimizer (for a model: compile it again with one)."
-            )
+            problem = f"The optimizer {self.name!r} was built for other variables and does not know {strange[0]!r}"
+            raise ValueError(f"{problem}; use a new optimizer (for a model: compile it again with one).")
         positions = [flat.index[id(variable)] for variable in variables]
         gradients = [flat.gradients[position] for position in positions]
         return _Prepared(flat, list(variables), positions, gradients, self._plan(flat, positions))
@@ -330,10 +326,8 @@ class Optimizer(Rated):
                 )
         present = tuple([position for position, g in zip(now.positions, gradients, strict=True) if g is not None])
         if not present:
-            raise ValueError(
-                f"None of the {len(now.variables)} trainable variables has a gradient; compute the loss from the "
-                "model's outputs with differentiable operations."
-            )
+            problem = f"None of the {len(now.variables)} trainable variables has a gradient"
+            raise ValueError(f"{problem}; compute the loss from the model's outputs with differentiable operations.")
         for gradient, view in zip(gradients, now.gradients, strict=True):
             if gradient is not None and gradient is not view:
                 view[...] = gradient
@@ -491,10 +485,8 @@ class Optimizer(Rated):
         """
         variables, weights = self.variables, list_of_arrays(f"The optimizer {self.name!r}", weights)
         if len(weights) != len(variables):
-            raise ValueError(
-                f"The optimizer {self.name!r} has {len(variables)} variables, got {len(weights)} arrays; build it for "
-                "the same model first."
-            )
+            problem = f"The optimizer {self.name!r} has {len(variables)} variables, got {len(weights)} arrays"
+            raise ValueError(f"{problem}; build it for the same model first.")
         self._take(variables, weights)
 
     def _take(self, variables: list[Variable], values: Sequence[Any]) -> None:

@@ -220,10 +220,7 @@ class MultiOptimizer(_Composed):
     """
 
     def __init__(
-        self,
-        optimizer_map: Callable[[Variable], Optimizer],
-        loss_scale_factor: float | None = None,
-        name: str | None = None,
+        self, optimizer_map: Callable[..., Optimizer], loss_scale_factor: float | None = None, name: str | None = None
     ):
         super().__init__(0.0, loss_scale_factor=loss_scale_factor, name=name)
         if not callable(optimizer_map):

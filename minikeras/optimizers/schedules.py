@@ -232,15 +232,8 @@ def _half_cosine(part: Any, alpha: float, height: Any = 1.0) -> Any:
     return (1 - alpha) * 0.5 * height * (1 + np.cos(math.pi * np.minimum(part, 1))) + alpha
 
 
-registry.builtin(
-    "keras.optimizers.schedules",
-    ExponentialDecay,
-    InverseTimeDecay,
-    PiecewiseConstantDecay,
-    PolynomialDecay,
-    CosineDecay,
-    CosineDecayRestarts,
-)
+registry.builtin("keras.optimizers.schedules", ExponentialDecay, InverseTimeDecay, PolynomialDecay)
+registry.builtin("keras.optimizers.schedules", PiecewiseConstantDecay, CosineDecay, CosineDecayRestarts)
 
 
 def serialize(learning_rate_schedule: LearningRateSchedule) -> Any:

@@ -68,13 +68,9 @@ class Comparison(Trainer, Callback):
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)  # of a copy in the making that is the class's None, which has nothing
 
-    @property
-    def stop_training(self) -> bool:  # type: ignore[override]
-        return self.model.stop_training
-
-    @stop_training.setter
-    def stop_training(self, value: bool) -> None:
-        self.model.stop_training = value
+    stop_training: Any = property(
+        attrgetter("model.stop_training"), lambda self, value: setattr(self.model, "stop_training", value)
+    )
 
     # ------------------------------------------------------------ whose turn it is
 
@@ -325,10 +321,8 @@ class Comparison(Trainer, Callback):
         if judged in own:
             replica.losses[epoch] = own[judged]
         elif not self._validated:
-            raise ValueError(
-                f"A comparison is decided by the loss, which the training step does not tell, got {sorted(own)}; let "
-                "train_step() return it as 'loss'."
-            )
+            problem = f"A comparison is decided by the loss, which the training step does not tell, got {sorted(own)}"
+            raise ValueError(f"{problem}; let train_step() return it as 'loss'.")
 
     def on_train_end(self, logs: Any = None) -> None:
         self.each(self.replicas, lambda replica: replica.callbacks.on_train_end(replica.last))

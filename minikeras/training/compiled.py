@@ -303,10 +303,8 @@ def _check_distinct(metrics: list[Metric]) -> None:
     seen: set[int] = set()
     for metric in metrics:
         if id(metric) in seen:
-            raise ValueError(
-                f"Each place needs a metric of its own, got the object {metric.name!r} twice; make another "
-                f"{type(metric).__name__} with a name of its own."
-            )
+            problem = f"Each place needs a metric of its own, got the object {metric.name!r} twice"
+            raise ValueError(f"{problem}; make another {type(metric).__name__} with a name of its own.")
         seen.add(id(metric))
 
 
@@ -323,11 +321,9 @@ def _metric_groups(specs: Any, outputs: Outputs) -> list[list[Any]]:
 def _metric_object(spec: Any, y: Any, y_pred: Any, run_eagerly: bool) -> Metric:
     if isinstance(spec, Metric):
         return spec
-    name = None
-    if isinstance(spec, str):
-        name = spec
-        if spec in _BY_SHAPE:
-            spec = resolve_accuracy(tuple(y.shape), tuple(y_pred.shape), kind=_BY_SHAPE[spec])
+    name = spec if isinstance(spec, str) else None
+    if name in _BY_SHAPE:
+        spec = resolve_accuracy(tuple(y.shape), tuple(y_pred.shape), kind=_BY_SHAPE[name])
     found = metrics_room.get(spec)
     if not isinstance(found, Metric):
         found = MeanMetricWrapper(found, name=name or getattr(found, "__name__", "metric"))

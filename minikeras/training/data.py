@@ -85,9 +85,8 @@ class PyDataset:
         """
         if hasattr(self, "__len__"):
             return len(self)
-        raise NotImplementedError(
-            f"{type(self).__name__} does not say how many batches it has; define __len__, or the property num_batches."
-        )
+        problem = f"{type(self).__name__} does not say how many batches it has"
+        raise NotImplementedError(f"{problem}; define __len__, or the property num_batches.")
 
     def on_epoch_begin(self) -> None:
         """Called before each epoch."""
@@ -256,9 +255,8 @@ def check_sample_weight(sample_weight: Any) -> None:
             weights = k.to_host(leaf)
             if not np.isfinite(weights).all():
                 where = tuple(int(i) for i in np.argwhere(~np.isfinite(weights))[0])
-                raise ValueError(
-                    f"sample_weight must be finite, got {weights[where]} for sample {where[0]}; replace it."
-                )
+                problem = f"sample_weight must be finite, got {weights[where]} for sample {where[0]}"
+                raise ValueError(f"{problem}; replace it.")
 
 
 def as_batch(
@@ -611,10 +609,8 @@ class BatchStream:
     def _standardize(self, batch: Any) -> tuple[Any, Any, Any]:
         x, y, sample_weight = unpack_x_y_sample_weight(batch)
         if x is None:
-            raise ValueError(
-                f"A batch is x, (x, y) or (x, y, sample_weight), got {shown(batch)} from the {self._name}; let it "
-                "yield arrays."
-            )
+            problem = f"A batch is x, (x, y) or (x, y, sample_weight), got {shown(batch)} from the {self._name}"
+            raise ValueError(f"{problem}; let it yield arrays.")
         return as_batch(x, y, sample_weight, self._class_weight)
 
     def on_epoch_end(self) -> None:

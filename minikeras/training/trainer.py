@@ -257,10 +257,8 @@ class Trainer:
         if type(self).losses is not Layer.losses or self._entry != context.entries:
             # a property of the user's, or the last that was computed is not this model but, say, a part of it
             if is_symbolic(self._added_losses()):
-                raise ValueError(
-                    f"The losses added to the model {self.name!r} are computed where it is called, and it was not; "
-                    "call self(x) before compute_loss()."
-                )
+                problem = f"The losses added to the model {self.name!r} are computed where it is called, and it was not"
+                raise ValueError(f"{problem}; call self(x) before compute_loss().")
             return [loss for loss in self.losses if not isinstance(loss, KerasTensor)]
         contents = self._contents()
         penalized = contents.penalized if _is_walked(type(self)) else self._trainable_now()
@@ -920,10 +918,8 @@ def _ended(stream: Any, epoch: int) -> bool:
     """Whether the data of a generator is used up although there are epochs to come; the user is told."""
     if isinstance(stream, feed.ArrayStream) or not stream.ended:
         return False
-    warn(
-        f"Your input ran out of data after epoch {epoch}, so training stops here; make sure that it yields batches for "
-        "all epochs, or pass a dataset that can begin anew."
-    )
+    problem = f"Your input ran out of data after epoch {epoch}, so training stops here"
+    warn(f"{problem}; make sure that it yields batches for all epochs, or pass a dataset that can begin anew.")
     return True
 
 

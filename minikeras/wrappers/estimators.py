@@ -60,9 +60,8 @@ class _Estimator(BaseEstimator):
         X, y = self._checked(X, y)
         model = self._model_for(X, y)
         if not model.compiled or model.loss is None or model.optimizer is None:
-            raise RuntimeError(
-                f"The model {model.name!r} must be compiled with a loss and an optimizer; call its compile() first."
-            )
+            problem = f"The model {model.name!r} must be compiled with a loss and an optimizer"
+            raise RuntimeError(f"{problem}; call its compile() first.")
         self.history_ = model.fit(X, y, **{**(self.fit_kwargs or {}), **kwargs})
         self.model_ = model
         return self
