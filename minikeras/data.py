@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from inspect import get_annotations
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from minikeras.seeds import next_seed, whole_number
 from minikeras.tracebacks import end_at_users_line, user_facing
 from minikeras.training.ahead import Iterated, ReadAhead
 from minikeras.training.data import PyDataset
+from minikeras.utils.checks import whole
 
 AUTOTUNE = -1
 INFINITE_CARDINALITY = -1
@@ -98,12 +100,12 @@ class Dataset:
             num_parallel_calls: elements computed at a time, in threads; `AUTOTUNE` is one for each processor.
             ignored: `deterministic` and other arguments of `tf.data`; the order is always kept.
         """
-        return _Mapped(self, _function("map", function), num_parallel_calls)
+        return _Mapped(self, _taking_elements("map", function), _threads(num_parallel_calls))
 
     @user_facing
     def filter(self, predicate: Callable[..., Any]) -> Dataset:
         """The elements for which `predicate` is true; a tuple's parts are its arguments."""
-        return _Filtered(self, _function("filter", predicate))
+        return _Filtered(self, _taking_elements("filter", predicate))
 
     @user_facing
     def batch(self, batch_size: int, drop_remainder: bool = False, **ignored: Any) -> Dataset:
@@ -113,7 +115,7 @@ class Dataset:
             drop_remainder: leave the last batch out if it is not full.
             ignored: further arguments of `tf.data`, without effect.
         """
-        return _Batched(self, _positive("batch_size", batch_size), drop_remainder)
+        return _Batched(self, whole("batch_size", batch_size, 1), drop_remainder)
 
     def unbatch(self) -> Dataset:
         """The rows of each element, one after the other."""
@@ -128,27 +130,27 @@ class Dataset:
             seed: determines the orders of all passes; None takes one from minikeras's global stream.
             reshuffle_each_iteration: whether every pass has another order.
         """
-        return _Shuffled(self, _positive("buffer_size", buffer_size), seed, reshuffle_each_iteration)
+        return _Shuffled(self, whole("buffer_size", buffer_size, 1), seed, reshuffle_each_iteration)
 
     @user_facing
     def prefetch(self, buffer_size: int = AUTOTUNE) -> Dataset:
         """The same elements, `buffer_size` of them prepared ahead by a thread (`AUTOTUNE`: 2)."""
-        return _Prefetched(self, 2 if buffer_size == AUTOTUNE else _whole("buffer_size", buffer_size))
+        return _Prefetched(self, 2 if buffer_size == AUTOTUNE else whole("buffer_size", buffer_size, 0))
 
     @user_facing
     def take(self, count: int) -> Dataset:
         """The first `count` elements; -1 for all."""
-        return _Taken(self, _whole("count", count, -1))
+        return _Taken(self, whole("count", count, -1))
 
     @user_facing
     def skip(self, count: int) -> Dataset:
         """All but the first `count` elements; -1 for none at all."""
-        return _Skipped(self, _whole("count", count, -1))
+        return _Skipped(self, whole("count", count, -1))
 
     @user_facing
     def repeat(self, count: int | None = None) -> Dataset:
         """The elements `count` times over, each time in a new pass; None or -1 without an end."""
-        return _Repeated(self, -1 if count is None else _whole("count", count, -1))
+        return _Repeated(self, -1 if count is None else whole("count", count, -1))
 
     def cache(self) -> Dataset:
         """The same elements, kept in memory once a pass has reached its end, and not computed again."""
@@ -233,12 +235,6 @@ class Dataset:
         return [step._seed for step in self._steps() if isinstance(step, _Shuffled)]
 
 
-def _function(step: str, value: Any) -> Any:
-    if not callable(value):
-        raise ValueError(f"{step} takes a function of an element, got {value!r}.")
-    return value
-
-
 class DatasetIterator:
     """One pass over a dataset."""
 
@@ -285,8 +281,8 @@ def _checked_state(dataset: Dataset, state: Mapping[str, Any]) -> dict[str, Any]
             f"{dict(state)!r}."
         )
     return {
-        "pass": _whole("pass", state["pass"]),
-        "position": _whole("position", state["position"]),
+        "pass": whole("pass", state["pass"], 0),
+        "position": whole("position", state["position"], 0),
         "seeds": [whole_number(seed) for seed in state["seeds"]],
     }
 
@@ -353,19 +349,18 @@ class _Indexed(Dataset):
 
 
 class _Step(Dataset):
-    """A step after another one."""
+    """A step after another one; the names that its class annotates are its settings, in that order."""
 
     _source: Dataset
 
-    def __init__(self, source: Dataset):
+    def __init__(self, source: Dataset, *settings: Any):
         super().__init__(source)
+        vars(self).update(zip(get_annotations(type(self)), settings, strict=False))
 
 
 class _Mapped(_Step):
-    def __init__(self, source: Dataset, function: Callable[..., Any], parallel: int | None):
-        super().__init__(source)
-        self._function = _taking_elements(function)
-        self._threads = _threads(parallel)
+    _function: Callable[[Any], Any]
+    _threads: int
 
     def _elements(self, key: _Key, start: int) -> Iterator[Any]:
         elements = self._source._elements(key, start)
@@ -375,9 +370,7 @@ class _Mapped(_Step):
 
 
 class _Filtered(_Step):
-    def __init__(self, source: Dataset, predicate: Callable[..., Any]):
-        super().__init__(source)
-        self._predicate = _taking_elements(predicate)
+    _predicate: Callable[[Any], Any]
 
     def _size(self) -> int:
         return UNKNOWN_CARDINALITY
@@ -387,9 +380,8 @@ class _Filtered(_Step):
 
 
 class _Batched(_Step):
-    def __init__(self, source: Dataset, batch_size: int, drop_remainder: bool):
-        super().__init__(source)
-        self._batch_size, self._drop = batch_size, drop_remainder
+    _batch_size: int
+    _drop: bool
 
     def batched_by(self) -> int | None:
         return self._batch_size
@@ -475,9 +467,7 @@ class _Shuffled(_Step):
 
 
 class _Prefetched(_Step):
-    def __init__(self, source: Dataset, count: int):
-        super().__init__(source)
-        self._count = count
+    _count: int
 
     def _elements(self, key: _Key, start: int) -> Iterator[Any]:
         elements = self._source._elements(key, start)
@@ -485,9 +475,7 @@ class _Prefetched(_Step):
 
 
 class _Taken(_Step):
-    def __init__(self, source: Dataset, count: int):
-        super().__init__(source)
-        self._count = count
+    _count: int
 
     def _size(self) -> int:
         size = self._source._size()
@@ -501,9 +489,7 @@ class _Taken(_Step):
 
 
 class _Skipped(_Step):
-    def __init__(self, source: Dataset, count: int):
-        super().__init__(source)
-        self._count = count
+    _count: int
 
     def _size(self) -> int:
         size = self._source._size()
@@ -516,9 +502,7 @@ class _Skipped(_Step):
 
 
 class _Repeated(_Step):
-    def __init__(self, source: Dataset, count: int):
-        super().__init__(source)
-        self._count = count
+    _count: int
 
     def _size(self) -> int:
         size = self._source._size()
@@ -543,9 +527,7 @@ class _Repeated(_Step):
 
 
 class _Cached(_Step):
-    def __init__(self, source: Dataset):
-        super().__init__(source)
-        self._items: list[Any] | None = None
+    _items: list[Any] | None = None
 
     def _elements(self, key: _Key, start: int) -> Iterator[Any]:
         if self._items is not None:
@@ -560,9 +542,7 @@ class _Cached(_Step):
 
 
 class _Chained(_Step):
-    def __init__(self, source: Dataset, other: Dataset):
-        super().__init__(source)
-        self._other = other
+    _other: Dataset
 
     def _size(self) -> int:
         sizes = self._source._size(), self._other._size()
@@ -584,9 +564,7 @@ class _Chained(_Step):
 
 
 class _Numbered(_Step):
-    def __init__(self, source: Dataset, start: int):
-        super().__init__(source)
-        self._first = start
+    _first: int
 
     def _elements(self, key: _Key, start: int) -> Iterator[Any]:
         return iter(zip(itertools.count(self._first + start), self._source._elements(key, start), strict=False))
@@ -609,24 +587,16 @@ def _uniform(generator: np.random.Generator) -> Iterator[float]:
         yield from generator.random(256).tolist()
 
 
-def _taking_elements(function: Callable[..., Any]) -> Callable[[Any], Any]:
+def _taking_elements(step: str, function: Callable[..., Any]) -> Callable[[Any], Any]:
+    if not callable(function):
+        raise ValueError(f"{step} takes a function of an element, got {function!r}.")
     return lambda element: function(*element) if isinstance(element, tuple) else function(element)
 
 
 def _threads(parallel: int | None) -> int:
     if parallel is None:
         return 1
-    return max(os.cpu_count() or 1, 1) if parallel == AUTOTUNE else _positive("num_parallel_calls", parallel)
-
-
-def _whole(name: str, value: Any, least: int = 0) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
-    return int(value)
-
-
-def _positive(name: str, value: Any) -> int:
-    return _whole(name, value, 1)
+    return max(os.cpu_count() or 1, 1) if parallel == AUTOTUNE else whole("num_parallel_calls", parallel, 1)
 
 
 def _same(element: Any) -> Any:
@@ -668,9 +638,7 @@ def _as_rows(array: Any) -> np.ndarray:
 
 
 def _plain(leaf: Any) -> Any:
-    if isinstance(leaf, Tensor):
-        return leaf.numpy()
-    if isinstance(leaf, HostArray):
+    if isinstance(leaf, (Tensor, HostArray)):
         return leaf.numpy()
     return leaf if isinstance(leaf, (np.ndarray, np.generic, str, bytes)) else np.asarray(leaf)
 

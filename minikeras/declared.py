@@ -365,13 +365,8 @@ class Documentation:
         return "\n\n".join(self.paragraphs[:place] + arguments + after)
 
 
-class Configured(UserFacing):
-    """Base of what is configured by its constructor and described by `get_config`."""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if cls.__doc__ is not None:
-            cls.__doc__ = Documentation(cls.__doc__)  # type: ignore[assignment]
+class Fielded(UserFacing):
+    """Base of what has fields, and says what becomes of arguments that are none."""
 
     @classmethod
     def _other_arguments(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -381,6 +376,15 @@ class Configured(UserFacing):
     @classmethod
     def _refuse_arguments(cls, names: list[str], known: Iterable[str]) -> None:
         raise TypeError(unknown(f"argument of {cls.__name__}", names[0], known))
+
+
+class Configured(Fielded):
+    """Base of what is configured by its constructor and described by `get_config`."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__doc__ is not None:
+            cls.__doc__ = Documentation(cls.__doc__)  # type: ignore[assignment]
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, by name."""

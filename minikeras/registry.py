@@ -96,9 +96,7 @@ def register_keras_serializable(package: str = "Custom", name: str | None = None
 
     def decorate(thing: Any) -> Any:
         if isinstance(thing, type) and not hasattr(thing, "get_config"):
-            raise ValueError(
-                f"{thing.__name__} cannot be registered: a serializable class needs a get_config() method."
-            )
+            raise ValueError(f"{thing.__name__} cannot be registered: a class needs a get_config() method for it.")
         registered = f"{package}>{name or thing.__name__}"
         _custom[registered] = thing
         _custom_names[thing] = registered
@@ -239,14 +237,11 @@ def serialize_keras_object(thing: Any) -> Any:
     """
     if thing is None or isinstance(thing, (str, bool, int, float)):
         return thing
-    if isinstance(thing, (np.bool_, np.integer, np.floating)):
+    if isinstance(thing, (np.bool_, np.integer, np.floating)) or (isinstance(thing, np.ndarray) and thing.ndim == 0):
         return thing.item()
     if isinstance(thing, (list, tuple)):
-        return (
-            type(thing)([serialize_keras_object(item) for item in thing])
-            if not hasattr(thing, "_fields")
-            else [serialize_keras_object(item) for item in thing]
-        )
+        items = [serialize_keras_object(item) for item in thing]
+        return items if hasattr(thing, "_fields") else type(thing)(items)
     if isinstance(thing, dict):
         return {key: serialize_keras_object(value) for key, value in thing.items()}
     if isinstance(thing, np.dtype) or (isinstance(thing, type) and issubclass(thing, np.generic)):
@@ -257,8 +252,6 @@ def serialize_keras_object(thing: Any) -> Any:
         return {"class_name": "__keras_tensor__", "config": history}
     if isinstance(thing, Tensor):
         return {"class_name": "__tensor__", "config": {"value": thing.tolist(), "dtype": str(thing.dtype)}}
-    if isinstance(thing, np.ndarray) and thing.ndim == 0:
-        return thing.item()
     if isinstance(thing, np.ndarray):
         return {"class_name": "__numpy__", "config": {"value": thing.tolist(), "dtype": thing.dtype.name}}
     if isinstance(thing, bytes):
@@ -291,8 +284,7 @@ def _describe(thing: Any) -> dict[str, Any]:
         "config": serialize_keras_object(thing.get_config()),
         "registered_name": get_registered_name(cls) if not own or module.startswith("keras.src") else None,
     }
-    for part in ("build_config", "compile_config"):
-        wanted = getattr(thing, "built", False) if part == "build_config" else True
+    for part, wanted in (("build_config", getattr(thing, "built", False)), ("compile_config", True)):
         config = getattr(thing, f"get_{part}")() if wanted and hasattr(thing, f"get_{part}") else None
         if config is not None:
             description[part] = serialize_keras_object(config)
@@ -335,15 +327,9 @@ def _describe_function(function: Any) -> Any:
     if function in _function_names:
         return _function_names[function]
     if getattr(function, "__name__", "<lambda>") == "<lambda>":
-        raise ValueError(
-            f"A function without a name cannot be saved, got {function!r}; write a named function and register it."
-        )
-    return {
-        "module": "builtins",
-        "class_name": "function",
-        "config": get_registered_name(function),
-        "registered_name": "function",
-    }
+        raise ValueError(f"A function without a name cannot be saved, got {function!r}; name and register it.")
+    name = get_registered_name(function)
+    return {"module": "builtins", "class_name": "function", "config": name, "registered_name": "function"}
 
 
 # ---------------------------------------------------------------- back
@@ -423,19 +409,15 @@ def _class_of(module: str | None, class_name: str, registered: Any) -> Any:
     cls = builtin_class(module, class_name)
     if cls is not None:
         if registered not in (None, class_name):
-            raise ValueError(
-                f"The description calls the built-in class {class_name!r} {registered!r}; remove that name."
-            )
+            raise ValueError(f"The description calls the built-in {class_name!r} {registered!r}; remove that name.")
         return cls
     cls = find_custom(class_name, registered if isinstance(registered, str) else None)
     if cls is None and not module:
         home = next((home for home, name in [*_classes, *_homes] if name == class_name), None)
         cls = builtin_class(home, class_name)
     if not isinstance(cls, type) or not hasattr(cls, "from_config"):
-        raise ValueError(
-            f"The class {class_name!r} of module {module!r} is neither built in nor registered; pass it through "
-            "custom_objects or decorate it with register_keras_serializable."
-        )
+        problem = f"The class {class_name!r} of module {module!r} is neither built in nor registered"
+        raise ValueError(f"{problem}; pass it through custom_objects or decorate it with register_keras_serializable.")
     return cls
 
 
@@ -447,15 +429,12 @@ def _restore_function(name: Any) -> Any:
 
 
 def _refuse(inner: Any) -> Any:
-    raise ValueError(
-        "The description holds code (a lambda or a type specification), which is never loaded; pass the function "
-        "through custom_objects."
-    )
+    problem = "The description holds code (a lambda or a type specification), which is never loaded"
+    raise ValueError(f"{problem}; pass the function through custom_objects.")
 
 
 def _array(inner: Any) -> np.ndarray:
-    dtype = standardize_dtype(inner["dtype"])
-    return np.asarray(inner["value"], dtype)
+    return np.asarray(inner["value"], standardize_dtype(inner["dtype"]))
 
 
 def _policy(name: str) -> Callable[[Any], Any]:

@@ -6,14 +6,15 @@ import json
 import os
 from typing import Any
 
-from minikeras.callbacks.base import Callback, file_name, lazy_logs
+from minikeras.callbacks.base import Callback, FilePath, Frequency, lazy_logs
 from minikeras.callbacks.simple import check_writable
+from minikeras.declared import declared
 from minikeras.tracebacks import warn
-from minikeras.utils.checks import flag, whole
 
 _ENDINGS = ("", ".new", ".bkp")  # of the metadata
 
 
+@declared
 class BackupAndRestore(Callback):
     """Saves weights and optimizer during training; a `fit` that finds them goes on from there.
 
@@ -37,33 +38,22 @@ class BackupAndRestore(Callback):
     <BackupAndRestore backup_dir='backup' save_freq=500>
     """
 
+    backup_dir: FilePath
+    save_freq: Frequency = "epoch"
+    double_checkpoint: bool = False
+    delete_checkpoint: bool = True
     per_replica = None
 
-    def __init__(
-        self,
-        backup_dir: Any,
-        save_freq: Any = "epoch",
-        double_checkpoint: bool = False,
-        delete_checkpoint: bool = True,
-    ):
-        self.backup_dir = file_name("BackupAndRestore", "backup_dir", backup_dir)
-        self.save_freq = (
-            save_freq if save_freq == "epoch" else whole("save_freq", save_freq, 1, owner="BackupAndRestore")
-        )
-        self.double_checkpoint = flag("double_checkpoint", double_checkpoint, owner="BackupAndRestore")
-        self.delete_checkpoint = flag("delete_checkpoint", delete_checkpoint, owner="BackupAndRestore")
-        self._weights, self._previous, self._new = (
-            os.path.join(self.backup_dir, f"{name}.weights.h5") for name in ("latest", "previous", "new")
-        )
+    def __post_init__(self) -> None:
+        files = (os.path.join(self.backup_dir, f"{name}.weights.h5") for name in ("latest", "previous", "new"))
+        self._weights, self._previous, self._new = files
         self._metadata = os.path.join(self.backup_dir, "training_metadata.json")
         self._epoch = self._batch = self._waiting = 0
 
     def check_before_training(self) -> None:
         if not self.model.built:
-            raise ValueError(
-                f"BackupAndRestore needs a model that is built, which {self.model.name!r} is not; give it an Input or "
-                "call it on a batch first."
-            )
+            problem = f"BackupAndRestore needs a model that is built, which {self.model.name!r} is not"
+            raise ValueError(f"{problem}; give it an Input or call it on a batch first.")
         check_writable(self._weights, "BackupAndRestore")
 
     def on_train_begin(self, logs: Any = None) -> None:

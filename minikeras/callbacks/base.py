@@ -6,11 +6,11 @@ import inspect
 import math
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from minikeras.tracebacks import UserFacing
+from minikeras.declared import Fielded, Whole
 from minikeras.utils.console import announce
 
 
@@ -29,15 +29,24 @@ def read_logs(logs: Any) -> dict[str, Any]:
     return logs() if callable(logs) else logs or {}
 
 
-def file_name(owner: str, argument: str, value: Any) -> str:
-    """A path as a string, or a sentence."""
+def path_of(thing: Any, name: str, value: Any) -> str:
+    """The check of a path, which is kept as a string."""
     path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
     if not isinstance(path, str) or not path:
-        raise ValueError(f"{owner}'s {argument} must be a path, got {value!r}.")
+        raise ValueError(f"{type(thing).__name__}'s {name} must be a path, got {value!r}.")
     return path
 
 
-class Callback(UserFacing):
+def frequency(thing: Any, name: str, value: Any) -> Any:
+    """The check of every how many batches something happens; `"epoch"` is once in each epoch."""
+    return value if value == "epoch" else Whole(1)(thing, f"{name} (unless it is 'epoch')", value)
+
+
+FilePath = Annotated[Any, path_of]
+Frequency = Annotated[Any, frequency]
+
+
+class Callback(Fielded):
     """The base of callbacks: subclass it and define the hooks that are wanted.
 
     `self.model` is the model being trained, `self.params` a dict with `verbose`, `epochs` and `steps`.  `logs` maps

@@ -17,9 +17,8 @@ class _BatchHook:
 
     def __init__(self, name: str, callbacks: list[Callback]):
         names = [name, name.replace("train_", "")] if "train" in name else [name]
-        self.listeners = [
-            getattr(callback, name) for callback in callbacks if any(_defines(callback, hook) for hook in names)
-        ]
+        listening = [callback for callback in callbacks if any(_defines(callback, hook) for hook in names)]
+        self.listeners = [getattr(callback, name) for callback in listening]
         self.eager = any(not hasattr(listener, "lazy_logs") for listener in self.listeners)
 
     def __call__(self, batch: int, logs: Any = None) -> None:

@@ -24,9 +24,8 @@ def draw(
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
     except ImportError as error:
-        raise ImportError(
-            "Drawing learning curves takes matplotlib, which is not installed; run pip install 'minikeras[plot]'."
-        ) from error
+        problem = "Drawing learning curves takes matplotlib, which is not installed"
+        raise ImportError(f"{problem}; run pip install 'minikeras[plot]'.") from error
     known = list(dict.fromkeys(metric for _, metric in curves))
     chosen = known if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
     for metric in chosen:
@@ -39,18 +38,14 @@ def draw(
         figure = Figure(figsize=(_INCHES[0], _INCHES[1] * len(chosen)), layout="constrained")
     for metric, axes in zip(chosen, figure.subplots(len(chosen), sharex=True, squeeze=False)[:, 0], strict=True):
         for number, replica in enumerate(replicas):
-            for role, style, (epochs, values) in zip(
-                ("training", "validation"), ("--", "-"), curves.get((replica, metric), (([], []),) * 2), strict=True
-            ):
+            series = curves.get((replica, metric), (([], []),) * 2)
+            for role, style, (epochs, values) in zip(("training", "validation"), ("--", "-"), series, strict=True):
                 if values:
-                    axes.plot(
-                        epochs,
-                        values,
-                        style,
-                        color=f"C{number}",
-                        marker="." if len(values) <= _FEW else None,
-                        label=role if replica is None else f"{replica}, {role}",
+                    label, marker = (
+                        role if replica is None else f"{replica}, {role}",
+                        "." if len(values) <= _FEW else None,
                     )
+                    axes.plot(epochs, values, style, color=f"C{number}", marker=marker, label=label)
         axes.set_ylabel(_label(metric))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)

@@ -87,10 +87,8 @@ class History(Callback):
         return sorted(names, key=lambda name: not name.endswith("loss"))
 
     def _names(self, replica: str | None) -> list[str]:
-        if replica is not None:
-            prefix = f"{replica}/"
-            return [name.removeprefix(prefix) for name in self.history if name.startswith(prefix)]
-        return list(self.history)
+        prefix = "" if replica is None else f"{replica}/"
+        return [name.removeprefix(prefix) for name in self.history if name.startswith(prefix)]
 
     def _series(self, replica: str | None, metric: str) -> tuple[list[int], list[Any]]:
         """The epochs, from 1, and the values of this training."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import string
-import warnings
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from minikeras.callbacks.base import Callback, file_name, lazy_logs, read_logs
+from minikeras.callbacks.base import Callback, FilePath, Frequency, lazy_logs, read_logs
 from minikeras.callbacks.simple import check_writable
-from minikeras.utils.checks import number, whole
+from minikeras.declared import Converted, Number, Whole, declared
+from minikeras.tracebacks import warn
 from minikeras.utils.suggest import unknown
 
 # Parts of the names of values that are better when higher or lower.
@@ -36,39 +36,48 @@ def higher_is_better(monitor: str) -> bool:
     """
     rising, falling = (max(monitor.rfind(part) for part in parts) for parts in (_HIGHER, _LOWER))
     if rising == falling:
-        raise ValueError(
-            f"Whether {monitor!r} is to rise or to fall does not show in its name; pass mode='max' or 'min'."
-        )
+        raise ValueError(f"Whether {monitor!r} is to rise or fall does not show in its name; pass mode='max' or 'min'.")
     return rising > falling
+
+
+def _value_name(thing: Any, name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        owner = type(thing).__name__
+        raise ValueError(f"{owner}'s monitor must be the name of a value, such as 'val_loss', got {value!r}.")
+    return value
+
+
+def _known_mode(thing: Any, name: str, value: Any) -> str:
+    if value in ("auto", "min", "max"):
+        return value
+    warn(f"{unknown('mode', value, ('auto', 'min', 'max'))} 'auto' is taken.")
+    return "auto"
+
+
+ValueName = Annotated[str, _value_name]
+Mode = Annotated[str, _known_mode]
+Delta = Annotated[float, Number(), Converted(abs)]
+Epochs = Annotated[int, Whole(0, floats=True)]
+Threshold = Annotated[float | None, Number(optional=True, infinite=True)]
 
 
 class Monitor(Callback):
     """Base of the callbacks that watch a value.
 
-    Args:
+    Attributes:
         monitor: its name in the logs.
         mode: `"min"` or `"max"`: what is better; `"auto"` goes by the name.
         min_delta: an improvement is larger than this.
-
-    Raises:
-        ValueError: for numbers and names that make no sense.
     """
 
-    def __init__(self, monitor: str = "val_loss", mode: str = "auto", min_delta: float = 0):
-        if mode not in ("auto", "min", "max"):
-            warnings.warn(f"{unknown('mode', mode, ('auto', 'min', 'max'))} 'auto' is taken.", stacklevel=3)
-            mode = "auto"
-        owner = type(self).__name__
-        if not isinstance(monitor, str):
-            raise ValueError(f"{owner}'s monitor must be the name of a value, such as 'val_loss', got {monitor!r}.")
-        self.monitor, self.mode = monitor, mode
-        self.min_delta = abs(number("min_delta", min_delta, owner=owner))
-        self.best: Any = None
-        self._rising = higher_is_better(monitor) if mode == "auto" else mode == "max"
+    monitor: str
+    mode: str
+    min_delta = 0.0
 
-    def _epochs_of(self, name: str, value: Any, at_least: int = 0) -> int:
-        """An argument that is a number of epochs, or a sentence."""
-        return whole(name, value, at_least, owner=type(self).__name__, floats=True)
+    def _watch(self, compares: bool = True) -> None:
+        """Find out, where values are compared at all, whether what is better is higher."""
+        self.best: Any = None
+        self._rising = self.mode == "max" or (self.mode == "auto" and compares and higher_is_better(self.monitor))
 
     def is_improvement(self, value: Any, reference: Any) -> bool:
         """Whether `value` is better than `reference` by more than `min_delta`; anything is better than None."""
@@ -82,10 +91,11 @@ class Monitor(Callback):
         """The watched value; None, with a warning, where the logs have it not."""
         logs = logs or {}
         if self.monitor not in logs:
-            warnings.warn(f"{type(self).__name__}: {unknown('metric', self.monitor, logs)}", stacklevel=3)
+            warn(f"{type(self).__name__}: {unknown('metric', self.monitor, logs)}")
         return logs.get(self.monitor)
 
 
+@declared
 class EarlyStopping(Monitor):
     """Ends training when a value has stopped to improve.
 
@@ -98,24 +108,18 @@ class EarlyStopping(Monitor):
         start_from_epoch: number of epochs that are not watched.
     """
 
+    monitor: ValueName = "val_loss"
+    min_delta: Delta = 0.0
+    patience: Epochs = 0
+    verbose: int = 0
+    mode: Mode = "auto"
+    baseline: Threshold = None
+    restore_best_weights: bool = False
+    start_from_epoch: Epochs = 0
     per_replica = True
 
-    def __init__(
-        self,
-        monitor: str = "val_loss",
-        min_delta: float = 0,
-        patience: int = 0,
-        verbose: int = 0,
-        mode: str = "auto",
-        baseline: float | None = None,
-        restore_best_weights: bool = False,
-        start_from_epoch: int = 0,
-    ):
-        super().__init__(monitor, mode, min_delta)
-        self.patience = self._epochs_of("patience", patience)
-        self.verbose, self.restore_best_weights = verbose, restore_best_weights
-        self.baseline = number("baseline", baseline, owner=type(self).__name__, optional=True, infinite=True)
-        self.start_from_epoch = self._epochs_of("start_from_epoch", start_from_epoch)
+    def __post_init__(self) -> None:
+        self._watch()
         self.on_train_begin()
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -147,6 +151,7 @@ class EarlyStopping(Monitor):
             self.restored_epoch = self.best_epoch
 
 
+@declared
 class ReduceLROnPlateau(Monitor):
     """Lowers the learning rate when a value has stopped to improve.
 
@@ -159,26 +164,23 @@ class ReduceLROnPlateau(Monitor):
         min_lr: the rate is not made lower than this.
     """
 
+    monitor: ValueName = "val_loss"
+    factor: Annotated[float, Number(0, below=1)] = 0.1
+    patience: Epochs = 10
+    verbose: int = 0
+    mode: Mode = "auto"
+    min_delta: Delta = 1e-4
+    cooldown: Epochs = 0
+    min_lr: Annotated[float, Number(0)] = 0.0
     per_replica = True
     adds = ("learning_rate",)
 
-    def __init__(
-        self,
-        monitor: str = "val_loss",
-        factor: float = 0.1,
-        patience: int = 10,
-        verbose: int = 0,
-        mode: str = "auto",
-        min_delta: float = 1e-4,
-        cooldown: int = 0,
-        min_lr: float = 0.0,
-        epsilon: float | None = None,
-    ):
-        super().__init__(monitor, mode, min_delta if epsilon is None else epsilon)
-        self.factor = number("factor", factor, 0, below=1, owner="ReduceLROnPlateau")
-        self.patience, self.verbose = self._epochs_of("patience", patience), verbose
-        self.cooldown = self._epochs_of("cooldown", cooldown)
-        self.min_lr = number("min_lr", min_lr, 0, owner="ReduceLROnPlateau")
+    @classmethod
+    def _other_arguments(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {"min_delta" if name == "epsilon" else name: value for name, value in given.items()}
+
+    def __post_init__(self) -> None:
+        self._watch()
         self.on_train_begin()
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -210,6 +212,7 @@ class ReduceLROnPlateau(Monitor):
                     self._announce(f"Epoch {epoch + 1}: learning rate lowered to {lower}")
 
 
+@declared
 class ModelCheckpoint(Monitor):
     """Saves the model or its weights during training.
 
@@ -229,32 +232,23 @@ class ModelCheckpoint(Monitor):
         KeyError: when saving, for a name in `filepath` that the logs have not got.
     """
 
-    def __init__(
-        self,
-        filepath: Any,
-        monitor: str = "val_loss",
-        verbose: int = 0,
-        save_best_only: bool = False,
-        save_weights_only: bool = False,
-        mode: str = "auto",
-        save_freq: Any = "epoch",
-        initial_value_threshold: float | None = None,
-        period: int = 1,
-    ):
-        # without save_best_only nothing is compared, so the name need not say a direction
-        super().__init__(monitor, mode if save_best_only or mode != "auto" else "min")
-        self.best = number(
-            "initial_value_threshold", initial_value_threshold, owner="ModelCheckpoint", optional=True, infinite=True
-        )
-        self.filepath, self.verbose = file_name("ModelCheckpoint", "filepath", filepath), verbose
-        self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
-        self.save_freq, self.period = save_freq, self._epochs_of("period", period, 1)
-        if save_freq != "epoch" and (isinstance(save_freq, bool) or not isinstance(save_freq, int) or save_freq < 1):
-            raise ValueError(f"ModelCheckpoint saves every 'epoch' or number of batches, got save_freq={save_freq!r}.")
-        endings = (".weights.h5",) if save_weights_only else (".keras", ".h5")
+    filepath: FilePath
+    monitor: ValueName = "val_loss"
+    verbose: int = 0
+    save_best_only: bool = False
+    save_weights_only: bool = False
+    mode: Mode = "auto"
+    save_freq: Frequency = "epoch"
+    initial_value_threshold: Threshold = None
+    period: Annotated[int, Whole(1, floats=True)] = 1
+
+    def __post_init__(self) -> None:
+        self._watch(compares=self.save_best_only)
+        self.best = self.initial_value_threshold
+        endings = (".weights.h5",) if self.save_weights_only else (".keras", ".h5")
         if not self.filepath.endswith(endings):
             raise ValueError(
-                f"ModelCheckpoint with save_weights_only={save_weights_only} writes files ending in "
+                f"ModelCheckpoint with save_weights_only={self.save_weights_only} writes files ending in "
                 f"{' or '.join(endings)}, got filepath={self.filepath!r}."
             )
         self._epoch = self._batches = self._epochs = 0
@@ -264,10 +258,8 @@ class ModelCheckpoint(Monitor):
         try:
             path = self.filepath.format_map(_AnyValue(self.save_freq != "epoch"))
         except (ValueError, IndexError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"ModelCheckpoint cannot make a path of filepath={self.filepath!r}: {error}; name values as in "
-                "'{epoch:02d}-{val_loss:.2f}.keras'."
-            ) from None
+            problem = f"ModelCheckpoint cannot make a path of filepath={self.filepath!r}: {error}"
+            raise ValueError(f"{problem}; name values as in '{{epoch:02d}}-{{val_loss:.2f}}.keras'.") from None
         check_writable(os.path.expanduser(path), "ModelCheckpoint")
 
     def check_log_names(self, names: set[str]) -> None:

@@ -232,27 +232,14 @@ class _Watch:
     def spoil(self) -> None:
         """Python code looks at a value, which concerns only those who repeat a step."""
 
-    def note(
-        self,
-        op: Op,
-        function: Callable,
-        args: Sequence[Any],
-        arrays: Sequence[Any],
-        settings: dict[str, Any],
-        result: Any,
-    ) -> None:
+    def note(self, op: Op, function: Callable, args: Any, arrays: Any, settings: dict[str, Any], result: Any) -> None:
         """Look at what an operation gave, and be there when its gradient is computed."""
         results = result if isinstance(result, tuple) else (result,)
         bad = any(_has_bad(part.data) for part in results)
-        bad_inputs: list[Any] = []
-        span = None
-        if bad:
-            bad_inputs = [arg for arg, array in zip(args, arrays, strict=True) if _has_bad(array)]
-            if not bad_inputs:
-                span = _span(arrays)
-        operation = _Operation(
-            op.__name__.strip("_"), self._layers[-1] if self._layers else None, bad, bad_inputs, span
-        )
+        bad_inputs = [arg for arg, array in zip(args, arrays, strict=True) if _has_bad(array)] if bad else []
+        span = _span(arrays) if bad and not bad_inputs else None
+        layer = self._layers[-1] if self._layers else None
+        operation = _Operation(op.__name__.strip("_"), layer, bad, bad_inputs, span)
         number = len(self._operations)
         self._operations.append(operation)
         for part in results:
@@ -396,12 +383,9 @@ class Tracer:
             if problem is not None:
                 phase, where, remedy = "weights", f"before the step: {problem}", "begin with finite weights"
             elif isinstance(found, str):
-                phase, where = "update", found
-                remedy = "lower the learning rate or clip gradients"
+                phase, where, remedy = "update", found, "lower the learning rate or clip gradients"
             elif found is not None:
-                phase = found[0]
-                where, remedy = _told(found)
-                operation = found[1].name
+                phase, (where, remedy), operation = found[0], _told(found), found[1].name
                 layer = None if found[1].layer is None else found[1].layer.name
             else:
                 phase, where = "forward", "in what no operation of minikeras computes"
@@ -451,25 +435,18 @@ def explain(model: Any, loss: Any, name: str, whole: Sequence[Any] | None, batch
         whole: `(x, y, sample_weight)`, all of the data; None where only the last batch is at hand.
         batch: the last batch, as the steps take it.
     """
-    begin = f"{name} became {loss}"
     search = "TerminateOnNaN(locate=True) among the callbacks of fit finds where it begins"
-    if whole is None:
-        problem = data_problem(batch if isinstance(batch, tuple) else (batch,), " of the last batch")
-    else:
-        problem = data_problem(whole)
-    if problem is not None:
-        warn(f"{begin}: {problem}; clean the data.")
-        return
-    problem = weights_problem(model)
-    if problem is not None:
-        warn(f"{begin} and {problem}; lower the learning rate or clip gradients; {search}.")
-        return
-    origin = _on_batch(model, batch)
-    if origin is not None:
+    last = batch if isinstance(batch, tuple) else (batch,)
+    if problem := data_problem(last, " of the last batch") if whole is None else data_problem(whole):
+        reason = f": {problem}; clean the data"
+    elif problem := weights_problem(model):
+        reason = f" and {problem}; lower the learning rate or clip gradients; {search}"
+    elif origin := _on_batch(model, batch):
         where, remedy = _told(origin)
-        warn(f"{begin}: on the last batch that begins {where}; {remedy}.")
-        return
-    warn(f"{begin} in a batch before the last; {search}.")
+        reason = f": on the last batch that begins {where}; {remedy}"
+    else:
+        reason = f" in a batch before the last; {search}"
+    warn(f"{name} became {loss}{reason}.")
 
 
 def _on_batch(model: Any, batch: Any) -> tuple[str, _Operation] | None:

@@ -8,12 +8,13 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from minikeras.callbacks.base import Callback, file_name
+from minikeras.callbacks.base import Callback, path_of
+from minikeras.declared import declared
 from minikeras.lazy import LazyModule
 from minikeras.tracebacks import warn
-from minikeras.utils.checks import flag, number
+from minikeras.utils.checks import number
 from minikeras.utils.suggest import unknown
 
 if TYPE_CHECKING:
@@ -46,12 +47,9 @@ class LambdaCallback(Callback):
         **kwargs: Callable | None,
     ):
         given = {
-            "on_epoch_begin": on_epoch_begin,
-            "on_epoch_end": on_epoch_end,
-            "on_train_begin": on_train_begin,
-            "on_train_end": on_train_end,
-            "on_train_batch_begin": on_train_batch_begin,
-            "on_train_batch_end": on_train_batch_end,
+            **{"on_epoch_begin": on_epoch_begin, "on_epoch_end": on_epoch_end},
+            **{"on_train_begin": on_train_begin, "on_train_end": on_train_end},
+            **{"on_train_batch_begin": on_train_batch_begin, "on_train_batch_end": on_train_batch_end},
             **kwargs,
         }
         hooks = [name for name in dir(Callback) if name.startswith("on_")]
@@ -60,9 +58,7 @@ class LambdaCallback(Callback):
                 raise ValueError(unknown("callback hook", name, hooks))
             if function is not None and not callable(function):
                 raise ValueError(f"LambdaCallback takes a function for {name}, got {function!r}.")
-        for name, function in given.items():
-            if function is not None:
-                setattr(self, name, function)
+        vars(self).update({name: function for name, function in given.items() if function is not None})
 
 
 class LearningRateScheduler(Callback):
@@ -81,9 +77,7 @@ class LearningRateScheduler(Callback):
 
     def __init__(self, schedule: Callable, verbose: int = 0):
         if not callable(schedule):
-            raise ValueError(
-                f"LearningRateScheduler takes a function of the epoch that returns the learning rate, got {schedule!r}."
-            )
+            raise ValueError(f"LearningRateScheduler takes a function of the epoch for the rate, got {schedule!r}.")
         self.schedule, self.verbose = schedule, verbose
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -111,6 +105,7 @@ def _takes_two(function: Callable) -> bool:
     return True
 
 
+@declared
 class TerminateOnNaN(Callback):
     """Ends training at a batch whose loss is NaN or infinite.
 
@@ -128,10 +123,11 @@ class TerminateOnNaN(Callback):
             `str(location)` is the sentence.  None where all was finite.
     """
 
+    raise_error: bool = False
+    locate: bool = False
     per_replica = True
 
-    def __init__(self, raise_error: bool = False, locate: bool = False):
-        self.raise_error, self.locate = raise_error, locate
+    def __post_init__(self) -> None:
         self.location: nonfinite.Location | None = None
         self._tracer: nonfinite.Tracer | None = None
         self._epoch = 0
@@ -192,16 +188,14 @@ class CSVLogger(Callback):
     def __init__(self, filename: Any, separator: str = ",", append: bool = False):
         if not isinstance(separator, str) or len(separator) != 1:
             raise ValueError(f"CSVLogger's separator must be one character, got {separator!r}.")
-        self.filename, self.sep, self.append = file_name("CSVLogger", "filename", filename), separator, append
+        self.filename, self.sep, self.append = path_of(self, "filename", filename), separator, append
         self._file: Any = None
         self._writer: Any = None
 
     def check_before_training(self) -> None:
         check_writable(self.filename, "CSVLogger")
         if not os.path.isdir(os.path.dirname(self.filename) or "."):
-            raise FileNotFoundError(
-                f"CSVLogger writes to {self.filename!r}, whose folder does not exist; create it first."
-            )
+            raise FileNotFoundError(f"CSVLogger writes to {self.filename!r}, whose folder does not exist; create it.")
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._close()
@@ -214,9 +208,8 @@ class CSVLogger(Callback):
             names = sorted(logs)
             if not any(name.startswith("val_") for name in names):  # validation may come in a later epoch
                 names += [f"val_{name}" for name in names]
-            self._writer = csv.DictWriter(
-                self._file, ["epoch", *names], restval="NA", extrasaction="ignore", delimiter=self.sep
-            )
+            settings: Any = {"restval": "NA", "extrasaction": "ignore", "delimiter": self.sep}
+            self._writer = csv.DictWriter(self._file, ["epoch", *names], **settings)
             if self._file.tell() == 0:
                 self._writer.writeheader()
         self._writer.writerow({"epoch": epoch} | {name: _cell(value) for name, value in logs.items()})
@@ -231,6 +224,13 @@ class CSVLogger(Callback):
         self._file = self._writer = None
 
 
+def _address(thing: Any, name: str, value: Any) -> str:
+    if not str(value).startswith(("http://", "https://")):
+        raise ValueError(f"RemoteMonitor's root must begin with 'http://' or 'https://', got {value!r}.")
+    return value
+
+
+@declared
 class RemoteMonitor(Callback):
     """Sends each epoch's losses and metrics to a server, by HTTP POST.
 
@@ -248,18 +248,11 @@ class RemoteMonitor(Callback):
     <RemoteMonitor root='http://localhost:8000'>
     """
 
-    def __init__(
-        self,
-        root: str = "http://localhost:9000",
-        path: str = "/publish/epoch/end/",
-        field: str = "data",
-        headers: Mapping[str, str] | None = None,
-        send_as_json: bool = False,
-    ):
-        if not str(root).startswith(("http://", "https://")):
-            raise ValueError(f"RemoteMonitor's root must begin with 'http://' or 'https://', got {root!r}.")
-        self.root, self.path, self.field, self.headers = root, path, field, headers
-        self.send_as_json = flag("send_as_json", send_as_json, owner="RemoteMonitor")
+    root: Annotated[str, _address] = "http://localhost:9000"
+    path: str = "/publish/epoch/end/"
+    field: str = "data"
+    headers: Mapping[str, str] | None = None
+    send_as_json: bool = False
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         values = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in (logs or {}).items()}
@@ -267,14 +260,14 @@ class RemoteMonitor(Callback):
         body = text if self.send_as_json else urllib_parse.urlencode({self.field: text})
         kind = "application/json" if self.send_as_json else "application/x-www-form-urlencoded"
         headers = {"Content-Type": kind, **(self.headers or {})}
+        request = urllib_request.Request(self.root + self.path, body.encode(), headers)
         try:
-            urllib_request.urlopen(
-                urllib_request.Request(self.root + self.path, body.encode(), headers), timeout=10
-            ).close()
+            urllib_request.urlopen(request, timeout=10).close()
         except OSError as error:
             warn(f"RemoteMonitor could not send epoch {epoch + 1} to {self.root + self.path!r}: {error}.")
 
 
+@declared
 class SwapEMAWeights(Callback):
     """Has evaluations and predictions use the moving averages of the weights, which an optimizer with `use_ema` keeps.
 
@@ -290,10 +283,10 @@ class SwapEMAWeights(Callback):
     <SwapEMAWeights swap_on_epoch=True>
     """
 
+    swap_on_epoch: bool = False
     per_replica = None
 
-    def __init__(self, swap_on_epoch: bool = False):
-        self.swap_on_epoch = flag("swap_on_epoch", swap_on_epoch, owner="SwapEMAWeights")
+    def __post_init__(self) -> None:
         self._trained: list[tuple[Any, Any]] = []  # the weights that averages stand in the place of, and their values
         self._swapped_before = False
 
@@ -303,9 +296,8 @@ class SwapEMAWeights(Callback):
 
     def check_before_training(self) -> None:
         if not self._averaging():
-            raise ValueError(
-                f"SwapEMAWeights needs an optimizer with use_ema=True, got {self.model.optimizer!r}; compile with one."
-            )
+            problem = f"SwapEMAWeights needs an optimizer with use_ema=True, got {self.model.optimizer!r}"
+            raise ValueError(f"{problem}; compile with one.")
 
     def _swap(self) -> None:
         """Put the averages in the place of the weights, where there are any yet."""

@@ -6,20 +6,24 @@ import importlib.util
 import os
 from collections.abc import Mapping
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from minikeras import config
-from minikeras.callbacks.base import Callback, file_name, lazy_logs, read_logs
+from minikeras.callbacks.base import Callback, FilePath, frequency, lazy_logs, read_logs
 from minikeras.callbacks.simple import check_writable
+from minikeras.declared import Converted, Whole, declared
 from minikeras.layers import Embedding
 from minikeras.optimizers import Optimizer
 from minikeras.tracebacks import warn
-from minikeras.utils.checks import flag, whole
 from minikeras.utils.suggest import unknown
 
+AtLeast0 = Annotated[int, Whole(0)]
+_TENSOR = "layer_with_weights-0/embeddings/.ATTRIBUTES/VARIABLE_VALUE"
 
+
+@declared
 class TensorBoard(Callback):
     """Writes what TensorBoard shows: `tensorboard --logdir logs`.  It needs `pip install 'minikeras[tensorboard]'`.
 
@@ -48,30 +52,19 @@ class TensorBoard(Callback):
     <TensorBoard log_dir='runs/first' update_freq=100>
     """
 
-    def __init__(
-        self,
-        log_dir: Any = "logs",
-        histogram_freq: int = 0,
-        write_graph: bool = True,
-        write_images: bool = False,
-        write_steps_per_second: bool = False,
-        update_freq: Any = "epoch",
-        profile_batch: Any = 0,
-        embeddings_freq: int = 0,
-        embeddings_metadata: Any = None,
-    ):
-        self.log_dir = file_name("TensorBoard", "log_dir", log_dir)
-        self.histogram_freq = whole("histogram_freq", histogram_freq, 0, owner="TensorBoard")
-        self.write_graph = flag("write_graph", write_graph, owner="TensorBoard")
-        self.write_images = flag("write_images", write_images, owner="TensorBoard")
-        self.write_steps_per_second = flag("write_steps_per_second", write_steps_per_second, owner="TensorBoard")
-        self.update_freq = 1 if update_freq == "batch" else update_freq
-        if self.update_freq != "epoch":
-            self.update_freq = whole("update_freq", self.update_freq, 1, owner="TensorBoard")
-        self.embeddings_freq = whole("embeddings_freq", embeddings_freq, 0, owner="TensorBoard")
-        self.embeddings_metadata = embeddings_metadata
-        if profile_batch:
-            warn(f"TensorBoard profiles no batches here, got profile_batch={profile_batch!r}; leave it out.")
+    log_dir: FilePath = "logs"
+    histogram_freq: AtLeast0 = 0
+    write_graph: bool = True
+    write_images: bool = False
+    write_steps_per_second: bool = False
+    update_freq: Annotated[Any, Converted(lambda value: 1 if value == "batch" else value), frequency] = "epoch"
+    profile_batch: Any = 0
+    embeddings_freq: AtLeast0 = 0
+    embeddings_metadata: Any = None
+
+    def __post_init__(self) -> None:
+        if self.profile_batch:
+            warn(f"TensorBoard profiles no batches here, got profile_batch={self.profile_batch!r}; leave it out.")
         self._writers: dict[str, Any] = {}
         self._batches = 0
         self._epoch_began = self._batch_ended = (0, 0.0)  # numbers of updates, and times
@@ -115,10 +108,8 @@ class TensorBoard(Callback):
             with open(os.path.join(self.log_dir, "projector_config.pbtxt"), "w") as file:
                 for layer in self._embeddings():
                     name = files.get(layer.name) if isinstance(files, Mapping) else files
-                    file.write(
-                        'embeddings {\n  tensor_name: "layer_with_weights-0/embeddings/.ATTRIBUTES/VARIABLE_VALUE"\n'
-                    )
-                    file.write(f'  metadata_path: "{name}"\n}}\n' if name else "}\n")
+                    place = f'  metadata_path: "{name}"\n' if name else ""
+                    file.write(f'embeddings {{\n  tensor_name: "{_TENSOR}"\n{place}}}\n')
 
     def _write(self, part: str, form: str, values: Mapping[str, Any], step: int) -> None:
         """Write scalars, under tags such as `"epoch_{}"`; of an array one for each of its numbers."""
@@ -199,10 +190,8 @@ def _tensorboardx() -> Any:
     try:
         import tensorboardX
     except ImportError as error:
-        raise ImportError(
-            "TensorBoard files are written with tensorboardX, which is not installed; run pip install "
-            "'minikeras[tensorboard]'."
-        ) from error
+        problem = "TensorBoard files are written with tensorboardX, which is not installed"
+        raise ImportError(f"{problem}; run pip install 'minikeras[tensorboard]'.") from error
     return tensorboardX
 
 

@@ -16,11 +16,9 @@ for _module in ("keras.src.models.functional", "keras.src.engine.functional", "k
 __all__ = ["Functional", "Model", "Sequential", "clone_model", "model_from_config", "model_from_json"]
 
 
-if not TYPE_CHECKING:  # Keras has them here too; the room below is opened when a file is wanted
-    __getattr__, __dir__ = public_names(
-        __name__, {name: f"minikeras.saving:{name}" for name in ("load_model", "save_model")}
-    )
-
 if TYPE_CHECKING:
     from minikeras.saving import load_model as load_model
     from minikeras.saving import save_model as save_model
+else:  # Keras has them here too; the room below is opened when a file is wanted
+    _LATER = ("load_model", "save_model")
+    __getattr__, __dir__ = public_names(__name__, {name: f"minikeras.saving:{name}" for name in _LATER})

@@ -6,19 +6,12 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from minikeras import tree
+from minikeras import registry, tree
 from minikeras.autodiff.symbolic import FunctionNode, KerasTensor
 from minikeras.layers import Input, InputLayer, Layer
-from minikeras.models.graph import is_users_operation
+from minikeras.models.graph import Filler, is_users_operation
 from minikeras.models.model import Functional, Model
 from minikeras.models.sequential import Sequential
-from minikeras.registry import (
-    describe_whole,
-    deserialize_keras_object,
-    get_registered_name,
-    is_description,
-    object_sharing,
-)
 from minikeras.tracebacks import user_facing
 
 _LARGEST_TEXT = 1 << 26  # bytes; a description has no weights in it
@@ -37,10 +30,8 @@ def model_from_json(json_string: str | bytes, custom_objects: Mapping[str, Any] 
         ValueError: for text that is no description of a model.
     """
     if not isinstance(json_string, (str, bytes)):
-        raise TypeError(
-            f"model_from_json takes the text that to_json() gives, got {json_string!r:.80}; for a dict use "
-            "from_config of the model's class."
-        )
+        problem = f"model_from_json takes the text that to_json() gives, got {json_string!r:.80}"
+        raise TypeError(f"{problem}; for a dict use from_config of the model's class.")
     return model_from_config(parse_description(json_string), custom_objects)
 
 
@@ -51,11 +42,11 @@ def model_from_config(config: dict[str, Any], custom_objects: Mapping[str, Any] 
     Raises:
         ValueError: for what describes no model.
     """
-    if not is_description(config):
+    if not registry.is_description(config):
         raise ValueError(f"A model is described by class_name and config, got {config!r:.80}.")
     try:
-        with object_sharing():
-            model = deserialize_keras_object(config, custom_objects)
+        with registry.object_sharing():
+            model = registry.deserialize_keras_object(config, custom_objects)
     except (TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError) as error:
         raise ValueError(f"The description does not make a model: {type(error).__name__}: {error}.") from error
     if not isinstance(model, Model):
@@ -77,12 +68,8 @@ def parse_description(text: str | bytes) -> Any:
         raise ValueError(f"A model's description is JSON text, got {text[:40]!r}: {error}.") from error
     level: list[Any] = [[config]]
     for _ in range(_DEEPEST):
-        level = [
-            item
-            for value in level
-            for item in (value.values() if isinstance(value, dict) else value)
-            if isinstance(item, (dict, list))
-        ]
+        items = [item for value in level for item in (value.values() if isinstance(value, dict) else value)]
+        level = [item for item in items if isinstance(item, (dict, list))]
         if not level:
             return config
     raise ValueError(f"A model's description nests at most {_DEEPEST} levels deep, got more.")
@@ -128,7 +115,7 @@ def clone_model(
 
 
 def _plain_clone(model: Model) -> Any:
-    description = describe_whole(model)
+    description = registry.describe_whole(model)
     description.pop("compile_config", None)
     known: set[Any] = set()
     for layer in model._contents().layers:
@@ -136,7 +123,7 @@ def _plain_clone(model: Model) -> Any:
         graph = layer._graph if isinstance(layer, Model) else None
         functions = [one.function for one in graph.operations if isinstance(one, FunctionNode)] if graph else []
         known.update(filter(is_users_operation, functions))
-    return model_from_config(description, {get_registered_name(thing): thing for thing in known})
+    return model_from_config(description, {registry.get_registered_name(thing): thing for thing in known})
 
 
 def _same_layer(layer: Layer) -> Layer:
@@ -178,9 +165,7 @@ def _changed_clone(
         return Sequential([*entrance, *map(clone, model.layers)], name=model.name, trainable=model.trainable)
     graph = model._graph
     if graph is None or isinstance(model, Sequential):
-        raise ValueError(
-            f"The {type(model).__name__} {model.name!r} cannot be cloned with changes; only a functional model can."
-        )
+        raise ValueError(f"The model {model.name!r} is not functional, so it cannot be cloned with changes.")
     if input_tensors is None:
         input_tensors = tree.map_structure(_same_input, graph.input_structure)
     wanted, given = (tree.map_structure(lambda _: None, one) for one in (graph.input_structure, input_tensors))
@@ -191,10 +176,7 @@ def _changed_clone(
             f"{input_tensors!r:.200}."
         )
     values = {id(old): new for old, new in zip(graph.inputs, tree.flatten(input_tensors), strict=True)}
-
-    def fill(leaf: Any) -> Any:
-        return values[id(leaf)] if isinstance(leaf, KerasTensor) else leaf
-
+    fill = Filler(values)
     for node in graph.nodes:
         if all(id(tensor) in values for tensor in node.output_tensors):
             continue

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minikeras import activations, config, losses, ops, tree
+from minikeras import activations, config, losses, ops, registry, tree
 from minikeras.autodiff.op import Op, camel_case
 from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode
 from minikeras.layers.core import Identity
@@ -26,13 +26,6 @@ from minikeras.layers.layer import Layer
 from minikeras.layers.operation import Operation
 from minikeras.models.graph import Graph, is_users_operation, named_function
 from minikeras.ops import image, nn
-from minikeras.registry import (
-    deserialize_keras_object,
-    get_registered_name,
-    get_registered_object,
-    is_description,
-    serialize_keras_object,
-)
 
 
 @dataclass(frozen=True)
@@ -177,7 +170,7 @@ def describe_graph(graph: Graph, added: Sequence[KerasTensor] = ()) -> dict[str,
 
     def describe(leaf: Any) -> Any:
         if not isinstance(leaf, KerasTensor):
-            return serialize_keras_object(leaf)
+            return registry.serialize_keras_object(leaf)
         history = {"shape": list(leaf.shape), "dtype": leaf.dtype, "keras_history": reference(leaf)}
         return {"class_name": "__keras_tensor__", "config": history}
 
@@ -186,7 +179,7 @@ def describe_graph(graph: Graph, added: Sequence[KerasTensor] = ()) -> dict[str,
         if isinstance(operation, FunctionNode):
             description, arguments = _describe_function_node(operation, nodes)
         else:
-            description = serialize_keras_object(operation)
+            description = registry.serialize_keras_object(operation)
             arguments = [(node.args, node.kwargs) for node in nodes if node.input_tensors]
         description["name"] = operation.name
         description["inbound_nodes"] = [
@@ -196,7 +189,7 @@ def describe_graph(graph: Graph, added: Sequence[KerasTensor] = ()) -> dict[str,
         layers.append(description)
     for loss in added:
         name = _free_name("added_loss", taken)
-        description = serialize_keras_object(Identity(name=name, dtype=loss.dtype))
+        description = registry.serialize_keras_object(Identity(name=name, dtype=loss.dtype))
         layers.append({**description, "name": name, "inbound_nodes": [{"args": [describe(loss)], "kwargs": {}}]})
     return {
         "layers": layers,
@@ -223,21 +216,19 @@ def _describe_function_node(operation: FunctionNode, nodes: list[SymbolicNode]) 
     arguments: list[tuple]
     if is_users_operation(function):  # all arguments belong to its calls
         arguments = [(node.args, node.kwargs) for node in nodes]
-        name = get_registered_name(function)
+        name = registry.get_registered_name(function)
         described = {"module": None, "class_name": function.__name__, "config": {"name": operation.name}}
         return {**described, "registered_name": name}, arguments
     if function not in _BY_OP:
-        raise ValueError(
-            f"The operation {operation.name!r} ({function.__name__}) has no name in files; put it into the call() of a "
-            "layer of your own."
-        )
+        problem = f"The operation {operation.name!r} ({function.__name__}) has no name in files"
+        raise ValueError(f"{problem}; put it into the call() of a layer of your own.")
     known = _BY_OP[function]
     parts = [known.split(node.args, node.kwargs) for node in nodes]
     arguments, settings = [(args, {}) for args, _ in parts], parts[-1][1]
     description = {
         "module": known.module,
         "class_name": known.class_name,
-        "config": {"name": operation.name, **serialize_keras_object(settings)},
+        "config": {"name": operation.name, **registry.serialize_keras_object(settings)},
         "registered_name": known.class_name,
     }
     return description, arguments
@@ -290,7 +281,9 @@ def _call(operation: Any, args: list[Any], kwargs: dict[str, Any], description: 
     if known is None:
         SymbolicNode(operation, tuple(args), kwargs, function.infer(tuple(args), kwargs))
         return
-    settings = deserialize_keras_object({key: value for key, value in description["config"].items() if key != "name"})
+    settings = registry.deserialize_keras_object(
+        {key: value for key, value in description["config"].items() if key != "name"}
+    )
     unknown = sorted(set(settings) - set(known.settings))
     if unknown:
         raise ValueError(f"The description of {operation.name!r} has the unknown settings {unknown}; remove them.")
@@ -304,7 +297,7 @@ def _by_name(layers: Any) -> dict[str, dict[str, Any]]:
         raise ValueError(f"A functional model's layers are a list of descriptions, got {layers!r:.80}.")
     found: dict[str, dict[str, Any]] = {}
     for layer in layers:
-        name = layer.get("name") if is_description(layer) else None
+        name = layer.get("name") if registry.is_description(layer) else None
         nodes = layer.get("inbound_nodes") if name is not None else None
         if not isinstance(name, str) or not isinstance(nodes, list) or not isinstance(layer["config"], dict):
             raise ValueError(f"A layer in a model needs class_name, config, name and inbound_nodes, got {layer!r:.80}.")
@@ -354,7 +347,7 @@ def _as_reference(history: Any) -> Reference:
 
 def _tensor_reference(value: Any) -> Reference | None:
     """The reference where a value from JSON is a tensor of the graph."""
-    if is_description(value) and value["class_name"] == "__keras_tensor__":
+    if registry.is_description(value) and value["class_name"] == "__keras_tensor__":
         history = value["config"].get("keras_history") if isinstance(value["config"], dict) else None
         return _as_reference(history)
     return None
@@ -404,22 +397,20 @@ def _call_order(descriptions: dict[str, dict[str, Any]], ends: list[Reference]) 
 
 def _restore_operation(name: str, description: dict[str, Any]) -> Any:
     known = _BY_CLASS.get((str(description.get("module")), str(description["class_name"])))
-    if known is None:
-        own = _users_operation(description)
-        if own is not None:
-            return FunctionNode(own, name)
-        layer = deserialize_keras_object(description)
-        if not isinstance(layer, (Layer, Operation)):
-            raise ValueError(f"The description of {name!r} gives {layer!r:.80}, which is no layer.")
-        layer.name = name
-        return layer
-    return FunctionNode(known.op, name)
+    op = _users_operation(description) if known is None else known.op
+    if op is not None:
+        return FunctionNode(op, name)
+    layer = registry.deserialize_keras_object(description)
+    if not isinstance(layer, (Layer, Operation)):
+        raise ValueError(f"The description of {name!r} gives {layer!r:.80}, which is no layer.")
+    layer.name = name
+    return layer
 
 
 def _users_operation(description: dict[str, Any]) -> Op | None:
     """The registered operation, or that among the `custom_objects`, that a description names."""
     for key in ("registered_name", "class_name"):
-        thing = get_registered_object(description[key]) if isinstance(description.get(key), str) else None
+        thing = registry.get_registered_object(description[key]) if isinstance(description.get(key), str) else None
         if isinstance(thing, Op):
             return thing
     return None
@@ -430,8 +421,8 @@ def _revive(value: Any, find: Callable) -> Any:
     reference = _tensor_reference(value)
     if reference is not None:
         return find(reference)
-    if is_description(value):
-        return deserialize_keras_object(value)
+    if registry.is_description(value):
+        return registry.deserialize_keras_object(value)
     if isinstance(value, (list, tuple)):
         return [_revive(item, find) for item in value]
     if isinstance(value, dict):

@@ -36,10 +36,7 @@ class Graph:
         for role, structure in (("inputs", inputs), ("outputs", outputs)):
             for tensor in tree.flatten(structure):
                 if not isinstance(tensor, KerasTensor):
-                    raise ValueError(
-                        f"A functional model's {role} are symbolic tensors, got {tensor!r}; start from "
-                        "minikeras.Input()."
-                    )
+                    raise ValueError(f"A model's {role} are symbolic tensors, got {tensor!r}; use minikeras.Input().")
         self.input_structure, self.output_structure = inputs, outputs
         self.inputs: list[KerasTensor] = tree.flatten(inputs)
         self.outputs: list[KerasTensor] = tree.flatten(outputs)
@@ -90,10 +87,7 @@ class Graph:
             self._met.setdefault(operation, len(self._met))
             self.node_set.add(node)  # symbolic tensors are made once from earlier ones: there are no cycles
             if id(tensor) not in sources and not node.input_tensors:
-                raise ValueError(
-                    f"The {role} on the Input {operation.name!r}, which is not among the model's inputs; "
-                    "add it to them."
-                )
+                raise ValueError(f"The {role} on the Input {operation.name!r}, which is not among the model's inputs.")
             stack.append((node, iter(() if id(tensor) in sources else node.input_tensors)))
         return order
 
@@ -149,10 +143,7 @@ class Graph:
                 replaced[id(tensor)] = InputLayer(batch_shape=tensor.shape, dtype=tensor.dtype).output
         if all(replaced[id(tensor)] is tensor for tensor in self.inputs):
             return self
-
-        def use(leaf: Any) -> Any:
-            return replaced[id(leaf)] if isinstance(leaf, KerasTensor) else leaf
-
+        use = Filler(replaced)
         for node in self.nodes:
             if not self._is_source(node) and not all(id(tensor) in replaced for tensor in node.output_tensors):
                 fresh = [KerasTensor(tensor.shape, tensor.dtype) for tensor in node.output_tensors]
@@ -242,7 +233,7 @@ class Graph:
             if only is not None:
                 result = operation(values[only])
             else:
-                fill = _Filler(values)
+                fill = Filler(values)
                 result = operation(*tree.map_structure(fill, node.args), **tree.map_structure(fill, node.kwargs))
             if type(outputs) is int:
                 values[outputs] = result
@@ -291,7 +282,7 @@ class _Specification:
     name: str
 
 
-class _Filler:
+class Filler:
     """Replaces a symbolic tensor by its value; anything else stays."""
 
     def __init__(self, values: dict[int, Any]):

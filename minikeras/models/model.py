@@ -17,7 +17,7 @@ from minikeras.layers.context import context
 from minikeras.layers.layer import Layer
 from minikeras.layers.spec import shapes_of, specs_of
 from minikeras.lazy import LazyModule
-from minikeras.models.graph import Graph
+from minikeras.models.graph import Filler, Graph
 from minikeras.models.graph_loss import LossOfGraph, tensors_in
 from minikeras.models.state import set_state_tree, state_tree
 from minikeras.models.summary import print_summary
@@ -37,10 +37,8 @@ def warn_of_unwritten_losses(model: Any) -> None:
     """Say which losses a description of the model does not hold."""
     unwritten = [loss for layer in model._contents().layers for loss in layer._unwritten_losses()]
     if unwritten:
-        warn(
-            f"The losses {unwritten} given to add_loss() of the model {model.name!r} cannot be described; call "
-            "add_loss() again after the model is loaded."
-        )
+        problem = f"The losses {unwritten} given to add_loss() of the model {model.name!r} cannot be described"
+        warn(f"{problem}; call add_loss() again after the model is loaded.")
 
 
 def _is_functional(args: tuple, kwargs: dict[str, Any]) -> bool:
@@ -96,12 +94,8 @@ class Model(ComparingTrainer, Layer):
     def __init__(self, *args: Any, **kwargs: Any):
         functional = _is_functional(args, kwargs)
         if functional:
-            given = dict(zip(("inputs", "outputs", "name"), args, strict=False))
-            graph = Graph(
-                given.get("inputs", kwargs.pop("inputs", None)), given.get("outputs", kwargs.pop("outputs", None))
-            )
-            if "name" in given:
-                kwargs["name"] = given["name"]
+            kwargs |= dict(zip(("inputs", "outputs", "name"), args, strict=False))
+            graph = Graph(kwargs.pop("inputs", None), kwargs.pop("outputs", None))
         elif args:
             raise TypeError(f"Model takes inputs and outputs, or nothing for a subclass, got {args!r}.")
         Layer.__init__(self, **kwargs)
@@ -118,9 +112,7 @@ class Model(ComparingTrainer, Layer):
 
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         if self._graph is None:
-            raise NotImplementedError(
-                f"The model {type(self).__name__} does not define call(); write its computation there."
-            )
+            raise NotImplementedError(f"{type(self).__name__} does not define call(); write its computation there.")
         values = _masked(self._graph_inputs(inputs), mask)
         wanted = (self._graph.losses or self._graph.kept) and not context.predicting and not context.on_zeros
         outputs = self._graph.run(values, self._note_of_graph if wanted else None)
@@ -200,16 +192,15 @@ class Model(ComparingTrainer, Layer):
         if not self._fits(shape, expected):
             raise ValueError(
                 f"The model {self.name!r} expects inputs of shape {expected} at {_entrance_of(tensor)!r}, got shape "
-                f"{shape}; "
-                "reshape the data or change the model's input shape."
+                f"{shape}; reshape the data or change the model's input shape."
             )
         return value
 
     def _fits(self, shape: tuple, expected: tuple) -> bool:
         """Whether an input of this shape is what the model was made for."""
-        return len(shape) == len(expected) and all(
-            a is None or b is None or a == b for a, b in zip(shape[1:], expected[1:], strict=True)
-        )
+        if len(shape) != len(expected):
+            return False
+        return all(a is None or b is None or a == b for a, b in zip(shape[1:], expected[1:], strict=True))
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         if self._graph is None or type(self).call is not Model.call:
@@ -225,9 +216,7 @@ class Model(ComparingTrainer, Layer):
             return self._graph.output_structure
         values = {id(tensor): value for tensor, value in zip(self._graph.inputs, flat, strict=True)}
 
-        def fill(leaf: Any) -> Any:
-            return values[id(leaf)] if isinstance(leaf, KerasTensor) else leaf
-
+        fill = Filler(values)
         for node in self._graph.output_nodes:
             if all(id(tensor) in values for tensor in node.output_tensors):
                 continue
@@ -311,10 +300,8 @@ class Model(ComparingTrainer, Layer):
             return
         check_metric(self, aggregation, name)
         if self._graph is None or type(self).call is not Model.call:
-            raise ValueError(
-                f"The {type(self).__name__} {self.name!r} computes no symbolic tensors of its own, got {value!r}; call "
-                "self.add_metric() in call(), or make the model of inputs and outputs."
-            )
+            problem = f"The {type(self).__name__} {self.name!r} computes no symbolic tensors of its own, got {value!r}"
+            raise ValueError(f"{problem}; call self.add_metric() in call(), or make the model of inputs and outputs.")
         graph = self._graph.keeping([value])
         if not any(kept is value for kept in graph.kept):
             raise ValueError(f"add_metric of {self.name!r} got {value!r}, which does not follow from its inputs alone.")

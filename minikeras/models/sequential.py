@@ -55,9 +55,7 @@ class Sequential(Model):
             self._enter(layer)
             return
         if any(layer.name == other.name for other in self._stack):
-            raise ValueError(
-                f"Layer names in a model must be unique, got {layer.name!r} twice; pass another name to the layer."
-            )
+            raise ValueError(f"Layer names in a model must be unique, got {layer.name!r} twice; pass another name.")
         if self._entrance is None and not self._stack:
             shape = layer._batch_input_shape
             if shape is None and isinstance(layer, Model) and layer._graph is not None and len(layer.inputs) == 1:
@@ -101,10 +99,8 @@ class Sequential(Model):
         if self._entrance is not None:
             known = self._entrance.batch_shape
             if is_shape(input_shape) and self._stack and not _agree(tuple(input_shape), known):
-                raise ValueError(
-                    f"The model {self.name!r} is made for inputs of shape {known}, got {input_shape!r}; leave build() "
-                    "out."
-                )
+                problem = f"{self.name!r} is made for inputs of shape {known}, got {input_shape!r}"
+                raise ValueError(f"{problem}; omit build().")
             return
         if not self._stack:
             raise ValueError(f"The model {self.name!r} has no layers to build; add some first.")

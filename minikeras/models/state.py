@@ -24,10 +24,7 @@ def _groups(model: Any) -> dict[str, dict[str, Variable]]:
     for kind, ones in variables.items():
         for one in ones:
             if found[kind].setdefault(one.path, one) is not one:
-                raise ValueError(
-                    f"A state tree names variables by their paths, and {one.path!r} is the path of two; give "
-                    "the layers names of their own."
-                )
+                raise ValueError(f"A state tree names variables by paths, got {one.path!r} twice; name the layers.")
     return found
 
 

@@ -16,7 +16,7 @@ from minikeras.utils.console import show
 # Columns, where each ends in the line, and the longest line that is chosen automatically.
 _CHAIN: tuple[tuple[str, ...], tuple[float, ...], int] = (
     ("Layer (type)", "Output Shape", "Param #"),
-    (0.45, 0.80, 1.0),
+    (0.45, 0.8, 1.0),
     88,
 )
 _GRAPH: tuple[tuple[str, ...], tuple[float, ...], int] = ((*_CHAIN[0], "Connected to"), (0.3, 0.56, 0.74, 1.0), 108)
@@ -84,10 +84,7 @@ def _add_rows(
 ) -> None:
     function = layer.function if isinstance(layer, FunctionNode) else None
     row = [f"{'   ' * level}{'└ ' if level else ''}{layer.name} ({kind_of(layer)})", output_shape(layer)]
-    if function is not None:
-        row.append("0")
-    else:
-        row.append(f"{layer.count_params():,}" if layer.built else "0 (unbuilt)")
+    row.append("0" if function is not None else f"{layer.count_params():,}" if layer.built else "0 (unbuilt)")
     if connected is not None:
         row.append(_connections(layer, connected))
     if show_trainable:
@@ -130,9 +127,8 @@ def _shape_leaves(shapes: Any) -> list[tuple]:
 
 
 def _connections(layer: Any, connected: set) -> str:
-    histories = [
-        tensor._keras_history for node in layer._inbound_nodes if node in connected for tensor in node.input_tensors
-    ]
+    nodes = [node for node in layer._inbound_nodes if node in connected]
+    histories = [tensor._keras_history for node in nodes for tensor in node.input_tensors]
     return ", ".join(f"{operation.name}[{node}][{index}]" for operation, node, index in histories) or "-"
 
 

@@ -39,28 +39,9 @@ if TYPE_CHECKING:
 else:
     __getattr__, __dir__ = public_names(__name__, {"legacy": "minikeras.optimizers.legacy"})
 
-__all__ = [
-    "SGD",
-    "Adadelta",
-    "Adafactor",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
-    "Ftrl",
-    "Lamb",
-    "Lion",
-    "LossScaleOptimizer",
-    "MultiOptimizer",
-    "Nadam",
-    "Optimizer",
-    "OptimizerMap",
-    "RMSprop",
-    "deserialize",
-    "get",
-    "schedules",
-    "serialize",
-]
+__all__ = ["SGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lamb", "Lion"]
+__all__ += ["LossScaleOptimizer", "MultiOptimizer", "Nadam", "Optimizer", "OptimizerMap", "RMSprop", "deserialize"]
+__all__ += ["get", "schedules", "serialize"]
 
 
 @user_facing

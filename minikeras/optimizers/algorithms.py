@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from minikeras import kernels as k
 from minikeras.autodiff.tensor import Variable
@@ -70,7 +70,19 @@ class RMSprop(Optimizer):
 
 
 @declared
-class Adam(Optimizer):
+class _Moments(Optimizer):
+    """Base of those that keep running means of the gradient and of its square."""
+
+    learning_rate: Any = 0.001
+    beta_1: PartialShare = 0.9
+    beta_2: PartialShare = 0.999
+    epsilon: Epsilon = 1e-7
+
+    _SLOTS: ClassVar = (("momentum", "velocity"),)
+
+
+@declared
+class Adam(_Moments):
     """Adaptive moments (Kingma and Ba 2015), optionally AMSGrad (Reddi et al. 2018).
 
     `w -= alpha * m / (sqrt(v) + epsilon)`, where m and v are running means of the gradient and of its square, and
@@ -83,14 +95,10 @@ class Adam(Optimizer):
         amsgrad: whether the greatest v so far stands in the root.
     """
 
-    learning_rate: Any = 0.001
-    beta_1: PartialShare = 0.9
-    beta_2: PartialShare = 0.999
-    epsilon: Epsilon = 1e-7
     amsgrad: bool = False
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
-        return [("momentum", "velocity"), ("velocity_hat",)] if self.amsgrad else [("momentum", "velocity")]
+        return [*self._SLOTS, ("velocity_hat",)] if self.amsgrad else [*self._SLOTS]
 
     def _update(self, plan: Plan, learning_rate: float) -> None:
         step = self._updates() + 1
@@ -140,8 +148,7 @@ class Adagrad(Optimizer):
     def _initial_value(self, slot: str) -> float:
         return self.initial_accumulator_value
 
-    def _slot_groups(self) -> list[tuple[str, ...]]:
-        return [("accumulator",)]
+    _SLOTS = (("accumulator",),)
 
     def _update(self, plan: Plan, learning_rate: float) -> None:
         for p, g, total in plan.segments:
@@ -163,8 +170,7 @@ class Adadelta(Optimizer):
     rho: Share = 0.95
     epsilon: Epsilon = 1e-7
 
-    def _slot_groups(self) -> list[tuple[str, ...]]:
-        return [("accumulated_grad", "accumulated_delta_var")]
+    _SLOTS = (("accumulated_grad", "accumulated_delta_var"),)
 
     def _update(self, plan: Plan, learning_rate: float) -> None:
         sqrt = k.xp.sqrt
@@ -178,7 +184,7 @@ class Adadelta(Optimizer):
 
 
 @declared
-class Adamax(Optimizer):
+class Adamax(_Moments):
     """Adam with the infinity norm (Kingma and Ba 2015, section 7).
 
     Args:
@@ -187,13 +193,7 @@ class Adamax(Optimizer):
         epsilon: keeps the divisor away from 0; None means the global one.
     """
 
-    learning_rate: Any = 0.001
-    beta_1: PartialShare = 0.9
-    beta_2: PartialShare = 0.999
-    epsilon: Epsilon = 1e-7
-
-    def _slot_groups(self) -> list[tuple[str, ...]]:
-        return [("momentum", "norm")]
+    _SLOTS = (("momentum", "norm"),)
 
     def _update(self, plan: Plan, learning_rate: float) -> None:
         alpha = learning_rate / (1 - self.beta_1 ** (self._updates() + 1))
@@ -204,7 +204,7 @@ class Adamax(Optimizer):
 
 
 @declared
-class Nadam(Optimizer):
+class Nadam(_Moments):
     """Adam with Nesterov momentum (Dozat 2016), whose share of momentum rises as `beta_1 * (1 - 0.5 * 0.96**t)`.
 
     Args:
@@ -212,14 +212,6 @@ class Nadam(Optimizer):
         beta_1, beta_2: share of the old mean, and of the old mean square, that each step keeps; 0 to below 1.
         epsilon: keeps the divisor away from 0; None means the global one.
     """
-
-    learning_rate: Any = 0.001
-    beta_1: PartialShare = 0.9
-    beta_2: PartialShare = 0.999
-    epsilon: Epsilon = 1e-7
-
-    def _slot_groups(self) -> list[tuple[str, ...]]:
-        return [("momentum", "velocity")]
 
     def build(self, variables: Iterable[Variable]) -> None:
         """See `Optimizer`; the last variable is the product of all shares of momentum so far."""
@@ -256,8 +248,7 @@ class Lion(Optimizer):
     beta_1: Annotated[float, Number(high=1, above=0)] = 0.9
     beta_2: Share = 0.99
 
-    def _slot_groups(self) -> list[tuple[str, ...]]:
-        return [("momentum",)]
+    _SLOTS = (("momentum",),)
 
     def _update(self, plan: Plan, learning_rate: float) -> None:
         for p, g, m in plan.segments:
@@ -296,8 +287,7 @@ class Ftrl(Optimizer):
     l2_shrinkage_regularization_strength: Annotated[float, Number(0)] = 0.0
     beta: Annotated[float, Number(0)] = 0.0
 
-    def _slot_groups(self) -> list[tuple[str, ...]]:
-        return [("accumulator", "linear")]
+    _SLOTS = (("accumulator", "linear"),)
 
     def _initial_value(self, slot: str) -> float:
         return self.initial_accumulator_value if slot == "accumulator" else 0.0
@@ -316,7 +306,7 @@ class Ftrl(Optimizer):
 
 
 @declared
-class Lamb(Optimizer):
+class Lamb(_Moments):
     """Adam whose step for each variable is as long as the variable, times the learning rate (You et al. 2020).
 
     Args:
@@ -329,14 +319,6 @@ class Lamb(Optimizer):
     >>> print(w.numpy().round(3))
     [2.646 3.646]
     """
-
-    learning_rate: Any = 0.001
-    beta_1: PartialShare = 0.9
-    beta_2: PartialShare = 0.999
-    epsilon: Epsilon = 1e-7
-
-    def _slot_groups(self) -> list[tuple[str, ...]]:
-        return [("momentum", "velocity")]
 
     def _update(self, plan: Plan, learning_rate: float) -> None:
         xp, step = k.xp, self._updates() + 1

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as slot
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -110,6 +110,8 @@ class Optimizer(Rated):
         ValueError: for numbers that make no sense, such as a negative or infinite learning rate or weight decay.
     """
 
+    _SLOTS: ClassVar[tuple[tuple[str, ...], ...]] = ()  # what `_slot_groups` gives, where that depends on nothing
+
     learning_rate: Any = field(kw_only=False, stored=False)
     weight_decay: Annotated[float | None, AT_LEAST_0] = None
     clipnorm: Annotated[float | None, AT_LEAST_0] = None
@@ -150,7 +152,7 @@ class Optimizer(Rated):
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
         """Names of the state kept for each variable; those in one tuple are saved interleaved."""
-        return []
+        return [*self._SLOTS]
 
     def _initial_value(self, slot: str) -> float:
         """What the state of that name starts from."""
@@ -160,8 +162,7 @@ class Optimizer(Rated):
         """Create the state for these trainable variables; does nothing once that is done."""
         if self.built:
             return
-        variables = list(variables)
-        self._trainable_variables = variables
+        variables = self._trainable_variables = list(variables)
         if self.use_ema:
             self._averages = self.add_optimizer_variables(variables, "average")
         if self.gradient_accumulation_steps:
@@ -181,8 +182,7 @@ class Optimizer(Rated):
         name: str | None = None,
     ) -> Variable:
         """Create a variable of the optimizer's state."""
-        initializer = initializers.get(initializer)
-        dtype = dtype or settings.floatx()
+        initializer, dtype = initializers.get(initializer), dtype or settings.floatx()
         variable = Variable(initializer, shape=tuple(shape), dtype=dtype, trainable=False, name=name)
         variable.path = f"{self.name}/{variable.name}"
         self._state.append(variable)
@@ -263,10 +263,8 @@ class Optimizer(Rated):
             adopt(slots)
         strange = [variable.path for variable in variables if id(variable) not in flat.index]
         if strange:
-            raise ValueError(
-                f"The optimizer {self.name!r} was built for other variables and does not know {strange[0]!r}; "
-                "use a new optimizer (for a model: compile it again with one)."
-            )
+            problem = f"The optimizer {self.name!r} was built for other variables and does not know {strange[0]!r}"
+            raise ValueError(f"{problem}; use a new optimizer (for a model: compile it again with one).")
         positions = [flat.index[id(variable)] for variable in variables]
         gradients = [flat.gradients[position] for position in positions]
         return _Prepared(flat, list(variables), positions, gradients, self._plan(flat, positions))
@@ -321,19 +319,15 @@ class Optimizer(Rated):
 
     def _collected(self, now: _Prepared, gradients: Sequence[Any]) -> Plan:
         """The plan for the gradients that are there, after those that lie elsewhere were copied to their place."""
-        for gradient, variable in zip(gradients, now.variables, strict=True):
-            if gradient is not None and gradient.shape != variable.shape:
+        for g, variable in zip(gradients, now.variables, strict=True):
+            if g is not None and g.shape != variable.shape:
                 raise ValueError(
-                    f"The gradient of {variable.path!r} must have its shape {variable.shape}, got {gradient.shape}."
+                    f"The gradient of {variable.path!r} must have its shape {variable.shape}, got {g.shape}."
                 )
-        present = tuple(
-            [position for position, gradient in zip(now.positions, gradients, strict=True) if gradient is not None]
-        )
+        present = tuple([position for position, g in zip(now.positions, gradients, strict=True) if g is not None])
         if not present:
-            raise ValueError(
-                f"None of the {len(now.variables)} trainable variables has a gradient; compute the loss from the "
-                "model's outputs with differentiable operations."
-            )
+            problem = f"None of the {len(now.variables)} trainable variables has a gradient"
+            raise ValueError(f"{problem}; compute the loss from the model's outputs with differentiable operations.")
         for gradient, view in zip(gradients, now.gradients, strict=True):
             if gradient is not None and gradient is not view:
                 view[...] = gradient
@@ -491,10 +485,8 @@ class Optimizer(Rated):
         """
         variables, weights = self.variables, list_of_arrays(f"The optimizer {self.name!r}", weights)
         if len(weights) != len(variables):
-            raise ValueError(
-                f"The optimizer {self.name!r} has {len(variables)} variables, got {len(weights)} arrays; build it for "
-                "the same model first."
-            )
+            problem = f"The optimizer {self.name!r} has {len(variables)} variables, got {len(weights)} arrays"
+            raise ValueError(f"{problem}; build it for the same model first.")
         self._take(variables, weights)
 
     def _take(self, variables: list[Variable], values: Sequence[Any]) -> None:
@@ -512,17 +504,11 @@ class Optimizer(Rated):
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Read the state from a mapping; one with another number of entries is left alone, with a warning."""
         count, given = len(self.variables), len(store.keys())
-        if self._state and given == count - len(self._state):  # saved before its first step: only step count and rate
+        if given == count or (self._state and given == count - len(self._state)):  # the latter of one without a step
             self._take(self.variables[:given], [np.asarray(store[str(i)]) for i in range(given)])
-            return
-        if given != count:
-            warnings.warn(
-                f"The optimizer {self.name!r} has {count} variables and the file has {given}; "
-                "its state was not loaded.",
-                stacklevel=2,
-            )
-            return
-        self.set_weights([np.asarray(store[str(i)]) for i in range(count)])
+        else:
+            text = f"The optimizer {self.name!r} has {count} variables and the file has {given}"
+            warnings.warn(f"{text}; its state was not loaded.", stacklevel=2)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -82,9 +82,7 @@ class LossScaleOptimizer(_Composed):
         defaults = {"use_ema": False, "ema_momentum": 0.99, "dynamic": True}  # which files of older versions give
         strange = [key for key, value in kwargs.items() if value != defaults.get(key)]
         if strange:
-            raise ValueError(
-                f"LossScaleOptimizer takes no {strange[0]}={kwargs[strange[0]]!r}; give it to the inner optimizer."
-            )
+            raise ValueError(f"LossScaleOptimizer takes no {strange[0]}={kwargs[strange[0]]!r}; the inner one does.")
         super().__init__(0.0, name=name)
         self.inner_optimizer = _an_optimizer("LossScaleOptimizer's inner_optimizer", inner_optimizer)
         self.initial_scale = number("initial_scale", initial_scale, above=0, owner="LossScaleOptimizer")
@@ -179,16 +177,12 @@ class OptimizerMap(UserDict):
             return self.data[key]
         found = [pattern for pattern in self.data if re.fullmatch(pattern, key)]
         if len(found) > 1:
-            raise ValueError(
-                f"The patterns {found} of an OptimizerMap all match {key!r}; make them exclude each other."
-            )
+            raise ValueError(f"The patterns {found} of an OptimizerMap all match {key!r}; let only one match.")
         return self.data[found[0]] if found else self.default_optimizer
 
     def __setitem__(self, key: str, optimizer: Optimizer) -> None:
         if not isinstance(key, str) or key in self.data:
-            raise ValueError(
-                f"A pattern of an OptimizerMap must be a new string, got {key!r}; delete the old one first."
-            )
+            raise ValueError(f"A pattern of an OptimizerMap must be a new string, got {key!r}; delete the old one.")
         self.data[key] = _an_optimizer("An entry of an OptimizerMap", optimizer, _Composed)
 
     def __call__(self, variable: Variable) -> Optimizer:
@@ -226,10 +220,7 @@ class MultiOptimizer(_Composed):
     """
 
     def __init__(
-        self,
-        optimizer_map: Callable[[Variable], Optimizer],
-        loss_scale_factor: float | None = None,
-        name: str | None = None,
+        self, optimizer_map: Callable[..., Optimizer], loss_scale_factor: float | None = None, name: str | None = None
     ):
         super().__init__(0.0, loss_scale_factor=loss_scale_factor, name=name)
         if not callable(optimizer_map):
@@ -262,11 +253,8 @@ class MultiOptimizer(_Composed):
         """Each optimizer that has some of these variables, and where they stand; the first refuses strange ones."""
         known = dict(zip(map(id, self._trainable_variables), self._owners, strict=True))
         owners = [known.get(id(variable), 0) for variable in variables]
-        return [
-            (one, [i for i, at in enumerate(owners) if at == position])
-            for position, one in enumerate(self.optimizers)
-            if position in owners
-        ]
+        places = [[i for i, at in enumerate(owners) if at == position] for position in range(len(self.optimizers))]
+        return [(one, found) for one, found in zip(self.optimizers, places, strict=True) if found]
 
     @property
     def learning_rate(self) -> Any:
@@ -275,9 +263,7 @@ class MultiOptimizer(_Composed):
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
-        raise AttributeError(
-            f"A MultiOptimizer has no learning_rate to set to {value!r}; set that of its `optimizers`."
-        )
+        raise AttributeError(f"A MultiOptimizer has no learning_rate to set to {value!r}; set that of `optimizers`.")
 
     lr = learning_rate
 

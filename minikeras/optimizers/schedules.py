@@ -136,10 +136,8 @@ class PiecewiseConstantDecay(_Formula):
             for one in given:
                 number(f"each of PiecewiseConstantDecay's {argument}", one, least)
         if len(boundaries) != len(values) - 1:
-            raise ValueError(
-                f"PiecewiseConstantDecay needs one value more than boundaries, got {len(values)} values "
-                f"and {len(boundaries)} boundaries."
-            )
+            counts = f"{len(values)} values and {len(boundaries)} boundaries"
+            raise ValueError(f"PiecewiseConstantDecay needs one value more than boundaries, got {counts}.")
         if any(after <= before for before, after in itertools.pairwise(boundaries)):
             raise ValueError(f"PiecewiseConstantDecay needs boundaries that increase, got {boundaries!r}; sort them.")
 
@@ -234,15 +232,8 @@ def _half_cosine(part: Any, alpha: float, height: Any = 1.0) -> Any:
     return (1 - alpha) * 0.5 * height * (1 + np.cos(math.pi * np.minimum(part, 1))) + alpha
 
 
-registry.builtin(
-    "keras.optimizers.schedules",
-    ExponentialDecay,
-    InverseTimeDecay,
-    PiecewiseConstantDecay,
-    PolynomialDecay,
-    CosineDecay,
-    CosineDecayRestarts,
-)
+registry.builtin("keras.optimizers.schedules", ExponentialDecay, InverseTimeDecay, PolynomialDecay)
+registry.builtin("keras.optimizers.schedules", PiecewiseConstantDecay, CosineDecay, CosineDecayRestarts)
 
 
 def serialize(learning_rate_schedule: LearningRateSchedule) -> Any:

@@ -49,9 +49,7 @@ def save_model(
         FileExistsError: where the file exists and `overwrite` is False.
     """
     if kwargs or zipped is False:
-        raise ValueError(
-            f"save_model writes one .keras archive, got the arguments {sorted(kwargs) or ['zipped']}; leave them out."
-        )
+        raise ValueError(f"save_model writes one .keras archive, got {sorted(kwargs) or ['zipped']}; leave them out.")
     one_of("overwrite", overwrite, (True, False))
     one_of("include_optimizer", include_optimizer, (True, False))
     path = as_path(filepath, (".keras",), "Models")

@@ -21,9 +21,7 @@ def as_path(filepath: Any, endings: tuple[str, ...], purpose: str) -> Path:
         raise TypeError(f"A file is given by its path, got {filepath!r}.")
     path = Path(filepath).expanduser()
     if not path.name.endswith(endings):
-        raise ValueError(
-            f"{purpose} are stored in files ending in {' or '.join(endings)}, got {str(path)!r}; use that ending."
-        )
+        raise ValueError(f"{purpose} are stored in files ending in {' or '.join(endings)}, got {str(path)!r}.")
     return path
 
 

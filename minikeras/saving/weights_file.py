@@ -145,14 +145,10 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwarg
     older = not path.name.endswith((".weights.h5", ".keras"))
     by_name = kwargs.pop("by_name", None) if older or kwargs.get("by_name") is None else None
     if kwargs:
-        raise ValueError(
-            f"load_weights got unknown arguments {sorted(kwargs)}; files of this kind are matched by their layout."
-        )
+        raise ValueError(f"load_weights got unknown arguments {sorted(kwargs)}; files are matched by layout.")
     existing(path)
     if not model.built:
-        raise ValueError(
-            f"The model {model.name!r} has no weights to load into before it is built; call it on data first."
-        )
+        raise ValueError(f"The model {model.name!r} has no weights before it is built; call it on data first.")
     if older:
         read_older_weights(model, path, str(path), skip_mismatch, bool(by_name))
     elif path.name.endswith(".keras"):
@@ -234,9 +230,8 @@ def read_older_weights(model: Any, file: Any, label: str, skip_mismatch: bool = 
         arrays = {name: reader.words(group, "weight_names") for name, group in groups.items() if group is not None}
         names, things = [name for name in arrays if arrays[name]], [thing for thing in model.layers if thing.weights]
         if not names or (not by_name and len(names) != len(things)):
-            raise ValueError(
-                f"{label!r} does not fit the model: it has {len(names)} layers with weights, the model {len(things)}."
-            )
+            counts = f"it has {len(names)} layers with weights, the model {len(things)}"
+            raise ValueError(f"{label!r} does not fit the model: {counts}.")
         pairs = [(thing, thing.name) for thing in things if thing.name in names]
         ready: list[tuple[Any, Any]] = []
         for thing, name in pairs if by_name else zip(things, names, strict=True):
@@ -309,9 +304,7 @@ class WeightsReader:
         found = [one for part in ([name] if name in group.attrs else cut) for one in np.ravel(group.attrs[part])]
         words = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in found]
         if not all(isinstance(word, str) for word in words):
-            raise ValueError(
-                f"{self._label!r} should have words in the attribute {name!r} of {group.name}, got {words!r:.80}."
-            )
+            raise ValueError(f"{self._label!r} should have words as {name!r} of {group.name}, got {words!r:.80}.")
         return words
 
     def member(self, group: Any, name: str, kind: type) -> Any:

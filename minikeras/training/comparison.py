@@ -59,8 +59,7 @@ class Comparison(Trainer, Callback):
     """
 
     def __init__(self, model: Any, replicas: list[Replica], arguments: dict[str, Any]):
-        self.model, self.replicas, self.arguments = model, replicas, arguments
-        self.begun = False
+        self.model, self.replicas, self.arguments, self.begun = model, replicas, arguments, False
         self.bound = self.leader = replicas[0]
         self.members = list(replicas)  # those that take part in the present epoch
         self._variables: list[Variable] = []
@@ -69,13 +68,9 @@ class Comparison(Trainer, Callback):
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)  # of a copy in the making that is the class's None, which has nothing
 
-    @property
-    def stop_training(self) -> bool:  # type: ignore[override]
-        return self.model.stop_training
-
-    @stop_training.setter
-    def stop_training(self, value: bool) -> None:
-        self.model.stop_training = value
+    stop_training: Any = property(
+        attrgetter("model.stop_training"), lambda self, value: setattr(self.model, "stop_training", value)
+    )
 
     # ------------------------------------------------------------ whose turn it is
 
@@ -177,10 +172,8 @@ class Comparison(Trainer, Callback):
 
     def _as_validation(self, values: dict[str, Any]) -> dict[str, Any]:
         replicas = tuple(f"{replica.name}/" for replica in self.replicas)
-        return {
-            name.replace("/", "/val_", 1) if name.startswith(replicas) else f"val_{name}": value
-            for name, value in values.items()
-        }
+        names = [name.replace("/", "/val_", 1) if name.startswith(replicas) else f"val_{name}" for name in values]
+        return dict(zip(names, values.values(), strict=True))
 
     def _finalize_weights(self) -> None:
         self.each(self.replicas, lambda replica: replica.model._finalize_weights())
@@ -328,10 +321,8 @@ class Comparison(Trainer, Callback):
         if judged in own:
             replica.losses[epoch] = own[judged]
         elif not self._validated:
-            raise ValueError(
-                f"A comparison is decided by the loss, which the training step does not tell, got {sorted(own)}; let "
-                "train_step() return it as 'loss'."
-            )
+            problem = f"A comparison is decided by the loss, which the training step does not tell, got {sorted(own)}"
+            raise ValueError(f"{problem}; let train_step() return it as 'loss'.")
 
     def on_train_end(self, logs: Any = None) -> None:
         self.each(self.replicas, lambda replica: replica.callbacks.on_train_end(replica.last))

@@ -86,9 +86,7 @@ class CompiledLoss:
         self._loss, self._weights, self._known_outputs, self._metrics = loss, loss_weights, outputs, metrics
         for weight in tree.flatten(loss_weights):
             if weight is not None and not (isinstance(weight, numbers.Real) and math.isfinite(weight)):
-                raise ValueError(
-                    f"loss_weights must be finite numbers, got {weight!r}; leave out what should not count."
-                )
+                raise ValueError(f"loss_weights must be finite numbers, got {weight!r}; leave out what is none.")
         self.is_given = any(spec is not None for spec in tree.flatten(loss))
         self.takes_classes = any(_takes_classes(spec) for spec in tree.flatten(loss))
         for spec in tree.flatten(loss):
@@ -257,11 +255,8 @@ class CompiledMetrics:
         if self._outputs is None:
             self.resolve(y, y_pred)
         kept = self._parts
-        self._parts = [
-            (i, copy.deepcopy(metric), weighted, label)
-            for i, metric, weighted, label in kept
-            if is_builtin(type(metric))
-        ]
+        shown = [part for part in kept if is_builtin(type(part[1]))]
+        self._parts = [(i, copy.deepcopy(metric), weighted, label) for i, metric, weighted, label in shown]
         try:
             self.update_state(y, y_pred, sample_weight)
         finally:
@@ -308,10 +303,8 @@ def _check_distinct(metrics: list[Metric]) -> None:
     seen: set[int] = set()
     for metric in metrics:
         if id(metric) in seen:
-            raise ValueError(
-                f"Each place needs a metric of its own, got the object {metric.name!r} twice; make another "
-                f"{type(metric).__name__} with a name of its own."
-            )
+            problem = f"Each place needs a metric of its own, got the object {metric.name!r} twice"
+            raise ValueError(f"{problem}; make another {type(metric).__name__} with a name of its own.")
         seen.add(id(metric))
 
 
@@ -328,11 +321,9 @@ def _metric_groups(specs: Any, outputs: Outputs) -> list[list[Any]]:
 def _metric_object(spec: Any, y: Any, y_pred: Any, run_eagerly: bool) -> Metric:
     if isinstance(spec, Metric):
         return spec
-    name = None
-    if isinstance(spec, str):
-        name = spec
-        if spec in _BY_SHAPE:
-            spec = resolve_accuracy(tuple(y.shape), tuple(y_pred.shape), kind=_BY_SHAPE[spec])
+    name = spec if isinstance(spec, str) else None
+    if name in _BY_SHAPE:
+        spec = resolve_accuracy(tuple(y.shape), tuple(y_pred.shape), kind=_BY_SHAPE[name])
     found = metrics_room.get(spec)
     if not isinstance(found, Metric):
         found = MeanMetricWrapper(found, name=name or getattr(found, "__name__", "metric"))

@@ -21,6 +21,33 @@ from minikeras.training.worker import Pickled, Worker, pickled
 from minikeras.utils.checks import number, shown, whole
 
 
+class _Setting:
+    """An attribute of a dataset; where that has not been told it has the default, with a warning.
+
+    Args:
+        default: the value.
+        at_least: for a whole number the least that is allowed.
+    """
+
+    def __init__(self, default: Any, at_least: int | None = None):
+        self._default, self._at_least = default, at_least
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, dataset: Any, owner: type) -> Any:
+        if dataset is not None and self._name not in vars(dataset):
+            warn(
+                f"{owner.__name__}.__init__ does not call super().__init__(**kwargs), so it is used with "
+                f"{self._name}={self._default}; call it there."
+            )
+            vars(dataset)[self._name] = self._default
+        return self if dataset is None else vars(dataset)[self._name]
+
+    def __set__(self, dataset: Any, value: Any) -> None:
+        vars(dataset)[self._name] = value if self._at_least is None else whole(self._name, value, self._at_least)
+
+
 class PyDataset:
     """A dataset of batches: subclass it with `__len__` (batches) and `__getitem__(index)` giving `(x, y)` or so.
 
@@ -33,43 +60,10 @@ class PyDataset:
         max_queue_size: how many batches are prepared beyond the one in use.
     """
 
+    workers, use_multiprocessing, max_queue_size = _Setting(1, 0), _Setting(False), _Setting(10, 0)
+
     def __init__(self, workers: int = 1, use_multiprocessing: bool = False, max_queue_size: int = 10):
-        self._workers = whole("workers", workers, 0)
-        self._use_multiprocessing = use_multiprocessing
-        self._max_queue_size = whole("max_queue_size", max_queue_size, 0)
-
-    def _setting(self, name: str, default: Any) -> Any:
-        if name not in self.__dict__:
-            warn(
-                f"{type(self).__name__}.__init__ does not call super().__init__(**kwargs), so it is used with "
-                f"{name[1:]}={default}; call it there."
-            )
-            self.__dict__[name] = default
-        return self.__dict__[name]
-
-    @property
-    def workers(self) -> int:
-        return self._setting("_workers", 1)
-
-    @workers.setter
-    def workers(self, value: int) -> None:
-        self._workers = whole("workers", value, 0)
-
-    @property
-    def use_multiprocessing(self) -> bool:
-        return self._setting("_use_multiprocessing", False)
-
-    @use_multiprocessing.setter
-    def use_multiprocessing(self, value: bool) -> None:
-        self._use_multiprocessing = value
-
-    @property
-    def max_queue_size(self) -> int:
-        return self._setting("_max_queue_size", 10)
-
-    @max_queue_size.setter
-    def max_queue_size(self, value: int) -> None:
-        self._max_queue_size = whole("max_queue_size", value, 0)
+        self.workers, self.use_multiprocessing, self.max_queue_size = workers, use_multiprocessing, max_queue_size
 
     def __getitem__(self, index: int) -> Any:
         raise NotImplementedError(f"{type(self).__name__} does not define __getitem__; return the batch of that index.")
@@ -91,9 +85,8 @@ class PyDataset:
         """
         if hasattr(self, "__len__"):
             return len(self)
-        raise NotImplementedError(
-            f"{type(self).__name__} does not say how many batches it has; define __len__, or the property num_batches."
-        )
+        problem = f"{type(self).__name__} does not say how many batches it has"
+        raise NotImplementedError(f"{problem}; define __len__, or the property num_batches.")
 
     def on_epoch_begin(self) -> None:
         """Called before each epoch."""
@@ -123,23 +116,16 @@ def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> 
 _USUAL_BATCH = 32
 
 
-def _is_scalar(value: Any) -> bool:
-    return isinstance(value, (int, float, bool, np.generic))
+def _is_array(value: Any) -> bool:
+    return is_array_like(value) and not isinstance(value, (int, float, bool, np.generic))
 
 
 def _is_structure(data: Any) -> bool:
     """Whether this is a list or tuple of several arrays, some of which may be absent or structures themselves."""
-    return (
-        isinstance(data, (list, tuple))
-        and any(item is not None for item in data)
-        and all(
-            item is None
-            or isinstance(item, Mapping)
-            or (is_array_like(item) and not _is_scalar(item))
-            or _is_structure(item)
-            for item in data
-        )
-    )
+    if not isinstance(data, (list, tuple)):
+        return False
+    parts = [item for item in data if item is not None]
+    return bool(parts) and all(isinstance(one, Mapping) or _is_array(one) or _is_structure(one) for one in parts)
 
 
 def to_arrays(data: Any, role: str) -> Any:
@@ -167,9 +153,7 @@ def to_arrays(data: Any, role: str) -> Any:
             try:
                 array = np.asarray(array)
             except ValueError as error:
-                raise ValueError(
-                    f"{role} is not an array of numbers, got {type(data).__name__} of unequal parts."
-                ) from error
+                raise ValueError(f"{role} is no array of numbers: a {type(data).__name__} of unequal parts.") from error
         else:
             array = as_array(array, role)
     elif isinstance(array, np.ndarray) and type(array) is not np.ndarray:
@@ -214,9 +198,7 @@ def checked_class_weight(class_weight: Any, classes: Collection[int] | None = No
         ValueError: for what is no dict, a class that does not exist, or a weight that is no finite number.
     """
     if not isinstance(class_weight, Mapping):
-        raise ValueError(
-            f"class_weight must be a dict from the number of each class to its weight, got {shown(class_weight)}."
-        )
+        raise ValueError(f"class_weight must be a dict of weights by class numbers, got {shown(class_weight)}.")
     found = {}
     for one, weight in class_weight.items():
         label = whole("A class in class_weight", one, floats=True)
@@ -273,9 +255,33 @@ def check_sample_weight(sample_weight: Any) -> None:
             weights = k.to_host(leaf)
             if not np.isfinite(weights).all():
                 where = tuple(int(i) for i in np.argwhere(~np.isfinite(weights))[0])
-                raise ValueError(
-                    f"sample_weight must hold finite numbers, got {weights[where]} for sample {where[0]}; replace it."
-                )
+                problem = f"sample_weight must be finite, got {weights[where]} for sample {where[0]}"
+                raise ValueError(f"{problem}; replace it.")
+
+
+def as_batch(
+    x: Any, y: Any, sample_weight: Any, class_weight: Any = None, classes: Any = None, whole_data: bool = False
+) -> tuple[Any, Any, Any]:
+    """`x`, `y` and the weights of the samples as arrays, the weights by the classes where `class_weight` is given.
+
+    Args:
+        classes, whole_data: as for `class_weights_of`.
+
+    Raises:
+        ValueError: for what are no numbers, weights that are not finite, and weights of classes without labels or
+            beside those of samples.
+    """
+    x, y, sample_weight = to_arrays(x, "x"), to_arrays(y, "y"), to_arrays(sample_weight, "sample_weight")
+    if class_weight is not None:
+        if sample_weight is not None:
+            raise ValueError("class_weight and sample_weight cannot be combined, got both; multiply them yourself.")
+        if y is None:
+            raise ValueError("class_weight needs labels, got y=None.")
+        if whole_data:
+            check_lengths(x, y, None)
+        sample_weight = class_weights_of(y, class_weight, classes, whole_data)
+    check_sample_weight(sample_weight)
+    return x, y, sample_weight
 
 
 class ArrayStream:
@@ -298,7 +304,6 @@ class ArrayStream:
     ):
         self.arrays = (x, y, sample_weight)
         self.samples = check_lengths(x, y, sample_weight)
-        check_sample_weight(sample_weight)
         self.batch_size = whole("batch_size", batch_size, 1, optional=True)
         if self.batch_size is None:
             self.batch_size = _USUAL_BATCH if steps is None else -(-self.samples // steps)
@@ -360,12 +365,8 @@ class ArrayStream:
         def take(leaf: Any) -> Any:
             return None if leaf is None else self._take(leaf, pick, unfinished)
 
-        return tuple(
-            [
-                take(part) if part is None or isinstance(part, np.ndarray) else tree.map_structure(take, part)
-                for part in self.arrays
-            ]
-        )
+        plain = (np.ndarray, type(None))
+        return tuple([take(one) if isinstance(one, plain) else tree.map_structure(take, one) for one in self.arrays])
 
     def _order(self) -> np.ndarray | None:
         if not self._shuffle:
@@ -455,9 +456,10 @@ class BatchStream:
         self._source = source
         self._name = type(source).__name__
         self._class_weight = None if class_weight is None else checked_class_weight(class_weight, classes)
-        self._indexed = isinstance(source, PyDataset) or (
-            hasattr(source, "__getitem__") and hasattr(source, "__len__") and not hasattr(source, "__next__")
-        )
+        once = hasattr(source, "__next__")
+        indexed = hasattr(source, "__getitem__") and hasattr(source, "__len__") and not once
+        self._indexed = isinstance(source, PyDataset) or indexed
+        self._renews = self._indexed or not once  # whether it can be begun anew
         self._shuffle = shuffle and self._indexed
         self._wraps = wraps
         self._length = self._count()
@@ -500,14 +502,14 @@ class BatchStream:
         if self._held:
             held, self._held = self._held, []
             return itertools.chain(held, self._batches(len(held)))
-        if self._indexed or not hasattr(self._source, "__next__"):
+        if self._renews:
             self._position = None
         return self.training_epoch()
 
     def first_batch(self) -> tuple[Any, Any, Any] | None:
         """The first batch of the next `epoch`, which is not lost by it; None where there is none."""
         if not self._held:
-            if self._indexed or not hasattr(self._source, "__next__"):
+            if self._renews:
                 self._position = None
             self._begin()
             steps, self._given_steps = self._given_steps, 1
@@ -525,7 +527,7 @@ class BatchStream:
     def _begin(self) -> None:
         getattr(self._source, "on_epoch_begin", _nothing)()
         self._length = self._count()
-        if self._given_steps is None and (self._indexed or not hasattr(self._source, "__next__")):
+        if self._given_steps is None and self._renews:
             self._position = None
 
     def _batches(self, taken: int = 0) -> Iterator[tuple[Any, Any, Any]]:
@@ -566,7 +568,7 @@ class BatchStream:
                 yield batch
             if count == self.steps:
                 return
-            self.ended = hasattr(self._source, "__next__")
+            self.ended = not self._renews
             self._position = self._source if self.ended else None
             if fresh or count or self.ended:
                 return
@@ -607,20 +609,9 @@ class BatchStream:
     def _standardize(self, batch: Any) -> tuple[Any, Any, Any]:
         x, y, sample_weight = unpack_x_y_sample_weight(batch)
         if x is None:
-            raise ValueError(
-                f"A batch is x, (x, y) or (x, y, sample_weight), got {shown(batch)} from the {self._name}; let it "
-                "yield arrays."
-            )
-        x, y = to_arrays(x, "x"), to_arrays(y, "y")
-        sample_weight = to_arrays(sample_weight, "sample_weight")
-        check_sample_weight(sample_weight)
-        if self._class_weight is not None:
-            if sample_weight is not None:
-                raise ValueError(
-                    "class_weight cannot be combined with the generator's sample weights; pass one of them."
-                )
-            sample_weight = class_weights_of(y, self._class_weight, whole_data=False)
-        return x, y, sample_weight
+            problem = f"A batch is x, (x, y) or (x, y, sample_weight), got {shown(batch)} from the {self._name}"
+            raise ValueError(f"{problem}; let it yield arrays.")
+        return as_batch(x, y, sample_weight, self._class_weight)
 
     def on_epoch_end(self) -> None:
         getattr(self._source, "on_epoch_end", _nothing)()
@@ -676,16 +667,8 @@ def make_stream(
         return _limited(BatchStream(x, steps, class_weight, shuffle=bool(shuffle), classes=classes, **preparation))
     if x is None:
         raise ValueError("x is missing, got None; pass arrays, a dataset or a generator.")
-    x, y = to_arrays(x, "x"), to_arrays(y, "y")
-    sample_weight = to_arrays(sample_weight, "sample_weight")
-    if class_weight is not None:
-        if sample_weight is not None:
-            raise ValueError("class_weight and sample_weight cannot be combined, got both; multiply them yourself.")
-        if y is None:
-            raise ValueError("class_weight needs labels, got y=None.")
-        check_lengths(x, y, None)
-        sample_weight = class_weights_of(y, class_weight, classes)
-    return _limited(ArrayStream(x, y, sample_weight, batch_size, shuffle, steps))
+    arrays = as_batch(x, y, sample_weight, class_weight, classes, whole_data=True)
+    return _limited(ArrayStream(*arrays, batch_size, shuffle, steps))
 
 
 def _limited(stream: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import numbers
 import re
@@ -60,10 +61,8 @@ def find_entries(optimizer: Any, loss: Any, loss_weights: Any, outputs: int | No
                 "losses; give one loss for each optimizer, or a single one for all."
             )
         names = [f"{name}+{_loss_name(one)}".lstrip("+") for name, one in zip(names, losses, strict=True)]
-    entries = [
-        Entry(name, one, loss if losses is None else losses[i])
-        for i, (name, one) in enumerate(zip(_distinct_names(names), optimizers, strict=True))
-    ]
+    parts = zip(_distinct_names(names), optimizers, losses or [loss] * len(names), strict=True)
+    entries = [Entry(name, one, own) for name, one, own in parts]
     _weigh(entries, loss_weights)
     return entries
 
@@ -76,10 +75,8 @@ def _distinct_optimizers(given: Sequence[Any]) -> list[Any]:
         if one is None:
             raise ValueError(f"A comparison needs optimizers, got None in place {i} of the list; leave it out.")
         if any(one is other for other in optimizers[:i]):
-            raise ValueError(
-                f"Each replica needs an optimizer of its own, got {one.name!r} twice; make another with "
-                f"{type(one).__name__}.from_config(optimizer.get_config())."
-            )
+            problem = f"Each replica needs an optimizer of its own, got {one.name!r} twice"
+            raise ValueError(f"{problem}; make another with {type(one).__name__}.from_config(optimizer.get_config()).")
     return optimizers
 
 
@@ -116,12 +113,9 @@ def _distinct_names(names: list[str]) -> list[str]:
     """Names without `/`, a repeated one with `_1`, `_2`, ..."""
     found: list[str] = []
     for name in names:
-        name = base = name.replace("/", "_")
-        count = 0
-        while name in found:
-            count += 1
-            name = f"{base}_{count}"
-        found.append(name)
+        base = name.replace("/", "_")
+        numbered = (f"{base}_{count}" if count else base for count in itertools.count())
+        found.append(next(one for one in numbered if one not in found))
     return found
 
 

@@ -47,10 +47,8 @@ def as_array(value: Any, role: str) -> Any:
             raise
         array = np.asarray(value.float())  # bfloat16, which NumPy does not know
     if hasattr(value, "iloc") and role != "sample_weight":
-        array = _numbers(array, value, role, None)[:, None]
-    elif array.dtype == object:
-        array = _numbers(array, value, role, None)
-    return array
+        return _numbers(array, value, role, None)[:, None]
+    return _numbers(array, value, role, None) if array.dtype == object else array
 
 
 def _is_elsewhere(value: Any) -> bool:
@@ -68,10 +66,8 @@ def _from_device(value: Any, role: str) -> Any:
         return k.xp.from_dlpack(value)
     if hasattr(value, "cpu"):
         return as_array(value.cpu(), role)
-    raise ValueError(
-        f"{role} lies on another device, got a {type(value).__name__} while minikeras computes on the CPU; copy it to "
-        "the host."
-    )
+    problem = f"{role} lies on another device, got a {type(value).__name__} while minikeras computes on the CPU"
+    raise ValueError(f"{problem}; copy it to the host.")
 
 
 def _column_names(value: Any) -> list[Any] | None:

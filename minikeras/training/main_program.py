@@ -70,9 +70,8 @@ def describe(names: set[str]) -> tuple[Any, ...]:
         name = waiting.pop()
         value = vars(main).get(name)
         needed: set[str] = set()
-        made_by_text = isinstance(value, ModuleType) or (
-            isinstance(value, (type, FunctionType)) and value.__module__ == "__main__"
-        )
+        made_by_text = isinstance(value, ModuleType)
+        made_by_text |= isinstance(value, (type, FunctionType)) and value.__module__ == "__main__"
         if not made_by_text and name in vars(main):
             try:
                 sent[name], needed = dumped(value)

@@ -49,11 +49,8 @@ class Outputs:
         Raises:
             ValueError: for what does not fit.
         """
-        if (
-            isinstance(spec, (list, tuple))
-            and len(spec) == self.count
-            and (lists or not any(map(tree.is_nested, spec)))
-        ):
+        fits = isinstance(spec, (list, tuple)) and len(spec) == self.count
+        if fits and (lists or not any(map(tree.is_nested, spec))):
             return list(spec)
         if isinstance(spec, Mapping) and not _has_keys(self.structure, spec):
             for names in (self.names, self.model_names):
@@ -61,9 +58,7 @@ class Outputs:
                     return [spec.get(name) for name in names]
             if self.names == self.loss_names or not isinstance(self.structure, Mapping):
                 unknown = sorted(str(key) for key in spec.keys() - set(self.names))
-                raise ValueError(
-                    f"{role} names the outputs {unknown}, which the model does not have; its outputs are {self.names}."
-                )
+                raise ValueError(f"{role} names the outputs {unknown}, not the model's; its outputs are {self.names}.")
         return list(self._descend(self.structure, spec, role))
 
     def _descend(self, structure: Any, spec: Any, role: str) -> list[Any]:

@@ -29,12 +29,8 @@ class Snapshot:
         self._optimizer, self._iterations = model.optimizer, _iterations(model.optimizer)
         self._unbuilt = [layer for layer in layers if not layer.built]
         things: dict[int, Any] = {id(thing): thing for thing in [*layers, *_measures(model)] if thing is not None}
-        self._containers = [
-            (value, value.copy())
-            for layer in self._unbuilt
-            for value in vars(layer).values()
-            if isinstance(value, (list, dict, set))
-        ]
+        values = [value for layer in self._unbuilt for value in vars(layer).values()]
+        self._containers = [(value, value.copy()) for value in values if isinstance(value, (list, dict, set))]
         streams = [global_generator(), *contents.streams]
         things |= {id(metric): metric for metric in contents.metrics if isinstance(metric, Metric)}
         carried = [state for layer in layers for state in tree.flatten(getattr(layer, "states", None))]

@@ -62,9 +62,7 @@ def checked_logs(logs: Any, step: str) -> Any:
         ValueError: where these are no dict.
     """
     if not isinstance(logs, Mapping):
-        raise ValueError(
-            f"{step}() must return a dict of values by name, got {shown(logs)}; return for example {{'loss': loss}}."
-        )
+        raise ValueError(f"{step}() must return a dict of values by name, got {shown(logs)}; return {{'loss': loss}}.")
     return logs
 
 

@@ -29,20 +29,8 @@ from minikeras.metrics import Mean, Metric
 from minikeras.optimizers.schedules import LearningRateSchedule
 from minikeras.registry import deserialize_keras_object, is_builtin, serialize_keras_object
 from minikeras.tracebacks import end_at_users_line, user_facing, warn
+from minikeras.training import data as feed
 from minikeras.training.compiled import CompiledLoss, CompiledMetrics
-from minikeras.training.data import (
-    ArrayStream,
-    batch_length,
-    check_lengths,
-    check_sample_weight,
-    class_weights_of,
-    is_batch_source,
-    make_stream,
-    only_batch,
-    split_validation,
-    to_arrays,
-    unpack_x_y_sample_weight,
-)
 from minikeras.training.inference import Inference
 from minikeras.training.outputs import Outputs
 from minikeras.training.snapshot import Snapshot, Trial
@@ -137,11 +125,8 @@ class Trainer:
         if kwargs:
             raise ValueError(f"compile got unknown arguments {sorted(kwargs)}; check their spelling.")
         arguments = {
-            "optimizer": optimizer,
-            "loss": loss,
-            "loss_weights": loss_weights,
-            "metrics": metrics,
-            "weighted_metrics": weighted_metrics,
+            **{"optimizer": optimizer, "loss": loss, "loss_weights": loss_weights},
+            **{"metrics": metrics, "weighted_metrics": weighted_metrics},
             "run_eagerly": _switch("run_eagerly", run_eagerly),
             "steps_per_execution": whole("steps_per_execution", steps_per_execution, 1),
             "jit_compile": _switch("jit_compile", jit_compile, "auto"),
@@ -235,9 +220,7 @@ class Trainer:
 
     def _require_compiled(self, method: str) -> None:
         if not self.compiled:
-            raise ValueError(
-                f"The model {self.name!r} must be compiled before {method}(); call compile() with a loss first."
-            )
+            raise ValueError(f"The model {self.name!r} must be compiled before {method}(); call compile() first.")
 
     # ------------------------------------------------------------ one step
 
@@ -255,10 +238,8 @@ class Trainer:
             if y is not None:
                 total = self._compiled_loss(y, y_pred, sample_weight)
             elif self._compiled_loss.is_given:
-                raise ValueError(
-                    f"The model {self.name!r} is compiled with loss={self.loss!r:.80}, but got no targets; pass y, or "
-                    "compile it without a loss."
-                )
+                compiled = f"The model {self.name!r} is compiled with loss={self.loss!r:.80}"
+                raise ValueError(f"{compiled}, but got no targets; pass y, or compile it without a loss.")
         for extra in extras:
             value = extra if type(extra) is Tensor and not extra.data.ndim else _as_scalar(extra)
             total = value if total is None else total + value
@@ -268,9 +249,7 @@ class Trainer:
                 "to a symbolic tensor; pass that to the layer as an input, or add it with model.add_loss()."
             )
         if total is None:
-            raise ValueError(
-                f"The model {self.name!r} has no loss to compute; pass y, and a loss to compile(), or add_loss()."
-            )
+            raise ValueError(f"The model {self.name!r} has no loss; pass y, and a loss to compile(), or add_loss().")
         return total
 
     def _extra_losses(self) -> list[Any]:
@@ -278,10 +257,8 @@ class Trainer:
         if type(self).losses is not Layer.losses or self._entry != context.entries:
             # a property of the user's, or the last that was computed is not this model but, say, a part of it
             if is_symbolic(self._added_losses()):
-                raise ValueError(
-                    f"The losses added to the model {self.name!r} are computed where it is called, and it was not; "
-                    "call self(x) before compute_loss()."
-                )
+                problem = f"The losses added to the model {self.name!r} are computed where it is called, and it was not"
+                raise ValueError(f"{problem}; call self(x) before compute_loss().")
             return [loss for loss in self.losses if not isinstance(loss, KerasTensor)]
         contents = self._contents()
         penalized = contents.penalized if _is_walked(type(self)) else self._trainable_now()
@@ -303,7 +280,7 @@ class Trainer:
         Returns the logs.  Override it for another way to train; `minikeras.GradientTape` and `self.optimizer.apply` do
         the work there.
         """
-        x, y, sample_weight = unpack_x_y_sample_weight(data)
+        x, y, sample_weight = feed.unpack_x_y_sample_weight(data)
         with recording():
             y_pred = self(x, training=True)  # type: ignore[operator]
             loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
@@ -318,7 +295,7 @@ class Trainer:
             gradients = self.reduce_gradients(backward(scaled, variables, destinations=destinations))
             self.optimizer.apply_flat(gradients)
         if self._loss_tracker is not None:
-            self._loss_tracker.update_state(loss, sample_weight=float(batch_length(x)))
+            self._loss_tracker.update_state(loss, sample_weight=float(feed.batch_length(x)))
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def reduce_gradients(self, gradients: list[Any]) -> list[Any]:
@@ -327,46 +304,38 @@ class Trainer:
 
     def test_step(self, data: Any) -> Any:
         """One evaluation step on a batch.  Returns the logs."""
-        x, y, sample_weight = unpack_x_y_sample_weight(data)
+        x, y, sample_weight = feed.unpack_x_y_sample_weight(data)
         y_pred = self(x, training=False)  # type: ignore[operator]
         loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=False)
         if self._loss_tracker is not None:
-            self._loss_tracker.update_state(loss, sample_weight=float(batch_length(x)))
+            self._loss_tracker.update_state(loss, sample_weight=float(feed.batch_length(x)))
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     _builtin_test_step = test_step  # whatever a subclass defines
 
     def predict_step(self, data: Any) -> Any:
         """One prediction step on a batch.  Returns the outputs."""
-        x, _, _ = unpack_x_y_sample_weight(data)
+        x, _, _ = feed.unpack_x_y_sample_weight(data)
         return self._inference(x)
 
     def _trainable_now(self) -> list[Variable]:
         """The trainable variables, those that a property of the user's names where there is one."""
         return self._contents().trainable if _is_walked(type(self)) else self.trainable_variables
 
-    def _try_out(
-        self,
-        streams: tuple,
-        validation: Any,
-        callbacks: CallbackList | None,
-        x: Any,
-        y: Any,
-        y_pred: Any,
-        sample_weight: Any,
-    ) -> None:
+    def _try_out(self, streams: tuple, validation: Any, callbacks: CallbackList | None, *first: Any) -> None:
         """Let everything that only comes later in a fit fail now, before the first update: metrics, validation, files.
 
         Args:
             streams: whose labels are held against the predictions, where these have not been known before.
             validation: the first batch of the validation data, or None.
             callbacks: those of the fit, or None.
-            x, y, y_pred, sample_weight: the first batch and its predictions.
+            first: x, y, predictions and sample weights of the first batch.
         """
+        x, y, y_pred, sample_weight = first
         for stream in streams:
             self._check_stream(stream, y_pred)
         if streams or k.active_device() == "gpu":  # whose kernels refuse no labels
-            for labels in (y, None if validation is None else unpack_x_y_sample_weight(validation)[1]):
+            for labels in (y, None if validation is None else feed.unpack_x_y_sample_weight(validation)[1]):
                 on_host = tree.map_structure(lambda leaf: None if leaf is None else k.to_host(leaf), labels)
                 self._check_labels(on_host, classes=True, outputs=y_pred)
         shapes = _shapes("fit", x, y, sample_weight, validation)
@@ -491,17 +460,16 @@ class Trainer:
         validation_split = number("validation_split", validation_split, low=0, below=1, optional=True)
         shuffle = _shuffling(shuffle)
         if validation_split and validation_data is None:
-            if is_batch_source(x):
+            if feed.is_batch_source(x):
                 raise ValueError("validation_split works on arrays, got batches; pass validation_data instead.")
-            arrays = to_arrays(x, "x"), to_arrays(y, "y"), to_arrays(sample_weight, "sample_weight")
-            (x, y, sample_weight), validation_data = split_validation(arrays, validation_split)
+            arrays = feed.to_arrays(x, "x"), feed.to_arrays(y, "y"), feed.to_arrays(sample_weight, "sample_weight")
+            (x, y, sample_weight), validation_data = feed.split_validation(arrays, validation_split)
         known = None if class_weight is None else self._classes()
         order = batch_size, steps_per_epoch, shuffle
-        stream = make_stream(x, y, sample_weight, *order, class_weight, known, **preparation)
+        stream = feed.make_stream(x, y, sample_weight, *order, class_weight, known, **preparation)
         self._check_stream(stream)
-        validation = self._validation_stream(
-            validation_data, validation_batch_size or batch_size, validation_steps, preparation
-        )
+        chosen = validation_batch_size or batch_size, validation_steps
+        validation = self._validation_stream(validation_data, *chosen, preparation)
         self._kept = Snapshot(self)
         self._loss_explained = False
         self._observers = ()
@@ -589,9 +557,7 @@ class Trainer:
                 if self.stop_training:
                     break
         if step < 0:
-            raise ValueError(
-                "The data ended before the first batch; pass a generator that yields batches in every epoch."
-            )
+            raise ValueError("The data ended before the first batch; pass what yields batches in every epoch.")
         if not self.stop_training and _is_short(stream, step + 1, "steps_per_epoch * epochs"):
             self.stop_training = stream.ended
         stream.on_epoch_end()
@@ -625,9 +591,7 @@ class Trainer:
         for leaf in (y,) if type(y) is np.ndarray else tree.flatten(y):
             if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
                 where = int(np.argwhere(~np.isfinite(leaf))[0][0])
-                raise ValueError(
-                    f"The labels must be finite numbers, got {leaf[where]} in sample {where}; clean the data."
-                )
+                raise ValueError(f"The labels must be finite numbers, got {leaf[where]} in sample {where}; clean them.")
         if not classes or y is None or self._compiled_loss is None or not self._compiled_loss.takes_classes:
             return
         if not (self._has_builtin_train_step() and self._has_builtin_test_step()):
@@ -636,15 +600,13 @@ class Trainer:
             outputs = self.output  # type: ignore[attr-defined]
         self._compiled_loss.check_labels(y, outputs)
 
-    def _validation_stream(
-        self, data: Any, batch_size: int | None, steps: int | None, preparation: dict[str, Any]
-    ) -> Any:
+    def _validation_stream(self, data: Any, batch_size: Any, steps: Any, preparation: dict[str, Any]) -> Any:
         if data is None:
             return None
-        if is_batch_source(data):
-            return make_stream(data, steps=steps, **preparation)
-        x, y, sample_weight = unpack_x_y_sample_weight(data)
-        stream = make_stream(x, y, sample_weight, batch_size, steps)
+        if feed.is_batch_source(data):
+            return feed.make_stream(data, steps=steps, **preparation)
+        x, y, sample_weight = feed.unpack_x_y_sample_weight(data)
+        stream = feed.make_stream(x, y, sample_weight, batch_size, steps)
         self._check_stream(stream)
         return stream
 
@@ -676,13 +638,13 @@ class Trainer:
         preparation = _preparation("evaluate", kwargs)
         self._require_compiled("evaluate")
         steps, verbose = whole("steps", steps, 1, optional=True, floats=True), _verbosity(verbose)
-        if verbose == 0 and callbacks is None and steps is None and only_batch(x, batch_size) is not None:
+        if verbose == 0 and callbacks is None and steps is None and feed.only_batch(x, batch_size) is not None:
             data = self._one_batch(x, y, sample_weight, None)
             self._loss_explained = False
             logs = self._test_batch(data)
             self._explain_loss(logs, "The loss", data, data)
         else:
-            stream = make_stream(x, y, sample_weight, batch_size, steps, **preparation)
+            stream = feed.make_stream(x, y, sample_weight, batch_size, steps, **preparation)
             self._check_stream(stream)
             shapes = None if stream.arrays is None else _shapes("test", *stream.first_batch())
             proven = shapes is not None and shapes in self._contents().proven
@@ -736,11 +698,11 @@ class Trainer:
         """
         preparation = _preparation("predict", kwargs) if kwargs else {}
         if callbacks is None and steps is None and type(verbose) is int and verbose == 0:
-            batch = only_batch(x, batch_size)
+            batch = feed.only_batch(x, batch_size)
             if batch is not None:  # nobody to tell of batches, and no further one to prepare
                 return self._predict_batch(batch)
         steps, verbose = whole("steps", steps, 1, optional=True, floats=True), _verbosity(verbose)
-        stream = make_stream(x, None, None, batch_size, steps, **preparation)
+        stream = feed.make_stream(x, None, None, batch_size, steps, **preparation)
         callbacks = self._callback_list(callbacks, verbose, stream)
         callbacks.on_predict_begin()
         collected = _Collector(stream.samples if steps is None else None)
@@ -794,7 +756,7 @@ class Trainer:
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
         try:
-            return self._predict_batch(to_arrays(x, "x"))
+            return self._predict_batch(feed.to_arrays(x, "x"))
         except BaseException as error:
             end_at_users_line(error)
             raise
@@ -802,15 +764,9 @@ class Trainer:
     def _one_batch(self, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> tuple[Any, Any, Any]:
         if x is None:
             raise ValueError("x is missing, got None; pass the batch's arrays.")
-        x, y, sample_weight = to_arrays(x, "x"), to_arrays(y, "y"), to_arrays(sample_weight, "sample_weight")
-        if class_weight is not None:
-            if y is None:
-                raise ValueError("class_weight needs labels, got y=None.")
-            if sample_weight is not None:
-                raise ValueError("class_weight and sample_weight cannot be combined, got both; multiply them yourself.")
-            sample_weight = class_weights_of(y, class_weight, self._classes(), whole_data=False)
-        check_lengths(x, y, sample_weight)
-        check_sample_weight(sample_weight)
+        classes = None if class_weight is None else self._classes()
+        x, y, sample_weight = feed.as_batch(x, y, sample_weight, class_weight, classes)
+        feed.check_lengths(x, y, sample_weight)
         self._check_labels(y, classes=True)
         return x, y, sample_weight
 
@@ -895,12 +851,9 @@ class _Collector:
             if self._samples is not None:
                 self._arrays = [np.empty((self._samples, *part.shape[1:]), part.dtype) for part in flat]
         stop = self._filled + len(flat[0])
-        fits = self._arrays and all(
-            part.shape[1:] == array.shape[1:] and stop <= len(array)
-            for part, array in zip(flat, self._arrays, strict=True)
-        )
-        if fits:
-            for part, array in zip(flat, self._arrays, strict=True):
+        pairs = list(zip(flat, self._arrays, strict=True)) if self._arrays else []
+        if pairs and all(part.shape[1:] == array.shape[1:] and stop <= len(array) for part, array in pairs):
+            for part, array in pairs:
                 array[self._filled : stop] = part
             self._filled = stop
             return
@@ -914,10 +867,8 @@ class _Collector:
         if self._structure is None:
             raise ValueError("The data ended before the first batch; pass data that yields at least one.")
         if self._arrays:
-            whole = [array[: self._filled] for array in self._arrays]
-        else:
-            whole = [np.concatenate(parts) for parts in self._parts]
-        return tree.pack_sequence_as(self._structure, whole)
+            return tree.pack_sequence_as(self._structure, [array[: self._filled] for array in self._arrays])
+        return tree.pack_sequence_as(self._structure, [np.concatenate(parts) for parts in self._parts])
 
 
 # whether the walk through models of a class says what is trained, and no property of the user's
@@ -965,12 +916,10 @@ def _allowed(epochs: int) -> int:
 
 def _ended(stream: Any, epoch: int) -> bool:
     """Whether the data of a generator is used up although there are epochs to come; the user is told."""
-    if isinstance(stream, ArrayStream) or not stream.ended:
+    if isinstance(stream, feed.ArrayStream) or not stream.ended:
         return False
-    warn(
-        f"Your input ran out of data after epoch {epoch}, so training stops here; make sure that it yields batches for "
-        "all epochs, or pass a dataset that can begin anew."
-    )
+    problem = f"Your input ran out of data after epoch {epoch}, so training stops here"
+    warn(f"{problem}; make sure that it yields batches for all epochs, or pass a dataset that can begin anew.")
     return True
 
 

@@ -62,10 +62,8 @@ class Worker:
                 self._sent = dataset
             _write(self._process.stdin, [pickle.dumps(index)])
             answer = _read(self._process.stdout)
-        except OSError:  # nobody reads there
-            answer = None
-        if answer is None:
-            raise RuntimeError(self._obituary(index))
+        except (OSError, EOFError):  # nobody reads or writes there
+            raise RuntimeError(self._obituary(index)) from None
         failed, value = pickle.loads(answer[0], buffers=answer[1:])
         if not failed:
             return self._finish(value)
@@ -130,9 +128,7 @@ def _preparation(dataset: Pickled) -> bytes:
 
 def _start() -> subprocess.Popen:
     if _serving:
-        raise RuntimeError(
-            "A worker process may not start worker processes; pass use_multiprocessing=False to what a dataset calls."
-        )
+        raise RuntimeError("A worker process may not start others; pass use_multiprocessing=False within a dataset.")
     code = f"import sys; sys.path[:] = {sys.path!r}; from minikeras.training.worker import serve; serve()"
     return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
 
@@ -147,8 +143,9 @@ def serve() -> None:
     os.dup2(2, 1)
     dataset: Any = None
     while True:
-        request = _read(requests)
-        if request is None:
+        try:
+            request = _read(requests)
+        except EOFError:
             return
         try:
             if len(request) == 2:
@@ -228,30 +225,23 @@ def _write_all(pipe: Any, part: Any) -> None:
         view = view[pipe.write(view) :]
 
 
-def _read(pipe: Any) -> list[bytearray] | None:
-    """The parts of a message, or None where the other side has ended."""
-    head = _read_exactly(pipe, _COUNT.size)
-    if head is None:
-        return None
-    (count,) = _COUNT.unpack(head)
-    sizes = _read_exactly(pipe, count * _COUNT.size)
-    if sizes is None:
-        return None
-    parts = []
-    for (size,) in _COUNT.iter_unpack(sizes):
-        part = _read_exactly(pipe, size)
-        if part is None:
-            return None
-        parts.append(part)
-    return parts
+def _read(pipe: Any) -> list[bytearray]:
+    """The parts of a message.
+
+    Raises:
+        EOFError: where the other side has ended.
+    """
+    (count,) = _COUNT.unpack(_read_exactly(pipe, _COUNT.size))
+    sizes = _COUNT.iter_unpack(_read_exactly(pipe, count * _COUNT.size))
+    return [_read_exactly(pipe, size) for (size,) in sizes]
 
 
-def _read_exactly(pipe: Any, size: int) -> bytearray | None:
+def _read_exactly(pipe: Any, size: int) -> bytearray:
     data = bytearray(size)
     view = memoryview(data)
     while view:
         got = pipe.readinto(view)
         if not got:
-            return None
+            raise EOFError
         view = view[got:]
     return data

@@ -60,9 +60,8 @@ class _Estimator(BaseEstimator):
         X, y = self._checked(X, y)
         model = self._model_for(X, y)
         if not model.compiled or model.loss is None or model.optimizer is None:
-            raise RuntimeError(
-                f"The model {model.name!r} must be compiled with a loss and an optimizer; call its compile() first."
-            )
+            problem = f"The model {model.name!r} must be compiled with a loss and an optimizer"
+            raise RuntimeError(f"{problem}; call its compile() first.")
         self.history_ = model.fit(X, y, **{**(self.fit_kwargs or {}), **kwargs})
         self.model_ = model
         return self
@@ -127,9 +126,7 @@ class SKLearnClassifier(ClassifierMixin, _Estimator):
         check_classification_targets(y)
         self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) == 1:
-            raise ValueError(
-                f"A classifier cannot be trained on one class alone, got {self.classes_[0]!r} in every sample."
-            )
+            raise ValueError(f"A classifier cannot learn one class alone, got {self.classes_[0]!r} in every sample.")
         return X, np.eye(len(self.classes_))[numbers]
 
     def predict(self, X: Any) -> np.ndarray:
