@@ -490,12 +490,7 @@ def bias_add(x: Any, bias: Any, data_format: Any = None) -> Any:
 
 def _convolution(operation: Callable, meaning: str, name: str) -> Callable[..., Any]:
     def convolve(
-        x: Any,
-        kernel: Any,
-        strides: Any = 1,
-        padding: str = "valid",
-        data_format: Any = None,
-        dilation_rate: Any = 1,
+        x: Any, kernel: Any, strides: Any = 1, padding: str = "valid", data_format: Any = None, dilation_rate: Any = 1
     ) -> Any:
         return operation(x, kernel, strides, padding, data_format, dilation_rate)
 

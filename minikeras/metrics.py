@@ -315,11 +315,7 @@ class MeanMetricWrapper(Mean):
             )
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "fn": described(self._fn),
-            **registry.serialize_keras_object(self._fn_kwargs),
-        }
+        return {**super().get_config(), "fn": described(self._fn), **registry.serialize_keras_object(self._fn_kwargs)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Metric:

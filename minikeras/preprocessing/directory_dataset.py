@@ -62,11 +62,7 @@ class Options:
 
 
 def directory_datasets(
-    directory: str | os.PathLike,
-    options: Options,
-    load: Callable[[str], Any],
-    extensions: Sequence[str],
-    noun: str,
+    directory: str | os.PathLike, options: Options, load: Callable[[str], Any], extensions: Sequence[str], noun: str
 ) -> Any:
     """The dataset of what `load` makes of each file, or for `subset="both"` a list of two.
 

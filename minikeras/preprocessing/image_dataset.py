@@ -94,28 +94,13 @@ def image_dataset_from_directory(
         data_format=config.standardize_data_format(data_format),
     )
     options = Options(
-        labels,
-        label_mode,
-        class_names,
-        batch_size,
-        shuffle,
-        seed,
-        validation_split,
-        subset,
-        follow_links,
-        verbose,
+        labels, label_mode, class_names, batch_size, shuffle, seed, validation_split, subset, follow_links, verbose
     )
     return directory_datasets(directory, options, load, EXTENSIONS, "pictures")
 
 
 def load_picture(
-    path: str,
-    size: tuple[int, int],
-    color_mode: str,
-    interpolation: str,
-    crop: bool,
-    pad: str | None,
-    data_format: str,
+    path: str, size: tuple[int, int], color_mode: str, interpolation: str, crop: bool, pad: str | None, data_format: str
 ) -> np.ndarray:
     """A picture file as a float32 array of the given size, values from 0 to 255."""
     picture = np.asarray(load_img(path, color_mode=color_mode))

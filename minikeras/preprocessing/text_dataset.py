@@ -56,16 +56,7 @@ def text_dataset_from_directory(
     if format not in ("tf", "grain"):
         raise ValueError(f"format must be 'tf' or 'grain', got {format!r}.")
     options = Options(
-        labels,
-        label_mode,
-        class_names,
-        batch_size,
-        shuffle,
-        seed,
-        validation_split,
-        subset,
-        follow_links,
-        verbose,
+        labels, label_mode, class_names, batch_size, shuffle, seed, validation_split, subset, follow_links, verbose
     )
     return directory_datasets(directory, options, partial(load_text, max_length=max_length), (".txt",), "texts")
 

@@ -10,16 +10,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.compiler import (
-    FAST,
-    add_up_rows,
-    emitted_part,
-    floats,
-    numbers,
-    part,
-    parts_for,
-    share,
-)
+from minikeras.kernels.cpu.compiler import FAST, add_up_rows, emitted_part, floats, numbers, part, parts_for, share
 from minikeras.kernels.cpu.conv import window_table
 from minikeras.kernels.reference import pool as reference
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
