@@ -31,6 +31,7 @@ from minikeras.ops import nn
 from minikeras.ops.common import as_type, unbroadcast
 from minikeras.ops.crossentropy import as_single, binary_terms, logits_behind
 from minikeras.tracebacks import end_at_users_line, user_facing
+from minikeras.utils.checks import one_of
 
 REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
 
@@ -115,7 +116,7 @@ def _in_single(function: Callable) -> Callable:
             return _narrowed(function(_widened(y_true), _widened(y_pred), *args, **options), y_pred.data.dtype)
         return function(y_true, y_pred, *args, **options)
 
-    return loss
+    return user_facing(loss)
 
 
 def _is_half(value: Any) -> bool:
@@ -128,7 +129,7 @@ def _widened(value: Any) -> Any:
 
 
 def _narrowed(values: Any, dtype: Any) -> Any:
-    """A loss in that type, with its mask."""
+    """A loss in another type, with its mask."""
     result = ops.cast(values, dtype)
     result._keras_mask = values._keras_mask
     return result
@@ -274,7 +275,6 @@ def poisson(y_true: Any, y_pred: Any) -> Any:
 # ---------------------------------------------------------------- loss functions: sums over the last axis
 
 
-@user_facing
 @_in_single
 def kl_divergence(y_true: Any, y_pred: Any) -> Any:
     """The sum of `y_true * log(y_true / y_pred)` over the last axis; both are limited to epsilon ... 1."""
@@ -282,7 +282,6 @@ def kl_divergence(y_true: Any, y_pred: Any) -> Any:
     return ops.sum(y_true * ops.log(y_true / y_pred), axis=-1)
 
 
-@user_facing
 @_in_single
 def categorical_hinge(y_true: Any, y_pred: Any) -> Any:
     """`max(1 + largest wrong score - right score, 0)` for one-hot targets."""
@@ -292,7 +291,6 @@ def categorical_hinge(y_true: Any, y_pred: Any) -> Any:
     return ops.maximum(wrong - right + 1.0, 0.0)
 
 
-@user_facing
 @_in_single
 def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     """Minus the cosine of the angle between the vectors along `axis`: -1 for the same direction."""
@@ -310,7 +308,6 @@ def _unit(x: Any, axis: int) -> Any:
 # ---------------------------------------------------------------- loss functions: cross-entropies
 
 
-@user_facing
 @_in_single
 def categorical_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
@@ -354,7 +351,6 @@ def _check_axis(axis: Any, y_pred: Any) -> None:
         )
 
 
-@user_facing
 @_in_single
 def sparse_categorical_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, ignore_class: int | None = None, axis: int = -1
@@ -387,7 +383,6 @@ def _binary_crossentropy(y_true: Any, y_pred: Any, *, from_logits: bool) -> Any:
     return binary_terms(y_true, y_pred, from_logits)
 
 
-@user_facing
 @_in_single
 def binary_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
@@ -476,7 +471,6 @@ def categorical_focal_crossentropy(
     return ops.sum(-weights * ops.power(1.0 - y_pred, gamma) * y_true * ops.log(y_pred), axis=axis)
 
 
-@user_facing
 @_in_single
 def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float) -> Any:
     """`(1 - p**q) / q`, p being the probability of the class that the label names (Zhang and Sabuncu 2018).
@@ -512,7 +506,6 @@ def _class_numbers(y_true: Any) -> Any:
     return ops.cast(labels, "int32")
 
 
-@user_facing
 @_in_single
 def ctc(y_true: Any, y_pred: Any) -> Any:
     """Connectionist temporal classification, see `ops.ctc_loss`; the class 0 is the blank.
@@ -542,7 +535,6 @@ def ctc(y_true: Any, y_pred: Any) -> Any:
 # ---------------------------------------------------------------- loss functions: distances of embeddings
 
 
-@user_facing
 @_in_single
 def circle(
     y_true: Any,
@@ -722,8 +714,7 @@ class Reduction:
         Raises:
             ValueError: for another word.
         """
-        if key not in cls.all():
-            raise ValueError(f"A reduction is one of {cls.all()}, got {key!r}.")
+        one_of("A reduction", key, cls.all())
 
 
 class Loss(Configured):
@@ -740,10 +731,8 @@ class Loss(Configured):
 
     def __init__(self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None):
         reduction = Reduction.SUM_OVER_BATCH_SIZE if reduction == Reduction.AUTO else reduction
-        if reduction not in REDUCTIONS:
-            raise ValueError(f"A loss's reduction must be one of {REDUCTIONS}, got {reduction!r}.")
         self.name: Any = name or unique_name(snake_case(type(self).__name__))
-        self.reduction = reduction
+        self.reduction = one_of("reduction", reduction, REDUCTIONS, owner="A loss")
         self._dtype = number_type(dtype)
         if self._dtype.char not in FLOATS:
             raise ValueError(f"A loss's dtype must be a float type, got {dtype!r}.")
@@ -771,7 +760,7 @@ class Loss(Configured):
             if not (isinstance(values, Tensor) and values.tracked):
                 self._check_values(values, y_pred)
             if values.dtype != self._dtype:
-                values = self._converted(values)
+                values = _narrowed(values, self._dtype)
             own = getattr(values, "_keras_mask", None)
             if own is not None:
                 mask = own if mask is None else Tensor(raw(mask).astype(bool) & raw(own))
@@ -820,12 +809,6 @@ class Loss(Configured):
                 f"The loss {self.name!r} must depend on y_pred, got a tensor of shape {tuple(values.shape)} that no "
                 "gradient leads through; compute it from y_pred with differentiable functions of minikeras.ops."
             )
-
-    def _converted(self, values: Any) -> Any:
-        """The values in the loss's type, with their mask."""
-        result = ops.cast(values, self._dtype)
-        result._keras_mask = values._keras_mask
-        return result
 
     def _convert(self, value: Any, keep_type: bool = False) -> Any:
         """Targets or predictions as tensors of the loss's type; a tensor that is one already is itself."""

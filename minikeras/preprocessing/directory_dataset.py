@@ -11,7 +11,9 @@ import numpy as np
 
 from minikeras.data import AUTOTUNE, Dataset
 from minikeras.preprocessing.directories import class_files, files_below
+from minikeras.utils.checks import one_of
 
+FORMATS = ("tf", "grain")
 LABEL_MODES = ("int", "categorical", "binary", None)
 SUBSETS = ("training", "validation", "both", None)
 
@@ -38,15 +40,13 @@ class Options:
                 "labels must be 'inferred', None, or a list with a whole number for each file in sorted order, got "
                 f"{self.labels!r}."
             )
-        if self.label_mode not in LABEL_MODES:
-            raise ValueError(f"label_mode must be 'int', 'categorical', 'binary' or None, got {self.label_mode!r}.")
+        one_of("label_mode", self.label_mode, LABEL_MODES)
         if self.class_names and (self.labels != "inferred" or self.label_mode is None):
             raise ValueError(
                 f"class_names goes with labels='inferred' only, got class_names={self.class_names!r} and labels="
                 f"{self.labels!r}, label_mode={self.label_mode!r}."
             )
-        if self.subset not in SUBSETS:
-            raise ValueError(f"subset must be 'training', 'validation', 'both' or None, got {self.subset!r}.")
+        one_of("subset", self.subset, SUBSETS)
         if self.validation_split and not 0 < self.validation_split < 1:
             raise ValueError(f"validation_split must lie between 0 and 1, got {self.validation_split!r}.")
         if bool(self.validation_split) != bool(self.subset):

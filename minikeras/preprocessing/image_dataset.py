@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from minikeras import config
-from minikeras.preprocessing.directory_dataset import Options, directory_datasets
+from minikeras.preprocessing.directory_dataset import FORMATS, Options, directory_datasets
 from minikeras.preprocessing.image.files import COLOR_MODES, load_img
 from minikeras.preprocessing.image.resizing import INTERPOLATIONS, middle, resize, resized
 from minikeras.tracebacks import user_facing
+from minikeras.utils.checks import one_of
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 
@@ -72,16 +73,13 @@ def image_dataset_from_directory(
         ValueError: for arguments that do not fit each other or the files; while iterating, for a damaged picture.
         ImportError: without Pillow.
     """
-    if color_mode not in COLOR_MODES:
-        raise ValueError(f"color_mode must be 'grayscale', 'rgb' or 'rgba', got {color_mode!r}.")
+    one_of("color_mode", color_mode, COLOR_MODES)
     if isinstance(image_size, int):
         image_size = (image_size, image_size)
     if not isinstance(image_size, (list, tuple)) or len(image_size) != 2:
         raise ValueError(f"image_size must be (height, width), got {image_size!r}.")
-    if interpolation.lower() not in INTERPOLATIONS:
-        raise ValueError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}.")
-    if format not in ("tf", "grain"):
-        raise ValueError(f"format must be 'tf' or 'grain', got {format!r}.")
+    one_of("interpolation", interpolation.lower(), INTERPOLATIONS)
+    one_of("format", format, FORMATS)
     if crop_to_aspect_ratio and pad_to_aspect_ratio:
         raise ValueError("Only one of crop_to_aspect_ratio and pad_to_aspect_ratio can be True, got both.")
     load = partial(

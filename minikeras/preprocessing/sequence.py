@@ -12,7 +12,7 @@ import numpy as np
 from minikeras.lazy import offer_names
 from minikeras.tracebacks import user_facing
 from minikeras.training.data import PyDataset
-from minikeras.utils.checks import number, whole
+from minikeras.utils.checks import number, one_of, whole
 
 
 @user_facing
@@ -48,8 +48,7 @@ def pad_sequences(
     except TypeError:
         raise ValueError(f"dtype must be a type of NumPy such as 'int32', got {dtype!r}.") from None
     for name, place in (("padding", padding), ("truncating", truncating)):
-        if place not in ("pre", "post"):
-            raise ValueError(f"{name} must be 'pre' or 'post', got {place!r}.")
+        one_of(name, place, ("pre", "post"))
     for item in sequences:
         if not hasattr(item, "__len__"):
             raise ValueError(f"pad_sequences expects a list of sequences, got {item!r} in it.")

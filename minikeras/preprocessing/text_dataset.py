@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from minikeras.preprocessing.directory_dataset import Options, directory_datasets
+from minikeras.preprocessing.directory_dataset import FORMATS, Options, directory_datasets
 from minikeras.tracebacks import user_facing
+from minikeras.utils.checks import one_of
 
 
 class Text(str):
@@ -53,8 +54,7 @@ def text_dataset_from_directory(
         FileNotFoundError: where `directory` is no folder.
         ValueError: for arguments that do not fit each other or the files.
     """
-    if format not in ("tf", "grain"):
-        raise ValueError(f"format must be 'tf' or 'grain', got {format!r}.")
+    one_of("format", format, FORMATS)
     options = Options(
         labels, label_mode, class_names, batch_size, shuffle, seed, validation_split, subset, follow_links, verbose
     )

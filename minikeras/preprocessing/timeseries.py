@@ -8,7 +8,7 @@ import numpy as np
 
 from minikeras.data import AUTOTUNE, Dataset
 from minikeras.tracebacks import user_facing
-from minikeras.utils.checks import flag, whole
+from minikeras.utils.checks import flag, one_of, whole
 
 
 @user_facing
@@ -48,8 +48,7 @@ def timeseries_dataset_from_array(
     Raises:
         ValueError: for a stride, rate or index that does not fit the data.
     """
-    if format not in ("tf", "grain"):
-        raise ValueError(f"format must be 'tf' or 'grain', got {format!r}.")
+    one_of("format", format, ("tf", "grain"))
     sequence_length = whole("sequence_length", sequence_length, 1)
     batch_size = whole("batch_size", batch_size, 1, optional=True)
     sampling_rate, sequence_stride = whole("sampling_rate", sampling_rate), whole("sequence_stride", sequence_stride)
