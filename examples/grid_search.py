@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from minikeras.wrappers import SKLearnClassifier
 from sklearn.datasets import load_wine
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
@@ -13,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 import minikeras as keras
 from minikeras import layers
+from minikeras.wrappers import SKLearnClassifier
 
 
 def network(X: np.ndarray, y: np.ndarray, units: int = 8, rate: float = 0.01) -> keras.Model:

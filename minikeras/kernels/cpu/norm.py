@@ -81,11 +81,8 @@ def _column_sums(part, parts, size, width, x, g, mean, totals):
                 sums[j] += a
                 sums[j + width] += a * (value[row + j] - middle[j])
         for j in range(width):
-            n, shift, distance = (
-                np.float64(rows + (j < rest)),
-                np.float64(share_of_mean * middle[j]),
-                np.float64(sums[j]),
-            )
+            n, shift = np.float64(rows + (j < rest)), np.float64(share_of_mean * middle[j])
+            distance = np.float64(sums[j])
             total[j] += distance + n * shift
             total[j + width] += np.float64(sums[j + width]) + shift * (distance + distance + n * shift)
 
@@ -180,6 +177,10 @@ class _Lines:
         self.width = self.together * channels
         self.parts = min(parts_for(x.size), rows // self.together)
 
+    def run(self, part: Any, x: Any, **arguments: Any) -> None:
+        """Run a part over the lines."""
+        part.run(self.parts, size=x.size, width=self.width, x=x, **arguments)
+
     def vectors(self, *rows: Any) -> Any:
         """Vectors or numbers for the channels as a matrix of rows for the columns of a line."""
         made = empty((len(rows), self.width), _FLOAT)
@@ -235,7 +236,7 @@ def _into(out: Any, value: Any, wanted: bool) -> Any:
 def _normalized(x: Any, mean: Any, scale: Any, shift: Any, out: Any) -> None:
     """`(x - mean) * scale + shift` with a vector or a number for each."""
     lines = _Lines(x)
-    _normalize.run(lines.parts, size=x.size, width=lines.width, x=x, out=out, vectors=lines.vectors(mean, scale, shift))
+    lines.run(_normalize, x, out=out, vectors=lines.vectors(mean, scale, shift))
 
 
 def _normalized_rows(x: Any, gamma: Any, beta: Any, epsilon: float, centered: bool, out: Any) -> tuple[Any, Any]:
@@ -246,10 +247,8 @@ def _normalized_rows(x: Any, gamma: Any, beta: Any, epsilon: float, centered: bo
     lines = _Lines(x, 1)
     means, inverses = empty((2, len(x), 1), _FLOAT)
     vectors = lines.vectors(_or(gamma, 1), _or(beta, 0))
-    arrays = {"x": x, "out": out, "vectors": vectors, "means": means, "inverses": inverses}
-    _normalize_rows.run(
-        lines.parts, size=x.size, width=lines.width, **arrays, epsilon=float(epsilon), centered=centered
-    )
+    statistics = {"means": means, "inverses": inverses}
+    lines.run(_normalize_rows, x, out=out, vectors=vectors, **statistics, epsilon=float(epsilon), centered=centered)
     return means, inverses
 
 
@@ -260,7 +259,7 @@ def batch_norm(
     y = _like(x, out)
     lines = _Lines(x)
     totals = lines.totals()
-    _column_sums.run(lines.parts, size=x.size, width=lines.width, x=x, g=x, mean=None, totals=totals)
+    lines.run(_column_sums, x, g=x, mean=None, totals=totals)
     mean, square = lines.of_channels(totals) / len(x)
     mean, variance = mean.astype(_FLOAT), np.maximum(square - mean * mean, 0).astype(_FLOAT)
     inverse = 1 / np.sqrt(variance + epsilon)
@@ -275,7 +274,7 @@ def batch_norm_grad(
     x, gamma, beta, mean, inverse, weight = residual
     lines = _Lines(x)
     totals = lines.totals()
-    _column_sums.run(lines.parts, size=x.size, width=lines.width, x=x, g=g, mean=lines.vectors(mean), totals=totals)
+    lines.run(_column_sums, x, g=g, mean=lines.vectors(mean), totals=totals)
     total, along = lines.of_channels(totals)
     along *= inverse
     g_x = None
@@ -283,9 +282,7 @@ def batch_norm_grad(
         g_x = _like(x, None)
         scale = inverse * _or(gamma, 1)
         factors = -weight * scale * inverse * along, -weight * scale * total
-        _combine.run(
-            lines.parts, size=x.size, width=lines.width, x=x, g=g, out=g_x, vectors=lines.vectors(mean, scale, *factors)
-        )
+        lines.run(_combine, x, g=g, out=g_x, vectors=lines.vectors(mean, scale, *factors))
     return g_x, _into(outs[0], along, gamma is not None), _into(outs[1], total, beta is not None)
 
 
@@ -316,6 +313,6 @@ def layer_norm_grad(
     g_x = _like(x, None) if needs_x else None
     lines = _Lines(x, 1)
     arrays = {"gamma": lines.vectors(_or(gamma, 1)), "means": mean, "inverses": inverse, "totals": lines.totals()}
-    _rows_grad.run(lines.parts, size=x.size, width=lines.width, x=x, g=g, out=g_x, **arrays)
+    lines.run(_rows_grad, x, g=g, out=g_x, **arrays)
     total, along = lines.of_channels(arrays["totals"])
     return g_x, _into(outs[0], along, gamma is not None), _into(outs[1], total, beta is not None)
