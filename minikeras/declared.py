@@ -365,8 +365,8 @@ class Documentation:
         return "\n\n".join(self.paragraphs[:place] + arguments + after)
 
 
-class Configured(UserFacing):
-    """Base of what is configured by its constructor and described by `get_config`."""
+class Made(UserFacing):
+    """Base of what has a declared constructor."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -381,6 +381,10 @@ class Configured(UserFacing):
     @classmethod
     def _refuse_arguments(cls, names: list[str], known: Iterable[str]) -> None:
         raise TypeError(unknown(f"argument of {cls.__name__}", names[0], known))
+
+
+class Configured(Made):
+    """Base of what is configured by its constructor and described by `get_config`."""
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, by name."""

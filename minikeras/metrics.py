@@ -834,8 +834,8 @@ class _Confusion(Metric):
         self._counts = {which: self._add_zeros(name, shape) for which, name in names.items()}
         vars(self).update({name: self._counts[which] for which, name in names.items()})
 
-    def _count(self, *batch: Any, **options: Any) -> None:
-        counts = _confusion(*batch, self.thresholds, dtype=self._compute_dtype, **options)
+    def _count(self, y_true: Any, y_pred: Any, sample_weight: Any, **options: Any) -> None:
+        counts = _confusion(y_true, y_pred, sample_weight, self.thresholds, dtype=self._compute_dtype, **options)
         for which, variable in self._counts.items():
             variable.data += counts[which]
 
