@@ -757,17 +757,9 @@ def _at_least(least: int) -> Check:
 
 
 def _confusion(
-    y_true: Any,
-    y_pred: Any,
-    sample_weight: Any,
-    thresholds: Sequence[float],
-    *,
-    dtype: str,
-    top_k: int | None = None,
-    class_id: int | None = None,
-    label_weights: Any = None,
-    by_label: bool = False,
-) -> tuple[Any, Any, Any, Any]:
+    y_true: Any, y_pred: Any, sample_weight: Any, thresholds: Sequence[float], *, dtype: str, top_k: int | None = None,
+    class_id: int | None = None, label_weights: Any = None, by_label: bool = False,
+) -> tuple[Any, Any, Any, Any]:  # fmt: skip
     """Weights of the true positives, false positives, true negatives and false negatives at each threshold.
 
     Raw arrays (thresholds,), or (thresholds, labels) if `by_label`.

@@ -137,13 +137,9 @@ def _part(
 
 
 def _dataset(
-    paths: list[str],
-    labels: list[int] | None,
-    classes: int,
-    options: Options,
-    load: Callable[[str], Any],
+    paths: list[str], labels: list[int] | None, classes: int, options: Options, load: Callable[[str], Any],
     seed: int | None,
-) -> Dataset:
+) -> Dataset:  # fmt: skip
     """Files to batches; with a seed in another order in each pass."""
     if labels is None:
         dataset = Dataset.from_arrays(paths)

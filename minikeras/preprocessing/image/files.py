@@ -36,14 +36,9 @@ def _pillow(caller: str) -> Any:
 
 @user_facing
 def load_img(
-    path: str | bytes | os.PathLike | io.BytesIO,
-    color_mode: str = "rgb",
-    target_size: Sequence[int] | None = None,
-    interpolation: str = "nearest",
-    keep_aspect_ratio: bool = False,
-    *,
-    grayscale: bool | None = None,
-) -> Any:
+    path: str | bytes | os.PathLike | io.BytesIO, color_mode: str = "rgb", target_size: Sequence[int] | None = None,
+    interpolation: str = "nearest", keep_aspect_ratio: bool = False, *, grayscale: bool | None = None,
+) -> Any:  # fmt: skip
     """Read a picture from a file.
 
     As in Keras, what EXIF says about rotation is ignored (`PIL.ImageOps.exif_transpose` turns the picture), and of an
