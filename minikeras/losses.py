@@ -100,6 +100,11 @@ def check_shapes(true_shape: tuple, pred_shape: tuple) -> None:
         )
 
 
+def misfit(needs: str, y_true: Any, y_pred: Any) -> ValueError:
+    """What is raised where a function needs other shapes, and it says which."""
+    return ValueError(f"{needs}, got shapes {tuple(y_true.shape)} and {tuple(y_pred.shape)}.")
+
+
 # ---------------------------------------------------------------- float16 and bfloat16
 
 
@@ -111,12 +116,16 @@ def _in_single(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def loss(y_true: Any, y_pred: Any, *args: Any, **options: Any) -> Any:
-        y_pred = _tensor(y_pred)
-        if _is_half(y_pred):
-            return _narrowed(function(_widened(y_true), _widened(y_pred), *args, **options), y_pred.data.dtype)
-        return function(y_true, y_pred, *args, **options)
+        try:
+            y_pred = _tensor(y_pred)
+            if _is_half(y_pred):
+                return _narrowed(function(_widened(y_true), _widened(y_pred), *args, **options), y_pred.data.dtype)
+            return function(y_true, y_pred, *args, **options)
+        except BaseException as error:
+            end_at_users_line(error)
+            raise
 
-    return user_facing(loss)
+    return loss
 
 
 def _is_half(value: Any) -> bool:
@@ -398,10 +407,7 @@ def binary_crossentropy(
     """
     y_true, y_pred = paired(y_true, y_pred)
     if y_true.shape != y_pred.shape:
-        raise ValueError(
-            f"binary_crossentropy needs targets and predictions of one shape, got {tuple(y_true.shape)} and "
-            f"{tuple(y_pred.shape)}."
-        )
+        raise misfit("binary_crossentropy needs targets and predictions of one shape", y_true, y_pred)
     y_true = _smoothed(y_true, label_smoothing, 2)
     logits = None if from_logits else logits_behind(y_pred, ops.sigmoid)
     if logits is not None:
@@ -513,10 +519,7 @@ def ctc(y_true: Any, y_pred: Any) -> Any:
     """
     labels, y_pred = _class_numbers(y_true), _tensor(y_pred)
     if len(labels.shape) != 2 or len(y_pred.shape) != 3:
-        raise ValueError(
-            f"ctc needs labels (n, length) and logits (n, frames, classes), got shapes {tuple(labels.shape)} and "
-            f"{tuple(y_pred.shape)}."
-        )
+        raise misfit("ctc needs labels (n, length) and logits (n, frames, classes)", labels, y_pred)
     counts = ops.sum(ops.cast(ops.not_equal(labels, 0), "int32"), axis=-1)
     return ops.ctc_loss(labels, y_pred, counts, ops.zeros_like(counts) + y_pred.shape[1])
 
@@ -1261,5 +1264,5 @@ def deserialize(name: Any, custom_objects: Mapping[str, Any] | None = None) -> A
         return get(name)
 
 
-FOR_METRICS = "Option check_shapes combine_weights described is_number is_whole number_type same_rank"
+FOR_METRICS = "Option check_shapes combine_weights described is_number is_whole misfit number_type same_rank"
 offer_names(__name__, hidden=FOR_METRICS)

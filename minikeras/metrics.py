@@ -43,6 +43,7 @@ from minikeras.losses import (
     mean_absolute_percentage_error,
     mean_squared_error,
     mean_squared_logarithmic_error,
+    misfit,
     number_type,
     paired,
     poisson,
@@ -756,43 +757,6 @@ def _at_least(least: int) -> Check:
     return Option(lambda value: value is None or (is_whole(value) and value >= least), words)
 
 
-def _confusion(
-    y_true: Any, y_pred: Any, sample_weight: Any, thresholds: Sequence[float], *, dtype: str, top_k: int | None = None,
-    class_id: int | None = None, label_weights: Any = None, by_label: bool = False,
-) -> tuple[Any, Any, Any, Any]:  # fmt: skip
-    """Weights of the true positives, false positives, true negatives and false negatives at each threshold.
-
-    Raw arrays (thresholds,), or (thresholds, labels) if `by_label`.
-    """
-    y_true, y_pred = same_rank(_untracked(y_true), _untracked(y_pred))
-    truth, scores = raw(y_true) != 0, k.xp.asarray(raw(y_pred), dtype=dtype)
-    if truth.shape != scores.shape:
-        raise ValueError(
-            f"Targets and predictions need one shape here, got {tuple(truth.shape)} and {tuple(scores.shape)}."
-        )
-    if top_k is not None:
-        rank = k.xp.argsort(k.xp.argsort(-scores, axis=-1, kind="stable"), axis=-1)
-        scores = k.xp.where(rank < top_k, scores, k.xp.full_like(scores, _LOWEST))
-    if class_id is not None:
-        if scores.ndim == 1 or class_id >= scores.shape[-1]:
-            raise ValueError(f"class_id={class_id} names no class of predictions of shape {tuple(scores.shape)}.")
-        truth, scores = truth[..., class_id, None], scores[..., class_id, None]
-    weights = k.xp.ones((1,) * scores.ndim, dtype)
-    if sample_weight is not None:
-        given = k.xp.asarray(raw(sample_weight), dtype=dtype)
-        weights = given.reshape(given.shape + (1,) * (scores.ndim - given.ndim))
-        check_shapes(weights.shape, scores.shape)
-    if label_weights is not None:
-        weights = weights * _constants(tuple(label_weights), dtype, k.xp)
-    positive = weights * truth
-    negative = weights * ~truth
-    columns = (-1, scores.shape[-1]) if by_label else (-1, 1)
-    scores, positive, negative = (array.reshape(columns) for array in (scores, positive, negative))
-    tp, fp = _above(scores, positive, thresholds), _above(scores, negative, thresholds)
-    counts = tp, fp, negative.sum(axis=0, dtype="float64") - fp, positive.sum(axis=0, dtype="float64") - tp
-    return counts if by_label else tuple(count[:, 0] for count in counts)  # type: ignore[return-value]
-
-
 @functools.lru_cache(maxsize=256)
 def _constants(values: tuple[float, ...], dtype: Any, array_module: Any) -> Any:
     """Numbers as an array of a device, moved there once."""
@@ -816,20 +780,49 @@ def _above(scores: Any, weights: Any, thresholds: Sequence[float]) -> Any:
 
 
 class _Confusion(Metric):
-    """Base of what is computed from some of the four counts at each of its `thresholds`."""
+    """Base of what is computed from true positives (0), false positives (1), true negatives (2) and false negatives (3)
+    at each of its `thresholds`."""
 
     thresholds: Any
-    _counts: dict[int, Variable]  # by the place among the results of `_confusion`
+    _counts: dict[int, Variable]  # those that are of use, by their number
 
     def _add_counts(self, shape: Any, names: Mapping[int, str]) -> None:
         """Begin to count, in variables that are attributes too."""
         self._counts = {which: self._add_zeros(name, shape) for which, name in names.items()}
         vars(self).update({name: self._counts[which] for which, name in names.items()})
 
-    def _count(self, y_true: Any, y_pred: Any, sample_weight: Any, **options: Any) -> None:
-        counts = _confusion(y_true, y_pred, sample_weight, self.thresholds, dtype=self._compute_dtype, **options)
+    def _count(
+        self, y_true: Any, y_pred: Any, sample_weight: Any, *, top_k: int | None = None, class_id: int | None = None,
+        label_weights: Any = None, by_label: bool = False,
+    ) -> None:  # fmt: skip
+        """Add the weights of a batch's true and false positives and negatives, of each label if `by_label`."""
+        dtype = self._compute_dtype
+        y_true, y_pred = same_rank(_untracked(y_true), _untracked(y_pred))
+        truth, scores = raw(y_true) != 0, k.xp.asarray(raw(y_pred), dtype=dtype)
+        if truth.shape != scores.shape:
+            raise misfit("Targets and predictions need one shape here", truth, scores)
+        if top_k is not None:
+            rank = k.xp.argsort(k.xp.argsort(-scores, axis=-1, kind="stable"), axis=-1)
+            scores = k.xp.where(rank < top_k, scores, k.xp.full_like(scores, _LOWEST))
+        if class_id is not None:
+            if scores.ndim == 1 or class_id >= scores.shape[-1]:
+                raise ValueError(f"class_id={class_id} names no class of predictions of shape {tuple(scores.shape)}.")
+            truth, scores = truth[..., class_id, None], scores[..., class_id, None]
+        weights = k.xp.ones((1,) * scores.ndim, dtype)
+        if sample_weight is not None:
+            given = k.xp.asarray(raw(sample_weight), dtype=dtype)
+            weights = given.reshape(given.shape + (1,) * (scores.ndim - given.ndim))
+            check_shapes(weights.shape, scores.shape)
+        if label_weights is not None:
+            weights = weights * _constants(tuple(label_weights), dtype, k.xp)
+        positive = weights * truth
+        negative = weights * ~truth
+        columns = (-1, scores.shape[-1]) if by_label else (-1, 1)
+        scores, positive, negative = (array.reshape(columns) for array in (scores, positive, negative))
+        tp, fp = _above(scores, positive, self.thresholds), _above(scores, negative, self.thresholds)
+        counts = tp, fp, negative.sum(axis=0, dtype="float64") - fp, positive.sum(axis=0, dtype="float64") - tp
         for which, variable in self._counts.items():
-            variable.data += counts[which]
+            variable.data += counts[which] if by_label else counts[which][:, 0]
 
 
 _ALL_FOUR = dict(enumerate(("true_positives", "false_positives", "true_negatives", "false_negatives")))
@@ -843,7 +836,7 @@ class _ConfusionCount(_Confusion):
         name, dtype: as for `Metric`.
     """
 
-    index = 0  # which of the four results of `_confusion`
+    index = 0  # which of the four
 
     def __init__(self, thresholds: Any = None, name: str | None = None, dtype: Any = None):
         super().__init__(dtype, name)
@@ -897,7 +890,7 @@ class _Share(_Confusion):
     """
 
     _direction = "up"
-    error = 0  # which of the results of `_confusion`
+    error = 0  # which of the four
 
     thresholds: Any = field(default=None, stored=False)
     top_k: Annotated[int | None, _at_least(1)] = None
@@ -968,7 +961,7 @@ class _BestAt(_Confusion):
         return in_order(super().get_config(), "name", "dtype", "class_id", "num_thresholds")
 
 
-# name: (which of the results of `_confusion` counts, which counts against it)
+# name: (which of the four counts, which counts against it)
 _RATES = {"recall": (0, 3), "sensitivity": (0, 3), "specificity": (2, 1), "precision": (0, 1)}
 
 
@@ -1205,10 +1198,7 @@ class FBetaScore(Metric):
         """Count a batch of targets and predictions (n, classes)."""
         truth, scores = (k.xp.asarray(raw(value), dtype=self._compute_dtype) for value in (y_true, y_pred))
         if truth.ndim != 2 or truth.shape != scores.shape:
-            raise ValueError(
-                f"{type(self).__name__} needs targets and predictions (n, classes), got shapes {tuple(truth.shape)} "
-                f"and {tuple(scores.shape)}."
-            )
+            raise misfit(f"{type(self).__name__} needs targets and predictions (n, classes)", truth, scores)
         if not self._counts:
             shape = () if self.average == "micro" else (scores.shape[1],)
             names = ("true_positives", "false_positives", "false_negatives", "intermediate_weights")
@@ -1287,10 +1277,7 @@ class R2Score(Metric):
         # the variance is a difference of large sums, so their parts too need all digits
         truth, predicted = (k.xp.asarray(raw(value), dtype="float64") for value in (y_true, y_pred))
         if truth.ndim != 2 or truth.shape != predicted.shape:
-            raise ValueError(
-                f"R2Score needs targets and predictions (n, outputs), got shapes {tuple(truth.shape)} and "
-                f"{tuple(predicted.shape)}."
-            )
+            raise misfit("R2Score needs targets and predictions (n, outputs)", truth, predicted)
         if not self._sums:
             names = ("squared_sum", "sum", "residual", "count")
             self._sums = [self._add_zeros(name, truth.shape[1:]) for name in names]
@@ -1379,10 +1366,7 @@ class _Overlap(Metric):
         """Count a batch; `sample_weight` has one weight for each sample or for each element."""
         truth, found = self._classes(y_true, self.sparse_y_true), self._classes(y_pred, self.sparse_y_pred)
         if truth.size != found.size:
-            raise ValueError(
-                f"{type(self).__name__} needs as many targets as predictions, got shapes {tuple(truth.shape)} and "
-                f"{tuple(found.shape)}."
-            )
+            raise misfit(f"{type(self).__name__} needs as many targets as predictions", truth, found)
         weights = k.xp.ones((1,) * truth.ndim)
         if sample_weight is not None:
             given = as_type(raw(sample_weight), "float64")

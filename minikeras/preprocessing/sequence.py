@@ -143,18 +143,10 @@ class TimeseriesGenerator(PyDataset):
         Raises:
             TypeError: if these are not numbers and lists of numbers.
         """
-        return {
-            "data": _as_json("data", self.data),
-            "targets": _as_json("targets", self.targets),
-            "length": self.length,
-            "sampling_rate": self.sampling_rate,
-            "stride": self.stride,
-            "start_index": self.start_index - self.length,
-            "end_index": self.end_index,
-            "shuffle": self.shuffle,
-            "reverse": self.reverse,
-            "batch_size": self.batch_size,
-        }
+        names = ("length", "sampling_rate", "stride", "end_index", "shuffle", "reverse", "batch_size")
+        data = {name: _as_json(name, getattr(self, name)) for name in ("data", "targets")}
+        start = {"start_index": self.start_index - self.length}
+        return {**data, **{name: getattr(self, name) for name in names}, **start}
 
     def to_json(self, **kwargs: Any) -> str:
         """This generator as JSON for `timeseries_generator_from_json`; `kwargs` go to `json.dumps`."""

@@ -177,10 +177,6 @@ class _Lines:
         self.width = self.together * channels
         self.parts = min(parts_for(x.size), rows // self.together)
 
-    def run(self, part: Any, x: Any, **arguments: Any) -> None:
-        """Run a part over the lines."""
-        part.run(self.parts, size=x.size, width=self.width, x=x, **arguments)
-
     def vectors(self, *rows: Any) -> Any:
         """Vectors or numbers for the channels as a matrix of rows for the columns of a line."""
         made = empty((len(rows), self.width), _FLOAT)
@@ -236,7 +232,7 @@ def _into(out: Any, value: Any, wanted: bool) -> Any:
 def _normalized(x: Any, mean: Any, scale: Any, shift: Any, out: Any) -> None:
     """`(x - mean) * scale + shift` with a vector or a number for each."""
     lines = _Lines(x)
-    lines.run(_normalize, x, out=out, vectors=lines.vectors(mean, scale, shift))
+    _normalize.run(lines.parts, size=x.size, width=lines.width, x=x, out=out, vectors=lines.vectors(mean, scale, shift))
 
 
 def _normalized_rows(x: Any, gamma: Any, beta: Any, epsilon: float, centered: bool, out: Any) -> tuple[Any, Any]:
@@ -247,8 +243,10 @@ def _normalized_rows(x: Any, gamma: Any, beta: Any, epsilon: float, centered: bo
     lines = _Lines(x, 1)
     means, inverses = empty((2, len(x), 1), _FLOAT)
     vectors = lines.vectors(_or(gamma, 1), _or(beta, 0))
-    statistics = {"means": means, "inverses": inverses}
-    lines.run(_normalize_rows, x, out=out, vectors=vectors, **statistics, epsilon=float(epsilon), centered=centered)
+    arrays = {"x": x, "out": out, "vectors": vectors, "means": means, "inverses": inverses}
+    _normalize_rows.run(
+        lines.parts, size=x.size, width=lines.width, **arrays, epsilon=float(epsilon), centered=centered
+    )
     return means, inverses
 
 
@@ -259,7 +257,7 @@ def batch_norm(
     y = _like(x, out)
     lines = _Lines(x)
     totals = lines.totals()
-    lines.run(_column_sums, x, g=x, mean=None, totals=totals)
+    _column_sums.run(lines.parts, size=x.size, width=lines.width, x=x, g=x, mean=None, totals=totals)
     mean, square = lines.of_channels(totals) / len(x)
     mean, variance = mean.astype(_FLOAT), np.maximum(square - mean * mean, 0).astype(_FLOAT)
     inverse = 1 / np.sqrt(variance + epsilon)
@@ -274,7 +272,7 @@ def batch_norm_grad(
     x, gamma, beta, mean, inverse, weight = residual
     lines = _Lines(x)
     totals = lines.totals()
-    lines.run(_column_sums, x, g=g, mean=lines.vectors(mean), totals=totals)
+    _column_sums.run(lines.parts, size=x.size, width=lines.width, x=x, g=g, mean=lines.vectors(mean), totals=totals)
     total, along = lines.of_channels(totals)
     along *= inverse
     g_x = None
@@ -282,7 +280,9 @@ def batch_norm_grad(
         g_x = _like(x, None)
         scale = inverse * _or(gamma, 1)
         factors = -weight * scale * inverse * along, -weight * scale * total
-        lines.run(_combine, x, g=g, out=g_x, vectors=lines.vectors(mean, scale, *factors))
+        _combine.run(
+            lines.parts, size=x.size, width=lines.width, x=x, g=g, out=g_x, vectors=lines.vectors(mean, scale, *factors)
+        )
     return g_x, _into(outs[0], along, gamma is not None), _into(outs[1], total, beta is not None)
 
 
@@ -313,6 +313,6 @@ def layer_norm_grad(
     g_x = _like(x, None) if needs_x else None
     lines = _Lines(x, 1)
     arrays = {"gamma": lines.vectors(_or(gamma, 1)), "means": mean, "inverses": inverse, "totals": lines.totals()}
-    lines.run(_rows_grad, x, g=g, out=g_x, **arrays)
+    _rows_grad.run(lines.parts, size=x.size, width=lines.width, x=x, g=g, out=g_x, **arrays)
     total, along = lines.of_channels(arrays["totals"])
     return g_x, _into(outs[0], along, gamma is not None), _into(outs[1], total, beta is not None)

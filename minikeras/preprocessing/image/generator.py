@@ -294,18 +294,8 @@ class ImageDataGenerator(Made):
             shift = np.random.uniform(-self.channel_shift_range, self.channel_shift_range)
         if self.brightness_range is not None:
             brightness = np.random.uniform(*self.brightness_range)
-        return {
-            "theta": theta,
-            "tx": tx,
-            "ty": ty,
-            "shear": shear,
-            "zx": zx,
-            "zy": zy,
-            "flip_horizontal": flip_horizontal,
-            "flip_vertical": flip_vertical,
-            "channel_shift_intensity": shift,
-            "brightness": brightness,
-        }
+        drawn = theta, tx, ty, shear, zx, zy, flip_horizontal, flip_vertical, shift, brightness
+        return dict(zip(_DRAWN, drawn, strict=True))
 
     @property
     def _zooms(self) -> bool:
@@ -313,18 +303,11 @@ class ImageDataGenerator(Made):
 
     def draw(self, shape: Sequence[int], count: int) -> Draws:
         """The parameters for `count` pictures of a shape, with the numbers that `get_random_transform` would draw."""
-        ranges: dict[str, Any] = {
-            "theta": _both_sides(self.rotation_range),
-            "tx": _both_sides(self.width_shift_range),
-            "ty": _both_sides(self.height_shift_range),
-            "shear": _both_sides(self.shear_range),
-            "zx": tuple(self.zoom_range) if self._zooms else None,
-            "zy": tuple(self.zoom_range) if self._zooms else None,
-            "flip_horizontal": (0.0, 1.0),
-            "flip_vertical": (0.0, 1.0),
-            "channel_shift_intensity": _both_sides(self.channel_shift_range),
-            "brightness": self.brightness_range,
-        }
+        moves = (self.rotation_range, self.width_shift_range, self.height_shift_range, self.shear_range)
+        zoom = tuple(self.zoom_range) if self._zooms else None
+        chances = (0.0, 1.0), (0.0, 1.0)
+        colours = _both_sides(self.channel_shift_range), self.brightness_range
+        ranges = dict(zip(_DRAWN, (*map(_both_sides, moves), zoom, zoom, *chances, *colours), strict=True))
         height, width = shape[self.row_axis - 1], shape[self.col_axis - 1]
         if _is_chosen(self.height_shift_range) or _is_chosen(self.width_shift_range):
             # whole numbers take another amount of the generator's bits each: they are drawn one by one
@@ -346,8 +329,8 @@ class ImageDataGenerator(Made):
         flips = None
         if self.horizontal_flip or self.vertical_flip:
             flips = np.stack([columns["flip_horizontal"], columns["flip_vertical"]], axis=1).astype(bool)
-        moves = {name: columns[name] for name in _AFFINE if columns[name] is not None}
-        matrices = transforms.affine_matrices(height, width, **moves) if moves else None
+        affine = {name: columns[name] for name in _AFFINE if columns[name] is not None}
+        matrices = transforms.affine_matrices(height, width, **affine) if affine else None
         return Draws(matrices, flips, columns["channel_shift_intensity"], columns["brightness"])
 
     def apply_transform(self, x: Any, transform_parameters: Mapping[str, Any]) -> np.ndarray:
@@ -538,6 +521,7 @@ class ImageDataGenerator(Made):
 
 
 _AFFINE = ("theta", "tx", "ty", "shear", "zx", "zy")
+_DRAWN = (*_AFFINE, "flip_horizontal", "flip_vertical", "channel_shift_intensity", "brightness")
 
 
 def _is_chosen(limit: Any) -> bool:

@@ -365,8 +365,7 @@ class NumpyArrayIterator(PictureIterator):
                 raise ValueError(f"{name} must be an array or a list with one entry for each picture, got {part!r}.")
             if part is not None and len(part) != len(x):
                 raise ValueError(f"x has {len(x)} pictures and {name} has length {len(part)}; make them equal.")
-        y = None if y is None else np.asarray(y)
-        sample_weight = None if sample_weight is None else np.asarray(sample_weight)
+        y, sample_weight = (None if one is None else np.asarray(one) for one in (y, sample_weight))
         if one_of("subset", subset, SUBSETS) is not None:
             at = int(len(x) * image_data_generator._validation_split)
             if y is not None and not ignore_class_split and not np.array_equal(np.unique(y[:at]), np.unique(y[at:])):
@@ -376,8 +375,7 @@ class NumpyArrayIterator(PictureIterator):
                 )
             part = slice(None, at) if subset == "validation" else slice(at, None)
             x, extra = x[part], [one[part] for one in extra]
-            y = None if y is None else y[part]
-            sample_weight = None if sample_weight is None else sample_weight[part]
+            y, sample_weight = (None if one is None else one[part] for one in (y, sample_weight))
         self._set_up(image_data_generator, data_format, dtype, save_to_dir, save_prefix, save_format)
         if np.asarray(x).dtype.kind not in "fiub":
             raise ValueError(f"Pictures are arrays of numbers, got values of type {np.asarray(x).dtype}.")
