@@ -480,15 +480,19 @@ def bias_add(x: Any, bias: Any, data_format: Any = None) -> Any:
     return x + (ops.reshape(bias, (-1, *(1,) * (len(x.shape) - 2))) if first and len(bias.shape) == 1 else bias)
 
 
+def _named(function: Any, name: str, meaning: str | None) -> Any:
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = meaning
+    return function
+
+
 def _convolution(operation: Callable, meaning: str, name: str) -> Callable[..., Any]:
     def convolve(
         x: Any, kernel: Any, strides: Any = 1, padding: str = "valid", data_format: Any = None, dilation_rate: Any = 1
     ) -> Any:
         return operation(x, kernel, strides, padding, data_format, dilation_rate)
 
-    convolve.__name__ = convolve.__qualname__ = name
-    convolve.__doc__ = f"{meaning}, as `ops.{operation.__name__}` does it."
-    return convolve
+    return _named(convolve, name, f"{meaning}, as `ops.{operation.__name__}` does it.")
 
 
 conv1d = _convolution(ops.conv, "Convolution of sequences", "conv1d")
@@ -514,9 +518,7 @@ def _pooling(meaning: str, name: str) -> Callable[..., Any]:
             raise ValueError(f"{name} takes 'max' or 'avg' for pool_mode, got {pool_mode!r}.")
         return (ops.max_pool if pool_mode == "max" else ops.average_pool)(x, pool_size, strides, padding, data_format)
 
-    pool.__name__ = pool.__qualname__ = name
-    pool.__doc__ = f"The largest values of windows of {meaning}, or the means with `pool_mode='avg'`."
-    return pool
+    return _named(pool, name, f"The largest values of windows of {meaning}, or the means with `pool_mode='avg'`.")
 
 
 pool2d = _pooling("pictures", "pool2d")
@@ -591,9 +593,7 @@ def _reduction(name: str, meaning: str) -> Callable[..., Any]:
         x = ops.cast(x, config.floatx()) if name in _OF_FLOATS and str(x.dtype) == "bool" else x
         return operation(x, axis=axis, keepdims=keepdims)
 
-    reduce.__name__ = reduce.__qualname__ = name
-    reduce.__doc__ = f"{meaning} over an axis or several, over all by default."
-    return reduce
+    return _named(reduce, name, f"{meaning} over an axis or several, over all by default.")
 
 
 _OF_FLOATS = ("mean", "std", "var")
@@ -644,12 +644,7 @@ def one_hot(indices: Any, num_classes: int) -> Any:
 def _of_two(name: str) -> Callable[[Any, Any], Any]:
     operation = getattr(ops, name)
 
-    def compute(x: Any, y: Any) -> Any:
-        return operation(x, y)
-
-    compute.__name__ = compute.__qualname__ = name
-    compute.__doc__ = operation.__doc__
-    return compute
+    return _named(lambda x, y: operation(x, y), name, operation.__doc__)
 
 
 equal, not_equal = _of_two("equal"), _of_two("not_equal")

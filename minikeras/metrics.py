@@ -96,13 +96,9 @@ class Metric(Configured):
     ) -> Variable:
         """Make a variable of the state."""
         variable = Variable(
-            initializers.get(initializer),
-            shape=tuple(shape),
-            dtype=dtype or settings.floatx(),
-            trainable=False,
-            aggregation=aggregation,
-            name=name,
-        )
+            initializers.get(initializer), shape=tuple(shape), dtype=dtype or settings.floatx(), trainable=False,
+            aggregation=aggregation, name=name,
+        )  # fmt: skip
         variable.path = f"{self.name}/{variable.name}"
         if journal.active:  # sums are added to without a word
             journal.note(variable)
@@ -1238,12 +1234,9 @@ class F1Score(FBetaScore):
     """
 
     def __init__(
-        self,
-        average: str | None = None,
-        threshold: float | None = None,
-        name: str | None = "f1_score",
+        self, average: str | None = None, threshold: float | None = None, name: str | None = "f1_score",
         dtype: Any = None,
-    ):
+    ):  # fmt: skip
         super().__init__(average, 1.0, threshold, name, dtype)
 
     def get_config(self) -> dict[str, Any]:
@@ -1394,9 +1387,6 @@ class _Overlap(Metric):
         return {name: getattr(self, name) for name in fields(self)}
 
 
-ClassCount = Annotated[int, _at_least(1)]
-
-
 @declared
 class IoU(_Overlap):
     """The mean intersection over union of some classes.
@@ -1416,7 +1406,7 @@ class IoU(_Overlap):
     0.3333
     """
 
-    num_classes: ClassCount
+    num_classes: Count
     target_class_ids: Annotated[Any, _targets_of]
     name: str | None = None
     dtype: Any = None
@@ -1465,7 +1455,7 @@ class MeanIoU(_Overlap):
     0.3333
     """
 
-    num_classes: ClassCount
+    num_classes: Count
     name: str | None = None
     dtype: Any = None
     ignore_class: ClassNumber = None
@@ -1488,7 +1478,7 @@ class OneHotIoU(_Overlap):
 
     sparse_y_true = False
 
-    num_classes: ClassCount
+    num_classes: Count
     target_class_ids: Annotated[Any, _targets_of]
     name: str | None = None
     dtype: Any = None
@@ -1511,7 +1501,7 @@ class OneHotMeanIoU(_Overlap):
 
     sparse_y_true = False
 
-    num_classes: ClassCount
+    num_classes: Count
     name: str | None = None
     dtype: Any = None
     ignore_class: ClassNumber = None

@@ -71,10 +71,8 @@ def directory_datasets(
         ValueError: for arguments that do not fit each other or the files.
     """
     options.check()
-    if options.label_mode is None:
-        options.labels = None
-    if options.labels is None:
-        options.label_mode = None
+    if options.label_mode is None or options.labels is None:
+        options.label_mode = options.labels = None
     seed = np.random.randint(int(1e6)) if options.seed is None else options.seed
     paths, labels, class_names = labelled_files(directory, options, extensions, seed)
     if options.label_mode == "binary" and len(class_names or ()) != 2:
@@ -141,10 +139,8 @@ def _dataset(
     seed: int | None,
 ) -> Dataset:  # fmt: skip
     """Files to batches; with a seed in another order in each pass."""
-    if labels is None:
-        dataset = Dataset.from_arrays(paths)
-    else:
-        dataset = Dataset.from_arrays(paths, _encoded(labels, options.label_mode, classes))
+    targets = [] if labels is None else [_encoded(labels, options.label_mode, classes)]
+    dataset = Dataset.from_arrays(paths, *targets)
     if seed is not None:
         dataset = dataset.shuffle(8 * options.batch_size if options.batch_size else 1024, seed=seed)
     step = load if labels is None else lambda path, label: (load(path), label)

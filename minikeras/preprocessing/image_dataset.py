@@ -71,14 +71,10 @@ def image_dataset_from_directory(
     if crop_to_aspect_ratio and pad_to_aspect_ratio:
         raise ValueError("Only one of crop_to_aspect_ratio and pad_to_aspect_ratio can be True, got both.")
     load = partial(
-        load_picture,
-        size=tuple(image_size),
-        color_mode=color_mode,
-        interpolation=interpolation.lower(),
-        crop=crop_to_aspect_ratio,
-        pad=format if pad_to_aspect_ratio else None,
+        load_picture, size=tuple(image_size), color_mode=color_mode, interpolation=interpolation.lower(),
+        crop=crop_to_aspect_ratio, pad=format if pad_to_aspect_ratio else None,
         data_format=config.standardize_data_format(data_format),
-    )
+    )  # fmt: skip
     options = Options(
         labels, label_mode, class_names, batch_size, shuffle, seed, validation_split, subset, follow_links, verbose
     )

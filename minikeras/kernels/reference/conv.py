@@ -56,10 +56,8 @@ def taps(x_shape: Ints, size: Ints, strides: Ints, padding: Padding, dilation: I
             shift = tap * d - before  # output o takes input o * s + shift
             first = max(-(shift // s), 0)
             last = min((length - 1 - shift) // s + 1, outputs)
-            if first < last:
-                axis.append((tap, slice(first, last), slice(first * s + shift, (last - 1) * s + shift + 1, s)))
-            else:
-                axis.append((tap, slice(0, 0), slice(0, 0)))
+            inputs = slice(first * s + shift, (last - 1) * s + shift + 1, s)
+            axis.append((tap, slice(first, last), inputs) if first < last else (tap, slice(0, 0), slice(0, 0)))
         axes.append(axis)
     batch = slice(None)
     found = []
@@ -97,18 +95,11 @@ def _columns(k: Kernels, x: Any, size: Ints, strides: Ints, padding: Padding, di
     n, channels = x.shape[0], x.shape[-1] // groups
     lengths = output_shape(x.shape, size, strides, padding, dilation)
     x = _padded(k, x, padding)
-    steps = x.strides[1:-1]
-    windows = k.xp.lib.stride_tricks.as_strided(
-        x,
-        (groups, n, *lengths, *size, channels),
-        (
-            channels * x.strides[-1],
-            x.strides[0],
-            *(step * stride for step, stride in zip(steps, strides, strict=True)),
-            *(step * d for step, d in zip(steps, dilation, strict=True)),
-            x.strides[-1],
-        ),
-    )
+    between = [
+        step * each for each_of in (strides, dilation) for step, each in zip(x.strides[1:-1], each_of, strict=True)
+    ]
+    steps = (channels * x.strides[-1], x.strides[0], *between, x.strides[-1])
+    windows = k.xp.lib.stride_tricks.as_strided(x, (groups, n, *lengths, *size, channels), steps)
     columns = k.empty(windows.shape, x.dtype)
     columns[...] = windows
     return columns.reshape(groups, n * math.prod(lengths), math.prod(size) * channels)

@@ -243,7 +243,8 @@ class DataFrameIterator(FileIterator):
             raise ValueError(f"The file name {outside!r} leads out of directory={self.directory!r}; remove that row.")
         rows = list(range(len(names)))
         if validate_filenames:
-            valid = [self._is_valid(name) for name in names]
+            paths = (os.path.join(self.directory, name) for name in names)
+            valid = [validate_filename(path, self.white_list_formats) for path in paths]
             rows = [row for row in rows if valid[row]]
             if len(rows) < len(names):
                 warnings.warn(
@@ -283,9 +284,6 @@ class DataFrameIterator(FileIterator):
         announce(f"Found {self.samples} {validated} image filenames{belonging}.")
         self._filepaths = [os.path.join(self.directory, name) for name in self.filenames]
         super().__init__(self.samples, batch_size, shuffle, seed)
-
-    def _is_valid(self, name: str) -> bool:
-        return validate_filename(os.path.join(self.directory, name), self.white_list_formats)
 
     @property
     def labels(self) -> Any:

@@ -471,11 +471,9 @@ class ImageDataGenerator(Made):
         x, _ = self.as_pictures(np.asarray(x))
         channels = x.shape[self.channel_axis]
         if channels not in (1, 3, 4):
-            warnings.warn(
-                f"Pictures have 1, 3 or 4 channels, got {channels} on axis {self.channel_axis} of the shape {x.shape}; "
-                "check data_format.",
-                stacklevel=2,
-            )
+            place = f"axis {self.channel_axis} of the shape {x.shape}"
+            message = f"Pictures have 1, 3 or 4 channels, got {channels} on {place}; check data_format."
+            warnings.warn(message, stacklevel=2)
         if seed is not None:
             np.random.seed(seed)
         if augment:

@@ -181,11 +181,8 @@ class Iterator(PyDataset):
         with _drawing:
             number, last = self._last
             return {
-                "n": self.n,
-                "batch_size": self.batch_size,
+                **{name: getattr(self, name) for name in ("n", "batch_size", "batch_index", "total_batches_seen")},
                 "seed": None if self.seed is None else int(self.seed),
-                "batch_index": self.batch_index,
-                "total_batches_seen": self.total_batches_seen,
                 "first_of_epoch": self._first_of_epoch,
                 "times": [*self._times.items()],
                 "order": None if self.index_array is None else self.index_array.tolist(),

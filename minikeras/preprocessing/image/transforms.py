@@ -203,9 +203,8 @@ def random_rotation(
     """Rotate a picture by up to `rg` degrees to either side; the other arguments as in `apply_affine_transform`."""
     rg = number("rg", rg)
     theta = np.random.uniform(-rg, rg)
-    return apply_affine_transform(
-        x, theta, 0, 0, 0, 1, 1, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
-    )
+    axes = row_axis, col_axis, channel_axis
+    return apply_affine_transform(x, theta, 0, 0, 0, 1, 1, *axes, fill_mode, cval, interpolation_order)
 
 
 def random_shift(
@@ -216,9 +215,8 @@ def random_shift(
     x, wrg, hrg = _picture(x, row_axis, col_axis, channel_axis), number("wrg", wrg), number("hrg", hrg)
     tx = np.random.uniform(-wrg, wrg) * x.shape[col_axis]
     ty = np.random.uniform(-hrg, hrg) * x.shape[row_axis]
-    return apply_affine_transform(
-        x, 0, tx, ty, 0, 1, 1, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
-    )
+    axes = row_axis, col_axis, channel_axis
+    return apply_affine_transform(x, 0, tx, ty, 0, 1, 1, *axes, fill_mode, cval, interpolation_order)
 
 
 def random_shear(
@@ -228,9 +226,8 @@ def random_shear(
     """Shear a picture by up to `intensity` degrees to either side."""
     intensity = number("intensity", intensity)
     shear = np.random.uniform(-intensity, intensity)
-    return apply_affine_transform(
-        x, 0, 0, 0, shear, 1, 1, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
-    )
+    axes = row_axis, col_axis, channel_axis
+    return apply_affine_transform(x, 0, 0, 0, shear, 1, 1, *axes, fill_mode, cval, interpolation_order)
 
 
 def random_zoom(
@@ -240,9 +237,8 @@ def random_zoom(
     """Zoom a picture, both axes by factors of their own, between the two numbers of `zoom_range`."""
     zoom_range = two_numbers("zoom_range", "the least and the largest zoom", zoom_range)
     zx, zy = (1, 1) if zoom_range == [1, 1] else np.random.uniform(zoom_range[0], zoom_range[1], 2)
-    return apply_affine_transform(
-        x, 0, 0, 0, 0, zx, zy, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
-    )
+    axes = row_axis, col_axis, channel_axis
+    return apply_affine_transform(x, 0, 0, 0, 0, zx, zy, *axes, fill_mode, cval, interpolation_order)
 
 
 def random_channel_shift(x: Any, intensity_range: float, channel_axis: int = 0) -> np.ndarray:
