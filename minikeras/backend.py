@@ -421,18 +421,10 @@ def _folded(fn: Callable, parts: list[Any], initializer: Any) -> Any:
 
 
 def rnn(
-    step_function: Callable,
-    inputs: Any,
-    initial_states: Any,
-    go_backwards: bool = False,
-    mask: Any = None,
-    constants: Any = None,
-    unroll: bool = False,
-    input_length: Any = None,
-    time_major: bool = False,
-    zero_output_for_mask: bool = False,
-    return_all_outputs: bool = True,
-) -> tuple[Any, Any, list[Any]]:
+    step_function: Callable, inputs: Any, initial_states: Any, go_backwards: bool = False, mask: Any = None,
+    constants: Any = None, unroll: bool = False, input_length: Any = None, time_major: bool = False,
+    zero_output_for_mask: bool = False, return_all_outputs: bool = True,
+) -> tuple[Any, Any, list[Any]]:  # fmt: skip
     """A function called for each step of sequences, with the states that it returned at the step before.
 
     Args:
@@ -488,20 +480,19 @@ def bias_add(x: Any, bias: Any, data_format: Any = None) -> Any:
     return x + (ops.reshape(bias, (-1, *(1,) * (len(x.shape) - 2))) if first and len(bias.shape) == 1 else bias)
 
 
+def _named(function: Any, name: str, meaning: str | None) -> Any:
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = meaning
+    return function
+
+
 def _convolution(operation: Callable, meaning: str, name: str) -> Callable[..., Any]:
     def convolve(
-        x: Any,
-        kernel: Any,
-        strides: Any = 1,
-        padding: str = "valid",
-        data_format: Any = None,
-        dilation_rate: Any = 1,
+        x: Any, kernel: Any, strides: Any = 1, padding: str = "valid", data_format: Any = None, dilation_rate: Any = 1
     ) -> Any:
         return operation(x, kernel, strides, padding, data_format, dilation_rate)
 
-    convolve.__name__ = convolve.__qualname__ = name
-    convolve.__doc__ = f"{meaning}, as `ops.{operation.__name__}` does it."
-    return convolve
+    return _named(convolve, name, f"{meaning}, as `ops.{operation.__name__}` does it.")
 
 
 conv1d = _convolution(ops.conv, "Convolution of sequences", "conv1d")
@@ -511,34 +502,23 @@ depthwise_conv2d = _convolution(ops.depthwise_conv, "Convolution of each channel
 
 
 def separable_conv2d(
-    x: Any,
-    depthwise_kernel: Any,
-    pointwise_kernel: Any,
-    strides: Any = 1,
-    padding: str = "valid",
-    data_format: Any = None,
-    dilation_rate: Any = 1,
-) -> Any:
+    x: Any, depthwise_kernel: Any, pointwise_kernel: Any, strides: Any = 1, padding: str = "valid",
+    data_format: Any = None, dilation_rate: Any = 1,
+) -> Any:  # fmt: skip
     """A depthwise convolution of pictures, then one with windows of one position."""
     return ops.separable_conv(x, depthwise_kernel, pointwise_kernel, strides, padding, data_format, dilation_rate)
 
 
 def _pooling(meaning: str, name: str) -> Callable[..., Any]:
     def pool(
-        x: Any,
-        pool_size: Any,
-        strides: Any = 1,
-        padding: str = "valid",
-        data_format: Any = None,
+        x: Any, pool_size: Any, strides: Any = 1, padding: str = "valid", data_format: Any = None,
         pool_mode: str = "max",
-    ) -> Any:
+    ) -> Any:  # fmt: skip
         if pool_mode not in ("max", "avg"):
             raise ValueError(f"{name} takes 'max' or 'avg' for pool_mode, got {pool_mode!r}.")
         return (ops.max_pool if pool_mode == "max" else ops.average_pool)(x, pool_size, strides, padding, data_format)
 
-    pool.__name__ = pool.__qualname__ = name
-    pool.__doc__ = f"The largest values of windows of {meaning}, or the means with `pool_mode='avg'`."
-    return pool
+    return _named(pool, name, f"The largest values of windows of {meaning}, or the means with `pool_mode='avg'`.")
 
 
 pool2d = _pooling("pictures", "pool2d")
@@ -546,14 +526,9 @@ pool3d = _pooling("volumes", "pool3d")
 
 
 def conv2d_transpose(
-    x: Any,
-    kernel: Any,
-    output_shape: Any,
-    strides: Any = (1, 1),
-    padding: str = "valid",
-    data_format: Any = None,
+    x: Any, kernel: Any, output_shape: Any, strides: Any = (1, 1), padding: str = "valid", data_format: Any = None,
     dilation_rate: Any = (1, 1),
-) -> Any:
+) -> Any:  # fmt: skip
     """The gradient of `conv2d` at its input.
 
     Args:
@@ -618,9 +593,7 @@ def _reduction(name: str, meaning: str) -> Callable[..., Any]:
         x = ops.cast(x, config.floatx()) if name in _OF_FLOATS and str(x.dtype) == "bool" else x
         return operation(x, axis=axis, keepdims=keepdims)
 
-    reduce.__name__ = reduce.__qualname__ = name
-    reduce.__doc__ = f"{meaning} over an axis or several, over all by default."
-    return reduce
+    return _named(reduce, name, f"{meaning} over an axis or several, over all by default.")
 
 
 _OF_FLOATS = ("mean", "std", "var")
@@ -671,12 +644,7 @@ def one_hot(indices: Any, num_classes: int) -> Any:
 def _of_two(name: str) -> Callable[[Any, Any], Any]:
     operation = getattr(ops, name)
 
-    def compute(x: Any, y: Any) -> Any:
-        return operation(x, y)
-
-    compute.__name__ = compute.__qualname__ = name
-    compute.__doc__ = operation.__doc__
-    return compute
+    return _named(lambda x, y: operation(x, y), name, operation.__doc__)
 
 
 equal, not_equal = _of_two("equal"), _of_two("not_equal")
@@ -711,13 +679,9 @@ def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False
 
 
 def binary_focal_crossentropy(
-    target: Any,
-    output: Any,
-    apply_class_balancing: bool = False,
-    alpha: float = 0.25,
-    gamma: float = 2.0,
+    target: Any, output: Any, apply_class_balancing: bool = False, alpha: float = 0.25, gamma: float = 2.0,
     from_logits: bool = False,
-) -> Any:
+) -> Any:  # fmt: skip
     """`binary_crossentropy`, elementwise, less where predictions are right (Lin et al. 2018).
 
     >>> from minikeras import backend as K

@@ -368,6 +368,11 @@ class Documentation:
 class Fielded(UserFacing):
     """Base of what has fields, and says what becomes of arguments that are none."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__doc__ is not None:
+            cls.__doc__ = Documentation(cls.__doc__)  # type: ignore[assignment]
+
     @classmethod
     def _other_arguments(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Arguments that are no fields as fields, such as those with a name of Keras 2; others as they are."""
@@ -380,11 +385,6 @@ class Fielded(UserFacing):
 
 class Configured(Fielded):
     """Base of what is configured by its constructor and described by `get_config`."""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if cls.__doc__ is not None:
-            cls.__doc__ = Documentation(cls.__doc__)  # type: ignore[assignment]
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, by name."""

@@ -31,6 +31,7 @@ from minikeras.ops import nn
 from minikeras.ops.common import as_type, unbroadcast
 from minikeras.ops.crossentropy import as_single, binary_terms, logits_behind
 from minikeras.tracebacks import end_at_users_line, user_facing
+from minikeras.utils.checks import one_of
 
 REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
 
@@ -99,6 +100,11 @@ def check_shapes(true_shape: tuple, pred_shape: tuple) -> None:
         )
 
 
+def misfit(needs: str, y_true: Any, y_pred: Any) -> ValueError:
+    """What is raised where a function needs other shapes, and it says which."""
+    return ValueError(f"{needs}, got shapes {tuple(y_true.shape)} and {tuple(y_pred.shape)}.")
+
+
 # ---------------------------------------------------------------- float16 and bfloat16
 
 
@@ -110,10 +116,14 @@ def _in_single(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def loss(y_true: Any, y_pred: Any, *args: Any, **options: Any) -> Any:
-        y_pred = _tensor(y_pred)
-        if _is_half(y_pred):
-            return _narrowed(function(_widened(y_true), _widened(y_pred), *args, **options), y_pred.data.dtype)
-        return function(y_true, y_pred, *args, **options)
+        try:
+            y_pred = _tensor(y_pred)
+            if _is_half(y_pred):
+                return _narrowed(function(_widened(y_true), _widened(y_pred), *args, **options), y_pred.data.dtype)
+            return function(y_true, y_pred, *args, **options)
+        except BaseException as error:
+            end_at_users_line(error)
+            raise
 
     return loss
 
@@ -128,7 +138,7 @@ def _widened(value: Any) -> Any:
 
 
 def _narrowed(values: Any, dtype: Any) -> Any:
-    """A loss in that type, with its mask."""
+    """A loss in another type, with its mask."""
     result = ops.cast(values, dtype)
     result._keras_mask = values._keras_mask
     return result
@@ -274,7 +284,6 @@ def poisson(y_true: Any, y_pred: Any) -> Any:
 # ---------------------------------------------------------------- loss functions: sums over the last axis
 
 
-@user_facing
 @_in_single
 def kl_divergence(y_true: Any, y_pred: Any) -> Any:
     """The sum of `y_true * log(y_true / y_pred)` over the last axis; both are limited to epsilon ... 1."""
@@ -282,7 +291,6 @@ def kl_divergence(y_true: Any, y_pred: Any) -> Any:
     return ops.sum(y_true * ops.log(y_true / y_pred), axis=-1)
 
 
-@user_facing
 @_in_single
 def categorical_hinge(y_true: Any, y_pred: Any) -> Any:
     """`max(1 + largest wrong score - right score, 0)` for one-hot targets."""
@@ -292,7 +300,6 @@ def categorical_hinge(y_true: Any, y_pred: Any) -> Any:
     return ops.maximum(wrong - right + 1.0, 0.0)
 
 
-@user_facing
 @_in_single
 def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     """Minus the cosine of the angle between the vectors along `axis`: -1 for the same direction."""
@@ -310,7 +317,6 @@ def _unit(x: Any, axis: int) -> Any:
 # ---------------------------------------------------------------- loss functions: cross-entropies
 
 
-@user_facing
 @_in_single
 def categorical_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
@@ -354,7 +360,6 @@ def _check_axis(axis: Any, y_pred: Any) -> None:
         )
 
 
-@user_facing
 @_in_single
 def sparse_categorical_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, ignore_class: int | None = None, axis: int = -1
@@ -387,7 +392,6 @@ def _binary_crossentropy(y_true: Any, y_pred: Any, *, from_logits: bool) -> Any:
     return binary_terms(y_true, y_pred, from_logits)
 
 
-@user_facing
 @_in_single
 def binary_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
@@ -403,10 +407,7 @@ def binary_crossentropy(
     """
     y_true, y_pred = paired(y_true, y_pred)
     if y_true.shape != y_pred.shape:
-        raise ValueError(
-            f"binary_crossentropy needs targets and predictions of one shape, got {tuple(y_true.shape)} and "
-            f"{tuple(y_pred.shape)}."
-        )
+        raise misfit("binary_crossentropy needs targets and predictions of one shape", y_true, y_pred)
     y_true = _smoothed(y_true, label_smoothing, 2)
     logits = None if from_logits else logits_behind(y_pred, ops.sigmoid)
     if logits is not None:
@@ -419,15 +420,9 @@ def binary_crossentropy(
 
 @_in_single
 def binary_focal_crossentropy(
-    y_true: Any,
-    y_pred: Any,
-    apply_class_balancing: bool = False,
-    alpha: float = 0.25,
-    gamma: float = 2.0,
-    from_logits: bool = False,
-    label_smoothing: float = 0.0,
-    axis: int = -1,
-) -> Any:
+    y_true: Any, y_pred: Any, apply_class_balancing: bool = False, alpha: float = 0.25, gamma: float = 2.0,
+    from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1,
+) -> Any:  # fmt: skip
     """Binary cross-entropy, each element weighted by `(1 - p)**gamma`, p the truth's probability (Lin et al. 2017).
 
     Args:
@@ -448,14 +443,9 @@ def binary_focal_crossentropy(
 
 @_in_single
 def categorical_focal_crossentropy(
-    y_true: Any,
-    y_pred: Any,
-    alpha: float = 0.25,
-    gamma: float = 2.0,
-    from_logits: bool = False,
-    label_smoothing: float = 0.0,
-    axis: int = -1,
-) -> Any:
+    y_true: Any, y_pred: Any, alpha: float = 0.25, gamma: float = 2.0, from_logits: bool = False,
+    label_smoothing: float = 0.0, axis: int = -1,
+) -> Any:  # fmt: skip
     """The sum along `axis` of `-alpha * (1 - y_pred)**gamma * y_true * log(y_pred)` (Lin et al. 2017).
 
     Args:
@@ -476,7 +466,6 @@ def categorical_focal_crossentropy(
     return ops.sum(-weights * ops.power(1.0 - y_pred, gamma) * y_true * ops.log(y_pred), axis=axis)
 
 
-@user_facing
 @_in_single
 def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float) -> Any:
     """`(1 - p**q) / q`, p being the probability of the class that the label names (Zhang and Sabuncu 2018).
@@ -512,7 +501,6 @@ def _class_numbers(y_true: Any) -> Any:
     return ops.cast(labels, "int32")
 
 
-@user_facing
 @_in_single
 def ctc(y_true: Any, y_pred: Any) -> Any:
     """Connectionist temporal classification, see `ops.ctc_loss`; the class 0 is the blank.
@@ -531,10 +519,7 @@ def ctc(y_true: Any, y_pred: Any) -> Any:
     """
     labels, y_pred = _class_numbers(y_true), _tensor(y_pred)
     if len(labels.shape) != 2 or len(y_pred.shape) != 3:
-        raise ValueError(
-            f"ctc needs labels (n, length) and logits (n, frames, classes), got shapes {tuple(labels.shape)} and "
-            f"{tuple(y_pred.shape)}."
-        )
+        raise misfit("ctc needs labels (n, length) and logits (n, frames, classes)", labels, y_pred)
     counts = ops.sum(ops.cast(ops.not_equal(labels, 0), "int32"), axis=-1)
     return ops.ctc_loss(labels, y_pred, counts, ops.zeros_like(counts) + y_pred.shape[1])
 
@@ -542,17 +527,11 @@ def ctc(y_true: Any, y_pred: Any) -> Any:
 # ---------------------------------------------------------------- loss functions: distances of embeddings
 
 
-@user_facing
 @_in_single
 def circle(
-    y_true: Any,
-    y_pred: Any,
-    ref_labels: Any = None,
-    ref_embeddings: Any = None,
-    remove_diagonal: bool = True,
-    gamma: float = 80,
-    margin: float = 0.4,
-) -> Any:
+    y_true: Any, y_pred: Any, ref_labels: Any = None, ref_embeddings: Any = None, remove_diagonal: bool = True,
+    gamma: float = 80, margin: float = 0.4,
+) -> Any:  # fmt: skip
     """The circle loss of embeddings: those of a class close, those of others far (Sun et al. 2020).
 
     With d the cosine distance (at least 0), `softplus(logsumexp(gamma * (margin + d) * (d - margin)) + logsumexp(gamma
@@ -722,8 +701,7 @@ class Reduction:
         Raises:
             ValueError: for another word.
         """
-        if key not in cls.all():
-            raise ValueError(f"A reduction is one of {cls.all()}, got {key!r}.")
+        one_of("A reduction", key, cls.all())
 
 
 class Loss(Configured):
@@ -740,10 +718,8 @@ class Loss(Configured):
 
     def __init__(self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None):
         reduction = Reduction.SUM_OVER_BATCH_SIZE if reduction == Reduction.AUTO else reduction
-        if reduction not in REDUCTIONS:
-            raise ValueError(f"A loss's reduction must be one of {REDUCTIONS}, got {reduction!r}.")
         self.name: Any = name or unique_name(snake_case(type(self).__name__))
-        self.reduction = reduction
+        self.reduction = one_of("reduction", reduction, REDUCTIONS, owner="A loss")
         self._dtype = number_type(dtype)
         if self._dtype.char not in FLOATS:
             raise ValueError(f"A loss's dtype must be a float type, got {dtype!r}.")
@@ -771,7 +747,7 @@ class Loss(Configured):
             if not (isinstance(values, Tensor) and values.tracked):
                 self._check_values(values, y_pred)
             if values.dtype != self._dtype:
-                values = self._converted(values)
+                values = _narrowed(values, self._dtype)
             own = getattr(values, "_keras_mask", None)
             if own is not None:
                 mask = own if mask is None else Tensor(raw(mask).astype(bool) & raw(own))
@@ -820,12 +796,6 @@ class Loss(Configured):
                 f"The loss {self.name!r} must depend on y_pred, got a tensor of shape {tuple(values.shape)} that no "
                 "gradient leads through; compute it from y_pred with differentiable functions of minikeras.ops."
             )
-
-    def _converted(self, values: Any) -> Any:
-        """The values in the loss's type, with their mask."""
-        result = ops.cast(values, self._dtype)
-        result._keras_mask = values._keras_mask
-        return result
 
     def _convert(self, value: Any, keep_type: bool = False) -> Any:
         """Targets or predictions as tensors of the loss's type; a tensor that is one already is itself."""
@@ -908,13 +878,9 @@ class LossFunctionWrapper(Loss):
     """
 
     def __init__(
-        self,
-        fn: Callable,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = None,
-        dtype: Any = None,
+        self, fn: Callable, reduction: str | None = "sum_over_batch_size", name: str | None = None, dtype: Any = None,
         **kwargs: Any,
-    ):
+    ):  # fmt: skip
         super().__init__(name, reduction, dtype)
         self.fn = fn
         self._fn_kwargs = kwargs
@@ -1298,5 +1264,5 @@ def deserialize(name: Any, custom_objects: Mapping[str, Any] | None = None) -> A
         return get(name)
 
 
-FOR_METRICS = "Option check_shapes combine_weights described is_number is_whole number_type same_rank"
+FOR_METRICS = "Option check_shapes combine_weights described is_number is_whole misfit number_type same_rank"
 offer_names(__name__, hidden=FOR_METRICS)

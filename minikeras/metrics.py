@@ -20,7 +20,7 @@ from minikeras import kernels as k
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import snake_case, unique_name
 from minikeras.autodiff.tensor import Tensor, Variable
-from minikeras.declared import Check, Configured, OneOf, declared, field, fields, in_order
+from minikeras.declared import Check, Configured, Converted, OneOf, declared, field, fields, in_order
 from minikeras.lazy import offer_names
 from minikeras.losses import (
     Axis,
@@ -43,6 +43,7 @@ from minikeras.losses import (
     mean_absolute_percentage_error,
     mean_squared_error,
     mean_squared_logarithmic_error,
+    misfit,
     number_type,
     paired,
     poisson,
@@ -95,13 +96,9 @@ class Metric(Configured):
     ) -> Variable:
         """Make a variable of the state."""
         variable = Variable(
-            initializers.get(initializer),
-            shape=tuple(shape),
-            dtype=dtype or settings.floatx(),
-            trainable=False,
-            aggregation=aggregation,
-            name=name,
-        )
+            initializers.get(initializer), shape=tuple(shape), dtype=dtype or settings.floatx(), trainable=False,
+            aggregation=aggregation, name=name,
+        )  # fmt: skip
         variable.path = f"{self.name}/{variable.name}"
         if journal.active:  # sums are added to without a word
             journal.note(variable)
@@ -315,11 +312,7 @@ class MeanMetricWrapper(Mean):
             )
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "fn": described(self._fn),
-            **registry.serialize_keras_object(self._fn_kwargs),
-        }
+        return {**super().get_config(), "fn": described(self._fn), **registry.serialize_keras_object(self._fn_kwargs)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Metric:
@@ -756,63 +749,8 @@ def _thresholds(thresholds: Any, default: float) -> list[float]:
 
 def _at_least(least: int) -> Check:
     """The check of a whole number of at least `least`, or None."""
-    return lambda metric, name, value: _count(f"{type(metric).__name__}'s {name}", value, least)
-
-
-def _count(what: str, value: Any, least: int) -> Any:
-    """A whole number of at least `least`, or None.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    if value is not None and (isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least):
-        raise ValueError(f"{what} must be a whole number of at least {least}, got {value!r}.")
-    return value
-
-
-def _confusion(
-    y_true: Any,
-    y_pred: Any,
-    sample_weight: Any,
-    thresholds: Sequence[float],
-    *,
-    dtype: str,
-    top_k: int | None = None,
-    class_id: int | None = None,
-    label_weights: Any = None,
-    by_label: bool = False,
-) -> tuple[Any, Any, Any, Any]:
-    """Weights of the true positives, false positives, true negatives and false negatives at each threshold.
-
-    Raw arrays (thresholds,), or (thresholds, labels) if `by_label`.
-    """
-    y_true, y_pred = same_rank(_untracked(y_true), _untracked(y_pred))
-    truth, scores = raw(y_true) != 0, k.xp.asarray(raw(y_pred), dtype=dtype)
-    if truth.shape != scores.shape:
-        raise ValueError(
-            f"Targets and predictions need one shape here, got {tuple(truth.shape)} and {tuple(scores.shape)}."
-        )
-    if top_k is not None:
-        rank = k.xp.argsort(k.xp.argsort(-scores, axis=-1, kind="stable"), axis=-1)
-        scores = k.xp.where(rank < top_k, scores, k.xp.full_like(scores, _LOWEST))
-    if class_id is not None:
-        if scores.ndim == 1 or class_id >= scores.shape[-1]:
-            raise ValueError(f"class_id={class_id} names no class of predictions of shape {tuple(scores.shape)}.")
-        truth, scores = truth[..., class_id, None], scores[..., class_id, None]
-    weights = k.xp.ones((1,) * scores.ndim, dtype)
-    if sample_weight is not None:
-        given = k.xp.asarray(raw(sample_weight), dtype=dtype)
-        weights = given.reshape(given.shape + (1,) * (scores.ndim - given.ndim))
-        check_shapes(weights.shape, scores.shape)
-    if label_weights is not None:
-        weights = weights * _constants(tuple(label_weights), dtype, k.xp)
-    positive = weights * truth
-    negative = weights * ~truth
-    columns = (-1, scores.shape[-1]) if by_label else (-1, 1)
-    scores, positive, negative = (array.reshape(columns) for array in (scores, positive, negative))
-    tp, fp = _above(scores, positive, thresholds), _above(scores, negative, thresholds)
-    counts = tp, fp, negative.sum(axis=0, dtype="float64") - fp, positive.sum(axis=0, dtype="float64") - tp
-    return counts if by_label else tuple(count[:, 0] for count in counts)  # type: ignore[return-value]
+    words = f"a whole number of at least {least}"
+    return Option(lambda value: value is None or (is_whole(value) and value >= least), words)
 
 
 @functools.lru_cache(maxsize=256)
@@ -837,7 +775,56 @@ def _above(scores: Any, weights: Any, thresholds: Sequence[float]) -> Any:
     return k.xp.stack(columns, axis=1)
 
 
-class _ConfusionCount(Metric):
+class _Confusion(Metric):
+    """Base of what is computed from true positives (0), false positives (1), true negatives (2) and false negatives (3)
+    at each of its `thresholds`."""
+
+    thresholds: Any
+    _counts: dict[int, Variable]  # those that are of use, by their number
+
+    def _add_counts(self, shape: Any, names: Mapping[int, str]) -> None:
+        """Begin to count, in variables that are attributes too."""
+        self._counts = {which: self._add_zeros(name, shape) for which, name in names.items()}
+        vars(self).update({name: self._counts[which] for which, name in names.items()})
+
+    def _count(
+        self, y_true: Any, y_pred: Any, sample_weight: Any, *, top_k: int | None = None, class_id: int | None = None,
+        label_weights: Any = None, by_label: bool = False,
+    ) -> None:  # fmt: skip
+        """Add the weights of a batch's true and false positives and negatives, of each label if `by_label`."""
+        dtype = self._compute_dtype
+        y_true, y_pred = same_rank(_untracked(y_true), _untracked(y_pred))
+        truth, scores = raw(y_true) != 0, k.xp.asarray(raw(y_pred), dtype=dtype)
+        if truth.shape != scores.shape:
+            raise misfit("Targets and predictions need one shape here", truth, scores)
+        if top_k is not None:
+            rank = k.xp.argsort(k.xp.argsort(-scores, axis=-1, kind="stable"), axis=-1)
+            scores = k.xp.where(rank < top_k, scores, k.xp.full_like(scores, _LOWEST))
+        if class_id is not None:
+            if scores.ndim == 1 or class_id >= scores.shape[-1]:
+                raise ValueError(f"class_id={class_id} names no class of predictions of shape {tuple(scores.shape)}.")
+            truth, scores = truth[..., class_id, None], scores[..., class_id, None]
+        weights = k.xp.ones((1,) * scores.ndim, dtype)
+        if sample_weight is not None:
+            given = k.xp.asarray(raw(sample_weight), dtype=dtype)
+            weights = given.reshape(given.shape + (1,) * (scores.ndim - given.ndim))
+            check_shapes(weights.shape, scores.shape)
+        if label_weights is not None:
+            weights = weights * _constants(tuple(label_weights), dtype, k.xp)
+        positive = weights * truth
+        negative = weights * ~truth
+        columns = (-1, scores.shape[-1]) if by_label else (-1, 1)
+        scores, positive, negative = (array.reshape(columns) for array in (scores, positive, negative))
+        tp, fp = _above(scores, positive, self.thresholds), _above(scores, negative, self.thresholds)
+        counts = tp, fp, negative.sum(axis=0, dtype="float64") - fp, positive.sum(axis=0, dtype="float64") - tp
+        for which, variable in self._counts.items():
+            variable.data += counts[which] if by_label else counts[which][:, 0]
+
+
+_ALL_FOUR = dict(enumerate(("true_positives", "false_positives", "true_negatives", "false_negatives")))
+
+
+class _ConfusionCount(_Confusion):
     """One of the four counts, at one or several thresholds.
 
     Args:
@@ -845,21 +832,20 @@ class _ConfusionCount(Metric):
         name, dtype: as for `Metric`.
     """
 
-    index = 0  # which of the four results of `_confusion`
+    index = 0  # which of the four
 
     def __init__(self, thresholds: Any = None, name: str | None = None, dtype: Any = None):
         super().__init__(dtype, name)
         self.init_thresholds = thresholds
         self.thresholds = _thresholds(thresholds, 0.5)
-        self.accumulator = self._add_zeros("accumulator", (len(self.thresholds),))
+        self._add_counts((len(self.thresholds),), {self.index: "accumulator"})
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Count a batch."""
-        counts = _confusion(y_true, y_pred, sample_weight, self.thresholds, dtype=self._compute_dtype)
-        self.accumulator.data += counts[self.index]
+        self._count(y_true, y_pred, sample_weight)
 
     def result(self) -> Any:
-        data = self.accumulator.data
+        data = self._counts[self.index].data
         return self._as_result(data[0] if len(self.thresholds) == 1 else data)
 
     def get_config(self) -> dict[str, Any]:
@@ -889,7 +875,7 @@ class FalseNegatives(_ConfusionCount):
 
 
 @declared
-class _Share(Metric):
+class _Share(_Confusion):
     """True positives as a share of themselves and one kind of error.
 
     Args:
@@ -900,7 +886,7 @@ class _Share(Metric):
     """
 
     _direction = "up"
-    error = ("", 0)  # name of the variable, and which of the results of `_confusion`
+    error = 0  # which of the four
 
     thresholds: Any = field(default=None, stored=False)
     top_k: Annotated[int | None, _at_least(1)] = None
@@ -911,26 +897,15 @@ class _Share(Metric):
     def __post_init__(self, thresholds: Any) -> None:  # type: ignore[override]
         self.init_thresholds = thresholds
         self.thresholds = _thresholds(thresholds, 0.5 if self.top_k is None else _LOWEST)
-        self.true_positives = self._add_zeros("true_positives", (len(self.thresholds),))
-        self._errors = self._add_zeros(self.error[0], (len(self.thresholds),))
-        setattr(self, self.error[0], self._errors)
+        self._add_counts((len(self.thresholds),), {which: _ALL_FOUR[which] for which in (0, self.error)})
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Count a batch."""
-        counts = _confusion(
-            y_true,
-            y_pred,
-            sample_weight,
-            self.thresholds,
-            dtype=self._compute_dtype,
-            top_k=self.top_k,
-            class_id=self.class_id,
-        )
-        self.true_positives.data += counts[0]
-        self._errors.data += counts[self.error[1]]
+        self._count(y_true, y_pred, sample_weight, top_k=self.top_k, class_id=self.class_id)
 
     def result(self) -> Any:
-        share = _ratio(self.true_positives.data, self.true_positives.data + self._errors.data)
+        right, wrong = (variable.data for variable in self._counts.values())
+        share = _ratio(right, right + wrong)
         return self._as_result(share[0] if len(self.thresholds) == 1 else share)
 
     def get_config(self) -> dict[str, Any]:
@@ -940,16 +915,16 @@ class _Share(Metric):
 class Precision(_Share):
     """How many of the predicted positives are positive."""
 
-    error = ("false_positives", 1)
+    error = 1
 
 
 class Recall(_Share):
     """How many of the positives were predicted positive."""
 
-    error = ("false_negatives", 3)
+    error = 3
 
 
-class _BestAt(Metric):
+class _BestAt(_Confusion):
     """The best of one rate among the thresholds at which another reaches a value.
 
     Attributes:
@@ -964,30 +939,25 @@ class _BestAt(Metric):
     def __post_init__(self) -> None:
         last = self.num_thresholds - 1
         self.thresholds = [i / last for i in range(last + 1)] if last else [0.5]
-        names = ("true_positives", "false_positives", "true_negatives", "false_negatives")
-        self._counts = [self._add_zeros(name, (len(self.thresholds),)) for name in names]
-        self.true_positives, self.false_positives, self.true_negatives, self.false_negatives = self._counts
+        self._add_counts((len(self.thresholds),), _ALL_FOUR)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Count a batch."""
-        options: Any = {"dtype": self._compute_dtype, "class_id": self.class_id}
-        counts = _confusion(y_true, y_pred, sample_weight, self.thresholds, **options)
-        for variable, count in zip(self._counts, counts, strict=True):
-            variable.data += count
+        self._count(y_true, y_pred, sample_weight, class_id=self.class_id)
+
+    def _rate(self, name: str) -> Any:
+        hits, misses = (self._counts[which].data for which in _RATES[name])
+        return _ratio(hits, hits + misses)
 
     def result(self) -> Any:
-        counts = [variable.data for variable in self._counts]
-        bound, best = (
-            _ratio(counts[hits], counts[hits] + counts[misses])
-            for hits, misses in (_RATES[self.bound], _RATES[self.best])
-        )
-        return self._as_result((best * (bound >= getattr(self, self.bound))).max())
+        reached = self._rate(self.bound) >= getattr(self, self.bound)
+        return self._as_result((self._rate(self.best) * reached).max())
 
     def get_config(self) -> dict[str, Any]:
         return in_order(super().get_config(), "name", "dtype", "class_id", "num_thresholds")
 
 
-# name: (which of the results of `_confusion` counts, which counts against it)
+# name: (which of the four counts, which counts against it)
 _RATES = {"recall": (0, 3), "sensitivity": (0, 3), "specificity": (2, 1), "precision": (0, 1)}
 
 
@@ -1081,20 +1051,11 @@ class RecallAtPrecision(_BestAt):
     dtype: Any = None
 
 
-_CURVES = ("ROC", "PR", "PRGAIN")
-_SUMS = ("interpolation", "minoring", "majoring")
-
-
-def _curve(auc: Metric, name: str, value: Any) -> str:
-    return one_of(name, value.upper(), _CURVES, owner="AUC")
-
-
-def _summation(auc: Metric, name: str, value: Any) -> str:
-    return one_of(name, value.lower(), _SUMS, owner="AUC")
+_SUMMATION = OneOf("interpolation", "minoring", "majoring")
 
 
 @declared
-class AUC(Metric):
+class AUC(_Confusion):
     """The area under a curve through all thresholds.
 
     Args:
@@ -1112,8 +1073,8 @@ class AUC(Metric):
     _direction = "up"
 
     num_thresholds: int = 200
-    curve: Annotated[str, _curve] = "ROC"
-    summation_method: Annotated[str, _summation] = "interpolation"
+    curve: Annotated[str, Converted(str.upper), OneOf("ROC", "PR", "PRGAIN")] = "ROC"
+    summation_method: Annotated[str, Converted(str.lower), _SUMMATION] = "interpolation"
     name: str | None = None
     dtype: Any = None
     thresholds: Any = field(default=None, stored=False)
@@ -1125,7 +1086,7 @@ class AUC(Metric):
     def __post_init__(self, thresholds: Any) -> None:  # type: ignore[override]
         labels, weights = self.num_labels, self.label_weights
         if thresholds is None:
-            _count("AUC's num_thresholds", self.num_thresholds, 2)
+            _at_least(2)(self, "num_thresholds", self.num_thresholds)
         if labels and not self.multi_label:
             raise ValueError(f"AUC takes num_labels only with multi_label=True, got num_labels={labels}.")
         if weights is not None:
@@ -1138,40 +1099,25 @@ class AUC(Metric):
         inner = self._inner or [i / (self.num_thresholds - 1) for i in range(1, self.num_thresholds - 1)]
         self.thresholds = [-settings.epsilon(), *inner, 1 + settings.epsilon()]
         self.num_thresholds = len(self.thresholds)
-        self._counts: list[Variable] = []
+        self._counts = {}
         if labels or not self.multi_label:
-            self._build(labels)
-
-    def _build(self, labels: int | None) -> None:
-        shape = (self.num_thresholds, labels) if self.multi_label else (self.num_thresholds,)
-        names = ("true_positives", "false_positives", "true_negatives", "false_negatives")
-        self._counts = [self._add_zeros(name, shape) for name in names]
-        self.true_positives, self.false_positives, self.true_negatives, self.false_negatives = self._counts
+            self._add_counts((self.num_thresholds, labels) if labels else (self.num_thresholds,), _ALL_FOUR)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Count a batch."""
         if not self._counts:
             if len(y_pred.shape) != 2:
                 raise ValueError(f"AUC with multi_label=True needs predictions (n, labels), got shape {y_pred.shape}.")
-            self._build(y_pred.shape[1])
+            self._add_counts((self.num_thresholds, y_pred.shape[1]), _ALL_FOUR)
         if self.from_logits:
             y_pred = ops.sigmoid(_untracked(y_pred))
-        counts = _confusion(
-            y_true,
-            y_pred,
-            sample_weight,
-            self.thresholds,
-            dtype=self._compute_dtype,
-            label_weights=None if self.multi_label else self.label_weights,
-            by_label=self.multi_label,
-        )
-        for variable, count in zip(self._counts, counts, strict=True):
-            variable.data += count
+        label_weights = None if self.multi_label else self.label_weights
+        self._count(y_true, y_pred, sample_weight, label_weights=label_weights, by_label=self.multi_label)
 
     def result(self) -> Any:
         if not self._counts:
             return Tensor(k.xp.zeros((), self.dtype))
-        tp, fp, tn, fn = (variable.data for variable in self._counts)
+        tp, fp, tn, fn = (variable.data for variable in self._counts.values())
         if self.curve == "PR" and self.summation_method == "interpolation":
             return self._as_result(self._over_labels(_interpolated_precision(tp, fp, fn)))
         if self.curve == "ROC":
@@ -1217,16 +1163,8 @@ def _interpolated_precision(tp: Any, fp: Any, fn: Any) -> Any:
 # ---------------------------------------------------------------- scores of many classes
 
 
-def _beta(metric: Metric, name: str, value: Any) -> float:
-    if not (isinstance(value, numbers.Real) and 0 < float(value) < math.inf):
-        raise ValueError(f"FBetaScore's {name} must be above 0, got {value!r}.")
-    return value  # type: ignore[return-value]
-
-
-def _score_threshold(metric: Metric, name: str, value: Any) -> float | None:
-    if value is not None and not (isinstance(value, numbers.Real) and 0 < float(value) <= 1):
-        raise ValueError(f"{type(metric).__name__}'s {name} must be above 0 and at most 1, got {value!r}.")
-    return value  # type: ignore[return-value]
+_BETA = Option(lambda value: is_number(value) and 0 < value < math.inf, "above 0")
+_PART = Option(lambda value: value is None or (is_number(value) and 0 < value <= 1), "above 0 and at most 1")
 
 
 @declared
@@ -1244,8 +1182,8 @@ class FBetaScore(Metric):
     _direction = "up"
 
     average: Annotated[str | None, OneOf(None, "micro", "macro", "weighted")] = None
-    beta: Annotated[float, _beta] = 1.0
-    threshold: Annotated[float | None, _score_threshold] = None
+    beta: Annotated[float, _BETA] = 1.0
+    threshold: Annotated[float | None, _PART] = None
     name: str | None = "fbeta_score"
     dtype: Any = None
 
@@ -1256,10 +1194,7 @@ class FBetaScore(Metric):
         """Count a batch of targets and predictions (n, classes)."""
         truth, scores = (k.xp.asarray(raw(value), dtype=self._compute_dtype) for value in (y_true, y_pred))
         if truth.ndim != 2 or truth.shape != scores.shape:
-            raise ValueError(
-                f"{type(self).__name__} needs targets and predictions (n, classes), got shapes {tuple(truth.shape)} "
-                f"and {tuple(scores.shape)}."
-            )
+            raise misfit(f"{type(self).__name__} needs targets and predictions (n, classes)", truth, scores)
         if not self._counts:
             shape = () if self.average == "micro" else (scores.shape[1],)
             names = ("true_positives", "false_positives", "false_negatives", "intermediate_weights")
@@ -1299,12 +1234,9 @@ class F1Score(FBetaScore):
     """
 
     def __init__(
-        self,
-        average: str | None = None,
-        threshold: float | None = None,
-        name: str | None = "f1_score",
+        self, average: str | None = None, threshold: float | None = None, name: str | None = "f1_score",
         dtype: Any = None,
-    ):
+    ):  # fmt: skip
         super().__init__(average, 1.0, threshold, name, dtype)
 
     def get_config(self) -> dict[str, Any]:
@@ -1338,10 +1270,7 @@ class R2Score(Metric):
         # the variance is a difference of large sums, so their parts too need all digits
         truth, predicted = (k.xp.asarray(raw(value), dtype="float64") for value in (y_true, y_pred))
         if truth.ndim != 2 or truth.shape != predicted.shape:
-            raise ValueError(
-                f"R2Score needs targets and predictions (n, outputs), got shapes {tuple(truth.shape)} and "
-                f"{tuple(predicted.shape)}."
-            )
+            raise misfit("R2Score needs targets and predictions (n, outputs)", truth, predicted)
         if not self._sums:
             names = ("squared_sum", "sum", "residual", "count")
             self._sums = [self._add_zeros(name, truth.shape[1:]) for name in names]
@@ -1430,10 +1359,7 @@ class _Overlap(Metric):
         """Count a batch; `sample_weight` has one weight for each sample or for each element."""
         truth, found = self._classes(y_true, self.sparse_y_true), self._classes(y_pred, self.sparse_y_pred)
         if truth.size != found.size:
-            raise ValueError(
-                f"{type(self).__name__} needs as many targets as predictions, got shapes {tuple(truth.shape)} and "
-                f"{tuple(found.shape)}."
-            )
+            raise misfit(f"{type(self).__name__} needs as many targets as predictions", truth, found)
         weights = k.xp.ones((1,) * truth.ndim)
         if sample_weight is not None:
             given = as_type(raw(sample_weight), "float64")
@@ -1461,9 +1387,6 @@ class _Overlap(Metric):
         return {name: getattr(self, name) for name in fields(self)}
 
 
-ClassCount = Annotated[int, _at_least(1)]
-
-
 @declared
 class IoU(_Overlap):
     """The mean intersection over union of some classes.
@@ -1483,7 +1406,7 @@ class IoU(_Overlap):
     0.3333
     """
 
-    num_classes: ClassCount
+    num_classes: Count
     target_class_ids: Annotated[Any, _targets_of]
     name: str | None = None
     dtype: Any = None
@@ -1532,7 +1455,7 @@ class MeanIoU(_Overlap):
     0.3333
     """
 
-    num_classes: ClassCount
+    num_classes: Count
     name: str | None = None
     dtype: Any = None
     ignore_class: ClassNumber = None
@@ -1555,7 +1478,7 @@ class OneHotIoU(_Overlap):
 
     sparse_y_true = False
 
-    num_classes: ClassCount
+    num_classes: Count
     target_class_ids: Annotated[Any, _targets_of]
     name: str | None = None
     dtype: Any = None
@@ -1578,7 +1501,7 @@ class OneHotMeanIoU(_Overlap):
 
     sparse_y_true = False
 
-    num_classes: ClassCount
+    num_classes: Count
     name: str | None = None
     dtype: Any = None
     ignore_class: ClassNumber = None
@@ -1624,21 +1547,7 @@ ALL: dict[str, Any] = {
     **{"cosine": losses.cosine_similarity, "cosine_proximity": losses.cosine_similarity},
 }
 registry.builtin("keras.metrics", *CLASSES)
-registry.builtin_functions(
-    {
-        function.__name__: function
-        for function in (
-            accuracy,
-            binary_accuracy,
-            categorical_accuracy,
-            concordance_correlation,
-            pearson_correlation,
-            sparse_categorical_accuracy,
-            top_k_categorical_accuracy,
-            sparse_top_k_categorical_accuracy,
-        )
-    }
-)
+registry.builtin_functions({name: one for name, one in globals().items() if name.endswith(("accuracy", "correlation"))})
 
 
 def resolve_accuracy(y_true_shape: Sequence[Any], y_pred_shape: Sequence[Any], kind: str = "accuracy") -> Any:

@@ -22,7 +22,7 @@ def test_reductions_of_older_programs():
     reduction = minikeras._legacy.losses.Reduction
     assert reduction.all() == ("auto", "none", "sum", "sum_over_batch_size")
     reduction.validate("sum")
-    with pytest.raises(ValueError, match=r"A reduction is one of .* got 'most'"):
+    with pytest.raises(ValueError, match=r"A reduction must be .* got 'most'"):
         reduction.validate("most")
     assert losses.MeanSquaredError(reduction=reduction.AUTO).reduction == "sum_over_batch_size"
 

@@ -11,6 +11,7 @@ from typing import Any
 from minikeras.datasets import files, housing
 from minikeras.lazy import offer_names
 from minikeras.tracebacks import user_facing
+from minikeras.utils.checks import one_of
 
 URL = files.STORE + "california_housing.npz"
 SHA256 = "1a2e3a52e0398de6463aebe6f4a8da34fb21fbb6b934cf88c3425e766f2a1a6f"
@@ -39,8 +40,7 @@ def load_data(
         FileNotFoundError: if there is no file and it cannot be downloaded.
     """
     housing.check_split(test_split)
-    if version not in ("small", "large"):
-        raise ValueError(f"version must be 'small' or 'large', got {version!r}.")
+    one_of("version", version, ("small", "large"))
     x, y = housing.read(files.fetch("California housing", path, URL, SHA256), 8)
     if version == "small":
         x, y = x[:_SMALL], y[:_SMALL]

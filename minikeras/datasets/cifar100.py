@@ -7,6 +7,7 @@ from typing import Any
 from minikeras.datasets import cifar
 from minikeras.lazy import offer_names
 from minikeras.tracebacks import user_facing
+from minikeras.utils.checks import one_of
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
 SHA256 = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
@@ -31,8 +32,7 @@ def load_data(label_mode: str = "fine") -> tuple[tuple[Any, Any], tuple[Any, Any
         ValueError: if what is found is damaged or has another form, or for another `label_mode`.
         FileNotFoundError: if there is nothing and it cannot be downloaded.
     """
-    if label_mode not in ("fine", "coarse"):
-        raise ValueError(f"label_mode must be 'fine' or 'coarse', got {label_mode!r}.")
+    one_of("label_mode", label_mode, ("fine", "coarse"))
     batches = cifar.fetch("CIFAR-100", "cifar-100-python", "cifar-100-python.tar.gz", URL, SHA256, ("train", "test"))
     classes = 100 if label_mode == "fine" else 20
     train, test = (

@@ -12,7 +12,7 @@ import urllib.request
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +80,7 @@ def read_npz(path: Path, names: tuple[str, ...]) -> list[Any]:
     Raises:
         ValueError: if the file is damaged, is no `.npz` file, lacks one of the arrays, or holds pickled objects.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            missing = sorted({f"{name}.npy" for name in names}.difference(archive.namelist()))
-            if missing:
-                raise ValueError(f"it lacks {', '.join(missing)}")
-            return [np.lib.format.read_array(archive.open(f"{name}.npy"), allow_pickle=False) for name in names]
-    except _DAMAGE as error:
-        raise ValueError(f"{path} is damaged or is not the right .npz file ({error}); replace or remove it.") from error
+    return _read_members(path, names, _read_member)
 
 
 def read_object_npz(path: Path, names: tuple[str, ...]) -> list[Any]:
@@ -96,14 +89,23 @@ def read_object_npz(path: Path, names: tuple[str, ...]) -> list[Any]:
     Raises:
         ValueError: if the file is damaged, is no `.npz` file, lacks one of the arrays, or holds other objects.
     """
+    return _read_members(path, names, _read_object_member)
+
+
+def _read_members(path: Path, names: tuple[str, ...], read: Callable[[zipfile.ZipFile, str], Any]) -> list[Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             missing = sorted({f"{name}.npy" for name in names}.difference(archive.namelist()))
             if missing:
                 raise ValueError(f"it lacks {', '.join(missing)}")
-            return [_read_object_member(archive, f"{name}.npy") for name in names]
+            return [read(archive, f"{name}.npy") for name in names]
     except _DAMAGE as error:
         raise ValueError(f"{path} is damaged or is not the right .npz file ({error}); replace or remove it.") from error
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> Any:
+    with archive.open(name) as numbers:
+        return np.lib.format.read_array(numbers, allow_pickle=False)
 
 
 def _read_object_member(archive: zipfile.ZipFile, name: str) -> Any:
@@ -113,8 +115,7 @@ def _read_object_member(archive: zipfile.ZipFile, name: str) -> Any:
         if reader is None:
             raise ValueError(f"{name} has the unknown version {version}")
         if not reader(stream)[2].hasobject:
-            with archive.open(name) as numbers:
-                return np.lib.format.read_array(numbers, allow_pickle=False)
+            return _read_member(archive, name)
         if archive.getinfo(name).file_size > _LARGEST_PICKLE:
             raise ValueError(f"{name} has {archive.getinfo(name).file_size} bytes, {_LARGEST_PICKLE} are the most")
         return pickles.loads(stream.read())

@@ -63,9 +63,8 @@ def check_arguments(
     num_words: Any, skip_top: Any, maxlen: Any, seed: Any, start_char: Any, oov_char: Any, index_from: Any
 ) -> None:
     """Raise ValueError unless these arguments of `load_data` are whole numbers, or None where that means something."""
-    for name, value in (("num_words", num_words), ("maxlen", maxlen), ("start_char", start_char)):
-        whole(name, value, 0, optional=True)
-    for name, value in (("oov_char", oov_char), ("index_from", index_from), ("skip_top", skip_top)):
+    given = {"num_words": num_words, "maxlen": maxlen, "start_char": start_char, "oov_char": oov_char}
+    for name, value in (given | {"index_from": index_from, "skip_top": skip_top}).items():
         whole(name, value, 0, optional=name != "skip_top")
     whole("seed", seed, 0, at_most=2**32 - 1, optional=True)
 

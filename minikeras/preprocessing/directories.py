@@ -80,9 +80,7 @@ def files_below(
             path = os.path.join(folder, name)
             if not name.lower().endswith(endings):
                 continue
-            if os.path.islink(path) and not inside(path, root):
-                if follow_links:
-                    raise ValueError(_refusal(path, root))
+            if _leads_out(path, root, follow_links):
                 outside.append(path)
             else:
                 names.append(name)
@@ -103,9 +101,7 @@ def files_of_class(
     if not name or not inside(top, directory, links=False):
         raise ValueError(f"A class is the name of a folder in {str(directory)!r}, got {name!r}; correct it.")
     root = os.path.realpath(directory)
-    if os.path.islink(top) and not inside(top, root):
-        if follow_links:
-            raise ValueError(_refusal(top, root))
+    if _leads_out(top, root, follow_links):
         _warn_of_links([top], root)
         return []
     if not os.path.isdir(top):
@@ -147,9 +143,7 @@ def _class_folders(directory: str | os.PathLike, follow_links: bool) -> list[str
         path = os.path.join(directory, name)
         if name.startswith(".") or not os.path.isdir(path):
             continue
-        if os.path.islink(path) and not inside(path, root):
-            if follow_links:
-                raise ValueError(_refusal(path, root))
+        if _leads_out(path, root, follow_links):
             outside.append(path)
         else:
             names.append(name)
@@ -164,18 +158,19 @@ def _require_folder(directory: str | os.PathLike) -> None:
 
 def _is_followed(path: str, root: str) -> bool:
     """Whether a walk enters the folder: not where a link leads back to a folder that it lies in, which has no end."""
-    if not os.path.islink(path):
-        return True
-    if not inside(path, root):
-        raise ValueError(_refusal(path, root))
-    return not inside(os.path.dirname(path), path)
+    _leads_out(path, root, refuses=True)
+    return not os.path.islink(path) or not inside(os.path.dirname(path), path)
 
 
-def _refusal(path: str, root: str) -> str:
-    return (
-        f"The symbolic link {path!r} leads out of {root!r}, to {os.path.realpath(path)!r}; "
-        "copy there what it leads to, or remove the link."
-    )
+def _leads_out(path: str, root: str, refuses: bool) -> bool:
+    """Whether this is a symbolic link that leads out of a folder, which may be refused."""
+    is_outside = os.path.islink(path) and not inside(path, root)
+    if is_outside and refuses:
+        raise ValueError(
+            f"The symbolic link {path!r} leads out of {root!r}, to {os.path.realpath(path)!r}; "
+            "copy there what it leads to, or remove the link."
+        )
+    return is_outside
 
 
 def _warn_of_links(links: list[str], root: str) -> None:

@@ -11,7 +11,9 @@ import numpy as np
 
 from minikeras.data import AUTOTUNE, Dataset
 from minikeras.preprocessing.directories import class_files, files_below
+from minikeras.utils.checks import one_of
 
+FORMATS = ("tf", "grain")
 LABEL_MODES = ("int", "categorical", "binary", None)
 SUBSETS = ("training", "validation", "both", None)
 
@@ -38,15 +40,13 @@ class Options:
                 "labels must be 'inferred', None, or a list with a whole number for each file in sorted order, got "
                 f"{self.labels!r}."
             )
-        if self.label_mode not in LABEL_MODES:
-            raise ValueError(f"label_mode must be 'int', 'categorical', 'binary' or None, got {self.label_mode!r}.")
+        one_of("label_mode", self.label_mode, LABEL_MODES)
         if self.class_names and (self.labels != "inferred" or self.label_mode is None):
             raise ValueError(
                 f"class_names goes with labels='inferred' only, got class_names={self.class_names!r} and labels="
                 f"{self.labels!r}, label_mode={self.label_mode!r}."
             )
-        if self.subset not in SUBSETS:
-            raise ValueError(f"subset must be 'training', 'validation', 'both' or None, got {self.subset!r}.")
+        one_of("subset", self.subset, SUBSETS)
         if self.validation_split and not 0 < self.validation_split < 1:
             raise ValueError(f"validation_split must lie between 0 and 1, got {self.validation_split!r}.")
         if bool(self.validation_split) != bool(self.subset):
@@ -62,11 +62,7 @@ class Options:
 
 
 def directory_datasets(
-    directory: str | os.PathLike,
-    options: Options,
-    load: Callable[[str], Any],
-    extensions: Sequence[str],
-    noun: str,
+    directory: str | os.PathLike, options: Options, load: Callable[[str], Any], extensions: Sequence[str], noun: str
 ) -> Any:
     """The dataset of what `load` makes of each file, or for `subset="both"` a list of two.
 
@@ -75,10 +71,8 @@ def directory_datasets(
         ValueError: for arguments that do not fit each other or the files.
     """
     options.check()
-    if options.label_mode is None:
-        options.labels = None
-    if options.labels is None:
-        options.label_mode = None
+    if options.label_mode is None or options.labels is None:
+        options.label_mode = options.labels = None
     seed = np.random.randint(int(1e6)) if options.seed is None else options.seed
     paths, labels, class_names = labelled_files(directory, options, extensions, seed)
     if options.label_mode == "binary" and len(class_names or ()) != 2:
@@ -141,18 +135,12 @@ def _part(
 
 
 def _dataset(
-    paths: list[str],
-    labels: list[int] | None,
-    classes: int,
-    options: Options,
-    load: Callable[[str], Any],
+    paths: list[str], labels: list[int] | None, classes: int, options: Options, load: Callable[[str], Any],
     seed: int | None,
-) -> Dataset:
+) -> Dataset:  # fmt: skip
     """Files to batches; with a seed in another order in each pass."""
-    if labels is None:
-        dataset = Dataset.from_arrays(paths)
-    else:
-        dataset = Dataset.from_arrays(paths, _encoded(labels, options.label_mode, classes))
+    targets = [] if labels is None else [_encoded(labels, options.label_mode, classes)]
+    dataset = Dataset.from_arrays(paths, *targets)
     if seed is not None:
         dataset = dataset.shuffle(8 * options.batch_size if options.batch_size else 1024, seed=seed)
     step = load if labels is None else lambda path, label: (load(path), label)

@@ -10,35 +10,24 @@ from typing import Any
 import numpy as np
 
 from minikeras import config
-from minikeras.preprocessing.directory_dataset import Options, directory_datasets
+from minikeras.preprocessing.directory_dataset import FORMATS, Options, directory_datasets
 from minikeras.preprocessing.image.files import COLOR_MODES, load_img
 from minikeras.preprocessing.image.resizing import INTERPOLATIONS, middle, resize, resized
 from minikeras.tracebacks import user_facing
+from minikeras.utils.checks import one_of
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 
 
 @user_facing
 def image_dataset_from_directory(
-    directory: str | os.PathLike,
-    labels: Any = "inferred",
-    label_mode: str | None = "int",
-    class_names: Sequence[str] | None = None,
-    color_mode: str = "rgb",
-    batch_size: int | None = 32,
-    image_size: int | Sequence[int] = (256, 256),
-    shuffle: bool = True,
-    seed: int | None = None,
-    validation_split: float | None = None,
-    subset: str | None = None,
-    interpolation: str = "bilinear",
-    follow_links: bool = False,
-    crop_to_aspect_ratio: bool = False,
-    pad_to_aspect_ratio: bool = False,
-    data_format: str | None = None,
-    format: str = "tf",
-    verbose: bool = True,
-) -> Any:
+    directory: str | os.PathLike, labels: Any = "inferred", label_mode: str | None = "int",
+    class_names: Sequence[str] | None = None, color_mode: str = "rgb", batch_size: int | None = 32,
+    image_size: int | Sequence[int] = (256, 256), shuffle: bool = True, seed: int | None = None,
+    validation_split: float | None = None, subset: str | None = None, interpolation: str = "bilinear",
+    follow_links: bool = False, crop_to_aspect_ratio: bool = False, pad_to_aspect_ratio: bool = False,
+    data_format: str | None = None, format: str = "tf", verbose: bool = True,
+) -> Any:  # fmt: skip
     """A `Dataset` of the pictures in a folder (`.bmp`, `.gif`, `.jpeg`, `.jpg`, `.png`), read while it is iterated.
 
     Args:
@@ -72,50 +61,28 @@ def image_dataset_from_directory(
         ValueError: for arguments that do not fit each other or the files; while iterating, for a damaged picture.
         ImportError: without Pillow.
     """
-    if color_mode not in COLOR_MODES:
-        raise ValueError(f"color_mode must be 'grayscale', 'rgb' or 'rgba', got {color_mode!r}.")
+    one_of("color_mode", color_mode, COLOR_MODES)
     if isinstance(image_size, int):
         image_size = (image_size, image_size)
     if not isinstance(image_size, (list, tuple)) or len(image_size) != 2:
         raise ValueError(f"image_size must be (height, width), got {image_size!r}.")
-    if interpolation.lower() not in INTERPOLATIONS:
-        raise ValueError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}.")
-    if format not in ("tf", "grain"):
-        raise ValueError(f"format must be 'tf' or 'grain', got {format!r}.")
+    one_of("interpolation", interpolation.lower(), INTERPOLATIONS)
+    one_of("format", format, FORMATS)
     if crop_to_aspect_ratio and pad_to_aspect_ratio:
         raise ValueError("Only one of crop_to_aspect_ratio and pad_to_aspect_ratio can be True, got both.")
     load = partial(
-        load_picture,
-        size=tuple(image_size),
-        color_mode=color_mode,
-        interpolation=interpolation.lower(),
-        crop=crop_to_aspect_ratio,
-        pad=format if pad_to_aspect_ratio else None,
+        load_picture, size=tuple(image_size), color_mode=color_mode, interpolation=interpolation.lower(),
+        crop=crop_to_aspect_ratio, pad=format if pad_to_aspect_ratio else None,
         data_format=config.standardize_data_format(data_format),
-    )
+    )  # fmt: skip
     options = Options(
-        labels,
-        label_mode,
-        class_names,
-        batch_size,
-        shuffle,
-        seed,
-        validation_split,
-        subset,
-        follow_links,
-        verbose,
+        labels, label_mode, class_names, batch_size, shuffle, seed, validation_split, subset, follow_links, verbose
     )
     return directory_datasets(directory, options, load, EXTENSIONS, "pictures")
 
 
 def load_picture(
-    path: str,
-    size: tuple[int, int],
-    color_mode: str,
-    interpolation: str,
-    crop: bool,
-    pad: str | None,
-    data_format: str,
+    path: str, size: tuple[int, int], color_mode: str, interpolation: str, crop: bool, pad: str | None, data_format: str
 ) -> np.ndarray:
     """A picture file as a float32 array of the given size, values from 0 to 255."""
     picture = np.asarray(load_img(path, color_mode=color_mode))

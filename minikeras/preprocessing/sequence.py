@@ -12,18 +12,14 @@ import numpy as np
 from minikeras.lazy import offer_names
 from minikeras.tracebacks import user_facing
 from minikeras.training.data import PyDataset
-from minikeras.utils.checks import number, whole
+from minikeras.utils.checks import number, one_of, whole
 
 
 @user_facing
 def pad_sequences(
-    sequences: Any,
-    maxlen: int | None = None,
-    dtype: Any = "int32",
-    padding: str = "pre",
-    truncating: str = "pre",
+    sequences: Any, maxlen: int | None = None, dtype: Any = "int32", padding: str = "pre", truncating: str = "pre",
     value: Any = 0.0,
-) -> np.ndarray:
+) -> np.ndarray:  # fmt: skip
     """Put sequences of different lengths into one array.
 
     Args:
@@ -48,8 +44,7 @@ def pad_sequences(
     except TypeError:
         raise ValueError(f"dtype must be a type of NumPy such as 'int32', got {dtype!r}.") from None
     for name, place in (("padding", padding), ("truncating", truncating)):
-        if place not in ("pre", "post"):
-            raise ValueError(f"{name} must be 'pre' or 'post', got {place!r}.")
+        one_of(name, place, ("pre", "post"))
     for item in sequences:
         if not hasattr(item, "__len__"):
             raise ValueError(f"pad_sequences expects a list of sequences, got {item!r} in it.")
@@ -95,19 +90,10 @@ class TimeseriesGenerator(PyDataset):
     """
 
     def __init__(
-        self,
-        data: Any,
-        targets: Any,
-        length: int,
-        sampling_rate: int = 1,
-        stride: int = 1,
-        start_index: int = 0,
-        end_index: int | None = None,
-        shuffle: bool = False,
-        reverse: bool = False,
-        batch_size: int = 128,
+        self, data: Any, targets: Any, length: int, sampling_rate: int = 1, stride: int = 1, start_index: int = 0,
+        end_index: int | None = None, shuffle: bool = False, reverse: bool = False, batch_size: int = 128,
         **kwargs: Any,
-    ):
+    ):  # fmt: skip
         super().__init__(**kwargs)
         for name, value in (("data", data), ("targets", targets)):
             if not hasattr(value, "__len__") or not hasattr(value, "__getitem__") or isinstance(value, (str, dict)):
@@ -157,18 +143,10 @@ class TimeseriesGenerator(PyDataset):
         Raises:
             TypeError: if these are not numbers and lists of numbers.
         """
-        return {
-            "data": _as_json("data", self.data),
-            "targets": _as_json("targets", self.targets),
-            "length": self.length,
-            "sampling_rate": self.sampling_rate,
-            "stride": self.stride,
-            "start_index": self.start_index - self.length,
-            "end_index": self.end_index,
-            "shuffle": self.shuffle,
-            "reverse": self.reverse,
-            "batch_size": self.batch_size,
-        }
+        names = ("length", "sampling_rate", "stride", "end_index", "shuffle", "reverse", "batch_size")
+        data = {name: _as_json(name, getattr(self, name)) for name in ("data", "targets")}
+        start = {"start_index": self.start_index - self.length}
+        return {**data, **{name: getattr(self, name) for name in names}, **start}
 
     def to_json(self, **kwargs: Any) -> str:
         """This generator as JSON for `timeseries_generator_from_json`; `kwargs` go to `json.dumps`."""
@@ -220,15 +198,9 @@ def make_sampling_table(size: int, sampling_factor: float = 1e-5) -> np.ndarray:
 
 @user_facing
 def skipgrams(
-    sequence: Sequence[int],
-    vocabulary_size: int,
-    window_size: int = 4,
-    negative_samples: float = 1.0,
-    shuffle: bool = True,
-    categorical: bool = False,
-    sampling_table: Any = None,
-    seed: int | None = None,
-) -> tuple[list[list[int]], list[Any]]:
+    sequence: Sequence[int], vocabulary_size: int, window_size: int = 4, negative_samples: float = 1.0,
+    shuffle: bool = True, categorical: bool = False, sampling_table: Any = None, seed: int | None = None,
+) -> tuple[list[list[int]], list[Any]]:  # fmt: skip
     """Pairs of words: with a neighbour (label 1), and with a word drawn from the vocabulary (label 0).
 
     Random numbers come from Python's `random`, which is seeded anew where the pairs are shuffled.

@@ -13,13 +13,9 @@ from minikeras.tracebacks import user_facing
 
 @user_facing
 def split_dataset(
-    dataset: Any,
-    left_size: float | int | None = None,
-    right_size: float | int | None = None,
-    shuffle: bool = False,
-    seed: int | None = None,
-    preferred_backend: str | None = None,
-) -> tuple[Dataset, Dataset]:
+    dataset: Any, left_size: float | int | None = None, right_size: float | int | None = None, shuffle: bool = False,
+    seed: int | None = None, preferred_backend: str | None = None,
+) -> tuple[Dataset, Dataset]:  # fmt: skip
     """Two datasets: the first samples, and the last ones.
 
     Args:
@@ -85,14 +81,11 @@ def _sizes(left: Any, right: Any, total: int) -> tuple[int, int]:
                 f"{name} must be a whole number between 1 and {total - 1} or a fraction between 0 and 1, got {size!r}."
             )
         counts.append(round(size * total) if type(size) is float else size)
-    if counts[0] is None:
-        counts[0] = total - counts[1]
-    if counts[1] is None:
-        counts[1] = total - counts[0]
-    if sum(counts) > total:
-        raise ValueError(
-            f"left_size and right_size may have {total} samples together, got {counts[0]} and {counts[1]}."
-        )
-    if 0 in counts:
-        raise ValueError(f"Neither part may be empty, got {counts[0]} and {counts[1]} of {total} samples.")
-    return counts[0], counts[1]
+    first, last = counts
+    first = total - last if first is None else first
+    last = total - first if last is None else last
+    if first + last > total:
+        raise ValueError(f"left_size and right_size may have {total} samples together, got {first} and {last}.")
+    if not first or not last:
+        raise ValueError(f"Neither part may be empty, got {first} and {last} of {total} samples.")
+    return first, last

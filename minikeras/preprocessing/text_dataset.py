@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from minikeras.preprocessing.directory_dataset import Options, directory_datasets
+from minikeras.preprocessing.directory_dataset import FORMATS, Options, directory_datasets
 from minikeras.tracebacks import user_facing
+from minikeras.utils.checks import one_of
 
 
 class Text(str):
@@ -23,20 +24,11 @@ class Text(str):
 
 @user_facing
 def text_dataset_from_directory(
-    directory: str | os.PathLike,
-    labels: Any = "inferred",
-    label_mode: str | None = "int",
-    class_names: Sequence[str] | None = None,
-    batch_size: int | None = 32,
-    max_length: int | None = None,
-    shuffle: bool = True,
-    seed: int | None = None,
-    validation_split: float | None = None,
-    subset: str | None = None,
-    follow_links: bool = False,
-    format: str = "tf",
-    verbose: bool = True,
-) -> Any:
+    directory: str | os.PathLike, labels: Any = "inferred", label_mode: str | None = "int",
+    class_names: Sequence[str] | None = None, batch_size: int | None = 32, max_length: int | None = None,
+    shuffle: bool = True, seed: int | None = None, validation_split: float | None = None, subset: str | None = None,
+    follow_links: bool = False, format: str = "tf", verbose: bool = True,
+) -> Any:  # fmt: skip
     """A `Dataset` of the texts (`.txt`, UTF-8) in a folder, read while it is iterated.
 
     Args:
@@ -53,19 +45,9 @@ def text_dataset_from_directory(
         FileNotFoundError: where `directory` is no folder.
         ValueError: for arguments that do not fit each other or the files.
     """
-    if format not in ("tf", "grain"):
-        raise ValueError(f"format must be 'tf' or 'grain', got {format!r}.")
+    one_of("format", format, FORMATS)
     options = Options(
-        labels,
-        label_mode,
-        class_names,
-        batch_size,
-        shuffle,
-        seed,
-        validation_split,
-        subset,
-        follow_links,
-        verbose,
+        labels, label_mode, class_names, batch_size, shuffle, seed, validation_split, subset, follow_links, verbose
     )
     return directory_datasets(directory, options, partial(load_text, max_length=max_length), (".txt",), "texts")
 

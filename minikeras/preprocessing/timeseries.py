@@ -8,23 +8,15 @@ import numpy as np
 
 from minikeras.data import AUTOTUNE, Dataset
 from minikeras.tracebacks import user_facing
-from minikeras.utils.checks import flag, whole
+from minikeras.utils.checks import flag, one_of, whole
 
 
 @user_facing
 def timeseries_dataset_from_array(
-    data: Any,
-    targets: Any,
-    sequence_length: int,
-    sequence_stride: int = 1,
-    sampling_rate: int = 1,
-    batch_size: int | None = 128,
-    shuffle: bool = False,
-    seed: int | None = None,
-    start_index: int | None = None,
-    end_index: int | None = None,
-    format: str = "tf",
-) -> Dataset:
+    data: Any, targets: Any, sequence_length: int, sequence_stride: int = 1, sampling_rate: int = 1,
+    batch_size: int | None = 128, shuffle: bool = False, seed: int | None = None, start_index: int | None = None,
+    end_index: int | None = None, format: str = "tf",
+) -> Dataset:  # fmt: skip
     """Windows of equal length over `data`.
 
     Window n begins at time `t = start_index + n * sequence_stride` and has the times `t`, `t + sampling_rate`, and so
@@ -48,8 +40,7 @@ def timeseries_dataset_from_array(
     Raises:
         ValueError: for a stride, rate or index that does not fit the data.
     """
-    if format not in ("tf", "grain"):
-        raise ValueError(f"format must be 'tf' or 'grain', got {format!r}.")
+    one_of("format", format, ("tf", "grain"))
     sequence_length = whole("sequence_length", sequence_length, 1)
     batch_size = whole("batch_size", batch_size, 1, optional=True)
     sampling_rate, sequence_stride = whole("sampling_rate", sampling_rate), whole("sequence_stride", sequence_stride)

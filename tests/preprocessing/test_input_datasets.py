@@ -132,7 +132,7 @@ def test_shapes_of_pictures(tmp_path):
         ({"class_names": ["cats", "mice"]}, "got class 'mice' without one"),
         ({"color_mode": "cmyk"}, "color_mode must be"),
         ({"image_size": (1, 2, 3)}, r"image_size must be \(height, width\)"),
-        ({"interpolation": "cubic"}, "interpolation must be one of"),
+        ({"interpolation": "cubic"}, "interpolation must be "),
         ({"format": "torch"}, "format must be"),
         ({"validation_split": 2.0, "subset": "training", "seed": 1}, "must lie between 0 and 1, got 2.0"),
         ({"validation_split": 0.2}, "validation_split and subset go together"),

@@ -199,13 +199,10 @@ def _attention_grad(
     keys_at, values_at = _at(key, strides, _KEY, batch, 0, group), _at(value, strides, _VALUE, batch, 0, group)
     pack_all(keys_at, strides[3 * _KEY + 1], 4, sources, depth, keys)
     pack_all(values_at, 4, strides[3 * _VALUE + 1], size, sources, values)
-    g_key_at, g_value_at = (
-        _at(g_key, strides, _G_KEY, batch, 0, group),
-        _at(g_value, strides, _G_VALUE, batch, 0, group),
-    )
-    query_row, y_row, key_panel, value_panel = (
-        strides[3 * _QUERY + 1], strides[3 * _RESULT + 1], sources * host.PANEL, size * host.PANEL
-    )  # fmt: skip
+    g_key_at = _at(g_key, strides, _G_KEY, batch, 0, group)
+    g_value_at = _at(g_value, strides, _G_VALUE, batch, 0, group)
+    query_row, y_row = strides[3 * _QUERY + 1], strides[3 * _RESULT + 1]
+    key_panel, value_panel = sources * host.PANEL, size * host.PANEL
     g_query_row, g_key_row, g_value_row = strides[3 * _G_QUERY + 1], strides[3 * _G_KEY + 1], strides[3 * _G_VALUE + 1]
     more = 0
     for head in range(group * each_group, (group + 1) * each_group):
@@ -216,10 +213,8 @@ def _attention_grad(
                 reach = min(sources, first + rows)
             at = ((batch * groups * each_group + head) * steps + first) * sources
             used_weights = weights + 4 * at
-            query_at, y_at = (
-                _at(query, strides, _QUERY, batch, first, head),
-                _at(y, strides, _RESULT, batch, first, head),
-            )
+            query_at = _at(query, strides, _QUERY, batch, first, head)
+            y_at = _at(y, strides, _RESULT, batch, first, head)
             pack_all(query_at, query_row, 4, rows, depth, queries)
             pack_all(y_at, y_row, 4, rows, size, results)
             block_product(own, y_at, y_row, 4, rows, size, values, value_panel, reach, scores, wide, 0)

@@ -174,6 +174,12 @@ def _group_pays(array: Any, kernel_shape: Ints, groups: int) -> bool:
     return groups == 1 or (array.size >= groups * _GROUP and set(kernel_shape[:-2]) != {1} and _tile_takes(array))
 
 
+# when the three overrides are used
+_CONV = contiguous_floats("x", "kernel", "bias", "out"), lambda x, kernel, groups: _group_pays(x, kernel.shape, groups)
+_OF_INPUT = contiguous_floats("g", "kernel", "out"), lambda g, kernel, groups: _group_pays(g, kernel.shape, groups)
+_OF_KERNEL = contiguous_floats("x", "g", "out"), lambda x, kernel_shape, groups: _group_pays(x, kernel_shape, groups)
+
+
 def _by_group(groups: int, out: Any, one: Callable, *arrays: Any) -> Any:
     """Fill `out` with what `one` makes of each group of the arrays' channels (None is passed on)."""
 
@@ -187,11 +193,7 @@ def _by_group(groups: int, out: Any, one: Callable, *arrays: Any) -> Any:
     return out
 
 
-@override(
-    reference.conv,
-    "cpu",
-    (contiguous_floats("x", "kernel", "bias", "out"), lambda x, kernel, groups: _group_pays(x, kernel.shape, groups)),
-)
+@override(reference.conv, "cpu", when=_CONV)
 def conv(
     k: Kernels, x: Any, kernel: Any, bias: Any, *, groups: int, activation: str | None, out: Any, **geometry: Any
 ) -> Any:
@@ -223,11 +225,7 @@ def conv(
     return out
 
 
-@override(
-    reference.conv_input_grad,
-    "cpu",
-    when=(contiguous_floats("g", "kernel", "out"), lambda g, kernel, groups: _group_pays(g, kernel.shape, groups)),
-)
+@override(reference.conv_input_grad, "cpu", when=_OF_INPUT)
 def conv_input_grad(k: Kernels, g: Any, kernel: Any, x_shape: Ints, *, groups: int, out: Any, **geometry: Any) -> Any:
     size = kernel.shape[:-2]
     if groups == 1 and is_pointwise(size, **geometry):
@@ -256,11 +254,7 @@ def conv_input_grad(k: Kernels, g: Any, kernel: Any, x_shape: Ints, *, groups: i
     return out
 
 
-@override(
-    reference.conv_kernel_grad,
-    "cpu",
-    when=(contiguous_floats("x", "g", "out"), lambda x, kernel_shape, groups: _group_pays(x, kernel_shape, groups)),
-)
+@override(reference.conv_kernel_grad, "cpu", when=_OF_KERNEL)
 def conv_kernel_grad(k: Kernels, x: Any, g: Any, kernel_shape: Ints, *, groups: int, out: Any, **geometry: Any) -> Any:
     out = empty(kernel_shape, g.dtype) if out is None else out
     if groups > 1:

@@ -15,6 +15,7 @@ import numpy as np
 from minikeras.kernels.arena import empty
 from minikeras.kernels.cpu.compiler import NumbaKernel, Numbers, floats, host, instruction, part, parts_for, share
 from minikeras.kernels.cpu.conv import window_table
+from minikeras.kernels.cpu.tile.products import check_gradient
 from minikeras.kernels.reference import depthwise as reference
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
 from minikeras.kernels.table import Kernels, contiguous_floats, override
@@ -159,10 +160,7 @@ def _sums(
 def _check_gradient(g: Any, x_shape: Ints, kernel_shape: Ints, **geometry: Any) -> None:
     """The loops do not look at shapes: an array that is too small would have them read beside it."""
     fitting = (x_shape[0], *output_shape(x_shape, kernel_shape[:-2], **geometry), math.prod(kernel_shape[-2:]))
-    if g.shape != fitting or x_shape[-1] != kernel_shape[-2]:
-        raise ValueError(
-            f"Inputs of the shape {x_shape} and a gradient of {g.shape} do not belong to a kernel of {kernel_shape}."
-        )
+    check_gradient(x_shape, g.shape, kernel_shape, fitting)
 
 
 def _repeated(x: Any, multiplier: int) -> Any:

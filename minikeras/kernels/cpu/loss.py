@@ -112,11 +112,12 @@ def _sparse_cross_entropy_grad(part, parts, rows, classes, g: Floats, probabilit
         result[label] = (p[label] - _ONE) * gradient
 
 
-def _rows(array: Any) -> tuple[int, int, int]:
-    """(parts, rows, classes) of an array."""
-    classes = array.shape[-1]
-    rows = array.size // classes
-    return min(parts_for(4 * array.size), rows), rows, classes  # an exponential costs more than a pass over memory
+def _run(part: Any, scores: Any, **arguments: Any) -> None:
+    """Run a part on the rows of scores."""
+    classes = scores.shape[-1]
+    rows = scores.size // classes
+    parts = min(parts_for(4 * scores.size), rows)  # an exponential costs more than a pass over memory
+    part.run(parts, rows=rows, classes=classes, **arguments)
 
 
 _LABELS = (
@@ -132,18 +133,14 @@ _LAST = contiguous_float32("x", "out"), same_shape("x", "out"), lambda x, axis: 
 @override(activation.softmax, "cpu", when=_LAST)
 def softmax(k: Kernels, x: Any, axis: Any = -1, out: Any = None) -> Any:
     out = empty(x.shape, x.dtype) if out is None else out
-    parts, rows, classes = _rows(x)
-    _softmax.run(parts, rows=rows, classes=classes, x=x, out=out)
+    _run(_softmax, x, x=x, out=out)
     return out
 
 
 @override(reference.cross_entropy, "cpu", when=_TARGETS)
 def cross_entropy(k: Kernels, logits: Any, target: Any, probabilities: Any = None) -> Any:
     out = empty(logits.shape[:-1], logits.dtype)
-    parts, rows, classes = _rows(logits)
-    _cross_entropy.run(
-        parts, rows=rows, classes=classes, logits=logits, target=target, out=out, probabilities=probabilities
-    )
+    _run(_cross_entropy, logits, logits=logits, target=target, out=out, probabilities=probabilities)
     return out
 
 
@@ -151,10 +148,7 @@ def cross_entropy(k: Kernels, logits: Any, target: Any, probabilities: Any = Non
 def cross_entropy_grad(k: Kernels, g: Any, logits: Any, target: Any, probabilities: Any = None) -> Any:
     p = k.softmax(logits) if probabilities is None else probabilities
     out = empty(logits.shape, logits.dtype)
-    parts, rows, classes = _rows(p)
-    _cross_entropy_grad.run(
-        parts, rows=rows, classes=classes, g=_row_of(g, logits), probabilities=p, target=target, out=out
-    )
+    _run(_cross_entropy_grad, p, g=_row_of(g, logits), probabilities=p, target=target, out=out)
     return out
 
 
@@ -162,10 +156,7 @@ def cross_entropy_grad(k: Kernels, g: Any, logits: Any, target: Any, probabiliti
 def sparse_cross_entropy(k: Kernels, logits: Any, labels: Any, probabilities: Any = None) -> Any:
     out = empty(labels.shape, logits.dtype)
     labels = np.ascontiguousarray(labels, np.int64)
-    parts, rows, classes = _rows(logits)
-    _sparse_cross_entropy.run(
-        parts, rows=rows, classes=classes, logits=logits, labels=labels, out=out, probabilities=probabilities
-    )
+    _run(_sparse_cross_entropy, logits, logits=logits, labels=labels, out=out, probabilities=probabilities)
     return out
 
 
@@ -174,10 +165,7 @@ def sparse_cross_entropy_grad(k: Kernels, g: Any, logits: Any, labels: Any, prob
     p = k.softmax(logits) if probabilities is None else probabilities
     out = empty(logits.shape, logits.dtype)
     labels = np.ascontiguousarray(labels, np.int64)
-    parts, rows, classes = _rows(p)
-    _sparse_cross_entropy_grad.run(
-        parts, rows=rows, classes=classes, g=_row_of(g, logits), probabilities=p, labels=labels, out=out
-    )
+    _run(_sparse_cross_entropy_grad, p, g=_row_of(g, logits), probabilities=p, labels=labels, out=out)
     return out
 
 

@@ -81,11 +81,8 @@ def _column_sums(part, parts, size, width, x, g, mean, totals):
                 sums[j] += a
                 sums[j + width] += a * (value[row + j] - middle[j])
         for j in range(width):
-            n, shift, distance = (
-                np.float64(rows + (j < rest)),
-                np.float64(share_of_mean * middle[j]),
-                np.float64(sums[j]),
-            )
+            n, shift = np.float64(rows + (j < rest)), np.float64(share_of_mean * middle[j])
+            distance = np.float64(sums[j])
             total[j] += distance + n * shift
             total[j + width] += np.float64(sums[j + width]) + shift * (distance + distance + n * shift)
 

@@ -10,16 +10,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.compiler import (
-    FAST,
-    add_up_rows,
-    emitted_part,
-    floats,
-    numbers,
-    part,
-    parts_for,
-    share,
-)
+from minikeras.kernels.cpu.compiler import FAST, add_up_rows, emitted_part, floats, numbers, part, parts_for, share
 from minikeras.kernels.cpu.conv import window_table
 from minikeras.kernels.reference import pool as reference
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
@@ -245,11 +236,11 @@ def max_pool(
     return y, index
 
 
-@override(
-    reference.max_pool_grad,
-    "cpu",
-    (contiguous_float32("g", "out"), lambda index: index.dtype.char == "B" and index.flags.c_contiguous),
-)
+def _counts_in_bytes(index: Any) -> bool:
+    return index.dtype.char == "B" and index.flags.c_contiguous
+
+
+@override(reference.max_pool_grad, "cpu", when=(contiguous_float32("g", "out"), _counts_in_bytes))
 def max_pool_grad(
     k: Kernels, g: Any, index: Any, x_shape: Ints, *, size: Ints, strides: Ints, padding: Padding, out: Any = None
 ) -> Any:
@@ -282,11 +273,15 @@ _LONG = 1 << 15  # numbers: shorter arrays are NumPy's
 _MANY = 1 << 14  # positions: the compiled pass adds them one after the other, which loses digits
 
 
-@override(
-    reference.global_average_pool,
-    "cpu",
-    when=(contiguous_float32("x"), lambda x: x.size >= _LONG and x.shape[1] <= _MANY),
-)
+def _is_long(x: Any) -> bool:
+    return x.size >= _LONG and x.shape[1] <= _MANY
+
+
+def _becomes_long(g: Any, positions: int) -> bool:
+    return g.size * positions >= _LONG
+
+
+@override(reference.global_average_pool, "cpu", when=(contiguous_float32("x"), _is_long))
 def global_average_pool(k: Kernels, x: Any) -> Any:
     out = empty((x.shape[0], x.shape[2]), x.dtype)
     _, positions, channels = x.shape
@@ -295,11 +290,7 @@ def global_average_pool(k: Kernels, x: Any) -> Any:
     return out
 
 
-@override(
-    reference.global_average_pool_grad,
-    "cpu",
-    when=(contiguous_float32("g"), lambda g, positions: g.size * positions >= _LONG),
-)
+@override(reference.global_average_pool_grad, "cpu", when=(contiguous_float32("g"), _becomes_long))
 def global_average_pool_grad(k: Kernels, g: Any, positions: int) -> Any:
     out = empty((g.shape[0], positions, g.shape[1]), g.dtype)
     parts, channels = min(parts_for(out.size), len(g)), g.shape[1]

@@ -73,12 +73,7 @@ def _draw(b, block, purpose, key, threshold, mask):
             b.mul(lower(c), constant(multiplier))
             for c, multiplier in zip((c0, c2), reference.SHORT_MULTIPLIERS, strict=True)
         )
-        c0, c1, c2, c3 = (
-            b.xor(b.xor(upper(p1), c1), key0),
-            p1,
-            b.xor(b.xor(upper(p0), c3), key1),
-            p0,
-        )
+        c0, c1, c2, c3 = (b.xor(b.xor(upper(p1), c1), key0), p1, b.xor(b.xor(upper(p0), c3), key1), p0)
     pairs = [b.or_(lower(low), b.shl(high, constant(32))) for low, high in ((c0, c1), (c2, c3))]
     least = b.spread(b.trunc(threshold, b.type("uint16")), 4 * _BLOCKS)
     for half in range(2):

@@ -15,24 +15,12 @@ SELU_SCALE = 1.0507009873554805
 LEAKY_SLOPE = 0.2
 
 
-def _relu(xp: Any, x: Any, out: Any) -> None:
-    xp.maximum(x, 0, out=out)
-
-
 def _sigmoid(xp: Any, x: Any, out: Any) -> None:
     # tanh form: one transcendental, exact at both ends, never overflows
     xp.multiply(x, 0.5, out=out)
     xp.tanh(out, out=out)
     xp.multiply(out, 0.5, out=out)
     xp.add(out, 0.5, out=out)
-
-
-def _tanh(xp: Any, x: Any, out: Any) -> None:
-    xp.tanh(x, out=out)
-
-
-def _exponential(xp: Any, x: Any, out: Any) -> None:
-    xp.exp(x, out=out)
 
 
 def _elu(xp: Any, x: Any, out: Any) -> None:
@@ -69,30 +57,26 @@ def _hard_sigmoid(xp: Any, x: Any, out: Any) -> None:
     xp.clip(out, 0, 1, out=out)
 
 
-def _relu6(xp: Any, x: Any, out: Any) -> None:
-    xp.clip(x, 0, 6, out=out)
-
-
 # name: (y = f(x) into out, gradient at x from (gradient at y, y)), each with the array module before its arguments
-_TABLE: dict[str, tuple[Callable[[Any, Any, Any], None], Callable[[Any, Any, Any], Any]]] = {
-    "relu": (_relu, lambda xp, g, y: g * (y > 0)),
+_TABLE: dict[str, tuple[Callable[[Any, Any, Any], Any], Callable[[Any, Any, Any], Any]]] = {
+    "relu": (lambda xp, x, out: xp.maximum(x, 0, out=out), lambda xp, g, y: g * (y > 0)),
     "sigmoid": (_sigmoid, lambda xp, g, y: g * (y * (1 - y))),
-    "tanh": (_tanh, lambda xp, g, y: g * (1 - y * y)),
-    "exponential": (_exponential, lambda xp, g, y: g * y),
+    "tanh": (lambda xp, x, out: xp.tanh(x, out=out), lambda xp, g, y: g * (1 - y * y)),
+    "exponential": (lambda xp, x, out: xp.exp(x, out=out), lambda xp, g, y: g * y),
     "elu": (_elu, lambda xp, g, y: g * xp.where(y > 0, xp.ones_like(y), y + 1)),
     "selu": (_selu, lambda xp, g, y: g * xp.where(y > 0, xp.full_like(y, SELU_SCALE), y + SELU_SCALE * SELU_ALPHA)),
     "softplus": (_softplus, lambda xp, g, y: g * -xp.expm1(-y)),
     "softsign": (_softsign, lambda xp, g, y: g * xp.square(1 - xp.abs(y))),
     "leaky_relu": (_leaky_relu, lambda xp, g, y: g * xp.where(y > 0, xp.ones_like(y), xp.full_like(y, LEAKY_SLOPE))),
     "hard_sigmoid": (_hard_sigmoid, lambda xp, g, y: g * (((y > 0) & (y < 1)) * y.dtype.type(1 / 6))),
-    "relu6": (_relu6, lambda xp, g, y: g * ((y > 0) & (y < 6))),
+    "relu6": (lambda xp, x, out: xp.clip(x, 0, 6, out=out), lambda xp, g, y: g * ((y > 0) & (y < 6))),
 }
 
 FUSED_ACTIVATIONS = _TABLE.keys()
 
 
 def fused_activation(
-    name: str, forward: Callable[[Any, Any, Any], None], gradient: Callable[[Any, Any, Any], Any]
+    name: str, forward: Callable[[Any, Any, Any], Any], gradient: Callable[[Any, Any, Any], Any]
 ) -> None:
     """Let every kernel that ends with an activation know another one; see `minikeras.activations.fused`.
 
@@ -120,6 +104,13 @@ def activate_grad(k: Kernels, g: Any, y: Any, activation: str | None) -> Any:
     return g if activation is None else _TABLE[activation][1](k.xp, g, y)
 
 
+def _into(out: Any, values: Any) -> Any:
+    if out is None:
+        return values
+    out[...] = values
+    return out
+
+
 @kernel
 def piecewise_relu(
     k: Kernels, x: Any, slope: float = 0.0, limit: float | None = None, threshold: float = 0.0, out: Any = None
@@ -127,12 +118,7 @@ def piecewise_relu(
     """`x` above the threshold, `slope * (x - threshold)` up to it; at most the limit, if there is one."""
     below = slope * (x - threshold) if slope else 0  # no slope meets an infinity
     y = k.xp.where(x <= threshold, below, x)  # NaN stays NaN
-    if limit is not None:
-        y = k.xp.minimum(y, limit)
-    if out is None:
-        return y
-    out[...] = y
-    return out
+    return _into(out, y if limit is None else k.xp.minimum(y, limit))
 
 
 @kernel
@@ -143,10 +129,7 @@ def piecewise_relu_grad(
     g_x = k.xp.where(x > threshold, g, slope * g if slope else 0)
     if limit is not None:
         g_x = k.xp.where(k.piecewise_relu(x, slope, None, threshold) >= limit, 0, g_x)
-    if out is None:
-        return g_x
-    out[...] = g_x
-    return out
+    return _into(out, g_x)
 
 
 @kernel
@@ -187,35 +170,17 @@ def masked_scale(k: Kernels, x: Any, mask: Any, scale: float, out: Any = None) -
 # Coefficients of rational functions, highest power first: W. J. Cody, "Rational Chebyshev approximations for the
 # error function", Mathematics of Computation 23 (1969)
 _ERF_NUMERATOR = (
-    0.185777706184603153,
-    3.16112374387056560,
-    113.864154151050156,
-    377.485237685302021,
-    3209.37758913846947,
-)
+    0.185777706184603153, 3.16112374387056560, 113.864154151050156, 377.485237685302021, 3209.37758913846947
+)  # fmt: skip
 _ERF_DENOMINATOR = (1.0, 23.6012909523441209, 244.024637934444173, 1282.61652607737228, 2844.23683343917062)
 _ERFC_NUMERATOR = (
-    2.15311535474403846e-8,
-    0.564188496988670089,
-    8.88314979438837594,
-    66.1191906371416295,
-    298.635138197400131,
-    881.952221241769090,
-    1712.04761263407058,
-    2051.07837782607147,
-    1230.33935479799725,
-)
+    2.15311535474403846e-8, 0.564188496988670089, 8.88314979438837594, 66.1191906371416295, 298.635138197400131,
+    881.952221241769090, 1712.04761263407058, 2051.07837782607147, 1230.33935479799725,
+)  # fmt: skip
 _ERFC_DENOMINATOR = (
-    1.0,
-    15.7449261107098347,
-    117.693950891312499,
-    537.181101862009858,
-    1621.38957456669019,
-    3290.79923573345963,
-    4362.61909014324716,
-    3439.36767414372164,
-    1230.33935480374942,
-)
+    1.0, 15.7449261107098347, 117.693950891312499, 537.181101862009858, 1621.38957456669019, 3290.79923573345963,
+    4362.61909014324716, 3439.36767414372164, 1230.33935480374942,
+)  # fmt: skip
 
 
 @kernel

@@ -56,10 +56,8 @@ def taps(x_shape: Ints, size: Ints, strides: Ints, padding: Padding, dilation: I
             shift = tap * d - before  # output o takes input o * s + shift
             first = max(-(shift // s), 0)
             last = min((length - 1 - shift) // s + 1, outputs)
-            if first < last:
-                axis.append((tap, slice(first, last), slice(first * s + shift, (last - 1) * s + shift + 1, s)))
-            else:
-                axis.append((tap, slice(0, 0), slice(0, 0)))
+            inputs = slice(first * s + shift, (last - 1) * s + shift + 1, s)
+            axis.append((tap, slice(first, last), inputs) if first < last else (tap, slice(0, 0), slice(0, 0)))
         axes.append(axis)
     batch = slice(None)
     found = []
@@ -97,18 +95,11 @@ def _columns(k: Kernels, x: Any, size: Ints, strides: Ints, padding: Padding, di
     n, channels = x.shape[0], x.shape[-1] // groups
     lengths = output_shape(x.shape, size, strides, padding, dilation)
     x = _padded(k, x, padding)
-    steps = x.strides[1:-1]
-    windows = k.xp.lib.stride_tricks.as_strided(
-        x,
-        (groups, n, *lengths, *size, channels),
-        (
-            channels * x.strides[-1],
-            x.strides[0],
-            *(step * stride for step, stride in zip(steps, strides, strict=True)),
-            *(step * d for step, d in zip(steps, dilation, strict=True)),
-            x.strides[-1],
-        ),
-    )
+    between = [
+        step * each for each_of in (strides, dilation) for step, each in zip(x.strides[1:-1], each_of, strict=True)
+    ]
+    steps = (channels * x.strides[-1], x.strides[0], *between, x.strides[-1])
+    windows = k.xp.lib.stride_tricks.as_strided(x, (groups, n, *lengths, *size, channels), steps)
     columns = k.empty(windows.shape, x.dtype)
     columns[...] = windows
     return columns.reshape(groups, n * math.prod(lengths), math.prod(size) * channels)
@@ -122,18 +113,9 @@ def epilogue(k: Kernels, y: Any, bias: Any, activation: str | None) -> Any:
 
 @kernel
 def conv(
-    k: Kernels,
-    x: Any,
-    kernel: Any,
-    bias: Any = None,
-    *,
-    strides: Ints,
-    padding: Padding,
-    dilation: Ints,
-    groups: int = 1,
-    activation: str | None = None,
-    out: Any = None,
-) -> Any:
+    k: Kernels, x: Any, kernel: Any, bias: Any = None, *, strides: Ints, padding: Padding, dilation: Ints,
+    groups: int = 1, activation: str | None = None, out: Any = None,
+) -> Any:  # fmt: skip
     """`activation(x * kernel + bias)`: `x` (n, *spatial, c), `kernel` (*size, c / groups, f), `bias` (f,) or None.
 
     Returns (n, *outputs, f).  Filters and channels fall into `groups` equal parts; each part sees only its own.
@@ -149,17 +131,9 @@ def conv(
 
 @kernel
 def conv_input_grad(
-    k: Kernels,
-    g: Any,
-    kernel: Any,
-    x_shape: Ints,
-    *,
-    strides: Ints,
-    padding: Padding,
-    dilation: Ints,
-    groups: int = 1,
+    k: Kernels, g: Any, kernel: Any, x_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, groups: int = 1,
     out: Any = None,
-) -> Any:
+) -> Any:  # fmt: skip
     """The gradient at a convolution's input, from the gradient `g` before the bias."""
     xp = k.xp
     size, channels = kernel.shape[:-2], kernel.shape[-2]
@@ -180,17 +154,9 @@ def conv_input_grad(
 
 @kernel
 def conv_kernel_grad(
-    k: Kernels,
-    x: Any,
-    g: Any,
-    kernel_shape: Ints,
-    *,
-    strides: Ints,
-    padding: Padding,
-    dilation: Ints,
-    groups: int = 1,
+    k: Kernels, x: Any, g: Any, kernel_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, groups: int = 1,
     out: Any = None,
-) -> Any:
+) -> Any:  # fmt: skip
     """The gradient of a convolution's kernel, from its input `x` and the gradient `g` before the bias."""
     out = k.empty(kernel_shape, g.dtype) if out is None else out
     columns = _columns(k, x, kernel_shape[:-2], strides, padding, dilation, groups)

@@ -13,6 +13,7 @@ for another mask on the way to each gate.  `input_mask` (gates, n, d) does so wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -39,6 +40,18 @@ class _Residual(NamedTuple):
     loop: Loop | None
     saved: tuple  # arrays (n, t, ...) that the backward steps read; the first holds h before each step
     reset_after: bool = True
+
+
+class _Means(NamedTuple):
+    """What the arithmetic of a cell is done with."""
+
+    k: Kernels
+    activation: str | None
+    recurrent_activation: str | None
+
+
+def _made_cell(forward: Callable, backward: Callable, *means: Any) -> Cell:
+    return partial(forward, _Means(*means)), partial(backward, _Means(*means))
 
 
 # ---- what the three kernels share ------------------------------------------------------------------------------------
@@ -169,10 +182,7 @@ def _start(k: Kernels, gradient: Any, history: Any) -> Any:
 def _rows(array: Any) -> Any:
     """(n, t, ...) as a matrix of n * t rows."""
     n, t, *rest = array.shape
-    width = 1
-    for size in rest:
-        width *= size
-    return array.reshape(n * t, width)
+    return array.reshape(n * t, math.prod(rest))
 
 
 def _input_grads(k: Kernels, r: _Residual, g_products: Any, needs_x: bool, g_x: Any, out: Any) -> tuple[Any, Any]:
@@ -221,20 +231,10 @@ def _histories(k: Kernels, with_residual: bool, x: Any, *states: Any) -> list[An
 
 @kernel
 def simple_rnn(
-    k: Kernels,
-    x: Any,
-    h0: Any,
-    kernel: Any,
-    recurrent_kernel: Any,
-    bias: Any,
-    *,
-    mask: Any = None,
-    recurrent_mask: Any = None,
-    activation: str | None = "tanh",
-    with_residual: bool = True,
-    cell: Cell | None = None,
+    k: Kernels, x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, *, mask: Any = None,
+    recurrent_mask: Any = None, activation: str | None = "tanh", with_residual: bool = True, cell: Cell | None = None,
     loop: Loop | None = None,
-) -> tuple[Any, Any, Any]:
+) -> tuple[Any, Any, Any]:  # fmt: skip
     """`h_t = activation(x_t @ kernel + bias + h_{t-1} @ recurrent_kernel)`.
 
     Returns (outputs (n, t, u), last h (n, u), residual); the residual is None unless `with_residual`.
@@ -303,32 +303,18 @@ def _simple_cell_grad(k: Kernels, activation: str | None, s: int, y: Any, g_h: A
 
 @kernel
 def lstm(
-    k: Kernels,
-    x: Any,
-    h0: Any,
-    c0: Any,
-    kernel: Any,
-    recurrent_kernel: Any,
-    bias: Any,
-    *,
-    mask: Any = None,
-    input_mask: Any = None,
-    recurrent_mask: Any = None,
-    activation: str | None = "tanh",
-    recurrent_activation: str | None = "sigmoid",
-    with_residual: bool = True,
-    cell: Cell | None = None,
+    k: Kernels, x: Any, h0: Any, c0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, *, mask: Any = None,
+    input_mask: Any = None, recurrent_mask: Any = None, activation: str | None = "tanh",
+    recurrent_activation: str | None = "sigmoid", with_residual: bool = True, cell: Cell | None = None,
     loop: Loop | None = None,
-) -> tuple[Any, Any, Any, Any]:
+) -> tuple[Any, Any, Any, Any]:  # fmt: skip
     """Long short-term memory (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
 
     Gates i, f, g, o along the 4u columns: `c_t = f * c_{t-1} + i * g`, `h_t = o * activation(c_t)`.
     Returns (outputs (n, t, u), last h, last c, residual); the residual is None unless `with_residual`.
     """
-    cell = cell or (
-        partial(_lstm_cell, k, activation, recurrent_activation),
-        partial(_lstm_cell_grad, k, activation, recurrent_activation),
-    )
+    if cell is None:
+        cell = _made_cell(_lstm_cell, _lstm_cell_grad, k, activation, recurrent_activation)
     gates = _project(k, x, kernel, bias, 4, loop, input_mask)
     n, t, _, u = gates.shape
     h, c = _copy(k, h0, gates.dtype), _copy(k, c0, gates.dtype)
@@ -353,14 +339,9 @@ def lstm(
 
 @kernel
 def lstm_grad(
-    k: Kernels,
-    g_outputs: Any,
-    g_h: Any,
-    g_c: Any,
-    residual: Any,
-    needs_x: bool = True,
+    k: Kernels, g_outputs: Any, g_h: Any, g_c: Any, residual: Any, needs_x: bool = True,
     outs: tuple = (None, None, None),
-) -> tuple[Any, ...]:
+) -> tuple[Any, ...]:  # fmt: skip
     """Backward of `lstm`: gradients of (x or None, h0, c0, kernel, recurrent_kernel, bias or None).
 
     `g_outputs`, `g_h`, `g_c`: gradients of the results, None where one was unused.  `outs`: destinations of the three
@@ -385,18 +366,9 @@ def lstm_grad(
     return g_x, g_h, g_c, g_kernel, g_recurrent, None if r.bias is None else _sum_rows(k, summands, outs[2])
 
 
-def _lstm_cell(
-    k: Kernels,
-    activation: str | None,
-    recurrent_activation: str | None,
-    s: int,
-    gates: Any,
-    product: Any,
-    c: Any,
-    h: Any,
-    squashed: Any,
-) -> None:
+def _lstm_cell(by: _Means, s: int, gates: Any, product: Any, c: Any, h: Any, squashed: Any) -> None:
     """Activate `gates[:, s] + product` in place; update c and h."""
+    k, activation, recurrent_activation = by
     gate = gates[:, s]
     gate += product.reshape(gate.shape)
     k.activate(gate[:, :2], recurrent_activation, out=gate[:, :2])
@@ -411,18 +383,10 @@ def _lstm_cell(
 
 
 def _lstm_cell_grad(
-    k: Kernels,
-    activation: str | None,
-    recurrent_activation: str | None,
-    s: int,
-    gates: Any,
-    cells: Any,
-    squashed: Any,
-    g_h: Any,
-    g_c: Any,
-    g_gates: Any,
+    by: _Means, s: int, gates: Any, cells: Any, squashed: Any, g_h: Any, g_c: Any, g_gates: Any
 ) -> None:
     """Write the gradients before the gates' activations; turn g_c from the c after the step to the c before it."""
+    k, activation, recurrent_activation = by
     gate, g_gate = gates[:, s], g_gates[:, s]
     i, f, g, o = (gate[:, k] for k in range(4))
     y = squashed[:, s]
@@ -439,23 +403,11 @@ def _lstm_cell_grad(
 
 @kernel
 def gru(
-    k: Kernels,
-    x: Any,
-    h0: Any,
-    kernel: Any,
-    recurrent_kernel: Any,
-    bias: Any,
-    *,
-    mask: Any = None,
-    input_mask: Any = None,
-    recurrent_mask: Any = None,
-    activation: str | None = "tanh",
-    recurrent_activation: str | None = "sigmoid",
-    reset_after: bool = True,
-    with_residual: bool = True,
-    cell: Cell | None = None,
-    loop: Loop | None = None,
-) -> tuple[Any, Any, Any]:
+    k: Kernels, x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, *, mask: Any = None,
+    input_mask: Any = None, recurrent_mask: Any = None, activation: str | None = "tanh",
+    recurrent_activation: str | None = "sigmoid", reset_after: bool = True, with_residual: bool = True,
+    cell: Cell | None = None, loop: Loop | None = None,
+) -> tuple[Any, Any, Any]:  # fmt: skip
     """Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078): `h_t = z * h_{t-1} + (1 - z) * candidate`.
 
     Gates z, r, candidate along the 3u columns.  `reset_after` applies r to the recurrent product of the candidate
@@ -464,10 +416,7 @@ def gru(
     """
     if cell is None:
         forward, backward = (_gru_cell, _gru_cell_grad) if reset_after else (_reset_first_cell, _reset_first_cell_grad)
-        cell = (
-            partial(forward, k, activation, recurrent_activation),
-            partial(backward, k, activation, recurrent_activation),
-        )
+        cell = _made_cell(forward, backward, k, activation, recurrent_activation)
     n, t, _ = x.shape
     u = h0.shape[1]
     input_bias, candidate_bias = bias, k.xp.zeros((u,), x.dtype)
@@ -478,9 +427,8 @@ def gru(
     gates = _project(k, x, kernel, input_bias, 3, loop, input_mask)
     h, dropped = _copy(k, h0, gates.dtype), k.empty((n, u), gates.dtype)
     histories = _histories(k, with_residual, x, h)
-    inner = k.empty(
-        (n, t if with_residual else min(t, 1), u), gates.dtype
-    )  # the reset gate's other factor, or its result
+    # the reset gate's other factor, or its result
+    inner = k.empty((n, t if with_residual else min(t, 1), u), gates.dtype)
     product = k.empty((n, (3 if reset_after else 2) * u), gates.dtype)
 
     def step(s: int) -> None:
@@ -574,18 +522,9 @@ def _mix_grad(
     g_h *= z
 
 
-def _gru_cell(
-    k: Kernels,
-    activation: str | None,
-    recurrent_activation: str | None,
-    s: int,
-    gates: Any,
-    product: Any,
-    candidate_bias: Any,
-    h: Any,
-    inner: Any,
-) -> None:
+def _gru_cell(by: _Means, s: int, gates: Any, product: Any, candidate_bias: Any, h: Any, inner: Any) -> None:
     """Activate `gates[:, s]` in place, with `product` added; update h."""
+    k, activation, recurrent_activation = by
     gate = gates[:, s]
     product = product.reshape(gate.shape)
     zr, candidate, unreset = gate[:, :2], gate[:, 2], inner[:, s % inner.shape[1]]
@@ -598,17 +537,9 @@ def _gru_cell(
 
 
 def _gru_cell_grad(
-    k: Kernels,
-    activation: str | None,
-    recurrent_activation: str | None,
-    s: int,
-    gates: Any,
-    inner: Any,
-    history: Any,
-    g_h: Any,
-    g_gates: Any,
-    g_products: Any,
+    by: _Means, s: int, gates: Any, inner: Any, history: Any, g_h: Any, g_gates: Any, g_products: Any
 ) -> None:
+    k, activation, recurrent_activation = by
     gate, g_gate = gates[:, s], g_gates[:, s]
     _mix_grad(k, activation, recurrent_activation, gate, history[:, s], g_h, g_gate)
     g_gate[:, 1] = k.activate_grad(g_gate[:, 2] * inner[:, s], gate[:, 1], recurrent_activation)
@@ -617,17 +548,9 @@ def _gru_cell_grad(
 
 
 def _reset_first_cell(
-    k: Kernels,
-    activation: str | None,
-    recurrent_activation: str | None,
-    s: int,
-    gates: Any,
-    product: Any,
-    state: Any,
-    candidate_kernel: Any,
-    h: Any,
-    inner: Any,
+    by: _Means, s: int, gates: Any, product: Any, state: Any, candidate_kernel: Any, h: Any, inner: Any
 ) -> None:
+    k, activation, recurrent_activation = by
     gate = gates[:, s]
     zr, candidate, reset = gate[:, :2], gate[:, 2], inner[:, s % inner.shape[1]]
     zr += product.reshape(zr.shape)
@@ -639,19 +562,11 @@ def _reset_first_cell(
 
 
 def _reset_first_cell_grad(
-    k: Kernels,
-    activation: str | None,
-    recurrent_activation: str | None,
-    s: int,
-    gates: Any,
-    state: Any,
-    candidate_kernel: Any,
-    history: Any,
-    g_h: Any,
-    g_gates: Any,
+    by: _Means, s: int, gates: Any, state: Any, candidate_kernel: Any, history: Any, g_h: Any, g_gates: Any,
     g_state: Any,
-) -> None:
+) -> None:  # fmt: skip
     """As `_gru_cell_grad`; `g_state` becomes the gradient at the state that the reset gate multiplied."""
+    k, activation, recurrent_activation = by
     gate, g_gate = gates[:, s], g_gates[:, s]
     _mix_grad(k, activation, recurrent_activation, gate, history[:, s], g_h, g_gate)
     g_reset = k.gemm(g_gate[:, 2], candidate_kernel, tb=True)

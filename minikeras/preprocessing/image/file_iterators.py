@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from minikeras import config
 from minikeras.preprocessing.directories import files_of_class, first_outside
 from minikeras.preprocessing.image import files
-from minikeras.preprocessing.image.iterators import PictureIterator
+from minikeras.preprocessing.image.iterators import SUBSETS, PictureIterator
+from minikeras.utils.checks import one_of
 from minikeras.utils.console import announce
 
 _READERS = min(4, os.cpu_count() or 1)  # threads that read the files of a batch
@@ -27,41 +27,33 @@ class FileIterator(PictureIterator):
     """
 
     _most_hashes = 10_000_000
+    allowed_class_modes: tuple[str | None, ...]
     classes: Any
     class_indices: dict[str, int]
-    class_mode: str | None
     split: tuple[float, float] | None
+    _filepaths: list[str]
+    _sample_weight: Any = None
 
     def _set_up_files(
-        self,
-        target_size: Sequence[int],
-        color_mode: str,
-        subset: str | None,
-        interpolation: str,
-        keep_aspect_ratio: bool,
-        on_error: str,
-    ) -> None:
-        if color_mode not in files.COLOR_MODES:
-            raise ValueError(f"color_mode must be 'rgb', 'rgba' or 'grayscale', got {color_mode!r}.")
-        if interpolation not in files.INTERPOLATIONS:
-            raise ValueError(f"interpolation must be one of {', '.join(files.INTERPOLATIONS)}, got {interpolation!r}.")
-        if on_error not in ("raise", "skip"):
-            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}.")
+        self, target_size: Sequence[int], color_mode: str, class_mode: str | None, subset: str | None,
+        interpolation: str, keep_aspect_ratio: bool, on_error: str,
+    ) -> None:  # fmt: skip
+        self.color_mode = one_of("color_mode", color_mode, files.COLOR_MODES)
+        self.class_mode = one_of("class_mode", class_mode, self.allowed_class_modes)
+        self.interpolation = one_of("interpolation", interpolation, files.INTERPOLATIONS)
+        self.on_error = one_of("on_error", on_error, ("raise", "skip"))
         self.target_size = tuple(int(length) for length in target_size)
         if len(self.target_size) != 2:
             raise ValueError(f"target_size must be (height, width) in pixels, got {target_size!r}.")
-        self.color_mode, self.interpolation, self.keep_aspect_ratio = color_mode, interpolation, keep_aspect_ratio
+        self.keep_aspect_ratio = keep_aspect_ratio
         channels = (files.COLOR_MODES[color_mode],)
         last = self.data_format == "channels_last"
         self.image_shape = self.target_size + channels if last else channels + self.target_size
-        if subset not in (None, "training", "validation"):
-            raise ValueError(f"subset must be 'training', 'validation' or None, got {subset!r}.")
-        self.subset = subset
+        self.subset = one_of("subset", subset, SUBSETS)
         self.split = None
         if subset is not None:
             share = self.image_data_generator._validation_split
             self.split = (0, share) if subset == "validation" else (share, 1)
-        self.on_error = on_error
         self.skipped = 0
         self._told: set[str] = set()
 
@@ -74,17 +66,17 @@ class FileIterator(PictureIterator):
     @property
     def filepaths(self) -> list[str]:
         """The paths of the pictures."""
-        raise NotImplementedError
+        return self._filepaths
 
     @property
     def labels(self) -> Any:
         """The labels of the pictures."""
-        raise NotImplementedError
+        return self.classes
 
     @property
     def sample_weight(self) -> Any:
         """The weights of the pictures, or None."""
-        raise NotImplementedError
+        return self._sample_weight
 
     def _images(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, list[int] | None]:
         batch = np.zeros((len(indices), *self.image_shape), dtype=self.dtype)
@@ -168,40 +160,15 @@ class DirectoryIterator(FileIterator):
     allowed_class_modes = ("categorical", "binary", "sparse", "input", None)
 
     def __init__(
-        self,
-        directory: str | os.PathLike,
-        image_data_generator: Any,
-        target_size: Sequence[int] = (256, 256),
-        color_mode: str = "rgb",
-        classes: Sequence[str] | None = None,
-        class_mode: str | None = "categorical",
-        batch_size: int = 32,
-        shuffle: bool = True,
-        seed: int | None = None,
-        data_format: str | None = None,
-        save_to_dir: str | os.PathLike | None = None,
-        save_prefix: str = "",
-        save_format: str = "png",
-        follow_links: bool = False,
-        subset: str | None = None,
-        interpolation: str = "nearest",
-        keep_aspect_ratio: bool = False,
-        dtype: Any = None,
-        *,
-        on_error: str = "raise",
-    ):
-        self._set_up(
-            image_data_generator,
-            config.image_data_format() if data_format is None else data_format,
-            config.floatx() if dtype is None else dtype,
-            save_to_dir,
-            save_prefix,
-            save_format,
-        )
-        self._set_up_files(target_size, color_mode, subset, interpolation, keep_aspect_ratio, on_error)
-        if class_mode not in self.allowed_class_modes:
-            raise ValueError(f"class_mode must be one of {self.allowed_class_modes}, got {class_mode!r}.")
-        self.class_mode = class_mode
+        self, directory: str | os.PathLike, image_data_generator: Any, target_size: Sequence[int] = (256, 256),
+        color_mode: str = "rgb", classes: Sequence[str] | None = None, class_mode: str | None = "categorical",
+        batch_size: int = 32, shuffle: bool = True, seed: int | None = None, data_format: str | None = None,
+        save_to_dir: str | os.PathLike | None = None, save_prefix: str = "", save_format: str = "png",
+        follow_links: bool = False, subset: str | None = None, interpolation: str = "nearest",
+        keep_aspect_ratio: bool = False, dtype: Any = None, *, on_error: str = "raise",
+    ):  # fmt: skip
+        self._set_up(image_data_generator, data_format, dtype, save_to_dir, save_prefix, save_format)
+        self._set_up_files(target_size, color_mode, class_mode, subset, interpolation, keep_aspect_ratio, on_error)
         self.directory = directory
         if not classes:
             classes = sorted(one for one in os.listdir(directory) if os.path.isdir(os.path.join(directory, one)))
@@ -220,18 +187,6 @@ class DirectoryIterator(FileIterator):
         announce(f"Found {self.samples} images belonging to {self.num_classes} classes.")
         self._filepaths = [os.path.join(directory, name) for name in self.filenames]
         super().__init__(self.samples, batch_size, shuffle, seed)
-
-    @property
-    def filepaths(self) -> list[str]:
-        return self._filepaths
-
-    @property
-    def labels(self) -> np.ndarray:
-        return self.classes
-
-    @property
-    def sample_weight(self) -> None:
-        return None
 
 
 def validate_filename(filename: str, white_list_formats: Sequence[str]) -> bool:
@@ -266,44 +221,17 @@ class DataFrameIterator(FileIterator):
     allowed_class_modes = ("binary", "categorical", "input", "multi_output", "raw", "sparse", None)
 
     def __init__(
-        self,
-        dataframe: Any,
-        directory: str | os.PathLike | None = None,
-        image_data_generator: Any = None,
-        x_col: str = "filename",
-        y_col: Any = "class",
-        weight_col: str | None = None,
-        target_size: Sequence[int] = (256, 256),
-        color_mode: str = "rgb",
-        classes: Sequence[str] | None = None,
-        class_mode: str | None = "categorical",
-        batch_size: int = 32,
-        shuffle: bool = True,
-        seed: int | None = None,
-        data_format: str | None = "channels_last",
-        save_to_dir: str | os.PathLike | None = None,
-        save_prefix: str = "",
-        save_format: str = "png",
-        subset: str | None = None,
-        interpolation: str = "nearest",
-        keep_aspect_ratio: bool = False,
-        dtype: Any = "float32",
-        validate_filenames: bool = True,
-        *,
+        self, dataframe: Any, directory: str | os.PathLike | None = None, image_data_generator: Any = None,
+        x_col: str = "filename", y_col: Any = "class", weight_col: str | None = None,
+        target_size: Sequence[int] = (256, 256), color_mode: str = "rgb", classes: Sequence[str] | None = None,
+        class_mode: str | None = "categorical", batch_size: int = 32, shuffle: bool = True, seed: int | None = None,
+        data_format: str | None = "channels_last", save_to_dir: str | os.PathLike | None = None, save_prefix: str = "",
+        save_format: str = "png", subset: str | None = None, interpolation: str = "nearest",
+        keep_aspect_ratio: bool = False, dtype: Any = "float32", validate_filenames: bool = True, *,
         on_error: str = "raise",
-    ):
-        self._set_up(
-            image_data_generator,
-            config.image_data_format() if data_format is None else data_format,
-            config.floatx() if dtype is None else dtype,
-            save_to_dir,
-            save_prefix,
-            save_format,
-        )
-        self._set_up_files(target_size, color_mode, subset, interpolation, keep_aspect_ratio, on_error)
-        if class_mode not in self.allowed_class_modes:
-            raise ValueError(f"class_mode must be one of {self.allowed_class_modes}, got {class_mode!r}.")
-        self.class_mode = class_mode
+    ):  # fmt: skip
+        self._set_up(image_data_generator, data_format, dtype, save_to_dir, save_prefix, save_format)
+        self._set_up_files(target_size, color_mode, class_mode, subset, interpolation, keep_aspect_ratio, on_error)
         self.directory = "" if directory is None else os.fspath(directory)
         named = class_mode in ("binary", "categorical", "sparse")
         _check_columns(dataframe, class_mode, x_col, y_col, weight_col, classes if named else None)
@@ -315,7 +243,8 @@ class DataFrameIterator(FileIterator):
             raise ValueError(f"The file name {outside!r} leads out of directory={self.directory!r}; remove that row.")
         rows = list(range(len(names)))
         if validate_filenames:
-            valid = [self._is_valid(name) for name in names]
+            paths = (os.path.join(self.directory, name) for name in names)
+            valid = [validate_filename(path, self.white_list_formats) for path in paths]
             rows = [row for row in rows if valid[row]]
             if len(rows) < len(names):
                 warnings.warn(
@@ -337,11 +266,10 @@ class DataFrameIterator(FileIterator):
             numbers = self.class_indices
         rows = self._in_split(rows)
         if named:
+            labels = [cells[row] for row in rows]
             self.classes = [
-                [numbers[label] for label in cells[row]]
-                if isinstance(cells[row], (list, tuple))
-                else numbers[cells[row]]
-                for row in rows
+                [numbers[one] for one in label] if isinstance(label, (list, tuple)) else numbers[label]
+                for label in labels
             ]
         frame = dataframe.iloc[rows]
         self.filenames = [names[row] for row in rows]
@@ -357,20 +285,9 @@ class DataFrameIterator(FileIterator):
         self._filepaths = [os.path.join(self.directory, name) for name in self.filenames]
         super().__init__(self.samples, batch_size, shuffle, seed)
 
-    def _is_valid(self, name: str) -> bool:
-        return validate_filename(os.path.join(self.directory, name), self.white_list_formats)
-
-    @property
-    def filepaths(self) -> list[str]:
-        return self._filepaths
-
     @property
     def labels(self) -> Any:
         return self._targets if self.class_mode in ("multi_output", "raw") else self.classes
-
-    @property
-    def sample_weight(self) -> Any:
-        return self._sample_weight
 
 
 def _only(cell: Any, classes: list[str]) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 
 from minikeras import config
 from minikeras.tracebacks import user_facing
+from minikeras.utils.checks import one_of
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "hamming", "box", "lanczos")
 COLOR_MODES = {"grayscale": 1, "rgb": 3, "rgba": 4}  # and their channels
@@ -35,14 +36,9 @@ def _pillow(caller: str) -> Any:
 
 @user_facing
 def load_img(
-    path: str | bytes | os.PathLike | io.BytesIO,
-    color_mode: str = "rgb",
-    target_size: Sequence[int] | None = None,
-    interpolation: str = "nearest",
-    keep_aspect_ratio: bool = False,
-    *,
-    grayscale: bool | None = None,
-) -> Any:
+    path: str | bytes | os.PathLike | io.BytesIO, color_mode: str = "rgb", target_size: Sequence[int] | None = None,
+    interpolation: str = "nearest", keep_aspect_ratio: bool = False, *, grayscale: bool | None = None,
+) -> Any:  # fmt: skip
     """Read a picture from a file.
 
     As in Keras, what EXIF says about rotation is ignored (`PIL.ImageOps.exif_transpose` turns the picture), and of an
@@ -72,10 +68,9 @@ def load_img(
     if grayscale is not None:
         warnings.warn("grayscale is Keras 2's argument; use color_mode='grayscale'.", DeprecationWarning, stacklevel=2)
         color_mode = "grayscale" if grayscale else color_mode
-    if color_mode not in COLOR_MODES:
-        raise ValueError(f"color_mode must be 'grayscale', 'rgb' or 'rgba', got {color_mode!r}.")
-    if target_size is not None and interpolation not in INTERPOLATIONS:
-        raise ValueError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}.")
+    one_of("color_mode", color_mode, COLOR_MODES)
+    if target_size is not None:
+        one_of("interpolation", interpolation, INTERPOLATIONS)
     if isinstance(path, io.BytesIO):
         stream, name = path, "The picture in memory"
     elif isinstance(path, (str, bytes, os.PathLike)):

@@ -13,18 +13,18 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from minikeras import config
 from minikeras import kernels as k
+from minikeras.declared import Converted, Fielded, Number, OneOf, Whole, declared, field
 from minikeras.kernels.reference.image import FILL_MODES
 from minikeras.preprocessing.image import transforms
 from minikeras.preprocessing.image.file_iterators import DataFrameIterator, DirectoryIterator
 from minikeras.preprocessing.image.iterators import NumpyArrayIterator
-from minikeras.tracebacks import UserFacing
-from minikeras.utils.checks import flag, number, whole
+from minikeras.utils.checks import number, one_of, whole
 
 _GROUP = 1 << 22  # values of pictures that `fit` works on at a time
 
@@ -43,7 +43,45 @@ class Draws:
         return Draws(*(None if part is None else part[picks] for part in parts))
 
 
-class ImageDataGenerator(UserFacing):
+def _shift_range(generator: Any, name: str, limit: Any) -> Any:
+    """A range of shifts as it is given: a number, or a list or array of numbers to choose from."""
+    if limit is None:
+        return 0.0
+    if not isinstance(limit, (list, tuple, np.ndarray)) or not np.ndim(limit):
+        found = number(name, limit)
+        return limit if isinstance(limit, (int, float)) else found if isinstance(limit, np.floating) else int(found)
+    for one in limit:
+        number(f"each of the {name}", one)
+    return limit
+
+
+def _zoom_range(generator: Any, name: str, given: Any) -> list[float]:
+    """The least and the largest zoom."""
+    if np.ndim(given) == 0 and not isinstance(given, (dict, set)):
+        about = number(name, given or 0)
+        limits = [1 - about, 1 + about]
+    else:
+        limits = transforms.two_numbers(name, "the least and the largest zoom", given)
+    if min(limits) < 0:
+        raise ValueError(f"{name} must not lead to zooms below 0, got {given!r}: {limits}.")
+    return limits
+
+
+def _brightness_range(generator: Any, name: str, given: Any) -> list[float] | None:
+    return None if given is None else transforms.two_numbers(name, "the least and the largest factor", given)
+
+
+_WITHOUT_NONE = Converted(lambda given: given or 0)
+_IMPLIED = (  # an option, another one, and what that is because of it
+    ("zca_whitening", "featurewise_center", True),
+    ("zca_whitening", "featurewise_std_normalization", False),
+    ("featurewise_std_normalization", "featurewise_center", True),
+    ("samplewise_std_normalization", "samplewise_center", True),
+)
+
+
+@declared
+class ImageDataGenerator(Fielded):
     """Batches of pictures with random changes, normalised.
 
     A picture goes through one affine map (rotation, shift, shear, zoom), channel shift, flips and brightness, then
@@ -82,99 +120,57 @@ class ImageDataGenerator(UserFacing):
         ValueError: for arguments that make no sense, such as a range that is no finite number.
     """
 
-    def __init__(
-        self,
-        featurewise_center: bool = False,
-        samplewise_center: bool = False,
-        featurewise_std_normalization: bool = False,
-        samplewise_std_normalization: bool = False,
-        zca_whitening: bool = False,
-        zca_epsilon: float = 1e-6,
-        rotation_range: float = 0,
-        width_shift_range: Any = 0.0,
-        height_shift_range: Any = 0.0,
-        brightness_range: Sequence[float] | None = None,
-        shear_range: float = 0.0,
-        zoom_range: Any = 0.0,
-        channel_shift_range: float = 0.0,
-        fill_mode: str = "nearest",
-        cval: float = 0.0,
-        horizontal_flip: bool = False,
-        vertical_flip: bool = False,
-        rescale: float | None = None,
-        preprocessing_function: Callable[[np.ndarray], Any] | None = None,
-        data_format: str | None = None,
-        validation_split: float = 0.0,
-        interpolation_order: int = 1,
-        dtype: Any = None,
-        image_shape: Sequence[int] | None = None,
-    ):
-        self.featurewise_center = flag("featurewise_center", featurewise_center)
-        self.samplewise_center = flag("samplewise_center", samplewise_center)
-        self.featurewise_std_normalization = flag("featurewise_std_normalization", featurewise_std_normalization)
-        self.samplewise_std_normalization = flag("samplewise_std_normalization", samplewise_std_normalization)
-        self.zca_whitening = flag("zca_whitening", zca_whitening)
-        self.zca_epsilon = number("zca_epsilon", zca_epsilon, 0)
-        self.rotation_range = number("rotation_range", rotation_range or 0)
-        self.width_shift_range = _shift_range("width_shift_range", width_shift_range)
-        self.height_shift_range = _shift_range("height_shift_range", height_shift_range)
-        self.shear_range = number("shear_range", shear_range or 0)
-        self.channel_shift_range = number("channel_shift_range", channel_shift_range or 0)
-        self.cval = number("cval", cval)
-        self.horizontal_flip = flag("horizontal_flip", horizontal_flip)
-        self.vertical_flip = flag("vertical_flip", vertical_flip)
-        self.rescale = number("rescale", rescale, optional=True)
-        if preprocessing_function is not None and not callable(preprocessing_function):
-            raise ValueError(f"preprocessing_function must be a function or None, got {preprocessing_function!r}.")
-        self.preprocessing_function = preprocessing_function
-        self.dtype = config.floatx() if dtype is None else dtype
-        kind: str
+    featurewise_center: bool = False
+    samplewise_center: bool = False
+    featurewise_std_normalization: bool = False
+    samplewise_std_normalization: bool = False
+    zca_whitening: bool = False
+    zca_epsilon: Annotated[float, Number(0)] = 1e-6
+    rotation_range: Annotated[float, _WITHOUT_NONE, Number()] = 0
+    width_shift_range: Annotated[Any, _shift_range] = 0.0
+    height_shift_range: Annotated[Any, _shift_range] = 0.0
+    brightness_range: Annotated[Any, _brightness_range] = None
+    shear_range: Annotated[float, _WITHOUT_NONE, Number()] = 0.0
+    zoom_range: Annotated[Any, _zoom_range] = 0.0
+    channel_shift_range: Annotated[float, _WITHOUT_NONE, Number()] = 0.0
+    fill_mode: Annotated[str, OneOf(*FILL_MODES)] = "nearest"
+    cval: Annotated[float, Number()] = 0.0
+    horizontal_flip: bool = False
+    vertical_flip: bool = False
+    rescale: Annotated[float | None, Number(optional=True)] = None
+    preprocessing_function: Callable[[np.ndarray], Any] | None = None
+    data_format: str | None = None
+    validation_split: Annotated[float, _WITHOUT_NONE, Number(0, below=1)] = field(default=0.0, stored=False)
+    interpolation_order: Annotated[int, Whole(0, at_most=5)] = 1
+    dtype: Any = None
+    image_shape: Sequence[int] | None = None
+
+    def __post_init__(self, validation_split: float) -> None:  # type: ignore[override]
+        self._validation_split = validation_split
+        if self.preprocessing_function is not None and not callable(self.preprocessing_function):
+            raise ValueError(f"preprocessing_function must be a function or None, got {self.preprocessing_function!r}.")
+        self.dtype = config.floatx() if self.dtype is None else self.dtype
         try:
-            kind = np.dtype(self.dtype).kind
+            kind: str = np.dtype(self.dtype).kind
         except TypeError:
-            kind = ""
-        if kind not in tuple("fiu"):
-            raise ValueError(f"dtype must be a type of numbers such as 'float32', got {dtype!r}.")
-        if fill_mode not in FILL_MODES:
-            raise ValueError(f"fill_mode must be one of {', '.join(FILL_MODES)}, got {fill_mode!r}.")
-        self.fill_mode = fill_mode
-        self.interpolation_order = whole("interpolation_order", interpolation_order, 0, at_most=5)
-        self.data_format = config.image_data_format() if data_format is None else data_format
-        if self.data_format not in ("channels_last", "channels_first"):
-            raise ValueError(f"data_format must be 'channels_last' or 'channels_first', got {data_format!r}.")
+            kind = "none"
+        if kind not in "fiu":
+            raise ValueError(f"dtype must be a type of numbers such as 'float32', got {self.dtype!r}.")
+        self.data_format = config.image_data_format() if self.data_format is None else self.data_format
+        one_of("data_format", self.data_format, ("channels_last", "channels_first"))
         self.channel_axis, self.row_axis, self.col_axis = (1, 2, 3) if self._channels_first else (3, 1, 2)
-        self._validation_split = number("validation_split", validation_split or 0.0, 0, below=1)
-        if np.ndim(zoom_range) == 0 and not isinstance(zoom_range, (dict, set)):
-            about = number("zoom_range", zoom_range or 0)
-            self.zoom_range = [1 - about, 1 + about]
-        else:
-            self.zoom_range = transforms.two_numbers("zoom_range", "the least and the largest zoom", zoom_range)
-        if min(self.zoom_range) < 0:
-            raise ValueError(f"zoom_range must not lead to zooms below 0, got {zoom_range!r}: {self.zoom_range}.")
-        self.brightness_range: Any = brightness_range
-        if brightness_range is not None:
-            self.brightness_range = transforms.two_numbers(
-                "brightness_range", "the least and the largest factor", brightness_range
-            )
-        if image_shape is not None and (not isinstance(image_shape, (list, tuple)) or len(image_shape) != 3):
-            raise ValueError(f"image_shape must be the shape of one picture, of rank 3, got {image_shape!r}.")
-        self.image_shape = None if image_shape is None else tuple(whole("image_shape", one, 1) for one in image_shape)
+        if self.image_shape is not None:
+            if not isinstance(self.image_shape, (list, tuple)) or len(self.image_shape) != 3:
+                raise ValueError(f"image_shape must be the shape of one picture, of rank 3, got {self.image_shape!r}.")
+            self.image_shape = tuple(whole("image_shape", one, 1) for one in self.image_shape)
         self._warned_of_flat_rows = False
-        if zca_whitening:
-            self._imply("zca_whitening", "featurewise_center", True)
-            self._imply("zca_whitening", "featurewise_std_normalization", False)
-        if featurewise_std_normalization:
-            self._imply("featurewise_std_normalization", "featurewise_center", True)
-        if samplewise_std_normalization:
-            self._imply("samplewise_std_normalization", "samplewise_center", True)
+        for cause, name, value in _IMPLIED:
+            if getattr(self, cause) and getattr(self, name) != value:
+                setattr(self, name, value)
+                warnings.warn(f"{cause}=True implies {name}={value}, which is set.", stacklevel=3)
         self.mean: Any = None
         self.std: Any = None
         self.zca_whitening_matrix: Any = None
-
-    def _imply(self, cause: str, name: str, value: bool) -> None:
-        if bool(getattr(self, name)) != value:
-            setattr(self, name, value)
-            warnings.warn(f"{cause}=True implies {name}={value}, which is set.", stacklevel=3)
 
     @property
     def _channels_first(self) -> bool:
@@ -183,105 +179,40 @@ class ImageDataGenerator(UserFacing):
     # Batches
 
     def flow(
-        self,
-        x: Any,
-        y: Any = None,
-        batch_size: int = 32,
-        shuffle: bool = True,
-        sample_weight: Any = None,
-        seed: int | None = None,
-        save_to_dir: str | os.PathLike | None = None,
-        save_prefix: str = "",
-        save_format: str = "png",
-        ignore_class_split: bool = False,
-        subset: str | None = None,
-    ) -> NumpyArrayIterator:
+        self, x: Any, y: Any = None, batch_size: int = 32, shuffle: bool = True, sample_weight: Any = None,
+        seed: int | None = None, save_to_dir: str | os.PathLike | None = None, save_prefix: str = "",
+        save_format: str = "png", ignore_class_split: bool = False, subset: str | None = None,
+    ) -> NumpyArrayIterator:  # fmt: skip
         """Endless batches of arrays; see `NumpyArrayIterator` for the arguments."""
         return NumpyArrayIterator(
-            x,
-            y,
-            self,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            sample_weight=sample_weight,
-            seed=seed,
-            data_format=self.data_format,
-            save_to_dir=save_to_dir,
-            save_prefix=save_prefix,
-            save_format=save_format,
-            subset=subset,
-            ignore_class_split=ignore_class_split,
-            dtype=self.dtype,
-        )
+            x, y, self, batch_size=batch_size, shuffle=shuffle, sample_weight=sample_weight, seed=seed,
+            data_format=self.data_format, save_to_dir=save_to_dir, save_prefix=save_prefix, save_format=save_format,
+            subset=subset, ignore_class_split=ignore_class_split, dtype=self.dtype,
+        )  # fmt: skip
 
     def flow_from_directory(
-        self,
-        directory: str | os.PathLike,
-        target_size: Sequence[int] = (256, 256),
-        color_mode: str = "rgb",
-        classes: Sequence[str] | None = None,
-        class_mode: str | None = "categorical",
-        batch_size: int = 32,
-        shuffle: bool = True,
-        seed: int | None = None,
-        save_to_dir: str | os.PathLike | None = None,
-        save_prefix: str = "",
-        save_format: str = "png",
-        follow_links: bool = False,
-        subset: str | None = None,
-        interpolation: str = "nearest",
-        keep_aspect_ratio: bool = False,
-        *,
-        on_error: str = "raise",
-    ) -> DirectoryIterator:
+        self, directory: str | os.PathLike, target_size: Sequence[int] = (256, 256), color_mode: str = "rgb",
+        classes: Sequence[str] | None = None, class_mode: str | None = "categorical", batch_size: int = 32,
+        shuffle: bool = True, seed: int | None = None, save_to_dir: str | os.PathLike | None = None,
+        save_prefix: str = "", save_format: str = "png", follow_links: bool = False, subset: str | None = None,
+        interpolation: str = "nearest", keep_aspect_ratio: bool = False, *, on_error: str = "raise",
+    ) -> DirectoryIterator:  # fmt: skip
         """Endless batches of the pictures in a folder of folders; see `DirectoryIterator` for the arguments."""
         return DirectoryIterator(
-            directory,
-            self,
-            target_size=target_size,
-            color_mode=color_mode,
-            classes=classes,
-            class_mode=class_mode,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            data_format=self.data_format,
-            save_to_dir=save_to_dir,
-            save_prefix=save_prefix,
-            save_format=save_format,
-            follow_links=follow_links,
-            subset=subset,
-            interpolation=interpolation,
-            keep_aspect_ratio=keep_aspect_ratio,
-            dtype=self.dtype,
-            on_error=on_error,
-        )
+            directory, self, target_size=target_size, color_mode=color_mode, classes=classes, class_mode=class_mode,
+            batch_size=batch_size, shuffle=shuffle, seed=seed, data_format=self.data_format, save_to_dir=save_to_dir,
+            save_prefix=save_prefix, save_format=save_format, follow_links=follow_links, subset=subset,
+            interpolation=interpolation, keep_aspect_ratio=keep_aspect_ratio, dtype=self.dtype, on_error=on_error,
+        )  # fmt: skip
 
     def flow_from_dataframe(
-        self,
-        dataframe: Any,
-        directory: str | os.PathLike | None = None,
-        x_col: str = "filename",
-        y_col: Any = "class",
-        weight_col: str | None = None,
-        target_size: Sequence[int] = (256, 256),
-        color_mode: str = "rgb",
-        classes: Sequence[str] | None = None,
-        class_mode: str | None = "categorical",
-        batch_size: int = 32,
-        shuffle: bool = True,
-        seed: int | None = None,
-        save_to_dir: str | os.PathLike | None = None,
-        save_prefix: str = "",
-        save_format: str = "png",
-        subset: str | None = None,
-        interpolation: str = "nearest",
-        validate_filenames: bool = True,
-        *,
-        keep_aspect_ratio: bool = False,
-        on_error: str = "raise",
-        **kwargs: Any,
-    ) -> DataFrameIterator:
+        self, dataframe: Any, directory: str | os.PathLike | None = None, x_col: str = "filename", y_col: Any = "class",
+        weight_col: str | None = None, target_size: Sequence[int] = (256, 256), color_mode: str = "rgb",
+        classes: Sequence[str] | None = None, class_mode: str | None = "categorical", batch_size: int = 32,
+        shuffle: bool = True, seed: int | None = None, save_to_dir: str | os.PathLike | None = None,
+        save_prefix: str = "", save_format: str = "png", subset: str | None = None, interpolation: str = "nearest",
+        validate_filenames: bool = True, *, keep_aspect_ratio: bool = False, on_error: str = "raise", **kwargs: Any,
+    ) -> DataFrameIterator:  # fmt: skip
         """Endless batches of the pictures that a pandas DataFrame names; see `DataFrameIterator` for the arguments.
 
         `class_mode="other"` is Keras 2's name for `"raw"`; `has_ext`, `sort` and `drop_duplicates` are its arguments,
@@ -295,30 +226,12 @@ class ImageDataGenerator(UserFacing):
             warnings.warn("class_mode='other' is now 'raw'.", DeprecationWarning, stacklevel=2)
             class_mode = "raw"
         return DataFrameIterator(
-            dataframe,
-            directory,
-            self,
-            x_col=x_col,
-            y_col=y_col,
-            weight_col=weight_col,
-            target_size=target_size,
-            color_mode=color_mode,
-            classes=classes,
-            class_mode=class_mode,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            data_format=self.data_format,
-            save_to_dir=save_to_dir,
-            save_prefix=save_prefix,
-            save_format=save_format,
-            subset=subset,
-            interpolation=interpolation,
-            keep_aspect_ratio=keep_aspect_ratio,
-            dtype=self.dtype,
-            validate_filenames=validate_filenames,
-            on_error=on_error,
-        )
+            dataframe, directory, self, x_col=x_col, y_col=y_col, weight_col=weight_col, target_size=target_size,
+            color_mode=color_mode, classes=classes, class_mode=class_mode, batch_size=batch_size, shuffle=shuffle,
+            seed=seed, data_format=self.data_format, save_to_dir=save_to_dir, save_prefix=save_prefix,
+            save_format=save_format, subset=subset, interpolation=interpolation, keep_aspect_ratio=keep_aspect_ratio,
+            dtype=self.dtype, validate_filenames=validate_filenames, on_error=on_error,
+        )  # fmt: skip
 
     def as_pictures(self, x: np.ndarray) -> tuple[np.ndarray, bool]:
         """Flat rows (n, width) as pictures of rank 4, and whether they were flat.
@@ -338,7 +251,7 @@ class ImageDataGenerator(UserFacing):
                 raise ValueError(
                     f"Flat rows of pictures {self.image_shape} do not have {width} values; correct image_shape."
                 )
-            return self.image_shape
+            return tuple(self.image_shape)
         side = math.isqrt(width)
         if side * side != width or not width:
             raise ValueError(
@@ -381,18 +294,8 @@ class ImageDataGenerator(UserFacing):
             shift = np.random.uniform(-self.channel_shift_range, self.channel_shift_range)
         if self.brightness_range is not None:
             brightness = np.random.uniform(*self.brightness_range)
-        return {
-            "theta": theta,
-            "tx": tx,
-            "ty": ty,
-            "shear": shear,
-            "zx": zx,
-            "zy": zy,
-            "flip_horizontal": flip_horizontal,
-            "flip_vertical": flip_vertical,
-            "channel_shift_intensity": shift,
-            "brightness": brightness,
-        }
+        drawn = theta, tx, ty, shear, zx, zy, flip_horizontal, flip_vertical, shift, brightness
+        return dict(zip(_DRAWN, drawn, strict=True))
 
     @property
     def _zooms(self) -> bool:
@@ -400,18 +303,11 @@ class ImageDataGenerator(UserFacing):
 
     def draw(self, shape: Sequence[int], count: int) -> Draws:
         """The parameters for `count` pictures of a shape, with the numbers that `get_random_transform` would draw."""
-        ranges: dict[str, Any] = {
-            "theta": _both_sides(self.rotation_range),
-            "tx": _both_sides(self.width_shift_range),
-            "ty": _both_sides(self.height_shift_range),
-            "shear": _both_sides(self.shear_range),
-            "zx": tuple(self.zoom_range) if self._zooms else None,
-            "zy": tuple(self.zoom_range) if self._zooms else None,
-            "flip_horizontal": (0.0, 1.0),
-            "flip_vertical": (0.0, 1.0),
-            "channel_shift_intensity": _both_sides(self.channel_shift_range),
-            "brightness": self.brightness_range,
-        }
+        moves = (self.rotation_range, self.width_shift_range, self.height_shift_range, self.shear_range)
+        zoom = tuple(self.zoom_range) if self._zooms else None
+        chances = (0.0, 1.0), (0.0, 1.0)
+        colours = _both_sides(self.channel_shift_range), self.brightness_range
+        ranges = dict(zip(_DRAWN, (*map(_both_sides, moves), zoom, zoom, *chances, *colours), strict=True))
         height, width = shape[self.row_axis - 1], shape[self.col_axis - 1]
         if _is_chosen(self.height_shift_range) or _is_chosen(self.width_shift_range):
             # whole numbers take another amount of the generator's bits each: they are drawn one by one
@@ -433,8 +329,8 @@ class ImageDataGenerator(UserFacing):
         flips = None
         if self.horizontal_flip or self.vertical_flip:
             flips = np.stack([columns["flip_horizontal"], columns["flip_vertical"]], axis=1).astype(bool)
-        moves = {name: columns[name] for name in _AFFINE if columns[name] is not None}
-        matrices = transforms.affine_matrices(height, width, **moves) if moves else None
+        affine = {name: columns[name] for name in _AFFINE if columns[name] is not None}
+        matrices = transforms.affine_matrices(height, width, **affine) if affine else None
         return Draws(matrices, flips, columns["channel_shift_intensity"], columns["brightness"])
 
     def apply_transform(self, x: Any, transform_parameters: Mapping[str, Any]) -> np.ndarray:
@@ -456,15 +352,9 @@ class ImageDataGenerator(UserFacing):
         get: Any = transform_parameters.get
         affine = {name: get(name, 1 if name in ("zx", "zy") else 0) for name in _AFFINE}
         x = transforms.apply_affine_transform(
-            x,
-            **affine,
-            row_axis=row_axis,
-            col_axis=col_axis,
-            channel_axis=channel_axis,
-            fill_mode=self.fill_mode,
-            cval=self.cval,
-            order=self.interpolation_order,
-        )
+            x, **affine, row_axis=row_axis, col_axis=col_axis, channel_axis=channel_axis, fill_mode=self.fill_mode,
+            cval=self.cval, order=self.interpolation_order,
+        )  # fmt: skip
         if get("channel_shift_intensity") is not None:
             x = transforms.apply_channel_shift(x, get("channel_shift_intensity"), channel_axis)
         if get("flip_horizontal", False):
@@ -507,16 +397,9 @@ class ImageDataGenerator(UserFacing):
                 batch *= self.rescale
         else:
             moved = k.affine_images(
-                images,
-                rows,
-                draws.matrices,
-                order=self.interpolation_order,
-                fill_mode=self.fill_mode,
-                cval=self.cval,
-                channel_shifts=draws.channel_shifts,
-                flips=draws.flips,
-                scale=self.rescale if last else None,
-            )
+                images, rows, draws.matrices, order=self.interpolation_order, fill_mode=self.fill_mode, cval=self.cval,
+                channel_shifts=draws.channel_shifts, flips=draws.flips, scale=self.rescale if last else None,
+            )  # fmt: skip
             batch = k.to_host(moved)
         if draws.brightness is not None:
             batch = transforms.brightened(batch, draws.brightness).astype(batch.dtype, copy=False)
@@ -588,11 +471,9 @@ class ImageDataGenerator(UserFacing):
         x, _ = self.as_pictures(np.asarray(x))
         channels = x.shape[self.channel_axis]
         if channels not in (1, 3, 4):
-            warnings.warn(
-                f"Pictures have 1, 3 or 4 channels, got {channels} on axis {self.channel_axis} of the shape {x.shape}; "
-                "check data_format.",
-                stacklevel=2,
-            )
+            place = f"axis {self.channel_axis} of the shape {x.shape}"
+            message = f"Pictures have 1, 3 or 4 channels, got {channels} on {place}; check data_format."
+            warnings.warn(message, stacklevel=2)
         if seed is not None:
             np.random.seed(seed)
         if augment:
@@ -638,6 +519,7 @@ class ImageDataGenerator(UserFacing):
 
 
 _AFFINE = ("theta", "tx", "ty", "shear", "zx", "zy")
+_DRAWN = (*_AFFINE, "flip_horizontal", "flip_vertical", "channel_shift_intensity", "brightness")
 
 
 def _is_chosen(limit: Any) -> bool:
@@ -650,18 +532,6 @@ def _is_chosen(limit: Any) -> bool:
         return operator.index(limit) > 0
     except TypeError:
         return False
-
-
-def _shift_range(name: str, limit: Any) -> Any:
-    """A range of shifts as it is given: a number, or a list or array of numbers to choose from."""
-    if limit is None:
-        return 0.0
-    if not isinstance(limit, (list, tuple, np.ndarray)) or not np.ndim(limit):
-        found = number(name, limit)
-        return limit if isinstance(limit, (int, float)) else found if isinstance(limit, np.floating) else int(found)
-    for one in limit:
-        number(f"each of the {name}", one)
-    return limit
 
 
 def _both_sides(limit: Any) -> Any:

@@ -21,7 +21,9 @@ from minikeras.preprocessing.directories import inside
 from minikeras.preprocessing.image import files
 from minikeras.preprocessing.image.transforms import numpy_seed
 from minikeras.training.data import PyDataset
-from minikeras.utils.checks import flag, whole
+from minikeras.utils.checks import flag, one_of, whole
+
+SUBSETS = ("training", "validation", None)
 
 # NumPy's global generator belongs to all iterators: whoever seeds it draws before another one seeds it anew.
 _drawing = threading.RLock()
@@ -179,11 +181,8 @@ class Iterator(PyDataset):
         with _drawing:
             number, last = self._last
             return {
-                "n": self.n,
-                "batch_size": self.batch_size,
+                **{name: getattr(self, name) for name in ("n", "batch_size", "batch_index", "total_batches_seen")},
                 "seed": None if self.seed is None else int(self.seed),
-                "batch_index": self.batch_index,
-                "total_batches_seen": self.total_batches_seen,
                 "first_of_epoch": self._first_of_epoch,
                 "times": [*self._times.items()],
                 "order": None if self.index_array is None else self.index_array.tolist(),
@@ -243,11 +242,11 @@ class PictureIterator(Iterator):
     _most_hashes = 10_000  # the number in the name of a saved picture is below
 
     def _set_up(
-        self, image_data_generator: Any, data_format: str, dtype: Any, save_to_dir: Any, prefix: str, save_format: str
+        self, generator: Any, data_format: str | None, dtype: Any, save_to_dir: Any, prefix: str, save_format: str
     ) -> None:
-        self.image_data_generator = image_data_generator
-        self.data_format = data_format
-        self.dtype = dtype
+        self.image_data_generator = generator
+        self.data_format = config.image_data_format() if data_format is None else data_format
+        self.dtype = config.floatx() if dtype is None else dtype
         self.save_to_dir, self.save_prefix, self.save_format = save_to_dir, prefix, save_format
         if save_to_dir and not (isinstance(save_to_dir, (str, os.PathLike)) and os.path.isdir(save_to_dir)):
             raise ValueError(f"save_to_dir must be a folder or None, got {save_to_dir!r}; make it first.")
@@ -346,22 +345,11 @@ class NumpyArrayIterator(PictureIterator):
     """
 
     def __init__(
-        self,
-        x: Any,
-        y: Any,
-        image_data_generator: Any,
-        batch_size: int = 32,
-        shuffle: bool = False,
-        sample_weight: Any = None,
-        seed: int | None = None,
-        data_format: str | None = None,
-        save_to_dir: str | os.PathLike | None = None,
-        save_prefix: str = "",
-        save_format: str = "png",
-        subset: str | None = None,
-        ignore_class_split: bool = False,
-        dtype: Any = None,
-    ):
+        self, x: Any, y: Any, image_data_generator: Any, batch_size: int = 32, shuffle: bool = False,
+        sample_weight: Any = None, seed: int | None = None, data_format: str | None = None,
+        save_to_dir: str | os.PathLike | None = None, save_prefix: str = "", save_format: str = "png",
+        subset: str | None = None, ignore_class_split: bool = False, dtype: Any = None,
+    ):  # fmt: skip
         extra: list[Any] = []
         if isinstance(x, (tuple, list)):
             if len(x) != 2:
@@ -374,11 +362,8 @@ class NumpyArrayIterator(PictureIterator):
                 raise ValueError(f"{name} must be an array or a list with one entry for each picture, got {part!r}.")
             if part is not None and len(part) != len(x):
                 raise ValueError(f"x has {len(x)} pictures and {name} has length {len(part)}; make them equal.")
-        y = None if y is None else np.asarray(y)
-        sample_weight = None if sample_weight is None else np.asarray(sample_weight)
-        if subset is not None:
-            if subset not in ("training", "validation"):
-                raise ValueError(f"subset must be 'training', 'validation' or None, got {subset!r}.")
+        y, sample_weight = (None if one is None else np.asarray(one) for one in (y, sample_weight))
+        if one_of("subset", subset, SUBSETS) is not None:
             at = int(len(x) * image_data_generator._validation_split)
             if y is not None and not ignore_class_split and not np.array_equal(np.unique(y[:at]), np.unique(y[at:])):
                 raise ValueError(
@@ -387,17 +372,8 @@ class NumpyArrayIterator(PictureIterator):
                 )
             part = slice(None, at) if subset == "validation" else slice(at, None)
             x, extra = x[part], [one[part] for one in extra]
-            y = None if y is None else y[part]
-            sample_weight = None if sample_weight is None else sample_weight[part]
-        data_format = config.image_data_format() if data_format is None else data_format
-        self._set_up(
-            image_data_generator,
-            data_format,
-            config.floatx() if dtype is None else dtype,
-            save_to_dir,
-            save_prefix,
-            save_format,
-        )
+            y, sample_weight = (None if one is None else one[part] for one in (y, sample_weight))
+        self._set_up(image_data_generator, data_format, dtype, save_to_dir, save_prefix, save_format)
         if np.asarray(x).dtype.kind not in "fiub":
             raise ValueError(f"Pictures are arrays of numbers, got values of type {np.asarray(x).dtype}.")
         self.x = np.asarray(x, dtype=self.dtype)
@@ -406,12 +382,12 @@ class NumpyArrayIterator(PictureIterator):
             self.x, _ = image_data_generator.as_pictures(self.x)
         if self.x.ndim != 4:
             raise ValueError(f"Pictures must have rank 4, or 2 as flat rows, got the shape {self.x.shape}.")
-        channels = self.x.shape[3 if data_format == "channels_last" else 1]
+        channels = self.x.shape[3 if self.data_format == "channels_last" else 1]
         if channels not in (1, 3, 4):
-            warnings.warn(
-                f"Pictures have 1, 3 or 4 channels, got {channels} in the shape {self.x.shape}; check data_format.",
-                stacklevel=3,
+            message = (
+                f"Pictures have 1, 3 or 4 channels, got {channels} in the shape {self.x.shape}; check data_format."
             )
+            warnings.warn(message, stacklevel=3)
         self.image_shape = self.x.shape[1:]
         self.x_misc, self.y, self.sample_weight = extra, y, sample_weight
         super().__init__(len(self.x), batch_size, shuffle, seed)

@@ -13,7 +13,7 @@ from minikeras import config
 from minikeras import kernels as k
 from minikeras.autodiff.tensor import Tensor
 from minikeras.kernels.reference.resample import FILTERS, nearest_pixels, resizing
-from minikeras.utils.checks import whole
+from minikeras.utils.checks import one_of, whole
 
 _BLURRING = ("gaussian", "mitchellcubic")  # these do not leave a picture of the right size as it is
 INTERPOLATIONS = ("nearest", "area", *FILTERS)
@@ -74,8 +74,7 @@ def resize(
     Raises:
         ValueError: for an unknown interpolation.
     """
-    if interpolation not in INTERPOLATIONS:
-        raise ValueError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}.")
+    one_of("interpolation", interpolation, INTERPOLATIONS)
     first = images.ndim - (3 if data_format == "channels_last" else 2)
     if interpolation == "nearest":
         for axis, target in zip((first, first + 1), size, strict=True):

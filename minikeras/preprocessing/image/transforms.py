@@ -18,15 +18,9 @@ _GROUP = 1 << 16  # values that are brightened at a time, few enough to stay in 
 
 
 def affine_matrices(
-    height: int,
-    width: int,
-    theta: Any = 0.0,
-    tx: Any = 0.0,
-    ty: Any = 0.0,
-    shear: Any = 0.0,
-    zx: Any = 1.0,
+    height: int, width: int, theta: Any = 0.0, tx: Any = 0.0, ty: Any = 0.0, shear: Any = 0.0, zx: Any = 1.0,
     zy: Any = 1.0,
-) -> np.ndarray:
+) -> np.ndarray:  # fmt: skip
     """What `kernels.affine_images` takes for rotation, shift, shear and zoom about the middle of a picture.
 
     Each of the parameters is a number or one for each picture.  The matrix is R(theta) T(tx, ty) S(shear) Z(zx, zy),
@@ -63,20 +57,10 @@ def transform_matrix_offset_center(matrix: Any, x: float, y: float) -> np.ndarra
 
 
 def apply_affine_transform(
-    x: Any,
-    theta: float = 0,
-    tx: float = 0,
-    ty: float = 0,
-    shear: float = 0,
-    zx: float = 1,
-    zy: float = 1,
-    row_axis: int = 1,
-    col_axis: int = 2,
-    channel_axis: int = 0,
-    fill_mode: str = "nearest",
-    cval: float = 0.0,
+    x: Any, theta: float = 0, tx: float = 0, ty: float = 0, shear: float = 0, zx: float = 1, zy: float = 1,
+    row_axis: int = 1, col_axis: int = 2, channel_axis: int = 0, fill_mode: str = "nearest", cval: float = 0.0,
     order: int = 1,
-) -> np.ndarray:
+) -> np.ndarray:  # fmt: skip
     """Rotate, shift, shear and zoom a picture.
 
     Args:
@@ -213,77 +197,48 @@ def flip_axis(x: Any, axis: int) -> np.ndarray:
 
 
 def random_rotation(
-    x: Any,
-    rg: float,
-    row_axis: int = 1,
-    col_axis: int = 2,
-    channel_axis: int = 0,
-    fill_mode: str = "nearest",
-    cval: float = 0.0,
-    interpolation_order: int = 1,
-) -> np.ndarray:
+    x: Any, rg: float, row_axis: int = 1, col_axis: int = 2, channel_axis: int = 0, fill_mode: str = "nearest",
+    cval: float = 0.0, interpolation_order: int = 1,
+) -> np.ndarray:  # fmt: skip
     """Rotate a picture by up to `rg` degrees to either side; the other arguments as in `apply_affine_transform`."""
     rg = number("rg", rg)
     theta = np.random.uniform(-rg, rg)
-    return apply_affine_transform(
-        x, theta, 0, 0, 0, 1, 1, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
-    )
+    axes = row_axis, col_axis, channel_axis
+    return apply_affine_transform(x, theta, 0, 0, 0, 1, 1, *axes, fill_mode, cval, interpolation_order)
 
 
 def random_shift(
-    x: Any,
-    wrg: float,
-    hrg: float,
-    row_axis: int = 1,
-    col_axis: int = 2,
-    channel_axis: int = 0,
-    fill_mode: str = "nearest",
-    cval: float = 0.0,
-    interpolation_order: int = 1,
-) -> np.ndarray:
+    x: Any, wrg: float, hrg: float, row_axis: int = 1, col_axis: int = 2, channel_axis: int = 0,
+    fill_mode: str = "nearest", cval: float = 0.0, interpolation_order: int = 1,
+) -> np.ndarray:  # fmt: skip
     """Shift a picture sideways by up to the part `wrg` of its width, and up or down by up to `hrg` of its height."""
     x, wrg, hrg = _picture(x, row_axis, col_axis, channel_axis), number("wrg", wrg), number("hrg", hrg)
     tx = np.random.uniform(-wrg, wrg) * x.shape[col_axis]
     ty = np.random.uniform(-hrg, hrg) * x.shape[row_axis]
-    return apply_affine_transform(
-        x, 0, tx, ty, 0, 1, 1, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
-    )
+    axes = row_axis, col_axis, channel_axis
+    return apply_affine_transform(x, 0, tx, ty, 0, 1, 1, *axes, fill_mode, cval, interpolation_order)
 
 
 def random_shear(
-    x: Any,
-    intensity: float,
-    row_axis: int = 1,
-    col_axis: int = 2,
-    channel_axis: int = 0,
-    fill_mode: str = "nearest",
-    cval: float = 0.0,
-    interpolation_order: int = 1,
-) -> np.ndarray:
+    x: Any, intensity: float, row_axis: int = 1, col_axis: int = 2, channel_axis: int = 0, fill_mode: str = "nearest",
+    cval: float = 0.0, interpolation_order: int = 1,
+) -> np.ndarray:  # fmt: skip
     """Shear a picture by up to `intensity` degrees to either side."""
     intensity = number("intensity", intensity)
     shear = np.random.uniform(-intensity, intensity)
-    return apply_affine_transform(
-        x, 0, 0, 0, shear, 1, 1, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
-    )
+    axes = row_axis, col_axis, channel_axis
+    return apply_affine_transform(x, 0, 0, 0, shear, 1, 1, *axes, fill_mode, cval, interpolation_order)
 
 
 def random_zoom(
-    x: Any,
-    zoom_range: Any,
-    row_axis: int = 1,
-    col_axis: int = 2,
-    channel_axis: int = 0,
-    fill_mode: str = "nearest",
-    cval: float = 0.0,
-    interpolation_order: int = 1,
-) -> np.ndarray:
+    x: Any, zoom_range: Any, row_axis: int = 1, col_axis: int = 2, channel_axis: int = 0, fill_mode: str = "nearest",
+    cval: float = 0.0, interpolation_order: int = 1,
+) -> np.ndarray:  # fmt: skip
     """Zoom a picture, both axes by factors of their own, between the two numbers of `zoom_range`."""
     zoom_range = two_numbers("zoom_range", "the least and the largest zoom", zoom_range)
     zx, zy = (1, 1) if zoom_range == [1, 1] else np.random.uniform(zoom_range[0], zoom_range[1], 2)
-    return apply_affine_transform(
-        x, 0, 0, 0, 0, zx, zy, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
-    )
+    axes = row_axis, col_axis, channel_axis
+    return apply_affine_transform(x, 0, 0, 0, 0, zx, zy, *axes, fill_mode, cval, interpolation_order)
 
 
 def random_channel_shift(x: Any, intensity_range: float, channel_axis: int = 0) -> np.ndarray:

@@ -427,7 +427,7 @@ def test_zoom_shear_and_axes_are_checked():
         ({"zoom_range": (1, "2")}, "each number of zoom_range must be a number, got '2'"),
         ({"brightness_range": 0.3}, "brightness_range must be two numbers, the least and the largest factor, got 0.3"),
         ({"brightness_range": (1, 2, 3)}, "brightness_range must be two numbers, the least"),
-        ({"fill_mode": "mirror"}, "fill_mode must be one of constant, nearest, reflect, wrap, got 'mirror'"),
+        ({"fill_mode": "mirror"}, "fill_mode must be 'constant', 'nearest', 'reflect' or 'wrap', got 'mirror'"),
         ({"interpolation_order": 6}, "interpolation_order must be a whole number from 0 to 5, got 6"),
         ({"rotation_range": "a"}, "rotation_range must be a number, got 'a'"),
         ({"rotation_range": np.nan}, "rotation_range must be a number, got nan"),

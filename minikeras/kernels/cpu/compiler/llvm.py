@@ -281,13 +281,9 @@ def machine_code(module: Any, optimised: bool, linked: str = "") -> bytes:
 
 # Functions of the process that compiled code may call; LLVM asks for those of C on its own account.
 _PYTHON_CALLS = (
-    "PyErr_Occurred",
-    "PyEval_RestoreThread",
-    "PyEval_SaveThread",
-    "PyLong_AsLongLong",
-    "PyLong_FromLongLong",
+    "PyErr_Occurred", "PyEval_RestoreThread", "PyEval_SaveThread", "PyLong_AsLongLong", "PyLong_FromLongLong",
     "PyType_IsSubtype",
-)
+)  # fmt: skip
 _C_CALLS = ("memcpy", "memmove", "memset", "sched_yield", "expf", "log", "logf", "powf", "tanhf")
 
 

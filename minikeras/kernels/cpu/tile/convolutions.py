@@ -15,6 +15,7 @@ from minikeras.kernels.cpu.tile.products import (
     ALONE,
     NO_START,
     WAKES,
+    check_gradient,
     check_shape,
     packed,
     padded_image,
@@ -175,12 +176,7 @@ def kernel_grad_plan(
     """(how many sums there are to add up, what `convolution_kernel_grad` does)."""
     g = _geometry(x_shape, kernel_shape[:-2], strides, padding, dilation)
     images, filters, rows = x_shape[0], kernel_shape[-1], len(g.kernel_rows)
-    fitting = (images, *g.output_shape, filters)
-    if x_shape[-1] != kernel_shape[-2] or gradient_shape != fitting:
-        raise ValueError(
-            f"Inputs of the shape {x_shape} and a gradient of {gradient_shape} do not belong to a kernel of "
-            f"{kernel_shape}."
-        )
+    check_gradient(x_shape, gradient_shape, kernel_shape, (images, *g.output_shape, filters))
     shares, lines = min(images, _SHARES), len(g.output_lines)
     most = max(min(-(-images // shares), _BLOCK_BYTES // (g.pixels * host.PANEL)), 1)
     scratch = most * (8 * lines + g.pixels * host.PANEL + (g.padded if g.lines else 0)) + 64 + ADDRESSES

@@ -121,6 +121,14 @@ def is_matrix(array: Any) -> bool:
     return array.dtype.char == "f" and array.ndim == 2 and array.size > 0 and array.strides[1] == 4
 
 
+def check_gradient(x_shape: Ints, shape: Ints, kernel_shape: Ints, fitting: Ints) -> None:
+    """Machine code does not look at shapes: a gradient that is too small would have it read beside it."""
+    if shape != fitting or x_shape[-1] != kernel_shape[-2]:
+        raise ValueError(
+            f"Inputs of the shape {x_shape} and a gradient of {shape} do not belong to a kernel of {kernel_shape}."
+        )
+
+
 def check_shape(name: str, array: Any, shape: Ints) -> None:
     """The tile does not look at shapes: an array that is too small would have it write beside it."""
     if array is not None and array.shape != shape:

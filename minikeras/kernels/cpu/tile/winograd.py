@@ -29,7 +29,7 @@ import numpy as np
 from minikeras.kernels.arena import empty
 from minikeras.kernels.cpu.compiler import Plan, emitted, host, inner, own_scratch, part, share
 from minikeras.kernels.cpu.tile.convolutions import turned_round
-from minikeras.kernels.cpu.tile.products import check_shape
+from minikeras.kernels.cpu.tile.products import check_gradient, check_shape
 from minikeras.kernels.cpu.tile.register import NO_FLOOR, panels, panels_of, products
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
 
@@ -357,11 +357,7 @@ def convolution_input_grad(gradient: Any, kernel: Any, *, padding: Padding, out:
 def convolution_kernel_grad(x: Any, gradient: Any, kernel_shape: Ints, *, padding: Padding, out: Any = None) -> Any:
     """The kernel `conv_kernel_grad` where `convolution` is `conv`."""
     made, parts, _, _, shape = plan(x.shape, kernel_shape, padding, True)
-    if gradient.shape != shape:
-        raise ValueError(
-            f"Inputs of the shape {x.shape} and a gradient of {gradient.shape} do not belong to a kernel of "
-            f"{kernel_shape}."
-        )
+    check_gradient(x.shape, gradient.shape, kernel_shape, shape)
     if out is None:
         out = empty(kernel_shape, x.dtype)
     check_shape("out", out, kernel_shape)
