@@ -299,7 +299,8 @@ def test_type_checkers_see_the_same_order_of_arguments():
         for base in reversed(cls.__mro__):
             own = vars(base).get("__init__")
             if isinstance(own, Constructor):
-                hidden = _hidden_from_type_checkers(base)
+                groups = [one for one in base.__mro__ if "_group" in vars(one)]
+                hidden = {name for one in (base, *groups) for name in _hidden_from_type_checkers(one)}
                 order.update({name: one for name, one in own.own.items() if name not in hidden})
         if cls is layers.Conv3DTranspose:
             continue  # whose data_format and output_padding, of any type, have changed places
@@ -310,7 +311,7 @@ def test_type_checkers_see_the_same_order_of_arguments():
 
 def _hidden_from_type_checkers(cls):
     """The fields in `if not TYPE_CHECKING:` blocks in the body of a class."""
-    if not isinstance(vars(cls).get("__init__"), Constructor):
+    if "_group" not in vars(cls) and not isinstance(vars(cls).get("__init__"), Constructor):
         return set()
     lines = inspect.getsource(cls).splitlines()
     found = set()

@@ -22,7 +22,17 @@ from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.declared import fields, in_order
 from minikeras.layers.common import choice, known_size
 from minikeras.layers.context import context
-from minikeras.layers.fields import Activation, Constraint, Initializer, Positive, Rate, Regularizer, declared, field
+from minikeras.layers.fields import (
+    Activation,
+    Constraint,
+    Initializer,
+    Positive,
+    Rate,
+    Regularizer,
+    declared,
+    field,
+    group,
+)
 from minikeras.layers.layer import Layer
 from minikeras.layers.spec import InputSpec
 from minikeras.layers.wrapper import Wrapper
@@ -30,6 +40,87 @@ from minikeras.ops import nn
 from minikeras.registry import custom_object_scope, is_builtin
 from minikeras.seeds import SeedGenerator
 from minikeras.utils.checks import flag
+
+# ---------------------------------------------------------------- the arguments that cells and layers share
+
+
+@group
+class Plain:
+    """Of a cell without gates."""
+
+    units: Positive[int]
+    activation: Activation = "tanh"
+    use_bias: bool = True
+    kernel_initializer: Initializer = "glorot_uniform"
+    recurrent_initializer: Initializer = "orthogonal"
+    bias_initializer: Initializer = "zeros"
+
+
+@group
+class Gated:
+    """Of a cell with gates."""
+
+    units: Positive[int]
+    activation: Activation = "tanh"
+    recurrent_activation: Activation = "sigmoid"
+    use_bias: bool = True
+    kernel_initializer: Initializer = "glorot_uniform"
+    recurrent_initializer: Initializer = "orthogonal"
+    bias_initializer: Initializer = "zeros"
+
+
+@group
+class Forgetting(Gated):
+    """Of an LSTM."""
+
+    unit_forget_bias: bool = True
+
+
+@group
+class Penalised:
+    """The penalties."""
+
+    kernel_regularizer: Regularizer = None
+    recurrent_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+
+
+@group
+class Watched(Penalised):
+    """The penalties of a layer."""
+
+    if not TYPE_CHECKING:  # see `Layer`
+        activity_regularizer: Regularizer = None
+
+
+@group
+class Limited(Penalised):
+    """What follows the penalties: constraints and dropout."""
+
+    kernel_constraint: Constraint = None
+    recurrent_constraint: Constraint = None
+    bias_constraint: Constraint = None
+    dropout: Rate = 0.0
+    recurrent_dropout: Rate = 0.0
+
+
+@group
+class Seeded:
+    """Of a layer of cells with gates."""
+
+    seed: Any = None
+
+
+@group
+class Sequences:
+    """Of a layer, as for `RNN`."""
+
+    return_sequences: bool = False
+    return_state: bool = False
+    go_backwards: bool = False
+    stateful: bool = False
+    unroll: bool = False
+
 
 # ---------------------------------------------------------------- cells
 
@@ -45,12 +136,7 @@ class _Cell(Layer):
     _ACTIVATIONS: tuple[str, ...] = ("activation",)
     _sequence: Any  # the operation that runs all time steps
     units: int
-    activation: Callable
-    recurrent_activation: Callable
     use_bias: bool
-    unit_forget_bias: bool
-    reset_after: bool
-    dropout: float
     recurrent_dropout: float
     bias_initializer: Any
     seed: Any
@@ -173,7 +259,7 @@ def _known(activation: Any) -> bool:
 
 
 @declared
-class SimpleRNNCell(_Cell):
+class SimpleRNNCell(Limited, Plain, _Cell):
     """One step of `SimpleRNN`: `h = activation(x @ kernel + bias + h @ recurrent_kernel)`.
 
     Arguments as for `SimpleRNN`.
@@ -181,20 +267,6 @@ class SimpleRNNCell(_Cell):
 
     _sequence = staticmethod(nn.simple_rnn_sequence)
 
-    units: Positive[int]
-    activation: Activation = "tanh"
-    use_bias: bool = True
-    kernel_initializer: Initializer = "glorot_uniform"
-    recurrent_initializer: Initializer = "orthogonal"
-    bias_initializer: Initializer = "zeros"
-    kernel_regularizer: Regularizer = None
-    recurrent_regularizer: Regularizer = None
-    bias_regularizer: Regularizer = None
-    kernel_constraint: Constraint = None
-    recurrent_constraint: Constraint = None
-    bias_constraint: Constraint = None
-    dropout: Rate = 0.0
-    recurrent_dropout: Rate = 0.0
     seed: Any = None
 
     def _step(self, inputs: Any, states: list[Any], training: bool) -> list[Any]:
@@ -204,7 +276,7 @@ class SimpleRNNCell(_Cell):
 
 
 @declared
-class LSTMCell(_Cell):
+class LSTMCell(Limited, Forgetting, _Cell):
     """One step of `LSTM`, on the states [h, c].  Arguments as for `LSTM`."""
 
     _GATES = 4
@@ -212,22 +284,6 @@ class LSTMCell(_Cell):
     _ACTIVATIONS = ("activation", "recurrent_activation")
     _sequence = staticmethod(nn.lstm_sequence)
 
-    units: Positive[int]
-    activation: Activation = "tanh"
-    recurrent_activation: Activation = "sigmoid"
-    use_bias: bool = True
-    kernel_initializer: Initializer = "glorot_uniform"
-    recurrent_initializer: Initializer = "orthogonal"
-    bias_initializer: Initializer = "zeros"
-    unit_forget_bias: bool = True
-    kernel_regularizer: Regularizer = None
-    recurrent_regularizer: Regularizer = None
-    bias_regularizer: Regularizer = None
-    kernel_constraint: Constraint = None
-    recurrent_constraint: Constraint = None
-    bias_constraint: Constraint = None
-    dropout: Rate = 0.0
-    recurrent_dropout: Rate = 0.0
     seed: Any = None
 
     def get_config(self) -> dict[str, Any]:
@@ -255,28 +311,13 @@ class LSTMCell(_Cell):
 
 
 @declared
-class GRUCell(_Cell):
+class GRUCell(Limited, Gated, _Cell):
     """One step of `GRU`.  Arguments as for `GRU`."""
 
     _GATES = 3
     _ACTIVATIONS = ("activation", "recurrent_activation")
     _sequence = staticmethod(nn.gru_sequence)
 
-    units: Positive[int]
-    activation: Activation = "tanh"
-    recurrent_activation: Activation = "sigmoid"
-    use_bias: bool = True
-    kernel_initializer: Initializer = "glorot_uniform"
-    recurrent_initializer: Initializer = "orthogonal"
-    bias_initializer: Initializer = "zeros"
-    kernel_regularizer: Regularizer = None
-    recurrent_regularizer: Regularizer = None
-    bias_regularizer: Regularizer = None
-    kernel_constraint: Constraint = None
-    recurrent_constraint: Constraint = None
-    bias_constraint: Constraint = None
-    dropout: Rate = 0.0
-    recurrent_dropout: Rate = 0.0
     reset_after: bool = True
     seed: Any = None
 
@@ -622,7 +663,7 @@ for _name in {**fields(LSTMCell), **fields(GRUCell)}.keys() - fields(Layer).keys
 
 
 @declared
-class SimpleRNN(CellLayer):
+class SimpleRNN(Sequences, Limited, Watched, Plain, CellLayer):
     """Fully connected recurrence: `h_t = activation(x_t @ kernel + bias + h_{t-1} @ recurrent_kernel)`.
 
     Args:
@@ -643,27 +684,6 @@ class SimpleRNN(CellLayer):
 
     _CELL = SimpleRNNCell
 
-    units: Positive[int]
-    activation: Activation = "tanh"
-    use_bias: bool = True
-    kernel_initializer: Initializer = "glorot_uniform"
-    recurrent_initializer: Initializer = "orthogonal"
-    bias_initializer: Initializer = "zeros"
-    kernel_regularizer: Regularizer = None
-    recurrent_regularizer: Regularizer = None
-    bias_regularizer: Regularizer = None
-    if not TYPE_CHECKING:  # see `Layer`
-        activity_regularizer: Regularizer = None
-    kernel_constraint: Constraint = None
-    recurrent_constraint: Constraint = None
-    bias_constraint: Constraint = None
-    dropout: Rate = 0.0
-    recurrent_dropout: Rate = 0.0
-    return_sequences: bool = False
-    return_state: bool = False
-    go_backwards: bool = False
-    stateful: bool = False
-    unroll: bool = False
     seed: Any = None
     zero_output_for_mask: bool = field(default=False, kw_only=True)
 
@@ -674,7 +694,7 @@ class SimpleRNN(CellLayer):
 
 
 @declared
-class LSTM(CellLayer):
+class LSTM(Sequences, Seeded, Limited, Watched, Forgetting, CellLayer):
     """Long short-term memory (Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000).
 
     With the columns i, f, g, o of `x_t @ kernel + bias + h_{t-1} @ recurrent_kernel`, after `activation` for g and
@@ -691,36 +711,12 @@ class LSTM(CellLayer):
 
     _CELL = LSTMCell
 
-    units: Positive[int]
-    activation: Activation = "tanh"
-    recurrent_activation: Activation = "sigmoid"
-    use_bias: bool = True
-    kernel_initializer: Initializer = "glorot_uniform"
-    recurrent_initializer: Initializer = "orthogonal"
-    bias_initializer: Initializer = "zeros"
-    unit_forget_bias: bool = True
-    kernel_regularizer: Regularizer = None
-    recurrent_regularizer: Regularizer = None
-    bias_regularizer: Regularizer = None
-    if not TYPE_CHECKING:  # see `Layer`
-        activity_regularizer: Regularizer = None
-    kernel_constraint: Constraint = None
-    recurrent_constraint: Constraint = None
-    bias_constraint: Constraint = None
-    dropout: Rate = 0.0
-    recurrent_dropout: Rate = 0.0
-    seed: Any = None
-    return_sequences: bool = False
-    return_state: bool = False
-    go_backwards: bool = False
-    stateful: bool = False
-    unroll: bool = False
     use_cudnn: Any = "auto"
     zero_output_for_mask: bool = field(default=False, kw_only=True)
 
 
 @declared
-class GRU(CellLayer):
+class GRU(Sequences, Seeded, Limited, Watched, Gated, CellLayer):
     """Gated recurrent unit (Cho et al. 2014): `h_t = z * h_{t-1} + (1 - z) * candidate`.
 
     Args:
@@ -734,29 +730,6 @@ class GRU(CellLayer):
 
     _CELL = GRUCell
 
-    units: Positive[int]
-    activation: Activation = "tanh"
-    recurrent_activation: Activation = "sigmoid"
-    use_bias: bool = True
-    kernel_initializer: Initializer = "glorot_uniform"
-    recurrent_initializer: Initializer = "orthogonal"
-    bias_initializer: Initializer = "zeros"
-    kernel_regularizer: Regularizer = None
-    recurrent_regularizer: Regularizer = None
-    bias_regularizer: Regularizer = None
-    if not TYPE_CHECKING:  # see `Layer`
-        activity_regularizer: Regularizer = None
-    kernel_constraint: Constraint = None
-    recurrent_constraint: Constraint = None
-    bias_constraint: Constraint = None
-    dropout: Rate = 0.0
-    recurrent_dropout: Rate = 0.0
-    seed: Any = None
-    return_sequences: bool = False
-    return_state: bool = False
-    go_backwards: bool = False
-    stateful: bool = False
-    unroll: bool = False
     reset_after: bool = True
     use_cudnn: Any = "auto"
     zero_output_for_mask: bool = field(default=False, kw_only=True)
