@@ -6,13 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 from minikeras import activations
-from minikeras.layers.common import (
-    choice,
-    known_size,
-    replace_axes,
-    spatial_axes,
-    window_counts,
-)
+from minikeras.layers.common import choice, known_size, replace_axes, spatial_axes, window_counts
 from minikeras.layers.fields import (
     Activation,
     Constraint,
