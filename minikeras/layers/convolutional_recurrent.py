@@ -9,7 +9,7 @@ from minikeras import kernels as k
 from minikeras import ops
 from minikeras.autodiff.tensor import Tensor
 from minikeras.declared import fields
-from minikeras.layers.common import known_size, replace_axes, spatial_axes, window_counts
+from minikeras.layers.common import known_size
 from minikeras.layers.convolutional import Padding, Windowed
 from minikeras.layers.fields import DataFormat, Sizes, declared, field, group
 from minikeras.layers.layer import Layer
@@ -73,11 +73,7 @@ class ConvLSTMCell(LSTMCell):
         ]
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        axes = spatial_axes(self.data_format, self.rank)
-        counts = window_counts(
-            self, input_shape, axes, self.kernel_size, self.strides, self.padding, self.dilation_rate
-        )
-        return replace_axes(input_shape, {**counts, self._channel_axis % len(input_shape): self.units})
+        return Windowed._output_shape(self, input_shape, self.units)  # type: ignore[arg-type]
 
 
 class _ConvLSTM(CellLayer):

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from minikeras import ops
 from minikeras.declared import Whole
-from minikeras.layers.common import SameType, int_tuple, positive_int, replace_axes, spatial_axes
+from minikeras.layers.common import SameType, Spatial, int_tuple, positive_int, replace_axes
 from minikeras.layers.fields import DataFormat, Sizes, Word, declared, sizes
 from minikeras.layers.spec import InputSpec
 from minikeras.lazy import LazyModule
@@ -115,23 +115,15 @@ class RepeatVector(SameType):
         return (input_shape[0], self.n, input_shape[1])
 
 
-class Spatial(SameType):
-    """A layer that changes the spatial axes of (batch, ..., channels) or (batch, channels, ...)."""
-
-    rank = 0
-
-    data_format: str = "channels_last"
-
-    def __post_init__(self) -> None:
-        self.input_spec = InputSpec(ndim=self.rank + 2)
-        self._axes = spatial_axes(self.data_format, self.rank)
+class Bordered(SameType, Spatial):
+    """A layer that adds something around the spatial axes, or cuts it off."""
 
     def _pairs(self, borders: Any) -> dict[int, tuple[int, int]]:
         """(before, after) by axis."""
         return dict(zip(self._axes, (borders,) if self.rank == 1 else borders, strict=True))
 
 
-def _borders(layer: Spatial, name: str, value: Any) -> Any:
+def _borders(layer: Bordered, name: str, value: Any) -> Any:
     """(before, after) for each spatial axis as Keras stores it: of a single axis without the outer tuple."""
     if layer.rank == 1:
         return int_tuple(layer, name, value, 2, least=0)
@@ -148,7 +140,7 @@ Borders = Annotated[Any, _borders]
 
 
 @declared
-class ZeroPadding(Spatial):
+class ZeroPadding(Bordered):
     """Zeros around the spatial axes.
 
     Args:
@@ -188,7 +180,7 @@ class ZeroPadding3D(ZeroPadding):
     rank = 3
 
 
-class Cropping(Spatial):
+class Cropping(Bordered):
     """The spatial axes without their borders.
 
     Args:
@@ -252,7 +244,7 @@ class Cropping3D(Cropping):
     data_format: DataFormat = None
 
 
-class UpSampling(Spatial):
+class UpSampling(SameType, Spatial):
     """Each value several times along the spatial axes.
 
     Args:
