@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 from minikeras import activations
-from minikeras.layers.common import choice, known_size, replace_axes, spatial_axes, window_counts
+from minikeras.layers.common import Spatial, choice, known_size, replace_axes, window_counts
 from minikeras.layers.fields import (
     Activation,
     Constraint,
@@ -17,28 +17,25 @@ from minikeras.layers.fields import (
     Sizes,
     declared,
 )
-from minikeras.layers.layer import Layer
 from minikeras.layers.spec import InputSpec
 from minikeras.ops import nn
 
 Padding = Annotated[str, lambda layer, name, value: choice(layer, name, value, layer._paddings())]
 
 
-class Windowed(Layer):
+class Windowed(Spatial):
     """What all convolutions share: the geometry, the bias and the activation."""
 
-    rank = 0
     kernel_size: Any
     strides: Any
     padding: str
-    data_format: str
     dilation_rate: Any
     activation: Any
     use_bias: bool
     kernel: Any
 
     def __post_init__(self) -> None:
-        self.input_spec = InputSpec(ndim=self.rank + 2)
+        super().__post_init__()
         self.bias: Any = None
         self._channel_axis = -1 if self.data_format == "channels_last" else 1
 
@@ -75,10 +72,8 @@ class Windowed(Layer):
         return outputs if activation is None else activation(outputs)
 
     def _output_shape(self, input_shape: Any, filters: Any) -> Any:
-        axes = spatial_axes(self.data_format, self.rank)
-        counts = window_counts(
-            self, input_shape, axes, self.kernel_size, self.strides, self.padding, self.dilation_rate
-        )
+        geometry = self._axes, self.kernel_size, self.strides, self.padding, self.dilation_rate
+        counts = window_counts(self, input_shape, *geometry)
         return replace_axes(input_shape, {**counts, self._channel_axis % len(input_shape): filters})
 
 

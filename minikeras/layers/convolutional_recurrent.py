@@ -19,7 +19,7 @@ from minikeras.ops import nn
 
 
 @declared
-class ConvLSTMCell(LSTMCell):
+class ConvLSTMCell(LSTMCell, Windowed):
     """One step of a convolutional LSTM, on the states [h, c].
 
     Arguments as for `ConvLSTM`, which has checked them: `units` is its `filters`, `rank` the number of spatial axes.
@@ -34,9 +34,8 @@ class ConvLSTMCell(LSTMCell):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        Windowed._not_both(self)  # type: ignore[arg-type]
-        self._channel_axis = -1 if self.data_format == "channels_last" else 1
-        self.input_spec = InputSpec(ndim=self.rank + 2)
+        Windowed.__post_init__(self)
+        self._not_both()
 
     def build(self, input_shape: Any) -> None:
         channels = known_size(self, input_shape, self._channel_axis)
@@ -73,7 +72,7 @@ class ConvLSTMCell(LSTMCell):
         ]
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        return Windowed._output_shape(self, input_shape, self.units)  # type: ignore[arg-type]
+        return self._output_shape(input_shape, self.units)
 
 
 class _ConvLSTM(CellLayer):
