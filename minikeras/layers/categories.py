@@ -105,9 +105,6 @@ class CategoryEncoding(Layer):
     output_mode: Annotated[str, mode("multi_hot", "count", "one_hot")] = "multi_hot"
     sparse: OnlyDense = False
 
-    def compute_output_spec(self, inputs: Any, count_weights: Any = None) -> KerasTensor:
-        return KerasTensor(self.compute_output_shape(inputs.shape), self.compute_dtype)
-
     def compute_output_shape(self, input_shape: Any) -> Any:
         return categorical_shape(input_shape, self.output_mode, self.num_tokens)
 
