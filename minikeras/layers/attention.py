@@ -22,6 +22,7 @@ from minikeras.seeds import SeedGenerator
 from minikeras.utils.checks import whole
 
 _LETTERS = string.ascii_letters
+_SHARED = ("kernel_regularizer", "bias_regularizer", "kernel_constraint", "bias_constraint")  # by all projections
 
 
 PositiveOrNone = Annotated[int | None, Whole(1, optional=True)]
@@ -81,12 +82,9 @@ class HeadAttention(Projected, Layer):
             name=name,
             kernel_initializer=_another(self.kernel_initializer),
             bias_initializer=_another(self.bias_initializer),
-            kernel_regularizer=self.kernel_regularizer,
-            bias_regularizer=self.bias_regularizer,
             activity_regularizer=self._activity_regularizer,
-            kernel_constraint=self.kernel_constraint,
-            bias_constraint=self.bias_constraint,
             dtype=self.dtype_policy,
+            **{name: getattr(self, name) for name in _SHARED},
         )
         layer.build(input_shape)
         return layer
@@ -109,7 +107,7 @@ class HeadAttention(Projected, Layer):
         use_causal_mask: bool = False,
     ) -> Any:
         if self.flash_attention and return_attention_scores:
-            raise ValueError(f"{type(self).__name__} {self.name!r} has no scores to return with flash_attention=True.")
+            self._refuse("has no scores to return with flash_attention=True")
         key = value if key is None else key
         in_kernel = use_causal_mask and query.ndim == 3 and not self._attends_differently()
         if self._takes_masks:
@@ -127,15 +125,9 @@ class HeadAttention(Projected, Layer):
             layers = [layer for one, layer in asked if one is x]
             made.update(zip(layers, project(x, layers), strict=True))
             asked = [pair for pair in asked if pair[0] is not x]
-        y, scores = self._compute_attention(
-            made[query_dense],
-            made[key_dense],
-            made[value_dense],
-            mask,
-            training,
-            return_attention_scores,
-            **({"use_causal_mask": True} if in_kernel else {}),
-        )
+        projected = made[query_dense], made[key_dense], made[value_dense]
+        causal: Any = {"use_causal_mask": True} if in_kernel else {}
+        y, scores = self._compute_attention(*projected, mask, training, return_attention_scores, **causal)
         if gate_dense is not None:
             y = ops.multiply(y, made[gate_dense])
         y = output_dense(y)
@@ -228,9 +220,9 @@ class HeadAttention(Projected, Layer):
 
     def _check_shapes(self, query_shape: Any, value_shape: Any, key_shape: Any) -> None:
         if tuple(value_shape[1:-1]) != tuple(key_shape[1:-1]):
-            raise ValueError(
-                f"{type(self).__name__} {self.name!r} needs a value and a key that differ in their last axis at most, "
-                f"got the shapes {tuple(value_shape)} and {tuple(key_shape)}."
+            self._refuse(
+                f"needs a value and a key that differ in their last axis at most, got the shapes {tuple(value_shape)} "
+                f"and {tuple(key_shape)}"
             )
 
     def get_config(self) -> dict[str, Any]:
@@ -299,9 +291,9 @@ class MultiHeadAttention(HeadAttention, SeveralHeads):
         axes = range(1, rank - 1) if self.attention_axes is None else self.attention_axes
         attention_axes = tuple(axis_of(self, axis, rank, least=1, input_shape=query_shape) for axis in axes)
         if not attention_axes or len(set(attention_axes)) < len(attention_axes) or rank - 1 in attention_axes:
-            raise ValueError(
-                f"MultiHeadAttention {self.name!r} attends along axes between batch and features, each named once, got "
-                f"attention_axes={self.attention_axes!r} for a query of shape {tuple(query_shape)}."
+            self._refuse(
+                "attends along axes between batch and features, each named once, got "
+                f"attention_axes={self.attention_axes!r} for a query of shape {tuple(query_shape)}"
             )
         self.attention_axes = attention_axes
         heads = (self.num_heads, self.key_dim)
@@ -416,9 +408,9 @@ class GroupedQueryAttention(HeadAttention, GroupedHeads):
     ) -> Any:
         self._check_shapes(query_shape, value_shape, value_shape if key_shape is None else key_shape)
         if query_shape[-1] != value_shape[-1]:
-            raise ValueError(
-                f"GroupedQueryAttention {self.name!r} needs a query and a value with equally many features, got the "
-                f"shapes {tuple(query_shape)} and {tuple(value_shape)}."
+            self._refuse(
+                f"needs a query and a value with equally many features, got the shapes {tuple(query_shape)} and "
+                f"{tuple(value_shape)}"
             )
         return tuple(query_shape)
 
@@ -538,10 +530,7 @@ class Attention(Layer):
     def _check_inputs(self, inputs: Any, mask: Any = None) -> None:
         for what, given in (("inputs", inputs), ("masks", mask)):
             if given is not None and not (isinstance(given, list) and len(given) in (2, 3)):
-                raise ValueError(
-                    f"{type(self).__name__} {self.name!r} takes {what} as a list [query, value] or "
-                    f"[query, value, key], got {given!r:.80}."
-                )
+                self._refuse(f"takes {what} as a list [query, value] or [query, value, key], got {given!r:.80}")
 
 
 @declared

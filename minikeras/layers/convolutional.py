@@ -58,17 +58,9 @@ class Windowed(Spatial):
     def _convolve(self, primitive: Callable, inputs: Any, **settings: Any) -> Any:
         """`activation(inputs * kernel + bias)`, where `primitive` is the way of convolving."""
         fused, activation = activations.epilogue(self.activation)
-        outputs = primitive(
-            inputs,
-            self.kernel,
-            self.bias,
-            strides=self.strides,
-            padding=self.padding,
-            data_format=self.data_format,
-            dilation=self.dilation_rate,
-            activation=fused,
-            **settings,
-        )
+        settings |= {"strides": self.strides, "padding": self.padding, "dilation": self.dilation_rate}
+        settings |= {"data_format": self.data_format, "activation": fused}
+        outputs = primitive(inputs, self.kernel, self.bias, **settings)
         return outputs if activation is None else activation(outputs)
 
     def _output_shape(self, input_shape: Any, filters: Any) -> Any:
@@ -131,9 +123,9 @@ class Conv(Windowed):
     def build(self, input_shape: Any) -> None:
         channels = known_size(self, input_shape, self._channel_axis)
         if channels % self.groups:
-            raise ValueError(
-                f"{type(self).__name__} {self.name!r} needs channels that divide into {self.groups} groups, got "
-                f"inputs of shape {tuple(input_shape)} with {channels} channels."
+            self._refuse(
+                f"needs channels that divide into {self.groups} groups, got inputs of shape {tuple(input_shape)} with "
+                f"{channels} channels"
             )
         self.compute_output_shape(input_shape)
         self.kernel = self.add_weight("kernel", (*self.kernel_size, channels // self.groups, self.filters))
@@ -275,17 +267,10 @@ class SeparableConv(Windowed):
 
     def call(self, inputs: Any) -> Any:
         fused, activation = activations.epilogue(self.activation)
-        middle = nn.depthwise_convolution(
-            inputs,
-            self.depthwise_kernel,
-            strides=self.strides,
-            padding=self.padding,
-            data_format=self.data_format,
-            dilation=self.dilation_rate,
-        )
-        outputs = nn.convolution(
-            middle, self.pointwise_kernel, self.bias, data_format=self.data_format, activation=fused
-        )
+        settings: Any = {"strides": self.strides, "padding": self.padding, "dilation": self.dilation_rate}
+        layout: Any = {"data_format": self.data_format}
+        middle = nn.depthwise_convolution(inputs, self.depthwise_kernel, **settings, **layout)
+        outputs = nn.convolution(middle, self.pointwise_kernel, self.bias, activation=fused, **layout)
         return outputs if activation is None else activation(outputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:

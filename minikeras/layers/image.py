@@ -145,10 +145,7 @@ class BaseImagePreprocessingLayer(Layer):
     def call(self, data: Any, training: bool = True) -> Any:
         images = data["images"] if isinstance(data, dict) else data
         if len(images.shape) not in (3, 4):
-            raise ValueError(
-                f"{type(self).__name__} {self.name!r} takes pictures of rank 3 or batches of rank 4, got shape "
-                f"{tuple(images.shape)}."
-            )
+            self._refuse(f"takes pictures of rank 3 or batches of rank 4, got shape {tuple(images.shape)}")
         transformation = self.get_random_transformation(data, training=training)
 
         def each(transform: Callable[..., Any], value: Any) -> Any:

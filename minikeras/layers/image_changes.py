@@ -569,9 +569,9 @@ class Mixing(RandomImageLayer):
             return labels
         labels = ops.convert_to_tensor(labels)
         if labels.ndim < 2:
-            raise ValueError(
-                f"{type(self).__name__} {self.name!r} mixes labels of shape (batch, classes), got shape "
-                f"{tuple(labels.shape)}; make them one-hot with ops.one_hot."
+            self._refuse(
+                f"mixes labels of shape (batch, classes), got shape {tuple(labels.shape)}; make them one-hot with "
+                "ops.one_hot"
             )
         weight = ops.reshape(transformation["mix_weight"], (-1,) + (1,) * (labels.ndim - 1))
         return _mixed(ops.cast(labels, self.compute_dtype), ops.cast(weight, self.compute_dtype), transformation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from minikeras import ops
+from minikeras.autodiff import shapes
 from minikeras.layers.common import Spatial, int_tuple, replace_axes, window_counts
 from minikeras.layers.fields import DataFormat, Sizes, Word, declared
 from minikeras.layers.layer import Layer
@@ -105,9 +106,7 @@ class GlobalPooling(Spatial):
     keepdims: bool = False
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        if self.keepdims:
-            return replace_axes(input_shape, dict.fromkeys(self._axes, 1))
-        return tuple(size for axis, size in enumerate(input_shape) if axis not in self._axes)
+        return shapes.reduced(input_shape, self._axes, self.keepdims)
 
 
 class GlobalMaxPooling(GlobalPooling):

@@ -199,24 +199,16 @@ class _Cell(Layer):
 
     def run_sequence(self, inputs: Any, states: list[Any], mask: Any, training: bool) -> tuple[Any, list[Any]]:
         """All time steps of `inputs` (n, t, d) as one operation: (outputs (n, t, units), last states)."""
-        masks = {}
+        settings = {"mask": mask, **self._sequence_settings()}
         if training:
             input_mask = self._scaled_mask("dropout", inputs.shape)
             if input_mask is not None and input_mask.ndim == 3:
-                masks["input_mask"] = input_mask
+                settings["input_mask"] = input_mask
             elif input_mask is not None:
                 inputs = self._masked(inputs, input_mask[:, None])
-            masks["recurrent_mask"] = self._scaled_mask("recurrent_dropout", states[0].shape)
-        outputs, *states = type(self)._sequence(
-            inputs,
-            *states,
-            self.kernel,
-            self.recurrent_kernel,
-            self.bias,
-            mask=mask,
-            **masks,
-            **self._sequence_settings(),
-        )
+            settings["recurrent_mask"] = self._scaled_mask("recurrent_dropout", states[0].shape)
+        weights = self.kernel, self.recurrent_kernel, self.bias
+        outputs, *states = type(self)._sequence(inputs, *states, *weights, **settings)
         return outputs, states
 
     def _sequence_settings(self) -> dict[str, Any]:
@@ -547,9 +539,8 @@ class RNN(Layer):
         if mask.ndim > 2:  # of a step's parts: it counts where one of them does
             mask = mask.any(axis=tuple(range(2, mask.ndim)))
         if mask.shape != sequences.shape[:2]:
-            raise ValueError(
-                f"{type(self).__name__} {self.name!r} needs a mask of shape {sequences.shape[:2]}, one value for each "
-                f"time step, got shape {mask.shape}."
+            self._refuse(
+                f"needs a mask of shape {sequences.shape[:2]}, one value for each time step, got shape {mask.shape}"
             )
         return mask.astype(bool, copy=False)
 
@@ -564,7 +555,7 @@ class RNN(Layer):
         wanted = self._state_shapes(batch_size)
         if given != wanted:
             hint = "; a stateful layer keeps its batch size" if self.stateful else ""
-            raise ValueError(f"{type(self).__name__} {self.name!r} needs states of shapes {wanted}, got {given}{hint}.")
+            self._refuse(f"needs states of shapes {wanted}, got {given}{hint}")
         return states
 
     def _state_shapes(self, batch_size: int) -> list[tuple[int, ...]]:
@@ -598,7 +589,7 @@ class RNN(Layer):
             states = tree.pack_sequence_as(states, new)
             outputs.append(shown)
         if shown is None:
-            raise ValueError(f"{type(self).__name__} {self.name!r} needs a time step, got shape {sequences.shape}.")
+            self._refuse(f"needs a time step, got shape {sequences.shape}")
         return (ops.stack(outputs, axis=1) if self.return_sequences else shown), states
 
     def _keep(self, states: Any) -> None:
@@ -887,9 +878,8 @@ class TimeDistributed(Wrapper):
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         batch, time, *rest = inputs.shape
         if mask is not None and tuple(mask.shape[:2]) != (batch, time):
-            raise ValueError(
-                f"TimeDistributed {self.name!r} needs a mask of shape {(batch, time)}, one value for each time step, "
-                f"got shape {tuple(mask.shape)}."
+            self._refuse(
+                f"needs a mask of shape {(batch, time)}, one value for each time step, got shape {tuple(mask.shape)}"
             )
         settings = {}
         if mask is not None and self._passes_mask:

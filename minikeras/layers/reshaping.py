@@ -60,9 +60,9 @@ class Reshape(SameType):
             return (batch, *(None if size == -1 else size for size in self.target_shape))
         values, known = math.prod(sizes), math.prod(size for size in self.target_shape if size != -1)
         if values != known if -1 not in self.target_shape else known == 0 or values % known:
-            raise ValueError(
-                f"Reshape {self.name!r} makes samples of shape {self.target_shape}, got samples of shape "
-                f"{tuple(sizes)} with {values} values; the number of values must stay the same."
+            self._refuse(
+                f"makes samples of shape {self.target_shape}, got samples of shape {tuple(sizes)} with {values} "
+                "values; the number of values must stay the same"
             )
         return (batch, *(values // known if size == -1 else size for size in self.target_shape))
 
@@ -203,9 +203,9 @@ class Cropping(Bordered):
         for axis, (before, after) in self._pairs(self.cropping).items():
             size = input_shape[axis]
             if size is not None and size <= before + after:
-                raise ValueError(
-                    f"{type(self).__name__} {self.name!r} cuts {before + after} values off axis {axis}, got inputs of "
-                    f"shape {tuple(input_shape)}; cut off less than there is."
+                self._refuse(
+                    f"cuts {before + after} values off axis {axis}, got inputs of shape {tuple(input_shape)}; cut off "
+                    "less than there is"
                 )
             sizes[axis] = None if size is None else size - before - after
         return replace_axes(input_shape, sizes)
