@@ -18,6 +18,7 @@ A class with an `__init__` of its own is configured by that, as in Keras, also w
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import re
@@ -103,11 +104,12 @@ class Field:
         self.stored: Any = stored  # None: to be found out
         self.name = ""
         self.annotation: Any = None
+        self._scope: Any = None  # the class that declares it
         self._checks: tuple[Check, ...] | None = None
 
     def _place(self, name: str, annotation: Any, scope: type, kw_only: bool, replaced: Field | None) -> None:
         """Say where it stands, and which field of a base it stands for."""
-        self.name, self.annotation, self._scope = name, annotation, scope
+        self.name, self.annotation, self._scope = name, annotation, self._scope or scope
         self.kw_only = kw_only if self.kw_only is None else self.kw_only
         if self.stored is None:
             known = inspect.getattr_static(scope, name, None)
@@ -317,19 +319,44 @@ def declared(cls: Any = None, /, *, kw_only: bool = False) -> Any:
         return lambda cls: declared(cls, kw_only=kw_only)  # type: ignore[call-overload]
     if "__init__" in vars(cls):
         raise TypeError(f"{cls.__name__} has an __init__ of its own; remove that, or @declared, which makes one.")
-    annotations = {name: one for name, one in inspect.get_annotations(cls).items() if "ClassVar" not in str(one)}
-    defaults = {}
-    for name in annotations:
-        if name in vars(cls):
-            default = defaults[name] = vars(cls)[name]
-            delattr(cls, name)  # an inherited property of that name is to be found
-            if isinstance(default, (list, dict, set)):
-                raise TypeError(
-                    f"The field {name!r} of {cls.__name__} has the default {default!r}, which all objects would share; "
-                    "use a tuple or None."
-                )
-    cls.__init__ = Constructor(cls, annotations, defaults, kw_only)
+    above = [base for base in cls.__mro__[1:] if isinstance(vars(base).get("__init__"), Constructor)]
+    known = {group for base in above for group in base.__mro__}  # these have their fields from there
+    groups = [base for base in reversed(cls.__mro__[1:]) if "_group" in vars(base) and base not in known]
+    shared = {name: copy.copy(one) for group in groups for name, one in vars(group)["_group"].items()}
+    annotations, defaults = _taken(cls)
+    annotations = {**{name: one.annotation for name, one in shared.items()}, **annotations}
+    cls.__init__ = Constructor(cls, annotations, {**shared, **defaults}, kw_only)
     return cls
+
+
+@typing.dataclass_transform(field_specifiers=(field,))
+def group(cls: type[_T]) -> type[_T]:
+    """Class decorator: the annotated names are fields of all declared classes that have this one as a base.
+
+    A group is nothing else.  Its fields stand before the class's own; of several groups those of the last base come
+    first, as with dataclasses.
+    """
+    annotations, defaults = _taken(cls)
+    fields = cls._group = {}  # type: ignore[attr-defined]
+    for name, annotation in annotations.items():
+        default = defaults.get(name, _MISSING)
+        one = fields[name] = default if isinstance(default, Field) else Field(default)
+        one.annotation, one._scope = annotation, cls
+    return cls
+
+
+def _taken(cls: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The annotations of the fields in the body of a class, and their defaults, which it has no more afterwards."""
+    annotations = {name: one for name, one in inspect.get_annotations(cls).items() if "ClassVar" not in str(one)}
+    defaults = {name: vars(cls)[name] for name in annotations if name in vars(cls)}
+    for name, default in defaults.items():
+        delattr(cls, name)  # an inherited property of that name is to be found
+        if isinstance(default, (list, dict, set)):
+            raise TypeError(
+                f"The field {name!r} of {cls.__name__} has the default {default!r}, which all objects would share; "
+                "use a tuple or None."
+            )
+    return annotations, defaults
 
 
 _ENTRY = re.compile(r"^    (?=\S)", re.MULTILINE)  # an argument in the section of a docstring that begins with "Args:"

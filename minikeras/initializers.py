@@ -359,31 +359,14 @@ lecun_uniform, lecun_normal = LecunUniform, LecunNormal
 orthogonal = Orthogonal
 OrthogonalInitializer, IdentityInitializer = Orthogonal, Identity
 
-_BY_ALIAS: dict[str, type[Initializer]] = {
-    snake_case(one.__name__): one
-    for one in (
-        Zeros,
-        Ones,
-        Constant,
-        Identity,
-        RandomNormal,
-        RandomUniform,
-        TruncatedNormal,
-        VarianceScaling,
-        GlorotUniform,
-        GlorotNormal,
-        HeUniform,
-        HeNormal,
-        LecunUniform,
-        LecunNormal,
-        Orthogonal,
-    )
-}
+_CLASSES: list[type[Initializer]] = [Zeros, Ones, Constant, Identity, RandomNormal, RandomUniform, TruncatedNormal]
+_CLASSES += [VarianceScaling, GlorotUniform, GlorotNormal, HeUniform, HeNormal, LecunUniform, LecunNormal, Orthogonal]
+_BY_ALIAS = {snake_case(one.__name__): one for one in _CLASSES}
 
 # every name that a user or a file may use
 ALL: dict[str, type[Initializer]] = {
     **_BY_ALIAS,
-    **{initializer.__name__: initializer for initializer in _BY_ALIAS.values()},
+    **{one.__name__: one for one in _CLASSES},
     "zero": Zeros,
     "one": Ones,
     "normal": RandomNormal,

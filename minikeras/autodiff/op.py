@@ -51,21 +51,8 @@ class Op:
 
     # `__call__` is a slot that each operation fills with a function made for it: a call passes no `self`
     __slots__ = (
-        "__call__",
-        "__dict__",
-        "__weakref__",
-        "count",
-        "differentiable",
-        "function",
-        "gradient",
-        "hidden",
-        "keras",
-        "parameters",
-        "replayable",
-        "rounds",
-        "sequence",
-        "shape",
-        "takes",
+        *("__call__", "__dict__", "__weakref__", "count", "differentiable", "function", "gradient", "hidden", "keras"),
+        *("parameters", "replayable", "rounds", "sequence", "shape", "takes"),
     )
 
     __call__: Callable[..., Any]

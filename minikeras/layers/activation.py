@@ -140,9 +140,9 @@ class Softmax(Elementwise):
         if len(mask.shape) > inputs.ndim or not all(
             m in (1, n) for m, n in zip(mask.shape[::-1], inputs.shape[::-1], strict=False)
         ):
-            raise ValueError(
-                f"Softmax {self.name!r} needs a mask that broadcasts with its inputs, got a mask of shape "
-                f"{tuple(mask.shape)} and inputs {tuple(inputs.shape)}."
+            self._refuse(
+                f"needs a mask that broadcasts with its inputs, got a mask of shape {tuple(mask.shape)} and inputs "
+                f"{tuple(inputs.shape)}"
             )
         if mask.dtype != "bool":
             mask = ops.greater(mask, 0.5)

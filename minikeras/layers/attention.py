@@ -13,7 +13,7 @@ from minikeras.declared import Whole
 from minikeras.layers.activation import Softmax
 from minikeras.layers.common import axis_of, sizes_argument
 from minikeras.layers.einsum import EinsumDense, project
-from minikeras.layers.fields import Constraint, Initializer, Positive, Rate, Regularizer, declared, field
+from minikeras.layers.fields import Constraint, Initializer, Positive, Rate, Regularizer, declared, field, group
 from minikeras.layers.layer import Layer
 from minikeras.layers.regularization import Dropout
 from minikeras.ops import nn
@@ -22,9 +22,31 @@ from minikeras.seeds import SeedGenerator
 from minikeras.utils.checks import whole
 
 _LETTERS = string.ascii_letters
+_SHARED = ("kernel_regularizer", "bias_regularizer", "kernel_constraint", "bias_constraint")  # by all projections
 
 
-class HeadAttention(Layer):
+PositiveOrNone = Annotated[int | None, Whole(1, optional=True)]
+
+
+@group
+class Projected:
+    """The last arguments of the layers with heads."""
+
+    sliding_window: PositiveOrNone = None
+    flash_attention: Any = None
+    kernel_initializer: Initializer = "glorot_uniform"
+    bias_initializer: Initializer = "zeros"
+    kernel_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    if not TYPE_CHECKING:  # see `Layer`
+        activity_regularizer: Regularizer = None
+    kernel_constraint: Constraint = None
+    bias_constraint: Constraint = None
+    use_gate: bool = False
+    seed: Any = None
+
+
+class HeadAttention(Projected, Layer):
     """What the layers with heads share: four projections, the masks, and the attention between them.
 
     The projections are layers of their own, `EinsumDense`, called query, key, value, gate and attention_output.
@@ -36,16 +58,6 @@ class HeadAttention(Layer):
 
     dropout: float
     use_bias: bool
-    use_gate: bool
-    seed: Any
-    sliding_window: int | None
-    flash_attention: Any
-    kernel_initializer: Any
-    bias_initializer: Any
-    kernel_regularizer: Any
-    bias_regularizer: Any
-    kernel_constraint: Any
-    bias_constraint: Any
 
     def __post_init__(self) -> None:
         if self.flash_attention and self.dropout > 0:
@@ -70,12 +82,9 @@ class HeadAttention(Layer):
             name=name,
             kernel_initializer=_another(self.kernel_initializer),
             bias_initializer=_another(self.bias_initializer),
-            kernel_regularizer=self.kernel_regularizer,
-            bias_regularizer=self.bias_regularizer,
             activity_regularizer=self._activity_regularizer,
-            kernel_constraint=self.kernel_constraint,
-            bias_constraint=self.bias_constraint,
             dtype=self.dtype_policy,
+            **{name: getattr(self, name) for name in _SHARED},
         )
         layer.build(input_shape)
         return layer
@@ -98,7 +107,7 @@ class HeadAttention(Layer):
         use_causal_mask: bool = False,
     ) -> Any:
         if self.flash_attention and return_attention_scores:
-            raise ValueError(f"{type(self).__name__} {self.name!r} has no scores to return with flash_attention=True.")
+            self._refuse("has no scores to return with flash_attention=True")
         key = value if key is None else key
         in_kernel = use_causal_mask and query.ndim == 3 and not self._attends_differently()
         if self._takes_masks:
@@ -116,15 +125,9 @@ class HeadAttention(Layer):
             layers = [layer for one, layer in asked if one is x]
             made.update(zip(layers, project(x, layers), strict=True))
             asked = [pair for pair in asked if pair[0] is not x]
-        y, scores = self._compute_attention(
-            made[query_dense],
-            made[key_dense],
-            made[value_dense],
-            mask,
-            training,
-            return_attention_scores,
-            **({"use_causal_mask": True} if in_kernel else {}),
-        )
+        projected = made[query_dense], made[key_dense], made[value_dense]
+        causal: Any = {"use_causal_mask": True} if in_kernel else {}
+        y, scores = self._compute_attention(*projected, mask, training, return_attention_scores, **causal)
         if gate_dense is not None:
             y = ops.multiply(y, made[gate_dense])
         y = output_dense(y)
@@ -217,9 +220,9 @@ class HeadAttention(Layer):
 
     def _check_shapes(self, query_shape: Any, value_shape: Any, key_shape: Any) -> None:
         if tuple(value_shape[1:-1]) != tuple(key_shape[1:-1]):
-            raise ValueError(
-                f"{type(self).__name__} {self.name!r} needs a value and a key that differ in their last axis at most, "
-                f"got the shapes {tuple(value_shape)} and {tuple(key_shape)}."
+            self._refuse(
+                f"needs a value and a key that differ in their last axis at most, got the shapes {tuple(value_shape)} "
+                f"and {tuple(key_shape)}"
             )
 
     def get_config(self) -> dict[str, Any]:
@@ -235,11 +238,21 @@ def _attention_axes(layer: HeadAttention, name: str, value: Any) -> Any:
     return tuple(whole(name, axis, owner="MultiHeadAttention") for axis in axes)
 
 
-PositiveOrNone = Annotated[int | None, Whole(1, optional=True)]
+@group
+class SeveralHeads:
+    """The first arguments of `MultiHeadAttention`."""
+
+    num_heads: Positive[int]
+    key_dim: Positive[int]
+    value_dim: Annotated[Any, Whole(1, optional=True)] = None
+    dropout: Rate = 0.0
+    use_bias: bool = True
+    output_shape: Any = field(default=None, stored=False)
+    attention_axes: Annotated[Any, _attention_axes] = None
 
 
 @declared
-class MultiHeadAttention(HeadAttention):
+class MultiHeadAttention(HeadAttention, SeveralHeads):
     """Several heads, each with its own projections of query, key and value (Vaswani et al. 2017).
 
     Called with a query (batch, steps, features), a value (batch, sources, features) and, if it is not the value, a key
@@ -264,26 +277,6 @@ class MultiHeadAttention(HeadAttention):
 
     _takes_masks = True  # as in Keras: what is added to the output afterwards has no mask
 
-    num_heads: Positive[int]
-    key_dim: Positive[int]
-    value_dim: Annotated[Any, Whole(1, optional=True)] = None
-    dropout: Rate = 0.0
-    use_bias: bool = True
-    output_shape: Any = field(default=None, stored=False)
-    attention_axes: Annotated[Any, _attention_axes] = None
-    sliding_window: PositiveOrNone = None
-    flash_attention: Any = None
-    kernel_initializer: Initializer = "glorot_uniform"
-    bias_initializer: Initializer = "zeros"
-    kernel_regularizer: Regularizer = None
-    bias_regularizer: Regularizer = None
-    if not TYPE_CHECKING:  # see `Layer`
-        activity_regularizer: Regularizer = None
-    kernel_constraint: Constraint = None
-    bias_constraint: Constraint = None
-    use_gate: bool = False
-    seed: Any = None
-
     def __post_init__(self, output_shape: Any) -> None:  # type: ignore[override]
         super().__post_init__()
         self.value_dim = self.value_dim or self.key_dim
@@ -298,9 +291,9 @@ class MultiHeadAttention(HeadAttention):
         axes = range(1, rank - 1) if self.attention_axes is None else self.attention_axes
         attention_axes = tuple(axis_of(self, axis, rank, least=1, input_shape=query_shape) for axis in axes)
         if not attention_axes or len(set(attention_axes)) < len(attention_axes) or rank - 1 in attention_axes:
-            raise ValueError(
-                f"MultiHeadAttention {self.name!r} attends along axes between batch and features, each named once, got "
-                f"attention_axes={self.attention_axes!r} for a query of shape {tuple(query_shape)}."
+            self._refuse(
+                "attends along axes between batch and features, each named once, got "
+                f"attention_axes={self.attention_axes!r} for a query of shape {tuple(query_shape)}"
             )
         self.attention_axes = attention_axes
         heads = (self.num_heads, self.key_dim)
@@ -360,8 +353,19 @@ class MultiHeadAttention(HeadAttention):
         return {**super().get_config(), "output_shape": self._output_shape}
 
 
+@group
+class GroupedHeads:
+    """The first arguments of `GroupedQueryAttention`."""
+
+    head_dim: Positive[int]
+    num_query_heads: Positive[int]
+    num_key_value_heads: Positive[int]
+    dropout: Rate = 0.0
+    use_bias: bool = True
+
+
 @declared
-class GroupedQueryAttention(HeadAttention):
+class GroupedQueryAttention(HeadAttention, GroupedHeads):
     """Attention whose heads share keys and values in groups (Ainslie et al. 2023); one group is multi-query attention.
 
     Called as `MultiHeadAttention`.
@@ -376,24 +380,6 @@ class GroupedQueryAttention(HeadAttention):
     """
 
     public_name = "GroupQueryAttention"
-
-    head_dim: Positive[int]
-    num_query_heads: Positive[int]
-    num_key_value_heads: Positive[int]
-    dropout: Rate = 0.0
-    use_bias: bool = True
-    sliding_window: PositiveOrNone = None
-    flash_attention: Any = None
-    kernel_initializer: Initializer = "glorot_uniform"
-    bias_initializer: Initializer = "zeros"
-    kernel_regularizer: Regularizer = None
-    bias_regularizer: Regularizer = None
-    if not TYPE_CHECKING:  # see `Layer`
-        activity_regularizer: Regularizer = None
-    kernel_constraint: Constraint = None
-    bias_constraint: Constraint = None
-    use_gate: bool = False
-    seed: Any = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -422,9 +408,9 @@ class GroupedQueryAttention(HeadAttention):
     ) -> Any:
         self._check_shapes(query_shape, value_shape, value_shape if key_shape is None else key_shape)
         if query_shape[-1] != value_shape[-1]:
-            raise ValueError(
-                f"GroupedQueryAttention {self.name!r} needs a query and a value with equally many features, got the "
-                f"shapes {tuple(query_shape)} and {tuple(value_shape)}."
+            self._refuse(
+                f"needs a query and a value with equally many features, got the shapes {tuple(query_shape)} and "
+                f"{tuple(value_shape)}"
             )
         return tuple(query_shape)
 
@@ -544,10 +530,7 @@ class Attention(Layer):
     def _check_inputs(self, inputs: Any, mask: Any = None) -> None:
         for what, given in (("inputs", inputs), ("masks", mask)):
             if given is not None and not (isinstance(given, list) and len(given) in (2, 3)):
-                raise ValueError(
-                    f"{type(self).__name__} {self.name!r} takes {what} as a list [query, value] or "
-                    f"[query, value, key], got {given!r:.80}."
-                )
+                self._refuse(f"takes {what} as a list [query, value] or [query, value, key], got {given!r:.80}")
 
 
 @declared

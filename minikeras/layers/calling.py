@@ -225,9 +225,9 @@ class Calling(AddedLosses, Uses):
     def _check_strings(self) -> None:
         """Refuse strings where numbers are computed; a user's layer sees for itself."""
         if not self.takes_strings and type(self).__module__.startswith("minikeras."):
-            raise ValueError(
-                f"{type(self).__name__} {self.name!r} takes numbers, got strings or other objects; make numbers of "
-                "them first, with a StringLookup or a TextVectorization."
+            self._refuse(
+                "takes numbers, got strings or other objects; make numbers of them first, with a StringLookup or a "
+                "TextVectorization"
             )
 
     def _build_from_inputs(self, args: tuple, kwargs: dict[str, Any]) -> None:

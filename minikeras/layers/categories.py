@@ -105,9 +105,6 @@ class CategoryEncoding(Layer):
     output_mode: Annotated[str, mode("multi_hot", "count", "one_hot")] = "multi_hot"
     sparse: OnlyDense = False
 
-    def compute_output_spec(self, inputs: Any, count_weights: Any = None) -> KerasTensor:
-        return KerasTensor(self.compute_output_shape(inputs.shape), self.compute_dtype)
-
     def compute_output_shape(self, input_shape: Any) -> Any:
         return categorical_shape(input_shape, self.output_mode, self.num_tokens)
 
@@ -164,19 +161,19 @@ class Discretization(Layer):
             ValueError: where the layer was given its boundaries, and where there is no data.
         """
         if self.num_bins is None:
-            raise ValueError(f"Discretization {self.name!r} has bin_boundaries; adapt() needs num_bins instead.")
+            self._refuse("has bin_boundaries; adapt() needs num_bins instead")
         summary = np.zeros((2, 0), "float32")
         for batch in batches(self, data, steps, lists=True):
             values = np.sort(np.ravel(on_host(batch)).astype("float32"))
             if not np.isfinite(values).all():
-                raise ValueError(f"Discretization {self.name!r} learns from finite numbers, got NaN or infinity.")
+                self._refuse("learns from finite numbers, got NaN or infinity")
             if values.size:
                 step = max(values.size / (1 / self.epsilon), 1)
                 some = values[int(step - 1) :: int(step)]  # of which each stands for so many
                 both = np.concatenate([np.stack([some, np.full_like(some, step)]), summary], axis=1)
                 summary = _compressed(both[:, np.argsort(both[0])], self.epsilon)
         if not summary.size:
-            raise ValueError(f"Discretization {self.name!r} learns from at least one value, got none.")
+            self._refuse("learns from at least one value, got none")
         self.bin_boundaries = _compressed(summary, 1 / self.num_bins)[0, :-1].tolist()
 
     def compute_output_spec(self, inputs: Any) -> KerasTensor:
@@ -189,7 +186,7 @@ class Discretization(Layer):
 
     def call(self, inputs: Any) -> Any:
         if self.bin_boundaries is None:
-            raise ValueError(f"Discretization {self.name!r} has no boundaries yet; call adapt(data) first.")
+            self._refuse("has no boundaries yet; call adapt(data) first")
         bins = ops.digitize(inputs, k.to_device(np.asarray(self.bin_boundaries, self._compute_type)))
         if self.output_mode == "int":
             return bins

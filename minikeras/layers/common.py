@@ -10,6 +10,7 @@ from minikeras import kernels as k
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import KerasTensor, TooSmall
 from minikeras.layers.layer import Layer
+from minikeras.layers.spec import InputSpec
 from minikeras.utils.checks import number, shown, whole
 
 
@@ -20,6 +21,17 @@ class Elementwise(Layer):
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
+
+
+class Spatial(Layer):
+    """A layer over the spatial axes, `rank` of them, of (batch, ..., channels) or (batch, channels, ...)."""
+
+    rank = 0
+    data_format: str = "channels_last"
+
+    def __post_init__(self) -> None:  # type: ignore[override]
+        self.input_spec = InputSpec(ndim=self.rank + 2)
+        self._axes = spatial_axes(self.data_format, self.rank)
 
 
 class SameType(Layer):

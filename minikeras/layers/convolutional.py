@@ -6,13 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 from minikeras import activations
-from minikeras.layers.common import (
-    choice,
-    known_size,
-    replace_axes,
-    spatial_axes,
-    window_counts,
-)
+from minikeras.layers.common import Spatial, choice, known_size, replace_axes, window_counts
 from minikeras.layers.fields import (
     Activation,
     Constraint,
@@ -23,7 +17,6 @@ from minikeras.layers.fields import (
     Sizes,
     declared,
 )
-from minikeras.layers.layer import Layer
 from minikeras.layers.older_paths import find_all_layers
 from minikeras.layers.spec import InputSpec
 from minikeras.ops import nn
@@ -31,21 +24,19 @@ from minikeras.ops import nn
 Padding = Annotated[str, lambda layer, name, value: choice(layer, name, value, layer._paddings())]
 
 
-class Windowed(Layer):
+class Windowed(Spatial):
     """What all convolutions share: the geometry, the bias and the activation."""
 
-    rank = 0
     kernel_size: Any
     strides: Any
     padding: str
-    data_format: str
     dilation_rate: Any
     activation: Any
     use_bias: bool
     kernel: Any
 
     def __post_init__(self) -> None:
-        self.input_spec = InputSpec(ndim=self.rank + 2)
+        super().__post_init__()
         self.bias: Any = None
         self._channel_axis = -1 if self.data_format == "channels_last" else 1
 
@@ -68,24 +59,14 @@ class Windowed(Layer):
     def _convolve(self, primitive: Callable, inputs: Any, **settings: Any) -> Any:
         """`activation(inputs * kernel + bias)`, where `primitive` is the way of convolving."""
         fused, activation = activations.epilogue(self.activation)
-        outputs = primitive(
-            inputs,
-            self.kernel,
-            self.bias,
-            strides=self.strides,
-            padding=self.padding,
-            data_format=self.data_format,
-            dilation=self.dilation_rate,
-            activation=fused,
-            **settings,
-        )
+        settings |= {"strides": self.strides, "padding": self.padding, "dilation": self.dilation_rate}
+        settings |= {"data_format": self.data_format, "activation": fused}
+        outputs = primitive(inputs, self.kernel, self.bias, **settings)
         return outputs if activation is None else activation(outputs)
 
     def _output_shape(self, input_shape: Any, filters: Any) -> Any:
-        axes = spatial_axes(self.data_format, self.rank)
-        counts = window_counts(
-            self, input_shape, axes, self.kernel_size, self.strides, self.padding, self.dilation_rate
-        )
+        geometry = self._axes, self.kernel_size, self.strides, self.padding, self.dilation_rate
+        counts = window_counts(self, input_shape, *geometry)
         return replace_axes(input_shape, {**counts, self._channel_axis % len(input_shape): filters})
 
 
@@ -143,9 +124,9 @@ class Conv(Windowed):
     def build(self, input_shape: Any) -> None:
         channels = known_size(self, input_shape, self._channel_axis)
         if channels % self.groups:
-            raise ValueError(
-                f"{type(self).__name__} {self.name!r} needs channels that divide into {self.groups} groups, got "
-                f"inputs of shape {tuple(input_shape)} with {channels} channels."
+            self._refuse(
+                f"needs channels that divide into {self.groups} groups, got inputs of shape {tuple(input_shape)} with "
+                f"{channels} channels"
             )
         self.compute_output_shape(input_shape)
         self.kernel = self.add_weight("kernel", (*self.kernel_size, channels // self.groups, self.filters))
@@ -287,17 +268,10 @@ class SeparableConv(Windowed):
 
     def call(self, inputs: Any) -> Any:
         fused, activation = activations.epilogue(self.activation)
-        middle = nn.depthwise_convolution(
-            inputs,
-            self.depthwise_kernel,
-            strides=self.strides,
-            padding=self.padding,
-            data_format=self.data_format,
-            dilation=self.dilation_rate,
-        )
-        outputs = nn.convolution(
-            middle, self.pointwise_kernel, self.bias, data_format=self.data_format, activation=fused
-        )
+        settings: Any = {"strides": self.strides, "padding": self.padding, "dilation": self.dilation_rate}
+        layout: Any = {"data_format": self.data_format}
+        middle = nn.depthwise_convolution(inputs, self.depthwise_kernel, **settings, **layout)
+        outputs = nn.convolution(middle, self.pointwise_kernel, self.bias, activation=fused, **layout)
         return outputs if activation is None else activation(outputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from minikeras import kernels as k
 from minikeras import ops
 from minikeras.autodiff.tensor import Tensor
 from minikeras.declared import fields
-from minikeras.layers.common import known_size, replace_axes, spatial_axes, window_counts
+from minikeras.layers.common import known_size
 from minikeras.layers.convolutional import Padding, Windowed
-from minikeras.layers.fields import DataFormat, Sizes, declared, field
+from minikeras.layers.fields import DataFormat, Sizes, declared, field, group
 from minikeras.layers.layer import Layer
-from minikeras.layers.recurrent import CellLayer, LSTMCell
+from minikeras.layers.recurrent import CellLayer, Limited, LSTMCell, Seeded, Sequences, Watched
 from minikeras.layers.spec import InputSpec
 from minikeras.ops import nn
 
 
 @declared
-class ConvLSTMCell(LSTMCell):
+class ConvLSTMCell(LSTMCell, Windowed):
     """One step of a convolutional LSTM, on the states [h, c].
 
     Arguments as for `ConvLSTM`, which has checked them: `units` is its `filters`, `rank` the number of spatial axes.
@@ -34,9 +34,8 @@ class ConvLSTMCell(LSTMCell):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        Windowed._not_both(self)  # type: ignore[arg-type]
-        self._channel_axis = -1 if self.data_format == "channels_last" else 1
-        self.input_spec = InputSpec(ndim=self.rank + 2)
+        Windowed.__post_init__(self)
+        self._not_both()
 
     def build(self, input_shape: Any) -> None:
         channels = known_size(self, input_shape, self._channel_axis)
@@ -73,11 +72,7 @@ class ConvLSTMCell(LSTMCell):
         ]
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        axes = spatial_axes(self.data_format, self.rank)
-        counts = window_counts(
-            self, input_shape, axes, self.kernel_size, self.strides, self.padding, self.dilation_rate
-        )
-        return replace_axes(input_shape, {**counts, self._channel_axis % len(input_shape): self.units})
+        return self._output_shape(input_shape, self.units)
 
 
 class _ConvLSTM(CellLayer):
@@ -108,8 +103,27 @@ for _name in fields(ConvLSTMCell).keys() - fields(Layer).keys() - {"rank", "unit
     setattr(_ConvLSTM, _name, property(attrgetter(f"cell.{_name}"), doc="As given to the constructor; the cell's."))
 
 
+@group
+class Convolved:
+    """The arguments of a convolutional LSTM that come first."""
+
+    filters: int
+    kernel_size: Sizes
+    strides: Sizes = 1
+    padding: Padding = "valid"
+    data_format: DataFormat = None
+    dilation_rate: Sizes = 1
+    activation: Any = "tanh"
+    recurrent_activation: Any = "sigmoid"
+    use_bias: bool = True
+    kernel_initializer: Any = "glorot_uniform"
+    recurrent_initializer: Any = "orthogonal"
+    bias_initializer: Any = "zeros"
+    unit_forget_bias: bool = True
+
+
 @declared
-class ConvLSTM(_ConvLSTM):
+class ConvLSTM(Sequences, Seeded, Limited, Watched, Convolved, _ConvLSTM):
     """An LSTM whose products are convolutions (Shi et al. 2015), without peepholes.
 
     Args:
@@ -133,34 +147,6 @@ class ConvLSTM(_ConvLSTM):
     The spatial sizes of the inputs must be known.
     """
 
-    filters: int
-    kernel_size: Sizes
-    strides: Sizes = 1
-    padding: Padding = "valid"
-    data_format: DataFormat = None
-    dilation_rate: Sizes = 1
-    activation: Any = "tanh"
-    recurrent_activation: Any = "sigmoid"
-    use_bias: bool = True
-    kernel_initializer: Any = "glorot_uniform"
-    recurrent_initializer: Any = "orthogonal"
-    bias_initializer: Any = "zeros"
-    unit_forget_bias: bool = True
-    kernel_regularizer: Any = None
-    recurrent_regularizer: Any = None
-    bias_regularizer: Any = None
-    if not TYPE_CHECKING:  # see `Layer`
-        activity_regularizer: Any = None
-    kernel_constraint: Any = None
-    recurrent_constraint: Any = None
-    bias_constraint: Any = None
-    dropout: float = 0.0
-    recurrent_dropout: float = 0.0
-    seed: Any = None
-    return_sequences: bool = False
-    return_state: bool = False
-    go_backwards: bool = False
-    stateful: bool = False
     unroll: bool = field(default=False, kw_only=True)
     zero_output_for_mask: bool = field(default=False, kw_only=True)
 

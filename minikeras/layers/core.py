@@ -82,14 +82,8 @@ class InputLayer(Layer):
         """Nothing: an input has no values of its own."""
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "batch_shape": self.batch_shape,
-            "dtype": self.dtype,
-            "sparse": self.sparse,
-            "ragged": self.ragged,
-            "name": self.name,
-            "optional": self.optional,
-        }
+        names = ("batch_shape", "dtype", "sparse", "ragged", "name", "optional")
+        return {name: getattr(self, name) for name in names}
 
 
 def _ends_of(tensor: Any, shape: Any, batch_shape: Any, dtype: Any) -> tuple[Any, Any]:
@@ -125,18 +119,7 @@ def Input(
         shape: shape of one sample, for example `(784,)`; None for an open dimension.
         batch_size, dtype, batch_shape, name: as for `InputLayer`.
     """
-    layer = InputLayer(
-        shape=shape,
-        batch_size=batch_size,
-        dtype=dtype,
-        sparse=sparse,
-        ragged=ragged,
-        batch_shape=batch_shape,
-        input_tensor=tensor,
-        name=name,
-        optional=optional,
-    )
-    return layer.output
+    return InputLayer(shape, batch_size, dtype, sparse, ragged, batch_shape, tensor, optional, name).output
 
 
 @declared

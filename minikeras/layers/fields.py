@@ -9,6 +9,7 @@ from minikeras.declared import Check, Converted, Kept, Number, Whole
 from minikeras.declared import Positive as Positive
 from minikeras.declared import declared as declared
 from minikeras.declared import field as field
+from minikeras.declared import group as group
 from minikeras.layers.common import axes_argument, choice, int_tuple, numbers_argument, sizes_argument
 
 Activation = Annotated[Any, Converted(activations.get)]  # a name or a function; kept as a function

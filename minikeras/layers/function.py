@@ -78,12 +78,8 @@ class Lambda(Layer):
 
     def get_config(self) -> dict[str, Any]:
         config = {"name": self.name, "trainable": self.trainable, "dtype": serialize_value(self.dtype_policy)}
-        for name, value in (
-            ("function", self.function),
-            ("output_shape", self._output_shape),
-            ("mask", self.mask),
-            ("arguments", self.arguments),
-        ):
+        parts = {"function": self.function, "output_shape": self._output_shape, "mask": self.mask}
+        for name, value in {**parts, "arguments": self.arguments}.items():
             if callable(value):
                 config[name] = self._describe(name, value)
             elif value is not None:

@@ -34,9 +34,6 @@ class OnHost(Layer):
             return value
         return Tensor(on_host(value))
 
-    def _refuse(self, what: str, error: type[Exception] = ValueError) -> Any:
-        raise error(f"{type(self).__name__} {self.name!r} {what}.")
-
     def _array(self, value: Any) -> np.ndarray:
         """What the layer was given as a NumPy array: of objects for strings (str or bytes), else of numbers."""
         value = tree.map_structure(lambda item: k.to_host(item.data) if isinstance(item, Tensor) else item, value)

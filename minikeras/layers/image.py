@@ -145,10 +145,7 @@ class BaseImagePreprocessingLayer(Layer):
     def call(self, data: Any, training: bool = True) -> Any:
         images = data["images"] if isinstance(data, dict) else data
         if len(images.shape) not in (3, 4):
-            raise ValueError(
-                f"{type(self).__name__} {self.name!r} takes pictures of rank 3 or batches of rank 4, got shape "
-                f"{tuple(images.shape)}."
-            )
+            self._refuse(f"takes pictures of rank 3 or batches of rank 4, got shape {tuple(images.shape)}")
         transformation = self.get_random_transformation(data, training=training)
 
         def each(transform: Callable[..., Any], value: Any) -> Any:
@@ -342,13 +339,15 @@ class RandomCrop(RandomImageLayer, Sized):
         return self._cut(images, *map(int, transformation))
 
 
+@declared
 class RandomLength(Layer):
-    """In training pictures of a random height or width, one for a batch; with the fields of `RandomHeight`."""
+    """In training pictures of a random height or width, one for a batch; arguments as for `RandomHeight`."""
 
     axis = -3
-    factor: Any
-    interpolation: Any
-    seed: Any
+
+    factor: Annotated[Any, Kept(Factor(-1, math.inf, symmetric=True))]
+    interpolation: Annotated[str, OneOf(*image.INTERPOLATIONS)] = "bilinear"
+    seed: Any = None
 
     def __post_init__(self) -> None:
         self.generator = SeedGenerator(self.seed)
@@ -368,7 +367,6 @@ class RandomLength(Layer):
         return tuple(shape)
 
 
-@declared
 class RandomHeight(RandomLength):
     """In training pictures of a random height, one for a batch.
 
@@ -383,12 +381,7 @@ class RandomHeight(RandomLength):
     (6, 4, 1)
     """
 
-    factor: Annotated[Any, Kept(Factor(-1, math.inf, symmetric=True))]
-    interpolation: Annotated[str, OneOf(*image.INTERPOLATIONS)] = "bilinear"
-    seed: Any = None
 
-
-@declared
 class RandomWidth(RandomLength):
     """In training pictures of a random width, one for a batch; arguments as for `RandomHeight`.
 
@@ -399,10 +392,6 @@ class RandomWidth(RandomLength):
     """
 
     axis = -2
-
-    factor: Annotated[Any, Kept(Factor(-1, math.inf, symmetric=True))]
-    interpolation: Annotated[str, OneOf(*image.INTERPOLATIONS)] = "bilinear"
-    seed: Any = None
 
 
 # ---------------------------------------------------------------- pixels moved

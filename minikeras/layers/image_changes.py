@@ -158,7 +158,16 @@ class RandomContrast(ColourLayer):
 
 
 @declared
-class RandomColorDegeneration(ColourLayer):
+class PartialChange(ColourLayer):
+    """A layer that changes colours by a factor from 0 to 1; arguments as for `RandomColorDegeneration`."""
+
+    factor: Annotated[Any, Factor(0, 1)]
+    value_range: Range = (0, 255)
+    data_format: DataFormat = None
+    seed: Any = None
+
+
+class RandomColorDegeneration(PartialChange):
     """In training colours closer to grey.
 
     Args:
@@ -173,17 +182,11 @@ class RandomColorDegeneration(ColourLayer):
     [[[29.89 29.89 29.89]]]
     """
 
-    factor: Annotated[Any, Factor(0, 1)]
-    value_range: Range = (0, 255)
-    data_format: DataFormat = None
-    seed: Any = None
-
     def _change(self, images: Any, drawn: Any) -> Any:
         return images + drawn * (self._grey(images) - images)
 
 
-@declared
-class RandomSaturation(ColourLayer):
+class RandomSaturation(PartialChange):
     """In training colours paler or stronger.
 
     Args:
@@ -198,11 +201,6 @@ class RandomSaturation(ColourLayer):
     [[[0.5, 0.5, 0.5]]]
     """
 
-    factor: Annotated[Any, Factor(0, 1)]
-    value_range: Range = (0, 255)
-    data_format: DataFormat = None
-    seed: Any = None
-
     def _drawn(self, count: int, seed: Any) -> Any:
         factor = uniform((count,), self.factor, seed)
         return factor / (1 - factor + epsilon())
@@ -211,8 +209,7 @@ class RandomSaturation(ColourLayer):
         return self._in_hsv(images, 1, lambda saturation: ops.clip(saturation * drawn[..., 0], 0.0, 1.0))
 
 
-@declared
-class RandomHue(ColourLayer):
+class RandomHue(PartialChange):
     """In training all colours turned on the colour wheel.
 
     Args:
@@ -226,11 +223,6 @@ class RandomHue(ColourLayer):
     >>> layers.RandomHue((1.0, 1.0))(np.array([[[100.0, 0.0, 0.0]]])).numpy().round(3).tolist()
     [[[0.0, 100.0, 100.0]]]
     """
-
-    factor: Annotated[Any, Factor(0, 1)]
-    value_range: Range = (0, 255)
-    data_format: DataFormat = None
-    seed: Any = None
 
     def _drawn(self, count: int, seed: Any) -> Any:
         side = ops.where(uniform((count,), (0, 1), seed) > 0.5, -0.5, 0.5)
@@ -335,8 +327,7 @@ class RandomPosterization(ColourLayer):
         return _between(ops.floor(whole / step) * step, (0, 255), self.value_range)
 
 
-@declared
-class RandomSharpness(ColourLayer):
+class RandomSharpness(PartialChange):
     """In training pictures smoother or sharper.
 
     Args:
@@ -350,11 +341,6 @@ class RandomSharpness(ColourLayer):
     >>> layers.RandomSharpness((0.5, 0.5))(np.full((3, 3, 1), 7.0)).numpy().min().item()
     7.0
     """
-
-    factor: Annotated[Any, Factor(0, 1)]
-    value_range: Range = (0, 255)
-    data_format: DataFormat = None
-    seed: Any = None
 
     def _change(self, images: Any, drawn: Any) -> Any:
         smooth = (image.box_sum(images, self._height_axis(images)) + 4 * images) / 13  # 5/13 and eight times 1/13
@@ -582,9 +568,9 @@ class Mixing(RandomImageLayer):
             return labels
         labels = ops.convert_to_tensor(labels)
         if labels.ndim < 2:
-            raise ValueError(
-                f"{type(self).__name__} {self.name!r} mixes labels of shape (batch, classes), got shape "
-                f"{tuple(labels.shape)}; make them one-hot with ops.one_hot."
+            self._refuse(
+                f"mixes labels of shape (batch, classes), got shape {tuple(labels.shape)}; make them one-hot with "
+                "ops.one_hot"
             )
         weight = ops.reshape(transformation["mix_weight"], (-1,) + (1,) * (labels.ndim - 1))
         return _mixed(ops.cast(labels, self.compute_dtype), ops.cast(weight, self.compute_dtype), transformation)

@@ -211,14 +211,14 @@ class Layer(Calling):
             dtype = None
             initializer, regularizer, constraint = self._settings_of(name, initializer, regularizer, constraint)
         if self.built and context.entry is not None and context.building is None:
-            raise ValueError(
-                f"{type(self).__name__} {self.name!r} calls add_weight() in call(), which would make another weight at "
-                "every call; make it in build(), or in __init__."
+            self._refuse(
+                "calls add_weight() in call(), which would make another weight at every call; make it in build(), or "
+                "in __init__"
             )
         if overwrite_with_gradient:
-            raise ValueError(
-                f"{type(self).__name__} {self.name!r} got overwrite_with_gradient=True, but the optimizer adds "
-                "to weights; leave it out and assign the weight yourself."
+            self._refuse(
+                "got overwrite_with_gradient=True, but the optimizer adds to weights; leave it out and assign the "
+                "weight yourself"
             )
         try:
             shape = () if shape is None else tuple(map(operator.index, shape))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from minikeras import kernels as k
 from minikeras import ops
 from minikeras.declared import OneOf
-from minikeras.layers.common import known_size, spatial_axes
+from minikeras.layers.common import known_size
 from minikeras.layers.convolutional import Padding, Windowed
 from minikeras.layers.fields import (
     Activation,
@@ -67,7 +67,7 @@ class LocallyConnected(Windowed):
     def build(self, input_shape: Any) -> None:
         channels = known_size(self, input_shape, self._channel_axis)
         shape = self.compute_output_shape(input_shape)
-        self._places = [known_size(self, shape, axis) for axis in spatial_axes(self.data_format, self.rank)]
+        self._places = [known_size(self, shape, axis) for axis in self._axes]
         inside = math.prod(self.kernel_size) * channels
         self.kernel = self.add_weight("kernel", (math.prod(self._places), inside, self.filters))
         if self.use_bias:
@@ -84,7 +84,7 @@ class LocallyConnected(Windowed):
 
     def _windows(self, inputs: Any) -> Any:
         """The inputs (n, places, window * channels) of every place; channels come first where they do in the inputs."""
-        first = spatial_axes(self.data_format, self.rank)[0]
+        first = self._axes[0]
         for number, (size, step, places) in enumerate(zip(self.kernel_size, self.strides, self._places, strict=True)):
             axis = first + 2 * number  # each axis before has become two
             if self.padding == "same":

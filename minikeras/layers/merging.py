@@ -49,7 +49,7 @@ class Merge(Layer):
     def _shapes(self, input_shape: Any) -> list[tuple]:
         """The shapes of the inputs, or a sentence where there is no list of them."""
         if not input_shape or not isinstance(input_shape[0], (list, tuple)):
-            raise ValueError(f"{type(self).__name__} {self.name!r} takes a list of inputs, got shape {input_shape}.")
+            self._refuse(f"takes a list of inputs, got shape {input_shape}")
         return [tuple(shape) for shape in input_shape]
 
     def _mismatch(self, shapes: list[tuple], wanted: str) -> ValueError:
@@ -77,7 +77,7 @@ class Subtract(Merge):
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         if len(self._shapes(input_shape)) != 2:
-            raise ValueError(f"Subtract {self.name!r} takes two inputs, got {len(input_shape)}.")
+            self._refuse(f"takes two inputs, got {len(input_shape)}")
         return super().compute_output_shape(input_shape)
 
     def _merge(self, inputs: list[Any]) -> Any:

@@ -300,9 +300,9 @@ class GroupNormalization(ScaleShift):
         if self.groups == -1:
             self.groups = channels
         if channels % self.groups:
-            raise ValueError(
-                f"GroupNormalization {self.name!r} needs channels that divide into {self.groups} groups, got inputs of "
-                f"shape {tuple(input_shape)} with {channels} channels."
+            self._refuse(
+                f"needs channels that divide into {self.groups} groups, got inputs of shape {tuple(input_shape)} with "
+                f"{channels} channels"
             )
         self._add_scale_and_shift((channels,))
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from minikeras import ops
-from minikeras.layers.common import int_tuple, replace_axes, spatial_axes, window_counts
+from minikeras.autodiff import shapes
+from minikeras.layers.common import Spatial, int_tuple, replace_axes, window_counts
 from minikeras.layers.fields import DataFormat, Sizes, Word, declared
 from minikeras.layers.layer import Layer
 from minikeras.layers.older_paths import find_all_layers
-from minikeras.layers.spec import InputSpec
 
 
 @declared
-class Pooling(Layer):
+class Pooling(Spatial):
     """The maximum or the mean of each window.
 
     Args:
@@ -22,8 +22,6 @@ class Pooling(Layer):
         padding: `"valid"`, or `"same"` for ceil(length / stride) windows, those at the ends partly empty.
         data_format: `"channels_last"` or `"channels_first"`, default `config.image_data_format()`.
     """
-
-    rank = 0
 
     pool_size: Sizes = 2
     strides: Any = None
@@ -35,14 +33,14 @@ class Pooling(Layer):
     def __post_init__(self) -> None:
         strides = self.strides
         self.strides = self.pool_size if strides is None else int_tuple(self, "strides", strides, self.rank)
-        self.input_spec = InputSpec(ndim=self.rank + 2)
+        super().__post_init__()
 
     def build(self, input_shape: Any) -> None:
         self.compute_output_shape(input_shape)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        axes = spatial_axes(self.data_format, self.rank)
-        counts = window_counts(self, input_shape, axes, self.pool_size, self.strides, self.padding, (1,) * self.rank)
+        dilation = (1,) * self.rank
+        counts = window_counts(self, input_shape, self._axes, self.pool_size, self.strides, self.padding, dilation)
         return replace_axes(input_shape, counts)
 
 
@@ -97,7 +95,7 @@ class AveragePooling3D(AveragePooling):
 
 
 @declared
-class GlobalPooling(Layer):
+class GlobalPooling(Spatial):
     """One number for each channel from all of its spatial values.
 
     Args:
@@ -105,19 +103,11 @@ class GlobalPooling(Layer):
         keepdims: whether the spatial axes stay, with size 1.
     """
 
-    rank = 0
-
     data_format: DataFormat = None
     keepdims: bool = False
 
-    def __post_init__(self) -> None:
-        self.input_spec = InputSpec(ndim=self.rank + 2)
-        self._axes = spatial_axes(self.data_format, self.rank)
-
     def compute_output_shape(self, input_shape: Any) -> Any:
-        if self.keepdims:
-            return replace_axes(input_shape, dict.fromkeys(self._axes, 1))
-        return tuple(size for axis, size in enumerate(input_shape) if axis not in self._axes)
+        return shapes.reduced(input_shape, self._axes, self.keepdims)
 
 
 class GlobalMaxPooling(GlobalPooling):
@@ -193,7 +183,7 @@ def _output_size(layer: Layer, name: str, value: Any) -> tuple[int, ...]:
 
 
 @declared
-class AdaptivePooling(Layer):
+class AdaptivePooling(Spatial):
     """One value for each of a fixed number of parts of about equal size, whatever the size of the inputs.
 
     Args:
@@ -201,17 +191,11 @@ class AdaptivePooling(Layer):
         data_format: `"channels_last"` or `"channels_first"`, default `config.image_data_format()`.
     """
 
-    rank = 0
-
     output_size: Annotated[Any, _output_size]
     data_format: DataFormat = None
 
-    def __post_init__(self) -> None:
-        self.input_spec = InputSpec(ndim=self.rank + 2)
-
     def compute_output_shape(self, input_shape: Any) -> Any:
-        axes = spatial_axes(self.data_format, self.rank)
-        return replace_axes(input_shape, dict(zip(axes, self.output_size, strict=True)))
+        return replace_axes(input_shape, dict(zip(self._axes, self.output_size, strict=True)))
 
 
 class AdaptiveAveragePooling(AdaptivePooling):

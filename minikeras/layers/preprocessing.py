@@ -42,9 +42,8 @@ class Rescaling(Elementwise):
             if len(own) > len(input_shape) or any(
                 size != 1 and wanted not in (None, 1, size) for size, wanted in pairs
             ):
-                raise ValueError(
-                    f"Rescaling {self.name!r} has a {name} of shape {own}, which does not broadcast with inputs of "
-                    f"shape {tuple(input_shape)}."
+                self._refuse(
+                    f"has a {name} of shape {own}, which does not broadcast with inputs of shape {tuple(input_shape)}"
                 )
         return input_shape
 
@@ -160,9 +159,7 @@ class Normalization(Elementwise):
             TypeError: for data of another kind.
         """
         if self.input_mean is not None:
-            raise ValueError(
-                f"Normalization {self.name!r} was given its mean and variance; leave them out to learn them by adapt()."
-            )
+            self._refuse("was given its mean and variance; leave them out to learn them by adapt()")
         total, mean, variance = 0, np.zeros(()), np.zeros(())
         for batch in map(_array, batches(self, data, steps)):
             if not self.built:
@@ -180,16 +177,14 @@ class Normalization(Elementwise):
             variance = variance * (1 - share) + spread * share + shift**2 * (share * (1 - share))
             mean = mean + shift * share
         if not total:
-            raise ValueError(f"Normalization {self.name!r} learns from at least one batch of data, got none.")
+            self._refuse("learns from at least one batch of data, got none")
         self.adapt_mean.assign(mean.astype(self.adapt_mean.dtype))
         self.adapt_variance.assign(variance.astype(self.adapt_variance.dtype))
 
     def _check_batch(self, shape: tuple[int, ...]) -> None:
         built = self._shape or ()
         if len(shape) != len(built) or any(shape[axis] != built[axis] for axis in self._kept):
-            raise ValueError(
-                f"Normalization {self.name!r} was built for inputs of shape {built}, got data of shape {shape}."
-            )
+            self._refuse(f"was built for inputs of shape {built}, got data of shape {shape}")
 
     def call(self, inputs: Any) -> Any:
         x = ops.cast(inputs, self.compute_dtype)

@@ -22,7 +22,17 @@ from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.declared import fields, in_order
 from minikeras.layers.common import choice, known_size
 from minikeras.layers.context import context
-from minikeras.layers.fields import Activation, Constraint, Initializer, Positive, Rate, Regularizer, declared, field
+from minikeras.layers.fields import (
+    Activation,
+    Constraint,
+    Initializer,
+    Positive,
+    Rate,
+    Regularizer,
+    declared,
+    field,
+    group,
+)
 from minikeras.layers.layer import Layer
 from minikeras.layers.older_paths import find_all_layers
 from minikeras.layers.spec import InputSpec
@@ -31,6 +41,87 @@ from minikeras.ops import nn
 from minikeras.registry import custom_object_scope, is_builtin
 from minikeras.seeds import SeedGenerator
 from minikeras.utils.checks import flag
+
+# ---------------------------------------------------------------- the arguments that cells and layers share
+
+
+@group
+class Plain:
+    """Of a cell without gates."""
+
+    units: Positive[int]
+    activation: Activation = "tanh"
+    use_bias: bool = True
+    kernel_initializer: Initializer = "glorot_uniform"
+    recurrent_initializer: Initializer = "orthogonal"
+    bias_initializer: Initializer = "zeros"
+
+
+@group
+class Gated:
+    """Of a cell with gates."""
+
+    units: Positive[int]
+    activation: Activation = "tanh"
+    recurrent_activation: Activation = "sigmoid"
+    use_bias: bool = True
+    kernel_initializer: Initializer = "glorot_uniform"
+    recurrent_initializer: Initializer = "orthogonal"
+    bias_initializer: Initializer = "zeros"
+
+
+@group
+class Forgetting(Gated):
+    """Of an LSTM."""
+
+    unit_forget_bias: bool = True
+
+
+@group
+class Penalised:
+    """The penalties."""
+
+    kernel_regularizer: Regularizer = None
+    recurrent_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+
+
+@group
+class Watched(Penalised):
+    """The penalties of a layer."""
+
+    if not TYPE_CHECKING:  # see `Layer`
+        activity_regularizer: Regularizer = None
+
+
+@group
+class Limited(Penalised):
+    """What follows the penalties: constraints and dropout."""
+
+    kernel_constraint: Constraint = None
+    recurrent_constraint: Constraint = None
+    bias_constraint: Constraint = None
+    dropout: Rate = 0.0
+    recurrent_dropout: Rate = 0.0
+
+
+@group
+class Seeded:
+    """Of a layer of cells with gates."""
+
+    seed: Any = None
+
+
+@group
+class Sequences:
+    """Of a layer, as for `RNN`."""
+
+    return_sequences: bool = False
+    return_state: bool = False
+    go_backwards: bool = False
+    stateful: bool = False
+    unroll: bool = False
+
 
 # ---------------------------------------------------------------- cells
 
@@ -46,12 +137,7 @@ class _Cell(Layer):
     _ACTIVATIONS: tuple[str, ...] = ("activation",)
     _sequence: Any  # the operation that runs all time steps
     units: int
-    activation: Callable
-    recurrent_activation: Callable
     use_bias: bool
-    unit_forget_bias: bool
-    reset_after: bool
-    dropout: float
     recurrent_dropout: float
     bias_initializer: Any
     seed: Any
@@ -114,24 +200,16 @@ class _Cell(Layer):
 
     def run_sequence(self, inputs: Any, states: list[Any], mask: Any, training: bool) -> tuple[Any, list[Any]]:
         """All time steps of `inputs` (n, t, d) as one operation: (outputs (n, t, units), last states)."""
-        masks = {}
+        settings = {"mask": mask, **self._sequence_settings()}
         if training:
             input_mask = self._scaled_mask("dropout", inputs.shape)
             if input_mask is not None and input_mask.ndim == 3:
-                masks["input_mask"] = input_mask
+                settings["input_mask"] = input_mask
             elif input_mask is not None:
                 inputs = self._masked(inputs, input_mask[:, None])
-            masks["recurrent_mask"] = self._scaled_mask("recurrent_dropout", states[0].shape)
-        outputs, *states = type(self)._sequence(
-            inputs,
-            *states,
-            self.kernel,
-            self.recurrent_kernel,
-            self.bias,
-            mask=mask,
-            **masks,
-            **self._sequence_settings(),
-        )
+            settings["recurrent_mask"] = self._scaled_mask("recurrent_dropout", states[0].shape)
+        weights = self.kernel, self.recurrent_kernel, self.bias
+        outputs, *states = type(self)._sequence(inputs, *states, *weights, **settings)
         return outputs, states
 
     def _sequence_settings(self) -> dict[str, Any]:
@@ -174,7 +252,7 @@ def _known(activation: Any) -> bool:
 
 
 @declared
-class SimpleRNNCell(_Cell):
+class SimpleRNNCell(Limited, Plain, _Cell):
     """One step of `SimpleRNN`: `h = activation(x @ kernel + bias + h @ recurrent_kernel)`.
 
     Arguments as for `SimpleRNN`.
@@ -182,20 +260,6 @@ class SimpleRNNCell(_Cell):
 
     _sequence = staticmethod(nn.simple_rnn_sequence)
 
-    units: Positive[int]
-    activation: Activation = "tanh"
-    use_bias: bool = True
-    kernel_initializer: Initializer = "glorot_uniform"
-    recurrent_initializer: Initializer = "orthogonal"
-    bias_initializer: Initializer = "zeros"
-    kernel_regularizer: Regularizer = None
-    recurrent_regularizer: Regularizer = None
-    bias_regularizer: Regularizer = None
-    kernel_constraint: Constraint = None
-    recurrent_constraint: Constraint = None
-    bias_constraint: Constraint = None
-    dropout: Rate = 0.0
-    recurrent_dropout: Rate = 0.0
     seed: Any = None
 
     def _step(self, inputs: Any, states: list[Any], training: bool) -> list[Any]:
@@ -205,7 +269,7 @@ class SimpleRNNCell(_Cell):
 
 
 @declared
-class LSTMCell(_Cell):
+class LSTMCell(Limited, Forgetting, _Cell):
     """One step of `LSTM`, on the states [h, c].  Arguments as for `LSTM`."""
 
     _GATES = 4
@@ -213,22 +277,6 @@ class LSTMCell(_Cell):
     _ACTIVATIONS = ("activation", "recurrent_activation")
     _sequence = staticmethod(nn.lstm_sequence)
 
-    units: Positive[int]
-    activation: Activation = "tanh"
-    recurrent_activation: Activation = "sigmoid"
-    use_bias: bool = True
-    kernel_initializer: Initializer = "glorot_uniform"
-    recurrent_initializer: Initializer = "orthogonal"
-    bias_initializer: Initializer = "zeros"
-    unit_forget_bias: bool = True
-    kernel_regularizer: Regularizer = None
-    recurrent_regularizer: Regularizer = None
-    bias_regularizer: Regularizer = None
-    kernel_constraint: Constraint = None
-    recurrent_constraint: Constraint = None
-    bias_constraint: Constraint = None
-    dropout: Rate = 0.0
-    recurrent_dropout: Rate = 0.0
     seed: Any = None
 
     def get_config(self) -> dict[str, Any]:
@@ -256,28 +304,13 @@ class LSTMCell(_Cell):
 
 
 @declared
-class GRUCell(_Cell):
+class GRUCell(Limited, Gated, _Cell):
     """One step of `GRU`.  Arguments as for `GRU`."""
 
     _GATES = 3
     _ACTIVATIONS = ("activation", "recurrent_activation")
     _sequence = staticmethod(nn.gru_sequence)
 
-    units: Positive[int]
-    activation: Activation = "tanh"
-    recurrent_activation: Activation = "sigmoid"
-    use_bias: bool = True
-    kernel_initializer: Initializer = "glorot_uniform"
-    recurrent_initializer: Initializer = "orthogonal"
-    bias_initializer: Initializer = "zeros"
-    kernel_regularizer: Regularizer = None
-    recurrent_regularizer: Regularizer = None
-    bias_regularizer: Regularizer = None
-    kernel_constraint: Constraint = None
-    recurrent_constraint: Constraint = None
-    bias_constraint: Constraint = None
-    dropout: Rate = 0.0
-    recurrent_dropout: Rate = 0.0
     reset_after: bool = True
     seed: Any = None
 
@@ -507,9 +540,8 @@ class RNN(Layer):
         if mask.ndim > 2:  # of a step's parts: it counts where one of them does
             mask = mask.any(axis=tuple(range(2, mask.ndim)))
         if mask.shape != sequences.shape[:2]:
-            raise ValueError(
-                f"{type(self).__name__} {self.name!r} needs a mask of shape {sequences.shape[:2]}, one value for each "
-                f"time step, got shape {mask.shape}."
+            self._refuse(
+                f"needs a mask of shape {sequences.shape[:2]}, one value for each time step, got shape {mask.shape}"
             )
         return mask.astype(bool, copy=False)
 
@@ -524,7 +556,7 @@ class RNN(Layer):
         wanted = self._state_shapes(batch_size)
         if given != wanted:
             hint = "; a stateful layer keeps its batch size" if self.stateful else ""
-            raise ValueError(f"{type(self).__name__} {self.name!r} needs states of shapes {wanted}, got {given}{hint}.")
+            self._refuse(f"needs states of shapes {wanted}, got {given}{hint}")
         return states
 
     def _state_shapes(self, batch_size: int) -> list[tuple[int, ...]]:
@@ -558,7 +590,7 @@ class RNN(Layer):
             states = tree.pack_sequence_as(states, new)
             outputs.append(shown)
         if shown is None:
-            raise ValueError(f"{type(self).__name__} {self.name!r} needs a time step, got shape {sequences.shape}.")
+            self._refuse(f"needs a time step, got shape {sequences.shape}")
         return (ops.stack(outputs, axis=1) if self.return_sequences else shown), states
 
     def _keep(self, states: Any) -> None:
@@ -623,7 +655,7 @@ for _name in {**fields(LSTMCell), **fields(GRUCell)}.keys() - fields(Layer).keys
 
 
 @declared
-class SimpleRNN(CellLayer):
+class SimpleRNN(Sequences, Limited, Watched, Plain, CellLayer):
     """Fully connected recurrence: `h_t = activation(x_t @ kernel + bias + h_{t-1} @ recurrent_kernel)`.
 
     Args:
@@ -644,27 +676,6 @@ class SimpleRNN(CellLayer):
 
     _CELL = SimpleRNNCell
 
-    units: Positive[int]
-    activation: Activation = "tanh"
-    use_bias: bool = True
-    kernel_initializer: Initializer = "glorot_uniform"
-    recurrent_initializer: Initializer = "orthogonal"
-    bias_initializer: Initializer = "zeros"
-    kernel_regularizer: Regularizer = None
-    recurrent_regularizer: Regularizer = None
-    bias_regularizer: Regularizer = None
-    if not TYPE_CHECKING:  # see `Layer`
-        activity_regularizer: Regularizer = None
-    kernel_constraint: Constraint = None
-    recurrent_constraint: Constraint = None
-    bias_constraint: Constraint = None
-    dropout: Rate = 0.0
-    recurrent_dropout: Rate = 0.0
-    return_sequences: bool = False
-    return_state: bool = False
-    go_backwards: bool = False
-    stateful: bool = False
-    unroll: bool = False
     seed: Any = None
     zero_output_for_mask: bool = field(default=False, kw_only=True)
 
@@ -675,7 +686,7 @@ class SimpleRNN(CellLayer):
 
 
 @declared
-class LSTM(CellLayer):
+class LSTM(Sequences, Seeded, Limited, Watched, Forgetting, CellLayer):
     """Long short-term memory (Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000).
 
     With the columns i, f, g, o of `x_t @ kernel + bias + h_{t-1} @ recurrent_kernel`, after `activation` for g and
@@ -692,36 +703,12 @@ class LSTM(CellLayer):
 
     _CELL = LSTMCell
 
-    units: Positive[int]
-    activation: Activation = "tanh"
-    recurrent_activation: Activation = "sigmoid"
-    use_bias: bool = True
-    kernel_initializer: Initializer = "glorot_uniform"
-    recurrent_initializer: Initializer = "orthogonal"
-    bias_initializer: Initializer = "zeros"
-    unit_forget_bias: bool = True
-    kernel_regularizer: Regularizer = None
-    recurrent_regularizer: Regularizer = None
-    bias_regularizer: Regularizer = None
-    if not TYPE_CHECKING:  # see `Layer`
-        activity_regularizer: Regularizer = None
-    kernel_constraint: Constraint = None
-    recurrent_constraint: Constraint = None
-    bias_constraint: Constraint = None
-    dropout: Rate = 0.0
-    recurrent_dropout: Rate = 0.0
-    seed: Any = None
-    return_sequences: bool = False
-    return_state: bool = False
-    go_backwards: bool = False
-    stateful: bool = False
-    unroll: bool = False
     use_cudnn: Any = "auto"
     zero_output_for_mask: bool = field(default=False, kw_only=True)
 
 
 @declared
-class GRU(CellLayer):
+class GRU(Sequences, Seeded, Limited, Watched, Gated, CellLayer):
     """Gated recurrent unit (Cho et al. 2014): `h_t = z * h_{t-1} + (1 - z) * candidate`.
 
     Args:
@@ -735,29 +722,6 @@ class GRU(CellLayer):
 
     _CELL = GRUCell
 
-    units: Positive[int]
-    activation: Activation = "tanh"
-    recurrent_activation: Activation = "sigmoid"
-    use_bias: bool = True
-    kernel_initializer: Initializer = "glorot_uniform"
-    recurrent_initializer: Initializer = "orthogonal"
-    bias_initializer: Initializer = "zeros"
-    kernel_regularizer: Regularizer = None
-    recurrent_regularizer: Regularizer = None
-    bias_regularizer: Regularizer = None
-    if not TYPE_CHECKING:  # see `Layer`
-        activity_regularizer: Regularizer = None
-    kernel_constraint: Constraint = None
-    recurrent_constraint: Constraint = None
-    bias_constraint: Constraint = None
-    dropout: Rate = 0.0
-    recurrent_dropout: Rate = 0.0
-    seed: Any = None
-    return_sequences: bool = False
-    return_state: bool = False
-    go_backwards: bool = False
-    stateful: bool = False
-    unroll: bool = False
     reset_after: bool = True
     use_cudnn: Any = "auto"
     zero_output_for_mask: bool = field(default=False, kw_only=True)
@@ -915,9 +879,8 @@ class TimeDistributed(Wrapper):
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         batch, time, *rest = inputs.shape
         if mask is not None and tuple(mask.shape[:2]) != (batch, time):
-            raise ValueError(
-                f"TimeDistributed {self.name!r} needs a mask of shape {(batch, time)}, one value for each time step, "
-                f"got shape {tuple(mask.shape)}."
+            self._refuse(
+                f"needs a mask of shape {(batch, time)}, one value for each time step, got shape {tuple(mask.shape)}"
             )
         settings = {}
         if mask is not None and self._passes_mask:

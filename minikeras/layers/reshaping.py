@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from minikeras import ops
 from minikeras.declared import Whole
-from minikeras.layers.common import SameType, int_tuple, positive_int, replace_axes, spatial_axes
+from minikeras.layers.common import SameType, Spatial, int_tuple, positive_int, replace_axes
 from minikeras.layers.fields import DataFormat, Sizes, Word, declared, sizes
 from minikeras.layers.spec import InputSpec
 from minikeras.lazy import LazyModule
@@ -60,9 +60,9 @@ class Reshape(SameType):
             return (batch, *(None if size == -1 else size for size in self.target_shape))
         values, known = math.prod(sizes), math.prod(size for size in self.target_shape if size != -1)
         if values != known if -1 not in self.target_shape else known == 0 or values % known:
-            raise ValueError(
-                f"Reshape {self.name!r} makes samples of shape {self.target_shape}, got samples of shape "
-                f"{tuple(sizes)} with {values} values; the number of values must stay the same."
+            self._refuse(
+                f"makes samples of shape {self.target_shape}, got samples of shape {tuple(sizes)} with {values} "
+                "values; the number of values must stay the same"
             )
         return (batch, *(values // known if size == -1 else size for size in self.target_shape))
 
@@ -115,23 +115,15 @@ class RepeatVector(SameType):
         return (input_shape[0], self.n, input_shape[1])
 
 
-class Spatial(SameType):
-    """A layer that changes the spatial axes of (batch, ..., channels) or (batch, channels, ...)."""
-
-    rank = 0
-
-    data_format: str = "channels_last"
-
-    def __post_init__(self) -> None:
-        self.input_spec = InputSpec(ndim=self.rank + 2)
-        self._axes = spatial_axes(self.data_format, self.rank)
+class Bordered(SameType, Spatial):
+    """A layer that adds something around the spatial axes, or cuts it off."""
 
     def _pairs(self, borders: Any) -> dict[int, tuple[int, int]]:
         """(before, after) by axis."""
         return dict(zip(self._axes, (borders,) if self.rank == 1 else borders, strict=True))
 
 
-def _borders(layer: Spatial, name: str, value: Any) -> Any:
+def _borders(layer: Bordered, name: str, value: Any) -> Any:
     """(before, after) for each spatial axis as Keras stores it: of a single axis without the outer tuple."""
     if layer.rank == 1:
         return int_tuple(layer, name, value, 2, least=0)
@@ -148,7 +140,7 @@ Borders = Annotated[Any, _borders]
 
 
 @declared
-class ZeroPadding(Spatial):
+class ZeroPadding(Bordered):
     """Zeros around the spatial axes.
 
     Args:
@@ -188,7 +180,7 @@ class ZeroPadding3D(ZeroPadding):
     rank = 3
 
 
-class Cropping(Spatial):
+class Cropping(Bordered):
     """The spatial axes without their borders.
 
     Args:
@@ -211,9 +203,9 @@ class Cropping(Spatial):
         for axis, (before, after) in self._pairs(self.cropping).items():
             size = input_shape[axis]
             if size is not None and size <= before + after:
-                raise ValueError(
-                    f"{type(self).__name__} {self.name!r} cuts {before + after} values off axis {axis}, got inputs of "
-                    f"shape {tuple(input_shape)}; cut off less than there is."
+                self._refuse(
+                    f"cuts {before + after} values off axis {axis}, got inputs of shape {tuple(input_shape)}; cut off "
+                    "less than there is"
                 )
             sizes[axis] = None if size is None else size - before - after
         return replace_axes(input_shape, sizes)
@@ -252,7 +244,7 @@ class Cropping3D(Cropping):
     data_format: DataFormat = None
 
 
-class UpSampling(Spatial):
+class UpSampling(SameType, Spatial):
     """Each value several times along the spatial axes.
 
     Args:

@@ -33,9 +33,7 @@ class LayerScale(Elementwise):
 
     def build(self, input_shape: Any) -> None:
         if input_shape[-1] != self.projection_dim:
-            raise ValueError(
-                f"LayerScale {self.name!r} has {self.projection_dim} factors, got inputs of shape {tuple(input_shape)}."
-            )
+            self._refuse(f"has {self.projection_dim} factors, got inputs of shape {tuple(input_shape)}")
         self.gamma = self.add_weight((self.projection_dim,), initializers.Constant(self.init_values), name="gamma")
 
     def call(self, inputs: Any) -> Any:

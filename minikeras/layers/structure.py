@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from operator import attrgetter, is_
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -178,6 +178,9 @@ class Structure(Configured):
         instance._recorded = args, kwargs
         instance._restructured()
         return instance
+
+    def _refuse(self, what: str, error: type[Exception] = ValueError) -> NoReturn:
+        raise error(f"{type(self).__name__} {self.name!r} {what}.")
 
     def __setattr__(self, name: str, value: Any) -> None:
         before = self.__dict__.get(name, _ABSENT)

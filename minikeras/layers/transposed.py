@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from minikeras.layers.common import int_tuple, known_size, replace_axes, spatial_axes
+from minikeras.layers.common import int_tuple, known_size, replace_axes
 from minikeras.layers.convolutional import Padding, Windowed
 from minikeras.layers.fields import (
     Activation,
@@ -86,10 +86,9 @@ class ConvTranspose(Windowed):
         return self._convolve(nn.transposed_convolution, inputs, output_padding=self._extras)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        axes = spatial_axes(self.data_format, self.rank)
         geometry = zip(self.kernel_size, self.strides, self.dilation_rate, self._extras, strict=True)
         sizes: dict[int, int | None] = {self._channel_axis % len(input_shape): self.filters}
-        for axis, (size, stride, dilation, extra) in zip(axes, geometry, strict=True):
+        for axis, (size, stride, dilation, extra) in zip(self._axes, geometry, strict=True):
             length = input_shape[axis]
             sizes[axis] = (
                 None if length is None else nn.transposed_length(length, size, stride, dilation, self.padding, extra)

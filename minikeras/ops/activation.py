@@ -7,12 +7,12 @@ from typing import Any
 
 from minikeras import kernels as k
 from minikeras.autodiff import shapes
-from minikeras.autodiff.op import composite, differentiable
+from minikeras.autodiff.op import Op, composite, differentiable
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops import elementwise as ew
 from minikeras.ops import shaping
-from minikeras.ops.common import as_float, axes_of, float_type
+from minikeras.ops.common import as_float, axes_of, float_type, named
 
 KERAS_MODULE = "keras.src.ops.nn"
 
@@ -23,46 +23,18 @@ def _activated(x: Any, name: str) -> Any:
     return y, lambda g, needs: (k.activate_grad(g, y, name),)
 
 
-@differentiable(shape=shapes.same)
-def relu(x: Any) -> Any:
-    """`max(x, 0)`."""
-    return _activated(x, "relu")
+def _fused(name: str, meaning: str, **options: Any) -> Op:
+    """The operation of the activation of that name that kernels know."""
+    return differentiable(named(lambda x: _activated(x, name), name, meaning), shape=shapes.same, **options)
 
 
-@differentiable(shape=shapes.same)
-def relu6(x: Any) -> Any:
-    """`min(max(x, 0), 6)`."""
-    return _activated(x, "relu6")
-
-
-@differentiable(shape=shapes.same, traced=True)
-def sigmoid(x: Any) -> Any:
-    """`1 / (1 + exp(-x))`."""
-    return _activated(x, "sigmoid")
-
-
-@differentiable(shape=shapes.same)
-def softplus(x: Any) -> Any:
-    """`log(1 + exp(x))`."""
-    return _activated(x, "softplus")
-
-
-@differentiable(shape=shapes.same)
-def softsign(x: Any) -> Any:
-    """`x / (1 + |x|)`."""
-    return _activated(x, "softsign")
-
-
-@differentiable(shape=shapes.same)
-def selu(x: Any) -> Any:
-    """Scaled exponential linear unit (Klambauer et al. 2017)."""
-    return _activated(x, "selu")
-
-
-@differentiable(shape=shapes.same)
-def hard_sigmoid(x: Any) -> Any:
-    """`clip(x / 6 + 1/2, 0, 1)`."""
-    return _activated(x, "hard_sigmoid")
+relu = _fused("relu", "`max(x, 0)`.")
+relu6 = _fused("relu6", "`min(max(x, 0), 6)`.")
+sigmoid = _fused("sigmoid", "`1 / (1 + exp(-x))`.", traced=True)
+softplus = _fused("softplus", "`log(1 + exp(x))`.")
+softsign = _fused("softsign", "`x / (1 + |x|)`.")
+selu = _fused("selu", "Scaled exponential linear unit (Klambauer et al. 2017).")
+hard_sigmoid = _fused("hard_sigmoid", "`clip(x / 6 + 1/2, 0, 1)`.")
 
 
 def _require_number(function: str, **setting: Any) -> None:

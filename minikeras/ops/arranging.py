@@ -14,7 +14,7 @@ from minikeras.autodiff.op import composite, operation
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops import elementwise as ew
 from minikeras.ops import reduction, shaping
-from minikeras.ops.common import array_type, as_array
+from minikeras.ops.common import array_type, as_array, named
 from minikeras.ops.core import cast, convert_to_tensor, copy, unstack
 from minikeras.ops.creation import _linspace_shape, linspace, zeros_like
 from minikeras.tracebacks import user_facing
@@ -114,13 +114,8 @@ def _split_along(name: str, least: int, place: Callable[[int], int], example: st
             raise ValueError(f"{name} takes arrays of {least} axes at least, got {ndim}; use split.")
         return place(ndim)
 
-    split.__name__ = split.__qualname__ = name
-    split.__doc__ = f"""`split` along the axis that {name[0]}stack joins.
-
-    >>> from minikeras import ops
-    >>> [part.numpy().tolist() for part in ops.{name}({example}, 2)]
-    [[[[1]]], [[[2]]]]
-    """
+    call = f"[part.numpy().tolist() for part in ops.{name}({example}, 2)]"
+    named(split, name, f"`split` along the axis that {name[0]}stack joins.", call, "[[[[1]]], [[[2]]]]")
     return composite(split, inputs=1, shape=shape)
 
 
@@ -183,11 +178,7 @@ def rot90(array: Any, k: int = 1, axes: Any = (0, 1)) -> Any:
     return shaping.flip(array, tuple(gone)) if gone else array
 
 
-def _diagflat_shape(x: Any, *, k: int = 0) -> Any:
-    return shapes.diag(shapes.ravel(x), k=k)
-
-
-@composite(inputs=1, shape=_diagflat_shape)
+@composite(inputs=1, shape=lambda x, *, k=0: shapes.diag(shapes.ravel(x), k=k))
 def diagflat(x: Any, k: int = 0) -> Any:
     """A matrix with all values of `x` on its diagonal number `k`.
 
@@ -227,11 +218,7 @@ def _cut(x: Any, axis: int, part: slice) -> Any:
     return shaping.get_item(x, (slice(None),) * axis + (part,))
 
 
-def _trapezoid_shape(y: Any, *, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
-    return shapes.reduced(y.shape, axis)
-
-
-@composite(inputs=1, shape=_trapezoid_shape)
+@composite(inputs=1, shape=lambda y, *, x=None, dx=1.0, axis=-1: shapes.reduced(y.shape, axis))
 def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
     """The integral of a function along an axis by the trapezoidal rule.
 
@@ -319,11 +306,7 @@ def kron(x1: Any, x2: Any) -> Any:
     return shaping.reshape(ew.multiply(x1, x2), [m * n for m, n in zip(blocks, inner, strict=True)])
 
 
-def _vander_shape(x: Any, *, N: int | None = None, increasing: bool = False) -> Any:
-    return (*x.shape, x.shape[0] if N is None else N)
-
-
-@composite(inputs=1, shape=_vander_shape)
+@composite(inputs=1, shape=lambda x, *, N=None, increasing=False: (*x.shape, x.shape[0] if N is None else N))
 def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     """The powers of each value of a vector in a row, from the highest to 0, or from 0 where `increasing`.
 
@@ -343,11 +326,7 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
 # ---------------------------------------------------------------- choosing
 
 
-def _select_shape(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
-    return shapes.broadcast(*condlist, *choicelist, default)
-
-
-@composite(inputs=3, shape=_select_shape)
+@composite(inputs=3, shape=lambda condlist, choicelist, default=0: shapes.broadcast(*condlist, *choicelist, default))
 def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Any:
     """The value of the first choice whose condition holds, `default` where none does.
 
@@ -411,14 +390,8 @@ def _window(name: str, meaning: str, example: str) -> Callable[[Any], Tensor]:
     def window(x: Any) -> Tensor:
         return Tensor(getattr(k.xp, name)(int(x)).astype(config.floatx()))
 
-    window.__name__ = window.__qualname__ = name
-    window.__doc__ = f"""{meaning} window of so many values.
-
-    >>> from minikeras import ops
-    >>> ops.{name}(3).numpy().round(2).tolist()
-    {example}
-    """
-    return user_facing(window)
+    call = f"ops.{name}(3).numpy().round(2).tolist()"
+    return user_facing(named(window, name, f"{meaning} window of so many values.", call, example))
 
 
 bartlett = _window("bartlett", "Bartlett's triangular", "[0.0, 1.0, 0.0]")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from minikeras import config
 from minikeras import kernels as k
 from minikeras.autodiff import shapes
-from minikeras.autodiff.op import differentiable
+from minikeras.autodiff.op import Op, differentiable
 from minikeras.autodiff.tensor import FLOATS
 
 NUMBERS = (bool, int, float)
@@ -143,6 +143,38 @@ def elementwise(function: Callable | None = None, *, integers: bool = False, **o
         return y, lambda g, needs: (gradient(g),)
 
     return differentiable(forward, shape=shapes.same, **options)
+
+
+def elementary(
+    name: str, meaning: str, at_x: Any = None, at_y: Any = None, example: Sequence[str] = (), **options: Any
+) -> Op:
+    """The array module's function of that name as an operation of one array, made of its derivative.
+
+    Args:
+        meaning: what it is, for its docstring.
+        at_x, at_y: `at_x(g, x)` or `at_y(g, y)` is the gradient at the input x, from the gradient g at the result y.
+        example: for the docstring: what it is called with, and what it returns.
+        options: those of `elementwise` and `differentiable`.
+    """
+    convert, slope = as_array if options.pop("integers", False) else as_float, at_x or at_y
+
+    def forward(x: Any) -> Any:
+        x = convert(x)
+        y = getattr(k.xp, name)(x)
+        kept = x if at_x else y
+        return y, lambda g, needs: (slope(g, kept),)
+
+    call = f"ops.{name}({example[0]}).numpy().tolist()" if example else ""
+    forward.__module__ = slope.__module__
+    return differentiable(named(forward, name, meaning, call, *example[1:]), shape=shapes.same, **options)
+
+
+def named(function: Callable, name: str, meaning: str, call: str = "", result: str = "") -> Callable:
+    """A function of a family under its own name, with a docstring: what it does, and what a call returns."""
+    function.__name__ = function.__qualname__ = name
+    example = f"\n\n    >>> from minikeras import ops\n    >>> {call}\n    {result}\n    "
+    function.__doc__ = meaning + (example if call else "")
+    return function
 
 
 def broadcasting(function: Callable | None = None, *, floats: bool = False, common: Callable = promote) -> Callable:

@@ -186,17 +186,9 @@ def conv(
     Groups follow from the kernel's shape.  `padding` is `"valid"`, `"same"` or (1-d) `"causal"`.
     """
     data_format = config.standardize_data_format(data_format)
-    channels = inputs.shape[-1 if data_format == "channels_last" else 1]
-    return convolution(
-        inputs,
-        kernel,
-        None,
-        strides=strides,
-        padding=padding,
-        data_format=data_format,
-        dilation=dilation_rate,
-        groups=channels // kernel.shape[-2],
-    )
+    groups = inputs.shape[-1 if data_format == "channels_last" else 1] // kernel.shape[-2]
+    settings: Any = {"strides": strides, "padding": padding, "data_format": data_format, "dilation": dilation_rate}
+    return convolution(inputs, kernel, None, groups=groups, **settings)
 
 
 @composite(inputs=2, shape=_conv_shape(depthwise=True))
@@ -204,15 +196,9 @@ def depthwise_conv(
     inputs: Any, kernel: Any, strides: Any = 1, padding: str = "valid", data_format: Any = None, dilation_rate: Any = 1
 ) -> Any:
     """Each channel of `inputs` with its own `kernel` (*sizes, channels, multiplier)."""
-    return depthwise_convolution(
-        inputs,
-        kernel,
-        None,
-        strides=strides,
-        padding=padding,
-        data_format=config.standardize_data_format(data_format),
-        dilation=dilation_rate,
-    )
+    settings: Any = {"strides": strides, "padding": padding, "dilation": dilation_rate}
+    settings["data_format"] = config.standardize_data_format(data_format)
+    return depthwise_convolution(inputs, kernel, None, **settings)
 
 
 def _separable_shape(
@@ -346,13 +332,6 @@ def conv_transpose(
         raise ValueError(
             f"conv_transpose needs an output_padding that is less than the strides, got {output_padding} and {strides}."
         )
-    return transposed_convolution(
-        inputs,
-        kernel,
-        None,
-        strides=strides,
-        padding=padding,
-        output_padding=extras,
-        data_format=config.standardize_data_format(data_format),
-        dilation=dilation_rate,
-    )
+    settings: Any = {"strides": strides, "padding": padding, "output_padding": extras, "dilation": dilation_rate}
+    settings["data_format"] = config.standardize_data_format(data_format)
+    return transposed_convolution(inputs, kernel, None, **settings)

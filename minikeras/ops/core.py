@@ -238,11 +238,7 @@ def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | Non
     return _updated(inputs, updates, key=tuple(raw(indices).T), add=reduction == "add")
 
 
-def _scatter_shape(indices: Any, values: Any, *, shape: Any) -> Any:
-    return shapes.Spec(tuple([int(n) for n in shape]), values.dtype)
-
-
-@composite(inputs=2, shape=_scatter_shape)
+@composite(inputs=2, shape=lambda indices, values, *, shape: shapes.Spec(tuple([int(n) for n in shape]), values.dtype))
 def scatter(indices: Any, values: Any, shape: Any) -> Any:
     """Zeros of this shape with `values` added at the places `indices` (n, d), so that those of one place add up."""
     values = convert_to_tensor(values)

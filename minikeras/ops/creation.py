@@ -108,13 +108,7 @@ def _linspace_shape(start: Any, stop: Any, *, num: int, axis: int, retstep: bool
 
 @composite(inputs=2, shape=_linspace_shape)
 def linspace(
-    start: Any,
-    stop: Any,
-    num: int = 50,
-    endpoint: bool = True,
-    retstep: bool = False,
-    dtype: Any = None,
-    axis: int = 0,
+    start: Any, stop: Any, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None, axis: int = 0
 ) -> Any:
     """`num` evenly spaced numbers from `start` to `stop` (to before `stop` without `endpoint`).
 

@@ -90,10 +90,7 @@ def _binary_cross_entropy(target: Any, output: Any, *, from_logits: bool) -> Any
     values, slope_target, slope_output = binary_terms(as_type(target, output.dtype), output, from_logits)
 
     def vjp(g: Any, needs: Any) -> Any:
-        return (
-            unbroadcast(g * slope_target(), target) if needs[0] else None,
-            g * slope_output() if needs[1] else None,
-        )
+        return (unbroadcast(g * slope_target(), target) if needs[0] else None, g * slope_output() if needs[1] else None)
 
     return values, vjp
 

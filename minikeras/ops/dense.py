@@ -33,11 +33,7 @@ def dense_layer(x: Any, w: Any, b: Any = None, *, activation: str | None = None)
     return (y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[-1])), vjp
 
 
-def _embedding_shape(table: Any, indices: Any) -> Any:
-    return shapes.Spec((*indices.shape, *table.shape[1:]), table.dtype)
-
-
-@differentiable(shape=_embedding_shape)
+@differentiable(shape=lambda table, indices: shapes.Spec((*indices.shape, *table.shape[1:]), table.dtype))
 def embedding_lookup(table: Any, indices: Any) -> Any:
     """Rows of `table` by integer `indices` of any shape."""
     if indices.dtype.kind not in "iu":

@@ -7,7 +7,7 @@ from typing import Any
 
 from minikeras import kernels as k
 from minikeras.autodiff import shapes
-from minikeras.autodiff.op import composite, differentiable, operation
+from minikeras.autodiff.op import Op, composite, differentiable, operation
 from minikeras.autodiff.operands import raw
 from minikeras.ops.common import (
     NUMBERS,
@@ -16,7 +16,9 @@ from minikeras.ops.common import (
     as_type,
     broadcasting,
     destination,
+    elementary,
     elementwise,
+    named,
     promote,
     promote_exact,
     result_type,
@@ -146,10 +148,12 @@ def logaddexp(x1: Any, x2: Any) -> Any:
 # ---------------------------------------------------------------- one array
 
 
-@elementwise(integers=True)
-def negative(x: Any) -> Any:
-    """`-x`."""
-    return k.xp.negative(x), lambda g: -g
+def _asked(name: str, meaning: str) -> Op:
+    """The array module's function of that name, of each value of one array, without a gradient."""
+    return operation(named(lambda x: getattr(k.xp, name)(as_array(x)), name, meaning), shape=shapes.same)
+
+
+negative = elementary("negative", "`-x`.", lambda g, x: -g, integers=True)
 
 
 @elementwise(integers=True)
@@ -169,11 +173,7 @@ def square(x: Any) -> Any:
     return k.xp.square(x), lambda g: g * (x + x)
 
 
-@elementwise
-def sqrt(x: Any) -> Any:
-    """The square root."""
-    y = k.xp.sqrt(x)
-    return y, lambda g: g * (0.5 / y)
+sqrt = elementary("sqrt", "The square root.", at_y=lambda g, y: g * (0.5 / y))
 
 
 @elementwise(keras="keras.src.ops.math.Rsqrt")
@@ -190,91 +190,20 @@ def reciprocal(x: Any) -> Any:
     return y, lambda g: -g * (y * y)
 
 
-@elementwise
-def exp(x: Any) -> Any:
-    """`e ** x`."""
-    y = k.xp.exp(x)
-    return y, lambda g: g * y
-
-
-@elementwise
-def expm1(x: Any) -> Any:
-    """`exp(x) - 1`, exact for small `x`."""
-    y = k.xp.expm1(x)
-    return y, lambda g: g * (y + 1)
-
-
-@elementwise
-def log(x: Any) -> Any:
-    """The natural logarithm."""
-    return k.xp.log(x), lambda g: g / x
-
-
-@elementwise
-def log1p(x: Any) -> Any:
-    """`log(1 + x)`, exact for small `x`."""
-    return k.xp.log1p(x), lambda g: g / (x + 1)
-
-
-@elementwise
-def log2(x: Any) -> Any:
-    """The logarithm to base 2."""
-    return k.xp.log2(x), lambda g: g / (x * math.log(2))
-
-
-@elementwise
-def log10(x: Any) -> Any:
-    """The logarithm to base 10."""
-    return k.xp.log10(x), lambda g: g / (x * math.log(10))
-
-
-@elementwise
-def sin(x: Any) -> Any:
-    """The sine."""
-    return k.xp.sin(x), lambda g: g * k.xp.cos(x)
-
-
-@elementwise
-def cos(x: Any) -> Any:
-    """The cosine."""
-    return k.xp.cos(x), lambda g: -g * k.xp.sin(x)
-
-
-@elementwise
-def tan(x: Any) -> Any:
-    """The tangent."""
-    y = k.xp.tan(x)
-    return y, lambda g: g * (y * y + 1)
-
-
-@elementwise
-def arcsin(x: Any) -> Any:
-    """The angle in -pi/2 ... pi/2 whose sine is `x`."""
-    return k.xp.arcsin(x), lambda g: g / k.xp.sqrt(1 - x * x)
-
-
-@elementwise
-def arccos(x: Any) -> Any:
-    """The angle in 0 ... pi whose cosine is `x`."""
-    return k.xp.arccos(x), lambda g: -g / k.xp.sqrt(1 - x * x)
-
-
-@elementwise
-def arctan(x: Any) -> Any:
-    """The angle in -pi/2 ... pi/2 whose tangent is `x`."""
-    return k.xp.arctan(x), lambda g: g / (x * x + 1)
-
-
-@elementwise
-def sinh(x: Any) -> Any:
-    """The hyperbolic sine."""
-    return k.xp.sinh(x), lambda g: g * k.xp.cosh(x)
-
-
-@elementwise
-def cosh(x: Any) -> Any:
-    """The hyperbolic cosine."""
-    return k.xp.cosh(x), lambda g: g * k.xp.sinh(x)
+exp = elementary("exp", "`e ** x`.", at_y=lambda g, y: g * y)
+expm1 = elementary("expm1", "`exp(x) - 1`, exact for small `x`.", at_y=lambda g, y: g * (y + 1))
+log = elementary("log", "The natural logarithm.", lambda g, x: g / x)
+log1p = elementary("log1p", "`log(1 + x)`, exact for small `x`.", lambda g, x: g / (x + 1))
+log2 = elementary("log2", "The logarithm to base 2.", lambda g, x: g / (x * math.log(2)))
+log10 = elementary("log10", "The logarithm to base 10.", lambda g, x: g / (x * math.log(10)))
+sin = elementary("sin", "The sine.", lambda g, x: g * k.xp.cos(x))
+cos = elementary("cos", "The cosine.", lambda g, x: -g * k.xp.sin(x))
+tan = elementary("tan", "The tangent.", at_y=lambda g, y: g * (y * y + 1))
+arcsin = elementary("arcsin", "The angle from -pi/2 to pi/2 whose sine is `x`.", lambda g, x: g / k.xp.sqrt(1 - x * x))
+arccos = elementary("arccos", "The angle from 0 to pi whose cosine is `x`.", lambda g, x: -g / k.xp.sqrt(1 - x * x))
+arctan = elementary("arctan", "The angle from -pi/2 to pi/2 whose tangent is `x`.", lambda g, x: g / (x * x + 1))
+sinh = elementary("sinh", "The hyperbolic sine.", lambda g, x: g * k.xp.cosh(x))
+cosh = elementary("cosh", "The hyperbolic cosine.", lambda g, x: g * k.xp.sinh(x))
 
 
 @elementwise
@@ -284,22 +213,9 @@ def tanh(x: Any) -> Any:
     return y, lambda g: k.activate_grad(g, y, "tanh")
 
 
-@elementwise
-def arcsinh(x: Any) -> Any:
-    """The inverse of `sinh`."""
-    return k.xp.arcsinh(x), lambda g: g / k.xp.sqrt(x * x + 1)
-
-
-@elementwise
-def arccosh(x: Any) -> Any:
-    """The inverse of `cosh`, not negative."""
-    return k.xp.arccosh(x), lambda g: g / k.xp.sqrt(x * x - 1)
-
-
-@elementwise
-def arctanh(x: Any) -> Any:
-    """The inverse of `tanh`."""
-    return k.xp.arctanh(x), lambda g: g / (1 - x * x)
+arcsinh = elementary("arcsinh", "The inverse of `sinh`.", lambda g, x: g / k.xp.sqrt(x * x + 1))
+arccosh = elementary("arccosh", "The inverse of `cosh`, not negative.", lambda g, x: g / k.xp.sqrt(x * x - 1))
+arctanh = elementary("arctanh", "The inverse of `tanh`.", lambda g, x: g / (1 - x * x))
 
 
 @elementwise(keras="keras.src.ops.math.Erf")
@@ -315,10 +231,7 @@ def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: fl
     return k.xp.nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf), lambda g, needs: (g * k.xp.isfinite(x),)
 
 
-@operation(shape=shapes.same)
-def sign(x: Any) -> Any:
-    """-1, 0 or 1."""
-    return k.xp.sign(as_array(x))
+sign = _asked("sign", "-1, 0 or 1.")
 
 
 @operation(shape=shapes.same)
@@ -381,58 +294,20 @@ def nonzero(x: Any) -> Any:
     return where(x)
 
 
-@operation(shape=shapes.broadcast)
-def equal(x1: Any, x2: Any) -> Any:
-    """Elementwise `x1 == x2`."""
-    return k.xp.equal(x1, x2)
+def _compared(name: str, meaning: str) -> Op:
+    """The array module's function of that name, of two arrays, without a gradient."""
+    return operation(named(lambda x1, x2: getattr(k.xp, name)(x1, x2), name, meaning), shape=shapes.broadcast)
 
 
-@operation(shape=shapes.broadcast)
-def not_equal(x1: Any, x2: Any) -> Any:
-    """Elementwise `x1 != x2`."""
-    return k.xp.not_equal(x1, x2)
-
-
-@operation(shape=shapes.broadcast)
-def less(x1: Any, x2: Any) -> Any:
-    """Elementwise `x1 < x2`."""
-    return k.xp.less(x1, x2)
-
-
-@operation(shape=shapes.broadcast)
-def less_equal(x1: Any, x2: Any) -> Any:
-    """Elementwise `x1 <= x2`."""
-    return k.xp.less_equal(x1, x2)
-
-
-@operation(shape=shapes.broadcast)
-def greater(x1: Any, x2: Any) -> Any:
-    """Elementwise `x1 > x2`."""
-    return k.xp.greater(x1, x2)
-
-
-@operation(shape=shapes.broadcast)
-def greater_equal(x1: Any, x2: Any) -> Any:
-    """Elementwise `x1 >= x2`."""
-    return k.xp.greater_equal(x1, x2)
-
-
-@operation(shape=shapes.broadcast)
-def logical_and(x1: Any, x2: Any) -> Any:
-    """Whether both values are true (not zero)."""
-    return k.xp.logical_and(x1, x2)
-
-
-@operation(shape=shapes.broadcast)
-def logical_or(x1: Any, x2: Any) -> Any:
-    """Whether at least one value is true (not zero)."""
-    return k.xp.logical_or(x1, x2)
-
-
-@operation(shape=shapes.broadcast)
-def logical_xor(x1: Any, x2: Any) -> Any:
-    """Whether exactly one value is true (not zero)."""
-    return k.xp.logical_xor(x1, x2)
+equal = _compared("equal", "Elementwise `x1 == x2`.")
+not_equal = _compared("not_equal", "Elementwise `x1 != x2`.")
+less = _compared("less", "Elementwise `x1 < x2`.")
+less_equal = _compared("less_equal", "Elementwise `x1 <= x2`.")
+greater = _compared("greater", "Elementwise `x1 > x2`.")
+greater_equal = _compared("greater_equal", "Elementwise `x1 >= x2`.")
+logical_and = _compared("logical_and", "Whether both values are true (not zero).")
+logical_or = _compared("logical_or", "Whether at least one value is true (not zero).")
+logical_xor = _compared("logical_xor", "Whether exactly one value is true (not zero).")
 
 
 @operation(shape=shapes.same)
@@ -465,22 +340,9 @@ def bitwise_not(x: Any) -> Any:
     return k.xp.invert(as_array(x))
 
 
-@operation(shape=shapes.same)
-def isnan(x: Any) -> Any:
-    """Whether the value is NaN."""
-    return k.xp.isnan(as_array(x))
-
-
-@operation(shape=shapes.same)
-def isinf(x: Any) -> Any:
-    """Whether the value is an infinity."""
-    return k.xp.isinf(as_array(x))
-
-
-@operation(shape=shapes.same)
-def isfinite(x: Any) -> Any:
-    """Whether the value is neither NaN nor an infinity."""
-    return k.xp.isfinite(as_array(x))
+isnan = _asked("isnan", "Whether the value is NaN.")
+isinf = _asked("isinf", "Whether the value is an infinity.")
+isfinite = _asked("isfinite", "Whether the value is neither NaN nor an infinity.")
 
 
 @operation(inputs=2, shape=shapes.broadcast, takes=4)

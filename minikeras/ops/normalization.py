@@ -50,12 +50,7 @@ def layer_norm(x: Any, gamma: Any, beta: Any, *, epsilon: float, axes: int = 1) 
 
 @composite(inputs=3, shape=shapes.same, keras="keras.src.ops.nn.LayerNorm", hidden={"rms_scaling": False})
 def layer_normalization(
-    x: Any,
-    gamma: Any = None,
-    beta: Any = None,
-    axis: Any = -1,
-    epsilon: float | None = None,
-    **kwargs: Any,
+    x: Any, gamma: Any = None, beta: Any = None, axis: Any = -1, epsilon: float | None = None, **kwargs: Any
 ) -> Any:
     """Layer normalisation over an axis or several (Ba et al. 2016); `gamma` and `beta` have the shape of these axes.
 

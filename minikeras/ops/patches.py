@@ -141,11 +141,7 @@ def _blocks_shape(x: Any, block_size: int, data_format: str, deep: bool) -> Any:
     return shapes.Spec(tuple(sizes), getattr(x, "dtype", None))
 
 
-def _shallow_shape(x: Any, *, block_size: int, data_format: str) -> Any:
-    return _blocks_shape(x, block_size, data_format, deep=True)
-
-
-@composite(inputs=1, shape=_shallow_shape)
+@composite(inputs=1, shape=lambda x, *, block_size, data_format: _blocks_shape(x, block_size, data_format, deep=True))
 def depth_to_space(x: Any, block_size: int, data_format: str = "channels_last") -> Any:
     """The `block_size**2` channels of a pixel as a block of so many rows and columns, four axes in all.
 
@@ -165,11 +161,7 @@ def depth_to_space(x: Any, block_size: int, data_format: str = "channels_last") 
     return reshape(x, (n, *sizes))
 
 
-def _deep_shape(x: Any, *, block_size: int, data_format: str) -> Any:
-    return _blocks_shape(x, block_size, data_format, deep=False)
-
-
-@composite(inputs=1, shape=_deep_shape)
+@composite(inputs=1, shape=lambda x, *, block_size, data_format: _blocks_shape(x, block_size, data_format, deep=False))
 def space_to_depth(x: Any, block_size: int, data_format: str = "channels_last") -> Any:
     """Blocks of `block_size` rows and columns as one pixel with `block_size**2` as many channels, four axes in all.
 

@@ -20,6 +20,7 @@ from minikeras.ops.common import (
     as_array,
     as_float,
     broadcasting,
+    elementary,
     elementwise,
     promote,
     promote_exact,
@@ -32,50 +33,10 @@ KERAS_MODULE = "keras.src.ops.numpy"
 # ---------------------------------------------------------------- one array
 
 
-@elementwise
-def cbrt(x: Any) -> Any:
-    """The cube root.
-
-    >>> from minikeras import ops
-    >>> ops.cbrt(0.125).numpy().tolist()
-    0.5
-    """
-    y = k.xp.cbrt(x)
-    return y, lambda g: g / (3 * y * y)
-
-
-@elementwise
-def deg2rad(x: Any) -> Any:
-    """Degrees as radians.
-
-    >>> from minikeras import ops
-    >>> ops.deg2rad(180.0).numpy().round(4).tolist()
-    3.1415998935699463
-    """
-    return k.xp.deg2rad(x), lambda g: g * (math.pi / 180)
-
-
-@elementwise
-def rad2deg(x: Any) -> Any:
-    """Radians as degrees.
-
-    >>> from minikeras import ops
-    >>> ops.rad2deg([0.0, 3.1415927]).numpy().tolist()
-    [0.0, 180.0]
-    """
-    return k.xp.rad2deg(x), lambda g: g * (180 / math.pi)
-
-
-@elementwise
-def exp2(x: Any) -> Any:
-    """`2 ** x`.
-
-    >>> from minikeras import ops
-    >>> ops.exp2([3, -1]).numpy().tolist()
-    [8.0, 0.5]
-    """
-    y = k.xp.exp2(x)
-    return y, lambda g: g * (y * math.log(2))
+cbrt = elementary("cbrt", "The cube root.", at_y=lambda g, y: g / (3 * y * y), example=("0.125", "0.5"))
+deg2rad = elementary("deg2rad", "Degrees as radians.", lambda g, x: g * (math.pi / 180), example=("0.0", "0.0"))
+rad2deg = elementary("rad2deg", "Radians as degrees.", lambda g, x: g * (180 / math.pi), example=("3.1415927", "180.0"))
+exp2 = elementary("exp2", "`2 ** x`.", at_y=lambda g, y: g * (y * math.log(2)), example=("[3, -1]", "[8.0, 0.5]"))
 
 
 @elementwise

@@ -236,11 +236,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     )
 
 
-def _trace_shape(x: Any, *, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    return shapes.reduced(x.shape, (axis1, axis2))
-
-
-@composite(inputs=1, shape=_trace_shape)
+@composite(inputs=1, shape=lambda x, *, offset=0, axis1=0, axis2=1: shapes.reduced(x.shape, (axis1, axis2)))
 def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """The sum of the diagonal."""
     return sum(diagonal(x, offset, axis1, axis2), -1)

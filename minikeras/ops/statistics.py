@@ -16,7 +16,7 @@ from minikeras.autodiff.op import Op, composite, operation
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops import elementwise as ew
 from minikeras.ops import reduction
-from minikeras.ops.common import as_array, as_float, promote, result_type
+from minikeras.ops.common import as_array, as_float, named, promote, result_type
 from minikeras.ops.core import cast, convert_to_tensor
 from minikeras.ops.product import matmul
 from minikeras.ops.shaping import diagonal, moveaxis, pad, reshape, take, take_along_axis, transpose
@@ -192,13 +192,8 @@ def _extreme(reduce: Any, name: str, fill: float, nothing: float, example: str) 
 
 
 def _named(function: Callable, name: str, plain: str, example: str, shape: Callable) -> Op:
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"""`{plain}` of the values that are not NaN.
-
-    >>> from minikeras import ops
-    >>> ops.{name}([3.0, float("nan"), 2.0]).numpy().tolist()
-    {example}
-    """
+    call = f'ops.{name}([3.0, float("nan"), 2.0]).numpy().tolist()'
+    named(function, name, f"`{plain}` of the values that are not NaN.", call, example)
     return composite(function, inputs=1, shape=shape)
 
 
@@ -272,11 +267,7 @@ def ptp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 # ---------------------------------------------------------------- correlation
 
 
-def _corrcoef_shape(x: Any) -> Any:
-    return (x.shape[0], x.shape[0]) if x.ndim > 1 else ()
-
-
-@composite(shape=_corrcoef_shape)
+@composite(shape=lambda x: (x.shape[0], x.shape[0]) if x.ndim > 1 else ())
 def corrcoef(x: Any) -> Any:
     """The correlations (n, n) of n variables, each a row of `x`; of one row alone 1.
 
@@ -293,10 +284,6 @@ def corrcoef(x: Any) -> Any:
     return reshape(y, ()) if x.ndim < 2 else y
 
 
-def _correlate_shape(x1: Any, x2: Any, *, mode: str = "valid") -> Any:
-    return _correlated(x1.shape, x2.shape, mode)[1:]
-
-
 def _correlated(shape1: Any, shape2: Any, mode: str) -> tuple[Any, Any]:
     """The first of all products of shifted vectors that a mode keeps, and how many it keeps."""
     if len(shape1) != 1 or len(shape2) != 1 or mode not in ("valid", "same", "full"):
@@ -311,7 +298,7 @@ def _correlated(shape1: Any, shape2: Any, mode: str) -> tuple[Any, Any]:
     return {"valid": (short - 1, long - short + 1), "same": (before, long), "full": (0, long + short - 1)}[mode]
 
 
-@composite(inputs=2, shape=_correlate_shape)
+@composite(inputs=2, shape=lambda x1, x2, *, mode="valid": _correlated(x1.shape, x2.shape, mode)[1:])
 def correlate(x1: Any, x2: Any, mode: str = "valid") -> Any:
     """The products of a vector with another one that slides along it, `y[k] = sum(x1[n + k] * x2[n])`.
 
@@ -364,11 +351,7 @@ def searchsorted(sorted_sequence: Any, values: Any, side: str = "left") -> Any:
     return k.xp.searchsorted(*promote(sorted_sequence, as_array(values)), side=side).astype("int32")
 
 
-def _argpartition_shape(x: Any, *, kth: int, axis: int | None = -1) -> Any:
-    return shapes.Spec(shapes.running(x, axis=axis), "int32")
-
-
-@operation(inputs=1, shape=_argpartition_shape)
+@operation(inputs=1, shape=lambda x, *, kth, axis=-1: shapes.Spec(shapes.running(x, axis=axis), "int32"))
 def argpartition(x: Any, kth: int, axis: int | None = -1) -> Any:
     """Indices that put the value number `kth` into its place, smaller ones before it, int32; with None flattened.
 
@@ -384,11 +367,7 @@ def argpartition(x: Any, kth: int, axis: int | None = -1) -> Any:
     return k.xp.argpartition(as_array(x), kth, axis=axis).astype("int32")
 
 
-def _histogram_shape(x: Any, *, bins: int = 10, range: Any = None) -> Any:
-    return (bins,), (bins + 1,)
-
-
-@operation(inputs=1, shape=_histogram_shape)
+@operation(inputs=1, shape=lambda x, *, bins=10, range=None: ((bins,), (bins + 1,)))
 def histogram(x: Any, bins: int = 10, range: Any = None) -> Any:
     """How many values lie in each of so many bins of equal width, and the limits of the bins, both as floats.
 
