@@ -421,10 +421,18 @@ def _folded(fn: Callable, parts: list[Any], initializer: Any) -> Any:
 
 
 def rnn(
-    step_function: Callable, inputs: Any, initial_states: Any, go_backwards: bool = False, mask: Any = None,
-    constants: Any = None, unroll: bool = False, input_length: Any = None, time_major: bool = False,
-    zero_output_for_mask: bool = False, return_all_outputs: bool = True,
-) -> tuple[Any, Any, list[Any]]:  # fmt: skip
+    step_function: Callable,
+    inputs: Any,
+    initial_states: Any,
+    go_backwards: bool = False,
+    mask: Any = None,
+    constants: Any = None,
+    unroll: bool = False,
+    input_length: Any = None,
+    time_major: bool = False,
+    zero_output_for_mask: bool = False,
+    return_all_outputs: bool = True,
+) -> tuple[Any, Any, list[Any]]:
     """A function called for each step of sequences, with the states that it returned at the step before.
 
     Args:
@@ -502,18 +510,27 @@ depthwise_conv2d = _convolution(ops.depthwise_conv, "Convolution of each channel
 
 
 def separable_conv2d(
-    x: Any, depthwise_kernel: Any, pointwise_kernel: Any, strides: Any = 1, padding: str = "valid",
-    data_format: Any = None, dilation_rate: Any = 1,
-) -> Any:  # fmt: skip
+    x: Any,
+    depthwise_kernel: Any,
+    pointwise_kernel: Any,
+    strides: Any = 1,
+    padding: str = "valid",
+    data_format: Any = None,
+    dilation_rate: Any = 1,
+) -> Any:
     """A depthwise convolution of pictures, then one with windows of one position."""
     return ops.separable_conv(x, depthwise_kernel, pointwise_kernel, strides, padding, data_format, dilation_rate)
 
 
 def _pooling(meaning: str, name: str) -> Callable[..., Any]:
     def pool(
-        x: Any, pool_size: Any, strides: Any = 1, padding: str = "valid", data_format: Any = None,
+        x: Any,
+        pool_size: Any,
+        strides: Any = 1,
+        padding: str = "valid",
+        data_format: Any = None,
         pool_mode: str = "max",
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         if pool_mode not in ("max", "avg"):
             raise ValueError(f"{name} takes 'max' or 'avg' for pool_mode, got {pool_mode!r}.")
         return (ops.max_pool if pool_mode == "max" else ops.average_pool)(x, pool_size, strides, padding, data_format)
@@ -526,9 +543,14 @@ pool3d = _pooling("volumes", "pool3d")
 
 
 def conv2d_transpose(
-    x: Any, kernel: Any, output_shape: Any, strides: Any = (1, 1), padding: str = "valid", data_format: Any = None,
+    x: Any,
+    kernel: Any,
+    output_shape: Any,
+    strides: Any = (1, 1),
+    padding: str = "valid",
+    data_format: Any = None,
     dilation_rate: Any = (1, 1),
-) -> Any:  # fmt: skip
+) -> Any:
     """The gradient of `conv2d` at its input.
 
     Args:
@@ -679,9 +701,13 @@ def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False
 
 
 def binary_focal_crossentropy(
-    target: Any, output: Any, apply_class_balancing: bool = False, alpha: float = 0.25, gamma: float = 2.0,
+    target: Any,
+    output: Any,
+    apply_class_balancing: bool = False,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
     from_logits: bool = False,
-) -> Any:  # fmt: skip
+) -> Any:
     """`binary_crossentropy`, elementwise, less where predictions are right (Lin et al. 2018).
 
     >>> from minikeras import backend as K

@@ -420,9 +420,15 @@ def binary_crossentropy(
 
 @_in_single
 def binary_focal_crossentropy(
-    y_true: Any, y_pred: Any, apply_class_balancing: bool = False, alpha: float = 0.25, gamma: float = 2.0,
-    from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1,
-) -> Any:  # fmt: skip
+    y_true: Any,
+    y_pred: Any,
+    apply_class_balancing: bool = False,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    from_logits: bool = False,
+    label_smoothing: float = 0.0,
+    axis: int = -1,
+) -> Any:
     """Binary cross-entropy, each element weighted by `(1 - p)**gamma`, p the truth's probability (Lin et al. 2017).
 
     Args:
@@ -443,9 +449,14 @@ def binary_focal_crossentropy(
 
 @_in_single
 def categorical_focal_crossentropy(
-    y_true: Any, y_pred: Any, alpha: float = 0.25, gamma: float = 2.0, from_logits: bool = False,
-    label_smoothing: float = 0.0, axis: int = -1,
-) -> Any:  # fmt: skip
+    y_true: Any,
+    y_pred: Any,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    from_logits: bool = False,
+    label_smoothing: float = 0.0,
+    axis: int = -1,
+) -> Any:
     """The sum along `axis` of `-alpha * (1 - y_pred)**gamma * y_true * log(y_pred)` (Lin et al. 2017).
 
     Args:
@@ -529,9 +540,14 @@ def ctc(y_true: Any, y_pred: Any) -> Any:
 
 @_in_single
 def circle(
-    y_true: Any, y_pred: Any, ref_labels: Any = None, ref_embeddings: Any = None, remove_diagonal: bool = True,
-    gamma: float = 80, margin: float = 0.4,
-) -> Any:  # fmt: skip
+    y_true: Any,
+    y_pred: Any,
+    ref_labels: Any = None,
+    ref_embeddings: Any = None,
+    remove_diagonal: bool = True,
+    gamma: float = 80,
+    margin: float = 0.4,
+) -> Any:
     """The circle loss of embeddings: those of a class close, those of others far (Sun et al. 2020).
 
     With d the cosine distance (at least 0), `softplus(logsumexp(gamma * (margin + d) * (d - margin)) + logsumexp(gamma
@@ -878,9 +894,13 @@ class LossFunctionWrapper(Loss):
     """
 
     def __init__(
-        self, fn: Callable, reduction: str | None = "sum_over_batch_size", name: str | None = None, dtype: Any = None,
+        self,
+        fn: Callable,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
         **kwargs: Any,
-    ):  # fmt: skip
+    ):
         super().__init__(name, reduction, dtype)
         self.fn = fn
         self._fn_kwargs = kwargs

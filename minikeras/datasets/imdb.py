@@ -19,9 +19,16 @@ INDEX_MD5 = "bfafd718b763782e994055a2d397834f"
 
 @user_facing
 def load_data(
-    path: str = "imdb.npz", num_words: int | None = None, skip_top: int = 0, maxlen: int | None = None, seed: int = 113,
-    start_char: int | None = 1, oov_char: int | None = 2, index_from: int = 3, **kwargs: Any,
-) -> tuple[tuple[Any, Any], tuple[Any, Any]]:  # fmt: skip
+    path: str = "imdb.npz",
+    num_words: int | None = None,
+    skip_top: int = 0,
+    maxlen: int | None = None,
+    seed: int = 113,
+    start_char: int | None = 1,
+    oov_char: int | None = 2,
+    index_from: int = 3,
+    **kwargs: Any,
+) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """Load IMDB's reviews as `(x_train, y_train), (x_test, y_test)`.
 
     A word's number in the data is its rank by frequency (1 for the most frequent), plus `index_from`.

@@ -24,9 +24,16 @@ _LABELS = (
 
 @user_facing
 def load_data(
-    path: str = "reuters.npz", num_words: int | None = None, skip_top: int = 0, maxlen: int | None = None,
-    test_split: float = 0.2, seed: int = 113, start_char: int | None = 1, oov_char: int | None = 2, index_from: int = 3,
-) -> tuple[tuple[Any, Any], tuple[Any, Any]]:  # fmt: skip
+    path: str = "reuters.npz",
+    num_words: int | None = None,
+    skip_top: int = 0,
+    maxlen: int | None = None,
+    test_split: float = 0.2,
+    seed: int = 113,
+    start_char: int | None = 1,
+    oov_char: int | None = 2,
+    index_from: int = 3,
+) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """Load the Reuters newswires as `(x_train, y_train), (x_test, y_test)`.
 
     A word's number in the data is its rank by frequency (1 for the most frequent), plus `index_from`.

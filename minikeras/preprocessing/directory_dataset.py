@@ -135,9 +135,13 @@ def _part(
 
 
 def _dataset(
-    paths: list[str], labels: list[int] | None, classes: int, options: Options, load: Callable[[str], Any],
+    paths: list[str],
+    labels: list[int] | None,
+    classes: int,
+    options: Options,
+    load: Callable[[str], Any],
     seed: int | None,
-) -> Dataset:  # fmt: skip
+) -> Dataset:
     """Files to batches; with a seed in another order in each pass."""
     targets = [] if labels is None else [_encoded(labels, options.label_mode, classes)]
     dataset = Dataset.from_arrays(paths, *targets)

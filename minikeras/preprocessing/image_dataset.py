@@ -21,13 +21,25 @@ EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 
 @user_facing
 def image_dataset_from_directory(
-    directory: str | os.PathLike, labels: Any = "inferred", label_mode: str | None = "int",
-    class_names: Sequence[str] | None = None, color_mode: str = "rgb", batch_size: int | None = 32,
-    image_size: int | Sequence[int] = (256, 256), shuffle: bool = True, seed: int | None = None,
-    validation_split: float | None = None, subset: str | None = None, interpolation: str = "bilinear",
-    follow_links: bool = False, crop_to_aspect_ratio: bool = False, pad_to_aspect_ratio: bool = False,
-    data_format: str | None = None, format: str = "tf", verbose: bool = True,
-) -> Any:  # fmt: skip
+    directory: str | os.PathLike,
+    labels: Any = "inferred",
+    label_mode: str | None = "int",
+    class_names: Sequence[str] | None = None,
+    color_mode: str = "rgb",
+    batch_size: int | None = 32,
+    image_size: int | Sequence[int] = (256, 256),
+    shuffle: bool = True,
+    seed: int | None = None,
+    validation_split: float | None = None,
+    subset: str | None = None,
+    interpolation: str = "bilinear",
+    follow_links: bool = False,
+    crop_to_aspect_ratio: bool = False,
+    pad_to_aspect_ratio: bool = False,
+    data_format: str | None = None,
+    format: str = "tf",
+    verbose: bool = True,
+) -> Any:
     """A `Dataset` of the pictures in a folder (`.bmp`, `.gif`, `.jpeg`, `.jpg`, `.png`), read while it is iterated.
 
     Args:

@@ -17,9 +17,13 @@ from minikeras.utils.checks import number, one_of, whole
 
 @user_facing
 def pad_sequences(
-    sequences: Any, maxlen: int | None = None, dtype: Any = "int32", padding: str = "pre", truncating: str = "pre",
+    sequences: Any,
+    maxlen: int | None = None,
+    dtype: Any = "int32",
+    padding: str = "pre",
+    truncating: str = "pre",
     value: Any = 0.0,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Put sequences of different lengths into one array.
 
     Args:
@@ -90,10 +94,19 @@ class TimeseriesGenerator(PyDataset):
     """
 
     def __init__(
-        self, data: Any, targets: Any, length: int, sampling_rate: int = 1, stride: int = 1, start_index: int = 0,
-        end_index: int | None = None, shuffle: bool = False, reverse: bool = False, batch_size: int = 128,
+        self,
+        data: Any,
+        targets: Any,
+        length: int,
+        sampling_rate: int = 1,
+        stride: int = 1,
+        start_index: int = 0,
+        end_index: int | None = None,
+        shuffle: bool = False,
+        reverse: bool = False,
+        batch_size: int = 128,
         **kwargs: Any,
-    ):  # fmt: skip
+    ):
         super().__init__(**kwargs)
         for name, value in (("data", data), ("targets", targets)):
             if not hasattr(value, "__len__") or not hasattr(value, "__getitem__") or isinstance(value, (str, dict)):
@@ -198,9 +211,15 @@ def make_sampling_table(size: int, sampling_factor: float = 1e-5) -> np.ndarray:
 
 @user_facing
 def skipgrams(
-    sequence: Sequence[int], vocabulary_size: int, window_size: int = 4, negative_samples: float = 1.0,
-    shuffle: bool = True, categorical: bool = False, sampling_table: Any = None, seed: int | None = None,
-) -> tuple[list[list[int]], list[Any]]:  # fmt: skip
+    sequence: Sequence[int],
+    vocabulary_size: int,
+    window_size: int = 4,
+    negative_samples: float = 1.0,
+    shuffle: bool = True,
+    categorical: bool = False,
+    sampling_table: Any = None,
+    seed: int | None = None,
+) -> tuple[list[list[int]], list[Any]]:
     """Pairs of words: with a neighbour (label 1), and with a word drawn from the vocabulary (label 0).
 
     Random numbers come from Python's `random`, which is seeded anew where the pairs are shuffled.

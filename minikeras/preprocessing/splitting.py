@@ -13,9 +13,13 @@ from minikeras.tracebacks import user_facing
 
 @user_facing
 def split_dataset(
-    dataset: Any, left_size: float | int | None = None, right_size: float | int | None = None, shuffle: bool = False,
-    seed: int | None = None, preferred_backend: str | None = None,
-) -> tuple[Dataset, Dataset]:  # fmt: skip
+    dataset: Any,
+    left_size: float | int | None = None,
+    right_size: float | int | None = None,
+    shuffle: bool = False,
+    seed: int | None = None,
+    preferred_backend: str | None = None,
+) -> tuple[Dataset, Dataset]:
     """Two datasets: the first samples, and the last ones.
 
     Args:

@@ -42,9 +42,13 @@ def text_to_word_sequence(input_text: str, filters: str = FILTERS, lower: bool =
 
 
 def one_hot(
-    input_text: str, n: int, filters: str = FILTERS, lower: bool = True, split: str = " ",
+    input_text: str,
+    n: int,
+    filters: str = FILTERS,
+    lower: bool = True,
+    split: str = " ",
     analyzer: Callable[[str], Iterable[str]] | None = None,
-) -> list[int]:  # fmt: skip
+) -> list[int]:
     """Number the words of a text by Python's `hash`, from 1 to `n - 1`; see `hashing_trick`.
 
     Python salts its hashes: the numbers differ from one run to the next unless `PYTHONHASHSEED` is set.
@@ -53,9 +57,14 @@ def one_hot(
 
 
 def hashing_trick(
-    text: str, n: int, hash_function: Callable[[str], int] | str | None = None, filters: str = FILTERS,
-    lower: bool = True, split: str = " ", analyzer: Callable[[str], Iterable[str]] | None = None,
-) -> list[int]:  # fmt: skip
+    text: str,
+    n: int,
+    hash_function: Callable[[str], int] | str | None = None,
+    filters: str = FILTERS,
+    lower: bool = True,
+    split: str = " ",
+    analyzer: Callable[[str], Iterable[str]] | None = None,
+) -> list[int]:
     """Number the words of a text by a hash function; different words may get the same number.
 
     Args:
@@ -111,10 +120,16 @@ class Tokenizer(UserFacing):
     """
 
     def __init__(
-        self, num_words: int | None = None, filters: str = FILTERS, lower: bool = True, split: str = " ",
-        char_level: bool = False, oov_token: str | None = None, analyzer: Callable[[str], Iterable[str]] | None = None,
+        self,
+        num_words: int | None = None,
+        filters: str = FILTERS,
+        lower: bool = True,
+        split: str = " ",
+        char_level: bool = False,
+        oov_token: str | None = None,
+        analyzer: Callable[[str], Iterable[str]] | None = None,
         **kwargs: Any,
-    ):  # fmt: skip
+    ):
         if "nb_words" in kwargs:
             warnings.warn("Tokenizer's argument nb_words is now called num_words.", stacklevel=2)
             num_words = kwargs.pop("nb_words")

@@ -24,11 +24,20 @@ class Text(str):
 
 @user_facing
 def text_dataset_from_directory(
-    directory: str | os.PathLike, labels: Any = "inferred", label_mode: str | None = "int",
-    class_names: Sequence[str] | None = None, batch_size: int | None = 32, max_length: int | None = None,
-    shuffle: bool = True, seed: int | None = None, validation_split: float | None = None, subset: str | None = None,
-    follow_links: bool = False, format: str = "tf", verbose: bool = True,
-) -> Any:  # fmt: skip
+    directory: str | os.PathLike,
+    labels: Any = "inferred",
+    label_mode: str | None = "int",
+    class_names: Sequence[str] | None = None,
+    batch_size: int | None = 32,
+    max_length: int | None = None,
+    shuffle: bool = True,
+    seed: int | None = None,
+    validation_split: float | None = None,
+    subset: str | None = None,
+    follow_links: bool = False,
+    format: str = "tf",
+    verbose: bool = True,
+) -> Any:
     """A `Dataset` of the texts (`.txt`, UTF-8) in a folder, read while it is iterated.
 
     Args:

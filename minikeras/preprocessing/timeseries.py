@@ -13,10 +13,18 @@ from minikeras.utils.checks import flag, one_of, whole
 
 @user_facing
 def timeseries_dataset_from_array(
-    data: Any, targets: Any, sequence_length: int, sequence_stride: int = 1, sampling_rate: int = 1,
-    batch_size: int | None = 128, shuffle: bool = False, seed: int | None = None, start_index: int | None = None,
-    end_index: int | None = None, format: str = "tf",
-) -> Dataset:  # fmt: skip
+    data: Any,
+    targets: Any,
+    sequence_length: int,
+    sequence_stride: int = 1,
+    sampling_rate: int = 1,
+    batch_size: int | None = 128,
+    shuffle: bool = False,
+    seed: int | None = None,
+    start_index: int | None = None,
+    end_index: int | None = None,
+    format: str = "tf",
+) -> Dataset:
     """Windows of equal length over `data`.
 
     Window n begins at time `t = start_index + n * sequence_stride` and has the times `t`, `t + sampling_rate`, and so

@@ -12,9 +12,15 @@ _LONGEST = 80  # characters of a value in a message
 
 
 def whole(
-    name: str, value: Any, at_least: int | None = None, *, at_most: int | None = None, owner: str = "",
-    optional: bool = False, floats: bool = False,
-) -> Any:  # fmt: skip
+    name: str,
+    value: Any,
+    at_least: int | None = None,
+    *,
+    at_most: int | None = None,
+    owner: str = "",
+    optional: bool = False,
+    floats: bool = False,
+) -> Any:
     """`value` as an int; integers of NumPy and arrays of one integer without axes are taken, booleans are not.
 
     Args:
@@ -37,10 +43,18 @@ def whole(
 
 
 def number(
-    name: str, value: Any, low: float | None = None, high: float | None = None, *, above: float | None = None,
-    below: float | None = None, owner: str = "", optional: bool = False, functions: bool = False,
+    name: str,
+    value: Any,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+    owner: str = "",
+    optional: bool = False,
+    functions: bool = False,
     infinite: bool = False,
-) -> Any:  # fmt: skip
+) -> Any:
     """`value` as a float; NaN and booleans are refused, numbers of NumPy and arrays of one number without axes are not.
 
     Args:

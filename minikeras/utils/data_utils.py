@@ -34,10 +34,18 @@ __all__ = [
 
 @user_facing
 def get_file(
-    fname: Any = None, origin: str | None = None, untar: bool = False, md5_hash: str | None = None,
-    file_hash: str | None = None, cache_subdir: str = "datasets", hash_algorithm: str = "auto", extract: bool = False,
-    archive_format: Any = "auto", cache_dir: Any = None, force_download: bool = False,
-) -> str:  # fmt: skip
+    fname: Any = None,
+    origin: str | None = None,
+    untar: bool = False,
+    md5_hash: str | None = None,
+    file_hash: str | None = None,
+    cache_subdir: str = "datasets",
+    hash_algorithm: str = "auto",
+    extract: bool = False,
+    archive_format: Any = "auto",
+    cache_dir: Any = None,
+    force_download: bool = False,
+) -> str:
     """The path of a file from the network, which is fetched where it is not yet in the cache.
 
     The file, and the folder of an archive's content, appear complete and checked or not at all.

@@ -24,10 +24,19 @@ from minikeras.utils.console import announce
 
 @user_facing
 def model_to_dot(
-    model: Any, show_shapes: bool = False, show_dtype: bool = False, show_layer_names: bool = True, rankdir: str = "TB",
-    expand_nested: bool = False, dpi: int = 200, subgraph: bool = False, show_layer_activations: bool = False,
-    show_trainable: bool = False, splines: str = "ortho", **kwargs: Any,
-) -> Any:  # fmt: skip
+    model: Any,
+    show_shapes: bool = False,
+    show_dtype: bool = False,
+    show_layer_names: bool = True,
+    rankdir: str = "TB",
+    expand_nested: bool = False,
+    dpi: int = 200,
+    subgraph: bool = False,
+    show_layer_activations: bool = False,
+    show_trainable: bool = False,
+    splines: str = "ortho",
+    **kwargs: Any,
+) -> Any:
     """A model as a graph of pydot's; see `plot_model` for the arguments.
 
     Args:
@@ -52,10 +61,19 @@ def model_to_dot(
 
 @user_facing
 def plot_model(
-    model: Any, to_file: Any = "model.png", show_shapes: bool = False, show_dtype: bool = False,
-    show_layer_names: bool = False, rankdir: str = "TB", expand_nested: bool = False, dpi: int = 200,
-    show_layer_activations: bool = False, show_trainable: bool = False, splines: str = "ortho", **kwargs: Any,
-) -> Any:  # fmt: skip
+    model: Any,
+    to_file: Any = "model.png",
+    show_shapes: bool = False,
+    show_dtype: bool = False,
+    show_layer_names: bool = False,
+    rankdir: str = "TB",
+    expand_nested: bool = False,
+    dpi: int = 200,
+    show_layer_activations: bool = False,
+    show_trainable: bool = False,
+    splines: str = "ortho",
+    **kwargs: Any,
+) -> Any:
     """Draw a model's layers and how they are connected.
 
     Args:
@@ -184,9 +202,13 @@ def _operations(model: Any) -> list[Any]:
 
 
 def _label(
-    layer: Any, show_shapes: bool, show_dtype: bool, show_layer_names: bool, show_layer_activations: bool,
+    layer: Any,
+    show_shapes: bool,
+    show_dtype: bool,
+    show_layer_names: bool,
+    show_layer_activations: bool,
     show_trainable: bool,
-) -> str:  # fmt: skip
+) -> str:
     """A table in Graphviz's HTML."""
     kind = kind_of(layer)
     cells = []

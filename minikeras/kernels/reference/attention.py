@@ -13,9 +13,18 @@ _HIDDEN, _HIDDEN_HALF = -2e38, -6e4
 
 @kernel
 def attention(
-    k: Kernels, query: Any, key: Any, value: Any, scale: float, mask: Any = None, causal: bool = False,
-    keep: Any = None, keep_scale: float = 1.0, zero_empty: bool = False, wants_weights: bool = True,
-) -> tuple[Any, Any]:  # fmt: skip
+    k: Kernels,
+    query: Any,
+    key: Any,
+    value: Any,
+    scale: float,
+    mask: Any = None,
+    causal: bool = False,
+    keep: Any = None,
+    keep_scale: float = 1.0,
+    zero_empty: bool = False,
+    wants_weights: bool = True,
+) -> tuple[Any, Any]:
     """`softmax(query key^T scale) value` for each head: (result (batch, steps, heads, size), weights).
 
     Args:
@@ -49,9 +58,19 @@ def attention(
 
 @kernel
 def attention_grad(
-    k: Kernels, g: Any, query: Any, key: Any, value: Any, weights: Any, scale: float, mask: Any = None,
-    causal: bool = False, keep: Any = None, keep_scale: float = 1.0, g_weights: Any = None,
-) -> tuple[Any, Any, Any]:  # fmt: skip
+    k: Kernels,
+    g: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    weights: Any,
+    scale: float,
+    mask: Any = None,
+    causal: bool = False,
+    keep: Any = None,
+    keep_scale: float = 1.0,
+    g_weights: Any = None,
+) -> tuple[Any, Any, Any]:
     """The gradients at query, key and value, from those at the result, `g`, and at the weights (None: 0).
 
     The other arguments are as for `attention`.

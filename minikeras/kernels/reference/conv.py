@@ -113,9 +113,18 @@ def epilogue(k: Kernels, y: Any, bias: Any, activation: str | None) -> Any:
 
 @kernel
 def conv(
-    k: Kernels, x: Any, kernel: Any, bias: Any = None, *, strides: Ints, padding: Padding, dilation: Ints,
-    groups: int = 1, activation: str | None = None, out: Any = None,
-) -> Any:  # fmt: skip
+    k: Kernels,
+    x: Any,
+    kernel: Any,
+    bias: Any = None,
+    *,
+    strides: Ints,
+    padding: Padding,
+    dilation: Ints,
+    groups: int = 1,
+    activation: str | None = None,
+    out: Any = None,
+) -> Any:
     """`activation(x * kernel + bias)`: `x` (n, *spatial, c), `kernel` (*size, c / groups, f), `bias` (f,) or None.
 
     Returns (n, *outputs, f).  Filters and channels fall into `groups` equal parts; each part sees only its own.
@@ -131,9 +140,17 @@ def conv(
 
 @kernel
 def conv_input_grad(
-    k: Kernels, g: Any, kernel: Any, x_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, groups: int = 1,
+    k: Kernels,
+    g: Any,
+    kernel: Any,
+    x_shape: Ints,
+    *,
+    strides: Ints,
+    padding: Padding,
+    dilation: Ints,
+    groups: int = 1,
     out: Any = None,
-) -> Any:  # fmt: skip
+) -> Any:
     """The gradient at a convolution's input, from the gradient `g` before the bias."""
     xp = k.xp
     size, channels = kernel.shape[:-2], kernel.shape[-2]
@@ -154,9 +171,17 @@ def conv_input_grad(
 
 @kernel
 def conv_kernel_grad(
-    k: Kernels, x: Any, g: Any, kernel_shape: Ints, *, strides: Ints, padding: Padding, dilation: Ints, groups: int = 1,
+    k: Kernels,
+    x: Any,
+    g: Any,
+    kernel_shape: Ints,
+    *,
+    strides: Ints,
+    padding: Padding,
+    dilation: Ints,
+    groups: int = 1,
     out: Any = None,
-) -> Any:  # fmt: skip
+) -> Any:
     """The gradient of a convolution's kernel, from its input `x` and the gradient `g` before the bias."""
     out = k.empty(kernel_shape, g.dtype) if out is None else out
     columns = _columns(k, x, kernel_shape[:-2], strides, padding, dilation, groups)

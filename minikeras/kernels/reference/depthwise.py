@@ -10,9 +10,17 @@ from minikeras.kernels.table import Kernels, kernel
 
 @kernel
 def depthwise_conv(
-    k: Kernels, x: Any, kernel: Any, bias: Any = None, *, strides: Ints, padding: Padding, dilation: Ints,
-    activation: str | None = None, out: Any = None,
-) -> Any:  # fmt: skip
+    k: Kernels,
+    x: Any,
+    kernel: Any,
+    bias: Any = None,
+    *,
+    strides: Ints,
+    padding: Padding,
+    dilation: Ints,
+    activation: str | None = None,
+    out: Any = None,
+) -> Any:
     """Each channel convolved with its own m filters: `x` (n, *spatial, c), `kernel` (*size, c, m), `bias` (c * m,).
 
     Returns (n, *outputs, c * m): channel i's j-th filter gives output channel i * m + j.

@@ -18,9 +18,19 @@ _GROUP = 1 << 18  # pixels transformed at a time
 
 @kernel
 def affine_images(
-    k: Kernels, images: Any, rows: Any, matrices: Any, *, order: int = 1, fill_mode: str = "nearest", cval: float = 0.0,
-    channel_shifts: Any = None, flips: Any = None, scale: float | None = None, out: Any = None,
-) -> Any:  # fmt: skip
+    k: Kernels,
+    images: Any,
+    rows: Any,
+    matrices: Any,
+    *,
+    order: int = 1,
+    fill_mode: str = "nearest",
+    cval: float = 0.0,
+    channel_shifts: Any = None,
+    flips: Any = None,
+    scale: float | None = None,
+    out: Any = None,
+) -> Any:
     """A batch of pictures, each moved by an affine map, then brightened, mirrored and scaled: (batch, h, w, channels).
 
     Everything but `images` and `out` is in host memory.

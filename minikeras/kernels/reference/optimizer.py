@@ -40,9 +40,17 @@ def sgd_momentum(
 
 @kernel
 def rmsprop(
-    k: Kernels, p: Any, g: Any, v: Any, lr: Any, rho: float, epsilon: float, momentum: float = 0.0,
-    momentum_buffer: Any = None, average_gradient: Any = None,
-) -> None:  # fmt: skip
+    k: Kernels,
+    p: Any,
+    g: Any,
+    v: Any,
+    lr: Any,
+    rho: float,
+    epsilon: float,
+    momentum: float = 0.0,
+    momentum_buffer: Any = None,
+    average_gradient: Any = None,
+) -> None:
     """RMSprop (Hinton 2012): `v` averages `g**2`, and `p` falls by `lr * g / sqrt(v + epsilon)`.
 
     Given `average_gradient`, the centered form: the root is of `v - average_gradient**2 + epsilon`.  Given
@@ -76,9 +84,17 @@ def rmsprop(
 
 @kernel
 def adam(
-    k: Kernels, p: Any, g: Any, m: Any, v: Any, alpha: Any, beta_1: float, beta_2: float, epsilon: float,
+    k: Kernels,
+    p: Any,
+    g: Any,
+    m: Any,
+    v: Any,
+    alpha: Any,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
     vhat: Any = None,
-) -> None:  # fmt: skip
+) -> None:
     """Adam (Kingma and Ba 2015): `m` averages `g`, `v` averages `g**2`, and `p -= alpha * m / (sqrt(v) + epsilon)`.
 
     `alpha` is the bias-corrected rate `lr * sqrt(1 - beta_2**t) / (1 - beta_1**t)`, t = 1 in the first step.  Given

@@ -231,10 +231,20 @@ def _histories(k: Kernels, with_residual: bool, x: Any, *states: Any) -> list[An
 
 @kernel
 def simple_rnn(
-    k: Kernels, x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, *, mask: Any = None,
-    recurrent_mask: Any = None, activation: str | None = "tanh", with_residual: bool = True, cell: Cell | None = None,
+    k: Kernels,
+    x: Any,
+    h0: Any,
+    kernel: Any,
+    recurrent_kernel: Any,
+    bias: Any,
+    *,
+    mask: Any = None,
+    recurrent_mask: Any = None,
+    activation: str | None = "tanh",
+    with_residual: bool = True,
+    cell: Cell | None = None,
     loop: Loop | None = None,
-) -> tuple[Any, Any, Any]:  # fmt: skip
+) -> tuple[Any, Any, Any]:
     """`h_t = activation(x_t @ kernel + bias + h_{t-1} @ recurrent_kernel)`.
 
     Returns (outputs (n, t, u), last h (n, u), residual); the residual is None unless `with_residual`.
@@ -303,11 +313,23 @@ def _simple_cell_grad(k: Kernels, activation: str | None, s: int, y: Any, g_h: A
 
 @kernel
 def lstm(
-    k: Kernels, x: Any, h0: Any, c0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, *, mask: Any = None,
-    input_mask: Any = None, recurrent_mask: Any = None, activation: str | None = "tanh",
-    recurrent_activation: str | None = "sigmoid", with_residual: bool = True, cell: Cell | None = None,
+    k: Kernels,
+    x: Any,
+    h0: Any,
+    c0: Any,
+    kernel: Any,
+    recurrent_kernel: Any,
+    bias: Any,
+    *,
+    mask: Any = None,
+    input_mask: Any = None,
+    recurrent_mask: Any = None,
+    activation: str | None = "tanh",
+    recurrent_activation: str | None = "sigmoid",
+    with_residual: bool = True,
+    cell: Cell | None = None,
     loop: Loop | None = None,
-) -> tuple[Any, Any, Any, Any]:  # fmt: skip
+) -> tuple[Any, Any, Any, Any]:
     """Long short-term memory (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
 
     Gates i, f, g, o along the 4u columns: `c_t = f * c_{t-1} + i * g`, `h_t = o * activation(c_t)`.
@@ -339,9 +361,14 @@ def lstm(
 
 @kernel
 def lstm_grad(
-    k: Kernels, g_outputs: Any, g_h: Any, g_c: Any, residual: Any, needs_x: bool = True,
+    k: Kernels,
+    g_outputs: Any,
+    g_h: Any,
+    g_c: Any,
+    residual: Any,
+    needs_x: bool = True,
     outs: tuple = (None, None, None),
-) -> tuple[Any, ...]:  # fmt: skip
+) -> tuple[Any, ...]:
     """Backward of `lstm`: gradients of (x or None, h0, c0, kernel, recurrent_kernel, bias or None).
 
     `g_outputs`, `g_h`, `g_c`: gradients of the results, None where one was unused.  `outs`: destinations of the three
@@ -403,11 +430,23 @@ def _lstm_cell_grad(
 
 @kernel
 def gru(
-    k: Kernels, x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, *, mask: Any = None,
-    input_mask: Any = None, recurrent_mask: Any = None, activation: str | None = "tanh",
-    recurrent_activation: str | None = "sigmoid", reset_after: bool = True, with_residual: bool = True,
-    cell: Cell | None = None, loop: Loop | None = None,
-) -> tuple[Any, Any, Any]:  # fmt: skip
+    k: Kernels,
+    x: Any,
+    h0: Any,
+    kernel: Any,
+    recurrent_kernel: Any,
+    bias: Any,
+    *,
+    mask: Any = None,
+    input_mask: Any = None,
+    recurrent_mask: Any = None,
+    activation: str | None = "tanh",
+    recurrent_activation: str | None = "sigmoid",
+    reset_after: bool = True,
+    with_residual: bool = True,
+    cell: Cell | None = None,
+    loop: Loop | None = None,
+) -> tuple[Any, Any, Any]:
     """Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078): `h_t = z * h_{t-1} + (1 - z) * candidate`.
 
     Gates z, r, candidate along the 3u columns.  `reset_after` applies r to the recurrent product of the candidate
@@ -562,9 +601,16 @@ def _reset_first_cell(
 
 
 def _reset_first_cell_grad(
-    by: _Means, s: int, gates: Any, state: Any, candidate_kernel: Any, history: Any, g_h: Any, g_gates: Any,
+    by: _Means,
+    s: int,
+    gates: Any,
+    state: Any,
+    candidate_kernel: Any,
+    history: Any,
+    g_h: Any,
+    g_gates: Any,
     g_state: Any,
-) -> None:  # fmt: skip
+) -> None:
     """As `_gru_cell_grad`; `g_state` becomes the gradient at the state that the reset gate multiplied."""
     k, activation, recurrent_activation = by
     gate, g_gate = gates[:, s], g_gates[:, s]

@@ -35,9 +35,15 @@ class FileIterator(PictureIterator):
     _sample_weight: Any = None
 
     def _set_up_files(
-        self, target_size: Sequence[int], color_mode: str, class_mode: str | None, subset: str | None,
-        interpolation: str, keep_aspect_ratio: bool, on_error: str,
-    ) -> None:  # fmt: skip
+        self,
+        target_size: Sequence[int],
+        color_mode: str,
+        class_mode: str | None,
+        subset: str | None,
+        interpolation: str,
+        keep_aspect_ratio: bool,
+        on_error: str,
+    ) -> None:
         self.color_mode = one_of("color_mode", color_mode, files.COLOR_MODES)
         self.class_mode = one_of("class_mode", class_mode, self.allowed_class_modes)
         self.interpolation = one_of("interpolation", interpolation, files.INTERPOLATIONS)
@@ -160,13 +166,28 @@ class DirectoryIterator(FileIterator):
     allowed_class_modes = ("categorical", "binary", "sparse", "input", None)
 
     def __init__(
-        self, directory: str | os.PathLike, image_data_generator: Any, target_size: Sequence[int] = (256, 256),
-        color_mode: str = "rgb", classes: Sequence[str] | None = None, class_mode: str | None = "categorical",
-        batch_size: int = 32, shuffle: bool = True, seed: int | None = None, data_format: str | None = None,
-        save_to_dir: str | os.PathLike | None = None, save_prefix: str = "", save_format: str = "png",
-        follow_links: bool = False, subset: str | None = None, interpolation: str = "nearest",
-        keep_aspect_ratio: bool = False, dtype: Any = None, *, on_error: str = "raise",
-    ):  # fmt: skip
+        self,
+        directory: str | os.PathLike,
+        image_data_generator: Any,
+        target_size: Sequence[int] = (256, 256),
+        color_mode: str = "rgb",
+        classes: Sequence[str] | None = None,
+        class_mode: str | None = "categorical",
+        batch_size: int = 32,
+        shuffle: bool = True,
+        seed: int | None = None,
+        data_format: str | None = None,
+        save_to_dir: str | os.PathLike | None = None,
+        save_prefix: str = "",
+        save_format: str = "png",
+        follow_links: bool = False,
+        subset: str | None = None,
+        interpolation: str = "nearest",
+        keep_aspect_ratio: bool = False,
+        dtype: Any = None,
+        *,
+        on_error: str = "raise",
+    ):
         self._set_up(image_data_generator, data_format, dtype, save_to_dir, save_prefix, save_format)
         self._set_up_files(target_size, color_mode, class_mode, subset, interpolation, keep_aspect_ratio, on_error)
         self.directory = directory
@@ -221,15 +242,32 @@ class DataFrameIterator(FileIterator):
     allowed_class_modes = ("binary", "categorical", "input", "multi_output", "raw", "sparse", None)
 
     def __init__(
-        self, dataframe: Any, directory: str | os.PathLike | None = None, image_data_generator: Any = None,
-        x_col: str = "filename", y_col: Any = "class", weight_col: str | None = None,
-        target_size: Sequence[int] = (256, 256), color_mode: str = "rgb", classes: Sequence[str] | None = None,
-        class_mode: str | None = "categorical", batch_size: int = 32, shuffle: bool = True, seed: int | None = None,
-        data_format: str | None = "channels_last", save_to_dir: str | os.PathLike | None = None, save_prefix: str = "",
-        save_format: str = "png", subset: str | None = None, interpolation: str = "nearest",
-        keep_aspect_ratio: bool = False, dtype: Any = "float32", validate_filenames: bool = True, *,
+        self,
+        dataframe: Any,
+        directory: str | os.PathLike | None = None,
+        image_data_generator: Any = None,
+        x_col: str = "filename",
+        y_col: Any = "class",
+        weight_col: str | None = None,
+        target_size: Sequence[int] = (256, 256),
+        color_mode: str = "rgb",
+        classes: Sequence[str] | None = None,
+        class_mode: str | None = "categorical",
+        batch_size: int = 32,
+        shuffle: bool = True,
+        seed: int | None = None,
+        data_format: str | None = "channels_last",
+        save_to_dir: str | os.PathLike | None = None,
+        save_prefix: str = "",
+        save_format: str = "png",
+        subset: str | None = None,
+        interpolation: str = "nearest",
+        keep_aspect_ratio: bool = False,
+        dtype: Any = "float32",
+        validate_filenames: bool = True,
+        *,
         on_error: str = "raise",
-    ):  # fmt: skip
+    ):
         self._set_up(image_data_generator, data_format, dtype, save_to_dir, save_prefix, save_format)
         self._set_up_files(target_size, color_mode, class_mode, subset, interpolation, keep_aspect_ratio, on_error)
         self.directory = "" if directory is None else os.fspath(directory)

@@ -36,9 +36,14 @@ def _pillow(caller: str) -> Any:
 
 @user_facing
 def load_img(
-    path: str | bytes | os.PathLike | io.BytesIO, color_mode: str = "rgb", target_size: Sequence[int] | None = None,
-    interpolation: str = "nearest", keep_aspect_ratio: bool = False, *, grayscale: bool | None = None,
-) -> Any:  # fmt: skip
+    path: str | bytes | os.PathLike | io.BytesIO,
+    color_mode: str = "rgb",
+    target_size: Sequence[int] | None = None,
+    interpolation: str = "nearest",
+    keep_aspect_ratio: bool = False,
+    *,
+    grayscale: bool | None = None,
+) -> Any:
     """Read a picture from a file.
 
     As in Keras, what EXIF says about rotation is ignored (`PIL.ImageOps.exif_transpose` turns the picture), and of an

@@ -179,40 +179,105 @@ class ImageDataGenerator(Fielded):
     # Batches
 
     def flow(
-        self, x: Any, y: Any = None, batch_size: int = 32, shuffle: bool = True, sample_weight: Any = None,
-        seed: int | None = None, save_to_dir: str | os.PathLike | None = None, save_prefix: str = "",
-        save_format: str = "png", ignore_class_split: bool = False, subset: str | None = None,
-    ) -> NumpyArrayIterator:  # fmt: skip
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int = 32,
+        shuffle: bool = True,
+        sample_weight: Any = None,
+        seed: int | None = None,
+        save_to_dir: str | os.PathLike | None = None,
+        save_prefix: str = "",
+        save_format: str = "png",
+        ignore_class_split: bool = False,
+        subset: str | None = None,
+    ) -> NumpyArrayIterator:
         """Endless batches of arrays; see `NumpyArrayIterator` for the arguments."""
         return NumpyArrayIterator(
-            x, y, self, batch_size=batch_size, shuffle=shuffle, sample_weight=sample_weight, seed=seed,
-            data_format=self.data_format, save_to_dir=save_to_dir, save_prefix=save_prefix, save_format=save_format,
-            subset=subset, ignore_class_split=ignore_class_split, dtype=self.dtype,
-        )  # fmt: skip
+            x,
+            y,
+            self,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            sample_weight=sample_weight,
+            seed=seed,
+            data_format=self.data_format,
+            save_to_dir=save_to_dir,
+            save_prefix=save_prefix,
+            save_format=save_format,
+            subset=subset,
+            ignore_class_split=ignore_class_split,
+            dtype=self.dtype,
+        )
 
     def flow_from_directory(
-        self, directory: str | os.PathLike, target_size: Sequence[int] = (256, 256), color_mode: str = "rgb",
-        classes: Sequence[str] | None = None, class_mode: str | None = "categorical", batch_size: int = 32,
-        shuffle: bool = True, seed: int | None = None, save_to_dir: str | os.PathLike | None = None,
-        save_prefix: str = "", save_format: str = "png", follow_links: bool = False, subset: str | None = None,
-        interpolation: str = "nearest", keep_aspect_ratio: bool = False, *, on_error: str = "raise",
-    ) -> DirectoryIterator:  # fmt: skip
+        self,
+        directory: str | os.PathLike,
+        target_size: Sequence[int] = (256, 256),
+        color_mode: str = "rgb",
+        classes: Sequence[str] | None = None,
+        class_mode: str | None = "categorical",
+        batch_size: int = 32,
+        shuffle: bool = True,
+        seed: int | None = None,
+        save_to_dir: str | os.PathLike | None = None,
+        save_prefix: str = "",
+        save_format: str = "png",
+        follow_links: bool = False,
+        subset: str | None = None,
+        interpolation: str = "nearest",
+        keep_aspect_ratio: bool = False,
+        *,
+        on_error: str = "raise",
+    ) -> DirectoryIterator:
         """Endless batches of the pictures in a folder of folders; see `DirectoryIterator` for the arguments."""
         return DirectoryIterator(
-            directory, self, target_size=target_size, color_mode=color_mode, classes=classes, class_mode=class_mode,
-            batch_size=batch_size, shuffle=shuffle, seed=seed, data_format=self.data_format, save_to_dir=save_to_dir,
-            save_prefix=save_prefix, save_format=save_format, follow_links=follow_links, subset=subset,
-            interpolation=interpolation, keep_aspect_ratio=keep_aspect_ratio, dtype=self.dtype, on_error=on_error,
-        )  # fmt: skip
+            directory,
+            self,
+            target_size=target_size,
+            color_mode=color_mode,
+            classes=classes,
+            class_mode=class_mode,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            data_format=self.data_format,
+            save_to_dir=save_to_dir,
+            save_prefix=save_prefix,
+            save_format=save_format,
+            follow_links=follow_links,
+            subset=subset,
+            interpolation=interpolation,
+            keep_aspect_ratio=keep_aspect_ratio,
+            dtype=self.dtype,
+            on_error=on_error,
+        )
 
     def flow_from_dataframe(
-        self, dataframe: Any, directory: str | os.PathLike | None = None, x_col: str = "filename", y_col: Any = "class",
-        weight_col: str | None = None, target_size: Sequence[int] = (256, 256), color_mode: str = "rgb",
-        classes: Sequence[str] | None = None, class_mode: str | None = "categorical", batch_size: int = 32,
-        shuffle: bool = True, seed: int | None = None, save_to_dir: str | os.PathLike | None = None,
-        save_prefix: str = "", save_format: str = "png", subset: str | None = None, interpolation: str = "nearest",
-        validate_filenames: bool = True, *, keep_aspect_ratio: bool = False, on_error: str = "raise", **kwargs: Any,
-    ) -> DataFrameIterator:  # fmt: skip
+        self,
+        dataframe: Any,
+        directory: str | os.PathLike | None = None,
+        x_col: str = "filename",
+        y_col: Any = "class",
+        weight_col: str | None = None,
+        target_size: Sequence[int] = (256, 256),
+        color_mode: str = "rgb",
+        classes: Sequence[str] | None = None,
+        class_mode: str | None = "categorical",
+        batch_size: int = 32,
+        shuffle: bool = True,
+        seed: int | None = None,
+        save_to_dir: str | os.PathLike | None = None,
+        save_prefix: str = "",
+        save_format: str = "png",
+        subset: str | None = None,
+        interpolation: str = "nearest",
+        validate_filenames: bool = True,
+        *,
+        keep_aspect_ratio: bool = False,
+        on_error: str = "raise",
+        **kwargs: Any,
+    ) -> DataFrameIterator:
         """Endless batches of the pictures that a pandas DataFrame names; see `DataFrameIterator` for the arguments.
 
         `class_mode="other"` is Keras 2's name for `"raw"`; `has_ext`, `sort` and `drop_duplicates` are its arguments,
@@ -226,12 +291,30 @@ class ImageDataGenerator(Fielded):
             warnings.warn("class_mode='other' is now 'raw'.", DeprecationWarning, stacklevel=2)
             class_mode = "raw"
         return DataFrameIterator(
-            dataframe, directory, self, x_col=x_col, y_col=y_col, weight_col=weight_col, target_size=target_size,
-            color_mode=color_mode, classes=classes, class_mode=class_mode, batch_size=batch_size, shuffle=shuffle,
-            seed=seed, data_format=self.data_format, save_to_dir=save_to_dir, save_prefix=save_prefix,
-            save_format=save_format, subset=subset, interpolation=interpolation, keep_aspect_ratio=keep_aspect_ratio,
-            dtype=self.dtype, validate_filenames=validate_filenames, on_error=on_error,
-        )  # fmt: skip
+            dataframe,
+            directory,
+            self,
+            x_col=x_col,
+            y_col=y_col,
+            weight_col=weight_col,
+            target_size=target_size,
+            color_mode=color_mode,
+            classes=classes,
+            class_mode=class_mode,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            data_format=self.data_format,
+            save_to_dir=save_to_dir,
+            save_prefix=save_prefix,
+            save_format=save_format,
+            subset=subset,
+            interpolation=interpolation,
+            keep_aspect_ratio=keep_aspect_ratio,
+            dtype=self.dtype,
+            validate_filenames=validate_filenames,
+            on_error=on_error,
+        )
 
     def as_pictures(self, x: np.ndarray) -> tuple[np.ndarray, bool]:
         """Flat rows (n, width) as pictures of rank 4, and whether they were flat.
@@ -352,9 +435,15 @@ class ImageDataGenerator(Fielded):
         get: Any = transform_parameters.get
         affine = {name: get(name, 1 if name in ("zx", "zy") else 0) for name in _AFFINE}
         x = transforms.apply_affine_transform(
-            x, **affine, row_axis=row_axis, col_axis=col_axis, channel_axis=channel_axis, fill_mode=self.fill_mode,
-            cval=self.cval, order=self.interpolation_order,
-        )  # fmt: skip
+            x,
+            **affine,
+            row_axis=row_axis,
+            col_axis=col_axis,
+            channel_axis=channel_axis,
+            fill_mode=self.fill_mode,
+            cval=self.cval,
+            order=self.interpolation_order,
+        )
         if get("channel_shift_intensity") is not None:
             x = transforms.apply_channel_shift(x, get("channel_shift_intensity"), channel_axis)
         if get("flip_horizontal", False):
@@ -397,9 +486,16 @@ class ImageDataGenerator(Fielded):
                 batch *= self.rescale
         else:
             moved = k.affine_images(
-                images, rows, draws.matrices, order=self.interpolation_order, fill_mode=self.fill_mode, cval=self.cval,
-                channel_shifts=draws.channel_shifts, flips=draws.flips, scale=self.rescale if last else None,
-            )  # fmt: skip
+                images,
+                rows,
+                draws.matrices,
+                order=self.interpolation_order,
+                fill_mode=self.fill_mode,
+                cval=self.cval,
+                channel_shifts=draws.channel_shifts,
+                flips=draws.flips,
+                scale=self.rescale if last else None,
+            )
             batch = k.to_host(moved)
         if draws.brightness is not None:
             batch = transforms.brightened(batch, draws.brightness).astype(batch.dtype, copy=False)

@@ -345,11 +345,22 @@ class NumpyArrayIterator(PictureIterator):
     """
 
     def __init__(
-        self, x: Any, y: Any, image_data_generator: Any, batch_size: int = 32, shuffle: bool = False,
-        sample_weight: Any = None, seed: int | None = None, data_format: str | None = None,
-        save_to_dir: str | os.PathLike | None = None, save_prefix: str = "", save_format: str = "png",
-        subset: str | None = None, ignore_class_split: bool = False, dtype: Any = None,
-    ):  # fmt: skip
+        self,
+        x: Any,
+        y: Any,
+        image_data_generator: Any,
+        batch_size: int = 32,
+        shuffle: bool = False,
+        sample_weight: Any = None,
+        seed: int | None = None,
+        data_format: str | None = None,
+        save_to_dir: str | os.PathLike | None = None,
+        save_prefix: str = "",
+        save_format: str = "png",
+        subset: str | None = None,
+        ignore_class_split: bool = False,
+        dtype: Any = None,
+    ):
         extra: list[Any] = []
         if isinstance(x, (tuple, list)):
             if len(x) != 2:

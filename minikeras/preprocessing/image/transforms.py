@@ -18,9 +18,15 @@ _GROUP = 1 << 16  # values that are brightened at a time, few enough to stay in 
 
 
 def affine_matrices(
-    height: int, width: int, theta: Any = 0.0, tx: Any = 0.0, ty: Any = 0.0, shear: Any = 0.0, zx: Any = 1.0,
+    height: int,
+    width: int,
+    theta: Any = 0.0,
+    tx: Any = 0.0,
+    ty: Any = 0.0,
+    shear: Any = 0.0,
+    zx: Any = 1.0,
     zy: Any = 1.0,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """What `kernels.affine_images` takes for rotation, shift, shear and zoom about the middle of a picture.
 
     Each of the parameters is a number or one for each picture.  The matrix is R(theta) T(tx, ty) S(shear) Z(zx, zy),
@@ -57,10 +63,20 @@ def transform_matrix_offset_center(matrix: Any, x: float, y: float) -> np.ndarra
 
 
 def apply_affine_transform(
-    x: Any, theta: float = 0, tx: float = 0, ty: float = 0, shear: float = 0, zx: float = 1, zy: float = 1,
-    row_axis: int = 1, col_axis: int = 2, channel_axis: int = 0, fill_mode: str = "nearest", cval: float = 0.0,
+    x: Any,
+    theta: float = 0,
+    tx: float = 0,
+    ty: float = 0,
+    shear: float = 0,
+    zx: float = 1,
+    zy: float = 1,
+    row_axis: int = 1,
+    col_axis: int = 2,
+    channel_axis: int = 0,
+    fill_mode: str = "nearest",
+    cval: float = 0.0,
     order: int = 1,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Rotate, shift, shear and zoom a picture.
 
     Args:
@@ -197,9 +213,15 @@ def flip_axis(x: Any, axis: int) -> np.ndarray:
 
 
 def random_rotation(
-    x: Any, rg: float, row_axis: int = 1, col_axis: int = 2, channel_axis: int = 0, fill_mode: str = "nearest",
-    cval: float = 0.0, interpolation_order: int = 1,
-) -> np.ndarray:  # fmt: skip
+    x: Any,
+    rg: float,
+    row_axis: int = 1,
+    col_axis: int = 2,
+    channel_axis: int = 0,
+    fill_mode: str = "nearest",
+    cval: float = 0.0,
+    interpolation_order: int = 1,
+) -> np.ndarray:
     """Rotate a picture by up to `rg` degrees to either side; the other arguments as in `apply_affine_transform`."""
     rg = number("rg", rg)
     theta = np.random.uniform(-rg, rg)
@@ -208,9 +230,16 @@ def random_rotation(
 
 
 def random_shift(
-    x: Any, wrg: float, hrg: float, row_axis: int = 1, col_axis: int = 2, channel_axis: int = 0,
-    fill_mode: str = "nearest", cval: float = 0.0, interpolation_order: int = 1,
-) -> np.ndarray:  # fmt: skip
+    x: Any,
+    wrg: float,
+    hrg: float,
+    row_axis: int = 1,
+    col_axis: int = 2,
+    channel_axis: int = 0,
+    fill_mode: str = "nearest",
+    cval: float = 0.0,
+    interpolation_order: int = 1,
+) -> np.ndarray:
     """Shift a picture sideways by up to the part `wrg` of its width, and up or down by up to `hrg` of its height."""
     x, wrg, hrg = _picture(x, row_axis, col_axis, channel_axis), number("wrg", wrg), number("hrg", hrg)
     tx = np.random.uniform(-wrg, wrg) * x.shape[col_axis]
@@ -220,9 +249,15 @@ def random_shift(
 
 
 def random_shear(
-    x: Any, intensity: float, row_axis: int = 1, col_axis: int = 2, channel_axis: int = 0, fill_mode: str = "nearest",
-    cval: float = 0.0, interpolation_order: int = 1,
-) -> np.ndarray:  # fmt: skip
+    x: Any,
+    intensity: float,
+    row_axis: int = 1,
+    col_axis: int = 2,
+    channel_axis: int = 0,
+    fill_mode: str = "nearest",
+    cval: float = 0.0,
+    interpolation_order: int = 1,
+) -> np.ndarray:
     """Shear a picture by up to `intensity` degrees to either side."""
     intensity = number("intensity", intensity)
     shear = np.random.uniform(-intensity, intensity)
@@ -231,9 +266,15 @@ def random_shear(
 
 
 def random_zoom(
-    x: Any, zoom_range: Any, row_axis: int = 1, col_axis: int = 2, channel_axis: int = 0, fill_mode: str = "nearest",
-    cval: float = 0.0, interpolation_order: int = 1,
-) -> np.ndarray:  # fmt: skip
+    x: Any,
+    zoom_range: Any,
+    row_axis: int = 1,
+    col_axis: int = 2,
+    channel_axis: int = 0,
+    fill_mode: str = "nearest",
+    cval: float = 0.0,
+    interpolation_order: int = 1,
+) -> np.ndarray:
     """Zoom a picture, both axes by factors of their own, between the two numbers of `zoom_range`."""
     zoom_range = two_numbers("zoom_range", "the least and the largest zoom", zoom_range)
     zx, zy = (1, 1) if zoom_range == [1, 1] else np.random.uniform(zoom_range[0], zoom_range[1], 2)
