@@ -100,7 +100,7 @@ def test_sizes():
         len(endless)
     assert endless and unknown  # a dataset is not false for having no length
     for wrong in (lambda: numbers(3).batch(0), lambda: numbers(3).take(-2), lambda: numbers(3).shuffle(1.5)):
-        with pytest.raises(ValueError, match="must be a (positive )?whole number"):
+        with pytest.raises(ValueError, match=r"must be a (positive )?whole number"):
             wrong()
 
 
