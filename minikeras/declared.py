@@ -61,6 +61,17 @@ def OneOf(*choices: Any) -> Check:
     return lambda thing, name, value: one_of(name, value, choices, owner=_owner(thing))
 
 
+def Must(hold: Callable[[Any], bool], words: str) -> Check:
+    """The check that something holds of a value, which is kept: `Must(callable, "a function")`."""
+
+    def checked(thing: Any, name: str, value: Any) -> Any:
+        if not hold(value):
+            raise ValueError(f"{_owner(thing)}'s {name} must be {words}, got {value!r}.")
+        return value
+
+    return checked
+
+
 def Converted(convert: Callable[[Any], Any]) -> Check:
     """The check of a value that `convert` takes, keeping what it returns."""
     return lambda thing, name, value: convert(value)

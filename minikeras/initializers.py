@@ -13,7 +13,7 @@ import numpy as np
 
 from minikeras import config, registry
 from minikeras.autodiff.symbolic import snake_case
-from minikeras.declared import Check, Number, Value, declared
+from minikeras.declared import Check, Must, Number, Value, declared
 from minikeras.lazy import offer_names
 from minikeras.seeds import SeedGenerator, draw_seed, make_key, next_seed, whole_number
 from minikeras.tracebacks import user_facing
@@ -49,10 +49,8 @@ class Ones(Initializer):
         return np.ones(shape, _dtype(dtype))
 
 
-def _is_numbers(thing: Any, name: str, value: Any) -> Any:
-    if value is None or callable(value) or _kind(value) not in "fiub":
-        raise ValueError(f"{type(thing).__name__}'s {name} must be a number or an array of numbers, got {value!r}.")
-    return value
+def _is_numbers(value: Any) -> bool:
+    return value is not None and not callable(value) and _kind(value) in "fiub"
 
 
 @declared
@@ -66,7 +64,7 @@ class Constant(Initializer):
         ValueError: for what is no number or array of numbers; and, when it is called, for an array that does not fit.
     """
 
-    value: Annotated[Any, _is_numbers] = 0.0
+    value: Annotated[Any, Must(_is_numbers, "a number or an array of numbers")] = 0.0
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Any:
         try:
@@ -191,10 +189,11 @@ def _distribution(thing: Any, name: str, value: Any) -> str:
     return known(thing, name, "truncated_normal" if word == "normal" else value)
 
 
-def _axes(thing: Any, name: str, value: Any) -> Any:
-    if value is not None and not (isinstance(value, (list, tuple)) and all(isinstance(one, int) for one in value)):
-        raise ValueError(f"{type(thing).__name__}'s {name} must be a list of whole numbers, got {value!r}.")
-    return value
+def _are_axes(value: Any) -> bool:
+    return value is None or (isinstance(value, (list, tuple)) and all(isinstance(one, int) for one in value))
+
+
+_Axes = Annotated[Sequence[int] | None, Must(_are_axes, "a list of whole numbers")]
 
 
 @declared
@@ -217,8 +216,8 @@ class VarianceScaling(RandomInitializer):
     mode: Annotated[str, _word("fan_in", "fan_out", "fan_avg")] = "fan_in"
     distribution: Annotated[str, _distribution] = "truncated_normal"
     seed: Any = None
-    input_axes: Annotated[Sequence[int] | None, _axes] = None
-    output_axes: Annotated[Sequence[int] | None, _axes] = None
+    input_axes: _Axes = None
+    output_axes: _Axes = None
 
     def __post_init__(self) -> None:
         if (self.input_axes is None) != (self.output_axes is None):

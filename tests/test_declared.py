@@ -28,6 +28,7 @@ from minikeras.declared import (
     declared,
     field,
     fields,
+    group,
     is_declared,
 )
 from minikeras.registry import _classes, _homes, builtin_class
@@ -114,6 +115,41 @@ def test_a_base_sets_its_own_fields_first():
     assert Derived(1, 5, 6).get_config() == {"first": 1, "third": 5, "second": 6}
     assert str(inspect.signature(Derived)) == "(first: int, third: int = 3, second: int = 22, *, kept: Any = None)"
     assert list(fields(Derived)) == ["first", "kept", "third", "second"]
+
+
+@group
+class Sized:
+    size: Positive[int]
+    label: str = "none"
+
+
+@group
+class Rated(Sized):
+    rate: Annotated[float, Number(0, 1)] = field(default=0.5, kw_only=True)
+
+
+def test_groups_stand_before_the_fields_of_a_class():
+    @declared
+    class One(Rated, Base):
+        third: int = 3
+
+    @declared
+    class Two(One):
+        fourth: int = 4
+
+    assert list(fields(One)) == ["first", "second", "kept", "size", "label", "rate", "third"]
+    assert list(fields(Two)) == [*fields(One), "fourth"]  # the groups of a base come from there
+    assert Two(1, 2, 3, fourth=5).get_config() == {
+        **{"first": 1, "second": 2, "size": 3, "label": "none", "rate": 0.5, "third": 3, "fourth": 5}
+    }
+    with pytest.raises(ValueError, match=r"One's size must be a positive whole number, got 0\."):
+        One(1, size=0)
+
+    @declared
+    class Other(Rated, Configured):
+        pass
+
+    assert str(inspect.signature(Other)) == "(size: int, label: str = 'none', *, rate: float = 0.5)"
 
 
 def test_configuration_equality_and_text():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from minikeras import kernels as k
 from minikeras import ops, regularizers
 from minikeras.autodiff import KerasTensor, Tensor
-from minikeras.declared import Whole
+from minikeras.declared import OneOf, Whole
 from minikeras.layers.activation import Softmax
 from minikeras.layers.common import axis_of, sizes_argument
 from minikeras.layers.einsum import EinsumDense, project
@@ -430,10 +430,7 @@ def _bools(mask: Any) -> Any:
 # ---------------------------------------------------------------- without heads
 
 
-def _score_mode(layer: Layer, name: str, value: Any) -> str:
-    if value not in ("dot", "concat"):
-        raise ValueError(f"{type(layer).__name__} takes a {name} of 'dot' or 'concat', got {value!r}.")
-    return value
+_ScoreMode = Annotated[str, OneOf("dot", "concat")]
 
 
 @declared
@@ -453,7 +450,7 @@ class Attention(Layer):
     supports_masking = True
 
     use_scale: bool = False
-    score_mode: Annotated[str, _score_mode] = "dot"
+    score_mode: _ScoreMode = "dot"
     dropout: Rate = 0.0
     seed: Any = None
 
@@ -544,7 +541,7 @@ class AdditiveAttention(Attention):
 
     use_scale: bool = True
     dropout: Rate = 0.0
-    score_mode: Annotated[str, _score_mode] = field(default="dot", kw_only=True)
+    score_mode: _ScoreMode = field(default="dot", kw_only=True)
     seed: Any = field(default=None, kw_only=True)
 
     def build(self, input_shape: Any) -> None:

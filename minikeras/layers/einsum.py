@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from minikeras import activations, ops
+from minikeras.declared import Must
 from minikeras.initializers import VarianceScaling
 from minikeras.layers.fields import Activation, Constraint, Initializer, Regularizer, declared, field, sizes
 from minikeras.layers.layer import Layer
@@ -14,12 +15,6 @@ from minikeras.layers.spec import InputSpec
 from minikeras.ops.attention import projections
 
 _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]+)(\.\.\.)?")
-
-
-def _equation(layer: Layer, name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"EinsumDense's {name} must be a string such as 'ab,bc->ac', got {value!r}.")
-    return value
 
 
 @declared
@@ -40,7 +35,7 @@ class EinsumDense(Layer):
         ValueError: in `build`, for an equation that does not fit the shapes.
     """
 
-    equation: Annotated[str, _equation]
+    equation: Annotated[str, Must(lambda value: isinstance(value, str), "a string such as 'ab,bc->ac'")]
     output_shape: Annotated[Any, sizes(open=True)] = field(stored=False)
     activation: Activation = None
     bias_axes: str | None = None
