@@ -632,10 +632,11 @@ class Pipeline(Layer):
             raise ValueError(f"Pipeline needs a list of layers, got {shown(self.layers)}.")
         self.layers = list(self.layers)
 
-    def call(self, inputs: Any, training: bool = True) -> Any:
+    def call(self, inputs: Any, training: bool = True, mask: Any = None) -> Any:
         for layer in self.layers:
-            takes = isinstance(layer, Layer) and call_signature(type(layer)).training
-            inputs = layer(inputs, training=training) if takes else layer(inputs)
+            takes = call_signature(type(layer)).names if isinstance(layer, Layer) else ()
+            named = {"training": training, "mask": mask}
+            inputs = layer(inputs, **{name: value for name, value in named.items() if name in takes})
         return inputs
 
     def get_config(self) -> dict[str, Any]:
@@ -643,7 +644,8 @@ class Pipeline(Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Pipeline:
-        return cls(**{**config, "layers": [deserialize_keras_object(layer) for layer in config["layers"]]})
+        given = config.get("layers")
+        return cls(**{**config, "layers": given and [deserialize_keras_object(layer) for layer in given]})
 
 
 builtin("keras.layers", *[globals()[name] for name in __all__])

@@ -36,9 +36,6 @@ class Pooling(Layer):
         self.strides = self.pool_size if strides is None else int_tuple(self, "strides", strides, self.rank)
         self.input_spec = InputSpec(ndim=self.rank + 2)
 
-    def build(self, input_shape: Any) -> None:
-        self.compute_output_shape(input_shape)
-
     def compute_output_shape(self, input_shape: Any) -> Any:
         axes = spatial_axes(self.data_format, self.rank)
         counts = window_counts(self, input_shape, axes, self.pool_size, self.strides, self.padding, (1,) * self.rank)
@@ -169,7 +166,7 @@ class GlobalAveragePooling1D(GlobalAveragePooling):
         steps = ops.sum(ops.cast(mask, inputs.dtype), axis=self._axes, keepdims=self.keepdims)
         return ops.divide(total, ops.maximum(steps, 1))
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return None
 
 

@@ -142,6 +142,13 @@ def test_causal_steps_do_not_see_ahead():
         assert not np.allclose(again[:, 3:], y[:, 3:])
 
 
+def test_the_mask_of_the_query_stays():
+    mask = np.array([[True, False]])
+    for layer in (layers.Attention(), layers.AdditiveAttention()):
+        assert layer.compute_mask([Q, V], mask=[mask, None]) is mask
+        assert layer.compute_mask([Q, V], mask=None) is None
+
+
 def test_a_subclass_may_attend_differently():
     class Mean(layers.MultiHeadAttention):
         def _compute_attention(
