@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import string
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any
 
 from minikeras import kernels as k
@@ -314,6 +315,12 @@ class MultiHeadAttention(HeadAttention):
         self._dropout_layer = Dropout(self.dropout, seed=self.seed, dtype=self.dtype_policy)
         output_shape = self._output_shape or (query_shape[-1],)
         self.output_dense = self._projection("attention_output", (*query_shape[:-1], *values), output_shape, axes=2)
+
+    # what code written for Keras calls them
+    _query_dense = property(attrgetter("query_dense"))
+    _key_dense = property(attrgetter("key_dense"))
+    _value_dense = property(attrgetter("value_dense"))
+    _output_dense = property(attrgetter("output_dense"))
 
     def _projections(self) -> Any:
         gate = self._gate_dense if self.use_gate else None

@@ -273,6 +273,10 @@ def _transposed_shape(
     extras = (None,) * n if output_padding is None else per_axis(output_padding, n)
     steps, spread = per_axis(strides, n), per_axis(dilation_rate if dilation is None else dilation, n)
     padding = padding.lower()
+    data_format = config.standardize_data_format(data_format)
+    channels, within = inputs.shape[-1 if data_format == "channels_last" else 1], kernel.shape[-1]
+    if channels not in (None, within):
+        raise ValueError(f"A transposed kernel of shape {kernel.shape} takes {within} channels, got {inputs.shape}.")
     axes = list(zip(kernel.shape[:-2], steps, spread, extras, strict=True))
 
     def made(sizes: Any) -> Any:
@@ -281,7 +285,7 @@ def _transposed_shape(
             for size, (window, step, apart, extra) in zip(sizes, axes, strict=True)
         ]
 
-    return _convolved(inputs, made, kernel.shape[-2], config.standardize_data_format(data_format))
+    return _convolved(inputs, made, kernel.shape[-2], data_format)
 
 
 @differentiable(shape=_transposed_shape)

@@ -408,6 +408,7 @@ def test_wrong_arguments_are_told() -> None:
     x, kernel = np.ones((1, 4, 2)), np.ones((3, 5, 2))
     for call, words in (
         (lambda: nn.conv_transpose(x, kernel, padding="causal"), "'causal'"),
+        (lambda: nn.conv_transpose(KerasTensor((None, 4, 3)), kernel), "takes 2 channels, got (None, 4, 3)"),
         (lambda: nn.conv_transpose(x, kernel, strides=2, output_padding=2), "less than the strides, got 2 and 2"),
         (lambda: nn.conv(x, kernel[:, :2], padding="full"), "'full'"),
         (lambda: nn.categorical_crossentropy(np.ones((2, 3)), np.ones((2, 4))), r"(2, 3) and (2, 4)"),
