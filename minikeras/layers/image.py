@@ -643,9 +643,9 @@ class Pipeline(Layer):
         return {"name": self.name, "layers": [serialize_keras_object(layer) for layer in self.layers]}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Pipeline:
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Pipeline:
         given = config.get("layers")
-        return cls(**{**config, "layers": given and [deserialize_keras_object(layer) for layer in given]})
+        return cls(**{**config, "layers": given and [deserialize_keras_object(one, custom_objects) for one in given]})
 
 
 builtin("keras.layers", *[globals()[name] for name in __all__])

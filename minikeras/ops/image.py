@@ -837,7 +837,7 @@ def rgb_to_hsv(images: Any, data_format: str | None = None) -> Any:
     [[[0.333 1.    0.5  ]]]
     """
     channels, undo = _colours(images, data_format, "rgb_to_hsv")
-    tiny = float(np.finfo(str(channels[0].dtype)).eps)
+    tiny = float(core._finfo(channels[0].dtype).eps)
     red, green, blue = (elementwise.where(elementwise.abs(one) < tiny, 0.0, one) for one in channels)
     value = elementwise.maximum(elementwise.maximum(red, green), blue)
     spread = value - elementwise.minimum(elementwise.minimum(red, green), blue)
