@@ -247,6 +247,9 @@ def test_refused():
         layers.RandomFlip()(UNIT[0, 0])
     with pytest.raises(ValueError, match="mode must be 'horizontal', 'vertical'"):
         layers.RandomFlip("diagonal")
+    for layer in (layers.RandomTranslation, layers.RandomZoom):
+        with pytest.raises(ValueError, match=r"needs for height_factor a number from -1 to 1, or two as a range, got"):
+            layer((-1.1, 0.0), 0.0)
     with pytest.raises(ValueError, match="needs for factor a number from 0 to 1, or two as a range, got 3"):
         layers.RandomHue(3)
     with pytest.raises(ValueError, match=r"needs two different numbers \(low, high\) for value_range, got"):
