@@ -118,19 +118,19 @@ def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None)
 
     Args:
         inputs: floats of any shape.
-        rate: 0 to below 1.
+        rate: 0 to 1, which leaves nothing.
         noise_shape: shape of the mask, where 1 shares it along an axis and None is the inputs' size; default all None.
 
     Raises:
         ValueError: for another rate.
     """
-    rate = number("rate", rate, 0, below=1, owner="random.dropout")
+    rate = number("rate", rate, 0, 1, owner="random.dropout")
     inputs = inputs if hasattr(inputs, "shape") else convert_to_tensor(inputs)
     sizes = tuple(inputs.shape)
     wanted = (None,) * len(sizes) if noise_shape is None else noise_shape
     shape = tuple(size if one is None else one for size, one in zip(sizes, wanted, strict=True))
     key, counter = _stream(seed).next(k.blocks_for("dropout_mask", math.prod(shape)))
-    return masked_scale(inputs, mask=k.dropout_mask(key, counter, shape, float(rate)), scale=1 / (1 - rate))
+    return masked_scale(inputs, mask=k.dropout_mask(key, counter, shape, float(rate)), scale=1 / (1 - rate or 1))
 
 
 @composite

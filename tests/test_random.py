@@ -127,8 +127,11 @@ def test_dropout():
     np.testing.assert_array_equal(tape.gradient(total, [x])[0].numpy(), y.numpy())
     shared = random.dropout(np.ones((6, 9), "f4"), 0.5, noise_shape=(None, 1), seed=1).numpy()
     assert (shared == shared[:, :1]).all() and len(np.unique(shared)) == 2
+    with GradientTape() as tape:
+        nothing = random.dropout(x, 1.0)
+    assert not nothing.numpy().any() and not tape.gradient(nothing, x).numpy().any()
     with pytest.raises(ValueError, match="rate"):
-        random.dropout(x, 1.0)
+        random.dropout(x, 1.1)
 
 
 class Sampling(layers.Layer):
@@ -212,7 +215,7 @@ def test_parameters_that_are_refused(draw, message):
             lambda: random.categorical(np.zeros((2, 3)), -1),
             "random.categorical's num_samples must be a whole number of",
         ),
-        (lambda: random.dropout(np.ones(3), "x"), "random.dropout's rate must be a number at least 0 and below 1"),
+        (lambda: random.dropout(np.ones(3), "x"), "random.dropout's rate must be a number from 0 to 1"),
         (
             lambda: random.shuffle(np.ones(3), axis=1),
             "random.shuffle's axis must be a whole number from -1 to 0, got 1",

@@ -382,6 +382,8 @@ def get_item(x: Any, *, key: Any) -> Spec:
         parts += missing
     else:
         parts[where : where + 1] = missing
+        if any(part is Ellipsis for part in parts):
+            raise ValueError(f"An index has one ellipsis at most, got {key!r}; write the other one as slices.")
     advanced = any(_is_array(part) for part in parts)
     sizes = iter(x.shape)
     result: list[Any] = []

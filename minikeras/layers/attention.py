@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import string
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any
 
 from minikeras import kernels as k
@@ -308,6 +309,12 @@ class MultiHeadAttention(HeadAttention, SeveralHeads):
         output_shape = self._output_shape or (query_shape[-1],)
         self.output_dense = self._projection("attention_output", (*query_shape[:-1], *values), output_shape, axes=2)
 
+    # what code written for Keras calls them
+    _query_dense = property(attrgetter("query_dense"))
+    _key_dense = property(attrgetter("key_dense"))
+    _value_dense = property(attrgetter("value_dense"))
+    _output_dense = property(attrgetter("output_dense"))
+
     def _projections(self) -> Any:
         gate = self._gate_dense if self.use_gate else None
         return self.query_dense, self.key_dense, self.value_dense, self.output_dense, gate
@@ -504,8 +511,8 @@ class Attention(Layer):
             outputs = ops.where(_bools(query_mask)[..., None], outputs, 0)
         return (outputs, weights) if return_attention_scores else outputs
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        return None if previous_mask is None else previous_mask[0]
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return None if mask is None else mask[0]
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return (*input_shape[0][:-1], input_shape[1][-1])

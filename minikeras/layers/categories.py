@@ -198,7 +198,7 @@ class Discretization(Layer):
         return config
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Any:
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         learned = config.get("num_bins") is not None
         layer = super().from_config({**config, "bin_boundaries": None} if learned else config)
         if learned:

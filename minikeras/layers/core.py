@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -46,9 +47,10 @@ class InputLayer(Layer):
     ):
         batch_shape = batch_shape if batch_shape is not None else kwargs.pop("batch_input_shape", None)
         if shape is None and kwargs.get("input_shape") is not None:
+            warnings.warn(f"InputLayer takes shape={kwargs['input_shape']!r}, not input_shape.", stacklevel=2)
             shape = kwargs.pop("input_shape")
         if input_tensor is not None:
-            batch_shape, dtype = _ends_of(input_tensor, shape, batch_shape, dtype)
+            batch_shape, dtype = _ends_of(input_tensor, shape, batch_size, batch_shape, dtype)
             shape = batch_size = None
         if (shape is None) == (batch_shape is None):
             raise ValueError(f"Input needs a shape or a batch_shape, got shape={shape!r}, batch_shape={batch_shape!r}.")
@@ -86,17 +88,19 @@ class InputLayer(Layer):
         return {name: getattr(self, name) for name in names}
 
 
-def _ends_of(tensor: Any, shape: Any, batch_shape: Any, dtype: Any) -> tuple[Any, Any]:
+def _ends_of(tensor: Any, shape: Any, batch_size: Any, batch_shape: Any, dtype: Any) -> tuple[Any, Any]:
     """The batch shape and type of a symbolic tensor that becomes an input, which must not contradict the arguments."""
     if not isinstance(tensor, KerasTensor):
         raise ValueError(f"An Input takes a symbolic tensor as its tensor, got {tensor!r:.80}.")
     wanted = tensor.shape if batch_shape is None else tuple(batch_shape)
     if shape is not None:
-        wanted = (tensor.shape[0], *((shape,) if isinstance(shape, (int, np.integer)) else shape))
+        wanted = (wanted[0], *((shape,) if isinstance(shape, (int, np.integer)) else shape))
+    if batch_size is not None:
+        wanted = (batch_size, *wanted[1:])
     if wanted != tensor.shape or (dtype is not None and type_name(dtype) != tensor.dtype):
         raise ValueError(
             f"The tensor of an Input has shape {tensor.shape} and type {tensor.dtype}, got shape={shape!r}, "
-            f"batch_shape={batch_shape!r}, dtype={dtype!r} beside it; leave these out."
+            f"batch_size={batch_size!r}, batch_shape={batch_shape!r}, dtype={dtype!r} beside it; leave these out."
         )
     return tensor.shape, tensor.dtype
 
@@ -230,7 +234,7 @@ class Embedding(Layer):
         outputs = nn.embedding_lookup(self.embeddings, inputs)
         return outputs if outputs.data.dtype is self._compute_type else ops.cast(outputs, self.compute_dtype)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return ops.not_equal(inputs, 0) if self.mask_zero else None
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -255,7 +259,7 @@ class Masking(Elementwise):
     def call(self, inputs: Any) -> Any:
         return ops.where(ops.expand_dims(self.compute_mask(inputs), -1), inputs, 0)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return ops.any(ops.not_equal(inputs, self.mask_value), axis=-1)
 
 

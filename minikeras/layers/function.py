@@ -60,8 +60,8 @@ class Lambda(Layer):
         given = {"training": training, "mask": mask}
         return self.function(inputs, **self.arguments, **{name: given[name] for name in self._passed_on})
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        return self.mask(inputs, previous_mask) if callable(self.mask) else self.mask
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return self.mask(inputs, mask) if callable(self.mask) else self.mask
 
     def compute_output_spec(self, inputs: Any, mask: Any = None, training: Any = None) -> Any:
         if self._output_shape is not None:

@@ -36,7 +36,11 @@ class OnHost(Layer):
 
     def _array(self, value: Any) -> np.ndarray:
         """What the layer was given as a NumPy array: of objects for strings (str or bytes), else of numbers."""
-        value = tree.map_structure(lambda item: k.to_host(item.data) if isinstance(item, Tensor) else item, value)
+
+        def held(item: Any) -> Any:
+            return on_host(item) if hasattr(item, "__array__") and not isinstance(item, np.generic) else item
+
+        value = tree.map_structure(held, value)
         array = strings_in(value)
         if array is None:
             array = np.asarray(value)

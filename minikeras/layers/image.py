@@ -34,11 +34,12 @@ class Sizes(NamedTuple):
     width: int
 
 
-def Factor(low: float, high: float, symmetric: bool = False) -> Check:
+def Factor(low: float, high: float, symmetric: bool = False, inside: bool = False) -> Check:
     """The check of a number, or of a range to draw one from, kept as a pair.
 
     Args:
         low, high: the bounds of a number; a range has something in common with them.
+        inside: whether a range has to lie between them.
         symmetric: whether a number `f` means the range from `-f`, as far as `low` allows, and not from the lower bound.
     """
 
@@ -47,7 +48,8 @@ def Factor(low: float, high: float, symmetric: bool = False) -> Check:
         pair = [one if type(one) is int else number(name, one, owner=type(layer).__name__) for one in given]
         if len(pair) == 1 and low <= pair[0] <= high:
             return max(-abs(pair[0]), low) if symmetric else max(0, low), abs(pair[0])
-        if len(pair) != 2 or max(pair) < low or min(pair) > high:
+        ends = (min(pair), max(pair)) if inside else (max(pair), min(pair))
+        if len(pair) != 2 or ends[0] < low or ends[1] > high:
             raise ValueError(
                 f"{type(layer).__name__} needs for {name} a number from {low:g} to {high:g}, or two as a range, got "
                 f"{shown(value)}."
@@ -70,7 +72,7 @@ def Supported(*choices: str) -> Check:
 
 FillMode = Annotated[str, Supported("reflect", "wrap", "constant", "nearest")]
 Interpolation = Annotated[str, Supported("nearest", "bilinear")]
-_ABOUT_ZERO = Factor(-1, 1, symmetric=True)
+_ABOUT_ZERO = Factor(-1, 1, symmetric=True, inside=True)
 
 
 @declared
@@ -621,15 +623,17 @@ class Pipeline(Layer):
             raise ValueError(f"Pipeline needs a list of layers, got {shown(self.layers)}.")
         self.layers = list(self.layers)
 
-    def call(self, inputs: Any, training: bool = True) -> Any:
+    def call(self, inputs: Any, training: bool = True, mask: Any = None) -> Any:
         for layer in self.layers:
-            takes = isinstance(layer, Layer) and call_signature(type(layer)).training
-            inputs = layer(inputs, training=training) if takes else layer(inputs)
+            takes = call_signature(type(layer)).names if isinstance(layer, Layer) else ()
+            named = {"training": training, "mask": mask}
+            inputs = layer(inputs, **{name: value for name, value in named.items() if name in takes})
         return inputs
 
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "layers": [serialize_keras_object(layer) for layer in self.layers]}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Pipeline:
-        return cls(**{**config, "layers": [deserialize_keras_object(layer) for layer in config["layers"]]})
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Pipeline:
+        given = config.get("layers")
+        return cls(**{**config, "layers": given and [deserialize_keras_object(one, custom_objects) for one in given]})

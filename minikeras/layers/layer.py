@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -284,10 +284,11 @@ class Layer(Calling):
 
     @classmethod
     @user_facing
-    def from_config(cls, config: dict[str, Any]) -> Any:
-        """The layer that `get_config` described."""
+    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
+        """The layer that `get_config` described; `custom_objects`: classes and functions by name, for what it holds."""
         config = {
-            name: deserialize_keras_object(value) if _describes(value) else value for name, value in config.items()
+            name: deserialize_keras_object(value, custom_objects) if _describes(value) else value
+            for name, value in config.items()
         }
         named, takes_more = _own_arguments(cls)
         if takes_more:

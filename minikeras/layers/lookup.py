@@ -258,7 +258,7 @@ class Lookup(OnHost):
         return None if name in ("vocabulary", "idf_weights") else super()._configured(name)
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Any:
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """The layer that `get_config` described; a description cannot have a file read.
 
         Raises:

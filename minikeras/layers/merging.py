@@ -55,10 +55,20 @@ class Merge(Layer):
     def _mismatch(self, shapes: list[tuple], wanted: str) -> ValueError:
         return ValueError(f"{type(self).__name__} {self.name!r} needs inputs of shapes {wanted}, got {shapes}.")
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        if previous_mask is None or any(mask is None for mask in previous_mask):
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        if mask is None or any(one is None for one in self._masks(inputs, mask)):
             return None
-        return functools.reduce(ops.logical_or, previous_mask)
+        return functools.reduce(ops.logical_or, mask)
+
+    def _masks(self, inputs: Any, masks: Any) -> Any:
+        """The masks, one for each input, or a sentence where they are not."""
+        lists = isinstance(inputs, (list, tuple)) and isinstance(masks, (list, tuple))
+        if not lists or len(inputs) != len(masks):
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} takes a list of inputs and a list of as many masks, got "
+                f"{inputs!r:.80} and {masks!r:.80}."
+            )
+        return masks
 
     def _attach_symbolic_mask(self, inputs: Any, outputs: Any, previous_mask: Any) -> None:
         if previous_mask is not None:  # without masks there is none, which need not be found by running on zeros
@@ -170,16 +180,16 @@ class Concatenate(Merge):
         total = None if None in columns[along] else sum(columns[along])
         return (*shapes[0][:along], total, *shapes[0][along + 1 :])
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        if previous_mask is None:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        if mask is None or all(one is None for one in self._masks(inputs, mask)):
             return None
         masks = []
-        for x, mask in zip(inputs, previous_mask, strict=True):
-            if mask is None:
-                mask = ops.ones_like(x, dtype="bool")
-            elif mask.ndim < x.ndim:
-                mask = ops.broadcast_to(ops.expand_dims(mask, -1), x.shape)
-            masks.append(mask)
+        for x, one in zip(inputs, mask, strict=True):
+            if one is None:
+                one = ops.ones_like(x, dtype="bool")
+            elif one.ndim < x.ndim:
+                one = ops.broadcast_to(ops.expand_dims(one, -1), x.shape)
+            masks.append(one)
         return ops.any(ops.concatenate(masks, self.axis), axis=-1)
 
 
@@ -236,7 +246,7 @@ class Dot(Merge):
         rest += [size for axis, size in enumerate(shapes[1]) if axis not in (0, axis2)]
         return (batch1, *(rest or [1]))
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return None
 
 

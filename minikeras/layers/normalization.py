@@ -283,6 +283,7 @@ class GroupNormalization(ScaleShift):
         beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint: default none.
     """
 
+    autocast: bool = field(default=False, kw_only=True)  # what float16 cannot hold may still have a mean
     groups: Annotated[int, _groups] = 32
     axis: Axis = -1
     epsilon: NonNegative = 1e-3
@@ -327,7 +328,7 @@ class GroupNormalization(ScaleShift):
         elif beta is not None:
             y = ops.add(y, beta)
         y = y if last else ops.moveaxis(y, -1, self.axis)
-        return y if inputs.dtype == y.dtype else ops.cast(y, inputs.dtype)
+        return y if self.compute_dtype == y.dtype else ops.cast(y, self.compute_dtype)
 
 
 @declared

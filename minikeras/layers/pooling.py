@@ -35,9 +35,6 @@ class Pooling(Spatial):
         self.strides = self.pool_size if strides is None else int_tuple(self, "strides", strides, self.rank)
         super().__post_init__()
 
-    def build(self, input_shape: Any) -> None:
-        self.compute_output_shape(input_shape)
-
     def compute_output_shape(self, input_shape: Any) -> Any:
         dilation = (1,) * self.rank
         counts = window_counts(self, input_shape, self._axes, self.pool_size, self.strides, self.padding, dilation)
@@ -160,7 +157,7 @@ class GlobalAveragePooling1D(GlobalAveragePooling):
         steps = ops.sum(ops.cast(mask, inputs.dtype), axis=self._axes, keepdims=self.keepdims)
         return ops.divide(total, ops.maximum(steps, 1))
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return None
 
 

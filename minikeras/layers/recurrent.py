@@ -613,8 +613,8 @@ class RNN(Layer):
         """Start the next batch of a stateful layer from zeros."""
         self.reset_states()
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        mask = tree.flatten(previous_mask)[0] if self.return_sequences else None
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        mask = tree.flatten(mask)[0] if self.return_sequences else None
         return [mask] + [None] * len(self.state_size) if self.return_state else mask
 
     def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
@@ -825,8 +825,8 @@ class Bidirectional(Layer):
         output = _MERGES[self.merge_mode](forward, backward)
         return (output, *states) if states else output
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        mask = tree.flatten(previous_mask)[0] if self.return_sequences else None
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        mask = tree.flatten(mask)[0] if self.return_sequences else None
         return (mask, mask) if self.merge_mode is None else mask
 
     def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:

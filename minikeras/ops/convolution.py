@@ -28,9 +28,10 @@ def explicit_padding(
     padding: Any, sizes: tuple[int, ...], kernel: tuple[int, ...], strides: tuple[int, ...], dilation: tuple[int, ...]
 ) -> tuple[tuple[int, int], ...]:
     """(before, after) per spatial axis for `"valid"`, `"same"` or `"causal"`."""
-    if padding not in ("valid", "same", "causal"):
+    written = str(padding).lower()
+    if written not in ("valid", "same", "causal"):
         raise ValueError(f"padding must be 'valid', 'same' or 'causal', got {padding!r}.")
-    return _paddings(padding, sizes, kernel, strides, dilation)
+    return _paddings(written, sizes, kernel, strides, dilation)
 
 
 @lru_cache(maxsize=256)
@@ -255,6 +256,11 @@ def _transposed_shape(
     n = inputs.ndim - 2
     extras = (None,) * n if output_padding is None else per_axis(output_padding, n)
     steps, spread = per_axis(strides, n), per_axis(dilation_rate if dilation is None else dilation, n)
+    padding = padding.lower()
+    data_format = config.standardize_data_format(data_format)
+    channels, within = inputs.shape[-1 if data_format == "channels_last" else 1], kernel.shape[-1]
+    if channels not in (None, within):
+        raise ValueError(f"A transposed kernel of shape {kernel.shape} takes {within} channels, got {inputs.shape}.")
     axes = list(zip(kernel.shape[:-2], steps, spread, extras, strict=True))
 
     def made(sizes: Any) -> Any:
@@ -263,7 +269,7 @@ def _transposed_shape(
             for size, (window, step, apart, extra) in zip(sizes, axes, strict=True)
         ]
 
-    return _convolved(inputs, made, kernel.shape[-2], config.standardize_data_format(data_format))
+    return _convolved(inputs, made, kernel.shape[-2], data_format)
 
 
 @differentiable(shape=_transposed_shape)
@@ -324,6 +330,7 @@ def conv_transpose(
     Raises:
         ValueError: for another padding, and where `output_padding` is not less than the stride.
     """
+    padding = str(padding).lower()
     if padding not in ("valid", "same"):
         raise ValueError(f"padding must be 'valid' or 'same', got {padding!r}.")
     n = len(inputs.shape) - 2

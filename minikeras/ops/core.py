@@ -228,14 +228,27 @@ def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | Non
     Args:
         indices: whole numbers (n, d): the first d indices of each place.
         updates: (n, *inputs.shape[d:]).
-        reduction: None replaces (the last of several updates of one place counts), `"add"` adds.
+        reduction: None replaces (the last of several updates of one place counts); `"add"`, `"mul"`, `"max"` and
+            `"min"` make one number of what is there and of all updates.
 
     Raises:
         ValueError: for another `reduction`.
     """
-    if reduction not in (None, "add"):
-        raise ValueError(f"scatter_update's reduction must be None or 'add', got {reduction!r}.")
-    return _updated(inputs, updates, key=tuple(raw(indices).T), add=reduction == "add")
+    places = tuple(raw(indices).T)
+    if reduction in (None, "add"):
+        return _updated(inputs, updates, key=places, add=reduction == "add")
+    if reduction not in ("mul", "max", "min"):
+        raise ValueError(f"scatter_update's reduction must be None, 'add', 'mul', 'max' or 'min', got {reduction!r}.")
+    inputs = convert_to_tensor(inputs)
+    leading = inputs.shape[: len(places)]
+    numbers = k.xp.arange(math.prod(leading)).reshape(leading)  # a segment for each place
+    segments, together = {
+        "mul": (segment_prod, elementwise.multiply),
+        "max": (segment_max, elementwise.maximum),
+        "min": (segment_min, elementwise.minimum),
+    }[reduction]
+    updates = segments(convert_to_tensor(updates, inputs.dtype), numbers[places], numbers.size)
+    return together(inputs, shaping.reshape(updates, inputs.shape))
 
 
 @composite(inputs=2, shape=lambda indices, values, *, shape: shapes.Spec(tuple([int(n) for n in shape]), values.dtype))
@@ -321,10 +334,23 @@ def _segments(segment_ids: Any, num_segments: int | None) -> int:
 
 @differentiable(inputs=2, shape=_segment_shape, keras="keras.src.ops.math.SegmentSum")
 def segment_sum(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:
-    """The sums of the slices along the first axis that have the same segment number: (num_segments, ...)."""
-    y = k.xp.zeros((_segments(segment_ids, num_segments), *data.shape[1:]), data.dtype)
-    k.xp.add.at(y, segment_ids, data)
-    return y, lambda g, needs: (g[segment_ids], None)
+    """The sums of the slices along the first axis that have the same segment number: (num_segments, ...).
+
+    A slice of a negative segment number counts nowhere, here and in the other reductions of segments.
+
+    >>> from minikeras import ops
+    >>> ops.segment_sum([1.0, 2.0, 4.0], [0, -1, 0], num_segments=2).numpy().tolist()
+    [5.0, 0.0]
+    """
+    places = k.xp.maximum(segment_ids, -1)
+    y = k.xp.zeros((_segments(segment_ids, num_segments) + 1, *data.shape[1:]), data.dtype)
+    k.xp.add.at(y, places, data)
+    return y[:-1], lambda g, needs: (_with_none(g)[places], None)
+
+
+def _with_none(g: Any) -> Any:
+    """Gradients of segments and, last, where -1 points to, one of the slices that are in none: zeros."""
+    return k.xp.concatenate([g, k.xp.zeros_like(g, shape=(1, *g.shape[1:]))])
 
 
 def _segment_extreme(data: Any, segment_ids: Any, count: int, sign: int, pick: Any) -> Any:
@@ -333,16 +359,17 @@ def _segment_extreme(data: Any, segment_ids: Any, count: int, sign: int, pick: A
         fill: Any = sign * math.inf
     else:
         fill = np.iinfo(data.dtype).max if sign > 0 else np.iinfo(data.dtype).min
-    y = k.xp.full((count, *data.shape[1:]), fill, data.dtype)
-    pick.at(y, segment_ids, data)
+    places = k.xp.maximum(segment_ids, -1)
+    y = k.xp.full((count + 1, *data.shape[1:]), fill, data.dtype)
+    pick.at(y, places, data)
 
     def vjp(g: Any, needs: Any) -> Any:
-        chosen = (data == y[segment_ids]).astype(g.dtype)
+        chosen = (data == y[places]).astype(g.dtype)
         shares = k.xp.zeros(y.shape, g.dtype)
-        k.xp.add.at(shares, segment_ids, chosen)
-        return chosen * (g / k.xp.maximum(shares, 1))[segment_ids], None
+        k.xp.add.at(shares, places, chosen)
+        return chosen * (_with_none(g) / k.xp.maximum(shares, 1))[places], None
 
-    return y, vjp
+    return y[:-1], vjp
 
 
 @differentiable(inputs=2, shape=_segment_shape, keras="keras.src.ops.math.SegmentMax")
@@ -385,15 +412,15 @@ def segment_prod(data: Any, segment_ids: Any, num_segments: int | None = None, s
     >>> ops.segment_prod([3.0, 2.0, 5.0], [0, 0, 1]).numpy().tolist()
     [6.0, 5.0]
     """
-    count = _segments(segment_ids, num_segments)
-    y = _products(data, segment_ids, count)
+    places, count = k.xp.maximum(segment_ids, -1), _segments(segment_ids, num_segments) + 1
+    y = _products(data, places, count)
 
     def vjp(g: Any, needs: Any) -> Any:
         zero = data == 0  # what the others make up needs no division by them
-        rest = _products(k.xp.where(zero, k.xp.ones_like(data), data), segment_ids, count)
+        rest = _products(k.xp.where(zero, k.xp.ones_like(data), data), places, count)
         zeros = k.xp.zeros(y.shape, "int32")
-        k.xp.add.at(zeros, segment_ids, zero.astype("int32"))
-        others = (zeros[segment_ids] - zero) == 0
-        return (g * rest)[segment_ids] * others / k.xp.where(zero, k.xp.ones_like(data), data), None
+        k.xp.add.at(zeros, places, zero.astype("int32"))
+        others = (zeros[places] - zero) == 0
+        return (_with_none(g) * rest)[places] * others / k.xp.where(zero, k.xp.ones_like(data), data), None
 
-    return y, vjp
+    return y[:-1], vjp

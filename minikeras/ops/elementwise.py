@@ -275,6 +275,8 @@ def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
     condition = as_array(condition)
     if x1 is None and x2 is None:
         return tuple(index.astype("int32") for index in k.xp.nonzero(condition)), None
+    if x1 is None or x2 is None:
+        raise ValueError(f"where takes both x1 and x2 or neither, got x1={x1!r:.80} and x2={x2!r:.80}.")
     condition = condition.astype(bool)
     dtype = result_type(x1, x2)
     y = k.xp.where(condition, as_type(x1, dtype), as_type(x2, dtype))

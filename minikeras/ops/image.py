@@ -20,7 +20,7 @@ from minikeras.autodiff.op import composite, differentiable
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import TooSmall
 from minikeras.autodiff.tape import backward, recording
-from minikeras.autodiff.tensor import Tensor
+from minikeras.autodiff.tensor import FLOATS, Tensor
 from minikeras.kernels.reference.image import folded
 from minikeras.kernels.reference.resample import Weights, nearest_pixels, placing, resizing
 from minikeras.lazy import offer_names
@@ -398,8 +398,8 @@ def _warped(x: Any, maps: Any, **settings: Any) -> Any:
     host = k.to_host(maps.data)
     smooth = settings["order"] == 1 and settings["fill_mode"] in ("nearest", "reflect") and x.dtype.kind == "f"
     if smooth and not host[:, 6:].any() and np.isfinite(host).all():
-        return _affine(x, maps, fill_mode=settings["fill_mode"])
-    return _read(x, _places(x, maps), **settings)
+        return _like_images(_affine(x, maps, fill_mode=settings["fill_mode"]), x.dtype)
+    return _like_images(_read(x, _places(x, maps), **settings), x.dtype)
 
 
 def _places(x: Any, maps: Any) -> Any:
@@ -819,7 +819,7 @@ def rgb_to_grayscale(images: Any, data_format: str | None = None) -> Any:
 def _colours(images: Any, data_format: Any, owner: str) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     """The three channels of pictures, and a function that makes pictures of three."""
     images, undo = _channels_last(images, data_format, owner)
-    if images.dtype.kind != "f" or images.shape[-1] != 3:
+    if images.dtype.char not in FLOATS or images.shape[-1] != 3:
         raise ValueError(f"{owner} takes floats with 3 channels, got {images.dtype} with {images.shape[-1]}.")
     return [images[..., i] for i in range(3)], lambda parts: undo(shaping.stack(parts, axis=-1))
 
@@ -837,7 +837,7 @@ def rgb_to_hsv(images: Any, data_format: str | None = None) -> Any:
     [[[0.333 1.    0.5  ]]]
     """
     channels, undo = _colours(images, data_format, "rgb_to_hsv")
-    tiny = float(np.finfo(str(channels[0].dtype)).eps)
+    tiny = float(core._finfo(channels[0].dtype).eps)
     red, green, blue = (elementwise.where(elementwise.abs(one) < tiny, 0.0, one) for one in channels)
     value = elementwise.maximum(elementwise.maximum(red, green), blue)
     spread = value - elementwise.minimum(elementwise.minimum(red, green), blue)

@@ -14,6 +14,7 @@ from minikeras.ops import elementwise as ew
 from minikeras.ops import reduction
 from minikeras.ops.core import convert_to_tensor
 from minikeras.ops.shaping import expand_dims, reshape, transpose
+from minikeras.utils.checks import whole
 
 KERAS_MODULE = "keras.src.ops.nn"
 
@@ -125,6 +126,7 @@ def _blocks_shape(x: Any, block_size: int, data_format: str, deep: bool) -> Any:
             "Blocks are rearranged in pictures (four axes) with data_format 'channels_last' or 'channels_first', got "
             f"the shape {tuple(x.shape)} and {data_format!r}."
         )
+    block_size = whole("block_size", block_size, 1, owner="A rearrangement of blocks")
     channels = 3 if data_format == "channels_last" else 1
     sizes: list[int | None] = [x.shape[0]]
     for axis in (1, 2, 3):

@@ -161,7 +161,7 @@ WINDOWS = [
 def test_windows_that_do_not_fit_are_refused_wherever_they_come(make):
     small, large = np.ones((2, 2, 2, 3), "float32"), np.ones((2, 8, 8, 3), "float32")
     for inputs in (Input((2, 2, 3)), small):
-        with pytest.raises(ValueError, match="needs inputs of size 3 or more along axis"):
+        with pytest.raises(ValueError, match=r"needs inputs of size 3|does not fit into inputs of size"):
             make()(inputs)
     layer = make()
     assert 0 not in layer(large).shape

@@ -142,6 +142,13 @@ def test_causal_steps_do_not_see_ahead():
         assert not np.allclose(again[:, 3:], y[:, 3:])
 
 
+def test_the_mask_of_the_query_stays():
+    mask = np.array([[True, False]])
+    for layer in (layers.Attention(), layers.AdditiveAttention()):
+        assert layer.compute_mask([Q, V], mask=[mask, None]) is mask
+        assert layer.compute_mask([Q, V], mask=None) is None
+
+
 def test_a_subclass_may_attend_differently():
     class Mean(layers.MultiHeadAttention):
         def _compute_attention(
@@ -158,6 +165,8 @@ def test_projections_start_differently_each():
     layer = layers.MultiHeadAttention(2, 3)
     layer.build(Q.shape, V.shape)
     assert not np.array_equal(layer.query_dense.kernel, layer.key_dense.kernel)
+    assert layer._query_dense is layer.query_dense and layer._output_dense is layer.output_dense
+    assert len(layer.weights) == 8
     limit = np.sqrt(6 / (4 + 2 * 3))  # the fans are those of the product, not of the kernel's last axes
     assert 0.8 * limit < np.abs(layer.query_dense.kernel.numpy()).max() <= limit
 

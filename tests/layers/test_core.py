@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minikeras import Model, Sequential, kernels, layers, registry
-from minikeras.autodiff import check_gradients
+from minikeras.autodiff import KerasTensor, check_gradients
 
 
 @given(
@@ -114,3 +114,13 @@ def test_quantization_is_refused():
     assert layers.Dense(3, quantization_config=None).units == 3
     with pytest.raises(ValueError, match="cannot be quantized"):
         layers.Dense(3, quantization_config={"mode": "int8"})
+
+
+def test_the_tensor_of_an_input_is_not_contradicted():
+    tensor = KerasTensor((2, 3))
+    assert layers.InputLayer(shape=(3,), batch_size=2, input_tensor=tensor).output is tensor
+    for wrong in ({"batch_size": 5}, {"shape": (4,)}, {"batch_shape": (2, 4)}):
+        with pytest.raises(ValueError, match="leave these out"):
+            layers.InputLayer(input_tensor=tensor, **wrong)
+    with pytest.warns(UserWarning, match=r"takes shape=\(2, 3\), not input_shape"):
+        assert layers.InputLayer(input_shape=(2, 3), batch_size=4).batch_shape == (4, 2, 3)

@@ -19,6 +19,12 @@ RNG = np.random.default_rng(2)
 UNIT = RNG.random((3, 6, 7, 3)).astype("float32")
 BYTES = RNG.integers(0, 256, (3, 6, 7, 3)).astype("uint8")
 
+
+class Masked(layers.Layer):
+    def call(self, inputs, mask=None):
+        return inputs * mask
+
+
 MAKERS = {
     "Resizing": lambda **a: layers.Resizing(4, 5, **a),
     "CenterCrop": lambda **a: layers.CenterCrop(4, 5, **a),
@@ -241,6 +247,9 @@ def test_refused():
         layers.RandomFlip()(UNIT[0, 0])
     with pytest.raises(ValueError, match="mode must be 'horizontal', 'vertical'"):
         layers.RandomFlip("diagonal")
+    for layer in (layers.RandomTranslation, layers.RandomZoom):
+        with pytest.raises(ValueError, match=r"needs for height_factor a number from -1 to 1, or two as a range, got"):
+            layer((-1.1, 0.0), 0.0)
     with pytest.raises(ValueError, match="needs for factor a number from 0 to 1, or two as a range, got 3"):
         layers.RandomHue(3)
     with pytest.raises(ValueError, match=r"needs two different numbers \(low, high\) for value_range, got"):
@@ -249,6 +258,10 @@ def test_refused():
         layers.RandomErasing(fill_value=(1, 2))
     with pytest.raises(ValueError, match="one or two odd numbers for kernel_size, got 2"):
         layers.RandomGaussianBlur(kernel_size=2)
+    masked = layers.Pipeline([Masked()])
+    np.testing.assert_array_equal(masked(np.ones(3), mask=np.array([1, 0, 1])), [1, 0, 1])
+    with pytest.raises(ValueError, match="Pipeline needs a list of layers, got None"):
+        layers.Pipeline.from_config({"name": "steps"})
     with pytest.raises(ValueError, match="Pipeline needs a list of layers, got 3"):
         layers.Pipeline(3)
     with pytest.raises(ValueError, match="takes one of"):

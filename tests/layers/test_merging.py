@@ -107,6 +107,11 @@ def test_masks(masked):
     joined = layers.Concatenate(1, dtype="float64")(plain)
     assert np.array_equal(joined._keras_mask, np.concatenate([one, np.ones_like(one)], axis=1))
     assert layers.Dot(2)(both)._keras_mask is None
+    for layer in (layers.Add(), layers.Concatenate(1)):
+        assert layer.compute_mask([a, b], mask=[None, None]) is None
+        for inputs, masks in ((a, [one, two]), ([a, b], one), ([a, b], [one])):
+            with pytest.raises(ValueError, match="takes a list of inputs and a list of as many masks"):
+                layer.compute_mask(inputs, masks)
 
 
 def test_configuration():

@@ -132,6 +132,21 @@ def test_without_autocast_nothing_is_cast():
     assert layer.types[:4] == ["float32"] * 4
 
 
+def test_what_float16_cannot_hold_is_normalised():
+    x = np.linspace(7e4, 9e4, 64, dtype="float32").reshape(2, 4, 8)
+    y = layers.GroupNormalization(groups=2, dtype="mixed_float16")(x)
+    assert y.dtype == "float16"
+    np.testing.assert_allclose(y, layers.GroupNormalization(groups=2)(x), atol=2e-3)
+
+
+@pytest.mark.parametrize("layer", ["RandomTranslation", "RandomZoom", "RandomRotation", "RandomShear"])
+def test_moved_pictures_keep_the_type(layer):
+    moved = getattr(layers, layer)(0.2, *([0.2] if layer != "RandomRotation" else []), dtype="mixed_float16")
+    assert moved(np.ones((1, 6, 6, 3), "float32"), training=True).dtype == "float16"
+    for convert in (ops.image.hsv_to_rgb, ops.image.rgb_to_hsv):
+        assert convert(ops.ones((2, 2, 3), "bfloat16")).dtype == "bfloat16"
+
+
 def test_the_type_ends_with_the_call_also_where_that_fails():
     class Failing(layers.Layer):
         def call(self, x):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minikeras import layers
+from minikeras import Input, layers
 
 
 @st.composite
@@ -71,6 +71,8 @@ def test_refused():
     with pytest.raises(ValueError, match="for padding, got 'causal'"):
         layers.AveragePooling1D(2, padding="causal")
     with pytest.raises(ValueError, match=r"of size 3 or more along axis 1, got shape \(None, 2, 5, 1\)"):
+        layers.MaxPooling2D(3)(Input((2, 5, 1)))
+    with pytest.raises(ValueError, match=r"A window of size \(3, 3\) does not fit into inputs of size \(2, 5\)"):
         layers.MaxPooling2D(3)(np.ones((1, 2, 5, 1)))
     with pytest.raises(ValueError, match=r"expects inputs of rank 4, got shape \(1, 2, 5\)"):
         layers.GlobalMaxPooling2D()(np.ones((1, 2, 5)))

@@ -23,6 +23,27 @@ def test_a_wrapper_of_one_s_own():
     assert isinstance(layers.TimeDistributed(layers.Dense(2)), layers.Wrapper)
 
 
+class OwnCell(layers.SimpleRNNCell):
+    pass
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.TimeDistributed(Doubled(layers.Dense(2))),
+        layers.RNN(OwnCell(2)),
+        layers.StackedRNNCells([layers.LSTMCell(2), OwnCell(2)]),
+        layers.Bidirectional(layers.RNN(OwnCell(2))),
+    ],
+)
+def test_what_it_holds_may_be_one_s_own(layer):
+    known = {"Doubled": Doubled, "OwnCell": OwnCell}
+    copy = type(layer).from_config(layer.get_config(), custom_objects=known)
+    assert repr(copy.get_config()) == repr(layer.get_config())
+    with pytest.raises(ValueError, match="neither built in nor registered"):
+        type(layer).from_config(layer.get_config())
+
+
 @pytest.mark.parametrize(
     ("wrapped", "shape"),
     [

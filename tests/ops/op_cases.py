@@ -377,6 +377,9 @@ CASES: list[Case] = [
     case("scatter_update", X(4, 2), np.array([[1], [3]]), X(2, 2), reference=lambda x, i, u: _updated(x, [1, 3], u)),
     case("scatter_update", X(4), np.array([[1], [3], [1]]), X(3), reference=lambda x, i, u: _updated(x, [1, 3, 1], u)),
     case("scatter_update", X(4), np.array([[1], [3], [1]]), X(3), reduction="add", reference=False),
+    case("scatter_update", X(4, 2), np.array([[1, 0], [3, -1], [1, 0]]), X(3), reduction="max", reference=False),
+    case("scatter_update", X(4, 2), np.array([[1], [3], [1]]), X(3, 2), reduction="min", reference=False),
+    case("scatter_update", X(4, 2), np.array([[1], [3], [1]]), X(3, 2), reduction="mul", reference=False),
     case("diag", X(3)),
     case("diag", X(2), k=-1),
     case("diag", X(3, 4), 1),
@@ -541,6 +544,9 @@ CASES += [
     # segments
     case("segment_min", X(4, 2), np.array([0, 2, 0, 1]), 3, reference=False),
     case("segment_prod", X(5, 2), np.array([0, 2, 0, 0, 1]), 4, reference=False),
+    case("segment_sum", X(4), np.array([-1, 2, 0, -7]), 4, reference=False),
+    case("segment_min", X(4), np.array([-1, 1, 0, -7]), 2, reference=False),
+    case("segment_prod", X(4), np.array([-1, 2, 0, -7]), 4, reference=False),
     # matrices
     case("cholesky", X(2, 3, 3, diagonal=5), reference=_of_symmetric(np.linalg.cholesky)),
     case(

@@ -75,6 +75,11 @@ def test_segments() -> None:
     data, ids = np.array([[1.0, 5.0], [2.0, 3.0], [4.0, 4.0]]), np.array([0, 0, 2])
     np.testing.assert_array_equal(ops.segment_sum(data, ids), [[3, 8], [0, 0], [4, 4]])
     np.testing.assert_array_equal(ops.segment_max(data, ids, 3), [[2, 5], [-np.inf, -np.inf], [4, 4]])
+    nowhere = np.array([-1, 0, -2])  # slices that are in no segment
+    np.testing.assert_array_equal(ops.segment_sum(data, nowhere, 2), [[2, 3], [0, 0]])
+    np.testing.assert_array_equal(ops.segment_max(data, nowhere, 2), [[2, 3], [-np.inf, -np.inf]])
+    np.testing.assert_array_equal(ops.segment_min(data, nowhere, 2), [[2, 3], [np.inf, np.inf]])
+    np.testing.assert_array_equal(ops.segment_prod(data, nowhere, 2), [[2, 3], [1, 1]])
 
 
 def test_top_k_and_in_top_k() -> None:
@@ -93,7 +98,13 @@ def test_scatter() -> None:
     np.testing.assert_array_equal(
         ops.scatter_update(x, [[1], [1]], np.array([[1.0, 2], [3, 4]]), "add"), [[1, 1], [5, 7], [1, 1]]
     )
-    np.testing.assert_array_equal(x, np.ones((3, 2)))
+    x, places, values = np.full((3, 2), 2.0), [[1], [1], [-1]], np.array([[1.0, 3], [5, -4], [6, 7]])
+    for reduction, of in (("mul", np.multiply), ("max", np.maximum), ("min", np.minimum)):
+        wanted = x.copy()
+        of.at(wanted, [1, 1, -1], values)
+        np.testing.assert_array_equal(ops.scatter_update(x, places, values, reduction), wanted)
+    np.testing.assert_array_equal(ops.scatter_update([5, 2], [[0]], [3], "min"), [3, 2])
+    np.testing.assert_array_equal(x, np.full((3, 2), 2))
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [("float64", 4e-16), ("float32", 3e-7)])

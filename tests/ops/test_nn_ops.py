@@ -409,6 +409,7 @@ def test_wrong_arguments_are_told() -> None:
     x, kernel = np.ones((1, 4, 2)), np.ones((3, 5, 2))
     for call, words in (
         (lambda: nn.conv_transpose(x, kernel, padding="causal"), "'causal'"),
+        (lambda: nn.conv_transpose(KerasTensor((None, 4, 3)), kernel), "takes 2 channels, got (None, 4, 3)"),
         (lambda: nn.conv_transpose(x, kernel, strides=2, output_padding=2), "less than the strides, got 2 and 2"),
         (lambda: nn.conv(x, kernel[:, :2], padding="full"), "'full'"),
         (lambda: nn.categorical_crossentropy(np.ones((2, 3)), np.ones((2, 4))), r"(2, 3) and (2, 4)"),
@@ -425,3 +426,12 @@ def test_rms_scaling_leaves_the_mean_and_beta_out():
     gamma = np.array([1.0, 2.0, 3.0, 4.0])
     scaled = ops.layer_normalization(x, gamma, np.ones(4), epsilon=0.1, rms_scaling=True)
     np.testing.assert_allclose(scaled, x / np.sqrt(x.var(axis=-1, keepdims=True) + 0.1) * gamma)
+
+
+def test_padding_in_capitals() -> None:
+    x, transposed = random(3, (1, 5, 2), (3, 4, 2))
+    for padding in ("same", "valid"):
+        for op, kernel in ((nn.conv, transposed.swapaxes(1, 2)), (nn.conv_transpose, transposed)):
+            np.testing.assert_array_equal(op(x, kernel, padding=padding.upper()), op(x, kernel, padding=padding))
+            shape = op(KerasTensor(x.shape), kernel, padding=padding.upper()).shape
+            assert shape == op(x, kernel, padding=padding).shape

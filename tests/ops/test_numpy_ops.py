@@ -256,6 +256,9 @@ def test_wrong_arguments_are_told() -> None:
         (lambda: ops.convert_to_tensor(x, sparse=True), "sparse=True"),
         (lambda: ops.map(lambda v: v, x[:0]), "at least one"),
         (lambda: ops.bincount(np.array([1]), sparse=True), "sparse=True"),
+        (lambda: ops.where(x > 1, x), "x2=None"),
+        (lambda: ops.get_item(KerasTensor((4, 5)), (..., 1, ...)), "one ellipsis"),
+        (lambda: ops.depth_to_space(np.ones((1, 2, 2, 4)), 0), "block_size"),
     ):
         with pytest.raises(ValueError, match=r"[a-z]") as error:
             call()

@@ -72,7 +72,9 @@ def test_values_and_types(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in COMPARED if case.differentiable and case.name != "segment_prod"], ids=str
+    "case",
+    [c for c in COMPARED if c.differentiable and c.name != "segment_prod" and c.kwargs.get("reduction") != "mul"],
+    ids=str,
 )
 def test_gradients(case: Case) -> None:
     """But for those of products of segments, which JAX has not."""
