@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from minikeras import ops
 from minikeras.callbacks.base import Callback, file_name, lazy_logs, read_logs
 from minikeras.callbacks.simple import check_writable
 from minikeras.utils.checks import number, whole
@@ -69,6 +70,11 @@ class Monitor(Callback):
     def _epochs_of(self, name: str, value: Any, at_least: int = 0) -> int:
         """An argument that is a number of epochs, or a sentence."""
         return whole(name, value, at_least, owner=type(self).__name__, floats=True)
+
+    @property
+    def monitor_op(self) -> Any:
+        """`ops.greater` where higher values are better, else `ops.less`."""
+        return ops.greater if self._rising else ops.less
 
     def is_improvement(self, value: Any, reference: Any) -> bool:
         """Whether `value` is better than `reference` by more than `min_delta`; anything is better than None."""
