@@ -245,6 +245,8 @@ class Layer(Calling):
         self._restructured()
         return variable
 
+    add_variable = add_weight
+
     def _settings_of(self, weight: str, *given: Any) -> list[Any]:
         """The initializer, regularizer and constraint of a weight: those given, else the fields named after it."""
         known = fields(self)
