@@ -19,7 +19,7 @@ from minikeras import initializers, journal, losses, ops, registry, tree
 from minikeras import kernels as k
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import snake_case, unique_name
-from minikeras.autodiff.tensor import Tensor, Variable
+from minikeras.autodiff.tensor import Tensor, Variable, substituted
 from minikeras.declared import Check, Configured, Converted, OneOf, declared, field, fields, in_order
 from minikeras.lazy import offer_names
 from minikeras.losses import (
@@ -142,6 +142,31 @@ class Metric(Configured):
     def reset_states(self) -> None:
         """`reset_state` under its Keras 2 name."""
         self.reset_state()
+
+    def stateless_update_state(self, metric_variables: Sequence[Any], *args: Any, **kwargs: Any) -> list[Any]:
+        """The state after a batch, begun from values of `variables`; the metric itself stays as it is.
+
+        >>> from minikeras import metrics
+        >>> metric = metrics.Mean()
+        >>> state = metric.stateless_update_state([4.0, 1.0], [2.0])
+        >>> float(metric.stateless_result(state)), float(metric.result())
+        (3.0, 0.0)
+        """
+        with substituted("stateless_update_state", self.variables, metric_variables):
+            self.update_state(*args, **kwargs)
+            return [variable.value for variable in self.variables]
+
+    def stateless_result(self, metric_variables: Sequence[Any]) -> Any:
+        """The result for a state, values of `variables`."""
+        with substituted("stateless_result", self.variables, metric_variables):
+            return tree.map_structure(lambda one: one.value if isinstance(one, Variable) else one, self.result())
+
+    def stateless_reset_state(self) -> list[Any]:
+        """The state of a metric that has seen nothing; the metric itself stays as it is."""
+        variables = self.variables
+        with substituted("stateless_reset_state", variables, [variable.value for variable in variables]):
+            self.reset_state()
+            return [variable.value for variable in variables]
 
     @user_facing
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -94,23 +94,26 @@ def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -
         none_is_leaf: whether `func` is called for None too, which else stays.
 
     Raises:
-        TypeError: where there is no structure, or `func` cannot be called.
-        ValueError: where the structures differ.
+        TypeError: where `func` cannot be called.
+        ValueError: where there is no structure, or they differ.
 
     >>> from minikeras import tree
     >>> tree.map_structure(lambda x, y: x + y, {"a": [1]}, {"a": [2]})
     {'a': [3]}
     """
     if not structures or not callable(func):
-        raise TypeError(f"map_structure takes a function and a structure at least, got {func!r} and {structures!r}.")
+        kind = ValueError if callable(func) else TypeError
+        raise kind(f"map_structure takes a function and a structure at least, got {func!r} and {structures!r}.")
     if len(structures) == 1 and none_is_leaf:
         return _mapped(func, structures[0])
     structure = structures[0]
     for other in structures[1:]:
         assert_same_structure(structure, other)
-    leaves = zip(*(flatten(one) for one in structures), strict=True)
-    made = [None if group[0] is None and not none_is_leaf else func(*group) for group in leaves]
-    return pack_sequence_as(structure, made)
+
+    def at_leaf(*leaves: Any) -> Any:
+        return None if leaves[0] is None and not none_is_leaf else func(*leaves)
+
+    return _mapped_up_to(structure, at_leaf, structures)
 
 
 def _mapped(func: Callable, structure: Any) -> Any:
@@ -158,9 +161,9 @@ def map_shape_structure(func: Callable, structure: Any) -> Any:
     """
     if isinstance(structure, dict):
         return type(structure)((key, map_shape_structure(func, value)) for key, value in structure.items())
-    if any(is_nested(item) for item in structure):
+    if is_nested(structure) and any(is_nested(item) for item in structure):
         return type(structure)([map_shape_structure(func, item) for item in structure])
-    return func(tuple(structure))
+    return func(structure)
 
 
 def traverse(func: Callable, structure: Any, top_down: bool = True) -> Any:

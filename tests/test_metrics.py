@@ -290,3 +290,13 @@ def test_base_class_says_what_is_missing() -> None:
         metrics.Metric().result()
     with pytest.warns(UserWarning, match="plain score"):
         metrics.R2Score(num_regressors=9)(np.array([[1.0], [2.0]]), np.array([[1.0], [3.0]]))
+
+
+def test_stateless_methods_leave_the_metric_as_it_is() -> None:
+    metric = metrics.Mean()
+    metric.update_state([1.0])
+    state = metric.stateless_update_state(metric.stateless_reset_state(), [2.0, 4.0])
+    assert [float(value) for value in state] == [6.0, 2.0]
+    assert float(metric.stateless_result(state)) == 3.0 and float(metric.result()) == 1.0
+    with pytest.raises(ValueError, match="takes 2 values"):
+        metric.stateless_result([1.0])

@@ -39,7 +39,7 @@ def test_orders() -> None:
     ("call", "kind"),
     [
         (lambda: tree.map_structure(3, [1]), TypeError),
-        (lambda: tree.map_structure(len), TypeError),
+        (lambda: tree.map_structure(len), ValueError),
         (lambda: tree.map_structure_up_to([1], len), TypeError),
         (lambda: tree.map_structure_up_to([1, [2]], len, [1, 2]), ValueError),
         (lambda: tree.map_structure(max, [1], [1, 2]), ValueError),
@@ -58,3 +58,14 @@ def test_what_does_not_go_together_is_refused(call: Any, kind: type) -> None:
 def test_types_of_sequences_are_not_left_unchecked() -> None:
     with pytest.warns(DeprecationWarning, match="assert_same_paths"):
         tree.assert_same_structure([1], [2], check_types=False)
+
+
+def test_dicts_with_other_orders_meet_by_their_keys() -> None:
+    plain, ordered = {"a": 1, "b": 2}, OrderedDict(b=20, a=10)
+    assert tree.map_structure(lambda x, y: x + y, plain, ordered) == {"a": 11, "b": 22}
+    assert tree.map_structure(lambda x, y: x + y, ordered, plain) == OrderedDict(b=22, a=11)
+    assert tree.map_structure(lambda x, y: y, [None, 1], [2, 3], none_is_leaf=False) == [None, 3]
+
+
+def test_shapes_are_mapped_as_they_are_written() -> None:
+    assert tree.map_shape_structure(lambda shape: shape, {"a": [1, None], "b": "none"}) == {"a": [1, None], "b": "none"}

@@ -187,11 +187,17 @@ def _fail_reshape(shape: Shape, newshape: Any) -> ValueError:
     )
 
 
+def sizes_of(value: Any) -> tuple[int, ...]:
+    """Sizes given as a number, as a row of them, or as an array or a tensor of them; None is -1."""
+    row = value if isinstance(value, (list, tuple)) else np.atleast_1d(k.to_host(value)).tolist()
+    return tuple(-1 if n is None else int(n) for n in row)
+
+
 def reshape(x: Any, *, newshape: Any) -> Spec:
     """The new sizes, of which one may follow from the others."""
-    sizes = [-1 if n is None else int(n) for n in (newshape if isinstance(newshape, (list, tuple)) else (newshape,))]
+    sizes = sizes_of(newshape)
     if sizes.count(-1) > 1:
-        raise ValueError(f"Only one size of a new shape may be open, got {tuple(newshape)}; write the others out.")
+        raise ValueError(f"Only one size of a new shape may be open, got {sizes}; write the others out.")
     given, known = size_of(x.shape), math.prod(n for n in sizes if n != -1)
     rest: int | None = None
     if given is not None and -1 in sizes:
@@ -342,10 +348,10 @@ def repeat(x: Any, *, repeats: Any, axis: int | None = None) -> Spec:
 
 
 def tile(x: Any, *, repeats: Any) -> Spec:
-    counts = tuple(repeats) if isinstance(repeats, (list, tuple)) else (repeats,)
+    counts = sizes_of(repeats)
     ndim = max(x.ndim, len(counts))
     sizes, counts = (1,) * (ndim - x.ndim) + x.shape, (1,) * (ndim - len(counts)) + counts
-    return Spec(tuple(None if n is None else n * int(m) for n, m in zip(sizes, counts, strict=True)), x.dtype)
+    return Spec(tuple(None if n is None else n * m for n, m in zip(sizes, counts, strict=True)), x.dtype)
 
 
 def pad(x: Any, *, pad_width: Any, **settings: Any) -> Spec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,15 @@ from minikeras import kernels as k
 from minikeras.tracebacks import end_at_users_line, user_facing
 
 _numbers = itertools.count()
+
+
+class _Scope(threading.local):
+    """The names that the paths of new variables begin with: those of the user's name scopes."""
+
+    names: tuple[str, ...] = ()
+
+
+scope = _Scope()
 FLOATS = "efdgE"  # the letters of the types of floats: NumPy's, and bfloat16's, whose `kind` is that of raw bytes
 
 
@@ -204,7 +214,7 @@ class Variable(Tensor):
         self.autocast = autocast
         self.aggregation = aggregation
         self.name = name or "variable"
-        self.path = self.name
+        self.path = "/".join((*scope.names, self.name))
         self.constraint: Any = None
         self.regularizer: Any = None
 
@@ -348,6 +358,24 @@ def assign_all(variables: Sequence[Variable], values: Sequence[Any]) -> None:
     fitting = [variable.fitting(value) for variable, value in zip(variables, values, strict=True)]
     for variable, value in zip(variables, fitting, strict=True):
         variable.assign(value)
+
+
+@contextmanager
+def substituted(holder: str, variables: Sequence[Variable], values: Iterable[Any]) -> Iterator[None]:
+    """Within this block variables have other values; afterwards they have their own again.
+
+    Raises:
+        ValueError, TypeError: as `assign_all` does, and for another number of values; `holder` says whose they are.
+    """
+    values = list_of_arrays(holder, values)
+    if len(values) != len(variables):
+        raise ValueError(f"{holder} takes {len(variables)} values, one for each variable, got {len(values)}.")
+    before = [variable.numpy() for variable in variables]
+    assign_all(variables, values)
+    try:
+        yield
+    finally:
+        assign_all(variables, before)
 
 
 def list_of_arrays(holder: str, values: Any) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from minikeras import ops
 from minikeras.callbacks.base import Callback, FilePath, Frequency, lazy_logs, read_logs
 from minikeras.callbacks.simple import check_writable
 from minikeras.declared import Converted, Number, Whole, declared
@@ -78,6 +79,11 @@ class Monitor(Callback):
         """Find out, where values are compared at all, whether what is better is higher."""
         self.best: Any = None
         self._rising = self.mode == "max" or (self.mode == "auto" and compares and higher_is_better(self.monitor))
+
+    @property
+    def monitor_op(self) -> Any:
+        """`ops.greater` where higher values are better, else `ops.less`."""
+        return ops.greater if self._rising else ops.less
 
     def is_improvement(self, value: Any, reference: Any) -> bool:
         """Whether `value` is better than `reference` by more than `min_delta`; anything is better than None."""

@@ -33,7 +33,7 @@ class LambdaCallback(Callback):
         on_epoch_begin, on_epoch_end: `function(epoch, logs)`.
         on_train_begin, on_train_end: `function(logs)`.
         on_train_batch_begin, on_train_batch_end: `function(batch, logs)`.
-        **kwargs: functions for the other hooks, by name.
+        **kwargs: functions for the other hooks, by name; under other names for the program itself.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class LambdaCallback(Callback):
         }
         hooks = [name for name in dir(Callback) if name.startswith("on_")]
         for name, function in given.items():
-            if name not in hooks:
+            if name.startswith("on_") and name not in hooks:
                 raise ValueError(unknown("callback hook", name, hooks))
             if function is not None and not callable(function):
                 raise ValueError(f"LambdaCallback takes a function for {name}, got {function!r}.")

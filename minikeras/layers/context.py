@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from minikeras.autodiff.tensor import scope
+
 
 class _Context(threading.local):
     """The calls that are going on: the training flag, and the outermost layer."""
@@ -70,6 +72,16 @@ class name_scope(within):
             raise ValueError(f"A name_scope has a name of type str without '/', got {name!r}.")
         self.name, self.caller, self.deduplicate, self.override_parent = name, caller, deduplicate, override_parent
 
+    def __enter__(self) -> Any:
+        self._outer_names = scope.names
+        super().__enter__()
+        scope.names = naming.path
+        return self
+
     def _path(self) -> tuple[str, ...]:
         override = self.override_parent
         return (*(naming.path if override is None else filter(None, override.split("/"))), self.name)
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        scope.names = self._outer_names

@@ -13,7 +13,7 @@ import numpy as np
 from minikeras import constraints, initializers, journal, regularizers
 from minikeras.autodiff.symbolic import SymbolicNode, snake_case, unique_name
 from minikeras.autodiff.tape import is_recording
-from minikeras.autodiff.tensor import Tensor, Variable, assign_all
+from minikeras.autodiff.tensor import Tensor, Variable, assign_all, substituted
 from minikeras.config import standardize_dtype
 from minikeras.declared import Converted, declared, field, fields, is_declared
 from minikeras.layers.calling import Calling
@@ -245,6 +245,8 @@ class Layer(Calling):
         self._restructured()
         return variable
 
+    add_variable = add_weight
+
     def _settings_of(self, weight: str, *given: Any) -> list[Any]:
         """The initializer, regularizer and constraint of a weight: those given, else the fields named after it."""
         known = fields(self)
@@ -386,14 +388,10 @@ class Layer(Calling):
                 "Gradients do not reach the values given to stateless_call(); assign them to the variables, and "
                 "differentiate a call of the layer itself."
             )
-        before = [variable.numpy() for variable in variables]
-        try:
-            assign_all(variables, values)
+        with substituted("stateless_call", variables, values):
             outputs = self(*args, **kwargs)
             after = [variable.value for variable in variables[counts[0] :]]
             losses = list(self.losses) if return_losses else []
-        finally:
-            assign_all(variables, before)
         return (outputs, after, losses) if return_losses else (outputs, after)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -23,9 +23,7 @@ KERAS_MODULE = "keras.src.ops.numpy"
 def reshape(x: Any, newshape: Any) -> Any:
     """The same values in another shape; one size may be -1 (or None) and follows from the others."""
     x = as_array(x)
-    sizes = newshape if isinstance(newshape, (list, tuple)) else (newshape,)
-    y = x.reshape([-1 if size is None else int(size) for size in sizes])
-    return y, lambda g, needs: (g.reshape(x.shape),)
+    return x.reshape(shapes.sizes_of(newshape)), lambda g, needs: (g.reshape(x.shape),)
 
 
 @differentiable(shape=shapes.ravel)
@@ -211,7 +209,7 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
 def tile(x: Any, repeats: Any) -> Any:
     """The whole array repeated so many times along each axis."""
     x = as_array(x)
-    repeats = tuple(repeats) if isinstance(repeats, (list, tuple)) else (repeats,)
+    repeats = shapes.sizes_of(repeats)
     ndim = max(x.ndim, len(repeats))
     counts = (1,) * (ndim - len(repeats)) + repeats
     sizes = (1,) * (ndim - x.ndim) + x.shape

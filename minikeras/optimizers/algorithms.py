@@ -341,7 +341,7 @@ class Adafactor(Optimizer):
         epsilon_1: added to squared gradients.
         epsilon_2: the least size of a variable, by which its steps are scaled.
         clip_threshold: the largest root mean square of an update.
-        relative_step: whether a learning rate that is a number is at most `1 / sqrt(step)`.
+        relative_step: accepted for familiarity: as in Keras the learning rate is at most `1 / sqrt(step)`.
 
     >>> from minikeras import Variable, optimizers
     >>> w = Variable([[1.0, 1.0]])
@@ -375,8 +375,7 @@ class Adafactor(Optimizer):
 
     def _update(self, plan: Plan, learning_rate: float) -> None:
         xp, step = k.xp, self._updates() + 1
-        if self.relative_step and isinstance(self._learning_rate, Variable):
-            learning_rate = min(learning_rate, step**-0.5)
+        learning_rate = min(learning_rate, step**-0.5)
         new = step**self.beta_2_decay
         for p, g, rows, columns, v in self._each(plan):
             squares = g * g + self.epsilon_1

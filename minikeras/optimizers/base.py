@@ -21,7 +21,7 @@ from minikeras import kernels as k
 from minikeras.autodiff.gradients import GradientTape
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import snake_case, unique_name
-from minikeras.autodiff.tensor import Tensor, Variable, assign_all, list_of_arrays, mark_changed
+from minikeras.autodiff.tensor import Tensor, Variable, assign_all, list_of_arrays, mark_changed, substituted
 from minikeras.declared import Check, Number, Whole, declared, field, fields
 from minikeras.optimizers.flat import FlatVariables, adopt, same, stretches
 from minikeras.optimizers.rate import HostVariable, LearningRate, Rated
@@ -420,6 +420,32 @@ class Optimizer(Rated):
         if grads:
             self.gradient_destinations(variables)
             self.apply_flat([None if gradient is None else k.xp.asarray(raw(gradient)) for gradient in grads])
+
+    def stateless_apply(
+        self, optimizer_variables: Sequence[Any], grads: Sequence[Any], trainable_variables: Sequence[Any]
+    ) -> tuple[list[Any], list[Any]]:
+        """What an update makes of values of the trained variables and of `variables`, which stay as they are.
+
+        Returns:
+            The values of the trained variables and those of the optimizer's, after the update.
+
+        Raises:
+            ValueError: for an optimizer that is not built, and where the values are not as many as the variables.
+
+        >>> from minikeras import Variable, optimizers
+        >>> sgd = optimizers.SGD(0.5)
+        >>> sgd.build([Variable([3.0])])
+        >>> values, state = sgd.stateless_apply(sgd.variables, [[2.0]], [[4.0]])
+        >>> float(values[0][0]), int(state[0])
+        (3.0, 1)
+        """
+        if not self.built:
+            raise ValueError(f"stateless_apply needs a {type(self).__name__} that is built; call build(variables).")
+        trained, own = self._trainable_variables, self.variables
+        values = [*trainable_variables, *optimizer_variables]
+        with substituted("stateless_apply", [*trained, *own], values):
+            self.apply(grads)
+            return [variable.value for variable in trained], [variable.value for variable in own]
 
     @user_facing
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Variable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from threading import get_ident
@@ -223,6 +224,14 @@ class Trainer:
             raise ValueError(f"The model {self.name!r} must be compiled before {method}(); call compile() first.")
 
     # ------------------------------------------------------------ one step
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = vars(cls).get("compute_loss")
+        parameters = inspect.signature(own).parameters.values() if own is not None else ()
+        if parameters and not any(one.name == "training" or one.kind is one.VAR_KEYWORD for one in parameters):
+            # of an older program, which knows no `training`
+            cls.compute_loss = lambda self, *args, training=True, **others: own(self, *args, **others)  # type: ignore
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True

@@ -143,7 +143,7 @@ def _real(value: Any) -> float | None:
     if isinstance(value, bool):
         return None
     if not isinstance(value, Real) and not (
-        getattr(value, "ndim", None) == 0 and getattr(getattr(value, "dtype", None), "kind", "none") in "fiu"
+        getattr(value, "ndim", None) == 0 and str(getattr(value, "dtype", "")).startswith(("float", "int", "uint"))
     ):
         return None
     try:

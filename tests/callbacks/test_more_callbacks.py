@@ -12,7 +12,7 @@ import urllib.parse
 import numpy as np
 import pytest
 
-from minikeras import Sequential, callbacks, config, layers, optimizers
+from minikeras import Sequential, callbacks, config, layers, ops, optimizers
 from minikeras.callbacks import BackupAndRestore, Callback, RemoteMonitor, SwapEMAWeights
 
 X, Y = np.random.default_rng(0).normal(size=(2, 16, 3)).astype("float32")
@@ -304,3 +304,10 @@ def test_what_they_are():
     assert repr(optimizers.SGD(schedule)) == "<SGD learning_rate=ExponentialDecay iterations=0>"
     scaled = optimizers.LossScaleOptimizer(optimizers.SGD(0.5), 4.0)
     assert repr(scaled) == ("<LossScaleOptimizer scale=4 inner_optimizer=<SGD learning_rate=0.5 iterations=0>>")
+
+
+def test_attributes_that_programs_read():
+    function = print
+    assert callbacks.LambdaCallback(own=function).own is function
+    assert callbacks.EarlyStopping(monitor="accuracy").monitor_op is ops.greater
+    assert callbacks.ReduceLROnPlateau(monitor="loss").monitor_op is ops.less

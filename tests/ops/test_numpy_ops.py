@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ops.op_cases import BINARY, CASES, REDUCTIONS, UNARY, Case, spaced
 
-from minikeras import ops, tree
+from minikeras import Model, layers, ops, tree
 from minikeras.autodiff import KerasTensor, Tensor, check_gradients
 from minikeras.ops import core
 from minikeras.ops import numpy as numpy_ops
@@ -276,3 +276,22 @@ def test_inputs_may_be_named() -> None:
     np.testing.assert_array_equal(ops.concatenate(xs=[x, x], axis=1), np.concatenate([x, x], 1))
     np.testing.assert_array_equal(ops.where(x > 2, x2=0.0, x1=x), np.where(x > 2, x, 0))
     assert ops.add(x1=KerasTensor((2, 3)), x2=1).shape == (2, 3)
+
+
+@pytest.mark.parametrize("sizes", [ops.convert_to_tensor, np.array, list], ids=["tensor", "array", "list"])
+def test_sizes_may_be_computed(sizes):
+    assert ops.tile(ops.ones((1, 3)), sizes([2, 1])).shape == (2, 3)
+    assert ops.reshape(ops.ones((6,)), sizes([2, -1])).shape == (2, 3)
+
+
+def test_sizes_may_be_computed_while_a_model_is_made():
+    class Counted(layers.Layer):
+        def call(self, x):
+            batch, size = ops.shape(x)
+            counts = ops.concatenate([ops.expand_dims(batch, -1), ops.convert_to_tensor([1])], 0)
+            return x + ops.tile(ops.reshape(ops.arange(size, dtype="float32"), (1, size)), counts)
+
+    inputs = layers.Input((3,))
+    model = Model(inputs, Counted()(inputs))
+    for batch in (2, 5):
+        np.testing.assert_array_equal(model.predict(np.zeros((batch, 3)), verbose=0), [[0, 1, 2]] * batch)

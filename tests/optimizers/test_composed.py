@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from minikeras import Sequential, layers, models, registry
+from minikeras import Sequential, layers, models, name_scope, registry
 from minikeras.autodiff import Variable
 from minikeras.optimizers import SGD, Adam, LossScaleOptimizer, MultiOptimizer, OptimizerMap
 
@@ -144,3 +144,14 @@ def test_a_model_that_computes_in_float16_has_its_loss_scaled(monkeypatch):
     assert model.optimizer.name == "own"
     model.compile("adam", "mse", auto_scale_loss=False)
     assert type(model.optimizer) is Adam
+
+
+def test_patterns_of_a_map_see_name_scopes():
+    with name_scope("encoder"):
+        slow = Variable([1.0], name="kernel")
+    fast = Variable([1.0], name="kernel")
+    chosen = OptimizerMap(SGD(1.0))
+    chosen["encoder/.*"] = SGD(0.25)
+    MultiOptimizer(chosen).apply([[1.0], [1.0]], [slow, fast])
+    assert (slow.path, fast.path) == ("encoder/kernel", "kernel")
+    assert (float(slow[0]), float(fast[0])) == (0.75, 0.0)

@@ -683,3 +683,37 @@ def test_minimize(factor):
     with pytest.raises(ValueError):
         optimizer.minimize(loss, [frozen])
     np.testing.assert_allclose(x, [0.375, 0.25])
+
+
+def test_stateless_apply_leaves_variables_as_they_are():
+    weight, twin = Variable([3.0, 1.0]), Variable([3.0, 1.0])
+    optimizer, other = Adam(0.1), Adam(0.1)
+    optimizer.build([weight])
+    values, state = optimizer.stateless_apply(optimizer.variables, [[1.0, 2.0]], [weight])
+    values, state = optimizer.stateless_apply(state, [[0.5, 2.0]], values)
+    for gradient in ([1.0, 2.0], [0.5, 2.0]):
+        other.apply([gradient], [twin])
+    np.testing.assert_array_equal(k.to_host(values[0].data), twin.numpy())
+    for one, variable in zip(state, other.variables, strict=True):
+        np.testing.assert_array_equal(k.to_host(one.data), variable.numpy())
+    assert weight.numpy().tolist() == [3.0, 1.0] and int(optimizer.iterations) == 0
+    with pytest.raises(ValueError, match="is built"):
+        Adam().stateless_apply([], [], [])
+
+
+def test_a_schedule_begins_with_an_optimizers_learning_rate():
+    optimizer = SGD(0.5)
+    optimizer.learning_rate = optimizers.schedules.PolynomialDecay(optimizer.learning_rate, 4)
+    assert float(optimizer.learning_rate) == 0.5
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_adafactors_learning_rate_falls_with_the_steps(relative):
+    weight = Variable([1.0])
+    optimizer = optimizers.Adafactor(0.6, relative_step=relative)
+    sizes = []
+    for _ in range(5):
+        before = float(weight[0])
+        optimizer.apply([[0.1]], [weight])
+        sizes.append((before - float(weight[0])) / before)
+    np.testing.assert_allclose(sizes, [0.6, 0.6, 3**-0.5, 0.5, 5**-0.5], rtol=1e-4)

@@ -238,7 +238,9 @@ OUTPUTS = [
 ]
 
 
-@pytest.mark.parametrize("config", TEXTS, ids=str)
+@pytest.mark.parametrize(
+    "config", TEXTS, ids=lambda config: "-".join(getattr(one, "__name__", str(one)) for one in config.values())
+)
 @pytest.mark.parametrize("output", OUTPUTS, ids=str)
 def test_text_vectorization(config, output):
     shaped = np.array(SENTENCES)[:, None]

@@ -451,3 +451,27 @@ def test_the_guides_training_step():
     for name, values in expected.items():
         np.testing.assert_allclose(got[name], values, rtol=1e-6)
     assert set(guide.train_on_batch(x, y, return_dict=True)) == {"accuracy", "loss"}
+
+
+def test_compute_loss_of_an_older_program_knows_no_training_flag():
+    class Doubled(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(1, kernel_initializer="ones")
+
+        def call(self, x):
+            return self.dense(x)
+
+        def compute_loss(self, x, y, y_pred, sample_weight=None):
+            return 2 * ops.mean(ops.square(y - y_pred))
+
+    class Further(Doubled):
+        def compute_loss(self, x, y, y_pred, sample_weight=None):
+            return 2 * super().compute_loss(x, y, y_pred, sample_weight)
+
+    for cls, loss in ((Doubled, 8.0), (Further, 16.0)):
+        model = cls()
+        model.compile("sgd")
+        data = np.ones((2, 2), "float32"), np.zeros((2, 1), "float32")
+        assert model.evaluate(*data, verbose=0) == loss
+        assert model.fit(*data, verbose=0).history["loss"] == [loss]
