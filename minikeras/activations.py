@@ -85,31 +85,60 @@ __all__ = [
 
 
 def relu(x: Any, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Any:
-    """`max(x, 0)`; or `max_value` above it, `x` above the threshold, `negative_slope * (x - threshold)` below."""
+    """`max(x, 0)`; or `max_value` above it, `x` above the threshold, `negative_slope * (x - threshold)` below.
+
+    >>> from minikeras import activations
+    >>> activations.relu([-1.0, 9.0], max_value=6.0)
+    <Tensor shape=(2,) dtype=float32>
+    array([0., 6.], dtype=float32)
+    """
     if not negative_slope and max_value is None and not threshold:
         return nn.relu(x)
     return nn.piecewise_relu(x, negative_slope=negative_slope, max_value=max_value, threshold=threshold)
 
 
 def linear(x: Any) -> Any:
-    """`x` itself."""
+    """`x` itself.
+
+    >>> from minikeras import activations
+    >>> activations.linear([1.0])
+    [1.0]
+    """
     return x
 
 
 @differentiable(shape=shapes.same, keras="keras.src.ops.numpy.Exp")
 def exponential(x: Any) -> Any:
-    """`exp(x)`."""
+    """`exp(x)`.
+
+    >>> from minikeras import activations
+    >>> activations.exponential([0.0, 1.0])
+    <Tensor shape=(2,) dtype=float32>
+    array([1.      , 2.718282], dtype=float32)
+    """
     y = k.activate(as_float(x), "exponential")
     return y, lambda g, needs: (k.activate_grad(g, y, "exponential"),)
 
 
 def gelu(x: Any, approximate: bool = False) -> Any:
-    """`x` times the normal distribution function at `x` (Hendrycks and Gimpel 2016); its tanh form if `approximate`."""
+    """`x` times the normal distribution function at `x` (Hendrycks and Gimpel 2016); its tanh form if `approximate`.
+
+    >>> from minikeras import activations
+    >>> activations.gelu([-1.0, 1.0])
+    <Tensor shape=(2,) dtype=float32>
+    array([-0.15865526,  0.8413447 ], dtype=float32)
+    """
     return nn.gelu(x, approximate=approximate)
 
 
 def mish(x: Any) -> Any:
-    """`x * tanh(softplus(x))` (Misra 2019)."""
+    """`x * tanh(softplus(x))` (Misra 2019).
+
+    >>> from minikeras import activations
+    >>> activations.mish([-1.0, 1.0])
+    <Tensor shape=(2,) dtype=float32>
+    array([-0.3034014,  0.8650984], dtype=float32)
+    """
     return ops.multiply(x, tanh(softplus(x)))
 
 
@@ -167,19 +196,39 @@ def epilogue(function: Any) -> tuple[str | None, Callable[..., Any] | None]:
 def get(identifier: Any) -> Callable[..., Any]:
     """An activation from its name, description or any callable (a layer too); None is `linear`.
 
+    Args:
+        identifier: a name, a configuration, an object, or None.
+
     Raises:
         ValueError: for an unknown name, with the nearest known one.
+
+    >>> from minikeras import activations
+    >>> activations.get("tanh").__name__
+    'tanh'
     """
     return linear if identifier is None else registry.get("activation", identifier, ALL)
 
 
 def serialize(activation: Any) -> Any:
-    """The description of an activation: its name where it is built in."""
+    """The description of an activation: its name where it is built in.
+
+    >>> from minikeras import activations
+    >>> activations.serialize(activations.relu)
+    'relu'
+    """
     return registry.serialize_keras_object(activation)
 
 
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Callable[..., Any]:
-    """The activation that a name or description describes; `custom_objects` maps further names to functions."""
+    """The activation that a name or description describes; `custom_objects` maps further names to functions.
+
+    Args:
+        config: what `serialize` gave.
+
+    >>> from minikeras import activations
+    >>> activations.deserialize("relu").__name__
+    'relu'
+    """
     with registry.custom_object_scope(custom_objects):
         return get(config)
 

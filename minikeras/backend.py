@@ -59,17 +59,32 @@ get_uid = _next_number
 
 
 def is_float_dtype(dtype: Any) -> bool:
-    """Whether the type is one of floats."""
+    """Whether the type is one of floats.
+
+    >>> import minikeras as keras
+    >>> keras.backend.is_float_dtype("float16")
+    True
+    """
     return standardize_dtype(dtype).startswith(("float", "bfloat"))
 
 
 def is_int_dtype(dtype: Any) -> bool:
-    """Whether the type is one of integers."""
+    """Whether the type is one of integers.
+
+    >>> import minikeras as keras
+    >>> keras.backend.is_int_dtype("uint8")
+    True
+    """
     return standardize_dtype(dtype).startswith(("int", "uint"))
 
 
 def is_keras_tensor(x: Any) -> bool:
-    """Whether `x` is a symbolic tensor."""
+    """Whether `x` is a symbolic tensor.
+
+    >>> import minikeras as keras
+    >>> keras.backend.is_keras_tensor(keras.Input((3,)))
+    True
+    """
     return isinstance(x, KerasTensor)
 
 
@@ -84,6 +99,10 @@ def variable(value: Any, dtype: Any = None, name: str | None = None, constraint:
         dtype: default `floatx()`.
         name: default automatic.
         constraint: projection after each update, default none.
+
+    >>> from minikeras import backend as K
+    >>> K.get_value(K.variable([1.0, 2.0]))
+    array([1., 2.], dtype=float32)
     """
     made = Variable(value, dtype=standardize_dtype(dtype), name=name)
     made.constraint = constraint
@@ -91,13 +110,27 @@ def variable(value: Any, dtype: Any = None, name: str | None = None, constraint:
 
 
 def constant(value: Any, dtype: Any = None, shape: Any = None, name: str | None = None) -> Any:
-    """A tensor of `value`, repeated to `shape` where that is given."""
+    """A tensor of `value`, repeated to `shape` where that is given.
+
+    >>> from minikeras import backend as K
+    >>> K.constant([1, 2])
+    <Tensor shape=(2,) dtype=float32>
+    array([1., 2.], dtype=float32)
+    """
     tensor = ops.convert_to_tensor(value, dtype=standardize_dtype(dtype))
     return tensor if shape is None else ops.broadcast_to(tensor, shape)
 
 
 def get_value(x: Any) -> Any:
-    """The value of a variable or tensor as a NumPy array, of a scalar as a NumPy number."""
+    """The value of a variable or tensor as a NumPy array, of a scalar as a NumPy number.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import backend as K
+    >>> K.eval(K.variable([1.0, 2.0]) * 2)
+    array([2., 4.], dtype=float32)
+    """
     return ops.convert_to_numpy(x)[()]
 
 
@@ -105,34 +138,71 @@ eval = get_value
 
 
 def set_value(x: Variable, value: Any) -> None:
-    """`x.assign(value)`."""
+    """`x.assign(value)`.
+
+    >>> from minikeras import backend as K
+    >>> v = K.variable([1.0])
+    >>> K.set_value(v, [5.0])
+    >>> K.get_value(v)
+    array([5.], dtype=float32)
+    """
     x.assign(value)
 
 
 def batch_get_value(tensors: Any) -> list[Any]:
-    """The values of several variables or tensors."""
+    """The values of several variables or tensors.
+
+    >>> from minikeras import backend as K
+    >>> K.batch_get_value([K.variable([1.0])])
+    [array([1.], dtype=float32)]
+    """
     return [get_value(tensor) for tensor in tensors]
 
 
 def batch_set_value(tuples: Any) -> None:
-    """Assign a value to each of several variables, from pairs (variable, value); all are checked before the first."""
+    """Assign a value to each of several variables, from pairs (variable, value); all are checked before the first.
+
+    Args:
+        tuples: pairs of a variable and its new value.
+
+    >>> from minikeras import backend as K
+    >>> v = K.variable([1.0])
+    >>> K.batch_set_value([(v, [2.0])])
+    >>> K.get_value(v)
+    array([2.], dtype=float32)
+    """
     pairs = list(tuples)
     _assign_all([one for one, _ in pairs], [value for _, value in pairs])
 
 
 def update(x: Variable, new_x: Any) -> Variable:
-    """`x.assign(new_x)`; returns x."""
+    """`x.assign(new_x)`; returns x.
+
+    >>> from minikeras import backend as K
+    >>> K.get_value(K.update(K.variable([1.0]), [4.0]))
+    array([4.], dtype=float32)
+    """
     x.assign(new_x)
     return x
 
 
 def update_add(x: Variable, increment: Any) -> Variable:
-    """`x.assign(x + increment)`; returns x."""
+    """`x.assign(x + increment)`; returns x.
+
+    >>> from minikeras import backend as K
+    >>> K.get_value(K.update_add(K.variable([1.0]), [4.0]))
+    array([5.], dtype=float32)
+    """
     return update(x, x + increment)
 
 
 def update_sub(x: Variable, decrement: Any) -> Variable:
-    """`x.assign(x - decrement)`; returns x."""
+    """`x.assign(x - decrement)`; returns x.
+
+    >>> from minikeras import backend as K
+    >>> K.get_value(K.update_sub(K.variable([1.0]), [4.0]))
+    array([-3.], dtype=float32)
+    """
     return update(x, x - decrement)
 
 
@@ -153,27 +223,61 @@ def eye(size: Any, dtype: Any = None, name: str | None = None) -> Variable:
 
 
 def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = "int32") -> Any:
-    """The numbers from `start` (0 where only one number is given) to before `stop`."""
+    """The numbers from `start` (0 where only one number is given) to before `stop`.
+
+    Args:
+        step: between two values.
+    """
     return ops.cast(ops.arange(start, stop, step), dtype)
 
 
 def ones(shape: Any, dtype: Any = None, name: str | None = None) -> Variable:
-    """A variable of ones."""
+    """A variable of ones.
+
+    Args:
+        shape: the sizes of the result.
+
+    >>> from minikeras import backend as K
+    >>> K.get_value(K.ones((2,)))
+    array([1., 1.], dtype=float32)
+    """
     return variable(ops.ones(shape, dtype=standardize_dtype(dtype)), dtype, name)
 
 
 def zeros(shape: Any, dtype: Any = None, name: str | None = None) -> Variable:
-    """A variable of zeros."""
+    """A variable of zeros.
+
+    Args:
+        shape: the sizes of the result.
+
+    >>> from minikeras import backend as K
+    >>> K.get_value(K.zeros((2,)))
+    array([0., 0.], dtype=float32)
+    """
     return variable(ops.zeros(shape, dtype=standardize_dtype(dtype)), dtype, name)
 
 
 def random_normal(shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None) -> Any:
-    """Normally distributed numbers."""
+    """Normally distributed numbers.
+
+    Args:
+        mean: of the distribution.
+        stddev: its standard deviation.
+
+    >>> from minikeras import backend as K
+    >>> K.random_normal((2, 3), seed=1).shape
+    (2, 3)
+    """
     return random.normal(shape, mean, stddev, standardize_dtype(dtype), seed)
 
 
 def random_uniform(shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: Any = None, seed: Any = None) -> Any:
-    """Uniformly distributed numbers between `minval` and `maxval`."""
+    """Uniformly distributed numbers between `minval` and `maxval`.
+
+    >>> from minikeras import backend as K
+    >>> K.random_uniform((2, 3), seed=1).shape
+    (2, 3)
+    """
     return random.uniform(shape, minval, maxval, standardize_dtype(dtype), seed)
 
 
@@ -181,6 +285,11 @@ def random_normal_variable(
     shape: Any, mean: float, scale: float, dtype: Any = None, name: str | None = None, seed: Any = None
 ) -> Variable:
     """A variable of normally distributed numbers.
+
+    Args:
+        mean: of the distribution.
+        scale: the standard deviation.
+        seed: an integer, or a `SeedGenerator`; by default the global one.
 
     >>> from minikeras import backend as K
     >>> K.random_normal_variable((2, 3), 0.0, 1.0).shape
@@ -194,6 +303,11 @@ def random_uniform_variable(
 ) -> Variable:
     """A variable of uniformly distributed numbers.
 
+    Args:
+        low: the least value.
+        high: the limit above.
+        seed: an integer, or a `SeedGenerator`; by default the global one.
+
     >>> from minikeras import backend as K
     >>> K.random_uniform_variable((2, 3), 0.0, 1.0).shape
     (2, 3)
@@ -202,27 +316,66 @@ def random_uniform_variable(
 
 
 def truncated_normal(shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None) -> Any:
-    """Normally distributed numbers that lie less than two standard deviations from the mean."""
+    """Normally distributed numbers that lie less than two standard deviations from the mean.
+
+    Args:
+        stddev: its standard deviation.
+
+    >>> from minikeras import backend as K
+    >>> K.truncated_normal((2, 3), seed=1).shape
+    (2, 3)
+    """
     return random.truncated_normal(shape, mean, stddev, standardize_dtype(dtype), seed)
 
 
 def random_bernoulli(shape: Any, p: float = 0.0, dtype: Any = None, seed: Any = None) -> Any:
-    """Ones with probability `p`, else zeros."""
+    """Ones with probability `p`, else zeros.
+
+    Args:
+        seed: an integer, or a `SeedGenerator`; by default the global one.
+
+    >>> from minikeras import backend as K
+    >>> K.random_bernoulli((2, 3), p=1.0)
+    <Tensor shape=(2, 3) dtype=float32>
+    array([[1., 1., 1.],
+           [1., 1., 1.]], dtype=float32)
+    """
     return ops.cast(ops.less(random.uniform(shape, seed=seed), p), standardize_dtype(dtype))
 
 
 def moving_average_update(x: Variable, value: Any, momentum: float) -> Variable:
-    """`x.assign(x * momentum + value * (1 - momentum))`; returns x."""
+    """`x.assign(x * momentum + value * (1 - momentum))`; returns x.
+
+    >>> from minikeras import backend as K
+    >>> K.get_value(K.moving_average_update(K.variable([1.0]), [2.0], 0.9))
+    array([1.1], dtype=float32)
+    """
     return update(x, ops.add(ops.multiply(x, momentum), ops.multiply(value, 1 - momentum)))
 
 
 def cast_to_floatx(x: Any) -> Any:
-    """The values as `floatx()`: of a tensor as a tensor, else as a NumPy array."""
+    """The values as `floatx()`: of a tensor as a tensor, else as a NumPy array.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import backend as K
+    >>> K.cast_to_floatx([1, 2])
+    array([1., 2.], dtype=float32)
+    """
     return ops.cast(x, config.floatx()) if ops.is_tensor(x) else np.asarray(x, config.floatx())
 
 
 def count_params(x: Any) -> int:
-    """The number of values."""
+    """The number of values.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import backend as K
+    >>> K.count_params(K.zeros((2, 3)))
+    6
+    """
     return math.prod(x.shape)
 
 
@@ -230,77 +383,211 @@ def count_params(x: Any) -> int:
 
 
 def shape(x: Any) -> Any:
-    """The shape, as a tuple."""
+    """The shape, as a tuple.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.shape(np.ones((2, 3)))
+    (2, 3)
+    """
     return ops.shape(x)
 
 
 def int_shape(x: Any) -> tuple[int | None, ...]:
-    """The shape as a tuple of integers, None where open."""
+    """The shape as a tuple of integers, None where open.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> import minikeras as keras
+    >>> from minikeras import backend as K
+    >>> K.int_shape(keras.Input((3,)))
+    (None, 3)
+    """
     return tuple(x.shape)
 
 
 def ndim(x: Any) -> int:
-    """The number of axes."""
+    """The number of axes.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.ndim(np.ones((2, 3)))
+    2
+    """
     return len(x.shape)
 
 
 def dtype(x: Any) -> str:
-    """The name of the number type."""
+    """The name of the number type.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import backend as K
+    >>> K.dtype(K.variable([1.0]))
+    'float32'
+    """
     return str(x.dtype)
 
 
 def flatten(x: Any) -> Any:
-    """All values in one axis."""
+    """All values in one axis.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.flatten(np.ones((2, 3))).shape
+    (6,)
+    """
     return ops.reshape(x, (-1,))
 
 
 def batch_flatten(x: Any) -> Any:
-    """(batch, ...) as (batch, all the rest)."""
+    """(batch, ...) as (batch, all the rest).
+
+    Args:
+        x: tensor, array or number.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.batch_flatten(np.ones((2, 3, 4))).shape
+    (2, 12)
+    """
     return ops.reshape(x, (-1, math.prod(x.shape[1:])))
 
 
 def permute_dimensions(x: Any, pattern: Any) -> Any:
-    """The axes in another order."""
+    """The axes in another order.
+
+    Args:
+        x: tensor, array or number.
+        pattern: the order of the axes.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.permute_dimensions(np.ones((2, 3, 4)), (2, 0, 1)).shape
+    (4, 2, 3)
+    """
     return ops.transpose(x, pattern)
 
 
 def reverse(x: Any, axes: Any) -> Any:
-    """The values in reverse order along an axis or several."""
+    """The values in reverse order along an axis or several.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import backend as K
+    >>> K.reverse([1, 2, 3], axes=0)
+    <Tensor shape=(3,) dtype=int32>
+    array([3, 2, 1], dtype=int32)
+    """
     return ops.flip(x, axes if isinstance(axes, int) else tuple(axes))
 
 
 def concatenate(tensors: Any, axis: int = -1) -> Any:
-    """Tensors one after the other along an axis, the last by default."""
+    """Tensors one after the other along an axis, the last by default.
+
+    Args:
+        tensors: list of tensors.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.concatenate([np.ones((1, 2)), np.zeros((1, 1))])
+    <Tensor shape=(1, 3) dtype=float64>
+    array([[1., 1., 0.]])
+    """
     return ops.concatenate(tensors, axis)
 
 
 def repeat_elements(x: Any, rep: int, axis: int) -> Any:
-    """Each entry of an axis `rep` times."""
+    """Each entry of an axis `rep` times.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import backend as K
+    >>> K.repeat_elements([[1, 2]], 2, axis=1)
+    <Tensor shape=(1, 4) dtype=int32>
+    array([[1, 1, 2, 2]], dtype=int32)
+    """
     return ops.repeat(x, rep, axis)
 
 
 def gather(reference: Any, indices: Any) -> Any:
-    """The entries of the first axis at these indices."""
+    """The entries of the first axis at these indices.
+
+    Args:
+        reference: tensor whose rows are taken.
+
+    >>> from minikeras import backend as K
+    >>> K.gather([10.0, 20.0, 30.0], [2, 0])
+    <Tensor shape=(2,) dtype=float32>
+    array([30., 10.], dtype=float32)
+    """
     return ops.take(reference, indices, axis=0)
 
 
 def repeat(x: Any, n: int) -> Any:
-    """(batch, features) as (batch, n, features), n times the same."""
+    """(batch, features) as (batch, n, features), n times the same.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.repeat(np.ones((2, 3)), 4).shape
+    (2, 4, 3)
+    """
     return ops.repeat(ops.expand_dims(x, 1), n, 1)
 
 
 def temporal_padding(x: Any, padding: Any = (1, 1)) -> Any:
-    """Zeros before and after the steps of (batch, steps, features)."""
+    """Zeros before and after the steps of (batch, steps, features).
+
+    Args:
+        x: tensor, array or number.
+        padding: zeros before and after.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.temporal_padding(np.ones((1, 2, 3))).shape
+    (1, 4, 3)
+    """
     return ops.pad(x, ((0, 0), tuple(padding), (0, 0)))
 
 
 def spatial_2d_padding(x: Any, padding: Any = ((1, 1), (1, 1)), data_format: Any = None) -> Any:
-    """Zeros around pictures: ((above, below), (left, right))."""
+    """Zeros around pictures: ((above, below), (left, right)).
+
+    Args:
+        x: tensor, array or number.
+        padding: zeros (above, below), (left, right).
+        data_format: `"channels_last"` or `"channels_first"`, default the global one.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.spatial_2d_padding(np.ones((1, 2, 2, 1))).shape
+    (1, 4, 4, 1)
+    """
     return _padded(x, padding, data_format)
 
 
 def spatial_3d_padding(x: Any, padding: Any = ((1, 1), (1, 1), (1, 1)), data_format: Any = None) -> Any:
     """Zeros around volumes: a pair (before, after) for each of three axes.
+
+    Args:
+        x: tensor, array or number.
+        padding: `"valid"` (none) or `"same"`.
 
     >>> from minikeras import backend as K
     >>> K.spatial_3d_padding(K.ones((1, 2, 2, 2, 1)), data_format="channels_last").shape
@@ -322,6 +609,13 @@ def resize_images(
 ) -> Any:
     """Pictures so many times as high and wide, as `layers.UpSampling2D` does it.
 
+    Args:
+        x: tensor, array or number.
+        height_factor: how many times higher.
+        width_factor: how many times wider.
+        data_format: `"channels_last"` or `"channels_first"`, default the global one.
+        interpolation: `"nearest"` or `"bilinear"`.
+
     >>> from minikeras import backend as K
     >>> K.resize_images(K.ones((1, 2, 2, 3)), 2, 3, "channels_last").shape
     (1, 4, 6, 3)
@@ -333,6 +627,13 @@ def resize_images(
 def resize_volumes(x: Any, depth_factor: int, height_factor: int, width_factor: int, data_format: Any) -> Any:
     """Each value of volumes so many times along the three axes.
 
+    Args:
+        x: tensor, array or number.
+        depth_factor: how many times deeper.
+        height_factor: how many times higher.
+        width_factor: how many times wider.
+        data_format: `"channels_last"` or `"channels_first"`, default the global one.
+
     >>> from minikeras import backend as K
     >>> K.resize_volumes(K.ones((1, 1, 2, 2, 3)), 2, 2, 3, "channels_last").shape
     (1, 2, 4, 6, 3)
@@ -342,17 +643,30 @@ def resize_volumes(x: Any, depth_factor: int, height_factor: int, width_factor: 
 
 
 def reshape(x: Any, shape: Any) -> Any:
-    """The same values in another shape."""
+    """The same values in another shape.
+
+    Args:
+        x: tensor, array or number.
+    """
     return ops.reshape(x, shape)
 
 
 def expand_dims(x: Any, axis: int = -1) -> Any:
-    """A new axis of size 1, the last by default."""
+    """A new axis of size 1, the last by default.
+
+    Args:
+        x: tensor, array or number.
+    """
     return ops.expand_dims(x, axis)
 
 
 def tile(x: Any, n: Any) -> Any:
-    """The whole array repeated so many times along each axis."""
+    """The whole array repeated so many times along each axis.
+
+    Args:
+        x: tensor, array or number.
+        n: how often, for each axis.
+    """
     return ops.tile(x, n)
 
 
@@ -362,8 +676,22 @@ def tile(x: Any, n: Any) -> Any:
 def gradients(loss: Any, variables: Any) -> Any:
     """The gradients of a tensor, computed inside a `GradientTape`, at a variable or several.
 
+    Args:
+        variables: list of variables.
+
     Raises:
         ValueError: for a symbolic tensor, which has no values to differentiate.
+
+    >>> import minikeras as keras
+    >>> from minikeras import backend as K
+    >>> x = K.variable([1.0, 2.0])
+    >>> tape = keras.GradientTape()
+    >>> with tape:
+    ...     loss = K.sum(K.square(x))
+    ...
+    >>> K.gradients(loss, [x])
+    [<Tensor shape=(2,) dtype=float32>
+    array([2., 4.], dtype=float32)]
     """
     if isinstance(loss, KerasTensor):
         raise ValueError(
@@ -392,12 +720,27 @@ def function(inputs: Any, outputs: Any, updates: Any = None, **kwargs: Any) -> C
 
 
 def map_fn(fn: Callable, elems: Any, name: str | None = None, dtype: Any = None) -> Any:
-    """The results of a function for each entry of the first axis, stacked."""
+    """The results of a function for each entry of the first axis, stacked.
+
+    Args:
+        fn: a function of one row.
+        elems: tensor, or a structure of them.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.map_fn(lambda row: row * 2, np.array([[1.0], [2.0]]))
+    <Tensor shape=(2, 1) dtype=float64>
+    array([[2.],
+           [4.]])
+    """
     return ops.map(fn, elems)
 
 
 def foldl(fn: Callable, elems: Any, initializer: Any = None, name: str | None = None) -> Any:
     """`fn(accumulated, entry)` for each entry of the first axis, from the first, or from `initializer`.
+
+    Args:
+        elems: tensor, whose rows are taken in order.
 
     >>> from minikeras import backend as K
     >>> K.get_value(K.foldl(lambda total, x: total * 2 + x, K.constant([1.0, 2.0, 3.0]))).tolist()
@@ -408,6 +751,9 @@ def foldl(fn: Callable, elems: Any, initializer: Any = None, name: str | None = 
 
 def foldr(fn: Callable, elems: Any, initializer: Any = None, name: str | None = None) -> Any:
     """`fn(accumulated, entry)` for each entry of the first axis, from the last one backwards, or from `initializer`.
+
+    Args:
+        elems: tensor, whose rows are taken in order.
 
     >>> from minikeras import backend as K
     >>> K.get_value(K.foldr(lambda total, x: total * 2 + x, K.constant([1.0, 2.0, 3.0]))).tolist()
@@ -483,7 +829,16 @@ def rnn(
 
 
 def bias_add(x: Any, bias: Any, data_format: Any = None) -> Any:
-    """`x + bias`, the bias having one value for each channel."""
+    """`x + bias`, the bias having one value for each channel.
+
+    Args:
+        data_format: `"channels_last"` or `"channels_first"`, default the global one.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.bias_add(np.zeros((1, 2)), [1.0, 2.0])
+    array([[1., 2.]])
+    """
     first = config.standardize_data_format(data_format) == "channels_first"
     return x + (ops.reshape(bias, (-1, *(1,) * (len(x.shape) - 2))) if first and len(bias.shape) == 1 else bias)
 
@@ -518,7 +873,22 @@ def separable_conv2d(
     data_format: Any = None,
     dilation_rate: Any = 1,
 ) -> Any:
-    """A depthwise convolution of pictures, then one with windows of one position."""
+    """A depthwise convolution of pictures, then one with windows of one position.
+
+    Args:
+        x: tensor, array or number.
+        depthwise_kernel: tensor of (*window, channels, multiplier).
+        pointwise_kernel: tensor of (1, ..., channels * multiplier, channels out).
+        strides: steps between windows, one number or one for each axis.
+        padding: `"valid"` (none) or `"same"`.
+        data_format: `"channels_last"` or `"channels_first"`, default the global one.
+        dilation_rate: steps within a window.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.separable_conv2d(np.ones((1, 5, 5, 2)), np.ones((3, 3, 2, 1)), np.ones((1, 1, 2, 4))).shape
+    (1, 3, 3, 4)
+    """
     return ops.separable_conv(x, depthwise_kernel, pointwise_kernel, strides, padding, data_format, dilation_rate)
 
 
@@ -557,6 +927,10 @@ def conv2d_transpose(
         x: what the convolution returned.
         kernel: (rows, columns, filters, channels of x).
         output_shape: the shape of the convolution's input; that of the batch may be None.
+        strides: steps between windows, one number or one for each axis.
+        padding: `"valid"` (none) or `"same"`.
+        data_format: `"channels_last"` or `"channels_first"`, default the global one.
+        dilation_rate: steps within a window.
 
     >>> from minikeras import backend as K
     >>> K.conv2d_transpose(K.ones((1, 2, 2, 1)), K.ones((2, 2, 3, 1)), (1, 3, 3, 3)).shape
@@ -575,12 +949,27 @@ def conv2d_transpose(
 
 
 def in_top_k(predictions: Any, targets: Any, k: int) -> Any:
-    """Whether each target is among the k classes with the largest predictions."""
+    """Whether each target is among the k classes with the largest predictions.
+
+    Args:
+        targets: the right classes.
+
+    >>> from minikeras import backend as K
+    >>> K.in_top_k([[0.1, 0.6, 0.3]], [2], 2)
+    <Tensor shape=(1,) dtype=bool>
+    array([ True])
+    """
     return ops.in_top_k(targets, predictions, k)
 
 
 def dot(x: Any, y: Any) -> Any:
-    """The product over the last axis of x and the last but one of y."""
+    """The product over the last axis of x and the last but one of y.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.dot(np.ones((2, 3)), np.ones((3, 4))).shape
+    (2, 4)
+    """
     return ops.dot(x, y)
 
 
@@ -592,6 +981,11 @@ def batch_dot(x: Any, y: Any, axes: Any = None) -> Any:
         axes: the axis, or one for each; default the last of x and the last but one of y (the last of a matrix).
 
     What is left of x without its axis, then of y; (batch, 1) if that is nothing.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.batch_dot(np.ones((5, 3)), np.ones((5, 3))).shape
+    (5, 1)
     """
     if axes is None:
         axes = (len(x.shape) - 1, 1 if len(y.shape) == 2 else len(y.shape) - 2)
@@ -632,22 +1026,48 @@ logsumexp = _reduction("logsumexp", "The logarithm of the sum of the exponential
 
 
 def argmax(x: Any, axis: int = -1) -> Any:
-    """Where the largest value is along an axis, the last by default."""
+    """Where the largest value is along an axis, the last by default.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import backend as K
+    >>> K.argmax([[1.0, 3.0, 2.0]])
+    <Tensor shape=(1,) dtype=int32>
+    array([1], dtype=int32)
+    """
     return ops.argmax(x, axis)
 
 
 def argmin(x: Any, axis: int = -1) -> Any:
-    """Where the smallest value is along an axis, the last by default."""
+    """Where the smallest value is along an axis, the last by default.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import backend as K
+    >>> K.argmin([[1.0, 3.0, 2.0]])
+    <Tensor shape=(1,) dtype=int32>
+    array([0], dtype=int32)
+    """
     return ops.argmin(x, axis)
 
 
 def cumsum(x: Any, axis: int = 0) -> Any:
-    """Running sums along an axis, the first by default."""
+    """Running sums along an axis, the first by default.
+
+    Args:
+        x: tensor, array or number.
+    """
     return ops.cumsum(x, axis)
 
 
 def cumprod(x: Any, axis: int = 0) -> Any:
-    """Running products along an axis, the first by default."""
+    """Running products along an axis, the first by default.
+
+    Args:
+        x: tensor, array or number.
+    """
     return ops.cumprod(x, axis)
 
 
@@ -659,7 +1079,12 @@ def clip(x: Any, min_value: Any, max_value: Any) -> Any:
 
 
 def one_hot(indices: Any, num_classes: int) -> Any:
-    """Rows with a one at each index, else zeros."""
+    """Rows with a one at each index, else zeros.
+
+    Args:
+        indices: whole numbers.
+        num_classes: size of the new axis.
+    """
     return ops.one_hot(indices, num_classes)
 
 
@@ -676,27 +1101,68 @@ maximum, minimum = _of_two("maximum"), _of_two("minimum")
 
 
 def pow(x: Any, a: Any) -> Any:
-    """`x ** a`."""
+    """`x ** a`.
+
+    >>> from minikeras import backend as K
+    >>> K.pow([2.0, 3.0], 2)
+    <Tensor shape=(2,) dtype=float32>
+    array([4., 9.], dtype=float32)
+    """
     return ops.power(x, a)
 
 
 def l2_normalize(x: Any, axis: Any = None) -> Any:
-    """`x` divided by its Euclidean norm along an axis."""
+    """`x` divided by its Euclidean norm along an axis.
+
+    >>> from minikeras import backend as K
+    >>> K.l2_normalize([3.0, 4.0])
+    <Tensor shape=(2,) dtype=float32>
+    array([0.6, 0.8], dtype=float32)
+    """
     return x * ops.rsqrt(ops.maximum(ops.sum(ops.square(x), axis=axis, keepdims=True), 1e-12))
 
 
 def relu(x: Any, alpha: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Any:
-    """`max_value` above it, `x` above the threshold, `alpha * (x - threshold)` below."""
+    """`max_value` above it, `x` above the threshold, `alpha * (x - threshold)` below.
+
+    >>> from minikeras import backend as K
+    >>> K.relu([-1.0, 9.0], alpha=0.1, max_value=6.0)
+    <Tensor shape=(2,) dtype=float32>
+    array([-0.1,  6. ], dtype=float32)
+    """
     return activations.relu(x, negative_slope=alpha, max_value=max_value, threshold=threshold)
 
 
 def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> Any:
-    """Cross-entropy of probabilities (or logits) with targets between 0 and 1, elementwise."""
+    """Cross-entropy of probabilities (or logits) with targets between 0 and 1, elementwise.
+
+    Args:
+        target: the right values.
+        output: the predictions.
+        from_logits: whether `output` holds logits instead of probabilities.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.binary_crossentropy(np.array([1.0]), np.array([0.8]))
+    <Tensor shape=(1,) dtype=float64>
+    array([0.22314355])
+    """
     return ops.binary_crossentropy(target, output, from_logits)
 
 
 def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
-    """Cross-entropy of distributions (or logits) along an axis with target distributions."""
+    """Cross-entropy of distributions (or logits) along an axis with target distributions.
+
+    Args:
+        output: the predictions.
+        from_logits: whether `output` holds logits instead of probabilities.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.categorical_crossentropy(np.array([[0.0, 1.0]]), np.array([[0.2, 0.8]]))
+    <Tensor shape=(1,) dtype=float64>
+    array([0.22314355])
+    """
     return ops.categorical_crossentropy(target, output, from_logits, axis)
 
 
@@ -709,6 +1175,14 @@ def binary_focal_crossentropy(
     from_logits: bool = False,
 ) -> Any:
     """`binary_crossentropy`, elementwise, less where predictions are right (Lin et al. 2018).
+
+    Args:
+        target: the right values.
+        output: the predictions.
+        apply_class_balancing: whether classes are weighted by `alpha`.
+        alpha: the weight of class 1.
+        gamma: how much easy samples count less.
+        from_logits: whether `output` holds logits instead of probabilities.
 
     >>> from minikeras import backend as K
     >>> K.binary_focal_crossentropy(K.constant([[1.0]]), K.constant([[0.5]])).numpy().round(4).tolist()
@@ -727,6 +1201,11 @@ def categorical_focal_crossentropy(
 
     Args:
         alpha: one number, or one for each class.
+        target: the right values.
+        output: the predictions.
+        gamma: how much easy samples count less.
+        from_logits: whether `output` holds logits instead of probabilities.
+        axis: the axis, or several; by default all.
 
     >>> from minikeras import backend as K
     >>> K.categorical_focal_crossentropy(K.constant([[1.0, 0.0]]), K.constant([[0.5, 0.5]])).numpy().round(4).tolist()
@@ -760,12 +1239,35 @@ def batch_normalization(
 
 
 def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
-    """Cross-entropy of distributions (or logits) along an axis with integer targets."""
+    """Cross-entropy of distributions (or logits) along an axis with integer targets.
+
+    Args:
+        target: the right values.
+        output: the predictions.
+        from_logits: whether `output` holds logits instead of probabilities.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.sparse_categorical_crossentropy(np.array([1]), np.array([[0.2, 0.8]]))
+    <Tensor shape=(1,) dtype=float64>
+    array([0.22314355])
+    """
     return ops.sparse_categorical_crossentropy(target, output, from_logits, axis)
 
 
 def switch(condition: Any, then_expression: Any, else_expression: Any) -> Any:
-    """Values of the one or the other (tensors, or functions that return them), as the condition says."""
+    """Values of the one or the other (tensors, or functions that return them), as the condition says.
+
+    Args:
+        then_expression: a tensor or a function of no arguments.
+        else_expression: the same, for where the condition is false.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.switch(np.array(True), np.array([1.0]), np.array([2.0]))
+    <Tensor shape=(1,) dtype=float32>
+    array([1.], dtype=float32)
+    """
     chosen = [part() if callable(part) else part for part in (then_expression, else_expression)]
     missing = len(chosen[0].shape) - len(condition.shape)
     return ops.where(ops.reshape(condition, (*condition.shape, *(1,) * missing)), *chosen)
@@ -787,7 +1289,16 @@ def learning_phase() -> int:
 
 
 def dropout(x: Any, level: float, noise_shape: Any = None, seed: Any = None) -> Any:
-    """`x` with a share `level` of its values set to 0 and the others scaled up."""
+    """`x` with a share `level` of its values set to 0 and the others scaled up.
+
+    Args:
+        noise_shape: shape of the mask, whose axes of size 1 are shared.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.dropout(np.ones((2, 3)), 0.5, seed=1).shape
+    (2, 3)
+    """
     return random.dropout(x, level, noise_shape, seed)
 
 

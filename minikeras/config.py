@@ -104,12 +104,24 @@ def set_max_steps_per_epoch(max_steps_per_epoch: int | None) -> None:
 
 
 def floatx() -> str:
-    """The default float type of weights and computations, `"float32"` unless set."""
+    """The default float type of weights and computations, `"float32"` unless set.
+
+    >>> import minikeras as keras
+    >>> keras.backend.floatx()
+    'float32'
+    """
     return _floatx
 
 
 def set_floatx(value: str) -> None:
-    """Set the default float type: `"float32"`, `"float64"`, `"float16"` or `"bfloat16"`."""
+    """Set the default float type: `"float32"`, `"float64"`, `"float16"` or `"bfloat16"`.
+
+    Args:
+        value: `"float16"`, `"float32"` or `"float64"`.
+
+    >>> import minikeras as keras
+    >>> keras.backend.set_floatx("float32")
+    """
     global _floatx
     if value not in _FLOAT_TYPES:
         raise ValueError(f"floatx must be one of {_FLOAT_TYPES}, got {value!r}.")
@@ -125,6 +137,10 @@ def standardize_dtype(dtype: Any) -> str:
 
     Raises:
         ValueError: for what is no type of numbers.
+
+    >>> import minikeras as keras
+    >>> keras.backend.standardize_dtype(float)
+    'float32'
     """
     if dtype is None or dtype is float:
         return _floatx
@@ -152,6 +168,10 @@ def result_type(*dtypes: Any) -> str:
 
     Raises:
         ValueError: for what is no type of numbers.
+
+    >>> import minikeras as keras
+    >>> keras.backend.result_type("int32", "float16")
+    'float16'
     """
     names = {standardize_dtype(dtype) for dtype in dtypes if dtype is not int and dtype is not float}
     bits = dict.fromkeys(("complex", "float", "bfloat", "int", "uint"), 0)  # of the widest of each kind
@@ -175,12 +195,24 @@ def result_type(*dtypes: Any) -> str:
 
 
 def epsilon() -> float:
-    """The fuzz factor that keeps divisions and logarithms finite, 1e-7 unless set."""
+    """The fuzz factor that keeps divisions and logarithms finite, 1e-7 unless set.
+
+    >>> import minikeras as keras
+    >>> keras.backend.epsilon()
+    1e-07
+    """
     return _epsilon
 
 
 def set_epsilon(value: float) -> None:
-    """Set the fuzz factor returned by `epsilon()`."""
+    """Set the fuzz factor returned by `epsilon()`.
+
+    Args:
+        value: the new one, above 0.
+
+    >>> import minikeras as keras
+    >>> keras.backend.set_epsilon(1e-07)
+    """
     global _epsilon
     if not value > 0:
         raise ValueError(f"epsilon must be a positive number, got {value!r}.")
@@ -188,12 +220,24 @@ def set_epsilon(value: float) -> None:
 
 
 def image_data_format() -> str:
-    """The default layout of pictures, `"channels_last"` unless set."""
+    """The default layout of pictures, `"channels_last"` unless set.
+
+    >>> import minikeras as keras
+    >>> keras.backend.image_data_format()
+    'channels_last'
+    """
     return _image_data_format
 
 
 def set_image_data_format(data_format: str) -> None:
-    """Set the default layout of pictures: `"channels_last"` or `"channels_first"`."""
+    """Set the default layout of pictures: `"channels_last"` or `"channels_first"`.
+
+    Args:
+        data_format: `"channels_last"` or `"channels_first"`, default the global one.
+
+    >>> import minikeras as keras
+    >>> keras.backend.set_image_data_format("channels_last")
+    """
     global _image_data_format
     _image_data_format = standardize_data_format(data_format)
 
@@ -209,7 +253,12 @@ def standardize_data_format(data_format: str | None) -> str:
 
 
 def backend() -> str:
-    """The name of the computing backend; always `"minikeras"`."""
+    """The name of the computing backend; always `"minikeras"`.
+
+    >>> import minikeras as keras
+    >>> keras.backend.backend()
+    'minikeras'
+    """
     return "minikeras"
 
 
@@ -331,24 +380,48 @@ def on_device_change(listener: Callable[[str], None]) -> None:
 
 
 def enable_interactive_logging() -> None:
-    """Show progress and messages on standard output, as is the default."""
+    """Show progress and messages on standard output, as is the default.
+
+    >>> import minikeras as keras
+    >>> keras.config.enable_interactive_logging()
+    >>> keras.config.is_interactive_logging_enabled()
+    True
+    """
     global _interactive_logging
     _interactive_logging = True
 
 
 def disable_interactive_logging() -> None:
-    """Send progress and messages to the logger `"minikeras"` of Python's `logging`, at level INFO, line by line."""
+    """Send progress and messages to the logger `"minikeras"` of Python's `logging`, at level INFO, line by line.
+
+    >>> import minikeras as keras
+    >>> keras.config.disable_interactive_logging()
+    >>> keras.config.is_interactive_logging_enabled()
+    False
+    >>> keras.config.enable_interactive_logging()
+    """
     global _interactive_logging
     _interactive_logging = False
 
 
 def is_interactive_logging_enabled() -> bool:
-    """Whether progress and messages go to standard output, not to Python's `logging`."""
+    """Whether progress and messages go to standard output, not to Python's `logging`.
+
+    >>> import minikeras as keras
+    >>> keras.config.is_interactive_logging_enabled()
+    True
+    """
     return _interactive_logging
 
 
 def enable_traceback_filtering() -> None:
-    """Leave minikeras's own lines out of tracebacks, as is the default: an error ends at the user's line."""
+    """Leave minikeras's own lines out of tracebacks, as is the default: an error ends at the user's line.
+
+    >>> import minikeras as keras
+    >>> keras.config.enable_traceback_filtering()
+    >>> keras.config.is_traceback_filtering_enabled()
+    True
+    """
     global _traceback_filtering
     _traceback_filtering = True
 
@@ -357,13 +430,24 @@ def disable_traceback_filtering() -> None:
     """Show whole tracebacks, minikeras's own lines included.
 
     The environment variable `MINIKERAS_TRACEBACK_FILTERING=0` does it from the start.
+
+    >>> import minikeras as keras
+    >>> keras.config.disable_traceback_filtering()
+    >>> keras.config.is_traceback_filtering_enabled()
+    False
+    >>> keras.config.enable_traceback_filtering()
     """
     global _traceback_filtering
     _traceback_filtering = False
 
 
 def is_traceback_filtering_enabled() -> bool:
-    """Whether minikeras's own lines are left out of tracebacks."""
+    """Whether minikeras's own lines are left out of tracebacks.
+
+    >>> import minikeras as keras
+    >>> keras.config.is_traceback_filtering_enabled()
+    True
+    """
     return _traceback_filtering
 
 

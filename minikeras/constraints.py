@@ -19,7 +19,18 @@ from minikeras.tracebacks import user_facing
 
 @declared
 class Constraint(Value):
-    """Base class: a function from a weight (tensor or array) to its permitted value, a tensor of the same shape."""
+    """Base class: a function from a weight (tensor or array) to its permitted value, a tensor of the same shape.
+
+    >>> import numpy as np
+    >>> from minikeras import constraints, ops
+    >>> class Positive(constraints.Constraint):
+    ...     def __call__(self, w):
+    ...         return ops.maximum(w, 0.0)
+    ...
+    >>> Positive()(np.array([-1.0, 2.0]))
+    <Tensor shape=(2,) dtype=float64>
+    array([0., 2.])
+    """
 
     def __call__(self, w: Any) -> Any:
         """The weight itself; subclasses project it."""
@@ -66,6 +77,13 @@ class MaxNorm(NormConstraint):
     Args:
         max_value: the largest Euclidean norm.
         axis: the axis or axes that make up one vector: 0 for a Dense kernel, `[0, 1, 2]` for a Conv2D kernel.
+
+    >>> import numpy as np
+    >>> from minikeras import constraints
+    >>> constraints.MaxNorm(1.0)(np.array([[3.0], [4.0]]))
+    <Tensor shape=(2, 1) dtype=float64>
+    array([[0.59999999],
+           [0.79999998]])
     """
 
     max_value: Norm = 2
@@ -77,7 +95,14 @@ class MaxNorm(NormConstraint):
 
 
 class NonNeg(Constraint):
-    """Negative weights become 0."""
+    """Negative weights become 0.
+
+    >>> import numpy as np
+    >>> from minikeras import constraints
+    >>> constraints.NonNeg()(np.array([-1.0, 2.0]))
+    <Tensor shape=(2,) dtype=float64>
+    array([0., 2.])
+    """
 
     def __call__(self, w: Any) -> Tensor:
         return Tensor(k.xp.maximum(raw(w), 0))
@@ -89,6 +114,13 @@ class UnitNorm(NormConstraint):
 
     Args:
         axis: the axis or axes that make up one vector.
+
+    >>> import numpy as np
+    >>> from minikeras import constraints
+    >>> constraints.UnitNorm()(np.array([[3.0], [4.0]]))
+    <Tensor shape=(2, 1) dtype=float64>
+    array([[0.59999999],
+           [0.79999998]])
     """
 
     axis: Axis = 0
@@ -109,6 +141,13 @@ class MinMaxNorm(NormConstraint):
 
     Raises:
         ValueError: for negative norms, a `min_value` above `max_value` and a `rate` that is not from 0 to 1.
+
+    >>> import numpy as np
+    >>> from minikeras import constraints
+    >>> constraints.MinMaxNorm(0.5, 1.0)(np.array([[3.0], [4.0]]))
+    <Tensor shape=(2, 1) dtype=float64>
+    array([[0.59999999],
+           [0.79999998]])
     """
 
     min_value: Annotated[float, Number(0)] = 0.0
@@ -155,19 +194,36 @@ registry.builtin("keras.constraints", MaxNorm, NonNeg, UnitNorm, MinMaxNorm)
 def get(identifier: Any) -> Any:
     """A constraint from its name, class, description or any callable; None stays None.
 
+    Args:
+        identifier: a name, a configuration, an object, or None.
+
     Raises:
         ValueError: for an unknown name, with the nearest known one.
+
+    >>> from minikeras import constraints
+    >>> constraints.get("nonneg")
+    NonNeg()
     """
     return registry.get("constraint", identifier, ALL)
 
 
 def serialize(constraint: Any) -> Any:
-    """The description of a constraint."""
+    """The description of a constraint.
+
+    >>> from minikeras import constraints
+    >>> constraints.serialize(constraints.UnitNorm())["class_name"]
+    'UnitNorm'
+    """
     return registry.serialize_keras_object(constraint)
 
 
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The constraint that a name or description describes; `custom_objects` maps further names to classes."""
+    """The constraint that a name or description describes; `custom_objects` maps further names to classes.
+
+    >>> from minikeras import constraints
+    >>> constraints.deserialize({"class_name": "MaxNorm", "config": {"max_value": 3}}).max_value
+    3.0
+    """
     with registry.custom_object_scope(custom_objects):
         return get(config)
 

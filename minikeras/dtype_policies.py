@@ -105,6 +105,9 @@ _CLASSES: dict[str, type[DTypePolicy]] = {cls.__name__: cls for cls in _HOMES}
 def serialize(dtype_policy: DTypePolicy) -> dict[str, Any]:
     """The description of a policy, as files have it.
 
+    Args:
+        dtype_policy: the policy.
+
     Raises:
         ValueError: for what is no policy.
 
@@ -142,6 +145,9 @@ def deserialize(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | N
 
 def get(identifier: Any) -> Any:
     """The policy that is meant: by itself, its name, its description or a number type; of None the one that is set.
+
+    Args:
+        identifier: a name, a configuration, an object, or None.
 
     Raises:
         ValueError: for anything else.

@@ -24,7 +24,18 @@ _TRUNCATED_STDDEV = 0.87962566103423978  # standard deviation of a standard norm
 
 @declared
 class Initializer(Value):
-    """Base class: a callable that makes a NumPy array of a given shape and type."""
+    """Base class: a callable that makes a NumPy array of a given shape and type.
+
+    >>> import minikeras as keras
+    >>> from minikeras import layers, ops
+    >>> class Half(keras.Initializer):
+    ...     def __call__(self, shape, dtype=None):
+    ...         return ops.full(shape, 0.5, dtype)
+    ...
+    >>> layers.Dense(2, bias_initializer=Half()).bias_initializer((2,))
+    <Tensor shape=(2,) dtype=float32>
+    array([0.5, 0.5], dtype=float32)
+    """
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Any:
         """An array of `shape`; `dtype` None is `config.floatx()`."""
@@ -36,14 +47,24 @@ class Initializer(Value):
 
 
 class Zeros(Initializer):
-    """All zeros."""
+    """All zeros.
+
+    >>> from minikeras import initializers
+    >>> initializers.Zeros()((2,))
+    array([0., 0.], dtype=float32)
+    """
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Any:
         return np.zeros(shape, _dtype(dtype))
 
 
 class Ones(Initializer):
-    """All ones."""
+    """All ones.
+
+    >>> from minikeras import initializers
+    >>> initializers.Ones()((2,))
+    array([1., 1.], dtype=float32)
+    """
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Any:
         return np.ones(shape, _dtype(dtype))
@@ -62,6 +83,10 @@ class Constant(Initializer):
 
     Raises:
         ValueError: for what is no number or array of numbers; and, when it is called, for an array that does not fit.
+
+    >>> from minikeras import initializers
+    >>> initializers.Constant(3.0)((2,))
+    array([3., 3.], dtype=float32)
     """
 
     value: Annotated[Any, Must(_is_numbers, "a number or an array of numbers")] = 0.0
@@ -93,7 +118,13 @@ class Constant(Initializer):
 
 @declared
 class Identity(Initializer):
-    """`gain` on the diagonal of a matrix, zero elsewhere."""
+    """`gain` on the diagonal of a matrix, zero elsewhere.
+
+    >>> from minikeras import initializers
+    >>> initializers.Identity()((2, 2))
+    array([[1., 0.],
+           [0., 1.]], dtype=float32)
+    """
 
     gain: Annotated[float, Number()] = 1.0
 
@@ -143,7 +174,12 @@ class RandomInitializer(Initializer):
 
 @declared
 class RandomNormal(RandomInitializer):
-    """Normal values."""
+    """Normal values.
+
+    >>> from minikeras import initializers
+    >>> initializers.RandomNormal(stddev=0.01, seed=1)((2, 3)).shape
+    (2, 3)
+    """
 
     mean: Annotated[float, Number()] = 0.0
     stddev: Annotated[float, Number(0)] = 0.05
@@ -154,7 +190,13 @@ class RandomNormal(RandomInitializer):
 
 
 class TruncatedNormal(RandomNormal):
-    """Normal values, drawn again where they lie more than two `stddev` from `mean`."""
+    """Normal values, drawn again where they lie more than two `stddev` from `mean`.
+
+    >>> from minikeras import initializers
+    >>> values = initializers.TruncatedNormal(stddev=1.0, seed=1)((100,))
+    >>> bool(abs(values).max() <= 2)
+    True
+    """
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
         return _truncated_normal(generator, shape, dtype) * self.stddev + self.mean
@@ -162,7 +204,13 @@ class TruncatedNormal(RandomNormal):
 
 @declared
 class RandomUniform(RandomInitializer):
-    """Uniform values from `minval` to `maxval`."""
+    """Uniform values from `minval` to `maxval`.
+
+    >>> from minikeras import initializers
+    >>> values = initializers.RandomUniform(-1.0, 1.0, seed=1)((100,))
+    >>> bool(values.min() >= -1 and values.max() < 1)
+    True
+    """
 
     minval: Annotated[float, Number()] = -0.05
     maxval: Annotated[float, Number()] = 0.05
@@ -210,6 +258,10 @@ class VarianceScaling(RandomInitializer):
 
     Raises:
         ValueError: for a scale that is not positive and for unknown names.
+
+    >>> from minikeras import initializers
+    >>> initializers.VarianceScaling(2.0, mode="fan_in", distribution="uniform", seed=1)((3, 4)).shape
+    (3, 4)
     """
 
     scale: Annotated[float, Number(above=0)] = 1.0
@@ -254,37 +306,69 @@ class _NamedScaling(VarianceScaling):
 
 
 class GlorotUniform(_NamedScaling):
-    """Uniform within sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
+    """Uniform within sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010).
+
+    >>> from minikeras import initializers
+    >>> limit = (6 / (3 + 4)) ** 0.5
+    >>> bool((abs(initializers.GlorotUniform(seed=1)((3, 4))) <= limit).all())
+    True
+    """
 
     _SETTING = (1.0, "fan_avg", "uniform")
 
 
 class GlorotNormal(_NamedScaling):
-    """Truncated normal of variance 2 / (fan_in + fan_out) (Glorot and Bengio 2010)."""
+    """Truncated normal of variance 2 / (fan_in + fan_out) (Glorot and Bengio 2010).
+
+    >>> from minikeras import initializers
+    >>> initializers.GlorotNormal(seed=1)((3, 4)).shape
+    (3, 4)
+    """
 
     _SETTING = (1.0, "fan_avg", "truncated_normal")
 
 
 class HeUniform(_NamedScaling):
-    """Uniform within sqrt(6 / fan_in) (He et al. 2015)."""
+    """Uniform within sqrt(6 / fan_in) (He et al. 2015).
+
+    >>> from minikeras import initializers
+    >>> limit = (6 / 3) ** 0.5
+    >>> bool((abs(initializers.HeUniform(seed=1)((3, 4))) <= limit).all())
+    True
+    """
 
     _SETTING = (2.0, "fan_in", "uniform")
 
 
 class HeNormal(_NamedScaling):
-    """Truncated normal of variance 2 / fan_in (He et al. 2015)."""
+    """Truncated normal of variance 2 / fan_in (He et al. 2015).
+
+    >>> from minikeras import initializers
+    >>> initializers.HeNormal(seed=1)((3, 4)).shape
+    (3, 4)
+    """
 
     _SETTING = (2.0, "fan_in", "truncated_normal")
 
 
 class LecunUniform(_NamedScaling):
-    """Uniform within sqrt(3 / fan_in) (LeCun et al. 1998)."""
+    """Uniform within sqrt(3 / fan_in) (LeCun et al. 1998).
+
+    >>> from minikeras import initializers
+    >>> initializers.LecunUniform(seed=1)((3, 4)).shape
+    (3, 4)
+    """
 
     _SETTING = (1.0, "fan_in", "uniform")
 
 
 class LecunNormal(_NamedScaling):
-    """Truncated normal of variance 1 / fan_in (LeCun et al. 1998)."""
+    """Truncated normal of variance 1 / fan_in (LeCun et al. 1998).
+
+    >>> from minikeras import initializers
+    >>> initializers.LecunNormal(seed=1)((3, 4)).shape
+    (3, 4)
+    """
 
     _SETTING = (1.0, "fan_in", "truncated_normal")
 
@@ -297,6 +381,12 @@ class Orthogonal(RandomInitializer):
 
     Raises:
         ValueError: for fewer than two axes.
+
+    >>> import numpy as np
+    >>> from minikeras import initializers
+    >>> q = initializers.Orthogonal(seed=1)((3, 3))
+    >>> bool(np.allclose(q @ q.T, np.eye(3), atol=1e-5))
+    True
     """
 
     gain: Annotated[float, Number()] = 1.0
@@ -380,8 +470,15 @@ registry.builtin("keras.initializers", *dict.fromkeys(ALL.values()))
 def get(identifier: Any) -> Callable[..., Any] | None:
     """An initializer from its name, class, configuration, values (an array), or any callable; None stays None.
 
+    Args:
+        identifier: a name, a configuration, an object, or None.
+
     Raises:
         ValueError: for anything else, and for unknown names.
+
+    >>> from minikeras import initializers
+    >>> initializers.get("he_normal")
+    HeNormal()
     """
     if identifier is None:
         return None
@@ -410,7 +507,12 @@ def _given_values(values: np.ndarray) -> Callable[..., Any]:
 
 
 def serialize(initializer: Initializer) -> dict[str, Any]:
-    """The initializer in Keras's file form."""
+    """The initializer in Keras's file form.
+
+    >>> from minikeras import initializers
+    >>> initializers.serialize(initializers.Zeros())["class_name"]
+    'Zeros'
+    """
     return _as_object(initializer, "keras.initializers")
 
 
@@ -422,8 +524,15 @@ def _as_object(instance: Any, module: str) -> dict[str, Any]:
 def deserialize(identifier: str | dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Callable[..., Any]:
     """An initializer from its name or from what `serialize` made; `custom_objects` maps further names to classes.
 
+    Args:
+        identifier: a name, a configuration, an object, or None.
+
     Raises:
         ValueError: for an unknown name.
+
+    >>> from minikeras import initializers
+    >>> initializers.deserialize({"class_name": "Constant", "config": {"value": 2.0}})
+    Constant(value=2.0)
     """
     saved = {"class_name": identifier} if isinstance(identifier, str) else identifier
     name = saved.get("class_name")

@@ -65,6 +65,20 @@ class Metric(Configured):
     Args:
         dtype: number type of the result, default `floatx()`; built-in metrics add up in float64.
         name: default the class name in snake case.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> class Count(keras.Metric):
+    ...     def __init__(self, name="count"):
+    ...         super().__init__(name=name)
+    ...         self.count = self.add_weight(name="count", initializer="zeros")
+    ...     def update_state(self, y_true, y_pred, sample_weight=None):
+    ...         self.count.assign_add(len(y_true))
+    ...     def result(self):
+    ...         return self.count
+    ...
+    >>> Count()(np.zeros(3), np.zeros(3))
+    <Variable path=count/count shape=() dtype=float32>
     """
 
     _direction: str | None = None  # "up" or "down": which way is better, where that is known
@@ -234,6 +248,12 @@ class Sum(Metric):
 
     Args:
         name, dtype: as for `Metric`.
+
+    >>> from minikeras import metrics
+    >>> total = metrics.Sum()
+    >>> total.update_state([1.0, 3.0])
+    >>> float(total.result())
+    4.0
     """
 
     def __init__(self, name: str | None = "sum", dtype: Any = None):
@@ -256,6 +276,12 @@ class Mean(Metric):
 
     Args:
         name, dtype: as for `Metric`.
+
+    >>> from minikeras import metrics
+    >>> mean = metrics.Mean()
+    >>> mean.update_state([1.0, 3.0])
+    >>> float(mean.result())
+    2.0
     """
 
     def __init__(self, name: str | None = "mean", dtype: Any = None):
@@ -298,6 +324,11 @@ class MeanMetricWrapper(Mean):
         fn: returns one value per sample.
         name, dtype: as for `Metric`.
         kwargs: passed on to `fn`.
+
+    >>> from minikeras import losses, metrics
+    >>> metric = metrics.MeanMetricWrapper(losses.mean_squared_error, name="mse")
+    >>> float(metric([[0.0, 1.0]], [[2.0, 1.0]]))
+    2.0
     """
 
     _takes_arrays = True  # whether the function may return NumPy's arrays
@@ -380,18 +411,47 @@ def accuracy(y_true: Any, y_pred: Any) -> Tensor:
 
 
 def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Tensor:
-    """1 where `y_pred > threshold` is what the target (0 or 1) says, else 0."""
+    """1 where `y_pred > threshold` is what the target (0 or 1) says, else 0.
+
+    Args:
+        y_true: the right values.
+
+    >>> from minikeras import metrics
+    >>> metrics.binary_accuracy([[1.0, 0.0]], [[0.9, 0.7]])
+    <Tensor shape=(1, 2) dtype=float32>
+    array([[1., 0.]], dtype=float32)
+    """
     y_true, y_pred = same_rank(_untracked(y_true), _untracked(y_pred))
     return _as_floats((raw(y_pred) > threshold) == raw(y_true))
 
 
 def categorical_accuracy(y_true: Any, y_pred: Any) -> Tensor:
-    """1 where the largest prediction is at the place of the largest target, else 0: (n, ...) from (n, ..., classes)."""
+    """1 where the largest prediction is at the place of the largest target, else 0: (n, ...) from (n, ..., classes).
+
+    Args:
+        y_true: the right values.
+        y_pred: the predictions, in the same shape.
+
+    >>> from minikeras import metrics
+    >>> metrics.categorical_accuracy([[0, 1], [1, 0]], [[0.2, 0.8], [0.4, 0.6]])
+    <Tensor shape=(2,) dtype=float32>
+    array([1., 0.], dtype=float32)
+    """
     return _as_floats(raw(y_true).argmax(-1) == raw(y_pred).argmax(-1))
 
 
 def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Tensor:
-    """1 where the largest prediction is at the place that the label names, else 0: (n, ...) from (n, ..., classes)."""
+    """1 where the largest prediction is at the place that the label names, else 0: (n, ...) from (n, ..., classes).
+
+    Args:
+        y_true: the right values.
+        y_pred: the predictions, in the same shape.
+
+    >>> from minikeras import metrics
+    >>> metrics.sparse_categorical_accuracy([1, 0], [[0.2, 0.8], [0.4, 0.6]])
+    <Tensor shape=(2,) dtype=float32>
+    array([1., 0.], dtype=float32)
+    """
     labels, y_pred = _labels(y_true), raw(y_pred)
     squeezed = labels.ndim == y_pred.ndim and labels.shape[-1] == 1
     matches = (labels[..., 0] if squeezed else labels) == y_pred.argmax(-1)
@@ -401,7 +461,17 @@ def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Tensor:
 
 
 def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Tensor:
-    """1 where the class of the largest target is among the `k` largest predictions, else 0."""
+    """1 where the class of the largest target is among the `k` largest predictions, else 0.
+
+    Args:
+        y_true: the right values.
+        y_pred: the predictions, in the same shape.
+
+    >>> from minikeras import metrics
+    >>> metrics.top_k_categorical_accuracy([[0, 0, 1]], [[0.1, 0.6, 0.3]], k=2)
+    <Tensor shape=(1,) dtype=float32>
+    array([1.], dtype=float32)
+    """
     return sparse_top_k_categorical_accuracy(raw(y_true).argmax(-1), y_pred, k)
 
 
@@ -409,6 +479,14 @@ def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5, from
     """1 where the label is among the classes of the `k` largest predictions, else 0.
 
     With `from_sorted_ids`, `y_pred` holds class numbers, the likeliest first, instead of scores.
+
+    Args:
+        y_true: the right values.
+
+    >>> from minikeras import metrics
+    >>> metrics.sparse_top_k_categorical_accuracy([2, 0], [[0.1, 0.6, 0.3], [0.1, 0.6, 0.3]], k=2)
+    <Tensor shape=(2,) dtype=float32>
+    array([1., 0.], dtype=float32)
     """
     labels, y_pred = _labels(y_true), raw(y_pred)
     shape, labels, y_pred = labels.shape, labels.reshape(-1), y_pred.reshape(-1, y_pred.shape[-1])
@@ -422,7 +500,12 @@ Count = Annotated[int, Option(lambda value: is_whole(value) and value >= 1, "a w
 
 
 class Accuracy(_BuiltInMetric):
-    """How often predictions equal targets."""
+    """How often predictions equal targets.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.Accuracy()([1, 2, 3], [1, 2, 0]))
+    0.6666666865348816
+    """
 
     function = staticmethod(accuracy)
     _direction = "up"
@@ -435,6 +518,10 @@ class BinaryAccuracy(_BuiltInMetric):
     Args:
         name, dtype: as for `Metric`.
         threshold: predictions above it mean 1.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.BinaryAccuracy()([[1], [0]], [[0.9], [0.7]]))
+    0.5
     """
 
     function = staticmethod(binary_accuracy)
@@ -446,14 +533,24 @@ class BinaryAccuracy(_BuiltInMetric):
 
 
 class CategoricalAccuracy(_BuiltInMetric):
-    """How often the largest prediction is at the place of the 1 of a one-hot target."""
+    """How often the largest prediction is at the place of the 1 of a one-hot target.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.CategoricalAccuracy()([[0, 1], [1, 0]], [[0.2, 0.8], [0.4, 0.6]]))
+    0.5
+    """
 
     function = staticmethod(categorical_accuracy)
     _direction = "up"
 
 
 class SparseCategoricalAccuracy(_BuiltInMetric):
-    """How often the largest prediction is at the place that an integer label names."""
+    """How often the largest prediction is at the place that an integer label names.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.SparseCategoricalAccuracy()([1, 0], [[0.2, 0.8], [0.4, 0.6]]))
+    0.5
+    """
 
     function = staticmethod(sparse_categorical_accuracy)
     _direction = "up"
@@ -466,6 +563,10 @@ class TopKCategoricalAccuracy(_BuiltInMetric):
     Args:
         k: how many predictions count.
         name, dtype: as for `Metric`.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.TopKCategoricalAccuracy(k=2)([[0, 0, 1]], [[0.1, 0.6, 0.3]]))
+    1.0
     """
 
     function = staticmethod(top_k_categorical_accuracy)
@@ -484,6 +585,10 @@ class SparseTopKCategoricalAccuracy(_BuiltInMetric):
         k: how many predictions count.
         name, dtype: as for `Metric`.
         from_sorted_ids: whether predictions are class numbers, the likeliest first.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.SparseTopKCategoricalAccuracy(k=2)([2, 0], [[0.1, 0.6, 0.3], [0.1, 0.6, 0.3]]))
+    0.5
     """
 
     function = staticmethod(sparse_top_k_categorical_accuracy)
@@ -552,7 +657,12 @@ def concordance_correlation(y_true: Any, y_pred: Any, axis: Any = -1) -> Any:
 
 
 class MeanSquaredError(_BuiltInMetric):
-    """The mean of `mean_squared_error`."""
+    """The mean of `mean_squared_error`.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.MeanSquaredError()([[0.0, 1.0]], [[2.0, 1.0]]))
+    2.0
+    """
 
     function = staticmethod(mean_squared_error)
 
@@ -562,6 +672,10 @@ class RootMeanSquaredError(Mean):
 
     Args:
         name, dtype: as for `Metric`.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.RootMeanSquaredError()([[0.0, 0.0]], [[3.0, 4.0]]))
+    3.535533905029297
     """
 
     _direction = "down"
@@ -582,26 +696,46 @@ class RootMeanSquaredError(Mean):
 
 
 class MeanAbsoluteError(_BuiltInMetric):
-    """The mean of `mean_absolute_error`."""
+    """The mean of `mean_absolute_error`.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.MeanAbsoluteError()([[0.0, 1.0]], [[2.0, 1.0]]))
+    1.0
+    """
 
     function = staticmethod(mean_absolute_error)
 
 
 class MeanAbsolutePercentageError(_BuiltInMetric):
-    """The mean of `mean_absolute_percentage_error`."""
+    """The mean of `mean_absolute_percentage_error`.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.MeanAbsolutePercentageError()([[1.0, 2.0]], [[1.5, 2.0]]))
+    25.0
+    """
 
     function = staticmethod(mean_absolute_percentage_error)
 
 
 class MeanSquaredLogarithmicError(_BuiltInMetric):
-    """The mean of `mean_squared_logarithmic_error`."""
+    """The mean of `mean_squared_logarithmic_error`.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.MeanSquaredLogarithmicError()([[0.0, 1.0]], [[2.0, 1.0]]))
+    0.6034743785858154
+    """
 
     function = staticmethod(mean_squared_logarithmic_error)
 
 
 @declared
 class LogCoshError(_BuiltInMetric):
-    """The mean of `log_cosh`."""
+    """The mean of `log_cosh`.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.LogCoshError()([[0.0, 1.0]], [[1.0, 1.0]]))
+    0.2168903946876526
+    """
 
     function = staticmethod(log_cosh)
 
@@ -616,6 +750,10 @@ class CosineSimilarity(_BuiltInMetric):
     Args:
         name, dtype: as for `Metric`.
         axis: the axis of the vectors.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.CosineSimilarity()([[0.0, 1.0]], [[1.0, 1.0]]))
+    0.7071067690849304
     """
 
     function = staticmethod(cosine_similarity)
@@ -671,31 +809,56 @@ class ConcordanceCorrelation(_BuiltInMetric):
 
 
 class Hinge(_BuiltInMetric):
-    """The mean of `hinge`."""
+    """The mean of `hinge`.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.Hinge()([[1.0, -1.0]], [[0.6, 0.4]]))
+    0.8999999761581421
+    """
 
     function = staticmethod(hinge)
 
 
 class SquaredHinge(_BuiltInMetric):
-    """The mean of `squared_hinge`."""
+    """The mean of `squared_hinge`.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.SquaredHinge()([[1.0, -1.0]], [[0.6, 0.4]]))
+    1.059999942779541
+    """
 
     function = staticmethod(squared_hinge)
 
 
 class CategoricalHinge(_BuiltInMetric):
-    """The mean of `categorical_hinge`."""
+    """The mean of `categorical_hinge`.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.CategoricalHinge()([[0.0, 1.0]], [[0.2, 0.8]]))
+    0.3999999761581421
+    """
 
     function = staticmethod(categorical_hinge)
 
 
 class KLDivergence(_BuiltInMetric):
-    """The mean of `kl_divergence`."""
+    """The mean of `kl_divergence`.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.KLDivergence()([[0.5, 0.5]], [[0.25, 0.75]]))
+    0.14384105801582336
+    """
 
     function = staticmethod(kl_divergence)
 
 
 class Poisson(_BuiltInMetric):
-    """The mean of `poisson`."""
+    """The mean of `poisson`.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.Poisson()([[0.0, 1.0]], [[1.0, 2.0]]))
+    1.1534264087677002
+    """
 
     function = staticmethod(poisson)
 
@@ -707,6 +870,10 @@ class BinaryCrossentropy(_BuiltInMetric):
     Args:
         name, dtype: as for `Metric`.
         from_logits, label_smoothing: as for the function.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.BinaryCrossentropy()([[0.0], [1.0]], [[0.1], [0.8]]))
+    0.16425204277038574
     """
 
     function = staticmethod(binary_crossentropy)
@@ -724,6 +891,10 @@ class CategoricalCrossentropy(_BuiltInMetric):
     Args:
         name, dtype: as for `Metric`.
         from_logits, label_smoothing, axis: as for the function.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.CategoricalCrossentropy()([[0.0, 1.0]], [[0.2, 0.8]]))
+    0.2231435328722
     """
 
     function = staticmethod(categorical_crossentropy)
@@ -742,6 +913,10 @@ class SparseCategoricalCrossentropy(_BuiltInMetric):
     Args:
         name, dtype: as for `Metric`.
         from_logits, ignore_class, axis: as for the function.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.SparseCategoricalCrossentropy()([1], [[0.2, 0.8]]))
+    0.2231435328722
     """
 
     function = staticmethod(sparse_categorical_crossentropy)
@@ -878,23 +1053,43 @@ class _ConfusionCount(_Confusion):
 
 
 class TruePositives(_ConfusionCount):
-    """How many positives were predicted positive."""
+    """How many positives were predicted positive.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.TruePositives()([1, 1, 0], [0.2, 0.9, 0.8]))
+    1.0
+    """
 
 
 class FalsePositives(_ConfusionCount):
-    """How many negatives were predicted positive."""
+    """How many negatives were predicted positive.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.FalsePositives()([1, 1, 0], [0.2, 0.9, 0.8]))
+    1.0
+    """
 
     index = 1
 
 
 class TrueNegatives(_ConfusionCount):
-    """How many negatives were predicted negative."""
+    """How many negatives were predicted negative.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.TrueNegatives()([1, 0, 0], [0.2, 0.3, 0.8]))
+    1.0
+    """
 
     index = 2
 
 
 class FalseNegatives(_ConfusionCount):
-    """How many positives were predicted negative."""
+    """How many positives were predicted negative.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.FalseNegatives()([1, 1, 0], [0.2, 0.9, 0.8]))
+    1.0
+    """
 
     index = 3
 
@@ -938,13 +1133,23 @@ class _Share(_Confusion):
 
 
 class Precision(_Share):
-    """How many of the predicted positives are positive."""
+    """How many of the predicted positives are positive.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.Precision()([1, 1, 0], [0.2, 0.9, 0.8]))
+    0.5
+    """
 
     error = 1
 
 
 class Recall(_Share):
-    """How many of the positives were predicted positive."""
+    """How many of the positives were predicted positive.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.Recall()([1, 1, 0], [0.2, 0.9, 0.8]))
+    0.5
+    """
 
     error = 3
 
@@ -1093,6 +1298,10 @@ class AUC(_Confusion):
         num_labels: how many labels there are; default from the first batch.
         label_weights: weights of the labels.
         from_logits: whether predictions are logits.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.AUC()([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]))
+    0.75
     """
 
     _direction = "up"
@@ -1202,6 +1411,11 @@ class FBetaScore(Metric):
         beta: how many times recall counts more than precision.
         threshold: predictions above it are positive; None takes the largest of each sample.
         name, dtype: as for `Metric`.
+
+    >>> from minikeras import metrics
+    >>> metrics.FBetaScore(beta=2.0, threshold=0.5)([[1, 0], [0, 1]], [[0.9, 0.6], [0.2, 0.7]])
+    <Tensor shape=(2,) dtype=float32>
+    array([0.9999999 , 0.83333325], dtype=float32)
     """
 
     _direction = "up"
@@ -1256,6 +1470,11 @@ class F1Score(FBetaScore):
     Args:
         average, threshold: as for `FBetaScore`.
         name, dtype: as for `Metric`.
+
+    >>> from minikeras import metrics
+    >>> metrics.F1Score(threshold=0.5)([[1, 0], [0, 1]], [[0.9, 0.6], [0.2, 0.7]])
+    <Tensor shape=(2,) dtype=float32>
+    array([0.9999998 , 0.66666657], dtype=float32)
     """
 
     def __init__(
@@ -1276,6 +1495,10 @@ class R2Score(Metric):
         class_aggregation: `"uniform_average"` over the outputs, `"variance_weighted_average"`, or None: one score each.
         num_regressors: how many variables explain the targets; above 0 the score is adjusted for them.
         name, dtype: as for `Metric`.
+
+    >>> from minikeras import metrics
+    >>> float(metrics.R2Score()([[1.0], [2.0], [4.0]], [[1.0], [2.0], [3.0]]))
+    0.7857142686843872
     """
 
     _direction = "up"
@@ -1593,8 +1816,15 @@ def resolve_accuracy(y_true_shape: Sequence[Any], y_pred_shape: Sequence[Any], k
 def get(identifier: Any) -> Any:
     """A metric from its name, class, description or any callable (a function is returned as it is); None stays None.
 
+    Args:
+        identifier: a name, a configuration, an object, or None.
+
     Raises:
         ValueError: for an unknown name, with the nearest known one.
+
+    >>> from minikeras import metrics
+    >>> metrics.get("mae").name
+    'mean_absolute_error'
     """
     if isinstance(identifier, dict):  # a bare class name is a metric's, not the loss's of the same name
         identifier = {"module": "keras.metrics", **identifier}
@@ -1602,12 +1832,22 @@ def get(identifier: Any) -> Any:
 
 
 def serialize(metric: Any) -> Any:
-    """The description of a metric; a function's is its name."""
+    """The description of a metric; a function's is its name.
+
+    >>> from minikeras import metrics
+    >>> metrics.serialize(metrics.AUC())["class_name"]
+    'AUC'
+    """
     return registry.serialize_keras_object(metric)
 
 
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The metric that a name or description describes; `custom_objects` maps further names to classes and functions."""
+    """The metric that a name or description describes; `custom_objects` maps further names to classes and functions.
+
+    >>> from minikeras import metrics
+    >>> metrics.deserialize({"class_name": "AUC", "config": {"curve": "PR"}}).curve
+    'PR'
+    """
     with registry.custom_object_scope(custom_objects):
         return get(config)
 

@@ -45,7 +45,16 @@ _FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 @user_facing
 def normal(shape: Sequence[int], mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None) -> Tensor:
-    """Normal values; `dtype` is a float type, by default `floatx()`."""
+    """Normal values; `dtype` is a float type, by default `floatx()`.
+
+    Args:
+        mean: of the distribution.
+        stddev: its standard deviation.
+
+    >>> import minikeras as keras
+    >>> keras.random.normal((2, 3), seed=1).shape
+    (2, 3)
+    """
     mean, stddev = number("mean", mean, owner="random.normal"), number("stddev", stddev, 0, owner="random.normal")
     values = _draw("normal", shape, _float_type(dtype), seed)
     return Tensor((values * stddev + mean).astype(values.dtype, copy=False))
@@ -55,7 +64,12 @@ def normal(shape: Sequence[int], mean: float = 0.0, stddev: float = 1.0, dtype: 
 def uniform(
     shape: Sequence[int], minval: float = 0.0, maxval: float = 1.0, dtype: Any = None, seed: Any = None
 ) -> Tensor:
-    """Values from `minval` to before `maxval`; `dtype` is a float type, by default `floatx()`."""
+    """Values from `minval` to before `maxval`; `dtype` is a float type, by default `floatx()`.
+
+    >>> import minikeras as keras
+    >>> keras.random.uniform((2, 3), seed=1).shape
+    (2, 3)
+    """
     minval = number("minval", minval, owner="random.uniform")
     maxval = number("maxval", maxval, owner="random.uniform")
     values = _draw("uniform", shape, _float_type(dtype), seed)
@@ -66,7 +80,12 @@ def uniform(
 def truncated_normal(
     shape: Sequence[int], mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None
 ) -> Tensor:
-    """Normal values that lie less than two `stddev` from `mean`; `dtype` is a float type, by default `floatx()`."""
+    """Normal values that lie less than two `stddev` from `mean`; `dtype` is a float type, by default `floatx()`.
+
+    >>> import minikeras as keras
+    >>> keras.random.truncated_normal((2, 3), seed=1).shape
+    (2, 3)
+    """
     owner, dtype = "random.truncated_normal", _float_type(dtype)
     mean, stddev = number("mean", mean, owner=owner), number("stddev", stddev, 0, owner=owner)
     wide = "float64" if dtype == "float64" else "float32"
@@ -80,6 +99,11 @@ def randint(shape: Sequence[int], minval: int, maxval: int, dtype: Any = "int32"
 
     Raises:
         ValueError: for a type that is not an integer type, and where `maxval` is not above `minval`.
+
+    >>> import minikeras as keras
+    >>> keras.random.randint((3,), 5, 6, seed=1)
+    <Tensor shape=(3,) dtype=int32>
+    array([5, 5, 5], dtype=int32)
     """
     if _type_of(dtype).kind not in "iu":
         raise ValueError(f"randint makes whole numbers, got dtype={dtype!r}; use an integer type or random.uniform.")
@@ -101,6 +125,12 @@ def categorical(logits: Any, num_samples: int, dtype: Any = "int32", seed: Any =
 
     Returns:
         (batch, num_samples) of type `dtype`.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> keras.random.categorical(np.array([[0.0, 100.0]]), 3, seed=1)
+    <Tensor shape=(1, 3) dtype=int32>
+    array([[1, 1, 1]], dtype=int32)
     """
     num_samples = whole("num_samples", num_samples, 0, owner="random.categorical")
     scores = as_float(raw(logits))
@@ -123,6 +153,13 @@ def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None)
 
     Raises:
         ValueError: for another rate.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> keras.random.dropout(np.ones((2, 3)), 0.0, seed=1)
+    <Tensor shape=(2, 3) dtype=float64>
+    array([[1., 1., 1.],
+           [1., 1., 1.]])
     """
     rate = number("rate", rate, 0, 1, owner="random.dropout")
     inputs = inputs if hasattr(inputs, "shape") else convert_to_tensor(inputs)
@@ -135,7 +172,13 @@ def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None)
 
 @composite
 def shuffle(x: Any, axis: int = 0, seed: Any = None) -> Any:
-    """`x` with its slices along `axis` in a random order."""
+    """`x` with its slices along `axis` in a random order.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> sorted(keras.random.shuffle(np.arange(5), seed=1).numpy().tolist())
+    [0, 1, 2, 3, 4]
+    """
     x = x if hasattr(x, "shape") else convert_to_tensor(x)
     axis = whole("axis", axis, -len(x.shape), at_most=len(x.shape) - 1, owner="random.shuffle")
     order = _draw("uniform", (x.shape[axis],), "float64", seed).argsort()
@@ -151,6 +194,10 @@ def gamma(shape: Sequence[int], alpha: Any, dtype: Any = None, seed: Any = None)
 
     Raises:
         ValueError: where `alpha` is not above 0.
+
+    >>> import minikeras as keras
+    >>> keras.random.gamma((2, 3), 2.0, seed=1).shape
+    (2, 3)
     """
     dtype, sizes = _float_type(dtype), _sizes(shape)
     return Tensor(k.xp.exp(_log_gamma(_positive("gamma", "alpha", alpha, sizes), _stream(seed))).astype(dtype))
@@ -166,6 +213,10 @@ def beta(shape: Sequence[int], alpha: Any, beta: Any, dtype: Any = None, seed: A
 
     Raises:
         ValueError: where a parameter is not above 0.
+
+    >>> import minikeras as keras
+    >>> keras.random.beta((2, 3), 0.5, 0.5, seed=1).shape
+    (2, 3)
     """
     dtype, sizes = _float_type(dtype), _sizes(shape)
     parameters = _positive("beta", "alpha", alpha, sizes), _positive("beta", "beta", beta, sizes)
@@ -182,6 +233,12 @@ def binomial(shape: Sequence[int], counts: Any, probabilities: Any, dtype: Any =
 
     Raises:
         ValueError: for counts below 0 and for probabilities that are none.
+
+    >>> import minikeras as keras
+    >>> keras.random.binomial((2, 3), 10.0, 1.0, seed=1)
+    <Tensor shape=(2, 3) dtype=float32>
+    array([[10., 10., 10.],
+           [10., 10., 10.]], dtype=float32)
     """
     dtype, sizes, stream = _float_type(dtype), _sizes(shape), _stream(seed)
     left = k.xp.floor(_parameter("binomial", "counts", counts, sizes))

@@ -16,7 +16,18 @@ from minikeras.utils.checks import number
 
 
 class Regularizer(Value):
-    """Base class: a function from a tensor to the scalar tensor that is added to the loss."""
+    """Base class: a function from a tensor to the scalar tensor that is added to the loss.
+
+    >>> import minikeras as keras
+    >>> from minikeras import ops
+    >>> class Cube(keras.Regularizer):
+    ...     def __call__(self, x):
+    ...         return ops.sum(ops.abs(x) ** 3)
+    ...
+    >>> Cube()(ops.ones((2,)))
+    <Tensor shape=() dtype=float32>
+    array(2., dtype=float32)
+    """
 
     def __call__(self, x: Any) -> Any:
         """The penalty of `x`; the base class has none."""
@@ -40,6 +51,12 @@ class L1L2(Regularizer):
 
     Args:
         l1, l2: factors, not negative.
+
+    >>> import numpy as np
+    >>> from minikeras import regularizers
+    >>> regularizers.L1L2(l1=0.1, l2=0.1)(np.array([1.0, -2.0]))
+    <Tensor shape=() dtype=float64>
+    array(0.8)
     """
 
     l1: Annotated[float | None, _factor(0.0)] = 0.0
@@ -55,6 +72,12 @@ class L1(Regularizer):
 
     Args:
         l1: factor, not negative.
+
+    >>> import numpy as np
+    >>> from minikeras import regularizers
+    >>> regularizers.L1(0.1)(np.array([1.0, -2.0]))
+    <Tensor shape=() dtype=float64>
+    array(0.3)
     """
 
     l1: Annotated[float | None, _factor(0.01)] = 0.01
@@ -69,6 +92,12 @@ class L2(Regularizer):
 
     Args:
         l2: factor, not negative.
+
+    >>> import numpy as np
+    >>> from minikeras import regularizers
+    >>> regularizers.L2(0.1)(np.array([1.0, -2.0]))
+    <Tensor shape=() dtype=float64>
+    array(0.5)
     """
 
     l2: Annotated[float | None, _factor(0.01)] = 0.01
@@ -84,6 +113,10 @@ class OrthogonalRegularizer(Regularizer):
     Args:
         factor: not negative.
         mode: `"rows"` or `"columns"`: what should become orthogonal.
+
+    >>> from minikeras import ops, regularizers
+    >>> float(regularizers.OrthogonalRegularizer(0.01)(ops.eye(2)))
+    0.0
     """
 
     factor: Annotated[float, _factor(0.01)] = 0.01
@@ -166,19 +199,36 @@ registry.builtin("keras.regularizers", L1, L2, L1L2, OrthogonalRegularizer)
 def get(identifier: Any) -> Any:
     """A regularizer from its name, class, description or any callable; None stays None.
 
+    Args:
+        identifier: a name, a configuration, an object, or None.
+
     Raises:
         ValueError: for an unknown name, with the nearest known one.
+
+    >>> from minikeras import regularizers
+    >>> regularizers.get("l2")
+    L2()
     """
     return registry.get("regularizer", identifier, ALL)
 
 
 def serialize(regularizer: Any) -> Any:
-    """The description of a regularizer."""
+    """The description of a regularizer.
+
+    >>> from minikeras import regularizers
+    >>> regularizers.serialize(regularizers.L1(0.5))["config"]
+    {'l1': 0.5}
+    """
     return registry.serialize_keras_object(regularizer)
 
 
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The regularizer that a name or description describes; `custom_objects` maps further names to classes."""
+    """The regularizer that a name or description describes; `custom_objects` maps further names to classes.
+
+    >>> from minikeras import regularizers
+    >>> regularizers.deserialize({"class_name": "L2", "config": {"l2": 0.5}})
+    L2(l2=0.5)
+    """
     with registry.custom_object_scope(custom_objects):
         return get(config)
 

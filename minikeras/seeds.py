@@ -51,6 +51,11 @@ class SeedGenerator:
         name: name in the configuration.
 
     Setting `state`, the pair of key and counter, resumes a stream.
+
+    >>> import minikeras as keras
+    >>> seeds = keras.random.SeedGenerator(1337)
+    >>> bool((keras.random.normal((2,), seed=seeds).numpy() == keras.random.normal((2,), seed=seeds).numpy()).any())
+    False
     """
 
     def __init__(self, seed: int | None = None, name: str | None = None):

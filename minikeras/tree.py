@@ -27,6 +27,9 @@ def is_nested(structure: Any) -> bool:
 def flatten(structure: Any) -> list[Any]:
     """The leaves, depth first; dicts in the order of their keys where these sort, an `OrderedDict` in its own.
 
+    Args:
+        structure: lists, tuples, dicts and leaves.
+
     >>> from minikeras import tree
     >>> tree.flatten({"b": [1, 2], "a": 3})
     [3, 1, 2]
@@ -74,6 +77,9 @@ def _rebuilt(structure: Any, parts: dict[Any, Any]) -> Any:
 
 def flatten_with_path(structure: Any) -> list[tuple[tuple, Any]]:
     """The leaves as pairs (path, leaf), a path being the keys and places that lead there.
+
+    Args:
+        structure: lists, tuples, dicts and leaves.
 
     >>> from minikeras import tree
     >>> tree.flatten_with_path([{"foo": 42}])
@@ -127,6 +133,9 @@ def _mapped(func: Callable, structure: Any) -> Any:
 
 def map_structure_up_to(shallow_structure: Any, func: Callable, *structures: Any) -> Any:
     """The shallow structure with `func` applied to what the others, which may go deeper, have in place of its leaves.
+
+    Args:
+        shallow_structure: how far the structures are walked.
 
     Raises:
         TypeError: where there is no structure, or `func` cannot be called.
@@ -206,6 +215,8 @@ def assert_same_structure(a: Any, b: Any, check_types: bool | None = None) -> No
 
     Args:
         check_types: without effect, as in Keras.
+        a: a structure.
+        b: the one to compare with it.
 
     Raises:
         ValueError: for others.
@@ -238,6 +249,10 @@ def _kind(structure: Any) -> type:
 
 def assert_same_paths(a: Any, b: Any) -> None:
     """Do nothing for structures with the same keys and places, whatever kinds of sequences these are in.
+
+    Args:
+        a: a structure.
+        b: the one to compare with it.
 
     Raises:
         ValueError: for others, with the paths that only one of them has.

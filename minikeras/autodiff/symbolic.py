@@ -30,7 +30,12 @@ def unique_name(prefix: str) -> str:
 
 
 def next_number(prefix: str = "") -> int:
-    """1, 2, 3, ...: how many names with this prefix were given since `clear_session`, this one included."""
+    """1, 2, 3, ...: how many names with this prefix were given since `clear_session`, this one included.
+
+    >>> import minikeras as keras
+    >>> keras.backend.get_uid("example")
+    1
+    """
     _name_counts[prefix] += 1
     return _name_counts[prefix]
 
@@ -54,6 +59,10 @@ class KerasTensor:
         shape: for example `(None, 784)`.
         dtype: in any of the forms that `config.standardize_dtype` takes, or `"string"`; default `floatx()`.
         name: default automatic.
+
+    >>> import minikeras as keras
+    >>> keras.KerasTensor((None, 3)).shape
+    (None, 3)
     """
 
     def __init__(self, shape: Any, dtype: Any = None, name: str | None = None, **unused: Any):

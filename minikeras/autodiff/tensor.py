@@ -173,6 +173,11 @@ class Variable(Tensor):
         dtype: default `floatx()`, or the value's own where it is an integer or boolean array.
         trainable: whether gradients are computed for it.
         name: last part of its `path`.
+
+    >>> import minikeras as keras
+    >>> v = keras.Variable([1.0, 2.0], name="v")
+    >>> v.assign_add([1.0, 1.0]).numpy()
+    array([2., 3.], dtype=float32)
     """
 
     # number: variables are counted as they are made, which is the order that a layer lists them in

@@ -64,6 +64,18 @@ class Callback(Fielded):
         replica: the name of the replica that such a copy acts on, else None.
         adds: names of the values that the callback adds to the logs of an epoch.
         restored_epoch: the epoch whose weights the callback gave back to the model at the end of training, or None.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> from minikeras import callbacks, layers
+    >>> class Print(callbacks.Callback):
+    ...     def on_epoch_end(self, epoch, logs=None):
+    ...         print("epoch", epoch, sorted(logs))
+    ...
+    >>> model = keras.Sequential([layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> history = model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0, callbacks=[Print()])
+    epoch 0 ['loss']
     """
 
     params: Any = None

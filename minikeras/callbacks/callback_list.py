@@ -54,6 +54,10 @@ class CallbackList(Callback):
 
     Raises:
         TypeError: for what is not a callback.
+
+    >>> from minikeras import callbacks
+    >>> hooks = callbacks.CallbackList([callbacks.History()], epochs=1)
+    >>> hooks.on_train_begin()
     """
 
     def __init__(

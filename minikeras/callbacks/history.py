@@ -27,6 +27,15 @@ class History(Callback):
         replicas: the names of what was compared, empty where nothing was.
         best: the name of the replica that the model has become; None where nothing was compared.
         seconds: duration of the training; in a comparison by replica.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> from minikeras import layers
+    >>> model = keras.Sequential([layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> history = model.fit(np.ones((4, 2)), np.ones((4, 1)), epochs=3, verbose=0)
+    >>> history.epoch, list(history.history)
+    ([0, 1, 2], ['loss'])
     """
 
     def __init__(self) -> None:

@@ -112,6 +112,16 @@ class EarlyStopping(Monitor):
         baseline: epochs that improve but do not beat this do not restart the patience.
         restore_best_weights: whether the model ends with the weights of the best epoch.
         start_from_epoch: number of epochs that are not watched.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> from minikeras import callbacks, layers
+    >>> model = keras.Sequential([layers.Dense(1)])
+    >>> model.compile(keras.optimizers.SGD(0.0), "mse")
+    >>> stop = callbacks.EarlyStopping(monitor="loss", patience=2)
+    >>> history = model.fit(np.ones((4, 2)), np.zeros((4, 1)), epochs=10, verbose=0, callbacks=[stop])
+    >>> len(history.epoch)
+    3
     """
 
     monitor: ValueName = "val_loss"
@@ -168,6 +178,10 @@ class ReduceLROnPlateau(Monitor):
         verbose: 1 tells when the rate is lowered.
         cooldown: number of epochs after that which are not counted.
         min_lr: the rate is not made lower than this.
+
+    >>> from minikeras import callbacks
+    >>> callbacks.ReduceLROnPlateau(monitor="loss", factor=0.5, patience=3).factor
+    0.5
     """
 
     monitor: ValueName = "val_loss"
@@ -236,6 +250,10 @@ class ModelCheckpoint(Monitor):
 
     Raises:
         KeyError: when saving, for a name in `filepath` that the logs have not got.
+
+    >>> from minikeras import callbacks
+    >>> callbacks.ModelCheckpoint("best.keras", monitor="val_loss", save_best_only=True).filepath
+    'best.keras'
     """
 
     filepath: FilePath

@@ -29,6 +29,10 @@ class Progbar:
 
     Raises:
         ValueError: for both `stateful_metrics` and `stateless_metrics`.
+
+    >>> import minikeras as keras
+    >>> bar = keras.utils.Progbar(10, verbose=0)
+    >>> bar.update(5, [("loss", 0.5)])
     """
 
     def __init__(
@@ -139,7 +143,11 @@ class Progbar:
 
 
 class ProgbarLogger(Callback):
-    """Shows the progress of training, evaluation and prediction; `fit` adds it by itself."""
+    """Shows the progress of training, evaluation and prediction; `fit` adds it by itself.
+
+    >>> from minikeras import callbacks
+    >>> bar = callbacks.ProgbarLogger()
+    """
 
     def __init__(self) -> None:
         self.progbar: Progbar | None = None

@@ -34,6 +34,17 @@ class LambdaCallback(Callback):
         on_train_begin, on_train_end: `function(logs)`.
         on_train_batch_begin, on_train_batch_end: `function(batch, logs)`.
         **kwargs: functions for the other hooks, by name; under other names for the program itself.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> from minikeras import callbacks, layers
+    >>> seen = []
+    >>> model = keras.Sequential([layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> watch = callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    >>> history = model.fit(np.ones((4, 2)), np.ones((4, 1)), epochs=3, verbose=0, callbacks=[watch])
+    >>> seen
+    [0, 1, 2]
     """
 
     def __init__(
@@ -70,6 +81,16 @@ class LearningRateScheduler(Callback):
 
     Raises:
         ValueError: in training, where the function returns no finite number of at least 0; the rate is unchanged.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> from minikeras import callbacks, layers
+    >>> model = keras.Sequential([layers.Dense(1)])
+    >>> model.compile(keras.optimizers.SGD(0.4), "mse")
+    >>> halve = callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
+    >>> history = model.fit(np.ones((4, 2)), np.ones((4, 1)), epochs=2, verbose=0, callbacks=[halve])
+    >>> float(model.optimizer.learning_rate)
+    0.10000000149011612
     """
 
     per_replica = True
@@ -121,6 +142,10 @@ class TerminateOnNaN(Callback):
     Attributes:
         location: with `locate` what was found, with `phase`, `layer`, `operation`, `epoch` and `batch`;
             `str(location)` is the sentence.  None where all was finite.
+
+    >>> from minikeras import callbacks
+    >>> callbacks.TerminateOnNaN(locate=True).locate
+    True
     """
 
     raise_error: bool = False
@@ -183,6 +208,10 @@ class CSVLogger(Callback):
 
     Raises:
         OSError: when training begins, where the file cannot be written.
+
+    >>> from minikeras import callbacks
+    >>> callbacks.CSVLogger("training.csv", append=True).filename
+    'training.csv'
     """
 
     def __init__(self, filename: Any, separator: str = ",", append: bool = False):

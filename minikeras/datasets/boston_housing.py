@@ -33,6 +33,9 @@ def load_data(
     Raises:
         ValueError: if the file found is damaged or has another form, or for a `test_split` outside of [0, 1).
         FileNotFoundError: if there is no file and it cannot be downloaded.
+
+    >>> import minikeras as keras
+    >>> (x_train, y_train), (x_test, y_test) = keras.datasets.boston_housing.load_data()  # doctest: +SKIP
     """
     housing.check_split(test_split)
     x, y = housing.read(files.fetch("Boston housing", path, URL, SHA256), 13)

@@ -38,6 +38,9 @@ def load_data(
         ValueError: if the file found is damaged or has another form, for a `test_split` outside of [0, 1), or for
             another `version`.
         FileNotFoundError: if there is no file and it cannot be downloaded.
+
+    >>> import minikeras as keras
+    >>> (x_train, y_train), (x_test, y_test) = keras.datasets.california_housing.load_data()  # doctest: +SKIP
     """
     housing.check_split(test_split)
     one_of("version", version, ("small", "large"))

@@ -31,6 +31,9 @@ def load_data() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     Raises:
         ValueError: if what is found is damaged or has another form.
         FileNotFoundError: if there is nothing and it cannot be downloaded.
+
+    >>> import minikeras as keras
+    >>> (x_train, y_train), (x_test, y_test) = keras.datasets.cifar10.load_data()  # doctest: +SKIP
     """
     batches = cifar.fetch(
         "CIFAR-10", "cifar-10-batches-py", "cifar-10-python.tar.gz", URL, SHA256, (*_TRAIN, "test_batch")

@@ -31,6 +31,9 @@ def load_data(label_mode: str = "fine") -> tuple[tuple[Any, Any], tuple[Any, Any
     Raises:
         ValueError: if what is found is damaged or has another form, or for another `label_mode`.
         FileNotFoundError: if there is nothing and it cannot be downloaded.
+
+    >>> import minikeras as keras
+    >>> (x_train, y_train), (x_test, y_test) = keras.datasets.cifar100.load_data()  # doctest: +SKIP
     """
     one_of("label_mode", label_mode, ("fine", "coarse"))
     batches = cifar.fetch("CIFAR-100", "cifar-100-python", "cifar-100-python.tar.gz", URL, SHA256, ("train", "test"))

@@ -33,6 +33,9 @@ def load_data() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     Raises:
         ValueError: if a file found is damaged or has another form.
         FileNotFoundError: if a file is nowhere and cannot be downloaded.
+
+    >>> import minikeras as keras
+    >>> (x_train, y_train), (x_test, y_test) = keras.datasets.fashion_mnist.load_data()  # doctest: +SKIP
     """
     paths = [_fetch(name) for name in idx.NAMES]
     return idx.checked("Fashion-MNIST", paths[0].parent, [idx.read_idx(path) for path in paths])

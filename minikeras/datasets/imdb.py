@@ -51,6 +51,9 @@ def load_data(
     Raises:
         ValueError: if the file found is damaged or has another form, or `maxlen` leaves nothing.
         FileNotFoundError: if there is no file and it cannot be downloaded.
+
+    >>> import minikeras as keras
+    >>> (x_train, y_train), (x_test, y_test) = keras.datasets.imdb.load_data(num_words=10000)  # doctest: +SKIP
     """
     if "nb_words" in kwargs:
         warnings.warn("The argument nb_words of imdb.load_data is now called num_words.", stacklevel=2)
@@ -78,6 +81,9 @@ def get_word_index(path: str = "imdb_word_index.json") -> dict[str, int]:
 
     Args:
         path: the name of the file, as for `load_data`; a download is checked by the MD5 sum that Keras has.
+
+    >>> import minikeras as keras
+    >>> index = keras.datasets.imdb.get_word_index()  # doctest: +SKIP
     """
     return words.word_index("The word index of IMDB", path, INDEX_URL, INDEX_MD5)
 

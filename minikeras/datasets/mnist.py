@@ -43,6 +43,9 @@ def load_data(path: str = "mnist.npz") -> tuple[tuple[Any, Any], tuple[Any, Any]
     Raises:
         ValueError: if the file found is not MNIST by its arrays' names, shapes and types, or is damaged.
         FileNotFoundError: if there is no file and it cannot be downloaded.
+
+    >>> import minikeras as keras
+    >>> (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()  # doctest: +SKIP
     """
     place = find(path) or files.fetch("MNIST", path, URL, SHA256, "mnist")
     if place.is_dir():

@@ -57,6 +57,9 @@ def load_data(
     Raises:
         ValueError: if the file found is damaged or has another form, or for a `test_split` outside of [0, 1].
         FileNotFoundError: if there is no file and it cannot be downloaded.
+
+    >>> import minikeras as keras
+    >>> (x_train, y_train), (x_test, y_test) = keras.datasets.reuters.load_data()  # doctest: +SKIP
     """
     number("test_split", test_split, 0, 1)
     words.check_arguments(num_words, skip_top, maxlen, seed, start_char, oov_char, index_from)
@@ -75,12 +78,20 @@ def get_word_index(path: str = "reuters_word_index.json") -> dict[str, int]:
 
     Args:
         path: the name of the file, as for `load_data`; a download is checked by the MD5 sum that Keras has.
+
+    >>> import minikeras as keras
+    >>> index = keras.datasets.reuters.get_word_index()  # doctest: +SKIP
     """
     return words.word_index("The word index of Reuters", path, INDEX_URL, INDEX_MD5)
 
 
 def get_label_names() -> tuple[str, ...]:
-    """The topics, by their labels."""
+    """The topics, by their labels.
+
+    >>> import minikeras as keras
+    >>> keras.datasets.reuters.get_label_names()[:3]
+    ('cocoa', 'grain', 'veg-oil')
+    """
     return tuple(_LABELS.split())
 
 

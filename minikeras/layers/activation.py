@@ -21,6 +21,12 @@ class ReLU(Elementwise):
     Args:
         max_value: upper limit, default none.
         negative_slope, threshold: default 0.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.ReLU(max_value=6.0)(np.array([-1.0, 9.0]))
+    <Tensor shape=(2,) dtype=float32>
+    array([0., 6.], dtype=float32)
     """
 
     max_value: Annotated[float | None, Kept(Number(0, infinite=True, optional=True))] = None
@@ -37,6 +43,12 @@ class LeakyReLU(Elementwise):
 
     Args:
         negative_slope: default 0.3 (the function `leaky_relu` has 0.2); `alpha` is its older name.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.LeakyReLU()(np.array([-1.0, 1.0]))
+    <Tensor shape=(2,) dtype=float32>
+    array([-0.3,  1. ], dtype=float32)
     """
 
     negative_slope: AtLeast0 = 0.3
@@ -61,6 +73,12 @@ class PReLU(Elementwise):
         alpha_initializer: default zeros.
         alpha_regularizer, alpha_constraint: default none.
         shared_axes: axes along which one `alpha` serves all, counted from 1; default none.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.PReLU(alpha_initializer="ones")(np.array([[-1.0, 1.0]]))
+    <Tensor shape=(1, 2) dtype=float32>
+    array([[-1.,  1.]], dtype=float32)
     """
 
     alpha_initializer: Initializer = "Zeros"
@@ -87,6 +105,12 @@ class ELU(Elementwise):
 
     Args:
         alpha: default 1.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.ELU()(np.array([-1.0, 1.0]))
+    <Tensor shape=(2,) dtype=float32>
+    array([-0.63212055,  1.        ], dtype=float32)
     """
 
     alpha: Annotated[float, Number()] = 1.0
@@ -101,6 +125,12 @@ class ThresholdedReLU(Elementwise):
 
     Args:
         theta: default 1.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> keras._legacy.layers.ThresholdedReLU(theta=1.0)(np.array([0.5, 2.0]))
+    <Tensor shape=(2,) dtype=float32>
+    array([0., 2.], dtype=float32)
     """
 
     theta: Annotated[float, Number(0)] = 1.0
@@ -121,6 +151,12 @@ class Softmax(Elementwise):
         axis: the axis, or several.
 
     A mask that broadcasts with the inputs may be passed to the call: where it is False the result is 0.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Softmax()(np.array([[0.0, 0.0]]))
+    <Tensor shape=(1, 2) dtype=float32>
+    array([[0.5, 0.5]], dtype=float32)
     """
 
     axis: Annotated[Any, _softmax_axes] = -1

@@ -274,6 +274,13 @@ class MultiHeadAttention(HeadAttention, SeveralHeads):
         kernel_constraint, bias_constraint: projections after each update, default none.
         use_gate: whether a further projection of the query, through a sigmoid, multiplies what the heads make.
         seed: whole number for the same dropout in every run, default drawn from the global stream.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> x = np.ones((2, 5, 8))
+    >>> y, scores = layers.MultiHeadAttention(num_heads=2, key_dim=4)(x, x, return_attention_scores=True)
+    >>> y.shape, scores.shape
+    ((2, 5, 8), (2, 2, 5, 5))
     """
 
     _takes_masks = True  # as in Keras: what is added to the output afterwards has no mask
@@ -384,6 +391,12 @@ class GroupedQueryAttention(HeadAttention, GroupedHeads):
         dropout, use_bias, sliding_window, flash_attention, use_gate, seed: as for `MultiHeadAttention`.
         kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer, activity_regularizer,
         kernel_constraint, bias_constraint: of the projections, as for `MultiHeadAttention`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> x = np.ones((2, 5, 8))
+    >>> layers.GroupQueryAttention(head_dim=4, num_query_heads=4, num_key_value_heads=2)(x, x).shape
+    (2, 5, 8)
     """
 
     public_name = "GroupQueryAttention"
@@ -452,6 +465,11 @@ class Attention(Layer):
         score_mode: `"dot"`, or `"concat"` for a trained number times `sum(tanh(query + key))`.
         dropout: the part of the weights that training drops.
         seed: whole number for the same dropout in every run, default drawn from the global stream.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Attention()([np.ones((2, 3, 8)), np.ones((2, 5, 8))]).shape
+    (2, 3, 8)
     """
 
     supports_masking = True
@@ -544,6 +562,11 @@ class AdditiveAttention(Attention):
     Args:
         use_scale: whether `scale`, one number for each feature, is trained; else it is 1.
         dropout: the part of the weights that training drops.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.AdditiveAttention()([np.ones((2, 3, 8)), np.ones((2, 5, 8))]).shape
+    (2, 3, 8)
     """
 
     use_scale: bool = True

@@ -65,6 +65,13 @@ class name_scope(within):
         name: the name, without `/`.
         caller, deduplicate: accepted for familiarity.
         override_parent: a path, such as `"outer/inner"`, that takes the place of the blocks around this one.
+
+    >>> import minikeras as keras
+    >>> with keras.name_scope("encoder"):
+    ...     path = keras.Variable([0.0], name="w").path
+    ...
+    >>> path
+    'encoder/w'
     """
 
     def __init__(self, name: str, caller: Any = None, deduplicate: bool = True, override_parent: str | None = None):

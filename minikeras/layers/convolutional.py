@@ -140,19 +140,43 @@ class Conv(Windowed):
 
 
 class Conv1D(Conv):
-    """Convolution of sequences: (batch, steps, channels); arguments as for `Conv`."""
+    """Convolution of sequences: (batch, steps, channels); arguments as for `Conv`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layer = layers.Conv1D(8, 3, padding="causal", activation="relu")
+    >>> layer(np.ones((2, 10, 4))).shape
+    (2, 10, 8)
+    >>> layer.kernel.shape
+    (3, 4, 8)
+    """
 
     rank = 1
 
 
 class Conv2D(Conv):
-    """Convolution of pictures: (batch, rows, columns, channels); arguments as for `Conv`."""
+    """Convolution of pictures: (batch, rows, columns, channels); arguments as for `Conv`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layer = layers.Conv2D(8, 3, strides=2, padding="same")
+    >>> layer(np.ones((2, 9, 9, 4))).shape
+    (2, 5, 5, 8)
+    >>> layer.kernel.shape
+    (3, 3, 4, 8)
+    """
 
     rank = 2
 
 
 class Conv3D(Conv):
-    """Convolution of volumes: (batch, depth, rows, columns, channels); arguments as for `Conv`."""
+    """Convolution of volumes: (batch, depth, rows, columns, channels); arguments as for `Conv`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Conv3D(8, 3)(np.ones((1, 5, 5, 5, 2))).shape
+    (1, 3, 3, 3, 8)
+    """
 
     rank = 3
 
@@ -207,13 +231,25 @@ class DepthwiseConv(Windowed):
 
 
 class DepthwiseConv1D(DepthwiseConv):
-    """Depthwise convolution of sequences: (batch, steps, channels); arguments as for `DepthwiseConv`."""
+    """Depthwise convolution of sequences: (batch, steps, channels); arguments as for `DepthwiseConv`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.DepthwiseConv1D(3, depth_multiplier=2)(np.ones((1, 5, 4))).shape
+    (1, 3, 8)
+    """
 
     rank = 1
 
 
 class DepthwiseConv2D(DepthwiseConv):
-    """Depthwise convolution of pictures: (batch, rows, columns, channels); arguments as for `DepthwiseConv`."""
+    """Depthwise convolution of pictures: (batch, rows, columns, channels); arguments as for `DepthwiseConv`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.DepthwiseConv2D(3)(np.ones((1, 5, 5, 4))).shape
+    (1, 3, 3, 4)
+    """
 
     rank = 2
 
@@ -279,13 +315,25 @@ class SeparableConv(Windowed):
 
 
 class SeparableConv1D(SeparableConv):
-    """Separable convolution of sequences: (batch, steps, channels); arguments as for `SeparableConv`."""
+    """Separable convolution of sequences: (batch, steps, channels); arguments as for `SeparableConv`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.SeparableConv1D(8, 3)(np.ones((1, 5, 4))).shape
+    (1, 3, 8)
+    """
 
     rank = 1
 
 
 class SeparableConv2D(SeparableConv):
-    """Separable convolution of pictures: (batch, rows, columns, channels); arguments as for `SeparableConv`."""
+    """Separable convolution of pictures: (batch, rows, columns, channels); arguments as for `SeparableConv`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.SeparableConv2D(8, 3)(np.ones((1, 5, 5, 4))).shape
+    (1, 3, 3, 8)
+    """
 
     rank = 2
 

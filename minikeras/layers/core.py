@@ -30,6 +30,11 @@ class InputLayer(Layer):
         batch_size: fixed batch size, default open.
         dtype: default `floatx()`.
         batch_shape: shape with the batch axis, instead of `shape` and `batch_size`.
+
+    >>> import minikeras as keras
+    >>> from minikeras import layers
+    >>> keras.Sequential([layers.InputLayer(shape=(3,)), layers.Dense(2)]).output_shape
+    (None, 2)
     """
 
     def __init__(
@@ -122,6 +127,15 @@ def Input(
     Args:
         shape: shape of one sample, for example `(784,)`; None for an open dimension.
         batch_size, dtype, batch_shape, name: as for `InputLayer`.
+        sparse: accepted for familiarity; the result is dense.
+        ragged: accepted for familiarity; there are no ragged tensors.
+        optional: whether None may be passed.
+
+    >>> import minikeras as keras
+    >>> from minikeras import layers
+    >>> x = keras.Input((4,))
+    >>> keras.Model(x, layers.Dense(2)(x)).output_shape
+    (None, 2)
     """
     return InputLayer(shape, batch_size, dtype, sparse, ragged, batch_shape, tensor, optional, name).output
 
@@ -137,6 +151,14 @@ class Dense(Layer):
         kernel_initializer, bias_initializer: default `"glorot_uniform"` and `"zeros"`.
         kernel_regularizer, bias_regularizer, activity_regularizer: penalties, default none.
         kernel_constraint, bias_constraint: projections after each update, default none.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layer = layers.Dense(2, activation="relu")
+    >>> layer(np.ones((5, 3))).shape
+    (5, 2)
+    >>> [weight.shape for weight in layer.weights]
+    [(3, 2), (2,)]
     """
 
     supports_masking = True
@@ -181,6 +203,12 @@ class Activation(Elementwise):
 
     Args:
         activation: name or function.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Activation("relu")(np.array([-1.0, 2.0]))
+    <Tensor shape=(2,) dtype=float32>
+    array([0., 2.], dtype=float32)
     """
 
     activation: ActivationFunction
@@ -201,6 +229,11 @@ class Embedding(Layer):
         mask_zero: whether 0 stands for padding, which later layers leave out.
         weights: the vectors to start from, shape `(input_dim, output_dim)`.
         input_length: of the first layer of a `Sequential`: the number of integers in each sample.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Embedding(10, 4)(np.array([[1, 2, 3]])).shape
+    (1, 3, 4)
     """
 
     input_dim: Positive[int]
@@ -252,6 +285,13 @@ class Masking(Elementwise):
 
     Args:
         mask_value: default 0.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> steps = np.array([[[1.0], [0.0], [2.0]]])
+    >>> layers.Masking()(steps)._keras_mask
+    <Tensor shape=(1, 3) dtype=bool>
+    array([[ True, False,  True]])
     """
 
     mask_value: Annotated[Any, Kept(Number())] = 0.0
@@ -264,7 +304,14 @@ class Masking(Elementwise):
 
 
 class Identity(Elementwise, SameType):
-    """Returns its inputs."""
+    """Returns its inputs.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Identity()(np.array([1.0, 2.0]))
+    <Tensor shape=(2,) dtype=float32>
+    array([1., 2.], dtype=float32)
+    """
 
     takes_strings = True
 

@@ -33,6 +33,11 @@ class EinsumDense(Layer):
 
     Raises:
         ValueError: in `build`, for an equation that does not fit the shapes.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.EinsumDense("abc,cd->abd", output_shape=(None, 4), bias_axes="d")(np.ones((2, 5, 3))).shape
+    (2, 5, 4)
     """
 
     equation: Annotated[str, Must(lambda value: isinstance(value, str), "a string such as 'ab,bc->ac'")]

@@ -31,6 +31,12 @@ class Lambda(Layer):
     A function is code, which files neither hold nor bring back: a saved model names it, and whoever opens the file
     passes it by that name, as `load_model(path, custom_objects={"double": double})`.  A function without a name is
     called by the layer's: `custom_objects={"lambda>function": lambda x: 2 * x}` for a layer named `"lambda"`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Lambda(lambda x: x * 2)(np.array([1.0, 2.0]))
+    <Tensor shape=(2,) dtype=float32>
+    array([2., 4.], dtype=float32)
     """
 
     takes_strings = True  # whether the function does

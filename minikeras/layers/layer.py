@@ -107,6 +107,17 @@ class Layer(Calling):
         name: default the class name in snake case with a number.
         input_shape, input_dim, batch_input_shape: on the first layer of a `Sequential`: the shape of its input.
         weights: initial weights, set when the layer is built.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> class Scale(keras.Layer):
+    ...     def build(self, input_shape):
+    ...         self.scale = self.add_weight(shape=(input_shape[-1],), initializer="ones", name="scale")
+    ...     def call(self, inputs):
+    ...         return inputs * self.scale
+    ...
+    >>> Scale()(np.ones((2, 3))).shape
+    (2, 3)
     """
 
     _UNTRACKED = frozenset(

@@ -76,14 +76,28 @@ class Merge(Layer):
 
 
 class Add(Merge):
-    """The sum of the inputs."""
+    """The sum of the inputs.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Add()([np.array([1.0, 2.0]), np.array([3.0, 4.0])])
+    <Tensor shape=(2,) dtype=float32>
+    array([4., 6.], dtype=float32)
+    """
 
     def _merge(self, inputs: list[Any]) -> Any:
         return functools.reduce(ops.add, inputs)
 
 
 class Subtract(Merge):
-    """The first of two inputs minus the second."""
+    """The first of two inputs minus the second.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Subtract()([np.array([1.0, 2.0]), np.array([3.0, 4.0])])
+    <Tensor shape=(2,) dtype=float32>
+    array([-2., -2.], dtype=float32)
+    """
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         if len(self._shapes(input_shape)) != 2:
@@ -95,7 +109,14 @@ class Subtract(Merge):
 
 
 class Multiply(Merge):
-    """The product of the inputs; a masked factor counts as 1, and where all are masked the product is 0."""
+    """The product of the inputs; a masked factor counts as 1, and where all are masked the product is 0.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Multiply()([np.array([1.0, 2.0]), np.array([3.0, 4.0])])
+    <Tensor shape=(2,) dtype=float32>
+    array([3., 8.], dtype=float32)
+    """
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         if mask is None:
@@ -112,7 +133,14 @@ class Multiply(Merge):
 
 
 class Average(Merge):
-    """The mean of the inputs."""
+    """The mean of the inputs.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Average()([np.array([1.0, 2.0]), np.array([3.0, 4.0])])
+    <Tensor shape=(2,) dtype=float32>
+    array([2., 3.], dtype=float32)
+    """
 
     def _merge(self, inputs: list[Any]) -> Any:
         return ops.divide(functools.reduce(ops.add, inputs), float(len(inputs)))
@@ -141,13 +169,27 @@ class Extreme(Merge):
 
 
 class Maximum(Extreme):
-    """The largest of the inputs."""
+    """The largest of the inputs.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Maximum()([np.array([1.0, 5.0]), np.array([3.0, 4.0])])
+    <Tensor shape=(2,) dtype=float32>
+    array([3., 5.], dtype=float32)
+    """
 
     _choose = staticmethod(ops.maximum)
 
 
 class Minimum(Extreme):
-    """The smallest of the inputs."""
+    """The smallest of the inputs.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Minimum()([np.array([1.0, 5.0]), np.array([3.0, 4.0])])
+    <Tensor shape=(2,) dtype=float32>
+    array([1., 4.], dtype=float32)
+    """
 
     _choose = staticmethod(ops.minimum)
 
@@ -160,6 +202,11 @@ class Concatenate(Merge):
         axis: default the last.
 
     The output is masked where its input was; an input without a mask counts as not masked.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Concatenate()([np.ones((2, 3)), np.ones((2, 4))]).shape
+    (2, 7)
     """
 
     axis: Axis = -1
@@ -213,6 +260,13 @@ class Dot(Merge):
         normalize: whether the vectors are divided by their norms first, which gives their cosine.
 
     Inputs (n, *a) and (n, *b) give (n, *a without its axis, *b without its axis), or (n, 1) if nothing is left.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Dot(axes=1)([np.ones((2, 3)), np.ones((2, 3))])
+    <Tensor shape=(2, 1) dtype=float32>
+    array([[3.],
+           [3.]], dtype=float32)
     """
 
     axes: Annotated[Any, _axes_of_both]
@@ -260,40 +314,88 @@ def _differ(size1: int | None, size2: int | None) -> bool:
 
 
 def add(inputs: Any, **kwargs: Any) -> Any:
-    """`Add(**kwargs)(inputs)`."""
+    """`Add(**kwargs)(inputs)`.
+
+    >>> import minikeras as keras
+    >>> from minikeras import layers
+    >>> layers.add([keras.Input((3,)), keras.Input((3,))]).shape
+    (None, 3)
+    """
     return Add(**kwargs)(inputs)
 
 
 def subtract(inputs: Any, **kwargs: Any) -> Any:
-    """`Subtract(**kwargs)(inputs)`."""
+    """`Subtract(**kwargs)(inputs)`.
+
+    >>> import minikeras as keras
+    >>> from minikeras import layers
+    >>> layers.subtract([keras.Input((3,)), keras.Input((3,))]).shape
+    (None, 3)
+    """
     return Subtract(**kwargs)(inputs)
 
 
 def multiply(inputs: Any, **kwargs: Any) -> Any:
-    """`Multiply(**kwargs)(inputs)`."""
+    """`Multiply(**kwargs)(inputs)`.
+
+    >>> import minikeras as keras
+    >>> from minikeras import layers
+    >>> layers.multiply([keras.Input((3,)), keras.Input((3,))]).shape
+    (None, 3)
+    """
     return Multiply(**kwargs)(inputs)
 
 
 def average(inputs: Any, **kwargs: Any) -> Any:
-    """`Average(**kwargs)(inputs)`."""
+    """`Average(**kwargs)(inputs)`.
+
+    >>> import minikeras as keras
+    >>> from minikeras import layers
+    >>> layers.average([keras.Input((3,)), keras.Input((3,))]).shape
+    (None, 3)
+    """
     return Average(**kwargs)(inputs)
 
 
 def maximum(inputs: Any, **kwargs: Any) -> Any:
-    """`Maximum(**kwargs)(inputs)`."""
+    """`Maximum(**kwargs)(inputs)`.
+
+    >>> import minikeras as keras
+    >>> from minikeras import layers
+    >>> layers.maximum([keras.Input((3,)), keras.Input((3,))]).shape
+    (None, 3)
+    """
     return Maximum(**kwargs)(inputs)
 
 
 def minimum(inputs: Any, **kwargs: Any) -> Any:
-    """`Minimum(**kwargs)(inputs)`."""
+    """`Minimum(**kwargs)(inputs)`.
+
+    >>> import minikeras as keras
+    >>> from minikeras import layers
+    >>> layers.minimum([keras.Input((3,)), keras.Input((3,))]).shape
+    (None, 3)
+    """
     return Minimum(**kwargs)(inputs)
 
 
 def concatenate(inputs: Any, axis: int = -1, **kwargs: Any) -> Any:
-    """`Concatenate(axis, **kwargs)(inputs)`."""
+    """`Concatenate(axis, **kwargs)(inputs)`.
+
+    >>> import minikeras as keras
+    >>> from minikeras import layers
+    >>> layers.concatenate([keras.Input((3,)), keras.Input((4,))]).shape
+    (None, 7)
+    """
     return Concatenate(axis, **kwargs)(inputs)
 
 
 def dot(inputs: Any, axes: Any = -1, **kwargs: Any) -> Any:
-    """`Dot(axes, **kwargs)(inputs)`."""
+    """`Dot(axes, **kwargs)(inputs)`.
+
+    >>> import minikeras as keras
+    >>> from minikeras import layers
+    >>> layers.dot([keras.Input((3,)), keras.Input((3,))], axes=1).shape
+    (None, 1)
+    """
     return Dot(axes, **kwargs)(inputs)

@@ -72,6 +72,13 @@ class BatchNormalization(ScaleShift):
         renorm_clipping: limits of r and d, a dict with some of the keys `"rmin"`, `"rmax"` and `"dmax"`.
         renorm_momentum: what those moving statistics keep of themselves at each batch.
         synchronized: accepted for familiarity; there is one replica.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layer = layers.BatchNormalization()
+    >>> y = layer(np.array([[1.0], [3.0]]), training=True)
+    >>> y.numpy().round(2).tolist()
+    [[-1.0], [1.0]]
     """
 
     axis: Axis = -1
@@ -204,6 +211,11 @@ class LayerNormalization(ScaleShift, AlongAxes):
         beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint: default none.
         rms_scaling: out of use, but in files: divide by the standard deviation alone, without taking the mean off, and
             scale by `gamma`; for the root mean square see `RMSNormalization`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.LayerNormalization(epsilon=1e-6)(np.array([[1.0, 3.0]])).numpy().round(3).tolist()
+    [[-1.0, 1.0]]
     """
 
     axis: Axes = -1
@@ -281,6 +293,11 @@ class GroupNormalization(ScaleShift):
         center, scale: whether there is a `beta`, a `gamma`, one for each channel.
         beta_initializer, gamma_initializer: default zeros and ones.
         beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint: default none.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.GroupNormalization(groups=2)(np.ones((1, 4, 4, 6))).shape
+    (1, 4, 4, 6)
     """
 
     autocast: bool = field(default=False, kw_only=True)  # what float16 cannot hold may still have a mean
@@ -337,6 +354,12 @@ class UnitNormalization(Elementwise):
 
     Args:
         axis: the axis, or axes, that the norm is taken over.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.UnitNormalization()(np.array([[3.0, 4.0]]))
+    <Tensor shape=(1, 2) dtype=float32>
+    array([[0.6, 0.8]], dtype=float32)
     """
 
     axis: Axes = -1

@@ -56,37 +56,73 @@ class AveragePooling(Pooling):
 
 
 class MaxPooling1D(MaxPooling):
-    """Maximum pooling of sequences: (batch, steps, channels); arguments as for `Pooling`."""
+    """Maximum pooling of sequences: (batch, steps, channels); arguments as for `Pooling`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.MaxPooling1D(2)(np.ones((1, 6, 3))).shape
+    (1, 3, 3)
+    """
 
     rank = 1
 
 
 class MaxPooling2D(MaxPooling):
-    """Maximum pooling of pictures: (batch, rows, columns, channels); arguments as for `Pooling`."""
+    """Maximum pooling of pictures: (batch, rows, columns, channels); arguments as for `Pooling`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.MaxPooling2D(3, strides=2)(np.ones((1, 7, 7, 3))).shape
+    (1, 3, 3, 3)
+    """
 
     rank = 2
 
 
 class MaxPooling3D(MaxPooling):
-    """Maximum pooling of volumes: (batch, depth, rows, columns, channels); arguments as for `Pooling`."""
+    """Maximum pooling of volumes: (batch, depth, rows, columns, channels); arguments as for `Pooling`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.MaxPooling3D(2)(np.ones((1, 4, 4, 4, 3))).shape
+    (1, 2, 2, 2, 3)
+    """
 
     rank = 3
 
 
 class AveragePooling1D(AveragePooling):
-    """Average pooling of sequences: (batch, steps, channels); arguments as for `Pooling`."""
+    """Average pooling of sequences: (batch, steps, channels); arguments as for `Pooling`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.AveragePooling1D(2)(np.ones((1, 6, 3))).shape
+    (1, 3, 3)
+    """
 
     rank = 1
 
 
 class AveragePooling2D(AveragePooling):
-    """Average pooling of pictures: (batch, rows, columns, channels); arguments as for `Pooling`."""
+    """Average pooling of pictures: (batch, rows, columns, channels); arguments as for `Pooling`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.AveragePooling2D(2, padding="same")(np.ones((1, 5, 5, 3))).shape
+    (1, 3, 3, 3)
+    """
 
     rank = 2
 
 
 class AveragePooling3D(AveragePooling):
-    """Average pooling of volumes: (batch, depth, rows, columns, channels); arguments as for `Pooling`."""
+    """Average pooling of volumes: (batch, depth, rows, columns, channels); arguments as for `Pooling`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.AveragePooling3D(2)(np.ones((1, 4, 4, 4, 3))).shape
+    (1, 2, 2, 2, 3)
+    """
 
     rank = 3
 
@@ -122,19 +158,37 @@ class GlobalAveragePooling(GlobalPooling):
 
 
 class GlobalMaxPooling1D(GlobalMaxPooling):
-    """The maximum over the steps of (batch, steps, channels); arguments as for `GlobalPooling`."""
+    """The maximum over the steps of (batch, steps, channels); arguments as for `GlobalPooling`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.GlobalMaxPooling1D()(np.ones((2, 6, 3))).shape
+    (2, 3)
+    """
 
     rank = 1
 
 
 class GlobalMaxPooling2D(GlobalMaxPooling):
-    """The maximum over the pixels of (batch, rows, columns, channels); arguments as for `GlobalPooling`."""
+    """The maximum over the pixels of (batch, rows, columns, channels); arguments as for `GlobalPooling`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.GlobalMaxPooling2D()(np.ones((2, 5, 5, 3))).shape
+    (2, 3)
+    """
 
     rank = 2
 
 
 class GlobalMaxPooling3D(GlobalMaxPooling):
-    """The maximum over the values of (batch, depth, rows, columns, channels); arguments as for `GlobalPooling`."""
+    """The maximum over the values of (batch, depth, rows, columns, channels); arguments as for `GlobalPooling`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.GlobalMaxPooling3D()(np.ones((2, 4, 4, 4, 3))).shape
+    (2, 3)
+    """
 
     rank = 3
 
@@ -143,6 +197,11 @@ class GlobalAveragePooling1D(GlobalAveragePooling):
     """The mean over the steps of (batch, steps, channels) that are not masked, 0 where all of a sequence's are.
 
     Arguments as for `GlobalPooling`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.GlobalAveragePooling1D()(np.ones((2, 6, 3))).shape
+    (2, 3)
     """
 
     rank = 1
@@ -162,13 +221,25 @@ class GlobalAveragePooling1D(GlobalAveragePooling):
 
 
 class GlobalAveragePooling2D(GlobalAveragePooling):
-    """The mean over the pixels of (batch, rows, columns, channels); arguments as for `GlobalPooling`."""
+    """The mean over the pixels of (batch, rows, columns, channels); arguments as for `GlobalPooling`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.GlobalAveragePooling2D()(np.ones((2, 5, 5, 3))).shape
+    (2, 3)
+    """
 
     rank = 2
 
 
 class GlobalAveragePooling3D(GlobalAveragePooling):
-    """The mean over the values of (batch, depth, rows, columns, channels); arguments as for `GlobalPooling`."""
+    """The mean over the values of (batch, depth, rows, columns, channels); arguments as for `GlobalPooling`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.GlobalAveragePooling3D(keepdims=True)(np.ones((2, 4, 4, 4, 3))).shape
+    (2, 1, 1, 1, 3)
+    """
 
     rank = 3
 

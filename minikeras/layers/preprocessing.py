@@ -24,6 +24,12 @@ class Rescaling(Elementwise):
         scale: a number, or several that broadcast with the inputs' last axes (with the image data format
             `"channels_first"`: with the channels).
         offset: a number, or several that broadcast with the inputs; default 0.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Rescaling(1 / 255)(np.array([0.0, 255.0]))
+    <Tensor shape=(2,) dtype=float32>
+    array([0., 1.], dtype=float32)
     """
 
     scale: Numbers
@@ -77,6 +83,14 @@ class Normalization(Elementwise):
             variance for all values.
         mean, variance: if they are known: numbers, or as many as there are features; default learned by `adapt`.
         invert: whether to do the opposite, `inputs * sqrt(variance) + mean`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layer = layers.Normalization()
+    >>> layer.adapt(np.array([[1.0], [3.0]]))
+    >>> layer(np.array([[5.0]]))
+    <Tensor shape=(1, 1) dtype=float32>
+    array([[3.]], dtype=float32)
     """
 
     def __init__(self, axis: Any = -1, mean: Any = None, variance: Any = None, invert: bool = False, **kwargs: Any):

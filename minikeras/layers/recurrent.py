@@ -256,6 +256,12 @@ class SimpleRNNCell(Limited, Plain, _Cell):
     """One step of `SimpleRNN`: `h = activation(x @ kernel + bias + h @ recurrent_kernel)`.
 
     Arguments as for `SimpleRNN`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> y, states = layers.SimpleRNNCell(4)(np.ones((2, 3)), [np.zeros((2, 4))])
+    >>> y.shape
+    (2, 4)
     """
 
     _sequence = staticmethod(nn.simple_rnn_sequence)
@@ -270,7 +276,14 @@ class SimpleRNNCell(Limited, Plain, _Cell):
 
 @declared
 class LSTMCell(Limited, Forgetting, _Cell):
-    """One step of `LSTM`, on the states [h, c].  Arguments as for `LSTM`."""
+    """One step of `LSTM`, on the states [h, c].  Arguments as for `LSTM`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> y, states = layers.LSTMCell(4)(np.ones((2, 3)), [np.zeros((2, 4)), np.zeros((2, 4))])
+    >>> len(states)
+    2
+    """
 
     _GATES = 4
     _STATES = 2
@@ -305,7 +318,14 @@ class LSTMCell(Limited, Forgetting, _Cell):
 
 @declared
 class GRUCell(Limited, Gated, _Cell):
-    """One step of `GRU`.  Arguments as for `GRU`."""
+    """One step of `GRU`.  Arguments as for `GRU`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> y, states = layers.GRUCell(4)(np.ones((2, 3)), [np.zeros((2, 4))])
+    >>> y.shape
+    (2, 4)
+    """
 
     _GATES = 3
     _ACTIVATIONS = ("activation", "recurrent_activation")
@@ -354,6 +374,12 @@ class StackedRNNCells(Layer):
 
     Args:
         cells: list of cells.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> cells = layers.StackedRNNCells([layers.GRUCell(4), layers.GRUCell(6)])
+    >>> layers.RNN(cells)(np.ones((2, 5, 3))).shape
+    (2, 6)
     """
 
     cells: Annotated[Any, _cells]
@@ -464,6 +490,11 @@ class RNN(Layer):
 
     Called with `initial_state`, the sequence starts there instead of from zeros.  Where `mask` (batch, time) is False,
     a step is left out: the states are carried over and the output repeats the one before (zeros before the first).
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.RNN([layers.LSTMCell(4), layers.GRUCell(6)])(np.ones((2, 5, 3))).shape
+    (2, 6)
     """
 
     supports_masking = True
@@ -672,6 +703,11 @@ class SimpleRNN(Sequences, Limited, Watched, Plain, CellLayer):
             by masks of its own; without it one mask of the inputs serves all gates.
         seed: of the dropout.
         return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask: as for `RNN`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.SimpleRNN(4)(np.ones((2, 5, 3))).shape
+    (2, 4)
     """
 
     _CELL = SimpleRNNCell
@@ -699,6 +735,12 @@ class LSTM(Sequences, Seeded, Limited, Watched, Forgetting, CellLayer):
         use_cudnn: accepted for familiarity.
 
     The other arguments are those of `SimpleRNN`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> y, h, c = layers.LSTM(4, return_state=True)(np.ones((2, 5, 3)))
+    >>> y.shape, c.shape
+    ((2, 4), (2, 4))
     """
 
     _CELL = LSTMCell
@@ -718,6 +760,11 @@ class GRU(Sequences, Seeded, Limited, Watched, Gated, CellLayer):
         use_cudnn: accepted for familiarity.
 
     The columns of the kernels are z, r, candidate.  The other arguments are those of `SimpleRNN`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.GRU(4, return_sequences=True)(np.ones((2, 5, 3))).shape
+    (2, 5, 4)
     """
 
     _CELL = GRUCell
@@ -741,6 +788,11 @@ class Bidirectional(Layer):
 
     With `return_state` the states of the forward layer come first, then those of the backward layer; `initial_state` is
     given in this order too.  In a sequence of outputs those of masked steps are 0.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Bidirectional(layers.LSTM(4))(np.ones((2, 5, 3))).shape
+    (2, 8)
     """
 
     supports_masking = True
@@ -865,6 +917,11 @@ class TimeDistributed(Wrapper):
     A mask (batch, time, steps), such as an `Embedding` of sentences (batch, time, words) makes, is for the layer, and
     so is one that the layer makes itself.  Where what it returns no longer has these steps, a time step counts
     if any of them did.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.TimeDistributed(layers.Dense(4))(np.ones((2, 5, 3))).shape
+    (2, 5, 4)
     """
 
     supports_masking = True

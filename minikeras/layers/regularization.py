@@ -50,6 +50,15 @@ class Dropout(Noise):
         rate: the part that is dropped, 0 to 1.
         noise_shape: shape of the mask, where 1 shares it along an axis and None is the inputs' size; default all None.
         seed: whole number for the same noise in every run, default drawn from the global stream.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Dropout(0.5)(np.ones((2, 3)))
+    <Tensor shape=(2, 3) dtype=float32>
+    array([[1., 1., 1.],
+           [1., 1., 1.]], dtype=float32)
+    >>> sorted(set(layers.Dropout(0.5, seed=1)(np.ones(100), training=True).numpy().tolist()))
+    [0.0, 2.0]
     """
 
     rate: Rate
@@ -127,6 +136,11 @@ class SpatialDropout1D(SpatialDropout):
     Args:
         rate: the part that is dropped, 0 to 1.
         seed: whole number for the same noise in every run, default drawn from the global stream.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.SpatialDropout1D(0.5, seed=1)(np.ones((2, 4, 3)), training=True).shape
+    (2, 4, 3)
     """
 
     rank = 1
@@ -141,13 +155,25 @@ class SpatialDropout1D(SpatialDropout):
 
 
 class SpatialDropout2D(SpatialDropout):
-    """Dropout of whole channels of pictures (batch, rows, columns, channels); arguments as for `SpatialDropout`."""
+    """Dropout of whole channels of pictures (batch, rows, columns, channels); arguments as for `SpatialDropout`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.SpatialDropout2D(0.5, seed=1)(np.ones((2, 4, 4, 3)), training=True).shape
+    (2, 4, 4, 3)
+    """
 
     rank = 2
 
 
 class SpatialDropout3D(SpatialDropout):
-    """Dropout of whole channels of (batch, depth, rows, columns, channels); arguments as for `SpatialDropout`."""
+    """Dropout of whole channels of (batch, depth, rows, columns, channels); arguments as for `SpatialDropout`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.SpatialDropout3D(0.5, seed=1)(np.ones((2, 4, 4, 4, 3)), training=True).shape
+    (2, 4, 4, 4, 3)
+    """
 
     rank = 3
 
@@ -159,6 +185,11 @@ class GaussianNoise(Noise):
     Args:
         stddev: standard deviation, 0 to 1.
         seed: whole number for the same noise in every run, default drawn from the global stream.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.GaussianNoise(0.1, seed=1)(np.ones((2, 3)), training=True).shape
+    (2, 3)
     """
 
     stddev: Rate
@@ -181,6 +212,11 @@ class GaussianDropout(Noise):
     Args:
         rate: as for `Dropout`, but less than 1.
         seed: whole number for the same noise in every run, default drawn from the global stream.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.GaussianDropout(0.5, seed=1)(np.ones((2, 3)), training=True).shape
+    (2, 3)
     """
 
     rate: Rate
@@ -209,6 +245,13 @@ class AlphaDropout(Dropout):
         rate: the part that is dropped, 0 to below 1.
         noise_shape: as for `Dropout`.
         seed: whole number for the same noise in every run, default drawn from the global stream.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.AlphaDropout(0.5)(np.ones((2, 3)))
+    <Tensor shape=(2, 3) dtype=float32>
+    array([[1., 1., 1.],
+           [1., 1., 1.]], dtype=float32)
     """
 
     def __post_init__(self) -> None:
@@ -234,6 +277,13 @@ class ActivityRegularization(Elementwise):
 
     Args:
         l1, l2: factors, default 0.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layer = layers.ActivityRegularization(l1=0.5)
+    >>> y = layer(np.ones((2, 3)))
+    >>> [float(loss) for loss in layer.losses]
+    [1.5]
     """
 
     l1: float = 0.0

@@ -22,6 +22,11 @@ class Flatten(SameType):
     Args:
         data_format: with `"channels_first"`, (batch, channels, ...) is flattened in the order of
             (batch, ..., channels), so that what follows is the same for both; default `config.image_data_format()`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Flatten()(np.ones((2, 3, 4))).shape
+    (2, 12)
     """
 
     data_format: DataFormat = None
@@ -43,6 +48,11 @@ class Reshape(SameType):
 
     Args:
         target_shape: shape of a sample; one size may be -1 and follows from the others.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Reshape((3, -1))(np.ones((2, 12))).shape
+    (2, 3, 4)
     """
 
     target_shape: Annotated[Any, sizes(least=-1)]
@@ -73,6 +83,11 @@ class Permute(SameType):
 
     Args:
         dims: for each axis of the result the axis it comes from, counted from 1 after the batch: `(2, 1)` swaps two.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Permute((2, 1))(np.ones((2, 3, 4))).shape
+    (2, 4, 3)
     """
 
     dims: Annotated[Any, sizes()]
@@ -103,6 +118,11 @@ class RepeatVector(SameType):
 
     Args:
         n: number of repetitions.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.RepeatVector(5)(np.ones((2, 3))).shape
+    (2, 5, 3)
     """
 
     n: Annotated[int, _count]
@@ -163,19 +183,37 @@ class ZeroPadding(Bordered):
 
 
 class ZeroPadding1D(ZeroPadding):
-    """Zeros before and after sequences (batch, steps, channels); arguments as for `ZeroPadding`."""
+    """Zeros before and after sequences (batch, steps, channels); arguments as for `ZeroPadding`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.ZeroPadding1D((1, 2))(np.ones((1, 4, 3))).shape
+    (1, 7, 3)
+    """
 
     rank = 1
 
 
 class ZeroPadding2D(ZeroPadding):
-    """Zeros around pictures (batch, rows, columns, channels); arguments as for `ZeroPadding`."""
+    """Zeros around pictures (batch, rows, columns, channels); arguments as for `ZeroPadding`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.ZeroPadding2D(2)(np.ones((1, 4, 4, 3))).shape
+    (1, 8, 8, 3)
+    """
 
     rank = 2
 
 
 class ZeroPadding3D(ZeroPadding):
-    """Zeros around volumes (batch, depth, rows, columns, channels); arguments as for `ZeroPadding`."""
+    """Zeros around volumes (batch, depth, rows, columns, channels); arguments as for `ZeroPadding`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.ZeroPadding3D(1)(np.ones((1, 2, 2, 2, 3))).shape
+    (1, 4, 4, 4, 3)
+    """
 
     rank = 3
 
@@ -217,6 +255,11 @@ class Cropping1D(Cropping):
 
     Args:
         cropping: how many at either end, or a pair (before, after).
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Cropping1D((1, 2))(np.ones((1, 8, 3))).shape
+    (1, 5, 3)
     """
 
     rank = 1
@@ -226,7 +269,13 @@ class Cropping1D(Cropping):
 
 @declared
 class Cropping2D(Cropping):
-    """Cuts the borders off pictures (batch, rows, columns, channels); arguments as for `Cropping`, default nothing."""
+    """Cuts the borders off pictures (batch, rows, columns, channels); arguments as for `Cropping`, default nothing.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Cropping2D(((1, 1), (2, 0)))(np.ones((1, 8, 8, 3))).shape
+    (1, 6, 6, 3)
+    """
 
     rank = 2
 
@@ -236,7 +285,13 @@ class Cropping2D(Cropping):
 
 @declared
 class Cropping3D(Cropping):
-    """Cuts the borders off volumes (batch, depth, rows, columns, channels); arguments as for `Cropping`."""
+    """Cuts the borders off volumes (batch, depth, rows, columns, channels); arguments as for `Cropping`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Cropping3D(1)(np.ones((1, 4, 4, 4, 3))).shape
+    (1, 2, 2, 2, 3)
+    """
 
     rank = 3
 
@@ -274,6 +329,11 @@ class UpSampling1D(UpSampling):
 
     Args:
         size: how many times.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.UpSampling1D(2)(np.array([[[1.0], [2.0]]])).numpy()[0, :, 0]
+    array([1., 1., 2., 2.], dtype=float32)
     """
 
     rank = 1
@@ -313,7 +373,13 @@ class UpSampling2D(UpSampling):
 
 @declared
 class UpSampling3D(UpSampling):
-    """Each value of volumes (batch, depth, rows, columns, channels) several times; arguments as for `UpSampling`."""
+    """Each value of volumes (batch, depth, rows, columns, channels) several times; arguments as for `UpSampling`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.UpSampling3D(2)(np.ones((1, 2, 2, 2, 3))).shape
+    (1, 4, 4, 4, 3)
+    """
 
     rank = 3
 

@@ -20,6 +20,10 @@ class InputSpec:
         dtype, shape, ndim, max_ndim, min_ndim: as the names say; `shape` includes the batch axis.
         axes: `{axis: size}`.
         allow_last_axis_squeeze, optional, name: accepted for familiarity.
+
+    >>> import minikeras as keras
+    >>> keras.InputSpec(ndim=2, axes={-1: 3}).axes
+    {-1: 3}
     """
 
     def __init__(

@@ -97,13 +97,25 @@ class ConvTranspose(Windowed):
 
 
 class Conv1DTranspose(ConvTranspose):
-    """Transposed convolution of sequences: (batch, steps, channels); arguments as for `ConvTranspose`."""
+    """Transposed convolution of sequences: (batch, steps, channels); arguments as for `ConvTranspose`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Conv1DTranspose(8, 3, strides=2)(np.ones((1, 5, 4))).shape
+    (1, 11, 8)
+    """
 
     rank = 1
 
 
 class Conv2DTranspose(ConvTranspose):
-    """Transposed convolution of pictures: (batch, rows, columns, channels); arguments as for `ConvTranspose`."""
+    """Transposed convolution of pictures: (batch, rows, columns, channels); arguments as for `ConvTranspose`.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Conv2DTranspose(8, 3, strides=2, padding="same")(np.ones((1, 5, 5, 4))).shape
+    (1, 10, 10, 8)
+    """
 
     rank = 2
 
@@ -113,6 +125,11 @@ class Conv3DTranspose(ConvTranspose):
     """Transposed convolution of volumes: (batch, depth, rows, columns, channels); arguments as for `ConvTranspose`.
 
     By position `data_format` comes before `output_padding` here.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.Conv3DTranspose(8, 3)(np.ones((1, 3, 3, 3, 4))).shape
+    (1, 5, 5, 5, 8)
     """
 
     rank = 3

@@ -24,6 +24,10 @@ class Wrapper(Layer):
 
     Args:
         layer: the layer, kept as `layer` and built together with the wrapper.
+
+    >>> from minikeras import layers
+    >>> layers.Wrapper(layers.Dense(4)).layer.units
+    4
     """
 
     layer: Annotated[Any, _wrapped]
@@ -42,6 +46,11 @@ class SpectralNormalization(Wrapper):
     Args:
         layer: a layer with a `kernel` (such as Dense or Conv2D) or with `embeddings`.
         power_iterations: how many for each step, default 1.
+
+    >>> import numpy as np
+    >>> from minikeras import layers
+    >>> layers.SpectralNormalization(layers.Dense(4))(np.ones((2, 3))).shape
+    (2, 4)
     """
 
     power_iterations: Positive[int] = 1

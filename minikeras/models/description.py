@@ -28,6 +28,12 @@ def model_from_json(json_string: str | bytes, custom_objects: Mapping[str, Any] 
 
     Raises:
         ValueError: for text that is no description of a model.
+
+    >>> import minikeras as keras
+    >>> from minikeras import layers
+    >>> model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    >>> keras.models.model_from_json(model.to_json()).output_shape
+    (None, 2)
     """
     if not isinstance(json_string, (str, bytes)):
         problem = f"model_from_json takes the text that to_json() gives, got {json_string!r:.80}"
@@ -96,6 +102,12 @@ def clone_model(
     Raises:
         ValueError: for arguments that do not go with the kind of model, and for a model with losses that its clone
             would lack.
+
+    >>> import minikeras as keras
+    >>> from minikeras import layers
+    >>> model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    >>> keras.models.clone_model(model).count_params()
+    8
     """
     if not isinstance(model, Model):
         raise TypeError(f"clone_model takes a model, got {model!r:.80}.")

@@ -23,6 +23,14 @@ class Function(UserFacing):
 
     Raises:
         ValueError: where an output does not follow from the inputs, or there are none.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> x = keras.Input((2,))
+    >>> double = keras.Function(x, x * 2)
+    >>> double(np.ones((1, 2)))
+    <Tensor shape=(1, 2) dtype=float32>
+    array([[2., 2.]], dtype=float32)
     """
 
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None):

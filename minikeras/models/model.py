@@ -82,6 +82,16 @@ class Model(ComparingTrainer, Layer):
     Args:
         inputs, outputs: symbolic tensors, or lists or dicts of them.
         name, trainable, dtype: as for a layer.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> from minikeras import layers
+    >>> x = keras.Input((3,))
+    >>> model = keras.Model(x, layers.Dense(1)(x))
+    >>> model.compile("sgd", "mse")
+    >>> history = model.fit(np.ones((8, 3)), np.ones((8, 1)), epochs=2, verbose=0)
+    >>> len(history.history["loss"])
+    2
     """
 
     takes_strings = True  # its layers see for themselves

@@ -27,6 +27,15 @@ class Sequential(Model):
     Args:
         layers: the layers, more can follow with `add`.
         trainable, name: as for a layer.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> from minikeras import layers
+    >>> model = keras.Sequential([keras.Input((3,)), layers.Dense(4, activation="relu"), layers.Dense(1)])
+    >>> model.compile("adam", "mse")
+    >>> history = model.fit(np.ones((8, 3)), np.ones((8, 1)), verbose=0)
+    >>> model.predict(np.ones((2, 3)), verbose=0).shape
+    (2, 1)
     """
 
     def __init__(self, layers: Any = None, trainable: bool = True, name: str | None = None, **kwargs: Any):

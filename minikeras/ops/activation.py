@@ -49,7 +49,13 @@ def _require_number(function: str, **setting: Any) -> None:
 
 @differentiable(inputs=1, shape=shapes.same)
 def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
-    """`x` where positive, else `negative_slope * x`."""
+    """`x` where positive, else `negative_slope * x`.
+
+    >>> from minikeras import activations
+    >>> activations.leaky_relu([-1.0, 1.0])
+    <Tensor shape=(2,) dtype=float32>
+    array([-0.2,  1. ], dtype=float32)
+    """
     _require_number("leaky_relu", negative_slope=negative_slope)
     if negative_slope == 0.2:
         return _activated(x, "leaky_relu")
@@ -58,7 +64,13 @@ def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
 
 @differentiable(inputs=1, shape=shapes.same)
 def elu(x: Any, alpha: float = 1.0) -> Any:
-    """`x` where positive, else `alpha * (exp(x) - 1)`."""
+    """`x` where positive, else `alpha * (exp(x) - 1)`.
+
+    >>> from minikeras import activations
+    >>> activations.elu([-1.0, 1.0])
+    <Tensor shape=(2,) dtype=float32>
+    array([-0.63212055,  1.        ], dtype=float32)
+    """
     _require_number("elu", alpha=alpha)
     if alpha == 1.0:
         return _activated(x, "elu")
@@ -69,7 +81,13 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
 
 @differentiable(inputs=1, shape=shapes.same)
 def celu(x: Any, alpha: float = 1.0) -> Any:
-    """`x` where positive, else `alpha * (exp(x / alpha) - 1)`."""
+    """`x` where positive, else `alpha * (exp(x / alpha) - 1)`.
+
+    >>> from minikeras import activations
+    >>> activations.celu([-1.0, 1.0])
+    <Tensor shape=(2,) dtype=float32>
+    array([-0.63212055,  1.        ], dtype=float32)
+    """
     _require_number("celu", alpha=alpha)
     x, alpha = as_float(x), float(alpha)
     y = k.xp.where(x > 0, x, alpha * k.xp.expm1(k.xp.minimum(x, 0) / alpha))
@@ -92,7 +110,13 @@ def _piecewise_relu(x: Any, slope: float, limit: float | None, threshold: float)
 
 @differentiable(shape=shapes.same)
 def silu(x: Any) -> Any:
-    """`x * sigmoid(x)`."""
+    """`x * sigmoid(x)`.
+
+    >>> from minikeras import activations
+    >>> activations.silu([0.0, 2.0])
+    <Tensor shape=(2,) dtype=float32>
+    array([0.       , 1.7615942], dtype=float32)
+    """
     x = as_float(x)
     s = k.activate(x, "sigmoid")
     return x * s, lambda g, needs: (g * (s * (1 + x * (1 - s))),)
@@ -103,7 +127,16 @@ swish = silu
 
 @differentiable(inputs=1, shape=shapes.same)
 def gelu(x: Any, approximate: bool = True) -> Any:
-    """Gaussian error linear unit (Hendrycks and Gimpel 2016); the tanh form where `approximate`."""
+    """Gaussian error linear unit (Hendrycks and Gimpel 2016); the tanh form where `approximate`.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import ops
+    >>> ops.gelu([-1.0, 1.0])
+    <Tensor shape=(2,) dtype=float32>
+    array([-0.158808,  0.841192], dtype=float32)
+    """
     x = as_float(x)
     if approximate:
         scale = math.sqrt(2 / math.pi)
@@ -117,7 +150,13 @@ def gelu(x: Any, approximate: bool = True) -> Any:
 
 @differentiable(shape=shapes.same)
 def hard_silu(x: Any) -> Any:
-    """`x * hard_sigmoid(x)`."""
+    """`x * hard_sigmoid(x)`.
+
+    >>> from minikeras import activations
+    >>> activations.hard_silu([-4.0, 0.0, 4.0])
+    <Tensor shape=(3,) dtype=float32>
+    array([-0.,  0.,  4.], dtype=float32)
+    """
     x = as_float(x)
     s = k.activate(x, "hard_sigmoid")
     return x * s, lambda g, needs: (g * (s + x * k.activate_grad(k.xp.ones_like(x), s, "hard_sigmoid")),)
@@ -128,7 +167,13 @@ hard_swish = hard_silu
 
 @differentiable(shape=shapes.same)
 def log_sigmoid(x: Any) -> Any:
-    """`log(sigmoid(x))`, without overflow."""
+    """`log(sigmoid(x))`, without overflow.
+
+    >>> from minikeras import activations
+    >>> activations.log_sigmoid([0.0])
+    <Tensor shape=(1,) dtype=float32>
+    array([-0.6931472], dtype=float32)
+    """
     x = as_float(x)
     y = -k.activate(-x, "softplus")
     return y, lambda g, needs: (g * -k.xp.expm1(y),)
@@ -136,7 +181,13 @@ def log_sigmoid(x: Any) -> Any:
 
 @differentiable(inputs=1, shape=shapes.same, traced=True)
 def softmax(x: Any, axis: Any = -1) -> Any:
-    """`exp(x) / sum(exp(x))` along `axis` (an axis or several)."""
+    """`exp(x) / sum(exp(x))` along `axis` (an axis or several).
+
+    >>> from minikeras import activations
+    >>> activations.softmax([[0.0, 0.0, 1.0]])
+    <Tensor shape=(1, 3) dtype=float32>
+    array([[0.21194156, 0.21194156, 0.57611686]], dtype=float32)
+    """
     axis = axis if type(axis) is int else axes_of(axis)
     y = k.softmax(as_float(x), axis=axis)
     return y, lambda g, needs: (k.softmax_grad(g, y, axis=axis),)
@@ -144,7 +195,13 @@ def softmax(x: Any, axis: Any = -1) -> Any:
 
 @differentiable(inputs=1, shape=shapes.same)
 def log_softmax(x: Any, axis: Any = -1) -> Any:
-    """`log(softmax(x))` along `axis` (an axis or several), without overflow."""
+    """`log(softmax(x))` along `axis` (an axis or several), without overflow.
+
+    >>> from minikeras import activations
+    >>> activations.log_softmax([[0.0, 0.0]])
+    <Tensor shape=(1, 2) dtype=float32>
+    array([[-0.6931472, -0.6931472]], dtype=float32)
+    """
     axis = axes_of(axis)
     y = k.log_softmax(as_float(x), axis=axis)
     return y, lambda g, needs: (g - k.xp.exp(y) * g.sum(axis=axis, keepdims=True),)

@@ -49,6 +49,9 @@ def _columns(x: Any) -> Any:
 def column_stack(xs: Sequence[Any]) -> Any:
     """Arrays joined along their second axis; vectors are columns.
 
+    Args:
+        xs: list of tensors or arrays.
+
     >>> from minikeras import ops
     >>> ops.column_stack([[1, 2], [3, 4]]).numpy().tolist()
     [[1, 3], [2, 4]]
@@ -65,6 +68,9 @@ def _deep(shape: Any) -> Any:
 @composite(inputs=1, shape=lambda xs: shapes.concatenate([shapes.Spec(_deep(x.shape)) for x in xs], axis=2))
 def dstack(xs: Sequence[Any]) -> Any:
     """Arrays joined along their third axis; (n,) is (1, n, 1), (m, n) is (m, n, 1).
+
+    Args:
+        xs: list of tensors or arrays.
 
     >>> from minikeras import ops
     >>> ops.dstack([[1, 2], [3, 4]]).numpy().tolist()
@@ -90,6 +96,10 @@ def _array_split_shape(x: Any, *, indices_or_sections: Any, axis: int = 0) -> An
 @composite(inputs=1, shape=_array_split_shape)
 def array_split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     """A list of parts along an axis: cut before these indices, or so many whose sizes differ by one at most.
+
+    Args:
+        x: tensor, array or number.
+        indices_or_sections: into how many equal parts, or where the cuts are.
 
     >>> from minikeras import ops
     >>> [part.numpy().tolist() for part in ops.array_split([1, 2, 3], 2)]
@@ -131,6 +141,9 @@ dsplit = _split_along("dsplit", 3, lambda ndim: 2, "[[[1, 2]]]")
 def fliplr(x: Any) -> Any:
     """The order along the second axis reversed.
 
+    Args:
+        x: tensor, array or number.
+
     >>> from minikeras import ops
     >>> ops.fliplr([[1, 2], [3, 4]]).numpy().tolist()
     [[2, 1], [4, 3]]
@@ -141,6 +154,9 @@ def fliplr(x: Any) -> Any:
 @composite(shape=shapes.like)
 def flipud(x: Any) -> Any:
     """The order along the first axis reversed.
+
+    Args:
+        x: tensor, array or number.
 
     >>> from minikeras import ops
     >>> ops.flipud([[1, 2], [3, 4]]).numpy().tolist()
@@ -162,6 +178,9 @@ def _check_plane(array: Any, axes: Any) -> None:
 @composite(inputs=1, shape=_rot90_shape)
 def rot90(array: Any, k: int = 1, axes: Any = (0, 1)) -> Any:
     """Turned `k` times by 90 degrees from the first of two axes towards the second.
+
+    Args:
+        array: tensor, array or numbers.
 
     Raises:
         ValueError: where there are no two different axes.
@@ -201,6 +220,9 @@ def _diff_shape(a: Any, *, n: int = 1, axis: int = -1) -> Any:
 @composite(inputs=1, shape=_diff_shape)
 def diff(a: Any, n: int = 1, axis: int = -1) -> Any:
     """The differences of neighbours along an axis, `n` times over.
+
+    Args:
+        a: tensor, array or numbers.
 
     >>> from minikeras import ops
     >>> ops.diff([1, 4, 9]).numpy().tolist()
@@ -312,6 +334,7 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
 
     Args:
         N: how many powers, default as many as there are values.
+        x: tensor, array or number.
 
     >>> from minikeras import ops
     >>> ops.vander([2, 3], 3).numpy().tolist()
@@ -329,6 +352,10 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
 @composite(inputs=3, shape=lambda condlist, choicelist, default=0: shapes.broadcast(*condlist, *choicelist, default))
 def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Any:
     """The value of the first choice whose condition holds, `default` where none does.
+
+    Args:
+        condlist: the conditions, of which the first true one decides.
+        choicelist: what each of them takes.
 
     >>> from minikeras import ops
     >>> ops.select([[True, False], [True, True]], [[1, 2], [3, 4]]).numpy().tolist()
@@ -360,6 +387,9 @@ def unravel_index(indices: Any, shape: Any) -> Any:
 @user_facing
 def array(x: Any, dtype: Any = None) -> Tensor:
     """A tensor of a number, nested lists or an array, in memory of its own.
+
+    Args:
+        x: tensor, array or number.
 
     >>> from minikeras import ops
     >>> ops.array([1, 2]).numpy().tolist()
@@ -404,6 +434,10 @@ hanning = _window("hanning", "Hann's", "[0.0, 1.0, 0.0]")
 def kaiser(x: Any, beta: float) -> Tensor:
     """Kaiser's window of so many values.
 
+    Args:
+        x: tensor, array or number.
+        beta: the larger, the narrower the window.
+
     >>> from minikeras import ops
     >>> ops.kaiser(3, 0.0).numpy().tolist()
     [1.0, 1.0, 1.0]
@@ -421,6 +455,11 @@ def logspace(
 ) -> Any:
     """`base` to the power of `linspace(start, stop)`.
 
+    Args:
+        num: how many values.
+        endpoint: whether the last value is `stop`.
+        axis: the axis, or several; by default all.
+
     >>> from minikeras import ops
     >>> ops.logspace(0, 2, 3).numpy().tolist()
     [1.0, 10.0, 100.0]
@@ -432,6 +471,11 @@ def logspace(
 @composite(inputs=2, shape=_spaced_shape)
 def geomspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0) -> Any:
     """Numbers from `start` to `stop` of which each is the one before it times a constant; both have one sign.
+
+    Args:
+        num: how many values.
+        endpoint: whether the last value is `stop`.
+        axis: the axis, or several; by default all.
 
     >>> from minikeras import ops
     >>> ops.geomspace(1.0, 100.0, 3).numpy().round(3).tolist()

@@ -153,6 +153,12 @@ def dot_product_attention(
 
     Raises:
         ValueError: for other ranks, heads that the groups do not divide, and a soft cap.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> x = np.ones((1, 5, 2, 4))
+    >>> ops.dot_product_attention(x, x, x, is_causal=True).shape
+    (1, 5, 2, 4)
     """
     if attn_logits_soft_cap is not None:
         raise ValueError(f"dot_product_attention has no soft cap, got {attn_logits_soft_cap!r}; leave it out.")

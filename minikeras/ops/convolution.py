@@ -185,6 +185,16 @@ def conv(
     """Convolution (correlation) of `inputs` (n, *spatial, channels) and `kernel` (*sizes, channels / groups, filters).
 
     Groups follow from the kernel's shape.  `padding` is `"valid"`, `"same"` or (1-d) `"causal"`.
+
+    Args:
+        strides: steps between windows, one number or one for each axis.
+        data_format: `"channels_last"` or `"channels_first"`, default the global one.
+        dilation_rate: steps within a window.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.conv(np.ones((1, 5, 5, 2)), np.ones((3, 3, 2, 4))).shape
+    (1, 3, 3, 4)
     """
     data_format = config.standardize_data_format(data_format)
     groups = inputs.shape[-1 if data_format == "channels_last" else 1] // kernel.shape[-2]
@@ -196,7 +206,19 @@ def conv(
 def depthwise_conv(
     inputs: Any, kernel: Any, strides: Any = 1, padding: str = "valid", data_format: Any = None, dilation_rate: Any = 1
 ) -> Any:
-    """Each channel of `inputs` with its own `kernel` (*sizes, channels, multiplier)."""
+    """Each channel of `inputs` with its own `kernel` (*sizes, channels, multiplier).
+
+    Args:
+        strides: steps between windows, one number or one for each axis.
+        padding: `"valid"` (none) or `"same"`.
+        data_format: `"channels_last"` or `"channels_first"`, default the global one.
+        dilation_rate: steps within a window.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.depthwise_conv(np.ones((1, 5, 5, 2)), np.ones((3, 3, 2, 1))).shape
+    (1, 3, 3, 2)
+    """
     settings: Any = {"strides": strides, "padding": padding, "dilation": dilation_rate}
     settings["data_format"] = config.standardize_data_format(data_format)
     return depthwise_convolution(inputs, kernel, None, **settings)
@@ -220,7 +242,21 @@ def separable_conv(
     data_format: Any = None,
     dilation_rate: Any = 1,
 ) -> Any:
-    """`depthwise_conv`, then a convolution with `pointwise_kernel` (1, ..., channels * multiplier, filters)."""
+    """`depthwise_conv`, then a convolution with `pointwise_kernel` (1, ..., channels * multiplier, filters).
+
+    Args:
+        inputs: tensor of (batch, *spatial axes, channels), or with the channels first.
+        depthwise_kernel: tensor of (*window, channels, multiplier).
+        strides: steps between windows, one number or one for each axis.
+        padding: `"valid"` (none) or `"same"`.
+        data_format: `"channels_last"` or `"channels_first"`, default the global one.
+        dilation_rate: steps within a window.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.separable_conv(np.ones((1, 5, 5, 2)), np.ones((3, 3, 2, 1)), np.ones((1, 1, 2, 4))).shape
+    (1, 3, 3, 4)
+    """
     middle = depthwise_conv(inputs, depthwise_kernel, strides, padding, data_format, dilation_rate)
     return conv(middle, pointwise_kernel, data_format=data_format)
 
@@ -327,8 +363,16 @@ def conv_transpose(
     window being `dilation_rate * (size - 1) + 1` long; with `output_padding`, less than the stride, it becomes
     `(n - 1) * stride + window + output_padding`, without `2 * (window // 2)` of it for `"same"`.
 
+    Args:
+        data_format: `"channels_last"` or `"channels_first"`, default the global one.
+
     Raises:
         ValueError: for another padding, and where `output_padding` is not less than the stride.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.conv_transpose(np.ones((1, 5, 2)), np.ones((3, 4, 2)), strides=2).shape
+    (1, 11, 4)
     """
     padding = str(padding).lower()
     if padding not in ("valid", "same"):

@@ -34,6 +34,11 @@ def convert_to_tensor(x: Any, dtype: Any = None, sparse: bool | None = None, rag
 
     Raises:
         ValueError: where a sparse or ragged tensor is asked for.
+
+    >>> from minikeras import ops
+    >>> ops.convert_to_tensor([1.0, 2.0])
+    <Tensor shape=(2,) dtype=float32>
+    array([1., 2.], dtype=float32)
     """
     try:
         if sparse or ragged:
@@ -50,18 +55,38 @@ def convert_to_tensor(x: Any, dtype: Any = None, sparse: bool | None = None, rag
 
 
 def convert_to_numpy(x: Any) -> np.ndarray:
-    """The values as a NumPy array."""
+    """The values as a NumPy array.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import ops
+    >>> ops.convert_to_numpy(ops.ones((2,)))
+    array([1., 1.], dtype=float32)
+    """
     return np.array(k.to_host(raw(x)))
 
 
 def is_tensor(x: Any) -> bool:
-    """Whether `x` is a tensor (a variable and a symbolic tensor are)."""
+    """Whether `x` is a tensor (a variable and a symbolic tensor are).
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.is_tensor(ops.ones((2,))), ops.is_tensor(np.ones((2,)))
+    (True, False)
+    """
     return isinstance(x, (Tensor, KerasTensor))
 
 
 @composite(inputs=1, shape=shapes.same)
 def cast(x: Any, dtype: Any) -> Any:
-    """`x` in another type; between floats the gradient passes."""
+    """`x` in another type; between floats the gradient passes.
+
+    >>> from minikeras import ops
+    >>> ops.cast([1.7, 2.2], "int32")
+    <Tensor shape=(2,) dtype=int32>
+    array([1, 2], dtype=int32)
+    """
     dtype = array_type(dtype)
     if isinstance(x, Tensor) and x.data.dtype == dtype:
         return x
@@ -81,7 +106,13 @@ def _cast_exact(x: Any, dtype: Any) -> Any:
 
 @composite(inputs=1, shape=shapes.same)
 def saturate_cast(x: Any, dtype: Any) -> Any:
-    """`x` in another type; what that cannot hold becomes its largest or smallest number."""
+    """`x` in another type; what that cannot hold becomes its largest or smallest number.
+
+    >>> from minikeras import ops
+    >>> ops.saturate_cast([-5.0, 300.0], "uint8")
+    <Tensor shape=(2,) dtype=uint8>
+    array([  0, 255], dtype=uint8)
+    """
     to, x = array_type(dtype), convert_to_tensor(x)
     if to.kind == "b":
         return cast(elementwise.clip(x, 0, 1), to)
@@ -110,13 +141,37 @@ def _inward(limit: Any, dtype: Any) -> float:
 
 @operation(shape=shapes.same)
 def stop_gradient(variable: Any) -> Any:
-    """The same values as a constant: no gradient passes."""
+    """The same values as a constant: no gradient passes.
+
+    Args:
+        variable: tensor, or a structure of them.
+
+    >>> import minikeras as keras
+    >>> from minikeras import ops
+    >>> x = keras.Variable([2.0])
+    >>> tape = keras.GradientTape()
+    >>> with tape:
+    ...     y = ops.sum(x * ops.stop_gradient(x))
+    ...
+    >>> tape.gradient(y, x)
+    <Tensor shape=(1,) dtype=float32>
+    array([2.], dtype=float32)
+    """
     return as_array(variable)
 
 
 @differentiable(shape=shapes.same, keras="keras.src.ops.numpy.Copy")
 def copy(x: Any) -> Any:
-    """The same values in memory of their own."""
+    """The same values in memory of their own.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import ops
+    >>> ops.copy([1, 2])
+    <Tensor shape=(2,) dtype=int32>
+    array([1, 2], dtype=int32)
+    """
     return as_array(x).copy(), lambda g, needs: (g,)
 
 
@@ -124,22 +179,57 @@ def copy(x: Any) -> Any:
 
 
 def dtype(x: Any) -> str:
-    """The name of the type, such as `"float32"`."""
+    """The name of the type, such as `"float32"`.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import ops
+    >>> ops.dtype(ops.ones((2,)))
+    'float32'
+    """
     return str(convert_to_tensor(x).dtype)
 
 
 def shape(x: Any) -> tuple[int | None, ...]:
-    """The shape; None for an open dimension of a symbolic tensor."""
+    """The shape; None for an open dimension of a symbolic tensor.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.shape(np.ones((2, 3)))
+    (2, 3)
+    """
     return tuple(convert_to_tensor(x).shape)
 
 
 def ndim(x: Any) -> int:
-    """The number of axes."""
+    """The number of axes.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.ndim(np.ones((2, 3)))
+    2
+    """
     return len(shape(x))
 
 
 def size(x: Any) -> int | None:
-    """The number of elements; None for a symbolic tensor with an open dimension."""
+    """The number of elements; None for a symbolic tensor with an open dimension.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.size(np.ones((2, 3)))
+    6
+    """
     sizes = shape(x)
     return None if None in sizes else math.prod(sizes)  # type: ignore[arg-type]
 
@@ -161,6 +251,12 @@ def slice(inputs: Any, start_indices: Any, shape: Any) -> Any:
 
     Raises:
         ValueError: where `inputs` does not hold all of it.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.slice(np.arange(6), [2], [3])
+    <Tensor shape=(3,) dtype=int64>
+    array([2, 3, 4])
     """
     inputs = convert_to_tensor(inputs)
     return shaping.get_item(inputs, _block(start_indices, shape, inputs.shape))
@@ -216,6 +312,12 @@ def slice_update(inputs: Any, start_indices: Any, updates: Any) -> Any:
 
     Raises:
         ValueError: where `inputs` does not hold all of it.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.slice_update(np.zeros(4), [1], [5.0, 6.0])
+    <Tensor shape=(4,) dtype=float64>
+    array([0., 5., 6., 0.])
     """
     inputs, updates = convert_to_tensor(inputs), convert_to_tensor(updates)
     return _updated(inputs, updates, key=_block(start_indices, updates.shape, inputs.shape), add=False)
@@ -233,6 +335,12 @@ def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | Non
 
     Raises:
         ValueError: for another `reduction`.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.scatter_update(np.zeros(4), [[1], [3]], [5.0, 6.0])
+    <Tensor shape=(4,) dtype=float32>
+    array([0., 5., 0., 6.], dtype=float32)
     """
     places = tuple(raw(indices).T)
     if reduction in (None, "add"):
@@ -253,7 +361,13 @@ def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | Non
 
 @composite(inputs=2, shape=lambda indices, values, *, shape: shapes.Spec(tuple([int(n) for n in shape]), values.dtype))
 def scatter(indices: Any, values: Any, shape: Any) -> Any:
-    """Zeros of this shape with `values` added at the places `indices` (n, d), so that those of one place add up."""
+    """Zeros of this shape with `values` added at the places `indices` (n, d), so that those of one place add up.
+
+    >>> from minikeras import ops
+    >>> ops.scatter([[1], [3]], [5.0, 6.0], (4,))
+    <Tensor shape=(4,) dtype=float32>
+    array([0., 5., 0., 6.], dtype=float32)
+    """
     values = convert_to_tensor(values)
     zeros = Tensor(k.xp.zeros(tuple([int(n) for n in shape]), values.data.dtype))
     return scatter_update(zeros, indices, values, "add")
@@ -263,8 +377,17 @@ def scatter(indices: Any, values: Any, shape: Any) -> Any:
 def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Any]:
     """The slices along an axis, as a list.
 
+    Args:
+        x: tensor, array or number.
+
     Raises:
         ValueError: where there are not `num` of them.
+
+    >>> from minikeras import ops
+    >>> ops.unstack([[1, 2], [3, 4]])
+    [<Tensor shape=(2,) dtype=int32>
+    array([1, 2], dtype=int32), <Tensor shape=(2,) dtype=int32>
+    array([3, 4], dtype=int32)]
     """
     x = convert_to_tensor(x)
     count = x.shape[shapes.place_of(axis, len(x.shape))]
@@ -285,7 +408,18 @@ def _top_k_shape(x: Any, *, k: int, sorted: bool = True) -> Any:
 
 @differentiable(inputs=1, shape=_top_k_shape, keras="keras.src.ops.math.TopK")
 def top_k(x: Any, k: int, sorted: bool = True) -> Any:
-    """The `k` largest values along the last axis in descending order and their indices (int32), of equals the first."""
+    """The `k` largest values along the last axis in descending order and their indices (int32), of equals the first.
+
+    Args:
+        x: tensor, array or number.
+        sorted: accepted; they always are.
+
+    >>> from minikeras import ops
+    >>> ops.top_k([1.0, 3.0, 2.0], k=2)
+    (<Tensor shape=(2,) dtype=float32>
+    array([3., 2.], dtype=float32), <Tensor shape=(2,) dtype=int32>
+    array([1, 2], dtype=int32))
+    """
     return _top_k(as_array(x), k)
 
 
@@ -309,7 +443,16 @@ def _in_top_k_shape(targets: Any, predictions: Any, *, k: int) -> Any:
 
 @operation(inputs=2, shape=_in_top_k_shape, keras="keras.src.ops.math.InTopK")
 def in_top_k(targets: Any, predictions: Any, k: int) -> Any:
-    """Whether fewer than `k` of the `predictions` (n, classes) exceed the one for the target class (n,)."""
+    """Whether fewer than `k` of the `predictions` (n, classes) exceed the one for the target class (n,).
+
+    Args:
+        targets: the right classes, one for each row.
+
+    >>> from minikeras import ops
+    >>> ops.in_top_k([2], [[0.1, 0.6, 0.3]], k=2)
+    <Tensor shape=(1,) dtype=bool>
+    array([ True])
+    """
     return _in_top_k(targets, predictions, k)
 
 
@@ -337,6 +480,11 @@ def segment_sum(data: Any, segment_ids: Any, num_segments: int | None = None, so
     """The sums of the slices along the first axis that have the same segment number: (num_segments, ...).
 
     A slice of a negative segment number counts nowhere, here and in the other reductions of segments.
+
+    Args:
+        data: tensor whose first axis is cut into segments.
+        segment_ids: for each row the number of its segment.
+        sorted: whether the numbers are in order; they need not be.
 
     >>> from minikeras import ops
     >>> ops.segment_sum([1.0, 2.0, 4.0], [0, -1, 0], num_segments=2).numpy().tolist()
@@ -374,13 +522,31 @@ def _segment_extreme(data: Any, segment_ids: Any, count: int, sign: int, pick: A
 
 @differentiable(inputs=2, shape=_segment_shape, keras="keras.src.ops.math.SegmentMax")
 def segment_max(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:
-    """The largest of the slices with the same segment number; of an empty segment the type's smallest number."""
+    """The largest of the slices with the same segment number; of an empty segment the type's smallest number.
+
+    Args:
+        data: tensor whose first axis is cut into segments.
+        segment_ids: for each row the number of its segment.
+        num_segments: how many there are; by default one more than the largest number.
+        sorted: whether the numbers are in order; they need not be.
+
+    >>> from minikeras import ops
+    >>> ops.segment_max([1.0, 5.0, 2.0], [0, 0, 1])
+    <Tensor shape=(2,) dtype=float32>
+    array([5., 2.], dtype=float32)
+    """
     return _segment_extreme(data, segment_ids, _segments(segment_ids, num_segments), -1, k.xp.maximum)
 
 
 @differentiable(inputs=2, shape=_segment_shape, keras="keras.src.ops.math.SegmentMin")
 def segment_min(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:
     """The smallest of the slices with the same segment number; of an empty segment the type's largest number.
+
+    Args:
+        data: tensor whose first axis is cut into segments.
+        segment_ids: for each row the number of its segment.
+        num_segments: how many there are; by default one more than the largest number.
+        sorted: whether the numbers are in order; they need not be.
 
     >>> from minikeras import ops
     >>> ops.segment_min([3.0, 1.0, 2.0], [0, 0, 1]).numpy().tolist()
@@ -407,6 +573,12 @@ def _products(data: Any, segment_ids: Any, count: int) -> Any:
 @differentiable(inputs=2, shape=_segment_shape, keras="keras.src.ops.math.SegmentProd")
 def segment_prod(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:
     """The products of the slices with the same segment number, of an empty segment 1.
+
+    Args:
+        data: tensor whose first axis is cut into segments.
+        segment_ids: for each row the number of its segment.
+        num_segments: how many there are; by default one more than the largest number.
+        sorted: whether the numbers are in order; they need not be.
 
     >>> from minikeras import ops
     >>> ops.segment_prod([3.0, 2.0, 5.0], [0, 0, 1]).numpy().tolist()

@@ -20,25 +20,48 @@ KERAS_MODULE = "keras.src.ops.numpy"
 
 @user_facing
 def zeros(shape: Any, dtype: Any = None) -> Tensor:
-    """Zeros, by default of type `floatx()`."""
+    """Zeros, by default of type `floatx()`.
+
+    >>> from minikeras import ops
+    >>> ops.zeros((2,), dtype="int32")
+    <Tensor shape=(2,) dtype=int32>
+    array([0, 0], dtype=int32)
+    """
     return Tensor(k.xp.zeros(shape, array_type(dtype)))
 
 
 @user_facing
 def ones(shape: Any, dtype: Any = None) -> Tensor:
-    """Ones, by default of type `floatx()`."""
+    """Ones, by default of type `floatx()`.
+
+    >>> from minikeras import ops
+    >>> ops.ones((2,))
+    <Tensor shape=(2,) dtype=float32>
+    array([1., 1.], dtype=float32)
+    """
     return Tensor(k.xp.ones(shape, array_type(dtype)))
 
 
 @user_facing
 def empty(shape: Any, dtype: Any = None) -> Tensor:
-    """An array that is to be filled; its values at first are zeros."""
+    """An array that is to be filled; its values at first are zeros.
+
+    >>> from minikeras import ops
+    >>> ops.empty((2, 3)).shape
+    (2, 3)
+    """
     return zeros(shape, dtype)
 
 
 @user_facing
 def full(shape: Any, fill_value: Any, dtype: Any = None) -> Tensor:
-    """Everywhere `fill_value`, by default of type `floatx()`."""
+    """Everywhere `fill_value`, by default of type `floatx()`.
+
+    >>> from minikeras import ops
+    >>> ops.full((2,), 7.0)
+    <Tensor shape=(2,) dtype=float32>
+    array([7., 7.], dtype=float32)
+    """
     if isinstance(fill_value, (Tensor, KerasTensor)):  # its gradient stays
         return broadcast_to(cast(fill_value, array_type(dtype)), shape)
     return Tensor(k.xp.full(shape, raw(fill_value), array_type(dtype)))
@@ -46,26 +69,52 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Tensor:
 
 @operation(inputs=1, shape=shapes.same)
 def zeros_like(x: Any, dtype: Any = None) -> Any:
-    """Zeros in the shape (and type) of `x`."""
+    """Zeros in the shape (and type) of `x`.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.zeros_like(np.array([1.0, 2.0], "float32"))
+    <Tensor shape=(2,) dtype=float32>
+    array([0., 0.], dtype=float32)
+    """
     return k.xp.zeros_like(as_array(x), dtype=None if dtype is None else array_type(dtype))
 
 
 @operation(inputs=1, shape=shapes.same)
 def ones_like(x: Any, dtype: Any = None) -> Any:
-    """Ones in the shape (and type) of `x`."""
+    """Ones in the shape (and type) of `x`.
+
+    >>> from minikeras import ops
+    >>> ops.ones_like([1, 2])
+    <Tensor shape=(2,) dtype=int32>
+    array([1, 1], dtype=int32)
+    """
     return k.xp.ones_like(as_array(x), dtype=None if dtype is None else array_type(dtype))
 
 
 @composite(inputs=2, shape=shapes.same)
 def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Any:
-    """`fill_value` in the shape (and type) of `x`."""
+    """`fill_value` in the shape (and type) of `x`.
+
+    >>> from minikeras import ops
+    >>> ops.full_like([1, 2], 7)
+    <Tensor shape=(2,) dtype=int32>
+    array([7, 7], dtype=int32)
+    """
     like = as_array(raw(x))
     return full(like.shape, fill_value, dtype or like.dtype)
 
 
 @user_facing
 def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
-    """An (N, M) matrix with ones on diagonal number `k`; `M` is `N` by default."""
+    """An (N, M) matrix with ones on diagonal number `k`; `M` is `N` by default.
+
+    >>> from minikeras import ops
+    >>> ops.eye(2, 3)
+    <Tensor shape=(2, 3) dtype=float32>
+    array([[1., 0., 0.],
+           [0., 1., 0.]], dtype=float32)
+    """
     return _eye(N, M, k, dtype)
 
 
@@ -75,7 +124,14 @@ def _eye(rows: int, columns: int | None, diagonal: int, dtype: Any) -> Tensor:
 
 @user_facing
 def identity(n: int, dtype: Any = None) -> Tensor:
-    """The (n, n) matrix with ones on its diagonal."""
+    """The (n, n) matrix with ones on its diagonal.
+
+    >>> from minikeras import ops
+    >>> ops.identity(2)
+    <Tensor shape=(2, 2) dtype=float32>
+    array([[1., 0.],
+           [0., 1.]], dtype=float32)
+    """
     return eye(n, dtype=dtype)
 
 
@@ -84,6 +140,11 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
     """The numbers from `start` (0 where only one number is given) to before `stop`, by steps of `step` (1).
 
     The type is that of the bounds together, for Python's numbers int32 or `floatx()`.
+
+    >>> from minikeras import ops
+    >>> ops.arange(2, 8, 3)
+    <Tensor shape=(2,) dtype=int32>
+    array([2, 5], dtype=int32)
     """
     given = [value for value in (start, stop, step) if value is not None]
     dtype = _common_type(given) if dtype is None else array_type(dtype)
@@ -113,6 +174,14 @@ def linspace(
     """`num` evenly spaced numbers from `start` to `stop` (to before `stop` without `endpoint`).
 
     With `retstep` a pair of the numbers and their distance.
+
+    Args:
+        axis: where the values run in the result.
+
+    >>> from minikeras import ops
+    >>> ops.linspace(0.0, 1.0, 3)
+    <Tensor shape=(3,) dtype=float32>
+    array([0. , 0.5, 1. ], dtype=float32)
     """
     values = _linspace(start, stop, num=num, endpoint=endpoint, dtype=dtype, axis=axis)
     return (values, cast((stop - start) / _intervals(num, endpoint), values.dtype)) if retstep else values
@@ -151,9 +220,15 @@ def meshgrid(*x: Any, indexing: str = "xy") -> list[Any]:
 
     Args:
         indexing: `"ij"`: the first vector varies along the first axis; `"xy"`: along the second.
+        x: tensors with one axis.
 
     Raises:
         ValueError: for another `indexing`.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> [grid.shape for grid in ops.meshgrid(np.arange(2), np.arange(3))]
+    [(3, 2), (3, 2)]
     """
     if indexing not in ("xy", "ij"):
         raise ValueError(f"meshgrid's indexing must be 'xy' or 'ij', got {indexing!r}.")

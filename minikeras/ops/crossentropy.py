@@ -32,13 +32,37 @@ def _multi_hot_shape(inputs: Any, *, num_classes: int, axis: int, dtype: Any, **
 
 @operation(inputs=1, shape=_one_hot_shape)
 def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False) -> Any:
-    """Integers to vectors with a single 1; an integer out of range gives zeros."""
+    """Integers to vectors with a single 1; an integer out of range gives zeros.
+
+    Args:
+        x: whole numbers.
+        num_classes: size of the new axis.
+        axis: where it stands.
+        sparse: accepted for familiarity; the result is dense.
+
+    >>> from minikeras import ops
+    >>> ops.one_hot([0, 2], 3)
+    <Tensor shape=(2, 3) dtype=float32>
+    array([[1., 0., 0.],
+           [0., 0., 1.]], dtype=float32)
+    """
     return _hits(as_array(x), num_classes, axis).astype(dtype or config.floatx())
 
 
 @operation(inputs=1, shape=_multi_hot_shape)
 def multi_hot(inputs: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False) -> Any:
-    """Sets of integers to vectors with a 1 for each member: the maximum of `one_hot` over axis 1, of a vector 0."""
+    """Sets of integers to vectors with a 1 for each member: the maximum of `one_hot` over axis 1, of a vector 0.
+
+    Args:
+        inputs: whole numbers, several for each sample.
+        num_classes: size of the new axis.
+        sparse: accepted for familiarity; the result is dense.
+
+    >>> from minikeras import ops
+    >>> ops.multi_hot([[0, 2]], 4)
+    <Tensor shape=(1, 4) dtype=float32>
+    array([[1., 0., 1., 0.]], dtype=float32)
+    """
     return _hits(inputs, num_classes, axis).any(axis=min(inputs.ndim - 1, 1)).astype(dtype or config.floatx())
 
 
@@ -143,6 +167,16 @@ def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False
 
     Probabilities are divided by their sum and clipped to [epsilon, 1 - epsilon]; where they come straight out of a
     softmax, its logits are used instead, which is exact and stable.
+
+    Args:
+        output: the predictions.
+        from_logits: whether `output` holds logits instead of probabilities.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.categorical_crossentropy(np.array([[0.0, 1.0]]), np.array([[0.2, 0.8]]))
+    <Tensor shape=(1,) dtype=float64>
+    array([0.22314355])
     """
     if target.shape != output.shape:
         raise ValueError(_of_different_shape(target, output))
@@ -177,9 +211,19 @@ def _labels_of_different_shape(target: Any, output: Any) -> str:
 def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
     """Cross-entropy of integer labels `target` and predictions with one more axis, the classes.
 
+    Args:
+        output: the predictions.
+        from_logits: whether `output` holds logits instead of probabilities.
+
     Raises:
         ValueError: a label is out of range or no whole number (CPU; on a GPU its cross-entropy is NaN and its gradient
             zero).
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.sparse_categorical_crossentropy(np.array([1]), np.array([[0.2, 0.8]]))
+    <Tensor shape=(1,) dtype=float64>
+    array([0.22314355])
     """
     if len(target.shape) == len(output.shape) and target.shape[-1] == 1:
         target = fine.squeeze(target, -1)
@@ -252,7 +296,19 @@ def check_labels(labels: Any, classes: int | None) -> None:
 
 @composite(inputs=2, shape=shapes.broadcast)
 def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> Any:
-    """Elementwise cross-entropy of targets in [0, 1] and predicted probabilities (or logits) of the same shape."""
+    """Elementwise cross-entropy of targets in [0, 1] and predicted probabilities (or logits) of the same shape.
+
+    Args:
+        target: the right values.
+        output: the predictions.
+        from_logits: whether `output` holds logits instead of probabilities.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.binary_crossentropy(np.array([1.0]), np.array([0.8]))
+    <Tensor shape=(1,) dtype=float64>
+    array([0.22314355])
+    """
     if tuple(target.shape) != tuple(output.shape):
         raise ValueError(
             f"binary_crossentropy needs targets and predictions of one shape, got {tuple(target.shape)} and "

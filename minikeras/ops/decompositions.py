@@ -91,6 +91,9 @@ def _or_zeros(g: Any, like: Any) -> Any:
 def inv(x: Any) -> Any:
     """The inverses of square matrices.
 
+    Args:
+        x: tensor, array or number.
+
     Raises:
         ValueError: for matrices that are not square, or singular.
 
@@ -105,6 +108,9 @@ def inv(x: Any) -> Any:
 @matrices("")
 def det(x: Any) -> Any:
     """The determinants of square matrices; singular ones have a gradient too.
+
+    Args:
+        x: tensor, array or number.
 
     >>> from minikeras import ops
     >>> ops.det([[2.0, 1.0], [0.0, 4.0]]).numpy().tolist()
@@ -124,6 +130,9 @@ def det(x: Any) -> Any:
 @matrices(" ", keras="keras.src.ops.numpy.Slogdet")
 def slogdet(x: Any) -> Any:
     """The signs of the determinants of square matrices, and the logarithms of their magnitudes.
+
+    Args:
+        x: tensor, array or number.
 
     >>> from minikeras import ops
     >>> [part.numpy().round(4).tolist() for part in ops.slogdet([[-1.0, 0.0], [0.0, 1.0]])]
@@ -162,6 +171,9 @@ def cholesky(x: Any, upper: bool = False) -> Any:
 @matrices("m mn")
 def eigh(x: Any) -> Any:
     """The eigenvalues of symmetric matrices in ascending order, and their eigenvectors as columns.
+
+    Args:
+        x: tensor, array or number.
 
     >>> from minikeras import ops
     >>> ops.eigh([[2.0, 1.0], [1.0, 2.0]])[0].numpy().round(4).tolist()
@@ -260,6 +272,7 @@ def pinv(x: Any, rcond: float | None = None) -> Any:
     Args:
         rcond: singular values below this share of the largest count as 0, default `10 * max(m, n)` times the smallest
             number that changes 1.
+        x: tensor, array or number.
 
     >>> from minikeras import ops
     >>> ops.pinv([[2.0], [0.0]]).numpy().tolist()
@@ -333,6 +346,9 @@ def _lu_shape(x: Any) -> Any:
 def lu_factor(x: Any) -> Any:
     """Matrices whose rows change places as triangular factors: L below the diagonal, where it is 1, and U upon it.
 
+    Args:
+        x: tensor, array or number.
+
     Returns:
         Both in one matrix, and (int32) for each row of U with which row it changed places.
 
@@ -382,6 +398,9 @@ def _eig_shape(x: Any) -> Any:
 def eig(x: Any) -> Any:
     """The eigenvalues of square matrices and their eigenvectors as columns, complex numbers; without gradients.
 
+    Args:
+        x: tensor, array or number.
+
     >>> from minikeras import ops
     >>> ops.eig([[0.0, 1.0], [-1.0, 0.0]])[0].numpy().tolist()
     [1j, -1j]
@@ -402,6 +421,7 @@ def matrix_rank(x: Any, tol: float | None = None) -> Any:
 
     Args:
         tol: default the largest one times the number of rows or columns times the smallest number that changes 1.
+        x: tensor, array or number.
 
     >>> from minikeras import ops
     >>> ops.matrix_rank([[1.0, 2.0], [2.0, 4.0]]).numpy().tolist()

@@ -32,25 +32,49 @@ KERAS_MODULE = "keras.src.ops.numpy"
 
 @broadcasting
 def add(x1: Any, x2: Any) -> Any:
-    """`x1 + x2`."""
+    """`x1 + x2`.
+
+    >>> from minikeras import ops
+    >>> ops.add([1, 2], 3)
+    <Tensor shape=(2,) dtype=int32>
+    array([4, 5], dtype=int32)
+    """
     return k.xp.add(x1, x2, out=destination(x1, x2)), lambda g: g, lambda g: g
 
 
 @broadcasting
 def subtract(x1: Any, x2: Any) -> Any:
-    """`x1 - x2`."""
+    """`x1 - x2`.
+
+    >>> from minikeras import ops
+    >>> ops.subtract([1.0, 2.0], 3.0)
+    <Tensor shape=(2,) dtype=float32>
+    array([-2., -1.], dtype=float32)
+    """
     return k.xp.subtract(x1, x2, out=destination(x1, x2)), lambda g: g, lambda g: -g
 
 
 @broadcasting
 def multiply(x1: Any, x2: Any) -> Any:
-    """`x1 * x2`."""
+    """`x1 * x2`.
+
+    >>> from minikeras import ops
+    >>> ops.multiply([1.0, 2.0], 3.0)
+    <Tensor shape=(2,) dtype=float32>
+    array([3., 6.], dtype=float32)
+    """
     return k.xp.multiply(x1, x2, out=destination(x1, x2)), lambda g: g * x2, lambda g: g * x1
 
 
 @broadcasting(floats=True)
 def divide(x1: Any, x2: Any) -> Any:
-    """`x1 / x2`; integers are divided as floats."""
+    """`x1 / x2`; integers are divided as floats.
+
+    >>> from minikeras import ops
+    >>> ops.divide([1, 2], 2)
+    <Tensor shape=(2,) dtype=float32>
+    array([0.5, 1. ], dtype=float32)
+    """
     y = k.xp.divide(x1, x2, out=destination(x1, x2))
     return y, lambda g: g / x2, lambda g: -g * (y / x2)
 
@@ -60,13 +84,25 @@ true_divide = divide
 
 @broadcasting(common=promote_exact)
 def mod(x1: Any, x2: Any) -> Any:
-    """The remainder of `x1 / x2`, with the sign of `x2`."""
+    """The remainder of `x1 / x2`, with the sign of `x2`.
+
+    >>> from minikeras import ops
+    >>> ops.mod([7, -7], 3)
+    <Tensor shape=(2,) dtype=int32>
+    array([1, 2], dtype=int32)
+    """
     return k.xp.mod(x1, x2), lambda g: g, lambda g: -g * k.xp.floor(x1 / x2)
 
 
 @operation(shape=shapes.broadcast)
 def floor_divide(x1: Any, x2: Any) -> Any:
-    """The largest whole number not above `x1 / x2`."""
+    """The largest whole number not above `x1 / x2`.
+
+    >>> from minikeras import ops
+    >>> ops.floor_divide([7, -7], 2)
+    <Tensor shape=(2,) dtype=int32>
+    array([ 3, -4], dtype=int32)
+    """
     return k.xp.floor_divide(*promote_exact(x1, x2))
 
 
@@ -75,6 +111,11 @@ def power(x1: Any, x2: Any) -> Any:
     """`x1 ** x2`.
 
     The gradients stay finite at `x1 = 0`: the one at `x1` is 0 where `x2 = 0`, the one at `x2` takes log 0 as 0.
+
+    >>> from minikeras import ops
+    >>> ops.power([2.0, 3.0], 2)
+    <Tensor shape=(2,) dtype=float32>
+    array([4., 9.], dtype=float32)
     """
     y = k.xp.power(x1, x2) if isinstance(x1, NUMBERS) else x1**x2
 
@@ -93,14 +134,34 @@ def power(x1: Any, x2: Any) -> Any:
 
 @broadcasting
 def maximum(x1: Any, x2: Any) -> Any:
-    """The larger of two values; at a tie each gets half of the gradient."""
+    """The larger of two values; at a tie each gets half of the gradient.
+
+    Args:
+        x1: tensor, array or number.
+        x2: the same; both broadcast together.
+
+    >>> from minikeras import ops
+    >>> ops.maximum([1.0, 5.0], 3.0)
+    <Tensor shape=(2,) dtype=float32>
+    array([3., 5.], dtype=float32)
+    """
     y = k.xp.maximum(x1, x2, out=destination(x1, x2))
     return y, lambda g: g * _share(x1 > x2, x1 == x2, g), lambda g: g * _share(x2 > x1, x1 == x2, g)
 
 
 @broadcasting
 def minimum(x1: Any, x2: Any) -> Any:
-    """The smaller of two values; at a tie each gets half of the gradient."""
+    """The smaller of two values; at a tie each gets half of the gradient.
+
+    Args:
+        x1: tensor, array or number.
+        x2: the same; both broadcast together.
+
+    >>> from minikeras import ops
+    >>> ops.minimum([1.0, 5.0], 3.0)
+    <Tensor shape=(2,) dtype=float32>
+    array([1., 3.], dtype=float32)
+    """
     y = k.xp.minimum(x1, x2, out=destination(x1, x2))
     return y, lambda g: g * _share(x1 < x2, x1 == x2, g), lambda g: g * _share(x2 < x1, x1 == x2, g)
 
@@ -115,7 +176,13 @@ def _clip_shape(x: Any, *, x_min: Any, x_max: Any) -> Any:
 
 @composite(inputs=1, shape=_clip_shape)
 def clip(x: Any, x_min: Any, x_max: Any) -> Any:
-    """`x` limited to `x_min ... x_max`; the gradient is 1 inside, 0 outside, 1/2 on the limit itself."""
+    """`x` limited to `x_min ... x_max`; the gradient is 1 inside, 0 outside, 1/2 on the limit itself.
+
+    >>> from minikeras import ops
+    >>> ops.clip([-2.0, 0.5, 2.0], -1.0, 1.0)
+    <Tensor shape=(3,) dtype=float32>
+    array([-1. ,  0.5,  1. ], dtype=float32)
+    """
     if str(getattr(raw(x), "dtype", None)) == "bool":
         x = multiply(x, 1)  # as int32
     if x_min is not None:
@@ -125,7 +192,13 @@ def clip(x: Any, x_min: Any, x_max: Any) -> Any:
 
 @broadcasting(floats=True)
 def hypot(x1: Any, x2: Any) -> Any:
-    """`sqrt(x1**2 + x2**2)`, without overflow."""
+    """`sqrt(x1**2 + x2**2)`, without overflow.
+
+    >>> from minikeras import ops
+    >>> ops.hypot([3.0], [4.0])
+    <Tensor shape=(1,) dtype=float32>
+    array([5.], dtype=float32)
+    """
     y = k.xp.hypot(x1, x2)
     safe = k.xp.where(y == 0, k.xp.ones_like(y), y)
     return y, lambda g: g * (x1 / safe), lambda g: g * (x2 / safe)
@@ -133,14 +206,26 @@ def hypot(x1: Any, x2: Any) -> Any:
 
 @broadcasting(floats=True)
 def arctan2(x1: Any, x2: Any) -> Any:
-    """The angle of the point (x2, x1)."""
+    """The angle of the point (x2, x1).
+
+    >>> from minikeras import ops
+    >>> ops.arctan2([1.0, -1.0], [1.0, 1.0])
+    <Tensor shape=(2,) dtype=float32>
+    array([ 0.7853981, -0.7853981], dtype=float32)
+    """
     norm = x1 * x1 + x2 * x2
     return k.xp.arctan2(x1, x2), lambda g: g * (x2 / norm), lambda g: -g * (x1 / norm)
 
 
 @broadcasting(floats=True)
 def logaddexp(x1: Any, x2: Any) -> Any:
-    """`log(exp(x1) + exp(x2))`, without overflow."""
+    """`log(exp(x1) + exp(x2))`, without overflow.
+
+    >>> from minikeras import ops
+    >>> ops.logaddexp([0.0], [0.0])
+    <Tensor shape=(1,) dtype=float32>
+    array([0.6931472], dtype=float32)
+    """
     y = k.xp.logaddexp(x1, x2)
     return y, lambda g: g * k.xp.exp(x1 - y), lambda g: g * k.xp.exp(x2 - y)
 
@@ -158,7 +243,13 @@ negative = elementary("negative", "`-x`.", lambda g, x: -g, integers=True)
 
 @elementwise(integers=True)
 def absolute(x: Any) -> Any:
-    """`|x|`; the gradient at 0 is 0."""
+    """`|x|`; the gradient at 0 is 0.
+
+    >>> from minikeras import ops
+    >>> ops.abs([-1.0, 2.0])
+    <Tensor shape=(2,) dtype=float32>
+    array([1., 2.], dtype=float32)
+    """
     return k.xp.abs(x), lambda g: g * k.xp.sign(x)
 
 
@@ -167,7 +258,13 @@ abs = absolute
 
 @elementwise(integers=True)
 def square(x: Any) -> Any:
-    """`x * x`."""
+    """`x * x`.
+
+    >>> from minikeras import ops
+    >>> ops.square([2.0, 3.0])
+    <Tensor shape=(2,) dtype=float32>
+    array([4., 9.], dtype=float32)
+    """
     if x.dtype.kind == "b":
         x = x.astype("int32")
     return k.xp.square(x), lambda g: g * (x + x)
@@ -178,14 +275,26 @@ sqrt = elementary("sqrt", "The square root.", at_y=lambda g, y: g * (0.5 / y))
 
 @elementwise(keras="keras.src.ops.math.Rsqrt")
 def rsqrt(x: Any) -> Any:
-    """`1 / sqrt(x)`."""
+    """`1 / sqrt(x)`.
+
+    >>> from minikeras import ops
+    >>> ops.rsqrt([4.0, 16.0])
+    <Tensor shape=(2,) dtype=float32>
+    array([0.5 , 0.25], dtype=float32)
+    """
     y = 1 / k.xp.sqrt(x)
     return y, lambda g: g * (-0.5 * y / x)
 
 
 @elementwise
 def reciprocal(x: Any) -> Any:
-    """`1 / x`."""
+    """`1 / x`.
+
+    >>> from minikeras import ops
+    >>> ops.reciprocal([2.0, 4.0])
+    <Tensor shape=(2,) dtype=float32>
+    array([0.5 , 0.25], dtype=float32)
+    """
     y = 1 / x
     return y, lambda g: -g * (y * y)
 
@@ -208,7 +317,16 @@ cosh = elementary("cosh", "The hyperbolic cosine.", lambda g, x: g * k.xp.sinh(x
 
 @elementwise
 def tanh(x: Any) -> Any:
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import ops
+    >>> ops.tanh([0.0, 1.0])
+    <Tensor shape=(2,) dtype=float32>
+    array([0.       , 0.7615942], dtype=float32)
+    """
     y = k.activate(x, "tanh")
     return y, lambda g: k.activate_grad(g, y, "tanh")
 
@@ -220,13 +338,30 @@ arctanh = elementary("arctanh", "The inverse of `tanh`.", lambda g, x: g / (1 - 
 
 @elementwise(keras="keras.src.ops.math.Erf")
 def erf(x: Any) -> Any:
-    """The error function, `2 / sqrt(pi)` times the integral of `exp(-t**2)` from 0 to `x`."""
+    """The error function, `2 / sqrt(pi)` times the integral of `exp(-t**2)` from 0 to `x`.
+
+    >>> from minikeras import ops
+    >>> ops.erf([0.0, 1.0])
+    <Tensor shape=(2,) dtype=float32>
+    array([0.        , 0.84270084], dtype=float32)
+    """
     return k.erf(x), lambda g: g * (k.xp.exp(-x * x) * (2 / math.sqrt(math.pi)))
 
 
 @differentiable(inputs=1, shape=shapes.same)
 def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Any:
-    """`x` with NaN and the infinities replaced; None stands for the type's largest and smallest finite number."""
+    """`x` with NaN and the infinities replaced; None stands for the type's largest and smallest finite number.
+
+    Args:
+        posinf: what stands for infinity; default the largest number.
+        neginf: what stands for minus infinity.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.nan_to_num([1.0, np.nan])
+    <Tensor shape=(2,) dtype=float32>
+    array([1., 0.], dtype=float32)
+    """
     x = as_array(x)
     return k.xp.nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf), lambda g, needs: (g * k.xp.isfinite(x),)
 
@@ -236,26 +371,50 @@ sign = _asked("sign", "-1, 0 or 1.")
 
 @operation(shape=shapes.same)
 def floor(x: Any) -> Any:
-    """The largest whole number not above `x`."""
+    """The largest whole number not above `x`.
+
+    >>> from minikeras import ops
+    >>> ops.floor([1.2, -1.2])
+    <Tensor shape=(2,) dtype=float32>
+    array([ 1., -2.], dtype=float32)
+    """
     return k.xp.floor(as_float(x))
 
 
 @operation(shape=shapes.same)
 def ceil(x: Any) -> Any:
-    """The smallest whole number not below `x`."""
+    """The smallest whole number not below `x`.
+
+    >>> from minikeras import ops
+    >>> ops.ceil([1.2, -1.2])
+    <Tensor shape=(2,) dtype=float32>
+    array([ 2., -1.], dtype=float32)
+    """
     return k.xp.ceil(as_float(x))
 
 
 @operation(shape=shapes.same)
 def trunc(x: Any) -> Any:
-    """`x` without its fraction."""
+    """`x` without its fraction.
+
+    >>> from minikeras import ops
+    >>> ops.trunc([1.7, -1.7])
+    <Tensor shape=(2,) dtype=float32>
+    array([ 1., -1.], dtype=float32)
+    """
     x = as_array(x)
     return k.xp.trunc(x) if x.dtype.kind == "f" else x
 
 
 @operation(inputs=1, shape=shapes.same)
 def round(x: Any, decimals: int = 0) -> Any:
-    """`x` rounded to so many decimals, halves to the even neighbour; booleans are what they are."""
+    """`x` rounded to so many decimals, halves to the even neighbour; booleans are what they are.
+
+    >>> from minikeras import ops
+    >>> ops.round([1.26, 2.5], decimals=1)
+    <Tensor shape=(2,) dtype=float32>
+    array([1.3, 2.5], dtype=float32)
+    """
     x = as_array(x)
     return x if x.dtype.kind == "b" else k.xp.round(x, decimals)
 
@@ -271,7 +430,13 @@ def _where_shape(condition: Any, x1: Any = None, x2: Any = None) -> Any:
 
 @differentiable(shape=_where_shape)
 def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
-    """`x1` where the condition holds, else `x2`; with the condition alone, `nonzero(condition)`."""
+    """`x1` where the condition holds, else `x2`; with the condition alone, `nonzero(condition)`.
+
+    >>> from minikeras import ops
+    >>> ops.where([True, False], 1.0, 2.0)
+    <Tensor shape=(2,) dtype=float32>
+    array([1., 2.], dtype=float32)
+    """
     condition = as_array(condition)
     if x1 is None and x2 is None:
         return tuple(index.astype("int32") for index in k.xp.nonzero(condition)), None
@@ -292,7 +457,16 @@ def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
 
 
 def nonzero(x: Any) -> Any:
-    """The indices of the values that are not zero, one int32 array for each axis."""
+    """The indices of the values that are not zero, one int32 array for each axis.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import ops
+    >>> ops.nonzero([0, 3, 0, 4])
+    (<Tensor shape=(2,) dtype=int32>
+    array([1, 3], dtype=int32),)
+    """
     return where(x)
 
 
@@ -314,31 +488,79 @@ logical_xor = _compared("logical_xor", "Whether exactly one value is true (not z
 
 @operation(shape=shapes.same)
 def logical_not(x: Any) -> Any:
-    """Whether the value is zero."""
+    """Whether the value is zero.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import ops
+    >>> ops.logical_not([True, False])
+    <Tensor shape=(2,) dtype=bool>
+    array([False,  True])
+    """
     return k.xp.logical_not(x)
 
 
 @operation(shape=shapes.broadcast)
 def bitwise_and(x: Any, y: Any) -> Any:
-    """The bits set in both; of booleans, logical and."""
+    """The bits set in both; of booleans, logical and.
+
+    Args:
+        x: tensor, array or number.
+        y: tensor, array or number; both broadcast together.
+
+    >>> from minikeras import ops
+    >>> ops.bitwise_and([6], [3])
+    <Tensor shape=(1,) dtype=int32>
+    array([2], dtype=int32)
+    """
     return k.xp.bitwise_and(*promote(x, y))
 
 
 @operation(shape=shapes.broadcast)
 def bitwise_or(x: Any, y: Any) -> Any:
-    """The bits set in either; of booleans, logical or."""
+    """The bits set in either; of booleans, logical or.
+
+    Args:
+        x: tensor, array or number.
+        y: tensor, array or number; both broadcast together.
+
+    >>> from minikeras import ops
+    >>> ops.bitwise_or([6], [3])
+    <Tensor shape=(1,) dtype=int32>
+    array([7], dtype=int32)
+    """
     return k.xp.bitwise_or(*promote(x, y))
 
 
 @operation(shape=shapes.broadcast)
 def bitwise_xor(x: Any, y: Any) -> Any:
-    """The bits set in exactly one; of booleans, logical exclusive or."""
+    """The bits set in exactly one; of booleans, logical exclusive or.
+
+    Args:
+        x: tensor, array or number.
+        y: tensor, array or number; both broadcast together.
+
+    >>> from minikeras import ops
+    >>> ops.bitwise_xor([6], [3])
+    <Tensor shape=(1,) dtype=int32>
+    array([5], dtype=int32)
+    """
     return k.xp.bitwise_xor(*promote(x, y))
 
 
 @operation(shape=shapes.same)
 def bitwise_not(x: Any) -> Any:
-    """All bits inverted; of booleans, logical not."""
+    """All bits inverted; of booleans, logical not.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import ops
+    >>> ops.bitwise_not([0, 1])
+    <Tensor shape=(2,) dtype=int32>
+    array([-1, -2], dtype=int32)
+    """
     return k.xp.invert(as_array(x))
 
 
@@ -349,7 +571,16 @@ isfinite = _asked("isfinite", "Whether the value is neither NaN nor an infinity.
 
 @operation(inputs=2, shape=shapes.broadcast, takes=4)
 def isclose(x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
-    """Elementwise `|x1 - x2| <= atol + rtol * |x2|`."""
+    """Elementwise `|x1 - x2| <= atol + rtol * |x2|`.
+
+    Args:
+        equal_nan: whether NaN equals NaN.
+
+    >>> from minikeras import ops
+    >>> ops.isclose([1.0, 1.1], 1.000001)
+    <Tensor shape=(2,) dtype=bool>
+    array([ True, False])
+    """
     return k.xp.isclose(as_array(x1), as_array(x2), rtol=rtol, atol=atol, equal_nan=equal_nan)
 
 

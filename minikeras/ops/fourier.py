@@ -82,6 +82,9 @@ def _pair_shape(x: Any, name: str = "fft", ndim: int = 1) -> Any:
 def fft(x: Any) -> Any:
     """The Fourier transform along the last axis, of a pair (real part, imaginary part), as such a pair.
 
+    Args:
+        x: tensor, array or number.
+
     Raises:
         ValueError: for what is no pair of float arrays of one shape.
 
@@ -98,6 +101,9 @@ def fft(x: Any) -> Any:
 def fft2(x: Any) -> Any:
     """The Fourier transform along the last two axes, of a pair (real part, imaginary part), as such a pair.
 
+    Args:
+        x: tensor, array or number.
+
     >>> from minikeras import ops
     >>> [part.numpy().tolist() for part in ops.fft2(([[1.0, 0.0]], [[0.0, 0.0]]))]
     [[[1.0, 1.0]], [[0.0, 0.0]]]
@@ -113,6 +119,9 @@ def fft2(x: Any) -> Any:
 )
 def ifft2(x: Any) -> Any:
     """The inverse of `fft2`.
+
+    Args:
+        x: tensor, array or number.
 
     >>> from minikeras import ops
     >>> [part.numpy().tolist() for part in ops.ifft2(([[1.0, 1.0]], [[0.0, 0.0]]))]
@@ -150,6 +159,7 @@ def rfft(x: Any, fft_length: int | None = None) -> Any:
 
     Args:
         fft_length: so many values are taken, zeros after the last one, default as many as there are.
+        x: tensor, array or number.
 
     Returns:
         The real and the imaginary parts, `fft_length // 2 + 1` of each.
@@ -200,6 +210,7 @@ def irfft(x: Any, fft_length: int | None = None) -> Any:
 
     Args:
         fft_length: how many numbers, default an even number: twice the values but one.
+        x: tensor, array or number.
 
     >>> from minikeras import ops
     >>> ops.irfft(([3.0, -1.0], [0.0, 0.0])).numpy().tolist()
@@ -227,6 +238,10 @@ def _frames_shape(x: Any, *, sequence_length: int, sequence_stride: int) -> Any:
 @composite(inputs=1, shape=_frames_shape)
 def extract_sequences(x: Any, sequence_length: int, sequence_stride: int) -> Any:
     """Parts of so many steps of the last axis, each beginning `sequence_stride` steps after the one before.
+
+    Args:
+        x: tensor, array or number.
+        sequence_length: how many values a window has.
 
     >>> from minikeras import ops
     >>> ops.extract_sequences([1.0, 2.0, 3.0], 2, 1).numpy().tolist()

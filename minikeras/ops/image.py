@@ -595,6 +595,13 @@ def extract_patches_3d(
 ) -> Any:  # fmt: skip
     """The windows of volumes, each as one vector; arguments as for `extract_patches`, with three sizes.
 
+    Args:
+        size: size of the patches.
+        strides: steps between windows, one number or one for each axis.
+        dilation_rate: steps within a window.
+        padding: `"valid"` (none) or `"same"`.
+        data_format: `"channels_last"` or `"channels_first"`, default the global one.
+
     >>> from minikeras import ops
     >>> ops.image.extract_patches_3d(ops.ones((4, 4, 4, 1)), 2).shape
     (2, 2, 2, 8)
@@ -852,6 +859,10 @@ def rgb_to_hsv(images: Any, data_format: str | None = None) -> Any:
 @composite(inputs=1, shape=shapes.like, keras="keras.src.ops.image.HSVToRGB")
 def hsv_to_rgb(images: Any, data_format: str | None = None) -> Any:
     """Hue, saturation and value as red, green and blue, all from 0 to 1; arguments as for `rgb_to_hsv`.
+
+    Args:
+        images: pictures, one or a batch.
+        data_format: `"channels_last"` or `"channels_first"`, default the global one.
 
     >>> from minikeras import ops
     >>> ops.image.hsv_to_rgb([[[0.0, 1.0, 0.5]]]).numpy().tolist()

@@ -45,6 +45,9 @@ def _square(x: Any, *, n: int = -1, upper: bool = False) -> Any:
 def logdet(x: Any) -> Any:
     """The logarithms of the magnitudes of determinants, exact where these overflow.
 
+    Args:
+        x: tensor, array or number.
+
     >>> from minikeras import ops
     >>> ops.logdet([[1.0, 0.0], [0.0, 1.0]]).numpy().tolist()
     0.0
@@ -55,6 +58,9 @@ def logdet(x: Any) -> Any:
 @composite(inputs=2, shape=lambda a, b, lower: _solve_shape(a, b))
 def solve_triangular(a: Any, b: Any, lower: bool = False) -> Any:
     """`solve` of the upper triangles of `a`, or of the lower ones.
+
+    Args:
+        b: the right sides, (n,) or (..., n, m).
 
     >>> from minikeras import ops
     >>> ops.solve_triangular([[2.0, 0.0], [9.0, 4.0]], [2.0, 2.0]).numpy().tolist()
@@ -108,6 +114,9 @@ def lstsq(a: Any, b: Any, rcond: float | None = None) -> Any:
 @composite(inputs=1, shape=_square, keras="")
 def matrix_power(x: Any, n: int) -> Any:
     """The product of `n` times the same square matrix; of a negative `n` that of its inverse.
+
+    Args:
+        x: tensor, array or number.
 
     >>> from minikeras import ops
     >>> ops.matrix_power([[1, 1], [0, 1]], 3).numpy().tolist()

@@ -56,8 +56,16 @@ def layer_normalization(
 
     With `rms_scaling=True` (out of use, but in files) the mean is not taken off and `beta` does not count.
 
+    Args:
+        x: tensor, array or number.
+
     Raises:
         TypeError: for any other keyword.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.layer_normalization(np.array([[1.0, 3.0]]), epsilon=1e-6).numpy().round(3).tolist()
+    [[-1.0, 1.0]]
     """
     rms_scaling = kwargs.pop("rms_scaling", False)
     if kwargs:
@@ -143,7 +151,15 @@ def scale_shift(x: Any, scale: Any, shift: Any) -> Any:
 def batch_normalization(
     x: Any, mean: Any, variance: Any, axis: int, offset: Any = None, scale: Any = None, epsilon: float = 1e-3
 ) -> Any:
-    """`(x - mean) / sqrt(variance + epsilon) * scale + offset` along `axis`, with the statistics given."""
+    """`(x - mean) / sqrt(variance + epsilon) * scale + offset` along `axis`, with the statistics given.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.batch_normalization(np.array([[1.0], [3.0]]), np.array([2.0]), np.array([1.0]), axis=-1, epsilon=0.0)
+    <Tensor shape=(2, 1) dtype=float64>
+    array([[-1.],
+           [ 1.]])
+    """
     factor = fine.rsqrt(variance + epsilon)
     if scale is not None:
         factor = factor * scale
@@ -160,5 +176,17 @@ def _moments_shape(x: Any, *, axes: Any, keepdims: bool, **settings: Any) -> Any
 
 @composite(inputs=1, shape=_moments_shape)
 def moments(x: Any, axes: Any, keepdims: bool = False, synchronized: bool = False) -> tuple[Any, Any]:
-    """Mean and biased variance over `axes`."""
+    """Mean and biased variance over `axes`.
+
+    Args:
+        x: tensor, array or number.
+        keepdims: whether the reduced axes stay, with size 1.
+        synchronized: accepted for familiarity.
+
+    >>> from minikeras import ops
+    >>> ops.moments([1.0, 3.0], axes=[0])
+    (<Tensor shape=() dtype=float32>
+    array(2., dtype=float32), <Tensor shape=() dtype=float32>
+    array(1., dtype=float32))
+    """
     return fine.mean(x, axis=axes, keepdims=keepdims), fine.var(x, axis=axes, keepdims=keepdims)

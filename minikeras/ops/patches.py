@@ -77,6 +77,7 @@ def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride
     Args:
         kernel_size, dilation, padding, stride: one number or a pair for height and width: values in a window, how far
             apart they are, zeros around the picture, and how far apart windows are.
+        x: tensor, array or number.
 
     >>> from minikeras import ops
     >>> ops.unfold(ops.ones((1, 2, 4, 4)), 2).shape
@@ -105,6 +106,7 @@ def fold(x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding:
     Args:
         output_size: height and width of the pictures.
         kernel_size, dilation, padding, stride: as for `unfold`.
+        x: tensor, array or number.
 
     Raises:
         ValueError: where these are not the windows of such pictures.
@@ -147,6 +149,10 @@ def _blocks_shape(x: Any, block_size: int, data_format: str, deep: bool) -> Any:
 def depth_to_space(x: Any, block_size: int, data_format: str = "channels_last") -> Any:
     """The `block_size**2` channels of a pixel as a block of so many rows and columns, four axes in all.
 
+    Args:
+        x: tensor, array or number.
+        data_format: `"channels_last"` or `"channels_first"`, default the global one.
+
     Raises:
         ValueError: where the channels do not make up whole blocks.
 
@@ -166,6 +172,10 @@ def depth_to_space(x: Any, block_size: int, data_format: str = "channels_last") 
 @composite(inputs=1, shape=lambda x, *, block_size, data_format: _blocks_shape(x, block_size, data_format, deep=False))
 def space_to_depth(x: Any, block_size: int, data_format: str = "channels_last") -> Any:
     """Blocks of `block_size` rows and columns as one pixel with `block_size**2` as many channels, four axes in all.
+
+    Args:
+        x: tensor, array or number.
+        data_format: `"channels_last"` or `"channels_first"`, default the global one.
 
     Raises:
         ValueError: where height and width are not made up of whole blocks.
@@ -195,6 +205,10 @@ def _cdist_shape(x: Any, y: Any) -> Any:
 @composite(shape=_cdist_shape, keras="keras.src.ops.math.CDist")
 def cdist(x: Any, y: Any) -> Any:
     """The distances (..., m, n) of points (..., m, d) from points (..., n, d); the gradient at a distance of 0 is 0.
+
+    Args:
+        x: tensor, array or number.
+        y: tensor, array or number; both broadcast together.
 
     >>> from minikeras import ops
     >>> ops.cdist([[0.0, 0.0]], [[3.0, 4.0]]).numpy().tolist()

@@ -38,7 +38,17 @@ def _pool_shape(inputs: Any, *, pool_size: Any, strides: Any, padding: str, data
 
 @differentiable(inputs=1, shape=_pool_shape)
 def max_pool(inputs: Any, pool_size: Any, strides: Any = None, padding: str = "valid", data_format: Any = None) -> Any:
-    """The maximum of each window; `strides` default to `pool_size`; padding counts as minus infinity."""
+    """The maximum of each window; `strides` default to `pool_size`; padding counts as minus infinity.
+
+    Args:
+        inputs: tensor of (batch, *spatial axes, channels), or with the channels first.
+        data_format: `"channels_last"` or `"channels_first"`, default the global one.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.max_pool(np.ones((1, 5, 5, 3)), 2, padding="same").shape
+    (1, 3, 3, 3)
+    """
     data_format = config.standardize_data_format(data_format)
     x = channels_last(inputs, data_format)
     settings = _pool_settings(x, pool_size, strides, padding)
@@ -55,7 +65,17 @@ def max_pool(inputs: Any, pool_size: Any, strides: Any = None, padding: str = "v
 def average_pool(
     inputs: Any, pool_size: Any, strides: Any = None, padding: str = "valid", data_format: Any = None
 ) -> Any:
-    """The mean of each window; `strides` default to `pool_size`; padding is not counted."""
+    """The mean of each window; `strides` default to `pool_size`; padding is not counted.
+
+    Args:
+        inputs: tensor of (batch, *spatial axes, channels), or with the channels first.
+        data_format: `"channels_last"` or `"channels_first"`, default the global one.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.average_pool(np.ones((1, 4, 4, 3)), 2).shape
+    (1, 2, 2, 3)
+    """
     data_format = config.standardize_data_format(data_format)
     x = channels_last(inputs, data_format)
     settings = _pool_settings(x, pool_size, strides, padding)
@@ -125,6 +145,10 @@ def adaptive_average_pool(inputs: Any, output_size: Any, data_format: Any = None
 @composite(inputs=1, shape=_adaptive_shape)
 def adaptive_max_pool(inputs: Any, output_size: Any, data_format: Any = None) -> Any:
     """The maximum of each of `output_size` parts of about equal size; arguments as for `adaptive_average_pool`.
+
+    Args:
+        inputs: tensor of (batch, *spatial axes, channels), or with the channels first.
+        data_format: `"channels_last"` or `"channels_first"`, default the global one.
 
     >>> import numpy as np
     >>> from minikeras import ops

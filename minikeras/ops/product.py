@@ -22,6 +22,15 @@ def matmul(x1: Any, x2: Any) -> Any:
     """The matrix product over the last two axes; leading axes broadcast, a vector is a row or (right) a column.
 
     Of two int8 it is an int32.
+
+    Args:
+        x1: tensor of (..., n, m), or of (m,).
+        x2: tensor of (..., m, k), or of (m,).
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.matmul(np.ones((5, 2, 3)), np.ones((3, 4))).shape
+    (5, 2, 4)
     """
     x1, x2 = as_array(x1), as_array(x2)
     a, b = promote(x1, x2)
@@ -64,6 +73,11 @@ def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Any:
 
     Raises:
         ValueError: for axes that are not there, come twice or differ in size.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.tensordot(np.ones((2, 3, 4)), np.ones((3, 4, 5))).shape
+    (2, 5)
     """
     a, b = promote(as_array(x1), as_array(x2))
     axes1: Any
@@ -106,7 +120,13 @@ def _inverse(order: list[int]) -> list[int]:
 
 @composite(inputs=2, shape=shapes.dot)
 def dot(x1: Any, x2: Any) -> Any:
-    """The sum of products over the last axis of `x1` and the last but one (or only) of `x2`; numbers multiply."""
+    """The sum of products over the last axis of `x1` and the last but one (or only) of `x2`; numbers multiply.
+
+    >>> from minikeras import ops
+    >>> ops.dot([1.0, 2.0], [3.0, 4.0])
+    <Tensor shape=() dtype=float32>
+    array(11., dtype=float32)
+    """
     if _ndim(x1) == 0 or _ndim(x2) == 0:
         return multiply(x1, x2)
     return tensordot(x1, x2, [-1, -1 if _ndim(x2) == 1 else -2])
@@ -114,7 +134,17 @@ def dot(x1: Any, x2: Any) -> Any:
 
 @composite(inputs=2, shape=shapes.inner)
 def inner(x1: Any, x2: Any) -> Any:
-    """The sum of products over the last axes of both; with a number, the product."""
+    """The sum of products over the last axes of both; with a number, the product.
+
+    Args:
+        x1: tensor.
+        x2: tensor with the same last axis.
+
+    >>> from minikeras import ops
+    >>> ops.inner([1.0, 2.0], [3.0, 4.0])
+    <Tensor shape=() dtype=float32>
+    array(11., dtype=float32)
+    """
     if _ndim(x1) == 0 or _ndim(x2) == 0:
         return multiply(x1, x2)
     return tensordot(x1, x2, [-1, -1])
@@ -122,13 +152,30 @@ def inner(x1: Any, x2: Any) -> Any:
 
 @composite(inputs=2, shape=shapes.outer)
 def outer(x1: Any, x2: Any) -> Any:
-    """The products of all elements of `x1` (rows) and `x2` (columns)."""
+    """The products of all elements of `x1` (rows) and `x2` (columns).
+
+    >>> from minikeras import ops
+    >>> ops.outer([1, 2], [3, 4])
+    <Tensor shape=(2, 2) dtype=int32>
+    array([[3, 4],
+           [6, 8]], dtype=int32)
+    """
     return multiply(reshape(x1, (-1, 1)), ravel(x2))
 
 
 @composite(inputs=2, shape=shapes.scalar)
 def vdot(x1: Any, x2: Any) -> Any:
-    """The sum of the products of the elements."""
+    """The sum of the products of the elements.
+
+    Args:
+        x1: tensor.
+        x2: tensor with as many elements.
+
+    >>> from minikeras import ops
+    >>> ops.vdot([1.0, 2.0], [3.0, 4.0])
+    <Tensor shape=() dtype=float32>
+    array(11., dtype=float32)
+    """
     return reduce_sum(multiply(ravel(x1), ravel(x2)))
 
 
@@ -150,6 +197,15 @@ def einsum(subscripts: str, *operands: Any, **kwargs: Any) -> Any:
     """Einstein's summation, for example `einsum("bij,jk->bik", x, w)`; `...` stands for leading axes.
 
     Of int8 alone it is an int32.  `optimize` and `precision` are accepted for familiarity.
+
+    Args:
+        subscripts: such as `"ij,jk->ik"`.
+        operands: the tensors, one for each term.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.einsum("ij,jk->ik", np.ones((2, 3)), np.ones((3, 4))).shape
+    (2, 4)
     """
     if kwargs.keys() - {"optimize", "precision"}:
         raise TypeError(

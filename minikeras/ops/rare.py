@@ -67,6 +67,9 @@ def sinc(x: Any) -> Any:
 def signbit(x: Any) -> Any:
     """Whether the sign is negative, that of -0.0 too.
 
+    Args:
+        x: tensor, array or number.
+
     >>> from minikeras import ops
     >>> ops.signbit([-0.0, 2.0]).numpy().tolist()
     [True, False]
@@ -79,6 +82,9 @@ def signbit(x: Any) -> Any:
 def isneginf(x: Any) -> Any:
     """Whether the value is minus infinity.
 
+    Args:
+        x: tensor, array or number.
+
     >>> from minikeras import ops
     >>> ops.isneginf([float("-inf"), 1.0]).numpy().tolist()
     [True, False]
@@ -90,6 +96,9 @@ def isneginf(x: Any) -> Any:
 def isposinf(x: Any) -> Any:
     """Whether the value is plus infinity.
 
+    Args:
+        x: tensor, array or number.
+
     >>> from minikeras import ops
     >>> ops.isposinf([float("inf"), 1.0]).numpy().tolist()
     [True, False]
@@ -100,6 +109,9 @@ def isposinf(x: Any) -> Any:
 @operation(shape=shapes.same)
 def isreal(x: Any) -> Any:
     """Whether the imaginary part is 0.
+
+    Args:
+        x: tensor, array or number.
 
     >>> from minikeras import ops
     >>> ops.isreal([1.0, 2.0]).numpy().tolist()
@@ -129,6 +141,9 @@ def _through_real(x: Any, gradient: Callable) -> Callable:
 def real(x: Any) -> Any:
     """The real part.
 
+    Args:
+        x: tensor, array or number.
+
     >>> from minikeras import ops
     >>> ops.real([1 + 2j]).numpy().tolist()
     [1.0]
@@ -140,6 +155,9 @@ def real(x: Any) -> Any:
 @differentiable(shape=shapes.same)
 def imag(x: Any) -> Any:
     """The imaginary part; of real numbers 0.
+
+    Args:
+        x: tensor, array or number.
 
     >>> from minikeras import ops
     >>> ops.imag([1 + 2j]).numpy().tolist()
@@ -153,6 +171,9 @@ def imag(x: Any) -> Any:
 def angle(x: Any) -> Any:
     """The angle of complex numbers in radians; of real ones 0 or pi.
 
+    Args:
+        x: tensor, array or number.
+
     >>> from minikeras import ops
     >>> ops.angle([2j]).numpy().round(4).tolist()
     [1.5707999467849731]
@@ -164,6 +185,9 @@ def angle(x: Any) -> Any:
 @differentiable(shape=shapes.same)
 def conjugate(x: Any) -> Any:
     """The complex conjugate.
+
+    Args:
+        x: tensor, array or number.
 
     >>> from minikeras import ops
     >>> ops.conjugate([1 + 2j]).numpy().tolist()
@@ -181,6 +205,9 @@ conj = conjugate
 def polar(abs_: Any, angle: Any) -> Any:
     """The complex numbers `abs * (cos(angle) + i sin(angle))`.
 
+    Args:
+        abs_: the lengths.
+
     >>> from minikeras import ops
     >>> ops.polar(2.0, 0.0).numpy().tolist()
     (2+0j)
@@ -193,6 +220,9 @@ def polar(abs_: Any, angle: Any) -> Any:
 @operation(shape=lambda x: shapes.Spec(x.shape[:-1], "complex64"), keras="keras.src.ops.math.ViewAsComplex")
 def view_as_complex(x: Any) -> Any:
     """Pairs (..., 2) of real and imaginary parts as complex numbers (...).
+
+    Args:
+        x: tensor, array or number.
 
     Raises:
         ValueError: for another size of the last axis.
@@ -210,6 +240,9 @@ def view_as_complex(x: Any) -> Any:
 @operation(shape=lambda x: (*x.shape, 2), keras="keras.src.ops.math.ViewAsReal")
 def view_as_real(x: Any) -> Any:
     """Complex numbers (...) as pairs (..., 2) of their real and imaginary parts.
+
+    Args:
+        x: tensor, array or number.
 
     >>> from minikeras import ops
     >>> ops.view_as_real([1 + 2j]).numpy().tolist()
@@ -260,6 +293,10 @@ def logaddexp2(x1: Any, x2: Any) -> Any:
 def fmax(x1: Any, x2: Any) -> Any:
     """The larger of two values; a number beside NaN is the larger one.
 
+    Args:
+        x1: tensor, array or number.
+        x2: the same; both broadcast together.
+
     >>> from minikeras import ops
     >>> ops.fmax([1.0, float("nan")], 2.0).numpy().tolist()
     [2.0, 2.0]
@@ -271,6 +308,10 @@ def fmax(x1: Any, x2: Any) -> Any:
 @composite(inputs=2, shape=shapes.broadcast)
 def fmin(x1: Any, x2: Any) -> Any:
     """The smaller of two values; a number beside NaN is the smaller one.
+
+    Args:
+        x1: tensor, array or number.
+        x2: the same; both broadcast together.
 
     >>> from minikeras import ops
     >>> ops.fmin([1.0, float("nan")], 2.0).numpy().tolist()
@@ -315,6 +356,10 @@ def ldexp(x1: Any, x2: Any) -> Any:
 def gcd(x1: Any, x2: Any) -> Any:
     """The greatest common divisor.
 
+    Args:
+        x1: tensor, array or number.
+        x2: the same; both broadcast together.
+
     >>> from minikeras import ops
     >>> ops.gcd(12, [8, 9]).numpy().tolist()
     [4, 3]
@@ -325,6 +370,10 @@ def gcd(x1: Any, x2: Any) -> Any:
 @operation(shape=shapes.broadcast)
 def lcm(x1: Any, x2: Any) -> Any:
     """The least common multiple.
+
+    Args:
+        x1: tensor, array or number.
+        x2: the same; both broadcast together.
 
     >>> from minikeras import ops
     >>> ops.lcm(4, [6, 5]).numpy().tolist()
@@ -373,6 +422,9 @@ left_shift, right_shift, bitwise_invert = bitwise_left_shift, bitwise_right_shif
 def allclose(x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
     """Whether everywhere `|x1 - x2| <= atol + rtol * |x2|`.
 
+    Args:
+        equal_nan: whether NaN equals NaN.
+
     >>> from minikeras import ops
     >>> bool(ops.allclose([1.0, 2.0], [1.0, 2.1]))
     False
@@ -410,6 +462,9 @@ def _view_shape(x: Any, *, dtype: Any = None) -> Any:
 @operation(inputs=1, shape=_view_shape)
 def view(x: Any, dtype: Any = None) -> Any:
     """The bits of the array read as another type; the last axis grows or shrinks with the size of a number.
+
+    Args:
+        x: tensor, array or number.
 
     Raises:
         ValueError: where the bits do not make up whole numbers of that type.

@@ -46,7 +46,17 @@ def _sum_type(x: Any) -> Any:
 
 @differentiable(inputs=1, shape=shapes.reduction)
 def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """The sum over an axis, several axes, or (None) all."""
+    """The sum over an axis, several axes, or (None) all.
+
+    Args:
+        x: tensor, array or number.
+        keepdims: whether the reduced axes stay, with size 1.
+
+    >>> from minikeras import ops
+    >>> ops.sum([[1.0, 3.0], [2.0, 0.0]], axis=1)
+    <Tensor shape=(2,) dtype=float32>
+    array([4., 2.], dtype=float32)
+    """
     x, axis = as_array(x), axes_of(axis)
     if x.dtype.kind == "f":
         y = k.total(x, axis, keepdims)
@@ -57,7 +67,17 @@ def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 @differentiable(inputs=1, shape=shapes.reduction)
 def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """The mean over an axis, several axes, or (None) all."""
+    """The mean over an axis, several axes, or (None) all.
+
+    Args:
+        x: tensor, array or number.
+        keepdims: whether the reduced axes stay, with size 1.
+
+    >>> from minikeras import ops
+    >>> ops.mean([[1.0, 3.0], [2.0, 0.0]], axis=1)
+    <Tensor shape=(2,) dtype=float32>
+    array([2., 1.], dtype=float32)
+    """
     x, axis = as_float(x), axes_of(axis)
     middle = tuple(range(1, x.ndim - 1))
     if middle and x.size and (axis if isinstance(axis, tuple) else (axis,)) == middle:  # global pooling
@@ -74,7 +94,18 @@ def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 @differentiable(inputs=1, shape=shapes.reduction)
 def var(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """The mean squared distance from the mean."""
+    """The mean squared distance from the mean.
+
+    Args:
+        x: tensor, array or number.
+        axis: the axis, or several; by default all.
+        keepdims: whether the reduced axes stay, with size 1.
+
+    >>> from minikeras import ops
+    >>> ops.var([1.0, 3.0])
+    <Tensor shape=() dtype=float32>
+    array(1., dtype=float32)
+    """
     x, axis = as_float(x), axes_of(axis)
     centered = x - k.average(x, axis, True)
     y = k.average(k.xp.square(centered), axis, keepdims)
@@ -87,7 +118,18 @@ def var(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 @differentiable(inputs=1, shape=shapes.reduction)
 def std(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """The square root of the variance; the gradient is 0 where it is 0."""
+    """The square root of the variance; the gradient is 0 where it is 0.
+
+    Args:
+        x: tensor, array or number.
+        axis: the axis, or several; by default all.
+        keepdims: whether the reduced axes stay, with size 1.
+
+    >>> from minikeras import ops
+    >>> ops.std([1.0, 3.0])
+    <Tensor shape=() dtype=float32>
+    array(1., dtype=float32)
+    """
     x, axis = as_float(x), axes_of(axis)
     centered = x - k.average(x, axis, True)
     variance = k.average(k.xp.square(centered), axis, keepdims)
@@ -119,33 +161,83 @@ def _extreme(x: Any, y: Any, axis: Any, keepdims: bool, initial: Any, pick: Any)
 
 @differentiable(inputs=1, shape=shapes.reduction)
 def max(x: Any, axis: Any = None, keepdims: bool = False, initial: float | None = None) -> Any:
-    """The largest value over an axis, several axes, or (None) all; at least `initial` if that is given."""
+    """The largest value over an axis, several axes, or (None) all; at least `initial` if that is given.
+
+    Args:
+        x: tensor, array or number.
+        keepdims: whether the reduced axes stay, with size 1.
+
+    >>> from minikeras import ops
+    >>> ops.max([[1.0, 3.0], [2.0, 0.0]], axis=1)
+    <Tensor shape=(2,) dtype=float32>
+    array([3., 2.], dtype=float32)
+    """
     x, axis = as_array(x), axes_of(axis)
     return _extreme(x, x.max(axis=axis, keepdims=keepdims), axis, keepdims, initial, k.xp.maximum)
 
 
 @differentiable(inputs=1, shape=shapes.reduction)
 def min(x: Any, axis: Any = None, keepdims: bool = False, initial: float | None = None) -> Any:
-    """The smallest value over an axis, several axes, or (None) all; at most `initial` if that is given."""
+    """The smallest value over an axis, several axes, or (None) all; at most `initial` if that is given.
+
+    Args:
+        x: tensor, array or number.
+        keepdims: whether the reduced axes stay, with size 1.
+
+    >>> from minikeras import ops
+    >>> ops.min([[1.0, 3.0], [2.0, 0.0]], axis=1)
+    <Tensor shape=(2,) dtype=float32>
+    array([1., 0.], dtype=float32)
+    """
     x, axis = as_array(x), axes_of(axis)
     return _extreme(x, x.min(axis=axis, keepdims=keepdims), axis, keepdims, initial, k.xp.minimum)
 
 
 @composite(inputs=1, shape=shapes.reduction)
 def amax(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """`max` under NumPy's other name."""
+    """`max` under NumPy's other name.
+
+    Args:
+        x: tensor, array or number.
+        keepdims: whether the reduced axes stay, with size 1.
+
+    >>> from minikeras import ops
+    >>> ops.amax([[1.0, 3.0], [2.0, 0.0]], axis=0)
+    <Tensor shape=(2,) dtype=float32>
+    array([2., 3.], dtype=float32)
+    """
     return max(x, axis, keepdims)
 
 
 @composite(inputs=1, shape=shapes.reduction)
 def amin(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """`min` under NumPy's other name."""
+    """`min` under NumPy's other name.
+
+    Args:
+        x: tensor, array or number.
+        keepdims: whether the reduced axes stay, with size 1.
+
+    >>> from minikeras import ops
+    >>> ops.amin([[1.0, 3.0], [2.0, 0.0]], axis=0)
+    <Tensor shape=(2,) dtype=float32>
+    array([1., 0.], dtype=float32)
+    """
     return min(x, axis, keepdims)
 
 
 @differentiable(inputs=1, shape=shapes.reduction)
 def prod(x: Any, axis: Any = None, keepdims: bool = False, dtype: Any = None) -> Any:
-    """The product over an axis, several axes, or (None) all."""
+    """The product over an axis, several axes, or (None) all.
+
+    Args:
+        x: tensor, array or number.
+        keepdims: whether the reduced axes stay, with size 1.
+
+    >>> from minikeras import ops
+    >>> ops.prod([2.0, 3.0, 4.0])
+    <Tensor shape=() dtype=float32>
+    array(24., dtype=float32)
+    """
     x, axis = as_array(x), axes_of(axis)
     y = x.prod(axis=axis, keepdims=keepdims, dtype=_sum_type(x) if dtype is None else array_type(dtype))
 
@@ -168,7 +260,17 @@ def _preceding(x: Any) -> Any:
 
 @differentiable(inputs=1, shape=shapes.reduction, keras="keras.src.ops.math.Logsumexp")
 def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """`log(sum(exp(x)))`, without overflow."""
+    """`log(sum(exp(x)))`, without overflow.
+
+    Args:
+        axis: the axis, or several; by default all.
+        keepdims: whether the reduced axes stay, with size 1.
+
+    >>> from minikeras import ops
+    >>> ops.logsumexp([0.0, 0.0])
+    <Tensor shape=() dtype=float32>
+    array(0.6931472, dtype=float32)
+    """
     x, axis = as_float(x), axes_of(axis)
     largest = x.max(axis=axis, keepdims=True)
     largest = k.xp.where(k.xp.isfinite(largest), largest, k.xp.zeros_like(largest))
@@ -195,9 +297,16 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     Args:
         ord: None is the Euclidean norm over the axes (all, where `axis` is None).  For vectors also any number, `inf`
             and `-inf`; for matrices `"fro"`, `"nuc"`, 1, -1, 2, -2, `inf` and `-inf`.
+        x: tensor, array or number.
+        keepdims: whether the reduced axes stay, with size 1.
 
     Raises:
         ValueError: for another `ord`.
+
+    >>> from minikeras import ops
+    >>> ops.norm([3.0, 4.0])
+    <Tensor shape=() dtype=float32>
+    array(5., dtype=float32)
     """
     axis = axes_of(axis)
     if ord is None:
@@ -238,13 +347,31 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
 
 @composite(inputs=1, shape=lambda x, *, offset=0, axis1=0, axis2=1: shapes.reduced(x.shape, (axis1, axis2)))
 def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    """The sum of the diagonal."""
+    """The sum of the diagonal.
+
+    Args:
+        x: tensor, array or number.
+        offset: which diagonal, above 0 to the right.
+        axis1: the rows of the matrices.
+        axis2: their columns.
+
+    >>> from minikeras import ops
+    >>> ops.trace([[1.0, 2.0], [3.0, 4.0]])
+    <Tensor shape=() dtype=float32>
+    array(5., dtype=float32)
+    """
     return sum(diagonal(x, offset, axis1, axis2), -1)
 
 
 @composite(inputs=1, shape=shapes.reduction, takes=("x", "weights"))
 def average(x: Any, axis: Any = None, weights: Any = None) -> Any:
-    """The mean weighted by `weights`, an array of the shape of `x` or of its one axis `axis`."""
+    """The mean weighted by `weights`, an array of the shape of `x` or of its one axis `axis`.
+
+    >>> from minikeras import ops
+    >>> ops.average([1.0, 4.0], weights=[2.0, 1.0])
+    <Tensor shape=() dtype=float32>
+    array(2., dtype=float32)
+    """
     if weights is None:
         return mean(x, axis)
     x, weights = convert_to_tensor(x), convert_to_tensor(weights)
@@ -258,31 +385,81 @@ def average(x: Any, axis: Any = None, weights: Any = None) -> Any:
 
 @operation(inputs=1, shape=shapes.reduction)
 def any(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """Whether some value is true (not zero)."""
+    """Whether some value is true (not zero).
+
+    Args:
+        x: tensor, array or number.
+        keepdims: whether the reduced axes stay, with size 1.
+
+    >>> from minikeras import ops
+    >>> ops.any([[True, False], [False, False]], axis=1)
+    <Tensor shape=(2,) dtype=bool>
+    array([ True, False])
+    """
     return k.xp.any(as_array(x), axis=axes_of(axis), keepdims=keepdims)
 
 
 @operation(inputs=1, shape=shapes.reduction)
 def all(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """Whether all values are true (not zero)."""
+    """Whether all values are true (not zero).
+
+    Args:
+        x: tensor, array or number.
+        axis: the axis, or several; by default all.
+        keepdims: whether the reduced axes stay, with size 1.
+
+    >>> from minikeras import ops
+    >>> ops.all([True, False])
+    <Tensor shape=() dtype=bool>
+    array(False)
+    """
     return k.xp.all(as_array(x), axis=axes_of(axis), keepdims=keepdims)
 
 
 @operation(inputs=1, shape=shapes.reduction)
 def argmax(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
-    """The index of the first largest value, int32; with `axis=None` into the flattened array."""
+    """The index of the first largest value, int32; with `axis=None` into the flattened array.
+
+    Args:
+        x: tensor, array or number.
+        keepdims: whether the axis stays, with size 1.
+
+    >>> from minikeras import ops
+    >>> ops.argmax([[1.0, 3.0], [2.0, 0.0]], axis=-1)
+    <Tensor shape=(2,) dtype=int32>
+    array([1, 0], dtype=int32)
+    """
     return k.xp.argmax(as_array(x), axis=axis, keepdims=keepdims).astype("int32")
 
 
 @operation(inputs=1, shape=shapes.reduction)
 def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
-    """The index of the first smallest value, int32; with `axis=None` into the flattened array."""
+    """The index of the first smallest value, int32; with `axis=None` into the flattened array.
+
+    Args:
+        x: tensor, array or number.
+        keepdims: whether the axis stays, with size 1.
+
+    >>> from minikeras import ops
+    >>> ops.argmin([[1.0, 3.0], [2.0, 0.0]], axis=-1)
+    <Tensor shape=(2,) dtype=int32>
+    array([0, 1], dtype=int32)
+    """
     return k.xp.argmin(as_array(x), axis=axis, keepdims=keepdims).astype("int32")
 
 
 @operation(inputs=1, shape=shapes.reduction)
 def count_nonzero(x: Any, axis: Any = None) -> Any:
-    """How many values are not zero, int32."""
+    """How many values are not zero, int32.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import ops
+    >>> ops.count_nonzero([[0, 3], [4, 5]], axis=1)
+    <Tensor shape=(2,) dtype=int32>
+    array([1, 2], dtype=int32)
+    """
     return (as_array(x) != 0).sum(axis=axes_of(axis), dtype="int32")
 
 
@@ -293,7 +470,16 @@ def _running_type(x: Any) -> Any:
 
 @differentiable(inputs=1, shape=shapes.running)
 def cumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Any:
-    """Running sums along an axis, or (None) over the flattened array."""
+    """Running sums along an axis, or (None) over the flattened array.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import ops
+    >>> ops.cumsum([1.0, 2.0, 3.0])
+    <Tensor shape=(3,) dtype=float32>
+    array([1., 3., 6.], dtype=float32)
+    """
     x = as_array(x)
     y = k.xp.cumsum(x, axis=axis, dtype=_running_type(x) if dtype is None else array_type(dtype))
 
@@ -306,7 +492,16 @@ def cumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Any:
 
 @differentiable(inputs=1, shape=shapes.running)
 def cumprod(x: Any, axis: int | None = None, dtype: Any = None) -> Any:
-    """Running products along an axis, or (None) over the flattened array."""
+    """Running products along an axis, or (None) over the flattened array.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import ops
+    >>> ops.cumprod([1.0, 2.0, 3.0])
+    <Tensor shape=(3,) dtype=float32>
+    array([1., 2., 6.], dtype=float32)
+    """
     x = as_array(x)
     y = k.xp.cumprod(x, axis=axis, dtype=_running_type(x) if dtype is None else array_type(dtype))
 
@@ -325,7 +520,16 @@ def cumprod(x: Any, axis: int | None = None, dtype: Any = None) -> Any:
 
 @differentiable(inputs=1, shape=shapes.running)
 def sort(x: Any, axis: int | None = -1) -> Any:
-    """The values in ascending order along an axis, or (None) of the flattened array."""
+    """The values in ascending order along an axis, or (None) of the flattened array.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import ops
+    >>> ops.sort([3.0, 1.0, 2.0])
+    <Tensor shape=(3,) dtype=float32>
+    array([1., 2., 3.], dtype=float32)
+    """
     x = as_array(x)
     rows = x.reshape(-1) if axis is None else x
     along = -1 if axis is None else axis
@@ -339,7 +543,16 @@ def sort(x: Any, axis: int | None = -1) -> Any:
 
 @operation(inputs=1, shape=shapes.running)
 def argsort(x: Any, axis: int | None = -1) -> Any:
-    """The indices that sort along an axis, or (None) the flattened array; int32, equal values in their old order."""
+    """The indices that sort along an axis, or (None) the flattened array; int32, equal values in their old order.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import ops
+    >>> ops.argsort([3.0, 1.0, 2.0])
+    <Tensor shape=(3,) dtype=int32>
+    array([1, 2, 0], dtype=int32)
+    """
     x = as_array(x)
     if axis is None:
         x, axis = x.reshape(-1), -1
@@ -348,7 +561,16 @@ def argsort(x: Any, axis: int | None = -1) -> Any:
 
 @operation(inputs=2, shape=shapes.same)
 def digitize(x: Any, bins: Any) -> Any:
-    """For each value the index of its bin, int32: the number of limits in `bins` (ascending) not above it."""
+    """For each value the index of its bin, int32: the number of limits in `bins` (ascending) not above it.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import ops
+    >>> ops.digitize([0.5, 1.5, 9.0], [1.0, 2.0])
+    <Tensor shape=(3,) dtype=int32>
+    array([0, 1, 2], dtype=int32)
+    """
     return k.xp.digitize(as_array(x), bins).astype("int32")
 
 
@@ -362,6 +584,11 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = Fal
 
     Raises:
         ValueError: for `sparse=True`.
+
+    >>> from minikeras import ops
+    >>> ops.bincount([0, 2, 2], minlength=4)
+    <Tensor shape=(4,) dtype=int32>
+    array([1, 0, 2, 0], dtype=int32)
     """
     if sparse:
         raise ValueError("bincount has no sparse result, got sparse=True; leave sparse at False.")

@@ -21,21 +21,51 @@ KERAS_MODULE = "keras.src.ops.numpy"
 
 @differentiable(inputs=1, shape=shapes.reshape)
 def reshape(x: Any, newshape: Any) -> Any:
-    """The same values in another shape; one size may be -1 (or None) and follows from the others."""
+    """The same values in another shape; one size may be -1 (or None) and follows from the others.
+
+    Args:
+        x: tensor, array or number.
+        newshape: the sizes, one of which may be -1.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.reshape(np.arange(6), (2, -1))
+    <Tensor shape=(2, 3) dtype=int64>
+    array([[0, 1, 2],
+           [3, 4, 5]])
+    """
     x = as_array(x)
     return x.reshape(shapes.sizes_of(newshape)), lambda g, needs: (g.reshape(x.shape),)
 
 
 @differentiable(shape=shapes.ravel)
 def ravel(x: Any) -> Any:
-    """The values in one axis."""
+    """The values in one axis.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.ravel(np.ones((2, 3))).shape
+    (6,)
+    """
     x = as_array(x)
     return x.reshape(-1), lambda g, needs: (g.reshape(x.shape),)
 
 
 @differentiable(inputs=1, shape=shapes.transpose)
 def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
-    """The axes in another order, by default the reverse."""
+    """The axes in another order, by default the reverse.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.transpose(np.ones((2, 3))).shape
+    (3, 2)
+    """
     x = as_array(x)
     if axes is None:
         return x.transpose(), lambda g, needs: (g.transpose(),)
@@ -45,34 +75,84 @@ def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
 
 @differentiable(inputs=1, shape=shapes.swapaxes)
 def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
-    """Two axes exchanged."""
+    """Two axes exchanged.
+
+    Args:
+        x: tensor, array or number.
+        axis1: an axis.
+        axis2: the one to exchange it with.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.swapaxes(np.ones((2, 3, 4)), 0, 2).shape
+    (4, 3, 2)
+    """
     return k.xp.swapaxes(x, axis1, axis2), lambda g, needs: (k.xp.swapaxes(g, axis1, axis2),)
 
 
 @differentiable(inputs=1, shape=shapes.moveaxis)
 def moveaxis(x: Any, source: Any, destination: Any) -> Any:
-    """Axes moved from the places `source` to the places `destination`, the others in their order."""
+    """Axes moved from the places `source` to the places `destination`, the others in their order.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.moveaxis(np.ones((2, 3, 4)), 0, -1).shape
+    (3, 4, 2)
+    """
     source, destination = axes_of(source), axes_of(destination)
     return k.xp.moveaxis(x, source, destination), lambda g, needs: (k.xp.moveaxis(g, destination, source),)
 
 
 @differentiable(inputs=1, shape=shapes.expand_dims)
 def expand_dims(x: Any, axis: Any) -> Any:
-    """New axes of size 1 at these places of the result."""
+    """New axes of size 1 at these places of the result.
+
+    Args:
+        x: tensor, array or number.
+        axis: where the new axis stands, or several.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.expand_dims(np.ones((2, 3)), 1).shape
+    (2, 1, 3)
+    """
     x = as_array(x)
     return k.xp.expand_dims(x, axes_of(axis)), lambda g, needs: (g.reshape(x.shape),)
 
 
 @differentiable(inputs=1, shape=shapes.squeeze)
 def squeeze(x: Any, axis: Any = None) -> Any:
-    """Without these axes of size 1, by default without all of them."""
+    """Without these axes of size 1, by default without all of them.
+
+    Args:
+        x: tensor, array or number.
+        axis: the axes of size 1 to drop; default all.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.squeeze(np.ones((1, 3, 1))).shape
+    (3,)
+    """
     x = as_array(x)
     return x.squeeze(axes_of(axis)), lambda g, needs: (g.reshape(x.shape),)
 
 
 @differentiable(inputs=1, shape=shapes.broadcast_to)
 def broadcast_to(x: Any, shape: Any) -> Any:
-    """Repeated to `shape` by the rules of broadcasting."""
+    """Repeated to `shape` by the rules of broadcasting.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import ops
+    >>> ops.broadcast_to([1, 2], (2, 2))
+    <Tensor shape=(2, 2) dtype=int32>
+    array([[1, 2],
+           [1, 2]], dtype=int32)
+    """
     x = as_array(x)
     return k.xp.broadcast_to(x, tuple(shape)), lambda g, needs: (unbroadcast(g, x),)
 
@@ -92,7 +172,16 @@ def _common(xs: list[Any]) -> list[Any]:
 
 @differentiable(sequence=True, shape=shapes.concatenate)
 def concatenate(xs: Any, axis: int = 0) -> Any:
-    """Arrays joined along an axis that they have."""
+    """Arrays joined along an axis that they have.
+
+    Args:
+        xs: list of tensors or arrays.
+
+    >>> from minikeras import ops
+    >>> ops.concatenate([[1, 2], [3]])
+    <Tensor shape=(3,) dtype=int32>
+    array([1, 2, 3], dtype=int32)
+    """
     xs = _common(xs)
     axis = shapes.place_of(axis, xs[0].ndim)
     ends = np.cumsum([x.shape[axis] for x in xs]).tolist()
@@ -105,7 +194,16 @@ def concatenate(xs: Any, axis: int = 0) -> Any:
 
 @differentiable(sequence=True, shape=shapes.stack)
 def stack(x: Any, axis: int = 0) -> Any:
-    """Arrays of one shape joined along a new axis."""
+    """Arrays of one shape joined along a new axis.
+
+    Args:
+        x: list of tensors or arrays of one shape.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.stack([np.ones(3), np.zeros(3)]).shape
+    (2, 3)
+    """
     xs = _common(x)
     count = len(xs)
 
@@ -118,14 +216,33 @@ def stack(x: Any, axis: int = 0) -> Any:
 
 @composite(inputs=1, shape=shapes.hstack)
 def hstack(xs: Any) -> Any:
-    """Arrays joined along their second axis, or along the only one."""
+    """Arrays joined along their second axis, or along the only one.
+
+    Args:
+        xs: list of tensors or arrays.
+
+    >>> from minikeras import ops
+    >>> ops.hstack([[1, 2], [3]])
+    <Tensor shape=(3,) dtype=int32>
+    array([1, 2, 3], dtype=int32)
+    """
     xs = _tensors(xs)
     return concatenate(xs, axis=0 if xs[0].ndim == 1 else 1)
 
 
 @composite(inputs=1, shape=shapes.vstack)
 def vstack(xs: Any) -> Any:
-    """Arrays joined along their first axis; vectors are rows."""
+    """Arrays joined along their first axis; vectors are rows.
+
+    Args:
+        xs: list of tensors or arrays.
+
+    >>> from minikeras import ops
+    >>> ops.vstack([[1, 2], [3, 4]])
+    <Tensor shape=(2, 2) dtype=int32>
+    array([[1, 2],
+           [3, 4]], dtype=int32)
+    """
     xs = _tensors(xs)
     return stack(xs) if xs[0].ndim == 1 else concatenate(xs)
 
@@ -140,8 +257,17 @@ def _tensors(xs: Any) -> list[Tensor]:
 def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     """A list of parts along an axis: so many equal ones, or cut before these indices.
 
+    Args:
+        x: tensor, array or number.
+        indices_or_sections: into how many equal parts, or where the cuts are.
+
     Raises:
         ValueError: where the axis cannot be cut into so many equal parts.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> [part.shape for part in ops.split(np.ones((6, 2)), 3)]
+    [(2, 2), (2, 2), (2, 2)]
     """
     is_number = isinstance(indices_or_sections, int)
     return list(_split(x, indices_or_sections if is_number else k.to_host(indices_or_sections).tolist(), axis))
@@ -175,14 +301,34 @@ def _along(axis: int, key: Any, ndim: int) -> tuple:
 
 @differentiable(inputs=1, shape=shapes.like)
 def flip(x: Any, axis: Any = None) -> Any:
-    """The order along an axis, several axes, or (None) all of them reversed."""
+    """The order along an axis, several axes, or (None) all of them reversed.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import ops
+    >>> ops.flip([1, 2, 3])
+    <Tensor shape=(3,) dtype=int32>
+    array([3, 2, 1], dtype=int32)
+    """
     axis = axes_of(axis)
     return k.xp.flip(x, axis), lambda g, needs: (k.xp.flip(g, axis),)
 
 
 @differentiable(inputs=1, shape=shapes.like)
 def roll(x: Any, shift: Any, axis: Any = None) -> Any:
-    """Shifted along axes (None: in the flattened array); what leaves at one end enters at the other."""
+    """Shifted along axes (None: in the flattened array); what leaves at one end enters at the other.
+
+    Args:
+        x: tensor, array or number.
+        shift: by how many places, for each axis.
+        axis: the axis, or several; by default over all elements.
+
+    >>> from minikeras import ops
+    >>> ops.roll([1, 2, 3], 1)
+    <Tensor shape=(3,) dtype=int32>
+    array([3, 1, 2], dtype=int32)
+    """
     shift, axis = axes_of(shift), axes_of(axis)
     back = tuple(-one for one in shift) if isinstance(shift, tuple) else -shift
     return k.xp.roll(x, shift, axis), lambda g, needs: (k.xp.roll(g, back, axis),)
@@ -190,7 +336,16 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Any:
 
 @differentiable(inputs=1, shape=shapes.repeat)
 def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
-    """Each element `repeats` times (one number, or one for each) along an axis, or (None) of the flattened array."""
+    """Each element `repeats` times (one number, or one for each) along an axis, or (None) of the flattened array.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import ops
+    >>> ops.repeat([1, 2], 2)
+    <Tensor shape=(4,) dtype=int32>
+    array([1, 1, 2, 2], dtype=int32)
+    """
     rows = as_array(x)
     shape = rows.shape
     if axis is None:
@@ -207,7 +362,17 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
 
 @differentiable(inputs=1, shape=shapes.tile)
 def tile(x: Any, repeats: Any) -> Any:
-    """The whole array repeated so many times along each axis."""
+    """The whole array repeated so many times along each axis.
+
+    Args:
+        x: tensor, array or number.
+        repeats: how often, for each axis.
+
+    >>> from minikeras import ops
+    >>> ops.tile([1, 2], 2)
+    <Tensor shape=(4,) dtype=int32>
+    array([1, 2, 1, 2], dtype=int32)
+    """
     x = as_array(x)
     repeats = shapes.sizes_of(repeats)
     ndim = max(x.ndim, len(repeats))
@@ -229,9 +394,15 @@ def pad(x: Any, pad_width: Any, mode: Any = "constant", constant_values: Any = N
         pad_width: a pair (before, after) for each axis, one pair for all, or one number.
         mode: `"constant"`, `"edge"`, `"reflect"` or `"symmetric"`.
         constant_values: the constant, default 0.
+        x: tensor, array or number.
 
     Raises:
         ValueError: for a constant in another mode.
+
+    >>> from minikeras import ops
+    >>> ops.pad([1, 2], (1, 2))
+    <Tensor shape=(5,) dtype=int32>
+    array([0, 1, 2, 0, 0], dtype=int32)
     """
     x = as_array(x)
     widths = [(int(a), int(b)) for a, b in np.broadcast_to(k.to_host(pad_width), (x.ndim, 2))]
@@ -280,7 +451,16 @@ def _add_along(g: Any, index: Any, shape: tuple[int, ...], axis: int) -> Any:
 
 @differentiable(inputs=2, shape=shapes.take)
 def take(x: Any, indices: Any, axis: int | None = None) -> Any:
-    """The slices number `indices` (any shape) along an axis, or (None) elements of the flattened array."""
+    """The slices number `indices` (any shape) along an axis, or (None) elements of the flattened array.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> from minikeras import ops
+    >>> ops.take([10, 20, 30], [2, 0])
+    <Tensor shape=(2,) dtype=int32>
+    array([30, 10], dtype=int32)
+    """
     x, indices = as_array(x), as_array(indices)
     if indices.dtype.kind not in "iu":
         indices = indices.astype("int32")
@@ -291,7 +471,14 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Any:
 
 @differentiable(inputs=2, shape=shapes.take_along_axis)
 def take_along_axis(x: Any, indices: Any, axis: int | None = None) -> Any:
-    """For each line along an axis its own elements, `y[..., i, ...] = x[..., indices[..., i, ...], ...]`."""
+    """For each line along an axis its own elements, `y[..., i, ...] = x[..., indices[..., i, ...], ...]`.
+
+    >>> from minikeras import ops
+    >>> ops.take_along_axis([[10, 20], [30, 40]], [[1], [0]], axis=1)
+    <Tensor shape=(2, 1) dtype=int32>
+    array([[20],
+           [30]], dtype=int32)
+    """
     indices = indices.astype("int64")
     rows = x.reshape(-1) if axis is None else x
     along = 0 if axis is None else axis % x.ndim
@@ -316,7 +503,13 @@ def _is_basic(key: tuple) -> bool:
 
 @differentiable(inputs=1, shape=shapes.get_item, takes=2)
 def get_item(x: Any, key: Any) -> Any:
-    """`x[key]` with integers, slices, `...`, None, index arrays and boolean masks."""
+    """`x[key]` with integers, slices, `...`, None, index arrays and boolean masks.
+
+    >>> from minikeras import ops
+    >>> ops.get_item([1, 2, 3], slice(1, None))
+    <Tensor shape=(2,) dtype=int32>
+    array([2, 3], dtype=int32)
+    """
     parts = tuple(_raw_key(part) for part in key) if isinstance(key, tuple) else (_raw_key(key),)
     basic = _is_basic(parts)
 
@@ -348,7 +541,14 @@ def _raw_key(part: Any) -> Any:
 
 @differentiable(inputs=1, shape=shapes.diag)
 def diag(x: Any, k: int = 0) -> Any:
-    """A matrix with the vector `x` on its diagonal number `k`, or that diagonal of the matrix `x`."""
+    """A matrix with the vector `x` on its diagonal number `k`, or that diagonal of the matrix `x`.
+
+    >>> from minikeras import ops
+    >>> ops.diag([1, 2])
+    <Tensor shape=(2, 2) dtype=int32>
+    array([[1, 0],
+           [0, 2]], dtype=int32)
+    """
     return _diag(as_array(x), k)
 
 
@@ -360,19 +560,53 @@ def _diag(x: Any, number: int) -> Any:
 
 @differentiable(inputs=1, shape=shapes.diagonal)
 def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    """The diagonal of the matrices in two axes, as a new last axis."""
+    """The diagonal of the matrices in two axes, as a new last axis.
+
+    Args:
+        x: tensor, array or number.
+        offset: which diagonal, above 0 to the right.
+        axis1: the rows of the matrices.
+        axis2: their columns.
+
+    >>> from minikeras import ops
+    >>> ops.diagonal([[1, 2], [3, 4]])
+    <Tensor shape=(2,) dtype=int32>
+    array([1, 4], dtype=int32)
+    """
     return _selection(x, lambda array: k.xp.diagonal(array, offset, axis1, axis2), unique=True)
 
 
 @differentiable(inputs=1, shape=shapes.like)
 def tril(x: Any, k: int = 0) -> Any:
-    """The matrices in the last two axes with zeros above diagonal number `k`."""
+    """The matrices in the last two axes with zeros above diagonal number `k`.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.tril(np.ones((2, 2)))
+    <Tensor shape=(2, 2) dtype=float64>
+    array([[1., 0.],
+           [1., 1.]])
+    """
     return _triangle("tril", x, k)
 
 
 @differentiable(inputs=1, shape=shapes.like)
 def triu(x: Any, k: int = 0) -> Any:
-    """The matrices in the last two axes with zeros below diagonal number `k`."""
+    """The matrices in the last two axes with zeros below diagonal number `k`.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> import numpy as np
+    >>> from minikeras import ops
+    >>> ops.triu(np.ones((2, 2)))
+    <Tensor shape=(2, 2) dtype=float64>
+    array([[1., 1.],
+           [0., 1.]])
+    """
     return _triangle("triu", x, k)
 
 

@@ -78,6 +78,9 @@ def erfinv(x: Any) -> Any:
 def i0(x: Any) -> Any:
     """Bessel's modified function of order 0; its derivative, that of order 1, by the trapezoidal rule for its integral.
 
+    Args:
+        x: tensor, array or number.
+
     >>> from minikeras import ops
     >>> ops.i0([0.0, 1.0]).numpy().round(4).tolist()
     [1.0, 1.2661000490188599]

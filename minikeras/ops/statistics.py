@@ -47,6 +47,8 @@ def quantile(x: Any, q: Any, axis: Any = None, method: str = "linear", keepdims:
         q: shares from 0 to 1, of any shape, whose axes come first in the result.
         axis: an axis, several, or (None) all.
         method: what is taken between two values: `"linear"`, `"lower"`, `"higher"`, `"midpoint"` or `"nearest"`.
+        x: tensor, array or number.
+        keepdims: whether the reduced axes stay, with size 1.
 
     Raises:
         ValueError: for another method, and for other shares; those of a tensor give NaN.
@@ -62,6 +64,13 @@ def quantile(x: Any, q: Any, axis: Any = None, method: str = "linear", keepdims:
 def nanquantile(x: Any, q: Any, axis: Any = None, method: str = "linear", keepdims: bool = False) -> Any:
     """`quantile` of the values that are not NaN.
 
+    Args:
+        x: tensor, array or number.
+        q: shares, from 0 to 1 (to 100 in a percentile).
+        axis: the axis, or several; by default all.
+        method: what is taken between two values: `"linear"`, `"lower"`, `"higher"`, `"midpoint"` or `"nearest"`.
+        keepdims: whether the reduced axes stay, with size 1.
+
     >>> from minikeras import ops
     >>> ops.nanquantile([1.0, float("nan"), 3.0], 0.5).numpy().tolist()
     2.0
@@ -72,6 +81,13 @@ def nanquantile(x: Any, q: Any, axis: Any = None, method: str = "linear", keepdi
 @composite(inputs=2, shape=_quantile_shape, takes=2)
 def percentile(x: Any, q: Any, axis: Any = None, method: str = "linear", keepdims: bool = False) -> Any:
     """`quantile` of shares in per cent.
+
+    Args:
+        x: tensor, array or number.
+        q: shares, from 0 to 1 (to 100 in a percentile).
+        axis: the axis, or several; by default all.
+        method: what is taken between two values: `"linear"`, `"lower"`, `"higher"`, `"midpoint"` or `"nearest"`.
+        keepdims: whether the reduced axes stay, with size 1.
 
     >>> from minikeras import ops
     >>> ops.percentile([1.0, 2.0, 4.0], 75).numpy().tolist()
@@ -84,6 +100,13 @@ def percentile(x: Any, q: Any, axis: Any = None, method: str = "linear", keepdim
 def nanpercentile(x: Any, q: Any, axis: Any = None, method: str = "linear", keepdims: bool = False) -> Any:
     """`percentile` of the values that are not NaN.
 
+    Args:
+        x: tensor, array or number.
+        q: shares, from 0 to 1 (to 100 in a percentile).
+        axis: the axis, or several; by default all.
+        method: what is taken between two values: `"linear"`, `"lower"`, `"higher"`, `"midpoint"` or `"nearest"`.
+        keepdims: whether the reduced axes stay, with size 1.
+
     >>> from minikeras import ops
     >>> ops.nanpercentile([1.0, float("nan"), 3.0], 50).numpy().tolist()
     2.0
@@ -95,6 +118,10 @@ def nanpercentile(x: Any, q: Any, axis: Any = None, method: str = "linear", keep
 def median(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """The middle value over an axis, several axes, or (None) all; of an even number the mean of the two in the middle.
 
+    Args:
+        x: tensor, array or number.
+        keepdims: whether the reduced axes stay, with size 1.
+
     >>> from minikeras import ops
     >>> ops.median([3.0, 1.0, 2.0, 10.0]).numpy().tolist()
     2.5
@@ -105,6 +132,11 @@ def median(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 @composite(inputs=1, shape=shapes.reduction)
 def nanmedian(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """`median` of the values that are not NaN.
+
+    Args:
+        x: tensor, array or number.
+        axis: the axis, or several; by default all.
+        keepdims: whether the reduced axes stay, with size 1.
 
     >>> from minikeras import ops
     >>> ops.nanmedian([3.0, 1.0, float("nan")]).numpy().tolist()
@@ -211,6 +243,11 @@ nanargmin = _extreme(reduction.argmin, "nanargmin", math.inf, -1, "2")
 def nanmean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """`mean` of the values that are not NaN.
 
+    Args:
+        x: tensor, array or number.
+        axis: the axis, or several; by default all.
+        keepdims: whether the reduced axes stay, with size 1.
+
     >>> from minikeras import ops
     >>> ops.nanmean([3.0, float("nan"), 2.0]).numpy().tolist()
     2.5
@@ -227,6 +264,11 @@ def _known(x: Any, axis: Any, keepdims: bool) -> Any:
 @composite(inputs=1, shape=shapes.reduction)
 def nanvar(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """`var` of the values that are not NaN.
+
+    Args:
+        x: tensor, array or number.
+        axis: the axis, or several; by default all.
+        keepdims: whether the reduced axes stay, with size 1.
 
     >>> from minikeras import ops
     >>> ops.nanvar([3.0, float("nan"), 2.0]).numpy().tolist()
@@ -245,6 +287,11 @@ def _distances(x: Any, axis: Any) -> Any:
 def nanstd(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """`std` of the values that are not NaN; the gradient is 0 where it is 0.
 
+    Args:
+        x: tensor, array or number.
+        axis: the axis, or several; by default all.
+        keepdims: whether the reduced axes stay, with size 1.
+
     >>> from minikeras import ops
     >>> ops.nanstd([3.0, float("nan"), 2.0]).numpy().tolist()
     0.5
@@ -256,6 +303,10 @@ def nanstd(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 @composite(inputs=1, shape=shapes.reduction)
 def ptp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """The largest value less the smallest, over an axis, several axes, or (None) all.
+
+    Args:
+        x: tensor, array or number.
+        keepdims: whether the reduced axes stay, with size 1.
 
     >>> from minikeras import ops
     >>> ops.ptp([3.0, 1.0, 7.0]).numpy().tolist()
@@ -335,6 +386,7 @@ def searchsorted(sorted_sequence: Any, values: Any, side: str = "left") -> Any:
 
     Args:
         side: `"left"` before equal values, `"right"` after them.
+        sorted_sequence: a rising sequence.
 
     Raises:
         ValueError: where the sequence is no vector.
@@ -355,6 +407,10 @@ def searchsorted(sorted_sequence: Any, values: Any, side: str = "left") -> Any:
 def argpartition(x: Any, kth: int, axis: int | None = -1) -> Any:
     """Indices that put the value number `kth` into its place, smaller ones before it, int32; with None flattened.
 
+    Args:
+        x: tensor, array or number.
+        axis: the axis, or several; by default all.
+
     Raises:
         ValueError: where `kth` is no integer.
 
@@ -373,6 +429,7 @@ def histogram(x: Any, bins: int = 10, range: Any = None) -> Any:
 
     Args:
         range: a pair of the lowest and the highest limit, default those of the values.
+        x: tensor, array or number.
 
     Raises:
         TypeError: where `bins` is no integer.

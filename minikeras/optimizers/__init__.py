@@ -48,8 +48,15 @@ __all__ += ["get", "schedules", "serialize"]
 def get(identifier: Any) -> Any:
     """An optimizer from its name, class or description, or an optimizer itself; None stays None.
 
+    Args:
+        identifier: a name, a configuration, an object, or None.
+
     Raises:
         ValueError: for an unknown name, with the nearest known one, and for what is no optimizer.
+
+    >>> from minikeras import optimizers
+    >>> optimizers.get("adam").name
+    'adam_1'
     """
     if isinstance(identifier, str) and identifier.lower() in ALL:
         identifier = identifier.lower()
@@ -63,11 +70,21 @@ def get(identifier: Any) -> Any:
 
 
 def serialize(optimizer: Optimizer) -> Any:
-    """The description of an optimizer."""
+    """The description of an optimizer.
+
+    >>> from minikeras import optimizers
+    >>> optimizers.serialize(optimizers.SGD(0.5))["class_name"]
+    'SGD'
+    """
     return registry.serialize_keras_object(optimizer)
 
 
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The optimizer that a name or description describes; `custom_objects` maps further names to classes."""
+    """The optimizer that a name or description describes; `custom_objects` maps further names to classes.
+
+    >>> from minikeras import optimizers
+    >>> float(optimizers.deserialize({"class_name": "SGD", "config": {"learning_rate": 0.5}}).learning_rate)
+    0.5
+    """
     with registry.custom_object_scope(custom_objects):
         return get(config)

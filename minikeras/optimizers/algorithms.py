@@ -21,6 +21,14 @@ class SGD(Optimizer):
         learning_rate: see `Optimizer`, as for all further options.
         momentum: between 0 and 1.
         nesterov: whether the momentum of the next step is anticipated (Sutskever et al. 2013).
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> from minikeras import optimizers
+    >>> w = keras.Variable([1.0])
+    >>> optimizers.SGD(0.1, momentum=0.9).apply([np.array([0.5])], [w])
+    >>> w.numpy()
+    array([0.95], dtype=float32)
     """
 
     learning_rate: Any = 0.01
@@ -50,6 +58,14 @@ class RMSprop(Optimizer):
         momentum: of the steps, 0 for none.
         epsilon: keeps the root away from 0; None means the global one.
         centered: whether the gradient's variance stands in the root instead of its mean square.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> from minikeras import optimizers
+    >>> w = keras.Variable([1.0])
+    >>> optimizers.RMSprop(0.1).apply([np.array([0.5])], [w])
+    >>> w.numpy()
+    array([0.6837728], dtype=float32)
     """
 
     learning_rate: Any = 0.001
@@ -93,6 +109,14 @@ class Adam(_Moments):
         beta_1, beta_2: share of the old mean, and of the old mean square, that each step keeps; 0 to below 1.
         epsilon: keeps the divisor away from 0; None means the global one.
         amsgrad: whether the greatest v so far stands in the root.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> from minikeras import optimizers
+    >>> w = keras.Variable([1.0])
+    >>> optimizers.Adam(0.1).apply([np.array([0.5])], [w])
+    >>> w.numpy()
+    array([0.90000063], dtype=float32)
     """
 
     amsgrad: bool = False
@@ -120,6 +144,14 @@ class AdamW(Adam):
     Args:
         learning_rate, beta_1, beta_2, epsilon, amsgrad: as in `Adam`.
         weight_decay: see `Optimizer`, as for all further options.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> from minikeras import optimizers
+    >>> w = keras.Variable([1.0])
+    >>> optimizers.AdamW(0.1, weight_decay=0.01).apply([np.array([0.5])], [w])
+    >>> w.numpy()
+    array([0.89900064], dtype=float32)
     """
 
     weight_decay: Annotated[float, _decay] = 0.004
@@ -139,6 +171,14 @@ class Adagrad(Optimizer):
         learning_rate: see `Optimizer`, as for all further options.
         initial_accumulator_value: what the sum starts from.
         epsilon: keeps the root away from 0; None means the global one.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> from minikeras import optimizers
+    >>> w = keras.Variable([1.0])
+    >>> optimizers.Adagrad(0.1).apply([np.array([0.5])], [w])
+    >>> w.numpy()
+    array([0.9154846], dtype=float32)
     """
 
     learning_rate: Any = 0.001
@@ -164,6 +204,14 @@ class Adadelta(Optimizer):
         learning_rate: see `Optimizer`, as for all further options.
         rho: share of the old mean squares that each step keeps.
         epsilon: keeps the roots away from 0; None means the global one.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> from minikeras import optimizers
+    >>> w = keras.Variable([1.0])
+    >>> optimizers.Adadelta(1.0).apply([np.array([0.5])], [w])
+    >>> w.numpy()
+    array([0.9985858], dtype=float32)
     """
 
     learning_rate: Any = 0.001
@@ -191,6 +239,14 @@ class Adamax(_Moments):
         learning_rate: see `Optimizer`, as for all further options.
         beta_1, beta_2: share of the old mean, and of the old norm, that each step keeps; 0 to below 1.
         epsilon: keeps the divisor away from 0; None means the global one.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> from minikeras import optimizers
+    >>> w = keras.Variable([1.0])
+    >>> optimizers.Adamax(0.1).apply([np.array([0.5])], [w])
+    >>> w.numpy()
+    array([0.90000004], dtype=float32)
     """
 
     _SLOTS = (("momentum", "norm"),)
@@ -211,6 +267,14 @@ class Nadam(_Moments):
         learning_rate: see `Optimizer`, as for all further options.
         beta_1, beta_2: share of the old mean, and of the old mean square, that each step keeps; 0 to below 1.
         epsilon: keeps the divisor away from 0; None means the global one.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> from minikeras import optimizers
+    >>> w = keras.Variable([1.0])
+    >>> optimizers.Nadam(0.1).apply([np.array([0.5])], [w])
+    >>> w.numpy()
+    array([0.8937212], dtype=float32)
     """
 
     def build(self, variables: Iterable[Variable]) -> None:
@@ -242,6 +306,14 @@ class Lion(Optimizer):
         learning_rate: see `Optimizer`, as for all further options.
         beta_1: share of the momentum, the rest being the gradient, in the direction of a step; above 0, at most 1.
         beta_2: share of the old momentum that each step keeps.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> from minikeras import optimizers
+    >>> w = keras.Variable([1.0])
+    >>> optimizers.Lion(0.1).apply([np.array([0.5])], [w])
+    >>> w.numpy()
+    array([0.9], dtype=float32)
     """
 
     learning_rate: Any = 0.001

@@ -108,6 +108,17 @@ class Optimizer(Rated):
 
     Raises:
         ValueError: for numbers that make no sense, such as a negative or infinite learning rate or weight decay.
+
+    >>> import minikeras as keras
+    >>> from minikeras import ops
+    >>> class Plain(keras.optimizers.Optimizer):
+    ...     def update_step(self, gradient, variable, learning_rate):
+    ...         self.assign_sub(variable, gradient * learning_rate)
+    ...
+    >>> w = keras.Variable([1.0])
+    >>> Plain(learning_rate=0.5).apply([ops.ones((1,))], [w])
+    >>> w.numpy()
+    array([0.5], dtype=float32)
     """
 
     _SLOTS: ClassVar[tuple[tuple[str, ...], ...]] = ()  # what `_slot_groups` gives, where that depends on nothing

@@ -33,6 +33,14 @@ class LearningRateSchedule(Value):
     """Base class: a function of the number of completed updates.
 
     A subclass defines `__call__(step)`, which returns the learning rate as a number or tensor, and `get_config`.
+
+    >>> from minikeras import optimizers
+    >>> class Linear(optimizers.schedules.LearningRateSchedule):
+    ...     def __call__(self, step):
+    ...         return 0.1 / (step + 1)
+    ...
+    >>> float(optimizers.SGD(Linear()).learning_rate)
+    0.10000000149011612
     """
 
     def __call__(self, step: Any) -> Any:
@@ -80,6 +88,11 @@ class ExponentialDecay(_Formula):
 
     Args:
         staircase: whether the exponent is rounded down.
+
+    >>> from minikeras import optimizers
+    >>> schedule = optimizers.schedules.ExponentialDecay(0.1, decay_steps=10, decay_rate=0.5)
+    >>> [round(float(schedule(step)), 4) for step in (0, 10, 20)]
+    [0.1, 0.05, 0.025]
     """
 
     initial_learning_rate: AtLeast0
@@ -99,6 +112,11 @@ class InverseTimeDecay(_Formula):
 
     Args:
         staircase: whether `step / decay_steps` is rounded down.
+
+    >>> from minikeras import optimizers
+    >>> schedule = optimizers.schedules.InverseTimeDecay(0.1, decay_steps=1, decay_rate=0.5)
+    >>> [round(float(schedule(step)), 4) for step in (0, 2)]
+    [0.1, 0.05]
     """
 
     initial_learning_rate: AtLeast0
@@ -122,6 +140,11 @@ class PiecewiseConstantDecay(_Formula):
 
     Raises:
         ValueError: for other numbers of them, boundaries that do not increase, and what is no learning rate.
+
+    >>> from minikeras import optimizers
+    >>> schedule = optimizers.schedules.PiecewiseConstantDecay([10, 20], [0.1, 0.01, 0.001])
+    >>> [round(float(schedule(step)), 4) for step in (5, 15, 25)]
+    [0.1, 0.01, 0.001]
     """
 
     boundaries: Sequence[float]
@@ -152,6 +175,11 @@ class PolynomialDecay(_Formula):
     Args:
         cycle: whether, past `decay_steps`, the rate rises again and falls over a multiple of `decay_steps`; without it
             the end rate stays.
+
+    >>> from minikeras import optimizers
+    >>> schedule = optimizers.schedules.PolynomialDecay(0.1, decay_steps=100, end_learning_rate=0.0)
+    >>> [round(float(schedule(step)), 4) for step in (0, 50, 100)]
+    [0.1, 0.05, 0.0]
     """
 
     initial_learning_rate: AtLeast0
@@ -179,6 +207,11 @@ class CosineDecay(_Formula):
         alpha: fraction of the rate that is left at the end.
         warmup_target: the rate at the end of the warm-up, which the decay starts from; None means no warm-up.
         warmup_steps: its length.
+
+    >>> from minikeras import optimizers
+    >>> schedule = optimizers.schedules.CosineDecay(0.1, decay_steps=100)
+    >>> [round(float(schedule(step)), 4) for step in (0, 50, 100)]
+    [0.1, 0.05, 0.0]
     """
 
     initial_learning_rate: AtLeast0
@@ -205,6 +238,11 @@ class CosineDecayRestarts(_Formula):
         t_mul: how much longer each period is than the one before.
         m_mul: factor on the rate at each restart.
         alpha: fraction of the initial rate that is left at the end of a period.
+
+    >>> from minikeras import optimizers
+    >>> schedule = optimizers.schedules.CosineDecayRestarts(0.1, first_decay_steps=100)
+    >>> [round(float(schedule(step)), 4) for step in (0, 50, 100)]
+    [0.1, 0.05, 0.1]
     """
 
     initial_learning_rate: AtLeast0
@@ -237,12 +275,26 @@ registry.builtin("keras.optimizers.schedules", PiecewiseConstantDecay, CosineDec
 
 
 def serialize(learning_rate_schedule: LearningRateSchedule) -> Any:
-    """The description of a schedule."""
+    """The description of a schedule.
+
+    Args:
+        learning_rate_schedule: the schedule.
+
+    >>> from minikeras import optimizers
+    >>> optimizers.schedules.serialize(optimizers.schedules.CosineDecay(0.1, 10))["class_name"]
+    'CosineDecay'
+    """
     return registry.serialize_keras_object(learning_rate_schedule)
 
 
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The schedule that a description describes; `custom_objects` maps further names to classes."""
+    """The schedule that a description describes; `custom_objects` maps further names to classes.
+
+    >>> from minikeras import optimizers
+    >>> config = {"initial_learning_rate": 0.1, "decay_steps": 10}
+    >>> optimizers.schedules.deserialize({"class_name": "CosineDecay", "config": config}).decay_steps
+    10
+    """
     return registry.deserialize_keras_object(config, custom_objects=custom_objects)
 
 

@@ -72,6 +72,16 @@ def image_dataset_from_directory(
         FileNotFoundError: where `directory` is no folder.
         ValueError: for arguments that do not fit each other or the files; while iterating, for a damaged picture.
         ImportError: without Pillow.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> import os, tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> os.mkdir(os.path.join(folder, "cats"))
+    >>> keras.utils.save_img(os.path.join(folder, "cats", "1.png"), np.zeros((8, 8, 3)))
+    >>> data = keras.utils.image_dataset_from_directory(folder, image_size=(4, 4), verbose=False)
+    >>> [pictures.shape for pictures, labels in data]
+    [(1, 4, 4, 3)]
     """
     one_of("color_mode", color_mode, COLOR_MODES)
     if isinstance(image_size, int):

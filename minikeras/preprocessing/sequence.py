@@ -39,6 +39,11 @@ def pad_sequences(
 
     Raises:
         ValueError: for what are not sequences, elements of different shapes, or an unknown `padding` or `truncating`.
+
+    >>> import minikeras as keras
+    >>> keras.utils.pad_sequences([[1], [2, 3, 4]], maxlen=3)
+    array([[0, 0, 1],
+           [2, 3, 4]], dtype=int32)
     """
     if not hasattr(sequences, "__len__") or isinstance(sequences, (str, bytes, dict)):
         raise ValueError(f"pad_sequences expects a list of sequences, got {type(sequences).__name__}.")
@@ -91,6 +96,15 @@ class TimeseriesGenerator(PyDataset):
 
     Raises:
         ValueError: if `data` and `targets` differ in length, or nothing is left to be a target.
+
+    >>> import numpy as np
+    >>> from minikeras.preprocessing.sequence import TimeseriesGenerator
+    >>> windows, targets = TimeseriesGenerator(np.arange(6), np.arange(6), length=3, batch_size=2)[0]
+    >>> windows
+    array([[0, 1, 2],
+           [1, 2, 3]])
+    >>> targets
+    array([3, 4])
     """
 
     def __init__(
@@ -201,6 +215,10 @@ def make_sampling_table(size: int, sampling_factor: float = 1e-5) -> np.ndarray:
 
     Returns:
         A float64 array of shape `(size,)`.
+
+    >>> from minikeras.preprocessing.sequence import make_sampling_table
+    >>> make_sampling_table(3).round(4)
+    array([0.0032, 0.0032, 0.0055])
     """
     sampling_factor = number("sampling_factor", sampling_factor, above=0)
     rank = np.arange(whole("size", size, 0))
@@ -236,6 +254,11 @@ def skipgrams(
 
     Returns:
         The pairs and their labels.
+
+    >>> from minikeras.preprocessing.sequence import skipgrams
+    >>> couples, labels = skipgrams([1, 2, 3], 4, window_size=1, negative_samples=0.0, shuffle=False)
+    >>> couples
+    [[1, 2], [2, 1], [2, 3], [3, 2]]
     """
     if isinstance(sequence, (str, dict)) or not hasattr(sequence, "__getitem__"):
         raise ValueError(f"sequence must be a list of numbers of words, got {sequence!r}.")

@@ -34,6 +34,12 @@ def split_dataset(
     Raises:
         TypeError: for data or sizes of another type.
         ValueError: for no data, or sizes that leave a part empty or do not fit together.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> left, right = keras.utils.split_dataset(np.arange(10), left_size=0.8)
+    >>> len(list(left)), len(list(right))
+    (8, 2)
     """
     if left_size is None and right_size is None:
         raise ValueError("split_dataset needs left_size or right_size, got None for both.")

@@ -31,6 +31,10 @@ def text_to_word_sequence(input_text: str, filters: str = FILTERS, lower: bool =
 
     Returns:
         The words, in order.
+
+    >>> from minikeras.preprocessing.text import text_to_word_sequence
+    >>> text_to_word_sequence("The cat, again!")
+    ['the', 'cat', 'again']
     """
     _check_cut(filters, split)
     if not isinstance(input_text, str):
@@ -52,6 +56,17 @@ def one_hot(
     """Number the words of a text by Python's `hash`, from 1 to `n - 1`; see `hashing_trick`.
 
     Python salts its hashes: the numbers differ from one run to the next unless `PYTHONHASHSEED` is set.
+
+    Args:
+        input_text: the text.
+        filters: characters that are dropped.
+        lower: whether texts become lower case.
+        split: what stands between words.
+        analyzer: a function that makes words of a text.
+
+    >>> from minikeras.preprocessing.text import one_hot
+    >>> len(one_hot("the cat", 100))
+    2
     """
     return hashing_trick(input_text, n, hash, filters, lower, split, analyzer)
 
@@ -77,6 +92,10 @@ def hashing_trick(
 
     Returns:
         A number from 1 to `n - 1` for each word.
+
+    >>> from minikeras.preprocessing.text import hashing_trick
+    >>> hashing_trick("the cat", 100, hash_function="md5")
+    [51, 3]
     """
     n = whole("n", n, 2)
     if hash_function not in (None, "md5") and not callable(hash_function):
@@ -117,6 +136,12 @@ class Tokenizer(UserFacing):
         word_index, index_word: the number of each word (all of them, whatever `num_words`), and the reverse.
         index_docs: in how many texts the word of each number occurs.
         document_count: the number of texts seen.
+
+    >>> from minikeras.preprocessing.text import Tokenizer
+    >>> tokenizer = Tokenizer()
+    >>> tokenizer.fit_on_texts(["the cat", "the dog"])
+    >>> tokenizer.texts_to_sequences(["the dog"])
+    [[1, 3]]
     """
 
     def __init__(
@@ -275,8 +300,15 @@ def _texts(texts: Any) -> Iterable[Any]:
 def tokenizer_from_json(json_string: str) -> Tokenizer:
     """The tokenizer that `Tokenizer.to_json` described.
 
+    Args:
+        json_string: what `to_json` gave.
+
     Raises:
         ValueError: for what is not such a description.
+
+    >>> from minikeras.preprocessing.text import Tokenizer, tokenizer_from_json
+    >>> tokenizer_from_json(Tokenizer(num_words=10).to_json()).num_words
+    10
     """
     try:
         config = dict(json.loads(json_string)["config"])

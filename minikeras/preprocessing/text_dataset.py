@@ -53,6 +53,15 @@ def text_dataset_from_directory(
     Raises:
         FileNotFoundError: where `directory` is no folder.
         ValueError: for arguments that do not fit each other or the files.
+
+    >>> import minikeras as keras
+    >>> import pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> (folder / "good").mkdir()
+    >>> _ = (folder / "good" / "1.txt").write_text("a fine text")
+    >>> data = keras.utils.text_dataset_from_directory(folder, verbose=False)
+    >>> data.class_names
+    ['good']
     """
     one_of("format", format, FORMATS)
     options = Options(

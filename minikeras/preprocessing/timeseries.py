@@ -47,6 +47,12 @@ def timeseries_dataset_from_array(
 
     Raises:
         ValueError: for a stride, rate or index that does not fit the data.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> data = keras.utils.timeseries_dataset_from_array(np.arange(10), None, sequence_length=3, batch_size=8)
+    >>> [windows.shape for windows in data]
+    [(8, 3)]
     """
     one_of("format", format, ("tf", "grain"))
     sequence_length = whole("sequence_length", sequence_length, 1)

@@ -47,6 +47,14 @@ def save_model(
     Raises:
         ValueError: for another ending, or a model that holds what cannot be described; nothing is written then.
         FileExistsError: where the file exists and `overwrite` is False.
+
+    >>> import minikeras as keras
+    >>> from minikeras import layers
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.keras")
+    >>> keras.models.save_model(keras.Sequential([keras.Input((3,)), layers.Dense(2)]), path)
+    >>> os.path.exists(path)
+    True
     """
     if kwargs or zipped is False:
         raise ValueError(f"save_model writes one .keras archive, got {sorted(kwargs) or ['zipped']}; leave them out.")
@@ -83,6 +91,14 @@ def load_model(
     Raises:
         FileNotFoundError: where there is no file.
         ValueError: for a file that is damaged, of another kind, or that describes what is not known.
+
+    >>> import minikeras as keras
+    >>> from minikeras import layers
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.keras")
+    >>> keras.Sequential([keras.Input((3,)), layers.Dense(2)]).save(path)
+    >>> keras.models.load_model(path).output_shape
+    (None, 2)
     """
     path = existing(as_path(filepath, (".keras",), "Models"))
     config, weights, files = read_members(path)

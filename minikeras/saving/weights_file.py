@@ -87,6 +87,14 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True) -> None:
     Raises:
         ValueError: for a model without weights yet, or another ending.
         FileExistsError: where the file exists and `overwrite` is False.
+
+    >>> import minikeras as keras
+    >>> from minikeras import layers
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.weights.h5")
+    >>> keras.saving.save_weights(keras.Sequential([keras.Input((3,)), layers.Dense(2)]), path)
+    >>> os.path.exists(path)
+    True
     """
     path = as_path(filepath, (".weights.h5",), "Weights")
     if not model.built:
@@ -140,6 +148,14 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwarg
 
     Raises:
         ValueError: for a file that is damaged, does not fit the model, or holds links or arrays stored elsewhere.
+
+    >>> import minikeras as keras
+    >>> from minikeras import layers
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.weights.h5")
+    >>> model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    >>> keras.saving.save_weights(model, path)
+    >>> keras.saving.load_weights(model, path)
     """
     path = as_path(filepath, (".weights.h5", ".keras", ".h5", ".hdf5"), "Weights")
     older = not path.name.endswith((".weights.h5", ".keras"))

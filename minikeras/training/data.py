@@ -58,6 +58,21 @@ class PyDataset:
         use_multiprocessing: prepare them in processes, each with a copy of the dataset, instead of threads; the dataset
             must be picklable, and the program guarded by `if __name__ == "__main__":` where its class is defined there.
         max_queue_size: how many batches are prepared beyond the one in use.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> from minikeras import layers
+    >>> class Ones(keras.utils.PyDataset):
+    ...     def __len__(self):
+    ...         return 3
+    ...     def __getitem__(self, index):
+    ...         return np.ones((4, 2)), np.ones((4, 1))
+    ...
+    >>> model = keras.Sequential([layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> history = model.fit(Ones(), verbose=0)
+    >>> len(history.epoch)
+    1
     """
 
     workers, use_multiprocessing, max_queue_size = _Setting(1, 0), _Setting(False), _Setting(10, 0)
@@ -96,7 +111,15 @@ class PyDataset:
 
 
 def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
-    """The parts of a batch: `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`; what is absent is None."""
+    """The parts of a batch: `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`; what is absent is None.
+
+    Args:
+        data: a batch: x, (x,), (x, y) or (x, y, sample_weight).
+
+    >>> import minikeras as keras
+    >>> keras.utils.unpack_x_y_sample_weight((1, 2))
+    (1, 2, None)
+    """
     if isinstance(data, list):
         data = tuple(data)
     if not isinstance(data, tuple):
@@ -107,7 +130,12 @@ def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
 
 
 def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-    """The shortest of `x`, `(x, y)` and `(x, y, sample_weight)` that holds them."""
+    """The shortest of `x`, `(x, y)` and `(x, y, sample_weight)` that holds them.
+
+    >>> import minikeras as keras
+    >>> keras.utils.pack_x_y_sample_weight(1, 2)
+    (1, 2)
+    """
     if sample_weight is not None:
         return x, y, sample_weight
     return (x, y) if y is not None else (x if not isinstance(x, (list, tuple)) else (x,))

@@ -72,6 +72,15 @@ def get_file(
         ValueError: without `origin`, for an `fname` with folders, for another sum than the expected one, or for an
             archive that is damaged or puts files outside of its folder.
         OSError: if the network or the disk says no.
+
+    >>> import minikeras as keras
+    >>> import os, tempfile
+    >>> os.environ["KERAS_HOME"] = tempfile.mkdtemp()
+    >>> folder = os.path.join(os.environ["KERAS_HOME"], "datasets")
+    >>> os.makedirs(folder)
+    >>> _ = open(os.path.join(folder, "a.txt"), "w").write("here")
+    >>> os.path.basename(keras.utils.get_file("a.txt", "https://example.com/a.txt"))
+    'a.txt'
     """
     if origin is None:
         raise ValueError("get_file needs the address of the file, got origin=None; pass origin='https://...'.")

@@ -23,6 +23,12 @@ def get_source_inputs(tensor: Any) -> list[Any]:
 
     Returns:
         A list of symbolic tensors; `[tensor]` for one that is an input itself.
+
+    >>> import minikeras as keras
+    >>> from minikeras import layers
+    >>> x = keras.Input((3,), name="x")
+    >>> [source.name for source in keras.utils.get_source_inputs(layers.Dense(2)(x))]
+    ['x']
     """
     if getattr(tensor, "_keras_history", None) is None:
         return [tensor]

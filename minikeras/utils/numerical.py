@@ -35,6 +35,11 @@ def to_categorical(x: Any, num_classes: int | None = None, dtype: Any = "float64
 
     Raises:
         ValueError: for labels that are negative, too large or not whole numbers, or without labels and `num_classes`.
+
+    >>> import minikeras as keras
+    >>> keras.utils.to_categorical([0, 2], num_classes=3)
+    array([[1., 0., 0.],
+           [0., 0., 1.]])
     """
     num_classes = whole("num_classes", num_classes, 0, optional=True)
     if _is_tensor(x):
@@ -84,6 +89,11 @@ def normalize(x: Any, axis: int | None = -1, order: int | float = 2) -> Any:
 
     Raises:
         ValueError: for what is no array of numbers, an axis that it has not got, and an order that is no number.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> keras.utils.normalize(np.array([[3.0, 4.0]]))
+    array([[0.6, 0.8]])
     """
     if _is_tensor(x):
         norm = ops.norm(x, order, axis, keepdims=True)

@@ -15,8 +15,18 @@ def set_random_seed(seed: int) -> None:
 
     What is built and drawn afterwards, in the same order, is the same in every run.
 
+    Args:
+        seed: a whole number.
+
     Raises:
         ValueError: for what is not a whole number.
+
+    >>> import minikeras as keras
+    >>> keras.utils.set_random_seed(1)
+    >>> first = keras.random.normal((2,)).numpy()
+    >>> keras.utils.set_random_seed(1)
+    >>> bool((keras.random.normal((2,)).numpy() == first).all())
+    True
     """
     seeds.set_seed(seed)
     number = seeds.whole_number(seed)
@@ -29,6 +39,12 @@ def clear_session(free_memory: bool = True) -> None:
 
     Args:
         free_memory: accepted for familiarity; models free their memory with their last reference.
+
+    >>> import minikeras as keras
+    >>> from minikeras import layers
+    >>> keras.backend.clear_session()
+    >>> layers.Dense(1).name
+    'dense'
     """
     reset_names()
     config.reset_dtype_policy()

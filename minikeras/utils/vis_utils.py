@@ -41,10 +41,21 @@ def model_to_dot(
 
     Args:
         subgraph: whether to return a cluster that can be added to another graph.
+        show_dtype: whether types are shown.
+        show_layer_names: whether names are shown.
+        rankdir: `"TB"` for top to bottom, `"LR"` for left to right.
+        expand_nested: whether models inside are drawn open.
+        dpi: dots per inch.
+        show_layer_activations: whether activations are shown.
+        show_trainable: whether what is trained is marked.
+        splines: how lines run: `"ortho"`, `"curved"`, ...
 
     Raises:
         ImportError: without pydot.
         ValueError: for a model that is not built.
+
+    >>> import minikeras as keras
+    >>> graph = keras.utils.model_to_dot(model, show_shapes=True)  # doctest: +SKIP
     """
     options = dict(
         show_shapes=show_shapes, show_dtype=show_dtype, show_layer_names=show_layer_names,
@@ -95,6 +106,9 @@ def plot_model(
     Raises:
         ImportError: where a picture is wanted and Graphviz is not installed (a notebook is told instead).
         ValueError: for a model that is not built, or if Graphviz refuses.
+
+    >>> import minikeras as keras
+    >>> keras.utils.plot_model(model, "model.png", show_shapes=True)  # doctest: +SKIP
     """
     options = dict(
         show_shapes=show_shapes, show_dtype=show_dtype, show_layer_names=show_layer_names,

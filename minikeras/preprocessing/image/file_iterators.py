@@ -161,6 +161,17 @@ class DirectoryIterator(FileIterator):
         interpolation, keep_aspect_ratio: how pictures are resized, as in `load_img`.
         on_error: `"raise"` the error of a picture that cannot be read, or `"skip"` it: it is missing in its batch,
             which then has fewer, and `skipped` counts it.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> import os, tempfile
+    >>> from minikeras.preprocessing.image import DirectoryIterator, ImageDataGenerator
+    >>> folder = tempfile.mkdtemp()
+    >>> os.mkdir(os.path.join(folder, "cats"))
+    >>> keras.utils.save_img(os.path.join(folder, "cats", "1.png"), np.zeros((8, 8, 3)))
+    >>> DirectoryIterator(folder, ImageDataGenerator(), target_size=(4, 4)).class_indices
+    Found 1 images belonging to 1 classes.
+    {'cats': 0}
     """
 
     allowed_class_modes = ("categorical", "binary", "sparse", "input", None)

@@ -66,6 +66,14 @@ def load_img(
             `PIL.Image.MAX_IMAGE_PIXELS` pixels (178,956,970 together, unless it is set).
         FileNotFoundError, PermissionError: from opening it.
         ValueError: for an unknown color mode or interpolation.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "picture.png")
+    >>> keras.utils.save_img(path, np.zeros((4, 6, 3)))
+    >>> keras.utils.load_img(path, target_size=(2, 3)).size
+    (3, 2)
     """
     image_module = _pillow("load_img")
     if isinstance(color_mode, bool):  # the second argument of Keras 2's load_img
@@ -130,6 +138,11 @@ def img_to_array(img: Any, data_format: str | None = None, dtype: Any = None) ->
 
     Raises:
         ValueError: for what has neither rank 2 nor rank 3.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> keras.utils.img_to_array(keras.utils.array_to_img(np.zeros((4, 6, 3)))).shape
+    (4, 6, 3)
     """
     channels_first = config.standardize_data_format(data_format) == "channels_first"
     array = np.asarray(img, dtype=config.floatx() if dtype is None else dtype)
@@ -155,6 +168,11 @@ def array_to_img(x: Any, data_format: str | None = None, scale: bool = True, dty
 
     Raises:
         ValueError: for another rank or number of channels.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> keras.utils.array_to_img(np.zeros((4, 6, 3))).size
+    (6, 4)
     """
     image_module = _pillow("array_to_img")
     channels_first = config.standardize_data_format(data_format) == "channels_first"
@@ -187,6 +205,14 @@ def save_img(
         x, data_format, scale: as in `array_to_img`.
         file_format: such as `"png"`; default what the path ends in.
         **kwargs: for `PIL.Image.Image.save`.
+
+    >>> import numpy as np
+    >>> import minikeras as keras
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "picture.png")
+    >>> keras.utils.save_img(path, np.zeros((4, 6, 3)))
+    >>> os.path.exists(path)
+    True
     """
     if file_format is None and isinstance(path, (str, os.PathLike)):
         file_format = os.path.splitext(os.fspath(path))[1][1:].lower() or None

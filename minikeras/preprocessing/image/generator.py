@@ -118,6 +118,13 @@ class ImageDataGenerator(Fielded):
 
     Raises:
         ValueError: for arguments that make no sense, such as a range that is no finite number.
+
+    >>> import numpy as np
+    >>> from minikeras.preprocessing.image import ImageDataGenerator
+    >>> changes = ImageDataGenerator(rescale=1 / 255, horizontal_flip=True)
+    >>> pictures, labels = next(changes.flow(np.ones((8, 6, 6, 3)), np.zeros(8), batch_size=4))
+    >>> pictures.shape
+    (4, 6, 6, 3)
     """
 
     featurewise_center: bool = False

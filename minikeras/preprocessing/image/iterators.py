@@ -45,6 +45,10 @@ class Iterator(PyDataset):
         index_array: the order of the epoch, None before the first batch.
         batch_index: the place of the next batch that `next` gives.
         total_batches_seen: batches given so far.
+
+    >>> from minikeras.preprocessing.image import Iterator
+    >>> len(Iterator(10, 4, shuffle=False, seed=None))
+    3
     """
 
     white_list_formats = ("png", "jpg", "jpeg", "bmp", "ppm", "tif", "tiff")
@@ -342,6 +346,11 @@ class NumpyArrayIterator(PictureIterator):
 
     Raises:
         ValueError: for data of unequal lengths or another rank, an unknown subset, or subsets of different classes.
+
+    >>> import numpy as np
+    >>> from minikeras.preprocessing.image import ImageDataGenerator, NumpyArrayIterator
+    >>> len(NumpyArrayIterator(np.ones((8, 6, 6, 3)), np.zeros(8), ImageDataGenerator(), batch_size=3))
+    3
     """
 
     def __init__(

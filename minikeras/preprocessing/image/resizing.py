@@ -112,6 +112,11 @@ def smart_resize(
 
     Raises:
         ValueError: for a size that is not two numbers, another rank, or an unknown interpolation.
+
+    >>> import numpy as np
+    >>> from minikeras.preprocessing.image import smart_resize
+    >>> smart_resize(np.ones((10, 20, 3)), (5, 5)).shape
+    (5, 5, 3)
     """
     if not isinstance(size, (list, tuple)) or len(size) != 2:
         raise ValueError(f"size must be (height, width), got {size!r}.")

@@ -96,6 +96,13 @@ def apply_affine_transform(
     Raises:
         ValueError: for another rank, axes that are not 0, 1 and 2 with the channels first or last, and numbers, a
             fill mode or an order that are none.
+
+    >>> import numpy as np
+    >>> from minikeras.preprocessing.image import apply_affine_transform
+    >>> picture = np.arange(4.0).reshape(2, 2, 1)
+    >>> apply_affine_transform(picture, theta=90, row_axis=0, col_axis=1, channel_axis=2)[..., 0]
+    array([[1.00000000e+00, 3.00000000e+00],
+           [2.22044605e-16, 2.00000000e+00]])
     """
     x = _picture(x, row_axis, col_axis, channel_axis)
     theta, tx, ty, shear = number("theta", theta), number("tx", tx), number("ty", ty), number("shear", shear)
@@ -151,7 +158,16 @@ def _as_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def apply_channel_shift(x: Any, intensity: float, channel_axis: int = 0) -> np.ndarray:
-    """Add `intensity` to every channel of a picture of rank 3, clipped to its least and largest value."""
+    """Add `intensity` to every channel of a picture of rank 3, clipped to its least and largest value.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> import numpy as np
+    >>> from minikeras.preprocessing.image import apply_channel_shift
+    >>> apply_channel_shift(np.array([[[0.0], [10.0]]]), 5.0, channel_axis=2)[..., 0]
+    array([[ 5., 10.]])
+    """
     x = _of_rank_3(x)
     return np.clip(x + number("intensity", intensity), x.min(), x.max())
 
@@ -168,6 +184,11 @@ def apply_brightness_shift(x: Any, brightness: float, scale: bool = True) -> np.
 
     Returns:
         A picture of type `config.floatx()`.
+
+    >>> import numpy as np
+    >>> from minikeras.preprocessing.image import apply_brightness_shift
+    >>> apply_brightness_shift(np.full((1, 1, 3), 100.0), 0.5, scale=False)
+    array([[[50., 50., 50.]]], dtype=float32)
     """
     x, brightness = _of_rank_3(x), number("brightness", brightness)
     first = config.image_data_format() == "channels_first"
@@ -222,7 +243,22 @@ def random_rotation(
     cval: float = 0.0,
     interpolation_order: int = 1,
 ) -> np.ndarray:
-    """Rotate a picture by up to `rg` degrees to either side; the other arguments as in `apply_affine_transform`."""
+    """Rotate a picture by up to `rg` degrees to either side; the other arguments as in `apply_affine_transform`.
+
+    Args:
+        x: tensor, array or number.
+        row_axis: where the rows are.
+        col_axis: where the columns are.
+        channel_axis: where the channels are.
+        fill_mode: what stands outside: `"nearest"`, `"constant"`, `"reflect"` or `"wrap"`.
+        cval: the value outside for `"constant"`.
+        interpolation_order: 0 for the nearest pixel, 1 for bilinear.
+
+    >>> import numpy as np
+    >>> from minikeras.preprocessing.image import random_rotation
+    >>> random_rotation(np.ones((3, 4, 4)), 30).shape
+    (3, 4, 4)
+    """
     rg = number("rg", rg)
     theta = np.random.uniform(-rg, rg)
     axes = row_axis, col_axis, channel_axis
@@ -240,7 +276,22 @@ def random_shift(
     cval: float = 0.0,
     interpolation_order: int = 1,
 ) -> np.ndarray:
-    """Shift a picture sideways by up to the part `wrg` of its width, and up or down by up to `hrg` of its height."""
+    """Shift a picture sideways by up to the part `wrg` of its width, and up or down by up to `hrg` of its height.
+
+    Args:
+        x: tensor, array or number.
+        row_axis: where the rows are.
+        col_axis: where the columns are.
+        channel_axis: where the channels are.
+        fill_mode: what stands outside: `"nearest"`, `"constant"`, `"reflect"` or `"wrap"`.
+        cval: the value outside for `"constant"`.
+        interpolation_order: 0 for the nearest pixel, 1 for bilinear.
+
+    >>> import numpy as np
+    >>> from minikeras.preprocessing.image import random_shift
+    >>> random_shift(np.ones((3, 4, 4)), 0.2, 0.2).shape
+    (3, 4, 4)
+    """
     x, wrg, hrg = _picture(x, row_axis, col_axis, channel_axis), number("wrg", wrg), number("hrg", hrg)
     tx = np.random.uniform(-wrg, wrg) * x.shape[col_axis]
     ty = np.random.uniform(-hrg, hrg) * x.shape[row_axis]
@@ -258,7 +309,22 @@ def random_shear(
     cval: float = 0.0,
     interpolation_order: int = 1,
 ) -> np.ndarray:
-    """Shear a picture by up to `intensity` degrees to either side."""
+    """Shear a picture by up to `intensity` degrees to either side.
+
+    Args:
+        x: tensor, array or number.
+        row_axis: where the rows are.
+        col_axis: where the columns are.
+        channel_axis: where the channels are.
+        fill_mode: what stands outside: `"nearest"`, `"constant"`, `"reflect"` or `"wrap"`.
+        cval: the value outside for `"constant"`.
+        interpolation_order: 0 for the nearest pixel, 1 for bilinear.
+
+    >>> import numpy as np
+    >>> from minikeras.preprocessing.image import random_shear
+    >>> random_shear(np.ones((3, 4, 4)), 10).shape
+    (3, 4, 4)
+    """
     intensity = number("intensity", intensity)
     shear = np.random.uniform(-intensity, intensity)
     axes = row_axis, col_axis, channel_axis
@@ -275,7 +341,22 @@ def random_zoom(
     cval: float = 0.0,
     interpolation_order: int = 1,
 ) -> np.ndarray:
-    """Zoom a picture, both axes by factors of their own, between the two numbers of `zoom_range`."""
+    """Zoom a picture, both axes by factors of their own, between the two numbers of `zoom_range`.
+
+    Args:
+        x: tensor, array or number.
+        row_axis: where the rows are.
+        col_axis: where the columns are.
+        channel_axis: where the channels are.
+        fill_mode: what stands outside: `"nearest"`, `"constant"`, `"reflect"` or `"wrap"`.
+        cval: the value outside for `"constant"`.
+        interpolation_order: 0 for the nearest pixel, 1 for bilinear.
+
+    >>> import numpy as np
+    >>> from minikeras.preprocessing.image import random_zoom
+    >>> random_zoom(np.ones((3, 4, 4)), (0.8, 1.2)).shape
+    (3, 4, 4)
+    """
     zoom_range = two_numbers("zoom_range", "the least and the largest zoom", zoom_range)
     zx, zy = (1, 1) if zoom_range == [1, 1] else np.random.uniform(zoom_range[0], zoom_range[1], 2)
     axes = row_axis, col_axis, channel_axis
@@ -283,12 +364,31 @@ def random_zoom(
 
 
 def random_channel_shift(x: Any, intensity_range: float, channel_axis: int = 0) -> np.ndarray:
-    """Shift the values of a picture by up to `intensity_range`; see `apply_channel_shift`."""
+    """Shift the values of a picture by up to `intensity_range`; see `apply_channel_shift`.
+
+    Args:
+        x: tensor, array or number.
+
+    >>> import numpy as np
+    >>> from minikeras.preprocessing.image import random_channel_shift
+    >>> random_channel_shift(np.ones((4, 4, 3)), 0.1, channel_axis=2).shape
+    (4, 4, 3)
+    """
     x, intensity_range = _of_rank_3(x), number("intensity_range", intensity_range)
     return apply_channel_shift(x, np.random.uniform(-intensity_range, intensity_range), channel_axis)
 
 
 def random_brightness(x: Any, brightness_range: Any, scale: bool = True) -> np.ndarray:
-    """Multiply a picture's brightness by a factor between the two of `brightness_range`."""
+    """Multiply a picture's brightness by a factor between the two of `brightness_range`.
+
+    Args:
+        x: tensor, array or number.
+        scale: whether pixels are rescaled to 0 to 255 first and back after.
+
+    >>> import numpy as np
+    >>> from minikeras.preprocessing.image import random_brightness
+    >>> random_brightness(np.ones((4, 4, 3)), (0.5, 1.5)).shape
+    (4, 4, 3)
+    """
     x, brightness_range = _of_rank_3(x), two_numbers("brightness_range", "the least and the largest", brightness_range)
     return apply_brightness_shift(x, np.random.uniform(brightness_range[0], brightness_range[1]), scale)
