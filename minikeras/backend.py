@@ -207,17 +207,35 @@ def update_sub(x: Variable, decrement: Any) -> Variable:
 
 
 def ones_like(x: Any, dtype: Any = None, name: str | None = None) -> Any:
-    """Ones in the shape (and type) of `x`."""
+    """Ones in the shape (and type) of `x`.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.get_value(K.ones_like(np.array([1.0, 2.0])))
+    array([1., 1.])
+    """
     return ops.ones_like(x, dtype)
 
 
 def zeros_like(x: Any, dtype: Any = None, name: str | None = None) -> Any:
-    """Zeros in the shape (and type) of `x`."""
+    """Zeros in the shape (and type) of `x`.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.get_value(K.zeros_like(np.array([1.0, 2.0])))
+    array([0., 0.])
+    """
     return ops.zeros_like(x, dtype)
 
 
 def eye(size: Any, dtype: Any = None, name: str | None = None) -> Variable:
-    """A variable of the matrix of this size (one number, or a pair) with ones on its diagonal."""
+    """A variable of the matrix of this size (one number, or a pair) with ones on its diagonal.
+
+    >>> from minikeras import backend as K
+    >>> K.get_value(K.eye(2))
+    array([[1., 0.],
+           [0., 1.]], dtype=float32)
+    """
     rows, columns = size if isinstance(size, (list, tuple)) else (size, size)
     return variable(ops.eye(rows, columns, dtype=standardize_dtype(dtype)), dtype, name)
 
@@ -227,6 +245,11 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = "int32") ->
 
     Args:
         step: between two values.
+
+    >>> from minikeras import backend as K
+    >>> K.arange(0, 6, 2)
+    <Tensor shape=(3,) dtype=int32>
+    array([0, 2, 4], dtype=int32)
     """
     return ops.cast(ops.arange(start, stop, step), dtype)
 
@@ -647,6 +670,11 @@ def reshape(x: Any, shape: Any) -> Any:
 
     Args:
         x: tensor, array or number.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.reshape(np.ones((2, 3)), (3, 2)).shape
+    (3, 2)
     """
     return ops.reshape(x, shape)
 
@@ -656,6 +684,11 @@ def expand_dims(x: Any, axis: int = -1) -> Any:
 
     Args:
         x: tensor, array or number.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.expand_dims(np.ones((2, 3))).shape
+    (2, 3, 1)
     """
     return ops.expand_dims(x, axis)
 
@@ -666,6 +699,12 @@ def tile(x: Any, n: Any) -> Any:
     Args:
         x: tensor, array or number.
         n: how often, for each axis.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.tile(np.array([1.0, 2.0]), 2)
+    <Tensor shape=(4,) dtype=float64>
+    array([1., 2., 1., 2.])
     """
     return ops.tile(x, n)
 
@@ -843,9 +882,28 @@ def bias_add(x: Any, bias: Any, data_format: Any = None) -> Any:
     return x + (ops.reshape(bias, (-1, *(1,) * (len(x.shape) - 2))) if first and len(bias.shape) == 1 else bias)
 
 
-def _named(function: Any, name: str, meaning: str | None) -> Any:
+_ARGUMENTS = {
+    "x": "tensor, array or number.",
+    "y": "the same; both broadcast together.",
+    "kernel": "tensor of (*window, channels in, channels out).",
+    "pool_size": "size of the window.",
+    "strides": "steps between windows.",
+    "padding": '`"valid"` (none) or `"same"`.',
+    "data_format": '`"channels_last"` or `"channels_first"`, default the global one.',
+    "dilation_rate": "steps within a window.",
+    "pool_mode": '`"max"` or `"avg"`.',
+    "axis": "the axis, or several; by default all.",
+    "keepdims": "whether the reduced axes stay, with size 1.",
+}
+
+
+def _named(function: Any, name: str, meaning: str, call: str, shape: tuple[int, ...]) -> Any:
+    """A function of a family under its own name, with a docstring that shows the shape of a call's result."""
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = meaning
+    code = function.__code__
+    told = "".join(f"\n        {one}: {_ARGUMENTS[one]}" for one in code.co_varnames[: code.co_argcount])
+    example = f">>> from minikeras import backend as K\n    >>> K.{name}({call}).shape\n    {shape}\n    "
+    function.__doc__ = f"{meaning}\n\n    Args:{told}\n\n    {example}"
     return function
 
 
@@ -855,7 +913,10 @@ def _convolution(operation: Callable, meaning: str, name: str) -> Callable[..., 
     ) -> Any:
         return operation(x, kernel, strides, padding, data_format, dilation_rate)
 
-    return _named(convolve, name, f"{meaning}, as `ops.{operation.__name__}` does it.")
+    rank, filters = int(name[-2]), 1 if operation is ops.depthwise_conv else 4
+    call = f"K.ones({(1, *[5] * rank, 2)}), K.ones({(*[3] * rank, 2, filters)})"
+    shape = (1, *[3] * rank, 2 if filters == 1 else filters)
+    return _named(convolve, name, f"{meaning}, as `ops.{operation.__name__}` does it.", call, shape)
 
 
 conv1d = _convolution(ops.conv, "Convolution of sequences", "conv1d")
@@ -905,7 +966,9 @@ def _pooling(meaning: str, name: str) -> Callable[..., Any]:
             raise ValueError(f"{name} takes 'max' or 'avg' for pool_mode, got {pool_mode!r}.")
         return (ops.max_pool if pool_mode == "max" else ops.average_pool)(x, pool_size, strides, padding, data_format)
 
-    return _named(pool, name, f"The largest values of windows of {meaning}, or the means with `pool_mode='avg'`.")
+    rank = int(name[-2])
+    call, text = f"K.ones({(1, *[4] * rank, 1)}), {(2,) * rank}", f"The largest values of windows of {meaning}"
+    return _named(pool, name, f"{text}, or the means with `pool_mode='avg'`.", call, (1, *[3] * rank, 1))
 
 
 pool2d = _pooling("pictures", "pool2d")
@@ -1009,7 +1072,7 @@ def _reduction(name: str, meaning: str) -> Callable[..., Any]:
         x = ops.cast(x, config.floatx()) if name in _OF_FLOATS and str(x.dtype) == "bool" else x
         return operation(x, axis=axis, keepdims=keepdims)
 
-    return _named(reduce, name, f"{meaning} over an axis or several, over all by default.")
+    return _named(reduce, name, f"{meaning} over an axis or several, over all by default.", "K.ones((2, 3)), 1", (2,))
 
 
 _OF_FLOATS = ("mean", "std", "var")
@@ -1058,6 +1121,12 @@ def cumsum(x: Any, axis: int = 0) -> Any:
 
     Args:
         x: tensor, array or number.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.cumsum(np.array([1.0, 2.0, 3.0]))
+    <Tensor shape=(3,) dtype=float64>
+    array([1., 3., 6.])
     """
     return ops.cumsum(x, axis)
 
@@ -1067,12 +1136,25 @@ def cumprod(x: Any, axis: int = 0) -> Any:
 
     Args:
         x: tensor, array or number.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.cumprod(np.array([1.0, 2.0, 3.0]))
+    <Tensor shape=(3,) dtype=float64>
+    array([1., 2., 6.])
     """
     return ops.cumprod(x, axis)
 
 
 def clip(x: Any, min_value: Any, max_value: Any) -> Any:
-    """`x` limited to `min_value ... max_value`; of limits in the wrong order the lower one counts for both."""
+    """`x` limited to `min_value ... max_value`; of limits in the wrong order the lower one counts for both.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.clip(np.array([-2.0, 2.0]), -1.0, 1.0)
+    <Tensor shape=(2,) dtype=float64>
+    array([-1.,  1.])
+    """
     if isinstance(min_value, (int, float)) and isinstance(max_value, (int, float)) and max_value < min_value:
         max_value = min_value
     return ops.clip(x, -math.inf if min_value is None else min_value, math.inf if max_value is None else max_value)
@@ -1084,6 +1166,13 @@ def one_hot(indices: Any, num_classes: int) -> Any:
     Args:
         indices: whole numbers.
         num_classes: size of the new axis.
+
+    >>> import numpy as np
+    >>> from minikeras import backend as K
+    >>> K.one_hot(np.array([0, 2]), 3)
+    <Tensor shape=(2, 3) dtype=float32>
+    array([[1., 0., 0.],
+           [0., 0., 1.]], dtype=float32)
     """
     return ops.one_hot(indices, num_classes)
 
@@ -1091,7 +1180,9 @@ def one_hot(indices: Any, num_classes: int) -> Any:
 def _of_two(name: str) -> Callable[[Any, Any], Any]:
     operation = getattr(ops, name)
 
-    return _named(lambda x, y: operation(x, y), name, operation.__doc__)
+    return _named(
+        lambda x, y: operation(x, y), name, f"`ops.{name}` of two tensors.", "K.ones((2,)), K.ones((2,))", (2,)
+    )
 
 
 equal, not_equal = _of_two("equal"), _of_two("not_equal")

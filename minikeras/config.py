@@ -328,6 +328,9 @@ def set_backend(backend: str) -> None:
 
     Raises:
         ValueError: for what is no backend of Keras either.
+
+    >>> import minikeras as keras
+    >>> keras.config.set_backend("jax")  # doctest: +SKIP
     """
     if backend not in _BACKENDS:
         raise ValueError(f"Keras's backends are {_BACKENDS}, got {backend!r}; minikeras needs none, leave this out.")
@@ -338,7 +341,11 @@ def set_backend(backend: str) -> None:
 
 
 def enable_unsafe_deserialization() -> None:
-    """Accepted with a warning: code from files never runs in minikeras, whatever is asked for."""
+    """Accepted with a warning: code from files never runs in minikeras, whatever is asked for.
+
+    >>> import minikeras as keras
+    >>> keras.config.enable_unsafe_deserialization()  # doctest: +SKIP
+    """
     warnings.warn(
         "Code from files never runs in minikeras, so enable_unsafe_deserialization() changes nothing; pass functions "
         "that a file names to load_model() as custom_objects.",
@@ -534,7 +541,12 @@ class DTypePolicy:
 
 
 class FloatDTypePolicy(DTypePolicy):
-    """An older name of `DTypePolicy`, which files have."""
+    """An older name of `DTypePolicy`, which files have.
+
+    >>> import minikeras as keras
+    >>> keras.FloatDTypePolicy("float32").name
+    'float32'
+    """
 
 
 _dtype_policy: DTypePolicy | None = None

@@ -391,7 +391,9 @@ class Documentation:
             word = re.compile(rf"^    ([\w, ]*, )?{name}\b[\w, ]*:|`{name}`")
             for base in owner.__mro__:
                 documentation = vars(base).get("__doc__")
-                told = documentation.entries if isinstance(documentation, Documentation) else []
+                if isinstance(documentation, str):
+                    documentation = Documentation(documentation)
+                told = documentation.entries if documentation is not None else []
                 entry = next((one for one in told if word.search(one)), None)
                 if entry is not None:
                     entries += [entry] if entry not in entries else []

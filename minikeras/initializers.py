@@ -176,6 +176,9 @@ class RandomInitializer(Initializer):
 class RandomNormal(RandomInitializer):
     """Normal values.
 
+    Args:
+        mean, stddev: of the distribution.
+
     >>> from minikeras import initializers
     >>> initializers.RandomNormal(stddev=0.01, seed=1)((2, 3)).shape
     (2, 3)

@@ -11,7 +11,12 @@ from minikeras.lazy import offer_names
 
 
 class MAP_TO_NONE:
-    """What a function of `traverse` returns where None is to be in the place of a part."""
+    """What a function of `traverse` returns where None is to be in the place of a part.
+
+    >>> import minikeras as keras
+    >>> keras.tree.traverse(lambda part: keras.tree.MAP_TO_NONE if part == 2 else None, [1, 2])
+    [1, None]
+    """
 
 
 def is_nested(structure: Any) -> bool:
@@ -97,6 +102,7 @@ def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -
     """The same structure with `func` applied to each leaf, together with the leaves at its place in the others.
 
     Args:
+        structures: one or several of the same structure.
         none_is_leaf: whether `func` is called for None too, which else stays.
 
     Raises:

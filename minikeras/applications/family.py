@@ -42,6 +42,11 @@ def submodule(name: str, mode: str) -> Any:
 
         Returns:
             Pictures of floating type; `x` itself for networks that scale it themselves.
+
+        >>> import numpy as np
+        >>> from minikeras import applications
+        >>> applications.vgg16.preprocess_input(np.zeros((1, 2, 2, 3))).shape
+        (1, 2, 2, 3)
         """
         return imagenet_utils.preprocess_input(x, data_format, mode) if mode else x
 

@@ -172,6 +172,8 @@ class Variable(Tensor):
         shape: needed where `initializer` is a function.
         dtype: default `floatx()`, or the value's own where it is an integer or boolean array.
         trainable: whether gradients are computed for it.
+        autocast: whether layers compute with it in their own type.
+        aggregation: accepted for familiarity.
         name: last part of its `path`.
 
     >>> import minikeras as keras

@@ -25,7 +25,14 @@ Padding = Annotated[str, lambda layer, name, value: choice(layer, name, value, l
 
 
 class Windowed(Spatial):
-    """What all convolutions share: the geometry, the bias and the activation."""
+    """What all convolutions share: the geometry, the bias and the activation.
+
+    Args:
+        strides, padding, dilation_rate: steps between windows, `"valid"` or `"same"`, steps within a window.
+        data_format: `"channels_last"` or `"channels_first"`, default `config.image_data_format()`.
+        activation: name or function, default none.
+        use_bias, bias_initializer, bias_regularizer, bias_constraint: whether a bias is added, and its settings.
+    """
 
     kernel_size: Any
     strides: Any

@@ -30,6 +30,9 @@ class InputLayer(Layer):
         batch_size: fixed batch size, default open.
         dtype: default `floatx()`.
         batch_shape: shape with the batch axis, instead of `shape` and `batch_size`.
+        input_tensor: a symbolic tensor that is the entrance.
+        optional: whether None may be passed.
+        sparse, ragged: accepted for familiarity.
 
     >>> import minikeras as keras
     >>> from minikeras import layers

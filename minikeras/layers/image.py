@@ -385,7 +385,10 @@ class RandomHeight(RandomLength):
 
 
 class RandomWidth(RandomLength):
-    """In training pictures of a random width, one for a batch; arguments as for `RandomHeight`.
+    """In training pictures of a random width, one for a batch.
+
+    Args:
+        factor, interpolation, seed: as for `RandomHeight`.
 
     >>> import numpy as np
     >>> from minikeras._legacy.layers import RandomWidth

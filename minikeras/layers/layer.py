@@ -106,7 +106,7 @@ class Layer(Calling):
         autocast: whether float inputs are cast to that type.
         name: default the class name in snake case with a number.
         input_shape, input_dim, batch_input_shape: on the first layer of a `Sequential`: the shape of its input.
-        weights: initial weights, set when the layer is built.
+        weights, initial_weights: set when the layer is built.
 
     >>> import numpy as np
     >>> import minikeras as keras

@@ -47,7 +47,15 @@ from minikeras.utils.checks import flag
 
 @group
 class Plain:
-    """Of a cell without gates."""
+    """Of a cell without gates.
+
+    Args:
+        units: size of the state and of an output.
+        activation: name or function.
+        use_bias: whether a bias is added.
+        kernel_initializer, recurrent_initializer, bias_initializer: default `"glorot_uniform"`, `"orthogonal"` and
+            `"zeros"`.
+    """
 
     units: Positive[int]
     activation: Activation = "tanh"
@@ -59,7 +67,15 @@ class Plain:
 
 @group
 class Gated:
-    """Of a cell with gates."""
+    """Of a cell with gates.
+
+    Args:
+        units: size of the state and of an output.
+        activation, recurrent_activation: name or function, of the values and of the gates.
+        use_bias: whether a bias is added.
+        kernel_initializer, recurrent_initializer, bias_initializer: default `"glorot_uniform"`, `"orthogonal"` and
+            `"zeros"`.
+    """
 
     units: Positive[int]
     activation: Activation = "tanh"
@@ -72,14 +88,22 @@ class Gated:
 
 @group
 class Forgetting(Gated):
-    """Of an LSTM."""
+    """Of an LSTM.
+
+    Args:
+        unit_forget_bias: whether the forget gate's bias begins at 1.
+    """
 
     unit_forget_bias: bool = True
 
 
 @group
 class Penalised:
-    """The penalties."""
+    """The penalties.
+
+    Args:
+        kernel_regularizer, recurrent_regularizer, bias_regularizer: of the weights, default none.
+    """
 
     kernel_regularizer: Regularizer = None
     recurrent_regularizer: Regularizer = None
@@ -96,7 +120,12 @@ class Watched(Penalised):
 
 @group
 class Limited(Penalised):
-    """What follows the penalties: constraints and dropout."""
+    """What follows the penalties: constraints and dropout.
+
+    Args:
+        kernel_constraint, recurrent_constraint, bias_constraint: projections after each update, default none.
+        dropout, recurrent_dropout: shares of the inputs and of the states that are dropped in training.
+    """
 
     kernel_constraint: Constraint = None
     recurrent_constraint: Constraint = None
@@ -107,14 +136,25 @@ class Limited(Penalised):
 
 @group
 class Seeded:
-    """Of a layer of cells with gates."""
+    """Of a layer of cells with gates.
+
+    Args:
+        seed: of the dropout.
+    """
 
     seed: Any = None
 
 
 @group
 class Sequences:
-    """Of a layer, as for `RNN`."""
+    """Of a layer, as for `RNN`.
+
+    Args:
+        return_sequences, return_state: whether all outputs are returned, and the last states beside them.
+        go_backwards: whether the steps are taken from the last one.
+        stateful: whether the last states are the first ones of the next batch.
+        unroll: accepted for familiarity.
+    """
 
     return_sequences: bool = False
     return_state: bool = False
@@ -255,7 +295,7 @@ def _known(activation: Any) -> bool:
 class SimpleRNNCell(Limited, Plain, _Cell):
     """One step of `SimpleRNN`: `h = activation(x @ kernel + bias + h @ recurrent_kernel)`.
 
-    Arguments as for `SimpleRNN`.
+    Arguments as for `SimpleRNN`, and `seed`, of the dropout.
 
     >>> import numpy as np
     >>> from minikeras import layers
@@ -276,7 +316,7 @@ class SimpleRNNCell(Limited, Plain, _Cell):
 
 @declared
 class LSTMCell(Limited, Forgetting, _Cell):
-    """One step of `LSTM`, on the states [h, c].  Arguments as for `LSTM`.
+    """One step of `LSTM`, on the states [h, c].  Arguments as for `LSTM`, and `seed`, of the dropout.
 
     >>> import numpy as np
     >>> from minikeras import layers
@@ -318,7 +358,7 @@ class LSTMCell(Limited, Forgetting, _Cell):
 
 @declared
 class GRUCell(Limited, Gated, _Cell):
-    """One step of `GRU`.  Arguments as for `GRU`.
+    """One step of `GRU`.  Arguments as for `GRU` (`reset_after` too), and `seed`, of the dropout.
 
     >>> import numpy as np
     >>> from minikeras import layers

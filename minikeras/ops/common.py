@@ -172,8 +172,12 @@ def elementary(
 def named(function: Callable, name: str, meaning: str, call: str = "", result: str = "") -> Callable:
     """A function of a family under its own name, with a docstring: what it does, and what a call returns."""
     function.__name__ = function.__qualname__ = name
-    example = f"\n\n    >>> from minikeras import ops\n    >>> {call}\n    {result}\n    "
-    function.__doc__ = meaning + (example if call else "")
+    inputs = function.__code__.co_varnames[: function.__code__.co_argcount]
+    call, result = (call, result) if call else (f"ops.{name}({', '.join(['[1.0]'] * len(inputs))}).shape", "(1,)")
+    kinds = "tensors, arrays or numbers, which broadcast together." if inputs[1:] else "tensor, array or number."
+    arguments = f"    {', '.join(inputs)}: {kinds}"
+    example = f">>> from minikeras import ops\n    >>> {call}\n    {result}\n    "
+    function.__doc__ = "\n\n    ".join([meaning, f"Args:\n    {arguments}", example])
     return function
 
 

@@ -333,7 +333,7 @@ def tanh(x: Any) -> Any:
 
 arcsinh = elementary("arcsinh", "The inverse of `sinh`.", lambda g, x: g / k.xp.sqrt(x * x + 1))
 arccosh = elementary("arccosh", "The inverse of `cosh`, not negative.", lambda g, x: g / k.xp.sqrt(x * x - 1))
-arctanh = elementary("arctanh", "The inverse of `tanh`.", lambda g, x: g / (1 - x * x))
+arctanh = elementary("arctanh", "The inverse of `tanh`.", lambda g, x: g / (1 - x * x), example=("[0.0]", "[0.0]"))
 
 
 @elementwise(keras="keras.src.ops.math.Erf")

@@ -55,8 +55,8 @@ def get(identifier: Any) -> Any:
         ValueError: for an unknown name, with the nearest known one, and for what is no optimizer.
 
     >>> from minikeras import optimizers
-    >>> optimizers.get("adam").name
-    'adam_1'
+    >>> type(optimizers.get("adam")).__name__
+    'Adam'
     """
     if isinstance(identifier, str) and identifier.lower() in ALL:
         identifier = identifier.lower()

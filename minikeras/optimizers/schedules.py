@@ -173,6 +173,7 @@ class PolynomialDecay(_Formula):
     """From the initial rate to the end rate as `(1 - step / decay_steps) ** power`.
 
     Args:
+        initial_learning_rate, end_learning_rate: the rates at step 0 and at the end.
         cycle: whether, past `decay_steps`, the rate rises again and falls over a multiple of `decay_steps`; without it
             the end rate stays.
 
@@ -203,6 +204,7 @@ class CosineDecay(_Formula):
     """Half a cosine from the initial rate to `alpha` times it, after a linear warm-up (Loshchilov and Hutter 2016).
 
     Args:
+        initial_learning_rate: the rate at step 0.
         decay_steps: length of the decay, counted from the end of the warm-up.
         alpha: fraction of the rate that is left at the end.
         warmup_target: the rate at the end of the warm-up, which the decay starts from; None means no warm-up.
@@ -234,6 +236,7 @@ class CosineDecayRestarts(_Formula):
     """Cosine decay that starts again and again (SGDR, Loshchilov and Hutter 2016).
 
     Args:
+        initial_learning_rate: the rate at step 0.
         first_decay_steps: length of the first period.
         t_mul: how much longer each period is than the one before.
         m_mul: factor on the rate at each restart.
