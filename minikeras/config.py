@@ -13,7 +13,7 @@ from typing import Any
 from minikeras.lazy import offer_names
 
 _FLOAT_TYPES = ("float16", "float32", "float64", "bfloat16")
-_NUMBER_TYPES = frozenset(
+NUMBER_TYPES = frozenset(
     ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), *_FLOAT_TYPES)
     + ("complex64", "complex128")
 )
@@ -148,7 +148,7 @@ def standardize_dtype(dtype: Any) -> str:
         return "complex64"
     name = dtype if isinstance(dtype, str) else getattr(dtype, "name", None) or getattr(dtype, "__name__", None)
     name = "int32" if name == "int" else name
-    if name not in _NUMBER_TYPES:
+    if name not in NUMBER_TYPES:
         raise ValueError(f"A dtype is the name of a number type such as 'float32', got {dtype!r}.")
     if name == "bfloat16":
         importlib.import_module("ml_dtypes")  # from then on NumPy knows the name

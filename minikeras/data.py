@@ -179,6 +179,12 @@ class Dataset:
     def __bool__(self) -> bool:
         return True
 
+    def __repr__(self) -> str:
+        size = self.cardinality()
+        known = {INFINITE_CARDINALITY: "without an end"}.get(size, f"of {size}" if size >= 0 else "of unknown length")
+        steps = " > ".join(type(step).__name__.strip("_").lower() for step in self._steps())
+        return f"<Dataset {known}: {steps}>"
+
     @user_facing
     def cardinality(self) -> int:
         """The number of elements, `INFINITE_CARDINALITY` (-1) or `UNKNOWN_CARDINALITY` (-2)."""

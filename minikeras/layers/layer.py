@@ -6,7 +6,7 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from minikeras import constraints, initializers, journal, regularizers
 from minikeras.autodiff.symbolic import SymbolicNode, snake_case, unique_name
 from minikeras.autodiff.tape import is_recording
 from minikeras.autodiff.tensor import Tensor, Variable, assign_all, substituted
-from minikeras.config import standardize_dtype
+from minikeras.config import NUMBER_TYPES, standardize_dtype
 from minikeras.declared import Converted, declared, field, fields, is_declared
 from minikeras.layers.calling import Calling
 from minikeras.layers.context import context, naming, within
@@ -90,6 +90,35 @@ def _wrap_build(build: Callable) -> Callable:
         self.built = True
 
     return building
+
+
+_METHOD = TypeVar("_METHOD", bound=Callable[..., Any])
+_ORDER_OF_KERAS_2 = ("name", "shape", "dtype", "initializer", "regularizer", "trainable", "constraint")
+
+
+def _name_first(add_weight: _METHOD) -> _METHOD:
+    """Let `add_weight` be called with the name and the shape first, with Keras 2's order of the arguments.
+
+    The third one may be the initializer; those that are not given are the layer's fields for a weight of this name.
+    """
+
+    @functools.wraps(add_weight)
+    def called(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if args and isinstance(args[0], str):
+            given = dict(zip(_ORDER_OF_KERAS_2, args, strict=False))
+            third = given.get("dtype")
+            if third is not None and not isinstance(third, np.dtype) and third not in NUMBER_TYPES:
+                given["initializer"] = given.pop("dtype")
+            twice = given.keys() & kwargs.keys()
+            if twice or len(args) > len(_ORDER_OF_KERAS_2):
+                raise TypeError(f"add_weight() got multiple values for argument {min(twice, default='name')!r}")
+            given.update(kwargs)
+            names = ("initializer", "regularizer", "constraint")
+            given.update(zip(names, self._settings_of(args[0], *map(given.get, names)), strict=True))
+            return add_weight(self, **given)
+        return add_weight(self, *args, **kwargs)
+
+    return called  # type: ignore[return-value]
 
 
 @declared(kw_only=True)
@@ -192,6 +221,7 @@ class Layer(Calling):
         """Create the weights for inputs of this shape; layers without weights need not define it."""
 
     @user_facing
+    @_name_first
     def add_weight(
         self,
         shape: Any = None,
@@ -205,7 +235,7 @@ class Layer(Calling):
         overwrite_with_gradient: bool = False,
         name: str | None = None,
     ) -> Variable:
-        """Create a weight of this layer: `add_weight(shape, ...)`.
+        """Create a weight of this layer: `add_weight(shape, ...)`, or `add_weight(name, shape, ...)` as in Keras 2.
 
         In a declared layer `add_weight("kernel", shape)` takes the initializer, regularizer and constraint from the
         fields `kernel_initializer`, ...; of `"recurrent_kernel"` from `recurrent_initializer`, ..., if these are there.
@@ -217,10 +247,6 @@ class Layer(Calling):
             trainable, regularizer, constraint: as on a layer.
             name: last part of the weight's path.
         """
-        if isinstance(shape, str):  # Keras 2: add_weight(name, shape, ...)
-            name, shape, initializer = shape, initializer, (dtype if not isinstance(dtype, np.dtype) else None)
-            dtype = None
-            initializer, regularizer, constraint = self._settings_of(name, initializer, regularizer, constraint)
         if self.built and context.entry is not None and context.building is None:
             self._refuse(
                 "calls add_weight() in call(), which would make another weight at every call; make it in build(), or "

@@ -11,8 +11,9 @@ import numpy as np
 from minikeras import config
 from minikeras import kernels as k
 from minikeras.autodiff import shapes
-from minikeras.autodiff.op import Op, differentiable
-from minikeras.autodiff.tensor import FLOATS
+from minikeras.autodiff.op import Op, differentiable, stacked
+from minikeras.autodiff.operands import raw
+from minikeras.autodiff.tensor import FLOATS, Tensor
 
 NUMBERS = (bool, int, float)
 
@@ -167,6 +168,12 @@ def elementary(
     call = f"ops.{name}({example[0]}).numpy().tolist()" if example else ""
     forward.__module__ = slope.__module__
     return differentiable(named(forward, name, meaning, call, *example[1:]), shape=shapes.same, **options)
+
+
+def tensors_of(*values: Any) -> list[Any]:
+    """Lists and numbers as tensors; what has a shape, and None, as it is."""
+    stacks = [value if value is None or hasattr(value, "shape") else stacked(value) for value in values]
+    return [value if value is None or hasattr(value, "shape") else Tensor(as_array(raw(value))) for value in stacks]
 
 
 def named(function: Callable, name: str, meaning: str, call: str = "", result: str = "") -> Callable:

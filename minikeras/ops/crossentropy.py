@@ -15,7 +15,7 @@ from minikeras.autodiff.operands import raw
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops import numpy as fine
 from minikeras.ops.activation import sigmoid, softmax
-from minikeras.ops.common import as_array, as_float, as_type, unbroadcast
+from minikeras.ops.common import as_array, as_float, as_type, tensors_of, unbroadcast
 
 KERAS_MODULE = "keras.src.ops.nn"
 
@@ -178,6 +178,8 @@ def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False
     <Tensor shape=(1,) dtype=float64>
     array([0.22314355])
     """
+    if isinstance(target, (list, tuple)) or isinstance(output, (list, tuple)):
+        target, output = tensors_of(target, output)
     if target.shape != output.shape:
         raise ValueError(_of_different_shape(target, output))
     if axis not in (-1, len(output.shape) - 1):
@@ -225,6 +227,8 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
     <Tensor shape=(1,) dtype=float64>
     array([0.22314355])
     """
+    if isinstance(target, (list, tuple)) or isinstance(output, (list, tuple)):
+        target, output = tensors_of(target, output)
     if len(target.shape) == len(output.shape) and target.shape[-1] == 1:
         target = fine.squeeze(target, -1)
     if axis not in (-1, len(output.shape) - 1):
@@ -309,6 +313,8 @@ def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> 
     <Tensor shape=(1,) dtype=float64>
     array([0.22314355])
     """
+    if isinstance(target, (list, tuple)) or isinstance(output, (list, tuple)):
+        target, output = tensors_of(target, output)
     if tuple(target.shape) != tuple(output.shape):
         raise ValueError(
             f"binary_crossentropy needs targets and predictions of one shape, got {tuple(target.shape)} and "

@@ -11,6 +11,7 @@ from minikeras.autodiff import shapes
 from minikeras.autodiff.op import composite, differentiable
 from minikeras.ops import core
 from minikeras.ops import numpy as fine
+from minikeras.ops.common import tensors_of
 
 KERAS_MODULE = "keras.src.ops.nn"
 
@@ -71,6 +72,7 @@ def layer_normalization(
     if kwargs:
         raise TypeError(f"layer_normalization got unknown arguments {sorted(kwargs)}; check their spelling.")
     epsilon = config.epsilon() if epsilon is None else epsilon
+    x, gamma, beta = tensors_of(x, gamma, beta)
     ndim = len(x.shape)
     axes = sorted(shapes.place_of(i, ndim) for i in (axis if isinstance(axis, (list, tuple)) else [axis]))
     last = list(range(ndim - len(axes), ndim))
@@ -160,6 +162,7 @@ def batch_normalization(
     array([[-1.],
            [ 1.]])
     """
+    x, mean, variance, offset, scale = tensors_of(x, mean, variance, offset, scale)
     factor = fine.rsqrt(variance + epsilon)
     if scale is not None:
         factor = factor * scale

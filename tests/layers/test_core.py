@@ -124,3 +124,21 @@ def test_the_tensor_of_an_input_is_not_contradicted():
             layers.InputLayer(input_tensor=tensor, **wrong)
     with pytest.warns(UserWarning, match=r"takes shape=\(2, 3\), not input_shape"):
         assert layers.InputLayer(input_shape=(2, 3), batch_size=4).batch_shape == (4, 2, 3)
+
+
+def test_weights_are_added_in_the_order_of_keras_2() -> None:
+    layer = layers.Layer()
+    named = [
+        layer.add_weight("a", (2,), initializer="ones"),
+        layer.add_weight("b", shape=[2]),
+        layer.add_weight("c", (2,), "float32", "ones", None, False),
+        layer.add_weight("d", (2,), "ones"),
+    ]
+    assert [(one.name, one.shape, one.trainable) for one in named] == [
+        *[(name, (2,), True) for name in "ab"],
+        ("c", (2,), False),
+        ("d", (2,), True),
+    ]
+    assert [float(one.numpy()[0]) for one in (named[0], *named[2:])] == [1, 1, 1]
+    with pytest.raises(TypeError, match="multiple values for argument 'shape'"):
+        layer.add_weight("e", (2,), shape=(3,))

@@ -435,3 +435,12 @@ def test_padding_in_capitals() -> None:
             np.testing.assert_array_equal(op(x, kernel, padding=padding.upper()), op(x, kernel, padding=padding))
             shape = op(KerasTensor(x.shape), kernel, padding=padding.upper()).shape
             assert shape == op(x, kernel, padding=padding).shape
+
+
+def test_lists_are_taken_as_tensors() -> None:
+    close = np.testing.assert_allclose
+    close(ops.binary_crossentropy([1.0], [0.5]), [np.log(2)], rtol=1e-6)
+    close(ops.categorical_crossentropy([[0.0, 1.0]], [[0.5, 0.5]]), [np.log(2)], rtol=1e-6)
+    close(ops.sparse_categorical_crossentropy([1], [[0.5, 0.5]]), [np.log(2)], rtol=1e-6)
+    close(ops.batch_normalization([[1.0], [3.0]], [2.0], [1.0], -1, epsilon=0.0), [[-1.0], [1.0]], rtol=1e-6)
+    close(ops.layer_normalization([[1.0, 3.0]], epsilon=0.0), [[-1.0, 1.0]], rtol=1e-6)

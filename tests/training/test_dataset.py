@@ -235,3 +235,9 @@ def test_training_on_a_dataset():
         model.fit(dataset, y, verbose=0)
     shuffled = Dataset.from_arrays(x, y).shuffle(60, seed=1).batch(16)
     assert trained(shuffled)[1] == trained(Dataset.from_arrays(x, y).shuffle(60, seed=1).batch(16))[1]
+
+
+def test_a_dataset_says_what_it_is() -> None:
+    rows = data.Dataset.from_tensor_slices(np.zeros((5, 3)))
+    assert repr(rows.shuffle(5).batch(2)) == "<Dataset of 3: rows > shuffled > batched>"
+    assert repr(rows.repeat()) == "<Dataset without an end: rows > repeated>"
