@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-PAGE = "docs/compatibility.md"  # of the project: what differs from Keras
+PAGE = "https://github.com/minikeras/minikeras/blob/main/docs/compatibility.md"  # what differs from Keras
 
 
 @functools.cache
@@ -23,7 +23,7 @@ def remedy_for(name: str) -> str | None:
 
     >>> from minikeras.elsewhere import remedy_for
     >>> remedy_for("minikeras.utils.Config")
-    'keras.utils.Config is not part of minikeras; use a dict (see docs/compatibility.md).'
+    'keras.utils.Config is not part of minikeras; use a dict (see https://github.com/...docs/compatibility.md).'
     """
     parts = name.split(".")[1:]
     for length in range(len(parts), 0, -1):

@@ -238,6 +238,6 @@ def test_training_on_a_dataset():
 
 
 def test_a_dataset_says_what_it_is() -> None:
-    rows = data.Dataset.from_tensor_slices(np.zeros((5, 3)))
+    rows = Dataset.from_tensor_slices(np.zeros((5, 3)))
     assert repr(rows.shuffle(5).batch(2)) == "<Dataset of 3: rows > shuffled > batched>"
     assert repr(rows.repeat()) == "<Dataset without an end: rows > repeated>"
