@@ -150,7 +150,7 @@ CASES = {
     "an optimizer's argument": (lambda: optimizers.Adam(foo=1), ValueError, "Adam"),
     "a metric's argument": (lambda: metrics.Precision(thresholds=[3]), ValueError, "Precision"),
     "a loss's argument": (lambda: losses.MeanSquaredError(reduction="foo"), ValueError, "MeanSquaredError"),
-    "a callback's argument": (lambda: callbacks.LambdaCallback(foo=len), ValueError, "LambdaCallback"),
+    "a callback's argument": (lambda: callbacks.EarlyStopping(patience=-1), ValueError, "EarlyStopping"),
     "a misspelt initializer": (lambda: keras.initializers.get("foo"), ValueError, "get"),
     "Sequential.add": (lambda: keras.Sequential().add(3), ValueError, "add"),
     "Sequential": (lambda: keras.Sequential([3]), ValueError, "Sequential"),

@@ -47,11 +47,15 @@ def test_the_penalty_of_a_linear_critic() -> None:
 # ---------------------------------------------------------------- every operation
 
 
-REFUSED = {"gammainc"}  # the operations whose gradients cannot be differentiated again
+# segment_prod goes pair by pair, and divides where nothing is 0
+REFUSED = {
+    "gammainc",
+    "scatter_update(4x2,array,3x2,reduction=mul)",
+}  # the operations whose gradients cannot be differentiated again
 
 
 def check_second_order(case: Case, function: Any) -> None:
-    if case.name not in REFUSED:
+    if not {case.name, str(case)} & REFUSED:
         check_gradients(function, *case.inputs(), order=2, directions=1)
         return
     with pytest.raises(NotImplementedError, match="cannot be differentiated again"):

@@ -102,7 +102,9 @@ def test_every_operation_has_a_rule_that_says_what_it_gives(case: Case) -> None:
 
 
 def test_no_public_operation_is_without_a_rule() -> None:
-    missing = {op.__name__ for op in vars(ops).values() if isinstance(op, Op) and op.shape is None}
+    missing = {
+        op.__name__ for op in [getattr(ops, name) for name in dir(ops)] if isinstance(op, Op) and op.shape is None
+    }
     assert missing == BY_VALUES | {"map", "scan", "vectorized_map"}  # whose results are a user's function's
 
 
@@ -136,7 +138,11 @@ def alike(data: st.DataObject, *arrays: Tensor) -> list[list[bool]]:
     return [free[most - a.ndim :] for a in arrays]
 
 
-BINARY = [op for op in vars(ops).values() if isinstance(op, Op) and op.shape is shapes.broadcast and op.count == 2]
+BINARY = [
+    op
+    for op in [getattr(ops, name) for name in dir(ops)]
+    if isinstance(op, Op) and op.shape is shapes.broadcast and op.count == 2
+]
 
 
 @pytest.mark.parametrize("op", sorted({op for op in BINARY if "cross" not in op.__name__}, key=str), ids=str)
@@ -432,7 +438,7 @@ def test_the_producer_of_a_tensor_is_known() -> None:
 
 def test_an_operation_looks_like_a_function() -> None:
     assert list(inspect.signature(ops.softmax).parameters) == ["x", "axis"]
-    assert inspect.getdoc(ops.add) == "`x1 + x2`." and ops.add.__module__ == "minikeras.ops.elementwise"
+    assert str(inspect.getdoc(ops.add)).startswith("`x1 + x2`.") and ops.add.__module__ == "minikeras.ops.elementwise"
     assert inspect.isroutine(ops.add) and callable(ops.add) and not isinstance(ops.add, type)
     assert pickle.loads(pickle.dumps(ops.add)) is ops.add is copy.deepcopy(ops.add)
     assert "softmax(x: 'Any', axis: 'Any' = -1)" in pydoc.render_doc(ops.softmax, renderer=pydoc.plaintext)
