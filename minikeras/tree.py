@@ -131,7 +131,7 @@ def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -
 def _mapped(func: Callable, structure: Any) -> Any:
     if isinstance(structure, (list, tuple)) and not hasattr(structure, "_fields"):
         return type(structure)([_mapped(func, item) for item in structure])
-    if not is_nested(structure):
+    if not isinstance(structure, (tuple, dict, deque)):
         return func(structure)
     parts = structure if isinstance(structure, dict) else dict(enumerate(structure))
     return _rebuilt(structure, {key: _mapped(func, part) for key, part in parts.items()})

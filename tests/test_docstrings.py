@@ -47,7 +47,7 @@ class Checker(doctest.OutputChecker):
         if super().check_output(want, got, optionflags):
             return True
         wanted, found = NUMBER.findall(want), NUMBER.findall(got)
-        same_words = NUMBER.sub("#", want).split() == NUMBER.sub("#", got).split()
+        same_words = re.sub(r"\s", "", NUMBER.sub("#", want)) == re.sub(r"\s", "", NUMBER.sub("#", got))
         if not same_words or len(wanted) != len(found):
             return False
         return bool(np.allclose([float(n) for n in wanted], [float(n) for n in found], rtol=1e-4, atol=1e-6))

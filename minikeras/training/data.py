@@ -172,7 +172,7 @@ def to_arrays(data: Any, role: str) -> Any:
         text = strings_in(data)
         if text is not None and text.ndim:
             return text
-    if _is_structure(data):
+    if isinstance(data, (list, tuple)) and _is_structure(data):
         arrays = [to_arrays(item, role) for item in data]
         return type(data)(*arrays) if hasattr(data, "_fields") else type(data)(arrays)
     array = data.data if isinstance(data, Tensor) else data
