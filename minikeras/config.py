@@ -590,4 +590,4 @@ def reset_dtype_policy() -> None:
 
 
 _HIDDEN = "cupy_and_device dataset_folders device_scope gpu_is_there keras_home on_device_change result_type"
-offer_names(__name__, hidden=f"{_HIDDEN} reset_dtype_policy standardize_data_format")
+offer_names(__name__, hidden=f"{_HIDDEN} FloatDTypePolicy reset_dtype_policy standardize_data_format")

@@ -1542,5 +1542,5 @@ def deserialize(name: Any, custom_objects: Mapping[str, Any] | None = None) -> A
         return get(name)
 
 
-FOR_METRICS = "Option check_shapes combine_weights described is_number is_whole misfit number_type same_rank"
+FOR_METRICS = "Option check_shapes combine_weights described is_number is_whole misfit number_type paired same_rank"
 offer_names(__name__, hidden=FOR_METRICS)

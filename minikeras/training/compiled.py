@@ -180,9 +180,9 @@ def _only_parts(outputs: Outputs, y: Any, y_pred: Any, sample_weight: Any) -> An
     if _SINGLE.issuperset((type(y), type(y_pred), type(sample_weight))):
         return y, y_pred, sample_weight
     return [
-        outputs.spread(y, "y")[0] if tree.is_nested(y) else y,
+        outputs.spread(y, "y")[0] if isinstance(y, tree.NESTED) else y,
         tree.flatten(y_pred)[0],
-        outputs.spread(sample_weight, "sample_weight")[0] if tree.is_nested(sample_weight) else sample_weight,
+        outputs.spread(sample_weight, "sample_weight")[0] if isinstance(sample_weight, tree.NESTED) else sample_weight,
     ]
 
 

@@ -168,14 +168,14 @@ def to_arrays(data: Any, role: str) -> Any:
         return None
     if isinstance(data, Mapping):
         return {key: to_arrays(value, role) for key, value in data.items()}
-    if role == "x" and (type(data) is not np.ndarray or data.dtype.kind in "OSTU"):
-        text = strings_in(data)
+    array = data.data if isinstance(data, Tensor) else data
+    if role == "x" and (type(array) not in (np.ndarray, k.xp.ndarray) or array.dtype.kind in "OSTU"):
+        text = strings_in(array)
         if text is not None and text.ndim:
             return text
     if isinstance(data, (list, tuple)) and _is_structure(data):
         arrays = [to_arrays(item, role) for item in data]
         return type(data)(*arrays) if hasattr(data, "_fields") else type(data)(arrays)
-    array = data.data if isinstance(data, Tensor) else data
     if not isinstance(array, (np.ndarray, k.xp.ndarray)):
         if isinstance(array, (list, tuple)) or not is_array_like(array):
             try:

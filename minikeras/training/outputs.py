@@ -62,14 +62,15 @@ class Outputs:
         return list(self._descend(self.structure, spec, role))
 
     def _descend(self, structure: Any, spec: Any, role: str) -> list[Any]:
-        if not tree.is_nested(structure):
-            if role in ("loss", "metrics") or not tree.is_nested(spec):
+        nested, inner = isinstance(spec, tree.NESTED), isinstance(structure, tree.NESTED)
+        if not inner:
+            if role in ("loss", "metrics") or not nested:
                 return [spec]
             parts = tree.flatten(spec)
             if len(parts) != 1:
                 raise ValueError(self._misfit(spec, role))
             return parts
-        if not tree.is_nested(spec) and (spec is None or role != "y" or self.count == 1):
+        if not nested and (spec is None or role != "y" or self.count == 1):
             return [spec] * len(tree.flatten(structure))
         if isinstance(structure, Mapping):
             fits = isinstance(spec, Mapping) and _has_keys(structure, spec)
@@ -79,7 +80,7 @@ class Outputs:
             pairs = list(zip(structure, spec, strict=True)) if fits else []
         if not fits:
             raise ValueError(self._misfit(spec, role))
-        return [entry for inner, part in pairs for entry in self._descend(inner, part, role)]
+        return [entry for one, part in pairs for entry in self._descend(one, part, role)]
 
     def _misfit(self, spec: Any, role: str) -> str:
         if any("/" in name for name in self.loss_names):

@@ -546,7 +546,10 @@ OPS = {
 }
 
 
-@pytest.mark.parametrize("known", _BY_OP.values(), ids=lambda known: known.class_name)
+# ReconstructPatches is of a later Keras
+@pytest.mark.parametrize(
+    "known", [one for one in _BY_OP.values() if one.class_name != "ReconstructPatches"], ids=lambda one: one.class_name
+)
 def test_every_operation_is_described_as_keras_does(known):
     """Keras has a class of that name, constructed with these settings and called with these arguments."""
     cls = getattr(importlib.import_module(known.module), known.class_name)

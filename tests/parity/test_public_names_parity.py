@@ -16,7 +16,7 @@ OURS = {
     "": {"GradientTape", "autodiff", "data", "grad", "kernels", "value_and_grad"},
     "config": {"DTypePolicy", "device", "set_device", "standardize_dtype"},
     "datasets": {"digits"},
-    "layers": {"ThresholdedReLU"},
+    "layers": {"LocallyConnected1D", "LocallyConnected2D", "ThresholdedReLU"},
     "losses": {
         *("BCE", "KLD", "MAE", "MAPE", "MSE", "MSLE", "bce", "kld", "mae", "mape", "mse", "msle"),
         *("LossFunctionWrapper", "Reduction", "cosine", "cosine_proximity", "kullback_leibler_divergence", "logcosh"),
@@ -26,14 +26,14 @@ OURS = {
         *("kullback_leibler_divergence", "logcosh"),
     },
     "models": {"Functional", "model_from_config"},
-    "ops": {"array_equal"},
+    "ops": {"array_equal", "column_stack", "gammainc", "matrix_power"},
     "ops.nn": {
         *("batch_norm_training", "check_labels", "convolution", "dense_layer", "depthwise_convolution"),
         *("embedding_lookup", "explicit_padding", "gru_sequence", "layer_norm", "lstm_sequence", "masked_scale"),
         *("piecewise_relu", "scale_shift", "simple_rnn_sequence", "transposed_convolution", "transposed_length"),
-        "whole_labels",
+        *("rms_norm", "whole_labels"),
     },
-    "ops.numpy": {"array_equal", "erf", "logsumexp", "norm", "rsqrt"},
+    "ops.numpy": {"array_equal", "column_stack", "erf", "logsumexp", "norm", "rsqrt"},
     "preprocessing": {"text"},
     "utils": {
         *("GeneratorEnqueuer", "OrderedEnqueuer", "SequenceEnqueuer", "data_utils", "generic_utils", "layer_utils"),
