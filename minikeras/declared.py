@@ -377,7 +377,12 @@ class Documentation:
     """The docstring of a declared class: its own, and what its bases say of the arguments that it leaves to them."""
 
     def __init__(self, text: str | None):
-        self.paragraphs = inspect.cleandoc(text or "").split("\n\n")
+        self.text = text or ""
+
+    @functools.cached_property
+    def paragraphs(self) -> list[str]:
+        """Found at first need, so that importing a class does not read its docstring."""
+        return inspect.cleandoc(self.text).split("\n\n")
 
     @property
     def entries(self) -> list[str]:

@@ -6,6 +6,7 @@ Dense as Dense` for each name.  Type checkers and editors read it, and `homes` d
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 import sys
@@ -28,7 +29,8 @@ class LazyModule:
         return getattr(importlib.import_module(self._module), name)
 
 
-def homes(package: str) -> dict[str, str]:
+@functools.cache
+def homes(package: str) -> Mapping[str, str]:
     """What the stub of a module offers: for each name its module, or `"module:name"`; nothing where there is none."""
     stub = Path(str(sys.modules[package].__file__)).with_suffix(".pyi")
     found: dict[str, str] = {}
@@ -52,10 +54,9 @@ def public_names(
         owners: the modules in which what it offers is defined, default itself.
         hidden: what is defined there for other modules only, the names with blanks between.
     """
-    offered = homes(package)
-    if offered:
-        vars(sys.modules[package])["__all__"] = sorted(offered)
-    offered.update(more or {})
+    if homes(package):
+        vars(sys.modules[package])["__all__"] = sorted(homes(package))
+    offered = {**homes(package), **(more or {})}
 
     def __getattr__(name: str) -> Any:
         if name not in offered:

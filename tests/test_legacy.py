@@ -31,3 +31,11 @@ def test_nothing_is_loaded_before():
     code = "import minikeras._legacy, sys; print('minikeras.losses' in sys.modules, 'numpy' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.split() == ["False", "False"]
+
+
+def test_older_paths_of_layers_are_attributes_before_anything_is_loaded():
+    program = "import minikeras as keras\n" + "\n".join(
+        f"assert keras.layers.{path}.LSTM is keras.layers.LSTM"
+        for path in ("core", "recurrent", "convolutional", "normalization", "pooling", "wrappers", "merge")
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,7 +1,7 @@
 """Layers: configuration in the constructor, weights in `build`, mathematics in `call`."""
 
 from minikeras import registry
-from minikeras.layers.older_paths import open_older_paths
+from minikeras.layers.older_paths import FILES, open_older_paths
 from minikeras.lazy import homes, public_names
 
 _NO_LAYERS = {"Input", "InputSpec", "Layer"}
@@ -16,5 +16,5 @@ registry.builtin_later(
     },
 )
 registry.builtin_later("keras.layers", {"GroupQueryAttention": f"{__name__}.attention:GroupedQueryAttention"})
-__getattr__, __dir__ = public_names(__name__)
+__getattr__, __dir__ = public_names(__name__, {file: f"{__name__}.{file}" for file in FILES}, hidden=" ".join(FILES))
 open_older_paths(__name__)

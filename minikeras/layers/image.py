@@ -199,7 +199,7 @@ class RandomImageLayer(BaseImagePreprocessingLayer):
         return self._draw(self._sizes(data), self.generator if seed is None else seed, data) if training else None
 
     def _draw(self, sizes: Sizes, seed: Any, data: Any) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define _draw(); draw what is to be done there.")
 
     def _per_picture(self, value: Any) -> Any:
         """Numbers, one for each picture, with the axes of pictures."""
@@ -445,7 +445,7 @@ class RandomWarp(RandomImageLayer):
         return image.affine_transform(images, maps, interpolation, self.fill_mode, self.fill_value, self.data_format)
 
     def _maps(self, transformation: Any, sizes: Sizes) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define _maps(); return the affine maps there.")
 
 
 def _rows(*columns: Any) -> Any:

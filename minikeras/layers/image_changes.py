@@ -77,7 +77,7 @@ class ColourLayer(RandomImageLayer):
         return ops.clip(changed, *self.value_range) if self.clips else changed
 
     def _change(self, images: Any, drawn: Any) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define _change(); change the colours there.")
 
     def _grey(self, images: Any) -> Any:
         return image.rgb_to_grayscale(images, data_format=self.data_format)

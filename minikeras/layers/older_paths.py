@@ -5,25 +5,21 @@ Many of them are called otherwise here or hold fewer layers, so all layers are f
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from types import ModuleType
 from typing import Any
 
-_PATHS = (
-    *("advanced_activations", "convolutional", "core", "embeddings", "merge", "noise", "normalization", "pooling"),
-    *("recurrent", "wrappers"),
-)
+_PATHS = ("advanced_activations", "embeddings", "merge", "noise", "wrappers")
+FILES = ("convolutional", "core", "normalization", "pooling", "recurrent")  # those that are files here too
 
 
 def open_older_paths(package: str) -> None:
     """Let every layer of the package be imported from every older path in it."""
     for path in _PATHS:
         name = f"{package}.{path}"
-        if importlib.util.find_spec(name) is None:
-            sys.modules[name] = ModuleType(name, "Layers, under the path that Keras 2 programs know.")
-            setattr(sys.modules[package], path, sys.modules[name])
-            find_all_layers(name)
+        sys.modules[name] = ModuleType(name, "Layers, under the path that Keras 2 programs know.")
+        setattr(sys.modules[package], path, sys.modules[name])
+        find_all_layers(name)
 
 
 def find_all_layers(path: str) -> None:
