@@ -59,7 +59,7 @@ def checks():
         for number, (one, check) in enumerate(estimator_checks_generator(estimator)):
             title = getattr(check, "func", check).__name__
             expected = NOT_APPLICABLE[name].get(title)
-            marks = [pytest.mark.xfail(reason=expected, strict=False)] if expected else []
+            marks = [pytest.mark.xfail(reason=expected, strict=True)] if expected else []
             yield pytest.param(one, check, id=f"{name}-{title}-{number}", marks=marks)
 
 
