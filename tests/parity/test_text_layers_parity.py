@@ -263,8 +263,8 @@ def test_text_vectorization(config, output):
 def test_text_vectorization_of_any_text(data, config, mode):
     data = [one.replace("\0", "") for one in data]
     ours, theirs = both("TextVectorization", **{**config, "output_mode": mode})
-    if not any(ours._documents(np.array(data, dtype=object))):
-        return  # there is nothing to learn
+    if not any(any(words) for words in ours._documents(np.array(data, dtype=object))):
+        return  # there is nothing to learn, and Keras's table refuses to be empty
     ours.adapt(data), theirs.adapt(data)
     assert ours.get_vocabulary() == plain(theirs.get_vocabulary())
     values = np.array(data, dtype=object)[:, None]
