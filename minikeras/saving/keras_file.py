@@ -14,8 +14,9 @@ from minikeras.models.model import warn_of_unwritten_losses
 from minikeras.registry import describe_whole, weight_budget
 from minikeras.saving.archive import CONFIG, WEIGHTS, read_members
 from minikeras.saving.assets import load_assets, save_assets
+from minikeras.saving.hdf5_reader import WeightsReader
 from minikeras.saving.paths import as_path, existing, replacing
-from minikeras.saving.weights_file import WeightsReader, read_weights, write_weights
+from minikeras.saving.weights_file import read_weights, write_weights
 from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import one_of
 
