@@ -180,7 +180,7 @@ def describe_graph(graph: Graph, added: Sequence[KerasTensor] = ()) -> dict[str,
             description, arguments = _describe_function_node(operation, nodes)
         else:
             description = registry.serialize_keras_object(operation)
-            arguments = [(node.args, node.kwargs) for node in nodes if node.input_tensors]
+            arguments = [(node.args, _said(operation, node.kwargs)) for node in nodes if node.input_tensors]
         description["name"] = operation.name
         description["inbound_nodes"] = [
             {"args": tree.map_structure(describe, list(args)), "kwargs": tree.map_structure(describe, kwargs)}
@@ -430,12 +430,25 @@ def _revive(value: Any, find: Callable) -> Any:
     return value
 
 
+def _default_of_training(layer: Layer) -> Any:
+    parameters = inspect.signature(layer.call).parameters
+    return parameters["training"].default if "training" in parameters else False
+
+
+def _said(operation: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The keywords of a call, where `training` as it is by default is 0 or 1: False and True are what Keras notes."""
+    told = kwargs.get("training")
+    if isinstance(operation, Layer) and isinstance(told, bool) and told is _default_of_training(operation):
+        return {**kwargs, "training": int(told)}
+    return kwargs
+
+
 def _call_keywords(layer: Layer, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The keywords of a call without those that Keras notes for every call."""
-    automatic = {"training": (None, False), "mask": (None,)}
+    """The keywords of a call without those that Keras notes for every call: the default of `training`, and no mask."""
+    parameters = inspect.signature(layer.call).parameters
+    automatic = {"training": (None, _default_of_training(layer)), "mask": (None,)}
     given = {name: value for name, value in kwargs.items() if not any(value is v for v in automatic.get(name, ()))}
-    parameters = inspect.signature(layer.call).parameters.values()
-    unknown = sorted(set(given) - {parameter.name for parameter in parameters} - {"training"})
-    if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+    unknown = sorted(set(given) - set(parameters) - {"training"})
+    if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         raise ValueError(f"The description calls {layer.name!r} with the unknown arguments {unknown}; remove them.")
     return given

@@ -304,3 +304,13 @@ def test_an_operation_that_nobody_knows_is_refused(tmp_path):
         minikeras.models.load_model(tmp_path / "m.keras")
     with pytest.raises(ValueError, match="twice"):  # and one that is no operation
         minikeras.models.load_model(tmp_path / "m.keras", custom_objects={"twice": lambda x, factor: x})
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("make", [lambda: layers.Dropout(0.5), lambda: layers.RandomFlip("horizontal")])
+def test_training_that_was_said_is_kept(make, training):
+    x = minikeras.Input((8, 8, 3))
+    model = model_from_json(minikeras.Model(x, make()(x, training=training)).to_json())
+    pictures = np.random.default_rng(0).uniform(size=(16, 8, 8, 3)).astype("float32")
+    for mode in (True, False):
+        assert np.any(np.asarray(model(pictures, training=mode)) != pictures) == training

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -679,3 +681,48 @@ def test_bare_description_written_by_hand(tmp_path):
     theirs.set_weights(ours.get_weights())
     x = data((4,))
     assert_close(as_list(ours.predict(x, verbose=0)), as_list(theirs.predict(x, verbose=0)))
+
+
+# ---------------------------------------------------------------- what is only in one mode of a call
+
+
+def pictures_in_front(K):
+    """Keras notes `training=True` for layers whose `call` has it as its default, although nobody said so."""
+    x = K.Input((8, 8, 3))
+    return K.Model(x, K.layers.Dense(2)(K.layers.Flatten()(K.layers.RandomZoom(0.4)(K.layers.RandomFlip()(x)))))
+
+
+def test_random_layers_predict_as_they_are(tmp_path):
+    theirs = pictures_in_front(keras)
+    theirs.save(tmp_path / "theirs.keras")
+    ours = minikeras.saving.load_model(tmp_path / "theirs.keras")
+    pictures = data((8, 8, 3))
+    assert_close(ours.predict(pictures, verbose=0), theirs.predict(pictures, verbose=0))
+    assert np.any(np.asarray(ours(pictures, training=True)) != np.asarray(ours(pictures, training=False)))
+
+
+def test_training_that_was_said_stays_said(tmp_path):
+    x = keras.Input((4,))
+    inner = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5)])
+    ends = [keras.layers.BatchNormalization()(x, training=False), inner(x, training=False)]
+    keras.Model(x, [*ends, keras.layers.Dropout(0.5)(x, training=True)]).save(tmp_path / "theirs.keras")
+    ours = minikeras.saving.load_model(tmp_path / "theirs.keras")
+    ones = np.ones((50, 4), "float32")
+    for training in (True, False):
+        normalized, left_alone, dropped = map(np.asarray, ours(ones, training=training))
+        np.testing.assert_allclose(normalized, ones / np.sqrt(1.001), rtol=1e-6)
+        np.testing.assert_array_equal(left_alone, ones)
+        assert set(np.unique(dropped)) == {0.0, 2.0}
+
+
+@pytest.mark.parametrize("name", ["LayerScale", "StochasticDepth"])
+def test_layers_of_applications(name, tmp_path):
+    from keras.src.applications import convnext
+
+    layer = convnext.LayerScale(0.5, 4) if name == "LayerScale" else convnext.StochasticDepth(0.5)
+    theirs = keras.Sequential([keras.Input((4,)), layer])
+    theirs.save(tmp_path / "theirs.keras")
+    program = "import sys, minikeras; print(type(minikeras.saving.load_model(sys.argv[1]).layers[0]).__name__)"
+    # in a process of its own: nothing has loaded these layers before
+    done = subprocess.run([sys.executable, "-c", program, tmp_path / "theirs.keras"], capture_output=True, text=True)
+    assert done.stdout.strip() == name, done.stderr
