@@ -447,7 +447,7 @@ def _restore(description: dict[str, Any]) -> Any:
         return _restore_function(inner)
     if not isinstance(inner, dict):
         raise ValueError(f"The description of {class_name!r} needs a config by argument names, got {inner!r:.80}.")
-    cls = _class_of(module, class_name, description.get("registered_name"))
+    cls = _class_of(description)
     unknown_keys = sorted(set(description) - _DESCRIPTION_KEYS)
     if unknown_keys:
         raise ValueError(f"The description of {class_name!r} has the unknown entries {unknown_keys}; remove them.")
@@ -468,27 +468,55 @@ _DESCRIPTION_KEYS = {
 }
 
 
-def _class_of(module: str | None, class_name: str, registered: Any) -> Any:
-    """The class that a description means: a built-in one by module and name, or a user's by registered name."""
+class NotKnown(ValueError):
+    """A description needs classes or functions that are neither built in nor registered nor passed."""
+
+
+def lacking(description: dict[str, Any]) -> str | None:
+    """The class or function that a description needs and that is not known, in words; None where it is known."""
+    class_name, inner, module = description["class_name"], description["config"], description.get("module")
+    if not isinstance(class_name, str) or not isinstance(module, (str, type(None))) or class_name in _SPECIAL:
+        return None
+    if class_name == "function":
+        return None if not isinstance(inner, str) or _find_function(inner) else f"the function {inner!r}"
+    return None if find_class(description) is not None else f"the class {class_name!r} of module {module!r}"
+
+
+def find_class(description: dict[str, Any]) -> Any:
+    """The class that a description means: a built-in one by module and name, a user's by registered name, or None."""
+    class_name, module = description["class_name"], description.get("module")
+    registered = description.get("registered_name")
     cls = builtin_class(module, class_name)
     if cls is not None:
-        if registered not in (None, class_name):
-            raise ValueError(f"The description calls the built-in {class_name!r} {registered!r}; remove that name.")
         return cls
     cls = find_custom(class_name, registered if isinstance(registered, str) else None)
     if cls is None and not module:
         home = next((home for home, name in [*_classes, *_homes] if name == class_name), None)
         cls = builtin_class(home, class_name)
-    if not isinstance(cls, type) or not hasattr(cls, "from_config"):
+    return cls if isinstance(cls, type) and hasattr(cls, "from_config") else None
+
+
+def _class_of(description: dict[str, Any]) -> Any:
+    """The class that a description means."""
+    class_name, module = description["class_name"], description.get("module")
+    registered, cls = description.get("registered_name"), find_class(description)
+    if cls is None:
         problem = f"The class {class_name!r} of module {module!r} is neither built in nor registered"
-        raise ValueError(f"{problem}; pass it through custom_objects or decorate it with register_keras_serializable.")
+        raise NotKnown(f"{problem}; pass it through custom_objects or decorate it with register_keras_serializable.")
+    if builtin_class(module, class_name) is cls and registered not in (None, class_name):
+        raise ValueError(f"The description calls the built-in {class_name!r} {registered!r}; remove that name.")
     return cls
 
 
+def _find_function(name: str) -> Any:
+    found = find_custom(name) or _functions.get(name)
+    return found if callable(found) else None
+
+
 def _restore_function(name: Any) -> Any:
-    found = (find_custom(name) or _functions.get(name)) if isinstance(name, str) else None
-    if not callable(found):
-        raise ValueError(f"The function {name!r} is not known; pass it through custom_objects or register it.")
+    found = _find_function(name) if isinstance(name, str) else None
+    if found is None:
+        raise NotKnown(f"The function {name!r} is not known; pass it through custom_objects or register it.")
     return found
 
 

@@ -8,13 +8,15 @@ from typing import Any
 
 from minikeras import registry, tree
 from minikeras.autodiff.symbolic import FunctionNode, KerasTensor
-from minikeras.layers import Input, InputLayer, Layer
+from minikeras.layers import Input, InputLayer, Lambda, Layer
+from minikeras.models import functional_config
 from minikeras.models.graph import Filler, is_users_operation
 from minikeras.models.model import Functional, Model
 from minikeras.models.sequential import Sequential
 from minikeras.tracebacks import user_facing
 
-_LARGEST_TEXT = 1 << 26  # bytes; a description has no weights in it
+LARGEST_TEXT = 1 << 26  # bytes; a description has no weights in it
+_MOST_LISTED = 50  # missing classes in one sentence
 _DEEPEST = 200  # nested models take about six levels each
 
 
@@ -51,13 +53,56 @@ def model_from_config(config: dict[str, Any], custom_objects: Mapping[str, Any] 
     if not registry.is_description(config):
         raise ValueError(f"A model is described by class_name and config, got {config!r:.80}.")
     try:
-        with registry.object_sharing():
-            model = registry.deserialize_keras_object(config, custom_objects)
+        with registry.object_sharing(), registry.custom_object_scope(custom_objects):
+            _refuse_missing(config)
+            model = registry.deserialize_keras_object(config)
     except (TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError) as error:
         raise ValueError(f"The description does not make a model: {type(error).__name__}: {error}.") from error
     if not isinstance(model, Model):
         raise ValueError(f"The description describes a {type(model).__name__}, which is no model.")
     return model
+
+
+def missing_objects(config: Any) -> dict[str, str]:
+    """What a description needs that is neither built in, registered nor passed: names, and what they are, in words.
+
+    What stands in the configuration of a user's class is that class's own affair.
+    """
+    found: dict[str, str] = {}
+    waiting = [config]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, (list, tuple)):
+            waiting += reversed(value)
+        elif not registry.is_description(value):
+            waiting += reversed(value.values()) if isinstance(value, dict) else ()
+        elif value["class_name"] == "Lambda" and isinstance(value["config"], dict):
+            found |= {name: f"the {part} of {layer}" for name, part, layer in Lambda.lacking(value["config"])}
+        elif not functional_config.is_operation(value):
+            problem = registry.lacking(value)
+            if problem is not None:
+                found[str(value["config"] if value["class_name"] == "function" else value["class_name"])] = problem
+            elif _is_restored_inside(value):
+                waiting += (value.get("compile_config"), value["config"])
+    return found
+
+
+def _is_restored_inside(description: dict[str, Any]) -> bool:
+    """Whether descriptions within one are restored as such, which a user's class may do in its own way."""
+    cls = registry.find_class(description)
+    return cls is None or registry.is_builtin(cls) or (issubclass(cls, Model) and "layers" in description["config"])
+
+
+def _refuse_missing(config: Any) -> None:
+    missing = missing_objects(config)
+    if missing:
+        listed = ", ".join(f"{name!r:.80}: ..." for name in [*missing][:_MOST_LISTED])
+        more = f" and {len(missing) - _MOST_LISTED} more" if len(missing) > _MOST_LISTED else ""
+        raise registry.NotKnown(
+            f"The description needs {', '.join([*missing.values()][:_MOST_LISTED])}{more}: neither built in nor "
+            f"registered, and never taken from a description; pass {'it' if len(missing) == 1 else 'them'} as "
+            f"custom_objects={{{listed}}}, whatever safe_mode is."
+        )
 
 
 def parse_description(text: str | bytes) -> Any:
@@ -66,8 +111,8 @@ def parse_description(text: str | bytes) -> Any:
     Raises:
         ValueError: for other text.
     """
-    if len(text) > _LARGEST_TEXT:
-        raise ValueError(f"A model's description takes at most {_LARGEST_TEXT} bytes, got {len(text)}.")
+    if len(text) > LARGEST_TEXT:
+        raise ValueError(f"A model's description takes at most {LARGEST_TEXT} bytes, got {len(text)}.")
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -395,9 +395,18 @@ def _call_order(descriptions: dict[str, dict[str, Any]], ends: list[Reference]) 
     return order
 
 
-def _restore_operation(name: str, description: dict[str, Any]) -> Any:
+def is_operation(description: dict[str, Any]) -> bool:
+    """Whether a description names an operation, built in or the user's."""
+    return _operation(description) is not None
+
+
+def _operation(description: dict[str, Any]) -> Op | None:
     known = _BY_CLASS.get((str(description.get("module")), str(description["class_name"])))
-    op = _users_operation(description) if known is None else known.op
+    return _users_operation(description) if known is None else known.op
+
+
+def _restore_operation(name: str, description: dict[str, Any]) -> Any:
+    op = _operation(description)
     if op is not None:
         return FunctionNode(op, name)
     layer = registry.deserialize_keras_object(description)

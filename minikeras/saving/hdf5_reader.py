@@ -25,7 +25,7 @@ class WeightsReader:
     def __init__(self, file: Any, label: str):
         import h5py
 
-        self._h5py, self._label = h5py, label
+        self._h5py, self.label = h5py, label
         try:
             self.root = h5py.File(file, "r")
         except OSError as error:
@@ -56,7 +56,7 @@ class WeightsReader:
         folder, _, name = path.rpartition("/")
         group = self.group(group, folder) if folder else group
         if group is None or self.member(group, name, self._h5py.Dataset) is None:
-            raise ValueError(f"{self._label!r} names an array {path!r} that it lacks.")
+            raise ValueError(f"{self.label!r} names an array {path!r} that it lacks.")
         return self.dataset(group, name)
 
     def words(self, group: Any, name: str) -> list[str]:
@@ -65,7 +65,7 @@ class WeightsReader:
         found = [one for part in ([name] if name in group.attrs else cut) for one in np.ravel(group.attrs[part])]
         words = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in found]
         if not all(isinstance(word, str) for word in words):
-            raise ValueError(f"{self._label!r} should have words as {name!r} of {group.name}, got {words!r:.80}.")
+            raise ValueError(f"{self.label!r} should have words as {name!r} of {group.name}, got {words!r:.80}.")
         return words
 
     def member(self, group: Any, name: str, kind: type) -> Any:
@@ -78,10 +78,10 @@ class WeightsReader:
         if link is None:
             return None
         if not isinstance(link, self._h5py.HardLink):
-            raise ValueError(f"{self._label!r} holds a link at {group.name}/{name}, which is not followed.")
+            raise ValueError(f"{self.label!r} holds a link at {group.name}/{name}, which is not followed.")
         found = group.get(name)
         if not isinstance(found, kind):
-            raise ValueError(f"{self._label!r} should have a {kind.__name__} at {group.name}/{name}, got {found!r}.")
+            raise ValueError(f"{self.label!r} should have a {kind.__name__} at {group.name}/{name}, got {found!r}.")
         return found
 
     def dataset(self, group: Any, name: str) -> Any:
@@ -93,7 +93,7 @@ class WeightsReader:
         found = self.member(group, name, self._h5py.Dataset)
         if found is None:
             raise KeyError(name)
-        place = f"The array {found.name} of {self._label!r}"
+        place = f"The array {found.name} of {self.label!r}"
         if found.external or found.is_virtual:
             raise ValueError(f"{place} is stored in another file, which is not read.")
         is_number = found.dtype.kind in "biuf" or self.holds_bfloat16(found)
@@ -108,17 +108,20 @@ class WeightsReader:
         """Whether the pairs of bytes in an array are bfloat16, as an attribute says."""
         return found.dtype == np.dtype("V2") and found.attrs.get("dtype") == "bfloat16"
 
-    def count_entries(self) -> int:
-        """The number of entries of all arrays together."""
-        total = 0
+    def arrays(self) -> Iterator[tuple[str, Any]]:
+        """All arrays with their paths, not yet read.
 
-        def add(name: str, found: Any) -> None:
-            nonlocal total
-            if isinstance(found, self._h5py.Dataset):
-                total += math.prod(self.dataset(found.parent, found.name.rsplit("/", 1)[1]).shape)
+        Raises:
+            ValueError: at one that `dataset` refuses.
+        """
+        names: list[str] = []
+        self.root.visititems(lambda name, one: names.append(name) if isinstance(one, self._h5py.Dataset) else None)
+        yield from ((name, self.array(self.root, name)) for name in names)
 
-        self.root.visititems(add)
-        return total
+    def read(self, found: Any) -> np.ndarray:
+        """The numbers of an array."""
+        values = np.asarray(found[()])
+        return values.view(standardize_dtype("bfloat16")) if self.holds_bfloat16(found) else values
 
 
 class Store:
@@ -146,6 +149,4 @@ class Store:
     def __getitem__(self, name: str) -> np.ndarray:
         if self._group is None:
             raise KeyError(name)
-        found = self._reader.dataset(self._group, name)
-        values = np.asarray(found[()])
-        return values.view(standardize_dtype("bfloat16")) if self._reader.holds_bfloat16(found) else values
+        return self._reader.read(self._reader.dataset(self._group, name))

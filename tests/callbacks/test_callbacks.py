@@ -329,7 +329,7 @@ def test_checkpoints_by_batches(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"filepath": "m.txt"}, "keras or .h5"),
+        ({"filepath": "m.txt"}, "keras, .h5 or .hdf5"),
         ({"filepath": "m.keras", "save_weights_only": True}, "weights.h5"),
         ({"filepath": "m.keras", "save_freq": "batch"}, "save_freq .* must be a positive whole number, got 'batch'"),
         ({"filepath": "m.keras", "save_freq": 0}, "save_freq .* must be a positive whole number, got 0"),

@@ -1,0 +1,217 @@
+"""Files of every kind opened as one: a description of a model, arrays by path, layers' own files, or some of these."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minikeras.models.description import LARGEST_TEXT, parse_description
+from minikeras.registry import is_description
+from minikeras.saving import hdf5_file, kinds
+from minikeras.saving.archive import read_members
+from minikeras.saving.hdf5_reader import WeightsReader
+from minikeras.saving.npz_file import NpzReader
+from minikeras.saving.paths import inside, path_of
+from minikeras.saving.shards import ShardedReader
+from minikeras.utils.checks import whole
+from minikeras.utils.console import announce
+
+_MEMBERS = (kinds.CONFIG, kinds.METADATA, kinds.WEIGHTS, kinds.NPZ_WEIGHTS)
+_TOLD = {"version": "keras_version", "backend": "backend"}  # what a file may say of itself
+_FREE_BYTES = 1 << 20
+_LARGEST_EXPANSION = 100  # of files with holes
+
+
+@dataclass
+class Opened:
+    """What a file or folder holds; arrays are read when they are asked for.
+
+    Attributes:
+        path: where it lies.
+        kind: what it is, in words.
+        config: the model's description as it stands there; None where there is none.
+        reader: gives the arrays; None where there are none.
+        layered: whether the arrays are by layer, as Keras 2 keeps them, and not by path.
+        training: what an HDF5 file says of how the model was compiled.
+        version, backend, saved: what wrote it, and when; None where it does not say.
+        files: layers' own files by their names.
+    """
+
+    path: Path
+    kind: str
+    config: Any = None
+    reader: Any = None
+    layered: bool = False
+    training: Any = None
+    version: str | None = None
+    backend: str | None = None
+    saved: str | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        return str(self.path)
+
+    def size(self) -> int:
+        """Bytes of all arrays together.
+
+        Raises:
+            ValueError: where one of them cannot be read.
+        """
+        return sum(prod(found.shape) * found.dtype.itemsize for _, found in self.reader.arrays())
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """All arrays by path."""
+        return {path: self.reader.read(found) for path, found in self.reader.arrays()}
+
+
+@contextmanager
+def opened(filepath: Any) -> Iterator[Opened]:
+    """What lies at a path, open as long as the block lasts.
+
+    Raises:
+        FileNotFoundError: where there is nothing.
+        ValueError: for what is damaged or of no known kind.
+    """
+    path = path_of(filepath)
+    with ExitStack() as stack:
+        yield _OPENERS[kinds.kind_of(path)](path, stack)
+
+
+def allowed_size(file: Opened, limit: int | None) -> int:
+    """Bytes of all arrays in a file.
+
+    Raises:
+        ValueError: where they are more than `limit`, if that is one.
+    """
+    size = file.size()
+    if limit is not None and size > whole("limit", limit, 0):
+        raise ValueError(f"{file.label!r} holds arrays of {size:,} bytes, more than limit={limit:,}; allow more.")
+    return size
+
+
+@contextmanager
+def reporting(report: bool | list[str]) -> Iterator[list[str]]:
+    """A list for sentences on what was translated; they are printed at the end where `report` is True.
+
+    Raises:
+        ValueError: where it is neither a list nor True or False.
+    """
+    if not isinstance(report, (bool, list)):
+        raise ValueError(f"report must be True, False or a list that is filled, got {report!r:.80}.")
+    sentences = report if isinstance(report, list) else []
+    yield sentences
+    if report is True:
+        announce("\n".join(sentences) or "Nothing had to be translated.")
+
+
+def _open_archive(path: Path, stack: ExitStack) -> Opened:
+    return _opened_model(path, "Keras archive (.keras)", read_members(path, _is_member), stack)
+
+
+def _is_member(name: str) -> bool:
+    return name in _MEMBERS or (name.startswith(kinds.ASSETS) and not name.endswith("/"))
+
+
+def _open_folder(path: Path, stack: ExitStack) -> Opened:
+    found = [path / name for name in _MEMBERS] + sorted((path / kinds.ASSETS).rglob("*"))
+    names = (one.relative_to(path).as_posix() for one in found if one.is_file())
+    members = {name: inside(path, name) for name in names}
+    content = {name: file if name == kinds.WEIGHTS else _content(file) for name, file in members.items()}
+    return _opened_model(path, "folder with a Keras model", content, stack)
+
+
+def _content(file: Path) -> bytes:
+    status = file.stat()
+    stored = getattr(status, "st_blocks", status.st_size) * 512
+    if status.st_size > _FREE_BYTES + _LARGEST_EXPANSION * stored:
+        raise ValueError(f"{str(file)!r} claims {status.st_size} bytes, far more than the file holds.")
+    return file.read_bytes()
+
+
+def _opened_model(path: Path, kind: str, members: Mapping[str, Any], stack: ExitStack) -> Opened:
+    name = next((name for name in (kinds.WEIGHTS, kinds.NPZ_WEIGHTS) if name in members), None)
+    if name is None:
+        raise ValueError(f"{str(path)!r} is not a model file: it has no {kinds.WEIGHTS}; save the model anew.")
+    make: Callable = WeightsReader if name == kinds.WEIGHTS else NpzReader
+    weights = members[name]
+    reader = make(io.BytesIO(weights) if isinstance(weights, bytes) else weights, str(path))
+    metadata, config = _metadata(members.get(kinds.METADATA, b"{}")), _described(members[kinds.CONFIG], path)
+    if not is_description(config):
+        raise ValueError(f"{str(path)!r} cannot be loaded: a model has class_name and config, got {config!r:.80}.")
+    return Opened(
+        path,
+        kind,
+        config,
+        stack.enter_context(reader),
+        version=metadata.get("keras_version"),
+        saved=metadata.get("date_saved"),
+        files={name: content for name, content in members.items() if name.startswith(kinds.ASSETS)},
+    )
+
+
+def _metadata(text: bytes) -> dict[str, str]:
+    """What is told of a file beside its content; nothing where that is no JSON, for nothing depends on it."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return {key: value for key, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
+
+
+def _described(text: str | bytes, path: Path) -> Any:
+    try:
+        return parse_description(text)
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} cannot be loaded: {error}") from error
+
+
+def _open_hdf5(path: Path, stack: ExitStack) -> Opened:
+    reader = stack.enter_context(WeightsReader(path, str(path)))
+    if hdf5_file.is_model(reader):
+        config, training, version, backend = hdf5_file.read_model_config(reader)
+        kind = "HDF5 file with a Keras model"
+        return Opened(path, kind, config, reader, True, training, version, backend)
+    told = {key: next(iter(reader.words(reader.root, name)), None) for key, name in _TOLD.items()}
+    if hdf5_file.is_layered(reader):
+        return Opened(path, "weights by layer, as Keras 2 writes them (HDF5)", None, reader, True, **told)
+    if not any(name == "vars" or name.startswith(("layers", "_layer")) for name in reader.root):
+        names = sorted(reader.root)[:5]
+        raise ValueError(f"{str(path)!r} is an HDF5 file without a model or weights of Keras, it has {names}.")
+    return Opened(path, "weights by path (.weights.h5)", None, reader)
+
+
+def _open_npz(path: Path, stack: ExitStack) -> Opened:
+    return Opened(path, "weights (.npz)", None, stack.enter_context(NpzReader(path, str(path))))
+
+
+def _open_text(path: Path, stack: ExitStack) -> Opened:
+    if path.stat().st_size > LARGEST_TEXT:
+        raise ValueError(f"{str(path)!r} has more than {LARGEST_TEXT} bytes, too many for a description.")
+    found = _described(path.read_bytes(), path)
+    if isinstance(found, dict) and "weight_map" in found:
+        reader = stack.enter_context(ShardedReader(path, found))
+        return Opened(path, f"weights in {len(reader.readers)} shards (.weights.json)", None, reader)
+    if is_description(found):
+        told = {key: found[name] for key, name in _TOLD.items() if isinstance(found.get(name), str)}
+        return Opened(path, "architecture (JSON)", found, **told)
+    if isinstance(found, dict) and {"modelTopology", "weightsManifest"} & set(found):
+        raise ValueError(f"{str(path)!r} is a model of TensorFlow.js; convert it to .h5 with tensorflowjs_converter.")
+    raise ValueError(f"{str(path)!r} is JSON that describes neither a model nor shards of weights, got {found!r:.80}.")
+
+
+_OPENERS: dict[str, Callable[[Path, ExitStack], Opened]] = {
+    kinds.ARCHIVE: _open_archive,
+    kinds.FOLDER: _open_folder,
+    kinds.HDF5: _open_hdf5,
+    kinds.NPZ: _open_npz,
+    kinds.TEXT: _open_text,
+}
