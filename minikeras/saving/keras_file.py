@@ -6,7 +6,6 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ from minikeras.registry import NotKnown, describe_whole, weight_budget
 from minikeras.saving import hdf5_file
 from minikeras.saving.assets import load_assets, save_assets
 from minikeras.saving.kinds import ASSETS, CONFIG, METADATA, NPZ_WEIGHTS, WEIGHTS
-from minikeras.saving.opening import Opened, allowed_size, opened, reporting
+from minikeras.saving.opening import Opened, opened, reporting
 from minikeras.saving.paths import format_of, path_of, replacing, replacing_folder
-from minikeras.saving.sinks import Hdf5Sink
-from minikeras.saving.weights_file import read_state, write_state
+from minikeras.saving.state import write_hdf5
+from minikeras.saving.weights_file import read_state, state_of
 from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import MODEL_ENDINGS, flag, one_of
 
@@ -81,8 +80,10 @@ def save_model(
             for name, content in _members(model, include_optimizer):
                 archive.writestr(name, content)
     else:
-        with replacing(path, overwrite) as partial, ExitStack() as stack:
-            hdf5_file.write_model(model, Hdf5Sink(stack, partial).root, include_optimizer)
+        import h5py
+
+        with replacing(path, overwrite) as partial, h5py.File(partial, "w") as root:
+            hdf5_file.write_model(model, root, include_optimizer)
 
 
 def _members(model: Any, include_optimizer: bool) -> Iterator[tuple[str, Any]]:
@@ -91,8 +92,7 @@ def _members(model: Any, include_optimizer: bool) -> Iterator[tuple[str, Any]]:
     yield METADATA, json.dumps(metadata).encode()
     yield CONFIG, json.dumps(describe_whole(model)).encode()
     weights = io.BytesIO()
-    with ExitStack() as stack:
-        write_state(model, Hdf5Sink(stack, weights), include_optimizer)
+    write_hdf5(weights, state_of(model, include_optimizer))
     yield WEIGHTS, weights.getbuffer()
     yield from save_assets(model)
 
@@ -153,7 +153,7 @@ def load_model(
         if file.config is None and not skip_unknown:
             problem = f"{file.label!r} holds weights without an architecture"
             raise ValueError(f"{problem}; build the model and give it the weights with load_weights().")
-        size = allowed_size(file, limit)
+        size = file.size(limit)
         try:
             if file.config is None:
                 raise NotKnown("There is no description.")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import io
 import math
-import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from minikeras.saving.archive import DAMAGE, read_member
+from minikeras.saving.hdf5_reader import Store
+from minikeras.saving.state import State
 
 _LARGEST_HEADER = 10_000  # bytes
-_LISTED = re.compile(r"arr_(\d+)")  # what numpy.savez calls arrays without a name
 
 
 @dataclass(frozen=True)
@@ -30,33 +30,37 @@ class Member:
 class NpzReader:
     """An `.npz` file, of which each array is read when it is asked for; nothing is unpickled.
 
+    Attributes:
+        listed: the arrays in order where `numpy.savez("w.npz", *model.get_weights())` wrote them; else empty.
+
     Raises:
         ValueError: for a file that is damaged, or holds anything but numbers.
     """
 
     def __init__(self, file: Any, label: str):
-        self._label = label
-        self._members: dict[str, Member] = {}
-        self._stores: dict[str, dict[str, tuple[Any, Member]]] = {}
+        self.label = label
         try:
             self._archive = zipfile.ZipFile(file)
-            for info in self._archive.infolist():
-                name = info.filename.removesuffix(".npy")
-                self._members[name] = found = self._member(name, info)
-                folder, _, last = name.rpartition("/")
-                self._stores.setdefault(folder, {})[last] = self, found
+            found = [self._member(info) for info in self._archive.infolist()]
         except (*DAMAGE, ValueError) as error:
             raise ValueError(f"{label!r} cannot be read: {error}.") from error
+        self._members = {one.name: one for one in found}
+        names = [f"arr_{i}" for i in range(len(found))]
+        self.listed = [self._members[name] for name in names] if self._members.keys() == set(names) else []
+        self._groups: dict[str, dict[str, Member]] = {}
+        for one in found:
+            place, _, name = one.name.rpartition("/")
+            self._groups.setdefault(place, {})[name] = one
 
-    def _member(self, name: str, info: zipfile.ZipInfo) -> Member:
+    def _member(self, info: zipfile.ZipInfo) -> Member:
+        name = info.filename.removesuffix(".npy")
         with self._archive.open(info) as file:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            first = np.lib.format.read_magic(file) == (1, 0)
+            read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
             shape, _, dtype = read(file, max_header_size=_LARGEST_HEADER)
             size = info.file_size - file.tell()
         if dtype.kind not in "biuf":
-            known = "; Keras's own weights_format='npz' pickles them, use .weights.h5" if dtype.hasobject else ""
-            raise ValueError(f"{name!r} holds no numbers but {dtype}, which is never unpickled{known}")
+            raise ValueError(f"{name!r} holds {dtype} and no numbers; nothing is unpickled, use .weights.h5 instead")
         if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size:
             raise ValueError(f"{name!r} claims the shape {shape} of {dtype}, and has {size} bytes")
         return Member(name, shape, dtype)
@@ -67,17 +71,17 @@ class NpzReader:
     def __exit__(self, *error: object) -> None:
         self._archive.close()
 
-    @property
-    def listed(self) -> list[Member]:
-        """The arrays in order where `numpy.savez("w.npz", *model.get_weights())` wrote them; none otherwise."""
-        numbers = [match and int(match[1]) for match in map(_LISTED.fullmatch, self._members)]
-        if sorted(number for number in numbers if number is not None) != list(range(len(numbers))):
-            return []
-        return [self._members[f"arr_{i}"] for i in range(len(numbers))]
-
     def arrays(self) -> Iterator[tuple[str, Member]]:
         """All arrays with their paths, not yet read."""
         yield from self._members.items()
+
+    def store(self, path: str) -> Store:
+        """The variables at a path; none where the file has nothing there."""
+        return Store(self, self._groups.get(f"{path}/vars" if path else "vars"))
+
+    def dataset(self, group: dict[str, Member], name: str) -> Member:
+        """An array of a group, not yet read."""
+        return group[name]
 
     def read(self, found: Member) -> np.ndarray:
         """The numbers of an array."""
@@ -85,41 +89,12 @@ class NpzReader:
             content = io.BytesIO(read_member(self._archive, f"{found.name}.npy"))
             return np.lib.format.read_array(content, allow_pickle=False, max_header_size=_LARGEST_HEADER)
         except (*DAMAGE, ValueError) as error:
-            raise ValueError(f"{self._label!r} is damaged at {found.name!r}: {error}.") from error
-
-    def store(self, path: str) -> ArrayStore:
-        """The variables at a path; none where the file has nothing there."""
-        return ArrayStore(self._stores.get(f"{path}/vars" if path else "vars", {}))
+            raise ValueError(f"{self.label!r} is damaged at {found.name!r}: {error}.") from error
 
 
-class ArrayStore(Mapping):
-    """What `load_own_variables` reads from: one object's arrays by name, each with the reader that it belongs to."""
-
-    def __init__(self, arrays: dict[str, tuple[Any, Any]]):
-        self._arrays = arrays
-
-    def keys(self) -> list[str]:  # type: ignore[override]
-        return list(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of an array, which is not read for it."""
-        return self._arrays[name][1].shape
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        reader, found = self._arrays[name]
-        return reader.read(found)
-
-
-def write_npz(file: Any, arrays: Mapping[str, np.ndarray]) -> None:
+def write_npz(file: Any, state: State) -> None:
     """Write arrays by their paths; bfloat16, which NumPy cannot name in a file, as the same numbers in float32."""
-    plain = {
-        name: value.astype("float32") if value.dtype.name == "bfloat16" else value for name, value in arrays.items()
-    }
+    arrays = {f"{place}/{name}": np.asarray(value) for place, group in state for name, value in group.items()}
+    narrow = {name: value.astype("float32") for name, value in arrays.items() if value.dtype.name == "bfloat16"}
     with open(file, "wb") as stream:
-        np.savez(stream, **plain)  # type: ignore[arg-type]
+        np.savez(stream, **{**arrays, **narrow})  # type: ignore[arg-type]

@@ -25,9 +25,7 @@ from minikeras.utils.checks import whole
 from minikeras.utils.console import announce
 
 _MEMBERS = (kinds.CONFIG, kinds.METADATA, kinds.WEIGHTS, kinds.NPZ_WEIGHTS)
-_TOLD = {"version": "keras_version", "backend": "backend"}  # what a file may say of itself
-_FREE_BYTES = 1 << 20
-_LARGEST_EXPANSION = 100  # of files with holes
+_TOLD = {"version": "keras_version", "backend": "backend", "saved": "date_saved"}  # what a file may say of itself
 
 
 @dataclass
@@ -60,13 +58,16 @@ class Opened:
     def label(self) -> str:
         return str(self.path)
 
-    def size(self) -> int:
+    def size(self, limit: int | None = None) -> int:
         """Bytes of all arrays together.
 
         Raises:
-            ValueError: where one of them cannot be read.
+            ValueError: where they are more than `limit`, if that is one, or one of them cannot be read.
         """
-        return sum(prod(found.shape) * found.dtype.itemsize for _, found in self.reader.arrays())
+        size = sum(prod(found.shape) * found.dtype.itemsize for _, found in self.reader.arrays())
+        if limit is not None and size > whole("limit", limit, 0):
+            raise ValueError(f"{self.label!r} holds arrays of {size:,} bytes, more than limit={limit:,}; allow more.")
+        return size
 
     def weights(self) -> dict[str, np.ndarray]:
         """All arrays by path."""
@@ -84,18 +85,6 @@ def opened(filepath: Any) -> Iterator[Opened]:
     path = path_of(filepath)
     with ExitStack() as stack:
         yield _OPENERS[kinds.kind_of(path)](path, stack)
-
-
-def allowed_size(file: Opened, limit: int | None) -> int:
-    """Bytes of all arrays in a file.
-
-    Raises:
-        ValueError: where they are more than `limit`, if that is one.
-    """
-    size = file.size()
-    if limit is not None and size > whole("limit", limit, 0):
-        raise ValueError(f"{file.label!r} holds arrays of {size:,} bytes, more than limit={limit:,}; allow more.")
-    return size
 
 
 @contextmanager
@@ -123,48 +112,40 @@ def _is_member(name: str) -> bool:
 
 def _open_folder(path: Path, stack: ExitStack) -> Opened:
     found = [path / name for name in _MEMBERS] + sorted((path / kinds.ASSETS).rglob("*"))
-    names = (one.relative_to(path).as_posix() for one in found if one.is_file())
-    members = {name: inside(path, name) for name in names}
-    content = {name: file if name == kinds.WEIGHTS else _content(file) for name, file in members.items()}
-    return _opened_model(path, "folder with a Keras model", content, stack)
-
-
-def _content(file: Path) -> bytes:
-    status = file.stat()
-    stored = getattr(status, "st_blocks", status.st_size) * 512
-    if status.st_size > _FREE_BYTES + _LARGEST_EXPANSION * stored:
-        raise ValueError(f"{str(file)!r} claims {status.st_size} bytes, far more than the file holds.")
-    return file.read_bytes()
+    members: dict[str, Any] = {}
+    for name in (one.relative_to(path).as_posix() for one in found if one.is_file()):
+        file = inside(path, name)
+        members[name] = file if name.startswith("model.") else _text(file) if name in _MEMBERS else file.read_bytes()
+    return _opened_model(path, "folder with a Keras model", members, stack)
 
 
 def _opened_model(path: Path, kind: str, members: Mapping[str, Any], stack: ExitStack) -> Opened:
     name = next((name for name in (kinds.WEIGHTS, kinds.NPZ_WEIGHTS) if name in members), None)
     if name is None:
         raise ValueError(f"{str(path)!r} is not a model file: it has no {kinds.WEIGHTS}; save the model anew.")
-    make: Callable = WeightsReader if name == kinds.WEIGHTS else NpzReader
-    weights = members[name]
-    reader = make(io.BytesIO(weights) if isinstance(weights, bytes) else weights, str(path))
-    metadata, config = _metadata(members.get(kinds.METADATA, b"{}")), _described(members[kinds.CONFIG], path)
+    config, weights = _described(members[kinds.CONFIG], path), members[name]
     if not is_description(config):
         raise ValueError(f"{str(path)!r} cannot be loaded: a model has class_name and config, got {config!r:.80}.")
-    return Opened(
-        path,
-        kind,
-        config,
-        stack.enter_context(reader),
-        version=metadata.get("keras_version"),
-        saved=metadata.get("date_saved"),
-        files={name: content for name, content in members.items() if name.startswith(kinds.ASSETS)},
-    )
-
-
-def _metadata(text: bytes) -> dict[str, str]:
-    """What is told of a file beside its content; nothing where that is no JSON, for nothing depends on it."""
     try:
-        found = json.loads(text)
+        metadata = json.loads(members.get(kinds.METADATA, b"{}"))
     except (ValueError, RecursionError):
-        return {}
-    return {key: value for key, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
+        metadata = {}  # nothing depends on it
+    make: Callable = WeightsReader if name == kinds.WEIGHTS else NpzReader
+    reader = make(io.BytesIO(weights) if isinstance(weights, bytes) else weights, str(path))
+    files = {name: content for name, content in members.items() if name.startswith(kinds.ASSETS)}
+    return Opened(path, kind, config, stack.enter_context(reader), files=files, **_told(metadata))
+
+
+def _told(found: Any) -> dict[str, Any]:
+    """What a JSON object tells of its file: version, backend, saved."""
+    named = {key: found.get(name) if isinstance(found, dict) else None for key, name in _TOLD.items()}
+    return {key: value for key, value in named.items() if isinstance(value, str)}
+
+
+def _text(path: Path) -> bytes:
+    if path.stat().st_size > LARGEST_TEXT:
+        raise ValueError(f"{str(path)!r} has more than {LARGEST_TEXT} bytes, too many for a description.")
+    return path.read_bytes()
 
 
 def _described(text: str | bytes, path: Path) -> Any:
@@ -178,14 +159,13 @@ def _open_hdf5(path: Path, stack: ExitStack) -> Opened:
     reader = stack.enter_context(WeightsReader(path, str(path)))
     if hdf5_file.is_model(reader):
         config, training, version, backend = hdf5_file.read_model_config(reader)
-        kind = "HDF5 file with a Keras model"
-        return Opened(path, kind, config, reader, True, training, version, backend)
-    told = {key: next(iter(reader.words(reader.root, name)), None) for key, name in _TOLD.items()}
+        return Opened(path, "HDF5 file with a Keras model", config, reader, True, training, version, backend)
     if hdf5_file.is_layered(reader):
+        told: Any = {key: next(iter(reader.words(reader.root, name)), None) for key, name in _TOLD.items()}
         return Opened(path, "weights by layer, as Keras 2 writes them (HDF5)", None, reader, True, **told)
     if not any(name == "vars" or name.startswith(("layers", "_layer")) for name in reader.root):
         names = sorted(reader.root)[:5]
-        raise ValueError(f"{str(path)!r} is an HDF5 file without a model or weights of Keras, it has {names}.")
+        raise ValueError(f"{str(path)!r} is an HDF5 file without a model or weights of Keras, it has {names!r:.80}.")
     return Opened(path, "weights by path (.weights.h5)", None, reader)
 
 
@@ -194,18 +174,16 @@ def _open_npz(path: Path, stack: ExitStack) -> Opened:
 
 
 def _open_text(path: Path, stack: ExitStack) -> Opened:
-    if path.stat().st_size > LARGEST_TEXT:
-        raise ValueError(f"{str(path)!r} has more than {LARGEST_TEXT} bytes, too many for a description.")
-    found = _described(path.read_bytes(), path)
-    if isinstance(found, dict) and "weight_map" in found:
-        reader = stack.enter_context(ShardedReader(path, found))
-        return Opened(path, f"weights in {len(reader.readers)} shards (.weights.json)", None, reader)
+    found = _described(_text(path), path)
     if is_description(found):
-        told = {key: found[name] for key, name in _TOLD.items() if isinstance(found.get(name), str)}
-        return Opened(path, "architecture (JSON)", found, **told)
-    if isinstance(found, dict) and {"modelTopology", "weightsManifest"} & set(found):
-        raise ValueError(f"{str(path)!r} is a model of TensorFlow.js; convert it to .h5 with tensorflowjs_converter.")
-    raise ValueError(f"{str(path)!r} is JSON that describes neither a model nor shards of weights, got {found!r:.80}.")
+        return Opened(path, "architecture (JSON)", found, **_told(found))
+    if not isinstance(found, dict) or "weight_map" not in found:
+        what = (
+            "a model of TensorFlow.js" if isinstance(found, dict) and "weightsManifest" in found else "JSON of no model"
+        )
+        raise ValueError(f"{str(path)!r} is {what} and no list of shards, got {found!r:.80}; pass another file.")
+    reader = stack.enter_context(ShardedReader(path, found))
+    return Opened(path, f"weights in {len(reader.readers)} shards (.weights.json)", None, reader)
 
 
 _OPENERS: dict[str, Callable[[Path, ExitStack], Opened]] = {

@@ -61,17 +61,12 @@ def format_of(owner: str, path: Path, endings: tuple[str, ...], options: dict[st
         raise ValueError(f"{owner} got the unknown arguments {others}; leave them out.")
     if wanted is None:
         return ending(owner, str(path), endings)
-    known = {"h5": ".h5", "hdf5": ".h5", "keras": ".keras"}
-    if wanted not in known:
+    if wanted not in ("h5", "hdf5", "keras"):
         problem = f"{owner} got save_format={wanted!r}, and TensorFlow's own formats are not written"
         raise ValueError(f"{problem}; leave it out and end the path in {endings[0]}.")
-    found = next((one for one in endings if path.name.endswith(one)), None)
-    if found is None and known[wanted] == ".h5":
-        return ".h5"
-    if found is None or found.replace(".hdf5", ".h5").removeprefix(".weights") != known[wanted]:
-        raise ValueError(
-            f"{owner} got save_format={wanted!r} and {str(path)!r}, which contradict; leave the first out."
-        )
+    found = next((one for one in endings if path.name.endswith(one)), ".h5")
+    if (wanted == "keras") != (found == ".keras") or found in (".npz", ".weights.json"):
+        raise ValueError(f"{owner}: save_format={wanted!r} and {str(path)!r} contradict; leave the first out.")
     return found
 
 

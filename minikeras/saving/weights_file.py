@@ -7,8 +7,7 @@ order with private ones last; a model's own layers come first, and members of li
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,10 @@ from minikeras.models.sequential import Sequential
 from minikeras.registry import is_builtin
 from minikeras.saving import hdf5_file
 from minikeras.saving.npz_file import NpzReader, write_npz
-from minikeras.saving.opening import Opened, allowed_size, opened, reporting
+from minikeras.saving.opening import Opened, opened, reporting
 from minikeras.saving.paths import format_of, path_of, replacing
 from minikeras.saving.shards import GB, SHARDS, write_shards
-from minikeras.saving.sinks import Hdf5Sink, NpzSink
+from minikeras.saving.state import Group, State, write_hdf5
 from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import MODEL_ENDINGS, WEIGHTS_ENDINGS, flag, number
 
@@ -37,11 +36,6 @@ def stored_objects(model: Any, skipped: Iterable[Any] = ()) -> Iterator[tuple[st
         skipped: objects that are left out, with what they contain unless others contain it too.
     """
     yield from _walk("", model, set(map(id, skipped)))
-
-
-def vars_of(path: str) -> str:
-    """The path of the group with the variables of an object."""
-    return f"{path}/vars" if path else "vars"
 
 
 def _walk(path: str, thing: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
@@ -124,41 +118,33 @@ def save_weights(
         raise ValueError(f"objects_to_skip goes with files of weights by path, got {str(path)!r}; use .weights.h5.")
     if not model.built:
         raise ValueError(f"The model {model.name!r} has no weights to save before it is built; call it on data first.")
-    skipped = list(objects_to_skip or ())
     if ending in MODEL_ENDINGS:  # whose layout is by layer
-        with replacing(path, overwrite) as partial, ExitStack() as stack:
-            hdf5_file.write_layers(model, Hdf5Sink(stack, partial).root)
+        import h5py
+
+        with replacing(path, overwrite) as partial, h5py.File(partial, "w") as root:
+            hdf5_file.write_layers(model, root)
     else:
-        write_arrays(path, lambda sink: write_state(model, sink, True, skipped), overwrite, max_shard_size)
+        write_state(path, state_of(model, skipped=objects_to_skip or ()), overwrite, max_shard_size)
 
 
-def write_arrays(
-    path: Path, write: Callable[[Any], None], overwrite: bool, max_shard_size: float | None = None
-) -> None:
-    """Write what a function puts into a sink to the kind of file of weights by path that the ending says."""
+def write_state(path: Path, state: State, overwrite: bool, max_shard_size: Any = None) -> None:
+    """Write arrays to the kind of file of weights by path that the ending says."""
     if path.name.endswith(SHARDS):
-        write_shards(
-            path,
-            write,
-            number("max_shard_size", 5 if max_shard_size is None else max_shard_size, above=0) * GB,
-            overwrite,
-        )
+        largest = number("max_shard_size", 5 if max_shard_size is None else max_shard_size, above=0)
+        write_shards(path, state, largest * GB, overwrite)
         return
-    with replacing(path, overwrite) as partial, ExitStack() as stack:
-        if path.name.endswith(".npz"):
-            sink: Any = NpzSink()
-            write(sink)
-            write_npz(partial, sink.arrays)
-        else:
-            write(Hdf5Sink(stack, partial))
+    with replacing(path, overwrite) as partial:
+        (write_npz if path.name.endswith(".npz") else write_hdf5)(partial, state)
 
 
-def write_state(model: Any, sink: Any, include_optimizer: bool = True, skipped: Iterable[Any] = ()) -> None:
-    """Write all variables of a model, those of its optimizer too unless told otherwise."""
+def state_of(model: Any, include_optimizer: bool = True, skipped: Iterable[Any] = ()) -> State:
+    """The arrays of a model and what it contains, of its optimizer too unless told otherwise."""
     for path, thing in stored_objects(model, skipped):
         if thing is not model.optimizer or include_optimizer:
-            name = getattr(thing, "name", None)
-            thing.save_own_variables(sink.group(vars_of(path), name if isinstance(name, str) else None))
+            group, name = Group(), getattr(thing, "name", None)
+            group.name = name if isinstance(name, str) else None
+            thing.save_own_variables(group)
+            yield (f"{path}/vars" if path else "vars"), group
 
 
 # ---------------------------------------------------------------- reading
@@ -213,7 +199,8 @@ def load_weights(
                 raise ValueError(f"{name} does not go with {file.label!r}, it is {file.kind}; leave it out.")
         if not model.built:
             raise ValueError(f"The model {model.name!r} has no weights before it is built; call it on data first.")
-        allowed_size(file, limit)
+        if limit is not None:
+            file.size(limit)
         read_state(model, file, sentences, skip_mismatch, bool(by_name), objects_to_skip or ())
 
 
