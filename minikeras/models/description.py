@@ -64,7 +64,7 @@ def model_from_config(config: dict[str, Any], custom_objects: Mapping[str, Any] 
 
 
 def missing_objects(config: Any) -> dict[str, str]:
-    """What a description needs that is neither built in, registered nor passed: names, and what they are, in words.
+    """What a description needs that is neither built in, registered nor passed: what it is, in words, and its name.
 
     What stands in the configuration of a user's class is that class's own affair.
     """
@@ -77,11 +77,11 @@ def missing_objects(config: Any) -> dict[str, str]:
         elif not registry.is_description(value):
             waiting += reversed(value.values()) if isinstance(value, dict) else ()
         elif value["class_name"] == "Lambda" and isinstance(value["config"], dict):
-            found |= {name: f"the {part} of {layer}" for name, part, layer in Lambda.lacking(value["config"])}
+            found |= {f"the {part} of {layer}": name for name, part, layer in Lambda.lacking(value["config"])}
         elif not functional_config.is_operation(value):
             problem = registry.lacking(value)
             if problem is not None:
-                found[str(value["config"] if value["class_name"] == "function" else value["class_name"])] = problem
+                found[problem] = str(value["config" if value["class_name"] == "function" else "class_name"])
             elif _is_restored_inside(value):
                 waiting += (value.get("compile_config"), value["config"])
     return found
@@ -96,10 +96,10 @@ def _is_restored_inside(description: dict[str, Any]) -> bool:
 def _refuse_missing(config: Any) -> None:
     missing = missing_objects(config)
     if missing:
-        listed = ", ".join(f"{name!r:.80}: ..." for name in [*missing][:_MOST_LISTED])
+        listed = ", ".join(f"{name!r:.80}: ..." for name in [*dict.fromkeys(missing.values())][:_MOST_LISTED])
         more = f" and {len(missing) - _MOST_LISTED} more" if len(missing) > _MOST_LISTED else ""
         raise registry.NotKnown(
-            f"The description needs {', '.join([*missing.values()][:_MOST_LISTED])}{more}: neither built in nor "
+            f"The description needs {', '.join([*missing][:_MOST_LISTED])}{more}: neither built in nor "
             f"registered, and never taken from a description; pass {'it' if len(missing) == 1 else 'them'} as "
             f"custom_objects={{{listed}}}, whatever safe_mode is."
         )

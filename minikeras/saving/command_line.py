@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
@@ -82,12 +83,14 @@ def info(filepath: Any) -> list[str]:
         weights = {path: one for path, one in arrays.items() if path not in state}
         wrote = [one for one in (file.version and f"Keras {file.version}", file.backend, file.saved) if one]
         lines = [file.label, f"format       {file.kind}", f"written by   {', '.join(wrote) or 'unknown'}"]
-        older = any(path.startswith(_OLDER) for path in arrays)
+        shapes, older = _shapes(weights), any(path.startswith(_OLDER) for path in arrays)
         if is_description(file.config):
-            lines += _of_model(file, {} if older else weights, unusual)
+            lines += _of_model(file, {} if older else shapes, unusual)
         if older or not is_description(file.config):
-            groups = dict.fromkeys(path.rpartition("/")[0] for path in weights)
-            lines += _table([("Path", "Weights", "Param #"), *((one, *_weights(weights, one)) for one in groups)])
+            groups = dict.fromkeys(path.rpartition("/")[0] or path for path in weights)
+            lines += _table(
+                [("Path", "Weights", "Param #"), *((one, *_weights(shapes.get(one, []))) for one in groups)]
+            )
         unusual += ["groups are named as Keras 2.12 to 2.15 did"] * older
         lines += [f"weights      {_amount(weights)}"] * bool(weights)
         lines += [f"optimizer    {_amount(state)}"] * bool(state)
@@ -100,9 +103,16 @@ def _amount(arrays: Mapping[str, Any]) -> str:
     return f"{len(arrays)} array{'s' * (len(arrays) != 1)} of {numbers:,} numbers, {size:,} bytes"
 
 
-def _weights(arrays: Mapping[str, Any], place: str) -> tuple[str, str]:
-    """The shapes of the arrays below a path, and how many numbers they have."""
-    shapes = [one.shape for path, one in arrays.items() if path.startswith(f"{place}/")]
+def _shapes(arrays: Mapping[str, Any]) -> dict[str, list[tuple[int, ...]]]:
+    """The shapes of the arrays below each path."""
+    found: dict[str, list[tuple[int, ...]]] = {}
+    for path, one in arrays.items():
+        for place in itertools.accumulate(path.split("/")[:-1] or [path], "{}/{}".format):
+            found.setdefault(place, []).append(one.shape)
+    return found
+
+
+def _weights(shapes: list[tuple[int, ...]]) -> tuple[str, str]:
     text = " ".join("x".join(map(str, shape)) or "1" for shape in shapes[:6])
     return text + " ..." * (len(shapes) > 6), f"{sum(map(prod, shapes)):,}"
 
@@ -112,19 +122,19 @@ def _table(rows: list[tuple[str, ...]]) -> list[str]:
     return ["  ".join(f"{one[:60]:{width}}" for one, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _of_model(file: Opened, weights: Mapping[str, Any], unusual: list[str]) -> list[str]:
+def _of_model(file: Opened, shapes: Mapping[str, Any], unusual: list[str]) -> list[str]:
     """What a description says: the table of layers, how the model was compiled, and what has to be passed."""
     missing = missing_objects([file.config, file.training])
-    unusual += [f"needs {what}: pass it as custom_objects" for what in missing.values()]
+    unusual += [f"needs {what}: pass it as custom_objects" for what in missing]
     compiled = file.training or file.config.get("compile_config") or {}
     optimizer = compiled.get("optimizer_config") or compiled.get("optimizer")
     optimizer = optimizer.get("class_name") if isinstance(optimizer, dict) else optimizer
-    rows = [("Layer (type)", "Input Shape", "Weights", "Param #"), *_rows(file, file.config, weights, "", 0)]
+    rows = [("Layer (type)", "Input Shape", "Weights", "Param #"), *_rows(file, file.config, shapes, "", 0)]
     how = f", compiled with {optimizer}" if optimizer else ", not compiled"
     return [f"model        {file.config['class_name']}{how}", *_table(rows)]
 
 
-def _rows(file: Opened, model: Any, weights: Mapping[str, Any], place: str, level: int) -> Iterator[tuple[str, ...]]:
+def _rows(file: Opened, model: Any, shapes: Mapping[str, Any], place: str, level: int) -> Iterator[tuple[str, ...]]:
     config = model["config"]
     layers = config.get("layers") if isinstance(config, dict) else config
     counts: dict[str, int] = {}
@@ -135,9 +145,9 @@ def _rows(file: Opened, model: Any, weights: Mapping[str, Any], place: str, leve
         inner = f"model_weights/{name}" if file.layered else f"{place}layers/{key}{f'_{count}' * bool(count)}"
         built = layer.get("build_config") if isinstance(layer.get("build_config"), dict) else {}
         shape = built.get("input_shape", own.get("batch_shape", own.get("batch_input_shape", "")))
-        yield f"{'  ' * level}{name} ({kind})", str(shape), *(_weights(weights, inner) if weights else ("", "?"))
+        yield f"{'  ' * level}{name} ({kind})", str(shape), *(_weights(shapes.get(inner, [])) if shapes else ("", "?"))
         if "layers" in own or isinstance(layer["config"], list):
-            yield from _rows(file, layer, weights, f"{inner}/", level + 1)
+            yield from _rows(file, layer, shapes, f"{inner}/", level + 1)
 
 
 def _arrays(reader: Any, unusual: list[str]) -> Iterator[tuple[str, Any]]:

@@ -226,13 +226,10 @@ def _read_listed(model: Any, reader: NpzReader, label: str) -> None:
     shapes, wanted = [found.shape for found in reader.listed], [tuple(one.shape) for one in model.weights]
     if shapes != wanted:
         at = next((i for i, pair in enumerate(zip(shapes, wanted, strict=False)) if pair[0] != pair[1]), None)
-        what = f"{len(shapes)} arrays, the model {len(wanted)}"
-        what = (
-            what
-            if at is None
-            else f"{shapes[at]} as arr_{at}, where the model's {model.weights[at].path!r} has {wanted[at]}"
-        )
-        raise ValueError(f"{label!r} does not fit the model: it has {what}.")
+        what = f"it has {len(shapes)} arrays, the model {len(wanted)}"
+        if at is not None:
+            what = f"arr_{at} has shape {shapes[at]}, the weight {model.weights[at].path!r} has {wanted[at]}"
+        raise ValueError(f"{label!r} does not fit the model: {what}.")
     model.set_weights([reader.read(found) for found in reader.listed])
 
 
