@@ -152,9 +152,9 @@ def _rows(file: Opened, model: Any, shapes: Mapping[str, Any], place: str, level
 
 def _arrays(reader: Any, unusual: list[str]) -> Iterator[tuple[str, Any]]:
     """The arrays of numbers in a file by path; what else there is, and how they are kept, goes among the unusual."""
-    readers = reader.readers.values() if isinstance(reader, ShardedReader) else [reader]
-    for one in readers:
-        yield from _in_group(one.root, "", set(), unusual) if isinstance(one, WeightsReader) else one.arrays()
+    for one in reader.readers.values() if isinstance(reader, ShardedReader) else [reader]:
+        top = one.root["/"] if isinstance(one, WeightsReader) else None
+        yield from one.arrays() if top is None else _in_group(top, "", {top.id}, unusual)
 
 
 def _in_group(group: Any, place: str, seen: set[Any], unusual: list[str]) -> Iterator[tuple[str, Any]]:

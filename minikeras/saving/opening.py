@@ -130,7 +130,8 @@ def _opened_model(path: Path, kind: str, members: Mapping[str, Any], stack: Exit
         metadata = json.loads(members.get(kinds.METADATA, b"{}"))
     except (ValueError, RecursionError):
         metadata = {}  # nothing depends on it
-    make: Callable = WeightsReader if name == kinds.WEIGHTS else NpzReader
+    kind_of_weights = kinds.kind_of(weights) if isinstance(weights, Path) else name
+    make: Callable = NpzReader if kind_of_weights in (kinds.NPZ, kinds.NPZ_WEIGHTS) else WeightsReader
     reader = make(io.BytesIO(weights) if isinstance(weights, bytes) else weights, str(path))
     files = {name: content for name, content in members.items() if name.startswith(kinds.ASSETS)}
     return Opened(path, kind, config, stack.enter_context(reader), files=files, **_told(metadata))

@@ -40,10 +40,10 @@ def saved(tmp_path: Path) -> tuple[Any, Path]:
     return model, tmp_path / "model"
 
 
-def refused(path: Path, match: str, error: Any = ValueError) -> None:
-    with pytest.raises(error, match=match) as raised:
-        load_model(path)
-    assert path.name in str(raised.value) and "\n" not in str(raised.value)
+def refused(named: Path, match: str, path: Path | None = None) -> None:
+    with pytest.raises(ValueError, match=match) as raised:
+        load_model(path or named)
+    assert named.name in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_round_trip(saved: Any) -> None:
@@ -167,6 +167,8 @@ def test_half_a_folder(saved: Any) -> None:
     load_model(path)  # nothing depends on it
     (path / "model.weights.h5").unlink()
     refused(path, r"has no model\.weights\.h5")
+    (path / "model.weights.h5").write_text("version https://git-lfs.github.com/spec/v1")
+    refused(path / "model.weights.h5", "Git LFS", path=path)
     (path / "config.json").write_text("{")
     (path / "model.weights.h5").write_text("x")
     refused(path, "is JSON text")
