@@ -12,14 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from minikeras.layers.layer import Layer
 from minikeras.layers.structure import is_stored, named_parts
 from minikeras.models.model import Model
 from minikeras.models.sequential import Sequential
 from minikeras.registry import is_builtin
 from minikeras.saving.archive import read_members
+from minikeras.saving.hdf5_arrays import write_array
 from minikeras.saving.hdf5_reader import Store, WeightsReader
 from minikeras.saving.paths import as_path, existing, replacing
 from minikeras.tracebacks import user_facing
@@ -118,10 +117,7 @@ class _Writer:
         self._group = group
 
     def __setitem__(self, name: str, value: Any) -> None:
-        array = np.asarray(value)
-        self._group[name] = array
-        if array.dtype.name == "bfloat16":  # for HDF5 two bytes that mean nothing
-            self._group[name].attrs["dtype"] = "bfloat16"
+        write_array(self._group, name, value)
 
 
 # ---------------------------------------------------------------- reading
@@ -256,9 +252,6 @@ def read_older_weights(model: Any, file: Any, label: str, skip_mismatch: bool = 
             if not skip_mismatch:
                 raise ValueError(problem)
             warnings.warn(f"{problem}  It was left alone.", stacklevel=3)
-        try:
-            values = [(variable, np.asarray(array[()])) for variable, array in ready]
-        except OSError as error:
-            raise ValueError(f"{label!r} could not be read: {error}") from error
+        values = [(variable, array[()]) for variable, array in ready]
     for variable, value in values:
         variable.assign(value)
