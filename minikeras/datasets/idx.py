@@ -40,9 +40,9 @@ def read_idx(path: Path) -> Any:
             values = np.frombuffer(stream.read(size + 1), np.uint8)  # one more, to notice a longer file
         if len(shape) != magic[3] or values.size != size:
             raise ValueError(f"its header announces {size} values of shape {shape}, it holds another number")
+        return values.reshape(shape).copy()  # a copy can be written to
     except DAMAGE as error:
         raise ValueError(f"{path} is damaged or is not an IDX file ({error}); replace or remove it.") from error
-    return values.reshape(shape).copy()  # a copy can be written to
 
 
 def checked(title: str, place: Path, arrays: list[Any]) -> tuple[tuple[Any, Any], tuple[Any, Any]]:

@@ -28,4 +28,5 @@ def read_members(path: Any, limit: int | None = None) -> tuple[bytes, io.BytesIO
     except KeyError as error:
         raise ValueError(f"{str(path)!r} is not a model file: {error.args[0]}.") from error
     except DAMAGE as error:
-        raise ValueError(f"{str(path)!r} is damaged or not a .keras file: {error}.") from error
+        why = str(error).rstrip(".")
+        raise ValueError(f"{str(path)!r} is damaged or not a .keras file: {why}.") from error

@@ -7,8 +7,12 @@ besides, that covers its path, type, shape and values, and that Keras passes ove
 
 from __future__ import annotations
 
+import io
 import math
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +20,54 @@ import numpy as np
 SUM = "crc32"  # the name of the attribute
 _WORTH_CHUNKS = 1 << 16  # bytes from which an array is stored in chunks: their index takes some 3 KB
 _CHUNK = 1 << 20  # bytes of a chunk, about
+
+
+@contextmanager
+def new_file(file: Path | io.BytesIO) -> Iterator[Any]:
+    """A new HDF5 file, at a path where there is an empty one, or in memory.
+
+    Raises:
+        OSError: where the disk takes no more; HDF5 by itself would end the process over that.
+    """
+    import h5py
+
+    if isinstance(file, io.BytesIO):
+        with h5py.File(file, "w") as root:
+            yield root
+        return
+    with open(file, "rb+", buffering=0) as disk:
+        patient = _Patient(disk)
+        try:
+            with h5py.File(patient, "w") as root:
+                yield root
+        finally:
+            if patient.error is not None:
+                raise patient.error
+
+
+class _Patient:
+    """A file that remembers what the disk refused, and goes on as if nothing had happened."""
+
+    def __init__(self, disk: Any):
+        self._disk, self.error = disk, None
+
+    def write(self, content: Any) -> int:
+        rest = memoryview(content)
+        while rest and self.error is None:
+            rest = rest[self._try(self._disk.write, rest) or 0 :]
+        return len(content)
+
+    def truncate(self, size: int) -> None:
+        self._try(self._disk.truncate, size)
+
+    def _try(self, function: Callable, argument: Any) -> Any:
+        try:
+            return function(argument)
+        except OSError as error:
+            self.error = error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._disk, name)
 
 
 def write_array(group: Any, name: str, values: Any) -> Any:

@@ -77,7 +77,7 @@ class WeightsReader:
 
     def names(self, group: Any) -> list[str]:
         """The names of a group's members."""
-        return self.ask(list, group)
+        return [one if isinstance(one, str) else one.decode("latin1") for one in self.ask(list, group)]
 
     def array(self, group: Any, path: str) -> StoredArray:
         """The array at a path below a group, not yet read.
@@ -87,9 +87,10 @@ class WeightsReader:
         """
         folder, _, name = path.rpartition("/")
         group = self.group(group, folder) if folder else group
-        if group is None or self.member(group, name, self._h5py.Dataset) is None:
+        found = None if group is None else self.dataset(group, name)
+        if found is None:
             raise ValueError(f"{self.label!r} names an array {path!r} that it lacks.")
-        return self.dataset(group, name)
+        return found
 
     def words(self, group: Any, name: str) -> list[str]:
         """The strings in an attribute, which may be cut into `name0`, `name1`, ...; none where there is none."""
@@ -159,15 +160,15 @@ class WeightsReader:
             raise ValueError(f"{self.label!r} should have a {kind.__name__} at {path!r}, got a {got}.")
         return found
 
-    def dataset(self, group: Any, name: str) -> StoredArray:
-        """An array of a group, not yet read.
+    def dataset(self, group: Any, name: str) -> StoredArray | None:
+        """An array of a group, not yet read; None where there is none.
 
         Raises:
             ValueError: where it is stored elsewhere, holds no numbers, or claims far more than its bytes in the file.
         """
         found = self.member(group, name, self._h5py.Dataset)
         if found is None:
-            raise KeyError(name)
+            return None
         path = _path(group, name)
         place = f"The array {path!r} of {self.label!r}"
         properties = self.ask(found.id.get_create_plist)
@@ -181,16 +182,15 @@ class WeightsReader:
         dtype = self.ask(getattr, kind, "dtype") if of_numbers or is_bfloat16 else None
         if shape is None or dtype is None or not (is_bfloat16 or dtype.kind in "biuf"):
             raise ValueError(f"{place} should hold numbers, got another kind.")
-        size = math.prod(shape) * dtype.itemsize
+        size, chunk = math.prod(shape) * dtype.itemsize, 0
         chunks = self.ask(getattr, found, "chunks")
         filters = self._filters(properties, place)
         if chunks is not None:
             chunk = math.prod(chunks) * dtype.itemsize
-            count = math.prod(-(-whole // part) for whole, part in zip(shape, chunks, strict=True))
-            if filters.get(_LZF, [0] * 3)[_LZF_LENGTH] > chunk or count > self._size + 1:
-                raise ValueError(f"{place} claims {count} chunks of {chunk} bytes, far more than the file holds.")
-            size += chunk
-        self._spend(size, path, f"the array {path!r}")
+        self._spend(size + chunk, path, f"the array {path!r}")
+        count = math.prod(-(-whole // part) for whole, part in zip(shape, chunks or shape, strict=True) if part)
+        if filters.get(_LZF, [0] * 3)[_LZF_LENGTH] > chunk or count > self._size:
+            raise ValueError(f"{place} claims {count} chunks of {chunk} bytes, far more than the file holds.")
         return StoredArray(self, found, path, shape, dtype, chunk if _GZIP in filters else None)
 
     def _filters(self, properties: Any, place: str) -> dict[int, tuple[int, ...]]:
@@ -239,7 +239,7 @@ class WeightsReader:
                 if isinstance(found, self._h5py.Group):
                     waiting.append((found, depth + 1))
                 elif isinstance(found, self._h5py.Dataset):
-                    yield self.dataset(group, name)
+                    yield self.array(group, name)
 
     def count_entries(self) -> int:
         """The number of entries of all arrays together."""
@@ -296,9 +296,10 @@ class Store:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of an array, which is not read for it."""
-        return self._reader.dataset(self._group, name).shape
+        return self._reader.array(self._group, name).shape
 
     def __getitem__(self, name: str) -> np.ndarray:
-        if self._group is None:
+        found = None if self._group is None else self._reader.dataset(self._group, name)
+        if found is None:
             raise KeyError(name)
-        return self._reader.dataset(self._group, name)[()]
+        return found[()]

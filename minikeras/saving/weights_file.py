@@ -18,7 +18,7 @@ from minikeras.models.model import Model
 from minikeras.models.sequential import Sequential
 from minikeras.registry import is_builtin
 from minikeras.saving.archive import read_members
-from minikeras.saving.hdf5_arrays import write_array
+from minikeras.saving.hdf5_arrays import new_file, write_array
 from minikeras.saving.hdf5_reader import Store, WeightsReader
 from minikeras.saving.paths import as_path, existing, replacing
 from minikeras.tracebacks import user_facing
@@ -98,9 +98,7 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True) -> None:
 
 def write_weights(model: Any, file: Path | io.BytesIO, include_optimizer: bool = True) -> None:
     """Write all variables of a model into a new HDF5 file, those of its optimizer too unless told otherwise."""
-    import h5py
-
-    with h5py.File(file, "w") as root:
+    with new_file(file) as root:
         for path, thing in stored_objects(model):
             if thing is model.optimizer and not include_optimizer:
                 continue
@@ -181,7 +179,8 @@ def read_weights(model: Any, file: Any, label: str, skip_mismatch: bool = False)
         except BaseException as error:
             for variable, value in kept:
                 variable.assign(value)
-            if isinstance(error, (OSError, ValueError, KeyError, TypeError)):
+            named = str(error).startswith(repr(label))
+            if isinstance(error, (OSError, ValueError, KeyError, TypeError)) and not named:
                 raise ValueError(f"{label!r} could not be read: {error}") from error
             raise
 

@@ -11,6 +11,7 @@ import gzip
 import lzma
 import os
 import tarfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ _OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7z
 # What Python's readers of archives and compressed files raise at damage.
 DAMAGE = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError,
-    ValueError, OverflowError, MemoryError,
+    ValueError, OverflowError, MemoryError, SyntaxError, tokenize.TokenError,
 )  # fmt: skip
 
 
