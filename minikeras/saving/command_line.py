@@ -154,7 +154,9 @@ def _arrays(reader: Any, unusual: list[str]) -> Iterator[tuple[str, Any]]:
     """The arrays of numbers in a file by path; what else there is, and how they are kept, goes among the unusual."""
     for one in reader.readers.values() if isinstance(reader, ShardedReader) else [reader]:
         top = one.root["/"] if isinstance(one, WeightsReader) else None
-        yield from one.arrays() if top is None else _in_group(top, "", {top.id}, unusual)
+        yield from (
+            ((found.path, found) for found in one.arrays()) if top is None else _in_group(top, "", {top.id}, unusual)
+        )
 
 
 def _in_group(group: Any, place: str, seen: set[Any], unusual: list[str]) -> Iterator[tuple[str, Any]]:
@@ -220,7 +222,7 @@ def convert(given: Namespace) -> list[str]:
 
 def _copied(file: Opened) -> State:
     groups: dict[str, Group] = {}
-    for path, found in file.reader.arrays():
+    for path, values in file.weights().items():
         place, _, name = path.rpartition("/")
-        groups.setdefault(place, Group())[name] = file.reader.read(found)
+        groups.setdefault(place, Group())[name] = values
     return groups.items()

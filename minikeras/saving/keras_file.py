@@ -15,6 +15,7 @@ from minikeras.models.model import warn_of_unwritten_losses
 from minikeras.registry import NotKnown, describe_whole, weight_budget
 from minikeras.saving import hdf5_file
 from minikeras.saving.assets import load_assets, save_assets
+from minikeras.saving.hdf5_arrays import new_file
 from minikeras.saving.kinds import ASSETS, CONFIG, METADATA, NPZ_WEIGHTS, WEIGHTS
 from minikeras.saving.opening import Opened, opened, reporting
 from minikeras.saving.paths import format_of, path_of, replacing, replacing_folder
@@ -24,6 +25,7 @@ from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import MODEL_ENDINGS, flag, one_of
 
 _KERAS_VERSION = "3.15.1"  # the version whose layout this is
+_FOLDER = {CONFIG, METADATA, WEIGHTS, NPZ_WEIGHTS, ASSETS.rstrip("/")}  # names in a folder with a model
 _SPARE = 1 << 22  # bytes of weights that a model may create beyond twice those in its file
 
 
@@ -70,7 +72,7 @@ def save_model(
         if kwargs or path.name.endswith(MODEL_ENDINGS):
             problem = f"zipped=False writes a folder, got {str(path)!r} {sorted(kwargs) or ''}".strip()
             raise ValueError(f"{problem}; pass the path of a folder and no further arguments.")
-        with replacing_folder(path, overwrite, _is_model_folder) as partial:
+        with replacing_folder(path, overwrite, _FOLDER if _is_model_folder(path) else ()) as partial:
             for name, content in _members(model, include_optimizer):
                 (partial / name).parent.mkdir(parents=True, exist_ok=True)
                 (partial / name).write_bytes(content)
@@ -80,9 +82,7 @@ def save_model(
             for name, content in _members(model, include_optimizer):
                 archive.writestr(name, content)
     else:
-        import h5py
-
-        with replacing(path, overwrite) as partial, h5py.File(partial, "w") as root:
+        with replacing(path, overwrite) as partial, new_file(partial) as root:
             hdf5_file.write_model(model, root, include_optimizer)
 
 
@@ -99,8 +99,8 @@ def _members(model: Any, include_optimizer: bool) -> Iterator[tuple[str, Any]]:
 
 def _is_model_folder(path: Path) -> bool:
     """Whether a folder holds what `save_model` writes and nothing else."""
-    names = {one.name for one in path.iterdir()}
-    return {CONFIG, WEIGHTS} <= names <= {CONFIG, METADATA, WEIGHTS, NPZ_WEIGHTS, ASSETS.rstrip("/")}
+    names = {one.name for one in path.iterdir()} if path.is_dir() else set()
+    return {CONFIG, WEIGHTS} <= names <= _FOLDER
 
 
 @user_facing

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import glob
 import re
-import zipfile
 from pathlib import Path
 
-from minikeras.saving.archive import DAMAGE
+from minikeras.utils.bounded import DAMAGE, Zip
 
 ARCHIVE, FOLDER, HDF5, NPZ, TEXT = "archive", "folder", "hdf5", "npz", "text"  # what may be read
 
@@ -89,9 +88,9 @@ def _kind_of_folder(path: Path) -> str:
 
 def _kind_of_archive(path: Path) -> str:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with Zip(path) as archive:
             names = archive.namelist()
-    except (*DAMAGE, ValueError) as error:
+    except DAMAGE as error:
         raise ValueError(f"{str(path)!r} is damaged: {error}; write, copy or download it again.") from error
     if CONFIG in names:
         return ARCHIVE

@@ -11,23 +11,43 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.saving.archive import DAMAGE, read_member
 from minikeras.saving.hdf5_reader import Store
 from minikeras.saving.state import State
+from minikeras.utils.bounded import DAMAGE, Zip
 
 _LARGEST_HEADER = 10_000  # bytes
 
 
+class Grouped:
+    """A reader whose groups are dicts of arrays that are not yet read: what a `Store` asks for."""
+
+    def names(self, group: dict[str, Any]) -> list[str]:
+        """The names of a group's members."""
+        return list(group)
+
+    def array(self, group: dict[str, Any], name: str) -> Any:
+        """An array of a group."""
+        return group[name]
+
+    def dataset(self, group: dict[str, Any], name: str) -> Any:
+        """An array of a group, None where there is none."""
+        return group.get(name)
+
+
 @dataclass(frozen=True)
 class Member:
-    """An array in the archive that is not yet read."""
+    """An array in the archive that is not yet read: `array.shape`, `array.dtype`, and its values by `array[()]`."""
 
-    name: str
+    reader: NpzReader
+    path: str
     shape: tuple[int, ...]
     dtype: np.dtype
 
+    def __getitem__(self, everything: tuple[()]) -> np.ndarray:
+        return self.reader.read(self)
 
-class NpzReader:
+
+class NpzReader(Grouped):
     """An `.npz` file, of which each array is read when it is asked for; nothing is unpickled.
 
     Attributes:
@@ -37,23 +57,24 @@ class NpzReader:
         ValueError: for a file that is damaged, or holds anything but numbers.
     """
 
-    def __init__(self, file: Any, label: str):
+    def __init__(self, file: Any, label: str, limit: int | None = None):
         self.label = label
         try:
-            self._archive = zipfile.ZipFile(file)
+            self._archive = Zip(file, limit)
             found = [self._member(info) for info in self._archive.infolist()]
-        except (*DAMAGE, ValueError) as error:
+        except (*DAMAGE, OSError) as error:
             raise ValueError(f"{label!r} cannot be read: {error}.") from error
-        self._members = {one.name: one for one in found}
+        self._members = {one.path: one for one in found}
         names = [f"arr_{i}" for i in range(len(found))]
         self.listed = [self._members[name] for name in names] if self._members.keys() == set(names) else []
         self._groups: dict[str, dict[str, Member]] = {}
         for one in found:
-            place, _, name = one.name.rpartition("/")
+            place, _, name = one.path.rpartition("/")
             self._groups.setdefault(place, {})[name] = one
 
     def _member(self, info: zipfile.ZipInfo) -> Member:
         name = info.filename.removesuffix(".npy")
+        self._archive.check(info)
         with self._archive.open(info) as file:
             first = np.lib.format.read_magic(file) == (1, 0)
             read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
@@ -63,7 +84,7 @@ class NpzReader:
             raise ValueError(f"{name!r} holds {dtype} and no numbers; nothing is unpickled, use .weights.h5 instead")
         if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size:
             raise ValueError(f"{name!r} claims the shape {shape} of {dtype}, and has {size} bytes")
-        return Member(name, shape, dtype)
+        return Member(self, name, shape, dtype)
 
     def __enter__(self) -> NpzReader:
         return self
@@ -71,25 +92,21 @@ class NpzReader:
     def __exit__(self, *error: object) -> None:
         self._archive.close()
 
-    def arrays(self) -> Iterator[tuple[str, Member]]:
-        """All arrays with their paths, not yet read."""
-        yield from self._members.items()
+    def arrays(self) -> Iterator[Member]:
+        """All arrays, not yet read."""
+        yield from self._members.values()
 
     def store(self, path: str) -> Store:
         """The variables at a path; none where the file has nothing there."""
         return Store(self, self._groups.get(f"{path}/vars" if path else "vars"))
 
-    def dataset(self, group: dict[str, Member], name: str) -> Member:
-        """An array of a group, not yet read."""
-        return group[name]
-
     def read(self, found: Member) -> np.ndarray:
         """The numbers of an array."""
         try:
-            content = io.BytesIO(read_member(self._archive, f"{found.name}.npy"))
+            content = io.BytesIO(self._archive.contents(f"{found.path}.npy"))
             return np.lib.format.read_array(content, allow_pickle=False, max_header_size=_LARGEST_HEADER)
-        except (*DAMAGE, ValueError) as error:
-            raise ValueError(f"{self.label!r} is damaged at {found.name!r}: {error}.") from error
+        except (*DAMAGE, OSError) as error:
+            raise ValueError(f"{self.label!r} is damaged at {found.path!r}: {error}.") from error
 
 
 def write_npz(file: Any, state: State) -> None:

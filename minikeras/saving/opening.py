@@ -64,14 +64,14 @@ class Opened:
         Raises:
             ValueError: where they are more than `limit`, if that is one, or one of them cannot be read.
         """
-        size = sum(prod(found.shape) * found.dtype.itemsize for _, found in self.reader.arrays())
+        size = sum(prod(found.shape) * found.dtype.itemsize for found in self.reader.arrays())
         if limit is not None and size > whole("limit", limit, 0):
             raise ValueError(f"{self.label!r} holds arrays of {size:,} bytes, more than limit={limit:,}; allow more.")
         return size
 
     def weights(self) -> dict[str, np.ndarray]:
         """All arrays by path."""
-        return {path: self.reader.read(found) for path, found in self.reader.arrays()}
+        return {found.path.lstrip("/"): found[()] for found in self.reader.arrays()}
 
 
 @contextmanager

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.saving.hdf5_arrays import new_file, write_array
 from minikeras.saving.hdf5_reader import Store, WeightsReader
+from minikeras.saving.npz_file import Grouped
 from minikeras.saving.paths import inside, replacing
-from minikeras.saving.state import State, write_array
+from minikeras.saving.state import State
 
 GB = 1 << 30
 SHARDS = ".weights.json"  # the ending of the list
@@ -22,7 +24,7 @@ _NAME = re.compile(r"[^\\/:\x00]+\.h5")  # of a file right beside the list
 _SAVE = "minikeras_save"  # marks the files of one save, so that those of two are never mixed
 
 
-class ShardedReader:
+class ShardedReader(Grouped):
     """The files that a list of shards names, read as one.
 
     Args:
@@ -34,14 +36,14 @@ class ShardedReader:
         ValueError: for a list of another form, or shards that lie elsewhere or are of another save.
     """
 
-    def __init__(self, path: Path, description: Mapping[str, Any]):
+    def __init__(self, path: Path, description: Mapping[str, Any], limit: int | None = None):
         self.label, self._map = str(path), _places(path, description)
         mark = description["metadata"].get(_SAVE)
         with ExitStack() as stack:
             self.readers: dict[str, WeightsReader] = {}
             for name in sorted({name for names in self._map.values() for name in names}):
                 file = inside(path.parent, name)
-                reader = self.readers[name] = stack.enter_context(WeightsReader(file, str(file)))
+                reader = self.readers[name] = stack.enter_context(WeightsReader(file, str(file), limit))
                 if mark is not None and str(reader.root.attrs.get(_SAVE)) != mark:
                     raise ValueError(f"{str(file)!r} is of another save than {str(path)!r}, which names it; save anew.")
             self._stack = stack.pop_all()
@@ -52,8 +54,8 @@ class ShardedReader:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def arrays(self) -> Iterator[tuple[str, Any]]:
-        """All arrays with their paths, not yet read."""
+    def arrays(self) -> Iterator[Any]:
+        """All arrays, not yet read."""
         for reader in self.readers.values():
             yield from reader.arrays()
 
@@ -67,19 +69,11 @@ class ShardedReader:
         place = f"{path}/vars" if path else "vars"
         for reader in (self.readers[name] for name in self._map.get(f"/{place}", ())):
             group = reader.group(reader.root, place)
-            for name in () if group is None else group:
+            for name in () if group is None else reader.names(group):
                 if name in found:
                     raise ValueError(f"{self.label!r} has {place}/{name} in two shards; save the weights anew.")
-                found[name] = reader.dataset(group, name)
+                found[name] = reader.array(group, name)
         return Store(self, found)
-
-    def dataset(self, group: dict[str, Any], name: str) -> Any:
-        """An array of a group, not yet read."""
-        return group[name]
-
-    def read(self, found: Any) -> np.ndarray:
-        """The numbers of an array."""
-        return next(iter(self.readers.values())).read(found)
 
 
 def _places(path: Path, description: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -108,8 +102,6 @@ def write_shards(path: Path, state: State, largest: float, overwrite: bool) -> N
         ValueError: for an array that is larger than a shard may be.
         FileExistsError: where one of the files exists and `overwrite` is False.
     """
-    import h5py
-
     base, mark, total, left = path.name.removesuffix(SHARDS), secrets.token_hex(8), 0, -1.0
     before, files = _shards_before(path), list[Any]()
     places: dict[str, list[str]] = {}
@@ -125,7 +117,7 @@ def write_shards(path: Path, state: State, largest: float, overwrite: bool) -> N
                     files[-1].close()
                 shard, left = f"{base}_{len(files):05}.weights.h5", largest
                 partial = stack.enter_context(replacing(path.with_name(shard), overwrite))
-                files.append(stack.enter_context(h5py.File(partial, "w")))
+                files.append(stack.enter_context(new_file(partial)))
                 files[-1].attrs[_SAVE] = mark
             left, total = left - array.nbytes, total + array.nbytes
             write_array(files[-1].require_group(place), name, array)

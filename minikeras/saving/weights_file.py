@@ -17,6 +17,7 @@ from minikeras.models.model import Model
 from minikeras.models.sequential import Sequential
 from minikeras.registry import is_builtin
 from minikeras.saving import hdf5_file
+from minikeras.saving.hdf5_arrays import new_file
 from minikeras.saving.npz_file import NpzReader, write_npz
 from minikeras.saving.opening import Opened, opened, reporting
 from minikeras.saving.paths import format_of, path_of, replacing
@@ -119,9 +120,7 @@ def save_weights(
     if not model.built:
         raise ValueError(f"The model {model.name!r} has no weights to save before it is built; call it on data first.")
     if ending in MODEL_ENDINGS:  # whose layout is by layer
-        import h5py
-
-        with replacing(path, overwrite) as partial, h5py.File(partial, "w") as root:
+        with replacing(path, overwrite) as partial, new_file(partial) as root:
             hdf5_file.write_layers(model, root)
     else:
         write_state(path, state_of(model, skipped=objects_to_skip or ()), overwrite, max_shard_size)
@@ -250,7 +249,8 @@ def read_weights(model: Any, reader: Any, label: str, skip_mismatch: bool = Fals
         except BaseException as error:
             for variable, value in kept:
                 variable.assign(value)
-            if isinstance(error, (OSError, ValueError, KeyError, TypeError)):
+            named = str(error).startswith(repr(label))
+            if isinstance(error, (OSError, ValueError, KeyError, TypeError)) and not named:
                 raise ValueError(f"{label!r} could not be read: {error}") from error
             raise
 
