@@ -197,7 +197,10 @@ def find_custom(class_name: str, registered_name: str | None = None) -> Any:
         found = get_registered_object(name) if name else None
         if found is not None:
             return found
-    return get_registered_object(f"Custom>{class_name}")
+    plain = class_name.rpartition(">")[2]  # files that have one name for a class call it `package>name`
+    return get_registered_object(f"Custom>{class_name}") or (
+        get_registered_object(plain) if plain != class_name else None
+    )
 
 
 # ---------------------------------------------------------------- what one file shares and may ask for
@@ -465,6 +468,7 @@ def _restore(description: dict[str, Any]) -> Any:
 _DESCRIPTION_KEYS = {
     *("module", "class_name", "config", "registered_name", "build_config", "compile_config", "shared_object_id"),
     *("name", "inbound_nodes"),  # of a layer in a functional model
+    "__passive_serialization__",  # of an object among a layer's arguments, in HDF5 files
 }
 
 

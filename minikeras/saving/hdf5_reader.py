@@ -26,6 +26,7 @@ class WeightsReader:
         import h5py
 
         self._h5py, self._label = h5py, label
+        self.label = label
         try:
             self.root = h5py.File(file, "r")
         except OSError as error:

@@ -20,6 +20,7 @@ from minikeras.models.model import Model
 from minikeras.models.sequential import Sequential
 from minikeras.registry import is_builtin
 from minikeras.saving.archive import read_members
+from minikeras.saving.hdf5_layers import read_layers
 from minikeras.saving.hdf5_reader import Store, WeightsReader
 from minikeras.saving.paths import as_path, existing, replacing
 from minikeras.tracebacks import user_facing
@@ -160,7 +161,8 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwarg
     if not model.built:
         raise ValueError(f"The model {model.name!r} has no weights before it is built; call it on data first.")
     if older:
-        read_older_weights(model, path, str(path), skip_mismatch, bool(by_name))
+        with WeightsReader(path, str(path)) as reader:
+            read_layers(model, reader, skip_mismatch, bool(by_name))
     elif path.name.endswith(".keras"):
         _, weights, _ = read_members(path)
         read_weights(model, weights, str(path), skip_mismatch)
@@ -222,43 +224,3 @@ def _problem(thing: Any, store: Store) -> str | None:
         if shape != variable.shape:
             return f"The weight {variable.path!r} has shape {variable.shape}, the file has {shape}."
     return None
-
-
-# ---------------------------------------------------------------- the layout of Keras 2
-
-
-def read_older_weights(model: Any, file: Any, label: str, skip_mismatch: bool = False, by_name: bool = False) -> None:
-    """Read weights from an HDF5 file of Keras 2's layout, where attributes name the layers and the arrays of each.
-
-    Layers that have weights are matched in order, or by their names.
-    """
-    with WeightsReader(file, label) as reader:
-        root = reader.group(reader.root, "model_weights") or reader.root  # the former where the file has a whole model
-        if "theano" in reader.words(root, "backend"):
-            raise ValueError(f"{label!r} comes from Theano, whose kernels are flipped; write it with another backend.")
-        groups = {name: reader.group(root, name) for name in reader.words(root, "layer_names")}
-        arrays = {name: reader.words(group, "weight_names") for name, group in groups.items() if group is not None}
-        names, things = [name for name in arrays if arrays[name]], [thing for thing in model.layers if thing.weights]
-        if not names or (not by_name and len(names) != len(things)):
-            counts = f"it has {len(names)} layers with weights, the model {len(things)}"
-            raise ValueError(f"{label!r} does not fit the model: {counts}.")
-        pairs = [(thing, thing.name) for thing in things if thing.name in names]
-        ready: list[tuple[Any, Any]] = []
-        for thing, name in pairs if by_name else zip(things, names, strict=True):
-            variables = [*thing.trainable_weights, *thing.non_trainable_weights]
-            found = [reader.array(groups[name], path) for path in arrays[name]]
-            wanted, shapes = [tuple(one.shape) for one in variables], [one.shape for one in found]
-            if wanted == shapes:
-                ready += zip(variables, found, strict=True)
-                continue
-            problem = f"{label!r} does not fit the model: the layer {thing.name!r} has weights of the shapes {wanted}, "
-            problem += f"the file has {shapes} for {name!r}."
-            if not skip_mismatch:
-                raise ValueError(problem)
-            warnings.warn(f"{problem}  It was left alone.", stacklevel=3)
-        try:
-            values = [(variable, np.asarray(array[()])) for variable, array in ready]
-        except OSError as error:
-            raise ValueError(f"{label!r} could not be read: {error}") from error
-    for variable, value in values:
-        variable.assign(value)

@@ -94,9 +94,6 @@ def test_files_of_other_kinds(tmp_path, saved):
     with h5py.File(tmp_path / "empty.h5", "w"):
         pass
     refused(tmp_path / "empty.h5", "0 layers")
-    with h5py.File(saved[1], "a") as file:
-        file.attrs["backend"] = b"theano"
-    refused(saved[1], "Theano")
 
 
 def attack(name):
