@@ -81,6 +81,11 @@ for _name, _op in [*[(name, getattr(room, name)) for room, name in _rooms], *_ot
         _BY_CLASS.setdefault((_known.module, camel_case(_name)), _known)
 
 
+def described(op: Op) -> Described:
+    """What Keras calls an operation of `ops` that it has a class for."""
+    return _BY_OP[op]
+
+
 # ---------------------------------------------------------------- losses, of which Keras has no classes for graphs
 
 
