@@ -86,6 +86,11 @@ def operation_module(class_name: str) -> str | None:
     return next((module for module, name in _BY_CLASS if name == class_name), None)
 
 
+def described(op: Op) -> Described:
+    """What Keras calls an operation of `ops` that it has a class for."""
+    return _BY_OP[op]
+
+
 # ---------------------------------------------------------------- losses, of which Keras has no classes for graphs
 
 
