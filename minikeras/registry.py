@@ -197,10 +197,7 @@ def find_custom(class_name: str, registered_name: str | None = None) -> Any:
         found = get_registered_object(name) if name else None
         if found is not None:
             return found
-    plain = class_name.rpartition(">")[2]  # files that have one name for a class call it `package>name`
-    return get_registered_object(f"Custom>{class_name}") or (
-        get_registered_object(plain) if plain != class_name else None
-    )
+    return get_registered_object(f"Custom>{class_name}")
 
 
 # ---------------------------------------------------------------- what one file shares and may ask for

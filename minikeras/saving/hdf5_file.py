@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from minikeras import config, losses, metrics, registry
+from minikeras.lazy import LazyModule
 from minikeras.models.description import model_from_config, parse_description
 from minikeras.models.functional_config import operation_module
 from minikeras.saving.hdf5_layers import has_layers, read_layers, write_layers
 from minikeras.saving.hdf5_optimizer import read_optimizer, write_optimizer
 from minikeras.saving.hdf5_reader import WeightsReader
 
+_older = LazyModule("minikeras.models.older_config")
 _KERAS_VERSION = "3.15.1"  # the version whose layout this is
 _PUBLIC_NAMES = {"GroupedQueryAttention": "GroupQueryAttention"}  # of classes that Keras itself calls otherwise
 _BY_SHAPES = ("accuracy", "acc", "crossentropy", "ce")  # metrics that the model's output decides about
@@ -140,61 +142,60 @@ def read_model(
     if description is None:
         raise ValueError(f"{reader.label!r} holds no description of a model; build the model and load its weights.")
     try:
-        model = model_from_config(_with_modules(description, custom_objects or {}), custom_objects)
-        if compile and training is not None:
-            with registry.custom_object_scope(custom_objects):
+        with registry.custom_object_scope(custom_objects):
+            if not _older.is_older(description, version):
+                description = _with_modules(description)
+            model = model_from_config(description, custom_objects, version, report)
+            if compile and training is not None:
                 model.compile_from_config(_compile_config(training, version, report))
     except ValueError as error:
         raise ValueError(f"{reader.label!r} cannot be loaded: {error}") from error
-    if any(layer.weights for layer in model.layers):
-        converted = read_layers(model, reader, by_name=None, version=version, backend=backend, report=report)
-        if model.compiled:
-            read_optimizer(model, reader, report, converted)
+    converted = read_layers(model, reader, by_name=None, version=version, backend=backend, report=report)
+    if model.compiled:
+        read_optimizer(model, reader, report, converted)
     return model
 
 
-def _with_modules(description: Any, custom_objects: Mapping[str, Any]) -> Any:
-    """The description of a model whose layers name their modules, which Keras 3 leaves out in HDF5 files."""
-    inner = description.get("config") if isinstance(description, dict) else None
-    if not isinstance(inner, dict) or not isinstance(inner.get("layers"), list):
+def _with_modules(description: Any) -> Any:
+    """The description of a model or layer, and those in it, with the modules that Keras 3 leaves out in HDF5 files."""
+    if not registry.is_description(description) or not isinstance(description["config"], dict):
         return description
-    layers = [_with_modules(_with_module(layer, custom_objects), custom_objects) for layer in inner["layers"]]
-    return {**description, "config": {**inner, "layers": layers}}
-
-
-def _with_module(layer: Any, custom_objects: Mapping[str, Any]) -> Any:
-    if not registry.is_description(layer) or "module" in layer or not isinstance(layer["config"], dict):
-        return layer
-    name = _PUBLIC_NAMES.get(str(layer["class_name"]), str(layer["class_name"]))
-    if name in custom_objects or registry.find_custom(name) is not None:
-        return layer
-    # an operation and a layer may be called the same, as Add; only a layer says whether it is trainable
-    home = operation_module(name) if "trainable" not in layer["config"] else None
-    if home is None and registry.builtin_class("keras.layers", name) is not None:
-        home = "keras.layers"
-    return layer if home is None else {**layer, "module": home, "class_name": name}
+    inner, found = description["config"], description
+    if "module" not in description:
+        class_name = str(description["class_name"])
+        plain = class_name.rpartition(">")[2]
+        name = _PUBLIC_NAMES.get(plain, plain)
+        # an operation and a layer may be called the same, as Add; only a layer says whether it is trainable
+        home = operation_module(name) if "trainable" not in inner else None
+        if home is None and registry.builtin_class("keras.layers", name) is not None:
+            home = "keras.layers"
+        if registry.find_custom(plain, class_name) is not None or plain != class_name:
+            found = {**description, "module": None, "class_name": plain, "registered_name": class_name}
+        elif home is not None:
+            found = {**description, "module": home, "class_name": name}
+    if not isinstance(inner.get("layers"), list):
+        return found
+    return {**found, "config": {**inner, "layers": [_with_modules(layer) for layer in inner["layers"]]}}
 
 
 def _compile_config(training: Any, version: str | None, report: list[str] | None) -> dict[str, Any]:
     """The arguments of `compile` as descriptions that name the module of each object."""
     if not isinstance(training, dict):
-        raise ValueError(f"How a model was compiled is told by a dict, got {training!r:.80}.")
-    found = {
-        name: training[name] for name in ("loss", "loss_weights", "metrics", "weighted_metrics") if name in training
-    }
-    found["optimizer"] = _at_home(training.get("optimizer_config"), "keras.optimizers")
-    for name, home in (("loss", "keras.losses"), ("metrics", "keras.metrics"), ("weighted_metrics", "keras.metrics")):
-        found[name] = _at_home(found.get(name), home)
-    return found
+        raise ValueError(f"How a model was compiled is described by a dict, got {training!r:.80}.")
+    if not str(version).startswith("3"):
+        return _older.modern_compile_config(training, version, report)
+    homes = {"loss": "keras.losses", "metrics": "keras.metrics", "weighted_metrics": "keras.metrics"}
+    found = {name: _at_home(training.get(name), home) for name, home in homes.items()}
+    optimizer = _at_home(training.get("optimizer_config"), "keras.optimizers")
+    return {**found, "optimizer": optimizer, "loss_weights": training.get("loss_weights")}
 
 
 def _at_home(value: Any, module: str) -> Any:
     """Descriptions without a module as those of objects of this one, where it has them."""
     if isinstance(value, list):
         return [_at_home(item, module) for item in value]
-    if not isinstance(value, dict):
-        return value
     if not registry.is_description(value):
-        return {key: _at_home(item, module) for key, item in value.items()}
-    known = "module" in value or registry.find_custom(str(value["class_name"])) is not None
-    return value if known else {**value, "module": module}
+        return {key: _at_home(item, module) for key, item in value.items()} if isinstance(value, dict) else value
+    if "module" in value or registry.builtin_class(module, str(value["class_name"])) is None:
+        return _with_modules(value)
+    return {**value, "module": module}

@@ -39,11 +39,12 @@ def write_layers(model: Any, root: Any) -> None:
         raise ValueError(f"In an HDF5 file layers have names of their own, not {_OWN!r}, got {names}; rename some.")
     write_words(root, "layer_names", list(layers))
     for name, layer in layers.items():
-        write_arrays(root.create_group(name), _in_order(layer))
+        write_arrays(root.create_group(name), in_order(layer))
     write_arrays(root.create_group(_OWN), model._contents().own)
 
 
-def _in_order(layer: Any) -> list[Any]:
+def in_order(layer: Any) -> list[Any]:
+    """A layer's weights in the order of files: those that training changes, then the others."""
     return [*layer.trainable_weights, *layer.non_trainable_weights]
 
 
@@ -83,12 +84,12 @@ class Origin:
     """What wrote a file, as far as it changes what arrays mean.
 
     Attributes:
-        version: the first number of Keras's version; files without one are from Keras 1.
+        version: the first two numbers of Keras's version; files without one are from Keras 1.
         flipped: whether convolutions turned their kernels around, as Theano's do.
         notes: sentences about what was converted.
     """
 
-    version: int
+    version: tuple[int, ...]
     flipped: bool
     notes: list[str] = field(default_factory=list)
 
@@ -103,14 +104,15 @@ def has_layers(reader: WeightsReader) -> bool:
     return not {"layer_names", "layer_names0"}.isdisjoint(layers_group(reader).attrs)
 
 
-def origin_of(reader: WeightsReader, group: Any, version: str | None, backend: str | None) -> Origin:
+def origin_of(reader: WeightsReader, version: str | None = None, backend: str | None = None) -> Origin:
     """What wrote the file, by its attributes where it is not told."""
+    group = layers_group(reader)
 
     def told(name: str) -> str:
         return "".join(reader.words(group, name) or reader.words(reader.root, name))
 
-    number = re.match(r"\d+", version or told("keras_version"))
-    return Origin(int(number[0]) if number else 1, (backend or told("backend")) == "theano")
+    numbers = re.findall(r"\d+", version or told("keras_version"))[:2]
+    return Origin(tuple(map(int, numbers)) or (1,), (backend or told("backend")) == "theano")
 
 
 # ---------------------------------------------------------------- older arrays into those of today
@@ -157,7 +159,7 @@ def _convolution(layer: Any, arrays: list[np.ndarray], origin: Origin) -> list[n
 
 def _kernel(layer: Any, kernel: np.ndarray, origin: Origin, wanted: tuple[int, ...]) -> np.ndarray:
     spatial, transposed = len(wanted) - 2, "Transpose" in type(layer).__name__
-    if origin.version == 1:
+    if origin.version[0] == 1:
         if spatial == 1 and kernel.ndim == 4:  # (length, 1, channels, filters)
             if kernel.shape[1] != 1 or kernel.shape[0] != wanted[0] or kernel.shape[3] != wanted[2]:
                 kernel = kernel.transpose(2, 3, 1, 0)  # in Keras 1.0 and 1.1 (filters, channels, length, 1)
@@ -255,14 +257,14 @@ def read_layers(
         ValueError: for a file that is damaged or does not fit the model.
     """
     group = layers_group(reader)
-    origin = origin_of(reader, group, version, backend)
+    origin = origin_of(reader, version, backend)
     groups = {name: reader.group(group, name) for name in reader.words(group, "layer_names")}
     arrays = {name: reader.words(one, "weight_names") for name, one in groups.items() if one is not None}
     names, layers = [name for name in arrays if arrays[name]], [layer for layer in model.layers if layer.weights]
     known = {layer.name: layer for layer in layers}
     if by_name is None:
         by_name = sorted(known) == sorted(names)
-    if not by_name and (len(names) != len(layers) or not names):
+    if not by_name and len(names) != len(layers):
         counts = f"it has {len(names)} layers with weights, the model {len(layers)}"
         raise ValueError(f"{reader.label!r} does not fit the model: {counts}.")
     named = [(known[name], name) for name in names if name in known]
@@ -282,7 +284,7 @@ def read_layers(
 
 def _orders(layer: Any) -> list[list[Any]]:
     """The orders that a file may have a layer's weights in: by what is trainable now, or was if all or nothing was."""
-    return [_in_order(layer), sorted(layer.weights, key=lambda one: not one.made_trainable), layer.weights]
+    return [in_order(layer), sorted(layer.weights, key=lambda one: not one.made_trainable), layer.weights]
 
 
 def _last_part(path: str) -> str:
@@ -311,7 +313,7 @@ def _pairs(
             found = [np.asarray(one[()]) for one in stored]
         except OSError as error:
             raise ValueError(f"{reader.label!r} could not be read: {error}") from error
-        if origin.version == 1 and len(found) != len(variables):
+        if origin.version[0] == 1 and len(found) != len(variables):
             found = _joined(layer, found)
         if len(found) == len(variables):
             try:

@@ -10,22 +10,23 @@ import math
 import re
 import warnings
 from collections.abc import Sequence
+from operator import is_
 from typing import Any
 
 import numpy as np
 
-from minikeras.saving.hdf5_layers import layers_group, write_arrays
+from minikeras.saving.hdf5_layers import layers_group, origin_of, write_arrays
 from minikeras.saving.hdf5_reader import WeightsReader
 
-# what other versions call the kinds of state, by class of optimizer, "" for all
+# what other versions call the kinds of state, by class of optimizer
 _OTHER_NAMES: dict[str, dict[str, str]] = {
-    "": {"average": "average"},
     "SGD": {"momentum": "m"},
     "Lion": {"momentum": "m"},
     "Adamax": {"momentum": "m", "norm": "u|v"},
     "RMSprop": {"velocity": "rms", "average_gradient": "mg"},
     "Adadelta": {"accumulated_grad": "accum_grad", "accumulated_delta_var": "accum_var"},
-    **dict.fromkeys(("Adam", "Nadam"), {"momentum": "m", "velocity": "v", "velocity_hat": "vhat"}),
+    "Adam": {"momentum": "m", "velocity": "v", "velocity_hat": "vhat"},
+    "Nadam": {"momentum": "m", "velocity": "v"},
 }
 _COUNTS, _RATES, _PRODUCTS = ("iteration", "iterations", "iter"), ("learning_rate",), ("momentum_cache", "m_schedule")
 
@@ -66,7 +67,7 @@ def read_optimizer(
             raise ValueError(f"{reader.label!r} could not be read: {error}") from error
         if not any(one.size and (one.shape or (_last(name) in _COUNTS and one)) for name, one in found.items()):
             return  # of an optimizer that had not made a step
-        values = _in_our_order(optimizer, _weights_in_file(model, reader), found)
+        values = _in_our_order(optimizer, _weights_in_file(model, reader), found, origin_of(reader).version)
         if values is not None and [np.shape(value) for value in values] == [one.shape for one in optimizer.variables]:
             optimizer.load_own_variables({str(i): value for i, value in enumerate(values)})
             return
@@ -76,38 +77,62 @@ def read_optimizer(
         report.append(sentence)
 
 
-def _weights_in_file(model: Any, reader: WeightsReader) -> list[Any]:
-    """The trainable weights in the order of the file, whose layers may stand in another order than the model's."""
-    layers = {layer.name: layer for layer in model.layers}
-    names = reader.words(layers_group(reader), "layer_names")
-    ordered = [v for name in names if name in layers for v in layers[name].trainable_weights]
-    found = list({id(variable): variable for variable in ordered}.values())
+def _weights_in_file(model: Any, reader: WeightsReader) -> dict[str, Any]:
+    """The trainable weights by their names in the file, in its order, which need not be the model's."""
+    group, layers, found = layers_group(reader), {layer.name: layer for layer in model.layers}, {}
+    for name in reader.words(group, "layer_names"):
+        weights = layers[name].trainable_weights if name in layers else []
+        words = reader.words(reader.group(group, name), "weight_names") if weights else []
+        found |= {
+            id(weight): (f"{word} {len(found) + i}", weight)
+            for i, (word, weight) in enumerate(zip(words, weights, strict=False))
+        }
     known = model.trainable_variables
-    return found if {*map(id, found)} == {*map(id, known)} else known
+    same = {*found} == {*map(id, known)}
+    return dict(found.values()) if same else {f"{i:09d}": weight for i, weight in enumerate(known)}
 
 
-def _in_our_order(optimizer: Any, weights: list[Any], found: dict[str, np.ndarray]) -> list[Any] | None:
+def _in_our_order(
+    optimizer: Any, weights: dict[str, Any], found: dict[str, np.ndarray], version: tuple[int, ...]
+) -> list[Any] | None:
     """What the file has for each of the optimizer's variables, or None where it has not one for each."""
     ours = optimizer.variables
-    if any(name.rpartition("/")[2] == "iteration" and "/" in name for name in found):  # of Keras 3
+    if any(_last(name) == "iteration" and "/" in name for name in found):  # of Keras 3
         by_name = {name.partition("/")[2]: value for name, value in found.items()}
         paths = [variable.path.partition("/")[2] for variable in ours]
         same = len(by_name) == len(found) == len({*paths}) and {*paths} == {*by_name}
         return [by_name[path] for path in paths] if same else list(found.values())
-    scalars = {_last(name): value.reshape(()) for name, value in found.items() if value.size == 1}
-    values = {id(one): one.numpy() for one in ours if not one.shape and one.name in (*_COUNTS, *_RATES)}
-    for variable in ours:
-        if not variable.shape:
-            kinds = next((kinds for kinds in (_COUNTS, _RATES) if variable.name in kinds), _PRODUCTS)
-            values |= {id(variable): scalars[kind] for kind in kinds if kind in scalars}
-    rest = {name: one for name, one in found.items() if _last(name) not in (*_COUNTS, *_RATES, *_PRODUCTS)}
+    values = _scalars(optimizer, found)
     slots = _slots(optimizer)
+    kinds, named = _by_kind(optimizer, list(slots), found, len(weights))
+    orders = [list(weights.values())]
+    if not named:  # versions up to 2.0.5, and some of TensorFlow 1, sorted the weights by their names
+        orders.append([weights[name] for name in sorted(weights)])
+    if any(len(arrays) != len(weights) for arrays in kinds.values()):
+        return None
+    shapes = [[array.shape for array in arrays] for arrays in kinds.values()]
+    fitting = [order for order in orders if all([weight.shape for weight in order] == one for one in shapes)]
+    if not fitting or (version < (2, 2) and len(fitting) > 1 and not all(map(is_, *fitting))):
+        return None
     place = {id(weight): i for i, weight in enumerate(optimizer._trainable_variables)}
-    for kind, arrays in _by_kind(type(optimizer).__name__, list(slots), rest, len(weights)).items():
-        if len(arrays) != len(weights):
-            return None
-        values |= {id(slots[kind][place[id(w)]]): array for w, array in zip(weights, arrays, strict=True)}
+    for kind, arrays in kinds.items():
+        values |= {id(slots[kind][place[id(w)]]): array for w, array in zip(fitting[0], arrays, strict=True)}
     return [values[id(one)] for one in ours] if all(id(one) in values for one in ours) else None
+
+
+def _scalars(optimizer: Any, found: dict[str, np.ndarray]) -> dict[int, Any]:
+    """Numbers of the state by the ids of the optimizer's variables; what the file lacks is as it is or follows."""
+    told = {_last(name): value.reshape(()) for name, value in found.items() if value.size == 1}
+    values: dict[int, Any] = {}
+    for variable in (one for one in optimizer.variables if not one.shape):
+        names = next((names for names in (_COUNTS, _RATES) if variable.name in names), _PRODUCTS)
+        given = [told[name] for name in names if name in told]
+        values[id(variable)] = given[0] if given else variable.numpy()
+        if not given and names is _PRODUCTS and hasattr(optimizer, "beta_1"):  # Nadam's, which some files lack
+            steps = int(values[id(optimizer.iterations)])
+            shares = optimizer.beta_1 * (1 - 0.5 * 0.96 ** np.arange(1.0, min(steps, 2000) + 1))
+            values[id(variable)] = np.float32(shares.prod() * optimizer.beta_1 ** max(steps - 2000, 0))
+    return values
 
 
 def _last(name: str) -> str:
@@ -121,18 +146,23 @@ def _slots(optimizer: Any) -> dict[str, list[Any]]:
     return {kind: variables for kind, variables in found.items() if variables}
 
 
-def _by_kind(class_name: str, kinds: list[str], rest: dict[str, np.ndarray], count: int) -> dict[str, list[np.ndarray]]:
-    """The arrays of each kind, in the order of the weights."""
-    other = {**_OTHER_NAMES[""], **_OTHER_NAMES.get(class_name.removesuffix("W"), {})}
+def _by_kind(
+    optimizer: Any, kinds: list[str], found: dict[str, np.ndarray], count: int
+) -> tuple[dict[str, list[np.ndarray]], bool]:
+    """The arrays of each kind, in the order of the weights, and whether names told them apart."""
+    rest = {name: one for name, one in found.items() if _last(name) not in (*_COUNTS, *_RATES, *_PRODUCTS)}
+    other = _OTHER_NAMES.get(type(optimizer).__name__.removesuffix("W"), {})
     known = {kind: {kind, *other.get(kind, kind).split("|")} for kind in kinds}
-    words = set().union(*known.values(), ["momentum", "m", "vhat"])
+    words = set().union(*known.values(), ("momentum", "m", "vhat"))
+    split = [(name.split("/"), array) for name, array in rest.items()]
     for part in (-1, 1):  # of the paths of optimizers up to TensorFlow 2.10, and of those since
-        split = [(name.split("/"), array) for name, array in rest.items()]
         if all(len(path) > 1 and path[part] in words for path, _ in split):
-            return {kind: [array for path, array in split if path[part] in names] for kind, names in known.items()}
+            return {
+                kind: [array for path, array in split if path[part] in names] for kind, names in known.items()
+            }, True
     arrays = list(rest.values())
     # Adam without amsgrad keeps dummies for it; SGD without momentum keeps one that is always its last step
     spare = arrays[len(kinds) * count :]
     if kinds and any(array.shape != (1,) for array in spare):
-        return {"": []}
-    return {kind: arrays[i * count : (i + 1) * count] for i, kind in enumerate(kinds)}
+        return {"": arrays[: count + 1]}, False
+    return {kind: arrays[i * count : (i + 1) * count] for i, kind in enumerate(kinds)}, False
