@@ -22,6 +22,7 @@ from minikeras.registry import is_builtin
 from minikeras.saving.archive import read_members
 from minikeras.saving.hdf5_layers import read_layers
 from minikeras.saving.hdf5_reader import Store, WeightsReader
+from minikeras.saving.older_paths import find_stores
 from minikeras.saving.paths import as_path, existing, replacing
 from minikeras.tracebacks import user_facing
 
@@ -173,7 +174,7 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwarg
 def read_weights(model: Any, file: Any, label: str, skip_mismatch: bool = False) -> None:
     """Read all variables of a model from an HDF5 file; `label` is what messages call it."""
     with WeightsReader(file, label) as reader:
-        stores = [(thing, reader.store(path)) for path, thing in stored_objects(model)]
+        stores = find_stores(reader, list(stored_objects(model)), label)
         problems = {id(thing): _problem(thing, store) for thing, store in stores}
         for problem in problems.values():
             if problem and not skip_mismatch:
