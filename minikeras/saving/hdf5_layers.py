@@ -39,7 +39,7 @@ def write_layers(model: Any, root: Any) -> None:
         raise ValueError(f"In an HDF5 file layers have names of their own, not {_OWN!r}, got {names}; rename some.")
     write_words(root, "layer_names", list(layers))
     for name, layer in layers.items():
-        write_arrays(root.create_group(name), in_order(layer))
+        write_arrays(root.require_group(name), in_order(layer))
     write_arrays(root.create_group(_OWN), model._contents().own)
 
 

@@ -58,9 +58,10 @@ def read_optimizer(
         return
     optimizer.build(model.trainable_variables)
     stored = {re.sub(r":\d+$", "", name): reader.array(group, name) for name in names}
-    own = sum(math.prod(variable.shape) for variable in optimizer.variables)
+    # there may be one array for each weight that is not used, and dummies
+    room = sum(math.prod(one.shape) for one in (*optimizer.variables, *model.trainable_variables)) + len(names)
     problem = "belongs to weights in another layout" if converted else "does not fit it"
-    if not converted and sum(math.prod(one.shape) for one in stored.values()) <= 2 * own + len(names):
+    if not converted and sum(math.prod(one.shape) for one in stored.values()) <= room:
         try:
             found = {name: np.asarray(one[()]) for name, one in stored.items()}
         except OSError as error:

@@ -254,3 +254,69 @@ def test_weights(source, target, tmp_path):
     other = stack(target, units=6)
     other.load_weights(path, skip_mismatch=True)
     close(other.layers[-1].get_weights()[1], model.layers[-1].get_weights()[1] if target is keras else 0)
+
+
+# ---------------------------------------------------------------- files of tf.keras
+
+SINCE_2_11 = {
+    **{
+        n: lambda K, n=n: getattr(K, n)(0.01)
+        for n in ("RMSprop", "Adam", "AdamW", "Adagrad", "Adadelta", "Adamax", "Ftrl")
+    },
+    "SGD": lambda K: K.SGD(0.01, momentum=0.9, nesterov=True),
+    "RMSprop_centered": lambda K: K.RMSprop(0.01, momentum=0.9, centered=True),
+    "Adam_amsgrad": lambda K: K.Adam(0.01, amsgrad=True),
+    "Adam_ema": lambda K: K.Adam(0.01, use_ema=True),
+    "Adam_schedule": lambda K: K.Adam(K.schedules.ExponentialDecay(0.01, 2, 0.5)),
+    "Nadam": lambda K: K.Nadam(0.01),
+    "Lion": lambda K: K.Lion(0.01),
+}
+# without RMSprop and Adagrad, whose roots had their epsilon outside, and Nadam, whose momentum rose more slowly
+UP_TO_2_10 = {
+    **{n: lambda K, n=n: getattr(K.legacy, n)(0.01) for n in ("SGD", "Adam", "Adadelta", "Adamax", "Ftrl")},
+    "SGD_momentum": lambda K: K.legacy.SGD(0.01, momentum=0.9),
+    "RMSprop_centered": lambda K: K.legacy.RMSprop(0.01, momentum=0.9, centered=True),
+    "Adam_amsgrad": lambda K: K.legacy.Adam(0.01, amsgrad=True),
+    "Adam_decay": lambda K: K.legacy.Adam(0.01, decay=0.1),
+}
+
+
+@pytest.fixture(scope="module")
+def tf_keras():
+    return pytest.importorskip("tf_keras")
+
+
+def test_layers_of_tf_keras(tf_keras, tmp_path):
+    """Each layer that it has, with weights that are all different."""
+    left_out = ("Lambda", "SpectralNormalization")  # code; and Keras 2's own cannot be part of a functional model
+    rows = [row for row in ROWS if hasattr(tf_keras.layers, row.name) and row.name not in left_out]
+    assert len(rows) > 70
+    for row in rows:
+        arguments = row.arguments(tf_keras.layers) if callable(row.arguments) else dict(row.arguments)
+        arguments = {key: value for key, value in arguments.items() if key not in ("renorm", "negative_slope")}
+        inputs = [tf_keras.Input(shape, dtype="int32" if row.integers else "float32") for shape in row.shapes]
+        layer = getattr(tf_keras.layers, row.name)(**arguments)
+        model = perturbed(tf_keras.Model(inputs, layer(*row.together(inputs))))
+        model.save(tmp_path / f"{row.name}.h5")
+        x = row.inputs() if len(inputs) > 1 else row.inputs()[0]
+        ours = minikeras.tree.flatten(opened(minikeras, tmp_path / f"{row.name}.h5")(x))
+        close(ours, [np.asarray(one) for one in keras.tree.flatten(model(x))])
+
+
+@pytest.mark.parametrize("name", [*SINCE_2_11, *(f"legacy_{name}" for name in UP_TO_2_10)])
+def test_optimizers_of_tf_keras(name, tf_keras, tmp_path):
+    """The training goes on as that of the model that was saved does."""
+    legacy = name.startswith("legacy_")
+    make = UP_TO_2_10[name.removeprefix("legacy_")] if legacy else SINCE_2_11[name]
+    layers = [tf_keras.layers.Dense(4, "tanh"), tf_keras.Sequential([tf_keras.layers.Dense(3)])]
+    model = tf_keras.Sequential([tf_keras.Input((5,)), *layers])
+    model.compile(
+        make(tf_keras.optimizers), "mse", metrics=["mae"], run_eagerly=name == "Nadam"
+    )  # as a graph it is wrong
+    x, y = RNG.normal(size=(6, 5)).astype("f4"), RNG.normal(size=(6, 3)).astype("f4")
+    model.train_on_batch(x, y)
+    model.save(tmp_path / "m.h5")
+    other = opened(minikeras, tmp_path / "m.h5")
+    for _ in range(3):
+        close(other.train_on_batch(x, y), model.train_on_batch(x, y), TRAINED)
+    close(other.get_weights(), model.get_weights(), TRAINED)
