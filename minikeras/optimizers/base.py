@@ -531,9 +531,8 @@ class Optimizer(Rated):
         for variable, value in zip(variables, values, strict=True):
             if isinstance(variable, LearningRate):
                 as_rate(value)
-            elif isinstance(variable, HostVariable) and variable.name == "iteration":
-                if int(k.to_host(variable.fitting(value))) < 0:
-                    raise ValueError(f"The optimizer {self.name!r} counts its updates from 0, got {value}.")
+            elif variable.name == "iteration" and k.to_host(variable.fitting(value)) < 0:
+                raise ValueError(f"The optimizer {self.name!r} counts its updates from 0, got {value}.")
         assign_all(variables, values)
 
     def save_own_variables(self, store: Any) -> None:

@@ -14,17 +14,16 @@ from minikeras import config, losses, metrics, registry
 from minikeras.lazy import LazyModule
 from minikeras.models.description import model_from_config, parse_description
 from minikeras.models.functional_config import operation_module
-from minikeras.saving.hdf5_layers import has_layers, read_layers, write_layers
+from minikeras.saving.hdf5_layers import KERAS_VERSION, is_layered, read_layers, write_layers
 from minikeras.saving.hdf5_optimizer import read_optimizer, write_optimizer
 from minikeras.saving.hdf5_reader import WeightsReader
 
 _older = LazyModule("minikeras.models.older_config")
-_KERAS_VERSION = "3.15.1"  # the version whose layout this is
 _PUBLIC_NAMES = {"GroupedQueryAttention": "GroupQueryAttention"}  # of classes that Keras itself calls otherwise
 _BY_SHAPES = ("accuracy", "acc", "crossentropy", "ce")  # metrics that the model's output decides about
 
-__all__ = ["has_layers", "is_model", "read_layers", "read_model", "read_model_config", "read_optimizer"]
-__all__ += ["write_layers", "write_model"]
+__all__ = ["is_layered", "is_model", "make_model", "read_into", "read_layers", "read_model", "read_model_config"]
+__all__ += ["read_optimizer", "write_layers", "write_model"]
 
 
 # ---------------------------------------------------------------- writing
@@ -48,13 +47,10 @@ def write_model(model: Any, root: Any, include_optimizer: bool = True) -> None:
     attributes = {"model_config": json.dumps(description)}
     if include_optimizer and model.compiled and model.optimizer is not None:
         attributes["training_config"] = json.dumps(_training_config(model))
-    attributes |= {"keras_version": _KERAS_VERSION, "backend": config.backend()}
+    attributes |= {"keras_version": KERAS_VERSION, "backend": config.backend()}
     for name, text in attributes.items():
         root.attrs[name] = text.encode()
-    group = root.create_group("model_weights")
-    write_layers(model, group)
-    for name in ("keras_version", "backend"):
-        group.attrs[name] = attributes[name].encode()
+    write_layers(model, root.create_group("model_weights"))
     if "training_config" in attributes:
         write_optimizer(model.optimizer, root)
 
@@ -127,33 +123,53 @@ def read_model(
     compile: bool = True,
     report: list[str] | None = None,
 ) -> Any:
-    """The model in a file, with its weights and its optimizer's state.
+    """The model in a file, with its weights and its optimizer's state: `make_model`, then `read_into`.
+
+    Raises:
+        ValueError: for a file that is damaged or describes what is not known.
+    """
+    try:
+        model = make_model(reader, custom_objects, compile, report)
+    except ValueError as error:
+        raise ValueError(f"{reader.label!r} cannot be loaded: {error}") from error
+    read_into(model, reader, report)
+    return model
+
+
+def make_model(
+    reader: WeightsReader,
+    custom_objects: Mapping[str, Any] | None = None,
+    compile: bool = True,
+    report: list[str] | None = None,
+) -> Any:
+    """The model that a file describes, with new weights.
 
     Args:
         reader: the file.
         custom_objects: classes and functions of your own by name.
         compile: whether the model is compiled as it was.
-        report: a list that sentences about what was converted are appended to.
+        report: a list that sentences about what was translated are appended to.
 
     Raises:
-        ValueError: for a file that is damaged or describes what is not known.
+        ValueError: for a file that describes no model, or what is not known.
     """
-    description, training, version, backend = read_model_config(reader)
+    description, training, version, _ = read_model_config(reader)
     if description is None:
-        raise ValueError(f"{reader.label!r} holds no description of a model; build the model and load its weights.")
-    try:
-        with registry.custom_object_scope(custom_objects):
-            if not _older.is_older(description, version):
-                description = _with_modules(description)
-            model = model_from_config(description, custom_objects, version, report)
-            if compile and training is not None:
-                model.compile_from_config(_compile_config(training, version, report))
-    except ValueError as error:
-        raise ValueError(f"{reader.label!r} cannot be loaded: {error}") from error
-    converted = read_layers(model, reader, by_name=None, version=version, backend=backend, report=report)
+        raise ValueError("It holds no description of a model; build the model and load its weights.")
+    with registry.custom_object_scope(custom_objects):
+        if not _older.is_older(description, version):
+            description = _with_modules(description)
+        model = model_from_config(description, custom_objects, version, report)
+        if compile and training is not None:
+            model.compile_from_config(_compile_config(training, version, report))
+    return model
+
+
+def read_into(model: Any, reader: WeightsReader, report: list[str] | None = None) -> None:
+    """Read the weights of the model that the file describes and, where it is compiled, its optimizer's state."""
+    converted = read_layers(model, reader, by_name=None, report=report)
     if model.compiled:
         read_optimizer(model, reader, report, converted)
-    return model
 
 
 def _with_modules(description: Any) -> Any:

@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from minikeras import config
 from minikeras.autodiff.tensor import assign_all
 from minikeras.saving.hdf5_reader import WeightsReader
 
+KERAS_VERSION = "3.15.1"  # the version whose layout this is
 _LARGEST_ATTRIBUTE = 64512  # bytes; HDF5 keeps an attribute in an object's header
 _OWN = "top_level_model_weights"  # the group of weights that belong to no layer of the model
 _NUMBERED = re.compile(r"(_\d+)?(:\d+)?$")  # what makes the name of an array unique, and `:0` of TensorFlow
@@ -37,6 +39,7 @@ def write_layers(model: Any, root: Any) -> None:
     if len(layers) < len(model.layers) or _OWN in layers:
         names = [layer.name for layer in model.layers]
         raise ValueError(f"In an HDF5 file layers have names of their own, not {_OWN!r}, got {names}; rename some.")
+    root.attrs["keras_version"], root.attrs["backend"] = KERAS_VERSION.encode(), config.backend().encode()
     write_words(root, "layer_names", list(layers))
     for name, layer in layers.items():
         write_arrays(root.require_group(name), in_order(layer))
@@ -99,7 +102,7 @@ def layers_group(reader: WeightsReader) -> Any:
     return reader.group(reader.root, "model_weights") or reader.root
 
 
-def has_layers(reader: WeightsReader) -> bool:
+def is_layered(reader: WeightsReader) -> bool:
     """Whether a file holds weights in this layout."""
     return not {"layer_names", "layer_names0"}.isdisjoint(layers_group(reader).attrs)
 
@@ -172,7 +175,7 @@ def _kernel(layer: Any, kernel: np.ndarray, origin: Origin, wanted: tuple[int, .
             kernel = fitting[0] if fitting else kernel
     if origin.flipped and kernel.ndim == len(wanted):
         _note(origin, f"The kernel of {layer.name!r}, written by Theano, was turned around.")
-        kernel = np.flip(kernel, range(spatial))
+        kernel = np.flip(kernel, tuple(range(spatial)))
     return kernel
 
 

@@ -80,7 +80,8 @@ def read_optimizer(
 
 def _weights_in_file(model: Any, reader: WeightsReader) -> dict[str, Any]:
     """The trainable weights by their names in the file, in its order, which need not be the model's."""
-    group, layers, found = layers_group(reader), {layer.name: layer for layer in model.layers}, {}
+    group, layers = layers_group(reader), {layer.name: layer for layer in model.layers}
+    found: dict[int, tuple[str, Any]] = {}
     for name in reader.words(group, "layer_names"):
         weights = layers[name].trainable_weights if name in layers else []
         words = reader.words(reader.group(group, name), "weight_names") if weights else []

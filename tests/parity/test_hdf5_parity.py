@@ -320,3 +320,54 @@ def test_optimizers_of_tf_keras(name, tf_keras, tmp_path):
     for _ in range(3):
         close(other.train_on_batch(x, y), model.train_on_batch(x, y), TRAINED)
     close(other.get_weights(), model.get_weights(), TRAINED)
+
+
+def arrays_of(*shapes):
+    return [RNG.uniform(0.1, 0.9, shape).astype("f4") for shape in shapes]
+
+
+GATES = {
+    "LSTM": [(3, 4), (4, 4), (4,)] * 4,
+    "GRU": [(3, 4), (4, 4), (4,)] * 3,
+    "ConvLSTM2D": [(2, 2, 3, 4), (2, 2, 4, 4), (4,)] * 4,
+}
+CUDNN = {"LSTM": [(3, 16), (4, 16), (32,)], "GRU": [(3, 12), (4, 12), (24,)]}
+FIRST, LAST = {"data_format": "channels_first"}, {"data_format": "channels_last"}
+# a layer, its input, the arrays in a file, and the version that they are of
+OLDER = {
+    "lstm": (lambda K: K.layers.LSTM(4), (5, 3), GATES["LSTM"], "1"),
+    "gru": (lambda K: K.layers.GRU(4, reset_after=False), (5, 3), GATES["GRU"], "1"),
+    "both": (lambda K: K.layers.Bidirectional(K.layers.LSTM(4)), (5, 3), GATES["LSTM"] * 2, "1"),
+    "conv_lstm": (lambda K: K.layers.ConvLSTM2D(4, 2), (2, 6, 6, 3), GATES["ConvLSTM2D"], "1"),
+    "conv1d": (lambda K: K.layers.Conv1D(4, 3), (6, 2), [(3, 1, 2, 4), (4,)], "1"),
+    "conv1d_first": (lambda K: K.layers.Conv1D(4, 3), (6, 2), [(4, 2, 3, 1), (4,)], "1"),
+    "conv2d": (lambda K: K.layers.Conv2D(4, (3, 2), **LAST), (6, 6, 2), [(3, 2, 2, 4), (4,)], "1"),
+    "conv2d_first": (lambda K: K.layers.Conv2D(4, (3, 2), **FIRST), (2, 6, 6), [(4, 2, 3, 2), (4,)], "1"),
+    "conv3d_first": (lambda K: K.layers.Conv3D(4, (3, 2, 1), **FIRST), (2, 6, 6, 6), [(4, 2, 3, 2, 1), (4,)], "1"),
+    "transposed": (lambda K: K.layers.Conv2DTranspose(4, (3, 2), **LAST), (6, 6, 2), [(3, 2, 2, 4), (4,)], "1"),
+    "transposed_first": (lambda K: K.layers.Conv2DTranspose(4, (3, 2), **FIRST), (2, 6, 6), [(4, 2, 3, 2), (4,)], "1"),
+    "cudnn_lstm": (lambda K: K.layers.LSTM(4), (5, 3), CUDNN["LSTM"], "2.2.4"),
+    "cudnn_gru": (lambda K: K.layers.GRU(4, reset_after=True), (5, 3), CUDNN["GRU"], "2.2.4"),
+    "cudnn_both": (lambda K: K.layers.Bidirectional(K.layers.GRU(4)), (5, 3), CUDNN["GRU"] * 2, "2.2.4"),
+    "cudnn_inside": (lambda K: K.Sequential([K.Input((5, 3)), K.layers.LSTM(4)]), (5, 3), CUDNN["LSTM"], "2.2.4"),
+}
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_older_arrays_mean_what_keras_2_takes_them_for(name, tf_keras, tmp_path):
+    from tf_keras.src.saving.legacy.hdf5_format import preprocess_weights_for_loading
+
+    make, shape, shapes, version = OLDER[name]
+    arrays = arrays_of(*shapes)
+    theirs = make(tf_keras)
+    theirs.build((None, *shape))
+    wanted = preprocess_weights_for_loading(theirs, [np.array(one) for one in arrays], version, "tensorflow")
+    ours = minikeras.Sequential([minikeras.Input(shape), make(minikeras)])
+    with h5py.File(tmp_path / "w.h5", "w") as root:
+        root.attrs["layer_names"], root.attrs["keras_version"] = [b"layer"], version.encode()
+        group = root.create_group("layer")
+        group.attrs["weight_names"] = [f"w_{i}".encode() for i in range(len(arrays))]
+        for i, array in enumerate(arrays):
+            group[f"w_{i}"] = array
+    ours.load_weights(tmp_path / "w.h5")
+    close(ours.get_weights(), wanted)

@@ -92,14 +92,14 @@ def test_files_of_each_age(version, words, tmp_path):
 def test_what_a_file_says_of_its_model(tmp_path):
     with WeightsReader(file_of(tmp_path / "m.h5", "2.2.4"), "m.h5") as reader:
         assert hdf5_file.is_model(reader)
-        assert hdf5_file.has_layers(reader)
+        assert hdf5_file.is_layered(reader)
         description, training, *origin = hdf5_file.read_model_config(reader)
     assert description == keras_2()
     assert training["loss"] == "mse"
     assert origin == ["2.2.4", "tensorflow"]
     with WeightsReader(write_file(tmp_path / "w.h5", {"d": {}}, "2.2.4"), "w.h5") as reader:
         assert not hdf5_file.is_model(reader)
-        assert hdf5_file.has_layers(reader)
+        assert hdf5_file.is_layered(reader)
         assert hdf5_file.read_model_config(reader) == (None, None, "2.2.4", "tensorflow")
         with pytest.raises(ValueError, match="no description of a model"):
             hdf5_file.read_model(reader)
