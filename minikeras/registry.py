@@ -465,6 +465,7 @@ def _restore(description: dict[str, Any]) -> Any:
 _DESCRIPTION_KEYS = {
     *("module", "class_name", "config", "registered_name", "build_config", "compile_config", "shared_object_id"),
     *("name", "inbound_nodes"),  # of a layer in a functional model
+    "__passive_serialization__",  # of an object among a layer's arguments, in HDF5 files
 }
 
 

@@ -66,6 +66,12 @@ def _switch(layer: Any, name: str, value: Any) -> bool:
 _NO_SETTING = Told(lambda layer: None)
 
 
+def _needs_arguments(method: Callable) -> bool:
+    """Whether a method cannot be called without arguments."""
+    _, *others = inspect.signature(method).parameters.values()
+    return any(one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in others)
+
+
 def _describes(value: Any) -> bool:
     """Whether a value from a description is an object's, or a list of such."""
     return is_description(value) or (isinstance(value, (list, tuple)) and any(map(is_description, value)))
@@ -342,7 +348,7 @@ class Layer(Calling):
     def get_build_config(self) -> dict[str, Any] | None:
         """What `build` was called with."""
         shapes = self._build_shapes
-        if not shapes:
+        if shapes is None:
             return None
         if len(shapes) == 1:
             return {"input_shape": next(iter(shapes.values()))}
@@ -352,10 +358,15 @@ class Layer(Calling):
         """Build as `get_build_config` says."""
         if self.built or not config:
             return
-        if config.get("shapes_dict"):
-            self.build(**{name: as_shape(shape) for name, shape in config["shapes_dict"].items()})
+        if isinstance(config.get("shapes_dict"), Mapping):  # empty where build() was called without a shape
+            shapes = {name: as_shape(shape) for name, shape in config["shapes_dict"].items()}
+            if not shapes and _needs_arguments(type(self).build):
+                return  # the first call builds it
+            self.build(**shapes)
         elif config.get("input_shape") is not None:
             self.build(as_shape(config["input_shape"]))
+        else:
+            return
         self._after_build()
 
     def save_own_variables(self, store: Any) -> None:

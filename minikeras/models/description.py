@@ -9,12 +9,14 @@ from typing import Any
 from minikeras import registry, tree
 from minikeras.autodiff.symbolic import FunctionNode, KerasTensor
 from minikeras.layers import Input, InputLayer, Lambda, Layer
+from minikeras.lazy import LazyModule
 from minikeras.models import functional_config
 from minikeras.models.graph import Filler, is_users_operation
 from minikeras.models.model import Functional, Model
 from minikeras.models.sequential import Sequential
 from minikeras.tracebacks import user_facing
 
+_older = LazyModule("minikeras.models.older_config")
 LARGEST_TEXT = 1 << 26  # bytes; a description has no weights in it
 _MOST_LISTED = 50  # missing classes in one sentence
 _DEEPEST = 200  # nested models take about six levels each
@@ -44,8 +46,19 @@ def model_from_json(json_string: str | bytes, custom_objects: Mapping[str, Any] 
 
 
 @user_facing
-def model_from_config(config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
+def model_from_config(
+    config: dict[str, Any],
+    custom_objects: Mapping[str, Any] | None = None,
+    version: str | None = None,
+    report: list[str] | None = None,
+) -> Any:
     """The model that a description describes, with new weights.
+
+    Args:
+        config: the description, of any Keras from 1.0 on.
+        custom_objects: classes and functions of your own by name.
+        version: the Keras that wrote it, default what the description shows.
+        report: sentences about what was translated from an older Keras are appended to it.
 
     Raises:
         ValueError: for what describes no model.
@@ -53,9 +66,10 @@ def model_from_config(config: dict[str, Any], custom_objects: Mapping[str, Any] 
     if not registry.is_description(config):
         raise ValueError(f"A model is described by class_name and config, got {config!r:.80}.")
     try:
-        with registry.object_sharing(), registry.custom_object_scope(custom_objects):
-            _refuse_missing(config)
-            model = registry.deserialize_keras_object(config)
+        with registry.custom_object_scope(custom_objects), registry.object_sharing():
+            modern = _older.modern_description(config, version, report)
+            _refuse_missing(modern)
+            model = registry.deserialize_keras_object(modern)
     except (TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError) as error:
         raise ValueError(f"The description does not make a model: {type(error).__name__}: {error}.") from error
     if not isinstance(model, Model):

@@ -81,6 +81,16 @@ for _name, _op in [*[(name, getattr(room, name)) for room, name in _rooms], *_ot
         _BY_CLASS.setdefault((_known.module, camel_case(_name)), _known)
 
 
+def operation_module(class_name: str) -> str | None:
+    """The module of the operation that has a class of this name in Keras."""
+    return next((module for module, name in _BY_CLASS if name == class_name), None)
+
+
+def described(op: Op) -> Described:
+    """What Keras calls an operation of `ops` that it has a class for."""
+    return _BY_OP[op]
+
+
 # ---------------------------------------------------------------- losses, of which Keras has no classes for graphs
 
 

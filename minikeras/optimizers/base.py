@@ -531,6 +531,8 @@ class Optimizer(Rated):
         for variable, value in zip(variables, values, strict=True):
             if isinstance(variable, LearningRate):
                 as_rate(value)
+            elif variable.name == "iteration" and k.to_host(variable.fitting(value)) < 0:
+                raise ValueError(f"The optimizer {self.name!r} counts its updates from 0, got {value}.")
         assign_all(variables, values)
 
     def save_own_variables(self, store: Any) -> None:
@@ -541,7 +543,7 @@ class Optimizer(Rated):
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Read the state from a mapping; one with another number of entries is left alone, with a warning."""
         count, given = len(self.variables), len(store.keys())
-        if given == count or (self._state and given == count - len(self._state)):  # the latter of one without a step
+        if given == count or (self._state and given == count - len(self._state) and not np.any(store["0"])):  # no step
             self._take(self.variables[:given], [np.asarray(store[str(i)]) for i in range(given)])
         else:
             text = f"The optimizer {self.name!r} has {count} variables and the file has {given}"

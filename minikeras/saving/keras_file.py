@@ -158,7 +158,7 @@ def load_model(
             if file.config is None:
                 raise NotKnown("There is no description.")
             with weight_budget((2 * size + _SPARE if limit is None else limit) // 4):
-                model = model_from_config(_description(file, compile), custom_objects)
+                model = _made(file, custom_objects, compile, sentences)
         except NotKnown as error:
             if skip_unknown:
                 return file.weights()
@@ -166,18 +166,17 @@ def load_model(
             raise ValueError(f"{file.label!r} cannot be loaded: {error} {hint}") from error
         except ValueError as error:
             raise ValueError(f"{file.label!r} cannot be loaded: {error}") from error
-        read_state(model, file, sentences)
-        if file.layered and model.optimizer is not None:
-            hdf5_file.read_optimizer(model, file.reader, sentences)
+        if file.layered:
+            hdf5_file.read_into(model, file.reader, sentences)
+        else:
+            read_state(model, file, sentences)
         load_assets(model, file.files)
         return model
 
 
-def _description(file: Opened, compile: bool) -> Any:
-    """The description of the model in a file, with how it is to be compiled."""
-    if not isinstance(file.config, dict):
-        return file.config
-    config = {**file.config, "compile_config": file.training} if file.training is not None else dict(file.config)
-    if not compile:
-        config.pop("compile_config", None)
-    return config
+def _made(file: Opened, custom_objects: Mapping[str, Any] | None, compile: bool, report: list[str]) -> Any:
+    """The model that a file describes, with new weights."""
+    if file.layered:
+        return hdf5_file.make_model(file.reader, custom_objects, compile, report)
+    config = file.config if compile else {key: part for key, part in file.config.items() if key != "compile_config"}
+    return model_from_config(config, custom_objects, file.version, report)

@@ -19,6 +19,7 @@ from minikeras.registry import is_builtin
 from minikeras.saving import hdf5_file
 from minikeras.saving.hdf5_arrays import new_file
 from minikeras.saving.npz_file import NpzReader, write_npz
+from minikeras.saving.older_paths import find_stores
 from minikeras.saving.opening import Opened, opened, reporting
 from minikeras.saving.paths import format_of, path_of, replacing
 from minikeras.saving.shards import GB, SHARDS, write_shards
@@ -235,7 +236,7 @@ def _read_listed(model: Any, reader: NpzReader, label: str) -> None:
 def read_weights(model: Any, reader: Any, label: str, skip_mismatch: bool = False, skipped: Iterable[Any] = ()) -> None:
     """Read all variables of a model from a reader of arrays by path; `label` is what messages call it."""
     with reader:
-        stores = [(thing, reader.store(path)) for path, thing in stored_objects(model, skipped)]
+        stores = find_stores(reader, list(stored_objects(model, skipped)), label)
         problems = {id(thing): _problem(thing, store) for thing, store in stores}
         for problem in problems.values():
             if problem and not skip_mismatch:
