@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from minikeras import config as settings
-from minikeras import initializers, journal, losses, ops, registry, tree
+from minikeras import initializers, journal, limits, losses, ops, registry, tree
 from minikeras import kernels as k
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import snake_case, unique_name
@@ -1154,6 +1154,10 @@ class Recall(_Share):
     error = 3
 
 
+def _count_thresholds(number: int) -> None:
+    limits.spend(40 * number, f"{number} thresholds")  # a number of Python, and the place of one in a list
+
+
 class _BestAt(_Confusion):
     """The best of one rate among the thresholds at which another reaches a value.
 
@@ -1167,6 +1171,7 @@ class _BestAt(_Confusion):
     class_id: int | None = None
 
     def __post_init__(self) -> None:
+        _count_thresholds(self.num_thresholds)
         last = self.num_thresholds - 1
         self.thresholds = [i / last for i in range(last + 1)] if last else [0.5]
         self._add_counts((len(self.thresholds),), _ALL_FOUR)
@@ -1330,6 +1335,7 @@ class AUC(_Confusion):
             if labels and len(given) != labels:
                 raise ValueError(f"AUC needs {labels} label_weights, one for each label, got {weights!r}.")
         self._inner = None if thresholds is None else sorted(_thresholds(thresholds, 0.5))
+        _count_thresholds(self.num_thresholds)
         inner = self._inner or [i / (self.num_thresholds - 1) for i in range(1, self.num_thresholds - 1)]
         self.thresholds = [-settings.epsilon(), *inner, 1 + settings.epsilon()]
         self.num_thresholds = len(self.thresholds)

@@ -11,12 +11,11 @@ import importlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from math import prod
 from typing import Any
 
 import numpy as np
 
-from minikeras import dtype_policies
+from minikeras import dtype_policies, limits
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
@@ -38,7 +37,6 @@ class _Scopes(threading.local):
     def __init__(self) -> None:
         self.stack: list[Mapping[str, Any]] = []
         self.sharing: _Sharing | None = None
-        self.weights_left: int | None = None
 
 
 _scopes = _Scopes()
@@ -200,7 +198,7 @@ def find_custom(class_name: str, registered_name: str | None = None) -> Any:
     return get_registered_object(f"Custom>{class_name}")
 
 
-# ---------------------------------------------------------------- what one file shares and may ask for
+# ---------------------------------------------------------------- what one file shares
 
 
 class _Sharing:
@@ -219,32 +217,6 @@ def object_sharing() -> Iterator[None]:
         yield
     finally:
         _scopes.sharing = outer
-
-
-@contextmanager
-def weight_budget(entries: int) -> Iterator[None]:
-    """Within this block layers may create weights of so many entries in all.
-
-    A file's description is restored under a budget of what the file holds, so that it cannot ask for more memory.
-    """
-    outer, _scopes.weights_left = _scopes.weights_left, entries
-    try:
-        yield
-    finally:
-        _scopes.weights_left = outer
-
-
-def spend_weights(shape: tuple[int, ...]) -> None:
-    """Count a new weight against the budget, if there is one.
-
-    Raises:
-        ValueError: where the budget is used up.
-    """
-    if _scopes.weights_left is None:
-        return
-    _scopes.weights_left -= prod(shape)
-    if _scopes.weights_left < 0:
-        raise ValueError(f"The description asks for more weights than the file holds, at one of shape {shape}.")
 
 
 # ---------------------------------------------------------------- names and descriptions to objects
@@ -431,7 +403,8 @@ def deserialize_keras_object(
     sharing, shared = _scopes.sharing, config.get("shared_object_id")
     if sharing is not None and isinstance(shared, int) and shared in sharing.restored:
         return sharing.restored[shared]
-    restored = _restore(config)
+    with limits.for_text():
+        restored = _restore(config)
     if sharing is not None and isinstance(shared, int):
         sharing.restored[shared] = restored
     return restored
@@ -498,7 +471,9 @@ def _refuse(inner: Any) -> Any:
 
 
 def _array(inner: Any) -> np.ndarray:
-    return np.asarray(inner["value"], standardize_dtype(inner["dtype"]))
+    array = np.asarray(inner["value"], standardize_dtype(inner["dtype"]))  # which knows numbers alone
+    limits.spend(array.nbytes, f"an array of shape {limits.shown_sizes(array.shape)}")
+    return array
 
 
 def _policy(name: str) -> Callable[[Any], Any]:

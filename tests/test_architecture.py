@@ -23,6 +23,7 @@ ROOMS = [
     "utils.suggest",
     "utils.console",
     "utils.checks",
+    "limits",
     "declared",
     "kernels",
     "journal",

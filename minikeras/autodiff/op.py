@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from minikeras import kernels as k
-from minikeras import tree
+from minikeras import limits, tree
 from minikeras.autodiff import shapes
 from minikeras.autodiff.narrow import in_single
 from minikeras.autodiff.operands import PLAIN_TYPES, is_wide, operands, raw, settle, settled
@@ -128,6 +128,8 @@ class Op:
                 inputs += map(shapes.spec_of, given.pop(parameter.name))
             elif parameter.kind is parameter.VAR_KEYWORD:
                 given |= given.pop(parameter.name)
+        if limits.account.left is not None:
+            shapes.lend(self.shape, inputs, given)
         return shapes.symbols(self.shape(*inputs, **given), self, args, kwargs)
 
 

@@ -6,6 +6,7 @@ The layer graph of a functional model is made of these; it is static and knows n
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import weakref
 from collections import defaultdict
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras import journal, tree
+from minikeras import journal, limits, tree
 from minikeras import kernels as k
 from minikeras.autodiff.strings import type_name
 from minikeras.autodiff.tape import recording
@@ -68,6 +69,8 @@ class KerasTensor:
     def __init__(self, shape: Any, dtype: Any = None, name: str | None = None, **unused: Any):
         self.shape = tuple(None if size is None else int(size) for size in shape)
         self.dtype = type_name(dtype)
+        if limits.account.left is not None:
+            limits.check_tensor(self.shape, _itemsize(self.dtype))
         self.name = name or unique_name("keras_tensor")
         self.sparse = self.ragged = False
         self._keras_history: Any = None  # (operation, node index, output index)
@@ -97,6 +100,10 @@ class KerasTensor:
         return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
 
     __hash__ = object.__hash__
+
+
+def _itemsize(dtype: str) -> int:
+    return 8 if dtype == "string" else np.dtype(dtype).itemsize
 
 
 class SymbolicNode:
@@ -173,6 +180,7 @@ def infer_output(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any
                 return value
             open_sizes = itertools.chain((2 + extra,), itertools.repeat(usual + extra))
             shape = tuple(next(open_sizes) if size is None else size for size in value.shape)
+            limits.lend(math.prod(shape) * _itemsize(value.dtype), f"zeros of shape {limits.shown_sizes(shape)}")
             if value.dtype == "string":
                 return Tensor(np.full(shape, "", object))
             return Tensor(k.xp.zeros(shape, value.dtype))

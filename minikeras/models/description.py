@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from minikeras import registry, tree
+from minikeras import limits, registry, tree
 from minikeras.autodiff.symbolic import FunctionNode, KerasTensor
 from minikeras.layers import Input, InputLayer, Layer
 from minikeras.models.graph import Filler, is_users_operation
@@ -15,19 +15,23 @@ from minikeras.models.sequential import Sequential
 from minikeras.tracebacks import user_facing
 
 _LARGEST_TEXT = 1 << 26  # bytes; a description has no weights in it
+_OF_DAMAGE = TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError, MemoryError
 _DEEPEST = 200  # nested models take about six levels each
 
 
 @user_facing
-def model_from_json(json_string: str | bytes, custom_objects: Mapping[str, Any] | None = None) -> Any:
+def model_from_json(
+    json_string: str | bytes, custom_objects: Mapping[str, Any] | None = None, limit: int | None = None
+) -> Any:
     """The model that `to_json` described, with new weights.
 
     Args:
         json_string: the description.
         custom_objects: classes and functions of your own by name.
+        limit: bytes of weights and states that the model may have, default what memory the machine has.
 
     Raises:
-        ValueError: for text that is no description of a model.
+        ValueError: for text that is no description of a model, or one that asks for more.
 
     >>> import minikeras as keras
     >>> from minikeras import layers
@@ -38,7 +42,8 @@ def model_from_json(json_string: str | bytes, custom_objects: Mapping[str, Any] 
     if not isinstance(json_string, (str, bytes)):
         problem = f"model_from_json takes the text that to_json() gives, got {json_string!r:.80}"
         raise TypeError(f"{problem}; for a dict use from_config of the model's class.")
-    return model_from_config(parse_description(json_string), custom_objects)
+    with limits.for_text(limit):
+        return model_from_config(parse_description(json_string), custom_objects)
 
 
 @user_facing
@@ -51,9 +56,10 @@ def model_from_config(config: dict[str, Any], custom_objects: Mapping[str, Any] 
     if not registry.is_description(config):
         raise ValueError(f"A model is described by class_name and config, got {config!r:.80}.")
     try:
-        with registry.object_sharing():
+        with limits.for_text(), registry.object_sharing():
+            _count_objects(config)
             model = registry.deserialize_keras_object(config, custom_objects)
-    except (TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError) as error:
+    except _OF_DAMAGE as error:
         raise ValueError(f"The description does not make a model: {type(error).__name__}: {error}.") from error
     if not isinstance(model, Model):
         raise ValueError(f"The description describes a {type(model).__name__}, which is no model.")
@@ -79,6 +85,18 @@ def parse_description(text: str | bytes) -> Any:
         if not level:
             return config
     raise ValueError(f"A model's description nests at most {_DEEPEST} levels deep, got more.")
+
+
+def _count_objects(config: Any) -> None:
+    """Count what a description describes, before any of it is made."""
+    waiting: list[Any] = [config]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if "class_name" in value:
+                limits.spend(limits.OBJECT, "one more object")
+            value = value.values()
+        waiting.extend(item for item in value if isinstance(item, (dict, list, tuple)))
 
 
 @user_facing

@@ -131,6 +131,35 @@ class Graph:
         single = isinstance(node.outputs, KerasTensor)
         return node.operation, id(node.args[0]) if plain else None, node, outputs[0] if single else outputs
 
+    def grow(self, node: SymbolicNode) -> None:
+        """Let the graph end with what another layer makes of its outputs.
+
+        A stack of many layers is made of such steps, each of which takes the same time.
+
+        Args:
+            node: a use, of the outputs as its only argument, of a layer that is not in the graph.
+        """
+        operation = node.operation
+        self.nodes.append(node)
+        self.output_nodes.append(node)
+        self.node_set.add(node)
+        self.operations.append(operation)
+        self.layers.append(operation)
+        self._plan.append(self._step(node))
+        self._whole_plan.append(self._plan[-1])
+        self._end_with(node.outputs)
+
+    def shrink(self) -> None:
+        """Take the last step of `grow` back."""
+        node = self.nodes[-1]
+        for steps in (self.nodes, self.output_nodes, self.operations, self.layers, self._plan, self._whole_plan):
+            steps.pop()
+        self.node_set.discard(node)
+        self._end_with(node.args[0])
+
+    def _end_with(self, outputs: Any) -> None:
+        self.output_structure, self.outputs = outputs, tree.flatten(outputs)
+
     def with_entrances(self, replaced: dict[int, KerasTensor] | None = None) -> Graph:
         """This graph with an Input for each input that lies inside another graph; nothing before it belongs here.
 

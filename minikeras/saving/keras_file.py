@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from minikeras import limits
 from minikeras.models.description import model_from_config, parse_description
 from minikeras.models.model import warn_of_unwritten_losses
-from minikeras.registry import describe_whole, weight_budget
+from minikeras.registry import describe_whole
 from minikeras.saving.archive import CONFIG, WEIGHTS, read_members
 from minikeras.saving.assets import load_assets, save_assets
 from minikeras.saving.hdf5_reader import WeightsReader
@@ -21,7 +22,6 @@ from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import one_of
 
 _KERAS_VERSION = "3.15.1"  # the version whose layout this is
-_SPARE_WEIGHTS = 1 << 20  # entries that a model may create beyond twice those in its file
 
 
 @user_facing
@@ -104,12 +104,12 @@ def load_model(
     path = existing(as_path(filepath, (".keras",), "Models"))
     config, weights, files = read_members(path)
     with WeightsReader(weights, str(path)) as reader:
-        entries = reader.count_entries()
+        arrays = 4 * reader.count_entries()
     try:
         description = parse_description(config)
         if isinstance(description, dict) and not compile:
             description.pop("compile_config", None)
-        with weight_budget(2 * entries + _SPARE_WEIGHTS):
+        with limits.for_file(max(arrays, path.stat().st_size)):
             model = model_from_config(description, custom_objects)
     except ValueError as error:
         raise ValueError(f"{str(path)!r} cannot be loaded: {error}") from error
