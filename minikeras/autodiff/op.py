@@ -117,6 +117,8 @@ class Op:
         """
         if self.shape is None:
             return infer_output(self, args, kwargs)
+        if any(is_wide(leaf) and not isinstance(leaf, Tensor) for leaf in tree.flatten((args, kwargs))):
+            args, kwargs = settled((args, kwargs))
         bound = inspect.signature(self).bind(*args, **kwargs)
         bound.apply_defaults()
         given = dict(bound.arguments)
