@@ -20,7 +20,7 @@ from minikeras import kernels as k
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import snake_case, unique_name
 from minikeras.autodiff.tensor import Tensor, Variable, substituted
-from minikeras.declared import Check, Configured, Converted, OneOf, declared, field, fields, in_order
+from minikeras.declared import Check, Configured, Converted, OneOf, Whole, declared, field, fields, in_order
 from minikeras.lazy import offer_names
 from minikeras.losses import (
     Axis,
@@ -1585,7 +1585,7 @@ class _Overlap(Metric):
     axis = -1
 
     def __init__(self, name: str | None = None, dtype: Any = None):
-        super().__init__(dtype or "int32", name)
+        super().__init__("int32" if dtype is None else dtype, name)
 
     def __post_init__(self) -> None:
         strange = [one for one in self.target_class_ids or [] if not 0 <= one < self.num_classes]
@@ -1667,7 +1667,7 @@ class IoU(_Overlap):
     ignore_class: ClassNumber = None
     sparse_y_true: Switch = True
     sparse_y_pred: Switch = True
-    axis: int = -1
+    axis: Annotated[int, Whole()] = -1
 
     def get_config(self) -> dict[str, Any]:
         return in_order(super().get_config(), "name", "dtype")
@@ -1715,7 +1715,7 @@ class MeanIoU(_Overlap):
     ignore_class: ClassNumber = None
     sparse_y_true: Switch = True
     sparse_y_pred: Switch = True
-    axis: int = -1
+    axis: Annotated[int, Whole()] = -1
 
 
 @declared
@@ -1738,7 +1738,7 @@ class OneHotIoU(_Overlap):
     dtype: Any = None
     ignore_class: ClassNumber = None
     sparse_y_pred: Switch = False
-    axis: int = -1
+    axis: Annotated[int, Whole()] = -1
 
 
 @declared
@@ -1760,7 +1760,7 @@ class OneHotMeanIoU(_Overlap):
     dtype: Any = None
     ignore_class: ClassNumber = None
     sparse_y_pred: Switch = False
-    axis: int = -1
+    axis: Annotated[int, Whole()] = -1
 
 
 # ---------------------------------------------------------------- names

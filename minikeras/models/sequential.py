@@ -16,6 +16,7 @@ from minikeras.models.model import Model
 from minikeras.registry import deserialize_keras_object, serialize_keras_object
 from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import shown
+from minikeras.utils.suggest import unknown
 
 
 class Sequential(Model):
@@ -218,6 +219,9 @@ class Sequential(Model):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         if not isinstance(config, Mapping) or "layers" not in config:
             raise ValueError(f"{cls.__name__}.from_config takes the dict of get_config(), got {shown(config)}.")
+        strange = [name for name in config if name not in _ENTRIES]
+        if strange and cls.get_config is Sequential.get_config:  # a subclass may add what it likes
+            raise ValueError(unknown("entry of a Sequential's configuration", strange[0], _ENTRIES))
         model = cls(name=config.get("name"), trainable=config.get("trainable", True), dtype=config.get("dtype"))
         for layer in config["layers"]:
             model.add(deserialize_keras_object(layer, custom_objects=custom_objects))
@@ -225,6 +229,9 @@ class Sequential(Model):
         if shape and model._entrance is None and is_shape(shape):
             model.build(tuple(shape))
         return model
+
+
+_ENTRIES = ("name", "trainable", "dtype", "layers", "build_input_shape")
 
 
 def _agree(shape: tuple, known: tuple) -> bool:
