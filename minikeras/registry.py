@@ -21,6 +21,7 @@ from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
 from minikeras.config import DTypePolicy, standardize_dtype
 from minikeras.tracebacks import user_facing
+from minikeras.utils.checks import shown
 from minikeras.utils.suggest import unknown
 
 _classes: dict[tuple[str, str], type] = {}
@@ -235,7 +236,7 @@ def get(kind: str, identifier: Any, table: Mapping[str, Any]) -> Any:
         return None
     if isinstance(identifier, dict):
         if not is_description(identifier):
-            raise ValueError(f"The description of a {kind} has a class_name and a config, got {identifier!r}.")
+            raise ValueError(f"The description of a {kind} has a class_name and a config, got {shown(identifier)}.")
         return deserialize_keras_object(identifier)
     if isinstance(identifier, str):
         found = find_custom(identifier)
@@ -249,7 +250,7 @@ def get(kind: str, identifier: Any, table: Mapping[str, Any]) -> Any:
     if callable(identifier) or hasattr(identifier, "get_config"):
         return identifier
     article = "An" if kind[0] in "aeiou" else "A"
-    raise ValueError(f"{article} {kind} is given by name, object or function, got {identifier!r}.")
+    raise ValueError(f"{article} {kind} is given by name, object or function, got {shown(identifier)}.")
 
 
 @user_facing
@@ -391,6 +392,12 @@ def deserialize_keras_object(
     >>> layers.deserialize({"class_name": "Dense", "config": {"units": 3}}).units
     3
     """
+    if limits.account.left is None:
+        with limits.for_text():
+            try:
+                return deserialize_keras_object(config, custom_objects)
+            except RecursionError as error:
+                raise ValueError("The description nests too deep to be restored; nest fewer layers.") from error
     if custom_objects:
         with custom_object_scope(custom_objects):
             return deserialize_keras_object(config)
@@ -403,8 +410,7 @@ def deserialize_keras_object(
     sharing, shared = _scopes.sharing, config.get("shared_object_id")
     if sharing is not None and isinstance(shared, int) and shared in sharing.restored:
         return sharing.restored[shared]
-    with limits.for_text():
-        restored = _restore(config)
+    restored = _restore(config)
     if sharing is not None and isinstance(shared, int):
         sharing.restored[shared] = restored
     return restored

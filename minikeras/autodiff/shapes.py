@@ -521,9 +521,7 @@ def tensordot(x1: Any, x2: Any, *, axes: Any = 2) -> Shape:
     left, right = _shape(x1), _shape(x2)
     if isinstance(axes, int):
         if axes > min(len(left), len(right)):
-            raise ValueError(
-                f"A product over {axes} axes needs arrays with so many, got the shapes {left} and {right}."
-            )
+            raise ValueError(f"A product over {axes} axes needs as many, got the shapes {left} and {right}.")
         summed1, summed2 = list(range(len(left) - axes, len(left))), list(range(axes))
     else:
         summed1, summed2 = axes_of(axes[0], len(left)), axes_of(axes[1], len(right))

@@ -16,6 +16,7 @@ from minikeras.tracebacks import user_facing
 
 _LARGEST_TEXT = 1 << 26  # bytes; a description has no weights in it
 _OF_DAMAGE = TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError, MemoryError
+_LONGEST_MESSAGE = 1000
 _DEEPEST = 200  # nested models take about six levels each
 
 
@@ -60,7 +61,11 @@ def model_from_config(config: dict[str, Any], custom_objects: Mapping[str, Any] 
             _count_objects(config)
             model = registry.deserialize_keras_object(config, custom_objects)
     except _OF_DAMAGE as error:
-        raise ValueError(f"The description does not make a model: {type(error).__name__}: {error}.") from error
+        raise ValueError(_short(f"The description does not make a model: {type(error).__name__}: {error}.")) from error
+    except ValueError as error:
+        if str(error) == _short(str(error)):
+            raise
+        raise ValueError(_short(str(error))) from error
     if not isinstance(model, Model):
         raise ValueError(f"The description describes a {type(model).__name__}, which is no model.")
     return model
@@ -80,21 +85,28 @@ def parse_description(text: str | bytes) -> Any:
         raise ValueError(f"A model's description is JSON text, got {text[:40]!r}: {error}.") from error
     level: list[Any] = [[config]]
     for _ in range(_DEEPEST):
-        items = [item for value in level for item in (value.values() if isinstance(value, dict) else value)]
+        items = (item for value in level for item in (value.values() if isinstance(value, dict) else value))
         level = [item for item in items if isinstance(item, (dict, list))]
         if not level:
             return config
     raise ValueError(f"A model's description nests at most {_DEEPEST} levels deep, got more.")
 
 
+def _short(text: str) -> str:
+    """A message on one line, without most of what it quotes of a long description."""
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST_MESSAGE else f"{text[: _LONGEST_MESSAGE - 3]}..."
+
+
 def _count_objects(config: Any) -> None:
     """Count what a description describes, before any of it is made."""
-    waiting: list[Any] = [config]
+    count, waiting = 0, [config]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
             if "class_name" in value:
-                limits.spend(limits.OBJECT, "one more object")
+                count += 1
+                limits.spend(limits.OBJECT, f"object number {count:,}")
             value = value.values()
         waiting.extend(item for item in value if isinstance(item, (dict, list, tuple)))
 
