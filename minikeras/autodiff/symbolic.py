@@ -174,13 +174,21 @@ def infer_output(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any
     """
     is_open = any(None in leaf.shape for leaf in tree.flatten((args, kwargs)) if isinstance(leaf, KerasTensor))
 
+    def sizes(value: KerasTensor, extra: int, usual: int) -> tuple[int, ...]:
+        open_sizes = itertools.chain((2 + extra,), itertools.repeat(usual + extra))
+        return tuple(next(open_sizes) if size is None else size for size in value.shape)
+
+    def lend(extra: int, usual: int) -> None:
+        for leaf in tree.flatten((args, kwargs)):
+            if isinstance(leaf, KerasTensor):
+                shape = sizes(leaf, extra, usual)
+                limits.lend(math.prod(shape) * _itemsize(leaf.dtype), f"zeros of shape {limits.shown_sizes(shape)}")
+
     def run(extra: int, usual: int) -> Any:
         def zeros(value: Any) -> Any:
             if not isinstance(value, KerasTensor):
                 return value
-            open_sizes = itertools.chain((2 + extra,), itertools.repeat(usual + extra))
-            shape = tuple(next(open_sizes) if size is None else size for size in value.shape)
-            limits.lend(math.prod(shape) * _itemsize(value.dtype), f"zeros of shape {limits.shown_sizes(shape)}")
+            shape = sizes(value, extra, usual)
             if value.dtype == "string":
                 return Tensor(np.full(shape, "", object))
             return Tensor(k.xp.zeros(shape, value.dtype))
@@ -189,6 +197,8 @@ def infer_output(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any
             return function(*tree.map_structure(zeros, args), **tree.map_structure(zeros, kwargs))
 
     def both(size: int, other: int) -> tuple[Any, Any]:
+        if limits.account.left is not None:
+            lend(1, other)  # of the larger run, before any
         first = run(0, size)
         return first, run(1, other) if is_open else first
 

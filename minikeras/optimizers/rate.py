@@ -105,7 +105,9 @@ class Rated(Configured):
     def _as_rate(self, value: Any) -> Any:
         if callable(value) and not isinstance(value, Tensor):
             return value
-        rate = np.asarray(as_rate(value), settings.floatx())
+        with np.errstate(over="ignore"):
+            rate = np.asarray(as_rate(value), settings.floatx())
+        as_rate(rate)  # which a number of fewer bits may not be
         return LearningRate(rate, settings.floatx(), "learning_rate", f"{self.name}/learning_rate")
 
     @property
