@@ -74,7 +74,7 @@ def is_wide(value: Any) -> bool:
 
 def _float_beside(values: Sequence[Any]) -> Any:
     """The type that NumPy's float64 takes beside these values; None where it stays."""
-    types = []
+    types: list[Any] = []
     for value in values:
         dtype = value.data.dtype if isinstance(value, Tensor) else getattr(value, "dtype", None)
         if isinstance(dtype, str) and dtype != "string":  # of a symbolic tensor

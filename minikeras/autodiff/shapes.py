@@ -78,7 +78,9 @@ def lend(rule: Callable, inputs: Sequence[Any], settings: dict[str, Any]) -> Non
         found = rule(*small, **settings)
     except ValueError:  # of the sizes: nothing will be made of them either
         return
-    results = [found] if _is_shape(found) else tree.flatten(list(found) if isinstance(found, list) else found)
+    results = tree.flatten(found)
+    if not all(isinstance(one, Spec) for one in results):
+        results = [found] if _is_shape(found) else list(found)
     for one in results:
         sizes = getattr(one, "shape", one)
         nbytes = 8 * math.prod(size for size in sizes if size is not None)

@@ -160,6 +160,10 @@ class FunctionNode:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Symbolic outputs for symbolic inputs, as those of a layer are asked for."""
+        return self.function.infer(args, kwargs)  # type: ignore[attr-defined]
+
 
 class TooSmall(ValueError):
     """Inputs are smaller than a window that slides over them."""

@@ -136,8 +136,8 @@ class Normalization(Elementwise):
         array = np.asarray(k.to_host(value), self._compute_type)
         own = dict(zip(self._kept[::-1], array.shape[::-1], strict=False))
         array = array.reshape([own.get(axis, 1) for axis in range(len(self._broadcast))])
+        limits.spend_array(self._broadcast, array.itemsize, "a mean or a variance")
         try:
-            limits.spend_array(self._broadcast, array.itemsize, "a mean or a variance")
             return k.to_device(np.broadcast_to(array, self._broadcast).copy())
         except ValueError:
             raise ValueError(
