@@ -11,17 +11,17 @@ import importlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from math import prod
 from typing import Any
 
 import numpy as np
 
-from minikeras import dtype_policies
+from minikeras import dtype_policies, limits
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
 from minikeras.config import DTypePolicy, standardize_dtype
 from minikeras.tracebacks import user_facing
+from minikeras.utils.checks import shown
 from minikeras.utils.suggest import unknown
 
 _classes: dict[tuple[str, str], type] = {}
@@ -38,7 +38,6 @@ class _Scopes(threading.local):
     def __init__(self) -> None:
         self.stack: list[Mapping[str, Any]] = []
         self.sharing: _Sharing | None = None
-        self.weights_left: int | None = None
 
 
 _scopes = _Scopes()
@@ -200,7 +199,7 @@ def find_custom(class_name: str, registered_name: str | None = None) -> Any:
     return get_registered_object(f"Custom>{class_name}")
 
 
-# ---------------------------------------------------------------- what one file shares and may ask for
+# ---------------------------------------------------------------- what one file shares
 
 
 class _Sharing:
@@ -221,32 +220,6 @@ def object_sharing() -> Iterator[None]:
         _scopes.sharing = outer
 
 
-@contextmanager
-def weight_budget(entries: int) -> Iterator[None]:
-    """Within this block layers may create weights of so many entries in all.
-
-    A file's description is restored under a budget of what the file holds, so that it cannot ask for more memory.
-    """
-    outer, _scopes.weights_left = _scopes.weights_left, entries
-    try:
-        yield
-    finally:
-        _scopes.weights_left = outer
-
-
-def spend_weights(shape: tuple[int, ...]) -> None:
-    """Count a new weight against the budget, if there is one.
-
-    Raises:
-        ValueError: where the budget is used up.
-    """
-    if _scopes.weights_left is None:
-        return
-    _scopes.weights_left -= prod(shape)
-    if _scopes.weights_left < 0:
-        raise ValueError(f"The description asks for more weights than the file holds, at one of shape {shape}.")
-
-
 # ---------------------------------------------------------------- names and descriptions to objects
 
 
@@ -263,7 +236,7 @@ def get(kind: str, identifier: Any, table: Mapping[str, Any]) -> Any:
         return None
     if isinstance(identifier, dict):
         if not is_description(identifier):
-            raise ValueError(f"The description of a {kind} has a class_name and a config, got {identifier!r}.")
+            raise ValueError(f"The description of a {kind} has a class_name and a config, got {shown(identifier)}.")
         return deserialize_keras_object(identifier)
     if isinstance(identifier, str):
         found = find_custom(identifier)
@@ -277,7 +250,7 @@ def get(kind: str, identifier: Any, table: Mapping[str, Any]) -> Any:
     if callable(identifier) or hasattr(identifier, "get_config"):
         return identifier
     article = "An" if kind[0] in "aeiou" else "A"
-    raise ValueError(f"{article} {kind} is given by name, object or function, got {identifier!r}.")
+    raise ValueError(f"{article} {kind} is given by name, object or function, got {shown(identifier)}.")
 
 
 @user_facing
@@ -419,6 +392,12 @@ def deserialize_keras_object(
     >>> layers.deserialize({"class_name": "Dense", "config": {"units": 3}}).units
     3
     """
+    if limits.account.left is None:
+        with limits.for_text():
+            try:
+                return deserialize_keras_object(config, custom_objects)
+            except RecursionError as error:
+                raise ValueError("The description nests too deep to be restored; nest fewer layers.") from error
     if custom_objects:
         with custom_object_scope(custom_objects):
             return deserialize_keras_object(config)
@@ -527,7 +506,9 @@ def _refuse(inner: Any) -> Any:
 
 
 def _array(inner: Any) -> np.ndarray:
-    return np.asarray(inner["value"], standardize_dtype(inner["dtype"]))
+    array = np.asarray(inner["value"], standardize_dtype(inner["dtype"]))  # which knows numbers alone
+    limits.spend(array.nbytes, f"an array of shape {limits.shown_sizes(array.shape)}")
+    return array
 
 
 def _policy(name: str) -> Callable[[Any], Any]:

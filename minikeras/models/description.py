@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from minikeras import registry, tree
+from minikeras import limits, registry, tree
 from minikeras.autodiff.symbolic import FunctionNode, KerasTensor
 from minikeras.layers import Input, InputLayer, Lambda, Layer
 from minikeras.lazy import LazyModule
@@ -19,19 +19,24 @@ from minikeras.tracebacks import user_facing
 _older = LazyModule("minikeras.models.older_config")
 LARGEST_TEXT = 1 << 26  # bytes; a description has no weights in it
 _MOST_LISTED = 50  # missing classes in one sentence
+_OF_DAMAGE = TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError, MemoryError
+_LONGEST_MESSAGE = 1000
 _DEEPEST = 200  # nested models take about six levels each
 
 
 @user_facing
-def model_from_json(json_string: str | bytes, custom_objects: Mapping[str, Any] | None = None) -> Any:
+def model_from_json(
+    json_string: str | bytes, custom_objects: Mapping[str, Any] | None = None, limit: int | None = None
+) -> Any:
     """The model that `to_json` described, with new weights.
 
     Args:
         json_string: the description.
         custom_objects: classes and functions of your own by name.
+        limit: bytes of weights and states that the model may have, default what memory the machine has.
 
     Raises:
-        ValueError: for text that is no description of a model.
+        ValueError: for text that is no description of a model, or one that asks for more.
 
     >>> import minikeras as keras
     >>> from minikeras import layers
@@ -42,7 +47,8 @@ def model_from_json(json_string: str | bytes, custom_objects: Mapping[str, Any] 
     if not isinstance(json_string, (str, bytes)):
         problem = f"model_from_json takes the text that to_json() gives, got {json_string!r:.80}"
         raise TypeError(f"{problem}; for a dict use from_config of the model's class.")
-    return model_from_config(parse_description(json_string), custom_objects)
+    with limits.for_text(limit):
+        return model_from_config(parse_description(json_string), custom_objects)
 
 
 @user_facing
@@ -66,12 +72,19 @@ def model_from_config(
     if not registry.is_description(config):
         raise ValueError(f"A model is described by class_name and config, got {config!r:.80}.")
     try:
-        with registry.custom_object_scope(custom_objects), registry.object_sharing():
+        with limits.for_text(), registry.custom_object_scope(custom_objects), registry.object_sharing():
+            _count_objects(config)
             modern = _older.modern_description(config, version, report)
-            _refuse_missing(modern)
+            refuse_missing(modern)
             model = registry.deserialize_keras_object(modern)
-    except (TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError) as error:
-        raise ValueError(f"The description does not make a model: {type(error).__name__}: {error}.") from error
+    except registry.NotKnown:
+        raise
+    except _OF_DAMAGE as error:
+        raise ValueError(_short(f"The description does not make a model: {type(error).__name__}: {error}.")) from error
+    except ValueError as error:
+        if str(error) == _short(str(error)):
+            raise
+        raise ValueError(_short(str(error))) from error
     if not isinstance(model, Model):
         raise ValueError(f"The description describes a {type(model).__name__}, which is no model.")
     return model
@@ -107,7 +120,12 @@ def _is_restored_inside(description: dict[str, Any]) -> bool:
     return cls is None or registry.is_builtin(cls) or (issubclass(cls, Model) and "layers" in description["config"])
 
 
-def _refuse_missing(config: Any) -> None:
+def refuse_missing(config: Any) -> None:
+    """Refuse a description that needs what is not known.
+
+    Raises:
+        NotKnown: it names all of it.
+    """
     missing = missing_objects(config)
     if missing:
         listed = ", ".join(f"{name!r:.80}: ..." for name in [*dict.fromkeys(missing.values())][:_MOST_LISTED])
@@ -133,11 +151,30 @@ def parse_description(text: str | bytes) -> Any:
         raise ValueError(f"A model's description is JSON text, got {text[:40]!r}: {error}.") from error
     level: list[Any] = [[config]]
     for _ in range(_DEEPEST):
-        items = [item for value in level for item in (value.values() if isinstance(value, dict) else value)]
+        items = (item for value in level for item in (value.values() if isinstance(value, dict) else value))
         level = [item for item in items if isinstance(item, (dict, list))]
         if not level:
             return config
     raise ValueError(f"A model's description nests at most {_DEEPEST} levels deep, got more.")
+
+
+def _short(text: str) -> str:
+    """A message on one line, without most of what it quotes of a long description."""
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST_MESSAGE else f"{text[: _LONGEST_MESSAGE - 3]}..."
+
+
+def _count_objects(config: Any) -> None:
+    """Count what a description describes, before any of it is made."""
+    count, waiting = 0, [config]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if "class_name" in value:
+                count += 1
+                limits.spend(limits.OBJECT, f"object number {count:,}")
+            value = value.values()
+        waiting.extend(item for item in value if isinstance(item, (dict, list, tuple)))
 
 
 @user_facing

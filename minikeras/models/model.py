@@ -224,8 +224,19 @@ class Model(ComparingTrainer, Layer):
         pairs = zip(flat, self._graph.inputs, strict=True)
         if all(value is not None and value.shape == tensor.shape for value, tensor in pairs):
             return self._graph.output_structure
-        values = {id(tensor): value for tensor, value in zip(self._graph.inputs, flat, strict=True)}
+        key = self, *[(getattr(value, "shape", None), getattr(value, "dtype", None)) for value in flat]
+        known, context.outputs = context.outputs, {} if context.outputs is None else context.outputs
+        try:
+            if key not in context.outputs:
+                context.outputs[key] = self._walk(flat)
+            return context.outputs[key]
+        finally:
+            context.outputs = known
 
+    def _walk(self, flat: list[Any]) -> Any:
+        """The outputs of the graph for other symbolic inputs, call by call."""
+        assert self._graph is not None
+        values = {id(tensor): value for tensor, value in zip(self._graph.inputs, flat, strict=True)}
         fill = Filler(values)
         for node in self._graph.output_nodes:
             if all(id(tensor) in values for tensor in node.output_tensors):

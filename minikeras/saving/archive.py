@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from minikeras.utils.bounded import DAMAGE, Zip
+from minikeras.utils.bounded import DAMAGE, FREE, RATIO, Zip, size_of
 
 
 def read_members(path: Any, wanted: Callable[[str], bool], limit: int | None = None) -> dict[str, bytes]:
@@ -25,3 +25,13 @@ def read_members(path: Any, wanted: Callable[[str], bool], limit: int | None = N
     except DAMAGE as error:
         why = str(error).rstrip(".")
         raise ValueError(f"{str(path)!r} is damaged or not a .keras file: {why}.") from error
+
+
+def allowed(file: Any, limit: int | None) -> int | None:
+    """The bytes that reading a file may take: never fewer than its size allows anyway; None for just these.
+
+    Args:
+        file: its path, or the open file.
+        limit: bytes that the caller allows.
+    """
+    return None if limit is None else max(limit, FREE + RATIO * size_of(file))

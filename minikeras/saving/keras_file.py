@@ -10,9 +10,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from minikeras import limits
 from minikeras.models.description import model_from_config
 from minikeras.models.model import warn_of_unwritten_losses
-from minikeras.registry import NotKnown, describe_whole, weight_budget
+from minikeras.registry import NotKnown, describe_whole
 from minikeras.saving import hdf5_file
 from minikeras.saving.assets import load_assets, save_assets
 from minikeras.saving.hdf5_arrays import new_file
@@ -26,7 +27,6 @@ from minikeras.utils.checks import MODEL_ENDINGS, flag, one_of
 
 _KERAS_VERSION = "3.15.1"  # the version whose layout this is
 _FOLDER = {CONFIG, METADATA, WEIGHTS, NPZ_WEIGHTS, ASSETS.rstrip("/")}  # names in a folder with a model
-_SPARE = 1 << 22  # bytes of weights that a model may create beyond twice those in its file
 
 
 @user_facing
@@ -144,7 +144,7 @@ def load_model(
     (None, 2)
     """
     one_of("skip_unknown", skip_unknown, (False, "weights"))
-    with opened(filepath) as file, reporting(report) as sentences:
+    with opened(filepath, limit) as file, reporting(report) as sentences:
         if file.reader is None:
             problem = f"{file.label!r} holds an architecture without weights"
             raise ValueError(
@@ -157,7 +157,8 @@ def load_model(
         try:
             if file.config is None:
                 raise NotKnown("There is no description.")
-            with weight_budget((2 * size + _SPARE if limit is None else limit) // 4):
+            described = file.path / CONFIG if file.path.is_dir() else file.path
+            with limits.for_file(max(size, described.stat().st_size), limit):
                 model = _made(file, custom_objects, compile, sentences)
         except NotKnown as error:
             if skip_unknown:

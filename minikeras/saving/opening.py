@@ -16,7 +16,7 @@ import numpy as np
 from minikeras.models.description import LARGEST_TEXT, parse_description
 from minikeras.registry import is_description
 from minikeras.saving import hdf5_file, kinds
-from minikeras.saving.archive import read_members
+from minikeras.saving.archive import allowed, read_members
 from minikeras.saving.hdf5_reader import WeightsReader
 from minikeras.saving.npz_file import NpzReader
 from minikeras.saving.paths import inside, path_of
@@ -75,8 +75,12 @@ class Opened:
 
 
 @contextmanager
-def opened(filepath: Any) -> Iterator[Opened]:
+def opened(filepath: Any, limit: int | None = None) -> Iterator[Opened]:
     """What lies at a path, open as long as the block lasts.
+
+    Args:
+        filepath: the path.
+        limit: bytes that may be read, where they are more than a file of its size may have anyway.
 
     Raises:
         FileNotFoundError: where there is nothing.
@@ -84,7 +88,7 @@ def opened(filepath: Any) -> Iterator[Opened]:
     """
     path = path_of(filepath)
     with ExitStack() as stack:
-        yield _OPENERS[kinds.kind_of(path)](path, stack)
+        yield _OPENERS[kinds.kind_of(path)](path, stack, limit and whole("limit", limit, 0))
 
 
 @contextmanager
@@ -102,24 +106,26 @@ def reporting(report: bool | list[str]) -> Iterator[list[str]]:
         announce("\n".join(sentences) or "Nothing had to be translated.")
 
 
-def _open_archive(path: Path, stack: ExitStack) -> Opened:
-    return _opened_model(path, "Keras archive (.keras)", read_members(path, _is_member), stack)
+def _open_archive(path: Path, stack: ExitStack, limit: int | None) -> Opened:
+    return _opened_model(
+        path, "Keras archive (.keras)", read_members(path, _is_member, allowed(path, limit)), stack, limit
+    )
 
 
 def _is_member(name: str) -> bool:
     return name in _MEMBERS or (name.startswith(kinds.ASSETS) and not name.endswith("/"))
 
 
-def _open_folder(path: Path, stack: ExitStack) -> Opened:
+def _open_folder(path: Path, stack: ExitStack, limit: int | None) -> Opened:
     found = [path / name for name in _MEMBERS] + sorted((path / kinds.ASSETS).rglob("*"))
     members: dict[str, Any] = {}
     for name in (one.relative_to(path).as_posix() for one in found if one.is_file()):
         file = inside(path, name)
         members[name] = file if name.startswith("model.") else _text(file) if name in _MEMBERS else file.read_bytes()
-    return _opened_model(path, "folder with a Keras model", members, stack)
+    return _opened_model(path, "folder with a Keras model", members, stack, limit)
 
 
-def _opened_model(path: Path, kind: str, members: Mapping[str, Any], stack: ExitStack) -> Opened:
+def _opened_model(path: Path, kind: str, members: Mapping[str, Any], stack: ExitStack, limit: int | None) -> Opened:
     name = next((name for name in (kinds.WEIGHTS, kinds.NPZ_WEIGHTS) if name in members), None)
     if name is None:
         raise ValueError(f"{str(path)!r} is not a model file: it has no {kinds.WEIGHTS}; save the model anew.")
@@ -132,7 +138,8 @@ def _opened_model(path: Path, kind: str, members: Mapping[str, Any], stack: Exit
         metadata = {}  # nothing depends on it
     kind_of_weights = kinds.kind_of(weights) if isinstance(weights, Path) else name
     make: Callable = NpzReader if kind_of_weights in (kinds.NPZ, kinds.NPZ_WEIGHTS) else WeightsReader
-    reader = make(io.BytesIO(weights) if isinstance(weights, bytes) else weights, str(path))
+    weights = io.BytesIO(weights) if isinstance(weights, bytes) else weights
+    reader = make(weights, str(path), allowed(weights, limit))
     files = {name: content for name, content in members.items() if name.startswith(kinds.ASSETS)}
     return Opened(path, kind, config, stack.enter_context(reader), files=files, **_told(metadata))
 
@@ -156,8 +163,8 @@ def _described(text: str | bytes, path: Path) -> Any:
         raise ValueError(f"{str(path)!r} cannot be loaded: {error}") from error
 
 
-def _open_hdf5(path: Path, stack: ExitStack) -> Opened:
-    reader = stack.enter_context(WeightsReader(path, str(path)))
+def _open_hdf5(path: Path, stack: ExitStack, limit: int | None) -> Opened:
+    reader = stack.enter_context(WeightsReader(path, str(path), allowed(path, limit)))
     if hdf5_file.is_model(reader):
         config, training, version, backend = hdf5_file.read_model_config(reader)
         return Opened(path, "HDF5 file with a Keras model", config, reader, True, training, version, backend)
@@ -170,11 +177,11 @@ def _open_hdf5(path: Path, stack: ExitStack) -> Opened:
     return Opened(path, "weights by path (.weights.h5)", None, reader)
 
 
-def _open_npz(path: Path, stack: ExitStack) -> Opened:
-    return Opened(path, "weights (.npz)", None, stack.enter_context(NpzReader(path, str(path))))
+def _open_npz(path: Path, stack: ExitStack, limit: int | None) -> Opened:
+    return Opened(path, "weights (.npz)", None, stack.enter_context(NpzReader(path, str(path), allowed(path, limit))))
 
 
-def _open_text(path: Path, stack: ExitStack) -> Opened:
+def _open_text(path: Path, stack: ExitStack, limit: int | None) -> Opened:
     found = _described(_text(path), path)
     if is_description(found):
         return Opened(path, "architecture (JSON)", found, **_told(found))
@@ -183,11 +190,11 @@ def _open_text(path: Path, stack: ExitStack) -> Opened:
             "a model of TensorFlow.js" if isinstance(found, dict) and "weightsManifest" in found else "JSON of no model"
         )
         raise ValueError(f"{str(path)!r} is {what} and no list of shards, got {found!r:.80}; pass another file.")
-    reader = stack.enter_context(ShardedReader(path, found))
+    reader = stack.enter_context(ShardedReader(path, found, limit))
     return Opened(path, f"weights in {len(reader.readers)} shards (.weights.json)", None, reader)
 
 
-_OPENERS: dict[str, Callable[[Path, ExitStack], Opened]] = {
+_OPENERS: dict[str, Callable[[Path, ExitStack, int | None], Opened]] = {
     kinds.ARCHIVE: _open_archive,
     kinds.FOLDER: _open_folder,
     kinds.HDF5: _open_hdf5,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.saving.archive import allowed
 from minikeras.saving.hdf5_arrays import new_file, write_array
 from minikeras.saving.hdf5_reader import Store, WeightsReader
 from minikeras.saving.npz_file import Grouped
@@ -43,8 +44,9 @@ class ShardedReader(Grouped):
             self.readers: dict[str, WeightsReader] = {}
             for name in sorted({name for names in self._map.values() for name in names}):
                 file = inside(path.parent, name)
-                reader = self.readers[name] = stack.enter_context(WeightsReader(file, str(file), limit))
-                if mark is not None and str(reader.root.attrs.get(_SAVE)) != mark:
+                reader = WeightsReader(file, str(file), allowed(file, limit))
+                self.readers[name] = stack.enter_context(reader)
+                if mark is not None and str(reader.attribute(reader.root, _SAVE)) != str(mark):
                     raise ValueError(f"{str(file)!r} is of another save than {str(path)!r}, which names it; save anew.")
             self._stack = stack.pop_all()
 

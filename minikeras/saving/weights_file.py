@@ -190,7 +190,7 @@ def load_weights(
     """
     if kwargs:
         raise ValueError(f"load_weights got unknown arguments {sorted(kwargs)}; files are matched by layout.")
-    with opened(filepath) as file, reporting(report) as sentences:
+    with opened(filepath, limit) as file, reporting(report) as sentences:
         if file.reader is None:
             raise ValueError(f"{file.label!r} holds no weights, it is an {file.kind}; pass a file with weights.")
         given = {"by_name": by_name if not file.layered else None, "objects_to_skip": file.layered and objects_to_skip}

@@ -384,8 +384,8 @@ ATTACKS = {
     "safe mode off": (lambda c: dense(c)["config"].update(safe_mode=False), "unknown arguments"),
     "unknown argument": (lambda c: dense(c)["config"].update(evil=1), "unknown arguments"),
     "unknown entry": (lambda c: dense(c).update(evil=1), "unknown entries"),
-    "more weights than the file has": (lambda c: dense(c)["config"].update(units=10**7), "more weights"),
-    "astronomically many weights": (lambda c: dense(c)["config"].update(units=10**30), "more weights"),
+    "more weights than the file has": (lambda c: dense(c)["config"].update(units=10**7), "bytes for a weight of shape"),
+    "astronomically many weights": (lambda c: dense(c)["config"].update(units=10**30), r"more than 2\*\*60 bytes"),
     "other number of weights": (lambda c: dense(c)["config"].update(units=5), "expects inputs with 4"),
     "unconnected layer": (
         lambda c: c["config"]["layers"].append({**dense(c), "name": "spare", "inbound_nodes": []}),
