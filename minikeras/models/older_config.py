@@ -62,7 +62,9 @@ def is_older(description: Any, version: str | None = None) -> bool:
     if isinstance(config, list) or description.get("class_name") == "Model":
         return True
     layers = config.get("layers") if isinstance(config, dict) else None
-    return any(_shows_age(one) for one in (layers if isinstance(layers, list) else [description]))
+    return any(map(_shows_age, [*(layers if isinstance(layers, list) else ()), {**description, "config": {}}])) or (
+        layers is None and _shows_age(description)
+    )
 
 
 def _shows_age(entry: Any) -> bool:
@@ -72,6 +74,9 @@ def _shows_age(entry: Any) -> bool:
     config, nodes = entry["config"], entry.get("inbound_nodes")
     if not isinstance(config, dict):
         return isinstance(config, list)
+    compiled = entry.get("compile_config")
+    if isinstance(compiled, dict) and _is_older_optimizer(compiled.get("optimizer")):
+        return True
     if "batch_input_shape" in config or (isinstance(nodes, list) and any(isinstance(one, list) for one in nodes)):
         return True
     if entry.get("module") is None and entry["class_name"] in tables.NEW_CLASSES:
@@ -81,6 +86,11 @@ def _shows_age(entry: Any) -> bool:
     inner = [one for one in config.values() if isinstance(one, dict) and registry.is_description(one)]
     bare = any("module" not in one and one["class_name"] != "DTypePolicy" for one in inner)
     return "module" not in entry and (bare or bool(config.keys() & _ONLY_OLDER))
+
+
+def _is_older_optimizer(described: Any) -> bool:
+    config = described.get("config") if isinstance(described, dict) else None
+    return isinstance(config, dict) and bool(config.keys() & {"is_legacy_optimizer", "jit_compile", "lr"})
 
 
 _ONLY_OLDER = {"nb_filter", "border_mode", "inner_activation", "init", "consume_less", "implementation"}
@@ -130,6 +140,10 @@ class Translation:
                 "name through custom_objects."
             )
         name = tables.NEW_CLASSES.get(plain, plain)
+        if name == "Lambda" and isinstance(config, dict):
+            self.note("Code in a file is not run; the function is passed in custom_objects by the layer's name", _name(entry))
+            config = {**config, "dtype": _type_name(config.get("dtype"))}
+            return {**_described("keras.layers", name, config), **kept}
         cls = registry.builtin_class("keras.layers", name)
         if cls is None or not isinstance(config, dict):
             return {**self._others(entry, plain, registered), **kept}
@@ -456,11 +470,16 @@ def _word_dropout(translation: Translation, config: dict[str, Any], entry: dict[
         )
 
 
-def _code(translation: Translation, config: dict[str, Any], entry: dict[str, Any]) -> None:
-    """A Lambda keeps its name; its function is the user's to pass."""
-    translation.note(
-        "Code in the file is not run; pass the function in custom_objects by the layer's name", _name(entry)
-    )
+def _counts(translation: Translation, config: dict[str, Any], entry: dict[str, Any]) -> None:
+    """The type of a Discretization is that of what it gives, not of what it takes."""
+    config.pop("dtype", None)
+    if "bins" in config:
+        config["bin_boundaries" if isinstance(config["bins"], list) else "num_bins"] = config.pop("bins")
+
+
+def _channels(translation: Translation, config: dict[str, Any], entry: dict[str, Any]) -> None:
+    """Spatial dropout has one shape of noise."""
+    config.pop("noise_shape", None)
 
 
 _PREPARE: dict[str, Callable[[Translation, dict[str, Any], dict[str, Any]], None]] = {
@@ -471,6 +490,7 @@ _PREPARE: dict[str, Callable[[Translation, dict[str, Any], dict[str, Any]], None
     **dict.fromkeys(("Convolution2D", "AtrousConvolution2D", "SeparableConvolution2D"), _kernel("nb_row", "nb_col")),
     **{"LocallyConnected2D": _kernel("nb_row", "nb_col"), "Deconvolution2D": _transposed},
     "Convolution3D": _kernel("kernel_dim1", "kernel_dim2", "kernel_dim3"),
-    **{"ZeroPadding2D": _padded, "Cropping2D": _padded, "Embedding": _word_dropout, "Lambda": _code},
+    **{"ZeroPadding2D": _padded, "Cropping2D": _padded, "Embedding": _word_dropout, "Discretization": _counts},
+    **{f"SpatialDropout{n}D": _channels for n in (1, 2, 3)},
     **dict.fromkeys(("CategoryEncoding", "TextVectorization", "StringLookup", "IntegerLookup"), _modes),
 }

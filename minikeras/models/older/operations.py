@@ -17,9 +17,9 @@ _TABLE = """
 add: __operators__.add math.add add AddV2 Add BiasAdd nn.bias_add | x=x1 y=x2 value=x1 bias=x2
 subtract: math.subtract subtract Sub | x=x1 y=x2
 multiply: math.multiply multiply Mul math.scalar_mul | x=x1 y=x2
-divide: math.truediv math.divide divide truediv RealDiv | x=x1 y=x2
+divide: math.truediv math.divide divide truediv div RealDiv | x=x1 y=x2
 divide_no_nan: math.divide_no_nan DivNoNan | x=x1 y=x2
-floor_divide: math.floordiv FloorDiv | x=x1 y=x2
+floor_divide: math.floordiv floor_div FloorDiv | x=x1 y=x2
 mod: math.floormod FloorMod | x=x1 y=x2
 power: math.pow pow Pow | x=x1 y=x2
 maximum: math.maximum maximum Maximum | x=x1 y=x2
@@ -115,12 +115,10 @@ rgb_to_grayscale: image.rgb_to_grayscale | images
 reshape: reshape Reshape | tensor=x x shape=newshape
 matmul: linalg.matmul matmul MatMul BatchMatMulV2 BatchMatMul | a=x1 x=x1 b=x2 y=x2 transpose_a transpose_b
 get_item: __operators__.getitem | tensor=x slice_spec=key
-einsum: einsum linalg.einsum | equation
 pad: pad Pad PadV2 | tensor=x paddings=pad_width constant_values mode
 squared_difference: math.squared_difference SquaredDifference | x y
 identity: identity Identity | input x
 l2_normalize: math.l2_normalize nn.l2_normalize linalg.l2_normalize | x axis epsilon
-shape: shape Shape | input
 hard_sigmoid: activations.hard_sigmoid hard_sigmoid | x
 """
 
@@ -138,8 +136,16 @@ def _read(table: str) -> dict[str, tuple[str, dict[str, str]]]:
 
 
 SYMBOLS = _read(_TABLE)
+_SIZE = "size of a tensor"
+# operations whose first axis may be another than that of what they take
+MOVES_AXES = {
+    *("mean", "sum", "max", "min", "prod", "std", "var", "logsumexp", "any", "all", "norm", "argmax", "argmin", "stack"),
+    *("unstack", "tile", "repeat", "flip", "roll", "take", "reshape", "transpose", "get_item", "squeeze", "pad", "cumsum"),
+    *("tensordot", "broadcast_to", "expand_dims", "concatenate", "cumprod", "where"),
+}
 _PREFIXES = ("compat.v1.", "keras.backend.", "keras.")
 _DEFAULTS = {"argmax": {"axis": 0}, "argmin": {"axis": 0}, "take": {"axis": 0}, "cumsum": {"axis": 0}}
+_DEFAULTS |= {"gelu": {"approximate": False}, "top_k": {"k": 1}}
 _DEFAULTS |= {"softmax": {"axis": -1}, "log_softmax": {"axis": -1}, "cumprod": {"axis": 0}, "unstack": {"axis": 0}}
 _AT_REST: dict[str, tuple[Any, ...]] = {
     **{"name": (), "batch_dims": (0,), "validate_indices": (), "mode": ("CONSTANT",), "on_value": (1, 1.0)},
@@ -150,9 +156,21 @@ _TYPES = {"DT_FLOAT": "float32", "DT_HALF": "float16", "DT_DOUBLE": "float64", "
 _TYPES |= {f"DT_{kind}{bits}": f"{kind.lower()}{bits}" for kind in ("INT", "UINT") for bits in (8, 16, 32, 64)}
 
 
-def is_tensor(value: Any) -> bool:
-    """Whether a value stands for a tensor of the graph."""
-    return isinstance(value, dict) and value.get("class_name") == "__keras_tensor__"
+def plain_symbol(symbol: str) -> str:
+    """A function's name without the module of an older TensorFlow or of Keras's backend."""
+    for prefix in _PREFIXES:
+        symbol = symbol.removeprefix(prefix)
+    return symbol
+
+
+def size(of: Any, axis: int) -> dict[str, Any]:
+    """The size of a tensor along an axis, where only a call tells it; axis 0 of all tensors that keep the batch."""
+    return {"class_name": _SIZE, "config": {"of": of, "axis": axis}}
+
+
+def is_size(value: Any) -> bool:
+    """Whether a value stands for a size that only a call tells."""
+    return isinstance(value, dict) and value.get("class_name") == _SIZE
 
 
 def tensor(name: str, call: int = 0, output: int = 0) -> dict[str, Any]:
@@ -161,12 +179,14 @@ def tensor(name: str, call: int = 0, output: int = 0) -> dict[str, Any]:
 
 
 def constant(value: Any) -> Any:
-    """A number as it is, a list of numbers as an array."""
+    """A number as it is, a list of numbers as an array; of a list of tensors each."""
     if not isinstance(value, list):
         return value
     inner = value
     while isinstance(inner, list) and inner:
         inner = inner[0]
+    if isinstance(inner, dict):
+        return [constant(one) for one in value]
     kinds = {bool: "bool", int: "int32"}
     return {"class_name": "__numpy__", "config": {"value": value, "dtype": kinds.get(type(inner), "float32")}}
 
@@ -179,26 +199,18 @@ class Call:
         symbol: what TensorFlow calls the function.
         values: its arguments by its parameters' names, with tensors in the form of Keras 3; those that have no name
             are in a list under "".
-        entire: what finds out whether a value is the size of a tensor's batch.
     """
 
     def __init__(self, name: str, symbol: str, values: dict[str, Any]):
         self.name, self.symbol = name, symbol
         self.made: list[dict[str, Any]] = []
-        for prefix in _PREFIXES:
-            symbol = symbol.removeprefix(prefix)
+        symbol = plain_symbol(symbol)
         if symbol not in SYMBOLS:
             self.refuse(f"The function {self.symbol!r} of TensorFlow has no counterpart")
         self.ours, known = SYMBOLS[symbol]
         self.given: dict[str, Any] = dict(_DEFAULTS.get(self.ours, {}))
-        positions = iter(known)
-        self.unnamed = values.pop("", [])
-        if self.ours != "einsum":
-            taken = set()
-            for value in self.unnamed:
-                own = next(known[theirs] for theirs in positions if known[theirs] not in taken)
-                taken.add(own)
-                self.given[own] = value
+        for value, own in zip(values.pop("", []), dict.fromkeys(known.values()), strict=False):
+            self.given[own] = value
         for theirs, value in values.items():
             theirs = "keepdims" if theirs in ("keep_dims", "keepdims") else theirs
             if theirs in known:
@@ -213,6 +225,9 @@ class Call:
 
     def entries(self) -> list[dict[str, Any]]:
         """The descriptions of its operations."""
+        sizes = [one for one in self.given.values() if is_size(one) or (isinstance(one, list) and any(map(is_size, one)))]
+        if sizes and self.ours != "reshape":
+            self.refuse(f"The function {self.symbol!r} takes the size of a tensor, which is known only when it is computed")
         special = _SPECIAL.get(self.ours)
         if special is not None:
             special(self)
@@ -239,7 +254,7 @@ class Call:
     def _add(self, name: str, operation: str, values: dict[str, Any]) -> None:
         op = getattr(ops, operation, None) or getattr(image, operation)
         known = described(op)
-        values = {n: constant(v) if n in known.taken and n not in ("key", "xs") else v for n, v in values.items()}
+        values = {n: constant(v) if n in known.taken and n != "key" else v for n, v in values.items()}
         taken, settings = known.split((), values)
         self.made.append(
             {
@@ -263,7 +278,23 @@ def _squared_difference(call: Call) -> None:
     call.last("square", x=call.before("subtract", x1=call.given["x"], x2=call.given["y"]))
 
 
+def _reshape(call: Call) -> None:
+    """A shape in which sizes may come from tensors: the batch's in front, and one other that the rest tells."""
+    shape = call.given["newshape"]
+    shape = shape if isinstance(shape, list) else [shape]
+    batch = is_size(shape[0]) and shape[0]["config"] == {"of": "batch", "axis": 0}
+    rest = [-1 if is_size(one) else one for one in shape[batch:]]
+    if sum(one == -1 for one in rest) > 1 or not all(type(one) is int for one in rest):
+        call.refuse(f"The shape {shape} of {call.symbol!r} is known only when it is computed")
+    if batch:
+        call.layer("Reshape", call.given["x"], target_shape=rest)
+    else:
+        call.last("reshape", x=call.given["x"], newshape=rest)
+
+
 def _index(value: Any) -> Any:
+    if isinstance(value, dict) and value.get("class_name") == "__ellipsis__":
+        return {**value, "config": {}}
     if isinstance(value, dict) and value.keys() >= {"start", "stop", "step"}:
         return {"class_name": "__slice__", "config": {name: value[name] for name in ("start", "stop", "step")}}
     return value
@@ -275,18 +306,16 @@ def _get_item(call: Call) -> None:
     call.last("get_item", x=call.given["x"], key=key)
 
 
-def _einsum(call: Call) -> None:
-    equation, *operands = call.unnamed
-    known = described(ops.einsum)
-    made = {"module": known.module, "class_name": known.class_name, "registered_name": known.class_name}
-    nodes = [{"args": operands, "kwargs": {}}]
-    config = {"name": call.name, "subscripts": equation}
-    call.made.append({**made, "config": config, "name": call.name, "inbound_nodes": nodes})
-
-
 def _cast(call: Call) -> None:
     dtype = call.given["dtype"]
     call.last("cast", x=call.given["x"], dtype=_TYPES.get(dtype, dtype))
+
+
+def _pad(call: Call) -> None:
+    values = {**call.given, "mode": call.given.get("mode", "CONSTANT").lower()}
+    if values["mode"] != "constant":
+        values.pop("constant_values", None)
+    call.last("pad", **values)
 
 
 def _l2_normalize(call: Call) -> None:
@@ -295,17 +324,13 @@ def _l2_normalize(call: Call) -> None:
     call.layer("UnitNormalization", call.given["x"], axis=call.given.get("axis", -1))
 
 
-def _take(call: Call) -> None:
-    call.last("take", **call.given)
-
-
 def _concatenate(call: Call) -> None:
     call.last("concatenate", xs=[constant(one) for one in call.given["xs"]], axis=call.given.get("axis", -1))
 
 
 _SPECIAL: dict[str, Callable[[Call], None]] = {
-    **{"matmul": _matmul, "squared_difference": _squared_difference, "get_item": _get_item, "einsum": _einsum},
-    **{"cast": _cast, "l2_normalize": _l2_normalize, "concatenate": _concatenate},
+    **{"matmul": _matmul, "squared_difference": _squared_difference, "get_item": _get_item, "reshape": _reshape},
+    **{"cast": _cast, "l2_normalize": _l2_normalize, "concatenate": _concatenate, "pad": _pad},
     "identity": lambda call: call.layer("Identity", next(iter(call.given.values()))),
     "hard_sigmoid": lambda call: call.layer("Activation", call.given["x"], activation="keras2_hard_sigmoid"),
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 from minikeras import registry
 from minikeras.models.older import tables
-from minikeras.models.older.operations import CLASSES, Call, constant, tensor
+from minikeras.models.older.operations import CLASSES, MOVES_AXES, SYMBOLS, Call, constant, plain_symbol, size, tensor
 
 _RECURRENT = {"RNN", "SimpleRNN", "LSTM", "GRU", "Bidirectional", *(f"ConvLSTM{n}D" for n in (1, 2, 3))}
 _CONSTANT = "_CONSTANT_VALUE"
@@ -80,6 +80,10 @@ class Wiring:
 
     def _tensor(self, reference: Any) -> dict[str, Any]:
         name, call, output = reference[:3]
+        if self._symbol(name) == "shape":
+            return size(self._source(name), -1)
+        if self._is_size(name):
+            return self._size(name)
         return tensor(name, call - self._first.get(name, 0), output)
 
     def _structure(self, value: Any) -> Any:
@@ -93,6 +97,69 @@ class Wiring:
             raise ValueError(f"A model's inputs and outputs are given as [layer, call, output], got {value!r:.80}.")
         found = [self._structure(one) for one in value]
         return found[0] if len(found) == 1 else found
+
+    # ------------------------------------------------------------ sizes of tensors
+
+    def _symbol(self, name: str) -> str | None:
+        """What TensorFlow calls a function in the graph, None for a layer."""
+        config = self._entries[name]["config"] if self._entries[name]["class_name"] in CLASSES else {}
+        symbol = config.get("function")
+        return plain_symbol(symbol) if isinstance(symbol, str) else None
+
+    def _source(self, name: str) -> Any:
+        """The first tensor that a layer or function takes."""
+        return next(self._references(self._entries[name]["inbound_nodes"]), None)
+
+    def _references(self, value: Any) -> Iterator[Any]:
+        if self._is_reference(value):
+            if value[0] != _CONSTANT:
+                yield value
+        elif isinstance(value, (list, tuple, dict)):
+            for one in value.values() if isinstance(value, dict) else value:
+                yield from self._references(one)
+
+    def _is_size(self, name: str) -> bool:
+        """Whether a function gives one of the sizes of a tensor."""
+        source = self._source(name) if self._symbol(name) == "__operators__.getitem" else None
+        return source is not None and self._symbol(source[0]) == "shape"
+
+    def _size(self, name: str) -> Any:
+        """A size as a number where the description tells it, else what stands for it."""
+        axis = self._source(name)[3].get("slice_spec")
+        source = self._source(self._source(name)[0])
+        entry = self._entries[source[0]]
+        shape = entry["config"].get("batch_input_shape") if entry["class_name"] == "InputLayer" else None
+        if type(axis) is not int:
+            raise ValueError(f"The sizes {name!r} are known only when they are computed; build the model in code.")
+        if shape is not None and shape[axis] is not None:
+            return shape[axis]
+        return size("batch" if axis == 0 and self._keeps_batch(source[0]) else source[:3], axis)
+
+    def _keeps_batch(self, name: str) -> bool:
+        """Whether the first axis of what a layer or function gives is that of the model's inputs."""
+        symbol, sources = self._symbol(name), list(self._references(self._entries[name]["inbound_nodes"]))
+        if symbol is not None:
+            ours, _ = SYMBOLS.get(symbol, ("", {}))
+            others = next((one[3] for one in sources if len(one) == 4), {})
+            if not ours or (ours in MOVES_AXES and not self._leaves_first_axis(ours, others)):
+                return False
+        return all(self._keeps_batch(one[0]) for one in sources)
+
+    def _leaves_first_axis(self, ours: str, others: dict[str, Any]) -> bool:
+        """Whether an operation that may move axes leaves the first where it is."""
+        if ours == "transpose":
+            return isinstance(others.get("perm"), list) and others["perm"][0] == 0
+        if ours == "get_item":
+            key = others.get("slice_spec")
+            first = key[0] if isinstance(key, list) and key else key
+            return first == {"start": None, "stop": None, "step": None}
+        if ours == "reshape":
+            shape = others.get("shape")
+            first = shape[0] if isinstance(shape, list) and shape else None
+            named = self._is_reference(first) and self._is_size(first[0])
+            return named and self._size(first[0]) == size("batch", 0)
+        axes = others.get("axis")
+        return axes is not None and all(type(one) is int and one > 0 for one in (axes if isinstance(axes, list) else [axes]))
 
     # ------------------------------------------------------------ calls
 
@@ -128,7 +195,8 @@ class Wiring:
         if nodes and isinstance(nodes[0], dict) and nodes[0].keys() == {"args", "kwargs"}:
             return [entry]  # translated before
         if entry["class_name"] in CLASSES:
-            return self._operation(name, entry)
+            is_shape = self._symbol(name) == "shape" or self._is_size(name)
+            return [] if is_shape else self._operation(name, entry)
         calls = [self._arguments(node) for node in nodes]
         entry = {key: value for key, value in entry.items() if key != "inbound_nodes"}
         if entry["class_name"] == "Merge":
