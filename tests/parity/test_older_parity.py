@@ -44,7 +44,10 @@ STACKS = {
         ],
     ),
     "activations": (VECTOR, lambda: [L.Activation(one) for one in ("hard_sigmoid", "swish", "gelu", "exponential")]),
-    "softmax": (VECTOR, lambda: [L.Softmax(), L.ELU(0.7), L.LeakyReLU(0.4), L.ReLU(2.0, 0.1, 0.05), L.ThresholdedReLU(0.01)]),
+    "softmax": (
+        VECTOR,
+        lambda: [L.Softmax(), L.ELU(0.7), L.LeakyReLU(0.4), L.ReLU(2.0, 0.1, 0.05), L.ThresholdedReLU(0.01)],
+    ),
     "prelu": (SEQUENCE, lambda: [L.PReLU(shared_axes=[1], alpha_initializer="random_normal")]),
     "conv1d": (SEQUENCE, lambda: [L.Conv1D(4, 2, padding="causal", dilation_rate=2), L.Conv1D(4, 2, groups=2)]),
     "conv2d": (IMAGE, lambda: [L.Conv2D(4, (3, 2), strides=2, padding="same", activation="hard_sigmoid")]),
@@ -56,15 +59,24 @@ STACKS = {
     "local": (IMAGE, lambda: [L.LocallyConnected2D(2, 3)]),
     "local 1": (SEQUENCE, lambda: [L.LocallyConnected1D(2, 3)]),
     "pools 1": (SEQUENCE, lambda: [L.MaxPooling1D(2, 1, "same"), L.AveragePooling1D(2), L.GlobalMaxPooling1D()]),
-    "pools 2": (IMAGE, lambda: [L.MaxPool2D(2), L.AvgPool2D(2, padding="same"), L.GlobalAveragePooling2D(keepdims=True)]),
+    "pools 2": (
+        IMAGE,
+        lambda: [L.MaxPool2D(2), L.AvgPool2D(2, padding="same"), L.GlobalAveragePooling2D(keepdims=True)],
+    ),
     "pools 3": (VOLUME, lambda: [L.MaxPooling3D(2), L.GlobalAveragePooling3D()]),
     "batch norm": (IMAGE, lambda: [L.BatchNormalization(), L.BatchNormalization(axis=1, scale=False, center=False)]),
     "layer norm": (SEQUENCE, lambda: [L.LayerNormalization(), L.LayerNormalization(axis=[1, 2], epsilon=0.1)]),
     "other norms": (IMAGE, lambda: [L.GroupNormalization(3), L.UnitNormalization()]),
-    "noise": (IMAGE, lambda: [L.GaussianNoise(0.1), L.GaussianDropout(0.1), L.AlphaDropout(0.1), L.SpatialDropout2D(0.1)]),
+    "noise": (
+        IMAGE,
+        lambda: [L.GaussianNoise(0.1), L.GaussianDropout(0.1), L.AlphaDropout(0.1), L.SpatialDropout2D(0.1)],
+    ),
     "dropout": (SEQUENCE, lambda: [L.Dropout(0.3, noise_shape=(None, 1, 4), seed=3), L.ActivityRegularization(0.1)]),
     "shapes": (IMAGE, lambda: [L.Permute((2, 1, 3)), L.Reshape((4, -1)), L.Flatten(), L.RepeatVector(3)]),
-    "padding": (IMAGE, lambda: [L.ZeroPadding2D(((1, 2), (3, 0))), L.Cropping2D(1), L.UpSampling2D(2, interpolation="bilinear")]),
+    "padding": (
+        IMAGE,
+        lambda: [L.ZeroPadding2D(((1, 2), (3, 0))), L.Cropping2D(1), L.UpSampling2D(2, interpolation="bilinear")],
+    ),
     "padding 1": (SEQUENCE, lambda: [L.ZeroPadding1D((1, 2)), L.Cropping1D((1, 0)), L.UpSampling1D(3)]),
     "padding 3": (VOLUME, lambda: [L.ZeroPadding3D(1), L.Cropping3D(1), L.UpSampling3D(2)]),
     "lstm": (SEQUENCE, lambda: [L.LSTM(3, return_sequences=True, recurrent_activation="hard_sigmoid"), L.LSTM(2)]),
@@ -77,10 +89,15 @@ STACKS = {
     "bidirectional": (SEQUENCE, lambda: [L.Bidirectional(L.LSTM(3, return_sequences=True), merge_mode="sum")]),
     "bidirectional 2": (
         SEQUENCE,
-        lambda: [L.Bidirectional(L.GRU(3), backward_layer=L.LSTM(3, go_backwards=True, recurrent_activation="hard_sigmoid"))],
+        lambda: [
+            L.Bidirectional(L.GRU(3), backward_layer=L.LSTM(3, go_backwards=True, recurrent_activation="hard_sigmoid"))
+        ],
     ),
     "bidirectional rnn": (SEQUENCE, lambda: [L.Bidirectional(L.RNN(L.LSTMCell(2)), merge_mode="mul")]),
-    "conv lstm": ((3, 5, 5, 2), lambda: [L.ConvLSTM2D(2, 3, return_sequences=True), L.ConvLSTM2D(2, 2, padding="same")]),
+    "conv lstm": (
+        (3, 5, 5, 2),
+        lambda: [L.ConvLSTM2D(2, 3, return_sequences=True), L.ConvLSTM2D(2, 2, padding="same")],
+    ),
     "conv lstm 1": ((3, 5, 2), lambda: [L.ConvLSTM1D(2, 3, recurrent_activation="sigmoid")]),
     "distributed model": (
         SEQUENCE,
@@ -90,8 +107,14 @@ STACKS = {
     "einsum": (SEQUENCE, lambda: [L.EinsumDense("abc,cd->abd", (None, 5), bias_axes="d", activation="hard_sigmoid")]),
     "rescaling": (IMAGE, lambda: [L.Rescaling(1 / 127.5, -1), L.Resizing(4, 4), L.CenterCrop(2, 2)]),
     "normalization": (VECTOR, lambda: [L.Normalization(mean=[1.0] * 5, variance=[4.0] * 5), _adapted()]),
-    "random": (IMAGE, lambda: [L.RandomFlip(), L.RandomRotation(0.1), L.RandomZoom(0.1), L.RandomTranslation(0.1, 0.1)]),
-    "random 2": (IMAGE, lambda: [L.RandomContrast(0.1), L.RandomBrightness(0.1, value_range=(0, 1)), L.RandomCrop(8, 8)]),
+    "random": (
+        IMAGE,
+        lambda: [L.RandomFlip(), L.RandomRotation(0.1), L.RandomZoom(0.1), L.RandomTranslation(0.1, 0.1)],
+    ),
+    "random 2": (
+        IMAGE,
+        lambda: [L.RandomContrast(0.1), L.RandomBrightness(0.1, value_range=(0, 1)), L.RandomCrop(8, 8)],
+    ),
     "discretization": (VECTOR, lambda: [L.Discretization([0.0, 0.5]), L.CategoryEncoding(4, "multi_hot")]),
     "lambda": (VECTOR, lambda: [L.Lambda(lambda x: x * 2, name="double"), L.Dense(2)]),
     "initializers": (
@@ -178,7 +201,11 @@ def _arithmetic():
 def _reductions():
     x = L.Input(SEQUENCE)
     kept = [one(x, axis=1) for one in (tf.reduce_mean, tf.reduce_sum, tf.reduce_max, tf.reduce_min, tf.reduce_prod)]
-    kept += [tf.math.reduce_std(x, axis=1), tf.math.reduce_logsumexp(x, axis=[1]), tf.reduce_mean(x, axis=(1,), keepdims=True)[:, 0]]
+    kept += [
+        tf.math.reduce_std(x, axis=1),
+        tf.math.reduce_logsumexp(x, axis=[1]),
+        tf.reduce_mean(x, axis=(1,), keepdims=True)[:, 0],
+    ]
     return x, tf.concat(kept, axis=-1)
 
 
