@@ -11,11 +11,14 @@ from minikeras.layers.context import naming, within
 from minikeras.layers.core import InputLayer
 from minikeras.layers.layer import Layer
 from minikeras.layers.spec import is_shape
+from minikeras.lazy import LazyModule
 from minikeras.models.graph import Graph
 from minikeras.models.model import Model
 from minikeras.registry import deserialize_keras_object, serialize_keras_object
 from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import shown
+
+_older = LazyModule("minikeras.models.older_config")
 
 
 class Sequential(Model):
@@ -204,6 +207,7 @@ class Sequential(Model):
     @classmethod
     @user_facing
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        config = _older.modern_config("Sequential", config)
         if not isinstance(config, Mapping) or "layers" not in config:
             raise ValueError(f"{cls.__name__}.from_config takes the dict of get_config(), got {shown(config)}.")
         model = cls(name=config.get("name"), trainable=config.get("trainable", True), dtype=config.get("dtype"))
