@@ -23,6 +23,7 @@ ROOMS = [
     "utils.suggest",
     "utils.console",
     "utils.checks",
+    "utils.bounded",
     "declared",
     "kernels",
     "journal",

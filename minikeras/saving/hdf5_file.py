@@ -95,7 +95,7 @@ def _full_metric(metric: Any) -> Any:
 
 def is_model(reader: WeightsReader) -> bool:
     """Whether an HDF5 file holds a whole model."""
-    return not {"model_config", "model_config0"}.isdisjoint(reader.root.attrs)
+    return any(reader.attribute(reader.root, name) is not None for name in ("model_config", "model_config0"))
 
 
 def read_model_config(reader: WeightsReader) -> tuple[Any, Any, str | None, str | None]:
