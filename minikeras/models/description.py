@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from minikeras import limits, registry, tree
+from minikeras import activations, limits, losses, metrics, registry, tree
 from minikeras.autodiff.symbolic import FunctionNode, KerasTensor
 from minikeras.layers import Input, InputLayer, Lambda, Layer
 from minikeras.lazy import LazyModule
@@ -18,6 +18,8 @@ from minikeras.tracebacks import user_facing
 
 _older = LazyModule("minikeras.models.older_config")
 LARGEST_TEXT = 1 << 26  # bytes; a description has no weights in it
+_NAMES: dict[str, Any] = dict.fromkeys(("activation", "recurrent_activation"), activations.ALL)  # what strings may be
+_NAMES |= {key: {*losses.ALL, *metrics.ALL, "crossentropy", "ce"} for key in ("loss", "metrics", "weighted_metrics")}
 _MOST_LISTED = 50  # missing classes in one sentence
 _OF_DAMAGE = TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError, MemoryError
 _LONGEST_MESSAGE = 1000
@@ -101,8 +103,13 @@ def missing_objects(config: Any) -> dict[str, str]:
         value = waiting.pop()
         if isinstance(value, (list, tuple)):
             waiting += reversed(value)
-        elif not registry.is_description(value):
-            waiting += reversed(value.values()) if isinstance(value, dict) else ()
+        elif isinstance(value, dict) and not registry.is_description(value):
+            waiting += reversed(value.values())
+            for key in _NAMES.keys() & value.keys():
+                unknown = (name for name in _strings(value[key]) if name not in _NAMES[key])
+                found |= {f"the function {name!r}": name for name in unknown if registry.find_custom(name) is None}
+        elif not isinstance(value, dict):
+            continue
         elif value["class_name"] == "Lambda" and isinstance(value["config"], dict):
             found |= {f"the {part} of {layer}": name for name, part, layer in Lambda.lacking(value["config"])}
         elif not functional_config.is_operation(value):
@@ -112,6 +119,15 @@ def missing_objects(config: Any) -> dict[str, str]:
             elif _is_restored_inside(value):
                 waiting += (value.get("compile_config"), value["config"])
     return found
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """The strings in a structure, but for those of descriptions."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, tuple, dict)) and not registry.is_description(value):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
 
 
 def _is_restored_inside(description: dict[str, Any]) -> bool:

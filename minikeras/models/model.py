@@ -29,6 +29,7 @@ from minikeras.training.comparison import ComparingTrainer
 from minikeras.training.trainer import Trainer
 from minikeras.utils.checks import shown, whole
 
+_older = LazyModule("minikeras.models.older_config")
 functional_config = LazyModule("minikeras.models.functional_config")  # its tables take a while to make
 saving = LazyModule("minikeras.saving")  # the room below, opened when a file is wanted
 
@@ -576,6 +577,7 @@ class Model(ComparingTrainer, Layer):
         with custom_object_scope(custom_objects):
             if not (config.keys() >= _WIRING and _takes_ends(cls)):
                 return super().from_config(config)
+            config = _older.modern_config("Functional", config)
             inputs, outputs, losses = functional_config.restore_graph(config)
             model = cls(inputs, outputs, **{name: value for name, value in config.items() if name not in _WIRING})
             if losses:

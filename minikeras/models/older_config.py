@@ -17,10 +17,15 @@ from minikeras.models.older import tables
 from minikeras.models.older.compiling import modern_compile_config
 from minikeras.models.older.wiring import Wiring
 
-__all__ = ["is_older", "modern_compile_config", "modern_description"]
+__all__ = ["is_older", "modern_compile_config", "modern_config", "modern_description", "modern_layer"]
 
-_FUNCTIONAL = {"module": "keras.src.models.functional", "class_name": "Functional", "registered_name": "Functional"}
-_HARD_SIGMOID = "keras2_hard_sigmoid"
+_MODELS = ("Sequential", "Functional", "Model", "Container")
+_PARTS = ("initializer", "regularizer", "constraint")
+# arguments that only older Keras writes
+_ONLY_OLDER = {"nb_filter", "border_mode", "inner_activation", "init", "consume_less", "implementation", "time_major"}
+_ONLY_OLDER |= {"dim_ordering", "W_regularizer"}
+_OPTIMIZERS = {"is_legacy_optimizer", "jit_compile", "lr"}  # and in optimizers
+_ELSEWHERE = "build the model in code and load its weights into it"
 
 
 def modern_description(description: Any, version: str | None = None, report: list[str] | None = None) -> Any:
@@ -35,10 +40,9 @@ def modern_description(description: Any, version: str | None = None, report: lis
         ValueError: for a setting that cannot be kept, and for layers that there are no more.
 
     >>> from minikeras.models.older_config import modern_description
-    >>> old = {"class_name": "Sequential", "config": [{"class_name": "Dense", "config": {"output_dim": 2, "init": "one"}}]}
+    >>> old = {"class_name": "Sequential", "config": [{"class_name": "Dense", "config": {"output_dim": 2, "bias": True}}]}
     >>> modern_description(old)["config"]["layers"][0]["config"]
-    {'units': 2, 'kernel_initializer': {'module': 'keras.initializers', 'class_name': 'Ones', 'config': {}, \
-'registered_name': None}}
+    {'units': 2, 'use_bias': True}
     """
     if not registry.is_description(description):
         return description
@@ -46,57 +50,59 @@ def modern_description(description: Any, version: str | None = None, report: lis
     if not is_older(description, version):
         stray = [name for name in ("keras_version", "backend") if name in description]
         return {name: one for name, one in description.items() if name not in stray} if stray else description
-    translation = Translation(version)
+    translation = Translation()
     modern = translation.layer(description)
     if report is not None:
         report += translation.sentences()
     return modern
 
 
+def modern_layer(description: dict[str, Any]) -> dict[str, Any]:
+    """The description of a built-in layer or a model in the form of today; any other as it is."""
+    name = str(description["class_name"])
+    known = name in _MODELS or registry.builtin_class("keras.layers", tables.NEW_CLASSES.get(name, name)) is not None
+    return modern_description(description) if known else description
+
+
+def modern_config(class_name: str, config: Any) -> Any:
+    """The configuration of a model, for its `from_config`, in the form of today."""
+    described = {"module": "keras", "class_name": class_name, "config": config}
+    return Translation().layer(described)["config"] if is_older(described) else config
+
+
 def is_older(description: Any, version: str | None = None) -> bool:
     """Whether an older Keras than 3 wrote a description, as its version says or, without one, what is in it shows."""
     number = re.match(r"\d+", version) if isinstance(version, str) else None
-    if number is not None:
-        return int(number[0]) < 3
-    config = description.get("config")
-    if isinstance(config, list) or description.get("class_name") == "Model":
-        return True
-    layers = config.get("layers") if isinstance(config, dict) else None
-    return any(_shows_age(one) for one in (layers if isinstance(layers, list) else [description]))
+    return (
+        int(number[0]) < 3 if number is not None else registry.is_description(description) and _shows_age(description)
+    )
 
 
-def _shows_age(entry: Any) -> bool:
-    """Whether a layer's description has what only an older Keras writes."""
-    if not registry.is_description(entry):
-        return False
-    config, nodes = entry["config"], entry.get("inbound_nodes")
+def _shows_age(entry: dict[str, Any]) -> bool:
+    """Whether a description has what only an older Keras writes."""
+    config, nodes, name = entry["config"], entry.get("inbound_nodes"), entry["class_name"]
     if not isinstance(config, dict):
         return isinstance(config, list)
-    if "batch_input_shape" in config or (isinstance(nodes, list) and any(isinstance(one, list) for one in nodes)):
-        return True
-    if entry.get("module") is None and entry["class_name"] in tables.NEW_CLASSES:
-        return True
-    if "layers" in config:
-        return is_older(entry)
-    inner = [one for one in config.values() if isinstance(one, dict) and registry.is_description(one)]
+    inner = [one for one in config.values() if isinstance(one, dict) and "class_name" in one]
     bare = any("module" not in one and one["class_name"] != "DTypePolicy" for one in inner)
-    return "module" not in entry and (bare or bool(config.keys() & _ONLY_OLDER))
-
-
-_ONLY_OLDER = {"nb_filter", "border_mode", "inner_activation", "init", "consume_less", "implementation"}
-_ONLY_OLDER |= {"dim_ordering", "W_regularizer", "time_major"}
+    optimizer = (entry.get("compile_config") or {}).get("optimizer")
+    settings = optimizer.get("config") if isinstance(optimizer, dict) else None
+    return (
+        "batch_input_shape" in config
+        or ("layers" in config and (name == "Model" or any(map(is_older, config["layers"] or ()))))
+        or (isinstance(nodes, list) and any(isinstance(one, list) for one in nodes))
+        or (isinstance(settings, dict) and bool(settings.keys() & _OPTIMIZERS))
+        or (entry.get("module") is None and name in tables.NEW_CLASSES)
+        or ("module" not in entry and (bare or bool(config.keys() & _ONLY_OLDER)))
+    )
 
 
 class Translation:
-    """One description on its way, with what is to be told of it.
+    """One description on its way, with what is to be told of it."""
 
-    Args:
-        version: the Keras that wrote it, None where that is not known.
-    """
-
-    def __init__(self, version: str | None):
+    def __init__(self) -> None:
         self._notes: dict[str, list[str]] = {}
-        self._first = bool(version) and str(version).startswith(("0", "1"))
+        self._told: list[str] = []
 
     def note(self, sentence: str, layer: str) -> None:
         """Have something told of a layer."""
@@ -106,7 +112,7 @@ class Translation:
 
     def sentences(self) -> list[str]:
         """What is to be told, each with the layers that it holds for."""
-        return [f"{sentence}: {', '.join(names)}." for sentence, names in self._notes.items()]
+        return [f"{sentence}: {', '.join(names)}." for sentence, names in self._notes.items()] + self._told
 
     # ------------------------------------------------------------ layers
 
@@ -114,214 +120,188 @@ class Translation:
         """A layer or model; what describes none comes back as it is."""
         if not registry.is_description(entry):
             return entry
-        class_name, config = str(entry["class_name"]), entry["config"]
         kept = {name: entry[name] for name in ("name", "shared_object_id") if name in entry}
+        return {**self._translated(entry, str(entry["class_name"]), entry["config"]), **kept}
+
+    def _translated(self, entry: dict[str, Any], class_name: str, config: Any) -> dict[str, Any]:
         package, _, plain = class_name.rpartition(">")
         registered = entry.get("registered_name") or (class_name if package else None)
         if registry.find_custom(plain, registered) is not None:
-            return {**self._others(entry, plain, registered), **kept}
-        if isinstance(config, list) or class_name == "Sequential":
-            return {**self._sequential(entry), **kept}
-        if class_name in ("Model", "Functional", "Container") and isinstance(config, dict) and "layers" in config:
-            return {**self._functional(entry), **kept}
+            return self._others(entry, plain, registered)
+        if isinstance(config, list) or (class_name == "Sequential" and "layers" in config):
+            return self._sequential(entry)
+        if class_name in _MODELS and "layers" in config:
+            return self._model("keras.src.models.functional", "Functional", entry, self._wired(config))
         if class_name in tables.GONE:
-            raise ValueError(
-                f"The layer {_name(entry)!r} is a {class_name}, which {tables.GONE[class_name]}; pass a class of that "
-                "name through custom_objects."
-            )
+            why = f"is a {class_name}, which {tables.GONE[class_name]}"
+            raise ValueError(f"The layer {_name(entry)!r} {why}; pass a class of that name through custom_objects.")
+        if class_name == "Merge":
+            return self._merge(entry, config)
         name = tables.NEW_CLASSES.get(plain, plain)
         cls = registry.builtin_class("keras.layers", name)
         if cls is None or not isinstance(config, dict):
-            return {**self._others(entry, plain, registered), **kept}
+            return self._others(entry, plain, registered)
         if name != class_name:
             self.note(f"{class_name} is now called {name}", _name(entry))
-        description = {"module": "keras.layers", "class_name": name, "registered_name": None}
-        return {**description, "config": self._arguments(cls, name, dict(config), entry), **kept}
+        if name == "Lambda":
+            self.note(
+                "Code in a file is not run; the function is passed in custom_objects by the layer's name", _name(entry)
+            )
+            return _described("keras.layers", name, {**config, "dtype": _type_name(config.get("dtype"))})
+        return _described("keras.layers", name, self._arguments(cls, name, dict(config), entry))
 
     def _others(self, entry: dict[str, Any], class_name: str, registered: Any) -> dict[str, Any]:
         """A user's class: its configuration is its own, apart from Keras's objects in it."""
-        module = entry.get("module")
-        module = None if module == "builtins" else module
-        config = (
-            {name: self._value(name, one) for name, one in entry["config"].items()}
-            if isinstance(entry["config"], dict)
-            else entry["config"]
-        )
-        known = {name: entry[name] for name in ("build_config",) if entry.get(name)}
-        return {"module": module, "class_name": class_name, "config": config, "registered_name": registered, **known}
+        config = entry["config"]
+        if isinstance(config, dict):
+            config = {name: self._value(name, one, class_name) for name, one in config.items()}
+        module = None if entry.get("module") == "builtins" and class_name != "function" else entry.get("module")
+        found = {"module": module, "class_name": class_name, "config": config, "registered_name": registered}
+        return {**found, "build_config": entry["build_config"]} if entry.get("build_config") else found
 
     def _arguments(self, cls: Any, class_name: str, config: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
         """The configuration of a built-in layer."""
-        known = {"name", "trainable", "dtype", *fields(cls), *_own_arguments(cls)[0]}
+        known = {"name", "trainable", "dtype", *fields(cls), *_own_arguments(cls)[0]} - {"batch_input_shape"}
         prepare = _PREPARE.get(entry["class_name"]) or _PREPARE.get(class_name)
         if prepare is not None:
-            prepare(self, config, entry)
+            prepare(self, config, _name(entry))
         found: dict[str, Any] = {}
-        for name, value in config.items():
-            new = name if name in known else next((n for n in tables.NEW_ARGUMENTS.get(name, ()) if n in known), name)
-            value = self._value(new, value, _name(entry))
-            if new in known and name != "batch_input_shape":
-                found.setdefault(new, value)
-            elif value not in tables.AT_REST.get(name, ()) and value and name not in tables.SAY_NOTHING:
-                raise ValueError(
-                    f"The {class_name} {_name(entry)!r} has {name}={value!r}, which layers here do not have; build the "
-                    "model in code and load its weights into it."
-                )
+        for old, value in config.items():
+            name = next((one for one in (old, *tables.NEW_ARGUMENTS.get(old, ())) if one in known), old)
+            if old.endswith("init") and isinstance(value, str):
+                value = tables.FIRST_INITIALIZERS.get(value, value)
+            value = self._value(name, value, _name(entry))
+            if name in known:
+                found.setdefault(name, value)
+            elif value and old not in tables.SAY_NOTHING and tables.AT_REST.get(old) != value:
+                problem = f"The {class_name} {_name(entry)!r} has {old}={value!r:.200}, which layers here do not have"
+                raise ValueError(f"{problem}; {_ELSEWHERE}.")
         return found
 
     # ------------------------------------------------------------ values in configurations
 
-    def _value(self, name: str, value: Any, layer: str = "") -> Any:
+    def _value(self, name: str, value: Any, layer: str) -> Any:
         """The value of an argument, by the argument's name."""
-        if name.endswith("activation") and value is not None:
-            return self._activation(value, layer)
-        for kind in ("initializer", "regularizer", "constraint"):
-            if name.endswith(kind) and value is not None:
-                return getattr(self, f"_{kind}")(value)
         if name == "dtype":
             return _type_name(value)
-        if name == "data_format":
-            return tables.DATA_FORMATS.get(value, value) if isinstance(value, str) else value
-        if registry.is_description(value):
-            if value["class_name"] in _VALUES:
-                return _plain(value)
-            return self._object(value)
-        if isinstance(value, list) and any(map(registry.is_description, value)):
-            return [self._value("", one, layer) for one in value]
-        return _plain(value)
-
-    def _object(self, value: dict[str, Any]) -> Any:
-        """An object of which only the class says what it is."""
-        for kind in ("initializer", "regularizer", "constraint"):
-            if registry.builtin_class(f"keras.{kind}s", value["class_name"]) is not None:
-                return getattr(self, f"_{kind}")(value)
-        return self.layer(value)
+        if name == "data_format" and isinstance(value, str):
+            return tables.DATA_FORMATS.get(value, value)
+        if name.endswith("activation"):
+            return self._activation(value, layer)
+        kind = next((f"keras.{one}s" for one in _PARTS if name.endswith(one)), None)
+        if kind is not None or not registry.is_description(value):
+            many = isinstance(value, list) and any(map(registry.is_description, value))
+            return self._part(kind, value) if kind else [self.layer(v) for v in value] if many else _plain(value)
+        if "items" in value or value["class_name"].startswith("__"):
+            return _plain(value)
+        homes = (f"keras.{one}s" for one in _PARTS)
+        kind = next((one for one in homes if registry.builtin_class(one, value["class_name"]) is not None), None)
+        return self._part(kind, value) if kind else self.layer(value)
 
     def _activation(self, value: Any, layer: str) -> Any:
         if registry.is_description(value):
             if value["class_name"] != "function":
                 return self.layer(value)
-            if value["config"] in ("hard_sigmoid", "linear"):
-                value = value["config"]
-        if value == "hard_sigmoid":
-            self.note("hard_sigmoid keeps its older meaning, clip(0.2 x + 0.5, 0, 1)", layer)
-            return _HARD_SIGMOID
-        return value
-
-    def _initializer(self, value: Any) -> Any:
-        if isinstance(value, str):
-            if not self._first or value not in tables.FIRST_INITIALIZERS:
-                return value
-            return _described("keras.initializers", *tables.FIRST_INITIALIZERS[value])
-        if not registry.is_description(value):
+            value = value["config"] if value["config"] == "hard_sigmoid" else value
+        if value != "hard_sigmoid":
             return value
-        name = value["class_name"].removesuffix("V1").removesuffix("V2")
-        config = value["config"]
-        if value["class_name"] == "function" or not isinstance(config, dict):
-            return value
-        if registry.builtin_class("keras.initializers", name) is None:
-            if name in tables.FIRST_INITIALIZERS or not name.islower():
-                return self._others(value, name, value.get("registered_name"))
-            return _described("keras.initializers", "".join(map(str.title, name.split("_"))), _without_type(config))
-        config = _without_type(config)
-        if config.get("distribution") == "normal":
-            config["distribution"] = "truncated_normal"
-        return _described("keras.initializers", name, config)
+        self.note("hard_sigmoid keeps its older meaning, clip(0.2 x + 0.5, 0, 1)", layer)
+        return "keras2_hard_sigmoid"
 
-    def _regularizer(self, value: Any) -> Any:
-        return self._small("keras.regularizers", value, {"WeightRegularizer": "L1L2", "ActivityRegularizer": "L1L2"})
-
-    def _constraint(self, value: Any) -> Any:
-        return self._small("keras.constraints", value, {})
-
-    def _small(self, module: str, value: Any, names: Mapping[str, str]) -> Any:
-        """A regularizer or constraint, in Keras 1 a dict of its name and arguments."""
-        if not isinstance(value, dict):
-            return value
-        if not registry.is_description(value) and "name" in value:
-            value = {"class_name": value["name"], "config": {n: one for n, one in value.items() if n != "name"}}
+    def _part(self, module: str, value: Any) -> Any:
+        """An initializer, regularizer or constraint; in Keras 1 a dict of its name and arguments."""
+        if isinstance(value, dict) and "name" in value and "config" not in value:
+            value = {"class_name": value["name"], "config": {name: value[name] for name in value if name != "name"}}
         if not registry.is_description(value) or not isinstance(value["config"], dict):
             return value
-        name = names.get(value["class_name"], value["class_name"])
-        if registry.builtin_class(module, name) is None:
-            return self._others(value, name, value.get("registered_name"))
-        renamed = {"m": "max_value"}
-        return _described(module, name, {renamed.get(n, n): _plain(one) for n, one in value["config"].items()})
+        name = re.sub(r"V[12]$", "", value["class_name"])
+        name = "".join(map(str.title, name.split("_"))) if name.islower() else tables.NEW_CLASSES.get(name, name)
+        cls = registry.builtin_class(module, name)
+        if cls is None:
+            return self._others(value, value["class_name"], value.get("registered_name"))
+        config = {old: _plain(one) for old, one in value["config"].items()}
+        if config.get("distribution") == "normal":
+            config["distribution"] = "truncated_normal"
+        names = {
+            old: next((n for n in (old, *tables.NEW_ARGUMENTS.get(old, ())) if n in fields(cls)), None)
+            for old in config
+        }
+        return _described(module, name, {new: config[old] for old, new in names.items() if new})
 
     # ------------------------------------------------------------ models
+
+    def _model(self, module: str, class_name: str, entry: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+        """A model, how it is built and how it was compiled."""
+        if isinstance(entry.get("name"), str):
+            config["name"] = entry["name"]
+        registered = class_name if class_name == "Functional" else None
+        found = {"module": module, "class_name": class_name, "config": config, "registered_name": registered}
+        if entry.get("build_config"):
+            found["build_config"] = entry["build_config"]
+        if entry.get("compile_config"):
+            found["compile_config"] = modern_compile_config(entry["compile_config"], "2.15", self._told)
+        return found
+
+    def _wired(self, config: dict[str, Any]) -> dict[str, Any]:
+        return {**config, **Wiring(config, self.layer, self.note).modern()}
 
     def _sequential(self, entry: dict[str, Any]) -> dict[str, Any]:
         config = entry["config"]
         if isinstance(config, list):
             self.note("The configuration is a list of layers, as Keras wrote it up to 2.2.2", "Sequential")
             config = {"layers": config}
-        if not isinstance(config.get("layers"), list):
-            return entry
-        layers = config["layers"]
-        first = layers[0] if layers and registry.is_description(layers[0]) else None
-        if first is not None and first["class_name"] == "Merge":
-            return self._merging_sequential(entry, config)
+        layers = config["layers"] or []
+        first = layers[0] if layers and registry.is_description(layers[0]) else {"class_name": "", "config": {}}
+        if first["class_name"] == "Merge" and first["config"].get("layers"):
+            return self._model("keras.src.models.functional", "Functional", entry, self._merged(config))
         modern = [self.layer(one) for one in layers]
-        if first is not None and first["class_name"] != "InputLayer" and isinstance(first["config"], dict):
-            shape = first["config"].get("batch_input_shape")
-            if shape is not None:
-                modern.insert(0, _input_layer(first, shape))
+        if first["class_name"] != "InputLayer" and isinstance(first["config"], dict):
+            if first["config"].get("batch_input_shape") is not None:
+                modern.insert(0, _entrance(first, f"{_name(first)}_input"))
+            elif modern and "layers" not in modern[0]["config"]:  # known from the data that it was built with
+                known = [one.get("build_config") for one in layers]
+                modern = [{**one, "build_config": b} if b else one for one, b in zip(modern, known, strict=True)]
         found = {name: config[name] for name in ("name", "trainable", "build_input_shape") if name in config}
-        if isinstance(entry.get("name"), str):
-            found["name"] = entry["name"]
-        description = {"module": "keras", "class_name": "Sequential", "registered_name": None}
-        description["config"] = {**found, "layers": modern}
-        return {**description, **self._of_models(entry)}
+        return self._model("keras", "Sequential", entry, {**found, "layers": modern})
 
-    def _of_models(self, entry: dict[str, Any]) -> dict[str, Any]:
-        """How a model is built and compiled."""
-        found = {}
-        if entry.get("build_config"):
-            found["build_config"] = entry["build_config"]
-        if entry.get("compile_config"):
-            told: list[str] = []
-            found["compile_config"] = modern_compile_config(entry["compile_config"], "2.15", told)
-            for sentence in told:
-                what, _, which = sentence.rstrip(".").rpartition(": ")
-                self.note(what, which)
-        return found
+    # ------------------------------------------------------------ Keras 1's Merge
 
-    def _merging_sequential(self, entry: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-        """Keras 1's Sequential that begins with the Merge of several models, as the functional model that it is."""
+    def _merge(self, entry: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+        """A Merge as the layer that does what its mode says."""
+        mode = config.get("mode")
+        if mode not in tables.MERGES:
+            raise ValueError(
+                f"The Merge {_name(entry)!r} has the mode {mode!r:.80}, which is code or unknown; {_ELSEWHERE}."
+            )
+        name = tables.MERGES[mode]
+        self.note(f"Merge of mode {mode!r} is now called {name}", _name(entry))
+        settings = {"Concatenate": {"axis": config.get("concat_axis", -1)}}
+        settings["Dot"] = {"axes": config.get("dot_axes", -1), "normalize": mode == "cos"}
+        return _described("keras.layers", name, {"name": _name(entry), **settings.get(name, {})})
+
+    def _merged(self, config: dict[str, Any]) -> dict[str, Any]:
+        """A Sequential that begins with the Merge of several models, as the functional model that it is."""
         merge, *rest = config["layers"]
-        branches = merge["config"].get("layers") or []
         entries: list[dict[str, Any]] = []
         ends: list[Any] = []
-        for i, branch in enumerate(branches):
-            name = f"{_name(merge)}_{i}"
-            shape = _first_shape(branch)
-            if shape is None:
-                raise ValueError(
-                    f"The Merge {_name(merge)!r} joins models of which the description tells no input shape; build the "
-                    "model in code and load its weights into it."
-                )
-            entrance = {"class_name": "InputLayer", "config": {"batch_input_shape": shape, "name": f"{name}_input"}}
-            entries.append({**entrance, "name": f"{name}_input", "inbound_nodes": []})
-            entries.append({**branch, "name": name, "inbound_nodes": [[[f"{name}_input", 0, 0, {}]]]})
+        for i, branch in enumerate(merge["config"]["layers"]):
+            name, first = f"{_name(merge)}_{i}", branch
+            while isinstance(first["config"], list) or "layers" in first["config"]:
+                first = (first["config"] if isinstance(first["config"], list) else first["config"]["layers"])[0]
+            if "batch_input_shape" not in first["config"]:
+                raise ValueError(f"A model in the Merge {_name(merge)!r} tells no input shape; {_ELSEWHERE}.")
+            entries += [{**_entrance(first, f"{name}_input"), "name": f"{name}_input", "inbound_nodes": []}]
+            entries += [{**branch, "name": name, "inbound_nodes": [[[f"{name}_input", 0, 0, {}]]]}]
             ends.append([name, 0, 0, {}])
         inputs = [[one["name"], 0, 0] for one in entries[::2]]
-        for one in [merge, *rest]:
-            own = {name: value for name, value in one["config"].items() if one is not merge or name != "layers"}
-            entries.append({**one, "config": own, "name": _name(one), "inbound_nodes": [ends]})
+        for one in (merge, *rest):
+            entries.append({**one, "name": _name(one), "inbound_nodes": [ends]})
             ends = [[_name(one), 0, 0, {}]]
-        whole = {"layers": entries, "input_layers": inputs, "output_layers": [ends[0][:3]], "name": config.get("name")}
-        return self._functional({**entry, "config": {n: v for n, v in whole.items() if v is not None}})
-
-    def _functional(self, entry: dict[str, Any]) -> dict[str, Any]:
-        config = entry["config"]
-        description = {**_FUNCTIONAL, "config": {**config, **Wiring(config, self.layer, self.note).modern()}}
-        if isinstance(entry.get("name"), str):
-            description["config"]["name"] = entry["name"]
-        return {**description, **self._of_models(entry)}
+        return self._wired({"layers": entries, "input_layers": inputs, "output_layers": [ends[0][:3]]})
 
 
 def _name(entry: Mapping[str, Any]) -> str:
-    config = entry.get("config")
+    config = entry["config"]
     return str(entry.get("name") or (config.get("name") if isinstance(config, dict) else "") or entry["class_name"])
 
 
@@ -329,25 +309,14 @@ def _described(module: str, name: str, config: dict[str, Any]) -> dict[str, Any]
     return {"module": module, "class_name": name, "config": config, "registered_name": None}
 
 
-def _without_type(config: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: _plain(one) for name, one in config.items() if name not in ("dtype", "partition_info", "verify_shape")
-    }
-
-
-_VALUES = {"TensorShape", "__tuple__", "__ellipsis__", "TypeSpec", "CompositeTensor"}
-
-
 def _plain(value: Any) -> Any:
     """A value without the wrappings that Keras 2 gave to arrays, tuples and shapes in JSON."""
     if isinstance(value, list):
         return [_plain(one) for one in value]
-    if not isinstance(value, dict):
-        return value
-    if value.get("type") == "ndarray":
-        return _plain(value.get("value"))
-    if value.get("class_name") in ("TensorShape", "__tuple__") and "items" in value:
-        return _plain(value["items"])
+    if isinstance(value, dict) and (
+        value.get("type") == "ndarray" or value.get("class_name") in ("TensorShape", "__tuple__")
+    ):
+        return _plain(value.get("value", value.get("items")))
     return value
 
 
@@ -358,119 +327,97 @@ def _type_name(value: Any) -> Any:
     return None if value in ("infer", "_infer") else value
 
 
-def _input_layer(first: dict[str, Any], shape: Any) -> dict[str, Any]:
-    config = first["config"]
-    dtype = _type_name(config.get("input_dtype") or config.get("dtype"))
-    dtype = dtype if isinstance(dtype, str) and not dtype.startswith("mixed") else None
-    inner = {"batch_shape": _plain(shape), "dtype": dtype, "name": f"{_name(first)}_input"}
-    return _described("keras.layers", "InputLayer", inner)
-
-
-def _first_shape(entry: dict[str, Any]) -> Any:
-    """The shape that the first layer of a stack is told."""
-    config = entry["config"]
-    layers = config if isinstance(config, list) else config.get("layers") if isinstance(config, dict) else None
-    if layers:
-        return _first_shape(layers[0])
-    return config.get("batch_input_shape") if isinstance(config, dict) else None
+def _entrance(first: dict[str, Any], name: str) -> dict[str, Any]:
+    """The input that a first layer tells of."""
+    config = {"batch_input_shape": first["config"]["batch_input_shape"], "dtype": first["config"].get("dtype")}
+    _input(Translation(), config, name)
+    return _described("keras.layers", "InputLayer", {**config, "name": name})
 
 
 # ---------------------------------------------------------------- what single classes need
 
+_Prepare = Callable[[Translation, dict[str, Any], str], Any]
 
-def _one_axis(translation: Translation, config: dict[str, Any], entry: dict[str, Any]) -> None:
-    """BatchNormalization's axis as a list of one."""
+
+def _input(translation: Translation, config: dict[str, Any], name: str) -> None:
+    if "batch_input_shape" in config:
+        config["batch_shape"] = _plain(config.pop("batch_input_shape"))
+    dtype = _type_name(config.get("dtype"))
+    config["dtype"] = None if isinstance(dtype, str) and dtype.startswith("mixed") else dtype
+
+
+def _one_axis(translation: Translation, config: dict[str, Any], name: str) -> None:
     axis = _plain(config.get("axis"))
     if isinstance(axis, list) and len(axis) == 1:
         config["axis"] = axis[0]
 
 
-def _fusing(on: bool) -> Callable[[Translation, dict[str, Any], dict[str, Any]], None]:
-    """A GRU that does not say where its reset gate applies; with CuDNN after the product, else before it."""
-
-    def prepare(translation: Translation, config: dict[str, Any], entry: dict[str, Any]) -> None:
-        if "reset_after" not in config:
-            config["reset_after"] = on
-            if not on:
-                translation.note("A GRU that does not tell reset_after has it off, as in Keras 2", _name(entry))
-        if on:
-            config.setdefault("recurrent_activation", "sigmoid")
-
-    return prepare
+def _gru(translation: Translation, config: dict[str, Any], name: str) -> None:
+    if "reset_after" not in config:
+        config["reset_after"] = False
+        translation.note("A GRU that does not tell reset_after has it off, as in Keras 2", name)
 
 
-def _kernel(*names: str) -> Callable[[Translation, dict[str, Any], dict[str, Any]], None]:
+def _cudnn(**settings: Any) -> _Prepare:
+    return lambda translation, config, name: config.update({"recurrent_activation": "sigmoid", **settings, **config})
+
+
+def _kernel(*axes: str) -> _Prepare:
     """The size of a kernel, which Keras 1 told by axis."""
 
-    def prepare(translation: Translation, config: dict[str, Any], entry: dict[str, Any]) -> None:
-        if all(name in config for name in names):
-            config["kernel_size"] = [config.pop(name) for name in names]
+    def prepare(translation: Translation, config: dict[str, Any], name: str) -> None:
+        if all(axis in config for axis in axes):
+            config["kernel_size"] = [config.pop(axis) for axis in axes]
 
     return prepare
 
 
-def _transposed(translation: Translation, config: dict[str, Any], entry: dict[str, Any]) -> None:
+def _transposed(translation: Translation, config: dict[str, Any], name: str) -> None:
     """Keras 1's Deconvolution2D, which is told its output's shape."""
-    _kernel("nb_row", "nb_col")(translation, config, entry)
-    shape, first = config.pop("output_shape", None), config.get("dim_ordering") == "th"
-    if shape is None:
-        return
-    places = shape[2:4] if first else shape[1:3]
+    _kernel("nb_row", "nb_col")(translation, config, name)
+    shape = config.pop("output_shape", None) or [None] * 4
+    places = shape[2:4] if config.get("dim_ordering") == "th" else shape[1:3]
     for size, width, step in zip(places, config["kernel_size"], config.get("subsample", (1, 1)), strict=True):
         rest = max(width - step, 0) if config.get("border_mode") == "valid" else 0
         if size is not None and (size - rest) % step:
-            raise ValueError(
-                f"The Deconvolution2D {_name(entry)!r} gives outputs of shape {shape}, which Conv2DTranspose would not; "
-                "build the model in code and load its weights into it."
-            )
+            problem = f"The Deconvolution2D {name!r} gives outputs of shape {shape}, which Conv2DTranspose does not"
+            raise ValueError(f"{problem}; {_ELSEWHERE}.")
 
 
-def _input(translation: Translation, config: dict[str, Any], entry: dict[str, Any]) -> None:
-    shape = config.pop("batch_input_shape", None)
-    if shape is not None:
-        config["batch_shape"] = _plain(shape)
-    config.pop("input_dtype", None)
-    dtype = _type_name(config.get("dtype"))
-    config["dtype"] = None if isinstance(dtype, str) and dtype.startswith("mixed") else dtype
-
-
-def _padded(translation: Translation, config: dict[str, Any], entry: dict[str, Any]) -> None:
+def _padded(translation: Translation, config: dict[str, Any], name: str) -> None:
     """Four paddings in a row, as Keras 1 had them."""
-    padding = config.get("padding")
-    if isinstance(padding, list) and len(padding) == 4:
-        config["padding"] = [padding[:2], padding[2:]]
+    for key in ("padding", "cropping"):
+        value = config.get(key)
+        if isinstance(value, list) and len(value) == 4:
+            config[key] = [value[:2], value[2:]]
 
 
-def _modes(translation: Translation, config: dict[str, Any], entry: dict[str, Any]) -> None:
+def _modes(translation: Translation, config: dict[str, Any], name: str) -> None:
     """Older names of the ways to put out categories."""
-    names = {"binary": "multi_hot", "tf-idf": "tf_idf"}
-    mode = config.get("output_mode")
-    config["output_mode"] = names.get(mode, mode) if isinstance(mode, str) else mode
-
-
-def _word_dropout(translation: Translation, config: dict[str, Any], entry: dict[str, Any]) -> None:
-    """Keras 1's Embedding could drop words in training."""
-    if config.pop("dropout", 0):
-        translation.note(
-            "The dropout of words in an Embedding of Keras 1 is left out; predictions are the same", _name(entry)
-        )
-
-
-def _code(translation: Translation, config: dict[str, Any], entry: dict[str, Any]) -> None:
-    """A Lambda keeps its name; its function is the user's to pass."""
-    translation.note(
-        "Code in the file is not run; pass the function in custom_objects by the layer's name", _name(entry)
+    config["output_mode"] = {"binary": "multi_hot", "tf-idf": "tf_idf"}.get(
+        config.get("output_mode"), config.get("output_mode")
     )
 
 
-_PREPARE: dict[str, Callable[[Translation, dict[str, Any], dict[str, Any]], None]] = {
-    "InputLayer": _input,
-    "BatchNormalization": _one_axis,
-    **{"GRU": _fusing(False), "GRUCell": _fusing(False), "CuDNNGRU": _fusing(True), "UnifiedGRU": _fusing(True)},
-    "CuDNNLSTM": lambda translation, config, entry: config.setdefault("recurrent_activation", "sigmoid"),
+def _words(translation: Translation, config: dict[str, Any], name: str) -> None:
+    if config.pop("dropout", 0):
+        translation.note("The dropout of words in Keras 1's Embedding is left out; predictions are the same", name)
+
+
+def _counts(translation: Translation, config: dict[str, Any], name: str) -> None:
+    """The type of a Discretization is that of what it gives, not of what it takes."""
+    config.pop("dtype", None)
+    if "bins" in config:
+        config["bin_boundaries" if isinstance(config["bins"], list) else "num_bins"] = config.pop("bins")
+
+
+_PREPARE: dict[str, _Prepare] = {
+    **{"InputLayer": _input, "BatchNormalization": _one_axis, "GRU": _gru, "GRUCell": _gru, "CuDNNLSTM": _cudnn()},
+    **dict.fromkeys(("CuDNNGRU", "UnifiedGRU", "GRUV2"), _cudnn(reset_after=True)),
     **dict.fromkeys(("Convolution2D", "AtrousConvolution2D", "SeparableConvolution2D"), _kernel("nb_row", "nb_col")),
     **{"LocallyConnected2D": _kernel("nb_row", "nb_col"), "Deconvolution2D": _transposed},
     "Convolution3D": _kernel("kernel_dim1", "kernel_dim2", "kernel_dim3"),
-    **{"ZeroPadding2D": _padded, "Cropping2D": _padded, "Embedding": _word_dropout, "Lambda": _code},
+    **{"ZeroPadding2D": _padded, "Cropping2D": _padded, "Embedding": _words, "Discretization": _counts},
     **dict.fromkeys(("CategoryEncoding", "TextVectorization", "StringLookup", "IntegerLookup"), _modes),
+    **{f"SpatialDropout{n}D": lambda translation, config, name: config.pop("noise_shape", None) for n in (1, 2, 3)},
 }

@@ -11,12 +11,15 @@ from minikeras.layers.context import naming, within
 from minikeras.layers.core import InputLayer
 from minikeras.layers.layer import Layer
 from minikeras.layers.spec import is_shape
+from minikeras.lazy import LazyModule
 from minikeras.models.graph import Graph
 from minikeras.models.model import Model
 from minikeras.registry import deserialize_keras_object, serialize_keras_object
 from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import shown
 from minikeras.utils.suggest import unknown
+
+_older = LazyModule("minikeras.models.older_config")
 
 
 class Sequential(Model):
@@ -217,6 +220,7 @@ class Sequential(Model):
     @classmethod
     @user_facing
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        config = _older.modern_config("Sequential", config)
         if not isinstance(config, Mapping) or "layers" not in config:
             raise ValueError(f"{cls.__name__}.from_config takes the dict of get_config(), got {shown(config)}.")
         strange = [name for name in config if name not in _ENTRIES]

@@ -17,6 +17,7 @@ import numpy as np
 
 from minikeras import config
 from minikeras.autodiff.tensor import assign_all
+from minikeras.saving.hdf5_arrays import write_array
 from minikeras.saving.hdf5_reader import WeightsReader
 
 KERAS_VERSION = "3.15.1"  # the version whose layout this is
@@ -60,7 +61,7 @@ def write_arrays(group: Any, variables: Iterable[Any]) -> None:
             name += "_1"
         names.append(name)
         # bfloat16 would be two bytes that mean nothing; float32 holds the same numbers
-        group.create_dataset(name, data=value.astype("float32") if value.dtype.name == "bfloat16" else value)
+        write_array(group, name, value.astype("float32") if value.dtype.name == "bfloat16" else value)
     write_words(group, "weight_names", names)
 
 
@@ -104,7 +105,7 @@ def layers_group(reader: WeightsReader) -> Any:
 
 def is_layered(reader: WeightsReader) -> bool:
     """Whether a file holds weights in this layout."""
-    return not {"layer_names", "layer_names0"}.isdisjoint(layers_group(reader).attrs)
+    return any(reader.attribute(layers_group(reader), name) is not None for name in ("layer_names", "layer_names0"))
 
 
 def origin_of(reader: WeightsReader, version: str | None = None, backend: str | None = None) -> Origin:
@@ -312,10 +313,7 @@ def _pairs(
     problem = f"the layer {layer.name!r} has weights of the shapes {wanted}, the file has {shapes} for {name!r}"
     # no layout of older files has more than two numbers for one of today; what has more is not read
     if sum(map(math.prod, shapes)) <= 2 * sum(map(math.prod, wanted)):
-        try:
-            found = [np.asarray(one[()]) for one in stored]
-        except OSError as error:
-            raise ValueError(f"{reader.label!r} could not be read: {error}") from error
+        found = [one[()] for one in stored]
         if origin.version[0] == 1 and len(found) != len(variables):
             found = _joined(layer, found)
         if len(found) == len(variables):

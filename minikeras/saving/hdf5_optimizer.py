@@ -62,10 +62,7 @@ def read_optimizer(
     room = sum(math.prod(one.shape) for one in (*optimizer.variables, *model.trainable_variables)) + len(names)
     problem = "belongs to weights in another layout" if converted else "does not fit it"
     if not converted and sum(math.prod(one.shape) for one in stored.values()) <= room:
-        try:
-            found = {name: np.asarray(one[()]) for name, one in stored.items()}
-        except OSError as error:
-            raise ValueError(f"{reader.label!r} could not be read: {error}") from error
+        found = {name: one[()] for name, one in stored.items()}
         if not any(one.size and (one.shape or (_last(name) in _COUNTS and one)) for name, one in found.items()):
             return  # of an optimizer that had not made a step
         values = _in_our_order(optimizer, _weights_in_file(model, reader), found, origin_of(reader).version)

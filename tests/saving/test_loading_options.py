@@ -79,6 +79,20 @@ def test_all_that_is_missing_is_named_at_once(saved: Any) -> None:
     assert same(copy, model) and np.array_equal(copy.predict(X, verbose=0), model.predict(X, verbose=0))
 
 
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_names_that_are_strings(tmp_path: Path, ending: str) -> None:
+    """As older files have them, and whoever compiles with the name of a registered function."""
+    with minikeras.saving.custom_object_scope({"gained": own_loss, "lost": own_loss, "bent": twice}):
+        model = minikeras.Sequential([minikeras.Input((3,)), layers.Dense(3, activation="bent")])
+        model.compile("sgd", "lost", metrics=["gained", "mae", "acc", "crossentropy"])
+        model.save(tmp_path / f"m{ending}")
+    needed = {"gained": own_loss, "lost": own_loss, "bent": twice}
+    for name in needed:
+        with pytest.raises(ValueError, match=f"'{name}'.*neither built in nor registered"):
+            load_model(tmp_path / f"m{ending}", custom_objects={k: v for k, v in needed.items() if k != name})
+    assert same(load_model(tmp_path / f"m{ending}", custom_objects=needed), model)
+
+
 def test_json_names_all_that_is_missing() -> None:
     with pytest.raises(ValueError, match=r"'Scaled' .*'Moved' .*'twice'"):
         models.model_from_json(network().to_json())

@@ -6,27 +6,24 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from minikeras import losses, metrics, registry
+from minikeras import registry
 from minikeras.declared import fields
 
-_ARGUMENTS = ("loss", "loss_weights", "metrics", "weighted_metrics")
 _SWITCHES = {"run_eagerly": False, "steps_per_execution": 1, "jit_compile": "auto"}
-# the classes that a metric of these functions has today
-_METRICS = {
+_NEW_NAMES = {"cosine_proximity": "cosine_similarity", "logcosh": "log_cosh"}
+_WRAPPERS = ("LossFunctionWrapper", "MeanMetricWrapper", "SumOverBatchSizeMetricWrapper")
+_ACCURACIES = {
     "binary_accuracy": "BinaryAccuracy",
     "categorical_accuracy": "CategoricalAccuracy",
     "sparse_categorical_accuracy": "SparseCategoricalAccuracy",
 }
-_LOSSES = {"cosine_proximity": "cosine_similarity", "logcosh": "log_cosh"}
-_SCHEDULES = "keras.optimizers.schedules"
-_OPTIMIZERS = {"keras.optimizers", "keras.optimizers.legacy", "keras.optimizers.experimental", "", None}
 _MULTIPLE_BACKENDS = re.compile(r"1|2\.[0-3](?!.*-tf)")  # the versions of Keras outside of TensorFlow
 
 
 def modern_compile_config(
     training_config: Any, version: str | None = None, report: list[str] | None = None
 ) -> dict[str, Any]:
-    """The arguments of `compile`, as descriptions, from the `training_config` of an older file or from a `compile_config`.
+    """The arguments of `compile`, as descriptions, from the `training_config` of a file or an older `compile_config`.
 
     Args:
         training_config: from JSON.
@@ -43,26 +40,20 @@ def modern_compile_config(
     """
     if not isinstance(training_config, dict):
         raise ValueError(f"How a model was compiled is described by a dict, got {training_config!r:.80}.")
-    notes: list[str] = [] if report is None else report
-    team = bool(_MULTIPLE_BACKENDS.match(version or ""))
+    given = {name: value for name, value in training_config.items() if value is not None}
     found: dict[str, Any] = {}
-    for name in ("optimizer", "optimizer_config"):
-        if training_config.get(name) is not None:
-            found["optimizer"] = _optimizer(training_config[name], team, notes)
-    for name in _ARGUMENTS:
-        if training_config.get(name) is not None:
-            kind = _metric if name.endswith("metrics") else _loss
-            found[name] = training_config[name] if name == "loss_weights" else _each(training_config[name], kind)
-    for name in ("metrics", "weighted_metrics"):
-        value = found.get(name)
-        if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
-            found[name] = value[0]  # of a single output
-    for name, default in _SWITCHES.items():
-        value = training_config.get(name)
-        found[name] = default if value is None else value
-    if training_config.get("sample_weight_mode"):
-        found["sample_weight_mode"] = training_config["sample_weight_mode"]
-    return found
+    optimizer = given.get("optimizer_config", given.get("optimizer"))
+    if optimizer is not None:
+        team = bool(_MULTIPLE_BACKENDS.match(version or ""))
+        found["optimizer"] = _optimizer(optimizer, team, [] if report is None else report)
+    for name in ("loss", "metrics", "weighted_metrics"):
+        if name in given:
+            module = "keras.losses" if name == "loss" else "keras.metrics"
+            value = _each(given[name], lambda one, module=module: _measure(module, one))
+            single = name != "loss" and isinstance(value, list) and len(value) == 1 and isinstance(value[0], list)
+            found[name] = value[0] if single else value
+    found |= {name: given[name] for name in ("loss_weights", "sample_weight_mode") if name in given}
+    return {**found, **{name: given.get(name, default) for name, default in _SWITCHES.items()}}
 
 
 def _each(value: Any, translate: Callable[[Any], Any]) -> Any:
@@ -75,86 +66,65 @@ def _each(value: Any, translate: Callable[[Any], Any]) -> Any:
 
 
 def _known(module: str, described: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """An object of Keras in the form of today; a user's as it is."""
+    """An object of Keras in the form of today, without the settings that its class has no more; a user's as it is."""
     package, _, name = str(described["class_name"]).rpartition(">")
     registered = described.get("registered_name") or (described["class_name"] if package else None)
     cls = registry.builtin_class(module, name)
     if registry.find_custom(name, registered) is not None or cls is None:
         home = described.get("module")
         return {"module": home, "class_name": name, "config": described["config"], "registered_name": registered}
+    own = fields(cls)
+    config = {key: one for key, one in config.items() if key in own} if own else config
     return {"module": module, "class_name": name, "config": config, "registered_name": None}
 
 
-def _function(value: Any, names: dict[str, str]) -> Any:
-    """The name of a function; None for what is none."""
+def _measure(module: str, value: Any) -> Any:
+    """A loss or metric."""
     if registry.is_description(value) and value["class_name"] == "function":
         value = value["config"]
-    return names.get(value, value) if isinstance(value, str) else None
-
-
-def _loss(value: Any) -> Any:
-    name = _function(value, _LOSSES)
-    if name is not None or not registry.is_description(value) or not isinstance(value["config"], dict):
-        return value if name is None else name
+    if not registry.is_description(value) or not isinstance(value["config"], dict):
+        return _NEW_NAMES.get(value, value) if isinstance(value, str) else value
     config = dict(value["config"])
-    if value["class_name"] == "LossFunctionWrapper":
-        return _loss(config.get("fn"))
-    cls = getattr(losses, str(value["class_name"]), None)
-    if config.get("reduction") in ("auto", "sum_over_batch_size"):
-        config["reduction"] = "sum_over_batch_size"
-    if isinstance(cls, type):
-        config = {name: one for name, one in config.items() if name in fields(cls) and name != "fn"}
-    return _known("keras.losses", value, config)
+    if value["class_name"] not in _WRAPPERS:
+        if config.get("reduction") == "auto":
+            config["reduction"] = "sum_over_batch_size"
+        return _known(module, value, config)
+    function = _measure(module, config.get("fn"))
+    if module == "keras.losses" or (isinstance(function, str) and config.get("name") in (function, None)):
+        return function
+    name = _ACCURACIES.get(function) if isinstance(function, str) else None
+    if name is not None:
+        return _known(module, {**value, "class_name": name}, config)
+    described = {"module": module, "class_name": "MeanMetricWrapper", "registered_name": None}
+    return {**described, "config": {**config, "fn": function}}
 
 
-def _metric(value: Any) -> Any:
-    name = _function(value, _LOSSES)
-    if name is not None or not registry.is_description(value) or not isinstance(value["config"], dict):
-        return value if name is None else name
-    config = dict(value["config"])
-    if value["class_name"] in ("MeanMetricWrapper", "SumOverBatchSizeMetricWrapper"):
-        function = _function(config.get("fn"), _LOSSES)
-        if function in _METRICS:
-            named = {name: config[name] for name in ("name", "dtype") if name in config}
-            return _known("keras.metrics", {**value, "class_name": _METRICS[function]}, named)
-        if function is not None and config.get("name") in (function, None):
-            return function
-        wrapped = {**config, "fn": function or config.get("fn")}
-        return _known("keras.metrics", {**value, "class_name": "MeanMetricWrapper"}, wrapped)
-    cls = getattr(metrics, str(value["class_name"]), None)
-    if isinstance(cls, type) and fields(cls):
-        config = {name: one for name, one in config.items() if name in fields(cls) and name != "fn"}
-    return _known("keras.metrics", value, config)
-
-
-def _optimizer(value: Any, team: bool, notes: list[str]) -> Any:
+def _optimizer(value: Any, team: bool, report: list[str]) -> Any:
+    """An optimizer; `team`: whether Keras outside of TensorFlow wrote it."""
     if not registry.is_description(value) or not isinstance(value["config"], dict):
         return value
-    config, class_name = dict(value["config"]), str(value["class_name"]).rpartition(">")[2]
-    if value.get("module") in _OPTIMIZERS or str(value.get("module")).startswith("keras."):
-        value = {**value, "module": None, "class_name": class_name, "registered_name": None}
-    if class_name == "LossScaleOptimizer":
-        inner = config.get("inner_optimizer") or config.get("optimizer")
-        kept = {name: config[name] for name in ("initial_scale", "dynamic_growth_steps") if config.get(name)}
-        return _known("keras.optimizers", value, {"inner_optimizer": _optimizer(inner, team, notes), **kept})
+    config, name = {key: one for key, one in value["config"].items() if one is not None}, str(value["class_name"])
+    plain = name.rpartition(">")[2]
+    if name == f"Custom>{plain}" and registry.builtin_class("keras.optimizers", plain) is not None:
+        value = {**value, "class_name": plain, "registered_name": None}  # so called by 2.11
+    if plain == "LossScaleOptimizer":
+        inner = _optimizer(config.get("inner_optimizer", config.get("optimizer")), team, report)
+        kept = {key: config[key] for key in ("initial_scale", "dynamic_growth_steps") if key in config}
+        return {**_known("keras.optimizers", value, {}), "config": {"inner_optimizer": inner, **kept}}
     if "lr" in config:
         config = {"learning_rate": config.pop("lr"), **config}
     rate = config.get("learning_rate")
     if registry.is_description(rate):
-        config["learning_rate"] = _known(_SCHEDULES, rate, rate["config"])
-    if team and config.get("clipnorm") is not None:
-        config["global_clipnorm"] = config.pop("clipnorm")  # it was that of all gradients together
-        notes.append("The optimizer's clipnorm is that of all gradients together, as in Keras 2: global_clipnorm.")
-    if team and class_name == "Adagrad":
+        config["learning_rate"] = _known("keras.optimizers.schedules", rate, rate["config"])
+    if not config.get("weight_decay"):
+        config.pop("weight_decay", None)  # 0 or False
+    if team and "clipnorm" in config:
+        config["global_clipnorm"] = config.pop("clipnorm")
+        report.append("The optimizer's clipnorm is that of all gradients together, as in Keras 2: global_clipnorm.")
+    if team and plain == "Adagrad":
         config.setdefault("initial_accumulator_value", 0.0)
-    if team and class_name in ("RMSprop", "Adagrad"):
-        notes.append(f"{class_name} divides by sqrt(a + epsilon) today, by sqrt(a) + epsilon in Keras 2.")
+    if team and plain in ("RMSprop", "Adagrad"):
+        report.append(f"{plain} divides by sqrt(a + epsilon) today, by sqrt(a) + epsilon in Keras 2.")
     if "schedule_decay" in config:
-        config.pop("schedule_decay")
-        notes.append("Nadam's momentum follows 0.96^t today, 0.96^(schedule_decay t) in Keras 2.")
-    cls = registry.builtin_class("keras.optimizers", class_name)
-    if cls is not None:
-        config = {name: one for name, one in config.items() if name in fields(cls) and one is not None}
-        weightless = not config.get("weight_decay")
-        config = {name: one for name, one in config.items() if name != "weight_decay" or not weightless}
+        report.append("Nadam's momentum follows 0.96^t today, 0.96^(schedule_decay t) in Keras 2.")
     return _known("keras.optimizers", value, config)

@@ -3,156 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from minikeras import ops
 from minikeras.models.functional_config import described
+from minikeras.models.older import tables
 from minikeras.ops import image
 
 CLASSES = {"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"}
-
-# our operation: what TensorFlow calls it (in modules, then as a node), and the parameters in the order of its own, each
-# with the name that ours has where that is another
-_TABLE = """
-add: __operators__.add math.add add AddV2 Add BiasAdd nn.bias_add | x=x1 y=x2 value=x1 bias=x2
-subtract: math.subtract subtract Sub | x=x1 y=x2
-multiply: math.multiply multiply Mul math.scalar_mul | x=x1 y=x2
-divide: math.truediv math.divide divide truediv RealDiv | x=x1 y=x2
-divide_no_nan: math.divide_no_nan DivNoNan | x=x1 y=x2
-floor_divide: math.floordiv FloorDiv | x=x1 y=x2
-mod: math.floormod FloorMod | x=x1 y=x2
-power: math.pow pow Pow | x=x1 y=x2
-maximum: math.maximum maximum Maximum | x=x1 y=x2
-minimum: math.minimum minimum Minimum | x=x1 y=x2
-arctan2: math.atan2 Atan2 | y=x1 x=x2
-equal: __operators__.eq math.equal equal Equal | self=x1 x=x1 other=x2 y=x2
-not_equal: __operators__.ne math.not_equal not_equal NotEqual | self=x1 x=x1 other=x2 y=x2
-greater: math.greater greater Greater | x=x1 y=x2
-greater_equal: math.greater_equal greater_equal GreaterEqual | x=x1 y=x2
-less: math.less less Less | x=x1 y=x2
-less_equal: math.less_equal less_equal LessEqual | x=x1 y=x2
-logical_and: math.logical_and logical_and LogicalAnd | x=x1 y=x2
-logical_or: math.logical_or logical_or LogicalOr | x=x1 y=x2
-logical_not: math.logical_not logical_not LogicalNot | x
-negative: math.negative negative Neg | x
-absolute: math.abs abs Abs | x
-sign: math.sign sign Sign | x
-sqrt: math.sqrt sqrt Sqrt | x
-rsqrt: math.rsqrt Rsqrt | x
-square: math.square square Square | x
-reciprocal: math.reciprocal Reciprocal | x
-exp: math.exp exp Exp | x
-expm1: math.expm1 Expm1 | x
-log: math.log log Log | x
-log1p: math.log1p Log1p | x
-sin: math.sin sin Sin | x
-cos: math.cos cos Cos | x
-tan: math.tan tan Tan | x
-arcsin: math.asin asin | x
-arccos: math.acos acos | x
-arctan: math.atan atan | x
-sinh: math.sinh sinh | x
-cosh: math.cosh cosh | x
-erf: math.erf Erf | x
-floor: math.floor floor Floor | x
-ceil: math.ceil Ceil | x
-round: math.round round Round | x
-isnan: math.is_nan | x
-tanh: math.tanh nn.tanh tanh Tanh | x
-sigmoid: math.sigmoid nn.sigmoid sigmoid Sigmoid | x
-log_sigmoid: math.log_sigmoid | x
-relu: nn.relu relu Relu | features=x x
-relu6: nn.relu6 Relu6 | features=x
-elu: nn.elu Elu | features=x
-selu: nn.selu Selu | features=x
-leaky_relu: nn.leaky_relu | features=x alpha=negative_slope
-gelu: nn.gelu | features=x approximate
-silu: nn.silu nn.swish | features=x
-softplus: math.softplus nn.softplus Softplus | features=x x
-softsign: nn.softsign Softsign | features=x x
-softmax: nn.softmax math.softmax softmax Softmax | logits=x x axis
-log_softmax: nn.log_softmax math.log_softmax | logits=x axis
-mean: math.reduce_mean reduce_mean mean Mean | input_tensor=x x axis keepdims
-sum: math.reduce_sum reduce_sum sum Sum | input_tensor=x x axis keepdims
-max: math.reduce_max reduce_max max Max | input_tensor=x x axis keepdims
-min: math.reduce_min reduce_min min Min | input_tensor=x x axis keepdims
-prod: math.reduce_prod reduce_prod prod Prod | input_tensor=x x axis keepdims
-std: math.reduce_std std | input_tensor=x x axis keepdims
-var: math.reduce_variance var | input_tensor=x x axis keepdims
-logsumexp: math.reduce_logsumexp logsumexp | input_tensor=x x axis keepdims
-any: math.reduce_any any Any | input_tensor=x x axis keepdims
-all: math.reduce_all all All | input_tensor=x x axis keepdims
-norm: norm linalg.norm | tensor=x ord axis keepdims
-argmax: math.argmax argmax ArgMax | input=x x axis
-argmin: math.argmin argmin ArgMin | input=x x axis
-cumsum: math.cumsum cumsum | x axis
-cumprod: math.cumprod cumprod | x axis
-expand_dims: expand_dims ExpandDims | input=x x axis
-squeeze: squeeze | input=x x axis
-transpose: transpose permute_dimensions Transpose | a=x x perm=axes pattern=axes
-concatenate: concat concatenate | values=xs tensors=xs axis
-stack: stack | values=x x axis
-unstack: unstack | value=x num axis
-tile: tile Tile | input=x x multiples=repeats n=repeats
-repeat: repeat | input=x repeats axis
-flip: reverse | tensor=x axis
-roll: roll | input=x shift axis
-take: gather | params=x reference=x indices axis
-where: where SelectV2 | condition x=x1 y=x2
-clip: clip_by_value clip | t=x x clip_value_min=x_min clip_value_max=x_max min_value=x_min max_value=x_max
-cast: cast saturate_cast Cast | x dtype
-one_hot: one_hot | indices=x depth=num_classes axis dtype
-zeros_like: zeros_like ZerosLike | input=x x dtype
-ones_like: ones_like OnesLike | input=x x dtype
-stop_gradient: stop_gradient StopGradient | input=variable
-tensordot: tensordot | a=x1 b=x2 axes
-depth_to_space: nn.depth_to_space | input=x block_size
-space_to_depth: nn.space_to_depth | input=x block_size
-broadcast_to: broadcast_to | input=x shape
-top_k: math.top_k nn.top_k | input=x k sorted
-resize: image.resize | images size method=interpolation antialias
-rgb_to_grayscale: image.rgb_to_grayscale | images
-reshape: reshape Reshape | tensor=x x shape=newshape
-matmul: linalg.matmul matmul MatMul BatchMatMulV2 BatchMatMul | a=x1 x=x1 b=x2 y=x2 transpose_a transpose_b
-get_item: __operators__.getitem | tensor=x slice_spec=key
-einsum: einsum linalg.einsum | equation
-pad: pad Pad PadV2 | tensor=x paddings=pad_width constant_values mode
-squared_difference: math.squared_difference SquaredDifference | x y
-identity: identity Identity | input x
-l2_normalize: math.l2_normalize nn.l2_normalize linalg.l2_normalize | x axis epsilon
-shape: shape Shape | input
-hard_sigmoid: activations.hard_sigmoid hard_sigmoid | x
-"""
-
-
-def _read(table: str) -> dict[str, tuple[str, dict[str, str]]]:
-    """By TensorFlow's name: our operation, and its parameters by TensorFlow's names."""
-    found = {}
-    for line in table.split("\n")[1:-1]:
-        ours, _, rest = line.partition(": ")
-        names, _, parameters = rest.partition(" | ")
-        pairs = [one.partition("=") for one in parameters.split()]
-        known = {theirs: own or theirs for theirs, _, own in pairs}
-        found.update(dict.fromkeys(names.split(), (ours, known)))
-    return found
-
-
-SYMBOLS = _read(_TABLE)
-_PREFIXES = ("compat.v1.", "keras.backend.", "keras.")
-_DEFAULTS = {"argmax": {"axis": 0}, "argmin": {"axis": 0}, "take": {"axis": 0}, "cumsum": {"axis": 0}}
-_DEFAULTS |= {"softmax": {"axis": -1}, "log_softmax": {"axis": -1}, "cumprod": {"axis": 0}, "unstack": {"axis": 0}}
-_AT_REST: dict[str, tuple[Any, ...]] = {
-    **{"name": (), "batch_dims": (0,), "validate_indices": (), "mode": ("CONSTANT",), "on_value": (1, 1.0)},
-    **{"off_value": (0, 0.0), "beta": (1, 1.0), "num": (), "epsilon": (1e-12,), "output_type": ("int64", "int32")},
-    **{"data_format": ("NHWC", "channels_last"), "ord": ("euclidean",), "interpolation": ("bilinear",)},
-}
+_SIZE = "size of a tensor"
 _TYPES = {"DT_FLOAT": "float32", "DT_HALF": "float16", "DT_DOUBLE": "float64", "DT_BOOL": "bool"}
 _TYPES |= {f"DT_{kind}{bits}": f"{kind.lower()}{bits}" for kind in ("INT", "UINT") for bits in (8, 16, 32, 64)}
 
 
-def is_tensor(value: Any) -> bool:
-    """Whether a value stands for a tensor of the graph."""
-    return isinstance(value, dict) and value.get("class_name") == "__keras_tensor__"
+def plain_symbol(symbol: str) -> str:
+    """A function's name without the module of an older TensorFlow or of Keras's backend."""
+    return symbol.removeprefix("compat.v1.").removeprefix("keras.").removeprefix("backend.")
 
 
 def tensor(name: str, call: int = 0, output: int = 0) -> dict[str, Any]:
@@ -160,15 +26,26 @@ def tensor(name: str, call: int = 0, output: int = 0) -> dict[str, Any]:
     return {"class_name": "__keras_tensor__", "config": {"keras_history": [name, call, output]}}
 
 
+def size(of: Any, axis: int) -> dict[str, Any]:
+    """The size of a tensor along an axis, where only a call tells it; axis 0 of all that keep the batch is one."""
+    return {"class_name": _SIZE, "config": {"of": of, "axis": axis}}
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("class_name") == _SIZE
+
+
 def constant(value: Any) -> Any:
-    """A number as it is, a list of numbers as an array."""
+    """A number as it is, a list of numbers as an array; of a list of tensors each."""
     if not isinstance(value, list):
         return value
     inner = value
     while isinstance(inner, list) and inner:
         inner = inner[0]
-    kinds = {bool: "bool", int: "int32"}
-    return {"class_name": "__numpy__", "config": {"value": value, "dtype": kinds.get(type(inner), "float32")}}
+    if isinstance(inner, dict):
+        return [constant(one) for one in value]
+    dtype = {bool: "bool", int: "int32"}.get(type(inner), "float32")
+    return {"class_name": "__numpy__", "config": {"value": value, "dtype": dtype}}
 
 
 class Call:
@@ -179,43 +56,37 @@ class Call:
         symbol: what TensorFlow calls the function.
         values: its arguments by its parameters' names, with tensors in the form of Keras 3; those that have no name
             are in a list under "".
-        entire: what finds out whether a value is the size of a tensor's batch.
     """
 
     def __init__(self, name: str, symbol: str, values: dict[str, Any]):
         self.name, self.symbol = name, symbol
         self.made: list[dict[str, Any]] = []
-        for prefix in _PREFIXES:
-            symbol = symbol.removeprefix(prefix)
-        if symbol not in SYMBOLS:
-            self.refuse(f"The function {self.symbol!r} of TensorFlow has no counterpart")
-        self.ours, known = SYMBOLS[symbol]
-        self.given: dict[str, Any] = dict(_DEFAULTS.get(self.ours, {}))
-        positions = iter(known)
-        self.unnamed = values.pop("", [])
-        if self.ours != "einsum":
-            taken = set()
-            for value in self.unnamed:
-                own = next(known[theirs] for theirs in positions if known[theirs] not in taken)
-                taken.add(own)
-                self.given[own] = value
+        if plain_symbol(symbol) not in tables.SYMBOLS:
+            self.refuse("has no counterpart")
+        self.ours, known = tables.SYMBOLS[plain_symbol(symbol)]
+        self.given: dict[str, Any] = dict(tables.DEFAULTS.get(self.ours, {}))
+        self.given |= dict(zip(dict.fromkeys(known.values()), values.pop("", []), strict=False))
         for theirs, value in values.items():
-            theirs = "keepdims" if theirs in ("keep_dims", "keepdims") else theirs
-            if theirs in known:
-                if value is not None:
-                    self.given[known[theirs]] = value
-            elif value is not None and value is not False and theirs != "name":
-                if value not in _AT_REST.get(theirs, ()):
-                    self.refuse(f"The function {self.symbol!r} has {theirs}={value!r}, which is not known here")
+            theirs = theirs.replace("keep_dims", "keepdims")
+            if theirs in known and value is not None:
+                self.given[known[theirs]] = value
+            elif theirs != "name" and value and value not in tables.PLAIN_PARAMETERS.get(theirs, ()):
+                self.refuse(f"has {theirs}={value!r}, which is not known")
+        parts = [one for value in self.given.values() for one in (value if isinstance(value, list) else [value])]
+        if self.ours != "reshape" and any(map(_is_size, parts)):
+            self.refuse("takes the size of a tensor, which only a call tells")
 
-    def refuse(self, problem: str) -> None:
-        raise ValueError(f"{problem} (layer {self.name!r}); build the model in code and load its weights into it.")
+    def refuse(self, problem: str) -> NoReturn:
+        raise ValueError(
+            f"TensorFlow's {self.symbol!r} (layer {self.name!r}) {problem} here; build the model in code and load its "
+            "weights into it."
+        )
 
     def entries(self) -> list[dict[str, Any]]:
         """The descriptions of its operations."""
         special = _SPECIAL.get(self.ours)
         if special is not None:
-            special(self)
+            special(self, self.given)
         else:
             self.last(self.ours, **self.given)
         return self.made
@@ -232,80 +103,67 @@ class Call:
 
     def layer(self, class_name: str, value: Any, **config: Any) -> None:
         """The layer that gives the result."""
-        entry = {"module": "keras.layers", "class_name": class_name, "registered_name": None, "name": self.name}
-        call = {"args": [value], "kwargs": {}}
-        self.made.append({**entry, "config": {"name": self.name, **config}, "inbound_nodes": [call]})
+        self._enter("keras.layers", class_name, None, {"name": self.name, **config}, [value])
 
     def _add(self, name: str, operation: str, values: dict[str, Any]) -> None:
-        op = getattr(ops, operation, None) or getattr(image, operation)
-        known = described(op)
-        values = {n: constant(v) if n in known.taken and n not in ("key", "xs") else v for n, v in values.items()}
+        known = described(getattr(ops, operation, None) or getattr(image, operation))
+        values = {n: constant(v) if n in known.taken and n != "key" else v for n, v in values.items()}
         taken, settings = known.split((), values)
-        self.made.append(
-            {
-                **{"module": known.module, "class_name": known.class_name, "registered_name": known.class_name},
-                **{"config": {"name": name, **settings}, "name": name},
-                "inbound_nodes": [{"args": taken, "kwargs": {}}],
-            }
-        )
+        self._enter(known.module, known.class_name, known.class_name, {"name": name, **settings}, taken)
+
+    def _enter(self, module: str, class_name: str, registered: Any, config: dict[str, Any], args: list[Any]) -> None:
+        entry = {"module": module, "class_name": class_name, "config": config, "registered_name": registered}
+        self.made.append({**entry, "name": config["name"], "inbound_nodes": [{"args": args, "kwargs": {}}]})
 
 
-def _matmul(call: Call) -> None:
-    values = call.given
-    for which in ("a", "b"):
-        if values.pop(f"transpose_{which}", False):
-            x = f"x{'ab'.index(which) + 1}"
+def _matmul(call: Call, values: dict[str, Any]) -> None:
+    for flag, x in (("transpose_a", "x1"), ("transpose_b", "x2")):
+        if values.pop(flag, False):
             values[x] = call.before("swapaxes", x=values[x], axis1=-2, axis2=-1)
     call.last("matmul", **values)
 
 
-def _squared_difference(call: Call) -> None:
-    call.last("square", x=call.before("subtract", x1=call.given["x"], x2=call.given["y"]))
+def _reshape(call: Call, values: dict[str, Any]) -> None:
+    """A shape in which sizes may come from tensors: the batch's in front, and one other that the rest tells."""
+    shape = values["newshape"] if isinstance(values["newshape"], list) else [values["newshape"]]
+    batch = shape[0] == size("batch", 0)
+    rest = [-1 if _is_size(one) else one for one in shape[batch:]]
+    if rest.count(-1) > 1 or not all(type(one) is int for one in rest):
+        call.refuse(f"has a shape of which only a call tells more than one size, {shape},")
+    if batch:
+        call.layer("Reshape", values["x"], target_shape=rest)
+    else:
+        call.last("reshape", x=values["x"], newshape=rest)
 
 
 def _index(value: Any) -> Any:
-    if isinstance(value, dict) and value.keys() >= {"start", "stop", "step"}:
+    if isinstance(value, dict) and "start" in value:
         return {"class_name": "__slice__", "config": {name: value[name] for name in ("start", "stop", "step")}}
-    return value
+    return {**value, "config": {}} if isinstance(value, dict) else value  # an ellipsis
 
 
-def _get_item(call: Call) -> None:
-    key = call.given["key"]
-    key = [_index(one) for one in key] if isinstance(key, list) else _index(key)
-    call.last("get_item", x=call.given["x"], key=key)
+def _get_item(call: Call, values: dict[str, Any]) -> None:
+    key = values["key"]
+    call.last("get_item", x=values["x"], key=[*map(_index, key)] if isinstance(key, list) else _index(key))
 
 
-def _einsum(call: Call) -> None:
-    equation, *operands = call.unnamed
-    known = described(ops.einsum)
-    made = {"module": known.module, "class_name": known.class_name, "registered_name": known.class_name}
-    nodes = [{"args": operands, "kwargs": {}}]
-    config = {"name": call.name, "subscripts": equation}
-    call.made.append({**made, "config": config, "name": call.name, "inbound_nodes": nodes})
+def _pad(call: Call, values: dict[str, Any]) -> None:
+    mode = values.get("mode", "constant").lower()
+    call.last(
+        "pad", **{n: v for n, v in values.items() if n != "constant_values" or mode == "constant"} | {"mode": mode}
+    )
 
 
-def _cast(call: Call) -> None:
-    dtype = call.given["dtype"]
-    call.last("cast", x=call.given["x"], dtype=_TYPES.get(dtype, dtype))
+def _l2_normalize(call: Call, values: dict[str, Any]) -> None:
+    if values.get("epsilon", 1e-12) != 1e-12:
+        call.refuse(f"has epsilon={values['epsilon']!r}, where only 1e-12 is known")
+    call.layer("UnitNormalization", values["x"], axis=values.get("axis", -1))
 
 
-def _l2_normalize(call: Call) -> None:
-    if call.given.get("epsilon", 1e-12) != 1e-12:
-        call.refuse(f"l2_normalize has epsilon={call.given['epsilon']!r}, where only 1e-12 has a counterpart")
-    call.layer("UnitNormalization", call.given["x"], axis=call.given.get("axis", -1))
-
-
-def _take(call: Call) -> None:
-    call.last("take", **call.given)
-
-
-def _concatenate(call: Call) -> None:
-    call.last("concatenate", xs=[constant(one) for one in call.given["xs"]], axis=call.given.get("axis", -1))
-
-
-_SPECIAL: dict[str, Callable[[Call], None]] = {
-    **{"matmul": _matmul, "squared_difference": _squared_difference, "get_item": _get_item, "einsum": _einsum},
-    **{"cast": _cast, "l2_normalize": _l2_normalize, "concatenate": _concatenate},
-    "identity": lambda call: call.layer("Identity", next(iter(call.given.values()))),
-    "hard_sigmoid": lambda call: call.layer("Activation", call.given["x"], activation="keras2_hard_sigmoid"),
+_SPECIAL: dict[str, Callable[[Call, dict[str, Any]], None]] = {
+    **{"matmul": _matmul, "get_item": _get_item, "reshape": _reshape, "pad": _pad, "l2_normalize": _l2_normalize},
+    "squared_difference": lambda call, v: call.last("square", x=call.before("subtract", x1=v["x"], x2=v["y"])),
+    "cast": lambda call, v: call.last("cast", x=v["x"], dtype=_TYPES.get(v["dtype"], v["dtype"])),
+    "identity": lambda call, v: call.layer("Identity", v["x"]),
+    "hard_sigmoid": lambda call, v: call.layer("Activation", v["x"], activation="keras2_hard_sigmoid"),
 }
