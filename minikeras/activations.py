@@ -58,6 +58,7 @@ __all__ = [
     "hard_silu",
     "hard_swish",
     "hard_tanh",
+    "keras2_hard_sigmoid",
     "leaky_relu",
     "linear",
     "log_sigmoid",
@@ -107,6 +108,21 @@ def linear(x: Any) -> Any:
     return x
 
 
+@differentiable(shape=shapes.same)
+def keras2_hard_sigmoid(x: Any) -> Any:
+    """`clip(0.2 x + 1/2, 0, 1)`: what `"hard_sigmoid"` is in Keras 1 and 2, and in models that these wrote.
+
+    Keras 3 does not know the name, so that it refuses such a model instead of reading it as its own `hard_sigmoid`.
+
+    >>> from minikeras import activations
+    >>> activations.keras2_hard_sigmoid([-3.0, 1.0])
+    <Tensor shape=(2,) dtype=float32>
+    array([0. , 0.7], dtype=float32)
+    """
+    y = k.activate(as_float(x), "keras2_hard_sigmoid")
+    return y, lambda g, needs: (k.activate_grad(g, y, "keras2_hard_sigmoid"),)
+
+
 @differentiable(shape=shapes.same, keras="keras.src.ops.numpy.Exp")
 def exponential(x: Any) -> Any:
     """`exp(x)`.
@@ -148,7 +164,7 @@ ALL: dict[str, Callable[..., Any]] = {
     for function in (
         *(relu, linear, sigmoid, tanh, softmax, elu, selu, softplus, softsign, exponential, gelu, silu, mish),
         *(leaky_relu, relu6, celu, glu, hard_sigmoid, hard_silu, hard_tanh, hard_shrink, soft_shrink, tanh_shrink),
-        *(log_sigmoid, log_softmax, squareplus, threshold, sparse_plus, sparse_sigmoid, sparsemax),
+        *(log_sigmoid, log_softmax, squareplus, threshold, sparse_plus, sparse_sigmoid, sparsemax, keras2_hard_sigmoid),
     )
 }
 ALL.update(swish=silu, hard_swish=hard_silu)

@@ -20,7 +20,7 @@ from minikeras.layers.calling import Calling
 from minikeras.layers.context import context, naming, within
 from minikeras.layers.operation import Operation, Told
 from minikeras.layers.spec import as_shape
-from minikeras.registry import deserialize_keras_object, is_builtin, is_description, serialize_value, spend_weights
+from minikeras.registry import deserialize_keras_object, is_builtin, is_description, serialize_value
 from minikeras.tracebacks import end_at_users_line, user_facing
 
 
@@ -64,6 +64,12 @@ def _switch(layer: Any, name: str, value: Any) -> bool:
 
 
 _NO_SETTING = Told(lambda layer: None)
+
+
+def _needs_arguments(method: Callable) -> bool:
+    """Whether a method cannot be called without arguments."""
+    _, *others = inspect.signature(method).parameters.values()
+    return any(one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in others)
 
 
 def _describes(value: Any) -> bool:
@@ -263,7 +269,6 @@ class Layer(Calling):
             raise ValueError(
                 f"add_weight of {self.name!r} takes a shape of whole numbers such as (3, 4), got {shape!r}."
             ) from None
-        spend_weights(shape)
         dtype = standardize_dtype(dtype or self.variable_dtype)
         if initializer is None:
             initializer = "glorot_uniform" if "float" in dtype else "zeros"
@@ -342,7 +347,7 @@ class Layer(Calling):
     def get_build_config(self) -> dict[str, Any] | None:
         """What `build` was called with."""
         shapes = self._build_shapes
-        if not shapes:
+        if shapes is None:
             return None
         if len(shapes) == 1:
             return {"input_shape": next(iter(shapes.values()))}
@@ -352,10 +357,15 @@ class Layer(Calling):
         """Build as `get_build_config` says."""
         if self.built or not config:
             return
-        if config.get("shapes_dict"):
-            self.build(**{name: as_shape(shape) for name, shape in config["shapes_dict"].items()})
+        if isinstance(config.get("shapes_dict"), Mapping):  # empty where build() was called without a shape
+            shapes = {name: as_shape(shape) for name, shape in config["shapes_dict"].items()}
+            if not shapes and _needs_arguments(type(self).build):
+                return  # the first call builds it
+            self.build(**shapes)
         elif config.get("input_shape") is not None:
             self.build(as_shape(config["input_shape"]))
+        else:
+            return
         self._after_build()
 
     def save_own_variables(self, store: Any) -> None:

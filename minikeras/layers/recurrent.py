@@ -38,7 +38,7 @@ from minikeras.layers.older_paths import find_all_layers
 from minikeras.layers.spec import InputSpec
 from minikeras.layers.wrapper import Wrapper
 from minikeras.ops import nn
-from minikeras.registry import custom_object_scope, is_builtin
+from minikeras.registry import custom_object_scope, is_builtin, object_sharing
 from minikeras.seeds import SeedGenerator
 from minikeras.utils.checks import flag
 
@@ -943,7 +943,8 @@ def _copy(layer: Any, direction: str, go_backwards: bool) -> Any:
     """A new layer of the same description, for one direction."""
     name = f"{direction}_{layer.name.removeprefix(f'{direction}_')}"
     classes = {type(one) for one in layer._contents().layers}
-    with custom_object_scope({cls.__name__: cls for cls in classes if not is_builtin(cls)}):
+    known = {cls.__name__: cls for cls in classes if not is_builtin(cls)}
+    with custom_object_scope(known), object_sharing():  # nothing is shared with what is being restored around it
         return type(layer).from_config({**layer.get_config(), "name": name, "go_backwards": go_backwards})
 
 

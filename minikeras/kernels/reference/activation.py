@@ -57,6 +57,12 @@ def _hard_sigmoid(xp: Any, x: Any, out: Any) -> None:
     xp.clip(out, 0, 1, out=out)
 
 
+def _keras2_hard_sigmoid(xp: Any, x: Any, out: Any) -> None:
+    xp.multiply(x, 0.2, out=out)
+    xp.add(out, 0.5, out=out)
+    xp.clip(out, 0, 1, out=out)
+
+
 # name: (y = f(x) into out, gradient at x from (gradient at y, y)), each with the array module before its arguments
 _TABLE: dict[str, tuple[Callable[[Any, Any, Any], Any], Callable[[Any, Any, Any], Any]]] = {
     "relu": (lambda xp, x, out: xp.maximum(x, 0, out=out), lambda xp, g, y: g * (y > 0)),
@@ -69,6 +75,7 @@ _TABLE: dict[str, tuple[Callable[[Any, Any, Any], Any], Callable[[Any, Any, Any]
     "softsign": (_softsign, lambda xp, g, y: g * xp.square(1 - xp.abs(y))),
     "leaky_relu": (_leaky_relu, lambda xp, g, y: g * xp.where(y > 0, xp.ones_like(y), xp.full_like(y, LEAKY_SLOPE))),
     "hard_sigmoid": (_hard_sigmoid, lambda xp, g, y: g * (((y > 0) & (y < 1)) * y.dtype.type(1 / 6))),
+    "keras2_hard_sigmoid": (_keras2_hard_sigmoid, lambda xp, g, y: g * (((y > 0) & (y < 1)) * y.dtype.type(0.2))),
     "relu6": (lambda xp, x, out: xp.clip(x, 0, 6, out=out), lambda xp, g, y: g * ((y > 0) & (y < 6))),
 }
 

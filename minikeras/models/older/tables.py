@@ -1,0 +1,36 @@
+"""What older Keras called things, from `older.txt`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import minikeras
+
+
+def _sections() -> list[dict[str, str]]:
+    """The lines of each section by what stands before the colon."""
+    text = (Path(str(minikeras.__file__)).parent / "older.txt").read_text("utf-8")
+    found = [re.findall(r"^(\w+): *(.*)$", section, re.MULTILINE) for section in text.split("\n[")[1:]]
+    return [dict(lines) for lines in found]
+
+
+_classes, GONE, _arguments, SAY_NOTHING, _at_rest, _first, MERGES, _operations, _defaults, _plain, _moving = _sections()
+
+NEW_CLASSES: dict[str, str] = {old: new for new, names in _classes.items() for old in names.split()}
+NEW_ARGUMENTS: dict[str, list[str]] = {old: names.split() for old, names in _arguments.items()}
+AT_REST: dict[str, Any] = {name: json.loads(value) for name, value in _at_rest.items()}
+FIRST_INITIALIZERS: dict[str, dict[str, Any]] = {name: json.loads(value) for name, value in _first.items()}
+DATA_FORMATS = {"th": "channels_first", "tf": "channels_last", "default": None}
+
+# by the name of a function or node of TensorFlow: our operation, and our parameters by the names of TensorFlow's
+SYMBOLS: dict[str, tuple[str, dict[str, str]]] = {}
+for _ours, _line in _operations.items():
+    _names, _, _parameters = _line.partition(" | ")
+    _pairs = [one.partition("=") for one in _parameters.split()]
+    SYMBOLS |= dict.fromkeys(_names.split(), (_ours, {theirs: own or theirs for theirs, _, own in _pairs}))
+DEFAULTS: dict[str, dict[str, Any]] = {name: json.loads(value) for name, value in _defaults.items()}
+PLAIN_PARAMETERS: dict[str, list[Any]] = {name: json.loads(value) for name, value in _plain.items()}
+MOVES_AXES = set(_moving["moving"].split())

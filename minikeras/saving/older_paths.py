@@ -1,0 +1,152 @@
+"""Where `.keras` files of Keras 2.12 to 2.15 keep a model's variables, as the paths of today.
+
+Their groups are called `_layer_checkpoint_dependencies` where Keras 3 says `layers`, with gaps in the numbers; the
+whole path is one name with backslashes where the file was written on Windows; and some attributes were private.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from minikeras.saving.hdf5_reader import Store, WeightsReader
+
+_DEPENDENCIES = "_layer_checkpoint_dependencies"
+_DEEPEST = 100  # groups within each other
+_NUMBER = re.compile(r"_(\d+)$")
+
+
+def find_stores(reader: Any, objects: list[tuple[str, Any]], label: str) -> list[tuple[Any, Any]]:
+    """Each object with what the file has for it, where today's paths or those of older files lead to.
+
+    Args:
+        reader: the weights file.
+        objects: paths as of today and what belongs there.
+        label: what messages call the file.
+
+    Raises:
+        ValueError: where an older file leaves open which of its groups is meant.
+    """
+    stores = {path: reader.store(path) for path, _ in objects}
+    missing = [path for path, thing in objects if not len(stores[path]) and _own(thing)]
+    if missing and isinstance(reader, WeightsReader):
+        older = _Older(reader, label)
+        older.check([path for path, _ in objects])
+        stores |= {path: Store(reader, older.group(path)) for path in missing}
+    return [(thing, _with_rate(thing, stores[path])) for path, thing in objects]
+
+
+def _own(thing: Any) -> list[Any]:
+    """The variables of a layer itself."""
+    return thing._contents().own if hasattr(thing, "_contents") else []
+
+
+def _class_of(name: str) -> tuple[str, int]:
+    """What a numbered name of a group says: the class, however its parts are set apart, and the number."""
+    number = _NUMBER.search(name)
+    return _NUMBER.sub("", name).replace("_", ""), int(number[1]) if number else 0
+
+
+def _collect(reader: WeightsReader, group: Any, path: tuple[str, ...], found: dict[Any, Any], seen: set[int]) -> None:
+    """Enter every group of variables by the parts of its path, and go into no group twice."""
+    import h5py
+
+    place = h5py.h5o.get_info(group.id).addr
+    if place in seen or len(path) > _DEEPEST:
+        return
+    seen.add(place)
+    for name in group:
+        if group.get(name, getclass=True) is h5py.Group:
+            inner = reader.member(group, name, h5py.Group)
+            if name == "vars":
+                found[path] = inner
+            else:
+                _collect(reader, inner, (*path, *re.split(r"[\\/]", name)), found, seen)
+
+
+class _Older:
+    """The groups of a file by the paths that they would have today."""
+
+    def __init__(self, reader: WeightsReader, label: str):
+        found: dict[tuple[str, ...], Any] = {}
+        _collect(reader, reader.root, (), found, set())
+        self._label = label
+        self._counts: dict[tuple[str, ...], dict[str, int]] = {}
+        self._groups: dict[tuple[str, ...], Any] = {}
+        renamed = self._renumbered(set(found))
+        for path, group in found.items():
+            self._groups[_modern(path, renamed)] = group
+
+    def _renumbered(self, paths: set[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+        """New names for the parts of paths that are called otherwise today."""
+        within: dict[tuple[str, ...], set[str]] = defaultdict(set)
+        for path in paths:
+            for i, part in enumerate(path[:-1]):
+                if part in (_DEPENDENCIES, "layers"):
+                    within[path[: i + 1]].add(path[i + 1])
+        renamed: dict[tuple[str, ...], str] = {}
+        counted: dict[tuple[str, ...], dict[str, int]] = {}
+        for container, names in within.items():
+            counts: dict[str, int] = defaultdict(int)
+            counted[container] = counts
+            for name in sorted(names, key=_class_of):
+                kind = _class_of(name)[0]
+                if container[-1] == _DEPENDENCIES:
+                    renamed[(*container, name)] = f"{kind}_{counts[kind]}" if counts[kind] else kind
+                counts[kind] += 1
+            if container[-1] == _DEPENDENCIES:
+                renamed[container] = "layers"
+        self._counts = {_modern(path, renamed): counts for path, counts in counted.items()}
+        return renamed
+
+    def check(self, paths: list[str]) -> None:
+        """Refuse numbers that may mean several layers.
+
+        Raises:
+            ValueError: where the file has another number of layers of a class than the model.
+        """
+        ours: dict[tuple[str, ...], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for path in paths:
+            parts = path.split("/")
+            for i, part in enumerate(parts[:-1]):
+                if part == "layers":
+                    container = tuple(map(_plain, parts[: i + 1]))
+                    ours[container][_class_of(parts[i + 1])[0]].add(parts[i + 1])
+        for container, kinds in ours.items():
+            theirs = self._counts.get(container, {})
+            for kind, names in kinds.items():
+                if theirs and theirs.get(kind, 0) != len(names):
+                    raise ValueError(
+                        f"{self._label!r} has {theirs.get(kind, 0)} layers of the kind {kind!r} and the model "
+                        f"{len(names)}, so that it is open which is which; build the model as it was saved."
+                    )
+
+    def group(self, path: str) -> Any:
+        """The variables of today's path, None where the file has none."""
+        return self._groups.get(tuple(map(_plain, path.split("/"))))
+
+
+def _modern(path: tuple[str, ...], renamed: dict[tuple[str, ...], str]) -> tuple[str, ...]:
+    """A path with today's names and numbers, in the form in which paths are compared."""
+    return tuple(_plain(renamed.get(path[: i + 1], part)) for i, part in enumerate(path))
+
+
+def _plain(part: str) -> str:
+    """A part of a path whatever way its words are set apart, and whether it was private."""
+    kind, number = _class_of(part)
+    return f"{kind}_{number}" if number else kind
+
+
+def _with_rate(thing: Any, store: Any) -> Any:
+    """What a file has for an optimizer; Keras 2 did not write the learning rate, which stays what it is then."""
+    variables = getattr(thing, "variables", None)
+    if not hasattr(thing, "learning_rate") or not variables or len(store) != len(variables) - 1 or len(store) < 2:
+        return store
+    shapes = [tuple(one.shape) for one in variables]
+    if shapes[1] != () or [store.shape(str(i)) for i in range(1, len(store))] != shapes[2:]:
+        return store
+    later = {str(i + 1): store[str(i)] for i in range(1, len(store))}
+    return {"0": store["0"], "1": np.asarray(variables[1].numpy()), **later}
