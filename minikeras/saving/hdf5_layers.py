@@ -272,7 +272,7 @@ def read_layers(
         counts = f"it has {len(names)} layers with weights, the model {len(layers)}"
         raise ValueError(f"{reader.label!r} does not fit the model: {counts}.")
     named = [(known[name], name) for name in names if name in known]
-    if by_name and not named:
+    if by_name and layers and not named:
         warnings.warn(f"{reader.label!r} has no layer of a name that the model has; none was loaded.", stacklevel=3)
     ready: list[tuple[Any, np.ndarray]] = []
     for layer, name in named if by_name else zip(layers, names, strict=True):

@@ -169,6 +169,13 @@ def test_training_goes_on(name, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_model_without_weights(tmp_path, recwarn):
+    inputs = minikeras.Input((3,))
+    path = save_model(minikeras.Model(inputs, minikeras.ops.relu(inputs) * 2.0), tmp_path / "m.h5")
+    np.testing.assert_array_equal(read_file(path)(np.eye(3) - 0.5).numpy(), np.eye(3))
+    assert not recwarn
+
+
 def test_strings_are_written_in_full(tmp_path):
     path = save_model(trained(loss=["mse", "KLD"], metrics=[["mae"], ["acc", "accuracy"]]), tmp_path / "m.h5")
     with h5py.File(path) as root:
