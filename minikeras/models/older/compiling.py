@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -34,9 +35,9 @@ def modern_compile_config(
         ValueError: for what is no dict.
 
     >>> from minikeras.models.older_config import modern_compile_config
-    >>> adam = {"class_name": "Adam", "config": {"lr": 0.5, "decay": 0.0}}
-    >>> modern_compile_config({"optimizer_config": adam, "loss": "mse", "metrics": None}, "2.2.4")["optimizer"]["config"]
-    {'learning_rate': 0.5, 'decay': 0.0}
+    >>> old = {"optimizer_config": {"class_name": "Adam", "config": {"lr": 0.5}}, "loss": "mse", "metrics": None}
+    >>> modern_compile_config(old, "2.2.4")["optimizer"]["config"]
+    {'learning_rate': 0.5}
     """
     if not isinstance(training_config, dict):
         raise ValueError(f"How a model was compiled is described by a dict, got {training_config!r:.80}.")
@@ -48,8 +49,9 @@ def modern_compile_config(
         found["optimizer"] = _optimizer(optimizer, team, [] if report is None else report)
     for name in ("loss", "metrics", "weighted_metrics"):
         if name in given:
-            module = "keras.losses" if name == "loss" else "keras.metrics"
-            value = _each(given[name], lambda one, module=module: _measure(module, one))
+            value = _each(
+                given[name], functools.partial(_measure, "keras.losses" if name == "loss" else "keras.metrics")
+            )
             single = name != "loss" and isinstance(value, list) and len(value) == 1 and isinstance(value[0], list)
             found[name] = value[0] if single else value
     found |= {name: given[name] for name in ("loss_weights", "sample_weight_mode") if name in given}
@@ -113,7 +115,7 @@ def _optimizer(value: Any, team: bool, report: list[str]) -> Any:
         return {**_known("keras.optimizers", value, {}), "config": {"inner_optimizer": inner, **kept}}
     if "lr" in config:
         config = {"learning_rate": config.pop("lr"), **config}
-    rate = config.get("learning_rate")
+    rate: Any = config.get("learning_rate")
     if registry.is_description(rate):
         config["learning_rate"] = _known("keras.optimizers.schedules", rate, rate["config"])
     if not config.get("weight_decay"):
