@@ -229,17 +229,29 @@ def test_a_stack_upon_a_merge():
         ("ReLU", {"max_value": {"type": "ndarray", "value": 6.0}}, {"max_value": 6.0}),
         ("Dropout", {"rate": 0.5, "noise_shape": None, "seed": None}, {"rate": 0.5}),
         ("ZeroPadding2D", {"padding": [1, 2, 3, 4]}, {"padding": ((1, 2), (3, 4))}),
-        ("AtrousConvolution2D", {"nb_filter": 2, "nb_row": 3, "nb_col": 3, "atrous_rate": [2, 2]}, {"dilation_rate": (2, 2)}),
+        (
+            "AtrousConvolution2D",
+            {"nb_filter": 2, "nb_row": 3, "nb_col": 3, "atrous_rate": [2, 2]},
+            {"dilation_rate": (2, 2)},
+        ),
         ("Conv2D", {"filters": 2, "kernel_size": 3, "data_format": "channels_last", "groups": 1}, {"groups": 1}),
         ("Conv2DTranspose", {"filters": 2, "kernel_size": 3, "groups": 1}, {"filters": 2}),
         ("Embedding", {"input_dim": 5, "output_dim": 3, "init": "uniform", "input_length": 4}, {"output_dim": 3}),
         ("UpSampling1D", {"length": 3}, {"size": 3}),
-        ("TextVectorization", {"output_mode": "tf-idf", "vocabulary_size": 3, "vocabulary": None}, {"output_mode": "tf_idf"}),
+        (
+            "TextVectorization",
+            {"output_mode": "tf-idf", "vocabulary_size": 3, "vocabulary": None},
+            {"output_mode": "tf_idf"},
+        ),
         ("CategoryEncoding", {"max_tokens": 3, "output_mode": "binary"}, {"num_tokens": 3, "output_mode": "multi_hot"}),
-        ("Bidirectional", {"layer": {"class_name": "LSTM", "config": {"units": 2, "time_major": False}}}, {"merge_mode": "concat"}),
+        (
+            "Bidirectional",
+            {"layer": {"class_name": "LSTM", "config": {"units": 2, "time_major": False}}},
+            {"merge_mode": "concat"},
+        ),
         ("Dense", {"units": 2, "dtype": {"class_name": "Policy", "config": {"name": "mixed_float16"}}}, {"units": 2}),
     ],
-)  # fmt: skip
+)
 def test_settings_of_single_layers(class_name, config, wanted):
     layer = layers.deserialize(
         modern_description({"class_name": class_name, "config": {"name": "x", **config}}, "2.3.0")
@@ -257,12 +269,20 @@ def test_settings_of_single_layers(class_name, config, wanted):
         (entry("ModuleWrapper", "w"), "wraps a layer of another Keras"),
         (entry("Merge", "m", mode="lambda"), "has the mode 'lambda', which is code or unknown"),
         (
-            entry("Deconvolution2D", "d", nb_filter=2, nb_row=3, nb_col=3, subsample=[2, 2], border_mode="same",
-                  output_shape=[None, 15, 16, 2]),
+            entry(
+                "Deconvolution2D",
+                "d",
+                nb_filter=2,
+                nb_row=3,
+                nb_col=3,
+                subsample=[2, 2],
+                border_mode="same",
+                output_shape=[None, 15, 16, 2],
+            ),
             "gives outputs of shape",
         ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_kept_is_refused(described, words):
     with pytest.raises(ValueError, match=words):
         modern_description(described, "2.3.0")
@@ -394,7 +414,11 @@ Y = RNG.uniform(0.1, 2, (3, 4, 6)).astype("float32")
         ("nn.softmax", ["x", 0, 0, {}], lambda: np.exp(X) / np.exp(X).sum(-1, keepdims=True)),
         ("math.argmax", ["x", 0, 0, {}], lambda: X.argmax(0)),
         ("clip_by_value", ["x", 0, 0, {"clip_value_min": 0.5, "clip_value_max": 1}], lambda: X.clip(0.5, 1)),
-        ("compat.v1.pad", ["x", 0, 0, {"paddings": [[0, 0], [1, 0], [0, 2]]}], lambda: np.pad(X, [(0, 0), (1, 0), (0, 2)])),
+        (
+            "compat.v1.pad",
+            ["x", 0, 0, {"paddings": [[0, 0], [1, 0], [0, 2]]}],
+            lambda: np.pad(X, [(0, 0), (1, 0), (0, 2)]),
+        ),
         ("math.l2_normalize", ["x", 0, 0, {"axis": -1}], lambda: X / np.sqrt((X**2).sum(-1, keepdims=True))),
         ("keras.activations.hard_sigmoid", ["x", 0, 0, {}], lambda: old_hard_sigmoid(X)),
         (
@@ -402,9 +426,13 @@ Y = RNG.uniform(0.1, 2, (3, 4, 6)).astype("float32")
             ["x", 0, 0, {"slice_spec": [{"class_name": "__ellipsis__"}, {"start": None, "stop": None, "step": -2}]}],
             lambda: X[..., ::-2],
         ),
-        ("__operators__.getitem", ["x", 0, 0, {"slice_spec": [{"start": 1, "stop": None, "step": None}, 0]}], lambda: X[1:, 0]),
+        (
+            "__operators__.getitem",
+            ["x", 0, 0, {"slice_spec": [{"start": 1, "stop": None, "step": None}, 0]}],
+            lambda: X[1:, 0],
+        ),
     ],
-)  # fmt: skip
+)
 def test_functions_of_tensorflow(function, node, wanted):
     np.testing.assert_allclose(operation(function, node)([X, Y]), wanted(), rtol=1e-5, atol=1e-6)
 
@@ -427,10 +455,14 @@ def test_functions_of_tensorflow_that_are_refused(function, node, words):
     [
         ({"op": "Mul", "input": ["x", "mul/y"]}, {"1": 3.0}, lambda: X * 3),
         ({"op": "Sub", "input": ["sub/x", "x"]}, {"0": 1.0}, lambda: 1 - X),
-        ({"op": "Mean", "attr": {"keep_dims": {"b": True}, "T": {"type": "DT_FLOAT"}}}, {"1": [1]}, lambda: X.mean(1, keepdims=True)),
+        (
+            {"op": "Mean", "attr": {"keep_dims": {"b": True}, "T": {"type": "DT_FLOAT"}}},
+            {"1": [1]},
+            lambda: X.mean(1, keepdims=True),
+        ),
         ({"op": "Cast", "attr": {"DstT": {"type": "DT_INT32"}}}, {}, lambda: X.astype("int32")),
     ],
-)  # fmt: skip
+)
 def test_nodes_of_tensorflow(node_def, constants, wanted):
     settings = {"node_def": {"name": "n", **node_def}, "constants": constants}
     entries = [entrance("x", 4, 6), entry("TensorFlowOpLayer", "op", [[["x", 0, 0, {}]]], **settings)]
