@@ -14,7 +14,7 @@ from minikeras import registry
 from minikeras.declared import fields
 from minikeras.layers.layer import _own_arguments
 from minikeras.models.older import tables
-from minikeras.models.older.compiling import modern_compile_config
+from minikeras.models.older.compiling import arguments_of, modern_compile_config
 from minikeras.models.older.wiring import Wiring
 
 __all__ = ["is_older", "modern_compile_config", "modern_config", "modern_description", "modern_layer"]
@@ -226,7 +226,7 @@ class Translation:
         if config.get("distribution") == "normal":
             config["distribution"] = "truncated_normal"
         names = {
-            old: next((n for n in (old, *tables.NEW_ARGUMENTS.get(old, ())) if n in fields(cls)), None)
+            old: next((n for n in (old, *tables.NEW_ARGUMENTS.get(old, ())) if n in arguments_of(cls)), None)
             for old in config
         }
         return _described(module, name, {new: config[old] for old, new in names.items() if new})

@@ -117,7 +117,7 @@ class _Older:
             theirs, names = self._counts.get(container, {}), ours[container][kind]
             if theirs and theirs.get(kind, 0) != len(names):
                 raise ValueError(
-                    f"{self._label!r} has {theirs.get(kind, 0)} layers of the kind {kind!r} and the model {len(names)}, "
+                    f"{self._label!r} has {theirs.get(kind, 0)} layers of the kind {kind!r}, the model {len(names)}, "
                     "so that it is open which is which; build the model as it was saved."
                 )
 

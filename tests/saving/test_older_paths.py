@@ -110,7 +110,7 @@ def test_another_number_of_layers_is_refused():
     arrays = [np.ones((3, 3)), np.ones(3)]
     groups = {f"_layer_checkpoint_dependencies/dense{end}": arrays for end in ("", "_2", "_4")}
     with pytest.raises(
-        ValueError, match="'old.keras' has 3 layers of the kind 'dense' and the model 2, so that it is open"
+        ValueError, match=r"'old\.keras' has 3 layers of the kind 'dense', the model 2, so that it is open"
     ):
         read_weights(model, written(groups), "old.keras")
     for one, two in zip(before, model.get_weights(), strict=True):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from minikeras import registry
@@ -75,9 +76,13 @@ def _known(module: str, described: dict[str, Any], config: dict[str, Any]) -> di
     if registry.find_custom(name, registered) is not None or cls is None:
         home = described.get("module")
         return {"module": home, "class_name": name, "config": described["config"], "registered_name": registered}
-    own = fields(cls)
-    config = {key: one for key, one in config.items() if key in own} if own else config
+    config = {key: one for key, one in config.items() if key in arguments_of(cls)}
     return {"module": module, "class_name": name, "config": config, "registered_name": None}
+
+
+def arguments_of(cls: type) -> Collection[str]:
+    """The names of a class's arguments."""
+    return fields(cls) or inspect.signature(cls).parameters
 
 
 def _measure(module: str, value: Any) -> Any:
