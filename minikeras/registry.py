@@ -20,12 +20,11 @@ from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
 from minikeras.config import DTypePolicy, standardize_dtype
-from minikeras.lazy import LazyModule
 from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import shown
 from minikeras.utils.suggest import unknown
 
-older = LazyModule("minikeras.models.older_config")  # the room below, for what tells no module
+older: Any = None  # what reads the descriptions of Keras 2, once there are layers
 _classes: dict[tuple[str, str], type] = {}
 _homes: dict[tuple[str, str], str] = {}  # "module:name" of classes that are loaded when they are first needed
 _at_home: dict[str, str] = {}  # their public modules
@@ -419,7 +418,7 @@ def deserialize_keras_object(
 
 
 def _restore(description: dict[str, Any]) -> Any:
-    if "module" not in description:  # as Keras 2 describes
+    if "module" not in description and older is not None:  # as Keras 2 describes
         description = older.modern_layer(description)
     class_name, inner, module = description["class_name"], description["config"], description.get("module")
     if not isinstance(class_name, str) or not isinstance(module, (str, type(None))):

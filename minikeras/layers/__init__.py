@@ -2,7 +2,7 @@
 
 from minikeras import registry
 from minikeras.layers.older_paths import FILES, open_older_paths
-from minikeras.lazy import homes, public_names
+from minikeras.lazy import LazyModule, homes, public_names
 
 _NO_LAYERS = {"Input", "InputSpec", "Layer"}
 _OLD = {"RandomHeight": "image", "RandomWidth": "image", "ThresholdedReLU": "activation"}
@@ -22,3 +22,4 @@ for _file, _names in _OF_APPLICATIONS.items():
 registry.builtin_later("keras.layers", {"GroupQueryAttention": f"{__name__}.attention:GroupedQueryAttention"})
 __getattr__, __dir__ = public_names(__name__, {file: f"{__name__}.{file}" for file in FILES}, hidden=" ".join(FILES))
 open_older_paths(__name__)
+registry.older = LazyModule("minikeras.models.older_config")  # the room below, for descriptions without a module

@@ -14,7 +14,7 @@ from minikeras import registry
 from minikeras.declared import fields
 from minikeras.layers.layer import _own_arguments
 from minikeras.models.older import tables
-from minikeras.models.older.compiling import modern_compile_config
+from minikeras.models.older.compiling import arguments_of, modern_compile_config
 from minikeras.models.older.wiring import Wiring
 
 __all__ = ["is_older", "modern_compile_config", "modern_config", "modern_description", "modern_layer"]
@@ -40,7 +40,8 @@ def modern_description(description: Any, version: str | None = None, report: lis
         ValueError: for a setting that cannot be kept, and for layers that there are no more.
 
     >>> from minikeras.models.older_config import modern_description
-    >>> old = {"class_name": "Sequential", "config": [{"class_name": "Dense", "config": {"output_dim": 2, "bias": True}}]}
+    >>> dense = {"class_name": "Dense", "config": {"output_dim": 2, "bias": True}}
+    >>> old = {"class_name": "Sequential", "config": [dense]}
     >>> modern_description(old)["config"]["layers"][0]["config"]
     {'units': 2, 'use_bias': True}
     """
@@ -138,7 +139,9 @@ class Translation:
         if class_name == "Merge":
             return self._merge(entry, config)
         name = tables.NEW_CLASSES.get(plain, plain)
-        cls = registry.builtin_class("keras.layers", name)
+        homes = ("keras.layers", "keras._legacy.layers")
+        home = next((one for one in homes if registry.builtin_class(one, name) is not None), "")
+        cls = registry.builtin_class(home, name)
         if cls is None or not isinstance(config, dict):
             return self._others(entry, plain, registered)
         if name != class_name:
@@ -148,7 +151,7 @@ class Translation:
                 "Code in a file is not run; the function is passed in custom_objects by the layer's name", _name(entry)
             )
             return _described("keras.layers", name, {**config, "dtype": _type_name(config.get("dtype"))})
-        return _described("keras.layers", name, self._arguments(cls, name, dict(config), entry))
+        return _described(home, name, self._arguments(cls, name, dict(config), entry))
 
     def _others(self, entry: dict[str, Any], class_name: str, registered: Any) -> dict[str, Any]:
         """A user's class: its configuration is its own, apart from Keras's objects in it."""
@@ -223,7 +226,7 @@ class Translation:
         if config.get("distribution") == "normal":
             config["distribution"] = "truncated_normal"
         names = {
-            old: next((n for n in (old, *tables.NEW_ARGUMENTS.get(old, ())) if n in fields(cls)), None)
+            old: next((n for n in (old, *tables.NEW_ARGUMENTS.get(old, ())) if n in arguments_of(cls)), None)
             for old in config
         }
         return _described(module, name, {new: config[old] for old, new in names.items() if new})
@@ -246,12 +249,13 @@ class Translation:
         return {**config, **Wiring(config, self.layer, self.note).modern()}
 
     def _sequential(self, entry: dict[str, Any]) -> dict[str, Any]:
-        config = entry["config"]
+        config: Any = entry["config"]
         if isinstance(config, list):
             self.note("The configuration is a list of layers, as Keras wrote it up to 2.2.2", "Sequential")
             config = {"layers": config}
         layers = config["layers"] or []
-        first = layers[0] if layers and registry.is_description(layers[0]) else {"class_name": "", "config": {}}
+        first: dict[str, Any] = {"class_name": "", "config": {}}
+        first = layers[0] if layers and registry.is_description(layers[0]) else first
         if first["class_name"] == "Merge" and first["config"].get("layers"):
             return self._model("keras.src.models.functional", "Functional", entry, self._merged(config))
         modern = [self.layer(one) for one in layers]
@@ -394,9 +398,8 @@ def _padded(translation: Translation, config: dict[str, Any], name: str) -> None
 
 def _modes(translation: Translation, config: dict[str, Any], name: str) -> None:
     """Older names of the ways to put out categories."""
-    config["output_mode"] = {"binary": "multi_hot", "tf-idf": "tf_idf"}.get(
-        config.get("output_mode"), config.get("output_mode")
-    )
+    mode = str(config.get("output_mode"))
+    config["output_mode"] = {"binary": "multi_hot", "tf-idf": "tf_idf"}.get(mode, config.get("output_mode"))
 
 
 def _words(translation: Translation, config: dict[str, Any], name: str) -> None:

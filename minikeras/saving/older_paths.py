@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def find_stores(reader: Any, objects: list[tuple[str, Any]], label: str) -> list
     missing = [path for path, thing in objects if not len(stores[path]) and _own(thing)]
     if missing and isinstance(reader, WeightsReader):
         older = _Older(reader, label)
-        older.check([path for path, _ in objects])
+        older.check([path for path, _ in objects], [path for path, thing in objects if _own(thing)])
         stores |= {path: Store(reader, older.group(path)) for path in missing}
     return [(thing, _with_rate(thing, stores[path])) for path, thing in objects]
 
@@ -102,31 +103,35 @@ class _Older:
         self._counts = {_modern(path, renamed): counts for path, counts in counted.items()}
         return renamed
 
-    def check(self, paths: list[str]) -> None:
-        """Refuse numbers that may mean several layers.
+    def check(self, paths: list[str], weighty: list[str]) -> None:
+        """Refuse numbers that may mean several layers, of the kinds that have variables.
 
         Raises:
             ValueError: where the file has another number of layers of a class than the model.
         """
         ours: dict[tuple[str, ...], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
         for path in paths:
-            parts = path.split("/")
-            for i, part in enumerate(parts[:-1]):
-                if part == "layers":
-                    container = tuple(map(_plain, parts[: i + 1]))
-                    ours[container][_class_of(parts[i + 1])[0]].add(parts[i + 1])
-        for container, kinds in ours.items():
-            theirs = self._counts.get(container, {})
-            for kind, names in kinds.items():
-                if theirs and theirs.get(kind, 0) != len(names):
-                    raise ValueError(
-                        f"{self._label!r} has {theirs.get(kind, 0)} layers of the kind {kind!r} and the model "
-                        f"{len(names)}, so that it is open which is which; build the model as it was saved."
-                    )
+            for container, name in _members(path):
+                ours[container][_class_of(name)[0]].add(name)
+        for container, kind in {(one, _class_of(name)[0]) for path in weighty for one, name in _members(path)}:
+            theirs, names = self._counts.get(container, {}), ours[container][kind]
+            if theirs and theirs.get(kind, 0) != len(names):
+                raise ValueError(
+                    f"{self._label!r} has {theirs.get(kind, 0)} layers of the kind {kind!r}, the model {len(names)}, "
+                    "so that it is open which is which; build the model as it was saved."
+                )
 
     def group(self, path: str) -> Any:
         """The variables of today's path, None where the file has none."""
         return self._groups.get(tuple(map(_plain, path.split("/"))))
+
+
+def _members(path: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The containers of layers on the way of today's path, and which of their layers it goes to."""
+    parts = path.split("/")
+    for i, part in enumerate(parts[:-1]):
+        if part == "layers":
+            yield tuple(map(_plain, parts[: i + 1])), parts[i + 1]
 
 
 def _modern(path: tuple[str, ...], renamed: dict[tuple[str, ...], str]) -> tuple[str, ...]:

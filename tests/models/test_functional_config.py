@@ -214,7 +214,7 @@ WRONG = {
     "layers that are none": lambda c: c["config"].update(layers="Dense"),
     "a layer that is none": lambda c: c["config"]["layers"].append("Dense"),
     "a layer that is an optimizer": lambda c: dense(c).update(module="keras.optimizers", class_name="Adam", config={}),
-    "calls in the way of Keras 2": lambda c: dense(c).update(inbound_nodes=[[["x", 0, 0, {}]]]),
+    "calls in no way": lambda c: dense(c).update(inbound_nodes=[["x", 0, 0, {}, 3]]),
     "ends that are none": lambda c: c["config"].update(output_layers=3),
     "an end that is unknown": lambda c: c["config"].update(output_layers=["y", 0, 0]),
     "function with unknown settings": lambda c: c["config"]["layers"][2]["config"].update(out=1),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from minikeras import registry
@@ -34,9 +36,9 @@ def modern_compile_config(
         ValueError: for what is no dict.
 
     >>> from minikeras.models.older_config import modern_compile_config
-    >>> adam = {"class_name": "Adam", "config": {"lr": 0.5, "decay": 0.0}}
-    >>> modern_compile_config({"optimizer_config": adam, "loss": "mse", "metrics": None}, "2.2.4")["optimizer"]["config"]
-    {'learning_rate': 0.5, 'decay': 0.0}
+    >>> old = {"optimizer_config": {"class_name": "Adam", "config": {"lr": 0.5}}, "loss": "mse", "metrics": None}
+    >>> modern_compile_config(old, "2.2.4")["optimizer"]["config"]
+    {'learning_rate': 0.5}
     """
     if not isinstance(training_config, dict):
         raise ValueError(f"How a model was compiled is described by a dict, got {training_config!r:.80}.")
@@ -48,8 +50,9 @@ def modern_compile_config(
         found["optimizer"] = _optimizer(optimizer, team, [] if report is None else report)
     for name in ("loss", "metrics", "weighted_metrics"):
         if name in given:
-            module = "keras.losses" if name == "loss" else "keras.metrics"
-            value = _each(given[name], lambda one, module=module: _measure(module, one))
+            value = _each(
+                given[name], functools.partial(_measure, "keras.losses" if name == "loss" else "keras.metrics")
+            )
             single = name != "loss" and isinstance(value, list) and len(value) == 1 and isinstance(value[0], list)
             found[name] = value[0] if single else value
     found |= {name: given[name] for name in ("loss_weights", "sample_weight_mode") if name in given}
@@ -73,9 +76,13 @@ def _known(module: str, described: dict[str, Any], config: dict[str, Any]) -> di
     if registry.find_custom(name, registered) is not None or cls is None:
         home = described.get("module")
         return {"module": home, "class_name": name, "config": described["config"], "registered_name": registered}
-    own = fields(cls)
-    config = {key: one for key, one in config.items() if key in own} if own else config
+    config = {key: one for key, one in config.items() if key in arguments_of(cls)}
     return {"module": module, "class_name": name, "config": config, "registered_name": None}
+
+
+def arguments_of(cls: type) -> Collection[str]:
+    """The names of a class's arguments."""
+    return fields(cls) or inspect.signature(cls).parameters
 
 
 def _measure(module: str, value: Any) -> Any:
@@ -113,7 +120,7 @@ def _optimizer(value: Any, team: bool, report: list[str]) -> Any:
         return {**_known("keras.optimizers", value, {}), "config": {"inner_optimizer": inner, **kept}}
     if "lr" in config:
         config = {"learning_rate": config.pop("lr"), **config}
-    rate = config.get("learning_rate")
+    rate: Any = config.get("learning_rate")
     if registry.is_description(rate):
         config["learning_rate"] = _known("keras.optimizers.schedules", rate, rate["config"])
     if not config.get("weight_decay"):

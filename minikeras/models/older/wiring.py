@@ -39,6 +39,7 @@ class Wiring:
                 problem = f"A layer in a model needs class_name, config, name and inbound_nodes, got {entry!r:.80}"
                 raise ValueError(f"{problem}.")
             self._entries[name] = entry
+        self._moved: dict[str, bool] = {}  # what `_keeps_batch` found
         self._first: dict[str, int] = {}  # the number of a layer's first call; that of a model in it counts from 1
         for name, call, *_ in self._uses([[one["inbound_nodes"] for one in config["layers"]], self._ends]):
             self._first[name] = min(call, self._first.get(name, call))
@@ -128,18 +129,24 @@ class Wiring:
 
     def _keeps_batch(self, name: str) -> bool:
         """Whether the first axis of what a layer or function gives is that of the model's inputs."""
-        symbol, sources = self._symbol(name), list(self._uses(self._entries[name]["inbound_nodes"], False))
-        if symbol is not None:
-            ours, _ = tables.SYMBOLS.get(symbol, ("", {}))
-            others = next((one[3] for one in sources if len(one) == 4), {})
-            if not ours or (ours in tables.MOVES_AXES and not self._leaves_first_axis(ours, others)):
-                return False
-        return all(self._keeps_batch(one[0]) for one in sources)
+        waiting, seen = [name], set()
+        while waiting and name not in self._moved:
+            one = waiting.pop()
+            if one not in seen:
+                seen.add(one)
+                sources = list(self._uses(self._entries[one]["inbound_nodes"], False))
+                others: dict[str, Any] = next((one[3] for one in sources if len(one) == 4), {})
+                symbol = self._symbol(one)
+                ours = tables.SYMBOLS.get(symbol, ("", {}))[0] if symbol is not None else "layer"
+                if not ours or (ours in tables.MOVES_AXES and not self._leaves_first_axis(ours, others)):
+                    self._moved[name] = False
+                waiting += [source[0] for source in sources]
+        return self._moved.setdefault(name, True)
 
     def _leaves_first_axis(self, ours: str, others: dict[str, Any]) -> bool:
         """Whether an operation that may move axes leaves the first where it is."""
         named = {"transpose": "perm", "get_item": "slice_spec", "reshape": "shape"}.get(ours, "axis")
-        value = others.get(named)
+        value: Any = others.get(named)
         first = value[0] if isinstance(value, list) and value else value
         if named == "axis":
             return all(type(one) is int and one > 0 for one in (value if isinstance(value, list) else [value]))
