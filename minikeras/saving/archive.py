@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from minikeras.utils.bounded import DAMAGE, Zip
+from minikeras.utils.bounded import DAMAGE, Zip, reason
 
 CONFIG, WEIGHTS, ASSETS = "config.json", "model.weights.h5", "assets/"
 
@@ -28,5 +28,4 @@ def read_members(path: Any, limit: int | None = None) -> tuple[bytes, io.BytesIO
     except KeyError as error:
         raise ValueError(f"{str(path)!r} is not a model file: {error.args[0]}.") from error
     except DAMAGE as error:
-        why = str(error).rstrip(".")
-        raise ValueError(f"{str(path)!r} is damaged or not a .keras file: {why}.") from error
+        raise ValueError(f"{str(path)!r} is damaged or not a .keras file: {reason(error)}.") from error
