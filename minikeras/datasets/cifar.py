@@ -11,7 +11,7 @@ import numpy as np
 
 from minikeras import config
 from minikeras.datasets import files, pickles
-from minikeras.utils.bounded import DAMAGE, Allowance, members, open_tar, size_of
+from minikeras.utils.bounded import DAMAGE, Allowance, members, open_tar, reason, size_of
 
 _SIZE = 3 * 32 * 32  # bytes of a picture
 
@@ -61,7 +61,9 @@ def _read_archive(path: Path, folder: str, names: tuple[str, ...]) -> dict[str, 
         if missing:
             raise ValueError(f"it lacks {', '.join(missing)}")
     except DAMAGE as error:
-        raise ValueError(f"{path} is damaged or is not the right archive ({error}); replace or remove it.") from error
+        raise ValueError(
+            f"{path} is damaged or is not the right archive ({reason(error)}); replace or remove it."
+        ) from error
     return {name: _batch(path / folder / name, batches[name]) for name in names}
 
 

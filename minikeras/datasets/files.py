@@ -21,7 +21,7 @@ import numpy as np
 
 from minikeras import config
 from minikeras.datasets import pickles
-from minikeras.utils.bounded import DAMAGE, Zip
+from minikeras.utils.bounded import DAMAGE, Zip, reason
 
 STORE = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"  # where Keras keeps its datasets
 TIMEOUT = 30.0  # seconds without an answer after which a download is given up
@@ -99,7 +99,9 @@ def _read_members(path: Path, names: tuple[str, ...], read: Callable[[Zip, str],
                 raise ValueError(f"it lacks {', '.join(missing)}")
             return [read(archive, f"{name}.npy") for name in names]
     except DAMAGE as error:
-        raise ValueError(f"{path} is damaged or is not the right .npz file ({error}); replace or remove it.") from error
+        raise ValueError(
+            f"{path} is damaged or is not the right .npz file ({reason(error)}); replace or remove it."
+        ) from error
 
 
 def _read_member(archive: Zip, name: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.utils.bounded import DAMAGE, Allowance, Stream, size_of
+from minikeras.utils.bounded import DAMAGE, Allowance, Stream, reason, size_of
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
@@ -42,7 +42,7 @@ def read_idx(path: Path) -> Any:
             raise ValueError(f"its header announces {size} values of shape {shape}, it holds another number")
         return values.reshape(shape).copy()  # a copy can be written to
     except DAMAGE as error:
-        raise ValueError(f"{path} is damaged or is not an IDX file ({error}); replace or remove it.") from error
+        raise ValueError(f"{path} is damaged or is not an IDX file ({reason(error)}); replace or remove it.") from error
 
 
 def checked(title: str, place: Path, arrays: list[Any]) -> tuple[tuple[Any, Any], tuple[Any, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from minikeras.utils.bounded import DAMAGE, FREE, RATIO, Zip, size_of
+from minikeras.utils.bounded import DAMAGE, FREE, RATIO, Zip, reason, size_of
 
 
 def read_members(path: Any, wanted: Callable[[str], bool], limit: int | None = None) -> dict[str, bytes]:
@@ -23,8 +23,7 @@ def read_members(path: Any, wanted: Callable[[str], bool], limit: int | None = N
         with Zip(path, limit) as archive:
             return {name: archive.contents(name) for name in archive.namelist() if wanted(name)}
     except DAMAGE as error:
-        why = str(error).rstrip(".")
-        raise ValueError(f"{str(path)!r} is damaged or not a .keras file: {why}.") from error
+        raise ValueError(f"{str(path)!r} is damaged or not a .keras file: {reason(error)}.") from error
 
 
 def allowed(file: Any, limit: int | None) -> int | None:

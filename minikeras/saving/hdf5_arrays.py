@@ -49,7 +49,8 @@ class _Patient:
     """A file that remembers what the disk refused, and goes on as if nothing had happened."""
 
     def __init__(self, disk: Any):
-        self._disk, self.error = disk, None
+        self._disk = disk
+        self.error: OSError | None = None
 
     def write(self, content: Any) -> int:
         rest = memoryview(content)

@@ -14,11 +14,12 @@ import numpy as np
 
 from minikeras.config import standardize_dtype
 from minikeras.saving.hdf5_arrays import SUM, checksum
-from minikeras.utils.bounded import Allowance, size_of
+from minikeras.utils.bounded import Allowance, reason, size_of
 
 _DEEPEST = 200  # groups within groups; the deepest of honest models have some dozens
 _GZIP, _SHUFFLE, _FLETCHER32, _LZF = 1, 2, 3, 32000  # the filters of chunks that are known here
 _LZF_LENGTH = 2  # where LZF is told how many bytes come out
+_LINK = object()  # stands for a link to another place or file
 _TRAILER = 4  # bytes that a checksum adds to a chunk
 
 
@@ -60,7 +61,7 @@ class WeightsReader:
         except (FileNotFoundError, PermissionError, BlockingIOError, MemoryError):  # not of its content
             raise
         except Exception as error:
-            raise self._damaged(" ".join(f"{error}".split())[:200] or type(error).__name__) from error
+            raise self._damaged(reason(error)) from error
 
     def _damaged(self, why: str) -> ValueError:
         return ValueError(f"{self.label!r} is damaged: {why}.")
@@ -95,17 +96,13 @@ class WeightsReader:
     def words(self, group: Any, name: str) -> list[str]:
         """The strings in an attribute, which may be cut into `name0`, `name1`, ...; none where there is none."""
         whole = self.attribute(group, name)
-        cut = (self.attribute(group, f"{name}{i}") for i in itertools.count())
+        cut = iter(self.attribute(group, f"{name}{i}") for i in itertools.count())
         parts = [whole] if whole is not None else itertools.takewhile(lambda part: part is not None, cut)
-        words = [
-            one.decode("utf-8", "replace") if isinstance(one, bytes) else one
-            for part in parts
-            for one in np.ravel(part)
-        ]
+        found = [one for part in parts for one in np.ravel(part)]
+        words = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in found]
         if not all(isinstance(word, str) for word in words):
-            raise ValueError(
-                f"{self.label!r} should have words as {name!r} of {group.name!r}, got {reprlib.repr(words)}."
-            )
+            wrong = f"{name!r} of {group.name!r}, got {reprlib.repr(words)}"
+            raise ValueError(f"{self.label!r} should have words as {wrong}.")
         return words
 
     def attribute(self, holder: Any, name: str) -> Any:
@@ -149,16 +146,24 @@ class WeightsReader:
         Raises:
             ValueError: where it is a link to another place or file, or not of that kind.
         """
-        if name in ("", ".") or not self.ask(group.id.links.exists, name.encode("utf-8", "surrogateescape")):
-            return None
-        path = _path(group, name)
-        if not isinstance(self.ask(group.get, name, getlink=True), self._h5py.HardLink):
-            raise ValueError(f"{self.label!r} holds a link at {path!r}, which is not followed.")
-        found = self.ask(group.__getitem__, name)
-        if not isinstance(found, kind):
-            got = type(found).__name__
+        found = None if name in ("", ".") else self.ask(self._open, group, name)
+        if found is not None and not isinstance(found, kind):
+            path, got = _path(group, name), type(found).__name__
+            if found is _LINK:
+                raise ValueError(f"{self.label!r} holds a link at {path!r}, which is not followed.")
             raise ValueError(f"{self.label!r} should have a {kind.__name__} at {path!r}, got a {got}.")
         return found
+
+    def _open(self, group: Any, name: str) -> Any:
+        """A member of a group, `_LINK` for a link to another place, None where there is none."""
+        h5py, links, key = self._h5py, group.id.links, name.encode("utf-8", "surrogateescape")
+        if not links.exists(key):
+            return None
+        if links.get_info(key).type != h5py.h5l.TYPE_HARD:
+            return _LINK
+        found = h5py.h5o.open(group.id, key)
+        kinds = {h5py.h5g.GroupID: h5py.Group, h5py.h5d.DatasetID: h5py.Dataset}
+        return kinds.get(type(found), type)(found)
 
     def dataset(self, group: Any, name: str) -> StoredArray | None:
         """An array of a group, not yet read; None where there is none.
@@ -167,39 +172,40 @@ class WeightsReader:
             ValueError: where it is stored elsewhere, holds no numbers, or claims far more than its bytes in the file.
         """
         found = self.member(group, name, self._h5py.Dataset)
-        if found is None:
-            return None
-        path = _path(group, name)
+        return None if found is None else self._stored(found, _path(group, name))
+
+    def _stored(self, found: Any, path: str) -> StoredArray:
         place = f"The array {path!r} of {self.label!r}"
-        properties = self.ask(found.id.get_create_plist)
-        h5d, h5t = self._h5py.h5d, self._h5py.h5t
-        if self.ask(properties.get_external_count) or self.ask(properties.get_layout) == h5d.VIRTUAL:
+        is_elsewhere, dtype, shape, chunks, filters = self.ask(self._facts, found)
+        if is_elsewhere:
             raise ValueError(f"{place} is stored in another file, which is not read.")
-        kind, shape = self.ask(found.id.get_type), self.ask(getattr, found, "shape")
-        of_numbers = kind.get_class() in (h5t.INTEGER, h5t.FLOAT, h5t.ENUM)
-        is_bfloat16 = kind.get_class() == h5t.OPAQUE and kind.get_size() == 2
-        is_bfloat16 = is_bfloat16 and self.attribute(found, "dtype") == "bfloat16"
-        dtype = self.ask(getattr, kind, "dtype") if of_numbers or is_bfloat16 else None
+        is_bfloat16 = dtype == "V2" and self.attribute(found, "dtype") == "bfloat16"
         if shape is None or dtype is None or not (is_bfloat16 or dtype.kind in "biuf"):
             raise ValueError(f"{place} should hold numbers, got another kind.")
-        size, chunk = math.prod(shape) * dtype.itemsize, 0
-        chunks = self.ask(getattr, found, "chunks")
-        filters = self._filters(properties, place)
-        if chunks is not None:
-            chunk = math.prod(chunks) * dtype.itemsize
-        self._spend(size + chunk, path, f"the array {path!r}")
-        count = math.prod(-(-whole // part) for whole, part in zip(shape, chunks or shape, strict=True) if part)
-        if filters.get(_LZF, [0] * 3)[_LZF_LENGTH] > chunk or count > self._size:
+        settings = {code: setting for code, _, setting, _ in filters}
+        if len(settings) < len(filters) or not settings.keys() <= {_GZIP, _SHUFFLE, _FLETCHER32, _LZF}:
+            raise ValueError(f"{place} is compressed in an unusual way (filters {[*settings]}), which is not read.")
+        chunk = math.prod(chunks) * dtype.itemsize if chunks else 0
+        self._spend(math.prod(shape) * dtype.itemsize + chunk, path, f"the array {path!r}")
+        count = math.prod(-(-whole // part) for whole, part in zip(shape, chunks, strict=True)) if chunks else 0
+        if settings.get(_LZF, [0] * 3)[_LZF_LENGTH] > chunk or count > self._size:
             raise ValueError(f"{place} claims {count} chunks of {chunk} bytes, far more than the file holds.")
-        return StoredArray(self, found, path, shape, dtype, chunk if _GZIP in filters else None)
+        return StoredArray(self, found, path, shape, dtype, chunk if _GZIP in settings else None)
 
-    def _filters(self, properties: Any, place: str) -> dict[int, tuple[int, ...]]:
-        """The filters of an array's chunks by their codes, with their settings."""
-        found = [self.ask(properties.get_filter, index) for index in range(self.ask(properties.get_nfilters))]
-        filters = {code: settings for code, _, settings, _ in found}
-        if len(filters) < len(found) or not filters.keys() <= {_GZIP, _SHUFFLE, _FLETCHER32, _LZF}:
-            raise ValueError(f"{place} is compressed in an unusual way (filters {[*filters]}), which is not read.")
-        return filters
+    def _facts(self, found: Any) -> tuple[bool, Any, Any, Any, list[tuple]]:
+        """Whether an array is stored elsewhere, its type if it may be one of numbers, shape, chunks and filters."""
+        h5d, h5t, h5s = self._h5py.h5d, self._h5py.h5t, self._h5py.h5s
+        properties, kind = found.id.get_create_plist(), found.id.get_type()
+        layout = properties.get_layout()
+        may_be_numbers = kind.get_class() in (h5t.INTEGER, h5t.FLOAT, h5t.ENUM)
+        may_be_numbers |= kind.get_class() == h5t.OPAQUE and kind.get_size() == 2
+        return (
+            layout == h5d.VIRTUAL or properties.get_external_count() > 0,
+            kind.dtype if may_be_numbers else None,
+            None if found.id.get_space().get_simple_extent_type() == h5s.NULL else found.id.shape,
+            properties.get_chunk() if layout == h5d.CHUNKED else None,
+            [properties.get_filter(index) for index in range(properties.get_nfilters())],
+        )
 
     def _spend(self, nbytes: int, path: str, what: str) -> None:
         """Count the bytes of an array or attribute once."""
@@ -215,11 +221,20 @@ class WeightsReader:
         if stored.chunk is not None:
             self.ask(_check_inflation, stored)
         values = np.asarray(self.ask(stored.found.__getitem__, ()))
-        wanted = self.attribute(stored.found, SUM)
+        wanted = self.ask(self._sum, stored.found)
         if wanted is not None and wanted != checksum(stored.path, stored.dtype, values):
             why = f"the values of {stored.path!r} are not those that were written, by their sum"
             raise self._damaged(f"{why} (if they were changed on purpose, delete its attribute {SUM!r})")
         return values.view(standardize_dtype("bfloat16")) if stored.dtype.kind == "V" else values
+
+    def _sum(self, found: Any) -> int | None:
+        """The sum of an array that is written with it, None where there is none."""
+        if not self._h5py.h5a.exists(found.id, SUM.encode()):
+            return None
+        attribute, number = self._h5py.h5a.open(found.id, SUM.encode()), np.zeros((), np.uint32)
+        if attribute.shape == ():
+            attribute.read(number)
+        return int(number)
 
     def arrays(self) -> Iterator[StoredArray]:
         """All arrays of the file, each once, not yet read."""
@@ -229,17 +244,17 @@ class WeightsReader:
             if depth > _DEEPEST:
                 raise ValueError(f"{self.label!r} has groups within groups, {_DEEPEST} of them are the most.")
             for name in self.names(group):
-                if not isinstance(self.ask(group.get, name, getlink=True), self._h5py.HardLink):
+                found = self.ask(self._open, group, name)
+                if not isinstance(found, (self._h5py.Group, self._h5py.Dataset)):
                     continue
-                found = self.ask(group.__getitem__, name)
                 place = self.ask(self._h5py.h5o.get_info, found.id).addr
                 if place in seen:
                     continue
                 seen.add(place)
                 if isinstance(found, self._h5py.Group):
                     waiting.append((found, depth + 1))
-                elif isinstance(found, self._h5py.Dataset):
-                    yield self.array(group, name)
+                else:
+                    yield self._stored(found, _path(group, name))
 
     def count_entries(self) -> int:
         """The number of entries of all arrays together."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from minikeras.utils.bounded import DAMAGE, Zip, members, open_tar
+from minikeras.utils.bounded import DAMAGE, Zip, members, open_tar, reason
 
 LARGEST = 1 << 37  # bytes that are unpacked at most
 RATIO = 200  # how many times larger than the archive they may be, once they are more than
@@ -67,8 +67,7 @@ def unpack(archive: Path, folder: Path, archive_format: str | Iterable[str] | No
     except (*DAMAGE, OSError) as error:
         if isinstance(error, RefusedArchive) or (isinstance(error, OSError) and error.errno not in _IMPOSSIBLE):
             raise
-        why = getattr(error, "strerror", None) or error
-        raise ValueError(f"{archive} is damaged ({why}); remove it and fetch it again.") from error
+        raise ValueError(f"{archive} is damaged ({reason(error)}); remove it and fetch it again.") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return True

@@ -7,6 +7,7 @@ Python's own, held to what their files really have.
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import lzma
 import os
@@ -15,7 +16,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,6 +32,12 @@ DAMAGE = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError,
     ValueError, OverflowError, MemoryError, SyntaxError, tokenize.TokenError,
 )  # fmt: skip
+
+
+def reason(error: Exception) -> str:
+    """What an error says, as a part of a sentence."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split()).rstrip(".")[:200]
 
 
 class Allowance:
@@ -84,11 +91,16 @@ class Zip(zipfile.ZipFile):
     def __init__(self, file: Any, limit: int | None = None, directory: int = _LARGEST_DIRECTORY):
         self.size = size_of(file)
         self.allowance = Allowance(self.size, limit)
-        with open(file, "rb") if isinstance(file, (str, os.PathLike)) else _kept(file) as stream:
-            end = zipfile._EndRecData(stream)  # type: ignore[attr-defined]  # what zipfile itself goes by
-        if end and end[5] > directory:
-            raise zipfile.BadZipFile(f"its directory has {end[5]} bytes, {directory} are the most")
-        super().__init__(file)
+        try:
+            with open(file, "rb") if isinstance(file, (str, os.PathLike)) else nullcontext(file) as stream:
+                end = zipfile._EndRecData(stream)  # type: ignore[attr-defined]  # what zipfile itself goes by
+            if end and end[5] > directory:
+                raise zipfile.BadZipFile(f"its directory has {end[5]} bytes, {directory} are the most")
+            super().__init__(file)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise zipfile.BadZipFile("its directory lies outside of the file") from error
 
     def contents(self, name: str) -> bytes:
         """A member, read and checked.
@@ -114,21 +126,10 @@ class Zip(zipfile.ZipFile):
         """Refuse a member that is compressed in an unusual way, or that does not lie in the file."""
         if member.compress_type not in _METHODS:
             raise zipfile.BadZipFile(f"{member.filename!r} is compressed by the method {member.compress_type}")
-        if member.header_offset + member.compress_size > self.size:
+        if not 0 <= member.header_offset <= self.size - member.compress_size:
             raise zipfile.BadZipFile(f"{member.filename!r} claims {member.compress_size} bytes that are not there")
-
-
-class _kept:
-    """An open file as a context that leaves it open and where it was."""
-
-    def __init__(self, file: Any):
-        self._file, self._at = file, file.tell()
-
-    def __enter__(self) -> Any:
-        return self._file
-
-    def __exit__(self, *error: object) -> None:
-        self._file.seek(self._at)
+        if not member.filename:
+            raise zipfile.BadZipFile("it holds a file without a name")
 
 
 class Stream:
