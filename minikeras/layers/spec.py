@@ -11,6 +11,7 @@ import numpy as np
 
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
+from minikeras.utils.checks import shown
 
 
 class InputSpec:
@@ -131,6 +132,8 @@ def map_shapes(function: Callable[[Any], Any], shapes: Any) -> Any:
         return function(shapes)
     if isinstance(shapes, dict):
         return {key: map_shapes(function, item) for key, item in shapes.items()}
+    if not isinstance(shapes, (list, tuple)):
+        raise ValueError(f"A shape is a list of sizes, such as (None, 3), got {shown(shapes)}.")
     return type(shapes)([map_shapes(function, item) for item in shapes])
 
 

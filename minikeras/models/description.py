@@ -186,7 +186,7 @@ def _count_objects(config: Any) -> None:
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
-            if "class_name" in value:
+            if value.get("class_name", "__keras_tensor__") != "__keras_tensor__":  # a name of what a layer gives
                 count += 1
                 limits.spend(limits.OBJECT, f"object number {count:,}")
             value = value.values()

@@ -512,7 +512,7 @@ def mutated(draw: st.DrawFn) -> Any:
         around, key = at(base, path[:-1]), path[-1]
         change = draw(st.sampled_from(["strange", "strange", "delete", "swap", "repeat"]))
         if change == "strange":
-            around[key] = draw(STRANGE)
+            around[key] = copy.deepcopy(draw(STRANGE))
         elif change == "delete":
             del around[key]
         elif change == "swap":
