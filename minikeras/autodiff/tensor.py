@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -347,13 +348,23 @@ class Variable(Tensor):
         return f"<Variable path={self.path} shape={self.shape} dtype={self.dtype}>"
 
     def __reduce__(self) -> Any:
-        state = {slot: getattr(self, slot) for slot in self.__slots__ if slot != "_structure"}
-        return _restore_variable, (self.numpy(), state)
+        slots = {slot: getattr(self, slot) for slot in Variable.__slots__ if slot not in ("_structure", "changed")}
+        return _restore_variable, (type(self), self.numpy()), {**slots, **getattr(self, "__dict__", {})}
 
     def __deepcopy__(self, memo: dict) -> Variable:
-        copied = _restore_variable(*self.__reduce__()[1])
-        memo[id(self)] = copied
+        restore, arguments, state = self.__reduce__()
+        copied = memo[id(self)] = restore(*arguments)
+        copied.__setstate__(copy.deepcopy(state, memo))
         return copied
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        global _numbers
+        latest = self.number
+        for name, content in state.items():
+            setattr(self, name, content)
+        self.trainable = self._trainable
+        if self.number > latest:  # of another process; a layer's later weights have later numbers
+            _numbers = itertools.count(self.number + 1)
 
 
 def assign_all(variables: Sequence[Variable], values: Sequence[Any]) -> None:
@@ -407,9 +418,7 @@ def _restore_tensor(value: np.ndarray) -> Tensor:
     return Tensor(k.to_device(value))
 
 
-def _restore_variable(value: np.ndarray, state: dict[str, Any]) -> Variable:
-    variable = Variable(value, dtype=value.dtype)
-    for slot, content in state.items():
-        setattr(variable, slot, content)
-    variable.trainable = state["_trainable"]
+def _restore_variable(cls: type[Variable], value: np.ndarray) -> Variable:
+    variable = cls.__new__(cls)
+    Variable.__init__(variable, value, dtype=value.dtype)
     return variable

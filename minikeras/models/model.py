@@ -26,7 +26,7 @@ from minikeras.ops.numpy import expand_dims, squeeze
 from minikeras.registry import custom_object_scope, describe_whole
 from minikeras.tracebacks import user_facing, warn
 from minikeras.training.comparison import ComparingTrainer
-from minikeras.training.trainer import Trainer
+from minikeras.training.trainer import OF_ONE_OBJECT, Trainer
 from minikeras.utils.checks import shown, whole
 
 functional_config = LazyModule("minikeras.models.functional_config")  # its tables take a while to make
@@ -59,6 +59,10 @@ def _entrance_of(tensor: KerasTensor) -> str:
     return tensor._keras_history[0].name if tensor._keras_history else tensor.name
 
 
+def _has_symbolic(value: Any) -> bool:
+    return isinstance(value, (KerasTensor, list, tuple, dict)) and is_symbolic(value)
+
+
 def _is_optional(tensor: Any) -> bool:
     """Whether None may stand in the place of an input."""
     return isinstance(tensor, KerasTensor) and getattr(tensor._keras_history[0], "optional", False)
@@ -78,6 +82,10 @@ class Model(ComparingTrainer, Layer):
 
     Either functional, `Model(inputs, outputs)` of symbolic tensors, or a subclass with its layers made in `__init__`
     and the computation, with Python's `if` and `for`, in `call(inputs, training=False)`.
+
+    `copy.deepcopy`, `pickle`, `cloudpickle` and joblib copy a model with all of its state, so that the copy trains on
+    as the model does; layers, optimizers, losses and metrics too.  Reading a pickle runs what is in it: read none that
+    you do not trust, and exchange `.keras` files instead.
 
     Args:
         inputs, outputs: symbolic tensors, or lists or dicts of them.
@@ -572,12 +580,24 @@ class Model(ComparingTrainer, Layer):
             return model
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**super().__getstate__(), "_kept_values": {}, "_observers": ()}
-        if self._graph_metrics:  # of tensors that a copy does not have
-            state |= {"_graph_metrics": {}, "_metric_tables": None}
+        state = {name: value for name, value in super().__getstate__().items() if name not in OF_ONE_OBJECT}
+        state["_kept_values"] = {}
         if is_symbolic(self._recorded):  # type: ignore[has-type]
             state["_recorded"] = (), {}
+        if self._graph is not None:
+            place, metrics = self._graph.placing(), self._graph_metrics
+            kept = [tensor for tensor in self._graph.kept if id(tensor) in metrics]
+            state["_graph_metrics"] = [(place(tensor), metrics[id(tensor)]) for tensor in kept]
+            symbolic = [name for name, value in state.items() if _has_symbolic(value)]
+            state["_placed"] = {name: place(state.pop(name)) for name in symbolic}
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._start_alone()
+        if self._graph is not None:
+            vars(self).update(self._graph.found(vars(self).pop("_placed")))
+            self._graph_metrics = {id(tensor): metric for tensor, metric in self._graph.found(self._graph_metrics)}
 
 
 class Functional(Model):

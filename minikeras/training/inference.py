@@ -68,9 +68,6 @@ class Inference:
         self._layers: list[Any] = []  # whose settings were these
         self._settings: list[Any] = []
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_model": self._model, "_programs": {}, "_layers": [], "_settings": []}
-
     def __call__(self, x: Any) -> Any:
         """The outputs, as a tensor or a structure of them, for a batch of raw arrays."""
         if type(x) is not k.xp.ndarray:
