@@ -13,6 +13,7 @@ import numpy as np
 
 from minikeras import config, journal
 from minikeras import kernels as k
+from minikeras.autodiff.turns import at_once
 from minikeras.tracebacks import end_at_users_line, user_facing
 
 _numbers = itertools.count()
@@ -370,12 +371,15 @@ class Variable(Tensor):
 def assign_all(variables: Sequence[Variable], values: Sequence[Any]) -> None:
     """Replace the values of several variables; all are checked and converted before the first is changed.
 
+    Predictions in other threads see all the old values or all the new ones.
+
     Raises:
         ValueError, TypeError: as `Variable.assign` does; then nothing is changed.
     """
     fitting = [variable.fitting(value) for variable, value in zip(variables, values, strict=True)]
-    for variable, value in zip(variables, fitting, strict=True):
-        variable.assign(value)
+    with at_once():
+        for variable, value in zip(variables, fitting, strict=True):
+            variable.assign(value)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.autodiff.turns import at_once
 from minikeras.layers.layer import Layer
 from minikeras.layers.structure import is_stored, named_parts
 from minikeras.models.model import Model
@@ -170,7 +171,7 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwarg
 
 def read_weights(model: Any, file: Any, label: str, skip_mismatch: bool = False) -> None:
     """Read all variables of a model from an HDF5 file; `label` is what messages call it."""
-    with WeightsReader(file, label) as reader:
+    with WeightsReader(file, label) as reader, at_once():
         stores = [(thing, reader.store(path)) for path, thing in stored_objects(model)]
         problems = {id(thing): _problem(thing, store) for thing, store in stores}
         for problem in problems.values():
@@ -260,5 +261,6 @@ def read_older_weights(model: Any, file: Any, label: str, skip_mismatch: bool = 
             values = [(variable, np.asarray(array[()])) for variable, array in ready]
         except OSError as error:
             raise ValueError(f"{label!r} could not be read: {error}") from error
-    for variable, value in values:
-        variable.assign(value)
+    with at_once():
+        for variable, value in values:
+            variable.assign(value)

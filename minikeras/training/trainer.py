@@ -18,6 +18,7 @@ from minikeras import optimizers as optimizers_room
 from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
 from minikeras.autodiff.tape import backward, is_recording, recording
 from minikeras.autodiff.tensor import FLOATS, Tensor, Variable
+from minikeras.autodiff.turns import at_once
 from minikeras.callbacks import CallbackList, History
 from minikeras.callbacks.base import is_finite
 from minikeras.config import floatx, max_epochs
@@ -401,7 +402,8 @@ class Trainer:
     def _finalize_weights(self) -> None:
         """Let the optimizer say what the weights are in the end."""
         if hasattr(self.optimizer, "finalize_variable_values"):
-            self.optimizer.finalize_variable_values(self._trainable_now())
+            with at_once():
+                self.optimizer.finalize_variable_values(self._trainable_now())
 
     def _as_validation(self, values: dict[str, Any]) -> dict[str, Any]:
         return {f"val_{name}": value for name, value in sorted(values.items())}
