@@ -188,7 +188,16 @@ class Variable(Tensor):
     # changed: when the values were last changed in place, by `clock`
     # _structure: replaced when `trainable` or `regularizer` is set, for those who keep lists of variables
     __slots__ = (
-        *("_regularizer", "_structure", "_trainable", "aggregation", "autocast", "changed", "constraint"),
+        *(
+            "_overwritten",
+            "_regularizer",
+            "_structure",
+            "_trainable",
+            "aggregation",
+            "autocast",
+            "changed",
+            "constraint",
+        ),
         *("made_trainable", "name", "number", "path"),
     )
 
@@ -220,6 +229,7 @@ class Variable(Tensor):
         self._trainable = self.made_trainable = bool(trainable)
         self.number = next(_numbers)
         self.changed = 0
+        self._overwritten = False
         self.autocast = autocast
         self.aggregation = aggregation
         self.name = name or "variable"
@@ -240,6 +250,21 @@ class Variable(Tensor):
         self._trainable = bool(value)
         self.tracked = self._trainable and self.data.dtype.char in FLOATS
         self._structure = object()
+
+    @property
+    def overwrite_with_gradient(self) -> bool:
+        """Whether optimizers put the gradient in the place of the value; to be set before one is built.
+
+        Raises:
+            TypeError: when set to what is no boolean.
+        """
+        return self._overwritten
+
+    @overwrite_with_gradient.setter
+    def overwrite_with_gradient(self, value: bool) -> None:
+        if not isinstance(value, bool):
+            raise TypeError(f"overwrite_with_gradient of {self.path!r} is True or False, got {value!r}.")
+        self._overwritten = value
 
     @property
     def regularizer(self) -> Any:

@@ -333,9 +333,10 @@ class SwapEMAWeights(Callback):
         """Put the averages in the place of the weights, where there are any yet."""
         if not self._trained:
             averaging = [one for one in self._averaging() if int(one.iterations)]
-            weights = [weight for one in averaging for weight in one._trainable_variables]
-            self._trained = [(weight, weight.data.copy()) for weight in weights]
-            assign_all(weights, [average for one in averaging for average in one._averages])
+            pairs = [pair for one in averaging for pair in zip(one._trainable_variables, one._averages, strict=True)]
+            pairs = [(weight, average) for weight, average in pairs if average is not None]
+            self._trained = [(weight, weight.data.copy()) for weight, _ in pairs]
+            assign_all([weight for weight, _ in pairs], [average for _, average in pairs])
 
     def _swap_back(self) -> None:
         assign_all([weight for weight, _ in self._trained], [value for _, value in self._trained])

@@ -255,17 +255,14 @@ class Layer(Calling):
             initializer: default `"glorot_uniform"` for floats, zeros for integers and booleans.
             dtype: default the layer's.
             trainable, regularizer, constraint: as on a layer.
+            overwrite_with_gradient: whether optimizers put the gradient, which is then a value that a custom gradient
+                computes, in the place of the weight.
             name: last part of the weight's path.
         """
         if self.built and context.entry is not None and context.building is None:
             self._refuse(
                 "calls add_weight() in call(), which would make another weight at every call; make it in build(), or "
                 "in __init__"
-            )
-        if overwrite_with_gradient:
-            self._refuse(
-                "got overwrite_with_gradient=True, but the optimizer adds to weights; leave it out and assign the "
-                "weight yourself"
             )
         try:
             shape = () if shape is None else tuple(map(operator.index, shape))
@@ -286,6 +283,7 @@ class Layer(Calling):
         regularizers.check(regularizer, variable)
         variable.regularizer, variable.constraint = regularizer, constraint
         variable.aggregation, variable.autocast = aggregation, autocast
+        variable.overwrite_with_gradient = overwrite_with_gradient
         if not self._trainable:
             variable.trainable = False  # until the layer is trainable again
         self._own.append(variable)

@@ -33,12 +33,17 @@ functional_config = LazyModule("minikeras.models.functional_config")  # its tabl
 saving = LazyModule("minikeras.saving")  # the room below, opened when a file is wanted
 
 
-def warn_of_unwritten_losses(model: Any) -> None:
-    """Say which losses a description of the model does not hold."""
-    unwritten = [loss for layer in model._contents().layers for loss in layer._unwritten_losses()]
-    if unwritten:
-        problem = f"The losses {unwritten} given to add_loss() of the model {model.name!r} cannot be described"
-        warn(f"{problem}; call add_loss() again after the model is loaded.")
+def warn_of_unwritten(model: Any) -> None:
+    """Say which losses and metrics a description of the model does not hold."""
+    layers = model._contents().layers
+    for what, unwritten in (
+        ("loss", [loss for layer in layers for loss in layer._unwritten_losses()]),
+        ("metric", [name for layer in layers for name in getattr(layer, "_unwritten_metrics", ())]),
+    ):
+        if unwritten:
+            plural = "losses" if what == "loss" else "metrics"
+            problem = f"The {plural} {unwritten} given to add_{what}() of the model {model.name!r} cannot be described"
+            warn(f"{problem}; call add_{what}() again after the model is loaded.")
 
 
 def _is_functional(args: tuple, kwargs: dict[str, Any]) -> bool:
@@ -122,6 +127,7 @@ class Model(ComparingTrainer, Layer):
         self._own_losses = 0  # how many of the graph's losses its class added
         self._kept_values: dict[int, Any] = {}  # of the last call, by the ids of the graph's tensors
         self._graph_metrics: dict[int, Any] = {}  # of some of these tensors
+        self._unwritten_metrics: tuple[str, ...] = ()  # those of them that its class does not add again
         if functional:
             self._graph = graph.with_entrances()
             self._casts_inputs = False  # each is cast to the type of its own
@@ -295,7 +301,7 @@ class Model(ComparingTrainer, Layer):
         """Keras 2: show the mean of a tensor among the metrics; on a functional model also of a symbolic one.
 
         `model.add_metric(ops.mean(z_log_var), name="log_variance")` is computed in the same pass as the outputs, in
-        training and evaluation.  Descriptions and files do not hold it.
+        training and evaluation.  Descriptions and files do not hold it, and say so; copies and pickles do.
 
         Args:
             value: a symbolic tensor that follows from the model's inputs, or what `Layer.add_metric` takes.
@@ -324,6 +330,8 @@ class Model(ComparingTrainer, Layer):
         if not any(kept is value for kept in graph.kept):
             raise ValueError(f"add_metric of {self.name!r} got {value!r}, which does not follow from its inputs alone.")
         self._graph, self._graph_metrics[id(value)] = graph, self._added_metric(str(name))
+        if not self._adds_itself():
+            self._unwritten_metrics = (*self._unwritten_metrics, str(name))
 
     def _note_of_graph(self, losses: list[Any], kept: list[Any]) -> None:
         if losses:
@@ -549,12 +557,12 @@ class Model(ComparingTrainer, Layer):
     def to_json(self, **kwargs: Any) -> str:
         """The description of the model, without its weights, as JSON for `model_from_json`.
 
-        Functions given to `add_loss` have no description: there is a warning.
+        Functions given to `add_loss` and metrics of `add_metric` have no description: there is a warning.
 
         Args:
             kwargs: for `json.dumps`.
         """
-        warn_of_unwritten_losses(self)
+        warn_of_unwritten(self)
         return json.dumps(describe_whole(self), **kwargs)
 
     def get_config(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from minikeras.models.description import model_from_config, parse_description
-from minikeras.models.model import warn_of_unwritten_losses
+from minikeras.models.model import warn_of_unwritten
 from minikeras.registry import describe_whole, weight_budget
 from minikeras.saving.archive import CONFIG, WEIGHTS, read_members
 from minikeras.saving.assets import load_assets, save_assets
@@ -62,7 +62,7 @@ def save_model(
     one_of("overwrite", overwrite, (True, False))
     one_of("include_optimizer", include_optimizer, (True, False))
     path = as_path(filepath, (".keras",), "Models")
-    warn_of_unwritten_losses(model)
+    warn_of_unwritten(model)
     description = describe_whole(model)
     metadata = {"keras_version": _KERAS_VERSION, "date_saved": datetime.now().strftime("%Y-%m-%d@%H:%M:%S")}
     with replacing(path, overwrite) as partial:
