@@ -188,17 +188,8 @@ class Variable(Tensor):
     # changed: when the values were last changed in place, by `clock`
     # _structure: replaced when `trainable` or `regularizer` is set, for those who keep lists of variables
     __slots__ = (
-        *(
-            "_overwritten",
-            "_regularizer",
-            "_structure",
-            "_trainable",
-            "aggregation",
-            "autocast",
-            "changed",
-            "constraint",
-        ),
-        *("made_trainable", "name", "number", "path"),
+        *("_overwritten", "_regularizer", "_structure", "_trainable", "aggregation", "autocast"),
+        *("changed", "constraint", "made_trainable", "name", "number", "path"),
     )
 
     @user_facing

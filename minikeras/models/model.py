@@ -604,7 +604,7 @@ class Model(ComparingTrainer, Layer):
         super().__setstate__(state)
         self._start_alone()
         if self._graph is not None:
-            vars(self).update(self._graph.found(vars(self).pop("_placed")))
+            vars(self).update(self._graph.found(vars(self).pop("_placed", {})))
             self._graph_metrics = {id(tensor): metric for tensor, metric in self._graph.found(self._graph_metrics)}
 
 
