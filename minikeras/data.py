@@ -269,6 +269,13 @@ class DatasetIterator:
             end_at_users_line(error)
             raise
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"dataset": self._dataset, "state": self.get_state()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._dataset = state["dataset"]
+        self._begin(state["state"])
+
     def get_state(self) -> dict[str, Any]:
         """Where this pass is: a dict of numbers that JSON can hold."""
         return dict(self._state)

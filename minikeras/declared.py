@@ -182,6 +182,9 @@ class Constructor:
         self._cls, self._annotations, self._defaults, self._kw_only = cls, annotations, defaults, kw_only
         self.__name__, self.__qualname__, self.__module__ = "__init__", f"{cls.__qualname__}.__init__", cls.__module__
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in vars(Constructor)}  # nothing found out
+
     @functools.cached_property
     def _above(self) -> tuple[Any, Any]:
         """The `__init__` of the nearest base that has one, and the `__post_init__` found on the way there, or None."""

@@ -529,3 +529,5 @@ _SPECIAL: dict[str, Callable[[Any], Any]] = {
     "__typespec__": _refuse,
     **{name: _policy(name) for name in ("DTypePolicy", "FloatDTypePolicy", "DTypePolicyMap")},
 }
+
+builtin_later("keras.random", {"SeedGenerator": "minikeras.seeds:SeedGenerator"})

@@ -60,6 +60,8 @@ class SeedGenerator:
 
     def __init__(self, seed: int | None = None, name: str | None = None):
         self.name = name or "seed_generator"
+        if isinstance(seed, SeedGenerator):
+            raise ValueError(f"A SeedGenerator's seed is a whole number or None, got {seed!r}; pass its seed instead.")
         self._seed = None if seed is None else whole_number(seed)
         self.key = make_key(next_seed() if self._seed is None else self._seed, "stream")
         self.counter = 0
@@ -90,7 +92,11 @@ class SeedGenerator:
         return lambda: setattr(self, "state", state)
 
     def get_config(self) -> dict[str, Any]:
+        """Seed and name; not where the stream is."""
         return {"seed": self._seed, "name": self.name}
+
+    def __repr__(self) -> str:
+        return f"<SeedGenerator name={self.name} seed={self._seed}>"
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> SeedGenerator:

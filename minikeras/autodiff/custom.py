@@ -89,7 +89,9 @@ def custom_gradient(f: Callable) -> Callable:
         linked = _linked(_CUSTOM, made, vjp, sources, tuple(inputs), {"pull": pull}, arrays, True)
         return tree.pack_sequence_as(result, list(linked))
 
-    return composite(call)
+    op = composite(call)
+    op.made = custom_gradient, f, {}
+    return op
 
 
 _CUSTOM = Op(custom_gradient, True, gradient=lambda *tensors, pull: pull)

@@ -66,6 +66,12 @@ class GradientTape:
         self._watched.clear()
         self._since = next(clock)
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "A GradientTape cannot be copied or pickled: what it recorded are the very tensors of this process; ask it "
+            "for the gradients, and copy those."
+        )
+
     def stop_recording(self) -> recording:
         """A block, `with tape.stop_recording():`, whose operations no tape records."""
         return recording(False)

@@ -52,10 +52,11 @@ class Op:
     # `__call__` is a slot that each operation fills with a function made for it: a call passes no `self`
     __slots__ = (
         *("__call__", "__dict__", "__weakref__", "count", "differentiable", "function", "gradient", "hidden", "keras"),
-        *("parameters", "replayable", "rounds", "sequence", "shape", "takes"),
+        *("made", "parameters", "replayable", "rounds", "sequence", "shape", "takes"),
     )
 
     __call__: Callable[..., Any]
+    made: tuple[Callable, Callable, dict[str, Any]]  # decorator, function and options
     __name__: str = "operation"  # of what has no name of its own, such as a `functools.partial`
     __qualname__: str
 
@@ -103,7 +104,10 @@ class Op:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
-    def __reduce__(self) -> str:  # pickles and copies, as a function's, are a name
+    def __reduce__(self) -> Any:  # pickles and copies, as a function's, are a name
+        apart = self.__module__ == "__main__" or "<locals>" in self.__qualname__
+        if apart and sys._getframe(1).f_globals.get("__name__", "").startswith("cloudpickle."):
+            return _made_anew, self.made  # what other processes do not find under its name
         return self.__qualname__
 
     def __repr__(self) -> str:
@@ -176,9 +180,17 @@ def _decorator(decorate: Callable) -> Callable:
 
     @functools.wraps(decorate)
     def decorator(function: Callable | None = None, **options: Any) -> Any:
-        return functools.partial(decorate, **options) if function is None else decorate(function, **options)
+        if function is None:
+            return functools.partial(decorator, **options)
+        op = decorate(function, **options)
+        op.made = decorator, function, options
+        return op
 
     return decorator
+
+
+def _made_anew(decorator: Callable, function: Callable, options: dict[str, Any]) -> Op:
+    return decorator(function, **options)
 
 
 @_decorator

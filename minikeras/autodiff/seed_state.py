@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,10 @@ class SeedState(Variable):
     [7, 3]
     """
 
-    __slots__ = ("generator",)
+    __slots__ = ("generator", "place")
 
     def __init__(self, generator: SeedGenerator, number: int = 0):
-        self.generator = generator
+        self.generator, self.place = generator, number
         super().__init__(self.data, dtype="uint64", trainable=False, name=f"{generator.name}_state")
         self.path = f"{generator.name}_{number}/{self.name}" if number else f"{generator.name}/{self.name}"
 
@@ -55,7 +56,7 @@ class SeedState(Variable):
         return self
 
     def __reduce__(self) -> Any:
-        return type(self), (self.generator,)
+        return type(self), (self.generator, self.place)
 
     def __deepcopy__(self, memo: dict) -> Variable:
-        raise TypeError("The state of a SeedGenerator is not copied by itself; copy the generator.")
+        return type(self)(copy.deepcopy(self.generator, memo), self.place)

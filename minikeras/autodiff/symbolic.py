@@ -99,6 +99,14 @@ class KerasTensor:
     def __repr__(self) -> str:
         return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self._keras_history is not None:
+            raise TypeError(
+                f"{self!r} belongs to a graph of layers and cannot be copied or pickled without it; make a model of "
+                "the graph, Model(inputs, outputs), and copy that."
+            )
+        return super().__reduce_ex__(protocol)
+
     __hash__ = object.__hash__
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 
 from minikeras import config, journal, limits
 from minikeras import kernels as k
+from minikeras.autodiff.turns import at_once
 from minikeras.tracebacks import end_at_users_line, user_facing
 
 _numbers = itertools.count()
@@ -186,8 +188,8 @@ class Variable(Tensor):
     # changed: when the values were last changed in place, by `clock`
     # _structure: replaced when `trainable` or `regularizer` is set, for those who keep lists of variables
     __slots__ = (
-        *("_regularizer", "_structure", "_trainable", "aggregation", "autocast", "changed", "constraint"),
-        *("made_trainable", "name", "number", "path"),
+        *("_overwritten", "_regularizer", "_structure", "_trainable", "aggregation", "autocast"),
+        *("changed", "constraint", "made_trainable", "name", "number", "path"),
     )
 
     @user_facing
@@ -220,6 +222,7 @@ class Variable(Tensor):
         self._trainable = self.made_trainable = bool(trainable)
         self.number = next(_numbers)
         self.changed = 0
+        self._overwritten = False
         self.autocast = autocast
         self.aggregation = aggregation
         self.name = name or "variable"
@@ -240,6 +243,21 @@ class Variable(Tensor):
         self._trainable = bool(value)
         self.tracked = self._trainable and self.data.dtype.char in FLOATS
         self._structure = object()
+
+    @property
+    def overwrite_with_gradient(self) -> bool:
+        """Whether optimizers put the gradient in the place of the value; to be set before one is built.
+
+        Raises:
+            TypeError: when set to what is no boolean.
+        """
+        return self._overwritten
+
+    @overwrite_with_gradient.setter
+    def overwrite_with_gradient(self, value: bool) -> None:
+        if not isinstance(value, bool):
+            raise TypeError(f"overwrite_with_gradient of {self.path!r} is True or False, got {value!r}.")
+        self._overwritten = value
 
     @property
     def regularizer(self) -> Any:
@@ -349,24 +367,37 @@ class Variable(Tensor):
         return f"<Variable path={self.path} shape={self.shape} dtype={self.dtype}>"
 
     def __reduce__(self) -> Any:
-        state = {slot: getattr(self, slot) for slot in self.__slots__ if slot != "_structure"}
-        return _restore_variable, (self.numpy(), state)
+        slots = {slot: getattr(self, slot) for slot in Variable.__slots__ if slot not in ("_structure", "changed")}
+        return _restore_variable, (type(self), self.numpy()), {**slots, **getattr(self, "__dict__", {})}
 
     def __deepcopy__(self, memo: dict) -> Variable:
-        copied = _restore_variable(*self.__reduce__()[1])
-        memo[id(self)] = copied
+        restore, arguments, state = self.__reduce__()
+        copied = memo[id(self)] = restore(*arguments)
+        copied.__setstate__(copy.deepcopy(state, memo))
         return copied
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        global _numbers
+        latest = self.number
+        for name, content in state.items():
+            setattr(self, name, content)
+        self.trainable = self._trainable
+        if self.number > latest:  # of another process; a layer's later weights have later numbers
+            _numbers = itertools.count(self.number + 1)
 
 
 def assign_all(variables: Sequence[Variable], values: Sequence[Any]) -> None:
     """Replace the values of several variables; all are checked and converted before the first is changed.
 
+    Predictions in other threads see all the old values or all the new ones.
+
     Raises:
         ValueError, TypeError: as `Variable.assign` does; then nothing is changed.
     """
     fitting = [variable.fitting(value) for variable, value in zip(variables, values, strict=True)]
-    for variable, value in zip(variables, fitting, strict=True):
-        variable.assign(value)
+    with at_once():
+        for variable, value in zip(variables, fitting, strict=True):
+            variable.assign(value)
 
 
 @contextmanager
@@ -409,9 +440,7 @@ def _restore_tensor(value: np.ndarray) -> Tensor:
     return Tensor(k.to_device(value))
 
 
-def _restore_variable(value: np.ndarray, state: dict[str, Any]) -> Variable:
-    variable = Variable(value, dtype=value.dtype)
-    for slot, content in state.items():
-        setattr(variable, slot, content)
-    variable.trainable = state["_trainable"]
+def _restore_variable(cls: type[Variable], value: np.ndarray) -> Variable:
+    variable = cls.__new__(cls)
+    Variable.__init__(variable, value, dtype=value.dtype)
     return variable

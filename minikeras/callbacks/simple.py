@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
+from minikeras.autodiff.tensor import assign_all
 from minikeras.callbacks.base import Callback, path_of
 from minikeras.declared import declared
 from minikeras.lazy import LazyModule
@@ -331,14 +332,14 @@ class SwapEMAWeights(Callback):
     def _swap(self) -> None:
         """Put the averages in the place of the weights, where there are any yet."""
         if not self._trained:
-            for one in [one for one in self._averaging() if int(one.iterations)]:
-                for weight, average in zip(one._trainable_variables, one._averages, strict=True):
-                    self._trained.append((weight, weight.data.copy()))
-                    weight.assign(average)
+            averaging = [one for one in self._averaging() if int(one.iterations)]
+            pairs = [pair for one in averaging for pair in zip(one._trainable_variables, one._averages, strict=True)]
+            pairs = [(weight, average) for weight, average in pairs if average is not None]
+            self._trained = [(weight, weight.data.copy()) for weight, _ in pairs]
+            assign_all([weight for weight, _ in pairs], [average for _, average in pairs])
 
     def _swap_back(self) -> None:
-        for weight, value in self._trained:
-            weight.assign(value)
+        assign_all([weight for weight, _ in self._trained], [value for _, value in self._trained])
         self._trained = []
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

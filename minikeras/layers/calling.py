@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from minikeras import kernels as k
 from minikeras.autodiff.strings import strings_in
 from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode, infer_output, is_symbolic
 from minikeras.autodiff.tensor import FLOATS, Tensor, _state
+from minikeras.autodiff.turns import computing, turn, wait
 from minikeras.config import DTypePolicy
 from minikeras.layers.added_losses import AddedLosses
 from minikeras.layers.context import context, entrance, within
@@ -188,6 +190,10 @@ class Calling(AddedLosses, Uses):
         context.training = training
         casts, _state.casts = _state.casts, self._casts
         try:
+            if entry is None:
+                computing.add(me := get_ident())
+                if turn.owner is not None:
+                    wait(me)
             if self._called:
                 return self.call(*args, **kwargs)
             with within(self.name):
@@ -195,6 +201,8 @@ class Calling(AddedLosses, Uses):
                 outputs = self.call(*args, **kwargs)
         finally:
             context.training, context.entry, _state.casts = outer, entry, casts
+            if entry is None:
+                computing.discard(get_ident())
         self._called = True
         return outputs
 

@@ -6,6 +6,7 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable, Iterable, Mapping
+from types import MethodType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
@@ -77,25 +78,34 @@ def _describes(value: Any) -> bool:
     return is_description(value) or (isinstance(value, (list, tuple)) and any(map(is_description, value)))
 
 
-def _wrap_build(build: Callable) -> Callable:
-    @functools.wraps(build)
-    def building(self: Layer, *args: Any, **kwargs: Any) -> None:
-        outside, context.building = context.building, self
+class _Build:
+    """A layer's `build`, with what happens before and after it; an object, so that a class is pickled with its own."""
+
+    def __init__(self, build: Callable):
+        functools.update_wrapper(self, build)
+        self._build = build
+
+    def __get__(self, layer: Any, owner: Any = None) -> Any:
+        return self if layer is None else MethodType(self, layer)
+
+    def __reduce__(self) -> Any:
+        return _Build, (self._build,)
+
+    def __call__(self, layer: Layer, *args: Any, **kwargs: Any) -> None:
+        outside, context.building = context.building, layer
         try:
-            with within(self.name), journal.paused():
-                self._place_at("/".join(naming.path))
-                build(self, *args, **kwargs)
+            with within(layer.name), journal.paused():
+                layer._place_at("/".join(naming.path))
+                self._build(layer, *args, **kwargs)
         except BaseException as error:
             end_at_users_line(error)
             raise
         finally:
             context.building = outside
-        if not self.built:
-            names = [name for name in inspect.signature(build).parameters if name != "self"]
-            self._build_shapes = {**dict(zip(names, args, strict=False)), **kwargs}
-        self.built = True
-
-    return building
+        if not layer.built:
+            names = [name for name in inspect.signature(self._build).parameters if name != "self"]
+            layer._build_shapes = {**dict(zip(names, args, strict=False)), **kwargs}
+        layer.built = True
 
 
 _METHOD = TypeVar("_METHOD", bound=Callable[..., Any])
@@ -181,7 +191,7 @@ class Layer(Calling):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "build" in cls.__dict__:
-            cls.build = _wrap_build(cls.__dict__["build"])  # type: ignore[method-assign]
+            cls.build = _Build(cls.__dict__["build"])  # type: ignore[method-assign]
 
     def __post_init__(  # type: ignore[override]
         self, trainable: bool, dtype: Any, batch_input_shape: Any, initial_weights: Any
@@ -222,7 +232,7 @@ class Layer(Calling):
 
     # ------------------------------------------------------------ building
 
-    @_wrap_build
+    @_Build
     def build(self, input_shape: Any) -> None:
         """Create the weights for inputs of this shape; layers without weights need not define it."""
 
@@ -251,17 +261,14 @@ class Layer(Calling):
             initializer: default `"glorot_uniform"` for floats, zeros for integers and booleans.
             dtype: default the layer's.
             trainable, regularizer, constraint: as on a layer.
+            overwrite_with_gradient: whether optimizers put the gradient, which is then a value that a custom gradient
+                computes, in the place of the weight.
             name: last part of the weight's path.
         """
         if self.built and context.entry is not None and context.building is None:
             self._refuse(
                 "calls add_weight() in call(), which would make another weight at every call; make it in build(), or "
                 "in __init__"
-            )
-        if overwrite_with_gradient:
-            self._refuse(
-                "got overwrite_with_gradient=True, but the optimizer adds to weights; leave it out and assign the "
-                "weight yourself"
             )
         try:
             shape = () if shape is None else tuple(map(operator.index, shape))
@@ -281,6 +288,7 @@ class Layer(Calling):
         regularizers.check(regularizer, variable)
         variable.regularizer, variable.constraint = regularizer, constraint
         variable.aggregation, variable.autocast = aggregation, autocast
+        variable.overwrite_with_gradient = overwrite_with_gradient
         if not self._trainable:
             variable.trainable = False  # until the layer is trainable again
         self._own.append(variable)
@@ -450,6 +458,13 @@ class Layer(Calling):
             )
         left_out = ("_losses", "_loss_owners", "_inbound_nodes", "_outbound", "_structure", "_settings", "_known")
         return {name: value for name, value in self.__dict__.items() if name not in left_out}
+
+    def __copy__(self) -> Any:
+        """A layer of the same settings and the very same weights, as shallow copies share what they hold."""
+        copied = type(self).__new__(type(self))
+        state = self.__getstate__().items()
+        copied.__setstate__({name: value.copy() if type(value) in (list, dict) else value for name, value in state})
+        return copied
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -602,7 +602,8 @@ class RNN(Layer):
         output, states = run(sequences, states, mask, training)
         if self.stateful and not context.on_zeros:
             self._keep(states)
-        return (output, *states) if self.return_state else output
+        returned = (output, *states) if self.return_state else output
+        return returned if output.data.dtype is self._compute_type else self._convert(returned)
 
     def _checked_mask(self, mask: Any, sequences: Any) -> Any:
         mask = raw(tree.flatten(mask)[0])
@@ -912,6 +913,8 @@ class Bidirectional(Layer):
             states = (*first, *second)
         if self.return_sequences:
             backward = ops.flip(backward, 1)  # back into the order of the inputs
+        if forward.data.dtype is not self._compute_type:
+            forward, backward = self._convert((forward, backward))
         if self.merge_mode is None:
             return (forward, backward, *states)
         output = _MERGES[self.merge_mode](forward, backward)
@@ -983,7 +986,7 @@ class TimeDistributed(Wrapper):
         settings = {}
         if mask is not None and self._passes_mask:
             settings["mask"] = self._inner_mask(mask, inputs)
-        outputs = self.layer(ops.reshape(inputs, (batch * time, *rest)), **settings)
+        outputs = self._convert(self.layer(ops.reshape(inputs, (batch * time, *rest)), **settings))
         return ops.reshape(outputs, (batch, time, *outputs.shape[1:]))
 
     def _inner_mask(self, mask: Any, inputs: Any) -> Any:

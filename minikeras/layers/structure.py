@@ -323,7 +323,7 @@ class Structure(Configured):
 
     @user_facing
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """Replace all weights.
+        """Replace all weights; a prediction on a batch in another thread has all the old or all the new ones.
 
         Raises:
             ValueError, TypeError: where number, shapes or types do not fit; then nothing is changed.

@@ -75,7 +75,7 @@ class SpectralNormalization(Wrapper):
     def call(self, inputs: Any, training: Any = False) -> Any:
         if training:
             self._normalize()
-        return self.layer(inputs)
+        return self._convert(self.layer(inputs))
 
     def _normalize(self) -> None:
         kernel = self.kernel.data

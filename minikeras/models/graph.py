@@ -219,22 +219,30 @@ class Graph:
 
     def __getstate__(self) -> dict[str, Any]:
         """The operations and a flat list of calls, for pickle and copies: tensors and nodes refer to each other."""
-        made = [tensor for node in self.nodes for tensor in node.output_tensors]
-        number = {id(tensor): i for i, tensor in enumerate(made)}
-
-        def place(leaf: Any) -> Any:
-            return _Place(number[id(leaf)]) if isinstance(leaf, KerasTensor) else leaf
-
+        place = self.placing()
         calls = []
         for node in self.nodes:
             operation = node.operation
             if isinstance(operation, FunctionNode):
                 operation = _Function(named_function(operation.function), operation.name)
             outputs = tree.map_structure(lambda out: _Specification(out.shape, out.dtype, out.name), node.outputs)
-            args = () if self._is_source(node) else tree.map_structure(place, node.args)
-            calls.append((operation, args, tree.map_structure(place, node.kwargs), outputs))
-        ends = tree.map_structure(place, (self.input_structure, self.output_structure, self.losses))
+            args = () if self._is_source(node) else place(node.args)
+            calls.append((operation, args, place(node.kwargs), outputs))
+        ends = place((self.input_structure, self.output_structure, self.losses, self.kept))
         return {"calls": calls, "ends": ends}
+
+    def _tensors(self) -> list[KerasTensor]:
+        return [tensor for node in self.nodes for tensor in node.output_tensors]
+
+    def placing(self) -> Callable[[Any], Any]:
+        """What puts their places, which can be copied and pickled, for this graph's tensors in a structure."""
+        places = {id(tensor): _Place(number) for number, tensor in enumerate(self._tensors())}
+        return lambda structure: tree.map_structure(lambda leaf: places.get(id(leaf), leaf), structure)
+
+    def found(self, structure: Any) -> Any:
+        """A structure of this graph's tensors from one of the places that they had in the graph it is a copy of."""
+        tensors = self._tensors()
+        return tree.map_structure(lambda leaf: tensors[leaf.number] if isinstance(leaf, _Place) else leaf, structure)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         tensors: list[KerasTensor] = []

@@ -26,7 +26,7 @@ from minikeras.ops.numpy import expand_dims, squeeze
 from minikeras.registry import custom_object_scope, describe_whole
 from minikeras.tracebacks import user_facing, warn
 from minikeras.training.comparison import ComparingTrainer
-from minikeras.training.trainer import Trainer
+from minikeras.training.trainer import OF_ONE_OBJECT, Trainer
 from minikeras.utils.checks import shown, whole
 
 _older = LazyModule("minikeras.models.older_config")
@@ -34,12 +34,17 @@ functional_config = LazyModule("minikeras.models.functional_config")  # its tabl
 saving = LazyModule("minikeras.saving")  # the room below, opened when a file is wanted
 
 
-def warn_of_unwritten_losses(model: Any) -> None:
-    """Say which losses a description of the model does not hold."""
-    unwritten = [loss for layer in model._contents().layers for loss in layer._unwritten_losses()]
-    if unwritten:
-        problem = f"The losses {unwritten} given to add_loss() of the model {model.name!r} cannot be described"
-        warn(f"{problem}; call add_loss() again after the model is loaded.")
+def warn_of_unwritten(model: Any) -> None:
+    """Say which losses and metrics a description of the model does not hold."""
+    layers = model._contents().layers
+    for what, unwritten in (
+        ("loss", [loss for layer in layers for loss in layer._unwritten_losses()]),
+        ("metric", [name for layer in layers for name in getattr(layer, "_unwritten_metrics", ())]),
+    ):
+        if unwritten:
+            plural = "losses" if what == "loss" else "metrics"
+            problem = f"The {plural} {unwritten} given to add_{what}() of the model {model.name!r} cannot be described"
+            warn(f"{problem}; call add_{what}() again after the model is loaded.")
 
 
 def _is_functional(args: tuple, kwargs: dict[str, Any]) -> bool:
@@ -58,6 +63,10 @@ def _masked(inputs: list[Any], mask: Any) -> list[Any]:
 def _entrance_of(tensor: KerasTensor) -> str:
     """What the user knows an input of a model by."""
     return tensor._keras_history[0].name if tensor._keras_history else tensor.name
+
+
+def _has_symbolic(value: Any) -> bool:
+    return isinstance(value, (KerasTensor, list, tuple, dict)) and is_symbolic(value)
 
 
 def _is_optional(tensor: Any) -> bool:
@@ -79,6 +88,10 @@ class Model(ComparingTrainer, Layer):
 
     Either functional, `Model(inputs, outputs)` of symbolic tensors, or a subclass with its layers made in `__init__`
     and the computation, with Python's `if` and `for`, in `call(inputs, training=False)`.
+
+    `copy.deepcopy`, `pickle`, `cloudpickle` and joblib copy a model with all of its state, so that the copy trains on
+    as the model does; layers, optimizers, losses and metrics too.  Reading a pickle runs what is in it: read none that
+    you do not trust, and exchange `.keras` files instead.
 
     Args:
         inputs, outputs: symbolic tensors, or lists or dicts of them.
@@ -115,6 +128,7 @@ class Model(ComparingTrainer, Layer):
         self._own_losses = 0  # how many of the graph's losses its class added
         self._kept_values: dict[int, Any] = {}  # of the last call, by the ids of the graph's tensors
         self._graph_metrics: dict[int, Any] = {}  # of some of these tensors
+        self._unwritten_metrics: tuple[str, ...] = ()  # those of them that its class does not add again
         if functional:
             self._graph = graph.with_entrances()
             self._casts_inputs = False  # each is cast to the type of its own
@@ -299,7 +313,7 @@ class Model(ComparingTrainer, Layer):
         """Keras 2: show the mean of a tensor among the metrics; on a functional model also of a symbolic one.
 
         `model.add_metric(ops.mean(z_log_var), name="log_variance")` is computed in the same pass as the outputs, in
-        training and evaluation.  Descriptions and files do not hold it.
+        training and evaluation.  Descriptions and files do not hold it, and say so; copies and pickles do.
 
         Args:
             value: a symbolic tensor that follows from the model's inputs, or what `Layer.add_metric` takes.
@@ -328,6 +342,8 @@ class Model(ComparingTrainer, Layer):
         if not any(kept is value for kept in graph.kept):
             raise ValueError(f"add_metric of {self.name!r} got {value!r}, which does not follow from its inputs alone.")
         self._graph, self._graph_metrics[id(value)] = graph, self._added_metric(str(name))
+        if not self._adds_itself():
+            self._unwritten_metrics = (*self._unwritten_metrics, str(name))
 
     def _note_of_graph(self, losses: list[Any], kept: list[Any]) -> None:
         if losses:
@@ -553,12 +569,12 @@ class Model(ComparingTrainer, Layer):
     def to_json(self, **kwargs: Any) -> str:
         """The description of the model, without its weights, as JSON for `model_from_json`.
 
-        Functions given to `add_loss` have no description: there is a warning.
+        Functions given to `add_loss` and metrics of `add_metric` have no description: there is a warning.
 
         Args:
             kwargs: for `json.dumps`.
         """
-        warn_of_unwritten_losses(self)
+        warn_of_unwritten(self)
         return json.dumps(describe_whole(self), **kwargs)
 
     def get_config(self) -> dict[str, Any]:
@@ -585,12 +601,24 @@ class Model(ComparingTrainer, Layer):
             return model
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**super().__getstate__(), "_kept_values": {}, "_observers": ()}
-        if self._graph_metrics:  # of tensors that a copy does not have
-            state |= {"_graph_metrics": {}, "_metric_tables": None}
+        state = {name: value for name, value in super().__getstate__().items() if name not in OF_ONE_OBJECT}
+        state["_kept_values"] = {}
         if is_symbolic(self._recorded):  # type: ignore[has-type]
             state["_recorded"] = (), {}
+        if self._graph is not None:
+            place, metrics = self._graph.placing(), self._graph_metrics
+            kept = [tensor for tensor in self._graph.kept if id(tensor) in metrics]
+            state["_graph_metrics"] = [(place(tensor), metrics[id(tensor)]) for tensor in kept]
+            symbolic = [name for name, value in state.items() if _has_symbolic(value)]
+            state["_placed"] = {name: place(state.pop(name)) for name in symbolic}
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._start_alone()
+        if self._graph is not None:
+            vars(self).update(self._graph.found(vars(self).pop("_placed", {})))
+            self._graph_metrics = {id(tensor): metric for tensor, metric in self._graph.found(self._graph_metrics)}
 
 
 class Functional(Model):

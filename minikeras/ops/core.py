@@ -238,11 +238,18 @@ def size(x: Any) -> int | None:
 
 
 def _slice_shape(inputs: Any, *, start_indices: Any, shape: Any) -> Any:
-    if None not in inputs.shape:
-        _block(start_indices, shape, inputs.shape)  # refuses what lies outside
-    ends = zip(start_indices, shape, inputs.shape, strict=True)
-    sizes = tuple([int(n) if n != -1 else size if size is None else size - int(start) for start, n, size in ends])
-    return shapes.Spec(sizes, inputs.dtype)
+    symbolic = isinstance(start_indices, KerasTensor)
+    starts = [None if symbolic or isinstance(one, KerasTensor) else int(one) for one in _starts(start_indices)]
+    if None not in (*inputs.shape, *starts):
+        _block(starts, shape, inputs.shape)  # refuses what lies outside
+    ends = zip(starts, shape, inputs.shape, strict=True)
+    sizes = [int(n) if n != -1 else None if None in (size, start) else size - start for start, n, size in ends]
+    return shapes.Spec(tuple(sizes), inputs.dtype)
+
+
+def _starts(indices: Any) -> Any:
+    """Where a part begins on each axis; of symbolic indices as many entries as axes."""
+    return range(indices.shape[0] or 0) if isinstance(indices, KerasTensor) else indices
 
 
 @composite(inputs=1, shape=_slice_shape, takes=2)

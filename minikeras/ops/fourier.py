@@ -30,10 +30,11 @@ def _complex(x: Any, name: str, ndim: int = 1) -> Any:
 
 
 def _check_pair(x: Any, name: str, ndim: int = 1) -> Any:
-    if len(x) != 2 or not shapes.agree(x[0].shape, x[1].shape) or len(x[0].shape) < ndim:
+    given = [tuple(getattr(part, "shape", ())) for part in x]
+    if len(given) != 2 or not shapes.agree(*given) or len(given[0]) < ndim:
         raise ValueError(
-            f"{name} takes a pair of real and imaginary parts of one shape with {ndim} axes at least, got "
-            f"{[tuple(part.shape) for part in x]}."
+            f"{name} takes a pair (real, imaginary) of arrays of one shape with {ndim} axes at least, got {len(given)} "
+            f"parts of the shapes {given[:4]}; the imaginary part of real numbers is zeros of their shape."
         )
     return x[0]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from minikeras import config
 from minikeras import kernels as k
 from minikeras.autodiff import shapes
@@ -186,10 +188,17 @@ def moments(x: Any, axes: Any, keepdims: bool = False, synchronized: bool = Fals
         keepdims: whether the reduced axes stay, with size 1.
         synchronized: accepted for familiarity.
 
+    A variance that float16 cannot hold is the largest number that it holds.
+
     >>> from minikeras import ops
     >>> ops.moments([1.0, 3.0], axes=[0])
     (<Tensor shape=() dtype=float32>
     array(2., dtype=float32), <Tensor shape=() dtype=float32>
     array(1., dtype=float32))
     """
-    return fine.mean(x, axis=axes, keepdims=keepdims), fine.var(x, axis=axes, keepdims=keepdims)
+    x = core.convert_to_tensor(x)
+    if x.data.dtype.char != "e":
+        return fine.mean(x, axis=axes, keepdims=keepdims), fine.var(x, axis=axes, keepdims=keepdims)
+    largest, wide = float(np.finfo("float16").max), core.cast(x, "float32")
+    found = [one(wide, axis=axes, keepdims=keepdims) for one in (fine.mean, fine.var)]
+    return tuple([core.cast(fine.clip(one, -largest, largest), "float16") for one in found])  # type: ignore[return-value]

@@ -57,6 +57,8 @@ class Plan:
         accumulated: long arrays `(accumulator, gradients)`.
         averaged: long arrays `(average, parameters)` of all variables, with a gradient or not.
         constrained: the variables that have a constraint.
+        overwritten: `(variable, gradient, accumulator or None)` of those that become their gradients; nothing above has
+            any of them.
     """
 
     variables: list[Variable]
@@ -67,6 +69,7 @@ class Plan:
     accumulated: list[tuple]
     averaged: list[tuple]
     constrained: list[Variable]
+    overwritten: list[tuple[Variable, Any, Any]]
 
 
 @dataclass(slots=True)
@@ -177,7 +180,7 @@ class Optimizer(Rated):
         if self.use_ema:
             self._averages = self.add_optimizer_variables(variables, "average")
         if self.gradient_accumulation_steps:
-            self._accumulators = self.add_optimizer_variables(variables, "gradient_accumulator")
+            self._accumulators = [self.add_variable_from_reference(v, "gradient_accumulator") for v in variables]
         for names in self._slot_groups():
             starts = [initializers.Constant(self._initial_value(name)) for name in names]
             self._slots.extend(self.add_optimizer_variables(variables, names, starts))
@@ -209,15 +212,19 @@ class Optimizer(Rated):
     def add_optimizer_variables(
         self, trainable_variables: Iterable[Variable], name: Any, initializer: Any = "zeros"
     ) -> Any:
-        """Create a variable for each weight: a list, or for several names a tuple of lists."""
+        """Create a variable for each weight: a list, or for several names a tuple of lists.
+
+        There is None for a weight that is overwritten with its gradient.
+        """
         names = [name] if isinstance(name, str) else list(name)
         starts = list(initializer) if isinstance(initializer, (list, tuple)) else [initializer] * len(names)
         if len(starts) != len(names):
             raise ValueError(f"{len(names)} names need as many initializers, got {len(starts)}.")
-        made: list[list[Variable]] = [[] for _ in names]
+        made: list[list[Any]] = [[] for _ in names]
         for variable in trainable_variables:
             for one_name, start, group in zip(names, starts, made, strict=True):
-                group.append(self.add_variable_from_reference(variable, one_name, start))
+                kept = not variable.overwrite_with_gradient
+                group.append(self.add_variable_from_reference(variable, one_name, start) if kept else None)
         return made[0] if isinstance(name, str) else tuple(made)
 
     @property
@@ -271,7 +278,7 @@ class Optimizer(Rated):
         if flat is None or not flat.is_current():
             flat = FlatVariables(self._trainable_variables)
         for slots in (*self._slots, self._averages, self._accumulators):
-            adopt(slots)
+            adopt([slot for slot in slots if slot is not None])
         strange = [variable.path for variable in variables if id(variable) not in flat.index]
         if strange:
             problem = f"The optimizer {self.name!r} was built for other variables and does not know {strange[0]!r}"
@@ -281,9 +288,11 @@ class Optimizer(Rated):
         return _Prepared(flat, list(variables), positions, gradients, self._plan(flat, positions))
 
     def _plan(self, flat: FlatVariables, positions: list[int]) -> Plan:
-        slots = [[slot.data for slot in group] for group in self._slots]
-        averages = [average.data for average in self._averages]
+        slots = [[None if slot is None else slot.data for slot in group] for group in self._slots]
+        averages = [None if average is None else average.data for average in self._averages]
         accumulators = [accumulator.data for accumulator in self._accumulators]
+        overwritten = [position for position in positions if flat.variables[position].overwrite_with_gradient]
+        positions = [position for position in positions if position not in overwritten]
         variables = [flat.variables[position] for position in positions]
         decayed = [position for position in positions if self._is_decayed(flat.variables[position])]
         return Plan(
@@ -293,8 +302,11 @@ class Optimizer(Rated):
             flat_gradients=[g for (g,) in stretches([flat.gradients], positions)],
             decayed=[p for (p,) in stretches([flat.arrays], decayed)],
             accumulated=stretches([accumulators, flat.gradients], positions if accumulators else []),
-            averaged=stretches([averages, flat.arrays], range(len(averages))),
+            averaged=stretches([averages, flat.arrays], [i for i, one in enumerate(averages) if one is not None]),
             constrained=[variable for variable in variables if variable.constraint is not None],
+            overwritten=[
+                (flat.variables[i], flat.gradients[i], accumulators[i] if accumulators else None) for i in overwritten
+            ],
         )
 
     def apply_flat(self, gradients: Sequence[Any]) -> None:
@@ -312,6 +324,8 @@ class Optimizer(Rated):
             raise RuntimeError("apply_flat was called before gradient_destinations; call that first, or use apply.")
         rate = self._current_rate()
         plan = now.plan if same(now.gradients, gradients) else self._collected(now, gradients)
+        for variable, gradient, total in plan.overwritten:
+            self._overwrite(variable, gradient, total)
         if self.loss_scale_factor is not None:
             for g in plan.flat_gradients:
                 k.scale(g, 1 / self.loss_scale_factor)
@@ -366,6 +380,16 @@ class Optimizer(Rated):
                 total += g
         return updates
 
+    def _overwrite(self, variable: Variable, gradient: Any, total: Any) -> None:
+        """Put a gradient in the place of its variable: with gradient accumulation the largest of each element."""
+        if total is not None:
+            k.xp.maximum(gradient, total, out=gradient)
+            if (int(self._iterations.host) + 1) % self.gradient_accumulation_steps:  # type: ignore[operator]
+                total[...] = gradient
+                return
+            total.fill(0)
+        variable.assign(Tensor(gradient))
+
     def _clip(self, plan: Plan) -> None:
         xp = k.xp
         if self.clipnorm:
@@ -407,8 +431,9 @@ class Optimizer(Rated):
     def finalize_variable_values(self, var_list: Iterable[Variable]) -> None:
         """Put the moving averages, where they are kept, in the place of these weights."""
         if self.use_ema and self.built:
-            for variable in var_list:
-                variable.assign(self._averages[self._get_variable_index(variable)])
+            averages = [(variable, self._averages[self._get_variable_index(variable)]) for variable in var_list]
+            kept = [(variable, average) for variable, average in averages if average is not None]
+            assign_all([variable for variable, _ in kept], [average for _, average in kept])
 
     def scale_loss(self, loss: Any) -> Any:
         """The loss to differentiate: times `loss_scale_factor`."""

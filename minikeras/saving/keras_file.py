@@ -12,7 +12,7 @@ from typing import Any
 
 from minikeras import limits
 from minikeras.models.description import model_from_config
-from minikeras.models.model import warn_of_unwritten_losses
+from minikeras.models.model import warn_of_unwritten
 from minikeras.registry import NotKnown, describe_whole
 from minikeras.saving import hdf5_file
 from minikeras.saving.assets import load_assets, save_assets
@@ -67,7 +67,7 @@ def save_model(
     flag("include_optimizer", include_optimizer)
     one_of("zipped", zipped, (None, True, False))
     path = path_of(filepath)
-    warn_of_unwritten_losses(model)
+    warn_of_unwritten(model)
     if zipped is False:
         if kwargs or path.name.endswith(MODEL_ENDINGS):
             problem = f"zipped=False writes a folder, got {str(path)!r} {sorted(kwargs) or ''}".strip()

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from minikeras.autodiff.turns import at_once
 from minikeras.layers.layer import Layer
 from minikeras.layers.structure import is_stored, named_parts
 from minikeras.models.model import Model
@@ -213,12 +214,13 @@ def read_state(
     skipped: Iterable[Any] = (),
 ) -> None:
     """Read all variables of a model from an open file."""
-    if file.layered:
-        hdf5_file.read_layers(model, file.reader, skip_mismatch=skip_mismatch, by_name=by_name, report=report)
-    elif isinstance(file.reader, NpzReader) and file.reader.listed:
-        _read_listed(model, file.reader, file.label)
-    else:
-        read_weights(model, file.reader, file.label, skip_mismatch, skipped)
+    with at_once():
+        if file.layered:
+            hdf5_file.read_layers(model, file.reader, skip_mismatch=skip_mismatch, by_name=by_name, report=report)
+        elif isinstance(file.reader, NpzReader) and file.reader.listed:
+            _read_listed(model, file.reader, file.label)
+        else:
+            read_weights(model, file.reader, file.label, skip_mismatch, skipped)
 
 
 def _read_listed(model: Any, reader: NpzReader, label: str) -> None:

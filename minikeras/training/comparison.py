@@ -68,6 +68,9 @@ class Comparison(Trainer, Callback):
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)  # of a copy in the making that is the class's None, which has nothing
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_kept": None, "_trial": None}  # a copy makes no step of a training under way
+
     stop_training: Any = property(
         attrgetter("model.stop_training"), lambda self, value: setattr(self.model, "stop_training", value)
     )

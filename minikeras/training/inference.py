@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from operator import attrgetter, is_
+from threading import get_ident
 from typing import Any
 
 from minikeras import kernels as k
@@ -10,6 +11,7 @@ from minikeras.autodiff.op import Op
 from minikeras.autodiff.replay import Program, Recorder
 from minikeras.autodiff.symbolic import FunctionNode
 from minikeras.autodiff.tensor import Tensor
+from minikeras.autodiff.turns import computing, turn, wait
 from minikeras.layers.context import context, entrance
 from minikeras.layers.layer import Layer
 
@@ -68,9 +70,6 @@ class Inference:
         self._layers: list[Any] = []  # whose settings were these
         self._settings: list[Any] = []
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_model": self._model, "_programs": {}, "_layers": [], "_settings": []}
-
     def __call__(self, x: Any) -> Any:
         """The outputs, as a tensor or a structure of them, for a batch of raw arrays."""
         if type(x) is not k.xp.ndarray:
@@ -84,7 +83,15 @@ class Inference:
         if program is not None:
             if entrance.before is not None:
                 entrance.before(self._model)
-            return Tensor(program((x,))[0])
+            if (me := get_ident()) in computing:  # within the call of another model
+                return Tensor(program((x,))[0])
+            computing.add(me)
+            try:
+                if turn.owner is not None:
+                    wait(me)
+                return Tensor(program((x,))[0])
+            finally:
+                computing.discard(me)
         if key in self._programs or len(self._programs) >= _MOST:
             return self._run(x)
         return self._record(key, x)

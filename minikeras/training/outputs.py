@@ -24,7 +24,7 @@ class Outputs:
     """
 
     def __init__(self, structure: Any, names: list[str] | None = None):
-        self.structure = structure
+        self.structure = tree.map_structure(lambda _: None, structure)  # neither data nor a graph is kept
         paths = [path for path, _ in _walk(structure, ())]
         self.count = len(paths)
         flat = isinstance(structure, Mapping) and all(len(path) == 1 for path in paths)

@@ -18,6 +18,7 @@ from minikeras import optimizers as optimizers_room
 from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
 from minikeras.autodiff.tape import backward, is_recording, recording
 from minikeras.autodiff.tensor import FLOATS, Tensor, Variable
+from minikeras.autodiff.turns import at_once
 from minikeras.callbacks import CallbackList, History
 from minikeras.callbacks.base import is_finite
 from minikeras.config import floatx, max_epochs
@@ -39,6 +40,9 @@ from minikeras.training.step import Later, MetricLogs, checked_logs, step_data, 
 from minikeras.utils.checks import number, one_of, shown, whole
 
 nonfinite = LazyModule("minikeras.callbacks.nonfinite")
+
+
+OF_ONE_OBJECT = ("_kept", "_trial", "_observers", "_arenas", "_inference")  # which a copy has anew
 
 
 class Trainer:
@@ -72,12 +76,16 @@ class Trainer:
         self._loss_tracker: Mean | None = None
         self._loss_factor: float | None = None  # of what is minimised, not of what is told
         self._check_label_values = False
+        self._loss_explained = False  # whether the present run has told why its loss is not finite
+        self._start_alone()
+
+    def _start_alone(self) -> None:
+        """Set what this object has for itself alone, and a copy anew: what concerns a step under way, and buffers."""
         self._kept: Snapshot | None = None  # what a failing first step of `fit` gives back; None once it has worked
         self._trial: Callable | None = None  # called in that step, before anything is changed for good
+        self._observers: tuple[Callable, ...] = ()  # called with the data of each training step before it is made
         self._arenas = _Arenas()
         self._inference = Inference(self)
-        self._observers: tuple[Callable, ...] = ()  # called with the data of each training step before it is made
-        self._loss_explained = False  # whether the present run has told why its loss is not finite
 
     # ------------------------------------------------------------ compile
 
@@ -394,7 +402,8 @@ class Trainer:
     def _finalize_weights(self) -> None:
         """Let the optimizer say what the weights are in the end."""
         if hasattr(self.optimizer, "finalize_variable_values"):
-            self.optimizer.finalize_variable_values(self._trainable_now())
+            with at_once():
+                self.optimizer.finalize_variable_values(self._trainable_now())
 
     def _as_validation(self, values: dict[str, Any]) -> dict[str, Any]:
         return {f"val_{name}": value for name, value in sorted(values.items())}
@@ -830,16 +839,13 @@ class Trainer:
 
 
 class _Arenas(dict):
-    """Buffers by the kind of step and the thread that makes it; a copy of a model has none of them."""
+    """Buffers by the kind of step and the thread that makes it."""
 
     def __missing__(self, key: tuple[str, int]) -> k.Arena:
         if len(self) >= 64:  # threads that have ended leave theirs behind
             self.clear()
         arena = self[key] = k.Arena()
         return arena
-
-    def __reduce__(self) -> Any:
-        return _Arenas, ()
 
 
 class _Collector:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ def test_metrics_added_to_a_functional_model():
     assert {"energy", "val_energy", "loss", "val_loss"} == set(history)
     assert "energy" in model.metrics_names
     copied = copy.deepcopy(model)
-    assert "energy" not in copied.metrics_names
+    assert copied.evaluate(X, X, verbose=0, return_dict=True) == model.evaluate(X, X, verbose=0, return_dict=True)
     with pytest.raises(ValueError, match="does not follow from its inputs alone"):
         model.add_metric(Input((3,)) * 2, name="other")
     for arguments, said in (
@@ -113,6 +114,27 @@ def test_metrics_added_to_a_functional_model():
     ):
         with pytest.raises(ValueError, match=said):
             model.add_metric(code, **arguments)
+
+
+def test_files_say_which_added_metrics_they_do_not_hold(tmp_path):
+    x = Input((3,))
+    hidden = layers.Dense(2)(x)
+    model = Model(x, layers.Dense(1)(hidden), name="net")
+    model.add_metric(ops.mean(hidden), name="hidden")
+    for write in (lambda: model.save(tmp_path / "model.keras"), model.to_json):
+        with pytest.warns(UserWarning, match=r"metrics \['hidden'\] given to add_metric\(\) of the model 'net'"):
+            write()
+
+    class Own(Model):
+        def __init__(self, units=2):
+            x = Input((3,))
+            hidden = layers.Dense(units)(x)
+            super().__init__(x, hidden)
+            self.add_metric(ops.mean(hidden), name="hidden")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Own().to_json()  # the class adds it again
 
 
 def test_metrics_added_in_call():

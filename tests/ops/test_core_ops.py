@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+import minikeras
 from minikeras import kernels, ops
 from minikeras.autodiff import KerasTensor, Variable, check_gradients, grad, recording
 
@@ -176,3 +177,16 @@ def test_tensordot_sums_over_axes_that_go_together() -> None:
             ops.tensordot(x, x.T, axes=axes)
     with pytest.raises(ValueError, match="empty list"):
         ops.concatenate([])
+
+
+def test_a_slice_from_a_symbolic_start():
+    x, start = minikeras.Input((5,)), minikeras.Input((), batch_size=2, dtype="int32")
+    for row, begin in ((1, start), (1, [start[0], start[1]]), (0, [0, start[1]])):
+        part = ops.slice(x, begin, (1, 2))
+        assert part.shape == (1, 2)
+        model = minikeras.Model([x, start], part)
+        values = np.arange(10, dtype="f4").reshape(2, 5)
+        assert np.array_equal(model([values, np.array([1, 2], "int32")]), values[row : row + 1, 2:4])
+    assert ops.slice(x, start, (1, -1)).shape == (1, None)
+    with pytest.raises(ValueError, match="argument 2 is"):
+        ops.slice(minikeras.Input((5, 5)), start, (1, 2, 2))

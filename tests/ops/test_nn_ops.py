@@ -444,3 +444,14 @@ def test_lists_are_taken_as_tensors() -> None:
     close(ops.sparse_categorical_crossentropy([1], [[0.5, 0.5]]), [np.log(2)], rtol=1e-6)
     close(ops.batch_normalization([[1.0], [3.0]], [2.0], [1.0], -1, epsilon=0.0), [[-1.0], [1.0]], rtol=1e-6)
     close(ops.layer_normalization([[1.0, 3.0]], epsilon=0.0), [[-1.0, 1.0]], rtol=1e-6)
+
+
+def test_moments_of_large_numbers_in_float16():
+    """Statistics are computed in float32; what float16 cannot hold is its largest number."""
+    x = np.array([60000, 60000, -60000, 30000], "float16")
+    mean, variance = ops.moments(x, 0)
+    assert (mean.dtype, float(mean), variance.dtype, float(variance)) == ("float16", 22496.0, "float16", 65504.0)
+    mean, variance = ops.moments(np.full((300, 2), 400, "float16"), [0], keepdims=True)
+    assert mean.tolist() == [[400.0, 400.0]] and variance.tolist() == [[0.0, 0.0]]
+    mean, variance = ops.moments(np.array([250, 350], "float16"), 0)
+    assert (float(mean), float(variance)) == (300.0, 2500.0)

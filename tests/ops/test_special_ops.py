@@ -319,3 +319,10 @@ def test_unique_of_so_many() -> None:
     np.testing.assert_array_equal(counts, [1, 2, 2, 1, 0, 0])
     assert ops.unique(KerasTensor((None, 3)), size=4).shape == (4,)
     assert len(ops.unique(np.array([np.nan, np.nan]))) == 2
+
+
+@pytest.mark.parametrize("name", ["fft", "ifft2", "irfft"])
+@pytest.mark.parametrize("x", [[1.0], np.ones(3), (1.0, 2.0), (np.ones((2, 3)),), (np.ones((2, 2)), np.ones((3, 3)))])
+def test_transforms_take_pairs(name, x):
+    with pytest.raises(ValueError, match=f"{name} takes a pair .real, imaginary. of arrays"):
+        getattr(ops, name)(x)

@@ -9,7 +9,7 @@ import pytest
 
 import minikeras.optimizers.legacy
 from minikeras import kernels as k
-from minikeras import ops, optimizers, registry
+from minikeras import layers, ops, optimizers, registry
 from minikeras.autodiff import Tensor, Variable, backward, recording
 from minikeras.constraints import NonNeg
 from minikeras.optimizers import SGD, Adam, AdamW, Nadam, Optimizer, RMSprop
@@ -717,3 +717,64 @@ def test_adafactors_learning_rate_falls_with_the_steps(relative):
         optimizer.apply([[0.1]], [weight])
         sizes.append((before - float(weight[0])) / before)
     np.testing.assert_allclose(sizes, [0.6, 0.6, 3**-0.5, 0.5, 5**-0.5], rtol=1e-4)
+
+
+# ---------------------------------------------------------------- variables that become their gradients
+
+
+@pytest.mark.parametrize("options", [{}, {"clipvalue": 0.1}, {"use_ema": True}, {"loss_scale_factor": 4.0}], ids=str)
+@pytest.mark.parametrize("name", ["SGD", "Adam", "Adagrad", "Lion"])
+def test_overwrite_with_gradient(name, options):
+    weight, scale = Variable([1.0, 2.0]), Variable([3.0, 4.0], name="scale")
+    scale.overwrite_with_gradient = True
+    alone = Variable([1.0, 2.0])
+    both, one = getattr(optimizers, name)(**options), getattr(optimizers, name)(**options)
+    for step in range(3):
+        both.apply([[0.5, -0.5], [7.0 + step, 8.0]], [weight, scale])
+        one.apply([[0.5, -0.5]], [alone])
+        assert scale.numpy().tolist() == [7.0 + step, 8.0]
+        assert np.array_equal(weight.numpy(), alone.numpy())
+    both.finalize_variable_values([weight, scale])
+    assert scale.numpy().tolist() == [9.0, 8.0]
+    assert [v.shape for v in both.variables] == [v.shape for v in one.variables]  # there is no state for it
+
+
+def test_overwrite_with_gradient_accumulates_the_largest():
+    scale = Variable([3.0, 4.0])
+    scale.overwrite_with_gradient = True
+    optimizer = optimizers.SGD(gradient_accumulation_steps=2)
+    optimizer.apply([[1.0, 6.0]], [scale])
+    assert scale.numpy().tolist() == [3.0, 4.0]
+    optimizer.apply([[2.0, 5.0]], [scale])
+    assert scale.numpy().tolist() == [2.0, 6.0]
+    optimizer.apply([[0.5, 0.5]], [scale])
+    optimizer.apply([[0.0, 0.0]], [scale])
+    assert scale.numpy().tolist() == [0.5, 0.5]
+
+
+def test_overwrite_with_gradient_is_a_switch():
+    variable = Variable([1.0])
+    assert variable.overwrite_with_gradient is False
+    with pytest.raises(TypeError, match="is True or False, got 'true'"):
+        variable.overwrite_with_gradient = "true"
+
+
+def test_a_layer_whose_scale_follows_what_it_sees():
+    """The largest input of each step, which a custom gradient gives for the gradient of the scale."""
+
+    @ops.custom_gradient
+    def scaled(x, scale):
+        return x / scale, lambda upstream: (upstream / scale, ops.max(ops.abs(x)))
+
+    class Scaled(layers.Layer):
+        def build(self, input_shape):
+            self.scale = self.add_weight((), "ones", overwrite_with_gradient=True, name="scale")
+
+        def call(self, x):
+            return scaled(x, self.scale)
+
+    x = np.linspace(-3, 2, 12, dtype="f4").reshape(4, 3)
+    model = minikeras.Sequential([minikeras.Input((3,)), Scaled(), layers.Dense(1)])
+    model.compile("adam", "mse")
+    model.fit(x, x[:, :1], epochs=2, verbose=0)
+    assert float(model.layers[0].scale) == 3.0

@@ -14,6 +14,7 @@ jax = pytest.importorskip("jax")
 
 from ops.op_cases import CASES, Case  # noqa: E402
 
+import minikeras  # noqa: E402
 from minikeras import ops, tree  # noqa: E402
 from minikeras.autodiff import Tensor, backward, recording  # noqa: E402
 
@@ -87,3 +88,28 @@ def test_argpartition() -> None:
         found = np.take_along_axis(x, np.asarray(function(x, 4)), axis=-1)
         assert (found[:, :4] < found[:, 4:5]).all()
         assert (found[:, 5:] > found[:, 4:5]).all()
+
+
+@pytest.mark.parametrize("values", [[60000, 60000, -60000, 30000], [300, -300] * 50, [250, 350]], ids=len)
+def test_moments_of_large_numbers_in_float16(values):
+    x = np.array(values, "float16")
+    for one, other in zip(minikeras.ops.moments(x, [0]), keras.ops.moments(x, [0]), strict=True):
+        assert str(one.dtype) == str(other.dtype) == "float16"
+        assert float(one) == float(other)
+
+
+def test_a_slice_from_a_symbolic_start():
+    outputs = []
+    for module in (minikeras, keras):
+        x, start = module.Input((5,)), module.Input((), batch_size=2, dtype="int32")
+        model = module.Model([x, start], module.ops.slice(x, start, (1, 2)))
+        outputs.append(np.asarray(model([np.arange(10, dtype="f4").reshape(2, 5), np.array([1, 2], "int32")])))
+    assert np.array_equal(*outputs)
+
+
+def test_descriptions_of_random_streams():
+    made = [module.random.SeedGenerator(3, name="s") for module in (minikeras, keras)]
+    ours, theirs = (m.saving.serialize_keras_object(one) for m, one in zip((minikeras, keras), made, strict=True))
+    assert ours == theirs
+    assert keras.saving.deserialize_keras_object(ours).get_config() == made[1].get_config()
+    assert minikeras.saving.deserialize_keras_object(theirs).get_config() == made[0].get_config()

@@ -222,6 +222,20 @@ def test_several_optimizers() -> None:
     compare_states(*maps, ours, theirs)
 
 
+@pytest.mark.parametrize("options", ["plain", "global_clipnorm", "ema", "loss_scale", "accumulation"])
+@pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop", "Lion"])
+def test_variables_that_become_their_gradients(name: str, options: str) -> None:
+    ours, theirs = both_variables()
+    ours[1].overwrite_with_gradient = theirs[1].overwrite_with_gradient = True
+    arguments = {"gradient_accumulation_steps": 2} if options == "accumulation" else OPTIONS[options]
+    mine = getattr(optimizers, name)(name="case", **arguments)
+    other = getattr(keras.optimizers, name)(name="case", **arguments)
+    for step in range(6):
+        mine.apply(gradients_at(step), ours)
+        other.apply([keras.ops.convert_to_tensor(g) for g in gradients_at(step)], theirs)
+    compare_states(mine, other, ours, theirs)
+
+
 def compare_states(mine: Any, other: Any, ours: list, theirs: list) -> None:
     """Weights, state in the order of files, descriptions both ways."""
     for variable, reference in zip([*ours, *mine.variables], [*theirs, *other.variables], strict=True):

@@ -58,6 +58,31 @@ def test_special_values():
     assert tensor.numpy().tolist() == [1.0, 2.0]
 
 
+@register_keras_serializable("registry_tests")
+class Noisy(layers.Layer):
+    def __init__(self, generator, **kwargs):
+        super().__init__(**kwargs)
+        self.generator = generator
+
+    def call(self, x):
+        return x + minikeras.random.normal(x.shape, seed=self.generator)
+
+
+def test_random_streams(tmp_path):
+    generator = minikeras.random.SeedGenerator(3, name="noise")
+    described = serialize_keras_object(generator)
+    assert (described["module"], described["class_name"]) == ("keras.random", "SeedGenerator")
+    for found in (through_json(generator), through_json(Noisy(generator)).generator):
+        assert isinstance(found, minikeras.random.SeedGenerator)
+        assert found.get_config() == {"seed": 3, "name": "noise"} and found.state == generator.state
+    model = minikeras.Sequential([minikeras.Input((2,)), Noisy(generator)])
+    model.save(tmp_path / "model.keras")
+    loaded = minikeras.models.load_model(tmp_path / "model.keras")
+    assert np.array_equal(loaded(np.ones((2, 2))), Noisy(minikeras.random.SeedGenerator(3))(np.ones((2, 2))))
+    with pytest.raises(ValueError, match=r"seed is a whole number or None, got <SeedGenerator name=noise seed=3>"):
+        layers.Dropout(0.5, seed=generator)
+
+
 def test_users_class_with_a_layer_as_argument():
     layer = through_json(Doubled(layers.Dense(3, name="inside"), times=5, name="outside"))
     assert type(layer) is Doubled and layer.name == "outside" and layer.times == 5

@@ -559,8 +559,3 @@ def test_arguments_of_compile_that_are_refused(options, sentence):
         model.compile("sgd", "mse", **options)
     assert model.optimizer is optimizer
     model.compile("sgd", "mse", target_tensors=None, sample_weight_mode="temporal")
-
-
-def test_weights_are_not_overwritten_by_gradients():
-    with pytest.raises(ValueError, match="overwrite_with_gradient=True"):
-        layers.Layer().add_weight((2,), overwrite_with_gradient=True)
