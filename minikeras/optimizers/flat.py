@@ -43,13 +43,13 @@ def views_like(arrays: Iterable[Any]) -> list[Any]:
     return views
 
 
-def _is_held(array: Any) -> bool:
+def is_held(array: Any) -> bool:
     return array.base is not None and _buffers.get(id(array.base)) is array.base
 
 
 def adopt(variables: Sequence[Variable]) -> None:
     """Move the variables that no arena holds into new buffers, side by side and with their values."""
-    loose = [variable for variable in variables if not _is_held(variable.data)]
+    loose = [variable for variable in variables if not is_held(variable.data)]
     for variable, view in zip(loose, views_like(map(_data, loose)), strict=True):
         view[...] = variable.data
         variable.data = view

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import random
+import sys
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -17,6 +20,7 @@ from minikeras.seeds import next_seed
 from minikeras.tracebacks import warn
 from minikeras.training.ahead import Iterated, ReadAhead
 from minikeras.training.foreign import as_array, is_array_like
+from minikeras.training.states import Attributes, changed, random_states
 from minikeras.training.worker import Pickled, Worker, pickled
 from minikeras.utils.checks import number, shown, whole
 
@@ -343,6 +347,9 @@ class ArrayStream:
         self._rng: np.random.Generator | None = None
         self._ongoing: Iterator[Any] | None = None  # a pass that the epochs to come go on with
         self._left = 0  # its batches that are still to come
+        self._first = 0  # the batch of the pass that the epoch began with
+        self._before: Any = None  # the random state that the order of the pass was drawn from
+        self._done = 0  # batches of the epoch that a training that was broken off has had
 
     def epoch(self) -> Iterator[tuple[Any, Any, Any]]:
         """The first `steps` batches, as far as there are that many."""
@@ -352,23 +359,65 @@ class ArrayStream:
         """The next `steps` batches; an epoch ends with the data, and the one after it begins the data anew."""
         if self._ongoing is None:
             self._ongoing, self._left = self._pass(), self._batches
-        count = min(self.steps, self._left)
+        done, self._done = self._done, 0
+        self._first = self._batches - self._left - done
+        count = min(self.steps - done, self._left)
         batches = itertools.islice(self._ongoing, count)
         self._left -= count
         if self._left == 0:
             self._ongoing = None
         return batches
 
+    def get_state(self, done: int) -> dict[str, Any]:
+        """Where the data is after `done` batches of the epoch, before it for 0, as plain data."""
+        ongoing = done > 0 or self._ongoing is not None
+        place = self._first + done if done else self._batches - self._left
+        return {"place": place if ongoing else 0, "random": self._before if ongoing else self._random()}
+
+    def set_state(self, state: dict[str, Any], done: int) -> None:
+        """Let the next `training_epoch` go on where `get_state` was called."""
+        self.close()
+        if state["random"] is not None:
+            self._rng = np.random.Generator(np.random.Philox(0))
+            self._rng.bit_generator.state = state["random"]
+        self._done = done
+        if done or state["place"]:
+            self._ongoing, self._left = self._pass(state["place"]), self._batches - state["place"]
+
+    def remember(self, within: bool) -> None:
+        """Nothing to do: where this is can be told at any time."""
+
+    def refuse(self, validates: bool) -> None:
+        """Nothing to do: arrays can be read again."""
+
+    def sample(self) -> Any:
+        """A batch to try things on."""
+        return self.first_batch()
+
+    def random_states(self) -> dict[str, Any]:
+        """See `BatchStream`; nothing of these is prepared ahead with the process's generators."""
+        return {}
+
+    def _random(self) -> Any:
+        return None if self._rng is None else self._rng.bit_generator.state
+
     def first_batch(self) -> tuple[Any, Any, Any]:
         """The first batch in the order of the data, whatever the order of the epochs is."""
         return self._batch(slice(0, self.batch_size), [])
 
-    def _pass(self) -> Iterator[tuple[Any, Any, Any]]:
-        """All batches, in a new order where they are shuffled; each is begun while the one before is in use."""
-        picks = self._picks()
+    def _pass(self, first: int = 0) -> Iterator[tuple[Any, Any, Any]]:
+        """The batches from number `first` on, in a new order where they are shuffled."""
+        if self._shuffle and self._rng is None:
+            self._rng = np.random.Generator(np.random.Philox(key=next_seed()))
+        self._before = self._random()
+        return self._picked(self._picks(self._order(), first))
+
+    def _picked(self, picks: Iterator[Any]) -> Iterator[tuple[Any, Any, Any]]:
+        """The batches of these rows; each is begun while the one before is in use."""
         unfinished: list[Callable[[], None]] = []
         try:
-            following = self._batch(next(picks), unfinished)
+            pick = next(picks, None)
+            following = None if pick is None else self._batch(pick, unfinished)
             while following is not None:
                 batch = following
                 while unfinished:
@@ -380,10 +429,9 @@ class ArrayStream:
             while unfinished:
                 unfinished.pop()()
 
-    def _picks(self) -> Iterator[Any]:
-        """The rows of each batch: a slice, or where they are shuffled an array."""
-        order = self._order()
-        for start in range(0, self.samples, self.batch_size):
+    def _picks(self, order: np.ndarray | None, first: int) -> Iterator[Any]:
+        """The rows of each batch from number `first` on: a slice, or where they are shuffled an array."""
+        for start in range(first * self.batch_size, self.samples, self.batch_size):
             cut = slice(start, min(start + self.batch_size, self.samples))
             yield cut if order is None else order[cut]
 
@@ -397,10 +445,8 @@ class ArrayStream:
         return tuple([take(one) if isinstance(one, plain) else tree.map_structure(take, one) for one in self.arrays])
 
     def _order(self) -> np.ndarray | None:
-        if not self._shuffle:
-            return None
         if self._rng is None:
-            self._rng = np.random.Generator(np.random.Philox(key=next_seed()))
+            return None
         if self._shuffle == "batch":
             order = np.arange(self.samples)
             for start in range(0, self.samples, self.batch_size):
@@ -502,6 +548,14 @@ class BatchStream:
         self._pickled = Pickled()
         self._held: list[Any] = []  # the first batch of the epoch to come, where it has been looked at
         self.ended = False  # an iterator that has given all it had
+        # for a training that can be broken off: see `remember`
+        self._marks: deque[_Mark] | None = None  # one for each batch that is prepared and not taken
+        self._mark: _Mark | None = None  # of the last batch that was taken
+        self._drawn: list[str] | None = None  # which of the process's generators the thread draws from
+        self._tasks: list[int] | None = None  # the indices of the epoch's batches
+        self._done = 0  # batches of the epoch that were taken before the training was broken off
+        self._attributes: Attributes | None = None
+        self._source_state: Any = None  # what the source was when the epoch began
 
     def _count(self) -> int | None:
         """How many batches the source has, as far as it says."""
@@ -549,7 +603,12 @@ class BatchStream:
 
     def training_epoch(self) -> Iterator[tuple[Any, Any, Any]]:
         """The next `steps` batches: where an epoch is only a part of the data, the next one takes the next part."""
+        if self._done:
+            done, self._done = self._done, 0
+            return self._batches(done)
         self._begin()
+        if self._marks is not None and self._indexed and not hasattr(self._source, "state_after"):
+            self._source_state = copy.deepcopy(self._state_of_source())
         return self._batches()
 
     def _begin(self) -> None:
@@ -563,6 +622,8 @@ class BatchStream:
         return self._indexed_epoch(taken) if self._indexed else self._iterated_epoch(taken)
 
     def _indexed_epoch(self, taken: int) -> Iterator[Any]:
+        if taken and self._tasks is not None:
+            return self._prepared(self._tasks[taken:])
         fresh = self._position is None
         if self._position is None:
             self._position = self._indices()
@@ -574,11 +635,12 @@ class BatchStream:
                 tasks += itertools.islice(self._position, steps - len(tasks))
             if len(tasks) < steps:
                 self._position = None
+            self._tasks = tasks if self._marks is not None else None
         return self._prepared(tasks)
 
     def _indices(self) -> Iterator[int]:
         if self._length is None:
-            return itertools.count()
+            return iter(range(sys.maxsize))
         order = list(range(self._length))
         if self._shuffle:
             random.shuffle(order)
@@ -604,23 +666,157 @@ class BatchStream:
     def _prepared(self, tasks: Iterable[int], iterator: Iterator[Any] | None = None) -> Iterator[Any]:
         """The batches of these indices, or the next ones of an iterator."""
         if self._workers < 1:
+            self._mark = None  # nothing is prepared ahead of its use
             return map(self._take if iterator is None else Iterated(iterator, self._standardize), tasks)
+        return (self._marked if self._has_marks(iterator) else self._read_ahead)(tasks, iterator)
+
+    def _read_ahead(self, tasks: Iterable[int], iterator: Iterator[Any] | None) -> Iterator[Any]:
         if iterator is not None:
             if self._read is not iterator:  # an iterator is only ever read by one thread
                 self.close()
-                self._ahead = ReadAhead([Iterated(iterator, self._standardize)], self._queue_size, self._name)
+                self._ahead = ReadAhead([self._making(iterator)], self._queue_size, self._name)
                 self._read = iterator
         elif self._processes:
             self._send()
         if self._ahead is None:
-            makers: list[Callable[[int], Any]] = [self._take] * self._workers
+            makers: list[Callable[[int], Any]] = [self._making(None)] * self._workers
             if self._processes:
                 makers = [Worker(lambda: self._pickled, self._name, self._standardize) for _ in makers]
             self._ahead = ReadAhead(makers, self._queue_size, self._name)
         return self._ahead.run(tasks)
 
+    def _making(self, iterator: Iterator[Any] | None) -> Callable[[int], Any]:
+        """What makes a batch in a thread: of an index, or the next one of an iterator."""
+        make = self._take if iterator is None else Iterated(iterator, self._standardize)
+        if not self._has_marks(iterator):
+            return make
+        holder: Any = iterator if hasattr(iterator, "get_state") else self._source
+
+        def make_and_mark(task: int) -> Any:
+            names = self._drawn
+            before = random_states() if names is None else {}
+            batch = make(task)
+            if names is None:  # the first of the epoch, which the main thread waits for without drawing anything
+                names = self._drawn = changed(before, random_states())
+            source = None
+            if hasattr(holder, "get_state"):
+                source = None if hasattr(holder, "state_after") else copy.deepcopy(holder.get_state())
+            elif self._attributes is not None:
+                source = self._attributes.generators()
+            self._marks.append(_Mark(random_states(names), source))  # type: ignore[union-attr]
+            return batch
+
+        return make_and_mark
+
+    def _has_marks(self, iterator: Iterator[Any] | None) -> bool:
+        """Whether batches get marks: those that one thread prepares."""
+        return self._marks is not None and (iterator is not None or (self._workers == 1 and not self._processes))
+
+    def _marked(self, tasks: Iterable[int], iterator: Iterator[Any] | None) -> Iterator[Any]:
+        """The batches that one thread prepares; with each that is taken its mark."""
+        assert self._marks is not None
+        self._marks.clear()
+        self._drawn = None
+        for batch in self._read_ahead(tasks, iterator):
+            self._mark = self._marks.popleft()
+            yield batch
+
     def _take(self, index: int) -> Any:
         return self._standardize(self._source[index])
+
+    # ------------------------------------------------------------ for a training that can be broken off
+
+    def refuse(self, validates: bool) -> None:
+        """Refuse a source that cannot be read again from where a training was broken off.
+
+        Args:
+            validates: whether it is only read for validation, from its beginning each time.
+
+        Raises:
+            ValueError: with the remedy.
+        """
+        once = not self._renews or not (self._indexed or validates)
+        if once and not (hasattr(self._source, "get_state") and hasattr(self._source, "set_state")):
+            raise ValueError(
+                f"A training that is to be resumed cannot read a {self._name} again from where it was; pass arrays, a "
+                "PyDataset, Dataset.from_generator(function), or an iterator with get_state() and set_state(state)."
+            )
+        unordered = self._processes or self._workers > 1
+        if unordered and hasattr(self._source, "state_after") and self._source.seed is None:
+            raise ValueError(
+                f"A training that is to be resumed needs a {self._name} whose batches are the same in any order, got "
+                "seed=None with several workers; pass a seed, or workers=1."
+            )
+
+    def remember(self, within: bool) -> None:
+        """Keep, from now on, what `get_state` needs, also `within` an epoch."""
+        self._marks = deque() if within else None
+        if self._indexed and not hasattr(self._source, "get_state"):
+            self._attributes = Attributes(self._source)
+
+    def sample(self) -> Any:
+        """A batch to try things on, None where there is none; `set_state` then says where the data is."""
+        found = self._source[0] if self._indexed else next(iter(self._source), None)
+        return None if found is None else self._standardize(found)
+
+    def random_states(self) -> dict[str, Any]:
+        """The states, after the last batch that was taken, of the generators that batches are prepared ahead with."""
+        return {} if self._mark is None else self._mark.random
+
+    def get_state(self, done: int) -> dict[str, Any]:
+        """Where the data is after `done` batches of the epoch, before it for 0, as plain data."""
+        state: dict[str, Any] = {"held": bool(self._held), "tasks": None, "rest": None}
+        if not self._indexed:
+            return {**state, "begun": self._position is not None, "source": self._place(done)}
+        state["tasks"] = None if self._tasks is None or not done else np.array(self._tasks, dtype=np.int64)
+        if self._position is not None:
+            rest = copy.copy(self._position)
+            state["rest"] = next(rest, 0) if self._length is None else np.array(list(rest), dtype=np.int64)
+            if self._length is None and state["tasks"] is None and done:
+                state["rest"] = done
+        return {**state, "source": self._state_of_source(done)}
+
+    def _place(self, done: int) -> Any:
+        """Where the iterator is."""
+        if done and self._mark is not None:
+            return self._mark.source
+        if hasattr(self._position, "get_state"):
+            return self._position.get_state()  # type: ignore[union-attr]
+        tell = getattr(self._source, "_start", None) or getattr(self._source, "get_state", None)
+        return None if tell is None else tell()
+
+    def _state_of_source(self, done: int = 0) -> Any:
+        """What a source with indices is after so many batches of the epoch."""
+        source = self._source
+        if hasattr(source, "state_after"):
+            return source.state_after(self._tasks[:done]) if done and self._tasks is not None else source.get_state()
+        if done and self._workers > 0:
+            if self._mark is None or self._attributes is None:
+                return self._source_state if self._mark is None else self._mark.source
+            return {**self._source_state, "random": self._mark.source}
+        if self._attributes is not None:
+            return self._attributes.state()
+        return source.get_state() if hasattr(source, "get_state") else None
+
+    def set_state(self, state: dict[str, Any], done: int) -> None:
+        """Let the next epoch go on where `get_state` was called."""
+        if done:
+            getattr(self._source, "on_epoch_begin", _nothing)()
+        if self._held and not state["held"]:
+            self._held, self._position = [], None
+        if self._attributes is not None:
+            self._attributes.put_back(state["source"])
+        elif hasattr(self._source, "set_state") and not state["held"]:
+            self._source.set_state(state["source"])
+        self._source_state, self._done = state["source"], done
+        if not self._indexed:
+            if not state["held"]:
+                self._position = iter(self._source) if state["begun"] else None
+            return
+        self._tasks = None if state["tasks"] is None else state["tasks"].tolist()
+        if state["rest"] is not None:
+            endless = self._length is None
+            self._position = iter(range(state["rest"], sys.maxsize) if endless else state["rest"].tolist())
 
     def _send(self) -> None:
         """Have the worker processes get the dataset as it is now."""
@@ -649,6 +845,15 @@ class BatchStream:
         if self._ahead is not None:
             ahead, self._ahead, self._read = self._ahead, None, None
             ahead.close()
+
+
+class _Mark:
+    """What was there when a batch had been prepared: states of the process's generators, and of the source."""
+
+    __slots__ = ("random", "source")
+
+    def __init__(self, random: dict[str, Any], source: Any):
+        self.random, self.source = random, source
 
 
 def _first(*values: Any) -> Any:
