@@ -1,7 +1,7 @@
 """Trainings that are broken off: each function begins one anew and returns the model and the arguments of its `fit`.
 
 `python -m tests.resume_cases CASE FOLDER SEED` is the program that is killed: it trains, kills itself at a moment that
-the seed chooses, and writes what it ended with to `FOLDER/result.json` when it got to the end.
+the seed chooses, and writes what it ended with to `FOLDER/resultSEED.json` when it got to the end.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -63,7 +65,7 @@ def cnn(**options: Any) -> tuple[Any, dict[str, Any]]:
 
 def cnn_processes() -> tuple[Any, dict[str, Any]]:
     """Pictures that are changed at random in processes."""
-    return cnn(workers=2, use_multiprocessing=True, epochs=2)
+    return cnn(workers=1, use_multiprocessing=True, epochs=2, validation_data=None)
 
 
 def cnn_unseeded() -> tuple[Any, dict[str, Any]]:
@@ -250,42 +252,82 @@ def ended(model: Any, history: Any) -> dict[str, str]:
 
 
 class Kill(callbacks.Callback):
-    """Kills the process at a batch, or some milliseconds after it, which may be within a save."""
+    """Kills the process at a batch, some milliseconds after it, or within a save.
 
-    def __init__(self, batch: int, delay: float):
-        self.left, self.delay = batch, delay
+    Args:
+        chance: chooses.
+    """
+
+    def __init__(self, chance: random.Random):
+        self.left, self.delay = chance.randrange(1, 9), chance.choice((0.0, 0.0, 0.001, 0.004, 0.02))
+        if chance.random() < 0.3:  # in the middle of writing, or when all but the last step is done
+            name, saves = chance.choice(("fsync", "replace")), iter(range(chance.randrange(4), -1, -1))
+            function = getattr(os, name)
+            setattr(os, name, lambda *arguments: function(*arguments) if next(saves) else kill())
 
     def get_state(self) -> dict[str, Any]:
         return {}
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.left -= 1
-        if self.left == 0 and self.delay == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
         if self.left == 0:
-            signal.setitimer(signal.ITIMER_REAL, self.delay)  # whose signal ends the process too
+            kill() if self.delay == 0 else threading.Timer(self.delay, kill).start()
 
 
-def main() -> None:
-    case, folder, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(case: str, folder: str, seed: int) -> None:
+    """Train as the seed says, below 0 without being killed or saved."""
     model, options = begun(case)
-    chance = random.Random(seed)
+    backup = os.path.join(folder, "backup")
     if seed >= 0:
-        kill = Kill(chance.randrange(1, 9), chance.choice((0, 0.001, 0.003, 0.01)))
-        options["callbacks"] = [*options.get("callbacks", ()), kill]
-    if seed % 2:
-        options["callbacks"] = [
-            *options.get("callbacks", ()),
-            callbacks.BackupAndRestore(os.path.join(folder, "backup"), save_freq=1 + seed % 3),
-        ]
-    else:
-        options["resume"] = os.path.join(folder, "backup")
-    history = model.fit(**options)
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    with open(os.path.join(folder, f"result.json.{os.getpid()}"), "w") as file:
-        json.dump(ended(model, history), file)
-    os.replace(file.name, os.path.join(folder, "result.json"))
+        chosen = list(options.get("callbacks", ()))
+        if model.built and seed % 2:
+            chosen.append(callbacks.BackupAndRestore(backup, save_freq=1 + seed % 3, delete_checkpoint=False))
+        else:
+            options["resume"] = backup
+        options["callbacks"] = [*chosen, Kill(random.Random(seed))]
+    result = ended(model, model.fit(**options))
+    path = os.path.join(folder, f"result{seed}.json")
+    with open(f"{path}.new", "w") as file:
+        json.dump(result, file)
+    os.rename(f"{path}.new", path)
+
+
+def run(case: str, folder: Any, seed: int, killed_after: float | None = None) -> dict[str, str] | None:
+    """What the program ends with, None where it was killed: by itself, or after so many seconds from here."""
+    command = [sys.executable, "-m", "tests.resume_cases", case, str(folder), str(seed)]
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "MINIKERAS_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment)
+    try:
+        process.wait(killed_after)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.returncode not in (0, -signal.SIGKILL):
+        raise RuntimeError(f"{case} with seed {seed} failed")
+    path = os.path.join(folder, f"result{seed}.json")
+    if not os.path.exists(path):
+        return None
+    with open(path) as file:
+        return json.load(file)
+
+
+def kill_until_done(case: str, folder: Any, seed: int) -> tuple[dict[str, str], int]:
+    """Start a program until it gets to its end: what it ends with, and how often it was killed.
+
+    A killed one has begun nothing anew: each goes on where the last whole checkpoint is.
+    """
+    chance, kills = random.Random(seed), 0
+    while True:
+        outside = chance.uniform(0.3, 3.0) if chance.random() < 0.2 else None
+        result = run(case, folder, chance.randrange(10**6), outside)
+        if result is not None:
+            return result, kills
+        kills += 1
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -149,17 +149,20 @@ class _Kept:
             stream.state = state
 
 
-def _optimizers(model: Any) -> list[Any]:
+def optimizers_of(model: Any) -> list[Any]:
+    """The optimizers that a model has as attributes."""
     return [value for value in vars(model).values() if hasattr(value, "apply_flat")]
 
 
-def _variables(model: Any) -> list[Variable]:
+def variables_of(model: Any) -> list[Variable]:
     """Weights, states that layers carry from batch to batch, and the states of optimizers and metrics."""
     found = [*model.weights]
     for layer in model._contents().layers:
         found += [leaf for leaf in tree.flatten(getattr(layer, "states", None)) if isinstance(leaf, Variable)]
-    for owner in (*_optimizers(model), *model.metrics):
+    for owner in (*optimizers_of(model), *model.metrics):
         found += getattr(owner, "variables", [])
+        rates = [getattr(one, "_learning_rate", None) for one in (owner, *getattr(owner, "optimizers", ()))]
+        found += [rate for rate in rates if isinstance(rate, Variable)]  # with `decay` it is none of its variables
     return list({id(variable): variable for variable in found}.values())
 
 
@@ -321,7 +324,7 @@ def _told(origin: tuple[str, _Operation]) -> tuple[str, str]:
 @contextmanager
 def _as_it_is(model: Any) -> Iterator[None]:
     """Within this block the model may compute; afterwards its variables and random streams are as they were."""
-    kept = _Kept(_variables(model), _streams(model))
+    kept = _Kept(variables_of(model), _streams(model))
     try:
         yield
     finally:
@@ -346,9 +349,9 @@ class Tracer:
         """Keep what the step on `data` begins with; of weights that it makes, what they are before an update."""
         model = self._model
         self._data = data
-        self._kept = kept = _Kept(_variables(model), _streams(model))
+        self._kept = kept = _Kept(variables_of(model), _streams(model))
         if not model._trainable_now():
-            for optimizer in _optimizers(model):
+            for optimizer in optimizers_of(model):
                 self._before_update(optimizer, kept)
 
     def _before_update(self, optimizer: Any, kept: _Kept) -> None:
@@ -397,7 +400,7 @@ class Tracer:
         """Make the step again and watch: what was found, or which optimizer's update it was."""
         model = self._model
         updates: list[str] = []
-        optimizers = _optimizers(model)
+        optimizers = optimizers_of(model)
         builtin = model._has_builtin_train_step()
         for optimizer in optimizers:
             vars(optimizer)["apply_flat"] = self._watched_update(optimizer, updates, builtin)

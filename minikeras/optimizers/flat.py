@@ -44,6 +44,7 @@ def views_like(arrays: Iterable[Any]) -> list[Any]:
 
 
 def is_held(array: Any) -> bool:
+    """Whether an array is a part of an arena."""
     return array.base is not None and _buffers.get(id(array.base)) is array.base
 
 
@@ -78,17 +79,18 @@ def stretches(rows: Sequence[Sequence[Any]], positions: Sequence[int]) -> list[t
 
 
 def _adjacent(first: Any, second: Any) -> bool:
-    return first.base is second.base and _address(first) + first.nbytes == _address(second)
+    return first.base is second.base and address(first) + first.nbytes == address(second)
 
 
 def _span(first: Any, last: Any) -> Any:
     """The part of their buffer from the start of one view to the end of another."""
-    start = _address(first.base)
+    start = address(first.base)
     item = first.itemsize
-    return first.base[(_address(first) - start) // item : (_address(last) + last.nbytes - start) // item]
+    return first.base[(address(first) - start) // item : (address(last) + last.nbytes - start) // item]
 
 
-def _address(array: Any) -> int:
+def address(array: Any) -> int:
+    """Where the memory of an array begins."""
     return array.ctypes.data if hasattr(array, "ctypes") else array.data.ptr  # of NumPy, of CuPy
 
 

@@ -384,16 +384,6 @@ class ArrayStream:
         if done or state["place"]:
             self._ongoing, self._left = self._pass(state["place"]), self._batches - state["place"]
 
-    def remember(self, within: bool) -> None:
-        """Nothing to do: where this is can be told at any time."""
-
-    def refuse(self, validates: bool) -> None:
-        """Nothing to do: arrays can be read again."""
-
-    def sample(self) -> Any:
-        """A batch to try things on."""
-        return self.first_batch()
-
     def random_states(self) -> dict[str, Any]:
         """See `BatchStream`; nothing of these is prepared ahead with the process's generators."""
         return {}
@@ -549,8 +539,10 @@ class BatchStream:
         self._held: list[Any] = []  # the first batch of the epoch to come, where it has been looked at
         self.ended = False  # an iterator that has given all it had
         # for a training that can be broken off: see `remember`
-        self._marks: deque[_Mark] | None = None  # one for each batch that is prepared and not taken
-        self._mark: _Mark | None = None  # of the last batch that was taken
+        # of each batch that is prepared and not taken, and of the last that was: states of the process's random
+        # generators and of the source, as they were when it had been prepared
+        self._marks: deque[tuple[dict[str, Any], Any]] | None = None
+        self._mark: tuple[dict[str, Any], Any] | None = None
         self._drawn: list[str] | None = None  # which of the process's generators the thread draws from
         self._tasks: list[int] | None = None  # the indices of the epoch's batches
         self._done = 0  # batches of the epoch that were taken before the training was broken off
@@ -691,19 +683,16 @@ class BatchStream:
         if not self._has_marks(iterator):
             return make
         holder: Any = iterator if hasattr(iterator, "get_state") else self._source
+        tell = getattr(holder, "get_state", self._attributes and self._attributes.generators)
+        tell = None if hasattr(holder, "state_after") else tell
 
         def make_and_mark(task: int) -> Any:
-            names = self._drawn
-            before = random_states() if names is None else {}
+            before = random_states() if self._drawn is None else {}
             batch = make(task)
-            if names is None:  # the first of the epoch, which the main thread waits for without drawing anything
-                names = self._drawn = changed(before, random_states())
-            source = None
-            if hasattr(holder, "get_state"):
-                source = None if hasattr(holder, "state_after") else copy.deepcopy(holder.get_state())
-            elif self._attributes is not None:
-                source = self._attributes.generators()
-            self._marks.append(_Mark(random_states(names), source))  # type: ignore[union-attr]
+            if self._drawn is None:  # the first of the epoch, which the main thread waits for without drawing anything
+                self._drawn = changed(before, random_states())
+            state = None if tell is None else copy.deepcopy(tell())
+            self._marks.append((random_states(self._drawn), state))  # type: ignore[union-attr]
             return batch
 
         return make_and_mark
@@ -723,6 +712,25 @@ class BatchStream:
 
     def _take(self, index: int) -> Any:
         return self._standardize(self._source[index])
+
+    def _send(self) -> None:
+        """Have the worker processes get the dataset as it is now."""
+        data = pickled(self._source)
+        if isinstance(data, Exception):
+            warn(
+                f"{self._name} cannot be sent to worker processes ({data}), so its batches are prepared in threads; "
+                "let it be picklable."
+            )
+            self._processes = False
+        elif not data.same(self._pickled):
+            self._pickled = data
+
+    def _standardize(self, batch: Any) -> tuple[Any, Any, Any]:
+        x, y, sample_weight = unpack_x_y_sample_weight(batch)
+        if x is None:
+            problem = f"A batch is x, (x, y) or (x, y, sample_weight), got {shown(batch)} from the {self._name}"
+            raise ValueError(f"{problem}; let it yield arrays.")
+        return as_batch(x, y, sample_weight, self._class_weight)
 
     # ------------------------------------------------------------ for a training that can be broken off
 
@@ -761,81 +769,51 @@ class BatchStream:
 
     def random_states(self) -> dict[str, Any]:
         """The states, after the last batch that was taken, of the generators that batches are prepared ahead with."""
-        return {} if self._mark is None else self._mark.random
+        return {} if self._mark is None else self._mark[0]
 
     def get_state(self, done: int) -> dict[str, Any]:
         """Where the data is after `done` batches of the epoch, before it for 0, as plain data."""
-        state: dict[str, Any] = {"held": bool(self._held), "tasks": None, "rest": None}
-        if not self._indexed:
-            return {**state, "begun": self._position is not None, "source": self._place(done)}
-        state["tasks"] = None if self._tasks is None or not done else np.array(self._tasks, dtype=np.int64)
-        if self._position is not None:
-            rest = copy.copy(self._position)
-            state["rest"] = next(rest, 0) if self._length is None else np.array(list(rest), dtype=np.int64)
-            if self._length is None and state["tasks"] is None and done:
-                state["rest"] = done
-        return {**state, "source": self._state_of_source(done)}
-
-    def _place(self, done: int) -> Any:
-        """Where the iterator is."""
-        if done and self._mark is not None:
-            return self._mark.source
-        if hasattr(self._position, "get_state"):
-            return self._position.get_state()  # type: ignore[union-attr]
-        tell = getattr(self._source, "_start", None) or getattr(self._source, "get_state", None)
-        return None if tell is None else tell()
+        rest: Any = None
+        if self._indexed and self._position is not None:
+            coming = copy.copy(self._position)
+            known = not done or self._tasks is not None
+            rest = [*coming] if self._length is not None else next(coming, 0) if known else done
+        state = {"tasks": self._tasks if done else None, "rest": rest, "source": self._state_of_source(done)}
+        return {**state, "held": bool(self._held), "begun": self._position is not None}
 
     def _state_of_source(self, done: int = 0) -> Any:
-        """What a source with indices is after so many batches of the epoch."""
-        source = self._source
-        if hasattr(source, "state_after"):
-            return source.state_after(self._tasks[:done]) if done and self._tasks is not None else source.get_state()
-        if done and self._workers > 0:
-            if self._mark is None or self._attributes is None:
-                return self._source_state if self._mark is None else self._mark.source
-            return {**self._source_state, "random": self._mark.source}
+        """What the source is after so many batches of the epoch."""
+        source: Any = self._source
+        if not self._indexed and hasattr(self._position, "get_state"):
+            source = self._position
+        if done and self._tasks is not None and hasattr(source, "state_after"):
+            return source.state_after(self._tasks[:done])
+        if done and self._mark is not None:
+            return self._mark[1] if self._attributes is None else {**self._source_state, "random": self._mark[1]}
+        if done and self._workers > 0 and self._indexed:
+            return self._source_state
         if self._attributes is not None:
             return self._attributes.state()
-        return source.get_state() if hasattr(source, "get_state") else None
+        tell = (self._position is None and getattr(source, "_start", None)) or getattr(source, "get_state", None)
+        return None if tell is None else tell()
 
     def set_state(self, state: dict[str, Any], done: int) -> None:
         """Let the next epoch go on where `get_state` was called."""
         if done:
             getattr(self._source, "on_epoch_begin", _nothing)()
-        if self._held and not state["held"]:
-            self._held, self._position = [], None
+        self._done, self._source_state = done, state["source"]
         if self._attributes is not None:
             self._attributes.put_back(state["source"])
-        elif hasattr(self._source, "set_state") and not state["held"]:
+        if state["held"]:
+            return  # the first batch of the data has been looked at, here too
+        self._held = []
+        if hasattr(self._source, "set_state"):
             self._source.set_state(state["source"])
-        self._source_state, self._done = state["source"], done
-        if not self._indexed:
-            if not state["held"]:
-                self._position = iter(self._source) if state["begun"] else None
-            return
-        self._tasks = None if state["tasks"] is None else state["tasks"].tolist()
-        if state["rest"] is not None:
-            endless = self._length is None
-            self._position = iter(range(state["rest"], sys.maxsize) if endless else state["rest"].tolist())
-
-    def _send(self) -> None:
-        """Have the worker processes get the dataset as it is now."""
-        data = pickled(self._source)
-        if isinstance(data, Exception):
-            warn(
-                f"{self._name} cannot be sent to worker processes ({data}), so its batches are prepared in threads; "
-                "let it be picklable."
-            )
-            self._processes = False
-        elif not data.same(self._pickled):
-            self._pickled = data
-
-    def _standardize(self, batch: Any) -> tuple[Any, Any, Any]:
-        x, y, sample_weight = unpack_x_y_sample_weight(batch)
-        if x is None:
-            problem = f"A batch is x, (x, y) or (x, y, sample_weight), got {shown(batch)} from the {self._name}"
-            raise ValueError(f"{problem}; let it yield arrays.")
-        return as_batch(x, y, sample_weight, self._class_weight)
+        self._tasks, self._position = state["tasks"], None
+        if state["begun"]:
+            endless = isinstance(state["rest"], int)
+            rest = range(state["rest"], sys.maxsize) if endless else state["rest"]
+            self._position = iter(rest if self._indexed else self._source)
 
     def on_epoch_end(self) -> None:
         getattr(self._source, "on_epoch_end", _nothing)()
@@ -845,15 +823,6 @@ class BatchStream:
         if self._ahead is not None:
             ahead, self._ahead, self._read = self._ahead, None, None
             ahead.close()
-
-
-class _Mark:
-    """What was there when a batch had been prepared: states of the process's generators, and of the source."""
-
-    __slots__ = ("random", "source")
-
-    def __init__(self, random: dict[str, Any], source: Any):
-        self.random, self.source = random, source
 
 
 def _first(*values: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from minikeras import kernels as k
-from minikeras.optimizers.flat import is_held
+from minikeras.optimizers.flat import address, is_held
 from minikeras.seeds import SeedGenerator, global_generator
 from minikeras.tracebacks import warn
 
@@ -70,13 +70,7 @@ def _described_array(array: Any, arrays: list[np.ndarray], places: dict[int, int
     if id(buffer) not in places:
         places[id(buffer)] = len(arrays)
         arrays.append(np.array(k.to_host(buffer), order="C").reshape(-1).view(np.uint8))
-    return found | {"in": places[id(buffer)], "at": 0 if buffer is array else _offset(array, buffer)}
-
-
-def _offset(view: Any, buffer: Any) -> int:
-    if hasattr(view, "ctypes"):
-        return view.ctypes.data - buffer.ctypes.data
-    return view.data.ptr - buffer.data.ptr
+    return found | {"in": places[id(buffer)], "at": address(array) - address(buffer)}
 
 
 def rebuilt(description: Any, arrays: list[Any]) -> Any:
@@ -252,20 +246,15 @@ class CallbackStates:
 
     def put(self, states: list[Any]) -> None:
         """Give the callbacks their states; it warns of those that there is none for."""
+        waiting: dict[str, list[Any]] = {}
+        for name, state in states:
+            waiting.setdefault(name, []).append(state)
         for callback, attributes in self._known:
             name, now = type(callback).__name__, callback.get_state()
-            place = next((i for i, (other, _) in enumerate(states) if other == name), None)
-            if place is None:
-                state = attributes.state() if now is None else now
-                if any(state.values()):
-                    warn(f"The callback {name} was not there when the checkpoint was made, so it begins anew.")
-                continue
-            _, state = states[place]
-            states = [*states[:place], *states[place + 1 :]]
-            if now is None:
-                attributes.put_back(state)
-            else:
-                callback.set_state(state)
+            if waiting.get(name):
+                (attributes.put_back if now is None else callback.set_state)(waiting[name].pop(0))
+            elif any((attributes.state() if now is None else now).values()):
+                warn(f"The callback {name} was not there when the checkpoint was made, so it begins anew.")
 
 
 def data_of(values: dict[str, Any]) -> dict[str, Any]:

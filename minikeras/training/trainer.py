@@ -505,7 +505,7 @@ class Trainer:
             callbacks.check_before_training()
             if resume is not None or any(hasattr(one, "backup_dir") for one in callbacks.callbacks):
                 settings = {"epochs": epochs, "initial_epoch": initial_epoch, "shuffle": shuffle}
-                progress = resuming.progress_of(self, resume, callbacks, (stream, validation), **settings)
+                progress = resuming.Progress(self, resume, callbacks, stream, validation, **settings)
             self._plan_trial(stream, validation, first, callbacks)
             self.stop_training = False
             callbacks.on_train_begin()
