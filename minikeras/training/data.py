@@ -683,7 +683,7 @@ class BatchStream:
         if not self._has_marks(iterator):
             return make
         holder: Any = iterator if hasattr(iterator, "get_state") else self._source
-        tell = getattr(holder, "get_state", self._attributes and self._attributes.generators)
+        tell: Any = getattr(holder, "get_state", getattr(self._attributes, "generators", None))
         tell = None if hasattr(holder, "state_after") else tell
 
         def make_and_mark(task: int) -> Any:

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from minikeras import Input, Sequential, layers, losses
+from minikeras import Input, Sequential, kernels, layers, losses
 from minikeras.callbacks import BackupAndRestore, Callback, CSVLogger, EarlyStopping, LambdaCallback
 from minikeras.data import Dataset
 from minikeras.preprocessing.image import ImageDataGenerator
@@ -99,6 +99,7 @@ def test_broken_off_in_processes(tmp_path):
 # ---------------------------------------------------------------- killed
 
 
+@pytest.mark.skipif(kernels.active_device() == "gpu", reason="the killed process is one of the CPU")
 @pytest.mark.parametrize(("case", "seeds"), [("mlp", (35, 25)), ("comparison", (7,)), ("lstm", (9,))])
 def test_killed(tmp_path, case, seeds):
     """By SIGKILL at moments that the seeds choose; the last run is made here."""
