@@ -109,20 +109,20 @@ class Shuffled(keras.utils.PyDataset):
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self.noise = np.random.default_rng(3)
-        self.indices = np.arange(len(X))
+        self._indices = np.arange(len(X))
         self.on_epoch_end()
 
     def __len__(self) -> int:
         return 5
 
     def __getitem__(self, index: int) -> Any:
-        rows = self.indices[index * 4 : index * 4 + 4]
+        rows = self._indices[index * 4 : index * 4 + 4]
         scale = np.random.uniform(0.9, 1.1) if self.workers < 2 else 1.0
         noise = self.noise.normal(size=(4, 6)) if self.workers < 2 else 0.0
         return (X[rows] * scale + noise).astype("float32"), Y[rows]
 
     def on_epoch_end(self) -> None:
-        np.random.shuffle(self.indices)
+        np.random.shuffle(self._indices)
 
 
 class Counting(callbacks.Callback):

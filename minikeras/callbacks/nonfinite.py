@@ -154,16 +154,17 @@ def optimizers_of(model: Any) -> list[Any]:
     return [value for value in vars(model).values() if hasattr(value, "apply_flat")]
 
 
-def variables_of(model: Any) -> list[Variable]:
-    """Weights, states that layers carry from batch to batch, and the states of optimizers and metrics."""
+def variables_of(model: Any, lasting: bool = False) -> list[Variable]:
+    """Weights and the states of optimizers; unless only `lasting` ones are asked for, also what the first step of a
+    training makes: the states of metrics, and those that layers carry from batch to batch."""
     found = [*model.weights]
-    for layer in model._contents().layers:
-        found += [leaf for leaf in tree.flatten(getattr(layer, "states", None)) if isinstance(leaf, Variable)]
-    for owner in (*optimizers_of(model), *model.metrics):
-        found += getattr(owner, "variables", [])
-        rates = [getattr(one, "_learning_rate", None) for one in (owner, *getattr(owner, "optimizers", ()))]
-        found += [rate for rate in rates if isinstance(rate, Variable)]  # with `decay` it is none of its variables
-    return list({id(variable): variable for variable in found}.values())
+    for one in optimizers_of(model):
+        rates = [getattr(some, "_learning_rate", None) for some in (one, *getattr(one, "optimizers", ()))]
+        found += [*one.variables, *rates]  # which with `decay` is none of the former
+    if not lasting:
+        found += [variable for metric in model.metrics for variable in getattr(metric, "variables", ())]
+        found += tree.flatten([getattr(layer, "states", None) for layer in model._contents().layers])
+    return list({id(one): one for one in found if isinstance(one, Variable)}.values())
 
 
 def _streams(model: Any) -> list[SeedGenerator]:

@@ -760,7 +760,7 @@ class BatchStream:
         """Keep, from now on, what `get_state` needs, also `within` an epoch."""
         self._marks = deque() if within else None
         if self._indexed and not hasattr(self._source, "get_state"):
-            self._attributes = Attributes(self._source)
+            self._attributes = Attributes(self._source, lambda name: True)
 
     def sample(self) -> Any:
         """A batch to try things on, None where there is none; `set_state` then says where the data is."""

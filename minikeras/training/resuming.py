@@ -166,6 +166,7 @@ class Progress:
         if batch is not None:
             with arena:
                 checked_logs(trainer.train_step(step_data(batch)), "train_step")
+        lasting = batch is None  # without a step the rest is not there
         models: list[Any] = []
         trainer._for_each_model(models.append)
         if len(models) != len(state["models"]):
@@ -173,14 +174,14 @@ class Progress:
         pairs = {id(model): one for model, one in zip(models, state["models"], strict=True)}
 
         def compare(model: Any) -> None:
-            for optimizer in optimizers_of(model) if batch is None else ():
+            for optimizer in optimizers_of(model) if lasting else ():
                 optimizer.build(model._trainable_now())
-            variables, values = variables_of(model), pairs[id(model)]["variables"]
-            self._compare(variables, values[: len(variables)] if batch is None else values)  # metrics may not be there
+            variables, values = variables_of(model, lasting), pairs[id(model)]["variables"]
+            self._compare(variables, values[: len(variables)] if lasting else values)
 
         def put(model: Any) -> None:
             one = pairs[id(model)]
-            for variable, value in zip(variables_of(model), one["variables"], strict=False):
+            for variable, value in zip(variables_of(model, lasting), one["variables"], strict=False):
                 variable.assign(value)
             for stream, position in zip(model._contents().streams, one["streams"], strict=True):
                 stream.state = position

@@ -284,7 +284,8 @@ def _print(value: Any) -> Any:
     if kind in _PLAIN:
         return kind, repr(value)
     if kind in (list, tuple, set, frozenset):
-        return kind, [_print(one) for one in value]
+        plain = kind in (list, tuple) and _PLAIN.issuperset(map(type, value))
+        return kind, (len(value), hash(tuple(value))) if plain else [_print(one) for one in value]
     if kind is dict:
         return kind, [(_print(name), _print(one)) for name, one in value.items()]
     if not isinstance(value, (np.ndarray, np.generic)) or value.dtype.hasobject:

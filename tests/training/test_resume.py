@@ -124,12 +124,14 @@ def test_killed_many_times(tmp_path, case):
 # ---------------------------------------------------------------- after the end, and other arguments
 
 
-def test_after_the_end(tmp_path, capsys):
-    whole = fit("mlp", resume=tmp_path)
+@pytest.mark.parametrize("case", sorted(CASES.keys() - {"cnn_processes"}))
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_after_the_end(tmp_path, capsys, case):
+    whole = fit(case, resume=tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["checkpoint_0.zip", "checkpoint_1.zip"]
     again = Break()
     capsys.readouterr()
-    assert fit("mlp", again, resume=tmp_path, verbose=2) == whole == undisturbed("mlp")[0]
+    assert fit(case, again, resume=tmp_path, verbose=2) == whole == undisturbed(case)[0]
     assert again.batches == 0
     assert "has ended already, and nothing is left to train" in capsys.readouterr().out
 
@@ -264,6 +266,21 @@ def test_a_generator_goes_on_by_epochs(tmp_path):
     rest = Break()
     assert fit("several", rest, BackupAndRestore(tmp_path), **options) == expected
     assert rest.batches == 8
+
+
+def test_a_generator_for_a_model_that_carries_states(tmp_path):
+    """What only a step makes is left as the first step makes it."""
+
+    def batches():
+        while True:
+            yield np.ones((3, 4, 3), "float32"), np.ones(3, "float32")
+
+    options = {"x": batches(), "steps_per_epoch": 2, "validation_data": None, "validation_steps": None}
+    with pytest.raises(Stopped):
+        fit("lstm", Break(4), BackupAndRestore(tmp_path), **options)
+    rest = Break()
+    fit("lstm", rest, BackupAndRestore(tmp_path), **options)
+    assert rest.batches == 4
 
 
 class Numbers:
