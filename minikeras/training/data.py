@@ -660,16 +660,15 @@ class BatchStream:
         if self._workers < 1:
             self._mark = None  # nothing is prepared ahead of its use
             return map(self._take if iterator is None else Iterated(iterator, self._standardize), tasks)
+        if self._processes and iterator is None:
+            self._send()  # or find out that there can be no processes
         return (self._marked if self._has_marks(iterator) else self._read_ahead)(tasks, iterator)
 
     def _read_ahead(self, tasks: Iterable[int], iterator: Iterator[Any] | None) -> Iterator[Any]:
-        if iterator is not None:
-            if self._read is not iterator:  # an iterator is only ever read by one thread
-                self.close()
-                self._ahead = ReadAhead([self._making(iterator)], self._queue_size, self._name)
-                self._read = iterator
-        elif self._processes:
-            self._send()
+        if iterator is not None and self._read is not iterator:  # an iterator is only ever read by one thread
+            self.close()
+            self._ahead = ReadAhead([self._making(iterator)], self._queue_size, self._name)
+            self._read = iterator
         if self._ahead is None:
             makers: list[Callable[[int], Any]] = [self._making(None)] * self._workers
             if self._processes:

@@ -12,12 +12,15 @@ puts everything to what it was.
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
+from minikeras import kernels as k
+from minikeras import tree
 from minikeras.autodiff.tensor import Variable
 from minikeras.callbacks.nonfinite import optimizers_of, variables_of
 from minikeras.callbacks.simple import check_writable
@@ -101,7 +104,8 @@ class Progress:
         self._trainer._for_each_model(lambda model: optimizers.extend(optimizers_of(model)))
         found = {"optimizers": [type(one).__name__ for one in optimizers], "samples": stream.samples}
         found |= {"data": getattr(stream, "_name", "arrays"), "batch_size": getattr(stream, "batch_size", None)}
-        return {**found, "steps_per_epoch": stream.steps}
+        first = None if stream.arrays is None else _checksum(stream.first_batch())
+        return {**found, "steps_per_epoch": stream.steps, "checksum of the first batch": first}
 
     def _checked(self, content: dict[str, Any] | None) -> dict[str, Any] | None:
         """The state in a checkpoint's content, which fits as far as it shows before a step is made."""
@@ -268,6 +272,12 @@ class Progress:
         self._trainer._for_each_model(lambda model: found.extend([*model.metrics, *optimizers_of(model)]))
         unique = {id(one): one for one in found}
         return [one for one in unique.values() if not type(one).__module__.startswith("minikeras.")]
+
+
+def _checksum(batch: Any) -> int:
+    leaves = [k.to_host(leaf) for leaf in tree.flatten(batch) if leaf is not None]
+    words = [repr(leaf.tolist()).encode() if leaf.dtype.hasobject else leaf.tobytes() for leaf in leaves]
+    return zlib.crc32(b"".join(words))
 
 
 def _state_of(model: Any) -> dict[str, Any]:

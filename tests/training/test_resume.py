@@ -167,6 +167,7 @@ def broken(case: str, folder: Any, batches: int, **more: Any) -> None:
         ({"batch_size": 6}, "batch_size was 5, got 6"),
         ({"shuffle": False}, "shuffle was True, got False"),
         ({"x": X[:20], "y": Y[:20]}, "samples was 17, got 16"),
+        ({"x": X + 1}, r"checksum of the first batch was \d+, got \d+"),
         ({"steps_per_epoch": 2}, "steps_per_epoch was 4, got 2"),
         ({"initial_epoch": 1}, "initial_epoch was 0, got 1"),
         ({"epochs": 1}, "1 epochs are done, got epochs=1"),
