@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minikeras
-from benchmarks import augmentation, house, kernels, limits, plot, readme, scaling, versions, vs_keras
+from benchmarks import augmentation, checkpoint, house, kernels, limits, plot, readme, scaling, versions, vs_keras
 from benchmarks.contenders import Contender, ContenderError, ContenderLacks, Worker, ours, rivals
 from benchmarks.installed import ROOT, closure, files_size
 from benchmarks.keras_models import compiled
@@ -308,6 +308,15 @@ def test_augmentation_is_measured_with_arrays_and_files(tmp_path):
     assert "NOT a measurement" in (tmp_path / "augmentation_quick.md").read_text()
     with pytest.raises(SystemExit):
         augmentation.main(["--cases", "nothing"])
+
+
+def test_checkpoints_are_measured_and_trainings_killed(tmp_path):
+    checkpoint.main(["--quick", "--output", str(tmp_path)])
+    found = json.loads((tmp_path / "checkpoint_quick.json").read_text())["rows"]
+    assert all(len(one["plain"]) == len(one["saved"]) == 2 and one["saves"] >= 1 for one in found.values())
+    checkpoint.main(["--quick", "--kills", "1", "--cases", "several", "--output", str(tmp_path)])
+    text = (tmp_path / "checkpoint_quick.md").read_text()
+    assert "NOT a measurement" in text and "trainings ended bit for bit as one that was never killed" in text
 
 
 def test_augmentation_is_compared_with_keras():

@@ -55,6 +55,9 @@ class Callback(Fielded):
 
     Listening to batches makes training read the metrics back from the device at each of them.
 
+    A training that is broken off and resumed (see `fit`) gives a callback the attributes back that are plain data or
+    random generators; one that has to keep more defines `get_state` and `set_state`.
+
     Attributes:
         per_replica: whether in a comparison of optimizers (see `Model.compile`) each replica gets a shallow copy of
             the callback, called with its values alone, before `on_train_begin`, whose `model` is the clone that is
@@ -108,6 +111,16 @@ class Callback(Fielded):
         Raises:
             ValueError, OSError: what is wrong, and the remedy.
         """
+
+    def get_state(self) -> dict[str, Any] | None:
+        """What the callback needs to go on after a training was broken off: numbers, texts, arrays, lists, dicts.
+
+        None, the default, stands for the attributes that are of these kinds.
+        """
+        return None
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on with what `get_state` gave; called after `on_train_begin`."""
 
     def check_log_names(self, names: set[str]) -> None:
         """Refuse what asks for other logs than there will be, before the first update; nothing may be changed here.

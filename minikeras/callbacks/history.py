@@ -66,6 +66,14 @@ class History(Callback):
         if not self.replicas:
             self.seconds = perf_counter() - self._began
 
+    def get_state(self) -> dict[str, Any]:
+        names = ("epoch", "history", "_epochs", "replicas", "best", "seconds")
+        return {**{name: getattr(self, name) for name in names}, "elapsed": perf_counter() - self._began}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        elapsed = state.pop("elapsed")
+        vars(self).update(state, _began=perf_counter() - elapsed)
+
     def adopt_best(self) -> None:
         """Give the best replica's values the plain names: until the end these had those of each epoch's leader."""
         prefix = f"{self.best}/"

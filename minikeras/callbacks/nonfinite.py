@@ -149,18 +149,22 @@ class _Kept:
             stream.state = state
 
 
-def _optimizers(model: Any) -> list[Any]:
+def optimizers_of(model: Any) -> list[Any]:
+    """The optimizers that a model has as attributes."""
     return [value for value in vars(model).values() if hasattr(value, "apply_flat")]
 
 
-def _variables(model: Any) -> list[Variable]:
-    """Weights, states that layers carry from batch to batch, and the states of optimizers and metrics."""
+def variables_of(model: Any, lasting: bool = False) -> list[Variable]:
+    """Weights and the states of optimizers; unless only `lasting` ones are asked for, also what the first step of a
+    training makes: the states of metrics, and those that layers carry from batch to batch."""
     found = [*model.weights]
-    for layer in model._contents().layers:
-        found += [leaf for leaf in tree.flatten(getattr(layer, "states", None)) if isinstance(leaf, Variable)]
-    for owner in (*_optimizers(model), *model.metrics):
-        found += getattr(owner, "variables", [])
-    return list({id(variable): variable for variable in found}.values())
+    for one in optimizers_of(model):
+        rates = [getattr(some, "_learning_rate", None) for some in (one, *getattr(one, "optimizers", ()))]
+        found += [*one.variables, *rates]  # which with `decay` is none of the former
+    if not lasting:
+        found += [variable for metric in model.metrics for variable in getattr(metric, "variables", ())]
+        found += tree.flatten([getattr(layer, "states", None) for layer in model._contents().layers])
+    return list({id(one): one for one in found if isinstance(one, Variable)}.values())
 
 
 def _streams(model: Any) -> list[SeedGenerator]:
@@ -321,7 +325,7 @@ def _told(origin: tuple[str, _Operation]) -> tuple[str, str]:
 @contextmanager
 def _as_it_is(model: Any) -> Iterator[None]:
     """Within this block the model may compute; afterwards its variables and random streams are as they were."""
-    kept = _Kept(_variables(model), _streams(model))
+    kept = _Kept(variables_of(model), _streams(model))
     try:
         yield
     finally:
@@ -346,9 +350,9 @@ class Tracer:
         """Keep what the step on `data` begins with; of weights that it makes, what they are before an update."""
         model = self._model
         self._data = data
-        self._kept = kept = _Kept(_variables(model), _streams(model))
+        self._kept = kept = _Kept(variables_of(model), _streams(model))
         if not model._trainable_now():
-            for optimizer in _optimizers(model):
+            for optimizer in optimizers_of(model):
                 self._before_update(optimizer, kept)
 
     def _before_update(self, optimizer: Any, kept: _Kept) -> None:
@@ -397,7 +401,7 @@ class Tracer:
         """Make the step again and watch: what was found, or which optimizer's update it was."""
         model = self._model
         updates: list[str] = []
-        optimizers = _optimizers(model)
+        optimizers = optimizers_of(model)
         builtin = model._has_builtin_train_step()
         for optimizer in optimizers:
             vars(optimizer)["apply_flat"] = self._watched_update(optimizer, updates, builtin)

@@ -168,6 +168,9 @@ class ProgbarLogger(Callback):
     def on_train_end(self, logs: Any = None) -> None:
         self._training = False
 
+    def get_state(self) -> dict[str, Any]:
+        return {}
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self.verbose and self.epochs > 1:
             announce(f"Epoch {epoch + 1}/{self.epochs}")

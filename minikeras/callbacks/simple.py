@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
+from minikeras import kernels as k
 from minikeras.autodiff.tensor import assign_all
 from minikeras.callbacks.base import Callback, path_of
 from minikeras.declared import declared
@@ -230,6 +231,17 @@ class CSVLogger(Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         self._close()
 
+    def get_state(self) -> dict[str, Any]:
+        begun = self._writer is not None
+        return {"names": self._writer.fieldnames, "size": self._file.tell()} if begun else {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        if state and os.path.exists(self.filename):  # rows that are to come again are cut off
+            self._file = open(self.filename, "r+", newline="")  # noqa: SIM115 - closed at the end
+            self._file.truncate(state["size"])
+            self._file.seek(0, os.SEEK_END)
+            self._write_head(state["names"])
+
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs = logs or {}
         if self._file is None:  # not earlier: a training that fails in its first step leaves the file as it was
@@ -238,12 +250,15 @@ class CSVLogger(Callback):
             names = sorted(logs)
             if not any(name.startswith("val_") for name in names):  # validation may come in a later epoch
                 names += [f"val_{name}" for name in names]
-            settings: Any = {"restval": "NA", "extrasaction": "ignore", "delimiter": self.sep}
-            self._writer = csv.DictWriter(self._file, ["epoch", *names], **settings)
-            if self._file.tell() == 0:
-                self._writer.writeheader()
+            self._write_head(["epoch", *names])
         self._writer.writerow({"epoch": epoch} | {name: _cell(value) for name, value in logs.items()})
         self._file.flush()
+
+    def _write_head(self, names: list[str]) -> None:
+        settings: Any = {"restval": "NA", "extrasaction": "ignore", "delimiter": self.sep}
+        self._writer = csv.DictWriter(self._file, names, **settings)
+        if self._file.tell() == 0:
+            self._writer.writeheader()
 
     def on_train_end(self, logs: Any = None) -> None:
         self._close()
@@ -320,6 +335,18 @@ class SwapEMAWeights(Callback):
         self._trained: list[tuple[Any, Any]] = []  # the weights that averages stand in the place of, and their values
         self._swapped_before = False
 
+    def get_state(self) -> dict[str, Any]:
+        return {"trained": [value for _, value in self._trained]}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        weights = [weight for weight, _ in self._pairs()] if state["trained"] else []
+        self._trained = list(zip(weights, map(k.to_device, state["trained"]), strict=True))
+
+    def _pairs(self) -> list[tuple[Any, Any]]:
+        """The weights and their averages, of the optimizers that have made a step."""
+        begun = [one for one in self._averaging() if int(one.iterations)]
+        return [pair for one in begun for pair in zip(one._trainable_variables, one._averages, strict=True)]
+
     def _averaging(self) -> list[Any]:
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         return [one for one in getattr(optimizer, "optimizers", [optimizer]) if getattr(one, "use_ema", False)]
@@ -332,9 +359,7 @@ class SwapEMAWeights(Callback):
     def _swap(self) -> None:
         """Put the averages in the place of the weights, where there are any yet."""
         if not self._trained:
-            averaging = [one for one in self._averaging() if int(one.iterations)]
-            pairs = [pair for one in averaging for pair in zip(one._trainable_variables, one._averages, strict=True)]
-            pairs = [(weight, average) for weight, average in pairs if average is not None]
+            pairs = self._pairs()
             self._trained = [(weight, weight.data.copy()) for weight, _ in pairs]
             assign_all([weight for weight, _ in pairs], [average for _, average in pairs])
 

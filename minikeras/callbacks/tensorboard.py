@@ -125,6 +125,12 @@ class TensorBoard(Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         self._batches = 0
 
+    def get_state(self) -> dict[str, Any]:
+        return {"batches": self._batches}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._batches = state["batches"]
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch_began = self._batch_ended = self._updates(), perf_counter()
 

@@ -43,13 +43,14 @@ def views_like(arrays: Iterable[Any]) -> list[Any]:
     return views
 
 
-def _is_held(array: Any) -> bool:
+def is_held(array: Any) -> bool:
+    """Whether an array is a part of an arena."""
     return array.base is not None and _buffers.get(id(array.base)) is array.base
 
 
 def adopt(variables: Sequence[Variable]) -> None:
     """Move the variables that no arena holds into new buffers, side by side and with their values."""
-    loose = [variable for variable in variables if not _is_held(variable.data)]
+    loose = [variable for variable in variables if not is_held(variable.data)]
     for variable, view in zip(loose, views_like(map(_data, loose)), strict=True):
         view[...] = variable.data
         variable.data = view
@@ -78,17 +79,18 @@ def stretches(rows: Sequence[Sequence[Any]], positions: Sequence[int]) -> list[t
 
 
 def _adjacent(first: Any, second: Any) -> bool:
-    return first.base is second.base and _address(first) + first.nbytes == _address(second)
+    return first.base is second.base and address(first) + first.nbytes == address(second)
 
 
 def _span(first: Any, last: Any) -> Any:
     """The part of their buffer from the start of one view to the end of another."""
-    start = _address(first.base)
+    start = address(first.base)
     item = first.itemsize
-    return first.base[(_address(first) - start) // item : (_address(last) + last.nbytes - start) // item]
+    return first.base[(address(first) - start) // item : (address(last) + last.nbytes - start) // item]
 
 
-def _address(array: Any) -> int:
+def address(array: Any) -> int:
+    """Where the memory of an array begins."""
     return array.ctypes.data if hasattr(array, "ctypes") else array.data.ptr  # of NumPy, of CuPy
 
 

@@ -41,6 +41,7 @@ from minikeras.tracebacks import end_at_users_line
 from minikeras.training.entries import find_entries
 from minikeras.training.replica import CHOSEN, Replica, carried_states, judged, meet_variables, share, variables_of
 from minikeras.training.snapshot import Snapshot
+from minikeras.training.states import CallbackStates
 from minikeras.training.step import Later, MetricLogs, checked_logs, to_floats
 from minikeras.training.trainer import Trainer
 
@@ -109,6 +110,11 @@ class Comparison(Trainer, Callback):
         self.bound = replica
 
     # ------------------------------------------------------------ a trainer
+
+    _begins_with_data = True
+
+    def _for_each_model(self, act: Callable[[Any], Any]) -> None:
+        self.each(self.replicas, lambda replica: act(replica.model))
 
     def train_step(self, data: Any) -> Any:
         trial, self._trial = self._trial, None
@@ -278,8 +284,24 @@ class Comparison(Trainer, Callback):
             copies = [copy.copy(callback) for callback in self._originals]
             for one in copies:
                 one.replica = replica.name
+            replica.states = CallbackStates(copies)
             replica.callbacks = CallbackList(copies, model=replica.model, **self.params)
         self.each(self.members, lambda replica: replica.callbacks.on_train_begin())
+
+    def get_state(self) -> dict[str, Any]:
+        names = ("seconds", "last", "losses")
+        own = [({name: getattr(one, name) for name in names}, one.states.get()) for one in self.replicas]
+        members = [replica.name for replica in self.members]
+        return {"replicas": own, "leader": self.leader.name, "members": members, "validated": self._validated}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        replicas = {replica.name: replica for replica in self.replicas}
+        for replica, (values, states) in zip(self.replicas, state["replicas"], strict=True):
+            vars(replica).update(values)
+            replica.states.put(states)
+        self.members, self._validated = [replicas[name] for name in state["members"]], state["validated"]
+        self.leader = replicas[state["leader"]]
+        self.lead()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.each(self.members, lambda replica: replica.callbacks.on_epoch_begin(epoch))

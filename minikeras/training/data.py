@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import random
+import sys
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -17,6 +20,7 @@ from minikeras.seeds import next_seed
 from minikeras.tracebacks import warn
 from minikeras.training.ahead import Iterated, ReadAhead
 from minikeras.training.foreign import as_array, is_array_like
+from minikeras.training.states import Attributes, changed, random_states
 from minikeras.training.worker import Pickled, Worker, pickled
 from minikeras.utils.checks import number, shown, whole
 
@@ -343,6 +347,9 @@ class ArrayStream:
         self._rng: np.random.Generator | None = None
         self._ongoing: Iterator[Any] | None = None  # a pass that the epochs to come go on with
         self._left = 0  # its batches that are still to come
+        self._first = 0  # the batch of the pass that the epoch began with
+        self._before: Any = None  # the random state that the order of the pass was drawn from
+        self._done = 0  # batches of the epoch that a training that was broken off has had
 
     def epoch(self) -> Iterator[tuple[Any, Any, Any]]:
         """The first `steps` batches, as far as there are that many."""
@@ -352,23 +359,55 @@ class ArrayStream:
         """The next `steps` batches; an epoch ends with the data, and the one after it begins the data anew."""
         if self._ongoing is None:
             self._ongoing, self._left = self._pass(), self._batches
-        count = min(self.steps, self._left)
+        done, self._done = self._done, 0
+        self._first = self._batches - self._left - done
+        count = min(self.steps - done, self._left)
         batches = itertools.islice(self._ongoing, count)
         self._left -= count
         if self._left == 0:
             self._ongoing = None
         return batches
 
+    def get_state(self, done: int) -> dict[str, Any]:
+        """Where the data is after `done` batches of the epoch, before it for 0, as plain data."""
+        ongoing = done > 0 or self._ongoing is not None
+        place = self._first + done if done else self._batches - self._left
+        return {"place": place if ongoing else 0, "random": self._before if ongoing else self._random()}
+
+    def set_state(self, state: dict[str, Any], done: int) -> None:
+        """Let the next `training_epoch` go on where `get_state` was called."""
+        self.close()
+        if state["random"] is not None:
+            self._rng = np.random.Generator(np.random.Philox(0))
+            self._rng.bit_generator.state = state["random"]
+        self._done = done
+        if done or state["place"]:
+            self._ongoing, self._left = self._pass(state["place"]), self._batches - state["place"]
+
+    def random_states(self) -> dict[str, Any]:
+        """See `BatchStream`; nothing of these is prepared ahead with the process's generators."""
+        return {}
+
+    def _random(self) -> Any:
+        return None if self._rng is None else self._rng.bit_generator.state
+
     def first_batch(self) -> tuple[Any, Any, Any]:
         """The first batch in the order of the data, whatever the order of the epochs is."""
         return self._batch(slice(0, self.batch_size), [])
 
-    def _pass(self) -> Iterator[tuple[Any, Any, Any]]:
-        """All batches, in a new order where they are shuffled; each is begun while the one before is in use."""
-        picks = self._picks()
+    def _pass(self, first: int = 0) -> Iterator[tuple[Any, Any, Any]]:
+        """The batches from number `first` on, in a new order where they are shuffled."""
+        if self._shuffle and self._rng is None:
+            self._rng = np.random.Generator(np.random.Philox(key=next_seed()))
+        self._before = self._random()
+        return self._picked(self._picks(self._order(), first))
+
+    def _picked(self, picks: Iterator[Any]) -> Iterator[tuple[Any, Any, Any]]:
+        """The batches of these rows; each is begun while the one before is in use."""
         unfinished: list[Callable[[], None]] = []
         try:
-            following = self._batch(next(picks), unfinished)
+            pick = next(picks, None)
+            following = None if pick is None else self._batch(pick, unfinished)
             while following is not None:
                 batch = following
                 while unfinished:
@@ -380,10 +419,9 @@ class ArrayStream:
             while unfinished:
                 unfinished.pop()()
 
-    def _picks(self) -> Iterator[Any]:
-        """The rows of each batch: a slice, or where they are shuffled an array."""
-        order = self._order()
-        for start in range(0, self.samples, self.batch_size):
+    def _picks(self, order: np.ndarray | None, first: int) -> Iterator[Any]:
+        """The rows of each batch from number `first` on: a slice, or where they are shuffled an array."""
+        for start in range(first * self.batch_size, self.samples, self.batch_size):
             cut = slice(start, min(start + self.batch_size, self.samples))
             yield cut if order is None else order[cut]
 
@@ -397,10 +435,8 @@ class ArrayStream:
         return tuple([take(one) if isinstance(one, plain) else tree.map_structure(take, one) for one in self.arrays])
 
     def _order(self) -> np.ndarray | None:
-        if not self._shuffle:
-            return None
         if self._rng is None:
-            self._rng = np.random.Generator(np.random.Philox(key=next_seed()))
+            return None
         if self._shuffle == "batch":
             order = np.arange(self.samples)
             for start in range(0, self.samples, self.batch_size):
@@ -502,6 +538,16 @@ class BatchStream:
         self._pickled = Pickled()
         self._held: list[Any] = []  # the first batch of the epoch to come, where it has been looked at
         self.ended = False  # an iterator that has given all it had
+        # for a training that can be broken off: see `remember`
+        # of each batch that is prepared and not taken, and of the last that was: states of the process's random
+        # generators and of the source, as they were when it had been prepared
+        self._marks: deque[tuple[dict[str, Any], Any]] | None = None
+        self._mark: tuple[dict[str, Any], Any] | None = None
+        self._drawn: list[str] | None = None  # which of the process's generators the thread draws from
+        self._tasks: list[int] | None = None  # the indices of the epoch's batches
+        self._done = 0  # batches of the epoch that were taken before the training was broken off
+        self._attributes: Attributes | None = None
+        self._source_state: Any = None  # what the source was when the epoch began
 
     def _count(self) -> int | None:
         """How many batches the source has, as far as it says."""
@@ -549,7 +595,12 @@ class BatchStream:
 
     def training_epoch(self) -> Iterator[tuple[Any, Any, Any]]:
         """The next `steps` batches: where an epoch is only a part of the data, the next one takes the next part."""
+        if self._done:
+            done, self._done = self._done, 0
+            return self._batches(done)
         self._begin()
+        if self._marks is not None and self._indexed and not hasattr(self._source, "state_after"):
+            self._source_state = copy.deepcopy(self._state_of_source())
         return self._batches()
 
     def _begin(self) -> None:
@@ -563,6 +614,8 @@ class BatchStream:
         return self._indexed_epoch(taken) if self._indexed else self._iterated_epoch(taken)
 
     def _indexed_epoch(self, taken: int) -> Iterator[Any]:
+        if taken and self._tasks is not None:
+            return self._prepared(self._tasks[taken:])
         fresh = self._position is None
         if self._position is None:
             self._position = self._indices()
@@ -574,11 +627,12 @@ class BatchStream:
                 tasks += itertools.islice(self._position, steps - len(tasks))
             if len(tasks) < steps:
                 self._position = None
+            self._tasks = tasks if self._marks is not None else None
         return self._prepared(tasks)
 
     def _indices(self) -> Iterator[int]:
         if self._length is None:
-            return itertools.count()
+            return iter(range(sys.maxsize))
         order = list(range(self._length))
         if self._shuffle:
             random.shuffle(order)
@@ -604,20 +658,56 @@ class BatchStream:
     def _prepared(self, tasks: Iterable[int], iterator: Iterator[Any] | None = None) -> Iterator[Any]:
         """The batches of these indices, or the next ones of an iterator."""
         if self._workers < 1:
+            self._mark = None  # nothing is prepared ahead of its use
             return map(self._take if iterator is None else Iterated(iterator, self._standardize), tasks)
-        if iterator is not None:
-            if self._read is not iterator:  # an iterator is only ever read by one thread
-                self.close()
-                self._ahead = ReadAhead([Iterated(iterator, self._standardize)], self._queue_size, self._name)
-                self._read = iterator
-        elif self._processes:
-            self._send()
+        if self._processes and iterator is None:
+            self._send()  # or find out that there can be no processes
+        return (self._marked if self._has_marks(iterator) else self._read_ahead)(tasks, iterator)
+
+    def _read_ahead(self, tasks: Iterable[int], iterator: Iterator[Any] | None) -> Iterator[Any]:
+        if iterator is not None and self._read is not iterator:  # an iterator is only ever read by one thread
+            self.close()
+            self._ahead = ReadAhead([self._making(iterator)], self._queue_size, self._name)
+            self._read = iterator
         if self._ahead is None:
-            makers: list[Callable[[int], Any]] = [self._take] * self._workers
+            makers: list[Callable[[int], Any]] = [self._making(None)] * self._workers
             if self._processes:
                 makers = [Worker(lambda: self._pickled, self._name, self._standardize) for _ in makers]
             self._ahead = ReadAhead(makers, self._queue_size, self._name)
         return self._ahead.run(tasks)
+
+    def _making(self, iterator: Iterator[Any] | None) -> Callable[[int], Any]:
+        """What makes a batch in a thread: of an index, or the next one of an iterator."""
+        make = self._take if iterator is None else Iterated(iterator, self._standardize)
+        if not self._has_marks(iterator):
+            return make
+        holder: Any = iterator if hasattr(iterator, "get_state") else self._source
+        tell: Any = getattr(holder, "get_state", getattr(self._attributes, "generators", None))
+        tell = None if hasattr(holder, "state_after") else tell
+
+        def make_and_mark(task: int) -> Any:
+            before = random_states() if self._drawn is None else {}
+            batch = make(task)
+            if self._drawn is None:  # the first of the epoch, which the main thread waits for without drawing anything
+                self._drawn = changed(before, random_states())
+            state = None if tell is None else copy.deepcopy(tell())
+            self._marks.append((random_states(self._drawn), state))  # type: ignore[union-attr]
+            return batch
+
+        return make_and_mark
+
+    def _has_marks(self, iterator: Iterator[Any] | None) -> bool:
+        """Whether batches get marks: those that one thread prepares."""
+        return self._marks is not None and (iterator is not None or (self._workers == 1 and not self._processes))
+
+    def _marked(self, tasks: Iterable[int], iterator: Iterator[Any] | None) -> Iterator[Any]:
+        """The batches that one thread prepares; with each that is taken its mark."""
+        assert self._marks is not None
+        self._marks.clear()
+        self._drawn = None
+        for batch in self._read_ahead(tasks, iterator):
+            self._mark = self._marks.popleft()
+            yield batch
 
     def _take(self, index: int) -> Any:
         return self._standardize(self._source[index])
@@ -640,6 +730,89 @@ class BatchStream:
             problem = f"A batch is x, (x, y) or (x, y, sample_weight), got {shown(batch)} from the {self._name}"
             raise ValueError(f"{problem}; let it yield arrays.")
         return as_batch(x, y, sample_weight, self._class_weight)
+
+    # ------------------------------------------------------------ for a training that can be broken off
+
+    def refuse(self, validates: bool) -> None:
+        """Refuse a source that cannot be read again from where a training was broken off.
+
+        Args:
+            validates: whether it is only read for validation, from its beginning each time.
+
+        Raises:
+            ValueError: with the remedy.
+        """
+        once = not self._renews or not (self._indexed or validates)
+        if once and not (hasattr(self._source, "get_state") and hasattr(self._source, "set_state")):
+            raise ValueError(
+                f"A training that is to be resumed cannot read a {self._name} again from where it was; pass arrays, a "
+                "PyDataset, Dataset.from_generator(function), or an iterator with get_state() and set_state(state)."
+            )
+        unordered = self._processes or self._workers > 1
+        if unordered and hasattr(self._source, "state_after") and self._source.seed is None:
+            raise ValueError(
+                f"A training that is to be resumed needs a {self._name} whose batches are the same in any order, got "
+                "seed=None with several workers; pass a seed, or workers=1."
+            )
+
+    def remember(self, within: bool) -> None:
+        """Keep, from now on, what `get_state` needs, also `within` an epoch."""
+        self._marks = deque() if within else None
+        if self._indexed and not hasattr(self._source, "get_state"):
+            self._attributes = Attributes(self._source, lambda name: True)
+
+    def sample(self) -> Any:
+        """A batch to try things on, None where there is none; `set_state` then says where the data is."""
+        found = self._source[0] if self._indexed else next(iter(self._source), None)
+        return None if found is None else self._standardize(found)
+
+    def random_states(self) -> dict[str, Any]:
+        """The states, after the last batch that was taken, of the generators that batches are prepared ahead with."""
+        return {} if self._mark is None else self._mark[0]
+
+    def get_state(self, done: int) -> dict[str, Any]:
+        """Where the data is after `done` batches of the epoch, before it for 0, as plain data."""
+        rest: Any = None
+        if self._indexed and self._position is not None:
+            coming = copy.copy(self._position)
+            known = not done or self._tasks is not None
+            rest = [*coming] if self._length is not None else next(coming, 0) if known else done
+        state = {"tasks": self._tasks if done else None, "rest": rest, "source": self._state_of_source(done)}
+        return {**state, "held": bool(self._held), "begun": self._position is not None}
+
+    def _state_of_source(self, done: int = 0) -> Any:
+        """What the source is after so many batches of the epoch."""
+        source: Any = self._source
+        if not self._indexed and hasattr(self._position, "get_state"):
+            source = self._position
+        if done and self._tasks is not None and hasattr(source, "state_after"):
+            return source.state_after(self._tasks[:done])
+        if done and self._mark is not None:
+            return self._mark[1] if self._attributes is None else {**self._source_state, "random": self._mark[1]}
+        if done and self._workers > 0 and self._indexed:
+            return self._source_state
+        if self._attributes is not None:
+            return self._attributes.state()
+        tell = (self._position is None and getattr(source, "_start", None)) or getattr(source, "get_state", None)
+        return None if tell is None else tell()
+
+    def set_state(self, state: dict[str, Any], done: int) -> None:
+        """Let the next epoch go on where `get_state` was called."""
+        if done:
+            getattr(self._source, "on_epoch_begin", _nothing)()
+        self._done, self._source_state = done, state["source"]
+        if self._attributes is not None:
+            self._attributes.put_back(state["source"])
+        if state["held"]:
+            return  # the first batch of the data has been looked at, here too
+        self._held = []
+        if hasattr(self._source, "set_state"):
+            self._source.set_state(state["source"])
+        self._tasks, self._position = state["tasks"], None
+        if state["begun"]:
+            endless = isinstance(state["rest"], int)
+            rest = range(state["rest"], sys.maxsize) if endless else state["rest"]
+            self._position = iter(rest if self._indexed else self._source)
 
     def on_epoch_end(self) -> None:
         getattr(self._source, "on_epoch_end", _nothing)()

@@ -44,6 +44,7 @@ class Replica:
         self.streams: list[Any] = []  # states of random streams
         self.logs: Any = {}  # of its last step
         self.callbacks = CallbackList()
+        self.states: Any = None  # of these callbacks
         self.begin_training()
 
     def begin_training(self) -> None:

@@ -40,6 +40,7 @@ from minikeras.training.step import Later, MetricLogs, checked_logs, step_data, 
 from minikeras.utils.checks import number, one_of, shown, whole
 
 nonfinite = LazyModule("minikeras.callbacks.nonfinite")
+resuming = LazyModule("minikeras.training.resuming")
 
 
 OF_ONE_OBJECT = ("_kept", "_trial", "_observers", "_arenas", "_inference")  # which a copy has anew
@@ -47,6 +48,8 @@ OF_ONE_OBJECT = ("_kept", "_trial", "_observers", "_arenas", "_inference")  # wh
 
 class Trainer:
     """What makes a `Model` trainable; mixed into it."""
+
+    _begins_with_data = False  # whether the first batch must have been seen before there is a state to go on from
 
     # attributes and methods of Layer and Model that are used here
     name: str
@@ -67,7 +70,6 @@ class Trainer:
         self.compiled = False
         self.stop_training = False
         self.run_eagerly, self.jit_compile, self.steps_per_execution = False, "auto", 1  # as compile() was told
-        self._initial_epoch: int | None = None  # where a callback says that a training goes on
         self.history: Any = None
         self._compile_arguments: dict[str, Any] = {}
         self._auto_scale_loss = True
@@ -438,6 +440,8 @@ class Trainer:
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
         validation_freq: Any = 1,
+        *,
+        resume: Any = None,
         **kwargs: Any,
     ) -> History:
         """Train for a number of epochs; after `compile` with a list of optimizers or losses with each of them.
@@ -457,6 +461,9 @@ class Trainer:
             initial_epoch: epochs already done.
             steps_per_epoch: batches per epoch, needed for an endless generator.
             validation_steps, validation_batch_size, validation_freq: the same for validation.
+            resume: a folder where training is saved while it goes on.  The same program started again after a kill
+                goes on from there and ends as if nothing had happened, bit for bit.  After the end the files stay:
+                once more, `fit` returns at once with the whole history, and with more `epochs` it trains these.
             workers, use_multiprocessing, max_queue_size: how batches are prepared ahead of their use, see `PyDataset`;
                 `workers=0` has each made when it is needed, in the calling thread.
 
@@ -464,7 +471,8 @@ class Trainer:
             History: `history.history` holds the values of each epoch by name.
 
         Raises:
-            ValueError: for data that does not fit; the model is unchanged.
+            ValueError: for data that does not fit, and with `resume` for data that cannot be read again and for a
+                checkpoint of another training; the model is unchanged.
         """
         epochs = kwargs.pop("nb_epoch", epochs)
         preparation = _preparation("fit", kwargs)
@@ -477,6 +485,7 @@ class Trainer:
         validation_freq, verbose = _frequency(validation_freq), _verbosity(verbose)
         validation_split = number("validation_split", validation_split, low=0, below=1, optional=True)
         shuffle = _shuffling(shuffle)
+        resume = None if resume is None else resuming.checked_folder(resume)
         if validation_split and validation_data is None:
             if feed.is_batch_source(x):
                 raise ValueError("validation_split works on arrays, got batches; pass validation_data instead.")
@@ -493,6 +502,7 @@ class Trainer:
         self._observers = ()
         logs: dict[str, Any] = {}
         arena = self._arenas["train", get_ident()]
+        progress = None
         try:
             first = None
             if validation is not None and validation_data is not x:
@@ -502,29 +512,40 @@ class Trainer:
                 self._check_labels(first[1], classes=True)
             callbacks = self._callback_list(callbacks, verbose, stream, epochs, add_history=True)
             callbacks.check_before_training()
+            if resume is not None or any(hasattr(one, "backup_dir") for one in callbacks.callbacks):
+                settings = {"epochs": epochs, "initial_epoch": initial_epoch, "shuffle": shuffle}
+                progress = resuming.Progress(self, resume, callbacks, stream, validation, **settings)
             self._plan_trial(stream, validation, first, callbacks)
             self.stop_training = False
-            self._initial_epoch = None
             callbacks.on_train_begin()
-            start = initial_epoch if self._initial_epoch is None else self._initial_epoch
+            start = initial_epoch if progress is None else progress.begin(arena)
             for epoch in range(start, epochs):
-                self.reset_metrics()
-                callbacks.on_epoch_begin(epoch)
-                logs = self._train_epoch(stream, callbacks, arena)
+                if progress is None or not progress.done:
+                    self.reset_metrics()
+                    callbacks.on_epoch_begin(epoch)
+                logs = self._train_epoch(stream, callbacks, arena, epoch, progress)
                 if validation is not None and _validates(epoch, validation_freq):
                     logs.update(self._as_validation(self._evaluate(validation, callbacks)))
                 callbacks.on_epoch_end(epoch, logs)
+                if progress is not None:
+                    progress.end_epoch(epoch, logs)
                 if self.stop_training or (epoch + 1 < epochs and _ended(stream, epoch + 1)):
                     break
+            if progress is not None:
+                logs = progress.complete()
             if epochs > initial_epoch:
                 self._finalize_weights()
             callbacks.on_train_end(logs)
+            if progress is not None:
+                progress.finish()
         except Exception:
             if self._kept is not None:
                 self._kept.restore()
             raise
         finally:
             self._kept = self._trial = None
+            if progress is not None:
+                progress.close()
             stream.close()
             if validation is not None:
                 validation.close()
@@ -553,12 +574,18 @@ class Trainer:
             return (-1, 0, 1)  # labels of a hinge are -1 and 1
         return None if size is None else range(size)
 
-    def _train_epoch(self, stream: Any, callbacks: Any, arena: k.Arena) -> dict[str, Any]:
-        """One pass over the stream; returns its logs."""
-        logs: Any = {}
-        step = -1
+    def _for_each_model(self, act: Callable[[Any], Any]) -> None:
+        """Call a function with the model that is trained."""
+        act(self)
+
+    def _train_epoch(
+        self, stream: Any, callbacks: Any, arena: k.Arena, epoch: int, progress: Any = None
+    ) -> dict[str, Any]:
+        """One pass over the stream, or the rest of it that `progress` has left; returns its logs."""
+        done, logs = (0, {}) if progress is None else progress.enter_epoch()
+        step, data = done - 1, None
         with arena:
-            for step, data in enumerate(stream.training_epoch()):
+            for step, data in enumerate(stream.training_epoch(), done):
                 if callbacks.on_train_batch_begin.listeners:
                     callbacks.on_train_batch_begin(step)
                 if stream.arrays is None:
@@ -574,6 +601,8 @@ class Trainer:
                     callbacks.on_train_batch_end(step, Later(logs))
                 if self.stop_training:
                     break
+                if progress is not None and progress.is_due():
+                    progress.save(epoch, step + 1, logs)
         if step < 0:
             raise ValueError("The data ended before the first batch; pass what yields batches in every epoch.")
         if not self.stop_training and _is_short(stream, step + 1, "steps_per_epoch * epochs"):
@@ -586,7 +615,7 @@ class Trainer:
     def _explain_loss(self, logs: dict[str, Any], name: str, arrays: Any, batch: Any) -> None:
         """Tell the reason where a loss is not finite, once in a run; `arrays` are all of the data, if known."""
         loss = logs.get("loss")
-        if not (is_finite(loss) or self._loss_explained):
+        if not (is_finite(loss) or self._loss_explained or batch is None):
             self._loss_explained = True
             nonfinite.explain(self, loss, name, arrays, step_data(batch))
 

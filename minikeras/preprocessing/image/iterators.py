@@ -11,7 +11,8 @@ import functools
 import os
 import threading
 import warnings
-from collections.abc import Callable, Generator
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -188,12 +189,25 @@ class Iterator(PyDataset):
                 **{name: getattr(self, name) for name in ("n", "batch_size", "batch_index", "total_batches_seen")},
                 "seed": None if self.seed is None else int(self.seed),
                 "first_of_epoch": self._first_of_epoch,
-                "times": [*self._times.items()],
+                "times": [[*item] for item in self._times.items()],
                 "order": None if self.index_array is None else self.index_array.tolist(),
                 "after_order": _as_json(self._after_order),
                 "last": [number, _as_json(last)],
                 "random": _as_json(np.random.get_state()) if self.seed is None else None,
             }
+
+    def state_after(self, indices: Sequence[int]) -> dict[str, Any]:
+        """What `get_state` would give if of this epoch only these batches had been asked for, whoever was."""
+        state = self.get_state()
+        times = Counter(indices)
+        highest = max((index + (times[index] - 1) * len(self) for index in times), default=-1)
+        kept = state["last"][0] == state["first_of_epoch"] + highest
+        return {
+            **state,
+            "times": [[*item] for item in times.items()],
+            "total_batches_seen": state["first_of_epoch"] + len(indices),
+            "last": state["last"] if kept else [-1, None],  # those that are asked for again come after it
+        }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue where `get_state` was called, with the identical rest.
