@@ -182,6 +182,7 @@ def test_an_error_in_a_prediction_leaves_nothing_behind():
     assert not turns.computing
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # other tests' threads wait for work
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_process_does_not_wait_for_threads_that_it_does_not_have():
     turns.computing.add(-1)
