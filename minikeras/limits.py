@@ -19,7 +19,7 @@ from typing import Any
 from minikeras.utils.checks import whole
 
 _SPARE = 1 << 25  # bytes that a model may take beyond those of its file
-_PER_BYTE = 2  # what a file's arrays may take in memory: a model may be loaded without its optimizer's state
+_PER_BYTE = 6  # what a file's arrays may take in memory: it may hold a model without its optimizer's state, up to five times as much
 _MOMENT = 1 << 28  # bytes that finding a shape on zeros may take, given back at once
 _MOMENTS = 16  # how many such moments there may be
 _MOST_AXES = 64  # that an array of NumPy has
@@ -54,7 +54,7 @@ def allowing(nbytes: int) -> Iterator[None]:
 
 
 def for_file(size: int, limit: int | None = None) -> Any:
-    """A block within which a file is read: twice its size and 32 MiB are allowed, or what the caller says.
+    """A block within which a file is read: six times its size and 32 MiB are allowed, or what the caller says.
 
     Args:
         size: bytes of the file, or of the arrays that it holds, whichever are more.
