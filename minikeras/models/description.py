@@ -105,7 +105,7 @@ def missing_objects(config: Any) -> dict[str, str]:
             waiting += reversed(value)
         elif isinstance(value, dict) and not registry.is_description(value):
             waiting += reversed(value.values())
-            for key in _NAMES.keys() & value.keys():
+            for key in filter(_NAMES.__contains__, value):
                 unknown = (name for name in _strings(value[key]) if name not in _NAMES[key])
                 found |= {f"the function {name!r}": name for name in unknown if registry.find_custom(name) is None}
         elif not isinstance(value, dict):

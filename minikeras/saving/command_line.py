@@ -12,6 +12,7 @@ from typing import Any
 from minikeras.autodiff.symbolic import snake_case
 from minikeras.models.description import missing_objects, model_from_config
 from minikeras.registry import is_description
+from minikeras.saving.hdf5_arrays import SUM
 from minikeras.saving.hdf5_reader import WeightsReader
 from minikeras.saving.keras_file import load_model
 from minikeras.saving.opening import Opened, opened
@@ -179,7 +180,7 @@ def _in_group(group: Any, place: str, seen: set[Any], unusual: list[str]) -> Ite
             unusual.append(f"{path!r} is stored in another file, which is never read")
         else:
             unusual += [f"arrays are compressed ({found.compression})"] if found.compression else []
-            unusual += [] if found.fletcher32 else ["arrays have no checksums"]
+            unusual += [] if found.fletcher32 or SUM in found.attrs else ["arrays have no checksums"]
             yield path, found
 
 

@@ -134,6 +134,14 @@ def test_what_is_unusual(tmp_path: Path, capsys: pytest.CaptureFixture, model: A
         assert any(part in line for line in unusual), (part, unusual)
 
 
+def test_sums_of_arrays(tmp_path: Path, capsys: pytest.CaptureFixture, model: Any) -> None:
+    model.save_weights(tmp_path / "m.weights.h5")
+    assert "unusual" not in told(capsys, "info", tmp_path / "m.weights.h5")
+    with h5py.File(tmp_path / "m.weights.h5", "a") as file:
+        file["layers/dense/vars/0"].attrs.clear()
+    assert "arrays have no checksums" in told(capsys, "info", tmp_path / "m.weights.h5")
+
+
 def test_lambdas_and_code(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     models.Sequential([minikeras.Input((3,)), layers.Lambda(lambda x: x, name="step")]).save(tmp_path / "m.keras")
     assert "needs the function of the Lambda layer 'step'" in told(capsys, "info", tmp_path / "m.keras")
