@@ -283,10 +283,11 @@ def read_layers(
     ready: list[tuple[Any, np.ndarray]] = []
     for layer, name in named if by_name else zip(layers, names, strict=True):
         variables = in_file_order(layer, arrays[name])
-        ready += _pairs(reader, layer, variables, groups[name], name, origin, skip_mismatch)
+        ready += _pairs(reader, layer, variables, arrays[name], groups[name], name, origin, skip_mismatch)
     extra, own = reader.group(group, _OWN), model._contents().own
-    if extra is not None and (own or reader.words(extra, "weight_names")):
-        ready += _pairs(reader, model, own, extra, _OWN, origin, skip_mismatch)
+    words = [] if extra is None else reader.words(extra, "weight_names")
+    if words or (own and extra is not None):
+        ready += _pairs(reader, model, own, words, extra, _OWN, origin, skip_mismatch)
     assign_all([variable for variable, _ in ready], [array for _, array in ready])
     if report is not None:
         report += origin.notes
@@ -314,13 +315,14 @@ def _pairs(
     reader: WeightsReader,
     layer: Any,
     variables: list[Any],
+    words: list[str],
     group: Any,
     name: str,
     origin: Origin,
     skip_mismatch: bool,
 ) -> list[tuple[Any, np.ndarray]]:
     """A layer's variables and what the file has for them; none where they do not fit and that may be."""
-    stored = [reader.array(group, word) for word in reader.words(group, "weight_names")]
+    stored = [reader.array(group, word) for word in words]
     wanted, shapes = [tuple(one.shape) for one in variables], [one.shape for one in stored]
     problem = f"the layer {layer.name!r} has weights of the shapes {wanted}, the file has {shapes} for {name!r}"
     # no layout of older files has more than two numbers for one of today; what has more is not read

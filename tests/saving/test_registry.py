@@ -1,6 +1,8 @@
 """Descriptions: what can be described comes back, what is not known or is code never does."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -162,3 +164,10 @@ def test_an_object_described_twice_stays_one():
 def test_weight_budget():
     with registry.weight_budget(10), pytest.raises(ValueError, match="more weights"):
         layers.Dense(3).build((None, 3))
+
+
+def test_layers_of_applications_are_known_from_the_start():
+    """A file is opened by a program that has not touched `applications`."""
+    code = "from minikeras.registry import builtin_class as find; print(find('keras.src.applications.convnext', 'LayerScale'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "LayerScale" in done.stdout
