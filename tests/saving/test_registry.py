@@ -168,6 +168,7 @@ def test_weight_budget():
 
 def test_layers_of_applications_are_known_from_the_start():
     """A file is opened by a program that has not touched `applications`."""
-    code = "from minikeras.registry import builtin_class as find; print(find('keras.src.applications.convnext', 'LayerScale'))"
+    code = "from minikeras import layers, registry; "
+    code += "print(registry.builtin_class('keras.src.applications.convnext', 'LayerScale'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "LayerScale" in done.stdout
