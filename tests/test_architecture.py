@@ -24,6 +24,7 @@ ROOMS = [
     "utils.console",
     "utils.checks",
     "utils.bounded",
+    "limits",
     "declared",
     "kernels",
     "journal",

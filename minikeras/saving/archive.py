@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Callable
 from typing import Any
 
-from minikeras.utils.bounded import DAMAGE, Zip
-
-CONFIG, WEIGHTS, ASSETS = "config.json", "model.weights.h5", "assets/"
+from minikeras.utils.bounded import DAMAGE, FREE, RATIO, Zip, size_of
 
 
-def read_members(path: Any, limit: int | None = None) -> tuple[bytes, io.BytesIO, dict[str, bytes]]:
-    """The description and the weights in a `.keras` archive, and the layers' own files in it by their names there.
+def read_members(path: Any, wanted: Callable[[str], bool], limit: int | None = None) -> dict[str, bytes]:
+    """The members of an archive whose names are wanted, by these; the others are not looked at.
 
     Args:
         path: the archive.
-        limit: bytes that its members may take together; by default a hundred times its size and 16 MiB.
+        wanted: told a name.
+        limit: bytes that these members may take together; by default a hundred times the archive's size and 16 MiB.
 
     Raises:
-        ValueError: for a damaged archive, one without them, or one whose members take more than they may.
+        ValueError: for a damaged archive, or one whose members take more than they may.
     """
     try:
         with Zip(path, limit) as archive:
-            config, weights = archive.contents(CONFIG), io.BytesIO(archive.contents(WEIGHTS))
-            names = [name for name in archive.namelist() if name.startswith(ASSETS) and not name.endswith("/")]
-            return config, weights, {name: archive.contents(name) for name in names}
-    except KeyError as error:
-        raise ValueError(f"{str(path)!r} is not a model file: {error.args[0]}.") from error
+            return {name: archive.contents(name) for name in archive.namelist() if wanted(name)}
     except DAMAGE as error:
         why = str(error).rstrip(".")
         raise ValueError(f"{str(path)!r} is damaged or not a .keras file: {why}.") from error
+
+
+def allowed(file: Any, limit: int | None) -> int | None:
+    """The bytes that reading a file may take: never fewer than its size allows anyway; None for just these.
+
+    Args:
+        file: its path, or the open file.
+        limit: bytes that the caller allows.
+    """
+    return None if limit is None else max(limit, FREE + RATIO * size_of(file))

@@ -279,7 +279,7 @@ class StoredArray:
 class Store:
     """What `load_own_variables` reads from: one object's arrays by name."""
 
-    def __init__(self, reader: WeightsReader, group: Any):
+    def __init__(self, reader: Any, group: Any):
         self._reader, self._group = reader, group
 
     def keys(self) -> list[str]:

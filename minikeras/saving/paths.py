@@ -17,35 +17,68 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from minikeras.utils.checks import ending
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a disk says that takes no more
 _EXCHANGE = 2  # of Linux's renameat2: what two paths lead to changes places at once
 _LONGEST_NAME = 150  # bytes of a name that its partial file repeats, within the 255 that there are
 
 
-def as_path(filepath: Any, endings: tuple[str, ...], purpose: str) -> Path:
+def path_of(filepath: Any) -> Path:
     """A path from a string or path, `~` resolved.
 
     Raises:
-        ValueError: for another ending than those given.
         TypeError: for what is no path.
     """
     if not isinstance(filepath, (str, os.PathLike)):
         raise TypeError(f"A file is given by its path, got {filepath!r}.")
-    path = Path(filepath).expanduser()
-    if not path.name.endswith(endings):
-        raise ValueError(f"{purpose} are stored in files ending in {' or '.join(endings)}, got {str(path)!r}.")
-    return path
+    return Path(filepath).expanduser()
 
 
-def existing(path: Path) -> Path:
-    """The path, if there is a file.
+def inside(folder: Path, name: str) -> Path:
+    """The file of that name in a folder.
 
     Raises:
-        FileNotFoundError: where there is none, or a folder or a device instead.
+        FileNotFoundError: where there is none.
+        ValueError: where it is a link to elsewhere.
     """
+    path = folder / name
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r}; check the path.")
+        raise FileNotFoundError(f"There is no file {str(path)!r}; copy or download the whole folder.")
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+        raise ValueError(f"{str(path)!r} is a link out of its folder, which is not followed; copy the file there.")
     return path
+
+
+_OTHER_OPTIONS = {"options": (None,), "signatures": (None,), "save_traces": (True, None)}  # Keras 2's, for TensorFlow
+
+
+def format_of(owner: str, path: Path, endings: tuple[str, ...], options: dict[str, Any]) -> str:
+    """The ending that says in which format a file is written, its own or the one that Keras 2's `save_format` means.
+
+    Args:
+        owner: what writes it.
+        path: where.
+        endings: those that are possible.
+        options: further arguments.
+
+    Raises:
+        ValueError: for arguments that are not known, a `save_format` of TensorFlow's or one that contradicts the
+            ending, or a path without one of the endings.
+    """
+    wanted = options.pop("save_format", None)
+    others = sorted(name for name, value in options.items() if value not in _OTHER_OPTIONS.get(name, ()))
+    if others:
+        raise ValueError(f"{owner} got the unknown arguments {others}; leave them out.")
+    if wanted is None:
+        return ending(owner, str(path), endings)
+    if wanted not in ("h5", "hdf5", "keras"):
+        problem = f"{owner} got save_format={wanted!r}, and TensorFlow's own formats are not written"
+        raise ValueError(f"{problem}; leave it out and end the path in {endings[0]}.")
+    found = next((one for one in endings if path.name.endswith(one)), ".h5")
+    if (wanted == "keras") != (found == ".keras") or found in (".npz", ".weights.json"):
+        raise ValueError(f"{owner}: save_format={wanted!r} and {str(path)!r} contradict; leave the first out.")
+    return found
 
 
 @contextmanager

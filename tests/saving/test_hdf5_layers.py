@@ -95,7 +95,7 @@ def test_files_of_other_kinds(tmp_path, saved):
     refused(tmp_path / "text.h5", "damaged")
     with h5py.File(tmp_path / "empty.h5", "w"):
         pass
-    refused(tmp_path / "empty.h5", "0 layers")
+    refused(tmp_path / "empty.h5", "without a model or weights")
 
 
 def attack(name):

@@ -207,7 +207,7 @@ def test_a_state_before_the_first_step_is_none(state, tmp_path, recwarn):
 def test_a_count_that_is_none(count, tmp_path):
     state = grouped({"Adam/iterations:0": np.asarray(count)}, OF_2_2, M, V)
     adam = minikeras.optimizers.Adam(0.5)
-    with pytest.raises(ValueError, match=r"counts its updates from 0|cannot take"):
+    with pytest.raises(ValueError, match=r"must be a whole number of at least 0|cannot take"):
         restored(tmp_path / "m.h5", adam, state, "2.2.4")
     assert int(adam.iterations) == 0
     assert not any(slot.numpy().any() for group in adam._slots for slot in group)

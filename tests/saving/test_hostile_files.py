@@ -223,7 +223,7 @@ def user_block(path):
 
 
 cases(
-    "weights", "is damaged: ", lambda path, content: path.write_bytes(content),
+    "weights", "is damaged|is empty", lambda path, content: path.write_bytes(content),
     empty=b"", words=b"no weights here", only_zeros=bytes(5000), only_a_signature=b"\x89HDF\r\n\x1a\n",
     signature_and_noise=b"\x89HDF\r\n\x1a\n" + b"\xff" * 3000, a_picture=b"\x89PNG\r\n\x1a\n" + bytes(99),
 )  # fmt: skip
@@ -332,7 +332,7 @@ def twice(name):
 cases("keras", "is damaged or not a .keras file: it holds 'config.json' twice", twice("config.json"), config_twice=0)
 cases("keras", "it holds 'model.weights.h5' twice", twice("model.weights.h5"), weights_twice=0)
 cases(
-    "keras", "is damaged or not a .keras file: ", lambda path, change: model_file(path, change),
+    "keras", "is damaged|is empty", lambda path, change: model_file(path, change),
     lying_compressed_size=directory("config.json", 20, "<I", 0xFFFFFF00),
     lying_size=directory("config.json", 24, "<I", 0x7FFFFFFF),
     smaller_size=directory("config.json", 24, "<I", 10),
@@ -427,7 +427,7 @@ def many_arrays_of_nothing(path):
 
 
 cases(
-    "keras", "There is no file|are stored in files ending in", lambda path, make: make(path),
+    "keras", "There is no file|is a folder without", lambda path, make: make(path),
     no_file=lambda path: None, folder=lambda path: path.mkdir(), pipe=lambda path: os.mkfifo(path),
     device=lambda path: path.symlink_to("/dev/zero"), link_to_itself=lambda path: path.symlink_to(path),
 )  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import minikeras
-from minikeras import layers, registry
+from minikeras import layers, limits, registry
 from minikeras.registry import (
     custom_object_scope,
     deserialize_keras_object,
@@ -161,8 +161,8 @@ def test_an_object_described_twice_stays_one():
     assert first is third and second is not first
 
 
-def test_weight_budget():
-    with registry.weight_budget(10), pytest.raises(ValueError, match="more weights"):
+def test_weights_count_before_they_are_made():
+    with limits.allowing(40), pytest.raises(ValueError, match=r"36 bytes for a weight of shape \(3, 3\)|12 bytes"):
         layers.Dense(3).build((None, 3))
 
 
