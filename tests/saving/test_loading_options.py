@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -79,18 +81,27 @@ def test_all_that_is_missing_is_named_at_once(saved: Any) -> None:
     assert same(copy, model) and np.array_equal(copy.predict(X, verbose=0), model.predict(X, verbose=0))
 
 
-@pytest.mark.parametrize("ending", [".keras", ".h5"])
-def test_names_that_are_strings(tmp_path: Path, ending: str) -> None:
-    """As older files have them, and whoever compiles with the name of a registered function."""
-    with minikeras.saving.custom_object_scope({"gained": own_loss, "lost": own_loss, "bent": twice}):
-        model = minikeras.Sequential([minikeras.Input((3,)), layers.Dense(3, activation="bent")])
-        model.compile("sgd", "lost", metrics=["gained", "mae", "acc", "crossentropy"])
-        model.save(tmp_path / f"m{ending}")
-    needed = {"gained": own_loss, "lost": own_loss, "bent": twice}
-    for name in needed:
-        with pytest.raises(ValueError, match=f"'{name}'.*neither built in nor registered"):
-            load_model(tmp_path / f"m{ending}", custom_objects={k: v for k, v in needed.items() if k != name})
-    assert same(load_model(tmp_path / f"m{ending}", custom_objects=needed), model)
+def test_names_that_are_strings(tmp_path: Path) -> None:
+    """As Keras 2 wrote functions of the user's, and lists of metrics."""
+    model = minikeras.Sequential([minikeras.Input((3,)), layers.Dense(3)])
+    model.compile("sgd", "mse", metrics=["mae", "acc", "crossentropy"])
+    model.save(tmp_path / "m.h5")
+    model.save(tmp_path / "m", zipped=False)
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    config["config"]["layers"][1]["config"]["activation"] = "bent"
+    config["compile_config"] |= {"loss": ["lost"], "metrics": ["gained", ["mae"]]}
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"'bent'.*'lost'.*'gained'.*neither built in nor registered.*pass them"):
+        load_model(tmp_path / "m")
+    known = {"gained": own_loss, "lost": own_loss, "bent": twice}
+    assert np.array_equal(load_model(tmp_path / "m", custom_objects=known)(X), 2 * model(X))
+    with h5py.File(tmp_path / "m.h5", "a") as file:
+        training = json.loads(file.attrs["training_config"])
+        file.attrs["training_config"] = json.dumps(training | {"loss": "lost", "metrics": ["gained"]})
+    with pytest.raises(ValueError, match=r"'lost'.*'gained'.*neither built in nor registered.*pass them"):
+        load_model(tmp_path / "m.h5")
+    assert same(load_model(tmp_path / "m.h5", compile=False), model)
+    assert isinstance(load_model(tmp_path / "m.h5", skip_unknown="weights"), dict)
 
 
 def test_json_names_all_that_is_missing() -> None:
