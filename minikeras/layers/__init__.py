@@ -20,6 +20,11 @@ for _file, _names in _OF_APPLICATIONS.items():
     _found = {name: f"{__name__}.residual:{name}" for name in _names}
     registry.builtin_later(f"keras.src.applications.{_file}", _found)
 registry.builtin_later("keras.layers", {"GroupQueryAttention": f"{__name__}.attention:GroupedQueryAttention"})
+for _home, _names in {
+    "convnext": ["LayerScale", "StochasticDepth"],
+    "inception_resnet_v2": ["CustomScaleLayer"],
+}.items():
+    registry.builtin_later(f"keras.src.applications.{_home}", {name: f"{__name__}.residual:{name}" for name in _names})
 __getattr__, __dir__ = public_names(__name__, {file: f"{__name__}.{file}" for file in FILES}, hidden=" ".join(FILES))
 open_older_paths(__name__)
 registry.older = LazyModule("minikeras.models.older_config")  # the room below, for descriptions without a module

@@ -17,13 +17,14 @@ import numpy as np
 
 from minikeras import config
 from minikeras.autodiff.tensor import assign_all
+from minikeras.registry import is_builtin
 from minikeras.saving.hdf5_arrays import write_array
 from minikeras.saving.hdf5_reader import WeightsReader
 
 KERAS_VERSION = "3.15.1"  # the version whose layout this is
 _LARGEST_ATTRIBUTE = 64512  # bytes; HDF5 keeps an attribute in an object's header
 _OWN = "top_level_model_weights"  # the group of weights that belong to no layer of the model
-_NUMBERED = re.compile(r"(_\d+)?(:\d+)?$")  # what makes the name of an array unique, and `:0` of TensorFlow
+_NUMBERED = re.compile(r"_\d+$")  # what makes the name of an array unique
 
 
 # ---------------------------------------------------------------- writing
@@ -172,8 +173,10 @@ def _kernel(layer: Any, kernel: np.ndarray, origin: Origin, wanted: tuple[int, .
             first = [*range(2, kernel.ndim), *((0, 1) if transposed else (1, 0))]  # "th": (filters, channels, ...)
             last = [*range(spatial), *((spatial + 1, spatial) if transposed else (spatial, spatial + 1))]  # "tf"
             orders = [first, last] if layer.data_format == "channels_first" else [last, first]
-            fitting = [kernel.transpose(order) for order in orders if kernel.transpose(order).shape == wanted]
-            kernel = fitting[0] if fitting else kernel
+            order = next((one for one in orders if kernel.transpose(one).shape == wanted), [*range(kernel.ndim)])
+            kernel = kernel.transpose(order)
+            if order != sorted(order):
+                _note(origin, f"The kernel of {layer.name!r} got its axes in today's order.")
     if origin.flipped and kernel.ndim == len(wanted):
         _note(origin, f"The kernel of {layer.name!r}, written by Theano, was turned around.")
         kernel = np.flip(kernel, tuple(range(spatial)))
@@ -196,7 +199,7 @@ _GATES_OF_KERAS_1 = {"LSTM": (0, 2, 1, 3), "ConvLSTM2D": (0, 2, 1, 3), "GRU": (0
 
 def _leaves(layer: Any) -> Iterator[tuple[Any, str]]:
     """The layers here and below that have a converter or no layers of their own, with the class they are known by."""
-    known = next((cls.__name__ for cls in type(layer).__mro__ if cls.__name__ in _CONVERTERS), "")
+    known = next((cls.__name__ for cls in type(layer).__mro__ if is_builtin(cls) and cls.__name__ in _CONVERTERS), "")
     inner = layer._contents().sublayers
     if known or not inner:
         yield layer, known
@@ -205,14 +208,17 @@ def _leaves(layer: Any) -> Iterator[tuple[Any, str]]:
         yield from {id(leaf): (leaf, name) for leaf, name in found}.values()
 
 
-def _joined(layer: Any, arrays: list[np.ndarray]) -> list[np.ndarray]:
+def _joined(layer: Any, arrays: list[np.ndarray], origin: Origin) -> list[np.ndarray]:
     """The arrays of Keras 1, where each gate of a recurrent layer has its own, with one for all gates."""
     made: list[np.ndarray] = []
     for leaf, known in _leaves(layer):
         gates = _GATES_OF_KERAS_1.get(known, ())
         taken = 3 * len(gates) or len(leaf.weights)
         part, arrays = arrays[:taken], arrays[taken:]
-        made += _gates(part, gates) if gates and len(part) == taken else part
+        if gates and len(part) == taken:
+            _note(origin, f"The gates of {leaf.name!r}, which had arrays of their own, were joined.")
+            part = _gates(part, gates)
+        made += part
     return [*made, *arrays]
 
 
@@ -276,38 +282,46 @@ def read_layers(
         warnings.warn(f"{reader.label!r} has no layer of a name that the model has; none was loaded.", stacklevel=3)
     ready: list[tuple[Any, np.ndarray]] = []
     for layer, name in named if by_name else zip(layers, names, strict=True):
-        ready += _pairs(reader, layer, _orders(layer), groups[name], name, origin, skip_mismatch)
+        variables = in_file_order(layer, arrays[name])
+        ready += _pairs(reader, layer, variables, arrays[name], groups[name], name, origin, skip_mismatch)
     extra, own = reader.group(group, _OWN), model._contents().own
-    if extra is not None and (own or reader.words(extra, "weight_names")):
-        ready += _pairs(reader, model, [own], extra, _OWN, origin, skip_mismatch)
+    words = [] if extra is None else reader.words(extra, "weight_names")
+    if words or (own and extra is not None):
+        ready += _pairs(reader, model, own, words, extra, _OWN, origin, skip_mismatch)
     assign_all([variable for variable, _ in ready], [array for _, array in ready])
     if report is not None:
         report += origin.notes
     return origin.notes
 
 
-def _orders(layer: Any) -> list[list[Any]]:
-    """The orders that a file may have a layer's weights in: by what is trainable now, or was if all or nothing was."""
-    return [in_order(layer), sorted(layer.weights, key=lambda one: not one.made_trainable), layer.weights]
+def in_file_order(layer: Any, words: Sequence[str]) -> list[Any]:
+    """A layer's weights in the order of a file's arrays, as their names tell it, else that of files written today."""
+    by_name = {_key(variable.path): variable for variable in layer.weights}
+    named = [by_name[_key(word)] for word in words if _key(word) in by_name]
+    # in a model frozen or thawed since the file was written the weights stand in another order now
+    orders = [in_order(layer), sorted(layer.weights, key=lambda one: not one.made_trainable), layer.weights]
+    if len(named) == len(words) == len({*map(id, named)}) == len(layer.weights):
+        return named
+    parts = [_NUMBERED.sub("", _key(word)[-1]) for word in words]
+    return next((one for one in orders if [_NUMBERED.sub("", _key(v.path)[-1]) for v in one] == parts), orders[0])
 
 
-def _last_part(path: str) -> str:
-    return _NUMBERED.sub("", path.rpartition("/")[2])
+def _key(path: str) -> tuple[str, ...]:
+    """The layer and the weight that a path ends with."""
+    return tuple(re.sub(r":\d+$", "", path).split("/")[-2:])
 
 
 def _pairs(
     reader: WeightsReader,
     layer: Any,
-    orders: list[list[Any]],
+    variables: list[Any],
+    words: list[str],
     group: Any,
     name: str,
     origin: Origin,
     skip_mismatch: bool,
 ) -> list[tuple[Any, np.ndarray]]:
     """A layer's variables and what the file has for them; none where they do not fit and that may be."""
-    words = reader.words(group, "weight_names")
-    parts = [_last_part(word) for word in words]
-    variables = next((one for one in orders if [_last_part(v.path) for v in one] == parts), orders[0])
     stored = [reader.array(group, word) for word in words]
     wanted, shapes = [tuple(one.shape) for one in variables], [one.shape for one in stored]
     problem = f"the layer {layer.name!r} has weights of the shapes {wanted}, the file has {shapes} for {name!r}"
@@ -315,7 +329,7 @@ def _pairs(
     if sum(map(math.prod, shapes)) <= 2 * sum(map(math.prod, wanted)):
         found = [one[()] for one in stored]
         if origin.version[0] == 1 and len(found) != len(variables):
-            found = _joined(layer, found)
+            found = _joined(layer, found, origin)
         if len(found) == len(variables):
             try:
                 found = _convert(layer, variables, found, origin)

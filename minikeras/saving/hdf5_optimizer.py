@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.saving.hdf5_layers import layers_group, origin_of, write_arrays
+from minikeras.saving.hdf5_layers import in_file_order, layers_group, origin_of, write_arrays
 from minikeras.saving.hdf5_reader import WeightsReader
 
 # what other versions call the kinds of state, by class of optimizer
@@ -79,16 +79,14 @@ def _weights_in_file(model: Any, reader: WeightsReader) -> dict[str, Any]:
     """The trainable weights by their names in the file, in its order, which need not be the model's."""
     group, layers = layers_group(reader), {layer.name: layer for layer in model.layers}
     found: dict[int, tuple[str, Any]] = {}
-    for name in reader.words(group, "layer_names"):
-        weights = layers[name].trainable_weights if name in layers else []
-        words = reader.words(reader.group(group, name), "weight_names") if weights else []
-        found |= {
-            id(weight): (f"{word} {len(found) + i}", weight)
-            for i, (word, weight) in enumerate(zip(words, weights, strict=False))
-        }
     known = model.trainable_variables
-    same = {*found} == {*map(id, known)}
-    return dict(found.values()) if same else {f"{i:09d}": weight for i, weight in enumerate(known)}
+    trained = {*map(id, known)}
+    for name in reader.words(group, "layer_names"):
+        words = reader.words(reader.group(group, name), "weight_names") if name in layers else []
+        for word, weight in zip(words, in_file_order(layers[name], words) if words else [], strict=False):
+            if id(weight) in trained:
+                found[id(weight)] = f"{word} {len(found)}", weight
+    return dict(found.values()) if {*found} == trained else {f"{i:09d}": weight for i, weight in enumerate(known)}
 
 
 def _in_our_order(

@@ -322,6 +322,24 @@ def test_optimizers_of_tf_keras(name, tf_keras, tmp_path):
     close(other.get_weights(), model.get_weights(), TRAINED)
 
 
+def test_models_of_tf_keras(tf_keras, tmp_path):
+    """Branches, shared layers, models in models; the weights alone go into a model that was built here."""
+    model = perturbed(branches(tf_keras))
+    model.compile(tf_keras.optimizers.legacy.SGD(0.01, momentum=0.9), ["mse", "mae"], metrics=[["mae"], ["mse"]])
+    x = [RNG.normal(size=(6, 4)).astype("f4") for _ in range(2)]
+    y = [RNG.normal(size=(6, 1)).astype("f4"), RNG.normal(size=(6, 2)).astype("f4")]
+    model.train_on_batch(x, y)
+    model.save(tmp_path / "m.h5")
+    model.save_weights(tmp_path / "w.h5")
+    other, third = opened(minikeras, tmp_path / "m.h5"), branches(minikeras)
+    third.load_weights(tmp_path / "w.h5")
+    for ours in (other, third):
+        close(ours(x), model(x))
+    for _ in range(3):
+        close(other.train_on_batch(x, y), model.train_on_batch(x, y), TRAINED)
+    close(other.get_weights(), model.get_weights(), TRAINED)
+
+
 def arrays_of(*shapes):
     return [RNG.uniform(0.1, 0.9, shape).astype("f4") for shape in shapes]
 
