@@ -547,6 +547,7 @@ def test_losses_and_metrics_of_tf_keras():
     [
         ("SGD", {"lr": 0.1, "clipnorm": 2.0}, "2.2.4", {"global_clipnorm": 2.0}, "clipnorm is that of all gradients"),
         ("SGD", {"lr": 0.1, "clipnorm": 2.0}, "2.2.4-tf", {"clipnorm": 2.0}, None),
+        ("SGD", {"lr": 0.1, "clipnorm": 2.0}, "2.15.0", {"clipnorm": 2.0}, None),
         ("Adagrad", {"lr": 0.1}, "2.3.1", {"initial_accumulator_value": 0.0}, "divides by sqrt"),
         ("RMSprop", {"lr": 0.1, "epsilon": None}, "2.0.8", {"learning_rate": 0.1}, "divides by sqrt"),
         ("Nadam", {"lr": 0.1, "schedule_decay": 0.004}, "2.1.0", {"learning_rate": 0.1}, "0.96"),
