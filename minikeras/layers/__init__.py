@@ -16,6 +16,9 @@ registry.builtin_later(
     },
 )
 registry.builtin_later("keras.layers", {"GroupQueryAttention": f"{__name__}.attention:GroupedQueryAttention"})
+_PARTS = {"LayerScale": "convnext", "StochasticDepth": "convnext", "CustomScaleLayer": "inception_resnet_v2"}
+for _name, _family in _PARTS.items():  # of applications, which need not be loaded for a file of one
+    registry.builtin_later(f"keras.src.applications.{_family}", {_name: f"{__name__}.residual:{_name}"})
 __getattr__, __dir__ = public_names(__name__, {file: f"{__name__}.{file}" for file in FILES}, hidden=" ".join(FILES))
 open_older_paths(__name__)
 registry.older = LazyModule("minikeras.models.older_config")  # the room below, for descriptions without a module

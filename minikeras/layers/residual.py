@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from minikeras import initializers, ops, registry
+from minikeras import initializers, ops
 from minikeras.declared import Number
 from minikeras.layers.common import Elementwise
 from minikeras.layers.fields import Positive, Rate, declared
@@ -88,7 +88,3 @@ class CustomScaleLayer(Merge):
 
     def _merge(self, inputs: list[Any]) -> Any:
         return ops.add(inputs[0], ops.multiply(inputs[1], self.scale))
-
-
-registry.builtin("keras.src.applications.convnext", LayerScale, StochasticDepth)
-registry.builtin("keras.src.applications.inception_resnet_v2", CustomScaleLayer)

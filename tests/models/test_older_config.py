@@ -298,6 +298,15 @@ def test_a_users_class_of_the_name_counts():
     assert type(model.layers[0]) is Highway
 
 
+def test_a_users_functional_model_is_wired():
+    class Mine(keras.Model):
+        pass
+
+    described = functional([entrance("x", 3), entry("Dense", "d", [[["x", 0, 0, {}]]], units=2)], "x", [["d", 0, 0]])
+    model = model_from_config({**described, "class_name": "Mine"}, {"Mine": Mine})
+    assert type(model) is Mine and model.output_shape == (None, 2)
+
+
 def test_code_of_a_lambda_is_the_users_to_pass():
     described = sequential(
         entry("Dense", "d", units=2, batch_input_shape=[None, 3]),
