@@ -20,6 +20,8 @@ from minikeras.models.older.wiring import Wiring
 __all__ = ["is_older", "modern_compile_config", "modern_config", "modern_description", "modern_layer"]
 
 _MODELS = ("Sequential", "Functional", "Model", "Container")
+_HOMES = ("keras.layers", "keras._legacy.layers")
+_HOMES += tuple(f"keras.src.applications.{family}" for family in ("convnext", "inception_resnet_v2"))
 _PARTS = ("initializer", "regularizer", "constraint")
 # arguments that only older Keras writes
 _ONLY_OLDER = {"nb_filter", "border_mode", "inner_activation", "init", "consume_less", "implementation", "time_major"}
@@ -139,8 +141,7 @@ class Translation:
         if class_name == "Merge":
             return self._merge(entry, config)
         name = tables.NEW_CLASSES.get(plain, plain)
-        homes = ("keras.layers", "keras._legacy.layers")
-        home = next((one for one in homes if registry.builtin_class(one, name) is not None), "")
+        home = next((one for one in _HOMES if registry.builtin_class(one, name) is not None), "")
         cls = registry.builtin_class(home, name)
         if cls is None or not isinstance(config, dict):
             return self._others(entry, plain, registered)
@@ -156,7 +157,9 @@ class Translation:
     def _others(self, entry: dict[str, Any], class_name: str, registered: Any) -> dict[str, Any]:
         """A user's class: its configuration is its own, apart from Keras's objects in it."""
         config = entry["config"]
-        if isinstance(config, dict):
+        if isinstance(config, dict) and config.keys() >= {"layers", "input_layers", "output_layers"}:
+            config = self._wired(config)
+        elif isinstance(config, dict):
             config = {name: self._value(name, one, class_name) for name, one in config.items()}
         module = None if entry.get("module") == "builtins" and class_name != "function" else entry.get("module")
         found = {"module": module, "class_name": class_name, "config": config, "registered_name": registered}

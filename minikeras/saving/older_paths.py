@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.optimizers import SGD, Optimizer
 from minikeras.saving.hdf5_reader import Store, WeightsReader
 
 _DEPENDENCIES = "_layer_checkpoint_dependencies"
@@ -147,11 +148,15 @@ def _plain(part: str) -> str:
 
 def _with_rate(thing: Any, store: Any) -> Any:
     """What a file has for an optimizer; Keras 2 did not write the learning rate, which stays what it is then."""
-    variables = getattr(thing, "variables", None)
-    if not hasattr(thing, "learning_rate") or not variables or len(store) != len(variables) - 1 or len(store) < 2:
+    if not isinstance(thing, Optimizer) or len(store) < 2 or "0" not in store:
         return store
-    shapes = [tuple(one.shape) for one in variables]
-    if shapes[1] != () or [store.shape(str(i)) for i in range(1, len(store))] != shapes[2:]:
+    rates = [one for one in thing.variables[1:2] if one is thing._learning_rate]
+    state = [tuple(one.shape) for one in thing.variables[1 + len(rates) :]]
+    rest = [str(i) for i in range(1, len(store))]
+    shapes = [store.shape(name) for name in rest]
+    if not state and isinstance(thing, SGD) and shapes == [tuple(one.shape) for one in thing._trainable_variables]:
+        rest = []  # Keras 2 kept momenta without using them
+    elif shapes != state:
         return store
-    later = {str(i + 1): store[str(i)] for i in range(1, len(store))}
-    return {"0": store["0"], "1": np.asarray(variables[1].numpy()), **later}
+    kept = [store["0"], *(one.numpy() for one in rates), *(store[name] for name in rest)]
+    return {str(i): np.asarray(value) for i, value in enumerate(kept)}

@@ -298,6 +298,15 @@ def test_a_users_class_of_the_name_counts():
     assert type(model.layers[0]) is Highway
 
 
+def test_a_users_functional_model_is_wired():
+    class Mine(keras.Model):
+        pass
+
+    described = functional([entrance("x", 3), entry("Dense", "d", [[["x", 0, 0, {}]]], units=2)], "x", [["d", 0, 0]])
+    model = model_from_config({**described, "class_name": "Mine"}, {"Mine": Mine})
+    assert type(model) is Mine and model.output_shape == (None, 2)
+
+
 def test_code_of_a_lambda_is_the_users_to_pass():
     described = sequential(
         entry("Dense", "d", units=2, batch_input_shape=[None, 3]),
@@ -547,6 +556,7 @@ def test_losses_and_metrics_of_tf_keras():
     [
         ("SGD", {"lr": 0.1, "clipnorm": 2.0}, "2.2.4", {"global_clipnorm": 2.0}, "clipnorm is that of all gradients"),
         ("SGD", {"lr": 0.1, "clipnorm": 2.0}, "2.2.4-tf", {"clipnorm": 2.0}, None),
+        ("SGD", {"lr": 0.1, "clipnorm": 2.0}, "2.15.0", {"clipnorm": 2.0}, None),
         ("Adagrad", {"lr": 0.1}, "2.3.1", {"initial_accumulator_value": 0.0}, "divides by sqrt"),
         ("RMSprop", {"lr": 0.1, "epsilon": None}, "2.0.8", {"learning_rate": 0.1}, "divides by sqrt"),
         ("Nadam", {"lr": 0.1, "schedule_decay": 0.004}, "2.1.0", {"learning_rate": 0.1}, "0.96"),

@@ -327,20 +327,14 @@ def _cases():
     yield from ((_graph, name) for name in GRAPHS)
 
 
-@pytest.mark.parametrize(("make", "name"), _cases(), ids=lambda one: one if isinstance(one, str) else None)
+@pytest.mark.parametrize(("make", "name"), [*_cases()], ids=lambda one: one if isinstance(one, str) else None)
 def test_a_model_of_keras_2_opens(make, name, tmp_path):
+    """Its `.keras` file, and its description as in HDF5 files, where some things are written otherwise."""
     rng = np.random.default_rng(3)
     model = _with_values(make(name), rng)
     path = tmp_path / "model.keras"
     model.save(path)
     _same(model, keras.models.load_model(path, custom_objects=CUSTOM), rng)
-
-
-@pytest.mark.parametrize(("make", "name"), _cases(), ids=lambda one: one if isinstance(one, str) else None)
-def test_its_older_description_opens(make, name, tmp_path):
-    """The description in HDF5 files, of which some things are written otherwise than in JSON of the newest Keras 2."""
-    rng = np.random.default_rng(3)
-    model = _with_values(make(name), rng)
     model.save(tmp_path / "model.h5")
     with h5py.File(tmp_path / "model.h5") as file:
         described, version = file.attrs["model_config"], file.attrs["keras_version"]
@@ -358,3 +352,35 @@ def test_its_json_opens(name):
     for theirs, own in zip(_leaves(model), _leaves(ours), strict=True):
         own.set_weights(theirs.get_weights())
     _same(model, ours, rng)
+
+
+OPTIMIZERS = {
+    "adam": lambda: tf_keras.optimizers.Adam(tf_keras.optimizers.schedules.ExponentialDecay(0.1, 5, 0.9), amsgrad=True),
+    "adamw": lambda: tf_keras.optimizers.AdamW(0.05, weight_decay=0.1),
+    "sgd": lambda: tf_keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True, clipnorm=0.5),
+    "plain sgd": lambda: tf_keras.optimizers.SGD(tf_keras.optimizers.schedules.InverseTimeDecay(0.1, 1, 0.5)),
+    "plain sgd at a rate": lambda: tf_keras.optimizers.SGD(0.1),
+    "rmsprop": lambda: tf_keras.optimizers.RMSprop(0.05, momentum=0.5, centered=True),
+    "adagrad": lambda: tf_keras.optimizers.Adagrad(0.1, initial_accumulator_value=0.2),
+    **{"adadelta": lambda: tf_keras.optimizers.Adadelta(0.5), "adamax": lambda: tf_keras.optimizers.Adamax(0.1)},
+    "ftrl": lambda: tf_keras.optimizers.Ftrl(0.1, l1_regularization_strength=0.01),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training_goes_on(name, tmp_path):
+    """The state of the optimizer, how the model was compiled, and the same weights after further steps."""
+    x, y = np.random.default_rng(0).random((8, 4)), np.random.default_rng(1).random((8, 1))
+    model = tf_keras.Sequential([L.Input((4,)), L.Dense(3, "tanh"), L.Dense(1)])
+    loss = tf_keras.losses.Huber(delta=0.7)
+    model.compile(OPTIMIZERS[name](), loss, metrics=["mae", tf_keras.metrics.RootMeanSquaredError(name="root")])
+    model.fit(x, y, batch_size=4, shuffle=False, epochs=2, verbose=0)
+    model.save(tmp_path / "model.keras")
+    ours = keras.models.load_model(tmp_path / "model.keras")
+    theirs = model.fit(x, y, batch_size=4, shuffle=False, epochs=2, verbose=0).history
+    own = ours.fit(x, y, batch_size=4, shuffle=False, epochs=2, verbose=0).history
+    assert own.keys() == theirs.keys()
+    for key, values in theirs.items():
+        np.testing.assert_allclose(own[key], values, rtol=1e-4)
+    for one, other in zip(ours.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)

@@ -19,7 +19,7 @@ _ACCURACIES = {
     "categorical_accuracy": "CategoricalAccuracy",
     "sparse_categorical_accuracy": "SparseCategoricalAccuracy",
 }
-_MULTIPLE_BACKENDS = re.compile(r"1|2\.[0-3](?!.*-tf)")  # the versions of Keras outside of TensorFlow
+_MULTIPLE_BACKENDS = re.compile(r"1\.|2\.[0-3]\.(?!.*-tf)")  # the versions of Keras outside of TensorFlow
 
 
 def modern_compile_config(
