@@ -408,6 +408,13 @@ def test_taking_layers_off_a_stack_and_putting_others_on() -> None:
     names = [one.name for one in model.layers]
     assert [model.pop().name for _ in range(2)] == names[:-3:-1]
     assert model.output_shape == (None, 2) and len(model.layers) == 3
+    top = model.pop()
+    model.add(top)
+    with pytest.raises(ValueError, match="twice"):
+        model.add(top)
+    top.name = "another_name"
+    with pytest.raises(ValueError, match="twice"):
+        model.add(top)
     model.add(layers.Dense(7))
     model.add(layers.Dense(1))
     assert model(np.ones((4, 2))).shape == (4, 1) and model.outputs[0].shape == (None, 1)
