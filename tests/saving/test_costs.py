@@ -459,6 +459,24 @@ def test_models_that_call_the_one_inside_twice() -> None:
     assert doubled(3)(keras.Input((7, 4))).shape == (None, 7, 4)
 
 
+def test_pipelines_that_have_the_one_inside_twice() -> None:
+    def pipeline(depth: int) -> dict[str, Any]:
+        described = {**layer("Rescaling", scale=1.0), "shared_object_id": 0}
+        for number in range(1, depth + 1):
+            again = {**layer("Rescaling"), "shared_object_id": number - 1}
+            described = {**layer("Pipeline", layers=[described, again]), "shared_object_id": number}
+        return stack(entrance("x", 8, 8, 3), described)
+
+    few, many = (calls(lambda: model_from_json(json.dumps(pipeline(depth)))) for depth in (6, 24))
+    assert many < 16 * few
+
+
+def test_a_pipeline_of_nothing_is_a_layer_of_its_own() -> None:
+    x = keras.Input((8, 8, 3))
+    y = layers.Pipeline([])(x)
+    assert y is not x and keras.Model(x, y)(np.ones((1, 8, 8, 3))).shape == (1, 8, 8, 3)
+
+
 def test_the_outputs_of_an_inner_model_are_those_for_the_shape_at_hand() -> None:
     x = keras.Input((None, 4))
     inner = keras.Model(x, layers.Dense(3)(x))
