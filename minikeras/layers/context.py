@@ -19,7 +19,7 @@ class _Context(threading.local):
     building: Any = None  # the layer whose `build` runs
     on_zeros: bool = False  # whether `call` runs only to find out what its outputs look like
     arguments: Mapping[str, Any] = MappingProxyType({})  # what layers within take of those of a call around them
-    outputs: dict[Any, Any] | None = None  # of models for symbolic inputs, while those of a model around are found
+    outputs: dict[Any, Any] | None = None  # what `once` has found, in its outermost call
     predicting: bool = False  # whether nobody will ask for the losses of this call
 
 
@@ -39,6 +39,23 @@ class _Naming(threading.local):
 
 
 context, entrance, naming = _Context(), _Entrance(), _Naming()
+
+
+def once(thing: Any, inputs: list[Any], find: Callable[[], Any]) -> Any:
+    """What `find` says of a thing that holds others, asked once for the same symbolic inputs.
+
+    What is nested and used twice at each level would else be looked at 2^n times.  Nothing is kept beyond the outermost
+    call.
+    """
+    outer = context.outputs
+    known = context.outputs = {} if outer is None else outer
+    key = thing, *[(getattr(one, "shape", None), getattr(one, "dtype", None)) for one in inputs]
+    try:
+        if key not in known:
+            known[key] = find()
+        return known[key]
+    finally:
+        context.outputs = outer
 
 
 class within:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from minikeras import ops, random, tree
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.declared import Check, Kept, OneOf
+from minikeras.layers.context import once
 from minikeras.layers.fields import DataFormat, Positive, declared, field
 from minikeras.layers.layer import Layer
 from minikeras.layers.spec import call_signature, map_shapes
@@ -636,10 +637,16 @@ class Pipeline(Layer):
     def compute_output_spec(self, inputs: Any, training: bool = True, mask: Any = None) -> Any:
         if not all(isinstance(layer, Layer) for layer in self.layers):
             return self._spec_by_running((inputs,), {"training": training})
-        for layer in self.layers:
-            layer._build_from_inputs((inputs,), {})
-            inputs = layer.compute_output_spec(tree.map_structure(layer._cast_symbol, inputs))
-        return inputs
+
+        def chained() -> Any:
+            x = inputs
+            for layer in self.layers:
+                layer._build_from_inputs((x,), {})
+                x = layer.compute_output_spec(tree.map_structure(layer._cast_symbol, x))
+            return x
+
+        found = once(self, tree.flatten(inputs), chained)
+        return tree.map_structure(lambda one: KerasTensor(one.shape, one.dtype), found)
 
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "layers": [serialize_keras_object(layer) for layer in self.layers]}

@@ -13,7 +13,7 @@ from minikeras.autodiff.strings import is_text, type_name
 from minikeras.autodiff.symbolic import KerasTensor, is_symbolic
 from minikeras.autodiff.tensor import Tensor
 from minikeras.layers.added_losses import check_metric
-from minikeras.layers.context import context
+from minikeras.layers.context import context, once
 from minikeras.layers.layer import Layer
 from minikeras.layers.spec import shapes_of, specs_of
 from minikeras.lazy import LazyModule
@@ -239,14 +239,7 @@ class Model(ComparingTrainer, Layer):
         pairs = zip(flat, self._graph.inputs, strict=True)
         if all(value is not None and value.shape == tensor.shape for value, tensor in pairs):
             return self._graph.output_structure
-        key = self, *[(getattr(value, "shape", None), getattr(value, "dtype", None)) for value in flat]
-        known, context.outputs = context.outputs, {} if context.outputs is None else context.outputs
-        try:
-            if key not in context.outputs:
-                context.outputs[key] = self._walk(flat)
-            return context.outputs[key]
-        finally:
-            context.outputs = known
+        return once(self, flat, lambda: self._walk(flat))
 
     def _walk(self, flat: list[Any]) -> Any:
         """The outputs of the graph for other symbolic inputs, call by call."""

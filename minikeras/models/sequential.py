@@ -105,6 +105,7 @@ class Sequential(Model):
         if not self._stack:
             raise ValueError(f"The model {self.name!r} has no layer to take off.")
         layer = self._stack.pop()
+        self._taken -= {layer, layer.name}
         if self._entrance is not None:
             assert self._graph is not None
             if self._graph.operations[-1] is layer:

@@ -580,7 +580,10 @@ def _bincount_shape(x: Any, weights: Any = None, *, minlength: int, sparse: bool
     if sparse:
         raise ValueError("bincount has no sparse result, got sparse=True; leave sparse at False.")
     whole("minlength", minlength, 0, owner="bincount")
-    return shapes.Spec((*x.shape[:-1], None), "int32" if weights is None else weights.dtype)
+    dtype = "int32" if weights is None else weights.dtype
+    if dtype is None:
+        raise ValueError("bincount of a symbolic tensor takes weights of a known type, got a list; pass an array.")
+    return shapes.Spec((*x.shape[:-1], None), dtype)
 
 
 @operation(inputs=2, takes=1, shape=_bincount_shape)

@@ -149,6 +149,7 @@ def test_rules_of_pictures(name: str, dtype: str) -> None:
         (lambda x: ops.image.rgb_to_grayscale(x), (8, 8, 4), "1 or 3 channels"),
         (lambda x: ops.image.extract_patches(x, 9), (8, 8, 3), "does not fit"),
         (lambda x: ops.bincount(x, minlength=-1), (8,), "minlength must be"),
+        (lambda x: ops.bincount(x, weights=[1, 2]), (2,), "weights of a known type"),
         (lambda x: ops.tensordot(x, x, 3), (8, 8), "needs as many"),
     ],
 )

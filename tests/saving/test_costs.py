@@ -408,6 +408,13 @@ def test_taking_layers_off_a_stack_and_putting_others_on() -> None:
     names = [one.name for one in model.layers]
     assert [model.pop().name for _ in range(2)] == names[:-3:-1]
     assert model.output_shape == (None, 2) and len(model.layers) == 3
+    top = model.pop()
+    model.add(top)
+    with pytest.raises(ValueError, match="twice"):
+        model.add(top)
+    top.name = "another_name"
+    with pytest.raises(ValueError, match="twice"):
+        model.add(top)
     model.add(layers.Dense(7))
     model.add(layers.Dense(1))
     assert model(np.ones((4, 2))).shape == (4, 1) and model.outputs[0].shape == (None, 1)
@@ -450,6 +457,24 @@ def test_models_that_call_the_one_inside_twice() -> None:
     many = {name: calls(work) for name, work in jobs(24)}
     assert {name: many[name] for name in many if many[name] > 16 * few[name] + 500} == {}
     assert doubled(3)(keras.Input((7, 4))).shape == (None, 7, 4)
+
+
+def test_pipelines_that_have_the_one_inside_twice() -> None:
+    def pipeline(depth: int) -> dict[str, Any]:
+        described = {**layer("Rescaling", scale=1.0), "shared_object_id": 0}
+        for number in range(1, depth + 1):
+            again = {**layer("Rescaling"), "shared_object_id": number - 1}
+            described = {**layer("Pipeline", layers=[described, again]), "shared_object_id": number}
+        return stack(entrance("x", 8, 8, 3), described)
+
+    few, many = (calls(lambda: model_from_json(json.dumps(pipeline(depth)))) for depth in (6, 24))
+    assert many < 16 * few
+
+
+def test_a_pipeline_of_nothing_is_a_layer_of_its_own() -> None:
+    x = keras.Input((8, 8, 3))
+    y = layers.Pipeline([])(x)
+    assert y is not x and keras.Model(x, y)(np.ones((1, 8, 8, 3))).shape == (1, 8, 8, 3)
 
 
 def test_the_outputs_of_an_inner_model_are_those_for_the_shape_at_hand() -> None:
