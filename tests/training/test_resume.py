@@ -229,8 +229,8 @@ class Loader:
         ({"x": endless(), "steps_per_epoch": 2}, "cannot read a generator again"),
         ({"x": Loader()}, "cannot read a Loader again"),
         ({"validation_data": endless(), "validation_steps": 2}, "cannot read a generator again"),
-        ({"resume": 3}, "resume must be the path of a folder, got 3"),
-        ({"resume": True}, "resume must be the path of a folder, got True"),
+        ({"resume": 3}, "Sequential's resume must be a path, got 3"),
+        ({"resume": True}, "Sequential's resume must be a path, got True"),
         ({"callbacks": [BackupAndRestore("backup")]}, "either resume or one BackupAndRestore"),
     ],
 )
