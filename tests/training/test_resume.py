@@ -89,11 +89,12 @@ def test_broken_off_at_every_step(tmp_path, case, at_every_step):
 
 def test_broken_off_in_processes(tmp_path):
     expected, total = undisturbed("cnn_processes")
-    with pytest.raises(Stopped):
-        fit("cnn_processes", Break(total - 1), BackupAndRestore(tmp_path, save_freq=2))
+    for batches in (5, 3):  # after the last batch of an epoch, and in the middle of one
+        with pytest.raises(Stopped):
+            fit("cnn_processes", Break(batches), BackupAndRestore(tmp_path, save_freq=2))
     rest = Break()
     assert fit("cnn_processes", rest, BackupAndRestore(tmp_path, save_freq=2)) == expected
-    assert rest.batches == total - (total - 2) // 2 * 2
+    assert (total, rest.batches) == (8, 2)
 
 
 # ---------------------------------------------------------------- killed
