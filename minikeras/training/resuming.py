@@ -283,15 +283,3 @@ def _checksum(batch: Any) -> int:
 def _state_of(model: Any) -> dict[str, Any]:
     streams = [stream.state for stream in model._contents().streams]
     return {"variables": [one.data for one in variables_of(model)], "streams": streams, "stopped": model.stop_training}
-
-
-def checked_folder(resume: Any) -> str:
-    """The argument `resume` of `fit` as a path.
-
-    Raises:
-        ValueError: for what is none.
-    """
-    path = os.fspath(resume) if isinstance(resume, (str, os.PathLike)) else None
-    if not isinstance(path, str) or not path:
-        raise ValueError(f"resume must be the path of a folder, got {resume!r}; name one for this training alone.")
-    return path

@@ -175,6 +175,7 @@ class Attributes:
         self._thing, self._is_state, self._small_too = thing, is_state, small_too
         self._arguments = frozenset(inspect.signature(type(thing)).parameters) if small_too else frozenset()
         self._before = {name: _mark(value) for name, value in self._attributes().items()}
+        self.strange: list[str] = []
 
     def _attributes(self) -> dict[str, Any]:
         found = getattr(self._thing, "__dict__", {})
@@ -186,21 +187,16 @@ class Attributes:
         return {name: state for name, state in found.items() if state is not None}
 
     def state(self) -> dict[str, Any]:
-        """Values by name, and the states of random generators."""
-        data = {name: value for name, value in self._attributes().items() if state_of_generator(value) is None}
-        data = {name: value for name, value in data.items() if self._is_kept(name, value)}
-        return {"data": data, "random": self.generators()}
-
-    def _is_kept(self, name: str, value: Any) -> bool:
-        mark = _mark(value)
-        if mark[0] != "data" or self._before.get(name) != mark:
-            return mark[0] == "data"
-        return self._small_too and name not in self._arguments and _is_small(value)
-
-    def strange(self) -> list[str]:
-        """The names of attributes that have changed and are no plain data."""
-        marks = {name: _mark(value) for name, value in self._attributes().items()}
-        return [name for name, mark in marks.items() if mark[0] == "other" and self._before.get(name) != mark]
+        """Values by name, and the states of random generators; `strange` then names what has changed and is neither."""
+        values, kept = self._attributes(), {}
+        marks = {name: _mark(value) for name, value in values.items()}
+        differing = [name for name, mark in marks.items() if self._before.get(name) != mark]
+        self.strange = [name for name in differing if marks[name][0] == "other"]
+        for name in [name for name, mark in marks.items() if mark[0] == "data"]:
+            whole = self._small_too and name not in self._arguments and _is_small(values[name])
+            if whole or name in differing:
+                kept[name] = values[name]
+        return {"data": kept, "random": self.generators()}
 
     def put_back(self, state: dict[str, Any]) -> None:
         """Let the object have what `state` gave; methods and properties of its class are left alone."""
@@ -233,7 +229,7 @@ class CallbackStates:
             if state is None:
                 state = attributes.state()
                 own = type(callback).__module__.startswith("minikeras.")
-                self._tell(name, [] if own else attributes.strange())
+                self._tell(name, [] if own else attributes.strange)
             found.append([name, state])
         return found
 
@@ -274,7 +270,7 @@ def _mark(value: Any) -> tuple:
         return ("random",)
     try:
         return "data", _print(value)
-    except NotData:
+    except (NotData, RecursionError):
         return "other", id(value), value
 
 

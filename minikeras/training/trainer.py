@@ -20,7 +20,7 @@ from minikeras.autodiff.tape import backward, is_recording, recording
 from minikeras.autodiff.tensor import FLOATS, Tensor, Variable
 from minikeras.autodiff.turns import at_once
 from minikeras.callbacks import CallbackList, History
-from minikeras.callbacks.base import is_finite
+from minikeras.callbacks.base import is_finite, path_of
 from minikeras.config import floatx, max_epochs
 from minikeras.layers.added_losses import value_of
 from minikeras.layers.context import context
@@ -485,7 +485,7 @@ class Trainer:
         validation_freq, verbose = _frequency(validation_freq), _verbosity(verbose)
         validation_split = number("validation_split", validation_split, low=0, below=1, optional=True)
         shuffle = _shuffling(shuffle)
-        resume = None if resume is None else resuming.checked_folder(resume)
+        resume = None if resume is None else path_of(self, "resume", resume)
         if validation_split and validation_data is None:
             if feed.is_batch_source(x):
                 raise ValueError("validation_split works on arrays, got batches; pass validation_data instead.")

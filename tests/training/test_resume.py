@@ -89,11 +89,12 @@ def test_broken_off_at_every_step(tmp_path, case, at_every_step):
 
 def test_broken_off_in_processes(tmp_path):
     expected, total = undisturbed("cnn_processes")
-    with pytest.raises(Stopped):
-        fit("cnn_processes", Break(total - 1), BackupAndRestore(tmp_path, save_freq=2))
+    for batches in (5, 3):  # after the last batch of an epoch, and in the middle of one
+        with pytest.raises(Stopped):
+            fit("cnn_processes", Break(batches), BackupAndRestore(tmp_path, save_freq=2))
     rest = Break()
     assert fit("cnn_processes", rest, BackupAndRestore(tmp_path, save_freq=2)) == expected
-    assert rest.batches == total - (total - 2) // 2 * 2
+    assert (total, rest.batches) == (8, 2)
 
 
 # ---------------------------------------------------------------- killed
@@ -229,8 +230,8 @@ class Loader:
         ({"x": endless(), "steps_per_epoch": 2}, "cannot read a generator again"),
         ({"x": Loader()}, "cannot read a Loader again"),
         ({"validation_data": endless(), "validation_steps": 2}, "cannot read a generator again"),
-        ({"resume": 3}, "resume must be the path of a folder, got 3"),
-        ({"resume": True}, "resume must be the path of a folder, got True"),
+        ({"resume": 3}, "Sequential's resume must be a path, got 3"),
+        ({"resume": True}, "Sequential's resume must be a path, got True"),
         ({"callbacks": [BackupAndRestore("backup")]}, "either resume or one BackupAndRestore"),
     ],
 )

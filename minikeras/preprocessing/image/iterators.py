@@ -128,6 +128,7 @@ class Iterator(PyDataset):
 
     def _pass_over_epoch(self) -> None:
         """An epoch whose batches other processes had leaves the random state that it leaves in theirs."""
+        self._times.clear()  # of those that were there before a training was resumed
         self._draw(len(self) - 1)
         self.total_batches_seen = self._first_of_epoch + len(self)
 
