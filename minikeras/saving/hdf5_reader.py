@@ -6,8 +6,10 @@ import itertools
 import math
 import mmap
 import reprlib
+import struct
 import zlib
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from minikeras.utils.bounded import Allowance, reason, size_of
 _DEEPEST = 200  # groups within groups; the deepest of honest models have some dozens
 _GZIP, _SHUFFLE, _FLETCHER32, _LZF = 1, 2, 3, 32000  # the filters of chunks that are known here
 _LZF_LENGTH = 2  # where LZF is told how many bytes come out
+_HEAP = b"GCOL\1\0\0\0"
 _LINK = object()  # stands for a link to another place or file
 _TRAILER = 4  # bytes that a checksum adds to a chunk
 
@@ -43,6 +46,8 @@ class WeightsReader:
         self._allowance = Allowance(self._size, limit)
         self._paid: set[str] = set()  # paths of the arrays that have been counted
         self.root = self.ask(h5py.File, file, "r")
+        if self.ask(self.root.id.get_create_plist).get_sizes() != (8, 8):
+            raise ValueError(f"{label!r} has addresses of an unusual size, which is not read.")
 
     def __enter__(self) -> WeightsReader:
         return self
@@ -120,25 +125,34 @@ class WeightsReader:
         if shape is None or kind.get_class() not in (h5t.STRING, h5t.INTEGER, h5t.FLOAT, h5t.ENUM):
             raise ValueError(f"{self.label!r} should have words or numbers in {place}, got another kind.")
         count, of_any_length = math.prod(shape), kind.get_class() == h5t.STRING and kind.is_variable_str()
-        self._spend(count * (self._longest_text(count) if of_any_length else kind.get_size()), place, place)
+        self._spend(count * (self._longest_text if of_any_length else kind.get_size()), place, place)
         return self.ask(holder.attrs.__getitem__, name)
 
-    def _longest_text(self, count: int) -> int:
-        """Bytes that one of the texts may have that lie outside of their attribute: all may be the same one."""
-        if count <= 1:
-            return self._size
-        if hasattr(self._file, "getbuffer"):
-            return self._largest_heap(self._file.getvalue())
-        with open(self._file, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return self._largest_heap(content)
+    @cached_property
+    def _longest_text(self) -> int:
+        """Bytes of the longest text that lies outside of its attribute: all texts of an attribute may be the same one.
 
-    def _largest_heap(self, content: Any) -> int:
-        """The size of the largest collection of texts in a file, which says it after its signature."""
-        largest, at = 0, content.find(b"GCOL")
+        Such texts lie in heaps, one after the other.  HDF5 does not come back from one that does not go on.
+        """
+        if hasattr(self._file, "getvalue"):
+            return self._check_heaps(self._file.getvalue())
+        with open(self._file, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return self._check_heaps(content)
+
+    def _check_heaps(self, content: Any) -> int:
+        longest, at = 0, content.find(_HEAP)
         while at >= 0:
-            largest = max(largest, int.from_bytes(content[at + 8 : at + 16], "little"))
-            at = content.find(b"GCOL", at + 4)
-        return min(largest, self._size)
+            end = at + int.from_bytes(content[at + 8 : at + 16], "little")
+            text = at + 16
+            while text + 16 <= min(end, self._size):
+                number, length = struct.unpack("<H6xQ", content[text : text + 16])
+                longest = max(longest, length if number else 0)
+                step = 16 + -(-length // 8) * 8 if number else length  # what has no number is free to the end
+                if not step:
+                    raise self._damaged(f"its heap at byte {at} goes on nowhere")
+                text += step
+            at = content.find(_HEAP, at + 1)
+        return min(longest, self._size)
 
     def member(self, group: Any, name: str, kind: type) -> Any:
         """A member of a group, None where there is none.

@@ -54,7 +54,7 @@ def unpack(archive: Path, folder: Path, archive_format: str | Iterable[str] | No
     unknown = [one for one in formats if one not in _READERS]
     if unknown:
         raise ValueError(f"archive_format must be 'auto', 'tar', 'zip' or None, got {unknown[0]!r}.")
-    is_format: dict[str, Callable[[Path], bool]] = {"tar": _is_tar, "zip": zipfile.is_zipfile}
+    is_format: dict[str, Callable[[Path], bool]] = {"tar": _is_tar, "zip": _is_zip}
     found = next((one for one in formats if is_format[one](archive)), None)
     if found is None:
         return False
@@ -79,6 +79,13 @@ def _is_tar(path: Path) -> bool:
             return True
     except DAMAGE as error:
         return "most" in str(error)  # it begins as one that asks for too much
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except (zipfile.BadZipFile, OSError):
+        return True  # it ends as one, which makes no sense
 
 
 class RefusedArchive(ValueError):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import random
 import struct
+import tempfile
 import warnings
 import zipfile
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -35,6 +38,8 @@ def damaged(content, rng):
     """The bytes with some of them changed, as disks and people do."""
     content = bytearray(content)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        if not content:
+            break
         at = rng.randrange(len(content))
         change = rng.randrange(6)
         if change < 2:
@@ -46,7 +51,7 @@ def damaged(content, rng):
             content[at : at + 8] = struct.pack("<Q", number)[: len(content) - at]
         elif change == 4:
             content[at : at + rng.randrange(1, 40)] = b""
-        else:
+        elif rng.random() < 0.3:
             content = content[: at + 1]
     return bytes(content)
 
@@ -54,7 +59,7 @@ def damaged(content, rng):
 @pytest.mark.parametrize("name", sorted(set(readers.READERS) - {"json"}))
 def test_damaged_files(name, good, folder):
     rng = random.Random(name)
-    for _ in range(100):
+    for _ in range(40):
         readers.check(name, damaged(rng.choice(good[name]), rng), folder)
 
 
@@ -65,7 +70,7 @@ def test_damage_within_archives_whose_sums_are_right(name, good, folder):
     def change(member, content):
         return damaged(content, rng) if member != "config.json" and rng.random() < 0.7 else content
 
-    for _ in range(60):
+    for _ in range(20):
         readers.check(name, readers.rezipped(good[name][0], change), folder)
 
 
@@ -85,7 +90,7 @@ def test_no_damage_changes_weights_in_silence(folder):
     written, rng = path.read_bytes(), random.Random(0)
     wanted = [*model.get_weights(), *model.optimizer.get_weights()]
     loaded = 0
-    for _ in range(500):
+    for _ in range(120):
         path.write_bytes(damaged(written, rng))
         before = [*other.get_weights(), *other.optimizer.get_weights()]
         with warnings.catch_warnings(record=True) as said:
@@ -98,21 +103,21 @@ def test_no_damage_changes_weights_in_silence(folder):
                 expected = before
         found = [*other.get_weights(), *other.optimizer.get_weights()]
         assert said or all(np.array_equal(one, two) for one, two in zip(found, expected, strict=True))
-    assert loaded > 50  # whatever lies in no used byte
+    assert loaded > 10  # whatever lies in no used byte
 
 
-KINDS = st.sampled_from(["f4", "f2", ">f8", "i1", "u8", "?", "V2", "S3", "c8", h5py.string_dtype(), h5py.vlen_dtype("i4"),
+KINDS = st.sampled_from(["f4", "f2", ">f8", "u8", "?", "V2", "S3", "c8", h5py.string_dtype(), h5py.vlen_dtype("i4"),
                          h5py.ref_dtype, np.dtype([("a", "f4")]), np.dtype(("f4", (2,)))])  # fmt: skip
 SHAPES = st.one_of(st.sampled_from([(3, 4), (4,), (), (0, 4)]), st.lists(st.integers(0, 2**40), max_size=5).map(tuple))
-PLACES = st.sampled_from(["layers/dense/vars/0", "layers/dense/vars/1", "layers/dense", "layers", "optimizer/vars/0",
-                          "layers/batch_normalization/vars/3", "vars", "vars/0", "layers/dense/vars/2", "other"])  # fmt: skip
-FILTERS = st.sampled_from(
-    [{}, {"compression": "gzip"}, {"compression": "lzf"}, {"fletcher32": True}, {"shuffle": True}]
-)
+PLACES = st.sampled_from(
+    ["layers", "layers/dense", "layers/dense/vars/0", "layers/dense/vars/1", "layers/dense/vars/2", "optimizer/vars/0",
+     "layers/batch_normalization/vars/3", "vars", "vars/0", "other"]
+)  # fmt: skip
+FILTERS = st.sampled_from([{}, {"compression": "gzip"}, {"compression": "lzf"}, {"fletcher32": True}])
 
 
 @given(st.lists(st.tuples(PLACES, st.integers(0, 4), SHAPES, KINDS, FILTERS), min_size=1, max_size=5))
-@settings(max_examples=60)
+@settings(max_examples=20)
 def test_trees_of_hdf5(changes):
     """Weights files with anything in the place of anything."""
     content = io.BytesIO(_weights())
@@ -138,12 +143,12 @@ def test_trees_of_hdf5(changes):
 
 
 MEMBERS = st.sampled_from(
-    ["config.json", "model.weights.h5", "metadata.json", "assets/x", "assets/", "../x", "/x", ".", "x/"]
+    ["config.json", "model.weights.h5", "metadata.json", "assets/x", "assets/", "../x", "/x", ".", "x/", "x.npy"]
 )
 
 
 @given(st.lists(st.tuples(MEMBERS, st.binary(max_size=40), st.sampled_from([0, 8, 12, 14])), max_size=6), SMALL)
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_zip_archives(members, seed):
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive, warnings.catch_warnings():
@@ -167,14 +172,19 @@ INSTRUCTIONS = st.one_of(
 
 
 @given(st.lists(INSTRUCTIONS, max_size=30), st.integers(2, 5))
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_pickles(instructions, protocol):
     _check("pickle", bytes([128, protocol]) + b"".join(instructions) + b".")
 
 
-@given(st.lists(st.tuples(st.sampled_from(b"0123456LKxgSDX\0"), st.sampled_from([0, 5, 600, 2**33, -1]), st.binary(max_size=9))),
-       st.sampled_from([b"", b"12 path=a/b\n", b"99 x=y\n", b"20 GNU.sparse.size=9\n"]), st.booleans())  # fmt: skip
-@settings(max_examples=60)
+HEADERS = st.tuples(
+    st.sampled_from(b"0123456LKxgSDX\0"), st.sampled_from([0, 5, 600, 2**33, -1]), st.binary(max_size=9)
+)
+PAX = st.sampled_from([b"", b"12 path=a/b\n", b"99 x=y\n", b"20 GNU.sparse.size=9\n"])
+
+
+@given(st.lists(HEADERS, max_size=6), PAX, st.booleans())
+@settings(max_examples=30)
 def test_tar_archives(members, text, compressed):
     blocks = []
     for kind, size, name in [(ord("0"), 5, b"first"), *members]:
@@ -188,15 +198,10 @@ def test_tar_archives(members, text, compressed):
             (text * 99)[: max(0, min(size, 600))].ljust(-(-min(max(size, 0), 600) // 512) * 512, b"\0"),
         ]
     content = b"".join(blocks) + bytes(1024)
-    import gzip
-
     _check("tar", gzip.compress(content, 1) if compressed else content)
 
 
 def _check(name, content):
-    import tempfile
-    from pathlib import Path
-
     with tempfile.TemporaryDirectory() as place:
         readers.check(name, content, Path(place))
 

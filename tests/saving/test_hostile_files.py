@@ -269,6 +269,16 @@ def names_that_are_all_one_text(path):
     path.write_bytes(content[:at] + one * 2001 + content[at + 16 * 2001 :])
 
 
+@case("layered", "is damaged: its heap at byte .* goes on nowhere")
+def heap_that_goes_on_nowhere(path):
+    """HDF5 itself looks at such a heap for ever."""
+    with h5py.File(path, "w") as file:
+        file.attrs.create("layer_names", ["dense"], dtype=h5py.string_dtype())
+    content = path.read_bytes()
+    at = content.index(b"GCOL") + 16
+    path.write_bytes(content[:at] + bytes(16) + content[at + 16 :])
+
+
 @case("weights", r"claims 1 chunks of 48 bytes, far more than the file holds")
 def lying_lzf(path):
     weights(path, instead(shape=(3, 4), dtype="f4", chunks=(3, 4), compression="lzf"))
