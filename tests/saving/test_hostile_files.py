@@ -719,9 +719,14 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile")
     network().save_weights(folder / "good.weights.h5")
     network().save(folder / "good.keras")
+    unwritten = set()
     for name, (reader, _, build) in CASES.items():
         (folder / name).mkdir()
-        build(folder / name / ("file" + ENDINGS.get(reader, ".data")))
+        try:
+            build(folder / name / ("file" + ENDINGS.get(reader, ".data")))
+        except OSError as error:
+            assert "chunk size can't be encoded" in str(error), name  # by an older HDF5, nor can it be met with one
+            unwritten.add(name)
     code = "import sys; sys.path[:0] = sys.argv[1:3]; from saving import test_hostile_files as t; t.main()"
     here = os.path.dirname(os.path.dirname(__file__))
     ran = subprocess.run(
@@ -731,7 +736,7 @@ def results(tmp_path_factory):
     found = {one[0]: one[1:] for one in map(json.loads, ran.stdout.splitlines())}
     missing = [name for name in CASES if name not in found]
     assert not missing, f"the process ended at {missing[0]}: {ran.stderr[-2000:]}"
-    return found
+    return {name: one for name, one in found.items() if name not in unwritten}
 
 
 def main():
@@ -747,6 +752,8 @@ def main():
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 @pytest.mark.parametrize("name", CASES)
 def test_crafted_file(results, name):
+    if name not in results:
+        pytest.skip("this HDF5 does not write such a file")
     kind, text, seconds, memory, outside = results[name]
     assert re.search(CASES[name][1], text), (kind, text)
     assert kind in ("refused", HARMLESS), (kind, text)
