@@ -1,4 +1,4 @@
-"""`python -m minikeras warmup`: compile every kernel ahead of its first use, and keep the machine code."""
+"""`python -m minikeras`: `info` and `convert` for files, `warmup` to compile every kernel ahead of its first use."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from collections.abc import Sequence
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command of the command line."""
+    from minikeras.saving import command_line
+
     parser = argparse.ArgumentParser(prog="python -m minikeras", description=__doc__)
-    parser.add_argument("command", choices=["warmup"], help="compile all CPU kernels now instead of when needed")
-    parser.parse_args(arguments)
-    return warmup()
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("warmup", help="compile all CPU kernels now instead of when needed")
+    command_line.add_commands(commands)
+    given = parser.parse_args(arguments)
+    return warmup() if given.command == "warmup" else command_line.run(given)
 
 
 def warmup() -> int:

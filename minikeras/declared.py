@@ -31,7 +31,7 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 
 from minikeras.tracebacks import UserFacing, end_at_users_line
-from minikeras.utils.checks import flag, number, one_of, whole
+from minikeras.utils.checks import flag, number, one_of, shown, whole
 from minikeras.utils.suggest import unknown
 
 _T = TypeVar("_T")
@@ -66,7 +66,7 @@ def Must(hold: Callable[[Any], bool], words: str) -> Check:
 
     def checked(thing: Any, name: str, value: Any) -> Any:
         if not hold(value):
-            raise ValueError(f"{_owner(thing)}'s {name} must be {words}, got {value!r}.")
+            raise ValueError(f"{_owner(thing)}'s {name} must be {words}, got {shown(value)}.")
         return value
 
     return checked

@@ -112,7 +112,7 @@ class Constant(Initializer):
     def from_config(cls, config: dict[str, Any]) -> Constant:
         value = config.get("value", 0.0)
         if isinstance(value, dict):
-            value = np.array(value["config"]["value"], value["config"]["dtype"])
+            value = registry.deserialize_keras_object(value)
         return cls(value)
 
 

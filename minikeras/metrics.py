@@ -15,12 +15,12 @@ from typing import Annotated, Any
 import numpy as np
 
 from minikeras import config as settings
-from minikeras import initializers, journal, losses, ops, registry, tree
+from minikeras import initializers, journal, limits, losses, ops, registry, tree
 from minikeras import kernels as k
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import snake_case, unique_name
 from minikeras.autodiff.tensor import Tensor, Variable, substituted
-from minikeras.declared import Check, Configured, Converted, OneOf, declared, field, fields, in_order
+from minikeras.declared import Check, Configured, Converted, OneOf, Whole, declared, field, fields, in_order
 from minikeras.lazy import offer_names
 from minikeras.losses import (
     Axis,
@@ -1154,6 +1154,10 @@ class Recall(_Share):
     error = 3
 
 
+def _count_thresholds(number: int) -> None:
+    limits.spend(40 * number, f"{number} thresholds")  # a number of Python, and the place of one in a list
+
+
 class _BestAt(_Confusion):
     """The best of one rate among the thresholds at which another reaches a value.
 
@@ -1167,6 +1171,7 @@ class _BestAt(_Confusion):
     class_id: int | None = None
 
     def __post_init__(self) -> None:
+        _count_thresholds(self.num_thresholds)
         last = self.num_thresholds - 1
         self.thresholds = [i / last for i in range(last + 1)] if last else [0.5]
         self._add_counts((len(self.thresholds),), _ALL_FOUR)
@@ -1330,6 +1335,7 @@ class AUC(_Confusion):
             if labels and len(given) != labels:
                 raise ValueError(f"AUC needs {labels} label_weights, one for each label, got {weights!r}.")
         self._inner = None if thresholds is None else sorted(_thresholds(thresholds, 0.5))
+        _count_thresholds(self.num_thresholds)
         inner = self._inner or [i / (self.num_thresholds - 1) for i in range(1, self.num_thresholds - 1)]
         self.thresholds = [-settings.epsilon(), *inner, 1 + settings.epsilon()]
         self.num_thresholds = len(self.thresholds)
@@ -1579,7 +1585,7 @@ class _Overlap(Metric):
     axis = -1
 
     def __init__(self, name: str | None = None, dtype: Any = None):
-        super().__init__(dtype or "int32", name)
+        super().__init__("int32" if dtype is None else dtype, name)
 
     def __post_init__(self) -> None:
         strange = [one for one in self.target_class_ids or [] if not 0 <= one < self.num_classes]
@@ -1661,7 +1667,7 @@ class IoU(_Overlap):
     ignore_class: ClassNumber = None
     sparse_y_true: Switch = True
     sparse_y_pred: Switch = True
-    axis: int = -1
+    axis: Annotated[int, Whole()] = -1
 
     def get_config(self) -> dict[str, Any]:
         return in_order(super().get_config(), "name", "dtype")
@@ -1709,7 +1715,7 @@ class MeanIoU(_Overlap):
     ignore_class: ClassNumber = None
     sparse_y_true: Switch = True
     sparse_y_pred: Switch = True
-    axis: int = -1
+    axis: Annotated[int, Whole()] = -1
 
 
 @declared
@@ -1732,7 +1738,7 @@ class OneHotIoU(_Overlap):
     dtype: Any = None
     ignore_class: ClassNumber = None
     sparse_y_pred: Switch = False
-    axis: int = -1
+    axis: Annotated[int, Whole()] = -1
 
 
 @declared
@@ -1754,7 +1760,7 @@ class OneHotMeanIoU(_Overlap):
     dtype: Any = None
     ignore_class: ClassNumber = None
     sparse_y_pred: Switch = False
-    axis: int = -1
+    axis: Annotated[int, Whole()] = -1
 
 
 # ---------------------------------------------------------------- names

@@ -11,17 +11,17 @@ import importlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from math import prod
 from typing import Any
 
 import numpy as np
 
-from minikeras import dtype_policies
+from minikeras import dtype_policies, limits
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
 from minikeras.config import DTypePolicy, standardize_dtype
 from minikeras.tracebacks import user_facing
+from minikeras.utils.checks import shown
 from minikeras.utils.suggest import unknown
 
 older: Any = None  # what reads the descriptions of Keras 2, once there are layers
@@ -39,7 +39,6 @@ class _Scopes(threading.local):
     def __init__(self) -> None:
         self.stack: list[Mapping[str, Any]] = []
         self.sharing: _Sharing | None = None
-        self.weights_left: int | None = None
 
 
 _scopes = _Scopes()
@@ -201,7 +200,7 @@ def find_custom(class_name: str, registered_name: str | None = None) -> Any:
     return get_registered_object(f"Custom>{class_name}")
 
 
-# ---------------------------------------------------------------- what one file shares and may ask for
+# ---------------------------------------------------------------- what one file shares
 
 
 class _Sharing:
@@ -222,32 +221,6 @@ def object_sharing() -> Iterator[None]:
         _scopes.sharing = outer
 
 
-@contextmanager
-def weight_budget(entries: int) -> Iterator[None]:
-    """Within this block layers may create weights of so many entries in all.
-
-    A file's description is restored under a budget of what the file holds, so that it cannot ask for more memory.
-    """
-    outer, _scopes.weights_left = _scopes.weights_left, entries
-    try:
-        yield
-    finally:
-        _scopes.weights_left = outer
-
-
-def spend_weights(shape: tuple[int, ...]) -> None:
-    """Count a new weight against the budget, if there is one.
-
-    Raises:
-        ValueError: where the budget is used up.
-    """
-    if _scopes.weights_left is None:
-        return
-    _scopes.weights_left -= prod(shape)
-    if _scopes.weights_left < 0:
-        raise ValueError(f"The description asks for more weights than the file holds, at one of shape {shape}.")
-
-
 # ---------------------------------------------------------------- names and descriptions to objects
 
 
@@ -264,7 +237,7 @@ def get(kind: str, identifier: Any, table: Mapping[str, Any]) -> Any:
         return None
     if isinstance(identifier, dict):
         if not is_description(identifier):
-            raise ValueError(f"The description of a {kind} has a class_name and a config, got {identifier!r}.")
+            raise ValueError(f"The description of a {kind} has a class_name and a config, got {shown(identifier)}.")
         return deserialize_keras_object(identifier)
     if isinstance(identifier, str):
         found = find_custom(identifier)
@@ -278,7 +251,7 @@ def get(kind: str, identifier: Any, table: Mapping[str, Any]) -> Any:
     if callable(identifier) or hasattr(identifier, "get_config"):
         return identifier
     article = "An" if kind[0] in "aeiou" else "A"
-    raise ValueError(f"{article} {kind} is given by name, object or function, got {identifier!r}.")
+    raise ValueError(f"{article} {kind} is given by name, object or function, got {shown(identifier)}.")
 
 
 @user_facing
@@ -420,6 +393,12 @@ def deserialize_keras_object(
     >>> layers.deserialize({"class_name": "Dense", "config": {"units": 3}}).units
     3
     """
+    if limits.account.left is None:
+        with limits.for_text():
+            try:
+                return deserialize_keras_object(config, custom_objects)
+            except RecursionError as error:
+                raise ValueError("The description nests too deep to be restored; nest fewer layers.") from error
     if custom_objects:
         with custom_object_scope(custom_objects):
             return deserialize_keras_object(config)
@@ -450,7 +429,7 @@ def _restore(description: dict[str, Any]) -> Any:
         return _restore_function(inner)
     if not isinstance(inner, dict):
         raise ValueError(f"The description of {class_name!r} needs a config by argument names, got {inner!r:.80}.")
-    cls = _class_of(module, class_name, description.get("registered_name"))
+    cls = _class_of(description)
     unknown_keys = sorted(set(description) - _DESCRIPTION_KEYS)
     if unknown_keys:
         raise ValueError(f"The description of {class_name!r} has the unknown entries {unknown_keys}; remove them.")
@@ -468,30 +447,59 @@ def _restore(description: dict[str, Any]) -> Any:
 _DESCRIPTION_KEYS = {
     *("module", "class_name", "config", "registered_name", "build_config", "compile_config", "shared_object_id"),
     *("name", "inbound_nodes"),  # of a layer in a functional model
+    "__passive_serialization__",  # of an object among a layer's arguments, in HDF5 files
 }
 
 
-def _class_of(module: str | None, class_name: str, registered: Any) -> Any:
-    """The class that a description means: a built-in one by module and name, or a user's by registered name."""
+class NotKnown(ValueError):
+    """A description needs classes or functions that are neither built in nor registered nor passed."""
+
+
+def lacking(description: dict[str, Any]) -> str | None:
+    """The class or function that a description needs and that is not known, in words; None where it is known."""
+    class_name, inner, module = description["class_name"], description["config"], description.get("module")
+    if not isinstance(class_name, str) or not isinstance(module, (str, type(None))) or class_name in _SPECIAL:
+        return None
+    if class_name == "function":
+        return None if not isinstance(inner, str) or _find_function(inner) else f"the function {inner!r}"
+    return None if find_class(description) is not None else f"the class {class_name!r} of module {module!r}"
+
+
+def find_class(description: dict[str, Any]) -> Any:
+    """The class that a description means: a built-in one by module and name, a user's by registered name, or None."""
+    class_name, module = description["class_name"], description.get("module")
+    registered = description.get("registered_name")
     cls = builtin_class(module, class_name)
     if cls is not None:
-        if registered not in (None, class_name):
-            raise ValueError(f"The description calls the built-in {class_name!r} {registered!r}; remove that name.")
         return cls
     cls = find_custom(class_name, registered if isinstance(registered, str) else None)
     if cls is None and not module:
         home = next((home for home, name in [*_classes, *_homes] if name == class_name), None)
         cls = builtin_class(home, class_name)
-    if not isinstance(cls, type) or not hasattr(cls, "from_config"):
+    return cls if isinstance(cls, type) and hasattr(cls, "from_config") else None
+
+
+def _class_of(description: dict[str, Any]) -> Any:
+    """The class that a description means."""
+    class_name, module = description["class_name"], description.get("module")
+    registered, cls = description.get("registered_name"), find_class(description)
+    if cls is None:
         problem = f"The class {class_name!r} of module {module!r} is neither built in nor registered"
-        raise ValueError(f"{problem}; pass it through custom_objects or decorate it with register_keras_serializable.")
+        raise NotKnown(f"{problem}; pass it through custom_objects or decorate it with register_keras_serializable.")
+    if builtin_class(module, class_name) is cls and registered not in (None, class_name):
+        raise ValueError(f"The description calls the built-in {class_name!r} {registered!r}; remove that name.")
     return cls
 
 
+def _find_function(name: str) -> Any:
+    found = find_custom(name) or _functions.get(name)
+    return found if callable(found) else None
+
+
 def _restore_function(name: Any) -> Any:
-    found = (find_custom(name) or _functions.get(name)) if isinstance(name, str) else None
-    if not callable(found):
-        raise ValueError(f"The function {name!r} is not known; pass it through custom_objects or register it.")
+    found = _find_function(name) if isinstance(name, str) else None
+    if found is None:
+        raise NotKnown(f"The function {name!r} is not known; pass it through custom_objects or register it.")
     return found
 
 
@@ -501,7 +509,9 @@ def _refuse(inner: Any) -> Any:
 
 
 def _array(inner: Any) -> np.ndarray:
-    return np.asarray(inner["value"], standardize_dtype(inner["dtype"]))
+    array = np.asarray(inner["value"], standardize_dtype(inner["dtype"]))  # which knows numbers alone
+    limits.spend(array.nbytes, f"an array of shape {limits.shown_sizes(array.shape)}")
+    return array
 
 
 def _policy(name: str) -> Callable[[Any], Any]:

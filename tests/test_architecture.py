@@ -23,6 +23,8 @@ ROOMS = [
     "utils.suggest",
     "utils.console",
     "utils.checks",
+    "utils.bounded",
+    "limits",
     "declared",
     "kernels",
     "journal",

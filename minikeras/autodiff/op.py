@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from minikeras import kernels as k
-from minikeras import tree
+from minikeras import limits, tree
 from minikeras.autodiff import shapes
 from minikeras.autodiff.narrow import in_single
 from minikeras.autodiff.operands import PLAIN_TYPES, is_wide, operands, raw, settle, settled
@@ -117,6 +117,8 @@ class Op:
         """
         if self.shape is None:
             return infer_output(self, args, kwargs)
+        if any(is_wide(leaf) and not isinstance(leaf, Tensor) for leaf in tree.flatten((args, kwargs))):
+            args, kwargs = settled((args, kwargs))
         bound = inspect.signature(self).bind(*args, **kwargs)
         bound.apply_defaults()
         given = dict(bound.arguments)
@@ -128,6 +130,8 @@ class Op:
                 inputs += map(shapes.spec_of, given.pop(parameter.name))
             elif parameter.kind is parameter.VAR_KEYWORD:
                 given |= given.pop(parameter.name)
+        if limits.account.left is not None:
+            shapes.lend(self.shape, inputs, given)
         return shapes.symbols(self.shape(*inputs, **given), self, args, kwargs)
 
 

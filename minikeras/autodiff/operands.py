@@ -74,10 +74,12 @@ def is_wide(value: Any) -> bool:
 
 def _float_beside(values: Sequence[Any]) -> Any:
     """The type that NumPy's float64 takes beside these values; None where it stays."""
-    types = []
+    types: list[Any] = []
     for value in values:
         dtype = value.data.dtype if isinstance(value, Tensor) else getattr(value, "dtype", None)
-        if isinstance(value, Tensor) or (isinstance(dtype, np.dtype) and dtype.kind == "f" and dtype.itemsize < 8):
+        if isinstance(dtype, str) and dtype != "string":  # of a symbolic tensor
+            types.append(np.dtype(dtype))
+        elif isinstance(value, Tensor) or (isinstance(dtype, np.dtype) and dtype.kind == "f" and dtype.itemsize < 8):
             types.append(dtype)
     floats = [one for one in types if one is not None and one.kind == "f"]
     return np.result_type(config.floatx(), *floats) if types else None

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras import journal, tree
+from minikeras import journal, limits, tree
 from minikeras import kernels as k
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tape import recording
@@ -66,6 +66,28 @@ def symbols(found: Any, function: Callable, args: tuple, kwargs: dict[str, Any])
         ]
     made = [KerasTensor(one.shape, one.dtype) for one in results]
     return (tuple(made) if isinstance(found, tuple) else made) if several else made[0]
+
+
+def lend(rule: Callable, inputs: Sequence[Any], settings: dict[str, Any]) -> None:
+    """Count what a call with arrays of one element takes, where settings from outside make much of little."""
+    numbers = [abs(leaf) for leaf in tree.flatten(settings) if isinstance(leaf, (int, float)) and abs(leaf) > 1]
+    if math.prod(numbers) < _FEW:
+        return
+    small = tree.map_structure(lambda one: one and Spec((1,) * one.ndim, one.dtype), list(inputs))
+    try:
+        found = rule(*small, **settings)
+    except ValueError:  # of the sizes: nothing will be made of them either
+        return
+    results = tree.flatten(found)
+    if not all(isinstance(one, Spec) for one in results):
+        results = [found] if _is_shape(found) else list(found)
+    for one in results:
+        sizes = getattr(one, "shape", one)
+        nbytes = 8 * math.prod(size for size in sizes if size is not None)
+        limits.lend(nbytes, f"a tensor of shape {limits.shown_sizes(sizes)}")
+
+
+_FEW = 1 << 16  # elements
 
 
 def _is_shape(found: Any) -> bool:
@@ -313,6 +335,7 @@ def split(x: Any, *, indices_or_sections: Any, axis: int = 0) -> list[Spec]:
             raise ValueError(
                 f"An axis of size {size} cannot be split into {sections} equal parts; give the indices to cut at."
             )
+        count_parts(sections)
         sizes = [None if size is None else size // sections] * sections
     else:
         bounds = [0, *(int(n) for n in k.to_host(sections)), size]
@@ -327,7 +350,14 @@ def unstack(x: Any, *, num: int | None = None, axis: int = 0) -> list[Spec]:
         raise ValueError(f"unstack needs to know how many slices shape {x.shape} has along axis {axis}; pass num.")
     if None not in (num, count) and num != count:
         raise ValueError(f"unstack was told num={num}, but the axis has size {count}; leave num at None.")
-    return [Spec(reduced(x.shape, axis), x.dtype)] * (num if count is None else count)  # type: ignore[operator]
+    parts: Any = num if count is None else count
+    count_parts(parts)
+    return [Spec(reduced(x.shape, axis), x.dtype)] * parts
+
+
+def count_parts(number: int) -> None:
+    """Count the results of an operation that has so many."""
+    limits.spend(number * limits.OBJECT, f"{number} parts of a tensor")
 
 
 # ---------------------------------------------------------------- repeating
@@ -492,6 +522,8 @@ def matmul(x1: Any, x2: Any) -> Shape:
 def tensordot(x1: Any, x2: Any, *, axes: Any = 2) -> Shape:
     left, right = _shape(x1), _shape(x2)
     if isinstance(axes, int):
+        if axes > min(len(left), len(right)):
+            raise ValueError(f"A product over {axes} axes needs as many, got the shapes {left} and {right}.")
         summed1, summed2 = list(range(len(left) - axes, len(left))), list(range(axes))
     else:
         summed1, summed2 = axes_of(axes[0], len(left)), axes_of(axes[1], len(right))

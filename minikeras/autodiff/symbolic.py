@@ -6,6 +6,7 @@ The layer graph of a functional model is made of these; it is static and knows n
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import weakref
 from collections import defaultdict
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras import journal, tree
+from minikeras import journal, limits, tree
 from minikeras import kernels as k
 from minikeras.autodiff.strings import type_name
 from minikeras.autodiff.tape import recording
@@ -68,6 +69,8 @@ class KerasTensor:
     def __init__(self, shape: Any, dtype: Any = None, name: str | None = None, **unused: Any):
         self.shape = tuple(None if size is None else int(size) for size in shape)
         self.dtype = type_name(dtype)
+        if limits.account.left is not None:
+            limits.check_tensor(self.shape, _itemsize(self.dtype))
         self.name = name or unique_name("keras_tensor")
         self.sparse = self.ragged = False
         self._keras_history: Any = None  # (operation, node index, output index)
@@ -97,6 +100,10 @@ class KerasTensor:
         return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
 
     __hash__ = object.__hash__
+
+
+def _itemsize(dtype: str) -> int:
+    return 8 if dtype == "string" else np.dtype(dtype).itemsize
 
 
 class SymbolicNode:
@@ -153,6 +160,10 @@ class FunctionNode:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Symbolic outputs for symbolic inputs, as those of a layer are asked for."""
+        return self.function.infer(args, kwargs)  # type: ignore[attr-defined]
+
 
 class TooSmall(ValueError):
     """Inputs are smaller than a window that slides over them."""
@@ -167,12 +178,21 @@ def infer_output(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any
     """
     is_open = any(None in leaf.shape for leaf in tree.flatten((args, kwargs)) if isinstance(leaf, KerasTensor))
 
+    def sizes(value: KerasTensor, extra: int, usual: int) -> tuple[int, ...]:
+        open_sizes = itertools.chain((2 + extra,), itertools.repeat(usual + extra))
+        return tuple(next(open_sizes) if size is None else size for size in value.shape)
+
+    def lend(extra: int, usual: int) -> None:
+        for leaf in tree.flatten((args, kwargs)):
+            if isinstance(leaf, KerasTensor):
+                shape = sizes(leaf, extra, usual)
+                limits.lend(math.prod(shape) * _itemsize(leaf.dtype), f"zeros of shape {limits.shown_sizes(shape)}")
+
     def run(extra: int, usual: int) -> Any:
         def zeros(value: Any) -> Any:
             if not isinstance(value, KerasTensor):
                 return value
-            open_sizes = itertools.chain((2 + extra,), itertools.repeat(usual + extra))
-            shape = tuple(next(open_sizes) if size is None else size for size in value.shape)
+            shape = sizes(value, extra, usual)
             if value.dtype == "string":
                 return Tensor(np.full(shape, "", object))
             return Tensor(k.xp.zeros(shape, value.dtype))
@@ -181,6 +201,8 @@ def infer_output(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any
             return function(*tree.map_structure(zeros, args), **tree.map_structure(zeros, kwargs))
 
     def both(size: int, other: int) -> tuple[Any, Any]:
+        if limits.account.left is not None:
+            lend(1, other)  # of the larger run, before any
         first = run(0, size)
         return first, run(1, other) if is_open else first
 

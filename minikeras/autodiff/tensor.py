@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras import config, journal
+from minikeras import config, journal, limits
 from minikeras import kernels as k
 from minikeras.tracebacks import end_at_users_line, user_facing
 
@@ -204,7 +204,9 @@ class Variable(Tensor):
         if callable(initializer) and not isinstance(initializer, Tensor):
             if shape is None:
                 raise ValueError("A Variable made by an initializer function needs its shape, got shape=None.")
-            value = initializer(tuple(shape), dtype=config.standardize_dtype(dtype))
+            type_name = config.standardize_dtype(dtype)
+            limits.spend_array(shape, np.dtype(type_name).itemsize, "a weight")
+            value = initializer(tuple(shape), dtype=type_name)
         else:
             value = initializer
         value = np.array(value.numpy() if isinstance(value, Tensor) else k.to_host(value))

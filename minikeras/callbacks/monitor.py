@@ -14,6 +14,7 @@ from minikeras.callbacks.base import Callback, FilePath, Frequency, lazy_logs, r
 from minikeras.callbacks.simple import check_writable
 from minikeras.declared import Converted, Number, Whole, declared
 from minikeras.tracebacks import warn
+from minikeras.utils.checks import MODEL_ENDINGS, WEIGHTS_ENDINGS, ending
 from minikeras.utils.suggest import unknown
 
 # Parts of the names of values that are better when higher or lower.
@@ -238,8 +239,9 @@ class ModelCheckpoint(Monitor):
 
     Args:
         filepath: where; may contain `{epoch}` (from 1), `{batch}` and names from the logs, such as
-            `"{epoch:02d}-{val_loss:.2f}.keras"`.  Ends in `.weights.h5` with `save_weights_only`, else in `.keras` or
-            `.h5`.
+            `"{epoch:02d}-{val_loss:.2f}.keras"`.  Its ending decides what is written, as for `save` and `save_weights`:
+            `.keras`, `.h5` or `.hdf5`; with `save_weights_only` `.weights.h5`, `.weights.json`, `.npz`, or `.h5` and
+            `.hdf5` for the layout of Keras 2.
         monitor, mode: the value, as for `Monitor`; only looked at with `save_best_only`.
         verbose: 1 tells what is saved.
         save_best_only: whether only improvements are saved; where the logs have not got the value everything is.
@@ -269,12 +271,8 @@ class ModelCheckpoint(Monitor):
     def __post_init__(self) -> None:
         self._watch(compares=self.save_best_only)
         self.best = self.initial_value_threshold
-        endings = (".weights.h5",) if self.save_weights_only else (".keras", ".h5")
-        if not self.filepath.endswith(endings):
-            raise ValueError(
-                f"ModelCheckpoint with save_weights_only={self.save_weights_only} writes files ending in "
-                f"{' or '.join(endings)}, got filepath={self.filepath!r}."
-            )
+        kinds = WEIGHTS_ENDINGS if self.save_weights_only else MODEL_ENDINGS
+        ending(f"ModelCheckpoint with save_weights_only={self.save_weights_only}", self.filepath, kinds)
         self._epoch = self._batches = self._epochs = 0
         self._last_batch = -1
 

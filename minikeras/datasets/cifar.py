@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tarfile
-import zlib
+import io
+import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from minikeras import config
 from minikeras.datasets import files, pickles
+from minikeras.utils.bounded import DAMAGE, Allowance, members, open_tar, size_of
 
-_LARGEST = 1 << 28  # bytes of a file in the archive; the largest of CIFAR-100 has 155 million
 _SIZE = 3 * 32 * 32  # bytes of a picture
 
 
@@ -48,22 +48,19 @@ def _read_archive(path: Path, folder: str, names: tuple[str, ...]) -> dict[str, 
     wanted = {PurePosixPath(folder, name): name for name in names}
     batches = {}
     try:
-        with tarfile.open(path, "r:*") as archive:
-            for member in archive:
+        with open_tar(path, Allowance(size_of(path)).left) as archive:
+            for member in members(archive):
                 name = wanted.get(PurePosixPath(member.name))
-                if member.size > _LARGEST:
-                    raise ValueError(f"{member.name} has {member.size} bytes, {_LARGEST} are the most")
-                if name is not None and member.isreg():
-                    stream = archive.extractfile(member)
-                    batches[name] = b"" if stream is None else stream.read()
+                stream = archive.extractfile(member) if name is not None and member.isreg() else None
+                if name is not None and stream is not None:
+                    shutil.copyfileobj(stream, content := io.BytesIO())
+                    batches[name] = content.getvalue()
                 if len(batches) == len(wanted):
                     break
         missing = sorted(set(names) - set(batches))
         if missing:
             raise ValueError(f"it lacks {', '.join(missing)}")
-    except (tarfile.TarError, EOFError, zlib.error, ValueError, OSError) as error:
-        if isinstance(error, PermissionError):
-            raise
+    except DAMAGE as error:
         raise ValueError(f"{path} is damaged or is not the right archive ({error}); replace or remove it.") from error
     return {name: _batch(path / folder / name, batches[name]) for name in names}
 

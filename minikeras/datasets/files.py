@@ -5,28 +5,27 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import math
 import os
+import reprlib
+import shutil
 import sys
 import urllib.parse
 import urllib.request
 import uuid
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from minikeras import config
 from minikeras.datasets import pickles
+from minikeras.utils.bounded import DAMAGE, Zip
 
 STORE = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"  # where Keras keeps its datasets
 TIMEOUT = 30.0  # seconds without an answer after which a download is given up
 _BLOCK = 1 << 18
-_LARGEST_PICKLE = 1 << 30  # bytes; those of IMDB have some 15 million
-# What reading a damaged file raises; a file that may not be read keeps its own PermissionError.
-_DAMAGE = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, OverflowError, MemoryError)
 
 
 def places(subfolder: str) -> Iterator[Path]:
@@ -92,33 +91,56 @@ def read_object_npz(path: Path, names: tuple[str, ...]) -> list[Any]:
     return _read_members(path, names, _read_object_member)
 
 
-def _read_members(path: Path, names: tuple[str, ...], read: Callable[[zipfile.ZipFile, str], Any]) -> list[Any]:
+def _read_members(path: Path, names: tuple[str, ...], read: Callable[[Zip, str], Any]) -> list[Any]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with Zip(path) as archive:
             missing = sorted({f"{name}.npy" for name in names}.difference(archive.namelist()))
             if missing:
                 raise ValueError(f"it lacks {', '.join(missing)}")
             return [read(archive, f"{name}.npy") for name in names]
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ValueError(f"{path} is damaged or is not the right .npz file ({error}); replace or remove it.") from error
 
 
-def _read_member(archive: zipfile.ZipFile, name: str) -> Any:
-    with archive.open(name) as numbers:
-        return np.lib.format.read_array(numbers, allow_pickle=False)
-
-
-def _read_object_member(archive: zipfile.ZipFile, name: str) -> Any:
+def _read_member(archive: Zip, name: str) -> Any:
+    """An array of numbers, whose header agrees with the bytes that are there."""
+    dtype = _check_header(archive, name)
     with archive.open(name) as stream:
-        version = np.lib.format.read_magic(stream)
-        reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-        if reader is None:
-            raise ValueError(f"{name} has the unknown version {version}")
-        if not reader(stream)[2].hasobject:
-            return _read_member(archive, name)
-        if archive.getinfo(name).file_size > _LARGEST_PICKLE:
-            raise ValueError(f"{name} has {archive.getinfo(name).file_size} bytes, {_LARGEST_PICKLE} are the most")
-        return pickles.loads(stream.read())
+        return np.lib.format.read_array(stream, allow_pickle=False) if not dtype.hasobject else _refuse_objects(name)
+
+
+def _read_object_member(archive: Zip, name: str) -> Any:
+    """An array of numbers, or of lists of whole numbers from a restricted pickle."""
+    if not _check_header(archive, name).hasobject:
+        return _read_member(archive, name)
+    with archive.open(name) as stream:
+        _read_header(stream, name)
+        content = pickles.loads(stream.read())
+    if not isinstance(content, np.ndarray):
+        raise ValueError(f"{name} should hold an array, got a {type(content).__name__}")
+    return content
+
+
+def _refuse_objects(name: str) -> Any:
+    raise ValueError(f"{name} holds objects, which allow_pickle=False refuses")
+
+
+def _check_header(archive: Zip, name: str) -> np.dtype:
+    """The type of an array; ValueError where its shape does not agree with its bytes, as for all but objects."""
+    with archive.member(name) as stream:
+        shape, _, dtype = _read_header(stream, name)
+        length, there = math.prod(shape) * dtype.itemsize, archive.getinfo(name).file_size - stream.tell()
+    if not dtype.hasobject and length != there:
+        raise ValueError(f"{name} claims {dtype} of shape {reprlib.repr(shape)}, it has {there} bytes")
+    return dtype
+
+
+def _read_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(stream)
+    reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+    if reader is None:
+        raise ValueError(f"{name} has the unknown version {version}")
+    return reader(stream)
 
 
 def read_json(path: Path) -> Any:
@@ -176,7 +198,10 @@ def download(url: str, destination: Path, expected: str | None, algorithm: str =
     _tell(f"Downloading {url}", end="" if live else "\n")
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(partial, "wb") as file:
-            total = int(response.headers.get("Content-Length") or 0)
+            announced = response.headers.get("Content-Length") or ""
+            total = int(announced) if announced.isdecimal() else 0
+            if total > (free := shutil.disk_usage(destination.parent).free):
+                raise OSError(f"it has {total} bytes, the disk has room for {free}")
             while block := response.read(_BLOCK):
                 file.write(block)
                 digest.update(block)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import math
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from minikeras.utils.bounded import DAMAGE, Allowance, Stream, size_of
+
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-_DAMAGE = (ValueError, EOFError, gzip.BadGzipFile, zlib.error, OverflowError, MemoryError)
 
 
 def paths(folder: Path) -> list[Path | None]:
@@ -29,21 +28,21 @@ def read_idx(path: Path) -> Any:
     Raises:
         ValueError: if the file is damaged, is no IDX file, or its length is not the one its header announces.
     """
-    with open(path, "rb") as stream:
-        compressed = stream.read(2) == b"\x1f\x8b"
     try:
-        with (gzip.open if compressed else open)(path, "rb") as stream:
+        allowance = Allowance(size_of(path))
+        with Stream(path, allowance.left) as stream:
             magic = stream.read(4)
             if len(magic) < 4 or magic[:3] != b"\0\0\x08":
                 raise ValueError(f"it begins with {magic!r}")
             shape = tuple(np.frombuffer(stream.read(4 * magic[3]), ">u4").tolist())
             size = math.prod(shape)
+            allowance.spend(size, "its header")
             values = np.frombuffer(stream.read(size + 1), np.uint8)  # one more, to notice a longer file
         if len(shape) != magic[3] or values.size != size:
             raise ValueError(f"its header announces {size} values of shape {shape}, it holds another number")
-    except _DAMAGE as error:
+        return values.reshape(shape).copy()  # a copy can be written to
+    except DAMAGE as error:
         raise ValueError(f"{path} is damaged or is not an IDX file ({error}); replace or remove it.") from error
-    return values.reshape(shape).copy()  # a copy can be written to
 
 
 def checked(title: str, place: Path, arrays: list[Any]) -> tuple[tuple[Any, Any], tuple[Any, Any]]:

@@ -16,9 +16,11 @@ registry.builtin_later(
     },
 )
 registry.builtin_later("keras.layers", {"GroupQueryAttention": f"{__name__}.attention:GroupedQueryAttention"})
-_PARTS = {"LayerScale": "convnext", "StochasticDepth": "convnext", "CustomScaleLayer": "inception_resnet_v2"}
-for _name, _family in _PARTS.items():  # of applications, which need not be loaded for a file of one
-    registry.builtin_later(f"keras.src.applications.{_family}", {_name: f"{__name__}.residual:{_name}"})
+for _home, _names in {
+    "convnext": ["LayerScale", "StochasticDepth"],
+    "inception_resnet_v2": ["CustomScaleLayer"],
+}.items():
+    registry.builtin_later(f"keras.src.applications.{_home}", {name: f"{__name__}.residual:{name}" for name in _names})
 __getattr__, __dir__ = public_names(__name__, {file: f"{__name__}.{file}" for file in FILES}, hidden=" ".join(FILES))
 open_older_paths(__name__)
 registry.older = LazyModule("minikeras.models.older_config")  # the room below, for descriptions without a module

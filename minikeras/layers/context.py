@@ -19,6 +19,7 @@ class _Context(threading.local):
     building: Any = None  # the layer whose `build` runs
     on_zeros: bool = False  # whether `call` runs only to find out what its outputs look like
     arguments: Mapping[str, Any] = MappingProxyType({})  # what layers within take of those of a call around them
+    outputs: dict[Any, Any] | None = None  # of models for symbolic inputs, while those of a model around are found
     predicting: bool = False  # whether nobody will ask for the losses of this call
 
 

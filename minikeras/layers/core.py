@@ -19,7 +19,7 @@ from minikeras.layers.older_paths import find_all_layers
 from minikeras.layers.spec import InputSpec
 from minikeras.ops import nn
 from minikeras.tracebacks import user_facing
-from minikeras.utils.checks import whole
+from minikeras.utils.checks import flag, whole
 
 
 class InputLayer(Layer):
@@ -77,8 +77,9 @@ class InputLayer(Layer):
             self.batch_shape = (batch_size, *sizes_argument(self, "shape", shape, least=0, open=True))
         if isinstance(dtype, dict):
             dtype = dtype["config"]["name"]
-        self._input_dtype = type_name(dtype) if dtype else self.dtype
-        self.sparse, self.ragged, self.optional = bool(sparse), bool(ragged), bool(optional)
+        self._input_dtype = type_name(dtype) if dtype is not None else self.dtype
+        self.sparse = self.ragged = False
+        self.optional = flag("optional", optional, owner="Input")
         self.built = True
         if input_tensor is None:
             input_tensor = KerasTensor(self.batch_shape, self._input_dtype, name=self.name)

@@ -29,8 +29,8 @@ class Lambda(Layer):
         arguments: further arguments of the function, by name.
 
     A function is code, which files neither hold nor bring back: a saved model names it, and whoever opens the file
-    passes it by that name, as `load_model(path, custom_objects={"double": double})`.  A function without a name is
-    called by the layer's: `custom_objects={"lambda>function": lambda x: 2 * x}` for a layer named `"lambda"`.
+    passes it by that name, as `load_model(path, custom_objects={"double": double})`, or by the layer's:
+    `custom_objects={"lambda": lambda x: 2 * x}` for a layer named `"lambda"`; `safe_mode` makes no difference.
 
     >>> import numpy as np
     >>> from minikeras import layers
@@ -120,8 +120,14 @@ class Lambda(Layer):
         parts["arguments"] = deserialize_keras_object(parts.get("arguments"))
         for part in ("function", "output_shape", "mask"):
             value: Any = config.get(part)
-            if part == "function" or _is_function(value) or config.get(f"{part}_type") in ("lambda", "function"):
-                parts[part] = cls._passed_function(config.get("name"), part, value)
+            if cls._is_passed(config, part):
+                parts[part] = cls._passed_function(config, part)
+                if parts[part] is None:
+                    layer, name = config.get("name"), _names(config, part)[0]
+                    raise ValueError(
+                        f"The {part} of the Lambda layer {layer!r} is a Python function, which is never taken from a "
+                        f"description; pass it as custom_objects={{{name!r}: function}}, whatever safe_mode is."
+                    )
             elif part == "output_shape":
                 parts[part] = None if value is None else as_shape(value)
             else:
@@ -132,19 +138,31 @@ class Lambda(Layer):
         return cls(**parts)
 
     @classmethod
-    def _passed_function(cls, layer: Any, part: str, description: Any) -> Callable:
+    def lacking(cls, config: dict[str, Any]) -> list[tuple[str, str, str]]:
+        """The functions that a description needs and nobody passed: name, part, and whose, in words."""
+        parts = [part for part in ("function", "output_shape", "mask") if cls._is_passed(config, part)]
+        layer = f"the Lambda layer {config.get('name')!r}"
+        return [(_names(config, part)[0], part, layer) for part in parts if cls._passed_function(config, part) is None]
+
+    @staticmethod
+    def _is_passed(config: dict[str, Any], part: str) -> bool:
+        """Whether a part of a description stands for a function."""
+        kinds = ("lambda", "function")
+        return part == "function" or _is_function(config.get(part)) or config.get(f"{part}_type") in kinds
+
+    @staticmethod
+    def _passed_function(config: dict[str, Any], part: str) -> Callable | None:
         """The user's function of the name that the description gives, or of the layer's."""
-        name = description.get("config") if isinstance(description, dict) else description
-        wanted = f"{layer}>{part}"
-        function = find_custom(name) if isinstance(name, str) else None
-        function = find_custom(wanted) if function is None else function
-        if not callable(function):
-            known = name if isinstance(name, str) else wanted
-            raise ValueError(
-                f"The {part} of the Lambda layer {layer!r} is a Python function, which is never taken from a "
-                f"description; pass it as custom_objects={{{known!r}: function}}."
-            )
-        return function
+        found = map(find_custom, _names(config, part))
+        return next((one for one in found if callable(one) and not isinstance(one, type)), None)
+
+
+def _names(config: dict[str, Any], part: str) -> list[str]:
+    """Under which names a user may pass a function: its own, the layer's, and the layer's with the part."""
+    layer, described = config.get("name"), config.get(part)
+    own = described.get("config") if isinstance(described, dict) else described
+    names = [own, layer if part == "function" else None, f"{layer}>{part}"]
+    return [name for name in names if isinstance(name, str)]
 
 
 # beside the code itself, which counts for nothing

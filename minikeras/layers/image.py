@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from minikeras import ops, random
+from minikeras import ops, random, tree
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.declared import Check, Kept, OneOf
 from minikeras.layers.fields import DataFormat, Positive, declared, field
@@ -631,6 +631,14 @@ class Pipeline(Layer):
             takes = call_signature(type(layer)).names if isinstance(layer, Layer) else ()
             named = {"training": training, "mask": mask}
             inputs = layer(inputs, **{name: value for name, value in named.items() if name in takes})
+        return inputs
+
+    def compute_output_spec(self, inputs: Any, training: bool = True, mask: Any = None) -> Any:
+        if not all(isinstance(layer, Layer) for layer in self.layers):
+            return self._spec_by_running((inputs,), {"training": training})
+        for layer in self.layers:
+            layer._build_from_inputs((inputs,), {})
+            inputs = layer.compute_output_spec(tree.map_structure(layer._cast_symbol, inputs))
         return inputs
 
     def get_config(self) -> dict[str, Any]:

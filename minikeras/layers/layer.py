@@ -20,7 +20,7 @@ from minikeras.layers.calling import Calling
 from minikeras.layers.context import context, naming, within
 from minikeras.layers.operation import Operation, Told
 from minikeras.layers.spec import as_shape
-from minikeras.registry import deserialize_keras_object, is_builtin, is_description, serialize_value, spend_weights
+from minikeras.registry import deserialize_keras_object, is_builtin, is_description, serialize_value
 from minikeras.tracebacks import end_at_users_line, user_facing
 
 
@@ -269,7 +269,6 @@ class Layer(Calling):
             raise ValueError(
                 f"add_weight of {self.name!r} takes a shape of whole numbers such as (3, 4), got {shape!r}."
             ) from None
-        spend_weights(shape)
         dtype = standardize_dtype(dtype or self.variable_dtype)
         if initializer is None:
             initializer = "glorot_uniform" if "float" in dtype else "zeros"

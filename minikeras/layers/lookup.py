@@ -12,6 +12,7 @@ import numpy as np
 
 from minikeras import config as settings
 from minikeras import kernels as k
+from minikeras import limits
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
 from minikeras.declared import OneOf, Whole
@@ -49,6 +50,7 @@ class Lookup(OnHost):
         self._idf: np.ndarray | None = None  # weights of all indices
         self._size: int | None = None  # of the vocabulary, or in a model that is being opened what it will be
         self._given: tuple[Any, Any] | None = None  # what the constructor got: the layer learns no other vocabulary
+        limits.spend(8 * self.num_oov_indices, f"{self.num_oov_indices} indices of unknown terms")
         least = len(self._special_tokens())
         if self.pad_to_max_tokens if self.max_tokens is None else self.max_tokens < least:
             self._refuse(f"needs max_tokens of at least {least} for what is absent or unknown, got {self.max_tokens}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from minikeras import config as settings
 from minikeras import kernels as k
-from minikeras import ops
+from minikeras import limits, ops
 from minikeras.layers.common import Elementwise, check_axes, known_size, numbers_argument
 from minikeras.layers.fields import Numbers, declared
 from minikeras.layers.host import batches, on_host
@@ -136,6 +136,7 @@ class Normalization(Elementwise):
         array = np.asarray(k.to_host(value), self._compute_type)
         own = dict(zip(self._kept[::-1], array.shape[::-1], strict=False))
         array = array.reshape([own.get(axis, 1) for axis in range(len(self._broadcast))])
+        limits.spend_array(self._broadcast, array.itemsize, "a mean or a variance")
         try:
             return k.to_device(np.broadcast_to(array, self._broadcast).copy())
         except ValueError:

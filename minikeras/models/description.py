@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from minikeras import registry, tree
+from minikeras import activations, limits, losses, metrics, registry, tree
 from minikeras.autodiff.symbolic import FunctionNode, KerasTensor
-from minikeras.layers import Input, InputLayer, Layer
+from minikeras.layers import Input, InputLayer, Lambda, Layer
 from minikeras.lazy import LazyModule
+from minikeras.models import functional_config
 from minikeras.models.graph import Filler, is_users_operation
 from minikeras.models.model import Functional, Model
 from minikeras.models.sequential import Sequential
 from minikeras.tracebacks import user_facing
 
 _older = LazyModule("minikeras.models.older_config")
-_LARGEST_TEXT = 1 << 26  # bytes; a description has no weights in it
+LARGEST_TEXT = 1 << 26  # bytes; a description has no weights in it
+_NAMES: dict[str, Any] = dict.fromkeys(("activation", "recurrent_activation"), activations.ALL)  # what strings may be
+_NAMES |= {key: {*losses.ALL, *metrics.ALL, "crossentropy", "ce"} for key in ("loss", "metrics", "weighted_metrics")}
+_MOST_LISTED = 50  # missing classes in one sentence
+_OF_DAMAGE = TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError, MemoryError
+_LONGEST_MESSAGE = 1000
 _DEEPEST = 200  # nested models take about six levels each
 
 
 @user_facing
-def model_from_json(json_string: str | bytes, custom_objects: Mapping[str, Any] | None = None) -> Any:
+def model_from_json(
+    json_string: str | bytes, custom_objects: Mapping[str, Any] | None = None, limit: int | None = None
+) -> Any:
     """The model that `to_json` described, with new weights.
 
     Args:
         json_string: the description.
         custom_objects: classes and functions of your own by name.
+        limit: bytes of weights and states that the model may have, default what memory the machine has.
 
     Raises:
-        ValueError: for text that is no description of a model.
+        ValueError: for text that is no description of a model, or one that asks for more.
 
     >>> import minikeras as keras
     >>> from minikeras import layers
@@ -40,7 +49,8 @@ def model_from_json(json_string: str | bytes, custom_objects: Mapping[str, Any] 
     if not isinstance(json_string, (str, bytes)):
         problem = f"model_from_json takes the text that to_json() gives, got {json_string!r:.80}"
         raise TypeError(f"{problem}; for a dict use from_config of the model's class.")
-    return model_from_config(parse_description(json_string), custom_objects)
+    with limits.for_text(limit):
+        return model_from_config(parse_description(json_string), custom_objects)
 
 
 @user_facing
@@ -64,13 +74,83 @@ def model_from_config(
     if not registry.is_description(config):
         raise ValueError(f"A model is described by class_name and config, got {config!r:.80}.")
     try:
-        with registry.custom_object_scope(custom_objects), registry.object_sharing():
-            model = registry.deserialize_keras_object(_older.modern_description(config, version, report))
-    except (TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError) as error:
-        raise ValueError(f"The description does not make a model: {type(error).__name__}: {error}.") from error
+        with limits.for_text(), registry.custom_object_scope(custom_objects), registry.object_sharing():
+            _count_objects(config)
+            modern = _older.modern_description(config, version, report)
+            refuse_missing(modern)
+            model = registry.deserialize_keras_object(modern)
+    except registry.NotKnown:
+        raise
+    except _OF_DAMAGE as error:
+        raise ValueError(_short(f"The description does not make a model: {type(error).__name__}: {error}.")) from error
+    except ValueError as error:
+        if str(error) == _short(str(error)):
+            raise
+        raise ValueError(_short(str(error))) from error
     if not isinstance(model, Model):
         raise ValueError(f"The description describes a {type(model).__name__}, which is no model.")
     return model
+
+
+def missing_objects(config: Any) -> dict[str, str]:
+    """What a description needs that is neither built in, registered nor passed: what it is, in words, and its name.
+
+    What stands in the configuration of a user's class is that class's own affair.
+    """
+    found: dict[str, str] = {}
+    waiting = [config]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, (list, tuple)):
+            waiting += reversed(value)
+        elif isinstance(value, dict) and not registry.is_description(value):
+            waiting += reversed(value.values())
+            for key in _NAMES.keys() & value.keys():
+                unknown = (name for name in _strings(value[key]) if name not in _NAMES[key])
+                found |= {f"the function {name!r}": name for name in unknown if registry.find_custom(name) is None}
+        elif not isinstance(value, dict):
+            continue
+        elif value["class_name"] == "Lambda" and isinstance(value["config"], dict):
+            found |= {f"the {part} of {layer}": name for name, part, layer in Lambda.lacking(value["config"])}
+        elif not functional_config.is_operation(value):
+            problem = registry.lacking(value)
+            if problem is not None:
+                found[problem] = str(value["config" if value["class_name"] == "function" else "class_name"])
+            elif _is_restored_inside(value):
+                waiting += (value.get("compile_config"), value["config"])
+    return found
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """The strings in a structure, but for those of descriptions."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, tuple, dict)) and not registry.is_description(value):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
+
+
+def _is_restored_inside(description: dict[str, Any]) -> bool:
+    """Whether descriptions within one are restored as such, which a user's class may do in its own way."""
+    cls = registry.find_class(description)
+    return cls is None or registry.is_builtin(cls) or (issubclass(cls, Model) and "layers" in description["config"])
+
+
+def refuse_missing(config: Any) -> None:
+    """Refuse a description that needs what is not known.
+
+    Raises:
+        NotKnown: it names all of it.
+    """
+    missing = missing_objects(config)
+    if missing:
+        listed = ", ".join(f"{name!r:.80}: ..." for name in [*dict.fromkeys(missing.values())][:_MOST_LISTED])
+        more = f" and {len(missing) - _MOST_LISTED} more" if len(missing) > _MOST_LISTED else ""
+        raise registry.NotKnown(
+            f"The description needs {', '.join([*missing][:_MOST_LISTED])}{more}: neither built in nor "
+            f"registered, and never taken from a description; pass {'it' if len(missing) == 1 else 'them'} as "
+            f"custom_objects={{{listed}}}, whatever safe_mode is."
+        )
 
 
 def parse_description(text: str | bytes) -> Any:
@@ -79,19 +159,38 @@ def parse_description(text: str | bytes) -> Any:
     Raises:
         ValueError: for other text.
     """
-    if len(text) > _LARGEST_TEXT:
-        raise ValueError(f"A model's description takes at most {_LARGEST_TEXT} bytes, got {len(text)}.")
+    if len(text) > LARGEST_TEXT:
+        raise ValueError(f"A model's description takes at most {LARGEST_TEXT} bytes, got {len(text)}.")
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"A model's description is JSON text, got {text[:40]!r}: {error}.") from error
     level: list[Any] = [[config]]
     for _ in range(_DEEPEST):
-        items = [item for value in level for item in (value.values() if isinstance(value, dict) else value)]
+        items = (item for value in level for item in (value.values() if isinstance(value, dict) else value))
         level = [item for item in items if isinstance(item, (dict, list))]
         if not level:
             return config
     raise ValueError(f"A model's description nests at most {_DEEPEST} levels deep, got more.")
+
+
+def _short(text: str) -> str:
+    """A message on one line, without most of what it quotes of a long description."""
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST_MESSAGE else f"{text[: _LONGEST_MESSAGE - 3]}..."
+
+
+def _count_objects(config: Any) -> None:
+    """Count what a description describes, before any of it is made."""
+    count, waiting = 0, [config]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if "class_name" in value:
+                count += 1
+                limits.spend(limits.OBJECT, f"object number {count:,}")
+            value = value.values()
+        waiting.extend(item for item in value if isinstance(item, (dict, list, tuple)))
 
 
 @user_facing

@@ -20,7 +20,7 @@ from typing import Any
 
 from minikeras import activations, config, losses, ops, registry, tree
 from minikeras.autodiff.op import Op, camel_case
-from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode
+from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode, is_symbolic
 from minikeras.layers.core import Identity
 from minikeras.layers.layer import Layer
 from minikeras.layers.operation import Operation
@@ -79,6 +79,11 @@ for _name, _op in [*[(name, getattr(room, name)) for room, name in _rooms], *_ot
         _known = _BY_OP[_op] = _BY_OP.get(_op) or Described(_op)
         _BY_CLASS.setdefault((_known.module, _known.class_name), _known)
         _BY_CLASS.setdefault((_known.module, camel_case(_name)), _known)
+
+
+def operation_module(class_name: str) -> str | None:
+    """The module of the operation that has a class of this name in Keras."""
+    return next((module for module, name in _BY_CLASS if name == class_name), None)
 
 
 def described(op: Op) -> Described:
@@ -282,6 +287,8 @@ def _call(operation: Any, args: list[Any], kwargs: dict[str, Any], description: 
         operation(*args, **(_call_keywords(operation, kwargs) if isinstance(operation, Layer) else kwargs))
         return
     function: Any = operation.function
+    if not is_symbolic((args, kwargs)):
+        raise ValueError(f"The description calls the operation {operation.name!r} without a tensor; remove that call.")
     known = _BY_OP.get(function)
     if known is None:
         SymbolicNode(operation, tuple(args), kwargs, function.infer(tuple(args), kwargs))
@@ -400,9 +407,18 @@ def _call_order(descriptions: dict[str, dict[str, Any]], ends: list[Reference]) 
     return order
 
 
-def _restore_operation(name: str, description: dict[str, Any]) -> Any:
+def is_operation(description: dict[str, Any]) -> bool:
+    """Whether a description names an operation, built in or the user's."""
+    return _operation(description) is not None
+
+
+def _operation(description: dict[str, Any]) -> Op | None:
     known = _BY_CLASS.get((str(description.get("module")), str(description["class_name"])))
-    op = _users_operation(description) if known is None else known.op
+    return _users_operation(description) if known is None else known.op
+
+
+def _restore_operation(name: str, description: dict[str, Any]) -> Any:
+    op = _operation(description)
     if op is not None:
         return FunctionNode(op, name)
     layer = registry.deserialize_keras_object(description)

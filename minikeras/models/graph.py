@@ -41,16 +41,18 @@ class Graph:
         self.inputs: list[KerasTensor] = tree.flatten(inputs)
         self.outputs: list[KerasTensor] = tree.flatten(outputs)
         self.losses, self.kept = list(losses), list(kept)
+        self._sources = frozenset(map(id, self.inputs))
         self._met: dict[Any, int] = {}
         self.node_set: set[SymbolicNode] = set()
         self.output_nodes = self._sort_nodes(self.outputs, "outputs depend")
         self.operations = self._sort_operations()
         loss_nodes = self._sort_nodes([*self.losses, *self.kept], "loss depends") if losses or kept else []
         self.nodes = self.output_nodes + loss_nodes
+        taken = {operation.name for operation in self.operations}
         for operation in self._by_depth(self._depths(loss_nodes), known=self.operations):
-            taken = {other.name for other in self.operations}
             while isinstance(operation, FunctionNode) and operation.name in taken:
                 operation.name = unique_name(operation.name)  # nobody chose it, and it may be that of a layer
+            taken.add(operation.name)
             self.operations.append(operation)
         self.layers = [operation for operation in self.operations if isinstance(operation, Layer)]
         counts = Counter(operation.name for operation in self.operations)
@@ -62,11 +64,10 @@ class Graph:
         self._origin: tuple[Graph, dict[int, KerasTensor]] | None = None
 
     def _is_source(self, node: SymbolicNode) -> bool:
-        return all(any(out is tensor for tensor in self.inputs) for out in node.output_tensors)
+        return self._sources.issuperset(map(id, node.output_tensors))
 
     def _sort_nodes(self, ends: list[KerasTensor], role: str) -> list[SymbolicNode]:
         """The nodes not met yet that the ends need, each after those it needs; operations are numbered as first met."""
-        sources = {id(tensor) for tensor in self.inputs}
         order: list[SymbolicNode] = []
         # depth first, without recursion: a graph may be thousands of layers deep
         stack: list[tuple[SymbolicNode | None, Iterator[KerasTensor]]] = [(None, iter(ends))]
@@ -86,9 +87,9 @@ class Graph:
                 continue
             self._met.setdefault(operation, len(self._met))
             self.node_set.add(node)  # symbolic tensors are made once from earlier ones: there are no cycles
-            if id(tensor) not in sources and not node.input_tensors:
+            if id(tensor) not in self._sources and not node.input_tensors:
                 raise ValueError(f"The {role} on the Input {operation.name!r}, which is not among the model's inputs.")
-            stack.append((node, iter(() if id(tensor) in sources else node.input_tensors)))
+            stack.append((node, iter(() if id(tensor) in self._sources else node.input_tensors)))
         return order
 
     def _sort_operations(self) -> list[Any]:
@@ -130,6 +131,35 @@ class Graph:
         outputs = [id(tensor) for tensor in node.output_tensors]
         single = isinstance(node.outputs, KerasTensor)
         return node.operation, id(node.args[0]) if plain else None, node, outputs[0] if single else outputs
+
+    def grow(self, node: SymbolicNode) -> None:
+        """Let the graph end with what another layer makes of its outputs.
+
+        A stack of many layers is made of such steps, each of which takes the same time.
+
+        Args:
+            node: a use, of the outputs as its only argument, of a layer that is not in the graph.
+        """
+        operation = node.operation
+        self.nodes.append(node)
+        self.output_nodes.append(node)
+        self.node_set.add(node)
+        self.operations.append(operation)
+        self.layers.append(operation)
+        self._plan.append(self._step(node))
+        self._whole_plan.append(self._plan[-1])
+        self._end_with(node.outputs)
+
+    def shrink(self) -> None:
+        """Take the last step of `grow` back."""
+        node = self.nodes[-1]
+        for steps in (self.nodes, self.output_nodes, self.operations, self.layers, self._plan, self._whole_plan):
+            steps.pop()
+        self.node_set.discard(node)
+        self._end_with(node.args[0])
+
+    def _end_with(self, outputs: Any) -> None:
+        self.output_structure, self.outputs = outputs, tree.flatten(outputs)
 
     def with_entrances(self, replaced: dict[int, KerasTensor] | None = None) -> Graph:
         """This graph with an Input for each input that lies inside another graph; nothing before it belongs here.

@@ -225,8 +225,19 @@ class Model(ComparingTrainer, Layer):
         pairs = zip(flat, self._graph.inputs, strict=True)
         if all(value is not None and value.shape == tensor.shape for value, tensor in pairs):
             return self._graph.output_structure
-        values = {id(tensor): value for tensor, value in zip(self._graph.inputs, flat, strict=True)}
+        key = self, *[(getattr(value, "shape", None), getattr(value, "dtype", None)) for value in flat]
+        known, context.outputs = context.outputs, {} if context.outputs is None else context.outputs
+        try:
+            if key not in context.outputs:
+                context.outputs[key] = self._walk(flat)
+            return context.outputs[key]
+        finally:
+            context.outputs = known
 
+    def _walk(self, flat: list[Any]) -> Any:
+        """The outputs of the graph for other symbolic inputs, call by call."""
+        assert self._graph is not None
+        values = {id(tensor): value for tensor, value in zip(self._graph.inputs, flat, strict=True)}
         fill = Filler(values)
         for node in self._graph.output_nodes:
             if all(id(tensor) in values for tensor in node.output_tensors):
@@ -509,18 +520,18 @@ class Model(ComparingTrainer, Layer):
     # ------------------------------------------------------------ files
 
     @user_facing
-    def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
-        """Write architecture, weights and optimizer state to a `.keras` file."""
-        saving.save_model(self, filepath, overwrite=overwrite, **kwargs)
+    def save(self, filepath: Any, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any) -> None:
+        """Write architecture, weights and optimizer state to a `.keras` or `.h5` file, or a folder."""
+        saving.save_model(self, filepath, overwrite=overwrite, zipped=zipped, **kwargs)
 
     @user_facing
-    def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
-        """Write the weights to a `.weights.h5` file."""
-        saving.save_weights(self, filepath, overwrite=overwrite)
+    def save_weights(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
+        """Write the weights to a `.weights.h5`, `.weights.json`, `.npz` or `.h5` file: see `saving.save_weights`."""
+        saving.save_weights(self, filepath, overwrite=overwrite, **kwargs)
 
     @user_facing
     def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
-        """Read weights from a `.weights.h5`, `.keras` or older `.h5` file; a file that does not fit changes nothing."""
+        """Read weights from any of these files; one that does not fit changes nothing: see `saving.load_weights`."""
         saving.load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)
 
     @user_facing

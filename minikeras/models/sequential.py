@@ -17,6 +17,7 @@ from minikeras.models.model import Model
 from minikeras.registry import deserialize_keras_object, serialize_keras_object
 from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import shown
+from minikeras.utils.suggest import unknown
 
 _older = LazyModule("minikeras.models.older_config")
 
@@ -46,6 +47,7 @@ class Sequential(Model):
         self._casts_inputs = False  # the first layer does
         self._stack: list[Layer] = []
         self._entrance: InputLayer | None = None
+        self._taken: set[Any] = set()  # layers, and their names
         if layers is not None:
             for layer in layers if isinstance(layers, (list, tuple)) else [layers]:
                 self.add(layer)
@@ -66,7 +68,8 @@ class Sequential(Model):
                 raise ValueError(f"The model {self.name!r} has its input already, got another one; put Input first.")
             self._enter(layer)
             return
-        if any(layer.name == other.name for other in self._stack):
+        known = layer.name in self._taken or layer in self._taken  # or was, before it was renamed or taken off
+        if known and any(layer is other or layer.name == other.name for other in self._stack):
             raise ValueError(f"Layer names in a model must be unique, got {layer.name!r} twice; pass another name.")
         if self._entrance is None and not self._stack:
             shape = layer._batch_input_shape
@@ -77,6 +80,7 @@ class Sequential(Model):
         if self._entrance is not None:
             self._extend(layer)
         self._stack.append(layer)
+        self._taken |= {layer, layer.name}
         self._restructured()
 
     def _enter(self, entrance: InputLayer) -> None:
@@ -86,7 +90,12 @@ class Sequential(Model):
     def _extend(self, layer: Layer) -> None:
         assert self._graph is not None and self._entrance is not None
         with nullcontext() if naming.path else within(self.name):
-            self._graph = Graph(self._entrance.output, layer(self._graph.output_structure))
+            outputs = layer(self._graph.output_structure)
+        node = layer._inbound_nodes[-1] if layer._inbound_nodes else None
+        if node is not None and node.outputs is outputs:
+            self._graph.grow(node)
+        else:  # of a layer that is called in its own way
+            self._graph = Graph(self._entrance.output, outputs)
         self.built = True
         self._build_shapes = {"input_shape": self._entrance.batch_shape}
 
@@ -97,8 +106,12 @@ class Sequential(Model):
             raise ValueError(f"The model {self.name!r} has no layer to take off.")
         layer = self._stack.pop()
         if self._entrance is not None:
-            output = self._stack[-1].output if self._stack else self._entrance.output
-            self._graph = Graph(self._entrance.output, output)
+            assert self._graph is not None
+            if self._graph.operations[-1] is layer:
+                self._graph.shrink()
+            else:  # it is called in its own way
+                output = self._stack[-1].output if self._stack else self._entrance.output
+                self._graph = Graph(self._entrance.output, output)
             self.built = bool(self._stack)
         self._restructured()
         return layer
@@ -157,7 +170,7 @@ class Sequential(Model):
     def _own_layers(self) -> Sequence[Layer]:
         return tuple(self._stack)
 
-    _UNTRACKED = Model._UNTRACKED | {"_stack", "_entrance"}
+    _UNTRACKED = Model._UNTRACKED | {"_stack", "_entrance", "_taken"}
 
     @property
     def is_functional(self) -> bool:
@@ -210,6 +223,9 @@ class Sequential(Model):
         config = _older.modern_config("Sequential", config)
         if not isinstance(config, Mapping) or "layers" not in config:
             raise ValueError(f"{cls.__name__}.from_config takes the dict of get_config(), got {shown(config)}.")
+        strange = [name for name in config if name not in _ENTRIES]
+        if strange and cls.get_config is Sequential.get_config:  # a subclass may add what it likes
+            raise ValueError(unknown("entry of a Sequential's configuration", strange[0], _ENTRIES))
         model = cls(name=config.get("name"), trainable=config.get("trainable", True), dtype=config.get("dtype"))
         for layer in config["layers"]:
             model.add(deserialize_keras_object(layer, custom_objects=custom_objects))
@@ -217,6 +233,9 @@ class Sequential(Model):
         if shape and model._entrance is None and is_shape(shape):
             model.build(tuple(shape))
         return model
+
+
+_ENTRIES = ("name", "trainable", "dtype", "layers", "build_input_shape")
 
 
 def _agree(shape: tuple, known: tuple) -> bool:

@@ -89,6 +89,8 @@ def _cuts(size: int | None, indices_or_sections: Any) -> Any:
 
 
 def _array_split_shape(x: Any, *, indices_or_sections: Any, axis: int = 0) -> Any:
+    if isinstance(indices_or_sections, int):
+        shapes.count_parts(indices_or_sections)
     cuts = _cuts(x.shape[shapes.place_of(axis, x.ndim)], indices_or_sections)
     return shapes.split(x, indices_or_sections=cuts, axis=axis)
 

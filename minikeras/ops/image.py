@@ -71,6 +71,15 @@ def _batch(images: Any, data_format: Any, owner: str) -> tuple[Any, Callable[[An
     return (x[None], lambda y: undo(y[0])) if x.ndim == 3 else (x, undo)
 
 
+def _resized(x: Any, data_format: Any, owner: str, made: Callable[..., Any], rank: int = 2) -> Any:
+    """The rule of pictures `x`, or volumes, whose sizes and channels `made(sizes, channels)` says."""
+    first = height_axis(x.shape, data_format, owner, rank)
+    channel = first - 1 if first + rank == x.ndim else x.ndim - 1
+    sizes, channels = made(x.shape[first : first + rank], x.shape[channel])
+    shape = _with(x.shape, first, *sizes)
+    return shapes.Spec(_with(shape, channel, channels), x.dtype)
+
+
 def _with(shape: Sequence[Any], axis: int, *sizes: Any) -> tuple[Any, ...]:
     """A shape with other sizes from an axis on."""
     return (*shape[:axis], *sizes, *shape[axis + len(sizes) :])
@@ -313,7 +322,23 @@ def _reading(owner: str, interpolation: Any, fill_mode: Any, fill_value: Any) ->
     return {"order": _ORDERS[interpolation], "fill_mode": fill_mode, "fill_value": fill_value}
 
 
-@composite(inputs=2)
+def _check_reading(inputs: Any, coordinates: Any, order: int, fill_mode: str, fill_value: float) -> dict[str, Any]:
+    """The settings of `_read`, where coordinates fit to inputs."""
+    order = one_of("order", order, (0, 1), owner="map_coordinates")
+    if coordinates.ndim < 2 or coordinates.shape[0] != inputs.ndim:
+        raise ValueError(
+            f"map_coordinates needs coordinates of shape ({inputs.ndim}, ...) for inputs of shape "
+            f"{tuple(inputs.shape)}, got {tuple(coordinates.shape)}."
+        )
+    return _reading("map_coordinates", "bilinear" if order else "nearest", fill_mode, fill_value)
+
+
+def _read_shape(inputs: Any, coordinates: Any, **settings: Any) -> Any:
+    _check_reading(inputs, coordinates, **settings)
+    return shapes.Spec(coordinates.shape[1:], inputs.dtype)
+
+
+@composite(inputs=2, shape=_read_shape)
 def map_coordinates(
     inputs: Any, coordinates: Any, order: int, fill_mode: str = "constant", fill_value: float = 0.0
 ) -> Any:
@@ -337,14 +362,8 @@ def map_coordinates(
     >>> ops.image.map_coordinates([0.0, 10.0, 20.0], [[0.5, 1.75]], order=1).numpy().tolist()
     [5.0, 17.5]
     """
-    owner, inputs, coordinates = "map_coordinates", _tensor(inputs), _tensor(coordinates)
-    order = one_of("order", order, (0, 1), owner=owner)
-    settings = _reading(owner, "bilinear" if order else "nearest", fill_mode, fill_value)
-    if coordinates.ndim < 2 or coordinates.shape[0] != inputs.ndim:
-        raise ValueError(
-            f"{owner} needs coordinates of shape ({inputs.ndim}, ...) for inputs of shape {tuple(inputs.shape)}, got "
-            f"{tuple(coordinates.shape)}."
-        )
+    inputs, coordinates = _tensor(inputs), _tensor(coordinates)
+    settings = _check_reading(inputs, coordinates, order, fill_mode, fill_value)
     return _read(inputs[None, ..., None], shaping.expand_dims(coordinates, 1), **settings)[0, ..., 0]
 
 
@@ -560,7 +579,20 @@ def _rank_of(size: Any) -> int:
     return 2 if isinstance(size, int) else len(size)
 
 
-@composite(inputs=1)
+def _patches_shape(
+    x: Any, *, size: Any, strides: Any, dilation_rate: Any, padding: str, data_format: Any, rank: int | None = None
+) -> Any:
+    rank = rank or _rank_of(size)
+    numbers = per_axis(size, rank), per_axis(strides if strides else size, rank)
+
+    def made(sizes: Any, channels: Any) -> Any:
+        counts = windows(sizes, *numbers, padding, per_axis(dilation_rate, rank))
+        return counts, None if channels is None else channels * math.prod(numbers[0])
+
+    return _resized(x, data_format, "extract_patches", made, rank)
+
+
+@composite(inputs=1, shape=_patches_shape)
 def extract_patches(
     images: Any, size: Any, strides: Any = None, dilation_rate: Any = 1, padding: str = "valid",
     data_format: str | None = None,
@@ -588,7 +620,11 @@ def extract_patches(
     return _extract(images, size, strides, dilation_rate, padding, data_format, _rank_of(size))
 
 
-@composite(inputs=1, keras="keras.src.ops.image.ExtractPatches")
+def _patches_3d_shape(volumes: Any, **settings: Any) -> Any:
+    return _patches_shape(volumes, rank=3, **settings)
+
+
+@composite(inputs=1, shape=_patches_3d_shape, keras="keras.src.ops.image.ExtractPatches")
 def extract_patches_3d(
     volumes: Any, size: Any, strides: Any = None, dilation_rate: Any = 1, padding: str = "valid",
     data_format: str | None = None,
@@ -625,7 +661,37 @@ def _extract(images: Any, size: Any, strides: Any, dilation: Any, padding: str, 
     return undo(shaping.reshape(x, (*x.shape[: first + rank], -1)))
 
 
-@composite(inputs=1)
+def _reconstructed(
+    counts: Any, depth: Any, *, size: Any, output_size: Any, strides: Any, padding: str
+) -> tuple[Any, Any, Any]:
+    """The sizes of a window, those that all windows cover, and those of the picture."""
+    owner, rank = "reconstruct_patches", len(counts)
+    sizes = per_axis(size, rank)
+    if strides and per_axis(strides, rank) != sizes:
+        raise NotImplementedError(f"{owner} takes windows side by side, with strides of {sizes}, got {strides!r}.")
+    one_of("padding", padding, ("valid", "same"), owner=owner)
+    covered = tuple(None if n is None else n * m for n, m in zip(counts, sizes, strict=True))
+    wanted = covered if output_size is None and padding == "valid" else tuple(output_size or ())
+    needed = tuple(None if n is None else -(-n // m) for n, m in zip(wanted, sizes, strict=False))
+    fits = shapes.agree(needed, counts) and len(wanted) == rank
+    fits = fits and (padding == "same" or shapes.agree(wanted, covered))
+    if not fits or (depth is not None and depth % math.prod(sizes)):
+        raise ValueError(
+            f"{owner} needs an output_size that {counts} windows of {sizes} cover with padding={padding!r}, got "
+            f"{output_size!r} for patches with {depth} numbers each."
+        )
+    return sizes, covered, wanted
+
+
+def _reconstructed_shape(patches: Any, *, data_format: Any, **settings: Any) -> Any:
+    def made(counts: Any, depth: Any) -> Any:
+        sizes, _, wanted = _reconstructed(counts, depth, **settings)
+        return wanted, None if depth is None else depth // math.prod(sizes)
+
+    return _resized(patches, data_format, "reconstruct_patches", made, _rank_of(settings["size"]))
+
+
+@composite(inputs=1, shape=_reconstructed_shape)
 def reconstruct_patches(
     patches: Any, size: Any, output_size: Any = None, strides: Any = None, padding: str = "valid",
     data_format: str | None = None,
@@ -648,27 +714,16 @@ def reconstruct_patches(
     >>> bool(ops.all(ops.image.reconstruct_patches(ops.image.extract_patches(image, 2), 2) == image))
     True
     """
-    owner, rank = "reconstruct_patches", _rank_of(size)
-    x, undo = _channels_last(patches, data_format, owner, rank)
-    sizes = per_axis(size, rank)
-    if strides and per_axis(strides, rank) != sizes:
-        raise NotImplementedError(f"{owner} takes windows side by side, with strides of {sizes}, got {strides!r}.")
-    one_of("padding", padding, ("valid", "same"), owner=owner)
+    rank = _rank_of(size)
+    x, undo = _channels_last(patches, data_format, "reconstruct_patches", rank)
     first = x.ndim - rank - 1
-    *sample, depth = _with(x.shape, first, *[None] * rank)
-    counts = tuple(x.shape[first:-1])
-    covered = tuple(n * m for n, m in zip(counts, sizes, strict=True))
-    wanted = covered if output_size is None and padding == "valid" else tuple(output_size or ())
-    fits = tuple(-(-n // m) for n, m in zip(wanted, sizes, strict=False)) == counts and len(wanted) == rank
-    if not fits or (padding == "valid" and wanted != covered) or depth % math.prod(sizes):
-        raise ValueError(
-            f"{owner} needs an output_size that {counts} windows of {sizes} cover with padding={padding!r}, got "
-            f"{output_size!r} for patches of shape {tuple(x.shape)}."
-        )
-    x = shaping.reshape(x, (*sample[:first], *counts, *sizes, -1))
+    counts, sample = tuple(x.shape[first:-1]), x.shape[:first]
+    settings = {"size": size, "output_size": output_size, "strides": strides, "padding": padding}
+    sizes, covered, wanted = _reconstructed(counts, x.shape[-1], **settings)
+    x = shaping.reshape(x, (*sample, *counts, *sizes, -1))
     pairs = [axis for one in range(rank) for axis in (first + one, first + rank + one)]
     x = shaping.transpose(x, [*range(first), *pairs, x.ndim - 1])
-    x = shaping.reshape(x, (*sample[:first], *covered, -1))
+    x = shaping.reshape(x, (*sample, *covered, -1))
     starts = [(n - m) // 2 for n, m in zip(covered, wanted, strict=True)]
     ranges = tuple(slice(start, start + n) for start, n in zip(starts, wanted, strict=True))
     return undo(x[(slice(None),) * first + ranges])
@@ -755,7 +810,16 @@ def sobel_edges(images: Any, data_format: str | None = None) -> Any:
     return shaping.stack(edges, axis=-1)
 
 
-@composite(inputs=2, keras="keras.src.ops.image.SSIM")
+def _ssim_shape(image1: Any, image2: Any, *, data_format: Any, filter_size: int, **settings: Any) -> Any:
+    first = height_axis(image1.shape, data_format, "ssim")
+    size = whole("filter_size", filter_size, 1, owner="ssim")
+    if not shapes.agree(image1.shape, image2.shape):
+        raise ValueError(f"ssim compares pictures of one shape, got {image1.shape} and {image2.shape}.")
+    windows(image1.shape[first : first + 2], (size, size), (1, 1), "valid")
+    return shapes.Spec(image1.shape[:-3], image1.dtype)
+
+
+@composite(inputs=2, shape=_ssim_shape, keras="keras.src.ops.image.SSIM")
 def ssim(
     image1: Any, image2: Any, max_val: float = 1.0, filter_size: int = 11, filter_sigma: float = 1.5,
     k1: float = 0.01, k2: float = 0.03, data_format: str | None = None,
@@ -802,7 +866,16 @@ def ssim(
 _LUMA = Weights(np.array([[0.2989, 0.5870, 0.1140]]))
 
 
-@composite(inputs=1, keras="keras.src.ops.image.RGBToGrayscale")
+def _grey_shape(images: Any, *, data_format: Any) -> Any:
+    def made(sizes: Any, channels: Any) -> Any:
+        if channels not in (1, 3, None):
+            raise ValueError(f"rgb_to_grayscale takes pictures with 1 or 3 channels, got {channels} of them.")
+        return sizes, 1
+
+    return _resized(images, data_format, "rgb_to_grayscale", made)
+
+
+@composite(inputs=1, shape=_grey_shape, keras="keras.src.ops.image.RGBToGrayscale")
 def rgb_to_grayscale(images: Any, data_format: str | None = None) -> Any:
     """The brightness of pictures, as ITU-R BT.601 weighs their colours: `0.2989 R + 0.587 G + 0.114 B`.
 

@@ -18,6 +18,7 @@ from minikeras.ops import elementwise
 from minikeras.ops.common import array_type, as_array, as_float, axes_of, promote, restore_axes
 from minikeras.ops.core import cast, convert_to_tensor
 from minikeras.ops.shaping import diagonal, expand_dims, moveaxis, reshape, squeeze
+from minikeras.utils.checks import whole
 
 KERAS_MODULE = "keras.src.ops.numpy"
 decompositions = LazyModule("minikeras.ops.decompositions")
@@ -574,7 +575,15 @@ def digitize(x: Any, bins: Any) -> Any:
     return k.xp.digitize(as_array(x), bins).astype("int32")
 
 
-@operation(inputs=2, takes=1)
+def _bincount_shape(x: Any, weights: Any = None, *, minlength: int, sparse: bool) -> Any:
+    """As many counts as the largest number says, which values tell."""
+    if sparse:
+        raise ValueError("bincount has no sparse result, got sparse=True; leave sparse at False.")
+    whole("minlength", minlength, 0, owner="bincount")
+    return shapes.Spec((*x.shape[:-1], None), "int32" if weights is None else weights.dtype)
+
+
+@operation(inputs=2, takes=1, shape=_bincount_shape)
 def bincount(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = False) -> Any:
     """How often each whole number 0, 1, ... occurs in `x` (n,), or for (batch, n) in each row.
 

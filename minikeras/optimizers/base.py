@@ -24,8 +24,8 @@ from minikeras.autodiff.symbolic import snake_case, unique_name
 from minikeras.autodiff.tensor import Tensor, Variable, assign_all, list_of_arrays, mark_changed, substituted
 from minikeras.declared import Check, Number, Whole, declared, field, fields
 from minikeras.optimizers.flat import FlatVariables, adopt, same, stretches
-from minikeras.optimizers.rate import HostVariable, LearningRate, Rated
-from minikeras.optimizers.schedules import InverseTimeDecay, as_rate
+from minikeras.optimizers.rate import HostVariable, Rated
+from minikeras.optimizers.schedules import InverseTimeDecay
 from minikeras.tracebacks import user_facing
 from minikeras.utils.suggest import unknown
 
@@ -529,8 +529,8 @@ class Optimizer(Rated):
     def _take(self, variables: list[Variable], values: Sequence[Any]) -> None:
         """Set variables, none of them where one of the values is not allowed."""
         for variable, value in zip(variables, values, strict=True):
-            if isinstance(variable, LearningRate):
-                as_rate(value)
+            if isinstance(variable, HostVariable):
+                variable.check(value)
         assign_all(variables, values)
 
     def save_own_variables(self, store: Any) -> None:
@@ -541,7 +541,7 @@ class Optimizer(Rated):
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Read the state from a mapping; one with another number of entries is left alone, with a warning."""
         count, given = len(self.variables), len(store.keys())
-        if given == count or (self._state and given == count - len(self._state)):  # the latter of one without a step
+        if given == count or (self._state and given == count - len(self._state) and not np.any(store["0"])):  # no step
             self._take(self.variables[:given], [np.asarray(store[str(i)]) for i in range(given)])
         else:
             text = f"The optimizer {self.name!r} has {count} variables and the file has {given}"

@@ -12,6 +12,7 @@ from minikeras import registry
 from minikeras.autodiff.tensor import Variable
 from minikeras.optimizers.base import Optimizer
 from minikeras.optimizers.flat import same
+from minikeras.optimizers.rate import StepCount
 from minikeras.utils.checks import number, whole
 
 
@@ -93,7 +94,7 @@ class LossScaleOptimizer(_Composed):
     def build(self, variables: Iterable[Variable]) -> None:
         """See `Optimizer`."""
         if not self.built:
-            self.step_counter = self._host_variable(0, "int32", "step_counter")
+            self.step_counter = self._host_variable(0, "int32", "step_counter", StepCount)
             self.dynamic_scale = self._host_variable(self.initial_scale, "float32", "dynamic_scale")
             self._state = [self.step_counter, self.dynamic_scale]
             super().build(variables)

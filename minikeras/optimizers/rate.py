@@ -12,6 +12,7 @@ from minikeras import kernels as k
 from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.declared import Configured
 from minikeras.optimizers.schedules import LearningRateSchedule, as_rate
+from minikeras.utils.checks import whole
 
 
 class HostVariable(Variable):
@@ -34,8 +35,13 @@ class HostVariable(Variable):
     def data(self, value: Any) -> None:
         self.host = k.to_host(value)
 
+    def check(self, value: Any) -> Any:
+        """The value, or an exception where it is none that the variable may have."""
+        return value
+
     def assign(self, value: Any) -> Variable:
-        self.host[...] = k.to_host(self.fitting(value))
+        """Set the value; raises as `check` does, and the variable is unchanged then."""
+        self.host[...] = k.to_host(self.fitting(self.check(value)))
         return self
 
     def numpy(self) -> np.ndarray:
@@ -59,13 +65,20 @@ class LearningRate(HostVariable):
 
     __slots__ = ()
 
-    def assign(self, value: Any) -> Variable:
-        """Set the rate.
+    def check(self, value: Any) -> Any:
+        """A finite number of at least 0."""
+        return as_rate(value)
 
-        Raises:
-            ValueError: for what is no finite number of at least 0; the rate is unchanged.
-        """
-        return super().assign(as_rate(value))
+
+class StepCount(HostVariable):
+    """A number of updates that can be set."""
+
+    __slots__ = ()
+
+    def check(self, value: Any) -> Any:
+        """A whole number of at least 0."""
+        value = k.to_host(value.data if isinstance(value, Tensor) else value)
+        return whole(self.name, value, 0, owner=self.path.partition("/")[0], floats=True)
 
 
 class Rated(Configured):
@@ -81,18 +94,20 @@ class Rated(Configured):
         """Begin at step 0 with this rate: a number, a schedule or a function."""
         if isinstance(learning_rate, Tensor) or not callable(learning_rate):
             learning_rate = as_rate(learning_rate)
-        self._iterations = self._host_variable(0, "int32", "iteration")
+        self._iterations = self._host_variable(0, "int32", "iteration", StepCount)
         self._learning_rate = self._as_rate(learning_rate)
         if self.decay and not isinstance(self._learning_rate, HostVariable):
             raise ValueError(f"decay needs a learning rate that is a number, got {learning_rate!r}; leave decay out.")
 
-    def _host_variable(self, value: Any, dtype: str, name: str) -> HostVariable:
-        return HostVariable(np.asarray(value, dtype), dtype, name, f"{self.name}/{name}")
+    def _host_variable(self, value: Any, dtype: str, name: str, kind: type[HostVariable] = HostVariable) -> Any:
+        return kind(np.asarray(value, dtype), dtype, name, f"{self.name}/{name}")
 
     def _as_rate(self, value: Any) -> Any:
         if callable(value) and not isinstance(value, Tensor):
             return value
-        rate = np.asarray(as_rate(value), settings.floatx())
+        with np.errstate(over="ignore"):
+            rate = np.asarray(as_rate(value), settings.floatx())
+        as_rate(rate)  # which a number of fewer bits may not be
         return LearningRate(rate, settings.floatx(), "learning_rate", f"{self.name}/learning_rate")
 
     @property

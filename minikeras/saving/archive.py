@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
-import zlib
+from collections.abc import Callable
 from typing import Any
 
-CONFIG, WEIGHTS, ASSETS = "config.json", "model.weights.h5", "assets/"
-_LARGEST_EXPANSION = 100  # how much a member may be compressed; Keras stores them as they are
-_FREE_BYTES = 1 << 20
+from minikeras.utils.bounded import DAMAGE, FREE, RATIO, Zip, size_of
 
 
-def read_members(path: Any) -> tuple[bytes, io.BytesIO, dict[str, bytes]]:
-    """The description and the weights in a `.keras` archive, and the layers' own files in it by their names there.
+def read_members(path: Any, wanted: Callable[[str], bool], limit: int | None = None) -> dict[str, bytes]:
+    """The members of an archive whose names are wanted, by these; the others are not looked at.
+
+    Args:
+        path: the archive.
+        wanted: told a name.
+        limit: bytes that these members may take together; by default a hundred times the archive's size and 16 MiB.
 
     Raises:
-        ValueError: for a damaged archive, or one without them.
+        ValueError: for a damaged archive, or one whose members take more than they may.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            config, weights = _read_member(archive, CONFIG), io.BytesIO(_read_member(archive, WEIGHTS))
-            names = [name for name in archive.namelist() if name.startswith(ASSETS)]
-            return config, weights, {name: _read_member(archive, name) for name in names}
-    except KeyError as error:
-        raise ValueError(f"{str(path)!r} is not a model file: {error.args[0]}.") from error
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, zlib.error) as error:
-        raise ValueError(f"{str(path)!r} is damaged or not a .keras file: {error}.") from error
+        with Zip(path, limit) as archive:
+            return {name: archive.contents(name) for name in archive.namelist() if wanted(name)}
+    except DAMAGE as error:
+        why = str(error).rstrip(".")
+        raise ValueError(f"{str(path)!r} is damaged or not a .keras file: {why}.") from error
 
 
-def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    member = archive.getinfo(name)
-    if member.file_size > _FREE_BYTES + _LARGEST_EXPANSION * member.compress_size:
-        raise zipfile.BadZipFile(f"{name} claims {member.file_size} bytes, far more than the file holds")
-    return archive.read(member)
+def allowed(file: Any, limit: int | None) -> int | None:
+    """The bytes that reading a file may take: never fewer than its size allows anyway; None for just these.
+
+    Args:
+        file: its path, or the open file.
+        limit: bytes that the caller allows.
+    """
+    return None if limit is None else max(limit, FREE + RATIO * size_of(file))

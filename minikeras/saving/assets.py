@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import re
 import tempfile
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from minikeras.saving.archive import ASSETS
+from minikeras.saving.kinds import ASSETS
 from minikeras.saving.weights_file import stored_objects
 
 _PLAIN_NAME = re.compile(r"[\w-][\w. -]*")  # of a file right within a folder, on any system
 
 
-def save_assets(model: Any, archive: zipfile.ZipFile) -> None:
-    """Write the files of all layers that have some."""
+def save_assets(model: Any) -> Iterator[tuple[str, bytes]]:
+    """The files of all layers that have some, with their names in the archive."""
     for path, layer in stored_objects(model):
         if hasattr(layer, "save_assets"):
             with tempfile.TemporaryDirectory() as folder:
                 layer.save_assets(folder)
                 for file in sorted(Path(folder).iterdir()):
-                    archive.writestr(f"{ASSETS}{path}/{file.name}", file.read_bytes())
+                    yield f"{ASSETS}{path}/{file.name}", file.read_bytes()
 
 
 def load_assets(model: Any, files: Mapping[str, bytes]) -> None:

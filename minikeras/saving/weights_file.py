@@ -1,4 +1,4 @@
-"""Weights in HDF5 files, at the paths that Keras gives them.
+"""Weights in files, at the paths that Keras gives them.
 
 The variables of an object lie at `<path>/vars/0`, `<path>/vars/1`, ...  A path follows the attributes, in alphabetical
 order with private ones last; a model's own layers come first, and members of lists and dicts are named by their class.
@@ -6,31 +6,38 @@ order with private ones last; a model's own layers come first, and members of li
 
 from __future__ import annotations
 
-import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from minikeras.layers.layer import Layer
 from minikeras.layers.structure import is_stored, named_parts
 from minikeras.models.model import Model
 from minikeras.models.sequential import Sequential
 from minikeras.registry import is_builtin
-from minikeras.saving.archive import read_members
-from minikeras.saving.hdf5_reader import Store, WeightsReader
+from minikeras.saving import hdf5_file
+from minikeras.saving.hdf5_arrays import new_file
+from minikeras.saving.npz_file import NpzReader, write_npz
 from minikeras.saving.older_paths import find_stores
-from minikeras.saving.paths import as_path, existing, replacing
+from minikeras.saving.opening import Opened, opened, reporting
+from minikeras.saving.paths import format_of, path_of, replacing
+from minikeras.saving.shards import GB, SHARDS, write_shards
+from minikeras.saving.state import Group, State, write_hdf5
 from minikeras.tracebacks import user_facing
+from minikeras.utils.checks import MODEL_ENDINGS, WEIGHTS_ENDINGS, flag, number
 
 # ---------------------------------------------------------------- where what is stored
 
 
-def stored_objects(model: Any) -> Iterator[tuple[str, Any]]:
-    """The model and what it contains that has variables, each once, with their paths in a file; the model's is ""."""
-    yield from _walk("", model, set())
+def stored_objects(model: Any, skipped: Iterable[Any] = ()) -> Iterator[tuple[str, Any]]:
+    """The model and what it contains that has variables, each once, with their paths in a file; the model's is "".
+
+    Args:
+        model: the model.
+        skipped: objects that are left out, with what they contain unless others contain it too.
+    """
+    yield from _walk("", model, set(map(id, skipped)))
 
 
 def _walk(path: str, thing: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
@@ -71,13 +78,23 @@ def _property(thing: Any, name: str) -> Any:
 
 
 @user_facing
-def save_weights(model: Any, filepath: Any, overwrite: bool = True) -> None:
-    """Write a model's weights, and its optimizer's state, to a `.weights.h5` file.
+def save_weights(
+    model: Any,
+    filepath: Any,
+    overwrite: bool = True,
+    max_shard_size: float | None = None,
+    objects_to_skip: Iterable[Any] | None = None,
+    **kwargs: Any,
+) -> None:
+    """Write a model's weights to a file; the optimizer's state too, but for the layout of Keras 2.
 
     Args:
         model: a built model.
-        filepath: path ending in `.weights.h5`.
+        filepath: where; the ending decides: `.weights.h5`; `.weights.json` for several files, listed in it; `.npz`;
+            `.h5` or `.hdf5` for the weights by layer, as Keras 2 keeps them.
         overwrite: whether an existing file is replaced.
+        max_shard_size: GB of the arrays in one of several files, default 5.
+        objects_to_skip: layers, or the optimizer, that are left out.
 
     Raises:
         ValueError: for a model without weights yet, or another ending.
@@ -91,55 +108,74 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True) -> None:
     >>> os.path.exists(path)
     True
     """
-    path = as_path(filepath, (".weights.h5",), "Weights")
+    flag("overwrite", overwrite)
+    path = path_of(filepath)
+    if max_shard_size is not None and path.name.endswith(".weights.h5"):
+        path = path.with_suffix(".json")
+        warnings.warn(f"Weights in shards are listed in a .json file, here {str(path)!r}.", stacklevel=3)
+    ending = format_of("save_weights", path, WEIGHTS_ENDINGS, kwargs)
+    if max_shard_size is not None and ending != SHARDS:
+        raise ValueError(f"Shards are listed in a file ending in {SHARDS}, got {str(path)!r} with max_shard_size.")
+    if ending in MODEL_ENDINGS and objects_to_skip:
+        raise ValueError(f"objects_to_skip goes with files of weights by path, got {str(path)!r}; use .weights.h5.")
     if not model.built:
         raise ValueError(f"The model {model.name!r} has no weights to save before it is built; call it on data first.")
+    if ending in MODEL_ENDINGS:  # whose layout is by layer
+        with replacing(path, overwrite) as partial, new_file(partial) as root:
+            hdf5_file.write_layers(model, root)
+    else:
+        write_state(path, state_of(model, skipped=objects_to_skip or ()), overwrite, max_shard_size)
+
+
+def write_state(path: Path, state: State, overwrite: bool, max_shard_size: Any = None) -> None:
+    """Write arrays to the kind of file of weights by path that the ending says."""
+    if path.name.endswith(SHARDS):
+        largest = number("max_shard_size", 5 if max_shard_size is None else max_shard_size, above=0)
+        write_shards(path, state, largest * GB, overwrite)
+        return
     with replacing(path, overwrite) as partial:
-        write_weights(model, partial)
+        (write_npz if path.name.endswith(".npz") else write_hdf5)(partial, state)
 
 
-def write_weights(model: Any, file: Path | io.BytesIO, include_optimizer: bool = True) -> None:
-    """Write all variables of a model into a new HDF5 file, those of its optimizer too unless told otherwise."""
-    import h5py
-
-    with h5py.File(file, "w") as root:
-        for path, thing in stored_objects(model):
-            if thing is model.optimizer and not include_optimizer:
-                continue
-            group = root.create_group(f"{path}/vars")
-            if isinstance(getattr(thing, "name", None), str):
-                group.attrs["name"] = thing.name
-            thing.save_own_variables(_Writer(group))
-
-
-class _Writer:
-    """What `save_own_variables` writes to: arrays by name."""
-
-    def __init__(self, group: Any):
-        self._group = group
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        array = np.asarray(value)
-        self._group[name] = array
-        if array.dtype.name == "bfloat16":  # for HDF5 two bytes that mean nothing
-            self._group[name].attrs["dtype"] = "bfloat16"
+def state_of(model: Any, include_optimizer: bool = True, skipped: Iterable[Any] = ()) -> State:
+    """The arrays of a model and what it contains, of its optimizer too unless told otherwise."""
+    for path, thing in stored_objects(model, skipped):
+        if thing is not model.optimizer or include_optimizer:
+            group, name = Group(), getattr(thing, "name", None)
+            group.name = name if isinstance(name, str) else None
+            thing.save_own_variables(group)
+            yield (f"{path}/vars" if path else "vars"), group
 
 
 # ---------------------------------------------------------------- reading
 
 
 @user_facing
-def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
-    """Read weights, and the optimizer's state, from a `.weights.h5` or a `.keras` file; or weights alone from an older
-    `.h5` file.
+def load_weights(
+    model: Any,
+    filepath: Any,
+    skip_mismatch: bool = False,
+    objects_to_skip: Iterable[Any] | None = None,
+    by_name: bool | None = None,
+    report: bool | list[str] = False,
+    limit: int | None = None,
+    **kwargs: Any,
+) -> None:
+    """Read weights from a file that Keras, NumPy or minikeras wrote, and the optimizer's state where it has that.
 
+    What is in the file decides, not its name: a model as `.keras`, HDF5 or a folder, weights by path (`.weights.h5`,
+    shards, `.npz`), weights by layer as Keras 2 keeps them, or the arrays of `get_weights()` in an `.npz` file.
     Everything is checked before the first weight changes, and a failure leaves the model as it was.
 
     Args:
         model: a built model.
-        filepath: the file.
+        filepath: the file or folder.
         skip_mismatch: whether layers that do not fit are left alone, with a warning, instead of refused.
-        by_name: of `.h5` files: whether layers are matched by their names, others left alone, instead of in order.
+        objects_to_skip: layers, or the optimizer, that are left alone; of files with weights by path.
+        by_name: of files with weights by layer: whether layers are matched by their names, others left alone, instead
+            of in order.
+        report: a list that is filled with sentences on what was translated or left out, or True to have them printed.
+        limit: bytes that the arrays in the file may take, default what files of their size can hold.
 
     Raises:
         ValueError: for a file that is damaged, does not fit the model, or holds links or arrays stored elsewhere.
@@ -152,27 +188,55 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwarg
     >>> keras.saving.save_weights(model, path)
     >>> keras.saving.load_weights(model, path)
     """
-    path = as_path(filepath, (".weights.h5", ".keras", ".h5", ".hdf5"), "Weights")
-    older = not path.name.endswith((".weights.h5", ".keras"))
-    by_name = kwargs.pop("by_name", None) if older or kwargs.get("by_name") is None else None
     if kwargs:
         raise ValueError(f"load_weights got unknown arguments {sorted(kwargs)}; files are matched by layout.")
-    existing(path)
-    if not model.built:
-        raise ValueError(f"The model {model.name!r} has no weights before it is built; call it on data first.")
-    if older:
-        read_older_weights(model, path, str(path), skip_mismatch, bool(by_name))
-    elif path.name.endswith(".keras"):
-        _, weights, _ = read_members(path)
-        read_weights(model, weights, str(path), skip_mismatch)
+    with opened(filepath, limit) as file, reporting(report) as sentences:
+        if file.reader is None:
+            raise ValueError(f"{file.label!r} holds no weights, it is an {file.kind}; pass a file with weights.")
+        given = {"by_name": by_name if not file.layered else None, "objects_to_skip": file.layered and objects_to_skip}
+        for name, value in given.items():
+            if value:
+                raise ValueError(f"{name} does not go with {file.label!r}, it is {file.kind}; leave it out.")
+        if not model.built:
+            raise ValueError(f"The model {model.name!r} has no weights before it is built; call it on data first.")
+        if limit is not None:
+            file.size(limit)
+        read_state(model, file, sentences, skip_mismatch, bool(by_name), objects_to_skip or ())
+
+
+def read_state(
+    model: Any,
+    file: Opened,
+    report: list[str],
+    skip_mismatch: bool = False,
+    by_name: bool = False,
+    skipped: Iterable[Any] = (),
+) -> None:
+    """Read all variables of a model from an open file."""
+    if file.layered:
+        hdf5_file.read_layers(model, file.reader, skip_mismatch=skip_mismatch, by_name=by_name, report=report)
+    elif isinstance(file.reader, NpzReader) and file.reader.listed:
+        _read_listed(model, file.reader, file.label)
     else:
-        read_weights(model, path, str(path), skip_mismatch)
+        read_weights(model, file.reader, file.label, skip_mismatch, skipped)
 
 
-def read_weights(model: Any, file: Any, label: str, skip_mismatch: bool = False) -> None:
-    """Read all variables of a model from an HDF5 file; `label` is what messages call it."""
-    with WeightsReader(file, label) as reader:
-        stores = find_stores(reader, list(stored_objects(model)), label)
+def _read_listed(model: Any, reader: NpzReader, label: str) -> None:
+    """Read what `numpy.savez(path, *model.get_weights())` wrote."""
+    shapes, wanted = [found.shape for found in reader.listed], [tuple(one.shape) for one in model.weights]
+    if shapes != wanted:
+        at = next((i for i, pair in enumerate(zip(shapes, wanted, strict=False)) if pair[0] != pair[1]), None)
+        what = f"it has {len(shapes)} arrays, the model {len(wanted)}"
+        if at is not None:
+            what = f"arr_{at} has shape {shapes[at]}, the weight {model.weights[at].path!r} has {wanted[at]}"
+        raise ValueError(f"{label!r} does not fit the model: {what}.")
+    model.set_weights([reader.read(found) for found in reader.listed])
+
+
+def read_weights(model: Any, reader: Any, label: str, skip_mismatch: bool = False, skipped: Iterable[Any] = ()) -> None:
+    """Read all variables of a model from a reader of arrays by path; `label` is what messages call it."""
+    with reader:
+        stores = find_stores(reader, list(stored_objects(model, skipped)), label)
         problems = {id(thing): _problem(thing, store) for thing, store in stores}
         for problem in problems.values():
             if problem and not skip_mismatch:
@@ -186,12 +250,13 @@ def read_weights(model: Any, file: Any, label: str, skip_mismatch: bool = False)
         except BaseException as error:
             for variable, value in kept:
                 variable.assign(value)
-            if isinstance(error, (OSError, ValueError, KeyError, TypeError)):
+            named = str(error).startswith(repr(label))
+            if isinstance(error, (OSError, ValueError, KeyError, TypeError)) and not named:
                 raise ValueError(f"{label!r} could not be read: {error}") from error
             raise
 
 
-def _load(thing: Any, store: Store, skip_mismatch: bool) -> str | None:
+def _load(thing: Any, store: Any, skip_mismatch: bool) -> str | None:
     """Let an object take its variables; what speaks against it where that may be."""
     try:
         thing.load_own_variables(store)
@@ -209,7 +274,7 @@ def _all_variables(model: Any) -> list[Any]:
     return list(variables.values())
 
 
-def _problem(thing: Any, store: Store) -> str | None:
+def _problem(thing: Any, store: Any) -> str | None:
     """Why a layer's weights cannot be read, in a sentence, or None; other objects see for themselves."""
     if getattr(type(thing), "load_own_variables", None) is not Layer.load_own_variables:
         return None
@@ -223,43 +288,3 @@ def _problem(thing: Any, store: Store) -> str | None:
         if shape != variable.shape:
             return f"The weight {variable.path!r} has shape {variable.shape}, the file has {shape}."
     return None
-
-
-# ---------------------------------------------------------------- the layout of Keras 2
-
-
-def read_older_weights(model: Any, file: Any, label: str, skip_mismatch: bool = False, by_name: bool = False) -> None:
-    """Read weights from an HDF5 file of Keras 2's layout, where attributes name the layers and the arrays of each.
-
-    Layers that have weights are matched in order, or by their names.
-    """
-    with WeightsReader(file, label) as reader:
-        root = reader.group(reader.root, "model_weights") or reader.root  # the former where the file has a whole model
-        if "theano" in reader.words(root, "backend"):
-            raise ValueError(f"{label!r} comes from Theano, whose kernels are flipped; write it with another backend.")
-        groups = {name: reader.group(root, name) for name in reader.words(root, "layer_names")}
-        arrays = {name: reader.words(group, "weight_names") for name, group in groups.items() if group is not None}
-        names, things = [name for name in arrays if arrays[name]], [thing for thing in model.layers if thing.weights]
-        if not names or (not by_name and len(names) != len(things)):
-            counts = f"it has {len(names)} layers with weights, the model {len(things)}"
-            raise ValueError(f"{label!r} does not fit the model: {counts}.")
-        pairs = [(thing, thing.name) for thing in things if thing.name in names]
-        ready: list[tuple[Any, Any]] = []
-        for thing, name in pairs if by_name else zip(things, names, strict=True):
-            variables = [*thing.trainable_weights, *thing.non_trainable_weights]
-            found = [reader.array(groups[name], path) for path in arrays[name]]
-            wanted, shapes = [tuple(one.shape) for one in variables], [one.shape for one in found]
-            if wanted == shapes:
-                ready += zip(variables, found, strict=True)
-                continue
-            problem = f"{label!r} does not fit the model: the layer {thing.name!r} has weights of the shapes {wanted}, "
-            problem += f"the file has {shapes} for {name!r}."
-            if not skip_mismatch:
-                raise ValueError(problem)
-            warnings.warn(f"{problem}  It was left alone.", stacklevel=3)
-        try:
-            values = [(variable, np.asarray(array[()])) for variable, array in ready]
-        except OSError as error:
-            raise ValueError(f"{label!r} could not be read: {error}") from error
-    for variable, value in values:
-        variable.assign(value)

@@ -5,6 +5,7 @@ An archive is unpacked completely or not at all, and nothing of it comes to lie 
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -12,18 +13,21 @@ import tarfile
 import uuid
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from minikeras.utils.bounded import DAMAGE, Zip, members, open_tar
+
 LARGEST = 1 << 37  # bytes that are unpacked at most
 RATIO = 200  # how many times larger than the archive they may be, once they are more than
-SMALL = 1 << 28  # bytes
-_HEADER = 512  # bytes that each member counts for besides its content
+SMALL = 1 << 24  # bytes
+_HEADER = 1 << 12  # bytes that each member counts for besides its content: on the disk it takes a block
+# What the disk says to names that make no sense together, such as a file where a folder must be.
+_IMPOSSIBLE = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL)
+_DIRECTORY = 128  # bytes that each has in the directory of a zip archive, about
 # Python's own second look at each member; 3.11.0 to 3.11.3 have none.
 _FILTER: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OverflowError)
 
 
 def unpack(archive: Path, folder: Path, archive_format: str | Iterable[str] | None = "auto") -> bool:
@@ -50,7 +54,7 @@ def unpack(archive: Path, folder: Path, archive_format: str | Iterable[str] | No
     unknown = [one for one in formats if one not in _READERS]
     if unknown:
         raise ValueError(f"archive_format must be 'auto', 'tar', 'zip' or None, got {unknown[0]!r}.")
-    is_format: dict[str, Callable[[Path], bool]] = {"tar": tarfile.is_tarfile, "zip": zipfile.is_zipfile}
+    is_format: dict[str, Callable[[Path], bool]] = {"tar": _is_tar, "zip": zipfile.is_zipfile}
     found = next((one for one in formats if is_format[one](archive)), None)
     if found is None:
         return False
@@ -60,11 +64,26 @@ def unpack(archive: Path, folder: Path, archive_format: str | Iterable[str] | No
     try:
         _READERS[found](archive, _Place(archive, aside))
         _merge(aside, folder)
-    except _DAMAGE as error:
-        raise ValueError(f"{archive} is damaged ({error}); remove it and fetch it again.") from error
+    except (*DAMAGE, OSError) as error:
+        if isinstance(error, RefusedArchive) or (isinstance(error, OSError) and error.errno not in _IMPOSSIBLE):
+            raise
+        why = getattr(error, "strerror", None) or error
+        raise ValueError(f"{archive} is damaged ({why}); remove it and fetch it again.") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return True
+
+
+def _is_tar(path: Path) -> bool:
+    try:
+        with open_tar(path, SMALL):
+            return True
+    except DAMAGE as error:
+        return "most" in str(error)  # it begins as one that asks for too much
+
+
+class RefusedArchive(ValueError):
+    """An archive that is whole, and not unpacked for all that."""
 
 
 class _Place:
@@ -72,27 +91,29 @@ class _Place:
 
     def __init__(self, archive: Path, folder: Path):
         self.archive, self.folder = archive, folder
-        self._allowed = min(LARGEST, max(SMALL, RATIO * archive.stat().st_size))
+        self.allowed = min(LARGEST, max(SMALL, RATIO * archive.stat().st_size))
         self._total = 0
         self._warned = False
 
     def path(self, name: str, size: int) -> Path:
         """Where a member of that name and size is put."""
         self._total += size + _HEADER
-        if self._total > self._allowed:
-            raise ValueError(
-                f"{self.archive} unpacks to more than {self._allowed} bytes, which is refused; unpack it by hand."
+        if self._total > self.allowed:
+            raise RefusedArchive(
+                f"{self.archive} unpacks to more than {self.allowed} bytes, which is refused; unpack it by hand."
             )
         path = self._inside(self.folder, name)
         if path is None:
-            raise ValueError(f"{self.archive} puts {name!r} outside of its folder, which is refused; do not trust it.")
+            raise RefusedArchive(
+                f"{self.archive} puts {name!r} outside of its folder, which is refused; do not trust it."
+            )
         return path
 
     def link(self, name: str, target: str, of_root: bool) -> None:
         """Leave out a link; one that leads out of the folder is an attack."""
         path = self.path(name, 0)
         if self._inside(self.folder if of_root else path.parent, target) is None:
-            raise ValueError(
+            raise RefusedArchive(
                 f"{self.archive} has the link {name!r} to {target!r} outside of its folder, which is refused; "
                 "do not trust it."
             )
@@ -109,20 +130,21 @@ class _Place:
 
 
 def _read_tar(source: Path, place: _Place) -> None:
-    with tarfile.open(source, "r:*") as archive:
-        for member in archive:
+    with open_tar(source, place.allowed) as archive:
+        for member in members(archive):
             if member.issym() or member.islnk():
                 place.link(member.name, member.linkname, of_root=member.islnk())
             elif member.isdir() or member.isreg():
                 place.path(member.name, member.size)
                 archive.extract(member, place.folder, set_attrs=False, **_FILTER)
             else:
-                raise ValueError(f"{source} has {member.name!r}, which is no file; do not trust it.")
+                raise RefusedArchive(f"{source} has {member.name!r}, which is no file; do not trust it.")
 
 
 def _read_zip(source: Path, place: _Place) -> None:
-    with zipfile.ZipFile(source) as archive:
+    with Zip(source, place.allowed, directory=place.allowed // _HEADER * _DIRECTORY) as archive:
         for member in archive.infolist():
+            archive.check(member)
             path = place.path(member.filename, member.file_size)
             if stat.S_ISLNK(member.external_attr >> 16):
                 target = archive.read(member).decode(errors="replace") if member.file_size < 4096 else "/"

@@ -113,6 +113,28 @@ def flag(name: str, value: Any, *, owner: str = "") -> bool:
     raise _refusal(owner, name, "True or False", False, value)
 
 
+MODEL_ENDINGS = (".keras", ".h5", ".hdf5")
+WEIGHTS_ENDINGS = (".weights.h5", ".weights.json", ".npz", ".h5", ".hdf5")
+
+
+def ending(owner: str, path: str, endings: tuple[str, ...]) -> str:
+    """The one of the endings above that a path has, which says what is written there.
+
+    Args:
+        owner: what writes it, e.g. `"save_weights"`.
+        path: where.
+        endings: those that are possible.
+
+    Raises:
+        ValueError: for a path with another ending, or none.
+    """
+    found = next((one for one in endings if path.endswith(one)), None)
+    if found is None:
+        wanted = f"{', '.join(endings[:-1])} or {endings[-1]}"
+        raise ValueError(f"{owner} writes files ending in {wanted}, which says in what format, got {path!r}.")
+    return found
+
+
 def shown(value: Any) -> str:
     """A value for a message: on one line, and not much longer than it need be."""
     if getattr(value, "ndim", 0) and hasattr(value, "dtype"):

@@ -40,9 +40,7 @@ CASES = [
     for case in (*op_cases.CASES, *nn_cases.CASES)
     if isinstance(getattr(ops, case.name, None), Op) and str(case) != "where(array)"
 ]
-# without a rule: how long the result is depends on values
-BY_VALUES = {"bincount"}
-OPEN = {"unique"}  # with a rule that leaves that size open
+OPEN = {"unique", "bincount"}  # how long the result is depends on values: the rule leaves that size open
 INDEXED = {"take", "take_along_axis", "embedding_lookup", "segment_sum", "segment_max", "in_top_k"}
 
 
@@ -88,9 +86,6 @@ def tensors(case: Case, dtype: str = "float32") -> list[Any]:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_operation_has_a_rule_that_says_what_it_gives(case: Case) -> None:
     op = getattr(ops, case.name)
-    if case.name in BY_VALUES:
-        assert op.shape is None
-        return
     assert op.shape is not None
     arguments = tensors(case)
     arrays = [leaf for leaf in tree.flatten(arguments) if isinstance(leaf, Tensor)]
@@ -101,11 +96,65 @@ def test_every_operation_has_a_rule_that_says_what_it_gives(case: Case) -> None:
         assert_consistent(op, arguments, [[a is arrays[0] and i == 0 for i in range(a.ndim)] for a in arrays])
 
 
+def test_an_array_of_float64_beside_a_symbolic_tensor_counts_as_beside_a_tensor() -> None:
+    wide = np.ones((4, 4))
+    for dtype in ("float32", "float64", "int32"):
+        x = Tensor(k.to_device(np.ones((2, 2), dtype)))
+        assert_consistent(lambda x: ops.slice_update(wide, [0, 0], x), [[x], {}], [[False, False]])
+
+
 def test_no_public_operation_is_without_a_rule() -> None:
-    missing = {
-        op.__name__ for op in [getattr(ops, name) for name in dir(ops)] if isinstance(op, Op) and op.shape is None
-    }
-    assert missing == BY_VALUES | {"map", "scan", "vectorized_map"}  # whose results are a user's function's
+    public = [getattr(room, name) for room in (ops, ops.image) for name in dir(room)]
+    missing = {op.__name__ for op in public if isinstance(op, Op) and op.shape is None}
+    assert missing == {"map", "scan", "vectorized_map"}  # whose results are a user's function's
+
+
+PICTURES = {
+    "patches": (lambda x: ops.image.extract_patches(x, (2, 3), 2, padding="same"), (2, 7, 8, 3)),
+    "patches that lie apart": (lambda x: ops.image.extract_patches(x, 2, dilation_rate=2), (7, 8, 3)),
+    "patches, channels first": (lambda x: ops.image.extract_patches(x, 2, data_format="channels_first"), (2, 3, 6, 7)),
+    "patches of a volume": (lambda x: ops.image.extract_patches(x, (2, 2, 1)), (2, 4, 6, 5, 2)),
+    "patches of a volume, in 3D": (lambda x: ops.image.extract_patches_3d(x, 2), (4, 6, 5, 2)),
+    "pictures of patches": (lambda x: ops.image.reconstruct_patches(x, (2, 3)), (2, 3, 4, 12)),
+    "pictures of padded patches": (
+        lambda x: ops.image.reconstruct_patches(x, 2, (5, 7), padding="same", data_format="channels_first"),
+        (2, 8, 3, 4),
+    ),
+    "values between": (lambda x: ops.image.map_coordinates(np.ones((4, 5, 6)), x, 1), (3, 2, 7)),
+    "similarity": (lambda x: ops.image.ssim(x, x, filter_size=3), (2, 5, 6, 3)),
+    "similarity of two pictures": (lambda x: ops.image.ssim(x, x, filter_size=3), (5, 6, 3)),
+    "brightness": (lambda x: ops.image.rgb_to_grayscale(x), (2, 5, 6, 3)),
+    "brightness, channels first": (lambda x: ops.image.rgb_to_grayscale(x, "channels_first"), (3, 5, 6)),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
+def test_rules_of_pictures(name: str, dtype: str) -> None:
+    function, shape = PICTURES[name]
+    if dtype == "uint8" and name == "values between":
+        dtype = "int32"
+    pictures = Tensor(k.to_device(np.ones(shape, dtype)))
+    for opened in ([False] * len(shape), [len(shape) > 3 and name != "values between", *[False] * (len(shape) - 1)]):
+        assert_consistent(function, [[pictures], {}], [opened])
+
+
+@pytest.mark.parametrize(
+    ("function", "shape", "message"),
+    [
+        (lambda x: ops.image.reconstruct_patches(x, 2), (2, 3, 4, 7), "needs an output_size"),
+        (lambda x: ops.image.reconstruct_patches(x, 2, strides=1), (2, 3, 4, 8), "side by side"),
+        (lambda x: ops.image.map_coordinates(np.ones((4, 5)), x, 1), (3, 2), "needs coordinates of shape"),
+        (lambda x: ops.image.ssim(x, x, filter_size=9), (8, 8, 3), "does not fit"),
+        (lambda x: ops.image.rgb_to_grayscale(x), (8, 8, 4), "1 or 3 channels"),
+        (lambda x: ops.image.extract_patches(x, 9), (8, 8, 3), "does not fit"),
+        (lambda x: ops.bincount(x, minlength=-1), (8,), "minlength must be"),
+        (lambda x: ops.tensordot(x, x, 3), (8, 8), "needs as many"),
+    ],
+)
+def test_rules_refuse_what_does_not_fit(function: Any, shape: tuple, message: str) -> None:
+    with pytest.raises((ValueError, NotImplementedError), match=message):
+        function(KerasTensor(shape))
 
 
 def test_rules_run_nothing_but_single_elements(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from minikeras.callbacks import (
 )
 from minikeras.callbacks.monitor import higher_is_better
 from minikeras.models.sequential import Sequential
+from minikeras.saving import load_model
+from minikeras.utils import checks
 
 
 class FakeModel:
@@ -329,7 +332,7 @@ def test_checkpoints_by_batches(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"filepath": "m.txt"}, "keras or .h5"),
+        ({"filepath": "m.txt"}, "keras, .h5 or .hdf5"),
         ({"filepath": "m.keras", "save_weights_only": True}, "weights.h5"),
         ({"filepath": "m.keras", "save_freq": "batch"}, "save_freq .* must be a positive whole number, got 'batch'"),
         ({"filepath": "m.keras", "save_freq": 0}, "save_freq .* must be a positive whole number, got 0"),
@@ -409,3 +412,38 @@ def test_csv_logger(tmp_path: Any) -> None:
     logger.on_epoch_end(0, {"val_b": np.array([1, 2]), "a": "x"})
     logger.on_train_end()
     assert path.read_text().splitlines() == ["epoch;a;val_b", '0;x;"""[1, 2]"""']
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5", "hdf5"])
+def test_checkpoints_of_models_in_every_format(tmp_path: Any, ending: str) -> None:
+    model = small_model()
+    path = f"{tmp_path}/weights.{{epoch:02d}}-{{loss:.2f}}.{ending}"
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=[ModelCheckpoint(path)])
+    names = sorted(os.listdir(tmp_path))
+    assert len(names) == 2 and all(name.endswith(ending) for name in names)
+    copy = load_model(tmp_path / names[-1])
+    assert all(map(np.array_equal, copy.get_weights(), model.get_weights()))
+
+
+@pytest.mark.parametrize("ending", ["weights.h5", "h5", "hdf5", "npz", "weights.json"])
+def test_checkpoints_of_weights_in_every_format(tmp_path: Any, ending: str) -> None:
+    model = small_model()
+    path = f"{tmp_path}/{{epoch:02d}}.{ending}"
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=[ModelCheckpoint(path, save_weights_only=True)])
+    other = small_model()
+    other.fit(X, Y, verbose=0)
+    other.load_weights(tmp_path / f"02.{ending}")
+    assert all(map(np.array_equal, other.get_weights(), model.get_weights()))
+
+
+def test_checkpoints_are_written_in_the_formats_of_save() -> None:
+    for ending in checks.MODEL_ENDINGS:
+        ModelCheckpoint(f"m{ending}")
+    for ending in checks.WEIGHTS_ENDINGS:
+        ModelCheckpoint(f"m{ending}", save_weights_only=True)
+    for path in ("m.weights.json", "m.npz", "m"):
+        with pytest.raises(ValueError, match=r"ending in \.keras, \.h5 or \.hdf5"):
+            ModelCheckpoint(path)
+    for path in ("m.keras", "checkpoint", "m.tf"):
+        with pytest.raises(ValueError, match=r"ending in \.weights\.h5, "):
+            ModelCheckpoint(path, save_weights_only=True)

@@ -165,4 +165,5 @@ def test_each_instruction_is_known_to_be_plain():
     allowed = {op.name for op in pickletools.opcodes if pickles._PLAIN.match(op.code.encode("latin1") + bytes(9))}
     assert not allowed & {"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "GLOBAL", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"}
     assert not allowed & {"PERSID", "BINPERSID", "FLOAT", "BINFLOAT", "NEXT_BUFFER", "LONG4", "INT", "STRING"}
-    assert {"REDUCE", "BUILD", "BININT1", "BINPUT", "LONG_BINGET", "STOP", "FRAME"} <= allowed
+    assert not allowed & {"DUP", "POP", "POP_MARK", "REDUCE", "BINPUT", "BINGET", "MEMOIZE", "EMPTY_LIST"}
+    assert {"BUILD", "BININT1", "TUPLE2", "APPENDS", "STOP", "FRAME"} <= allowed

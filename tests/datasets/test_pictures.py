@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from minikeras import config
-from minikeras.datasets import cifar, cifar10, cifar100, fashion_mnist, idx
+from minikeras.datasets import cifar10, cifar100, fashion_mnist, idx
+from minikeras.utils import bounded
 
 RNG = np.random.default_rng(0)
 
@@ -180,8 +181,8 @@ def test_damaged_archives_are_refused(own, monkeypatch):
     with pytest.raises(ValueError, match=r"not the right archive \(it lacks test"):
         cifar100.load_data()
     write_archive(path, "cifar-100-python", batches(cifar100))
-    monkeypatch.setattr(cifar, "_LARGEST", 1000)
-    with pytest.raises(ValueError, match=r"cifar-100-python/train has .* bytes, 1000 are the most"):
+    monkeypatch.setattr(bounded, "FREE", 1000 - bounded.RATIO * path.stat().st_size)
+    with pytest.raises(ValueError, match=r"it holds more than 1000 bytes, far more than its size allows"):
         cifar100.load_data()
     monkeypatch.undo()
     monkeypatch.setenv("MINIKERAS_DATASETS", str(own))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from minikeras.datasets import files, imdb, reuters
+from minikeras.utils import bounded
 
 
 def lists(*sequences):
@@ -132,9 +133,9 @@ def test_damaged_files_are_refused(own, monkeypatch):
     write_imdb(own / "imdb.npz", y_test=np.zeros(0, int), x_test=lists())
     with pytest.raises(ValueError, match=r"lacks x\.npy"):
         files.read_object_npz(own / "imdb.npz", ("x",))
-    monkeypatch.setattr(files, "_LARGEST_PICKLE", 100)
     write_imdb(own / "imdb.npz")
-    with pytest.raises(ValueError, match=r"x_train\.npy has \d+ bytes, 100 are the most"):
+    monkeypatch.setattr(bounded, "FREE", 100 - bounded.RATIO * (own / "imdb.npz").stat().st_size)
+    with pytest.raises(ValueError, match=r"x_train\.npy claims \d+ bytes, far more than the file holds"):
         imdb.load_data()
 
 

@@ -1,12 +1,14 @@
 """Descriptions: what can be described comes back, what is not known or is code never does."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 import minikeras
-from minikeras import layers, registry
+from minikeras import layers, limits, registry
 from minikeras.registry import (
     custom_object_scope,
     deserialize_keras_object,
@@ -159,6 +161,14 @@ def test_an_object_described_twice_stays_one():
     assert first is third and second is not first
 
 
-def test_weight_budget():
-    with registry.weight_budget(10), pytest.raises(ValueError, match="more weights"):
+def test_weights_count_before_they_are_made():
+    with limits.allowing(40), pytest.raises(ValueError, match=r"36 bytes for a weight of shape \(3, 3\)|12 bytes"):
         layers.Dense(3).build((None, 3))
+
+
+def test_layers_of_applications_are_known_from_the_start():
+    """A file is opened by a program that has not touched `applications`."""
+    code = "from minikeras import layers, registry; "
+    code += "print(registry.builtin_class('keras.src.applications.convnext', 'LayerScale'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "LayerScale" in done.stdout

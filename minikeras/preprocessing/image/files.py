@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import numpy as np
 
 from minikeras import config
 from minikeras.tracebacks import user_facing
+from minikeras.utils.bounded import RATIO, Allowance
 from minikeras.utils.checks import one_of
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "hamming", "box", "lanczos")
@@ -19,6 +21,7 @@ COLOR_MODES = {"grayscale": 1, "rgb": 3, "rgba": 4}  # and their channels
 PICTURE_ENDINGS = ("jpg", "jpeg", "bmp", "png", "ppm", "tif", "tiff")
 _GRAYSCALE_MODES = ("L", "I;16", "I")  # of 8, 16 and 32 bits, which stay as they are
 
+_RATIO = 1000  # how many times its bytes in the file a picture may have at most; a blank page has some hundreds
 _POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")  # Pillow would have Ghostscript run what begins so
 
 
@@ -63,7 +66,8 @@ def load_img(
 
     Raises:
         PictureError: for a file that is empty, damaged, no picture, PostScript, or has more than twice
-            `PIL.Image.MAX_IMAGE_PIXELS` pixels (178,956,970 together, unless it is set).
+            `PIL.Image.MAX_IMAGE_PIXELS` pixels (178,956,970 together, unless it is set), or far more than its bytes
+            can hold.
         FileNotFoundError, PermissionError: from opening it.
         ValueError: for an unknown color mode or interpolation.
 
@@ -98,6 +102,8 @@ def load_img(
         raise PictureError(f"{name} is a PostScript program, which is not run; convert it to a picture.")
     try:
         image = image_module.open(stream)
+        pixels = math.prod(image.size) * len(image.getbands())
+        Allowance(_RATIO // RATIO * stream.getbuffer().nbytes).spend(pixels, "its header")
         image.load()
         return _converted(image, color_mode, target_size, interpolation, keep_aspect_ratio)
     except Exception as error:  # decoders raise whatever the damage leads them to

@@ -1,0 +1,211 @@
+"""What reading a file may cost, decided before anything is allocated: an allowance by its size, and archives within it.
+
+A reader says what it is about to take (`Allowance.spend`).  Zip archives (`Zip`) and tar archives (`open_tar`) are
+Python's own, held to what their files really have.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import tarfile
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+FREE = 1 << 24  # bytes that a file may take whatever its size
+RATIO = 100  # how many times its size it may take besides; weights and datasets are seldom compressed to a tenth
+_LARGEST_HEADER = 1 << 20  # bytes of a header in a tar archive, such as a long name
+_LARGEST_DIRECTORY = 1 << 20  # bytes of a zip archive's directory, of which each member takes about 100
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # LZMA may ask for gigabytes
+_OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+
+# What Python's readers of archives and compressed files raise at damage.
+DAMAGE = (
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError,
+    ValueError, OverflowError, MemoryError, SyntaxError, tokenize.TokenError,
+)  # fmt: skip
+
+
+class Allowance:
+    """Bytes that reading one file may take.
+
+    Args:
+        size: bytes that the file has.
+        limit: bytes that are allowed, as the caller says; by default (None) a hundred times the size and 16 MiB.
+    """
+
+    def __init__(self, size: int, limit: int | None = None):
+        self.left = FREE + RATIO * size if limit is None else limit
+
+    def spend(self, nbytes: int, what: str) -> None:
+        """Count bytes that are about to be taken.
+
+        Raises:
+            ValueError: where they are more than is left.
+        """
+        if nbytes > self.left:
+            raise ValueError(f"{what} claims {_amount(nbytes)}, far more than the file holds")
+        self.left -= nbytes
+
+
+def _amount(nbytes: int) -> str:
+    return f"{nbytes} bytes" if nbytes < 1 << 64 else "more than 2**64 bytes"
+
+
+def size_of(file: Any) -> int:
+    """The bytes of a file, given by its path or opened."""
+    if isinstance(file, (str, os.PathLike)):
+        return os.stat(file).st_size
+    at = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(at)
+    return size
+
+
+class Zip(zipfile.ZipFile):
+    """A zip archive whose members take no more than its allowance.
+
+    Args:
+        file: its path, or the open file.
+        limit: bytes that its members may take together; by default a hundred times its size and 16 MiB.
+        directory: bytes that its directory may have.
+
+    Raises:
+        zipfile.BadZipFile: for one that is damaged.
+    """
+
+    def __init__(self, file: Any, limit: int | None = None, directory: int = _LARGEST_DIRECTORY):
+        self.size = size_of(file)
+        self.allowance = Allowance(self.size, limit)
+        with open(file, "rb") if isinstance(file, (str, os.PathLike)) else _kept(file) as stream:
+            end = zipfile._EndRecData(stream)  # type: ignore[attr-defined]  # what zipfile itself goes by
+        if end and end[5] > directory:
+            raise zipfile.BadZipFile(f"its directory has {end[5]} bytes, {directory} are the most")
+        super().__init__(file)
+
+    def contents(self, name: str) -> bytes:
+        """A member, read and checked.
+
+        Raises:
+            KeyError: where there is none.
+            zipfile.BadZipFile: for one that is there twice, encrypted, or claims more than the file holds.
+            ValueError: where it takes more than is allowed.
+        """
+        with self.member(name) as stream:
+            return stream.read()
+
+    def member(self, name: str) -> IO[bytes]:
+        """A member, checked and opened, as `contents` does."""
+        found = self.getinfo(name)
+        if self.namelist().count(name) > 1:
+            raise zipfile.BadZipFile(f"it holds {name!r} twice")
+        self.check(found)
+        self.allowance.spend(found.file_size, name)
+        return self.open(found)
+
+    def check(self, member: zipfile.ZipInfo) -> None:
+        """Refuse a member that is compressed in an unusual way, or that does not lie in the file."""
+        if member.compress_type not in _METHODS:
+            raise zipfile.BadZipFile(f"{member.filename!r} is compressed by the method {member.compress_type}")
+        if member.header_offset + member.compress_size > self.size:
+            raise zipfile.BadZipFile(f"{member.filename!r} claims {member.compress_size} bytes that are not there")
+
+
+class _kept:
+    """An open file as a context that leaves it open and where it was."""
+
+    def __init__(self, file: Any):
+        self._file, self._at = file, file.tell()
+
+    def __enter__(self) -> Any:
+        return self._file
+
+    def __exit__(self, *error: object) -> None:
+        self._file.seek(self._at)
+
+
+class Stream:
+    """The content of a file, inflated where gzip, bzip2 or xz compressed it (told by its content), read forward.
+
+    Args:
+        path: the file.
+        most: bytes of content that are read at most.
+        at_once: bytes that may be asked for at once.
+    """
+
+    def __init__(self, path: Path, most: int, at_once: int | None = None):
+        with open(path, "rb") as file:
+            begin = file.read(6)
+        opener = next((one for magic, one in _OPENERS.items() if begin.startswith(magic)), open)
+        self._file = opener(path, "rb")
+        self._most, self._at_once, self._at = most, most if at_once is None else at_once, 0
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int) -> bytes:
+        """So many bytes, fewer at the end.
+
+        Raises:
+            ValueError: where more are asked for, at once or together, than is allowed.
+        """
+        if not 0 <= size <= self._at_once:
+            raise ValueError(f"it asks for {_amount(size)} at once, {self._at_once} are the most")
+        try:
+            content = self._file.read(size)
+        except OSError as error:
+            if error.errno is not None:  # the disk, not the content
+                raise
+            raise ValueError(f"{error}") from error
+        self._at += len(content)
+        if self._at > self._most:
+            raise ValueError(f"it holds more than {self._most} bytes, far more than its size allows")
+        return content
+
+    def seek(self, offset: int) -> int:
+        """Pass over what comes before that place."""
+        if offset < self._at:
+            raise ValueError("it would have to be read backwards")
+        while self._at < offset and self.read(min(offset - self._at, 1 << 16)):
+            pass
+        return self._at
+
+
+@contextmanager
+def open_tar(path: Path, most: int) -> Iterator[tarfile.TarFile]:
+    """A tar archive, plain or compressed, of at most so many bytes of content, read from begin to end.
+
+    Raises:
+        ValueError, tarfile.TarError: or any of `DAMAGE`, for what is none.
+    """
+    with Stream(path, most, _LARGEST_HEADER) as stream:
+        yield tarfile.TarFile(path, "r", stream)  # type: ignore[arg-type]  # it reads, seeks and tells
+
+
+def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members of a tar archive, none of which is kept.
+
+    Raises:
+        ValueError: for a member of a negative size, or for headers that have grown too large.
+    """
+    for member in archive:
+        archive.members.clear()  # type: ignore[attr-defined]
+        if member.size < 0 or sum(map(len, archive.pax_headers.values())) > _LARGEST_HEADER:
+            raise ValueError(f"{member.name[:80]!r} has a header that makes no sense")
+        yield member
