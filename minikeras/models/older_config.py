@@ -20,8 +20,8 @@ from minikeras.models.older.wiring import Wiring
 __all__ = ["is_older", "modern_compile_config", "modern_config", "modern_description", "modern_layer"]
 
 _MODELS = ("Sequential", "Functional", "Model", "Container")
-_HOMES = ("keras.layers", "keras._legacy.layers")
-_HOMES += tuple(f"keras.src.applications.{family}" for family in ("convnext", "inception_resnet_v2"))
+_APPLICATIONS = (f"keras.src.applications.{family}" for family in ("convnext", "inception_resnet_v2"))
+_HOMES = ("keras.layers", "keras._legacy.layers", *_APPLICATIONS)
 _PARTS = ("initializer", "regularizer", "constraint")
 # arguments that only older Keras writes
 _ONLY_OLDER = {"nb_filter", "border_mode", "inner_activation", "init", "consume_less", "implementation", "time_major"}
