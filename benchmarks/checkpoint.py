@@ -85,24 +85,15 @@ def markdown(result: dict[str, Any]) -> str:
     computer, lines = result["machine"], []
     for key, found in result["rows"].items():
         ratios = [saved / plain - 1 for saved, plain in zip(found["saved"], found["plain"], strict=True)]
-        lines.append(
-            [
-                f"{workloads.ROWS[key].title}, {EPOCHS[key]} epochs",
-                str(len(ratios)),
-                middle(found["plain"], 1, 2),
-                middle(found["saved"], 1, 2),
-                middle(ratios, 100, 1) + " %",
-                f"{median(found['saved cpu']) / median(found['plain cpu']) * 100 - 100:.1f} %",
-                f"{found['saves']:.1f}",
-                middle(found["copying"], 1000, 2),
-                middle(found["writing"], 1000, 1),
-                f"{found['size'] / 1e6:.1f}",
-            ]
-        )
-    header = [
-        *("a training of", "rounds", "s without", "s with", "more, by round", "more processor time", "saves"),
-        *("ms training waits for a save", "ms the thread writes", "MB"),
-    ]
+        waits, writes = (found[name] for name in ("copying", "writing"))
+        processor = median(found["saved cpu"]) / median(found["plain cpu"]) - 1
+        most = found["saves"] * (median(waits) + median(writes)) / median(found["plain"])
+        line = [f"{workloads.ROWS[key].title}, epochs: {EPOCHS[key]}", str(len(ratios))]
+        line += [middle(found["plain"], 1, 2), middle(found["saved"], 1, 2), middle(ratios, 100, 1) + " %"]
+        line += [f"{processor:.1%}", f"{most:.1%}", f"{found['saves']:.1f}"]
+        lines.append([*line, middle(waits, 1000, 2), middle(writes, 1000, 1), f"{found['size'] / 1e6:.1f}"])
+    header = ["a training of", "rounds", "s without", "s with", "more, by round", "more processor time"]
+    header += ["seconds of the saves", "saves", "ms training waits for a save", "ms the thread writes", "MB"]
     parts = [
         "# Checkpoints: what `fit(resume=...)` costs",
         f"{result['date']}, {computer['cpu']} ({computer['architecture']}), {computer['cores']} cores, load "
@@ -110,7 +101,9 @@ def markdown(result: dict[str, Any]) -> str:
         + ("; quick: sizes of a smoke test, NOT a measurement." if result["quick"] else "."),
         "With and without in alternation, each round on the same model, at the default frequency: the end of each "
         "epoch and within long ones after 5 and then every 15 seconds. Medians, and in brackets the middle half of the "
-        "rounds, which tells the noise. Processor time is of all threads, that which writes among them.",
+        "rounds, which tells the noise. Processor time is of all threads, that which writes among them. The seconds of "
+        "the saves are those of copying and of writing, the wait for the disk too, as a part of the training: the most "
+        "that they can cost.",
         report.table(header, lines),
         *([] if "kills" not in result else [result["kills"]]),
     ]
