@@ -14,12 +14,12 @@ from minikeras.models import functional_config
 from minikeras.models.graph import Filler, is_users_operation
 from minikeras.models.model import Functional, Model
 from minikeras.models.sequential import Sequential
-from minikeras.tracebacks import user_facing
+from minikeras.tracebacks import user_facing, warn
 
 _older = LazyModule("minikeras.models.older_config")
 LARGEST_TEXT = 1 << 26  # bytes; a description has no weights in it
 _NAMES: dict[str, Any] = dict.fromkeys(("activation", "recurrent_activation"), activations.ALL)  # what strings may be
-_NAMES |= {key: {*losses.ALL, *metrics.ALL, "crossentropy", "ce"} for key in ("loss", "metrics", "weighted_metrics")}
+_COMPILED = {key: {*losses.ALL, *metrics.ALL, "crossentropy", "ce"} for key in ("loss", "metrics", "weighted_metrics")}
 _MOST_LISTED = 50  # missing classes in one sentence
 _OF_DAMAGE = TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError, MemoryError
 _LONGEST_MESSAGE = 1000
@@ -77,7 +77,8 @@ def model_from_config(
         with limits.for_text(), registry.custom_object_scope(custom_objects), registry.object_sharing():
             _count_objects(config)
             modern = _older.modern_description(config, version, report)
-            refuse_missing(modern)
+            if lacks_compilation(modern):
+                modern = _compilable(modern)
             model = registry.deserialize_keras_object(modern)
     except registry.NotKnown:
         raise
@@ -92,12 +93,16 @@ def model_from_config(
     return model
 
 
-def missing_objects(config: Any) -> dict[str, str]:
+def missing_objects(config: Any) -> tuple[dict[str, str], dict[str, str]]:
     """What a description needs that is neither built in, registered nor passed: what it is, in words, and its name.
 
     What stands in the configuration of a user's class is that class's own affair.
+
+    Returns:
+        What the model needs, and the losses and metrics of which nothing is known but a name, as Keras 2 writes them.
     """
     found: dict[str, str] = {}
+    compiled: dict[str, str] = {}
     waiting = [config]
     while waiting:
         value = waiting.pop()
@@ -105,9 +110,10 @@ def missing_objects(config: Any) -> dict[str, str]:
             waiting += reversed(value)
         elif isinstance(value, dict) and not registry.is_description(value):
             waiting += reversed(value.values())
-            for key in filter(_NAMES.__contains__, value):
-                unknown = (name for name in _strings(value[key]) if name not in _NAMES[key])
-                found |= {f"the function {name!r}": name for name in unknown if registry.find_custom(name) is None}
+            for table, lacking in ((_NAMES, found), (_COMPILED, compiled)):
+                for key in filter(table.__contains__, value):
+                    unknown = (name for name in _strings(value[key]) if name not in table[key])
+                    lacking |= {f"the function {name!r}": name for name in unknown if not registry.find_custom(name)}
         elif not isinstance(value, dict):
             continue
         elif value["class_name"] == "Lambda" and isinstance(value["config"], dict):
@@ -118,7 +124,7 @@ def missing_objects(config: Any) -> dict[str, str]:
                 found[problem] = str(value["config" if value["class_name"] == "function" else "class_name"])
             elif _is_restored_inside(value):
                 waiting += (value.get("compile_config"), value["config"])
-    return found
+    return found, compiled
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -136,21 +142,36 @@ def _is_restored_inside(description: dict[str, Any]) -> bool:
     return cls is None or registry.is_builtin(cls) or (issubclass(cls, Model) and "layers" in description["config"])
 
 
-def refuse_missing(config: Any) -> None:
-    """Refuse a description that needs what is not known.
+def lacks_compilation(config: Any) -> bool:
+    """Whether a model can be made, but not compiled as a description says; there is a warning then.
 
     Raises:
-        NotKnown: it names all of it.
+        NotKnown: for a description that needs more than the names of losses and metrics; it names all of it.
     """
-    missing = missing_objects(config)
+    missing, compiled = missing_objects(config)
+    lacking = {**missing, **compiled}
+    listed = ", ".join(f"{name!r:.80}: ..." for name in [*dict.fromkeys(lacking.values())][:_MOST_LISTED])
+    more = f" and {len(lacking) - _MOST_LISTED} more" if len(lacking) > _MOST_LISTED else ""
+    them, what = "it" if len(lacking) == 1 else "them", f"{', '.join([*lacking][:_MOST_LISTED])}{more}"
     if missing:
-        listed = ", ".join(f"{name!r:.80}: ..." for name in [*dict.fromkeys(missing.values())][:_MOST_LISTED])
-        more = f" and {len(missing) - _MOST_LISTED} more" if len(missing) > _MOST_LISTED else ""
         raise registry.NotKnown(
-            f"The description needs {', '.join([*missing][:_MOST_LISTED])}{more}: neither built in nor "
-            f"registered, and never taken from a description; pass {'it' if len(missing) == 1 else 'them'} as "
-            f"custom_objects={{{listed}}}, whatever safe_mode is."
+            f"The description needs {what}: neither built in nor registered, and never taken from a description; pass "
+            f"{them} as custom_objects={{{listed}}}, whatever safe_mode is."
         )
+    if compiled:
+        problem = f"The model is not compiled as it was, which needs {what}, neither built in nor registered"
+        warn(f"{problem}; pass {them} as custom_objects={{{listed}}}, or call compile().")
+    return bool(compiled)
+
+
+def _compilable(value: Any) -> Any:
+    """A description without what models are compiled with where that is not known."""
+    if isinstance(value, (list, tuple)):
+        return [_compilable(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    parts = value.items()
+    return {key: _compilable(one) for key, one in parts if key != "compile_config" or not any(missing_objects(one))}
 
 
 def parse_description(text: str | bytes) -> Any:

@@ -125,8 +125,8 @@ def _table(rows: list[tuple[str, ...]]) -> list[str]:
 
 def _of_model(file: Opened, shapes: Mapping[str, Any], unusual: list[str]) -> list[str]:
     """What a description says: the table of layers, how the model was compiled, and what has to be passed."""
-    missing = missing_objects([file.config, file.training])
-    unusual += [f"needs {what}: pass it as custom_objects" for what in missing]
+    missing, compiled = missing_objects([file.config, file.training])
+    unusual += [f"needs {what}: pass it as custom_objects" for what in (*missing, *compiled)]
     compiled = file.training or file.config.get("compile_config") or {}
     optimizer = compiled.get("optimizer_config") or compiled.get("optimizer")
     optimizer = optimizer.get("class_name") if isinstance(optimizer, dict) else optimizer

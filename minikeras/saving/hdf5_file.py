@@ -12,7 +12,7 @@ from typing import Any
 
 from minikeras import config, losses, metrics, registry
 from minikeras.lazy import LazyModule
-from minikeras.models.description import model_from_config, parse_description, refuse_missing
+from minikeras.models.description import model_from_config, parse_description, lacks_compilation
 from minikeras.models.functional_config import operation_module
 from minikeras.saving.hdf5_layers import KERAS_VERSION, is_layered, read_layers, write_layers
 from minikeras.saving.hdf5_optimizer import read_optimizer, write_optimizer
@@ -160,7 +160,8 @@ def make_model(
         if not _older.is_older(description, version):
             description = _with_modules(description)
         given = _compile_config(training, version, report) if compile and training is not None else None
-        refuse_missing(given)
+        if given is not None and lacks_compilation([given, _older.modern_description(description, version)]):
+            given = None
         model = model_from_config(description, custom_objects, version, report)
         if given is not None:
             model.compile_from_config(given)

@@ -17,7 +17,6 @@ from minikeras.optimizers import SGD, Optimizer
 from minikeras.saving.hdf5_reader import Store, WeightsReader
 
 _DEPENDENCIES = "_layer_checkpoint_dependencies"
-_DEEPEST = 100  # groups within each other
 _NUMBER = re.compile(r"_(\d+)$")
 
 
@@ -52,29 +51,15 @@ def _class_of(name: str) -> tuple[str, int]:
     return _NUMBER.sub("", name).replace("_", ""), int(number[1]) if number else 0
 
 
-def _collect(reader: WeightsReader, group: Any, path: tuple[str, ...], found: dict[Any, Any], seen: set[int]) -> None:
-    """Enter every group of variables by the parts of its path, and go into no group twice."""
-    import h5py
-
-    place = h5py.h5o.get_info(group.id).addr
-    if place in seen or len(path) > _DEEPEST:
-        return
-    seen.add(place)
-    for name in group:
-        if group.get(name, getclass=True) is h5py.Group:
-            inner = reader.member(group, name, h5py.Group)
-            if name == "vars":
-                found[path] = inner
-            else:
-                _collect(reader, inner, (*path, *re.split(r"[\\/]", name)), found, seen)
-
-
 class _Older:
     """The groups of a file by the paths that they would have today."""
 
     def __init__(self, reader: WeightsReader, label: str):
         found: dict[tuple[str, ...], Any] = {}
-        _collect(reader, reader.root, (), found, set())
+        for place in {stored.path.strip("/").rpartition("/")[0] for stored in reader.arrays()}:
+            *parts, last = re.split(r"[\\/]", place)
+            if last == "vars":
+                found[tuple(parts)] = reader.group(reader.root, place)
         self._label = label
         self._counts: dict[tuple[str, ...], dict[str, int]] = {}
         self._groups: dict[tuple[str, ...], Any] = {}

@@ -236,7 +236,7 @@ CRAFTED: dict[str, tuple[Any, str | None]] = {
         None,
     ),
     "many objects": (
-        stack(entrance("x", 3), layer("Dense", units=2, kernel_initializer=[layer("Zeros", "keras")] * 40_000)),
+        stack(entrance("x", 3), layer("Dense", units=2, kernel_initializer=[layer("Zeros", "keras")] * 100_000)),
         "object number",
     ),
     "a long message": (stack(entrance("x", 3), layer("Dense", units=["unit"] * 10_000)), "units must be"),
