@@ -270,10 +270,6 @@ class WeightsReader:
                 else:
                     yield self._stored(found, _path(group, name))
 
-    def count_entries(self) -> int:
-        """The number of entries of all arrays together."""
-        return sum(math.prod(stored.shape) for stored in self.arrays())
-
 
 def _check_inflation(stored: StoredArray) -> None:
     """Raise ValueError if a chunk inflates to more than a chunk: HDF5 would take whatever comes."""

@@ -133,7 +133,7 @@ def _plain(part: str) -> str:
 
 def _with_rate(thing: Any, store: Any) -> Any:
     """What a file has for an optimizer; Keras 2 did not write the learning rate, which stays what it is then."""
-    if not isinstance(thing, Optimizer) or len(store) < 2 or "0" not in store:
+    if not isinstance(thing, Optimizer) or "0" not in store:
         return store
     rates = [one for one in thing.variables[1:2] if one is thing._learning_rate]
     state = [tuple(one.shape) for one in thing.variables[1 + len(rates) :]]

@@ -101,7 +101,9 @@ def test_names_that_are_strings(tmp_path: Path) -> None:
     config["config"]["layers"][1]["config"]["activation"] = "linear"
     (tmp_path / "m" / "config.json").write_text(json.dumps(config))
     for path in (tmp_path / "m", tmp_path / "m.h5"):  # what is known of the model is all there
-        with pytest.warns(UserWarning, match=r"not compiled.*'lost'.*'gained'.*neither built in nor registered.*pass them"):
+        with pytest.warns(
+            UserWarning, match=r"not compiled.*'lost'.*'gained'.*neither built in nor registered.*pass them"
+        ):
             opened = load_model(path)
         assert same(opened, model) and not opened.compiled
         assert same(load_model(path, compile=False), model)

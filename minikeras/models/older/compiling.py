@@ -114,7 +114,8 @@ def _optimizer(value: Any, team: bool, report: list[str]) -> Any:
     plain = name.rpartition(">")[2]
     if name == f"Custom>{plain}" and registry.builtin_class("keras.optimizers", plain) is not None:
         value = {**value, "class_name": plain, "registered_name": None}  # so called by 2.11
-    if plain == "LossScaleOptimizer":
+    if plain in ("LossScaleOptimizer", "LossScaleOptimizerV3"):
+        value = {**value, "class_name": "LossScaleOptimizer"}
         inner = _optimizer(config.get("inner_optimizer", config.get("optimizer")), team, report)
         kept = {key: config[key] for key in ("initial_scale", "dynamic_growth_steps") if key in config}
         return {**_known("keras.optimizers", value, {}), "config": {"inner_optimizer": inner, **kept}}
