@@ -12,7 +12,7 @@ from typing import Any
 
 from minikeras import config, losses, metrics, registry
 from minikeras.lazy import LazyModule
-from minikeras.models.description import model_from_config, parse_description, lacks_compilation
+from minikeras.models.description import lacks_compilation, model_from_config, parse_description
 from minikeras.models.functional_config import operation_module
 from minikeras.saving.hdf5_layers import KERAS_VERSION, is_layered, read_layers, write_layers
 from minikeras.saving.hdf5_optimizer import read_optimizer, write_optimizer
