@@ -19,7 +19,7 @@ from typing import Any
 from minikeras.utils.checks import whole
 
 _SPARE = 1 << 25  # bytes that a model may take beyond those of its file
-_PER_BYTE = 6  # what a file's arrays may take in memory: its optimizer's state, up to five times the model, need not be there
+_PER_BYTE = 6  # what a file's arrays may take: its optimizer's state, up to five times the model, need not be there
 _MOMENT = 1 << 28  # bytes that finding a shape on zeros may take, given back at once
 _MOMENTS = 16  # how many such moments there may be
 _MOST_AXES = 64  # that an array of NumPy has

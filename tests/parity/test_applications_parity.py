@@ -276,3 +276,21 @@ def test_refusals(title, arguments, no_values):
     for framework in (keras, minikeras):
         with pytest.raises(ValueError):
             getattr(framework.applications, title)(**arguments)
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_a_network_with_random_layers_in_front(ending, tmp_path):
+    """As transfer learning builds them: pictures are changed in training alone."""
+    L = keras.layers
+    base = keras.applications.MobileNetV2(weights=None, include_top=False, input_shape=(32, 32, 3), alpha=0.35)
+    front = [keras.Input((32, 32, 3)), L.RandomFlip(), L.RandomRotation(0.1), L.Rescaling(1 / 127.5, offset=-1)]
+    theirs = keras.Sequential([*front, base, L.GlobalAveragePooling2D(), L.Dropout(0.2), L.Dense(3)])
+    theirs.compile("adam", "mse")
+    theirs.save(tmp_path / f"theirs{ending}")
+    ours = minikeras.models.load_model(tmp_path / f"theirs{ending}")
+    pictures = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+    wanted = theirs.predict(pictures, verbose=0)
+    np.testing.assert_allclose(ours.predict(pictures, verbose=0), wanted, rtol=1e-5, atol=1e-6)
+    ours.save(tmp_path / f"ours{ending}")
+    again = keras.models.load_model(tmp_path / f"ours{ending}")
+    np.testing.assert_allclose(again.predict(pictures, verbose=0), wanted, rtol=1e-5, atol=1e-6)
