@@ -10,12 +10,12 @@ from minikeras import activations, limits, losses, metrics, registry, tree
 from minikeras.autodiff.symbolic import FunctionNode, KerasTensor
 from minikeras.layers import Input, InputLayer, Lambda, Layer
 from minikeras.lazy import LazyModule
-from minikeras.models import functional_config
 from minikeras.models.graph import Filler, is_users_operation
 from minikeras.models.model import Functional, Model
 from minikeras.models.sequential import Sequential
 from minikeras.tracebacks import user_facing, warn
 
+functional_config = LazyModule("minikeras.models.functional_config")  # its tables take a while to make
 _older = LazyModule("minikeras.models.older_config")
 LARGEST_TEXT = 1 << 26  # bytes; a description has no weights in it
 _NAMES: dict[str, Any] = dict.fromkeys(("activation", "recurrent_activation"), activations.ALL)  # what strings may be

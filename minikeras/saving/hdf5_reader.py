@@ -195,7 +195,8 @@ class WeightsReader:
             raise ValueError(f"{place} is stored in another file, which is not read.")
         is_bfloat16 = dtype == "V2" and self.attribute(found, "dtype") == "bfloat16"
         if shape is None or dtype is None or not (is_bfloat16 or dtype.kind in "biuf"):
-            raise ValueError(f"{place} should hold numbers, got another kind.")
+            got = "another kind" if dtype is None or shape is None else f"the type {dtype}"
+            raise ValueError(f"{place} should hold numbers, got {got}.")
         settings = {code: setting for code, _, setting, _ in filters}
         if len(settings) < len(filters) or not settings.keys() <= {_GZIP, _SHUFFLE, _FLETCHER32, _LZF}:
             raise ValueError(f"{place} is compressed in an unusual way (filters {[*settings]}), which is not read.")

@@ -34,6 +34,7 @@ ACTIVATIONS: dict[str, tuple[Callable, float, float]] = {
     "elu": (lambda x: np.where(x > 0, x, np.exp(x) - 1), -3, 3),
     "exponential": (np.exp, -2, 2),
     "hard_sigmoid": (lambda x: np.clip(x / 6 + 0.5, 0, 1), -5, 5),
+    "keras2_hard_sigmoid": (lambda x: np.clip(0.2 * x + 0.5, 0, 1), -5, 5),
     "leaky_relu": (lambda x: np.where(x > 0, x, 0.2 * x), -2, 2),
     "relu": (lambda x: np.where(x > 0, x, 0), -2, 2),
     "relu6": (lambda x: np.clip(x, 0, 6), -3, 9),
@@ -325,7 +326,7 @@ PUBLIC: list[Case] = [
     *[
         case(name, X(3, 4), low=low, high=high, reference=formula)
         for name, (formula, low, high) in ACTIVATIONS.items()
-        if name not in ("exponential", "tanh")
+        if name not in ("exponential", "tanh", "keras2_hard_sigmoid")
     ],
     case("leaky_relu", X(3, 4), negative_slope=0.3, reference=piecewise_relu),
     case("elu", X(3, 4), alpha=0.5, reference=lambda x, alpha: np.where(x > 0, x, alpha * (np.exp(x) - 1))),

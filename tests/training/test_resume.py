@@ -84,7 +84,7 @@ def test_broken_off_at_every_step(tmp_path, case, at_every_step):
         rest = Break()
         assert fit(case, rest, resume=folder) == expected, (case, batches)
         assert rest.batches == total - (batches - 1)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("minikeras-")]
+    assert not [thread for thread in threading.enumerate() if thread.name == "minikeras-checkpoints"]
 
 
 def test_broken_off_in_processes(tmp_path):
@@ -399,7 +399,7 @@ def test_ctrl_c(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         fit("own_threads", LambdaCallback(on_train_batch_end=interrupt), BackupAndRestore(tmp_path, save_freq=1))
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("minikeras-")]
+    assert not [thread for thread in threading.enumerate() if thread.name == "minikeras-checkpoints"]
     assert fit("own_threads", resume=tmp_path) == undisturbed("own_threads")[0]
 
 
