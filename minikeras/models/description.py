@@ -8,7 +8,7 @@ from typing import Any
 
 from minikeras import activations, limits, losses, metrics, registry, tree
 from minikeras.autodiff.symbolic import FunctionNode, KerasTensor
-from minikeras.layers import Input, InputLayer, Lambda, Layer
+from minikeras.layers import Input, InputLayer, Layer
 from minikeras.lazy import LazyModule
 from minikeras.models.graph import Filler, is_users_operation
 from minikeras.models.model import Functional, Model
@@ -17,6 +17,7 @@ from minikeras.tracebacks import user_facing, warn
 
 functional_config = LazyModule("minikeras.models.functional_config")  # its tables take a while to make
 _older = LazyModule("minikeras.models.older_config")
+function = LazyModule("minikeras.layers.function")
 LARGEST_TEXT = 1 << 26  # bytes; a description has no weights in it
 _NAMES: dict[str, Any] = dict.fromkeys(("activation", "recurrent_activation"), activations.ALL)  # what strings may be
 _COMPILED = {key: {*losses.ALL, *metrics.ALL, "crossentropy", "ce"} for key in ("loss", "metrics", "weighted_metrics")}
@@ -117,7 +118,7 @@ def missing_objects(config: Any) -> tuple[dict[str, str], dict[str, str]]:
         elif not isinstance(value, dict):
             continue
         elif value["class_name"] == "Lambda" and isinstance(value["config"], dict):
-            found |= {f"the {part} of {layer}": name for name, part, layer in Lambda.lacking(value["config"])}
+            found |= {f"the {part} of {layer}": name for name, part, layer in function.Lambda.lacking(value["config"])}
         elif not functional_config.is_operation(value):
             problem = registry.lacking(value)
             if problem is not None:

@@ -22,7 +22,7 @@ _older = LazyModule("minikeras.models.older_config")
 _PUBLIC_NAMES = {"GroupedQueryAttention": "GroupQueryAttention"}  # of classes that Keras itself calls otherwise
 _BY_SHAPES = ("accuracy", "acc", "crossentropy", "ce")  # metrics that the model's output decides about
 
-__all__ = ["is_layered", "is_model", "make_model", "read_into", "read_layers", "read_model", "read_model_config"]
+__all__ = ["is_layered", "is_model", "make_model", "read_into", "read_layers", "read_model_config"]
 __all__ += ["read_optimizer", "write_layers", "write_model"]
 
 
@@ -117,49 +117,27 @@ def read_model_config(reader: WeightsReader) -> tuple[Any, Any, str | None, str 
     return description, training, version, backend
 
 
-def read_model(
-    reader: WeightsReader,
-    custom_objects: Mapping[str, Any] | None = None,
-    compile: bool = True,
-    report: list[str] | None = None,
-) -> Any:
-    """The model in a file, with its weights and its optimizer's state: `make_model`, then `read_into`.
-
-    Raises:
-        ValueError: for a file that is damaged or describes what is not known.
-    """
-    try:
-        model = make_model(reader, custom_objects, compile, report)
-    except ValueError as error:
-        raise ValueError(f"{reader.label!r} cannot be loaded: {error}") from error
-    read_into(model, reader, report)
-    return model
-
-
 def make_model(
-    reader: WeightsReader,
+    description: Any,
+    training: Any = None,
+    version: str | None = None,
     custom_objects: Mapping[str, Any] | None = None,
-    compile: bool = True,
     report: list[str] | None = None,
 ) -> Any:
     """The model that a file describes, with new weights.
 
     Args:
-        reader: the file.
+        description, training, version: what `read_model_config` found; without `training` it is not compiled.
         custom_objects: classes and functions of your own by name.
-        compile: whether the model is compiled as it was.
         report: a list that sentences about what was translated are appended to.
 
     Raises:
-        ValueError: for a file that describes no model, or what is not known.
+        ValueError: for what describes no model, or what is not known.
     """
-    description, training, version, _ = read_model_config(reader)
-    if description is None:
-        raise ValueError("It holds no description of a model; build the model and load its weights.")
     with registry.custom_object_scope(custom_objects):
         if not _older.is_older(description, version):
             description = _with_modules(description)
-        given = _compile_config(training, version, report) if compile and training is not None else None
+        given = None if training is None else _compile_config(training, version, report)
         if given is not None and lacks_compilation([given, _older.modern_description(description, version)]):
             given = None
         model = model_from_config(description, custom_objects, version, report)

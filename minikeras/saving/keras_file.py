@@ -178,6 +178,8 @@ def load_model(
 def _made(file: Opened, custom_objects: Mapping[str, Any] | None, compile: bool, report: list[str]) -> Any:
     """The model that a file describes, with new weights."""
     if file.layered:
-        return hdf5_file.make_model(file.reader, custom_objects, compile, report)
+        return hdf5_file.make_model(
+            file.config, file.training if compile else None, file.version, custom_objects, report
+        )
     config = file.config if compile else {key: part for key, part in file.config.items() if key != "compile_config"}
     return model_from_config(config, custom_objects, file.version, report)

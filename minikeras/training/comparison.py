@@ -36,15 +36,16 @@ from minikeras.autodiff.tape import recording
 from minikeras.autodiff.tensor import Variable
 from minikeras.callbacks import Callback, CallbackList, ProgbarLogger
 from minikeras.callbacks.base import lazy_logs, read_logs
+from minikeras.lazy import LazyModule
 from minikeras.seeds import SeedGenerator, global_generator
 from minikeras.tracebacks import end_at_users_line
 from minikeras.training.entries import find_entries
 from minikeras.training.replica import CHOSEN, Replica, carried_states, judged, meet_variables, share, variables_of
 from minikeras.training.snapshot import Snapshot
-from minikeras.training.states import CallbackStates
 from minikeras.training.step import Later, MetricLogs, checked_logs, to_floats
 from minikeras.training.trainer import Trainer
 
+states = LazyModule("minikeras.training.states")
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
@@ -284,7 +285,7 @@ class Comparison(Trainer, Callback):
             copies = [copy.copy(callback) for callback in self._originals]
             for one in copies:
                 one.replica = replica.name
-            replica.states = CallbackStates(copies)
+            replica.states = states.CallbackStates(copies)
             replica.callbacks = CallbackList(copies, model=replica.model, **self.params)
         self.each(self.members, lambda replica: replica.callbacks.on_train_begin())
 
@@ -296,9 +297,9 @@ class Comparison(Trainer, Callback):
 
     def set_state(self, state: dict[str, Any]) -> None:
         replicas = {replica.name: replica for replica in self.replicas}
-        for replica, (values, states) in zip(self.replicas, state["replicas"], strict=True):
+        for replica, (values, own) in zip(self.replicas, state["replicas"], strict=True):
             vars(replica).update(values)
-            replica.states.put(states)
+            replica.states.put(own)
         self.members, self._validated = [replicas[name] for name in state["members"]], state["validated"]
         self.leader = replicas[state["leader"]]
         self.lead()

@@ -16,13 +16,15 @@ from minikeras import config, tree
 from minikeras import kernels as k
 from minikeras.autodiff.strings import strings_in
 from minikeras.autodiff.tensor import FLOATS, Tensor
+from minikeras.lazy import LazyModule
 from minikeras.seeds import next_seed
 from minikeras.tracebacks import warn
 from minikeras.training.ahead import Iterated, ReadAhead
 from minikeras.training.foreign import as_array, is_array_like
-from minikeras.training.states import Attributes, changed, random_states
 from minikeras.training.worker import Pickled, Worker, pickled
 from minikeras.utils.checks import number, shown, whole
+
+states = LazyModule("minikeras.training.states")
 
 
 class _Setting:
@@ -546,7 +548,7 @@ class BatchStream:
         self._drawn: list[str] | None = None  # which of the process's generators the thread draws from
         self._tasks: list[int] | None = None  # the indices of the epoch's batches
         self._done = 0  # batches of the epoch that were taken before the training was broken off
-        self._attributes: Attributes | None = None
+        self._attributes: Any = None
         self._source_state: Any = None  # what the source was when the epoch began
 
     def _count(self) -> int | None:
@@ -686,12 +688,12 @@ class BatchStream:
         tell = None if hasattr(holder, "state_after") else tell
 
         def make_and_mark(task: int) -> Any:
-            before = random_states() if self._drawn is None else {}
+            before = states.random_states() if self._drawn is None else {}
             batch = make(task)
             if self._drawn is None:  # the first of the epoch, which the main thread waits for without drawing anything
-                self._drawn = changed(before, random_states())
+                self._drawn = states.changed(before, states.random_states())
             state = None if tell is None else copy.deepcopy(tell())
-            self._marks.append((random_states(self._drawn), state))  # type: ignore[union-attr]
+            self._marks.append((states.random_states(self._drawn), state))  # type: ignore[union-attr]
             return batch
 
         return make_and_mark
@@ -759,7 +761,7 @@ class BatchStream:
         """Keep, from now on, what `get_state` needs, also `within` an epoch."""
         self._marks = deque() if within else None
         if self._indexed and not hasattr(self._source, "get_state"):
-            self._attributes = Attributes(self._source, lambda name: True)
+            self._attributes = states.Attributes(self._source, lambda name: True)
 
     def sample(self) -> Any:
         """A batch to try things on, None where there is none; `set_state` then says where the data is."""

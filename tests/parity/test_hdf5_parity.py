@@ -14,7 +14,6 @@ from keras.src.legacy.saving import legacy_h5_format
 
 import minikeras
 from minikeras.saving import hdf5_file
-from minikeras.saving.hdf5_reader import WeightsReader
 from tests.layer_cases import ROWS
 from tests.parity.test_files_parity import OPTIMIZERS
 
@@ -32,8 +31,7 @@ def save(K, model, path):
 
 def opened(K, path, **options):
     if K is minikeras:
-        with WeightsReader(path, str(path)) as reader:
-            return hdf5_file.read_model(reader, **options)
+        return minikeras.models.load_model(path, **options)
     model = keras.models.load_model(path, **options)
     if getattr(model, "optimizer", None) is not None:
         model.optimizer = type(model.optimizer).from_config(model.optimizer.get_config())

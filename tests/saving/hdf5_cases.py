@@ -7,6 +7,7 @@ import json
 import h5py
 import numpy as np
 
+from minikeras.models import load_model
 from minikeras.saving import hdf5_file
 from minikeras.saving.hdf5_reader import WeightsReader
 
@@ -43,8 +44,7 @@ def write_arrays(group, arrays, words):
 
 
 def read_file(path, **options):
-    with WeightsReader(path, str(path)) as reader:
-        return hdf5_file.read_model(reader, **options)
+    return load_model(path, **options)
 
 
 def read_weights(model, path, **options):
