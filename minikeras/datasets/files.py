@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
-import math
 import os
-import reprlib
 import shutil
 import sys
 import urllib.parse
@@ -15,13 +13,13 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from minikeras import config
 from minikeras.datasets import pickles
-from minikeras.utils.bounded import DAMAGE, Zip, reason
+from minikeras.utils.bounded import DAMAGE, Zip, array_header, reason
 
 STORE = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"  # where Keras keeps its datasets
 TIMEOUT = 30.0  # seconds without an answer after which a download is given up
@@ -79,7 +77,7 @@ def read_npz(path: Path, names: tuple[str, ...]) -> list[Any]:
     Raises:
         ValueError: if the file is damaged, is no `.npz` file, lacks one of the arrays, or holds pickled objects.
     """
-    return _read_members(path, names, _read_member)
+    return _read_arrays(path, names, _refuse)
 
 
 def read_object_npz(path: Path, names: tuple[str, ...]) -> list[Any]:
@@ -88,61 +86,36 @@ def read_object_npz(path: Path, names: tuple[str, ...]) -> list[Any]:
     Raises:
         ValueError: if the file is damaged, is no `.npz` file, lacks one of the arrays, or holds other objects.
     """
-    return _read_members(path, names, _read_object_member)
+    return _read_arrays(path, names, pickles.loads)
 
 
-def _read_members(path: Path, names: tuple[str, ...], read: Callable[[Zip, str], Any]) -> list[Any]:
+def _read_arrays(path: Path, names: tuple[str, ...], read_objects: Callable[[bytes], Any]) -> list[Any]:
     try:
         with Zip(path) as archive:
             missing = sorted({f"{name}.npy" for name in names}.difference(archive.namelist()))
             if missing:
                 raise ValueError(f"it lacks {', '.join(missing)}")
-            return [read(archive, f"{name}.npy") for name in names]
+            return [_read_array(archive, f"{name}.npy", read_objects) for name in names]
     except DAMAGE as error:
         raise ValueError(
             f"{path} is damaged or is not the right .npz file ({reason(error)}); replace or remove it."
         ) from error
 
 
-def _read_member(archive: Zip, name: str) -> Any:
-    """An array of numbers, whose header agrees with the bytes that are there."""
-    dtype = _check_header(archive, name)
-    with archive.open(name) as stream:
-        return np.lib.format.read_array(stream, allow_pickle=False) if not dtype.hasobject else _refuse_objects(name)
-
-
-def _read_object_member(archive: Zip, name: str) -> Any:
-    """An array of numbers, or of lists of whole numbers from a restricted pickle."""
-    if not _check_header(archive, name).hasobject:
-        return _read_member(archive, name)
-    with archive.open(name) as stream:
-        _read_header(stream, name)
-        content = pickles.loads(stream.read())
+def _read_array(archive: Zip, name: str, read_objects: Callable[[bytes], Any]) -> Any:
+    with archive.member(name) as stream:
+        _, dtype = array_header(stream, archive.getinfo(name).file_size, name)
+        if not dtype.hasobject:
+            stream.seek(0)
+            return np.lib.format.read_array(stream, allow_pickle=False)
+        content = read_objects(stream.read())
     if not isinstance(content, np.ndarray):
         raise ValueError(f"{name} should hold an array, got a {type(content).__name__}")
     return content
 
 
-def _refuse_objects(name: str) -> Any:
-    raise ValueError(f"{name} holds objects, which allow_pickle=False refuses")
-
-
-def _check_header(archive: Zip, name: str) -> np.dtype:
-    """The type of an array; ValueError where its shape does not agree with its bytes, as for all but objects."""
-    with archive.member(name) as stream:
-        shape, _, dtype = _read_header(stream, name)
-        length, there = math.prod(shape) * dtype.itemsize, archive.getinfo(name).file_size - stream.tell()
-    if not dtype.hasobject and length != there:
-        raise ValueError(f"{name} claims {dtype} of shape {reprlib.repr(shape)}, it has {there} bytes")
-    return dtype
-
-
-def _read_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(stream)
-    reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-    if reader is None:
-        raise ValueError(f"{name} has the unknown version {version}")
-    return reader(stream)
+def _refuse(content: bytes) -> Any:
+    raise ValueError("it holds objects, which allow_pickle=False refuses")
 
 
 def read_json(path: Path) -> Any:

@@ -8,7 +8,8 @@ import mmap
 import reprlib
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -73,7 +74,11 @@ class WeightsReader:
 
     def store(self, path: str) -> Store:
         """The variables at a path; none where the file has nothing there."""
-        return Store(self, self.group(self.root, f"{path}/vars" if path else "vars"))
+        return self.variables(self.group(self.root, f"{path}/vars" if path else "vars"))
+
+    def variables(self, group: Any) -> Store:
+        """The arrays of a group; none where there is no group."""
+        return Store() if group is None else Store(self.names(group), lambda name: self.array(group, name))
 
     def group(self, group: Any, path: str) -> Any:
         """The group at a path below a group, None where there is none; each step is looked at before it is taken."""
@@ -205,7 +210,7 @@ class WeightsReader:
         count = math.prod(-(-whole // part) for whole, part in zip(shape, chunks, strict=True)) if chunks else 0
         if settings.get(_LZF, [0] * 3)[_LZF_LENGTH] > chunk or count > self._size:
             raise ValueError(f"{place} claims {count} chunks of {chunk} bytes, far more than the file holds.")
-        return StoredArray(self, found, path, shape, dtype, chunk if _GZIP in settings else None)
+        return StoredArray(self, path, shape, dtype, found, chunk if _GZIP in settings else None)
 
     def _facts(self, found: Any) -> tuple[bool, Any, Any, Any, list[tuple]]:
         """Whether an array is stored elsewhere, its type if it may be one of numbers, shape, chunks and filters."""
@@ -287,45 +292,54 @@ def _path(group: Any, name: str) -> str:
     return f"{group.name.rstrip('/')}/{name}"
 
 
+@dataclass(frozen=True, eq=False, slots=True)
 class StoredArray:
-    """An array of a file, not yet read: `array.shape`, `array.dtype`, and its values by `array[()]`."""
+    """An array of a file, not yet read: `array.shape`, `array.dtype`, and its values by `array[()]`.
 
-    __slots__ = ("_reader", "chunk", "dtype", "found", "path", "shape")
+    Attributes:
+        found: the file's own object for it.
+        chunk: bytes of a chunk that gzip compressed, None where none is.
+    """
 
-    def __init__(
-        self, reader: WeightsReader, found: Any, path: str, shape: tuple[int, ...], dtype: np.dtype, chunk: int | None
-    ):
-        self._reader, self.found, self.path, self.shape, self.dtype = reader, found, path, shape, dtype
-        self.chunk = chunk  # bytes of a chunk that gzip compressed, None where none is
+    reader: Any
+    path: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    found: Any = None
+    chunk: int | None = None
 
     def __getitem__(self, everything: tuple[()]) -> np.ndarray:
-        return self._reader.read(self)
+        return self.reader.read(self)
 
 
 class Store:
-    """What `load_own_variables` reads from: one object's arrays by name."""
+    """What `load_own_variables` reads from: one object's arrays by name.
 
-    def __init__(self, reader: Any, group: Any):
-        self._reader, self._group = reader, group
+    Args:
+        names: of the arrays.
+        find: the array of a name, not yet read.
+    """
+
+    def __init__(self, names: Iterable[str] = (), find: Callable[[str], StoredArray] | None = None):
+        self._names, self._find = list(names), find
 
     def keys(self) -> list[str]:
-        return [] if self._group is None else self._reader.names(self._group)
+        return self._names
 
     def __len__(self) -> int:
-        return len(self.keys())
+        return len(self._names)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
+        return iter(self._names)
 
     def __contains__(self, name: str) -> bool:
-        return name in self.keys()
+        return name in self._names
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of an array, which is not read for it."""
-        return self._reader.array(self._group, name).shape
+    def stored(self, name: str) -> StoredArray:
+        """An array, not yet read."""
+        if name not in self._names or self._find is None:
+            raise KeyError(name)
+        return self._find(name)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        found = None if self._group is None else self._reader.dataset(self._group, name)
-        if found is None:
-            raise KeyError(name)
-        return found[()]
+        return self.stored(name)[()]

@@ -3,51 +3,18 @@
 from __future__ import annotations
 
 import io
-import math
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from minikeras.saving.hdf5_reader import Store
+from minikeras.saving.hdf5_reader import Store, StoredArray
 from minikeras.saving.state import State
-from minikeras.utils.bounded import DAMAGE, Zip
-
-_LARGEST_HEADER = 10_000  # bytes
+from minikeras.utils.bounded import DAMAGE, Zip, array_header
 
 
-class Grouped:
-    """A reader whose groups are dicts of arrays that are not yet read: what a `Store` asks for."""
-
-    def names(self, group: dict[str, Any]) -> list[str]:
-        """The names of a group's members."""
-        return list(group)
-
-    def array(self, group: dict[str, Any], name: str) -> Any:
-        """An array of a group."""
-        return group[name]
-
-    def dataset(self, group: dict[str, Any], name: str) -> Any:
-        """An array of a group, None where there is none."""
-        return group.get(name)
-
-
-@dataclass(frozen=True)
-class Member:
-    """An array in the archive that is not yet read: `array.shape`, `array.dtype`, and its values by `array[()]`."""
-
-    reader: NpzReader
-    path: str
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    def __getitem__(self, everything: tuple[()]) -> np.ndarray:
-        return self.reader.read(self)
-
-
-class NpzReader(Grouped):
+class NpzReader:
     """An `.npz` file, of which each array is read when it is asked for; nothing is unpickled.
 
     Attributes:
@@ -67,24 +34,19 @@ class NpzReader(Grouped):
         self._members = {one.path: one for one in found}
         names = [f"arr_{i}" for i in range(len(found))]
         self.listed = [self._members[name] for name in names] if self._members.keys() == set(names) else []
-        self._groups: dict[str, dict[str, Member]] = {}
+        self._groups: dict[str, dict[str, StoredArray]] = {}
         for one in found:
             place, _, name = one.path.rpartition("/")
             self._groups.setdefault(place, {})[name] = one
 
-    def _member(self, info: zipfile.ZipInfo) -> Member:
+    def _member(self, info: zipfile.ZipInfo) -> StoredArray:
         name = info.filename.removesuffix(".npy")
         self._archive.check(info)
         with self._archive.open(info) as file:
-            first = np.lib.format.read_magic(file) == (1, 0)
-            read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(file, max_header_size=_LARGEST_HEADER)
-            size = info.file_size - file.tell()
+            shape, dtype = array_header(file, info.file_size, name)
         if dtype.kind not in "biuf":
             raise ValueError(f"{name!r} holds {dtype} and no numbers; nothing is unpickled, use .weights.h5 instead")
-        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size:
-            raise ValueError(f"{name!r} claims the shape {shape} of {dtype}, and has {size} bytes")
-        return Member(self, name, shape, dtype)
+        return StoredArray(self, name, shape, dtype)
 
     def __enter__(self) -> NpzReader:
         return self
@@ -92,19 +54,20 @@ class NpzReader(Grouped):
     def __exit__(self, *error: object) -> None:
         self._archive.close()
 
-    def arrays(self) -> Iterator[Member]:
+    def arrays(self) -> Iterator[StoredArray]:
         """All arrays, not yet read."""
         yield from self._members.values()
 
     def store(self, path: str) -> Store:
         """The variables at a path; none where the file has nothing there."""
-        return Store(self, self._groups.get(f"{path}/vars" if path else "vars"))
+        found = self._groups.get(f"{path}/vars" if path else "vars", {})
+        return Store(found, found.__getitem__)
 
-    def read(self, found: Member) -> np.ndarray:
+    def read(self, found: StoredArray) -> np.ndarray:
         """The numbers of an array."""
         try:
             content = io.BytesIO(self._archive.contents(f"{found.path}.npy"))
-            return np.lib.format.read_array(content, allow_pickle=False, max_header_size=_LARGEST_HEADER)
+            return np.lib.format.read_array(content, allow_pickle=False)
         except (*DAMAGE, OSError) as error:
             raise ValueError(f"{self.label!r} is damaged at {found.path!r}: {error}.") from error
 

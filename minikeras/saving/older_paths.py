@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.optimizers import SGD, Optimizer
-from minikeras.saving.hdf5_reader import Store, WeightsReader
+from minikeras.saving.hdf5_reader import WeightsReader
 
 _DEPENDENCIES = "_layer_checkpoint_dependencies"
 _NUMBER = re.compile(r"_(\d+)$")
@@ -36,7 +36,7 @@ def find_stores(reader: Any, objects: list[tuple[str, Any]], label: str) -> list
     if missing and isinstance(reader, WeightsReader):
         older = _Older(reader, label)
         older.check([path for path, _ in objects], [path for path, thing in objects if _own(thing)])
-        stores |= {path: Store(reader, older.group(path)) for path in missing}
+        stores |= {path: reader.variables(older.group(path)) for path in missing}
     return [(thing, _with_rate(thing, stores[path])) for path, thing in objects]
 
 
@@ -138,7 +138,7 @@ def _with_rate(thing: Any, store: Any) -> Any:
     rates = [one for one in thing.variables[1:2] if one is thing._learning_rate]
     state = [tuple(one.shape) for one in thing.variables[1 + len(rates) :]]
     rest = [str(i) for i in range(1, len(store))]
-    shapes = [store.shape(name) for name in rest]
+    shapes = [store.stored(name).shape for name in rest]
     if not state and isinstance(thing, SGD) and shapes == [tuple(one.shape) for one in thing._trainable_variables]:
         rest = []  # Keras 2 kept momenta without using them
     elif shapes != state:

@@ -15,7 +15,6 @@ import numpy as np
 from minikeras.saving.archive import allowed
 from minikeras.saving.hdf5_arrays import new_file, write_array
 from minikeras.saving.hdf5_reader import Store, WeightsReader
-from minikeras.saving.npz_file import Grouped
 from minikeras.saving.paths import inside, replacing
 from minikeras.saving.state import State
 
@@ -25,7 +24,7 @@ _NAME = re.compile(r"[^\\/:\x00]+\.h5")  # of a file right beside the list
 _SAVE = "minikeras_save"  # marks the files of one save, so that those of two are never mixed
 
 
-class ShardedReader(Grouped):
+class ShardedReader:
     """The files that a list of shards names, read as one.
 
     Args:
@@ -75,7 +74,7 @@ class ShardedReader(Grouped):
                 if name in found:
                     raise ValueError(f"{self.label!r} has {place}/{name} in two shards; save the weights anew.")
                 found[name] = reader.array(group, name)
-        return Store(self, found)
+        return Store(found, found.__getitem__)
 
 
 def _places(path: Path, description: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -286,7 +286,7 @@ def _problem(thing: Any, store: Any) -> str | None:
     if any(not name.isdecimal() for name in names):
         return f"The weights of the layer {thing.name!r} are not numbered, got {names}."
     for variable, name in zip(variables, sorted(names, key=int), strict=True):
-        shape = store.shape(name)
+        shape = store.stored(name).shape
         if shape != variable.shape:
             return f"The weight {variable.path!r} has shape {variable.shape}, the file has {shape}."
     return None

@@ -10,7 +10,9 @@ import bz2
 import errno
 import gzip
 import lzma
+import math
 import os
+import reprlib
 import tarfile
 import tokenize
 import zipfile
@@ -19,6 +21,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
+
+import numpy as np
 
 FREE = 1 << 24  # bytes that a file may take whatever its size
 RATIO = 100  # how many times its size it may take besides; weights and datasets are seldom compressed to a tenth
@@ -130,6 +134,28 @@ class Zip(zipfile.ZipFile):
             raise zipfile.BadZipFile(f"{member.filename!r} claims {member.compress_size} bytes that are not there")
         if not member.filename:
             raise zipfile.BadZipFile("it holds a file without a name")
+
+
+def array_header(stream: IO[bytes], size: int, name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of an array in NumPy's format, of so many bytes with its header, which is read.
+
+    Raises:
+        ValueError: for another format, or a shape that does not agree with the bytes, as those of all but objects do.
+    """
+    version = np.lib.format.read_magic(stream)
+    if version not in _HEADERS:
+        raise ValueError(f"{name!r} has the unknown version {version}")
+    shape, _, dtype = _HEADERS[version](stream)
+    size -= stream.tell()
+    if not dtype.hasobject and (min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size):
+        raise ValueError(f"{name!r} claims the shape {reprlib.repr(shape)} of {dtype}, and has {size} bytes")
+    return shape, dtype
+
+
+_HEADERS: dict[Any, Any] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 class Stream:
