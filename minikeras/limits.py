@@ -12,7 +12,7 @@ import functools
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -67,8 +67,7 @@ def for_file(size: int, limit: int | None = None) -> Any:
     >>> with limits.for_file(1000):
     ...     limits.spend(1 << 20, "a weight")
     """
-    limit = whole("limit", limit, 0, optional=True)
-    return allowing(_SPARE + _PER_BYTE * size if limit is None else limit)
+    return allowing(_SPARE + _PER_BYTE * size if limit is None else whole("limit", limit, 0))
 
 
 def for_text(limit: int | None = None) -> Any:
@@ -77,10 +76,7 @@ def for_text(limit: int | None = None) -> Any:
     Args:
         limit: bytes that the model may take, default None.
     """
-    if account.left is not None:
-        return nullcontext()
-    limit = whole("limit", limit, 0, optional=True)
-    return allowing(memory() if limit is None else limit)
+    return allowing(memory() if limit is None else whole("limit", limit, 0))
 
 
 @functools.cache

@@ -33,7 +33,7 @@ class WeightsReader:
     Args:
         file: its path, or an open file.
         label: what messages call it.
-        limit: bytes that its arrays may take together; by default a hundred times its size and 16 MiB.
+        limit: bytes that its arrays may take together; see `Allowance`.
 
     Raises:
         ValueError: for a file that is damaged or of another kind.

@@ -16,11 +16,11 @@ import numpy as np
 from minikeras.models.description import LARGEST_TEXT, parse_description
 from minikeras.registry import is_description
 from minikeras.saving import hdf5_file, kinds
-from minikeras.saving.archive import allowed, read_members
 from minikeras.saving.hdf5_reader import WeightsReader
 from minikeras.saving.npz_file import NpzReader
 from minikeras.saving.paths import inside, path_of
 from minikeras.saving.shards import ShardedReader
+from minikeras.utils.bounded import DAMAGE, Zip, reason
 from minikeras.utils.checks import whole
 from minikeras.utils.console import announce
 
@@ -65,7 +65,7 @@ class Opened:
             ValueError: where they are more than `limit`, if that is one, or one of them cannot be read.
         """
         size = sum(prod(found.shape) * found.dtype.itemsize for found in self.reader.arrays())
-        if limit is not None and size > whole("limit", limit, 0):
+        if limit is not None and size > limit:
             raise ValueError(f"{self.label!r} holds arrays of {size:,} bytes, more than limit={limit:,}; allow more.")
         return size
 
@@ -88,7 +88,7 @@ def opened(filepath: Any, limit: int | None = None) -> Iterator[Opened]:
     """
     path = path_of(filepath)
     with ExitStack() as stack:
-        yield _OPENERS[kinds.kind_of(path)](path, stack, limit and whole("limit", limit, 0))
+        yield _OPENERS[kinds.kind_of(path)](path, stack, whole("limit", limit, 0, optional=True))
 
 
 @contextmanager
@@ -107,9 +107,12 @@ def reporting(report: bool | list[str]) -> Iterator[list[str]]:
 
 
 def _open_archive(path: Path, stack: ExitStack, limit: int | None) -> Opened:
-    return _opened_model(
-        path, "Keras archive (.keras)", read_members(path, _is_member, allowed(path, limit)), stack, limit
-    )
+    try:
+        with Zip(path, limit) as archive:
+            members = {name: archive.contents(name) for name in archive.namelist() if _is_member(name)}
+    except DAMAGE as error:
+        raise ValueError(f"{str(path)!r} is damaged or not a .keras file: {reason(error)}.") from error
+    return _opened_model(path, "Keras archive (.keras)", members, stack, limit)
 
 
 def _is_member(name: str) -> bool:
@@ -139,7 +142,7 @@ def _opened_model(path: Path, kind: str, members: Mapping[str, Any], stack: Exit
     kind_of_weights = kinds.kind_of(weights) if isinstance(weights, Path) else name
     make: Callable = NpzReader if kind_of_weights in (kinds.NPZ, kinds.NPZ_WEIGHTS) else WeightsReader
     weights = io.BytesIO(weights) if isinstance(weights, bytes) else weights
-    reader = make(weights, str(path), allowed(weights, limit))
+    reader = make(weights, str(path), limit)
     files = {name: content for name, content in members.items() if name.startswith(kinds.ASSETS)}
     return Opened(path, kind, config, stack.enter_context(reader), files=files, **_told(metadata))
 
@@ -164,7 +167,7 @@ def _described(text: str | bytes, path: Path) -> Any:
 
 
 def _open_hdf5(path: Path, stack: ExitStack, limit: int | None) -> Opened:
-    reader = stack.enter_context(WeightsReader(path, str(path), allowed(path, limit)))
+    reader = stack.enter_context(WeightsReader(path, str(path), limit))
     if hdf5_file.is_model(reader):
         config, training, version, backend = hdf5_file.read_model_config(reader)
         return Opened(path, "HDF5 file with a Keras model", config, reader, True, training, version, backend)
@@ -178,7 +181,7 @@ def _open_hdf5(path: Path, stack: ExitStack, limit: int | None) -> Opened:
 
 
 def _open_npz(path: Path, stack: ExitStack, limit: int | None) -> Opened:
-    return Opened(path, "weights (.npz)", None, stack.enter_context(NpzReader(path, str(path), allowed(path, limit))))
+    return Opened(path, "weights (.npz)", None, stack.enter_context(NpzReader(path, str(path), limit)))
 
 
 def _open_text(path: Path, stack: ExitStack, limit: int | None) -> Opened:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.saving.archive import allowed
 from minikeras.saving.hdf5_arrays import new_file, write_array
 from minikeras.saving.hdf5_reader import Store, WeightsReader
 from minikeras.saving.paths import inside, replacing
@@ -43,7 +42,7 @@ class ShardedReader:
             self.readers: dict[str, WeightsReader] = {}
             for name in sorted({name for names in self._map.values() for name in names}):
                 file = inside(path.parent, name)
-                reader = WeightsReader(file, str(file), allowed(file, limit))
+                reader = WeightsReader(file, str(file), limit)
                 self.readers[name] = stack.enter_context(reader)
                 if mark is not None and str(reader.attribute(reader.root, _SAVE)) != str(mark):
                     raise ValueError(f"{str(file)!r} is of another save than {str(path)!r}, which names it; save anew.")

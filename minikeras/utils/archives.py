@@ -148,7 +148,7 @@ def _read_tar(source: Path, place: _Place) -> None:
 
 
 def _read_zip(source: Path, place: _Place) -> None:
-    with Zip(source, place.allowed, directory=place.allowed // _HEADER * _DIRECTORY) as archive:
+    with Zip(source, directory=place.allowed // _HEADER * _DIRECTORY) as archive:
         for member in archive.infolist():
             archive.check(member)
             path = place.path(member.filename, member.file_size)

@@ -24,7 +24,7 @@ from typing import IO, Any
 
 import numpy as np
 
-FREE = 1 << 24  # bytes that a file may take whatever its size
+_FREE = 1 << 24  # bytes that a file may take whatever its size
 RATIO = 100  # how many times its size it may take besides; weights and datasets are seldom compressed to a tenth
 _LARGEST_HEADER = 1 << 20  # bytes of a header in a tar archive, such as a long name
 _LARGEST_DIRECTORY = 1 << 20  # bytes of a zip archive's directory, of which each member takes about 100
@@ -49,11 +49,11 @@ class Allowance:
 
     Args:
         size: bytes that the file has.
-        limit: bytes that are allowed, as the caller says; by default (None) a hundred times the size and 16 MiB.
+        limit: bytes that the caller allows, where they are more than the default, a hundred times the size and 16 MiB.
     """
 
     def __init__(self, size: int, limit: int | None = None):
-        self.left = FREE + RATIO * size if limit is None else limit
+        self.left = max(_FREE + RATIO * size, limit or 0)
 
     def spend(self, nbytes: int, what: str) -> None:
         """Count bytes that are about to be taken.
@@ -85,7 +85,7 @@ class Zip(zipfile.ZipFile):
 
     Args:
         file: its path, or the open file.
-        limit: bytes that its members may take together; by default a hundred times its size and 16 MiB.
+        limit: bytes that its members may take together; see `Allowance`.
         directory: bytes that its directory may have.
 
     Raises:
