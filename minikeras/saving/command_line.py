@@ -13,7 +13,7 @@ from minikeras.autodiff.symbolic import snake_case
 from minikeras.models.description import missing_objects, model_from_config
 from minikeras.registry import is_description
 from minikeras.saving.hdf5_arrays import SUM
-from minikeras.saving.hdf5_reader import WeightsReader
+from minikeras.saving.hdf5_reader import LINK, SAME, WeightsReader
 from minikeras.saving.keras_file import load_model
 from minikeras.saving.opening import Opened, opened
 from minikeras.saving.paths import path_of, replacing
@@ -154,26 +154,23 @@ def _rows(file: Opened, model: Any, shapes: Mapping[str, Any], place: str, level
 def _arrays(reader: Any, unusual: list[str]) -> Iterator[tuple[str, Any]]:
     """The arrays of numbers in a file by path; what else there is, and how they are kept, goes among the unusual."""
     for one in reader.readers.values() if isinstance(reader, ShardedReader) else [reader]:
-        top = one.root["/"] if isinstance(one, WeightsReader) else None
-        yield from (
-            ((found.path, found) for found in one.arrays()) if top is None else _in_group(top, "", {top.id}, unusual)
-        )
+        if isinstance(one, WeightsReader):
+            yield from _in_hdf5(one, unusual)
+        else:
+            yield from ((found.path, found) for found in one.arrays())
 
 
-def _in_group(group: Any, place: str, seen: set[Any], unusual: list[str]) -> Iterator[tuple[str, Any]]:
+def _in_hdf5(reader: WeightsReader, unusual: list[str]) -> Iterator[tuple[str, Any]]:
     import h5py
 
-    for name in group:
-        path, link = f"{place}{name}", group.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
+    for place, found in reader.entries():
+        path = place.lstrip("/")
+        if found is LINK:
             unusual.append(f"{path!r} is a link to elsewhere, which is never followed")
-            continue
-        found, known = group[name], len(seen)
-        seen.add(found.id)
-        if len(seen) == known:
+        elif found is SAME:
             unusual.append(f"{path!r} is the same as another group or array")
         elif isinstance(found, h5py.Group):
-            yield from _in_group(found, f"{path}/", seen, unusual)
+            continue
         elif not isinstance(found, h5py.Dataset) or found.shape is None or found.dtype.kind not in "biufV":
             unusual.append(f"{path!r} holds no numbers")
         elif found.external or found.is_virtual:

@@ -109,15 +109,14 @@ def is_layered(reader: WeightsReader) -> bool:
     return any(reader.attribute(layers_group(reader), name) is not None for name in ("layer_names", "layer_names0"))
 
 
-def origin_of(reader: WeightsReader, version: str | None = None, backend: str | None = None) -> Origin:
-    """What wrote the file, by its attributes where it is not told."""
-    group = layers_group(reader)
-
-    def told(name: str) -> str:
-        return "".join(reader.words(group, name) or reader.words(reader.root, name))
-
-    numbers = re.findall(r"\d+", version or told("keras_version"))[:2]
-    return Origin(tuple(map(int, numbers)) or (1,), (backend or told("backend")) == "theano")
+def origin_of(reader: WeightsReader) -> Origin:
+    """What wrote the file, by its attributes."""
+    places = (layers_group(reader), reader.root)
+    version, backend = (
+        next(filter(None, ("".join(reader.words(place, name)) for place in places)), "")
+        for name in ("keras_version", "backend")
+    )
+    return Origin(tuple(map(int, re.findall(r"\d+", version)[:2])) or (1,), backend == "theano")
 
 
 # ---------------------------------------------------------------- older arrays into those of today
@@ -243,8 +242,6 @@ def read_layers(
     reader: WeightsReader,
     skip_mismatch: bool = False,
     by_name: bool | None = False,
-    version: str | None = None,
-    backend: str | None = None,
     report: list[str] | None = None,
 ) -> list[str]:
     """Read the weights of a model's layers; everything is checked before the first weight changes.
@@ -257,7 +254,6 @@ def read_layers(
         skip_mismatch: whether layers that do not fit are left alone, with a warning, instead of refused.
         by_name: whether layers are matched by their names, others left alone; None is in order, but by their names
             where the file and the model have the same ones.
-        version, backend: of what wrote the file, default what the file says.
         report: a list that sentences about what was converted are appended to.
 
     Returns:
@@ -267,7 +263,7 @@ def read_layers(
         ValueError: for a file that is damaged or does not fit the model.
     """
     group = layers_group(reader)
-    origin = origin_of(reader, version, backend)
+    origin = origin_of(reader)
     groups = {name: reader.group(group, name) for name in reader.words(group, "layer_names")}
     arrays = {name: reader.words(one, "weight_names") for name, one in groups.items() if one is not None}
     names, layers = [name for name in arrays if arrays[name]], [layer for layer in model.layers if layer.weights]

@@ -23,7 +23,7 @@ _DEEPEST = 200  # groups within groups; the deepest of honest models have some d
 _GZIP, _SHUFFLE, _FLETCHER32, _LZF = 1, 2, 3, 32000  # the filters of chunks that are known here
 _LZF_LENGTH = 2  # where LZF is told how many bytes come out
 _HEAP = b"GCOL\1\0\0\0"
-_LINK = object()  # stands for a link to another place or file
+LINK, SAME = object(), object()  # stand for a link to another place or file, and for what has been met before
 _TRAILER = 4  # bytes that a checksum adds to a chunk
 
 
@@ -168,18 +168,18 @@ class WeightsReader:
         found = None if name in ("", ".") else self.ask(self._open, group, name)
         if found is not None and not isinstance(found, kind):
             path, got = _path(group, name), type(found).__name__
-            if found is _LINK:
+            if found is LINK:
                 raise ValueError(f"{self.label!r} holds a link at {path!r}, which is not followed.")
             raise ValueError(f"{self.label!r} should have a {kind.__name__} at {path!r}, got a {got}.")
         return found
 
     def _open(self, group: Any, name: str) -> Any:
-        """A member of a group, `_LINK` for a link to another place, None where there is none."""
+        """A member of a group, `LINK` for a link to another place, None where there is none."""
         h5py, links, key = self._h5py, group.id.links, name.encode("utf-8", "surrogateescape")
         if not links.exists(key):
             return None
         if links.get_info(key).type != h5py.h5l.TYPE_HARD:
-            return _LINK
+            return LINK
         found = h5py.h5o.open(group.id, key)
         kinds = {h5py.h5g.GroupID: h5py.Group, h5py.h5d.DatasetID: h5py.Dataset}
         return kinds.get(type(found), type)(found)
@@ -258,23 +258,33 @@ class WeightsReader:
 
     def arrays(self) -> Iterator[StoredArray]:
         """All arrays of the file, each once, not yet read."""
-        waiting, seen = [(self.root, 0)], set()
+        for path, found in self.entries():
+            if isinstance(found, self._h5py.Dataset):
+                yield self._stored(found, path)
+
+    def entries(self) -> Iterator[tuple[str, Any]]:
+        """The path of each entry of the file, and what it is for h5py.
+
+        LINK is one that leads elsewhere, SAME what another path led to before.
+        """
+        seen = {self._address(self.root)}
+        waiting = [(self.root, 0)]
         while waiting:
             group, depth = waiting.pop()
             if depth > _DEEPEST:
                 raise ValueError(f"{self.label!r} has groups within groups, {_DEEPEST} of them are the most.")
             for name in self.names(group):
                 found = self.ask(self._open, group, name)
-                if not isinstance(found, (self._h5py.Group, self._h5py.Dataset)):
-                    continue
-                place = self.ask(self._h5py.h5o.get_info, found.id).addr
-                if place in seen:
-                    continue
-                seen.add(place)
+                if isinstance(found, (self._h5py.Group, self._h5py.Dataset)):
+                    place = self._address(found)
+                    found = SAME if place in seen else found
+                    seen.add(place)
+                yield _path(group, name), found
                 if isinstance(found, self._h5py.Group):
                     waiting.append((found, depth + 1))
-                else:
-                    yield self._stored(found, _path(group, name))
+
+    def _address(self, thing: Any) -> int:
+        return self.ask(self._h5py.h5o.get_info, thing.id).addr
 
 
 def _check_inflation(stored: StoredArray) -> None:
