@@ -374,6 +374,20 @@ def is_description(value: Any) -> bool:
     return isinstance(value, dict) and "class_name" in value and "config" in value
 
 
+def map_described(change: Callable[[Any], Any], value: Any) -> Any:
+    """A structure of lists and dicts in which each description, and what else is no such structure, is changed."""
+    if isinstance(value, (list, tuple)):
+        return [map_described(change, item) for item in value]
+    if isinstance(value, dict) and not is_description(value):
+        return {key: map_described(change, item) for key, item in value.items()}
+    return change(value)
+
+
+def description_of(module: str | None, class_name: str, config: Any, registered: str | None = None) -> dict[str, Any]:
+    """The description of an object, without how it is built and compiled."""
+    return {"module": module, "class_name": class_name, "config": config, "registered_name": registered}
+
+
 @user_facing
 def deserialize_keras_object(
     config: Any, custom_objects: Mapping[str, Any] | None = None, safe_mode: bool = True, **unused: Any

@@ -227,21 +227,15 @@ def _describe_function_node(operation: FunctionNode, nodes: list[SymbolicNode]) 
     if is_users_operation(function):  # all arguments belong to its calls
         arguments = [(node.args, node.kwargs) for node in nodes]
         name = registry.get_registered_name(function)
-        described = {"module": None, "class_name": function.__name__, "config": {"name": operation.name}}
-        return {**described, "registered_name": name}, arguments
+        return registry.description_of(None, function.__name__, {"name": operation.name}, name), arguments
     if function not in _BY_OP:
         problem = f"The operation {operation.name!r} ({function.__name__}) has no name in files"
         raise ValueError(f"{problem}; put it into the call() of a layer of your own.")
     known = _BY_OP[function]
     parts = [known.split(node.args, node.kwargs) for node in nodes]
     arguments, settings = [(args, {}) for args, _ in parts], parts[-1][1]
-    description = {
-        "module": known.module,
-        "class_name": known.class_name,
-        "config": {"name": operation.name, **registry.serialize_keras_object(settings)},
-        "registered_name": known.class_name,
-    }
-    return description, arguments
+    named = {"name": operation.name, **registry.serialize_keras_object(settings)}
+    return registry.description_of(known.module, known.class_name, named, known.class_name), arguments
 
 
 # ---------------------------------------------------------------- and back

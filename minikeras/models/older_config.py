@@ -16,6 +16,7 @@ from minikeras.layers.layer import _own_arguments
 from minikeras.models.older import tables
 from minikeras.models.older.compiling import arguments_of, modern_compile_config
 from minikeras.models.older.wiring import Wiring
+from minikeras.registry import description_of
 
 __all__ = ["is_older", "modern_compile_config", "modern_config", "modern_description", "modern_layer"]
 
@@ -151,8 +152,8 @@ class Translation:
             self.note(
                 "Code in a file is not run; the function is passed in custom_objects by the layer's name", _name(entry)
             )
-            return _described("keras.layers", name, {**config, "dtype": _type_name(config.get("dtype"))})
-        return _described(home, name, self._arguments(cls, name, dict(config), entry))
+            return description_of("keras.layers", name, {**config, "dtype": _type_name(config.get("dtype"))})
+        return description_of(home, name, self._arguments(cls, name, dict(config), entry))
 
     def _others(self, entry: dict[str, Any], class_name: str, registered: Any) -> dict[str, Any]:
         """A user's class: its configuration is its own, apart from Keras's objects in it."""
@@ -162,7 +163,7 @@ class Translation:
         elif isinstance(config, dict):
             config = {name: self._value(name, one, class_name) for name, one in config.items()}
         module = None if entry.get("module") == "builtins" and class_name != "function" else entry.get("module")
-        found = {"module": module, "class_name": class_name, "config": config, "registered_name": registered}
+        found = description_of(module, class_name, config, registered)
         return {**found, "build_config": entry["build_config"]} if entry.get("build_config") else found
 
     def _arguments(self, cls: Any, class_name: str, config: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
@@ -232,7 +233,7 @@ class Translation:
             old: next((n for n in (old, *tables.NEW_ARGUMENTS.get(old, ())) if n in arguments_of(cls)), None)
             for old in config
         }
-        return _described(module, name, {new: config[old] for old, new in names.items() if new})
+        return description_of(module, name, {new: config[old] for old, new in names.items() if new})
 
     # ------------------------------------------------------------ models
 
@@ -240,8 +241,7 @@ class Translation:
         """A model, how it is built and how it was compiled."""
         if isinstance(entry.get("name"), str):
             config["name"] = entry["name"]
-        registered = class_name if class_name == "Functional" else None
-        found = {"module": module, "class_name": class_name, "config": config, "registered_name": registered}
+        found = description_of(module, class_name, config, class_name if class_name == "Functional" else None)
         if entry.get("build_config"):
             found["build_config"] = entry["build_config"]
         if entry.get("compile_config"):
@@ -284,7 +284,7 @@ class Translation:
         self.note(f"Merge of mode {mode!r} is now called {name}", _name(entry))
         settings = {"Concatenate": {"axis": config.get("concat_axis", -1)}}
         settings["Dot"] = {"axes": config.get("dot_axes", -1), "normalize": mode == "cos"}
-        return _described("keras.layers", name, {"name": _name(entry), **settings.get(name, {})})
+        return description_of("keras.layers", name, {"name": _name(entry), **settings.get(name, {})})
 
     def _merged(self, config: dict[str, Any]) -> dict[str, Any]:
         """A Sequential that begins with the Merge of several models, as the functional model that it is."""
@@ -312,10 +312,6 @@ def _name(entry: Mapping[str, Any]) -> str:
     return str(entry.get("name") or (config.get("name") if isinstance(config, dict) else "") or entry["class_name"])
 
 
-def _described(module: str, name: str, config: dict[str, Any]) -> dict[str, Any]:
-    return {"module": module, "class_name": name, "config": config, "registered_name": None}
-
-
 def _plain(value: Any) -> Any:
     """A value without the wrappings that Keras 2 gave to arrays, tuples and shapes in JSON."""
     if isinstance(value, list):
@@ -338,7 +334,7 @@ def _entrance(first: dict[str, Any], name: str) -> dict[str, Any]:
     """The input that a first layer tells of."""
     config = {"batch_input_shape": first["config"]["batch_input_shape"], "dtype": first["config"].get("dtype")}
     _input(Translation(), config, name)
-    return _described("keras.layers", "InputLayer", {**config, "name": name})
+    return description_of("keras.layers", "InputLayer", {**config, "name": name})
 
 
 # ---------------------------------------------------------------- what single classes need

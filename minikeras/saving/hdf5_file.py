@@ -7,7 +7,7 @@ Attributes of the file hold the description of the model and of how it was compi
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from minikeras import config, losses, metrics, registry
@@ -63,31 +63,23 @@ def _training_config(model: Any) -> dict[str, Any]:
     arguments = model._compile_arguments
     return {
         **registry.serialize_keras_object({**arguments, "optimizer": None}),
-        "loss": _mapped(arguments["loss"], _full_loss),
-        "metrics": _mapped(arguments["metrics"], _full_metric),
-        "weighted_metrics": _mapped(arguments["weighted_metrics"], _full_metric),
+        "loss": registry.map_described(_full_loss, arguments["loss"]),
+        "metrics": registry.map_described(_full_metric, arguments["metrics"]),
+        "weighted_metrics": registry.map_described(_full_metric, arguments["weighted_metrics"]),
         "optimizer_config": registry.serialize_keras_object(model.optimizer),
     }
 
 
-def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
-    if isinstance(value, dict):
-        return {key: _mapped(item, change) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_mapped(item, change) for item in value]
-    return registry.serialize_keras_object(change(value))
-
-
 def _full_loss(loss: Any) -> Any:
-    return losses.get(loss) if isinstance(loss, str) else loss
+    return registry.serialize_keras_object(losses.get(loss) if isinstance(loss, str) else loss)
 
 
 def _full_metric(metric: Any) -> Any:
     """The metric that a string means, under the name that it has in the logs."""
     found = metrics.get(metric) if isinstance(metric, str) and metric not in _BY_SHAPES else metric
-    if not isinstance(metric, str) or not isinstance(found, metrics.Metric):
-        return metric
-    return type(found).from_config({**found.get_config(), "name": metric})
+    if isinstance(metric, str) and isinstance(found, metrics.Metric):
+        metric = type(found).from_config({**found.get_config(), "name": metric})
+    return registry.serialize_keras_object(metric)
 
 
 # ---------------------------------------------------------------- reading
@@ -189,10 +181,11 @@ def _compile_config(training: Any, version: str | None, report: list[str] | None
 
 def _at_home(value: Any, module: str) -> Any:
     """Descriptions without a module as those of objects of this one, where it has them."""
-    if isinstance(value, list):
-        return [_at_home(item, module) for item in value]
-    if not registry.is_description(value):
-        return {key: _at_home(item, module) for key, item in value.items()} if isinstance(value, dict) else value
-    if "module" in value or registry.builtin_class(module, str(value["class_name"])) is None:
-        return _with_modules(value)
-    return {**value, "module": module}
+
+    def at_home(one: Any) -> Any:
+        if not registry.is_description(one) or "module" in one:
+            return _with_modules(one)
+        known = registry.builtin_class(module, str(one["class_name"])) is not None
+        return {**one, "module": module} if known else _with_modules(one)
+
+    return registry.map_described(at_home, value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 from minikeras import registry
@@ -50,22 +50,12 @@ def modern_compile_config(
         found["optimizer"] = _optimizer(optimizer, team, [] if report is None else report)
     for name in ("loss", "metrics", "weighted_metrics"):
         if name in given:
-            value = _each(
-                given[name], functools.partial(_measure, "keras.losses" if name == "loss" else "keras.metrics")
-            )
+            measure = functools.partial(_measure, "keras.losses" if name == "loss" else "keras.metrics")
+            value = registry.map_described(measure, given[name])
             single = name != "loss" and isinstance(value, list) and len(value) == 1 and isinstance(value[0], list)
             found[name] = value[0] if single else value
     found |= {name: given[name] for name in ("loss_weights", "sample_weight_mode") if name in given}
     return {**found, **{name: given.get(name, default) for name, default in _SWITCHES.items()}}
-
-
-def _each(value: Any, translate: Callable[[Any], Any]) -> Any:
-    """A structure of names and descriptions, with each of them translated."""
-    if isinstance(value, (list, tuple)):
-        return [_each(one, translate) for one in value]
-    if isinstance(value, dict) and "class_name" not in value:
-        return {name: _each(one, translate) for name, one in value.items()}
-    return translate(value)
 
 
 def _known(module: str, described: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
@@ -74,10 +64,9 @@ def _known(module: str, described: dict[str, Any], config: dict[str, Any]) -> di
     registered = described.get("registered_name") or (described["class_name"] if package else None)
     cls = registry.builtin_class(module, name)
     if registry.find_custom(name, registered) is not None or cls is None:
-        home = described.get("module")
-        return {"module": home, "class_name": name, "config": described["config"], "registered_name": registered}
+        return registry.description_of(described.get("module"), name, described["config"], registered)
     config = {key: one for key, one in config.items() if key in arguments_of(cls)}
-    return {"module": module, "class_name": name, "config": config, "registered_name": None}
+    return registry.description_of(module, name, config)
 
 
 def arguments_of(cls: type) -> Collection[str]:
@@ -102,8 +91,7 @@ def _measure(module: str, value: Any) -> Any:
     name = _ACCURACIES.get(function) if isinstance(function, str) else None
     if name is not None:
         return _known(module, {**value, "class_name": name}, config)
-    described = {"module": module, "class_name": "MeanMetricWrapper", "registered_name": None}
-    return {**described, "config": {**config, "fn": function}}
+    return registry.description_of(module, "MeanMetricWrapper", {**config, "fn": function})
 
 
 def _optimizer(value: Any, team: bool, report: list[str]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from minikeras import ops
+from minikeras import ops, registry
 from minikeras.models.functional_config import described
 from minikeras.models.older import tables
 from minikeras.ops import image
@@ -112,7 +112,7 @@ class Call:
         self._enter(known.module, known.class_name, known.class_name, {"name": name, **settings}, taken)
 
     def _enter(self, module: str, class_name: str, registered: Any, config: dict[str, Any], args: list[Any]) -> None:
-        entry = {"module": module, "class_name": class_name, "config": config, "registered_name": registered}
+        entry = registry.description_of(module, class_name, config, registered)
         self.made.append({**entry, "name": config["name"], "inbound_nodes": [{"args": args, "kwargs": {}}]})
 
 
