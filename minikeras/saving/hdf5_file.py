@@ -12,7 +12,7 @@ from typing import Any
 
 from minikeras import config, losses, metrics, registry
 from minikeras.lazy import LazyModule
-from minikeras.models.description import lacks_compilation, model_from_config, parse_description
+from minikeras.models.description import model_from_config, parse_description
 from minikeras.models.functional_config import operation_module
 from minikeras.saving.hdf5_layers import KERAS_VERSION, is_layered, read_layers, write_layers
 from minikeras.saving.hdf5_optimizer import read_optimizer, write_optimizer
@@ -127,15 +127,13 @@ def make_model(
         ValueError: for what describes no model, or what is not known.
     """
     with registry.custom_object_scope(custom_objects):
-        if not _older.is_older(description, version):
+        if _older.is_older(description, version):
+            description = _older.modern_description(description, version, report)
+        else:
             description = _with_modules(description)
-        given = None if training is None else _compile_config(training, version, report)
-        if given is not None and lacks_compilation([given, _older.modern_description(description, version)]):
-            given = None
-        model = model_from_config(description, custom_objects, version, report)
-        if given is not None:
-            model.compile_from_config(given)
-    return model
+        if training is not None and registry.is_description(description):
+            description = {**description, "compile_config": _compile_config(training, version, report)}
+        return model_from_config(description, custom_objects, "3")
 
 
 def read_into(model: Any, reader: WeightsReader, report: list[str] | None = None) -> None:

@@ -74,9 +74,7 @@ def _collide(name: str, other: str) -> bool:
 def write_words(group: Any, name: str, words: Sequence[str]) -> None:
     """Write strings as an attribute, cut into `name0`, `name1`, ... where they are too many for one."""
     coded = np.asarray([word.encode() for word in words])
-    parts = 1
-    while any(part.nbytes > _LARGEST_ATTRIBUTE for part in np.array_split(coded, parts)):
-        parts += 1
+    parts = max(1, math.ceil(len(coded) / max(1, _LARGEST_ATTRIBUTE // coded.itemsize)))
     for i, part in enumerate(np.array_split(coded, parts)):
         group.attrs[f"{name}{i}" if parts > 1 else name] = part
 

@@ -7,8 +7,9 @@ whole path is one name with backslashes where the file was written on Windows; a
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -60,34 +61,22 @@ class _Older:
             *parts, last = re.split(r"[\\/]", place)
             if last == "vars":
                 found[tuple(parts)] = reader.group(reader.root, place)
-        self._label = label
-        self._counts: dict[tuple[str, ...], dict[str, int]] = {}
-        self._groups: dict[tuple[str, ...], Any] = {}
-        renamed = self._renumbered(set(found))
-        for path, group in found.items():
-            self._groups[_modern(path, renamed)] = group
-
-    def _renumbered(self, paths: set[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-        """New names for the parts of paths that are called otherwise today."""
         within: dict[tuple[str, ...], set[str]] = defaultdict(set)
-        for path in paths:
+        for path in found:
             for i, part in enumerate(path[:-1]):
                 if part in (_DEPENDENCIES, "layers"):
                     within[path[: i + 1]].add(path[i + 1])
-        renamed: dict[tuple[str, ...], str] = {}
-        counted: dict[tuple[str, ...], dict[str, int]] = {}
-        for container, names in within.items():
-            counts: dict[str, int] = defaultdict(int)
-            counted[container] = counts
-            for name in sorted(names, key=_class_of):
-                kind = _class_of(name)[0]
-                if container[-1] == _DEPENDENCIES:
-                    renamed[(*container, name)] = f"{kind}_{counts[kind]}" if counts[kind] else kind
-                counts[kind] += 1
-            if container[-1] == _DEPENDENCIES:
-                renamed[container] = "layers"
-        self._counts = {_modern(path, renamed): counts for path, counts in counted.items()}
-        return renamed
+        renamed: dict[tuple[str, ...], str] = {}  # the parts of paths that are called otherwise today
+        for container in (one for one in within if one[-1] == _DEPENDENCIES):
+            renamed[container] = "layers"
+            for kind, names in groupby(sorted(within[container], key=_class_of), lambda name: _class_of(name)[0]):
+                renamed |= {(*container, name): f"{kind}_{i}" for i, name in enumerate(names)}
+        self._label = label
+        self._groups = {_modern(path, renamed): group for path, group in found.items()}
+        self._counts = {
+            _modern(container, renamed): Counter(_class_of(name)[0] for name in names)
+            for container, names in within.items()
+        }
 
     def check(self, paths: list[str], weighty: list[str]) -> None:
         """Refuse numbers that may mean several layers, of the kinds that have variables.
@@ -95,15 +84,14 @@ class _Older:
         Raises:
             ValueError: where the file has another number of layers of a class than the model.
         """
-        ours: dict[tuple[str, ...], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-        for path in paths:
-            for container, name in _members(path):
-                ours[container][_class_of(name)[0]].add(name)
+        ours: dict[tuple[Any, str], set[str]] = defaultdict(set)
+        for container, name in (one for path in paths for one in _members(path)):
+            ours[container, _class_of(name)[0]].add(name)
         for container, kind in {(one, _class_of(name)[0]) for path in weighty for one, name in _members(path)}:
-            theirs, names = self._counts.get(container, {}), ours[container][kind]
-            if theirs and theirs.get(kind, 0) != len(names):
+            theirs, names = self._counts.get(container), ours[container, kind]
+            if theirs and theirs[kind] != len(names):
                 raise ValueError(
-                    f"{self._label!r} has {theirs.get(kind, 0)} layers of the kind {kind!r}, the model {len(names)}, "
+                    f"{self._label!r} has {theirs[kind]} layers of the kind {kind!r}, the model {len(names)}, "
                     "so that it is open which is which; build the model as it was saved."
                 )
 

@@ -1,8 +1,8 @@
 """Checkpoints on disk: two files in turn, each whole or not there, written by a thread.
 
 A file is a zip archive without compression: `state.json`, and the arrays that it refers to as bytes.  Nothing in it is
-run; what it may cost to read is its own size.  The archive's checksums tell damage, and a file takes the place of an
-older one only when it is on the disk.
+run; what it may cost to read is bounded by its size.  The archive's checksums tell damage, and a file takes the place
+of an older one only when it is on the disk.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from minikeras.tracebacks import warn
 from minikeras.training.states import rebuilt
+from minikeras.utils.bounded import Zip
 
 NAMES = ("checkpoint_0.zip", "checkpoint_1.zip")
 _FORMAT = "minikeras training 1"
@@ -106,16 +107,11 @@ def _read(file: str) -> dict[str, Any]:
     Raises:
         Exception: of many kinds, for one that is damaged.
     """
-    with zipfile.ZipFile(file) as archive:
-        members = archive.infolist()
-        if any(one.compress_type != zipfile.ZIP_STORED for one in members):
-            raise ValueError("it is compressed, which a checkpoint never is")
-        if sum(one.file_size for one in members) > os.path.getsize(file):
-            raise ValueError("it is shorter than it says")
-        content = json.loads(archive.read(_TEXT))
+    with Zip(file) as archive:
+        content = json.loads(archive.contents(_TEXT))
         if content["format"] != _FORMAT:
             raise ValueError(f"its format is {content['format']!r:.60}, not {_FORMAT!r}")
-        arrays = [archive.read(str(i)) for i in range(len(members) - 1)]
+        arrays = [archive.contents(str(i)) for i in range(len(archive.namelist()) - 1)]
     return {**content, "number": int(content["number"]), "state": rebuilt(content["state"], arrays)}
 
 
