@@ -27,6 +27,7 @@ _PARTS = ("initializer", "regularizer", "constraint")
 # arguments that only older Keras writes
 _ONLY_OLDER = {"nb_filter", "border_mode", "inner_activation", "init", "consume_less", "implementation", "time_major"}
 _ONLY_OLDER |= {"dim_ordering", "W_regularizer"}
+_KERNELS = (("nb_row", "nb_col"), ("kernel_dim1", "kernel_dim2", "kernel_dim3"))  # which Keras 1 told by axis
 _OPTIMIZERS = {"is_legacy_optimizer", "jit_compile", "lr"}  # and in optimizers
 _ELSEWHERE = "build the model in code and load its weights into it"
 
@@ -169,6 +170,9 @@ class Translation:
     def _arguments(self, cls: Any, class_name: str, config: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
         """The configuration of a built-in layer."""
         known = {"name", "trainable", "dtype", *fields(cls), *_own_arguments(cls)[0]} - {"batch_input_shape"}
+        for axes in _KERNELS:
+            if all(axis in config for axis in axes):
+                config["kernel_size"] = [config.pop(axis) for axis in axes]
         prepare = _PREPARE.get(entry["class_name"]) or _PREPARE.get(class_name)
         if prepare is not None:
             prepare(self, config, _name(entry))
@@ -191,8 +195,10 @@ class Translation:
         """The value of an argument, by the argument's name."""
         if name == "dtype":
             return _type_name(value)
-        if name == "data_format" and isinstance(value, str):
-            return tables.DATA_FORMATS.get(value, value)
+        if name in tables.NEW_VALUES and isinstance(value, str):
+            return tables.NEW_VALUES[name].get(value, value)
+        if name in ("padding", "cropping") and isinstance(value, list) and len(value) == 4:
+            return [value[:2], value[2:]]  # in Keras 1 all in a row
         if name.endswith("activation"):
             return self._activation(value, layer)
         kind = next((f"keras.{one}s" for one in _PARTS if name.endswith(one)), None)
@@ -226,9 +232,7 @@ class Translation:
         cls = registry.builtin_class(module, name)
         if cls is None:
             return self._others(value, value["class_name"], value.get("registered_name"))
-        config = {old: _plain(one) for old, one in value["config"].items()}
-        if config.get("distribution") == "normal":
-            config["distribution"] = "truncated_normal"
+        config = {old: self._value(old, one, "") for old, one in value["config"].items()}
         names = {
             old: next((n for n in (old, *tables.NEW_ARGUMENTS.get(old, ())) if n in arguments_of(cls)), None)
             for old in config
@@ -365,19 +369,8 @@ def _cudnn(**settings: Any) -> _Prepare:
     return lambda translation, config, name: config.update({"recurrent_activation": "sigmoid", **settings, **config})
 
 
-def _kernel(*axes: str) -> _Prepare:
-    """The size of a kernel, which Keras 1 told by axis."""
-
-    def prepare(translation: Translation, config: dict[str, Any], name: str) -> None:
-        if all(axis in config for axis in axes):
-            config["kernel_size"] = [config.pop(axis) for axis in axes]
-
-    return prepare
-
-
 def _transposed(translation: Translation, config: dict[str, Any], name: str) -> None:
     """Keras 1's Deconvolution2D, which is told its output's shape."""
-    _kernel("nb_row", "nb_col")(translation, config, name)
     shape = config.pop("output_shape", None) or [None] * 4
     places = shape[2:4] if config.get("dim_ordering") == "th" else shape[1:3]
     for size, width, step in zip(places, config["kernel_size"], config.get("subsample", (1, 1)), strict=True):
@@ -385,20 +378,6 @@ def _transposed(translation: Translation, config: dict[str, Any], name: str) -> 
         if size is not None and (size - rest) % step:
             problem = f"The Deconvolution2D {name!r} gives outputs of shape {shape}, which Conv2DTranspose does not"
             raise ValueError(f"{problem}; {_ELSEWHERE}.")
-
-
-def _padded(translation: Translation, config: dict[str, Any], name: str) -> None:
-    """Four paddings in a row, as Keras 1 had them."""
-    for key in ("padding", "cropping"):
-        value = config.get(key)
-        if isinstance(value, list) and len(value) == 4:
-            config[key] = [value[:2], value[2:]]
-
-
-def _modes(translation: Translation, config: dict[str, Any], name: str) -> None:
-    """Older names of the ways to put out categories."""
-    mode = str(config.get("output_mode"))
-    config["output_mode"] = {"binary": "multi_hot", "tf-idf": "tf_idf"}.get(mode, config.get("output_mode"))
 
 
 def _words(translation: Translation, config: dict[str, Any], name: str) -> None:
@@ -416,10 +395,6 @@ def _counts(translation: Translation, config: dict[str, Any], name: str) -> None
 _PREPARE: dict[str, _Prepare] = {
     **{"InputLayer": _input, "BatchNormalization": _one_axis, "GRU": _gru, "GRUCell": _gru, "CuDNNLSTM": _cudnn()},
     **dict.fromkeys(("CuDNNGRU", "UnifiedGRU", "GRUV2"), _cudnn(reset_after=True)),
-    **dict.fromkeys(("Convolution2D", "AtrousConvolution2D", "SeparableConvolution2D"), _kernel("nb_row", "nb_col")),
-    **{"LocallyConnected2D": _kernel("nb_row", "nb_col"), "Deconvolution2D": _transposed},
-    "Convolution3D": _kernel("kernel_dim1", "kernel_dim2", "kernel_dim3"),
-    **{"ZeroPadding2D": _padded, "Cropping2D": _padded, "Embedding": _words, "Discretization": _counts},
-    **dict.fromkeys(("CategoryEncoding", "TextVectorization", "StringLookup", "IntegerLookup"), _modes),
+    **{"Deconvolution2D": _transposed, "Embedding": _words, "Discretization": _counts},
     **{f"SpatialDropout{n}D": lambda translation, config, name: config.pop("noise_shape", None) for n in (1, 2, 3)},
 }

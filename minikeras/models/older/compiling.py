@@ -9,16 +9,13 @@ from collections.abc import Collection
 from typing import Any
 
 from minikeras import registry
+from minikeras.autodiff.op import camel_case
 from minikeras.declared import fields
 
 _SWITCHES = {"run_eagerly": False, "steps_per_execution": 1, "jit_compile": "auto"}
 _NEW_NAMES = {"cosine_proximity": "cosine_similarity", "logcosh": "log_cosh"}
 _WRAPPERS = ("LossFunctionWrapper", "MeanMetricWrapper", "SumOverBatchSizeMetricWrapper")
-_ACCURACIES = {
-    "binary_accuracy": "BinaryAccuracy",
-    "categorical_accuracy": "CategoricalAccuracy",
-    "sparse_categorical_accuracy": "SparseCategoricalAccuracy",
-}
+_ACCURACIES = ("binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy")
 _MULTIPLE_BACKENDS = re.compile(r"1\.|2\.[0-3]\.(?!.*-tf)")  # the versions of Keras outside of TensorFlow
 
 
@@ -88,9 +85,8 @@ def _measure(module: str, value: Any) -> Any:
     function = _measure(module, config.get("fn"))
     if module == "keras.losses" or (isinstance(function, str) and config.get("name") in (function, None)):
         return function
-    name = _ACCURACIES.get(function) if isinstance(function, str) else None
-    if name is not None:
-        return _known(module, {**value, "class_name": name}, config)
+    if function in _ACCURACIES:
+        return _known(module, {**value, "class_name": camel_case(function)}, config)
     return registry.description_of(module, "MeanMetricWrapper", {**config, "fn": function})
 
 

@@ -17,13 +17,14 @@ def _sections() -> list[dict[str, str]]:
     return [dict(lines) for lines in found]
 
 
-_classes, GONE, _arguments, SAY_NOTHING, _at_rest, _first, MERGES, _operations, _defaults, _plain, _moving = _sections()
+_classes, GONE, _arguments, SAY_NOTHING, *_more = _sections()
+_at_rest, _values, _first, MERGES, _operations, _defaults, _plain, _moving = _more
 
 NEW_CLASSES: dict[str, str] = {old: new for new, names in _classes.items() for old in names.split()}
 NEW_ARGUMENTS: dict[str, list[str]] = {old: names.split() for old, names in _arguments.items()}
 AT_REST: dict[str, Any] = {name: json.loads(value) for name, value in _at_rest.items()}
+NEW_VALUES: dict[str, dict[Any, Any]] = {name: json.loads(value) for name, value in _values.items()}
 FIRST_INITIALIZERS: dict[str, dict[str, Any]] = {name: json.loads(value) for name, value in _first.items()}
-DATA_FORMATS = {"th": "channels_first", "tf": "channels_last", "default": None}
 
 # by the name of a function or node of TensorFlow: our operation, and our parameters by the names of TensorFlow's
 SYMBOLS: dict[str, tuple[str, dict[str, str]]] = {}
