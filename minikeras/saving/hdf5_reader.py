@@ -8,7 +8,8 @@ import mmap
 import reprlib
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -27,7 +28,7 @@ LINK, SAME = object(), object()  # stand for a link to another place or file, an
 _TRAILER = 4  # bytes that a checksum adds to a chunk
 
 
-class WeightsReader:
+class WeightsReader(AbstractContextManager):
     """An HDF5 file that is read without following links out of it, and without taking more than its size allows.
 
     Args:
@@ -49,9 +50,6 @@ class WeightsReader:
         self.root = self.ask(h5py.File, file, "r")
         if self.ask(self.root.id.get_create_plist).get_sizes() != (8, 8):
             raise ValueError(f"{label!r} has addresses of an unusual size, which is not read.")
-
-    def __enter__(self) -> WeightsReader:
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.root.close()
@@ -322,7 +320,7 @@ class StoredArray:
         return self.reader.read(self)
 
 
-class Store:
+class Store(Mapping[str, np.ndarray]):
     """What `load_own_variables` reads from: one object's arrays by name.
 
     Args:
@@ -333,16 +331,13 @@ class Store:
     def __init__(self, names: Iterable[str] = (), find: Callable[[str], StoredArray] | None = None):
         self._names, self._find = list(names), find
 
-    def keys(self) -> list[str]:
-        return self._names
-
     def __len__(self) -> int:
         return len(self._names)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:  # that of mappings would read the array
         return name in self._names
 
     def stored(self, name: str) -> StoredArray:

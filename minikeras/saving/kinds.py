@@ -81,9 +81,7 @@ def _kind_of_folder(path: Path) -> str:
     if (path / CONFIG).is_file():
         return FOLDER
     other = f"a folder without {CONFIG}, so no model; pass the path of a file, or of a folder that holds a model"
-    raise ValueError(
-        f"{str(path)!r} is {next((_MEMBERS[name] for name in _MEMBERS if (path / name).exists()), other)}."
-    )
+    raise _refusal(path, {name for name in _MEMBERS if (path / name).exists()}, other)
 
 
 def _kind_of_archive(path: Path) -> str:
@@ -96,8 +94,12 @@ def _kind_of_archive(path: Path) -> str:
         return ARCHIVE
     if names and all(name.endswith(".npy") for name in names):
         return NPZ
-    files = {name.rpartition("/")[2] for name in names}
     other = (
         f"not a model file: an archive of {sorted(names)[:3]!r:.80} without {CONFIG}; unpack it and load what is in it"
     )
-    raise ValueError(f"{str(path)!r} is {next((_MEMBERS[name] for name in _MEMBERS if name in files), other)}.")
+    raise _refusal(path, {name.rpartition("/")[2] for name in names}, other)
+
+
+def _refusal(path: Path, members: set[str], other: str) -> ValueError:
+    known = next((text for name, text in _MEMBERS.items() if name in members), other)
+    return ValueError(f"{str(path)!r} is {known}.")

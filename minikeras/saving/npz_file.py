@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from minikeras.saving.state import State
 from minikeras.utils.bounded import DAMAGE, Zip, array_header
 
 
-class NpzReader:
+class NpzReader(AbstractContextManager):
     """An `.npz` file, of which each array is read when it is asked for; nothing is unpickled.
 
     Attributes:
@@ -47,9 +48,6 @@ class NpzReader:
         if dtype.kind not in "biuf":
             raise ValueError(f"{name!r} holds {dtype} and no numbers; nothing is unpickled, use .weights.h5 instead")
         return StoredArray(self, name, shape, dtype)
-
-    def __enter__(self) -> NpzReader:
-        return self
 
     def __exit__(self, *error: object) -> None:
         self._archive.close()

@@ -6,7 +6,7 @@ import json
 import re
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[^\\/:\x00]+\.h5")  # of a file right beside the list
 _SAVE = "minikeras_save"  # marks the files of one save, so that those of two are never mixed
 
 
-class ShardedReader:
+class ShardedReader(AbstractContextManager):
     """The files that a list of shards names, read as one.
 
     Args:
@@ -47,9 +47,6 @@ class ShardedReader:
                 if mark is not None and str(reader.attribute(reader.root, _SAVE)) != str(mark):
                     raise ValueError(f"{str(file)!r} is of another save than {str(path)!r}, which names it; save anew.")
             self._stack = stack.pop_all()
-
-    def __enter__(self) -> ShardedReader:
-        return self
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()

@@ -280,7 +280,7 @@ def _problem(thing: Any, store: Any) -> str | None:
     """Why a layer's weights cannot be read, in a sentence, or None; other objects see for themselves."""
     if getattr(type(thing), "load_own_variables", None) is not Layer.load_own_variables:
         return None
-    variables, names = thing._contents().own, store.keys()
+    variables, names = thing._contents().own, list(store)
     if len(names) != len(variables):
         return f"The layer {thing.name!r} has {len(variables)} weights, the file has {len(names)} for it."
     if any(not name.isdecimal() for name in names):

@@ -11,6 +11,7 @@ import json
 import os
 import threading
 import zipfile
+from pathlib import Path
 from time import perf_counter, thread_time
 from typing import Any
 
@@ -83,22 +84,17 @@ class Folder:
                 os.fsync(target.fileno())
             os.replace(partial, file)
         except BaseException:
-            _remove(partial)
+            Path(partial).unlink(missing_ok=True)
             raise
         self._number, self._next = self._number + 1, 1 - self._next
 
     def remove(self) -> None:
         """Remove the files, and the folder where nothing else is in it."""
         for file in self._files:
-            _remove(file)
-            _remove(f"{file}.partial")
+            for one in (file, f"{file}.partial"):
+                Path(one).unlink(missing_ok=True)
         if os.path.isdir(self.path) and not os.listdir(self.path):
             os.rmdir(self.path)
-
-
-def _remove(file: str) -> None:
-    if os.path.exists(file):
-        os.remove(file)
 
 
 def _read(file: str) -> dict[str, Any]:

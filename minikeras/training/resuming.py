@@ -25,16 +25,8 @@ from minikeras.autodiff.tensor import Variable
 from minikeras.callbacks.nonfinite import optimizers_of, variables_of
 from minikeras.callbacks.simple import check_writable
 from minikeras.tracebacks import warn
+from minikeras.training import states
 from minikeras.training.checkpoint import NAMES, Folder, Writer
-from minikeras.training.states import (
-    Attributes,
-    CallbackStates,
-    NotData,
-    data_of,
-    described,
-    random_states,
-    set_random_states,
-)
 from minikeras.training.step import checked_logs, step_data, to_floats
 from minikeras.utils.console import announce
 
@@ -86,8 +78,8 @@ class Progress:
         self._found = self._checked(self._folder.newest())
         for one in [one for one in self._streams if one.arrays is None]:
             one.remember(within=one is stream and self._read_again)
-        self._states = CallbackStates(callbacks.callbacks)
-        self._attributes = [Attributes(thing) for thing in self._users_things()]
+        self._states = states.CallbackStates(callbacks.callbacks)
+        self._attributes = [states.Attributes(thing) for thing in self._users_things()]
         self._writer = Writer(self._folder, paced=self._every == "epoch")
         self._batches = self.done = 0
         self._place = (training["initial_epoch"], 0)  # epoch and batches of where training is, when it ends
@@ -200,7 +192,7 @@ class Progress:
         if self._read_again:
             for stream, place in zip(self._streams, state["streams"], strict=True):
                 stream.set_state(place, done if stream is self._stream else 0)
-        set_random_states(state["random"])
+        states.set_random_states(state["random"])
 
     def enter_epoch(self) -> tuple[int, dict[str, Any]]:
         """How many batches of this epoch are done, and the logs of the last of them."""
@@ -220,7 +212,7 @@ class Progress:
         self._batches, self._saved = 0, (epoch, done)
         try:
             self._writer.write(*self._described(epoch, done, logs))
-        except NotData as error:
+        except states.NotData as error:
             if not self._told:
                 self._told = True
                 warn(f"The training cannot be saved: it holds {error}; let get_state() of callbacks give plain data.")
@@ -232,14 +224,14 @@ class Progress:
         self._trainer._for_each_model(lambda model: models.append(_state_of(model)))
         streams = [one.get_state(done if one is self._stream else 0) for one in self._streams if self._read_again]
         state = {
-            **{"epoch": epoch, "done": done, "logs": data_of(to_floats(logs)), "models": models},
+            **{"epoch": epoch, "done": done, "logs": states.data_of(to_floats(logs)), "models": models},
             "things": [attributes.state() for attributes in self._attributes],
             "callbacks": self._states.get(),
             "stopped": bool(self._trainer.stop_training),
             "streams": streams,
-            "random": {**random_states(), **(self._stream.random_states() if done and streams else {})},
+            "random": {**states.random_states(), **(self._stream.random_states() if done and streams else {})},
         }
-        description, arrays = described(state)
+        description, arrays = states.described(state)
         return {"training": self._training, "state": description}, arrays
 
     def end_epoch(self, epoch: int, logs: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import tarfile
 import uuid
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,18 +51,17 @@ def unpack(archive: Path, folder: Path, archive_format: str | Iterable[str] | No
         return False
     formats = ["tar", "zip"] if archive_format == "auto" else archive_format
     formats = [formats] if isinstance(formats, str) else list(formats)
-    unknown = [one for one in formats if one not in _READERS]
+    unknown = [one for one in formats if one not in _FORMATS]
     if unknown:
         raise ValueError(f"archive_format must be 'auto', 'tar', 'zip' or None, got {unknown[0]!r}.")
-    is_format: dict[str, Callable[[Path], bool]] = {"tar": _is_tar, "zip": _is_zip}
-    found = next((one for one in formats if is_format[one](archive)), None)
-    if found is None:
+    read = next((read for is_one, read in map(_FORMATS.__getitem__, formats) if is_one(archive)), None)
+    if read is None:
         return False
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.part")
     aside.mkdir()
     try:
-        _READERS[found](archive, _Place(archive, aside))
+        read(archive, _Place(archive, aside))
         _merge(aside, folder)
     except (*DAMAGE, OSError) as error:
         if isinstance(error, RefusedArchive) or (isinstance(error, OSError) and error.errno not in _IMPOSSIBLE):
@@ -163,7 +162,7 @@ def _read_zip(source: Path, place: _Place) -> None:
                     shutil.copyfileobj(content, file)
 
 
-_READERS = {"tar": _read_tar, "zip": _read_zip}
+_FORMATS = {"tar": (_is_tar, _read_tar), "zip": (_is_zip, _read_zip)}
 
 
 def _merge(source: Path, target: Path) -> None:

@@ -18,13 +18,13 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-_FREE = 1 << 24  # bytes that a file may take whatever its size
+FREE = 1 << 24  # bytes that a file may take whatever its size
 RATIO = 100  # how many times its size it may take besides; weights and datasets are seldom compressed to a tenth
 _LARGEST_HEADER = 1 << 20  # bytes of a header in a tar archive, such as a long name
 _LARGEST_DIRECTORY = 1 << 20  # bytes of a zip archive's directory, of which each member takes about 100
@@ -53,7 +53,7 @@ class Allowance:
     """
 
     def __init__(self, size: int, limit: int | None = None):
-        self.left = max(_FREE + RATIO * size, limit or 0)
+        self.left = max(FREE + RATIO * size, limit or 0)
 
     def spend(self, nbytes: int, what: str) -> None:
         """Count bytes that are about to be taken.
@@ -158,7 +158,7 @@ _HEADERS: dict[Any, Any] = {
 }
 
 
-class Stream:
+class Stream(AbstractContextManager):
     """The content of a file, inflated where gzip, bzip2 or xz compressed it (told by its content), read forward.
 
     Args:
@@ -174,13 +174,7 @@ class Stream:
         self._file = opener(path, "rb")
         self._most, self._at_once, self._at = most, most if at_once is None else at_once, 0
 
-    def __enter__(self) -> Stream:
-        return self
-
     def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
         self._file.close()
 
     def tell(self) -> int:
