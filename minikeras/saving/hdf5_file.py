@@ -22,7 +22,7 @@ _older = LazyModule("minikeras.models.older_config")
 _PUBLIC_NAMES = {"GroupedQueryAttention": "GroupQueryAttention"}  # of classes that Keras itself calls otherwise
 _BY_SHAPES = ("accuracy", "acc", "crossentropy", "ce")  # metrics that the model's output decides about
 
-__all__ = ["is_layered", "is_model", "make_model", "read_into", "read_layers", "read_model_config"]
+__all__ = ["is_layered", "is_model", "make_model", "read_layers", "read_model_config"]
 __all__ += ["read_optimizer", "write_layers", "write_model"]
 
 
@@ -134,13 +134,6 @@ def make_model(
         if training is not None and registry.is_description(description):
             description = {**description, "compile_config": _compile_config(training, version, report)}
         return model_from_config(description, custom_objects, "3")
-
-
-def read_into(model: Any, reader: WeightsReader, report: list[str] | None = None) -> None:
-    """Read the weights of the model that the file describes and, where it is compiled, its optimizer's state."""
-    converted = read_layers(model, reader, by_name=None, report=report)
-    if model.compiled:
-        read_optimizer(model, reader, report, converted)
 
 
 def _with_modules(description: Any) -> Any:

@@ -15,19 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.models.older import tables
 from minikeras.saving.hdf5_layers import in_file_order, layers_group, origin_of, write_arrays
 from minikeras.saving.hdf5_reader import WeightsReader
 
-# what other versions call the kinds of state, by class of optimizer
-_OTHER_NAMES: dict[str, dict[str, str]] = {
-    "SGD": {"momentum": "m"},
-    "Lion": {"momentum": "m"},
-    "Adamax": {"momentum": "m", "norm": "u|v"},
-    "RMSprop": {"velocity": "rms", "average_gradient": "mg"},
-    "Adadelta": {"accumulated_grad": "accum_grad", "accumulated_delta_var": "accum_var"},
-    "Adam": {"momentum": "m", "velocity": "v", "velocity_hat": "vhat"},
-    "Nadam": {"momentum": "m", "velocity": "v"},
-}
 _COUNTS, _RATES, _PRODUCTS = ("iteration", "iterations", "iter"), ("learning_rate",), ("momentum_cache", "m_schedule")
 
 
@@ -148,7 +139,7 @@ def _by_kind(
 ) -> tuple[dict[str, list[np.ndarray]], bool]:
     """The arrays of each kind, in the order of the weights, and whether names told them apart."""
     rest = {name: one for name, one in found.items() if _last(name) not in (*_COUNTS, *_RATES, *_PRODUCTS)}
-    other = _OTHER_NAMES.get(type(optimizer).__name__.removesuffix("W"), {})
+    other = tables.STATES.get(type(optimizer).__name__.removesuffix("W"), {})
     known = {kind: {kind, *other.get(kind, kind).split("|")} for kind in kinds}
     words = set().union(*known.values(), ("momentum", "m", "vhat"))
     split = [(name.split("/"), array) for name, array in rest.items()]

@@ -168,7 +168,9 @@ def load_model(
         except ValueError as error:
             raise ValueError(f"{file.label!r} cannot be loaded: {error}") from error
         if file.layered:
-            hdf5_file.read_into(model, file.reader, sentences)
+            converted = hdf5_file.read_layers(model, file.reader, by_name=None, report=sentences)
+            if model.compiled:
+                hdf5_file.read_optimizer(model, file.reader, sentences, converted)
         else:
             read_state(model, file, sentences)
         load_assets(model, file.files)

@@ -18,7 +18,7 @@ def _sections() -> list[dict[str, str]]:
 
 
 _classes, GONE, _arguments, SAY_NOTHING, *_more = _sections()
-_at_rest, _values, _first, MERGES, _operations, _defaults, _plain, _moving = _more
+_at_rest, _values, _first, MERGES, _operations, _defaults, _plain, _moving, _states = _more
 
 NEW_CLASSES: dict[str, str] = {old: new for new, names in _classes.items() for old in names.split()}
 NEW_ARGUMENTS: dict[str, list[str]] = {old: names.split() for old, names in _arguments.items()}
@@ -34,4 +34,7 @@ for _ours, _line in _operations.items():
     SYMBOLS |= dict.fromkeys(_names.split(), (_ours, {theirs: own or theirs for theirs, _, own in _pairs}))
 DEFAULTS: dict[str, dict[str, Any]] = {name: json.loads(value) for name, value in _defaults.items()}
 PLAIN_PARAMETERS: dict[str, list[Any]] = {name: json.loads(value) for name, value in _plain.items()}
+STATES: dict[str, dict[str, str]] = {
+    name: dict(pair.split("=") for pair in line.split()) for name, line in _states.items()
+}
 MOVES_AXES = set(_moving["moving"].split())
