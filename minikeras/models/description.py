@@ -78,9 +78,7 @@ def model_from_config(
         with limits.for_text(), registry.custom_object_scope(custom_objects), registry.object_sharing():
             _count_objects(config)
             modern = _older.modern_description(config, version, report)
-            if lacks_compilation(modern):
-                modern = _compilable(modern)
-            model = registry.deserialize_keras_object(modern)
+            model = registry.deserialize_keras_object(_makeable(modern))
     except registry.NotKnown:
         raise
     except _OF_DAMAGE as error:
@@ -143,11 +141,11 @@ def _is_restored_inside(description: dict[str, Any]) -> bool:
     return cls is None or registry.is_builtin(cls) or (issubclass(cls, Model) and "layers" in description["config"])
 
 
-def lacks_compilation(config: Any) -> bool:
-    """Whether a model can be made, but not compiled as a description says; there is a warning then.
+def _makeable(config: Any) -> Any:
+    """A description without how models are compiled, and a warning, where only names of losses and metrics are missing.
 
     Raises:
-        NotKnown: for a description that needs more than the names of losses and metrics; it names all of it.
+        NotKnown: for one that needs more; the sentence names all of it.
     """
     missing, compiled = missing_objects(config)
     lacking = {**missing, **compiled}
@@ -162,7 +160,8 @@ def lacks_compilation(config: Any) -> bool:
     if compiled:
         problem = f"The model is not compiled as it was, which needs {what}, neither built in nor registered"
         warn(f"{problem}; pass {them} as custom_objects={{{listed}}}, or call compile().")
-    return bool(compiled)
+        return _compilable(config)
+    return config
 
 
 def _compilable(value: Any) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ from minikeras.autodiff.tensor import assign_all
 from minikeras.registry import is_builtin
 from minikeras.saving.hdf5_arrays import write_array
 from minikeras.saving.hdf5_reader import WeightsReader
+from minikeras.tracebacks import warn
 
 KERAS_VERSION = "3.15.1"  # the version whose layout this is
 _LARGEST_ATTRIBUTE = 64512  # bytes; HDF5 keeps an attribute in an object's header
@@ -273,7 +273,7 @@ def read_layers(
         raise ValueError(f"{reader.label!r} does not fit the model: {counts}.")
     named = [(known[name], name) for name in names if name in known]
     if by_name and layers and not named:
-        warnings.warn(f"{reader.label!r} has no layer of a name that the model has; none was loaded.", stacklevel=3)
+        warn(f"{reader.label!r} has no layer of a name that the model has; none was loaded.")
     ready: list[tuple[Any, np.ndarray]] = []
     for layer, name in named if by_name else zip(layers, names, strict=True):
         variables = in_file_order(layer, arrays[name])
@@ -334,5 +334,5 @@ def _pairs(
     problem = f"{reader.label!r} does not fit the model: {problem.rstrip('.')}."
     if not skip_mismatch:
         raise ValueError(problem)
-    warnings.warn(f"{problem}  It was left alone.", stacklevel=4)
+    warn(f"{problem}  It was left alone.")
     return []

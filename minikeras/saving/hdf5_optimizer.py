@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Sequence
 from operator import is_
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from minikeras.models.older import tables
 from minikeras.saving.hdf5_layers import in_file_order, layers_group, origin_of, write_arrays
 from minikeras.saving.hdf5_reader import WeightsReader
+from minikeras.tracebacks import warn
 
 _COUNTS, _RATES, _PRODUCTS = ("iteration", "iterations", "iter"), ("learning_rate",), ("momentum_cache", "m_schedule")
 
@@ -61,7 +61,7 @@ def read_optimizer(
             optimizer.load_own_variables({str(i): value for i, value in enumerate(values)})
             return
     sentence = f"The state of the optimizer in {reader.label!r} {problem}; {optimizer.name!r} starts anew."
-    warnings.warn(sentence, stacklevel=3)
+    warn(sentence)
     if report is not None:
         report.append(sentence)
 

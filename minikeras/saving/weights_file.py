@@ -6,7 +6,6 @@ order with private ones last; a model's own layers come first, and members of li
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from minikeras.saving.opening import Opened, opened, reporting
 from minikeras.saving.paths import format_of, path_of, replacing
 from minikeras.saving.shards import GB, SHARDS, write_shards
 from minikeras.saving.state import Group, State, write_hdf5
-from minikeras.tracebacks import user_facing
+from minikeras.tracebacks import user_facing, warn
 from minikeras.utils.checks import MODEL_ENDINGS, WEIGHTS_ENDINGS, flag, number
 
 # ---------------------------------------------------------------- where what is stored
@@ -113,7 +112,7 @@ def save_weights(
     path = path_of(filepath)
     if max_shard_size is not None and path.name.endswith(".weights.h5"):
         path = path.with_suffix(".json")
-        warnings.warn(f"Weights in shards are listed in a .json file, here {str(path)!r}.", stacklevel=3)
+        warn(f"Weights in shards are listed in a .json file, here {str(path)!r}.")
     ending = format_of("save_weights", path, WEIGHTS_ENDINGS, kwargs)
     if max_shard_size is not None and ending != SHARDS:
         raise ValueError(f"Shards are listed in a file ending in {SHARDS}, got {str(path)!r} with max_shard_size.")
@@ -248,7 +247,7 @@ def read_weights(model: Any, reader: Any, label: str, skip_mismatch: bool = Fals
             for thing, store in stores:
                 problem = problems[id(thing)] or _load(thing, store, skip_mismatch)
                 if problem:
-                    warnings.warn(f"{label!r} does not fit the model: {problem}  It was left alone.", stacklevel=3)
+                    warn(f"{label!r} does not fit the model: {problem}  It was left alone.")
         except BaseException as error:
             for variable, value in kept:
                 variable.assign(value)

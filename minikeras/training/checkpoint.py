@@ -103,7 +103,7 @@ def _read(file: str) -> dict[str, Any]:
     Raises:
         Exception: of many kinds, for one that is damaged.
     """
-    with Zip(file) as archive:
+    with Zip(file, directory=os.path.getsize(file)) as archive:
         content = json.loads(archive.contents(_TEXT))
         if content["format"] != _FORMAT:
             raise ValueError(f"its format is {content['format']!r:.60}, not {_FORMAT!r}")

@@ -11,12 +11,12 @@ import shutil
 import stat
 import tarfile
 import uuid
-import warnings
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from minikeras.tracebacks import warn
 from minikeras.utils.bounded import DAMAGE, Zip, members, open_tar, reason
 
 LARGEST = 1 << 37  # bytes that are unpacked at most
@@ -123,7 +123,7 @@ class _Place:
                 "do not trust it."
             )
         if not self._warned:
-            warnings.warn(f"{self.archive} has links, such as {name!r}; they are left out.", stacklevel=5)
+            warn(f"{self.archive} has links, such as {name!r}; they are left out.")
             self._warned = True
 
     def _inside(self, start: Path, name: str) -> Path | None:
