@@ -267,3 +267,12 @@ def test_save_format_of_keras_2(tmp_path: Path) -> None:
         model.save_weights(tmp_path / "w.npz", format="h5")
     with pytest.raises(ValueError, match=r"\.weights\.h5, .*which says in what format, got '.*checkpoint'"):
         model.save_weights(tmp_path / "checkpoint")
+
+
+@pytest.mark.parametrize("ending", [".h5", ".weights.h5"])
+def test_warnings_point_at_the_users_line(ending, tmp_path):
+    saved, other = (minikeras.Sequential([minikeras.Input((3,)), layers.Dense(n)]) for n in (2, 4))
+    saved.save_weights(path := tmp_path / f"w{ending}")
+    with pytest.warns(UserWarning, match="It was left alone") as told:
+        other.load_weights(path, skip_mismatch=True)
+    assert [one.filename for one in told] == [__file__]
