@@ -17,6 +17,7 @@ from minikeras.registry import NotKnown, describe_whole
 from minikeras.saving import hdf5_file
 from minikeras.saving.assets import load_assets, save_assets
 from minikeras.saving.hdf5_arrays import new_file
+from minikeras.saving.hdf5_layers import KERAS_VERSION
 from minikeras.saving.kinds import ASSETS, CONFIG, METADATA, NPZ_WEIGHTS, WEIGHTS
 from minikeras.saving.opening import Opened, opened, reporting
 from minikeras.saving.paths import format_of, path_of, replacing, replacing_folder
@@ -25,7 +26,6 @@ from minikeras.saving.weights_file import read_state, state_of
 from minikeras.tracebacks import user_facing
 from minikeras.utils.checks import MODEL_ENDINGS, flag, one_of
 
-_KERAS_VERSION = "3.15.1"  # the version whose layout this is
 _FOLDER = {CONFIG, METADATA, WEIGHTS, NPZ_WEIGHTS, ASSETS.rstrip("/")}  # names in a folder with a model
 
 
@@ -88,7 +88,7 @@ def save_model(
 
 def _members(model: Any, include_optimizer: bool) -> Iterator[tuple[str, Any]]:
     """The members of an archive with their contents."""
-    metadata = {"keras_version": _KERAS_VERSION, "date_saved": datetime.now().strftime("%Y-%m-%d@%H:%M:%S")}
+    metadata = {"keras_version": KERAS_VERSION, "date_saved": datetime.now().strftime("%Y-%m-%d@%H:%M:%S")}
     yield METADATA, json.dumps(metadata).encode()
     yield CONFIG, json.dumps(describe_whole(model)).encode()
     weights = io.BytesIO()

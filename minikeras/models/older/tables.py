@@ -7,12 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import minikeras
-
 
 def _sections() -> list[dict[str, str]]:
     """The lines of each section by what stands before the colon."""
-    text = (Path(str(minikeras.__file__)).parent / "older.txt").read_text("utf-8")
+    text = (Path(__file__).parents[2] / "older.txt").read_text("utf-8")
     found = [re.findall(r"^(\w+): *(.*)$", section, re.MULTILINE) for section in text.split("\n[")[1:]]
     return [dict(lines) for lines in found]
 
