@@ -8,6 +8,7 @@ import random
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from minikeras.seeds import next_seed
 from minikeras.tracebacks import warn
 from minikeras.training.ahead import Iterated, ReadAhead
 from minikeras.training.foreign import as_array, is_array_like
-from minikeras.training.states import Attributes, changed, random_states
+from minikeras.training.states import Attributes, changed, joined, random_states
 from minikeras.training.worker import Pickled, Worker, pickled
 from minikeras.utils.checks import number, shown, whole
 
@@ -547,6 +548,7 @@ class BatchStream:
         self._tasks: list[int] | None = None  # the indices of the epoch's batches
         self._done = 0  # batches of the epoch that were taken before the training was broken off
         self._attributes: Attributes | None = None
+        self._functions: Attributes | None = None  # what a `Dataset` is told to call, until a warning is given
         self._source_state: Any = None  # what the source was when the epoch began
 
     def _count(self) -> int | None:
@@ -682,7 +684,7 @@ class BatchStream:
         if not self._has_marks(iterator):
             return make
         holder: Any = iterator if hasattr(iterator, "get_state") else self._source
-        tell: Any = getattr(holder, "get_state", getattr(self._attributes, "generators", None))
+        tell: Any = getattr(holder, "get_state", getattr(self._attributes, "passing", None))
         tell = None if hasattr(holder, "state_after") else tell
 
         def make_and_mark(task: int) -> Any:
@@ -755,15 +757,33 @@ class BatchStream:
                 "seed=None with several workers; pass a seed, or workers=1."
             )
 
-    def remember(self, within: bool) -> None:
-        """Keep, from now on, what `get_state` needs, also `within` an epoch."""
+    def remember(self, within: bool, apart: Mapping[int, Any]) -> None:
+        """Keep, from now on, what `get_state` needs, also `within` an epoch; but for what is `apart`, see `Attributes`."""
         self._marks = deque() if within else None
         if self._indexed and not hasattr(self._source, "get_state"):
-            self._attributes = Attributes(self._source, lambda name: True)
+            self._attributes = Attributes(self._source, lambda name: True, apart=apart)
+        elif hasattr(self._source, "functions"):
+            self._functions = Attributes(SimpleNamespace(functions=self._source.functions()), apart=apart)
+
+    def _tell_of_functions(self) -> None:
+        """Warn, once, where the functions of a `Dataset` do not do again what they have done."""
+        if self._functions is not None and (
+            self._functions.has_changed() or (self._drawn and self._source.draws_again())
+        ):
+            self._functions = None
+            warn(
+                "What a Dataset calls draws random numbers or keeps a state that a resumed training does not find again, "
+                "so it will not go on bit for bit; draw from NumPy's or Python's global generator in a map after which "
+                "there is no prefetch, cache, filter or unbatch, and before which there is any shuffle, or pass a "
+                "PyDataset itself."
+            )
 
     def sample(self) -> Any:
         """A batch to try things on, None where there is none; `set_state` then says where the data is."""
+        before = None if self._attributes is None else self._attributes.passing()
         found = self._source[0] if self._indexed else next(iter(self._source), None)
+        if before is not None:
+            self._attributes.put_back(before)  # type: ignore[union-attr]
         return None if found is None else self._standardize(found)
 
     def random_states(self) -> dict[str, Any]:
@@ -772,6 +792,7 @@ class BatchStream:
 
     def get_state(self, done: int) -> dict[str, Any]:
         """Where the data is after `done` batches of the epoch, before it for 0, as plain data."""
+        self._tell_of_functions()
         rest: Any = None
         if self._indexed and self._position is not None:
             coming = copy.copy(self._position)
@@ -788,11 +809,11 @@ class BatchStream:
         if done and self._tasks is not None and hasattr(source, "state_after"):
             return source.state_after(self._tasks[:done])
         if done and self._mark is not None:
-            return self._mark[1] if self._attributes is None else {**self._source_state, "random": self._mark[1]}
+            return self._mark[1] if self._attributes is None else joined(self._source_state, self._mark[1])
         if done and self._workers > 0 and self._indexed:
             return self._source_state
         if self._attributes is not None:
-            return self._attributes.state()
+            return self._attributes.state(tells=True)
         tell = (self._position is None and getattr(source, "_start", None)) or getattr(source, "get_state", None)
         return None if tell is None else tell()
 
