@@ -396,6 +396,10 @@ class ArrayStream:
         """The first batch in the order of the data, whatever the order of the epochs is."""
         return self._batch(slice(0, self.batch_size), [])
 
+    def last_batch(self) -> tuple[Any, Any, Any]:
+        """As many of the last samples."""
+        return self._batch(slice(max(self.samples - self.batch_size, 0), self.samples), [])
+
     def _pass(self, first: int = 0) -> Iterator[tuple[Any, Any, Any]]:
         """The batches from number `first` on, in a new order where they are shuffled."""
         if self._shuffle and self._rng is None:
@@ -758,7 +762,7 @@ class BatchStream:
             )
 
     def remember(self, within: bool, apart: Mapping[int, Any]) -> None:
-        """Keep, from now on, what `get_state` needs, also `within` an epoch; but for what is `apart`, see `Attributes`."""
+        """Keep, from now on, what `get_state` needs, also `within` an epoch; for `apart` see `Attributes`."""
         self._marks = deque() if within else None
         if self._indexed and not hasattr(self._source, "get_state"):
             self._attributes = Attributes(self._source, lambda name: True, apart=apart)
@@ -772,9 +776,9 @@ class BatchStream:
         ):
             self._functions = None
             warn(
-                "What a Dataset calls draws random numbers or keeps a state that a resumed training does not find again, "
-                "so it will not go on bit for bit; draw from NumPy's or Python's global generator in a map after which "
-                "there is no prefetch, cache, filter or unbatch, and before which there is any shuffle, or pass a "
+                "What a Dataset calls draws random numbers or keeps a state that a resumed training does not find "
+                "again, so it will not go on bit for bit; draw from NumPy's or Python's global generator in a map that "
+                "no prefetch, cache, filter or unbatch comes after and any shuffle comes before, or pass a "
                 "PyDataset itself."
             )
 

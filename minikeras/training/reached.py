@@ -20,6 +20,7 @@ from minikeras.autodiff.tensor import Tensor, Variable
 _FEW = 64  # elements of a list, tuple or dict that is followed
 _MOST = 2000  # objects that are looked at in all
 _LIBRARIES = frozenset({"minikeras", "keras", "numpy", *sys.stdlib_module_names}) - {"__main__"}
+_EMPTY = CellType()  # what a function encloses that has no value yet
 _PASSED = (type(None), bool, int, float, complex, str, bytes, type, np.ndarray, np.generic)
 
 

@@ -11,6 +11,7 @@ puts everything to what it was.
 
 from __future__ import annotations
 
+import json
 import os
 import zlib
 from collections.abc import Sequence
@@ -103,13 +104,21 @@ class Progress:
 
     def _description(self) -> dict[str, Any]:
         """What must be as it was for a checkpoint to fit; in plain data."""
-        stream, optimizers = self._stream, []
+        stream, optimizers, losses = self._stream, [], []
         self._trainer._for_each_model(lambda model: optimizers.extend(optimizers_of(model)))
-        found = {"optimizers": [type(one).__name__ for one in optimizers], "samples": stream.samples}
-        found["steps made before"] = [int(getattr(one, "iterations", 0)) for one in optimizers]
+        self._trainer._for_each_model(
+            lambda model: losses.append(tree.map_structure(_named, getattr(model, "loss", 0)))
+        )
+        steps = [int(getattr(one, "iterations", 0)) for one in optimizers]
+        found = {"optimizers": [type(one).__name__ for one in optimizers], "steps made before": steps, "loss": losses}
+        found["settings of the optimizers"] = [] if any(steps) else list(map(_settings, optimizers))
         found |= {"data": getattr(stream, "_name", "arrays"), "batch_size": getattr(stream, "batch_size", None)}
-        first = None if stream.arrays is None else _checksum(stream.first_batch())
-        return {**found, "steps_per_epoch": stream.steps, "checksum of the first batch": first}
+        found |= {"samples": stream.samples, "steps_per_epoch": stream.steps}
+        found["validation"] = [getattr(one, "_name", one.samples) for one in self._streams[1:]]
+        if stream.arrays is not None:
+            found["checksum of the first batch"] = _checksum(stream.first_batch())
+            found["checksum of the last samples"] = _checksum(stream.last_batch())
+        return json.loads(json.dumps(found, default=repr))
 
     def _checked(self, content: dict[str, Any] | None) -> dict[str, Any] | None:
         """The state in a checkpoint's content, which fits as far as it shows before a step is made."""
@@ -119,7 +128,8 @@ class Progress:
         began = was.get("steps made before", [])
         if any(began) and not any(self._training["steps made before"]):  # one of the fits that come later
             self._refuse(f"its optimizers had made {began} steps before it, got new ones; give each fit its own folder")
-        self._training["steps made before"] = began  # where this one broke off in the same process, it has made some
+        if any(self._training["steps made before"]):  # this one broke off in the same process
+            self._training |= {name: was[name] for name in ("steps made before", "settings of the optimizers")}
         for name, value in self._training.items():
             if name != "epochs" and was.get(name) != value:
                 self._refuse(f"{name} was {was.get(name)!r}, got {value!r}")
@@ -288,11 +298,20 @@ class Progress:
         unique = {id(one): one for one in found}
         known = unique | {id(one): one for model in models for one in variables_of(model)}
         known |= {id(one): one for model in models for one in model._contents().streams}
-        own = [
-            any(one is model for model in models) or not type(one).__module__.startswith("minikeras.")
-            for one in unique.values()
-        ]
-        return [*zip(unique.values(), own, strict=True)], known
+        users = {id(model) for model in models}
+        users |= {id(one) for one in unique.values() if not type(one).__module__.startswith("minikeras.")}
+        return [(one, id(one) in users) for one in unique.values()], known
+
+
+def _named(loss: Any) -> str:
+    return loss if isinstance(loss, str) else getattr(loss, "__qualname__", type(loss).__qualname__)
+
+
+def _settings(optimizer: Any) -> dict[str, Any]:
+    """What an optimizer was made with, as far as it is plain, with its rate or schedule."""
+    config = optimizer.get_config() if hasattr(optimizer, "get_config") else {}
+    plain = data_of({name: value for name, value in config.items() if name != "name"})
+    return {name: value for name, value in plain.items() if name == "learning_rate" or not isinstance(value, dict)}
 
 
 def _checksum(batch: Any) -> int:

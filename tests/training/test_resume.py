@@ -18,7 +18,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from minikeras import Input, Sequential, kernels, layers, losses
+from minikeras import Input, Sequential, kernels, layers, losses, optimizers
 from minikeras.callbacks import BackupAndRestore, Callback, CSVLogger, EarlyStopping, LambdaCallback
 from minikeras.data import Dataset
 from minikeras.preprocessing.image import ImageDataGenerator
@@ -171,6 +171,8 @@ def broken(case: str, folder: Any, batches: int, **more: Any) -> None:
         ({"x": X + 1}, r"checksum of the first batch was \d+, got \d+"),
         ({"steps_per_epoch": 2}, "steps_per_epoch was 4, got 2"),
         ({"initial_epoch": 1}, "initial_epoch was 0, got 1"),
+        ({"validation_split": 0, "x": X[:17], "y": Y[:17]}, r"validation was \[5\], got \[\]"),
+        ({"y": np.where(np.arange(22)[:, None] == 16, ~Y, Y)}, r"checksum of the last samples was \d+, got \d+"),
         ({"epochs": 1}, "1 epochs are done, got epochs=1"),
     ],
 )
@@ -181,6 +183,27 @@ def test_another_training(tmp_path, more, problem):
     with pytest.raises(ValueError, match=f"is of another training: {problem}; pass what it was begun with"):
         model.fit(**{**options, **more}, resume=tmp_path)
     assert all(map(np.array_equal, model.get_weights(), before)) and not model.optimizer.built
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "loss", "problem"),
+    [
+        ("adam", "mae", r"loss was \['mse'\], got \['mae'\]"),
+        (optimizers.Adam(0.5), "mse", "settings of the optimizers was .*'learning_rate': 0.5"),
+        (optimizers.Adam(clipnorm=1.0), "mse", "settings of the optimizers was .*'clipnorm': 1.0"),
+        (optimizers.Adam(optimizers.schedules.CosineDecay(0.001, 9)), "mse", "settings of the optimizers was .*Cosine"),
+    ],
+)
+def test_another_compilation(tmp_path, optimizer, loss, problem):
+    def train(optimizer, loss, *extra):
+        model, options = begun("several")
+        model.compile(optimizer, loss)
+        model.fit(**options, callbacks=[*extra], resume=tmp_path)
+
+    with pytest.raises(Stopped):
+        train("adam", "mse", Break(5))
+    with pytest.raises(ValueError, match=f"is of another training: {problem}"):
+        train(optimizer, loss)
 
 
 def test_another_model(tmp_path):
