@@ -42,6 +42,7 @@ from minikeras.utils.console import announce
 FIRST = 5.0  # seconds until a training is saved for the first time, where no epoch ends before
 EVERY = 15.0  # seconds from one save to the next within an epoch
 SHARE = 100  # the time that a save takes, times this, is the least time until the next within an epoch
+ALWAYS = 10  # so many epochs are each followed by a save, however short they are
 SHARE_OF_EPOCHS = 50  # the processor's time that a save takes, times this, until the next at the end of an epoch
 
 
@@ -97,7 +98,7 @@ class Progress:
         self._saved: tuple[int, int] | None = None
         self._logs: dict[str, Any] = {}
         self._due = perf_counter() + FIRST
-        self._due_at_end = 0.0
+        self._due_at_end, self._ends = 0.0, 0
         self._told = False
 
     # ------------------------------------------------------------ whether it fits
@@ -127,7 +128,7 @@ class Progress:
         was, state = content["training"], content["state"]
         began = was.get("steps made before", [])
         if any(began) and not any(self._training["steps made before"]):  # one of the fits that come later
-            self._refuse(f"its optimizers had made {began} steps before it, got new ones; give each fit its own folder")
+            self._refuse(f"its optimizers had made {began} steps before it, got new ones (is it that of a later fit?)")
         if any(self._training["steps made before"]):  # this one broke off in the same process
             self._training |= {name: was[name] for name in ("steps made before", "settings of the optimizers")}
         for name, value in self._training.items():
@@ -267,7 +268,8 @@ class Progress:
     def end_epoch(self, epoch: int, logs: dict[str, Any]) -> None:
         """To be called after each epoch."""
         self._place, self._logs = (epoch + 1, 0), logs
-        if self._every == "epoch" and perf_counter() >= self._due_at_end:
+        self._ends += 1
+        if self._every == "epoch" and (self._ends <= ALWAYS or perf_counter() >= self._due_at_end):
             self.save(*self._place, logs)
 
     def complete(self) -> dict[str, Any]:
