@@ -237,6 +237,22 @@ class Dataset:
         """This step and those before it."""
         return [self] if self._source is None else [*self._source._steps(), self]
 
+    def functions(self) -> dict[str, Any]:
+        """What of the steps is the user's, by the number of the step."""
+        names = ("_function", "_predicate", "_batches")
+        steps = enumerate(self._steps())
+        return {f"{i}{name}": vars(step)[name] for i, step in steps for name in names if name in vars(step)}
+
+    def draws_again(self) -> bool:
+        """Whether functions that draw random numbers draw others when a pass goes on in the middle.
+
+        That is where elements are computed ahead of their use, kept, or computed again to find those after them.
+        """
+        return any(step._computes_apart() for step in self._steps())
+
+    def _computes_apart(self) -> bool:
+        return isinstance(self, (_Generated, _Filtered, _Unbatched, _Prefetched, _Cached))
+
     def _seeds(self) -> list[int]:
         return [step._seed for step in self._steps() if isinstance(step, _Shuffled)]
 
@@ -381,6 +397,9 @@ class _Mapped(_Step):
             return map(self._function, elements)
         return _ahead([self._function] * self._threads, 2 * self._threads, elements)
 
+    def _computes_apart(self) -> bool:
+        return self._threads != 1
+
 
 class _Filtered(_Step):
     _predicate: Callable[[Any], Any]
@@ -446,6 +465,9 @@ class _Shuffled(_Step):
 
     def _rows(self) -> _Rows | None:
         return self._source._rows()
+
+    def _computes_apart(self) -> bool:
+        return self._rows() is None
 
     def _numbers(self, key: _Key, start: int) -> Iterator[int]:
         return self._drawn(self._source._numbers(key, 0), key, start)

@@ -223,11 +223,84 @@ def several() -> tuple[Any, dict[str, Any]]:
     return model, {"x": X, "y": Y, "batch_size": 8, "epochs": 3}
 
 
+RANDOM = np.random.default_rng(4)
+
+
+class Part:
+    """Something that a user's class is made of."""
+
+    def __init__(self):
+        self.noise, self.count = np.random.default_rng(5), 0
+
+    def __call__(self, rows: Any) -> Any:
+        self.count += 1
+        return (rows + self.noise.normal() + self.count / 10).astype("float32")
+
+
+class Composed(keras.utils.PyDataset):
+    """Random numbers of its parts, of a layer and of the module."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts, self.drop, self.order = [Part()], layers.Dropout(0.2), np.arange(len(X))
+
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, index: int) -> Any:
+        rows = self.order[index * 4 : index * 4 + 4]
+        return self.drop(self.parts[0](X[rows]), training=True), Y[rows]
+
+    def on_epoch_end(self) -> None:
+        RANDOM.shuffle(self.order)
+
+
+class Weighing(losses.Loss):
+    """A loss that counts, and keeps a variable that a callback changes."""
+
+    def __init__(self, weight: Any):
+        super().__init__()
+        self.weight, self.calls = weight, 0
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        self.calls += 1
+        return keras.ops.mean((y_true - y_pred) ** 2, -1) * self.weight / self.calls
+
+
+class Changing(callbacks.Callback):
+    """Changes settings of layers and optimizers; keeps arrays, a model of its own, and what its parts keep."""
+
+    def __init__(self, shadow: Any):
+        self.shadow, self.part, self.numbers, self.nothing = shadow, Part(), np.zeros(3), {}
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.numbers += self.part(np.ones(3))
+        pairs = zip(self.shadow.get_weights(), self.model.get_weights(), strict=True)
+        self.shadow.set_weights([a / 2 + b / 2 for a, b in pairs])
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs["changing"] = self.numbers.sum() + sum(one.sum() for one in self.shadow.get_weights())
+        if epoch == 0:
+            self.model.layers[1].rate = 0.6
+            self.model.optimizer.weight_decay = 0.1
+
+
+def elsewhere() -> tuple[Any, dict[str, Any]]:
+    """State in what a program's objects and functions lead to."""
+    RANDOM.bit_generator.state = np.random.default_rng(4).bit_generator.state
+    weight = keras.Variable(1.0)
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(4, "tanh"), layers.Dropout(0.3), layers.Dense(1)])
+    model.compile(optimizers.AdamW(0.02), Weighing(weight))
+    lower = callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: weight.assign(weight * 0.7))
+    changing = Changing(keras.models.clone_model(model))
+    return model, {"x": Composed(), "callbacks": [lower, changing], "epochs": 3}
+
+
 CASES = {
     one.__name__: one
     for one in (
         *(mlp, plateau, cnn, cnn_processes, cnn_unseeded, lstm, repeated, comparison),
-        *(own, own_threads, own_many_threads, own_arrays, outputs, several),
+        *(own, own_threads, own_many_threads, own_arrays, outputs, several, elsewhere),
     )
 }
 

@@ -119,7 +119,7 @@ class Writer:
         paced: whether it rests between files, so that many of them do not slow training down.
 
     Attributes:
-        seconds: how long the last file took.
+        seconds, used: how long the last file took, and how much of the processor's time.
     """
 
     def __init__(self, folder: Folder, paced: bool):
@@ -129,7 +129,7 @@ class Writer:
         self._closing = self._warned = False
         self._problem: BaseException | None = None
         self._thread: threading.Thread | None = None
-        self.seconds = 0.0
+        self.seconds = self.used = 0.0
 
     def write(self, content: dict[str, Any], arrays: list[np.ndarray]) -> None:
         """Have this written; what was not yet begun is forgotten."""
@@ -167,13 +167,13 @@ class Writer:
                 if self._waiting is None:
                     return
                 job, self._waiting = self._waiting, None
-            began, used = perf_counter(), thread_time()
+            began, before = perf_counter(), thread_time()
             try:
                 self._folder.write(*job)
             except BaseException as error:  # whatever it is: training goes on
                 self._problem = error
             del job
-            self.seconds = perf_counter() - began
+            self.seconds, self.used = perf_counter() - began, thread_time() - before
             if self._paced:
                 with self._changed:
-                    self._changed.wait_for(lambda: self._closing, _PAUSE * (thread_time() - used))
+                    self._changed.wait_for(lambda: self._closing, _PAUSE * self.used)

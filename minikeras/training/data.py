@@ -8,6 +8,7 @@ import random
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -397,6 +398,10 @@ class ArrayStream:
         """The first batch in the order of the data, whatever the order of the epochs is."""
         return self._batch(slice(0, self.batch_size), [])
 
+    def last_batch(self) -> tuple[Any, Any, Any]:
+        """As many of the last samples."""
+        return self._batch(slice(max(self.samples - self.batch_size, 0), self.samples), [])
+
     def _pass(self, first: int = 0) -> Iterator[tuple[Any, Any, Any]]:
         """The batches from number `first` on, in a new order where they are shuffled."""
         if self._shuffle and self._rng is None:
@@ -549,6 +554,7 @@ class BatchStream:
         self._tasks: list[int] | None = None  # the indices of the epoch's batches
         self._done = 0  # batches of the epoch that were taken before the training was broken off
         self._attributes: Any = None
+        self._functions: Any = None  # what a `Dataset` is told to call, until a warning is given
         self._source_state: Any = None  # what the source was when the epoch began
 
     def _count(self) -> int | None:
@@ -684,7 +690,7 @@ class BatchStream:
         if not self._has_marks(iterator):
             return make
         holder: Any = iterator if hasattr(iterator, "get_state") else self._source
-        tell: Any = getattr(holder, "get_state", getattr(self._attributes, "generators", None))
+        tell: Any = getattr(holder, "get_state", getattr(self._attributes, "passing", None))
         tell = None if hasattr(holder, "state_after") else tell
 
         def make_and_mark(task: int) -> Any:
@@ -757,15 +763,33 @@ class BatchStream:
                 "seed=None with several workers; pass a seed, or workers=1."
             )
 
-    def remember(self, within: bool) -> None:
-        """Keep, from now on, what `get_state` needs, also `within` an epoch."""
+    def remember(self, within: bool, apart: Mapping[int, Any]) -> None:
+        """Keep, from now on, what `get_state` needs, also `within` an epoch; for `apart` see `Attributes`."""
         self._marks = deque() if within else None
         if self._indexed and not hasattr(self._source, "get_state"):
-            self._attributes = states.Attributes(self._source, lambda name: True)
+            self._attributes = states.Attributes(self._source, lambda name: True, apart=apart)
+        elif hasattr(self._source, "functions"):
+            self._functions = states.Attributes(SimpleNamespace(functions=self._source.functions()), apart=apart)
+
+    def _tell_of_functions(self) -> None:
+        """Warn, once, where the functions of a `Dataset` do not do again what they have done."""
+        if self._functions is not None and (
+            self._functions.has_changed() or (self._drawn and self._source.draws_again())
+        ):
+            self._functions = None
+            warn(
+                "What a Dataset calls draws random numbers or keeps a state that a resumed training does not find "
+                "again, so it will not go on bit for bit; draw from NumPy's or Python's global generator in a map that "
+                "no prefetch, cache, filter or unbatch comes after and any shuffle comes before, or pass a "
+                "PyDataset itself."
+            )
 
     def sample(self) -> Any:
         """A batch to try things on, None where there is none; `set_state` then says where the data is."""
+        before = None if self._attributes is None else self._attributes.passing()
         found = self._source[0] if self._indexed else next(iter(self._source), None)
+        if before is not None:
+            self._attributes.put_back(before)  # type: ignore[union-attr]
         return None if found is None else self._standardize(found)
 
     def random_states(self) -> dict[str, Any]:
@@ -774,6 +798,7 @@ class BatchStream:
 
     def get_state(self, done: int) -> dict[str, Any]:
         """Where the data is after `done` batches of the epoch, before it for 0, as plain data."""
+        self._tell_of_functions()
         rest: Any = None
         if self._indexed and self._position is not None:
             coming = copy.copy(self._position)
@@ -790,11 +815,11 @@ class BatchStream:
         if done and self._tasks is not None and hasattr(source, "state_after"):
             return source.state_after(self._tasks[:done])
         if done and self._mark is not None:
-            return self._mark[1] if self._attributes is None else {**self._source_state, "random": self._mark[1]}
+            return self._mark[1] if self._attributes is None else states.joined(self._source_state, self._mark[1])
         if done and self._workers > 0 and self._indexed:
             return self._source_state
         if self._attributes is not None:
-            return self._attributes.state()
+            return self._attributes.state(tells=True)
         tell = (self._position is None and getattr(source, "_start", None)) or getattr(source, "get_state", None)
         return None if tell is None else tell()
 

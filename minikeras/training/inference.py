@@ -85,8 +85,8 @@ class Inference:
                 entrance.before(self._model)
             if (me := get_ident()) in computing:  # within the call of another model
                 return Tensor(program((x,))[0])
-            computing.add(me)
             try:
+                computing.add(me)
                 if turn.owner is not None:
                     wait(me)
                 return Tensor(program((x,))[0])

@@ -11,6 +11,7 @@ puts everything to what it was.
 
 from __future__ import annotations
 
+import json
 import os
 import zlib
 from collections.abc import Sequence
@@ -32,7 +33,9 @@ from minikeras.utils.console import announce
 
 FIRST = 5.0  # seconds until a training is saved for the first time, where no epoch ends before
 EVERY = 15.0  # seconds from one save to the next within an epoch
-SHARE = 100  # the time that a save takes, times this, is the least time until the next
+SHARE = 100  # the time that a save takes, times this, is the least time until the next within an epoch
+ALWAYS = 10  # so many epochs are each followed by a save, however short they are
+SHARE_OF_EPOCHS = 50  # the processor's time that a save takes, times this, until the next at the end of an epoch
 
 
 class Progress:
@@ -76,34 +79,50 @@ class Progress:
         self._training = {**training, **self._description()}
         self._folder = Folder(self._path)
         self._found = self._checked(self._folder.newest())
+        things, apart = self._things()
         for one in [one for one in self._streams if one.arrays is None]:
-            one.remember(within=one is stream and self._read_again)
-        self._states = states.CallbackStates(callbacks.callbacks)
-        self._attributes = [states.Attributes(thing) for thing in self._users_things()]
+            one.remember(within=one is stream and self._read_again, apart=apart)
+        self._states = states.CallbackStates(callbacks.callbacks, apart)
+        self._attributes = [states.Attributes(one, apart=apart, follows=follows) for one, follows in things]
         self._writer = Writer(self._folder, paced=self._every == "epoch")
         self._batches = self.done = 0
         self._place = (training["initial_epoch"], 0)  # epoch and batches of where training is, when it ends
         self._saved: tuple[int, int] | None = None
         self._logs: dict[str, Any] = {}
         self._due = perf_counter() + FIRST
+        self._due_at_end, self._ends = 0.0, 0
         self._told = False
 
     # ------------------------------------------------------------ whether it fits
 
     def _description(self) -> dict[str, Any]:
         """What must be as it was for a checkpoint to fit; in plain data."""
-        stream, optimizers = self._stream, []
+        stream, optimizers, losses = self._stream, [], []
         self._trainer._for_each_model(lambda model: optimizers.extend(optimizers_of(model)))
-        found = {"optimizers": [type(one).__name__ for one in optimizers], "samples": stream.samples}
+        self._trainer._for_each_model(
+            lambda model: losses.append(tree.map_structure(_named, getattr(model, "loss", 0)))
+        )
+        steps = [int(getattr(one, "iterations", 0)) for one in optimizers]
+        found = {"optimizers": [type(one).__name__ for one in optimizers], "steps made before": steps, "loss": losses}
+        found["settings of the optimizers"] = [] if any(steps) else list(map(_settings, optimizers))
         found |= {"data": getattr(stream, "_name", "arrays"), "batch_size": getattr(stream, "batch_size", None)}
-        first = None if stream.arrays is None else _checksum(stream.first_batch())
-        return {**found, "steps_per_epoch": stream.steps, "checksum of the first batch": first}
+        found |= {"samples": stream.samples, "steps_per_epoch": stream.steps}
+        found["validation"] = [getattr(one, "_name", one.samples) for one in self._streams[1:]]
+        if stream.arrays is not None:
+            found["checksum of the first batch"] = _checksum(stream.first_batch())
+            found["checksum of the last samples"] = _checksum(stream.last_batch())
+        return json.loads(json.dumps(found, default=repr))
 
     def _checked(self, content: dict[str, Any] | None) -> dict[str, Any] | None:
         """The state in a checkpoint's content, which fits as far as it shows before a step is made."""
         if content is None:
             return None
         was, state = content["training"], content["state"]
+        began = was.get("steps made before", [])
+        if any(began) and not any(self._training["steps made before"]):  # one of the fits that come later
+            self._refuse(f"its optimizers had made {began} steps before it, got new ones (is it that of a later fit?)")
+        if any(self._training["steps made before"]):  # this one broke off in the same process
+            self._training |= {name: was[name] for name in ("steps made before", "settings of the optimizers")}
         for name, value in self._training.items():
             if name != "epochs" and was.get(name) != value:
                 self._refuse(f"{name} was {was.get(name)!r}, got {value!r}")
@@ -160,8 +179,11 @@ class Progress:
         if self._read_again:
             batch = self._stream.first_batch() if self._stream.arrays is not None else self._stream.sample()
         if batch is not None:
+            before = [attributes.passing() for attributes in self._attributes]
             with arena:
                 checked_logs(trainer.train_step(step_data(batch)), "train_step")
+            for attributes, passing in zip(self._attributes, before, strict=True):
+                attributes.put_back(passing)
         lasting = batch is None  # without a step the rest is not there
         models: list[Any] = []
         trainer._for_each_model(models.append)
@@ -218,6 +240,7 @@ class Progress:
                 warn(f"The training cannot be saved: it holds {error}; let get_state() of callbacks give plain data.")
         now = perf_counter()
         self._due = now + max(EVERY, SHARE * (now - began + self._writer.seconds))
+        self._due_at_end = now + SHARE_OF_EPOCHS * (now - began + self._writer.used)
 
     def _described(self, epoch: int, done: int, logs: Any) -> tuple[dict[str, Any], list[np.ndarray]]:
         models: list[Any] = []
@@ -237,7 +260,8 @@ class Progress:
     def end_epoch(self, epoch: int, logs: dict[str, Any]) -> None:
         """To be called after each epoch."""
         self._place, self._logs = (epoch + 1, 0), logs
-        if self._every == "epoch":
+        self._ends += 1
+        if self._every == "epoch" and (self._ends <= ALWAYS or perf_counter() >= self._due_at_end):
             self.save(*self._place, logs)
 
     def complete(self) -> dict[str, Any]:
@@ -258,12 +282,30 @@ class Progress:
 
     # ------------------------------------------------------------ what there is
 
-    def _users_things(self) -> list[Any]:
-        """The layers, metrics and optimizers whose classes are the user's own."""
-        found = [*self._trainer._contents().layers]
-        self._trainer._for_each_model(lambda model: found.extend([*model.metrics, *optimizers_of(model)]))
+    def _things(self) -> tuple[list[tuple[Any, bool]], dict[int, Any]]:
+        """What may keep a state in attributes, each with whether it is the user's own, and all by `id`."""
+        models: list[Any] = []
+        self._trainer._for_each_model(models.append)
+        found = [*models, *self._trainer._contents().layers]
+        for model in models:
+            found += [*model._contents().layers, *model.metrics, *optimizers_of(model)]
         unique = {id(one): one for one in found}
-        return [one for one in unique.values() if not type(one).__module__.startswith("minikeras.")]
+        known = unique | {id(one): one for model in models for one in variables_of(model)}
+        known |= {id(one): one for model in models for one in model._contents().streams}
+        users = {id(model) for model in models}
+        users |= {id(one) for one in unique.values() if not type(one).__module__.startswith("minikeras.")}
+        return [(one, id(one) in users) for one in unique.values()], known
+
+
+def _named(loss: Any) -> str:
+    return loss if isinstance(loss, str) else getattr(loss, "__qualname__", type(loss).__qualname__)
+
+
+def _settings(optimizer: Any) -> dict[str, Any]:
+    """What an optimizer was made with, as far as it is plain, with its rate or schedule."""
+    config = optimizer.get_config() if hasattr(optimizer, "get_config") else {}
+    plain = states.data_of({name: value for name, value in config.items() if name != "name"})
+    return {name: value for name, value in plain.items() if name == "learning_rate" or not isinstance(value, dict)}
 
 
 def _checksum(batch: Any) -> int:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import inspect
 import random
 import zlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from minikeras import kernels as k
+from minikeras.autodiff.tensor import Variable
 from minikeras.optimizers.flat import address, is_held
 from minikeras.seeds import SeedGenerator, global_generator
 from minikeras.tracebacks import warn
+from minikeras.training.reached import is_followed, is_users, reached
 
 _PLAIN = frozenset({type(None), bool, int, float, str})
 _SMALL = 64  # bytes of an array that is written into the text
@@ -160,43 +162,94 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 class Attributes:
-    """The attributes of an object that are plain data or random generators, and which of them have changed.
+    """The state that an object has in its attributes, and in what these lead to (see `reached`).
+
+    That is what is plain data and has changed, random generators, and variables that have changed.
 
     Args:
         thing: the object, as it is in the beginning.
         is_state: whether an attribute of a name may be part of its state.
         small_too: whether small ones count although they have not changed, for an object that may have been used
             before; but for arguments of the constructor, which the program gives.
+        apart: objects by `id` whose state somebody else keeps.
+        follows: whether what the attributes lead to is part of the state.
     """
 
     def __init__(
-        self, thing: Any, is_state: Callable[[str], bool] = lambda name: name[0] != "_", small_too: bool = False
+        self,
+        thing: Any,
+        is_state: Callable[[str], bool] = lambda name: name[0] != "_",
+        small_too: bool = False,
+        apart: Mapping[int, Any] | None = None,
+        follows: bool = True,
     ):
         self._thing, self._is_state, self._small_too = thing, is_state, small_too
         self._arguments = frozenset(inspect.signature(type(thing)).parameters) if small_too else frozenset()
+        self._apart, self._follows = {**(apart or {}), id(thing): thing}, follows
+        self._apart |= {id(one): one for one in _PROCESS.values()}
         self._before = {name: _mark(value) for name, value in self._attributes().items()}
-        self.strange: list[str] = []
+        self._inner_before = {way: _inner_marks(one) for way, one in self._inner().items()}
+        self._told: set[str] = set()
+        self._in_the_beginning = _print(self.generators()) if follows else None
+
+    def has_changed(self) -> bool:
+        """Whether there is a state that is not that of the beginning, in what the attributes lead to."""
+        return bool(self.state()["inner"]) or _print(self.generators()) != self._in_the_beginning
 
     def _attributes(self) -> dict[str, Any]:
         found = getattr(self._thing, "__dict__", {})
         return {name: value for name, value in found.items() if self._is_state(name)}
 
+    def _inner(self) -> dict[str, Any]:
+        if not self._follows:
+            return {}
+        kind = type(self._thing)
+        own = vars(kind) if is_users(kind.__module__) else {}
+        return reached({**own, **self._attributes()}, tuple(_GENERATORS), self._apart)
+
     def generators(self) -> dict[str, Any]:
         """The states of its random generators."""
-        found = {name: state_of_generator(value) for name, value in self._attributes().items()}
-        return {name: state for name, state in found.items() if state is not None}
+        return self._generators(self._inner())
 
-    def state(self) -> dict[str, Any]:
-        """Values by name, and the states of random generators; `strange` then names what has changed and is neither."""
-        values, kept = self._attributes(), {}
+    @staticmethod
+    def _generators(inner: dict[str, Any]) -> dict[str, Any]:
+        found = {way: state_of_generator(value) for way, value in inner.items()}
+        return {way: state for way, state in found.items() if state is not None}
+
+    def passing(self) -> dict[str, Any]:
+        """What often changes and is found quickly: single numbers and texts, and random generators; as a state is."""
+        inner = self._inner()
+        parts = {way: _single(_inner_values(one)) for way, one in inner.items() if not isinstance(one, Variable)}
+        parts = {way: values for way, values in parts.items() if values}
+        own = _single(self._attributes()) if self._follows else {}  # of minikeras's own they are settings
+        return {"data": own, "inner": parts, "random": self._generators(inner)}
+
+    def state(self, tells: bool = False) -> dict[str, Any]:
+        """The state as data.
+
+        Args:
+            tells: whether a warning names, once, what has changed and is no part of it.
+        """
+        values, kept, inner = self._attributes(), {}, {}
         marks = {name: _mark(value) for name, value in values.items()}
         differing = [name for name, mark in marks.items() if self._before.get(name) != mark]
-        self.strange = [name for name in differing if marks[name][0] == "other"]
+        strange = {one for one in differing if marks[one][0] == "other" and not is_followed(values[one])} - self._told
+        if tells and strange:
+            self._told |= strange
+            what = "callback" if hasattr(self._thing, "set_params") else "data"
+            problem = f"The attributes {sorted(strange)} of the {what} {type(self._thing).__name__} change"
+            remedy = "let get_state() and set_state() keep them" if what == "callback" else "let them be arrays"
+            warn(f"{problem} and are no plain data, so a resumed training begins them anew; {remedy}.")
         for name in [name for name, mark in marks.items() if mark[0] == "data"]:
             whole = self._small_too and name not in self._arguments and _is_small(values[name])
             if whole or name in differing:
                 kept[name] = values[name]
-        return {"data": kept, "random": self.generators()}
+        for way, one in self._inner().items():
+            before, now = self._inner_before.get(way, {}), _inner_marks(one)
+            changes = {name: _inner_values(one)[name] for name, mark in now.items() if before.get(name) != mark}
+            if changes:
+                inner[way] = changes
+        return {"data": kept, "inner": inner, "random": self.generators()}
 
     def put_back(self, state: dict[str, Any]) -> None:
         """Let the object have what `state` gave; methods and properties of its class are left alone."""
@@ -204,9 +257,38 @@ class Attributes:
         for name, value in state["data"].items():
             if name in mine or not hasattr(type(self._thing), name):
                 setattr(self._thing, name, value)
-        for name, value in state["random"].items():
-            if state_of_generator(mine.get(name)) is not None:
-                set_generator(mine[name], value)
+        inner = self._inner()  # after the data, which leads to none of it
+        for way in state["inner"].keys() & inner.keys():
+            if isinstance(inner[way], Variable):
+                inner[way].assign(state["inner"][way][""])
+            else:
+                vars(inner[way]).update(state["inner"][way])
+        for way, value in state["random"].items():
+            if state_of_generator(inner.get(way)) is not None:
+                set_generator(inner[way], value)
+
+
+def _single(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in [*values.items()] if type(value) in _PLAIN}
+
+
+def joined(state: dict[str, Any], passing: dict[str, Any]) -> dict[str, Any]:
+    """A state of `Attributes`, with what has changed since."""
+    inner = {way: {**state["inner"].get(way, {}), **values} for way, values in passing["inner"].items()}
+    data = {**state["data"], **passing["data"]}
+    return {"data": data, "inner": {**state["inner"], **inner}, "random": passing["random"]}
+
+
+def _inner_values(thing: Any) -> dict[str, Any]:
+    """What of a thing that was reached may change, by name."""
+    if isinstance(thing, Variable):
+        return {"": thing.data}
+    return {} if isinstance(thing, tuple(_GENERATORS)) else vars(thing)
+
+
+def _inner_marks(thing: Any) -> dict[str, Any]:
+    marks = {name: _mark(value) for name, value in _inner_values(thing).items()}
+    return {name: mark for name, mark in marks.items() if mark[0] == "data"}
 
 
 class CallbackStates:
@@ -214,31 +296,23 @@ class CallbackStates:
 
     Args:
         callbacks: as they are before training.
+        apart: see `Attributes`.
     """
 
-    def __init__(self, callbacks: Sequence[Any]):
-        apart = ("model", "params", "replica")
-        self._known = [(one, Attributes(one, lambda name: name not in apart, small_too=True)) for one in callbacks]
-        self._told: set[tuple[str, str]] = set()
+    def __init__(self, callbacks: Sequence[Any], apart: Mapping[int, Any] | None = None):
+        names = ("model", "params", "replica")
+        self._known = [
+            (one, Attributes(one, lambda name: name not in names, small_too=True, apart=apart)) for one in callbacks
+        ]
 
     def get(self) -> list[Any]:
         """`[name, state]` of each; it warns, once, of attributes that are not kept."""
         found = []
         for callback, attributes in self._known:
-            name, state = type(callback).__name__, callback.get_state()
-            if state is None:
-                state = attributes.state()
-                own = type(callback).__module__.startswith("minikeras.")
-                self._tell(name, [] if own else attributes.strange)
-            found.append([name, state])
+            own = type(callback).__module__.startswith("minikeras.")
+            state = callback.get_state()
+            found.append([type(callback).__name__, attributes.state(tells=not own) if state is None else state])
         return found
-
-    def _tell(self, callback: str, names: list[str]) -> None:
-        fresh = [name for name in names if (callback, name) not in self._told]
-        if fresh:
-            self._told |= {(callback, name) for name in fresh}
-            problem = f"The attributes {fresh} of the callback {callback} change and are no plain data"
-            warn(f"{problem}, so a resumed training begins them anew; let get_state() and set_state() keep them.")
 
     def put(self, states: list[Any]) -> None:
         """Give the callbacks their states; it warns of those that there is none for."""
@@ -261,7 +335,7 @@ def data_of(values: dict[str, Any]) -> dict[str, Any]:
 def _is_small(value: Any) -> bool:
     if type(value) in (list, tuple, set):
         return len(value) <= _SMALL and _PLAIN.issuperset(map(type, value))
-    return type(value) in _PLAIN or value == {}
+    return type(value) in _PLAIN or (type(value) is dict and not value)
 
 
 def _mark(value: Any) -> tuple:
@@ -284,8 +358,9 @@ def _print(value: Any) -> Any:
         return kind, (len(value), hash(tuple(value))) if plain else [_print(one) for one in value]
     if kind is dict:
         return kind, [(_print(name), _print(one)) for name, one in value.items()]
-    if not isinstance(value, (np.ndarray, np.generic)) or value.dtype.hasobject:
+    if not isinstance(value, (np.ndarray, np.generic, k.xp.ndarray)) or value.dtype.hasobject:
         raise NotData(f"a {kind.__name__} is no plain data")
+    value = k.to_host(value)
     data = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
     if data.size < _LARGE:
         return value.dtype.str, value.shape, zlib.crc32(data.data)

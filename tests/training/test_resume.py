@@ -18,7 +18,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from minikeras import Input, Sequential, kernels, layers, losses
+from minikeras import Input, Sequential, kernels, layers, losses, optimizers
 from minikeras.callbacks import BackupAndRestore, Callback, CSVLogger, EarlyStopping, LambdaCallback
 from minikeras.data import Dataset
 from minikeras.preprocessing.image import ImageDataGenerator
@@ -63,7 +63,7 @@ def undisturbed(case: str) -> tuple[dict[str, str], int]:
 @pytest.fixture
 def at_every_step(monkeypatch):
     """A training without `save_freq` is saved after every step."""
-    for name in ("FIRST", "EVERY", "SHARE"):
+    for name in ("FIRST", "EVERY", "SHARE", "SHARE_OF_EPOCHS"):
         monkeypatch.setattr(f"minikeras.training.resuming.{name}", 0)
 
 
@@ -171,6 +171,8 @@ def broken(case: str, folder: Any, batches: int, **more: Any) -> None:
         ({"x": X + 1}, r"checksum of the first batch was \d+, got \d+"),
         ({"steps_per_epoch": 2}, "steps_per_epoch was 4, got 2"),
         ({"initial_epoch": 1}, "initial_epoch was 0, got 1"),
+        ({"validation_split": 0, "x": X[:17], "y": Y[:17]}, r"validation was \[5\], got \[\]"),
+        ({"y": np.where(np.arange(22)[:, None] == 16, ~Y, Y)}, r"checksum of the last samples was \d+, got \d+"),
         ({"epochs": 1}, "1 epochs are done, got epochs=1"),
     ],
 )
@@ -181,6 +183,27 @@ def test_another_training(tmp_path, more, problem):
     with pytest.raises(ValueError, match=f"is of another training: {problem}; pass what it was begun with"):
         model.fit(**{**options, **more}, resume=tmp_path)
     assert all(map(np.array_equal, model.get_weights(), before)) and not model.optimizer.built
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "loss", "problem"),
+    [
+        ("adam", "mae", r"loss was \['mse'\], got \['mae'\]"),
+        (optimizers.Adam(0.5), "mse", "settings of the optimizers was .*'learning_rate': 0.5"),
+        (optimizers.Adam(clipnorm=1.0), "mse", "settings of the optimizers was .*'clipnorm': 1.0"),
+        (optimizers.Adam(optimizers.schedules.CosineDecay(0.001, 9)), "mse", "settings of the optimizers was .*Cosine"),
+    ],
+)
+def test_another_compilation(tmp_path, optimizer, loss, problem):
+    def train(optimizer, loss, *extra):
+        model, options = begun("several")
+        model.compile(optimizer, loss)
+        model.fit(**options, callbacks=[*extra], resume=tmp_path)
+
+    with pytest.raises(Stopped):
+        train("adam", "mse", Break(5))
+    with pytest.raises(ValueError, match=f"is of another training: {problem}"):
+        train(optimizer, loss)
 
 
 def test_another_model(tmp_path):
@@ -313,6 +336,95 @@ def test_a_users_iterator(tmp_path, at_every_step, workers):
         with pytest.raises(Stopped):
             fit("several", Break(batches), resume=tmp_path / str(batches), x=Numbers(), **options)
         assert fit("several", resume=tmp_path / str(batches), x=Numbers(), **options) == expected
+
+
+def drawing(*arguments):
+    return arguments[0] + np.float32(np.random.normal()), *arguments[1:]
+
+
+def seeded():
+    own = np.random.default_rng(0)
+    return ((x + own.normal(), y) for x, y in zip(X, Y, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda rows, own: rows.shuffle(22).map(drawing).batch(6), False),
+        (lambda rows, own: rows.map(lambda x, y: (x * 2, y), 2).filter(lambda x, y: True).cache().batch(6), False),
+        (lambda rows, own: rows.shuffle(22).map(drawing).batch(6).prefetch(2), True),
+        (lambda rows, own: rows.map(drawing).shuffle(9).batch(6), True),
+        (lambda rows, own: rows.map(drawing).cache().batch(6), True),
+        (lambda rows, own: Dataset.from_generator(lambda: map(drawing, X, Y)).batch(6), True),
+        (lambda rows, own: rows.batch(6).map(lambda x, y: (x + np.float32(own.normal()), y)), True),
+        (lambda rows, own: Dataset.from_generator(seeded).batch(6), False),
+    ],
+)
+def test_random_numbers_in_a_dataset(tmp_path, make, told, at_every_step):
+    """Those that cannot be drawn again are told of; the others are."""
+
+    def options():
+        return {"x": make(Dataset.from_arrays(X, Y), np.random.default_rng(0)), "y": None, "batch_size": None}
+
+    def train(*extra, **more):
+        model, _ = begun("several")
+        return ended(model, model.fit(**options(), epochs=3, verbose=0, callbacks=[*extra], **more))
+
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        expected = train()
+        with pytest.raises(Stopped):
+            train(Break(6), resume=tmp_path)
+        assert train(resume=tmp_path) == expected or told
+    assert any("will not go on bit for bit" in str(one.message) for one in found) == told
+
+
+def test_a_users_table_that_changes_is_told(tmp_path):
+    class Sorted(Shuffled):
+        def on_epoch_end(self):
+            self.table = open(os.devnull)  # noqa: SIM115 - anything that is no data
+            self.table.close()
+
+    with pytest.warns(UserWarning, match=r"attributes \['table'\] of the data Sorted change and are no plain data"):
+        fit("several", x=Sorted(), y=None, batch_size=None, resume=tmp_path)
+
+
+# ---------------------------------------------------------------- several trainings
+
+
+def test_the_second_of_two_trainings(tmp_path):
+    """A program's first `fit` does not take up what its second one has left."""
+
+    def program(*extra):
+        model, options = begun("several")
+        for more in ((), extra):
+            model.fit(**{**options, "callbacks": [BackupAndRestore(tmp_path, save_freq=1), *more]})
+        return model
+
+    model = None
+    with pytest.raises(Stopped):
+        program(Break(5))
+    with pytest.raises(ValueError, match=r"had made \[9, 9\] steps before it|had made \[9\] steps before it"):
+        model = program()
+    assert model is None
+    shutil.rmtree(tmp_path)
+    model = program()
+    with pytest.raises(Stopped):
+        model.fit(X, Y, epochs=3, verbose=0, callbacks=[Break(2), BackupAndRestore(tmp_path, save_freq=1)])
+    rest = Break()
+    model.fit(X, Y, epochs=3, verbose=0, callbacks=[rest, BackupAndRestore(tmp_path, save_freq=1)])
+    assert rest.batches == 2  # in the same process it goes on
+
+
+def test_short_epochs_are_not_all_saved(tmp_path, monkeypatch):
+    saves = []
+    write = Folder.write
+    monkeypatch.setattr(Folder, "write", lambda *arguments: (saves.append(1), write(*arguments)))
+    model, options = begun("several")
+    whole = model.fit(**{**options, "batch_size": 22, "epochs": 200}, resume=tmp_path)
+    assert len(whole.epoch) == 200 and 2 <= len(saves) < 100
+    again, _ = begun("several")
+    assert again.fit(**{**options, "batch_size": 22, "epochs": 200}, resume=tmp_path).history == whole.history
 
 
 # ---------------------------------------------------------------- files
