@@ -416,6 +416,14 @@ def test_the_second_of_two_trainings(tmp_path):
     assert rest.batches == 2  # in the same process it goes on
 
 
+def test_the_same_training_twice_in_a_program(tmp_path):
+    model, options = begun("several")
+    model.fit(**options, resume=tmp_path)
+    with pytest.warns(UserWarning, match="fit trains nothing: the training in .* has ended; pass more epochs, or ano"):
+        model.fit(**options, resume=tmp_path)
+    assert model.fit(**{**options, "epochs": 4}, resume=tmp_path).epoch == [0, 1, 2, 3]
+
+
 def test_short_epochs_are_not_all_saved(tmp_path, monkeypatch):
     saves = []
     write = Folder.write
