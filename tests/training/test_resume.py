@@ -558,6 +558,29 @@ def test_users_callbacks(tmp_path):
     assert seen.given == {"total": 4}
 
 
+class Anything:
+    """An object that has every attribute, as stand-ins and proxies have."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Anything()
+
+
+def test_odd_objects_of_callbacks(tmp_path, at_every_step):
+    """Proxies, circles, what nothing can be assigned to, functions that enclose nothing yet."""
+
+    class Odd(Callback):
+        def __init__(self):
+            self.any, self.circle, self.modules, self.kind = Anything(), [], [os, np], Odd
+            self.circle.append(self.circle)
+            self.method, self.part = self.on_epoch_end, functools.partial(print, self)
+            self.late = lambda: later
+            later = 3
+
+    assert fit("several", Odd(), resume=tmp_path) == fit("several")
+
+
 def test_a_state_that_is_no_data_is_a_warning(tmp_path):
     class Bad(Callback):
         def get_state(self):
