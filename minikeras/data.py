@@ -361,17 +361,26 @@ class _Indexed(Dataset):
     def __init__(self, dataset: PyDataset):
         super().__init__()
         self._batches = dataset
+        self._whole = False  # whether all of a pass was read, of which the dataset was not told
 
     def _size(self) -> int:
         size = self._batches.num_batches
         return INFINITE_CARDINALITY if size is None else size
 
     def _elements(self, key: _Key, start: int) -> Iterator[Any]:
+        self._end()  # whoever counts does not read on to the end
         self._batches.on_epoch_begin()
         size = self._size()
         for index in itertools.count(start) if size < 0 else range(start, size):
+            self._whole = index == size - 1
             yield self._batches[index]
-        self._batches.on_epoch_end()
+        self._whole = True
+        self._end()
+
+    def _end(self) -> None:
+        if self._whole:
+            self._whole = False
+            self._batches.on_epoch_end()
 
 
 # ---------------------------------------------------------------- steps

@@ -21,8 +21,9 @@ class BackupAndRestore(Callback):
 
     Args:
         backup_dir: a folder for this alone.
-        save_freq: `"epoch"`, at the end of each epoch, of very short ones from the 11th on so seldom that it costs
-            about 2 % of the time, and within long ones so often that it costs about 1 %; or a number of batches.
+        save_freq: `"epoch"`, at the end of each epoch, and within long ones so often that it costs about 1 % of the
+            time; after the first ten, epochs that are very short are saved so seldom that it costs about 2 %.  Or a
+            number of batches.
         double_checkpoint: accepted; two checkpoints are always kept, and the one before is taken where the last is
             damaged.
         delete_checkpoint: whether the files are removed at the end of training; the folder if nothing else is in it.

@@ -768,7 +768,7 @@ class BatchStream:
         self._marks = deque() if within else None
         if self._indexed and not hasattr(self._source, "get_state"):
             self._attributes = states.Attributes(self._source, lambda name: True, apart=apart)
-        elif hasattr(self._source, "functions"):
+        elif hasattr(type(self._source), "draws_again"):
             self._functions = states.Attributes(SimpleNamespace(functions=self._source.functions()), apart=apart)
 
     def _tell_of_functions(self) -> None:

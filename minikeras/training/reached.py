@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Iterator, Mapping
-from types import CellType, CodeType, FunctionType, MethodType
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ _FEW = 64  # elements of a list, tuple or dict that is followed
 _MOST = 2000  # objects that are looked at in all
 _LIBRARIES = frozenset({"minikeras", "keras", "numpy", *sys.stdlib_module_names}) - {"__main__"}
 _EMPTY = CellType()  # what a function encloses that has no value yet
-_PASSED = (type(None), bool, int, float, complex, str, bytes, type, np.ndarray, np.generic)
+_PASSED = (type(None), bool, int, float, complex, str, bytes, type, ModuleType, np.ndarray, np.generic)
 
 
 @functools.cache
@@ -82,7 +82,7 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
     elif isinstance(value, functools.partial):
         yield from (("function", value.func), ("arguments", value.args), ("named", value.keywords))
     else:
-        if hasattr(value, "_contents"):  # a layer
+        if hasattr(type(value), "_contents"):  # a layer
             yield from enumerate([*value._contents().streams, *value.weights])
         if _has_attributes(value):
             yield from list(vars(value).items())

@@ -121,7 +121,8 @@ class Progress:
         began = was.get("steps made before", [])
         if any(began) and not any(self._training["steps made before"]):  # one of the fits that come later
             self._refuse(f"its optimizers had made {began} steps before it, got new ones (is it that of a later fit?)")
-        if any(self._training["steps made before"]):  # this one broke off in the same process
+        self._has_trained = any(self._training["steps made before"])
+        if self._has_trained:  # this one broke off in the same process
             self._training |= {name: was[name] for name in ("steps made before", "settings of the optimizers")}
         for name, value in self._training.items():
             if name != "epochs" and was.get(name) != value:
@@ -168,6 +169,8 @@ class Progress:
         self.done, self._place, self._logs = done, (epoch, done), state["logs"]
         self._saved = self._place
         over = trainer.stop_training or epoch >= self._training["epochs"]
+        if over and self._has_trained:
+            warn(f"fit trains nothing: the training in {self._path!r} has ended; pass more epochs, or another folder.")
         if self._callbacks.params.get("verbose"):
             how = "has ended already, and nothing is left to train" if over else f"goes on in epoch {epoch + 1}"
             announce(f"The training in {self._path!r} {how}" + (f" after {done} batches." if done else "."))

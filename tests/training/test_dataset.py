@@ -241,3 +241,24 @@ def test_a_dataset_says_what_it_is() -> None:
     rows = Dataset.from_tensor_slices(np.zeros((5, 3)))
     assert repr(rows.shuffle(5).batch(2)) == "<Dataset of 3: rows > shuffled > batched>"
     assert repr(rows.repeat()) == "<Dataset without an end: rows > repeated>"
+
+
+def test_fit_tells_a_py_dataset_behind_a_dataset_of_the_end_of_passes():
+    class Ones(keras.utils.PyDataset):
+        told = 0
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return np.ones((2, 1), "float32"), np.ones(2)
+
+        def on_epoch_end(self):
+            self.told += 1
+
+    source = Ones()
+    model = keras.Sequential([keras.Input((1,)), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.fit(Dataset.from_dataset(source), epochs=4, verbose=0)
+    assert source.told == 3  # before each pass but the first
+    assert len(list(Dataset.from_dataset(source))) == 3 and source.told == 4

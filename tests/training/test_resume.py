@@ -416,6 +416,14 @@ def test_the_second_of_two_trainings(tmp_path):
     assert rest.batches == 2  # in the same process it goes on
 
 
+def test_the_same_training_twice_in_a_program(tmp_path):
+    model, options = begun("several")
+    model.fit(**options, resume=tmp_path)
+    with pytest.warns(UserWarning, match="fit trains nothing: the training in .* has ended; pass more epochs, or ano"):
+        model.fit(**options, resume=tmp_path)
+    assert model.fit(**{**options, "epochs": 4}, resume=tmp_path).epoch == [0, 1, 2, 3]
+
+
 def test_short_epochs_are_not_all_saved(tmp_path, monkeypatch):
     saves = []
     write = Folder.write
@@ -548,6 +556,29 @@ def test_users_callbacks(tmp_path):
     with pytest.warns(UserWarning, match="The callback Counting was not there when the checkpoint was made"):
         fit("several", seen, Counting(), resume=tmp_path, epochs=3)
     assert seen.given == {"total": 4}
+
+
+class Anything:
+    """An object that has every attribute, as stand-ins and proxies have."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Anything()
+
+
+def test_odd_objects_of_callbacks(tmp_path, at_every_step):
+    """Proxies, circles, what nothing can be assigned to, functions that enclose nothing yet."""
+
+    class Odd(Callback):
+        def __init__(self):
+            self.any, self.circle, self.modules, self.kind = Anything(), [], [os, np], Odd
+            self.circle.append(self.circle)
+            self.method, self.part = self.on_epoch_end, functools.partial(print, self)
+            self.late = lambda: later
+            later = 3
+
+    assert fit("several", Odd(), resume=tmp_path) == fit("several")
 
 
 def test_a_state_that_is_no_data_is_a_warning(tmp_path):
