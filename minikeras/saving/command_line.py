@@ -13,7 +13,7 @@ from minikeras.autodiff.symbolic import snake_case
 from minikeras.models.description import missing_objects, model_from_config
 from minikeras.registry import is_description
 from minikeras.saving.hdf5_arrays import SUM
-from minikeras.saving.hdf5_reader import WeightsReader
+from minikeras.saving.hdf5_reader import DEEPEST, WeightsReader
 from minikeras.saving.keras_file import load_model
 from minikeras.saving.opening import Opened, opened
 from minikeras.saving.paths import path_of, replacing
@@ -85,9 +85,11 @@ def info(filepath: Any) -> list[str]:
         wrote = [one for one in (file.version and f"Keras {file.version}", file.backend, file.saved) if one]
         lines = [file.label, f"format       {file.kind}", f"written by   {', '.join(wrote) or 'unknown'}"]
         shapes, older = _shapes(weights), any(path.startswith(_OLDER) for path in arrays)
+        by_layer: list[str] = []
         if is_description(file.config):
-            lines += _of_model(file, {} if older else shapes, unusual)
-        if older or not is_description(file.config):
+            how, *by_layer = _of_model(file, {} if older else shapes, unusual)
+            lines += [how, *by_layer[: len(by_layer) if len(by_layer) > 1 else 0]]
+        if older or len(by_layer) < 2:  # a model of the user's own class says nothing of its layers
             groups = dict.fromkeys(path.rpartition("/")[0] or path for path in weights)
             lines += _table(
                 [("Path", "Weights", "Param #"), *((one, *_weights(shapes.get(one, []))) for one in groups)]
@@ -127,7 +129,8 @@ def _of_model(file: Opened, shapes: Mapping[str, Any], unusual: list[str]) -> li
     """What a description says: the table of layers, how the model was compiled, and what has to be passed."""
     missing, compiled = missing_objects([file.config, file.training])
     unusual += [f"needs {what}: pass it as custom_objects" for what in (*missing, *compiled)]
-    compiled = file.training or file.config.get("compile_config") or {}
+    compiled = file.training or file.config.get("compile_config")
+    compiled = compiled if isinstance(compiled, dict) else {}
     optimizer = compiled.get("optimizer_config") or compiled.get("optimizer")
     optimizer = optimizer.get("class_name") if isinstance(optimizer, dict) else optimizer
     rows = [("Layer (type)", "Input Shape", "Weights", "Param #"), *_rows(file, file.config, shapes, "", 0)]
@@ -154,10 +157,11 @@ def _rows(file: Opened, model: Any, shapes: Mapping[str, Any], place: str, level
 def _arrays(reader: Any, unusual: list[str]) -> Iterator[tuple[str, Any]]:
     """The arrays of numbers in a file by path; what else there is, and how they are kept, goes among the unusual."""
     for one in reader.readers.values() if isinstance(reader, ShardedReader) else [reader]:
-        top = one.root["/"] if isinstance(one, WeightsReader) else None
-        yield from (
-            ((found.path, found) for found in one.arrays()) if top is None else _in_group(top, "", {top.id}, unusual)
-        )
+        if isinstance(one, WeightsReader):
+            top = one.root["/"]
+            yield from one.ask(list, _in_group(top, "", {top.id}, unusual))  # it names the file where that is damaged
+        else:
+            yield from ((found.path, found) for found in one.arrays())
 
 
 def _in_group(group: Any, place: str, seen: set[Any], unusual: list[str]) -> Iterator[tuple[str, Any]]:
@@ -172,6 +176,8 @@ def _in_group(group: Any, place: str, seen: set[Any], unusual: list[str]) -> Ite
         seen.add(found.id)
         if len(seen) == known:
             unusual.append(f"{path!r} is the same as another group or array")
+        elif isinstance(found, h5py.Group) and path.count("/") == DEEPEST:
+            raise ValueError(f"it has groups within groups, {DEEPEST} of them are the most")
         elif isinstance(found, h5py.Group):
             yield from _in_group(found, f"{path}/", seen, unusual)
         elif not isinstance(found, h5py.Dataset) or found.shape is None or found.dtype.kind not in "biufV":
@@ -198,6 +204,8 @@ def convert(given: Namespace) -> list[str]:
         ValueError: for what cannot be read, or needs what the source does not hold.
     """
     target, report = path_of(given.target), list[str]()
+    if target.exists() and not given.overwrite:
+        raise FileExistsError(f"{str(target)!r} exists; pass --overwrite or another path.")
     text = target.name.endswith(".json") and not target.name.endswith(".weights.json")
     folder = not target.suffix
     kind = ".json" if text else "" if folder else ending("convert", str(target), (*WEIGHTS_ENDINGS[:3], *MODEL_ENDINGS))

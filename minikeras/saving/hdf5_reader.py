@@ -18,7 +18,7 @@ from minikeras.config import standardize_dtype
 from minikeras.saving.hdf5_arrays import SUM, checksum
 from minikeras.utils.bounded import Allowance, reason, size_of
 
-_DEEPEST = 200  # groups within groups; the deepest of honest models have some dozens
+DEEPEST = 200  # groups within groups; the deepest of honest models have some dozens
 _GZIP, _SHUFFLE, _FLETCHER32, _LZF = 1, 2, 3, 32000  # the filters of chunks that are known here
 _LZF_LENGTH = 2  # where LZF is told how many bytes come out
 _HEAP = b"GCOL\1\0\0\0"
@@ -256,8 +256,8 @@ class WeightsReader:
         waiting, seen = [(self.root, 0)], set()
         while waiting:
             group, depth = waiting.pop()
-            if depth > _DEEPEST:
-                raise ValueError(f"{self.label!r} has groups within groups, {_DEEPEST} of them are the most.")
+            if depth > DEEPEST:
+                raise ValueError(f"{self.label!r} has groups within groups, {DEEPEST} of them are the most.")
             for name in self.names(group):
                 found = self.ask(self._open, group, name)
                 if not isinstance(found, (self._h5py.Group, self._h5py.Dataset)):

@@ -40,7 +40,7 @@ class Opened:
         layered: whether the arrays are by layer, as Keras 2 keeps them, and not by path.
         training: what an HDF5 file says of how the model was compiled.
         version, backend, saved: what wrote it, and when; None where it does not say.
-        files: layers' own files by their names.
+        files: layers' own files by their names: what is in them, or where it is.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class Opened:
     version: str | None = None
     backend: str | None = None
     saved: str | None = None
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, bytes | Path] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -117,11 +117,14 @@ def _is_member(name: str) -> bool:
 
 
 def _open_folder(path: Path, stack: ExitStack, limit: int | None) -> Opened:
-    found = [path / name for name in _MEMBERS] + sorted((path / kinds.ASSETS).rglob("*"))
+    assets = path / kinds.ASSETS
+    if assets.is_symlink():  # before all of what it leads to is listed
+        raise ValueError(f"{str(assets)!r} is a link, which is not followed; copy the folder there.")
+    found = [path / name for name in _MEMBERS] + sorted(assets.rglob("*"))
     members: dict[str, Any] = {}
     for name in (one.relative_to(path).as_posix() for one in found if one.is_file()):
         file = inside(path, name)
-        members[name] = file if name.startswith("model.") else _text(file) if name in _MEMBERS else file.read_bytes()
+        members[name] = _text(file) if name in (kinds.CONFIG, kinds.METADATA) else file
     return _opened_model(path, "folder with a Keras model", members, stack, limit)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import re
 import secrets
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +25,7 @@ from minikeras.saving.state import State
 GB = 1 << 30
 SHARDS = ".weights.json"  # the ending of the list
 _NAME = re.compile(r"[^\\/:\x00]+\.h5")  # of a file right beside the list
+_WRITING = threading.Lock()  # two lists of the same name would take the same free numbers
 _SAVE = "minikeras_save"  # marks the files of one save, so that those of two are never mixed
 
 
@@ -92,7 +96,9 @@ def _places(path: Path, description: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def write_shards(path: Path, state: State, largest: float, overwrite: bool) -> None:
-    """Write shards and their list, which takes its place last; further shards of an earlier save are removed.
+    """Write shards and their list, which takes its place last; then the shards of an earlier save are removed.
+
+    Until then these stay as they are, whole with their list: the new ones take the numbers that are free.
 
     Args:
         path: of the list.
@@ -104,9 +110,16 @@ def write_shards(path: Path, state: State, largest: float, overwrite: bool) -> N
         ValueError: for an array that is larger than a shard may be.
         FileExistsError: where one of the files exists and `overwrite` is False.
     """
+    with _WRITING:
+        _write_shards(path, state, largest, overwrite)
+
+
+def _write_shards(path: Path, state: State, largest: float, overwrite: bool) -> None:
     base, mark, total, left = path.name.removesuffix(SHARDS), secrets.token_hex(8), 0, -1.0
     before, files = _shards_before(path), list[Any]()
     places: dict[str, list[str]] = {}
+    named = (f"{base}_{number:05}.weights.h5" for number in itertools.count())
+    free = (name for name in named if name not in before)
     with ExitStack() as stack:
         listed = stack.enter_context(replacing(path, overwrite))
         for place, name, value in ((place, *item) for place, group in state for item in group.items()):
@@ -117,7 +130,7 @@ def write_shards(path: Path, state: State, largest: float, overwrite: bool) -> N
             if array.nbytes > left:
                 if files:
                     files[-1].close()
-                shard, left = f"{base}_{len(files):05}.weights.h5", largest
+                shard, left = next(free), largest
                 partial = stack.enter_context(replacing(path.with_name(shard), overwrite))
                 files.append(stack.enter_context(new_file(partial)))
                 files[-1].attrs[_SAVE] = mark
@@ -126,10 +139,20 @@ def write_shards(path: Path, state: State, largest: float, overwrite: bool) -> N
             if shard not in places.setdefault(f"/{place}", []):
                 places[f"/{place}"].append(shard)
         listed.write_text(json.dumps({"metadata": {"total_size": total, _SAVE: mark}, "weight_map": places}, indent=4))
-    written = {f"{base}_{i:05}.weights.h5" for i in range(len(files))}
-    for name in before - written:
-        if re.fullmatch(rf"{re.escape(base)}_\d{{5}}\.weights\.h5", name):
+    ours = re.compile(rf"{re.escape(base)}_\d{{5}}\.weights\.h5")
+    written = {name for names in places.values() for name in names}
+    for name in {*os.listdir(path.parent), *before} - written:
+        if ours.fullmatch(name) and (name in before or _is_left_over(path.with_name(name))):
             path.with_name(name).unlink(missing_ok=True)
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether a shard is of a save that ended before its list was there."""
+    try:
+        with WeightsReader(path, str(path)) as reader:
+            return reader.attribute(reader.root, _SAVE) is not None
+    except (OSError, ValueError):
+        return False
 
 
 def _shards_before(path: Path) -> set[str]:
