@@ -158,7 +158,7 @@ def _arrays(reader: Any, unusual: list[str]) -> Iterator[tuple[str, Any]]:
     """The arrays of numbers in a file by path; what else there is, and how they are kept, goes among the unusual."""
     for one in reader.readers.values() if isinstance(reader, ShardedReader) else [reader]:
         if isinstance(one, WeightsReader):
-            top = one.root["/"]
+            top = one.ask(one.root.__getitem__, "/")
             yield from one.ask(list, _in_group(top, "", {top.id}, unusual))  # it names the file where that is damaged
         else:
             yield from ((found.path, found) for found in one.arrays())

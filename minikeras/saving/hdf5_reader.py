@@ -116,9 +116,10 @@ class WeightsReader:
         Raises:
             ValueError: for another kind, or one that is larger than the file allows.
         """
-        if not self.ask(holder.attrs.__contains__, name):
+        attributes = self.ask(getattr, holder, "attrs")  # of a file those of its first group, which is opened for it
+        if not self.ask(attributes.__contains__, name):
             return None
-        found = self.ask(holder.attrs.get_id, name)
+        found = self.ask(attributes.get_id, name)
         kind, shape = self.ask(found.get_type), self.ask(getattr, found, "shape")
         place = f"the attribute {name!r} of {holder.name!r}"
         h5t = self._h5py.h5t
@@ -126,7 +127,7 @@ class WeightsReader:
             raise ValueError(f"{self.label!r} should have words or numbers in {place}, got another kind.")
         count, of_any_length = math.prod(shape), kind.get_class() == h5t.STRING and kind.is_variable_str()
         self._spend(count * (self._longest_text if of_any_length else kind.get_size()), place, place)
-        return self.ask(holder.attrs.__getitem__, name)
+        return self.ask(attributes.__getitem__, name)
 
     @cached_property
     def _longest_text(self) -> int:

@@ -20,13 +20,16 @@ _DEPENDENCIES = "_layer_checkpoint_dependencies"
 _NUMBER = re.compile(r"_(\d+)$")
 
 
-def find_stores(reader: Any, objects: list[tuple[str, Any]], label: str) -> list[tuple[Any, Any]]:
+def find_stores(
+    reader: Any, objects: list[tuple[str, Any]], label: str, skip_mismatch: bool = False
+) -> list[tuple[Any, Any]]:
     """Each object with what the file has for it, where today's paths or those of older files lead to.
 
     Args:
         reader: the weights file.
         objects: paths as of today and what belongs there.
         label: what messages call the file.
+        skip_mismatch: whether layers that today's file lacks have nothing there, as Keras has it, instead.
 
     Raises:
         ValueError: where an older file leaves open which of its groups is meant.
@@ -35,7 +38,8 @@ def find_stores(reader: Any, objects: list[tuple[str, Any]], label: str) -> list
     missing = [path for path, thing in objects if not len(stores[path]) and _own(thing)]
     if missing and isinstance(reader, WeightsReader):
         older = _Older(reader, label)
-        older.check([path for path, _ in objects], [path for path, thing in objects if _own(thing)])
+        if older.is_older or not skip_mismatch:
+            older.check([path for path, _ in objects], [path for path, thing in objects if _own(thing)])
         stores |= {path: Store(reader, older.group(path)) for path in missing}
     return [(thing, _with_rate(thing, stores[path])) for path, thing in objects]
 
@@ -64,6 +68,7 @@ class _Older:
         self._counts: dict[tuple[str, ...], dict[str, int]] = {}
         self._groups: dict[tuple[str, ...], Any] = {}
         renamed = self._renumbered(set(found))
+        self.is_older = bool(renamed) or any("\\" in name for name in reader.names(reader.root))
         for path, group in found.items():
             self._groups[_modern(path, renamed)] = group
 

@@ -174,9 +174,10 @@ def _open_hdf5(path: Path, stack: ExitStack, limit: int | None) -> Opened:
     if hdf5_file.is_layered(reader):
         told: Any = {key: next(iter(reader.words(reader.root, name)), None) for key, name in _TOLD.items()}
         return Opened(path, "weights by layer, as Keras 2 writes them (HDF5)", None, reader, True, **told)
-    if not any(name == "vars" or name.startswith(("layers", "_layer")) for name in reader.root):
-        names = sorted(reader.root)[:5]
-        raise ValueError(f"{str(path)!r} is an HDF5 file without a model or weights of Keras, it has {names!r:.80}.")
+    names = reader.names(reader.root)
+    if not any(name == "vars" or name.startswith(("layers", "_layer")) for name in names):
+        found = sorted(names)[:5]
+        raise ValueError(f"{str(path)!r} is an HDF5 file without a model or weights of Keras, it has {found!r:.80}.")
     return Opened(path, "weights by path (.weights.h5)", None, reader)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
 import re
 import secrets
 import threading
@@ -25,7 +23,7 @@ from minikeras.saving.state import State
 GB = 1 << 30
 SHARDS = ".weights.json"  # the ending of the list
 _NAME = re.compile(r"[^\\/:\x00]+\.h5")  # of a file right beside the list
-_WRITING = threading.Lock()  # two lists of the same name would take the same free numbers
+_WRITING = threading.Lock()  # so that the files of two threads' saves are not mixed
 _SAVE = "minikeras_save"  # marks the files of one save, so that those of two are never mixed
 
 
@@ -96,9 +94,7 @@ def _places(path: Path, description: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def write_shards(path: Path, state: State, largest: float, overwrite: bool) -> None:
-    """Write shards and their list, which takes its place last; then the shards of an earlier save are removed.
-
-    Until then these stay as they are, whole with their list: the new ones take the numbers that are free.
+    """Write shards and their list, which takes its place last; further shards of an earlier save are removed.
 
     Args:
         path: of the list.
@@ -118,8 +114,6 @@ def _write_shards(path: Path, state: State, largest: float, overwrite: bool) -> 
     base, mark, total, left = path.name.removesuffix(SHARDS), secrets.token_hex(8), 0, -1.0
     before, files = _shards_before(path), list[Any]()
     places: dict[str, list[str]] = {}
-    named = (f"{base}_{number:05}.weights.h5" for number in itertools.count())
-    free = (name for name in named if name not in before)
     with ExitStack() as stack:
         listed = stack.enter_context(replacing(path, overwrite))
         for place, name, value in ((place, *item) for place, group in state for item in group.items()):
@@ -130,7 +124,7 @@ def _write_shards(path: Path, state: State, largest: float, overwrite: bool) -> 
             if array.nbytes > left:
                 if files:
                     files[-1].close()
-                shard, left = next(free), largest
+                shard, left = f"{base}_{len(files):05}.weights.h5", largest
                 partial = stack.enter_context(replacing(path.with_name(shard), overwrite))
                 files.append(stack.enter_context(new_file(partial)))
                 files[-1].attrs[_SAVE] = mark
@@ -139,20 +133,10 @@ def _write_shards(path: Path, state: State, largest: float, overwrite: bool) -> 
             if shard not in places.setdefault(f"/{place}", []):
                 places[f"/{place}"].append(shard)
         listed.write_text(json.dumps({"metadata": {"total_size": total, _SAVE: mark}, "weight_map": places}, indent=4))
-    ours = re.compile(rf"{re.escape(base)}_\d{{5}}\.weights\.h5")
-    written = {name for names in places.values() for name in names}
-    for name in {*os.listdir(path.parent), *before} - written:
-        if ours.fullmatch(name) and (name in before or _is_left_over(path.with_name(name))):
+    written = {f"{base}_{i:05}.weights.h5" for i in range(len(files))}
+    for name in before - written:
+        if re.fullmatch(rf"{re.escape(base)}_\d{{5}}\.weights\.h5", name):
             path.with_name(name).unlink(missing_ok=True)
-
-
-def _is_left_over(path: Path) -> bool:
-    """Whether a shard is of a save that ended before its list was there."""
-    try:
-        with WeightsReader(path, str(path)) as reader:
-            return reader.attribute(reader.root, _SAVE) is not None
-    except (OSError, ValueError):
-        return False
 
 
 def _shards_before(path: Path) -> set[str]:

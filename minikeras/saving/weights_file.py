@@ -250,7 +250,7 @@ def _read_listed(model: Any, reader: NpzReader, label: str) -> None:
 def read_weights(model: Any, reader: Any, label: str, skip_mismatch: bool = False, skipped: Iterable[Any] = ()) -> None:
     """Read all variables of a model from a reader of arrays by path; `label` is what messages call it."""
     with reader:
-        stores = find_stores(reader, list(stored_objects(model, skipped)), label)
+        stores = find_stores(reader, list(stored_objects(model, skipped)), label, skip_mismatch)
         problems = {id(thing): _problem(thing, store) for thing, store in stores}
         for problem in problems.values():
             if problem and not skip_mismatch:

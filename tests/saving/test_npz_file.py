@@ -12,6 +12,7 @@ import pytest
 
 import minikeras
 from minikeras import layers
+from minikeras.saving.npz_file import NpzReader, write_npz
 
 
 def network(units: int = 4, **options: Any) -> Any:
