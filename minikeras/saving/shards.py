@@ -141,6 +141,8 @@ def _write_shards(path: Path, state: State, largest: float, overwrite: bool) -> 
 
 def _shards_before(path: Path) -> set[str]:
     """The shards that a list names which is there already."""
+    if not path.is_file():  # a pipe would be waited for
+        return set()
     try:
         return {name for names in _places(path, json.loads(path.read_bytes())).values() for name in names}
     except (OSError, ValueError, AttributeError, RecursionError):
