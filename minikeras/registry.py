@@ -39,6 +39,7 @@ class _Scopes(threading.local):
     def __init__(self) -> None:
         self.stack: list[Mapping[str, Any]] = []
         self.sharing: _Sharing | None = None
+        self.without_files = False
 
 
 _scopes = _Scopes()
@@ -181,6 +182,11 @@ def custom_object_scope(custom_objects: Mapping[str, Any] | None) -> Iterator[No
     <Tensor shape=(2,) dtype=float32>
     array([2., 2.], dtype=float32)
     """
+    if custom_objects is not None and not (
+        isinstance(custom_objects, Mapping) and all(isinstance(name, str) for name in custom_objects)
+    ):
+        problem = f"custom_objects must be a dict of classes and functions by their names, got {custom_objects!r:.80}"
+        raise ValueError(f"{problem}; pass custom_objects={{'Name': Name}}.")
     _scopes.stack.append(custom_objects or {})
     try:
         yield
@@ -328,10 +334,24 @@ def _describe(thing: Any) -> dict[str, Any]:
     return description
 
 
-def describe_whole(thing: Any) -> dict[str, Any]:
-    """The description of an object in which parts that occur twice are marked as one."""
-    with object_sharing():
-        return _drop_unshared(serialize_keras_object(thing))
+def describe_whole(thing: Any, without_files: bool = False) -> dict[str, Any]:
+    """The description of an object in which parts that occur twice are marked as one.
+
+    Args:
+        thing: the object.
+        without_files: whether it stands in a file that has no place for files of layers, such as a vocabulary.
+    """
+    outer, _scopes.without_files = _scopes.without_files, without_files
+    try:
+        with object_sharing():
+            return _drop_unshared(serialize_keras_object(thing))
+    finally:
+        _scopes.without_files = outer
+
+
+def describes_without_files() -> bool:
+    """Whether what a layer keeps in a file of its own has to be in the configuration that it is asked for."""
+    return _scopes.without_files
 
 
 def _drop_unshared(description: Any) -> Any:

@@ -102,7 +102,7 @@ class _Build:
             raise
         finally:
             context.building = outside
-        if not layer.built:
+        if outside is not layer and (not layer.built or layer._build_shapes is None):  # it may have set `built` itself
             names = [name for name in inspect.signature(self._build).parameters if name != "self"]
             layer._build_shapes = {**dict(zip(names, args, strict=False)), **kwargs}
         layer.built = True

@@ -21,6 +21,7 @@ from minikeras.layers.fields import declared, field
 from minikeras.layers.hashing import as_salt, buckets
 from minikeras.layers.host import OnHost, batches, encoded, on_host
 from minikeras.layers.layer import Layer
+from minikeras.registry import describes_without_files
 from minikeras.utils.checks import shown, whole
 
 _LEFT_OUT, _UNKNOWN = -1, -2  # in the place of an index: of the mask in vectors, of what is not in the vocabulary
@@ -252,7 +253,8 @@ class Lookup(OnHost):
         own = self._lookup
         terms, weights = own._given or (None, None)
         lines = list(map(str, own.get_vocabulary()))
-        if terms is None and own._terms and "\n".join(lines).splitlines() != lines:
+        by_lines = "\n".join(lines).splitlines() == lines and not describes_without_files()
+        if terms is None and own._terms and not by_lines:
             terms, weights = own.get_vocabulary(), None if own._idf is None else own._idf[: own._size].tolist()
         return {**super().get_config(), "vocabulary": terms, "idf_weights": weights, "vocabulary_size": own._size}
 

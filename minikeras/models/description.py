@@ -24,6 +24,7 @@ _COMPILED = {key: {*losses.ALL, *metrics.ALL, "crossentropy", "ce"} for key in (
 _MOST_LISTED = 50  # missing classes in one sentence
 _OF_DAMAGE = TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError, MemoryError
 _LONGEST_MESSAGE = 1000
+_BRACKETS, _BYTES_PER_BRACKET = 1 << 18, 128  # of lists and dicts: 10,000 layers, and rows of numbers besides
 _DEEPEST = 200  # nested models take about six levels each
 
 
@@ -182,6 +183,10 @@ def parse_description(text: str | bytes) -> Any:
     """
     if len(text) > LARGEST_TEXT:
         raise ValueError(f"A model's description takes at most {LARGEST_TEXT} bytes, got {len(text)}.")
+    brackets = (b"{", b"[") if isinstance(text, bytes) else ("{", "[")
+    count, most = sum(map(text.count, brackets)), _BRACKETS + len(text) // _BYTES_PER_BRACKET  # type: ignore[arg-type]
+    if count > most:
+        raise ValueError(f"A model's description of {len(text):,} bytes has {most:,} brackets at most, got {count:,}.")
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -7,6 +7,7 @@ A layer with `save_assets(folder)` and `load_assets(folder)` writes and reads th
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,17 +29,23 @@ def save_assets(model: Any) -> Iterator[tuple[str, bytes]]:
                     yield f"{ASSETS}{path}/{file.name}", file.read_bytes()
 
 
-def load_assets(model: Any, files: Mapping[str, bytes]) -> None:
-    """Let the layers of a model read their files, given by their names in the archive.
+def load_assets(model: Any, files: Mapping[str, bytes | Path]) -> None:
+    """Let the layers of a model read their files, given by their names in the archive: what is in them, or where it is.
 
     Raises:
         ValueError: for files that do not fit.
     """
+    places: dict[str, dict[str, bytes | Path]] = {}
+    for member, content in files.items():
+        place, _, name = member.rpartition("/")
+        if _PLAIN_NAME.fullmatch(name):
+            places.setdefault(place, {})[name] = content
     for path, layer in stored_objects(model):
         if hasattr(layer, "load_assets"):
             with tempfile.TemporaryDirectory() as folder:
-                for member, content in files.items():
-                    place, _, name = member.rpartition("/")
-                    if place == f"{ASSETS}{path}" and _PLAIN_NAME.fullmatch(name):
+                for name, content in places.get(f"{ASSETS}{path}", {}).items():
+                    if isinstance(content, Path):
+                        shutil.copyfile(content, Path(folder, name))
+                    else:
                         Path(folder, name).write_bytes(content)
                 layer.load_assets(folder)

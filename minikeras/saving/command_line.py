@@ -85,9 +85,11 @@ def info(filepath: Any) -> list[str]:
         wrote = [one for one in (file.version and f"Keras {file.version}", file.backend, file.saved) if one]
         lines = [file.label, f"format       {file.kind}", f"written by   {', '.join(wrote) or 'unknown'}"]
         shapes, older = _shapes(weights), any(path.startswith(_OLDER) for path in arrays)
+        by_layer: list[str] = []
         if is_description(file.config):
-            lines += _of_model(file, {} if older else shapes, unusual)
-        if older or not is_description(file.config):
+            how, *by_layer = _of_model(file, {} if older else shapes, unusual)
+            lines += [how, *by_layer[: len(by_layer) if len(by_layer) > 1 else 0]]
+        if older or len(by_layer) < 2:  # a model of the user's own class says nothing of its layers
             groups = dict.fromkeys(path.rpartition("/")[0] or path for path in weights)
             lines += _table(
                 [("Path", "Weights", "Param #"), *((one, *_weights(shapes.get(one, []))) for one in groups)]
@@ -127,7 +129,8 @@ def _of_model(file: Opened, shapes: Mapping[str, Any], unusual: list[str]) -> li
     """What a description says: the table of layers, how the model was compiled, and what has to be passed."""
     missing, compiled = missing_objects([file.config, file.training])
     unusual += [f"needs {what}: pass it as custom_objects" for what in (*missing, *compiled)]
-    compiled = file.training or file.config.get("compile_config") or {}
+    compiled = file.training or file.config.get("compile_config")
+    compiled = compiled if isinstance(compiled, dict) else {}
     optimizer = compiled.get("optimizer_config") or compiled.get("optimizer")
     optimizer = optimizer.get("class_name") if isinstance(optimizer, dict) else optimizer
     rows = [("Layer (type)", "Input Shape", "Weights", "Param #"), *_rows(file, file.config, shapes, "", 0)]
@@ -169,16 +172,24 @@ def _in_hdf5(reader: WeightsReader, unusual: list[str]) -> Iterator[tuple[str, A
             unusual.append(f"{path!r} is a link to elsewhere, which is never followed")
         elif found is SAME:
             unusual.append(f"{path!r} is the same as another group or array")
-        elif isinstance(found, h5py.Group):
-            continue
-        elif not isinstance(found, h5py.Dataset) or found.shape is None or found.dtype.kind not in "biufV":
+        elif isinstance(found, h5py.Dataset):
+            holds_numbers, more = reader.ask(_of_array, found)
+            unusual += [f"{path!r} {one}" for one in more if not one.startswith("arrays")]
+            unusual += [one for one in more if one.startswith("arrays")]
+            if holds_numbers:
+                yield path, found
+        elif not isinstance(found, h5py.Group):
             unusual.append(f"{path!r} holds no numbers")
-        elif found.external or found.is_virtual:
-            unusual.append(f"{path!r} is stored in another file, which is never read")
-        else:
-            unusual += [f"arrays are compressed ({found.compression})"] if found.compression else []
-            unusual += [] if found.fletcher32 or SUM in found.attrs else ["arrays have no checksums"]
-            yield path, found
+
+
+def _of_array(found: Any) -> tuple[bool, list[str]]:
+    """Whether an array of an HDF5 file holds numbers there, and what is unusual about it."""
+    if found.shape is None or found.dtype.kind not in "biufV":
+        return False, ["holds no numbers"]
+    if found.external or found.is_virtual:
+        return False, ["is stored in another file, which is never read"]
+    compressed = [f"arrays are compressed ({found.compression})"] if found.compression else []
+    return True, compressed + ([] if found.fletcher32 or SUM in found.attrs else ["arrays have no checksums"])
 
 
 # ---------------------------------------------------------------- convert
@@ -195,6 +206,8 @@ def convert(given: Namespace) -> list[str]:
         ValueError: for what cannot be read, or needs what the source does not hold.
     """
     target, report = path_of(given.target), list[str]()
+    if target.exists() and not given.overwrite:
+        raise FileExistsError(f"{str(target)!r} exists; pass --overwrite or another path.")
     text = target.name.endswith(".json") and not target.name.endswith(".weights.json")
     folder = not target.suffix
     kind = ".json" if text else "" if folder else ending("convert", str(target), (*WEIGHTS_ENDINGS[:3], *MODEL_ENDINGS))

@@ -40,7 +40,7 @@ def write_model(model: Any, root: Any, include_optimizer: bool = True) -> None:
     Raises:
         ValueError, TypeError: for a model that holds what cannot be described; nothing is written then.
     """
-    description = registry.describe_whole(model)
+    description = registry.describe_whole(model, without_files=True)
     description.pop("compile_config", None)
     # Keras looks the model's class up by this name alone; within the model the module tells layers from operations
     description["class_name"] = description["registered_name"] or description["class_name"]

@@ -20,7 +20,7 @@ from minikeras.config import standardize_dtype
 from minikeras.saving.hdf5_arrays import SUM, checksum
 from minikeras.utils.bounded import Allowance, reason, size_of
 
-_DEEPEST = 200  # groups within groups; the deepest of honest models have some dozens
+DEEPEST = 200  # groups within groups; the deepest of honest models have some dozens
 _GZIP, _SHUFFLE, _FLETCHER32, _LZF = 1, 2, 3, 32000  # the filters of chunks that are known here
 _LZF_LENGTH = 2  # where LZF is told how many bytes come out
 _HEAP = b"GCOL\1\0\0\0"
@@ -119,9 +119,10 @@ class WeightsReader(AbstractContextManager):
         Raises:
             ValueError: for another kind, or one that is larger than the file allows.
         """
-        if not self.ask(holder.attrs.__contains__, name):
+        attributes = self.ask(getattr, holder, "attrs")  # of a file those of its first group, which is opened for it
+        if not self.ask(attributes.__contains__, name):
             return None
-        found = self.ask(holder.attrs.get_id, name)
+        found = self.ask(attributes.get_id, name)
         kind, shape = self.ask(found.get_type), self.ask(getattr, found, "shape")
         place = f"the attribute {name!r} of {holder.name!r}"
         h5t = self._h5py.h5t
@@ -129,7 +130,7 @@ class WeightsReader(AbstractContextManager):
             raise ValueError(f"{self.label!r} should have words or numbers in {place}, got another kind.")
         count, of_any_length = math.prod(shape), kind.get_class() == h5t.STRING and kind.is_variable_str()
         self._spend(count * (self._longest_text if of_any_length else kind.get_size()), place, place)
-        return self.ask(holder.attrs.__getitem__, name)
+        return self.ask(attributes.__getitem__, name)
 
     @cached_property
     def _longest_text(self) -> int:
@@ -269,8 +270,8 @@ class WeightsReader(AbstractContextManager):
         waiting = [(self.root, 0)]
         while waiting:
             group, depth = waiting.pop()
-            if depth > _DEEPEST:
-                raise ValueError(f"{self.label!r} has groups within groups, {_DEEPEST} of them are the most.")
+            if depth > DEEPEST:
+                raise ValueError(f"{self.label!r} has groups within groups, {DEEPEST} of them are the most.")
             for name in self.names(group):
                 found = self.ask(self._open, group, name)
                 if isinstance(found, (self._h5py.Group, self._h5py.Dataset)):

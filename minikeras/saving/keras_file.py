@@ -144,6 +144,7 @@ def load_model(
     (None, 2)
     """
     one_of("skip_unknown", skip_unknown, (False, "weights"))
+    flag("compile", compile)
     with opened(filepath, limit) as file, reporting(report) as sentences:
         if file.reader is None:
             problem = f"{file.label!r} holds an architecture without weights"

@@ -66,10 +66,10 @@ def kind_of(path: Path) -> str:
         )
     with open(path, "rb") as file:
         head = file.read(_HEAD)
+    if head.startswith(b"PK"):  # first, as a member that is HDF5 may begin anywhere
+        return _kind_of_archive(path)
     if _HDF5.match(head):
         return HDF5
-    if head.startswith(b"PK"):
-        return _kind_of_archive(path)
     if re.match(rb"(?:\xef\xbb\xbf)?\s*[{\[]", head):
         return TEXT
     found = (text for pattern, text in _FOREIGN.items() if re.match(pattern, head, re.DOTALL | re.IGNORECASE))

@@ -21,13 +21,16 @@ _DEPENDENCIES = "_layer_checkpoint_dependencies"
 _NUMBER = re.compile(r"_(\d+)$")
 
 
-def find_stores(reader: Any, objects: list[tuple[str, Any]], label: str) -> list[tuple[Any, Any]]:
+def find_stores(
+    reader: Any, objects: list[tuple[str, Any]], label: str, skip_mismatch: bool = False
+) -> list[tuple[Any, Any]]:
     """Each object with what the file has for it, where today's paths or those of older files lead to.
 
     Args:
         reader: the weights file.
         objects: paths as of today and what belongs there.
         label: what messages call the file.
+        skip_mismatch: whether layers that today's file lacks have nothing there, as Keras has it, instead.
 
     Raises:
         ValueError: where an older file leaves open which of its groups is meant.
@@ -36,7 +39,8 @@ def find_stores(reader: Any, objects: list[tuple[str, Any]], label: str) -> list
     missing = [path for path, thing in objects if not len(stores[path]) and _own(thing)]
     if missing and isinstance(reader, WeightsReader):
         older = _Older(reader, label)
-        older.check([path for path, _ in objects], [path for path, thing in objects if _own(thing)])
+        if older.is_older or not skip_mismatch:
+            older.check([path for path, _ in objects], [path for path, thing in objects if _own(thing)])
         stores |= {path: reader.variables(older.group(path)) for path in missing}
     return [(thing, _with_rate(thing, stores[path])) for path, thing in objects]
 
@@ -72,6 +76,7 @@ class _Older:
             for kind, names in groupby(sorted(within[container], key=_class_of), lambda name: _class_of(name)[0]):
                 renamed |= {(*container, name): f"{kind}_{i}" for i, name in enumerate(names)}
         self._label = label
+        self.is_older = bool(renamed) or any("\\" in name for name in reader.names(reader.root))
         self._groups = {_modern(path, renamed): group for path, group in found.items()}
         self._counts = {
             _modern(container, renamed): Counter(_class_of(name)[0] for name in names)

@@ -40,7 +40,7 @@ class Opened:
         layered: whether the arrays are by layer, as Keras 2 keeps them, and not by path.
         training: what an HDF5 file says of how the model was compiled.
         version, backend, saved: what wrote it, and when; None where it does not say.
-        files: layers' own files by their names.
+        files: layers' own files by their names: what is in them, or where it is.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class Opened:
     version: str | None = None
     backend: str | None = None
     saved: str | None = None
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, bytes | Path] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -120,11 +120,14 @@ def _is_member(name: str) -> bool:
 
 
 def _open_folder(path: Path, stack: ExitStack, limit: int | None) -> Opened:
-    found = [path / name for name in _MEMBERS] + sorted((path / kinds.ASSETS).rglob("*"))
+    assets = path / kinds.ASSETS
+    if assets.is_symlink():  # before all of what it leads to is listed
+        raise ValueError(f"{str(assets)!r} is a link, which is not followed; copy the folder there.")
+    found = [path / name for name in _MEMBERS] + sorted(assets.rglob("*"))
     members: dict[str, Any] = {}
     for name in (one.relative_to(path).as_posix() for one in found if one.is_file()):
         file = inside(path, name)
-        members[name] = file if name.startswith("model.") else _text(file) if name in _MEMBERS else file.read_bytes()
+        members[name] = _text(file) if name in (kinds.CONFIG, kinds.METADATA) else file
     return _opened_model(path, "folder with a Keras model", members, stack, limit)
 
 
@@ -174,9 +177,10 @@ def _open_hdf5(path: Path, stack: ExitStack, limit: int | None) -> Opened:
     if hdf5_file.is_layered(reader):
         told: Any = {key: next(iter(reader.words(reader.root, name)), None) for key, name in _TOLD.items()}
         return Opened(path, "weights by layer, as Keras 2 writes them (HDF5)", None, reader, True, **told)
-    if not any(name == "vars" or name.startswith(("layers", "_layer")) for name in reader.root):
-        names = sorted(reader.root)[:5]
-        raise ValueError(f"{str(path)!r} is an HDF5 file without a model or weights of Keras, it has {names!r:.80}.")
+    names = reader.names(reader.root)
+    if not any(name == "vars" or name.startswith(("layers", "_layer")) for name in names):
+        found = sorted(names)[:5]
+        raise ValueError(f"{str(path)!r} is an HDF5 file without a model or weights of Keras, it has {found!r:.80}.")
     return Opened(path, "weights by path (.weights.h5)", None, reader)
 
 

@@ -89,11 +89,14 @@ def replacing(path: Path, overwrite: bool) -> Iterator[Path]:
     wrote have left of this name is removed first.
 
     Raises:
-        FileExistsError: where the file exists and must not be overwritten.
+        FileExistsError: where the file exists and must not be overwritten, or is a folder, a device or a pipe.
         FileNotFoundError: where the folder does not exist.
-        OSError: where the disk is full.
+        OSError: where the disk is full, or nothing may be written there.
     """
     target = _target(path, overwrite)
+    if target.exists() and not target.is_file():  # never a device, nor a pipe
+        what = "a folder" if target.is_dir() else "no ordinary file"
+        raise FileExistsError(f"{str(target)!r} is {what}, which no file replaces; choose another path.")
     old = target.stat() if target.exists() else None
     with _partial(target) as partial:
         os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if old is None else 0o600))
@@ -158,11 +161,13 @@ def _partial(target: Path) -> Iterator[Path]:
         with suppress(OSError):  # what has been renamed is safe when its folder is; not all systems can tell
             _flush(target.parent)
     except Exception as error:
-        full = next((number for number in _FULL if _says(error, number)), None)
-        if full is None:
+        number = next((number for number in _FULL if _says(error, number)), None)
+        if isinstance(error, OSError) and error.filename == str(partial) and error.errno is not None:
+            number = error.errno  # of a file that the caller does not know
+        if number is None:
             raise
-        why = f"{str(target)!r} could not be written: {os.strerror(full)}; what was there is as it was."
-        raise OSError(full, why) from error
+        why = f"{str(target)!r} could not be written: {os.strerror(number)}; what was there is as it was."
+        raise OSError(number, why) from error
     finally:
         _remove(partial)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -20,6 +21,7 @@ from minikeras.saving.state import State
 GB = 1 << 30
 SHARDS = ".weights.json"  # the ending of the list
 _NAME = re.compile(r"[^\\/:\x00]+\.h5")  # of a file right beside the list
+_WRITING = threading.Lock()  # so that the files of two threads' saves are not mixed
 _SAVE = "minikeras_save"  # marks the files of one save, so that those of two are never mixed
 
 
@@ -99,6 +101,11 @@ def write_shards(path: Path, state: State, largest: float, overwrite: bool) -> N
         ValueError: for an array that is larger than a shard may be.
         FileExistsError: where one of the files exists and `overwrite` is False.
     """
+    with _WRITING:
+        _write_shards(path, state, largest, overwrite)
+
+
+def _write_shards(path: Path, state: State, largest: float, overwrite: bool) -> None:
     base, mark, total, left = path.name.removesuffix(SHARDS), secrets.token_hex(8), 0, -1.0
     before, files = _shards_before(path), list[Any]()
     places: dict[str, list[str]] = {}
@@ -129,6 +136,8 @@ def write_shards(path: Path, state: State, largest: float, overwrite: bool) -> N
 
 def _shards_before(path: Path) -> set[str]:
     """The shards that a list names which is there already."""
+    if not path.is_file():  # a pipe would be waited for
+        return set()
     try:
         return {name for names in _places(path, json.loads(path.read_bytes())).values() for name in names}
     except (OSError, ValueError, AttributeError, RecursionError):

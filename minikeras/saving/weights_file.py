@@ -118,13 +118,22 @@ def save_weights(
         raise ValueError(f"Shards are listed in a file ending in {SHARDS}, got {str(path)!r} with max_shard_size.")
     if ending in MODEL_ENDINGS and objects_to_skip:
         raise ValueError(f"objects_to_skip goes with files of weights by path, got {str(path)!r}; use .weights.h5.")
+    skipped = _skipped(objects_to_skip)
     if not model.built:
         raise ValueError(f"The model {model.name!r} has no weights to save before it is built; call it on data first.")
     if ending in MODEL_ENDINGS:  # whose layout is by layer
         with replacing(path, overwrite) as partial, new_file(partial) as root:
             hdf5_file.write_layers(model, root)
     else:
-        write_state(path, state_of(model, skipped=objects_to_skip or ()), overwrite, max_shard_size)
+        write_state(path, state_of(model, skipped=skipped), overwrite, max_shard_size)
+
+
+def _skipped(objects_to_skip: Iterable[Any] | None) -> list[Any]:
+    """The objects that are left out, checked."""
+    found = list(objects_to_skip) if isinstance(objects_to_skip, Iterable) else [objects_to_skip]
+    if objects_to_skip is not None and not all(is_stored(type(one)) for one in found):
+        raise ValueError(f"objects_to_skip must be a list of layers or the optimizer, got {objects_to_skip!r:.80}.")
+    return found
 
 
 def write_state(path: Path, state: State, overwrite: bool, max_shard_size: Any = None) -> None:
@@ -188,6 +197,9 @@ def load_weights(
     >>> keras.saving.save_weights(model, path)
     >>> keras.saving.load_weights(model, path)
     """
+    flag("skip_mismatch", skip_mismatch)
+    flag("by_name", by_name)
+    skipped = _skipped(objects_to_skip)
     if kwargs:
         raise ValueError(f"load_weights got unknown arguments {sorted(kwargs)}; files are matched by layout.")
     with opened(filepath, limit) as file, reporting(report) as sentences:
@@ -201,7 +213,7 @@ def load_weights(
             raise ValueError(f"The model {model.name!r} has no weights before it is built; call it on data first.")
         if limit is not None:
             file.size(limit)
-        read_state(model, file, sentences, skip_mismatch, bool(by_name), objects_to_skip or ())
+        read_state(model, file, sentences, skip_mismatch, bool(by_name), skipped)
 
 
 def read_state(
@@ -237,7 +249,7 @@ def _read_listed(model: Any, reader: NpzReader, label: str) -> None:
 def read_weights(model: Any, reader: Any, label: str, skip_mismatch: bool = False, skipped: Iterable[Any] = ()) -> None:
     """Read all variables of a model from a reader of arrays by path; `label` is what messages call it."""
     with reader:
-        stores = find_stores(reader, list(stored_objects(model, skipped)), label)
+        stores = find_stores(reader, list(stored_objects(model, skipped)), label, skip_mismatch)
         problems = {id(thing): _problem(thing, store) for thing, store in stores}
         for problem in problems.values():
             if problem and not skip_mismatch:

@@ -17,6 +17,7 @@ import tarfile
 import tokenize
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -27,7 +28,8 @@ import numpy as np
 FREE = 1 << 24  # bytes that a file may take whatever its size
 RATIO = 100  # how many times its size it may take besides; weights and datasets are seldom compressed to a tenth
 _LARGEST_HEADER = 1 << 20  # bytes of a header in a tar archive, such as a long name
-_LARGEST_DIRECTORY = 1 << 20  # bytes of a zip archive's directory, of which each member takes about 100
+_LARGEST_DIRECTORY = 1 << 20  # bytes of a zip archive's directory, of which each member takes about 100; or
+_DIRECTORY_SHARE = 3  # a third of the archive, as thousands of small arrays have it
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # LZMA may ask for gigabytes
 _OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
@@ -86,15 +88,16 @@ class Zip(zipfile.ZipFile):
     Args:
         file: its path, or the open file.
         limit: bytes that its members may take together; see `Allowance`.
-        directory: bytes that its directory may have.
+        directory: bytes that its directory may have; by default a MiB or a third of the archive.
 
     Raises:
         zipfile.BadZipFile: for one that is damaged.
     """
 
-    def __init__(self, file: Any, limit: int | None = None, directory: int = _LARGEST_DIRECTORY):
+    def __init__(self, file: Any, limit: int | None = None, directory: int | None = None):
         self.size = size_of(file)
         self.allowance = Allowance(self.size, limit)
+        directory = max(_LARGEST_DIRECTORY, self.size // _DIRECTORY_SHARE) if directory is None else directory
         try:
             with open(file, "rb") if isinstance(file, (str, os.PathLike)) else nullcontext(file) as stream:
                 end = zipfile._EndRecData(stream)  # type: ignore[attr-defined]  # what zipfile itself goes by
@@ -105,6 +108,7 @@ class Zip(zipfile.ZipFile):
             if error.errno != errno.EINVAL:
                 raise
             raise zipfile.BadZipFile("its directory lies outside of the file") from error
+        self._twice = {name for name, count in Counter(self.namelist()).items() if count > 1}
 
     def contents(self, name: str) -> bytes:
         """A member, read and checked.
@@ -120,7 +124,7 @@ class Zip(zipfile.ZipFile):
     def member(self, name: str) -> IO[bytes]:
         """A member, checked and opened, as `contents` does."""
         found = self.getinfo(name)
-        if self.namelist().count(name) > 1:
+        if name in self._twice:
             raise zipfile.BadZipFile(f"it holds {name!r} twice")
         self.check(found)
         self.allowance.spend(found.file_size, name)

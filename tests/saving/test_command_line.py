@@ -217,7 +217,7 @@ def test_what_cannot_be_converted(tmp_path: Path, capsys: pytest.CaptureFixture,
         ("w.weights.h5", "x.h5", "without the model"),
         ("layered.h5", "x.npz", "without the model"),
         ("m.keras", "x.txt", "convert writes files ending in"),
-        ("m.keras", "w.weights.h5", "exists; pass overwrite=True"),
+        ("m.keras", "w.weights.h5", "exists; pass --overwrite"),
         ("none.keras", "x.h5", "no file"),
     ):
         refused(capsys, match, "convert", tmp_path / source, tmp_path / target)
@@ -245,3 +245,46 @@ def test_from_a_shell(tmp_path: Path) -> None:
     assert done.returncode == 1 and "not a model file" in done.stderr and "Traceback" not in done.stderr
     done = subprocess.run([*command, "infos"], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+def test_a_model_of_ones_own_class_shows_its_weights(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    class Own(minikeras.Model):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.inner = layers.Dense(2)
+
+        def call(self, inputs: Any) -> Any:
+            return self.inner(inputs)
+
+    model = Own()
+    model(X)
+    model.save(tmp_path / "own.keras")
+    text = told(capsys, "info", tmp_path / "own.keras")
+    assert (
+        "inner/vars  3x2 2    8\n" in text and "Layer (type)" not in text and "model        Own, not compiled" in text
+    )
+
+
+@pytest.mark.parametrize("training", ["[1, 2]", "7", '{"optimizer": 7, "optimizer_config": []}'])
+def test_a_compilation_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture, model: Any, training: str) -> None:
+    model.save(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5", "a") as file:
+        file.attrs["training_config"] = training
+    assert "first (Dense)" in told(capsys, "info", tmp_path / "m.h5")
+
+
+def test_groups_in_groups(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    with h5py.File(tmp_path / "deep.weights.h5", "w") as file:
+        group = file.create_group("layers")
+        for _ in range(300):
+            group = group.create_group("a")
+    refused(
+        capsys, "deep.weights.h5' is damaged: it has groups within groups, 200", "info", tmp_path / "deep.weights.h5"
+    )
+
+
+def test_the_way_to_replace_a_file_is_the_command_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture, model: Any
+) -> None:
+    model.save(tmp_path / "m.keras")
+    refused(capsys, "m.keras' exists; pass --overwrite", "convert", tmp_path / "m.keras", tmp_path / "m.keras")

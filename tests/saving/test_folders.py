@@ -143,6 +143,21 @@ def test_links_out_of_the_folder(saved: Any, tmp_path: Path) -> None:
     refused(path, "is a link out of its folder")
 
 
+def test_a_link_to_a_folder_is_not_followed(saved: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, path = saved
+    (path / "assets").symlink_to("/", target_is_directory=True)
+    monkeypatch.setattr("pathlib.Path.rglob", lambda *arguments: pytest.fail("what it leads to was listed"))
+    refused(path, "assets' is a link, which is not followed")
+
+
+def test_files_of_no_layer_are_not_read(saved: Any) -> None:
+    model, path = saved
+    (path / "assets").mkdir()
+    with open(path / "assets" / "large", "wb") as file:
+        file.truncate(1 << 40)
+    assert same(load_model(path), model)
+
+
 def test_half_a_folder(saved: Any) -> None:
     _, path = saved
     (path / "metadata.json").write_text("{")

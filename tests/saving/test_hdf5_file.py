@@ -238,3 +238,16 @@ def test_a_class_that_is_not_known(tmp_path):
     x = numbers((5, 3), seed=1)[0]
     other = read_file(path, custom_objects={"Thick": layers.Dense})
     np.testing.assert_allclose(other(x).numpy(), expected(x), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["StringLookup", "IntegerLookup", "TextVectorization"])
+def test_a_vocabulary_that_was_learnt(tmp_path, kind):
+    """HDF5 has no place for files of layers: the configuration holds what `.keras` archives have in one."""
+    own = getattr(layers, kind)()
+    own.adapt(np.array([3, 5, 5]) if kind == "IntegerLookup" else np.array(["a b", "b", "b"]))
+    dtype = "int64" if kind == "IntegerLookup" else "string"
+    model = minikeras.Sequential([minikeras.Input((1,), dtype=dtype), own])
+    model.save(tmp_path / "m.h5")
+    read = minikeras.saving.load_model(tmp_path / "m.h5")
+    assert read.layers[-1].get_vocabulary() == own.get_vocabulary()
+    assert own.get_config()["vocabulary"] is None

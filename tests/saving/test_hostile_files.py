@@ -410,6 +410,19 @@ def many_members(path):
             archive.writestr(f"{index:0100}", b"")
 
 
+@case("keras", HARMLESS)
+def many_assets(path):
+    """Each is looked up among the others."""
+    model_file(path, **{f"assets/{index}": b"" for index in range(10_000)})
+
+
+cases(
+    "keras", r"description of 3,000,000 bytes has \d+,\d+ brackets at most, got 1,000,000",
+    lambda path, unit: compressed(path, zipfile.ZIP_DEFLATED, content=b"[" + unit * 999_999 + b"1]"),
+    lists_by_the_million=b"[],",
+)  # fmt: skip
+
+
 @case("keras", "claims .* far more than the file holds")
 def bomb_in_the_weights(path):
     inside = path.with_name("inside.weights.h5")

@@ -463,3 +463,51 @@ def test_weights_that_do_not_belong(saved, tmp_path):
         weights = archive.read("model.weights.h5")
     rewrite(path, weights=weights)
     refused(path, "does not fit")
+
+
+@register_keras_serializable("tests")
+class SaysThatItIsBuilt(layers.Layer):
+    """Sets `built` in `build`, as many do."""
+
+    def __init__(self, units=2, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.dense = layers.Dense(units)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.dense.build(input_shape)
+        self.built = True
+
+    def call(self, x):
+        return self.dense(x)
+
+
+@register_keras_serializable("tests")
+class SeveralInputs(minikeras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.parts = {name: SaysThatItIsBuilt(3) for name in "ab"}
+
+    def build(self, shapes):
+        for name, shape in shapes.items():
+            self.parts[name].build(shape)
+        self.built = True
+
+    def call(self, inputs):
+        return {"sum": sum(self.parts[name](inputs[name]) for name in "ab")}
+
+
+@pytest.mark.parametrize("by_call", [True, False])
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_a_build_that_says_it_is_done(tmp_path, by_call, name):
+    model, inputs = SeveralInputs(), {"a": X, "b": X[:, :2]}
+    if not by_call:
+        model.build({"a": (None, 3), "b": (None, 2)})
+    wanted = model(inputs)["sum"]
+    assert model.get_build_config()["input_shape"].keys() == {"a", "b"}
+    model.save(tmp_path / name)
+    assert np.array_equal(load_model(tmp_path / name)(inputs)["sum"], wanted)
+    layer = SaysThatItIsBuilt()
+    layer.build((None, 3))
+    assert layer.get_build_config() == {"input_shape": (None, 3)}

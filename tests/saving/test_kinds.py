@@ -184,3 +184,17 @@ def test_nothing_there(tmp_path: Path, model: Any) -> None:
         network().load_weights(tmp_path / "ckpt")
     with pytest.raises(TypeError, match="by its path"):
         load_model(json)
+
+
+@pytest.mark.parametrize("place", [512, 1024, 2048])
+def test_an_archive_whose_weights_begin_where_hdf5_may(tmp_path: Path, model: Any, place: int) -> None:
+    model.save(tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    weights = contents.pop("model.weights.h5")
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        archive.writestr("a", bytes(place - 2 * 30 - len("a") - len("model.weights.h5")))
+        for name, content in {"model.weights.h5": weights, **contents}.items():
+            archive.writestr(name, content)
+    assert (tmp_path / "m.keras").read_bytes()[place:].startswith(b"\x89HDF")
+    assert same(load_model(tmp_path / "m.keras"), model)

@@ -276,3 +276,31 @@ def test_warnings_point_at_the_users_line(ending, tmp_path):
     with pytest.warns(UserWarning, match="It was left alone") as told:
         other.load_weights(path, skip_mismatch=True)
     assert [one.filename for one in told] == [__file__]
+
+
+# ---------------------------------------------------------------- arguments that make no sense
+
+
+@pytest.mark.parametrize("objects", [5, "Scaled", ["Scaled"], [("Scaled", Scaled)], {1: Scaled}])
+def test_custom_objects_that_are_no_dict_by_names(saved: Any, objects: Any) -> None:
+    _, path = saved
+    with pytest.raises(ValueError, match="custom_objects must be a dict of classes and functions by their names"):
+        load_model(path, custom_objects=objects)
+    with pytest.raises(ValueError, match="custom_objects must be"), minikeras.saving.CustomObjectScope(objects):
+        pass
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [{"skip_mismatch": "no"}, {"by_name": "no"}, {"objects_to_skip": "x"}, {"objects_to_skip": [1]}]
+    + [{"objects_to_skip": 5}, {"objects_to_skip": ["doubled"]}],
+)
+def test_arguments_of_load_weights(saved: Any, argument: Any) -> None:
+    model, path = saved
+    with pytest.raises(ValueError, match=f"{next(iter(argument))} must be"):
+        model.load_weights(path, **argument)
+
+
+def test_arguments_of_load_model(saved: Any) -> None:
+    with pytest.raises(ValueError, match="compile must be"):
+        load_model(saved[1], custom_objects=OWN, compile="no")

@@ -12,6 +12,7 @@ import pytest
 
 import minikeras
 from minikeras import layers
+from minikeras.saving.npz_file import NpzReader, write_npz
 
 
 def network(units: int = 4, **options: Any) -> Any:
@@ -140,3 +141,11 @@ def test_compressed_by_numpy(saved: Any, tmp_path: Path) -> None:
     other = network()
     other.load_weights(tmp_path / "c.npz")
     assert same(model, other)
+
+
+def test_thousands_of_small_arrays(tmp_path: Path) -> None:
+    """The directory of such an archive is about a third of it."""
+    groups = [(f"layers/dense_{index:025}/vars", {"0": np.full(16, index, "f4")}) for index in range(12_000)]
+    write_npz(tmp_path / "m.npz", groups)
+    with NpzReader(tmp_path / "m.npz", "m.npz") as reader:
+        assert len(list(reader.arrays())) == 12_000

@@ -249,3 +249,31 @@ def test_a_folder_that_cannot_be_listed(tmp_path):
     finally:
         tmp_path.chmod(0o700)
     assert names(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5", "m.weights.h5", "m.weights.json", "m.npz"])
+def test_what_no_file_replaces(tmp_path, name):
+    """A folder, a pipe, and by a link a device, which who may do everything could replace."""
+    model = minikeras.Sequential([minikeras.Input((3,)), layers.Dense(2)])
+    save = model.save if name in ("m.keras", "m.h5") else model.save_weights
+    path = tmp_path / name
+    path.mkdir()
+    with pytest.raises(FileExistsError, match=f"{name}' is a folder, which no file replaces"):
+        save(path)
+    path.rmdir()
+    os.mkfifo(path)
+    with pytest.raises(FileExistsError, match=f"{name}' is no ordinary file"):
+        save(path)
+    assert path.is_fifo() and [one.name for one in tmp_path.iterdir()] == [name]
+    path.unlink()
+    path.symlink_to("/dev/null")
+    with pytest.raises(FileExistsError, match="'/dev/null' is no ordinary file"):
+        save(path)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="a folder in which nobody makes files")
+@pytest.mark.parametrize("name", ["m.keras", "m.h5", "m.npz"])
+def test_a_folder_in_which_nothing_may_be_written(name):
+    model = minikeras.Sequential([minikeras.Input((3,)), layers.Dense(2)])
+    with pytest.raises(OSError, match=f"'/proc/{name}' could not be written: .*; what was there is as it was"):
+        (model.save_weights if name == "m.npz" else model.save)(f"/proc/{name}")

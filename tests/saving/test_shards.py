@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +211,18 @@ def test_a_model_without_weights(tmp_path: Path) -> None:
     model = minikeras.Sequential([minikeras.Input((3,)), layers.Flatten()])
     save_weights(model, tmp_path / "m.weights.json")
     load_weights(model, tmp_path / "m.weights.json")
+
+
+def test_threads_that_write_the_same_list(saved: Any) -> None:
+    _, path = saved
+    models = [network() for _ in range(3)]
+
+    def save(model: Any) -> None:
+        for _ in range(3):
+            model.save_weights(path, max_shard_size=SMALL)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(save, models))
+    read = network()
+    read.load_weights(path)
+    assert any(same(read, model) for model in models)

@@ -334,3 +334,18 @@ def test_what_the_model_does_not_know_is_ignored(saved):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.load_weights(path)
+
+
+def test_skip_mismatch_where_the_model_has_more_layers(tmp_path):
+    """Layers that the file has are read by their paths, as in Keras; the others are left alone."""
+    saved = minikeras.Sequential([minikeras.Input((5,)), layers.Dense(4), layers.Dense(3)])
+    saved.save_weights(tmp_path / "w.weights.h5")
+    model = minikeras.Sequential([minikeras.Input((5,)), layers.Dense(4), layers.Dense(4), layers.Dense(3)])
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="2 layers of the kind 'dense', the model 3"):
+        model.load_weights(tmp_path / "w.weights.h5")
+    with pytest.warns(UserWarning, match="It was left alone") as warned:
+        model.load_weights(tmp_path / "w.weights.h5", skip_mismatch=True)
+    assert len(warned) == 2
+    wanted = [*saved.get_weights()[:2], *before[2:]]
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), wanted, strict=True))
