@@ -249,4 +249,4 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
         return get(config)
 
 
-offer_names(__name__, hidden="epilogue fused fused_name")
+offer_names(__name__, hidden="epilogue fused fused_name keras2_hard_sigmoid")

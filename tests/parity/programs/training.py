@@ -179,7 +179,7 @@ def saved_and_loaded(keras):
             "missing": raised(keras.saving.load_model, os.path.join(folder, "none.keras")) != "nothing",
             "wrong suffix": (
                 raised(model.save, os.path.join(folder, "x.txt")),
-                raised(model.save_weights, os.path.join(folder, "x.h5")),
+                raised(model.save_weights, os.path.join(folder, "x.bin")),
             ),
         }
 
