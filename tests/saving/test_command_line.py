@@ -278,9 +278,7 @@ def test_groups_in_groups(tmp_path: Path, capsys: pytest.CaptureFixture) -> None
         group = file.create_group("layers")
         for _ in range(300):
             group = group.create_group("a")
-    refused(
-        capsys, "deep.weights.h5' has groups within groups, 200", "info", tmp_path / "deep.weights.h5"
-    )
+    refused(capsys, "deep.weights.h5' has groups within groups, 200", "info", tmp_path / "deep.weights.h5")
 
 
 def test_the_way_to_replace_a_file_is_the_command_lines(
