@@ -108,6 +108,11 @@ class _Build:
         layer.built = True
 
 
+def _building(build: Callable) -> Callable:
+    """The same for type checkers, for which subclasses override a method of any arguments."""
+    return _Build(build)
+
+
 _METHOD = TypeVar("_METHOD", bound=Callable[..., Any])
 _ORDER_OF_KERAS_2 = ("name", "shape", "dtype", "initializer", "regularizer", "trainable", "constraint")
 
@@ -232,7 +237,7 @@ class Layer(Calling):
 
     # ------------------------------------------------------------ building
 
-    @_Build
+    @_building
     def build(self, input_shape: Any) -> None:
         """Create the weights for inputs of this shape; layers without weights need not define it."""
 
