@@ -212,6 +212,18 @@ class Stream(AbstractContextManager):
         return self._at
 
 
+class _GlobalHeaders(dict[str, str]):
+    """What a tar archive says of all members that follow, any number of times before one: of a bounded size."""
+
+    said = 0
+
+    def __setitem__(self, name: str, value: str) -> None:
+        self.said += len(name) + len(value)
+        if self.said > _LARGEST_HEADER:
+            raise ValueError(f"its headers for all members have more than {_LARGEST_HEADER} bytes")
+        super().__setitem__(name, value)
+
+
 @contextmanager
 def open_tar(path: Path, most: int) -> Iterator[tarfile.TarFile]:
     """A tar archive, plain or compressed, of at most so many bytes of content, read from begin to end.
@@ -220,17 +232,17 @@ def open_tar(path: Path, most: int) -> Iterator[tarfile.TarFile]:
         ValueError, tarfile.TarError: or any of `DAMAGE`, for what is none.
     """
     with Stream(path, most, _LARGEST_HEADER) as stream:
-        yield tarfile.TarFile(path, "r", stream)  # type: ignore[arg-type]  # it reads, seeks and tells
+        yield tarfile.TarFile(path, "r", stream, pax_headers=_GlobalHeaders())  # type: ignore[arg-type]  # it is read
 
 
 def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """The members of a tar archive, none of which is kept.
 
     Raises:
-        ValueError: for a member of a negative size, or for headers that have grown too large.
+        ValueError: for a member of a negative size.
     """
     for member in archive:
         archive.members.clear()  # type: ignore[attr-defined]
-        if member.size < 0 or sum(map(len, archive.pax_headers.values())) > _LARGEST_HEADER:
+        if member.size < 0:
             raise ValueError(f"{member.name[:80]!r} has a header that makes no sense")
         yield member
