@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import json
 
+import h5py
 import numpy as np
 import pytest
 
 import minikeras as keras
 from minikeras.models.description import model_from_config, model_from_json
 
-h5py = pytest.importorskip("h5py")
 tf_keras = pytest.importorskip("tf_keras")
 tf = importlib.import_module("tensorflow")
 L = tf_keras.layers

@@ -12,6 +12,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import cloudpickle
+import joblib
 import numpy as np
 import pytest
 from layer_cases import ROWS
@@ -35,11 +37,11 @@ def with_buffers_apart(thing):
 
 
 def by_cloudpickle(thing):
-    return pickle.loads(pytest.importorskip("cloudpickle").dumps(thing))
+    return pickle.loads(cloudpickle.dumps(thing))
 
 
 def by_joblib(thing):
-    joblib, file = pytest.importorskip("joblib"), io.BytesIO()
+    file = io.BytesIO()
     joblib.dump(thing, file)
     file.seek(0)
     return joblib.load(file)
@@ -507,7 +509,6 @@ for model in (Net(), minikeras.Model(x, layers.Dense(2)(h))):
 
 def test_what_a_script_defines_reaches_another_process():
     """Classes, operations and lambdas of a `__main__` that the reading process does not have."""
-    pytest.importorskip("cloudpickle")
     written = subprocess.run([sys.executable, "-c", IN_MAIN], capture_output=True, check=True).stdout
     file = io.BytesIO(written)
     for _ in range(2):
@@ -543,7 +544,6 @@ def test_a_started_process_goes_on_as_this_one(monkeypatch):
 
 
 def test_joblib_predicts_in_processes():
-    joblib = pytest.importorskip("joblib")
     model = minikeras.Sequential([minikeras.Input((3,)), layers.Lambda(lambda x: x * 2), layers.Dense(2)])
     predict = joblib.delayed(lambda model, x: model.predict(x, verbose=0))
     parts = joblib.Parallel(n_jobs=2, backend="loky")(predict(model, part) for part in (X[:4], X[4:]))

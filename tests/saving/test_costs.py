@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -326,7 +327,6 @@ def test_the_caller_may_allow_more_or_less() -> None:
 
 @pytest.mark.parametrize("value", [-5, np.nan, 2.5])
 def test_step_counts_in_files(tmp_path: Any, value: float) -> None:
-    h5py = pytest.importorskip("h5py")
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
     model.compile("adam", "mse")
     model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import h5py
 import numpy as np
 import pytest
 
@@ -12,7 +13,6 @@ from minikeras import layers
 from minikeras.saving.hdf5_reader import WeightsReader
 from minikeras.saving.weights_file import read_weights
 
-h5py = pytest.importorskip("h5py")
 RNG = np.random.default_rng(0)
 
 
