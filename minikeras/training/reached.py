@@ -70,9 +70,7 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
             yield from value.items() if isinstance(value, dict) else enumerate(value)
     elif isinstance(value, FunctionType):
         cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
-        yield from [
-            (name, cell.cell_contents) for name, cell in cells if cell != CellType()
-        ]  # one that is not filled yet
+        yield from [(name, cell.cell_contents) for name, cell in cells if cell != _EMPTY]
         yield from [*enumerate(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).items()]
         if is_users(value.__module__):
             names = _names(value.__code__)
