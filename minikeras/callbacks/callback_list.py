@@ -20,6 +20,7 @@ class _BatchHook:
         listening = [callback for callback in callbacks if any(_defines(callback, hook) for hook in names)]
         self.listeners = [getattr(callback, name) for callback in listening]
         self.eager = any(not hasattr(listener, "lazy_logs") for listener in self.listeners)
+        self.each = any(not hasattr(listener, "may_skip") for listener in self.listeners)
 
     def __call__(self, batch: int, logs: Any = None) -> None:
         if self.listeners:
@@ -91,6 +92,11 @@ class CallbackList(Callback):
         self.wants_train_batches = hooks["on_train_batch_end"].eager
         self.wants_test_batches = hooks["on_test_batch_end"].eager
         self.wants_predict_batches = hooks["on_predict_batch_end"].eager
+
+    def wants_each_batch(self, phase: str) -> bool:
+        """Whether somebody must be told of every batch; "train", "test" or "predict"."""
+        begin, end = (getattr(self, f"on_{phase}_batch_{moment}") for moment in ("begin", "end"))
+        return begin.each or end.each
 
     def append(self, callback: Callback) -> None:
         """Add a callback at the end."""

@@ -16,7 +16,7 @@ import numpy
 from minikeras import config
 from minikeras.config import cupy_and_device as _cupy
 from minikeras.config import gpu_is_there as _gpu_is_there
-from minikeras.kernels import reference  # noqa: F401  (which registers the kernels)
+from minikeras.kernels import reference, table  # noqa: F401  (which registers the kernels)
 from minikeras.kernels.arena import Arena  # noqa: F401
 from minikeras.kernels.reference.activation import FUSED_ACTIVATIONS, fused_activation  # noqa: F401
 from minikeras.kernels.reference.conv import conv_output_length, same_padding  # noqa: F401
@@ -45,13 +45,18 @@ def table_of(device: str) -> Kernels:
     return Kernels(_cupy() if device == "gpu" else numpy, device)
 
 
-def bind(table: Kernels) -> None:
+def bind(chosen: Kernels) -> None:
     """Let this module's names be those of a table."""
     global _active
     if _active is not None:
         _active.mirror(None)
-    _active = table
-    table.mirror(globals())
+    _active = chosen
+    chosen.mirror(globals())
+
+
+def version() -> tuple[int, int]:
+    """Another value when other kernels have come into use."""
+    return id(_active), table.changes
 
 
 def active_device() -> str:

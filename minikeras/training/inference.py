@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from operator import attrgetter, is_
 from threading import get_ident
 from typing import Any
@@ -23,31 +24,35 @@ def _is_own(thing: Any) -> bool:
     return getattr(thing, "__module__", "").startswith("minikeras.")
 
 
-def _is_replayable(operation: Any) -> bool:
-    """Whether an element of a model's graph may be replayed; of a model or a layer, all that it contains.
+def foreign_part(operation: Any) -> str | None:
+    """The name of what may not be repeated without Python, in an element of a model's graph or below it; or None.
 
     The Python code of a user could look at anything, so it says itself that it does not: `replayable = True` in the
     body of the class, `@differentiable(replayable=True)` for an operation.
     """
     if isinstance(operation, FunctionNode):
-        return _repeats(operation.function)
+        return None if _repeats(operation.function) else f"the operation {operation.name!r}"
+    name = f"{type(operation).__name__} {getattr(operation, 'name', '')!r}"
     if not isinstance(operation, Layer):
-        return bool(vars(type(operation)).get("replayable", False))
+        return None if vars(type(operation)).get("replayable", False) else name
     if {"call", "__call__"} & vars(operation).keys() or operation.activity_regularizer is not None:
-        return False
+        return name
     graph = getattr(operation, "_graph", None)
     if graph is not None:
         if not _is_own(type(operation).call) or type(operation).__call__ is not Layer.__call__:
-            return False
-        return all(_is_replayable(part) for part in {node.operation: None for node in graph.output_nodes})
+            return name
+        return _first(map(foreign_part, {node.operation: None for node in graph.output_nodes}))
     cls = type(operation)
     if not (cls.replayable if _is_own(cls) else vars(cls).get("replayable", False)):
-        return False
-    parts = [part for _, part in operation.named_children() if isinstance(part, Layer)]
-    return all(map(_is_replayable, parts)) and all(
-        isinstance(value, Layer) or not callable(value) or name.endswith(_FOR_WEIGHTS) or _repeats(value)
-        for name, value in vars(operation).items()
-    )
+        return name
+    for attribute, value in vars(operation).items():
+        if not (isinstance(value, Layer) or not callable(value) or attribute.endswith(_FOR_WEIGHTS) or _repeats(value)):
+            return f"{attribute} of {name}"
+    return _first(foreign_part(part) for _, part in operation.named_children() if isinstance(part, Layer))
+
+
+def _first(found: Iterable[str | None]) -> str | None:
+    return next((one for one in found if one is not None), None)
 
 
 _FOR_WEIGHTS = ("_initializer", "_regularizer", "_constraint")  # of no account in a prediction
@@ -106,7 +111,7 @@ class Inference:
 
     def _record(self, key: tuple, x: Any) -> Any:
         """The outputs; where it can be replayed, how they were computed is kept."""
-        if not self._model.built or not _is_replayable(self._model):
+        if not self._model.built or foreign_part(self._model) is not None:
             outputs = self._run(x)
             if self._model.built:
                 self._programs[key] = None

@@ -35,6 +35,7 @@ from minikeras.training import data as feed
 from minikeras.training.compiled import CompiledLoss, CompiledMetrics
 from minikeras.training.inference import Inference
 from minikeras.training.outputs import Outputs
+from minikeras.training.programs import Programs
 from minikeras.training.snapshot import Snapshot, Trial
 from minikeras.training.step import Later, MetricLogs, checked_logs, step_data, to_floats
 from minikeras.utils.checks import number, one_of, shown, whole
@@ -43,7 +44,7 @@ nonfinite = LazyModule("minikeras.callbacks.nonfinite")
 resuming = LazyModule("minikeras.training.resuming")
 
 
-OF_ONE_OBJECT = ("_kept", "_trial", "_observers", "_arenas", "_inference")  # which a copy has anew
+OF_ONE_OBJECT = ("_kept", "_trial", "_observers", "_arenas", "_inference", "_programs")  # which a copy has anew
 
 
 class Trainer:
@@ -88,6 +89,7 @@ class Trainer:
         self._observers: tuple[Callable, ...] = ()  # called with the data of each training step before it is made
         self._arenas = _Arenas()
         self._inference = Inference(self)
+        self._programs = Programs(self)
 
     # ------------------------------------------------------------ compile
 
@@ -518,6 +520,7 @@ class Trainer:
             self._plan_trial(stream, validation, first, callbacks)
             self.stop_training = False
             callbacks.on_train_begin()
+            self._programs.begin()
             start = initial_epoch if progress is None else progress.begin(arena)
             for epoch in range(start, epochs):
                 if progress is None or not progress.done:
@@ -584,19 +587,30 @@ class Trainer:
         """One pass over the stream, or the rest of it that `progress` has left; returns its logs."""
         done, logs = (0, {}) if progress is None else progress.enter_epoch()
         step, data = done - 1, None
+        batches = stream.training_epoch()
+        several = isinstance(batches, feed.Pass) and not (callbacks.wants_each_batch("train") or self._observers)
+        most = self.steps_per_execution if self.steps_per_execution > 1 else None
         with arena:
-            for step, data in enumerate(stream.training_epoch(), done):
-                if callbacks.on_train_batch_begin.listeners:
-                    callbacks.on_train_batch_begin(step)
-                if stream.arrays is None:
-                    self._check_batch(data)
-                batch = step_data(data)
-                for observe in self._observers:
-                    observe(batch)
-                logs = self.train_step(batch)
-                if self._kept is not None:
-                    checked_logs(logs, "train_step")
-                    self._kept = None
+            while True:
+                made = self._programs.many("train", batches, stream.arrays, most) if several else 0
+                if made:
+                    step, logs = step + made, MetricLogs(self)
+                else:
+                    data = next(batches, None)
+                    if data is None:
+                        break
+                    step += 1
+                    if callbacks.on_train_batch_begin.listeners:
+                        callbacks.on_train_batch_begin(step)
+                    if stream.arrays is None:
+                        self._check_batch(data)
+                    batch = step_data(data)
+                    for observe in self._observers:
+                        observe(batch)
+                    logs = self._programs.train_step(batch)
+                    if self._kept is not None:
+                        checked_logs(logs, "train_step")
+                        self._kept = None
                 if callbacks.on_train_batch_end.listeners:
                     callbacks.on_train_batch_end(step, Later(logs))
                 if self.stop_training:

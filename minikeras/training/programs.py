@@ -1,0 +1,447 @@
+"""When a step becomes a program: it is recorded, held against another recording and against the layers, and then run.
+
+A step on a batch of new shapes goes through the layers.  The second one on such a batch is recorded on its way, and so
+is the third, which must be the same calls with the same numbers.  The fourth is made twice, by the layers and by the
+program, from the same state, and the program is only used if all bits agree.  From then on it is used as long as what
+it was recorded from is what it was: the tree of layers, their public attributes, the arrays of the variables, the
+settings of optimizer, losses, metrics and regularizers, the kernels, and the global settings.  Whoever changes one of
+them gets a new recording.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from operator import attrgetter, is_
+from threading import get_ident
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from minikeras import config, tree
+from minikeras import kernels as k
+from minikeras.autodiff.tensor import Tensor, Variable, mark_changed
+from minikeras.autodiff.turns import computing, turn, wait
+from minikeras.layers.layer import Layer
+from minikeras.lazy import LazyModule
+from minikeras.optimizers.rate import HostVariable
+from minikeras.registry import is_builtin
+from minikeras.training.inference import foreign_part
+from minikeras.training.step import MetricLogs
+
+recording_room = LazyModule("minikeras.kernels.cpu.recording")
+program_room = LazyModule("minikeras.kernels.cpu.program")
+
+_MOST = 16  # kinds of batches that a model has programs for; for ever-changing shapes recording would not pay
+_TRIES = 4  # recordings of a kind of batch that something has made useless, until it is left to the layers
+_LONG = 0.01  # seconds that a call of many steps takes, about
+_LONG_BATCH = 1 << 15  # bytes of a batch that are worth a helper's work
+
+_data, _settings_of = attrgetter("data"), attrgetter("_settings")
+
+
+class State:
+    """What a recorded step depends on besides its batch: it holds what it found, and says whether it is the same still.
+
+    Attributes:
+        variables: whose memory the step reads or writes.
+    """
+
+    def __init__(self, model: Any, kind: str):
+        self._contents = model._contents()
+        self._layers = self._contents.layers
+        self._settings = list(map(_settings_of, self._layers))
+        self._things = [(thing, dict(vars(thing))) for thing in _things(model, kind)]
+        self.variables = _variables(model, kind)
+        self.arrays = list(map(_data, self.variables))
+        self._around = _surroundings(model)
+
+    def is_same(self, model: Any) -> bool:
+        """Whether all that it found is there and has not been replaced."""
+        return (
+            model._contents() is self._contents
+            and all(map(is_, map(_settings_of, self._layers), self._settings))
+            and all(map(is_, map(_data, self.variables), self.arrays))
+            and all(_holds(thing, found) for thing, found in self._things)
+            and _surroundings(model) == self._around
+        )
+
+
+def _holds(thing: Any, found: dict[str, Any]) -> bool:
+    now = vars(thing)
+    return now.keys() == found.keys() and all(map(is_, now.values(), found.values()))
+
+
+def _surroundings(model: Any) -> tuple:
+    """What many things read, and what a model is compiled to."""
+    return (
+        *(k.version(), config.floatx(), config.epsilon(), config.image_data_format(), model._loss_factor),
+        *(model.jit_compile, model.run_eagerly, type(model).train_step, vars(model).keys() & _OWN),
+        *map(id, (model.optimizer, model._compiled_loss, model._compiled_metrics, model._loss_tracker)),
+    )
+
+
+def _things(model: Any, kind: str) -> list[Any]:
+    """The objects whose settings a step's calls are made of, besides layers."""
+    if kind == "predict":
+        return []
+    loss, metrics = model._compiled_loss, model._compiled_metrics
+    found: list[Any] = [model._loss_tracker, loss, metrics]
+    found += [] if loss is None else [*loss.trackers, *(one for one, _, _ in loss._parts)]
+    found += [] if metrics is None else metrics.metrics
+    weights = model._contents().trainable
+    found += [one.regularizer for one in weights]
+    if kind == "train":
+        found += [model.optimizer, *(one.constraint for one in weights)]
+    return [one for one in {id(one): one for one in found}.values() if hasattr(one, "__dict__")]
+
+
+def _variables(model: Any, kind: str) -> list[Variable]:
+    """The variables whose memory a step reads or writes."""
+    contents = model._contents()
+    carried = [state for layer in contents.layers for state in tree.flatten(getattr(layer, "states", None))]
+    found = [*contents.weights, *carried]
+    if kind != "predict":
+        found += [variable for metric in model.metrics for variable in metric.variables]
+    if kind == "train":
+        found += model.optimizer.variables
+    ordinary = [one for one in found if isinstance(one, Variable) and not isinstance(one, HostVariable)]
+    return list({id(one): one for one in ordinary if hasattr(type(one), "__slots__")}.values())
+
+
+def obstacle(model: Any, kind: str) -> str | None:
+    """Why steps of a kind are not recorded for this model, as the end of a sentence; None if they may be."""
+    if k.active_device() != "cpu":
+        return "programs are made on the CPU alone"
+    if model.run_eagerly or model.jit_compile is False:
+        return "the model is compiled with " + ("run_eagerly=True" if model.run_eagerly else "jit_compile=False")
+    if not model.built:
+        return "the model is not built"
+    own = {"train": _OF_TRAINING, "test": _OF_TESTS, "predict": ("predict_step",)}[kind]
+    for name in own:
+        found = getattr(model, name)
+        if getattr(found, "__func__", None) is not getattr(_trainer(), name):
+            return f"{name} is not the built-in one"
+    if model.jit_compile is not True and (part := foreign_part(model)) is not None:
+        return f"{part} may run Python code that a program would not"
+    if kind == "predict":
+        return None
+    if model._contents().loss_functions or any(layer.activity_regularizer is not None for layer in _layers(model)):
+        return "losses are added to the model where it is called"
+    for thing in _things(model, kind):
+        if not is_builtin(type(thing)) and not type(thing).__module__.startswith("minikeras."):
+            return f"{type(thing).__name__} is not built in"
+        function = getattr(thing, "fn", None) or getattr(thing, "_fn", None)
+        if function is not None and not getattr(function, "__module__", "").startswith("minikeras."):
+            return f"the function {getattr(function, '__name__', function)!r} is not built in"
+    if kind == "train":
+        return model.optimizer._is_repeatable
+    return None
+
+
+_OWN = {"train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "reduce_gradients", "call"}
+_OF_TESTS = ("test_step", "compute_loss", "compute_metrics")
+_OF_TRAINING = ("train_step", "compute_loss", "compute_metrics", "reduce_gradients")
+
+
+def _trainer() -> Any:
+    from minikeras.training.trainer import Trainer
+
+    return Trainer
+
+
+def _layers(model: Any) -> list[Any]:
+    return [layer for layer in model._contents().layers if isinstance(layer, Layer)]
+
+
+class Entry:
+    """The way of one kind of step on batches of one shape from the layers to a program.
+
+    Attributes:
+        program: once it is there.
+        reason: why there is none and will be none, or None.
+    """
+
+    def __init__(self) -> None:
+        self.program: Any = None
+        self.reason: str | None = None
+        self.state: Any = None
+        self.signature: Any = None  # of the last recording
+        self.candidate: Any = None  # a program that is still to be held against the layers
+        self.outputs: Any = None  # what a predicting program leaves
+        self.steps = 0
+        self.tries = 0
+        self.seconds = _LONG  # of a step, at first too long
+
+    def start_anew(self) -> None:
+        """Begin with a recording again, since something has been changed."""
+        self.program = self.candidate = self.signature = self.outputs = None
+        self.tries += 1
+        if self.tries >= _TRIES:
+            self.reason = "what it depends on changes again and again"
+
+
+class Programs:
+    """The programs of a model.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: Any):
+        self._model = model
+        self._entries: dict[tuple, Entry] = {}
+        self._busy = threading.Lock()  # one thread at a time has the programs' memory
+
+    def begin(self) -> None:
+        """Forget why there are no programs where something has been changed since; called before many steps."""
+        for key, entry in list(self._entries.items()):
+            if entry.reason is not None and not entry.state.is_same(self._model):
+                del self._entries[key]
+
+    # ------------------------------------------------------------ one step
+
+    def train_step(self, data: Any) -> Any:
+        """`model.train_step(data)`, by a program where there is one."""
+        return self._step("train", data, self._model.train_step)
+
+    def test_step(self, data: Any) -> Any:
+        """`model.test_step(data)`, by a program where there is one."""
+        return self._step("test", data, self._model.test_step)
+
+    def _step(self, kind: str, data: Any, run: Callable[[Any], Any]) -> Any:
+        leaves = _arrays_of(data)
+        if leaves is None or not self._busy.acquire(blocking=False):
+            return run(data)
+        try:
+            entry = self._entry(kind, data, leaves)
+            if entry is None:
+                return run(data)
+            if entry.program is not None:
+                if self._is_valid(entry, kind):
+                    self._write(entry, kind, leaves)
+                    self._run(entry, kind)
+                    return MetricLogs(self._model)
+                entry.start_anew()
+                entry.reason = entry.reason or obstacle(self._model, kind)
+            entry.steps += 1
+            if entry.steps == 1 or entry.reason is not None:
+                return run(data)
+            if entry.candidate is not None:
+                return self._compare(entry, kind, data, leaves, run)
+            return self._record(entry, kind, data, leaves, run)
+        finally:
+            self._busy.release()
+
+    def _entry(self, kind: str, data: Any, leaves: list[np.ndarray]) -> Entry | None:
+        """That of a batch, None where there is to be no program."""
+        key = _key(kind, data, leaves)
+        entry = self._entries.get(key)
+        if entry is None:
+            if len(self._entries) >= _MOST:
+                return None
+            entry = self._entries[key] = Entry()
+            entry.reason, entry.state = obstacle(self._model, kind), State(self._model, kind)
+        return entry if entry.reason is None else None
+
+    def _is_valid(self, entry: Entry, kind: str) -> bool:
+        return entry.state.is_same(self._model) and entry.program.fits()
+
+    def _write(self, entry: Entry, kind: str, leaves: list[np.ndarray], program: Any = None) -> None:
+        """Put a batch, and the numbers of the step, where the program reads them."""
+        for buffer, leaf in zip((program or entry.program).inputs, leaves, strict=True):
+            np.copyto(buffer, leaf)
+        if kind == "train":
+            optimizer = self._model.optimizer
+            optimizer._now[...] = optimizer._numbers_ahead(1)[0]
+
+    def _run(self, entry: Entry, kind: str, program: Any = None) -> None:
+        with _in_turn():
+            (program or entry.program).run()
+        self._made(entry, kind, 1)
+
+    def _made(self, entry: Entry, kind: str, steps: int) -> None:
+        """Note that steps were made."""
+        if kind == "train":
+            self._model.optimizer._iterations.host += steps
+            mark_changed(self._model._contents().trainable)
+
+    # ------------------------------------------------------------ from the layers to a program
+
+    def _record(self, entry: Entry, kind: str, data: Any, leaves: list[np.ndarray], run: Callable[[Any], Any]) -> Any:
+        """Make a step through the layers, and note what it does."""
+        state = State(self._model, kind)
+        recording = recording_room.Recording(self._known(state, kind))
+        buffers = []
+        with recording, self._watched(state, recording, kind):
+            for leaf in leaves:
+                buffer = recording.arena.take(np, leaf.shape, leaf.dtype)
+                np.copyto(buffer.view(np.ndarray), leaf)
+                buffers.append(buffer)
+            result = run(tree.pack_sequence_as(data, buffers))
+        entry.state = state
+        if recording.spoiled is not None:
+            entry.reason = recording.spoiled
+        elif not state.is_same(self._model):
+            entry.start_anew()
+        elif entry.signature is None or entry.signature != recording.signature():
+            if entry.signature is not None:
+                entry.tries += 1
+                if entry.tries >= _TRIES:
+                    entry.reason = "a number that machine code is given is another one in each step"
+            entry.signature = recording.signature()
+        else:
+            tables = [self._model.optimizer._now] if kind == "train" else []
+            plain = [buffer.view(np.ndarray) for buffer in buffers]
+            double = sum(buffer.nbytes for buffer in plain) >= _LONG_BATCH
+            entry.candidate = program_room.Program(recording, plain, tables, double)
+        return result
+
+    def _known(self, state: State, kind: str) -> list[np.ndarray]:
+        """Arrays that are nobody's but the model's."""
+        found = list(state.arrays)
+        if kind == "train":
+            optimizer = self._model.optimizer
+            found.append(optimizer._now)
+            if optimizer._prepared is not None:
+                found += optimizer._prepared.flat.gradients
+        return found
+
+    @contextmanager
+    def _watched(self, state: State, recording: Any, kind: str) -> Iterator[None]:
+        """Let the variables' arrays be recorded ones; a variable that gets another array has it copied in the end."""
+        prepared = self._model.optimizer._prepared if kind == "train" else None
+        flat = None if prepared is None else prepared.flat
+        watched = [array.view(recording_room.Recorded) for array in state.arrays]
+
+        def put(arrays: Sequence[np.ndarray]) -> None:
+            for variable, array in zip(state.variables, arrays, strict=True):
+                variable.data = array
+            if flat is not None:
+                flat.arrays[:] = map(_data, flat.variables)
+
+        put(watched)
+        try:
+            yield
+            for variable, array in zip(state.variables, watched, strict=True):
+                if variable.data is not array:
+                    np.copyto(array, variable.data)
+        finally:
+            put(state.arrays)
+
+    def _compare(self, entry: Entry, kind: str, data: Any, leaves: list[np.ndarray], run: Callable[[Any], Any]) -> Any:
+        """Make a step through the layers, and the same one by the program, which must leave the same bits."""
+        candidate, state = entry.candidate, entry.state
+        if not (state.is_same(self._model) and candidate.fits()):
+            entry.start_anew()
+            return run(data)
+        before = self._snapshot(state, kind)
+        result = run(data)
+        if not state.is_same(self._model):
+            entry.start_anew()
+            return result
+        after = self._snapshot(state, kind)
+        self._restore(state, before)
+        self._write(entry, kind, leaves, candidate)
+        self._run(entry, kind, candidate)
+        if _same_bits(after, self._snapshot(state, kind)):
+            entry.program, entry.candidate = candidate, None
+        else:
+            self._restore(state, after)
+            entry.reason = "the program and the layers do not give the same bits"
+        return result
+
+    def _snapshot(self, state: State, kind: str) -> tuple[list[np.ndarray], list[tuple[Any, Any]]]:
+        streams = [(stream, stream.state) for stream in self._model._contents().streams]
+        hosts = [self._model.optimizer._iterations.host.copy()] if kind == "train" else []
+        return [array.copy() for array in state.arrays] + hosts, streams
+
+    def _restore(self, state: State, snapshot: tuple[list[np.ndarray], list[tuple[Any, Any]]]) -> None:
+        copies, streams = snapshot
+        for array, copy in zip(state.arrays, copies, strict=False):
+            array[...] = copy
+        if len(copies) > len(state.arrays):
+            self._model.optimizer._iterations.host[...] = copies[-1]
+        for stream, place in streams:
+            stream.state = place
+
+    # ------------------------------------------------------------ many steps
+
+    def many(self, kind: str, batches: Any, arrays: tuple, most: int | None = None) -> int:
+        """Make as many steps as take about 10 ms, or `most`, on the next batches of arrays; how many these were.
+
+        None where it goes batch by batch.
+        """
+        count = batches.whole()
+        if not count or not self._busy.acquire(blocking=False):
+            return 0
+        try:
+            data = _packed(arrays)
+            leaves = _arrays_of(data)
+            if leaves is None or not all(leaf.flags.c_contiguous for leaf in leaves):
+                return 0
+            size = batches.size
+            key = _key(kind, data, leaves, size)
+            entry = self._entries.get(key)
+            if entry is None or entry.program is None or not entry.program.is_native:
+                return 0
+            if not self._is_valid(entry, kind):
+                return 0  # the step that comes begins anew
+            count = min(count, max(int(_LONG / entry.seconds), 1) if most is None else most)
+            tables = []
+            if kind == "train":
+                tables = [self._model.optimizer._numbers_ahead(count)]
+            rows = np.ascontiguousarray(batches.take(count), np.int64)
+            began = perf_counter()
+            with _in_turn():
+                entry.program.run_many(count, leaves, rows, tables)
+            self._made(entry, kind, count)
+            entry.seconds = (perf_counter() - began) / count
+            return count
+        finally:
+            self._busy.release()
+
+
+@contextmanager
+def _in_turn() -> Iterator[None]:
+    """As a call of the model: who replaces all weights waits for its end."""
+    me = get_ident()
+    if me in computing:
+        yield
+        return
+    try:
+        computing.add(me)
+        if turn.owner is not None:
+            wait(me)
+        yield
+    finally:
+        computing.discard(me)
+
+
+def _arrays_of(data: Any) -> list[np.ndarray] | None:
+    """The arrays of a batch; None where something in it is none, or holds anything but numbers."""
+    leaves = tree.flatten(data)
+    return leaves if all(type(leaf) is np.ndarray and leaf.dtype.kind in "biuf" and leaf.size for leaf in leaves) else None
+
+
+def _packed(arrays: tuple) -> Any:
+    """x, y and weights as steps take them."""
+    x, y, sample_weight = arrays
+    return (x,) if y is None else (x, y) if sample_weight is None else (x, y, sample_weight)
+
+
+def _key(kind: str, data: Any, leaves: list[np.ndarray], size: int | None = None) -> tuple:
+    shapes = [(leaf.shape if size is None else (size, *leaf.shape[1:]), leaf.dtype) for leaf in leaves]
+    plain = type(data) is tuple and len(data) == len(leaves)
+    return (kind, len(data) if plain else repr(tree.map_structure(lambda _: 0, data)), *shapes)
+
+
+def _same_bits(first: Any, second: Any) -> bool:
+    arrays = zip(first[0], second[0], strict=True)
+    return first[1] == second[1] and all(np.array_equal(_bits(one), _bits(other)) for one, other in arrays)
+
+
+def _bits(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
