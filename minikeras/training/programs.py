@@ -22,13 +22,12 @@ import numpy as np
 
 from minikeras import config, tree
 from minikeras import kernels as k
-from minikeras.autodiff.tensor import Tensor, Variable, mark_changed
+from minikeras.autodiff.tensor import Tensor, Variable, _state, mark_changed
 from minikeras.autodiff.turns import computing, turn, wait
-from minikeras.layers.layer import Layer
+from minikeras.layers.context import context
 from minikeras.lazy import LazyModule
 from minikeras.optimizers.rate import HostVariable
-from minikeras.registry import is_builtin
-from minikeras.training.inference import foreign_part
+from minikeras.training.repeatable import STEPS, obstacle, things
 from minikeras.training.step import MetricLogs
 
 recording_room = LazyModule("minikeras.kernels.cpu.recording")
@@ -53,7 +52,7 @@ class State:
         self._contents = model._contents()
         self._layers = self._contents.layers
         self._settings = list(map(_settings_of, self._layers))
-        self._things = [(thing, dict(vars(thing))) for thing in _things(model, kind)]
+        self._things = [(thing, dict(vars(thing))) for thing in things(model, kind)]
         self.variables = _variables(model, kind)
         self.arrays = list(map(_data, self.variables))
         self._around = _surroundings(model)
@@ -78,24 +77,9 @@ def _surroundings(model: Any) -> tuple:
     """What many things read, and what a model is compiled to."""
     return (
         *(k.version(), config.floatx(), config.epsilon(), config.image_data_format(), model._loss_factor),
-        *(model.jit_compile, model.run_eagerly, type(model).train_step, vars(model).keys() & _OWN),
+        *(model.jit_compile, model.run_eagerly, type(model).train_step, vars(model).keys() & STEPS),
         *map(id, (model.optimizer, model._compiled_loss, model._compiled_metrics, model._loss_tracker)),
     )
-
-
-def _things(model: Any, kind: str) -> list[Any]:
-    """The objects whose settings a step's calls are made of, besides layers."""
-    if kind == "predict":
-        return []
-    loss, metrics = model._compiled_loss, model._compiled_metrics
-    found: list[Any] = [model._loss_tracker, loss, metrics]
-    found += [] if loss is None else [*loss.trackers, *(one for one, _, _ in loss._parts)]
-    found += [] if metrics is None else metrics.metrics
-    weights = model._contents().trainable
-    found += [one.regularizer for one in weights]
-    if kind == "train":
-        found += [model.optimizer, *(one.constraint for one in weights)]
-    return [one for one in {id(one): one for one in found}.values() if hasattr(one, "__dict__")]
 
 
 def _variables(model: Any, kind: str) -> list[Variable]:
@@ -109,51 +93,6 @@ def _variables(model: Any, kind: str) -> list[Variable]:
         found += model.optimizer.variables
     ordinary = [one for one in found if isinstance(one, Variable) and not isinstance(one, HostVariable)]
     return list({id(one): one for one in ordinary if hasattr(type(one), "__slots__")}.values())
-
-
-def obstacle(model: Any, kind: str) -> str | None:
-    """Why steps of a kind are not recorded for this model, as the end of a sentence; None if they may be."""
-    if k.active_device() != "cpu":
-        return "programs are made on the CPU alone"
-    if model.run_eagerly or model.jit_compile is False:
-        return "the model is compiled with " + ("run_eagerly=True" if model.run_eagerly else "jit_compile=False")
-    if not model.built:
-        return "the model is not built"
-    own = {"train": _OF_TRAINING, "test": _OF_TESTS, "predict": ("predict_step",)}[kind]
-    for name in own:
-        found = getattr(model, name)
-        if getattr(found, "__func__", None) is not getattr(_trainer(), name):
-            return f"{name} is not the built-in one"
-    if model.jit_compile is not True and (part := foreign_part(model)) is not None:
-        return f"{part} may run Python code that a program would not"
-    if kind == "predict":
-        return None
-    if model._contents().loss_functions or any(layer.activity_regularizer is not None for layer in _layers(model)):
-        return "losses are added to the model where it is called"
-    for thing in _things(model, kind):
-        if not is_builtin(type(thing)) and not type(thing).__module__.startswith("minikeras."):
-            return f"{type(thing).__name__} is not built in"
-        function = getattr(thing, "fn", None) or getattr(thing, "_fn", None)
-        if function is not None and not getattr(function, "__module__", "").startswith("minikeras."):
-            return f"the function {getattr(function, '__name__', function)!r} is not built in"
-    if kind == "train":
-        return model.optimizer._is_repeatable
-    return None
-
-
-_OWN = {"train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "reduce_gradients", "call"}
-_OF_TESTS = ("test_step", "compute_loss", "compute_metrics")
-_OF_TRAINING = ("train_step", "compute_loss", "compute_metrics", "reduce_gradients")
-
-
-def _trainer() -> Any:
-    from minikeras.training.trainer import Trainer
-
-    return Trainer
-
-
-def _layers(model: Any) -> list[Any]:
-    return [layer for layer in model._contents().layers if isinstance(layer, Layer)]
 
 
 class Entry:
@@ -175,6 +114,11 @@ class Entry:
         self.tries = 0
         self.seconds = _LONG  # of a step, at first too long
 
+    def copied(self) -> Any:
+        """What a predicting program has computed, in tensors of its own."""
+        arrays = [Tensor(output.copy()) for output in self.program.outputs]
+        return arrays[0] if type(self.outputs) is Tensor else tree.pack_sequence_as(self.outputs, arrays)
+
     def start_anew(self) -> None:
         """Begin with a recording again, since something has been changed."""
         self.program = self.candidate = self.signature = self.outputs = None
@@ -188,10 +132,11 @@ class Programs:
 
     Args:
         model: the model.
+        built_in: the class whose steps are known.
     """
 
-    def __init__(self, model: Any):
-        self._model = model
+    def __init__(self, model: Any, built_in: type):
+        self._model, self._built_in = model, built_in
         self._entries: dict[tuple, Entry] = {}
         self._busy = threading.Lock()  # one thread at a time has the programs' memory
 
@@ -211,9 +156,21 @@ class Programs:
         """`model.test_step(data)`, by a program where there is one."""
         return self._step("test", data, self._model.test_step)
 
+    def predict(self, x: Any, call: Callable[[Any], Any] | None = None) -> Any:
+        """The outputs for raw arrays, as a tensor or a structure of them; `call` gives them by way of the layers."""
+        return self._step("predict", x, call or self._call)
+
+    def _call(self, x: Any) -> Any:
+        """The outputs by way of the layers, without losses that were added to the model."""
+        outer, context.predicting = context.predicting, True
+        try:
+            return self._model(x, training=False)
+        finally:
+            context.predicting = outer
+
     def _step(self, kind: str, data: Any, run: Callable[[Any], Any]) -> Any:
         leaves = _arrays_of(data)
-        if leaves is None or not self._busy.acquire(blocking=False):
+        if leaves is None or _state.recorder is not None or not self._busy.acquire(blocking=False):
             return run(data)
         try:
             entry = self._entry(kind, data, leaves)
@@ -223,9 +180,9 @@ class Programs:
                 if self._is_valid(entry, kind):
                     self._write(entry, kind, leaves)
                     self._run(entry, kind)
-                    return MetricLogs(self._model)
+                    return entry.copied() if kind == "predict" else MetricLogs(self._model)
                 entry.start_anew()
-                entry.reason = entry.reason or obstacle(self._model, kind)
+                entry.reason = entry.reason or obstacle(self._model, kind, self._built_in)
             entry.steps += 1
             if entry.steps == 1 or entry.reason is not None:
                 return run(data)
@@ -243,7 +200,7 @@ class Programs:
             if len(self._entries) >= _MOST:
                 return None
             entry = self._entries[key] = Entry()
-            entry.reason, entry.state = obstacle(self._model, kind), State(self._model, kind)
+            entry.reason, entry.state = obstacle(self._model, kind, self._built_in), State(self._model, kind)
         return entry if entry.reason is None else None
 
     def _is_valid(self, entry: Entry, kind: str) -> bool:
@@ -286,6 +243,8 @@ class Programs:
             entry.reason = recording.spoiled
         elif not state.is_same(self._model):
             entry.start_anew()
+        elif kind == "predict" and not _are_recorded(result):
+            entry.reason = "the outputs are no tensors that layers computed, or they carry a mask"
         elif entry.signature is None or entry.signature != recording.signature():
             if entry.signature is not None:
                 entry.tries += 1
@@ -296,8 +255,12 @@ class Programs:
             tables = [self._model.optimizer._now] if kind == "train" else []
             plain = [buffer.view(np.ndarray) for buffer in buffers]
             double = sum(buffer.nbytes for buffer in plain) >= _LONG_BATCH
-            entry.candidate = program_room.Program(recording, plain, tables, double)
-        return result
+            outputs = []
+            if kind == "predict":
+                entry.outputs = result
+                outputs = [one.data.view(np.ndarray) for one in tree.flatten(result)]
+            entry.candidate = program_room.Program(recording, plain, tables, outputs, double)
+        return _unrecorded(result) if kind == "predict" else result
 
     def _known(self, state: State, kind: str) -> list[np.ndarray]:
         """Arrays that are nobody's but the model's."""
@@ -346,7 +309,8 @@ class Programs:
         self._restore(state, before)
         self._write(entry, kind, leaves, candidate)
         self._run(entry, kind, candidate)
-        if _same_bits(after, self._snapshot(state, kind)):
+        agrees = kind != "predict" or _same_arrays(_data_of(result), candidate.outputs)
+        if agrees and _same_bits(after, self._snapshot(state, kind)):
             entry.program, entry.candidate = candidate, None
         else:
             self._restore(state, after)
@@ -369,16 +333,21 @@ class Programs:
 
     # ------------------------------------------------------------ many steps
 
-    def many(self, kind: str, batches: Any, arrays: tuple, most: int | None = None) -> int:
+    def many(
+        self, kind: str, batches: Any, arrays: tuple, most: int | None = None, collect: Callable | None = None
+    ) -> int:
         """Make as many steps as take about 10 ms, or `most`, on the next batches of arrays; how many these were.
 
-        None where it goes batch by batch.
+        0 where it goes batch by batch.
+
+        Args:
+            collect: is called with what a predicting program has given for all of the batches.
         """
         count = batches.whole()
         if not count or not self._busy.acquire(blocking=False):
             return 0
         try:
-            data = _packed(arrays)
+            data = arrays[0] if kind == "predict" else _packed(arrays)
             leaves = _arrays_of(data)
             if leaves is None or not all(leaf.flags.c_contiguous for leaf in leaves):
                 return 0
@@ -393,12 +362,16 @@ class Programs:
             tables = []
             if kind == "train":
                 tables = [self._model.optimizer._numbers_ahead(count)]
+            results = [np.empty((count, *one.shape), one.dtype) for one in entry.program.outputs]
             rows = np.ascontiguousarray(batches.take(count), np.int64)
             began = perf_counter()
             with _in_turn():
-                entry.program.run_many(count, leaves, rows, tables)
+                entry.program.run_many(count, leaves, rows, tables, results)
             self._made(entry, kind, count)
             entry.seconds = (perf_counter() - began) / count
+            if collect is not None:
+                joined = [one.reshape(-1, *one.shape[2:]) for one in results]
+                collect(joined[0] if type(entry.outputs) is Tensor else tree.pack_sequence_as(entry.outputs, joined))
             return count
         finally:
             self._busy.release()
@@ -423,7 +396,9 @@ def _in_turn() -> Iterator[None]:
 def _arrays_of(data: Any) -> list[np.ndarray] | None:
     """The arrays of a batch; None where something in it is none, or holds anything but numbers."""
     leaves = tree.flatten(data)
-    return leaves if all(type(leaf) is np.ndarray and leaf.dtype.kind in "biuf" and leaf.size for leaf in leaves) else None
+    return (
+        leaves if all(type(leaf) is np.ndarray and leaf.dtype.kind in "biuf" and leaf.size for leaf in leaves) else None
+    )
 
 
 def _packed(arrays: tuple) -> Any:
@@ -434,13 +409,35 @@ def _packed(arrays: tuple) -> Any:
 
 def _key(kind: str, data: Any, leaves: list[np.ndarray], size: int | None = None) -> tuple:
     shapes = [(leaf.shape if size is None else (size, *leaf.shape[1:]), leaf.dtype) for leaf in leaves]
+    if data is leaves[0]:
+        return (kind, *shapes)
     plain = type(data) is tuple and len(data) == len(leaves)
     return (kind, len(data) if plain else repr(tree.map_structure(lambda _: 0, data)), *shapes)
 
 
+def _are_recorded(outputs: Any) -> bool:
+    leaves = tree.flatten(outputs)
+    return all(
+        isinstance(one, Tensor) and isinstance(one.data, recording_room.Recorded) and one._keras_mask is None
+        for one in leaves
+    )
+
+
+def _unrecorded(outputs: Any) -> Any:
+    return tree.map_structure(lambda one: Tensor(np.array(one.data)) if isinstance(one, Tensor) else one, outputs)
+
+
+def _data_of(outputs: Any) -> list[np.ndarray]:
+    return [one.data for one in tree.flatten(outputs)]
+
+
 def _same_bits(first: Any, second: Any) -> bool:
-    arrays = zip(first[0], second[0], strict=True)
-    return first[1] == second[1] and all(np.array_equal(_bits(one), _bits(other)) for one, other in arrays)
+    return first[1] == second[1] and _same_arrays(first[0], second[0])
+
+
+def _same_arrays(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> bool:
+    pairs = zip(first, second, strict=True)
+    return all(one.shape == other.shape and np.array_equal(_bits(one), _bits(other)) for one, other in pairs)
 
 
 def _bits(array: np.ndarray) -> np.ndarray:

@@ -33,7 +33,6 @@ from minikeras.registry import deserialize_keras_object, is_builtin, serialize_k
 from minikeras.tracebacks import end_at_users_line, user_facing, warn
 from minikeras.training import data as feed
 from minikeras.training.compiled import CompiledLoss, CompiledMetrics
-from minikeras.training.inference import Inference
 from minikeras.training.outputs import Outputs
 from minikeras.training.programs import Programs
 from minikeras.training.snapshot import Snapshot, Trial
@@ -44,7 +43,7 @@ nonfinite = LazyModule("minikeras.callbacks.nonfinite")
 resuming = LazyModule("minikeras.training.resuming")
 
 
-OF_ONE_OBJECT = ("_kept", "_trial", "_observers", "_arenas", "_inference", "_programs")  # which a copy has anew
+OF_ONE_OBJECT = ("_kept", "_trial", "_observers", "_arenas", "_programs")  # which a copy has anew
 
 
 class Trainer:
@@ -88,8 +87,7 @@ class Trainer:
         self._trial: Callable | None = None  # called in that step, before anything is changed for good
         self._observers: tuple[Callable, ...] = ()  # called with the data of each training step before it is made
         self._arenas = _Arenas()
-        self._inference = Inference(self)
-        self._programs = Programs(self)
+        self._programs = Programs(self, Trainer)
 
     # ------------------------------------------------------------ compile
 
@@ -142,7 +140,7 @@ class Trainer:
             **{"metrics": metrics, "weighted_metrics": weighted_metrics},
             "run_eagerly": _switch("run_eagerly", run_eagerly),
             "steps_per_execution": whole("steps_per_execution", steps_per_execution, 1),
-            "jit_compile": _switch("jit_compile", jit_compile, "auto"),
+            "jit_compile": jit_compile if jit_compile == "auto" else _switch("jit_compile", jit_compile),
         }
         self._auto_scale_loss = _switch("auto_scale_loss", auto_scale_loss)
         self._compile(arguments)
@@ -337,7 +335,14 @@ class Trainer:
     def predict_step(self, data: Any) -> Any:
         """One prediction step on a batch.  Returns the outputs."""
         x, _, _ = feed.unpack_x_y_sample_weight(data)
-        return self._inference(x)
+        return self._programs.predict(x)
+
+    def _answers(self, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """`call` from outside of any layer, where no gradient is wanted: by a program, if there is one."""
+        plain = len(args) == 1 and kwargs.keys() <= {"training"} and type(args[0]) is Tensor
+        if not plain or args[0]._keras_mask is not None or context.predicting or self._contents().loss_functions:
+            return self.call(*args, **kwargs)  # type: ignore[attr-defined]
+        return self._programs.predict(args[0].data, lambda x: self.call(Tensor(x), **kwargs))  # type: ignore[attr-defined]
 
     def _trainable_now(self) -> list[Variable]:
         """The trainable variables, those that a property of the user's names where there is one."""
@@ -384,7 +389,7 @@ class Trainer:
         with _NOTHING if proven else Snapshot(self):
             self.reset_metrics()
             with self._arenas["test", get_ident()], recording(False):
-                floats = to_floats(checked_logs(self.test_step(step_data(data)), "test_step"))
+                floats = to_floats(checked_logs(self._programs.test_step(step_data(data)), "test_step"))
         if not proven:
             self._prove(shapes)
         return floats
@@ -396,7 +401,7 @@ class Trainer:
                 return self._predict_batch(x)
         with self._arenas["predict", get_ident()]:
             if k.xp is np and getattr(self.predict_step, "__func__", None) is Trainer.predict_step:
-                outputs = self._inference(x)
+                outputs = self._programs.predict(x)
             else:
                 outputs = self.predict_step(step_data((x, None, None)))
             if type(outputs) is Tensor:
@@ -726,12 +731,23 @@ class Trainer:
         callbacks.on_test_begin()
         logs: Any = {}
         step = -1
+        batches = stream.epoch()
+        several = isinstance(batches, feed.Pass) and not callbacks.wants_each_batch("test")
+        self._programs.begin()
         with self._arenas["test", get_ident()], recording(False):
-            for step, data in enumerate(stream.epoch()):
-                callbacks.on_test_batch_begin(step)
-                if stream.arrays is None:
-                    self._check_batch(data)
-                logs = self.test_step(step_data(data))
+            while True:
+                made = self._programs.many("test", batches, stream.arrays) if several else 0
+                if made:
+                    step, logs = step + made, MetricLogs(self)
+                else:
+                    data = next(batches, None)
+                    if data is None:
+                        break
+                    step += 1
+                    callbacks.on_test_batch_begin(step)
+                    if stream.arrays is None:
+                        self._check_batch(data)
+                    logs = self._programs.test_step(step_data(data))
                 callbacks.on_test_batch_end(step, Later(logs))
         if step < 0:
             raise ValueError("The data ended before the first batch; pass data that yields at least one.")
@@ -769,11 +785,24 @@ class Trainer:
         collected = _Collector(stream.samples if steps is None else None)
         step = -1
         try:
+            batches = stream.epoch()
+            several = isinstance(batches, feed.Pass) and not callbacks.wants_each_batch("predict")
+            self._programs.begin()
             with self._arenas["predict", get_ident()], recording(False):
-                for step, data in enumerate(stream.epoch()):
-                    callbacks.on_predict_batch_begin(step)
-                    outputs = self.predict_step(step_data(data))
-                    collected.add(outputs)
+                while True:
+                    given: Any = (stream.arrays, None, collected.add) if several else None
+                    made = self._programs.many("predict", batches, *given) if several else 0
+                    outputs = None
+                    if made:
+                        step += made
+                    else:
+                        data = next(batches, None)
+                        if data is None:
+                            break
+                        step += 1
+                        callbacks.on_predict_batch_begin(step)
+                        outputs = self.predict_step(step_data(data))
+                        collected.add(outputs)
                     callbacks.on_predict_batch_end(step, {"outputs": outputs})
             _is_short(stream, step + 1, "that many")
             stream.on_epoch_end()
@@ -800,7 +829,7 @@ class Trainer:
                 batch = step_data(data)
                 for observe in self._observers:
                     observe(batch)
-                floats = to_floats(checked_logs(self.train_step(batch), "train_step"))
+                floats = to_floats(checked_logs(self._programs.train_step(batch), "train_step"))
         if first:
             self._prove(_shapes("train", *data))  # of the structure that it may have been given now
         if waiting:

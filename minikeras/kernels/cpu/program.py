@@ -30,6 +30,8 @@ _MOVING = 2  # address of the numbers that move: their address, their value in t
 _MOVING_COUNT = 3
 _BATCHES = 4  # address of the calls that gather the batch
 _BATCH_COUNT = 5
+_RESULTS = 6  # address of the calls that copy what a step gives
+_RESULT_COUNT = 7
 _HEADER = 8  # numbers of each variant
 
 
@@ -75,6 +77,7 @@ def _run_steps(control, program, variants, steps, gather_task):
             _move(numbers(following), step + 1)
             offered = offer_task(control, gather_task, following)
         _do(control, variant[_CALLS], 0, variant[_COUNT])
+        _do(control, variant[_RESULTS], 0, variant[_RESULT_COUNT])
         if offered:
             end_task(control)
         elif variants > 1 and step + 1 < steps:
@@ -103,6 +106,7 @@ class Program:
         recording: of a step that nothing has spoiled.
         inputs: the buffers that the step's batch lay in.
         tables: arrays that hold the step's settings, such as an optimizer's; the host writes them before each step.
+        outputs: arrays that somebody reads after the step.
         double: whether batches are long enough to be gathered by a helper.
 
     Attributes:
@@ -111,10 +115,15 @@ class Program:
     """
 
     def __init__(
-        self, recording: Recording, inputs: Sequence[np.ndarray], tables: Sequence[np.ndarray] = (), double: bool = False
+        self,
+        recording: Recording,
+        inputs: Sequence[np.ndarray],
+        tables: Sequence[np.ndarray] = (),
+        outputs: Sequence[np.ndarray] = (),
+        double: bool = False,
     ):
         self.calls, self._kept, self._arena = recording.calls, recording.kept, recording.arena
-        self.inputs, self._tables = list(inputs), list(tables)
+        self.inputs, self._tables, self.outputs = list(inputs), list(tables), list(outputs)
         self.drawn = [(source, source.key, blocks) for source, blocks in recording.drawn.values()]
         self.is_native = all(isinstance(one, NativeCall) for one in self.calls)
         self._wakes = any(one.wake and one.parts > 1 for one in self.calls if isinstance(one, NativeCall))
@@ -123,7 +132,6 @@ class Program:
             others = [np.empty_like(one, subok=False) for one in self.inputs]
             self._variants.append(_Variant(self.calls, self._tables, self.inputs, others))
         self._header = np.zeros((len(self._variants), _HEADER), np.int64)
-        self._blocks = np.zeros((len(self._variants), len(self.inputs), MOST_ARGUMENTS), np.int64)
         self._segments = [
             (is_native, len(list(group))) for is_native, group in groupby(isinstance(c, NativeCall) for c in self.calls)
         ]
@@ -137,7 +145,7 @@ class Program:
     def run(self) -> None:
         """Make a step on what lies in `inputs`, with the tables as they are."""
         if self.drawn or self._moved:
-            self._prepare(1, [], _NO_ROWS, self._tables)
+            self._prepare(1, (), _NOTHING, self._tables, ())
             self._moved = bool(self.drawn)
         if self.is_native:
             self._run(1, 1)
@@ -153,36 +161,40 @@ class Program:
                 for one in islice(python, count):
                     one.run()
 
-    def run_many(self, steps: int, arrays: Sequence[np.ndarray], rows: np.ndarray, tables: Sequence[np.ndarray]) -> None:
+    def run_many(
+        self, steps: int, arrays: Sequence[np.ndarray], rows: np.ndarray, tables: Sequence[np.ndarray],
+        results: Sequence[np.ndarray] = (),
+    ) -> None:  # fmt: skip
         """Make so many steps; every call must be of machine code.
 
         Args:
             arrays: the data, one contiguous array for each input.
             rows: int64 numbers of the rows of all batches, one after the other.
             tables: for each table one whose rows are what it is in each of the steps.
+            results: for each output a contiguous array that takes those of all steps, one after the other.
         """
-        self._prepare(steps, arrays, rows, tables)
+        self._prepare(steps, arrays, rows, tables, results)
         self._moved = True
         self._run(steps, len(self._variants))
 
-    def _prepare(self, steps: int, arrays: Sequence[np.ndarray], rows: Any, tables: Sequence[np.ndarray]) -> None:
-        """Fill in the header and where numbers move from."""
-        counters = {id(source): source.next(blocks * steps)[1] for source, _, blocks in self.drawn}
+    def _prepare(self, steps: int, arrays: Any, rows: np.ndarray, tables: Any, results: Any) -> None:
+        """Fill in the header, and where the numbers that move begin."""
         blocks = {id(source): blocks for source, _, blocks in self.drawn}
-        for variant, header, gathers in zip(self._variants, self._header, self._blocks, strict=True):
-            moving = variant.moving_from(tables, counters, blocks)
-            calls = np.zeros((len(arrays), 3), np.int64)
-            for i, (array, buffer) in enumerate(zip(arrays, variant.inputs, strict=False)):
-                given = {"count": len(buffer), "dataset": array, "rows": rows, "out": buffer, "parts": 1}
-                gathers[i, : len(gather_part.names)] = gather_part.block(width=array.nbytes // len(array), **given)
-                calls[i] = gather_part.address, 1, gathers[i].ctypes.data
-                place = gathers[i].ctypes.data + 8 * gather_part.names.index("rows")
-                moving = np.append(moving, [[place, rows.ctypes.data, 8 * len(buffer)]], axis=0)
-            variant.moving, variant.gathers = moving, calls
-            header[:6] = (
-                *(variant.calls.ctypes.data, len(variant.calls), moving.ctypes.data, len(moving)),
-                *(calls.ctypes.data, len(calls)),
-            )
+        counters = {id(source): source.next(count * steps)[1] for source, _, count in self.drawn}
+        for variant, header in zip(self._variants, self._header, strict=True):
+            batch = [_Copy(array, rows, buffer, len(buffer)) for array, buffer in zip(arrays, variant.inputs)]  # noqa: B905
+            given = [_Copy(output, _NOTHING, result, 0) for output, result in zip(self.outputs, results)]  # noqa: B905
+            copies = [*batch, *given]
+            moving = [*variant.moving_from(tables, counters, blocks)]
+            moving += [copy.moving("rows", rows.ctypes.data, 8 * copy.count) for copy in batch]
+            moving += [
+                copy.moving("out", copy.out.ctypes.data, output.nbytes) for copy, output in zip(given, self.outputs)
+            ]
+            variant.held = copies, np.array(moving, np.int64).reshape(-1, 3)
+            calls = [np.array([copy.call for copy in group], np.int64).reshape(-1, 3) for group in (batch, given)]
+            variant.held += tuple(calls)
+            lists = variant.calls, variant.held[1], *calls
+            header[:] = [number for one in lists for number in (one.ctypes.data, len(one))]
 
     def _run(self, steps: int, variants: int) -> None:
         if self._wakes or variants > 1:
@@ -213,17 +225,33 @@ class _Variant:
                     if 0 <= (offset := int(one.arguments[place]) - table.ctypes.data) < table.nbytes:
                         self._in_tables.append((block.ctypes.data + 8 * place, i, offset))
             self._advancing += [(block.ctypes.data + 8 * place, number) for place, number in one.moving]
-        self.moving = self.gathers = np.zeros((0, 3), np.int64)
+        self.held: tuple = ()  # what the header points to
 
-    def moving_from(self, tables: Sequence[Any], counters: dict[int, int], blocks: dict[int, int]) -> np.ndarray:
-        """`(address, number in the first step, growth)` of all numbers that move."""
+    def moving_from(self, tables: Any, counters: dict[int, int], blocks: dict[int, int]) -> list[tuple[int, int, int]]:
+        """`(address, number in the first step, growth)` of the numbers that move among the arguments."""
         found = [(at, tables[i].ctypes.data + offset, tables[i].strides[0]) for at, i, offset in self._in_tables]
         for at, number in self._advancing:
             found.append((at, counters[id(number.source)] + number.offset, blocks[id(number.source)]))
-        return np.array(found, np.int64).reshape(-1, 3)
+        return found
 
 
-_NO_ROWS = np.zeros(0, np.int64)
+class _Copy:
+    """A call that copies rows of an array, or with a count of 0 the whole of it."""
+
+    def __init__(self, array: np.ndarray, rows: np.ndarray, out: np.ndarray, count: int):
+        self.count, self.out = count, out
+        width = array.nbytes // len(array) if count else array.nbytes
+        self._block = gather_part.block(count=max(count, 1), dataset=array, rows=rows, out=out, width=width, parts=1)
+        self._kept = array, rows
+        self.call = gather_part.address, 1, self._block.ctypes.data
+
+    def moving(self, name: str, start: int, growth: int) -> tuple[int, int, int]:
+        """The named argument as a number that moves."""
+        return self._block.ctypes.data + 8 * gather_part.names.index(name), start, growth
+
+
+_NOTHING = np.zeros(1, np.int64)
+_NOTHING.flags.writeable = False
 
 
 class _Functions:

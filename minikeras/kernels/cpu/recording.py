@@ -151,7 +151,9 @@ class Recording:
             if name not in _OF_SHAPES:
                 self.spoil(f"NumPy's {name} gives Python a value")
             return result
-        if all(isinstance(one, np.ndarray) and any(np.may_share_memory(one, other) for other in given) for one in results):
+        if all(
+            isinstance(one, np.ndarray) and any(np.may_share_memory(one, other) for other in given) for one in results
+        ):
             made = [one.view(Recorded) for one in results]  # other shapes of the same memory
         else:
             if name in _SIZED_BY_VALUES:
@@ -171,7 +173,17 @@ class Recording:
 
 # functions of NumPy that look at shapes and types alone
 _OF_SHAPES = frozenset(
-    ("shape", "ndim", "size", "result_type", "iscomplexobj", "isrealobj", "can_cast", "may_share_memory", "min_scalar_type")
+    (
+        "shape",
+        "ndim",
+        "size",
+        "result_type",
+        "iscomplexobj",
+        "isrealobj",
+        "can_cast",
+        "may_share_memory",
+        "min_scalar_type",
+    )
 )
 # those whose results have a size that depends on values, and one that changes what it is given
 _SIZED_BY_VALUES = frozenset(
@@ -214,7 +226,12 @@ class Recorded(np.ndarray):
     """An array of a step that is recorded: whatever NumPy is asked to do with it is noted."""
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        return _note(getattr(ufunc, method), inputs, options, ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}")
+        return _note(
+            getattr(ufunc, method),
+            inputs,
+            options,
+            ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}",
+        )
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         return _note(function, args, options, function.__name__)
