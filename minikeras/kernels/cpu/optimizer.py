@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.compiler import Doubles, Floats, inner, part, parts_for, share_of_lines
+from minikeras.kernels.cpu.compiler import Doubles, Floats, doubles, floats, inner, part, parts_for, share_of_lines
 from minikeras.kernels.reference import optimizer as reference
 from minikeras.kernels.table import Kernels, contiguous_float32, one_of, override, same_shape
 
@@ -68,14 +68,14 @@ def _held(value: Any) -> np.ndarray:
 
 
 @inner
-def _larger(a: np.float32, b: np.float32) -> np.float32:
+def _larger(a, b):
     """The larger number; NaN where one of them is."""
     larger = a if a > b else b
     return a if a != a else larger
 
 
 @inner
-def _smaller(a: np.float32, b: np.float32) -> np.float32:
+def _smaller(a, b):
     smaller = a if a < b else b
     return a if a != a else smaller
 
@@ -308,6 +308,199 @@ def _clip_by_value(part, parts, size, g: Floats, limit: np.float32):
         g[i] = _smaller(_larger(g[i], -limit), limit)
 
 
+# ---- norms: sums of squares in float64, each part's and then of these in their order
+
+_REORDER = {"reassoc", "nsz"}  # sums may become vector code; nothing is contracted, divisions stay divisions
+
+
+@inner(fastmath=_REORDER)
+def _squares(x, first, end):
+    total = 0.0
+    for i in range(first, end):
+        total += np.float64(x[i]) * np.float64(x[i])
+    return total
+
+
+@inner
+def _norm(sums, first, end, step):
+    total = 0.0
+    for i in range(first, end, step):
+        total += sums[i]
+    return np.float32(math.sqrt(total))
+
+
+@part
+def _sum_squares(part, parts, size, g: Floats, sums: Doubles, start):
+    first, end = share_of_lines(part, parts, size)
+    sums[start + part] = _squares(g, first, end)
+
+
+@part
+def _scale_to_norm(part, parts, size, g: Floats, sums: Doubles, count, limit: np.float32, strict):
+    """Without a count of sums for what is one part, and the only one."""
+    first, end = share_of_lines(part, parts, size)
+    if count == 0:
+        sums[0] = _squares(g, first, end)
+    norm = _norm(sums, 0, max(count, 1), 1)
+    factor = limit / _larger(norm, limit)
+    if strict:
+        factor += norm - norm  # NaN of what is not finite, else 0
+    for i in range(first, end):
+        g[i] *= factor
+
+
+@inner(fastmath=_REORDER)
+def _lamb_squares(p, m, v, first, end, of_mean, of_square, epsilon):
+    size, length = 0.0, 0.0
+    for i in range(first, end):
+        step = m[i] / of_mean / (math.sqrt(v[i] / of_square) + epsilon)
+        size += np.float64(p[i]) * np.float64(p[i])
+        length += np.float64(step) * np.float64(step)
+    return size, length
+
+
+_AVERAGES, _STEPS = 1, 2  # what a call does; with a single part both
+
+
+@part
+def _lamb(
+    part, parts, size, p: Floats, g: Floats, m: Floats, v: Floats, lr: Doubles, correction_1: Doubles,
+    correction_2: Doubles, rest_1: np.float32, rest_2: np.float32, epsilon: np.float32, sums: Doubles, phases,
+):  # fmt: skip
+    first, end = share_of_lines(part, parts, size)
+    of_mean, of_square = np.float32(correction_1[0]), np.float32(correction_2[0])
+    if phases & 1:
+        for i in range(first, end):
+            gradient, mean, square = g[i], m[i], v[i]
+            m[i] = mean + (gradient - mean) * rest_1
+            v[i] = square + (gradient * gradient - square) * rest_2
+        sums[2 * part], sums[2 * part + 1] = _lamb_squares(p, m, v, first, end, of_mean, of_square, epsilon)
+    if phases & 2:
+        norm, length, ratio = _norm(sums, 0, 2 * parts, 2), _norm(sums, 1, 2 * parts, 2), _ONE
+        if norm > _ZERO and length > _ZERO:
+            ratio = norm / length
+        rate = ratio * np.float32(lr[0])
+        for i in range(first, end):
+            p[i] -= m[i] / of_mean / (math.sqrt(v[i] / of_square) + epsilon) * rate
+
+
+@inner(fastmath=_REORDER)
+def _line_squares(g, epsilon, columns, size):
+    """The sum of the squares in a row, which are added to those of the columns too."""
+    total = 0.0
+    for j in range(size):
+        square = np.float64(g[j] * g[j] + epsilon)
+        total += square
+        columns[j] += square
+    return total
+
+
+@inner(fastmath=_REORDER)
+def _step_squares(g, v, first, end):
+    total = 0.0
+    for i in range(first, end):
+        step = g[i] / math.sqrt(v[i])
+        total += np.float64(step) * np.float64(step)
+    return total
+
+
+@inner(fastmath=_REORDER)
+def _sum(x, size):
+    total = 0.0
+    for i in range(size):
+        total += np.float64(x[i])
+    return total
+
+
+@part
+def _adafactor(
+    part, parts, size, height, width, p: Floats, g, rows, columns, v, lr: Doubles, new: Doubles, epsilon_1: np.float32,
+    epsilon_2: np.float32, threshold: np.float32, sums: Doubles,
+):  # fmt: skip
+    """All matrices one after the other; without a height a vector."""
+    gradients, squares, share_of_new = floats(g), floats(v), np.float32(new[0])
+    if height == 0:
+        for i in range(size):
+            gradient, square = gradients[i], squares[i]
+            squares[i] = square + (gradient * gradient + epsilon_1 - square) * share_of_new
+    else:
+        for matrix in range(size // (height * width)):
+            of_rows, of_columns = floats(rows + 4 * matrix * height), floats(columns + 4 * matrix * width)
+            start = 4 * matrix * height * width
+            for j in range(width):
+                sums[j] = 0.0
+            for i in range(height):
+                total = _line_squares(floats(g + start + 4 * i * width), epsilon_1, sums, width)
+                of_rows[i] += (np.float32(total / np.float64(width)) - of_rows[i]) * share_of_new
+            for j in range(width):
+                of_columns[j] += (np.float32(sums[j] / np.float64(height)) - of_columns[j]) * share_of_new
+            mean = np.float32(_sum(of_rows, height) / np.float64(height))
+            for i in range(height):
+                line, of_row = floats(v + start + 4 * i * width), of_rows[i] / mean
+                for j in range(width):
+                    line[j] = of_row * of_columns[j]
+    count = np.float64(size)
+    norm = np.float32(math.sqrt(_squares(p, 0, size) / count))
+    length = np.float32(math.sqrt(_step_squares(gradients, squares, 0, size) / count))
+    rate = _larger(norm, epsilon_2) / _larger(length / threshold, _ONE) * np.float32(lr[0])
+    for i in range(size):
+        p[i] -= gradients[i] / math.sqrt(squares[i]) * rate
+
+
+@part
+def _limit_norms(
+    part, parts, before, count, after, w, out, sums, least: np.float32, most: np.float32, rate: np.float32,
+    epsilon: np.float32, unit,
+):  # fmt: skip
+    """Arrays (before, count, after) whose vectors lie along the middle; room for `after` sums."""
+    if after == 1:
+        for i in range(before):
+            x, y = floats(w + 4 * i * count), floats(out + 4 * i * count)
+            norm = np.float32(math.sqrt(_squares(x, 0, count)))
+            divisor, wanted = norm + epsilon, _wanted(norm, least, most, rate)
+            if unit:
+                for j in range(count):
+                    y[j] = x[j] / divisor
+            else:
+                factor = wanted / divisor
+                for j in range(count):
+                    y[j] = x[j] * factor
+    else:
+        totals, factors = doubles(sums), floats(sums)  # a factor is written where the sum was read, or before it
+        for i in range(before):
+            start = 4 * i * count * after
+            for j in range(after):
+                totals[j] = 0.0
+            for c in range(count):
+                x = floats(w + start + 4 * c * after)
+                for j in range(after):
+                    totals[j] += np.float64(x[j]) * np.float64(x[j])
+            for j in range(after):
+                norm = np.float32(math.sqrt(totals[j]))
+                factors[j] = norm + epsilon if unit else _wanted(norm, least, most, rate) / (norm + epsilon)
+            for c in range(count):
+                x, y = floats(w + start + 4 * c * after), floats(out + start + 4 * c * after)
+                if unit:
+                    for j in range(after):
+                        y[j] = x[j] / factors[j]
+                else:
+                    for j in range(after):
+                        y[j] = x[j] * factors[j]
+
+
+@inner
+def _wanted(norm, least, most, rate):
+    clipped = _smaller(_larger(norm, least), most)
+    return clipped if rate == _ONE else rate * clipped + (_ONE - rate) * norm
+
+
+@part
+def _without_negative(part, parts, size, w: Floats, out: Floats):
+    first, end = share_of_lines(part, parts, size)
+    for i in range(first, end):
+        out[i] = _larger(w[i], _ZERO)
+
+
 @override(reference.sgd, "cpu", when=contiguous_float32("p", "g"))
 def sgd(k: Kernels, p: Any, g: Any, lr: Any) -> None:
     _sgd.run(parts_for(p.size), size=p.size, p=p, g=g, lr=_held(lr))
@@ -326,9 +519,9 @@ def rmsprop(
     average_gradient: Any,
 ) -> None:  # fmt: skip
     _rmsprop.run(
-        parts_for(p.size), size=p.size, p=p, g=g, v=v, lr=_held(lr), rho=float(rho), rest=1.0 - rho, epsilon=float(epsilon),
-        momentum=float(momentum), momentum_buffer=momentum_buffer, average_gradient=average_gradient,
-        kind=(momentum_buffer is not None) + 2 * (average_gradient is not None),
+        parts_for(p.size), size=p.size, p=p, g=g, v=v, lr=_held(lr), rho=float(rho), rest=1.0 - rho,
+        epsilon=float(epsilon), momentum=float(momentum), momentum_buffer=momentum_buffer,
+        average_gradient=average_gradient, kind=(momentum_buffer is not None) + 2 * (average_gradient is not None),
     )  # fmt: skip
 
 
@@ -365,8 +558,8 @@ def adagrad(k: Kernels, p: Any, g: Any, total: Any, lr: Any, epsilon: float) -> 
 @override(reference.adadelta, "cpu", when=contiguous_float32("p", "g", "squares", "steps"))
 def adadelta(k: Kernels, p: Any, g: Any, squares: Any, steps: Any, lr: Any, rho: float, epsilon: float) -> None:
     _adadelta.run(
-        parts_for(p.size), size=p.size, p=p, g=g, squares=squares, steps=steps, lr=_held(lr), rho=float(rho), rest=1.0 - rho,
-        epsilon=float(epsilon),
+        parts_for(p.size), size=p.size, p=p, g=g, squares=squares, steps=steps, lr=_held(lr), rho=float(rho),
+        rest=1.0 - rho, epsilon=float(epsilon),
     )  # fmt: skip
 
 
@@ -375,8 +568,8 @@ def adamax(
     k: Kernels, p: Any, g: Any, m: Any, norm: Any, alpha: Any, beta_1: float, beta_2: float, epsilon: float
 ) -> None:
     _adamax.run(
-        parts_for(p.size), size=p.size, p=p, g=g, m=m, norm=norm, alpha=_held(alpha), rest_1=1.0 - beta_1, beta_2=float(beta_2),
-        epsilon=float(epsilon),
+        parts_for(p.size), size=p.size, p=p, g=g, m=m, norm=norm, alpha=_held(alpha), rest_1=1.0 - beta_1,
+        beta_2=float(beta_2), epsilon=float(epsilon),
     )  # fmt: skip
 
 
@@ -395,8 +588,8 @@ def nadam(
 @override(reference.lion, "cpu", when=contiguous_float32("p", "g", "m"))
 def lion(k: Kernels, p: Any, g: Any, m: Any, lr: Any, beta_1: float, beta_2: float) -> None:
     _lion.run(
-        parts_for(p.size), size=p.size, p=p, g=g, m=m, lr=_held(lr), beta_1=float(beta_1), rest_1=1.0 - beta_1, beta_2=float(beta_2),
-        rest_2=1.0 - beta_2,
+        parts_for(p.size), size=p.size, p=p, g=g, m=m, lr=_held(lr), beta_1=float(beta_1), rest_1=1.0 - beta_1,
+        beta_2=float(beta_2), rest_2=1.0 - beta_2,
     )  # fmt: skip
 
 
@@ -406,8 +599,8 @@ def ftrl(
     shrinkage: float, beta: float,
 ) -> None:  # fmt: skip
     _ftrl.run(
-        parts_for(p.size), size=p.size, p=p, g=g, total=total, linear=linear, lr=_held(lr), l1=float(l1), twice_l2=2.0 * l2,
-        twice_shrinkage=2.0 * shrinkage, beta=float(beta),
+        parts_for(p.size), size=p.size, p=p, g=g, total=total, linear=linear, lr=_held(lr), l1=float(l1),
+        twice_l2=2.0 * l2, twice_shrinkage=2.0 * shrinkage, beta=float(beta),
     )  # fmt: skip
 
 
@@ -429,3 +622,94 @@ def scale(k: Kernels, g: Any, factor: Any) -> None:
 @override(reference.clip_by_value, "cpu", when=contiguous_float32("g"))
 def clip_by_value(k: Kernels, g: Any, limit: float) -> None:
     _clip_by_value.run(parts_for(g.size), size=g.size, g=g, limit=float(limit))
+
+
+@override(reference.clip_by_norm, "cpu", when=lambda arrays: all(map(_is_contiguous, arrays)))
+def clip_by_norm(k: Kernels, arrays: Sequence[Any], limit: float, strict: bool = False) -> None:
+    parts = [parts_for(g.size) for g in arrays]
+    count = sum(parts)
+    sums = empty((max(count, 1),), _DOUBLE)
+    if count == 1:
+        count = 0
+    else:
+        start = 0
+        for g, n in zip(arrays, parts, strict=True):
+            _sum_squares.run(n, size=g.size, g=g, sums=sums, start=start)
+            start += n
+    for g, n in zip(arrays, parts, strict=True):
+        _scale_to_norm.run(n, size=g.size, g=g, sums=sums, count=count, limit=float(limit), strict=strict)
+
+
+def _is_contiguous(g: Any) -> bool:
+    return g.dtype.char == "f" and g.flags.c_contiguous
+
+
+@override(reference.lamb, "cpu", when=contiguous_float32("p", "g", "m", "v"))
+def lamb(
+    k: Kernels, p: Any, g: Any, m: Any, v: Any, lr: Any, correction_1: Any, correction_2: Any, beta_1: float,
+    beta_2: float, epsilon: float,
+) -> None:  # fmt: skip
+    parts = parts_for(p.size)
+    sums = empty((2 * parts,), _DOUBLE)
+    for phases in (_AVERAGES, _STEPS) if parts > 1 else (_AVERAGES | _STEPS,):
+        _lamb.run(
+            parts, size=p.size, p=p, g=g, m=m, v=v, lr=_held(lr), correction_1=_held(correction_1),
+            correction_2=_held(correction_2), rest_1=1.0 - beta_1, rest_2=1.0 - beta_2, epsilon=float(epsilon),
+            sums=sums, phases=phases,
+        )  # fmt: skip
+
+
+def _has_means(p: Any, rows: Any, columns: Any) -> bool:
+    """Whether the means of rows and columns can be written by compiled code; a vector's are not."""
+    return p.ndim < 2 or all(means.dtype.char == "f" and means.flags.c_contiguous for means in (rows, columns))
+
+
+@override(reference.adafactor, "cpu", when=(contiguous_float32("p", "g", "v"), _has_means))
+def adafactor(
+    k: Kernels, p: Any, g: Any, rows: Any, columns: Any, v: Any, lr: Any, new: Any, epsilon_1: float, epsilon_2: float,
+    threshold: float,
+) -> None:  # fmt: skip
+    height, width = p.shape[-2:] if p.ndim > 1 else (0, 1)
+    _adafactor.run(
+        1, size=p.size, height=height, width=width, p=p, g=g, rows=rows, columns=columns, v=v, lr=_held(lr),
+        new=_held(new), epsilon_1=float(epsilon_1), epsilon_2=float(epsilon_2), threshold=float(threshold),
+        sums=empty((width,), _DOUBLE),
+    )  # fmt: skip
+
+
+def _blocks(shape: tuple[int, ...], axis: Any) -> tuple[int, int, int] | None:
+    """How many numbers are before, along and after the axes of the vectors; None where these are not neighbours."""
+    axes = range(len(shape)) if axis is None else axis if isinstance(axis, (list, tuple)) else (axis,)
+    places = sorted(one % len(shape) for one in axes)
+    if not places or places[-1] - places[0] != len(places) - 1 or min(axes) < -len(shape) or max(axes) >= len(shape):
+        return None
+    return (
+        math.prod(shape[: places[0]]),
+        math.prod(shape[places[0] : places[-1] + 1]),
+        math.prod(shape[places[-1] + 1 :]),
+    )
+
+
+def _are_neighbours(w: Any, axis: Any) -> bool:
+    return _blocks(w.shape, axis) is not None
+
+
+@override(reference.limit_norms, "cpu", when=(contiguous_float32("w", "out"), _are_neighbours))
+def limit_norms(
+    k: Kernels, w: Any, axis: Any, least: float, most: float, rate: float, epsilon: float, unit: bool = False,
+    out: Any = None,
+) -> Any:  # fmt: skip
+    out = k.empty(w.shape, w.dtype) if out is None else out
+    before, count, after = _blocks(w.shape, axis)
+    _limit_norms.run(
+        1, before=before, count=count, after=after, w=w, out=out, sums=empty((after,), _DOUBLE), least=float(least),
+        most=float(most), rate=float(rate), epsilon=float(epsilon), unit=unit,
+    )  # fmt: skip
+    return out
+
+
+@override(reference.without_negative, "cpu", when=contiguous_float32("w", "out"))
+def without_negative(k: Kernels, w: Any, out: Any = None) -> Any:
+    out = k.empty(w.shape, w.dtype) if out is None else out
+    _without_negative.run(parts_for(w.size), size=w.size, w=w, out=out)
+    return out

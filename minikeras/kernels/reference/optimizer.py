@@ -17,7 +17,7 @@ from minikeras.kernels.table import Kernels, kernel
 
 
 def number(value: Any) -> Any:
-    """What lies in the host's memory as a number of Python's (one of NumPy would make a float32 step run in float64)."""
+    """As Python's, from a number or where one lies (one of NumPy would make a float32 step run in float64)."""
     return value.item() if isinstance(value, np.ndarray) and value.ndim else value
 
 
@@ -334,3 +334,36 @@ def sum_of_squares(k: Kernels, g: Any) -> Any:
     if g.dtype.itemsize < 4:
         g = g.astype("float32")
     return k.xp.asarray(k.xp.dot(g, g))
+
+
+@kernel
+def limit_norms(
+    k: Kernels,
+    w: Any,
+    axis: Any,
+    least: float,
+    most: float,
+    rate: float,
+    epsilon: float,
+    unit: bool = False,
+    out: Any = None,
+) -> Any:
+    """The vectors along one axis, a list of axes or all (None), with norms from `least` to `most`.
+
+    `w * (wanted / (norm + epsilon))`, where `wanted = rate * clip(norm, least, most) + (1 - rate) * norm`; `unit`:
+    `w / (norm + epsilon)`.  `out` may be `w`.
+    """
+    xp = k.xp
+    norms = xp.sqrt((w * w).sum(axis=tuple(axis) if isinstance(axis, list) else axis, keepdims=True))
+    if unit:
+        return xp.divide(w, norms + epsilon, out=out)
+    wanted = xp.clip(norms, least, most)
+    if rate != 1:
+        wanted = rate * wanted + (1 - rate) * norms
+    return xp.multiply(w, wanted / (norms + epsilon), out=out)
+
+
+@kernel
+def without_negative(k: Kernels, w: Any, out: Any = None) -> Any:
+    """The array with 0 in the place of what is negative; `out` may be `w`."""
+    return k.xp.maximum(w, 0, out=out)
