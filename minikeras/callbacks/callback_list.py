@@ -93,11 +93,6 @@ class CallbackList(Callback):
         self.wants_test_batches = hooks["on_test_batch_end"].eager
         self.wants_predict_batches = hooks["on_predict_batch_end"].eager
 
-    def wants_each_batch(self, phase: str) -> bool:
-        """Whether somebody must be told of every batch; "train", "test" or "predict"."""
-        begin, end = (getattr(self, f"on_{phase}_batch_{moment}") for moment in ("begin", "end"))
-        return begin.each or end.each
-
     def append(self, callback: Callback) -> None:
         """Add a callback at the end."""
         self.callbacks.append(callback)

@@ -458,27 +458,27 @@ class Pass:
     def __init__(self, stream: ArrayStream, order: np.ndarray | None, at: int):
         self._stream, self._order, self.at = stream, order, at
         self.size = stream.batch_size
-        self._end = at
+        self.end = at
         self._begun: Any = None  # the batch that is next
         self._unfinished: list[Callable[[], None]] = []  # what must be called before it is read
 
     def up_to(self, end: int) -> Pass:
         """Itself, to end before a batch."""
-        self._end = end
+        self.end = end
         return self
 
     def __iter__(self) -> Pass:
         return self
 
     def __next__(self) -> tuple[Any, Any, Any]:
-        if self.at >= self._end:
+        if self.at >= self.end:
             raise StopIteration
         if self._begun is None:
             self._begin()
         batch, self._begun = self._begun, None
         self._finish()
         self.at += 1
-        if self.at < self._end:
+        if self.at < self.end:
             self._begin()
         return batch
 
@@ -493,7 +493,7 @@ class Pass:
 
     def whole(self) -> int:
         """How many batches of the full size come next."""
-        return max(min(self._end, self._stream.samples // self._stream.batch_size) - self.at, 0)
+        return max(min(self.end, self._stream.samples // self._stream.batch_size) - self.at, 0)
 
     def take(self, count: int) -> np.ndarray:
         """The numbers of the rows of the next so many batches, one after the other, which are not handed out then."""

@@ -178,8 +178,8 @@ class Programs:
                 return run(data)
             if entry.program is not None:
                 if self._is_valid(entry, kind):
-                    self._write(entry, kind, leaves)
-                    self._run(entry, kind)
+                    _write(entry.program, leaves)
+                    self._run(kind, entry.program)
                     return entry.copied() if kind == "predict" else MetricLogs(self._model)
                 entry.start_anew()
                 entry.reason = entry.reason or obstacle(self._model, kind, self._built_in)
@@ -206,23 +206,22 @@ class Programs:
     def _is_valid(self, entry: Entry, kind: str) -> bool:
         return entry.state.is_same(self._model) and entry.program.fits()
 
-    def _write(self, entry: Entry, kind: str, leaves: list[np.ndarray], program: Any = None) -> None:
-        """Put a batch, and the numbers of the step, where the program reads them."""
-        for buffer, leaf in zip((program or entry.program).inputs, leaves, strict=True):
-            np.copyto(buffer, leaf)
-        if kind == "train":
-            optimizer = self._model.optimizer
-            optimizer._now[...] = optimizer._numbers_ahead(1)[0]
-
-    def _run(self, entry: Entry, kind: str, program: Any = None) -> None:
+    def _run(self, kind: str, program: Any) -> None:
+        numbers = self._numbers(kind, 1)
+        if numbers is not None:
+            self._model.optimizer._now[...] = numbers[0]
         with _in_turn():
-            (program or entry.program).run()
-        self._made(entry, kind, 1)
+            program.run()
+        self._made(numbers)
 
-    def _made(self, entry: Entry, kind: str, steps: int) -> None:
-        """Note that steps were made."""
-        if kind == "train":
-            self._model.optimizer._iterations.host += steps
+    def _numbers(self, kind: str, steps: int) -> Any:
+        """A row for each of the next steps, of what the optimizer reads from memory in it."""
+        return self._model.optimizer._numbers_ahead(steps) if kind == "train" else None
+
+    def _made(self, numbers: Any) -> None:
+        """Note that steps of training were made with these numbers."""
+        if numbers is not None:
+            self._model.optimizer._advance(numbers)
             mark_changed(self._model._contents().trainable)
 
     # ------------------------------------------------------------ from the layers to a program
@@ -243,6 +242,8 @@ class Programs:
             entry.reason = recording.spoiled
         elif not state.is_same(self._model):
             entry.start_anew()
+        elif kind == "train" and self._numbers(kind, 1) is None:
+            entry.reason = "the learning rate is a function of the user's"
         elif kind == "predict" and not _are_recorded(result):
             entry.reason = "the outputs are no tensors that layers computed, or they carry a mask"
         elif entry.signature is None or entry.signature != recording.signature():
@@ -306,28 +307,30 @@ class Programs:
             entry.start_anew()
             return result
         after = self._snapshot(state, kind)
-        self._restore(state, before)
-        self._write(entry, kind, leaves, candidate)
-        self._run(entry, kind, candidate)
+        self._restore(state, before, kind)
+        _write(candidate, leaves)
+        self._run(kind, candidate)
         agrees = kind != "predict" or _same_arrays(_data_of(result), candidate.outputs)
         if agrees and _same_bits(after, self._snapshot(state, kind)):
             entry.program, entry.candidate = candidate, None
         else:
-            self._restore(state, after)
+            self._restore(state, after, kind)
             entry.reason = "the program and the layers do not give the same bits"
         return result
 
     def _snapshot(self, state: State, kind: str) -> tuple[list[np.ndarray], list[tuple[Any, Any]]]:
         streams = [(stream, stream.state) for stream in self._model._contents().streams]
-        hosts = [self._model.optimizer._iterations.host.copy()] if kind == "train" else []
-        return [array.copy() for array in state.arrays] + hosts, streams
+        return [array.copy() for array in (*state.arrays, *self._hosts(kind))], streams
 
-    def _restore(self, state: State, snapshot: tuple[list[np.ndarray], list[tuple[Any, Any]]]) -> None:
+    def _hosts(self, kind: str) -> list[np.ndarray]:
+        """The numbers that the optimizer has in the host's memory."""
+        own = self._model.optimizer.variables if kind == "train" else []
+        return [variable.host for variable in own if isinstance(variable, HostVariable)]
+
+    def _restore(self, state: State, snapshot: tuple[list[np.ndarray], list[tuple[Any, Any]]], kind: str) -> None:
         copies, streams = snapshot
-        for array, copy in zip(state.arrays, copies, strict=False):
+        for array, copy in zip((*state.arrays, *self._hosts(kind)), copies, strict=True):
             array[...] = copy
-        if len(copies) > len(state.arrays):
-            self._model.optimizer._iterations.host[...] = copies[-1]
         for stream, place in streams:
             stream.state = place
 
@@ -335,44 +338,44 @@ class Programs:
 
     def many(
         self, kind: str, batches: Any, arrays: tuple, most: int | None = None, collect: Callable | None = None
-    ) -> int:
-        """Make as many steps as take about 10 ms, or `most`, on the next batches of arrays; how many these were.
+    ) -> tuple[int, Any]:
+        """Make as many steps as take about 10 ms, and not more than `most`, on the next batches of arrays.
 
-        0 where it goes batch by batch.
+        Returns:
+            How many they were, 0 where it goes batch by batch; and the logs after them.
 
         Args:
             collect: is called with what a predicting program has given for all of the batches.
         """
         count = batches.whole()
         if not count or not self._busy.acquire(blocking=False):
-            return 0
+            return 0, None
         try:
             data = arrays[0] if kind == "predict" else _packed(arrays)
             leaves = _arrays_of(data)
             if leaves is None or not all(leaf.flags.c_contiguous for leaf in leaves):
-                return 0
+                return 0, None
             size = batches.size
             key = _key(kind, data, leaves, size)
             entry = self._entries.get(key)
             if entry is None or entry.program is None or not entry.program.is_native:
-                return 0
+                return 0, None
             if not self._is_valid(entry, kind):
-                return 0  # the step that comes begins anew
-            count = min(count, max(int(_LONG / entry.seconds), 1) if most is None else most)
-            tables = []
-            if kind == "train":
-                tables = [self._model.optimizer._numbers_ahead(count)]
+                return 0, None  # the step that comes begins anew
+            count = min(count, max(int(_LONG / entry.seconds), 1), most or count)
+            numbers = self._numbers(kind, count)
+            tables = [] if numbers is None else [numbers]
             results = [np.empty((count, *one.shape), one.dtype) for one in entry.program.outputs]
             rows = np.ascontiguousarray(batches.take(count), np.int64)
             began = perf_counter()
             with _in_turn():
                 entry.program.run_many(count, leaves, rows, tables, results)
-            self._made(entry, kind, count)
+            self._made(numbers)
             entry.seconds = (perf_counter() - began) / count
             if collect is not None:
                 joined = [one.reshape(-1, *one.shape[2:]) for one in results]
                 collect(joined[0] if type(entry.outputs) is Tensor else tree.pack_sequence_as(entry.outputs, joined))
-            return count
+            return count, None if kind == "predict" else MetricLogs(self._model)
         finally:
             self._busy.release()
 
@@ -399,6 +402,12 @@ def _arrays_of(data: Any) -> list[np.ndarray] | None:
     return (
         leaves if all(type(leaf) is np.ndarray and leaf.dtype.kind in "biuf" and leaf.size for leaf in leaves) else None
     )
+
+
+def _write(program: Any, leaves: list[np.ndarray]) -> None:
+    """Put a batch where a program reads it."""
+    for buffer, leaf in zip(program.inputs, leaves, strict=True):
+        np.copyto(buffer, leaf)
 
 
 def _packed(arrays: tuple) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
 from threading import get_ident
 from typing import Any
@@ -43,7 +43,7 @@ nonfinite = LazyModule("minikeras.callbacks.nonfinite")
 resuming = LazyModule("minikeras.training.resuming")
 
 
-OF_ONE_OBJECT = ("_kept", "_trial", "_observers", "_arenas", "_programs")  # which a copy has anew
+OF_ONE_OBJECT = ("_kept", "_trial", "_batch", "_observers", "_arenas", "_programs")  # which a copy has anew
 
 
 class Trainer:
@@ -85,6 +85,7 @@ class Trainer:
         """Set what this object has for itself alone, and a copy anew: what concerns a step under way, and buffers."""
         self._kept: Snapshot | None = None  # what a failing first step of `fit` gives back; None once it has worked
         self._trial: Callable | None = None  # called in that step, before anything is changed for good
+        self._batch: Any = None  # the last one that went through the layers in the present pass
         self._observers: tuple[Callable, ...] = ()  # called with the data of each training step before it is made
         self._arenas = _Arenas()
         self._programs = Programs(self, Trainer)
@@ -121,7 +122,11 @@ class Trainer:
                 the factors of its outputs.
             metrics: list of names, functions or `Metric`s; for several outputs a list of lists or a dict.
             weighted_metrics: the same, for metrics that take the sample weights into account.
-            run_eagerly, steps_per_execution, jit_compile: accepted; every step runs the same way here.
+            run_eagerly: whether every step goes through the layers.
+            steps_per_execution: how many steps are made between two calls of callbacks' batch hooks.
+            jit_compile: whether steps become programs, see `docs/programs.md`: "auto", where they are made of what is
+                built in; True, of users' Python code too, which then runs while a step is recorded and not again; False
+                never.
             auto_scale_loss: whether a model of the policy `"mixed_float16"` gets a `LossScaleOptimizer` around its own.
 
         Raises:
@@ -591,36 +596,25 @@ class Trainer:
     ) -> dict[str, Any]:
         """One pass over the stream, or the rest of it that `progress` has left; returns its logs."""
         done, logs = (0, {}) if progress is None else progress.enter_epoch()
-        step, data = done - 1, None
-        batches = stream.training_epoch()
-        several = isinstance(batches, feed.Pass) and not (callbacks.wants_each_batch("train") or self._observers)
-        most = self.steps_per_execution if self.steps_per_execution > 1 else None
+        step, self._batch = done - 1, None
+
+        def make(data: Any) -> Any:
+            batch = step_data(data)
+            for observe in self._observers:
+                observe(batch)
+            made = self._programs.train_step(batch)
+            if self._kept is not None:
+                checked_logs(made, "train_step")
+                self._kept = None
+            return made
+
+        limit = None if progress is None else progress.left
         with arena:
-            while True:
-                made = self._programs.many("train", batches, stream.arrays, most) if several else 0
-                if made:
-                    step, logs = step + made, MetricLogs(self)
-                else:
-                    data = next(batches, None)
-                    if data is None:
-                        break
-                    step += 1
-                    if callbacks.on_train_batch_begin.listeners:
-                        callbacks.on_train_batch_begin(step)
-                    if stream.arrays is None:
-                        self._check_batch(data)
-                    batch = step_data(data)
-                    for observe in self._observers:
-                        observe(batch)
-                    logs = self._programs.train_step(batch)
-                    if self._kept is not None:
-                        checked_logs(logs, "train_step")
-                        self._kept = None
-                if callbacks.on_train_batch_end.listeners:
-                    callbacks.on_train_batch_end(step, Later(logs))
+            for made, logs in self._executions("train", stream, stream.training_epoch(), callbacks, make, done, limit):
+                step += made
                 if self.stop_training:
                     break
-                if progress is not None and progress.is_due():
+                if progress is not None and progress.is_due(made):
                     progress.save(epoch, step + 1, logs)
         if step < 0:
             raise ValueError("The data ended before the first batch; pass what yields batches in every epoch.")
@@ -628,15 +622,63 @@ class Trainer:
             self.stop_training = stream.ended
         stream.on_epoch_end()
         floats = to_floats(checked_logs(logs, "train_step"))
-        self._explain_loss(floats, "The loss", stream.arrays, data)
+        self._explain_loss(floats, "The loss", stream.arrays, self._batch)
         return floats
+
+    def _executions(
+        self, phase: str, stream: Any, batches: Any, callbacks: Any, make: Callable[[Any], Any], done: int = 0,
+        limit: Callable[[], int | None] | None = None, collect: Callable | None = None,
+    ) -> Iterator[tuple[int, Any]]:  # fmt: skip
+        """Make the steps of a pass: how many each execution made, one after the other, with the logs of the last.
+
+        Between the callbacks' batch hooks are `steps_per_execution` steps; where nobody has to know of each batch, as
+        many as a program makes in one call.
+
+        Args:
+            phase: "train", "test" or "predict".
+            batches: of the stream.
+            make: makes a step by the layers, of a batch of the stream.
+            done: the number of the first batch.
+            limit: how many steps an execution has at most, if that is limited.
+            collect: takes what a program predicts.
+        """
+        begin, end = (getattr(callbacks, f"on_{phase}_batch_{moment}") for moment in ("begin", "end"))
+        wanted = self.steps_per_execution
+        several = isinstance(batches, feed.Pass) and not self._observers and (wanted > 1 or not (begin.each or end.each))
+        while not several or batches.at < batches.end:
+            most = None if limit is None else limit()
+            if wanted > 1 or not several:
+                most = min(wanted, most or wanted)
+            if several and begin.listeners:
+                begin(done)
+            made, logs, left = 0, None, True
+            while left and (not made or (wanted > 1 and made < most)):
+                more = most and most - made
+                count, logs = self._programs.many(phase, batches, stream.arrays, more, collect) if several else (0, logs)
+                if not count:
+                    data = next(batches, None)
+                    left = data is not None
+                    if left:
+                        self._batch, count = data, 1
+                        if not (made or several) and begin.listeners:
+                            begin(done)
+                        if stream.arrays is None and phase != "predict":
+                            self._check_batch(data)
+                        logs = make(data)
+                made += count
+            if not made:
+                return
+            done += made
+            if end.listeners:
+                end(done - 1, {"outputs": logs} if phase == "predict" else Later(logs))
+            yield made, logs
 
     def _explain_loss(self, logs: dict[str, Any], name: str, arrays: Any, batch: Any) -> None:
         """Tell the reason where a loss is not finite, once in a run; `arrays` are all of the data, if known."""
         loss = logs.get("loss")
-        if not (is_finite(loss) or self._loss_explained or batch is None):
+        if not (is_finite(loss) or self._loss_explained):
             self._loss_explained = True
-            nonfinite.explain(self, loss, name, arrays, step_data(batch))
+            nonfinite.explain(self, loss, name, arrays, step_data(batch if batch is not None else _first_of(arrays)))
 
     def _check_stream(self, stream: Any, outputs: Any = None) -> None:
         """Refuse labels that are none before anything is trained on them."""
@@ -731,30 +773,21 @@ class Trainer:
         callbacks.on_test_begin()
         logs: Any = {}
         step = -1
-        batches = stream.epoch()
-        several = isinstance(batches, feed.Pass) and not callbacks.wants_each_batch("test")
+        self._batch = None
         self._programs.begin()
+
+        def make(data: Any) -> Any:
+            return self._programs.test_step(step_data(data))
+
         with self._arenas["test", get_ident()], recording(False):
-            while True:
-                made = self._programs.many("test", batches, stream.arrays) if several else 0
-                if made:
-                    step, logs = step + made, MetricLogs(self)
-                else:
-                    data = next(batches, None)
-                    if data is None:
-                        break
-                    step += 1
-                    callbacks.on_test_batch_begin(step)
-                    if stream.arrays is None:
-                        self._check_batch(data)
-                    logs = self._programs.test_step(step_data(data))
-                callbacks.on_test_batch_end(step, Later(logs))
+            for made, logs in self._executions("test", stream, stream.epoch(), callbacks, make):  # noqa: B007
+                step += made
         if step < 0:
             raise ValueError("The data ended before the first batch; pass data that yields at least one.")
         _is_short(stream, step + 1, "that many")
         stream.on_epoch_end()
         floats = to_floats(checked_logs(logs, "test_step"))
-        self._explain_loss(floats, name, stream.arrays, data)
+        self._explain_loss(floats, name, stream.arrays, self._batch)
         callbacks.on_test_end(floats)
         return floats
 
@@ -785,25 +818,17 @@ class Trainer:
         collected = _Collector(stream.samples if steps is None else None)
         step = -1
         try:
-            batches = stream.epoch()
-            several = isinstance(batches, feed.Pass) and not callbacks.wants_each_batch("predict")
             self._programs.begin()
+
+            def make(data: Any) -> Any:
+                outputs = self.predict_step(step_data(data))
+                collected.add(outputs)
+                return outputs
+
+            given: Any = ("predict", stream, stream.epoch(), callbacks, make)
             with self._arenas["predict", get_ident()], recording(False):
-                while True:
-                    given: Any = (stream.arrays, None, collected.add) if several else None
-                    made = self._programs.many("predict", batches, *given) if several else 0
-                    outputs = None
-                    if made:
-                        step += made
-                    else:
-                        data = next(batches, None)
-                        if data is None:
-                            break
-                        step += 1
-                        callbacks.on_predict_batch_begin(step)
-                        outputs = self.predict_step(step_data(data))
-                        collected.add(outputs)
-                    callbacks.on_predict_batch_end(step, {"outputs": outputs})
+                for made, _ in self._executions(*given, collect=collected.add):
+                    step += made
             _is_short(stream, step + 1, "that many")
             stream.on_epoch_end()
         finally:
@@ -971,6 +996,11 @@ def _as_scalar(loss: Any) -> Any:
 
 
 _NOTHING = nullcontext()
+
+
+def _first_of(arrays: tuple) -> tuple:
+    """A few samples of all data."""
+    return tuple([None if part is None else tree.map_structure(lambda leaf: leaf[:32], part) for part in arrays])
 
 
 def _data(leaf: Any) -> Any:
