@@ -14,6 +14,7 @@ import numpy as np
 from minikeras import config, journal, limits
 from minikeras import kernels as k
 from minikeras.autodiff.turns import at_once
+from minikeras.kernels.arena import current
 from minikeras.tracebacks import end_at_users_line, user_facing
 
 _numbers = itertools.count()
@@ -93,6 +94,8 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """The values as a NumPy array."""
+        if current.recording is not None:
+            current.recording.spoil("Python reads a value")
         return k.to_host(self.data)
 
     def item(self) -> Any:
@@ -262,6 +265,8 @@ class Variable(Tensor):
 
     def numpy(self) -> np.ndarray:
         """A copy of the values."""
+        if current.recording is not None:
+            current.recording.spoil("Python reads a value")
         return np.array(k.to_host(self.data))
 
     def assign(self, value: Any) -> Variable:

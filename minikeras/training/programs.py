@@ -55,7 +55,8 @@ class State:
         self._things = [(thing, dict(vars(thing))) for thing in things(model, kind)]
         self.variables = _variables(model, kind)
         self.arrays = list(map(_data, self.variables))
-        self._around = _surroundings(model)
+        self._kind = kind
+        self._around = _surroundings(model, kind)
 
     def is_same(self, model: Any) -> bool:
         """Whether all that it found is there and has not been replaced."""
@@ -64,7 +65,7 @@ class State:
             and all(map(is_, map(_settings_of, self._layers), self._settings))
             and all(map(is_, map(_data, self.variables), self.arrays))
             and all(_holds(thing, found) for thing, found in self._things)
-            and _surroundings(model) == self._around
+            and _surroundings(model, self._kind) == self._around
         )
 
 
@@ -73,13 +74,16 @@ def _holds(thing: Any, found: dict[str, Any]) -> bool:
     return now.keys() == found.keys() and all(map(is_, now.values(), found.values()))
 
 
-def _surroundings(model: Any) -> tuple:
+def _surroundings(model: Any, kind: str) -> tuple:
     """What many things read, and what a model is compiled to."""
-    return (
-        *(k.version(), config.floatx(), config.epsilon(), config.image_data_format(), model._loss_factor),
-        *(model.jit_compile, model.run_eagerly, type(model).train_step, vars(model).keys() & STEPS),
-        *map(id, (model.optimizer, model._compiled_loss, model._compiled_metrics, model._loss_tracker)),
+    general = (
+        *(k.version(), config.floatx(), config.epsilon(), config.image_data_format(), model.jit_compile),
+        *(model.run_eagerly, type(model).train_step, vars(model).keys() & STEPS),
     )
+    if kind == "predict":
+        return general
+    compiled = model.optimizer, model._compiled_loss, model._compiled_metrics, model._loss_tracker
+    return (*general, model._loss_factor, *map(id, compiled))
 
 
 def _variables(model: Any, kind: str) -> list[Variable]:
