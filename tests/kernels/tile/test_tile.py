@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from team_cases import team_of
 
 from minikeras.kernels import reference_table, table_of
 from minikeras.kernels.cpu.compiler import host
@@ -89,6 +90,85 @@ def test_products(rows, steps, columns, ta, tb, biased, relu, special, where, da
     np.testing.assert_array_equal(fresh, out)
     out[...] = GUARD
     assert (wide == GUARD).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    rows=st.integers(1, 2 * ROWS + 3),
+    steps=st.integers(1, LANES + 3),
+    columns=st.integers(1, 2 * WIDTH + LANES + 2),
+    turned=st.tuples(st.booleans(), st.booleans(), st.booleans(), st.booleans()),
+    biased=st.booleans(),
+    activation=st.sampled_from([None, "relu", "tanh"]),
+    zeros=st.booleans(),
+)
+def test_every_small_size_is_made_in_the_tile(rows, steps, columns, turned, biased, activation, zeros) -> None:
+    """A zero times an infinity is not a number, wherever they meet; a matrix may lie by columns."""
+    a, b = numbers(rows, steps, seed=1), numbers(steps, columns, seed=2)
+    if zeros:
+        a[0, -1], b[-1, -1], b[-1, 0] = 0, math.inf, -math.inf
+    bias = numbers(columns, seed=3) if biased else None
+    exact, magnitude = product(a, b, bias, False, False, False)
+    ta, tb, a_by_columns, b_by_columns = turned
+    x, w = np.array(a, order="F" if a_by_columns else "C"), np.array(b, order="F" if b_by_columns else "C")
+    y = products.matrix_product(x, w, bias=bias)
+    assert_within_rounding(y, exact, magnitude, steps + 1)
+    if zeros:
+        assert np.isnan(y[0, [0, -1]]).all()
+    x, w = (np.array(m.T, order="C") if t else m for m, t in ((x, ta), (w, tb)))
+    plain = products.matrix_product(x, w, ta, tb)
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(cpu.gemm(x, w, ta, tb), plain)
+        if not biased:
+            np.testing.assert_array_equal(plain, y)  # every layout has the same sums
+        if not (ta or tb):
+            wanted = y if activation is None else reference.activate(y, activation)
+            np.testing.assert_allclose(cpu.dense(x, w, bias, activation), wanted, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4), (3, 0, 4), (3, 4, 0), (0, 0, 0)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_nothing_to_multiply_is_left_to_numpy(shape: tuple[int, int, int], turned: bool) -> None:
+    rows, steps, columns = shape
+    a, b = np.zeros((rows, steps), np.float32), np.zeros((columns, steps) if turned else (steps, columns), np.float32)
+    assert products.matrix_product(a, b, tb=turned) is None
+    np.testing.assert_array_equal(cpu.gemm(a, b, tb=turned), np.zeros((rows, columns), np.float32), strict=True)
+    if not turned:
+        bias = numbers(columns)
+        wanted = np.broadcast_to(np.maximum(bias, 0), (rows, columns))
+        np.testing.assert_array_equal(cpu.dense(a, b, bias, "relu"), wanted, strict=True)
+
+
+def test_what_lies_with_gaps_both_ways_is_left_to_numpy() -> None:
+    a, b = numbers(9, 7), numbers(14, 40)[::2, ::2]
+    assert products.matrix_product(a, b) is None
+    np.testing.assert_allclose(cpu.gemm(a, b), a @ b, rtol=1e-4, atol=1e-5, strict=True)
+    every_other = numbers(18, 14)[::2, ::2]  # the left one may
+    np.testing.assert_allclose(
+        products.matrix_product(every_other, numbers(7, 5)), every_other @ numbers(7, 5), rtol=1e-4, atol=1e-5
+    )
+    out = np.zeros((9, 80), np.float32)[:, ::2]
+    assert products.matrix_product(a, numbers(7, 40), out=out) is None
+    assert cpu.gemm(a, numbers(7, 40), out=out) is out
+    np.testing.assert_allclose(out, a @ numbers(7, 40), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize("shape", [(128, 784, 128), (784, 128, 10), (33, 64, 300), (2000, 300, 1), (1, 784, 700)])
+def test_the_team_has_no_part_in_a_product(shape: tuple[int, int, int], turned: tuple[bool, bool]) -> None:
+    rows, steps, columns = shape
+    ta, tb = turned
+    a, b = (
+        numbers(*((steps, rows) if ta else (rows, steps)), seed=1),
+        numbers(*((columns, steps) if tb else (steps, columns))),
+    )
+    results = []
+    for size in (1, 2, 5):
+        with team_of(size):
+            results.append(products.matrix_product(a, b, ta, tb, bias=numbers(columns, seed=3), relu=True))
+    assert_within_rounding(results[0], *product(a, b, numbers(columns, seed=3), ta, tb, True), steps + 1)
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
 
 
 class Parts:
@@ -376,7 +456,9 @@ def test_a_host_with_avx2_only(tmp_path: Path) -> None:
 def test_overrides_with_and_without_the_tile_are_the_reference(there: bool) -> None:
     a, b, bias = numbers(70, 90, seed=1), numbers(90, 80, seed=2), numbers(80, seed=3)
     close = lambda found, wanted: np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4, strict=True)
+    products.product_plan.cache_clear()
     with patch.object(host, "HAS_VECTORS", there):
+        assert (products.matrix_product(a, b) is not None) == there
         close(cpu.gemm(a, b), reference.gemm(a, b))
         close(cpu.gemm(a, numbers(70, 80), ta=True), reference.gemm(a, numbers(70, 80), ta=True))
         close(cpu.dense(a, b, bias, "relu"), reference.dense(a, b, bias, "relu"))
@@ -388,3 +470,4 @@ def test_overrides_with_and_without_the_tile_are_the_reference(there: bool) -> N
         }.items():
             found = getattr(cpu, name)(*arguments, **GEOMETRY)
             close(found, getattr(reference, name)(*arguments, **GEOMETRY))
+    products.product_plan.cache_clear()

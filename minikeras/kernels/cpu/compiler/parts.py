@@ -91,7 +91,7 @@ class Plan:
     Args:
         part, parts, wake: which part, and as for its `run`.
         scratch: bytes that a worker needs: the part has the arguments `scratch`, after those given to `run`, and
-            `each`; see `own_scratch`.
+            `each`; see `own_scratch`.  Without any, the address is 0.
         fixed: the other arguments.
     """
 
@@ -100,7 +100,7 @@ class Plan:
     def __init__(self, part: Part, parts: int, wake: bool = True, scratch: int = 0, **fixed: Any):
         each = _each(scratch)
         self._address, self._parts, self._wake, self._kept = part.address, parts, wake, fixed
-        self._scratch = ((each * team_size() if parts > 1 else each) + 64,)
+        self._scratch = ((each * team_size() if parts > 1 else each) + 64,) if scratch else None
         known = {"parts": parts, "each": each, **fixed}
         first = part.names.index("scratch")
         if missing := [name for name in part.names[first + 1 :] if name not in known]:
@@ -110,7 +110,7 @@ class Plan:
 
     def run(self, *arguments: Any) -> None:
         """Compute."""
-        items = (*arguments, empty(self._scratch, _BYTE))
+        items = (*arguments, empty(self._scratch, _BYTE)) if self._scratch else arguments
         _team.team.run(self._address, self._arguments, self._parts, self._wake, items)
 
 
