@@ -236,7 +236,7 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
     if tuple(target.shape) != tuple(output.shape[:-1]):
         raise ValueError(_labels_of_different_shape(target.shape, output))
     labels = raw(target)
-    if k.active_device() == "cpu":
+    if k.active_device() != "gpu":
         if labels.dtype.kind not in "iu":
             labels = whole_labels(labels)
         check_labels(labels, output.shape[-1])

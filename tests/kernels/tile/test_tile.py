@@ -404,13 +404,10 @@ def test_a_convolution_that_does_not_fit_is_one_sentence(call: Any, message: str
 AVX2 = """
 from minikeras.kernels import reference_table
 
-import llvmlite.binding
-
-features = llvmlite.binding.get_host_cpu_features()
-features["avx512f"] = False
-llvmlite.binding.get_host_cpu_features = lambda: features
 import numpy as np
-from minikeras.kernels.cpu.compiler import host
+from minikeras.kernels.cpu.compiler import host, processor
+
+host.use(processor.FAMILIES["x86-64-v3"])
 from minikeras.kernels.cpu.tile import convolutions, products
 
 conv = reference_table()
