@@ -106,6 +106,12 @@ def allocate(xp: Any, shape: tuple[int, ...], dtype: Any) -> Any:
 empty = MethodType(allocate, np)  # in host memory, whatever the device; a table's `empty` is for its own arrays
 
 
+def constant(array: Any) -> Any:
+    """An array that nobody will change, which is how a recorded step knows that it need not ask where it comes from."""
+    array.flags.writeable = False
+    return array
+
+
 def fitting(out: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     """`out`, refused where it is not a buffer for a result of this shape and type.
 

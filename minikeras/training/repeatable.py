@@ -95,7 +95,7 @@ def obstacle(model: Any, kind: str, built_in: type) -> str | None:
         if function is not None and not getattr(function, "__module__", "").startswith("minikeras."):
             return f"the function {getattr(function, '__name__', function)!r} is not built in"
     if kind == "train":
-        return model.optimizer._obstacle
+        return model.optimizer._obstacle if model._contents().trainable else "it has no weights to train"
     return None
 
 

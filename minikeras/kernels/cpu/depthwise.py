@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.arena import empty
+from minikeras.kernels.arena import constant, empty
 from minikeras.kernels.cpu.compiler import NumbaKernel, Numbers, floats, host, instruction, part, parts_for, share
 from minikeras.kernels.cpu.conv import window_table
 from minikeras.kernels.cpu.tile.products import check_gradient
@@ -43,7 +43,7 @@ def _lists(what: str, spatial: Ints, size: Ints, filters: int, strides: Ints, pa
         row, a, b, rows = output // near * taps + tap, place, output, -(-outputs // near) * taps
     order = np.argsort(row, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=rows))])
-    return starts, a[order] * filters, b[order] * filters
+    return tuple(map(constant, (starts, a[order] * filters, b[order] * filters)))
 
 
 @NumbaKernel
@@ -64,7 +64,7 @@ def _in_float64(starts, a_places, b_places, a, b, a_step, b_step, pictures, out)
             row = row + 1 if row + 1 < len(out) else 0
 
 
-_NONE = np.zeros(64, np.float32)  # as many as a row's sums in registers
+_NONE = constant(np.zeros(64, np.float32))  # as many as a row's sums in registers
 _SHARES = 16  # of the rows of a folded result, about; fixed, so that sums do not depend on the number of threads
 _VECTORS = 4  # of a row whose sums are in registers
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import lru_cache, wraps
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.arena import empty
+from minikeras.kernels.arena import constant, empty
 from minikeras.kernels.cpu.compiler import Doubles, Floats, doubles, floats, inner, part, parts_for, share_of_lines
 from minikeras.kernels.reference import optimizer as reference
 from minikeras.kernels.table import Kernels, contiguous_float32, one_of, override, same_shape
@@ -64,7 +64,12 @@ _DOUBLE = np.dtype(np.float64)
 def _held(value: Any) -> np.ndarray:
     """A number as it lies in memory."""
     held = type(value) is np.ndarray and value.ndim == 1 and value.dtype.char == "d"
-    return value if held else np.array([value], _DOUBLE)
+    return value if held else _constant(float(value))
+
+
+@lru_cache(maxsize=256)
+def _constant(value: float) -> np.ndarray:
+    return constant(np.array([value], _DOUBLE))
 
 
 @inner

@@ -130,8 +130,9 @@ class Recording:
         return found
 
     def _check(self, array: np.ndarray) -> None:
-        constant = not array.flags.writeable
-        if not (isinstance(array, Recorded) or constant or id(_root(array)) in self._roots):
+        root = _root(array)
+        constant = isinstance(root, np.ndarray) and not root.flags.writeable
+        if not (isinstance(array, Recorded) or constant or id(root) in self._roots):
             self.spoil(f"an array of shape {array.shape} and type {array.dtype} comes from Python code")
 
     def compute(self, function: Callable, args: Any, options: dict[str, Any], name: str) -> Any:
@@ -193,8 +194,8 @@ _SIZED_BY_VALUES = frozenset(
 
 def _root(array: Any) -> Any:
     """What owns an array's memory."""
-    while isinstance(array, np.ndarray) and array.base is not None:
-        array = array.base
+    while (base := getattr(array, "base", None)) is not None:
+        array = base
     return array
 
 

@@ -7,6 +7,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from minikeras.kernels.arena import current
 from minikeras.kernels.cpu.compiler.kinds import Lazy, Signature
 from minikeras.lazy import LazyModule
 
@@ -91,6 +92,8 @@ class NumbaKernel:
     def __call__(self, *args: Any) -> Any:
         if self._compiled is None:
             self._compiled = self._compile()
+        if current.recording is not None:
+            return current.recording.compute(self._compiled, args, {}, self.__name__)
         return self._compiled(*args)
 
     def _compile(self) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.arena import empty
+from minikeras.kernels.arena import constant, empty
 from minikeras.kernels.cpu.compiler import (
     Numbers,
     Plan,
@@ -112,8 +112,8 @@ def product(
             tile(at, starts, cs, segments, count, steps, step, b_panel, floor, columns - column)
 
 
-NO_START = np.zeros(2 * MOST_WIDTH, np.float32)  # C0 without a bias
-ORIGIN = np.zeros(1, np.int64)  # the table of one position, segment or line
+NO_START = constant(np.zeros(2 * MOST_WIDTH, np.float32))  # C0 without a bias
+ORIGIN = constant(np.zeros(1, np.int64))  # the table of one position, segment or line
 ALONE = 500_000  # multiplications below which a second thread does not pay
 WAKES = 8_000_000  # multiplications for which a helper is waked
 _SLICE = 1 << 18  # numbers of A, 1 MiB: where A is transposed, each panel reads them anew from the cache of a core
