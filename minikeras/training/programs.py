@@ -60,13 +60,26 @@ class State:
 
     def is_same(self, model: Any) -> bool:
         """Whether all that it found is there and has not been replaced."""
+        contents = model._contents()
+        if contents is not self._contents and self._has_the_same(contents):
+            self._contents = contents
         return (
-            model._contents() is self._contents
+            contents is self._contents
             and all(map(is_, map(_settings_of, self._layers), self._settings))
             and all(map(is_, map(_data, self.variables), self.arrays))
             and all(_holds(thing, found) for thing, found in self._things)
             and _surroundings(model, self._kind) == self._around
         )
+
+    def _has_the_same(self, contents: Any) -> bool:
+        """Whether another walk has found the same things."""
+        return all(
+            len(now) == len(then) and all(map(is_, now, then))
+            for now, then in zip(_parts(contents), _parts(self._contents), strict=True)
+        )
+
+
+_parts = attrgetter("layers", "weights", "trainable", "penalized", "metrics", "streams", "loss_functions")
 
 
 def _holds(thing: Any, found: dict[str, Any]) -> bool:

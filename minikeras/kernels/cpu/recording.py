@@ -35,6 +35,7 @@ class PythonCall(NamedTuple):
 
     run: Callable[[], Any]
     name: str
+    numbers: str  # what it is given besides arrays
 
 
 class Advancing(int):
@@ -126,10 +127,13 @@ class Recording:
                 numbers[[*one.arrays, *(place for place, _ in one.moving)]] = 0
                 found.append((one.function, one.parts, numbers.tobytes(), one.arrays))
             else:
-                found.append((one.name,))
+                found.append((one.name, one.numbers))
         return found
 
-    def _check(self, array: np.ndarray) -> None:
+    def _check(self, array: np.ndarray, numbers_too: bool = True) -> None:
+        """Spoil the recording where nobody knows what made an array; one without axes is a number that Python gave."""
+        if not (array.ndim or numbers_too or isinstance(array, Recorded)):
+            return
         root = _root(array)
         constant = isinstance(root, np.ndarray) and not root.flags.writeable
         if not (isinstance(array, Recorded) or constant or id(root) in self._roots):
@@ -142,10 +146,11 @@ class Recording:
         given = [leaf for leaf in _leaves((plain_args, plain_options)) if isinstance(leaf, np.ndarray)]
         for leaf in _leaves((args, options)):
             if isinstance(leaf, np.ndarray):
-                self._check(leaf)
+                self._check(leaf, numbers_too=False)
+        numbers = repr([_number(leaf) for leaf in _leaves((plain_args, plain_options))])
         result = function(*plain_args, **plain_options)
         if outs is not None or result is None:
-            self.calls.append(PythonCall(lambda: function(*plain_args, **plain_options), name))
+            self.calls.append(PythonCall(lambda: function(*plain_args, **plain_options), name, numbers))
             return result if outs is None else outs[0] if isinstance(outs, tuple) and len(outs) == 1 else outs
         results = result if isinstance(result, (tuple, list)) else (result,)
         if not all(isinstance(one, (np.ndarray, np.generic)) for one in results):
@@ -167,7 +172,7 @@ class Recording:
                 for buffer, one in zip(buffers, (again,) if single else again, strict=True):
                     buffer[...] = one
 
-            self.calls.append(PythonCall(run, name))
+            self.calls.append(PythonCall(run, name, numbers))
             made = [buffer.view(Recorded) for buffer in buffers]
         return type(result)(made) if isinstance(result, (tuple, list)) else made[0]
 
@@ -208,6 +213,10 @@ def _plain(value: Any) -> Any:
     if type(value) is dict:
         return {name: _plain(one) for name, one in value.items()}
     return value
+
+
+def _number(leaf: Any) -> Any:
+    return (leaf.item() if not leaf.ndim else leaf.shape) if isinstance(leaf, np.ndarray) else leaf
 
 
 def _leaves(value: Any) -> list[Any]:
