@@ -117,8 +117,8 @@ ORIGIN = constant(np.zeros(1, np.int64))  # the table of one position, segment o
 ALONE = 500_000  # multiplications below which a second thread does not pay
 WAKES = 8_000_000  # multiplications for which a helper is waked
 _SLICE = 1 << 18  # numbers of A, 1 MiB: where A is transposed, each panel reads them anew from the cache of a core
-_FEW = 4  # blocks of rows: B is read so often that it pays to lay it out in panels
-_LITTLE = 1 << 13  # numbers of B that the first cache holds, however they lie
+_FEW, _SOME = 4, 16  # blocks of rows: a B that is read more often is laid out in panels, which takes as long as one
+_LARGE = 1 << 17  # numbers of B, 512 KiB, that lie in the cache of a core: then it is read `_SOME` times as it lies
 
 
 @part
@@ -150,18 +150,21 @@ def _product(
     a += first * a_row
     c += first * c_row
     start += first * start_row
-    if packs:
-        for at in range(column, end, host.WIDTH):
-            width, begin = min(end - at, host.WIDTH), start + at * start_column
-            pack(b + at * b_column, b_step, b_column, steps, width, own)
+    # a panel is read for all rows before the next one, so that it stays in the cache
+    wide = host.WIDTH if packs or size > host.ROWS else end - column
+    while column < end:
+        width, begin, target = min(end - column, wide), start + column * start_column, c + 4 * column
+        if packs:
+            pack(b + column * b_column, b_step, b_column, steps, width, own)
             even_product(
-                a, a_row, a_step, own, begin, start_row, start_column, c + 4 * at, c_row, size, steps, width, floor
+                a, a_row, a_step, own, begin, start_row, start_column, target, c_row, size, steps, width, floor
             )
-    else:
-        direct_product(
-            a, a_row, a_step, b + 4 * column, b_step, start + column * start_column, start_row, start_column,
-            c + 4 * column, c_row, size, steps, end - column, floor,
-        )  # fmt: skip
+        else:
+            direct_product(
+                a, a_row, a_step, b + 4 * column, b_step, begin, start_row, start_column, target, c_row, size, steps,
+                width, floor,
+            )  # fmt: skip
+        column += wide
 
 
 def is_matrix(array: Any) -> bool:
@@ -265,7 +268,7 @@ def layout_of_b(steps: int, columns: int, b_step: int, b_column: int) -> Ints | 
 
 def packing_pays(rows: int, steps: int, columns: int, b_column: int) -> bool:
     """Whether B is laid out in panels before it is read."""
-    return b_column != 4 or (rows > _FEW * host.ROWS and steps * columns > _LITTLE)
+    return b_column != 4 or rows > host.ROWS * (_SOME if steps * columns <= _LARGE else _FEW)
 
 
 def _plan(
