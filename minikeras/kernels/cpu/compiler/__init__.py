@@ -71,7 +71,7 @@ elementary (instructions and functions), team (threads), parts.
 
 # ruff: noqa: F401
 from minikeras.kernels.cpu.compiler import host, store, team
-from minikeras.kernels.cpu.compiler.elementary import add_up_rows, exp, exponential, log, log_of_one_and, sigmoid, tanh
+from minikeras.kernels.cpu.compiler.elementary import add_up_rows, exp, exponential, sigmoid, tanh
 from minikeras.kernels.cpu.compiler.fallback import FAST, NumbaKernel
 from minikeras.kernels.cpu.compiler.jit import CFunction, compiled, emitted, inner, instruction
 from minikeras.kernels.cpu.compiler.kinds import Doubles, Floats, Numbers, Octets, Words

@@ -16,10 +16,6 @@ _LN_2 = (0.693145751953125, 1.428606765330187e-06)  # in two parts, the first sh
 # of (exp(r) - 1 - r) / r**2, highest power first: least relative error of exp(r) for |r| <= ln 2 / 2, 3e-9
 _EXP = (0.0013814596459269524, 0.0083687175065279, 0.04166838899254799, 0.1666652113199234, 0.4999999403953552)
 
-_SQRT_HALF_BITS = 0x3F3504F3
-_LN_2_HIGH, _LN_2_LOW = 0.693359375, -0.00021219444  # the first is exact times any exponent
-_L3, _L5, _L7, _L9, _L11, _L13, _L15 = (np.float32(2 / odd) for odd in range(3, 17, 2))  # of `logarithm`'s series
-
 _HALF, _ONE = np.float32(0.5), np.float32(1)
 # tanh(x) = x * P(x²) / Q(x²) on [-9.02, 9.02], where tanh reaches 1 in float32.  Least squares on the relative error,
 # reweighted until its peaks are level (Lawson 1961): 2.1e-8, so that rounding, 3e-7, is what remains.
@@ -73,51 +69,6 @@ def exponential(b: Any, x: Any, falling: bool = False) -> Any:
 def exp(b: Any, x: np.float32) -> np.float32:
     """The exponential function; see `exponential`."""
     return exponential(b, x)
-
-
-def logarithm(b: Any, x: Any) -> Any:
-    """Emit the natural logarithm of a float32 number or a vector of them: to 1e-7 of its value.
-
-    With m in [sqrt(1/2), sqrt(2)) and s = (m - 1) / (m + 1), `log(m) = 2 (s + s**3 / 3 + s**5 / 5 + ...)`.
-    """
-    kind, lanes = x.type, getattr(x.type, "count", 0)
-    whole = b.type("int32", lanes)
-
-    def constant(value: float) -> Any:
-        return b.constant(float(np.float32(value)), "float32", lanes)
-
-    tiny = b.fcmp_ordered("<", x, constant(2.0**-126))
-    bits = b.bitcast(b.select(tiny, b.fmul(x, constant(2.0**23)), x), whole)
-    high = b.ashr(b.sub(bits, b.constant(_SQRT_HALF_BITS, "int32", lanes)), b.constant(23, "int32", lanes))
-    rest = b.fsub(b.bitcast(b.sub(bits, b.shl(high, b.constant(23, "int32", lanes))), kind), constant(1))
-    exponent = b.fsub(b.sitofp(high, kind), b.select(tiny, constant(23), constant(0)))
-    s = b.fdiv(rest, b.fadd(rest, constant(2)))
-    square = b.fmul(s, s)
-    series = constant(2 / 11)
-    for odd in (9, 7, 5, 3):
-        series = b.fma(series, square, constant(2 / odd))
-    half = b.fmul(b.fmul(rest, rest), constant(0.5))
-    small = b.fma(s, b.fma(series, square, half), b.fmul(exponent, constant(_LN_2_LOW)))
-    value = b.fadd(b.fsub(small, half), rest)
-    value = b.fma(exponent, constant(_LN_2_HIGH), value)
-    value = b.select(b.fcmp_ordered("==", x, constant(math.inf)), constant(math.inf), value)
-    value = b.select(b.fcmp_ordered("==", x, constant(0)), constant(-math.inf), value)
-    return b.select(b.fcmp_unordered("<", x, constant(0)), constant(math.nan), value)
-
-
-@instruction
-def log(b: Any, x: np.float32) -> np.float32:
-    """The natural logarithm; see `logarithm`."""
-    return logarithm(b, x)
-
-
-@inner
-def log_of_one_and(x):
-    """`log(1 + x)` of a number from 0 to 1, to 2e-7 of its value: with s = x / (2 + x) the series of `logarithm`."""
-    s = x / (_ONE + _ONE + x)
-    y = s * s
-    series = _L7 + y * (_L9 + y * (_L11 + y * (_L13 + y * _L15)))
-    return s * (_ONE + _ONE + y * (_L3 + y * (_L5 + y * series)))
 
 
 @inner(fastmath=FAST)
