@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from minikeras import kernels as k
-from minikeras import ops, registry
+from minikeras import registry
 from minikeras.autodiff import shapes
 from minikeras.autodiff.op import differentiable
 from minikeras.lazy import offer_names
@@ -147,6 +147,7 @@ def gelu(x: Any, approximate: bool = False) -> Any:
     return nn.gelu(x, approximate=approximate)
 
 
+@differentiable(shape=shapes.same, keras="")
 def mish(x: Any) -> Any:
     """`x * tanh(softplus(x))` (Misra 2019).
 
@@ -155,7 +156,8 @@ def mish(x: Any) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([-0.3034014,  0.8650984], dtype=float32)
     """
-    return ops.multiply(x, tanh(softplus(x)))
+    x = as_float(x)
+    return k.curve(x, "mish"), lambda g, needs: (k.curve_grad(g, x, "mish"),)
 
 
 # every name that a user or a file may use

@@ -71,7 +71,22 @@ elementary (instructions and functions), team (threads), parts.
 
 # ruff: noqa: F401
 from minikeras.kernels.cpu.compiler import host, store, team
-from minikeras.kernels.cpu.compiler.elementary import add_up_rows, exp, exponential, sigmoid, tanh
+from minikeras.kernels.cpu.compiler.elementary import (
+    add_up_rows,
+    erf,
+    exp,
+    exp_of_falling,
+    expm1,
+    expm1_of_falling,
+    exponential,
+    log,
+    log1p,
+    log1p_of_share,
+    logistic,
+    normal,
+    sigmoid,
+    tanh,
+)
 from minikeras.kernels.cpu.compiler.fallback import FAST, NumbaKernel
 from minikeras.kernels.cpu.compiler.jit import CFunction, compiled, emitted, inner, instruction
 from minikeras.kernels.cpu.compiler.kinds import Doubles, Floats, Numbers, Octets, Words
@@ -96,5 +111,6 @@ from minikeras.kernels.cpu.compiler.parts import (
     scratch,
     share,
     share_of_lines,
+    specialised,
     team_size,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,19 @@ def part(function: Callable | None = None, **options: Any) -> Any:
     if function is None:
         return lambda decorated: Part(decorated, options)
     return Part(function, options)
+
+
+def specialised(template: Callable, name: str, **functions: Any) -> Part:
+    """A part of its own with the body of a function in which some global names are these functions.
+
+    Args:
+        template: in Numba's dialect, not decorated.
+        name: what the part is called.
+        functions: made by `inner`, by the names that the template has for them.
+    """
+    made = FunctionType(template.__code__, {**template.__globals__, **functions}, name)
+    made.__annotations__, made.__module__ = template.__annotations__, template.__module__
+    return Part(made)
 
 
 def emitted_part(function: Callable) -> Any:
