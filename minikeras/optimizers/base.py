@@ -385,7 +385,7 @@ class Optimizer(Rated):
         return (*self._step_numbers(rate, update), decay, kept, unscale)
 
     def _carry(self, numbers: Any) -> None:
-        """Keep what following numbers depend on, beside the step count."""
+        """Keep what the numbers of the next update depend on, beside the step count."""
 
     def _numbers_ahead(self, steps: int) -> np.ndarray | None:
         """What `_now` will hold in the next updates, a row for each; None where the learning rate cannot be known.
@@ -395,8 +395,11 @@ class Optimizer(Rated):
         rates = self._rates_ahead(steps)
         if rates is None:
             return None
-        first = self._updates() + 1
-        return np.array([self._numbers(rate, first + step) for step, rate in enumerate(rates)]).reshape(steps, -1)
+        rows, first = np.empty((steps, self._now.size)), self._updates() + 1
+        for step, rate in enumerate(rates):
+            rows[step] = self._numbers(rate, first + step)
+            self._carry(rows[step])
+        return rows
 
     def _advance(self, numbers: np.ndarray) -> None:
         """Note that updates were made by other means than `apply_flat`, with these rows of `_numbers_ahead`."""
@@ -475,10 +478,9 @@ class Optimizer(Rated):
 
     def _clip(self, plan: Plan) -> None:
         if self.clipnorm:
-            for g in plan.gradients:
-                k.clip_by_norm((g,), self.clipnorm)
-        elif self.global_clipnorm:  # strict: what is not finite would make 0 of all other gradients
-            k.clip_by_norm(plan.flat_gradients, self.global_clipnorm, strict=True)
+            k.clip_by_norm(plan.gradients, self.clipnorm, together=False)
+        elif self.global_clipnorm:
+            k.clip_by_norm(plan.flat_gradients, self.global_clipnorm)
         elif self.clipvalue:
             for g in plan.flat_gradients:
                 k.clip_by_value(g, self.clipvalue)

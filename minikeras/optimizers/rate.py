@@ -149,7 +149,10 @@ class Rated(Configured):
         if isinstance(rate, HostVariable):
             number = float(rate.host)
             return [number / (1 + self.decay * (first + i)) if self.decay else number for i in range(steps)]
-        rates = [rate.rate_at(first + i) for i in range(steps)] if is_formula(rate) else [math.nan]
+        if not is_formula(rate):
+            return None
+        with np.errstate(all="ignore"):
+            rates = [rate.rate_at(first + i) for i in range(steps)]
         return rates if all(0 <= one < math.inf for one in rates) else None
 
     def _current_rate(self) -> float:

@@ -5,6 +5,7 @@ The compiled loops round like the reference, operation by operation: no fast-mat
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections.abc import Callable, Sequence
@@ -58,13 +59,12 @@ for _update in (*_updates, reference.decay, reference.ema):
 # float64 among float32 would make it ten times slower.
 
 _ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
-_DOUBLE = np.dtype(np.float64)
+_DOUBLE, _ARRAY = np.dtype(np.float64), np.ndarray
 
 
 def _held(value: Any) -> np.ndarray:
-    """A number as it lies in memory."""
-    held = type(value) is np.ndarray and value.ndim == 1 and value.dtype.char == "d"
-    return value if held else _constant(float(value))
+    """A number as it lies in memory, of float64."""
+    return value if type(value) is _ARRAY and value.ndim else _constant(float(value))
 
 
 @lru_cache(maxsize=256)
@@ -313,16 +313,20 @@ def _clip_by_value(part, parts, size, g: Floats, limit: np.float32):
         g[i] = _smaller(_larger(g[i], -limit), limit)
 
 
-# ---- norms: sums of squares in float64, each part's and then of these in their order
+# ---- norms: sums of squares, of blocks in float32, of a part's blocks and of the parts in float64, in their order
 
 _REORDER = {"reassoc", "nsz"}  # sums may become vector code; nothing is contracted, divisions stay divisions
+_FEW = 1024  # numbers of such a block
 
 
 @inner(fastmath=_REORDER)
 def _squares(x, first, end):
     total = 0.0
-    for i in range(first, end):
-        total += np.float64(x[i]) * np.float64(x[i])
+    for start in range(first, end, _FEW):
+        some = _ZERO
+        for i in range(start, min(start + _FEW, end)):
+            some += x[i] * x[i]
+        total += np.float64(some)
     return total
 
 
@@ -342,11 +346,11 @@ def _sum_squares(part, parts, size, g: Floats, sums: Doubles, start):
 
 @part
 def _scale_to_norm(part, parts, size, g: Floats, sums: Doubles, count, limit: np.float32, strict):
-    """Without a count of sums for what is one part, and the only one."""
+    """A single part's sum is not there yet."""
     first, end = share_of_lines(part, parts, size)
-    if count == 0:
+    if count == 1:
         sums[0] = _squares(g, first, end)
-    norm = _norm(sums, 0, max(count, 1), 1)
+    norm = _norm(sums, 0, count, 1)
     factor = limit / _larger(norm, limit)
     if strict:
         factor += norm - norm  # NaN of what is not finite, else 0
@@ -357,10 +361,14 @@ def _scale_to_norm(part, parts, size, g: Floats, sums: Doubles, count, limit: np
 @inner(fastmath=_REORDER)
 def _lamb_squares(p, m, v, first, end, of_mean, of_square, epsilon):
     size, length = 0.0, 0.0
-    for i in range(first, end):
-        step = m[i] / of_mean / (math.sqrt(v[i] / of_square) + epsilon)
-        size += np.float64(p[i]) * np.float64(p[i])
-        length += np.float64(step) * np.float64(step)
+    for start in range(first, end, _FEW):
+        squares_of_p, squares_of_step = _ZERO, _ZERO
+        for i in range(start, min(start + _FEW, end)):
+            step = m[i] / of_mean / (math.sqrt(v[i] / of_square) + epsilon)
+            squares_of_p += p[i] * p[i]
+            squares_of_step += step * step
+        size += np.float64(squares_of_p)
+        length += np.float64(squares_of_step)
     return size, length
 
 
@@ -403,9 +411,12 @@ def _line_squares(g, epsilon, columns, size):
 @inner(fastmath=_REORDER)
 def _step_squares(g, v, first, end):
     total = 0.0
-    for i in range(first, end):
-        step = g[i] / math.sqrt(v[i])
-        total += np.float64(step) * np.float64(step)
+    for start in range(first, end, _FEW):
+        some = _ZERO
+        for i in range(start, min(start + _FEW, end)):
+            step = g[i] / math.sqrt(v[i])
+            some += step * step
+        total += np.float64(some)
     return total
 
 
@@ -630,19 +641,15 @@ def clip_by_value(k: Kernels, g: Any, limit: float) -> None:
 
 
 @override(reference.clip_by_norm, "cpu", when=lambda arrays: all(map(_is_contiguous, arrays)))
-def clip_by_norm(k: Kernels, arrays: Sequence[Any], limit: float, strict: bool = False) -> None:
-    parts = [parts_for(g.size) for g in arrays]
-    count = sum(parts)
-    sums = empty((max(count, 1),), _DOUBLE)
-    if count == 1:
-        count = 0
-    else:
-        start = 0
-        for g, n in zip(arrays, parts, strict=True):
+def clip_by_norm(k: Kernels, arrays: Sequence[Any], limit: float, together: bool = True) -> None:
+    for group in (arrays,) if together else zip(arrays, strict=True):
+        parts = [parts_for(g.size) for g in group]
+        count = sum(parts)
+        sums = empty((count,), _DOUBLE)
+        for start, n, g in zip(itertools.accumulate(parts, initial=0), parts, group, strict=False) if count > 1 else ():
             _sum_squares.run(n, size=g.size, g=g, sums=sums, start=start)
-            start += n
-    for g, n in zip(arrays, parts, strict=True):
-        _scale_to_norm.run(n, size=g.size, g=g, sums=sums, count=count, limit=float(limit), strict=strict)
+        for n, g in zip(parts, group, strict=True):
+            _scale_to_norm.run(n, size=g.size, g=g, sums=sums, count=count, limit=float(limit), strict=together)
 
 
 def _is_contiguous(g: Any) -> bool:

@@ -314,18 +314,20 @@ def scale(k: Kernels, g: Any, factor: Any) -> None:
 
 
 @kernel
-def clip_by_norm(k: Kernels, arrays: Sequence[Any], limit: float, strict: bool = False) -> None:
-    """Scale arrays down, in place, so that the Euclidean norm of all of them together is at most `limit`.
+def clip_by_norm(k: Kernels, arrays: Sequence[Any], limit: float, together: bool = True) -> None:
+    """Scale arrays down, in place, so that the Euclidean norm of all `together`, or of each one, is at most `limit`.
 
-    An infinite norm makes 0 of what is finite, or where that is `strict` NaN of everything.
+    A norm that is not finite makes NaN of all numbers together, where it would make 0 of those that are finite; alone,
+    an infinite one does that.
     """
     xp = k.xp
-    norm = xp.sqrt(sum(k.sum_of_squares(g.reshape(-1)) for g in arrays))
-    factor = limit / xp.maximum(norm, limit)
-    if strict:
-        factor = xp.where(xp.isfinite(norm), factor, xp.nan)
-    for g in arrays:
-        k.scale(g, factor)
+    for group in (arrays,) if together else zip(arrays, strict=True):
+        norm = xp.sqrt(sum(k.sum_of_squares(g.reshape(-1)) for g in group))
+        factor = limit / xp.maximum(norm, limit)
+        if together:
+            factor = xp.where(xp.isfinite(norm), factor, xp.nan)
+        for g in group:
+            k.scale(g, factor)
 
 
 @kernel

@@ -134,7 +134,7 @@ _MOST = 64  # parts
 
 def parts_for(elements: int) -> int:
     """How many parts a pass over so many elements has, whatever the number of threads."""
-    return max(min(elements // _SLICE, _MOST), 1)
+    return 1 if elements < 2 * _SLICE else min(elements // _SLICE, _MOST)
 
 
 @inner
