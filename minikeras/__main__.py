@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m minikeras", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("warmup", help="compile all CPU kernels now instead of when needed")
-    command.add_argument("--output", type=Path, metavar="FILE", help="into one archive, for machines without a compiler")
+    command.add_argument("--output", type=Path, metavar="FILE", help="into an archive, for machines without a compiler")
     command.add_argument(
         "--processor", action="append", metavar="FAMILY", help="for which the archive is, as often as needed: "
         "x86-64-v2, x86-64-v3, x86-64-v4 or native (default the second and the third)",

@@ -637,5 +637,5 @@ def reset_dtype_policy() -> None:
     _dtype_policy = None
 
 
-_HIDDEN = "cupy_and_device dataset_folders device_scope gpu_is_there keras_home on_device_change on_kernels_change result_type"
-offer_names(__name__, hidden=f"{_HIDDEN} FloatDTypePolicy reset_dtype_policy standardize_data_format")
+_HIDDEN = "cupy_and_device dataset_folders device_scope gpu_is_there keras_home on_device_change on_kernels_change"
+offer_names(__name__, hidden=f"{_HIDDEN} result_type FloatDTypePolicy reset_dtype_policy standardize_data_format")

@@ -10,31 +10,33 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty, fitting
-from minikeras.kernels.cpu.compiler import Floats, NumbaKernel, Numbers, part, parts_for, share
+from minikeras.kernels.cpu.compiler import Doubles, Floats, Numbers, inner, part, parts_for, share
 from minikeras.kernels.reference import embedding as reference
 from minikeras.kernels.table import Kernels, override
 
 
-@NumbaKernel
-def _scatter_add_in_float64(g, indices, out):
-    out[:] = 0
-    for i in range(indices.size):
-        row, target = g[i], out[indices[i]]
-        for j in range(row.size):
-            target[j] += row[j]
+@inner
+def _add_rows(g, indices, count, table, first, last, width, zero):
+    for j in range(first * width, last * width):
+        table[j] = zero
+    for i in range(count):
+        if first <= indices[i] < last:
+            source, target = i * width, indices[i] * width
+            for j in range(width):
+                table[target + j] += g[source + j]
 
 
 @part
 def _scatter_add(part, parts, g: Floats, indices: Numbers, count, table: Floats, rows, width):
     """Rows of the table: zeros, and each of `count` rows of `g` added at its index."""
     first, last = share(part, parts, rows)
-    for j in range(first * width, last * width):
-        table[j] = np.float32(0)
-    for i in range(count):
-        if first <= indices[i] < last:
-            source, target = i * width, indices[i] * width
-            for j in range(width):
-                table[target + j] += g[source + j]
+    _add_rows(g, indices, count, table, first, last, width, np.float32(0))
+
+
+@part
+def _scatter_add_in_float64(part, parts, g: Doubles, indices: Numbers, count, table: Doubles, rows, width):
+    first, last = share(part, parts, rows)
+    _add_rows(g, indices, count, table, first, last, width, 0.0)
 
 
 @override(
@@ -47,10 +49,8 @@ def embedding_grad(k: Kernels, g: Any, indices: Any, table_shape: tuple[int, int
     shape = tuple(table_shape)
     out = empty(shape, g.dtype) if out is None else fitting(out, shape, g.dtype)
     g, indices = g.reshape(indices.size, table_shape[1]), indices.reshape(indices.size)
-    if out.dtype.char == "f":
-        g, indices = np.ascontiguousarray(g), np.ascontiguousarray(indices, np.int64)
-        parts = min(parts_for(out.size), len(out), 8)  # each looks at all indices
-        _scatter_add.run(parts, g=g, indices=indices, count=indices.size, table=out, rows=len(out), width=out.shape[1])
-    else:
-        _scatter_add_in_float64(g, indices, out)
+    g, indices = np.ascontiguousarray(g), np.ascontiguousarray(indices, np.int64)
+    scatter_add = _scatter_add if out.dtype.char == "f" else _scatter_add_in_float64
+    parts = min(parts_for(out.size), len(out), 8)  # each looks at all indices
+    scatter_add.run(parts, g=g, indices=indices, count=indices.size, table=out, rows=len(out), width=out.shape[1])
     return out

@@ -47,8 +47,9 @@ class Archive:
             families: dict[str, Any] = manifest["families"]
         except Exception as error:  # of a damaged file, zipimport raises whatever its parts do
             raise self._refused("it is damaged or no archive of kernels") from error
-        if form != _FORMAT or version != store.version() or store.sources() and sources != store.digest_of_kernels():
-            raise self._refused(f"it was made by another minikeras ({version}), not by this one ({store.version()})")
+        own = {store.digest_of_kernels()} if store.sources() else {sources}  # frozen programs have no sources
+        if (form, version) != (_FORMAT, store.version()) or sources not in own:
+            raise self._refused(f"it was made of other kernels (minikeras {version}) than are here ({store.version()})")
         if system != SYSTEM or not loader.OWN:
             raise self._refused(f"it is for {system}, and this is {SYSTEM}")
         fitting = [one for one in families if processor.features().issuperset(families[one]["features"])]

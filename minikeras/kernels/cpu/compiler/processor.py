@@ -27,9 +27,9 @@ class Target(NamedTuple):
 
 # What LLVM may use of its own accord, by its names, and what Linux calls it where that is something else.
 _FEATURES = {
-    "linux x86_64": "sse3=pni ssse3 sse4.1=sse4_1 sse4.2=sse4_2 crc32=sse4_2 popcnt cx16 sahf=lahf_lm xsave avx avx2 f16c "
-    "fma bmi=bmi1 bmi2 lzcnt=abm movbe adx aes pclmul=pclmulqdq sha=sha_ni gfni vaes vpclmulqdq sse4a fma4 xop tbm "
-    "prfchw=3dnowprefetch avxvnni=avx_vnni avxifma=avx_ifma avx512f avx512cd avx512bw avx512dq avx512vl avx512ifma "
+    "linux x86_64": "sse3=pni ssse3 sse4.1=sse4_1 sse4.2=sse4_2 crc32=sse4_2 popcnt cx16 sahf=lahf_lm xsave avx avx2 "
+    "f16c fma bmi=bmi1 bmi2 lzcnt=abm movbe adx aes pclmul=pclmulqdq sha=sha_ni gfni vaes vpclmulqdq sse4a fma4 xop "
+    "tbm prfchw=3dnowprefetch avxvnni=avx_vnni avxifma=avx_ifma avx512f avx512cd avx512bw avx512dq avx512vl avx512ifma "
     "avx512vbmi avx512vbmi2=avx512_vbmi2 avx512vnni=avx512_vnni avx512bitalg=avx512_bitalg avx512bf16=avx512_bf16 "
     "avx512vpopcntdq=avx512_vpopcntdq avx512fp16=avx512_fp16 avx512vp2intersect=avx512_vp2intersect",
 }
