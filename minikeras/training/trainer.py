@@ -687,7 +687,7 @@ class Trainer:
 
     def _check_batch(self, data: Any) -> None:
         """Refuse labels of a stream whose batches come one by one."""
-        self._check_labels(data[1], classes=k.active_device() == "gpu")
+        self._check_labels(data[1], classes=True)
 
     def _check_labels(self, y: Any, classes: bool, outputs: Any = None) -> None:
         """Refuse labels that are not finite and, where `classes` is set, those that name no class of the outputs.

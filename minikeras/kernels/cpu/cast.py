@@ -97,12 +97,12 @@ _FLOAT32 = np.dtype(np.float32)
 
 def source_of(x: Any) -> Any:
     """The number of an array's type in `SOURCES`; None where its numbers do not lie side by side in a type of these."""
-    return SOURCES.get(x.dtype) if type(x) is np.ndarray and x.flags.c_contiguous else None
+    return SOURCES.get(x.dtype) if isinstance(x, np.ndarray) and x.flags.c_contiguous else None
 
 
 def is_float32(x: Any) -> bool:
     """Whether it is a contiguous array of float32, of any size: not one of NumPy's scalars, which have no address."""
-    return type(x) is np.ndarray and x.dtype.char == "f" and x.flags.c_contiguous
+    return isinstance(x, np.ndarray) and x.dtype.char == "f" and x.flags.c_contiguous
 
 
 def _is_widened(x: Any, dtype: Any) -> bool:

@@ -21,7 +21,6 @@ from minikeras.kernels.cpu.compiler import (
     Floats,
     Numbers,
     Octets,
-    add_in_one_step,
     doubles,
     exp,
     floats,
@@ -648,22 +647,15 @@ def weights_of_mask(k: Kernels, mask: Any, weights: Any, dtype: Any, mean: bool)
 
 # ---- class numbers ---------------------------------------------------------------------------------------------------
 
-# what was refused in this process: how many labels, the last one (the bits of its float64) and its classes
-refused = np.zeros(3, np.int64)
-
-
 @part
-def _class_numbers(part, parts, size, source, labels, classes, out: Numbers, wrong: Numbers, refused):
+def _class_numbers(part, parts, size, source, labels, classes, out: Numbers, wrong: Numbers):
     first, last = share(part, parts, size)
     wrong[part] = 0
     for i in range(first, last):
         label = class_at(labels, source, i, classes)
-        out[i] = label
+        out[i] = max(label, 0)  # a place that is there, whoever asks for it
         if label < 0:
             wrong[part] += 1
-            add_in_one_step(refused, 1)
-            doubles(refused + 8)[0] = number_at(labels, source, i)
-            numbers(refused + 16)[0] = classes
 
 
 _NUMBER = np.dtype(np.int64)
@@ -675,11 +667,10 @@ def _are_numbers(labels: Any) -> bool:
 
 @override(reference.class_numbers, "cpu", when=_are_numbers)
 def class_numbers(k: Kernels, labels: Any, classes: int) -> tuple[Any, Any]:
-    """Counts in `refused` too, where a program that has run many steps finds it."""
     parts = parts_for(4 * labels.size)
     out, wrong = empty(labels.shape, _NUMBER), empty(() if parts == 1 else (parts,), _NUMBER)
     source = SOURCES[labels.dtype]
     _class_numbers.run(
-        parts, size=labels.size, source=source, labels=labels, classes=classes, out=out, wrong=wrong, refused=refused
+        parts, size=labels.size, source=source, labels=labels, classes=classes, out=out, wrong=wrong
     )
     return out, wrong

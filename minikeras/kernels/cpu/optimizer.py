@@ -64,7 +64,7 @@ _DOUBLE, _ARRAY = np.dtype(np.float64), np.ndarray
 
 def _held(value: Any) -> np.ndarray:
     """A number as it lies in memory, of float64."""
-    return value if type(value) is _ARRAY and value.ndim else _constant(float(value))
+    return value if isinstance(value, _ARRAY) and value.ndim else _constant(float(value))
 
 
 @lru_cache(maxsize=256)
