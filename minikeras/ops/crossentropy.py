@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -97,7 +96,11 @@ def _sparse_cross_entropy(logits: Any, labels: Any, *, probabilities: Any = None
 @differentiable(shape=shapes.same)
 def _binary_cross_entropy(target: Any, output: Any, *, from_logits: bool) -> Any:
     output = as_float(output)
-    t, kind, epsilon = as_type(target, output.dtype)[..., None], "binary_logits" if from_logits else "binary", config.epsilon()
+    t, kind, epsilon = (
+        as_type(target, output.dtype)[..., None],
+        "binary_logits" if from_logits else "binary",
+        config.epsilon(),
+    )
 
     def vjp(g: Any, needs: Any) -> Any:
         gradients = [

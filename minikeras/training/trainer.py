@@ -644,7 +644,9 @@ class Trainer:
         """
         begin, end = (getattr(callbacks, f"on_{phase}_batch_{moment}") for moment in ("begin", "end"))
         wanted = self.steps_per_execution
-        several = isinstance(batches, feed.Pass) and not self._observers and (wanted > 1 or not (begin.each or end.each))
+        several = (
+            isinstance(batches, feed.Pass) and not self._observers and (wanted > 1 or not (begin.each or end.each))
+        )
         while not several or batches.at < batches.end:
             most = None if limit is None else limit()
             if wanted > 1 or not several:
@@ -654,7 +656,9 @@ class Trainer:
             made, logs, left = 0, None, True
             while left and (not made or (wanted > 1 and made < most)):
                 more = most and most - made
-                count, logs = self._programs.many(phase, batches, stream.arrays, more, collect) if several else (0, logs)
+                count, logs = (
+                    self._programs.many(phase, batches, stream.arrays, more, collect) if several else (0, logs)
+                )
                 if not count:
                     data = next(batches, None)
                     left = data is not None

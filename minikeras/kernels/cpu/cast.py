@@ -7,8 +7,18 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.compiler import Floats, doubles, floats, inner, numbers, octets, part, parts_for, words
-from minikeras.kernels.cpu.compiler import share_of_lines
+from minikeras.kernels.cpu.compiler import (
+    Floats,
+    doubles,
+    floats,
+    inner,
+    numbers,
+    octets,
+    part,
+    parts_for,
+    share_of_lines,
+    words,
+)
 from minikeras.kernels.reference import cast as reference
 from minikeras.kernels.table import Kernels, override
 

@@ -27,7 +27,7 @@ from minikeras.kernels.cpu.compiler import (
     share,
 )
 from minikeras.kernels.cpu.conv import window_table
-from minikeras.kernels.cpu.tile.products import check_gradient
+from minikeras.kernels.cpu.tile.products import add_up, check_gradient
 from minikeras.kernels.reference import depthwise as reference
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
 from minikeras.kernels.table import Kernels, contiguous_floats, override
@@ -193,7 +193,7 @@ def _sums(
         channels=out.shape[1], relu=relu, fold=len(out) if folded else 0,
     )  # fmt: skip
     if folded:
-        np.sum(sums, axis=0, out=out)
+        add_up(sums, out)
 
 
 def _check_gradient(g: Any, x_shape: Ints, kernel_shape: Ints, **geometry: Any) -> None:

@@ -14,20 +14,18 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.cast import SOURCES, class_at, is_float32, number_at, source_of
+from minikeras.kernels.cpu.cast import SOURCES, class_at, is_float32, source_of
 from minikeras.kernels.cpu.compiler import (
     FAST,
     Doubles,
     Floats,
     Numbers,
     Octets,
-    doubles,
     exp,
     floats,
     inner,
     log,
     log1p_of_share,
-    numbers,
     part,
     parts_for,
     share,
@@ -565,9 +563,7 @@ def weighs(values: Any, weights: Any) -> bool:
 
 
 @part
-def _weighted_total(
-    part, rows, each, values, weights, slices, sums: Doubles, factor: float, scale, out: Floats
-):
+def _weighted_total(part, rows, each, values, weights, slices, sums: Doubles, factor: float, scale, out: Floats):
     total, weight = sums_of(rows, each, values, weights, slices, sums)
     if scale:
         factor = 0.0 if weight == 0.0 else 1.0 / (weight * np.float64(each))
@@ -647,6 +643,7 @@ def weights_of_mask(k: Kernels, mask: Any, weights: Any, dtype: Any, mean: bool)
 
 # ---- class numbers ---------------------------------------------------------------------------------------------------
 
+
 @part
 def _class_numbers(part, parts, size, source, labels, classes, out: Numbers, wrong: Numbers):
     first, last = share(part, parts, size)
@@ -670,7 +667,5 @@ def class_numbers(k: Kernels, labels: Any, classes: int) -> tuple[Any, Any]:
     parts = parts_for(4 * labels.size)
     out, wrong = empty(labels.shape, _NUMBER), empty(() if parts == 1 else (parts,), _NUMBER)
     source = SOURCES[labels.dtype]
-    _class_numbers.run(
-        parts, size=labels.size, source=source, labels=labels, classes=classes, out=out, wrong=wrong
-    )
+    _class_numbers.run(parts, size=labels.size, source=source, labels=labels, classes=classes, out=out, wrong=wrong)
     return out, wrong

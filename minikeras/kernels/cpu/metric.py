@@ -22,7 +22,7 @@ from minikeras.kernels.cpu.compiler import (
 )
 from minikeras.kernels.cpu.loss import cut, sums_of, weighs
 from minikeras.kernels.reference import metric as reference
-from minikeras.kernels.table import Kernels, contiguous_float32, of_float32, override, same_shape
+from minikeras.kernels.table import Kernels, contiguous_float32, override, same_shape
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _FLOAT, _NUMBER = np.dtype(np.float32), np.dtype(np.int64)
@@ -80,7 +80,9 @@ def _has_numbers(target: Any) -> bool:
 
 
 @override(
-    reference.threshold_matches, "cpu", when=(contiguous_float32("output"), same_shape("output", "target"), _has_numbers)
+    reference.threshold_matches,
+    "cpu",
+    when=(contiguous_float32("output"), same_shape("output", "target"), _has_numbers),
 )
 def threshold_matches(k: Kernels, target: Any, output: Any, threshold: float) -> Any:
     out, size = empty(output.shape, _FLOAT), output.size

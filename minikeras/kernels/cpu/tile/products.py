@@ -10,6 +10,7 @@ import numpy as np
 
 from minikeras.kernels.arena import constant, empty
 from minikeras.kernels.cpu.compiler import (
+    Floats,
     Numbers,
     Plan,
     compiled,
@@ -20,6 +21,8 @@ from minikeras.kernels.cpu.compiler import (
     numbers,
     own_scratch,
     part,
+    parts_for,
+    share_of_lines,
     stack_scratch,
     team_size,
 )
@@ -297,6 +300,24 @@ def _plan(
         start_row=c_row if adds else 0, start_column=4 if adds or (has_bias and not swaps) else 0,
         rows=rows, steps=steps, columns=columns, block=block, groups=groups, relu=relu, packs=packs, swaps=swaps,
     )  # fmt: skip
+
+
+@part
+def _add_up(part, parts, shares, size, sums: Floats, out: Floats):
+    """Some numbers of a result, each the sum of what all shares have of it, one after the other."""
+    first, end = share_of_lines(part, parts, size)
+    for i in range(first, end):
+        out[i] = sums[i]
+    for other in range(1, shares):
+        at = other * size
+        for i in range(first, end):
+            out[i] += sums[at + i]
+
+
+def add_up(sums: Any, out: Any) -> Any:
+    """The sum over the first axis of a contiguous array of float32, in `out`."""
+    _add_up.run(parts_for(sums.size), shares=len(sums), size=out.size, sums=sums, out=out)
+    return out
 
 
 # ---- products within a part ------------------------------------------------------------------------------------------
