@@ -24,6 +24,7 @@ from minikeras import config, tree
 from minikeras import kernels as k
 from minikeras.autodiff.tensor import Tensor, Variable, _state, mark_changed
 from minikeras.autodiff.turns import computing, turn, wait
+from minikeras.kernels.arena import current
 from minikeras.layers.context import context
 from minikeras.lazy import LazyModule
 from minikeras.optimizers.rate import HostVariable
@@ -35,6 +36,8 @@ program_room = LazyModule("minikeras.kernels.cpu.program")
 
 _MOST = 16  # kinds of batches that a model has programs for; for ever-changing shapes recording would not pay
 _TRIES = 4  # recordings of a kind of batch that something has made useless, until it is left to the layers
+_WORTH = 32  # steps that a program must have made to be worth another recording after a change
+_LARGE = 1 << 25  # bytes of a program's memory that are not kept beyond a run
 _LONG = 0.01  # seconds that a call of many steps takes, about
 _LONG_BATCH = 1 << 15  # bytes of a batch that are worth a helper's work
 
@@ -128,7 +131,8 @@ class Entry:
         self.candidate: Any = None  # a program that is still to be held against the layers
         self.outputs: Any = None  # what a predicting program leaves
         self.steps = 0
-        self.tries = 0
+        self.tries = 0  # recordings that came to nothing
+        self.uses = 0  # of the program
         self.seconds = _LONG  # of a step, at first too long
 
     def copied(self) -> Any:
@@ -138,8 +142,10 @@ class Entry:
 
     def start_anew(self) -> None:
         """Begin with a recording again, since something has been changed."""
+        if self.uses >= _WORTH:
+            self.tries = 0
         self.program = self.candidate = self.signature = self.outputs = None
-        self.tries += 1
+        self.tries, self.uses = self.tries + 1, 0
         if self.tries >= _TRIES:
             self.reason = "what it depends on changes again and again"
 
@@ -161,6 +167,12 @@ class Programs:
         """Forget why there are no programs where something has been changed since; called before many steps."""
         for key, entry in list(self._entries.items()):
             if entry.reason is not None and not entry.state.is_same(self._model):
+                del self._entries[key]
+
+    def end(self) -> None:
+        """Let go of programs that hold much memory; called after many steps."""
+        for key, entry in list(self._entries.items()):
+            if entry.program is not None and entry.program.nbytes > _LARGE:
                 del self._entries[key]
 
     # ------------------------------------------------------------ one step
@@ -186,17 +198,16 @@ class Programs:
             context.predicting = outer
 
     def _step(self, kind: str, data: Any, run: Callable[[Any], Any]) -> Any:
-        leaves = _arrays_of(data)
-        if leaves is None or _state.recorder is not None or not self._busy.acquire(blocking=False):
+        leaves = None if _state.recorder is not None or current.recording is not None else _arrays_of(data)
+        entry = None if leaves is None else self._entry(kind, data, leaves)
+        if entry is None or not self._busy.acquire(blocking=False):
             return run(data)
         try:
-            entry = self._entry(kind, data, leaves)
-            if entry is None:
-                return run(data)
             if entry.program is not None:
                 if self._is_valid(entry, kind):
                     _write(entry.program, leaves)
                     self._run(kind, entry.program)
+                    entry.uses += 1
                     return entry.copied() if kind == "predict" else MetricLogs(self._model)
                 entry.start_anew()
                 entry.reason = entry.reason or obstacle(self._model, kind, self._built_in)
@@ -239,7 +250,7 @@ class Programs:
         """Note that steps of training were made with these numbers."""
         if numbers is not None:
             self._model.optimizer._advance(numbers)
-            mark_changed(self._model._contents().trainable)
+            mark_changed(self._model._contents().weights)
 
     # ------------------------------------------------------------ from the layers to a program
 
@@ -329,7 +340,9 @@ class Programs:
         self._run(kind, candidate)
         agrees = kind != "predict" or _same_arrays(_data_of(result), candidate.outputs)
         if agrees and _same_bits(after, self._snapshot(state, kind)):
-            entry.program, entry.candidate = candidate, None
+            entry.program, entry.candidate, entry.signature = candidate, None, None
+            if current.arena is not None:
+                current.arena.clear()  # the program has buffers of its own
         else:
             self._restore(state, after, kind)
             entry.reason = "the program and the layers do not give the same bits"
@@ -388,6 +401,7 @@ class Programs:
             with _in_turn():
                 entry.program.run_many(count, leaves, rows, tables, results)
             self._made(numbers)
+            entry.uses += count
             entry.seconds = (perf_counter() - began) / count
             if collect is not None:
                 joined = [one.reshape(-1, *one.shape[2:]) for one in results]

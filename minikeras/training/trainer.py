@@ -564,6 +564,7 @@ class Trainer:
                 validation.close()
             arena.clear()
             self._arenas["test", get_ident()].clear()
+            self._programs.end()
         return self.history
 
     def _plan_trial(self, stream: Any, validation: Any, first: Any, callbacks: CallbackList | None) -> None:
@@ -770,6 +771,7 @@ class Trainer:
             finally:
                 stream.close()
         self._arenas["test", get_ident()].clear()
+        self._programs.end()
         return logs if return_dict else self._in_order(logs)
 
     def _evaluate(self, stream: Any, callbacks: Any, name: str = "The validation loss") -> dict[str, Any]:
@@ -838,6 +840,7 @@ class Trainer:
         finally:
             stream.close()
         callbacks.on_predict_end()
+        self._programs.end()
         return collected.result()
 
     @user_facing

@@ -138,6 +138,11 @@ class Program:
         self._python = [one for one in self.calls if isinstance(one, PythonCall)]
         self._moved = True  # whether something else than a step on `inputs` has been prepared
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its own memory."""
+        return self._arena.nbytes
+
     def fits(self) -> bool:
         """Whether the random streams have the keys that they had."""
         return all(source.key == key for source, key, _ in self.drawn)
