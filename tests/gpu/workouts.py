@@ -136,12 +136,18 @@ def _pools(b: Bench) -> list[Any]:
 
 def _normalisations(b: Bench) -> list[Any]:
     x, gamma, beta, g = b.array(8, 5), b.array(5), b.array(5), b.array(8, 5)
-    found = [b.scale_shift(x, gamma, beta)]
+    found, pictures = [], b.array(2, 4, 6)
     for mask in (None, b.mask(8)):
         *results, residual = b.batch_norm(x, gamma, beta, 1e-3, mask=mask)
         found += [*results, *b.batch_norm_grad(g, residual)]
     y, residual = b.layer_norm(x, gamma, beta, 1e-3)
     found += [y, *b.layer_norm_grad(g, residual)]
+    y, residual = b.fixed_norm(x, beta, b.array(5, low=0), gamma, beta, 1e-3)
+    found += [y, *b.fixed_norm_grad(g, residual)]
+    y, residual = b.group_norm(pictures, b.array(6), b.array(6), 2, 1e-3)
+    found += [y, *b.group_norm_grad(pictures, residual)]
+    y, residual = b.unit_norm(x, 1e-12)
+    found += [y, b.unit_norm_grad(g, residual)]
     y, residual = b.rms_norm(x, gamma, 1e-3)
     return [*found, y, *b.rms_norm_grad(g, residual)]
 

@@ -239,6 +239,22 @@ def rms_norm(x: Any, scale: Any, epsilon: float, axes: int = 1) -> Any:
     return rms_normalization(x, scale, axis=list(range(-axes, 0)), epsilon=epsilon)
 
 
+def fixed_norm(x: Any, mean: Any, variance: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
+    y = (x - mean) / np.sqrt(variance + epsilon)
+    return y * (1 if gamma is None else gamma) + (0 if beta is None else beta)
+
+
+def group_norm(x: Any, gamma: Any, beta: Any, groups: int, epsilon: float) -> Any:
+    parts = x.reshape(len(x), -1, groups, x.shape[-1] // groups)
+    mean, variance = parts.mean((1, 3), keepdims=True), parts.var((1, 3), keepdims=True)
+    return fixed_norm(((parts - mean) / np.sqrt(variance + epsilon)).reshape(x.shape), 0, 1, gamma, beta, 0)
+
+
+def unit_norm(x: Any, epsilon: float, axes: int = 1) -> Any:
+    norm = np.sqrt(np.square(x).sum(tuple(range(-axes, 0)), keepdims=True))
+    return x / np.maximum(norm, epsilon)
+
+
 def _adaptive(reduce: Callable) -> Callable:
     def pool(x: Any, output_size: Any, data_format: str = "channels_last") -> Any:
         x = np.moveaxis(x, 1, -1) if data_format == "channels_first" else x
@@ -506,7 +522,17 @@ PRIMITIVES: list[Case] = [
     *[_named(layer_norm)(X(5, 3), gamma, beta, epsilon=0.1) for gamma in (None, X(3)) for beta in (None, X(3))],
     _named(layer_norm)(X(2, 3, 4), X(3, 4), X(3, 4), epsilon=1e-3, axes=2),
     _named(rms_norm)(X(2, 3, 4), X(3, 4), epsilon=1e-3, axes=2),
-    case("scale_shift", X(2, 3, 4), X(4), X(4), reference=lambda x, scale, shift: x * scale + shift),
+    *[
+        _named(fixed_norm)(X(2, 3, 4), X(4), np.array([0.5, 1.0, 2.0, 0.3]), gamma, beta, epsilon=1e-3)
+        for gamma in (None, X(4))
+        for beta in (None, X(4))
+    ],
+    *[
+        _named(group_norm)(X(2, 3, 4), gamma, beta, groups=groups, epsilon=1e-3)
+        for groups, gamma, beta in ((1, X(4), X(4)), (2, X(4), None), (4, None, X(4)))
+    ],
+    _named(unit_norm)(X(3, 4), epsilon=1e-12),
+    _named(unit_norm)(X(2, 3, 4), epsilon=1e-12, axes=2),
     *[
         _sequence(name, gates, **settings)
         for name, gates in (("simple_rnn", 1), ("lstm", 4), ("gru", 3))
