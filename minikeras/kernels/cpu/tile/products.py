@@ -16,15 +16,12 @@ from minikeras.kernels.cpu.compiler import (
     floats,
     host,
     inner,
-    instruction,
     numbers,
     own_scratch,
     part,
-    stack_scratch,
     team_size,
 )
 from minikeras.kernels.cpu.tile.register import (
-    MOST_ROWS,
     MOST_WIDTH,
     NO_FLOOR,
     direct_product,
@@ -156,9 +153,7 @@ def _product(
         width, begin, target = min(end - column, wide), start + column * start_column, c + 4 * column
         if packs:
             pack(b + column * b_column, b_step, b_column, steps, width, own)
-            even_product(
-                a, a_row, a_step, own, begin, start_row, start_column, target, c_row, size, steps, width, floor
-            )
+            even_product(a, a_row, a_step, own, begin, start_row, target, c_row, size, steps, width, floor)
         else:
             direct_product(
                 a, a_row, a_step, b + 4 * column, b_step, begin, start_row, start_column, target, c_row, size, steps,
@@ -317,24 +312,13 @@ def rows_product(a, a_row, start, start_row, c, c_row, rows, steps, columns, b):
 
     A, C0 and C are given by the addresses of their first row (`start` is C0's) and the bytes from row to row.
     """
-    at = stack_scratch()
-    addresses = numbers(at)
-    addresses[3 * host.ROWS] = 0  # the only segment
     for column in range(0, columns, host.WIDTH):
         panel = b + column // host.WIDTH * steps * host.PANEL
-        for first in range(0, rows, host.ROWS):
-            for r in range(host.ROWS):
-                row = min(first + r, rows - 1)  # the last row once more
-                addresses[r] = a + row * a_row
-                addresses[host.ROWS + r] = start + row * start_row + 4 * column
-                addresses[2 * host.ROWS + r] = c + row * c_row + 4 * column
-            starts, cs, segments = at + 8 * host.ROWS, at + 16 * host.ROWS, at + 24 * host.ROWS
-            tile(at, starts, cs, segments, 1, steps, 4, panel, NO_FLOOR, columns - column)
+        begin, target, left = start + 4 * column, c + 4 * column, min(columns - column, host.WIDTH)
+        even_product(a, a_row, 4, panel, begin, start_row, target, c_row, rows, steps, left, NO_FLOOR)
 
 
-_ZEROS = 24 * MOST_ROWS  # where in a worker's scratch the tile finds zeros: an offset, and what a sum starts from
-BLOCK_BYTES = _ZEROS + 4 * MOST_WIDTH  # of a worker's scratch that `block_product` needs
-_tile_here = instruction(tile.function)  # sums are short: a call would cost a tenth of them
+BLOCK_BYTES = 4 * MOST_WIDTH  # of a worker's scratch that `block_product` needs: zeros, which its sums start from
 
 
 @compiled
@@ -343,17 +327,10 @@ def block_product(own, a, a_row, a_step, rows, steps, b, b_panel, columns, c, c_
 
     The panels lie `b_panel` bytes apart; `own` is the worker's scratch, `BLOCK_BYTES`.
     """
-    addresses, zeros = numbers(own), floats(own + _ZEROS)
+    zeros = floats(own)
     for j in range(host.WIDTH):
         zeros[j] = np.float32(0)
     for column in range(0, columns, host.WIDTH):
-        panel = b + column // host.WIDTH * b_panel
-        for row in range(0, rows, host.ROWS):
-            for r in range(host.ROWS):
-                i = min(row + r, rows - 1)  # the last row once more
-                target = c + i * c_row + column * 4
-                addresses[r] = a + i * a_row
-                addresses[host.ROWS + r] = target if more else own + _ZEROS
-                addresses[2 * host.ROWS + r] = target
-            starts, cs, zero = own + 8 * host.ROWS, own + 16 * host.ROWS, own + _ZEROS
-            _tile_here(own, starts, cs, zero, 1, steps, a_step, panel, NO_FLOOR, columns - column)
+        panel, target, left = b + column // host.WIDTH * b_panel, c + 4 * column, min(columns - column, host.WIDTH)
+        start, start_row = target if more else own, c_row if more else 0
+        even_product(a, a_row, a_step, panel, start, start_row, target, c_row, rows, steps, left, NO_FLOOR)

@@ -189,13 +189,13 @@ def _blocks(
 
 @emitted
 def even_product(
-    b, a, a_row, a_step, panel, start, start_row, start_column, c, c_row, rows, steps, columns, floor: np.float32
+    b, a, a_row, a_step, panel, start, start_row, c, c_row, rows, steps, columns, floor: np.float32
 ):  # fmt: skip
-    """`C = max(floor, C0 + A @ B)`, where B is one panel: addresses, and bytes from row to row, step, column."""
-    panel_step = b.constant(host.PANEL)
+    """`C = max(floor, C0 + A @ B)`, where B is one panel: addresses, and bytes from row to row and step to step."""
+    panel_step, four = b.constant(host.PANEL), b.constant(4)
     _blocks(
-        b, host.VECTORS, True, a, a_row, a_step, panel, panel_step, start, start_row, start_column, c, c_row, rows,
-        steps, columns, floor,
+        b, host.VECTORS, True, a, a_row, a_step, panel, panel_step, start, start_row, four, c, c_row, rows, steps,
+        columns, floor,
     )  # fmt: skip
 
 
@@ -204,7 +204,7 @@ def direct_product(
     b, a, a_row, a_step, matrix, matrix_step, start, start_row, start_column, c, c_row, rows, steps, columns,
     floor: np.float32,
 ):  # fmt: skip
-    """The same of all columns, B read where it lies, in rows that are contiguous."""
+    """The same of any columns, B read where it lies, in rows that are contiguous; and C0's bytes between columns."""
     _blocks(
         b, _MOST_VECTORS, False, a, a_row, a_step, matrix, matrix_step, start, start_row, start_column, c, c_row, rows,
         steps, columns, floor,

@@ -47,7 +47,7 @@ def _stack(
         for panel in range(panels(columns)):
             column = panel * host.WIDTH
             even_product(
-                a_block, a_row, a_step, own + panel * steps * host.PANEL, zeros, 0, 0, c_block + 4 * column, c_row,
+                a_block, a_row, a_step, own + panel * steps * host.PANEL, zeros, 0, c_block + 4 * column, c_row,
                 size, steps, min(columns - column, host.WIDTH), NO_FLOOR,
             )  # fmt: skip
 
