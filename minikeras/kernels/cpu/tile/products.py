@@ -121,13 +121,15 @@ _LARGE = 1 << 17  # numbers of B, 512 KiB, that lie in the cache of a core: then
 @part
 def _product(
     part, worker, a, b, c, start, scratch, each, a_row, a_step, b_step, b_column, c_row, start_row, start_column, rows,
-    steps, columns, block, groups, relu, packs, swaps,
+    steps, columns, block, groups, relu, packs, swaps, zeros,
 ):  # fmt: skip
     """`block` rows and one of the groups of panels of `C = C0 + A @ B`, through relu where it is not 0.
 
     Where it `packs`, B is laid out in panels; where it `swaps`, `a` is B and `b` is A, and where that is 2, C0
-    is one number.
+    is one number.  Without `start` C0 is 0.
     """
+    if start == 0:
+        start = zeros
     own = own_scratch(scratch, each, worker)
     first = part // groups * block
     size = min(block, rows - first)
@@ -199,9 +201,7 @@ def matrix_product(
         out = empty(shape, a.dtype)
     elif out.shape != shape:
         raise ValueError(f"out must have the shape {shape}, got {out.shape}.")
-    if bias is None:
-        bias = NO_START
-    elif bias.shape != shape[1:]:
+    if bias is not None and bias.shape != shape[1:]:
         raise ValueError(f"bias must have the shape {shape[1:]}, got {bias.shape}.")
     run(a, b, out, bias)
     return out
@@ -232,7 +232,7 @@ def product_plan(
         return None
     strides = a_row, a_step, *layout, c_row
     few = max(_SLICE // rows, 64)
-    if not (a_row == 4 == layout[1] and steps >= 2 * few) or has_bias or relu:
+    if swaps or has_bias or relu or not a_row == 4 == layout[1] or rows < host.ROWS or steps < 2 * few:
         return shape, _plan(rows, steps, columns, strides, has_bias, relu, swaps * (1 + has_bias)).run
     plans = [
         (_plan(rows, min(few, steps - first), columns, strides, adds=first > 0), first)
@@ -291,6 +291,7 @@ def _plan(
         a_row=a_row, a_step=a_step, b_step=b_step, b_column=b_column, c_row=c_row,
         start_row=c_row if adds else 0, start_column=4 if adds or (has_bias and not swaps) else 0,
         rows=rows, steps=steps, columns=columns, block=block, groups=groups, relu=relu, packs=packs, swaps=swaps,
+        zeros=NO_START,
     )  # fmt: skip
 
 
