@@ -205,12 +205,25 @@ def test_long_sums_of_a_transposed_matrix_are_made_in_stretches(rows: int, steps
     a, b = numbers(steps, rows, seed=1), numbers(steps, columns, seed=2)
     exact, magnitude = product(a, b, None, True, False, False)
     with patch.object(products, "_SLICE", 64 * rows):
+        products.product_plan.cache_clear()
         assert_within_rounding(products.matrix_product(a, b, ta=True), exact, magnitude, steps)
         wide, out = inside(np.full(exact.shape, np.nan, np.float32), GUARD)
         assert products.matrix_product(inside(a, 5)[1], inside(b, 5)[1], ta=True, out=out) is out
+    products.product_plan.cache_clear()
     assert_within_rounding(out.copy(), exact, magnitude, steps)
     out[...] = GUARD
     assert (wide == GUARD).all()
+
+
+def test_a_single_column_of_a_long_sum() -> None:
+    with patch.object(products, "_SLICE", 64):
+        products.product_plan.cache_clear()
+        for rows in (1, 3, 40):
+            a, b = numbers(900, rows, seed=1), numbers(900, 1, seed=2)
+            exact, magnitude = product(a, b, None, True, False, False)
+            assert_within_rounding(products.matrix_product(a, b, ta=True), exact, magnitude, 900)
+            assert_within_rounding(products.matrix_product(b, a, ta=True), exact.T, magnitude.T, 900)
+    products.product_plan.cache_clear()
 
 
 def test_a_backward_matrix_and_a_repeated_row() -> None:
@@ -415,7 +428,7 @@ assert (host.ROWS, host.WIDTH) == (6, 16)
 random = np.random.default_rng(0)
 numbers = lambda *shape: random.standard_normal(shape).astype("f4")
 close = lambda found, wanted: np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
-for rows, steps, columns in ((1, 1, 1), (6, 8, 16), (7, 19, 17), (300, 100, 50)):
+for rows, steps, columns in ((1, 1, 1), (6, 8, 16), (7, 19, 17), (11, 9, 70), (13, 20, 1), (300, 100, 50)):
     a, b = numbers(rows, steps), numbers(steps, columns)
     for ta in (False, True):
         for tb in (False, True):

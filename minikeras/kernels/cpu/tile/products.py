@@ -17,17 +17,14 @@ from minikeras.kernels.cpu.compiler import (
     floats,
     host,
     inner,
-    instruction,
     numbers,
     own_scratch,
     part,
     parts_for,
     share_of_lines,
-    stack_scratch,
     team_size,
 )
 from minikeras.kernels.cpu.tile.register import (
-    MOST_ROWS,
     MOST_WIDTH,
     NO_FLOOR,
     direct_product,
@@ -127,13 +124,15 @@ _LARGE = 1 << 17  # numbers of B, 512 KiB, that lie in the cache of a core: then
 @part
 def _product(
     part, worker, a, b, c, start, scratch, each, a_row, a_step, b_step, b_column, c_row, start_row, start_column, rows,
-    steps, columns, block, groups, relu, packs, swaps,
+    steps, columns, block, groups, relu, packs, swaps, zeros,
 ):  # fmt: skip
     """`block` rows and one of the groups of panels of `C = C0 + A @ B`, through relu where it is not 0.
 
     Where it `packs`, B is laid out in panels; where it `swaps`, `a` is B and `b` is A, and where that is 2, C0
-    is one number.
+    is one number.  Without `start` C0 is 0.
     """
+    if start == 0:
+        start = zeros
     own = own_scratch(scratch, each, worker)
     first = part // groups * block
     size = min(block, rows - first)
@@ -159,9 +158,7 @@ def _product(
         width, begin, target = min(end - column, wide), start + column * start_column, c + 4 * column
         if packs:
             pack(b + column * b_column, b_step, b_column, steps, width, own)
-            even_product(
-                a, a_row, a_step, own, begin, start_row, start_column, target, c_row, size, steps, width, floor
-            )
+            even_product(a, a_row, a_step, own, begin, start_row, target, c_row, size, steps, width, floor)
         else:
             direct_product(
                 a, a_row, a_step, b + 4 * column, b_step, begin, start_row, start_column, target, c_row, size, steps,
@@ -207,9 +204,7 @@ def matrix_product(
         out = empty(shape, a.dtype)
     elif out.shape != shape:
         raise ValueError(f"out must have the shape {shape}, got {out.shape}.")
-    if bias is None:
-        bias = NO_START
-    elif bias.shape != shape[1:]:
+    if bias is not None and bias.shape != shape[1:]:
         raise ValueError(f"bias must have the shape {shape[1:]}, got {bias.shape}.")
     run(a, b, out, bias)
     return out
@@ -240,7 +235,7 @@ def product_plan(
         return None
     strides = a_row, a_step, *layout, c_row
     few = max(_SLICE // rows, 64)
-    if not (a_row == 4 == layout[1] and steps >= 2 * few) or has_bias or relu:
+    if swaps or has_bias or relu or not a_row == 4 == layout[1] or rows < host.ROWS or steps < 2 * few:
         return shape, _plan(rows, steps, columns, strides, has_bias, relu, swaps * (1 + has_bias)).run
     plans = [
         (_plan(rows, min(few, steps - first), columns, strides, adds=first > 0), first)
@@ -299,6 +294,7 @@ def _plan(
         a_row=a_row, a_step=a_step, b_step=b_step, b_column=b_column, c_row=c_row,
         start_row=c_row if adds else 0, start_column=4 if adds or (has_bias and not swaps) else 0,
         rows=rows, steps=steps, columns=columns, block=block, groups=groups, relu=relu, packs=packs, swaps=swaps,
+        zeros=NO_START,
     )  # fmt: skip
 
 
@@ -338,24 +334,13 @@ def rows_product(a, a_row, start, start_row, c, c_row, rows, steps, columns, b):
 
     A, C0 and C are given by the addresses of their first row (`start` is C0's) and the bytes from row to row.
     """
-    at = stack_scratch()
-    addresses = numbers(at)
-    addresses[3 * host.ROWS] = 0  # the only segment
     for column in range(0, columns, host.WIDTH):
         panel = b + column // host.WIDTH * steps * host.PANEL
-        for first in range(0, rows, host.ROWS):
-            for r in range(host.ROWS):
-                row = min(first + r, rows - 1)  # the last row once more
-                addresses[r] = a + row * a_row
-                addresses[host.ROWS + r] = start + row * start_row + 4 * column
-                addresses[2 * host.ROWS + r] = c + row * c_row + 4 * column
-            starts, cs, segments = at + 8 * host.ROWS, at + 16 * host.ROWS, at + 24 * host.ROWS
-            tile(at, starts, cs, segments, 1, steps, 4, panel, NO_FLOOR, columns - column)
+        begin, target, left = start + 4 * column, c + 4 * column, min(columns - column, host.WIDTH)
+        even_product(a, a_row, 4, panel, begin, start_row, target, c_row, rows, steps, left, NO_FLOOR)
 
 
-_ZEROS = 24 * MOST_ROWS  # where in a worker's scratch the tile finds zeros: an offset, and what a sum starts from
-BLOCK_BYTES = _ZEROS + 4 * MOST_WIDTH  # of a worker's scratch that `block_product` needs
-_tile_here = instruction(tile.function)  # sums are short: a call would cost a tenth of them
+BLOCK_BYTES = 4 * MOST_WIDTH  # of a worker's scratch that `block_product` needs: zeros, which its sums start from
 
 
 @compiled
@@ -364,17 +349,10 @@ def block_product(own, a, a_row, a_step, rows, steps, b, b_panel, columns, c, c_
 
     The panels lie `b_panel` bytes apart; `own` is the worker's scratch, `BLOCK_BYTES`.
     """
-    addresses, zeros = numbers(own), floats(own + _ZEROS)
+    zeros = floats(own)
     for j in range(host.WIDTH):
         zeros[j] = np.float32(0)
     for column in range(0, columns, host.WIDTH):
-        panel = b + column // host.WIDTH * b_panel
-        for row in range(0, rows, host.ROWS):
-            for r in range(host.ROWS):
-                i = min(row + r, rows - 1)  # the last row once more
-                target = c + i * c_row + column * 4
-                addresses[r] = a + i * a_row
-                addresses[host.ROWS + r] = target if more else own + _ZEROS
-                addresses[2 * host.ROWS + r] = target
-            starts, cs, zero = own + 8 * host.ROWS, own + 16 * host.ROWS, own + _ZEROS
-            _tile_here(own, starts, cs, zero, 1, steps, a_step, panel, NO_FLOOR, columns - column)
+        panel, target, left = b + column // host.WIDTH * b_panel, c + 4 * column, min(columns - column, host.WIDTH)
+        start, start_row = target if more else own, c_row if more else 0
+        even_product(a, a_row, a_step, panel, start, start_row, target, c_row, rows, steps, left, NO_FLOOR)

@@ -30,9 +30,10 @@ def _cells(rows: int = 0, vectors: int = 0) -> list[tuple[int, int]]:
     return [(row, vector) for row in range(rows or host.ROWS) for vector in range(vectors or host.VECTORS)]
 
 
-def _vector(b: Any, address: Any, number: int, mask: Any = None) -> Any:
-    """One of the vectors of a row that begins at an address."""
-    return b.read(b.at(address, number, 4 * host.LANES), "float32", host.LANES, mask)
+def _vector(b: Any, address: Any, number: int, mask: Any = None, lanes: int = 0) -> Any:
+    """One of the vectors of a row that begins at an address; without a number of lanes they are the host's."""
+    lanes = lanes or host.LANES
+    return b.read(b.at(address, number, 4 * lanes), "float32", lanes, mask)
 
 
 def _sums(b: Any, a: Any, offset: Any, step: Any, panel: Any, steps: Any, before: Any, ahead: int) -> tuple[Any, Any]:
@@ -106,8 +107,10 @@ def products(
 _MOST_VECTORS = 4  # of a block of few rows: wide, so that its sums need not wait for each other
 
 
-def _block(b: Any, rows: int, vectors: int, matrices: tuple, steps: Any, floor: Any, left: Any, even: bool) -> None:
-    """Emit one block of `C = max(floor, C0 + A @ B)`.
+def _block(
+    b: Any, rows: int, vectors: int, lanes: int, matrices: tuple, steps: Any, floor: Any, left: Any, even: bool
+) -> None:
+    """Emit one block of `C = max(floor, C0 + A @ B)`, of so many rows and vectors of so many lanes.
 
     Args:
         matrices: of A, B, C0 and C the address where the block begins and the bytes from row to row; of A before that
@@ -116,7 +119,6 @@ def _block(b: Any, rows: int, vectors: int, matrices: tuple, steps: Any, floor: 
         even: whether B can be read beyond them.
     """
     (a, a_step, a_row), (at, b_step), (start, start_row), (c, c_row) = matrices
-    lanes = host.LANES
     masks = [left and b.first_lanes(b.sub(left, b.constant(v * lanes)), lanes) for v in range(vectors)]
     # a vector of which nothing is wanted is read where the first one is: beyond the matrix there may be no memory
     places = [b.constant(4 * v * lanes) for v in range(vectors)]
@@ -128,7 +130,7 @@ def _block(b: Any, rows: int, vectors: int, matrices: tuple, steps: Any, floor: 
         [b.at(first, row, step) for row in range(rows)] for first, step in ((a, a_row), (start, start_row), (c, c_row))
     )
     cells = _cells(rows, vectors)
-    before = [_vector(b, starts[row], v, masks[v]) for row, v in cells]
+    before = [_vector(b, starts[row], v, masks[v], lanes) for row, v in cells]
     with b.loop(steps, values=[b.constant(0), at, *before], at_least_once=True) as loop:
         a_at, b_at, *sums = loop.values
         if rows == host.ROWS:
@@ -150,31 +152,32 @@ def _blocks(
     """Emit `C = max(floor, C0 + A @ B)` in blocks: of the tile's rows, then what is left of 4, 2 and 1.
 
     Every sum is made step by step, so it is the same in every block.  `most` vectors make a block at most, and a last
-    one of few columns has half of them.
+    one of few columns has half of them, or half a vector.
     """
-    lanes, zero = host.LANES, b.constant(0)
+    lanes = host.LANES
 
     def line(row: Any, count: int) -> None:
         vectors = min(most, host.VECTORS * host.ROWS // count // 2 * 2)
 
-        def block(column: Any, wide: int, left: Any = None) -> None:
+        def block(column: Any, wide: int, lanes: int, left: Any = None) -> None:
             matrices = (
                 (b.at(a, row, a_row), a_step, a_row),
                 (b.at(panel, column), b_step),
                 (b.at(b.at(start, row, start_row), column, start_column), start_row),
                 (b.at(b.at(c, row, c_row), column), c_row),
             )
-            _block(b, count, wide, matrices, steps, floor, left, even)
+            _block(b, count, wide, lanes, matrices, steps, floor, left, even)
 
         width = vectors * lanes
         whole = b.sub(columns, b.urem(columns, b.constant(width)))
         with b.loop(whole, step=width) as loop:
-            block(loop.index, vectors)
-        left, half = b.sub(columns, whole), b.constant(width // 2)
-        with b.if_then(b.icmp_signed("<", half, left)):
-            block(whole, vectors, left)
-        with b.if_then(b.and_(b.icmp_signed("<", zero, left), b.icmp_signed("<=", left, half))):
-            block(whole, vectors // 2, left)
+            block(loop.index, vectors, lanes)
+        left, below = b.sub(columns, whole), b.constant(0)
+        for wide, narrow in ((1, lanes // 2), (vectors // 2, lanes), (vectors, lanes)):
+            most_of_it = b.constant(wide * narrow)
+            with b.if_then(b.and_(b.icmp_signed("<", below, left), b.icmp_signed("<=", left, most_of_it))):
+                block(whole, wide, narrow, left)
+            below = most_of_it
 
     rest = b.urem(rows, b.constant(host.ROWS))
     row = b.sub(rows, rest)
@@ -182,20 +185,20 @@ def _blocks(
         line(loop.index, host.ROWS)
     for count in (4, 2, 1):
         some = b.and_(rest, b.constant(count))
-        with b.if_then(b.icmp_signed("!=", some, zero)):
+        with b.if_then(b.icmp_signed("<", b.constant(0), some)):
             line(row, count)
         row = b.add(row, some)
 
 
 @emitted
 def even_product(
-    b, a, a_row, a_step, panel, start, start_row, start_column, c, c_row, rows, steps, columns, floor: np.float32
+    b, a, a_row, a_step, panel, start, start_row, c, c_row, rows, steps, columns, floor: np.float32
 ):  # fmt: skip
-    """`C = max(floor, C0 + A @ B)`, where B is one panel: addresses, and bytes from row to row, step, column."""
-    panel_step = b.constant(host.PANEL)
+    """`C = max(floor, C0 + A @ B)`, where B is one panel: addresses, and bytes from row to row and step to step."""
+    panel_step, four = b.constant(host.PANEL), b.constant(4)
     _blocks(
-        b, host.VECTORS, True, a, a_row, a_step, panel, panel_step, start, start_row, start_column, c, c_row, rows,
-        steps, columns, floor,
+        b, host.VECTORS, True, a, a_row, a_step, panel, panel_step, start, start_row, four, c, c_row, rows, steps,
+        columns, floor,
     )  # fmt: skip
 
 
@@ -204,7 +207,7 @@ def direct_product(
     b, a, a_row, a_step, matrix, matrix_step, start, start_row, start_column, c, c_row, rows, steps, columns,
     floor: np.float32,
 ):  # fmt: skip
-    """The same of all columns, B read where it lies, in rows that are contiguous."""
+    """The same of any columns, B read where it lies, in rows that are contiguous; and C0's bytes between columns."""
     _blocks(
         b, _MOST_VECTORS, False, a, a_row, a_step, matrix, matrix_step, start, start_row, start_column, c, c_row, rows,
         steps, columns, floor,

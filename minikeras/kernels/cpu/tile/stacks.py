@@ -26,10 +26,10 @@ from minikeras.kernels.reference.conv import Ints
 
 @part
 def _stack(
-    part, worker, a, b, c, zeros, scratch, each, a_offsets: Numbers, a_row, a_step, b_offsets: Numbers, b_step,
-    b_column, count, rows, steps, columns, shares, block, blocks, packs,
+    part, worker, a, b, c, none, scratch, each, a_offsets: Numbers, a_row, a_step, b_offsets: Numbers, b_step,
+    b_column, count, rows, steps, columns, shares, block, blocks, packs, zeros,
 ):  # fmt: skip
-    """A share of the products, of each a block of rows."""
+    """A share of the products, of each a block of rows; `none` stands where single products have a bias."""
     own = own_scratch(scratch, each, worker)
     first = part % blocks * block
     size = min(block, rows - first)
@@ -47,7 +47,7 @@ def _stack(
         for panel in range(panels(columns)):
             column = panel * host.WIDTH
             even_product(
-                a_block, a_row, a_step, own + panel * steps * host.PANEL, zeros, 0, 0, c_block + 4 * column, c_row,
+                a_block, a_row, a_step, own + panel * steps * host.PANEL, zeros, 0, c_block + 4 * column, c_row,
                 size, steps, min(columns - column, host.WIDTH), NO_FLOOR,
             )  # fmt: skip
 
@@ -94,7 +94,7 @@ def stacked_product(a: Any, b: Any) -> Any:
         return None
     shape, run = made
     c = empty(shape, a.dtype)
-    run(a, b, c, NO_START)
+    run(a, b, c, None)
     return c
 
 
@@ -147,6 +147,6 @@ def stack_plan(
         a_offsets=offsets[0], a_row=a_row, a_step=a_step,
         b_offsets=offsets[1], b_step=b_step, b_column=b_column,
         count=count, rows=rows, steps=steps, columns=columns,
-        shares=shares, block=block, blocks=blocks, packs=packs,
+        shares=shares, block=block, blocks=blocks, packs=packs, zeros=NO_START,
     )  # fmt: skip
-    return shape, (lambda a, b, c, zeros: plan.run(b, a, c, zeros)) if swaps else plan.run
+    return shape, (lambda a, b, c, none: plan.run(b, a, c, none)) if swaps else plan.run
