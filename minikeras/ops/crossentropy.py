@@ -252,7 +252,7 @@ def class_numbers(labels: Any, classes: int) -> Any:
         ValueError: a label is out of range or no whole number.
     """
     named, wrong = k.class_numbers(labels, classes)
-    if wrong.any() if wrong.ndim else wrong:
+    if wrong:
         check_labels(labels, classes)
     return named
 

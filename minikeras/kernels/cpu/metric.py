@@ -43,7 +43,7 @@ def _are_sums(total: Any, count: Any, values: Any) -> bool:
 
 
 def _is_sum(total: Any) -> bool:
-    return type(total) is np.ndarray and total.dtype.char == "d" and total.size == 1
+    return isinstance(total, np.ndarray) and total.dtype.char == "d" and total.size == 1
 
 
 @override(reference.add_to_mean, "cpu", when=(_are_sums, weighs))
