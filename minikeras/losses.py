@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import math
 import numbers
+import operator
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -748,6 +749,31 @@ def _reduced(values: Any, weights: Any, reduction: str | None) -> Any:
     return _weighted_total(values, weights, factor=1.0 if reduction == "sum" else 1 / max(values.size, 1))
 
 
+@differentiable
+def _combined(*values: Any, factors: tuple[float | None, ...]) -> Any:
+    """The sum of numbers, each times its factor (None: 1)."""
+    y, first, *others = values[0], *[1.0 if factor is None else factor for factor in factors]
+    if not others:
+        y = k.scaled_sum(y, None, first, 0.0)
+    for value, factor in zip(values[1:], others, strict=True):
+        y, first = k.scaled_sum(y, value, first, factor), 1.0
+
+    def vjp(g: Any, needs: Any) -> Any:
+        return tuple([g if factor is None else k.scaled_sum(g, None, factor, 0.0) for factor in factors])
+
+    return y, vjp
+
+
+def combined(values: Sequence[Any], factors: Sequence[float | None]) -> Any:
+    """The sum of losses (scalar tensors, or symbolic ones), each times its factor, None being 1."""
+    if len(values) == 1 and factors[0] is None:
+        return values[0]
+    if all(isinstance(value, Tensor) and not value.data.ndim and value.data.dtype.char == "f" for value in values):
+        return _combined(*values, factors=tuple(factors))
+    scaled = [value if factor is None else value * factor for value, factor in zip(values, factors, strict=True)]
+    return functools.reduce(operator.add, scaled)
+
+
 # ---------------------------------------------------------------- classes
 
 
@@ -1482,5 +1508,5 @@ def deserialize(name: Any, custom_objects: Mapping[str, Any] | None = None) -> A
         return get(name)
 
 
-FOR_METRICS = "Option check_shapes combine_weights described is_number is_whole misfit number_type paired same_rank"
+FOR_METRICS = "Option combined check_shapes combine_weights described is_number is_whole misfit number_type paired same_rank"
 offer_names(__name__, hidden=FOR_METRICS)

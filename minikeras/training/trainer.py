@@ -26,7 +26,7 @@ from minikeras.layers.added_losses import value_of
 from minikeras.layers.context import context
 from minikeras.layers.layer import Layer
 from minikeras.lazy import LazyModule
-from minikeras.losses import Loss
+from minikeras.losses import Loss, combined
 from minikeras.metrics import Mean, Metric
 from minikeras.optimizers.schedules import LearningRateSchedule
 from minikeras.registry import deserialize_keras_object, is_builtin, serialize_keras_object
@@ -264,9 +264,10 @@ class Trainer:
             elif self._compiled_loss.is_given:
                 compiled = f"The model {self.name!r} is compiled with loss={self.loss!r:.80}"
                 raise ValueError(f"{compiled}, but got no targets; pass y, or compile it without a loss.")
-        for extra in extras:
-            value = extra if type(extra) is Tensor and not extra.data.ndim else _as_scalar(extra)
-            total = value if total is None else total + value
+        if extras:
+            values = [one if type(one) is Tensor and not one.data.ndim else _as_scalar(one) for one in extras]
+            values = values if total is None else [total, *values]
+            total = combined(values, [None] * len(values))
         if isinstance(total, KerasTensor):
             raise ValueError(
                 f"The loss of the model {self.name!r} is the symbolic tensor {total!r}, because a layer or loss refers "
@@ -308,7 +309,7 @@ class Trainer:
         with recording():
             y_pred = self(x, training=True)  # type: ignore[operator]
             loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
-            minimised = loss if self._loss_factor is None else loss * self._loss_factor
+            minimised = combined([loss], [self._loss_factor])
             scaled = self.optimizer.scale_loss(minimised)
         if self._trial is not None:
             trial, self._trial = self._trial, None

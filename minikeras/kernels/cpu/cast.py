@@ -147,3 +147,32 @@ def scaled_sum(k: Kernels, x: Any, y: Any, x_factor: float = 1.0, y_factor: floa
     factors = {"x_factor": float(x_factor), "y_factor": float(y_factor)}
     _scaled_sum.run(parts_for(x.size), size=x.size, x=x, y=y, out=out, **factors)
     return out
+
+
+def _are_alike(x: Any, y: Any, out: Any) -> bool:
+    return _are_floats(x, y) and is_float32(y) and (out is None or (is_float32(out) and out.shape == x.shape))
+
+
+@override(reference.added, "cpu", when=_are_alike)
+def added(k: Kernels, x: Any, y: Any, out: Any = None) -> Any:
+    out = empty(x.shape, x.dtype) if out is None else out
+    _scaled_sum.run(parts_for(x.size), size=x.size, x=x, y=y, out=out, x_factor=1.0, y_factor=1.0)
+    return out
+
+
+@part
+def _filled(part, parts, size, out: Floats, value: np.float32):
+    first, end = share_of_lines(part, parts, size)
+    for i in range(first, end):
+        out[i] = value
+
+
+def _is_float32(dtype: Any) -> bool:
+    return dtype == _FLOAT32
+
+
+@override(reference.filled, "cpu", when=_is_float32)
+def filled(k: Kernels, shape: tuple[int, ...], dtype: Any, value: float) -> Any:
+    out = empty(shape, _FLOAT32)
+    _filled.run(parts_for(out.size), size=out.size, out=out, value=float(value))
+    return out

@@ -6,9 +6,7 @@ Sums over all values are cut by their number alone, and those of the slices are 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
-from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -21,15 +19,21 @@ from minikeras.kernels.cpu.compiler import (
     Floats,
     Numbers,
     Octets,
+    Part,
+    add_in_one_step,
+    doubles,
     exp,
+    exp_of_falling,
     floats,
     inner,
     log,
     log1p_of_share,
+    logistic,
+    numbers,
     part,
     parts_for,
     share,
-    sigmoid,
+    specialised,
     tanh,
 )
 from minikeras.kernels.reference import activation
@@ -290,7 +294,7 @@ def huber_slope(target, output, delta):
 @inner
 def log_cosh(target, output, setting):
     size = abs(output - target)
-    return size + log1p_of_share(exp(-_TWO * size)) - _LN_2
+    return size + log1p_of_share(exp_of_falling(-_TWO * size)) - _LN_2
 
 
 @inner
@@ -305,7 +309,7 @@ def hinge(target, output, setting):  # targets are -1 and 1
 
 @inner
 def hinge_slope(target, output, setting):
-    return -target if _ONE - target * output > _ZERO else _ZERO
+    return -target * (_ONE if _ONE - target * output > _ZERO else _ZERO)
 
 
 @inner
@@ -344,12 +348,12 @@ def binary_slope(target, output, epsilon):
 
 @inner
 def binary_logits(target, output, setting):
-    return at_least(output, _ZERO) - output * target + log1p_of_share(exp(-abs(output)))
+    return at_least(output, _ZERO) - output * target + log1p_of_share(exp_of_falling(-abs(output)))
 
 
 @inner
 def binary_logits_slope(target, output, setting):
-    return sigmoid(output) - target
+    return logistic(output) - target
 
 
 @inner
@@ -398,19 +402,16 @@ def _mean_error_slopes(
 _IN_LANES = {"contract", "reassoc", "nsz"}  # sums of rows may vectorise
 
 
-def _part_of(template: Callable, error: Any) -> Any:
-    """A part that is the template with this `error`, under a name of its own in this module."""
-    name = f"{template.__name__}_{error.function.__name__}"
-    made = FunctionType(template.__code__, {**globals(), "error": error}, name)
-    made.__annotations__ = template.__annotations__
-    globals()[name] = part(made, fastmath=_IN_LANES)
-    return globals()[name]
+_ERRORS: dict[str, tuple[Part, Part]] = {}
+for _kind in reference.ERRORS:
+    _functions = (_mean_errors, globals()[_kind]), (_mean_error_slopes, globals()[f"{_kind}_slope"])
+    _ERRORS[_kind] = tuple(
+        specialised(template, f"{template.__name__}_of_{_kind}", _IN_LANES, error=error)
+        for template, error in _functions
+    )  # type: ignore[assignment]
+    for _part in _ERRORS[_kind]:
+        globals()[_part.function.__name__] = _part  # where all compiled kernels are looked for
 
-
-_ERRORS = {
-    kind: (_part_of(_mean_errors, globals()[kind]), _part_of(_mean_error_slopes, globals()[f"{kind}_slope"]))
-    for kind in reference.ERRORS
-}
 _ONES = contiguous_float32("output", "target"), same_shape("output", "target")
 _HINGES = frozenset({"hinge", "squared_hinge"})
 
@@ -643,16 +644,21 @@ def weights_of_mask(k: Kernels, mask: Any, weights: Any, dtype: Any, mean: bool)
 
 # ---- class numbers ---------------------------------------------------------------------------------------------------
 
+# what was refused in this process: how many labels, the last one (the bits of its float64) and its classes
+refused = np.zeros(3, np.int64)
+_REFUSED = refused.ctypes.data
+
 
 @part
-def _class_numbers(part, parts, size, source, labels, classes, out: Numbers, wrong: Numbers):
+def _class_numbers(part, parts, size, source, labels, classes, out: Numbers, refused):
     first, last = share(part, parts, size)
-    wrong[part] = 0
     for i in range(first, last):
         label = class_at(labels, source, i, classes)
         out[i] = max(label, 0)  # a place that is there, whoever asks for it
         if label < 0:
-            wrong[part] += 1
+            add_in_one_step(refused, 1)
+            doubles(refused + 8)[0] = number_at(labels, source, i)
+            numbers(refused + 16)[0] = classes
 
 
 _NUMBER = np.dtype(np.int64)
@@ -664,8 +670,10 @@ def _are_numbers(labels: Any) -> bool:
 
 @override(reference.class_numbers, "cpu", when=_are_numbers)
 def class_numbers(k: Kernels, labels: Any, classes: int) -> tuple[Any, Any]:
-    parts = parts_for(4 * labels.size)
-    out, wrong = empty(labels.shape, _NUMBER), empty(() if parts == 1 else (parts,), _NUMBER)
-    source = SOURCES[labels.dtype]
-    _class_numbers.run(parts, size=labels.size, source=source, labels=labels, classes=classes, out=out, wrong=wrong)
-    return out, wrong
+    """Counts in `refused`, where a program that has run many steps finds it: labels of other threads too."""
+    out, before = empty(labels.shape, _NUMBER), refused.item(0)
+    _class_numbers.run(
+        parts_for(4 * labels.size), size=labels.size, source=SOURCES[labels.dtype], labels=labels, classes=classes,
+        out=out, refused=_REFUSED,
+    )  # fmt: skip
+    return out, refused.item(0) - before

@@ -17,3 +17,15 @@ def cast(k: Kernels, x: Any, dtype: Any) -> Any:
 def scaled_sum(k: Kernels, x: Any, y: Any, x_factor: float = 1.0, y_factor: float = 1.0) -> Any:
     """`x_factor * x + y_factor * y`, elementwise; without `y` (None) `x_factor * x + y_factor`."""
     return x * x_factor + (y_factor if y is None else y * y_factor)
+
+
+@kernel
+def added(k: Kernels, x: Any, y: Any, out: Any = None) -> Any:
+    """`x + y`, elementwise."""
+    return k.xp.add(x, y, out=out)
+
+
+@kernel
+def filled(k: Kernels, shape: tuple[int, ...], dtype: Any, value: float) -> Any:
+    """A new array with one value everywhere."""
+    return k.xp.full(shape, value, dtype)

@@ -143,7 +143,7 @@ def _margins(k: Kernels, target: Any, output: Any) -> tuple[Any, Any, Any]:
     """`max(1 - target * output, 0)`, the targets as -1 and 1, and how fast these change with the given ones."""
     signs = k.signs(target)
     binary = ((target == 0) | (target == 1)).all()
-    return k.xp.maximum(1 - signs * output, 0), signs, binary + 1
+    return k.xp.maximum(1 - signs * output, 0), signs, (binary + 1).astype(target.dtype)
 
 
 @_error
@@ -191,7 +191,7 @@ def kl_divergence(k: Kernels, target: Any, output: Any, setting: float) -> Any:
     true, pred = (k.xp.clip(one, setting, 1) for one in (target, output))
 
     def inside(x: Any) -> Any:  # on a limit the slope is the mean of those on both sides
-        return 0.5 * ((x >= setting) & (x <= 1)) + 0.5 * ((x > setting) & (x < 1))
+        return (0.5 * ((x >= setting) & (x <= 1)) + 0.5 * ((x > setting) & (x < 1))).astype(x.dtype)
 
     return (
         true * k.xp.log(true / pred),
@@ -267,7 +267,10 @@ def weights_of_mask(k: Kernels, mask: Any, weights: Any, dtype: Any, mean: bool)
     mask = mask.astype(bool)
     scale = (mask.size / k.xp.maximum(mask.sum(), 1)).astype(dtype) if mean else k.xp.ones((), dtype)
     mask = mask * scale
-    return mask if weights is None else fitted(mask, weights.shape) * fitted(weights, mask.shape)
+    if weights is None:
+        return mask
+    weights = fitted(weights, mask.shape)
+    return fitted(mask, weights.shape) * weights
 
 
 def fitted(weights: Any, shape: tuple) -> Any:
@@ -284,12 +287,12 @@ def fitted(weights: Any, shape: tuple) -> Any:
 
 @kernel
 def class_numbers(k: Kernels, labels: Any, classes: int) -> tuple[Any, Any]:
-    """Labels of any type of numbers as int64, and how many of them are no whole number in [0, classes).
+    """Labels of any type of numbers as int64, and a number that is 0 if all of them are whole ones in [0, classes).
 
-    These become -1.  The count is an array without axes, or several counts that are to be added up.
+    The others become -1.
     """
     known = (labels >= 0) & (labels < classes)
     if labels.dtype.kind == "f":
         known = known & (labels == k.xp.floor(labels))
     named = k.xp.where(known, k.xp.where(known, labels, 0).astype("int64"), -1)
-    return named, k.xp.asarray((~known).sum())
+    return named, (~known).sum()

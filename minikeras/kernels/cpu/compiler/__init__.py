@@ -91,6 +91,7 @@ from minikeras.kernels.cpu.compiler.elementary import (
 from minikeras.kernels.cpu.compiler.fallback import FAST
 from minikeras.kernels.cpu.compiler.jit import CFunction, compiled, emitted, inner, instruction
 from minikeras.kernels.cpu.compiler.kinds import Doubles, Floats, Numbers, Octets, Words
+from minikeras.kernels.cpu.compiler.machine import add as add_in_one_step
 from minikeras.kernels.cpu.compiler.machine import (
     doubles,
     floats,

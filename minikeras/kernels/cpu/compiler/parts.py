@@ -81,17 +81,18 @@ def part(function: Callable | None = None, **options: Any) -> Any:
     return Part(function, options)
 
 
-def specialised(template: Callable, name: str, **functions: Any) -> Part:
+def specialised(template: Callable, name: str, fastmath: Any = (), **functions: Any) -> Part:
     """A part of its own with the body of a function in which some global names are these functions.
 
     Args:
         template: in Numba's dialect, not decorated.
         name: what the part is called.
+        fastmath: what the arithmetic may do, as an option of `part`.
         functions: made by `inner`, by the names that the template has for them.
     """
     made = FunctionType(template.__code__, {**template.__globals__, **functions}, name)
     made.__annotations__, made.__module__ = template.__annotations__, template.__module__
-    return Part(made)
+    return Part(made, {"fastmath": fastmath} if fastmath else None)
 
 
 def emitted_part(function: Callable) -> Any:
