@@ -49,10 +49,9 @@ def _cut(argument: Any, size: int, part: slice) -> Any:
     return argument[part] if getattr(argument, "ndim", 0) and argument.size == size else argument
 
 
-_updates = [reference.sgd, reference.sgd_momentum, reference.rmsprop, reference.adam, reference.adagrad]
-_updates += [reference.adadelta, reference.adamax, reference.nadam, reference.lion, reference.ftrl]
-for _update in (*_updates, reference.decay, reference.ema):
-    override(_update, "cpu")(_in_blocks(_update))
+_NAMES = "sgd sgd_momentum rmsprop adam adagrad adadelta adamax nadam lion ftrl decay ema"
+for _name in _NAMES.split():
+    override(_name, "cpu")(_in_blocks(getattr(reference, _name)))
 
 # Above these stand the compiled loops, in which denormal numbers count as zero.  What changes from step to step they
 # read from memory, so that the same call is right in every step.  All numbers in a loop have the arrays' own type: one
@@ -681,7 +680,7 @@ def adafactor(
     k: Kernels, p: Any, g: Any, rows: Any, columns: Any, v: Any, lr: Any, new: Any, epsilon_1: float, epsilon_2: float,
     threshold: float,
 ) -> None:  # fmt: skip
-    height, width = p.shape[-2:] if p.ndim > 1 else (0, 1)
+    height, width, rows, columns = (*p.shape[-2:], rows, columns) if p.ndim > 1 else (0, 1, None, None)
     _adafactor.run(
         1, size=p.size, height=height, width=width, p=p, g=g, rows=rows, columns=columns, v=v, lr=_held(lr),
         new=_held(new), epsilon_1=float(epsilon_1), epsilon_2=float(epsilon_2), threshold=float(threshold),
@@ -689,21 +688,19 @@ def adafactor(
     )  # fmt: skip
 
 
-def _blocks(shape: tuple[int, ...], axis: Any) -> tuple[int, int, int] | None:
-    """How many numbers are before, along and after the axes of the vectors; None where these are not neighbours."""
-    axes = range(len(shape)) if axis is None else axis if isinstance(axis, (list, tuple)) else (axis,)
-    places = sorted(one % len(shape) for one in axes)
-    if not places or places[-1] - places[0] != len(places) - 1 or min(axes) < -len(shape) or max(axes) >= len(shape):
-        return None
-    return (
-        math.prod(shape[: places[0]]),
-        math.prod(shape[places[0] : places[-1] + 1]),
-        math.prod(shape[places[-1] + 1 :]),
-    )
+def _blocks(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
+    """How many numbers are before, along and after the axes of the vectors; nothing where these are not neighbours."""
+    count = len(shape)
+    axes = range(count) if axis is None else axis if isinstance(axis, (list, tuple)) else (axis,)
+    places = sorted(one % count for one in axes)
+    if not places or places[-1] - places[0] != len(places) - 1 or min(axes) < -count or max(axes) >= count:
+        return ()
+    first, last = places[0], places[-1] + 1
+    return math.prod(shape[:first]), math.prod(shape[first:last]), math.prod(shape[last:])
 
 
 def _are_neighbours(w: Any, axis: Any) -> bool:
-    return _blocks(w.shape, axis) is not None
+    return bool(_blocks(w.shape, axis))
 
 
 @override(reference.limit_norms, "cpu", when=(contiguous_float32("w", "out"), _are_neighbours))
