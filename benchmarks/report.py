@@ -138,7 +138,7 @@ def markdown(report: dict[str, Any]) -> str:
     lines, remarks = [], []
     for key, row in rows.items():
         results, title = row["results"], row["title"]
-        size = 1 if key == "size" else rounds
+        size = 1 if key.startswith("size") else rounds
         bound, part = limit(row, rate), part_of_limit(row, rate)
         lines.append(
             [

@@ -27,8 +27,9 @@ from benchmarks.workloads import ROWS, Missing, Setting, Turn, timed_turn
 
 def describe(framework: Any) -> dict[str, Any]:
     """What runs here: versions of everything the framework requires, NumPy's BLAS, installed size in bytes."""
+    bare = None
     if "minikeras" in framework.modules:
-        names, size = project_size()
+        (names, size), (_, bare) = project_size(), project_size(compiler=False)
     else:
         providers = metadata.packages_distributions()
         names = closure(name for module in framework.modules for name in providers[module])
@@ -40,6 +41,7 @@ def describe(framework: Any) -> dict[str, Any]:
         "packages": {name: metadata.version(name) for name in names},
         "numpy_blas": f"{blas['name']} {blas['version']}",
         "installed_bytes": size,
+        **({} if bare is None else {"installed_bytes_without_compiler": bare}),
     }
 
 

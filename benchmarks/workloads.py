@@ -262,6 +262,7 @@ ROWS = {
     "memory-W3": Row("Memory: whole W3 training run, peak", "MB"),
     "memory-W4": Row("Memory: whole W4 training run, peak", "MB"),
     "size": Row("Installed size, with all it requires", "MB"),
+    "size-bare": Row("Installed size without a compiler, kernels from an archive", "MB"),
 }
 
 

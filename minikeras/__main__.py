@@ -6,11 +6,21 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
+
+from minikeras import config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command of the command line."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["warmup"]:
+        if find_spec("llvmlite") is None:
+            print("llvmlite is missing, which compiles kernels; run pip install numba.", file=sys.stderr)
+            return 1
+        if any(word.startswith("--output") for word in words):
+            config.set_kernels("none")  # an older archive is not in the way of a new one
     from minikeras.saving import command_line
 
     parser = argparse.ArgumentParser(prog="python -m minikeras", description=__doc__)
@@ -22,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "x86-64-v2, x86-64-v3, x86-64-v4 or native (default the second and the third)",
     )  # fmt: skip
     command_line.add_commands(commands)
-    given = parser.parse_args(arguments)
+    given = parser.parse_args(words)
     if given.command != "warmup":
         return command_line.run(given)
     if given.output is None and given.processor:
@@ -32,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def warmup() -> int:
     """Compile what is not compiled yet; 1 if it cannot be kept."""
+    from minikeras.kernels.cpu.compiler import archive
     from minikeras.kernels.cpu.warmup import folder_of_code, kernels
 
     start = time.perf_counter()
@@ -41,7 +52,8 @@ def warmup() -> int:
         assert function.address
         took = time.perf_counter() - begin
         print(f"[{number:3}/{len(functions)}] {function.place:45} {1000 * took:6.0f} ms", flush=True)
-    folder = folder_of_code()
+    kept = archive.active()
+    folder = folder_of_code() if kept is None else kept.path
     seconds = time.perf_counter() - start
     if folder is None:
         print(

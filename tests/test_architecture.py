@@ -55,6 +55,7 @@ ROOMS = [
     "backend",
     "_legacy",
     "compat",
+    "freezing",
 ]
 
 # The doors that lead down, opened only when somebody asks for what is behind them.

@@ -57,7 +57,8 @@ def use(name: str) -> None:
 
 def _machine_code_is_there() -> bool:
     """Whether the CPU's kernels can be had; an archive that was asked for must be usable."""
-    return (find_spec("llvmlite") is not None and not config.kernels()) or _archive.found() is not None
+    asked = config.kernels() not in ("", "none")
+    return (not asked and find_spec("llvmlite") is not None) or _archive.found() is not None
 
 
 def table_of(device: str) -> Kernels:

@@ -15,7 +15,7 @@ from minikeras.kernels.cpu.compiler.processor import Target
 def kernels() -> list[CFunction]:
     """Every function of C that this host can use, in the order of their places."""
     names = [module.name for module in pkgutil.walk_packages(cpu.__path__, f"{cpu.__name__}.")]
-    modules = [importlib.import_module(name) for name in names]
+    modules = [importlib.import_module(name) for name in names if name.rpartition(".")[2] not in ("llvm", "translate")]
     found = {one for module in modules for one in vars(module).values() if isinstance(one, CFunction)}
     if not host.HAS_VECTORS:
         found = {function for function in found if not _uses_tile(function)}
