@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from sys import getrefcount
 from types import MethodType
 from typing import Any
@@ -97,6 +98,14 @@ def allocate(xp: Any, shape: tuple[int, ...], dtype: Any) -> Any:
 
 
 empty = MethodType(allocate, np)  # in host memory, whatever the device; a table's `empty` is for its own arrays
+
+
+def afterwards(check: Callable[[], None]) -> None:
+    """Run a check of what machine code found in values that no Python code looks at, such as an index out of range.
+
+    Where a step is repeated without Python, this is the place to note which checks follow it.
+    """
+    check()
 
 
 def fitting(out: Any, shape: tuple[int, ...], dtype: Any) -> Any:
