@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
+from minikeras.kernels.cpu import refusals
 from minikeras.kernels.cpu.cast import SOURCES, class_at, is_float32, source_of
 from minikeras.kernels.cpu.compiler import (
     FAST,
@@ -20,7 +21,6 @@ from minikeras.kernels.cpu.compiler import (
     Numbers,
     Octets,
     Part,
-    add_in_one_step,
     doubles,
     exp,
     exp_of_falling,
@@ -36,6 +36,7 @@ from minikeras.kernels.cpu.compiler import (
     specialised,
     tanh,
 )
+from minikeras.kernels.cpu.refusals import refuse
 from minikeras.kernels.reference import activation
 from minikeras.kernels.reference import loss as reference
 from minikeras.kernels.table import Kernels, contiguous_float32, of_float32, override, same_shape
@@ -644,21 +645,14 @@ def weights_of_mask(k: Kernels, mask: Any, weights: Any, dtype: Any, mean: bool)
 
 # ---- class numbers ---------------------------------------------------------------------------------------------------
 
-# what was refused in this process: how many labels, the last one (the bits of its float64) and its classes
-refused = np.zeros(3, np.int64)
-_REFUSED = refused.ctypes.data
-
-
 @part
-def _class_numbers(part, parts, size, source, labels, classes, out: Numbers, refused):
+def _class_numbers(part, parts, size, source, labels, classes, out: Numbers, refusals):
     first, last = share(part, parts, size)
     for i in range(first, last):
         label = class_at(labels, source, i, classes)
         out[i] = max(label, 0)  # a place that is there, whoever asks for it
         if label < 0:
-            add_in_one_step(refused, 1)
-            doubles(refused + 8)[0] = number_at(labels, source, i)
-            numbers(refused + 16)[0] = classes
+            refuse(refusals)
 
 
 _NUMBER = np.dtype(np.int64)
@@ -670,10 +664,9 @@ def _are_numbers(labels: Any) -> bool:
 
 @override(reference.class_numbers, "cpu", when=_are_numbers)
 def class_numbers(k: Kernels, labels: Any, classes: int) -> tuple[Any, Any]:
-    """Counts in `refused`, where a program that has run many steps finds it: labels of other threads too."""
-    out, before = empty(labels.shape, _NUMBER), refused.item(0)
+    out, before = empty(labels.shape, _NUMBER), refusals.count()
     _class_numbers.run(
         parts_for(4 * labels.size), size=labels.size, source=SOURCES[labels.dtype], labels=labels, classes=classes,
-        out=out, refused=_REFUSED,
+        out=out, refusals=refusals.ADDRESS,
     )  # fmt: skip
-    return out, refused.item(0) - before
+    return out, refusals.count() - before

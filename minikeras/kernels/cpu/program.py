@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.kernels.cpu import refusals
 from minikeras.kernels.cpu.compiler import compiled, inner, numbers
-from minikeras.kernels.cpu.compiler.machine import MOST_ARGUMENTS, call, flush_denormals, restore_denormals
+from minikeras.kernels.cpu.compiler.machine import MOST_ARGUMENTS, call, flush_denormals, load, restore_denormals
 from minikeras.kernels.cpu.compiler.team import as_function, do_parts, end_task, offer_task, team
 from minikeras.kernels.cpu.gather import gather_part
 from minikeras.kernels.cpu.recording import Advancing, NativeCall, PythonCall, Recording
@@ -36,11 +37,15 @@ _HEADER = 8  # numbers of each variant
 
 
 @inner
-def _do(control, calls, first, last):
-    """Make calls of machine code."""
+def _do(control, calls, first, last, refusals):
+    """Make calls of machine code, as long as none refuses a value; whether none has."""
+    before = load(refusals)
     for i in range(first, last):
         one = numbers(calls + 24 * i)
         do_parts(control, one[0], one[2], one[1])
+        if load(refusals) != before:
+            return False
+    return True
 
 
 @inner
@@ -62,35 +67,44 @@ def _gather_batch(batches, part, worker):
 
 
 @compiled
-def _run_steps(control, program, variants, steps, gather_task):
-    """Make so many steps; with two variants, whose batches lie apart, each batch is gathered during the step before."""
+def _run_steps(control, program, variants, steps, gather_task, refusals) -> int:
+    """Make so many steps, until a value is refused; how many were made.
+
+    With two variants, whose batches lie apart, each batch is gathered during the step before.
+    """
     before = flush_denormals()
+    made = 0
     for step in range(steps):
         at = program + 8 * _HEADER * (step % variants)
         variant = numbers(at)
         if step == 0 or variants == 1:
             _move(variant, step)
-            _do(control, variant[_BATCHES], 0, variant[_BATCH_COUNT])
+            _do(control, variant[_BATCHES], 0, variant[_BATCH_COUNT], refusals)
         offered = 0
         following = program + 8 * _HEADER * ((step + 1) % variants)
         if variants > 1 and step + 1 < steps:
             _move(numbers(following), step + 1)
             offered = offer_task(control, gather_task, following)
-        _do(control, variant[_CALLS], 0, variant[_COUNT])
-        _do(control, variant[_RESULTS], 0, variant[_RESULT_COUNT])
+        goes_on = _do(control, variant[_CALLS], 0, variant[_COUNT], refusals)
+        _do(control, variant[_RESULTS], 0, variant[_RESULT_COUNT], refusals)
         if offered:
             end_task(control)
         elif variants > 1 and step + 1 < steps:
-            _do(control, numbers(following)[_BATCHES], 0, numbers(following)[_BATCH_COUNT])
+            _do(control, numbers(following)[_BATCHES], 0, numbers(following)[_BATCH_COUNT], refusals)
+        if not goes_on:
+            break
+        made += 1
     restore_denormals(before)
+    return made
 
 
 @compiled
-def _run_some(control, variant, first, last):
-    """Make some of a program's calls."""
+def _run_some(control, variant, first, last, refusals) -> int:
+    """Make some of a program's calls; 0 where a value was refused."""
     before = flush_denormals()
-    _do(control, numbers(variant)[_CALLS], first, last)
+    goes_on = _do(control, numbers(variant)[_CALLS], first, last, refusals)
     restore_denormals(before)
+    return 1 if goes_on else 0
 
 
 @compiled
@@ -125,6 +139,7 @@ class Program:
         self.calls, self._kept, self._arena = recording.calls, recording.kept, recording.arena
         self.inputs, self._tables, self.outputs = list(inputs), list(tables), list(outputs)
         self.drawn = [(source, source.key, blocks) for source, blocks in recording.drawn.values()]
+        self._checks = recording.checks
         self.is_native = all(isinstance(one, NativeCall) for one in self.calls)
         self._wakes = any(one.wake and one.parts > 1 for one in self.calls if isinstance(one, NativeCall))
         self._variants = [_Variant(self.calls, self._tables, self.inputs, self.inputs)]
@@ -147,30 +162,39 @@ class Program:
         """Whether the random streams have the keys that they had."""
         return all(source.key == key for source, key, _ in self.drawn)
 
-    def run(self) -> None:
-        """Make a step on what lies in `inputs`, with the tables as they are."""
+    def run(self) -> int:
+        """Make a step on what lies in `inputs`, with the tables as they are; 0 where it must be made by the layers.
+
+        Raises:
+            ValueError, IndexError: a value in the batch is none that a kernel takes; no weight was changed.
+        """
         if self.drawn or self._moved:
             self._prepare(1, (), _NOTHING, self._tables, ())
             self._moved = bool(self.drawn)
         if self.is_native:
-            self._run(1, 1)
-            return
+            return self._run(1, 1)
         _functions.move(self._header.ctypes.data)
         native, python = 0, iter(self._python)
         for is_native, count in self._segments:
             if is_native:
                 with _watched(self._wakes) as control:
-                    _functions.some(control, self._header.ctypes.data, native, native + count)
+                    done = _functions.some(control, self._header.ctypes.data, native, native + count, refusals.ADDRESS)
+                if not done:
+                    return self._stopped(0, 1)
                 native += count
             else:
                 for one in islice(python, count):
                     one.run()
+        return 1
 
     def run_many(
         self, steps: int, arrays: Sequence[np.ndarray], rows: np.ndarray, tables: Sequence[np.ndarray],
         results: Sequence[np.ndarray] = (),
-    ) -> None:  # fmt: skip
+    ) -> int:  # fmt: skip
         """Make so many steps; every call must be of machine code.
+
+        Returns:
+            How many were made before one in which a kernel refuses a value; raises as `run` does if it is the first.
 
         Args:
             arrays: the data, one contiguous array for each input.
@@ -180,7 +204,7 @@ class Program:
         """
         self._prepare(steps, arrays, rows, tables, results)
         self._moved = True
-        self._run(steps, len(self._variants))
+        return self._run(steps, len(self._variants))
 
     def _prepare(self, steps: int, arrays: Any, rows: np.ndarray, tables: Any, results: Any) -> None:
         """Fill in the header, and where the numbers that move begin."""
@@ -201,12 +225,24 @@ class Program:
             lists = variant.calls, variant.held[1], *calls
             header[:] = [number for one in lists for number in (one.ctypes.data, len(one))]
 
-    def _run(self, steps: int, variants: int) -> None:
+    def _run(self, steps: int, variants: int) -> int:
+        given = self._header.ctypes.data, variants, steps, _gather_batch.address if variants > 1 else 0, refusals.ADDRESS
         if self._wakes or variants > 1:
             with team.watching() as control:
-                _functions.steps(control, self._header.ctypes.data, variants, steps, _gather_batch.address)
+                made = _functions.steps(control, *given)
         else:
-            _functions.steps(team.control, self._header.ctypes.data, variants, steps, 0)
+            made = _functions.steps(team.control, *given)
+        return made if made == steps else self._stopped(made, steps)
+
+    def _stopped(self, made: int, steps: int) -> int:
+        """Give the random streams back what the steps that were not made would have drawn, and say why, if it shows."""
+        for source, _, blocks in self.drawn:
+            key, counter = source.state
+            source.state = key, counter - blocks * (steps - made)
+        if not made and len(self._variants) == 1:
+            for check in self._checks:
+                check()
+        return made
 
 
 class _Variant:

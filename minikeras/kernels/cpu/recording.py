@@ -74,6 +74,7 @@ class Recording:
         self.calls: list[NativeCall | PythonCall] = []
         self.spoiled: str | None = None
         self.kept: list[Any] = []  # whose memory the calls read and write
+        self.checks: list[Callable[[], object]] = []  # each raises if the step's memory holds what is not allowed
         self.drawn: dict[int, tuple[Any, int]] = {}  # random streams, and how many blocks of them a step takes
         self._roots: dict[int, Any] = {}
         self.arena = _OwnArena(self)
