@@ -1508,5 +1508,6 @@ def deserialize(name: Any, custom_objects: Mapping[str, Any] | None = None) -> A
         return get(name)
 
 
-FOR_METRICS = "Option combined check_shapes combine_weights described is_number is_whole misfit number_type paired same_rank"
+FOR_METRICS = "Option combined check_shapes combine_weights described is_number is_whole misfit number_type paired "
+FOR_METRICS += "same_rank"
 offer_names(__name__, hidden=FOR_METRICS)

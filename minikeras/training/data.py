@@ -502,6 +502,10 @@ class Pass:
         self.at += count
         return np.arange(first, end) if self._order is None else self._order[first:end]
 
+    def give_back(self, count: int) -> None:
+        """Have the last so many batches that were taken come once more."""
+        self.at -= count
+
     def close(self) -> None:
         """Let go of what was begun: whoever reads no further must not leave a buffer that is still written to."""
         self._finish()

@@ -206,7 +206,9 @@ class Programs:
             if entry.program is not None:
                 if self._is_valid(entry, kind):
                     _write(entry.program, leaves)
-                    self._run(kind, entry.program)
+                    if not self._run(kind, entry.program):
+                        entry.program.explain()
+                        return run(data)
                     entry.uses += 1
                     return entry.copied() if kind == "predict" else MetricLogs(self._model)
                 entry.start_anew()
@@ -234,13 +236,16 @@ class Programs:
     def _is_valid(self, entry: Entry, kind: str) -> bool:
         return entry.state.is_same(self._model) and entry.program.fits()
 
-    def _run(self, kind: str, program: Any) -> None:
+    def _run(self, kind: str, program: Any) -> int:
+        """Make a step on what lies in the program's inputs; 0 where it did not come to its end."""
         numbers = self._numbers(kind, 1)
         if numbers is not None:
             self._model.optimizer._now[...] = numbers[0]
         with _in_turn():
-            program.run()
-        self._made(numbers)
+            made = program.run()
+        if made:
+            self._made(numbers)
+        return made
 
     def _numbers(self, kind: str, steps: int) -> Any:
         """A row for each of the next steps, of what the optimizer reads from memory in it."""
@@ -399,11 +404,15 @@ class Programs:
             rows = np.ascontiguousarray(batches.take(count), np.int64)
             began = perf_counter()
             with _in_turn():
-                entry.program.run_many(count, leaves, rows, tables, results)
+                made = entry.program.run_many(count, leaves, rows, tables, results)
+            if made < count:  # the next batch goes by itself, to be explained
+                batches.give_back(count - made)
+                results, numbers = [one[:made] for one in results], None if numbers is None else numbers[:made]
+                count = made
             self._made(numbers)
             entry.uses += count
-            entry.seconds = (perf_counter() - began) / count
-            if collect is not None:
+            entry.seconds = (perf_counter() - began) / max(count, 1)
+            if collect is not None and count:
                 joined = [one.reshape(-1, *one.shape[2:]) for one in results]
                 collect(joined[0] if type(entry.outputs) is Tensor else tree.pack_sequence_as(entry.outputs, joined))
             return count, None if kind == "predict" else MetricLogs(self._model)

@@ -21,7 +21,6 @@ from minikeras.kernels.cpu.compiler import (
     Numbers,
     Octets,
     Part,
-    doubles,
     exp,
     exp_of_falling,
     floats,
@@ -29,7 +28,6 @@ from minikeras.kernels.cpu.compiler import (
     log,
     log1p_of_share,
     logistic,
-    numbers,
     part,
     parts_for,
     share,
@@ -644,6 +642,7 @@ def weights_of_mask(k: Kernels, mask: Any, weights: Any, dtype: Any, mean: bool)
 
 
 # ---- class numbers ---------------------------------------------------------------------------------------------------
+
 
 @part
 def _class_numbers(part, parts, size, source, labels, classes, out: Numbers, refusals):

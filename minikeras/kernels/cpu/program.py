@@ -163,11 +163,7 @@ class Program:
         return all(source.key == key for source, key, _ in self.drawn)
 
     def run(self) -> int:
-        """Make a step on what lies in `inputs`, with the tables as they are; 0 where it must be made by the layers.
-
-        Raises:
-            ValueError, IndexError: a value in the batch is none that a kernel takes; no weight was changed.
-        """
+        """Make a step on what lies in `inputs`, with the tables as they are; 0 where a kernel refuses a value."""
         if self.drawn or self._moved:
             self._prepare(1, (), _NOTHING, self._tables, ())
             self._moved = bool(self.drawn)
@@ -194,7 +190,7 @@ class Program:
         """Make so many steps; every call must be of machine code.
 
         Returns:
-            How many were made before one in which a kernel refuses a value; raises as `run` does if it is the first.
+            How many were made before one in which a kernel refuses a value.
 
         Args:
             arrays: the data, one contiguous array for each input.
@@ -226,7 +222,13 @@ class Program:
             header[:] = [number for one in lists for number in (one.ctypes.data, len(one))]
 
     def _run(self, steps: int, variants: int) -> int:
-        given = self._header.ctypes.data, variants, steps, _gather_batch.address if variants > 1 else 0, refusals.ADDRESS
+        given = (
+            self._header.ctypes.data,
+            variants,
+            steps,
+            _gather_batch.address if variants > 1 else 0,
+            refusals.ADDRESS,
+        )
         if self._wakes or variants > 1:
             with team.watching() as control:
                 made = _functions.steps(control, *given)
@@ -235,14 +237,16 @@ class Program:
         return made if made == steps else self._stopped(made, steps)
 
     def _stopped(self, made: int, steps: int) -> int:
-        """Give the random streams back what the steps that were not made would have drawn, and say why, if it shows."""
+        """Give the random streams back what the steps that were not made would have drawn."""
         for source, _, blocks in self.drawn:
             key, counter = source.state
             source.state = key, counter - blocks * (steps - made)
-        if not made and len(self._variants) == 1:
-            for check in self._checks:
-                check()
         return made
+
+    def explain(self) -> None:
+        """Raise, if a value in the last step is the reason why it was not made to its end."""
+        for check in self._checks:
+            check()
 
 
 class _Variant:
