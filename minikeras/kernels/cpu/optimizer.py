@@ -5,7 +5,6 @@ The compiled loops round like the reference, operation by operation: no fast-mat
 
 from __future__ import annotations
 
-import itertools
 import math
 import threading
 from collections.abc import Callable, Sequence
@@ -348,8 +347,9 @@ def _scale_to_norm(part, parts, size, g: Floats, sums: Doubles, count, limit: np
     factor = limit / _larger(norm, limit)
     if strict:
         factor += norm - norm  # NaN of what is not finite, else 0
-    for i in range(first, end):
-        g[i] *= factor
+    if factor != _ONE:
+        for i in range(first, end):
+            g[i] *= factor
 
 
 @inner(fastmath=_REORDER)
@@ -637,13 +637,15 @@ def clip_by_value(k: Kernels, g: Any, limit: float) -> None:
 @override(reference.clip_by_norm, "cpu", when=lambda arrays: all(map(_is_contiguous, arrays)))
 def clip_by_norm(k: Kernels, arrays: Sequence[Any], limit: float, together: bool = True) -> None:
     for group in (arrays,) if together else zip(arrays, strict=True):
-        parts = [parts_for(g.size) for g in group]
-        count = sum(parts)
+        count, start = sum([parts_for(g.size) for g in group]), 0
         sums = empty((count,), _DOUBLE)
-        for start, n, g in zip(itertools.accumulate(parts, initial=0), parts, group, strict=False) if count > 1 else ():
-            _sum_squares.run(n, size=g.size, g=g, sums=sums, start=start)
-        for n, g in zip(parts, group, strict=True):
-            _scale_to_norm.run(n, size=g.size, g=g, sums=sums, count=count, limit=float(limit), strict=together)
+        for g in group if count > 1 else ():
+            _sum_squares.run(parts_for(g.size), size=g.size, g=g, sums=sums, start=start)
+            start += parts_for(g.size)
+        for g in group:
+            _scale_to_norm.run(
+                parts_for(g.size), size=g.size, g=g, sums=sums, count=count, limit=float(limit), strict=together
+            )
 
 
 def _is_contiguous(g: Any) -> bool:
