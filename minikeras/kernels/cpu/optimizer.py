@@ -284,9 +284,12 @@ def _decay(part, parts, size, p: Floats, amount: Doubles):
 
 
 @part
-def _ema(part, parts, size, average: Floats, p: Floats, momentum: Doubles):
+def _ema(part, parts, size, average: Floats, p: Floats, momentum, kept: np.float32, new: np.float32):
+    """The shares lie in memory, where that is given."""
     first, end = share_of_lines(part, parts, size)
-    kept, new = np.float32(momentum[0]), np.float32(1.0 - momentum[0])
+    if momentum:
+        kept = np.float32(doubles(momentum)[0])
+        new = np.float32(1.0 - doubles(momentum)[0])
     for i in range(first, end):
         average[i] = average[i] * kept + p[i] * new
 
@@ -621,7 +624,8 @@ def decay(k: Kernels, p: Any, amount: Any) -> None:
 
 @override(reference.ema, "cpu", when=(contiguous_float32("average", "p"), same_shape("average", "p")))
 def ema(k: Kernels, average: Any, p: Any, momentum: Any) -> None:
-    _ema.run(parts_for(p.size), size=p.size, average=average, p=p, momentum=_held(momentum))
+    held, number = (momentum, 0.0) if isinstance(momentum, _ARRAY) else (None, float(momentum))
+    _ema.run(parts_for(p.size), size=p.size, average=average, p=p, momentum=held, kept=number, new=1.0 - number)
 
 
 @override(reference.scale, "cpu", when=contiguous_float32("g"))
