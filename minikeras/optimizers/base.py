@@ -446,6 +446,16 @@ class Optimizer(Rated):
         return next((reason for is_so, reason in reasons if is_so), None)
 
     @property
+    def _settings(self) -> tuple:
+        """What an update's kernels are told beside `_now`: with other settings they are other calls."""
+        return tuple([getattr(self, name) for name in fields(self) if name != "learning_rate"])
+
+    @property
+    def _leaves(self) -> list[Optimizer]:
+        """Those that update weights themselves: this one, or what it is made of."""
+        return [self]
+
+    @property
     def _is_repeatable(self) -> bool:
         """Whether every update is the same kernels, which read from `_now` what changes."""
         return self._obstacle is None
