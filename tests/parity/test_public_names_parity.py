@@ -31,7 +31,7 @@ OURS = {
         *("batch_norm_training", "check_labels", "convolution", "dense_layer", "depthwise_convolution"),
         *("embedding_lookup", "explicit_padding", "gru_sequence", "layer_norm", "lstm_sequence", "masked_scale"),
         *("piecewise_relu", "scale_shift", "simple_rnn_sequence", "transposed_convolution", "transposed_length"),
-        *("rms_norm", "whole_labels"),
+        *("conv_lstm_sequence", "rms_norm", "time_steps", "whole_labels"),
     },
     "ops.numpy": {"array_equal", "column_stack", "erf", "logsumexp", "norm", "rsqrt"},
     "preprocessing": {"text"},
