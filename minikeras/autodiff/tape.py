@@ -201,18 +201,22 @@ def _accumulate_output(node: Node, index: int, gradient: Any) -> None:
         return
     if type(node.grads) is list:
         present = node.grads[index]
-        node.grads[index] = gradient if present is None else present + gradient
+        node.grads[index] = gradient if present is None else _sum(present, gradient)
     else:
-        node.grads = gradient if node.grads is None else node.grads + gradient
+        node.grads = gradient if node.grads is None else _sum(node.grads, gradient)
+
+
+def _sum(one: Any, other: Any) -> Any:
+    return one + other if isinstance(one, Tensor) else k.combine(one, other, "add")
 
 
 def _accumulate_source(found: dict[int, Any], key: int, gradient: Any, destination: Any) -> None:
     present = found.get(key)
     if destination is None:
-        found[key] = gradient if present is None else present + gradient
+        found[key] = gradient if present is None else _sum(present, gradient)
     elif present is None:
         if gradient is not destination:
             destination[...] = gradient
         found[key] = destination
     else:
-        destination += gradient
+        k.combine(destination, gradient, "add", out=destination)

@@ -91,12 +91,14 @@ from minikeras.kernels.cpu.compiler.fallback import FAST, NumbaKernel
 from minikeras.kernels.cpu.compiler.jit import CFunction, compiled, emitted, inner, instruction
 from minikeras.kernels.cpu.compiler.kinds import Doubles, Floats, Numbers, Octets, Words
 from minikeras.kernels.cpu.compiler.machine import (
+    allow_denormals,
     doubles,
     floats,
     numbers,
     octets,
     prefetch,
     prefetch_line,
+    restore_denormals,
     stack_scratch,
     words,
 )
