@@ -45,6 +45,7 @@ torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16,
 """,
     "numpy": "import numpy",  # what all of them begin with
 }
+SIZES = {"size": "installed_bytes", "size-bare": "installed_bytes_without_compiler"}
 GROUPS = (("cold-script", "cold-memory"), ("cold-W3-empty", "cold-W3-warm", "memory-W3"))  # measured together
 
 # A contender's part in one round; round 0 prepares and warms up, and its values are dropped.
@@ -98,13 +99,13 @@ def alternate(
     return results
 
 
-def workload_part(worker: Worker, key: str, setting: Setting) -> Part:
-    """Turns of a workload in a contender's worker."""
+def workload_part(worker: Worker, key: str, setting: Setting, way: str) -> Part:
+    """Turns of a workload in a contender's worker, in one of the row's ways."""
 
     def part(turn: int) -> dict[str, dict[str, Any]]:
         if turn:
-            return {key: worker.ask("turn")}
-        return {key: worker.ask("prepare", row=key, setting=dataclasses.asdict(setting))}
+            return {key: worker.ask("turn", way=way)}
+        return {key: worker.ask("prepare", row=key, setting=dataclasses.asdict(setting), way=way)}
 
     return part
 
@@ -173,13 +174,17 @@ def measure(
     key = keys[0]
     workers = [worker for worker in workers if worker.contender.measured_in(key)]
     contenders = [worker.contender for worker in workers]
-    if key == "size":
-        values = {one.name: {"values": [about[one.name]["installed_bytes"] / 1e6]} for one in contenders}
-        return {"size": values}
+    if key in SIZES:
+        sizes = {one.name: about[one.name].get(SIZES[key]) for one in contenders}
+        return {key: {name: {"values": [size / 1e6]} for name, size in sizes.items() if size is not None}}
     if ROWS[key].note:
         return {key: {}}
     if ROWS[key].model is not None:
-        parts = {one.contender.name: workload_part(one, key, setting) for one in workers}
+        parts = {
+            name: workload_part(one, key, setting, way)
+            for one in workers
+            for name, way in one.contender.ways(key).items()
+        }
     elif key == "cold-model":
         # NumPy, which all of them import, in our interpreter: what minikeras adds to it can be read off.
         parts = {one.name: first_model_part(one, one.framework) for one in contenders}

@@ -205,7 +205,7 @@ def _untracked(value: Any) -> Any:
     """A tensor of the same values that leads to no gradient; of float16 and bfloat16 in float32."""
     if isinstance(value, Tensor):
         if value.data.dtype.char in "eE":
-            return Tensor(value.data.astype("float32"))
+            return Tensor(k.cast(value.data, "float32"))
         return Tensor(value.data) if value.tracked else value
     return ops.convert_to_tensor(value)
 
@@ -213,34 +213,30 @@ def _untracked(value: Any) -> Any:
 # ---------------------------------------------------------------- sums and means
 
 
-def _samplewise(values: Any, sample_weight: Any, mean: bool, dtype: str) -> tuple[Any, Any]:
-    """Weighted values and weights, one per sample: means (or sums) over the other axes; all arguments as in Keras."""
+def _add_weighted(total: Any, count: Any, values: Any, sample_weight: Any, mean: bool, dtype: str) -> None:
+    """Add values, each times its weight, to arrays without axes; all arguments as in Keras.
+
+    Args:
+        count: what the weights are added to, or None.
+        mean: whether what a sample has (the axes after the first) is averaged instead of added up.
+    """
     weights = combine_weights(sample_weight, getattr(values, "_keras_mask", None), dtype, "sum")
-    values = k.xp.asarray(raw(values), dtype=dtype)
+    values = as_type(raw(values), np.dtype(dtype))
     if values.ndim == 0 < weights.ndim:  # one value for the whole batch counts as much as its samples on average
         values, weights = values.reshape(1), (weights.sum() / max(weights.size, 1)).reshape(1)
-    if weights.ndim == values.ndim + 1 and weights.shape[-1] == 1:
+    if weights.ndim == 0:  # one weight counts for the mean (or sum) of all values
+        values, weights = values.reshape(1, -1), weights.reshape(1)
+    elif weights.ndim == values.ndim + 1 and weights.shape[-1] == 1:
         weights = weights[..., 0]
     elif values.ndim == weights.ndim + 1 and values.shape[-1] == 1:
         values = values[..., 0]
+    leading = values.shape[: weights.ndim]
+    if weights.shape != leading:
+        check_shapes(weights.shape, leading)
+        weights = k.xp.broadcast_to(weights, leading)
     if values.ndim > weights.ndim:
-        values = _reduce(values, weights.ndim, mean)
-    check_shapes(weights.shape, values.shape)
-    weights = k.xp.broadcast_to(weights, values.shape)
-    return _reduce(values * weights, 1, mean), _reduce(weights, 1, mean)
-
-
-def _reduce(x: Any, first: int, mean: bool) -> Any:
-    """The mean (or sum) over axis `first` and those after it."""
-    axes = tuple(range(first, x.ndim))
-    if not axes:
-        return x
-    return x.mean(axis=axes) if mean else x.sum(axis=axes)
-
-
-def _summed(values: Any) -> Any:
-    """The sum of all values; of float16 and bfloat16 in float32."""
-    return values.sum() if values.dtype.char not in "eE" else values.sum(dtype="float32")
+        weights = weights.reshape(leading + (1,) * (values.ndim - weights.ndim))
+    k.add_to_mean(total, count, values, weights, values.shape[0] / max(values.size, 1) if mean else 1.0)
 
 
 class Sum(Metric):
@@ -262,10 +258,13 @@ class Sum(Metric):
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Add values, each times its weight."""
+        total, data = self.total.data, raw(values)
         if sample_weight is not None:
-            values, _ = _samplewise(values, sample_weight, False, self._compute_dtype)
-        values = raw(values)
-        self.total.data += values if isinstance(values, (int, float)) else _summed(values)
+            _add_weighted(total, None, values, sample_weight, False, self._compute_dtype)
+        elif isinstance(data, (int, float)):
+            total += data
+        else:
+            k.add_to_mean(total, None, data)
 
     def result(self) -> Any:
         return self._as_result(self.total.data)
@@ -295,23 +294,19 @@ class Mean(Metric):
         Args:
             sample_weight: a weight for each sample, or for each value.
         """
-        data = raw(values)
-        if isinstance(sample_weight, (int, float)) and getattr(data, "ndim", 0) == 0:  # the loss of a batch, say
-            self.total.data += data * sample_weight
-            self.count.data += sample_weight
-            return
-        if sample_weight is not None:
-            values, weights = _samplewise(values, sample_weight, True, self._compute_dtype)
-            self.total.data += values.sum()
-            self.count.data += weights.sum()
-            return
-        if isinstance(data, (int, float)) or data.ndim == 0:
-            self.total.data += data
-            self.count.data += 1
+        data, total, count = raw(values), self.total.data, self.count.data
+        if not getattr(data, "ndim", 0) and (sample_weight is None or isinstance(sample_weight, (int, float))):
+            times = 1.0 if sample_weight is None else sample_weight  # the samples of a batch, whose loss it is, say
+            if isinstance(data, (int, float)):
+                total += data * times
+                count += times
+            else:
+                k.add_to_mean(total, count, data, None, times, times)
+        elif sample_weight is not None:
+            _add_weighted(total, count, values, sample_weight, True, self._compute_dtype)
         elif data.size:
             samples = data.shape[0]
-            self.total.data += _summed(data) if data.ndim == 1 else _summed(data) * (samples / data.size)
-            self.count.data += samples
+            k.add_to_mean(total, count, data, None, samples / data.size, samples)
 
     def result(self) -> Any:
         return self._as_result(_ratio(self.total.data, self.count.data))
@@ -395,7 +390,7 @@ class _BuiltInMetric(MeanMetricWrapper):
 
 
 def _as_floats(matches: Any) -> Tensor:
-    return Tensor(matches.astype(settings.floatx()))
+    return Tensor(k.cast(matches, settings.floatx()))
 
 
 def _labels(y_true: Any) -> Any:
@@ -422,7 +417,7 @@ def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Tensor:
     array([[1., 0.]], dtype=float32)
     """
     y_true, y_pred = same_rank(_untracked(y_true), _untracked(y_pred))
-    return _as_floats((raw(y_pred) > threshold) == raw(y_true))
+    return _as_floats(k.threshold_matches(raw(y_true), raw(y_pred), threshold))
 
 
 def categorical_accuracy(y_true: Any, y_pred: Any) -> Tensor:
@@ -437,7 +432,7 @@ def categorical_accuracy(y_true: Any, y_pred: Any) -> Tensor:
     <Tensor shape=(2,) dtype=float32>
     array([1., 0.], dtype=float32)
     """
-    return _as_floats(raw(y_true).argmax(-1) == raw(y_pred).argmax(-1))
+    return _as_floats(k.largest_matches(raw(y_true), raw(y_pred)))
 
 
 def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Tensor:
@@ -454,7 +449,7 @@ def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Tensor:
     """
     labels, y_pred = _labels(y_true), raw(y_pred)
     squeezed = labels.ndim == y_pred.ndim and labels.shape[-1] == 1
-    matches = (labels[..., 0] if squeezed else labels) == y_pred.argmax(-1)
+    matches = k.label_matches(labels[..., 0] if squeezed else labels, y_pred)
     if not squeezed and matches.ndim > 1 and matches.shape[-1] == 1:
         matches = matches[..., 0]
     return _as_floats(matches)
@@ -687,9 +682,8 @@ class RootMeanSquaredError(Mean):
         """Take a batch into account; `sample_weight` has one weight per sample or per element."""
         y_true, y_pred = same_rank(_untracked(y_true), _untracked(y_pred))
         check_shapes(y_true.shape, y_pred.shape)
-        pred, true = (k.xp.asarray(value.data, dtype=self._compute_dtype) for value in (y_pred, y_true))
-        difference = pred - true
-        super().update_state(difference * difference, sample_weight)
+        pred, true = (as_type(value.data, np.dtype(self._compute_dtype)) for value in (y_pred, y_true))
+        super().update_state(Tensor(k.mean_error(true[..., None], pred[..., None], "squared")), sample_weight)
 
     def result(self) -> Any:
         return self._as_result(k.xp.sqrt(_ratio(self.total.data, self.count.data)))

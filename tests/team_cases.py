@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 from minikeras.kernels.cpu.compiler import team as module
 from minikeras.kernels.cpu.compiler.team import Team
-from minikeras.kernels.cpu.tile import convolutions, products, winograd
+from minikeras.kernels.cpu.tile import convolutions, products, stacks, winograd
 
 _team = lru_cache(maxsize=None)(Team)  # one of each size: helpers live as long as the process
 
@@ -19,7 +19,10 @@ _team = lru_cache(maxsize=None)(Team)  # one of each size: helpers live as long 
 @contextmanager
 def team_of(size: int) -> Iterator[Team]:
     """Have a team of this size do the work of the CPU's kernels; plans hold scratch for their team, so they go."""
-    plans = (products.product_plan, convolutions.convolution_plan, convolutions.kernel_grad_plan, winograd.plan)
+    plans = (
+        products.product_plan, stacks.stack_plan, convolutions.convolution_plan, convolutions.kernel_grad_plan,
+        winograd.plan,
+    )  # fmt: skip
     own = _team(size)
     try:
         for plan in plans:

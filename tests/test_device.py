@@ -66,7 +66,7 @@ def test_auto_falls_back_silently(machine: str, reason: str) -> None:
 @pytest.mark.parametrize("device", ["tpu", "cuda:0"])
 def test_an_unknown_device(device: str) -> None:
     result = run("from minikeras import layers", device=device)
-    expected = f"ValueError: MINIKERAS_DEVICE must be one of ('cpu', 'gpu', 'auto'), got '{device}'."
+    expected = f"ValueError: MINIKERAS_DEVICE must be one of ('cpu', 'gpu', 'numpy', 'auto'), got '{device}'."
     assert result.stderr.splitlines()[-1] == expected
 
 

@@ -9,10 +9,14 @@ step.  A vjp works on raw arrays; a gradient that is to be differentiated again 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 from minikeras import kernels as k
 from minikeras.autodiff.tensor import Tensor, Variable, _state, clock, latest_change
+from minikeras.kernels.arena import constant
 
 
 class Node:
@@ -46,6 +50,12 @@ class Node:
         self.order = next(clock)
         self.grads: Any = None
         self.needs: Any = None
+
+
+@lru_cache(maxsize=64)
+def _ones(xp: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    ones = xp.ones(shape, dtype)
+    return constant(ones) if xp is np else ones
 
 
 linking: Any = None  # the module `ops.second_order`, once there are operations
@@ -107,7 +117,7 @@ def backward(
     """
     destinations = destinations or {}
     if seed is None:
-        seed = k.xp.ones(target.shape, target.data.dtype)
+        seed = _ones(k.xp, target.shape, target.data.dtype)
     if linked and not isinstance(seed, Tensor):
         seed = Tensor(seed)
     wanted = {id(source) for source in sources}

@@ -34,6 +34,7 @@ _references: dict[str, FunctionType] = {}
 # of each device and kernel, latest last; "tape" has those for arrays that record what is done with them
 _overrides: dict[str, dict[str, list[_Override]]] = {"cpu": {}, "gpu": {}, "tape": {}}
 _tables: WeakSet[Kernels] = WeakSet()
+changes = 0  # how often kernels or overrides have been registered or withdrawn
 
 
 class Kernels:
@@ -179,6 +180,8 @@ def withdraw(name: str, device: str | None = None) -> None:
 
 
 def _changed(name: str) -> None:
+    global changes
+    changes += 1
     for table in _tables:
         table._bind(name)
 
@@ -227,9 +230,10 @@ def contiguous_floats(first: str, *others: str) -> Condition:
     return _contiguous(first, others, '{0}.dtype.char in "fd"', "{0}.dtype == {1}.dtype")
 
 
-def of_float32(name: str) -> Condition:
-    """Whether an argument is an array of float32."""
-    return Condition(f'{name}.dtype.char == "f"')
+def of_float32(first: str, *others: str) -> Condition:
+    """Whether arguments are arrays of float32 (None: passed over, but the first)."""
+    parts = [f'({other} is None or {other}.dtype.char == "f")' for other in others]
+    return Condition(" and ".join([f'{first}.dtype.char == "f"', *parts]))
 
 
 def same_shape(first: str, *others: str) -> Condition:

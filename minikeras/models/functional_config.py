@@ -103,7 +103,12 @@ def _log_of(y: Any) -> Any:
     return ops.log(ops.maximum(y, config.epsilon()) + 1)
 
 
-# what the mean over the last axis is taken of, for targets t and predictions p
+def _divergence(t: Any, p: Any) -> Any:
+    t, p = (ops.clip(y, config.epsilon(), 1.0) for y in (t, p))
+    return t * ops.log(t / p)
+
+
+# what the mean (of the divergence the sum) over the last axis is taken of, for targets t and predictions p
 _ERRORS: dict[Callable, Callable] = {
     losses.mean_squared_error: lambda t, p: ops.square(p - t),
     losses.mean_absolute_error: lambda t, p: ops.abs(p - t),
@@ -117,6 +122,7 @@ _ERRORS: dict[Callable, Callable] = {
     losses.log_cosh: lambda t, p: p - t + ops.softplus((p - t) * -2) - math.log(2),
     losses.hinge: _margins,
     losses.squared_hinge: lambda t, p: ops.square(_margins(t, p)),
+    losses.kl_divergence: _divergence,
     losses.poisson: lambda t, p: p - t * ops.log(p + config.epsilon()),
     losses._binary_crossentropy: lambda t, p, from_logits: ops.binary_crossentropy(t, p, from_logits),
 }
@@ -129,7 +135,8 @@ def _spelled_out(operation: Any, nodes: list[SymbolicNode], graph: Graph) -> lis
         return []
     found = []
     for node in nodes:
-        result = ops.mean(error(*node.args, **node.kwargs), axis=-1)
+        reduce = ops.sum if error is _divergence else ops.mean
+        result = reduce(error(*node.args, **node.kwargs), axis=-1)
         inner = Graph(list({id(tensor): tensor for tensor in node.input_tensors}.values()), result)
         found.append((node, [one for one in inner.nodes if one not in graph.node_set]))
     return found

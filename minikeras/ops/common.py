@@ -87,7 +87,7 @@ def as_type(x: Any, dtype: Any) -> Any:
     """A raw array of this type; a number becomes one, an array of the type is itself."""
     if isinstance(x, NUMBERS):
         return k.xp.full((), x, dtype)  # on a GPU asarray would copy the number from the host's memory
-    return x.astype(dtype) if x.dtype != dtype else x
+    return k.cast(x, dtype)
 
 
 def unbroadcast(g: Any, x: Any) -> Any:

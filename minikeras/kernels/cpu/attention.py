@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.arena import empty
+from minikeras.kernels.arena import constant, empty
 from minikeras.kernels.cpu.compiler import (
     Numbers,
     exponential,
@@ -248,7 +248,7 @@ def _attention_grad(
 @lru_cache(maxsize=256)
 def _strides(strides: tuple[tuple[int, ...], ...]) -> Any:
     """How the arrays lie, for parts."""
-    return np.array([stride for four in strides for stride in four[:3]], np.int64)
+    return constant(np.array([stride for four in strides for stride in four[:3]], np.int64))
 
 
 _PARTS = 16  # at least, of a forward pass that has steps enough

@@ -30,7 +30,7 @@ from minikeras.kernels.cpu.compiler import (
     floats,
     host,
     instruction,
-    llvm,
+    loader,
     numbers,
     own_scratch,
     part,
@@ -47,10 +47,10 @@ from minikeras.kernels.cpu.compiler.machine import add
 def on_both(function: Part, parts: int, **arguments: Any) -> None:
     """Run a part as the translator makes it, and then as Numba does."""
     for called in function.calls():
-        llvm.offer(called.symbol, called.address)
+        loader.offer(called.symbol, called.address)
     items = [parts if name == "parts" else arguments.get(name) for name in function.names]
     for compile_it in (function.translate, function.compile_with_numba):
-        team.team.run(llvm.load(compile_it()), None, parts, items=tuple(items))
+        team.team.run(loader.load(compile_it()), None, parts, items=tuple(items))
 
 
 @part

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from team_cases import team_of
 
 from minikeras.kernels import reference_table, table_of
 from minikeras.kernels.cpu.compiler import host
@@ -91,6 +92,85 @@ def test_products(rows, steps, columns, ta, tb, biased, relu, special, where, da
     assert (wide == GUARD).all()
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    rows=st.integers(1, 2 * ROWS + 3),
+    steps=st.integers(1, LANES + 3),
+    columns=st.integers(1, 2 * WIDTH + LANES + 2),
+    turned=st.tuples(st.booleans(), st.booleans(), st.booleans(), st.booleans()),
+    biased=st.booleans(),
+    activation=st.sampled_from([None, "relu", "tanh"]),
+    zeros=st.booleans(),
+)
+def test_every_small_size_is_made_in_the_tile(rows, steps, columns, turned, biased, activation, zeros) -> None:
+    """A zero times an infinity is not a number, wherever they meet; a matrix may lie by columns."""
+    a, b = numbers(rows, steps, seed=1), numbers(steps, columns, seed=2)
+    if zeros:
+        a[0, -1], b[-1, -1], b[-1, 0] = 0, math.inf, -math.inf
+    bias = numbers(columns, seed=3) if biased else None
+    exact, magnitude = product(a, b, bias, False, False, False)
+    ta, tb, a_by_columns, b_by_columns = turned
+    x, w = np.array(a, order="F" if a_by_columns else "C"), np.array(b, order="F" if b_by_columns else "C")
+    y = products.matrix_product(x, w, bias=bias)
+    assert_within_rounding(y, exact, magnitude, steps + 1)
+    if zeros:
+        assert np.isnan(y[0, [0, -1]]).all()
+    x, w = (np.array(m.T, order="C") if t else m for m, t in ((x, ta), (w, tb)))
+    plain = products.matrix_product(x, w, ta, tb)
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(cpu.gemm(x, w, ta, tb), plain)
+        if not biased:
+            np.testing.assert_array_equal(plain, y)  # every layout has the same sums
+        if not (ta or tb):
+            wanted = y if activation is None else reference.activate(y, activation)
+            np.testing.assert_allclose(cpu.dense(x, w, bias, activation), wanted, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4), (3, 0, 4), (3, 4, 0), (0, 0, 0)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_nothing_to_multiply_is_left_to_numpy(shape: tuple[int, int, int], turned: bool) -> None:
+    rows, steps, columns = shape
+    a, b = np.zeros((rows, steps), np.float32), np.zeros((columns, steps) if turned else (steps, columns), np.float32)
+    assert products.matrix_product(a, b, tb=turned) is None
+    np.testing.assert_array_equal(cpu.gemm(a, b, tb=turned), np.zeros((rows, columns), np.float32), strict=True)
+    if not turned:
+        bias = numbers(columns)
+        wanted = np.broadcast_to(np.maximum(bias, 0), (rows, columns))
+        np.testing.assert_array_equal(cpu.dense(a, b, bias, "relu"), wanted, strict=True)
+
+
+def test_what_lies_with_gaps_both_ways_is_left_to_numpy() -> None:
+    a, b = numbers(9, 7), numbers(14, 40)[::2, ::2]
+    assert products.matrix_product(a, b) is None
+    np.testing.assert_allclose(cpu.gemm(a, b), a @ b, rtol=1e-4, atol=1e-5, strict=True)
+    every_other = numbers(18, 14)[::2, ::2]  # the left one may
+    np.testing.assert_allclose(
+        products.matrix_product(every_other, numbers(7, 5)), every_other @ numbers(7, 5), rtol=1e-4, atol=1e-5
+    )
+    out = np.zeros((9, 80), np.float32)[:, ::2]
+    assert products.matrix_product(a, numbers(7, 40), out=out) is None
+    assert cpu.gemm(a, numbers(7, 40), out=out) is out
+    np.testing.assert_allclose(out, a @ numbers(7, 40), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize("shape", [(128, 784, 128), (784, 128, 10), (33, 64, 300), (2000, 300, 1), (1, 784, 700)])
+def test_the_team_has_no_part_in_a_product(shape: tuple[int, int, int], turned: tuple[bool, bool]) -> None:
+    rows, steps, columns = shape
+    ta, tb = turned
+    a, b = (
+        numbers(*((steps, rows) if ta else (rows, steps)), seed=1),
+        numbers(*((columns, steps) if tb else (steps, columns))),
+    )
+    results = []
+    for size in (1, 2, 5):
+        with team_of(size):
+            results.append(products.matrix_product(a, b, ta, tb, bias=numbers(columns, seed=3), relu=True))
+    assert_within_rounding(results[0], *product(a, b, numbers(columns, seed=3), ta, tb, True), steps + 1)
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
 class Parts:
     """The team, remembering how many parts it was asked for."""
 
@@ -125,12 +205,25 @@ def test_long_sums_of_a_transposed_matrix_are_made_in_stretches(rows: int, steps
     a, b = numbers(steps, rows, seed=1), numbers(steps, columns, seed=2)
     exact, magnitude = product(a, b, None, True, False, False)
     with patch.object(products, "_SLICE", 64 * rows):
+        products.product_plan.cache_clear()
         assert_within_rounding(products.matrix_product(a, b, ta=True), exact, magnitude, steps)
         wide, out = inside(np.full(exact.shape, np.nan, np.float32), GUARD)
         assert products.matrix_product(inside(a, 5)[1], inside(b, 5)[1], ta=True, out=out) is out
+    products.product_plan.cache_clear()
     assert_within_rounding(out.copy(), exact, magnitude, steps)
     out[...] = GUARD
     assert (wide == GUARD).all()
+
+
+def test_a_single_column_of_a_long_sum() -> None:
+    with patch.object(products, "_SLICE", 64):
+        products.product_plan.cache_clear()
+        for rows in (1, 3, 40):
+            a, b = numbers(900, rows, seed=1), numbers(900, 1, seed=2)
+            exact, magnitude = product(a, b, None, True, False, False)
+            assert_within_rounding(products.matrix_product(a, b, ta=True), exact, magnitude, 900)
+            assert_within_rounding(products.matrix_product(b, a, ta=True), exact.T, magnitude.T, 900)
+    products.product_plan.cache_clear()
 
 
 def test_a_backward_matrix_and_a_repeated_row() -> None:
@@ -324,13 +417,10 @@ def test_a_convolution_that_does_not_fit_is_one_sentence(call: Any, message: str
 AVX2 = """
 from minikeras.kernels import reference_table
 
-import llvmlite.binding
-
-features = llvmlite.binding.get_host_cpu_features()
-features["avx512f"] = False
-llvmlite.binding.get_host_cpu_features = lambda: features
 import numpy as np
-from minikeras.kernels.cpu.compiler import host
+from minikeras.kernels.cpu.compiler import host, processor
+
+host.use(processor.FAMILIES["x86-64-v3"])
 from minikeras.kernels.cpu.tile import convolutions, products
 
 conv = reference_table()
@@ -338,7 +428,7 @@ assert (host.ROWS, host.WIDTH) == (6, 16)
 random = np.random.default_rng(0)
 numbers = lambda *shape: random.standard_normal(shape).astype("f4")
 close = lambda found, wanted: np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
-for rows, steps, columns in ((1, 1, 1), (6, 8, 16), (7, 19, 17), (300, 100, 50)):
+for rows, steps, columns in ((1, 1, 1), (6, 8, 16), (7, 19, 17), (11, 9, 70), (13, 20, 1), (300, 100, 50)):
     a, b = numbers(rows, steps), numbers(steps, columns)
     for ta in (False, True):
         for tb in (False, True):
@@ -376,7 +466,9 @@ def test_a_host_with_avx2_only(tmp_path: Path) -> None:
 def test_overrides_with_and_without_the_tile_are_the_reference(there: bool) -> None:
     a, b, bias = numbers(70, 90, seed=1), numbers(90, 80, seed=2), numbers(80, seed=3)
     close = lambda found, wanted: np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4, strict=True)
+    products.product_plan.cache_clear()
     with patch.object(host, "HAS_VECTORS", there):
+        assert (products.matrix_product(a, b) is not None) == there
         close(cpu.gemm(a, b), reference.gemm(a, b))
         close(cpu.gemm(a, numbers(70, 80), ta=True), reference.gemm(a, numbers(70, 80), ta=True))
         close(cpu.dense(a, b, bias, "relu"), reference.dense(a, b, bias, "relu"))
@@ -388,3 +480,4 @@ def test_overrides_with_and_without_the_tile_are_the_reference(there: bool) -> N
         }.items():
             found = getattr(cpu, name)(*arguments, **GEOMETRY)
             close(found, getattr(reference, name)(*arguments, **GEOMETRY))
+    products.product_plan.cache_clear()

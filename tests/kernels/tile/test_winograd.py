@@ -219,13 +219,10 @@ def test_where_it_pays() -> None:
 AVX2 = """
 from minikeras.kernels import reference_table
 
-import llvmlite.binding
-
-features = llvmlite.binding.get_host_cpu_features()
-features["avx512f"] = False
-llvmlite.binding.get_host_cpu_features = lambda: features
 import numpy as np
-from minikeras.kernels.cpu.compiler import host
+from minikeras.kernels.cpu.compiler import host, processor
+
+host.use(processor.FAMILIES["x86-64-v3"])
 from minikeras.kernels.cpu.tile import winograd
 
 conv = reference_table()

@@ -8,15 +8,15 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import sys
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-import llvmlite
 from llvmlite import binding, ir
 
-from minikeras.kernels.cpu.compiler.kinds import Signature
+from minikeras.kernels.cpu.compiler import host
+from minikeras.kernels.cpu.compiler.kinds import ENTRY, Signature
+from minikeras.kernels.cpu.compiler.processor import Target
 
 INT64 = ir.IntType(64)
 TYPES: dict[str, Any] = {
@@ -32,7 +32,6 @@ TYPES: dict[str, Any] = {
 }
 BYTES = {"int64": 8, "float32": 4, "float64": 8, "uint8": 1, "uint32": 4}
 _KINDS = {str(TYPES[kind]): kind for kind in BYTES}
-ENTRY = "entry"  # the name of the function in a piece of machine code that is called from outside
 
 
 def type_of(kind: str, lanes: int = 0) -> Any:
@@ -239,30 +238,28 @@ class Loop:
 # ---- machine code ----------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1)
 def target() -> Any:
-    """The machine that code is made for: this one."""
+    """LLVM's machine for what code is made for."""
+    return _machine_of(host.target())
+
+
+@lru_cache(maxsize=8)
+def _machine_of(target: Target) -> Any:
     try:
         found = binding.Target.from_default_triple()
     except RuntimeError:  # nobody has told LLVM about this processor yet
         binding.initialize_native_target()
         binding.initialize_native_asmprinter()
         found = binding.Target.from_default_triple()
+    native = target.name == "native"
     return found.create_target_machine(
-        cpu=binding.get_host_cpu_name(),
-        features=binding.get_host_cpu_features().flatten(),
+        cpu=binding.get_host_cpu_name() if native else target.name,
+        features=binding.get_host_cpu_features().flatten() if native else "",
         opt=3,
         reloc="static" if platform.machine() in ("x86_64", "AMD64") else "default",  # calls may be far
         codemodel="jitdefault",
         jit=True,
     )
-
-
-@lru_cache(maxsize=1)
-def machine() -> str:
-    """The compiler and the processor in words."""
-    features = binding.get_host_cpu_features().flatten()
-    return f"{llvmlite.__version__} {sys.platform} {binding.get_host_cpu_name()} {features}"
 
 
 def machine_code(module: Any, optimised: bool, linked: str = "") -> bytes:

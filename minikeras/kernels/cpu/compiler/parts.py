@@ -81,17 +81,18 @@ def part(function: Callable | None = None, **options: Any) -> Any:
     return Part(function, options)
 
 
-def specialised(template: Callable, name: str, **functions: Any) -> Part:
+def specialised(template: Callable, name: str, fastmath: Any = (), **functions: Any) -> Part:
     """A part of its own with the body of a function in which some global names are these functions.
 
     Args:
         template: in Numba's dialect, not decorated.
         name: what the part is called.
+        fastmath: what the arithmetic may do, as an option of `part`.
         functions: made by `inner`, by the names that the template has for them.
     """
     made = FunctionType(template.__code__, {**template.__globals__, **functions}, name)
     made.__annotations__, made.__module__ = template.__annotations__, template.__module__
-    return Part(made)
+    return Part(made, {"fastmath": fastmath} if fastmath else None)
 
 
 def emitted_part(function: Callable) -> Any:
@@ -105,7 +106,7 @@ class Plan:
     Args:
         part, parts, wake: which part, and as for its `run`.
         scratch: bytes that a worker needs: the part has the arguments `scratch`, after those given to `run`, and
-            `each`; see `own_scratch`.
+            `each`; see `own_scratch`.  Without any, the address is 0.
         fixed: the other arguments.
     """
 
@@ -114,7 +115,7 @@ class Plan:
     def __init__(self, part: Part, parts: int, wake: bool = True, scratch: int = 0, **fixed: Any):
         each = _each(scratch)
         self._address, self._parts, self._wake, self._kept = part.address, parts, wake, fixed
-        self._scratch = ((each * team_size() if parts > 1 else each) + 64,)
+        self._scratch = ((each * team_size() if parts > 1 else each) + 64,) if scratch else None
         known = {"parts": parts, "each": each, **fixed}
         first = part.names.index("scratch")
         if missing := [name for name in part.names[first + 1 :] if name not in known]:
@@ -124,7 +125,7 @@ class Plan:
 
     def run(self, *arguments: Any) -> None:
         """Compute."""
-        items = (*arguments, empty(self._scratch, _BYTE))
+        items = (*arguments, empty(self._scratch, _BYTE)) if self._scratch else arguments
         _team.team.run(self._address, self._arguments, self._parts, self._wake, items)
 
 
@@ -134,7 +135,7 @@ _MOST = 64  # parts
 
 def parts_for(elements: int) -> int:
     """How many parts a pass over so many elements has, whatever the number of threads."""
-    return max(min(elements // _SLICE, _MOST), 1)
+    return 1 if elements < 2 * _SLICE else min(elements // _SLICE, _MOST)
 
 
 @inner

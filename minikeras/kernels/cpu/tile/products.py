@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.arena import empty
+from minikeras.kernels.arena import constant, empty
 from minikeras.kernels.cpu.compiler import (
+    Floats,
     Numbers,
     Plan,
     compiled,
     floats,
     host,
     inner,
-    instruction,
     numbers,
     own_scratch,
     part,
-    stack_scratch,
+    parts_for,
+    share_of_lines,
     team_size,
 )
 from minikeras.kernels.cpu.tile.register import (
-    MOST_ROWS,
     MOST_WIDTH,
     NO_FLOOR,
+    direct_product,
+    even_product,
     pack,
     panel_bytes,
     panels,
@@ -109,11 +112,59 @@ def product(
             tile(at, starts, cs, segments, count, steps, step, b_panel, floor, columns - column)
 
 
-NO_START = np.zeros(MOST_WIDTH, np.float32)  # C0 without a bias
-ORIGIN = np.zeros(1, np.int64)  # the table of one position, segment or line
+NO_START = constant(np.zeros(2 * MOST_WIDTH, np.float32))  # C0 without a bias
+ORIGIN = constant(np.zeros(1, np.int64))  # the table of one position, segment or line
 ALONE = 500_000  # multiplications below which a second thread does not pay
 WAKES = 8_000_000  # multiplications for which a helper is waked
 _SLICE = 1 << 18  # numbers of A, 1 MiB: where A is transposed, each panel reads them anew from the cache of a core
+_FEW, _SOME = 4, 16  # blocks of rows: a B that is read more often is laid out in panels, which takes as long as one
+_LARGE = 1 << 17  # numbers of B, 512 KiB, that lie in the cache of a core: then it is read `_SOME` times as it lies
+
+
+@part
+def _product(
+    part, worker, a, b, c, start, scratch, each, a_row, a_step, b_step, b_column, c_row, start_row, start_column, rows,
+    steps, columns, block, groups, relu, packs, swaps, zeros,
+):  # fmt: skip
+    """`block` rows and one of the groups of panels of `C = C0 + A @ B`, through relu where it is not 0.
+
+    Where it `packs`, B is laid out in panels; where it `swaps`, `a` is B and `b` is A, and where that is 2, C0
+    is one number.  Without `start` C0 is 0.
+    """
+    if start == 0:
+        start = zeros
+    own = own_scratch(scratch, each, worker)
+    first = part // groups * block
+    size = min(block, rows - first)
+    group, all_panels = part % groups, panels(columns)
+    column = group * all_panels // groups * host.WIDTH
+    end = min((group + 1) * all_panels // groups * host.WIDTH, columns)
+    if swaps:
+        other = a
+        a = b
+        b = other
+    if swaps == 2:
+        for j in range(2 * MOST_WIDTH):
+            floats(own)[j] = floats(start)[0]
+        start = own
+        own += 8 * MOST_WIDTH
+    floor = np.float32(0) if relu else NO_FLOOR
+    a += first * a_row
+    c += first * c_row
+    start += first * start_row
+    # a panel is read for all rows before the next one, so that it stays in the cache
+    wide = host.WIDTH if packs or size > host.ROWS else end - column
+    while column < end:
+        width, begin, target = min(end - column, wide), start + column * start_column, c + 4 * column
+        if packs:
+            pack(b + column * b_column, b_step, b_column, steps, width, own)
+            even_product(a, a_row, a_step, own, begin, start_row, target, c_row, size, steps, width, floor)
+        else:
+            direct_product(
+                a, a_row, a_step, b + 4 * column, b_step, begin, start_row, start_column, target, c_row, size, steps,
+                width, floor,
+            )  # fmt: skip
+        column += wide
 
 
 def is_matrix(array: Any) -> bool:
@@ -138,49 +189,131 @@ def check_shape(name: str, array: Any, shape: Ints) -> None:
 def matrix_product(
     a: Any, b: Any, ta: bool = False, tb: bool = False, bias: Any = None, relu: bool = False, out: Any = None
 ) -> Any:
-    """`a @ b + bias`, either matrix transposed on request, through relu on request; of matrices as `is_matrix` says."""
-    rows, steps = a.shape[::-1] if ta else a.shape
-    there, columns = b.shape[::-1] if tb else b.shape
-    if steps != there:
-        raise ValueError(f"Matrices of the shapes {a.shape} and {b.shape} cannot be multiplied (ta={ta}, tb={tb}).")
+    """`a @ b + bias` of float32, either matrix transposed on request, through relu on request.
+
+    None, and nothing is done, where the tile does not take them: `a` may lie anyhow, but one axis of `b` and the rows
+    of `out` have to be contiguous, and nothing may be empty.
+    """
+    made = product_plan(
+        a.shape, a.strides, b.shape, b.strides, ta, tb, relu, bias is None or bias.strides, out is None or out.strides
+    )
+    if made is None:
+        return None
+    shape, run = made
     if out is None:
-        out = empty((rows, columns), a.dtype)
-    check_shape("out", out, (rows, columns))
-    check_shape("bias", bias, (columns,))
-    strides = a.strides[0], b.strides[0], out.strides[0]
-    few = max(_SLICE // rows, 64)
-    if ta and not tb and steps >= 2 * few and bias is None and not relu:
-        for first in range(0, steps, few):
-            plan = product_plan(rows, min(few, steps - first), columns, strides, ta, tb, adds=first > 0)
-            plan.run(a[first:], b[first:], out, out if first else NO_START)
-        return out
-    plan = product_plan(rows, steps, columns, strides, ta, tb, bias is not None, relu)
-    plan.run(a, b, out, NO_START if bias is None else bias)
+        out = empty(shape, a.dtype)
+    elif out.shape != shape:
+        raise ValueError(f"out must have the shape {shape}, got {out.shape}.")
+    if bias is not None and bias.shape != shape[1:]:
+        raise ValueError(f"bias must have the shape {shape[1:]}, got {bias.shape}.")
+    run(a, b, out, bias)
     return out
 
 
 @lru_cache(maxsize=1024)
 def product_plan(
-    rows: int, steps: int, columns: int, strides: Ints, ta: bool, tb: bool, has_bias: bool = False, relu: bool = False,
-    adds: bool = False,
+    a_shape: Ints, a_strides: Ints, b_shape: Ints, b_strides: Ints, ta: bool, tb: bool, relu: bool,
+    bias_strides: Ints | bool, out_strides: Ints | bool,
+) -> tuple[Ints, Callable[[Any, Any, Any, Any], None]] | None:  # fmt: skip
+    """What `matrix_product` does for these shapes: (the result's, what does it); True: no bias, a new `out`."""
+    if len(a_shape) != 2 or len(b_shape) != 2 or not host.HAS_VECTORS:
+        return None
+    (rows, steps), (a_row, a_step) = (a_shape[::-1], a_strides[::-1]) if ta else (a_shape, a_strides)
+    (there, columns), (b_step, b_column) = (b_shape[::-1], b_strides[::-1]) if tb else (b_shape, b_strides)
+    if steps != there:
+        raise ValueError(f"Matrices of the shapes {a_shape} and {b_shape} cannot be multiplied (ta={ta}, tb={tb}).")
+    c_row, c_column = (4 * columns, 4) if isinstance(out_strides, bool) else out_strides
+    has_bias = bias_strides is not True
+    shape = rows, columns
+    if 0 in (rows, steps, columns) or (columns > 1 and (c_column != 4 or bias_strides not in (True, (4,)))):
+        return None
+    swaps = is_for_columns(rows, columns, c_row, a_row, a_step)
+    if swaps:
+        rows, columns = 1, rows
+        (a_row, a_step), (b_step, b_column) = (b_column, b_step), (a_step, a_row)
+    if (layout := layout_of_b(steps, columns, b_step, b_column)) is None:
+        return None
+    strides = a_row, a_step, *layout, c_row
+    few = max(_SLICE // rows, 64)
+    if swaps or has_bias or relu or not a_row == 4 == layout[1] or rows < host.ROWS or steps < 2 * few:
+        return shape, _plan(rows, steps, columns, strides, has_bias, relu, swaps * (1 + has_bias)).run
+    plans = [
+        (_plan(rows, min(few, steps - first), columns, strides, adds=first > 0), first)
+        for first in range(0, steps, few)
+    ]  # fmt: skip
+
+    def in_stretches(a: Any, b: Any, out: Any, none: Any) -> None:
+        a, b = a.T if ta else a, b.T if tb else b
+        for plan, first in plans:
+            plan.run(a[:, first:], b[first:], out, out if first else none)
+
+    return shape, in_stretches
+
+
+def is_for_columns(rows: int, columns: int, c_row: int, a_row: int, a_step: int) -> bool:
+    """Whether a product's single column is made as a row of the transposed product, `B.T @ A.T`."""
+    return columns == 1 and rows >= host.ROWS and c_row == 4 and 4 in (a_row, a_step)
+
+
+def layout_of_b(steps: int, columns: int, b_step: int, b_column: int) -> Ints | None:
+    """The strides of B's steps and columns, one of which is 4, as it is of an axis of one number; None: neither is."""
+    if columns == 1:
+        return b_step, 4
+    if steps == 1 and b_column != 4:
+        return 4, b_column
+    return (b_step, b_column) if 4 in (b_step, b_column) else None
+
+
+def packing_pays(rows: int, steps: int, columns: int, b_column: int) -> bool:
+    """Whether B is laid out in panels before it is read."""
+    return b_column != 4 or rows > host.ROWS * (_SOME if steps * columns <= _LARGE else _FEW)
+
+
+def _plan(
+    rows: int, steps: int, columns: int, strides: Ints, has_bias: bool = False, relu: bool = False,
+    swaps: int = 0, adds: bool = False,
 ) -> Plan:  # fmt: skip
-    """What `matrix_product` does for these shapes; `adds`: to what is there."""
+    """One product in parts; `strides` are those of A's rows and steps, B's steps and columns and C's rows.
+
+    Args:
+        swaps: 1: the part gets B for A and A for B; 2: and a bias that is one number.
+        adds: to what is there.
+    """
+    a_row, a_step, b_step, b_column, c_row = strides
     blocks = groups = 1
     work = rows * steps * columns
     if work >= ALONE:
         groups = panels_of(columns)
         if groups < 2 * team_size():
-            blocks = min(-(-4 * team_size() // groups), -(-rows // (4 * host.ROWS)))
+            blocks = max(min(-(-4 * team_size() // groups), -(-rows // (4 * host.ROWS))), 1)
     block = -(-rows // blocks)
+    packs = packing_pays(rows, steps, columns, b_column)
     return Plan(
-        product, -(-rows // block) * groups, work >= WAKES, steps * host.PANEL + ADDRESSES,
-        positions=1, table=ORIGIN, a_image=4 if ta else strides[0],  # a row is an image of one position
-        segments=ORIGIN, count=1, steps=steps, step=strides[0] if ta else 4,
-        b_packed=0, b_step=4 if tb else strides[1], b_column=strides[1] if tb else 4,
-        c_row=strides[2], rows=rows, columns=columns, block=block, groups=groups, relu=relu,
-        start_row=strides[2] if adds else 0, start_column=4 if has_bias or adds else 0,
-        lines=0, line=0, line_table=ORIGIN, padded=0,
+        _product, -(-rows // block) * groups, work >= WAKES,
+        packs * steps * host.PANEL + (swaps == 2) * NO_START.nbytes,
+        a_row=a_row, a_step=a_step, b_step=b_step, b_column=b_column, c_row=c_row,
+        start_row=c_row if adds else 0, start_column=4 if adds or (has_bias and not swaps) else 0,
+        rows=rows, steps=steps, columns=columns, block=block, groups=groups, relu=relu, packs=packs, swaps=swaps,
+        zeros=NO_START,
     )  # fmt: skip
+
+
+@part
+def _add_up(part, parts, shares, size, sums: Floats, out: Floats):
+    """Some numbers of a result, each the sum of what all shares have of it, one after the other."""
+    first, end = share_of_lines(part, parts, size)
+    for i in range(first, end):
+        out[i] = sums[i]
+    for other in range(1, shares):
+        at = other * size
+        for i in range(first, end):
+            out[i] += sums[at + i]
+
+
+def add_up(sums: Any, out: Any) -> Any:
+    """The sum over the first axis of a contiguous array of float32, in `out`."""
+    _add_up.run(parts_for(sums.size), shares=len(sums), size=out.size, sums=sums, out=out)
+    return out
 
 
 # ---- products within a part ------------------------------------------------------------------------------------------
@@ -201,24 +334,13 @@ def rows_product(a, a_row, start, start_row, c, c_row, rows, steps, columns, b):
 
     A, C0 and C are given by the addresses of their first row (`start` is C0's) and the bytes from row to row.
     """
-    at = stack_scratch()
-    addresses = numbers(at)
-    addresses[3 * host.ROWS] = 0  # the only segment
     for column in range(0, columns, host.WIDTH):
         panel = b + column // host.WIDTH * steps * host.PANEL
-        for first in range(0, rows, host.ROWS):
-            for r in range(host.ROWS):
-                row = min(first + r, rows - 1)  # the last row once more
-                addresses[r] = a + row * a_row
-                addresses[host.ROWS + r] = start + row * start_row + 4 * column
-                addresses[2 * host.ROWS + r] = c + row * c_row + 4 * column
-            starts, cs, segments = at + 8 * host.ROWS, at + 16 * host.ROWS, at + 24 * host.ROWS
-            tile(at, starts, cs, segments, 1, steps, 4, panel, NO_FLOOR, columns - column)
+        begin, target, left = start + 4 * column, c + 4 * column, min(columns - column, host.WIDTH)
+        even_product(a, a_row, 4, panel, begin, start_row, target, c_row, rows, steps, left, NO_FLOOR)
 
 
-_ZEROS = 24 * MOST_ROWS  # where in a worker's scratch the tile finds zeros: an offset, and what a sum starts from
-BLOCK_BYTES = _ZEROS + 4 * MOST_WIDTH  # of a worker's scratch that `block_product` needs
-_tile_here = instruction(tile.function)  # sums are short: a call would cost a tenth of them
+BLOCK_BYTES = 4 * MOST_WIDTH  # of a worker's scratch that `block_product` needs: zeros, which its sums start from
 
 
 @compiled
@@ -227,17 +349,10 @@ def block_product(own, a, a_row, a_step, rows, steps, b, b_panel, columns, c, c_
 
     The panels lie `b_panel` bytes apart; `own` is the worker's scratch, `BLOCK_BYTES`.
     """
-    addresses, zeros = numbers(own), floats(own + _ZEROS)
+    zeros = floats(own)
     for j in range(host.WIDTH):
         zeros[j] = np.float32(0)
     for column in range(0, columns, host.WIDTH):
-        panel = b + column // host.WIDTH * b_panel
-        for row in range(0, rows, host.ROWS):
-            for r in range(host.ROWS):
-                i = min(row + r, rows - 1)  # the last row once more
-                target = c + i * c_row + column * 4
-                addresses[r] = a + i * a_row
-                addresses[host.ROWS + r] = target if more else own + _ZEROS
-                addresses[2 * host.ROWS + r] = target
-            starts, cs, zero = own + 8 * host.ROWS, own + 16 * host.ROWS, own + _ZEROS
-            _tile_here(own, starts, cs, zero, 1, steps, a_step, panel, NO_FLOOR, columns - column)
+        panel, target, left = b + column // host.WIDTH * b_panel, c + 4 * column, min(columns - column, host.WIDTH)
+        start, start_row = target if more else own, c_row if more else 0
+        even_product(a, a_row, a_step, panel, start, start_row, target, c_row, rows, steps, left, NO_FLOOR)

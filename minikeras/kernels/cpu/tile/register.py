@@ -25,14 +25,15 @@ MOST_ROWS, MOST_WIDTH = 8, 32  # of any host's tile
 NO_FLOOR = np.float32(-np.inf)
 
 
-def _cells() -> list[tuple[int, int]]:
-    """(row, vector) of all the sums."""
-    return [(row, vector) for row in range(host.ROWS) for vector in range(host.VECTORS)]
+def _cells(rows: int = 0, vectors: int = 0) -> list[tuple[int, int]]:
+    """(row, vector) of all the sums of a block, without numbers the tile's."""
+    return [(row, vector) for row in range(rows or host.ROWS) for vector in range(vectors or host.VECTORS)]
 
 
-def _vector(b: Any, address: Any, number: int, mask: Any = None) -> Any:
-    """One of the vectors of a row that begins at an address."""
-    return b.read(b.at(address, number, 4 * host.LANES), "float32", host.LANES, mask)
+def _vector(b: Any, address: Any, number: int, mask: Any = None, lanes: int = 0) -> Any:
+    """One of the vectors of a row that begins at an address; without a number of lanes they are the host's."""
+    lanes = lanes or host.LANES
+    return b.read(b.at(address, number, 4 * lanes), "float32", lanes, mask)
 
 
 def _sums(b: Any, a: Any, offset: Any, step: Any, panel: Any, steps: Any, before: Any, ahead: int) -> tuple[Any, Any]:
@@ -101,6 +102,118 @@ def products(
             b.write(value, b.at(c_rows[row], v, 4 * host.LANES))
 
 
+# ---- matrices that lie evenly ----------------------------------------------------------------------------------------
+
+_MOST_VECTORS = 4  # of a block of few rows: wide, so that its sums need not wait for each other
+
+
+def _block(
+    b: Any, rows: int, vectors: int, lanes: int, matrices: tuple, steps: Any, floor: Any, left: Any, even: bool
+) -> None:
+    """Emit one block of `C = max(floor, C0 + A @ B)`, of so many rows and vectors of so many lanes.
+
+    Args:
+        matrices: of A, B, C0 and C the address where the block begins and the bytes from row to row; of A before that
+            those from step to step.
+        left: how many columns there are still; None: as many as the block has.
+        even: whether B can be read beyond them.
+    """
+    (a, a_step, a_row), (at, b_step), (start, start_row), (c, c_row) = matrices
+    masks = [left and b.first_lanes(b.sub(left, b.constant(v * lanes)), lanes) for v in range(vectors)]
+    # a vector of which nothing is wanted is read where the first one is: beyond the matrix there may be no memory
+    places = [b.constant(4 * v * lanes) for v in range(vectors)]
+    if left and not even:
+        for v in range(1, vectors):
+            reaches = b.icmp_signed("<", b.constant(v * lanes), left)
+            places[v] = b.select(reaches, places[v], b.constant(0))
+    a_rows, starts, c_rows = (
+        [b.at(first, row, step) for row in range(rows)] for first, step in ((a, a_row), (start, start_row), (c, c_row))
+    )
+    cells = _cells(rows, vectors)
+    before = [_vector(b, starts[row], v, masks[v], lanes) for row, v in cells]
+    with b.loop(steps, values=[b.constant(0), at, *before], at_least_once=True) as loop:
+        a_at, b_at, *sums = loop.values
+        if rows == host.ROWS:
+            prefetch_line(b, b.at(b.add(a_rows[0], a_at), 8, a_step))
+        read = [None if even else mask for mask in masks]
+        row_of_b = [b.read(b.add(b_at, places[v]), "float32", lanes, read[v]) for v in range(vectors)]
+        spread = [b.spread(b.read(b.add(address, a_at)), lanes) for address in a_rows]
+        new = [b.fma(spread[row], row_of_b[v], total) for (row, v), total in zip(cells, sums, strict=True)]
+        loop.following = [b.add(a_at, a_step), b.add(b_at, b_step), *new]
+    least = b.spread(floor, lanes)
+    for (row, v), value in zip(cells, loop.results[2:], strict=True):
+        b.write(b.at_least(value, least), b.at(c_rows[row], v, 4 * lanes), masks[v])
+
+
+def _blocks(
+    b: Any, most: int, even: bool, a: Any, a_row: Any, a_step: Any, panel: Any, b_step: Any, start: Any, start_row: Any,
+    start_column: Any, c: Any, c_row: Any, rows: Any, steps: Any, columns: Any, floor: Any,
+) -> None:  # fmt: skip
+    """Emit `C = max(floor, C0 + A @ B)` in blocks: of the tile's rows, then what is left of 4, 2 and 1.
+
+    Every sum is made step by step, so it is the same in every block.  `most` vectors make a block at most, and a last
+    one of few columns has half of them, or half a vector.
+    """
+    lanes = host.LANES
+
+    def line(row: Any, count: int) -> None:
+        vectors = min(most, host.VECTORS * host.ROWS // count // 2 * 2)
+
+        def block(column: Any, wide: int, lanes: int, left: Any = None) -> None:
+            matrices = (
+                (b.at(a, row, a_row), a_step, a_row),
+                (b.at(panel, column), b_step),
+                (b.at(b.at(start, row, start_row), column, start_column), start_row),
+                (b.at(b.at(c, row, c_row), column), c_row),
+            )
+            _block(b, count, wide, lanes, matrices, steps, floor, left, even)
+
+        width = vectors * lanes
+        whole = b.sub(columns, b.urem(columns, b.constant(width)))
+        with b.loop(whole, step=width) as loop:
+            block(loop.index, vectors, lanes)
+        left, below = b.sub(columns, whole), b.constant(0)
+        for wide, narrow in ((1, lanes // 2), (vectors // 2, lanes), (vectors, lanes)):
+            most_of_it = b.constant(wide * narrow)
+            with b.if_then(b.and_(b.icmp_signed("<", below, left), b.icmp_signed("<=", left, most_of_it))):
+                block(whole, wide, narrow, left)
+            below = most_of_it
+
+    rest = b.urem(rows, b.constant(host.ROWS))
+    row = b.sub(rows, rest)
+    with b.loop(row, step=host.ROWS) as loop:
+        line(loop.index, host.ROWS)
+    for count in (4, 2, 1):
+        some = b.and_(rest, b.constant(count))
+        with b.if_then(b.icmp_signed("<", b.constant(0), some)):
+            line(row, count)
+        row = b.add(row, some)
+
+
+@emitted
+def even_product(
+    b, a, a_row, a_step, panel, start, start_row, c, c_row, rows, steps, columns, floor: np.float32
+):  # fmt: skip
+    """`C = max(floor, C0 + A @ B)`, where B is one panel: addresses, and bytes from row to row and step to step."""
+    panel_step, four = b.constant(host.PANEL), b.constant(4)
+    _blocks(
+        b, host.VECTORS, True, a, a_row, a_step, panel, panel_step, start, start_row, four, c, c_row, rows, steps,
+        columns, floor,
+    )  # fmt: skip
+
+
+@emitted
+def direct_product(
+    b, a, a_row, a_step, matrix, matrix_step, start, start_row, start_column, c, c_row, rows, steps, columns,
+    floor: np.float32,
+):  # fmt: skip
+    """The same of any columns, B read where it lies, in rows that are contiguous; and C0's bytes between columns."""
+    _blocks(
+        b, _MOST_VECTORS, False, a, a_row, a_step, matrix, matrix_step, start, start_row, start_column, c, c_row, rows,
+        steps, columns, floor,
+    )  # fmt: skip
+
+
 # ---- packing ---------------------------------------------------------------------------------------------------------
 
 _AHEAD = 8  # rows of B to prefetch: with more, rows a power of two apart drive each other out of the first cache
@@ -114,11 +227,19 @@ def _copy_row(b, source, target):
 
 
 @instruction
-def _transpose(b, source, source_row, target, target_row):
-    """Copy a square block of `host.LANES` rows, transposed: in each round, pairs of rows exchange runs of lanes."""
+def _copy_some(b, source, count, target):
+    """The same of `count` numbers, 1 at least, and zeros after them."""
     lanes = host.LANES
-    rows = [b.read(b.at(source, row, source_row), "float32", lanes) for row in range(lanes)]
-    run = 1
+    for v in range(host.VECTORS):
+        left = b.sub(count, b.constant(v * lanes))
+        place = b.select(b.icmp_signed("<", b.constant(0), left), b.constant(4 * v * lanes), b.constant(0))
+        value = b.read(b.add(source, place), "float32", lanes, b.first_lanes(left, lanes))
+        b.write(value, b.at(target, v, 4 * lanes))
+
+
+def _turned(b: Any, rows: list[Any]) -> list[Any]:
+    """Emit the transposition of a square block: in each round, pairs of rows exchange runs of lanes."""
+    lanes, run = host.LANES, 1
     while run < lanes:
         kept = [lane if not lane & run else lanes + lane - run for lane in range(lanes)]
         taken = [lane + run if not lane & run else lanes + lane for lane in range(lanes)]
@@ -127,14 +248,34 @@ def _transpose(b, source, source_row, target, target_row):
                 pair = rows[row], rows[row + run]
                 rows[row], rows[row + run] = b.picked(*pair, kept), b.picked(*pair, taken)
         run *= 2
+    return rows
+
+
+@instruction
+def _transpose(b, source, source_row, target):
+    """Copy a square block of `host.LANES` rows to rows of a panel, transposed."""
+    rows = [b.read(b.at(source, row, source_row), "float32", host.LANES) for row in range(host.LANES)]
+    for row, value in enumerate(_turned(b, rows)):
+        b.write(value, b.at(target, row, host.PANEL))
+
+
+@instruction
+def _transpose_some(b, source, source_row, count, length, target):
+    """The same of `count` rows of `length` numbers, either 1 at least and at most `host.LANES`; zeros fill them up."""
+    lanes, rows = host.LANES, []
     for row in range(lanes):
-        b.write(rows[row], b.at(target, row, target_row))
+        there = b.icmp_signed("<", b.constant(row), count)
+        place = b.select(there, b.at(source, row, source_row), source)
+        mask = b.first_lanes(b.select(there, length, b.constant(0)), lanes)
+        rows.append(b.read(place, "float32", lanes, mask))
+    for row, value in enumerate(_turned(b, rows)):
+        with b.if_then(b.icmp_signed("<", b.constant(row), length)):
+            b.write(value, b.at(target, row, host.PANEL))
 
 
 @compiled
 def pack(source, step, column, steps, width, target):
     """Copy a panel of B, `steps` rows of `width` columns of which either is contiguous, filled up with zeros."""
-    panel = floats(target)
     if column == 4:
         for k in range(steps):
             at = source + k * step
@@ -143,20 +284,19 @@ def pack(source, step, column, steps, width, target):
             if width == host.WIDTH:
                 _copy_row(at, target + k * host.PANEL)
             else:
-                row = floats(at)
-                for j in range(host.WIDTH):
-                    panel[k * host.WIDTH + j] = row[j] if j < width else np.float32(0)
+                _copy_some(at, width, target + k * host.PANEL)
         return
-    # B's columns are contiguous: whole blocks by `_transpose`, the rest one by one
-    blocks = steps // host.LANES * host.LANES
-    vectors = width // host.LANES * host.LANES
-    for j in range(0, vectors, host.LANES):
-        for k in range(0, blocks, host.LANES):
-            _transpose(source + j * column + 4 * k, column, target + (k * host.WIDTH + j) * 4, host.PANEL)
+    # B's columns are contiguous
+    for j in range(0, width, host.LANES):
+        for k in range(0, steps, host.LANES):
+            block, row = source + j * column + 4 * k, target + (k * host.WIDTH + j) * 4
+            if j + host.LANES <= width and k + host.LANES <= steps:
+                _transpose(block, column, row)
+            else:
+                _transpose_some(block, column, min(width - j, host.LANES), min(steps - k, host.LANES), row)
+    panel = floats(target)
     for k in range(steps):
-        for j in range(0 if k >= blocks else vectors, width):
-            panel[k * host.WIDTH + j] = floats(source + j * column)[k]
-        for j in range(width, host.WIDTH):
+        for j in range((width + host.LANES - 1) // host.LANES * host.LANES, host.WIDTH):
             panel[k * host.WIDTH + j] = np.float32(0)
 
 
