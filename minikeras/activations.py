@@ -11,7 +11,7 @@ from minikeras.autodiff import shapes
 from minikeras.autodiff.op import differentiable
 from minikeras.lazy import offer_names
 from minikeras.ops import nn, tanh
-from minikeras.ops.common import as_float
+from minikeras.ops.common import activated, curved
 from minikeras.ops.nn import (
     celu,
     elu,
@@ -119,8 +119,7 @@ def keras2_hard_sigmoid(x: Any) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([0. , 0.7], dtype=float32)
     """
-    y = k.activate(as_float(x), "keras2_hard_sigmoid")
-    return y, lambda g, needs: (k.activate_grad(g, y, "keras2_hard_sigmoid"),)
+    return activated(x, "keras2_hard_sigmoid")
 
 
 @differentiable(shape=shapes.same, keras="keras.src.ops.numpy.Exp")
@@ -132,8 +131,7 @@ def exponential(x: Any) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([1.      , 2.718282], dtype=float32)
     """
-    y = k.activate(as_float(x), "exponential")
-    return y, lambda g, needs: (k.activate_grad(g, y, "exponential"),)
+    return activated(x, "exponential")
 
 
 def gelu(x: Any, approximate: bool = False) -> Any:
@@ -156,8 +154,7 @@ def mish(x: Any) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([-0.3034014,  0.8650984], dtype=float32)
     """
-    x = as_float(x)
-    return k.curve(x, "mish"), lambda g, needs: (k.curve_grad(g, x, "mish"),)
+    return curved(x, "mish")
 
 
 # every name that a user or a file may use

@@ -216,8 +216,8 @@ def _accumulate_output(node: Node, index: int, gradient: Any) -> None:
         node.grads = gradient if node.grads is None else _sum(node.grads, gradient)
 
 
-def _sum(present: Any, gradient: Any) -> Any:
-    return present + gradient if isinstance(present, Tensor) else k.added(present, gradient)
+def _sum(one: Any, other: Any) -> Any:
+    return one + other if isinstance(one, Tensor) else k.combine(one, other, "add")
 
 
 def _accumulate_source(found: dict[int, Any], key: int, gradient: Any, destination: Any) -> None:
@@ -229,4 +229,4 @@ def _accumulate_source(found: dict[int, Any], key: int, gradient: Any, destinati
             destination[...] = gradient
         found[key] = destination
     else:
-        k.added(destination, gradient, destination)
+        k.combine(destination, gradient, "add", out=destination)

@@ -9,26 +9,14 @@ from minikeras.autodiff import shapes
 from minikeras.autodiff.op import Op, differentiable
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
-from minikeras.ops.common import as_float, axes_of, float_type, named
+from minikeras.ops.common import activated, as_float, axes_of, curved, float_type, named
 
 KERAS_MODULE = "keras.src.ops.nn"
 
 
-def _activated(x: Any, name: str) -> Any:
-    """(y, vjp) of an elementwise activation of `kernels.FUSED_ACTIVATIONS`."""
-    y = k.activate(as_float(x), name)
-    return y, lambda g, needs: (k.activate_grad(g, y, name),)
-
-
-def _curved(x: Any, name: str, *settings: float) -> Any:
-    """(y, vjp) of one of the kernels' curves."""
-    x, settings = as_float(x), tuple(map(float, settings))
-    return k.curve(x, name, settings), lambda g, needs: (k.curve_grad(g, x, name, settings),)
-
-
 def _fused(name: str, meaning: str, **options: Any) -> Op:
     """The operation of the activation of that name that kernels know."""
-    return differentiable(named(lambda x: _activated(x, name), name, meaning), shape=shapes.same, **options)
+    return differentiable(named(lambda x: activated(x, name), name, meaning), shape=shapes.same, **options)
 
 
 relu = _fused("relu", "`max(x, 0)`.")
@@ -62,7 +50,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
     """
     _require_number("leaky_relu", negative_slope=negative_slope)
     if negative_slope == 0.2:
-        return _activated(x, "leaky_relu")
+        return activated(x, "leaky_relu")
     return _piecewise_relu(x, negative_slope, None, 0.0)
 
 
@@ -77,8 +65,8 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
     """
     _require_number("elu", alpha=alpha)
     if alpha == 1.0:
-        return _activated(x, "elu")
-    return _curved(x, "elu", alpha)
+        return activated(x, "elu")
+    return curved(x, "elu", alpha)
 
 
 @differentiable(inputs=1, shape=shapes.same)
@@ -91,7 +79,7 @@ def celu(x: Any, alpha: float = 1.0) -> Any:
     array([-0.63212055,  1.        ], dtype=float32)
     """
     _require_number("celu", alpha=alpha)
-    return _curved(x, "celu", alpha)
+    return curved(x, "celu", alpha)
 
 
 @differentiable(shape=shapes.same, keras="keras.src.activations.activations.ReLU")
@@ -117,7 +105,7 @@ def silu(x: Any) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([0.       , 1.7615942], dtype=float32)
     """
-    return _curved(x, "silu")
+    return curved(x, "silu")
 
 
 swish = silu
@@ -135,7 +123,7 @@ def gelu(x: Any, approximate: bool = True) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([-0.158808,  0.841192], dtype=float32)
     """
-    return _curved(x, "gelu_tanh" if approximate else "gelu")
+    return curved(x, "gelu_tanh" if approximate else "gelu")
 
 
 @differentiable(shape=shapes.same)
@@ -147,7 +135,7 @@ def hard_silu(x: Any) -> Any:
     <Tensor shape=(3,) dtype=float32>
     array([-0.,  0.,  4.], dtype=float32)
     """
-    return _curved(x, "hard_silu")
+    return curved(x, "hard_silu")
 
 
 hard_swish = hard_silu
@@ -228,7 +216,7 @@ def hard_tanh(x: Any) -> Any:
     >>> ops.hard_tanh([-3.0, 0.5]).numpy().tolist()
     [-1.0, 0.5]
     """
-    return _curved(x, "hard_tanh")
+    return curved(x, "hard_tanh")
 
 
 @differentiable(inputs=1, shape=shapes.same)
@@ -240,7 +228,7 @@ def hard_shrink(x: Any, threshold: float = 0.5) -> Any:
     [-3.0, 0.0]
     """
     _require_number("hard_shrink", threshold=threshold)
-    return _curved(x, "hard_shrink", threshold)
+    return curved(x, "hard_shrink", threshold)
 
 
 @differentiable(inputs=1, shape=shapes.same)
@@ -252,7 +240,7 @@ def soft_shrink(x: Any, threshold: float = 0.5) -> Any:
     [-2.5, 0.0]
     """
     _require_number("soft_shrink", threshold=threshold)
-    return _curved(x, "soft_shrink", threshold)
+    return curved(x, "soft_shrink", threshold)
 
 
 @differentiable(shape=shapes.same)
@@ -263,7 +251,7 @@ def tanh_shrink(x: Any) -> Any:
     >>> ops.tanh_shrink(0.0).numpy().tolist()
     0.0
     """
-    return _curved(x, "tanh_shrink")
+    return curved(x, "tanh_shrink")
 
 
 @differentiable(inputs=1, shape=shapes.same)
@@ -275,7 +263,7 @@ def squareplus(x: Any, b: float = 4) -> Any:
     1.0
     """
     _require_number("squareplus", b=b)
-    return _curved(x, "squareplus", b)
+    return curved(x, "squareplus", b)
 
 
 @differentiable(inputs=1, shape=shapes.same)
@@ -287,7 +275,7 @@ def threshold(x: Any, threshold: float, default_value: float) -> Any:
     [0.0, 2.0]
     """
     _require_number("threshold", threshold=threshold, default_value=default_value)
-    return _curved(x, "threshold", threshold, default_value)
+    return curved(x, "threshold", threshold, default_value)
 
 
 @differentiable(shape=shapes.same)
@@ -298,7 +286,7 @@ def sparse_plus(x: Any) -> Any:
     >>> ops.sparse_plus([-2.0, 0.0, 3.0]).numpy().tolist()
     [0.0, 0.25, 3.0]
     """
-    return _curved(x, "sparse_plus")
+    return curved(x, "sparse_plus")
 
 
 @differentiable(shape=shapes.same)
@@ -309,4 +297,4 @@ def sparse_sigmoid(x: Any) -> Any:
     >>> ops.sparse_sigmoid([-2.0, 0.0, 3.0]).numpy().tolist()
     [0.0, 0.5, 1.0]
     """
-    return _curved(x, "sparse_sigmoid")
+    return curved(x, "sparse_sigmoid")

@@ -18,12 +18,14 @@ from minikeras.kernels.cpu.compiler import (
     Floats,
     Octets,
     Part,
+    erf,
     exp,
     expm1,
     expm1_of_falling,
     floats,
     inner,
     log,
+    log1p,
     log1p_of_share,
     logistic,
     normal,
@@ -279,6 +281,29 @@ def _sparse_sigmoid(x):
     return _HALF * (y + _ONE), _HALF * slope
 
 
+_ERF_SLOPE = _FLOAT(2 / math.sqrt(math.pi))
+
+
+@inner
+def _erf(x):
+    return erf(x), _ERF_SLOPE * falling(-x * x)
+
+
+@inner
+def _expm1(x):
+    return expm1(x), exp(x)
+
+
+@inner
+def _log(x):
+    return log(x), _ONE / x
+
+
+@inner
+def _log1p(x):
+    return log1p(x), _ONE / (_ONE + x)
+
+
 # ---- the parts that are made of them ---------------------------------------------------------------------------------
 
 value = slope = both = _itself  # in the next functions: those of the curve that a part is made for
@@ -386,6 +411,10 @@ for _name, _function in {
     "squareplus": _squareplus,
     "sparse_plus": _sparse_plus,
     "sparse_sigmoid": _sparse_sigmoid,
+    "expm1": _expm1,
+    "log": _log,
+    "log1p": _log1p,
+    "erf": _erf,
 }.items():
     compiled_curve(_name, _function)
 

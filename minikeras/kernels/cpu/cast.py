@@ -149,17 +149,6 @@ def scaled_sum(k: Kernels, x: Any, y: Any, x_factor: float = 1.0, y_factor: floa
     return out
 
 
-def _are_alike(x: Any, y: Any, out: Any) -> bool:
-    return _are_floats(x, y) and is_float32(y) and (out is None or (is_float32(out) and out.shape == x.shape))
-
-
-@override(reference.added, "cpu", when=_are_alike)
-def added(k: Kernels, x: Any, y: Any, out: Any = None) -> Any:
-    out = empty(x.shape, x.dtype) if out is None else out
-    _scaled_sum.run(parts_for(x.size), size=x.size, x=x, y=y, out=out, x_factor=1.0, y_factor=1.0)
-    return out
-
-
 @part
 def _filled(part, parts, size, out: Floats, value: np.float32):
     first, end = share_of_lines(part, parts, size)

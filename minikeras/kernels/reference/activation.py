@@ -231,6 +231,10 @@ _CURVES: dict[str, Callable[..., tuple[Any, Callable[[], Any]]]] = {
     "squareplus": _squareplus,
     "sparse_plus": _sparse_plus,
     "sparse_sigmoid": _sparse_sigmoid,
+    "expm1": lambda k, x: (k.xp.expm1(x), lambda: k.xp.exp(x)),
+    "log": lambda k, x: (k.xp.log(x), lambda: 1 / x),
+    "log1p": lambda k, x: (k.xp.log1p(x), lambda: 1 / (x + 1)),
+    "erf": lambda k, x: (k.erf(x), lambda: k.xp.exp(-x * x) * (2 / math.sqrt(math.pi))),
 }
 
 

@@ -20,12 +20,6 @@ def scaled_sum(k: Kernels, x: Any, y: Any, x_factor: float = 1.0, y_factor: floa
 
 
 @kernel
-def added(k: Kernels, x: Any, y: Any, out: Any = None) -> Any:
-    """`x + y`, elementwise."""
-    return k.xp.add(x, y, out=out)
-
-
-@kernel
 def filled(k: Kernels, shape: tuple[int, ...], dtype: Any, value: float) -> Any:
     """A new array with one value everywhere."""
     return k.xp.full(shape, value, dtype)

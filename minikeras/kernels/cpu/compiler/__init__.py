@@ -93,12 +93,14 @@ from minikeras.kernels.cpu.compiler.jit import CFunction, compiled, emitted, inn
 from minikeras.kernels.cpu.compiler.kinds import Doubles, Floats, Numbers, Octets, Words
 from minikeras.kernels.cpu.compiler.machine import add as add_in_one_step
 from minikeras.kernels.cpu.compiler.machine import (
+    allow_denormals,
     doubles,
     floats,
     numbers,
     octets,
     prefetch,
     prefetch_line,
+    restore_denormals,
     stack_scratch,
     words,
 )

@@ -143,8 +143,21 @@ def flush_denormals(b: Any) -> int:
 
 
 @instruction
+def allow_denormals(b: Any) -> int:
+    """Compute with them, as NumPy does, until `restore_denormals`, which takes what this returns."""
+    if not _X86:
+        return b.constant(0)
+    place = b.on_the_stack("int32")
+    _control_register(b, "stmxcsr", place)
+    before = b.load(b.pointer(place, "int32"))
+    b.write(b.and_(before, b.constant(~_NO_DENORMALS, "int32")), place)
+    _control_register(b, "ldmxcsr", place)
+    return b.zext(before, b.type("int64"))
+
+
+@instruction
 def restore_denormals(b: Any, before: int) -> None:
-    """Undo `flush_denormals`."""
+    """Undo `flush_denormals` or `allow_denormals`."""
     if _X86:
         place = b.on_the_stack("int32")
         b.write(b.trunc(before, b.type("int32")), place)
