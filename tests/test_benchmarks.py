@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -21,6 +22,8 @@ from benchmarks import (
     plot,
     readme,
     scaling,
+    sweep,
+    sweep_cases,
     versions,
     vs_keras,
     worker,
@@ -42,8 +45,8 @@ from benchmarks.workloads import (
     generate,
     reinforce,
     repeated,
-    sweep,
 )
+from benchmarks.workloads import sweep as trained_models
 
 
 def test_quick_run_of_ours_measures_every_row(tmp_path):
@@ -179,7 +182,7 @@ def test_reinforcement_learning_remembers_rewards_and_learns_them():
 
 def test_a_sweep_trains_another_model_each_time():
     told, row = _Told(), ROWS["W14"]
-    stage = sweep(told, None, None, row)
+    stage = trained_models(told, None, None, row)
     assert [stage(number) for number in range(row.repeats)] == [640.0] * 20
     assert len(set(told.others)) == row.repeats
 
@@ -440,6 +443,97 @@ def test_scaling_finds_the_cliff_and_what_threads_bring():
     text = scaling.markdown(result)
     assert "| 4 | 6 (3.00) | 1 (0.50) | 6 (3.00) | 1 (0.50) |" in text and "## Width" not in text
     assert "training step, threads 1 against 2: minikeras 3.63 times as fast with 2 (from 2.00 to 6.00)" in text
+
+
+def test_everything_built_in_is_swept_or_it_is_said_why_not():
+    without = set(", ".join(sweep_cases.WITHOUT).split(", "))
+    without |= {"Loss", "LossFunctionWrapper", "Optimizer", "LossScaleOptimizer", "MultiOptimizer"}
+    without |= {"get", "serialize", "deserialize"}
+    for group, kind in {"layers": "Layer", "losses": "Loss", "optimizers": "Optimizer", "activations": None}.items():
+        module, names = getattr(minikeras, group), defaultdict(set)
+        for name in dir(module):
+            one = getattr(module, name)
+            is_class = isinstance(one, type) and kind is not None and issubclass(one, getattr(module, kind))
+            if not name.startswith("_") and (is_class or (kind is None and callable(one))):
+                names[one].add(name)  # several where it has aliases
+        swept = {case.partition(".")[2] for case in sweep_cases.CASES if case.startswith(f"{group}.")}
+        assert [sorted(some) for some in names.values() if not some & (swept | without)] == []
+        assert len(swept) == sum(bool(some & swept) for some in names.values()) > 10  # none twice, none from elsewhere
+
+
+@pytest.mark.parametrize("group", sweep.GROUPS)
+def test_every_case_of_the_sweep_is_trained(group):
+    for name in (case for case in sweep_cases.CASES if case.startswith(group)):
+        step = sweep.training_step(minikeras, name, "small")
+        assert np.isfinite(step()), name
+
+
+def test_a_sweep_is_measured_and_told(tmp_path):
+    options = ["--quick", "--only-ours", "--only", "losses.Huber,gelu", "--output", str(tmp_path)]
+    assert sweep.main(options) == 0
+    result = json.loads((tmp_path / "sweep_quick.json").read_text())
+    assert result["rows"].keys() == {"losses.Huber", "activations.gelu"}
+    assert all(row["small"]["minikeras"] > 0 for row in result["rows"].values())
+    assert "NOT a measurement" in (tmp_path / "sweep_quick.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--only", "gelu,gloo"], ["--sizes", "huge"], ["--backends", "torch"], ["--rounds", "0"]]
+)
+def test_a_sweep_of_what_is_unknown_is_refused(arguments, capsys):
+    with pytest.raises(SystemExit):
+        sweep.main(["--only-ours", *arguments])
+    assert f"got {arguments[1].split(',')[-1]!r}" in capsys.readouterr().err.replace("got 0", "got '0'")
+
+
+class _Swept:
+    """A contender of the sweep with these seconds for its turns; where there are none left, it breaks."""
+
+    def __init__(self, name, seconds, asked):
+        self.contender, self.seconds, self.asked = SimpleNamespace(name=name), iter(seconds), asked
+
+    def request(self, **request):
+        self.asked.append((self.contender.name, *request))
+        if "case" in request:
+            return {}
+        seconds = next(self.seconds, None)
+        if seconds is None:
+            raise ContenderError("it broke")
+        return {"seconds": seconds}
+
+
+def test_contenders_of_the_sweep_take_turns_and_the_best_time_counts():
+    asked = []
+    workers = [
+        _Swept("minikeras", [2.0, 1.0], asked),
+        _Swept("keras-jax", [4.0, 5.0], asked),
+        _Swept("other", [3.0], asked),
+    ]
+    found = sweep.measure(workers, "layers.Dense", "small", 2, 0.1)
+    assert found == {"minikeras": 1.0, "keras-jax": 4.0, "other": {"error": "it broke"}}
+    turns = [name for name, what, *_ in asked if what == "least"]
+    assert turns == ["minikeras", "keras-jax", "other"] * 2 and sweep.ratios(found) == {"keras-jax": 4.0}
+
+
+def test_the_sweep_lists_where_we_are_behind_the_better_backend():
+    rows = {
+        "layers.Dense": {
+            "small": {"minikeras": 3.0, "keras-jax": 2.0, "keras-tensorflow": 1.0},
+            "large": {"minikeras": 1.05, "keras-jax": 1.0, "keras-tensorflow": 9.0},
+        },
+        "layers.Flatten": {"small": {"minikeras": 1.0, "keras-jax": {"error": "\x1b[1mlong\n" * 200}}},
+        "losses.Huber": {"small": {"minikeras": 2e-6, "keras-jax": 1e-6, "keras-tensorflow": 8e-6}},
+    }
+    assert sweep.behind(rows) == [
+        (1 / 3, "layers.Dense", "small", "keras-tensorflow"),
+        (0.5, "losses.Huber", "small", "keras-jax"),
+    ]
+    result = {**RESULT, "quick": False, "rounds": 3, "least": 0.1, "rivals": ["keras-jax", "keras-tensorflow"]}
+    text = sweep.markdown({**result, "rows": rows})
+    assert "better backend: 2 of 3." in text and "| losses.Huber | small | 2 | 0.50 | keras-jax |" in text
+    assert "| Huber | 2 | 0.50 | 4.00 |  |  |  |" in text
+    (complaint,) = (line for line in text.splitlines() if line.startswith("- layers.Flatten, small, keras-jax"))
+    assert len(complaint) < 400 and "\x1b" not in complaint
 
 
 def test_augmentation_is_measured_with_arrays_and_files(tmp_path):
