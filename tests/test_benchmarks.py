@@ -47,6 +47,7 @@ from benchmarks.workloads import (
     repeated,
 )
 from benchmarks.workloads import sweep as trained_models
+from minikeras.kernels.cpu import warmup
 
 
 def test_quick_run_of_ours_measures_every_row(tmp_path):
@@ -570,7 +571,57 @@ def test_kernels_of_a_step_are_timed(tmp_path):
     command = [sys.executable, "-m", "benchmarks.kernels", "--quick", "W9", "--output", str(tmp_path)]
     subprocess.run(command, check=True, cwd=ROOT)  # a process of its own: the kernels are the CPU's
     text = (tmp_path / "kernels_quick.md").read_text()
-    assert "dense._relu_grad | 2 |" in text and "**the step**" in text
+    assert "dense._relu_grad | 2 |" in text and "**the step**" in text and "| memory |" in text
+
+
+WATCHED = """
+import json
+from benchmarks import kernels
+from benchmarks.workloads import Setting
+_, operations, steps, watch = kernels.measure("W1", Setting(quick=True), 1.0)
+found = {name: [times.calls, times.products, times.memory > 0] for name, times in watch.found.items()}
+print(json.dumps([operations, steps, found]))
+"""
+
+
+def test_the_products_that_are_watched_are_those_of_the_row():
+    run = subprocess.run([sys.executable, "-c", WATCHED], check=True, cwd=ROOT, capture_output=True, text=True)
+    operations, steps, found = json.loads(run.stdout)
+    assert operations == 128 * OPERATIONS["mlp"] and steps == 5  # 600 pictures
+    products = sum(products for _, products, _ in found.values())
+    assert 0.95 * 600 * OPERATIONS["mlp"] < products <= 600 * OPERATIONS["mlp"]  # NumPy may have made small ones
+    assert found["products.product"][0] >= 10 and found["optimizer._adam"] == [5, 0.0, True]
+
+
+def test_a_kernels_bytes_are_read_once_and_written_once():
+    x, out = np.zeros((4, 8), "float32"), np.zeros(6)
+    values = {"x": x, "g": x, "out": out, "vectors": np.zeros(2, "float32"), "size": 32, "scratch": np.zeros(1000)}
+    assert kernels.bytes_of("norm._combine", values) == 128 + 48 + 8
+    in_place = {"out": x, "g": x}
+    assert kernels.bytes_of("activation._relu", in_place) == 256
+    state = {name: np.zeros(8) for name in "pgmv"}
+    assert kernels.bytes_of("optimizer._adam", state) == 4 * 64 + 3 * 64 and kernels.bytes_of("loss._softmax", {}) == 0
+
+
+def test_a_kernels_operations_are_those_of_its_definition():
+    geometry = {"total": 6, "channels": 3, "filters": 5}
+    assert kernels.operations_of("winograd._convolution", geometry) == 2 * 6 * 16 * 9 * 3 * 5
+    lstm = {"samples": 2, "time": 7, "units": 3, "features": 5}
+    assert kernels.operations_of("recurrent._lstm", lstm) == 2 * 2 * 7 * 3 * 12
+    inside = {**lstm, "kernel_panels": np.zeros(1)}
+    assert kernels.operations_of("recurrent._lstm_grad", inside) == 2 * 2 * 7 * (3 + 5) * 12
+    heads = {"query": np.zeros((2, 4, 6, 3)), "groups": 6, "each_group": 1, "steps": 4, "sources": 5}
+    heads |= {"depth": 3, "size": 3}
+    assert kernels.operations_of("attention._attention", heads) == 2 * 12 * 4 * 5 * 6
+    assert kernels.operations_of("attention._attention_grad", {**heads, "g_query": 0}) == 2 * 2 * 12 * 4 * 5 * 6
+    assert kernels.operations_of("pool._average", {}) == 0
+    places = {kernel.place for kernel in warmup.kernels()}
+    assert set(kernels.OPERATIONS) <= places  # a kernel that is renamed is renamed there
+
+
+def test_a_copy_has_a_rate_for_about_so_many_bytes():
+    rates = {size: limits.copy_rate(size) for size in (1, 1 << 16, (1 << 19) + 1, 1 << 20)}
+    assert all(1e7 < rate < 1e13 for rate in rates.values()) and len(set(rates.values())) == 2
 
 
 def test_kernels_of_an_unknown_row_are_not_timed(capsys):
@@ -611,6 +662,16 @@ class _Turns:
     def ask(self, do, **request):
         self.asked.append((self, do))
         return {"value": next(self.values)} if do == "turn" else {}
+
+
+def test_versions_run_the_same_benchmarks(tmp_path):
+    other, folder = tmp_path / "other", tmp_path / "both"
+    (other / "minikeras").mkdir(parents=True)
+    (other / "minikeras" / "__init__.py").write_text("NAME = 'other'\n")
+    folder.mkdir()
+    contender = Contender("other", sys.executable, "minikeras", root=versions.with_these_benchmarks(other, folder))
+    output, _, _ = contender.run("-c", "import benchmarks, minikeras; print(minikeras.NAME, *benchmarks.__path__)")
+    assert output.split()[0] == "other" and Path(output.split()[1]).resolve() == ROOT / "benchmarks"
 
 
 def test_versions_take_turns_and_are_compared_by_speed(monkeypatch):
