@@ -22,7 +22,7 @@ from minikeras.kernels.cpu.tile import convolutions, products
 
 reference, cpu = reference_table(), table_of("cpu")
 
-pytestmark = pytest.mark.skipif(not host.HAS_VECTORS, reason="the tile needs AVX2 or AVX-512")
+pytestmark = pytest.mark.skipif(not host.HAS_VECTORS, reason="the tile needs AVX2, AVX-512 or NEON")
 
 ROWS, WIDTH, LANES = host.ROWS, host.WIDTH, host.LANES
 GUARD = np.float32(77)

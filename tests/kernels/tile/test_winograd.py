@@ -21,7 +21,7 @@ from minikeras.kernels.cpu import conv as override
 from minikeras.kernels.cpu.compiler import host
 
 if not host.HAS_VECTORS:
-    pytest.skip("the tile needs AVX2 or AVX-512", allow_module_level=True)
+    pytest.skip("the tile needs AVX2, AVX-512 or NEON", allow_module_level=True)
 from minikeras.kernels.cpu.tile import convolutions, winograd
 
 reference, cpu = reference_table(), table_of("cpu")
