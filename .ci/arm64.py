@@ -1,4 +1,4 @@
-"""The kernels' tests on arm64, by emulation: its vectors, control register, memory order and calls are others.
+"""The kernels' tests on arm64, by emulation: its vectors, its control register and its calls are others.
 
     python .ci/arm64.py FOLDER [pytest's arguments]
 
@@ -106,6 +106,7 @@ def main(folder: Path, *arguments: str) -> int:
         "PYTHONPYCACHEPREFIX": str(folder / "bytecode"),
         "NUMBA_CACHE_DIR": str(folder / "code"),
         "OPENBLAS_NUM_THREADS": "1",
+        "MINIKERAS_NUM_THREADS": "1",
         "OPENBLAS_CORETYPE": "ARMV8",
     }
     pytest = [command, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", *(arguments or TESTS)]

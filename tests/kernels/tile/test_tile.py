@@ -364,7 +364,7 @@ print("end")
 """
 
 
-@pytest.mark.skipif(host.LANES < 16, reason="the other tests are run with AVX2")
+@pytest.mark.skipif(host.LANES < 16, reason="the other tests run without AVX-512")
 def test_a_host_with_avx2_only(tmp_path: Path) -> None:
     machine = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma", "NUMBA_CACHE_DIR": str(tmp_path)}
     environment = {**os.environ, **machine, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
