@@ -110,6 +110,13 @@ def allocate(xp: Any, shape: tuple[int, ...], dtype: Any) -> Any:
 empty = MethodType(allocate, np)  # in host memory, whatever the device; a table's `empty` is for its own arrays
 
 
+def memory_of(array: Any) -> Any:
+    """What owns the memory that an array is a view of."""
+    while (base := getattr(array, "base", None)) is not None:
+        array = base
+    return array
+
+
 def constant(array: Any) -> Any:
     """An array that nobody will change, which is how a recorded step knows that it need not ask where it comes from."""
     array.flags.writeable = False

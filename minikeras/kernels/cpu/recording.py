@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minikeras.kernels.arena import Arena, current
+from minikeras.kernels.arena import Arena, current, memory_of
 from minikeras.kernels.cpu.compiler.machine import MOST_ARGUMENTS
 from minikeras.kernels.cpu.compiler.team import as_number
 
@@ -93,7 +93,7 @@ class Recording:
 
     def know(self, array: np.ndarray) -> None:
         """Take it for granted that memory stays where it is, and is changed by what is recorded alone."""
-        root = _root(array)
+        root = memory_of(array)
         self._roots[id(root)] = root
 
     def spoil(self, reason: str) -> None:
@@ -136,7 +136,7 @@ class Recording:
         """Spoil the recording where nobody knows what made an array; one without axes is a number that Python gave."""
         if not (array.ndim or numbers_too or isinstance(array, Recorded)):
             return
-        root = _root(array)
+        root = memory_of(array)
         constant = isinstance(root, np.ndarray) and not root.flags.writeable
         if not (isinstance(array, Recorded) or constant or id(root) in self._roots):
             self.spoil(f"an array of shape {array.shape} and type {array.dtype} comes from Python code")
@@ -198,13 +198,6 @@ _OF_SHAPES = frozenset(
 _SIZED_BY_VALUES = frozenset(
     ("nonzero", "flatnonzero", "argwhere", "unique", "unique_values", "compress", "extract", "bincount", "nan_to_num")
 )
-
-
-def _root(array: Any) -> Any:
-    """What owns an array's memory."""
-    while (base := getattr(array, "base", None)) is not None:
-        array = base
-    return array
 
 
 def _plain(value: Any) -> Any:
