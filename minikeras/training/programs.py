@@ -156,6 +156,34 @@ class Entry:
             self.reason = "what it depends on changes again and again"
 
 
+class Report:
+    """What became of one kind of step: shown as a table.
+
+    Attributes:
+        kind: "train", "test" or "predict".
+        shapes: of the arrays of a batch, with their types.
+        reason: why there is no program, in words; None where there is one, or will be after some more steps.
+        steps: how many steps the program has made; 0 without one.
+        kernels: `(name, parts, seconds)` of each call of the program in order, the seconds measured just now; parts are
+            what threads share.
+    """
+
+    def __init__(self, kind: str, shapes: list[Any], entry: Entry | None, kernels: list[tuple[str, int, float]]):
+        self.kind, self.shapes, self.kernels = kind, shapes, kernels
+        self.steps = 0 if entry is None else entry.uses
+        self.reason = entry.reason if entry is not None else f"no {kind} step has been made on numbers"
+
+    def __repr__(self) -> str:
+        batch = ", ".join(f"{dtype} {shape}" for shape, dtype in self.shapes)
+        title = f"{self.kind} step" + (f" on {batch}" if batch else "")
+        if not self.kernels:
+            return f"<{title}: made by the layers, {self.reason or 'a program follows after some more steps'}>"
+        width = max(len(name) for name, _, _ in self.kernels)
+        lines = [f"{name:<{width}}  {parts:3d}  {seconds * 1e6:9.1f} us" for name, parts, seconds in self.kernels]
+        total = sum(seconds for _, _, seconds in self.kernels) * 1e6
+        return "\n".join([f"{title}: a program of {len(lines)} calls, {total:.1f} us, used {self.steps} times", *lines])
+
+
 class Programs:
     """The programs of a model.
 
@@ -180,6 +208,22 @@ class Programs:
         for key, entry in list(self._entries.items()):
             if entry.program is not None and entry.program.nbytes > _LARGE:
                 del self._entries[key]
+
+    def report(self, kind: str) -> Report:
+        """On the kind of batch that was met most often; its program is run for it, and the model put back."""
+        known = [(key, entry) for key, entry in self._entries.items() if key[0] == kind]
+        if not known:
+            return Report(kind, [], None, [])
+        key, entry = max(known, key=lambda pair: (pair[1].program is not None, pair[1].uses))
+        kernels = []
+        if entry.program is not None and self._is_valid(entry, kind):
+            with self._busy:
+                before = self._snapshot(entry.state, kind)
+                try:
+                    kernels = entry.program.timed()
+                finally:
+                    self._restore(entry.state, before, kind)
+        return Report(kind, [part for part in key if isinstance(part, tuple)], entry, kernels)
 
     # ------------------------------------------------------------ one step
 

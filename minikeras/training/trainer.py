@@ -34,7 +34,7 @@ from minikeras.tracebacks import end_at_users_line, user_facing, warn
 from minikeras.training import data as feed
 from minikeras.training.compiled import CompiledLoss, CompiledMetrics
 from minikeras.training.outputs import Outputs
-from minikeras.training.programs import Programs
+from minikeras.training.programs import Programs, Report
 from minikeras.training.snapshot import Snapshot, Trial
 from minikeras.training.step import Later, MetricLogs, checked_logs, step_data, to_floats
 from minikeras.utils.checks import number, one_of, shown, whole
@@ -937,6 +937,23 @@ class Trainer:
         """The most likely class of each sample; for a single output unit whether it is above 0.5, as 0 or 1."""
         scores = self.predict(x, batch_size=batch_size, verbose=verbose)
         return scores.argmax(axis=-1) if scores.shape[-1] > 1 else (scores > 0.5).astype("int32")
+
+    def program(self, kind: str = "train") -> Report:
+        """What the steps of training have become: the kernels of the recorded step and their times, or why there is none.
+
+        See `docs/programs.md`.
+
+        Args:
+            kind: "train", "test" or "predict".
+
+        >>> import numpy as np
+        >>> import minikeras as keras
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse", run_eagerly=True)
+        >>> model.program()
+        <train step: made by the layers, no train step has been made on numbers>
+        """
+        return self._programs.report(one_of("kind", kind, ("train", "test", "predict")))
 
     def reset_states(self) -> None:
         """Forget the states of stateful recurrent layers, here and below."""

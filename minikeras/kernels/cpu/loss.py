@@ -245,9 +245,7 @@ def _share_cross_entropy(part, parts, rows, classes, output, target, out: Floats
 
 
 @part(fastmath=FAST)
-def _share_cross_entropy_grad(
-    part, parts, rows, classes, g: Floats, output, target, out, epsilon: np.float32
-):
+def _share_cross_entropy_grad(part, parts, rows, classes, g: Floats, output, target, out, epsilon: np.float32):
     first, last = share(part, parts, rows)
     low, high = epsilon, _ONE - epsilon
     for row in range(first, last):
@@ -265,9 +263,7 @@ def _share_cross_entropy_grad(
 
 
 @part(fastmath=FAST)
-def _sparse_share_cross_entropy(
-    part, parts, rows, classes, output, labels: Numbers, out: Floats, epsilon: np.float32
-):
+def _sparse_share_cross_entropy(part, parts, rows, classes, output, labels: Numbers, out: Floats, epsilon: np.float32):
     first, last = share(part, parts, rows)
     for row in range(first, last):
         x, label = floats(output + 4 * row * classes), labels[row]
@@ -438,6 +434,7 @@ def largest_margin_grad(k: Kernels, g: Any, target: Any, output: Any, of_target:
 
 
 # ---- errors of single elements ---------------------------------------------------------------------------------------
+
 
 @inner
 def at_least(x, low):

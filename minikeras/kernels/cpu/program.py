@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import groupby, islice
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from minikeras.kernels.cpu import refusals
 from minikeras.kernels.cpu.compiler import compiled, inner, numbers
+from minikeras.kernels.cpu.compiler.jit import places
 from minikeras.kernels.cpu.compiler.machine import MOST_ARGUMENTS, call, flush_denormals, load, restore_denormals
 from minikeras.kernels.cpu.compiler.team import as_function, do_parts, end_task, offer_task, team
 from minikeras.kernels.cpu.gather import gather_part
@@ -189,6 +191,32 @@ class Program:
                 for one in islice(python, count):
                     one.run()
         return 1
+
+    def timed(self, rounds: int = 5) -> list[tuple[str, int, float]]:
+        """What its calls are, in order: the name of each, its parts, and the least of the seconds that it took.
+
+        The steps that are made for it change what steps change.
+        """
+        seconds = np.full((rounds, len(self.calls)), np.inf)
+        for one_round in seconds:
+            self.run()
+            native = 0
+            for number, one in enumerate(self.calls):
+                began = perf_counter()
+                if isinstance(one, NativeCall):
+                    with _watched(self._wakes) as control:
+                        began = perf_counter()
+                        _functions.some(control, self._header.ctypes.data, native, native + 1, refusals.ADDRESS)
+                        one_round[number] = perf_counter() - began
+                    native += 1
+                else:
+                    one.run()
+                    one_round[number] = perf_counter() - began
+        shown = [
+            (places.get(c.function, "?"), c.parts) if isinstance(c, NativeCall) else (f"NumPy's {c.name}", 1)
+            for c in self.calls
+        ]
+        return [(name, parts, float(least)) for (name, parts), least in zip(shown, seconds.min(0), strict=True)]
 
     def run_many(
         self, steps: int, arrays: Sequence[np.ndarray], rows: np.ndarray, tables: Sequence[np.ndarray],

@@ -38,7 +38,10 @@ def _are_strips(arrays: Any, axis: int) -> bool:
     first = arrays[0]
     kind, rest = first.dtype, (*first.shape[:axis], *first.shape[axis + 1 :])
     return kind.kind in "biuf" and all(
-        one.dtype == kind and one.size > 0 and one.flags.c_contiguous and (*one.shape[:axis], *one.shape[axis + 1 :]) == rest
+        one.dtype == kind
+        and one.size > 0
+        and one.flags.c_contiguous
+        and (*one.shape[:axis], *one.shape[axis + 1 :]) == rest
         for one in arrays
     )
 

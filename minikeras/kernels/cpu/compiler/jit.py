@@ -19,6 +19,7 @@ from minikeras.lazy import LazyModule
 llvm, translate = (LazyModule(f"minikeras.kernels.cpu.compiler.{name}") for name in ("llvm", "translate"))  # load LLVM
 
 _compiling = threading.RLock()
+places: dict[int, str] = {}  # names of the functions that have an address, for those who show them
 
 
 class Instruction(Lazy):
@@ -96,7 +97,10 @@ class CFunction(Lazy):
     def address(self) -> int:
         with _compiling:  # two threads would compile it twice
             found = self.__dict__.get("address")
-            return self._find() if found is None else found
+            if found is None:
+                found = self._find()
+                places[found] = self.place
+            return found
 
     def _find(self) -> int:
         for called in self.calls():
