@@ -22,12 +22,14 @@ from minikeras.kernels.cpu.compiler import (
     part,
     parts_for,
     share_of_lines,
+    stack_scratch,
     team_size,
 )
 from minikeras.kernels.cpu.tile.register import (
     MOST_WIDTH,
     NO_FLOOR,
     direct_product,
+    dot_product,
     even_product,
     pack,
     panel_bytes,
@@ -124,12 +126,12 @@ _LARGE = 1 << 17  # numbers of B, 512 KiB, that lie in the cache of a core: then
 @part
 def _product(
     part, worker, a, b, c, start, scratch, each, a_row, a_step, b_step, b_column, c_row, start_row, start_column, rows,
-    steps, columns, block, groups, relu, packs, swaps, zeros,
+    steps, columns, block, groups, relu, way, swaps, zeros,
 ):  # fmt: skip
     """`block` rows and one of the groups of panels of `C = C0 + A @ B`, through relu where it is not 0.
 
-    Where it `packs`, B is laid out in panels; where it `swaps`, `a` is B and `b` is A, and where that is 2, C0
-    is one number.  Without `start` C0 is 0.
+    B is read in one of three ways, see `way_of`.  Where it `swaps`, `a` is B and `b` is A, and where that is 2, C0 is
+    one number.  Without `start` C0 is 0.
     """
     if start == 0:
         start = zeros
@@ -144,26 +146,31 @@ def _product(
         a = b
         b = other
     if swaps == 2:
+        number = floats(start)[0]
+        start = stack_scratch()
         for j in range(2 * MOST_WIDTH):
-            floats(own)[j] = floats(start)[0]
-        start = own
-        own += 8 * MOST_WIDTH
+            floats(start)[j] = number
     floor = np.float32(0) if relu else NO_FLOOR
     a += first * a_row
     c += first * c_row
     start += first * start_row
     # a panel is read for all rows before the next one, so that it stays in the cache
-    wide = host.WIDTH if packs or size > host.ROWS else end - column
+    wide = host.WIDTH if way == PACKED or size > host.ROWS else end - column
     while column < end:
         width, begin, target = min(end - column, wide), start + column * start_column, c + 4 * column
-        if packs:
-            pack(b + column * b_column, b_step, b_column, steps, width, own)
+        matrix = b + column * b_column
+        if way == PACKED:
+            pack(matrix, b_step, b_column, steps, width, own)
             even_product(a, a_row, a_step, own, begin, start_row, target, c_row, size, steps, width, floor)
-        else:
+        elif way == DIRECT:
             direct_product(
-                a, a_row, a_step, b + 4 * column, b_step, begin, start_row, start_column, target, c_row, size, steps,
-                width, floor,
+                a, a_row, a_step, matrix, b_step, begin, start_row, start_column, target, c_row, size, steps, width,
+                floor,
             )  # fmt: skip
+        else:
+            dot_product(
+                a, a_row, matrix, b_column, begin, start_row, start_column, target, c_row, size, steps, width, floor
+            )
         column += wide
 
 
@@ -264,9 +271,14 @@ def layout_of_b(steps: int, columns: int, b_step: int, b_column: int) -> Ints | 
     return (b_step, b_column) if 4 in (b_step, b_column) else None
 
 
-def packing_pays(rows: int, steps: int, columns: int, b_column: int) -> bool:
-    """Whether B is laid out in panels before it is read."""
-    return b_column != 4 or rows > host.ROWS * (_SOME if steps * columns <= _LARGE else _FEW)
+DIRECT, PACKED, DOTS = range(3)  # B is read row by row where it lies; in panels; column by column where it lies
+
+
+def way_of(rows: int, steps: int, columns: int, a_step: int, b_column: int) -> int:
+    """How B is read."""
+    if b_column != 4:
+        return DOTS if a_step == 4 and rows < host.ROWS else PACKED
+    return PACKED if rows > host.ROWS * (_SOME if steps * columns <= _LARGE else _FEW) else DIRECT
 
 
 def _plan(
@@ -287,13 +299,13 @@ def _plan(
         if groups < 2 * team_size():
             blocks = max(min(-(-4 * team_size() // groups), -(-rows // (4 * host.ROWS))), 1)
     block = -(-rows // blocks)
-    packs = packing_pays(rows, steps, columns, b_column)
+    way = way_of(rows, steps, columns, a_step, b_column)
     return Plan(
         _product, -(-rows // block) * groups, work >= WAKES,
-        packs * steps * host.PANEL + (swaps == 2) * NO_START.nbytes,
+        (way == PACKED) * steps * host.PANEL,
         a_row=a_row, a_step=a_step, b_step=b_step, b_column=b_column, c_row=c_row,
         start_row=c_row if adds else 0, start_column=4 if adds or (has_bias and not swaps) else 0,
-        rows=rows, steps=steps, columns=columns, block=block, groups=groups, relu=relu, packs=packs, swaps=swaps,
+        rows=rows, steps=steps, columns=columns, block=block, groups=groups, relu=relu, way=way, swaps=swaps,
         zeros=NO_START,
     )  # fmt: skip
 

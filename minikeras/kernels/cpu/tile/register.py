@@ -214,6 +214,60 @@ def direct_product(
     )  # fmt: skip
 
 
+_DOTS = 8  # columns whose sums are made together
+
+
+def _together(b: Any, sums: list[Any]) -> Any:
+    """Emit: a vector of the totals of so many vectors, a power of two; in each round pairs of them become one."""
+    lanes, run = sums[0].type.count, 1
+    while len(sums) > 1:
+        own = [lane if not lane & run else lanes + lane for lane in range(lanes)]
+        other = [lane + run if not lane & run else lanes + lane - run for lane in range(lanes)]
+        pairs = zip(sums[::2], sums[1::2], strict=True)
+        sums = [b.fadd(b.picked(*pair, own), b.picked(*pair, other)) for pair in pairs]
+        run *= 2
+    (total,) = sums
+    while run < lanes:
+        total = b.fadd(total, b.picked(total, total, [lane ^ run for lane in range(lanes)]))
+        run *= 2
+    return total
+
+
+@emitted
+def dot_product(
+    b, a, a_row, matrix, column_bytes, start, start_row, start_column, c, c_row, rows, steps, columns, floor: np.float32
+):  # fmt: skip
+    """The same for few rows, where A's steps and B's are contiguous: each number is the sum of a row times a column."""
+    lanes, zero = host.LANES, b.constant(0)
+    zeros, least = b.constant(0.0, "float32", lanes), b.spread(floor, _DOTS)
+    rest = b.urem(steps, b.constant(lanes))
+    whole, last = b.sub(steps, rest), b.sub(columns, b.constant(1))
+    some = b.first_lanes(rest, lanes)
+    with b.loop(columns, step=_DOTS) as block:
+        left = b.first_lanes(b.sub(columns, block.index), _DOTS)
+        numbers = [b.add(block.index, b.constant(i)) for i in range(_DOTS)]
+        numbers = [b.select(b.icmp_signed("<", last, one), last, one) for one in numbers]  # the last column once more
+        places = [b.at(matrix, one, column_bytes) for one in numbers]
+        with b.loop(rows) as row:
+            a_at = b.at(a, row.index, a_row)
+
+            def add(
+                step: Any, sums: list[Any], mask: Any = None, a_at: Any = a_at, places: list[Any] = places
+            ) -> list[Any]:
+                x, *y = (b.read(b.at(place, step), "float32", lanes, mask) for place in (a_at, *places))
+                return [b.fma(x, one, total) for one, total in zip(y, sums, strict=True)]
+
+            with b.loop(whole, step=lanes, values=[zeros] * _DOTS) as loop:
+                loop.following = add(loop.index, loop.values)
+            before = loop.results
+            sums = b.where(b.icmp_signed("<", zero, rest), before, lambda before=before: add(whole, before, some))
+            total = _together(b, sums)
+            total = b.picked(total, total, list(range(_DOTS)))
+            first = b.at(b.at(start, row.index, start_row), block.index, start_column)
+            total = b.fadd(total, b.read(first, "float32", _DOTS, left))
+            b.write(b.at_least(total, least), b.at(b.at(c, row.index, c_row), block.index), left)
+
+
 # ---- packing ---------------------------------------------------------------------------------------------------------
 
 _AHEAD = 8  # rows of B to prefetch: with more, rows a power of two apart drive each other out of the first cache

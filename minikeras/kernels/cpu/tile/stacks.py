@@ -13,21 +13,32 @@ from minikeras.kernels.arena import empty
 from minikeras.kernels.cpu.compiler import Numbers, Plan, host, own_scratch, part, share
 from minikeras.kernels.cpu.tile.products import (
     ALONE,
+    DIRECT,
+    DOTS,
     NO_START,
+    PACKED,
     WAKES,
     is_for_columns,
     layout_of_b,
-    packing_pays,
     product_plan,
+    way_of,
 )
-from minikeras.kernels.cpu.tile.register import NO_FLOOR, direct_product, even_product, pack_all, panel_bytes, panels
+from minikeras.kernels.cpu.tile.register import (
+    NO_FLOOR,
+    direct_product,
+    dot_product,
+    even_product,
+    pack_all,
+    panel_bytes,
+    panels,
+)
 from minikeras.kernels.reference.conv import Ints
 
 
 @part
 def _stack(
     part, worker, a, b, c, none, scratch, each, a_offsets: Numbers, a_row, a_step, b_offsets: Numbers, b_step,
-    b_column, count, rows, steps, columns, shares, block, blocks, packs, zeros,
+    b_column, count, rows, steps, columns, shares, block, blocks, way, zeros,
 ):  # fmt: skip
     """A share of the products, of each a block of rows; `none` stands where single products have a bias."""
     own = own_scratch(scratch, each, worker)
@@ -37,10 +48,13 @@ def _stack(
     c_row = 4 * columns
     for i in range(begin, end):
         a_block, matrix, c_block = a + a_offsets[i] + first * a_row, b + b_offsets[i], c + (i * rows + first) * c_row
-        if not packs:
+        if way == DIRECT:
             direct_product(
                 a_block, a_row, a_step, matrix, b_step, zeros, 0, 0, c_block, c_row, size, steps, columns, NO_FLOOR
             )
+            continue
+        if way == DOTS:
+            dot_product(a_block, a_row, matrix, b_column, zeros, 0, 0, c_block, c_row, size, steps, columns, NO_FLOOR)
             continue
         if i == begin or b_offsets[i] != b_offsets[i - 1]:
             pack_all(matrix, b_step, b_column, steps, columns, own)
@@ -141,12 +155,12 @@ def stack_plan(
     blocks = min(_PARTS // shares, -(-rows // (8 * host.ROWS))) if work >= ALONE else 1  # such a block has enough rows
     block = -(-rows // blocks)
     blocks = -(-rows // block)
-    packs = packing_pays(rows, steps, columns, b_column)
+    way = way_of(rows, steps, columns, a_step, b_column)
     plan = Plan(
-        _stack, shares * blocks, work >= WAKES, packs * panel_bytes(columns, steps),
+        _stack, shares * blocks, work >= WAKES, (way == PACKED) * panel_bytes(columns, steps),
         a_offsets=offsets[0], a_row=a_row, a_step=a_step,
         b_offsets=offsets[1], b_step=b_step, b_column=b_column,
         count=count, rows=rows, steps=steps, columns=columns,
-        shares=shares, block=block, blocks=blocks, packs=packs, zeros=NO_START,
+        shares=shares, block=block, blocks=blocks, way=way, zeros=NO_START,
     )  # fmt: skip
     return shape, (lambda a, b, c, none: plan.run(b, a, c, none)) if swaps else plan.run
