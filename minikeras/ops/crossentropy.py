@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -111,10 +110,17 @@ def _sparse_share_cross_entropy(output: Any, labels: Any, *, epsilon: float) -> 
     return y, lambda g, needs: (k.sparse_share_cross_entropy_grad(g, output, labels, epsilon), None)
 
 
+_BINARY = "binary", "binary_logits"  # kinds of `mean_error`, from probabilities and from logits
+
+
 @differentiable(shape=shapes.same)
 def _binary_cross_entropy(target: Any, output: Any, *, from_logits: bool) -> Any:
     output = as_float(output)
-    t, kind, epsilon = as_type(target, output.dtype)[..., None], "binary_logits" if from_logits else "binary", config.epsilon()
+    t, kind, epsilon = (
+        as_type(target, output.dtype)[..., None],
+        "binary_logits" if from_logits else "binary",
+        config.epsilon(),
+    )
 
     def vjp(g: Any, needs: Any) -> Any:
         gradients = [

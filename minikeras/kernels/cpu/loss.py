@@ -212,7 +212,7 @@ def _row_of(g: Any, logits: Any) -> Any:
     return g if fits else np.ascontiguousarray(np.broadcast_to(g, logits.shape[:-1]))
 
 
-# ---- cross-entropies of probabilities, and likenesses of rows ---------------------------------------------------------
+# ---- cross-entropies of probabilities, and likenesses of rows --------------------------------------------------------
 
 
 @inner(fastmath=FAST)
@@ -231,7 +231,7 @@ def _within(x, low, high):
 @inner
 def _passing(x, low, high):
     """How much of its change limits let through: on one of them the mean of both sides."""
-    return _ONE if low < x and x < high else _HALF if x == low or x == high else _ZERO
+    return _ONE if low < x and x < high else _HALF if low <= x and x <= high else _ZERO
 
 
 @part(fastmath=FAST)
@@ -246,9 +246,7 @@ def _share_cross_entropy(part, parts, rows, classes, output, target, out: Floats
 
 
 @part(fastmath=FAST)
-def _share_cross_entropy_grad(
-    part, parts, rows, classes, g: Floats, output, target, out, epsilon: np.float32
-):
+def _share_cross_entropy_grad(part, parts, rows, classes, g: Floats, output, target, out, epsilon: np.float32):
     first, last = share(part, parts, rows)
     low, high = epsilon, _ONE - epsilon
     for row in range(first, last):
@@ -266,9 +264,7 @@ def _share_cross_entropy_grad(
 
 
 @part(fastmath=FAST)
-def _sparse_share_cross_entropy(
-    part, parts, rows, classes, output, labels: Numbers, out: Floats, epsilon: np.float32
-):
+def _sparse_share_cross_entropy(part, parts, rows, classes, output, labels: Numbers, out: Floats, epsilon: np.float32):
     first, last = share(part, parts, rows)
     for row in range(first, last):
         x, label = floats(output + 4 * row * classes), labels[row]
@@ -439,6 +435,7 @@ def largest_margin_grad(k: Kernels, g: Any, target: Any, output: Any, of_target:
 
 
 # ---- errors of single elements ---------------------------------------------------------------------------------------
+
 
 @inner
 def at_least(x, low):
@@ -790,9 +787,7 @@ def weighs(values: Any, weights: Any) -> bool:
 
 
 @part
-def _weighted_total(
-    part, rows, each, values, weights, slices, sums: Doubles, factor: float, scale, out: Floats
-):
+def _weighted_total(part, rows, each, values, weights, slices, sums: Doubles, factor: float, scale, out: Floats):
     total, weight = sums_of(rows, each, values, weights, slices, sums)
     if scale:
         factor = 0.0 if weight == 0.0 else 1.0 / (weight * np.float64(each))
@@ -878,12 +873,12 @@ _REFUSED = refused.ctypes.data
 
 
 @part
-def _class_numbers(part, parts, size, source, labels, classes, out: Numbers, refused):
+def _class_numbers(part, parts, size, source, labels, least, classes, out: Numbers, refused):
     first, last = share(part, parts, size)
     for i in range(first, last):
-        label = class_at(labels, source, i, classes)
+        label = class_at(labels, source, i, least, classes)
         out[i] = label
-        if label < 0:
+        if label < least:
             add_in_one_step(refused, 1)
             doubles(refused + 8)[0] = number_at(labels, source, i)
             numbers(refused + 16)[0] = classes
@@ -897,11 +892,11 @@ def _are_numbers(labels: Any) -> bool:
 
 
 @override(reference.class_numbers, "cpu", when=_are_numbers)
-def class_numbers(k: Kernels, labels: Any, classes: int) -> tuple[Any, Any]:
+def class_numbers(k: Kernels, labels: Any, classes: int, least: int = 0) -> tuple[Any, Any]:
     """Counts in `refused`, where a program that has run many steps finds it: labels of other threads too."""
     out, before = empty(labels.shape, _NUMBER), refused.item(0)
     _class_numbers.run(
-        parts_for(4 * labels.size), size=labels.size, source=SOURCES[labels.dtype], labels=labels, classes=classes,
-        out=out, refused=_REFUSED,
+        parts_for(4 * labels.size), size=labels.size, source=SOURCES[labels.dtype], labels=labels, least=least,
+        classes=classes, out=out, refused=_REFUSED,
     )  # fmt: skip
     return out, refused.item(0) - before
