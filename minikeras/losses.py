@@ -31,7 +31,7 @@ from minikeras.kernels.reference.loss import fitted
 from minikeras.lazy import offer_names
 from minikeras.ops import nn
 from minikeras.ops.common import as_type, unbroadcast
-from minikeras.ops.crossentropy import as_single, logits_behind
+from minikeras.ops.crossentropy import as_single, class_numbers, logits_behind
 from minikeras.tracebacks import end_at_users_line, user_facing
 from minikeras.utils.checks import one_of
 
@@ -587,11 +587,11 @@ def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float) ->
     >>> losses.categorical_generalized_cross_entropy([1], [[0.75, 0.25]], q=0.5).numpy().tolist()
     [1.0]
     """
-    y_pred, labels = _tensor(y_pred), _class_numbers(y_true)
+    y_pred, labels = _tensor(y_pred), _tensor(y_true)
     if len(labels.shape) == len(y_pred.shape) and labels.shape[-1] == 1:
         labels = ops.squeeze(labels, -1)
-    if k.xp is np and isinstance(labels, Tensor):
-        nn.check_labels(labels.data, y_pred.shape[-1])
+    on_host = k.xp is np and isinstance(labels, Tensor)
+    labels = Tensor(class_numbers(labels.data, y_pred.shape[-1])) if on_host else ops.cast(labels, "int32")
     p = ops.squeeze(ops.take_along_axis(y_pred, ops.expand_dims(labels, -1), axis=-1), -1)
     return (1 - ops.power(p, q)) / q
 
@@ -1527,6 +1527,7 @@ def deserialize(name: Any, custom_objects: Mapping[str, Any] | None = None) -> A
         return get(name)
 
 
-FOR_METRICS = "Option combined check_shapes combine_weights described is_number is_whole misfit number_type paired "
-FOR_METRICS += "same_rank"
+FOR_METRICS = (
+    "Option combined check_shapes combine_weights described is_number is_whole misfit number_type paired same_rank"
+)
 offer_names(__name__, hidden=FOR_METRICS)

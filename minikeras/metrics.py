@@ -396,13 +396,18 @@ def _as_floats(matches: Any) -> Tensor:
 def _labels(y_true: Any) -> Any:
     """Class numbers as a raw array; on the host those that are no whole numbers are refused."""
     labels = raw(y_true)
-    return whole_labels(labels) if labels.dtype.kind == "f" and k.xp is np else labels
+    if labels.dtype.kind == "f" and k.xp is np and k.class_numbers(labels, _MANY, -_MANY)[1]:
+        return whole_labels(labels)
+    return labels
+
+
+_MANY = 1 << 53  # beyond it floats are no exact counts
 
 
 def accuracy(y_true: Any, y_pred: Any) -> Tensor:
     """1 where prediction and target are equal, else 0."""
     y_true, y_pred = same_rank(_untracked(y_true), _untracked(y_pred))
-    return _as_floats(raw(y_true) == raw(y_pred))
+    return _as_floats(k.equal_matches(raw(y_true), raw(y_pred)))
 
 
 def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Tensor:
@@ -467,7 +472,11 @@ def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Tensor:
     <Tensor shape=(1,) dtype=float32>
     array([1.], dtype=float32)
     """
-    return sparse_top_k_categorical_accuracy(raw(y_true).argmax(-1), y_pred, k)
+    return sparse_top_k_categorical_accuracy(_places_of_largest(raw(y_true)), y_pred, k)
+
+
+def _places_of_largest(x: Any) -> Any:
+    return k.places_of_largest(x)
 
 
 def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5, from_sorted_ids: bool = False) -> Tensor:
@@ -487,7 +496,11 @@ def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5, from
     shape, labels, y_pred = labels.shape, labels.reshape(-1), y_pred.reshape(-1, y_pred.shape[-1])
     if from_sorted_ids:
         return _as_floats((labels[:, None] == y_pred[:, :k]).any(axis=1).reshape(shape))
-    return _as_floats(raw(ops.in_top_k(labels.astype("int32"), y_pred, k)).reshape(shape))
+    return _as_floats(_rank_matches(labels, y_pred, k).reshape(shape))
+
+
+def _rank_matches(labels: Any, y_pred: Any, count: int) -> Any:
+    return k.rank_matches(labels, y_pred, min(count, y_pred.shape[-1]))
 
 
 Threshold = Annotated[float, Option(lambda value: is_number(value) and math.isfinite(value), "a finite number")]
@@ -949,24 +962,11 @@ def _at_least(least: int) -> Check:
 
 @functools.lru_cache(maxsize=256)
 def _constants(values: tuple[float, ...], dtype: Any, array_module: Any) -> Any:
-    """Numbers as an array of a device, moved there once."""
-    return array_module.asarray(values, dtype=dtype)
-
-
-def _above(scores: Any, weights: Any, thresholds: Sequence[float]) -> Any:
-    """The sum of the weights where the score is above each threshold: (thresholds, labels) from (n, labels)."""
-    if len(thresholds) == 1:
-        return (weights * (scores > thresholds[0])).sum(axis=0, keepdims=True, dtype="float64")
-    if not len(scores):
-        return k.xp.zeros((len(thresholds), scores.shape[1]))
-    bounds = _constants(tuple(thresholds), scores.dtype, k.xp)
-    columns = []
-    for label in range(scores.shape[1]):
-        order = k.xp.argsort(scores[:, label])
-        total = k.xp.cumsum(weights[order, label], dtype="float64")
-        below = k.xp.concatenate([k.xp.zeros_like(total[:1]), total])  # weight of the i lowest scores at index i
-        columns.append(below[-1] - below[k.xp.searchsorted(scores[order, label], bounds, side="right")])
-    return k.xp.stack(columns, axis=1)
+    """Numbers as an array of a device, moved there once; nothing changes it."""
+    array = array_module.asarray(values, dtype=dtype)
+    if array_module is np:
+        array.flags.writeable = False
+    return array
 
 
 class _Confusion(Metric):
@@ -988,31 +988,22 @@ class _Confusion(Metric):
         """Add the weights of a batch's true and false positives and negatives, of each label if `by_label`."""
         dtype = self._compute_dtype
         y_true, y_pred = same_rank(_untracked(y_true), _untracked(y_pred))
-        truth, scores = raw(y_true) != 0, k.xp.asarray(raw(y_pred), dtype=dtype)
+        truth, scores = raw(y_true), as_type(raw(y_pred), np.dtype(dtype))
         if truth.shape != scores.shape:
             raise misfit("Targets and predictions need one shape here", truth, scores)
         if top_k is not None:
             rank = k.xp.argsort(k.xp.argsort(-scores, axis=-1, kind="stable"), axis=-1)
             scores = k.xp.where(rank < top_k, scores, k.xp.full_like(scores, _LOWEST))
-        if class_id is not None:
-            if scores.ndim == 1 or class_id >= scores.shape[-1]:
-                raise ValueError(f"class_id={class_id} names no class of predictions of shape {tuple(scores.shape)}.")
-            truth, scores = truth[..., class_id, None], scores[..., class_id, None]
-        weights = k.xp.ones((1,) * scores.ndim, dtype)
+        if class_id is not None and (scores.ndim == 1 or class_id >= scores.shape[-1]):
+            raise ValueError(f"class_id={class_id} names no class of predictions of shape {tuple(scores.shape)}.")
+        weights = None
         if sample_weight is not None:
-            given = k.xp.asarray(raw(sample_weight), dtype=dtype)
+            given = as_type(raw(sample_weight), np.dtype(dtype))
             weights = given.reshape(given.shape + (1,) * (scores.ndim - given.ndim))
-            check_shapes(weights.shape, scores.shape)
-        if label_weights is not None:
-            weights = weights * _constants(tuple(label_weights), dtype, k.xp)
-        positive = weights * truth
-        negative = weights * ~truth
-        columns = (-1, scores.shape[-1]) if by_label else (-1, 1)
-        scores, positive, negative = (array.reshape(columns) for array in (scores, positive, negative))
-        tp, fp = _above(scores, positive, self.thresholds), _above(scores, negative, self.thresholds)
-        counts = tp, fp, negative.sum(axis=0, dtype="float64") - fp, positive.sum(axis=0, dtype="float64") - tp
-        for which, variable in self._counts.items():
-            variable.data += counts[which] if by_label else counts[which][:, 0]
+            check_shapes(weights.shape, scores.shape if class_id is None else (*scores.shape[:-1], 1))
+        of_labels = None if label_weights is None else _constants(tuple(label_weights), dtype, k.xp)
+        counts = tuple([self._counts[which].data if which in self._counts else None for which in range(4)])
+        k.add_confusion(counts, truth, scores, weights, of_labels, tuple(self.thresholds), class_id, by_label)
 
 
 _ALL_FOUR = dict(enumerate(("true_positives", "false_positives", "true_negatives", "false_negatives")))

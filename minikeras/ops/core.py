@@ -465,7 +465,7 @@ def in_top_k(targets: Any, predictions: Any, k: int) -> Any:
 
 
 def _in_top_k(targets: Any, predictions: Any, count: int) -> Any:
-    return k.label_ranks(targets, predictions) < min(count, predictions.shape[-1])
+    return k.rank_matches(targets, predictions, count).astype(bool)
 
 
 def _segment_shape(data: Any, segment_ids: Any, *, num_segments: int | None = None, sorted: bool = False) -> Any:

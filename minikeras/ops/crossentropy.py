@@ -112,6 +112,9 @@ def _sparse_share_cross_entropy(output: Any, labels: Any, *, epsilon: float) -> 
     return y, lambda g, needs: (k.sparse_share_cross_entropy_grad(g, output, labels, epsilon), None)
 
 
+_BINARY = "binary", "binary_logits"  # kinds of `mean_error`, from probabilities and from logits
+
+
 @differentiable(shape=shapes.same)
 def _binary_cross_entropy(target: Any, output: Any, *, from_logits: bool) -> Any:
     output = as_float(output)

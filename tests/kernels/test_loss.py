@@ -167,9 +167,7 @@ def test_errors_of_views_and_of_unlike_shapes() -> None:
     target, output = pair("squared", (6, 4), 0)
     g = np.ones(6, "float32")
     for t, y in ((target[:, :1], output), (target[0], output), (target[:, ::2], output[:, ::2])):
-        np.testing.assert_allclose(
-            cpu.mean_error(t, y, "squared"), ((np.asarray(y) - t) ** 2).mean(-1), rtol=1e-6
-        )
+        np.testing.assert_allclose(cpu.mean_error(t, y, "squared"), ((np.asarray(y) - t) ** 2).mean(-1), rtol=1e-6)
         got, wanted = (table.mean_error_grad(g, t, y, "squared") for table in (cpu, reference))
         np.testing.assert_array_equal(got, wanted)
     spread = np.broadcast_to(np.float32(0.5), (6,))
@@ -194,12 +192,18 @@ def test_totals(shapes: Any, factor: float | None) -> None:
     if weights is None and factor is None:
         return
     exact = values.astype("f8"), None if weights is None else weights.astype("f8")
-    (got, scale), (wanted, exact_scale) = cpu.weighted_total(values, weights, factor), reference.weighted_total(*exact, factor)
+    (got, scale), (wanted, exact_scale) = (
+        cpu.weighted_total(values, weights, factor),
+        reference.weighted_total(*exact, factor),
+    )
     assert np.shape(got) == () and got.dtype == np.float32
     np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(scale, exact_scale, rtol=1e-6)
     g = np.array(1.5, "float32")
-    got, wanted = cpu.weighted_total_grad(g, values, weights, scale), reference.weighted_total_grad(1.5, *exact, exact_scale)
+    got, wanted = (
+        cpu.weighted_total_grad(g, values, weights, scale),
+        reference.weighted_total_grad(1.5, *exact, exact_scale),
+    )
     assert got.dtype == np.float32 and got.shape == values.shape
     np.testing.assert_allclose(got, wanted, rtol=1e-6)
 
@@ -219,9 +223,7 @@ def test_masks(weights: Any, mean: bool, dtype: str) -> None:
     for share in (0.5, 2.0):  # some, none
         mask = (random.random((20, 7)) > share).astype(dtype)
         given = None if weights is None else random.random(weights).astype("float32")
-        got, wanted = (
-            table.weights_of_mask(mask, given, np.dtype("float32"), mean) for table in (cpu, reference)
-        )
+        got, wanted = (table.weights_of_mask(mask, given, np.dtype("float32"), mean) for table in (cpu, reference))
         assert got.dtype == np.float32 and got.shape == wanted.shape
         np.testing.assert_allclose(got, wanted, rtol=1e-6)
 
@@ -257,6 +259,14 @@ def test_labels_that_name_no_class_are_counted_and_give_nothing(value: float) ->
     np.testing.assert_array_equal(np.isnan(cpu.sparse_cross_entropy(logits, named)), [False, True, False])
     gradient = cpu.sparse_cross_entropy_grad(np.ones(3, "float32"), logits, named)
     assert not gradient[1].any() and gradient[0].any() and gradient[2].any()
+
+
+def test_labels_below_zero_may_be_allowed() -> None:
+    labels = np.float32([-1, 2, 0.5, -4])
+    for table in (cpu, reference):
+        named, wrong = table.class_numbers(labels, 4, -3)
+        assert wrong == 2
+        np.testing.assert_array_equal(named, [-1, 2, -4, -4])
 
 
 def test_many_labels_are_looked_at_by_several() -> None:

@@ -48,9 +48,7 @@ def test_long_sums_keep_their_digits(shape: tuple[int, ...], each: int | None) -
         weights = np.broadcast_to(weights[:, None], shape).copy() if each else weights[:, None]
     (total, count), (expected, samples) = sums(), sums()
     cpu.add_to_mean(total, count, values, weights)
-    reference.add_to_mean(
-        expected, samples, values.astype("f8"), None if weights is None else weights.astype("f8")
-    )
+    reference.add_to_mean(expected, samples, values.astype("f8"), None if weights is None else weights.astype("f8"))
     np.testing.assert_allclose([total, count], [expected, samples], rtol=1e-7)
 
 
@@ -87,7 +85,11 @@ def test_matches(shape: tuple[int, ...], dtype: str) -> None:
         assert got.dtype == np.float32 and got.shape == wanted.shape
         np.testing.assert_array_equal(got, wanted)
     if len(shape) == 2:
-        np.testing.assert_array_equal(cpu.label_ranks(labels, output), reference.label_ranks(labels, output))
+        for count in (1, 3, 50):
+            got, wanted = (table.rank_matches(labels, output, count) for table in (cpu, reference))
+            np.testing.assert_array_equal(got, wanted)
+    np.testing.assert_array_equal(cpu.places_of_largest(output), reference.places_of_largest(output))
+    np.testing.assert_array_equal(cpu.equal_matches(target, output), reference.equal_matches(target, output))
 
 
 def test_views_and_unlike_shapes() -> None:
@@ -100,3 +102,38 @@ def test_views_and_unlike_shapes() -> None:
         (cpu.largest_matches(output.T, output.T), np.ones(6)),
     ):
         np.testing.assert_array_equal(got, wanted)
+
+
+CURVE = tuple(i / 10 for i in range(11))
+
+
+@pytest.mark.parametrize("thresholds", [(0.5,), CURVE, (0.7, 0.2)])
+@pytest.mark.parametrize("dtype", ["bool", "float32", "int64"])
+@pytest.mark.parametrize("weights", [None, (40, 1), (40, 3), (1, 1), (1, 3)])
+@pytest.mark.parametrize("options", [{}, {"class_id": 1}, {"by_label": True}])
+def test_confusion(thresholds: Any, dtype: str, weights: Any, options: dict[str, Any]) -> None:
+    if weights in ((40, 3), (1, 3)) and "class_id" in options:
+        return
+    random = np.random.default_rng(0)
+    scores = (random.integers(0, 21, (40, 3)) / 20).astype("float32")
+    truth = random.integers(0, 2, (40, 3)).astype(dtype)
+    given = None if weights is None else random.random(weights).astype("float32")
+    labels = np.float32([1, 2, 0.5])
+    shape = (len(thresholds), 3) if options.get("by_label") else (len(thresholds),)
+    for of_labels in (None, labels) if "class_id" not in options else (None,):
+        for asked in ((1, 1, 1, 1), (1, 0, 0, 1)):
+            got, wanted = ([np.ones(shape) if one else None for one in asked] for _ in range(2))
+            cpu.add_confusion(tuple(got), truth, scores, given, of_labels, thresholds, **options)
+            reference.add_confusion(tuple(wanted), truth, scores, given, of_labels, thresholds, **options)
+            for one, other in zip(got, wanted, strict=True):
+                if one is not None:
+                    np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_confusion_of_nothing_and_of_what_is_no_number() -> None:
+    counts = tuple(np.zeros(2) for _ in range(4))
+    cpu.add_confusion(counts, np.zeros((0, 1)), np.zeros((0, 1), "f4"), None, None, (0.2, 0.4))
+    assert not np.any(counts)
+    scores = np.float32([[np.inf], [-np.inf], [np.nan]])
+    cpu.add_confusion(counts, np.ones((3, 1)), scores, None, None, (0.2, 0.4))
+    np.testing.assert_array_equal(counts, [[1, 1], [0, 0], [0, 0], [2, 2]])

@@ -65,12 +65,12 @@ def number_at(x, source, i):
 
 
 @inner
-def class_at(x, source, i, classes):
-    """The class that a label of such an array names, or -1 where it is no whole number in [0, classes)."""
+def class_at(x, source, i, least, classes):
+    """The class that a label of such an array names, or `least - 1` where it is no whole number in [least, classes)."""
     value = number_at(x, source, i)
-    inside = value >= 0.0 and value < np.float64(classes)
-    label = int(value) if inside else -1
-    return label if np.float64(label) == value else -1
+    inside = value >= np.float64(least) and value < np.float64(classes)
+    label = int(value) if inside else least - 1
+    return label if np.float64(label) == value else least - 1
 
 
 @part

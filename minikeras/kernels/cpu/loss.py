@@ -211,7 +211,7 @@ def _row_of(g: Any, logits: Any) -> Any:
     return g if fits else np.ascontiguousarray(np.broadcast_to(g, logits.shape[:-1]))
 
 
-# ---- cross-entropies of probabilities, and likenesses of rows ---------------------------------------------------------
+# ---- cross-entropies of probabilities, and likenesses of rows --------------------------------------------------------
 
 
 @inner(fastmath=FAST)
@@ -230,7 +230,7 @@ def _within(x, low, high):
 @inner
 def _passing(x, low, high):
     """How much of its change limits let through: on one of them the mean of both sides."""
-    return _ONE if low < x and x < high else _HALF if x == low or x == high else _ZERO
+    return _ONE if low < x and x < high else _HALF if low <= x and x <= high else _ZERO
 
 
 @part(fastmath=FAST)
@@ -868,12 +868,12 @@ def weights_of_mask(k: Kernels, mask: Any, weights: Any, dtype: Any, mean: bool)
 
 
 @part
-def _class_numbers(part, parts, size, source, labels, classes, out: Numbers, refusals):
+def _class_numbers(part, parts, size, source, labels, least, classes, out: Numbers, refusals):
     first, last = share(part, parts, size)
     for i in range(first, last):
-        label = class_at(labels, source, i, classes)
-        out[i] = max(label, 0)  # a place that is there, whoever asks for it
-        if label < 0:
+        label = class_at(labels, source, i, least, classes)
+        out[i] = max(label, least)  # one that is there, whoever asks for it
+        if label < least:
             refuse(refusals)
 
 
@@ -885,10 +885,10 @@ def _are_numbers(labels: Any) -> bool:
 
 
 @override(reference.class_numbers, "cpu", when=_are_numbers)
-def class_numbers(k: Kernels, labels: Any, classes: int) -> tuple[Any, Any]:
+def class_numbers(k: Kernels, labels: Any, classes: int, least: int = 0) -> tuple[Any, Any]:
     out, before = empty(labels.shape, _NUMBER), refusals.count()
     _class_numbers.run(
-        parts_for(4 * labels.size), size=labels.size, source=SOURCES[labels.dtype], labels=labels, classes=classes,
-        out=out, refusals=refusals.ADDRESS,
+        parts_for(4 * labels.size), size=labels.size, source=SOURCES[labels.dtype], labels=labels, least=least,
+        classes=classes, out=out, refusals=refusals.ADDRESS,
     )  # fmt: skip
     return out, refusals.count() - before

@@ -71,7 +71,7 @@ def binary_cross_entropy_grad(k: Kernels, g: Any, logits: Any, target: Any) -> A
     return g * (0.5 * k.xp.tanh(0.5 * logits) + 0.5 - target)
 
 
-# ---- cross-entropies of probabilities, and likenesses of rows ---------------------------------------------------------
+# ---- cross-entropies of probabilities, and likenesses of rows --------------------------------------------------------
 
 
 def _normalised(k: Kernels, output: Any, epsilon: float) -> tuple[Any, Any, Any, Any]:
@@ -369,13 +369,13 @@ def fitted(weights: Any, shape: tuple) -> Any:
 
 
 @kernel
-def class_numbers(k: Kernels, labels: Any, classes: int) -> tuple[Any, Any]:
-    """Labels of any type of numbers as int64, and a number that is 0 if all of them are whole ones in [0, classes).
+def class_numbers(k: Kernels, labels: Any, classes: int, least: int = 0) -> tuple[Any, Any]:
+    """Labels of any type of numbers as int64, and a number that is 0 if all of them are whole ones in [least, classes).
 
-    The others become -1.
+    The others become `least - 1`.
     """
-    known = (labels >= 0) & (labels < classes)
+    known = (labels >= least) & (labels < classes)
     if labels.dtype.kind == "f":
         known = known & (labels == k.xp.floor(labels))
-    named = k.xp.where(known, k.xp.where(known, labels, 0).astype("int64"), -1)
+    named = k.xp.where(known, k.xp.where(known, labels, 0).astype("int64"), least - 1)
     return named, (~known).sum()
