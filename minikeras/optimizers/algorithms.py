@@ -283,10 +283,14 @@ class Nadam(_Moments):
             self._state.append(self._product)
 
     def _step_numbers(self, rate: float, update: int) -> tuple[float, ...]:
-        share, next_share = (self.beta_1 * (1 - 0.5 * 0.96**t) for t in (update, update + 1))
+        share, next_share = self._share(update), self._share(update + 1)
         product = float(self._product.host * share)
         of_mean, of_gradient = next_share / (1 - product * next_share), (1 - share) / (1 - product)
         return rate, of_mean, of_gradient, 1 - self.beta_2**update, product
+
+    def _share(self, update: int) -> float:
+        """Of momentum."""
+        return self.beta_1 * (1 - 0.5 * 0.96**update)
 
     def _carry(self, numbers: Any) -> None:
         self._product.host[...] = numbers[4]

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as slot
-from functools import partial
 from struct import Struct
 from typing import Annotated, Any, ClassVar
 
@@ -94,7 +93,7 @@ class _Prepared:
     positions: list[int]
     gradients: list[Any]
     plan: Plan
-    write: Callable[..., None]  # puts a step's numbers into the optimizer's `_now`
+    pack: Callable[..., None]  # `(array, first byte, *numbers)`: put a step's numbers into float64 memory
     partial: dict[tuple[int, ...], Plan] = slot(default_factory=dict)
 
 
@@ -302,8 +301,8 @@ class Optimizer(Rated):
         gradients = [flat.gradients[position] for position in positions]
         if self._now is None:
             self._now = np.zeros(len(self._numbers(1.0, 1)))
-        write = partial(Struct(f"{self._now.size}d").pack_into, self._now, 0)
-        return _Prepared(flat, list(variables), positions, gradients, self._plan(flat, positions), write)
+        pack = Struct(f"{self._now.size}d").pack_into
+        return _Prepared(flat, list(variables), positions, gradients, self._plan(flat, positions), pack)
 
     def _plan(self, flat: FlatVariables, positions: list[int]) -> Plan:
         slots = [[None if slot is None else slot.data for slot in group] for group in self._slots]
@@ -344,7 +343,7 @@ class Optimizer(Rated):
             raise RuntimeError("apply_flat was called before gradient_destinations; call that first, or use apply.")
         rate, count = self._current_rate(), int(self._iterations.host)
         plan = now.plan if same(now.gradients, gradients) else self._collected(now, gradients)
-        now.write(*self._numbers(rate, count // (self.gradient_accumulation_steps or 1) + 1))
+        now.pack(self._now, 0, *self._numbers(rate, count // (self.gradient_accumulation_steps or 1) + 1))
         for variable, gradient, total in plan.overwritten:
             self._overwrite(variable, gradient, total)
         if self.loss_scale_factor is not None:
@@ -388,17 +387,18 @@ class Optimizer(Rated):
         """Keep what the numbers of the next update depend on, beside the step count."""
 
     def _numbers_ahead(self, steps: int) -> np.ndarray | None:
-        """What `_now` will hold in the next updates, a row for each; None where the learning rate cannot be known.
+        """What `_now` will hold in the next updates, a row for each; it changes nothing.
 
-        It changes nothing.  For optimizers that are prepared (see `gradient_destinations`) and repeatable.
+        None where the learning rate cannot be known, and before the first `gradient_destinations`.
         """
         rates = self._rates_ahead(steps)
-        if rates is None:
+        if rates is None or self._prepared is None:
             return None
-        rows, first = np.empty((steps, self._now.size)), self._updates() + 1
+        rows, update, pack = np.empty((steps, self._now.size)), self._updates(), self._prepared.pack
         for step, rate in enumerate(rates):
-            rows[step] = self._numbers(rate, first + step)
-            self._carry(rows[step])
+            numbers = self._numbers(rate, update + step + 1)
+            pack(rows, step * rows.strides[0], *numbers)
+            self._carry(numbers)
         return rows
 
     def _advance(self, numbers: np.ndarray) -> None:
