@@ -50,7 +50,7 @@ PartialShare = Annotated[float, Number(0, below=1)]  # of a mean that is divided
 Epsilon = Annotated[float | None, _epsilon]  # None means the global one
 
 # places in `_now` of what all optimizers need: weight decay times rate, share of an old average, 1 / loss scale
-_DECAY, _KEPT, _UNSCALE = -3, -2, -1
+DECAY, _KEPT, _UNSCALE = -3, -2, -1
 _OURS = __name__.rpartition(".")[0] + "."
 
 
@@ -64,6 +64,7 @@ class Plan:
         each: `(parameters, gradient, *slots)` of one variable after the other.
         segments: the same as long 1-D arrays, of which there is usually one tuple.
         flat_gradients, decayed: long arrays of the gradients, and of the parameters that weight decay reaches.
+        is_decayed: whether weight decay reaches all parameters.
         accumulated: long arrays `(accumulator, gradients)`.
         averaged: long arrays `(average, parameters)` of all variables, with a gradient or not.
         constrained: the variables that have a constraint.
@@ -78,6 +79,7 @@ class Plan:
     segments: list[tuple]
     flat_gradients: list[Any]
     decayed: list[Any]
+    is_decayed: bool
     accumulated: list[tuple]
     averaged: list[tuple]
     constrained: list[Variable]
@@ -138,6 +140,7 @@ class Optimizer(Rated):
     """
 
     _SLOTS: ClassVar[tuple[tuple[str, ...], ...]] = ()  # what `_slot_groups` gives, where that depends on nothing
+    _DECAYS: ClassVar[bool] = False  # whether `_update` lets all weights decay, where all do
 
     learning_rate: Any = field(kw_only=False, stored=False)
     weight_decay: Annotated[float | None, AT_LEAST_0] = None
@@ -320,6 +323,7 @@ class Optimizer(Rated):
             segments=stretches([flat.arrays, flat.gradients, *slots], positions),
             flat_gradients=[g for (g,) in stretches([flat.gradients], positions)],
             decayed=[p for (p,) in stretches([flat.arrays], decayed)],
+            is_decayed=decayed == positions,
             accumulated=stretches([accumulators, flat.gradients], positions if accumulators else []),
             averaged=stretches([averages, flat.arrays], [i for i, one in enumerate(averages) if one is not None]),
             constrained=[variable for variable in variables if variable.constraint is not None],
@@ -351,9 +355,9 @@ class Optimizer(Rated):
                 k.scale(g, plan.now[_UNSCALE])
         if not self.gradient_accumulation_steps or self._accumulate(plan):
             self._clip(plan)
-            if self.weight_decay:
+            if self.weight_decay and not (plan.is_decayed and self._DECAYS):
                 for p in plan.decayed:
-                    k.decay(p, plan.now[_DECAY])
+                    k.decay(p, plan.now[DECAY])
             self._update(plan)
             mark_changed(plan.variables)
         if self.use_ema:
