@@ -10,7 +10,7 @@ import numpy as np
 from minikeras import kernels as k
 from minikeras.autodiff.tensor import Variable
 from minikeras.declared import Number, declared
-from minikeras.optimizers.base import AT_LEAST_0, Epsilon, Optimizer, PartialShare, Plan, Share
+from minikeras.optimizers.base import AT_LEAST_0, DECAY, Epsilon, Optimizer, PartialShare, Plan, Share
 
 
 @declared
@@ -124,6 +124,8 @@ class Adam(_Moments):
 
     amsgrad: bool = False
 
+    _DECAYS: ClassVar = True
+
     def _slot_groups(self) -> list[tuple[str, ...]]:
         return [*self._SLOTS, ("velocity_hat",)] if self.amsgrad else [*self._SLOTS]
 
@@ -131,8 +133,9 @@ class Adam(_Moments):
         return (rate * (1 - self.beta_2**update) ** 0.5 / (1 - self.beta_1**update),)
 
     def _update(self, plan: Plan) -> None:
+        decay = plan.now[DECAY] if self.weight_decay and plan.is_decayed else None
         for p, g, m, v, *vhat in plan.segments:
-            k.adam(p, g, m, v, plan.now[0], self.beta_1, self.beta_2, self.epsilon, *vhat)
+            k.adam(p, g, m, v, plan.now[0], self.beta_1, self.beta_2, self.epsilon, vhat[0] if vhat else None, decay)
 
 
 def _decay(thing: Any, name: str, value: Any) -> float:
@@ -283,10 +286,14 @@ class Nadam(_Moments):
             self._state.append(self._product)
 
     def _step_numbers(self, rate: float, update: int) -> tuple[float, ...]:
-        share, next_share = (self.beta_1 * (1 - 0.5 * 0.96**t) for t in (update, update + 1))
+        share, next_share = self._share(update), self._share(update + 1)
         product = float(self._product.host * share)
         of_mean, of_gradient = next_share / (1 - product * next_share), (1 - share) / (1 - product)
         return rate, of_mean, of_gradient, 1 - self.beta_2**update, product
+
+    def _share(self, update: int) -> float:
+        """Of momentum."""
+        return self.beta_1 * (1 - 0.5 * 0.96**update)
 
     def _carry(self, numbers: Any) -> None:
         self._product.host[...] = numbers[4]

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as slot
-from functools import partial
 from struct import Struct
 from typing import Annotated, Any, ClassVar
 
@@ -51,7 +50,7 @@ PartialShare = Annotated[float, Number(0, below=1)]  # of a mean that is divided
 Epsilon = Annotated[float | None, _epsilon]  # None means the global one
 
 # places in `_now` of what all optimizers need: weight decay times rate, share of an old average, 1 / loss scale
-_DECAY, _KEPT, _UNSCALE = -3, -2, -1
+DECAY, _KEPT, _UNSCALE = -3, -2, -1
 _OURS = __name__.rpartition(".")[0] + "."
 
 
@@ -65,6 +64,7 @@ class Plan:
         each: `(parameters, gradient, *slots)` of one variable after the other.
         segments: the same as long 1-D arrays, of which there is usually one tuple.
         flat_gradients, decayed: long arrays of the gradients, and of the parameters that weight decay reaches.
+        is_decayed: whether weight decay reaches all parameters.
         accumulated: long arrays `(accumulator, gradients)`.
         averaged: long arrays `(average, parameters)` of all variables, with a gradient or not.
         constrained: the variables that have a constraint.
@@ -79,6 +79,7 @@ class Plan:
     segments: list[tuple]
     flat_gradients: list[Any]
     decayed: list[Any]
+    is_decayed: bool
     accumulated: list[tuple]
     averaged: list[tuple]
     constrained: list[Variable]
@@ -94,7 +95,7 @@ class _Prepared:
     positions: list[int]
     gradients: list[Any]
     plan: Plan
-    write: Callable[..., None]  # puts a step's numbers into the optimizer's `_now`
+    pack: Callable[..., None]  # `(array, first byte, *numbers)`: put a step's numbers into float64 memory
     partial: dict[tuple[int, ...], Plan] = slot(default_factory=dict)
 
     def replaced(self, view: Callable[[Any], Any]) -> Callable[[], None]:
@@ -160,6 +161,7 @@ class Optimizer(Rated):
     """
 
     _SLOTS: ClassVar[tuple[tuple[str, ...], ...]] = ()  # what `_slot_groups` gives, where that depends on nothing
+    _DECAYS: ClassVar[bool] = False  # whether `_update` lets all weights decay, where all do
 
     learning_rate: Any = field(kw_only=False, stored=False)
     weight_decay: Annotated[float | None, AT_LEAST_0] = None
@@ -323,8 +325,8 @@ class Optimizer(Rated):
         gradients = [flat.gradients[position] for position in positions]
         if self._now is None:
             self._now = np.zeros(len(self._numbers(1.0, 1)))
-        write = partial(Struct(f"{self._now.size}d").pack_into, self._now, 0)
-        return _Prepared(flat, list(variables), positions, gradients, self._plan(flat, positions), write)
+        pack = Struct(f"{self._now.size}d").pack_into
+        return _Prepared(flat, list(variables), positions, gradients, self._plan(flat, positions), pack)
 
     def _plan(self, flat: FlatVariables, positions: list[int]) -> Plan:
         slots = [[None if slot is None else slot.data for slot in group] for group in self._slots]
@@ -342,6 +344,7 @@ class Optimizer(Rated):
             segments=stretches([flat.arrays, flat.gradients, *slots], positions),
             flat_gradients=[g for (g,) in stretches([flat.gradients], positions)],
             decayed=[p for (p,) in stretches([flat.arrays], decayed)],
+            is_decayed=decayed == positions,
             accumulated=stretches([accumulators, flat.gradients], positions if accumulators else []),
             averaged=stretches([averages, flat.arrays], [i for i, one in enumerate(averages) if one is not None]),
             constrained=[variable for variable in variables if variable.constraint is not None],
@@ -365,7 +368,7 @@ class Optimizer(Rated):
             raise RuntimeError("apply_flat was called before gradient_destinations; call that first, or use apply.")
         rate, count = self._current_rate(), int(self._iterations.host)
         plan = now.plan if same(now.gradients, gradients) else self._collected(now, gradients)
-        now.write(*self._numbers(rate, count // (self.gradient_accumulation_steps or 1) + 1))
+        now.pack(self._now, 0, *self._numbers(rate, count // (self.gradient_accumulation_steps or 1) + 1))
         for variable, gradient, total in plan.overwritten:
             self._overwrite(variable, gradient, total)
         if self.loss_scale_factor is not None:
@@ -373,9 +376,9 @@ class Optimizer(Rated):
                 k.scale(g, plan.now[_UNSCALE])
         if not self.gradient_accumulation_steps or self._accumulate(plan):
             self._clip(plan)
-            if self.weight_decay:
+            if self.weight_decay and not (plan.is_decayed and self._DECAYS):
                 for p in plan.decayed:
-                    k.decay(p, plan.now[_DECAY])
+                    k.decay(p, plan.now[DECAY])
             self._update(plan)
             mark_changed(plan.variables)
         if self.use_ema:
@@ -409,17 +412,18 @@ class Optimizer(Rated):
         """Keep what the numbers of the next update depend on, beside the step count."""
 
     def _numbers_ahead(self, steps: int) -> np.ndarray | None:
-        """What `_now` will hold in the next updates, a row for each; None where the learning rate cannot be known.
+        """What `_now` will hold in the next updates, a row for each; it changes nothing.
 
-        It changes nothing.  For optimizers that are prepared (see `gradient_destinations`) and repeatable.
+        None where the learning rate cannot be known, and before the first `gradient_destinations`.
         """
         rates = self._rates_ahead(steps)
-        if rates is None:
+        if rates is None or self._prepared is None:
             return None
-        rows, first = np.empty((steps, self._now.size)), self._updates() + 1
+        rows, update, pack = np.empty((steps, self._now.size)), self._updates(), self._prepared.pack
         for step, rate in enumerate(rates):
-            rows[step] = self._numbers(rate, first + step)
-            self._carry(rows[step])
+            numbers = self._numbers(rate, update + step + 1)
+            pack(rows, step * rows.strides[0], *numbers)
+            self._carry(numbers)
         return rows
 
     def _advance(self, numbers: np.ndarray) -> None:

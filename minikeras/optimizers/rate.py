@@ -148,7 +148,7 @@ class Rated(Configured):
         rate, first = self._learning_rate, int(self._iterations.host)
         if isinstance(rate, HostVariable):
             number = float(rate.host)
-            return [number / (1 + self.decay * (first + i)) if self.decay else number for i in range(steps)]
+            return [number / (1 + self.decay * (first + i)) for i in range(steps)] if self.decay else [number] * steps
         if not is_formula(rate):
             return None
         with np.errstate(all="ignore"):

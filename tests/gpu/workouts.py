@@ -205,6 +205,7 @@ def _steps(b: Bench) -> list[Any]:
     found += [p, m, v, a]
     rate, other = np.array([0.1]), np.array([0.3])  # as they lie in the host's memory
     b.sgd(p, g, rate)
+    b.adam(p, g, m, v, rate, 0.9, 0.99, 1e-7, amount=other)
     b.adagrad(p, g, v, rate, 1e-7)
     b.adadelta(p, g, v, a, rate, 0.9, 1e-7)
     b.adamax(p, g, m, a, rate, 0.9, 0.99, 1e-7)

@@ -31,6 +31,16 @@ CASES = {
     ),
     "adam": ("adam", ["m", "v"], {"alpha": 0.01, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}),
     "amsgrad": ("adam", ["m", "v", "vhat"], {"alpha": 0.01, "beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-7}),
+    "adamw": (
+        "adam",
+        ["m", "v"],
+        {"alpha": 0.01, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7, "amount": 0.004},
+    ),
+    "amsgrad with decay": (
+        "adam",
+        ["m", "v", "vhat"],
+        {"alpha": 0.01, "beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-7, "amount": 0.004},
+    ),
     "adagrad": ("adagrad", ["total"], {"lr": 0.01, "epsilon": 1e-7}),
     "adadelta": ("adadelta", ["squares", "steps"], {"lr": 0.5, "rho": 0.95, "epsilon": 1e-7}),
     "adamax": ("adamax", ["m", "norm"], {"alpha": 0.01, "beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-7}),
@@ -59,7 +69,7 @@ CASES = {
         {"lr": 0.1, "power": 1.5, "l1": 0.0, "l2": 0.1, "shrinkage": 0.0, "beta": 0.0},
     ),
 }
-IN_MEMORY = {"lr", "alpha", "of_mean", "of_gradient", "correction"}  # what may change from step to step
+IN_MEMORY = {"lr", "alpha", "amount", "of_mean", "of_gradient", "correction"}  # what may change from step to step
 NOT_BELOW_0 = {"v", "vhat", "total", "squares", "steps", "norm"}
 
 
@@ -114,6 +124,7 @@ def expected_state(kernel, s, o):
         new = {"m": m, "v": v}
         if "vhat" in s:
             new["vhat"] = v = np.maximum(s["vhat"], v)
+        p = p - o.get("amount", 0) * p
         return {"p": p - o["alpha"] * m / (np.sqrt(v) + o["epsilon"]), **new}
     v = o["rho"] * s["v"] + (1 - o["rho"]) * g**2
     new, denominator = {"v": v}, v + o["epsilon"]

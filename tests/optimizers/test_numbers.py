@@ -284,7 +284,9 @@ def test_several_optimizers_have_one_memory(duplicate):
     step(both, variables, 1)
     assert both._is_repeatable and both._now.size == sum(one._now.size for one in both._members)
     assert_ahead(both, variables)
-    other, _ = copy.deepcopy((both, variables))
+    other, theirs = copy.deepcopy((both, variables))
+    assert other._numbers_ahead(3) is None  # it has no memory yet
+    other.gradient_destinations(theirs)
     ahead = other._numbers_ahead(3)
     counts = [int(one.iterations) for one in (other, *other._members)]
     other._advance(ahead)

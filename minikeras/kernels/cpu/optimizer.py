@@ -153,26 +153,32 @@ def _rmsprop(
 @part
 def _adam(
     part, parts, size, p: Floats, g: Floats, m: Floats, v: Floats, alpha: Doubles, rest_1: np.float32,
-    rest_2: np.float32, epsilon: np.float32,
+    rest_2: np.float32, epsilon: np.float32, amount,
 ):  # fmt: skip
     first, end = share_of_lines(part, parts, size)
-    rate = np.float32(alpha[0])
+    rate, decayed = np.float32(alpha[0]), _ZERO
+    if amount:
+        decayed = np.float32(doubles(amount)[0])
     for i in range(first, end):
         gradient, mean, square = g[i], m[i], v[i]
         mean += (gradient - mean) * rest_1
         square += (gradient * gradient - square) * rest_2
         m[i] = mean
         v[i] = square
-        p[i] -= mean / (math.sqrt(square) + epsilon) * rate
+        weight = p[i]
+        weight = weight - weight * decayed if amount else weight
+        p[i] = weight - mean / (math.sqrt(square) + epsilon) * rate
 
 
 @part
 def _amsgrad(
     part, parts, size, p: Floats, g: Floats, m: Floats, v: Floats, vhat: Floats, alpha: Doubles, rest_1: np.float32,
-    rest_2: np.float32, epsilon: np.float32,
+    rest_2: np.float32, epsilon: np.float32, amount,
 ):  # fmt: skip
     first, end = share_of_lines(part, parts, size)
-    rate = np.float32(alpha[0])
+    rate, decayed = np.float32(alpha[0]), _ZERO
+    if amount:
+        decayed = np.float32(doubles(amount)[0])
     for i in range(first, end):
         gradient, mean, square = g[i], m[i], v[i]
         mean += (gradient - mean) * rest_1
@@ -181,7 +187,9 @@ def _amsgrad(
         m[i] = mean
         v[i] = square
         vhat[i] = greatest
-        p[i] -= mean / (math.sqrt(greatest) + epsilon) * rate
+        weight = p[i]
+        weight = weight - weight * decayed if amount else weight
+        p[i] = weight - mean / (math.sqrt(greatest) + epsilon) * rate
 
 
 @part
@@ -545,27 +553,22 @@ def rmsprop(
 
 @override(reference.adam, "cpu", when=contiguous_float32("p", "g", "m", "v", "vhat"))
 def adam(
-    k: Kernels, p: Any, g: Any, m: Any, v: Any, alpha: Any, beta_1: float, beta_2: float, epsilon: float, vhat: Any
-) -> None:
-    parts, size, alpha, rest_1, rest_2 = parts_for(p.size), p.size, _held(alpha), 1.0 - beta_1, 1.0 - beta_2
+    k: Kernels, p: Any, g: Any, m: Any, v: Any, alpha: Any, beta_1: float, beta_2: float, epsilon: float, vhat: Any,
+    amount: Any,
+) -> None:  # fmt: skip
+    parts, size, alpha = parts_for(p.size), p.size, _held(alpha)
+    rest_1, rest_2, epsilon = 1.0 - beta_1, 1.0 - beta_2, float(epsilon)
+    amount = None if amount is None else _held(amount)
     if vhat is None:
         _adam.run(
-            parts, size=size, p=p, g=g, m=m, v=v, alpha=alpha, rest_1=rest_1, rest_2=rest_2, epsilon=float(epsilon)
-        )
+            parts, size=size, p=p, g=g, m=m, v=v, alpha=alpha, rest_1=rest_1, rest_2=rest_2, epsilon=epsilon,
+            amount=amount,
+        )  # fmt: skip
     else:
         _amsgrad.run(
-            parts,
-            size=size,
-            p=p,
-            g=g,
-            m=m,
-            v=v,
-            vhat=vhat,
-            alpha=alpha,
-            rest_1=rest_1,
-            rest_2=rest_2,
-            epsilon=float(epsilon),
-        )
+            parts, size=size, p=p, g=g, m=m, v=v, vhat=vhat, alpha=alpha, rest_1=rest_1, rest_2=rest_2,
+            epsilon=epsilon, amount=amount,
+        )  # fmt: skip
 
 
 @override(reference.adagrad, "cpu", when=contiguous_float32("p", "g", "total"))

@@ -101,13 +101,16 @@ def adam(
     beta_2: float,
     epsilon: float,
     vhat: Any = None,
+    amount: Any = None,
 ) -> None:
     """Adam (Kingma and Ba 2015): `m` averages `g`, `v` averages `g**2`, and `p -= alpha * m / (sqrt(v) + epsilon)`.
 
     `alpha` is the bias-corrected rate `lr * sqrt(1 - beta_2**t) / (1 - beta_1**t)`, t = 1 in the first step.  Given
-    `vhat`, AMSGrad: the greatest `v` so far stands in the root.
+    `vhat`, AMSGrad: the greatest `v` so far stands in the root.  Given `amount`, `p` decays by it first.
     """
     xp = k.xp
+    if amount is not None:
+        decay(k, p, amount)
     t = k.empty(p.shape, p.dtype)
     xp.subtract(g, m, out=t)
     xp.multiply(t, 1 - beta_1, out=t)
