@@ -64,8 +64,12 @@ class Arena:
             if len(self._buffers) >= _MOST_SHAPES:
                 self._buffers.clear()
             buffers = self._buffers[xp, shape, dtype] = []
-        for buffer, memory in buffers:
+        for buffer, memory in buffers[-1:]:  # the one that was taken last is in the cache
             if getrefcount(buffer) == _UNUSED and getrefcount(memory) == _UNUSED_MEMORY:
+                return buffer
+        for place, (buffer, memory) in enumerate(buffers):  # the one that was taken first is likely to be free
+            if getrefcount(buffer) == _UNUSED and getrefcount(memory) == _UNUSED_MEMORY:
+                buffers.append(buffers.pop(place))
                 return buffer
         buffers.append(self._new(xp, shape, dtype))
         return buffers[-1][0]

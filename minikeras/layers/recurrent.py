@@ -700,7 +700,7 @@ class RNN(Layer):
         outputs: list[Any] = []
         shown: Any = None
         carried: Any = None  # the output of the last unmasked step
-        steps = nn.time_steps(sequences)
+        steps, flat = nn.time_steps(sequences), type(states) is list and not any(map(tree.is_nested, states))
         for s in reversed(range(len(steps))) if self.go_backwards else range(len(steps)):
             shown, new_states = self.cell(steps[s], states)
             new = tree.flatten(new_states)
@@ -709,7 +709,7 @@ class RNN(Layer):
                 new = [_choose(counts, one, old) for one, old in zip(new, tree.flatten(states), strict=True)]
                 carried = _choose(counts, shown, 0.0 if carried is None else carried)
                 shown = _choose(counts, shown, 0.0) if self.zero_output_for_mask else carried
-            states = tree.pack_sequence_as(states, new)
+            states = new if flat and len(new) == len(states) else tree.pack_sequence_as(states, new)
             outputs.append(shown)
         if shown is None:
             self._refuse(f"needs a time step, got shape {sequences.shape}")

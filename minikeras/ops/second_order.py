@@ -311,8 +311,10 @@ def _convolutions(prefix: str) -> None:
         return made(place, arrays(None), shape, settings), vjp
 
     @kernels.override(f"{prefix}conv", "tape")
-    def forward(k: Any, x: Any, kernel: Any, bias: Any = None, *, activation: Any = None, **settings: Any) -> Any:
-        return conv.epilogue(k, _by(convolution, x, kernel, 2, None, settings), bias, activation)
+    def forward(
+        k: Any, x: Any, kernel: Any, bias: Any = None, *, activation: Any = None, out: Any = None, **settings: Any
+    ) -> Any:
+        return _into(out, conv.epilogue(k, _by(convolution, x, kernel, 2, None, settings), bias, activation))
 
     @kernels.override(f"{prefix}conv_input_grad", "tape")
     def input_grad(k: Any, g: Any, kernel: Any, x_shape: Any, **settings: Any) -> Any:
