@@ -208,18 +208,8 @@ def find_mnist() -> str | None:
     return str(path) if path is not None and path.is_file() else None
 
 
-def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line, checked; `pythons` is the Python executable by backend."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.vs_keras", description=__doc__)
-    rows = list(dict.fromkeys(key.split("-")[0] for key in ROWS))  # W7, cold and memory stand for several
-    parser.add_argument("--rows", default=",".join(rows), help="comma-separated, of %(default)s")
-    parser.add_argument("--rounds", type=int, help="timed turns per row and contender (default 5; 2 with --quick)")
-    parser.add_argument(
-        "--seconds",
-        type=float,
-        default=12.0,
-        help="a contender that has worked so long on a row gets no further turn after its second (default %(default)s)",
-    )
+def add_environments(parser: argparse.ArgumentParser) -> None:
+    """The options that say where real Keras is."""
     parser.add_argument(
         "--python-for",
         action="append",
@@ -234,6 +224,42 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="make an environment per backend in FOLDER, where it is missing, and use these",
     )
     parser.add_argument("--only-ours", action="store_true", help="measure minikeras alone")
+
+
+def environments(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, str]:
+    """The Python executable by backend; a parser's error where nobody is found but somebody is wanted."""
+    given = {}
+    for item in options.python_for:
+        backend, _, python = item.partition("=")
+        if backend not in BACKENDS or not Path(python).is_file():
+            known = ", ".join(BACKENDS)
+            parser.error(f"--python-for expects BACKEND=PYTHON, a backend of {known} and a file, got {item!r}.")
+        given[backend] = os.path.abspath(python)  # not resolved: a link is what makes a virtual environment
+    if options.only_ours:
+        return {}
+    made = make_environments(options.make_environments) if options.make_environments else {}
+    pythons = {**made, **given} or pythons_here()
+    if not pythons:
+        parser.error(
+            "real Keras is not installed beside this Python; pass --python-for jax=PATH (also tensorflow, torch) "
+            "to name one that has it, --make-environments FOLDER to install it, or --only-ours."
+        )
+    return pythons
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line, checked; `pythons` is the Python executable by backend."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.vs_keras", description=__doc__)
+    rows = list(dict.fromkeys(key.split("-")[0] for key in ROWS))  # W7, cold and memory stand for several
+    parser.add_argument("--rows", default=",".join(rows), help="comma-separated, of %(default)s")
+    parser.add_argument("--rounds", type=int, help="timed turns per row and contender (default 5; 2 with --quick)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=12.0,
+        help="a contender that has worked so long on a row gets no further turn after its second (default %(default)s)",
+    )
+    add_environments(parser)
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run?")
     parser.add_argument(
         "--output",
@@ -250,22 +276,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     options.rounds = (2 if options.quick else 5) if options.rounds is None else options.rounds
     if options.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {options.rounds}.")
-    given = {}
-    for item in options.python_for:
-        backend, _, python = item.partition("=")
-        if backend not in BACKENDS or not Path(python).is_file():
-            known = ", ".join(BACKENDS)
-            parser.error(f"--python-for expects BACKEND=PYTHON, a backend of {known} and a file, got {item!r}.")
-        given[backend] = os.path.abspath(python)  # not resolved: a link is what makes a virtual environment
-    options.pythons = {}
-    if not options.only_ours:
-        made = make_environments(options.make_environments) if options.make_environments else {}
-        options.pythons = {**made, **given} or pythons_here()
-        if not options.pythons:
-            parser.error(
-                "real Keras is not installed beside this Python; pass --python-for jax=PATH (also tensorflow, torch) "
-                "to name one that has it, --make-environments FOLDER to install it, or --only-ours."
-            )
+    options.pythons = environments(parser, options)
     return options
 
 

@@ -17,6 +17,7 @@ import os
 import platform
 import sys
 import traceback
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -85,14 +86,14 @@ class Worker:
         return answer
 
 
-def main() -> None:
-    """Serve until the requests end."""
+def serve(make: Callable[[], Callable[[dict[str, Any]], dict[str, Any]]]) -> None:
+    """Answer requests until they end, with the function that `make` returns."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a framework prints must not run into the answers
-    worker = Worker(frameworks.load(sys.argv[1]))
+    answer_to = make()
     for line in sys.stdin:
         try:
-            answer = worker.answer(json.loads(line))
+            answer = answer_to(json.loads(line))
         except Missing as missing:
             answer = {"missing": str(missing)}
         except Exception as error:
@@ -102,4 +103,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(lambda: Worker(frameworks.load(sys.argv[1])).answer)

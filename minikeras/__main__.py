@@ -82,7 +82,8 @@ def archive(path: Path, processors: Sequence[str] | None) -> int:
             file=sys.stderr,
         )
         return 1
-    start, made = time.perf_counter(), {}
+    made: dict[processor.Target, dict[str, bytes]] = {}
+    start = time.perf_counter()
     for target, function, code in codes(names):
         made.setdefault(target, {})[function.symbol] = code
         print(f"{target.name} {function.place}", flush=True)

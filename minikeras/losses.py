@@ -332,10 +332,18 @@ def categorical_hinge(y_true: Any, y_pred: Any) -> Any:
     <Tensor shape=(1,) dtype=float32>
     array([0.39999998], dtype=float32)
     """
-    y_true, y_pred = paired(y_true, y_pred)
-    right = ops.sum(y_true * y_pred, axis=-1)
-    wrong = ops.max((1.0 - y_true) * y_pred, axis=-1)
-    return ops.maximum(wrong - right + 1.0, 0.0)
+    return _largest_margin(*paired(y_true, y_pred))
+
+
+@differentiable(shape=_mean_shape)
+def _largest_margin(y_true: Any, y_pred: Any) -> Any:
+    def vjp(g: Any, needs: Any) -> Any:
+        return (
+            unbroadcast(k.largest_margin_grad(g, y_true, y_pred, True), y_true) if needs[0] else None,
+            unbroadcast(k.largest_margin_grad(g, y_true, y_pred), y_pred) if needs[1] else None,
+        )
+
+    return k.largest_margin(y_true, y_pred), vjp
 
 
 @_in_single
@@ -353,13 +361,22 @@ def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     """
     y_true, y_pred = paired(y_true, y_pred)
     _check_axis(axis, y_pred)
-    return -ops.sum(_unit(y_true, axis) * _unit(y_pred, axis), axis=axis)
+    if axis not in (-1, len(y_pred.shape) - 1):
+        y_true, y_pred = ops.moveaxis(y_true, axis, -1), ops.moveaxis(y_pred, axis, -1)
+    return _cosine(y_true, y_pred, epsilon=settings.epsilon())
 
 
-def _unit(x: Any, axis: int) -> Any:
-    """Vectors of length 1; a vector shorter than epsilon becomes short instead of infinite."""
-    norm = ops.sqrt(ops.maximum(ops.sum(ops.square(x), axis=axis, keepdims=True), settings.epsilon() ** 2))
-    return x / norm
+@differentiable(shape=_mean_shape)
+def _cosine(y_true: Any, y_pred: Any, *, epsilon: float) -> Any:
+    """Minus the cosines of rows; a vector shorter than epsilon becomes short instead of infinite."""
+
+    def vjp(g: Any, needs: Any) -> Any:
+        return (
+            unbroadcast(k.cosine_grad(g, y_true, y_pred, epsilon), y_true) if needs[0] else None,
+            unbroadcast(k.cosine_grad(g, y_pred, y_true, epsilon), y_pred) if needs[1] else None,
+        )
+
+    return k.cosine(y_true, y_pred, epsilon), vjp
 
 
 # ---------------------------------------------------------------- loss functions: cross-entropies
@@ -398,6 +415,8 @@ def categorical_crossentropy(
 
 def _smoothed(y_true: Any, smoothing: float, classes: int) -> Any:
     """`y_true` with the part `smoothing` of it spread evenly over so many classes."""
+    if smoothing and isinstance(y_true, Tensor) and not y_true.tracked:
+        return Tensor(k.scaled_sum(y_true.data, None, 1.0 - smoothing, smoothing / classes))
     return y_true * (1.0 - smoothing) + smoothing / classes if smoothing else y_true
 
 

@@ -48,6 +48,10 @@ class Arena:
         """Let go of every buffer."""
         self._buffers.clear()
 
+    def arrays(self) -> list[Any]:
+        """All buffers."""
+        return [buffer for buffers in self._buffers.values() for buffer, _ in buffers]
+
     @property
     def nbytes(self) -> int:
         """Bytes held at present."""

@@ -38,7 +38,6 @@ from minikeras.layers.older_paths import find_all_layers
 from minikeras.layers.spec import InputSpec
 from minikeras.layers.wrapper import Wrapper
 from minikeras.ops import nn
-from minikeras.ops.recurrence import time_steps
 from minikeras.registry import custom_object_scope, is_builtin, object_sharing
 from minikeras.seeds import SeedGenerator
 from minikeras.utils.checks import flag
@@ -235,13 +234,12 @@ class _Cell(Layer):
         """Zeros (batch_size, units) for each state."""
         return [Tensor(k.xp.zeros((batch_size, self.units), self.compute_dtype)) for _ in range(self._STATES)]
 
-    def runs_sequences(self) -> bool:
+    def runs_sequences(self, training: bool = True) -> bool:
         """Whether all time steps can run as one operation: not with an activation that the kernels do not know."""
-        return (
-            type(self).call is _Cell.call
-            and self.activity_regularizer is None
-            and all(_known(getattr(self, name)) for name in self._ACTIVATIONS)
-        )
+        return type(self).call is _Cell.call and self._computes_as_known()
+
+    def _computes_as_known(self) -> bool:
+        return self.activity_regularizer is None and all(_known(getattr(self, name)) for name in self._ACTIVATIONS)
 
     def starts_at_zeros(self) -> bool:
         """Whether the initial states are zeros, which need not be made for `run_sequence`."""
@@ -474,7 +472,7 @@ class StackedRNNCells(Layer):
             new_states.append(new_state)
         return inputs, new_states
 
-    def runs_sequences(self) -> bool:
+    def runs_sequences(self, training: bool = True) -> bool:
         """Whether the cells can run one after the other over all time steps.
 
         That is the same: what a cell gives at a step depends on its own states and on what the cell before gives at
@@ -485,7 +483,7 @@ class StackedRNNCells(Layer):
             isinstance(cell, (_Cell, StackedRNNCells))
             and cell.activity_regularizer is None
             and cell.compute_dtype == self.compute_dtype
-            and cell.runs_sequences()
+            and cell.runs_sequences(training)
             for cell in self.cells
         )
 
@@ -644,7 +642,7 @@ class RNN(Layer):
     def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
         mask = self._checked_mask(mask, sequences)
         _reset_masks(self.cell)
-        fast = isinstance(self.cell, (_Cell, StackedRNNCells)) and self.cell.runs_sequences()
+        fast = isinstance(self.cell, (_Cell, StackedRNNCells)) and self.cell.runs_sequences(training)
         states = self._first_states(sequences.shape[0], initial_state, zeros=not fast)
         output, states = (self._run if fast else self._loop)(sequences, states, mask, training)
         if self.stateful and not context.on_zeros:
@@ -702,7 +700,7 @@ class RNN(Layer):
         outputs: list[Any] = []
         shown: Any = None
         carried: Any = None  # the output of the last unmasked step
-        steps = time_steps(sequences)
+        steps = nn.time_steps(sequences)
         for s in reversed(range(len(steps))) if self.go_backwards else range(len(steps)):
             shown, new_states = self.cell(steps[s], states)
             new = tree.flatten(new_states)

@@ -94,6 +94,24 @@ def _sparse_cross_entropy(logits: Any, labels: Any, *, probabilities: Any = None
     return y, lambda g, needs: (k.sparse_cross_entropy_grad(g, logits, labels, probabilities), None)
 
 
+@differentiable(shape=_without_classes)
+def _share_cross_entropy(output: Any, target: Any, *, epsilon: float) -> Any:
+    def vjp(g: Any, needs: Any) -> Any:
+        at_target = None
+        if needs[1]:
+            share = k.xp.clip(output / output.sum(axis=-1, keepdims=True), epsilon, 1 - epsilon)
+            at_target = -g[..., None] * k.xp.log(share)
+        return k.share_cross_entropy_grad(g, output, target, epsilon) if needs[0] else None, at_target
+
+    return k.share_cross_entropy(output, target, epsilon), vjp
+
+
+@differentiable(shape=_without_classes)
+def _sparse_share_cross_entropy(output: Any, labels: Any, *, epsilon: float) -> Any:
+    y = k.sparse_share_cross_entropy(output, labels, epsilon)
+    return y, lambda g, needs: (k.sparse_share_cross_entropy_grad(g, output, labels, epsilon), None)
+
+
 @differentiable(shape=shapes.same)
 def _binary_cross_entropy(target: Any, output: Any, *, from_logits: bool) -> Any:
     output = as_float(output)
@@ -183,9 +201,7 @@ def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False
     logits = logits_behind(output, softmax)
     if logits is not None:
         return _cross_entropy(logits, target, probabilities=output.data)
-    output = output / fine.sum(output, axis=-1, keepdims=True)
-    output = fine.clip(output, config.epsilon(), 1 - config.epsilon())
-    return fine.negative(fine.sum(fine.multiply(target, fine.log(output)), axis=-1))
+    return _share_cross_entropy(output, target, epsilon=config.epsilon())
 
 
 def _sparse_shape(target: Any, output: Any, *, axis: int, **settings: Any) -> Any:
@@ -245,9 +261,7 @@ def _sparse_crossentropy_of(labels: Any, output: Any, from_logits: bool) -> Any:
     logits = logits_behind(output, softmax)
     if logits is not None:
         return _sparse_cross_entropy(logits, labels, probabilities=output.data)
-    output = output / fine.sum(output, axis=-1, keepdims=True)
-    output = fine.clip(output, config.epsilon(), 1 - config.epsilon())
-    return fine.negative(fine.squeeze(fine.take_along_axis(fine.log(output), labels[..., None], axis=-1), -1))
+    return _sparse_share_cross_entropy(output, labels, epsilon=config.epsilon())
 
 
 def class_numbers(labels: Any, classes: int) -> Any:

@@ -72,6 +72,8 @@ from minikeras.ops.pooling import adaptive_max_pool as adaptive_max_pool
 from minikeras.ops.pooling import average_pool as average_pool
 from minikeras.ops.pooling import max_pool as max_pool
 from minikeras.ops.rare import polar as polar
+from minikeras.ops.recurrence import conv_lstm_sequence as conv_lstm_sequence
 from minikeras.ops.recurrence import gru_sequence as gru_sequence
 from minikeras.ops.recurrence import lstm_sequence as lstm_sequence
 from minikeras.ops.recurrence import simple_rnn_sequence as simple_rnn_sequence
+from minikeras.ops.recurrence import time_steps as time_steps

@@ -40,6 +40,17 @@ def gru_sequence(x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any 
 
 
 @differentiable
+def conv_lstm_sequence(
+    x: Any, h0: Any, c0: Any, kernel: Any, recurrent_kernel: Any, bias: Any = None, **settings: Any
+) -> Any:
+    """A whole convolutional LSTM sequence, channels last; the settings are those of the kernel `conv_lstm`."""
+    outputs, h, c, residual = k.conv_lstm(
+        as_type(x, kernel.dtype), h0, c0, kernel, recurrent_kernel, bias, with_residual=is_recording(), **settings
+    )
+    return (outputs, h, c), lambda g, needs: k.conv_lstm_grad(*g, residual, needs[0], needs.out[3:6])
+
+
+@differentiable
 def time_steps(x: Any) -> Any:
     """The time steps of (n, t, ...): t views (n, ...), whose gradients are collected in one array."""
 

@@ -97,6 +97,27 @@ class _Prepared:
     write: Callable[..., None]  # puts a step's numbers into the optimizer's `_now`
     partial: dict[tuple[int, ...], Plan] = slot(default_factory=dict)
 
+    def replaced(self, view: Callable[[Any], Any]) -> Callable[[], None]:
+        """Let the gradients be seen through other arrays of the same memory; what puts the arrays back is returned."""
+        flat, plan = self.flat, self.plan
+        before = [*flat.gradients], self.gradients, plan.gradients, plan.flat_gradients, plan.segments
+        seen = {id(one): view(one) for one in flat.gradients}
+
+        def put(gradients: Any, own: Any, planned: Any, joined: Any, segments: Any) -> None:
+            flat.gradients[:] = gradients
+            flat.destinations.update(zip(flat.index, gradients, strict=True))
+            self.gradients, plan.gradients, plan.flat_gradients, plan.segments = own, planned, joined, segments
+
+        own, planned = ([seen[id(one)] for one in arrays] for arrays in before[1:3])
+        put(
+            [seen[id(one)] for one in before[0]],
+            own,
+            planned,
+            [*map(view, before[3])],
+            [tuple(map(view, one)) for one in before[4]],
+        )
+        return lambda: put(*before)
+
 
 @declared(kw_only=True)
 class Optimizer(Rated):
@@ -423,6 +444,16 @@ class Optimizer(Rated):
             (not all(map(is_builtin, constraints)), "a weight has a user's constraint"),
         )
         return next((reason for is_so, reason in reasons if is_so), None)
+
+    @property
+    def _settings(self) -> tuple:
+        """What an update's kernels are told beside `_now`: with other settings they are other calls."""
+        return tuple([getattr(self, name) for name in fields(self) if name != "learning_rate"])
+
+    @property
+    def _leaves(self) -> list[Optimizer]:
+        """Those that update weights themselves: this one, or what it is made of."""
+        return [self]
 
     @property
     def _is_repeatable(self) -> bool:

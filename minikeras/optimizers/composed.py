@@ -43,6 +43,14 @@ class _Composed(Optimizer):
     def variables(self) -> list[Variable]:
         return super().variables + [variable for one in self.optimizers for variable in one.variables]
 
+    @property
+    def _leaves(self) -> list[Optimizer]:
+        return [leaf for one in self.optimizers for leaf in one._leaves]
+
+    @property
+    def _settings(self) -> tuple:
+        return (*super()._settings, *(leaf._settings for leaf in self._leaves))
+
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Optimizer:
         return cls(**registry.deserialize_keras_object(config, custom_objects))

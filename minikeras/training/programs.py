@@ -27,6 +27,7 @@ from minikeras.autodiff.turns import computing, turn, wait
 from minikeras.kernels.arena import current
 from minikeras.layers.context import context
 from minikeras.lazy import LazyModule
+from minikeras.optimizers.flat import same
 from minikeras.optimizers.rate import HostVariable
 from minikeras.training.repeatable import STEPS, obstacle, things
 from minikeras.training.step import MetricLogs
@@ -73,6 +74,11 @@ class State:
             and all(_holds(thing, found) for thing, found in self._things)
             and _surroundings(model, self._kind) == self._around
         )
+
+    def forgive(self) -> None:
+        """Take no notice any more of the attributes of layers that have been set since; those are the user's own."""
+        kept = [pair for pair in zip(self._layers, self._settings, strict=True) if _settings_of(pair[0]) is pair[1]]
+        self._layers, self._settings = [layer for layer, _ in kept], [mark for _, mark in kept]
 
     def _has_the_same(self, contents: Any) -> bool:
         """Whether another walk has found the same things."""
@@ -145,7 +151,7 @@ class Entry:
         if self.uses >= _WORTH:
             self.tries = 0
         self.program = self.candidate = self.signature = self.outputs = None
-        self.tries, self.uses = self.tries + 1, 0
+        self.tries, self.uses, self.steps = self.tries + 1, 0, 0
         if self.tries >= _TRIES:
             self.reason = "what it depends on changes again and again"
 
@@ -199,7 +205,7 @@ class Programs:
 
     def _step(self, kind: str, data: Any, run: Callable[[Any], Any]) -> Any:
         leaves = None if _state.recorder is not None or current.recording is not None else _arrays_of(data)
-        entry = None if leaves is None else self._entry(kind, data, leaves)
+        entry = None if leaves is None or not self._model.built else self._entry(kind, data, leaves)
         if entry is None or not self._busy.acquire(blocking=False):
             return run(data)
         try:
@@ -212,7 +218,6 @@ class Programs:
                     entry.uses += 1
                     return entry.copied() if kind == "predict" else MetricLogs(self._model)
                 entry.start_anew()
-                entry.reason = entry.reason or obstacle(self._model, kind, self._built_in)
             entry.steps += 1
             if entry.steps == 1 or entry.reason is not None:
                 return run(data)
@@ -261,6 +266,9 @@ class Programs:
 
     def _record(self, entry: Entry, kind: str, data: Any, leaves: list[np.ndarray], run: Callable[[Any], Any]) -> Any:
         """Make a step through the layers, and note what it does."""
+        entry.reason = obstacle(self._model, kind, self._built_in)  # losses and metrics have been found by now
+        if entry.reason is not None or not self._is_prepared(kind):
+            return run(data)
         state = State(self._model, kind)
         recording = recording_room.Recording(self._known(state, kind))
         buffers = []
@@ -270,6 +278,8 @@ class Programs:
                 np.copyto(buffer.view(np.ndarray), leaf)
                 buffers.append(buffer)
             result = run(tree.pack_sequence_as(data, buffers))
+        if self._model.jit_compile is True:
+            state.forgive()
         entry.state = state
         if recording.spoiled is not None:
             entry.reason = recording.spoiled
@@ -296,28 +306,38 @@ class Programs:
             entry.candidate = program_room.Program(recording, plain, tables, outputs, double)
         return _unrecorded(result) if kind == "predict" else result
 
+    def _is_prepared(self, kind: str) -> bool:
+        """Whether the optimizer has its arrays, and will make none in the next step."""
+        if kind != "train":
+            return True
+        prepared = self._model.optimizer._prepared
+        trained = self._model._contents().trainable
+        return prepared is not None and same(prepared.variables, trained) and prepared.flat.is_current()
+
     def _known(self, state: State, kind: str) -> list[np.ndarray]:
         """Arrays that are nobody's but the model's."""
-        found = list(state.arrays)
-        if kind == "train":
-            optimizer = self._model.optimizer
-            found.append(optimizer._now)
-            if optimizer._prepared is not None:
-                found += optimizer._prepared.flat.gradients
-        return found
+        return [*state.arrays, *self._gradients(kind), *([self._model.optimizer._now] if kind == "train" else [])]
+
+    def _gradients(self, kind: str) -> list[np.ndarray]:
+        """Where the optimizer has gradients written to."""
+        prepared = self._model.optimizer._prepared if kind == "train" else None
+        return [] if prepared is None else prepared.flat.gradients
 
     @contextmanager
     def _watched(self, state: State, recording: Any, kind: str) -> Iterator[None]:
-        """Let the variables' arrays be recorded ones; a variable that gets another array has it copied in the end."""
+        """Let the arrays of variables and gradients be recorded ones: what is written to others is not noticed.
+
+        A variable that gets another array has it copied in the end.
+        """
         prepared = self._model.optimizer._prepared if kind == "train" else None
-        flat = None if prepared is None else prepared.flat
         watched = [array.view(recording_room.Recorded) for array in state.arrays]
+        put_back = _nothing if prepared is None else prepared.replaced(lambda one: one.view(recording_room.Recorded))
 
         def put(arrays: Sequence[np.ndarray]) -> None:
             for variable, array in zip(state.variables, arrays, strict=True):
                 variable.data = array
-            if flat is not None:
-                flat.arrays[:] = map(_data, flat.variables)
+            if prepared is not None:
+                prepared.flat.arrays[:] = map(_data, prepared.flat.variables)
 
         put(watched)
         try:
@@ -326,6 +346,7 @@ class Programs:
                 if variable.data is not array:
                     np.copyto(array, variable.data)
         finally:
+            put_back()
             put(state.arrays)
 
     def _compare(self, entry: Entry, kind: str, data: Any, leaves: list[np.ndarray], run: Callable[[Any], Any]) -> Any:
@@ -341,6 +362,7 @@ class Programs:
             return result
         after = self._snapshot(state, kind)
         self._restore(state, before, kind)
+        candidate.blank(self._gradients(kind))
         _write(candidate, leaves)
         self._run(kind, candidate)
         agrees = kind != "predict" or _same_arrays(_data_of(result), candidate.outputs)
@@ -418,6 +440,10 @@ class Programs:
             return count, None if kind == "predict" else MetricLogs(self._model)
         finally:
             self._busy.release()
+
+
+def _nothing() -> None:
+    pass
 
 
 @contextmanager

@@ -75,8 +75,6 @@ def obstacle(model: Any, kind: str, built_in: type) -> str | None:
         return "programs are made on the CPU alone"
     if model.run_eagerly or model.jit_compile is False:
         return "the model is compiled with " + ("run_eagerly=True" if model.run_eagerly else "jit_compile=False")
-    if not model.built:
-        return "the model is not built"
     own = {"train": _OF_TRAINING, "test": _OF_TESTS, "predict": ("predict_step",)}[kind]
     for name in own:
         found = getattr(model, name)

@@ -658,10 +658,12 @@ class Trainer:
             made, logs, left = 0, None, True
             while left and (not made or (wanted > 1 and made < most)):
                 more = most and most - made
-                count, logs = (
-                    self._programs.many(phase, batches, stream.arrays, more, collect) if several else (0, logs)
+                count, found = (
+                    self._programs.many(phase, batches, stream.arrays, more, collect) if several else (0, None)
                 )
-                if not count:
+                if count:
+                    logs = found
+                else:
                     data = next(batches, None)
                     left = data is not None
                     if left:

@@ -265,3 +265,60 @@ def test_many_labels_are_looked_at_by_several() -> None:
     labels[[3, 40_000]] = 10
     named, wrong = cpu.class_numbers(labels, 10)
     assert wrong == 2 and named[3] == named[40_000] == -1
+
+
+# ---- cross-entropies of probabilities, and likenesses of rows
+
+ROW_SHAPES = [(1, 1), (128, 10), (7, 5, 33), (0, 4), (3001, 17)]
+
+
+def row_kernels(table: Any, g: Any, x: Any, y: Any, labels: Any, epsilon: float = 1e-3) -> dict[str, Any]:
+    return {
+        "share_cross_entropy": table.share_cross_entropy(x, y, epsilon),
+        "share_cross_entropy_grad": table.share_cross_entropy_grad(g, x, y, epsilon),
+        "sparse_share_cross_entropy": table.sparse_share_cross_entropy(x, labels, epsilon),
+        "sparse_share_cross_entropy_grad": table.sparse_share_cross_entropy_grad(g, x, labels, epsilon),
+        "cosine": table.cosine(x, y, epsilon),
+        "cosine_grad": table.cosine_grad(g, x, y, epsilon),
+        **({} if not x.size else {"largest_margin": table.largest_margin(y, x)}),
+        **({} if not x.size else {"largest_margin_grad": table.largest_margin_grad(g, y, x)}),
+    }
+
+
+@pytest.mark.parametrize("shape", ROW_SHAPES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows(shape: tuple[int, ...], dtype: str) -> None:
+    random = np.random.default_rng(0)
+    x, y = (random.random(shape).astype(dtype) for _ in range(2))
+    y[..., :1] = 1  # a target as of one-hot ones, and rows that are far beyond the limits
+    x[::7] *= np.where(np.arange(shape[-1]) % 2, 1e-5, 1)
+    labels, g = random.integers(0, shape[-1], shape[:-1]), random.standard_normal(shape[:-1]).astype(dtype)
+    got = row_kernels(cpu, g, x, y, labels)
+    for name, wanted in row_kernels(reference, *[one.astype("f8") for one in (g, x, y)], labels).items():
+        assert got[name].dtype == dtype and got[name].shape == wanted.shape, name
+        tolerance = (2e-6 if dtype == "float32" else 1e-12) * max(np.abs(wanted).max(initial=0), 1)
+        np.testing.assert_allclose(got[name], wanted, rtol=2e-6, atol=tolerance, err_msg=name)
+
+
+def test_rows_at_and_beyond_limits() -> None:
+    x = np.float32([[0, 1], [0.5, 0.5], [1, 1], [0, 0], [np.nan, 1], [1e-30, 1e-30], [3, 4], [-1, 2]])
+    y = np.float32([[1, 0], [0, 1], [1, 1], [0, 1], [0, 1], [1, 0], [0, 0], [0.5, 0.5]])
+    with np.errstate(all="ignore"):
+        for labels in (0, 1):
+            given = np.ones(len(x), "f4"), x, y, np.full(len(x), labels)
+            got, wanted = row_kernels(cpu, *given, 0.25), row_kernels(reference, *given, 0.25)
+            for name, values in wanted.items():
+                np.testing.assert_allclose(got[name], values, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+def test_rows_of_views_and_labels_of_no_class() -> None:
+    random = np.random.default_rng(0)
+    x, y, labels, g = random.random((6, 8)), random.random((6, 8)), np.arange(6) % 4, np.ones(6, "float32")
+    views = x.astype("f4")[:, ::2], y.astype("f4")[:, ::2]
+    got, wanted = row_kernels(cpu, g, *views, labels), row_kernels(reference, g, *views, labels)
+    for name, values in wanted.items():
+        np.testing.assert_array_equal(got[name], values, err_msg=name)
+    labels[2] = -1
+    x32 = x.astype("f4")
+    np.testing.assert_array_equal(np.isnan(cpu.sparse_share_cross_entropy(x32, labels, 1e-7)), labels < 0)
+    assert not cpu.sparse_share_cross_entropy_grad(g, x32, labels, 1e-7)[2].any()

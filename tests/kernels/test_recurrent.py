@@ -336,6 +336,23 @@ def test_orders_of_the_override(
             assert gradient is None
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 5), st.integers(0, 40), st.sampled_from([np.float32, np.float64]), st.booleans(), st.booleans())
+def test_rows_are_copied_and_added(n: int, columns: int, dtype: Any, strided: bool, zeros: bool) -> None:
+    rng = np.random.default_rng(n)
+    source = rng.standard_normal((n, 3, columns)).astype(dtype)[:, 1]
+    wide = rng.standard_normal((n, 2, columns, 2)).astype(dtype)
+    for name in ("copy_rows", "add_rows"):
+        given_rows = None if zeros and name == "copy_rows" else source
+        results = []
+        for table in (reference, cpu):
+            whole = wide.copy()
+            target = whole[:, 1, :, 0] if strided else whole.reshape(n, 2, 2 * columns)[:, 1, :columns]
+            getattr(table, name)(given_rows, target)
+            results.append(whole)
+        np.testing.assert_array_equal(*results)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_the_loops_over_time_leave_alone(name: str) -> None:
     """Strided gradients and masks, weights that are columns of wider matrices; rows that no step counts for."""

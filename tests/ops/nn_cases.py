@@ -460,6 +460,13 @@ def _sequence(name: str, gates: int, **settings: Any) -> Case:
     )
 
 
+def _conv_lstm(**settings: Any) -> Case:
+    """Two samples of four steps of five places with two channels, which become three of two filters."""
+    window = {"strides": (1,), "padding": ((0, 0),), "dilation": (1,)}
+    arrays = X(2, 4, 5, 2), X(2, 3, 2), X(2, 3, 2), X(3, 2, 8), X(3, 2, 8), X(8)
+    return case("conv_lstm_sequence", *arrays, reference=False, **window, **settings)
+
+
 PRIMITIVES: list[Case] = [
     *[
         case(
@@ -546,6 +553,8 @@ PRIMITIVES: list[Case] = [
     ],
     *[_sequence("gru", 3, reset_after=False, **more) for more in ({}, {"mask": _STEPS, "recurrent_mask": _DROPPED})],
     _sequence("gru", 3, reset_after=False, bias=False, recurrent_activation="hard_sigmoid"),
+    *[_conv_lstm(**settings) for settings in ({}, {"mask": _STEPS, "backwards": True}, {"return_sequences": False})],
+    case("time_steps", X(2, 3, 4), reference=lambda x: tuple(np.moveaxis(x, 1, 0))),
 ]
 
 CASES = PUBLIC + PRIMITIVES

@@ -254,6 +254,19 @@ def test_obstacles():
     assert "replaced" in optimizer._obstacle
 
 
+def test_settings_are_what_kernels_are_told():
+    adam = optimizers.Adam(0.1)
+    both = optimizers.MultiOptimizer(optimizers.OptimizerMap(adam))
+    scaling = optimizers.LossScaleOptimizer(adam)
+    assert adam._leaves == both._leaves == scaling._leaves == [adam]
+    for optimizer in (adam, both, scaling):
+        before = optimizer._settings
+        adam.learning_rate = 0.2
+        assert optimizer._settings == before
+        adam.beta_1, adam.clipnorm = adam.beta_1 / 2, (adam.clipnorm or 0) + 1
+        assert optimizer._settings != before
+
+
 def choose(variable):
     return CHOSEN[variable.name]
 

@@ -18,6 +18,7 @@ from minikeras.kernels.reference import dense as reference
 from minikeras.kernels.table import Kernels, contiguous_float32, of_float32, override
 
 _ZERO = np.float32(0)
+_WAKES = 1 << 19  # elements of a gradient for which a helper is waked
 
 
 @override(reference.gemm, "cpu", when=of_float32("a", "b", "out"))
@@ -56,7 +57,7 @@ def _relu_grads(g: Any, y: Any, bias_out: Any) -> Any:
     parts = min(parts_for(g.size), rows)
     out = g if y is None else empty(g.shape, g.dtype)
     sums = bias_out if bias_out is None or parts == 1 else empty((parts, columns), g.dtype)
-    _relu_grad.run(parts, rows=rows, columns=columns, g=g, y=y, out=out, sums=sums)
+    _relu_grad.run(parts, g.size >= _WAKES, rows=rows, columns=columns, g=g, y=y, out=out, sums=sums)
     if sums is not bias_out:
         _relu_grad.run(1, rows=parts, columns=columns, g=sums, y=None, out=None, sums=bias_out)
     return out

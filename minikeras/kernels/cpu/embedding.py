@@ -1,4 +1,4 @@
-"""A table lookup and its gradient on the CPU: a compiled gather and scatter-add, which look at the indices on their way.
+"""A table lookup and its gradient on the CPU: a compiled gather and scatter-add, which look at the indices.
 
 Other types of tables, and tables that are not contiguous, are left to NumPy's `take`.
 """

@@ -40,7 +40,8 @@ from minikeras.kernels.reference import loss as reference
 from minikeras.kernels.table import Kernels, contiguous_float32, of_float32, override, same_shape
 
 _EXACT = {"contract"}  # sums keep their order: large logits cancel
-_ZERO, _ONE, _NAN = np.float32(0), np.float32(1), np.float32(math.nan)
+_ZERO, _HALF, _ONE, _TWO, _HUNDRED = map(np.float32, (0, 0.5, 1, 2, 100))
+_NAN, _LN_2 = np.float32(math.nan), np.float32(math.log(2))
 
 
 @inner
@@ -141,11 +142,17 @@ def _sparse_cross_entropy_grad(part, parts, rows, classes, g: Floats, probabilit
             result[label] = (p[label] - _ONE) * gradient
 
 
+@lru_cache(maxsize=1024)
+def rows_of(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """(parts, rows, classes) of scores."""
+    size = math.prod(shape)
+    rows = size // shape[-1]
+    return min(parts_for(4 * size), rows), rows, shape[-1]  # an exponential costs more than a pass over memory
+
+
 def _run(part: Any, scores: Any, **arguments: Any) -> None:
     """Run a part on the rows of scores."""
-    classes = scores.shape[-1]
-    rows = scores.size // classes
-    parts = min(parts_for(4 * scores.size), rows)  # an exponential costs more than a pass over memory
+    parts, rows, classes = rows_of(scores.shape)
     part.run(parts, rows=rows, classes=classes, **arguments)
 
 
@@ -204,10 +211,233 @@ def _row_of(g: Any, logits: Any) -> Any:
     return g if fits else np.ascontiguousarray(np.broadcast_to(g, logits.shape[:-1]))
 
 
+# ---- cross-entropies of probabilities, and likenesses of rows ---------------------------------------------------------
+
+
+@inner(fastmath=FAST)
+def _sum(x, size):
+    total = _ZERO
+    for j in range(size):
+        total += x[j]
+    return total
+
+
+@inner
+def _within(x, low, high):
+    return low if x < low else high if x > high else x
+
+
+@inner
+def _passing(x, low, high):
+    """How much of its change limits let through: on one of them the mean of both sides."""
+    return _ONE if low < x and x < high else _HALF if x == low or x == high else _ZERO
+
+
+@part(fastmath=FAST)
+def _share_cross_entropy(part, parts, rows, classes, output, target, out: Floats, epsilon: np.float32):
+    first, last = share(part, parts, rows)
+    for row in range(first, last):
+        x, wanted = floats(output + 4 * row * classes), floats(target + 4 * row * classes)
+        total, entropy = _sum(x, classes), _ZERO
+        for j in range(classes):
+            entropy -= wanted[j] * log(_within(x[j] / total, epsilon, _ONE - epsilon))
+        out[row] = entropy
+
+
+@part(fastmath=FAST)
+def _share_cross_entropy_grad(
+    part, parts, rows, classes, g: Floats, output, target, out, epsilon: np.float32
+):
+    first, last = share(part, parts, rows)
+    low, high = epsilon, _ONE - epsilon
+    for row in range(first, last):
+        at = 4 * row * classes
+        x, wanted, result = floats(output + at), floats(target + at), floats(out + at)
+        total, along = _sum(x, classes), _ZERO
+        for j in range(classes):
+            p = x[j] / total
+            slope = -wanted[j] / _within(p, low, high) * _passing(p, low, high)
+            result[j] = slope
+            along += slope * p
+        factor = g[row] / total
+        for j in range(classes):
+            result[j] = (result[j] - along) * factor
+
+
+@part(fastmath=FAST)
+def _sparse_share_cross_entropy(
+    part, parts, rows, classes, output, labels: Numbers, out: Floats, epsilon: np.float32
+):
+    first, last = share(part, parts, rows)
+    for row in range(first, last):
+        x, label = floats(output + 4 * row * classes), labels[row]
+        entropy = _NAN
+        if label >= 0:
+            entropy = -log(_within(x[label] / _sum(x, classes), epsilon, _ONE - epsilon))
+        out[row] = entropy
+
+
+@part(fastmath=FAST)
+def _sparse_share_cross_entropy_grad(
+    part, parts, rows, classes, g: Floats, output, labels: Numbers, out, epsilon: np.float32
+):
+    first, last = share(part, parts, rows)
+    low, high = epsilon, _ONE - epsilon
+    for row in range(first, last):
+        x, result, label = floats(output + 4 * row * classes), floats(out + 4 * row * classes), labels[row]
+        total, slope, along = _sum(x, classes), _ZERO, _ZERO
+        if label >= 0:
+            p = x[label] / total
+            slope = -_passing(p, low, high) / _within(p, low, high) * (g[row] / total)
+            along = slope * p
+        for j in range(classes):
+            result[j] = -along
+        if label >= 0:
+            result[label] = slope - along
+
+
+_SHARES = contiguous_float32("output", "target"), same_shape("output", "target")
+_NAMED = contiguous_float32("output"), lambda output, labels: labels.shape == output.shape[:-1]
+
+
+@override(reference.share_cross_entropy, "cpu", when=_SHARES)
+def share_cross_entropy(k: Kernels, output: Any, target: Any, epsilon: float) -> Any:
+    out = empty(output.shape[:-1], output.dtype)
+    _run(_share_cross_entropy, output, output=output, target=target, out=out, epsilon=float(epsilon))
+    return out
+
+
+@override(reference.share_cross_entropy_grad, "cpu", when=(of_float32("g"), *_SHARES))
+def share_cross_entropy_grad(k: Kernels, g: Any, output: Any, target: Any, epsilon: float) -> Any:
+    out, g = empty(output.shape, output.dtype), _row_of(g, output)
+    _run(_share_cross_entropy_grad, output, g=g, output=output, target=target, out=out, epsilon=float(epsilon))
+    return out
+
+
+@override(reference.sparse_share_cross_entropy, "cpu", when=_NAMED)
+def sparse_share_cross_entropy(k: Kernels, output: Any, labels: Any, epsilon: float) -> Any:
+    out, labels = empty(labels.shape, output.dtype), np.ascontiguousarray(labels, np.int64)
+    _run(_sparse_share_cross_entropy, output, output=output, labels=labels, out=out, epsilon=float(epsilon))
+    return out
+
+
+@override(reference.sparse_share_cross_entropy_grad, "cpu", when=(of_float32("g"), *_NAMED))
+def sparse_share_cross_entropy_grad(k: Kernels, g: Any, output: Any, labels: Any, epsilon: float) -> Any:
+    out, labels = empty(output.shape, output.dtype), np.ascontiguousarray(labels, np.int64)
+    g = _row_of(g, output)
+    _run(_sparse_share_cross_entropy_grad, output, g=g, output=output, labels=labels, out=out, epsilon=float(epsilon))
+    return out
+
+
+@inner(fastmath=FAST)
+def _dot(x, y, size):
+    total = _ZERO
+    for j in range(size):
+        total += x[j] * y[j]
+    return total
+
+
+@inner
+def _length(squares, epsilon):
+    return math.sqrt(epsilon * epsilon if squares < epsilon * epsilon else squares)
+
+
+@part
+def _cosine(part, parts, rows, classes, x, y, out: Floats, epsilon: np.float32):
+    first, last = share(part, parts, rows)
+    for row in range(first, last):
+        a, b = floats(x + 4 * row * classes), floats(y + 4 * row * classes)
+        lengths = _length(_dot(a, a, classes), epsilon) * _length(_dot(b, b, classes), epsilon)
+        out[row] = -_dot(a, b, classes) / lengths
+
+
+@part
+def _cosine_grad(part, parts, rows, classes, g: Floats, x, y, out, epsilon: np.float32):
+    first, last = share(part, parts, rows)
+    least = epsilon * epsilon
+    for row in range(first, last):
+        at = 4 * row * classes
+        a, b, result = floats(x + at), floats(y + at), floats(out + at)
+        squares = _dot(a, a, classes)
+        length = _length(squares, epsilon)
+        of_other = g[row] / (length * _length(_dot(b, b, classes), epsilon))
+        inside = _ONE if squares > least else _HALF if squares == least else _ZERO
+        of_own = _dot(a, b, classes) * of_other / (length * length) * inside
+        for j in range(classes):
+            result[j] = a[j] * of_own - b[j] * of_other
+
+
+_ALIKE = contiguous_float32("x", "y"), same_shape("x", "y")
+
+
+@override(reference.cosine, "cpu", when=_ALIKE)
+def cosine(k: Kernels, x: Any, y: Any, epsilon: float) -> Any:
+    out = empty(x.shape[:-1], x.dtype)
+    _run(_cosine, x, x=x, y=y, out=out, epsilon=float(epsilon))
+    return out
+
+
+@override(reference.cosine_grad, "cpu", when=(of_float32("g"), *_ALIKE))
+def cosine_grad(k: Kernels, g: Any, x: Any, y: Any, epsilon: float) -> Any:
+    out = empty(x.shape, x.dtype)
+    _run(_cosine_grad, x, g=_row_of(g, x), x=x, y=y, out=out, epsilon=float(epsilon))
+    return out
+
+
+@inner
+def _largest_wrong(wanted, x, classes):
+    """The largest of `(1 - target) * output` in a row; NaN if there is one."""
+    best = (_ONE - wanted[0]) * x[0]
+    for j in range(1, classes):
+        value = (_ONE - wanted[j]) * x[j]
+        best = value if value > best or value != value else best
+    return best
+
+
+@part
+def _largest_margin(part, parts, rows, classes, target, output, out: Floats):
+    first, last = share(part, parts, rows)
+    for row in range(first, last):
+        wanted, x = floats(target + 4 * row * classes), floats(output + 4 * row * classes)
+        margin = _largest_wrong(wanted, x, classes) - _dot(wanted, x, classes) + _ONE
+        out[row] = _ZERO if margin < _ZERO else margin
+
+
+@part
+def _largest_margin_grad(part, parts, rows, classes, g: Floats, target, output, out):
+    first, last = share(part, parts, rows)
+    for row in range(first, last):
+        at = 4 * row * classes
+        wanted, x, result = floats(target + at), floats(output + at), floats(out + at)
+        most, count = _largest_wrong(wanted, x, classes), _ZERO
+        for j in range(classes):
+            count += _ONE if (_ONE - wanted[j]) * x[j] == most else _ZERO
+        margin = most - _dot(wanted, x, classes) + _ONE
+        slope = g[row] * (_ONE if margin > _ZERO else _HALF if margin == _ZERO else _ZERO)
+        for j in range(classes):
+            rest = _ONE - wanted[j]
+            result[j] = slope * ((rest / count if rest * x[j] == most else _ZERO) - wanted[j])
+
+
+@override(reference.largest_margin, "cpu", when=_SHARES)
+def largest_margin(k: Kernels, target: Any, output: Any) -> Any:
+    out = empty(output.shape[:-1], output.dtype)
+    _run(_largest_margin, output, target=target, output=output, out=out)
+    return out
+
+
+def _of_output(of_target: bool) -> bool:
+    return not of_target
+
+
+@override(reference.largest_margin_grad, "cpu", when=(_of_output, of_float32("g"), *_SHARES))
+def largest_margin_grad(k: Kernels, g: Any, target: Any, output: Any, of_target: bool = False) -> Any:
+    out = empty(output.shape, output.dtype)
+    _run(_largest_margin_grad, output, g=_row_of(g, output), target=target, output=output, out=out)
+    return out
+
+
 # ---- errors of single elements ---------------------------------------------------------------------------------------
-
-_TWO, _HALF, _HUNDRED, _LN_2 = np.float32(2), np.float32(0.5), np.float32(100), np.float32(math.log(2))
-
 
 @inner
 def at_least(x, low):
@@ -433,10 +663,6 @@ def mean_error(k: Kernels, target: Any, output: Any, kind: str, setting: float =
         parts, rows=rows, columns=columns, target=target, output=output, out=out, setting=float(setting), scale=scale
     )
     return out
-
-
-def _of_output(of_target: bool) -> bool:
-    return not of_target
 
 
 @override(reference.mean_error_grad, "cpu", when=(_of_output, of_float32("g"), *_ONES))

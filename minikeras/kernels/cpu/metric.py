@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from minikeras.kernels.cpu.compiler import (
     parts_for,
     share,
 )
-from minikeras.kernels.cpu.loss import cut, sums_of, weighs
+from minikeras.kernels.cpu.loss import cut, rows_of, sums_of, weighs
 from minikeras.kernels.reference import metric as reference
 from minikeras.kernels.table import Kernels, contiguous_float32, override, same_shape
 
@@ -102,19 +101,12 @@ def _largest_matches(part, parts, rows, classes, target, output, out: Floats):
         out[row] = _ONE if same else _ZERO
 
 
-@lru_cache(maxsize=256)
-def _rows(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """(parts, rows, classes) of predictions."""
-    rows = int(np.prod(shape[:-1], dtype=np.int64))
-    return min(parts_for(2 * rows * shape[-1]), rows), rows, shape[-1]
-
-
 @override(
     reference.largest_matches, "cpu", when=(contiguous_float32("output", "target"), same_shape("output", "target"))
 )
 def largest_matches(k: Kernels, target: Any, output: Any) -> Any:
     out = empty(output.shape[:-1], _FLOAT)
-    parts, rows, classes = _rows(output.shape)
+    parts, rows, classes = rows_of(output.shape)
     _largest_matches.run(parts, rows=rows, classes=classes, target=target, output=output, out=out)
     return out
 
@@ -134,7 +126,7 @@ def _are_labels(labels: Any, output: Any) -> bool:
 @override(reference.label_matches, "cpu", when=(contiguous_float32("output"), _are_labels))
 def label_matches(k: Kernels, labels: Any, output: Any) -> Any:
     out = empty(labels.shape, _FLOAT)
-    parts, rows, classes = _rows(output.shape)
+    parts, rows, classes = rows_of(output.shape)
     source = SOURCES[labels.dtype]
     _label_matches.run(parts, rows=rows, classes=classes, source=source, labels=labels, output=output, out=out)
     return out
@@ -158,7 +150,7 @@ def _label_ranks(part, parts, rows, classes, source, labels, output, out: Number
 @override(reference.label_ranks, "cpu", when=(contiguous_float32("output"), _are_labels))
 def label_ranks(k: Kernels, labels: Any, output: Any) -> Any:
     out = empty(labels.shape, _NUMBER)
-    parts, rows, classes = _rows(output.shape)
+    parts, rows, classes = rows_of(output.shape)
     source = SOURCES[labels.dtype]
     _label_ranks.run(parts, rows=rows, classes=classes, source=source, labels=labels, output=output, out=out)
     return out

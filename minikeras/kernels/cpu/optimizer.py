@@ -5,7 +5,6 @@ The compiled loops round like the reference, operation by operation: no fast-mat
 
 from __future__ import annotations
 
-import itertools
 import math
 import threading
 from collections.abc import Callable, Sequence
@@ -290,9 +289,12 @@ def _decay(part, parts, size, p: Floats, amount: Doubles):
 
 
 @part
-def _ema(part, parts, size, average: Floats, p: Floats, momentum: Doubles):
+def _ema(part, parts, size, average: Floats, p: Floats, momentum, kept: np.float32, new: np.float32):
+    """The shares lie in memory, where that is given."""
     first, end = share_of_lines(part, parts, size)
-    kept, new = np.float32(momentum[0]), np.float32(1.0 - momentum[0])
+    if momentum:
+        kept = np.float32(doubles(momentum)[0])
+        new = np.float32(1.0 - doubles(momentum)[0])
     for i in range(first, end):
         average[i] = average[i] * kept + p[i] * new
 
@@ -353,8 +355,9 @@ def _scale_to_norm(part, parts, size, g: Floats, sums: Doubles, count, limit: np
     factor = limit / _larger(norm, limit)
     if strict:
         factor += norm - norm  # NaN of what is not finite, else 0
-    for i in range(first, end):
-        g[i] *= factor
+    if factor != _ONE:
+        for i in range(first, end):
+            g[i] *= factor
 
 
 @inner(fastmath=_REORDER)
@@ -626,7 +629,8 @@ def decay(k: Kernels, p: Any, amount: Any) -> None:
 
 @override(reference.ema, "cpu", when=(contiguous_float32("average", "p"), same_shape("average", "p")))
 def ema(k: Kernels, average: Any, p: Any, momentum: Any) -> None:
-    _ema.run(parts_for(p.size), size=p.size, average=average, p=p, momentum=_held(momentum))
+    held, number = (momentum, 0.0) if isinstance(momentum, _ARRAY) else (None, float(momentum))
+    _ema.run(parts_for(p.size), size=p.size, average=average, p=p, momentum=held, kept=number, new=1.0 - number)
 
 
 @override(reference.scale, "cpu", when=contiguous_float32("g"))
@@ -642,13 +646,15 @@ def clip_by_value(k: Kernels, g: Any, limit: float) -> None:
 @override(reference.clip_by_norm, "cpu", when=lambda arrays: all(map(_is_contiguous, arrays)))
 def clip_by_norm(k: Kernels, arrays: Sequence[Any], limit: float, together: bool = True) -> None:
     for group in (arrays,) if together else zip(arrays, strict=True):
-        parts = [parts_for(g.size) for g in group]
-        count = sum(parts)
+        count, start = sum([parts_for(g.size) for g in group]), 0
         sums = empty((count,), _DOUBLE)
-        for start, n, g in zip(itertools.accumulate(parts, initial=0), parts, group, strict=False) if count > 1 else ():
-            _sum_squares.run(n, size=g.size, g=g, sums=sums, start=start)
-        for n, g in zip(parts, group, strict=True):
-            _scale_to_norm.run(n, size=g.size, g=g, sums=sums, count=count, limit=float(limit), strict=together)
+        for g in group if count > 1 else ():
+            _sum_squares.run(parts_for(g.size), size=g.size, g=g, sums=sums, start=start)
+            start += parts_for(g.size)
+        for g in group:
+            _scale_to_norm.run(
+                parts_for(g.size), size=g.size, g=g, sums=sums, count=count, limit=float(limit), strict=together
+            )
 
 
 def _is_contiguous(g: Any) -> bool:

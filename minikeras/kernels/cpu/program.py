@@ -9,6 +9,7 @@ meanwhile.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -137,6 +138,7 @@ class Program:
         double: bool = False,
     ):
         self.calls, self._kept, self._arena = recording.calls, recording.kept, recording.arena
+        self._results = recording.results
         self.inputs, self._tables, self.outputs = list(inputs), list(tables), list(outputs)
         self.drawn = [(source, source.key, blocks) for source, blocks in recording.drawn.values()]
         self._checks = recording.checks
@@ -157,6 +159,11 @@ class Program:
     def nbytes(self) -> int:
         """Bytes of its own memory."""
         return self._arena.nbytes
+
+    def blank(self, others: Sequence[np.ndarray] = ()) -> None:
+        """Fill its memory, and other arrays, with what shows in every result: nothing is left of the recorded step."""
+        for array in (*self._arena.arrays(), *self._results, *others):
+            array.view(np.ndarray).fill(math.nan if array.dtype.kind == "f" else 0)
 
     def fits(self) -> bool:
         """Whether the random streams have the keys that they had."""

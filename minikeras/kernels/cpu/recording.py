@@ -73,6 +73,7 @@ class Recording:
     def __init__(self, known: Iterable[np.ndarray] = ()):
         self.calls: list[NativeCall | PythonCall] = []
         self.spoiled: str | None = None
+        self.results: list[np.ndarray] = []  # arrays that NumPy has made
         self.kept: list[Any] = []  # whose memory the calls read and write
         self.checks: list[Callable[[], object]] = []  # each raises if the step's memory holds what is not allowed
         self.drawn: dict[int, tuple[Any, int]] = {}  # random streams, and how many blocks of them a step takes
@@ -174,6 +175,7 @@ class Recording:
                     buffer[...] = one
 
             self.calls.append(PythonCall(run, name, numbers))
+            self.results += buffers
             made = [buffer.view(Recorded) for buffer in buffers]
         return type(result)(made) if isinstance(result, (tuple, list)) else made[0]
 

@@ -17,7 +17,20 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.compiler import FAST, Floats, add_up_rows, floats, host, inner, octets, part, sigmoid, tanh
+from minikeras.kernels.cpu.compiler import (
+    FAST,
+    Floats,
+    add_up_rows,
+    floats,
+    host,
+    inner,
+    octets,
+    part,
+    parts_for,
+    share,
+    sigmoid,
+    tanh,
+)
 from minikeras.kernels.cpu.tile.products import WAKES, is_matrix, packed, rows_product
 from minikeras.kernels.reference import recurrent as reference
 from minikeras.kernels.table import Kernels, override
@@ -671,23 +684,66 @@ def _gru_loop_grad(r: Any, *call: Any) -> Any:
 # ---- the arithmetic of one step, for loops over time that are not compiled -------------------------------------------
 
 
+@inner
+def _row_at(r, places, time, step):
+    """The number of a row, of all steps, from that among the rows of a step."""
+    return (r // places * time + step) * places + r % places
+
+
 @part
-def _lstm_cell(part, samples, block, time, units, step, gates, product, h, c, extra, keeps):
-    first, last = _rows_of(part, block, samples)
+def _rows_moved(part, parts, rows, columns, target, target_row, adds, source=None, source_row=0):
+    """Copy or add the rows of a matrix, whose addresses lie so many bytes apart; without a source they become zeros."""
+    first, last = share(part, parts, rows)
+    for r in range(first, last):
+        here = target + r * target_row
+        if adds:
+            _add(source + r * source_row, here, columns)
+        elif source:
+            _copy(source + r * source_row, here, columns)
+        else:
+            _clear(here, columns)
+
+
+def _move(source: Any, target: Any, adds: bool) -> None:
+    rows, columns = target.shape
+    given = {} if source is None else {"source": source, "source_row": source.strides[0]}
+    shape = {"rows": rows, "columns": columns, "target_row": target.strides[0]}
+    _rows_moved.run(min(parts_for(target.size), rows), adds=int(adds), target=target, **shape, **given)
+
+
+def _of_rows(source: Any, target: Any) -> bool:
+    """Whether both are matrices of float32 numbers, of one shape, with contiguous rows."""
+    return is_matrix(target) and (source is None or (source.shape == target.shape and is_matrix(source)))
+
+
+@override(reference.copy_rows, "cpu", when=_of_rows)
+def copy_rows(k: Kernels, source: Any, target: Any) -> None:
+    _move(source, target, False)
+
+
+@override(reference.add_rows, "cpu", when=_of_rows)
+def add_rows(k: Kernels, source: Any, target: Any) -> None:
+    _move(source, target, True)
+
+
+@part
+def _lstm_cell(part, samples, block, time, units, step, places, gates, product, h, c, extra, keeps):
+    """A sample's row at a step is one for each of so many places."""
+    first, last = _rows_of(part, block, samples * places)
     u, size = units, 4 * units
     for r in range(first, last):
-        at = r * time + step
-        row = gates + 4 * size * at
+        at = _row_at(r, places, time, step)
+        row, place = gates + 4 * size * at, extra + size * (at if keeps else r)
         _add(product + 4 * size * r, row, 4 * u)
-        _lstm_row(row, c + size * r, _place(extra, keeps, r, at, u), h + size * r, u)
+        _lstm_row(row, c + size * r, place, h + size * r, u)
 
 
 @part
-def _lstm_cell_grad(part, samples, block, time, units, step, gates, cells, extra, g_h, g_c, g_gates):
-    first, last = _rows_of(part, block, samples)
+def _lstm_cell_grad(part, samples, block, time, units, step, places, gates, cells, extra, g_h, g_c, g_gates):
+    first, last = _rows_of(part, block, samples * places)
     size = 4 * units
     for r in range(first, last):
-        at, state = size * (r * time + step), size * r
+        at, state = size * _row_at(r, places, time, step), size * r
         g_row = g_gates + 4 * at
         _lstm_row_grad(gates + 4 * at, cells + at, extra + at, g_h + state, g_c + state, g_row, units)
 
@@ -718,18 +774,28 @@ def _gru_cell_grad(part, samples, block, time, units, step, gates, extra, histor
         _copy(g_row, g_product, 2 * u)
 
 
-def _one_step(part: Any, *names: str, keeps: bool = False) -> Callable[..., None]:
-    """The function of a step's number, the gates and arrays of these names; `keeps`: the part is told what is kept."""
+def _one_step(part: Any, *names: str, keeps: bool = False, places: bool = False) -> Callable[..., None]:
+    """The function of a step's number, the gates and arrays of these names.
+
+    `keeps`: the part is told what is kept, `places`: how many places a sample has.
+    """
 
     def step(s: int, gates: Any, *arrays: Any) -> None:
         arguments = dict(zip(names, arrays, strict=True))
         if keeps:  # `extra` has a place for every step
             arguments["keeps"] = arguments["extra"].shape[1] == gates.shape[1]
-        _run(part, gates, step=s, **arguments)
+        n, t, *several, _, u = gates.shape
+        if places:
+            arguments["places"] = several[0] if several else 1
+        rows = n * arguments.get("places", 1)
+        block = -(-rows // max(min(parts_for(gates.size // max(t, 1)), rows), 1))
+        shape = {"samples": n, "block": block, "time": t, "units": u}
+        part.run(-(-rows // max(block, 1)), gates.size // max(t, 1) >= _WIDE, **shape, step=s, gates=gates, **arguments)
 
     return step
 
 
+_WIDE = 1 << 17  # numbers of a step for which a helper is waked
 LOOPS = {
     "simple_rnn": (partial(_forward, _simple), _simple_loop_grad),
     "lstm": (partial(_forward, _lstm), _lstm_loop_grad),
@@ -737,8 +803,8 @@ LOOPS = {
 }
 CELLS = {
     "lstm": (
-        _one_step(_lstm_cell, "product", "c", "h", "extra", keeps=True),
-        _one_step(_lstm_cell_grad, "cells", "extra", "g_h", "g_c", "g_gates"),
+        _one_step(_lstm_cell, "product", "c", "h", "extra", keeps=True, places=True),
+        _one_step(_lstm_cell_grad, "cells", "extra", "g_h", "g_c", "g_gates", places=True),
     ),
     "gru": (
         _one_step(_gru_cell, "product", "candidate_bias", "h", "extra", keeps=True),
@@ -791,3 +857,14 @@ def gru(k: Kernels, x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: A
     x = np.ascontiguousarray(x)
     options = _chosen("gru", x, kernel, recurrent_kernel, bias, options)
     return reference.gru(k, x, h0, kernel, recurrent_kernel, bias, **options)
+
+
+@override(reference.conv_lstm, "cpu")
+def conv_lstm(
+    k: Kernels, x: Any, h0: Any, c0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any
+) -> tuple[Any, ...]:
+    x = np.ascontiguousarray(x)
+    usual = options.get("activation", "tanh") == "tanh" and options.get("recurrent_activation", "sigmoid") == "sigmoid"
+    if usual and x.size and all(array.dtype.char == "f" for array in (x, kernel, recurrent_kernel)):
+        options["cell"] = CELLS["lstm"]
+    return reference.conv_lstm(k, x, h0, c0, kernel, recurrent_kernel, bias, **options)

@@ -38,7 +38,7 @@ def codes(names: Sequence[str]) -> Iterator[tuple[Target, CFunction, bytes]]:
         host.use(target)
         try:
             for function in kernels():
-                yield target, function, function.translate()
+                yield target, function, function.code() if name == "native" else function.translate()
         finally:
             host.use(None)
 

@@ -71,6 +71,89 @@ def binary_cross_entropy_grad(k: Kernels, g: Any, logits: Any, target: Any) -> A
     return g * (0.5 * k.xp.tanh(0.5 * logits) + 0.5 - target)
 
 
+# ---- cross-entropies of probabilities, and likenesses of rows ---------------------------------------------------------
+
+
+def _normalised(k: Kernels, output: Any, epsilon: float) -> tuple[Any, Any, Any, Any]:
+    """The sums of rows, shares of them, these within limits, and how much of their changes the limits let through."""
+    total = output.sum(axis=-1, keepdims=True)
+    share = output / total
+    low, high = epsilon, 1 - epsilon
+    p = k.xp.minimum(k.xp.maximum(share, low), high)
+    inside = 0.5 * ((share >= low) & (share <= high)) + 0.5 * ((share > low) & (share < high))
+    return total, share, p, inside.astype(output.dtype)
+
+
+@kernel
+def share_cross_entropy(k: Kernels, output: Any, target: Any, epsilon: float) -> Any:
+    """`-sum(target * log(p))` along the last axis, p being the share of the row's sum, in [epsilon, 1 - epsilon]."""
+    return -(target * k.xp.log(_normalised(k, output, epsilon)[2])).sum(axis=-1)
+
+
+@kernel
+def share_cross_entropy_grad(k: Kernels, g: Any, output: Any, target: Any, epsilon: float) -> Any:
+    """The gradient of `share_cross_entropy` at the output."""
+    total, share, p, inside = _normalised(k, output, epsilon)
+    slope = -target / p * inside
+    return (slope - (slope * share).sum(axis=-1, keepdims=True)) / total * g[..., None]
+
+
+@kernel
+def sparse_share_cross_entropy(k: Kernels, output: Any, labels: Any, epsilon: float) -> Any:
+    """`-log(p)` of the class that the label names: `share_cross_entropy` of integers of shape `output.shape[:-1]`."""
+    return -k.xp.log(k.xp.take_along_axis(_normalised(k, output, epsilon)[2], labels[..., None], axis=-1)[..., 0])
+
+
+@kernel
+def sparse_share_cross_entropy_grad(k: Kernels, g: Any, output: Any, labels: Any, epsilon: float) -> Any:
+    """The gradient of `sparse_share_cross_entropy` at the output."""
+    named = (labels[..., None] == k.xp.arange(output.shape[-1])).astype(output.dtype)
+    return k.share_cross_entropy_grad(g, output, named, epsilon)
+
+
+@kernel
+def cosine(k: Kernels, x: Any, y: Any, epsilon: float) -> Any:
+    """Minus the cosine of the angle between rows; one shorter than epsilon counts as so long."""
+    return -(_unit(k, x, epsilon)[0] * _unit(k, y, epsilon)[0]).sum(axis=-1)
+
+
+@kernel
+def cosine_grad(k: Kernels, g: Any, x: Any, y: Any, epsilon: float) -> Any:
+    """The gradient of `cosine` at `x`, in the shape that both broadcast to."""
+    (unit, length, inside), (other, _, _) = _unit(k, x, epsilon), _unit(k, y, epsilon)
+    along = (unit * other).sum(axis=-1, keepdims=True) * inside
+    return (unit * along - other) / length * g[..., None]
+
+
+def _unit(k: Kernels, x: Any, epsilon: float) -> tuple[Any, Any, Any]:
+    """Rows divided by their lengths, the lengths, and how much of their changes the limit lets through."""
+    squares, least = k.xp.square(x).sum(axis=-1, keepdims=True), epsilon**2
+    length = k.xp.sqrt(k.xp.maximum(squares, least))
+    inside = (0.5 * (squares >= least) + 0.5 * (squares > least)).astype(x.dtype)
+    return x / length, length, inside
+
+
+@kernel
+def largest_margin(k: Kernels, target: Any, output: Any) -> Any:
+    """`max(1 + largest of (1 - target) * output - sum(target * output), 0)` of rows."""
+    return k.xp.maximum(_margin(k, target, output)[0], 0)
+
+
+@kernel
+def largest_margin_grad(k: Kernels, g: Any, target: Any, output: Any, of_target: bool = False) -> Any:
+    """The gradient of `largest_margin` at the output or the target, in the shape that both broadcast to."""
+    margin, wrong = _margin(k, target, output)
+    largest = (wrong == wrong.max(axis=-1, keepdims=True)).astype(wrong.dtype)
+    largest = largest / k.xp.maximum(largest.sum(axis=-1, keepdims=True), 1)
+    slope = -output * (largest + 1) if of_target else (1 - target) * largest - target
+    return slope * (g * (0.5 * (margin >= 0) + 0.5 * (margin > 0)).astype(wrong.dtype))[..., None]
+
+
+def _margin(k: Kernels, target: Any, output: Any) -> tuple[Any, Any]:
+    wrong = (1 - target) * output
+    return wrong.max(axis=-1) - (target * output).sum(axis=-1) + 1, wrong
+
+
 # ---- errors of single elements ---------------------------------------------------------------------------------------
 
 # name: (k, target, output, setting) -> (values, their slope by the target, their slope by the output), slopes as

@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from minikeras.kernels.reference.conv import Ints, Padding, output_shape, same_padding
 from minikeras.kernels.table import Kernels, kernel
 
 Cell = tuple[Callable, Callable]  # elementwise arithmetic of one step: forward, backward
@@ -100,8 +101,20 @@ def _first(k: Kernels, given: Any, gates: Any, loop: Loop | None) -> Any:
     n, _, _, u = gates.shape
     state = k.empty((n, u), gates.dtype)
     if loop is None:
-        state[...] = 0 if given is None else given
+        k.copy_rows(given, state)
     return state
+
+
+@kernel
+def copy_rows(k: Kernels, source: Any, target: Any) -> None:
+    """Let the rows of a matrix be those of another one; None: zeros."""
+    target[...] = 0 if source is None else source
+
+
+@kernel
+def add_rows(k: Kernels, source: Any, target: Any) -> None:
+    """Add the rows of a matrix to those of another one."""
+    target += source
 
 
 def _per_gate(recurrent_mask: Any) -> bool:
@@ -143,13 +156,13 @@ def _scan(
 
     A step updates `states` (h first) in place; `histories` receive what each state was before the step.
     """
-    n, t, _ = x.shape
+    n, t = x.shape[:2]
     h = states[0]
     outputs = k.empty((n, t, h.shape[1]), h.dtype) if order.sequences else None
     shown = h if mask is None else k.xp.zeros_like(h)
     for s in order.steps(t):
         for history, state in zip(histories, states, strict=False):
-            history[:, s] = state
+            k.copy_rows(state, history[:, s])
         before = [] if mask is None else [state.copy() for state in states]
         step(s)
         if mask is not None:
@@ -158,7 +171,7 @@ def _scan(
                 state[...] = k.xp.where(counts, state, old)
             shown = k.xp.where(counts, h, 0 if order.zeros else shown)
         if outputs is not None:
-            outputs[:, s] = shown
+            k.copy_rows(shown, outputs[:, s])
     return shown if outputs is None else outputs
 
 
@@ -174,13 +187,14 @@ def _scan_grad(
     xp, order = k.xp, r.order
     g_h = g_states[0]
     if r.mask is None and g_outputs is not None and not order.sequences:
-        g_h += g_outputs
+        k.add_rows(g_outputs, g_h)
         g_outputs = None
-    waiting = xp.zeros_like(g_h)  # gradient of outputs that repeat an earlier one, on its way to that one
+    # of outputs that repeat an earlier one, on its way to that one
+    waiting = g_h if r.mask is None else xp.zeros_like(g_h)
     for place, s in enumerate(reversed(order.steps(products[0].shape[1]))):
         if r.mask is None:
             if g_outputs is not None:
-                g_h += g_outputs[:, s]
+                k.add_rows(g_outputs[:, s], g_h)
             step(s)
             continue
         counts = r.mask[:, s, None]
@@ -214,7 +228,7 @@ def _backward(
     if r.loop is not None:
         return r.loop[1](r, g_outputs, given, g_states, products, needs_x, biases), g_bias
     for gradient, last in zip(g_states, given, strict=True):
-        gradient[...] = 0 if last is None else last
+        k.copy_rows(last, gradient)
     _scan_grad(k, step, g_states, g_outputs, products, r, biases)
     return None, g_bias
 
@@ -260,7 +274,7 @@ def _sum_rows(k: Kernels, array: Any, out: Any) -> None:
 
 
 def _histories(k: Kernels, with_residual: bool, x: Any, *states: Any) -> list[Any]:
-    n, t, _ = x.shape
+    n, t = x.shape[:2]
     return [k.empty((n, t, state.shape[1]), state.dtype) for state in states] if with_residual else []
 
 
@@ -436,19 +450,21 @@ def lstm_grad(
 
 
 def _lstm_cell(by: _Means, s: int, gates: Any, product: Any, c: Any, h: Any, squashed: Any) -> None:
-    """Activate `gates[:, s] + product` in place; update c and h."""
+    """Activate `gates[:, s] + product` in place; update c and h.  The gates lie along the axis before the last."""
     k, activation, recurrent_activation = by
     gate = gates[:, s]
     gate += product.reshape(gate.shape)
-    k.activate(gate[:, :2], recurrent_activation, out=gate[:, :2])
-    k.activate(gate[:, 2], activation, out=gate[:, 2])
-    k.activate(gate[:, 3], recurrent_activation, out=gate[:, 3])
-    c *= gate[:, 1]
-    c += gate[:, 0] * gate[:, 2]
+    i, f, g, o = (gate[..., k, :] for k in range(4))
+    k.activate(gate[..., :2, :], recurrent_activation, out=gate[..., :2, :])
+    k.activate(g, activation, out=g)
+    k.activate(o, recurrent_activation, out=o)
+    c, h = c.reshape(i.shape), h.reshape(i.shape)
+    c *= f
+    c += i * g
     y = squashed[:, s % squashed.shape[1]]
     y[...] = c
     k.activate(y, activation, out=y)
-    k.xp.multiply(gate[:, 3], y, out=h)
+    k.xp.multiply(o, y, out=h)
 
 
 def _lstm_cell_grad(
@@ -456,15 +472,142 @@ def _lstm_cell_grad(
 ) -> None:
     """Write the gradients before the gates' activations; turn g_c from the c after the step to the c before it."""
     k, activation, recurrent_activation = by
-    gate, g_gate = gates[:, s], g_gates[:, s]
-    i, f, g, o = (gate[:, k] for k in range(4))
-    y = squashed[:, s]
+    gate, g_gate, y = gates[:, s], g_gates[:, s], squashed[:, s]
+    i, f, g, o = (gate[..., k, :] for k in range(4))
+    g_h, g_c, c = (array.reshape(y.shape) for array in (g_h, g_c, cells[:, s]))
     g_c += k.activate_grad(g_h * o, y, activation)
-    g_gate[:, 0] = k.activate_grad(g_c * g, i, recurrent_activation)
-    g_gate[:, 1] = k.activate_grad(g_c * cells[:, s], f, recurrent_activation)
-    g_gate[:, 2] = k.activate_grad(g_c * i, g, activation)
-    g_gate[:, 3] = k.activate_grad(g_h * y, o, recurrent_activation)
+    g_gate[..., 0, :] = k.activate_grad(g_c * g, i, recurrent_activation)
+    g_gate[..., 1, :] = k.activate_grad(g_c * c, f, recurrent_activation)
+    g_gate[..., 2, :] = k.activate_grad(g_c * i, g, activation)
+    g_gate[..., 3, :] = k.activate_grad(g_h * y, o, recurrent_activation)
     g_c *= f
+
+
+# ---- LSTM whose products are convolutions ----------------------------------------------------------------------------
+
+
+class _Window(NamedTuple):
+    strides: Ints
+    padding: Padding
+    dilation: Ints
+
+
+def _recurrent_window(size: Ints) -> dict[str, Any]:
+    """Of the convolution of a state, which keeps its sizes."""
+    one = (1,) * len(size)
+    return _Window(one, tuple(same_padding(1, length) for length in size), one)._asdict()
+
+
+@kernel
+def conv_lstm(
+    k: Kernels,
+    x: Any,
+    h0: Any,
+    c0: Any,
+    kernel: Any,
+    recurrent_kernel: Any,
+    bias: Any,
+    *,
+    strides: Ints,
+    padding: Padding,
+    dilation: Ints,
+    mask: Any = None,
+    activation: str | None = "tanh",
+    recurrent_activation: str | None = "sigmoid",
+    backwards: bool = False,
+    return_sequences: bool = True,
+    zero_output_for_mask: bool = False,
+    with_residual: bool = True,
+    cell: Cell | None = None,
+) -> tuple[Any, Any, Any, Any]:
+    """An LSTM whose products are convolutions (Shi et al. 2015, arXiv:1506.04214, without peepholes).
+
+    x (n, t, *spatial, channels), kernel (*size, channels, 4f), recurrent kernel (*size, f, 4f), bias (4f,) or None;
+    states (n, *lengths, f).  Strides, padding and dilation are those of the inputs' convolution, as for `conv`: one
+    convolution of all time steps; that of the state keeps its sizes.  All else as for `lstm`.
+    """
+    order = Order(backwards, return_sequences, zero_output_for_mask)
+    cell = cell or _made_cell(_lstm_cell, _lstm_cell_grad, k, activation, recurrent_activation)
+    window, inside = _Window(strides, padding, dilation), _recurrent_window(recurrent_kernel.shape[:-2])
+    n, t, *image = x.shape
+    z = k.conv(x.reshape(n * t, *image), kernel, bias, **window._asdict())
+    lengths, f = z.shape[1:-1], z.shape[-1] // 4
+    places = math.prod(lengths)
+    gates = z.reshape(n, t, places, 4, f)
+    states = [k.empty((n, places * f), z.dtype) for _ in range(2)]
+    for given, state in zip((h0, c0), states, strict=True):
+        k.copy_rows(None if given is None else given.reshape(n, places * f), state)
+    h, c = states
+    histories = _histories(k, with_residual, x, h, c)
+    squashed = k.empty((n, t if with_residual else min(t, 1), places, f), z.dtype)
+    product, image_of_h = k.empty((n, *lengths, 4 * f), z.dtype), h.reshape(n, *lengths, f)
+
+    def step(s: int) -> None:
+        k.conv(image_of_h, recurrent_kernel, out=product, **inside)
+        cell[0](s, gates, product, c, h, squashed)
+
+    outputs = _scan(k, step, states, histories, x, mask, order)
+    residual = _Residual(
+        *(x, kernel, recurrent_kernel, bias, mask, None, None, cell, None, order, (*histories, gates, squashed))
+    )
+    shown = outputs.reshape(*outputs.shape[:-1], *lengths, f)
+    last_h, last_c = (state.reshape(n, *lengths, f) for state in states)
+    return shown, last_h, last_c, (residual, window) if with_residual else None
+
+
+@kernel
+def conv_lstm_grad(
+    k: Kernels,
+    g_outputs: Any,
+    g_h: Any,
+    g_c: Any,
+    residual: Any,
+    needs_x: bool = True,
+    outs: tuple = (None, None, None),
+) -> tuple[Any, ...]:
+    """Backward of `conv_lstm`, as `lstm_grad` is of `lstm`."""
+    r, window = residual
+    history, cells, gates, squashed = r.saved
+    n, t, places, _, f = gates.shape
+    lengths = output_shape((n * t, *r.x.shape[2:]), r.kernel.shape[:-2], *window)
+    g_gates = k.empty(gates.shape, gates.dtype)
+    g_h0, g_c0 = k.empty((n, places * f), gates.dtype), k.empty((n, places * f), gates.dtype)
+    g_product, g_image = k.empty((n, *lengths, 4 * f), gates.dtype), g_h0.reshape(n, *lengths, f)
+    size = r.recurrent_kernel.shape[:-2]
+    inside = _recurrent_window(size)
+    # with strides of 1 the gradient of an input is a convolution too, with the kernel turned round
+    turned = k.empty((*size, 4 * f, f), gates.dtype)
+    turned[...] = k.xp.flip(r.recurrent_kernel, tuple(range(len(size)))).swapaxes(-1, -2)
+    reverse = {**inside, "padding": tuple((after, before) for before, after in inside["padding"])}
+    by_step, flat = g_gates.reshape(n, t, places * 4 * f), g_product.reshape(n, places * 4 * f)
+
+    def step(s: int) -> None:
+        r.cell[1](s, gates, cells, squashed, g_h0, g_c0, g_gates)
+        k.copy_rows(by_step[:, s], flat)
+        k.conv(g_product, turned, out=g_image, **reverse)
+
+    def rows(gradient: Any) -> Any:
+        return None if gradient is None else gradient.reshape(*gradient.shape[: -len(lengths) - 1], places * f)
+
+    given = rows(g_h), rows(g_c)
+    products = (g_gates.reshape(n, t, places * 4, f),)
+    for gradient, last in zip((g_h0, g_c0), given, strict=True):
+        k.copy_rows(last, gradient)
+    _scan_grad(k, step, (g_h0, g_c0), rows(g_outputs), products, r, ())
+    g = g_gates.reshape(n * t, *lengths, 4 * f)
+    g_bias = outs[2]
+    if r.bias is not None:
+        g_bias = k.empty(r.bias.shape, g.dtype) if g_bias is None else g_bias
+        k.total(g.reshape(n * t * places, 4 * f), 0, out=g_bias)
+    images = r.x.reshape(n * t, *r.x.shape[2:])
+    g_x = None
+    if needs_x:
+        g_x = k.conv_input_grad(g, r.kernel, images.shape, **window._asdict()).reshape(r.x.shape)
+    g_kernel = k.conv_kernel_grad(images, g, r.kernel.shape, out=outs[0], **window._asdict())
+    past = history.reshape(n * t, *lengths, f)
+    g_recurrent = k.conv_kernel_grad(past, g, r.recurrent_kernel.shape, out=outs[1], **inside)
+    g_first = (gradient.reshape(n, *lengths, f) for gradient in (g_h0, g_c0))
+    return g_x, *g_first, g_kernel, g_recurrent, None if r.bias is None else g_bias
 
 
 # ---- GRU -------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import mmap
 import os
 import subprocess
 import sys
@@ -23,7 +25,7 @@ from minikeras.kernels.cpu.tile import convolutions, products
 
 reference, cpu = reference_table(), table_of("cpu")
 
-pytestmark = pytest.mark.skipif(not host.HAS_VECTORS, reason="the tile needs AVX2 or AVX-512")
+pytestmark = pytest.mark.skipif(not host.HAS_VECTORS, reason="the tile needs AVX2, AVX-512 or NEON")
 
 ROWS, WIDTH, LANES = host.ROWS, host.WIDTH, host.LANES
 GUARD = np.float32(77)
@@ -124,6 +126,38 @@ def test_every_small_size_is_made_in_the_tile(rows, steps, columns, turned, bias
         if not (ta or tb):
             wanted = y if activation is None else reference.activate(y, activation)
             np.testing.assert_allclose(cpu.dense(x, w, bias, activation), wanted, rtol=1e-6, atol=1e-7)
+
+
+def walled(pages: int = 16) -> Any:
+    """Memory whose pages before and after may not be touched, as bytes."""
+    memory = np.frombuffer(mmap.mmap(-1, (pages + 2) * mmap.PAGESIZE), np.uint8)
+    for page in (0, pages + 1):
+        place = ctypes.c_void_p(memory.ctypes.data + page * mmap.PAGESIZE)
+        assert ctypes.CDLL(None).mprotect(place, mmap.PAGESIZE, 0) == 0
+    return memory[mmap.PAGESIZE : -mmap.PAGESIZE]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="walls are made by mprotect")
+def test_nothing_beside_a_matrix_is_touched() -> None:
+    """The process would end if it were."""
+    random, spaces = np.random.default_rng(0), [walled() for _ in range(4)]
+
+    def placed(space: Any, array: Any) -> Any:
+        first = random.choice([0, space.size - array.nbytes])
+        place = space[first : first + array.nbytes].view(np.float32).reshape(array.shape)
+        place[...] = array
+        return place
+
+    for _ in range(300):
+        rows, steps, columns = (int(size) for size in random.integers(1, [3 * ROWS, 2 * LANES, 3 * WIDTH]))
+        ta, tb, biased = random.random(3) < 0.5
+        a = numbers(*((steps, rows) if ta else (rows, steps)), seed=1)
+        b = numbers(*((columns, steps) if tb else (steps, columns)), seed=2)
+        plain = a, b, numbers(columns, seed=3), np.zeros((rows, columns), np.float32)
+        x, w, bias, out = map(placed, spaces, plain)
+        products.matrix_product(x, w, bool(ta), bool(tb), bias if biased else None, out=out)
+        exact, magnitude = product(a, b, bias if biased else None, ta, tb, False)
+        assert_within_rounding(out, exact, magnitude, steps + 1)
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 4), (3, 0, 4), (3, 4, 0), (0, 0, 0)])
@@ -454,7 +488,7 @@ print("end")
 """
 
 
-@pytest.mark.skipif(host.LANES < 16, reason="the other tests are run with AVX2")
+@pytest.mark.skipif(host.LANES < 16, reason="the other tests run without AVX-512")
 def test_a_host_with_avx2_only(tmp_path: Path) -> None:
     machine = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma", "NUMBA_CACHE_DIR": str(tmp_path)}
     environment = {**os.environ, **machine, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -30,7 +30,7 @@ class Archive:
 
     Raises:
         RuntimeError: it cannot be used here.
-        NoFamily: what it has is for other processors.
+        ForOthers: what it has is for other systems or processors.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -39,6 +39,7 @@ class Archive:
             raise self._refused("there is no such file")
         try:
             self._file = zipimport.zipimporter(str(self.path))
+            self._file.invalidate_caches()  # another file may have lain there
             digest, text = self._file.get_data("digest"), self._file.get_data("manifest.json")
             if hashlib.sha256(text).hexdigest().encode() != digest:
                 raise ValueError("the manifest is damaged")
@@ -47,16 +48,16 @@ class Archive:
             families: dict[str, Any] = manifest["families"]
         except Exception as error:  # of a damaged file, zipimport raises whatever its parts do
             raise self._refused("it is damaged or no archive of kernels") from error
-        own = {store.digest_of_kernels()} if store.sources() else {sources}  # frozen programs have no sources
-        if (form, version) != (_FORMAT, store.version()) or sources not in own:
-            raise self._refused(f"it was made of other kernels (minikeras {version}) than are here ({store.version()})")
         if system != SYSTEM or not loader.OWN:
-            raise self._refused(f"it is for {system}, and this is {SYSTEM}")
+            raise ForOthers(self._refused(f"it is for {system}, and this is {SYSTEM}"))
+        own = store.digest_of_kernels() if store.sources() else sources  # a frozen program has none
+        if (form, version, sources) != (_FORMAT, store.version(), own):
+            raise self._refused(f"it was made of other kernels (minikeras {version}) than are here ({store.version()})")
         fitting = [one for one in families if processor.features().issuperset(families[one]["features"])]
         if not fitting:
             lacking = {one: sorted({*families[one]["features"]} - processor.features()) for one in families}
-            text = "; ".join(f"for {one} this processor lacks {', '.join(lacking[one])}" for one in lacking)
-            raise NoFamily(str(self._refused(text)))
+            why = "; ".join(f"for {one} this processor lacks {', '.join(lacking[one])}" for one in lacking)
+            raise ForOthers(self._refused(why))
         self._family = max(fitting, key=lambda one: len(families[one]["features"]))
         self._digests: Mapping[str, str] = families[self._family]["kernels"]
         self.target = Target(self._family, frozenset(families[self._family]["features"]))
@@ -64,7 +65,7 @@ class Archive:
     def _refused(self, why: str) -> RuntimeError:
         return RuntimeError(
             f"The machine code in {self.path} cannot be used: {why}; make it anew with python -m minikeras warmup "
-            f"--output {self.path.name}."
+            f"--output {self.path.name}, or delete it."
         )
 
     def code(self, symbol: str) -> bytes | None:
@@ -80,8 +81,8 @@ class Archive:
         return code
 
 
-class NoFamily(RuntimeError):
-    """An archive is sound, but has nothing for this processor."""
+class ForOthers(RuntimeError):
+    """An archive may be sound, but has nothing for this machine."""
 
 
 _used = False
@@ -107,7 +108,7 @@ def found() -> Archive | None:
         return None if chosen == "none" else Archive(chosen)
     try:
         return Archive(BESIDE) if BESIDE.is_file() else None
-    except NoFamily:
+    except ForOthers:
         return None
     except RuntimeError as error:
         warnings.warn(str(error), stacklevel=2)

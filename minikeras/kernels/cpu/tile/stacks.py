@@ -98,7 +98,7 @@ def stacked_product(a: Any, b: Any) -> Any:
     return c
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)  # each has two tables
 def stack_plan(
     a_shape: Ints, a_strides: Ints, b_shape: Ints, b_strides: Ints
 ) -> tuple[Ints, Callable[[Any, Any, Any, Any], None]] | None:
