@@ -76,13 +76,25 @@ def test_digits_of_activations(name: str, most: float, units: float) -> None:
         # gelu's tanh form takes the exponential of a number, 11 for 4, whose last place is so many of the result's
         *(("gelu", 12.5, 8), ("gelu_tanh", 4, 33), ("silu", 80, 4), ("mish", 80, 4), ("elu", 80, 3), ("celu", 60, 3)),
         *(("squareplus", 80, 4), ("sparse_plus", 80, 3), ("hard_shrink", 80, 0), ("soft_shrink", 80, 1)),
-        ("threshold", 80, 0),
+        *(("threshold", 80, 0), ("expm1", 80, 3), ("erf", 80, 5)),
     ],
 )
 def test_digits_of_curves(name: str, most: float, units: float) -> None:
     x, numbers = whole_range(most), SETTINGS.get(name, ())
     exact = exact_gelu if name == "gelu" else lambda x: reference.curve(x, name, numbers)
     assert units_off(cpu.curve(x, name, numbers), exact(x.astype(np.float64))) <= units
+
+
+def test_digits_of_logarithms() -> None:
+    x = np.exp2(np.linspace(-126, 127.9, 40_001)).astype(np.float32)
+    assert units_off(cpu.curve(x, "log"), np.log(x.astype(np.float64))) <= 2
+    x = np.concatenate([x[x > 1e-37], -x[(x > 1e-37) & (x < 1)], 1 - np.exp2(np.linspace(-20, -1, 999))])
+    x = x[x > -1].astype(np.float32)
+    assert units_off(cpu.curve(x, "log1p"), np.log1p(x.astype(np.float64))) <= 2
+    found = cpu.curve(np.array([0, -0.0, 1e-40, -1, math.inf, -math.inf, math.nan, 1], np.float32), "log")
+    np.testing.assert_array_equal(found, [-math.inf, -math.inf, -math.inf, math.nan, math.inf, math.nan, math.nan, 0])
+    found = cpu.curve(np.array([-1, -2, math.inf, math.nan, 0], np.float32), "log1p")
+    np.testing.assert_array_equal(found, [-math.inf, math.nan, math.inf, math.nan, 0])
 
 
 def test_tanh_shrink_keeps_its_digits_near_zero() -> None:
@@ -141,14 +153,16 @@ def test_arguments_of_every_kind(name: str, shape: list[int], kind: str, seed: i
         x, g = x.astype(np.float64), g.astype(np.float64)
     settings = SETTINGS.get(name, ())
     for function, arguments in (("curve", (x,)), ("curve_grad", (g, x))):
-        wanted = getattr(reference, function)(*arguments, name, settings)
-        found = getattr(cpu, function)(*arguments, name, settings)
+        with np.errstate(invalid="ignore"):
+            wanted = getattr(reference, function)(*arguments, name, settings)
+            found = getattr(cpu, function)(*arguments, name, settings)
         np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-6, strict=True)
 
 
 @pytest.mark.parametrize("name", CURVES)
 def test_gradients_of_curves_are_central_differences(name: str) -> None:
     x = np.random.default_rng(0).normal(size=200) * 2
+    x = abs(x) + 0.1 if "log" in name else x
     settings, step = SETTINGS.get(name, ()), 1e-6
     difference = (reference.curve(x + step, name, settings) - reference.curve(x - step, name, settings)) / (2 * step)
     np.testing.assert_allclose(reference.curve_grad(np.ones_like(x), x, name, settings), difference, atol=1e-7)

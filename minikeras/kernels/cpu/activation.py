@@ -22,8 +22,11 @@ from minikeras.kernels.cpu.compiler import (
     exp,
     expm1,
     expm1_of_falling,
+    exponential,
     floats,
+    host,
     inner,
+    instruction,
     log,
     log1p,
     log1p_of_share,
@@ -553,6 +556,81 @@ def masked_scale(k: Kernels, x: Any, mask: Any, scale: float, out: Any = None) -
 # ---- along the last axis ---------------------------------------------------------------------------------------------
 
 
+def _numbers_of(b: Any, value: float) -> Any:
+    return b.constant(value, "float32", host.LANES)
+
+
+@instruction  # in vectors and masks: rows are often shorter than what a compiler's loops need to be fast
+def _largest_of_row(b: Any, row: int, count: int) -> np.float32:
+    """The largest number of a row, NaN passed over."""
+
+    def body(vectors: list[Any], carried: list[Any]) -> Any:
+        return [None], [b.at_least(carried[0], vectors[0])]
+
+    (best,) = b.over_row(count, [(row, -math.inf)], [_numbers_of(b, -math.inf)], body, host.LANES)
+    return b.across(best, b.at_least)
+
+
+@instruction
+def _exp_of_row(b: Any, row: int, out: int, count: int, shift: np.float32) -> np.float32:
+    """Write `exp(row - shift)`, none of it above 1; returns the sum."""
+    shifts = b.spread(shift, host.LANES)
+
+    def body(vectors: list[Any], carried: list[Any]) -> Any:
+        value = exponential(b, b.fsub(vectors[0], shifts), falling=True)
+        return [None, value], [b.fadd(carried[0], value)]
+
+    (total,) = b.over_row(count, [(row, -math.inf), (out, 0.0)], [_numbers_of(b, 0.0)], body, host.LANES)
+    return b.across(total, b.fadd)
+
+
+@instruction
+def _sum_of_exp(b: Any, row: int, count: int, shift: np.float32) -> np.float32:
+    """The same sum alone."""
+    shifts = b.spread(shift, host.LANES)
+
+    def body(vectors: list[Any], carried: list[Any]) -> Any:
+        return [None], [b.fadd(carried[0], exponential(b, b.fsub(vectors[0], shifts), falling=True))]
+
+    (total,) = b.over_row(count, [(row, -math.inf)], [_numbers_of(b, 0.0)], body, host.LANES)
+    return b.across(total, b.fadd)
+
+
+@instruction
+def _scale_row(b: Any, row: int, count: int, factor: np.float32) -> None:
+    factors = b.spread(factor, host.LANES)
+    b.over_row(count, [(row, 0.0)], [], lambda vectors, carried: ([b.fmul(vectors[0], factors)], []), host.LANES)
+
+
+@instruction
+def _less_row(b: Any, row: int, out: int, count: int, first: np.float32, second: np.float32) -> None:
+    """Write `row - first - second`."""
+    one, other = b.spread(first, host.LANES), b.spread(second, host.LANES)
+
+    def body(vectors: list[Any], carried: list[Any]) -> Any:
+        return [None, b.fsub(b.fsub(vectors[0], one), other)], []
+
+    b.over_row(count, [(row, 0.0), (out, 0.0)], [], body, host.LANES)
+
+
+@part
+def _softmax(part, parts, rows, columns, x, out):
+    first, last = share(part, parts, rows)
+    for row in range(first, last):
+        at = 4 * row * columns
+        total = _exp_of_row(x + at, out + at, columns, _largest_of_row(x + at, columns))
+        _scale_row(out + at, columns, _ONE / total)
+
+
+@part
+def _log_softmax(part, parts, rows, columns, x, out):
+    first, last = share(part, parts, rows)
+    for row in range(first, last):
+        at = 4 * row * columns
+        most = _largest_of_row(x + at, columns)
+        _less_row(x + at, out + at, columns, most, log(_sum_of_exp(x + at, columns, most)))
+
+
 @part(fastmath=FAST)
 def _softmax_grad(part, parts, rows, columns, g, y, out):
     first, last = share(part, parts, rows)
@@ -564,22 +642,6 @@ def _softmax_grad(part, parts, rows, columns, g, y, out):
             along += gradient[j] * probability[j]
         for j in range(columns):
             result[j] = probability[j] * (gradient[j] - along)
-
-
-@part(fastmath=FAST)
-def _log_softmax(part, parts, rows, columns, x, out):
-    first, last = share(part, parts, rows)
-    for row in range(first, last):
-        at = 4 * row * columns
-        value, result = floats(x + at), floats(out + at)
-        most, total = value[0], _ZERO
-        for j in range(1, columns):
-            most = value[j] if value[j] > most else most  # what is no number is so in the sum
-        for j in range(columns):
-            total += falling(value[j] - most)
-        total = log(total)
-        for j in range(columns):
-            result[j] = value[j] - most - total
 
 
 @part(fastmath=FAST)
@@ -632,6 +694,11 @@ def _along_last(x: Any, axis: Any) -> bool:
 
 def _along_last_of_output(y: Any, axis: Any) -> bool:
     return _along_last(y, axis)
+
+
+@override(reference.softmax, "cpu", when=(contiguous_float32("x", "out"), same_shape("x", "out"), _along_last))
+def softmax(k: Kernels, x: Any, axis: int = -1, out: Any = None) -> Any:
+    return _by_rows(_softmax, x.shape[-1], x=x, out=k.empty(x.shape, x.dtype) if out is None else out)
 
 
 _BACKWARD = contiguous_float32("y", "g"), same_shape("y", "g"), _along_last_of_output

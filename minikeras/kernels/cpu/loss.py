@@ -35,7 +35,6 @@ from minikeras.kernels.cpu.compiler import (
     tanh,
 )
 from minikeras.kernels.cpu.refusals import refuse
-from minikeras.kernels.reference import activation
 from minikeras.kernels.reference import loss as reference
 from minikeras.kernels.table import Kernels, contiguous_float32, of_float32, override, same_shape
 
@@ -51,22 +50,6 @@ def _largest(x, size):
     for j in range(1, size):
         best = x[j] if x[j] > best or x[j] != x[j] else best
     return best
-
-
-@part(fastmath=_EXACT)
-def _softmax(part, parts, rows, classes, x, out):
-    first, last = share(part, parts, rows)
-    for row in range(first, last):
-        at = 4 * row * classes
-        value, result = floats(x + at), floats(out + at)
-        most, total = _largest(value, classes), _ZERO
-        for j in range(classes):
-            result[j] = exp(value[j] - most)
-        for j in range(classes):
-            total += result[j]
-        scale = _ONE / total
-        for j in range(classes):
-            result[j] *= scale
 
 
 @inner
@@ -161,16 +144,6 @@ _LABELS = (
     lambda logits, labels: labels.shape == logits.shape[:-1],
 )
 _TARGETS = contiguous_float32("logits", "target", "probabilities"), same_shape("logits", "target", "probabilities")
-
-
-_LAST = contiguous_float32("x", "out"), same_shape("x", "out"), lambda x, axis: axis in (-1, x.ndim - 1)
-
-
-@override(activation.softmax, "cpu", when=_LAST)
-def softmax(k: Kernels, x: Any, axis: Any = -1, out: Any = None) -> Any:
-    out = empty(x.shape, x.dtype) if out is None else out
-    _run(_softmax, x, x=x, out=out)
-    return out
 
 
 @override(reference.cross_entropy, "cpu", when=_TARGETS)

@@ -22,11 +22,8 @@ _LOG = (
     -0.07634497433900833, 0.1276157796382904, -0.13160182535648346, 0.14201757311820984, -0.16623356938362122,
     0.20001226663589478, -0.2500081956386566, 0.3333333134651184,
 )  # fmt: skip
-_ROOT_OF_HALF, _INFINITY, _LEAST = (
-    0x3F3504F3,
-    0x7F800000,
-    0x00800000,
-)  # the bits of these and of the least normal number
+# the bits of these, of the least normal number, and all but the sign
+_ROOT_OF_HALF, _INFINITY, _LEAST, _MAGNITUDE = 0x3F3504F3, 0x7F800000, 0x00800000, 0x7FFFFFFF
 
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 # tanh(x) = x * P(x²) / Q(x²) on [-9.02, 9.02], where tanh reaches 1 in float32.  Least squares on the relative error,
@@ -131,7 +128,7 @@ def expm1_of_falling(b: Any, x: np.float32) -> np.float32:
 def logarithm(b: Any, x: Any, of_next: bool = False) -> Any:
     """Emit the natural logarithm of a float32 number or vector, or of 1 more (`of_next`), to 1e-7 of its value.
 
-    Denormal numbers have one too: only whole numbers are made of them.
+    Denormal numbers count as 0, as they do in all arithmetic of compiled functions.
     """
     kind, lanes = x.type, getattr(x.type, "count", 0)
     integer = b.type("int32", lanes)
@@ -144,17 +141,15 @@ def logarithm(b: Any, x: Any, of_next: bool = False) -> Any:
 
     y = b.fadd(x, constant(1)) if of_next else x
     bits = b.bitcast(y, integer)
-    denormal = b.icmp_unsigned("<", bits, whole(_LEAST))
-    normal = b.select(denormal, b.bitcast(b.sitofp(bits, kind), integer), bits)
-    exponent = b.ashr(b.sub(normal, whole(_ROOT_OF_HALF)), whole(23))
-    r = b.fsub(b.bitcast(b.sub(normal, b.shl(exponent, whole(23))), kind), constant(1))
+    exponent = b.ashr(b.sub(bits, whole(_ROOT_OF_HALF)), whole(23))
+    r = b.fsub(b.bitcast(b.sub(bits, b.shl(exponent, whole(23))), kind), constant(1))
     if of_next:  # what the sum has lost, divided by the same power of two
         large = b.fcmp_ordered(">=", x, constant(1))
         lost = b.select(large, b.fsub(constant(1), b.fsub(y, x)), b.fsub(x, b.fsub(y, constant(1))))
         inverse = b.sub(whole(127), exponent)
         inverse = b.select(b.icmp_signed("<", inverse, whole(0)), whole(0), inverse)
         r = b.fma(lost, b.bitcast(b.shl(inverse, whole(23)), kind), r)
-    exponent = b.sitofp(b.sub(exponent, b.select(denormal, whole(149), whole(0))), kind)
+    exponent = b.sitofp(exponent, kind)
     series = constant(_LOG[0])
     for coefficient in (*_LOG[1:], -0.5):
         series = b.fma(series, r, constant(coefficient))
@@ -162,7 +157,7 @@ def logarithm(b: Any, x: Any, of_next: bool = False) -> Any:
     value = b.fma(exponent, constant(_LN_2[0]), value)
     value = b.select(b.icmp_signed(">=", bits, whole(_INFINITY)), y, value)  # NaN too
     value = b.select(b.icmp_signed("<", bits, whole(0)), constant(math.nan), value)
-    zero = b.icmp_signed("==", b.shl(bits, whole(1)), whole(0))
+    zero = b.icmp_unsigned("<", b.and_(bits, whole(_MAGNITUDE)), whole(_LEAST))
     return b.select(zero, constant(-math.inf), value)
 
 
