@@ -58,7 +58,7 @@ def refusal(path: Path, error: type[Exception] = RuntimeError) -> str:
         "; make it anew with python -m minikeras warmup --output ",
     )
     text = str(caught.value)
-    assert text.startswith(start) and text.endswith(f"{end}{path.name}, or delete it.")
+    assert text.startswith(start) and text.endswith(f"{end}{path}, or delete it.")
     return text[len(start) :].partition(end)[0]
 
 

@@ -65,7 +65,7 @@ class Archive:
     def _refused(self, why: str) -> RuntimeError:
         return RuntimeError(
             f"The machine code in {self.path} cannot be used: {why}; make it anew with python -m minikeras warmup "
-            f"--output {self.path.name}, or delete it."
+            f"--output {self.path}, or delete it."
         )
 
     def code(self, symbol: str) -> bytes | None:
