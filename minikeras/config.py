@@ -22,6 +22,7 @@ _DEVICES = ("cpu", "gpu", "numpy", "auto")
 
 _floatx = "float32"
 _epsilon = 1e-7
+changes = 0  # how often number types, epsilon or the layout of images have been set
 _image_data_format = "channels_last"
 _device = os.environ.get("MINIKERAS_DEVICE", "").strip().lower() or "auto"
 if _device not in _DEVICES:
@@ -124,7 +125,8 @@ def set_floatx(value: str) -> None:
     >>> import minikeras as keras
     >>> keras.backend.set_floatx("float32")
     """
-    global _floatx
+    global _floatx, changes
+    changes += 1
     if value not in _FLOAT_TYPES:
         raise ValueError(f"floatx must be one of {_FLOAT_TYPES}, got {value!r}.")
     _floatx = standardize_dtype(value)
@@ -215,7 +217,8 @@ def set_epsilon(value: float) -> None:
     >>> import minikeras as keras
     >>> keras.backend.set_epsilon(1e-07)
     """
-    global _epsilon
+    global _epsilon, changes
+    changes += 1
     if not value > 0:
         raise ValueError(f"epsilon must be a positive number, got {value!r}.")
     _epsilon = float(value)
@@ -240,7 +243,8 @@ def set_image_data_format(data_format: str) -> None:
     >>> import minikeras as keras
     >>> keras.backend.set_image_data_format("channels_last")
     """
-    global _image_data_format
+    global _image_data_format, changes
+    changes += 1
     _image_data_format = standardize_data_format(data_format)
 
 

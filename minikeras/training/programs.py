@@ -98,10 +98,8 @@ def _holds(thing: Any, found: dict[str, Any]) -> bool:
 
 def _surroundings(model: Any, kind: str) -> tuple:
     """What many things read, and what a model is compiled to."""
-    general = (
-        *(k.version(), config.floatx(), config.epsilon(), config.image_data_format(), model.jit_compile),
-        *(model.run_eagerly, type(model).train_step, vars(model).keys() & STEPS),
-    )
+    steps = type(model).train_step, STEPS.isdisjoint(vars(model))
+    general = k.version(), config.changes, model.jit_compile, model.run_eagerly, steps
     if kind == "predict":
         return general
     compiled = model.optimizer, model._compiled_loss, model._compiled_metrics, model._loss_tracker
@@ -239,6 +237,26 @@ class Programs:
         """The outputs for raw arrays, as a tensor or a structure of them; `call` gives them by way of the layers."""
         return self._step("predict", x, call or self._call)
 
+    def answer(self, x: Any) -> Any:
+        """The output for one array, if there is a program that gives one, as an array of its own; else None."""
+        entry = self._entries.get(("predict", (x.shape, x.dtype))) if type(x) is np.ndarray else None
+        if entry is None or entry.program is None or type(entry.outputs) is not Tensor:
+            return None
+        if current.recording is not None or _state.recorder is not None or not self._busy.acquire(blocking=False):
+            return None
+        try:
+            if not self._is_valid(entry, "predict"):
+                return None
+            program = entry.program
+            program.inputs[0][...] = x
+            if not self._run("predict", program):
+                program.explain()
+                return None
+            entry.uses += 1
+            return program.outputs[0].copy()
+        finally:
+            self._busy.release()
+
     def _call(self, x: Any) -> Any:
         """The outputs by way of the layers, without losses that were added to the model."""
         outer, context.predicting = context.predicting, True
@@ -248,9 +266,13 @@ class Programs:
             context.predicting = outer
 
     def _step(self, kind: str, data: Any, run: Callable[[Any], Any]) -> Any:
-        leaves = None if _state.recorder is not None or current.recording is not None else _arrays_of(data)
-        entry = None if leaves is None or not self._model.built else self._entry(kind, data, leaves)
-        if entry is None or not self._busy.acquire(blocking=False):
+        if _state.recorder is not None or current.recording is not None:
+            return run(data)
+        key, leaves = _keyed(kind, data)
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._new_entry(kind, key, leaves)
+        if entry.reason is not None or not self._busy.acquire(blocking=False):
             return run(data)
         try:
             if entry.program is not None:
@@ -271,16 +293,16 @@ class Programs:
         finally:
             self._busy.release()
 
-    def _entry(self, kind: str, data: Any, leaves: list[np.ndarray]) -> Entry | None:
-        """That of a batch, None where there is to be no program."""
-        key = _key(kind, data, leaves)
-        entry = self._entries.get(key)
-        if entry is None:
-            if len(self._entries) >= _MOST:
-                return None
-            entry = self._entries[key] = Entry()
-            entry.reason, entry.state = obstacle(self._model, kind, self._built_in), State(self._model, kind)
-        return entry if entry.reason is None else None
+    def _new_entry(self, kind: str, key: tuple, leaves: Sequence[Any]) -> Entry:
+        """That of a kind of batch that is met for the first time."""
+        entry = Entry()
+        numeric = all(type(leaf) is np.ndarray and leaf.dtype.kind in "biuf" and leaf.size for leaf in leaves)
+        if not numeric or not self._model.built or len(self._entries) >= _MOST:
+            entry.reason = "the batch holds more than numbers, or there are programs for enough other shapes"
+            return entry
+        self._entries[key] = entry
+        entry.reason, entry.state = obstacle(self._model, kind, self._built_in), State(self._model, kind)
+        return entry
 
     def _is_valid(self, entry: Entry, kind: str) -> bool:
         return entry.state.is_same(self._model) and entry.program.fits()
@@ -290,8 +312,7 @@ class Programs:
         numbers = self._numbers(kind, 1)
         if numbers is not None:
             self._model.optimizer._now[...] = numbers[0]
-        with _in_turn():
-            made = program.run()
+        made = _in_turn(program.run)
         if made:
             self._made(numbers)
         return made
@@ -453,13 +474,11 @@ class Programs:
             return 0, None
         try:
             data = arrays[0] if kind == "predict" else _packed(arrays)
-            leaves = _arrays_of(data)
-            if leaves is None or not all(leaf.flags.c_contiguous for leaf in leaves):
-                return 0, None
-            size = batches.size
-            key = _key(kind, data, leaves, size)
+            key, leaves = _keyed(kind, data, batches.size)
             entry = self._entries.get(key)
             if entry is None or entry.program is None or not entry.program.is_native:
+                return 0, None
+            if not all(leaf.flags.c_contiguous for leaf in leaves):
                 return 0, None
             if not self._is_valid(entry, kind):
                 return 0, None  # the step that comes begins anew
@@ -469,8 +488,7 @@ class Programs:
             results = [np.empty((count, *one.shape), one.dtype) for one in entry.program.outputs]
             rows = np.ascontiguousarray(batches.take(count), np.int64)
             began = perf_counter()
-            with _in_turn():
-                made = entry.program.run_many(count, leaves, rows, tables, results)
+            made = _in_turn(entry.program.run_many, count, leaves, rows, tables, results)
             if made < count:  # the next batch goes by itself, to be explained
                 batches.give_back(count - made)
                 results, numbers = [one[:made] for one in results], None if numbers is None else numbers[:made]
@@ -490,34 +508,24 @@ def _nothing() -> None:
     pass
 
 
-@contextmanager
-def _in_turn() -> Iterator[None]:
-    """As a call of the model: who replaces all weights waits for its end."""
+def _in_turn(run: Callable[..., int], *given: Any) -> int:
+    """Run a program as a call of the model: who replaces all weights waits for its end."""
     me = get_ident()
     if me in computing:
-        yield
-        return
+        return run(*given)
     try:
         computing.add(me)
         if turn.owner is not None:
             wait(me)
-        yield
+        return run(*given)
     finally:
         computing.discard(me)
 
 
-def _arrays_of(data: Any) -> list[np.ndarray] | None:
-    """The arrays of a batch; None where something in it is none, or holds anything but numbers."""
-    leaves = tree.flatten(data)
-    return (
-        leaves if all(type(leaf) is np.ndarray and leaf.dtype.kind in "biuf" and leaf.size for leaf in leaves) else None
-    )
-
-
-def _write(program: Any, leaves: list[np.ndarray]) -> None:
+def _write(program: Any, leaves: Sequence[np.ndarray]) -> None:
     """Put a batch where a program reads it."""
     for buffer, leaf in zip(program.inputs, leaves, strict=True):
-        np.copyto(buffer, leaf)
+        buffer[...] = leaf
 
 
 def _packed(arrays: tuple) -> Any:
@@ -526,12 +534,22 @@ def _packed(arrays: tuple) -> Any:
     return (x,) if y is None else (x, y) if sample_weight is None else (x, y, sample_weight)
 
 
-def _key(kind: str, data: Any, leaves: list[np.ndarray], size: int | None = None) -> tuple:
-    shapes = [(leaf.shape if size is None else (size, *leaf.shape[1:]), leaf.dtype) for leaf in leaves]
-    if data is leaves[0]:
-        return (kind, *shapes)
-    plain = type(data) is tuple and len(data) == len(leaves)
-    return (kind, len(data) if plain else repr(tree.map_structure(lambda _: 0, data)), *shapes)
+def _keyed(kind: str, data: Any, size: int | None = None) -> tuple[tuple, Sequence[Any]]:
+    """What a batch is known by, and its arrays; with a size that of a batch of so many of these samples."""
+    if type(data) is np.ndarray and size is None:
+        return (kind, (data.shape, data.dtype)), (data,)
+    plain = type(data) is tuple and all(type(leaf) is np.ndarray for leaf in data)
+    leaves = data if plain else [data] if type(data) is np.ndarray else tree.flatten(data)
+    shapes = [
+        (leaf.shape if size is None else (size, *leaf.shape[1:]), leaf.dtype)
+        for leaf in leaves
+        if hasattr(leaf, "dtype")
+    ]
+    if len(shapes) < len(leaves):
+        return (kind, "no arrays"), leaves
+    if plain or leaves[0] is data:
+        return (kind, *(len(data),) * plain, *shapes), leaves
+    return (kind, repr(tree.map_structure(lambda _: 0, data)), *shapes), leaves
 
 
 def _are_recorded(outputs: Any) -> bool:

@@ -22,8 +22,26 @@ import numpy as np
 from minikeras.kernels.cpu import refusals
 from minikeras.kernels.cpu.compiler import compiled, inner, numbers
 from minikeras.kernels.cpu.compiler.jit import places
-from minikeras.kernels.cpu.compiler.machine import MOST_ARGUMENTS, call, flush_denormals, load, restore_denormals
-from minikeras.kernels.cpu.compiler.team import as_function, do_parts, end_task, offer_task, team
+from minikeras.kernels.cpu.compiler.machine import (
+    MOST_ARGUMENTS,
+    call,
+    flush_denormals,
+    integer,
+    integer_of,
+    load,
+    release_gil,
+    restore_denormals,
+    take_gil,
+)
+from minikeras.kernels.cpu.compiler.team import (
+    CAN_BUILD,
+    as_function,
+    built_in,
+    do_parts,
+    end_task,
+    offer_task,
+    team,
+)
 from minikeras.kernels.cpu.gather import gather_part
 from minikeras.kernels.cpu.recording import Advancing, NativeCall, PythonCall, Recording
 
@@ -69,8 +87,8 @@ def _gather_batch(batches, part, worker):
         call(one[0], one[2], 0, 0)
 
 
-@compiled
-def _run_steps(control, program, variants, steps, gather_task, refusals) -> int:
+@inner
+def _make_steps(control, program, variants, steps, gather_task, refusals):
     """Make so many steps, until a value is refused; how many were made.
 
     With two variants, whose batches lie apart, each batch is gathered during the step before.
@@ -99,6 +117,21 @@ def _run_steps(control, program, variants, steps, gather_task, refusals) -> int:
         made += 1
     restore_denormals(before)
     return made
+
+
+@compiled
+def _run_steps(control, program, variants, steps, gather_task, refusals) -> int:
+    return _make_steps(control, program, variants, steps, gather_task, refusals)
+
+
+@compiled
+def _run_one(self, items, count) -> int:
+    """Make one step, as CPython calls a built-in function whose `self` is the address of control, program, refusals."""
+    given = numbers(integer_of(self))
+    state = release_gil()
+    made = _make_steps(given[0], given[1], 1, 1, 0, given[2])
+    take_gil(state)
+    return integer(made)
 
 
 @compiled
@@ -156,6 +189,7 @@ class Program:
         ]
         self._python = [one for one in self.calls if isinstance(one, PythonCall)]
         self._moved = True  # whether something else than a step on `inputs` has been prepared
+        self._given = np.zeros(3, np.int64)  # see `_run_one`
 
     @property
     def nbytes(self) -> int:
@@ -173,11 +207,14 @@ class Program:
 
     def run(self) -> int:
         """Make a step on what lies in `inputs`, with the tables as they are; 0 where a kernel refuses a value."""
-        if self.drawn or self._moved:
+        if self.drawn or self._moved or team.control != self._given[0]:  # a forked process has another team
             self._prepare(1, (), _NOTHING, self._tables, ())
             self._moved = bool(self.drawn)
         if self.is_native:
-            return self._run(1, 1)
+            if self._wakes:
+                team.wake()
+            made = self._one()
+            return made or self._stopped(0, 1)
         _functions.move(self._header.ctypes.data)
         native, python = 0, iter(self._python)
         for is_native, count in self._segments:
@@ -191,6 +228,13 @@ class Program:
                 for one in islice(python, count):
                     one.run()
         return 1
+
+    @cached_property
+    def _one(self) -> Callable[[], int]:
+        """Make one step."""
+        if CAN_BUILD:
+            return built_in(_run_one, self._given.ctypes.data)
+        return lambda: _functions.steps(self._given[0], self._given[1], 1, 1, 0, self._given[2])
 
     def timed(self, rounds: int = 5) -> list[tuple[str, int, float]]:
         """What its calls are, in order: the name of each, its parts, and the least of the seconds that it took.
@@ -247,13 +291,12 @@ class Program:
             copies = [*batch, *given]
             moving = [*variant.moving_from(tables, counters, blocks)]
             moving += [copy.moving("rows", rows.ctypes.data, 8 * copy.count) for copy in batch]
-            moving += [
-                copy.moving("out", copy.out.ctypes.data, output.nbytes) for copy, output in zip(given, self.outputs)
-            ]
+            moving += [copy.moving("out", copy.out.ctypes.data, copy.nbytes) for copy in given]
             variant.held = copies, np.array(moving, np.int64).reshape(-1, 3)
             calls = [np.array([copy.call for copy in group], np.int64).reshape(-1, 3) for group in (batch, given)]
             variant.held += tuple(calls)
             lists = variant.calls, variant.held[1], *calls
+            self._given[:] = team.control, self._header.ctypes.data, refusals.ADDRESS
             header[:] = [number for one in lists for number in (one.ctypes.data, len(one))]
 
     def _run(self, steps: int, variants: int) -> int:
@@ -321,6 +364,7 @@ class _Copy:
     def __init__(self, array: np.ndarray, rows: np.ndarray, out: np.ndarray, count: int):
         self.count, self.out = count, out
         width = array.nbytes // len(array) if count else array.nbytes
+        self.nbytes = width * max(count, 1)
         self._block = gather_part.block(count=max(count, 1), dataset=array, rows=rows, out=out, width=width, parts=1)
         self._kept = array, rows
         self.call = gather_part.address, 1, self._block.ctypes.data

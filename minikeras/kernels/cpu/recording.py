@@ -121,7 +121,7 @@ class Recording:
         return Advancing(counter, source, before)
 
     def signature(self) -> list[tuple]:
-        """What is asked for, with all numbers, but not in which of its buffers: the same for a step that is the same."""
+        """What is asked for, with all numbers, but not in which of its buffers: of the same step it is the same."""
         found: list[tuple] = []
         for one in self.calls:
             if isinstance(one, NativeCall):
@@ -245,7 +245,7 @@ class Recorded(np.ndarray):
     def __getitem__(self, index: Any) -> Any:
         parts = index if isinstance(index, tuple) else (index,)
         if any(isinstance(part, (list, np.ndarray)) for part in parts):
-            name = "boolean index" if any(getattr(part, "dtype", None) == bool for part in parts) else "index"
+            name = "boolean index" if any(getattr(part, "dtype", None) == np.bool_ for part in parts) else "index"
             if name == "boolean index" and current.recording is not None:
                 current.recording.spoil("the shape of what a boolean index gives depends on values")
             return _note(np.ndarray.__getitem__, (self, index), {}, name)

@@ -516,7 +516,7 @@ class Array(np.ndarray):
 
 @pytest.mark.parametrize("built_in", [True, False])
 def test_items_are_values_and_addresses(built_in: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CAN_BUILD", built_in)
+    monkeypatch.setattr(module, "CAN_BUILD", built_in)
     team, seen = Team(2), np.zeros(31, np.int64)
     arguments = np.arange(100, 132)
     arguments[31] = seen.ctypes.data
@@ -531,7 +531,7 @@ def test_items_are_values_and_addresses(built_in: bool, monkeypatch: pytest.Monk
     assert seen.tolist() == list(range(100, 131))
 
 
-@pytest.mark.skipif(not module._CAN_BUILD, reason="needs CPython with its GIL")
+@pytest.mark.skipif(not module.CAN_BUILD, reason="needs CPython with its GIL")
 @pytest.mark.parametrize("wrong", ["1", np.float32(1.5), [1], object()])
 def test_an_item_of_another_kind_is_refused(wrong: Any) -> None:
     seen = np.zeros(31, np.int64)

@@ -221,16 +221,23 @@ class _Method(ctypes.Structure):
 
 
 _FASTCALL = 0x80
-_CAN_BUILD = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
-_run_method = _Method(b"run", None, _FASTCALL, None)
+CAN_BUILD = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
+_methods: dict[int, _Method] = {}  # Python wants them to stay
 
 
-def _built_in(control: int) -> Callable:
-    """`_run_items` as a built-in function."""
-    _run_method.code = _run_items.address
+def built_in(function: CFunction, number: int) -> Callable:
+    """A compiled function `(self, items, count) -> object` as a built-in function, whose `self` is an int.
+
+    Raises:
+        TypeError: for a Python that is not CPython with its GIL.
+    """
+    if not CAN_BUILD:
+        raise TypeError("Built-in functions are made for CPython with its GIL; use as_function.")
+    code = function.address
+    method = _methods.setdefault(code, _Method(b"run", code, _FASTCALL, None))
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
-    built: Callable = make(ctypes.addressof(_run_method), control, None)
+    built: Callable = make(ctypes.addressof(method), number, None)
     return built
 
 
@@ -301,7 +308,7 @@ class Team:
     @cached_property
     def _run(self) -> Callable:
         """`(function, parts, block or None, *items)`; see `run`."""
-        return _built_in(self._control) if _CAN_BUILD else _as_python(self._control)
+        return built_in(_run_items, self._control) if CAN_BUILD else _as_python(self._control)
 
     def run(self, function: int, arguments: Any, parts: int, wake: bool = True, items: tuple = ()) -> None:
         """Call the compiled function at an address for every part from 0 to `parts`, and return when all are done.
