@@ -1,4 +1,4 @@
-"""Matrix products of float32, made of tiles: long ones that the team shares, and those that a part makes on its way."""
+"""Matrix products of float32: whole ones of any size, in parts for the team, and those that a part makes on its way."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def _product(
 
 
 def is_matrix(array: Any) -> bool:
-    """Whether `matrix_product` takes it: a float32 matrix, not empty, whose rows are contiguous."""
+    """Whether `packed` takes it: a float32 matrix, not empty, whose rows are contiguous."""
     return array.dtype.char == "f" and array.ndim == 2 and array.size > 0 and array.strides[1] == 4
 
 
@@ -193,11 +193,13 @@ def check_shape(name: str, array: Any, shape: Ints) -> None:
 def matrix_product(
     a: Any, b: Any, ta: bool = False, tb: bool = False, bias: Any = None, relu: bool = False, out: Any = None
 ) -> Any:
-    """`a @ b + bias` of float32, either matrix transposed on request, through relu on request.
+    """`a @ b + bias` of matrices, either one transposed on request, through relu on request.
 
-    None, and nothing is done, where the tile does not take them: `a` may lie anyhow, but one axis of `b` and the rows
-    of `out` have to be contiguous, and nothing may be empty.
+    None, and nothing is done, where the tile does not take them: they are of float32, and nothing is empty; `a` may lie
+    anyhow, but one axis of `b` and the rows of `out` have to be contiguous.
     """
+    if not a.dtype.char == b.dtype.char == "f" or (bias is not None and bias.dtype.char != "f"):
+        return None
     made = product_plan(
         a.shape, a.strides, b.shape, b.strides, ta, tb, relu, bias is None or bias.strides, out is None or out.strides
     )
@@ -206,10 +208,12 @@ def matrix_product(
     shape, run = made
     if out is None:
         out = empty(shape, a.dtype)
+    elif out.dtype.char != "f":
+        return None
     elif out.shape != shape:
-        raise ValueError(f"out must have the shape {shape}, got {out.shape}.")
+        check_shape("out", out, shape)
     if bias is not None and bias.shape != shape[1:]:
-        raise ValueError(f"bias must have the shape {shape[1:]}, got {bias.shape}.")
+        check_shape("bias", bias, shape[1:])
     run(a, b, out, bias)
     return out
 

@@ -99,10 +99,13 @@ def _merged(shape: Ints, strides: Ints) -> int | None:
 
 
 def stacked_product(a: Any, b: Any) -> Any:
-    """As the kernel `matmul`, of float32 arrays; None, and nothing is done, where the tile does not take them.
+    """As the kernel `matmul`; None, and nothing is done, where the tile does not take the arrays.
 
-    It takes what is not empty, where one of the last two axes of `b` is contiguous and not both are vectors.
+    It takes those of float32 that are not empty, where one of the last two axes of `b` is contiguous and not both are
+    vectors.
     """
+    if not a.dtype.char == b.dtype.char == "f":
+        return None
     made = stack_plan(a.shape, a.strides, b.shape, b.strides)
     if made is None:
         return None
