@@ -38,12 +38,19 @@ def files_size(name: str) -> int:
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 
-def project_size() -> tuple[list[str], int]:
+COMPILER = "numba"  # what an installation without a compiler leaves out, with all that only it requires
+
+
+def project_size(compiler: bool = True) -> tuple[list[str], int]:
     """minikeras as it lies in this checkout: the packages it requires, and the bytes of all.
 
-    Kernels that Numba cached beside the sources are the user's, not the installation's.
+    Kernels that were compiled beside the sources are the user's, not the installation's.
+
+    Args:
+        compiler: False for `pip install --no-deps minikeras` and the rest of what it requires.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = closure(project["dependencies"])
-    own = (path for path in (ROOT / "minikeras").rglob("*") if path.is_file() and path.suffix not in (".nbi", ".nbc"))
+    names = closure(name for name in project["dependencies"] if compiler or not name.startswith(COMPILER))
+    compiled = (".code", ".nbi", ".nbc")
+    own = (path for path in (ROOT / "minikeras").rglob("*") if path.is_file() and path.suffix not in compiled)
     return names, sum(path.stat().st_size for path in own) + sum(map(files_size, names))

@@ -2,8 +2,9 @@
 
     python -m benchmarks.versions OTHER [--rows W1,W9] [--rounds 15] [--output FOLDER]
 
-OTHER is a folder with another checkout.  Both workers live at the same time and take turns, so that what else the
-machine does meets both; the medians' ratio is of the speeds, above 1 where this checkout is faster.
+OTHER is a folder with another checkout.  Both run this checkout's benchmarks.  Both workers live at the same time and
+take turns, so that what else the machine does meets both; the medians' ratio is of the speeds, above 1 where this
+checkout is faster.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import argparse
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks import report
-from benchmarks.contenders import Worker, ours
+from benchmarks.contenders import ContenderError, Worker, ours
 from benchmarks.installed import ROOT
 from benchmarks.workloads import ROWS
 
@@ -35,6 +37,13 @@ def alternate(workers: dict[str, Worker], row: str, rounds: int) -> dict[str, li
             time.sleep(SETTLE_SECONDS)
             values[name].append(workers[name].ask("turn")["value"])
     return values
+
+
+def with_these_benchmarks(other: Path, folder: Path) -> Path:
+    """The folder, with links to another checkout's minikeras and to these benchmarks."""
+    for name, place in {"minikeras": other, "benchmarks": ROOT}.items():
+        (folder / name).symlink_to((place / name).resolve(), target_is_directory=True)
+    return folder
 
 
 def line(row: str, values: dict[str, list[float]]) -> list[str]:
@@ -61,17 +70,18 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     commits = {"this": _commit(ROOT), "other": _commit(given.other)}
     computer, lines = report.machine(), []
-    for row in given.rows.split(","):
-        workers = {
-            "other": Worker(replace(ours(), name="other", root=given.other.resolve())),
-            "this": Worker(ours()),
-        }
-        try:
-            lines.append(line(row, alternate(workers, row, given.rounds)))
-        finally:
-            for worker in workers.values():
-                worker.stop()
-        print(*lines[-1], sep=" | ", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        root = with_these_benchmarks(given.other, Path(folder))
+        for row in given.rows.split(","):
+            workers = {"other": Worker(replace(ours(), name="other", root=root)), "this": Worker(ours())}
+            try:
+                lines.append(line(row, alternate(workers, row, given.rounds)))
+            except ContenderError as error:  # an earlier version lacks what a row needs
+                lines.append([f"{ROWS[row].title}, {ROWS[row].unit}", f"not measured: {error}", "", ""])
+            finally:
+                for worker in workers.values():
+                    worker.stop()
+            print(*lines[-1], sep=" | ", flush=True)
     header = ["", *(f"{name} ({commits[name]})" for name in ("other", "this")), "this / other"]
     page = _page(computer, given.rounds, report.table(header, lines))
     if given.output:

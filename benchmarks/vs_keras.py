@@ -45,6 +45,7 @@ torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16,
 """,
     "numpy": "import numpy",  # what all of them begin with
 }
+SIZES = {"size": "installed_bytes", "size-bare": "installed_bytes_without_compiler"}
 GROUPS = (("cold-script", "cold-memory"), ("cold-W3-empty", "cold-W3-warm", "memory-W3"))  # measured together
 
 # A contender's part in one round; round 0 prepares and warms up, and its values are dropped.
@@ -98,13 +99,13 @@ def alternate(
     return results
 
 
-def workload_part(worker: Worker, key: str, setting: Setting) -> Part:
-    """Turns of a workload in a contender's worker."""
+def workload_part(worker: Worker, key: str, setting: Setting, way: str) -> Part:
+    """Turns of a workload in a contender's worker, in one of the row's ways."""
 
     def part(turn: int) -> dict[str, dict[str, Any]]:
         if turn:
-            return {key: worker.ask("turn")}
-        return {key: worker.ask("prepare", row=key, setting=dataclasses.asdict(setting))}
+            return {key: worker.ask("turn", way=way)}
+        return {key: worker.ask("prepare", row=key, setting=dataclasses.asdict(setting), way=way)}
 
     return part
 
@@ -173,13 +174,17 @@ def measure(
     key = keys[0]
     workers = [worker for worker in workers if worker.contender.measured_in(key)]
     contenders = [worker.contender for worker in workers]
-    if key == "size":
-        values = {one.name: {"values": [about[one.name]["installed_bytes"] / 1e6]} for one in contenders}
-        return {"size": values}
+    if key in SIZES:
+        sizes = {one.name: about[one.name].get(SIZES[key]) for one in contenders}
+        return {key: {name: {"values": [size / 1e6]} for name, size in sizes.items() if size is not None}}
     if ROWS[key].note:
         return {key: {}}
     if ROWS[key].model is not None:
-        parts = {one.contender.name: workload_part(one, key, setting) for one in workers}
+        parts = {
+            name: workload_part(one, key, setting, way)
+            for one in workers
+            for name, way in one.contender.ways(key).items()
+        }
     elif key == "cold-model":
         # NumPy, which all of them import, in our interpreter: what minikeras adds to it can be read off.
         parts = {one.name: first_model_part(one, one.framework) for one in contenders}
@@ -203,18 +208,8 @@ def find_mnist() -> str | None:
     return str(path) if path is not None and path.is_file() else None
 
 
-def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line, checked; `pythons` is the Python executable by backend."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.vs_keras", description=__doc__)
-    rows = list(dict.fromkeys(key.split("-")[0] for key in ROWS))  # W7, cold and memory stand for several
-    parser.add_argument("--rows", default=",".join(rows), help="comma-separated, of %(default)s")
-    parser.add_argument("--rounds", type=int, help="timed turns per row and contender (default 5; 2 with --quick)")
-    parser.add_argument(
-        "--seconds",
-        type=float,
-        default=12.0,
-        help="a contender that has worked so long on a row gets no further turn after its second (default %(default)s)",
-    )
+def add_environments(parser: argparse.ArgumentParser) -> None:
+    """The options that say where real Keras is."""
     parser.add_argument(
         "--python-for",
         action="append",
@@ -229,6 +224,42 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="make an environment per backend in FOLDER, where it is missing, and use these",
     )
     parser.add_argument("--only-ours", action="store_true", help="measure minikeras alone")
+
+
+def environments(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, str]:
+    """The Python executable by backend; a parser's error where nobody is found but somebody is wanted."""
+    given = {}
+    for item in options.python_for:
+        backend, _, python = item.partition("=")
+        if backend not in BACKENDS or not Path(python).is_file():
+            known = ", ".join(BACKENDS)
+            parser.error(f"--python-for expects BACKEND=PYTHON, a backend of {known} and a file, got {item!r}.")
+        given[backend] = os.path.abspath(python)  # not resolved: a link is what makes a virtual environment
+    if options.only_ours:
+        return {}
+    made = make_environments(options.make_environments) if options.make_environments else {}
+    pythons = {**made, **given} or pythons_here()
+    if not pythons:
+        parser.error(
+            "real Keras is not installed beside this Python; pass --python-for jax=PATH (also tensorflow, torch) "
+            "to name one that has it, --make-environments FOLDER to install it, or --only-ours."
+        )
+    return pythons
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line, checked; `pythons` is the Python executable by backend."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.vs_keras", description=__doc__)
+    rows = list(dict.fromkeys(key.split("-")[0] for key in ROWS))  # W7, cold and memory stand for several
+    parser.add_argument("--rows", default=",".join(rows), help="comma-separated, of %(default)s")
+    parser.add_argument("--rounds", type=int, help="timed turns per row and contender (default 5; 2 with --quick)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=12.0,
+        help="a contender that has worked so long on a row gets no further turn after its second (default %(default)s)",
+    )
+    add_environments(parser)
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run?")
     parser.add_argument(
         "--output",
@@ -245,22 +276,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     options.rounds = (2 if options.quick else 5) if options.rounds is None else options.rounds
     if options.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {options.rounds}.")
-    given = {}
-    for item in options.python_for:
-        backend, _, python = item.partition("=")
-        if backend not in BACKENDS or not Path(python).is_file():
-            known = ", ".join(BACKENDS)
-            parser.error(f"--python-for expects BACKEND=PYTHON, a backend of {known} and a file, got {item!r}.")
-        given[backend] = os.path.abspath(python)  # not resolved: a link is what makes a virtual environment
-    options.pythons = {}
-    if not options.only_ours:
-        made = make_environments(options.make_environments) if options.make_environments else {}
-        options.pythons = {**made, **given} or pythons_here()
-        if not options.pythons:
-            parser.error(
-                "real Keras is not installed beside this Python; pass --python-for jax=PATH (also tensorflow, torch) "
-                "to name one that has it, --make-environments FOLDER to install it, or --only-ours."
-            )
+    options.pythons = environments(parser, options)
     return options
 
 

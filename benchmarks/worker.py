@@ -5,6 +5,8 @@ Run as `python -m benchmarks.worker NAME`; NAME is one of `frameworks.NAMES`.  T
     {"do": "describe"}                                      versions, BLAS, installed size
     {"do": "prepare", "row": key, "setting": {...}}         model and data, a first turn, a second to warm up
     {"do": "turn"}                                          a timed turn of the prepared row
+
+With `"way": name` both are about one of the row's ways; several can be prepared.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import os
 import platform
 import sys
 import traceback
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -27,8 +30,9 @@ from benchmarks.workloads import ROWS, Missing, Setting, Turn, timed_turn
 
 def describe(framework: Any) -> dict[str, Any]:
     """What runs here: versions of everything the framework requires, NumPy's BLAS, installed size in bytes."""
+    bare = None
     if "minikeras" in framework.modules:
-        names, size = project_size()
+        (names, size), (_, bare) = project_size(), project_size(compiler=False)
     else:
         providers = metadata.packages_distributions()
         names = closure(name for module in framework.modules for name in providers[module])
@@ -40,36 +44,40 @@ def describe(framework: Any) -> dict[str, Any]:
         "packages": {name: metadata.version(name) for name in names},
         "numpy_blas": f"{blas['name']} {blas['version']}",
         "installed_bytes": size,
+        **({} if bare is None else {"installed_bytes_without_compiler": bare}),
     }
 
 
 class Worker:
-    """Answers requests with one framework; holds at most one prepared row."""
+    """Answers requests with one framework; holds at most one prepared row, and the turns of its ways."""
 
     def __init__(self, framework: Any) -> None:
         self.framework = framework
-        self.turn: Turn | None = None
+        self.key, self.data = "", (None, None)
+        self.turns: dict[str, Turn] = {}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do what a request says."""
         if request["do"] == "describe":
             return describe(self.framework)
         if request["do"] == "prepare":
-            return self.prepare(request["row"], Setting(**request["setting"]))
-        assert self.turn is not None
-        measurement, _ = timed_turn(self.turn)
+            return self.prepare(request["row"], Setting(**request["setting"]), request.get("way", ""))
+        measurement, _ = timed_turn(self.turns[request.get("way", "")])
         return dict(measurement)
 
-    def prepare(self, key: str, setting: Setting) -> dict[str, Any]:
+    def prepare(self, key: str, setting: Setting, way: str) -> dict[str, Any]:
         """Build a row's model and data and run two turns; what the first took and led to."""
-        self.turn, row = None, ROWS[key]
-        gc.collect()
+        row = ROWS[key]
+        if key != self.key or way in self.turns:
+            self.key, self.data, self.turns = "", (None, None), {}
+            gc.collect()
+            self.key, self.data = key, self.framework.data(row, setting)
         self.framework.seed()
-        program = self.framework.program(row)
-        x, y = self.framework.data(row, setting)
-        self.turn = row.turn(program, x, y, setting)
-        measurement, first_seconds = timed_turn(self.turn)
-        timed_turn(self.turn)
+        program = self.framework.program(row, way) if way else self.framework.program(row)
+        turn = row.turn(program, *self.data, setting)
+        measurement, first_seconds = timed_turn(turn)
+        timed_turn(turn)
+        self.turns[way] = turn
         answer = {"first_seconds": first_seconds}
         if "loss" in measurement:
             answer["first_loss"] = measurement["loss"]
@@ -78,14 +86,14 @@ class Worker:
         return answer
 
 
-def main() -> None:
-    """Serve until the requests end."""
+def serve(make: Callable[[], Callable[[dict[str, Any]], dict[str, Any]]]) -> None:
+    """Answer requests until they end, with the function that `make` returns."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a framework prints must not run into the answers
-    worker = Worker(frameworks.load(sys.argv[1]))
+    answer_to = make()
     for line in sys.stdin:
         try:
-            answer = worker.answer(json.loads(line))
+            answer = answer_to(json.loads(line))
         except Missing as missing:
             answer = {"missing": str(missing)}
         except Exception as error:
@@ -95,4 +103,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(lambda: Worker(frameworks.load(sys.argv[1])).answer)

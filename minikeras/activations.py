@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from minikeras import kernels as k
-from minikeras import ops, registry
+from minikeras import registry
 from minikeras.autodiff import shapes
 from minikeras.autodiff.op import differentiable
 from minikeras.lazy import offer_names
 from minikeras.ops import nn, tanh
-from minikeras.ops.common import as_float
+from minikeras.ops.common import activated, curved
 from minikeras.ops.nn import (
     celu,
     elu,
@@ -119,8 +119,7 @@ def keras2_hard_sigmoid(x: Any) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([0. , 0.7], dtype=float32)
     """
-    y = k.activate(as_float(x), "keras2_hard_sigmoid")
-    return y, lambda g, needs: (k.activate_grad(g, y, "keras2_hard_sigmoid"),)
+    return activated(x, "keras2_hard_sigmoid")
 
 
 @differentiable(shape=shapes.same, keras="keras.src.ops.numpy.Exp")
@@ -132,8 +131,7 @@ def exponential(x: Any) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([1.      , 2.718282], dtype=float32)
     """
-    y = k.activate(as_float(x), "exponential")
-    return y, lambda g, needs: (k.activate_grad(g, y, "exponential"),)
+    return activated(x, "exponential")
 
 
 def gelu(x: Any, approximate: bool = False) -> Any:
@@ -147,6 +145,7 @@ def gelu(x: Any, approximate: bool = False) -> Any:
     return nn.gelu(x, approximate=approximate)
 
 
+@differentiable(shape=shapes.same, keras="")
 def mish(x: Any) -> Any:
     """`x * tanh(softplus(x))` (Misra 2019).
 
@@ -155,7 +154,7 @@ def mish(x: Any) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([-0.3034014,  0.8650984], dtype=float32)
     """
-    return ops.multiply(x, tanh(softplus(x)))
+    return curved(x, "mish")
 
 
 # every name that a user or a file may use

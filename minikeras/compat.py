@@ -15,6 +15,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from minikeras.lazy import text_of
+
 MARK = "<!-- below: written by `python -m minikeras.compat` -->"
 FAMILIES = ("activations", "initializers", "layers", "losses", "metrics", "nn", "ops", "optimizers", "random")
 OWNERS = {  # what tests call a module otherwise
@@ -34,7 +36,7 @@ def keras_names() -> list[str]:
     >>> "layers.Dense" in keras_names()
     True
     """
-    return (Path(__file__).parent / "keras_names.txt").read_text().split()
+    return text_of("minikeras", "keras_names.txt").split()
 
 
 def find(name: str) -> Any:

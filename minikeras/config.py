@@ -18,7 +18,7 @@ NUMBER_TYPES = frozenset(
     + ("complex64", "complex128")
 )
 _IMAGE_FORMATS = ("channels_last", "channels_first")
-_DEVICES = ("cpu", "gpu", "auto")
+_DEVICES = ("cpu", "gpu", "numpy", "auto")
 
 _floatx = "float32"
 _epsilon = 1e-7
@@ -27,6 +27,8 @@ _device = os.environ.get("MINIKERAS_DEVICE", "").strip().lower() or "auto"
 if _device not in _DEVICES:
     raise ValueError(f"MINIKERAS_DEVICE must be one of {_DEVICES}, got {_device!r}.")
 _device_listeners: list[Callable[[str], None]] = []
+_kernels = os.environ.get("MINIKERAS_KERNELS", "").strip()
+_kernels_listeners: list[Callable[[], None]] = []
 _interactive_logging = True
 _traceback_filtering = os.environ.get("MINIKERAS_TRACEBACK_FILTERING", "").strip().lower() not in ("0", "false", "off")
 
@@ -263,7 +265,7 @@ def backend() -> str:
 
 
 def device() -> str:
-    """The requested device: `"cpu"`, `"gpu"` or `"auto"` (a GPU where CuPy finds one, else the CPU).
+    """The requested device: `"cpu"`, `"gpu"`, `"numpy"` or `"auto"` (a GPU where CuPy finds one, else the CPU).
 
     The environment variable `MINIKERAS_DEVICE` sets the initial value.
     """
@@ -271,9 +273,11 @@ def device() -> str:
 
 
 def set_device(name: str) -> None:
-    """Choose where arrays live and kernels run: `"cpu"`, `"gpu"` or `"auto"`.
+    """Choose where arrays live and kernels run: `"cpu"`, `"gpu"`, `"numpy"` or `"auto"`.
 
-    Call it before building a model: existing variables stay where they are.
+    `"numpy"` is the CPU without machine code: every kernel in NumPy's own operations, slower, and the same wherever
+    NumPy runs.  It takes the place of `"cpu"`, with a warning, where there is neither a compiler nor an archive of
+    kernels (see `set_kernels`).  Call this before building a model: existing variables stay where they are.
 
     Raises:
         ValueError: for an unknown name.
@@ -288,6 +292,50 @@ def set_device(name: str) -> None:
     for listener in _device_listeners:
         listener(name)
     _device = name
+
+
+def kernels() -> str:
+    """The archive of machine code that was asked for; empty where none was, `"none"` where none is to be used.
+
+    The environment variable `MINIKERAS_KERNELS` sets the initial value.
+
+    >>> from minikeras import config
+    >>> config.kernels()
+    ''
+    """
+    return _kernels
+
+
+def set_kernels(path: str | os.PathLike) -> None:
+    """Take the machine code of the CPU's kernels from an archive, so that neither LLVM nor Numba is needed.
+
+    `python -m minikeras warmup --output kernels.zip` makes it.  Without one, `kernels.zip` in the package is used
+    where it exists.  Machine code is run as it is: trust an archive like a library.  Call this before anything is
+    computed.
+
+    Args:
+        path: the archive; `"none"` for none, the package's neither; `""` for the package's if there is one.
+
+    Raises:
+        RuntimeError: it cannot be used on this machine, or machine code has been loaded already; the setting is
+            unchanged.
+
+    >>> from minikeras import config
+    >>> config.set_kernels("kernels.zip")  # doctest: +SKIP
+    """
+    global _kernels
+    before, _kernels = _kernels, os.fspath(path)
+    try:
+        for listener in _kernels_listeners:
+            listener()
+    except RuntimeError:
+        _kernels = before
+        raise
+
+
+def on_kernels_change(listener: Callable[[], None]) -> None:
+    """Call `listener()` at every `set_kernels`; it may refuse by raising a RuntimeError."""
+    _kernels_listeners.append(listener)
 
 
 class device_scope:
@@ -314,7 +362,7 @@ class device_scope:
 
     def __enter__(self) -> None:
         self._outer = _device
-        set_device(self._name)
+        set_device("numpy" if (self._name, _device) == ("cpu", "numpy") else self._name)  # which is on the CPU too
 
     def __exit__(self, *error: object) -> None:
         set_device(self._outer)
@@ -589,5 +637,5 @@ def reset_dtype_policy() -> None:
     _dtype_policy = None
 
 
-_HIDDEN = "cupy_and_device dataset_folders device_scope gpu_is_there keras_home on_device_change result_type"
-offer_names(__name__, hidden=f"{_HIDDEN} FloatDTypePolicy reset_dtype_policy standardize_data_format")
+_HIDDEN = "cupy_and_device dataset_folders device_scope gpu_is_there keras_home on_device_change on_kernels_change"
+offer_names(__name__, hidden=f"{_HIDDEN} result_type FloatDTypePolicy reset_dtype_policy standardize_data_format")

@@ -55,7 +55,18 @@ Axis = Annotated[Any, _axis]
 Norm = Annotated[float, Number(0, infinite=True)]
 
 
-class NormConstraint(Constraint):
+class _Projection(Constraint):
+    """Base of the built-in ones, which one kernel computes."""
+
+    def project(self, w: Any, out: Any = None) -> Any:
+        """The permitted value of an array; `out` may be the array itself."""
+        raise NotImplementedError
+
+    def __call__(self, w: Any) -> Tensor:
+        return Tensor(self.project(raw(w)))
+
+
+class NormConstraint(_Projection):
     """What constraints on the norms of vectors share: the axes that make up one vector."""
 
     axis: Any
@@ -89,12 +100,11 @@ class MaxNorm(NormConstraint):
     max_value: Norm = 2
     axis: Axis = 0
 
-    def __call__(self, w: Any) -> Tensor:
-        w, norms = _norms(w, self.axis)
-        return Tensor(w * (k.xp.clip(norms, 0, self.max_value) / (norms + settings.epsilon())))
+    def project(self, w: Any, out: Any = None) -> Any:
+        return k.limit_norms(w, self.axis, 0.0, self.max_value, 1.0, settings.epsilon(), out=out)
 
 
-class NonNeg(Constraint):
+class NonNeg(_Projection):
     """Negative weights become 0.
 
     >>> import numpy as np
@@ -104,8 +114,8 @@ class NonNeg(Constraint):
     array([0., 2.])
     """
 
-    def __call__(self, w: Any) -> Tensor:
-        return Tensor(k.xp.maximum(raw(w), 0))
+    def project(self, w: Any, out: Any = None) -> Any:
+        return k.without_negative(w, out)
 
 
 @declared
@@ -125,9 +135,8 @@ class UnitNorm(NormConstraint):
 
     axis: Axis = 0
 
-    def __call__(self, w: Any) -> Tensor:
-        w, norms = _norms(w, self.axis)
-        return Tensor(w / (norms + settings.epsilon()))
+    def project(self, w: Any, out: Any = None) -> Any:
+        return k.limit_norms(w, self.axis, 0.0, 1.0, 1.0, settings.epsilon(), unit=True, out=out)
 
 
 @declared
@@ -162,16 +171,8 @@ class MinMaxNorm(NormConstraint):
                 f"{self.max_value:g}; exchange them."
             )
 
-    def __call__(self, w: Any) -> Tensor:
-        w, norms = _norms(w, self.axis)
-        wanted = self.rate * k.xp.clip(norms, self.min_value, self.max_value) + (1 - self.rate) * norms
-        return Tensor(w * (wanted / (norms + settings.epsilon())))
-
-
-def _norms(w: Any, axis: Any) -> tuple[Any, Any]:
-    """The raw weight and its Euclidean norms along `axis`, kept as size 1."""
-    w = raw(w)
-    return w, k.xp.sqrt((w * w).sum(axis=tuple(axis) if isinstance(axis, list) else axis, keepdims=True))
+    def project(self, w: Any, out: Any = None) -> Any:
+        return k.limit_norms(w, self.axis, self.min_value, self.max_value, self.rate, settings.epsilon(), out=out)
 
 
 max_norm, non_neg, unit_norm, min_max_norm = MaxNorm, NonNeg, UnitNorm, MinMaxNorm
@@ -188,6 +189,11 @@ ALL: dict[str, type[Constraint]] = {
     **{cls.__name__: cls for cls in (MaxNorm, NonNeg, UnitNorm, MinMaxNorm)},
 }
 registry.builtin("keras.constraints", MaxNorm, NonNeg, UnitNorm, MinMaxNorm)
+
+
+def is_builtin(constraint: Any) -> bool:
+    """Whether a constraint is one of these, and not a user's."""
+    return type(constraint) in ALL.values()
 
 
 @user_facing
@@ -228,4 +234,4 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
         return get(config)
 
 
-offer_names(__name__, hidden="NormConstraint")
+offer_names(__name__, hidden="NormConstraint is_builtin")

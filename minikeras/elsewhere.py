@@ -11,8 +11,8 @@ PAGE = "https://github.com/minikeras/minikeras/blob/main/docs/compatibility.md" 
 @functools.cache
 def remedies() -> dict[str, str]:
     """What to do instead, by the name without the leading `keras.`; that of a module is for all names in it too."""
-    lines = Path(__file__).with_suffix(".txt").read_text(encoding="utf-8").splitlines()
-    return dict(line.split(": ", 1) for line in lines)  # type: ignore[misc]
+    content: bytes = __loader__.get_data(str(Path(__file__).with_suffix(".txt")))  # type: ignore[name-defined]
+    return dict(line.split(": ", 1) for line in content.decode("utf-8").splitlines())  # type: ignore[misc]
 
 
 def remedy_for(name: str) -> str | None:

@@ -29,12 +29,24 @@ class LazyModule:
         return getattr(importlib.import_module(self._module), name)
 
 
+def text_of(module: str, name: str) -> str:
+    """The text of a file beside a module, empty where there is none; the package may lie in an archive or a program."""
+    known = sys.modules[module]
+    path = Path(str(known.__file__)).with_name(name)
+    try:
+        content: bytes = known.__loader__.get_data(str(path))  # type: ignore[union-attr]
+    except OSError:
+        return ""
+    return content.decode("utf-8").replace("\r\n", "\n")
+
+
 @functools.cache
 def homes(package: str) -> Mapping[str, str]:
     """What the stub of a module offers: for each name its module, or `"module:name"`; nothing where there is none."""
     stub = Path(str(sys.modules[package].__file__)).with_suffix(".pyi")
+    text = text_of(package, stub.name)
     found: dict[str, str] = {}
-    for module, name, offered, alias, known in _OFFER.findall(stub.read_text("utf-8") if stub.is_file() else ""):
+    for module, name, offered, alias, known in _OFFER.findall(text):
         inside = "." if module == package.removesuffix(f".{stub.stem}") else ":"
         found[offered or alias] = f"{module}{inside}{name}" if module else found[known]
     return {name: home for name, home in found.items() if name[0] != "_" or home.endswith(f".{name}")}

@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import math
 import numbers
+import operator
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -26,10 +27,11 @@ from minikeras.autodiff.tape import is_recording
 from minikeras.autodiff.tensor import FLOATS, Tensor
 from minikeras.config import DTypePolicy
 from minikeras.declared import Check, Configured, declared, fields, in_order
+from minikeras.kernels.reference.loss import fitted
 from minikeras.lazy import offer_names
 from minikeras.ops import nn
 from minikeras.ops.common import as_type, unbroadcast
-from minikeras.ops.crossentropy import as_single, binary_terms, logits_behind
+from minikeras.ops.crossentropy import as_single, class_numbers, logits_behind
 from minikeras.tracebacks import end_at_users_line, user_facing
 from minikeras.utils.checks import one_of
 
@@ -87,7 +89,7 @@ def _targets(y_true: Any, dtype: Any) -> Any:
     if y_true.dtype == dtype:
         return y_true
     if isinstance(y_true, Tensor) and not y_true.tracked:
-        return Tensor(y_true.data.astype(dtype))
+        return Tensor(k.cast(y_true.data, dtype))
     return ops.cast(y_true, dtype)
 
 
@@ -151,29 +153,27 @@ def _mean_shape(y_true: Any, y_pred: Any, **options: Any) -> Any:
     return shapes.broadcast(y_true, y_pred)[:-1]
 
 
-def _mean_of(function: Callable) -> Callable:
-    """A loss from `function(t, p, **settings) -> (values, slope_t, slope_p)`: the mean of `values` over the last axis.
+def _mean_of(error: Callable) -> Callable:
+    """A loss from `error(t, p, **settings) -> (kind, setting)`: the mean of that error over the last axis.
 
-    `slope_t()` and `slope_p()` are the derivatives of the values by targets and by predictions.
+    The errors are those of the kernel `mean_error`, where some are added up instead.
     """
 
-    @functools.wraps(function)
+    @functools.wraps(error)
     def forward(y_true: Any, y_pred: Any, **options: Any) -> Any:
-        values, slope_true, slope_pred = function(y_true, y_pred, **options)
-        count = max(values.shape[-1], 1) if values.ndim else 1
+        kind, setting = error(y_true, y_pred, **options)
 
         def vjp(g: Any, needs: Any) -> Any:
-            g = g[..., None] * (1 / count) if values.ndim else g
             return (
-                unbroadcast(slope_true() * g, y_true) if needs[0] else None,
-                unbroadcast(slope_pred() * g, y_pred) if needs[1] else None,
+                unbroadcast(k.mean_error_grad(g, y_true, y_pred, kind, setting, True), y_true) if needs[0] else None,
+                unbroadcast(k.mean_error_grad(g, y_true, y_pred, kind, setting), y_pred) if needs[1] else None,
             )
 
-        return (values.sum(axis=-1) * (1 / count) if values.ndim else values), vjp
+        return k.mean_error(y_true, y_pred, kind, setting), vjp
 
     primitive = differentiable(forward, shape=_mean_shape)
 
-    @functools.wraps(function)
+    @functools.wraps(error)
     def loss(y_true: Any, y_pred: Any, **options: Any) -> Any:
         try:
             y_true, y_pred = paired(y_true, y_pred)
@@ -196,8 +196,7 @@ def mean_squared_error(y_true: Any, y_pred: Any) -> Any:
     <Tensor shape=(1,) dtype=float32>
     array([2.], dtype=float32)
     """
-    difference = y_pred - y_true
-    return difference * difference, lambda: -2 * difference, lambda: 2 * difference
+    return "squared", 0.0
 
 
 @_mean_of
@@ -209,8 +208,7 @@ def mean_absolute_error(y_true: Any, y_pred: Any) -> Any:
     <Tensor shape=(1,) dtype=float32>
     array([1.], dtype=float32)
     """
-    difference = y_pred - y_true
-    return k.xp.abs(difference), lambda: -k.xp.sign(difference), lambda: k.xp.sign(difference)
+    return "absolute", 0.0
 
 
 @_mean_of
@@ -222,14 +220,7 @@ def mean_absolute_percentage_error(y_true: Any, y_pred: Any) -> Any:
     <Tensor shape=(1,) dtype=float32>
     array([25.], dtype=float32)
     """
-    size = k.xp.maximum(k.xp.abs(y_true), settings.epsilon())
-    ratio = (y_pred - y_true) / size
-
-    def slope_true() -> Any:
-        shrinking = k.xp.abs(ratio) * k.xp.sign(y_true) * (k.xp.abs(y_true) > settings.epsilon())
-        return -100 * (k.xp.sign(ratio) + shrinking) / size
-
-    return 100 * k.xp.abs(ratio), slope_true, lambda: 100 * k.xp.sign(ratio) / size
+    return "percentage", settings.epsilon()
 
 
 @_mean_of
@@ -241,22 +232,12 @@ def mean_squared_logarithmic_error(y_true: Any, y_pred: Any) -> Any:
     <Tensor shape=(1,) dtype=float32>
     array([0.6034744], dtype=float32)
     """
-    low = settings.epsilon()
-    true, pred = k.xp.maximum(y_true, low) + 1, k.xp.maximum(y_pred, low) + 1
-    difference = k.xp.log(pred) - k.xp.log(true)
-    return (
-        difference * difference,
-        lambda: -2 * difference / true * (y_true > low),
-        lambda: 2 * difference / pred * (y_pred > low),
-    )
+    return "squared_logarithmic", settings.epsilon()
 
 
 @_mean_of
 def _huber(y_true: Any, y_pred: Any, *, delta: float) -> Any:
-    difference = y_pred - y_true
-    size = k.xp.abs(difference)
-    values = k.xp.where(size <= delta, 0.5 * difference * difference, delta * size - 0.5 * delta * delta)
-    return values, lambda: -k.xp.clip(difference, -delta, delta), lambda: k.xp.clip(difference, -delta, delta)
+    return "huber", delta
 
 
 @user_facing
@@ -284,19 +265,7 @@ def log_cosh(y_true: Any, y_pred: Any) -> Any:
     <Tensor shape=(1,) dtype=float32>
     array([0.2168904], dtype=float32)
     """
-    difference = y_pred - y_true
-    values = difference + k.activate(-2 * difference, "softplus") - math.log(2)
-    return values, lambda: -k.xp.tanh(difference), lambda: k.xp.tanh(difference)
-
-
-def _margins(y_true: Any, y_pred: Any) -> tuple[Any, Any, Any]:
-    """`max(1 - y_true * y_pred, 0)`, the targets as -1 and 1, and how fast these change with the given ones.
-
-    Targets that are all 0 or 1 stand for -1 and 1; whether they are is decided on the device.
-    """
-    binary = ((y_true == 0) | (y_true == 1)).all()
-    signs = k.xp.where(binary, 2 * y_true - 1, y_true)
-    return k.xp.maximum(1 - signs * y_pred, 0), signs, binary + 1
+    return "log_cosh", 0.0
 
 
 @_mean_of
@@ -308,9 +277,7 @@ def hinge(y_true: Any, y_pred: Any) -> Any:
     <Tensor shape=(1,) dtype=float32>
     array([0.9], dtype=float32)
     """
-    margin, signs, rate = _margins(y_true, y_pred)
-    inside = margin > 0
-    return margin, lambda: -rate * y_pred * inside, lambda: -signs * inside
+    return "hinge", 0.0
 
 
 @_mean_of
@@ -322,8 +289,7 @@ def squared_hinge(y_true: Any, y_pred: Any) -> Any:
     <Tensor shape=(1,) dtype=float32>
     array([1.06], dtype=float32)
     """
-    margin, signs, rate = _margins(y_true, y_pred)
-    return margin * margin, lambda: -2 * rate * y_pred * margin, lambda: -2 * signs * margin
+    return "squared_hinge", 0.0
 
 
 @_mean_of
@@ -335,14 +301,13 @@ def poisson(y_true: Any, y_pred: Any) -> Any:
     <Tensor shape=(1,) dtype=float32>
     array([1.1534264], dtype=float32)
     """
-    shifted = y_pred + settings.epsilon()
-    return y_pred - y_true * k.xp.log(shifted), lambda: -k.xp.log(shifted), lambda: 1 - y_true / shifted
+    return "poisson", settings.epsilon()
 
 
 # ---------------------------------------------------------------- loss functions: sums over the last axis
 
 
-@_in_single
+@_mean_of
 def kl_divergence(y_true: Any, y_pred: Any) -> Any:
     """The sum of `y_true * log(y_true / y_pred)` over the last axis; both are limited to epsilon ... 1.
 
@@ -351,8 +316,7 @@ def kl_divergence(y_true: Any, y_pred: Any) -> Any:
     <Tensor shape=(1,) dtype=float32>
     array([0.14384106], dtype=float32)
     """
-    y_true, y_pred = (ops.clip(y, settings.epsilon(), 1.0) for y in paired(y_true, y_pred))
-    return ops.sum(y_true * ops.log(y_true / y_pred), axis=-1)
+    return "kl_divergence", settings.epsilon()
 
 
 @_in_single
@@ -368,10 +332,18 @@ def categorical_hinge(y_true: Any, y_pred: Any) -> Any:
     <Tensor shape=(1,) dtype=float32>
     array([0.39999998], dtype=float32)
     """
-    y_true, y_pred = paired(y_true, y_pred)
-    right = ops.sum(y_true * y_pred, axis=-1)
-    wrong = ops.max((1.0 - y_true) * y_pred, axis=-1)
-    return ops.maximum(wrong - right + 1.0, 0.0)
+    return _largest_margin(*paired(y_true, y_pred))
+
+
+@differentiable(shape=_mean_shape)
+def _largest_margin(y_true: Any, y_pred: Any) -> Any:
+    def vjp(g: Any, needs: Any) -> Any:
+        return (
+            unbroadcast(k.largest_margin_grad(g, y_true, y_pred, True), y_true) if needs[0] else None,
+            unbroadcast(k.largest_margin_grad(g, y_true, y_pred), y_pred) if needs[1] else None,
+        )
+
+    return k.largest_margin(y_true, y_pred), vjp
 
 
 @_in_single
@@ -389,13 +361,22 @@ def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     """
     y_true, y_pred = paired(y_true, y_pred)
     _check_axis(axis, y_pred)
-    return -ops.sum(_unit(y_true, axis) * _unit(y_pred, axis), axis=axis)
+    if axis not in (-1, len(y_pred.shape) - 1):
+        y_true, y_pred = ops.moveaxis(y_true, axis, -1), ops.moveaxis(y_pred, axis, -1)
+    return _cosine(y_true, y_pred, epsilon=settings.epsilon())
 
 
-def _unit(x: Any, axis: int) -> Any:
-    """Vectors of length 1; a vector shorter than epsilon becomes short instead of infinite."""
-    norm = ops.sqrt(ops.maximum(ops.sum(ops.square(x), axis=axis, keepdims=True), settings.epsilon() ** 2))
-    return x / norm
+@differentiable(shape=_mean_shape)
+def _cosine(y_true: Any, y_pred: Any, *, epsilon: float) -> Any:
+    """Minus the cosines of rows; a vector shorter than epsilon becomes short instead of infinite."""
+
+    def vjp(g: Any, needs: Any) -> Any:
+        return (
+            unbroadcast(k.cosine_grad(g, y_true, y_pred, epsilon), y_true) if needs[0] else None,
+            unbroadcast(k.cosine_grad(g, y_pred, y_true, epsilon), y_pred) if needs[1] else None,
+        )
+
+    return k.cosine(y_true, y_pred, epsilon), vjp
 
 
 # ---------------------------------------------------------------- loss functions: cross-entropies
@@ -434,6 +415,8 @@ def categorical_crossentropy(
 
 def _smoothed(y_true: Any, smoothing: float, classes: int) -> Any:
     """`y_true` with the part `smoothing` of it spread evenly over so many classes."""
+    if smoothing and isinstance(y_true, Tensor) and not y_true.tracked:
+        return Tensor(k.scaled_sum(y_true.data, None, 1.0 - smoothing, smoothing / classes))
     return y_true * (1.0 - smoothing) + smoothing / classes if smoothing else y_true
 
 
@@ -483,7 +466,7 @@ def sparse_categorical_crossentropy(
 
 @_mean_of
 def _binary_crossentropy(y_true: Any, y_pred: Any, *, from_logits: bool) -> Any:
-    return binary_terms(y_true, y_pred, from_logits)
+    return ("binary_logits", 0.0) if from_logits else ("binary", settings.epsilon())
 
 
 @_in_single
@@ -604,11 +587,11 @@ def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float) ->
     >>> losses.categorical_generalized_cross_entropy([1], [[0.75, 0.25]], q=0.5).numpy().tolist()
     [1.0]
     """
-    y_pred, labels = _tensor(y_pred), _class_numbers(y_true)
+    y_pred, labels = _tensor(y_pred), _tensor(y_true)
     if len(labels.shape) == len(y_pred.shape) and labels.shape[-1] == 1:
         labels = ops.squeeze(labels, -1)
-    if k.xp is np and isinstance(labels, Tensor):
-        nn.check_labels(labels.data, y_pred.shape[-1])
+    on_host = k.xp is np and isinstance(labels, Tensor)
+    labels = Tensor(class_numbers(labels.data, y_pred.shape[-1])) if on_host else ops.cast(labels, "int32")
     p = ops.squeeze(ops.take_along_axis(y_pred, ops.expand_dims(labels, -1), axis=-1), -1)
     return (1 - ops.power(p, q)) / q
 
@@ -736,25 +719,15 @@ def tversky(y_true: Any, y_pred: Any, alpha: float = 0.5, beta: float = 0.5, axi
 
 
 @differentiable(rounds=False)
-def _weighted_total(values: Any, weights: Any = None, *, divisor: Any) -> Any:
-    """`sum(values * weights) / divisor`, 0 where the divisor is 0."""
-    dtype = values.dtype
-    if dtype.char in "eE":  # whose sums end at 65504, or count to 256
-        values = values.astype("float32")
-    weighted = values if weights is None else values * weights
-    factor: Any
-    if isinstance(divisor, int):
-        factor = 1 / divisor if divisor else 0.0
-    else:
-        factor = k.xp.where(divisor == 0, 0, 1 / k.xp.where(divisor == 0, 1, divisor)).astype(values.dtype)
+def _weighted_total(values: Any, weights: Any = None, *, factor: float | None) -> Any:
+    """`sum(values * weights) * factor`; without a factor divided by the sum of weights, 0 where that is 0."""
+    single = k.cast(values, "float32") if values.dtype.char in "eE" else values  # float16's sums end at 65504
+    y, factor = k.weighted_total(single, weights, factor)
 
     def vjp(g: Any, needs: Any) -> Any:
-        gradient = k.empty(values.shape, dtype)
-        gradient[...] = g * factor if weights is None else g * factor * weights
-        return gradient, None
+        return k.weighted_total_grad(g, values, weights, factor), None
 
-    y = weighted.sum() * factor
-    return (y if y.dtype is dtype else y.astype(dtype)), vjp
+    return (y if y.dtype is values.dtype else y.astype(values.dtype)), vjp
 
 
 def combine_weights(sample_weight: Any, mask: Any, dtype: Any, reduction: str | None) -> Any:
@@ -764,24 +737,14 @@ def combine_weights(sample_weight: Any, mask: Any, dtype: Any, reduction: str | 
     """
     if np.dtype(dtype).itemsize == 2:  # which can hold neither the sum of many weights nor what a mask is scaled by
         dtype = "float32"
-    weights = None if sample_weight is None else as_type(raw(sample_weight), dtype)
+    weights = None if sample_weight is None else _as_weights(raw(sample_weight), dtype)
     if mask is None:
         return weights
-    mask = raw(mask).astype(bool)
-    if reduction in ("mean", "sum_over_batch_size"):
-        mask = mask * (mask.size / k.xp.maximum(mask.sum(), 1)).astype(dtype)
-    else:
-        mask = mask.astype(dtype)
-    return mask if weights is None else _fit(mask, weights.shape) * _fit(weights, mask.shape)
+    return k.weights_of_mask(raw(mask), weights, np.dtype(dtype), reduction in ("mean", "sum_over_batch_size"))
 
 
-def _fit(weights: Any, shape: tuple) -> Any:
-    """Weights that broadcast over values of `shape`: a last axis of size 1 goes, missing last axes come."""
-    if weights.ndim == len(shape) + 1 and weights.shape[-1] == 1:
-        return weights[..., 0]
-    if 0 < weights.ndim < len(shape):
-        return weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim))
-    return weights
+def _as_weights(weights: Any, dtype: Any) -> Any:
+    return as_type(weights, dtype) if isinstance(weights, (bool, int, float)) else k.cast(weights, np.dtype(dtype))
 
 
 def _reduced(values: Any, weights: Any, reduction: str | None) -> Any:
@@ -790,7 +753,7 @@ def _reduced(values: Any, weights: Any, reduction: str | None) -> Any:
     One value for the whole batch counts as often as there are weights.
     """
     if weights is not None and weights.shape != values.shape:
-        weights = _fit(weights, values.shape)
+        weights = fitted(weights, values.shape)
         if values.size == 1 and weights.shape != values.shape:
             values = ops.broadcast_to(ops.reshape(values, ()), weights.shape)
         if any(n not in (1, m) for n, m in zip(weights.shape[::-1], values.shape[::-1], strict=False)):
@@ -798,15 +761,36 @@ def _reduced(values: Any, weights: Any, reduction: str | None) -> Any:
                 f"The sample weights have shape {tuple(weights.shape)}, which does not go with losses of shape "
                 f"{tuple(values.shape)}; give one weight for each of them."
             )
-        weights = k.xp.broadcast_to(weights, values.shape)
     if reduction in (None, "none") or values.shape == ():  # one value times one weight, whatever the reduction
         return values if weights is None else values * weights
-    divisor: Any = values.size
-    if reduction == "sum":
-        divisor = 1
-    elif reduction == "mean_with_sample_weight" and weights is not None:
-        divisor = weights.sum()
-    return _weighted_total(values, weights, divisor=divisor)
+    if reduction == "mean_with_sample_weight" and weights is not None:
+        return _weighted_total(values, weights, factor=None)
+    return _weighted_total(values, weights, factor=1.0 if reduction == "sum" else 1 / max(values.size, 1))
+
+
+@differentiable
+def _combined(*values: Any, factors: tuple[float | None, ...]) -> Any:
+    """The sum of numbers, each times its factor (None: 1)."""
+    y, first, *others = values[0], *[1.0 if factor is None else factor for factor in factors]
+    if not others:
+        y = k.scaled_sum(y, None, first, 0.0)
+    for value, factor in zip(values[1:], others, strict=True):
+        y, first = k.scaled_sum(y, value, first, factor), 1.0
+
+    def vjp(g: Any, needs: Any) -> Any:
+        return tuple([g if factor is None else k.scaled_sum(g, None, factor, 0.0) for factor in factors])
+
+    return y, vjp
+
+
+def combined(values: Sequence[Any], factors: Sequence[float | None]) -> Any:
+    """The sum of losses (scalar tensors, or symbolic ones), each times its factor, None being 1."""
+    if len(values) == 1 and factors[0] is None:
+        return values[0]
+    if all(isinstance(value, Tensor) and not value.data.ndim and value.data.dtype.char == "f" for value in values):
+        return _combined(*values, factors=tuple(factors))
+    scaled = [value if factor is None else value * factor for value, factor in zip(values, factors, strict=True)]
+    return functools.reduce(operator.add, scaled)
 
 
 # ---------------------------------------------------------------- classes
@@ -960,7 +944,8 @@ class Loss(Configured):
         if isinstance(value, (list, tuple, dict)) and any(hasattr(leaf, "shape") for leaf in tree.flatten(value)):
             return tree.map_structure(functools.partial(self._convert, keep_type=keep_type), value)
         array = raw(value)
-        return Tensor(k.xp.asarray(array) if keep_type else k.xp.asarray(array, self._dtype))
+        array = k.xp.asarray(array)
+        return Tensor(array if keep_type else k.cast(array, self._dtype))
 
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "reduction": self.reduction, **super().get_config()}
@@ -1542,5 +1527,7 @@ def deserialize(name: Any, custom_objects: Mapping[str, Any] | None = None) -> A
         return get(name)
 
 
-FOR_METRICS = "Option check_shapes combine_weights described is_number is_whole misfit number_type paired same_rank"
+FOR_METRICS = (
+    "Option combined check_shapes combine_weights described is_number is_whole misfit number_type paired same_rank"
+)
 offer_names(__name__, hidden=FOR_METRICS)

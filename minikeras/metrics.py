@@ -205,7 +205,7 @@ def _untracked(value: Any) -> Any:
     """A tensor of the same values that leads to no gradient; of float16 and bfloat16 in float32."""
     if isinstance(value, Tensor):
         if value.data.dtype.char in "eE":
-            return Tensor(value.data.astype("float32"))
+            return Tensor(k.cast(value.data, "float32"))
         return Tensor(value.data) if value.tracked else value
     return ops.convert_to_tensor(value)
 
@@ -213,34 +213,30 @@ def _untracked(value: Any) -> Any:
 # ---------------------------------------------------------------- sums and means
 
 
-def _samplewise(values: Any, sample_weight: Any, mean: bool, dtype: str) -> tuple[Any, Any]:
-    """Weighted values and weights, one per sample: means (or sums) over the other axes; all arguments as in Keras."""
+def _add_weighted(total: Any, count: Any, values: Any, sample_weight: Any, mean: bool, dtype: str) -> None:
+    """Add values, each times its weight, to arrays without axes; all arguments as in Keras.
+
+    Args:
+        count: what the weights are added to, or None.
+        mean: whether what a sample has (the axes after the first) is averaged instead of added up.
+    """
     weights = combine_weights(sample_weight, getattr(values, "_keras_mask", None), dtype, "sum")
-    values = k.xp.asarray(raw(values), dtype=dtype)
+    values = as_type(raw(values), np.dtype(dtype))
     if values.ndim == 0 < weights.ndim:  # one value for the whole batch counts as much as its samples on average
         values, weights = values.reshape(1), (weights.sum() / max(weights.size, 1)).reshape(1)
-    if weights.ndim == values.ndim + 1 and weights.shape[-1] == 1:
+    if weights.ndim == 0:  # one weight counts for the mean (or sum) of all values
+        values, weights = values.reshape(1, -1), weights.reshape(1)
+    elif weights.ndim == values.ndim + 1 and weights.shape[-1] == 1:
         weights = weights[..., 0]
     elif values.ndim == weights.ndim + 1 and values.shape[-1] == 1:
         values = values[..., 0]
+    leading = values.shape[: weights.ndim]
+    if weights.shape != leading:
+        check_shapes(weights.shape, leading)
+        weights = k.xp.broadcast_to(weights, leading)
     if values.ndim > weights.ndim:
-        values = _reduce(values, weights.ndim, mean)
-    check_shapes(weights.shape, values.shape)
-    weights = k.xp.broadcast_to(weights, values.shape)
-    return _reduce(values * weights, 1, mean), _reduce(weights, 1, mean)
-
-
-def _reduce(x: Any, first: int, mean: bool) -> Any:
-    """The mean (or sum) over axis `first` and those after it."""
-    axes = tuple(range(first, x.ndim))
-    if not axes:
-        return x
-    return x.mean(axis=axes) if mean else x.sum(axis=axes)
-
-
-def _summed(values: Any) -> Any:
-    """The sum of all values; of float16 and bfloat16 in float32."""
-    return values.sum() if values.dtype.char not in "eE" else values.sum(dtype="float32")
+        weights = weights.reshape(leading + (1,) * (values.ndim - weights.ndim))
+    k.add_to_mean(total, count, values, weights, values.shape[0] / max(values.size, 1) if mean else 1.0)
 
 
 class Sum(Metric):
@@ -262,10 +258,13 @@ class Sum(Metric):
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Add values, each times its weight."""
+        total, data = self.total.data, raw(values)
         if sample_weight is not None:
-            values, _ = _samplewise(values, sample_weight, False, self._compute_dtype)
-        values = raw(values)
-        self.total.data += values if isinstance(values, (int, float)) else _summed(values)
+            _add_weighted(total, None, values, sample_weight, False, self._compute_dtype)
+        elif isinstance(data, (int, float)):
+            total += data
+        else:
+            k.add_to_mean(total, None, data)
 
     def result(self) -> Any:
         return self._as_result(self.total.data)
@@ -295,23 +294,19 @@ class Mean(Metric):
         Args:
             sample_weight: a weight for each sample, or for each value.
         """
-        data = raw(values)
-        if isinstance(sample_weight, (int, float)) and getattr(data, "ndim", 0) == 0:  # the loss of a batch, say
-            self.total.data += data * sample_weight
-            self.count.data += sample_weight
-            return
-        if sample_weight is not None:
-            values, weights = _samplewise(values, sample_weight, True, self._compute_dtype)
-            self.total.data += values.sum()
-            self.count.data += weights.sum()
-            return
-        if isinstance(data, (int, float)) or data.ndim == 0:
-            self.total.data += data
-            self.count.data += 1
+        data, total, count = raw(values), self.total.data, self.count.data
+        if not getattr(data, "ndim", 0) and (sample_weight is None or isinstance(sample_weight, (int, float))):
+            times = 1.0 if sample_weight is None else sample_weight  # the samples of a batch, whose loss it is, say
+            if isinstance(data, (int, float)):
+                total += data * times
+                count += times
+            else:
+                k.add_to_mean(total, count, data, None, times, times)
+        elif sample_weight is not None:
+            _add_weighted(total, count, values, sample_weight, True, self._compute_dtype)
         elif data.size:
             samples = data.shape[0]
-            self.total.data += _summed(data) if data.ndim == 1 else _summed(data) * (samples / data.size)
-            self.count.data += samples
+            k.add_to_mean(total, count, data, None, samples / data.size, samples)
 
     def result(self) -> Any:
         return self._as_result(_ratio(self.total.data, self.count.data))
@@ -395,19 +390,24 @@ class _BuiltInMetric(MeanMetricWrapper):
 
 
 def _as_floats(matches: Any) -> Tensor:
-    return Tensor(matches.astype(settings.floatx()))
+    return Tensor(k.cast(matches, settings.floatx()))
 
 
 def _labels(y_true: Any) -> Any:
     """Class numbers as a raw array; on the host those that are no whole numbers are refused."""
     labels = raw(y_true)
-    return whole_labels(labels) if labels.dtype.kind == "f" and k.xp is np else labels
+    if labels.dtype.kind == "f" and k.xp is np and k.class_numbers(labels, _MANY, -_MANY)[1]:
+        return whole_labels(labels)
+    return labels
+
+
+_MANY = 1 << 53  # beyond it floats are no exact counts
 
 
 def accuracy(y_true: Any, y_pred: Any) -> Tensor:
     """1 where prediction and target are equal, else 0."""
     y_true, y_pred = same_rank(_untracked(y_true), _untracked(y_pred))
-    return _as_floats(raw(y_true) == raw(y_pred))
+    return _as_floats(k.equal_matches(raw(y_true), raw(y_pred)))
 
 
 def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Tensor:
@@ -422,7 +422,7 @@ def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Tensor:
     array([[1., 0.]], dtype=float32)
     """
     y_true, y_pred = same_rank(_untracked(y_true), _untracked(y_pred))
-    return _as_floats((raw(y_pred) > threshold) == raw(y_true))
+    return _as_floats(k.threshold_matches(raw(y_true), raw(y_pred), threshold))
 
 
 def categorical_accuracy(y_true: Any, y_pred: Any) -> Tensor:
@@ -437,7 +437,7 @@ def categorical_accuracy(y_true: Any, y_pred: Any) -> Tensor:
     <Tensor shape=(2,) dtype=float32>
     array([1., 0.], dtype=float32)
     """
-    return _as_floats(raw(y_true).argmax(-1) == raw(y_pred).argmax(-1))
+    return _as_floats(k.largest_matches(raw(y_true), raw(y_pred)))
 
 
 def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Tensor:
@@ -454,7 +454,7 @@ def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Tensor:
     """
     labels, y_pred = _labels(y_true), raw(y_pred)
     squeezed = labels.ndim == y_pred.ndim and labels.shape[-1] == 1
-    matches = (labels[..., 0] if squeezed else labels) == y_pred.argmax(-1)
+    matches = k.label_matches(labels[..., 0] if squeezed else labels, y_pred)
     if not squeezed and matches.ndim > 1 and matches.shape[-1] == 1:
         matches = matches[..., 0]
     return _as_floats(matches)
@@ -472,7 +472,11 @@ def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Tensor:
     <Tensor shape=(1,) dtype=float32>
     array([1.], dtype=float32)
     """
-    return sparse_top_k_categorical_accuracy(raw(y_true).argmax(-1), y_pred, k)
+    return sparse_top_k_categorical_accuracy(_places_of_largest(raw(y_true)), y_pred, k)
+
+
+def _places_of_largest(x: Any) -> Any:
+    return k.places_of_largest(x)
 
 
 def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5, from_sorted_ids: bool = False) -> Tensor:
@@ -492,7 +496,11 @@ def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5, from
     shape, labels, y_pred = labels.shape, labels.reshape(-1), y_pred.reshape(-1, y_pred.shape[-1])
     if from_sorted_ids:
         return _as_floats((labels[:, None] == y_pred[:, :k]).any(axis=1).reshape(shape))
-    return _as_floats(raw(ops.in_top_k(labels.astype("int32"), y_pred, k)).reshape(shape))
+    return _as_floats(_rank_matches(labels, y_pred, k).reshape(shape))
+
+
+def _rank_matches(labels: Any, y_pred: Any, count: int) -> Any:
+    return k.rank_matches(labels, y_pred, min(count, y_pred.shape[-1]))
 
 
 Threshold = Annotated[float, Option(lambda value: is_number(value) and math.isfinite(value), "a finite number")]
@@ -687,9 +695,8 @@ class RootMeanSquaredError(Mean):
         """Take a batch into account; `sample_weight` has one weight per sample or per element."""
         y_true, y_pred = same_rank(_untracked(y_true), _untracked(y_pred))
         check_shapes(y_true.shape, y_pred.shape)
-        pred, true = (k.xp.asarray(value.data, dtype=self._compute_dtype) for value in (y_pred, y_true))
-        difference = pred - true
-        super().update_state(difference * difference, sample_weight)
+        pred, true = (as_type(value.data, np.dtype(self._compute_dtype)) for value in (y_pred, y_true))
+        super().update_state(Tensor(k.mean_error(true[..., None], pred[..., None], "squared")), sample_weight)
 
     def result(self) -> Any:
         return self._as_result(k.xp.sqrt(_ratio(self.total.data, self.count.data)))
@@ -955,24 +962,11 @@ def _at_least(least: int) -> Check:
 
 @functools.lru_cache(maxsize=256)
 def _constants(values: tuple[float, ...], dtype: Any, array_module: Any) -> Any:
-    """Numbers as an array of a device, moved there once."""
-    return array_module.asarray(values, dtype=dtype)
-
-
-def _above(scores: Any, weights: Any, thresholds: Sequence[float]) -> Any:
-    """The sum of the weights where the score is above each threshold: (thresholds, labels) from (n, labels)."""
-    if len(thresholds) == 1:
-        return (weights * (scores > thresholds[0])).sum(axis=0, keepdims=True, dtype="float64")
-    if not len(scores):
-        return k.xp.zeros((len(thresholds), scores.shape[1]))
-    bounds = _constants(tuple(thresholds), scores.dtype, k.xp)
-    columns = []
-    for label in range(scores.shape[1]):
-        order = k.xp.argsort(scores[:, label])
-        total = k.xp.cumsum(weights[order, label], dtype="float64")
-        below = k.xp.concatenate([k.xp.zeros_like(total[:1]), total])  # weight of the i lowest scores at index i
-        columns.append(below[-1] - below[k.xp.searchsorted(scores[order, label], bounds, side="right")])
-    return k.xp.stack(columns, axis=1)
+    """Numbers as an array of a device, moved there once; nothing changes it."""
+    array = array_module.asarray(values, dtype=dtype)
+    if array_module is np:
+        array.flags.writeable = False
+    return array
 
 
 class _Confusion(Metric):
@@ -994,31 +988,22 @@ class _Confusion(Metric):
         """Add the weights of a batch's true and false positives and negatives, of each label if `by_label`."""
         dtype = self._compute_dtype
         y_true, y_pred = same_rank(_untracked(y_true), _untracked(y_pred))
-        truth, scores = raw(y_true) != 0, k.xp.asarray(raw(y_pred), dtype=dtype)
+        truth, scores = raw(y_true), as_type(raw(y_pred), np.dtype(dtype))
         if truth.shape != scores.shape:
             raise misfit("Targets and predictions need one shape here", truth, scores)
         if top_k is not None:
             rank = k.xp.argsort(k.xp.argsort(-scores, axis=-1, kind="stable"), axis=-1)
             scores = k.xp.where(rank < top_k, scores, k.xp.full_like(scores, _LOWEST))
-        if class_id is not None:
-            if scores.ndim == 1 or class_id >= scores.shape[-1]:
-                raise ValueError(f"class_id={class_id} names no class of predictions of shape {tuple(scores.shape)}.")
-            truth, scores = truth[..., class_id, None], scores[..., class_id, None]
-        weights = k.xp.ones((1,) * scores.ndim, dtype)
+        if class_id is not None and (scores.ndim == 1 or class_id >= scores.shape[-1]):
+            raise ValueError(f"class_id={class_id} names no class of predictions of shape {tuple(scores.shape)}.")
+        weights = None
         if sample_weight is not None:
-            given = k.xp.asarray(raw(sample_weight), dtype=dtype)
+            given = as_type(raw(sample_weight), np.dtype(dtype))
             weights = given.reshape(given.shape + (1,) * (scores.ndim - given.ndim))
-            check_shapes(weights.shape, scores.shape)
-        if label_weights is not None:
-            weights = weights * _constants(tuple(label_weights), dtype, k.xp)
-        positive = weights * truth
-        negative = weights * ~truth
-        columns = (-1, scores.shape[-1]) if by_label else (-1, 1)
-        scores, positive, negative = (array.reshape(columns) for array in (scores, positive, negative))
-        tp, fp = _above(scores, positive, self.thresholds), _above(scores, negative, self.thresholds)
-        counts = tp, fp, negative.sum(axis=0, dtype="float64") - fp, positive.sum(axis=0, dtype="float64") - tp
-        for which, variable in self._counts.items():
-            variable.data += counts[which] if by_label else counts[which][:, 0]
+            check_shapes(weights.shape, scores.shape if class_id is None else (*scores.shape[:-1], 1))
+        of_labels = None if label_weights is None else _constants(tuple(label_weights), dtype, k.xp)
+        counts = tuple([self._counts[which].data if which in self._counts else None for which in range(4)])
+        k.add_confusion(counts, truth, scores, weights, of_labels, tuple(self.thresholds), class_id, by_label)
 
 
 _ALL_FOUR = dict(enumerate(("true_positives", "false_positives", "true_negatives", "false_negatives")))

@@ -130,17 +130,7 @@ class OrthogonalRegularizer(Regularizer):
 
 @differentiable
 def _penalty(x: Any, *, l1: float = 0.0, l2: float = 0.0) -> Any:
-    total = k.xp.zeros((), x.dtype)
-    if l1:
-        total = total + l1 * k.xp.abs(x).sum()
-    if l2:
-        total = total + l2 * k.xp.vdot(x, x)
-
-    def vjp(g: Any, needs: Any) -> Any:
-        gradient = x * (g * (2 * l2))
-        return (gradient + k.xp.sign(x) * (g * l1) if l1 else gradient,)
-
-    return total, vjp
+    return k.penalty(x, l1, l2), lambda g, needs: (k.penalty_grad(g, x, l1, l2, needs.out[0]),)
 
 
 @differentiable

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from minikeras import journal
+from minikeras.kernels.arena import current
 
 _lock = threading.Lock()
 
@@ -73,7 +74,9 @@ class SeedGenerator:
         with _lock:
             counter = self.counter
             self.counter += blocks
-            return self.key, counter
+        if current.recording is not None:
+            counter = current.recording.advancing(self, counter, blocks)
+        return self.key, counter
 
     @property
     def state(self) -> tuple[int, int]:

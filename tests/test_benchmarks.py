@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -11,12 +12,42 @@ import numpy as np
 import pytest
 
 import minikeras
-from benchmarks import augmentation, checkpoint, house, kernels, limits, plot, readme, scaling, versions, vs_keras
+from benchmarks import (
+    augmentation,
+    checkpoint,
+    frameworks,
+    house,
+    kernels,
+    limits,
+    plot,
+    readme,
+    scaling,
+    sweep,
+    sweep_cases,
+    versions,
+    vs_keras,
+    worker,
+)
 from benchmarks.contenders import Contender, ContenderError, ContenderLacks, Worker, ours, rivals
 from benchmarks.installed import ROOT, closure, files_size
 from benchmarks.keras_models import compiled
-from benchmarks.report import cell, limit, number, part_of_limit, standing, summarize
-from benchmarks.workloads import ROWS, Missing
+from benchmarks.report import best_way, cell, limit, number, part_of_limit, standing, summarize
+from benchmarks.workloads import (
+    AT_ONCE,
+    ROWS,
+    START,
+    STEPS,
+    TOKENS,
+    WIDTHS,
+    WORDS,
+    Missing,
+    Setting,
+    generate,
+    reinforce,
+    repeated,
+)
+from benchmarks.workloads import sweep as trained_models
+from minikeras.kernels.cpu import warmup
 
 
 def test_quick_run_of_ours_measures_every_row(tmp_path):
@@ -36,6 +67,7 @@ def test_quick_run_of_ours_measures_every_row(tmp_path):
         if key in lacks:
             assert result == {"missing": "minikeras.layers has no MultiHeadAttention"}
             continue
+        assert list(row["results"])[:1] == ["minikeras"]  # in one way, whatever Keras is asked for
         assert len(result["values"]) == 1 and 0 < result["min"] <= result["median"] <= result["max"]
         assert (row["operations"] is not None) == (ROWS[key].model is not None)
     page = (tmp_path / "vs_keras_quick.md").read_text()
@@ -63,6 +95,107 @@ def test_ratios_are_to_the_best_and_above_one_where_ours_is_ahead(higher_is_bett
     assert [results["minikeras"][name] for name in ("median", "min", "max")] == [8.0, 7.0, 9.0]
 
 
+def test_who_has_several_ways_counts_with_the_best_and_it_is_named():
+    results = {
+        "minikeras": {"values": [8.0]},
+        "keras-jax": {"values": [4.0]},
+        f"keras-jax, {STEPS}": {"values": [5.0, 5.0]},
+        "keras-jax-other": {"values": [9.0]},
+        "keras-torch": {"error": "it broke"},
+    }
+    row = summarize(results, True)
+    row["higher_is_better"] = True
+    assert best_way(row, "keras-jax") == f"keras-jax, {STEPS}" and best_way(row, "keras-torch") == "keras-torch"
+    assert best_way({**row, "higher_is_better": False}, "keras-jax") == "keras-jax"
+    assert cell(results[f"keras-jax, {STEPS}"], 2, STEPS) == f"5 (5 to 5; {STEPS})"
+    del results["keras-jax-other"]
+    row |= summarize(results, True)
+    assert readme.best(row, "keras") == [f"5 (JAX, {STEPS})", "1.60"]
+
+
+def test_every_keras_trains_in_both_ways_and_ours_as_people_first_meet_it(tmp_path):
+    found = {one.name: one for one in [ours(), *rivals(dict.fromkeys(("torch", "tensorflow", "jax"), "a/python"))]}
+    for name in ("keras-jax", "keras-tensorflow", "keras-tensorflow-jit"):
+        assert found[name].ways("W1") == {name: "", f"{name}, {STEPS}": STEPS}
+        assert found[name].ways("W13") == {name: "", f"{name}, {AT_ONCE}": AT_ONCE}
+        assert found[name].ways("W7-mlp-predict") == {name: ""}
+    assert found["keras-torch"].ways("W1") == {"keras-torch": ""}  # it refuses several steps
+    assert list(found["keras-torch"].ways("W15").values()) == ["", AT_ONCE]
+    assert all(found[name].ways(key) == {name: ""} for name in ("minikeras", "torch") for key in ROWS)
+    assert all(STEPS in row.ways for row in ROWS.values() if row.trains and row.model)
+
+
+def test_a_worker_keeps_the_turns_of_several_ways():
+    answers = worker.Worker(frameworks.load("minikeras"))
+    for way in ("", STEPS):
+        request = {"do": "prepare", "row": "W9", "setting": {"quick": True}}
+        assert answers.answer({**request, "way": way} if way else request)["first_seconds"] > 0
+    assert answers.answer({"do": "turn"})["value"] > 0 and answers.answer({"do": "turn", "way": STEPS})["value"] > 0
+    answers.answer({"do": "prepare", "row": "W13", "setting": {"quick": True}, "way": AT_ONCE})
+    assert list(answers.turns) == [AT_ONCE]
+
+
+def test_repeated_work_ends_with_its_time_and_counts_what_it_has_done():
+    stages = []
+
+    def stage(number):
+        stages.append(number)
+        time.sleep(0.002)
+        return 10.0 - number
+
+    assert repeated(stage, 3, 2, 1e9)()["done"] == 3 and stages == [0, 1, 2]
+    measured = repeated(stage, 10_000, 2, 0.01)()
+    assert 1 <= measured["done"] <= 6 and measured["loss"] == 10.0
+    assert 0 < measured["value"] < 2 / 0.002
+    assert "loss" not in repeated(lambda number: None, 1, 1, 0.0)()
+
+
+class _Told:
+    """A program that notes what it is asked."""
+
+    def __init__(self):
+        self.asked, self.learnt, self.others = [], [], []
+
+    def ask(self, x):
+        self.asked.append(x.copy())
+        return np.eye(5)[None, [len(self.asked) % 2] * x.shape[1]] if x.dtype == np.int32 else np.array([[0.0, 1.0]])
+
+    def train_on_batch(self, x, y):
+        self.learnt.append((x, y))
+        return 0.5
+
+    def another(self, units, rate):
+        self.others.append((units, rate))
+        return SimpleNamespace(fit=lambda x, y, batch_size, epochs: float(batch_size * epochs))
+
+
+def test_reinforcement_learning_remembers_rewards_and_learns_them():
+    told, row = _Told(), ROWS["W13"]
+    x, y = row.data(Setting(quick=True), row.count)
+    step = reinforce(told, x, y, row)
+    assert [step(number) for number in range(len(x))] == [0.5] * len(x) and not y.any()
+    assert all(one.shape == (1, 4) for one in told.asked)
+    inputs, targets = told.learnt[-1]
+    assert inputs.shape == (32, 4) and targets.shape == (32, 2) and not targets[:, 0].any()
+    known = targets[:, 1] != 0
+    assert known.sum() > 16 and (targets[known, 1] == inputs[known, 1]).all()
+
+
+def test_a_sweep_trains_another_model_each_time():
+    told, row = _Told(), ROWS["W14"]
+    stage = trained_models(told, None, None, row)
+    assert [stage(number) for number in range(row.repeats)] == [640.0] * 20
+    assert len(set(told.others)) == row.repeats
+
+
+def test_a_text_grows_by_the_likeliest_word():
+    told, row = _Told(), ROWS["W15"]
+    x, y = row.data(Setting(quick=True), row.count)
+    generate(told, x, y, row)(0)
+    assert [one.shape for one in told.asked] == [(1, length) for length in range(START, START + TOKENS)]
+    assert told.asked[-1][0, START:].tolist() == [1, 0] * (TOKENS // 2 - 1) + [1]
+
+
 def test_limit_is_a_rate_or_a_time_like_the_row():
     rate, time = ({"operations": 2e6, "higher_is_better": higher, "results": {}} for higher in (True, False))
     assert limit(rate, 1e9) == 500.0 and limit(time, 1e9) == 2.0  # samples/s; ms
@@ -88,6 +221,8 @@ OPERATIONS = {
     "deep_cnn": 2 * (1024 * 9 * (2 * 3 * 64 + 3 * 64 * 64) + 256 * 9 * 3 * (64 * 128 + 128 * 128) + 3 * 128 * 10),
     "lstm": 2 * 3 * (80 * 4 * (128 * 128 + 128 * 128) + 128),
     "gru": 2 * (28 * 3 * (2 * 28 * 64 + 3 * 64 * 64) + 28 * 3 * 3 * 2 * 64 * 64 + 3 * 64 * 10),
+    "autoencoder": 2 * (2 * 784 * 128 + 3 * (2 * 128 * 32 + 128 * 784)),
+    "tabular": 2 * (2 * 100 * 256 + 3 * (9 * 256 * 256 + 256)),
     "mobile_block": 2 * (1024 * (2 * 9 * 64 + 3 * 64 * 64) + 3 * 64 * 10),
 }
 
@@ -103,6 +238,17 @@ def test_attention_to_itself_counts_projections_and_pairs():
 
     projection = 2 * 64 * 128 * 128
     assert limits.layer_operations(MultiHeadAttention()) == (4 * projection + 4 * 64 * 64 * 128, 3 * projection)
+
+
+def test_operations_of_repeated_work_are_those_of_its_unit():
+    ours = frameworks.load("minikeras")
+    found = {key: ours.operations(ROWS[key], ours.program(ROWS[key])) for key in ("W13", "W14", "W15")}
+    asked, trained = 2 * (4 * 64 + 64 * 64 + 64 * 2), 2 * (2 * 4 * 64 + 3 * (64 * 64 + 64 * 2))
+    assert found["W13"] == asked + 32 * trained
+    assert found["W14"] == 20 * 1000 * np.mean([2 * (2 * 20 * units + 3 * units) for units in WIDTHS])
+    lengths = np.arange(START, START + TOKENS)
+    blocks = 2 * lengths * (4 * 64 * 64 + 2 * 64 * 256) + 4 * lengths**2 * 64
+    assert found["W15"] == np.mean(2 * blocks + 2 * lengths * 64 * WORDS)
 
 
 def test_what_keras_lacks_is_told_and_a_mistake_is_not_taken_for_it(monkeypatch):
@@ -300,6 +446,97 @@ def test_scaling_finds_the_cliff_and_what_threads_bring():
     assert "training step, threads 1 against 2: minikeras 3.63 times as fast with 2 (from 2.00 to 6.00)" in text
 
 
+def test_everything_built_in_is_swept_or_it_is_said_why_not():
+    without = set(", ".join(sweep_cases.WITHOUT).split(", "))
+    without |= {"Loss", "LossFunctionWrapper", "Optimizer", "LossScaleOptimizer", "MultiOptimizer"}
+    without |= {"get", "serialize", "deserialize"}
+    for group, kind in {"layers": "Layer", "losses": "Loss", "optimizers": "Optimizer", "activations": None}.items():
+        module, names = getattr(minikeras, group), defaultdict(set)
+        for name in dir(module):
+            one = getattr(module, name)
+            is_class = isinstance(one, type) and kind is not None and issubclass(one, getattr(module, kind))
+            if not name.startswith("_") and (is_class or (kind is None and callable(one))):
+                names[one].add(name)  # several where it has aliases
+        swept = {case.partition(".")[2] for case in sweep_cases.CASES if case.startswith(f"{group}.")}
+        assert [sorted(some) for some in names.values() if not some & (swept | without)] == []
+        assert len(swept) == sum(bool(some & swept) for some in names.values()) > 10  # none twice, none from elsewhere
+
+
+@pytest.mark.parametrize("group", sweep.GROUPS)
+def test_every_case_of_the_sweep_is_trained(group):
+    for name in (case for case in sweep_cases.CASES if case.startswith(group)):
+        step = sweep.training_step(minikeras, name, "small")
+        assert np.isfinite(step()), name
+
+
+def test_a_sweep_is_measured_and_told(tmp_path):
+    options = ["--quick", "--only-ours", "--only", "losses.Huber,gelu", "--output", str(tmp_path)]
+    assert sweep.main(options) == 0
+    result = json.loads((tmp_path / "sweep_quick.json").read_text())
+    assert result["rows"].keys() == {"losses.Huber", "activations.gelu"}
+    assert all(row["small"]["minikeras"] > 0 for row in result["rows"].values())
+    assert "NOT a measurement" in (tmp_path / "sweep_quick.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--only", "gelu,gloo"], ["--sizes", "huge"], ["--backends", "torch"], ["--rounds", "0"]]
+)
+def test_a_sweep_of_what_is_unknown_is_refused(arguments, capsys):
+    with pytest.raises(SystemExit):
+        sweep.main(["--only-ours", *arguments])
+    assert f"got {arguments[1].split(',')[-1]!r}" in capsys.readouterr().err.replace("got 0", "got '0'")
+
+
+class _Swept:
+    """A contender of the sweep with these seconds for its turns; where there are none left, it breaks."""
+
+    def __init__(self, name, seconds, asked):
+        self.contender, self.seconds, self.asked = SimpleNamespace(name=name), iter(seconds), asked
+
+    def request(self, **request):
+        self.asked.append((self.contender.name, *request))
+        if "case" in request:
+            return {}
+        seconds = next(self.seconds, None)
+        if seconds is None:
+            raise ContenderError("it broke")
+        return {"seconds": seconds}
+
+
+def test_contenders_of_the_sweep_take_turns_and_the_best_time_counts():
+    asked = []
+    workers = [
+        _Swept("minikeras", [2.0, 1.0], asked),
+        _Swept("keras-jax", [4.0, 5.0], asked),
+        _Swept("other", [3.0], asked),
+    ]
+    found = sweep.measure(workers, "layers.Dense", "small", 2, 0.1)
+    assert found == {"minikeras": 1.0, "keras-jax": 4.0, "other": {"error": "it broke"}}
+    turns = [name for name, what, *_ in asked if what == "least"]
+    assert turns == ["minikeras", "keras-jax", "other"] * 2 and sweep.ratios(found) == {"keras-jax": 4.0}
+
+
+def test_the_sweep_lists_where_we_are_behind_the_better_backend():
+    rows = {
+        "layers.Dense": {
+            "small": {"minikeras": 3.0, "keras-jax": 2.0, "keras-tensorflow": 1.0},
+            "large": {"minikeras": 1.05, "keras-jax": 1.0, "keras-tensorflow": 9.0},
+        },
+        "layers.Flatten": {"small": {"minikeras": 1.0, "keras-jax": {"error": "\x1b[1mlong\n" * 200}}},
+        "losses.Huber": {"small": {"minikeras": 2e-6, "keras-jax": 1e-6, "keras-tensorflow": 8e-6}},
+    }
+    assert sweep.behind(rows) == [
+        (1 / 3, "layers.Dense", "small", "keras-tensorflow"),
+        (0.5, "losses.Huber", "small", "keras-jax"),
+    ]
+    result = {**RESULT, "quick": False, "rounds": 3, "least": 0.1, "rivals": ["keras-jax", "keras-tensorflow"]}
+    text = sweep.markdown({**result, "rows": rows})
+    assert "better backend: 2 of 3." in text and "| losses.Huber | small | 2 | 0.50 | keras-jax |" in text
+    assert "| Huber | 2 | 0.50 | 4.00 |  |  |  |" in text
+    (complaint,) = (line for line in text.splitlines() if line.startswith("- layers.Flatten, small, keras-jax"))
+    assert len(complaint) < 400 and "\x1b" not in complaint
+
+
 def test_augmentation_is_measured_with_arrays_and_files(tmp_path):
     pytest.importorskip("PIL")
     augmentation.main(["--quick", "--cases", "mnist,files", "--output", str(tmp_path)])
@@ -334,7 +571,57 @@ def test_kernels_of_a_step_are_timed(tmp_path):
     command = [sys.executable, "-m", "benchmarks.kernels", "--quick", "W9", "--output", str(tmp_path)]
     subprocess.run(command, check=True, cwd=ROOT)  # a process of its own: the kernels are the CPU's
     text = (tmp_path / "kernels_quick.md").read_text()
-    assert "dense._relu_grad | 2 |" in text and "**the step**" in text
+    assert "dense._relu_grad | 2 |" in text and "**the step**" in text and "| memory |" in text
+
+
+WATCHED = """
+import json
+from benchmarks import kernels
+from benchmarks.workloads import Setting
+_, operations, steps, watch = kernels.measure("W1", Setting(quick=True), 1.0)
+found = {name: [times.calls, times.products, times.memory > 0] for name, times in watch.found.items()}
+print(json.dumps([operations, steps, found]))
+"""
+
+
+def test_the_products_that_are_watched_are_those_of_the_row():
+    run = subprocess.run([sys.executable, "-c", WATCHED], check=True, cwd=ROOT, capture_output=True, text=True)
+    operations, steps, found = json.loads(run.stdout)
+    assert operations == 128 * OPERATIONS["mlp"] and steps == 5  # 600 pictures
+    products = sum(products for _, products, _ in found.values())
+    assert 0.95 * 600 * OPERATIONS["mlp"] < products <= 600 * OPERATIONS["mlp"]  # NumPy may have made small ones
+    assert found["products.product"][0] >= 10 and found["optimizer._adam"] == [5, 0.0, True]
+
+
+def test_a_kernels_bytes_are_read_once_and_written_once():
+    x, out = np.zeros((4, 8), "float32"), np.zeros(6)
+    values = {"x": x, "g": x, "out": out, "vectors": np.zeros(2, "float32"), "size": 32, "scratch": np.zeros(1000)}
+    assert kernels.bytes_of("norm._combine", values) == 128 + 48 + 8
+    in_place = {"out": x, "g": x}
+    assert kernels.bytes_of("activation._relu", in_place) == 256
+    state = {name: np.zeros(8) for name in "pgmv"}
+    assert kernels.bytes_of("optimizer._adam", state) == 4 * 64 + 3 * 64 and kernels.bytes_of("loss._softmax", {}) == 0
+
+
+def test_a_kernels_operations_are_those_of_its_definition():
+    geometry = {"total": 6, "channels": 3, "filters": 5}
+    assert kernels.operations_of("winograd._convolution", geometry) == 2 * 6 * 16 * 9 * 3 * 5
+    lstm = {"samples": 2, "time": 7, "units": 3, "features": 5}
+    assert kernels.operations_of("recurrent._lstm", lstm) == 2 * 2 * 7 * 3 * 12
+    inside = {**lstm, "kernel_panels": np.zeros(1)}
+    assert kernels.operations_of("recurrent._lstm_grad", inside) == 2 * 2 * 7 * (3 + 5) * 12
+    heads = {"query": np.zeros((2, 4, 6, 3)), "groups": 6, "each_group": 1, "steps": 4, "sources": 5}
+    heads |= {"depth": 3, "size": 3}
+    assert kernels.operations_of("attention._attention", heads) == 2 * 12 * 4 * 5 * 6
+    assert kernels.operations_of("attention._attention_grad", {**heads, "g_query": 0}) == 2 * 2 * 12 * 4 * 5 * 6
+    assert kernels.operations_of("pool._average", {}) == 0
+    places = {kernel.place for kernel in warmup.kernels()}
+    assert set(kernels.OPERATIONS) <= places  # a kernel that is renamed is renamed there
+
+
+def test_a_copy_has_a_rate_for_about_so_many_bytes():
+    rates = {size: limits.copy_rate(size) for size in (1, 1 << 16, (1 << 19) + 1, 1 << 20)}
+    assert all(1e7 < rate < 1e13 for rate in rates.values()) and len(set(rates.values())) == 2
 
 
 def test_kernels_of_an_unknown_row_are_not_timed(capsys):
@@ -375,6 +662,16 @@ class _Turns:
     def ask(self, do, **request):
         self.asked.append((self, do))
         return {"value": next(self.values)} if do == "turn" else {}
+
+
+def test_versions_run_the_same_benchmarks(tmp_path):
+    other, folder = tmp_path / "other", tmp_path / "both"
+    (other / "minikeras").mkdir(parents=True)
+    (other / "minikeras" / "__init__.py").write_text("NAME = 'other'\n")
+    folder.mkdir()
+    contender = Contender("other", sys.executable, "minikeras", root=versions.with_these_benchmarks(other, folder))
+    output, _, _ = contender.run("-c", "import benchmarks, minikeras; print(minikeras.NAME, *benchmarks.__path__)")
+    assert output.split()[0] == "other" and Path(output.split()[1]).resolve() == ROOT / "benchmarks"
 
 
 def test_versions_take_turns_and_are_compared_by_speed(monkeypatch):

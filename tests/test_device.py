@@ -66,9 +66,34 @@ def test_auto_falls_back_silently(machine: str, reason: str) -> None:
 @pytest.mark.parametrize("device", ["tpu", "cuda:0"])
 def test_an_unknown_device(device: str) -> None:
     result = run("from minikeras import layers", device=device)
-    expected = f"ValueError: MINIKERAS_DEVICE must be one of ('cpu', 'gpu', 'auto'), got '{device}'."
+    expected = f"ValueError: MINIKERAS_DEVICE must be one of ('cpu', 'gpu', 'numpy', 'auto'), got '{device}'."
     assert result.stderr.splitlines()[-1] == expected
 
 
 def test_an_empty_variable_means_auto() -> None:
     assert run(f"{NO_CUPY}\nfrom minikeras import config\nprint(config.device())", device=" ").stdout == "auto\n"
+
+
+def test_the_device_numpy_runs_no_machine_code() -> None:
+    """All kernels are the reference's, and nothing of the compiler is loaded."""
+    result = run(
+        f"{NO_CUPY}\n"
+        "import numpy as np\n"
+        "from minikeras import Sequential, config, kernels, layers, ops\n"
+        "model = Sequential([layers.Dense(8, 'relu'), layers.Dropout(.5), layers.Dense(3, activation='softmax')])\n"
+        "model.compile('adam', 'sparse_categorical_crossentropy', metrics=['accuracy'])\n"
+        "model.fit(np.zeros((64, 4)), np.zeros(64), verbose=0); model.predict(np.zeros((4, 4)), verbose=0)\n"
+        "plain = kernels.softmax.__func__ is kernels.reference.activation.softmax\n"
+        "print(kernels.active_device(), config.device(), plain)\n"
+        "print([name for name in sys.modules if name.startswith(('llvmlite', 'numba', 'minikeras.kernels.cpu'))])\n"
+        "with config.device_scope('cpu:0'): print(config.device())\n"
+        "config.set_device('cpu'); print(kernels.active_device(), kernels.softmax.__func__.__module__)\n"
+        "config.set_device('numpy'); print(kernels.active_device())\n"
+        "try: ops.sparse_categorical_crossentropy(np.array([7]), np.array([[0.2, 0.8]]))\n"
+        "except ValueError as error: print('refused')\n",
+        device="numpy",
+    )
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert lines[:3] == ["numpy numpy True", "[]", "numpy"]
+    assert lines[3:] == ["cpu minikeras.kernels.cpu.loss", "numpy", "refused"]

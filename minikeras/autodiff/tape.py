@@ -9,10 +9,14 @@ step.  A vjp works on raw arrays; a gradient that is to be differentiated again 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 from minikeras import kernels as k
 from minikeras.autodiff.tensor import Tensor, Variable, _state, clock, latest_change
+from minikeras.kernels.arena import constant
 
 
 class Node:
@@ -46,6 +50,12 @@ class Node:
         self.order = next(clock)
         self.grads: Any = None
         self.needs: Any = None
+
+
+@lru_cache(maxsize=64)
+def _ones(xp: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    ones = xp.ones(shape, dtype)
+    return constant(ones) if xp is np else ones
 
 
 linking: Any = None  # the module `ops.second_order`, once there are operations
@@ -107,7 +117,7 @@ def backward(
     """
     destinations = destinations or {}
     if seed is None:
-        seed = k.xp.ones(target.shape, target.data.dtype)
+        seed = _ones(k.xp, target.shape, target.data.dtype)
     if linked and not isinstance(seed, Tensor):
         seed = Tensor(seed)
     wanted = {id(source) for source in sources}
@@ -201,18 +211,22 @@ def _accumulate_output(node: Node, index: int, gradient: Any) -> None:
         return
     if type(node.grads) is list:
         present = node.grads[index]
-        node.grads[index] = gradient if present is None else present + gradient
+        node.grads[index] = gradient if present is None else _sum(present, gradient)
     else:
-        node.grads = gradient if node.grads is None else node.grads + gradient
+        node.grads = gradient if node.grads is None else _sum(node.grads, gradient)
+
+
+def _sum(one: Any, other: Any) -> Any:
+    return one + other if isinstance(one, Tensor) else k.combine(one, other, "add")
 
 
 def _accumulate_source(found: dict[int, Any], key: int, gradient: Any, destination: Any) -> None:
     present = found.get(key)
     if destination is None:
-        found[key] = gradient if present is None else present + gradient
+        found[key] = gradient if present is None else _sum(present, gradient)
     elif present is None:
         if gradient is not destination:
             destination[...] = gradient
         found[key] = destination
     else:
-        destination += gradient
+        k.combine(destination, gradient, "add", out=destination)

@@ -14,6 +14,7 @@ import numpy as np
 from minikeras import config, journal, limits
 from minikeras import kernels as k
 from minikeras.autodiff.turns import at_once
+from minikeras.kernels.arena import current
 from minikeras.tracebacks import end_at_users_line, user_facing
 
 _numbers = itertools.count()
@@ -33,7 +34,7 @@ class _State(threading.local):
     """What a thread's tapes and tensors know of each other."""
 
     recording = 0  # how many open blocks record, up to the last one that does not
-    recorder: Any = None  # who notes what operations are done; see replay.py
+    recorder: Any = None  # who is told of every operation; see `callbacks/nonfinite.py`
     casts: Any = None  # the type that operations take variables for; see narrow.py
 
 
@@ -57,12 +58,6 @@ def mark_changed(variables: Iterable[Variable]) -> None:
 def latest_change() -> int:
     """When any variable was last changed in place, by `clock`."""
     return _latest_change
-
-
-def _look() -> None:
-    """Tell who records that Python code looks at a value or changes one, which a recorded step could not repeat."""
-    if _state.recorder is not None:
-        _state.recorder.spoil()
 
 
 class Tensor:
@@ -99,17 +94,15 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """The values as a NumPy array."""
-        if _state.recorder is not None:
-            _look()
+        if current.recording is not None:
+            current.recording.spoil("Python reads a value")
         return k.to_host(self.data)
 
     def item(self) -> Any:
         """The only value, as a Python number."""
-        _look()
         return self.data.item()
 
     def tolist(self) -> Any:
-        _look()
         return self.data.tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -130,19 +123,15 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     def __float__(self) -> float:
-        _look()
         return float(self.data)
 
     def __int__(self) -> int:
-        _look()
         return int(self.data)
 
     def __index__(self) -> int:
-        _look()
         return self.data.__index__()
 
     def __bool__(self) -> bool:
-        _look()
         return bool(self.data)
 
     def __format__(self, spec: str) -> str:
@@ -276,8 +265,8 @@ class Variable(Tensor):
 
     def numpy(self) -> np.ndarray:
         """A copy of the values."""
-        if _state.recorder is not None:
-            _look()
+        if current.recording is not None:
+            current.recording.spoil("Python reads a value")
         return np.array(k.to_host(self.data))
 
     def assign(self, value: Any) -> Variable:
@@ -290,8 +279,6 @@ class Variable(Tensor):
         """
         try:
             value = k.to_device(self.fitting(value))
-            if _state.recorder is not None:
-                _look()
             if journal.active:
                 journal.note(self)
             if _state.recording:

@@ -24,6 +24,12 @@ def lazy_logs(hook: Callable) -> Callable:
     return hook
 
 
+def may_skip(hook: Callable) -> Callable:
+    """Mark a batch hook that need not be called for every batch: where several were computed at once, for the last."""
+    hook.may_skip = True  # type: ignore[attr-defined]
+    return hook
+
+
 def read_logs(logs: Any) -> dict[str, Any]:
     """The dict of logs, computed now if it comes as a function."""
     return logs() if callable(logs) else logs or {}

@@ -20,6 +20,7 @@ class _BatchHook:
         listening = [callback for callback in callbacks if any(_defines(callback, hook) for hook in names)]
         self.listeners = [getattr(callback, name) for callback in listening]
         self.eager = any(not hasattr(listener, "lazy_logs") for listener in self.listeners)
+        self.each = any(not hasattr(listener, "may_skip") for listener in self.listeners)
 
     def __call__(self, batch: int, logs: Any = None) -> None:
         if self.listeners:

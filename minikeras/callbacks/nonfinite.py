@@ -195,8 +195,7 @@ class _Operation:
 class _Watch:
     """Within its block the operations of this thread are looked at.
 
-    It raises `_Found` where a backward pass begins with what is not finite, or where one makes it.  It takes the place
-    of a `Recorder` (see `autodiff/replay.py`).
+    It raises `_Found` where a backward pass begins with what is not finite, or where one makes it.
     """
 
     def __init__(self, model: Any):
@@ -232,9 +231,6 @@ class _Watch:
                 self._layers.pop()
 
         return calling
-
-    def spoil(self) -> None:
-        """Python code looks at a value, which concerns only those who repeat a step."""
 
     def note(self, op: Op, function: Callable, args: Any, arrays: Any, settings: dict[str, Any], result: Any) -> None:
         """Look at what an operation gave, and be there when its gradient is computed."""

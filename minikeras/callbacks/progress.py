@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.callbacks.base import Callback, lazy_logs, read_logs
+from minikeras.callbacks.base import Callback, lazy_logs, may_skip, read_logs
 from minikeras.utils.console import announce, colours, redraws, show
 
 _BOLD, _GREEN, _END = "\x1b[1m", "\x1b[32m", "\x1b[0m"
@@ -183,15 +183,18 @@ class ProgbarLogger(Callback):
     def on_predict_begin(self, logs: Any = None) -> None:
         self._start()
 
+    @may_skip
     @lazy_logs
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._update(batch, logs)
 
+    @may_skip
     @lazy_logs
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
         if not self._training:
             self._update(batch, logs)
 
+    @may_skip
     @lazy_logs
     def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
         self._update(batch, None)

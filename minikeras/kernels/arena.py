@@ -17,11 +17,14 @@ import numpy as np
 _MOST_SHAPES = 512  # a run over ever-changing shapes drops what it held rather than grow
 
 
-class _Active(threading.local):
+class _Current(threading.local):
+    """What a thread is at: the step whose buffers it takes, and who records it (see `cpu/recording.py`)."""
+
     arena: Any = None
+    recording: Any = None
 
 
-_active = _Active()
+current = _Current()
 
 
 class Arena:
@@ -35,15 +38,19 @@ class Arena:
         self._outer: list[Any] = []  # what was active before, by how often it is entered
 
     def __enter__(self) -> None:
-        self._outer.append(_active.arena)
-        _active.arena = self
+        self._outer.append(current.arena)
+        current.arena = self
 
     def __exit__(self, *error: object) -> None:
-        _active.arena = self._outer.pop()
+        current.arena = self._outer.pop()
 
     def clear(self) -> None:
         """Let go of every buffer."""
         self._buffers.clear()
+
+    def arrays(self) -> list[Any]:
+        """All buffers."""
+        return [buffer for buffers in self._buffers.values() for buffer, _ in buffers]
 
     @property
     def nbytes(self) -> int:
@@ -57,11 +64,19 @@ class Arena:
             if len(self._buffers) >= _MOST_SHAPES:
                 self._buffers.clear()
             buffers = self._buffers[xp, shape, dtype] = []
-        for buffer, memory in buffers:
+        for buffer, memory in buffers[-1:]:  # the one that was taken last is in the cache
             if getrefcount(buffer) == _UNUSED and getrefcount(memory) == _UNUSED_MEMORY:
                 return buffer
-        buffers.append(_aligned(xp, shape, dtype))
+        for place, (buffer, memory) in enumerate(buffers):  # the one that was taken first is likely to be free
+            if getrefcount(buffer) == _UNUSED and getrefcount(memory) == _UNUSED_MEMORY:
+                buffers.append(buffers.pop(place))
+                return buffer
+        buffers.append(self._new(xp, shape, dtype))
         return buffers[-1][0]
+
+    def _new(self, xp: Any, shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:
+        """A buffer, and the array whose memory it has."""
+        return _aligned(xp, shape, dtype)
 
 
 _LINE = 64  # bytes of a cache line: vectors that lie across two of them take twice as long
@@ -87,16 +102,29 @@ _UNUSED, _UNUSED_MEMORY = _references_in_a_loop([_aligned(np, (1,), np.dtype("fl
 
 def in_step() -> bool:
     """Whether this thread is inside a step."""
-    return _active.arena is not None
+    return current.arena is not None
 
 
 def allocate(xp: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     """An uninitialised array of an array module: from the active arena inside a step, else a new one."""
-    arena = _active.arena
+    arena = current.arena
     return xp.empty(shape, dtype) if arena is None else arena.take(xp, shape, dtype)
 
 
 empty = MethodType(allocate, np)  # in host memory, whatever the device; a table's `empty` is for its own arrays
+
+
+def memory_of(array: Any) -> Any:
+    """What owns the memory that an array is a view of."""
+    while (base := getattr(array, "base", None)) is not None:
+        array = base
+    return array
+
+
+def constant(array: Any) -> Any:
+    """An array that nobody will change, which is how a recorded step knows that it need not ask where it comes from."""
+    array.flags.writeable = False
+    return array
 
 
 def fitting(out: Any, shape: tuple[int, ...], dtype: Any) -> Any:

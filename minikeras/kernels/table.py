@@ -34,6 +34,7 @@ _references: dict[str, FunctionType] = {}
 # of each device and kernel, latest last; "tape" has those for arrays that record what is done with them
 _overrides: dict[str, dict[str, list[_Override]]] = {"cpu": {}, "gpu": {}, "tape": {}}
 _tables: WeakSet[Kernels] = WeakSet()
+changes = 0  # how often kernels or overrides have been registered or withdrawn
 
 
 class Kernels:
@@ -179,6 +180,8 @@ def withdraw(name: str, device: str | None = None) -> None:
 
 
 def _changed(name: str) -> None:
+    global changes
+    changes += 1
     for table in _tables:
         table._bind(name)
 

@@ -16,6 +16,7 @@ from minikeras.layers.layer import Layer
 from minikeras.layers.recurrent import CellLayer, Limited, LSTMCell, Seeded, Sequences, Watched
 from minikeras.layers.spec import InputSpec
 from minikeras.ops import nn
+from minikeras.ops.convolution import explicit_padding
 
 
 @declared
@@ -47,8 +48,27 @@ class ConvLSTMCell(LSTMCell, Windowed):
         if self.use_bias:
             self.bias = self.add_weight("bias", (columns,), self._bias_initializer())
 
-    def runs_sequences(self) -> bool:
-        return False
+    def runs_sequences(self, training: bool = True) -> bool:
+        drops = training and (self.dropout > 0 or self.recurrent_dropout > 0)
+        return type(self).call is LSTMCell.call and not drops and self._computes_as_known()
+
+    def starts_at_zeros(self) -> bool:
+        return type(self).get_initial_state is ConvLSTMCell.get_initial_state
+
+    def run_sequence(self, inputs: Any, states: Any, training: bool, **order: Any) -> tuple[Any, list[Any]]:
+        if self.data_format == "channels_first":
+            inputs = ops.moveaxis(inputs, 2, -1)
+            states = states and [ops.moveaxis(state, 1, -1) for state in states]
+        padding = explicit_padding(self.padding, inputs.shape[2:-1], self.kernel_size, self.strides, self.dilation_rate)
+        window = {"strides": self.strides, "padding": padding, "dilation": self.dilation_rate}
+        weights = self.kernel, self.recurrent_kernel, self.bias
+        outputs, *states = nn.conv_lstm_sequence(
+            inputs, *(states or (None, None)), *weights, **window, **self._sequence_settings(), **order
+        )
+        if self.data_format == "channels_first":
+            outputs = ops.moveaxis(outputs, -1, 2 if order["return_sequences"] else 1)
+            states = [ops.moveaxis(state, -1, 1) for state in states]
+        return outputs, states
 
     def get_initial_state(self, batch_size: int | None = None) -> list[Any]:
         """Zeros of the shape of an output, for each of the two states."""

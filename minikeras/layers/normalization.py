@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any
 
 from minikeras import config, journal, ops
 from minikeras import kernels as k
+from minikeras.autodiff import shapes
 from minikeras.layers.common import Elementwise, check_axes, known_size, positive_int
 from minikeras.layers.fields import (
     Axes,
@@ -329,21 +329,7 @@ class GroupNormalization(ScaleShift):
         last = self.axis in (-1, inputs.ndim - 1)
         x = _at_least_float32(inputs if last else ops.moveaxis(inputs, self.axis, -1))
         gamma, beta = _at_least_float32(self.gamma), _at_least_float32(self.beta)
-        n, *positions, channels = x.shape
-        parts = (n, math.prod(positions), self.groups, channels // self.groups)
-        y = ops.reshape(x, parts)
-        if self.groups == 1:
-            y = nn.layer_norm(y, None, None, epsilon=self.epsilon, axes=3)
-        else:  # a group's values have to stand side by side
-            y = nn.layer_norm(ops.moveaxis(y, 2, 1), None, None, epsilon=self.epsilon, axes=2)
-            y = ops.moveaxis(y, 1, 2)
-        y = ops.reshape(y, x.shape)
-        if gamma is not None and beta is not None:
-            y = nn.scale_shift(y, gamma, beta)
-        elif gamma is not None:
-            y = ops.multiply(y, gamma)
-        elif beta is not None:
-            y = ops.add(y, beta)
+        y = nn.group_norm(x, gamma, beta, groups=self.groups, epsilon=self.epsilon)
         y = y if last else ops.moveaxis(y, -1, self.axis)
         return y if self.compute_dtype == y.dtype else ops.cast(y, self.compute_dtype)
 
@@ -378,8 +364,12 @@ class UnitNormalization(Elementwise):
 
 def normalize(x: Any, axis: Any, epsilon: float) -> Any:
     """`x / max(|x|, epsilon)` with the Euclidean norm along `axis`."""
-    inverse = ops.rsqrt(ops.maximum(ops.sum(ops.square(x), axis=axis, keepdims=True), epsilon * epsilon))
-    return ops.multiply(x, inverse)
+    x = ops.convert_to_tensor(x)
+    axes = sorted(shapes.place_of(one, x.ndim) for one in (axis if isinstance(axis, (list, tuple)) else [axis]))
+    last = list(range(x.ndim - len(axes), x.ndim))
+    if axes == last:
+        return nn.unit_norm(x, epsilon=epsilon, axes=len(axes))
+    return ops.moveaxis(nn.unit_norm(ops.moveaxis(x, axes, last), epsilon=epsilon, axes=len(axes)), last, axes)
 
 
 def _at_least_float32(x: Any) -> Any:

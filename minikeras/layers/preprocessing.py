@@ -10,6 +10,7 @@ import numpy as np
 from minikeras import config as settings
 from minikeras import kernels as k
 from minikeras import limits, ops
+from minikeras.kernels.arena import constant
 from minikeras.layers.common import Elementwise, check_axes, known_size, numbers_argument
 from minikeras.layers.fields import Numbers, declared
 from minikeras.layers.host import batches, on_host
@@ -138,7 +139,7 @@ class Normalization(Elementwise):
         array = array.reshape([own.get(axis, 1) for axis in range(len(self._broadcast))])
         limits.spend_array(self._broadcast, array.itemsize, "a mean or a variance")
         try:
-            return k.to_device(np.broadcast_to(array, self._broadcast).copy())
+            return k.to_device(constant(np.broadcast_to(array, self._broadcast).copy()))
         except ValueError:
             raise ValueError(
                 f"Normalization {self.name!r} has a mean and variance of shape {np.shape(value)}, which do not fit "

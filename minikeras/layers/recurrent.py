@@ -234,22 +234,35 @@ class _Cell(Layer):
         """Zeros (batch_size, units) for each state."""
         return [Tensor(k.xp.zeros((batch_size, self.units), self.compute_dtype)) for _ in range(self._STATES)]
 
-    def runs_sequences(self) -> bool:
+    def runs_sequences(self, training: bool = True) -> bool:
         """Whether all time steps can run as one operation: not with an activation that the kernels do not know."""
-        return type(self).call is _Cell.call and all(_known(getattr(self, name)) for name in self._ACTIVATIONS)
+        return type(self).call is _Cell.call and self._computes_as_known()
 
-    def run_sequence(self, inputs: Any, states: list[Any], mask: Any, training: bool) -> tuple[Any, list[Any]]:
-        """All time steps of `inputs` (n, t, d) as one operation: (outputs (n, t, units), last states)."""
-        settings = {"mask": mask, **self._sequence_settings()}
+    def _computes_as_known(self) -> bool:
+        return self.activity_regularizer is None and all(_known(getattr(self, name)) for name in self._ACTIVATIONS)
+
+    def starts_at_zeros(self) -> bool:
+        """Whether the initial states are zeros, which need not be made for `run_sequence`."""
+        return type(self).get_initial_state is _Cell.get_initial_state
+
+    def run_sequence(self, inputs: Any, states: Any, training: bool, **order: Any) -> tuple[Any, list[Any]]:
+        """All time steps of `inputs` (n, t, d) as one operation: (what is shown of the outputs, last states).
+
+        Args:
+            states: the first ones; None for zeros.
+            order: `mask`, and what else is said of the steps, see `kernels/reference/recurrent.py`.
+        """
+        settings = {**self._sequence_settings(), **order}
         if training:
             input_mask = self._scaled_mask("dropout", inputs.shape)
             if input_mask is not None and input_mask.ndim == 3:
                 settings["input_mask"] = input_mask
             elif input_mask is not None:
                 inputs = self._masked(inputs, input_mask[:, None])
-            settings["recurrent_mask"] = self._scaled_mask("recurrent_dropout", states[0].shape)
+            settings["recurrent_mask"] = self._scaled_mask("recurrent_dropout", (inputs.shape[0], self.units))
         weights = self.kernel, self.recurrent_kernel, self.bias
-        outputs, *states = type(self)._sequence(inputs, *states, *weights, **settings)
+        first = [None] * self._STATES if states is None else states
+        outputs, *states = type(self)._sequence(inputs, *first, *weights, **settings)
         return outputs, states
 
     def _sequence_settings(self) -> dict[str, Any]:
@@ -459,6 +472,41 @@ class StackedRNNCells(Layer):
             new_states.append(new_state)
         return inputs, new_states
 
+    def runs_sequences(self, training: bool = True) -> bool:
+        """Whether the cells can run one after the other over all time steps.
+
+        That is the same: what a cell gives at a step depends on its own states and on what the cell before gives at
+        steps until then.  At a step that is left out it gets something else, and so computes something that nobody
+        sees: its states and the output stay what they were.
+        """
+        return type(self).call is StackedRNNCells.call and all(
+            isinstance(cell, (_Cell, StackedRNNCells))
+            and cell.activity_regularizer is None
+            and cell.compute_dtype == self.compute_dtype
+            and cell.runs_sequences(training)
+            for cell in self.cells
+        )
+
+    def starts_at_zeros(self) -> bool:
+        """Whether the initial states are zeros, which need not be made for `run_sequence`."""
+        zeros = all(cell.starts_at_zeros() for cell in self.cells)
+        return zeros and type(self).get_initial_state is StackedRNNCells.get_initial_state
+
+    def run_sequence(
+        self, inputs: Any, states: Any, training: bool, return_sequences: bool = True, **order: Any
+    ) -> tuple[Any, list[Any]]:
+        """All time steps, of one cell after the other, as `LSTMCell.run_sequence` does them."""
+        given = [None] * len(self.cells) if states is None else states
+        last: list[Any] = []
+        for cell, state in zip(self.cells, given, strict=True):
+            several = state is None or isinstance(state, (list, tuple))
+            shown = return_sequences or len(last) < len(self.cells) - 1
+            inputs, found = cell.run_sequence(
+                inputs, state if several else [state], training, return_sequences=shown, **order
+            )
+            last.append(found if several else found[0])
+        return inputs, last
+
     def reset_dropout_mask(self) -> None:
         _reset_masks(*self.cells)
 
@@ -593,13 +641,10 @@ class RNN(Layer):
 
     def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
         mask = self._checked_mask(mask, sequences)
-        states = self._first_states(sequences.shape[0], initial_state)
-        if self.go_backwards:
-            sequences = ops.flip(sequences, 1)
-            mask = None if mask is None else mask[:, ::-1]
         _reset_masks(self.cell)
-        run = self._run if isinstance(self.cell, _Cell) and self.cell.runs_sequences() else self._loop
-        output, states = run(sequences, states, mask, training)
+        fast = isinstance(self.cell, (_Cell, StackedRNNCells)) and self.cell.runs_sequences(training)
+        states = self._first_states(sequences.shape[0], initial_state, zeros=not fast)
+        output, states = (self._run if fast else self._loop)(sequences, states, mask, training)
         if self.stateful and not context.on_zeros:
             self._keep(states)
         returned = (output, *states) if self.return_state else output
@@ -617,12 +662,15 @@ class RNN(Layer):
             )
         return mask.astype(bool, copy=False)
 
-    def _first_states(self, batch_size: int, initial_state: Any) -> list[Any]:
+    def _first_states(self, batch_size: int, initial_state: Any, zeros: bool) -> Any:
+        """The states to begin with; None for zeros, unless such `zeros` are to be made."""
         if initial_state is None:
             if self.stateful and self.states is not None:
                 initial_state = self.states
-            else:
+            elif zeros or type(self).get_initial_state is not RNN.get_initial_state or not self.cell.starts_at_zeros():
                 return self.get_initial_state(batch_size)
+            else:
+                return None
         states = list(initial_state) if isinstance(initial_state, (list, tuple)) else [initial_state]
         given = [tuple(state.shape) for state in tree.flatten(states)]
         wanted = self._state_shapes(batch_size)
@@ -634,32 +682,34 @@ class RNN(Layer):
     def _state_shapes(self, batch_size: int) -> list[tuple[int, ...]]:
         return [(batch_size, size) for size in tree.flatten(self.state_size)]
 
-    def _run(self, sequences: Any, states: list[Any], mask: Any, training: bool) -> tuple[Any, list[Any]]:
-        """All time steps as one operation: (what the layer returns first, last states)."""
-        outputs, states = self.cell.run_sequence(sequences, states, mask, training)
-        if self.return_sequences:
-            hidden = mask is not None and self.zero_output_for_mask
-            return (ops.where(mask[:, :, None], outputs, 0.0) if hidden else outputs), states
-        if mask is None:
-            return states[0], states
-        # a row without any unmasked step has no output, whatever its state
-        shown = mask[:, -1] if self.zero_output_for_mask else mask.any(axis=1)
-        return ops.where(shown[:, None], states[0], 0.0), states
+    def _run(self, sequences: Any, states: Any, mask: Any, training: bool) -> tuple[Any, list[Any]]:
+        """All time steps as one operation for each cell: (what the layer returns first, last states)."""
+        output, states = self.cell.run_sequence(
+            sequences,
+            states,
+            training,
+            mask=mask,
+            backwards=self.go_backwards,
+            return_sequences=self.return_sequences,
+            zero_output_for_mask=self.zero_output_for_mask,
+        )
+        return (ops.flip(output, 1) if self.go_backwards and self.return_sequences else output), states
 
     def _loop(self, sequences: Any, states: list[Any], mask: Any, training: bool) -> tuple[Any, list[Any]]:
         """The cell step by step: (what the layer returns first, last states)."""
         outputs: list[Any] = []
         shown: Any = None
         carried: Any = None  # the output of the last unmasked step
-        for s, inputs in enumerate(ops.unstack(sequences, axis=1)):
-            shown, new_states = self.cell(inputs, states)
+        steps, flat = nn.time_steps(sequences), type(states) is list and not any(map(tree.is_nested, states))
+        for s in reversed(range(len(steps))) if self.go_backwards else range(len(steps)):
+            shown, new_states = self.cell(steps[s], states)
             new = tree.flatten(new_states)
             if mask is not None:
                 counts = mask[:, s]
                 new = [_choose(counts, one, old) for one, old in zip(new, tree.flatten(states), strict=True)]
                 carried = _choose(counts, shown, 0.0 if carried is None else carried)
                 shown = _choose(counts, shown, 0.0) if self.zero_output_for_mask else carried
-            states = tree.pack_sequence_as(states, new)
+            states = new if flat and len(new) == len(states) else tree.pack_sequence_as(states, new)
             outputs.append(shown)
         if shown is None:
             self._refuse(f"needs a time step, got shape {sequences.shape}")

@@ -202,7 +202,7 @@ class GaussianNoise(Noise):
         if not training or self.stddev == 0:
             return inputs
         noise = self._draw("normal", inputs.shape, self.compute_dtype)
-        return ops.add(inputs, (noise * float(self.stddev)).astype(noise.dtype, copy=False))
+        return ops.add(inputs, k.combine(noise, float(self.stddev), "multiply").astype(noise.dtype, copy=False))
 
 
 @declared
@@ -231,7 +231,8 @@ class GaussianDropout(Noise):
         if not training or self.rate == 0:
             return inputs
         noise = self._draw("normal", inputs.shape, self.compute_dtype)
-        noise = noise * math.sqrt(self.rate / (1 - self.rate)) + 1
+        deviation = math.sqrt(self.rate / (1 - self.rate))
+        noise = k.combine(k.combine(noise, deviation, "multiply"), 1.0, "add")
         return ops.multiply(inputs, noise.astype(self._compute_type, copy=False))
 
 

@@ -122,14 +122,41 @@ _ERRORS: dict[Callable, Callable] = {
 }
 
 
+def _divergence(t: Any, p: Any) -> Any:
+    t, p = (ops.clip(y, config.epsilon(), 1.0) for y in (t, p))
+    return ops.sum(t * ops.log(t / p), axis=-1)
+
+
+def _largest_margin(t: Any, p: Any) -> Any:
+    wrong = ops.max((1.0 - t) * p, axis=-1)
+    return ops.maximum(wrong - ops.sum(t * p, axis=-1) + 1.0, 0.0)
+
+
+def _cosine(t: Any, p: Any, epsilon: float) -> Any:
+    squares = (ops.sum(ops.square(y), axis=-1, keepdims=True) for y in (t, p))
+    lengths = [ops.sqrt(ops.maximum(square, epsilon**2)) for square in squares]
+    return -ops.sum((t / lengths[0]) * (p / lengths[1]), axis=-1)
+
+
+# others as a whole
+_VALUES: dict[Callable, Callable] = {
+    losses.kl_divergence: _divergence,
+    losses._largest_margin: _largest_margin,
+    losses._cosine: _cosine,
+}
+
+
 def _spelled_out(operation: Any, nodes: list[SymbolicNode], graph: Graph) -> list[tuple[SymbolicNode, list]]:
     """For each use of one of these losses the same computation made of operations that Keras has classes for."""
-    error = _ERRORS.get(named_function(operation.function)) if isinstance(operation, FunctionNode) else None
-    if error is None:
+    function = named_function(operation.function) if isinstance(operation, FunctionNode) else None
+    if function not in _ERRORS and function not in _VALUES:
         return []
     found = []
     for node in nodes:
-        result = ops.mean(error(*node.args, **node.kwargs), axis=-1)
+        if function in _ERRORS:
+            result = ops.mean(_ERRORS[function](*node.args, **node.kwargs), axis=-1)
+        else:
+            result = _VALUES[function](*node.args, **node.kwargs)
         inner = Graph(list({id(tensor): tensor for tensor in node.input_tensors}.values()), result)
         found.append((node, [one for one in inner.nodes if one not in graph.node_set]))
     return found

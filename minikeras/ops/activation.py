@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from minikeras import kernels as k
 from minikeras.autodiff import shapes
-from minikeras.autodiff.op import Op, composite, differentiable
+from minikeras.autodiff.op import Op, differentiable
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
-from minikeras.ops import elementwise as ew
-from minikeras.ops import shaping
-from minikeras.ops.common import as_float, axes_of, float_type, named
+from minikeras.ops.common import activated, as_float, axes_of, curved, float_type, named
 
 KERAS_MODULE = "keras.src.ops.nn"
 
 
-def _activated(x: Any, name: str) -> Any:
-    """(y, vjp) of an elementwise activation of `kernels.FUSED_ACTIVATIONS`."""
-    y = k.activate(as_float(x), name)
-    return y, lambda g, needs: (k.activate_grad(g, y, name),)
-
-
 def _fused(name: str, meaning: str, **options: Any) -> Op:
     """The operation of the activation of that name that kernels know."""
-    return differentiable(named(lambda x: _activated(x, name), name, meaning), shape=shapes.same, **options)
+    return differentiable(named(lambda x: activated(x, name), name, meaning), shape=shapes.same, **options)
 
 
 relu = _fused("relu", "`max(x, 0)`.")
 relu6 = _fused("relu6", "`min(max(x, 0), 6)`.")
 sigmoid = _fused("sigmoid", "`1 / (1 + exp(-x))`.", traced=True)
 softplus = _fused("softplus", "`log(1 + exp(x))`.")
+log_sigmoid = _fused("log_sigmoid", "`log(sigmoid(x))`, without overflow.")
 softsign = _fused("softsign", "`x / (1 + |x|)`.")
 selu = _fused("selu", "Scaled exponential linear unit (Klambauer et al. 2017).")
 hard_sigmoid = _fused("hard_sigmoid", "`clip(x / 6 + 1/2, 0, 1)`.")
@@ -58,7 +50,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
     """
     _require_number("leaky_relu", negative_slope=negative_slope)
     if negative_slope == 0.2:
-        return _activated(x, "leaky_relu")
+        return activated(x, "leaky_relu")
     return _piecewise_relu(x, negative_slope, None, 0.0)
 
 
@@ -73,10 +65,8 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
     """
     _require_number("elu", alpha=alpha)
     if alpha == 1.0:
-        return _activated(x, "elu")
-    x, alpha = as_float(x), float(alpha)
-    y = k.xp.where(x > 0, x, alpha * k.xp.expm1(k.xp.minimum(x, 0)))
-    return y, lambda g, needs: (g * k.xp.where(x > 0, k.xp.ones_like(x), y + alpha),)
+        return activated(x, "elu")
+    return curved(x, "elu", alpha)
 
 
 @differentiable(inputs=1, shape=shapes.same)
@@ -89,9 +79,7 @@ def celu(x: Any, alpha: float = 1.0) -> Any:
     array([-0.63212055,  1.        ], dtype=float32)
     """
     _require_number("celu", alpha=alpha)
-    x, alpha = as_float(x), float(alpha)
-    y = k.xp.where(x > 0, x, alpha * k.xp.expm1(k.xp.minimum(x, 0) / alpha))
-    return y, lambda g, needs: (g * k.xp.where(x > 0, k.xp.ones_like(x), y / alpha + 1),)
+    return curved(x, "celu", alpha)
 
 
 @differentiable(shape=shapes.same, keras="keras.src.activations.activations.ReLU")
@@ -117,9 +105,7 @@ def silu(x: Any) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([0.       , 1.7615942], dtype=float32)
     """
-    x = as_float(x)
-    s = k.activate(x, "sigmoid")
-    return x * s, lambda g, needs: (g * (s * (1 + x * (1 - s))),)
+    return curved(x, "silu")
 
 
 swish = silu
@@ -137,15 +123,7 @@ def gelu(x: Any, approximate: bool = True) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([-0.158808,  0.841192], dtype=float32)
     """
-    x = as_float(x)
-    if approximate:
-        scale = math.sqrt(2 / math.pi)
-        t = k.xp.tanh(scale * (x + 0.044715 * x * x * x))
-        slope = 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * (scale * (1 + 3 * 0.044715 * x * x))
-        return 0.5 * x * (1 + t), lambda g, needs: (g * slope,)
-    cumulative = 0.5 * (1 + k.erf(x * math.sqrt(0.5)))
-    density = k.xp.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
-    return x * cumulative, lambda g, needs: (g * (cumulative + x * density),)
+    return curved(x, "gelu_tanh" if approximate else "gelu")
 
 
 @differentiable(shape=shapes.same)
@@ -157,26 +135,10 @@ def hard_silu(x: Any) -> Any:
     <Tensor shape=(3,) dtype=float32>
     array([-0.,  0.,  4.], dtype=float32)
     """
-    x = as_float(x)
-    s = k.activate(x, "hard_sigmoid")
-    return x * s, lambda g, needs: (g * (s + x * k.activate_grad(k.xp.ones_like(x), s, "hard_sigmoid")),)
+    return curved(x, "hard_silu")
 
 
 hard_swish = hard_silu
-
-
-@differentiable(shape=shapes.same)
-def log_sigmoid(x: Any) -> Any:
-    """`log(sigmoid(x))`, without overflow.
-
-    >>> from minikeras import activations
-    >>> activations.log_sigmoid([0.0])
-    <Tensor shape=(1,) dtype=float32>
-    array([-0.6931472], dtype=float32)
-    """
-    x = as_float(x)
-    y = -k.activate(-x, "softplus")
-    return y, lambda g, needs: (g * -k.xp.expm1(y),)
 
 
 @differentiable(inputs=1, shape=shapes.same, traced=True)
@@ -204,7 +166,7 @@ def log_softmax(x: Any, axis: Any = -1) -> Any:
     """
     axis = axes_of(axis)
     y = k.log_softmax(as_float(x), axis=axis)
-    return y, lambda g, needs: (g - k.xp.exp(y) * g.sum(axis=axis, keepdims=True),)
+    return y, lambda g, needs: (k.log_softmax_grad(g, y, axis),)
 
 
 @differentiable(inputs=1, shape=shapes.same)
@@ -234,7 +196,7 @@ def _glu_shape(x: Any, *, axis: int = -1) -> Any:
     return shapes.Spec(shapes.split(x, indices_or_sections=2, axis=axis)[0].shape, float_type(x))
 
 
-@composite(inputs=1, shape=_glu_shape)
+@differentiable(inputs=1, shape=_glu_shape)
 def glu(x: Any, axis: int = -1) -> Any:
     """One half of `x` along `axis` times the sigmoid of the other (Dauphin et al. 2016).
 
@@ -242,11 +204,11 @@ def glu(x: Any, axis: int = -1) -> Any:
     >>> ops.glu([3.0, 0.0]).numpy().tolist()
     [1.5]
     """
-    values, gates = shaping.split(x, 2, axis=axis)
-    return ew.multiply(values, sigmoid(gates))
+    x = as_float(x)
+    return k.glu(x, axis), lambda g, needs: (k.glu_grad(g, x, axis),)
 
 
-@composite(shape=shapes.same)
+@differentiable(shape=shapes.same)
 def hard_tanh(x: Any) -> Any:
     """`x` limited to -1 ... 1.
 
@@ -254,10 +216,10 @@ def hard_tanh(x: Any) -> Any:
     >>> ops.hard_tanh([-3.0, 0.5]).numpy().tolist()
     [-1.0, 0.5]
     """
-    return ew.clip(x, -1.0, 1.0)
+    return curved(x, "hard_tanh")
 
 
-@composite(inputs=1, shape=shapes.same)
+@differentiable(inputs=1, shape=shapes.same)
 def hard_shrink(x: Any, threshold: float = 0.5) -> Any:
     """`x` where `|x| > threshold`, else 0.
 
@@ -265,10 +227,11 @@ def hard_shrink(x: Any, threshold: float = 0.5) -> Any:
     >>> ops.hard_shrink([-3.0, 0.25]).numpy().tolist()
     [-3.0, 0.0]
     """
-    return ew.where(ew.greater(ew.absolute(x), threshold), x, 0.0)
+    _require_number("hard_shrink", threshold=threshold)
+    return curved(x, "hard_shrink", threshold)
 
 
-@composite(inputs=1, shape=shapes.same)
+@differentiable(inputs=1, shape=shapes.same)
 def soft_shrink(x: Any, threshold: float = 0.5) -> Any:
     """`x` moved towards 0 by `threshold`, 0 within it.
 
@@ -276,10 +239,11 @@ def soft_shrink(x: Any, threshold: float = 0.5) -> Any:
     >>> ops.soft_shrink([-3.0, 0.25]).numpy().tolist()
     [-2.5, 0.0]
     """
-    return ew.subtract(x, ew.clip(x, -threshold, threshold))
+    _require_number("soft_shrink", threshold=threshold)
+    return curved(x, "soft_shrink", threshold)
 
 
-@composite(shape=shapes.same)
+@differentiable(shape=shapes.same)
 def tanh_shrink(x: Any) -> Any:
     """`x - tanh(x)`.
 
@@ -287,10 +251,10 @@ def tanh_shrink(x: Any) -> Any:
     >>> ops.tanh_shrink(0.0).numpy().tolist()
     0.0
     """
-    return ew.subtract(x, ew.tanh(x))
+    return curved(x, "tanh_shrink")
 
 
-@composite(inputs=1, shape=shapes.same)
+@differentiable(inputs=1, shape=shapes.same)
 def squareplus(x: Any, b: float = 4) -> Any:
     """`(x + sqrt(x**2 + b)) / 2` (Barron 2021).
 
@@ -298,10 +262,11 @@ def squareplus(x: Any, b: float = 4) -> Any:
     >>> ops.squareplus(0.0).numpy().tolist()
     1.0
     """
-    return ew.multiply(ew.add(x, ew.sqrt(ew.add(ew.square(x), b))), 0.5)
+    _require_number("squareplus", b=b)
+    return curved(x, "squareplus", b)
 
 
-@composite(inputs=1, shape=shapes.same)
+@differentiable(inputs=1, shape=shapes.same)
 def threshold(x: Any, threshold: float, default_value: float) -> Any:
     """`x` where it is above `threshold`, else `default_value`.
 
@@ -309,10 +274,11 @@ def threshold(x: Any, threshold: float, default_value: float) -> Any:
     >>> ops.threshold([0.5, 2.0], 1.0, 0.0).numpy().tolist()
     [0.0, 2.0]
     """
-    return ew.where(ew.greater(x, threshold), x, float(default_value))
+    _require_number("threshold", threshold=threshold, default_value=default_value)
+    return curved(x, "threshold", threshold, default_value)
 
 
-@composite(shape=shapes.same)
+@differentiable(shape=shapes.same)
 def sparse_plus(x: Any) -> Any:
     """0 below -1, `x` above 1, `(x + 1)**2 / 4` between.
 
@@ -320,11 +286,10 @@ def sparse_plus(x: Any) -> Any:
     >>> ops.sparse_plus([-2.0, 0.0, 3.0]).numpy().tolist()
     [0.0, 0.25, 3.0]
     """
-    limited = ew.add(ew.clip(x, -1.0, 1.0), 1.0)
-    return ew.add(ew.multiply(ew.square(limited), 0.25), relu(ew.subtract(x, 1.0)))
+    return curved(x, "sparse_plus")
 
 
-@composite(shape=shapes.same)
+@differentiable(shape=shapes.same)
 def sparse_sigmoid(x: Any) -> Any:
     """0 below -1, 1 above 1, `(x + 1) / 2` between.
 
@@ -332,4 +297,4 @@ def sparse_sigmoid(x: Any) -> Any:
     >>> ops.sparse_sigmoid([-2.0, 0.0, 3.0]).numpy().tolist()
     [0.0, 0.5, 1.0]
     """
-    return ew.multiply(ew.add(ew.clip(x, -1.0, 1.0), 1.0), 0.5)
+    return curved(x, "sparse_sigmoid")

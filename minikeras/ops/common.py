@@ -87,24 +87,7 @@ def as_type(x: Any, dtype: Any) -> Any:
     """A raw array of this type; a number becomes one, an array of the type is itself."""
     if isinstance(x, NUMBERS):
         return k.xp.full((), x, dtype)  # on a GPU asarray would copy the number from the host's memory
-    return x.astype(dtype) if x.dtype != dtype else x
-
-
-def destination(x1: Any, x2: Any) -> Any:
-    """Where an elementwise result may be written: an arena buffer if both operands are floats of one shape and type.
-
-    Small results are better allocated by the array module itself, hence None for them.
-    """
-    if getattr(x1, "size", 0) < _LARGE or getattr(x2, "size", _LARGE) < _LARGE:
-        return None
-    if x1.dtype.kind != "f":
-        return None
-    if isinstance(x2, NUMBERS) or (x1.shape == x2.shape and x1.dtype is x2.dtype):
-        return k.empty(x1.shape, x1.dtype)
-    return None
-
-
-_LARGE = 16384  # elements; below, malloc's own cache is as quick as the arena
+    return k.cast(x, dtype)
 
 
 def unbroadcast(g: Any, x: Any) -> Any:
@@ -168,6 +151,25 @@ def elementary(
     call = f"ops.{name}({example[0]}).numpy().tolist()" if example else ""
     forward.__module__ = slope.__module__
     return differentiable(named(forward, name, meaning, call, *example[1:]), shape=shapes.same, **options)
+
+
+def curved(x: Any, name: str, *settings: float) -> Any:
+    """(y, vjp) of one of the kernels' curves."""
+    x, settings = as_float(x), tuple(map(float, settings))
+    return k.curve(x, name, settings), lambda g, needs: (k.curve_grad(g, x, name, settings),)
+
+
+def activated(x: Any, name: str) -> Any:
+    """(y, vjp) of an elementwise activation of `kernels.FUSED_ACTIVATIONS`."""
+    y = k.activate(as_float(x), name)
+    return y, lambda g, needs: (k.activate_grad(g, y, name),)
+
+
+def transformed(x: Any, name: str, of_output: bool = False) -> Any:
+    """(y, vjp) of what the kernels' `transform` does."""
+    y = k.transform(x, name)
+    kept = y if of_output else x
+    return y, lambda g, needs: (k.transform_grad(g, kept, name),)
 
 
 def tensors_of(*values: Any) -> list[Any]:

@@ -96,7 +96,8 @@ def cast(x: Any, dtype: Any) -> Any:
 @differentiable(inputs=1, shape=shapes.same, rounds=False)
 def _cast_float(x: Any, dtype: Any) -> Any:
     x = as_array(x)
-    return x.astype(dtype), lambda g, needs: (g.astype(x.dtype),)
+    y = x.astype(dtype) if x.dtype == dtype else k.cast(x, dtype)
+    return y, lambda g, needs: (k.cast(g, x.dtype),)
 
 
 @operation(inputs=1, shape=shapes.same, rounds=False)
@@ -464,12 +465,7 @@ def in_top_k(targets: Any, predictions: Any, k: int) -> Any:
 
 
 def _in_top_k(targets: Any, predictions: Any, count: int) -> Any:
-    classes = predictions.shape[-1]
-    known = (targets >= 0) & (targets < classes)
-    columns = k.xp.where(known, targets, k.xp.zeros_like(targets)).reshape(-1, 1)
-    chosen = k.xp.take_along_axis(predictions, columns, axis=-1)
-    larger = (predictions > chosen).sum(axis=-1)
-    return (larger < count) & known & k.xp.isfinite(chosen[:, 0])
+    return k.rank_matches(targets, predictions, count).astype(bool)
 
 
 def _segment_shape(data: Any, segment_ids: Any, *, num_segments: int | None = None, sorted: bool = False) -> Any:

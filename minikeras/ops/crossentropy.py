@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from minikeras.autodiff import shapes
 from minikeras.autodiff.op import composite, differentiable, operation, producer
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.tensor import Tensor
+from minikeras.kernels.arena import current
 from minikeras.ops import numpy as fine
 from minikeras.ops.activation import sigmoid, softmax
 from minikeras.ops.common import as_array, as_float, as_type, tensors_of, unbroadcast
@@ -93,30 +94,44 @@ def _sparse_cross_entropy(logits: Any, labels: Any, *, probabilities: Any = None
     return y, lambda g, needs: (k.sparse_cross_entropy_grad(g, logits, labels, probabilities), None)
 
 
-def binary_terms(target: Any, output: Any, from_logits: bool) -> tuple[Any, Callable, Callable]:
-    """Binary cross-entropies of raw arrays, element by element, and how fast they change with either."""
-    if from_logits:
-        values = k.binary_cross_entropy(output, target)
-        return values, lambda: -output, lambda: k.binary_cross_entropy_grad(1, output, target)
-    low, high = config.epsilon(), 1 - config.epsilon()
-    p = k.xp.minimum(k.xp.maximum(output, low), high)
-    log_p, log_rest = k.xp.log(p), k.xp.log(1 - p)
-    return (
-        -(target * log_p + (1 - target) * log_rest),
-        lambda: log_rest - log_p,
-        lambda: (p - target) / (p * (1 - p)) * ((output >= low) & (output <= high)),
-    )
+@differentiable(shape=_without_classes)
+def _share_cross_entropy(output: Any, target: Any, *, epsilon: float) -> Any:
+    def vjp(g: Any, needs: Any) -> Any:
+        at_target = None
+        if needs[1]:
+            share = k.xp.clip(output / output.sum(axis=-1, keepdims=True), epsilon, 1 - epsilon)
+            at_target = -g[..., None] * k.xp.log(share)
+        return k.share_cross_entropy_grad(g, output, target, epsilon) if needs[0] else None, at_target
+
+    return k.share_cross_entropy(output, target, epsilon), vjp
+
+
+@differentiable(shape=_without_classes)
+def _sparse_share_cross_entropy(output: Any, labels: Any, *, epsilon: float) -> Any:
+    y = k.sparse_share_cross_entropy(output, labels, epsilon)
+    return y, lambda g, needs: (k.sparse_share_cross_entropy_grad(g, output, labels, epsilon), None)
+
+
+_BINARY = "binary", "binary_logits"  # kinds of `mean_error`, from probabilities and from logits
 
 
 @differentiable(shape=shapes.same)
 def _binary_cross_entropy(target: Any, output: Any, *, from_logits: bool) -> Any:
     output = as_float(output)
-    values, slope_target, slope_output = binary_terms(as_type(target, output.dtype), output, from_logits)
+    t, kind, epsilon = (
+        as_type(target, output.dtype)[..., None],
+        "binary_logits" if from_logits else "binary",
+        config.epsilon(),
+    )
 
     def vjp(g: Any, needs: Any) -> Any:
-        return (unbroadcast(g * slope_target(), target) if needs[0] else None, g * slope_output() if needs[1] else None)
+        gradients = [
+            k.mean_error_grad(g, t, output[..., None], kind, epsilon, of_target)[..., 0] if needed else None
+            for of_target, needed in ((True, needs[0]), (False, needs[1]))
+        ]
+        return None if gradients[0] is None else unbroadcast(gradients[0], target), gradients[1]
 
-    return values, vjp
+    return k.mean_error(t, output[..., None], kind, epsilon), vjp
 
 
 @differentiable(shape=shapes.same, traced=True, rounds=False)
@@ -189,9 +204,7 @@ def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False
     logits = logits_behind(output, softmax)
     if logits is not None:
         return _cross_entropy(logits, target, probabilities=output.data)
-    output = output / fine.sum(output, axis=-1, keepdims=True)
-    output = fine.clip(output, config.epsilon(), 1 - config.epsilon())
-    return fine.negative(fine.sum(fine.multiply(target, fine.log(output)), axis=-1))
+    return _share_cross_entropy(output, target, epsilon=config.epsilon())
 
 
 def _sparse_shape(target: Any, output: Any, *, axis: int, **settings: Any) -> Any:
@@ -236,11 +249,8 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
     if tuple(target.shape) != tuple(output.shape[:-1]):
         raise ValueError(_labels_of_different_shape(target.shape, output))
     labels = raw(target)
-    if k.active_device() == "cpu":
-        if labels.dtype.kind not in "iu":
-            labels = whole_labels(labels)
-        check_labels(labels, output.shape[-1])
-        return _sparse_crossentropy_of(labels, output, from_logits)
+    if k.active_device() != "gpu":
+        return _sparse_crossentropy_of(class_numbers(labels, output.shape[-1]), output, from_logits)
     # on the GPU reading a label back would wait for the stream
     named = k.xp.clip(labels, 0, output.shape[-1] - 1)
     if named.dtype.kind not in "iu":
@@ -254,9 +264,21 @@ def _sparse_crossentropy_of(labels: Any, output: Any, from_logits: bool) -> Any:
     logits = logits_behind(output, softmax)
     if logits is not None:
         return _sparse_cross_entropy(logits, labels, probabilities=output.data)
-    output = output / fine.sum(output, axis=-1, keepdims=True)
-    output = fine.clip(output, config.epsilon(), 1 - config.epsilon())
-    return fine.negative(fine.squeeze(fine.take_along_axis(fine.log(output), labels[..., None], axis=-1), -1))
+    return _sparse_share_cross_entropy(output, labels, epsilon=config.epsilon())
+
+
+def class_numbers(labels: Any, classes: int) -> Any:
+    """Labels on the host as int64, each the number of a class.
+
+    Raises:
+        ValueError: a label is out of range or no whole number.
+    """
+    named, wrong = k.class_numbers(labels, classes)
+    if current.recording is not None:
+        current.recording.checks.append(functools.partial(check_labels, labels.view(np.ndarray), classes))
+    elif wrong:
+        check_labels(labels, classes)
+    return named
 
 
 def whole_labels(labels: Any) -> Any:

@@ -11,17 +11,19 @@ from minikeras.autodiff.op import Op, composite, differentiable, operation
 from minikeras.autodiff.operands import raw
 from minikeras.ops.common import (
     NUMBERS,
+    activated,
     as_array,
     as_float,
     as_type,
     broadcasting,
-    destination,
+    curved,
     elementary,
     elementwise,
     named,
     promote,
     promote_exact,
     result_type,
+    transformed,
     unbroadcast,
 )
 
@@ -39,7 +41,7 @@ def add(x1: Any, x2: Any) -> Any:
     <Tensor shape=(2,) dtype=int32>
     array([4, 5], dtype=int32)
     """
-    return k.xp.add(x1, x2, out=destination(x1, x2)), lambda g: g, lambda g: g
+    return k.combine(x1, x2, "add"), lambda g: g, lambda g: g
 
 
 @broadcasting
@@ -51,7 +53,7 @@ def subtract(x1: Any, x2: Any) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([-2., -1.], dtype=float32)
     """
-    return k.xp.subtract(x1, x2, out=destination(x1, x2)), lambda g: g, lambda g: -g
+    return k.combine(x1, x2, "subtract"), lambda g: g, lambda g: k.transform(g, "negative")
 
 
 @broadcasting
@@ -63,7 +65,11 @@ def multiply(x1: Any, x2: Any) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([3., 6.], dtype=float32)
     """
-    return k.xp.multiply(x1, x2, out=destination(x1, x2)), lambda g: g * x2, lambda g: g * x1
+    return (
+        k.combine(x1, x2, "multiply"),
+        lambda g: k.combine(g, x2, "multiply"),
+        lambda g: k.combine(g, x1, "multiply"),
+    )
 
 
 @broadcasting(floats=True)
@@ -75,8 +81,12 @@ def divide(x1: Any, x2: Any) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([0.5, 1. ], dtype=float32)
     """
-    y = k.xp.divide(x1, x2, out=destination(x1, x2))
-    return y, lambda g: g / x2, lambda g: -g * (y / x2)
+    y = k.combine(x1, x2, "divide")
+
+    def divisor(g: Any) -> Any:
+        return k.combine(k.transform(g, "negative"), k.combine(y, x2, "divide"), "multiply")
+
+    return y, lambda g: k.combine(g, x2, "divide"), divisor
 
 
 true_divide = divide
@@ -145,8 +155,7 @@ def maximum(x1: Any, x2: Any) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([3., 5.], dtype=float32)
     """
-    y = k.xp.maximum(x1, x2, out=destination(x1, x2))
-    return y, lambda g: g * _share(x1 > x2, x1 == x2, g), lambda g: g * _share(x2 > x1, x1 == x2, g)
+    return k.combine(x1, x2, "maximum"), lambda g: k.larger_grad(g, x1, x2), lambda g: k.larger_grad(g, x2, x1)
 
 
 @broadcasting
@@ -162,12 +171,7 @@ def minimum(x1: Any, x2: Any) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([1., 3.], dtype=float32)
     """
-    y = k.xp.minimum(x1, x2, out=destination(x1, x2))
-    return y, lambda g: g * _share(x1 < x2, x1 == x2, g), lambda g: g * _share(x2 < x1, x1 == x2, g)
-
-
-def _share(chosen: Any, tied: Any, g: Any) -> Any:
-    return chosen.astype(g.dtype) + tied.astype(g.dtype) * 0.5
+    return k.combine(x1, x2, "minimum"), lambda g: k.larger_grad(g, x2, x1), lambda g: k.larger_grad(g, x1, x2)
 
 
 def _clip_shape(x: Any, *, x_min: Any, x_max: Any) -> Any:
@@ -238,10 +242,22 @@ def _asked(name: str, meaning: str) -> Op:
     return operation(named(lambda x: getattr(k.xp, name)(as_array(x)), name, meaning), shape=shapes.same)
 
 
-negative = elementary("negative", "`-x`.", lambda g, x: -g, integers=True)
+def _transformed(name: str, meaning: str, of_output: bool = False, integers: bool = False) -> Op:
+    """The operation of what the kernels' `transform` does."""
+    convert = as_array if integers else as_float
+    function = named(lambda x: transformed(convert(x), name, of_output), name, meaning)
+    return differentiable(function, shape=shapes.same)
 
 
-@elementwise(integers=True)
+def _curved(name: str, meaning: str, **options: Any) -> Op:
+    """The operation of one of the kernels' curves."""
+    return differentiable(named(lambda x: curved(x, name), name, meaning), shape=shapes.same, **options)
+
+
+negative = _transformed("negative", "`-x`.", integers=True)
+
+
+@differentiable(shape=shapes.same)
 def absolute(x: Any) -> Any:
     """`|x|`; the gradient at 0 is 0.
 
@@ -250,13 +266,13 @@ def absolute(x: Any) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([1., 2.], dtype=float32)
     """
-    return k.xp.abs(x), lambda g: g * k.xp.sign(x)
+    return transformed(as_array(x), "absolute")
 
 
 abs = absolute
 
 
-@elementwise(integers=True)
+@differentiable(shape=shapes.same)
 def square(x: Any) -> Any:
     """`x * x`.
 
@@ -265,12 +281,11 @@ def square(x: Any) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([4., 9.], dtype=float32)
     """
-    if x.dtype.kind == "b":
-        x = x.astype("int32")
-    return k.xp.square(x), lambda g: g * (x + x)
+    x = as_array(x)
+    return transformed(x.astype("int32") if x.dtype.kind == "b" else x, "square")
 
 
-sqrt = elementary("sqrt", "The square root.", at_y=lambda g, y: g * (0.5 / y))
+sqrt = _transformed("sqrt", "The square root.", of_output=True)
 
 
 @elementwise(keras="keras.src.ops.math.Rsqrt")
@@ -282,11 +297,12 @@ def rsqrt(x: Any) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([0.5 , 0.25], dtype=float32)
     """
-    y = 1 / k.xp.sqrt(x)
-    return y, lambda g: g * (-0.5 * y / x)
+    y = k.transform(k.transform(x, "sqrt"), "reciprocal")
+    slope = lambda: k.combine(k.combine(y, -0.5, "multiply"), x, "divide")
+    return y, lambda g: k.combine(g, slope(), "multiply")
 
 
-@elementwise
+@differentiable(shape=shapes.same)
 def reciprocal(x: Any) -> Any:
     """`1 / x`.
 
@@ -295,14 +311,13 @@ def reciprocal(x: Any) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([0.5 , 0.25], dtype=float32)
     """
-    y = 1 / x
-    return y, lambda g: -g * (y * y)
+    return transformed(as_float(x), "reciprocal", of_output=True)
 
 
-exp = elementary("exp", "`e ** x`.", at_y=lambda g, y: g * y)
-expm1 = elementary("expm1", "`exp(x) - 1`, exact for small `x`.", at_y=lambda g, y: g * (y + 1))
-log = elementary("log", "The natural logarithm.", lambda g, x: g / x)
-log1p = elementary("log1p", "`log(1 + x)`, exact for small `x`.", lambda g, x: g / (x + 1))
+exp = differentiable(named(lambda x: activated(x, "exponential"), "exp", "`e ** x`."), shape=shapes.same)
+expm1 = _curved("expm1", "`exp(x) - 1`, exact for small `x`.")
+log = _curved("log", "The natural logarithm.")
+log1p = _curved("log1p", "`log(1 + x)`, exact for small `x`.")
 log2 = elementary("log2", "The logarithm to base 2.", lambda g, x: g / (x * math.log(2)))
 log10 = elementary("log10", "The logarithm to base 10.", lambda g, x: g / (x * math.log(10)))
 sin = elementary("sin", "The sine.", lambda g, x: g * k.xp.cos(x))
@@ -315,7 +330,7 @@ sinh = elementary("sinh", "The hyperbolic sine.", lambda g, x: g * k.xp.cosh(x))
 cosh = elementary("cosh", "The hyperbolic cosine.", lambda g, x: g * k.xp.sinh(x))
 
 
-@elementwise
+@differentiable(shape=shapes.same)
 def tanh(x: Any) -> Any:
     """The hyperbolic tangent.
 
@@ -327,8 +342,7 @@ def tanh(x: Any) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([0.       , 0.7615942], dtype=float32)
     """
-    y = k.activate(x, "tanh")
-    return y, lambda g: k.activate_grad(g, y, "tanh")
+    return activated(x, "tanh")
 
 
 arcsinh = elementary("arcsinh", "The inverse of `sinh`.", lambda g, x: g / k.xp.sqrt(x * x + 1))
@@ -336,7 +350,7 @@ arccosh = elementary("arccosh", "The inverse of `cosh`, not negative.", lambda g
 arctanh = elementary("arctanh", "The inverse of `tanh`.", lambda g, x: g / (1 - x * x), example=("[0.0]", "[0.0]"))
 
 
-@elementwise(keras="keras.src.ops.math.Erf")
+@differentiable(shape=shapes.same, keras="keras.src.ops.math.Erf")
 def erf(x: Any) -> Any:
     """The error function, `2 / sqrt(pi)` times the integral of `exp(-t**2)` from 0 to `x`.
 
@@ -345,7 +359,7 @@ def erf(x: Any) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([0.        , 0.84270084], dtype=float32)
     """
-    return k.erf(x), lambda g: g * (k.xp.exp(-x * x) * (2 / math.sqrt(math.pi)))
+    return curved(x, "erf")
 
 
 @differentiable(inputs=1, shape=shapes.same)
@@ -444,13 +458,18 @@ def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
         raise ValueError(f"where takes both x1 and x2 or neither, got x1={x1!r:.80} and x2={x2!r:.80}.")
     condition = condition.astype(bool)
     dtype = result_type(x1, x2)
-    y = k.xp.where(condition, as_type(x1, dtype), as_type(x2, dtype))
+    # a number beside an array of this type stays one
+    one, other = (
+        value if isinstance(value, NUMBERS) and getattr(beside, "dtype", None) == dtype else as_type(value, dtype)
+        for value, beside in ((x1, x2), (x2, x1))
+    )
+    y = k.choose(condition, one, other)
 
     def vjp(g: Any, needs: Any) -> Any:
         return (
             None,
-            unbroadcast(g * condition, x1) if needs[1] else None,
-            unbroadcast(g * ~condition, x2) if needs[2] else None,
+            unbroadcast(k.choose(condition, g, 0), x1) if needs[1] else None,
+            unbroadcast(k.choose(condition, 0, g), x2) if needs[2] else None,
         )
 
     return y, vjp

@@ -53,12 +53,14 @@ from minikeras.ops.dense import embedding_lookup as embedding_lookup
 from minikeras.ops.dense import masked_scale as masked_scale
 from minikeras.ops.normalization import batch_norm_training as batch_norm_training
 from minikeras.ops.normalization import batch_normalization as batch_normalization
+from minikeras.ops.normalization import fixed_norm as fixed_norm
+from minikeras.ops.normalization import group_norm as group_norm
 from minikeras.ops.normalization import layer_norm as layer_norm
 from minikeras.ops.normalization import layer_normalization as layer_normalization
 from minikeras.ops.normalization import moments as moments
 from minikeras.ops.normalization import rms_norm as rms_norm
 from minikeras.ops.normalization import rms_normalization as rms_normalization
-from minikeras.ops.normalization import scale_shift as scale_shift
+from minikeras.ops.normalization import unit_norm as unit_norm
 from minikeras.ops.patches import depth_to_space as depth_to_space
 from minikeras.ops.patches import fold as fold
 from minikeras.ops.patches import normalize as normalize
@@ -70,6 +72,8 @@ from minikeras.ops.pooling import adaptive_max_pool as adaptive_max_pool
 from minikeras.ops.pooling import average_pool as average_pool
 from minikeras.ops.pooling import max_pool as max_pool
 from minikeras.ops.rare import polar as polar
+from minikeras.ops.recurrence import conv_lstm_sequence as conv_lstm_sequence
 from minikeras.ops.recurrence import gru_sequence as gru_sequence
 from minikeras.ops.recurrence import lstm_sequence as lstm_sequence
 from minikeras.ops.recurrence import simple_rnn_sequence as simple_rnn_sequence
+from minikeras.ops.recurrence import time_steps as time_steps

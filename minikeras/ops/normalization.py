@@ -13,7 +13,7 @@ from minikeras.autodiff import shapes
 from minikeras.autodiff.op import composite, differentiable
 from minikeras.ops import core
 from minikeras.ops import numpy as fine
-from minikeras.ops.common import tensors_of
+from minikeras.ops.common import float_type, tensors_of
 
 KERAS_MODULE = "keras.src.ops.nn"
 
@@ -133,20 +133,47 @@ def rms_normalization(x: Any, scale: Any = None, axis: Any = -1, epsilon: float 
 
 
 @differentiable(shape=shapes.same)
-def scale_shift(x: Any, scale: Any, shift: Any) -> Any:
-    """`x * scale + shift` along the last axis."""
+def fixed_norm(x: Any, mean: Any, variance: Any, gamma: Any, beta: Any, *, epsilon: float) -> Any:
+    """`(x - mean) / sqrt(variance + epsilon) * gamma + beta` along the last axis, with vectors for it."""
     rows = x.reshape(-1, x.shape[-1])
-    y = k.scale_shift(rows, scale, shift).reshape(x.shape)
+    y, residual = k.fixed_norm(rows, mean, variance, gamma, beta, epsilon)
 
     def vjp(g: Any, needs: Any) -> Any:
-        flat = g.reshape(rows.shape)
-        return (
-            g * scale if needs[0] else None,
-            k.total(flat * rows, 0) if needs[1] else None,
-            k.total(flat, 0) if needs[2] else None,
-        )
+        wanted = needs[0], any(needs[1:5])
+        g_x, along, total = k.fixed_norm_grad(g.reshape(rows.shape), residual, wanted, needs.out[3:5])
+        g_mean = g_variance = None
+        if needs[1] or needs[2]:
+            inverse = residual[-1]
+            scale = inverse if gamma is None else inverse * gamma
+            g_mean, g_variance = -scale * total, along * (-0.5 * scale * inverse)
+        others = (g_mean, g_variance, along if needs[3] else None, total if needs[4] else None)
+        return None if g_x is None else g_x.reshape(x.shape), *others
 
-    return y, vjp
+    return y.reshape(x.shape), vjp
+
+
+def _of_groups(x: Any, *others: Any, **settings: Any) -> Any:
+    return shapes.Spec(x.shape, float_type(x))
+
+
+@differentiable(shape=_of_groups)
+def group_norm(x: Any, gamma: Any, beta: Any, *, groups: int, epsilon: float) -> Any:
+    """Normalise each sample over groups of channels, the last axis, then scale by `gamma` and shift by `beta`."""
+    pictures = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
+    y, residual = k.group_norm(pictures, gamma, beta, groups, epsilon)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        g_x, *others = k.group_norm_grad(g.reshape(pictures.shape), residual, needs[0], needs.out[1:3])
+        return None if g_x is None else g_x.reshape(x.shape), *others
+
+    return y.reshape(x.shape), vjp
+
+
+@differentiable(shape=shapes.same)
+def unit_norm(x: Any, *, epsilon: float, axes: int = 1) -> Any:
+    """Each sample divided by its Euclidean norm over its last `axes` axes, or by `epsilon` if that is more."""
+    y, residual = k.unit_norm(x.reshape(-1, math.prod(x.shape[x.ndim - axes :])), epsilon)
+    return y.reshape(x.shape), lambda g, needs: (k.unit_norm_grad(g.reshape(y.shape), residual).reshape(x.shape),)
 
 
 @composite(
@@ -165,13 +192,15 @@ def batch_normalization(
            [ 1.]])
     """
     x, mean, variance, offset, scale = tensors_of(x, mean, variance, offset, scale)
-    factor = fine.rsqrt(variance + epsilon)
-    if scale is not None:
-        factor = factor * scale
-    shift = -1.0 * (mean * factor) if offset is None else offset - mean * factor
-    if axis in (-1, len(x.shape) - 1):
-        return scale_shift(x, factor, shift)
-    return fine.moveaxis(scale_shift(fine.moveaxis(x, axis, -1), factor, shift), -1, axis)
+    moved, vectors = axis not in (-1, len(x.shape) - 1), (mean, variance, offset, scale)
+    y = fine.moveaxis(x, axis, -1) if moved else x
+    if all([one is None or (len(one.shape) == 1 and one.dtype == x.dtype) for one in vectors]):
+        y = fixed_norm(y, mean, variance, scale, offset, epsilon=epsilon)
+    else:
+        factor = fine.rsqrt(variance + epsilon)
+        factor = factor if scale is None else factor * scale
+        y = y * factor + (-1.0 * (mean * factor) if offset is None else offset - mean * factor)
+    return fine.moveaxis(y, -1, axis) if moved else y
 
 
 def _moments_shape(x: Any, *, axes: Any, keepdims: bool, **settings: Any) -> Any:

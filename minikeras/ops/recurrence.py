@@ -37,3 +37,27 @@ def gru_sequence(x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any 
         as_type(x, kernel.dtype), h0, kernel, recurrent_kernel, bias, with_residual=is_recording(), **settings
     )
     return (outputs, h), lambda g, needs: k.gru_grad(*g, residual, needs[0], needs.out[2:5])
+
+
+@differentiable
+def conv_lstm_sequence(
+    x: Any, h0: Any, c0: Any, kernel: Any, recurrent_kernel: Any, bias: Any = None, **settings: Any
+) -> Any:
+    """A whole convolutional LSTM sequence, channels last; the settings are those of the kernel `conv_lstm`."""
+    outputs, h, c, residual = k.conv_lstm(
+        as_type(x, kernel.dtype), h0, c0, kernel, recurrent_kernel, bias, with_residual=is_recording(), **settings
+    )
+    return (outputs, h, c), lambda g, needs: k.conv_lstm_grad(*g, residual, needs[0], needs.out[3:6])
+
+
+@differentiable
+def time_steps(x: Any) -> Any:
+    """The time steps of (n, t, ...): t views (n, ...), whose gradients are collected in one array."""
+
+    def vjp(g: Any, needs: Any) -> Any:
+        g_x = k.empty(x.shape, x.dtype)
+        for s, one in enumerate(g):
+            g_x[:, s] = 0 if one is None else one
+        return (g_x,)
+
+    return tuple([x[:, s] for s in range(x.shape[1])]), vjp

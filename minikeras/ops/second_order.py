@@ -23,7 +23,7 @@ from minikeras.autodiff.op import differentiable
 from minikeras.autodiff.tape import Node
 from minikeras.autodiff.tensor import FLOATS, Tensor
 from minikeras.kernels.reference import conv, loss
-from minikeras.ops import activation, core, elementwise, linalg, numpy_protocol, operators, reduction, shaping
+from minikeras.ops import common, core, elementwise, linalg, numpy_protocol, operators, reduction, shaping
 
 # ---- arrays ----------------------------------------------------------------------------------------------------------
 
@@ -262,7 +262,7 @@ def _total(k: Any, x: Any, axis: Any = None, keepdims: bool = False, out: Any = 
     return _into(out, _by(reduction.sum, x, axis=axis, keepdims=keepdims))
 
 
-_activated = differentiable(activation._activated, inputs=1)
+_activated = differentiable(common.activated, inputs=1)
 
 
 @kernels.override("activate", "tape")
@@ -311,8 +311,10 @@ def _convolutions(prefix: str) -> None:
         return made(place, arrays(None), shape, settings), vjp
 
     @kernels.override(f"{prefix}conv", "tape")
-    def forward(k: Any, x: Any, kernel: Any, bias: Any = None, *, activation: Any = None, **settings: Any) -> Any:
-        return conv.epilogue(k, _by(convolution, x, kernel, 2, None, settings), bias, activation)
+    def forward(
+        k: Any, x: Any, kernel: Any, bias: Any = None, *, activation: Any = None, out: Any = None, **settings: Any
+    ) -> Any:
+        return _into(out, conv.epilogue(k, _by(convolution, x, kernel, 2, None, settings), bias, activation))
 
     @kernels.override(f"{prefix}conv_input_grad", "tape")
     def input_grad(k: Any, g: Any, kernel: Any, x_shape: Any, **settings: Any) -> Any:

@@ -187,9 +187,9 @@ def concatenate(xs: Any, axis: int = 0) -> Any:
     ends = np.cumsum([x.shape[axis] for x in xs]).tolist()
 
     def vjp(g: Any, needs: Any) -> Any:
-        return k.xp.split(g, ends[:-1], axis=axis)
+        return k.split(g, ends[:-1], axis)
 
-    return k.xp.concatenate(xs, axis=axis), vjp
+    return k.concatenate(xs, axis), vjp
 
 
 @differentiable(sequence=True, shape=shapes.stack)

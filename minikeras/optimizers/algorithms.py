@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
+
 from minikeras import kernels as k
 from minikeras.autodiff.tensor import Variable
 from minikeras.declared import Number, declared
-from minikeras.optimizers.base import AT_LEAST_0, Epsilon, Optimizer, PartialShare, Plan, Share
+from minikeras.optimizers.base import AT_LEAST_0, DECAY, Epsilon, Optimizer, PartialShare, Plan, Share
 
 
 @declared
@@ -38,12 +40,13 @@ class SGD(Optimizer):
     def _slot_groups(self) -> list[tuple[str, ...]]:
         return [("momentum",)] if self.momentum else []
 
-    def _update(self, plan: Plan, learning_rate: float) -> None:
+    def _update(self, plan: Plan) -> None:
+        rate = plan.now[0]
         for p, g, *slots in plan.segments:
             if slots:
-                k.sgd_momentum(p, g, slots[0], learning_rate, self.momentum, self.nesterov)
+                k.sgd_momentum(p, g, slots[0], rate, self.momentum, self.nesterov)
             else:
-                k.sgd(p, g, learning_rate)
+                k.sgd(p, g, rate)
 
 
 @declared
@@ -78,11 +81,11 @@ class RMSprop(Optimizer):
         present = {"velocity": True, "momentum": self.momentum > 0, "average_gradient": self.centered}
         return [(name,) for name, is_there in present.items() if is_there]
 
-    def _update(self, plan: Plan, learning_rate: float) -> None:
+    def _update(self, plan: Plan) -> None:
         for p, g, v, *others in plan.segments:
             momentum_buffer = others[0] if self.momentum > 0 else None
             average_gradient = others[-1] if self.centered else None
-            k.rmsprop(p, g, v, learning_rate, self.rho, self.epsilon, self.momentum, momentum_buffer, average_gradient)
+            k.rmsprop(p, g, v, plan.now[0], self.rho, self.epsilon, self.momentum, momentum_buffer, average_gradient)
 
 
 @declared
@@ -121,14 +124,18 @@ class Adam(_Moments):
 
     amsgrad: bool = False
 
+    _DECAYS: ClassVar = True
+
     def _slot_groups(self) -> list[tuple[str, ...]]:
         return [*self._SLOTS, ("velocity_hat",)] if self.amsgrad else [*self._SLOTS]
 
-    def _update(self, plan: Plan, learning_rate: float) -> None:
-        step = self._updates() + 1
-        alpha = learning_rate * (1 - self.beta_2**step) ** 0.5 / (1 - self.beta_1**step)
+    def _step_numbers(self, rate: float, update: int) -> tuple[float, ...]:
+        return (rate * (1 - self.beta_2**update) ** 0.5 / (1 - self.beta_1**update),)
+
+    def _update(self, plan: Plan) -> None:
+        decay = plan.now[DECAY] if self.weight_decay and plan.is_decayed else None
         for p, g, m, v, *vhat in plan.segments:
-            k.adam(p, g, m, v, alpha, self.beta_1, self.beta_2, self.epsilon, *vhat)
+            k.adam(p, g, m, v, plan.now[0], self.beta_1, self.beta_2, self.epsilon, vhat[0] if vhat else None, decay)
 
 
 def _decay(thing: Any, name: str, value: Any) -> float:
@@ -190,10 +197,9 @@ class Adagrad(Optimizer):
 
     _SLOTS = (("accumulator",),)
 
-    def _update(self, plan: Plan, learning_rate: float) -> None:
+    def _update(self, plan: Plan) -> None:
         for p, g, total in plan.segments:
-            total += g * g
-            p -= g * learning_rate / k.xp.sqrt(total + self.epsilon)
+            k.adagrad(p, g, total, plan.now[0], self.epsilon)
 
 
 @declared
@@ -220,15 +226,9 @@ class Adadelta(Optimizer):
 
     _SLOTS = (("accumulated_grad", "accumulated_delta_var"),)
 
-    def _update(self, plan: Plan, learning_rate: float) -> None:
-        sqrt = k.xp.sqrt
+    def _update(self, plan: Plan) -> None:
         for p, g, squares, steps in plan.segments:
-            squares *= self.rho
-            squares += g * g * (1 - self.rho)
-            step = g * sqrt(steps + self.epsilon) / sqrt(squares + self.epsilon)
-            steps *= self.rho
-            steps += step * step * (1 - self.rho)
-            p -= step * learning_rate
+            k.adadelta(p, g, squares, steps, plan.now[0], self.rho, self.epsilon)
 
 
 @declared
@@ -251,12 +251,12 @@ class Adamax(_Moments):
 
     _SLOTS = (("momentum", "norm"),)
 
-    def _update(self, plan: Plan, learning_rate: float) -> None:
-        alpha = learning_rate / (1 - self.beta_1 ** (self._updates() + 1))
+    def _step_numbers(self, rate: float, update: int) -> tuple[float, ...]:
+        return (rate / (1 - self.beta_1**update),)
+
+    def _update(self, plan: Plan) -> None:
         for p, g, m, norm in plan.segments:
-            m += (g - m) * (1 - self.beta_1)
-            k.xp.maximum(norm * self.beta_2, k.xp.abs(g), out=norm)
-            p -= m * alpha / (norm + self.epsilon)
+            k.adamax(p, g, m, norm, plan.now[0], self.beta_1, self.beta_2, self.epsilon)
 
 
 @declared
@@ -285,17 +285,30 @@ class Nadam(_Moments):
             self._product = self._host_variable(1.0, dtype, "variable")
             self._state.append(self._product)
 
-    def _update(self, plan: Plan, learning_rate: float) -> None:
-        step = self._updates() + 1
-        share, next_share = (self.beta_1 * (1 - 0.5 * 0.96**t) for t in (step, step + 1))
-        self._product.host *= share
-        product = float(self._product.host)
-        correction = 1 - self.beta_2**step
+    def _step_numbers(self, rate: float, update: int) -> tuple[float, ...]:
+        share, next_share = self._share(update), self._share(update + 1)
+        product = float(self._product.host * share)
+        of_mean, of_gradient = next_share / (1 - product * next_share), (1 - share) / (1 - product)
+        return rate, of_mean, of_gradient, 1 - self.beta_2**update, product
+
+    def _share(self, update: int) -> float:
+        """Of momentum."""
+        return self.beta_1 * (1 - 0.5 * 0.96**update)
+
+    def _carry(self, numbers: Any) -> None:
+        self._product.host[...] = numbers[4]
+
+    def _numbers_ahead(self, steps: int) -> np.ndarray | None:
+        product = self._product.host.copy()
+        try:
+            return super()._numbers_ahead(steps)
+        finally:
+            self._product.host[...] = product
+
+    def _update(self, plan: Plan) -> None:
         for p, g, m, v in plan.segments:
-            m += (g - m) * (1 - self.beta_1)
-            v += (g * g - v) * (1 - self.beta_2)
-            mean = m * (next_share / (1 - product * next_share)) + g * ((1 - share) / (1 - product))
-            p -= mean * learning_rate / (k.xp.sqrt(v / correction) + self.epsilon)
+            k.nadam(p, g, m, v, *plan.now[:4], self.beta_1, self.beta_2, self.epsilon)
+        self._carry(self._now)
 
 
 @declared
@@ -322,11 +335,9 @@ class Lion(Optimizer):
 
     _SLOTS = (("momentum",),)
 
-    def _update(self, plan: Plan, learning_rate: float) -> None:
+    def _update(self, plan: Plan) -> None:
         for p, g, m in plan.segments:
-            p -= k.xp.sign(m * self.beta_1 + g * (1 - self.beta_1)) * learning_rate
-            m *= self.beta_2
-            m += g * (1 - self.beta_2)
+            k.lion(p, g, m, plan.now[0], self.beta_1, self.beta_2)
 
 
 AT_MOST_0 = Number(high=0)
@@ -364,17 +375,16 @@ class Ftrl(Optimizer):
     def _initial_value(self, slot: str) -> float:
         return self.initial_accumulator_value if slot == "accumulator" else 0.0
 
-    def _update(self, plan: Plan, learning_rate: float) -> None:
-        if learning_rate == 0:
-            return  # the step's limit; the formula would divide by it
-        power, limit = -self.learning_rate_power, self.l1_regularization_strength
+    @property
+    def _obstacle(self) -> str | None:
+        powers = None if self.learning_rate_power == -0.5 else "the learning_rate_power of Ftrl is not -0.5"
+        return super()._obstacle or powers
+
+    def _update(self, plan: Plan) -> None:
+        strengths = self.l1_regularization_strength, self.l2_regularization_strength
+        shrinkage = self.l2_shrinkage_regularization_strength
         for p, g, total, linear in plan.segments:
-            before = total**power
-            total += g * g
-            after = total**power
-            linear += g + 2 * self.l2_shrinkage_regularization_strength * p - (after - before) / learning_rate * p
-            curvature = (after + self.beta) / learning_rate + 2 * self.l2_regularization_strength
-            p[...] = (k.xp.clip(linear, -limit, limit) - linear) / curvature
+            k.ftrl(p, g, total, linear, plan.now[0], -self.learning_rate_power, *strengths, shrinkage, self.beta)
 
 
 @declared
@@ -392,15 +402,12 @@ class Lamb(_Moments):
     [2.646 3.646]
     """
 
-    def _update(self, plan: Plan, learning_rate: float) -> None:
-        xp, step = k.xp, self._updates() + 1
-        for p, g, m, v in self._each(plan):
-            m += (g - m) * (1 - self.beta_1)
-            v += (g * g - v) * (1 - self.beta_2)
-            update = m / (1 - self.beta_1**step) / (xp.sqrt(v / (1 - self.beta_2**step)) + self.epsilon)
-            size, length = (xp.sqrt(k.sum_of_squares(x.reshape(-1))) for x in (p, update))
-            ratio = xp.where((size > 0) & (length > 0), size / xp.where(length > 0, length, 1), 1)
-            p -= update * (ratio * learning_rate).astype(p.dtype)
+    def _step_numbers(self, rate: float, update: int) -> tuple[float, ...]:
+        return rate, 1 - self.beta_1**update, 1 - self.beta_2**update
+
+    def _update(self, plan: Plan) -> None:
+        for p, g, m, v in plan.each:
+            k.lamb(p, g, m, v, *plan.now[:3], self.beta_1, self.beta_2, self.epsilon)
 
 
 @declared
@@ -445,19 +452,10 @@ class Adafactor(Optimizer):
             means = [self.add_variable(line, "zeros", dtype, name=variable.name) for line in lines]
         return [*means, self.add_variable_from_reference(variable, "velocity")]
 
-    def _update(self, plan: Plan, learning_rate: float) -> None:
-        xp, step = k.xp, self._updates() + 1
-        learning_rate = min(learning_rate, step**-0.5)
-        new = step**self.beta_2_decay
-        for p, g, rows, columns, v in self._each(plan):
-            squares = g * g + self.epsilon_1
-            if p.ndim > 1:
-                rows += (squares.mean(axis=-1) - rows) * new
-                columns += (squares.mean(axis=-2) - columns) * new
-                v[...] = (rows / rows.mean(axis=-1, keepdims=True))[..., None] * columns[..., None, :]
-            else:
-                v += (squares - v) * new
-            update = g / xp.sqrt(v)
-            size, length = (xp.sqrt((x * x).mean()) for x in (p, update))
-            factor = xp.maximum(size, self.epsilon_2) / xp.maximum(length / self.clip_threshold, 1)
-            p -= update * (factor * learning_rate).astype(p.dtype)
+    def _step_numbers(self, rate: float, update: int) -> tuple[float, ...]:
+        return min(rate, update**-0.5), update**self.beta_2_decay
+
+    def _update(self, plan: Plan) -> None:
+        for p, g, rows, columns, v in plan.each:
+            constants = self.epsilon_1, self.epsilon_2, self.clip_threshold
+            k.adafactor(p, g, rows, columns, v, *plan.now[:2], *constants)

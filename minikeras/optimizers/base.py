@@ -1,16 +1,19 @@
 """Optimizer: what all optimizers share - learning rate, step count, clipping, weight decay, averages, saving.
 
 A step works on a few long arrays (see `flat`) and reads nothing back from the device: the learning rate and the step
-count live in the host's memory, and a norm that gradients are clipped by stays where it was computed.
+count live in the host's memory, and a norm that gradients are clipped by stays where it was computed.  Every number
+that changes from step to step is written to one array, `_now`, which the kernels read: so the very same calls make
+every step.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as slot
+from struct import Struct
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -22,6 +25,7 @@ from minikeras.autodiff.gradients import GradientTape
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import snake_case, unique_name
 from minikeras.autodiff.tensor import Tensor, Variable, assign_all, list_of_arrays, mark_changed, substituted
+from minikeras.constraints import is_builtin
 from minikeras.declared import Check, Number, Whole, declared, field, fields
 from minikeras.optimizers.flat import FlatVariables, adopt, same, stretches
 from minikeras.optimizers.rate import HostVariable, Rated
@@ -45,15 +49,22 @@ Share = Annotated[float, Number(0, 1)]
 PartialShare = Annotated[float, Number(0, below=1)]  # of a mean that is divided by the rest
 Epsilon = Annotated[float | None, _epsilon]  # None means the global one
 
+# places in `_now` of what all optimizers need: weight decay times rate, share of an old average, 1 / loss scale
+DECAY, _KEPT, _UNSCALE = -3, -2, -1
+_OURS = __name__.rpartition(".")[0] + "."
+
 
 @dataclass(slots=True)
 class Plan:
     """What a step works on, for one choice of the variables that have a gradient.
 
     Attributes:
+        now: arrays of one number each, views of the optimizer's `_now`.
         variables, gradients: one by one.
-        segments: `(parameters, gradients, *slots)` as long 1-D arrays, of which there is usually one tuple.
+        each: `(parameters, gradient, *slots)` of one variable after the other.
+        segments: the same as long 1-D arrays, of which there is usually one tuple.
         flat_gradients, decayed: long arrays of the gradients, and of the parameters that weight decay reaches.
+        is_decayed: whether weight decay reaches all parameters.
         accumulated: long arrays `(accumulator, gradients)`.
         averaged: long arrays `(average, parameters)` of all variables, with a gradient or not.
         constrained: the variables that have a constraint.
@@ -61,11 +72,14 @@ class Plan:
             any of them.
     """
 
+    now: list[np.ndarray]
     variables: list[Variable]
     gradients: list[Any]
+    each: list[tuple]
     segments: list[tuple]
     flat_gradients: list[Any]
     decayed: list[Any]
+    is_decayed: bool
     accumulated: list[tuple]
     averaged: list[tuple]
     constrained: list[Variable]
@@ -81,7 +95,29 @@ class _Prepared:
     positions: list[int]
     gradients: list[Any]
     plan: Plan
+    pack: Callable[..., None]  # `(array, first byte, *numbers)`: put a step's numbers into float64 memory
     partial: dict[tuple[int, ...], Plan] = slot(default_factory=dict)
+
+    def replaced(self, view: Callable[[Any], Any]) -> Callable[[], None]:
+        """Let the gradients be seen through other arrays of the same memory; what puts the arrays back is returned."""
+        flat, plan = self.flat, self.plan
+        before = [*flat.gradients], self.gradients, plan.gradients, plan.flat_gradients, plan.segments
+        seen = {id(one): view(one) for one in flat.gradients}
+
+        def put(gradients: Any, own: Any, planned: Any, joined: Any, segments: Any) -> None:
+            flat.gradients[:] = gradients
+            flat.destinations.update(zip(flat.index, gradients, strict=True))
+            self.gradients, plan.gradients, plan.flat_gradients, plan.segments = own, planned, joined, segments
+
+        own, planned = ([seen[id(one)] for one in arrays] for arrays in before[1:3])
+        put(
+            [seen[id(one)] for one in before[0]],
+            own,
+            planned,
+            [*map(view, before[3])],
+            [tuple(map(view, one)) for one in before[4]],
+        )
+        return lambda: put(*before)
 
 
 @declared(kw_only=True)
@@ -125,6 +161,7 @@ class Optimizer(Rated):
     """
 
     _SLOTS: ClassVar[tuple[tuple[str, ...], ...]] = ()  # what `_slot_groups` gives, where that depends on nothing
+    _DECAYS: ClassVar[bool] = False  # whether `_update` lets all weights decay, where all do
 
     learning_rate: Any = field(kw_only=False, stored=False)
     weight_decay: Annotated[float | None, AT_LEAST_0] = None
@@ -155,6 +192,7 @@ class Optimizer(Rated):
         self._undecayed: list[Variable] = []
         self._undecayed_names: str | None = None
         self._prepared: _Prepared | None = None
+        self._now: Any = None  # the numbers of the present step, of float64; made for the first one, and kept
 
     @classmethod
     def _other_arguments(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -285,7 +323,10 @@ class Optimizer(Rated):
             raise ValueError(f"{problem}; use a new optimizer (for a model: compile it again with one).")
         positions = [flat.index[id(variable)] for variable in variables]
         gradients = [flat.gradients[position] for position in positions]
-        return _Prepared(flat, list(variables), positions, gradients, self._plan(flat, positions))
+        if self._now is None:
+            self._now = np.zeros(len(self._numbers(1.0, 1)))
+        pack = Struct(f"{self._now.size}d").pack_into
+        return _Prepared(flat, list(variables), positions, gradients, self._plan(flat, positions), pack)
 
     def _plan(self, flat: FlatVariables, positions: list[int]) -> Plan:
         slots = [[None if slot is None else slot.data for slot in group] for group in self._slots]
@@ -296,11 +337,14 @@ class Optimizer(Rated):
         variables = [flat.variables[position] for position in positions]
         decayed = [position for position in positions if self._is_decayed(flat.variables[position])]
         return Plan(
+            now=[self._now[i : i + 1] for i in range(self._now.size)],
             variables=variables,
             gradients=[flat.gradients[position] for position in positions],
+            each=[(flat.arrays[i], flat.gradients[i], *[group[i] for group in slots]) for i in positions],
             segments=stretches([flat.arrays, flat.gradients, *slots], positions),
             flat_gradients=[g for (g,) in stretches([flat.gradients], positions)],
             decayed=[p for (p,) in stretches([flat.arrays], decayed)],
+            is_decayed=decayed == positions,
             accumulated=stretches([accumulators, flat.gradients], positions if accumulators else []),
             averaged=stretches([averages, flat.arrays], [i for i, one in enumerate(averages) if one is not None]),
             constrained=[variable for variable in variables if variable.constraint is not None],
@@ -322,25 +366,103 @@ class Optimizer(Rated):
         now = self._prepared
         if now is None:
             raise RuntimeError("apply_flat was called before gradient_destinations; call that first, or use apply.")
-        rate = self._current_rate()
+        rate, count = self._current_rate(), int(self._iterations.host)
         plan = now.plan if same(now.gradients, gradients) else self._collected(now, gradients)
+        now.pack(self._now, 0, *self._numbers(rate, count // (self.gradient_accumulation_steps or 1) + 1))
         for variable, gradient, total in plan.overwritten:
             self._overwrite(variable, gradient, total)
         if self.loss_scale_factor is not None:
             for g in plan.flat_gradients:
-                k.scale(g, 1 / self.loss_scale_factor)
-        if self._accumulate(plan):
+                k.scale(g, plan.now[_UNSCALE])
+        if not self.gradient_accumulation_steps or self._accumulate(plan):
             self._clip(plan)
-            if self.weight_decay:
+            if self.weight_decay and not (plan.is_decayed and self._DECAYS):
                 for p in plan.decayed:
-                    k.decay(p, self.weight_decay * rate)
-            self._update(plan, rate)
+                    k.decay(p, plan.now[DECAY])
+            self._update(plan)
             mark_changed(plan.variables)
         if self.use_ema:
-            self._average(plan)
+            self._average(plan, count)
         for variable in plan.constrained:
-            variable.assign(variable.constraint(variable))
-        self._iterations.host += 1
+            constraint, p = variable.constraint, variable.data
+            if is_builtin(constraint):
+                constraint.project(p, p)
+                mark_changed([variable])
+            else:
+                variable.assign(constraint(variable))
+        self._iterations.host[...] = count + 1
+
+    def _step_numbers(self, rate: float, update: int) -> tuple[float, ...]:
+        """The numbers of an update that `_update` reads from `Plan.now`: those that change from one to the next.
+
+        Args:
+            rate: the learning rate.
+            update: which update it is, 1 for the first.
+        """
+        return (rate,)
+
+    def _numbers(self, rate: float, update: int) -> tuple[float, ...]:
+        """What `_now` holds in an update: those of `_step_numbers`, and after them what all optimizers need."""
+        decay = self.weight_decay * rate if self.weight_decay else 0.0
+        kept = self.ema_momentum if self.use_ema and update > 1 else 0.0
+        unscale = 1.0 if self.loss_scale_factor is None else 1 / self.loss_scale_factor
+        return (*self._step_numbers(rate, update), decay, kept, unscale)
+
+    def _carry(self, numbers: Any) -> None:
+        """Keep what the numbers of the next update depend on, beside the step count."""
+
+    def _numbers_ahead(self, steps: int) -> np.ndarray | None:
+        """What `_now` will hold in the next updates, a row for each; it changes nothing.
+
+        None where the learning rate cannot be known, and before the first `gradient_destinations`.
+        """
+        rates = self._rates_ahead(steps)
+        if rates is None or self._prepared is None:
+            return None
+        rows, update, pack = np.empty((steps, self._now.size)), self._updates(), self._prepared.pack
+        for step, rate in enumerate(rates):
+            numbers = self._numbers(rate, update + step + 1)
+            pack(rows, step * rows.strides[0], *numbers)
+            self._carry(numbers)
+        return rows
+
+    def _advance(self, numbers: np.ndarray) -> None:
+        """Note that updates were made by other means than `apply_flat`, with these rows of `_numbers_ahead`."""
+        if len(numbers):
+            self._now[...] = numbers[-1]
+            self._carry(numbers[-1])
+            self._iterations.host[...] = int(self._iterations.host) + len(numbers)
+
+    @property
+    def _obstacle(self) -> str | None:
+        """Why updates are not the same kernels in every step, in a few words; None where they are."""
+        variables = self._trainable_variables
+        constraints = [variable.constraint for variable in variables if variable.constraint is not None]
+        reasons = (
+            (not type(self).__module__.startswith(_OURS), f"{type(self).__name__} is a user's optimizer"),
+            ("apply_flat" in vars(self), "its apply_flat was replaced"),
+            (self.gradient_accumulation_steps, "it accumulates gradients"),
+            (self.use_ema and self.ema_overwrite_frequency, "averages replace the weights every few updates"),
+            (any(one.dtype != "float32" for one in variables), "a weight is not of float32"),
+            (any(one.overwrite_with_gradient for one in variables), "a weight is overwritten with its gradient"),
+            (not all(map(is_builtin, constraints)), "a weight has a user's constraint"),
+        )
+        return next((reason for is_so, reason in reasons if is_so), None)
+
+    @property
+    def _settings(self) -> tuple:
+        """What an update's kernels are told beside `_now`: with other settings they are other calls."""
+        return tuple([getattr(self, name) for name in fields(self) if name != "learning_rate"])
+
+    @property
+    def _leaves(self) -> list[Optimizer]:
+        """Those that update weights themselves: this one, or what it is made of."""
+        return [self]
+
+    @property
+    def _is_repeatable(self) -> bool:
+        """Whether every update is the same kernels, which read from `_now` what changes."""
+        return self._obstacle is None
 
     def _collected(self, now: _Prepared, gradients: Sequence[Any]) -> Plan:
         """The plan for the gradients that are there, after those that lie elsewhere were copied to their place."""
@@ -368,8 +490,7 @@ class Optimizer(Rated):
     def _accumulate(self, plan: Plan) -> bool:
         """Whether this step updates: with gradient accumulation every n-th does, by the mean gradient."""
         steps = self.gradient_accumulation_steps
-        if not steps:
-            return True
+        assert steps
         updates = (int(self._iterations.host) + 1) % steps == 0
         for total, g in plan.accumulated:
             if updates:
@@ -391,40 +512,28 @@ class Optimizer(Rated):
         variable.assign(Tensor(gradient))
 
     def _clip(self, plan: Plan) -> None:
-        xp = k.xp
         if self.clipnorm:
-            for gradient in plan.gradients:
-                g = gradient.reshape(-1)
-                k.scale(g, self.clipnorm / xp.maximum(xp.sqrt(k.sum_of_squares(g)), self.clipnorm))
+            k.clip_by_norm(plan.gradients, self.clipnorm, together=False)
         elif self.global_clipnorm:
-            norm = xp.sqrt(sum(k.sum_of_squares(g) for g in plan.flat_gradients))
-            factor = self.global_clipnorm / xp.maximum(norm, self.global_clipnorm)
-            factor = xp.where(xp.isfinite(norm), factor, xp.nan)  # else all other gradients would become 0
-            for g in plan.flat_gradients:
-                k.scale(g, factor)
+            k.clip_by_norm(plan.flat_gradients, self.global_clipnorm)
         elif self.clipvalue:
             for g in plan.flat_gradients:
                 k.clip_by_value(g, self.clipvalue)
 
-    def _update(self, plan: Plan, learning_rate: float) -> None:
+    def _update(self, plan: Plan) -> None:
+        rate = plan.now[0].item()
         for gradient, variable in zip(plan.gradients, plan.variables, strict=True):
-            self.update_step(Tensor(gradient), variable, learning_rate)
-
-    def _each(self, plan: Plan) -> Iterator[tuple]:
-        """`(parameters, gradient, *slots)` of one variable after the other, for steps that depend on them whole."""
-        for variable, gradient in zip(plan.variables, plan.gradients, strict=True):
-            position = self._get_variable_index(variable)
-            yield variable.data, gradient, *[slots[position].data for slots in self._slots]
+            self.update_step(Tensor(gradient), variable, rate)
 
     def update_step(self, gradient: Any, variable: Variable, learning_rate: float) -> None:
         """Update one variable by its gradient: what a user's optimizer defines."""
         raise NotImplementedError(f"{type(self).__name__} must define update_step(gradient, variable, learning_rate).")
 
-    def _average(self, plan: Plan) -> None:
-        updates = self._updates()
+    def _average(self, plan: Plan, count: int) -> None:
         for average, p in plan.averaged:
-            k.ema(average, p, self.ema_momentum if updates else 0.0)
-        if self.ema_overwrite_frequency and (updates + 1) % self.ema_overwrite_frequency == 0:
+            k.ema(average, p, plan.now[_KEPT])
+        every = self.ema_overwrite_frequency
+        if every and (count // (self.gradient_accumulation_steps or 1) + 1) % every == 0:
             for average, p in plan.averaged:
                 p[...] = average
 

@@ -7,6 +7,8 @@ from collections import UserDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from minikeras import kernels as k
 from minikeras import registry
 from minikeras.autodiff.tensor import Variable
@@ -40,6 +42,14 @@ class _Composed(Optimizer):
     @property
     def variables(self) -> list[Variable]:
         return super().variables + [variable for one in self.optimizers for variable in one.variables]
+
+    @property
+    def _leaves(self) -> list[Optimizer]:
+        return [leaf for one in self.optimizers for leaf in one._leaves]
+
+    @property
+    def _settings(self) -> tuple:
+        return (*super()._settings, *(leaf._settings for leaf in self._leaves))
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Optimizer:
@@ -90,6 +100,10 @@ class LossScaleOptimizer(_Composed):
         self.dynamic_growth_steps = whole("dynamic_growth_steps", dynamic_growth_steps, 1, owner="LossScaleOptimizer")
         self.optimizers = [self.inner_optimizer]
         self.inner_optimizer.loss_scale_factor = None  # else gradients would be divided twice
+
+    @property
+    def _obstacle(self) -> str | None:
+        return "whether gradients are finite is read in every step"
 
     def build(self, variables: Iterable[Variable]) -> None:
         """See `Optimizer`."""
@@ -230,6 +244,8 @@ class MultiOptimizer(_Composed):
         self.optimizers: list[Optimizer] = []
         self._owners: list[int] = []  # the position of the optimizer of each variable
         self._given: list[Variable] = []
+        self._members: list[Optimizer] = []  # those that have variables
+        self._updated: list[Optimizer] = []  # those that the last step updated by
         if isinstance(optimizer_map, OptimizerMap):
             for one in (*optimizer_map.values(), optimizer_map.default_optimizer):
                 self._join(one)
@@ -272,6 +288,7 @@ class MultiOptimizer(_Composed):
         self.build(variables)
         if not same(self._given, variables):
             self._given, self._shares = list(variables), self._parts(variables)
+            self._join_numbers()
         found: dict[int, Any] = {}
         for one, places in self._shares:
             found |= one.gradient_destinations([variables[i] for i in places])
@@ -279,12 +296,49 @@ class MultiOptimizer(_Composed):
 
     def apply_flat(self, gradients: Sequence[Any]) -> None:
         present = any(gradient is not None for gradient in gradients)
+        self._updated = []
         for one, places in self._shares:
             own = [gradients[i] for i in places]
             if not present or any(gradient is not None for gradient in own):  # without any, each says so
                 one.loss_scale_factor = self.loss_scale_factor
                 one.apply_flat(own)
+                self._updated.append(one)
         self._iterations.host += 1
+
+    def _join_numbers(self) -> None:
+        """Let the numbers of a step of all optimizers lie in one array, each one's in its own part of it."""
+        self._members = [one for one in self.optimizers if one.built]
+        if self._now is None or not all(map(self._has_numbers_of, self._members)):
+            sizes = [len(one._numbers(1.0, 1)) for one in self._members]
+            self._now = np.zeros(sum(sizes))
+            for one, part in zip(self._members, np.split(self._now, np.cumsum(sizes)[:-1]), strict=True):
+                one._now, one._prepared = part, None
+
+    def _has_numbers_of(self, one: Optimizer) -> bool:
+        return one._now is not None and one._now.base is self._now
+
+    def _numbers_ahead(self, steps: int) -> np.ndarray | None:
+        for one in self._members:
+            one.loss_scale_factor = self.loss_scale_factor
+        ahead = [one._numbers_ahead(steps) for one in self._members]
+        return None if any(one is None for one in ahead) else np.concatenate(ahead, axis=1)  # type: ignore[arg-type]
+
+    def _advance(self, numbers: np.ndarray) -> None:
+        ends = np.cumsum([one._now.size for one in self._members])
+        for one, part in zip(self._members, np.split(numbers, ends[:-1], axis=1), strict=True):
+            one._advance(part)
+        self._iterations.host += len(numbers)
+
+    @property
+    def _obstacle(self) -> str | None:
+        if not same(self._updated, self._members):
+            return "not all of its optimizers make every update"
+        if not all(map(self._has_numbers_of, self._members)):
+            return "one of its optimizers has become a part of another"
+        return next(filter(None, [super()._obstacle, *(one._obstacle for one in self._members)]), None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_given": [], "_now": None}
 
     def __repr__(self) -> str:
         return f"<MultiOptimizer optimizers={self.optimizers}>"

@@ -11,7 +11,7 @@ from minikeras import config as settings
 from minikeras import kernels as k
 from minikeras.autodiff.tensor import Tensor, Variable
 from minikeras.declared import Configured
-from minikeras.optimizers.schedules import LearningRateSchedule, as_rate
+from minikeras.optimizers.schedules import LearningRateSchedule, as_rate, is_formula
 from minikeras.utils.checks import whole
 
 
@@ -142,6 +142,18 @@ class Rated(Configured):
     def _updates(self) -> int:
         """How many updates have been made, as a number."""
         return int(self._iterations.host) // (self.gradient_accumulation_steps or 1)
+
+    def _rates_ahead(self, steps: int) -> list[float] | None:
+        """The learning rates of the next steps; None where a user's code gives them, or a step will refuse its own."""
+        rate, first = self._learning_rate, int(self._iterations.host)
+        if isinstance(rate, HostVariable):
+            number = float(rate.host)
+            return [number / (1 + self.decay * (first + i)) for i in range(steps)] if self.decay else [number] * steps
+        if not is_formula(rate):
+            return None
+        with np.errstate(all="ignore"):
+            rates = [rate.rate_at(first + i) for i in range(steps)]
+        return rates if all(0 <= one < math.inf for one in rates) else None
 
     def _current_rate(self) -> float:
         rate = self._learning_rate

@@ -273,8 +273,20 @@ def _half_cosine(part: Any, alpha: float, height: Any = 1.0) -> Any:
     return (1 - alpha) * 0.5 * height * (1 + np.cos(math.pi * np.minimum(part, 1))) + alpha
 
 
-registry.builtin("keras.optimizers.schedules", ExponentialDecay, InverseTimeDecay, PolynomialDecay)
-registry.builtin("keras.optimizers.schedules", PiecewiseConstantDecay, CosineDecay, CosineDecayRestarts)
+_FORMULAS = (
+    ExponentialDecay,
+    InverseTimeDecay,
+    PolynomialDecay,
+    PiecewiseConstantDecay,
+    CosineDecay,
+    CosineDecayRestarts,
+)
+registry.builtin("keras.optimizers.schedules", *_FORMULAS)
+
+
+def is_formula(rate: Any) -> bool:
+    """Whether a learning rate is one of these schedules, and not a user's."""
+    return type(rate) in _FORMULAS
 
 
 def serialize(learning_rate_schedule: LearningRateSchedule) -> Any:
@@ -301,4 +313,4 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     return registry.deserialize_keras_object(config, custom_objects=custom_objects)
 
 
-offer_names(__name__, hidden="as_rate")
+offer_names(__name__, hidden="as_rate is_formula")

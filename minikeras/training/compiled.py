@@ -155,19 +155,15 @@ class CompiledLoss:
             if not self._parts:
                 return None
             loss, weight, _ = self._parts[0]
-            value = loss(*_only_parts(outputs, y, y_pred, sample_weight))
-            return value if weight is None else value * weight
+            return losses_room.combined([loss(*_only_parts(outputs, y, y_pred, sample_weight))], [weight])
         predictions, targets = tree.flatten(y_pred), outputs.targets(y, self._wanted)
         weights = outputs.spread(sample_weight, "sample_weight")
-        total = None
-        for number, (loss, weight, i) in enumerate(self._parts):
-            value = loss(targets[i], predictions[i], weights[i])
+        values = []
+        for number, (loss, _, i) in enumerate(self._parts):
+            values.append(loss(targets[i], predictions[i], weights[i]))
             if self.trackers:
-                self.trackers[number].update_state(value, sample_weight=float(predictions[i].shape[0]))
-            if weight is not None:
-                value = value * weight
-            total = value if total is None else total + value
-        return total
+                self.trackers[number].update_state(values[-1], sample_weight=float(predictions[i].shape[0]))
+        return losses_room.combined(values, [weight for _, weight, _ in self._parts]) if values else None
 
 
 def _losses_of(loss: Any, outputs: Outputs) -> list[Any]:

@@ -348,34 +348,28 @@ class ArrayStream:
         # buffers for the batches; one that somebody keeps is not written again
         self._arena = k.Arena()
         self._rng: np.random.Generator | None = None
-        self._ongoing: Iterator[Any] | None = None  # a pass that the epochs to come go on with
-        self._left = 0  # its batches that are still to come
+        self._ongoing: Pass | None = None  # a pass that the epochs to come go on with
         self._first = 0  # the batch of the pass that the epoch began with
         self._before: Any = None  # the random state that the order of the pass was drawn from
         self._done = 0  # batches of the epoch that a training that was broken off has had
 
-    def epoch(self) -> Iterator[tuple[Any, Any, Any]]:
+    def epoch(self) -> Pass:
         """The first `steps` batches, as far as there are that many."""
-        return itertools.islice(self._pass(), min(self.steps, self._batches))
+        return self._pass().up_to(min(self.steps, self._batches))
 
-    def training_epoch(self) -> Iterator[tuple[Any, Any, Any]]:
+    def training_epoch(self) -> Pass:
         """The next `steps` batches; an epoch ends with the data, and the one after it begins the data anew."""
-        if self._ongoing is None:
-            self._ongoing, self._left = self._pass(), self._batches
+        if self._ongoing is None or self._ongoing.at >= self._batches:
+            self._ongoing = self._pass()
         done, self._done = self._done, 0
-        self._first = self._batches - self._left - done
-        count = min(self.steps - done, self._left)
-        batches = itertools.islice(self._ongoing, count)
-        self._left -= count
-        if self._left == 0:
-            self._ongoing = None
-        return batches
+        self._first = self._ongoing.at - done
+        return self._ongoing.up_to(min(self._ongoing.at + self.steps - done, self._batches))
 
     def get_state(self, done: int) -> dict[str, Any]:
         """Where the data is after `done` batches of the epoch, before it for 0, as plain data."""
-        ongoing = done > 0 or self._ongoing is not None
-        place = self._first + done if done else self._batches - self._left
-        return {"place": place if ongoing else 0, "random": self._before if ongoing else self._random()}
+        begun = self._ongoing is not None and self._ongoing.at < self._batches
+        place = self._first + done if done else self._ongoing.at if begun else 0  # type: ignore[union-attr]
+        return {"place": place, "random": self._before if done or begun else self._random()}
 
     def set_state(self, state: dict[str, Any], done: int) -> None:
         """Let the next `training_epoch` go on where `get_state` was called."""
@@ -385,7 +379,7 @@ class ArrayStream:
             self._rng.bit_generator.state = state["random"]
         self._done = done
         if done or state["place"]:
-            self._ongoing, self._left = self._pass(state["place"]), self._batches - state["place"]
+            self._ongoing = self._pass(state["place"])
 
     def random_states(self) -> dict[str, Any]:
         """See `BatchStream`; nothing of these is prepared ahead with the process's generators."""
@@ -402,35 +396,12 @@ class ArrayStream:
         """As many of the last samples."""
         return self._batch(slice(max(self.samples - self.batch_size, 0), self.samples), [])
 
-    def _pass(self, first: int = 0) -> Iterator[tuple[Any, Any, Any]]:
+    def _pass(self, first: int = 0) -> Pass:
         """The batches from number `first` on, in a new order where they are shuffled."""
         if self._shuffle and self._rng is None:
             self._rng = np.random.Generator(np.random.Philox(key=next_seed()))
         self._before = self._random()
-        return self._picked(self._picks(self._order(), first))
-
-    def _picked(self, picks: Iterator[Any]) -> Iterator[tuple[Any, Any, Any]]:
-        """The batches of these rows; each is begun while the one before is in use."""
-        unfinished: list[Callable[[], None]] = []
-        try:
-            pick = next(picks, None)
-            following = None if pick is None else self._batch(pick, unfinished)
-            while following is not None:
-                batch = following
-                while unfinished:
-                    unfinished.pop()()
-                pick = next(picks, None)
-                following = None if pick is None else self._batch(pick, unfinished)
-                yield batch
-        finally:  # whoever reads no further must not leave a buffer that is still written to
-            while unfinished:
-                unfinished.pop()()
-
-    def _picks(self, order: np.ndarray | None, first: int) -> Iterator[Any]:
-        """The rows of each batch from number `first` on: a slice, or where they are shuffled an array."""
-        for start in range(first * self.batch_size, self.samples, self.batch_size):
-            cut = slice(start, min(start + self.batch_size, self.samples))
-            yield cut if order is None else order[cut]
+        return Pass(self, self._order(), first)
 
     def _batch(self, pick: Any, unfinished: list[Callable[[], None]]) -> Any:
         """The rows `pick` of all arrays; what must be called before they are read is added to `unfinished`."""
@@ -468,8 +439,79 @@ class ArrayStream:
     def close(self) -> None:
         """Let go of the batch that was begun for an epoch to come."""
         if self._ongoing is not None:
-            self._ongoing.close()  # type: ignore[attr-defined]
+            self._ongoing.close()
             self._ongoing = None
+
+
+class Pass:
+    """A pass over the batches of arrays, each of which is begun while the one before is in use.
+
+    Args:
+        stream: whose batches.
+        order: the numbers of the rows in their order, None where that of the data is kept.
+        at: the number of the first batch.
+
+    Attributes:
+        at: the number of the next batch.
+    """
+
+    def __init__(self, stream: ArrayStream, order: np.ndarray | None, at: int):
+        self._stream, self._order, self.at = stream, order, at
+        self.size = stream.batch_size
+        self.end = at
+        self._begun: Any = None  # the batch that is next
+        self._unfinished: list[Callable[[], None]] = []  # what must be called before it is read
+
+    def up_to(self, end: int) -> Pass:
+        """Itself, to end before a batch."""
+        self.end = end
+        return self
+
+    def __iter__(self) -> Pass:
+        return self
+
+    def __next__(self) -> tuple[Any, Any, Any]:
+        if self.at >= self.end:
+            raise StopIteration
+        if self._begun is None:
+            self._begin()
+        batch, self._begun = self._begun, None
+        self._finish()
+        self.at += 1
+        if self.at < self.end:
+            self._begin()
+        return batch
+
+    def _begin(self) -> None:
+        first = self.at * self._stream.batch_size
+        cut = slice(first, min(first + self._stream.batch_size, self._stream.samples))
+        self._begun = self._stream._batch(cut if self._order is None else self._order[cut], self._unfinished)
+
+    def _finish(self) -> None:
+        while self._unfinished:
+            self._unfinished.pop()()
+
+    def whole(self) -> int:
+        """How many batches of the full size come next."""
+        return max(min(self.end, self._stream.samples // self._stream.batch_size) - self.at, 0)
+
+    def take(self, count: int) -> np.ndarray:
+        """The numbers of the rows of the next so many batches, one after the other, which are not handed out then."""
+        first, end = (number * self._stream.batch_size for number in (self.at, self.at + count))
+        self.close()
+        self.at += count
+        return np.arange(first, end) if self._order is None else self._order[first:end]
+
+    def give_back(self, count: int) -> None:
+        """Have the last so many batches that were taken come once more."""
+        self.at -= count
+
+    def close(self) -> None:
+        """Let go of what was begun: whoever reads no further must not leave a buffer that is still written to."""
+        self._finish()
+        self._begun = None
+
+    __del__ = close
 
 
 def check_lengths(x: Any, y: Any, sample_weight: Any) -> int:

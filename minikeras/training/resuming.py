@@ -226,9 +226,13 @@ class Progress:
 
     # ------------------------------------------------------------ saving it
 
-    def is_due(self) -> bool:
-        """Whether to save after this batch."""
-        self._batches += 1
+    def left(self) -> int | None:
+        """How many batches there may be until the next save; None where time decides."""
+        return None if self._every == "epoch" else max(self._every - self._batches, 1)
+
+    def is_due(self, batches: int) -> bool:
+        """Whether to save after so many more batches."""
+        self._batches += batches
         return perf_counter() >= self._due if self._every == "epoch" else self._batches >= self._every
 
     def save(self, epoch: int, done: int, logs: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
 from threading import get_ident
 from typing import Any
@@ -26,15 +26,15 @@ from minikeras.layers.added_losses import value_of
 from minikeras.layers.context import context
 from minikeras.layers.layer import Layer
 from minikeras.lazy import LazyModule
-from minikeras.losses import Loss
+from minikeras.losses import Loss, combined
 from minikeras.metrics import Mean, Metric
 from minikeras.optimizers.schedules import LearningRateSchedule
 from minikeras.registry import deserialize_keras_object, is_builtin, serialize_keras_object
 from minikeras.tracebacks import end_at_users_line, user_facing, warn
 from minikeras.training import data as feed
 from minikeras.training.compiled import CompiledLoss, CompiledMetrics
-from minikeras.training.inference import Inference
 from minikeras.training.outputs import Outputs
+from minikeras.training.programs import Programs, Report
 from minikeras.training.snapshot import Snapshot, Trial
 from minikeras.training.step import Later, MetricLogs, checked_logs, step_data, to_floats
 from minikeras.utils.checks import number, one_of, shown, whole
@@ -43,7 +43,7 @@ nonfinite = LazyModule("minikeras.callbacks.nonfinite")
 resuming = LazyModule("minikeras.training.resuming")
 
 
-OF_ONE_OBJECT = ("_kept", "_trial", "_observers", "_arenas", "_inference")  # which a copy has anew
+OF_ONE_OBJECT = ("_kept", "_trial", "_batch", "_observers", "_arenas", "_programs")  # which a copy has anew
 
 
 class Trainer:
@@ -85,9 +85,10 @@ class Trainer:
         """Set what this object has for itself alone, and a copy anew: what concerns a step under way, and buffers."""
         self._kept: Snapshot | None = None  # what a failing first step of `fit` gives back; None once it has worked
         self._trial: Callable | None = None  # called in that step, before anything is changed for good
+        self._batch: Any = None  # the last one that went through the layers in the present pass
         self._observers: tuple[Callable, ...] = ()  # called with the data of each training step before it is made
         self._arenas = _Arenas()
-        self._inference = Inference(self)
+        self._programs = Programs(self, Trainer)
 
     # ------------------------------------------------------------ compile
 
@@ -121,7 +122,11 @@ class Trainer:
                 the factors of its outputs.
             metrics: list of names, functions or `Metric`s; for several outputs a list of lists or a dict.
             weighted_metrics: the same, for metrics that take the sample weights into account.
-            run_eagerly, steps_per_execution, jit_compile: accepted; every step runs the same way here.
+            run_eagerly: whether every step goes through the layers.
+            steps_per_execution: how many steps are made between two calls of callbacks' batch hooks.
+            jit_compile: whether steps become programs, see `docs/programs.md`: "auto", where they are made of what is
+                built in; True, of users' Python code too, which then runs while a step is recorded and not again; False
+                never.
             auto_scale_loss: whether a model of the policy `"mixed_float16"` gets a `LossScaleOptimizer` around its own.
 
         Raises:
@@ -140,7 +145,7 @@ class Trainer:
             **{"metrics": metrics, "weighted_metrics": weighted_metrics},
             "run_eagerly": _switch("run_eagerly", run_eagerly),
             "steps_per_execution": whole("steps_per_execution", steps_per_execution, 1),
-            "jit_compile": _switch("jit_compile", jit_compile, "auto"),
+            "jit_compile": jit_compile if jit_compile == "auto" else _switch("jit_compile", jit_compile),
         }
         self._auto_scale_loss = _switch("auto_scale_loss", auto_scale_loss)
         self._compile(arguments)
@@ -259,9 +264,10 @@ class Trainer:
             elif self._compiled_loss.is_given:
                 compiled = f"The model {self.name!r} is compiled with loss={self.loss!r:.80}"
                 raise ValueError(f"{compiled}, but got no targets; pass y, or compile it without a loss.")
-        for extra in extras:
-            value = extra if type(extra) is Tensor and not extra.data.ndim else _as_scalar(extra)
-            total = value if total is None else total + value
+        if extras:
+            values = [one if type(one) is Tensor and not one.data.ndim else _as_scalar(one) for one in extras]
+            values = values if total is None else [total, *values]
+            total = combined(values, [None] * len(values))
         if isinstance(total, KerasTensor):
             raise ValueError(
                 f"The loss of the model {self.name!r} is the symbolic tensor {total!r}, because a layer or loss refers "
@@ -303,7 +309,7 @@ class Trainer:
         with recording():
             y_pred = self(x, training=True)  # type: ignore[operator]
             loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
-            minimised = loss if self._loss_factor is None else loss * self._loss_factor
+            minimised = combined([loss], [self._loss_factor])
             scaled = self.optimizer.scale_loss(minimised)
         if self._trial is not None:
             trial, self._trial = self._trial, None
@@ -335,7 +341,14 @@ class Trainer:
     def predict_step(self, data: Any) -> Any:
         """One prediction step on a batch.  Returns the outputs."""
         x, _, _ = feed.unpack_x_y_sample_weight(data)
-        return self._inference(x)
+        return self._programs.predict(x)
+
+    def _answers(self, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """`call` from outside of any layer, where no gradient is wanted: by a program, if there is one."""
+        plain = len(args) == 1 and kwargs.keys() <= {"training"} and type(args[0]) is Tensor
+        if not plain or args[0]._keras_mask is not None or context.predicting or self._contents().loss_functions:
+            return self.call(*args, **kwargs)  # type: ignore[attr-defined]
+        return self._programs.predict(args[0].data, lambda x: self.call(Tensor(x), **kwargs))  # type: ignore[attr-defined]
 
     def _trainable_now(self) -> list[Variable]:
         """The trainable variables, those that a property of the user's names where there is one."""
@@ -382,7 +395,7 @@ class Trainer:
         with _NOTHING if proven else Snapshot(self):
             self.reset_metrics()
             with self._arenas["test", get_ident()], recording(False):
-                floats = to_floats(checked_logs(self.test_step(step_data(data)), "test_step"))
+                floats = to_floats(checked_logs(self._programs.test_step(step_data(data)), "test_step"))
         if not proven:
             self._prove(shapes)
         return floats
@@ -394,7 +407,7 @@ class Trainer:
                 return self._predict_batch(x)
         with self._arenas["predict", get_ident()]:
             if k.xp is np and getattr(self.predict_step, "__func__", None) is Trainer.predict_step:
-                outputs = self._inference(x)
+                outputs = self._programs.predict(x)
             else:
                 outputs = self.predict_step(step_data((x, None, None)))
             if type(outputs) is Tensor:
@@ -518,6 +531,7 @@ class Trainer:
             self._plan_trial(stream, validation, first, callbacks)
             self.stop_training = False
             callbacks.on_train_begin()
+            self._programs.begin()
             start = initial_epoch if progress is None else progress.begin(arena)
             for epoch in range(start, epochs):
                 if progress is None or not progress.done:
@@ -551,6 +565,7 @@ class Trainer:
                 validation.close()
             arena.clear()
             self._arenas["test", get_ident()].clear()
+            self._programs.end()
         return self.history
 
     def _plan_trial(self, stream: Any, validation: Any, first: Any, callbacks: CallbackList | None) -> None:
@@ -583,25 +598,25 @@ class Trainer:
     ) -> dict[str, Any]:
         """One pass over the stream, or the rest of it that `progress` has left; returns its logs."""
         done, logs = (0, {}) if progress is None else progress.enter_epoch()
-        step, data = done - 1, None
+        step, self._batch = done - 1, None
+
+        def make(data: Any) -> Any:
+            batch = step_data(data)
+            for observe in self._observers:
+                observe(batch)
+            made = self._programs.train_step(batch)
+            if self._kept is not None:
+                checked_logs(made, "train_step")
+                self._kept = None
+            return made
+
+        limit = None if progress is None else progress.left
         with arena:
-            for step, data in enumerate(stream.training_epoch(), done):
-                if callbacks.on_train_batch_begin.listeners:
-                    callbacks.on_train_batch_begin(step)
-                if stream.arrays is None:
-                    self._check_batch(data)
-                batch = step_data(data)
-                for observe in self._observers:
-                    observe(batch)
-                logs = self.train_step(batch)
-                if self._kept is not None:
-                    checked_logs(logs, "train_step")
-                    self._kept = None
-                if callbacks.on_train_batch_end.listeners:
-                    callbacks.on_train_batch_end(step, Later(logs))
+            for made, logs in self._executions("train", stream, stream.training_epoch(), callbacks, make, done, limit):
+                step += made
                 if self.stop_training:
                     break
-                if progress is not None and progress.is_due():
+                if progress is not None and progress.is_due(made):
                     progress.save(epoch, step + 1, logs)
         if step < 0:
             raise ValueError("The data ended before the first batch; pass what yields batches in every epoch.")
@@ -609,15 +624,69 @@ class Trainer:
             self.stop_training = stream.ended
         stream.on_epoch_end()
         floats = to_floats(checked_logs(logs, "train_step"))
-        self._explain_loss(floats, "The loss", stream.arrays, data)
+        self._explain_loss(floats, "The loss", stream.arrays, self._batch)
         return floats
+
+    def _executions(
+        self, phase: str, stream: Any, batches: Any, callbacks: Any, make: Callable[[Any], Any], done: int = 0,
+        limit: Callable[[], int | None] | None = None, collect: Callable | None = None,
+    ) -> Iterator[tuple[int, Any]]:  # fmt: skip
+        """Make the steps of a pass: how many each execution made, one after the other, with the logs of the last.
+
+        Between the callbacks' batch hooks are `steps_per_execution` steps; where nobody has to know of each batch, as
+        many as a program makes in one call.
+
+        Args:
+            phase: "train", "test" or "predict".
+            batches: of the stream.
+            make: makes a step by the layers, of a batch of the stream.
+            done: the number of the first batch.
+            limit: how many steps an execution has at most, if that is limited.
+            collect: takes what a program predicts.
+        """
+        begin, end = (getattr(callbacks, f"on_{phase}_batch_{moment}") for moment in ("begin", "end"))
+        wanted = self.steps_per_execution
+        several = (
+            isinstance(batches, feed.Pass) and not self._observers and (wanted > 1 or not (begin.each or end.each))
+        )
+        while not several or batches.at < batches.end:
+            most = None if limit is None else limit()
+            if wanted > 1 or not several:
+                most = min(wanted, most or wanted)
+            if several and begin.listeners:
+                begin(done)
+            made, logs, left = 0, None, True
+            while left and (not made or (wanted > 1 and made < most)):
+                more = most and most - made
+                count, found = (
+                    self._programs.many(phase, batches, stream.arrays, more, collect) if several else (0, None)
+                )
+                if count:
+                    logs = found
+                else:
+                    data = next(batches, None)
+                    left = data is not None
+                    if left:
+                        self._batch, count = data, 1
+                        if not (made or several) and begin.listeners:
+                            begin(done)
+                        if stream.arrays is None and phase != "predict":
+                            self._check_batch(data)
+                        logs = make(data)
+                made += count
+            if not made:
+                return
+            done += made
+            if end.listeners:
+                end(done - 1, {"outputs": logs} if phase == "predict" else Later(logs))
+            yield made, logs
 
     def _explain_loss(self, logs: dict[str, Any], name: str, arrays: Any, batch: Any) -> None:
         """Tell the reason where a loss is not finite, once in a run; `arrays` are all of the data, if known."""
         loss = logs.get("loss")
-        if not (is_finite(loss) or self._loss_explained or batch is None):
+        if not (is_finite(loss) or self._loss_explained):
             self._loss_explained = True
-            nonfinite.explain(self, loss, name, arrays, step_data(batch))
+            nonfinite.explain(self, loss, name, arrays, step_data(batch if batch is not None else _first_of(arrays)))
 
     def _check_stream(self, stream: Any, outputs: Any = None) -> None:
         """Refuse labels that are none before anything is trained on them."""
@@ -626,7 +695,7 @@ class Trainer:
 
     def _check_batch(self, data: Any) -> None:
         """Refuse labels of a stream whose batches come one by one."""
-        self._check_labels(data[1], classes=k.active_device() == "gpu")
+        self._check_labels(data[1], classes=True)
 
     def _check_labels(self, y: Any, classes: bool, outputs: Any = None) -> None:
         """Refuse labels that are not finite and, where `classes` is set, those that name no class of the outputs.
@@ -705,6 +774,7 @@ class Trainer:
             finally:
                 stream.close()
         self._arenas["test", get_ident()].clear()
+        self._programs.end()
         return logs if return_dict else self._in_order(logs)
 
     def _evaluate(self, stream: Any, callbacks: Any, name: str = "The validation loss") -> dict[str, Any]:
@@ -712,19 +782,21 @@ class Trainer:
         callbacks.on_test_begin()
         logs: Any = {}
         step = -1
+        self._batch = None
+        self._programs.begin()
+
+        def make(data: Any) -> Any:
+            return self._programs.test_step(step_data(data))
+
         with self._arenas["test", get_ident()], recording(False):
-            for step, data in enumerate(stream.epoch()):
-                callbacks.on_test_batch_begin(step)
-                if stream.arrays is None:
-                    self._check_batch(data)
-                logs = self.test_step(step_data(data))
-                callbacks.on_test_batch_end(step, Later(logs))
+            for made, logs in self._executions("test", stream, stream.epoch(), callbacks, make):  # noqa: B007
+                step += made
         if step < 0:
             raise ValueError("The data ended before the first batch; pass data that yields at least one.")
         _is_short(stream, step + 1, "that many")
         stream.on_epoch_end()
         floats = to_floats(checked_logs(logs, "test_step"))
-        self._explain_loss(floats, name, stream.arrays, data)
+        self._explain_loss(floats, name, stream.arrays, self._batch)
         callbacks.on_test_end(floats)
         return floats
 
@@ -755,17 +827,23 @@ class Trainer:
         collected = _Collector(stream.samples if steps is None else None)
         step = -1
         try:
+            self._programs.begin()
+
+            def make(data: Any) -> Any:
+                outputs = self.predict_step(step_data(data))
+                collected.add(outputs)
+                return outputs
+
+            given: Any = ("predict", stream, stream.epoch(), callbacks, make)
             with self._arenas["predict", get_ident()], recording(False):
-                for step, data in enumerate(stream.epoch()):
-                    callbacks.on_predict_batch_begin(step)
-                    outputs = self.predict_step(step_data(data))
-                    collected.add(outputs)
-                    callbacks.on_predict_batch_end(step, {"outputs": outputs})
+                for made, _ in self._executions(*given, collect=collected.add):
+                    step += made
             _is_short(stream, step + 1, "that many")
             stream.on_epoch_end()
         finally:
             stream.close()
         callbacks.on_predict_end()
+        self._programs.end()
         return collected.result()
 
     @user_facing
@@ -786,7 +864,7 @@ class Trainer:
                 batch = step_data(data)
                 for observe in self._observers:
                     observe(batch)
-                floats = to_floats(checked_logs(self.train_step(batch), "train_step"))
+                floats = to_floats(checked_logs(self._programs.train_step(batch), "train_step"))
         if first:
             self._prove(_shapes("train", *data))  # of the structure that it may have been given now
         if waiting:
@@ -860,6 +938,23 @@ class Trainer:
         scores = self.predict(x, batch_size=batch_size, verbose=verbose)
         return scores.argmax(axis=-1) if scores.shape[-1] > 1 else (scores > 0.5).astype("int32")
 
+    def program(self, kind: str = "train") -> Report:
+        """What the steps of training have become: the kernels of the recorded step and their times, or why there is none.
+
+        See `docs/programs.md`.
+
+        Args:
+            kind: "train", "test" or "predict".
+
+        >>> import numpy as np
+        >>> import minikeras as keras
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse", run_eagerly=True)
+        >>> model.program()
+        <train step: made by the layers, no train step has been made on numbers>
+        """
+        return self._programs.report(one_of("kind", kind, ("train", "test", "predict")))
+
     def reset_states(self) -> None:
         """Forget the states of stateful recurrent layers, here and below."""
         for layer in self._contents().layers[1:]:
@@ -928,6 +1023,11 @@ def _as_scalar(loss: Any) -> Any:
 
 
 _NOTHING = nullcontext()
+
+
+def _first_of(arrays: tuple) -> tuple:
+    """A few samples of all data."""
+    return tuple([None if part is None else tree.map_structure(lambda leaf: leaf[:32], part) for part in arrays])
 
 
 def _data(leaf: Any) -> Any:

@@ -136,12 +136,18 @@ def _pools(b: Bench) -> list[Any]:
 
 def _normalisations(b: Bench) -> list[Any]:
     x, gamma, beta, g = b.array(8, 5), b.array(5), b.array(5), b.array(8, 5)
-    found = [b.scale_shift(x, gamma, beta)]
+    found, pictures = [], b.array(2, 4, 6)
     for mask in (None, b.mask(8)):
         *results, residual = b.batch_norm(x, gamma, beta, 1e-3, mask=mask)
         found += [*results, *b.batch_norm_grad(g, residual)]
     y, residual = b.layer_norm(x, gamma, beta, 1e-3)
     found += [y, *b.layer_norm_grad(g, residual)]
+    y, residual = b.fixed_norm(x, beta, b.array(5, low=0), gamma, beta, 1e-3)
+    found += [y, *b.fixed_norm_grad(g, residual)]
+    y, residual = b.group_norm(pictures, b.array(6), b.array(6), 2, 1e-3)
+    found += [y, *b.group_norm_grad(pictures, residual)]
+    y, residual = b.unit_norm(x, 1e-12)
+    found += [y, b.unit_norm_grad(g, residual)]
     y, residual = b.rms_norm(x, gamma, 1e-3)
     return [*found, y, *b.rms_norm_grad(g, residual)]
 
@@ -195,8 +201,33 @@ def _steps(b: Bench) -> list[Any]:
     b.adam(p, g, m, v, 0.1, 0.9, 0.99, 1e-7, vhat=a)
     b.decay(p, 0.01)
     b.ema(a, p, 0.9)
+    p, g, m, v, a = (b.array(11, low=0.1) for _ in range(5))
+    found += [p, m, v, a]
+    rate, other = np.array([0.1]), np.array([0.3])  # as they lie in the host's memory
+    b.sgd(p, g, rate)
+    b.adam(p, g, m, v, rate, 0.9, 0.99, 1e-7, amount=other)
+    b.adagrad(p, g, v, rate, 1e-7)
+    b.adadelta(p, g, v, a, rate, 0.9, 1e-7)
+    b.adamax(p, g, m, a, rate, 0.9, 0.99, 1e-7)
+    b.nadam(p, g, m, v, rate, other, other, other, 0.9, 0.99, 1e-7)
+    b.lion(p, g, m, rate, 0.9, 0.99)
+    b.ftrl(p, g, a, m, rate, 0.5, 0.1, 0.1, 0.1, 0.1)
+    b.lamb(p, g, m, v, rate, other, other, 0.9, 0.99, 1e-7)
+    b.decay(p, rate)
+    b.ema(a, p, other)
     b.clip_by_value(g, 0.5)
     b.scale(g, 1 / b.sum_of_squares(g))
+    b.scale(g, other)
+    found.append(g)
+    for together in (False, True):
+        b.clip_by_norm([g, m], 0.5, together)
+    p, g, rows, columns, v = (b.array(*shape, low=0.1) for shape in ((2, 3, 4), (2, 3, 4), (2, 3), (2, 4), (2, 3, 4)))
+    b.adafactor(p, g, rows, columns, v, rate, other, 1e-30, 1e-3, 1.0)
+    found += [p, rows, columns, v]
+    for axis, unit in ((0, False), ([0, 1], True), (None, False)):
+        found.append(b.limit_norms(p, axis, 0.2, 0.5, 0.7, 1e-7, unit))
+    found.append(b.limit_norms(p, 0, 0.0, 0.5, 1.0, 1e-7, out=p))
+    found.append(b.without_negative(p))
     return found
 
 

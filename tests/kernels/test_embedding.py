@@ -15,6 +15,7 @@ from minikeras.kernels import reference_table, table_of
 
 reference, cpu = reference_table(), table_of("cpu")
 embedding, embedding_grad = reference.embedding, reference.embedding_grad
+LOOKUPS = [embedding, cpu.embedding]
 GRADIENTS = [embedding_grad, cpu.embedding_grad]
 
 
@@ -38,14 +39,16 @@ def test_lookup_and_gradient(
     if strided:
         table, g = np.asfortranarray(table), np.asfortranarray(g)
     y = embedding(table, indices)
+    np.testing.assert_array_equal(cpu.embedding(table, indices), y)
     expected = np.zeros((rows, d))
     for where in np.ndindex(shape):
         np.testing.assert_array_equal(y[where], table[indices[where]])
         expected[indices[where]] += g[where]
     assert y.shape == (*shape, d) and y.dtype == dtype
     out = np.empty_like(y)
-    assert embedding(table, indices, out=out) is out
-    np.testing.assert_array_equal(out, y)
+    for lookup in LOOKUPS:
+        assert lookup(table, indices, out=out) is out
+        np.testing.assert_array_equal(out, y)
     for gradient_of in GRADIENTS:
         gradient = gradient_of(g, indices, (rows, d))
         assert gradient.dtype == dtype
@@ -71,15 +74,32 @@ def test_the_gradient_of_a_large_table(rows: int, d: int, count: int, index_type
             np.testing.assert_array_equal(cpu.embedding_grad(strided, indices, (rows, d)), expected)
 
 
+def test_a_large_lookup_is_shared() -> None:
+    rng = np.random.default_rng(0)
+    table = rng.standard_normal((500, 100)).astype(np.float32)
+    indices = rng.integers(0, 500, (40, 30)).astype(np.int32)
+    expected = embedding(table, indices)
+    for size in (1, 2, 3):
+        with team_of(size):
+            np.testing.assert_array_equal(cpu.embedding(table, indices), expected)
+            indices[-1, -1] = 500
+            with pytest.raises(IndexError, match="got 500"):
+                cpu.embedding(table, indices)
+            indices[-1, -1] = 3
+            expected = embedding(table, indices)
+
+
 @pytest.mark.parametrize("wrong", [-1, 4, 100])
-def test_an_index_out_of_range_is_refused(wrong: int) -> None:
-    indices = np.array([[0, 3], [wrong, 1]])
+@pytest.mark.parametrize("index_type", [np.int32, np.int64])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_index_out_of_range_is_refused(wrong: int, index_type: Any, dtype: Any) -> None:
+    indices = np.array([[0, 3], [wrong, 1]], index_type)
     message = f"4 rows takes indices from 0 to 3, got {wrong};"
-    with pytest.raises(IndexError, match=message):
-        embedding(np.zeros((4, 2)), indices)
-    for gradient_of in GRADIENTS:
+    for lookup, gradient_of in zip(LOOKUPS, GRADIENTS, strict=True):
         with pytest.raises(IndexError, match=message):
-            gradient_of(np.zeros((2, 2, 2)), indices, (4, 2))
+            lookup(np.zeros((4, 2), dtype), indices)
+        with pytest.raises(IndexError, match=message):
+            gradient_of(np.zeros((2, 2, 2), dtype), indices, (4, 2))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -95,7 +115,8 @@ def test_a_buffer_that_does_not_fit_is_refused(dtype: Any) -> None:
                 function(first, indices, *last, out=out)
             assert (out == 7).all()
 
-    check(embedding, table, (), (2, 2, 3), (2, 3, 3))
+    for lookup in LOOKUPS:
+        check(lookup, table, (), (2, 2, 3), (2, 3, 3))
     for gradient_of in GRADIENTS:
         check(gradient_of, np.ones((2, 2, 3), dtype), ((4, 3),), (4, 3), (3, 3))  # where row 3 would be beyond the end
         check(gradient_of, np.ones((2, 2, 3), dtype), ((4, 3),), (4, 3), (5, 3))  # where row 4 would keep its numbers

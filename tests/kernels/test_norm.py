@@ -140,19 +140,92 @@ def test_override_equals_reference(kind: str, dtype: Any, affine: bool, size: tu
         np.testing.assert_allclose(result, wanted, **tolerance)
 
 
+MANY = [(0, 3), (1, 1), (5, 3), (33, 67), (4000, 7), (300, 600)]
+
+
+def compare(results: Any, expected: Any, dtype: Any, tolerance: float) -> None:
+    for result, wanted in zip(results, expected, strict=True):
+        if wanted is None:
+            assert result is None
+            continue
+        assert result.dtype == dtype
+        largest = max(1.0, abs(wanted).max(initial=0))
+        np.testing.assert_allclose(result, wanted, rtol=tolerance, atol=tolerance * largest)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (5, 3), (33, 67), (2, 3, 5)])
-def test_scale_shift(dtype: Any, shape: tuple[int, ...]) -> None:
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal(shape).astype(dtype)
-    scale, shift = rng.standard_normal((2, shape[-1])).astype(dtype)
+@pytest.mark.parametrize("size", MANY)
+@pytest.mark.parametrize("affine", [True, False])
+def test_given_statistics(dtype: Any, size: tuple[int, int], affine: bool) -> None:
+    x, gamma, beta, _ = problem(*size, dtype, gamma=affine, beta=affine)
+    rng = np.random.default_rng(1)
+    mean, variance = rng.standard_normal(size[1]).astype(dtype), rng.random(size[1]).astype(dtype)
+    g = rng.standard_normal(size).astype(dtype)
+    given_ = (x, mean, variance, gamma, beta)
+    exact = [None if one is None else one.astype(np.float64) for one in given_]
+    wanted, exact_residual = reference.fixed_norm(*exact, EPSILON)
+    found, residual = cpu.fixed_norm(*given_, EPSILON)
+    tolerance = 2e-6 if dtype == np.float32 else 1e-12
+    compare([found], [wanted], dtype, 10 * tolerance)
+    for needs in ((True, True), (True, False), (False, True)):
+        wanted = reference.fixed_norm_grad(g.astype(np.float64), exact_residual, needs)
+        compare(cpu.fixed_norm_grad(g, residual, needs), wanted, dtype, 10 * tolerance)
+    outs = tuple(np.full((2, size[1]), 7, dtype))
+    assert all(one is out for one, out in zip(cpu.fixed_norm_grad(g, residual, outs=outs)[1:], outs, strict=True))
     out = np.empty_like(x)
-    for module in (reference, cpu):
-        y = module.scale_shift(x, scale, shift)
-        assert y.dtype == dtype
-        np.testing.assert_allclose(y, x * scale + shift, rtol=1e-6, atol=1e-6)
-        assert module.scale_shift(x, scale, shift, out=out) is out
-        np.testing.assert_array_equal(out, y)
+    assert cpu.fixed_norm(*given_, EPSILON, out=out)[0] is out
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(2, 0, 4), (0, 3, 4), (1, 1, 4), (3, 5, 8), (7, 130, 32), (40, 100, 12), (2, 3, 1)])
+@pytest.mark.parametrize("groups", [1, 4, -1])
+@pytest.mark.parametrize("affine", [True, False])
+def test_groups(dtype: Any, shape: tuple[int, int, int], groups: int, affine: bool) -> None:
+    channels = shape[-1]
+    groups = channels if groups < 0 or channels == 1 else groups
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal(shape) + 5 + 3 * np.arange(channels)).astype(dtype)
+    gamma, beta = rng.standard_normal((2, channels)).astype(dtype) if affine else (None, None)
+    g = rng.standard_normal(shape).astype(dtype)
+    exact = [None if one is None else one.astype(np.float64) for one in (x, gamma, beta)]
+    wanted, exact_residual = reference.group_norm(*exact, groups, EPSILON)
+    found, residual = cpu.group_norm(x, gamma, beta, groups, EPSILON)
+    tolerance = 3e-5 if dtype == np.float32 else 1e-9
+    compare([found], [wanted], dtype, tolerance)
+    for needs_x in (True, False):
+        wanted = reference.group_norm_grad(g.astype(np.float64), exact_residual, needs_x)
+        compare(cpu.group_norm_grad(g, residual, needs_x), wanted, dtype, 10 * tolerance)
+        compare(reference.group_norm_grad(g, residual, needs_x), wanted, dtype, 10 * tolerance)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(0, 4), (3, 0), (1, 1), (7, 5), (3000, 17), (5, 20_000)])
+def test_unit(dtype: Any, shape: tuple[int, int]) -> None:
+    x, g = np.random.default_rng(0).standard_normal((2, *shape)).astype(dtype)
+    x[1:2] = 0
+    wanted, exact_residual = reference.unit_norm(x.astype(np.float64), 1e-12)
+    found, residual = cpu.unit_norm(x, 1e-12)
+    tolerance = 2e-6 if dtype == np.float32 else 1e-12
+    compare([found], [wanted], dtype, tolerance)
+    wanted = reference.unit_norm_grad(g.astype(np.float64), exact_residual)
+    compare([cpu.unit_norm_grad(g, residual)], [wanted], dtype, 10 * tolerance)
+
+
+def test_vectors_of_another_length_are_left_to_the_reference() -> None:
+    x, one, many = np.ones((5, 4), np.float32), np.ones(1, np.float32), np.ones(3, np.float32)
+    calls = {
+        "layer_norm": lambda k, v: k.layer_norm(x, v, None, EPSILON),
+        "rms_norm": lambda k, v: k.rms_norm(x, v, EPSILON),
+        "batch_norm": lambda k, v: k.batch_norm(x, None, v, EPSILON),
+        "fixed_norm": lambda k, v: k.fixed_norm(x, v, one, None, None, EPSILON),
+        "group_norm": lambda k, v: k.group_norm(x[None], v, None, 2, EPSILON),
+    }
+    for call in calls.values():
+        np.testing.assert_array_equal(call(cpu, one)[0], call(reference, one)[0])
+        with pytest.raises(ValueError):
+            call(cpu, many)
+    with pytest.raises(ValueError):
+        cpu.group_norm(x[None], None, None, 3, EPSILON)
 
 
 LONG = [(50_001, 3), (200_003, 1), (1031, 70), (257, 513), (7, 20_011), (65_536, 2)]

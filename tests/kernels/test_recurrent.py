@@ -89,7 +89,8 @@ def naive(name: str, arrays: list[Any], options: dict[str, Any]) -> tuple[Any, .
     f = FUNCTIONS[options.get("activation", "tanh")]
     f_gate = FUNCTIONS[options.get("recurrent_activation", "sigmoid")]
     outputs = np.zeros((n, t, u))
-    finals = [np.array(state) for state in states]
+    finals = [np.zeros((n, u)) if state is None else np.array(state) for state in states]
+    order = range(t)[::-1] if options.get("backwards") else range(t)
     for k in range(n):
         h = finals[0][k]
         c = finals[-1][k]
@@ -97,7 +98,7 @@ def naive(name: str, arrays: list[Any], options: dict[str, Any]) -> tuple[Any, .
         gates = kernel.shape[1] // u
         drop = _for_sample(options.get("recurrent_mask"), gates, k, u)
         drop_x = _for_sample(options.get("input_mask"), gates, k, x.shape[2])
-        for s in range(t):
+        for s in order:
             if options.get("mask") is None or options["mask"][k, s]:
                 b = np.zeros(kernel.shape[1]) if bias is None else bias
                 b, b_recurrent = b if b.ndim == 2 else (b, 0 * b)
@@ -117,11 +118,21 @@ def naive(name: str, arrays: list[Any], options: dict[str, Any]) -> tuple[Any, .
                         candidate = f(wx[2 * u :] + (r * h * drop[2]) @ recurrent_kernel[:, 2 * u :])
                     h = z * h + (1 - z) * candidate
                 last = h
+            elif options.get("zero_output_for_mask"):
+                last = np.zeros(u)
             outputs[k, s] = last
         finals[0][k] = h
         if name == "lstm":
             finals[1][k] = c
+    if not options.get("return_sequences", True):
+        shown = finals[0] if options.get("mask") is None else np.zeros((n, u))
+        outputs = outputs[:, order[-1]] if t else shown
     return outputs, *finals
+
+
+ORDERS = st.fixed_dictionaries(
+    {name: st.booleans() for name in ("backwards", "return_sequences", "zero_output_for_mask")}
+)
 
 
 def loss_gradients(outs: tuple[Any, ...], seed: int = 9) -> list[Any]:
@@ -144,12 +155,17 @@ def _by_gates(name: str, dropped: str, d: int) -> dict[str, int]:
     dropped=st.sampled_from(["no", "yes", "by gate"]),
     bias=st.booleans(),
     activations=st.sampled_from([("tanh", "sigmoid"), ("relu", "hard_sigmoid"), (None, "sigmoid")]),
+    order=ORDERS,
+    zeros=st.booleans(),
 )
 def test_forward_is_the_formula(
-    name: str, n: int, t: int, d: int, u: int, masked: bool, dropped: str, bias: bool, activations: Any
-) -> None:
+    name: str, n: int, t: int, d: int, u: int, masked: bool, dropped: str, bias: bool, activations: Any, order: Any,
+    zeros: bool,
+) -> None:  # fmt: skip
     arrays = problem(name, n, t, d, u, bias=bias)
-    options: dict[str, Any] = {"activation": activations[0]}
+    if zeros:
+        arrays[1:-3] = [None] * len(arrays[1:-3])
+    options: dict[str, Any] = {"activation": activations[0], **order}
     if name != "simple_rnn":
         options["recurrent_activation"] = activations[1]
     both = masks(n, t, u, **_by_gates(name, dropped, d))
@@ -171,10 +187,11 @@ def test_forward_is_the_formula(
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("masked", ["no", "yes", "by gate"])
 @pytest.mark.parametrize("activations", [("tanh", "sigmoid"), ("softsign", None)])
-def test_gradients_are_central_differences(name: str, masked: str, activations: Any) -> None:
+@pytest.mark.parametrize("order", [{}, {"backwards": True, "return_sequences": False}, {"zero_output_for_mask": True}])
+def test_gradients_are_central_differences(name: str, masked: str, activations: Any, order: Any) -> None:
     n, t, d, u = 3, 4, 2, 3
     arrays = problem(name, n, t, d, u)
-    options: dict[str, Any] = {"activation": activations[0]}
+    options: dict[str, Any] = {"activation": activations[0], **order}
     if name != "simple_rnn":
         options["recurrent_activation"] = activations[1]
     if masked != "no":
@@ -281,6 +298,59 @@ def test_override_equals_reference(name: str, dtype: Any, masked: str, n: int, t
             np.testing.assert_allclose(gradient, wanted, rtol=relative, atol=min(near, 3e-5))
     for array, untouched in zip(arrays, inputs, strict=True):
         np.testing.assert_array_equal(array, untouched)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=25, deadline=None)
+@given(
+    sizes=st.tuples(st.integers(1, 19), st.integers(1, 5), st.integers(1, 9), st.integers(1, 40)),
+    masked=st.booleans(),
+    bias=st.booleans(),
+    zeros=st.booleans(),
+    order=ORDERS,
+    used=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+)
+def test_orders_of_the_override(
+    name: str, sizes: Any, masked: bool, bias: bool, zeros: bool, order: dict[str, bool], used: Any
+) -> None:
+    """Forwards and backwards, all outputs or the last, given states or zeros, any of the gradients, with few rows."""
+    n, t, _, u = sizes
+    arrays = problem(name, *sizes, np.float32, bias=bias)
+    if name == "simple_rnn":
+        arrays[-2] /= np.float32(np.sqrt(u))
+    if zeros:
+        arrays[1:-3] = [None] * len(arrays[1:-3])
+    options: dict[str, Any] = {**order, **({"mask": masks(n, t, u)["mask"]} if masked else {})}
+    (forward, backward), (override, same) = kernel_pair(reference, name), kernel_pair(cpu, name)
+    *expected, expected_residual = forward(*arrays, **options)
+    *results, residual = override(*arrays, **options)
+    for result, wanted in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result, wanted, rtol=0, atol=1e-5)
+    g = [one if use else None for one, use in zip(loss_gradients(tuple(expected)), used, strict=False)]
+    gradients = zip(same(*g, residual), backward(*g, expected_residual), strict=True)
+    for gradient, wanted in gradients:
+        if wanted is not None:
+            near = min(3e-5 * np.abs(wanted).max(initial=0), 1e-4)
+            np.testing.assert_allclose(gradient, wanted, rtol=1e-4, atol=near)
+        else:
+            assert gradient is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 5), st.integers(0, 40), st.sampled_from([np.float32, np.float64]), st.booleans(), st.booleans())
+def test_rows_are_copied_and_added(n: int, columns: int, dtype: Any, strided: bool, zeros: bool) -> None:
+    rng = np.random.default_rng(n)
+    source = rng.standard_normal((n, 3, columns)).astype(dtype)[:, 1]
+    wide = rng.standard_normal((n, 2, columns, 2)).astype(dtype)
+    for name in ("copy_rows", "add_rows"):
+        given_rows = None if zeros and name == "copy_rows" else source
+        results = []
+        for table in (reference, cpu):
+            whole = wide.copy()
+            target = whole[:, 1, :, 0] if strided else whole.reshape(n, 2, 2 * columns)[:, 1, :columns]
+            getattr(table, name)(given_rows, target)
+            results.append(whole)
+        np.testing.assert_array_equal(*results)
 
 
 @pytest.mark.parametrize("name", NAMES)

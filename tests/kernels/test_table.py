@@ -174,7 +174,7 @@ def test_what_cannot_be_registered_is_refused() -> None:
         k.override("gemm", "cpu")(lambda k, a, b: None)
     with pytest.raises(TypeError, match=r"has no argument 'c', which a condition of its override asks for"):
         k.override("gemm", "cpu", when=lambda a, c: True)
-    for name, device in (("gem", None), ("scale", "cpu"), ("gemm", "tpu")):
+    for name, device in (("gem", None), ("sum_of_squares", "cpu"), ("gemm", "tpu")):
         with pytest.raises(ValueError, match=f"No kernel '{name}' is registered for"):
             k.withdraw(name, device)
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from minikeras import kernels as k
-from minikeras import layers
+from minikeras import layers, ops, tree
+from minikeras.autodiff import GradientTape
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(3, 4, 5, 2))
@@ -75,6 +76,38 @@ def test_dropout_is_the_same_at_each_step_and_another_for_each_gate():
     assert set(np.unique(mask)) == {0, 2}
     assert not np.array_equal(mask[0], mask[1])
     assert np.array_equal(layer(x), layer(x, training=False))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("begins", [False, True])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"return_sequences": True, "return_state": True, "go_backwards": True},
+        {"return_sequences": True, "zero_output_for_mask": True, "data_format": "channels_first", "padding": "same"},
+        {"return_state": True, "strides": 2, "use_bias": False, "activation": "relu", "kernel_size": (3, 2)},
+    ],
+)
+def test_all_steps_at_once_are_the_steps_one_by_one(monkeypatch, settings, begins, masked, dtype):
+    layer = layers.ConvLSTM2D(**{"filters": 3, "kernel_size": 2, "dtype": dtype, **settings})
+    x = RNG.normal(size=(3, 4, 5, 6, 2)).astype(dtype)
+    layer.build(x.shape)
+    initial = [RNG.normal(size=state.shape).astype(dtype) for state in layer.get_initial_state(3)] if begins else None
+    mask = np.array([[1, 0, 1, 1], [0, 0, 0, 0], [0, 1, 1, 0]], bool) if masked else None
+    found = []
+    for at_once in (True, False):
+        monkeypatch.setattr(type(layer.cell), "runs_sequences", lambda cell, training, at_once=at_once: at_once)
+        with GradientTape() as tape:
+            inputs = ops.convert_to_tensor(x)
+            tape.watch(inputs)
+            results = tree.flatten(layer(inputs, initial_state=initial, mask=mask))
+            loss = sum(ops.sum(ops.sin(value)) for value in results)
+        found.append([*results, *tape.gradient(loss, [inputs, *layer.trainable_weights])])
+    near = {"rtol": 1e-4, "atol": 2e-5} if dtype == "float32" else {"rtol": 1e-9, "atol": 1e-12}
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), **near)
 
 
 def test_both_directions():

@@ -143,6 +143,94 @@ def test_step_by_step_is_the_same(kind):
         np.testing.assert_allclose(fast.numpy(), stepped.numpy(), rtol=1e-10, atol=1e-12)
 
 
+CELLS = {
+    "simple": lambda **arguments: layers.SimpleRNNCell(2, dtype="float64", **arguments),
+    "lstm": lambda **arguments: layers.LSTMCell(3, dtype="float64", **arguments),
+    "gru": lambda **arguments: layers.GRUCell(4, dtype="float64", **arguments),
+}
+
+
+class SteppedCells(layers.StackedRNNCells):
+    """A stack that is not known to run over all time steps at once."""
+
+    def call(self, inputs, states):
+        return super().call(inputs, states)
+
+
+@st.composite
+def stacks(draw):
+    names = draw(st.lists(st.sampled_from([*CELLS, "nested"]), min_size=1, max_size=3))
+    dropout = {"dropout": draw(st.sampled_from([0.0, 0.4])), "recurrent_dropout": draw(st.sampled_from([0.0, 0.3]))}
+    flags = ("return_sequences", "return_state", "go_backwards", "zero_output_for_mask", "unroll")
+    _, _, _, mask, _ = draw(cases())
+    n, t = (draw(st.integers(1, 3)), draw(st.integers(1, 4))) if mask is None else mask.shape
+    return names, dropout, n, t, mask, draw(st.booleans()), {flag: draw(st.booleans()) for flag in flags}
+
+
+def a_stack(cls, names, dropout):
+    def cell(name, seed):
+        if name == "nested":
+            return cls([cell("lstm", seed), cell("simple", seed + 1)], dtype="float64")
+        return CELLS[name](bias_initializer="normal", seed=seed, **dropout)
+
+    return cls([cell(name, 2 * seed) for seed, name in enumerate(names)], dtype="float64")
+
+
+@given(stacks(), st.booleans())
+def test_stacked_cells_are_layers_one_after_the_other(case, training):
+    names, dropout, n, t, mask, begins, flags = case
+    seed = np.random.default_rng(2)
+    x = seed.standard_normal((n, t, 2))
+    found = []
+    fast = layers.RNN(a_stack(layers.StackedRNNCells, names, dropout), dtype="float64", **flags)
+    fast.build(x.shape)
+    initial = None
+    if begins:
+        initial = tree.map_structure(lambda one: seed.standard_normal(one.shape), fast.get_initial_state(n))
+    for cls in (layers.StackedRNNCells, SteppedCells):
+        layer = layers.RNN(a_stack(cls, names, dropout), dtype="float64", **flags)
+        layer.build(x.shape)
+        layer.set_weights(fast.get_weights())
+        assert layer.cell.runs_sequences() is (cls is layers.StackedRNNCells)
+        with GradientTape() as tape:
+            inputs = ops.convert_to_tensor(x)
+            tape.watch(inputs)
+            results = layer(inputs, initial_state=initial, mask=mask, training=training)
+            loss = sum(ops.sum(ops.sin(value)) for value in tree.flatten(results))
+        found.append((results, tape.gradient(loss, [inputs, *layer.trainable_weights])))
+    tree.assert_same_structure(found[0], found[1])
+    for one, other in zip(tree.flatten(found[0]), tree.flatten(found[1]), strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-9, atol=1e-11)
+
+
+def test_what_keeps_stacked_cells_from_running_at_once():
+    def runs(*cells):
+        return layers.StackedRNNCells(cells).runs_sequences()
+
+    class Penalised(layers.Layer):
+        state_size = 3
+
+        def call(self, inputs, states):
+            return states[0], states
+
+    known = layers.LSTMCell(3)
+    assert runs(known, layers.StackedRNNCells([layers.GRUCell(3)]))
+    assert not runs(known, Penalised())
+    assert not runs(known, layers.GRUCell(3, activation=ops.sin))
+    assert not runs(known, layers.GRUCell(3, dtype="float64"))
+    assert not runs(known, layers.GRUCell(3, activity_regularizer="l2"))
+
+
+def test_a_stateful_stack_continues_where_it_ended():
+    x = rng.standard_normal((2, 6, 2))
+    made = [layers.RNN([CELLS["lstm"](), CELLS["gru"]()], stateful=on, dtype="float64") for on in (True, False)]
+    for layer in made:
+        layer.build(x.shape)
+        layer.set_weights(made[0].get_weights())
+    made[0](x[:, :2])
+    np.testing.assert_allclose(made[0](x[:, 2:]).numpy(), made[1](x).numpy(), rtol=1e-12)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("settings", [{}, {"use_bias": False}])
 def test_activations_that_no_kernel_knows(kind, settings):

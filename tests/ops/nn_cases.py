@@ -36,6 +36,7 @@ ACTIVATIONS: dict[str, tuple[Callable, float, float]] = {
     "hard_sigmoid": (lambda x: np.clip(x / 6 + 0.5, 0, 1), -5, 5),
     "keras2_hard_sigmoid": (lambda x: np.clip(0.2 * x + 0.5, 0, 1), -5, 5),
     "leaky_relu": (lambda x: np.where(x > 0, x, 0.2 * x), -2, 2),
+    "log_sigmoid": (lambda x: np.log(sigmoid(x)), -4, 4),
     "relu": (lambda x: np.where(x > 0, x, 0), -2, 2),
     "relu6": (lambda x: np.clip(x, 0, 6), -3, 9),
     "selu": (lambda x: SELU[0] * np.where(x > 0, x, SELU[1] * (np.exp(x) - 1)), -3, 3),
@@ -238,6 +239,22 @@ def rms_norm(x: Any, scale: Any, epsilon: float, axes: int = 1) -> Any:
     return rms_normalization(x, scale, axis=list(range(-axes, 0)), epsilon=epsilon)
 
 
+def fixed_norm(x: Any, mean: Any, variance: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
+    y = (x - mean) / np.sqrt(variance + epsilon)
+    return y * (1 if gamma is None else gamma) + (0 if beta is None else beta)
+
+
+def group_norm(x: Any, gamma: Any, beta: Any, groups: int, epsilon: float) -> Any:
+    parts = x.reshape(len(x), -1, groups, x.shape[-1] // groups)
+    mean, variance = parts.mean((1, 3), keepdims=True), parts.var((1, 3), keepdims=True)
+    return fixed_norm(((parts - mean) / np.sqrt(variance + epsilon)).reshape(x.shape), 0, 1, gamma, beta, 0)
+
+
+def unit_norm(x: Any, epsilon: float, axes: int = 1) -> Any:
+    norm = np.sqrt(np.square(x).sum(tuple(range(-axes, 0)), keepdims=True))
+    return x / np.maximum(norm, epsilon)
+
+
 def _adaptive(reduce: Callable) -> Callable:
     def pool(x: Any, output_size: Any, data_format: str = "channels_last") -> Any:
         x = np.moveaxis(x, 1, -1) if data_format == "channels_first" else x
@@ -338,7 +355,6 @@ PUBLIC: list[Case] = [
     case("hard_swish", X(3, 4), low=-5, high=5, reference=lambda x: x * np.clip(x / 6 + 0.5, 0, 1)),
     case("gelu", X(3, 4), low=-4, high=4, reference=gelu),
     case("gelu", X(3, 4), approximate=False, low=-4, high=4, reference=gelu),
-    case("log_sigmoid", X(3, 4), low=-4, high=4, reference=lambda x: np.log(sigmoid(x))),
     *[case("softmax", X(2, 3, 4), axis=axis, reference=softmax) for axis in (-1, 1, (0, 2), [1, 2])],
     *[
         case("log_softmax", X(2, 3, 4), axis=axis, reference=lambda x, axis: np.log(softmax(x, axis)))
@@ -444,6 +460,13 @@ def _sequence(name: str, gates: int, **settings: Any) -> Case:
     )
 
 
+def _conv_lstm(**settings: Any) -> Case:
+    """Two samples of four steps of five places with two channels, which become three of two filters."""
+    window = {"strides": (1,), "padding": ((0, 0),), "dilation": (1,)}
+    arrays = X(2, 4, 5, 2), X(2, 3, 2), X(2, 3, 2), X(3, 2, 8), X(3, 2, 8), X(8)
+    return case("conv_lstm_sequence", *arrays, reference=False, **window, **settings)
+
+
 PRIMITIVES: list[Case] = [
     *[
         case(
@@ -506,7 +529,17 @@ PRIMITIVES: list[Case] = [
     *[_named(layer_norm)(X(5, 3), gamma, beta, epsilon=0.1) for gamma in (None, X(3)) for beta in (None, X(3))],
     _named(layer_norm)(X(2, 3, 4), X(3, 4), X(3, 4), epsilon=1e-3, axes=2),
     _named(rms_norm)(X(2, 3, 4), X(3, 4), epsilon=1e-3, axes=2),
-    case("scale_shift", X(2, 3, 4), X(4), X(4), reference=lambda x, scale, shift: x * scale + shift),
+    *[
+        _named(fixed_norm)(X(2, 3, 4), X(4), np.array([0.5, 1.0, 2.0, 0.3]), gamma, beta, epsilon=1e-3)
+        for gamma in (None, X(4))
+        for beta in (None, X(4))
+    ],
+    *[
+        _named(group_norm)(X(2, 3, 4), gamma, beta, groups=groups, epsilon=1e-3)
+        for groups, gamma, beta in ((1, X(4), X(4)), (2, X(4), None), (4, None, X(4)))
+    ],
+    _named(unit_norm)(X(3, 4), epsilon=1e-12),
+    _named(unit_norm)(X(2, 3, 4), epsilon=1e-12, axes=2),
     *[
         _sequence(name, gates, **settings)
         for name, gates in (("simple_rnn", 1), ("lstm", 4), ("gru", 3))
@@ -520,6 +553,8 @@ PRIMITIVES: list[Case] = [
     ],
     *[_sequence("gru", 3, reset_after=False, **more) for more in ({}, {"mask": _STEPS, "recurrent_mask": _DROPPED})],
     _sequence("gru", 3, reset_after=False, bias=False, recurrent_activation="hard_sigmoid"),
+    *[_conv_lstm(**settings) for settings in ({}, {"mask": _STEPS, "backwards": True}, {"return_sequences": False})],
+    case("time_steps", X(2, 3, 4), reference=lambda x: tuple(np.moveaxis(x, 1, 0))),
 ]
 
 CASES = PUBLIC + PRIMITIVES

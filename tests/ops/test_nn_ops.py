@@ -320,9 +320,12 @@ def test_normalisation(
         )
     check_gradients(data.draw(layouts(nn.layer_norm)), x, gamma, beta, epsilon=0.01, axes=axes)
 
-    x, scale, shift = random(seed, inputs[0].shape, (channels,), (channels,))
-    np.testing.assert_allclose(nn.scale_shift(x, scale, shift), x * scale + shift, rtol=1e-12)
-    check_gradients(data.draw(layouts(nn.scale_shift)), x, scale, shift)
+    x, mean, variance = random(seed, inputs[0].shape, (channels,), (channels,))
+    gamma, beta = [one if on else None for one, on in zip(random(seed, (channels,), (channels,)), scaled, strict=True)]
+    statistics = mean, variance**2 + 0.1, gamma, beta
+    expected = nn_cases.fixed_norm(x, *statistics, 0.01)
+    np.testing.assert_allclose(nn.fixed_norm(x, *statistics, epsilon=0.01), expected, rtol=1e-9, atol=1e-12)
+    check_gradients(data.draw(layouts(nn.fixed_norm)), x, *statistics, epsilon=0.01)
 
 
 @pytest.mark.parametrize("name", ["simple_rnn", "lstm", "gru", "gru_reset_first"])

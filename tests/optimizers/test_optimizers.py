@@ -291,6 +291,19 @@ def test_weight_decay_spares_excluded_variables():
             optimizer.exclude_from_weight_decay(var_names=["kernel"])
 
 
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_adam_lets_weights_decay_in_the_same_pass_or_before(amsgrad):
+    """The same bits, whether all weights decay or one of them does not."""
+    variables, others = make_variables(dtype="float32"), make_variables(dtype="float32")
+    together, alone = (AdamW(0.1, weight_decay=0.3, amsgrad=amsgrad) for _ in range(2))
+    alone.exclude_from_weight_decay([others[2]])
+    train(together, variables, 3)
+    train(alone, others, 3)
+    assert together._prepared.plan.is_decayed and not alone._prepared.plan.is_decayed
+    assert_same(values(variables[:2]), values(others[:2]), rtol=0)
+    assert (variables[2].numpy() != others[2].numpy()).all()
+
+
 def test_constraints_come_last():
     variable = Variable(np.array([1.0, 1.0]))
     variable.constraint = NonNeg()

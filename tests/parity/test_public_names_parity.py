@@ -30,8 +30,8 @@ OURS = {
     "ops.nn": {
         *("batch_norm_training", "check_labels", "convolution", "dense_layer", "depthwise_convolution"),
         *("embedding_lookup", "explicit_padding", "gru_sequence", "layer_norm", "lstm_sequence", "masked_scale"),
-        *("piecewise_relu", "scale_shift", "simple_rnn_sequence", "transposed_convolution", "transposed_length"),
-        *("rms_norm", "whole_labels"),
+        *("conv_lstm_sequence", "fixed_norm", "group_norm", "piecewise_relu", "simple_rnn_sequence"),
+        *("transposed_convolution", "transposed_length", "rms_norm", "time_steps", "unit_norm", "whole_labels"),
     },
     "ops.numpy": {"array_equal", "column_stack", "erf", "logsumexp", "norm", "rsqrt"},
     "preprocessing": {"text"},

@@ -87,12 +87,13 @@ def compare(ours, theirs, x, states, mask):
         pull(jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(expected), seeds))
     )
 
-    inputs, starts = Tensor(x, tracked=True), [Tensor(state, tracked=True) for state in states]
+    inputs = Tensor(x, tracked=True)
+    starts = tree.map_structure(lambda state: Tensor(state, tracked=True), states)
     with recording():
         outputs = ours(inputs, initial_state=starts or None, mask=mask)
     assert isinstance(outputs, tuple) == isinstance(expected, tuple)
     flat = tree.flatten(outputs)
-    sources = [*ours.trainable_variables, inputs, *starts]
+    sources = [*ours.trainable_variables, inputs, *tree.flatten(starts)]
     totals = [np.zeros(source.shape, "float32") for source in sources]
     for output, seed, wanted in zip(flat, seeds, jax.tree_util.tree_leaves(expected), strict=True):
         close(output, wanted)
@@ -254,6 +255,38 @@ def test_loop_over_a_cell(stacked, settings, masked):
     assert ours.compute_output_shape((N, T, D)) == theirs.compute_output_shape((N, T, D))
 
 
+STACKS = {
+    "list": lambda module: [module.GRUCell(3), module.LSTMCell(U), module.SimpleRNNCell(2)],
+    "one": lambda module: [module.GRUCell(3, reset_after=False)],
+    "nested": lambda module: [module.StackedRNNCells([module.LSTMCell(2), module.GRUCell(3)]), module.LSTMCell(U)],
+}
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
+@pytest.mark.parametrize("start", [False, True], ids=["zeros", "initial_state"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, SEQUENCE, {"go_backwards": True, "unroll": True}, {**SEQUENCE, "go_backwards": True}, {"return_state": True}],
+    ids=str,
+)
+@pytest.mark.parametrize("cells", STACKS)
+def test_outputs_and_gradients_of_stacks(cells, settings, start, masked):
+    ours, theirs = pair(lambda module: module.RNN(STACKS[cells](module), **settings))
+    assert ours.cell.runs_sequences()
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((N, T, D)).astype("float32")
+    mask = None
+    if masked:
+        mask = rng.random((N, T)) < 0.6
+        mask[:, -1 if ours.go_backwards else 0] = True
+    states = []
+    if start:
+        states = tree.map_structure(
+            lambda state: rng.standard_normal(state.shape).astype("float32"), ours.get_initial_state(N)
+        )
+    compare(ours, theirs, x, states, mask)
+
+
 def without_build(config):
     if isinstance(config, dict):
         return {key: without_build(value) for key, value in config.items() if key != "build_config"}
@@ -330,5 +363,5 @@ def test_dropout_by_the_same_masks(name, arguments, recurrent_dropout):
         assert mask.shape == wanted.shape
         cell._masks[key] = wanted
     initial = [np.asarray(state) for state in cell.get_initial_state(N)]
-    outputs, _ = cell.run_sequence(Tensor(x), [Tensor(state) for state in initial], None, True)
+    outputs, _ = cell.run_sequence(Tensor(x), [Tensor(state) for state in initial], True)
     close(outputs, np.stack(expected, axis=1))

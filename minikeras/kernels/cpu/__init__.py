@@ -3,11 +3,11 @@
 A file that is named like a family of the reference has that family's overrides; the others are what these are made of.
 """
 
-import os
 from importlib import import_module
+from pkgutil import iter_modules
 
 from minikeras.kernels.reference import FAMILIES
 
-for _family in FAMILIES:
-    if os.path.isfile(os.path.join(os.path.dirname(__file__), f"{_family}.py")):
-        import_module(f"{__name__}.{_family}")
+for _module in iter_modules(__path__):
+    if _module.name in FAMILIES:
+        import_module(f"{__name__}.{_module.name}")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.arena import empty
+from minikeras.kernels.arena import constant, empty, memory_of
 from minikeras.kernels.cpu.compiler import (
     Numbers,
     exponential,
@@ -248,7 +248,7 @@ def _attention_grad(
 @lru_cache(maxsize=256)
 def _strides(strides: tuple[tuple[int, ...], ...]) -> Any:
     """How the arrays lie, for parts."""
-    return np.array([stride for four in strides for stride in four[:3]], np.int64)
+    return constant(np.array([stride for four in strides for stride in four[:3]], np.int64))
 
 
 _PARTS = 16  # at least, of a forward pass that has steps enough
@@ -348,12 +348,14 @@ def attention_grad(
 def _are_neighbours(matrices: Sequence[Any]) -> bool:
     """Whether matrices are columns of one buffer, each beginning where the one before it ends."""
     first = matrices[0]
-    base = first.base
-    if len(matrices) == 1 or base is None or first.ndim != 2:
+    memory = memory_of(first)
+    if len(matrices) == 1 or memory is first or first.ndim != 2:
         return False
     start = first.ctypes.data
     for one in matrices:
-        if one.base is not base or one.strides != first.strides or one.ctypes.data != start or one.dtype != first.dtype:
+        if memory_of(one) is not memory or (one.strides, one.dtype) != (first.strides, first.dtype):
+            return False
+        if one.ctypes.data != start:
             return False
         start += one.shape[1] * one.itemsize
     return first.strides[1] == first.itemsize and first.strides[0] >= start - first.ctypes.data

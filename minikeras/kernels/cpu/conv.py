@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.compiler import NumbaKernel, host
+from minikeras.kernels.cpu.compiler import Doubles, Floats, Numbers, Words, host, inner, part, parts_for, share
 from minikeras.kernels.cpu.tile import convolutions, winograd
 from minikeras.kernels.cpu.tile.products import matrix_product
 from minikeras.kernels.reference import conv as reference
@@ -76,60 +76,63 @@ def winograd_pays(outputs: Ints, kernel_shape: Ints, strides: Ints, dilation: In
     return pixels * math.prod(kernel_shape) >= _LARGE and pixels > 7 * (tiles + 64)
 
 
-@NumbaKernel
-def _gather(x, columns, table, start, inputs, channels, span):
-    """Fill `columns` with the windows from number `start` on, counted over all pictures; `span` values per entry."""
-    outputs, entries = table.shape
-    at, width = np.uint64(0), np.uint64(span)
-    for row in range(start, start + columns.size // (entries * span)):
+@part
+def _gather(
+    part, parts, x: Words, columns: Words, table: Numbers, outputs, entries, start, rows, inputs, channels, span
+):
+    """Fill `columns` with the windows from number `start` on, counted over all pictures; `span` words per entry."""
+    first, end = share(part, parts, rows)
+    at = first * entries * span
+    for row in range(start + first, start + end):
         picture, position = row // outputs, row % outputs
         for entry in range(entries):
-            place = table[position, entry]
+            place = table[position * entries + entry]
             if place < 0:
-                for j in range(width):
+                for j in range(span):
                     columns[at + j] = 0
             else:
-                source = np.uint64((picture * inputs + place) * channels)
-                for j in range(width):
+                source = (picture * inputs + place) * channels
+                for j in range(span):
                     columns[at + j] = x[source + j]
-            at += width
+            at += span
 
 
-@NumbaKernel
-def _scatter(columns, x, table, start, inputs, channels, span):
+@inner
+def _scatter_rows(columns, x, zero, table, outputs, entries, start, rows, inputs, channels, span):
     """Add `columns` to where `_gather` takes them from; a picture begins as zeros with its first window."""
-    outputs, entries = table.shape
-    at, width = np.uint64(0), np.uint64(span)
-    for row in range(start, start + columns.size // (entries * span)):
+    at = 0
+    for row in range(start, start + rows):
         picture, position = row // outputs, row % outputs
         if position == 0:
-            x[picture * inputs * channels : (picture + 1) * inputs * channels] = 0
+            for j in range(picture * inputs * channels, (picture + 1) * inputs * channels):
+                x[j] = zero
         for entry in range(entries):
-            place = table[position, entry]
+            place = table[position * entries + entry]
             if place >= 0:
-                target = np.uint64((picture * inputs + place) * channels)
-                for j in range(width):
+                target = (picture * inputs + place) * channels
+                for j in range(span):
                     x[target + j] += columns[at + j]
-            at += width
+            at += span
 
 
-@NumbaKernel
-def _add_bias(y, bias, relu):
-    rows, columns = y.shape
-    zero = y.dtype.type(0)
-    for i in range(rows):
-        for j in range(columns):
-            value = y[i, j] + bias[j]
-            y[i, j] = zero if relu and value < zero else value  # NaN stays NaN
+@part
+def _scatter(columns: Floats, x: Floats, table: Numbers, outputs, entries, start, rows, inputs, channels, span):
+    _scatter_rows(columns, x, np.float32(0), table, outputs, entries, start, rows, inputs, channels, span)
+
+
+@part
+def _scatter_in_float64(
+    columns: Doubles, x: Doubles, table: Numbers, outputs, entries, start, rows, inputs, channels, span
+):
+    _scatter_rows(columns, x, 0.0, table, outputs, entries, start, rows, inputs, channels, span)
 
 
 def _epilogue(k: Kernels, y: Any, bias: Any, activation: str | None) -> None:
     if bias is not None:
-        if bias.shape != y.shape[-1:]:  # the compiled loop does not look
+        if bias.shape != y.shape[-1:]:
             raise ValueError(f"bias must have the shape {y.shape[-1:]}, got {bias.shape}.")
-        _add_bias(y, bias, activation == "relu")
-    if bias is None or activation != "relu":
-        k.activate(y, activation, out=y)
+        np.add(y, bias, out=y)
+    k.activate(y, activation, out=y)
 
 
 def _blocks(rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
@@ -159,10 +162,13 @@ def _columns(x: Any, size: Ints, strides: Ints, padding: Padding, dilation: Ints
             yield slice(start * outputs, stop * outputs), planes.reshape(width, -1).T
     else:
         table, span = _slice_table(x.shape, size, strides, padding, dilation)
-        inputs, flat = math.prod(x.shape[1:-1]), x.reshape(-1)
+        outputs, inputs = len(table), math.prod(x.shape[1:-1])
         for start, stop in _blocks(n * outputs, width * x.itemsize):
-            columns = empty((stop - start, width), x.dtype)
-            _gather(flat, columns.reshape(-1), table, start, inputs, channels, span)
+            columns, words = empty((stop - start, width), x.dtype), x.itemsize // 4
+            _gather.run(
+                parts_for(columns.size), x=x, columns=columns, table=table, outputs=outputs, entries=table.shape[1],
+                start=start, rows=stop - start, inputs=inputs, channels=channels * words, span=span * words,
+            )  # fmt: skip
             yield slice(start, stop), columns
 
 
@@ -246,11 +252,14 @@ def conv_input_grad(k: Kernels, g: Any, kernel: Any, x_shape: Ints, *, groups: i
         return convolutions.convolution_input_grad(g, kernel, x_shape, padding=padding, dilation=dilation, out=out)
     rows, weights = g.reshape(-1, g.shape[-1]), kernel.reshape(-1, kernel.shape[-1]).T
     table, span = _slice_table(x_shape, size, **geometry)
-    inputs, flat = math.prod(x_shape[1:-1]), out.reshape(-1)
+    scatter = _scatter if out.dtype.char == "f" else _scatter_in_float64
     for start, stop in _blocks(len(rows), weights.shape[1] * g.itemsize):
         columns = empty((stop - start, weights.shape[1]), g.dtype)
         np.matmul(rows[start:stop], weights, out=columns)
-        _scatter(columns.reshape(-1), flat, table, start, inputs, x_shape[-1], span)
+        scatter.run(
+            1, columns=columns, x=out, table=table, outputs=len(table), entries=table.shape[1], start=start,
+            rows=stop - start, inputs=math.prod(x_shape[1:-1]), channels=x_shape[-1], span=span,
+        )  # fmt: skip
     return out
 
 

@@ -12,10 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.compiler import NumbaKernel, Numbers, floats, host, instruction, part, parts_for, share
+from minikeras.kernels.arena import constant, empty
+from minikeras.kernels.cpu.compiler import (
+    FAST,
+    Doubles,
+    Floats,
+    Numbers,
+    floats,
+    host,
+    inner,
+    instruction,
+    part,
+    parts_for,
+    share,
+)
 from minikeras.kernels.cpu.conv import window_table
-from minikeras.kernels.cpu.tile.products import check_gradient
+from minikeras.kernels.cpu.tile.products import add_up, check_gradient
 from minikeras.kernels.reference import depthwise as reference
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
 from minikeras.kernels.table import Kernels, contiguous_floats, override
@@ -43,28 +55,49 @@ def _lists(what: str, spatial: Ints, size: Ints, filters: int, strides: Ints, pa
         row, a, b, rows = output // near * taps + tap, place, output, -(-outputs // near) * taps
     order = np.argsort(row, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=rows))])
-    return starts, a[order] * filters, b[order] * filters
+    return tuple(map(constant, (starts, a[order] * filters, b[order] * filters)))
 
 
-@NumbaKernel
-def _in_float64(starts, a_places, b_places, a, b, a_step, b_step, pictures, out):
-    """Row r of the lists is added to row `r % len(out)` of the result, of all pictures."""
-    channels = np.uint64(out.shape[1])
-    total = np.empty(out.shape[1], out.dtype)  # of one row of the lists: sums of sums round less
-    out[:] = 0
-    row = 0
+@inner
+def _sums_of_lists(starts, a_places, b_places, a, b, a_step, b_step, pictures, rows, out, out_rows, channels, zero):
+    """Row r of the lists is added to row `r % out_rows` of the result, of all pictures.
+
+    The last row of `out` is beyond the result: the sums of one row of the lists, because sums of sums round less.
+    """
+    for j in range(out_rows * channels):
+        out[j] = zero
+    total, row = out_rows * channels, 0
     for picture in range(pictures):
-        for r in range(len(starts) - 1):
-            total[:] = 0
+        for r in range(rows):
+            for j in range(channels):
+                out[total + j] = zero
             for k in range(starts[r], starts[r + 1]):
-                here, there = np.uint64(picture * a_step + a_places[k]), np.uint64(picture * b_step + b_places[k])
+                here, there = picture * a_step + a_places[k], picture * b_step + b_places[k]
                 for j in range(channels):
-                    total[j] += a[here + j] * b[there + j]
-            out[row] += total
-            row = row + 1 if row + 1 < len(out) else 0
+                    out[total + j] += a[here + j] * b[there + j]
+            for j in range(channels):
+                out[row + j] += out[total + j]
+            row = row + channels if row + channels < total else 0
 
 
-_NONE = np.zeros(64, np.float32)  # as many as a row's sums in registers
+@part(fastmath=FAST)
+def _in_float64(
+    starts: Numbers, a_places: Numbers, b_places: Numbers, a: Doubles, b: Doubles, a_step, b_step, pictures, rows,
+    out: Doubles, out_rows, channels,
+):  # fmt: skip
+    _sums_of_lists(starts, a_places, b_places, a, b, a_step, b_step, pictures, rows, out, out_rows, channels, 0.0)
+
+
+@part(fastmath=FAST)
+def _in_float32(
+    starts: Numbers, a_places: Numbers, b_places: Numbers, a: Floats, b: Floats, a_step, b_step, pictures, rows,
+    out: Floats, out_rows, channels,
+):  # fmt: skip
+    zero = np.float32(0)
+    _sums_of_lists(starts, a_places, b_places, a, b, a_step, b_step, pictures, rows, out, out_rows, channels, zero)
+
+
+_NONE = constant(np.zeros(64, np.float32))  # as many as a row's sums in registers
 _SHARES = 16  # of the rows of a folded result, about; fixed, so that sums do not depend on the number of threads
 _VECTORS = 4  # of a row whose sums are in registers
 
@@ -136,10 +169,16 @@ def _sums(
 ) -> None:  # fmt: skip
     """Fill `out`, rows of filters, with the sums that `_lists` describes; pictures of `"kernel"` add up."""
     pictures, folded = x_shape[0], what == "kernel"
-    starts, a_places, b_places = lists = _lists(what, x_shape[1:-1], size, out.shape[1], **geometry)
+    starts, a_places, b_places = _lists(what, x_shape[1:-1], size, out.shape[1], **geometry)
     a_step, b_step = a.size // pictures, b.size // pictures if folded else 0
     if a.dtype.char != "f" or not host.HAS_VECTORS:
-        _in_float64(*lists, a.reshape(-1), b.reshape(-1), a_step, b_step, pictures, out)
+        sums = empty((len(out) + 1, out.shape[1]), out.dtype)
+        plain = _in_float32 if a.dtype.char == "f" else _in_float64
+        plain.run(
+            1, starts=starts, a_places=a_places, b_places=b_places, a=a, b=b, a_step=a_step, b_step=b_step,
+            pictures=pictures, rows=len(starts) - 1, out=sums, out_rows=len(out), channels=out.shape[1],
+        )  # fmt: skip
+        np.copyto(out, sums[:-1])
         if bias is not None:
             out += bias
         if relu:
@@ -154,7 +193,7 @@ def _sums(
         channels=out.shape[1], relu=relu, fold=len(out) if folded else 0,
     )  # fmt: skip
     if folded:
-        np.sum(sums, axis=0, out=out)
+        add_up(sums, out)
 
 
 def _check_gradient(g: Any, x_shape: Ints, kernel_shape: Ints, **geometry: Any) -> None:

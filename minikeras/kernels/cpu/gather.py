@@ -28,7 +28,7 @@ def _is_long(array: Any, rows: Any, out: Any) -> bool:
 
 
 @part
-def _gather(part, parts, count, dataset, rows: Numbers, out, width):
+def gather_part(part, parts, count, dataset, rows: Numbers, out, width):
     """Rows of a dataset, each of so many bytes."""
     first, last = share(part, parts, count)
     fours = width // 4
@@ -44,6 +44,6 @@ def _gather(part, parts, count, dataset, rows: Numbers, out, width):
 @override(reference.gather, "cpu", when=_is_long)
 def gather(k: Kernels, array: Any, rows: Any, out: Any = None) -> tuple[Any, Callable[[], None] | None]:
     rows, width = np.ascontiguousarray(rows, np.int64), array.nbytes // len(array)
-    block = _gather.block(parts=1, count=len(rows), dataset=array, rows=rows, out=out, width=width)
-    finish = team.team.task(_gather.address, block, array, rows, out)
+    block = gather_part.block(parts=1, count=len(rows), dataset=array, rows=rows, out=out, width=width)
+    finish = team.team.task(gather_part.address, block, array, rows, out)
     return reference.gather(k, array, rows, out) if finish is None else (out, finish)

@@ -136,7 +136,7 @@ def _bilinear(b, source, y, x, y_fraction, x_fraction, row, out, size):
             place = b.add(b.mul(b.add(lines, b.constant(further, "int64", lanes)), row_spread), columns)
             place = b.inttoptr(b.add(source, b.shl(place, b.constant(2, "int64", lanes))), pointers)
             gather = f"llvm.masked.gather.v{lanes}f64.v{lanes}p0"
-            pair = b.invoke(gather, none.type, place, b.constant(4, "int32"), wanted, none)
+            pair = b.invoke(gather, none.type, place, b.constant(4, "int32"), wanted.lanes, none)
             pair = b.bitcast(pair, b.type("float32", 2 * lanes))
             one, other = (b.picked(pair, pair, [2 * lane + side for lane in range(lanes)]) for side in (0, 1))
             sides.append(_between(b, one, other, along))

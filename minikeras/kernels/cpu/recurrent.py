@@ -11,24 +11,40 @@ the recurrent product of these rows and then, row by row, the arithmetic of the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.compiler import FAST, floats, host, inner, octets, part, sigmoid, tanh
+from minikeras.kernels.cpu.compiler import (
+    FAST,
+    Floats,
+    add_up_rows,
+    floats,
+    host,
+    inner,
+    octets,
+    part,
+    parts_for,
+    share,
+    sigmoid,
+    tanh,
+)
 from minikeras.kernels.cpu.tile.products import WAKES, is_matrix, packed, rows_product
 from minikeras.kernels.reference import recurrent as reference
 from minikeras.kernels.table import Kernels, override
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
-# What parts have in common: `samples`, of which a part has `block`; `time` steps; `units`; the recurrent kernel in
-# `panels`; (n, u) states `h` and `c`, or their gradients; (n, t, u) `outputs`, or their gradients, and `mask`, (n, t)
-# bytes; (n, t, gates, u) `gates` and their gradients; what is kept of every step, (n, t, u): `history` and `cells`,
-# where there are any, and `extra`, which is (n, 1, u) where nothing is kept; `sums` of each part; (n, t, features) `x`,
-# or its gradient, `kernel_panels` and `bias`: without x the input product is not done.
+# What parts have in common: `samples`, of which a part has `block`; `time` steps, taken from the last one `backwards`;
+# `units`; the recurrent kernel in `panels`; (n, u) states `h` and `c`, which begin as `h0` and `c0` (none: zeros), or
+# their gradients, which begin as those of the last states; (n, t, u) `outputs`, or their gradients, `across` bytes from
+# sample to sample and `along` from step to step, or (n, u), of the last step `only`; `mask`, (n, t) bytes, and whether
+# outputs of steps that it leaves out are `blanks`; (n, t, gates, u) `gates` and their gradients; what is kept of every
+# step, (n, t, u): `history` and `cells`, where there are any, and `extra`, which is (n, 1, u) where nothing is kept;
+# `sums` of each part, where they are wanted; (n, t, features) `x`, or its gradient, `kernel_panels` and `bias`: without
+# x the input product is not done.
 
 
 # ---- what the cells share --------------------------------------------------------------------------------------------
@@ -74,9 +90,25 @@ def _place(extra, keeps, r, at, u):
 
 
 @inner
+def _begin(given, state, first, rows, u):
+    """Let the states of some rows be what is given, or zeros."""
+    at = 4 * u * first
+    if given:
+        _copy(given + at, state + at, rows * u)
+    else:
+        _clear(state + at, rows * u)
+
+
+@inner
+def _step(i, t, backwards):
+    """The place of the step that is taken as number i."""
+    return t - 1 - i if backwards else i
+
+
+@inner
 def _project(x, panels, bias, gates, first, rows, s, t, d, columns):
     """The input product of a step, and the bias."""
-    if x:
+    if x and rows >= host.ROWS:
         at = first * t + s
         rows_product(
             x + 4 * d * at, 4 * d * t, bias, 0, gates + 4 * columns * at, 4 * columns * t, rows, d, columns, panels
@@ -84,48 +116,88 @@ def _project(x, panels, bias, gates, first, rows, s, t, d, columns):
 
 
 @inner
+def _project_few(x, panels, bias, gates, first, rows, t, d, columns):
+    """The input products of all steps at once, where the rows would not fill a tile."""
+    if x and rows < host.ROWS:
+        at = first * t
+        rows_product(
+            x + 4 * d * at, 4 * d, bias, 0, gates + 4 * columns * at, 4 * columns, rows * t, d, columns, panels
+        )
+
+
+@inner
 def _project_grad(g_x, panels, zeros, g_gates, first, rows, s, t, d, columns):
     """The gradient of x at a step."""
-    if g_x:
+    if g_x and rows >= host.ROWS:
         at = first * t + s
         x, gates = g_x + 4 * d * at, g_gates + 4 * columns * at
         rows_product(gates, 4 * columns * t, zeros, 0, x, 4 * d * t, rows, columns, d, panels)
 
 
 @inner
-def _show(h, outputs, mask, r, s, t, u):
-    """Write the output of a step."""
-    size = 4 * u
-    at = r * t + s
-    out = outputs + size * at
-    if _counts(mask, at):
-        _copy(h + size * r, out, u)
-    elif s:
-        _copy(out - size, out, u)
-    else:
-        _clear(out, u)
+def _project_few_grad(g_x, panels, zeros, g_gates, first, rows, t, d, columns):
+    """The gradient of x at all steps at once."""
+    if g_x and rows < host.ROWS:
+        at = first * t
+        rows_product(
+            g_gates + 4 * columns * at, 4 * columns, zeros, 0, g_x + 4 * d * at, 4 * d, rows * t, columns, d, panels
+        )
 
 
 @inner
-def _enter(g_outputs, waiting, mask, g_h, r, s, t, u):
+def _show(h, outputs, across, along, mask, blanks, backwards, i, r, s, t, u):
+    """Write the output of a step; without `along`, in the place of the one before."""
+    if outputs:
+        out = outputs + across * r + along * s
+        if _counts(mask, r * t + s):
+            _copy(h + 4 * u * r, out, u)
+        elif blanks or i == 0:
+            _clear(out, u)
+        elif along:
+            _copy(out + along if backwards else out - along, out, u)
+
+
+@inner
+def _enter(g_outputs, across, along, only, waiting, mask, g_h, i, r, s, t, u):
     """Add the gradient of a step's output to that of h, where the step counts; returns whether it does.
 
     Gradients of outputs that repeat an earlier one wait, in (n, u), for that one.
     """
-    at = r * t + s
-    counts = _counts(mask, at)
-    h = g_h + 4 * u * r
-    if g_outputs:
-        g = g_outputs + 4 * u * at
-        if mask:
-            waits = waiting + 4 * u * r
+    counts = _counts(mask, r * t + s)
+    h, waits = g_h + 4 * u * r, waiting + 4 * u * r
+    if g_outputs and (i == t - 1 or not only):
+        g = g_outputs + across * r + along * s
+        if waiting:
             _add(g, waits, u)
-            if counts:
-                _add(waits, h, u)
-                _clear(waits, u)
-        else:
+        elif counts:
             _add(g, h, u)
+    if waiting and counts:
+        _add(waits, h, u)
+        _clear(waits, u)
     return counts
+
+
+@inner
+def _begin_grad(given, state, waiting, first, rows, u):
+    _begin(given, state, first, rows, u)
+    if waiting:
+        _clear(waiting + 4 * u * first, rows * u)
+
+
+@inner
+def _sum(gradient, sums, size):
+    if sums:
+        _add(gradient, sums, size)
+
+
+@inner
+def _own_sums(sums, part, size):
+    """The address of a part's sums, zeros; 0 where none are wanted."""
+    own = 0
+    if sums:
+        own = sums + 4 * size * part
+        _clear(own, size)
+    return own
 
 
 # In what follows, each loop touches few arrays: beyond that the compiler gives up proving that they do not overlap.
@@ -150,13 +222,16 @@ def _sigmoid(z, size):
 
 @part
 def _simple(
-    part, samples, block, time, units, panels, h, outputs, gates, features, mask=None, history=None, x=None,
-    kernel_panels=None, bias=None,
+    part, samples, block, time, units, backwards, panels, h, gates, features, h0=None, outputs=None, across=0, along=0,
+    mask=None, blanks=0, history=None, x=None, kernel_panels=None, bias=None,
 ):  # fmt: skip
     first, last = _rows_of(part, block, samples)
     t, u, rows = time, units, last - first
     size = 4 * u
-    for s in range(t):
+    _begin(h0, h, first, rows, u)
+    _project_few(x, kernel_panels, bias, gates, first, rows, t, features, u)
+    for i in range(t):
+        s = _step(i, t, backwards)
         _project(x, kernel_panels, bias, gates, first, rows, s, t, features, u)
         states, z = h + size * first, gates + size * (first * t + s)
         rows_product(states, size, z, t * size, z, t * size, rows, u, u, panels)
@@ -168,7 +243,7 @@ def _simple(
             if _counts(mask, at):
                 _tanh(z, u)
                 _copy(z, state, u)
-            _show(h, outputs, mask, r, s, t, u)
+            _show(h, outputs, across, along, mask, blanks, backwards, i, r, s, t, u)
 
 
 @inner(fastmath=FAST)
@@ -180,26 +255,29 @@ def _simple_row_grad(outputs, g_outputs, g_gates, u):
 
 @part
 def _simple_grad(
-    part, samples, block, time, units, panels, g_h, gates, g_gates, sums, features, g_outputs=None, mask=None,
-    waiting=None, g_x=None, kernel_panels=None, zeros=None,
+    part, samples, block, time, units, backwards, panels, g_h, gates, g_gates, features, only, g_h_last=None,
+    g_outputs=None, across=0, along=0, mask=None, waiting=None, sums=None, g_x=None, kernel_panels=None, zeros=None,
 ):  # fmt: skip
     first, last = _rows_of(part, block, samples)
     t, u, rows = time, units, last - first
     size = 4 * u
-    _clear(sums + size * part, u)
-    for s in range(t - 1, -1, -1):
+    total = _own_sums(sums, part, u)
+    _begin_grad(g_h_last, g_h, waiting, first, rows, u)
+    for i in range(t - 1, -1, -1):
+        s = _step(i, t, backwards)
         for r in range(first, last):
             at = size * (r * t + s)
             g_state, g_z = g_h + size * r, g_gates + at
-            if _enter(g_outputs, waiting, mask, g_h, r, s, t, u):
+            if _enter(g_outputs, across, along, only, waiting, mask, g_h, i, r, s, t, u):
                 _simple_row_grad(gates + at, g_state, g_z, u)
                 _clear(g_state, u)
-                _add(g_z, sums + size * part, u)
+                _sum(g_z, total, u)
             else:
                 _clear(g_z, u)
         g_states, g_z = g_h + size * first, g_gates + size * (first * t + s)
         rows_product(g_z, t * size, g_states, size, g_states, size, rows, u, u, panels)
         _project_grad(g_x, kernel_panels, zeros, g_gates, first, rows, s, t, features, u)
+    _project_few_grad(g_x, kernel_panels, zeros, g_gates, first, rows, t, features, u)
 
 
 # ---- LSTM ------------------------------------------------------------------------------------------------------------
@@ -224,13 +302,17 @@ def _lstm_row(gates, cells, squashed, states, u):
 
 @part
 def _lstm(
-    part, samples, block, time, units, panels, h, c, outputs, gates, extra, features, mask=None, history=None,
-    cells=None, x=None, kernel_panels=None, bias=None,
+    part, samples, block, time, units, backwards, panels, h, c, gates, extra, features, h0=None, c0=None, outputs=None,
+    across=0, along=0, mask=None, blanks=0, history=None, cells=None, x=None, kernel_panels=None, bias=None,
 ):  # fmt: skip
     first, last = _rows_of(part, block, samples)
     t, u, rows = time, units, last - first
     size = 4 * u
-    for s in range(t):
+    _begin(h0, h, first, rows, u)
+    _begin(c0, c, first, rows, u)
+    _project_few(x, kernel_panels, bias, gates, first, rows, t, features, 4 * u)
+    for i in range(t):
+        s = _step(i, t, backwards)
         _project(x, kernel_panels, bias, gates, first, rows, s, t, features, 4 * u)
         states, z = h + size * first, gates + 4 * size * (first * t + s)
         rows_product(states, size, z, 4 * t * size, z, 4 * t * size, rows, u, 4 * u, panels)
@@ -242,7 +324,7 @@ def _lstm(
                 _copy(cell, cells + size * at, u)
             if _counts(mask, at):
                 _lstm_row(gates + 4 * size * at, cell, _place(extra, history, r, at, u), state, u)
-            _show(h, outputs, mask, r, s, t, u)
+            _show(h, outputs, across, along, mask, blanks, backwards, i, r, s, t, u)
 
 
 @inner(fastmath=FAST)
@@ -268,27 +350,31 @@ def _lstm_row_grad(gates, cells, squashed, g_states, g_cells, g_gates, u):
 
 @part
 def _lstm_grad(
-    part, samples, block, time, units, panels, g_h, g_c, gates, cells, extra, g_gates, sums, features, g_outputs=None,
-    mask=None, waiting=None, g_x=None, kernel_panels=None, zeros=None,
+    part, samples, block, time, units, backwards, panels, g_h, g_c, gates, cells, extra, g_gates, features, only,
+    g_h_last=None, g_c_last=None, g_outputs=None, across=0, along=0, mask=None, waiting=None, sums=None, g_x=None,
+    kernel_panels=None, zeros=None,
 ):  # fmt: skip
     first, last = _rows_of(part, block, samples)
     t, u, rows = time, units, last - first
     size = 4 * u
-    total = sums + 4 * size * part
-    _clear(total, 4 * u)
-    for s in range(t - 1, -1, -1):
+    total = _own_sums(sums, part, 4 * u)
+    _begin(g_c_last, g_c, first, rows, u)
+    _begin_grad(g_h_last, g_h, waiting, first, rows, u)
+    for i in range(t - 1, -1, -1):
+        s = _step(i, t, backwards)
         for r in range(first, last):
             at = size * (r * t + s)
             g_state, g_row = g_h + size * r, g_gates + 4 * at
-            if _enter(g_outputs, waiting, mask, g_h, r, s, t, u):
+            if _enter(g_outputs, across, along, only, waiting, mask, g_h, i, r, s, t, u):
                 _lstm_row_grad(gates + 4 * at, cells + at, extra + at, g_state, g_c + size * r, g_row, u)
                 _clear(g_state, u)
-                _add(g_row, total, 4 * u)
+                _sum(g_row, total, 4 * u)
             else:
                 _clear(g_row, 4 * u)
         g_states, g_rows = g_h + size * first, g_gates + 4 * size * (first * t + s)
         rows_product(g_rows, 4 * t * size, g_states, size, g_states, size, rows, 4 * u, u, panels)
         _project_grad(g_x, kernel_panels, zeros, g_gates, first, rows, s, t, features, 4 * u)
+    _project_few_grad(g_x, kernel_panels, zeros, g_gates, first, rows, t, features, 4 * u)
 
 
 # ---- GRU: its candidate has panels of its own ------------------------------------------------------------------------
@@ -318,15 +404,19 @@ def _multiply(first, second, result, u):
 
 @part
 def _gru(
-    part, samples, block, time, units, panels, candidate_panels, h, outputs, gates, extra, features,
-    candidate_bias=None, mask=None, history=None, x=None, kernel_panels=None, bias=None,
+    part, samples, block, time, units, backwards, panels, candidate_panels, h, gates, extra, features,
+    candidate_bias=None, h0=None, outputs=None, across=0, along=0, mask=None, blanks=0, history=None, x=None,
+    kernel_panels=None, bias=None,
 ):  # fmt: skip
     """With a candidate bias, the reset gate comes after the product."""
     first, last = _rows_of(part, block, samples)
     t, u, rows = time, units, last - first
     size = 4 * u
     product_row = t * size if history else size
-    for s in range(t):
+    _begin(h0, h, first, rows, u)
+    _project_few(x, kernel_panels, bias, gates, first, rows, t, features, 3 * u)
+    for i in range(t):
+        s = _step(i, t, backwards)
         _project(x, kernel_panels, bias, gates, first, rows, s, t, features, 3 * u)
         states, z = h + size * first, gates + 3 * size * (first * t + s)
         rows_product(states, size, z, 3 * t * size, z, 3 * t * size, rows, u, 2 * u, panels)
@@ -351,7 +441,7 @@ def _gru(
             if _counts(mask, at):
                 place = _place(extra, history, r, at, u)
                 _gru_row(gates + 3 * size * at, place, h + size * r, u, candidate_bias != 0)
-            _show(h, outputs, mask, r, s, t, u)
+            _show(h, outputs, across, along, mask, blanks, backwards, i, r, s, t, u)
 
 
 @inner(fastmath=FAST)
@@ -381,50 +471,54 @@ def _reset_grad(g_resets, factors, gates, g_gates, g_factors, u):
 
 @part
 def _gru_grad(
-    part, samples, block, time, units, panels, g_h, gates, history, extra, g_gates, g_products, sums, product_sums,
-    features, g_outputs=None, mask=None, waiting=None, g_x=None, kernel_panels=None, zeros=None,
+    part, samples, block, time, units, backwards, panels, g_h, gates, history, extra, g_gates, g_products, features,
+    only, g_h_last=None, g_outputs=None, across=0, along=0, mask=None, waiting=None, sums=None, product_sums=None,
+    g_x=None, kernel_panels=None, zeros=None,
 ):  # fmt: skip
     """The reset gate after the product: the gradient of that product differs from the gates'."""
     first, last = _rows_of(part, block, samples)
     t, u, rows = time, units, last - first
     size = 4 * u
-    total, product_total = sums + 3 * size * part, product_sums + 3 * size * part
-    _clear(total, 3 * u)
-    _clear(product_total, 3 * u)
-    for s in range(t - 1, -1, -1):
+    total, product_total = _own_sums(sums, part, 3 * u), _own_sums(product_sums, part, 3 * u)
+    _begin_grad(g_h_last, g_h, waiting, first, rows, u)
+    for i in range(t - 1, -1, -1):
+        s = _step(i, t, backwards)
         for r in range(first, last):
             at = size * (r * t + s)
             row, g_row, g_product = gates + 3 * at, g_gates + 3 * at, g_products + 3 * at
-            if _enter(g_outputs, waiting, mask, g_h, r, s, t, u):
+            if _enter(g_outputs, across, along, only, waiting, mask, g_h, i, r, s, t, u):
                 _gru_row_grad(row, history + at, g_h + size * r, g_row, u)
                 g_candidate = g_row + 2 * size
                 _reset_grad(g_candidate, extra + at, row + size, g_row + size, g_product + 2 * size, u)
                 _copy(g_row, g_product, 2 * u)
-                _add(g_row, total, 3 * u)
-                _add(g_product, product_total, 3 * u)
+                _sum(g_row, total, 3 * u)
+                _sum(g_product, product_total, 3 * u)
             else:
                 _clear(g_row, 3 * u)
                 _clear(g_product, 3 * u)
         g_states, g_rows = g_h + size * first, g_products + 3 * size * (first * t + s)
         rows_product(g_rows, 3 * t * size, g_states, size, g_states, size, rows, 3 * u, u, panels)
         _project_grad(g_x, kernel_panels, zeros, g_gates, first, rows, s, t, features, 3 * u)
+    _project_few_grad(g_x, kernel_panels, zeros, g_gates, first, rows, t, features, 3 * u)
 
 
 @part
 def _reset_first_grad(
-    part, samples, block, time, units, panels, candidate_panels, g_h, g_reset, gates, history, g_gates, sums, features,
-    g_outputs=None, mask=None, waiting=None, g_x=None, kernel_panels=None, zeros=None,
+    part, samples, block, time, units, backwards, panels, candidate_panels, g_h, g_reset, gates, history, g_gates,
+    features, only, g_h_last=None, g_outputs=None, across=0, along=0, mask=None, waiting=None, sums=None, g_x=None,
+    kernel_panels=None, zeros=None,
 ):  # fmt: skip
     """The reset gate before the product; `g_reset`, (n, u), takes the gradient of what it gave."""
     first, last = _rows_of(part, block, samples)
     t, u, rows = time, units, last - first
     size = 4 * u
-    total, row = sums + 3 * size * part, 3 * t * size
-    _clear(total, 3 * u)
-    for s in range(t - 1, -1, -1):
+    total, row = _own_sums(sums, part, 3 * u), 3 * t * size
+    _begin_grad(g_h_last, g_h, waiting, first, rows, u)
+    for i in range(t - 1, -1, -1):
+        s = _step(i, t, backwards)
         for r in range(first, last):
             at = size * (r * t + s)
-            if _enter(g_outputs, waiting, mask, g_h, r, s, t, u):
+            if _enter(g_outputs, across, along, only, waiting, mask, g_h, i, r, s, t, u):
                 _gru_row_grad(gates + 3 * at, history + at, g_h + size * r, g_gates + 3 * at, u)
             else:
                 _clear(g_gates + 3 * at, 3 * u)
@@ -437,10 +531,11 @@ def _reset_first_grad(
                 g_row, g_factor = g_gates + 3 * at, g_reset + size * r
                 _reset_grad(g_factor, history + at, gates + 3 * at + size, g_row + size, g_factor, u)
                 _add(g_factor, g_h + size * r, u)
-                _add(g_row, total, 3 * u)
+                _sum(g_row, total, 3 * u)
         g_states = g_h + size * first
         rows_product(g_rows, row, g_states, size, g_states, size, rows, 2 * u, u, panels)
         _project_grad(g_x, kernel_panels, zeros, g_gates, first, rows, s, t, features, 3 * u)
+    _project_few_grad(g_x, kernel_panels, zeros, g_gates, first, rows, t, features, 3 * u)
 
 
 # ---- the loops over time, as the reference's kernels take them -------------------------------------------------------
@@ -458,8 +553,9 @@ def _parts(gates: Any) -> int:
 
 
 def _fills_the_tile(x: Any, kernel: Any) -> bool:
-    """Whether the input product is done step by step too, rather than once for all of them, with more rows."""
-    return len(x) >= host.ROWS and kernel.size <= _NEAR and is_matrix(kernel)
+    """Whether the parts do the input product too, rather than it is done once for all of them, with more rows."""
+    shared = len(x) < host.ROWS and x.size * kernel.shape[1] >= WAKES
+    return kernel.size <= _NEAR and not shared and is_matrix(kernel)
 
 
 def _run(part: Any, gates: Any, **arguments: Any) -> None:
@@ -469,95 +565,185 @@ def _run(part: Any, gates: Any, **arguments: Any) -> None:
     part.run(_parts(gates), gates.size * u >= WAKES, **shape, gates=gates, **arguments)
 
 
-def _bytes(mask: Any) -> Any:
-    return None if mask is None else np.ascontiguousarray(mask, np.bool_)
+@lru_cache(maxsize=64)
+def _zeros(size: int) -> np.ndarray:
+    """Zeros that nobody changes."""
+    zeros = np.zeros(size, np.float32)
+    zeros.flags.writeable = False
+    return zeros
+
+
+def _shown(order: reference.Order, mask: Any) -> dict[str, Any]:
+    bytes_ = None if mask is None else np.ascontiguousarray(mask, np.bool_)
+    return {"backwards": int(order.backwards), "mask": bytes_}
+
+
+def _strides(order: reference.Order, outputs: Any) -> dict[str, int]:
+    """From sample to sample and from step to step."""
+    return {"across": outputs.strides[0], "along": outputs.strides[1] if order.sequences else 0}
+
+
+@part
+def _gru_biases(part, units, both, out: Floats):
+    """What is added to the input product: only the candidate's recurrent bias has to wait for the reset gate."""
+    first, second = floats(both), floats(both + 12 * units)
+    for j in range(2 * units):
+        out[j] = first[j] + second[j]
+    for j in range(2 * units, 3 * units):
+        out[j] = first[j]
 
 
 def _forward(
-    part: Any, k: Kernels, x: Any, kernel: Any, bias: Any, *, recurrent_kernel: Any, mask: Any, histories: Any,
-    gates: Any, squashed: Any = None, inner: Any = None, **arguments: Any,
+    part: Any, k: Kernels, x: Any, kernel: Any, bias: Any, *, recurrent_kernel: Any, mask: Any, order: reference.Order,
+    histories: Any, gates: Any, squashed: Any = None, inner: Any = None, reset_after: Any = None, **arguments: Any,
 ) -> Any:  # fmt: skip
     """All steps of a cell; `squashed` or `inner` is its `extra`."""
     n, t, count, u = gates.shape
-    outputs = empty((n, t, u), gates.dtype)
     arguments |= dict(zip(("history", "cells"), histories, strict=False))
-    if squashed is not None or inner is not None:
-        arguments["extra"] = inner if squashed is None else squashed
-    if "candidate_bias" in arguments:
-        arguments["candidate_panels"] = packed(recurrent_kernel[:, 2 * u :])
+    if reset_after is None:
+        arguments |= {} if squashed is None else {"extra": squashed}
+    else:
+        arguments |= {"extra": inner, "candidate_panels": packed(recurrent_kernel[:, 2 * u :])}
         recurrent_kernel = recurrent_kernel[:, : 2 * u]
+    if reset_after:
+        arguments["candidate_bias"] = _zeros(u) if bias is None else bias[1, 2 * u :]
+        if bias is not None:
+            both, bias = bias, empty((3 * u,), bias.dtype)
+            _gru_biases.run(1, units=u, both=both, out=bias)
     if _fills_the_tile(x, kernel):
-        bias = np.zeros(count * u, gates.dtype) if bias is None else np.ascontiguousarray(bias)
-        arguments |= {"x": np.ascontiguousarray(x), "bias": bias, "kernel_panels": packed(kernel)}
+        arguments |= {"x": x, "bias": _zeros(count * u) if bias is None else bias, "kernel_panels": packed(kernel)}
     else:
         k.dense(x.reshape(n * t, x.shape[2]), kernel, bias, out=gates.reshape(n * t, count * u))
-    shape = {"outputs": outputs, "mask": _bytes(mask), "features": x.shape[2]}
-    _run(part, gates, panels=packed(recurrent_kernel), **shape, **arguments)
+    outputs = arguments["h"]
+    if order.sequences or mask is not None:
+        outputs = empty((n, t, u) if order.sequences else (n, u), gates.dtype)
+        arguments |= {"outputs": outputs, "blanks": int(order.zeros), **_strides(order, outputs)}
+    for name in ("h0", "c0"):
+        if arguments.get(name) is not None:
+            arguments[name] = np.ascontiguousarray(arguments[name], gates.dtype)
+    panels = packed(recurrent_kernel)
+    _run(part, gates, panels=panels, features=x.shape[2], **_shown(order, mask), **arguments)
     return outputs
 
 
+@part
+def _add_up(part, rows, columns, x: Floats, out: Floats):
+    add_up_rows(x, rows, columns, out)
+
+
 def _backward(
-    part: Any, g_outputs: Any, r: Any, needs_x: bool, gates: Any, products: Any, **arguments: Any
-) -> tuple[list[Any], Any]:
+    part: Any, r: Any, gates: Any, g_outputs: Any, g_last: Any, g_states: Any, products: Any, needs_x: bool,
+    biases: Any, **arguments: Any,
+) -> Any:  # fmt: skip
+    """All steps of a cell backward; see `Loop`."""
     n, t, count, u = gates.shape
-    d = r.x.shape[2]
-    summands = [empty((_parts(gates), 1, count, u), gates.dtype) for _ in products]
+    d, parts, order = r.x.shape[2], _parts(gates), r.order
+    arguments |= dict(zip(("g_h", "g_c"), g_states, strict=False))
     arguments |= dict(zip(("g_gates", "g_products"), products, strict=False))
-    arguments |= dict(zip(("sums", "product_sums"), summands, strict=False))
+    for name, given in zip(("g_h_last", "g_c_last"), g_last, strict=False):
+        arguments[name] = None if given is None else np.ascontiguousarray(given, gates.dtype)
+    sums = [one.reshape(1, count * u) if parts == 1 else empty((parts, count * u), gates.dtype) for one in biases]
+    arguments |= dict(zip(("sums", "product_sums"), sums, strict=False))
     if g_outputs is not None:
-        arguments["g_outputs"] = np.ascontiguousarray(g_outputs)
-        arguments["waiting"] = None if r.mask is None else np.zeros((n, u), gates.dtype)
+        if g_outputs.dtype != gates.dtype or g_outputs.strides[-1] != 4:
+            g_outputs = np.ascontiguousarray(g_outputs, gates.dtype)
+        arguments |= {"g_outputs": g_outputs, **_strides(order, g_outputs)}
+        if r.mask is not None and not order.zeros:
+            arguments["waiting"] = empty((n, u), gates.dtype)
     g_x = None
     if needs_x and _fills_the_tile(r.x, r.kernel):
         g_x = empty((n, t, d), gates.dtype)
-        arguments |= {"g_x": g_x, "zeros": np.zeros(d, gates.dtype), "kernel_panels": packed(r.kernel, tb=True)}
-    _run(part, gates, mask=_bytes(r.mask), features=d, **arguments)
-    return summands, g_x
+        arguments |= {"g_x": g_x, "zeros": _zeros(d), "kernel_panels": packed(r.kernel, tb=True)}
+    _run(part, gates, features=d, only=int(not order.sequences), **_shown(order, r.mask), **arguments)
+    for several, bias in zip(sums if parts > 1 else (), biases, strict=False):
+        _add_up.run(1, rows=parts, columns=count * u, x=several, out=bias)
+    return g_x
 
 
-def _simple_loop_grad(g_outputs: Any, g_h: Any, r: Any, needs_x: bool, *products: Any) -> tuple[list[Any], Any]:
-    panels = packed(r.recurrent_kernel, tb=True)
-    return _backward(_simple_grad, g_outputs, r, needs_x, r.saved[1], products, g_h=g_h, panels=panels)
+def _simple_loop_grad(r: Any, *call: Any) -> Any:
+    return _backward(_simple_grad, r, r.saved[1], *call, panels=packed(r.recurrent_kernel, tb=True))
 
 
-def _lstm_loop_grad(g_outputs: Any, g_h: Any, g_c: Any, r: Any, needs_x: bool, *products: Any) -> tuple[list[Any], Any]:
+def _lstm_loop_grad(r: Any, *call: Any) -> Any:
     _, cells, gates, squashed = r.saved
-    arrays = {"g_h": g_h, "g_c": g_c, "cells": cells, "extra": squashed, "panels": packed(r.recurrent_kernel, tb=True)}
-    return _backward(_lstm_grad, g_outputs, r, needs_x, gates, products, **arrays)
+    panels = packed(r.recurrent_kernel, tb=True)
+    return _backward(_lstm_grad, r, gates, *call, cells=cells, extra=squashed, panels=panels)
 
 
-def _gru_loop_grad(g_outputs: Any, g_h: Any, r: Any, needs_x: bool, *products: Any) -> tuple[list[Any], Any]:
-    history, gates, inner = r.saved
-    arrays, kernel = {"g_h": g_h, "history": history}, r.recurrent_kernel
+def _gru_loop_grad(r: Any, *call: Any) -> Any:
+    (history, gates, inner), kernel = r.saved, r.recurrent_kernel
     if r.reset_after:
-        arrays |= {"extra": inner, "panels": packed(kernel, tb=True)}
-        return _backward(_gru_grad, g_outputs, r, needs_x, gates, products, **arrays)
-    u = history.shape[2]
+        panels = packed(kernel, tb=True)
+        return _backward(_gru_grad, r, gates, *call, history=history, extra=inner, panels=panels)
+    n, _, u = history.shape
     panels, candidate_panels = packed(kernel[:, : 2 * u], tb=True), packed(kernel[:, 2 * u :], tb=True)
-    arrays |= {"g_reset": empty(g_h.shape, g_h.dtype), "panels": panels, "candidate_panels": candidate_panels}
-    return _backward(_reset_first_grad, g_outputs, r, needs_x, gates, products, **arrays)
+    arrays = {"history": history, "g_reset": empty((n, u), gates.dtype)}
+    return _backward(_reset_first_grad, r, gates, *call, panels=panels, candidate_panels=candidate_panels, **arrays)
 
 
 # ---- the arithmetic of one step, for loops over time that are not compiled -------------------------------------------
 
 
+@inner
+def _row_at(r, places, time, step):
+    """The number of a row, of all steps, from that among the rows of a step."""
+    return (r // places * time + step) * places + r % places
+
+
 @part
-def _lstm_cell(part, samples, block, time, units, step, gates, product, h, c, extra, keeps):
-    first, last = _rows_of(part, block, samples)
+def _rows_moved(part, parts, rows, columns, target, target_row, adds, source=None, source_row=0):
+    """Copy or add the rows of a matrix, whose addresses lie so many bytes apart; without a source they become zeros."""
+    first, last = share(part, parts, rows)
+    for r in range(first, last):
+        here = target + r * target_row
+        if adds:
+            _add(source + r * source_row, here, columns)
+        elif source:
+            _copy(source + r * source_row, here, columns)
+        else:
+            _clear(here, columns)
+
+
+def _move(source: Any, target: Any, adds: bool) -> None:
+    rows, columns = target.shape
+    given = {} if source is None else {"source": source, "source_row": source.strides[0]}
+    shape = {"rows": rows, "columns": columns, "target_row": target.strides[0]}
+    _rows_moved.run(min(parts_for(target.size), rows), adds=int(adds), target=target, **shape, **given)
+
+
+def _of_rows(source: Any, target: Any) -> bool:
+    """Whether both are matrices of float32 numbers, of one shape, with contiguous rows."""
+    return is_matrix(target) and (source is None or (source.shape == target.shape and is_matrix(source)))
+
+
+@override(reference.copy_rows, "cpu", when=_of_rows)
+def copy_rows(k: Kernels, source: Any, target: Any) -> None:
+    _move(source, target, False)
+
+
+@override(reference.add_rows, "cpu", when=_of_rows)
+def add_rows(k: Kernels, source: Any, target: Any) -> None:
+    _move(source, target, True)
+
+
+@part
+def _lstm_cell(part, samples, block, time, units, step, places, gates, product, h, c, extra, keeps):
+    """A sample's row at a step is one for each of so many places."""
+    first, last = _rows_of(part, block, samples * places)
     u, size = units, 4 * units
     for r in range(first, last):
-        at = r * time + step
-        row = gates + 4 * size * at
+        at = _row_at(r, places, time, step)
+        row, place = gates + 4 * size * at, extra + size * (at if keeps else r)
         _add(product + 4 * size * r, row, 4 * u)
-        _lstm_row(row, c + size * r, _place(extra, keeps, r, at, u), h + size * r, u)
+        _lstm_row(row, c + size * r, place, h + size * r, u)
 
 
 @part
-def _lstm_cell_grad(part, samples, block, time, units, step, gates, cells, extra, g_h, g_c, g_gates):
-    first, last = _rows_of(part, block, samples)
+def _lstm_cell_grad(part, samples, block, time, units, step, places, gates, cells, extra, g_h, g_c, g_gates):
+    first, last = _rows_of(part, block, samples * places)
     size = 4 * units
     for r in range(first, last):
-        at, state = size * (r * time + step), size * r
+        at, state = size * _row_at(r, places, time, step), size * r
         g_row = g_gates + 4 * at
         _lstm_row_grad(gates + 4 * at, cells + at, extra + at, g_h + state, g_c + state, g_row, units)
 
@@ -588,18 +774,28 @@ def _gru_cell_grad(part, samples, block, time, units, step, gates, extra, histor
         _copy(g_row, g_product, 2 * u)
 
 
-def _step(part: Any, *names: str, keeps: bool = False) -> Callable[..., None]:
-    """The function of a step's number, the gates and arrays of these names; `keeps`: the part is told what is kept."""
+def _one_step(part: Any, *names: str, keeps: bool = False, places: bool = False) -> Callable[..., None]:
+    """The function of a step's number, the gates and arrays of these names.
+
+    `keeps`: the part is told what is kept, `places`: how many places a sample has.
+    """
 
     def step(s: int, gates: Any, *arrays: Any) -> None:
         arguments = dict(zip(names, arrays, strict=True))
         if keeps:  # `extra` has a place for every step
             arguments["keeps"] = arguments["extra"].shape[1] == gates.shape[1]
-        _run(part, gates, step=s, **arguments)
+        n, t, *several, _, u = gates.shape
+        if places:
+            arguments["places"] = several[0] if several else 1
+        rows = n * arguments.get("places", 1)
+        block = -(-rows // max(min(parts_for(gates.size // max(t, 1)), rows), 1))
+        shape = {"samples": n, "block": block, "time": t, "units": u}
+        part.run(-(-rows // max(block, 1)), gates.size // max(t, 1) >= _WIDE, **shape, step=s, gates=gates, **arguments)
 
     return step
 
 
+_WIDE = 1 << 17  # numbers of a step for which a helper is waked
 LOOPS = {
     "simple_rnn": (partial(_forward, _simple), _simple_loop_grad),
     "lstm": (partial(_forward, _lstm), _lstm_loop_grad),
@@ -607,12 +803,12 @@ LOOPS = {
 }
 CELLS = {
     "lstm": (
-        _step(_lstm_cell, "product", "c", "h", "extra", keeps=True),
-        _step(_lstm_cell_grad, "cells", "extra", "g_h", "g_c", "g_gates"),
+        _one_step(_lstm_cell, "product", "c", "h", "extra", keeps=True, places=True),
+        _one_step(_lstm_cell_grad, "cells", "extra", "g_h", "g_c", "g_gates", places=True),
     ),
     "gru": (
-        _step(_gru_cell, "product", "candidate_bias", "h", "extra", keeps=True),
-        _step(_gru_cell_grad, "extra", "history", "g_h", "g_gates", "g_products"),
+        _one_step(_gru_cell, "product", "candidate_bias", "h", "extra", keeps=True),
+        _one_step(_gru_cell_grad, "extra", "history", "g_h", "g_gates", "g_products"),
     ),
 }
 
@@ -626,6 +822,8 @@ def _chosen(
     """The options, with what is compiled for them."""
     usual = options.get("activation", "tanh") == "tanh" and options.get("recurrent_activation", "sigmoid") == "sigmoid"
     arrays = (x, kernel, recurrent_kernel, *(() if bias is None else (bias,)))
+    if bias is not None and not bias.flags.c_contiguous:
+        return options
     if not usual or any(array.dtype.char != "f" for array in arrays):
         return options
     dropped = options.get("input_mask") is not None or options.get("recurrent_mask") is not None
@@ -659,3 +857,14 @@ def gru(k: Kernels, x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: A
     x = np.ascontiguousarray(x)
     options = _chosen("gru", x, kernel, recurrent_kernel, bias, options)
     return reference.gru(k, x, h0, kernel, recurrent_kernel, bias, **options)
+
+
+@override(reference.conv_lstm, "cpu")
+def conv_lstm(
+    k: Kernels, x: Any, h0: Any, c0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any
+) -> tuple[Any, ...]:
+    x = np.ascontiguousarray(x)
+    usual = options.get("activation", "tanh") == "tanh" and options.get("recurrent_activation", "sigmoid") == "sigmoid"
+    if usual and x.size and all(array.dtype.char == "f" for array in (x, kernel, recurrent_kernel)):
+        options["cell"] = CELLS["lstm"]
+    return reference.conv_lstm(k, x, h0, c0, kernel, recurrent_kernel, bias, **options)

@@ -3,10 +3,10 @@
 A file has a family; importing this package registers all of them.
 """
 
-import os
 from importlib import import_module
+from pkgutil import iter_modules
 
-FAMILIES = sorted(name[:-3] for name in os.listdir(os.path.dirname(__file__)) if name[0] != "_" and name[-3:] == ".py")
+FAMILIES = [module.name for module in iter_modules(__path__)]
 
 for _family in FAMILIES:
     import_module(f"{__name__}.{_family}")

@@ -1,10 +1,12 @@
-"""Elementwise activations whose derivative is a function of their own output, and softmax.
+"""Elementwise functions: activations, of which some can be fused, other curves, and what is along an axis.
 
-Only these can be fused into the kernel that produces their input: the backward pass then needs the output alone.
+Where the derivative is a function of the output, an activation can be fused into the kernel that produces its input:
+the backward pass then needs the output alone.  All others are *curves*, whose derivative is one of the input.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,11 +18,9 @@ LEAKY_SLOPE = 0.2
 
 
 def _sigmoid(xp: Any, x: Any, out: Any) -> None:
-    # tanh form: one transcendental, exact at both ends, never overflows
-    xp.multiply(x, 0.5, out=out)
-    xp.tanh(out, out=out)
-    xp.multiply(out, 0.5, out=out)
-    xp.add(out, 0.5, out=out)
+    # 1 / (1 + e) or e / (1 + e): never overflows, and small values keep their digits
+    small = xp.exp(-xp.abs(x))
+    xp.divide(xp.where(x < 0, small, 1), small + 1, out=out)
 
 
 def _elu(xp: Any, x: Any, out: Any) -> None:
@@ -40,6 +40,12 @@ def _softplus(xp: Any, x: Any, out: Any) -> None:
     tail = xp.log1p(xp.exp(-xp.abs(x)))
     xp.maximum(x, 0, out=out)
     xp.add(out, tail, out=out)
+
+
+def _log_sigmoid(xp: Any, x: Any, out: Any) -> None:
+    tail = xp.log1p(xp.exp(-xp.abs(x)))
+    xp.minimum(x, 0, out=out)
+    xp.subtract(out, tail, out=out)
 
 
 def _softsign(xp: Any, x: Any, out: Any) -> None:
@@ -67,11 +73,12 @@ def _keras2_hard_sigmoid(xp: Any, x: Any, out: Any) -> None:
 _TABLE: dict[str, tuple[Callable[[Any, Any, Any], Any], Callable[[Any, Any, Any], Any]]] = {
     "relu": (lambda xp, x, out: xp.maximum(x, 0, out=out), lambda xp, g, y: g * (y > 0)),
     "sigmoid": (_sigmoid, lambda xp, g, y: g * (y * (1 - y))),
-    "tanh": (lambda xp, x, out: xp.tanh(x, out=out), lambda xp, g, y: g * (1 - y * y)),
+    "tanh": (lambda xp, x, out: xp.tanh(x, out=out), lambda xp, g, y: g * ((1 - y) * (1 + y))),
     "exponential": (lambda xp, x, out: xp.exp(x, out=out), lambda xp, g, y: g * y),
     "elu": (_elu, lambda xp, g, y: g * xp.where(y > 0, xp.ones_like(y), y + 1)),
     "selu": (_selu, lambda xp, g, y: g * xp.where(y > 0, xp.full_like(y, SELU_SCALE), y + SELU_SCALE * SELU_ALPHA)),
     "softplus": (_softplus, lambda xp, g, y: g * -xp.expm1(-y)),
+    "log_sigmoid": (_log_sigmoid, lambda xp, g, y: g * -xp.expm1(y)),
     "softsign": (_softsign, lambda xp, g, y: g * xp.square(1 - xp.abs(y))),
     "leaky_relu": (_leaky_relu, lambda xp, g, y: g * xp.where(y > 0, xp.ones_like(y), xp.full_like(y, LEAKY_SLOPE))),
     "hard_sigmoid": (_hard_sigmoid, lambda xp, g, y: g * (((y > 0) & (y < 1)) * y.dtype.type(1 / 6))),
@@ -109,6 +116,141 @@ def activate(k: Kernels, x: Any, activation: str | None, out: Any = None) -> Any
 def activate_grad(k: Kernels, g: Any, y: Any, activation: str | None) -> Any:
     """The gradient at the activation's input, from the gradient `g` at its output `y`.  Does not change `g`."""
     return g if activation is None else _TABLE[activation][1](k.xp, g, y)
+
+
+# ---- curves ----------------------------------------------------------------------------------------------------------
+
+
+def _gelu(k: Kernels, x: Any) -> Any:
+    cumulative = 0.5 * (1 + k.erf(x * math.sqrt(0.5)))
+    return x * cumulative, lambda: cumulative + x * (k.xp.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi)))
+
+
+GELU_SCALE, GELU_CUBE = 2 * math.sqrt(2 / math.pi), 0.044715
+
+
+def _gelu_tanh(k: Kernels, x: Any) -> Any:
+    """With `1 + tanh(u / 2)` as twice the logistic function of u, which keeps its digits where it is small."""
+    squared = x * x
+    s = k.activate(x * (GELU_SCALE * (1 + GELU_CUBE * squared)), "sigmoid")
+    return x * s, lambda: s + x * s * (1 - s) * (GELU_SCALE * (1 + 3 * GELU_CUBE * squared))
+
+
+def _silu(k: Kernels, x: Any) -> Any:
+    s = k.activate(x, "sigmoid")
+    return x * s, lambda: s * (1 + x * (1 - s))
+
+
+def _mish(k: Kernels, x: Any) -> Any:
+    """With `e = exp(x)` is `tanh(log(1 + e)) = (e² + 2e) / (e² + 2e + 2)`, which beyond 20 is 1 in float64 too."""
+    e = k.xp.exp(k.xp.minimum(x, 20))
+    both = e * (e + 2)
+    t = both / (both + 2)
+    return x * t, lambda: t + x * (4 * e / (both + 2) * ((1 + e) / (both + 2)))
+
+
+def _hard_silu(k: Kernels, x: Any) -> Any:
+    s = k.activate(x, "hard_sigmoid")
+    return x * s, lambda: s + x * k.activate_grad(k.xp.ones_like(x), s, "hard_sigmoid")
+
+
+def _elu_of(k: Kernels, x: Any, alpha: float) -> Any:
+    less = k.xp.minimum(x, 0)
+    return k.xp.where(x > 0, x, alpha * k.xp.expm1(less)), lambda: k.xp.where(x > 0, 1, alpha * k.xp.exp(less))
+
+
+def _celu(k: Kernels, x: Any, alpha: float) -> Any:
+    less = k.xp.minimum(x, 0) / alpha
+    return k.xp.where(x > 0, x, alpha * k.xp.expm1(less)), lambda: k.xp.where(x > 0, 1, k.xp.exp(less))
+
+
+def _clip(k: Kernels, x: Any, low: float, high: float) -> Any:
+    """On the limits themselves the slope is a half."""
+    half = lambda condition: 0.5 * condition.astype(x.dtype)
+    return (
+        k.xp.minimum(k.xp.maximum(x, low), high),
+        lambda: (half(x > low) + half(x >= low)) * (half(x < high) + half(x <= high)),
+    )
+
+
+def _hard_tanh(k: Kernels, x: Any) -> Any:
+    return _clip(k, x, -1.0, 1.0)
+
+
+def _hard_shrink(k: Kernels, x: Any, threshold: float) -> Any:
+    far = k.xp.abs(x) > threshold
+    return k.xp.where(far, x, 0), lambda: far.astype(x.dtype)
+
+
+def _soft_shrink(k: Kernels, x: Any, threshold: float) -> Any:
+    near, slope = _clip(k, x, -threshold, threshold)
+    return x - near, lambda: 1 - slope()
+
+
+def _tanh_shrink(k: Kernels, x: Any) -> Any:
+    t = k.activate(x, "tanh")
+    return x - t, lambda: t * t
+
+
+def _threshold(k: Kernels, x: Any, threshold: float, default_value: float) -> Any:
+    above = x > threshold
+    return k.xp.where(above, x, default_value), lambda: above.astype(x.dtype)
+
+
+def _squareplus(k: Kernels, x: Any, b: float) -> Any:
+    root = k.xp.sqrt(x * x + b)
+    y = k.xp.where(x < 0, 0.5 * b / (root - k.xp.minimum(x, 0)), 0.5 * (x + root))  # below 0 a difference loses digits
+    return y, lambda: y / root
+
+
+def _sparse_plus(k: Kernels, x: Any) -> Any:
+    where, inside = k.xp.where, x + 1
+    y = where(x <= -1, 0, where(x < 1, 0.25 * inside * inside, x))
+    return y, lambda: where(x <= -1, 0, where(x < 1, 0.5 * inside, 1)).astype(x.dtype)
+
+
+def _sparse_sigmoid(k: Kernels, x: Any) -> Any:
+    y, slope = _clip(k, x, -1.0, 1.0)
+    return 0.5 * (y + 1), lambda: 0.5 * slope()
+
+
+# name: (k, x, settings) -> (y, what computes the derivative at x)
+_CURVES: dict[str, Callable[..., tuple[Any, Callable[[], Any]]]] = {
+    "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
+    "silu": _silu,
+    "mish": _mish,
+    "hard_silu": _hard_silu,
+    "elu": _elu_of,
+    "celu": _celu,
+    "hard_tanh": _hard_tanh,
+    "hard_shrink": _hard_shrink,
+    "soft_shrink": _soft_shrink,
+    "tanh_shrink": _tanh_shrink,
+    "threshold": _threshold,
+    "squareplus": _squareplus,
+    "sparse_plus": _sparse_plus,
+    "sparse_sigmoid": _sparse_sigmoid,
+    "expm1": lambda k, x: (k.xp.expm1(x), lambda: k.xp.exp(x)),
+    "log": lambda k, x: (k.xp.log(x), lambda: 1 / x),
+    "log1p": lambda k, x: (k.xp.log1p(x), lambda: 1 / (x + 1)),
+    "erf": lambda k, x: (k.erf(x), lambda: k.xp.exp(-x * x) * (2 / math.sqrt(math.pi))),
+}
+
+
+@kernel
+def curve(k: Kernels, x: Any, name: str, settings: tuple[float, ...] = ()) -> Any:
+    """The elementwise function of that name, with the numbers that it takes."""
+    return _CURVES[name](k, x, *settings)[0].astype(x.dtype, copy=False)
+
+
+@kernel
+def curve_grad(k: Kernels, g: Any, x: Any, name: str, settings: tuple[float, ...] = ()) -> Any:
+    """The gradient at the input `x` of a `curve`, from the gradient `g` at its output."""
+    return g * _CURVES[name](k, x, *settings)[1]()
+
+
+# ---- straight lines --------------------------------------------------------------------------------------------------
 
 
 def _into(out: Any, values: Any) -> Any:
@@ -155,6 +297,27 @@ def softmax(k: Kernels, x: Any, axis: int = -1, out: Any = None) -> Any:
 def softmax_grad(k: Kernels, g: Any, y: Any, axis: int = -1) -> Any:
     """Gradient at softmax's input: `y * (g - sum(g * y))`."""
     return y * (g - (g * y).sum(axis=axis, keepdims=True))
+
+
+@kernel
+def log_softmax_grad(k: Kernels, g: Any, y: Any, axis: Any = -1) -> Any:
+    """Gradient at log_softmax's input: `g - exp(y) * sum(g)`."""
+    return g - k.xp.exp(y) * g.sum(axis=axis, keepdims=True)
+
+
+@kernel
+def glu(k: Kernels, x: Any, axis: int = -1) -> Any:
+    """One half of `x` along an axis times the logistic function of the other (Dauphin et al. 2016)."""
+    values, gates = k.xp.split(x, 2, axis)
+    return values * k.activate(gates, "sigmoid")
+
+
+@kernel
+def glu_grad(k: Kernels, g: Any, x: Any, axis: int = -1) -> Any:
+    """Backward of `glu` at its input."""
+    values, gates = k.xp.split(x, 2, axis)
+    s = k.activate(gates, "sigmoid")
+    return k.xp.concatenate([g * s, g * (values * (s * (1 - s)))], axis)
 
 
 @kernel

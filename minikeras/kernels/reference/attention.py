@@ -122,4 +122,4 @@ def _allowed(k: Kernels, mask: Any, causal: bool, steps: int, sources: int) -> A
 @kernel
 def side_by_side(k: Kernels, matrices: Sequence[Any]) -> Any:
     """Arrays of equal leading axes as one, joined along the last; a single one is itself."""
-    return matrices[0] if len(matrices) == 1 else k.xp.concatenate(matrices, axis=-1)
+    return matrices[0] if len(matrices) == 1 else k.concatenate(matrices, matrices[0].ndim - 1)

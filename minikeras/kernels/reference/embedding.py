@@ -21,12 +21,16 @@ def checked_indices(k: Kernels, indices: Any, rows: int) -> Any:
     if k.xp is not numpy:
         return k.xp.clip(indices, 0, rows - 1)
     if indices.size and (indices.min() < 0 or indices.max() >= rows):
-        wrong = indices[(indices < 0) | (indices >= rows)][0]
-        raise IndexError(
-            f"An embedding table with {rows} rows takes indices from 0 to {rows - 1}, got {wrong}; "
-            "enlarge input_dim or correct the indices."
-        )
+        raise out_of_range(indices[(indices < 0) | (indices >= rows)][0], rows)
     return indices
+
+
+def out_of_range(wrong: Any, rows: int) -> IndexError:
+    """What is raised for an index."""
+    return IndexError(
+        f"An embedding table with {rows} rows takes indices from 0 to {rows - 1}, got {wrong}; "
+        "enlarge input_dim or correct the indices."
+    )
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""Normalisation over rows (batch) or over features (layer, root mean square); channels are the last axis of a matrix.
+"""Normalisation over rows (batch), features (layer, root mean square) or groups of them; channels are the last axis.
 
 Residuals hold the input and its statistics, not the normalised values: these cost one subtraction and one product to
 make again, and no memory between the passes.
@@ -84,11 +84,92 @@ def batch_norm_grad(
 
 
 @kernel
-def scale_shift(k: Kernels, x: Any, scale: Any, shift: Any, out: Any = None) -> Any:
-    """`x * scale + shift` over the last axis."""
-    y = k.xp.multiply(x, scale, out=_like(k, x, out))
-    y += shift
-    return y
+def fixed_norm(
+    k: Kernels, x: Any, mean: Any, variance: Any, gamma: Any, beta: Any, epsilon: float, out: Any = None
+) -> tuple[Any, Any]:
+    """`(x - mean) / sqrt(variance + epsilon) * gamma + beta` with the statistics given.  Returns (y, residual).
+
+    x (rows, c); all others (c,), gamma and beta may be None.
+    """
+    inverse = 1 / k.xp.sqrt(variance + epsilon)
+    y = k.xp.subtract(x, mean, out=_like(k, x, out))
+    y *= inverse
+    return _affine(y, gamma, beta), (x, gamma, beta, mean, inverse)
+
+
+@kernel
+def fixed_norm_grad(
+    k: Kernels, g: Any, residual: Any, needs: tuple[bool, bool] = (True, True), outs: tuple = (None, None)
+) -> tuple[Any, Any, Any]:
+    """Backward of `fixed_norm`: (gradient at x, sums over the rows of g times normalised values, and of g).
+
+    The latter two are the gradients of gamma and beta, and may have destinations in `outs`; `needs` says whether the
+    first is wanted, and whether the others are.
+    """
+    x, gamma, _, mean, inverse = residual
+    g_x = g * (inverse if gamma is None else inverse * gamma) if needs[0] else None
+    if not needs[1]:
+        return g_x, None, None
+    return g_x, k.total(g * ((x - mean) * inverse), 0, out=outs[0]), k.total(g, 0, out=outs[1])
+
+
+@kernel
+def group_norm(k: Kernels, x: Any, gamma: Any, beta: Any, groups: int, epsilon: float) -> tuple[Any, Any]:
+    """`(x - mean) / sqrt(variance + epsilon) * gamma + beta` with statistics of groups of channels (Wu & He 2018).
+
+    x (n, positions, channels), whose groups have their statistics in each sample; gamma, beta (channels,) or None.
+    Returns (y, residual).
+    """
+    grouped = _in_groups(x, groups)
+    share = 1 / max(grouped[0, :, 0].size if len(x) else 1, 1)
+    mean = k.total(grouped, (1, 3), keepdims=True) * share
+    y = k.xp.subtract(grouped, mean)
+    inverse = 1 / k.xp.sqrt(k.total(k.xp.square(y), (1, 3), keepdims=True) * share + epsilon)
+    y *= inverse
+    return _affine(y.reshape(x.shape), gamma, beta), (x, gamma, beta, mean, inverse)
+
+
+def _in_groups(x: Any, groups: int) -> Any:
+    return x.reshape(*x.shape[:2], groups, x.shape[2] // groups)
+
+
+@kernel
+def group_norm_grad(
+    k: Kernels, g: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None)
+) -> tuple[Any, Any, Any]:
+    """Backward of `group_norm`: gradients of (x or None, gamma or None, beta or None).
+
+    `outs`: destinations of the gradients of gamma and beta, each may be None.
+    """
+    x, gamma, beta, mean, inverse = residual
+    groups = mean.shape[2]
+    normalized = (_in_groups(x, groups) - mean) * inverse
+    channels = x.shape[-1]
+    matrix = g.reshape(-1, channels)
+    g_gamma, g_beta = _sums(k, matrix, normalized.reshape(-1, channels), gamma, beta, outs)
+    if not needs_x:
+        return None, g_gamma, g_beta
+    scaled = _in_groups(g if gamma is None else g * gamma, groups)
+    share = 1 / max(scaled[0, :, 0].size if len(x) else 1, 1)
+    across = k.total(scaled, (1, 3), keepdims=True) * share
+    along = k.total(scaled * normalized, (1, 3), keepdims=True) * share
+    return ((scaled - across - normalized * along) * inverse).reshape(x.shape), g_gamma, g_beta
+
+
+@kernel
+def unit_norm(k: Kernels, x: Any, epsilon: float) -> tuple[Any, Any]:
+    """`x / max(|x|, epsilon)` with the Euclidean norm of each row.  Returns (y, residual)."""
+    square = k.xp.sum(k.xp.square(x), axis=1, keepdims=True)
+    inverse = 1 / k.xp.sqrt(k.xp.maximum(square, epsilon * epsilon))
+    y = x * inverse
+    return y, (y, inverse, (square > epsilon * epsilon).astype(x.dtype))
+
+
+@kernel
+def unit_norm_grad(k: Kernels, g: Any, residual: Any) -> Any:
+    """Backward of `unit_norm`: the gradient at x."""
+    y, inverse, long = residual
+    return inverse * (g - y * (long * k.xp.sum(g * y, axis=1, keepdims=True)))
 
 
 @kernel

@@ -5,10 +5,14 @@ backward loop; a time step is left with the recurrent product and the elementwis
 may replace that arithmetic (`cell=`) or the whole loop over time (`loop=`) by a pair of functions (forward, backward);
 the residual remembers it, so one backward kernel serves all.
 
-Shapes: x (n, t, d); states (n, u); mask (n, t) of booleans, False where a step is to be skipped: the states are then
-carried over and the output repeats the previous one (zeros before the first step that counts).  `recurrent_mask`
-multiplies the state on its way into the recurrent product (recurrent dropout), nowhere else: (n, u), or (gates, n, u)
-for another mask on the way to each gate.  `input_mask` (gates, n, d) does so with the inputs, at every time step alike.
+Shapes: x (n, t, d); states (n, u), the first ones None for zeros; mask (n, t) of booleans, False where a step is to be
+skipped: the states are then carried over and the output repeats the previous one (zeros before the first step that
+counts), or is zero with `zero_output_for_mask`.  With `backwards` the steps are taken from the last one, and outputs
+stay beside their inputs.  Without `return_sequences` the output of the step taken last is all that is returned, (n, u).
+
+`recurrent_mask` multiplies the state on its way into the recurrent product (recurrent dropout), nowhere else: (n, u),
+or (gates, n, u) for another mask on the way to each gate.  `input_mask` (gates, n, d) does so with the inputs, at every
+time step alike.
 """
 
 from __future__ import annotations
@@ -18,14 +22,26 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from minikeras.kernels.reference.conv import Ints, Padding, output_shape, same_padding
 from minikeras.kernels.table import Kernels, kernel
 
 Cell = tuple[Callable, Callable]  # elementwise arithmetic of one step: forward, backward
-# All time steps, the input product included.  Forward: it gets the table, fills what is saved, updates the states in
-# place and returns the outputs (n, t, u).  Backward: it fills the gradients of the products (n, t, ...), turns those of
-# the states into those before the first step, in place, and returns for each product an array whose sum over the first
-# two axes is that of its gradient, and the gradient of x (None: left to the caller).
+# All time steps, the input product included.  Forward: it gets the table and the first states, fills what is saved and
+# the last states and returns what is shown.  Backward: from the gradients of the results it fills those of the products
+# (n, t, ...), of the first states and of the biases, the sums of the products' (None: not wanted), and returns that of
+# x (None: left to the caller).
 Loop = tuple[Callable, Callable]
+
+
+class Order(NamedTuple):
+    """In which order steps are taken, and which of them are shown."""
+
+    backwards: bool = False
+    sequences: bool = True
+    zeros: bool = False  # shown for a step that is skipped
+
+    def steps(self, time: int) -> range:
+        return range(time - 1, -1, -1) if self.backwards else range(time)
 
 
 class _Residual(NamedTuple):
@@ -38,6 +54,7 @@ class _Residual(NamedTuple):
     recurrent_mask: Any
     cell: Cell
     loop: Loop | None
+    order: Order
     saved: tuple  # arrays (n, t, ...) that the backward steps read; the first holds h before each step
     reset_after: bool = True
 
@@ -79,10 +96,25 @@ def _gates(width: int, gates: int) -> list[slice]:
     return [slice(i * size, (i + 1) * size) for i in range(gates)]
 
 
-def _copy(k: Kernels, array: Any, dtype: Any) -> Any:
-    out = k.empty(array.shape, dtype)
-    out[...] = array
-    return out
+def _first(k: Kernels, given: Any, gates: Any, loop: Loop | None) -> Any:
+    """A state (n, u) before the first step, given or zeros; with a `loop`, room for it."""
+    n, _, _, u = gates.shape
+    state = k.empty((n, u), gates.dtype)
+    if loop is None:
+        k.copy_rows(given, state)
+    return state
+
+
+@kernel
+def copy_rows(k: Kernels, source: Any, target: Any) -> None:
+    """Let the rows of a matrix be those of another one; None: zeros."""
+    target[...] = 0 if source is None else source
+
+
+@kernel
+def add_rows(k: Kernels, source: Any, target: Any) -> None:
+    """Add the rows of a matrix to those of another one."""
+    target += source
 
 
 def _per_gate(recurrent_mask: Any) -> bool:
@@ -117,66 +149,88 @@ def _recur_grad(k: Kernels, g_product: Any, kernel: Any, recurrent_mask: Any, ou
 
 
 def _scan(
-    k: Kernels, step: Callable[[int], None], states: Sequence[Any], histories: Sequence[Any], x: Any, mask: Any
-) -> Any:
-    """Run `step(s)` over time; returns the outputs (n, t, u).
+    k: Kernels, step: Callable[[int], None], states: Sequence[Any], histories: Sequence[Any], x: Any, mask: Any,
+    order: Order,
+) -> Any:  # fmt: skip
+    """Run `step(s)` over time; returns the outputs (n, t, u), or the last one (n, u).
 
     A step updates `states` (h first) in place; `histories` receive what each state was before the step.
     """
-    n, t, _ = x.shape
+    n, t = x.shape[:2]
     h = states[0]
-    outputs = k.empty((n, t, h.shape[1]), h.dtype)
-    for s in range(t):
+    outputs = k.empty((n, t, h.shape[1]), h.dtype) if order.sequences else None
+    shown = h if mask is None else k.xp.zeros_like(h)
+    for s in order.steps(t):
         for history, state in zip(histories, states, strict=False):
-            history[:, s] = state
-        if mask is None:
-            step(s)
-            outputs[:, s] = h
-            continue
-        before = [state.copy() for state in states]
+            k.copy_rows(state, history[:, s])
+        before = [] if mask is None else [state.copy() for state in states]
         step(s)
-        counts = mask[:, s, None]
-        for state, old in zip(states, before, strict=True):
-            state[...] = k.xp.where(counts, state, old)
-        outputs[:, s] = k.xp.where(counts, h, outputs[:, s - 1] if s else k.xp.zeros_like(h))
-    return outputs
+        if mask is not None:
+            counts = mask[:, s, None]
+            for state, old in zip(states, before, strict=True):
+                state[...] = k.xp.where(counts, state, old)
+            shown = k.xp.where(counts, h, 0 if order.zeros else shown)
+        if outputs is not None:
+            k.copy_rows(shown, outputs[:, s])
+    return shown if outputs is None else outputs
 
 
 def _scan_grad(
-    k: Kernels, step: Callable[[int], None], g_states: Sequence[Any], g_outputs: Any, products: Sequence[Any], mask: Any
-) -> Sequence[Any]:
-    """Run `step(s)` backward in time; returns `products`.
+    k: Kernels, step: Callable[[int], None], g_states: Sequence[Any], g_outputs: Any, products: Sequence[Any],
+    r: _Residual, biases: Sequence[Any],
+) -> None:  # fmt: skip
+    """Run `step(s)` backward in time, and add up the gradients of the biases.
 
     A step turns `g_states` (h first), the gradients at the states after it, into those at the states before it, in
     place, and writes the gradients of its products into `products` (n, t, ...), which a skipped step leaves at zero.
     """
-    xp = k.xp
+    xp, order = k.xp, r.order
     g_h = g_states[0]
-    waiting = xp.zeros_like(g_h)  # gradient of outputs that repeat an earlier one, on its way to that one
-    for s in reversed(range(products[0].shape[1])):
-        if mask is None:
+    if r.mask is None and g_outputs is not None and not order.sequences:
+        k.add_rows(g_outputs, g_h)
+        g_outputs = None
+    # of outputs that repeat an earlier one, on its way to that one
+    waiting = g_h if r.mask is None else xp.zeros_like(g_h)
+    for place, s in enumerate(reversed(order.steps(products[0].shape[1]))):
+        if r.mask is None:
             if g_outputs is not None:
-                g_h += g_outputs[:, s]
+                k.add_rows(g_outputs[:, s], g_h)
             step(s)
             continue
-        counts = mask[:, s, None]
+        counts = r.mask[:, s, None]
         if g_outputs is not None:
-            waiting += g_outputs[:, s]
+            if order.sequences or place == 0:
+                waiting += g_outputs[:, s] if order.sequences else g_outputs
             g_h += xp.where(counts, waiting, 0)
-            waiting[...] = xp.where(counts, 0, waiting)
+            waiting[...] = 0 if order.zeros else xp.where(counts, 0, waiting)
         after = [gradient.copy() for gradient in g_states]
         step(s)
         for gradient, old in zip(g_states, after, strict=True):
             gradient[...] = xp.where(counts, gradient, old)
         for product in products:
             product[:, s] = xp.where(counts[:, :, None], product[:, s], 0)
-    return products
+    for product, bias in zip(products, biases, strict=False):
+        _sum_rows(k, product, bias)
 
 
-def _start(k: Kernels, gradient: Any, history: Any) -> Any:
-    """A running gradient of a state, from the gradient of its final value (None: unused)."""
-    n, _, u = history.shape
-    return k.xp.zeros((n, u), history.dtype) if gradient is None else _copy(k, gradient, history.dtype)
+def _backward(
+    k: Kernels, step: Callable[[int], None], g_outputs: Any, given: Sequence[Any], g_states: Sequence[Any],
+    products: Sequence[Any], r: _Residual, needs_x: bool, g_bias: Any,
+) -> tuple[Any, Any]:  # fmt: skip
+    """All steps backward, by `step(s)` or by the residual's loop: (gradient of x or None, of the bias or None).
+
+    From what is `given`, the gradients of the last states, `g_states` becomes those of the first ones, and `products`
+    are filled.  The gradient of x is left to the caller where it is None.
+    """
+    if r.bias is not None and g_bias is None:
+        g_bias = k.empty(r.bias.shape, products[0].dtype)
+    biases: Any = () if r.bias is None else g_bias if len(products) == 2 else (g_bias,)
+    if r.loop is not None:
+        return r.loop[1](r, g_outputs, given, g_states, products, needs_x, biases), g_bias
+    for gradient, last in zip(g_states, given, strict=True):
+        k.copy_rows(last, gradient)
+    _scan_grad(k, step, g_states, g_outputs, products, r, biases)
+    return None, g_bias
 
 
 def _rows(array: Any) -> Any:
@@ -215,14 +269,12 @@ def _recurrent_kernel_grad(k: Kernels, r: _Residual, g_rows: Any, out: Any) -> A
     return out
 
 
-def _sum_rows(k: Kernels, array: Any, out: Any) -> Any:
-    rows = _rows(array)
-    out = k.empty((rows.shape[1],), rows.dtype) if out is None else out
-    return k.total(rows, 0, out=out)
+def _sum_rows(k: Kernels, array: Any, out: Any) -> None:
+    k.total(_rows(array), 0, out=out)
 
 
 def _histories(k: Kernels, with_residual: bool, x: Any, *states: Any) -> list[Any]:
-    n, t, _ = x.shape
+    n, t = x.shape[:2]
     return [k.empty((n, t, state.shape[1]), state.dtype) for state in states] if with_residual else []
 
 
@@ -241,17 +293,21 @@ def simple_rnn(
     mask: Any = None,
     recurrent_mask: Any = None,
     activation: str | None = "tanh",
+    backwards: bool = False,
+    return_sequences: bool = True,
+    zero_output_for_mask: bool = False,
     with_residual: bool = True,
     cell: Cell | None = None,
     loop: Loop | None = None,
 ) -> tuple[Any, Any, Any]:
     """`h_t = activation(x_t @ kernel + bias + h_{t-1} @ recurrent_kernel)`.
 
-    Returns (outputs (n, t, u), last h (n, u), residual); the residual is None unless `with_residual`.
+    Returns (outputs, last h (n, u), residual); the residual is None unless `with_residual`.
     """
+    order = Order(backwards, return_sequences, zero_output_for_mask)
     cell = cell or (partial(_simple_cell, k, activation), partial(_simple_cell_grad, k, activation))
     z = _project(k, x, kernel, bias, 1, loop)
-    h = _copy(k, h0, z.dtype)
+    h = _first(k, h0, z, loop)
     histories = _histories(k, with_residual, x, h)
     product, dropped = k.empty(h.shape, h.dtype), k.empty(h.shape, h.dtype)
 
@@ -260,15 +316,16 @@ def simple_rnn(
         cell[0](s, z, product, h)
 
     if loop is None:
-        outputs = _scan(k, step, (h,), histories, x, mask)
+        outputs = _scan(k, step, (h,), histories, x, mask, order)
     else:
+        filled = {"h": h, "histories": histories, "gates": z}
         outputs = loop[0](
-            k, x, kernel, bias, recurrent_kernel=recurrent_kernel, h=h, mask=mask, histories=histories, gates=z
+            k, x, kernel, bias, recurrent_kernel=recurrent_kernel, h0=h0, mask=mask, order=order, **filled
         )
     if not with_residual:
         return outputs, h, None
     masks = mask, None, recurrent_mask
-    return outputs, h, _Residual(x, kernel, recurrent_kernel, bias, *masks, cell, loop, (*histories, z))
+    return outputs, h, _Residual(x, kernel, recurrent_kernel, bias, *masks, cell, loop, order, (*histories, z))
 
 
 @kernel
@@ -281,21 +338,18 @@ def simple_rnn_grad(
     gradients, each may be None.
     """
     r: _Residual = residual
-    history, y = r.saved
+    _, y = r.saved
     g_z = k.empty(y.shape, y.dtype)
-    g_h = _start(k, g_h, history)
+    g_h0 = k.empty((y.shape[0], y.shape[3]), y.dtype)
 
     def step(s: int) -> None:
-        r.cell[1](s, y, g_h, g_z)
-        _recur_grad(k, g_z[:, s, 0], r.recurrent_kernel, r.recurrent_mask, g_h)
+        r.cell[1](s, y, g_h0, g_z)
+        _recur_grad(k, g_z[:, s, 0], r.recurrent_kernel, r.recurrent_mask, g_h0)
 
-    if r.loop is None:
-        (summands,), g_x = _scan_grad(k, step, (g_h,), g_outputs, (g_z,), r.mask), None
-    else:
-        (summands,), g_x = r.loop[1](g_outputs, g_h, r, needs_x, g_z)
+    g_x, g_bias = _backward(k, step, g_outputs, (g_h,), (g_h0,), (g_z,), r, needs_x, outs[2])
     g_x, g_kernel = _input_grads(k, r, g_z, needs_x, g_x, outs[0])
     g_recurrent = _recurrent_kernel_grad(k, r, _rows(g_z), outs[1])
-    return g_x, g_h, g_kernel, g_recurrent, None if r.bias is None else _sum_rows(k, summands, outs[2])
+    return g_x, g_h0, g_kernel, g_recurrent, g_bias
 
 
 def _simple_cell(k: Kernels, activation: str | None, s: int, z: Any, product: Any, h: Any) -> None:
@@ -326,6 +380,9 @@ def lstm(
     recurrent_mask: Any = None,
     activation: str | None = "tanh",
     recurrent_activation: str | None = "sigmoid",
+    backwards: bool = False,
+    return_sequences: bool = True,
+    zero_output_for_mask: bool = False,
     with_residual: bool = True,
     cell: Cell | None = None,
     loop: Loop | None = None,
@@ -333,13 +390,14 @@ def lstm(
     """Long short-term memory (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
 
     Gates i, f, g, o along the 4u columns: `c_t = f * c_{t-1} + i * g`, `h_t = o * activation(c_t)`.
-    Returns (outputs (n, t, u), last h, last c, residual); the residual is None unless `with_residual`.
+    Returns (outputs, last h, last c, residual); the residual is None unless `with_residual`.
     """
+    order = Order(backwards, return_sequences, zero_output_for_mask)
     if cell is None:
         cell = _made_cell(_lstm_cell, _lstm_cell_grad, k, activation, recurrent_activation)
     gates = _project(k, x, kernel, bias, 4, loop, input_mask)
     n, t, _, u = gates.shape
-    h, c = _copy(k, h0, gates.dtype), _copy(k, c0, gates.dtype)
+    h, c = _first(k, h0, gates, loop), _first(k, c0, gates, loop)
     histories = _histories(k, with_residual, x, h, c)
     squashed = k.empty((n, t if with_residual else min(t, 1), u), gates.dtype)  # activation(c)
     product, dropped = k.empty((n, 4 * u), gates.dtype), k.empty((n, u), gates.dtype)
@@ -349,14 +407,15 @@ def lstm(
         cell[0](s, gates, product, c, h, squashed)
 
     if loop is None:
-        outputs = _scan(k, step, (h, c), histories, x, mask)
+        outputs = _scan(k, step, (h, c), histories, x, mask, order)
     else:
-        filled = {"histories": histories, "gates": gates, "squashed": squashed}
-        outputs = loop[0](k, x, kernel, bias, recurrent_kernel=recurrent_kernel, h=h, c=c, mask=mask, **filled)
+        given = {"recurrent_kernel": recurrent_kernel, "h0": h0, "c0": c0, "mask": mask, "order": order}
+        filled = {"h": h, "c": c, "histories": histories, "gates": gates, "squashed": squashed}
+        outputs = loop[0](k, x, kernel, bias, **given, **filled)
     if not with_residual:
         return outputs, h, c, None
     masks, saved = (mask, input_mask, recurrent_mask), (*histories, gates, squashed)
-    return outputs, h, c, _Residual(x, kernel, recurrent_kernel, bias, *masks, cell, loop, saved)
+    return outputs, h, c, _Residual(x, kernel, recurrent_kernel, bias, *masks, cell, loop, order, saved)
 
 
 @kernel
@@ -375,38 +434,37 @@ def lstm_grad(
     weight gradients, each may be None.
     """
     r: _Residual = residual
-    history, cells, gates, squashed = r.saved
+    _, cells, gates, squashed = r.saved
     n, _, _, u = gates.shape
     g_gates = k.empty(gates.shape, gates.dtype)
-    g_h, g_c = _start(k, g_h, history), _start(k, g_c, history)
+    g_h0, g_c0 = k.empty((n, u), gates.dtype), k.empty((n, u), gates.dtype)
 
     def step(s: int) -> None:
-        r.cell[1](s, gates, cells, squashed, g_h, g_c, g_gates)
-        _recur_grad(k, g_gates[:, s].reshape(n, 4 * u), r.recurrent_kernel, r.recurrent_mask, g_h)
+        r.cell[1](s, gates, cells, squashed, g_h0, g_c0, g_gates)
+        _recur_grad(k, g_gates[:, s].reshape(n, 4 * u), r.recurrent_kernel, r.recurrent_mask, g_h0)
 
-    if r.loop is None:
-        (summands,), g_x = _scan_grad(k, step, (g_h, g_c), g_outputs, (g_gates,), r.mask), None
-    else:
-        (summands,), g_x = r.loop[1](g_outputs, g_h, g_c, r, needs_x, g_gates)
+    g_x, g_bias = _backward(k, step, g_outputs, (g_h, g_c), (g_h0, g_c0), (g_gates,), r, needs_x, outs[2])
     g_x, g_kernel = _input_grads(k, r, g_gates, needs_x, g_x, outs[0])
     g_recurrent = _recurrent_kernel_grad(k, r, _rows(g_gates), outs[1])
-    return g_x, g_h, g_c, g_kernel, g_recurrent, None if r.bias is None else _sum_rows(k, summands, outs[2])
+    return g_x, g_h0, g_c0, g_kernel, g_recurrent, g_bias
 
 
 def _lstm_cell(by: _Means, s: int, gates: Any, product: Any, c: Any, h: Any, squashed: Any) -> None:
-    """Activate `gates[:, s] + product` in place; update c and h."""
+    """Activate `gates[:, s] + product` in place; update c and h.  The gates lie along the axis before the last."""
     k, activation, recurrent_activation = by
     gate = gates[:, s]
     gate += product.reshape(gate.shape)
-    k.activate(gate[:, :2], recurrent_activation, out=gate[:, :2])
-    k.activate(gate[:, 2], activation, out=gate[:, 2])
-    k.activate(gate[:, 3], recurrent_activation, out=gate[:, 3])
-    c *= gate[:, 1]
-    c += gate[:, 0] * gate[:, 2]
+    i, f, g, o = (gate[..., k, :] for k in range(4))
+    k.activate(gate[..., :2, :], recurrent_activation, out=gate[..., :2, :])
+    k.activate(g, activation, out=g)
+    k.activate(o, recurrent_activation, out=o)
+    c, h = c.reshape(i.shape), h.reshape(i.shape)
+    c *= f
+    c += i * g
     y = squashed[:, s % squashed.shape[1]]
     y[...] = c
     k.activate(y, activation, out=y)
-    k.xp.multiply(gate[:, 3], y, out=h)
+    k.xp.multiply(o, y, out=h)
 
 
 def _lstm_cell_grad(
@@ -414,15 +472,142 @@ def _lstm_cell_grad(
 ) -> None:
     """Write the gradients before the gates' activations; turn g_c from the c after the step to the c before it."""
     k, activation, recurrent_activation = by
-    gate, g_gate = gates[:, s], g_gates[:, s]
-    i, f, g, o = (gate[:, k] for k in range(4))
-    y = squashed[:, s]
+    gate, g_gate, y = gates[:, s], g_gates[:, s], squashed[:, s]
+    i, f, g, o = (gate[..., k, :] for k in range(4))
+    g_h, g_c, c = (array.reshape(y.shape) for array in (g_h, g_c, cells[:, s]))
     g_c += k.activate_grad(g_h * o, y, activation)
-    g_gate[:, 0] = k.activate_grad(g_c * g, i, recurrent_activation)
-    g_gate[:, 1] = k.activate_grad(g_c * cells[:, s], f, recurrent_activation)
-    g_gate[:, 2] = k.activate_grad(g_c * i, g, activation)
-    g_gate[:, 3] = k.activate_grad(g_h * y, o, recurrent_activation)
+    g_gate[..., 0, :] = k.activate_grad(g_c * g, i, recurrent_activation)
+    g_gate[..., 1, :] = k.activate_grad(g_c * c, f, recurrent_activation)
+    g_gate[..., 2, :] = k.activate_grad(g_c * i, g, activation)
+    g_gate[..., 3, :] = k.activate_grad(g_h * y, o, recurrent_activation)
     g_c *= f
+
+
+# ---- LSTM whose products are convolutions ----------------------------------------------------------------------------
+
+
+class _Window(NamedTuple):
+    strides: Ints
+    padding: Padding
+    dilation: Ints
+
+
+def _recurrent_window(size: Ints) -> dict[str, Any]:
+    """Of the convolution of a state, which keeps its sizes."""
+    one = (1,) * len(size)
+    return _Window(one, tuple(same_padding(1, length) for length in size), one)._asdict()
+
+
+@kernel
+def conv_lstm(
+    k: Kernels,
+    x: Any,
+    h0: Any,
+    c0: Any,
+    kernel: Any,
+    recurrent_kernel: Any,
+    bias: Any,
+    *,
+    strides: Ints,
+    padding: Padding,
+    dilation: Ints,
+    mask: Any = None,
+    activation: str | None = "tanh",
+    recurrent_activation: str | None = "sigmoid",
+    backwards: bool = False,
+    return_sequences: bool = True,
+    zero_output_for_mask: bool = False,
+    with_residual: bool = True,
+    cell: Cell | None = None,
+) -> tuple[Any, Any, Any, Any]:
+    """An LSTM whose products are convolutions (Shi et al. 2015, arXiv:1506.04214, without peepholes).
+
+    x (n, t, *spatial, channels), kernel (*size, channels, 4f), recurrent kernel (*size, f, 4f), bias (4f,) or None;
+    states (n, *lengths, f).  Strides, padding and dilation are those of the inputs' convolution, as for `conv`: one
+    convolution of all time steps; that of the state keeps its sizes.  All else as for `lstm`.
+    """
+    order = Order(backwards, return_sequences, zero_output_for_mask)
+    cell = cell or _made_cell(_lstm_cell, _lstm_cell_grad, k, activation, recurrent_activation)
+    window, inside = _Window(strides, padding, dilation), _recurrent_window(recurrent_kernel.shape[:-2])
+    n, t, *image = x.shape
+    z = k.conv(x.reshape(n * t, *image), kernel, bias, **window._asdict())
+    lengths, f = z.shape[1:-1], z.shape[-1] // 4
+    places = math.prod(lengths)
+    gates = z.reshape(n, t, places, 4, f)
+    states = [k.empty((n, places * f), z.dtype) for _ in range(2)]
+    for given, state in zip((h0, c0), states, strict=True):
+        k.copy_rows(None if given is None else given.reshape(n, places * f), state)
+    h, c = states
+    histories = _histories(k, with_residual, x, h, c)
+    squashed = k.empty((n, t if with_residual else min(t, 1), places, f), z.dtype)
+    product, image_of_h = k.empty((n, *lengths, 4 * f), z.dtype), h.reshape(n, *lengths, f)
+
+    def step(s: int) -> None:
+        k.conv(image_of_h, recurrent_kernel, out=product, **inside)
+        cell[0](s, gates, product, c, h, squashed)
+
+    outputs = _scan(k, step, states, histories, x, mask, order)
+    residual = _Residual(
+        *(x, kernel, recurrent_kernel, bias, mask, None, None, cell, None, order, (*histories, gates, squashed))
+    )
+    shown = outputs.reshape(*outputs.shape[:-1], *lengths, f)
+    last_h, last_c = (state.reshape(n, *lengths, f) for state in states)
+    return shown, last_h, last_c, (residual, window) if with_residual else None
+
+
+@kernel
+def conv_lstm_grad(
+    k: Kernels,
+    g_outputs: Any,
+    g_h: Any,
+    g_c: Any,
+    residual: Any,
+    needs_x: bool = True,
+    outs: tuple = (None, None, None),
+) -> tuple[Any, ...]:
+    """Backward of `conv_lstm`, as `lstm_grad` is of `lstm`."""
+    r, window = residual
+    history, cells, gates, squashed = r.saved
+    n, t, places, _, f = gates.shape
+    lengths = output_shape((n * t, *r.x.shape[2:]), r.kernel.shape[:-2], *window)
+    g_gates = k.empty(gates.shape, gates.dtype)
+    g_h0, g_c0 = k.empty((n, places * f), gates.dtype), k.empty((n, places * f), gates.dtype)
+    g_product, g_image = k.empty((n, *lengths, 4 * f), gates.dtype), g_h0.reshape(n, *lengths, f)
+    size = r.recurrent_kernel.shape[:-2]
+    inside = _recurrent_window(size)
+    # with strides of 1 the gradient of an input is a convolution too, with the kernel turned round
+    turned = k.empty((*size, 4 * f, f), gates.dtype)
+    turned[...] = k.xp.flip(r.recurrent_kernel, tuple(range(len(size)))).swapaxes(-1, -2)
+    reverse = {**inside, "padding": tuple((after, before) for before, after in inside["padding"])}
+    by_step, flat = g_gates.reshape(n, t, places * 4 * f), g_product.reshape(n, places * 4 * f)
+
+    def step(s: int) -> None:
+        r.cell[1](s, gates, cells, squashed, g_h0, g_c0, g_gates)
+        k.copy_rows(by_step[:, s], flat)
+        k.conv(g_product, turned, out=g_image, **reverse)
+
+    def rows(gradient: Any) -> Any:
+        return None if gradient is None else gradient.reshape(*gradient.shape[: -len(lengths) - 1], places * f)
+
+    given = rows(g_h), rows(g_c)
+    products = (g_gates.reshape(n, t, places * 4, f),)
+    for gradient, last in zip((g_h0, g_c0), given, strict=True):
+        k.copy_rows(last, gradient)
+    _scan_grad(k, step, (g_h0, g_c0), rows(g_outputs), products, r, ())
+    g = g_gates.reshape(n * t, *lengths, 4 * f)
+    g_bias = outs[2]
+    if r.bias is not None:
+        g_bias = k.empty(r.bias.shape, g.dtype) if g_bias is None else g_bias
+        k.total(g.reshape(n * t * places, 4 * f), 0, out=g_bias)
+    images = r.x.reshape(n * t, *r.x.shape[2:])
+    g_x = None
+    if needs_x:
+        g_x = k.conv_input_grad(g, r.kernel, images.shape, **window._asdict()).reshape(r.x.shape)
+    g_kernel = k.conv_kernel_grad(images, g, r.kernel.shape, out=outs[0], **window._asdict())
+    past = history.reshape(n * t, *lengths, f)
+    g_recurrent = k.conv_kernel_grad(past, g, r.recurrent_kernel.shape, out=outs[1], **inside)
+    g_first = (gradient.reshape(n, *lengths, f) for gradient in (g_h0, g_c0))
+    return g_x, *g_first, g_kernel, g_recurrent, None if r.bias is None else g_bias
 
 
 # ---- GRU -------------------------------------------------------------------------------------------------------------
@@ -443,6 +628,9 @@ def gru(
     activation: str | None = "tanh",
     recurrent_activation: str | None = "sigmoid",
     reset_after: bool = True,
+    backwards: bool = False,
+    return_sequences: bool = True,
+    zero_output_for_mask: bool = False,
     with_residual: bool = True,
     cell: Cell | None = None,
     loop: Loop | None = None,
@@ -451,20 +639,23 @@ def gru(
 
     Gates z, r, candidate along the 3u columns.  `reset_after` applies r to the recurrent product of the candidate
     (bias (2, 3u): input, recurrent), otherwise to the state that enters this product (bias (3u,)); bias may be None.
-    Returns (outputs (n, t, u), last h, residual); the residual is None unless `with_residual`.
+    Returns (outputs, last h, residual); the residual is None unless `with_residual`.
     """
+    order = Order(backwards, return_sequences, zero_output_for_mask)
     if cell is None:
         forward, backward = (_gru_cell, _gru_cell_grad) if reset_after else (_reset_first_cell, _reset_first_cell_grad)
         cell = _made_cell(forward, backward, k, activation, recurrent_activation)
     n, t, _ = x.shape
-    u = h0.shape[1]
-    input_bias, candidate_bias = bias, k.xp.zeros((u,), x.dtype)
-    if reset_after and bias is not None:
+    u = len(recurrent_kernel)
+    input_bias, candidate_bias = bias, None
+    if loop is None and reset_after and bias is None:
+        candidate_bias = k.xp.zeros((u,), x.dtype)
+    elif loop is None and reset_after:
         input_bias = bias[0].copy()
         input_bias[: 2 * u] += bias[1, : 2 * u]  # only the candidate's recurrent bias has to wait for the reset gate
         candidate_bias = k.xp.ascontiguousarray(bias[1, 2 * u :])
     gates = _project(k, x, kernel, input_bias, 3, loop, input_mask)
-    h, dropped = _copy(k, h0, gates.dtype), k.empty((n, u), gates.dtype)
+    h, dropped = _first(k, h0, gates, loop), k.empty((n, u), gates.dtype)
     histories = _histories(k, with_residual, x, h)
     # the reset gate's other factor, or its result
     inner = k.empty((n, t if with_residual else min(t, 1), u), gates.dtype)
@@ -480,15 +671,15 @@ def gru(
             cell[0](s, gates, product, state, recurrent_kernel[:, 2 * u :], h, inner)
 
     if loop is None:
-        outputs = _scan(k, step, (h,), histories, x, mask)
+        outputs = _scan(k, step, (h,), histories, x, mask, order)
     else:
-        filled = {"histories": histories, "gates": gates, "inner": inner}
-        recurrent = {"recurrent_kernel": recurrent_kernel, "candidate_bias": candidate_bias if reset_after else None}
-        outputs = loop[0](k, x, kernel, input_bias, **recurrent, h=h, mask=mask, **filled)
+        given = {"recurrent_kernel": recurrent_kernel, "h0": h0, "mask": mask, "order": order}
+        filled = {"h": h, "histories": histories, "gates": gates, "inner": inner}
+        outputs = loop[0](k, x, kernel, bias, reset_after=reset_after, **given, **filled)
     if not with_residual:
         return outputs, h, None
     masks, saved = (mask, input_mask, recurrent_mask), (*histories, gates, inner)
-    return outputs, h, _Residual(x, kernel, recurrent_kernel, bias, *masks, cell, loop, saved, reset_after)
+    return outputs, h, _Residual(x, kernel, recurrent_kernel, bias, *masks, cell, loop, order, saved, reset_after)
 
 
 @kernel
@@ -503,46 +694,36 @@ def gru_grad(
     r: _Residual = residual
     history, gates, inner = r.saved
     n, _, _, u = gates.shape
-    g_h = _start(k, g_h, history)
     g_gates = k.empty(gates.shape, gates.dtype)
-    g_state, dropped = k.empty(g_h.shape, g_h.dtype), k.empty(g_h.shape, g_h.dtype)
+    g_h0, g_state, dropped = (k.empty((n, u), gates.dtype) for _ in range(3))
     # the gradient of the recurrent product: differs from that of the input product where r came between them
     g_products = k.empty(gates.shape, gates.dtype) if r.reset_after else g_gates
 
     def step(s: int) -> None:
         if r.reset_after:
-            r.cell[1](s, gates, inner, history, g_h, g_gates, g_products)
-            g_h[...] += _recur_grad(
+            r.cell[1](s, gates, inner, history, g_h0, g_gates, g_products)
+            g_h0[...] += _recur_grad(
                 k, g_products[:, s].reshape(n, 3 * u), r.recurrent_kernel, r.recurrent_mask, g_state
             )
         else:
             state = _drop(k, history[:, s], r.recurrent_mask, dropped)
-            r.cell[1](s, gates, state, r.recurrent_kernel[:, 2 * u :], history, g_h, g_gates, g_state)
+            r.cell[1](s, gates, state, r.recurrent_kernel[:, 2 * u :], history, g_h0, g_gates, g_state)
             passed = _drop(k, g_state, r.recurrent_mask, g_state).copy()
             g_zr = g_gates[:, s, :2].reshape(n, 2 * u)
-            g_h[...] += _recur_grad(k, g_zr, r.recurrent_kernel[:, : 2 * u], r.recurrent_mask, g_state)
-            g_h[...] += passed
+            g_h0[...] += _recur_grad(k, g_zr, r.recurrent_kernel[:, : 2 * u], r.recurrent_mask, g_state)
+            g_h0[...] += passed
 
     products = (g_gates, g_products)[: 1 + r.reset_after]
-    if r.loop is None:
-        summands, g_x = _scan_grad(k, step, (g_h,), g_outputs, products, r.mask), None
-    else:
-        summands, g_x = r.loop[1](g_outputs, g_h, r, needs_x, *products)
+    g_x, g_bias = _backward(k, step, g_outputs, (g_h,), (g_h0,), products, r, needs_x, outs[2])
     g_x, g_kernel = _input_grads(k, r, g_gates, needs_x, g_x, outs[0])
     g_rows = _rows(g_products)
-    g_recurrent, g_bias = outs[1:]
-    g_recurrent = k.empty(r.recurrent_kernel.shape, g_rows.dtype) if g_recurrent is None else g_recurrent
+    g_recurrent = k.empty(r.recurrent_kernel.shape, g_rows.dtype) if outs[1] is None else outs[1]
     if r.reset_after:
         _recurrent_kernel_grad(k, r, g_rows, g_recurrent)
     else:
         _recurrent_kernel_grad(k, r, g_rows[:, : 2 * u], g_recurrent[:, : 2 * u])
         k.gemm(_rows(inner), g_rows[:, 2 * u :], ta=True, out=g_recurrent[:, 2 * u :])
-    if r.bias is None:
-        return g_x, g_h, g_kernel, g_recurrent, None
-    g_bias = k.empty(r.bias.shape, g_rows.dtype) if g_bias is None else g_bias
-    for row, gradients in zip(g_bias if r.reset_after else (g_bias,), summands, strict=True):
-        _sum_rows(k, gradients, row)
-    return g_x, g_h, g_kernel, g_recurrent, g_bias
+    return g_x, g_h0, g_kernel, g_recurrent, g_bias
 
 
 def _mix(gate: Any, h: Any) -> None:

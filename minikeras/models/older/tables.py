@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
+
+from minikeras.lazy import text_of
 
 
 def _sections() -> list[dict[str, str]]:
     """The lines of each section by what stands before the colon."""
-    text = (Path(__file__).parents[2] / "older.txt").read_text("utf-8")
+    text = text_of("minikeras", "older.txt")
     found = [re.findall(r"^(\w+): *(.*)$", section, re.MULTILINE) for section in text.split("\n[")[1:]]
     return [dict(lines) for lines in found]
 

@@ -25,7 +25,7 @@ from minikeras.kernels.cpu.compiler import (
     doubles,
     floats,
     inner,
-    llvm,
+    loader,
     numbers,
     octets,
     store,
@@ -46,8 +46,8 @@ def both(function: CFunction) -> list[Any]:
     made = []
     for compiler in (function.translate, function.compile_with_numba):
         for called in function.calls():
-            llvm.offer(called.symbol, called.address)
-        made.append(ctypes.CFUNCTYPE(result, *kinds)(llvm.load(compiler())))
+            loader.offer(called.symbol, called.address)
+        made.append(ctypes.CFUNCTYPE(result, *kinds)(loader.load(compiler())))
     return made
 
 
@@ -260,8 +260,8 @@ def test_numba_compiles_kernels_too(place: str) -> None:
     """They are in its dialect: pointers, constants of the host and numbers of either width among their arguments."""
     (kernel,) = [kernel for kernel in kernels() if kernel.place == place]
     for called in kernel.calls():
-        llvm.offer(called.symbol, called.address)
-    assert llvm.load(kernel.compile_with_numba())
+        loader.offer(called.symbol, called.address)
+    assert loader.load(kernel.compile_with_numba())
 
 
 # ---- files

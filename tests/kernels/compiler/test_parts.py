@@ -9,6 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from minikeras.kernels.cpu.compiler import (
     floats,
     host,
     instruction,
-    llvm,
+    loader,
     numbers,
     own_scratch,
     part,
@@ -47,10 +48,10 @@ from minikeras.kernels.cpu.compiler.machine import add
 def on_both(function: Part, parts: int, **arguments: Any) -> None:
     """Run a part as the translator makes it, and then as Numba does."""
     for called in function.calls():
-        llvm.offer(called.symbol, called.address)
+        loader.offer(called.symbol, called.address)
     items = [parts if name == "parts" else arguments.get(name) for name in function.names]
     for compile_it in (function.translate, function.compile_with_numba):
-        team.team.run(llvm.load(compile_it()), None, parts, items=tuple(items))
+        team.team.run(loader.load(compile_it()), None, parts, items=tuple(items))
 
 
 @part
@@ -170,10 +171,12 @@ def _scaled(part, row, count, factor: np.float32, out):
 
 
 @pytest.mark.skipif(not host.HAS_VECTORS, reason="masks are slow without the registers")
+@pytest.mark.parametrize("masks", [True, False], ids=["masks", "one by one"])
 @pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 100])
-def test_a_row_of_any_length(count: int) -> None:
+def test_a_row_of_any_length(count: int, masks: bool) -> None:
     row, out = np.arange(1, count + 5, dtype=np.float32), np.zeros(1, np.float32)
-    on_both(_scaled, 1, row=row, count=count, factor=2.0, out=out)  # doubled twice
+    with patch.object(host, "HAS_MASKS", masks):
+        on_both(_scaled, 1, row=row, count=count, factor=2.0, out=out)  # doubled twice
     assert row.tolist() == [4 * i if i <= count else i for i in range(1, count + 5)]
     assert out[0] == 4 * count * (count + 1) / 2
 

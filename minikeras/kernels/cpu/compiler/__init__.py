@@ -65,23 +65,42 @@ builder `b` (`llvm.Builder`) is llvmlite's, with words for memory (`b.read`, `b.
 Where several calls have the same shapes, a `Plan` keeps what does not change; memory for each worker is `scratch`.
 
 The files: kinds (annotations), jit (what is compiled, and when), translate (the dialect to LLVM code), llvm (the
-builder and machine code), fallback (Numba), store (files of machine code), host (the processor's vectors), machine and
-elementary (instructions and functions), team (threads), parts.
+builder and machine code), fallback (Numba), store and archive (files of machine code), loader (which makes it run),
+processor (what there is), host (what is compiled for, and its vectors), machine and elementary (instructions and
+functions), team (threads), parts.
 """
 
 # ruff: noqa: F401
-from minikeras.kernels.cpu.compiler import host, store, team
-from minikeras.kernels.cpu.compiler.elementary import add_up_rows, exp, exponential, sigmoid, tanh
-from minikeras.kernels.cpu.compiler.fallback import FAST, NumbaKernel
+from minikeras.kernels.cpu.compiler import archive, host, loader, processor, store, team
+from minikeras.kernels.cpu.compiler.elementary import (
+    add_up_rows,
+    erf,
+    exp,
+    exp_of_falling,
+    expm1,
+    expm1_of_falling,
+    exponential,
+    log,
+    log1p,
+    log1p_of_share,
+    logistic,
+    normal,
+    sigmoid,
+    tanh,
+)
+from minikeras.kernels.cpu.compiler.fallback import FAST
 from minikeras.kernels.cpu.compiler.jit import CFunction, compiled, emitted, inner, instruction
 from minikeras.kernels.cpu.compiler.kinds import Doubles, Floats, Numbers, Octets, Words
+from minikeras.kernels.cpu.compiler.machine import add as add_in_one_step
 from minikeras.kernels.cpu.compiler.machine import (
+    allow_denormals,
     doubles,
     floats,
     numbers,
     octets,
     prefetch,
     prefetch_line,
+    restore_denormals,
     stack_scratch,
     words,
 )
@@ -95,5 +114,6 @@ from minikeras.kernels.cpu.compiler.parts import (
     scratch,
     share,
     share_of_lines,
+    specialised,
     team_size,
 )

@@ -1,4 +1,4 @@
-"""Numba: it compiles what the translator does not know, and kernels that are not worth a translation."""
+"""Numba: it compiles what the translator does not know."""
 
 from __future__ import annotations
 
@@ -73,32 +73,3 @@ def compiled(function: Callable, signature: Signature, options: dict[str, Any]) 
     made = numba.njit(signature.in_numba, **_BARE, **options)(ready(function))
     (found,) = made.signatures
     return made.inspect_llvm(found), made.overloads[found].fndesc.mangled_name
-
-
-class NumbaKernel:
-    """A function of arrays that Numba compiles when it is first called.
-
-    It is serial and releases the GIL; what is long enough for several threads is a part.  Sums are reassociated (so
-    that they vectorise), but NaN and infinity stay exact.
-    """
-
-    def __init__(self, function: Callable):
-        self._function = function
-        self.__name__ = function.__name__
-        self.__doc__ = function.__doc__
-        self._compiled: Any = None
-
-    def __call__(self, *args: Any) -> Any:
-        if self._compiled is None:
-            self._compiled = self._compile()
-        return self._compiled(*args)
-
-    def _compile(self) -> Any:
-        import numba
-
-        options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": FAST}
-        function = ready(self._function)
-        try:
-            return numba.njit(cache=True, **options)(function)
-        except RuntimeError:  # no folder for Numba's cache: compiled anew in every process
-            return numba.njit(**options)(function)

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from minikeras.kernels.cpu.compiler import fallback, store
+from minikeras.kernels.cpu.compiler import archive, fallback, host, loader, store
 from minikeras.kernels.cpu.compiler.kinds import Lazy, Signature, signature_of
 from minikeras.lazy import LazyModule
 
 llvm, translate = (LazyModule(f"minikeras.kernels.cpu.compiler.{name}") for name in ("llvm", "translate"))  # load LLVM
 
 _compiling = threading.RLock()
+places: dict[int, str] = {}  # names of the functions that have an address, for those who show them
 
 
 class Instruction(Lazy):
@@ -96,17 +97,41 @@ class CFunction(Lazy):
     def address(self) -> int:
         with _compiling:  # two threads would compile it twice
             found = self.__dict__.get("address")
-            return self._find() if found is None else found
+            if found is None:
+                found = self._find()
+                places[found] = self.place
+            return found
 
     def _find(self) -> int:
         for called in self.calls():
-            llvm.offer(called.symbol, called.address)
-        stamp = store.stamp_of(self.function.__module__, llvm.machine())
+            loader.offer(called.symbol, called.address)
+        return loader.load(self.code())
+
+    def code(self) -> bytes:
+        """Its machine code: that of the archive in use, or kept in a file, or else made now.
+
+        Raises:
+            RuntimeError: it is to be made, and there is no compiler.
+        """
+        kept = archive.active()
+        code = kept.code(self.symbol) if kept else None
+        if code is not None:
+            return code
+        stamp = store.stamp_of(self.function.__module__, host.machine())
         code = store.read(self.place, stamp)
         if code is None:
-            code = self.compile()
+            try:
+                code = self.compile()
+            except ModuleNotFoundError as error:
+                if error.name is None or error.name.partition(".")[0] not in ("llvmlite", "numba"):
+                    raise
+                where = f"not in {kept.path}" if kept else "not compiled yet"
+                raise RuntimeError(
+                    f"The kernel {self.place} is {where}, and {error.name} is missing, which compiles it; run pip "
+                    f"install numba, or choose the device 'numpy'."
+                ) from error
             store.write(self.place, stamp, code)
-        return llvm.load(code)
+        return code
 
     def calls(self) -> list[CFunction]:
         """The functions of C that it calls, directly or through inner functions."""
@@ -157,6 +182,8 @@ class CFunction(Lazy):
 
     def compile_with_numba(self) -> bytes:
         """Machine code, made by Numba."""
+        for called in self.calls():
+            llvm.offer(called.symbol, called.address)  # Numba has LLVM load the function too
         code, name = fallback.compiled(self.function, self.body, self.options)
         module = translate.Module()
         builder, given = module.entry(self.signature)

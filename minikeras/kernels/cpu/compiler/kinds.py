@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+ENTRY = "entry"  # the name of the function in a piece of machine code that is called from outside
+
 
 class Pointer:
     """An annotation: the numbers at an address, read and written as `x[i]`."""

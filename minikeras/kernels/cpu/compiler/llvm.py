@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
-import sys
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-import llvmlite
 from llvmlite import binding, ir
 
-from minikeras.kernels.cpu.compiler.kinds import Signature
+from minikeras.kernels.cpu.compiler import host
+from minikeras.kernels.cpu.compiler.kinds import ENTRY, Signature
+from minikeras.kernels.cpu.compiler.processor import Target
 
 INT64 = ir.IntType(64)
 TYPES: dict[str, Any] = {
@@ -32,7 +31,6 @@ TYPES: dict[str, Any] = {
 }
 BYTES = {"int64": 8, "float32": 4, "float64": 8, "uint8": 1, "uint32": 4}
 _KINDS = {str(TYPES[kind]): kind for kind in BYTES}
-ENTRY = "entry"  # the name of the function in a piece of machine code that is called from outside
 
 
 def type_of(kind: str, lanes: int = 0) -> Any:
@@ -44,6 +42,14 @@ def type_of(kind: str, lanes: int = 0) -> Any:
 def function_type(signature: Signature) -> Any:
     """LLVM's type of a function."""
     return ir.FunctionType(type_of(signature.result), [type_of(kind) for kind in signature.parameters])
+
+
+class Mask(NamedTuple):
+    """The first lanes of a vector."""
+
+    lanes: Any  # a vector of bool
+    count: Any  # how many, an int64: any number of at least all lanes stands for them, one below 1 for none
+    whole: Any  # whether these are all lanes, a bool
 
 
 class Builder(ir.IRBuilder):
@@ -72,10 +78,11 @@ class Builder(ir.IRBuilder):
         """The lanes at these places of two vectors, the second's after the first's."""
         return self.shuffle_vector(one, other, self.constant(places, "int32", len(places)))
 
-    def first_lanes(self, count: Any, lanes: int) -> Any:
-        """A mask of the lanes whose number is below `count`, an int64 that fits into 32 bits."""
+    def first_lanes(self, count: Any, lanes: int) -> Mask:
+        """The lanes whose number is below `count`, an int64 that fits into 32 bits."""
         last = self.spread(self.trunc(count, TYPES["int32"]), lanes)
-        return self.icmp_signed("<", self.constant(range(lanes), "int32", lanes), last)
+        there = self.icmp_signed("<", self.constant(range(lanes), "int32", lanes), last)
+        return Mask(there, count, self.icmp_signed(">=", count, self.constant(lanes)))
 
     def across(self, vector: Any, combine: Callable) -> Any:
         """All lanes combined, halves with halves."""
@@ -119,29 +126,45 @@ class Builder(ir.IRBuilder):
         return self.bitcast(self.gep(self.pointer(address, kind), [element]), type_of(kind, lanes).as_pointer())
 
     def read(
-        self, address: Any, kind: str = "float32", lanes: int = 0, mask: Any = None, other: float = 0.0,
+        self, address: Any, kind: str = "float32", lanes: int = 0, mask: Mask | None = None, other: float = 0.0,
         element: Any = None,
     ) -> Any:  # fmt: skip
         """The value at an address; of a vector, where there is a mask, the lanes that it has, `other` in the rest.
 
-        Where a loop goes over the `element` of an array, LLVM understands that better than one over addresses.
+        Where a loop goes over the `element` of an array, LLVM understands that better than one over addresses (for
+        plain reading; masks take an address).
         """
-        pointer = self.pointer(address, kind, lanes, element)
         if mask is None:
-            return self.load(pointer, align=BYTES[kind])
-        alignment, rest = self.constant(BYTES[kind], "int32"), self.constant(other, kind, lanes)
-        return self.invoke(f"llvm.masked.load.v{lanes}f32.p0", rest.type, pointer, alignment, mask, rest)
+            return self.load(self.pointer(address, kind, lanes, element), align=BYTES[kind])
+        rest = self.constant(other, kind, lanes)
+        if not host.HAS_MASKS:
+            copy = self.on_the_stack(kind, 1, lanes)
+            with self.if_then(self.not_(mask.whole), likely=False):
+                self.write(rest, copy)
+                self._copy(address, copy, mask.count, kind)
+            return self.read(self.select(mask.whole, address, copy), kind, lanes)
+        pointer, alignment = self.pointer(address, kind, lanes), self.constant(BYTES[kind], "int32")
+        return self.invoke(f"llvm.masked.load.v{lanes}f32.p0", rest.type, pointer, alignment, mask.lanes, rest)
 
-    def write(self, value: Any, address: Any, mask: Any = None, element: Any = None) -> None:
+    def write(self, value: Any, address: Any, mask: Mask | None = None, element: Any = None) -> None:
         """Write a value, or the lanes of a vector that a mask has."""
-        number = getattr(value.type, "element", value.type)
-        kind = _KINDS[str(number)]
-        pointer = self.pointer(address, kind, getattr(value.type, "count", 0), element)
+        lanes = getattr(value.type, "count", 0)
+        kind = _KINDS[str(value.type.element if lanes else value.type)]
         if mask is None:
-            self.store(value, pointer, align=BYTES[kind])
+            self.store(value, self.pointer(address, kind, lanes, element), align=BYTES[kind])
+        elif not host.HAS_MASKS:
+            copy = self.on_the_stack(kind, 1, lanes)
+            self.write(value, self.select(mask.whole, address, copy))
+            with self.if_then(self.not_(mask.whole), likely=False):
+                self._copy(copy, address, mask.count, kind)
         else:
-            name = f"llvm.masked.store.v{value.type.count}f32.p0"
-            self.invoke(name, "void", value, pointer, self.constant(4, "int32"), mask)
+            pointer, alignment = self.pointer(address, kind, lanes), self.constant(BYTES[kind], "int32")
+            self.invoke(f"llvm.masked.store.v{lanes}f32.p0", "void", value, pointer, alignment, mask.lanes)
+
+    def _copy(self, source: Any, target: Any, count: Any, kind: str) -> None:
+        """Copy some numbers, one by one."""
+        with self.loop(count) as place:
+            self.write(self.read(source, kind, element=place.index), target, element=place.index)
 
     def on_the_stack(self, kind: str, count: int = 1, lanes: int = 0) -> Any:
         """The address of memory that lives until the function returns; one, however often the code is run."""
@@ -239,30 +262,29 @@ class Loop:
 # ---- machine code ----------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1)
 def target() -> Any:
-    """The machine that code is made for: this one."""
+    """LLVM's machine for what code is made for."""
+    return _machine_of(host.target())
+
+
+@lru_cache(maxsize=8)
+def _machine_of(target: Target) -> Any:
     try:
         found = binding.Target.from_default_triple()
     except RuntimeError:  # nobody has told LLVM about this processor yet
         binding.initialize_native_target()
         binding.initialize_native_asmprinter()
         found = binding.Target.from_default_triple()
+    native = target.name == "native"
     return found.create_target_machine(
-        cpu=binding.get_host_cpu_name(),
-        features=binding.get_host_cpu_features().flatten(),
+        # the pipelines that LLVM knows of some arm64 processors have it load so far ahead that sums leave the registers
+        cpu="generic" if host.ARCHITECTURE == "arm64" else binding.get_host_cpu_name() if native else target.name,
+        features=binding.get_host_cpu_features().flatten() if native else "",
         opt=3,
-        reloc="static" if platform.machine() in ("x86_64", "AMD64") else "default",  # calls may be far
+        reloc="static" if host.ARCHITECTURE == "x86" else "default",  # calls may be far
         codemodel="jitdefault",
         jit=True,
     )
-
-
-@lru_cache(maxsize=1)
-def machine() -> str:
-    """The compiler and the processor in words."""
-    features = binding.get_host_cpu_features().flatten()
-    return f"{llvmlite.__version__} {sys.platform} {binding.get_host_cpu_name()} {features}"
 
 
 def machine_code(module: Any, optimised: bool, linked: str = "") -> bytes:

@@ -7,9 +7,9 @@ compile several times faster than arrays.  Atomic operations work on 8 bytes.
 from __future__ import annotations
 
 import os
-import platform
 from typing import Any
 
+from minikeras.kernels.cpu.compiler import host
 from minikeras.kernels.cpu.compiler.jit import instruction
 from minikeras.kernels.cpu.compiler.kinds import Doubles, Floats, Numbers, Octets, Words
 
@@ -99,15 +99,16 @@ def call(b: Any, address: int, arguments: int, part: int, worker: int) -> None:
     b.call(b.function_at(address, 3), [arguments, part, worker])
 
 
-_X86 = platform.machine() in ("x86_64", "AMD64")
 _can_give_way = os.name == "posix"
 
 
 @instruction
 def rest(b: Any) -> None:
     """Tell the processor that the thread waits in a loop."""
-    if _X86:
+    if host.ARCHITECTURE == "x86":
         b.invoke("llvm.x86.sse2.pause", "void")
+    elif host.ARCHITECTURE == "arm64":  # a barrier takes about as long as x86's pause; `yield` takes no time there
+        b.invoke("llvm.aarch64.isb", "void", b.constant(15, "int32"))
 
 
 @instruction
@@ -119,11 +120,27 @@ def give_way(b: Any) -> None:
 
 # ---- denormal numbers ------------------------------------------------------------------------------------------------
 
-_NO_DENORMALS = 0x8040  # of the SSE control register: tiny results become zero, tiny operands count as zero
+# Bits of the control register: tiny results become zero, tiny operands count as zero.
+_NO_DENORMALS = {"x86": 0x8040, "arm64": 1 << 24}
 
 
-def _control_register(b: Any, name: str, place: Any) -> None:
-    b.invoke(f"llvm.x86.sse.{name}", "void", b.pointer(place, "uint8"))
+def _control_register(b: Any) -> Any:
+    """Emit reading it: an int64."""
+    if host.ARCHITECTURE == "arm64":
+        return b.invoke("llvm.aarch64.get.fpcr", "int64")
+    place = b.on_the_stack("int32")
+    b.invoke("llvm.x86.sse.stmxcsr", "void", b.pointer(place, "uint8"))
+    return b.zext(b.load(b.pointer(place, "int32")), b.type("int64"))
+
+
+def _set_control_register(b: Any, value: Any) -> None:
+    """Emit writing it."""
+    if host.ARCHITECTURE == "arm64":
+        b.invoke("llvm.aarch64.set.fpcr", "void", value)
+    else:
+        place = b.on_the_stack("int32")
+        b.write(b.trunc(value, b.type("int32")), place)
+        b.invoke("llvm.x86.sse.ldmxcsr", "void", b.pointer(place, "uint8"))
 
 
 @instruction
@@ -132,23 +149,28 @@ def flush_denormals(b: Any) -> int:
 
     Returns what `restore_denormals` takes.
     """
-    if not _X86:
+    if host.ARCHITECTURE not in _NO_DENORMALS:
         return b.constant(0)
-    place = b.on_the_stack("int32")
-    _control_register(b, "stmxcsr", place)
-    before = b.load(b.pointer(place, "int32"))
-    b.write(b.or_(before, b.constant(_NO_DENORMALS, "int32")), place)
-    _control_register(b, "ldmxcsr", place)
-    return b.zext(before, b.type("int64"))
+    before = _control_register(b)
+    _set_control_register(b, b.or_(before, b.constant(_NO_DENORMALS[host.ARCHITECTURE])))
+    return before
+
+
+@instruction
+def allow_denormals(b: Any) -> int:
+    """Compute with them, as NumPy does, until `restore_denormals`, which takes what this returns."""
+    if host.ARCHITECTURE not in _NO_DENORMALS:
+        return b.constant(0)
+    before = _control_register(b)
+    _set_control_register(b, b.and_(before, b.constant(~_NO_DENORMALS[host.ARCHITECTURE])))
+    return before
 
 
 @instruction
 def restore_denormals(b: Any, before: int) -> None:
-    """Undo `flush_denormals`."""
-    if _X86:
-        place = b.on_the_stack("int32")
-        b.write(b.trunc(before, b.type("int32")), place)
-        _control_register(b, "ldmxcsr", place)
+    """Undo `flush_denormals` or `allow_denormals`."""
+    if host.ARCHITECTURE in _NO_DENORMALS:
+        _set_control_register(b, before)
 
 
 # ---- Python ----------------------------------------------------------------------------------------------------------

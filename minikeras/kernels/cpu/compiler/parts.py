@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,20 @@ def part(function: Callable | None = None, **options: Any) -> Any:
     return Part(function, options)
 
 
+def specialised(template: Callable, name: str, fastmath: Any = (), **functions: Any) -> Part:
+    """A part of its own with the body of a function in which some global names are these functions.
+
+    Args:
+        template: in Numba's dialect, not decorated.
+        name: what the part is called.
+        fastmath: what the arithmetic may do, as an option of `part`.
+        functions: made by `inner`, by the names that the template has for them.
+    """
+    made = FunctionType(template.__code__, {**template.__globals__, **functions}, name)
+    made.__annotations__, made.__module__ = template.__annotations__, template.__module__
+    return Part(made, {"fastmath": fastmath} if fastmath else None)
+
+
 def emitted_part(function: Callable) -> Any:
     """Decorator: a part that is written as LLVM code, `(builder, *arguments) -> None`."""
     return Part(function, emits=True)
@@ -120,7 +135,7 @@ _MOST = 64  # parts
 
 def parts_for(elements: int) -> int:
     """How many parts a pass over so many elements has, whatever the number of threads."""
-    return max(min(elements // _SLICE, _MOST), 1)
+    return 1 if elements < 2 * _SLICE else min(elements // _SLICE, _MOST)
 
 
 @inner

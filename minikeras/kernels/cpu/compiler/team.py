@@ -15,13 +15,15 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from operator import index
 from typing import Any
 
 import numpy as np
 
+from minikeras.kernels.arena import current
 from minikeras.kernels.cpu.compiler.jit import CFunction, compiled, inner
 from minikeras.kernels.cpu.compiler.machine import (
     MOST_ARGUMENTS,
@@ -55,6 +57,7 @@ _TASK_OPEN = 640  # 1 until the task is finished
 _TASK_BUSY = 768
 _TASK_FUNCTION = 896
 _TASK_ARGUMENTS = 904
+_WATCHED = 912  # how many programs run whose calls helpers are to watch for
 # addresses of None, int and ndarray; where an ndarray has its data, or a float its value, and an object its type; float
 _TYPES = 1024
 _BYTES = 1152
@@ -85,9 +88,9 @@ def _do_task(control):
     return True
 
 
-@compiled
-def _offer_task(control, function, arguments) -> int:
-    """Whether the task was taken on."""
+@inner
+def offer_task(control, function, arguments):
+    """Whether a task was taken on."""
     if exchange(control + _TASK_BUSY, 1) != 0:
         return 0
     store(control + _TASK_FUNCTION, function)
@@ -98,12 +101,23 @@ def _offer_task(control, function, arguments) -> int:
 
 
 @compiled
-def _end_task(control):
+def _offer_task(control, function, arguments) -> int:
+    return offer_task(control, function, arguments)
+
+
+@inner
+def end_task(control):
+    """Do the task, or wait until it is done."""
     if not _do_task(control):
         while load(control + _TASK_OPEN) > 0:
             rest()
             give_way()
     store(control + _TASK_BUSY, 0)
+
+
+@compiled
+def _end_task(control):
+    end_task(control)
 
 
 @compiled
@@ -120,13 +134,14 @@ def _help(control, worker, watch):
                 _do_task(control)
             rest()
         give_way()
-        idle += 1
+        if load(control + _WATCHED) == 0:
+            idle += 1
     restore_denormals(before)
 
 
 @inner
-def _run(control, function, block, parts):
-    before = flush_denormals()
+def do_parts(control, function, block, parts):
+    """Call a part function for all parts."""
     if parts > 1 and exchange(control + _BUSY, 1) == 0:
         store(control + _FUNCTION, function)
         store(control + _ARGUMENTS, block)
@@ -143,12 +158,23 @@ def _run(control, function, block, parts):
     else:  # one part, or another thread has the helpers
         for part in range(parts - 1, -1, -1):
             call(function, block, part, 0)
+
+
+@inner
+def _run(control, function, block, parts):
+    before = flush_denormals()
+    do_parts(control, function, block, parts)
     restore_denormals(before)
 
 
 @compiled
 def _run_block(control, function, block, parts):
     _run(control, function, block, parts)
+
+
+@compiled
+def _watch(control, change):
+    add(control + _WATCHED, change)
 
 
 @inner
@@ -210,7 +236,7 @@ def _built_in(control: int) -> Callable:
 
 def _as_python(control: int) -> Callable:
     """The same for other Pythons than CPython with its GIL."""
-    run_block = _callable(_run_block)
+    run_block = as_function(_run_block)
 
     def run(function: int, parts: int, block: Any, *items: Any) -> None:
         if items:
@@ -222,16 +248,17 @@ def _as_python(control: int) -> Callable:
 
 def block_of(items: Iterable[Any]) -> np.ndarray:
     """Arguments as they lie in memory: numbers, the bits of floats, addresses of arrays, which the caller keeps."""
-    return np.array([_as_number(item) for item in items], np.int64)
+    return np.array([as_number(item) for item in items], np.int64)
 
 
-def _as_number(item: Any) -> int:
+def as_number(item: Any) -> int:
+    """An argument as it lies in memory; see `block_of`."""
     if isinstance(item, float):
         return int(np.float64(item).view(np.int64))
     return int(item.ctypes.data) if isinstance(item, np.ndarray) else index(item or 0)
 
 
-def _callable(function: CFunction) -> Callable:
+def as_function(function: CFunction) -> Callable:
     """A function of int64 numbers that Python can call, and that releases the GIL."""
     result, _, parameters = function.signature
     kind = ctypes.CFUNCTYPE(ctypes.c_int64 if result == "int64" else None, *[ctypes.c_int64] * len(parameters))
@@ -289,7 +316,15 @@ class Team:
             items: at most `MOST_ARGUMENTS` numbers and arrays (None is 0), of which the function reads values and
                 addresses; they stand in the place of the first `arguments`.
         """
-        if wake and parts > 1 and self.size > 1:
+        if wake and parts > 1:
+            self.wake()
+        self._run(function, parts, arguments, *items)
+        if current.recording is not None:
+            current.recording.note(function, arguments, parts, wake, items)
+
+    def wake(self) -> None:
+        """Wake the helpers that sleep."""
+        if self.size > 1:
             if not self._helpers:
                 self._start()
             while self._asleep:
@@ -297,7 +332,30 @@ class Team:
                     self._asleep.pop().release()
                 except IndexError:  # another thread has waked the last one
                     break
-        self._run(function, parts, arguments, *items)
+
+    @contextmanager
+    def watching(self) -> Iterator[int]:
+        """Within this block, in which machine code shares parts by itself, no helper falls asleep.
+
+        What it is entered with is the address that `do_parts` and its kin take.
+        """
+        control, block = self._control, self._block  # those of a parent stay where they are when the process is forked
+        self.wake()
+        self._change_watch(control, 1)
+        try:
+            yield control
+        finally:
+            self._change_watch(control, -1)
+            del block
+
+    @property
+    def control(self) -> int:
+        """The address that `do_parts` and its kin take."""
+        return self._control
+
+    @cached_property
+    def _change_watch(self) -> Callable:
+        return as_function(_watch)
 
     def task(self, function: int, arguments: Any, *kept: Any) -> Callable[[], None] | None:
         """Offer a part function to a helper that has nothing else to do, while the caller goes on.
@@ -328,11 +386,11 @@ class Team:
 
     @cached_property
     def _offer(self) -> Callable:
-        return _callable(_offer_task)
+        return as_function(_offer_task)
 
     @cached_property
     def _end(self) -> Callable:
-        return _callable(_end_task)
+        return as_function(_end_task)
 
     def _start(self) -> None:
         with self._starting:
@@ -349,7 +407,7 @@ class Team:
     def _serve(self, worker: int) -> None:
         bed = threading.Lock()
         bed.acquire()
-        help_out = _callable(_help)
+        help_out = as_function(_help)
         while True:
             help_out(self._control, worker, _WATCH)
             self._asleep.append(bed)

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 
-from minikeras.kernels.cpu.compiler.kinds import Lazy, Signature
-from minikeras.kernels.cpu.compiler.llvm import BYTES, ENTRY, TYPES, Builder, function_type, type_of
+from minikeras.kernels.cpu.compiler.kinds import ENTRY, Lazy, Signature
+from minikeras.kernels.cpu.compiler.llvm import BYTES, TYPES, Builder, function_type, type_of
 
 _WORD, _BIT = TYPES["int64"], TYPES["bool"]
 _FLOATS = "float32", "float64"

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.compiler import Numbers, Plan, host, numbers, own_scratch, part, share
+from minikeras.kernels.cpu.compiler import Numbers, Plan, floats, host, numbers, own_scratch, part, parts_for, share
 from minikeras.kernels.cpu.tile.products import (
     ADDRESSES,
     ALONE,
     NO_START,
     WAKES,
+    add_up,
     check_gradient,
     check_shape,
     packed,
@@ -165,7 +166,7 @@ def convolution_kernel_grad(
     sums = out if shares == 1 else empty((shares, out.size), x.dtype)
     plan.run(x, gradient, sums, NO_START)
     if shares > 1:
-        np.sum(sums, axis=0, out=out.reshape(-1))
+        add_up(sums, out)
     return out
 
 
@@ -190,6 +191,18 @@ def kernel_grad_plan(
     return shares, plan
 
 
+@part
+def _turn_round(part, parts, taps, channels, filters, kernel, out):
+    """Some taps of a kernel, the last of which comes first, each transposed."""
+    first, last = share(part, parts, taps)
+    size = channels * filters
+    for tap in range(first, last):
+        source, target = floats(kernel + 4 * (taps - 1 - tap) * size), floats(out + 4 * tap * size)
+        for f in range(filters):
+            for c in range(channels):
+                target[f * channels + c] = source[c * filters + f]
+
+
 def turned_round(kernel: Any, padding: Padding, dilation: Ints) -> tuple[Any, Padding]:
     """(kernel, padding) of the convolution that is a convolution's input gradient.
 
@@ -197,7 +210,10 @@ def turned_round(kernel: Any, padding: Padding, dilation: Ints) -> tuple[Any, Pa
     """
     size = kernel.shape[:-2]
     turned = empty((*size, kernel.shape[-1], kernel.shape[-2]), kernel.dtype)
-    np.copyto(turned, np.flip(kernel, tuple(range(len(size)))).swapaxes(-1, -2))
+    taps, channels, filters = math.prod(size), *kernel.shape[-2:]
+    _turn_round.run(
+        min(taps, parts_for(kernel.size)), taps=taps, channels=channels, filters=filters, kernel=kernel, out=turned
+    )
     reach = [d * (k - 1) for k, d in zip(size, dilation, strict=True)]
     return turned, tuple((r - before, r - after) for r, (before, after) in zip(reach, padding, strict=True))
 

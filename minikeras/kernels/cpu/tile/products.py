@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.arena import empty
+from minikeras.kernels.arena import constant, empty
 from minikeras.kernels.cpu.compiler import (
+    Floats,
     Numbers,
     Plan,
     compiled,
@@ -19,6 +20,8 @@ from minikeras.kernels.cpu.compiler import (
     numbers,
     own_scratch,
     part,
+    parts_for,
+    share_of_lines,
     stack_scratch,
     team_size,
 )
@@ -111,8 +114,8 @@ def product(
             tile(at, starts, cs, segments, count, steps, step, b_panel, floor, columns - column)
 
 
-NO_START = np.zeros(2 * MOST_WIDTH, np.float32)  # C0 without a bias
-ORIGIN = np.zeros(1, np.int64)  # the table of one position, segment or line
+NO_START = constant(np.zeros(2 * MOST_WIDTH, np.float32))  # C0 without a bias
+ORIGIN = constant(np.zeros(1, np.int64))  # the table of one position, segment or line
 ALONE = 500_000  # multiplications below which a second thread does not pay
 WAKES = 8_000_000  # multiplications for which a helper is waked
 _SLICE = 1 << 18  # numbers of A, 1 MiB: where A is transposed, each panel reads them anew from the cache of a core
@@ -309,6 +312,24 @@ def _plan(
         rows=rows, steps=steps, columns=columns, block=block, groups=groups, relu=relu, way=way, swaps=swaps,
         zeros=NO_START,
     )  # fmt: skip
+
+
+@part
+def _add_up(part, parts, shares, size, sums: Floats, out: Floats):
+    """Some numbers of a result, each the sum of what all shares have of it, one after the other."""
+    first, end = share_of_lines(part, parts, size)
+    for i in range(first, end):
+        out[i] = sums[i]
+    for other in range(1, shares):
+        at = other * size
+        for i in range(first, end):
+            out[i] += sums[at + i]
+
+
+def add_up(sums: Any, out: Any) -> Any:
+    """The sum over the first axis of a contiguous array of float32, in `out`."""
+    _add_up.run(parts_for(sums.size), shares=len(sums), size=out.size, sums=sums, out=out)
+    return out
 
 
 # ---- products within a part ------------------------------------------------------------------------------------------

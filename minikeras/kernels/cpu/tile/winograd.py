@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.arena import empty
+from minikeras.kernels.arena import constant, empty
 from minikeras.kernels.cpu.compiler import Plan, emitted, host, inner, own_scratch, part, share
 from minikeras.kernels.cpu.tile.convolutions import turned_round
-from minikeras.kernels.cpu.tile.products import check_gradient, check_shape
+from minikeras.kernels.cpu.tile.products import add_up, check_gradient, check_shape
 from minikeras.kernels.cpu.tile.register import NO_FLOOR, panels, panels_of, products
 from minikeras.kernels.reference.conv import Ints, Padding, output_shape
 
@@ -274,7 +274,7 @@ _GAP = 64  # bytes between planes: distances of a power of two would meet in a f
 
 def _table(offsets: Any) -> Any:
     """With rows of whole vectors."""
-    return np.pad(offsets, ((0, 0), (0, -offsets.shape[1] % host.LANES)))
+    return constant(np.pad(offsets, ((0, 0), (0, -offsets.shape[1] % host.LANES))))
 
 
 def _pixels(counts: Ints, side: int, before: Ints, lengths: Ints, pixel: int) -> Any:
@@ -363,4 +363,4 @@ def convolution_kernel_grad(x: Any, gradient: Any, kernel_shape: Ints, *, paddin
     check_shape("out", out, kernel_shape)
     sums = empty((parts, *kernel_shape), x.dtype)
     made.run(x, gradient, sums)
-    return np.sum(sums, axis=0, out=out)
+    return add_up(sums, out)

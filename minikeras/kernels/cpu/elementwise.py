@@ -1,0 +1,438 @@
+"""Elementwise arithmetic on the CPU: compiled for float32 within a step, and where it is long enough for the team.
+
+Everything here rounds as NumPy does, tiny numbers included, so that small arrays outside of a step are left to NumPy,
+which is called in less time.  Operands have one shape, or one of them is a number, or is repeated over the other's
+leading axes (a row) or its last ones (a column).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from minikeras.kernels.arena import in_step
+from minikeras.kernels.cpu.compiler import (
+    Doubles,
+    Floats,
+    Octets,
+    add_up_rows,
+    allow_denormals,
+    doubles,
+    floats,
+    inner,
+    part,
+    parts_for,
+    restore_denormals,
+    share,
+    share_of_lines,
+    specialised,
+)
+from minikeras.kernels.reference import elementwise as reference
+from minikeras.kernels.reference import reduction
+from minikeras.kernels.table import Kernels, contiguous_float32, override
+
+_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
+_NUMBERS = frozenset((bool, int, float))
+_DOUBLE = np.dtype(np.float64)
+_LARGE = 16384  # elements; NumPy's own call takes less time than the least of a part's below, and more above
+
+# ---- functions of one and two numbers --------------------------------------------------------------------------------
+
+
+@inner
+def _add(a, b):
+    return a + b
+
+
+@inner
+def _subtract(a, b):
+    return a - b
+
+
+@inner
+def _subtract_from(a, b):
+    return b - a
+
+
+@inner
+def _multiply(a, b):
+    return a * b
+
+
+@inner
+def _divide(a, b):
+    return a / b
+
+
+@inner
+def _divide_by(a, b):
+    return b / a
+
+
+@inner
+def _maximum(a, b):
+    larger = a if a > b else b  # b where it is no number
+    return larger if a == a else a
+
+
+@inner
+def _minimum(a, b):
+    smaller = a if a < b else b
+    return smaller if a == a else a
+
+
+@inner
+def _negative(x):
+    return -x
+
+
+@inner
+def _of_negative(g, x):
+    return -g
+
+
+@inner
+def _absolute(x):
+    return abs(x)
+
+
+@inner
+def _of_absolute(g, x):
+    sign = _ONE if x > _ZERO else -_ONE if x < _ZERO else x  # of no number that, of zeros those
+    return g * sign
+
+
+@inner
+def _square(x):
+    return x * x
+
+
+@inner
+def _of_square(g, x):
+    return g * (x + x)
+
+
+@inner
+def _sqrt(x):
+    return math.sqrt(x)
+
+
+@inner
+def _of_sqrt(g, y):
+    return g * (_HALF / y)
+
+
+@inner
+def _reciprocal(x):
+    return _ONE / x
+
+
+@inner
+def _of_reciprocal(g, y):
+    return -g * (y * y)
+
+
+@inner
+def _of_larger(a, b):
+    return (_ONE if a > b else _ZERO) + (_HALF if a == b else _ZERO)
+
+
+# ---- parts made of them ----------------------------------------------------------------------------------------------
+
+function = _negative  # in the next functions: the one that a part is made for
+
+
+def _each(part, parts, size, x: Floats, out: Floats):
+    before = allow_denormals()
+    first, end = share_of_lines(part, parts, size)
+    for i in range(first, end):
+        out[i] = function(x[i])
+    restore_denormals(before)
+
+
+def _pairs(part, parts, size, a: Floats, b: Floats, out: Floats):
+    before = allow_denormals()
+    first, end = share_of_lines(part, parts, size)
+    for i in range(first, end):
+        out[i] = function(a[i], b[i])
+    restore_denormals(before)
+
+
+def _with_number(part, parts, size, a: Floats, b: np.float32, out: Floats):
+    before = allow_denormals()
+    first, end = share_of_lines(part, parts, size)
+    for i in range(first, end):
+        out[i] = function(a[i], b)
+    restore_denormals(before)
+
+
+def _with_row(part, parts, rows, columns, a, b: Floats, out):
+    before = allow_denormals()
+    first, last = share(part, parts, rows)
+    for row in range(first, last):
+        value, result = floats(a + 4 * row * columns), floats(out + 4 * row * columns)
+        for j in range(columns):
+            result[j] = function(value[j], b[j])
+    restore_denormals(before)
+
+
+def _with_column(part, parts, rows, columns, a, b: Floats, out):
+    before = allow_denormals()
+    first, last = share(part, parts, rows)
+    for row in range(first, last):
+        value, result, number = floats(a + 4 * row * columns), floats(out + 4 * row * columns), b[row]
+        for j in range(columns):
+            result[j] = function(value[j], number)
+    restore_denormals(before)
+
+
+def _made(templates: tuple[Any, ...], functions: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """By name, a part of each template."""
+    made: dict[str, tuple[Any, ...]] = {}
+    for name, one in functions.items():
+        made[name] = tuple(
+            [specialised(template, f"{name}{template.__name__}", function=one) for template in templates]
+        )
+        globals().update({f"_{part.function.__name__}": part for part in made[name]})  # where all kernels are found
+    return made
+
+
+_TEMPLATES = _pairs, _with_number, _with_row, _with_column
+_PAIRS = _made(
+    _TEMPLATES,
+    {
+        "add": _add,
+        "subtract": _subtract,
+        "multiply": _multiply,
+        "divide": _divide,
+        "maximum": _maximum,
+        "minimum": _minimum,
+    },
+)
+_others = _made(_TEMPLATES, {"subtract_from": _subtract_from, "divide_by": _divide_by})
+_TURNED = {**_PAIRS, "subtract": _others["subtract_from"], "divide": _others["divide_by"]}  # operands the other way
+_EACH = _made(
+    (_each,),
+    {"negative": _negative, "absolute": _absolute, "square": _square, "sqrt": _sqrt, "reciprocal": _reciprocal},
+)
+_GRADIENTS = _made(
+    (_pairs,),
+    {
+        "negative_at": _of_negative,
+        "absolute_at": _of_absolute,
+        "square_at": _of_square,
+        "sqrt_at": _of_sqrt,
+        "reciprocal_at": _of_reciprocal,
+    },
+)
+_UFUNCS = {name: getattr(np, name) for name in (*_PAIRS, *_EACH)}
+
+
+def _is_plain(x: Any) -> bool:
+    return isinstance(x, np.ndarray) and x.dtype.char == "f" and x.size > 0 and x.flags.c_contiguous
+
+
+@lru_cache(maxsize=1024)
+def _layout(long: tuple[int, ...], short: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """How an array is repeated to another's shape: (which part, rows, columns), or None."""
+    if len(short) > len(long):
+        return None
+    short = (1,) * (len(long) - len(short)) + short
+    size = math.prod(long)
+    if set(short) == {1}:
+        return 3, 1, size
+    first = next(i for i, n in enumerate(short) if n != 1)
+    if short[first:] == long[first:]:
+        columns = math.prod(long[first:])
+        return 2, size // columns, columns
+    last = next(i for i in range(len(short), 0, -1) if short[i - 1] != 1)
+    if short[:last] == long[:last]:
+        rows = math.prod(long[:last])
+        return 3, rows, size // rows
+    return None
+
+
+@override(reference.combine, "cpu")
+def combine(k: Kernels, x1: Any, x2: Any, name: str, out: Any = None) -> Any:
+    number1, number2 = type(x1) in _NUMBERS, type(x2) in _NUMBERS
+    array = x2 if number1 else x1
+    if array.size < _LARGE and not in_step():
+        return _UFUNCS[name](x1, x2, out=out)
+    parts, other = (_TURNED, x1) if number1 else (_PAIRS, x2)
+    if not _is_plain(array) or not (number1 or number2 or _is_plain(other)):
+        return _UFUNCS[name](x1, x2, out=out)
+    if number1 or number2:
+        kind, number = 1, float(other)
+    elif array.shape == other.shape:
+        kind = 0
+    else:
+        if array.size < other.size:
+            parts, array, other = _TURNED, other, array
+        layout = _layout(array.shape, other.shape)
+        if layout is None:
+            return _UFUNCS[name](x1, x2, out=out)
+        kind, rows, columns = layout
+    if out is None:
+        out = k.empty(array.shape, array.dtype)
+    elif not _is_plain(out) or out.shape != array.shape:
+        return _UFUNCS[name](x1, x2, out=out)
+    chosen = parts[name][kind]
+    if kind == 0:
+        chosen.run(parts_for(array.size), size=array.size, a=array, b=other, out=out)
+    elif kind == 1:
+        chosen.run(parts_for(array.size), size=array.size, a=array, b=number, out=out)
+    else:
+        chosen.run(min(parts_for(array.size), rows), rows=rows, columns=columns, a=array, b=other, out=out)
+    return out
+
+
+@override(reference.transform, "cpu")
+def transform(k: Kernels, x: Any, name: str) -> Any:
+    if (x.size < _LARGE and not in_step()) or not _is_plain(x):
+        return _UFUNCS[name](x)
+    out = k.empty(x.shape, x.dtype)
+    _EACH[name][0].run(parts_for(x.size), size=x.size, x=x, out=out)
+    return out
+
+
+@override(reference.transform_grad, "cpu")
+def transform_grad(k: Kernels, g: Any, v: Any, name: str) -> Any:
+    if (v.size < _LARGE and not in_step()) or not (_is_plain(g) and _is_plain(v) and g.shape == v.shape):
+        return reference.transform_grad(k, g, v, name)
+    out = k.empty(v.shape, v.dtype)
+    _GRADIENTS[f"{name}_at"][0].run(parts_for(v.size), size=v.size, a=g, b=v, out=out)
+    return out
+
+
+# ---- the larger of two, choices --------------------------------------------------------------------------------------
+
+
+@part
+def _larger_grad(part, parts, size, g: Floats, a: Floats, b: Floats, out: Floats):
+    before = allow_denormals()
+    first, end = share_of_lines(part, parts, size)
+    for i in range(first, end):
+        out[i] = g[i] * _of_larger(a[i], b[i])
+    restore_denormals(before)
+
+
+@part
+def _larger_grad_with_number(
+    part, parts, size, g: Floats, a: Floats, out: Floats, number: np.float32, sign: np.float32
+):
+    """With a `sign` of -1 that of the smaller."""
+    before = allow_denormals()
+    first, end = share_of_lines(part, parts, size)
+    for i in range(first, end):
+        out[i] = g[i] * _of_larger(sign * a[i], number)
+    restore_denormals(before)
+
+
+@override(reference.larger_grad, "cpu", when=contiguous_float32("g"))
+def larger_grad(k: Kernels, g: Any, x1: Any, x2: Any) -> Any:
+    arrays = [one for one in (x1, x2) if type(one) not in _NUMBERS]
+    if not arrays or not all([_is_plain(one) and one.shape == g.shape for one in arrays]):
+        return reference.larger_grad(k, g, x1, x2)
+    out = k.empty(g.shape, g.dtype)
+    if len(arrays) == 2:
+        _larger_grad.run(parts_for(g.size), size=g.size, g=g, a=x1, b=x2, out=out)
+    else:  # x1 > number, or number > x2, which is -x2 > -number
+        number, sign = (float(x2), 1.0) if arrays[0] is x1 else (-float(x1), -1.0)
+        arguments = {"g": g, "a": arrays[0], "out": out, "number": number, "sign": sign}
+        _larger_grad_with_number.run(parts_for(g.size), size=g.size, **arguments)
+    return out
+
+
+@part
+def _choose(part, parts, size, condition: Octets, a, b, number: np.float32, out: Floats):
+    """Of two arrays, or of one and a number where the other is missing."""
+    first, end = share_of_lines(part, parts, size)
+    if a and b:
+        one, other = floats(a), floats(b)
+        for i in range(first, end):
+            out[i] = one[i] if condition[i] else other[i]
+    elif a:
+        one = floats(a)
+        for i in range(first, end):
+            out[i] = one[i] if condition[i] else number
+    else:
+        other = floats(b)
+        for i in range(first, end):
+            out[i] = number if condition[i] else other[i]
+
+
+@override(reference.choose, "cpu")
+def choose(k: Kernels, condition: Any, x1: Any, x2: Any) -> Any:
+    arrays = [one for one in (x1, x2) if type(one) not in _NUMBERS]
+    plain = isinstance(condition, np.ndarray) and condition.dtype.char == "?" and condition.flags.c_contiguous
+    if (condition.size < _LARGE and not in_step()) or not plain:
+        return reference.choose(k, condition, x1, x2)
+    if not all([_is_plain(one) and one.shape == condition.shape for one in arrays]):
+        return reference.choose(k, condition, x1, x2)
+    out = k.empty(condition.shape, arrays[0].dtype)
+    a, b = (None if type(one) in _NUMBERS else one for one in (x1, x2))
+    number = float(x1 if a is None else x2 if b is None else 0)
+    _choose.run(parts_for(out.size), size=out.size, condition=condition, a=a, b=b, number=number, out=out)
+    return out
+
+
+# ---- sums over rows --------------------------------------------------------------------------------------------------
+
+_BLOCK = 64  # rows added up in float32; the blocks' sums are added in float64
+
+
+@part
+def _sums_of_rows(part, parts, rows, columns, x, totals, out):
+    """Each part's totals of its rows, after which stands the place for a block's sums; one part alone fills `out`."""
+    first, last = share(part, parts, rows)
+    total, sums = doubles(totals + 16 * part * columns), floats(totals + (16 * part + 8) * columns)
+    for j in range(columns):
+        total[j] = 0.0
+    for row in range(first, last, _BLOCK):
+        add_up_rows(floats(x + 4 * row * columns), min(_BLOCK, last - row), columns, sums)
+        for j in range(columns):
+            total[j] += np.float64(sums[j])
+    if out:
+        for j in range(columns):
+            floats(out)[j] = np.float32(total[j])
+
+
+@part
+def _sum_of_parts(part, parts, count, columns, totals: Doubles, out: Floats):
+    first, last = share(part, parts, columns)
+    for j in range(first, last):
+        whole = 0.0
+        for one in range(count):
+            whole += totals[2 * one * columns + j]
+        out[j] = np.float32(whole)
+
+
+def _rows_of(x: Any, axis: Any) -> int:
+    """Over how many rows the sum over these axes goes, where they are all leading ones; else 0."""
+    axes = (axis,) if type(axis) is int else axis or ()
+    if axes != tuple(range(len(axes))) or not 0 < len(axes) < x.ndim:
+        return 0
+    return math.prod(x.shape[: len(axes)])
+
+
+_OF_ROWS = contiguous_float32("x", "out"), lambda x, axis, keepdims: not keepdims and _rows_of(x, axis) > 0
+
+
+@override(reduction.total, "cpu", when=_OF_ROWS)
+def total(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False, out: Any = None) -> Any:
+    rows = _rows_of(x, axis)
+    columns = x.size // rows
+    shape = x.shape[1 if type(axis) is int else len(axis) :]
+    if out is None:
+        out = k.empty(shape, x.dtype)
+    elif out.shape != shape:
+        return reduction.total(k, x, axis, keepdims, out)
+    count = min(parts_for(x.size), rows)
+    totals = k.empty((count, 2, columns), _DOUBLE)
+    _sums_of_rows.run(count, rows=rows, columns=columns, x=x, totals=totals, out=None if count > 1 else out)
+    if count > 1:
+        _sum_of_parts.run(min(parts_for(totals.size), columns), count=count, columns=columns, totals=totals, out=out)
+    return out

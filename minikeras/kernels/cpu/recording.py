@@ -1,0 +1,295 @@
+"""Recording a step: what machine code and NumPy were asked to do, in order, and in which memory.
+
+While a `Recording` is active, the thread's buffers, batches and variables are `Recorded` arrays, which NumPy asks what
+to do with them, so nothing that is computed from them escapes; and each call of machine code is noted with the values
+and addresses of its arguments.  What was noted can be done again (see program.py) as long as the memory is the same and
+nothing happened that depends on values: a value read by Python spoils a recording, and so does memory of which nobody
+knows where its contents come from.  The step is computed as usual meanwhile, by the same calls and with the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minikeras.kernels.arena import Arena, current, memory_of
+from minikeras.kernels.cpu.compiler.machine import MOST_ARGUMENTS
+from minikeras.kernels.cpu.compiler.team import as_number
+
+
+class NativeCall(NamedTuple):
+    """A call of machine code: the function's address, its parts, and its arguments as they lie in memory."""
+
+    function: int
+    parts: int
+    wake: bool
+    arguments: np.ndarray
+    arrays: tuple[int, ...]  # which of the arguments are addresses of arrays
+    moving: tuple[tuple[int, Advancing], ...]  # which are numbers that advance
+
+
+class PythonCall(NamedTuple):
+    """A call of NumPy: without arguments, into the memory that it wrote to when it was recorded."""
+
+    run: Callable[[], Any]
+    name: str
+    numbers: str  # what it is given besides arrays
+
+
+class Advancing(int):
+    """A number that is another one in each step: how far a random stream is.  What is computed from it is no such."""
+
+    source: Any
+    offset: int  # of it from where the stream is when the step begins
+
+    def __new__(cls, value: int, source: Any, offset: int) -> Advancing:
+        made = super().__new__(cls, value)
+        made.source, made.offset = source, offset
+        return made
+
+
+class _OwnArena(Arena):
+    """Buffers of a program: they are `Recorded`."""
+
+    def __init__(self, recording: Recording):
+        super().__init__()
+        self._recording = recording
+
+    def _new(self, xp: Any, shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:
+        buffer, memory = super()._new(xp, shape, dtype)
+        self._recording.know(memory)
+        return buffer.view(Recorded), memory
+
+
+class Recording:
+    """Within its block this thread's calls are noted in `calls`; `spoiled` says why they cannot be repeated, or None.
+
+    Args:
+        known: arrays whose memory stays what it is between steps: variables and their like.
+    """
+
+    def __init__(self, known: Iterable[np.ndarray] = ()):
+        self.calls: list[NativeCall | PythonCall] = []
+        self.spoiled: str | None = None
+        self.results: list[np.ndarray] = []  # arrays that NumPy has made
+        self.kept: list[Any] = []  # whose memory the calls read and write
+        self.checks: list[Callable[[], object]] = []  # each raises if the step's memory holds what is not allowed
+        self.drawn: dict[int, tuple[Any, int]] = {}  # random streams, and how many blocks of them a step takes
+        self._roots: dict[int, Any] = {}
+        self.arena = _OwnArena(self)
+        for array in known:
+            self.know(array)
+
+    def __enter__(self) -> Recording:
+        self._outer, current.recording = current.recording, self
+        self.arena.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.arena.__exit__(*error)
+        current.recording = self._outer
+
+    def know(self, array: np.ndarray) -> None:
+        """Take it for granted that memory stays where it is, and is changed by what is recorded alone."""
+        root = memory_of(array)
+        self._roots[id(root)] = root
+
+    def spoil(self, reason: str) -> None:
+        """Say why this step cannot be repeated without Python; the first reason counts."""
+        if self.spoiled is None:
+            self.spoiled = reason
+
+    def note(self, function: int, template: Any, parts: int, wake: bool, items: Sequence[Any]) -> None:
+        """Note a call of machine code; see `Team.run`."""
+        arguments = np.zeros(MOST_ARGUMENTS, np.int64)
+        if template is not None:
+            arguments[: len(template)] = template
+        arrays = [place for place, item in enumerate(items) if isinstance(item, np.ndarray)]
+        for place in arrays:
+            self._check(items[place])
+        moving = [(place, item) for place, item in enumerate(items) if isinstance(item, Advancing)]
+        arguments[: len(items)] = [as_number(item) for item in items]
+        self.kept.append((template, [item for item in items if type(item) is np.ndarray]))  # the arena keeps its own
+        self.calls.append(NativeCall(function, parts, wake, arguments, tuple(arrays), tuple(moving)))
+
+    def advancing(self, source: Any, counter: int, blocks: int) -> Advancing:
+        """A random stream's counter, of which the step takes so many blocks."""
+        before = self.drawn.get(id(source), (source, 0))[1]
+        self.drawn[id(source)] = source, before + blocks
+        return Advancing(counter, source, before)
+
+    def signature(self) -> list[tuple]:
+        """What is asked for, with all numbers, but not in which of its buffers: the same for a step that is the same."""
+        found: list[tuple] = []
+        for one in self.calls:
+            if isinstance(one, NativeCall):
+                numbers = one.arguments.copy()
+                numbers[[*one.arrays, *(place for place, _ in one.moving)]] = 0
+                found.append((one.function, one.parts, numbers.tobytes(), one.arrays))
+            else:
+                found.append((one.name, one.numbers))
+        return found
+
+    def _check(self, array: np.ndarray, numbers_too: bool = True) -> None:
+        """Spoil the recording where nobody knows what made an array; one without axes is a number that Python gave."""
+        if not (array.ndim or numbers_too or isinstance(array, Recorded)):
+            return
+        root = memory_of(array)
+        constant = isinstance(root, np.ndarray) and not root.flags.writeable
+        if not (isinstance(array, Recorded) or constant or id(root) in self._roots):
+            self.spoil(f"an array of shape {array.shape} and type {array.dtype} comes from Python code")
+
+    def compute(self, function: Callable, args: Any, options: dict[str, Any], name: str) -> Any:
+        """Call a function of NumPy on recorded arrays, and note it; results are recorded arrays, never scalars."""
+        outs = options.get("out")
+        plain_args, plain_options = _plain(args), _plain(options)
+        given = [leaf for leaf in _leaves((plain_args, plain_options)) if isinstance(leaf, np.ndarray)]
+        for leaf in _leaves((args, options)):
+            if isinstance(leaf, np.ndarray):
+                self._check(leaf, numbers_too=False)
+        numbers = repr([_number(leaf) for leaf in _leaves((plain_args, plain_options))])
+        result = function(*plain_args, **plain_options)
+        if outs is not None or result is None:
+            self.calls.append(PythonCall(lambda: function(*plain_args, **plain_options), name, numbers))
+            return result if outs is None else outs[0] if isinstance(outs, tuple) and len(outs) == 1 else outs
+        results = result if isinstance(result, (tuple, list)) else (result,)
+        if not all(isinstance(one, (np.ndarray, np.generic)) for one in results):
+            if name not in _OF_SHAPES:
+                self.spoil(f"NumPy's {name} gives Python a value")
+            return result
+        if all(
+            isinstance(one, np.ndarray) and any(np.may_share_memory(one, other) for other in given) for one in results
+        ):
+            made = [one.view(Recorded) for one in results]  # other shapes of the same memory
+        else:
+            if name in _SIZED_BY_VALUES:
+                self.spoil(f"the shape of what NumPy's {name} gives depends on values")
+            buffers = [np.array(one) if isinstance(one, np.generic) else one for one in results]
+            single = not isinstance(result, (tuple, list))
+
+            def run() -> None:
+                again = function(*plain_args, **plain_options)
+                for buffer, one in zip(buffers, (again,) if single else again, strict=True):
+                    buffer[...] = one
+
+            self.calls.append(PythonCall(run, name, numbers))
+            self.results += buffers
+            made = [buffer.view(Recorded) for buffer in buffers]
+        return type(result)(made) if isinstance(result, (tuple, list)) else made[0]
+
+
+# functions of NumPy that look at shapes and types alone
+_OF_SHAPES = frozenset(
+    (
+        "shape",
+        "ndim",
+        "size",
+        "result_type",
+        "iscomplexobj",
+        "isrealobj",
+        "can_cast",
+        "may_share_memory",
+        "min_scalar_type",
+    )
+)
+# those whose results have a size that depends on values, and one that changes what it is given
+_SIZED_BY_VALUES = frozenset(
+    ("nonzero", "flatnonzero", "argwhere", "unique", "unique_values", "compress", "extract", "bincount", "nan_to_num")
+)
+
+
+def _plain(value: Any) -> Any:
+    """The same with NumPy's own arrays in the place of recorded ones."""
+    if isinstance(value, Recorded):
+        return value.view(np.ndarray)
+    if type(value) in (tuple, list):
+        return type(value)(map(_plain, value))
+    if type(value) is dict:
+        return {name: _plain(one) for name, one in value.items()}
+    return value
+
+
+def _number(leaf: Any) -> Any:
+    return (leaf.item() if not leaf.ndim else leaf.shape) if isinstance(leaf, np.ndarray) else leaf
+
+
+def _leaves(value: Any) -> list[Any]:
+    if isinstance(value, (tuple, list)):
+        return [leaf for one in value for leaf in _leaves(one)]
+    return _leaves(list(value.values())) if isinstance(value, dict) else [value]
+
+
+def _note(function: Callable, args: Any, options: dict[str, Any], name: str) -> Any:
+    recording = current.recording
+    if recording is None:  # somebody has kept the array
+        return function(*_plain(args), **_plain(options))
+    return recording.compute(function, args, options, name)
+
+
+class Recorded(np.ndarray):
+    """An array of a step that is recorded: whatever NumPy is asked to do with it is noted."""
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        return _note(
+            getattr(ufunc, method),
+            inputs,
+            options,
+            ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}",
+        )
+
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        return _note(function, args, options, function.__name__)
+
+    def __getitem__(self, index: Any) -> Any:
+        parts = index if isinstance(index, tuple) else (index,)
+        if any(isinstance(part, (list, np.ndarray)) for part in parts):
+            name = "boolean index" if any(getattr(part, "dtype", None) == bool for part in parts) else "index"
+            if name == "boolean index" and current.recording is not None:
+                current.recording.spoil("the shape of what a boolean index gives depends on values")
+            return _note(np.ndarray.__getitem__, (self, index), {}, name)
+        return super().__getitem__(parts if Ellipsis in parts else (*parts, Ellipsis))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        _note(np.ndarray.__setitem__, (self, index, value), {}, "assignment")
+
+    def __iter__(self) -> Any:
+        return (self[i] for i in range(len(self)))
+
+
+def _noting(name: str) -> Callable:
+    function = getattr(np.ndarray, name)
+
+    def method(self: Any, *args: Any, **options: Any) -> Any:
+        return _note(function, (self, *args), options, name)
+
+    return method
+
+
+def _reading(name: str) -> Callable:
+    function = getattr(np.ndarray, name)
+
+    def method(self: Any, *args: Any) -> Any:
+        if current.recording is not None:
+            current.recording.spoil("Python reads a value")
+        return function(self.view(np.ndarray), *args)
+
+    return method
+
+
+# `sum` and its kin are made of ufuncs, which are noted; views are no work
+_NOTED = (
+    *("argmax", "argmin", "argpartition", "argsort", "astype", "byteswap", "choose", "clip", "compress", "conj"),
+    *("conjugate", "copy", "cumprod", "cumsum", "diagonal", "dot", "fill", "flatten", "nonzero", "partition", "put"),
+    *("ravel", "repeat", "reshape", "round", "searchsorted", "setfield", "sort", "take", "trace"),
+)
+_READ = (
+    *("__bool__", "__complex__", "__contains__"),
+    *("__float__", "__format__", "__index__", "__int__", "__repr__", "__str__", "dump", "dumps", "item", "tobytes"),
+    *("tofile", "tolist", "__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__"),
+)
+for _name in _NOTED:
+    setattr(Recorded, _name, _noting(_name))
+for _name in _READ:
+    setattr(Recorded, _name, _reading(_name))

@@ -1,0 +1,563 @@
+"""When a step becomes a program: it is recorded, held against another recording and against the layers, and then run.
+
+A step on a batch of new shapes goes through the layers.  The second one on such a batch is recorded on its way, and so
+is the third, which must be the same calls with the same numbers.  The fourth is made twice, by the layers and by the
+program, from the same state, and the program is only used if all bits agree.  From then on it is used as long as what
+it was recorded from is what it was: the tree of layers, their public attributes, the arrays of the variables, the
+settings of optimizer, losses, metrics and regularizers, the kernels, and the global settings.  Whoever changes one of
+them gets a new recording.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from operator import attrgetter, is_
+from threading import get_ident
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from minikeras import config, tree
+from minikeras import kernels as k
+from minikeras.autodiff.tensor import Tensor, Variable, _state, mark_changed
+from minikeras.autodiff.turns import computing, turn, wait
+from minikeras.kernels.arena import current
+from minikeras.layers.context import context
+from minikeras.lazy import LazyModule
+from minikeras.optimizers.flat import same
+from minikeras.optimizers.rate import HostVariable
+from minikeras.training.repeatable import STEPS, obstacle, things
+from minikeras.training.step import MetricLogs
+
+recording_room = LazyModule("minikeras.kernels.cpu.recording")
+program_room = LazyModule("minikeras.kernels.cpu.program")
+
+_MOST = 16  # kinds of batches that a model has programs for; for ever-changing shapes recording would not pay
+_TRIES = 4  # recordings of a kind of batch that something has made useless, until it is left to the layers
+_WORTH = 32  # steps that a program must have made to be worth another recording after a change
+_LARGE = 1 << 25  # bytes of a program's memory that are not kept beyond a run
+_LONG = 0.01  # seconds that a call of many steps takes, about
+_LONG_BATCH = 1 << 15  # bytes of a batch that are worth a helper's work
+
+_data, _settings_of = attrgetter("data"), attrgetter("_settings")
+
+
+class State:
+    """What a recorded step depends on besides its batch: it holds what it found, and says whether it is the same still.
+
+    Attributes:
+        variables: whose memory the step reads or writes.
+    """
+
+    def __init__(self, model: Any, kind: str):
+        self._contents = model._contents()
+        self._layers = self._contents.layers
+        self._settings = list(map(_settings_of, self._layers))
+        self._things = [(thing, dict(vars(thing))) for thing in things(model, kind)]
+        self.variables = _variables(model, kind)
+        self.arrays = list(map(_data, self.variables))
+        self._kind = kind
+        self._around = _surroundings(model, kind)
+
+    def is_same(self, model: Any) -> bool:
+        """Whether all that it found is there and has not been replaced."""
+        contents = model._contents()
+        if contents is not self._contents and self._has_the_same(contents):
+            self._contents = contents
+        return (
+            contents is self._contents
+            and all(map(is_, map(_settings_of, self._layers), self._settings))
+            and all(map(is_, map(_data, self.variables), self.arrays))
+            and all(_holds(thing, found) for thing, found in self._things)
+            and _surroundings(model, self._kind) == self._around
+        )
+
+    def forgive(self) -> None:
+        """Take no notice any more of the attributes of layers that have been set since; those are the user's own."""
+        kept = [pair for pair in zip(self._layers, self._settings, strict=True) if _settings_of(pair[0]) is pair[1]]
+        self._layers, self._settings = [layer for layer, _ in kept], [mark for _, mark in kept]
+
+    def _has_the_same(self, contents: Any) -> bool:
+        """Whether another walk has found the same things."""
+        return all(
+            len(now) == len(then) and all(map(is_, now, then))
+            for now, then in zip(_parts(contents), _parts(self._contents), strict=True)
+        )
+
+
+_parts = attrgetter("layers", "weights", "trainable", "penalized", "metrics", "streams", "loss_functions")
+
+
+def _holds(thing: Any, found: dict[str, Any]) -> bool:
+    now = vars(thing)
+    return now.keys() == found.keys() and all(map(is_, now.values(), found.values()))
+
+
+def _surroundings(model: Any, kind: str) -> tuple:
+    """What many things read, and what a model is compiled to."""
+    general = (
+        *(k.version(), config.floatx(), config.epsilon(), config.image_data_format(), model.jit_compile),
+        *(model.run_eagerly, type(model).train_step, vars(model).keys() & STEPS),
+    )
+    if kind == "predict":
+        return general
+    compiled = model.optimizer, model._compiled_loss, model._compiled_metrics, model._loss_tracker
+    return (*general, model._loss_factor, *map(id, compiled))
+
+
+def _variables(model: Any, kind: str) -> list[Variable]:
+    """The variables whose memory a step reads or writes."""
+    contents = model._contents()
+    carried = [state for layer in contents.layers for state in tree.flatten(getattr(layer, "states", None))]
+    found = [*contents.weights, *carried]
+    if kind != "predict":
+        found += [variable for metric in model.metrics for variable in metric.variables]
+    if kind == "train":
+        found += model.optimizer.variables
+    ordinary = [one for one in found if isinstance(one, Variable) and not isinstance(one, HostVariable)]
+    return list({id(one): one for one in ordinary if hasattr(type(one), "__slots__")}.values())
+
+
+class Entry:
+    """The way of one kind of step on batches of one shape from the layers to a program.
+
+    Attributes:
+        program: once it is there.
+        reason: why there is none and will be none, or None.
+    """
+
+    def __init__(self) -> None:
+        self.program: Any = None
+        self.reason: str | None = None
+        self.state: Any = None
+        self.signature: Any = None  # of the last recording
+        self.candidate: Any = None  # a program that is still to be held against the layers
+        self.outputs: Any = None  # what a predicting program leaves
+        self.steps = 0
+        self.tries = 0  # recordings that came to nothing
+        self.uses = 0  # of the program
+        self.seconds = _LONG  # of a step, at first too long
+
+    def copied(self) -> Any:
+        """What a predicting program has computed, in tensors of its own."""
+        arrays = [Tensor(output.copy()) for output in self.program.outputs]
+        return arrays[0] if type(self.outputs) is Tensor else tree.pack_sequence_as(self.outputs, arrays)
+
+    def start_anew(self) -> None:
+        """Begin with a recording again, since something has been changed."""
+        if self.uses >= _WORTH:
+            self.tries = 0
+        self.program = self.candidate = self.signature = self.outputs = None
+        self.tries, self.uses, self.steps = self.tries + 1, 0, 0
+        if self.tries >= _TRIES:
+            self.reason = "what it depends on changes again and again"
+
+
+class Report:
+    """What became of one kind of step: shown as a table.
+
+    Attributes:
+        kind: "train", "test" or "predict".
+        shapes: of the arrays of a batch, with their types.
+        reason: why there is no program, in words; None where there is one, or will be after some more steps.
+        steps: how many steps the program has made; 0 without one.
+        kernels: `(name, parts, seconds)` of each call of the program in order, the seconds measured just now; parts are
+            what threads share.
+    """
+
+    def __init__(self, kind: str, shapes: list[Any], entry: Entry | None, kernels: list[tuple[str, int, float]]):
+        self.kind, self.shapes, self.kernels = kind, shapes, kernels
+        self.steps = 0 if entry is None else entry.uses
+        self.reason = entry.reason if entry is not None else f"no {kind} step has been made on numbers"
+
+    def __repr__(self) -> str:
+        batch = ", ".join(f"{dtype} {shape}" for shape, dtype in self.shapes)
+        title = f"{self.kind} step" + (f" on {batch}" if batch else "")
+        if not self.kernels:
+            return f"<{title}: made by the layers, {self.reason or 'a program follows after some more steps'}>"
+        width = max(len(name) for name, _, _ in self.kernels)
+        lines = [f"{name:<{width}}  {parts:3d}  {seconds * 1e6:9.1f} us" for name, parts, seconds in self.kernels]
+        total = sum(seconds for _, _, seconds in self.kernels) * 1e6
+        return "\n".join([f"{title}: a program of {len(lines)} calls, {total:.1f} us, used {self.steps} times", *lines])
+
+
+class Programs:
+    """The programs of a model.
+
+    Args:
+        model: the model.
+        built_in: the class whose steps are known.
+    """
+
+    def __init__(self, model: Any, built_in: type):
+        self._model, self._built_in = model, built_in
+        self._entries: dict[tuple, Entry] = {}
+        self._busy = threading.Lock()  # one thread at a time has the programs' memory
+
+    def begin(self) -> None:
+        """Forget why there are no programs where something has been changed since; called before many steps."""
+        for key, entry in list(self._entries.items()):
+            if entry.reason is not None and not entry.state.is_same(self._model):
+                del self._entries[key]
+
+    def end(self) -> None:
+        """Let go of programs that hold much memory; called after many steps."""
+        for key, entry in list(self._entries.items()):
+            if entry.program is not None and entry.program.nbytes > _LARGE:
+                del self._entries[key]
+
+    def report(self, kind: str) -> Report:
+        """On the kind of batch that was met most often; its program is run for it, and the model put back."""
+        known = [(key, entry) for key, entry in self._entries.items() if key[0] == kind]
+        if not known:
+            return Report(kind, [], None, [])
+        key, entry = max(known, key=lambda pair: (pair[1].program is not None, pair[1].uses))
+        kernels = []
+        if entry.program is not None and self._is_valid(entry, kind):
+            with self._busy:
+                before = self._snapshot(entry.state, kind)
+                try:
+                    kernels = entry.program.timed()
+                finally:
+                    self._restore(entry.state, before, kind)
+        return Report(kind, [part for part in key if isinstance(part, tuple)], entry, kernels)
+
+    # ------------------------------------------------------------ one step
+
+    def train_step(self, data: Any) -> Any:
+        """`model.train_step(data)`, by a program where there is one."""
+        return self._step("train", data, self._model.train_step)
+
+    def test_step(self, data: Any) -> Any:
+        """`model.test_step(data)`, by a program where there is one."""
+        return self._step("test", data, self._model.test_step)
+
+    def predict(self, x: Any, call: Callable[[Any], Any] | None = None) -> Any:
+        """The outputs for raw arrays, as a tensor or a structure of them; `call` gives them by way of the layers."""
+        return self._step("predict", x, call or self._call)
+
+    def _call(self, x: Any) -> Any:
+        """The outputs by way of the layers, without losses that were added to the model."""
+        outer, context.predicting = context.predicting, True
+        try:
+            return self._model(x, training=False)
+        finally:
+            context.predicting = outer
+
+    def _step(self, kind: str, data: Any, run: Callable[[Any], Any]) -> Any:
+        leaves = None if _state.recorder is not None or current.recording is not None else _arrays_of(data)
+        entry = None if leaves is None or not self._model.built else self._entry(kind, data, leaves)
+        if entry is None or not self._busy.acquire(blocking=False):
+            return run(data)
+        try:
+            if entry.program is not None:
+                if self._is_valid(entry, kind):
+                    _write(entry.program, leaves)
+                    if not self._run(kind, entry.program):
+                        entry.program.explain()
+                        return run(data)
+                    entry.uses += 1
+                    return entry.copied() if kind == "predict" else MetricLogs(self._model)
+                entry.start_anew()
+            entry.steps += 1
+            if entry.steps == 1 or entry.reason is not None:
+                return run(data)
+            if entry.candidate is not None:
+                return self._compare(entry, kind, data, leaves, run)
+            return self._record(entry, kind, data, leaves, run)
+        finally:
+            self._busy.release()
+
+    def _entry(self, kind: str, data: Any, leaves: list[np.ndarray]) -> Entry | None:
+        """That of a batch, None where there is to be no program."""
+        key = _key(kind, data, leaves)
+        entry = self._entries.get(key)
+        if entry is None:
+            if len(self._entries) >= _MOST:
+                return None
+            entry = self._entries[key] = Entry()
+            entry.reason, entry.state = obstacle(self._model, kind, self._built_in), State(self._model, kind)
+        return entry if entry.reason is None else None
+
+    def _is_valid(self, entry: Entry, kind: str) -> bool:
+        return entry.state.is_same(self._model) and entry.program.fits()
+
+    def _run(self, kind: str, program: Any) -> int:
+        """Make a step on what lies in the program's inputs; 0 where it did not come to its end."""
+        numbers = self._numbers(kind, 1)
+        if numbers is not None:
+            self._model.optimizer._now[...] = numbers[0]
+        with _in_turn():
+            made = program.run()
+        if made:
+            self._made(numbers)
+        return made
+
+    def _numbers(self, kind: str, steps: int) -> Any:
+        """A row for each of the next steps, of what the optimizer reads from memory in it."""
+        return self._model.optimizer._numbers_ahead(steps) if kind == "train" else None
+
+    def _made(self, numbers: Any) -> None:
+        """Note that steps of training were made with these numbers."""
+        if numbers is not None:
+            self._model.optimizer._advance(numbers)
+            mark_changed(self._model._contents().weights)
+
+    # ------------------------------------------------------------ from the layers to a program
+
+    def _record(self, entry: Entry, kind: str, data: Any, leaves: list[np.ndarray], run: Callable[[Any], Any]) -> Any:
+        """Make a step through the layers, and note what it does."""
+        entry.reason = obstacle(self._model, kind, self._built_in)  # losses and metrics have been found by now
+        if entry.reason is not None or not self._is_prepared(kind):
+            return run(data)
+        state = State(self._model, kind)
+        recording = recording_room.Recording(self._known(state, kind))
+        buffers = []
+        with recording, self._watched(state, recording, kind):
+            for leaf in leaves:
+                buffer = recording.arena.take(np, leaf.shape, leaf.dtype)
+                np.copyto(buffer.view(np.ndarray), leaf)
+                buffers.append(buffer)
+            result = run(tree.pack_sequence_as(data, buffers))
+        if self._model.jit_compile is True:
+            state.forgive()
+        entry.state = state
+        if recording.spoiled is not None:
+            entry.reason = recording.spoiled
+        elif not state.is_same(self._model):
+            entry.start_anew()
+        elif kind == "train" and self._numbers(kind, 1) is None:
+            entry.reason = "the learning rate is a function of the user's"
+        elif kind == "predict" and not _are_recorded(result):
+            entry.reason = "the outputs are no tensors that layers computed, or they carry a mask"
+        elif entry.signature is None or entry.signature != recording.signature():
+            if entry.signature is not None:
+                entry.tries += 1
+                if entry.tries >= _TRIES:
+                    entry.reason = "a number that machine code is given is another one in each step"
+            entry.signature = recording.signature()
+        else:
+            tables = [self._model.optimizer._now] if kind == "train" else []
+            plain = [buffer.view(np.ndarray) for buffer in buffers]
+            double = sum(buffer.nbytes for buffer in plain) >= _LONG_BATCH
+            outputs = []
+            if kind == "predict":
+                entry.outputs = result
+                outputs = [one.data.view(np.ndarray) for one in tree.flatten(result)]
+            entry.candidate = program_room.Program(recording, plain, tables, outputs, double)
+        return _unrecorded(result) if kind == "predict" else result
+
+    def _is_prepared(self, kind: str) -> bool:
+        """Whether the optimizer has its arrays, and will make none in the next step."""
+        if kind != "train":
+            return True
+        prepared = self._model.optimizer._prepared
+        trained = self._model._contents().trainable
+        return prepared is not None and same(prepared.variables, trained) and prepared.flat.is_current()
+
+    def _known(self, state: State, kind: str) -> list[np.ndarray]:
+        """Arrays that are nobody's but the model's."""
+        return [*state.arrays, *self._gradients(kind), *([self._model.optimizer._now] if kind == "train" else [])]
+
+    def _gradients(self, kind: str) -> list[np.ndarray]:
+        """Where the optimizer has gradients written to."""
+        prepared = self._model.optimizer._prepared if kind == "train" else None
+        return [] if prepared is None else prepared.flat.gradients
+
+    @contextmanager
+    def _watched(self, state: State, recording: Any, kind: str) -> Iterator[None]:
+        """Let the arrays of variables and gradients be recorded ones: what is written to others is not noticed.
+
+        A variable that gets another array has it copied in the end.
+        """
+        prepared = self._model.optimizer._prepared if kind == "train" else None
+        watched = [array.view(recording_room.Recorded) for array in state.arrays]
+        put_back = _nothing if prepared is None else prepared.replaced(lambda one: one.view(recording_room.Recorded))
+
+        def put(arrays: Sequence[np.ndarray]) -> None:
+            for variable, array in zip(state.variables, arrays, strict=True):
+                variable.data = array
+            if prepared is not None:
+                prepared.flat.arrays[:] = map(_data, prepared.flat.variables)
+
+        put(watched)
+        try:
+            yield
+            for variable, array in zip(state.variables, watched, strict=True):
+                if variable.data is not array:
+                    np.copyto(array, variable.data)
+        finally:
+            put_back()
+            put(state.arrays)
+
+    def _compare(self, entry: Entry, kind: str, data: Any, leaves: list[np.ndarray], run: Callable[[Any], Any]) -> Any:
+        """Make a step through the layers, and the same one by the program, which must leave the same bits."""
+        candidate, state = entry.candidate, entry.state
+        if not (state.is_same(self._model) and candidate.fits()):
+            entry.start_anew()
+            return run(data)
+        before = self._snapshot(state, kind)
+        result = run(data)
+        if not state.is_same(self._model):
+            entry.start_anew()
+            return result
+        after = self._snapshot(state, kind)
+        self._restore(state, before, kind)
+        candidate.blank(self._gradients(kind))
+        _write(candidate, leaves)
+        self._run(kind, candidate)
+        agrees = kind != "predict" or _same_arrays(_data_of(result), candidate.outputs)
+        if agrees and _same_bits(after, self._snapshot(state, kind)):
+            entry.program, entry.candidate, entry.signature = candidate, None, None
+            if current.arena is not None:
+                current.arena.clear()  # the program has buffers of its own
+        else:
+            self._restore(state, after, kind)
+            entry.reason = "the program and the layers do not give the same bits"
+        return result
+
+    def _snapshot(self, state: State, kind: str) -> tuple[list[np.ndarray], list[tuple[Any, Any]]]:
+        streams = [(stream, stream.state) for stream in self._model._contents().streams]
+        return [array.copy() for array in (*state.arrays, *self._hosts(kind))], streams
+
+    def _hosts(self, kind: str) -> list[np.ndarray]:
+        """The numbers that the optimizer has in the host's memory."""
+        own = self._model.optimizer.variables if kind == "train" else []
+        return [variable.host for variable in own if isinstance(variable, HostVariable)]
+
+    def _restore(self, state: State, snapshot: tuple[list[np.ndarray], list[tuple[Any, Any]]], kind: str) -> None:
+        copies, streams = snapshot
+        for array, copy in zip((*state.arrays, *self._hosts(kind)), copies, strict=True):
+            array[...] = copy
+        for stream, place in streams:
+            stream.state = place
+
+    # ------------------------------------------------------------ many steps
+
+    def many(
+        self, kind: str, batches: Any, arrays: tuple, most: int | None = None, collect: Callable | None = None
+    ) -> tuple[int, Any]:
+        """Make as many steps as take about 10 ms, and not more than `most`, on the next batches of arrays.
+
+        Returns:
+            How many they were, 0 where it goes batch by batch; and the logs after them.
+
+        Args:
+            collect: is called with what a predicting program has given for all of the batches.
+        """
+        count = batches.whole()
+        if not count or not self._busy.acquire(blocking=False):
+            return 0, None
+        try:
+            data = arrays[0] if kind == "predict" else _packed(arrays)
+            leaves = _arrays_of(data)
+            if leaves is None or not all(leaf.flags.c_contiguous for leaf in leaves):
+                return 0, None
+            size = batches.size
+            key = _key(kind, data, leaves, size)
+            entry = self._entries.get(key)
+            if entry is None or entry.program is None or not entry.program.is_native:
+                return 0, None
+            if not self._is_valid(entry, kind):
+                return 0, None  # the step that comes begins anew
+            count = min(count, max(int(_LONG / entry.seconds), 1), most or count)
+            numbers = self._numbers(kind, count)
+            tables = [] if numbers is None else [numbers]
+            results = [np.empty((count, *one.shape), one.dtype) for one in entry.program.outputs]
+            rows = np.ascontiguousarray(batches.take(count), np.int64)
+            began = perf_counter()
+            with _in_turn():
+                made = entry.program.run_many(count, leaves, rows, tables, results)
+            if made < count:  # the next batch goes by itself, to be explained
+                batches.give_back(count - made)
+                results, numbers = [one[:made] for one in results], None if numbers is None else numbers[:made]
+                count = made
+            self._made(numbers)
+            entry.uses += count
+            entry.seconds = (perf_counter() - began) / max(count, 1)
+            if collect is not None and count:
+                joined = [one.reshape(-1, *one.shape[2:]) for one in results]
+                collect(joined[0] if type(entry.outputs) is Tensor else tree.pack_sequence_as(entry.outputs, joined))
+            return count, None if kind == "predict" else MetricLogs(self._model)
+        finally:
+            self._busy.release()
+
+
+def _nothing() -> None:
+    pass
+
+
+@contextmanager
+def _in_turn() -> Iterator[None]:
+    """As a call of the model: who replaces all weights waits for its end."""
+    me = get_ident()
+    if me in computing:
+        yield
+        return
+    try:
+        computing.add(me)
+        if turn.owner is not None:
+            wait(me)
+        yield
+    finally:
+        computing.discard(me)
+
+
+def _arrays_of(data: Any) -> list[np.ndarray] | None:
+    """The arrays of a batch; None where something in it is none, or holds anything but numbers."""
+    leaves = tree.flatten(data)
+    return (
+        leaves if all(type(leaf) is np.ndarray and leaf.dtype.kind in "biuf" and leaf.size for leaf in leaves) else None
+    )
+
+
+def _write(program: Any, leaves: list[np.ndarray]) -> None:
+    """Put a batch where a program reads it."""
+    for buffer, leaf in zip(program.inputs, leaves, strict=True):
+        np.copyto(buffer, leaf)
+
+
+def _packed(arrays: tuple) -> Any:
+    """x, y and weights as steps take them."""
+    x, y, sample_weight = arrays
+    return (x,) if y is None else (x, y) if sample_weight is None else (x, y, sample_weight)
+
+
+def _key(kind: str, data: Any, leaves: list[np.ndarray], size: int | None = None) -> tuple:
+    shapes = [(leaf.shape if size is None else (size, *leaf.shape[1:]), leaf.dtype) for leaf in leaves]
+    if data is leaves[0]:
+        return (kind, *shapes)
+    plain = type(data) is tuple and len(data) == len(leaves)
+    return (kind, len(data) if plain else repr(tree.map_structure(lambda _: 0, data)), *shapes)
+
+
+def _are_recorded(outputs: Any) -> bool:
+    leaves = tree.flatten(outputs)
+    return all(
+        isinstance(one, Tensor) and isinstance(one.data, recording_room.Recorded) and one._keras_mask is None
+        for one in leaves
+    )
+
+
+def _unrecorded(outputs: Any) -> Any:
+    return tree.map_structure(lambda one: Tensor(np.array(one.data)) if isinstance(one, Tensor) else one, outputs)
+
+
+def _data_of(outputs: Any) -> list[np.ndarray]:
+    return [one.data for one in tree.flatten(outputs)]
+
+
+def _same_bits(first: Any, second: Any) -> bool:
+    return first[1] == second[1] and _same_arrays(first[0], second[0])
+
+
+def _same_arrays(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> bool:
+    pairs = zip(first, second, strict=True)
+    return all(one.shape == other.shape and np.array_equal(_bits(one), _bits(other)) for one, other in pairs)
+
+
+def _bits(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)

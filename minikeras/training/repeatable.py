@@ -1,0 +1,106 @@
+"""Which steps may be repeated without the Python code around them: what is built in, and what says so of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from minikeras import kernels as k
+from minikeras.autodiff.op import Op
+from minikeras.autodiff.symbolic import FunctionNode
+from minikeras.layers.layer import Layer
+from minikeras.registry import is_builtin
+
+
+def _is_own(thing: Any) -> bool:
+    return getattr(thing, "__module__", "").startswith("minikeras.")
+
+
+def foreign_part(operation: Any) -> str | None:
+    """The name of what may not be repeated without Python, in an element of a model's graph or below it; or None.
+
+    The Python code of a user could look at anything, so it says itself that it does not: `replayable = True` in the
+    body of the class, `@differentiable(replayable=True)` for an operation.
+    """
+    if isinstance(operation, FunctionNode):
+        return None if _repeats(operation.function) else f"the operation {operation.name!r}"
+    name = f"{type(operation).__name__} {getattr(operation, 'name', '')!r}"
+    if not isinstance(operation, Layer):
+        return None if vars(type(operation)).get("replayable", False) else name
+    if {"call", "__call__"} & vars(operation).keys() or operation.activity_regularizer is not None:
+        return name
+    graph = getattr(operation, "_graph", None)
+    if graph is not None:
+        if not _is_own(type(operation).call) or type(operation).__call__ is not Layer.__call__:
+            return name
+        return _first(map(foreign_part, {node.operation: None for node in graph.output_nodes}))
+    cls = type(operation)
+    if not (cls.replayable if _is_own(cls) else vars(cls).get("replayable", False)):
+        return name
+    for attribute, value in vars(operation).items():
+        if not (isinstance(value, Layer) or not callable(value) or attribute.endswith(_FOR_WEIGHTS) or _repeats(value)):
+            return f"{attribute} of {name}"
+    return _first(foreign_part(part) for _, part in operation.named_children() if isinstance(part, Layer))
+
+
+def _first(found: Iterable[str | None]) -> str | None:
+    return next((one for one in found if one is not None), None)
+
+
+_FOR_WEIGHTS = ("_initializer", "_regularizer", "_constraint")  # of no account in a prediction
+
+
+def _repeats(function: Any) -> bool:
+    return function.replayable if isinstance(function, Op) else _is_own(function)
+
+
+def things(model: Any, kind: str) -> list[Any]:
+    """The objects whose settings a step's calls are made of, besides layers."""
+    if kind == "predict":
+        return []
+    loss, metrics = model._compiled_loss, model._compiled_metrics
+    found: list[Any] = [model._loss_tracker, loss, metrics]
+    found += [] if loss is None else [*loss.trackers, *(one for one, _, _ in loss._parts)]
+    found += [] if metrics is None else metrics.metrics
+    weights = model._contents().trainable
+    found += [one.regularizer for one in weights]
+    if kind == "train":
+        found += [model.optimizer, *(one.constraint for one in weights)]
+    return [one for one in {id(one): one for one in found}.values() if hasattr(one, "__dict__")]
+
+
+def obstacle(model: Any, kind: str, built_in: type) -> str | None:
+    """Why steps of a kind are not recorded for this model, as the end of a sentence; None if they may be."""
+    if k.active_device() != "cpu":
+        return "programs are made on the CPU alone"
+    if model.run_eagerly or model.jit_compile is False:
+        return "the model is compiled with " + ("run_eagerly=True" if model.run_eagerly else "jit_compile=False")
+    own = {"train": _OF_TRAINING, "test": _OF_TESTS, "predict": ("predict_step",)}[kind]
+    for name in own:
+        found = getattr(model, name)
+        if getattr(found, "__func__", None) is not getattr(built_in, name):
+            return f"{name} is not the built-in one"
+    if model.jit_compile is not True and (part := foreign_part(model)) is not None:
+        return f"{part} may run Python code that a program would not"
+    if kind == "predict":
+        return None
+    if model._contents().loss_functions or any(layer.activity_regularizer is not None for layer in _layers(model)):
+        return "losses are added to the model where it is called"
+    for thing in things(model, kind):
+        if not is_builtin(type(thing)) and not type(thing).__module__.startswith("minikeras."):
+            return f"{type(thing).__name__} is not built in"
+        function = getattr(thing, "fn", None) or getattr(thing, "_fn", None)
+        if function is not None and not getattr(function, "__module__", "").startswith("minikeras."):
+            return f"the function {getattr(function, '__name__', function)!r} is not built in"
+    if kind == "train":
+        return model.optimizer._obstacle if model._contents().trainable else "it has no weights to train"
+    return None
+
+
+STEPS = {"train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "reduce_gradients", "call"}
+_OF_TESTS = ("test_step", "compute_loss", "compute_metrics")
+_OF_TRAINING = ("train_step", "compute_loss", "compute_metrics", "reduce_gradients")
+
+
+def _layers(model: Any) -> list[Any]:
+    return [layer for layer in model._contents().layers if isinstance(layer, Layer)]

@@ -1,0 +1,485 @@
+"""Steps that are programs leave the bits that the layers leave, whatever the model, and whatever changes between steps."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import minikeras as keras
+from minikeras import kernels as k
+from minikeras import layers, losses, metrics, ops, optimizers, regularizers
+
+pytestmark = pytest.mark.skipif(k.active_device() != "cpu", reason="programs are made on the CPU alone")
+RNG = np.random.default_rng(11)
+READY = 5  # steps on batches of one shape after which a program is in use
+
+
+def entries(model, kind):
+    return [entry for key, entry in model._programs._entries.items() if key[0] == kind]
+
+
+def is_native(model, kind="train"):
+    return [entry.program is not None and entry.program.is_native for entry in entries(model, kind)]
+
+
+def reasons(model, kind="train"):
+    return [entry.reason for entry in entries(model, kind)]
+
+
+def twins(make):
+    """The same model twice: one whose steps become programs, one whose steps never do."""
+    pair = []
+    for jit_compile in ("auto", False):
+        keras.utils.set_random_seed(5)
+        pair.append(make(jit_compile))
+    return pair
+
+
+def state(model):
+    """Everything that steps change."""
+    found = [*model.weights, *model.optimizer.variables]
+    found += [variable for metric in model.metrics for variable in metric.variables]
+    streams = [stream.state for stream in model._contents().streams]
+    return [variable.numpy().tobytes() for variable in found], streams
+
+
+def assert_same(first, second):
+    assert state(first) == state(second)
+
+
+def mlp(jit_compile, optimizer="adam", loss="mse", activation="relu", units=3, **compiled):
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(6, activation=activation), layers.Dropout(0.3), layers.Dense(units)]
+    )
+    model.compile(optimizer, loss, jit_compile=jit_compile, **compiled)
+    return model
+
+
+X = RNG.normal(size=(50, 4)).astype("f4")
+Y = RNG.normal(size=(50, 3)).astype("f4")
+
+
+# ---------------------------------------------------------------- what is recorded, and when
+
+
+def test_the_fifth_step_is_a_program_and_many_steps_are_one_call():
+    first, second = twins(mlp)
+    for step in range(8):
+        logs = [model.train_on_batch(X[:8], Y[:8]) for model in (first, second)]
+        assert logs[0] == logs[1]
+        assert_same(first, second)
+        assert is_native(first) == [step >= 3]
+    histories = []
+    for model in (first, second):
+        keras.utils.set_random_seed(7)
+        histories.append(model.fit(X, Y, batch_size=8, epochs=6, verbose=0, validation_data=(X, Y)).history)
+    assert histories[0] == histories[1]
+    assert_same(first, second)
+    assert is_native(first) == [True, True] and is_native(first, "test") == [True, True]
+    assert not any(is_native(second))
+    np.testing.assert_array_equal(first.predict(X, batch_size=7, verbose=0), second.predict(X, batch_size=7, verbose=0))
+
+
+OPTIMIZERS = {
+    "SGD": lambda: optimizers.SGD(0.1),
+    "momentum": lambda: optimizers.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "RMSprop": lambda: optimizers.RMSprop(0.01, momentum=0.5, centered=True),
+    "Adam": lambda: optimizers.Adam(0.01, global_clipnorm=0.5),
+    "amsgrad": lambda: optimizers.Adam(0.01, amsgrad=True, clipvalue=0.1),
+    "AdamW": lambda: optimizers.AdamW(0.01, use_ema=True),
+    "Nadam": lambda: optimizers.Nadam(0.01, clipnorm=0.3),
+    "Adamax": lambda: optimizers.Adamax(0.01),
+    "Adagrad": lambda: optimizers.Adagrad(0.1),
+    "Adadelta": lambda: optimizers.Adadelta(0.5),
+    "Ftrl": lambda: optimizers.Ftrl(0.1, l1_regularization_strength=0.01),
+    "Lion": lambda: optimizers.Lion(0.01),
+    "Lamb": lambda: optimizers.Lamb(0.01),
+    "schedule": lambda: optimizers.SGD(optimizers.schedules.CosineDecay(0.1, 20, warmup_steps=5, warmup_target=0.2)),
+    "steps of a schedule": lambda: optimizers.Adam(
+        optimizers.schedules.PiecewiseConstantDecay([3, 9, 11], [0.1, 0.03, 0.01, 0.003])
+    ),
+    "decay": lambda: optimizers.SGD(0.1, decay=0.1),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_and_schedules(name):
+    first, second = twins(lambda jit: mlp(jit, OPTIMIZERS[name]()))
+    for model in (first, second):
+        keras.utils.set_random_seed(7)
+        model.fit(X, Y, batch_size=8, epochs=5, verbose=0)
+    assert_same(first, second)
+    assert is_native(first) == [True, True]
+
+
+LOSSES = [
+    *("mse", "mae", "huber", "log_cosh", "poisson", "kl_divergence", "hinge", "squared_hinge", "binary_crossentropy"),
+    *("categorical_crossentropy", "cosine_similarity", "categorical_hinge", "mape", "msle", "binary_focal_crossentropy"),
+]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses(loss):
+    y = np.abs(Y) / np.abs(Y).sum(-1, keepdims=True)
+    first, second = twins(lambda jit: mlp(jit, "sgd", loss, metrics=["mse"], weighted_metrics=["mae"]))
+    weights = RNG.uniform(size=50).astype("f4")
+    for model in (first, second):
+        keras.utils.set_random_seed(7)
+        model.fit(X, y, batch_size=10, epochs=3, verbose=0, sample_weight=weights)
+    assert_same(first, second)
+    assert [entry.program is not None for entry in entries(first, "train")] == [True]
+
+
+METRICS = [
+    *("accuracy", "binary_accuracy", "categorical_accuracy", "top_k_categorical_accuracy", "mse", "mae", "hinge"),
+    *("cosine_similarity", "kl_divergence", "categorical_crossentropy"),
+]
+
+
+@pytest.mark.parametrize("metric", [*METRICS, metrics.AUC, metrics.Precision, metrics.Recall, metrics.R2Score])
+def test_metrics(metric):
+    y = np.eye(3, dtype="f4")[RNG.integers(0, 3, 50)]
+
+    def make(jit):
+        return mlp(jit, "sgd", "mse", "sigmoid", metrics=[metric if isinstance(metric, str) else metric(name="it")])
+
+    first, second = twins(make)
+    for model in (first, second):
+        keras.utils.set_random_seed(7)
+        history = model.fit(X, y, batch_size=10, epochs=3, verbose=0).history
+    assert_same(first, second)
+    assert history.keys() == first.history.history.keys()
+
+
+def test_labels_of_every_type_and_class_weights():
+    for dtype in ("uint8", "int32", "int64", "float32"):
+        y = RNG.integers(0, 3, 50).astype(dtype)
+        first, second = twins(lambda jit: mlp(jit, "adam", losses.SparseCategoricalCrossentropy(from_logits=True)))
+        for model in (first, second):
+            keras.utils.set_random_seed(7)
+            model.fit(X, y, batch_size=10, epochs=3, verbose=0, class_weight={0: 2.0, 1: 0.5})
+        assert_same(first, second)
+        assert is_native(first) == [True]
+
+
+def norms(inputs):
+    x = layers.BatchNormalization()(layers.Dense(8)(inputs))
+    x = layers.LayerNormalization()(layers.Activation("gelu")(x))
+    return layers.Dense(3)(layers.Add()([x, layers.Dense(8, activation="silu")(inputs)]))
+
+
+def convolutions(inputs):
+    x = layers.Reshape((2, 2, 1))(inputs)
+    x = layers.Conv2D(4, 2, padding="same", activation="relu")(x)
+    x = layers.SeparableConv2D(4, 2, padding="same", activation="elu")(x)
+    return layers.Dense(3)(layers.Flatten()(layers.MaxPooling2D()(layers.BatchNormalization()(x))))
+
+
+def recurrences(inputs):
+    x = layers.Reshape((2, 2))(inputs)
+    x = layers.Bidirectional(layers.GRU(3, return_sequences=True))(x)
+    return layers.Dense(3)(layers.LSTM(4, dropout=0.2)(x))
+
+
+def attention(inputs):
+    x = layers.Dense(4)(layers.Reshape((2, 2))(inputs))
+    x = layers.LayerNormalization()(x + layers.MultiHeadAttention(2, 2)(x, x))
+    return layers.Dense(3)(layers.GlobalAveragePooling1D()(x))
+
+
+def penalties(inputs):
+    l2 = regularizers.L2(0.01)
+    x = layers.Dense(5, kernel_regularizer=l2, bias_regularizer="l1", kernel_constraint="max_norm")(inputs)
+    return layers.Dense(3, kernel_regularizer=regularizers.L1L2(0.01, 0.02), kernel_constraint="unit_norm")(x)
+
+
+@pytest.mark.parametrize("body", [norms, convolutions, recurrences, attention, penalties])
+def test_models(body):
+    def make(jit):
+        inputs = keras.Input((4,))
+        model = keras.Model(inputs, body(inputs))
+        model.compile("adam", "mse", metrics=["mae"], jit_compile=jit)
+        return model
+
+    first, second = twins(make)
+    for model in (first, second):
+        keras.utils.set_random_seed(7)
+        model.fit(X, Y, batch_size=10, epochs=3, verbose=0)
+    assert_same(first, second)
+    assert [entry.program is not None for entry in entries(first, "train")] == [True], reasons(first)
+    np.testing.assert_array_equal(first.predict(X, verbose=0), second.predict(X, verbose=0))
+    assert first.evaluate(X, Y, verbose=0) == second.evaluate(X, Y, verbose=0)
+
+
+def test_several_inputs_and_outputs_with_weights_of_losses():
+    def make(jit):
+        a, b = keras.Input((4,), name="a"), keras.Input((2,), name="b")
+        x = layers.Dense(5, activation="tanh")(layers.Concatenate()([a, b]))
+        model = keras.Model({"a": a, "b": b}, {"c": layers.Dense(3, name="c")(x), "d": layers.Dense(1, name="d")(x)})
+        model.compile(
+            "adam", {"c": "mse", "d": "mae"}, loss_weights={"c": 0.5, "d": 2.0}, metrics={"c": ["mae"]}, jit_compile=jit
+        )
+        return model
+
+    first, second = twins(make)
+    inputs, targets = {"a": X, "b": X[:, :2].copy()}, {"c": Y, "d": Y[:, :1].copy()}
+    histories = []
+    for model in (first, second):
+        keras.utils.set_random_seed(7)
+        histories.append(model.fit(inputs, targets, batch_size=10, epochs=4, verbose=0).history)
+    assert histories[0] == histories[1]
+    assert_same(first, second)
+    assert [entry.program is not None for entry in entries(first, "train")] == [True]
+    for model in (first, second):
+        histories.append(model.predict(inputs, batch_size=10, verbose=0))
+    for name in targets:
+        np.testing.assert_array_equal(histories[2][name], histories[3][name])
+
+
+# ---------------------------------------------------------------- what changes between steps is noticed
+
+
+def freeze(model):
+    model.layers[0].trainable = not model.layers[0].trainable
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.compile(model.optimizer.__class__(), "mse", jit_compile=model.jit_compile)
+
+
+def assign(model):
+    model.set_weights([0.5 * weight for weight in model.get_weights()])
+
+
+def rebind(model):
+    model.layers[-1].bias.data = model.layers[-1].bias.data.copy()
+
+
+CHANGES = {
+    "rate": lambda model: setattr(model.optimizer, "learning_rate", 0.05),
+    "epsilon": lambda model: setattr(model.optimizer, "epsilon", 1e-3),
+    "clipping": lambda model: setattr(model.optimizer, "clipvalue", 0.05),
+    "activation": lambda model: setattr(model.layers[0], "activation", keras.activations.tanh),
+    "dropout": lambda model: setattr(model.layers[1], "rate", 0.6),
+    "seed": lambda model: setattr(model.layers[1].seed_generator, "state", (99, 0)),
+    "regularizer": lambda model: setattr(model.layers[-1].kernel, "regularizer", regularizers.L2(0.1)),
+    "compile": lambda model: model.compile("sgd", "mae", jit_compile=model.jit_compile),
+    "frozen": freeze,
+    "weights": assign,
+    "an array": rebind,
+    "the step": lambda model: setattr(model.optimizer, "iterations", model.optimizer.iterations) or None,
+    "the count": lambda model: model.optimizer.iterations.assign(100),
+    "nothing": lambda model: None,
+    "a batch": lambda model: model.train_on_batch(X[:5], Y[:5]),
+    "predict": lambda model: model.predict_on_batch(X[:8]),
+    "evaluate": lambda model: model.evaluate(X, Y, verbose=0),
+    "fit": lambda model: (keras.utils.set_random_seed(3), model.fit(X, Y, batch_size=8, epochs=1, verbose=0)),
+}
+CHANGES.pop("the step")
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.tuples(st.sampled_from(sorted(CHANGES)), st.integers(1, 6)), min_size=1, max_size=6))
+def test_changes_between_steps(changes):
+    first, second = twins(mlp)
+    for name, steps in [("nothing", READY), *changes]:
+        for model in (first, second):
+            CHANGES[name](model)
+        for _ in range(steps):
+            assert first.train_on_batch(X[:8], Y[:8]) == second.train_on_batch(X[:8], Y[:8])
+        assert_same(first, second)
+
+
+def test_a_callback_that_changes_the_rate_and_one_that_stops():
+    class Halve(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.optimizer.learning_rate = float(self.model.optimizer.learning_rate) / 2
+            if epoch == 4:
+                self.model.stop_training = True
+
+    first, second = twins(mlp)
+    for model in (first, second):
+        keras.utils.set_random_seed(7)
+        model.fit(X, Y, batch_size=8, epochs=9, verbose=0, callbacks=[Halve()])
+        assert int(model.optimizer.iterations) == 35
+    assert_same(first, second)
+
+
+def test_batch_hooks_are_called_for_each_batch_or_each_execution():
+    seen = []
+
+    class Seen(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            seen.append(("begin", batch))
+
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(("end", batch, logs["loss"]))
+
+    alone, together = twins(mlp)
+    for model in (alone, together):
+        keras.utils.set_random_seed(7)
+        model.fit(X, Y, batch_size=8, epochs=3, verbose=0, callbacks=[Seen()])
+    half = len(seen) // 2
+    assert seen[:half] == seen[half:] and half == 3 * 7 * 2
+    seen.clear()
+    many, one = twins(lambda jit: mlp(jit, steps_per_execution=3))
+    for model in (many, one):
+        keras.utils.set_random_seed(7)
+        model.fit(X, Y, batch_size=8, epochs=3, verbose=0, callbacks=[Seen()])
+    half = len(seen) // 2
+    assert seen[:half] == seen[half:]
+    assert [call[:2] for call in seen[:6]] == [("begin", 0), ("end", 2), ("begin", 3), ("end", 5), ("begin", 6), ("end", 6)]
+    assert_same(many, one)
+
+
+# ---------------------------------------------------------------- what is not recorded, and why
+
+
+class Counting(layers.Layer):
+    calls = 0
+
+    def call(self, inputs):
+        self.calls += 1
+        return inputs * 2.0
+
+
+def counting(jit_compile):
+    model = keras.Sequential([keras.Input((4,)), Counting(), layers.Dense(3)])
+    model.compile("sgd", "mse", jit_compile=jit_compile)
+    return model
+
+
+def test_users_code_runs_in_every_step_unless_it_is_asked_for():
+    model = counting("auto")
+    before = model.layers[0].calls
+    model.fit(X, Y, batch_size=10, epochs=4, verbose=0)
+    assert model.layers[0].calls >= before + 20
+    assert reasons(model) == ["Counting 'counting' may run Python code that a program would not"]
+    compiled = counting(True)
+    compiled.fit(X, Y, batch_size=10, epochs=4, verbose=0)
+    model.fit(X, Y, batch_size=10, epochs=1, verbose=0)
+    calls = compiled.layers[0].calls
+    compiled.fit(X, Y, batch_size=10, epochs=4, verbose=0)
+    assert compiled.layers[0].calls == calls and entries(compiled, "train")[0].program is not None
+
+
+@pytest.mark.parametrize("why", ["a value", "the shape", "no tensor"])
+def test_what_spoils_a_recording_of_users_code(why):
+    class Looking(layers.Layer):
+        def call(self, inputs):
+            if why == "a value" and float(ops.sum(inputs)) > 1e9:
+                return inputs
+            if why == "the shape":
+                return ops.reshape(ops.sum(ops.nonzero(inputs)[0]), (1, 1)) * 0.0 + inputs
+            if why == "no tensor":
+                return inputs * np.asarray(np.random.default_rng(0).normal(size=4), "f4")
+            return inputs
+
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4), Looking(), layers.Dense(3)])
+    model.compile("sgd", "mse", jit_compile=True)
+    for _ in range(6):
+        model.train_on_batch(X[:8], Y[:8])
+    assert reasons(model)[0] is not None and not any(is_native(model))
+
+
+def test_other_reasons():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(3)
+
+        def call(self, inputs):
+            return self.dense(inputs)
+
+        def train_step(self, data):
+            return super().train_step(data)
+
+    def loss(y_true, y_pred):
+        return ops.mean(ops.square(y_true - y_pred), -1)
+
+    def function(model, **compiled):
+        model.compile(**{"optimizer": "sgd", "loss": "mse", **compiled})
+        for _ in range(3):
+            model.train_on_batch(X[:8], Y[:8])
+        return reasons(model)[0]
+
+    def sequential():
+        return keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+
+    assert function(Own()) == "train_step is not the built-in one"
+    assert function(sequential(), loss=loss) == "the function 'loss' is not built in"
+    assert function(sequential(), run_eagerly=True) == "the model is compiled with run_eagerly=True"
+    assert "accumulates" in function(sequential(), optimizer=optimizers.SGD(gradient_accumulation_steps=2))
+    assert "learning rate" in function(sequential(), optimizer=optimizers.SGD(lambda: 0.1))
+
+
+def test_an_index_or_a_label_that_is_refused_changes_no_weight():
+    def make(jit):
+        model = keras.Sequential(
+            [keras.Input((5,), dtype="int32"), layers.Embedding(10, 4), layers.Flatten(), layers.Dense(3, "softmax")]
+        )
+        model.compile("adam", "sparse_categorical_crossentropy", jit_compile=jit)
+        return model
+
+    x, y = RNG.integers(0, 10, (80, 5)).astype("int32"), RNG.integers(0, 3, 80)
+    wrong = x.copy()
+    wrong[60, 2] = 10
+    first, second = twins(make)
+    for model in (first, second):
+        model.fit(x, y, batch_size=8, epochs=2, verbose=0, shuffle=False)
+        with pytest.raises(IndexError, match="takes indices from 0 to 9, got 10"):
+            model.fit(wrong, y, batch_size=8, verbose=0, shuffle=False)
+        assert int(model.optimizer.iterations) == 27
+        with pytest.raises(ValueError, match="label"):
+            model.train_on_batch(x[:8], np.full(8, 3))
+        with pytest.raises(IndexError, match="takes indices from 0 to 9, got 10"):
+            model.train_on_batch(wrong[56:64], y[56:64])
+    assert_same(first, second)
+    assert is_native(first) == [True]
+
+
+def test_memory_of_large_programs_is_not_kept():
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(4096, activation="relu"), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.ones((12_288, 64), "f4")
+    model.fit(x, x[:, :1], batch_size=2048, epochs=1, verbose=0)
+    assert entries(model, "train") == []
+
+
+def test_threads_share_no_memory_of_programs():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(64, activation="relu"), layers.Dense(2)])
+    expected = [model.predict_on_batch(X[i : i + 8]) for i in range(20)]
+    for _ in range(READY):
+        model.predict_on_batch(X[:8])
+    wrong = []
+
+    def work(i):
+        for _ in range(100):
+            if not np.array_equal(model.predict_on_batch(X[i : i + 8]), expected[i]):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong and is_native(model, "predict") == [True]
+
+
+def test_a_call_of_the_model_from_a_loop_of_ones_own():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(8, activation="relu"), layers.Dense(2)])
+    model.compile("adam", "mse")
+    results = [np.asarray(model(X[:1])) for _ in range(8)]
+    assert all(np.array_equal(result, results[0]) for result in results) and is_native(model, "predict") == [True]
+    kept = model(X[:1])
+    model(X[1:2])
+    np.testing.assert_array_equal(kept.numpy(), results[0])  # a result is nobody else's memory
+    model.train_on_batch(X[:8], Y[:8, :2])
+    assert not np.array_equal(np.asarray(model(X[:1])), results[0])
+    with keras.GradientTape() as tape:
+        loss = ops.sum(model(X[:1]))
+    assert all(gradient is not None for gradient in tape.gradient(loss, model.trainable_weights))
