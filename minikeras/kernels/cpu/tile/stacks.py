@@ -138,8 +138,8 @@ def stack_plan(
         return None
     if len(b_shape) == 2 and (row := _merged(a_shape, a_strides)) is not None:  # one product over all leading axes
         merged = (math.prod(a_shape[:-1]), steps), (row, a_step)
-        found = product_plan(*merged, b_shape, b_strides, False, False, False, True, True)
-        return found and (shape, found[1])
+        whole = product_plan(*merged, b_shape, b_strides, False, False, False, True, True)
+        return whole and (shape, whole[1])
     offsets = [
         _offsets(stack, _spread(stack, shape[:-2], strides[:-2]))
         for shape, strides in ((a_shape, a_strides), (b_shape, b_strides))
