@@ -230,10 +230,9 @@ def contiguous_floats(first: str, *others: str) -> Condition:
     return _contiguous(first, others, '{0}.dtype.char in "fd"', "{0}.dtype == {1}.dtype")
 
 
-def of_float32(first: str, *others: str) -> Condition:
-    """Whether arguments are arrays of float32 (None: passed over, but the first)."""
-    parts = [f'({other} is None or {other}.dtype.char == "f")' for other in others]
-    return Condition(" and ".join([f'{first}.dtype.char == "f"', *parts]))
+def of_float32(name: str) -> Condition:
+    """Whether an argument is an array of float32."""
+    return Condition(f'{name}.dtype.char == "f"')
 
 
 def same_shape(first: str, *others: str) -> Condition:

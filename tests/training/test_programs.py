@@ -119,7 +119,14 @@ def test_optimizers_and_schedules(name):
 
 LOSSES = [
     *("mse", "mae", "huber", "log_cosh", "poisson", "kl_divergence", "hinge", "squared_hinge", "binary_crossentropy"),
-    *("categorical_crossentropy", "cosine_similarity", "categorical_hinge", "mape", "msle", "binary_focal_crossentropy"),
+    *(
+        "categorical_crossentropy",
+        "cosine_similarity",
+        "categorical_hinge",
+        "mape",
+        "msle",
+        "binary_focal_crossentropy",
+    ),
 ]
 
 
@@ -332,7 +339,14 @@ def test_batch_hooks_are_called_for_each_batch_or_each_execution():
         model.fit(X, Y, batch_size=8, epochs=3, verbose=0, callbacks=[Seen()])
     half = len(seen) // 2
     assert seen[:half] == seen[half:]
-    assert [call[:2] for call in seen[:6]] == [("begin", 0), ("end", 2), ("begin", 3), ("end", 5), ("begin", 6), ("end", 6)]
+    assert [call[:2] for call in seen[:6]] == [
+        ("begin", 0),
+        ("end", 2),
+        ("begin", 3),
+        ("end", 5),
+        ("begin", 6),
+        ("end", 6),
+    ]
     assert_same(many, one)
 
 

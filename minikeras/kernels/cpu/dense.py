@@ -15,19 +15,19 @@ from minikeras.kernels.cpu.compiler import add_up_rows, floats, part, parts_for,
 from minikeras.kernels.cpu.tile.products import matrix_product
 from minikeras.kernels.cpu.tile.stacks import stacked_product
 from minikeras.kernels.reference import dense as reference
-from minikeras.kernels.table import Kernels, contiguous_float32, of_float32, override
+from minikeras.kernels.table import Kernels, contiguous_float32, override
 
 _ZERO = np.float32(0)
 _WAKES = 1 << 19  # elements of a gradient for which a helper is waked
 
 
-@override(reference.gemm, "cpu", when=of_float32("a", "b", "out"))
+@override(reference.gemm, "cpu")  # always, since a condition would be one more call of Python
 def gemm(k: Kernels, a: Any, b: Any, ta: bool = False, tb: bool = False, out: Any = None) -> Any:
     y = matrix_product(a, b, ta, tb, out=out)
     return reference.gemm(k, a, b, ta, tb, out) if y is None else y
 
 
-@override(reference.dense, "cpu", when=of_float32("x", "w", "b", "out"))
+@override(reference.dense, "cpu")
 def dense(k: Kernels, x: Any, w: Any, b: Any = None, activation: str | None = None, out: Any = None) -> Any:
     y = matrix_product(x, w, bias=b, relu=activation == "relu", out=out)
     if y is None:
@@ -78,7 +78,7 @@ def epilogue_grad(
     return g, bias_out if bias else None
 
 
-@override(reference.matmul, "cpu", when=of_float32("a", "b"))
+@override(reference.matmul, "cpu")
 def matmul(k: Kernels, a: Any, b: Any) -> Any:
     y = stacked_product(a, b)
     return reference.matmul(k, a, b) if y is None else y

@@ -464,7 +464,7 @@ assert (host.ROWS, host.WIDTH) == (6, 16)
 random = np.random.default_rng(0)
 numbers = lambda *shape: random.standard_normal(shape).astype("f4")
 close = lambda found, wanted: np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
-for rows, steps, columns in ((1, 1, 1), (6, 8, 16), (7, 19, 17), (11, 9, 70), (13, 20, 1), (300, 100, 50)):
+for rows, steps, columns in ((1, 1, 1), (6, 8, 16), (7, 19, 17), (3, 21, 50), (11, 9, 70), (13, 20, 1), (300, 100, 50)):
     a, b = numbers(rows, steps), numbers(steps, columns)
     for ta in (False, True):
         for tb in (False, True):

@@ -100,6 +100,12 @@ def emitted_part(function: Callable) -> Any:
     return Part(function, emits=True)
 
 
+class _Block(np.ndarray):
+    """Arguments as they lie in memory; whoever keeps them keeps the arrays whose addresses are among them."""
+
+    kept: Any = None
+
+
 class Plan:
     """A part with what does not change between calls of the same shapes: only the first arguments are given to `run`.
 
@@ -108,25 +114,31 @@ class Plan:
         scratch: bytes that a worker needs: the part has the arguments `scratch`, after those given to `run`, and
             `each`; see `own_scratch`.  Without any, the address is 0.
         fixed: the other arguments.
+
+    Attributes:
+        call: what `Team.run` takes before the arguments that are given to `run`.
+        has_scratch: whether there is one more after those.
     """
 
-    __slots__ = ("_address", "_arguments", "_kept", "_parts", "_scratch", "_wake")
+    __slots__ = ("_scratch", "call", "has_scratch")
 
     def __init__(self, part: Part, parts: int, wake: bool = True, scratch: int = 0, **fixed: Any):
         each = _each(scratch)
-        self._address, self._parts, self._wake, self._kept = part.address, parts, wake, fixed
         self._scratch = ((each * team_size() if parts > 1 else each) + 64,) if scratch else None
+        self.has_scratch = scratch > 0
         known = {"parts": parts, "each": each, **fixed}
         first = part.names.index("scratch")
         if missing := [name for name in part.names[first + 1 :] if name not in known]:
             raise TypeError(f"{part.place} needs {', '.join(missing)}.")
-        self._arguments = np.zeros(MOST_ARGUMENTS, np.int64)
-        self._arguments[: len(part.names)] = part.block(**known)
+        block = np.zeros(MOST_ARGUMENTS, np.int64).view(_Block)
+        block[: len(part.names)] = part.block(**known)
+        block.kept = fixed
+        self.call = part.address, block, parts, wake
 
     def run(self, *arguments: Any) -> None:
         """Compute."""
         items = (*arguments, empty(self._scratch, _BYTE)) if self._scratch else arguments
-        _team.team.run(self._address, self._arguments, self._parts, self._wake, items)
+        _team.team.run(*self.call, items)
 
 
 _SLICE = 1 << 14  # elements of a part, about

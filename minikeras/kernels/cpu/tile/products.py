@@ -1,4 +1,4 @@
-"""Matrix products of float32, made of tiles: long ones that the team shares, and those that a part makes on its way."""
+"""Matrix products of float32: whole ones of any size, in parts for the team, and those that a part makes on its way."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from minikeras.kernels.cpu.compiler import (
     parts_for,
     share_of_lines,
     stack_scratch,
+    team,
     team_size,
 )
 from minikeras.kernels.cpu.tile.register import (
@@ -175,7 +176,7 @@ def _product(
 
 
 def is_matrix(array: Any) -> bool:
-    """Whether `matrix_product` takes it: a float32 matrix, not empty, whose rows are contiguous."""
+    """Whether `packed` takes it: a float32 matrix, not empty, whose rows are contiguous."""
     return array.dtype.char == "f" and array.ndim == 2 and array.size > 0 and array.strides[1] == 4
 
 
@@ -196,24 +197,31 @@ def check_shape(name: str, array: Any, shape: Ints) -> None:
 def matrix_product(
     a: Any, b: Any, ta: bool = False, tb: bool = False, bias: Any = None, relu: bool = False, out: Any = None
 ) -> Any:
-    """`a @ b + bias` of float32, either matrix transposed on request, through relu on request.
+    """`a @ b + bias` of matrices, either one transposed on request, through relu on request.
 
-    None, and nothing is done, where the tile does not take them: `a` may lie anyhow, but one axis of `b` and the rows
-    of `out` have to be contiguous, and nothing may be empty.
+    None, and nothing is done, where the tile does not take them: they are of float32, and nothing is empty; `a` may lie
+    anyhow, but one axis of `b` and the rows of `out` have to be contiguous.
     """
+    if not a.dtype.char == b.dtype.char == "f" or (bias is not None and bias.dtype.char != "f"):
+        return None
     made = product_plan(
         a.shape, a.strides, b.shape, b.strides, ta, tb, relu, bias is None or bias.strides, out is None or out.strides
     )
     if made is None:
         return None
-    shape, run = made
+    shape, run, call = made
     if out is None:
         out = empty(shape, a.dtype)
+    elif out.dtype.char != "f":
+        return None
     elif out.shape != shape:
-        raise ValueError(f"out must have the shape {shape}, got {out.shape}.")
+        check_shape("out", out, shape)
     if bias is not None and bias.shape != shape[1:]:
-        raise ValueError(f"bias must have the shape {shape[1:]}, got {bias.shape}.")
-    run(a, b, out, bias)
+        check_shape("bias", bias, shape[1:])
+    if call is None:
+        run(a, b, out, bias)
+    else:
+        team.team.run(*call, (a, b, out, bias))
     return out
 
 
@@ -221,8 +229,11 @@ def matrix_product(
 def product_plan(
     a_shape: Ints, a_strides: Ints, b_shape: Ints, b_strides: Ints, ta: bool, tb: bool, relu: bool,
     bias_strides: Ints | bool, out_strides: Ints | bool,
-) -> tuple[Ints, Callable[[Any, Any, Any, Any], None]] | None:  # fmt: skip
-    """What `matrix_product` does for these shapes: (the result's, what does it); True: no bias, a new `out`."""
+) -> tuple[Ints, Callable[[Any, Any, Any, Any], None], tuple[int, Any, int, bool] | None] | None:  # fmt: skip
+    """What `matrix_product` does for these shapes: (the result's, what does it, the call of a plan without scratch).
+
+    True stands for no bias, and for a new `out`.
+    """
     if len(a_shape) != 2 or len(b_shape) != 2 or not host.HAS_VECTORS:
         return None
     (rows, steps), (a_row, a_step) = (a_shape[::-1], a_strides[::-1]) if ta else (a_shape, a_strides)
@@ -243,7 +254,8 @@ def product_plan(
     strides = a_row, a_step, *layout, c_row
     few = max(_SLICE // rows, 64)
     if swaps or has_bias or relu or not a_row == 4 == layout[1] or rows < host.ROWS or steps < 2 * few:
-        return shape, _plan(rows, steps, columns, strides, has_bias, relu, swaps * (1 + has_bias)).run
+        plan = _plan(rows, steps, columns, strides, has_bias, relu, swaps * (1 + has_bias))
+        return shape, plan.run, None if plan.has_scratch else plan.call
     plans = [
         (_plan(rows, min(few, steps - first), columns, strides, adds=first > 0), first)
         for first in range(0, steps, few)
@@ -254,7 +266,7 @@ def product_plan(
         for plan, first in plans:
             plan.run(a[:, first:], b[first:], out, out if first else none)
 
-    return shape, in_stretches
+    return shape, in_stretches, None
 
 
 def is_for_columns(rows: int, columns: int, c_row: int, a_row: int, a_step: int) -> bool:
@@ -278,6 +290,10 @@ def way_of(rows: int, steps: int, columns: int, a_step: int, b_column: int) -> i
     """How B is read."""
     if b_column != 4:
         return DOTS if a_step == 4 and rows < host.ROWS else PACKED
+    if (
+        columns % host.LANES and not host.HAS_MASKS
+    ):  # the last vector of each of B's rows would be read number by number
+        return PACKED
     return PACKED if rows > host.ROWS * (_SOME if steps * columns <= _LARGE else _FEW) else DIRECT
 
 

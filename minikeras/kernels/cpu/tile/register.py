@@ -11,6 +11,9 @@ input gradient is a convolution with flipped weights, and its kernel gradient ru
 cost nothing: they happen in registers.  A result does not depend on the number of threads.
 
 B is read in panels, its columns `host.WIDTH` at a time.  Strides are bytes.
+
+Products of matrices that lie evenly need no address of every row: their blocks have as many rows as there are, and B
+may be read where it lies.
 """
 
 from __future__ import annotations

@@ -99,10 +99,13 @@ def _merged(shape: Ints, strides: Ints) -> int | None:
 
 
 def stacked_product(a: Any, b: Any) -> Any:
-    """As the kernel `matmul`, of float32 arrays; None, and nothing is done, where the tile does not take them.
+    """As the kernel `matmul`; None, and nothing is done, where the tile does not take the arrays.
 
-    It takes what is not empty, where one of the last two axes of `b` is contiguous and not both are vectors.
+    It takes those of float32 that are not empty, where one of the last two axes of `b` is contiguous and not both are
+    vectors.
     """
+    if not a.dtype.char == b.dtype.char == "f":
+        return None
     made = stack_plan(a.shape, a.strides, b.shape, b.strides)
     if made is None:
         return None
@@ -135,8 +138,8 @@ def stack_plan(
         return None
     if len(b_shape) == 2 and (row := _merged(a_shape, a_strides)) is not None:  # one product over all leading axes
         merged = (math.prod(a_shape[:-1]), steps), (row, a_step)
-        found = product_plan(*merged, b_shape, b_strides, False, False, False, True, True)
-        return found and (shape, found[1])
+        whole = product_plan(*merged, b_shape, b_strides, False, False, False, True, True)
+        return whole and (shape, whole[1])
     offsets = [
         _offsets(stack, _spread(stack, shape[:-2], strides[:-2]))
         for shape, strides in ((a_shape, a_strides), (b_shape, b_strides))
