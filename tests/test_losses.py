@@ -111,6 +111,17 @@ def test_mask_divides_by_what_it_lets_through() -> None:
     assert value(losses.MeanSquaredError()(true, pred)) == 0
 
 
+@pytest.mark.parametrize("name", ["mean_squared_error", "hinge", "cosine_similarity", "categorical_hinge"])
+def test_one_row_times_a_number(name: str) -> None:
+    true, pred = np.float32([0, 1, 1]), Tensor(k.to_device(np.float32([1.5, 0.25, 0.5])), tracked=True)
+    with recording():
+        loss = getattr(losses, name)(true, pred)
+        doubled = loss * 2.0
+    one, two = (k.to_host(backward(value, [pred])[0]) for value in (loss, doubled))
+    assert one.any()
+    np.testing.assert_allclose(two, 2 * one, rtol=1e-6)
+
+
 def test_ignored_class_is_a_mask() -> None:
     pred = np.float32([[0.25, 0.75], [0.5, 0.5]])
     loss = losses.SparseCategoricalCrossentropy(ignore_class=-1)
@@ -164,6 +175,17 @@ def test_wrong_arguments() -> None:
         losses.Loss()(np.ones(2), np.ones(2))
     with pytest.warns(SyntaxWarning, match="two classes or more"):
         losses.categorical_crossentropy([[1.0]], [[1.0]])
+
+
+def test_losses_add_up_with_their_factors() -> None:
+    parts = [Tensor(k.to_device(np.array(value, "float32")), tracked=True) for value in (1, 2, 4)]
+    with recording():
+        total = losses.combined(parts, [None, 0.5, -3.0])
+        once, scaled = losses.combined(parts[:1], [None]), losses.combined(parts[1:2], [0.25])
+    assert value(total) == -10 and once is parts[0] and value(scaled) == 0.5
+    np.testing.assert_array_equal([k.to_host(g) for g in backward(total, parts)], [1, 0.5, -3])
+    assert value(losses.combined([parts[0], Tensor(k.to_device(np.array(2.0)))], [None, 0.5])) == 2
+    check_gradients(lambda a, b: losses.combined([a, b], [2.0, None]), np.array(1.5), np.array(0.5))
 
 
 def test_own_loss() -> None:

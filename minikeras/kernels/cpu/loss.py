@@ -180,7 +180,7 @@ def sparse_cross_entropy_grad(k: Kernels, g: Any, logits: Any, labels: Any, prob
 
 def _row_of(g: Any, logits: Any) -> Any:
     """One number for each row, contiguous."""
-    fits = g.shape == logits.shape[:-1] and g.flags.c_contiguous
+    fits = g.shape == logits.shape[:-1] and is_float32(g)
     return g if fits else np.ascontiguousarray(np.broadcast_to(g, logits.shape[:-1]))
 
 
