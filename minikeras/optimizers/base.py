@@ -304,10 +304,14 @@ class Optimizer(Rated):
         Raises:
             ValueError: for a variable that the optimizer was not built for.
         """
+        if not self._is_prepared(variables):
+            self._prepared = self._prepare(variables)
+        return self._prepared.flat.destinations  # type: ignore[union-attr]
+
+    def _is_prepared(self, variables: Sequence[Variable]) -> bool:
+        """Whether the arrays are there that steps on these variables work on."""
         now = self._prepared
-        if now is None or not same(now.variables, variables) or not now.flat.is_current():
-            now = self._prepared = self._prepare(variables)
-        return now.flat.destinations
+        return now is not None and same(now.variables, variables) and now.flat.is_current()
 
     def _prepare(self, variables: Sequence[Variable]) -> _Prepared:
         if not self.built:
@@ -456,7 +460,7 @@ class Optimizer(Rated):
 
     @property
     def _leaves(self) -> list[Optimizer]:
-        """Those that update weights themselves: this one, or what it is made of."""
+        """Those that update weights themselves, each with what it has `_prepared`: this one, or what it is made of."""
         return [self]
 
     @property

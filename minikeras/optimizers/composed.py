@@ -294,15 +294,21 @@ class MultiOptimizer(_Composed):
             found |= one.gradient_destinations([variables[i] for i in places])
         return found
 
+    def _is_prepared(self, variables: Sequence[Variable]) -> bool:
+        shares = self._shares if same(self._given, variables) else []
+        return bool(shares) and all(one._is_prepared([variables[i] for i in places]) for one, places in shares)
+
     def apply_flat(self, gradients: Sequence[Any]) -> None:
         present = any(gradient is not None for gradient in gradients)
-        self._updated = []
+        updated = []
         for one, places in self._shares:
             own = [gradients[i] for i in places]
             if not present or any(gradient is not None for gradient in own):  # without any, each says so
                 one.loss_scale_factor = self.loss_scale_factor
                 one.apply_flat(own)
-                self._updated.append(one)
+                updated.append(one)
+        if not same(self._updated, updated):  # else nothing about this optimizer has changed
+            self._updated = updated
         self._iterations.host += 1
 
     def _join_numbers(self) -> None:
