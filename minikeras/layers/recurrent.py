@@ -283,7 +283,7 @@ class _Cell(Layer):
         mask = self._masks.get(name)
         if mask is None or mask.shape != shape:
             key, counter = self.seed_generator.next(k.blocks_for("dropout_mask", math.prod(shape)))
-            mask = k.dropout_mask(key, counter, shape, rate) * self._compute_type.type(1 / (1 - rate))
+            mask = k.dropout_factors(k.dropout_mask(key, counter, shape, rate), 1 / (1 - rate), self._compute_type)
             self._masks[name] = mask
         return mask
 

@@ -20,6 +20,7 @@ from minikeras.kernels.arena import empty
 from minikeras.kernels.cpu.compiler import (
     FAST,
     Floats,
+    Octets,
     add_up_rows,
     floats,
     host,
@@ -32,8 +33,9 @@ from minikeras.kernels.cpu.compiler import (
     tanh,
 )
 from minikeras.kernels.cpu.tile.products import WAKES, is_matrix, packed, rows_product
+from minikeras.kernels.cpu.tile.register import panel_bytes
 from minikeras.kernels.reference import recurrent as reference
-from minikeras.kernels.table import Kernels, override
+from minikeras.kernels.table import Kernels, contiguous_float32, override
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
@@ -144,6 +146,58 @@ def _project_few_grad(g_x, panels, zeros, g_gates, first, rows, t, d, columns):
         )
 
 
+@inner(fastmath=FAST)
+def _multiply(first, second, result, u):
+    x, y, out = floats(first), floats(second), floats(result)
+    for j in range(u):
+        out[j] = x[j] * y[j]
+
+
+@inner(fastmath=FAST)
+def _add_product(first, second, result, u):
+    x, y, out = floats(first), floats(second), floats(result)
+    for j in range(u):
+        out[j] += x[j] * y[j]
+
+
+@inner
+def _drop(states, factors, dropped, first, last, u):
+    """Some rows of states, with dropout."""
+    size = 4 * u
+    for r in range(first, last):
+        _multiply(states + size * r, factors + size * r, dropped + size * r, u)
+
+
+@inner
+def _recur(h, factors, count, samples, dropped, z, z_row, panels, panel, first, last, u, columns):
+    """Add the recurrent products of some rows, after dropout, of which so many shares of the columns have their own."""
+    size, rows = 4 * u, last - first
+    if factors:
+        own = columns // count
+        for q in range(count):
+            _drop(h, factors + size * samples * q, dropped, first, last, u)
+            gate = z + 4 * own * q
+            rows_product(dropped + size * first, size, gate, z_row, gate, z_row, rows, u, own, panels + panel * q)
+    else:
+        rows_product(h + size * first, size, z, z_row, z, z_row, rows, u, columns, panels)
+
+
+@inner
+def _recur_grad(g, g_row, factors, count, samples, dropped, g_h, panels, panel, first, last, u, columns):
+    """Add to the gradient of some rows of h what reaches it through the recurrent product."""
+    size, rows = 4 * u, last - first
+    states, space = g_h + size * first, dropped + size * first
+    if factors:
+        own = columns // count
+        for q in range(count):
+            _clear(space, rows * u)
+            rows_product(g + 4 * own * q, g_row, space, size, space, size, rows, own, u, panels + panel * q)
+            for r in range(first, last):
+                _add_product(dropped + size * r, factors + size * (samples * q + r), g_h + size * r, u)
+    else:
+        rows_product(g, g_row, states, size, states, size, rows, columns, u, panels)
+
+
 @inner
 def _show(h, outputs, across, along, mask, blanks, backwards, i, r, s, t, u):
     """Write the output of a step; without `along`, in the place of the one before."""
@@ -224,6 +278,7 @@ def _sigmoid(z, size):
 def _simple(
     part, samples, block, time, units, backwards, panels, h, gates, features, h0=None, outputs=None, across=0, along=0,
     mask=None, blanks=0, history=None, x=None, kernel_panels=None, bias=None,
+    factors=None, count=0, panel=0, dropped=None,
 ):  # fmt: skip
     first, last = _rows_of(part, block, samples)
     t, u, rows = time, units, last - first
@@ -233,8 +288,8 @@ def _simple(
     for i in range(t):
         s = _step(i, t, backwards)
         _project(x, kernel_panels, bias, gates, first, rows, s, t, features, u)
-        states, z = h + size * first, gates + size * (first * t + s)
-        rows_product(states, size, z, t * size, z, t * size, rows, u, u, panels)
+        z = gates + size * (first * t + s)
+        _recur(h, factors, count, samples, dropped, z, t * size, panels, panel, first, last, u, u)
         for r in range(first, last):
             at = r * t + s
             state, z = h + size * r, gates + size * at
@@ -257,6 +312,7 @@ def _simple_row_grad(outputs, g_outputs, g_gates, u):
 def _simple_grad(
     part, samples, block, time, units, backwards, panels, g_h, gates, g_gates, features, only, g_h_last=None,
     g_outputs=None, across=0, along=0, mask=None, waiting=None, sums=None, g_x=None, kernel_panels=None, zeros=None,
+    factors=None, count=0, panel=0, dropped=None,
 ):  # fmt: skip
     first, last = _rows_of(part, block, samples)
     t, u, rows = time, units, last - first
@@ -274,8 +330,8 @@ def _simple_grad(
                 _sum(g_z, total, u)
             else:
                 _clear(g_z, u)
-        g_states, g_z = g_h + size * first, g_gates + size * (first * t + s)
-        rows_product(g_z, t * size, g_states, size, g_states, size, rows, u, u, panels)
+        g_z = g_gates + size * (first * t + s)
+        _recur_grad(g_z, t * size, factors, count, samples, dropped, g_h, panels, panel, first, last, u, u)
         _project_grad(g_x, kernel_panels, zeros, g_gates, first, rows, s, t, features, u)
     _project_few_grad(g_x, kernel_panels, zeros, g_gates, first, rows, t, features, u)
 
@@ -304,6 +360,7 @@ def _lstm_row(gates, cells, squashed, states, u):
 def _lstm(
     part, samples, block, time, units, backwards, panels, h, c, gates, extra, features, h0=None, c0=None, outputs=None,
     across=0, along=0, mask=None, blanks=0, history=None, cells=None, x=None, kernel_panels=None, bias=None,
+    factors=None, count=0, panel=0, dropped=None,
 ):  # fmt: skip
     first, last = _rows_of(part, block, samples)
     t, u, rows = time, units, last - first
@@ -314,8 +371,8 @@ def _lstm(
     for i in range(t):
         s = _step(i, t, backwards)
         _project(x, kernel_panels, bias, gates, first, rows, s, t, features, 4 * u)
-        states, z = h + size * first, gates + 4 * size * (first * t + s)
-        rows_product(states, size, z, 4 * t * size, z, 4 * t * size, rows, u, 4 * u, panels)
+        z = gates + 4 * size * (first * t + s)
+        _recur(h, factors, count, samples, dropped, z, 4 * t * size, panels, panel, first, last, u, 4 * u)
         for r in range(first, last):
             at = r * t + s
             state, cell = h + size * r, c + size * r
@@ -353,6 +410,7 @@ def _lstm_grad(
     part, samples, block, time, units, backwards, panels, g_h, g_c, gates, cells, extra, g_gates, features, only,
     g_h_last=None, g_c_last=None, g_outputs=None, across=0, along=0, mask=None, waiting=None, sums=None, g_x=None,
     kernel_panels=None, zeros=None,
+    factors=None, count=0, panel=0, dropped=None,
 ):  # fmt: skip
     first, last = _rows_of(part, block, samples)
     t, u, rows = time, units, last - first
@@ -371,8 +429,8 @@ def _lstm_grad(
                 _sum(g_row, total, 4 * u)
             else:
                 _clear(g_row, 4 * u)
-        g_states, g_rows = g_h + size * first, g_gates + 4 * size * (first * t + s)
-        rows_product(g_rows, 4 * t * size, g_states, size, g_states, size, rows, 4 * u, u, panels)
+        g_rows = g_gates + 4 * size * (first * t + s)
+        _recur_grad(g_rows, 4 * t * size, factors, count, samples, dropped, g_h, panels, panel, first, last, u, 4 * u)
         _project_grad(g_x, kernel_panels, zeros, g_gates, first, rows, s, t, features, 4 * u)
     _project_few_grad(g_x, kernel_panels, zeros, g_gates, first, rows, t, features, 4 * u)
 
@@ -395,18 +453,12 @@ def _gru_row(gates, products, states, u, reset_after):
         h[j] = candidate[j] + z[j] * (h[j] - candidate[j])
 
 
-@inner(fastmath=FAST)
-def _multiply(first, second, result, u):
-    x, y, out = floats(first), floats(second), floats(result)
-    for j in range(u):
-        out[j] = x[j] * y[j]
-
-
 @part
 def _gru(
     part, samples, block, time, units, backwards, panels, candidate_panels, h, gates, extra, features,
     candidate_bias=None, h0=None, outputs=None, across=0, along=0, mask=None, blanks=0, history=None, x=None,
     kernel_panels=None, bias=None,
+    factors=None, count=0, panel=0, dropped=None,
 ):  # fmt: skip
     """With a candidate bias, the reset gate comes after the product."""
     first, last = _rows_of(part, block, samples)
@@ -418,10 +470,15 @@ def _gru(
     for i in range(t):
         s = _step(i, t, backwards)
         _project(x, kernel_panels, bias, gates, first, rows, s, t, features, 3 * u)
-        states, z = h + size * first, gates + 3 * size * (first * t + s)
-        rows_product(states, size, z, 3 * t * size, z, 3 * t * size, rows, u, 2 * u, panels)
+        z = gates + 3 * size * (first * t + s)
+        _recur(h, factors, min(count, 2), samples, dropped, z, 3 * t * size, panels, panel, first, last, u, 2 * u)
+        entering = h
+        if factors:
+            _drop(h, factors + size * samples * (count - 1), dropped, first, last, u)
+            entering = dropped
         product = _place(extra, history, first, first * t + s, u)
         if candidate_bias:
+            states = entering + size * first
             rows_product(states, size, candidate_bias, 0, product, product_row, rows, u, u, candidate_panels)
         for r in range(first, last):
             at = r * t + s
@@ -430,7 +487,7 @@ def _gru(
             if history:
                 _copy(state, history + size * at, u)
             if not candidate_bias:
-                _multiply(row + size, state, _place(extra, history, r, at, u), u)
+                _multiply(row + size, entering + size * r, _place(extra, history, r, at, u), u)
         if not candidate_bias:
             candidate = z + 2 * size
             rows_product(
@@ -474,6 +531,7 @@ def _gru_grad(
     part, samples, block, time, units, backwards, panels, g_h, gates, history, extra, g_gates, g_products, features,
     only, g_h_last=None, g_outputs=None, across=0, along=0, mask=None, waiting=None, sums=None, product_sums=None,
     g_x=None, kernel_panels=None, zeros=None,
+    factors=None, count=0, panel=0, dropped=None,
 ):  # fmt: skip
     """The reset gate after the product: the gradient of that product differs from the gates'."""
     first, last = _rows_of(part, block, samples)
@@ -496,8 +554,8 @@ def _gru_grad(
             else:
                 _clear(g_row, 3 * u)
                 _clear(g_product, 3 * u)
-        g_states, g_rows = g_h + size * first, g_products + 3 * size * (first * t + s)
-        rows_product(g_rows, 3 * t * size, g_states, size, g_states, size, rows, 3 * u, u, panels)
+        g_rows = g_products + 3 * size * (first * t + s)
+        _recur_grad(g_rows, 3 * t * size, factors, count, samples, dropped, g_h, panels, panel, first, last, u, 3 * u)
         _project_grad(g_x, kernel_panels, zeros, g_gates, first, rows, s, t, features, 3 * u)
     _project_few_grad(g_x, kernel_panels, zeros, g_gates, first, rows, t, features, 3 * u)
 
@@ -507,6 +565,7 @@ def _reset_first_grad(
     part, samples, block, time, units, backwards, panels, candidate_panels, g_h, g_reset, gates, history, g_gates,
     features, only, g_h_last=None, g_outputs=None, across=0, along=0, mask=None, waiting=None, sums=None, g_x=None,
     kernel_panels=None, zeros=None,
+    factors=None, count=0, panel=0, dropped=None,
 ):  # fmt: skip
     """The reset gate before the product; `g_reset`, (n, u), takes the gradient of what it gave."""
     first, last = _rows_of(part, block, samples)
@@ -528,12 +587,18 @@ def _reset_first_grad(
         for r in range(first, last):
             at = size * (r * t + s)
             if _counts(mask, r * t + s):
-                g_row, g_factor = g_gates + 3 * at, g_reset + size * r
-                _reset_grad(g_factor, history + at, gates + 3 * at + size, g_row + size, g_factor, u)
-                _add(g_factor, g_h + size * r, u)
+                g_row, g_factor, entered = g_gates + 3 * at, g_reset + size * r, history + at
+                drop = factors + size * (samples * (count - 1) + r)
+                if factors:
+                    entered = dropped + size * r
+                    _multiply(history + at, drop, entered, u)
+                _reset_grad(g_factor, entered, gates + 3 * at + size, g_row + size, g_factor, u)
+                if factors:
+                    _add_product(g_factor, drop, g_h + size * r, u)
+                else:
+                    _add(g_factor, g_h + size * r, u)
                 _sum(g_row, total, 3 * u)
-        g_states = g_h + size * first
-        rows_product(g_rows, row, g_states, size, g_states, size, rows, 2 * u, u, panels)
+        _recur_grad(g_rows, row, factors, min(count, 2), samples, dropped, g_h, panels, panel, first, last, u, 2 * u)
         _project_grad(g_x, kernel_panels, zeros, g_gates, first, rows, s, t, features, 3 * u)
     _project_few_grad(g_x, kernel_panels, zeros, g_gates, first, rows, t, features, 3 * u)
 
@@ -583,6 +648,25 @@ def _strides(order: reference.Order, outputs: Any) -> dict[str, int]:
     return {"across": outputs.strides[0], "along": outputs.strides[1] if order.sequences else 0}
 
 
+def _factors(recurrent_mask: Any, kernel: Any, gates: int, tb: bool = False) -> dict[str, Any]:
+    """The recurrent kernel in panels: those of so many gates, where each has a dropout of its own, one after the other.
+
+    Beside it, where there is dropout, its factors and how many of them there are.
+    """
+    if recurrent_mask is None:
+        return {"panels": packed(kernel, tb)}
+    factors = np.ascontiguousarray(recurrent_mask, np.float32)
+    count, (n, u) = (len(factors) if factors.ndim == 3 else 1), factors.shape[-2:]
+    shares = gates if count > 1 else 1
+    own = kernel.shape[1] // shares
+    panel = panel_bytes(u, own) if tb else panel_bytes(own, u)
+    panels = empty((shares, panel // 4), factors.dtype)
+    for q, place in enumerate(panels):
+        packed(kernel[:, q * own : (q + 1) * own], tb, place)
+    space = empty((n, u), factors.dtype)
+    return {"panels": panels, "panel": panel, "factors": factors, "count": count, "dropped": space}
+
+
 @part
 def _gru_biases(part, units, both, out: Floats):
     """What is added to the input product: only the candidate's recurrent bias has to wait for the reset gate."""
@@ -595,7 +679,8 @@ def _gru_biases(part, units, both, out: Floats):
 
 def _forward(
     part: Any, k: Kernels, x: Any, kernel: Any, bias: Any, *, recurrent_kernel: Any, mask: Any, order: reference.Order,
-    histories: Any, gates: Any, squashed: Any = None, inner: Any = None, reset_after: Any = None, **arguments: Any,
+    histories: Any, gates: Any, input_mask: Any = None, recurrent_mask: Any = None, squashed: Any = None,
+    inner: Any = None, reset_after: Any = None, **arguments: Any,
 ) -> Any:  # fmt: skip
     """All steps of a cell; `squashed` or `inner` is its `extra`."""
     n, t, count, u = gates.shape
@@ -610,7 +695,9 @@ def _forward(
         if bias is not None:
             both, bias = bias, empty((3 * u,), bias.dtype)
             _gru_biases.run(1, units=u, both=both, out=bias)
-    if _fills_the_tile(x, kernel):
+    if input_mask is not None:
+        reference.project_by_gate(k, x, kernel, bias, input_mask, gates.reshape(n * t, count * u))
+    elif _fills_the_tile(x, kernel):
         arguments |= {"x": x, "bias": _zeros(count * u) if bias is None else bias, "kernel_panels": packed(kernel)}
     else:
         k.dense(x.reshape(n * t, x.shape[2]), kernel, bias, out=gates.reshape(n * t, count * u))
@@ -621,8 +708,8 @@ def _forward(
     for name in ("h0", "c0"):
         if arguments.get(name) is not None:
             arguments[name] = np.ascontiguousarray(arguments[name], gates.dtype)
-    panels = packed(recurrent_kernel)
-    _run(part, gates, panels=panels, features=x.shape[2], **_shown(order, mask), **arguments)
+    arguments |= _factors(recurrent_mask, recurrent_kernel, recurrent_kernel.shape[1] // u)
+    _run(part, gates, features=x.shape[2], **_shown(order, mask), **arguments)
     return outputs
 
 
@@ -651,7 +738,7 @@ def _backward(
         if r.mask is not None and not order.zeros:
             arguments["waiting"] = empty((n, u), gates.dtype)
     g_x = None
-    if needs_x and _fills_the_tile(r.x, r.kernel):
+    if needs_x and r.input_mask is None and _fills_the_tile(r.x, r.kernel):
         g_x = empty((n, t, d), gates.dtype)
         arguments |= {"g_x": g_x, "zeros": _zeros(d), "kernel_panels": packed(r.kernel, tb=True)}
     _run(part, gates, features=d, only=int(not order.sequences), **_shown(order, r.mask), **arguments)
@@ -661,24 +748,24 @@ def _backward(
 
 
 def _simple_loop_grad(r: Any, *call: Any) -> Any:
-    return _backward(_simple_grad, r, r.saved[1], *call, panels=packed(r.recurrent_kernel, tb=True))
+    return _backward(_simple_grad, r, r.saved[1], *call, **_factors(r.recurrent_mask, r.recurrent_kernel, 1, tb=True))
 
 
 def _lstm_loop_grad(r: Any, *call: Any) -> Any:
     _, cells, gates, squashed = r.saved
-    panels = packed(r.recurrent_kernel, tb=True)
-    return _backward(_lstm_grad, r, gates, *call, cells=cells, extra=squashed, panels=panels)
+    arrays = _factors(r.recurrent_mask, r.recurrent_kernel, 4, tb=True)
+    return _backward(_lstm_grad, r, gates, *call, cells=cells, extra=squashed, **arrays)
 
 
 def _gru_loop_grad(r: Any, *call: Any) -> Any:
     (history, gates, inner), kernel = r.saved, r.recurrent_kernel
     if r.reset_after:
-        panels = packed(kernel, tb=True)
-        return _backward(_gru_grad, r, gates, *call, history=history, extra=inner, panels=panels)
+        arrays = _factors(r.recurrent_mask, kernel, 3, tb=True)
+        return _backward(_gru_grad, r, gates, *call, history=history, extra=inner, **arrays)
     n, _, u = history.shape
-    panels, candidate_panels = packed(kernel[:, : 2 * u], tb=True), packed(kernel[:, 2 * u :], tb=True)
-    arrays = {"history": history, "g_reset": empty((n, u), gates.dtype)}
-    return _backward(_reset_first_grad, r, gates, *call, panels=panels, candidate_panels=candidate_panels, **arrays)
+    arrays = _factors(r.recurrent_mask, kernel[:, : 2 * u], 2, tb=True)
+    arrays |= {"candidate_panels": packed(kernel[:, 2 * u :], tb=True), "g_reset": empty((n, u), gates.dtype)}
+    return _backward(_reset_first_grad, r, gates, *call, history=history, **arrays)
 
 
 # ---- the arithmetic of one step, for loops over time that are not compiled -------------------------------------------
@@ -719,6 +806,50 @@ def _of_rows(source: Any, target: Any) -> bool:
 @override(reference.copy_rows, "cpu", when=_of_rows)
 def copy_rows(k: Kernels, source: Any, target: Any) -> None:
     _move(source, target, False)
+
+
+@part
+def _steps_dropped(part, parts, samples, time, size, x, factors, out):
+    first, last = share(part, parts, samples * time)
+    for row in range(first, last):
+        at = 4 * size * row
+        _multiply(x + at, factors + 4 * size * (row // time), out + at, size)
+
+
+@override(reference.drop_steps, "cpu", when=contiguous_float32("x", "factors"))
+def drop_steps(k: Kernels, x: Any, factors: Any) -> Any:
+    (n, t, d), out = x.shape, empty(x.shape, x.dtype)
+    _steps_dropped.run(min(parts_for(x.size), n * t), samples=n, time=t, size=d, x=x, factors=factors, out=out)
+    return out
+
+
+def _for_all_steps(x: Any, mask: Any, scale: float, out: Any) -> bool:
+    shape = (*x.shape[:1], 1, *x.shape[2:])
+    return x.ndim == 3 and mask.shape == shape and mask.dtype.char == "f" and scale == 1.0 and out is None
+
+
+@override("masked_scale", "cpu", when=_for_all_steps)
+def masked_scale(k: Kernels, x: Any, mask: Any, scale: float, out: Any = None) -> Any:
+    """Of all time steps alike."""
+    return k.drop_steps(x, mask[:, 0])
+
+
+@part
+def _dropout_factors(part, parts, size, mask: Octets, out: Floats, factor: np.float32):
+    first, last = share(part, parts, size)
+    for i in range(first, last):
+        out[i] = factor if mask[i] else _ZERO
+
+
+def _of_bytes(mask: Any, dtype: Any) -> bool:
+    return dtype.char == "f" and mask.dtype.itemsize == 1 and mask.size > 0 and mask.flags.c_contiguous
+
+
+@override(reference.dropout_factors, "cpu", when=_of_bytes)
+def dropout_factors(k: Kernels, mask: Any, factor: float, dtype: Any) -> Any:
+    out = empty(mask.shape, dtype)
+    _dropout_factors.run(parts_for(mask.size), size=mask.size, mask=mask, out=out, factor=float(factor))
+    return out
 
 
 @override(reference.add_rows, "cpu", when=_of_rows)
@@ -826,8 +957,7 @@ def _chosen(
         return options
     if not usual or any(array.dtype.char != "f" for array in arrays):
         return options
-    dropped = options.get("input_mask") is not None or options.get("recurrent_mask") is not None
-    if host.HAS_VECTORS and not dropped and x.size and is_matrix(recurrent_kernel):
+    if host.HAS_VECTORS and x.size and is_matrix(recurrent_kernel):
         return {**options, "loop": LOOPS[kind]}
     if kind != "simple_rnn" and options.get("reset_after", True):
         return {**options, "cell": CELLS[kind]}

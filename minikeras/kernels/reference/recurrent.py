@@ -83,11 +83,28 @@ def _project(k: Kernels, x: Any, kernel: Any, bias: Any, gates: int, loop: Loop 
     if input_mask is None:
         return k.dense(x.reshape(n * t, d), kernel, bias).reshape(n, t, gates, width // gates)
     z = k.empty((n * t, width), kernel.dtype)
-    for mask, gate in zip(input_mask, _gates(width, gates), strict=True):
-        k.gemm(_rows(x * mask[:, None]), kernel[:, gate], out=z[:, gate])
-    if bias is not None:
-        z += bias
+    project_by_gate(k, x, kernel, bias, input_mask, z)
     return z.reshape(n, t, gates, width // gates)
+
+
+def project_by_gate(k: Kernels, x: Any, kernel: Any, bias: Any, input_mask: Any, z: Any) -> None:
+    """The same into `z`, a row for each time step, where each gate drops other inputs."""
+    for mask, gate in zip(input_mask, _gates(kernel.shape[1], len(input_mask)), strict=True):
+        k.gemm(_rows(k.drop_steps(x, mask)), kernel[:, gate], out=z[:, gate])
+    if bias is not None:
+        k.add_rows(k.xp.broadcast_to(bias, z.shape), z)
+
+
+@kernel
+def drop_steps(k: Kernels, x: Any, factors: Any) -> Any:
+    """`x` (n, t, d) times `factors` (n, d), at every time step alike."""
+    return x * factors[:, None]
+
+
+@kernel
+def dropout_factors(k: Kernels, mask: Any, factor: float, dtype: Any) -> Any:
+    """What a dropout multiplies by: `factor` where a mask of 0 and 1 is 1."""
+    return mask * dtype.type(factor)
 
 
 def _gates(width: int, gates: int) -> list[slice]:
@@ -248,11 +265,14 @@ def _input_grads(k: Kernels, r: _Residual, g_products: Any, needs_x: bool, g_x: 
             g_x = k.gemm(g_rows, r.kernel, tb=True).reshape(r.x.shape)
         return g_x, g_kernel
     g_kernel = k.empty(r.kernel.shape, g_rows.dtype) if out is None else out
-    g_x = k.xp.zeros(r.x.shape, g_rows.dtype) if needs_x else None
     for mask, gate in zip(r.input_mask, _gates(g_rows.shape[1], len(r.input_mask)), strict=True):
-        k.gemm(_rows(r.x * mask[:, None]), g_rows[:, gate], ta=True, out=g_kernel[:, gate])
+        k.gemm(_rows(k.drop_steps(r.x, mask)), g_rows[:, gate], ta=True, out=g_kernel[:, gate])
         if needs_x:
-            g_x += k.gemm(g_rows[:, gate], r.kernel[:, gate], tb=True).reshape(r.x.shape) * mask[:, None]
+            through = k.drop_steps(k.gemm(g_rows[:, gate], r.kernel[:, gate], tb=True).reshape(r.x.shape), mask)
+            if g_x is None:
+                g_x = through
+            else:
+                k.add_rows(_rows(through), _rows(g_x))
     return g_x, g_kernel
 
 
@@ -260,12 +280,12 @@ def _recurrent_kernel_grad(k: Kernels, r: _Residual, g_rows: Any, out: Any) -> A
     """The gradient of the recurrent kernel (some or all gates' columns) into `out`, may be None."""
     history = r.saved[0]
     if not _per_gate(r.recurrent_mask):
-        entered = history if r.recurrent_mask is None else history * r.recurrent_mask[:, None]
+        entered = history if r.recurrent_mask is None else k.drop_steps(history, r.recurrent_mask)
         return k.gemm(_rows(entered), g_rows, ta=True, out=out)
     width, u = g_rows.shape[1], history.shape[2]
     out = k.empty((u, width), g_rows.dtype) if out is None else out
     for mask, gate in zip(r.recurrent_mask, _gates(width, width // u), strict=False):
-        k.gemm(_rows(history * mask[:, None]), g_rows[:, gate], ta=True, out=out[:, gate])
+        k.gemm(_rows(k.drop_steps(history, mask)), g_rows[:, gate], ta=True, out=out[:, gate])
     return out
 
 
@@ -319,9 +339,8 @@ def simple_rnn(
         outputs = _scan(k, step, (h,), histories, x, mask, order)
     else:
         filled = {"h": h, "histories": histories, "gates": z}
-        outputs = loop[0](
-            k, x, kernel, bias, recurrent_kernel=recurrent_kernel, h0=h0, mask=mask, order=order, **filled
-        )
+        given = {"recurrent_kernel": recurrent_kernel, "h0": h0, "mask": mask, "order": order}
+        outputs = loop[0](k, x, kernel, bias, recurrent_mask=recurrent_mask, **given, **filled)
     if not with_residual:
         return outputs, h, None
     masks = mask, None, recurrent_mask
@@ -411,7 +430,8 @@ def lstm(
     else:
         given = {"recurrent_kernel": recurrent_kernel, "h0": h0, "c0": c0, "mask": mask, "order": order}
         filled = {"h": h, "c": c, "histories": histories, "gates": gates, "squashed": squashed}
-        outputs = loop[0](k, x, kernel, bias, **given, **filled)
+        dropout = {"input_mask": input_mask, "recurrent_mask": recurrent_mask}
+        outputs = loop[0](k, x, kernel, bias, **dropout, **given, **filled)
     if not with_residual:
         return outputs, h, c, None
     masks, saved = (mask, input_mask, recurrent_mask), (*histories, gates, squashed)
@@ -675,7 +695,8 @@ def gru(
     else:
         given = {"recurrent_kernel": recurrent_kernel, "h0": h0, "mask": mask, "order": order}
         filled = {"h": h, "histories": histories, "gates": gates, "inner": inner}
-        outputs = loop[0](k, x, kernel, bias, reset_after=reset_after, **given, **filled)
+        dropout = {"input_mask": input_mask, "recurrent_mask": recurrent_mask}
+        outputs = loop[0](k, x, kernel, bias, reset_after=reset_after, **dropout, **given, **filled)
     if not with_residual:
         return outputs, h, None
     masks, saved = (mask, input_mask, recurrent_mask), (*histories, gates, inner)

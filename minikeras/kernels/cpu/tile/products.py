@@ -347,10 +347,10 @@ def add_up(sums: Any, out: Any) -> Any:
 # ---- products within a part ------------------------------------------------------------------------------------------
 
 
-def packed(b: Any, tb: bool = False) -> Any:
+def packed(b: Any, tb: bool = False, out: Any = None) -> Any:
     """A matrix (`is_matrix`; transposed on request) in panels, as `rows_product` reads it."""
     steps, columns = b.shape[::-1] if tb else b.shape
-    out = empty((panel_bytes(columns, steps) // 4,), b.dtype)
+    out = empty((panel_bytes(columns, steps) // 4,), b.dtype) if out is None else out
     b_step, b_column = (4, b.strides[0]) if tb else (b.strides[0], 4)
     _pack.run(panels_of(columns), False, b=b, b_step=b_step, b_column=b_column, steps=steps, columns=columns, out=out)
     return out
