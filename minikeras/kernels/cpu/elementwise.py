@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.arena import in_step
+from minikeras.kernels.arena import current
 from minikeras.kernels.cpu.compiler import (
     Doubles,
     Floats,
@@ -257,10 +257,10 @@ def _layout(long: tuple[int, ...], short: tuple[int, ...]) -> tuple[int, int, in
 
 @override(reference.combine, "cpu")
 def combine(k: Kernels, x1: Any, x2: Any, name: str, out: Any = None) -> Any:
-    number1, number2 = type(x1) in _NUMBERS, type(x2) in _NUMBERS
-    array = x2 if number1 else x1
-    if array.size < _LARGE and not in_step():
+    array = x2 if type(x1) in _NUMBERS else x1
+    if current.arena is None and array.size < _LARGE:  # outside of a step
         return _UFUNCS[name](x1, x2, out=out)
+    number1, number2 = type(x1) in _NUMBERS, type(x2) in _NUMBERS
     parts, other = (_TURNED, x1) if number1 else (_PAIRS, x2)
     if not _is_plain(array) or not (number1 or number2 or _is_plain(other)):
         return _UFUNCS[name](x1, x2, out=out)
@@ -291,7 +291,7 @@ def combine(k: Kernels, x1: Any, x2: Any, name: str, out: Any = None) -> Any:
 
 @override(reference.transform, "cpu")
 def transform(k: Kernels, x: Any, name: str) -> Any:
-    if (x.size < _LARGE and not in_step()) or not _is_plain(x):
+    if (current.arena is None and x.size < _LARGE) or not _is_plain(x):
         return _UFUNCS[name](x)
     out = k.empty(x.shape, x.dtype)
     _EACH[name][0].run(parts_for(x.size), size=x.size, x=x, out=out)
@@ -300,7 +300,7 @@ def transform(k: Kernels, x: Any, name: str) -> Any:
 
 @override(reference.transform_grad, "cpu")
 def transform_grad(k: Kernels, g: Any, v: Any, name: str) -> Any:
-    if (v.size < _LARGE and not in_step()) or not (_is_plain(g) and _is_plain(v) and g.shape == v.shape):
+    if (current.arena is None and v.size < _LARGE) or not (_is_plain(g) and _is_plain(v) and g.shape == v.shape):
         return reference.transform_grad(k, g, v, name)
     out = k.empty(v.shape, v.dtype)
     _GRADIENTS[f"{name}_at"][0].run(parts_for(v.size), size=v.size, a=g, b=v, out=out)
@@ -368,7 +368,7 @@ def _choose(part, parts, size, condition: Octets, a, b, number: np.float32, out:
 def choose(k: Kernels, condition: Any, x1: Any, x2: Any) -> Any:
     arrays = [one for one in (x1, x2) if type(one) not in _NUMBERS]
     plain = isinstance(condition, np.ndarray) and condition.dtype.char == "?" and condition.flags.c_contiguous
-    if (condition.size < _LARGE and not in_step()) or not plain:
+    if (current.arena is None and condition.size < _LARGE) or not plain:
         return reference.choose(k, condition, x1, x2)
     if not all([_is_plain(one) and one.shape == condition.shape for one in arrays]):
         return reference.choose(k, condition, x1, x2)
