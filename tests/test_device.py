@@ -87,7 +87,7 @@ def test_the_device_numpy_runs_no_machine_code() -> None:
         "print(kernels.active_device(), config.device(), plain)\n"
         "print([name for name in sys.modules if name.startswith(('llvmlite', 'numba', 'minikeras.kernels.cpu'))])\n"
         "with config.device_scope('cpu:0'): print(config.device())\n"
-        "config.set_device('cpu'); print(kernels.active_device(), kernels.softmax.__func__.__module__)\n"
+        "config.set_device('cpu'); print(kernels.active_device(), kernels.softmax.__func__.__module__[:21])\n"
         "config.set_device('numpy'); print(kernels.active_device())\n"
         "try: ops.sparse_categorical_crossentropy(np.array([7]), np.array([[0.2, 0.8]]))\n"
         "except ValueError as error: print('refused')\n",
@@ -96,4 +96,4 @@ def test_the_device_numpy_runs_no_machine_code() -> None:
     assert result.stderr == ""
     lines = result.stdout.splitlines()
     assert lines[:3] == ["numpy numpy True", "[]", "numpy"]
-    assert lines[3:] == ["cpu minikeras.kernels.cpu.loss", "numpy", "refused"]
+    assert lines[3:] == ["cpu minikeras.kernels.cpu", "numpy", "refused"]

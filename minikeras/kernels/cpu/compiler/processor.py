@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 SYSTEM = f"{sys.platform} {os.uname().machine if hasattr(os, 'uname') else os.environ.get('PROCESSOR_ARCHITECTURE')}"
@@ -63,6 +64,8 @@ def features() -> frozenset[str]:
     """What this processor has of what machine code may use, by LLVM's names."""
     flags = set(_described().get("flags", "").split())
     if SYSTEM not in _FEATURES or not flags:
+        if find_spec("llvmlite") is None:
+            return frozenset()  # nobody knows, so nothing is relied on
         return frozenset(name for name, there in _llvm().get_host_cpu_features().items() if there)
     pairs = (word.partition("=") for word in _FEATURES[SYSTEM].split())
     return frozenset(name for name, _, flag in pairs if (flag or name) in flags)
