@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as slot
 from struct import Struct
 from typing import Annotated, Any, ClassVar
@@ -100,23 +100,22 @@ class _Prepared:
 
     def replaced(self, view: Callable[[Any], Any]) -> Callable[[], None]:
         """Let the gradients be seen through other arrays of the same memory; what puts the arrays back is returned."""
-        flat, plan = self.flat, self.plan
-        before = [*flat.gradients], self.gradients, plan.gradients, plan.flat_gradients, plan.segments
+        flat, before = self.flat, ([*self.flat.gradients], self.gradients, self.plan)
         seen = {id(one): view(one) for one in flat.gradients}
 
-        def put(gradients: Any, own: Any, planned: Any, joined: Any, segments: Any) -> None:
+        def put(gradients: list[Any], own: list[Any], plan: Plan) -> None:
             flat.gradients[:] = gradients
             flat.destinations.update(zip(flat.index, gradients, strict=True))
-            self.gradients, plan.gradients, plan.flat_gradients, plan.segments = own, planned, joined, segments
+            self.gradients, self.plan = own, plan
 
-        own, planned = ([seen[id(one)] for one in arrays] for arrays in before[1:3])
-        put(
-            [seen[id(one)] for one in before[0]],
-            own,
-            planned,
-            [*map(view, before[3])],
-            [tuple(map(view, one)) for one in before[4]],
-        )
+        def through(arrays: Any) -> Any:
+            if isinstance(arrays, (list, tuple)):
+                return type(arrays)(map(through, arrays))
+            return arrays if arrays is None else seen[id(arrays)] if id(arrays) in seen else view(arrays)
+
+        names = "gradients", "each", "segments", "flat_gradients", "decayed", "accumulated", "averaged"
+        plan = replace(self.plan, **{name: through(getattr(self.plan, name)) for name in names})
+        put([*seen.values()], through(self.gradients), plan)
         return lambda: put(*before)
 
 

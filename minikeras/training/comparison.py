@@ -49,6 +49,21 @@ states = LazyModule("minikeras.training.states")
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
+class _Steps:
+    """Steps of all replicas, in the place of a model's `Programs`: they go through the layers."""
+
+    def __init__(self, comparison: Comparison):
+        self.train_step, self.test_step = comparison.train_step, comparison.test_step
+
+    def many(self, *given: Any) -> tuple[int, None]:
+        return 0, None
+
+    def begin(self) -> None:
+        """Nothing is kept."""
+
+    end = begin
+
+
 class Comparison(Trainer, Callback):
     """The replicas of a model as one, from `compile` to the end of `fit`: a trainer, and a callback of its own `fit`.
 
@@ -66,6 +81,10 @@ class Comparison(Trainer, Callback):
         self.members = list(replicas)  # those that take part in the present epoch
         self._variables: list[Variable] = []
         self._streams: list[SeedGenerator] = []
+
+    @property
+    def _programs(self) -> _Steps:
+        return _Steps(self)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)  # of a copy in the making that is the class's None, which has nothing

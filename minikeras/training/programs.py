@@ -27,7 +27,6 @@ from minikeras.autodiff.turns import computing, turn, wait
 from minikeras.kernels.arena import current
 from minikeras.layers.context import context
 from minikeras.lazy import LazyModule
-from minikeras.optimizers.flat import same
 from minikeras.optimizers.rate import HostVariable
 from minikeras.training.repeatable import STEPS, obstacle, things
 from minikeras.training.step import MetricLogs
@@ -375,9 +374,7 @@ class Programs:
         """Whether the optimizer has its arrays, and will make none in the next step."""
         if kind != "train":
             return True
-        prepared = self._model.optimizer._prepared
-        trained = self._model._contents().trainable
-        return prepared is not None and same(prepared.variables, trained) and prepared.flat.is_current()
+        return self._model.optimizer._is_prepared(self._model._contents().trainable)
 
     def _known(self, state: State, kind: str) -> list[np.ndarray]:
         """Arrays that are nobody's but the model's."""
@@ -385,8 +382,12 @@ class Programs:
 
     def _gradients(self, kind: str) -> list[np.ndarray]:
         """Where the optimizer has gradients written to."""
-        prepared = self._model.optimizer._prepared if kind == "train" else None
-        return [] if prepared is None else prepared.flat.gradients
+        return [gradient for prepared in self._prepared(kind) for gradient in prepared.flat.gradients]
+
+    def _prepared(self, kind: str) -> list[Any]:
+        """What the optimizers that update the weights have prepared for their steps."""
+        leaves = self._model.optimizer._leaves if kind == "train" else []
+        return [leaf._prepared for leaf in leaves if leaf._prepared is not None]
 
     @contextmanager
     def _watched(self, state: State, recording: Any, kind: str) -> Iterator[None]:
@@ -394,15 +395,15 @@ class Programs:
 
         A variable that gets another array has it copied in the end.
         """
-        prepared = self._model.optimizer._prepared if kind == "train" else None
+        prepared = self._prepared(kind)
         watched = [array.view(recording_room.Recorded) for array in state.arrays]
-        put_back = _nothing if prepared is None else prepared.replaced(lambda one: one.view(recording_room.Recorded))
+        put_back = [one.replaced(lambda array: array.view(recording_room.Recorded)) for one in prepared]
 
         def put(arrays: Sequence[np.ndarray]) -> None:
             for variable, array in zip(state.variables, arrays, strict=True):
                 variable.data = array
-            if prepared is not None:
-                prepared.flat.arrays[:] = map(_data, prepared.flat.variables)
+            for one in prepared:
+                one.flat.arrays[:] = map(_data, one.flat.variables)
 
         put(watched)
         try:
@@ -411,7 +412,8 @@ class Programs:
                 if variable.data is not array:
                     np.copyto(array, variable.data)
         finally:
-            put_back()
+            for back in put_back:
+                back()
             put(state.arrays)
 
     def _compare(self, entry: Entry, kind: str, data: Any, leaves: list[np.ndarray], run: Callable[[Any], Any]) -> Any:

@@ -65,7 +65,7 @@ def things(model: Any, kind: str) -> list[Any]:
     weights = model._contents().trainable
     found += [one.regularizer for one in weights]
     if kind == "train":
-        found += [model.optimizer, *(one.constraint for one in weights)]
+        found += [model.optimizer, *model.optimizer._leaves, *(one.constraint for one in weights)]
     return [one for one in {id(one): one for one in found}.values() if hasattr(one, "__dict__")]
 
 
