@@ -7,6 +7,7 @@ import inspect
 import re
 import sys
 import textwrap
+import weakref
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -232,6 +233,27 @@ def test_workers_have_scratch_of_their_own(size: int) -> None:
 def test_a_plan_has_all_arguments() -> None:
     with pytest.raises(TypeError, match="_in_scratch needs size"):
         Plan(_in_scratch, 1)
+
+
+@part
+def _from_a_table(part, scratch, each, table: Numbers, size, out: Numbers):
+    for i in range(size):
+        out[i] = table[i]
+
+
+def test_whoever_keeps_the_call_of_a_plan_keeps_its_tables() -> None:
+    table, out = np.arange(5, dtype=np.int64) * 7, np.zeros(5, np.int64)
+    alive = weakref.ref(table)
+    plan = Plan(_from_a_table, 1, table=table, size=5, out=out)
+    assert not plan.has_scratch
+    _, block, *_ = call = plan.call
+    del plan, table
+    team.team.run(*call, ())
+    assert alive() is not None and out.tolist() == [0, 7, 14, 21, 28]
+    del call
+    assert alive() is not None
+    del block
+    assert alive() is None
 
 
 # ---- the docstring
