@@ -1513,11 +1513,16 @@ class R2Score(Metric):
         if not self._sums:
             names = ("squared_sum", "sum", "residual", "count")
             self._sums = [self._add_zeros(name, truth.shape[1:]) for name in names]
-        weights = as_type(1 if sample_weight is None else raw(sample_weight), "float64")
-        weights = k.xp.broadcast_to(weights[:, None] if weights.ndim == 1 else weights, truth.shape)
         error = truth - predicted
-        for variable, part in zip(self._sums, (truth * truth, truth, error * error, 1), strict=True):
-            variable.data += (part * weights).sum(axis=0)
+        sums = [truth * truth, truth, error * error]
+        if sample_weight is None:
+            self._sums[3].data += len(truth)
+        else:
+            weights = as_type(raw(sample_weight), np.dtype("float64"))
+            weights = k.xp.broadcast_to(weights[:, None] if weights.ndim == 1 else weights, truth.shape)
+            sums = [*[part * weights for part in sums], weights]
+        for variable, part in zip(self._sums, sums, strict=False):
+            variable.data += part.sum(axis=0)
         self.num_samples.data += truth.size
 
     def result(self) -> Any:
