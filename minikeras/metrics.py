@@ -1422,7 +1422,7 @@ class FBetaScore(Metric):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Count a batch of targets and predictions (n, classes)."""
-        truth, scores = (k.xp.asarray(raw(value), dtype=self._compute_dtype) for value in (y_true, y_pred))
+        truth, scores = (as_type(raw(value), np.dtype(self._compute_dtype)) for value in (y_true, y_pred))
         if truth.ndim != 2 or truth.shape != scores.shape:
             raise misfit(f"{type(self).__name__} needs targets and predictions (n, classes)", truth, scores)
         if not self._counts:
@@ -1435,7 +1435,7 @@ class FBetaScore(Metric):
             chosen = scores > self.threshold
         weights: Any = 1
         if sample_weight is not None:
-            weights = k.xp.asarray(raw(sample_weight), dtype=self._compute_dtype).reshape(-1, 1)
+            weights = as_type(raw(sample_weight), np.dtype(self._compute_dtype)).reshape(-1, 1)
         axis = None if self.average == "micro" else 0
         parts = (chosen * truth, chosen * (1 - truth), ~chosen * truth, truth)
         for variable, part in zip(self._counts, parts, strict=True):
@@ -1507,17 +1507,22 @@ class R2Score(Metric):
         """Add a batch of targets and predictions (n, outputs)."""
         y_true, y_pred = same_rank(_untracked(y_true), _untracked(y_pred))
         # the variance is a difference of large sums, so their parts too need all digits
-        truth, predicted = (k.xp.asarray(raw(value), dtype="float64") for value in (y_true, y_pred))
+        truth, predicted = (as_type(raw(value), np.dtype("float64")) for value in (y_true, y_pred))
         if truth.ndim != 2 or truth.shape != predicted.shape:
             raise misfit("R2Score needs targets and predictions (n, outputs)", truth, predicted)
         if not self._sums:
             names = ("squared_sum", "sum", "residual", "count")
             self._sums = [self._add_zeros(name, truth.shape[1:]) for name in names]
-        weights = as_type(1 if sample_weight is None else raw(sample_weight), "float64")
-        weights = k.xp.broadcast_to(weights[:, None] if weights.ndim == 1 else weights, truth.shape)
         error = truth - predicted
-        for variable, part in zip(self._sums, (truth * truth, truth, error * error, 1), strict=True):
-            variable.data += (part * weights).sum(axis=0)
+        sums = [truth * truth, truth, error * error]
+        if sample_weight is None:
+            self._sums[3].data += len(truth)
+        else:
+            weights = as_type(raw(sample_weight), np.dtype("float64"))
+            weights = k.xp.broadcast_to(weights[:, None] if weights.ndim == 1 else weights, truth.shape)
+            sums = [*[part * weights for part in sums], weights]
+        for variable, part in zip(self._sums, sums, strict=False):
+            variable.data += part.sum(axis=0)
         self.num_samples.data += truth.size
 
     def result(self) -> Any:

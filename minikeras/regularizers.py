@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, Any
+
+import numpy as np
 
 from minikeras import kernels as k
 from minikeras import registry
@@ -133,6 +136,14 @@ def _penalty(x: Any, *, l1: float = 0.0, l2: float = 0.0) -> Any:
     return k.penalty(x, l1, l2), lambda g, needs: (k.penalty_grad(g, x, l1, l2, needs.out[0]),)
 
 
+@lru_cache(maxsize=64)
+def _off_diagonal(count: int, dtype: Any) -> np.ndarray:
+    """A matrix of ones with a diagonal of zeros, which nothing changes."""
+    matrix = 1 - np.eye(count, dtype=dtype)
+    matrix.flags.writeable = False
+    return matrix
+
+
 @differentiable
 def _cosines(x: Any, *, factor: float, rows: bool) -> Any:
     vectors = x if rows else x.T
@@ -140,7 +151,8 @@ def _cosines(x: Any, *, factor: float, rows: bool) -> Any:
     unit = vectors * scale
     count = len(vectors)
     pairs = max(count * (count - 1) / 2, 1)
-    cosines = (unit @ unit.T) * (1 - k.xp.eye(count, dtype=x.dtype))
+    others = _off_diagonal(count, x.dtype) if k.xp is np else 1 - k.xp.eye(count, dtype=x.dtype)
+    cosines = (unit @ unit.T) * others
 
     def vjp(g: Any, needs: Any) -> Any:
         gradient = (k.xp.sign(cosines) @ unit) * (g * (factor / pairs))
