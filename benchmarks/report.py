@@ -62,18 +62,6 @@ def summarize(results: dict[str, Any], higher_is_better: bool) -> dict[str, Any]
     return row
 
 
-def contender(name: str) -> str:
-    """Whose results these are: a name in the results without the way of asking that may follow it."""
-    return name.partition(", ")[0]
-
-
-def best_way(row: dict[str, Any], name: str) -> str:
-    """The name in a row's results under which a contender did best, of the ways in which it was asked."""
-    results = row["results"]
-    values = {way: one["median"] for way, one in results.items() if "median" in one and contender(way) == name}
-    return (max if row["higher_is_better"] else min)(values, key=values.__getitem__, default=name)
-
-
 def limit(row: dict[str, Any], rate: float | None) -> float | None:
     """What the row would be if its products ran at `rate` (operations per second) and all else took no time."""
     if row["operations"] is None or rate is None:
@@ -118,8 +106,8 @@ def times(ratio: float) -> str:
     return f"{ratio:.2f}" if ratio < 10 else number(ratio)
 
 
-def cell(result: dict[str, Any] | None, rounds: int, way: str = "") -> str:
-    """A contender's median and its range, as in the table; fewer turns than `rounds` are told, and another way."""
+def cell(result: dict[str, Any] | None, rounds: int) -> str:
+    """A contender's median and its range, as they stand in the table; fewer turns than `rounds` are told."""
     if result is None:
         return ""
     if "missing" in result:
@@ -128,8 +116,7 @@ def cell(result: dict[str, Any] | None, rounds: int, way: str = "") -> str:
         return "failed"
     turns = len(result["values"])
     fewer = f"; {turns} turn{'s' * (turns > 1)}" if turns < rounds else ""
-    named = f"; {way}" if way else ""
-    return f"{number(result['median'])} ({number(result['min'])} to {number(result['max'])}{fewer}{named})"
+    return f"{number(result['median'])} ({number(result['min'])} to {number(result['max'])}{fewer})"
 
 
 def ratio(row: dict[str, Any], rival: str) -> str:
@@ -152,13 +139,12 @@ def markdown(report: dict[str, Any]) -> str:
     for key, row in rows.items():
         results, title = row["results"], row["title"]
         size = 1 if key == "size" else rounds
-        best = {name: best_way(row, name) for name in names}
         bound, part = limit(row, rate), part_of_limit(row, rate)
         lines.append(
             [
                 title,
                 row["unit"],
-                *(cell(results.get(way), size, way[len(name) + 2 :]) for name, way in best.items()),
+                *(cell(results.get(name), size) for name in names),
                 "" if bound is None else number(bound),
                 "" if part is None else f"{part:.0%}",
                 *(ratio(row, rival) for rival in ("keras", "torch")),
@@ -167,7 +153,7 @@ def markdown(report: dict[str, Any]) -> str:
         for name, result in results.items():
             if "values" not in result:
                 remarks.append(f"- {title}, {name}: {result.get('error') or result['missing']}.")
-            elif contender(name) not in names:
+            elif name not in names:
                 remarks.append(f"- {title}, {name} alone: {cell(result, size)} {row['unit']}.")
         if ROWS[key].note:
             remarks.append(f"- {title}: {ROWS[key].note}.")
@@ -177,12 +163,10 @@ def markdown(report: dict[str, Any]) -> str:
         f"{computer['system']}; pictures: {report['pictures']}; rounds in alternation: {rounds}, but a contender that "
         f"has worked {report['seconds']:g} s on a row takes no further turn after its second"
         + ("; quick: sizes of a smoke test, NOT a measurement." if report["quick"] else "."),
-        "Median (smallest to largest). Keras is measured both as people first meet it and with "
-        "`steps_per_execution=32` where it trains or predicts by itself, with `model(x)` and with `predict_on_batch` "
-        "where a loop asks it; a cell is the better of the two, named where it is the second. The last columns say how "
-        "many times better minikeras is than the best Keras backend and than the better PyTorch: above 1 it is ahead, "
-        "for rates, times, memory and sizes alike. The limit is the row's products at the rate of NumPy's, "
-        f"{rate / 1e9:.0f} GFLOP/s in this session; beside it the part of it that minikeras reaches.",
+        "Median (smallest to largest). The last columns say how many times better minikeras is than the best Keras "
+        "backend and than the better PyTorch: above 1 it is ahead, for rates, times, memory and sizes alike. The "
+        f"limit is the row's products at the rate of NumPy's, {rate / 1e9:.0f} GFLOP/s in this session; beside it the "
+        "part of it that minikeras reaches.",
         table(["", "unit", *names, "limit", "ours of limit", "ours to best Keras", "ours to better PyTorch"], lines),
         standing(rows, "keras", "the best Keras"),
         standing(rows, "torch", "the better hand-written PyTorch"),

@@ -11,39 +11,12 @@ import numpy as np
 import pytest
 
 import minikeras
-from benchmarks import (
-    augmentation,
-    checkpoint,
-    frameworks,
-    house,
-    kernels,
-    limits,
-    plot,
-    readme,
-    scaling,
-    versions,
-    vs_keras,
-    worker,
-)
+from benchmarks import augmentation, checkpoint, house, kernels, limits, plot, readme, scaling, versions, vs_keras
 from benchmarks.contenders import Contender, ContenderError, ContenderLacks, Worker, ours, rivals
 from benchmarks.installed import ROOT, closure, files_size
 from benchmarks.keras_models import compiled
-from benchmarks.report import best_way, cell, limit, number, part_of_limit, standing, summarize
-from benchmarks.workloads import (
-    AT_ONCE,
-    ROWS,
-    START,
-    STEPS,
-    TOKENS,
-    WIDTHS,
-    WORDS,
-    Missing,
-    Setting,
-    generate,
-    reinforce,
-    repeated,
-    sweep,
-)
+from benchmarks.report import cell, limit, number, part_of_limit, standing, summarize
+from benchmarks.workloads import ROWS, Missing
 
 
 def test_quick_run_of_ours_measures_every_row(tmp_path):
@@ -63,7 +36,6 @@ def test_quick_run_of_ours_measures_every_row(tmp_path):
         if key in lacks:
             assert result == {"missing": "minikeras.layers has no MultiHeadAttention"}
             continue
-        assert list(row["results"])[:1] == ["minikeras"]  # in one way, whatever Keras is asked for
         assert len(result["values"]) == 1 and 0 < result["min"] <= result["median"] <= result["max"]
         assert (row["operations"] is not None) == (ROWS[key].model is not None)
     page = (tmp_path / "vs_keras_quick.md").read_text()
@@ -91,107 +63,6 @@ def test_ratios_are_to_the_best_and_above_one_where_ours_is_ahead(higher_is_bett
     assert [results["minikeras"][name] for name in ("median", "min", "max")] == [8.0, 7.0, 9.0]
 
 
-def test_who_has_several_ways_counts_with_the_best_and_it_is_named():
-    results = {
-        "minikeras": {"values": [8.0]},
-        "keras-jax": {"values": [4.0]},
-        f"keras-jax, {STEPS}": {"values": [5.0, 5.0]},
-        "keras-jax-other": {"values": [9.0]},
-        "keras-torch": {"error": "it broke"},
-    }
-    row = summarize(results, True)
-    row["higher_is_better"] = True
-    assert best_way(row, "keras-jax") == f"keras-jax, {STEPS}" and best_way(row, "keras-torch") == "keras-torch"
-    assert best_way({**row, "higher_is_better": False}, "keras-jax") == "keras-jax"
-    assert cell(results[f"keras-jax, {STEPS}"], 2, STEPS) == f"5 (5 to 5; {STEPS})"
-    del results["keras-jax-other"]
-    row |= summarize(results, True)
-    assert readme.best(row, "keras") == [f"5 (JAX, {STEPS})", "1.60"]
-
-
-def test_every_keras_trains_in_both_ways_and_ours_as_people_first_meet_it(tmp_path):
-    found = {one.name: one for one in [ours(), *rivals(dict.fromkeys(("torch", "tensorflow", "jax"), "a/python"))]}
-    for name in ("keras-jax", "keras-tensorflow", "keras-tensorflow-jit"):
-        assert found[name].ways("W1") == {name: "", f"{name}, {STEPS}": STEPS}
-        assert found[name].ways("W13") == {name: "", f"{name}, {AT_ONCE}": AT_ONCE}
-        assert found[name].ways("W7-mlp-predict") == {name: ""}
-    assert found["keras-torch"].ways("W1") == {"keras-torch": ""}  # it refuses several steps
-    assert list(found["keras-torch"].ways("W15").values()) == ["", AT_ONCE]
-    assert all(found[name].ways(key) == {name: ""} for name in ("minikeras", "torch") for key in ROWS)
-    assert all(STEPS in row.ways for row in ROWS.values() if row.trains and row.model)
-
-
-def test_a_worker_keeps_the_turns_of_several_ways():
-    answers = worker.Worker(frameworks.load("minikeras"))
-    for way in ("", STEPS):
-        request = {"do": "prepare", "row": "W9", "setting": {"quick": True}}
-        assert answers.answer({**request, "way": way} if way else request)["first_seconds"] > 0
-    assert answers.answer({"do": "turn"})["value"] > 0 and answers.answer({"do": "turn", "way": STEPS})["value"] > 0
-    answers.answer({"do": "prepare", "row": "W13", "setting": {"quick": True}, "way": AT_ONCE})
-    assert list(answers.turns) == [AT_ONCE]
-
-
-def test_repeated_work_ends_with_its_time_and_counts_what_it_has_done():
-    stages = []
-
-    def stage(number):
-        stages.append(number)
-        time.sleep(0.002)
-        return 10.0 - number
-
-    assert repeated(stage, 3, 2, 1e9)()["done"] == 3 and stages == [0, 1, 2]
-    measured = repeated(stage, 10_000, 2, 0.01)()
-    assert 1 <= measured["done"] <= 6 and measured["loss"] == 10.0
-    assert 0 < measured["value"] < 2 / 0.002
-    assert "loss" not in repeated(lambda number: None, 1, 1, 0.0)()
-
-
-class _Told:
-    """A program that notes what it is asked."""
-
-    def __init__(self):
-        self.asked, self.learnt, self.others = [], [], []
-
-    def ask(self, x):
-        self.asked.append(x.copy())
-        return np.eye(5)[None, [len(self.asked) % 2] * x.shape[1]] if x.dtype == np.int32 else np.array([[0.0, 1.0]])
-
-    def train_on_batch(self, x, y):
-        self.learnt.append((x, y))
-        return 0.5
-
-    def another(self, units, rate):
-        self.others.append((units, rate))
-        return SimpleNamespace(fit=lambda x, y, batch_size, epochs: float(batch_size * epochs))
-
-
-def test_reinforcement_learning_remembers_rewards_and_learns_them():
-    told, row = _Told(), ROWS["W13"]
-    x, y = row.data(Setting(quick=True), row.count)
-    step = reinforce(told, x, y, row)
-    assert [step(number) for number in range(len(x))] == [0.5] * len(x) and not y.any()
-    assert all(one.shape == (1, 4) for one in told.asked)
-    inputs, targets = told.learnt[-1]
-    assert inputs.shape == (32, 4) and targets.shape == (32, 2) and not targets[:, 0].any()
-    known = targets[:, 1] != 0
-    assert known.sum() > 16 and (targets[known, 1] == inputs[known, 1]).all()
-
-
-def test_a_sweep_trains_another_model_each_time():
-    told, row = _Told(), ROWS["W14"]
-    stage = sweep(told, None, None, row)
-    assert [stage(number) for number in range(row.repeats)] == [640.0] * 20
-    assert len(set(told.others)) == row.repeats
-
-
-def test_a_text_grows_by_the_likeliest_word():
-    told, row = _Told(), ROWS["W15"]
-    x, y = row.data(Setting(quick=True), row.count)
-    generate(told, x, y, row)(0)
-    assert [one.shape for one in told.asked] == [(1, length) for length in range(START, START + TOKENS)]
-    assert told.asked[-1][0, START:].tolist() == [1, 0] * (TOKENS // 2 - 1) + [1]
-
-
 def test_limit_is_a_rate_or_a_time_like_the_row():
     rate, time = ({"operations": 2e6, "higher_is_better": higher, "results": {}} for higher in (True, False))
     assert limit(rate, 1e9) == 500.0 and limit(time, 1e9) == 2.0  # samples/s; ms
@@ -217,8 +88,6 @@ OPERATIONS = {
     "deep_cnn": 2 * (1024 * 9 * (2 * 3 * 64 + 3 * 64 * 64) + 256 * 9 * 3 * (64 * 128 + 128 * 128) + 3 * 128 * 10),
     "lstm": 2 * 3 * (80 * 4 * (128 * 128 + 128 * 128) + 128),
     "gru": 2 * (28 * 3 * (2 * 28 * 64 + 3 * 64 * 64) + 28 * 3 * 3 * 2 * 64 * 64 + 3 * 64 * 10),
-    "autoencoder": 2 * (2 * 784 * 128 + 3 * (2 * 128 * 32 + 128 * 784)),
-    "tabular": 2 * (2 * 100 * 256 + 3 * (9 * 256 * 256 + 256)),
     "mobile_block": 2 * (1024 * (2 * 9 * 64 + 3 * 64 * 64) + 3 * 64 * 10),
 }
 
@@ -234,17 +103,6 @@ def test_attention_to_itself_counts_projections_and_pairs():
 
     projection = 2 * 64 * 128 * 128
     assert limits.layer_operations(MultiHeadAttention()) == (4 * projection + 4 * 64 * 64 * 128, 3 * projection)
-
-
-def test_operations_of_repeated_work_are_those_of_its_unit():
-    ours = frameworks.load("minikeras")
-    found = {key: ours.operations(ROWS[key], ours.program(ROWS[key])) for key in ("W13", "W14", "W15")}
-    asked, trained = 2 * (4 * 64 + 64 * 64 + 64 * 2), 2 * (2 * 4 * 64 + 3 * (64 * 64 + 64 * 2))
-    assert found["W13"] == asked + 32 * trained
-    assert found["W14"] == 20 * 1000 * np.mean([2 * (2 * 20 * units + 3 * units) for units in WIDTHS])
-    lengths = np.arange(START, START + TOKENS)
-    blocks = 2 * lengths * (4 * 64 * 64 + 2 * 64 * 256) + 4 * lengths**2 * 64
-    assert found["W15"] == np.mean(2 * blocks + 2 * lengths * 64 * WORDS)
 
 
 def test_what_keras_lacks_is_told_and_a_mistake_is_not_taken_for_it(monkeypatch):
