@@ -256,6 +256,15 @@ def _recurrences(b: Bench) -> list[Any]:
             weights = b.array(d, 3 * u), b.array(u, 3 * u), bias
             *results, residual = b.gru(x, h, *weights, reset_after=reset_after, **options)
             found += [*results, *b.gru_grad(g, h, residual)]
+    window = {"strides": (1,), "padding": ((0, 1),), "dilation": (1,), "backwards": True}
+    x, state, weights = b.array(n, t, d, 2), b.array(n, d, u), (b.array(2, 2, 4 * u), b.array(2, u, 4 * u))
+    for mask, bias in ((None, b.array(4 * u)), (b.mask(n, t), None)):
+        *results, residual = b.conv_lstm(x, state, None, *weights, bias, mask=mask, **window)
+        found += [*results, *b.conv_lstm_grad(b.array(n, t, d, u), None, state, residual)]
+    rows = b.array(n, u)
+    b.copy_rows(c, rows)
+    b.add_rows(h, rows)
+    found += [rows, b.drop_steps(g, h), b.dropout_factors(b.dropout_mask(5, 6, (n, u), 0.4), 2.0, rows.dtype)]
     return found
 
 
