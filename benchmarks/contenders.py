@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from benchmarks.installed import ROOT
-from benchmarks.workloads import ROWS
+from benchmarks.workloads import ROWS, STEPS
 
 # Each backend, and what pip installs beside Keras (whose ImageDataGenerator needs SciPy); PyTorch's own columns and
 # scikit-learn share its environment.
@@ -52,6 +52,8 @@ class Contender:
         cache: the variable that names the folder where compiled kernels are kept between processes, if they are.
         rows: those that it is measured in, all unless given.
         root: the checkout that it runs in, this one unless given.
+        without: ways that it does not know.
+        chooses: whether it is measured in each of a row's ways, and counts with the best; else in the first.
     """
 
     name: str
@@ -61,6 +63,14 @@ class Contender:
     cache: str | None = None
     rows: tuple[str, ...] | None = None
     root: Path = ROOT
+    without: tuple[str, ...] = ()
+    chooses: bool = False
+
+    def ways(self, key: str) -> dict[str, str]:
+        """The ways in which it does a row's work, by the names that they have in the results: the first is its own."""
+        first, *others = ROWS[key].ways
+        known = [way for way in others if self.chooses and way not in self.without]
+        return {self.name: first, **{f"{self.name}, {way}": way for way in known}}
 
     def measured_in(self, key: str) -> bool:
         """Whether it takes part in a row."""
@@ -184,15 +194,16 @@ def rivals(pythons: dict[str, str]) -> list[Contender]:
             continue
         name, python = f"keras-{backend}", pythons[backend]
         variables = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        found.append(Contender(name, python, "keras", variables))
+        without = (STEPS,) if backend == "torch" else ()  # whose trainer refuses them
+        found.append(Contender(name, python, "keras", variables, without=without, chooses=True))
         if backend == "tensorflow":  # importing it, and its size on the disk, are those of the column before
-            found.append(Contender(f"{name}-jit", python, "keras+jit", variables, rows=timed + WHOLE))
+            found.append(Contender(f"{name}-jit", python, "keras+jit", variables, rows=timed + WHOLE, chooses=True))
     if "torch" in pythons:
         python = pythons["torch"]
         eager, compiled = HAND_WRITTEN
-        without = tuple(key for key, row in ROWS.items() if row.work != "fit_augmented")  # PyTorch has no such thing
-        cached = tuple(key for key in timed + WHOLE if key in without)
-        found.append(Contender(eager, python, "torch", rows=without))
+        written = tuple(key for key, row in ROWS.items() if row.work != "fit_augmented")  # PyTorch has no such thing
+        cached = tuple(key for key in timed + WHOLE if key in written)
+        found.append(Contender(eager, python, "torch", rows=written))
         found.append(Contender(compiled, python, "torch+compile", cache="TORCHINDUCTOR_CACHE_DIR", rows=cached))
         if _has(python, "sklearn"):
             found.append(Contender(SKLEARN, python, "sklearn", rows=("W1",)))

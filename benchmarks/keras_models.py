@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from statistics import fmean
 from typing import Any
 
 from benchmarks import limits
-from benchmarks.workloads import Missing, Row, Setting
+from benchmarks.workloads import AT_ONCE, RATES, START, STEPS, TOKENS, WIDTHS, WORDS, Missing, Row, Setting
 
 
 def mlp(keras: Any) -> Any:
@@ -99,12 +100,12 @@ def gru(keras: Any) -> Any:
     )
 
 
-def tiny_mlp(keras: Any) -> Any:
-    """W9: 20-32-1, so small that the framework's own overhead is what is measured."""
+def tiny_mlp(keras: Any, units: int = 32) -> Any:
+    """W9, W14: 20-32-1, so small that the framework's own overhead is what is measured."""
     return keras.Sequential(
         [
             keras.Input(shape=(20,)),
-            keras.layers.Dense(32, activation="relu"),
+            keras.layers.Dense(units, activation="relu"),
             keras.layers.Dense(1, activation="sigmoid"),
         ]
     )
@@ -136,12 +137,51 @@ def mobile_block(keras: Any) -> Any:
     )
 
 
+def agent(keras: Any) -> Any:
+    """W13: what each of two actions is worth in a state of four numbers."""
+    return keras.Sequential(
+        [
+            keras.Input(shape=(4,)),
+            keras.layers.Dense(64, activation="relu"),
+            keras.layers.Dense(64, activation="relu"),
+            keras.layers.Dense(2),
+        ]
+    )
+
+
+def writer(keras: Any) -> Any:
+    """W15: a small decoder that needs no embedding of positions (Kazemnejad et al. 2023): its mask tells them."""
+    layers = keras.layers
+    inputs = keras.Input(shape=(None,), dtype="int32")
+    x = layers.Embedding(WORDS, 64)(inputs)
+    for _ in range(2):
+        normal = layers.LayerNormalization()(x)
+        x = layers.Add()([x, layers.MultiHeadAttention(4, 16)(normal, normal, use_causal_mask=True)])
+        inner = layers.Dense(256, activation="gelu")(layers.LayerNormalization()(x))
+        x = layers.Add()([x, layers.Dense(64)(inner)])
+    return keras.Model(inputs, layers.Dense(WORDS, activation="softmax")(layers.LayerNormalization()(x)))
+
+
+def autoencoder(keras: Any) -> Any:
+    """W16: 784-128-32-128-784."""
+    hidden = [keras.layers.Dense(units, activation="relu") for units in (128, 32, 128)]
+    return keras.Sequential([keras.Input(shape=(784,)), *hidden, keras.layers.Dense(784, activation="sigmoid")])
+
+
+def tabular(keras: Any) -> Any:
+    """W17: 100 columns, ten normalised layers of 256."""
+    hidden: list[Any] = []
+    for _ in range(10):
+        hidden += [keras.layers.Dense(256), keras.layers.BatchNormalization(), keras.layers.ReLU()]
+    return keras.Sequential([keras.Input(shape=(100,)), *hidden, keras.layers.Dense(1, activation="sigmoid")])
+
+
 CLASSES = {"loss": "categorical_crossentropy", "metrics": ["accuracy"]}
 SIGN = {"loss": "binary_crossentropy", "metrics": ["accuracy"]}
 
 
-def adam(keras: Any) -> Any:
-    return keras.optimizers.Adam()
+def adam(keras: Any, rate: float = 0.001) -> Any:
+    return keras.optimizers.Adam(rate)
 
 
 def rmsprop(keras: Any) -> Any:
@@ -163,6 +203,10 @@ MODELS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "tiny_mlp": (tiny_mlp, adam, {"loss": "binary_crossentropy"}),
     "transformer": (transformer, adam, CLASSES),
     "mobile_block": (mobile_block, adam, CLASSES),
+    "agent": (agent, adam, {"loss": "mean_squared_error"}),
+    "writer": (writer, adam, {"loss": "sparse_categorical_crossentropy"}),
+    "autoencoder": (autoencoder, adam, {"loss": "binary_crossentropy"}),
+    "tabular": (tabular, adam, SIGN),
 }
 
 
@@ -174,20 +218,30 @@ CHANGES = {
 }  # fmt: skip
 
 
-def compiled(keras: Any, name: str, **options: Any) -> Any:
+# The ways besides the first, as options of `compile`.
+WAYS: dict[str, dict[str, Any]] = {STEPS: {"steps_per_execution": 32}}
+
+
+def compiled(keras: Any, name: str, variant: tuple[int, float] | None = None, **options: Any) -> Any:
     """The network of this name, compiled; `options` for `compile` besides the network's own.
+
+    Args:
+        keras: minikeras or real Keras.
+        name: of `MODELS`.
+        variant: another width and learning rate than the usual ones, for a network that has them.
+        options: for `compile`.
 
     Raises:
         Missing: if this Keras lacks one of its layers.
     """
     build, optimizer, own = MODELS[name]
     try:
-        model = build(keras)
+        model = build(keras, *(variant or ())[:1])
     except AttributeError as error:
         if error.obj is not keras.layers:
             raise
         raise Missing(f"{keras.__name__}.layers has no {error.name}") from error
-    model.compile(optimizer=optimizer(keras), **own, **options)
+    model.compile(optimizer=optimizer(keras, *(variant or ())[1:]), **own, **options)
     return model
 
 
@@ -196,11 +250,26 @@ class KerasProgram:
 
     Args:
         keras: minikeras or real Keras.
-        model: the network.
+        name: of the network.
+        at_once: whether `ask` is `predict_on_batch`, not a call of the model.
+        variant: as for `compiled`.
+        options: for `compile`.
     """
 
-    def __init__(self, keras: Any, model: Any) -> None:
-        self.keras, self.model = keras, model
+    def __init__(
+        self,
+        keras: Any,
+        name: str,
+        at_once: bool = False,
+        variant: tuple[int, float] | None = None,
+        **options: Any,
+    ) -> None:
+        self.keras, self.name, self.options = keras, name, options
+        self.model = compiled(keras, name, variant, **options)
+        self.ask = self.predict_on_batch if at_once else self._call
+
+    def another(self, units: int, rate: float) -> KerasProgram:
+        return KerasProgram(self.keras, self.name, variant=(units, rate), **self.options)
 
     def fit(self, x: Any, y: Any, batch_size: int, epochs: int) -> float:
         history = self.model.fit(x, y, batch_size=batch_size, epochs=epochs, verbose=0)
@@ -219,6 +288,12 @@ class KerasProgram:
 
     def predict_on_batch(self, x: Any) -> Any:
         return self.model.predict_on_batch(x)
+
+    def _call(self, x: Any) -> Any:
+        return self.keras.ops.convert_to_numpy(self.model(x))
+
+    def train_on_batch(self, x: Any, y: Any) -> float:
+        return float(self.model.train_on_batch(x, y))
 
 
 class Framework:
@@ -240,9 +315,9 @@ class Framework:
     def seed(self) -> None:
         self.keras.utils.set_random_seed(0)
 
-    def program(self, row: Row) -> KerasProgram:
+    def program(self, row: Row, way: str = "") -> KerasProgram:
         assert row.model is not None
-        return KerasProgram(self.keras, compiled(self.keras, row.model, **self.options))
+        return KerasProgram(self.keras, row.model, way == AT_ONCE, **self.options, **WAYS.get(way, {}))
 
     def data(self, row: Row, setting: Setting) -> tuple[Any, Any]:
         """The row's data as this framework takes it: classes one-hot."""
@@ -252,4 +327,12 @@ class Framework:
 
     def operations(self, row: Row, program: KerasProgram) -> float:
         """Floating-point operations for each unit of the row."""
-        return limits.operations(program.model, training=row.trains) * row.samples_per_unit
+        model = program.model
+        if row.work == "reinforce":
+            return limits.operations(model, True) * row.batch_size + limits.operations(model, False)
+        if row.work == "generate":
+            return fmean(limits.operations(model, False, length) for length in range(START, START + TOKENS))
+        if row.work == "sweep":
+            models = (program.another(units, RATES[0]).model for units in WIDTHS)
+            return fmean(limits.operations(one, True) for one in models) * row.samples_per_unit
+        return limits.operations(model, row.trains) * row.samples_per_unit

@@ -17,28 +17,34 @@ from typing import Any
 import numpy as np
 
 
-def layer_operations(layer: Any) -> tuple[float, float]:
-    """A layer's operations for one sample, forward; and how many its inputs' gradient takes."""
+def layer_operations(layer: Any, steps: int | None = None) -> tuple[float, float]:
+    """A layer's operations for one sample, forward; and how many its inputs' gradient takes.
+
+    Args:
+        layer: minikeras's or real Keras's.
+        steps: how many there are where the layer takes any number.
+    """
     kind = type(layer).__name__
     if kind in ("Dense", "Conv1D", "Conv2D", "Conv3D", "DepthwiseConv1D", "DepthwiseConv2D"):
-        positions = prod(layer.output.shape[1:-1])
+        positions = prod(size or steps for size in layer.output.shape[1:-1])
         forward = 2.0 * prod(layer.kernel.shape) * positions
         return forward, forward
     if kind in ("SimpleRNN", "LSTM", "GRU"):
-        steps = 2.0 * layer.input.shape[1]
+        twice = 2.0 * (layer.input.shape[1] or steps)
         kernel, recurrent = (prod(weight.shape) for weight in (layer.cell.kernel, layer.cell.recurrent_kernel))
-        return steps * (kernel + recurrent), steps * kernel
+        return twice * (kernel + recurrent), twice * kernel
     if kind == "MultiHeadAttention":
         length, features = layer.output.shape[1:]  # attending to itself: one length, and as many features in as out
+        length = length or steps
         width = layer.num_heads * layer.key_dim
         projections, pairs = 2.0 * length * 4 * features * width, 2.0 * 2 * length * length * width
         return projections + pairs, projections * 3 / 4
     return 0.0, 0.0
 
 
-def operations(model: Any, training: bool) -> float:
+def operations(model: Any, training: bool, steps: int | None = None) -> float:
     """Floating-point operations of a network for one sample; `model` is minikeras's or real Keras's."""
-    counts = [layer_operations(layer) for layer in model.layers if layer.weights]
+    counts = [layer_operations(layer, steps) for layer in model.layers if layer.weights]
     forward = sum(count for count, _ in counts)
     return 3 * forward - counts[0][1] if training else forward
 

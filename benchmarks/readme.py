@@ -32,8 +32,8 @@ def best(row: dict[str, Any], rival: str) -> list[str]:
     name, ratio = row[f"best_{rival}"], row[f"ratio_to_{rival}"]
     if name is None:
         return ["", ""]
-    median = report.number(row["results"][name]["median"])
-    return [f"{median} ({RIVALS[name]})", "" if ratio is None else report.times(ratio)]
+    median, (whose, *way) = report.number(row["results"][name]["median"]), name.split(", ")
+    return [f"{median} ({', '.join([RIVALS[whose], *way])})", "" if ratio is None else report.times(ratio)]
 
 
 def section(result: dict[str, Any]) -> str:

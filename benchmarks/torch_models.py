@@ -6,13 +6,18 @@ only renames the axes of what `index_select` gathered, and the convolutions work
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.workloads import Row, Setting
+from benchmarks.workloads import WORDS, Row, Setting
+
+SHARES = partial(torch.softmax, dim=-1)
 
 
 class Pictures(nn.Module):
@@ -104,8 +109,8 @@ def gru() -> nn.Module:
     return Recurrent(nn.GRU(28, 64, num_layers=2, batch_first=True), 10)
 
 
-def tiny_mlp() -> nn.Module:
-    return nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 1))
+def tiny_mlp(units: int = 32) -> nn.Module:
+    return nn.Sequential(nn.Linear(20, units), nn.ReLU(), nn.Linear(units, 1))
 
 
 class Transformer(nn.Module):
@@ -136,8 +141,55 @@ def mobile_block() -> nn.Module:
     ).to(memory_format=torch.channels_last)
 
 
-def adam(weights: Any) -> torch.optim.Optimizer:
-    return torch.optim.Adam(weights, lr=1e-3, eps=1e-7, fused=True)
+def agent() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2))
+
+
+class Block(nn.Module):
+    """A decoder's block, normalised before each of its halves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.LayerNorm(64, eps=1e-3), nn.LayerNorm(64, eps=1e-3)
+        self.projected, self.joined = nn.Linear(64, 192), nn.Linear(64, 64)
+        self.inner, self.outer = nn.Linear(64, 256), nn.Linear(256, 64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        heads = self.projected(self.first(x)).unflatten(2, (3, 4, 16)).permute(2, 0, 3, 1, 4)
+        attended = functional.scaled_dot_product_attention(*heads, is_causal=True)
+        x = x + self.joined(attended.transpose(1, 2).flatten(2))
+        return x + self.outer(functional.gelu(self.inner(self.second(x))))
+
+
+class Writer(nn.Module):
+    """What may follow a text: the logits after its last word, the only ones that are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.blocks = nn.Embedding(WORDS, 64), nn.Sequential(Block(), Block())
+        self.last, self.head = nn.LayerNorm(64, eps=1e-3), nn.Linear(64, WORDS)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.last(self.blocks(self.embedding(x))[:, -1:]))
+
+
+def autoencoder() -> nn.Module:
+    sizes = (784, 128, 32, 128, 784)
+    hidden = [part for sides in pairwise(sizes) for part in (nn.Linear(*sides), nn.ReLU())]
+    return nn.Sequential(*hidden[:-1])
+
+
+def tabular() -> nn.Module:
+    hidden = [
+        part
+        for sides in pairwise((100, *[256] * 10))
+        for part in (nn.Linear(*sides), nn.BatchNorm1d(256, eps=1e-3, momentum=0.01), nn.ReLU(inplace=True))
+    ]
+    return nn.Sequential(*hidden, nn.Linear(256, 1))
+
+
+def adam(weights: Any, rate: float = 1e-3) -> torch.optim.Optimizer:
+    return torch.optim.Adam(weights, lr=rate, eps=1e-7, fused=True)
 
 
 def rmsprop(weights: Any) -> torch.optim.Optimizer:
@@ -148,16 +200,42 @@ def sgd(weights: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(weights, lr=0.01, momentum=0.9, fused=True)
 
 
-MODELS = {
-    "mlp": (mlp, adam),
-    "deep_mlp": (deep_mlp, rmsprop),
-    "cnn": (cnn, adam),
-    "deep_cnn": (deep_cnn, sgd),
-    "lstm": (lstm, adam),
-    "gru": (gru, adam),
-    "tiny_mlp": (tiny_mlp, adam),
-    "transformer": (Transformer, adam),
-    "mobile_block": (mobile_block, adam),
+# A batch's mean loss, and how many of its samples are classified rightly where that is asked for.
+Judged = tuple[torch.Tensor, torch.Tensor | int]
+
+
+def classes(logits: torch.Tensor, y: torch.Tensor) -> Judged:
+    return functional.cross_entropy(logits, y), (logits.argmax(1) == y).sum()
+
+
+def sign(logits: torch.Tensor, y: torch.Tensor) -> Judged:
+    y = y.view_as(logits)
+    return functional.binary_cross_entropy_with_logits(logits, y), ((logits > 0) == (y > 0.5)).sum()
+
+
+def parts(logits: torch.Tensor, y: torch.Tensor) -> Judged:
+    return functional.binary_cross_entropy_with_logits(logits, y), 0
+
+
+def values(outputs: torch.Tensor, y: torch.Tensor) -> Judged:
+    return functional.mse_loss(outputs, y), 0
+
+
+# Each network's function, its optimizer's, its loss's, and what turns its outputs into what Keras's are.
+MODELS: dict[str, tuple[Any, Any, Callable[..., Judged], Callable[[torch.Tensor], torch.Tensor]]] = {
+    "mlp": (mlp, adam, classes, SHARES),
+    "deep_mlp": (deep_mlp, rmsprop, classes, SHARES),
+    "cnn": (cnn, adam, classes, SHARES),
+    "deep_cnn": (deep_cnn, sgd, classes, SHARES),
+    "lstm": (lstm, adam, sign, torch.sigmoid),
+    "gru": (gru, adam, classes, SHARES),
+    "tiny_mlp": (tiny_mlp, adam, parts, torch.sigmoid),
+    "transformer": (Transformer, adam, classes, SHARES),
+    "mobile_block": (mobile_block, adam, classes, SHARES),
+    "agent": (agent, adam, values, nn.Identity()),
+    "writer": (Writer, adam, classes, SHARES),
+    "autoencoder": (autoencoder, adam, parts, torch.sigmoid),
+    "tabular": (tabular, adam, sign, torch.sigmoid),
 }
 
 
@@ -187,43 +265,50 @@ class TorchProgram:
     Loss and accuracy add up in tensors and are read once an epoch.
     """
 
-    def __init__(self, name: str, compiled: bool = False) -> None:
-        build, optimizer = MODELS[name]
-        self.model = build()
+    def __init__(self, name: str, compiled: bool = False, variant: tuple[int, float] | None = None) -> None:
+        self.name, self.compiled = name, compiled
+        build, optimizer, self.loss, self.answer = MODELS[name]
+        self.model = build(*(variant or ())[:1])
         start_as_keras(self.model)
-        self.optimizer = optimizer(self.model.parameters())
+        self.optimizer = optimizer(self.model.parameters(), *(variant or ())[1:])
         self.judged, self.asked = self._judge, self._ask
-        if compiled:  # not dynamic: an epoch has two batch sizes, and each gets its own code
+        if compiled:  # an epoch has two batch sizes, and each gets its own code; a text has many lengths, and one code
             torch.compiler.reset()  # else it counts earlier networks' versions of these methods, and soon gives up
-            self.judged, self.asked = (torch.compile(one, dynamic=False) for one in (self.judged, self.asked))
+            dynamic = name == "writer"
+            self.judged, self.asked = (torch.compile(one, dynamic=dynamic) for one in (self.judged, self.asked))
 
-    def _judge(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The batch's mean loss, and how many of its samples are classified rightly."""
-        logits = self.model(x)
-        if y.dtype == torch.int64:
-            return functional.cross_entropy(logits, y), (logits.argmax(1) == y).sum()
-        y = y.view_as(logits)
-        return functional.binary_cross_entropy_with_logits(logits, y), ((logits > 0) == (y > 0.5)).sum()
+    def another(self, units: int, rate: float) -> TorchProgram:
+        return TorchProgram(self.name, self.compiled, (units, rate))
+
+    def _judge(self, x: torch.Tensor, y: torch.Tensor) -> Judged:
+        return self.loss(self.model(x), y)
 
     def _ask(self, x: torch.Tensor) -> torch.Tensor:
-        logits = self.model(x)
-        return logits.softmax(1) if logits.shape[1] > 1 else logits.sigmoid()
+        return self.answer(self.model(x))
 
     def fit(self, x: Any, y: Any, batch_size: int, epochs: int) -> float:
         inputs, targets = torch.from_numpy(x), torch.from_numpy(y)
         self.model.train()
         loss = 0.0
         for _ in range(epochs):
-            loss_sum, right = torch.zeros(()), torch.zeros((), dtype=torch.int64)
+            loss_sum, right = torch.zeros(()), 0
             for batch in torch.randperm(len(inputs)).split(batch_size):
                 self.optimizer.zero_grad()
                 loss_now, right_now = self.judged(inputs.index_select(0, batch), targets.index_select(0, batch))
                 loss_now.backward()
                 self.optimizer.step()
                 loss_sum += loss_now.detach() * len(batch)
-                right += right_now
-            loss, _ = loss_sum.item() / len(inputs), right.item() / len(inputs)
+                right = right + right_now
+            loss, _ = loss_sum.item() / len(inputs), int(right) / len(inputs)
         return loss
+
+    def train_on_batch(self, x: Any, y: Any) -> float:
+        self.model.train()
+        self.optimizer.zero_grad()
+        loss, _ = self.judged(torch.from_numpy(x), torch.from_numpy(y))
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
 
     @torch.inference_mode()
     def evaluate(self, x: Any, y: Any) -> float:
@@ -242,6 +327,8 @@ class TorchProgram:
     @torch.inference_mode()
     def predict_on_batch(self, x: Any) -> Any:
         return self.asked(torch.from_numpy(x)).numpy()
+
+    ask = predict_on_batch
 
 
 class Framework:

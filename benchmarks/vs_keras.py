@@ -99,13 +99,13 @@ def alternate(
     return results
 
 
-def workload_part(worker: Worker, key: str, setting: Setting) -> Part:
-    """Turns of a workload in a contender's worker."""
+def workload_part(worker: Worker, key: str, setting: Setting, way: str) -> Part:
+    """Turns of a workload in a contender's worker, in one of the row's ways."""
 
     def part(turn: int) -> dict[str, dict[str, Any]]:
         if turn:
-            return {key: worker.ask("turn")}
-        return {key: worker.ask("prepare", row=key, setting=dataclasses.asdict(setting))}
+            return {key: worker.ask("turn", way=way)}
+        return {key: worker.ask("prepare", row=key, setting=dataclasses.asdict(setting), way=way)}
 
     return part
 
@@ -180,7 +180,11 @@ def measure(
     if ROWS[key].note:
         return {key: {}}
     if ROWS[key].model is not None:
-        parts = {one.contender.name: workload_part(one, key, setting) for one in workers}
+        parts = {
+            name: workload_part(one, key, setting, way)
+            for one in workers
+            for name, way in one.contender.ways(key).items()
+        }
     elif key == "cold-model":
         # NumPy, which all of them import, in our interpreter: what minikeras adds to it can be read off.
         parts = {one.name: first_model_part(one, one.framework) for one in contenders}

@@ -5,6 +5,8 @@ Run as `python -m benchmarks.worker NAME`; NAME is one of `frameworks.NAMES`.  T
     {"do": "describe"}                                      versions, BLAS, installed size
     {"do": "prepare", "row": key, "setting": {...}}         model and data, a first turn, a second to warm up
     {"do": "turn"}                                          a timed turn of the prepared row
+
+With `"way": name` both are about one of the row's ways; several can be prepared.
 """
 
 from __future__ import annotations
@@ -47,32 +49,35 @@ def describe(framework: Any) -> dict[str, Any]:
 
 
 class Worker:
-    """Answers requests with one framework; holds at most one prepared row."""
+    """Answers requests with one framework; holds at most one prepared row, and the turns of its ways."""
 
     def __init__(self, framework: Any) -> None:
         self.framework = framework
-        self.turn: Turn | None = None
+        self.key, self.data = "", (None, None)
+        self.turns: dict[str, Turn] = {}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do what a request says."""
         if request["do"] == "describe":
             return describe(self.framework)
         if request["do"] == "prepare":
-            return self.prepare(request["row"], Setting(**request["setting"]))
-        assert self.turn is not None
-        measurement, _ = timed_turn(self.turn)
+            return self.prepare(request["row"], Setting(**request["setting"]), request.get("way", ""))
+        measurement, _ = timed_turn(self.turns[request.get("way", "")])
         return dict(measurement)
 
-    def prepare(self, key: str, setting: Setting) -> dict[str, Any]:
+    def prepare(self, key: str, setting: Setting, way: str) -> dict[str, Any]:
         """Build a row's model and data and run two turns; what the first took and led to."""
-        self.turn, row = None, ROWS[key]
-        gc.collect()
+        row = ROWS[key]
+        if key != self.key or way in self.turns:
+            self.key, self.data, self.turns = "", (None, None), {}
+            gc.collect()
+            self.key, self.data = key, self.framework.data(row, setting)
         self.framework.seed()
-        program = self.framework.program(row)
-        x, y = self.framework.data(row, setting)
-        self.turn = row.turn(program, x, y, setting)
-        measurement, first_seconds = timed_turn(self.turn)
-        timed_turn(self.turn)
+        program = self.framework.program(row, way) if way else self.framework.program(row)
+        turn = row.turn(program, *self.data, setting)
+        measurement, first_seconds = timed_turn(turn)
+        timed_turn(turn)
+        self.turns[way] = turn
         answer = {"first_seconds": first_seconds}
         if "loss" in measurement:
             answer["first_loss"] = measurement["loss"]
