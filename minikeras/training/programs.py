@@ -25,7 +25,7 @@ from minikeras import kernels as k
 from minikeras.autodiff.tensor import Tensor, Variable, _state, mark_changed
 from minikeras.autodiff.turns import computing, turn, wait
 from minikeras.kernels.arena import current
-from minikeras.layers.context import context
+from minikeras.layers.context import context, entrance
 from minikeras.lazy import LazyModule
 from minikeras.optimizers.rate import HostVariable
 from minikeras.training.repeatable import STEPS, obstacle, things
@@ -133,6 +133,7 @@ class Entry:
         self.signature: Any = None  # of the last recording
         self.candidate: Any = None  # a program that is still to be held against the layers
         self.outputs: Any = None  # what a predicting program leaves
+        self.is_traced = False  # whether the outputs say what they were made of
         self.steps = 0
         self.tries = 0  # recordings that came to nothing
         self.uses = 0  # of the program
@@ -233,13 +234,22 @@ class Programs:
         return self._step("test", data, self._model.test_step)
 
     def predict(self, x: Any, call: Callable[[Any], Any] | None = None) -> Any:
-        """The outputs for raw arrays, as a tensor or a structure of them; `call` gives them by way of the layers."""
+        """The outputs for raw arrays, as a tensor or a structure of them.
+
+        Args:
+            call: gives them by way of the layers, for whoever may ask what they were made of: a loss asks for the
+                logits behind a softmax.
+        """
+        if call is not None:
+            entry = self._entries.get(_keyed("predict", x)[0])
+            if entry is not None and entry.is_traced:
+                return call(x)
         return self._step("predict", x, call or self._call)
 
     def answer(self, x: Any) -> Any:
         """The output for one array, if there is a program that gives one, as an array of its own; else None."""
         entry = self._entries.get(("predict", (x.shape, x.dtype))) if type(x) is np.ndarray else None
-        if entry is None or entry.program is None or type(entry.outputs) is not Tensor:
+        if entry is None or entry.program is None or type(entry.outputs) is not Tensor or not x.flags.c_contiguous:
             return None
         if current.recording is not None or _state.recorder is not None or not self._busy.acquire(blocking=False):
             return None
@@ -285,7 +295,9 @@ class Programs:
                 entry.start_anew()
             entry.steps += 1
             if entry.steps == 1 or entry.reason is not None:
-                return run(data)
+                result = run(data)
+                entry.is_traced = kind == "predict" and _is_traced(result)
+                return result
             if entry.candidate is not None:
                 return self._compare(entry, kind, data, leaves, run)
             return self._record(entry, kind, data, leaves, run)
@@ -295,7 +307,9 @@ class Programs:
     def _new_entry(self, kind: str, key: tuple, leaves: Sequence[Any]) -> Entry:
         """That of a kind of batch that is met for the first time."""
         entry = Entry()
-        numeric = all(type(leaf) is np.ndarray and leaf.dtype.kind in "biuf" and leaf.size for leaf in leaves)
+        numeric = leaves and all(
+            type(leaf) is np.ndarray and leaf.dtype.kind in "biuf" and leaf.size for leaf in leaves
+        )
         if not numeric or not self._model.built or len(self._entries) >= _MOST:
             entry.reason = "the batch holds more than numbers, or there are programs for enough other shapes"
             return entry
@@ -308,6 +322,8 @@ class Programs:
 
     def _run(self, kind: str, program: Any) -> int:
         """Make a step on what lies in the program's inputs; 0 where it did not come to its end."""
+        if entrance.before is not None and kind == "predict":
+            entrance.before(self._model)
         numbers = self._numbers(kind, 1)
         if numbers is not None:
             self._model.optimizer._now[...] = numbers[0]
@@ -538,7 +554,7 @@ def _packed(arrays: tuple) -> Any:
 
 def _keyed(kind: str, data: Any, size: int | None = None) -> tuple[tuple, Sequence[Any]]:
     """What a batch is known by, and its arrays; with a size that of a batch of so many of these samples."""
-    if type(data) is np.ndarray and size is None:
+    if type(data) is np.ndarray and size is None and data.flags.c_contiguous:
         return (kind, (data.shape, data.dtype)), (data,)
     plain = type(data) is tuple and all(type(leaf) is np.ndarray for leaf in data)
     leaves = data if plain else [data] if type(data) is np.ndarray else tree.flatten(data)
@@ -547,11 +563,15 @@ def _keyed(kind: str, data: Any, size: int | None = None) -> tuple[tuple, Sequen
         for leaf in leaves
         if hasattr(leaf, "dtype")
     ]
-    if len(shapes) < len(leaves):
-        return (kind, "no arrays"), leaves
+    if len(shapes) < len(leaves) or (size is None and not all(leaf.flags.c_contiguous for leaf in leaves)):
+        return (kind, "no arrays that lie like a program's"), []  # another layout may round in another way
     if plain or leaves[0] is data:
         return (kind, *(len(data),) * plain, *shapes), leaves
     return (kind, repr(tree.map_structure(lambda _: 0, data)), *shapes), leaves
+
+
+def _is_traced(outputs: Any) -> bool:
+    return any(isinstance(one, Tensor) and one.node is not None for one in tree.flatten(outputs))
 
 
 def _are_recorded(outputs: Any) -> bool:
