@@ -344,7 +344,7 @@ class Programs:
 
     # ------------------------------------------------------------ from the layers to a program
 
-    def _record(self, entry: Entry, kind: str, data: Any, leaves: list[np.ndarray], run: Callable[[Any], Any]) -> Any:
+    def _record(self, entry: Entry, kind: str, data: Any, leaves: Sequence[np.ndarray], run: Callable) -> Any:
         """Make a step through the layers, and note what it does."""
         entry.reason = obstacle(self._model, kind, self._built_in)  # losses and metrics have been found by now
         if entry.reason is not None or not self._is_prepared(kind):
@@ -432,7 +432,7 @@ class Programs:
                 back()
             put(state.arrays)
 
-    def _compare(self, entry: Entry, kind: str, data: Any, leaves: list[np.ndarray], run: Callable[[Any], Any]) -> Any:
+    def _compare(self, entry: Entry, kind: str, data: Any, leaves: Sequence[np.ndarray], run: Callable) -> Any:
         """Make a step through the layers, and the same one by the program, which must leave the same bits."""
         candidate, state = entry.candidate, entry.state
         if not (state.is_same(self._model) and candidate.fits()):

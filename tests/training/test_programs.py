@@ -1,4 +1,4 @@
-"""Steps that are programs leave the bits that the layers leave, whatever the model, and whatever changes between steps."""
+"""Steps that are programs leave the bits that the layers leave, for every model, whatever changes between steps."""
 
 from __future__ import annotations
 
