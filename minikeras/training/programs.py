@@ -433,30 +433,49 @@ class Programs:
             put(state.arrays)
 
     def _compare(self, entry: Entry, kind: str, data: Any, leaves: Sequence[np.ndarray], run: Callable) -> Any:
-        """Make a step through the layers, and the same one by the program, which must leave the same bits."""
-        candidate, state = entry.candidate, entry.state
-        if not (state.is_same(self._model) and candidate.fits()):
+        """Make a step through the layers, and the same one by the program, which must leave the same bits.
+
+        That is tried on a batch of zeros too, which leaves no trace: Python code that looks at values without being
+        noticed would most likely go another way there.
+        """
+        state = entry.state
+        if not (state.is_same(self._model) and entry.candidate.fits()):
             entry.start_anew()
             return run(data)
-        before = self._snapshot(state, kind)
-        result = run(data)
+        result, agrees, after = self._made_twice(entry, kind, data, leaves, run)
+        if agrees:
+            given = len(tree.flatten(data[0])) if type(data) is tuple else len(leaves)
+            zeros = [*map(np.zeros_like, leaves[:given]), *leaves[given:]]
+            try:
+                with np.errstate(all="ignore"):
+                    agrees = self._made_twice(entry, kind, tree.pack_sequence_as(data, zeros), zeros, run)[1]
+            except Exception:
+                agrees = False  # what the layers refuse has no program
+        self._restore(state, after, kind)
         if not state.is_same(self._model):
             entry.start_anew()
-            return result
-        after = self._snapshot(state, kind)
-        self._restore(state, before, kind)
-        candidate.blank(self._gradients(kind))
-        _write(candidate, leaves)
-        self._run(kind, candidate)
-        agrees = kind != "predict" or _same_arrays(_data_of(result), candidate.outputs)
-        if agrees and _same_bits(after, self._snapshot(state, kind)):
-            entry.program, entry.candidate, entry.signature = candidate, None, None
+        elif agrees:
+            entry.program, entry.candidate, entry.signature = entry.candidate, None, None
             if current.arena is not None:
                 current.arena.clear()  # the program has buffers of its own
         else:
-            self._restore(state, after, kind)
             entry.reason = "the program and the layers do not give the same bits"
         return result
+
+    def _made_twice(
+        self, entry: Entry, kind: str, data: Any, leaves: Sequence[np.ndarray], run: Callable
+    ) -> tuple[Any, bool, Any]:
+        """A step by the layers and then, from the same state, by the program: the result, whether both agree, the state
+        after the first."""
+        before = self._snapshot(entry.state, kind)
+        result = run(data)
+        after = self._snapshot(entry.state, kind)
+        self._restore(entry.state, before, kind)
+        entry.candidate.blank(self._gradients(kind))
+        _write(entry.candidate, leaves)
+        made = self._run(kind, entry.candidate)
+        agrees = made and (kind != "predict" or _same_arrays(_data_of(result), entry.candidate.outputs))
+        return result, bool(agrees) and _same_bits(after, self._snapshot(entry.state, kind)), after
 
     def _snapshot(self, state: State, kind: str) -> tuple[list[np.ndarray], list[tuple[Any, Any]]]:
         streams = [(stream, stream.state) for stream in self._model._contents().streams]

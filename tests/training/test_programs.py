@@ -497,3 +497,17 @@ def test_a_call_of_the_model_from_a_loop_of_ones_own():
     with keras.GradientTape() as tape:
         loss = ops.sum(model(X[:1]))
     assert all(gradient is not None for gradient in tape.gradient(loss, model.trainable_weights))
+
+
+def test_a_way_that_depends_on_values_unnoticed_shows_on_zeros():
+    class Sneaky(layers.Layer):
+        replayable = True
+
+        def call(self, inputs):
+            return inputs + (2.0 if np.asarray(inputs.data).any() else 3.0)  # not by way of the tensor
+
+    model = keras.Sequential([keras.Input((4,)), Sneaky()])
+    for start in range(0, 30, 5):
+        np.testing.assert_array_equal(model.predict_on_batch(X[start : start + 5]), X[start : start + 5] + 2)
+    np.testing.assert_array_equal(model.predict_on_batch(0 * X[:5]), np.full((5, 4), 3, "f4"))
+    assert reasons(model, "predict") == ["the program and the layers do not give the same bits"]
