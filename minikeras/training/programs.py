@@ -29,7 +29,7 @@ from minikeras.layers.context import context
 from minikeras.lazy import LazyModule
 from minikeras.optimizers.rate import HostVariable
 from minikeras.training.repeatable import STEPS, obstacle, things
-from minikeras.training.step import MetricLogs
+from minikeras.training.step import MetricLogs, contiguous
 
 recording_room = LazyModule("minikeras.kernels.cpu.recording")
 program_room = LazyModule("minikeras.kernels.cpu.program")
@@ -234,6 +234,8 @@ class Programs:
 
     def predict(self, x: Any, call: Callable[[Any], Any] | None = None) -> Any:
         """The outputs for raw arrays, as a tensor or a structure of them; `call` gives them by way of the layers."""
+        if type(x) is not np.ndarray or not x.flags.c_contiguous:
+            x = contiguous(x)
         return self._step("predict", x, call or self._call)
 
     def answer(self, x: Any) -> Any:
