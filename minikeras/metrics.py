@@ -21,6 +21,7 @@ from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import snake_case, unique_name
 from minikeras.autodiff.tensor import Tensor, Variable, substituted
 from minikeras.declared import Check, Configured, Converted, OneOf, Whole, declared, field, fields, in_order
+from minikeras.kernels.arena import explain
 from minikeras.lazy import offer_names
 from minikeras.losses import (
     Axis,
@@ -396,12 +397,12 @@ def _as_floats(matches: Any) -> Tensor:
 def _labels(y_true: Any) -> Any:
     """Class numbers as a raw array; on the host those that are no whole numbers are refused."""
     labels = raw(y_true)
-    if labels.dtype.kind == "f" and k.xp is np and k.class_numbers(labels, _MANY, -_MANY)[1]:
-        return whole_labels(labels)
+    if labels.dtype.kind == "f" and k.xp is np:
+        explain(k.class_numbers(labels, _MANY, -_MANY)[1], functools.partial(whole_labels, labels.view(np.ndarray)))
     return labels
 
 
-_MANY = 1 << 53  # beyond it floats are no exact counts
+_MANY = 1 << 62  # more than there can be
 
 
 def accuracy(y_true: Any, y_pred: Any) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from sys import getrefcount
 from types import MethodType
 from typing import Any
@@ -25,6 +26,14 @@ class _Current(threading.local):
 
 
 current = _Current()
+
+
+def explain(refused: Any, check: Callable[[], object]) -> None:
+    """Call a function that raises, where values were refused; a step that is recorded keeps it for its program."""
+    if current.recording is not None:
+        current.recording.checks.append(check)
+    if refused:
+        check()
 
 
 class Arena:

@@ -13,7 +13,7 @@ from minikeras.autodiff import shapes
 from minikeras.autodiff.op import composite, differentiable, operation, producer
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.tensor import Tensor
-from minikeras.kernels.arena import current
+from minikeras.kernels.arena import explain
 from minikeras.ops import numpy as fine
 from minikeras.ops.activation import sigmoid, softmax
 from minikeras.ops.common import as_array, as_float, as_type, tensors_of, unbroadcast
@@ -274,10 +274,7 @@ def class_numbers(labels: Any, classes: int) -> Any:
         ValueError: a label is out of range or no whole number.
     """
     named, wrong = k.class_numbers(labels, classes)
-    if current.recording is not None:
-        current.recording.checks.append(functools.partial(check_labels, labels.view(np.ndarray), classes))
-    elif wrong:
-        check_labels(labels, classes)
+    explain(wrong, functools.partial(check_labels, labels.view(np.ndarray), classes))
     return named
 
 

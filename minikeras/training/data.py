@@ -478,14 +478,18 @@ class Pass:
         batch, self._begun = self._begun, None
         self._finish()
         self.at += 1
-        if self.at < self.end:
+        if self.at < self._stream._batches:
             self._begin()
         return batch
 
     def _begin(self) -> None:
         first = self.at * self._stream.batch_size
         cut = slice(first, min(first + self._stream.batch_size, self._stream.samples))
-        self._begun = self._stream._batch(cut if self._order is None else self._order[cut], self._unfinished)
+        try:
+            self._begun = self._stream._batch(cut if self._order is None else self._order[cut], self._unfinished)
+        except BaseException:
+            self._finish()
+            raise
 
     def _finish(self) -> None:
         while self._unfinished:

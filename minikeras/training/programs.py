@@ -29,7 +29,7 @@ from minikeras.layers.context import context, entrance
 from minikeras.lazy import LazyModule
 from minikeras.optimizers.rate import HostVariable
 from minikeras.training.repeatable import STEPS, obstacle, things
-from minikeras.training.step import MetricLogs
+from minikeras.training.step import MetricLogs, contiguous
 
 recording_room = LazyModule("minikeras.kernels.cpu.recording")
 program_room = LazyModule("minikeras.kernels.cpu.program")
@@ -240,6 +240,8 @@ class Programs:
             call: gives them by way of the layers, for whoever may ask what they were made of: a loss asks for the
                 logits behind a softmax.
         """
+        if type(x) is not np.ndarray or not x.flags.c_contiguous:
+            x = contiguous(x)
         if call is not None:
             entry = self._entries.get(_keyed("predict", x)[0])
             if entry is not None and entry.is_traced:

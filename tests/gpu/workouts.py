@@ -11,6 +11,8 @@ import numpy as np
 
 from minikeras import Input, Model, Sequential, layers, losses, metrics, optimizers, regularizers, saving, utils
 from minikeras import kernels as k
+from minikeras.kernels.reference.activation import _CURVES
+from minikeras.kernels.reference.loss import ERRORS
 from minikeras.kernels.reference.resample import resizing
 
 
@@ -74,6 +76,40 @@ def _activations(b: Bench) -> list[Any]:
     for settings in ((), (0.1, 1.0, 0.5)):
         found += [b.piecewise_relu(x, *settings), b.piecewise_relu_grad(g, x, *settings)]
     return found
+
+
+def _curves(b: Bench) -> list[Any]:
+    x, g = b.array(4, 6, low=-3, high=3), b.array(4, 6)
+    settings: dict[str, tuple] = {
+        "elu": (0.7,),
+        "celu": (0.7,),
+        "hard_tanh": (),
+        "hard_shrink": (0.5,),
+        "soft_shrink": (0.5,),
+        "threshold": (0.4, -0.7),
+        "squareplus": (4.0,),
+    }
+    found = []
+    for name in _CURVES:
+        at, numbers = b.array(4, 6, low=0.1) if name in ("log", "log1p") else x, settings.get(name, ())
+        found += [b.curve(at, name, numbers), b.curve_grad(g, at, name, numbers)]
+    for axis in (-1, 0):
+        found += [y := b.glu(x, axis), b.glu_grad(y, x, axis), b.log_softmax_grad(g, b.log_softmax(x, axis), axis)]
+    return found
+
+
+def _arithmetic(b: Bench) -> list[Any]:
+    x, y, positive = b.array(4, 5), b.array(4, 5), b.array(4, 5, low=0.1)
+    found = [b.combine(x, y, name) for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum")]
+    found += [b.larger_grad(y, x, positive), b.scaled_sum(x, y, 0.5, 2.0), b.scaled_sum(x, None, 0.5, 2.0)]
+    found += [b.choose(x > 0, x, y), b.choose(x > 0, x, 0), b.choose(x > 0, 1.5, y), b.filled((3, 2), x.dtype, 1.5)]
+    for name in ("negative", "absolute", "square", "sqrt", "reciprocal"):
+        value = b.transform(positive, name)
+        found += [value, b.transform_grad(y, value if name in ("sqrt", "reciprocal") else positive, name)]
+    found += [b.penalty(x, 0.1, 0.2), b.penalty_grad(b.array(), x, 0.1, 0.2)]
+    for axis in (0, 1):
+        found += [b.concatenate([x, y, positive], axis), *b.split(x, (1, 3), axis)]
+    return [*found, b.cast(x, "float32"), b.cast(x > 0, "float64")]
 
 
 def _products(b: Bench) -> list[Any]:
@@ -158,6 +194,42 @@ def _losses(b: Bench) -> list[Any]:
     found += [b.sparse_cross_entropy(logits, labels), b.sparse_cross_entropy_grad(g, logits, labels)]
     found += [b.sparse_cross_entropy_grad(g, logits, labels, b.softmax(logits))]
     found += [b.binary_cross_entropy(logits, target), b.binary_cross_entropy_grad(g[:, None], logits, target)]
+    labels_and_others = k.to_device(np.array([0.0, 3.0, 1.5, -1.0, np.nan, 4.0]).astype(b.dtype))
+    return [*found, *b.class_numbers(labels, 4), *b.class_numbers(labels_and_others, 4, -1)]
+
+
+def _row_losses(b: Bench) -> list[Any]:
+    x, y, labels, g = b.array(6, 4, low=0.1), b.array(6, 4, low=0.1), b.integers(4, 6), b.array(6)
+    found = [b.signs(y), b.signs(b.mask(6, 4).astype(b.dtype))]
+    for kind in sorted(ERRORS):
+        found.append(b.mean_error(y, x, kind, 0.3))
+        found += [b.mean_error_grad(g, y, x, kind, 0.3, of_target) for of_target in (False, True)]
+    found += [b.share_cross_entropy(x, y, 1e-3), b.share_cross_entropy_grad(g, x, y, 1e-3)]
+    found += [b.sparse_share_cross_entropy(x, labels, 1e-3), b.sparse_share_cross_entropy_grad(g, x, labels, 1e-3)]
+    found += [b.cosine(x, y, 1e-3), b.cosine_grad(g, x, y, 1e-3), b.largest_margin(y, x)]
+    found += [b.largest_margin_grad(g, y, x, of_target) for of_target in (False, True)]
+    for mean in (False, True):
+        found.append(b.weights_of_mask(b.mask(6), g, g.dtype, mean))
+    for weights, given in ((None, 0.3), (b.array(6, low=0), 0.3), (b.array(6, low=0), None)):
+        total, factor = b.weighted_total(g, weights, given)
+        found += [total, b.weighted_total_grad(b.array(), g, weights, factor)]
+    return found
+
+
+def _matches(b: Bench) -> list[Any]:
+    target, output, labels = b.array(6, 4), b.array(6, 4), b.integers(4, 6)
+    found = [b.equal_matches(labels, labels), b.largest_matches(target, output), b.label_matches(labels, output)]
+    found += [b.threshold_matches(b.mask(6, 4).astype(b.dtype), output, 0.2), b.rank_matches(labels, output, 2)]
+    found += [b.places_of_largest(output)]
+    for weights in (None, b.array(6, low=0)):
+        total, count = k.xp.zeros((), "float32"), k.xp.zeros((), "float32")
+        b.add_to_mean(total, count, output[:, 0], weights, 0.5, 6.0)
+        found += [total, count]
+    truth = b.mask(6, 4).astype(b.dtype)
+    for thresholds, by_label in (((0.3,), False), ((0.2, 0.5, 0.8), True)):
+        counts = [k.xp.zeros((len(thresholds), 4) if by_label else len(thresholds), "float32") for _ in range(3)]
+        b.add_confusion((*counts, None), truth, output, None, b.array(4, low=0), thresholds, by_label=by_label)
+        found += counts
     return found
 
 
@@ -274,7 +346,8 @@ def _sums(bench: Bench) -> list[Any]:
 
 
 KERNELS: list[Callable[[Bench], list[Any]]] = [
-    _sums, _activations, _products, _convolutions, _pools, _normalisations, _losses, _embeddings, _batches, _pictures,
+    _sums, _activations, _curves, _arithmetic, _row_losses, _matches, _products,
+    _convolutions, _pools, _normalisations, _losses, _embeddings, _batches, _pictures,
     _resamplings,
     _steps, _random, _recurrences, _attentions,
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minikeras import kernels as k
-from minikeras.kernels.cpu import loss
+from minikeras import ops
+from minikeras.kernels.cpu import refusals
 from minikeras.kernels.cpu.compiler import FAST, compiled, exp, floats
+from minikeras.kernels.cpu.recording import Recorded, Recording
 from minikeras.kernels.reference.loss import ERRORS
 
 reference, cpu = k.reference_table(), k.table_of("cpu")
@@ -239,26 +242,45 @@ def test_class_numbers(dtype: str) -> None:
         assert named.dtype == np.int64 and not wrong
         np.testing.assert_array_equal(named, labels)
         named, wrong = table.class_numbers(labels, 2)
-        assert bool(wrong) is (dtype != "bool")
-        np.testing.assert_array_equal(named, np.where(labels < 2, labels.astype("int64"), -1))
+        assert wrong == (0 if dtype == "bool" else 3)
+        np.testing.assert_array_equal(named, np.where(labels < 2, labels.astype("int64"), 0))
         named, wrong = table.class_numbers(labels[:0], 2)
         assert named.shape == (0, 2) and not wrong
         np.testing.assert_array_equal(table.class_numbers(labels[:, ::2], 4)[0], labels[:, ::2])
 
 
 @pytest.mark.parametrize("value", [-1, 3, 1.5, np.nan, np.inf, -np.inf, 1e30])
-def test_labels_that_name_no_class_are_counted_and_give_nothing(value: float) -> None:
-    labels = np.array([0, value, 2], "float64")
-    before = loss.refused.tolist()
-    named, wrong = cpu.class_numbers(labels, 3)
-    count, bits, classes = loss.refused.tolist()
-    assert wrong == 1 and count == before[0] + 1 and classes == 3
-    np.testing.assert_array_equal(np.int64(bits).view("f8"), value)
-    np.testing.assert_array_equal(named, [0, -1, 2])
-    logits = np.zeros((3, 3), "float32")
-    np.testing.assert_array_equal(np.isnan(cpu.sparse_cross_entropy(logits, named)), [False, True, False])
-    gradient = cpu.sparse_cross_entropy_grad(np.ones(3, "float32"), logits, named)
-    assert not gradient[1].any() and gradient[0].any() and gradient[2].any()
+def test_labels_that_name_no_class_are_counted_and_refused(value: float) -> None:
+    labels, before = np.array([1, value, 2], "float64"), refusals.count()
+    for table in (cpu, reference):
+        named, wrong = table.class_numbers(labels, 3)
+        assert wrong == 1
+        np.testing.assert_array_equal(named, [1, 0, 2])
+    assert refusals.count() == before + 1  # a program would stop
+    said = "must be the whole number" if value == 1.5 or np.isnan(value) else "must lie between 0 and 2 for 3 classes"
+    with pytest.raises(ValueError, match=said):
+        ops.sparse_categorical_crossentropy(labels, np.zeros((3, 3), "float32"), from_logits=True)
+
+
+@pytest.mark.parametrize("table", [cpu, reference], ids=["cpu", "reference"])
+@pytest.mark.parametrize("value", [1, 3])
+def test_labels_of_a_recorded_step_are_refused_like_others(table: Any, value: int, monkeypatch: Any) -> None:
+    """By the step that is recorded at once, by its program's with the check that it keeps."""
+    monkeypatch.setattr(k, "class_numbers", table.class_numbers)
+    logits, labels = np.zeros((3, 3), "float32"), np.array([0, value, 2])
+    with (
+        Recording([logits, labels]) as recording,
+        pytest.raises(ValueError, match="got labels between 0 and 3") if (value == 3) else nullcontext(),
+    ):
+        ops.sparse_categorical_crossentropy(labels.view(Recorded), logits.view(Recorded), from_logits=True)
+    if table is reference:
+        assert recording.spoiled == "Python reads a value"  # and such a step is never made by a program
+        return
+    assert recording.spoiled is None
+    labels[1] = -1
+    (check,) = recording.checks
+    with pytest.raises(ValueError, match="got labels between -1 and 2"):
+        check()
 
 
 def test_labels_below_zero_may_be_allowed() -> None:
@@ -266,7 +288,7 @@ def test_labels_below_zero_may_be_allowed() -> None:
     for table in (cpu, reference):
         named, wrong = table.class_numbers(labels, 4, -3)
         assert wrong == 2
-        np.testing.assert_array_equal(named, [-1, 2, -4, -4])
+        np.testing.assert_array_equal(named, [-1, 2, -3, -3])
 
 
 def test_many_labels_are_looked_at_by_several() -> None:
@@ -274,7 +296,7 @@ def test_many_labels_are_looked_at_by_several() -> None:
     assert not cpu.class_numbers(labels, 10)[1]
     labels[[3, 40_000]] = 10
     named, wrong = cpu.class_numbers(labels, 10)
-    assert wrong == 2 and named[3] == named[40_000] == -1
+    assert wrong == 2 and named[3] == named[40_000] == 0
 
 
 # ---- cross-entropies of probabilities, and likenesses of rows

@@ -194,9 +194,13 @@ def test_machine_code_is_stamped_with_every_source_of_its_constants(
     shutil.copytree(Path(k.__file__).parent, room, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(store, "KERNELS", room)
 
+    def forget() -> None:
+        for one in (store.sources, store.digest_of_kernels, store.stamp_of):
+            one.cache_clear()
+
     def stamp() -> bytes:
-        store._common_stamp.cache_clear()
-        return store._common_stamp("this machine")[0]
+        forget()
+        return store.stamp_of(store.__name__, "this machine")
 
     try:
         before, source = stamp(), room / changed
@@ -209,15 +213,15 @@ def test_machine_code_is_stamped_with_every_source_of_its_constants(
         assert stamp() == before
     finally:
         monkeypatch.undo()
-        store._common_stamp.cache_clear()
-        store.stamp_of.cache_clear()
+        forget()
 
 
 def test_compiled_functions_have_no_constants_of_other_rooms() -> None:
-    room = Path(k.__file__).parent
+    room, without = Path(k.__file__).parent, {"archive.py"}  # which has no compiled functions, and exports none
     for folder in ("cpu", "reference"):
         for source in (room / folder).rglob("*.py"):
             assert source in store.sources()
             for line in source.read_text().splitlines():
                 if line.lstrip().startswith(("from minikeras", "import minikeras")):
-                    assert line.split()[1].startswith(("minikeras.kernels", "minikeras.lazy")), (source, line)
+                    own = line.split()[1].startswith(("minikeras.kernels", "minikeras.lazy"))
+                    assert own or source.name in without, (source, line)

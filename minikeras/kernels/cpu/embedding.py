@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.arena import empty, fitting
+from minikeras.kernels.arena import empty, explain, fitting
 from minikeras.kernels.cpu import refusals
 from minikeras.kernels.cpu.compiler import Doubles, Floats, inner, numbers, part, parts_for, share, words
 from minikeras.kernels.cpu.refusals import refuse
@@ -73,7 +73,7 @@ def _run(run: Any, parts: int, k: Kernels, indices: Any, rows: int, **arguments:
     run(
         parts, indices=flat, wide=int(wide), count=len(flat), rows=rows, refusals=refusals.ADDRESS, **arguments
     )  # fmt: skip
-    refusals.explain(before, partial(reference.checked_indices, k, indices.view(np.ndarray), rows))
+    explain(refusals.count() - before, partial(reference.checked_indices, k, indices.view(np.ndarray), rows))
 
 
 _INT64 = np.dtype(np.int64)

@@ -845,7 +845,7 @@ def _class_numbers(part, parts, size, source, labels, least, classes, out: Numbe
     first, last = share(part, parts, size)
     for i in range(first, last):
         label = class_at(labels, source, i, least, classes)
-        out[i] = max(label, least)  # one that is there, whoever asks for it
+        out[i] = max(label, least)
         if label < least:
             refuse(refusals)
 

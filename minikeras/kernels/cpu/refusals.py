@@ -1,16 +1,13 @@
 """What machine code refuses on its way: values that no Python code looks at, such as an index that is out of range.
 
 A part that meets one takes a value that is allowed in its place and counts it in one number of memory.  Whoever has run
-the part looks at the number, and explains; a program stops after the call in which it has changed.
+the part looks at the number, and explains (`arena.explain`); a program stops after the call in which it has changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from minikeras.kernels.arena import current
 from minikeras.kernels.cpu.compiler import add_in_one_step, inner
 
 _count = np.zeros(1, np.int64)
@@ -26,11 +23,3 @@ def refuse(refusals):
 def count() -> int:
     """How many values have been refused in this process."""
     return _count.item(0)
-
-
-def explain(before: int, check: Callable[[], object]) -> None:
-    """Call a function that raises, if the count has changed since; it is kept while a step is recorded."""
-    if current.recording is not None:
-        current.recording.checks.append(check)
-    elif count() != before:
-        check()

@@ -45,8 +45,8 @@ def transform_grad(k: Kernels, g: Any, v: Any, name: str) -> Any:
 @kernel
 def choose(k: Kernels, condition: Any, x1: Any, x2: Any) -> Any:
     """`x1` where a condition holds, else `x2`: arrays of one type, or one of them a number."""
-    if isinstance(x1, (bool, int, float)):
+    if type(x1) in (bool, int, float):  # NumPy's own numbers have a type
         x1 = x2.dtype.type(x1)
-    elif isinstance(x2, (bool, int, float)):
+    elif type(x2) in (bool, int, float):
         x2 = x1.dtype.type(x2)
     return k.xp.where(condition, x1, x2)

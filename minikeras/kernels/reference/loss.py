@@ -370,12 +370,12 @@ def fitted(weights: Any, shape: tuple) -> Any:
 
 @kernel
 def class_numbers(k: Kernels, labels: Any, classes: int, least: int = 0) -> tuple[Any, Any]:
-    """Labels of any type of numbers as int64, and a number that is 0 if all of them are whole ones in [least, classes).
+    """Labels of any type of numbers as int64, and how many of them are no whole ones in [least, classes).
 
-    The others become `least - 1`.
+    Those become `least`: whoever asks looks at the number, and explains (`arena.explain`).
     """
     known = (labels >= least) & (labels < classes)
     if labels.dtype.kind == "f":
         known = known & (labels == k.xp.floor(labels))
-    named = k.xp.where(known, k.xp.where(known, labels, 0).astype("int64"), least - 1)
+    named = k.xp.where(known, k.xp.where(known, labels, 0).astype("int64"), least)
     return named, (~known).sum()
