@@ -176,6 +176,8 @@ class Recording:
 
             self.calls.append(PythonCall(run, name, numbers))
             self.results += buffers
+            for buffer in buffers:
+                self.know(buffer)
             made = [buffer.view(Recorded) for buffer in buffers]
         return type(result)(made) if isinstance(result, (tuple, list)) else made[0]
 
