@@ -9,6 +9,7 @@ from functools import lru_cache, partial
 from typing import Any
 from unittest.mock import patch
 
+from minikeras.kernels.cpu import program
 from minikeras.kernels.cpu.compiler import team as module
 from minikeras.kernels.cpu.compiler.team import Team
 from minikeras.kernels.cpu.tile import convolutions, products, stacks, winograd
@@ -27,7 +28,7 @@ def team_of(size: int) -> Iterator[Team]:
     try:
         for plan in plans:
             plan.cache_clear()
-        with patch.object(module, "team", own):
+        with patch.object(module, "team", own), patch.object(program, "team", own):
             yield own
     finally:
         for plan in plans:

@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 
-_MOST_SHAPES = 512  # a run over ever-changing shapes drops what it held rather than grow
-
 
 class _Current(threading.local):
     """What a thread is at: the step whose buffers it takes, and who records it (see `cpu/recording.py`)."""
@@ -41,6 +39,8 @@ class Arena:
 
     As a context manager it is the step: within its block `empty()` takes buffers from it.
     """
+
+    most_shapes = 512  # a run over ever-changing shapes drops what it held rather than grow
 
     def __init__(self) -> None:
         self._buffers: dict[tuple, list[tuple[Any, Any]]] = {}  # each with the memory that its views refer to
@@ -70,7 +70,7 @@ class Arena:
         """An uninitialised buffer of an array module that nobody else refers to."""
         buffers = self._buffers.get((xp, shape, dtype))
         if buffers is None:
-            if len(self._buffers) >= _MOST_SHAPES:
+            if len(self._buffers) >= self.most_shapes:
                 self._buffers.clear()
             buffers = self._buffers[xp, shape, dtype] = []
         for buffer, memory in buffers[-1:]:  # the one that was taken last is in the cache

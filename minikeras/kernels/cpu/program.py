@@ -206,7 +206,7 @@ class Program:
         return all(source.key == key for source, key, _ in self.drawn)
 
     def run(self) -> int:
-        """Make a step on what lies in `inputs`, with the tables as they are; 0 where a kernel refuses a value."""
+        """Make a step on what lies in `inputs`, with the tables as they are; 0 where a kernel refuses a value, or NumPy's result has another shape."""
         if self.drawn or self._moved or team.control != self._given[0]:  # a forked process has another team
             self._prepare(1, (), _NOTHING, self._tables, ())
             self._moved = bool(self.drawn)
@@ -226,7 +226,8 @@ class Program:
                 native += count
             else:
                 for one in islice(python, count):
-                    one.run()
+                    if not one.run():
+                        return self._stopped(0, 1)
         return 1
 
     @cached_property

@@ -31,9 +31,9 @@ class NativeCall(NamedTuple):
 
 
 class PythonCall(NamedTuple):
-    """A call of NumPy: without arguments, into the memory that it wrote to when it was recorded."""
+    """A call of NumPy: without arguments, into the memory that it wrote to when it was recorded; whether it could."""
 
-    run: Callable[[], Any]
+    run: Callable[[], bool]
     name: str
     numbers: str  # what it is given besides arrays
 
@@ -51,7 +51,9 @@ class Advancing(int):
 
 
 class _OwnArena(Arena):
-    """Buffers of a program: they are `Recorded`."""
+    """Buffers of a program: they are `Recorded`, and never let go."""
+
+    most_shapes = 1 << 62
 
     def __init__(self, recording: Recording):
         super().__init__()
@@ -59,7 +61,7 @@ class _OwnArena(Arena):
 
     def _new(self, xp: Any, shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:
         buffer, memory = super()._new(xp, shape, dtype)
-        self._recording.know(memory)
+        self._recording.know_own(memory)
         return buffer.view(Recorded), memory
 
 
@@ -95,6 +97,10 @@ class Recording:
         """Take it for granted that memory stays where it is, and is changed by what is recorded alone."""
         root = memory_of(array)
         self._roots[id(root)] = root
+
+    def know_own(self, memory: np.ndarray) -> None:
+        """Know memory that the arena keeps; a reference to it would say that it is in use."""
+        self._roots[id(memory)] = None
 
     def spoil(self, reason: str) -> None:
         """Say why this step cannot be repeated without Python; the first reason counts."""
@@ -151,35 +157,45 @@ class Recording:
                 self._check(leaf, numbers_too=False)
         numbers = repr([_number(leaf) for leaf in _leaves((plain_args, plain_options))])
         result = function(*plain_args, **plain_options)
+        if name in _SIZED_BY_VALUES or (name == "where" and len(args) == 1):
+            self.spoil(f"the shape of what NumPy's {name} gives depends on values")
         if outs is not None or result is None:
-            self.calls.append(PythonCall(lambda: function(*plain_args, **plain_options), name, numbers))
+
+            def repeat() -> bool:
+                function(*plain_args, **plain_options)
+                return True
+
+            self.calls.append(PythonCall(repeat, name, numbers))
             return result if outs is None else outs[0] if isinstance(outs, tuple) and len(outs) == 1 else outs
-        results = result if isinstance(result, (tuple, list)) else (result,)
+        several = isinstance(result, (tuple, list))
+        results = result if several else (result,)
         if not all(isinstance(one, (np.ndarray, np.generic)) for one in results):
             if name not in _OF_SHAPES:
                 self.spoil(f"NumPy's {name} gives Python a value")
             return result
-        if all(
-            isinstance(one, np.ndarray) and any(np.may_share_memory(one, other) for other in given) for one in results
-        ):
+        if all(isinstance(one, np.ndarray) and _shares(one, given) for one in results):
             made = [one.view(Recorded) for one in results]  # other shapes of the same memory
+            asked = [_plain(leaf) for leaf in _leaves((args, options)) if isinstance(leaf, Recorded) and leaf.size]
+            if not all(_shares(one, results) for one in asked):
+                self.spoil(f"which part of an array NumPy's {name} gives depends on values")
         else:
-            if name in _SIZED_BY_VALUES:
-                self.spoil(f"the shape of what NumPy's {name} gives depends on values")
             buffers = [np.array(one) if isinstance(one, np.generic) else one for one in results]
-            single = not isinstance(result, (tuple, list))
 
-            def run() -> None:
+            def run() -> bool:
                 again = function(*plain_args, **plain_options)
-                for buffer, one in zip(buffers, (again,) if single else again, strict=True):
+                again = again if several else (again,)
+                if [one.shape for one in again] != [buffer.shape for buffer in buffers]:
+                    return False
+                for buffer, one in zip(buffers, again, strict=True):
                     buffer[...] = one
+                return True
 
             self.calls.append(PythonCall(run, name, numbers))
             self.results += buffers
             for buffer in buffers:
                 self.know(buffer)
             made = [buffer.view(Recorded) for buffer in buffers]
-        return type(result)(made) if isinstance(result, (tuple, list)) else made[0]
+        return getattr(type(result), "_make", type(result))(made) if several else made[0]
 
 
 # functions of NumPy that look at shapes and types alone
@@ -196,10 +212,17 @@ _OF_SHAPES = frozenset(
         "min_scalar_type",
     )
 )
-# those whose results have a size that depends on values, and one that changes what it is given
+# those whose results have a size that depends on values, and some that may change what they are given
 _SIZED_BY_VALUES = frozenset(
-    ("nonzero", "flatnonzero", "argwhere", "unique", "unique_values", "compress", "extract", "bincount", "nan_to_num")
+    (
+        *("nonzero", "flatnonzero", "argwhere", "unique", "unique_values", "unique_all", "unique_counts"),
+        *("unique_inverse", "compress", "extract", "bincount", "trim_zeros", "nan_to_num", "byteswap"),
+    )
 )
+
+
+def _shares(array: np.ndarray, others: Iterable[np.ndarray]) -> bool:
+    return any(np.may_share_memory(array, other) for other in others)
 
 
 def _plain(value: Any) -> Any:
@@ -260,24 +283,26 @@ class Recorded(np.ndarray):
         return (self[i] for i in range(len(self)))
 
 
-def _noting(name: str) -> Callable:
-    function = getattr(np.ndarray, name)
-
+def _noting(function: Callable, name: str) -> Callable:
     def method(self: Any, *args: Any, **options: Any) -> Any:
         return _note(function, (self, *args), options, name)
 
     return method
 
 
-def _reading(name: str) -> Callable:
-    function = getattr(np.ndarray, name)
-
-    def method(self: Any, *args: Any) -> Any:
+def _reading(function: Callable, name: str) -> Callable:
+    def method(self: Any, *args: Any, **options: Any) -> Any:
         if current.recording is not None:
             current.recording.spoil("Python reads a value")
-        return function(self.view(np.ndarray), *args)
+        return function(self.view(np.ndarray), *args, **options)
 
     return method
+
+
+def _attribute(name: str, method: Callable[[Callable, str], Callable]) -> property:
+    """An attribute of arrays that is asked for, and set, by way of a method that notes or reads."""
+    found = getattr(np.ndarray, name)
+    return property(method(found.__get__, name), method(found.__set__, name))
 
 
 # `sum` and its kin are made of ufuncs, which are noted; views are no work
@@ -289,9 +314,13 @@ _NOTED = (
 _READ = (
     *("__bool__", "__complex__", "__contains__"),
     *("__float__", "__format__", "__index__", "__int__", "__repr__", "__str__", "dump", "dumps", "item", "tobytes"),
-    *("tofile", "tolist", "__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__"),
+    *("tofile", "tolist", "__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__", "__setstate__", "__dlpack__"),
 )
 for _name in _NOTED:
-    setattr(Recorded, _name, _noting(_name))
+    setattr(Recorded, _name, _noting(getattr(np.ndarray, _name), _name))
 for _name in _READ:
-    setattr(Recorded, _name, _reading(_name))
+    setattr(Recorded, _name, _reading(getattr(np.ndarray, _name), _name))
+for _name in ("real", "imag"):
+    setattr(Recorded, _name, _attribute(_name, _noting))
+for _name in ("flat", "data"):
+    setattr(Recorded, _name, _attribute(_name, _reading))
