@@ -55,7 +55,8 @@ class State:
         self._contents = model._contents()
         self._layers = self._contents.layers
         self._settings = list(map(_settings_of, self._layers))
-        self._things = [(thing, dict(vars(thing))) for thing in things(model, kind)]
+        self._things = things(model, kind)
+        self._found = [dict(vars(thing)) for thing in self._things]
         self.variables = _variables(model, kind)
         self.arrays = list(map(_data, self.variables))
         self._kind = kind
@@ -70,7 +71,7 @@ class State:
             contents is self._contents
             and all(map(is_, map(_settings_of, self._layers), self._settings))
             and all(map(is_, map(_data, self.variables), self.arrays))
-            and all(_holds(thing, found) for thing, found in self._things)
+            and (not self._things or all(map(_holds, self._things, self._found)))
             and _surroundings(model, self._kind) == self._around
         )
 
@@ -260,7 +261,9 @@ class Programs:
                 return None
             program = entry.program
             program.inputs[0][...] = x
-            if not self._run("predict", program):
+            if entrance.before is not None:
+                entrance.before(self._model)
+            if not _in_turn(program.run):
                 program.explain()
                 return None
             entry.uses += 1
@@ -320,7 +323,7 @@ class Programs:
         return entry
 
     def _is_valid(self, entry: Entry, kind: str) -> bool:
-        return entry.state.is_same(self._model) and entry.program.fits()
+        return entry.state.is_same(self._model) and (not entry.program.drawn or entry.program.fits())
 
     def _run(self, kind: str, program: Any) -> int:
         """Make a step on what lies in the program's inputs; 0 where it did not come to its end."""
