@@ -316,6 +316,7 @@ _READ = (
     *("__bool__", "__complex__", "__contains__"),
     *("__float__", "__format__", "__index__", "__int__", "__repr__", "__str__", "dump", "dumps", "item", "tobytes"),
     *("tofile", "tolist", "__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__", "__setstate__", "__dlpack__"),
+    *(("tostring",) if hasattr(np.ndarray, "tostring") else ()),  # before NumPy 2.3
 )
 for _name in _NOTED:
     setattr(Recorded, _name, _noting(getattr(np.ndarray, _name), _name))
