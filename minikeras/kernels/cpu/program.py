@@ -206,7 +206,10 @@ class Program:
         return all(source.key == key for source, key, _ in self.drawn)
 
     def run(self) -> int:
-        """Make a step on what lies in `inputs`, with the tables as they are; 0 where a kernel refuses a value, or NumPy's result has another shape."""
+        """Make a step on what lies in `inputs`, with the tables as they are.
+
+        It is 0 where a step ended early: a kernel refused a value, or NumPy gave an array of another shape.
+        """
         if self.drawn or self._moved or team.control != self._given[0]:  # a forked process has another team
             self._prepare(1, (), _NOTHING, self._tables, ())
             self._moved = bool(self.drawn)

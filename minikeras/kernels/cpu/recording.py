@@ -10,6 +10,7 @@ knows where its contents come from.  The step is computed as usual meanwhile, by
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -144,7 +145,7 @@ class Recording:
             return
         root = memory_of(array)
         constant = isinstance(root, np.ndarray) and not root.flags.writeable
-        if not (isinstance(array, Recorded) or constant or id(root) in self._roots):
+        if not (constant or id(root) in self._roots):
             self.spoil(f"an array of shape {array.shape} and type {array.dtype} comes from Python code")
 
     def compute(self, function: Callable, args: Any, options: dict[str, Any], name: str) -> Any:
@@ -152,7 +153,8 @@ class Recording:
         outs = options.get("out")
         plain_args, plain_options = _plain(args), _plain(options)
         given = [leaf for leaf in _leaves((plain_args, plain_options)) if isinstance(leaf, np.ndarray)]
-        for leaf in _leaves((args, options)):
+        leaves = _leaves((args, options))
+        for leaf in leaves:
             if isinstance(leaf, np.ndarray):
                 self._check(leaf, numbers_too=False)
         numbers = repr([_number(leaf) for leaf in _leaves((plain_args, plain_options))])
@@ -173,20 +175,17 @@ class Recording:
             if name not in _OF_SHAPES:
                 self.spoil(f"NumPy's {name} gives Python a value")
             return result
-        if all(isinstance(one, np.ndarray) and _shares(one, given) for one in results):
-            made = [one.view(Recorded) for one in results]  # other shapes of the same memory
-            asked = [_plain(leaf) for leaf in _leaves((args, options)) if isinstance(leaf, Recorded) and leaf.size]
-            if not all(_shares(one, results) for one in asked):
-                self.spoil(f"which part of an array NumPy's {name} gives depends on values")
-        else:
-            buffers = [np.array(one) if isinstance(one, np.generic) else one for one in results]
+        new = [not (isinstance(one, np.ndarray) and _shares(one, given)) for one in results]
+        made = [np.array(one) if isinstance(one, np.generic) else one for one in results]  # others are views
+        if any(new):
+            buffers = [*compress(made, new)]
 
             def run() -> bool:
                 again = function(*plain_args, **plain_options)
-                again = again if several else (again,)
-                if [one.shape for one in again] != [buffer.shape for buffer in buffers]:
+                found = [*compress(again if several else (again,), new)]
+                if [one.shape for one in found] != [buffer.shape for buffer in buffers]:
                     return False
-                for buffer, one in zip(buffers, again, strict=True):
+                for buffer, one in zip(buffers, found, strict=True):
                     buffer[...] = one
                 return True
 
@@ -194,7 +193,9 @@ class Recording:
             self.results += buffers
             for buffer in buffers:
                 self.know(buffer)
-            made = [buffer.view(Recorded) for buffer in buffers]
+        elif not all(_shares(_plain(one), results) for one in leaves if isinstance(one, Recorded) and one.size):
+            self.spoil(f"which part of an array NumPy's {name} gives depends on values")
+        made = [one.view(Recorded) for one in made]
         return getattr(type(result), "_make", type(result))(made) if several else made[0]
 
 
@@ -315,6 +316,7 @@ _READ = (
     *("__bool__", "__complex__", "__contains__"),
     *("__float__", "__format__", "__index__", "__int__", "__repr__", "__str__", "dump", "dumps", "item", "tobytes"),
     *("tofile", "tolist", "__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__", "__setstate__", "__dlpack__"),
+    *(("tostring",) if hasattr(np.ndarray, "tostring") else ()),  # before NumPy 2.3
 )
 for _name in _NOTED:
     setattr(Recorded, _name, _noting(getattr(np.ndarray, _name), _name))
