@@ -271,6 +271,8 @@ STACKS = {
 )
 @pytest.mark.parametrize("cells", STACKS)
 def test_outputs_and_gradients_of_stacks(cells, settings, start, masked):
+    if cells == "one":  # Keras's scan over time does not take a list of one cell on JAX
+        settings = {**settings, "unroll": True}
     ours, theirs = pair(lambda module: module.RNN(STACKS[cells](module), **settings))
     assert ours.cell.runs_sequences()
     rng = np.random.default_rng(0)
