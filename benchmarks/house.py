@@ -162,7 +162,7 @@ def rows() -> Iterator[tuple[str, Any, Any]]:
     for name in ("predict", "predict_on_batch"):
         method = getattr(model, name)
         arguments = {"verbose": 0} if name == "predict" else {}
-        for _ in range(3):
+        for _ in range(6):
             method(x, **arguments)
         yield f"Python calls in {name}(x[:1])", calls_of(lambda m=method, a=arguments: m(x, **a)), 40
     y = np.eye(10, dtype="float32")[:1]

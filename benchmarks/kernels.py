@@ -59,6 +59,7 @@ def _recurrence(v: dict[str, Any], gates: int) -> float:
 # The operations of a kernel's products, from its named arguments; of any other the bytes count.
 OPERATIONS: dict[str, Callable[[dict[str, Any]], float]] = {
     "products.product": lambda v: 2.0 * v["rows"] * v["columns"] * v["count"] * v["steps"],
+    "products._product": lambda v: 2.0 * v["rows"] * v["columns"] * v["steps"],
     "convolutions._kernel_grad": lambda v: 2.0 * v["images"] * v["count"] * v["steps"] * v["rows"] * v["columns"],
     "stacks._stack": lambda v: 2.0 * v["count"] * v["rows"] * v["steps"] * v["columns"],
     "winograd._convolution": _tiles,

@@ -590,7 +590,7 @@ def test_the_products_that_are_watched_are_those_of_the_row():
     assert operations == 128 * OPERATIONS["mlp"] and steps == 5  # 600 pictures
     products = sum(products for _, products, _ in found.values())
     assert 0.95 * 600 * OPERATIONS["mlp"] < products <= 600 * OPERATIONS["mlp"]  # NumPy may have made small ones
-    assert found["products.product"][0] >= 10 and found["optimizer._adam"] == [5, 0.0, True]
+    assert found["products._product"][0] >= 10 and found["optimizer._adam"] == [5, 0.0, True]
 
 
 def test_a_kernels_bytes_are_read_once_and_written_once():

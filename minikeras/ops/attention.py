@@ -44,7 +44,7 @@ def projections(x: Any, *weights: Any, axes: int = 1) -> Any:
     bias = None
     if any(one is not None for one in biases):
         parts = [
-            k.xp.zeros(c.stop - c.start, wide.dtype) if one is None else one.reshape(-1)
+            k.filled((c.stop - c.start,), wide.dtype, 0) if one is None else one.reshape(-1)
             for one, c in zip(biases, columns, strict=True)
         ]
         bias = k.side_by_side(parts)
@@ -54,7 +54,7 @@ def projections(x: Any, *weights: Any, axes: int = 1) -> Any:
     def vjp(g: Any, needs: Any) -> Any:
         g = g if type(g) is tuple else (g,)
         matrices = [
-            k.xp.zeros((len(rows), c.stop - c.start), y.dtype)
+            k.filled((len(rows), c.stop - c.start), y.dtype, 0)
             if one is None
             else one.reshape(len(rows), c.stop - c.start)
             for one, c in zip(g, columns, strict=True)

@@ -437,7 +437,7 @@ def _top_k(x: Any, count: int) -> Any:
     values = k.xp.take_along_axis(x, index, axis=-1)
 
     def vjp(g: Any, needs: Any) -> Any:
-        gradient = k.xp.zeros((x.size // x.shape[-1], x.shape[-1]), x.dtype)
+        gradient = k.filled((x.size // x.shape[-1], x.shape[-1]), x.dtype, 0)
         places = index.reshape(-1, index.shape[-1])
         gradient[k.xp.arange(len(gradient)).reshape(-1, 1), places] = g[0].reshape(places.shape)
         return (gradient.reshape(x.shape),)
@@ -516,7 +516,7 @@ def _segment_extreme(data: Any, segment_ids: Any, count: int, sign: int, pick: A
 
     def vjp(g: Any, needs: Any) -> Any:
         chosen = (data == y[places]).astype(g.dtype)
-        shares = k.xp.zeros(y.shape, g.dtype)
+        shares = k.filled(y.shape, g.dtype, 0)
         k.xp.add.at(shares, places, chosen)
         return chosen * (_with_none(g) / k.xp.maximum(shares, 1))[places], None
 

@@ -430,7 +430,7 @@ def _selection(x: Any, select: Any, unique: bool) -> Any:
 
     def vjp(g: Any, needs: Any) -> Any:
         places = select(k.xp.arange(x.size).reshape(x.shape)).reshape(-1)
-        gradient = k.xp.zeros(x.size, g.dtype)
+        gradient = k.filled((x.size,), g.dtype, 0)
         if unique:
             gradient[places] = g.reshape(-1)
         else:
@@ -485,7 +485,7 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = None) -> Any:
     y = k.xp.take_along_axis(rows, indices, axis=along)
 
     def vjp(g: Any, needs: Any) -> Any:
-        gradient = k.xp.zeros(rows.shape, g.dtype)
+        gradient = k.filled(rows.shape, g.dtype, 0)
         lines = [k.xp.arange(n).reshape((-1,) + (1,) * (rows.ndim - 1 - i)) for i, n in enumerate(indices.shape)]
         for i, n in enumerate(rows.shape):
             if indices.shape[i] == 1 != n and i != along:  # broadcast against x
@@ -514,7 +514,7 @@ def get_item(x: Any, key: Any) -> Any:
     basic = _is_basic(parts)
 
     def vjp(g: Any, needs: Any) -> Any:
-        gradient = k.xp.zeros(x.shape, g.dtype)
+        gradient = k.filled(x.shape, g.dtype, 0)
         if basic or (len(parts) == 1 and parts[0].dtype.kind == "b"):
             gradient[parts] = g
         else:

@@ -83,7 +83,7 @@ class Comparison(Trainer, Callback):
         self._streams: list[SeedGenerator] = []
 
     @property
-    def _programs(self) -> _Steps:
+    def _programs(self) -> Any:  # type: ignore[override]
         return _Steps(self)
 
     def __getattr__(self, name: str) -> Any:

@@ -25,7 +25,7 @@ from minikeras import kernels as k
 from minikeras.autodiff.tensor import Tensor, Variable, _state, mark_changed
 from minikeras.autodiff.turns import computing, turn, wait
 from minikeras.kernels.arena import current
-from minikeras.layers.context import context
+from minikeras.layers.context import context, entrance
 from minikeras.lazy import LazyModule
 from minikeras.optimizers.rate import HostVariable
 from minikeras.training.repeatable import STEPS, obstacle, things
@@ -55,7 +55,8 @@ class State:
         self._contents = model._contents()
         self._layers = self._contents.layers
         self._settings = list(map(_settings_of, self._layers))
-        self._things = [(thing, dict(vars(thing))) for thing in things(model, kind)]
+        self._things = things(model, kind)
+        self._found = [dict(vars(thing)) for thing in self._things]
         self.variables = _variables(model, kind)
         self.arrays = list(map(_data, self.variables))
         self._kind = kind
@@ -70,7 +71,7 @@ class State:
             contents is self._contents
             and all(map(is_, map(_settings_of, self._layers), self._settings))
             and all(map(is_, map(_data, self.variables), self.arrays))
-            and all(_holds(thing, found) for thing, found in self._things)
+            and (not self._things or all(map(_holds, self._things, self._found)))
             and _surroundings(model, self._kind) == self._around
         )
 
@@ -133,6 +134,7 @@ class Entry:
         self.signature: Any = None  # of the last recording
         self.candidate: Any = None  # a program that is still to be held against the layers
         self.outputs: Any = None  # what a predicting program leaves
+        self.is_traced = False  # whether the outputs say what they were made of
         self.steps = 0
         self.tries = 0  # recordings that came to nothing
         self.uses = 0  # of the program
@@ -233,15 +235,24 @@ class Programs:
         return self._step("test", data, self._model.test_step)
 
     def predict(self, x: Any, call: Callable[[Any], Any] | None = None) -> Any:
-        """The outputs for raw arrays, as a tensor or a structure of them; `call` gives them by way of the layers."""
+        """The outputs for raw arrays, as a tensor or a structure of them.
+
+        Args:
+            call: gives them by way of the layers, for whoever may ask what they were made of: a loss asks for the
+                logits behind a softmax.
+        """
         if type(x) is not np.ndarray or not x.flags.c_contiguous:
             x = contiguous(x)
+        if call is not None:
+            entry = self._entries.get(_keyed("predict", x)[0])
+            if entry is not None and entry.is_traced:
+                return call(x)
         return self._step("predict", x, call or self._call)
 
     def answer(self, x: Any) -> Any:
         """The output for one array, if there is a program that gives one, as an array of its own; else None."""
         entry = self._entries.get(("predict", (x.shape, x.dtype))) if type(x) is np.ndarray else None
-        if entry is None or entry.program is None or type(entry.outputs) is not Tensor:
+        if entry is None or entry.program is None or type(entry.outputs) is not Tensor or not x.flags.c_contiguous:
             return None
         if current.recording is not None or _state.recorder is not None or not self._busy.acquire(blocking=False):
             return None
@@ -250,7 +261,9 @@ class Programs:
                 return None
             program = entry.program
             program.inputs[0][...] = x
-            if not self._run("predict", program):
+            if entrance.before is not None:
+                entrance.before(self._model)
+            if not _in_turn(program.run):
                 program.explain()
                 return None
             entry.uses += 1
@@ -287,7 +300,9 @@ class Programs:
                 entry.start_anew()
             entry.steps += 1
             if entry.steps == 1 or entry.reason is not None:
-                return run(data)
+                result = run(data)
+                entry.is_traced = kind == "predict" and _is_traced(result)
+                return result
             if entry.candidate is not None:
                 return self._compare(entry, kind, data, leaves, run)
             return self._record(entry, kind, data, leaves, run)
@@ -297,7 +312,9 @@ class Programs:
     def _new_entry(self, kind: str, key: tuple, leaves: Sequence[Any]) -> Entry:
         """That of a kind of batch that is met for the first time."""
         entry = Entry()
-        numeric = all(type(leaf) is np.ndarray and leaf.dtype.kind in "biuf" and leaf.size for leaf in leaves)
+        numeric = leaves and all(
+            type(leaf) is np.ndarray and leaf.dtype.kind in "biuf" and leaf.size for leaf in leaves
+        )
         if not numeric or not self._model.built or len(self._entries) >= _MOST:
             entry.reason = "the batch holds more than numbers, or there are programs for enough other shapes"
             return entry
@@ -306,10 +323,12 @@ class Programs:
         return entry
 
     def _is_valid(self, entry: Entry, kind: str) -> bool:
-        return entry.state.is_same(self._model) and entry.program.fits()
+        return entry.state.is_same(self._model) and (not entry.program.drawn or entry.program.fits())
 
     def _run(self, kind: str, program: Any) -> int:
         """Make a step on what lies in the program's inputs; 0 where it did not come to its end."""
+        if entrance.before is not None and kind == "predict":
+            entrance.before(self._model)
         numbers = self._numbers(kind, 1)
         if numbers is not None:
             self._model.optimizer._now[...] = numbers[0]
@@ -330,7 +349,7 @@ class Programs:
 
     # ------------------------------------------------------------ from the layers to a program
 
-    def _record(self, entry: Entry, kind: str, data: Any, leaves: list[np.ndarray], run: Callable[[Any], Any]) -> Any:
+    def _record(self, entry: Entry, kind: str, data: Any, leaves: Sequence[np.ndarray], run: Callable) -> Any:
         """Make a step through the layers, and note what it does."""
         entry.reason = obstacle(self._model, kind, self._built_in)  # losses and metrics have been found by now
         if entry.reason is not None or not self._is_prepared(kind):
@@ -418,31 +437,50 @@ class Programs:
                 back()
             put(state.arrays)
 
-    def _compare(self, entry: Entry, kind: str, data: Any, leaves: list[np.ndarray], run: Callable[[Any], Any]) -> Any:
-        """Make a step through the layers, and the same one by the program, which must leave the same bits."""
-        candidate, state = entry.candidate, entry.state
-        if not (state.is_same(self._model) and candidate.fits()):
+    def _compare(self, entry: Entry, kind: str, data: Any, leaves: Sequence[np.ndarray], run: Callable) -> Any:
+        """Make a step through the layers, and the same one by the program, which must leave the same bits.
+
+        That is tried on a batch of zeros too, which leaves no trace: Python code that looks at values without being
+        noticed would most likely go another way there.
+        """
+        state = entry.state
+        if not (state.is_same(self._model) and entry.candidate.fits()):
             entry.start_anew()
             return run(data)
-        before = self._snapshot(state, kind)
-        result = run(data)
+        result, agrees, after = self._made_twice(entry, kind, data, leaves, run)
+        if agrees:
+            given = len(tree.flatten(data[0])) if type(data) is tuple else len(leaves)
+            zeros = [*map(np.zeros_like, leaves[:given]), *leaves[given:]]
+            try:
+                with np.errstate(all="ignore"):
+                    agrees = self._made_twice(entry, kind, tree.pack_sequence_as(data, zeros), zeros, run)[1]
+            except Exception:
+                agrees = False  # what the layers refuse has no program
+        self._restore(state, after, kind)
         if not state.is_same(self._model):
             entry.start_anew()
-            return result
-        after = self._snapshot(state, kind)
-        self._restore(state, before, kind)
-        candidate.blank(self._gradients(kind))
-        _write(candidate, leaves)
-        self._run(kind, candidate)
-        agrees = kind != "predict" or _same_arrays(_data_of(result), candidate.outputs)
-        if agrees and _same_bits(after, self._snapshot(state, kind)):
-            entry.program, entry.candidate, entry.signature = candidate, None, None
+        elif agrees:
+            entry.program, entry.candidate, entry.signature = entry.candidate, None, None
             if current.arena is not None:
                 current.arena.clear()  # the program has buffers of its own
         else:
-            self._restore(state, after, kind)
             entry.reason = "the program and the layers do not give the same bits"
         return result
+
+    def _made_twice(
+        self, entry: Entry, kind: str, data: Any, leaves: Sequence[np.ndarray], run: Callable
+    ) -> tuple[Any, bool, Any]:
+        """A step by the layers and then, from the same state, by the program: the result, whether both agree, the state
+        after the first."""
+        before = self._snapshot(entry.state, kind)
+        result = run(data)
+        after = self._snapshot(entry.state, kind)
+        self._restore(entry.state, before, kind)
+        entry.candidate.blank(self._gradients(kind))
+        _write(entry.candidate, leaves)
+        made = self._run(kind, entry.candidate)
+        agrees = made and (kind != "predict" or _same_arrays(_data_of(result), entry.candidate.outputs))
+        return result, bool(agrees) and _same_bits(after, self._snapshot(entry.state, kind)), after
 
     def _snapshot(self, state: State, kind: str) -> tuple[list[np.ndarray], list[tuple[Any, Any]]]:
         streams = [(stream, stream.state) for stream in self._model._contents().streams]
@@ -540,7 +578,7 @@ def _packed(arrays: tuple) -> Any:
 
 def _keyed(kind: str, data: Any, size: int | None = None) -> tuple[tuple, Sequence[Any]]:
     """What a batch is known by, and its arrays; with a size that of a batch of so many of these samples."""
-    if type(data) is np.ndarray and size is None:
+    if type(data) is np.ndarray and size is None and data.flags.c_contiguous:
         return (kind, (data.shape, data.dtype)), (data,)
     plain = type(data) is tuple and all(type(leaf) is np.ndarray for leaf in data)
     leaves = data if plain else [data] if type(data) is np.ndarray else tree.flatten(data)
@@ -549,11 +587,15 @@ def _keyed(kind: str, data: Any, size: int | None = None) -> tuple[tuple, Sequen
         for leaf in leaves
         if hasattr(leaf, "dtype")
     ]
-    if len(shapes) < len(leaves):
-        return (kind, "no arrays"), leaves
+    if len(shapes) < len(leaves) or (size is None and not all(leaf.flags.c_contiguous for leaf in leaves)):
+        return (kind, "no arrays that lie like a program's"), []  # another layout may round in another way
     if plain or leaves[0] is data:
         return (kind, *(len(data),) * plain, *shapes), leaves
     return (kind, repr(tree.map_structure(lambda _: 0, data)), *shapes), leaves
+
+
+def _is_traced(outputs: Any) -> bool:
+    return any(isinstance(one, Tensor) and one.node is not None for one in tree.flatten(outputs))
 
 
 def _are_recorded(outputs: Any) -> bool:

@@ -653,30 +653,25 @@ class Trainer:
             isinstance(batches, feed.Pass) and not self._observers and (wanted > 1 or not (begin.each or end.each))
         )
         while not several or batches.at < batches.end:
-            most = None if limit is None else limit()
-            if wanted > 1 or not several:
-                most = min(wanted, most or wanted)
+            left = None if limit is None else limit()
+            most = min(wanted, left or wanted) if wanted > 1 or not several else left
             if several and begin.listeners:
                 begin(done)
-            made, logs, left = 0, None, True
-            while left and (not made or (wanted > 1 and made < most)):
-                more = most and most - made
-                count, found = (
-                    self._programs.many(phase, batches, stream.arrays, more, collect) if several else (0, None)
-                )
+            made, logs = 0, None
+            while not made or (wanted > 1 and made < wanted):
+                given = phase, batches, stream.arrays, None if most is None else max(most - made, 1), collect
+                count, found = self._programs.many(*given) if several else (0, None)
                 if count:
-                    logs = found
-                else:
-                    data = next(batches, None)
-                    left = data is not None
-                    if left:
-                        self._batch, count = data, 1
-                        if not (made or several) and begin.listeners:
-                            begin(done)
-                        if stream.arrays is None and phase != "predict":
-                            self._check_batch(data)
-                        logs = make(data)
-                made += count
+                    made, logs = made + count, found
+                    continue
+                data = next(batches, None)
+                if data is None:
+                    break
+                if not (made or several) and begin.listeners:
+                    begin(done)
+                if stream.arrays is None and phase != "predict":
+                    self._check_batch(data)
+                self._batch, made, logs = data, made + 1, make(data)
             if not made:
                 return
             done += made
@@ -837,9 +832,9 @@ class Trainer:
                 collected.add(outputs)
                 return outputs
 
-            given: Any = ("predict", stream, stream.epoch(), callbacks, make)
+            steps_made = self._executions("predict", stream, stream.epoch(), callbacks, make, collect=collected.add)
             with self._arenas["predict", get_ident()], recording(False):
-                for made, _ in self._executions(*given, collect=collected.add):
+                for made, _ in steps_made:
                     step += made
             _is_short(stream, step + 1, "that many")
             stream.on_epoch_end()

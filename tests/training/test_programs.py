@@ -1,4 +1,4 @@
-"""Steps that are programs leave the bits that the layers leave, whatever the model and what changes between steps."""
+"""Steps that are programs leave the bits that the layers leave, for every model, whatever changes between steps."""
 
 from __future__ import annotations
 
@@ -511,3 +511,17 @@ def test_batches_with_gaps_in_memory():
         logs += [model.evaluate(*data, verbose=0), model.predict_on_batch(data[0]).tobytes()]
         found.append((logs, model(data[0]).numpy().tobytes(), state(model)))
     assert found[0] == found[1] == found[2] == found[3]
+
+
+def test_a_way_that_depends_on_values_unnoticed_shows_on_zeros():
+    class Sneaky(layers.Layer):
+        replayable = True
+
+        def call(self, inputs):
+            return inputs + (2.0 if np.asarray(inputs.data).any() else 3.0)  # not by way of the tensor
+
+    model = keras.Sequential([keras.Input((4,)), Sneaky()])
+    for start in range(0, 30, 5):
+        np.testing.assert_array_equal(model.predict_on_batch(X[start : start + 5]), X[start : start + 5] + 2)
+    np.testing.assert_array_equal(model.predict_on_batch(0 * X[:5]), np.full((5, 4), 3, "f4"))
+    assert reasons(model, "predict") == ["the program and the layers do not give the same bits"]

@@ -296,10 +296,9 @@ class Program:
             moving = [*variant.moving_from(tables, counters, blocks)]
             moving += [copy.moving("rows", rows.ctypes.data, 8 * copy.count) for copy in batch]
             moving += [copy.moving("out", copy.out.ctypes.data, copy.nbytes) for copy in given]
-            variant.held = copies, np.array(moving, np.int64).reshape(-1, 3)
-            calls = [np.array([copy.call for copy in group], np.int64).reshape(-1, 3) for group in (batch, given)]
-            variant.held += tuple(calls)
-            lists = variant.calls, variant.held[1], *calls
+            tables_of = moving, [copy.call for copy in batch], [copy.call for copy in given]
+            lists = [variant.calls, *(np.array(rows_of, np.int64).reshape(-1, 3) for rows_of in tables_of)]
+            variant.held = copies, lists
             self._given[:] = team.control, self._header.ctypes.data, refusals.ADDRESS
             header[:] = [number for one in lists for number in (one.ctypes.data, len(one))]
 

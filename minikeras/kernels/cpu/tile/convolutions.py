@@ -210,7 +210,7 @@ def turned_round(kernel: Any, padding: Padding, dilation: Ints) -> tuple[Any, Pa
     """
     size = kernel.shape[:-2]
     turned = empty((*size, kernel.shape[-1], kernel.shape[-2]), kernel.dtype)
-    taps, channels, filters = math.prod(size), *kernel.shape[-2:]
+    taps, (channels, filters) = math.prod(size), kernel.shape[-2:]
     _turn_round.run(
         min(taps, parts_for(kernel.size)), taps=taps, channels=channels, filters=filters, kernel=kernel, out=turned
     )
