@@ -226,7 +226,7 @@ def _accumulate_source(found: dict[int, Any], key: int, gradient: Any, destinati
         found[key] = gradient if present is None else _sum(present, gradient)
     elif present is None:
         if gradient is not destination:
-            destination[...] = gradient
+            k.spread(gradient, destination.shape, destination.dtype, destination)
         found[key] = destination
     else:
         k.combine(destination, gradient, "add", out=destination)

@@ -26,9 +26,7 @@ decompositions = LazyModule("minikeras.ops.decompositions")
 
 def _spread(g: Any, shape: tuple[int, ...], axis: Any, keepdims: bool, dtype: Any) -> Any:
     """A gradient at a reduction's result, repeated to the shape of the input."""
-    out = k.empty(shape, dtype)
-    out[...] = restore_axes(g, len(shape), axis, keepdims)
-    return out
+    return k.spread(restore_axes(g, len(shape), axis, keepdims), shape, dtype)
 
 
 def _count(shape: tuple[int, ...], axis: Any) -> int:
@@ -90,7 +88,8 @@ def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
         return restore_axes(y, x.ndim, axis, False) if keepdims else y, vjp
     y = k.average(x, axis, keepdims)
-    return y, lambda g, needs: (_spread(g / _count(x.shape, axis), x.shape, axis, keepdims, g.dtype),)
+    count = _count(x.shape, axis)
+    return y, lambda g, needs: (_spread(k.combine(g, count, "divide"), x.shape, axis, keepdims, g.dtype),)
 
 
 @differentiable(inputs=1, shape=shapes.reduction)

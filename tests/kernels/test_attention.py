@@ -80,11 +80,6 @@ def compare(results: tuple, expected: tuple) -> None:
         np.testing.assert_allclose(result, wanted, rtol=1e-4, atol=3e-5)
 
 
-@pytest.fixture(autouse=True)
-def _all_by_heads(monkeypatch: Any) -> None:
-    monkeypatch.setattr(override, "_SMALL", 0)
-
-
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_by_heads_is_the_reference(shape: tuple, settings: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from minikeras.kernels import Arena, reference_table, table_of
 from minikeras.kernels.cpu import elementwise as override
 
 reference, cpu = reference_table(), table_of("cpu")
-TWO, ONE = sorted(override._PAIRS), sorted(override._EACH)
+TWO, ONE = sorted(override._PAIRS), sorted({*override._EACH} - {"copy"})
 SPECIAL = np.array(
     [0.0, -0.0, 1, -1, math.inf, -math.inf, math.nan, 1e-40, -1e-40, 1e-20, 3e38, -3e38, 2.0**-149], np.float32
 )
@@ -137,3 +137,62 @@ def test_what_is_no_number_stays_in_its_sum() -> None:
     x[1000, 3], x[5, 4], x[6, 4], x[7, 5] = math.nan, math.inf, -math.inf, math.inf
     total = cpu.total(x, 0)
     assert np.isnan(total).nonzero()[0].tolist() == [3, 4] and np.isinf(total).nonzero()[0].tolist() == [5]
+
+
+def laid_out(x: Any, way: str) -> Any:
+    """The same numbers, lying in another way."""
+    if way == "turned":
+        return np.ascontiguousarray(x.T).T
+    if way == "gaps":
+        return np.repeat(x, 2, axis=-1)[..., ::2]
+    return np.concatenate([x, x], axis=-1)[..., : x.shape[-1]] if way == "columns" else x
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    shape=st.lists(st.integers(1, 7), min_size=1, max_size=5),
+    way=st.sampled_from(["plain", "turned", "gaps", "columns"]),
+    keepdims=st.booleans(),
+    data=st.data(),
+)
+def test_sums_and_means_over_any_axes(shape: list[int], way: str, keepdims: bool, data: Any) -> None:
+    x = laid_out(np.random.default_rng(0).normal(size=shape).astype(np.float32), way)
+    several = st.sets(st.integers(0, x.ndim - 1)).map(lambda axes: tuple(sorted(axes)))
+    axis = data.draw(st.one_of(st.none(), st.integers(-x.ndim, x.ndim - 1), several))
+    for name in ("total", "average"):
+        wanted = getattr(reference, name)(x.astype(np.float64), axis, keepdims)
+        found = getattr(cpu, name)(x, axis, keepdims)
+        assert found.dtype == np.float32 and found.shape == wanted.shape
+        np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=2e-6)
+    out = np.full(reference.total(x, axis, keepdims).shape, 7, np.float32)
+    if out.ndim:
+        assert cpu.total(x, axis, keepdims, out) is out
+        np.testing.assert_array_equal(out, cpu.total(x, axis, keepdims))
+
+
+@pytest.mark.parametrize("shape", [(300_001,), (3, 70_001), (1000, 40, 7), (7, 1000, 40), (100, 3, 100, 20)])
+def test_long_sums_are_exact_in_any_order(shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).random(shape, np.float32)
+    for axis in (None, -1, 0, len(shape) // 2, tuple({0, len(shape) - 1})):
+        np.testing.assert_allclose(cpu.total(x, axis), x.sum(axis=axis, dtype=np.float64), rtol=5e-7)
+    x.flat[5] = math.nan
+    assert np.isnan(cpu.total(x, -1)).sum() == 1
+
+
+def test_axes_that_are_none_are_refused() -> None:
+    for axis in (2, (0, 0), (-3,)):
+        with pytest.raises(ValueError):
+            cpu.total(np.ones((2, 3), np.float32), axis)
+
+
+@pytest.mark.parametrize("way", ["plain", "turned", "gaps", "columns"])
+def test_repeated_to_a_shape(way: str) -> None:
+    for small, shape in (((3, 1), (4, 3, 5)), ((2, 1, 4), (2, 3, 4)), ((1,), (70_001,)), ((6, 5), (6, 5)), ((), (3,))):
+        x = laid_out(numbers(*small), way) if small else numbers()
+        found = cpu.spread(x, shape, x.dtype)
+        np.testing.assert_array_equal(found, np.broadcast_to(x, shape), strict=True)
+        assert found.flags.owndata or found.flags.c_contiguous
+    wide = cpu.spread(np.arange(3.0), (2, 3), np.dtype(np.float32))
+    np.testing.assert_array_equal(wide, np.array([[0, 1, 2]] * 2, np.float32), strict=True)
+    with pytest.raises(ValueError):
+        cpu.spread(np.ones(3, np.float32), (4,), np.dtype(np.float32))

@@ -1,4 +1,4 @@
-"""Attention on the CPU: long enough and of float32 by heads, which the team shares; else by the reference.
+"""Attention on the CPU: of float32 by heads, which the team shares; else by the reference.
 
 One head after the other: scores, softmax and sum while they are in the cache.  The products are made of tiles; the
 passes over a row of scores are written as LLVM code with vector types and masks, as a compiler's loops take what does
@@ -65,6 +65,18 @@ def _exp_row(b, row, count, shift: np.float32) -> np.float32:
 
 
 @instruction
+def _softmax_of_few(b, row, count, factor: np.float32):
+    """Replace a row that fills one vector at most by `softmax(row * factor)`: the three passes in one."""
+    mask = b.first_lanes(count, host.LANES)
+    scores = b.fmul(b.read(row, "float32", host.LANES, mask, float("nan")), b.spread(factor, host.LANES))
+    best = b.spread(b.across(b.at_least(_real(b, float("-inf")), scores), b.at_least), host.LANES)
+    there = b.select(mask.lanes, b.fsub(scores, best), _real(b, float("-inf")))
+    values = exponential(b, there, falling=True)
+    total = b.fdiv(b.constant(1.0, "float32"), b.across(values, b.fadd))
+    b.write(b.fmul(values, b.spread(total, host.LANES)), row, mask)
+
+
+@instruction
 def _dot_rows(b, one, other, count) -> np.float32:
     """The sum of the products of two rows."""
 
@@ -95,6 +107,7 @@ def _softmax_grad_row(b, g, y, count, along: np.float32, scale: np.float32):
 _QUERY, _KEY, _VALUE, _RESULT, _MASK, _G_QUERY, _G_KEY, _G_VALUE = range(8)
 
 _FEW = 64  # steps whose scores are in the cache together; a multiple of the tile's rows
+_LANES = host.LANES
 _ZERO, _ONE, _LEAST = np.float32(0), np.float32(1), np.float32(-np.inf)
 
 
@@ -126,9 +139,12 @@ def _softmax_row(row, mask_row, sources, limit, scale, zero_empty):
             _fill(row, 0, sources, _ZERO if zero_empty else _ONE / np.float32(sources))
             return
         factor = _ONE
-    best = _scale_row(row, limit, factor)
-    total = _exp_row(row, limit, best)
-    _scale_row(row, limit, _ONE / total)
+    if limit <= _LANES:
+        _softmax_of_few(row, limit, factor)
+    else:
+        best = _scale_row(row, limit, factor)
+        total = _exp_row(row, limit, best)
+        _scale_row(row, limit, _ONE / total)
     _fill(row, limit, sources, _ZERO)
 
 
@@ -294,14 +310,12 @@ def _beside_each_other(*arrays: Any) -> Any:
 
 # ---- overrides -------------------------------------------------------------------------------------------------------
 
-_SMALL = 1 << 17  # multiplications
-
 
 def _is_for_heads(query: Any, key: Any, value: Any, keep: Any) -> bool:
-    """Whether this should be done by heads."""
-    work = query.size * key.shape[1]
-    arrays = query, key, value
-    if work <= _SMALL or 0 in value.shape or any(one.dtype.char != "f" for one in arrays) or not host.HAS_VECTORS:
+    """Whether this is done by heads."""
+    if not (query.dtype.char == key.dtype.char == value.dtype.char == "f" and host.HAS_VECTORS):
+        return False
+    if query.size == 0 or 0 in value.shape:
         return False
     return keep is None or (keep.dtype.char == "B" and keep.flags.c_contiguous)
 

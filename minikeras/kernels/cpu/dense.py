@@ -47,7 +47,7 @@ def _relu_grad(part, parts, rows, columns, g, y, out, sums):
             result[i] = gradient[i] if value[i] > _ZERO else _ZERO
         gradient = result
     if sums:
-        add_up_rows(gradient, own, columns, floats(sums + 4 * part * columns))
+        add_up_rows(gradient, own, columns, columns, floats(sums + 4 * part * columns))
 
 
 def _relu_grads(g: Any, y: Any, bias_out: Any) -> Any:

@@ -1,8 +1,8 @@
 """Elementwise arithmetic on the CPU: compiled for float32 within a step, and where it is long enough for the team.
 
 Everything here rounds as NumPy does, tiny numbers included, so that small arrays outside of a step are left to NumPy,
-which is called in less time.  Operands have one shape, or one of them is a number, or is repeated over the other's
-leading axes (a row) or its last ones (a column).
+which is called in less time.  Most operands have one shape, or one of them is a number, or is repeated over the
+other's leading axes (a row) or its last ones (a column); others are gone through row by row.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.arena import current
+from minikeras.kernels.arena import constant, current
+from minikeras.kernels.cpu.cast import is_float32
 from minikeras.kernels.cpu.compiler import (
     Doubles,
     Floats,
+    Numbers,
     Octets,
     add_up_rows,
     allow_denormals,
     doubles,
     floats,
+    host,
     inner,
+    instruction,
     part,
     parts_for,
     restore_denormals,
@@ -82,6 +86,16 @@ def _maximum(a, b):
 def _minimum(a, b):
     smaller = a if a < b else b
     return smaller if a == a else a
+
+
+@inner
+def _first(a, b):
+    return a
+
+
+@inner
+def _same(x):
+    return x
 
 
 @inner
@@ -189,6 +203,33 @@ def _with_column(part, parts, rows, columns, a, b: Floats, out):
     restore_denormals(before)
 
 
+def _strided(part, parts, rows, columns, a, b, out, layout: Numbers):
+    """Arrays of four axes: in `layout` the sizes of the two in the middle, and the steps of `a` and of `b` in bytes."""
+    before = allow_denormals()
+    first, last = share(part, parts, rows)
+    for row in range(first, last):
+        far, middle, near = row // (layout[0] * layout[1]), row // layout[1] % layout[0], row % layout[1]
+        one = a + far * layout[2] + middle * layout[3] + near * layout[4]
+        other = b + far * layout[6] + middle * layout[7] + near * layout[8]
+        step, other_step = layout[5], layout[9]
+        x, y, result = floats(one), floats(other), floats(out + 4 * row * columns)
+        if step == 4 and other_step == 4:
+            for j in range(columns):
+                result[j] = function(x[j], y[j])
+        elif step == 4 and other_step == 0:
+            number = y[0]
+            for j in range(columns):
+                result[j] = function(x[j], number)
+        elif step == 0 and other_step == 4:
+            number = x[0]
+            for j in range(columns):
+                result[j] = function(number, y[j])
+        else:
+            for j in range(columns):
+                result[j] = function(floats(one + j * step)[0], floats(other + j * other_step)[0])
+    restore_denormals(before)
+
+
 def _made(templates: tuple[Any, ...], functions: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
     """By name, a part of each template."""
     made: dict[str, tuple[Any, ...]] = {}
@@ -201,22 +242,28 @@ def _made(templates: tuple[Any, ...], functions: dict[str, Any]) -> dict[str, tu
 
 
 _TEMPLATES = _pairs, _with_number, _with_row, _with_column
-_PAIRS = _made(
-    _TEMPLATES,
-    {
-        "add": _add,
-        "subtract": _subtract,
-        "multiply": _multiply,
-        "divide": _divide,
-        "maximum": _maximum,
-        "minimum": _minimum,
-    },
-)
+_TWO = {
+    "add": _add,
+    "subtract": _subtract,
+    "multiply": _multiply,
+    "divide": _divide,
+    "maximum": _maximum,
+    "minimum": _minimum,
+}
+_PAIRS = _made(_TEMPLATES, _TWO)
+_STRIDED = _made((_strided,), {**_TWO, "first": _first})
 _others = _made(_TEMPLATES, {"subtract_from": _subtract_from, "divide_by": _divide_by})
 _TURNED = {**_PAIRS, "subtract": _others["subtract_from"], "divide": _others["divide_by"]}  # operands the other way
 _EACH = _made(
     (_each,),
-    {"negative": _negative, "absolute": _absolute, "square": _square, "sqrt": _sqrt, "reciprocal": _reciprocal},
+    {
+        "copy": _same,
+        "negative": _negative,
+        "absolute": _absolute,
+        "square": _square,
+        "sqrt": _sqrt,
+        "reciprocal": _reciprocal,
+    },
 )
 _GRADIENTS = _made(
     (_pairs,),
@@ -228,7 +275,7 @@ _GRADIENTS = _made(
         "reciprocal_at": _of_reciprocal,
     },
 )
-_UFUNCS = {name: getattr(np, name) for name in (*_PAIRS, *_EACH)}
+_UFUNCS = {name: getattr(np, name) for name in (*_PAIRS, *_EACH) if name != "copy"}
 
 
 def _is_plain(x: Any) -> bool:
@@ -255,6 +302,68 @@ def _layout(long: tuple[int, ...], short: tuple[int, ...]) -> tuple[int, int, in
     return None
 
 
+def _is_float32(x: Any) -> bool:
+    """Whether it is an array of float32 with numbers, wherever they lie."""
+    return isinstance(x, np.ndarray) and x.dtype.char == "f" and x.size > 0 and x.flags.aligned
+
+
+def _joined(shape: tuple[int, ...], *strides: tuple[int, ...]) -> list[list[int]]:
+    """(size, a step of each) of the axes of arrays of one shape, those that are one in memory joined."""
+    axes: list[list[int]] = []
+    for size, *steps in zip(shape, *strides, strict=True):
+        if size > 1 and axes and axes[-1][1:] == [size * step for step in steps]:
+            axes[-1] = [axes[-1][0] * size, *steps]
+        elif size > 1:
+            axes.append([size, *steps])
+    return axes
+
+
+@lru_cache(maxsize=1024)
+def _together(one: tuple, other: tuple) -> tuple[tuple[int, ...], int, int, Any] | None:
+    """How arrays of some (shape, strides) broadcast: (shape, rows, columns, layout) for `_strided`, or None."""
+    try:
+        shape = np.broadcast_shapes(one[0], other[0])
+    except ValueError:  # NumPy says it better
+        return None
+    steps = []
+    for own, strides in (one, other):
+        known = [0 if size == 1 else step for size, step in zip(own, strides, strict=True)]
+        steps.append(tuple([0] * (len(shape) - len(own)) + known))
+    axes = _joined(shape, *steps)
+    if len(axes) > 4:
+        return None
+    axes = [[1, 0, 0]] * (4 - len(axes)) + axes
+    sizes, first, second = zip(*axes, strict=True)
+    layout = constant(np.array([*sizes[1:3], *first, *second], np.int64))
+    return shape, math.prod(sizes[:3]), sizes[3], layout
+
+
+def _broadcast(k: Kernels, x1: Any, x2: Any, name: str, out: Any = None) -> Any:
+    """What `combine` does, of arrays that lie in any way."""
+    found = None
+    if _is_float32(x1) and _is_float32(x2):
+        found = _together((x1.shape, x1.strides), (x2.shape, x2.strides))
+    if found is None or not (out is None or (_is_plain(out) and out.shape == found[0])):
+        return _UFUNCS[name](x1, x2, out=out)
+    shape, rows, columns, layout = found
+    out = k.empty(shape, x1.dtype) if out is None else out
+    arguments = {"a": x1, "b": x2, "out": out, "layout": layout}
+    _STRIDED[name][0].run(min(parts_for(out.size), rows), rows=rows, columns=columns, **arguments)
+    return out
+
+
+@override(reference.spread, "cpu", when=lambda x, dtype: _is_float32(x) and dtype == x.dtype)
+def spread(k: Kernels, x: Any, shape: tuple[int, ...], dtype: Any, out: Any = None) -> Any:
+    if out is not None and not _is_plain(out):
+        return reference.spread(k, x, shape, dtype, out)
+    x = x if x.shape == shape else np.broadcast_to(x, shape)
+    out = k.empty(shape, dtype) if out is None else out
+    if x.flags.c_contiguous:
+        _EACH["copy"][0].run(parts_for(x.size), size=x.size, x=x, out=out)
+        return out
+    return _broadcast(k, x, x, "first", out)
+
+
 @override(reference.combine, "cpu")
 def combine(k: Kernels, x1: Any, x2: Any, name: str, out: Any = None) -> Any:
     array = x2 if type(x1) in _NUMBERS else x1
@@ -263,7 +372,7 @@ def combine(k: Kernels, x1: Any, x2: Any, name: str, out: Any = None) -> Any:
     number1, number2 = type(x1) in _NUMBERS, type(x2) in _NUMBERS
     parts, other = (_TURNED, x1) if number1 else (_PAIRS, x2)
     if not _is_plain(array) or not (number1 or number2 or _is_plain(other)):
-        return _UFUNCS[name](x1, x2, out=out)
+        return _broadcast(k, x1, x2, name, out)
     if number1 or number2:
         kind, number = 1, float(other)
     elif array.shape == other.shape:
@@ -273,7 +382,7 @@ def combine(k: Kernels, x1: Any, x2: Any, name: str, out: Any = None) -> Any:
             parts, array, other = _TURNED, other, array
         layout = _layout(array.shape, other.shape)
         if layout is None:
-            return _UFUNCS[name](x1, x2, out=out)
+            return _broadcast(k, x1, x2, name, out)
         kind, rows, columns = layout
     if out is None:
         out = k.empty(array.shape, array.dtype)
@@ -379,25 +488,57 @@ def choose(k: Kernels, condition: Any, x1: Any, x2: Any) -> Any:
     return out
 
 
-# ---- sums over rows --------------------------------------------------------------------------------------------------
+# ---- sums over axes --------------------------------------------------------------------------------------------------
 
 _BLOCK = 64  # rows added up in float32; the blocks' sums are added in float64
+_RUN = 4096  # numbers beside each other, as well
+
+
+@instruction
+def _sum_of_run(b, row, count) -> np.float32:
+    def body(vectors: list[Any], carried: list[Any]) -> Any:
+        return [None], [b.fadd(carried[0], vectors[0])]
+
+    (total,) = b.over_row(count, [(row, 0.0)], [b.constant(0.0, "float32", host.LANES)], body, host.LANES)
+    return b.across(total, b.fadd)
+
+
+@inner
+def _add_up(x, rows, columns, step, totals):
+    """The sums of a matrix's columns, in float64, and after them the place for a block's sums; `step` in numbers."""
+    total, sums = doubles(totals), floats(totals + 8 * columns)
+    for j in range(columns):
+        total[j] = 0.0
+    if columns == 1 and step == 1:
+        for first in range(0, rows, _RUN):
+            total[0] += np.float64(_sum_of_run(x + 4 * first, min(_RUN, rows - first)))
+    else:
+        for row in range(0, rows, _BLOCK):
+            add_up_rows(floats(x + 4 * row * step), min(_BLOCK, rows - row), columns, step, sums)
+            for j in range(columns):
+                total[j] += np.float64(sums[j])
 
 
 @part
-def _sums_of_rows(part, parts, rows, columns, x, totals, out):
-    """Each part's totals of its rows, after which stands the place for a block's sums; one part alone fills `out`."""
+def _sums_of_rows(part, parts, rows, columns, step, x, totals, out):
+    """Each part's totals of its rows of one matrix; one part alone fills `out`."""
     first, last = share(part, parts, rows)
-    total, sums = doubles(totals + 16 * part * columns), floats(totals + (16 * part + 8) * columns)
-    for j in range(columns):
-        total[j] = 0.0
-    for row in range(first, last, _BLOCK):
-        add_up_rows(floats(x + 4 * row * columns), min(_BLOCK, last - row), columns, sums)
-        for j in range(columns):
-            total[j] += np.float64(sums[j])
+    own = totals + 16 * part * columns
+    _add_up(x + 4 * first * step, last - first, columns, step, own)
     if out:
         for j in range(columns):
-            floats(out)[j] = np.float32(total[j])
+            floats(out)[j] = np.float32(doubles(own)[j])
+
+
+@part
+def _sums_of_matrices(part, parts, count, each, rows, columns, step, x, totals, out: Floats):
+    """The sums of several matrices' columns; the matrices begin `each` numbers after each other."""
+    first, last = share(part, parts, count)
+    own = totals + 16 * part * columns
+    for i in range(first, last):
+        _add_up(x + 4 * i * each, rows, columns, step, own)
+        for j in range(columns):
+            out[i * columns + j] = np.float32(doubles(own)[j])
 
 
 @part
@@ -410,29 +551,54 @@ def _sum_of_parts(part, parts, count, columns, totals: Doubles, out: Floats):
         out[j] = np.float32(whole)
 
 
-def _rows_of(x: Any, axis: Any) -> int:
-    """Over how many rows the sum over these axes goes, where they are all leading ones; else 0."""
-    axes = (axis,) if type(axis) is int else axis or ()
-    if axes != tuple(range(len(axes))) or not 0 < len(axes) < x.ndim:
-        return 0
-    return math.prod(x.shape[: len(axes)])
+@lru_cache(maxsize=1024)
+def _matrices(shape: tuple[int, ...], strides: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...] | None:
+    """An array as (matrices, their distance, rows, columns, the rows' distance), of which the rows are added up.
+
+    None where these axes, which follow each other, cannot be added up in this way.
+    """
+    first, end = axes[0], axes[-1] + 1
+    slices = [slice(first), slice(first, end), slice(end, None)]
+    joined = [_joined(shape[one], strides[one]) for one in slices]
+    if any(len(one) > 1 for one in joined):
+        return None
+    (count, each), (rows, step), (columns, beside) = [tuple(one[0]) if one else (1, 4) for one in joined]
+    if beside != 4 or each % 4 or step % 4:
+        return None
+    return count, each // 4, rows, columns, step // 4
 
 
-_OF_ROWS = contiguous_float32("x", "out"), lambda x, axis, keepdims: not keepdims and _rows_of(x, axis) > 0
-
-
-@override(reduction.total, "cpu", when=_OF_ROWS)
+@override(reduction.total, "cpu", when=lambda x: _is_float32(x) and x.ndim > 0)
 def total(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False, out: Any = None) -> Any:
-    rows = _rows_of(x, axis)
-    columns = x.size // rows
-    shape = x.shape[1 if type(axis) is int else len(axis) :]
+    axes = reduction.axes_of(axis, x.ndim)
+    if not axes:
+        return reduction.total(k, x, axis, keepdims, out)
+    last = axes[next((i for i in range(len(axes) - 1, 0, -1) if axes[i - 1] < axes[i] - 1), 0) :]
+    if len(last) < len(axes):  # other axes lie between them
+        x, axes = k.total(x, last, True), axes[: -len(last)]
+        return k.total(
+            x if keepdims else x.reshape([n for i, n in enumerate(x.shape) if i not in last]), axes, keepdims, out
+        )
+    found = _matrices(x.shape, x.strides, axes)
+    shape = tuple([1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes])
+    if found is None or not (out is None or (is_float32(out) and out.shape == shape)):
+        return reduction.total(k, x, axis, keepdims, out)
+    matrices, each, rows, columns, step = found
     if out is None:
         out = k.empty(shape, x.dtype)
-    elif out.shape != shape:
-        return reduction.total(k, x, axis, keepdims, out)
-    count = min(parts_for(x.size), rows)
+    count = min(parts_for(x.size), rows if matrices == 1 else matrices)
     totals = k.empty((count, 2, columns), _DOUBLE)
-    _sums_of_rows.run(count, rows=rows, columns=columns, x=x, totals=totals, out=None if count > 1 else out)
+    arguments = {"rows": rows, "columns": columns, "step": step, "x": x, "totals": totals}
+    if matrices > 1:
+        _sums_of_matrices.run(count, count=matrices, each=each, out=out, **arguments)
+        return out
+    _sums_of_rows.run(count, out=None if count > 1 else out, **arguments)
     if count > 1:
         _sum_of_parts.run(min(parts_for(totals.size), columns), count=count, columns=columns, totals=totals, out=out)
     return out
+
+
+@override(reduction.average, "cpu", when=lambda x: _is_float32(x) and x.ndim > 0)
+def average(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    count = math.prod([x.shape[i] for i in reduction.axes_of(axis, x.ndim)])
+    return k.combine(k.total(x, axis, keepdims), count, "divide")

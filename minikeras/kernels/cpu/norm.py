@@ -285,7 +285,7 @@ def _sum_columns(x, rows, columns, total, sums):
     for j in range(columns):
         total[j] = 0.0
     for row in range(0, rows, _BLOCK):
-        add_up_rows(floats(x + 4 * row * columns), min(_BLOCK, rows - row), columns, sums)
+        add_up_rows(floats(x + 4 * row * columns), min(_BLOCK, rows - row), columns, columns, sums)
         for j in range(columns):
             total[j] += np.float64(sums[j])
 

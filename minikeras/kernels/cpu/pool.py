@@ -202,7 +202,7 @@ def _global_average(part, parts, pictures, x, out, positions, channels):
     first, last = share(part, parts, pictures)
     for picture in range(first, last):
         value, mean = floats(x + 4 * picture * positions * channels), floats(out + 4 * picture * channels)
-        add_up_rows(value, positions, channels, mean)
+        add_up_rows(value, positions, channels, channels, mean)
         for j in range(channels):
             mean[j] /= count
 

@@ -715,7 +715,7 @@ def _forward(
 
 @part
 def _add_up(part, rows, columns, x: Floats, out: Floats):
-    add_up_rows(x, rows, columns, out)
+    add_up_rows(x, rows, columns, columns, out)
 
 
 def _backward(

@@ -15,6 +15,14 @@ def combine(k: Kernels, x1: Any, x2: Any, name: str, out: Any = None) -> Any:
 
 
 @kernel
+def spread(k: Kernels, x: Any, shape: tuple[int, ...], dtype: Any, out: Any = None) -> Any:
+    """A copy of an array, of a type and repeated to a shape, as it broadcasts."""
+    out = k.empty(shape, dtype) if out is None else out
+    out[...] = x
+    return out
+
+
+@kernel
 def larger_grad(k: Kernels, g: Any, x1: Any, x2: Any) -> Any:
     """The gradient at `x1` of the larger one of two, from that at the result: `g`, half of it at a tie, else 0."""
     return g * ((x1 > x2).astype(g.dtype) + (x1 == x2).astype(g.dtype) * 0.5)

@@ -26,7 +26,7 @@ def total(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False, out: Any
     elif kind != "f" or x.size <= _SHORT or (axis in (None, -1) and x.flags.c_contiguous):
         return x.sum(axis=axis, keepdims=keepdims, out=out)
     else:
-        axes = _axes(axis, x.ndim)
+        axes = axes_of(axis, x.ndim)
         along = _pairwise(x, axes)
         if math.prod([x.shape[i] for i in axes if i not in along]) < _LONG:
             return x.sum(axis=axis, keepdims=keepdims, out=out)
@@ -46,10 +46,10 @@ def average(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False) -> Any
         return x.mean(axis=axis, keepdims=keepdims)
     if x.dtype.char == "e":
         return k.average(x.astype(k.xp.float32), axis, keepdims).astype(x.dtype)
-    return k.total(x, axis, keepdims) / math.prod([x.shape[i] for i in _axes(axis, x.ndim)])
+    return k.total(x, axis, keepdims) / math.prod([x.shape[i] for i in axes_of(axis, x.ndim)])
 
 
-def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
+def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
     """The axes as ascending numbers from 0.
 
     Raises:

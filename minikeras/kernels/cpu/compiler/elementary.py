@@ -247,16 +247,19 @@ def logistic(x):
 
 
 @inner
-def add_up_rows(x, rows, columns, sums):
-    """The sum of each column of a matrix; of four rows at a time, so that an addition need not wait for the last."""
+def add_up_rows(x, rows, columns, step, sums):
+    """The sum of each column of a matrix whose rows begin `step` numbers after each other.
+
+    Four rows are added at a time, so that an addition need not wait for the last.
+    """
     for j in range(columns):
         sums[j] = np.float32(0)
     fours = rows // 4 * 4
     for i in range(0, fours, 4):
-        at, third = i * columns, (i + 2) * columns
+        at, third = i * step, (i + 2) * step
         for j in range(columns):
-            sums[j] += (x[at + j] + x[at + columns + j]) + (x[third + j] + x[third + columns + j])
+            sums[j] += (x[at + j] + x[at + step + j]) + (x[third + j] + x[third + step + j])
     for i in range(fours, rows):
-        at = i * columns
+        at = i * step
         for j in range(columns):
             sums[j] += x[at + j]
