@@ -1,4 +1,4 @@
-"""Every built-in layer, activation, loss and optimizer as a program: it gives the layers' bits, and which are native."""
+"""Every built-in layer, activation, loss and optimizer as a program: the bits of the layers, and which are native."""
 
 from __future__ import annotations
 
