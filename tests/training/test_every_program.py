@@ -1,4 +1,4 @@
-"""Every built-in layer, activation, loss and optimizer as a program: the bits that the layers give, and which are native."""
+"""Every built-in layer, activation, loss and optimizer as a program: the bits of the layers, and which are native."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ class Recording:
         for leaf in leaves:
             if isinstance(leaf, np.ndarray):
                 self._check(leaf, numbers_too=False)
-        numbers = repr([_number(leaf) for leaf in _leaves((plain_args, plain_options))])
+        numbers = repr([_number(leaf) for leaf in leaves])
         result = function(*plain_args, **plain_options)
         if name in _SIZED_BY_VALUES or (name == "where" and len(args) == 1):
             self.spoil(f"the shape of what NumPy's {name} gives depends on values")
@@ -238,7 +238,10 @@ def _plain(value: Any) -> Any:
 
 
 def _number(leaf: Any) -> Any:
-    return (leaf.item() if not leaf.ndim else leaf.shape) if isinstance(leaf, np.ndarray) else leaf
+    """A number that Python gave, or an array's shape."""
+    if not isinstance(leaf, np.ndarray):
+        return leaf
+    return leaf.shape if leaf.ndim or isinstance(leaf, Recorded) else leaf.item()
 
 
 def _leaves(value: Any) -> list[Any]:
