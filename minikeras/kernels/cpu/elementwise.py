@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -356,12 +356,19 @@ def _broadcast(k: Kernels, x1: Any, x2: Any, name: str, out: Any = None) -> Any:
 def spread(k: Kernels, x: Any, shape: tuple[int, ...], dtype: Any, out: Any = None) -> Any:
     if out is not None and not _is_plain(out):
         return reference.spread(k, x, shape, dtype, out)
-    x = x if x.shape == shape else np.broadcast_to(x, shape)
+    found = None
+    if x.shape != shape or not x.flags.c_contiguous:
+        found = _together((x.shape, x.strides), (shape, (0,) * len(shape)))
+        if found is None or found[0] != shape:
+            return reference.spread(k, x, shape, dtype, out)
     out = k.empty(shape, dtype) if out is None else out
-    if x.flags.c_contiguous:
+    if found is None:
         _EACH["copy"][0].run(parts_for(x.size), size=x.size, x=x, out=out)
-        return out
-    return _broadcast(k, x, x, "first", out)
+    else:
+        _, rows, columns, layout = found
+        arguments = {"a": x, "b": x, "out": out, "layout": layout}
+        _STRIDED["first"][0].run(min(parts_for(out.size), rows), rows=rows, columns=columns, **arguments)
+    return out
 
 
 @override(reference.combine, "cpu")
@@ -520,85 +527,108 @@ def _add_up(x, rows, columns, step, totals):
 
 
 @part
-def _sums_of_rows(part, parts, rows, columns, step, x, totals, out):
+def _sums_of_rows(part, parts, rows, columns, step, x, totals, out, divisor):
     """Each part's totals of its rows of one matrix; one part alone fills `out`."""
     first, last = share(part, parts, rows)
     own = totals + 16 * part * columns
     _add_up(x + 4 * first * step, last - first, columns, step, own)
     if out:
         for j in range(columns):
-            floats(out)[j] = np.float32(doubles(own)[j])
+            floats(out)[j] = np.float32(doubles(own)[j] / np.float64(divisor))
 
 
 @part
-def _sums_of_matrices(part, parts, count, each, rows, columns, step, x, totals, out: Floats):
+def _sums_of_matrices(part, parts, count, each, rows, columns, step, x, totals, out: Floats, divisor):
     """The sums of several matrices' columns; the matrices begin `each` numbers after each other."""
     first, last = share(part, parts, count)
     own = totals + 16 * part * columns
     for i in range(first, last):
         _add_up(x + 4 * i * each, rows, columns, step, own)
         for j in range(columns):
-            out[i * columns + j] = np.float32(doubles(own)[j])
+            out[i * columns + j] = np.float32(doubles(own)[j] / np.float64(divisor))
 
 
 @part
-def _sum_of_parts(part, parts, count, columns, totals: Doubles, out: Floats):
+def _sum_of_parts(part, parts, count, columns, totals: Doubles, out: Floats, divisor):
     first, last = share(part, parts, columns)
     for j in range(first, last):
         whole = 0.0
         for one in range(count):
             whole += totals[2 * one * columns + j]
-        out[j] = np.float32(whole)
+        out[j] = np.float32(whole / np.float64(divisor))
+
+
+class _Sum(NamedTuple):
+    """How an array is added up: it is so many matrices, `each` numbers apart, whose rows are added, `step` apart."""
+
+    shape: tuple[int, ...]  # of the result
+    averaged: int  # how many numbers make one of it
+    parts: int
+    totals: tuple[int, ...]
+    matrices: int
+    sizes: dict[str, int]
 
 
 @lru_cache(maxsize=1024)
-def _matrices(shape: tuple[int, ...], strides: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...] | None:
-    """An array as (matrices, their distance, rows, columns, the rows' distance), of which the rows are added up.
-
-    None where these axes, which follow each other, cannot be added up in this way.
-    """
+def _plan(shape: tuple[int, ...], strides: tuple[int, ...], axis: Any, keepdims: bool) -> _Sum | None:
+    """None where an array cannot be added up in this way: axes lie between those that are added up, or gaps."""
+    axes = reduction.axes_of(axis, len(shape))
+    if not axes or axes[-1] - axes[0] >= len(axes):
+        return None
     first, end = axes[0], axes[-1] + 1
     slices = [slice(first), slice(first, end), slice(end, None)]
     joined = [_joined(shape[one], strides[one]) for one in slices]
     if any(len(one) > 1 for one in joined):
         return None
-    (count, each), (rows, step), (columns, beside) = [tuple(one[0]) if one else (1, 4) for one in joined]
+    (matrices, each), (rows, step), (columns, beside) = [tuple(one[0]) if one else (1, 4) for one in joined]
     if beside != 4 or each % 4 or step % 4:
         return None
-    return count, each // 4, rows, columns, step // 4
+    kept = tuple([1 if i in axes else n for i, n in enumerate(shape) if keepdims or i not in axes])
+    parts = min(parts_for(math.prod(shape)), rows if matrices == 1 else matrices)
+    sizes = {"rows": rows, "columns": columns, "step": step // 4}
+    if matrices > 1:
+        sizes |= {"count": matrices, "each": each // 4}
+    return _Sum(kept, rows, parts, (parts, 2, columns), matrices, sizes)
+
+
+def _between(k: Kernels, x: Any, axis: Any, keepdims: bool) -> tuple[Any, tuple[int, ...]] | None:
+    """An array added up over the last of several axes between which others lie, and the axes that are left."""
+    axes = reduction.axes_of(axis, x.ndim)
+    first = next((i for i in range(len(axes) - 1, 0, -1) if axes[i - 1] < axes[i] - 1), 0)
+    return (k.total(x, axes[first:], keepdims), axes[:first]) if first else None
+
+
+def _summed(k: Kernels, x: Any, plan: _Sum, out: Any, divisor: int) -> Any:
+    parts, sizes = plan.parts, plan.sizes
+    if out is None:
+        out = k.empty(plan.shape, x.dtype)
+    totals = k.empty(plan.totals, _DOUBLE)
+    if plan.matrices > 1:
+        _sums_of_matrices.run(parts, x=x, totals=totals, out=out, divisor=divisor, **sizes)
+        return out
+    _sums_of_rows.run(parts, x=x, totals=totals, out=None if parts > 1 else out, divisor=divisor, **sizes)
+    if parts > 1:
+        columns = sizes["columns"]
+        _sum_of_parts.run(
+            min(parts_for(totals.size), columns), count=parts, columns=columns, totals=totals, out=out, divisor=divisor
+        )
+    return out
 
 
 @override(reduction.total, "cpu", when=lambda x: _is_float32(x) and x.ndim > 0)
 def total(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False, out: Any = None) -> Any:
-    axes = reduction.axes_of(axis, x.ndim)
-    if not axes:
+    plan = _plan(x.shape, x.strides, axis, keepdims)
+    if plan is None and (less := _between(k, x, axis, keepdims)):
+        return k.total(less[0], less[1], keepdims, out)
+    if plan is None or not (out is None or (is_float32(out) and out.shape == plan.shape)):
         return reduction.total(k, x, axis, keepdims, out)
-    last = axes[next((i for i in range(len(axes) - 1, 0, -1) if axes[i - 1] < axes[i] - 1), 0) :]
-    if len(last) < len(axes):  # other axes lie between them
-        x, axes = k.total(x, last, True), axes[: -len(last)]
-        return k.total(
-            x if keepdims else x.reshape([n for i, n in enumerate(x.shape) if i not in last]), axes, keepdims, out
-        )
-    found = _matrices(x.shape, x.strides, axes)
-    shape = tuple([1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes])
-    if found is None or not (out is None or (is_float32(out) and out.shape == shape)):
-        return reduction.total(k, x, axis, keepdims, out)
-    matrices, each, rows, columns, step = found
-    if out is None:
-        out = k.empty(shape, x.dtype)
-    count = min(parts_for(x.size), rows if matrices == 1 else matrices)
-    totals = k.empty((count, 2, columns), _DOUBLE)
-    arguments = {"rows": rows, "columns": columns, "step": step, "x": x, "totals": totals}
-    if matrices > 1:
-        _sums_of_matrices.run(count, count=matrices, each=each, out=out, **arguments)
-        return out
-    _sums_of_rows.run(count, out=None if count > 1 else out, **arguments)
-    if count > 1:
-        _sum_of_parts.run(min(parts_for(totals.size), columns), count=count, columns=columns, totals=totals, out=out)
-    return out
+    return _summed(k, x, plan, out, 1)
 
 
 @override(reduction.average, "cpu", when=lambda x: _is_float32(x) and x.ndim > 0)
 def average(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    plan = _plan(x.shape, x.strides, axis, keepdims)
+    if plan is not None:
+        return _summed(k, x, plan, None, plan.averaged)
     count = math.prod([x.shape[i] for i in reduction.axes_of(axis, x.ndim)])
     return k.combine(k.total(x, axis, keepdims), count, "divide")
