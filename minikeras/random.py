@@ -57,7 +57,7 @@ def normal(shape: Sequence[int], mean: float = 0.0, stddev: float = 1.0, dtype: 
     """
     mean, stddev = number("mean", mean, owner="random.normal"), number("stddev", stddev, 0, owner="random.normal")
     values = _draw("normal", shape, _float_type(dtype), seed)
-    return Tensor((values * stddev + mean).astype(values.dtype, copy=False))
+    return _scaled(values, stddev, mean)
 
 
 @user_facing
@@ -73,7 +73,7 @@ def uniform(
     minval = number("minval", minval, owner="random.uniform")
     maxval = number("maxval", maxval, owner="random.uniform")
     values = _draw("uniform", shape, _float_type(dtype), seed)
-    return Tensor((values * (maxval - minval) + minval).astype(values.dtype, copy=False))
+    return _scaled(values, maxval - minval, minval)
 
 
 @user_facing
@@ -346,6 +346,11 @@ def _draw(kind: str, shape: Sequence[int], dtype: str, seed: Any) -> Any:
     sizes = _sizes(shape)
     key, counter = _stream(seed).next(k.blocks_for(kind, math.prod(sizes), dtype))
     return getattr(k, kind)(key, counter, sizes, dtype)
+
+
+def _scaled(values: Any, factor: float, offset: float) -> Tensor:
+    scaled = k.combine(k.combine(values, float(factor), "multiply"), float(offset), "add")
+    return Tensor(scaled.astype(values.dtype, copy=False))
 
 
 def _float_type(dtype: Any) -> str:

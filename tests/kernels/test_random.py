@@ -53,7 +53,41 @@ def test_the_override_draws_the_same(name):
     for given_arguments in arguments:
         expected, got = (getattr(table, name)(3, 11, *given_arguments) for table in (reference, cpu))
         assert got.dtype == expected.dtype
-        assert np.array_equal(got, expected)
+        if name == "normal":
+            np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
+        else:
+            assert np.array_equal(got, expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(key=KEYS, counter=COUNTERS, size=st.integers(0, 300))
+def test_values_are_the_references(key, counter, size):
+    """Uniform ones to the last bit; normal ones up to the rounding of log, cos and sin."""
+    for name in ("uniform", "normal"):
+        expected = getattr(reference, name)(key, counter, (size,))
+        guarded = np.full(size + 100, 9, np.float32)
+        out = guarded[50 : 50 + size]
+        assert getattr(cpu, name)(key, counter, (size,), "float32", out) is out
+        np.testing.assert_array_equal(out, getattr(cpu, name)(key, counter, (size,)), strict=True)
+        assert (guarded[:50] == 9).all()
+        assert (guarded[50 + size :] == 9).all()
+        if name == "uniform":
+            np.testing.assert_array_equal(out, expected, strict=True)
+        else:
+            np.testing.assert_allclose(out, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_many_values():
+    assert np.array_equal(cpu.uniform(5, 7, (301, 403)), reference.uniform(5, 7, (301, 403)))
+    got = cpu.normal(5, 7, (1001, 401))
+    pairs = reference.uniform(5, 7, (2, -(-got.size // 2))).astype(np.float64)
+    radius, angle = (
+        np.sqrt(-2 * np.log1p(-pairs[0])),
+        (pairs[1].astype(np.float32) * np.float32(2 * np.pi)).astype(float),
+    )
+    exact = np.concatenate((radius * np.cos(angle), radius * np.sin(angle)))[: got.size].reshape(got.shape)
+    np.testing.assert_allclose(got, exact, rtol=6e-7, atol=1e-7)
+    np.testing.assert_allclose(reference.normal(5, 7, got.shape), exact, rtol=6e-7, atol=1e-7)
 
 
 SHORT_COUNTERS = st.one_of(

@@ -22,9 +22,9 @@ from minikeras.kernels.table import Kernels, kernel
 _WORD = (1 << 64) - 1
 _HALF = numpy.uint64(0xFFFFFFFF)
 _HALF_BITS = numpy.uint64(32)
-_ROUNDS = 10
-_MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
-_KEY_STEPS = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
+ROUNDS = 10
+MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
+KEY_STEPS = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
 SHORT_ROUNDS = 10
 SHORT_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 SHORT_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
@@ -66,11 +66,11 @@ def random_bits(k: Kernels, key: int, counter: int, count: int, out: Any = None)
     blocks = random_blocks(count)
     c0, c1, c2, c3 = _counters(k, counter + 1, blocks)  # NumPy increments before it draws
     k0, k1 = key & _WORD, key >> 64
-    for _ in range(_ROUNDS):
-        high0, low0 = _product(c0, _MULTIPLIERS[0])
-        high1, low1 = _product(c2, _MULTIPLIERS[1])
+    for _ in range(ROUNDS):
+        high0, low0 = _product(c0, MULTIPLIERS[0])
+        high1, low1 = _product(c2, MULTIPLIERS[1])
         c0, c1, c2, c3 = (high1 ^ c1 ^ numpy.uint64(k0), low1, high0 ^ c3 ^ numpy.uint64(k1), low0)
-        k0, k1 = k0 + _KEY_STEPS[0] & _WORD, k1 + _KEY_STEPS[1] & _WORD
+        k0, k1 = k0 + KEY_STEPS[0] & _WORD, k1 + KEY_STEPS[1] & _WORD
     words = k.xp.stack((c0, c1, c2, c3), axis=1).reshape(-1)[:count]
     if out is None:
         return words

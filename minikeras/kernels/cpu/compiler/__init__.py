@@ -80,6 +80,7 @@ from minikeras.kernels.cpu.compiler.elementary import (
     expm1,
     expm1_of_falling,
     exponential,
+    fma,
     log,
     log1p,
     log1p_of_share,

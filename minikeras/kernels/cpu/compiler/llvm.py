@@ -26,6 +26,7 @@ TYPES: dict[str, Any] = {
     "uint16": ir.IntType(16),
     "uint32": ir.IntType(32),
     "int32": ir.IntType(32),
+    "int128": ir.IntType(128),
     "bool": ir.IntType(1),
     "void": ir.VoidType(),
 }
