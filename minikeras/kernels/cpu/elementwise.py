@@ -15,12 +15,9 @@ import numpy as np
 
 from minikeras.kernels.arena import current
 from minikeras.kernels.cpu.compiler import (
-    Doubles,
     Floats,
     Octets,
-    add_up_rows,
     allow_denormals,
-    doubles,
     floats,
     inner,
     part,
@@ -31,12 +28,10 @@ from minikeras.kernels.cpu.compiler import (
     specialised,
 )
 from minikeras.kernels.reference import elementwise as reference
-from minikeras.kernels.reference import reduction
 from minikeras.kernels.table import Kernels, contiguous_float32, override
 
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _NUMBERS = frozenset((bool, int, float))
-_DOUBLE = np.dtype(np.float64)
 _LARGE = 16384  # elements; NumPy's own call takes less time than the least of a part's below, and more above
 
 # ---- functions of one and two numbers --------------------------------------------------------------------------------
@@ -201,17 +196,15 @@ def _made(templates: tuple[Any, ...], functions: dict[str, Any]) -> dict[str, tu
 
 
 _TEMPLATES = _pairs, _with_number, _with_row, _with_column
-_PAIRS = _made(
-    _TEMPLATES,
-    {
-        "add": _add,
-        "subtract": _subtract,
-        "multiply": _multiply,
-        "divide": _divide,
-        "maximum": _maximum,
-        "minimum": _minimum,
-    },
-)
+OF_TWO = {
+    "add": _add,
+    "subtract": _subtract,
+    "multiply": _multiply,
+    "divide": _divide,
+    "maximum": _maximum,
+    "minimum": _minimum,
+}  # inner functions by the names of NumPy's
+_PAIRS = _made(_TEMPLATES, OF_TWO)
 _others = _made(_TEMPLATES, {"subtract_from": _subtract_from, "divide_by": _divide_by})
 _TURNED = {**_PAIRS, "subtract": _others["subtract_from"], "divide": _others["divide_by"]}  # operands the other way
 _EACH = _made(
@@ -376,63 +369,4 @@ def choose(k: Kernels, condition: Any, x1: Any, x2: Any) -> Any:
     a, b = (None if type(one) in _NUMBERS else one for one in (x1, x2))
     number = float(x1 if a is None else x2 if b is None else 0)
     _choose.run(parts_for(out.size), size=out.size, condition=condition, a=a, b=b, number=number, out=out)
-    return out
-
-
-# ---- sums over rows --------------------------------------------------------------------------------------------------
-
-_BLOCK = 64  # rows added up in float32; the blocks' sums are added in float64
-
-
-@part
-def _sums_of_rows(part, parts, rows, columns, x, totals, out):
-    """Each part's totals of its rows, after which stands the place for a block's sums; one part alone fills `out`."""
-    first, last = share(part, parts, rows)
-    total, sums = doubles(totals + 16 * part * columns), floats(totals + (16 * part + 8) * columns)
-    for j in range(columns):
-        total[j] = 0.0
-    for row in range(first, last, _BLOCK):
-        add_up_rows(floats(x + 4 * row * columns), min(_BLOCK, last - row), columns, sums)
-        for j in range(columns):
-            total[j] += np.float64(sums[j])
-    if out:
-        for j in range(columns):
-            floats(out)[j] = np.float32(total[j])
-
-
-@part
-def _sum_of_parts(part, parts, count, columns, totals: Doubles, out: Floats):
-    first, last = share(part, parts, columns)
-    for j in range(first, last):
-        whole = 0.0
-        for one in range(count):
-            whole += totals[2 * one * columns + j]
-        out[j] = np.float32(whole)
-
-
-def _rows_of(x: Any, axis: Any) -> int:
-    """Over how many rows the sum over these axes goes, where they are all leading ones; else 0."""
-    axes = (axis,) if type(axis) is int else axis or ()
-    if axes != tuple(range(len(axes))) or not 0 < len(axes) < x.ndim:
-        return 0
-    return math.prod(x.shape[: len(axes)])
-
-
-_OF_ROWS = contiguous_float32("x", "out"), lambda x, axis, keepdims: not keepdims and _rows_of(x, axis) > 0
-
-
-@override(reduction.total, "cpu", when=_OF_ROWS)
-def total(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False, out: Any = None) -> Any:
-    rows = _rows_of(x, axis)
-    columns = x.size // rows
-    shape = x.shape[1 if type(axis) is int else len(axis) :]
-    if out is None:
-        out = k.empty(shape, x.dtype)
-    elif out.shape != shape:
-        return reduction.total(k, x, axis, keepdims, out)
-    count = min(parts_for(x.size), rows)
-    totals = k.empty((count, 2, columns), _DOUBLE)
-    _sums_of_rows.run(count, rows=rows, columns=columns, x=x, totals=totals, out=None if count > 1 else out)
-    if count > 1:
-        _sum_of_parts.run(min(parts_for(totals.size), columns), count=count, columns=columns, totals=totals, out=out)
     return out
