@@ -23,10 +23,11 @@ from minikeras.kernels.cpu.compiler import (
 )
 from minikeras.kernels.cpu.elementwise import OF_TWO
 from minikeras.kernels.reference import reduction as reference
-from minikeras.kernels.table import Kernels, contiguous_float32, override, same_shape
+from minikeras.kernels.table import Kernels, contiguous_float32, of_float32, override, same_shape
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _DOUBLE = np.dtype(np.float64)
+_FEW = 1 << 16  # numbers: so many with gaps between them are copied, which takes no time to speak of
 _larger, _smaller = OF_TWO["maximum"], OF_TWO["minimum"]
 
 _BLOCK = 64  # rows added up in float32; the blocks' sums are added in float64
@@ -98,6 +99,7 @@ def _sums_along(part, parts, rows, columns, x, out: Floats, divisor: np.float32)
 @part
 def _extremes(part, parts, pictures, rows, columns, x, out, sign: np.float32):
     """Of each picture of (rows, columns) the largest values of its columns; with a `sign` of -1 the smallest."""
+    before = allow_denormals()
     first, last = share(part, parts, pictures)
     for picture in range(first, last):
         value, result = x + 4 * picture * rows * columns, floats(out + 4 * picture * columns)
@@ -111,6 +113,7 @@ def _extremes(part, parts, pictures, rows, columns, x, out, sign: np.float32):
             else:
                 for j in range(columns):
                     result[j] = _smaller(result[j], one[j])
+    restore_denormals(before)
 
 
 @part
@@ -184,9 +187,22 @@ def total_of_pictures(k: Kernels, x: Any, axis: Any = None, keepdims: bool = Fal
     return _sums(k, x, axis, keepdims, out, False)
 
 
+_WITH_GAPS = of_float32("x"), lambda x: 0 < x.size <= _FEW and not x.flags.c_contiguous
+
+
 @override(reference.average, "cpu", when=_OF_PICTURES)
 def average(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return _sums(k, x, axis, keepdims, None, True)
+
+
+@override(reference.average, "cpu", when=_WITH_GAPS)
+def average_with_gaps(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    return k.average(k.xp.ascontiguousarray(x), axis, keepdims)
+
+
+@override(reference.total, "cpu", when=_WITH_GAPS)
+def total_with_gaps(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False, out: Any = None) -> Any:
+    return k.total(k.xp.ascontiguousarray(x), axis, keepdims, out)
 
 
 @override(reference.extreme, "cpu", when=_OF_PICTURES)
