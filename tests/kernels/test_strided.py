@@ -112,6 +112,16 @@ def test_choices_and_truths(x, way) -> None:
     check(lambda a: way(a).astype(bool).astype(np.float32), x)
 
 
+@settings(max_examples=50, deadline=None)
+@given(arrays(most=3), st.booleans(), st.data())
+def test_any_and_all(x, keepdims, data) -> None:
+    x = np.stack([x, -x])
+    axis = data.draw(st.integers(-x.ndim, x.ndim - 1))
+    for function in (np.any, np.all):
+        check(lambda a, function=function: function(a > 0, axis=axis, keepdims=keepdims), x)
+    check(lambda a: np.any(a > 0, axis=(0, 1), keepdims=keepdims), x[..., None])
+
+
 def test_memory_that_is_shared_is_left_to_numpy() -> None:
     def shifted(a):
         a[1:] = a[:-1]

@@ -31,11 +31,12 @@ _FEW = 1 << 16  # numbers: so many with gaps between them are copied, which take
 _larger, _smaller = OF_TWO["maximum"], OF_TWO["minimum"]
 
 _BLOCK = 64  # rows added up in float32; the blocks' sums are added in float64
+_SHORT_ROW = 64  # numbers side by side; NumPy finds the bounds of longer rows in less time
 _LONG_BLOCK = 512  # of numbers side by side, which are added in several sums
 
 
 @part
-def _sums_of_rows(part, parts, rows, columns, x, totals, out):
+def _sums_of_rows(part, parts, rows, columns, x, totals, out, divisor: np.float32):
     """Each part's totals of its rows, after which stands the place for a block's sums; one part alone fills `out`."""
     first, last = share(part, parts, rows)
     total, sums = doubles(totals + 16 * part * columns), floats(totals + (16 * part + 8) * columns)
@@ -47,17 +48,17 @@ def _sums_of_rows(part, parts, rows, columns, x, totals, out):
             total[j] += np.float64(sums[j])
     if out:
         for j in range(columns):
-            floats(out)[j] = np.float32(total[j])
+            floats(out)[j] = np.float32(total[j]) / divisor
 
 
 @part
-def _sum_of_parts(part, parts, count, columns, totals: Doubles, out: Floats):
+def _sum_of_parts(part, parts, count, columns, totals: Doubles, out: Floats, divisor: np.float32):
     first, last = share(part, parts, columns)
     for j in range(first, last):
         whole = 0.0
         for one in range(count):
             whole += totals[2 * one * columns + j]
-        out[j] = np.float32(whole)
+        out[j] = np.float32(whole) / divisor
 
 
 @part(fastmath=FAST)
@@ -139,8 +140,23 @@ def _extremes_grad(part, parts, pictures, rows, columns, x, y, g, counts, out):
     restore_denormals(before)
 
 
+@part(fastmath={"reassoc"})
+def _extremes_along_grad(part, parts, rows, columns, x, y: Floats, g: Floats, out):
+    """The same where the columns of a picture are one."""
+    before = allow_denormals()
+    first, last = share(part, parts, rows)
+    for row in range(first, last):
+        value, result, bound, count = floats(x + 4 * row * columns), floats(out + 4 * row * columns), y[row], _ZERO
+        for j in range(columns):
+            count += _ONE if value[j] == bound else _ZERO
+        some = g[row] / (count if count > _ONE else _ONE)
+        for j in range(columns):
+            result[j] = some * (_ONE if value[j] == bound else _ZERO)
+    restore_denormals(before)
+
+
 @lru_cache(maxsize=1024)
-def _pictures(shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
+def pictures_of(shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
     """(the result's shape, pictures, rows, columns) where an array is reduced over the rows of pictures, else None."""
     ndim = len(shape)
     given = axis if isinstance(axis, tuple) else (axis,)
@@ -155,44 +171,43 @@ def _pictures(shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
 
 
 def _sums(k: Kernels, x: Any, axis: Any, keepdims: bool, out: Any, mean: bool) -> Any:
-    shape, pictures, rows, columns = _pictures(x.shape, axis, keepdims)
-    out = k.empty(shape, x.dtype) if out is None else out
-    parts, divisor = min(parts_for(x.size), pictures), float(rows if mean else 1)
+    shape, pictures, rows, columns = pictures_of(x.shape, axis, keepdims)
+    if out is None:
+        out = k.empty(shape, x.dtype)
+    elif out.shape != shape:
+        return reference.total(k, x, axis, keepdims, out)
+    divisor = float(rows if mean else 1)
     if columns == 1:
+        parts = min(parts_for(x.size), pictures)
         _sums_along.run(parts, rows=pictures, columns=rows, x=x, out=out, divisor=divisor)
+    elif pictures == 1:
+        _share_rows(k, x, rows, columns, out, divisor)
     else:
+        parts = min(parts_for(x.size), pictures)
         totals = k.empty((parts, 2, columns), _DOUBLE) if rows > _BLOCK else None
         sizes = {"pictures": pictures, "rows": rows, "columns": columns}
         _sums_between.run(parts, **sizes, x=x, totals=totals, out=out, divisor=divisor)
     return out
 
 
+def _share_rows(k: Kernels, x: Any, rows: int, columns: int, out: Any, divisor: float) -> None:
+    """The sum of a matrix's rows, whose parts are added up afterwards."""
+    count = min(parts_for(x.size), rows)
+    totals = k.empty((count, 2, columns), _DOUBLE)
+    arguments = {"totals": totals, "divisor": divisor}
+    _sums_of_rows.run(count, rows=rows, columns=columns, x=x, out=None if count > 1 else out, **arguments)
+    if count > 1:
+        _sum_of_parts.run(min(parts_for(totals.size), columns), count=count, columns=columns, out=out, **arguments)
+
+
 def _has_pictures(x: Any, axis: Any, keepdims: bool) -> bool:
-    return _pictures(x.shape, axis, keepdims) is not None
+    return pictures_of(x.shape, axis, keepdims) is not None
 
 
 _OF_PICTURES = contiguous_float32("x"), _has_pictures
 
 
-@override(
-    reference.total,
-    "cpu",
-    when=(
-        contiguous_float32("x", "out"),
-        _has_pictures,
-        lambda x, axis, keepdims, out: out is None or out.shape == _pictures(x.shape, axis, keepdims)[0],
-    ),
-)
-def total_of_pictures(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False, out: Any = None) -> Any:
-    return _sums(k, x, axis, keepdims, out, False)
-
-
 _WITH_GAPS = of_float32("x"), lambda x: 0 < x.size <= _FEW and not x.flags.c_contiguous
-
-
-@override(reference.average, "cpu", when=_OF_PICTURES)
-def average(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    return _sums(k, x, axis, keepdims, None, True)
 
 
 @override(reference.average, "cpu", when=_WITH_GAPS)
@@ -207,9 +222,12 @@ def total_with_gaps(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False
 
 @override(reference.extreme, "cpu", when=_OF_PICTURES)
 def extreme(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False, largest: bool = True) -> Any:
-    shape, pictures, rows, columns = _pictures(x.shape, axis, keepdims)
+    shape, pictures, rows, columns = pictures_of(x.shape, axis, keepdims)
+    if columns == 1 and rows > _SHORT_ROW:
+        return reference.extreme(k, x, axis, keepdims, largest)
     out, sizes = k.empty(shape, x.dtype), {"pictures": pictures, "rows": rows, "columns": columns}
-    _extremes.run(min(parts_for(x.size), pictures), **sizes, x=x, out=out, sign=1.0 if largest else -1.0)
+    parts, sign = min(parts_for(x.size), pictures), 1.0 if largest else -1.0
+    _extremes.run(parts, **sizes, x=x, out=out, sign=sign)
     return out
 
 
@@ -219,38 +237,24 @@ def extreme(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False, larges
     when=(contiguous_float32("x", "g", "y"), same_shape("y", "g"), lambda x, axes: _has_pictures(x, axes, True)),
 )
 def extreme_grad(k: Kernels, g: Any, x: Any, y: Any, axes: tuple[int, ...]) -> Any:
-    shape, pictures, rows, columns = _pictures(x.shape, axes, True)
+    shape, pictures, rows, columns = pictures_of(x.shape, axes, True)
     if y.shape != shape:
         return reference.extreme_grad(k, g, x, y, axes)
-    out, counts = k.empty(x.shape, x.dtype), k.empty(shape, x.dtype)
+    out, parts = k.empty(x.shape, x.dtype), min(parts_for(x.size), pictures)
+    if columns == 1:
+        _extremes_along_grad.run(parts, rows=pictures, columns=rows, x=x, y=y, g=g, out=out)
+        return out
+    counts = k.empty(shape, x.dtype)
     sizes = {"pictures": pictures, "rows": rows, "columns": columns}
-    _extremes_grad.run(min(parts_for(x.size), pictures), **sizes, x=x, y=y, g=g, counts=counts, out=out)
+    _extremes_grad.run(parts, **sizes, x=x, y=y, g=g, counts=counts, out=out)
     return out
 
 
-def _rows_of(x: Any, axis: Any) -> int:
-    """Over how many rows the sum over these axes goes, where they are all leading ones; else 0."""
-    axes = (axis,) if type(axis) is int else axis or ()
-    if axes != tuple(range(len(axes))) or not 0 < len(axes) < x.ndim:
-        return 0
-    return math.prod(x.shape[: len(axes)])
-
-
-_OF_ROWS = contiguous_float32("x", "out"), lambda x, axis, keepdims: not keepdims and _rows_of(x, axis) > 0
-
-
-@override(reference.total, "cpu", when=_OF_ROWS)
+@override(reference.total, "cpu", when=(contiguous_float32("x", "out"), _has_pictures))
 def total(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False, out: Any = None) -> Any:
-    rows = _rows_of(x, axis)
-    columns = x.size // rows
-    shape = x.shape[1 if type(axis) is int else len(axis) :]
-    if out is None:
-        out = k.empty(shape, x.dtype)
-    elif out.shape != shape:
-        return reference.total(k, x, axis, keepdims, out)
-    count = min(parts_for(x.size), rows)
-    totals = k.empty((count, 2, columns), _DOUBLE)
-    _sums_of_rows.run(count, rows=rows, columns=columns, x=x, totals=totals, out=None if count > 1 else out)
-    if count > 1:
-        _sum_of_parts.run(min(parts_for(totals.size), columns), count=count, columns=columns, totals=totals, out=out)
-    return out
+    return _sums(k, x, axis, keepdims, out, False)
+
+
+@override(reference.average, "cpu", when=_OF_PICTURES)
+def average(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    return _sums(k, x, axis, keepdims, None, True)

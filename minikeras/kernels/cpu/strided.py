@@ -30,6 +30,7 @@ from minikeras.kernels.cpu.compiler import (
     words,
 )
 from minikeras.kernels.cpu.elementwise import OF_TWO
+from minikeras.kernels.cpu.reduction import pictures_of
 
 # A layout is an int64 array: the sizes of the outer axes, and of each operand the steps in bytes along those and along
 # the inner axis.  The result is operand 0.
@@ -186,6 +187,21 @@ def _selected(part, parts, rows, count, axes, layout, number: float, condition, 
         for j in range(begin, end):
             chosen = x + j * step if octets(test + j * truth)[0] else y + j * other
             words(here + j * to)[0] = words(chosen)[0]
+
+
+@part
+def _some(part, parts, pictures, rows, columns, x, out, wanted):
+    """Of each picture of (rows, columns) of truths whether columns have one that is as wanted; if so, it is that."""
+    first, last = share(part, parts, pictures)
+    for picture in range(first, last):
+        result = octets(out + picture * columns)
+        for j in range(columns):
+            result[j] = np.uint8(1 - wanted)
+        for row in range(picture * rows, (picture + 1) * rows):
+            truth = octets(x + row * columns)
+            for j in range(columns):
+                if truth[j] == wanted:
+                    result[j] = np.uint8(wanted)
 
 
 def _made(template: Callable, functions: dict[str, Any]) -> dict[str, Any]:
@@ -428,9 +444,24 @@ def _where(function: Any, given: tuple, options: dict[str, Any]) -> Any:
     return new[1]
 
 
+def _any_or_all(function: Any, given: tuple, options: dict[str, Any]) -> Any:
+    x, axis, keepdims = given[0], options.get("axis"), options.get("keepdims", False)
+    if len(given) > 1 or options.keys() - {"axis", "keepdims"} or x.dtype != _TRUTH or not x.flags.c_contiguous:
+        return None
+    found = pictures_of(x.shape, axis, keepdims) if x.size else None
+    if found is None:
+        return None
+    shape, pictures, rows, columns = found
+    out = empty(shape, _TRUTH)
+    parts, sizes = min(parts_for(x.size), pictures), {"pictures": pictures, "rows": rows, "columns": columns}
+    _some.run(parts, **sizes, x=x, out=out, wanted=int(function is np.any))
+    return out
+
+
 _INSTEAD: dict[str, Callable[[Any, tuple, dict[str, Any]], Any]] = {
     **dict.fromkeys((*_BOTH, *_COMPARED), _combined),
     **dict.fromkeys(("copy", "reshape", "ravel", "flatten", "ascontiguousarray"), _copy),
+    **dict.fromkeys(("any", "all"), _any_or_all),
     "assignment": _assignment,
     "fill": _fill,
     "repeat": _repeat,
