@@ -182,7 +182,13 @@ def test_the_compiler_knows_nothing_of_its_users_and_nobody_else_of_what_it_is_m
 
 def test_every_override_lies_in_the_file_that_is_named_like_its_family():
     families = {path.stem for path in (SOURCE / "kernels" / "reference").glob("*.py")}
-    assert {path.stem for path in CPU.glob("*.py")} - families == {"program", "recording", "refusals", "warmup"}
+    assert {path.stem for path in CPU.glob("*.py")} - families == {
+        "program",
+        "recording",
+        "refusals",
+        "strided",
+        "warmup",
+    }
 
 
 def _modules_after(code: str) -> set[str]:

@@ -150,9 +150,9 @@ def _extreme(x: Any, y: Any, axis: Any, keepdims: bool, initial: Any, pick: Any)
     """(y, vjp) of max and min; equal extremes share the gradient."""
 
     def vjp(g: Any, needs: Any) -> Any:
-        chosen = (x == restore_axes(y, x.ndim, axis, keepdims)).astype(g.dtype)
-        count = k.xp.maximum(chosen.sum(axis=axis, keepdims=True), 1)  # 0 where `initial` wins
-        return (chosen * (restore_axes(g, x.ndim, axis, keepdims) / count),)
+        axes = tuple(range(x.ndim)) if axis is None else tuple([i % x.ndim for i in np.atleast_1d(axis).tolist()])
+        g_wide, bound = (restore_axes(one, x.ndim, axis, keepdims) for one in (g, y))
+        return (k.extreme_grad(g_wide, x, bound, axes),)
 
     if initial is not None:
         y = pick(*promote(y, raw(initial)))
@@ -173,7 +173,7 @@ def max(x: Any, axis: Any = None, keepdims: bool = False, initial: float | None 
     array([3., 2.], dtype=float32)
     """
     x, axis = as_array(x), axes_of(axis)
-    return _extreme(x, x.max(axis=axis, keepdims=keepdims), axis, keepdims, initial, k.xp.maximum)
+    return _extreme(x, k.extreme(x, axis, keepdims), axis, keepdims, initial, k.xp.maximum)
 
 
 @differentiable(inputs=1, shape=shapes.reduction)
@@ -190,7 +190,7 @@ def min(x: Any, axis: Any = None, keepdims: bool = False, initial: float | None 
     array([1., 0.], dtype=float32)
     """
     x, axis = as_array(x), axes_of(axis)
-    return _extreme(x, x.min(axis=axis, keepdims=keepdims), axis, keepdims, initial, k.xp.minimum)
+    return _extreme(x, k.extreme(x, axis, keepdims, False), axis, keepdims, initial, k.xp.minimum)
 
 
 @composite(inputs=1, shape=shapes.reduction)

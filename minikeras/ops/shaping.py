@@ -354,7 +354,7 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
     size = rows.shape[axis]
     if isinstance(repeats, int):
         copies = (*rows.shape[:axis], size, repeats, *rows.shape[axis + 1 :])
-        return k.xp.repeat(rows, repeats, axis), lambda g, needs: (g.reshape(copies).sum(axis=axis + 1).reshape(shape),)
+        return k.xp.repeat(rows, repeats, axis), lambda g, needs: (k.total(g.reshape(copies), axis + 1).reshape(shape),)
     counts = np.broadcast_to(k.to_host(repeats), (size,))
     index = k.to_device(np.repeat(np.arange(size), counts))
     return k.xp.take(rows, index, axis=axis), lambda g, needs: (_add_along(g, index, rows.shape, axis).reshape(shape),)
@@ -381,7 +381,7 @@ def tile(x: Any, repeats: Any) -> Any:
 
     def vjp(g: Any, needs: Any) -> Any:
         pairs = [size for pair in zip(counts, sizes, strict=True) for size in pair]
-        return (g.reshape(pairs).sum(axis=tuple(range(0, 2 * ndim, 2))).reshape(x.shape),)
+        return (k.total(g.reshape(pairs), tuple(range(0, 2 * ndim, 2))).reshape(x.shape),)
 
     return k.xp.tile(x, counts), vjp
 

@@ -9,24 +9,18 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from minikeras.kernels.arena import constant, current
-from minikeras.kernels.cpu.cast import is_float32
 from minikeras.kernels.cpu.compiler import (
-    Doubles,
     Floats,
     Numbers,
     Octets,
-    add_up_rows,
     allow_denormals,
-    doubles,
     floats,
-    host,
     inner,
-    instruction,
     part,
     parts_for,
     restore_denormals,
@@ -35,12 +29,10 @@ from minikeras.kernels.cpu.compiler import (
     specialised,
 )
 from minikeras.kernels.reference import elementwise as reference
-from minikeras.kernels.reference import reduction
 from minikeras.kernels.table import Kernels, contiguous_float32, override
 
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _NUMBERS = frozenset((bool, int, float))
-_DOUBLE = np.dtype(np.float64)
 _LARGE = 16384  # elements; NumPy's own call takes less time than the least of a part's below, and more above
 
 # ---- functions of one and two numbers --------------------------------------------------------------------------------
@@ -242,16 +234,16 @@ def _made(templates: tuple[Any, ...], functions: dict[str, Any]) -> dict[str, tu
 
 
 _TEMPLATES = _pairs, _with_number, _with_row, _with_column
-_TWO = {
+OF_TWO = {
     "add": _add,
     "subtract": _subtract,
     "multiply": _multiply,
     "divide": _divide,
     "maximum": _maximum,
     "minimum": _minimum,
-}
-_PAIRS = _made(_TEMPLATES, _TWO)
-_STRIDED = _made((_strided,), {**_TWO, "first": _first})
+}  # inner functions by the names of NumPy's
+_PAIRS = _made(_TEMPLATES, OF_TWO)
+_STRIDED = _made((_strided,), {**OF_TWO, "first": _first})
 _others = _made(_TEMPLATES, {"subtract_from": _subtract_from, "divide_by": _divide_by})
 _TURNED = {**_PAIRS, "subtract": _others["subtract_from"], "divide": _others["divide_by"]}  # operands the other way
 _EACH = _made(
@@ -493,142 +485,3 @@ def choose(k: Kernels, condition: Any, x1: Any, x2: Any) -> Any:
     number = float(x1 if a is None else x2 if b is None else 0)
     _choose.run(parts_for(out.size), size=out.size, condition=condition, a=a, b=b, number=number, out=out)
     return out
-
-
-# ---- sums over axes --------------------------------------------------------------------------------------------------
-
-_BLOCK = 64  # rows added up in float32; the blocks' sums are added in float64
-_RUN = 4096  # numbers beside each other, as well
-
-
-@instruction
-def _sum_of_run(b, row, count) -> np.float32:
-    def body(vectors: list[Any], carried: list[Any]) -> Any:
-        return [None], [b.fadd(carried[0], vectors[0])]
-
-    (total,) = b.over_row(count, [(row, 0.0)], [b.constant(0.0, "float32", host.LANES)], body, host.LANES)
-    return b.across(total, b.fadd)
-
-
-@inner
-def _add_up(x, rows, columns, step, totals):
-    """The sums of a matrix's columns, in float64, and after them the place for a block's sums; `step` in numbers."""
-    total, sums = doubles(totals), floats(totals + 8 * columns)
-    for j in range(columns):
-        total[j] = 0.0
-    if columns == 1 and step == 1:
-        for first in range(0, rows, _RUN):
-            total[0] += np.float64(_sum_of_run(x + 4 * first, min(_RUN, rows - first)))
-    else:
-        for row in range(0, rows, _BLOCK):
-            add_up_rows(floats(x + 4 * row * step), min(_BLOCK, rows - row), columns, step, sums)
-            for j in range(columns):
-                total[j] += np.float64(sums[j])
-
-
-@part
-def _sums_of_rows(part, parts, rows, columns, step, x, totals, out, divisor):
-    """Each part's totals of its rows of one matrix; one part alone fills `out`."""
-    first, last = share(part, parts, rows)
-    own = totals + 16 * part * columns
-    _add_up(x + 4 * first * step, last - first, columns, step, own)
-    if out:
-        for j in range(columns):
-            floats(out)[j] = np.float32(doubles(own)[j] / np.float64(divisor))
-
-
-@part
-def _sums_of_matrices(part, parts, count, each, rows, columns, step, x, totals, out: Floats, divisor):
-    """The sums of several matrices' columns; the matrices begin `each` numbers after each other."""
-    first, last = share(part, parts, count)
-    own = totals + 16 * part * columns
-    for i in range(first, last):
-        _add_up(x + 4 * i * each, rows, columns, step, own)
-        for j in range(columns):
-            out[i * columns + j] = np.float32(doubles(own)[j] / np.float64(divisor))
-
-
-@part
-def _sum_of_parts(part, parts, count, columns, totals: Doubles, out: Floats, divisor):
-    first, last = share(part, parts, columns)
-    for j in range(first, last):
-        whole = 0.0
-        for one in range(count):
-            whole += totals[2 * one * columns + j]
-        out[j] = np.float32(whole / np.float64(divisor))
-
-
-class _Sum(NamedTuple):
-    """How an array is added up: it is so many matrices, `each` numbers apart, whose rows are added, `step` apart."""
-
-    shape: tuple[int, ...]  # of the result
-    averaged: int  # how many numbers make one of it
-    parts: int
-    totals: tuple[int, ...]
-    matrices: int
-    sizes: dict[str, int]
-
-
-@lru_cache(maxsize=1024)
-def _plan(shape: tuple[int, ...], strides: tuple[int, ...], axis: Any, keepdims: bool) -> _Sum | None:
-    """None where an array cannot be added up in this way: axes lie between those that are added up, or gaps."""
-    axes = reduction.axes_of(axis, len(shape))
-    if not axes or axes[-1] - axes[0] >= len(axes):
-        return None
-    first, end = axes[0], axes[-1] + 1
-    slices = [slice(first), slice(first, end), slice(end, None)]
-    joined = [_joined(shape[one], strides[one]) for one in slices]
-    if any(len(one) > 1 for one in joined):
-        return None
-    (matrices, each), (rows, step), (columns, beside) = [tuple(one[0]) if one else (1, 4) for one in joined]
-    if beside != 4 or each % 4 or step % 4:
-        return None
-    kept = tuple([1 if i in axes else n for i, n in enumerate(shape) if keepdims or i not in axes])
-    parts = min(parts_for(math.prod(shape)), rows if matrices == 1 else matrices)
-    sizes = {"rows": rows, "columns": columns, "step": step // 4}
-    if matrices > 1:
-        sizes |= {"count": matrices, "each": each // 4}
-    return _Sum(kept, rows, parts, (parts, 2, columns), matrices, sizes)
-
-
-def _between(k: Kernels, x: Any, axis: Any, keepdims: bool) -> tuple[Any, tuple[int, ...]] | None:
-    """An array added up over the last of several axes between which others lie, and the axes that are left."""
-    axes = reduction.axes_of(axis, x.ndim)
-    first = next((i for i in range(len(axes) - 1, 0, -1) if axes[i - 1] < axes[i] - 1), 0)
-    return (k.total(x, axes[first:], keepdims), axes[:first]) if first else None
-
-
-def _summed(k: Kernels, x: Any, plan: _Sum, out: Any, divisor: int) -> Any:
-    parts, sizes = plan.parts, plan.sizes
-    if out is None:
-        out = k.empty(plan.shape, x.dtype)
-    totals = k.empty(plan.totals, _DOUBLE)
-    if plan.matrices > 1:
-        _sums_of_matrices.run(parts, x=x, totals=totals, out=out, divisor=divisor, **sizes)
-        return out
-    _sums_of_rows.run(parts, x=x, totals=totals, out=None if parts > 1 else out, divisor=divisor, **sizes)
-    if parts > 1:
-        columns = sizes["columns"]
-        _sum_of_parts.run(
-            min(parts_for(totals.size), columns), count=parts, columns=columns, totals=totals, out=out, divisor=divisor
-        )
-    return out
-
-
-@override(reduction.total, "cpu", when=lambda x: _is_float32(x) and x.ndim > 0)
-def total(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False, out: Any = None) -> Any:
-    plan = _plan(x.shape, x.strides, axis, keepdims)
-    if plan is None and (less := _between(k, x, axis, keepdims)):
-        return k.total(less[0], less[1], keepdims, out)
-    if plan is None or not (out is None or (is_float32(out) and out.shape == plan.shape)):
-        return reduction.total(k, x, axis, keepdims, out)
-    return _summed(k, x, plan, out, 1)
-
-
-@override(reduction.average, "cpu", when=lambda x: _is_float32(x) and x.ndim > 0)
-def average(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    plan = _plan(x.shape, x.strides, axis, keepdims)
-    if plan is not None:
-        return _summed(k, x, plan, None, plan.averaged)
-    count = math.prod([x.shape[i] for i in reduction.axes_of(axis, x.ndim)])
-    return k.combine(k.total(x, axis, keepdims), count, "divide")

@@ -294,11 +294,11 @@ def signs(k: Kernels, target: Any) -> Any:
 def mean_error(k: Kernels, target: Any, output: Any, kind: str, setting: float = 0.0) -> Any:
     """The mean (of some kinds the sum) over the last axis of the errors of single elements, one of `ERRORS`."""
     values, _, _ = ERRORS[kind](k, target, output, setting)
-    return _mean_of_rows(values, kind) if values.ndim else values
+    return _mean_of_rows(k, values, kind) if values.ndim else values
 
 
-def _mean_of_rows(values: Any, kind: str) -> Any:
-    total = values.sum(axis=-1)
+def _mean_of_rows(k: Kernels, values: Any, kind: str) -> Any:
+    total = k.total(values, -1)
     return total if kind in SUMMED else total * (1 / max(values.shape[-1], 1))
 
 

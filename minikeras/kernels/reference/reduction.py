@@ -49,6 +49,22 @@ def average(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False) -> Any
     return k.total(x, axis, keepdims) / math.prod([x.shape[i] for i in axes_of(axis, x.ndim)])
 
 
+@kernel
+def extreme(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False, largest: bool = True) -> Any:
+    """The largest or the smallest value over `axis` (an integer, several, or None: all)."""
+    return (x.max if largest else x.min)(axis=axis, keepdims=keepdims)
+
+
+@kernel
+def extreme_grad(k: Kernels, g: Any, x: Any, y: Any, axes: tuple[int, ...]) -> Any:
+    """The gradient at `x` of `y`, a bound over `axes`, which stay with size 1 in `y` and `g`: those equal to it share.
+
+    It is 0 where none is.
+    """
+    chosen = (x == y).astype(g.dtype)
+    return chosen * (g / k.xp.maximum(chosen.sum(axis=axes, keepdims=True), 1))
+
+
 def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
     """The axes as ascending numbers from 0.
 

@@ -1,0 +1,477 @@
+"""What a recorded step asks of NumPy and machine code does to the bit: copies, and arithmetic that rounds once.
+
+Here arrays have any strides and are repeated over each other in any way.  Eager code leaves such work to NumPy, which
+is called in less time; a program has a call of machine code in its place, and so needs no Python for it (see
+recording.py).  What is not done exactly alike, such as sums, which depend on their order, is not here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from minikeras.kernels.arena import constant, empty
+from minikeras.kernels.cpu.compiler import (
+    allow_denormals,
+    floats,
+    inner,
+    numbers,
+    octets,
+    part,
+    parts_for,
+    restore_denormals,
+    share,
+    share_of_lines,
+    specialised,
+    words,
+)
+from minikeras.kernels.cpu.elementwise import OF_TWO
+from minikeras.kernels.cpu.reduction import pictures_of
+
+# A layout is an int64 array: the sizes of the outer axes, and of each operand the steps in bytes along those and along
+# the inner axis.  The result is operand 0.
+
+
+@inner
+def _offset(row, layout, axes, operand):
+    """How many bytes after an operand's first one a row along the inner axis begins."""
+    sizes, steps = numbers(layout), numbers(layout + 8 * (axes + operand * (axes + 1)))
+    rest, offset = row, 0
+    for back in range(axes):
+        size = sizes[axes - 1 - back]
+        offset += rest % size * steps[axes - 1 - back]
+        rest = rest // size
+    return offset
+
+
+@inner
+def _step(layout, axes, operand):
+    return numbers(layout)[2 * axes + operand * (axes + 1)]
+
+
+@inner
+def _rows(part, parts, rows):
+    """A part's rows: some of them, or all where there are few."""
+    first, last = share(part, parts, rows)
+    return (first, last) if rows >= parts else (0, rows)
+
+
+@inner
+def _columns(part, parts, rows, count):
+    first, last = share_of_lines(part, parts, count)
+    return (0, count) if rows >= parts else (first, last)
+
+
+@part
+def _move(part, parts, rows, count, axes, layout, width, number: float, a, out):
+    """Copy values of 1, 4 or 8 bytes.  The `number` that they all are, if one is given, tells recordings apart."""
+    first, last = _rows(part, parts, rows)
+    begin, end = _columns(part, parts, rows, count)
+    to, step = _step(layout, axes, 0), _step(layout, axes, 1)
+    for row in range(first, last):
+        here, there = out + _offset(row, layout, axes, 0), a + _offset(row, layout, axes, 1)
+        if width == 4 and to == 4 and step == 4:
+            for j in range(begin, end):
+                words(here)[j] = words(there)[j]
+        elif width == 4 and to == 4 and step == 0:
+            value = words(there)[0]
+            for j in range(begin, end):
+                words(here)[j] = value
+        elif width == 4:
+            for j in range(begin, end):
+                words(here + j * to)[0] = words(there + j * step)[0]
+        elif width == 8:
+            for j in range(begin, end):
+                numbers(here + j * to)[0] = numbers(there + j * step)[0]
+        else:
+            for j in range(begin, end):
+                octets(here + j * to)[0] = octets(there + j * step)[0]
+
+
+function = OF_TWO["add"]  # in the next function: the one that a part is made for
+
+
+def _both(part, parts, rows, count, axes, layout, number: float, a, b, out):
+    """A function of two float32 numbers."""
+    before = allow_denormals()
+    first, last = _rows(part, parts, rows)
+    begin, end = _columns(part, parts, rows, count)
+    to, step, other = _step(layout, axes, 0), _step(layout, axes, 1), _step(layout, axes, 2)
+    for row in range(first, last):
+        here, x = out + _offset(row, layout, axes, 0), a + _offset(row, layout, axes, 1)
+        y = b + _offset(row, layout, axes, 2)
+        if to == 4 and step == 4 and other == 4:
+            for j in range(begin, end):
+                floats(here)[j] = function(floats(x)[j], floats(y)[j])
+        elif to == 4 and step == 4 and other == 0:
+            number_of_row = floats(y)[0]
+            for j in range(begin, end):
+                floats(here)[j] = function(floats(x)[j], number_of_row)
+        else:
+            for j in range(begin, end):
+                floats(here + j * to)[0] = function(floats(x + j * step)[0], floats(y + j * other)[0])
+    restore_denormals(before)
+
+
+@inner
+def _equal(a, b):
+    return a == b
+
+
+@inner
+def _not_equal(a, b):
+    return a != b
+
+
+@inner
+def _greater(a, b):
+    return a > b
+
+
+@inner
+def _greater_equal(a, b):
+    return a >= b
+
+
+@inner
+def _less(a, b):
+    return a < b
+
+
+@inner
+def _less_equal(a, b):
+    return a <= b
+
+
+def _compared(part, parts, rows, count, axes, layout, number: float, a, b, out):
+    """A truth about two float32 numbers."""
+    before = allow_denormals()
+    first, last = _rows(part, parts, rows)
+    begin, end = _columns(part, parts, rows, count)
+    to, step, other = _step(layout, axes, 0), _step(layout, axes, 1), _step(layout, axes, 2)
+    for row in range(first, last):
+        here, x = out + _offset(row, layout, axes, 0), a + _offset(row, layout, axes, 1)
+        y = b + _offset(row, layout, axes, 2)
+        for j in range(begin, end):
+            truth = 1 if function(floats(x + j * step)[0], floats(y + j * other)[0]) else 0
+            octets(here + j * to)[0] = np.uint8(truth)
+    restore_denormals(before)
+
+
+@part
+def _truths(part, parts, rows, count, axes, layout, a, out):
+    """Truths as float32 numbers."""
+    first, last = _rows(part, parts, rows)
+    begin, end = _columns(part, parts, rows, count)
+    to, step = _step(layout, axes, 0), _step(layout, axes, 1)
+    for row in range(first, last):
+        here, there = out + _offset(row, layout, axes, 0), a + _offset(row, layout, axes, 1)
+        for j in range(begin, end):
+            floats(here + j * to)[0] = np.float32(octets(there + j * step)[0])
+
+
+@part
+def _selected(part, parts, rows, count, axes, layout, number: float, condition, a, b, out):
+    """Of two arrays of 4-byte words."""
+    first, last = _rows(part, parts, rows)
+    begin, end = _columns(part, parts, rows, count)
+    to, truth, step = _step(layout, axes, 0), _step(layout, axes, 1), _step(layout, axes, 2)
+    other = _step(layout, axes, 3)
+    for row in range(first, last):
+        here, test = out + _offset(row, layout, axes, 0), condition + _offset(row, layout, axes, 1)
+        x, y = a + _offset(row, layout, axes, 2), b + _offset(row, layout, axes, 3)
+        for j in range(begin, end):
+            chosen = x + j * step if octets(test + j * truth)[0] else y + j * other
+            words(here + j * to)[0] = words(chosen)[0]
+
+
+@part
+def _some(part, parts, pictures, rows, columns, x, out, wanted):
+    """Of each picture of (rows, columns) of truths whether columns have one that is as wanted; if so, it is that."""
+    first, last = share(part, parts, pictures)
+    for picture in range(first, last):
+        result = octets(out + picture * columns)
+        for j in range(columns):
+            result[j] = np.uint8(1 - wanted)
+        for row in range(picture * rows, (picture + 1) * rows):
+            truth = octets(x + row * columns)
+            for j in range(columns):
+                if truth[j] == wanted:
+                    result[j] = np.uint8(wanted)
+
+
+def _made(template: Callable, functions: dict[str, Any]) -> dict[str, Any]:
+    made = {name: specialised(template, f"{name}{template.__name__}", function=one) for name, one in functions.items()}
+    globals().update({f"_{one.function.__name__}": one for one in made.values()})  # where all kernels are found
+    return made
+
+
+_BOTH = _made(_both, OF_TWO)
+_COMPARED = _made(
+    _compared,
+    {
+        "equal": _equal,
+        "not_equal": _not_equal,
+        "greater": _greater,
+        "greater_equal": _greater_equal,
+        "less": _less,
+        "less_equal": _less_equal,
+    },
+)
+
+# ---- how operands lie ------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4096)
+def _layout(shape: tuple[int, ...], *strides: tuple[int, ...]) -> dict[str, Any]:
+    """The arguments of a part for operands of one shape: neighbouring axes that all walk through as one are one."""
+    sizes: list[int] = []
+    steps: list[list[int]] = [[] for _ in strides]
+    for axis, size in enumerate(shape):
+        if size == 1:
+            continue
+        if sizes and all(one[-1] == own[axis] * size for one, own in zip(steps, strides, strict=True)):
+            sizes[-1] *= size
+            for one, own in zip(steps, strides, strict=True):
+                one[-1] = own[axis]
+        else:
+            sizes.append(size)
+            for one, own in zip(steps, strides, strict=True):
+                one.append(own[axis])
+    sizes, steps = sizes or [1], [one or [0] for one in steps]
+    layout = constant(np.array([*sizes[:-1], *(step for one in steps for step in one)], np.int64))
+    rows = math.prod(sizes[:-1])
+    return {"rows": rows, "count": sizes[-1], "axes": len(sizes) - 1, "layout": layout}
+
+
+def _run(part: Any, names: tuple[str, ...], out: np.ndarray, given: tuple[np.ndarray, ...], **more: Any) -> None:
+    """Call a part for operands that are repeated to the shape of `out`."""
+    operands = [np.broadcast_to(one.view(np.ndarray), out.shape) for one in given]
+    layout = _layout(out.shape, out.strides, *[one.strides for one in operands])
+    parts = min(parts_for(out.size), max(layout["rows"], layout["count"]))
+    part.run(parts, **layout, **dict(zip(names, given, strict=True)), out=out, **more)
+
+
+def move(out: np.ndarray, a: Any, number: float = 0.0) -> None:
+    """`out[...] = a` for arrays of one type that share no memory."""
+    if out.size:
+        _run(_move, ("a",), out, (a,), width=out.itemsize, number=number)
+
+
+def _buffer_like(array: np.ndarray) -> np.ndarray | None:
+    """A buffer whose axes lie in memory as those of an array do that NumPy has made."""
+    order = sorted(range(array.ndim), key=lambda i: -array.strides[i])
+    buffer = empty(tuple([array.shape[i] for i in order]), array.dtype).transpose(np.argsort(order))
+    usual = [i for i, size in enumerate(array.shape) if size > 1]
+    return buffer if all(buffer.strides[i] == array.strides[i] for i in usual) else None
+
+
+_SINGLE, _TRUTH = np.dtype(np.float32), np.dtype(np.bool_)
+_NUMBERS = (bool, int, float)
+
+
+def _operand(value: Any, dtype: np.dtype) -> tuple[Any, float] | None:
+    """(an array of a type, the number it is made of), or None where a value is neither."""
+    if isinstance(value, np.ndarray):
+        return (value, 0.0) if value.dtype == dtype and value.ndim else None
+    if type(value) is dtype.type or type(value) in _NUMBERS:
+        try:
+            return constant(np.array(value, dtype)), float(value)
+        except OverflowError:
+            return None
+    return None
+
+
+def _numbers_of(value: Any) -> Any:
+    """Truths and bytes as float32 numbers, which they become when they meet one."""
+    if not isinstance(value, np.ndarray) or value.dtype.char not in "?B" or not value.size:
+        return value
+    out = empty(value.shape, _SINGLE)
+    _run(_truths, ("a",), out, (value,))
+    return out
+
+
+def _alone(out: np.ndarray, *others: Any) -> bool:
+    """Whether an array shares memory with none of the others, or lies exactly as they do."""
+    return not any(
+        isinstance(one, np.ndarray)
+        and np.may_share_memory(out.view(np.ndarray), one.view(np.ndarray))
+        and not (out.ctypes.data == one.ctypes.data and out.strides == one.strides and out.shape == one.shape)
+        for one in others
+    )
+
+
+# ---- functions of NumPy ----------------------------------------------------------------------------------------------
+# Each gets the function, its arguments and its options, and gives the result, or None where it does not do this.
+
+
+def _combined(function: Any, given: tuple, options: dict[str, Any]) -> Any:
+    name = function.__self__.__name__  # of a ufunc, whose `__call__` it is
+    parts, kind = (_BOTH[name], _SINGLE) if name in _BOTH else (_COMPARED[name], _TRUTH)
+    operands = [_operand(_numbers_of(one), _SINGLE) for one in given]
+    if options.keys() - {"out"} or None in operands or not any(getattr(one, "dtype", None) == _SINGLE for one in given):
+        return None
+    (a, one), (b, other) = operands  # type: ignore[misc]
+    out = options.get("out")
+    if out is not None:
+        (out,) = out
+        if out.dtype != kind or out.shape != np.broadcast_shapes(a.shape, b.shape) or not _alone(out, a, b):
+            return None
+    else:
+        with np.errstate(all="ignore"):
+            out = _buffer_like(function(a.view(np.ndarray), b.view(np.ndarray)))
+    if out is not None and out.size:
+        _run(parts, ("a", "b"), out, (a, b), number=one + other)
+    return out
+
+
+def _assignment(function: Any, given: tuple, options: dict[str, Any]) -> Any:
+    array, index, value = given
+    parts = index if isinstance(index, tuple) else (index,)
+    if not all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in parts):
+        return None
+    target = array.view(np.ndarray)[parts if Ellipsis in parts else (*parts, Ellipsis)]
+    return _put(target, value, array)
+
+
+def _put(target: np.ndarray, value: Any, result: Any) -> Any:
+    operand = _operand(value, target.dtype)
+    if operand is None or target.itemsize not in (1, 4, 8) or not _alone(target, value):
+        return None
+    a, number = operand
+    if a.ndim > target.ndim or np.broadcast_shapes(a.shape, target.shape) != target.shape:
+        return None
+    move(target, a, number)
+    return result
+
+
+def _fill(function: Any, given: tuple, options: dict[str, Any]) -> Any:
+    array, value = given
+    return _put(array.view(np.ndarray), value, array)
+
+
+def _new(function: Any, given: tuple, options: dict[str, Any]) -> Any:
+    """(NumPy's result, a buffer like it), or None where it is a view or none of ours."""
+    made = function(*_plain(given), **options)
+    if not isinstance(made, np.ndarray) or made.itemsize not in (1, 4, 8) or made.dtype.kind not in "biuf":
+        return None
+    if any(np.may_share_memory(made, one) for one in _plain(given) if isinstance(one, np.ndarray)):
+        return None
+    buffer = _buffer_like(made)
+    return None if buffer is None else (made, buffer)
+
+
+def _plain(given: Any) -> Any:
+    if isinstance(given, (tuple, list)):
+        return type(given)([_plain(one) for one in given])
+    return given.view(np.ndarray) if isinstance(given, np.ndarray) else given
+
+
+def _copy(function: Any, given: tuple, options: dict[str, Any]) -> Any:
+    """Copies in the same or (reshape and its kin) in another shape."""
+    if "order" in options or not all(isinstance(one, (int, tuple, list)) for one in given[1:]):
+        return None
+    new = _new(function, given, options)
+    if new is None or new[0].dtype != given[0].dtype:
+        return None
+    made, out = new
+    if made.shape != given[0].shape and not made.flags.c_contiguous:
+        return None
+    move(out if made.shape == given[0].shape else out.reshape(given[0].shape), given[0])
+    return out
+
+
+def _repeat(function: Any, given: tuple, options: dict[str, Any]) -> Any:
+    a, repeats, axis = (*given, options.get("axis"))[:3] if len(given) == 2 else (*given, None)[:3]
+    if type(repeats) is not int or type(axis) is not int or not repeats or not a.size:
+        return None
+    new = _new(function, given, options)
+    if new is None or not new[0].flags.c_contiguous:
+        return None
+    axis %= a.ndim
+    before, after = a.shape[: axis + 1], a.shape[axis + 1 :]
+    move(new[1].reshape((*before, repeats, *after)), a.reshape((*before, 1, *after)))
+    return new[1]
+
+
+def _pad(function: Any, given: tuple, options: dict[str, Any]) -> Any:
+    number = options.get("constant_values", 0)
+    if options.keys() - {"mode", "constant_values"} or options.get("mode") != "constant" or len(given) != 2:
+        return None
+    operand = None if isinstance(number, np.ndarray) else _operand(number, given[0].dtype)
+    new = None if operand is None else _new(function, given, options)
+    if operand is None or new is None:
+        return None
+    a, widths = given
+    inside = tuple([slice(before, before + size) for (before, _), size in zip(widths, a.shape, strict=True)])
+    move(new[1], *operand)
+    move(new[1].view(np.ndarray)[inside], a)
+    return new[1]
+
+
+def _astype(function: Any, given: tuple, options: dict[str, Any]) -> Any:
+    array, kind = given[0], np.dtype(given[1]) if len(given) == 2 else None
+    if options or kind not in (_SINGLE, _TRUTH) or not array.size:
+        return None
+    if array.dtype == kind:
+        return _copy(lambda one: one.astype(kind), given[:1], {})
+    new = _new(function, given, {}) if array.dtype in (_SINGLE, _TRUTH) else None
+    if new is None:
+        return None
+    out = new[1]
+    if kind == _SINGLE:
+        _run(_truths, ("a",), out, (array,))
+    else:
+        _run(_COMPARED["not_equal"], ("a", "b"), out, (array, constant(np.zeros((), _SINGLE))), number=0.0)
+    return out
+
+
+def _where(function: Any, given: tuple, options: dict[str, Any]) -> Any:
+    if len(given) != 3 or options or not isinstance(given[0], np.ndarray) or given[0].dtype != _TRUTH:
+        return None
+    operands = [_operand(one, _SINGLE) for one in given[1:]]
+    if None in operands or not any(isinstance(one, np.ndarray) for one in given[1:]):
+        return None
+    new = _new(function, given, options)
+    if new is None or not new[0].size or new[0].dtype != _SINGLE:
+        return None
+    (a, one), (b, other) = operands  # type: ignore[misc]
+    _run(_selected, ("condition", "a", "b"), new[1], (given[0], a, b), number=one + other)
+    return new[1]
+
+
+def _any_or_all(function: Any, given: tuple, options: dict[str, Any]) -> Any:
+    x, axis, keepdims = given[0], options.get("axis"), options.get("keepdims", False)
+    if len(given) > 1 or options.keys() - {"axis", "keepdims"} or x.dtype != _TRUTH or not x.flags.c_contiguous:
+        return None
+    found = pictures_of(x.shape, axis, keepdims) if x.size else None
+    if found is None:
+        return None
+    shape, pictures, rows, columns = found
+    out = empty(shape, _TRUTH)
+    parts, sizes = min(parts_for(x.size), pictures), {"pictures": pictures, "rows": rows, "columns": columns}
+    _some.run(parts, **sizes, x=x, out=out, wanted=int(function is np.any))
+    return out
+
+
+_INSTEAD: dict[str, Callable[[Any, tuple, dict[str, Any]], Any]] = {
+    **dict.fromkeys((*_BOTH, *_COMPARED), _combined),
+    **dict.fromkeys(("copy", "reshape", "ravel", "flatten", "ascontiguousarray"), _copy),
+    **dict.fromkeys(("any", "all"), _any_or_all),
+    "assignment": _assignment,
+    "fill": _fill,
+    "repeat": _repeat,
+    "pad": _pad,
+    "astype": _astype,
+    "where": _where,
+}
+
+
+def instead(function: Any, given: Any, options: dict[str, Any], name: str) -> Any:
+    """What a function of NumPy gives, computed by calls of machine code; None where it is not done here."""
+    known = _INSTEAD.get(name)
+    return None if known is None else known(function, given, options)

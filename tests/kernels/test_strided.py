@@ -1,0 +1,143 @@
+"""What a recorded step computes in NumPy's place has NumPy's bits, however the arrays lie in memory."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minikeras import kernels
+from minikeras.kernels.cpu.recording import NativeCall, Recording
+
+pytestmark = pytest.mark.skipif(kernels.active_device() != "cpu", reason="steps are recorded on the CPU alone")
+
+
+def recorded(compute, *arrays):
+    """(what a function of arrays gives while it is recorded, the recording)."""
+    with Recording() as recording:
+        buffers = []
+        for array in arrays:
+            buffer = kernels.arena.empty(array.shape, array.dtype)
+            buffer.view(np.ndarray)[...] = array
+            buffers.append(buffer)
+        result = compute(*buffers)
+    return result, recording
+
+
+def check(compute, *arrays, native=True):
+    with np.errstate(all="ignore"):
+        wanted = compute(*[array.copy() for array in arrays])
+        found, recording = recorded(compute, *arrays)
+    plain = found.view(np.ndarray)
+    assert plain.dtype == wanted.dtype and plain.shape == wanted.shape
+    assert [i > 0 for i in plain.strides] == [i > 0 for i in wanted.strides]
+    assert plain.flags.c_contiguous == wanted.flags.c_contiguous
+    np.testing.assert_array_equal(plain, wanted)
+    real = plain[~np.isnan(plain)] if plain.dtype.kind == "f" else plain
+    assert real.tobytes() == (wanted[~np.isnan(wanted)] if wanted.dtype.kind == "f" else wanted).tobytes()  # -0.0 too
+    assert recording.spoiled is None
+    assert all(isinstance(call, NativeCall) for call in recording.calls) == native
+
+
+@st.composite
+def arrays(draw, dtype=np.float32, most=4):
+    shape = tuple(draw(st.lists(st.integers(1, 6), min_size=1, max_size=most)))
+    if draw(st.integers(0, 9)) == 0:
+        shape = (*shape[:1], 40_000 // shape[0])
+    x = np.random.default_rng(draw(st.integers(0, 99))).normal(size=shape) * 3
+    x = x.astype(dtype)
+    if dtype == np.float32:
+        x.flat[0] = draw(st.sampled_from([0.0, -0.0, math.nan, math.inf, 1e-42, 3e38]))
+    return x
+
+
+ways = st.sampled_from(
+    [lambda x: x, lambda x: x.T, lambda x: x[..., ::-1], lambda x: x[::2], lambda x: x[None, ..., :1]]
+)
+FUNCTIONS = (
+    *("add", "subtract", "multiply", "divide", "maximum", "minimum"),
+    *("equal", "not_equal", "greater", "greater_equal", "less", "less_equal"),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(arrays(), ways, st.sampled_from(FUNCTIONS), st.data())
+def test_functions_of_two_arrays(x, way, name, data) -> None:
+    function = getattr(np, name)
+    other = np.random.default_rng(1).normal(size=way(x).shape).astype(np.float32)
+    for axis in range(other.ndim):
+        if data.draw(st.booleans()):
+            other = other[(slice(None),) * axis + (slice(1),)]
+    check(lambda a, b: function(way(a), b), x, other)
+    check(lambda a, b: function(b, way(a)), x, other)
+    check(lambda a: function(way(a), 1.5), x)
+    check(lambda a: function(2, way(a)), x)
+    if name in FUNCTIONS[:6]:
+        check(lambda a, b: function(way(a), b > 0), x, other)
+        check(lambda a, b: function(way(a), b, out=way(a)), x, other)
+        check(lambda a: function(way(a), np.float64(1.5)), x, native=False)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from([np.float32, np.bool_, np.int64, np.uint8, np.float64]).flatmap(arrays), ways)
+def test_copies(x, way) -> None:
+    size = way(x).size
+    check(lambda a: way(a).copy(), x)
+    check(lambda a: np.ascontiguousarray(way(a)) if not way(a).flags.c_contiguous else way(a).copy(), x)
+    check(lambda a: way(a).reshape(size).copy(), x)
+    check(lambda a: np.repeat(way(a), 3, -1), x)
+    check(lambda a: np.repeat(way(a), 2, axis=0), x)
+    check(lambda a: np.pad(way(a), [(1, 2)] * way(a).ndim, mode="constant", constant_values=1), x)
+    check(lambda a: (way(a) * 0 == 0).astype(np.float32), x, native=x.dtype == np.float32)
+
+    def assigned(a, b):
+        b.fill(1)
+        way(b)[...] = way(a)
+        b[..., -1] = 0
+        b[:1] = way(b)[:1].copy() if way(b)[:1].shape == b[:1].shape else 1
+        return b
+
+    check(assigned, x, x)
+
+
+@settings(max_examples=50, deadline=None)
+@given(arrays(), ways)
+def test_choices_and_truths(x, way) -> None:
+    other = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+    check(lambda a, b: np.where(way(a) > 0, way(a), way(b)), x, other)
+    check(lambda a, b: np.where(way(a) > 0, 0.0, way(b)), x, other)
+    check(lambda a: way(a).astype(bool).astype(np.float32), x)
+
+
+@settings(max_examples=50, deadline=None)
+@given(arrays(most=3), st.booleans(), st.data())
+def test_any_and_all(x, keepdims, data) -> None:
+    x = np.stack([x, -x])
+    axis = data.draw(st.integers(-x.ndim, x.ndim - 1))
+    for function in (np.any, np.all):
+        check(lambda a, function=function: function(a > 0, axis=axis, keepdims=keepdims), x)
+    check(lambda a: np.any(a > 0, axis=(0, 1), keepdims=keepdims), x[..., None])
+
+
+def test_memory_that_is_shared_is_left_to_numpy() -> None:
+    def shifted(a):
+        a[1:] = a[:-1]
+        return a
+
+    def summed(a):
+        np.add(a[1:], a[:-1], out=a[1:])
+        return a
+
+    x = np.arange(5, dtype=np.float32)
+    check(shifted, x, native=False)
+    check(summed, x, native=False)
+
+
+def test_numbers_tell_recordings_apart() -> None:
+    x = np.ones(3, np.float32)
+    for compute in (lambda number: lambda a: a + number, lambda number: lambda a: a.fill(number)):
+        same, again, other = (recorded(compute(number), x)[1].signature() for number in (2.0, 2.0, 3.0))
+        assert same == again != other
