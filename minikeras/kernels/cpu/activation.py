@@ -546,9 +546,12 @@ def _is_plain(mask: Any) -> bool:
     return mask.dtype.char == "B" and mask.flags.c_contiguous
 
 
-@override(reference.masked_scale, "cpu", when=(contiguous_float32("x", "out"), same_shape("x", "mask"), _is_plain))
+@override(reference.masked_scale, "cpu", when=(contiguous_float32("x", "out"), _is_plain))
 def masked_scale(k: Kernels, x: Any, mask: Any, scale: float, out: Any = None) -> Any:
     out = empty(x.shape, x.dtype) if out is None else out
+    if mask.shape != x.shape:  # it is repeated
+        k.combine(x, k.cast(mask, x.dtype), "multiply", out=out)
+        return k.combine(out, float(scale), "multiply", out=out)
     _masked_scale.run(parts_for(x.size), size=x.size, x=x, mask=mask, out=out, scale=float(scale))
     return out
 

@@ -107,7 +107,6 @@ def _softmax_grad_row(b, g, y, count, along: np.float32, scale: np.float32):
 _QUERY, _KEY, _VALUE, _RESULT, _MASK, _G_QUERY, _G_KEY, _G_VALUE = range(8)
 
 _FEW = 64  # steps whose scores are in the cache together; a multiple of the tile's rows
-_LANES = host.LANES
 _ZERO, _ONE, _LEAST = np.float32(0), np.float32(1), np.float32(-np.inf)
 
 
@@ -139,7 +138,7 @@ def _softmax_row(row, mask_row, sources, limit, scale, zero_empty):
             _fill(row, 0, sources, _ZERO if zero_empty else _ONE / np.float32(sources))
             return
         factor = _ONE
-    if limit <= _LANES:
+    if limit <= host.LANES:
         _softmax_of_few(row, limit, factor)
     else:
         best = _scale_row(row, limit, factor)
