@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import compress
 from operator import attrgetter, is_
 from threading import get_ident
 from time import perf_counter
@@ -23,7 +24,7 @@ import numpy as np
 from minikeras import config, tree
 from minikeras import kernels as k
 from minikeras.autodiff.tensor import Tensor, Variable, _state, mark_changed
-from minikeras.autodiff.turns import computing, turn, wait
+from minikeras.autodiff.turns import at_once, computing, turn, wait
 from minikeras.kernels.arena import current
 from minikeras.layers.context import context, entrance
 from minikeras.lazy import LazyModule
@@ -59,6 +60,9 @@ class State:
         self._found = [dict(vars(thing)) for thing in self._things]
         self.variables = _variables(model, kind)
         self.arrays = list(map(_data, self.variables))
+        # of them those that a step changes: other threads may train the weights that one evaluates or predicts with
+        own = {id(one) for metric in model.metrics for one in metric.variables} if kind == "test" else set()
+        self.is_own = [kind == "train" or id(one) in own for one in self.variables]
         self._kind = kind
         self._around = _surroundings(model, kind)
 
@@ -447,6 +451,12 @@ class Programs:
         if not (state.is_same(self._model) and entry.candidate.fits()):
             entry.start_anew()
             return run(data)
+        with at_once():  # nobody replaces all weights meanwhile
+            return self._compared(entry, state, kind, data, leaves, run)
+
+    def _compared(
+        self, entry: Entry, state: State, kind: str, data: Any, leaves: Sequence[np.ndarray], run: Callable
+    ) -> Any:
         result, agrees, after = self._made_twice(entry, kind, data, leaves, run)
         if agrees:
             given = len(tree.flatten(data[0])) if type(data) is tuple else len(leaves)
@@ -457,7 +467,7 @@ class Programs:
             except Exception:
                 agrees = False  # what the layers refuse has no program
         self._restore(state, after, kind)
-        if not state.is_same(self._model):
+        if agrees is None or not state.is_same(self._model):
             entry.start_anew()
         elif agrees:
             entry.program, entry.candidate, entry.signature = entry.candidate, None, None
@@ -469,12 +479,19 @@ class Programs:
 
     def _made_twice(
         self, entry: Entry, kind: str, data: Any, leaves: Sequence[np.ndarray], run: Callable
-    ) -> tuple[Any, bool, Any]:
-        """A step by the layers and then, from the same state, by the program: the result, whether both agree, the state
-        after the first."""
+    ) -> tuple[Any, bool | None, Any]:
+        """A step by the layers and then, from the same state, by the program.
+
+        Returns:
+            The result; whether both agree, None where something has changed that such a step does not change; the state
+            after the step by the layers.
+        """
         before = self._snapshot(entry.state, kind)
         result = run(data)
         after = self._snapshot(entry.state, kind)
+        others = [not own for own in entry.state.is_own]
+        if not _same_arrays([*compress(before[0], others)], [*compress(after[0], others)]):
+            return result, None, after
         self._restore(entry.state, before, kind)
         entry.candidate.blank(self._gradients(kind))
         _write(entry.candidate, leaves)
@@ -493,8 +510,11 @@ class Programs:
 
     def _restore(self, state: State, snapshot: tuple[list[np.ndarray], list[tuple[Any, Any]]], kind: str) -> None:
         copies, streams = snapshot
-        for array, copy in zip((*state.arrays, *self._hosts(kind)), copies, strict=True):
-            array[...] = copy
+        hosts = self._hosts(kind)
+        own = *state.is_own, *[True] * len(hosts)
+        for array, copy, is_own in zip((*state.arrays, *hosts), copies, own, strict=True):
+            if is_own:
+                array[...] = copy
         for stream, place in streams:
             stream.state = place
 

@@ -43,7 +43,7 @@ def _sums_of_rows(part, parts, rows, columns, x, totals, out, divisor: np.float3
     for j in range(columns):
         total[j] = 0.0
     for row in range(first, last, _BLOCK):
-        add_up_rows(floats(x + 4 * row * columns), min(_BLOCK, last - row), columns, sums)
+        add_up_rows(floats(x + 4 * row * columns), min(_BLOCK, last - row), columns, columns, sums)
         for j in range(columns):
             total[j] += np.float64(sums[j])
     if out:
@@ -69,14 +69,14 @@ def _sums_between(part, parts, pictures, rows, columns, x, totals, out, divisor:
     for picture in range(first, last):
         value, result = x + 4 * picture * rows * columns, floats(out + 4 * picture * columns)
         if rows <= _BLOCK:
-            add_up_rows(floats(value), rows, columns, result)
+            add_up_rows(floats(value), rows, columns, columns, result)
             for j in range(columns):
                 result[j] = result[j] / divisor
         else:
             for j in range(columns):
                 total[j] = 0.0
             for row in range(0, rows, _BLOCK):
-                add_up_rows(floats(value + 4 * row * columns), min(_BLOCK, rows - row), columns, sums)
+                add_up_rows(floats(value + 4 * row * columns), min(_BLOCK, rows - row), columns, columns, sums)
                 for j in range(columns):
                     total[j] += np.float64(sums[j])
             for j in range(columns):
