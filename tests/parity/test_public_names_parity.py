@@ -14,7 +14,7 @@ keras = pytest.importorskip("keras")
 # ours on purpose: what Keras does not have, and what Keras 2 has
 OURS = {
     "": {"GradientTape", "autodiff", "data", "grad", "kernels", "value_and_grad"},
-    "config": {"DTypePolicy", "device", "set_device", "standardize_dtype"},
+    "config": {"DTypePolicy", "device", "kernels", "set_device", "set_kernels", "standardize_dtype"},
     "datasets": {"digits"},
     "layers": {"LocallyConnected1D", "LocallyConnected2D", "ThresholdedReLU"},
     "losses": {
