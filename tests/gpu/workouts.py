@@ -122,6 +122,7 @@ def _products(b: Bench) -> list[Any]:
 def _attentions(b: Bench) -> list[Any]:
     inputs = b.array(2, 3, 4, 5), b.array(2, 6, 2, 5), b.array(2, 6, 2, 3)
     found: list[Any] = [b.side_by_side([b.array(3, 4), b.array(3, 2)]), b.matmul(b.array(4, 3, 2), b.array(2, 5))]
+    found += [y := b.extreme(bounded := b.array(3, 4), 1, True), b.extreme_grad(y, bounded, y, (1,))]
     for mask, causal, keep, zero_empty in (
         (None, False, None, False),
         (b.mask(2, 1, 3, 6), True, None, True),

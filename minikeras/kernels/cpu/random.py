@@ -199,7 +199,7 @@ def _cosine_and_sine(angle):
     square = r * r
     sine = fma(r * square, fma(fma(_S2, square, _S1), square, _S0), r)
     cosine = fma(square * square, fma(fma(_C2, square, _C1), square, _C0), fma(square, -_HALF, _ONE))
-    first, second = (sine, cosine) if quarters & 1 else (cosine, sine)
+    first, second = sine if quarters & 1 else cosine, cosine if quarters & 1 else sine
     return -first if (quarters + 1) & 2 else first, -second if quarters & 2 else second
 
 

@@ -57,13 +57,13 @@ def _step(layout, axes, operand):
 def _rows(part, parts, rows):
     """A part's rows: some of them, or all where there are few."""
     first, last = share(part, parts, rows)
-    return (first, last) if rows >= parts else (0, rows)
+    return first if rows >= parts else 0, last if rows >= parts else rows
 
 
 @inner
 def _columns(part, parts, rows, count):
     first, last = share_of_lines(part, parts, count)
-    return (0, count) if rows >= parts else (first, last)
+    return 0 if rows >= parts else first, count if rows >= parts else last
 
 
 @part
