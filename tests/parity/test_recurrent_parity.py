@@ -151,9 +151,7 @@ def test_outputs_and_gradients(case, masked, start):
         mask[0] = start  # a row without a step
         if start:  # before the first step that counts Keras's backends differ
             mask[:, -1 if ours.go_backwards else 0] = True
-    if (
-        arguments.get("recurrent_activation") == "silu"
-    ):  # gates without a bound: of 1e17 only roundings would be compared
+    if arguments.get("recurrent_activation") == "silu":  # gates without a bound: 1e17 would show roundings alone
         weights = [0.4 * weight for weight in ours.get_weights()]
         ours.set_weights(weights)
         theirs.set_weights(weights)
