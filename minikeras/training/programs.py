@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import compress
-from operator import attrgetter, is_
+from operator import attrgetter, is_, itemgetter
 from threading import get_ident
 from time import perf_counter
 from typing import Any
@@ -38,7 +38,7 @@ program_room = LazyModule("minikeras.kernels.cpu.program")
 _MOST = 16  # kinds of batches that a model has programs for; for ever-changing shapes recording would not pay
 _TRIES = 4  # recordings of a kind of batch that something has made useless, until it is left to the layers
 _WORTH = 32  # steps that a program must have made to be worth another recording after a change
-_LARGE = 1 << 25  # bytes of a program's memory that are not kept beyond a run
+_LARGE = 1 << 27  # bytes of a step's buffers from which on Python's share of its time is next to nothing
 _LONG = 0.01  # seconds that a call of many steps takes, about
 _LONG_BATCH = 1 << 15  # bytes of a batch that are worth a helper's work
 
@@ -207,9 +207,12 @@ class Programs:
                 del self._entries[key]
 
     def end(self) -> None:
-        """Let go of programs that hold much memory; called after many steps."""
-        for key, entry in list(self._entries.items()):
-            if entry.program is not None and entry.program.nbytes > _LARGE:
+        """Let go of programs that hold much memory together, the largest first; called after many steps."""
+        held = [(entry.program.nbytes, key) for key, entry in self._entries.items() if entry.program is not None]
+        total = sum(size for size, _ in held)
+        for size, key in sorted(held, key=itemgetter(0), reverse=True):
+            if total > _LARGE:
+                total -= size
                 del self._entries[key]
 
     def report(self, kind: str) -> Report:
@@ -357,6 +360,11 @@ class Programs:
         """Make a step through the layers, and note what it does."""
         entry.reason = obstacle(self._model, kind, self._built_in)  # losses and metrics have been found by now
         if entry.reason is not None or not self._is_prepared(kind):
+            return run(data)
+        if current.arena is not None and current.arena.nbytes > _LARGE:
+            entry.reason = (
+                f"it takes {current.arena.nbytes >> 20} MB, and so long that Python's share is next to nothing"
+            )
             return run(data)
         state = State(self._model, kind)
         recording = recording_room.Recording(self._known(state, kind))

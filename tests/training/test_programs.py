@@ -456,12 +456,17 @@ def test_an_index_or_a_label_that_is_refused_changes_no_weight():
     assert is_native(first) == [True]
 
 
-def test_memory_of_large_programs_is_not_kept():
-    model = keras.Sequential([keras.Input((64,)), layers.Dense(4096, activation="relu"), layers.Dense(1)])
+def test_steps_of_much_memory_are_not_recorded_and_others_let_go(monkeypatch):
+    from minikeras.training import programs
+
+    monkeypatch.setattr(programs, "_LARGE", 20_000)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(100, activation="relu"), layers.Dense(1)])
     model.compile("sgd", "mse")
-    x = np.ones((12_288, 64), "f4")
-    model.fit(x, x[:, :1], batch_size=2048, epochs=1, verbose=0)
-    assert entries(model, "train") == []
+    for rows in (6, 12):
+        model.fit(np.ones((8 * rows, 4)), np.ones((8 * rows, 1)), batch_size=rows, verbose=0)
+    assert len(entries(model, "train")) == 1  # both would hold too much
+    model.fit(np.ones((500, 4)), np.ones((500, 1)), batch_size=50, verbose=0)
+    assert reasons(model)[-1].startswith("it takes 0 MB") and is_native(model)[-1] is False
 
 
 def test_threads_share_no_memory_of_programs():
