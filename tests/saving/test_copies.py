@@ -21,7 +21,19 @@ from loss_cases import CASES as LOSSES
 from metric_cases import CASES as METRICS
 
 import minikeras
-from minikeras import callbacks, constraints, initializers, layers, losses, metrics, ops, optimizers, regularizers, tree
+from minikeras import (
+    callbacks,
+    constraints,
+    initializers,
+    kernels,
+    layers,
+    losses,
+    metrics,
+    ops,
+    optimizers,
+    regularizers,
+    tree,
+)
 from minikeras.data import Dataset
 from minikeras.optimizers.schedules import CosineDecay, PiecewiseConstantDecay
 from minikeras.preprocessing.image import ImageDataGenerator
@@ -50,6 +62,13 @@ def by_joblib(thing):
 WAYS = {f"pickle{n}": lambda thing, n=n: pickle.loads(pickle.dumps(thing, n)) for n in (2, 3, 4, 5)}
 WAYS |= {"buffers": with_buffers_apart, "deepcopy": copy.deepcopy, "cloudpickle": by_cloudpickle, "joblib": by_joblib}
 each_way = pytest.mark.parametrize("copied", WAYS.values(), ids=WAYS)
+
+
+def assert_from_another_process(one, other):
+    """The same bits; where this one is on a GPU, and the other is not, the same numbers."""
+    if kernels.active_device() == "gpu":
+        return np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert np.array_equal(one, other)
 
 
 def assert_equal(one, other):
@@ -514,8 +533,8 @@ def test_what_a_script_defines_reaches_another_process():
     for _ in range(2):
         data, x, y, logs, prediction = pickle.load(file)
         model = pickle.loads(data)
-        assert model.train_on_batch(x, y) == logs
-        assert np.array_equal(model.predict(x, verbose=0), prediction)
+        assert_from_another_process(model.train_on_batch(x, y), logs)
+        assert_from_another_process(model.predict(x, verbose=0), prediction)
         assert_same_future(by_cloudpickle(model), copy.deepcopy(model), x, y)
 
 
@@ -539,8 +558,9 @@ def test_a_started_process_goes_on_as_this_one(monkeypatch):
     process.start()
     logs, prediction, ordered = results.get(timeout=60)
     process.join()
-    assert logs == model.train_on_batch(X, Y) and ordered
-    assert np.array_equal(prediction, model.predict(X, verbose=0))
+    assert ordered
+    assert_from_another_process(logs, model.train_on_batch(X, Y))
+    assert_from_another_process(prediction, model.predict(X, verbose=0))
 
 
 def test_joblib_predicts_in_processes():
