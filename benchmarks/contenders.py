@@ -78,9 +78,9 @@ class Contender:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The processes' environment: the checkout importable, the CPU the only device."""
+        """The processes' environment: the checkout importable, bytecode kept as pip does, the CPU the only device."""
         return {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
             "PYTHONPATH": str(self.root),
             "CUDA_VISIBLE_DEVICES": "",
             "MINIKERAS_DEVICE": "cpu",

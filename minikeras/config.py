@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.util
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -406,13 +408,22 @@ def enable_unsafe_deserialization() -> None:
 
 
 def gpu_is_there() -> bool:
-    """Whether there is CuPy and a CUDA device."""
-    if importlib.util.find_spec("cupy") is None:
+    """Whether there is CuPy and a CUDA device; importing CuPy takes long, the driver is looked for at once."""
+    if importlib.util.find_spec("cupy") is None or not _driver_is_there():
         return False
     try:
         return importlib.import_module("cupy").cuda.runtime.getDeviceCount() > 0
     except Exception:  # a broken driver raises several types; "auto" then means the CPU
         return False
+
+
+def _driver_is_there() -> bool:
+    """Whether the library loads that every CUDA driver brings."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def cupy_and_device() -> Any:

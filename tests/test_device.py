@@ -63,6 +63,14 @@ def test_auto_falls_back_silently(machine: str, reason: str) -> None:
     assert (result.stdout, result.stderr, result.returncode) == ("cpu numpy\n", "", 0)
 
 
+def test_without_a_driver_cupy_is_not_imported() -> None:
+    no_driver = "from minikeras import config\nconfig._driver_is_there = lambda: False"
+    code = (
+        f"{no_driver}\nimport sys\nfrom minikeras import kernels\nprint(kernels.active_device(), 'cupy' in sys.modules)"
+    )
+    assert run(code, device="auto").stdout == "cpu False\n"
+
+
 @pytest.mark.parametrize("device", ["tpu", "cuda:0"])
 def test_an_unknown_device(device: str) -> None:
     result = run("from minikeras import layers", device=device)
