@@ -1272,6 +1272,7 @@ class RecallAtPrecision(_BestAt):
     dtype: Any = None
 
 
+_SEVERAL = Option(lambda value: is_whole(value) and value >= 2, "a whole number of at least 2")
 _SUMMATION = OneOf("interpolation", "minoring", "majoring")
 
 
@@ -1297,7 +1298,7 @@ class AUC(_Confusion):
 
     _direction = "up"
 
-    num_thresholds: int = 200
+    num_thresholds: int | None = 200
     curve: Annotated[str, Converted(str.upper), OneOf("ROC", "PR", "PRGAIN")] = "ROC"
     summation_method: Annotated[str, Converted(str.lower), _SUMMATION] = "interpolation"
     name: str | None = None
@@ -1310,8 +1311,6 @@ class AUC(_Confusion):
 
     def __post_init__(self, thresholds: Any) -> None:  # type: ignore[override]
         labels, weights = self.num_labels, self.label_weights
-        if thresholds is None:
-            _at_least(2)(self, "num_thresholds", self.num_thresholds)
         if labels and not self.multi_label:
             raise ValueError(f"AUC takes num_labels only with multi_label=True, got num_labels={labels}.")
         if weights is not None:
@@ -1321,8 +1320,11 @@ class AUC(_Confusion):
             if labels and len(given) != labels:
                 raise ValueError(f"AUC needs {labels} label_weights, one for each label, got {weights!r}.")
         self._inner = None if thresholds is None else sorted(_thresholds(thresholds, 0.5))
-        _count_thresholds(self.num_thresholds)
-        inner = self._inner or [i / (self.num_thresholds - 1) for i in range(1, self.num_thresholds - 1)]
+        if thresholds is None:
+            _SEVERAL(self, "num_thresholds", self.num_thresholds)
+        number = self.num_thresholds or 2
+        _count_thresholds(number)
+        inner = self._inner or [i / (number - 1) for i in range(1, number - 1)]
         self.thresholds = [-settings.epsilon(), *inner, 1 + settings.epsilon()]
         self.num_thresholds = len(self.thresholds)
         self._counts = {}

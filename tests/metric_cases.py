@@ -176,7 +176,7 @@ CASES = [
         for curve in ("ROC", "PR", "PRGAIN")
         for method in ("interpolation", "minoring", "majoring")
     ],
-    MetricCase("AUC", binary_vector, {"thresholds": [0.3, 0.6]}),
+    MetricCase("AUC", binary_vector, {"num_thresholds": None, "thresholds": [0.3, 0.6]}),
     MetricCase("AUC", logits, {"from_logits": True, "num_thresholds": 20}),
     MetricCase("AUC", multi_label, {"multi_label": True}),
     MetricCase("AUC", multi_label, {"multi_label": True, "num_labels": 4, "label_weights": [1.0, 0.0, 2.0, 3.0]}),

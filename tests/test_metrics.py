@@ -267,6 +267,7 @@ def test_names() -> None:
         (lambda: metrics.Precision(thresholds=[0.5, 2]), "between 0 and 1"),
         (lambda: metrics.AUC(curve="ROCK"), "curve must be 'ROC', 'PR' or 'PRGAIN'"),
         (lambda: metrics.AUC(num_thresholds=1), "at least 2"),
+        (lambda: metrics.AUC(num_thresholds=None), "at least 2"),
         (lambda: metrics.AUC(num_labels=3), "multi_label=True"),
         (lambda: metrics.F1Score(average="all"), "average must be None, 'micro'"),
         (lambda: metrics.FBetaScore(beta=0), "above 0"),

@@ -57,7 +57,8 @@ class Callback(Fielded):
 
     `self.model` is the model being trained, `self.params` a dict with `verbose`, `epochs` and `steps`.  `logs` maps
     names of losses and metrics to floats; what `on_epoch_end` adds to it is recorded in the history and shown.  Setting
-    `self.model.stop_training = True` ends training after the batch or epoch.
+    `self.model.stop_training = True` ends training after the batch or epoch; `stop_evaluating` and `stop_predicting` do
+    so to an evaluation and a prediction.
 
     Listening to batches makes training read the metrics back from the device at each of them.
 

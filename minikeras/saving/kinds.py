@@ -6,6 +6,7 @@ import glob
 import re
 from pathlib import Path
 
+from minikeras.saving.paths import MissingFileError
 from minikeras.utils.bounded import DAMAGE, Zip
 
 ARCHIVE, FOLDER, HDF5, NPZ, TEXT = "archive", "folder", "hdf5", "npz", "text"  # what may be read
@@ -52,7 +53,7 @@ def kind_of(path: Path) -> str:
     """Which of the kinds of files above lies at a path.
 
     Raises:
-        FileNotFoundError: where there is nothing.
+        MissingFileError: where there is nothing.
         ValueError: for a file or folder of another kind; it says which, and what to do.
     """
     if path.is_dir():
@@ -61,9 +62,8 @@ def kind_of(path: Path) -> str:
         near = sorted(one.name for one in path.parent.glob(f"{glob.escape(path.name)}.*"))
         if f"{path.name}.index" in near:
             raise ValueError(f"{str(path)!r} is {_CHECKPOINT}.")
-        raise FileNotFoundError(
-            f"There is no file {str(path)!r}; {f'is it {near[0]!r}?' if near else 'check the path.'}"
-        )
+        remedy = f"is it {near[0]!r}?" if near else "check the path."
+        raise MissingFileError(f"There is no file {str(path)!r}; {remedy}")
     with open(path, "rb") as file:
         head = file.read(_HEAD)
     if head.startswith(b"PK"):  # first, as a member that is HDF5 may begin anywhere

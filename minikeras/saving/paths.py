@@ -24,6 +24,10 @@ _EXCHANGE = 2  # of Linux's renameat2: what two paths lead to changes places at 
 _LONGEST_NAME = 150  # bytes of a name that its partial file repeats, within the 255 that there are
 
 
+class MissingFileError(FileNotFoundError, ValueError):
+    """There is no file to read; Keras raises the one or the other, depending on the file's name."""
+
+
 def path_of(filepath: Any) -> Path:
     """A path from a string or path, `~` resolved.
 
@@ -39,12 +43,12 @@ def inside(folder: Path, name: str) -> Path:
     """The file of that name in a folder.
 
     Raises:
-        FileNotFoundError: where there is none.
+        MissingFileError: where there is none.
         ValueError: where it is a link to elsewhere.
     """
     path = folder / name
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r}; copy or download the whole folder.")
+        raise MissingFileError(f"There is no file {str(path)!r}; copy or download the whole folder.")
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise ValueError(f"{str(path)!r} is a link out of its folder, which is not followed; copy the file there.")
     return path

@@ -68,7 +68,7 @@ class Trainer:
         self.optimizer: Any = None
         self.loss: Any = None
         self.compiled = False
-        self.stop_training = False
+        self.stop_training = self.stop_evaluating = self.stop_predicting = False  # a callback sets them
         self.run_eagerly, self.jit_compile, self.steps_per_execution = False, "auto", 1  # as compile() was told
         self.history: Any = None
         self._compile_arguments: dict[str, Any] = {}
@@ -776,6 +776,7 @@ class Trainer:
         return logs if return_dict else self._in_order(logs)
 
     def _evaluate(self, stream: Any, callbacks: Any, name: str = "The validation loss") -> dict[str, Any]:
+        self.stop_evaluating = False
         self.reset_metrics()
         callbacks.on_test_begin()
         logs: Any = {}
@@ -789,9 +790,12 @@ class Trainer:
         with self._arenas["test", get_ident()], recording(False):
             for made, logs in self._executions("test", stream, stream.epoch(), callbacks, make):  # noqa: B007
                 step += made
+                if self.stop_evaluating:
+                    break
         if step < 0:
             raise ValueError("The data ended before the first batch; pass data that yields at least one.")
-        _is_short(stream, step + 1, "that many")
+        if not self.stop_evaluating:
+            _is_short(stream, step + 1, "that many")
         stream.on_epoch_end()
         floats = to_floats(checked_logs(logs, "test_step"))
         self._explain_loss(floats, name, stream.arrays, self._batch)
@@ -821,6 +825,7 @@ class Trainer:
         steps, verbose = whole("steps", steps, 1, optional=True, floats=True), _verbosity(verbose)
         stream = feed.make_stream(x, None, None, batch_size, steps, **preparation)
         callbacks = self._callback_list(callbacks, verbose, stream)
+        self.stop_predicting = False
         callbacks.on_predict_begin()
         collected = _Collector(stream.samples if steps is None else None)
         step = -1
@@ -836,7 +841,10 @@ class Trainer:
             with self._arenas["predict", get_ident()], recording(False):
                 for made, _ in steps_made:
                     step += made
-            _is_short(stream, step + 1, "that many")
+                    if self.stop_predicting:
+                        break
+            if not self.stop_predicting:
+                _is_short(stream, step + 1, "that many")
             stream.on_epoch_end()
         finally:
             stream.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -186,6 +187,26 @@ def test_history_and_what_a_callback_adds_to_the_logs() -> None:
     assert list(history.history) == ["loss", "mae", "val_loss", "val_mae", "extra"]
     assert all(isinstance(value, float) for value in history.history["val_loss"])
     assert history.model.history is history
+
+
+@pytest.mark.parametrize(
+    "method, phase, switch", [("evaluate", "test", "stop_evaluating"), ("predict", "predict", "stop_predicting")]
+)
+def test_an_evaluation_and_a_prediction_of_endless_data_stop_from_a_batch(method: str, phase: str, switch: str) -> None:
+    def endless() -> Iterator[tuple[Any, ...]]:
+        while True:
+            yield (X,) if method == "predict" else (X, Y)
+
+    def stop(batch: int, logs: Any) -> None:
+        seen.append(batch)
+        setattr(model, switch, len(seen) == 3)
+
+    model, stopper = small_model(), LambdaCallback()
+    setattr(stopper, f"on_{phase}_batch_end", stop)
+    for _ in range(2):  # the switch is off again when the next begins
+        seen: list[int] = []
+        getattr(model, method)(endless(), callbacks=[stopper], verbose=0)
+        assert seen == [0, 1, 2]
 
 
 def test_stop_training_from_a_batch() -> None:
