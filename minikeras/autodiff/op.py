@@ -43,7 +43,7 @@ class Op:
         replayable: whether the result depends on nothing but the arguments, so that a recorded prediction may run it
             again without the Python code around it; default whether it is one of minikeras's own.
         rounds: whether it is computed in float32 and rounded where its inputs are float16 or bfloat16, see `narrow`:
-            not where the result has a type of its own.
+            not where the result has a type of its own, or the bits matter.
         gradient: `gradient(*tensors, **settings)` returns a vjp that works on tensors, made of operations.  It serves
             for gradients of gradients; without one `function` is run again on arrays that record (see
             `ops/second_order.py`), which must then be array code.

@@ -382,7 +382,7 @@ def lcm(x1: Any, x2: Any) -> Any:
     return k.xp.lcm(*promote(as_array(x1), x2))
 
 
-@operation(shape=shapes.broadcast)
+@operation(shape=shapes.broadcast, rounds=False)
 def nextafter(x1: Any, x2: Any) -> Any:
     """The float that follows `x1` towards `x2`.
 
@@ -459,7 +459,7 @@ def _view_shape(x: Any, *, dtype: Any = None) -> Any:
     return shapes.Spec((*x.shape[:-1], None if size is None else size * x.dtype.itemsize // new.itemsize), new)
 
 
-@operation(inputs=1, shape=_view_shape)
+@operation(inputs=1, shape=_view_shape, rounds=False)
 def view(x: Any, dtype: Any = None) -> Any:
     """The bits of the array read as another type; the last axis grows or shrinks with the size of a number.
 

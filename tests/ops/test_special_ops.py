@@ -269,6 +269,14 @@ def test_gradients_that_are_not_known(function: Any, words: str) -> None:
 # ---------------------------------------------------------------- complex numbers
 
 
+@pytest.mark.parametrize("dtype, one, step", [("float16", 15360, 2.0**-10), ("bfloat16", 16256, 2.0**-7)])
+def test_bits_of_narrow_floats(dtype: str, one: int, step: float) -> None:
+    x = ops.ones((2,), dtype)
+    assert ops.view(x, "uint16").numpy().tolist() == [one, one] and ops.view(x, "int8").shape == (4,)
+    above = ops.nextafter(x, 2 * x)
+    assert above.dtype == dtype and (ops.cast(above, "float32") - 1.0).numpy().tolist() == [step, step]
+
+
 def test_complex_numbers_hold_values_but_no_gradients() -> None:
     size, turn = Variable(np.float32([1, 2])), np.float32([0.5, -1])
     with GradientTape() as tape:
