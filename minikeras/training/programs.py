@@ -339,6 +339,8 @@ class Programs:
         numbers = self._numbers(kind, 1)
         if numbers is not None:
             self._model.optimizer._now[...] = numbers[0]
+        elif kind == "train":
+            return 0  # the layers refuse the learning rate
         made = _in_turn(program.run)
         if made:
             self._made(numbers)
@@ -382,8 +384,6 @@ class Programs:
             entry.reason = recording.spoiled
         elif not state.is_same(self._model):
             entry.start_anew()
-        elif kind == "train" and self._numbers(kind, 1) is None:
-            entry.reason = "the learning rate is a function of the user's"
         elif kind == "predict" and not _are_recorded(result):
             entry.reason = "the outputs are no tensors that layers computed, or they carry a mask"
         elif entry.signature is None or entry.signature != recording.signature():
@@ -474,7 +474,8 @@ class Programs:
                     agrees = self._made_twice(entry, kind, tree.pack_sequence_as(data, zeros), zeros, run)[1]
             except Exception:
                 agrees = False  # what the layers refuse has no program
-        self._restore(state, after, kind)
+            finally:
+                self._restore(state, after, kind)
         if agrees is None or not state.is_same(self._model):
             entry.start_anew()
         elif agrees:
@@ -488,7 +489,7 @@ class Programs:
     def _made_twice(
         self, entry: Entry, kind: str, data: Any, leaves: Sequence[np.ndarray], run: Callable
     ) -> tuple[Any, bool | None, Any]:
-        """A step by the layers and then, from the same state, by the program.
+        """A step by the layers and then, from the same state, by the program, which leaves no trace.
 
         Returns:
             The result; whether both agree, None where something has changed that such a step does not change; the state
@@ -500,12 +501,15 @@ class Programs:
         others = [not own for own in entry.state.is_own]
         if not _same_arrays([*compress(before[0], others)], [*compress(after[0], others)]):
             return result, None, after
-        self._restore(entry.state, before, kind)
-        entry.candidate.blank(self._gradients(kind))
-        _write(entry.candidate, leaves)
-        made = self._run(kind, entry.candidate)
-        agrees = made and (kind != "predict" or _same_arrays(_data_of(result), entry.candidate.outputs))
-        return result, bool(agrees) and _same_bits(after, self._snapshot(entry.state, kind)), after
+        try:  # Ctrl-C may come at any time
+            self._restore(entry.state, before, kind)
+            entry.candidate.blank(self._gradients(kind))
+            _write(entry.candidate, leaves)
+            made = self._run(kind, entry.candidate)
+            agrees = made and (kind != "predict" or _same_arrays(_data_of(result), entry.candidate.outputs))
+            return result, bool(agrees) and _same_bits(after, self._snapshot(entry.state, kind)), after
+        finally:
+            self._restore(entry.state, after, kind)
 
     def _snapshot(self, state: State, kind: str) -> tuple[list[np.ndarray], list[tuple[Any, Any]]]:
         streams = [(stream, stream.state) for stream in self._model._contents().streams]
@@ -554,6 +558,8 @@ class Programs:
                 return 0, None  # the step that comes begins anew
             count = min(count, max(int(_LONG / entry.seconds), 1), most or count)
             numbers = self._numbers(kind, count)
+            if numbers is None and kind == "train":
+                return 0, None  # a learning rate is refused, now or soon
             tables = [] if numbers is None else [numbers]
             results = [np.empty((count, *one.shape), one.dtype) for one in entry.program.outputs]
             rows = np.ascontiguousarray(batches.take(count), np.int64)

@@ -428,7 +428,96 @@ def test_other_reasons():
     assert function(sequential(), loss=loss) == "the function 'loss' is not built in"
     assert function(sequential(), run_eagerly=True) == "the model is compiled with run_eagerly=True"
     assert "accumulates" in function(sequential(), optimizer=optimizers.SGD(gradient_accumulation_steps=2))
-    assert "learning rate" in function(sequential(), optimizer=optimizers.SGD(lambda: 0.1))
+    assert function(sequential(), optimizer=optimizers.SGD(lambda: 0.1)) == "the function '<lambda>' is not built in"
+
+
+def test_what_users_put_in_the_place_of_built_in_parts_runs_in_every_step():
+    def with_losses(jit):
+        model = mlp(jit, "sgd")
+        total = model.weights[0]
+        cls = type("Own", (keras.Sequential,), {"losses": property(lambda self: [0.1 * ops.sum(ops.square(total))])})
+        model.__class__ = cls
+        return model
+
+    def with_trainable(jit):
+        model = mlp(jit, "sgd")
+        odd = property(lambda self: self.layers[int(self.optimizer.iterations) % 2 * 2].trainable_weights)
+        model.__class__ = type("Own", (keras.Sequential,), {"trainable_variables": odd})
+        model.optimizer.build(model.weights)
+        return model
+
+    def with_loss(jit):
+        loss, calls = losses.MeanSquaredError(), []
+        loss.call = lambda y_true, y_pred: calls.append(1) or ops.mean(y_true - y_pred, -1) * float(1 + len(calls) // 7)
+        return mlp(jit, "sgd", loss)
+
+    def with_optimizer(jit):
+        optimizer = optimizers.SGD(0.1)
+        step = optimizer.apply_gradients
+        optimizer.apply = lambda gradients, variables=None: step(
+            [(1.0 + int(optimizer.iterations)) * one for one in gradients], variables
+        )
+        return mlp(jit, optimizer)
+
+    for make in (with_losses, with_trainable, with_loss, with_optimizer):
+        first, second = twins(make)
+        for _ in range(READY + 3):
+            assert first.train_on_batch(X[:8], Y[:8]) == second.train_on_batch(X[:8], Y[:8])
+        assert_same(first, second)
+        assert reasons(first)[0] is not None, make
+
+
+@pytest.mark.parametrize("when", ["the program has run", "its second comparison"])
+def test_ctrl_c_while_a_program_is_compared_with_the_layers(monkeypatch, when):
+    from minikeras.kernels.cpu import program
+
+    first, second = twins(mlp)
+    runs, run = [], program.Program.run
+
+    def interrupted(self):
+        runs.append(run(self))
+        if when == "the program has run" or len(runs) == 2:
+            raise KeyboardInterrupt
+        return runs[-1]
+
+    for model in (first, second):
+        for _ in range(3):
+            model.train_on_batch(X[:8], Y[:8])
+    second.train_on_batch(X[:8], Y[:8])
+    monkeypatch.setattr(program.Program, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        first.train_on_batch(X[:8], Y[:8])
+    monkeypatch.undo()
+    assert_same(first, second)
+    for _ in range(READY):
+        assert first.train_on_batch(X[:8], Y[:8]) == second.train_on_batch(X[:8], Y[:8])
+    assert_same(first, second)
+
+
+def test_a_learning_rate_that_is_refused_after_some_steps():
+    def make(jit):
+        rate = optimizers.schedules.ExponentialDecay(2.0, 10, 1e308, staircase=True)  # too much from step 10 on
+        return mlp(jit, optimizers.SGD(rate, clipvalue=1e-3))
+
+    first, second = twins(make)
+    for model in (first, second):
+        keras.utils.set_random_seed(7)
+        with np.errstate(over="ignore"), pytest.raises(ValueError, match="after 10 updates"):
+            model.fit(X, Y, batch_size=8, epochs=3, verbose=0)
+    assert_same(first, second)
+    assert [entry.program is not None for entry in entries(first, "train")] == [True, False]
+
+
+def test_empty_arrays_that_numpy_gives_for_reading():
+    class Emptied(layers.Layer):
+        def call(self, inputs):
+            return ops.concatenate([ops.broadcast_to(inputs[:0, :1], (0, 4)), inputs], axis=0)
+
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4), Emptied(), layers.Dense(3)])
+    model.compile("sgd", "mse", jit_compile=True)
+    for _ in range(READY):
+        model.train_on_batch(X[:8], Y[:8])
+    assert reasons(model) == [None]
 
 
 def test_an_index_or_a_label_that_is_refused_changes_no_weight():

@@ -180,7 +180,10 @@ class Recording:
                 self.spoil(f"NumPy's {name} gives Python a value")
             return result
         new = [not (isinstance(one, np.ndarray) and _shares(one, given)) for one in results]
-        made = [np.array(one) if isinstance(one, np.generic) else one for one in results]  # others are views
+        made = [  # views, or what the program can write to
+            np.array(one) if isinstance(one, np.generic) or (is_new and not one.flags.writeable) else one
+            for one, is_new in zip(results, new, strict=True)
+        ]
         if any(new):
             buffers = [*compress(made, new)]
 
