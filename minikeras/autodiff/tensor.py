@@ -175,10 +175,10 @@ class Variable(Tensor):
 
     # number: variables are counted as they are made, which is the order that a layer lists them in
     # changed: when the values were last changed in place, by `clock`
-    # _structure: replaced when `trainable` or `regularizer` is set, for those who keep lists of variables
+    # _structure: replaced when `trainable`, `regularizer` or `constraint` is set, for those who keep lists of variables
     __slots__ = (
-        *("_overwritten", "_regularizer", "_structure", "_trainable", "aggregation", "autocast"),
-        *("changed", "constraint", "made_trainable", "name", "number", "path"),
+        *("_constraint", "_overwritten", "_regularizer", "_structure", "_trainable", "aggregation", "autocast"),
+        *("changed", "made_trainable", "name", "number", "path"),
     )
 
     @user_facing
@@ -256,6 +256,16 @@ class Variable(Tensor):
     @regularizer.setter
     def regularizer(self, value: Any) -> None:
         self._regularizer = value
+        self._structure = object()
+
+    @property
+    def constraint(self) -> Any:
+        """A function of the variable whose value takes its place after each update, or None."""
+        return self._constraint
+
+    @constraint.setter
+    def constraint(self, value: Any) -> None:
+        self._constraint = value
         self._structure = object()
 
     @property

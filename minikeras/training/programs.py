@@ -69,7 +69,7 @@ class State:
     def is_same(self, model: Any) -> bool:
         """Whether all that it found is there and has not been replaced."""
         contents = model._contents()
-        if contents is not self._contents and self._has_the_same(contents):
+        if contents is not self._contents and self._has_the_same(contents, things(model, self._kind)):
             self._contents = contents
         return (
             contents is self._contents
@@ -84,12 +84,10 @@ class State:
         kept = [pair for pair in zip(self._layers, self._settings, strict=True) if _settings_of(pair[0]) is pair[1]]
         self._layers, self._settings = [layer for layer, _ in kept], [mark for _, mark in kept]
 
-    def _has_the_same(self, contents: Any) -> bool:
+    def _has_the_same(self, contents: Any, found: list[Any]) -> bool:
         """Whether another walk has found the same things."""
-        return all(
-            len(now) == len(then) and all(map(is_, now, then))
-            for now, then in zip(_parts(contents), _parts(self._contents), strict=True)
-        )
+        pairs = zip((*_parts(contents), found), (*_parts(self._contents), self._things), strict=True)
+        return all(len(now) == len(then) and all(map(is_, now, then)) for now, then in pairs)
 
 
 _parts = attrgetter("layers", "weights", "trainable", "penalized", "metrics", "streams", "loss_functions")

@@ -7,12 +7,12 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import minikeras as keras
+from minikeras import constraints, layers, losses, metrics, ops, optimizers, regularizers
 from minikeras import kernels as k
-from minikeras import layers, losses, metrics, ops, optimizers, regularizers
 
 pytestmark = pytest.mark.skipif(k.active_device() != "cpu", reason="programs are made on the CPU alone")
 RNG = np.random.default_rng(11)
@@ -274,6 +274,9 @@ CHANGES = {
     "dropout": lambda model: setattr(model.layers[1], "rate", 0.6),
     "seed": lambda model: setattr(model.layers[1].seed_generator, "state", (99, 0)),
     "regularizer": lambda model: setattr(model.layers[-1].kernel, "regularizer", regularizers.L2(0.1)),
+    "constraint": lambda model: setattr(model.layers[0].kernel, "constraint", constraints.MaxNorm(0.5)),
+    "another constraint": lambda model: setattr(model.layers[0].kernel, "constraint", constraints.NonNeg()),
+    "another regularizer": lambda model: setattr(model.layers[-1].kernel, "regularizer", regularizers.L2(0.5)),
     "compile": lambda model: model.compile("sgd", "mae", jit_compile=model.jit_compile),
     "frozen": freeze,
     "weights": assign,
@@ -289,6 +292,8 @@ CHANGES = {
 CHANGES.pop("the step")
 
 
+@example([("constraint", READY), ("another constraint", 1)])
+@example([("regularizer", READY), ("another regularizer", 1)])
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(sorted(CHANGES)), st.integers(1, 6)), min_size=1, max_size=6))
 def test_changes_between_steps(changes):
