@@ -386,10 +386,18 @@ def test_users_code_runs_in_every_step_unless_it_is_asked_for():
     assert compiled.layers[0].calls == calls and entries(compiled, "train")[0].program is not None
 
 
-@pytest.mark.parametrize("why", ["a value", "the shape", "no tensor"])
+@pytest.mark.parametrize("why", ["a value", "the shape", "no tensor", "a number", "an assignment", "the step"])
 def test_what_spoils_a_recording_of_users_code(why):
+    anneal = keras.Variable(0.5)  # nobody's, as those that callbacks change
+
     class Looking(layers.Layer):
         def call(self, inputs):
+            if why == "a number":
+                return inputs * float(anneal)
+            if why == "an assignment":
+                anneal.assign_add(1.0)
+            if why == "the step" and int(model.optimizer.iterations) > 20:
+                return inputs * 2.0
             if why == "a value" and float(ops.sum(inputs)) > 1e9:
                 return inputs
             if why == "the shape":
@@ -398,8 +406,10 @@ def test_what_spoils_a_recording_of_users_code(why):
                 return inputs * np.asarray(np.random.default_rng(0).normal(size=4), "f4")
             return inputs
 
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(4), Looking(), layers.Dense(3)])
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4)])
     model.compile("sgd", "mse", jit_compile=True)
+    model.add(Looking())
+    model.add(layers.Dense(3))
     for _ in range(6):
         model.train_on_batch(X[:8], Y[:8])
     assert reasons(model)[0] is not None and not any(is_native(model))
