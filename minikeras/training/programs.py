@@ -639,7 +639,16 @@ def _are_recorded(outputs: Any) -> bool:
 
 
 def _unrecorded(outputs: Any) -> Any:
-    return tree.map_structure(lambda one: Tensor(np.array(one.data)) if isinstance(one, Tensor) else one, outputs)
+    return tree.map_structure(_own, outputs)
+
+
+def _own(one: Any) -> Any:
+    """A tensor or array of a recorded step, and the mask that it carries, in memory of its own."""
+    if not isinstance(one, Tensor):
+        return np.array(one) if isinstance(one, recording_room.Recorded) else one
+    own = Tensor(np.array(one.data))
+    own._keras_mask = _own(one._keras_mask)
+    return own
 
 
 def _data_of(outputs: Any) -> list[np.ndarray]:

@@ -622,6 +622,25 @@ def test_a_way_that_depends_on_values_unnoticed_shows_on_zeros():
     assert reasons(model, "predict") == ["the program and the layers do not give the same bits"]
 
 
+@pytest.mark.parametrize("who", ["a call", "a step"])
+def test_a_mask_is_there_too_where_predictions_are_recorded(who):
+    def make(jit):
+        model = keras.Sequential([keras.Input((3, 4)), layers.Masking(), layers.Dense(3)])
+        model.compile("sgd", "mse", jit_compile=jit)
+        return model
+
+    x, y = RNG.normal(size=(8, 3, 4)).astype("f4"), RNG.normal(size=(8, 3, 3)).astype("f4")
+    x[:, 1] = 0
+    first, second = twins(make)
+    if who == "a step":  # which is not recorded itself
+        for model in (first, second):
+            loss = lambda y_true, y_pred: ops.mean(ops.square(y_true - y_pred), -1)
+            model.compile("sgd", loss, jit_compile=model.jit_compile)
+    for _ in range(READY):
+        loss = float(losses.MeanSquaredError()(y, first(x))) if who == "a call" else first.test_on_batch(x, y)
+        assert loss == second.test_on_batch(x, y)
+
+
 def test_batches_with_gaps_in_memory():
     """A program's batch has none, and kernels for those with gaps may round differently."""
     x, y = np.repeat(X, 2, axis=1)[:, ::2], np.asfortranarray(Y)
