@@ -641,6 +641,36 @@ def test_a_mask_is_there_too_where_predictions_are_recorded(who):
         assert loss == second.test_on_batch(x, y)
 
 
+class Penalizing(layers.Layer):
+    def call(self, inputs):
+        self.add_loss(ops.mean(ops.square(inputs)))
+        return inputs
+
+
+@pytest.mark.parametrize("how", ["a graph", "a layer", "a regularizer"])
+def test_losses_that_a_call_adds_are_there_in_every_call(how):
+    def make(jit):
+        inputs = keras.Input((4,))
+        x = layers.Dense(4, activity_regularizer="l2" if how == "a regularizer" else None)(inputs)
+        model = keras.Model(inputs, layers.Dense(3)(Penalizing()(x) if how == "a layer" else x))
+        if how == "a graph":
+            model.add_loss(ops.mean(ops.square(x)))
+        loss = lambda y_true, y_pred: ops.mean(ops.abs(y_true - y_pred), -1)
+        model.compile("sgd", loss, jit_compile="auto" if jit and how == "a graph" else bool(jit))
+        return model
+
+    first, second = twins(make)
+    for model in (first, second):
+        for _ in range(READY):
+            model.predict_on_batch(X[:8])
+    for _ in range(READY):
+        assert first.test_on_batch(X[:8], Y[:8]) == second.test_on_batch(X[:8], Y[:8])
+        outputs = [model(X[:8]) for model in (first, second)]
+        assert float(sum(first.losses)) == float(sum(second.losses)) > 0, outputs
+        assert first.train_on_batch(X[:8], Y[:8]) == second.train_on_batch(X[:8], Y[:8])
+    assert_same(first, second)
+
+
 def test_batches_with_gaps_in_memory():
     """A program's batch has none, and kernels for those with gaps may round differently."""
     x, y = np.repeat(X, 2, axis=1)[:, ::2], np.asfortranarray(Y)
