@@ -339,10 +339,11 @@ class Programs:
             self._model.optimizer._now[...] = numbers[0]
         elif kind == "train":
             return 0  # the layers refuse the learning rate
-        made = _in_turn(program.run)
-        if made:
-            self._made(numbers)
-        return made
+        try:
+            return _in_turn(program.run)
+        finally:
+            if program.count_made():
+                self._made(numbers)
 
     def _numbers(self, kind: str, steps: int) -> Any:
         """A row for each of the next steps, of what the optimizer reads from memory in it."""
@@ -562,12 +563,13 @@ class Programs:
             results = [np.empty((count, *one.shape), one.dtype) for one in entry.program.outputs]
             rows = np.ascontiguousarray(batches.take(count), np.int64)
             began = perf_counter()
-            made = _in_turn(entry.program.run_many, count, leaves, rows, tables, results)
+            try:
+                made = _in_turn(entry.program.run_many, count, leaves, rows, tables, results)
+            finally:
+                self._made(None if numbers is None else numbers[: entry.program.count_made()])
             if made < count:  # the next batch goes by itself, to be explained
                 batches.give_back(count - made)
-                results, numbers = [one[:made] for one in results], None if numbers is None else numbers[:made]
-                count = made
-            self._made(numbers)
+                results, count = [one[:made] for one in results], made
             entry.uses += count
             entry.seconds = (perf_counter() - began) / max(count, 1)
             if collect is not None and count:

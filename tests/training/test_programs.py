@@ -509,6 +509,45 @@ def test_ctrl_c_while_a_program_is_compared_with_the_layers(monkeypatch, when):
     assert_same(first, second)
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_ctrl_c_while_steps_are_made_by_a_program(monkeypatch, many):
+    """It comes after the steps, which are as long as they take in machine code."""
+    from minikeras.kernels.cpu import program
+
+    first, second = twins(lambda jit: mlp(jit, optimizers.Adam(optimizers.schedules.ExponentialDecay(0.1, 10, 0.5))))
+    for model in (first, second):
+        for _ in range(READY):
+            model.train_on_batch(X[:8], Y[:8])
+
+    def interrupted(run):
+        def wrapper(*arguments):
+            run(*arguments)
+            raise KeyboardInterrupt
+
+        return wrapper
+
+    (entry,) = entries(first, "train")
+    if many:
+        entry.seconds = 1e-3  # of a step, so that one call makes several
+        monkeypatch.setattr(program._functions, "steps", interrupted(program._functions.steps))
+    else:
+        monkeypatch.setitem(vars(entry.program), "_one", interrupted(entry.program._one))
+    with pytest.raises(KeyboardInterrupt):
+        if many:
+            first.fit(X[:48], Y[:48], batch_size=8, shuffle=False, verbose=0)
+        else:
+            first.train_on_batch(X[:8], Y[:8])
+    monkeypatch.undo()
+    for start in range(0, 48 if many else 8, 8):
+        second.train_on_batch(X[start : start + 8], Y[start : start + 8])
+    for model in (first, second):
+        model.reset_metrics()
+        for _ in range(READY):
+            model.train_on_batch(X[:8], Y[:8])
+    assert int(first.optimizer.iterations) == READY + (6 if many else 1) + READY
+    assert_same(first, second)
+
+
 def test_a_learning_rate_that_is_refused_after_some_steps():
     def make(jit):
         rate = optimizers.schedules.ExponentialDecay(2.0, 10, 1e308, staircase=True)  # too much from step 10 on
