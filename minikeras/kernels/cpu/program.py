@@ -96,6 +96,7 @@ def _make_steps(control, program, variants, steps, gather_task, refusals):
     """
     before = flush_denormals()
     made = 0
+    numbers(program)[_MADE] = 0
     for step in range(steps):
         at = program + 8 * _HEADER * (step % variants)
         variant = numbers(at)
@@ -212,28 +213,27 @@ class Program:
 
         It is 0 where a step ended early: a kernel refused a value, or NumPy gave an array of another shape.
         """
-        self._header[0, _MADE] = 0
         if self.drawn or self._moved or team.control != self._given[0]:  # a forked process has another team
             self._prepare(1, (), _NOTHING, self._tables, ())
             self._moved = bool(self.drawn)
         try:
             if not self.is_native:
+                self._header[0, _MADE] = 0
                 self._header[0, _MADE] = self._between_numpy()
             else:
                 if self._wakes:
                     team.wake()
                 self._one()
         finally:
-            self._give_back(1)
-        return self._made
-
-    @property
-    def _made(self) -> int:
-        return self._header.item(_MADE)
+            made = self._header.item(_MADE)
+            if not made:
+                self._give_back(1)
+        return made
 
     def count_made(self) -> int:
         """How many steps the last call has made, even where Ctrl-C came in between; each is told once."""
-        made, self._header[0, _MADE] = self._made, 0
+        made = self._header.item(_MADE)
+        self._header[0, _MADE] = 0
         return made
 
     def _between_numpy(self) -> int:
@@ -278,6 +278,7 @@ class Program:
                 else:
                     one.run()
                     one_round[number] = perf_counter() - began
+        self.count_made()
         shown = [
             (places.get(c.function, "?"), c.parts) if isinstance(c, NativeCall) else (f"NumPy's {c.name}", 1)
             for c in self.calls
@@ -299,14 +300,14 @@ class Program:
             tables: for each table one whose rows are what it is in each of the steps.
             results: for each output a contiguous array that takes those of all steps, one after the other.
         """
-        self._header[0, _MADE] = 0
         self._prepare(steps, arrays, rows, tables, results)
         self._moved = True
         try:
             self._run(steps, len(self._variants))
         finally:
-            self._give_back(steps)
-        return self._made
+            made = self._header.item(_MADE)
+            self._give_back(steps - made)
+        return made
 
     def _prepare(self, steps: int, arrays: Any, rows: np.ndarray, tables: Any, results: Any) -> None:
         """Fill in the header, and where the numbers that move begin."""
@@ -340,10 +341,10 @@ class Program:
             _functions.steps(team.control, *given)
 
     def _give_back(self, steps: int) -> None:
-        """Give the random streams back what those of the steps that were not made would have drawn."""
+        """Give the random streams back what steps that were not made would have drawn."""
         for source, _, blocks in self.drawn:
             key, counter = source.state
-            source.state = key, counter - blocks * (steps - self._made)
+            source.state = key, counter - blocks * steps
 
     def explain(self) -> None:
         """Raise, if a value in the last step is the reason why it was not made to its end."""
