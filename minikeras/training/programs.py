@@ -360,7 +360,7 @@ class Programs:
     def _record(self, entry: Entry, kind: str, data: Any, leaves: Sequence[np.ndarray], run: Callable) -> Any:
         """Make a step through the layers, and note what it does."""
         entry.reason = obstacle(self._model, kind, self._built_in)  # losses and metrics have been found by now
-        if entry.reason is not None or not self._is_prepared(kind):
+        if entry.reason is not None or self._model._trial is not None or not self._is_prepared(kind):
             return run(data)
         if current.arena is not None and current.arena.nbytes > _LARGE:
             entry.reason = (

@@ -306,6 +306,13 @@ def test_changes_between_steps(changes):
         assert_same(first, second)
 
 
+def test_what_is_tried_before_training_spoils_no_recording():
+    model = mlp("auto")
+    for epochs in (1, 4):  # the first step of the second fit is a program already, so the last one is tried
+        model.fit(X, Y, batch_size=8, epochs=epochs, verbose=0, validation_data=(X, Y))
+    assert is_native(model) == [True, True]
+
+
 def test_a_callback_that_changes_the_rate_and_one_that_stops():
     class Halve(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
