@@ -376,6 +376,8 @@ class Programs:
                 np.copyto(buffer.view(np.ndarray), leaf)
                 buffers.append(buffer)
             result = run(tree.pack_sequence_as(data, buffers))
+            if kind == "predict":
+                _close_gaps(result)
         if self._model.jit_compile is True:
             state.forgive()
         entry.state = state
@@ -638,6 +640,13 @@ def _are_recorded(outputs: Any) -> bool:
         isinstance(one, Tensor) and isinstance(one.data, recording_room.Recorded) and one._keras_mask is None
         for one in leaves
     )
+
+
+def _close_gaps(outputs: Any) -> None:
+    """Have outputs that are views, such as a slice, lie as the results of many steps do."""
+    for one in tree.flatten(outputs):
+        if type(one) is Tensor and not one.data.flags.c_contiguous:
+            one.data = one.data.copy()
 
 
 def _unrecorded(outputs: Any) -> Any:
