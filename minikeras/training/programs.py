@@ -377,7 +377,7 @@ class Programs:
                 buffers.append(buffer)
             result = run(tree.pack_sequence_as(data, buffers))
             if kind == "predict":
-                _close_gaps(result)
+                _set_apart(result, buffers)
         if self._model.jit_compile is True:
             state.forgive()
         entry.state = state
@@ -642,11 +642,13 @@ def _are_recorded(outputs: Any) -> bool:
     )
 
 
-def _close_gaps(outputs: Any) -> None:
-    """Have outputs that are views, such as a slice, lie as the results of many steps do."""
+def _set_apart(outputs: Any, batch: list[np.ndarray]) -> None:
+    """Copy outputs that have gaps, such as slices, and parts of the batch, which is elsewhere in every other step."""
     for one in tree.flatten(outputs):
-        if type(one) is Tensor and not one.data.flags.c_contiguous:
-            one.data = one.data.copy()
+        if type(one) is Tensor:
+            plain = one.data.view(np.ndarray)
+            if not plain.flags.c_contiguous or any(np.may_share_memory(plain, part.view(np.ndarray)) for part in batch):
+                one.data = one.data.copy()
 
 
 def _unrecorded(outputs: Any) -> Any:

@@ -668,22 +668,23 @@ def test_a_way_that_depends_on_values_unnoticed_shows_on_zeros():
     assert reasons(model, "predict") == ["the program and the layers do not give the same bits"]
 
 
-@pytest.mark.parametrize("view", ["a slice", "a column", "a transposed one", "parts"])
+@pytest.mark.parametrize("view", ["a slice", "a column", "a transposed one", "parts", "the batch"])
 def test_many_predictions_of_a_model_whose_outputs_are_views(view):
     views = {
         "a slice": lambda x: x[:, 1:3],
         "a column": lambda x: x[:, 0],
         "a transposed one": lambda x: ops.transpose(layers.Reshape((2, 3))(x), (0, 2, 1)),
         "parts": lambda x: ops.split(x, 3, axis=1),
+        "the batch": lambda x: [inputs, x],
     }
-    inputs = keras.Input((4,))
+    inputs = keras.Input((96,))
     model = keras.Model(inputs, views[view](layers.Dense(6)(inputs)))
-    for _ in range(READY):
-        first = model.predict_on_batch(X[:8])
-    many = model.predict(np.tile(X[:8], (50, 1)), batch_size=8, verbose=0)
+    x = RNG.normal(size=(800, 96)).astype("f4")  # batches long enough to be gathered during the step before
+    steps = [model.predict_on_batch(x[start : start + 100]) for start in range(0, 800, 100)]
+    many = model.predict(x, batch_size=100, verbose=0)
     assert is_native(model, "predict") == [True]
-    for one, several in zip(keras.tree.flatten(first), keras.tree.flatten(many), strict=True):
-        np.testing.assert_array_equal(several, np.concatenate([one] * 50))
+    for ones, several in zip(zip(*map(keras.tree.flatten, steps), strict=True), keras.tree.flatten(many), strict=True):
+        np.testing.assert_array_equal(several, np.concatenate(ones))
 
 
 @pytest.mark.parametrize("who", ["a call", "a step"])
