@@ -533,16 +533,11 @@ class Programs:
 
     # ------------------------------------------------------------ many steps
 
-    def many(
-        self, kind: str, batches: Any, arrays: tuple, most: int | None = None, collect: Callable | None = None
-    ) -> tuple[int, Any]:
+    def many(self, kind: str, batches: Any, arrays: tuple, most: int | None = None) -> tuple[int, Any]:
         """Make as many steps as take about 10 ms, and not more than `most`, on the next batches of arrays.
 
         Returns:
-            How many they were, 0 where it goes batch by batch; and the logs after them.
-
-        Args:
-            collect: is called with what a predicting program has given for all of the batches.
+            How many they were, 0 where it goes batch by batch; and the logs after them, or what was predicted.
         """
         count = batches.whole()
         if not count or not self._busy.acquire(blocking=False):
@@ -574,10 +569,10 @@ class Programs:
                 results, count = [one[:made] for one in results], made
             entry.uses += count
             entry.seconds = (perf_counter() - began) / max(count, 1)
-            if collect is not None and count:
-                joined = [one.reshape(-1, *one.shape[2:]) for one in results]
-                collect(joined[0] if type(entry.outputs) is Tensor else tree.pack_sequence_as(entry.outputs, joined))
-            return count, None if kind == "predict" else MetricLogs(self._model)
+            if kind != "predict":
+                return count, MetricLogs(self._model)
+            joined = [one.reshape(-1, *one.shape[2:]) for one in results]
+            return count, joined[0] if type(entry.outputs) is Tensor else tree.pack_sequence_as(entry.outputs, joined)
         finally:
             self._busy.release()
 

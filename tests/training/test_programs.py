@@ -362,6 +362,20 @@ def test_batch_hooks_are_called_for_each_batch_or_each_execution():
     assert_same(many, one)
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_callbacks_are_told_what_an_execution_predicts(steps):
+    class Told(keras.callbacks.Callback):
+        def on_predict_batch_end(self, batch, logs=None):
+            found.append(np.asarray(logs["outputs"]))
+
+    for model in twins(lambda jit: mlp(jit, steps_per_execution=steps)):
+        for _ in range(3):
+            found: list[np.ndarray] = []
+            predicted = model.predict(X, batch_size=8, verbose=0, callbacks=[Told()])
+            assert [len(one) for one in found] == ([8] * 6 + [2] if steps == 1 else [24, 24, 2])
+            np.testing.assert_array_equal(np.concatenate(found), predicted)
+
+
 # ---------------------------------------------------------------- what is not recorded, and why
 
 
