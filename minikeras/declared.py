@@ -78,11 +78,11 @@ def Converted(convert: Callable[[Any], Any]) -> Check:
 
 
 def Kept(check: Check) -> Check:
-    """A check after which the value is kept as it was given."""
+    """A check after which the value is kept as it was given, of an array that might change the number that it is."""
 
     def checked(thing: Any, name: str, value: Any) -> Any:
         check(thing, name, value)
-        return value
+        return value.item() if type(value).__module__ == "numpy" and value.ndim == 0 else value
 
     return checked
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from minikeras import constraints, layers
+from minikeras import Input, Sequential, constraints, layers
 from minikeras import kernels as k
 from minikeras.autodiff import Tensor, Variable
 
@@ -109,3 +109,14 @@ def test_axes_are_checked_where_a_weight_is_made(make: type) -> None:
         assert layer.weights == []
     for axis in (0, -2, [0, 1], (1,), None):
         layers.Dense(3, kernel_constraint=make(axis=axis)).build((None, 4))
+
+
+def test_a_constraint_that_is_set_after_some_steps_holds_from_then_on() -> None:
+    model = Sequential([Input((4,)), layers.Dense(3)])
+    model.compile("sgd", "mse")
+    x, y = np.ones((8, 4), "f4"), -np.ones((8, 3), "f4")
+    model.fit(x, y, epochs=8, verbose=0)
+    assert model.layers[0].kernel.numpy().min() < 0
+    model.layers[0].kernel.constraint = constraints.NonNeg()
+    model.fit(x, y, epochs=1, verbose=0)
+    assert model.layers[0].kernel.numpy().min() == 0

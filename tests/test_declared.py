@@ -73,6 +73,10 @@ def test_arguments_become_attributes_of_their_kind():
     scaled = Scaled(2, np.int64(3), twice=1, shape=[4], rate=1)
     assert vars(scaled) == {"factor": 2.0, "times": 3, "twice": True, "mode": "a", "shape": (4,), "rate": 1}
     assert type(scaled.factor) is float and type(scaled.times) is int and type(scaled.rate) is int
+    rate = np.array(0.5)
+    kept = Scaled(rate=rate)
+    rate[...] = 0.25
+    assert kept.rate == 0.5 and type(kept.rate) is float
     assert scaled.note == "not an argument" and not hasattr(Scaled, "factor")
 
 

@@ -60,6 +60,12 @@ def latest_change() -> int:
     return _latest_change
 
 
+def spoil(reason: str) -> None:
+    """Say why the step that is recorded, if one is, cannot be repeated without Python."""
+    if current.recording is not None:
+        current.recording.spoil(reason)
+
+
 class Tensor:
     """An array on the active device, as operations return it.
 
@@ -94,16 +100,19 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """The values as a NumPy array."""
-        if current.recording is not None:
-            current.recording.spoil("Python reads a value")
-        return k.to_host(self.data)
+        return k.to_host(self._read())
+
+    def _read(self) -> Any:
+        """The array, for Python to look at its values."""
+        spoil("Python reads a value")
+        return self.data
 
     def item(self) -> Any:
         """The only value, as a Python number."""
-        return self.data.item()
+        return self._read().item()
 
     def tolist(self) -> Any:
-        return self.data.tolist()
+        return self._read().tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if self.tracked and _state.recording:
@@ -123,19 +132,19 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     def __float__(self) -> float:
-        return float(self.data)
+        return float(self._read())
 
     def __int__(self) -> int:
-        return int(self.data)
+        return int(self._read())
 
     def __index__(self) -> int:
-        return self.data.__index__()
+        return self._read().__index__()
 
     def __bool__(self) -> bool:
-        return bool(self.data)
+        return bool(self._read())
 
     def __format__(self, spec: str) -> str:
-        return format(self.data.item() if spec and self.data.ndim == 0 else str(self.data), spec)
+        return format(self.item() if spec and self.data.ndim == 0 else str(self._read()), spec)
 
     def __repr__(self) -> str:
         return f"<Tensor shape={self.shape} dtype={self.dtype}>\n{self.numpy()!r}"
@@ -175,10 +184,10 @@ class Variable(Tensor):
 
     # number: variables are counted as they are made, which is the order that a layer lists them in
     # changed: when the values were last changed in place, by `clock`
-    # _structure: replaced when `trainable` or `regularizer` is set, for those who keep lists of variables
+    # _structure: replaced when `trainable`, `regularizer` or `constraint` is set, for those who keep lists of variables
     __slots__ = (
-        *("_overwritten", "_regularizer", "_structure", "_trainable", "aggregation", "autocast"),
-        *("changed", "constraint", "made_trainable", "name", "number", "path"),
+        *("_constraint", "_overwritten", "_regularizer", "_structure", "_trainable", "aggregation", "autocast"),
+        *("changed", "made_trainable", "name", "number", "path"),
     )
 
     @user_facing
@@ -259,15 +268,23 @@ class Variable(Tensor):
         self._structure = object()
 
     @property
+    def constraint(self) -> Any:
+        """A function of the variable whose value takes its place after each update, or None."""
+        return self._constraint
+
+    @constraint.setter
+    def constraint(self, value: Any) -> None:
+        self._constraint = value
+        self._structure = object()
+
+    @property
     def value(self) -> Tensor:
         """The present value, as a tensor that later changes do not reach."""
         return Tensor(self.data.copy())
 
     def numpy(self) -> np.ndarray:
         """A copy of the values."""
-        if current.recording is not None:
-            current.recording.spoil("Python reads a value")
-        return np.array(k.to_host(self.data))
+        return np.array(k.to_host(self._read()))
 
     def assign(self, value: Any) -> Variable:
         """Replace the values: in place, or, while a tape records, by a new array, as the tape may need the old one.
@@ -279,6 +296,8 @@ class Variable(Tensor):
         """
         try:
             value = k.to_device(self.fitting(value))
+            if current.recording is not None:
+                current.recording.check(self.data)
             if journal.active:
                 journal.note(self)
             if _state.recording:

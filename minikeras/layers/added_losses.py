@@ -10,7 +10,7 @@ from minikeras import kernels as k
 from minikeras import tree
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tape import is_recording
-from minikeras.autodiff.tensor import Tensor
+from minikeras.autodiff.tensor import Tensor, spoil
 from minikeras.layers.context import context
 from minikeras.layers.structure import Structure
 from minikeras.lazy import LazyModule
@@ -91,6 +91,7 @@ class AddedLosses(Structure):
         return False
 
     def _note_losses(self, values: list[Any]) -> None:
+        spoil("a layer adds to the loss where it is called")
         owners = (context.entry or self)._loss_owners
         if not any(owner is self for owner in owners):
             self._losses.clear()  # of a call from elsewhere
@@ -133,6 +134,7 @@ class AddedLosses(Structure):
                 f"add_metric of {self.name!r} takes a tensor that call() computes, inside of call(), got {value!r:.80}."
             )
         metric = self._added_metric(str(name))
+        spoil("a layer adds a metric where it is called")
         if not context.on_zeros and not context.predicting:
             metric.update_state(value)
 

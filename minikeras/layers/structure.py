@@ -94,6 +94,7 @@ class Contents:
         penalized: those of them that have a regularizer.
         metrics, streams: the layers' metrics and random streams.
         loss_functions: the functions given to `add_loss`.
+        tells_more: whether calls give more than outputs, see `Structure`.
         proven: names of the logs of the trainer's steps that have worked with them, by their data's shapes.
         marked, marks: layers and variables, and the marks that they had.
         containers: the lists and dicts that were looked through.
@@ -117,6 +118,7 @@ class Contents:
         self.metrics = [part for part in parts.values() if hasattr(type(part), "update_state")]
         self.streams = [part for part in parts.values() if isinstance(part, SeedGenerator)]
         self.loss_functions = [function for layer in self.layers for function in layer._loss_functions]
+        self.tells_more = bool(self.loss_functions) or any(layer._tells_more for layer in self.layers)
         self.containers = [one for one in containers.values() if not isinstance(one, tuple)]
         self._held = [list(_values(container)) for container in self.containers]
 
@@ -162,6 +164,7 @@ class Structure(Configured):
     _own: list[Variable]
     _loss_functions: list[Any]
     _trainable: bool
+    _tells_more = False  # whether its calls add to loss or metrics, or keep what a loss refers to, as its graph says
     _path: str | None = None  # in its model, once `build` was called
     _structure: object  # the mark of what the layer has
     _settings: object  # the mark of what its `call` may depend on besides: of all public attributes

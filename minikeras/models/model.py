@@ -143,6 +143,10 @@ class Model(ComparingTrainer, Layer):
         outputs = self._graph.run(values, self._note_of_graph if wanted else None)
         return outputs[0] if isinstance(outputs, (list, tuple)) and len(outputs) == 1 else outputs
 
+    @property
+    def _tells_more(self) -> bool:  # type: ignore[override]
+        return self._graph is not None and bool(self._graph.losses or self._graph.kept)
+
     def _graph_inputs(self, inputs: Any) -> list[Any]:
         """The values for the graph's inputs, in order: picked by name, checked, cast."""
         assert self._graph is not None

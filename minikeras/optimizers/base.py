@@ -67,7 +67,6 @@ class Plan:
         is_decayed: whether weight decay reaches all parameters.
         accumulated: long arrays `(accumulator, gradients)`.
         averaged: long arrays `(average, parameters)` of all variables, with a gradient or not.
-        constrained: the variables that have a constraint.
         overwritten: `(variable, gradient, accumulator or None)` of those that become their gradients; nothing above has
             any of them.
     """
@@ -82,7 +81,6 @@ class Plan:
     is_decayed: bool
     accumulated: list[tuple]
     averaged: list[tuple]
-    constrained: list[Variable]
     overwritten: list[tuple[Variable, Any, Any]]
 
 
@@ -350,7 +348,6 @@ class Optimizer(Rated):
             is_decayed=decayed == positions,
             accumulated=stretches([accumulators, flat.gradients], positions if accumulators else []),
             averaged=stretches([averages, flat.arrays], [i for i, one in enumerate(averages) if one is not None]),
-            constrained=[variable for variable in variables if variable.constraint is not None],
             overwritten=[
                 (flat.variables[i], flat.gradients[i], accumulators[i] if accumulators else None) for i in overwritten
             ],
@@ -386,7 +383,7 @@ class Optimizer(Rated):
             mark_changed(plan.variables)
         if self.use_ema:
             self._average(plan, count)
-        for variable in plan.constrained:
+        for variable in [one for one in plan.variables if one.constraint is not None]:
             constraint, p = variable.constraint, variable.data
             if is_builtin(constraint):
                 constraint.project(p, p)

@@ -9,7 +9,7 @@ import numpy as np
 
 from minikeras import config as settings
 from minikeras import kernels as k
-from minikeras.autodiff.tensor import Tensor, Variable
+from minikeras.autodiff.tensor import Tensor, Variable, spoil
 from minikeras.declared import Configured
 from minikeras.optimizers.schedules import LearningRateSchedule, as_rate, is_formula
 from minikeras.utils.checks import whole
@@ -41,17 +41,13 @@ class HostVariable(Variable):
 
     def assign(self, value: Any) -> Variable:
         """Set the value; raises as `check` does, and the variable is unchanged then."""
+        spoil("Python sets a number of the optimizer's")
         self.host[...] = k.to_host(self.fitting(self.check(value)))
         return self
 
-    def numpy(self) -> np.ndarray:
-        return self.host.copy()
-
-    def __float__(self) -> float:
-        return float(self.host)
-
-    def __int__(self) -> int:
-        return int(self.host)
+    def _read(self) -> np.ndarray:
+        spoil("Python reads a value")
+        return self.host
 
     def __reduce__(self) -> Any:
         return type(self), (self.numpy(), self.dtype, self.name, self.path)
@@ -156,10 +152,10 @@ class Rated(Configured):
         return rates if all(0 <= one < math.inf for one in rates) else None
 
     def _current_rate(self) -> float:
+        rates = self._rates_ahead(1)
+        if rates is not None:
+            return rates[0]
         rate = self._learning_rate
-        if isinstance(rate, HostVariable):
-            number = float(rate.host)
-            return number / (1 + self.decay * int(self._iterations.host)) if self.decay else number
         value = rate.rate_at(self._iterations) if isinstance(rate, LearningRateSchedule) else rate()
         if isinstance(value, float) and 0 <= value < math.inf:
             return value

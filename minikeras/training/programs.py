@@ -69,7 +69,7 @@ class State:
     def is_same(self, model: Any) -> bool:
         """Whether all that it found is there and has not been replaced."""
         contents = model._contents()
-        if contents is not self._contents and self._has_the_same(contents):
+        if contents is not self._contents and self._has_the_same(contents, things(model, self._kind)):
             self._contents = contents
         return (
             contents is self._contents
@@ -84,12 +84,10 @@ class State:
         kept = [pair for pair in zip(self._layers, self._settings, strict=True) if _settings_of(pair[0]) is pair[1]]
         self._layers, self._settings = [layer for layer, _ in kept], [mark for _, mark in kept]
 
-    def _has_the_same(self, contents: Any) -> bool:
+    def _has_the_same(self, contents: Any, found: list[Any]) -> bool:
         """Whether another walk has found the same things."""
-        return all(
-            len(now) == len(then) and all(map(is_, now, then))
-            for now, then in zip(_parts(contents), _parts(self._contents), strict=True)
-        )
+        pairs = zip((*_parts(contents), found), (*_parts(self._contents), self._things), strict=True)
+        return all(len(now) == len(then) and all(map(is_, now, then)) for now, then in pairs)
 
 
 _parts = attrgetter("layers", "weights", "trainable", "penalized", "metrics", "streams", "loss_functions")
@@ -339,10 +337,13 @@ class Programs:
         numbers = self._numbers(kind, 1)
         if numbers is not None:
             self._model.optimizer._now[...] = numbers[0]
-        made = _in_turn(program.run)
-        if made:
-            self._made(numbers)
-        return made
+        elif kind == "train":
+            return 0  # the layers refuse the learning rate
+        try:
+            return _in_turn(program.run)
+        finally:
+            if program.count_made():
+                self._made(numbers)
 
     def _numbers(self, kind: str, steps: int) -> Any:
         """A row for each of the next steps, of what the optimizer reads from memory in it."""
@@ -359,7 +360,7 @@ class Programs:
     def _record(self, entry: Entry, kind: str, data: Any, leaves: Sequence[np.ndarray], run: Callable) -> Any:
         """Make a step through the layers, and note what it does."""
         entry.reason = obstacle(self._model, kind, self._built_in)  # losses and metrics have been found by now
-        if entry.reason is not None or not self._is_prepared(kind):
+        if entry.reason is not None or self._model._trial is not None or not self._is_prepared(kind):
             return run(data)
         if current.arena is not None and current.arena.nbytes > _LARGE:
             entry.reason = (
@@ -375,6 +376,8 @@ class Programs:
                 np.copyto(buffer.view(np.ndarray), leaf)
                 buffers.append(buffer)
             result = run(tree.pack_sequence_as(data, buffers))
+            if kind == "predict":
+                _set_apart(result, buffers)
         if self._model.jit_compile is True:
             state.forgive()
         entry.state = state
@@ -382,8 +385,6 @@ class Programs:
             entry.reason = recording.spoiled
         elif not state.is_same(self._model):
             entry.start_anew()
-        elif kind == "train" and self._numbers(kind, 1) is None:
-            entry.reason = "the learning rate is a function of the user's"
         elif kind == "predict" and not _are_recorded(result):
             entry.reason = "the outputs are no tensors that layers computed, or they carry a mask"
         elif entry.signature is None or entry.signature != recording.signature():
@@ -474,7 +475,8 @@ class Programs:
                     agrees = self._made_twice(entry, kind, tree.pack_sequence_as(data, zeros), zeros, run)[1]
             except Exception:
                 agrees = False  # what the layers refuse has no program
-        self._restore(state, after, kind)
+            finally:
+                self._restore(state, after, kind)
         if agrees is None or not state.is_same(self._model):
             entry.start_anew()
         elif agrees:
@@ -488,7 +490,7 @@ class Programs:
     def _made_twice(
         self, entry: Entry, kind: str, data: Any, leaves: Sequence[np.ndarray], run: Callable
     ) -> tuple[Any, bool | None, Any]:
-        """A step by the layers and then, from the same state, by the program.
+        """A step by the layers and then, from the same state, by the program, which leaves no trace.
 
         Returns:
             The result; whether both agree, None where something has changed that such a step does not change; the state
@@ -500,12 +502,15 @@ class Programs:
         others = [not own for own in entry.state.is_own]
         if not _same_arrays([*compress(before[0], others)], [*compress(after[0], others)]):
             return result, None, after
-        self._restore(entry.state, before, kind)
-        entry.candidate.blank(self._gradients(kind))
-        _write(entry.candidate, leaves)
-        made = self._run(kind, entry.candidate)
-        agrees = made and (kind != "predict" or _same_arrays(_data_of(result), entry.candidate.outputs))
-        return result, bool(agrees) and _same_bits(after, self._snapshot(entry.state, kind)), after
+        try:  # Ctrl-C may come at any time
+            self._restore(entry.state, before, kind)
+            entry.candidate.blank(self._gradients(kind))
+            _write(entry.candidate, leaves)
+            made = self._run(kind, entry.candidate)
+            agrees = made and (kind != "predict" or _same_arrays(_data_of(result), entry.candidate.outputs))
+            return result, bool(agrees) and _same_bits(after, self._snapshot(entry.state, kind)), after
+        finally:
+            self._restore(entry.state, after, kind)
 
     def _snapshot(self, state: State, kind: str) -> tuple[list[np.ndarray], list[tuple[Any, Any]]]:
         streams = [(stream, stream.state) for stream in self._model._contents().streams]
@@ -528,16 +533,11 @@ class Programs:
 
     # ------------------------------------------------------------ many steps
 
-    def many(
-        self, kind: str, batches: Any, arrays: tuple, most: int | None = None, collect: Callable | None = None
-    ) -> tuple[int, Any]:
+    def many(self, kind: str, batches: Any, arrays: tuple, most: int | None = None) -> tuple[int, Any]:
         """Make as many steps as take about 10 ms, and not more than `most`, on the next batches of arrays.
 
         Returns:
-            How many they were, 0 where it goes batch by batch; and the logs after them.
-
-        Args:
-            collect: is called with what a predicting program has given for all of the batches.
+            How many they were, 0 where it goes batch by batch; and the logs after them, or what was predicted.
         """
         count = batches.whole()
         if not count or not self._busy.acquire(blocking=False):
@@ -554,22 +554,25 @@ class Programs:
                 return 0, None  # the step that comes begins anew
             count = min(count, max(int(_LONG / entry.seconds), 1), most or count)
             numbers = self._numbers(kind, count)
+            if numbers is None and kind == "train":
+                return 0, None  # a learning rate is refused, now or soon
             tables = [] if numbers is None else [numbers]
             results = [np.empty((count, *one.shape), one.dtype) for one in entry.program.outputs]
             rows = np.ascontiguousarray(batches.take(count), np.int64)
             began = perf_counter()
-            made = _in_turn(entry.program.run_many, count, leaves, rows, tables, results)
+            try:
+                made = _in_turn(entry.program.run_many, count, leaves, rows, tables, results)
+            finally:
+                self._made(None if numbers is None else numbers[: entry.program.count_made()])
             if made < count:  # the next batch goes by itself, to be explained
                 batches.give_back(count - made)
-                results, numbers = [one[:made] for one in results], None if numbers is None else numbers[:made]
-                count = made
-            self._made(numbers)
+                results, count = [one[:made] for one in results], made
             entry.uses += count
             entry.seconds = (perf_counter() - began) / max(count, 1)
-            if collect is not None and count:
-                joined = [one.reshape(-1, *one.shape[2:]) for one in results]
-                collect(joined[0] if type(entry.outputs) is Tensor else tree.pack_sequence_as(entry.outputs, joined))
-            return count, None if kind == "predict" else MetricLogs(self._model)
+            if kind != "predict":
+                return count, MetricLogs(self._model)
+            joined = [one.reshape(-1, *one.shape[2:]) for one in results]
+            return count, joined[0] if type(entry.outputs) is Tensor else tree.pack_sequence_as(entry.outputs, joined)
         finally:
             self._busy.release()
 
@@ -634,8 +637,26 @@ def _are_recorded(outputs: Any) -> bool:
     )
 
 
+def _set_apart(outputs: Any, batch: list[np.ndarray]) -> None:
+    """Copy outputs that have gaps, such as slices, and parts of the batch, which is elsewhere in every other step."""
+    for one in tree.flatten(outputs):
+        if type(one) is Tensor:
+            plain = one.data.view(np.ndarray)
+            if not plain.flags.c_contiguous or any(np.may_share_memory(plain, part.view(np.ndarray)) for part in batch):
+                one.data = one.data.copy()
+
+
 def _unrecorded(outputs: Any) -> Any:
-    return tree.map_structure(lambda one: Tensor(np.array(one.data)) if isinstance(one, Tensor) else one, outputs)
+    return tree.map_structure(_own, outputs)
+
+
+def _own(one: Any) -> Any:
+    """A tensor or array of a recorded step, and the mask that it carries, in memory of its own."""
+    if not isinstance(one, Tensor):
+        return np.array(one) if isinstance(one, recording_room.Recorded) else one
+    own = Tensor(np.array(one.data))
+    own._keras_mask = _own(one._keras_mask)
+    return own
 
 
 def _data_of(outputs: Any) -> list[np.ndarray]:

@@ -84,14 +84,17 @@ def obstacle(model: Any, kind: str, built_in: type) -> str | None:
         return f"{part} may run Python code that a program would not"
     if kind == "predict":
         return None
+    for name in ("losses", "trainable_variables", "trainable_weights"):
+        if getattr(type(model), name) is not getattr(Layer, name):
+            return f"{name} is a property of the user's"
     if model._contents().loss_functions or any(layer.activity_regularizer is not None for layer in _layers(model)):
         return "losses are added to the model where it is called"
     for thing in things(model, kind):
         if not is_builtin(type(thing)) and not type(thing).__module__.startswith("minikeras."):
             return f"{type(thing).__name__} is not built in"
-        function = getattr(thing, "fn", None) or getattr(thing, "_fn", None)
-        if function is not None and not getattr(function, "__module__", "").startswith("minikeras."):
-            return f"the function {getattr(function, '__name__', function)!r} is not built in"
+        for value in vars(thing).values():  # also a method that the user has put in the place of its own
+            if callable(value) and not _is_own(value):
+                return f"the function {getattr(value, '__name__', value)!r} is not built in"
     if kind == "train":
         return model.optimizer._obstacle if model._contents().trainable else "it has no weights to train"
     return None

@@ -81,7 +81,7 @@ def _iterations(optimizer: Any) -> int:
         return 0
     counting = getattr(optimizer, "inner_optimizer", optimizer)
     own = getattr(counting, "_iterations", None)  # on the host; the public one may be made for whoever asks
-    return int(optimizer.iterations if own is None else own)
+    return int(optimizer.iterations if own is None else own.host)
 
 
 def _measures(model: Any) -> list[Any]:

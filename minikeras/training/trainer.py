@@ -346,7 +346,7 @@ class Trainer:
     def _answers(self, args: tuple, kwargs: dict[str, Any]) -> Any:
         """`call` from outside of any layer, where no gradient is wanted: by a program, if there is one."""
         plain = len(args) == 1 and kwargs.keys() <= {"training"} and type(args[0]) is Tensor
-        if not plain or args[0]._keras_mask is not None or context.predicting or self._contents().loss_functions:
+        if not plain or args[0]._keras_mask is not None or context.predicting or self._contents().tells_more:
             return self.call(*args, **kwargs)  # type: ignore[attr-defined]
         return self._programs.predict(args[0].data, lambda x: self.call(Tensor(x), **kwargs))  # type: ignore[attr-defined]
 
@@ -645,7 +645,7 @@ class Trainer:
             make: makes a step by the layers, of a batch of the stream.
             done: the number of the first batch.
             limit: how many steps an execution has at most, if that is limited.
-            collect: takes what a program predicts.
+            collect: takes what is predicted.
         """
         begin, end = (getattr(callbacks, f"on_{phase}_batch_{moment}") for moment in ("begin", "end"))
         wanted = self.steps_per_execution
@@ -658,25 +658,30 @@ class Trainer:
             if several and begin.listeners:
                 begin(done)
             made, logs = 0, None
+            outputs = _Collector(None) if collect is not None and wanted > 1 and end.listeners else None
             while not made or (wanted > 1 and made < wanted):
-                given = phase, batches, stream.arrays, None if most is None else max(most - made, 1), collect
+                given = phase, batches, stream.arrays, None if most is None else max(most - made, 1)
                 count, found = self._programs.many(*given) if several else (0, None)
-                if count:
-                    made, logs = made + count, found
-                    continue
-                data = next(batches, None)
-                if data is None:
-                    break
-                if not (made or several) and begin.listeners:
-                    begin(done)
-                if stream.arrays is None and phase != "predict":
-                    self._check_batch(data)
-                self._batch, made, logs = data, made + 1, make(data)
+                if not count:
+                    data = next(batches, None)
+                    if data is None:
+                        break
+                    if not (made or several) and begin.listeners:
+                        begin(done)
+                    if stream.arrays is None and phase != "predict":
+                        self._check_batch(data)
+                    self._batch, count, found = data, 1, make(data)
+                made, logs = made + count, found
+                if collect is not None:
+                    collect(found)
+                if outputs is not None:
+                    outputs.add(found)
             if not made:
                 return
             done += made
             if end.listeners:
-                end(done - 1, {"outputs": logs} if phase == "predict" else Later(logs))
+                told = logs if outputs is None else outputs.result()
+                end(done - 1, {"outputs": told} if phase == "predict" else Later(logs))
             yield made, logs
 
     def _explain_loss(self, logs: dict[str, Any], name: str, arrays: Any, batch: Any) -> None:
@@ -833,9 +838,7 @@ class Trainer:
             self._programs.begin()
 
             def make(data: Any) -> Any:
-                outputs = self.predict_step(step_data(data))
-                collected.add(outputs)
-                return outputs
+                return self.predict_step(step_data(data))
 
             steps_made = self._executions("predict", stream, stream.epoch(), callbacks, make, collect=collected.add)
             with self._arenas["predict", get_ident()], recording(False):

@@ -7,12 +7,12 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import minikeras as keras
+from minikeras import constraints, layers, losses, metrics, ops, optimizers, regularizers
 from minikeras import kernels as k
-from minikeras import layers, losses, metrics, ops, optimizers, regularizers
 
 pytestmark = pytest.mark.skipif(k.active_device() != "cpu", reason="programs are made on the CPU alone")
 RNG = np.random.default_rng(11)
@@ -274,6 +274,9 @@ CHANGES = {
     "dropout": lambda model: setattr(model.layers[1], "rate", 0.6),
     "seed": lambda model: setattr(model.layers[1].seed_generator, "state", (99, 0)),
     "regularizer": lambda model: setattr(model.layers[-1].kernel, "regularizer", regularizers.L2(0.1)),
+    "constraint": lambda model: setattr(model.layers[0].kernel, "constraint", constraints.MaxNorm(0.5)),
+    "another constraint": lambda model: setattr(model.layers[0].kernel, "constraint", constraints.NonNeg()),
+    "another regularizer": lambda model: setattr(model.layers[-1].kernel, "regularizer", regularizers.L2(0.5)),
     "compile": lambda model: model.compile("sgd", "mae", jit_compile=model.jit_compile),
     "frozen": freeze,
     "weights": assign,
@@ -289,6 +292,8 @@ CHANGES = {
 CHANGES.pop("the step")
 
 
+@example([("constraint", READY), ("another constraint", 1)])
+@example([("regularizer", READY), ("another regularizer", 1)])
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(sorted(CHANGES)), st.integers(1, 6)), min_size=1, max_size=6))
 def test_changes_between_steps(changes):
@@ -299,6 +304,13 @@ def test_changes_between_steps(changes):
         for _ in range(steps):
             assert first.train_on_batch(X[:8], Y[:8]) == second.train_on_batch(X[:8], Y[:8])
         assert_same(first, second)
+
+
+def test_what_is_tried_before_training_spoils_no_recording():
+    model = mlp("auto")
+    for epochs in (1, 4):  # the first step of the second fit is a program already, so the last one is tried
+        model.fit(X, Y, batch_size=8, epochs=epochs, verbose=0, validation_data=(X, Y))
+    assert is_native(model) == [True, True]
 
 
 def test_a_callback_that_changes_the_rate_and_one_that_stops():
@@ -350,6 +362,20 @@ def test_batch_hooks_are_called_for_each_batch_or_each_execution():
     assert_same(many, one)
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_callbacks_are_told_what_an_execution_predicts(steps):
+    class Told(keras.callbacks.Callback):
+        def on_predict_batch_end(self, batch, logs=None):
+            found.append(np.asarray(logs["outputs"]))
+
+    for model in twins(lambda jit: mlp(jit, steps_per_execution=steps)):
+        for _ in range(3):
+            found: list[np.ndarray] = []
+            predicted = model.predict(X, batch_size=8, verbose=0, callbacks=[Told()])
+            assert [len(one) for one in found] == ([8] * 6 + [2] if steps == 1 else [24, 24, 2])
+            np.testing.assert_array_equal(np.concatenate(found), predicted)
+
+
 # ---------------------------------------------------------------- what is not recorded, and why
 
 
@@ -381,10 +407,18 @@ def test_users_code_runs_in_every_step_unless_it_is_asked_for():
     assert compiled.layers[0].calls == calls and entries(compiled, "train")[0].program is not None
 
 
-@pytest.mark.parametrize("why", ["a value", "the shape", "no tensor"])
+@pytest.mark.parametrize("why", ["a value", "the shape", "no tensor", "a number", "an assignment", "the step"])
 def test_what_spoils_a_recording_of_users_code(why):
+    anneal = keras.Variable(0.5)  # nobody's, as those that callbacks change
+
     class Looking(layers.Layer):
         def call(self, inputs):
+            if why == "a number":
+                return inputs * float(anneal)
+            if why == "an assignment":
+                anneal.assign_add(1.0)
+            if why == "the step" and int(model.optimizer.iterations) > 20:
+                return inputs * 2.0
             if why == "a value" and float(ops.sum(inputs)) > 1e9:
                 return inputs
             if why == "the shape":
@@ -393,8 +427,10 @@ def test_what_spoils_a_recording_of_users_code(why):
                 return inputs * np.asarray(np.random.default_rng(0).normal(size=4), "f4")
             return inputs
 
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(4), Looking(), layers.Dense(3)])
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4)])
     model.compile("sgd", "mse", jit_compile=True)
+    model.add(Looking())
+    model.add(layers.Dense(3))
     for _ in range(6):
         model.train_on_batch(X[:8], Y[:8])
     assert reasons(model)[0] is not None and not any(is_native(model))
@@ -428,7 +464,135 @@ def test_other_reasons():
     assert function(sequential(), loss=loss) == "the function 'loss' is not built in"
     assert function(sequential(), run_eagerly=True) == "the model is compiled with run_eagerly=True"
     assert "accumulates" in function(sequential(), optimizer=optimizers.SGD(gradient_accumulation_steps=2))
-    assert "learning rate" in function(sequential(), optimizer=optimizers.SGD(lambda: 0.1))
+    assert function(sequential(), optimizer=optimizers.SGD(lambda: 0.1)) == "the function '<lambda>' is not built in"
+
+
+def test_what_users_put_in_the_place_of_built_in_parts_runs_in_every_step():
+    def with_losses(jit):
+        model = mlp(jit, "sgd")
+        total = model.weights[0]
+        cls = type("Own", (keras.Sequential,), {"losses": property(lambda self: [0.1 * ops.sum(ops.square(total))])})
+        model.__class__ = cls
+        return model
+
+    def with_trainable(jit):
+        model = mlp(jit, "sgd")
+        odd = property(lambda self: self.layers[int(self.optimizer.iterations) % 2 * 2].trainable_weights)
+        model.__class__ = type("Own", (keras.Sequential,), {"trainable_variables": odd})
+        model.optimizer.build(model.weights)
+        return model
+
+    def with_loss(jit):
+        loss, calls = losses.MeanSquaredError(), []
+        loss.call = lambda y_true, y_pred: calls.append(1) or ops.mean(y_true - y_pred, -1) * float(1 + len(calls) // 7)
+        return mlp(jit, "sgd", loss)
+
+    def with_optimizer(jit):
+        optimizer = optimizers.SGD(0.1)
+        step = optimizer.apply_gradients
+        optimizer.apply = lambda gradients, variables=None: step(
+            [(1.0 + int(optimizer.iterations)) * one for one in gradients], variables
+        )
+        return mlp(jit, optimizer)
+
+    for make in (with_losses, with_trainable, with_loss, with_optimizer):
+        first, second = twins(make)
+        for _ in range(READY + 3):
+            assert first.train_on_batch(X[:8], Y[:8]) == second.train_on_batch(X[:8], Y[:8])
+        assert_same(first, second)
+        assert reasons(first)[0] is not None, make
+
+
+@pytest.mark.parametrize("when", ["the program has run", "its second comparison"])
+def test_ctrl_c_while_a_program_is_compared_with_the_layers(monkeypatch, when):
+    from minikeras.kernels.cpu import program
+
+    first, second = twins(mlp)
+    runs, run = [], program.Program.run
+
+    def interrupted(self):
+        runs.append(run(self))
+        if when == "the program has run" or len(runs) == 2:
+            raise KeyboardInterrupt
+        return runs[-1]
+
+    for model in (first, second):
+        for _ in range(3):
+            model.train_on_batch(X[:8], Y[:8])
+    second.train_on_batch(X[:8], Y[:8])
+    monkeypatch.setattr(program.Program, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        first.train_on_batch(X[:8], Y[:8])
+    monkeypatch.undo()
+    assert_same(first, second)
+    for _ in range(READY):
+        assert first.train_on_batch(X[:8], Y[:8]) == second.train_on_batch(X[:8], Y[:8])
+    assert_same(first, second)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_ctrl_c_while_steps_are_made_by_a_program(monkeypatch, many):
+    """It comes after the steps, which are as long as they take in machine code."""
+    from minikeras.kernels.cpu import program
+
+    first, second = twins(lambda jit: mlp(jit, optimizers.Adam(optimizers.schedules.ExponentialDecay(0.1, 10, 0.5))))
+    for model in (first, second):
+        for _ in range(READY):
+            model.train_on_batch(X[:8], Y[:8])
+
+    def interrupted(run):
+        def wrapper(*arguments):
+            run(*arguments)
+            raise KeyboardInterrupt
+
+        return wrapper
+
+    (entry,) = entries(first, "train")
+    if many:
+        entry.seconds = 1e-3  # of a step, so that one call makes several
+        monkeypatch.setattr(program._functions, "steps", interrupted(program._functions.steps))
+    else:
+        monkeypatch.setitem(vars(entry.program), "_one", interrupted(entry.program._one))
+    with pytest.raises(KeyboardInterrupt):
+        if many:
+            first.fit(X[:48], Y[:48], batch_size=8, shuffle=False, verbose=0)
+        else:
+            first.train_on_batch(X[:8], Y[:8])
+    monkeypatch.undo()
+    for start in range(0, 48 if many else 8, 8):
+        second.train_on_batch(X[start : start + 8], Y[start : start + 8])
+    for model in (first, second):
+        model.reset_metrics()
+        for _ in range(READY):
+            model.train_on_batch(X[:8], Y[:8])
+    assert int(first.optimizer.iterations) == READY + (6 if many else 1) + READY
+    assert_same(first, second)
+
+
+def test_a_learning_rate_that_is_refused_after_some_steps():
+    def make(jit):
+        rate = optimizers.schedules.ExponentialDecay(2.0, 10, 1e308, staircase=True)  # too much from step 10 on
+        return mlp(jit, optimizers.SGD(rate, clipvalue=1e-3))
+
+    first, second = twins(make)
+    for model in (first, second):
+        keras.utils.set_random_seed(7)
+        with np.errstate(over="ignore"), pytest.raises(ValueError, match="after 10 updates"):
+            model.fit(X, Y, batch_size=8, epochs=3, verbose=0)
+    assert_same(first, second)
+    assert [entry.program is not None for entry in entries(first, "train")] == [True, False]
+
+
+def test_empty_arrays_that_numpy_gives_for_reading():
+    class Emptied(layers.Layer):
+        def call(self, inputs):
+            return ops.concatenate([ops.broadcast_to(inputs[:0, :1], (0, 4)), inputs], axis=0)
+
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4), Emptied(), layers.Dense(3)])
+    model.compile("sgd", "mse", jit_compile=True)
+    for _ in range(READY):
+        model.train_on_batch(X[:8], Y[:8])
+    assert reasons(model) == [None]
 
 
 def test_an_index_or_a_label_that_is_refused_changes_no_weight():
@@ -516,6 +680,74 @@ def test_a_way_that_depends_on_values_unnoticed_shows_on_zeros():
         np.testing.assert_array_equal(model.predict_on_batch(X[start : start + 5]), X[start : start + 5] + 2)
     np.testing.assert_array_equal(model.predict_on_batch(0 * X[:5]), np.full((5, 4), 3, "f4"))
     assert reasons(model, "predict") == ["the program and the layers do not give the same bits"]
+
+
+@pytest.mark.parametrize("view", ["a slice", "a column", "a transposed one", "parts", "the batch"])
+def test_many_predictions_of_a_model_whose_outputs_are_views(view):
+    views = {
+        "a slice": lambda x: x[:, 1:3],
+        "a column": lambda x: x[:, 0],
+        "a transposed one": lambda x: ops.transpose(layers.Reshape((2, 3))(x), (0, 2, 1)),
+        "parts": lambda x: ops.split(x, 3, axis=1),
+        "the batch": lambda x: [inputs, x],
+    }
+    inputs = keras.Input((96,))
+    model = keras.Model(inputs, views[view](layers.Dense(6)(inputs)))
+    x = RNG.normal(size=(800, 96)).astype("f4")  # batches long enough to be gathered during the step before
+    steps = [model.predict_on_batch(x[start : start + 100]) for start in range(0, 800, 100)]
+    many = model.predict(x, batch_size=100, verbose=0)
+    assert is_native(model, "predict") == [True]
+    for ones, several in zip(zip(*map(keras.tree.flatten, steps), strict=True), keras.tree.flatten(many), strict=True):
+        np.testing.assert_array_equal(several, np.concatenate(ones))
+
+
+@pytest.mark.parametrize("who", ["a call", "a step"])
+def test_a_mask_is_there_too_where_predictions_are_recorded(who):
+    def make(jit):
+        model = keras.Sequential([keras.Input((3, 4)), layers.Masking(), layers.Dense(3)])
+        model.compile("sgd", "mse", jit_compile=jit)
+        return model
+
+    x, y = RNG.normal(size=(8, 3, 4)).astype("f4"), RNG.normal(size=(8, 3, 3)).astype("f4")
+    x[:, 1] = 0
+    first, second = twins(make)
+    if who == "a step":  # which is not recorded itself
+        for model in (first, second):
+            loss = lambda y_true, y_pred: ops.mean(ops.square(y_true - y_pred), -1)
+            model.compile("sgd", loss, jit_compile=model.jit_compile)
+    for _ in range(READY):
+        loss = float(losses.MeanSquaredError()(y, first(x))) if who == "a call" else first.test_on_batch(x, y)
+        assert loss == second.test_on_batch(x, y)
+
+
+class Penalizing(layers.Layer):
+    def call(self, inputs):
+        self.add_loss(ops.mean(ops.square(inputs)))
+        return inputs
+
+
+@pytest.mark.parametrize("how", ["a graph", "a layer", "a regularizer"])
+def test_losses_that_a_call_adds_are_there_in_every_call(how):
+    def make(jit):
+        inputs = keras.Input((4,))
+        x = layers.Dense(4, activity_regularizer="l2" if how == "a regularizer" else None)(inputs)
+        model = keras.Model(inputs, layers.Dense(3)(Penalizing()(x) if how == "a layer" else x))
+        if how == "a graph":
+            model.add_loss(ops.mean(ops.square(x)))
+        loss = lambda y_true, y_pred: ops.mean(ops.abs(y_true - y_pred), -1)
+        model.compile("sgd", loss, jit_compile="auto" if jit and how == "a graph" else bool(jit))
+        return model
+
+    first, second = twins(make)
+    for model in (first, second):
+        for _ in range(READY):
+            model.predict_on_batch(X[:8])
+    for _ in range(READY):
+        assert first.test_on_batch(X[:8], Y[:8]) == second.test_on_batch(X[:8], Y[:8])
+        outputs = [model(X[:8]) for model in (first, second)]
+        assert float(sum(first.losses)) == float(sum(second.losses)) > 0, outputs
+        assert first.train_on_batch(X[:8], Y[:8]) == second.train_on_batch(X[:8], Y[:8])
+    assert_same(first, second)
 
 
 def test_batches_with_gaps_in_memory():

@@ -54,7 +54,8 @@ _BATCHES = 4  # address of the calls that gather the batch
 _BATCH_COUNT = 5
 _RESULTS = 6  # address of the calls that copy what a step gives
 _RESULT_COUNT = 7
-_HEADER = 8  # numbers of each variant
+_MADE = 8  # how many steps of the last call were made, in the first variant: Ctrl-C takes what the call returns
+_HEADER = 9  # numbers of each variant
 
 
 @inner
@@ -95,6 +96,7 @@ def _make_steps(control, program, variants, steps, gather_task, refusals):
     """
     before = flush_denormals()
     made = 0
+    numbers(program)[_MADE] = 0
     for step in range(steps):
         at = program + 8 * _HEADER * (step % variants)
         variant = numbers(at)
@@ -115,6 +117,7 @@ def _make_steps(control, program, variants, steps, gather_task, refusals):
         if not goes_on:
             break
         made += 1
+        numbers(program)[_MADE] = made
     restore_denormals(before)
     return made
 
@@ -213,11 +216,28 @@ class Program:
         if self.drawn or self._moved or team.control != self._given[0]:  # a forked process has another team
             self._prepare(1, (), _NOTHING, self._tables, ())
             self._moved = bool(self.drawn)
-        if self.is_native:
-            if self._wakes:
-                team.wake()
-            made = self._one()
-            return made or self._stopped(0, 1)
+        try:
+            if not self.is_native:
+                self._header[0, _MADE] = 0
+                self._header[0, _MADE] = self._between_numpy()
+            else:
+                if self._wakes:
+                    team.wake()
+                self._one()
+        finally:
+            made = self._header.item(_MADE)
+            if not made:
+                self._give_back(1)
+        return made
+
+    def count_made(self) -> int:
+        """How many steps the last call has made, even where Ctrl-C came in between; each is told once."""
+        made = self._header.item(_MADE)
+        self._header[0, _MADE] = 0
+        return made
+
+    def _between_numpy(self) -> int:
+        """Make a step whose calls of machine code have some of NumPy between them; 0 where it ended early."""
         _functions.move(self._header.ctypes.data)
         native, python = 0, iter(self._python)
         for is_native, count in self._segments:
@@ -225,12 +245,10 @@ class Program:
                 with _watched(self._wakes) as control:
                     done = _functions.some(control, self._header.ctypes.data, native, native + count, refusals.ADDRESS)
                 if not done:
-                    return self._stopped(0, 1)
+                    return 0
                 native += count
-            else:
-                for one in islice(python, count):
-                    if not one.run():
-                        return self._stopped(0, 1)
+            elif not all(one.run() for one in islice(python, count)):
+                return 0
         return 1
 
     @cached_property
@@ -260,6 +278,7 @@ class Program:
                 else:
                     one.run()
                     one_round[number] = perf_counter() - began
+        self.count_made()
         shown = [
             (places.get(c.function, "?"), c.parts) if isinstance(c, NativeCall) else (f"NumPy's {c.name}", 1)
             for c in self.calls
@@ -283,7 +302,12 @@ class Program:
         """
         self._prepare(steps, arrays, rows, tables, results)
         self._moved = True
-        return self._run(steps, len(self._variants))
+        try:
+            self._run(steps, len(self._variants))
+        finally:
+            made = self._header.item(_MADE)
+            self._give_back(steps - made)
+        return made
 
     def _prepare(self, steps: int, arrays: Any, rows: np.ndarray, tables: Any, results: Any) -> None:
         """Fill in the header, and where the numbers that move begin."""
@@ -300,9 +324,9 @@ class Program:
             lists = [variant.calls, *(np.array(rows_of, np.int64).reshape(-1, 3) for rows_of in tables_of)]
             variant.held = copies, lists
             self._given[:] = team.control, self._header.ctypes.data, refusals.ADDRESS
-            header[:] = [number for one in lists for number in (one.ctypes.data, len(one))]
+            header[:_MADE] = [number for one in lists for number in (one.ctypes.data, len(one))]
 
-    def _run(self, steps: int, variants: int) -> int:
+    def _run(self, steps: int, variants: int) -> None:
         given = (
             self._header.ctypes.data,
             variants,
@@ -312,17 +336,15 @@ class Program:
         )
         if self._wakes or variants > 1:
             with team.watching() as control:
-                made = _functions.steps(control, *given)
+                _functions.steps(control, *given)
         else:
-            made = _functions.steps(team.control, *given)
-        return made if made == steps else self._stopped(made, steps)
+            _functions.steps(team.control, *given)
 
-    def _stopped(self, made: int, steps: int) -> int:
-        """Give the random streams back what the steps that were not made would have drawn."""
+    def _give_back(self, steps: int) -> None:
+        """Give the random streams back what steps that were not made would have drawn."""
         for source, _, blocks in self.drawn:
             key, counter = source.state
-            source.state = key, counter - blocks * (steps - made)
-        return made
+            source.state = key, counter - blocks * steps
 
     def explain(self) -> None:
         """Raise, if a value in the last step is the reason why it was not made to its end."""

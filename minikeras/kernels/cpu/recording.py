@@ -116,7 +116,7 @@ class Recording:
             arguments[: len(template)] = template
         arrays = [place for place, item in enumerate(items) if isinstance(item, np.ndarray)]
         for place in arrays:
-            self._check(items[place])
+            self.check(items[place])
         moving = [(place, item) for place, item in enumerate(items) if isinstance(item, Advancing)]
         arguments[: len(items)] = [as_number(item) for item in items]
         self.kept.append((template, [item for item in items if type(item) is np.ndarray]))  # the arena keeps its own
@@ -140,7 +140,7 @@ class Recording:
                 found.append((one.name, one.numbers))
         return found
 
-    def _check(self, array: np.ndarray, numbers_too: bool = True) -> None:
+    def check(self, array: np.ndarray, numbers_too: bool = True) -> None:
         """Spoil the recording where nobody knows what made an array; one without axes is a number that Python gave."""
         if not (array.ndim or numbers_too or isinstance(array, Recorded)):
             return
@@ -160,7 +160,7 @@ class Recording:
         leaves = _leaves((args, options))
         for leaf in leaves:
             if isinstance(leaf, np.ndarray):
-                self._check(leaf, numbers_too=False)
+                self.check(leaf, numbers_too=False)
         numbers = repr([_number(leaf) for leaf in leaves])
         result = function(*plain_args, **plain_options)
         if name in _SIZED_BY_VALUES or (name == "where" and len(args) == 1):
@@ -180,7 +180,10 @@ class Recording:
                 self.spoil(f"NumPy's {name} gives Python a value")
             return result
         new = [not (isinstance(one, np.ndarray) and _shares(one, given)) for one in results]
-        made = [np.array(one) if isinstance(one, np.generic) else one for one in results]  # others are views
+        made = [  # views, or what the program can write to
+            np.array(one) if isinstance(one, np.generic) or (is_new and not one.flags.writeable) else one
+            for one, is_new in zip(results, new, strict=True)
+        ]
         if any(new):
             buffers = [*compress(made, new)]
 

@@ -355,11 +355,11 @@ def _fill(function: Any, given: tuple, options: dict[str, Any]) -> Any:
 
 
 def _new(function: Any, given: tuple, options: dict[str, Any]) -> Any:
-    """(NumPy's result, a buffer like it), or None where it is a view or none of ours."""
+    """(NumPy's result, a buffer like it), or None where it is a view, empty or none of ours."""
     made = function(*_plain(given), **options)
     if not isinstance(made, np.ndarray) or made.itemsize not in (1, 4, 8) or made.dtype.kind not in "biuf":
         return None
-    if any(np.may_share_memory(made, one) for one in _plain(given) if isinstance(one, np.ndarray)):
+    if not made.size or any(np.may_share_memory(made, one) for one in _plain(given) if isinstance(one, np.ndarray)):
         return None
     buffer = _buffer_like(made)
     return None if buffer is None else (made, buffer)
