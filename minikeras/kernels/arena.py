@@ -130,6 +130,13 @@ def memory_of(array: Any) -> Any:
     return array
 
 
+def contiguous(array: Any, dtype: Any = None) -> Any:
+    """An array, or a copy of it, without gaps and of a type; unlike `ascontiguousarray`'s, a recorded step sees it."""
+    if dtype is not None and array.dtype != dtype:
+        array = array.astype(dtype)
+    return array if array.flags.c_contiguous else array.copy()
+
+
 def constant(array: Any) -> Any:
     """An array that nobody will change, which is how a recorded step knows that it need not ask where it comes from."""
     array.flags.writeable = False

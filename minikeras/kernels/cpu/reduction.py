@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.kernels.arena import contiguous
 from minikeras.kernels.cpu.compiler import (
     FAST,
     Doubles,
@@ -212,12 +213,12 @@ _WITH_GAPS = of_float32("x"), lambda x: 0 < x.size <= _FEW and not x.flags.c_con
 
 @override(reference.average, "cpu", when=_WITH_GAPS)
 def average_with_gaps(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    return k.average(k.xp.ascontiguousarray(x), axis, keepdims)
+    return k.average(contiguous(x), axis, keepdims)
 
 
 @override(reference.total, "cpu", when=_WITH_GAPS)
 def total_with_gaps(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False, out: Any = None) -> Any:
-    return k.total(k.xp.ascontiguousarray(x), axis, keepdims, out)
+    return k.total(contiguous(x), axis, keepdims, out)
 
 
 @override(reference.extreme, "cpu", when=_OF_PICTURES)
