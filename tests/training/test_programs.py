@@ -197,7 +197,7 @@ def channels_first(inputs):
 def recurrences(inputs):
     x = layers.Reshape((2, 2))(inputs)
     x = layers.Bidirectional(layers.GRU(3, return_sequences=True))(layers.Masking()(x))
-    return layers.Dense(3)(layers.LSTM(4, dropout=0.2)(x))
+    return layers.Dense(3)(layers.LSTM(4, dropout=0.2, recurrent_dropout=0.1)(x))
 
 
 def attention(inputs):
@@ -228,6 +228,14 @@ def test_models(body):
     assert is_native(first) == [True], reasons(first)
     np.testing.assert_array_equal(first.predict(X, verbose=0), second.predict(X, verbose=0))
     assert first.evaluate(X, Y, verbose=0) == second.evaluate(X, Y, verbose=0)
+
+
+def test_masks_of_a_recurrent_layers_dropout_are_no_part_of_the_tree():
+    model = keras.Sequential([keras.Input((2, 2)), layers.LSTM(3, dropout=0.2, recurrent_dropout=0.1)])
+    model.compile("sgd", "mse")
+    for _ in range(READY):
+        model.train_on_batch(X[:8].reshape(8, 2, 2), Y[:8])
+    assert is_native(model) == [True], reasons(model)
 
 
 def test_several_inputs_and_outputs_with_weights_of_losses():
