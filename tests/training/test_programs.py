@@ -446,15 +446,16 @@ def test_other_reasons():
     assert "learning rate" in function(sequential(), optimizer=optimizers.SGD(lambda: 0.1))
 
 
-def test_an_index_or_a_label_that_is_refused_changes_no_weight():
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_an_index_or_a_label_that_is_refused_changes_no_weight(dtype):
     def make(jit):
         model = keras.Sequential(
-            [keras.Input((5,), dtype="int32"), layers.Embedding(10, 4), layers.Flatten(), layers.Dense(3, "softmax")]
+            [keras.Input((5,), dtype=dtype), layers.Embedding(10, 4), layers.Flatten(), layers.Dense(3, "softmax")]
         )
         model.compile("adam", "sparse_categorical_crossentropy", jit_compile=jit)
         return model
 
-    x, y = RNG.integers(0, 10, (80, 5)).astype("int32"), RNG.integers(0, 3, 80)
+    x, y = RNG.integers(0, 10, (80, 5)).astype(dtype), RNG.integers(0, 3, 80)
     wrong = x.copy()
     wrong[60, 2] = 10
     first, second = twins(make)
@@ -467,6 +468,9 @@ def test_an_index_or_a_label_that_is_refused_changes_no_weight():
             model.train_on_batch(x[:8], np.full(8, 3))
         with pytest.raises(IndexError, match="takes indices from 0 to 9, got 10"):
             model.train_on_batch(wrong[56:64], y[56:64])
+        if dtype == "float32":
+            with pytest.raises(ValueError, match="An embedding takes whole numbers, got 3.5"):
+                model.train_on_batch(np.full((8, 5), 3.5), y[:8])
     assert_same(first, second)
     assert is_native(first) == [True]
 
