@@ -23,6 +23,7 @@ import numpy as np
 
 from minikeras import config, tree
 from minikeras import kernels as k
+from minikeras.autodiff.operands import raw
 from minikeras.autodiff.tensor import Tensor, Variable, _state, mark_changed
 from minikeras.autodiff.turns import at_once, computing, turn, wait
 from minikeras.kernels.arena import current
@@ -410,8 +411,11 @@ class Programs:
         return self._model.optimizer._is_prepared(self._model._contents().trainable)
 
     def _known(self, state: State, kind: str) -> list[np.ndarray]:
-        """Arrays that are nobody's but the model's."""
-        return [*state.arrays, *self._gradients(kind), *([self._model.optimizer._now] if kind == "train" else [])]
+        """Arrays that are nobody's but the model's, and those that its graph was made with."""
+        models: list[Any] = [layer for layer in self._model._contents().layers if isinstance(layer, self._built_in)]
+        constants = [raw(one) for model in models if model._graph is not None for one in model._graph.constants()]
+        own = [*state.arrays, *self._gradients(kind), *([self._model.optimizer._now] if kind == "train" else [])]
+        return [*own, *constants]
 
     def _gradients(self, kind: str) -> list[np.ndarray]:
         """Where the optimizer has gradients written to."""
