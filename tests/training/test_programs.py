@@ -203,6 +203,7 @@ def recurrences(inputs):
 def attention(inputs):
     x = layers.Dense(4)(layers.Reshape((2, 2))(inputs)) + ops.arange(8, dtype="float32").reshape((2, 4))
     x = layers.LayerNormalization()(x + layers.MultiHeadAttention(2, 2)(x, x))
+    x = layers.MultiHeadAttention(2, 2)(x, layers.Reshape((2, 2))(inputs))
     return layers.Dense(3)(layers.GlobalAveragePooling1D()(x))
 
 

@@ -379,4 +379,4 @@ def side_by_side(k: Kernels, matrices: Sequence[Any]) -> Any:
     """Neighbouring columns of one buffer are not copied."""
     first = matrices[0]
     width = sum(one.shape[1] for one in matrices)
-    return np.lib.stride_tricks.as_strided(first, (len(first), width), first.strides)
+    return np.lib.stride_tricks.as_strided(first, (len(first), width), first.strides, subok=True)
