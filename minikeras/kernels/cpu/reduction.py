@@ -160,8 +160,8 @@ def _extremes_along_grad(part, parts, rows, columns, x, y: Floats, g: Floats, ou
 def pictures_of(shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
     """(the result's shape, pictures, rows, columns) where an array is reduced over the rows of pictures, else None."""
     ndim = len(shape)
-    given = axis if isinstance(axis, tuple) else (axis,)
-    if not all(isinstance(i, int) and -ndim <= i < ndim for i in given) or not 0 < len(given) < ndim:
+    given = axis if isinstance(axis, tuple) else tuple(range(ndim)) if axis is None else (axis,)
+    if not all(isinstance(i, int) and -ndim <= i < ndim for i in given) or not given:
         return None
     axes = sorted({i % ndim for i in given})
     if len(axes) < len(given) or axes != list(range(axes[0], axes[-1] + 1)):
