@@ -246,17 +246,14 @@ _PAIRS = _made(_TEMPLATES, OF_TWO)
 _STRIDED = _made((_strided,), {**OF_TWO, "first": _first})
 _others = _made(_TEMPLATES, {"subtract_from": _subtract_from, "divide_by": _divide_by})
 _TURNED = {**_PAIRS, "subtract": _others["subtract_from"], "divide": _others["divide_by"]}  # operands the other way
-_EACH = _made(
-    (_each,),
-    {
-        "copy": _same,
-        "negative": _negative,
-        "absolute": _absolute,
-        "square": _square,
-        "sqrt": _sqrt,
-        "reciprocal": _reciprocal,
-    },
-)
+OF_ONE = {
+    "negative": _negative,
+    "absolute": _absolute,
+    "square": _square,
+    "sqrt": _sqrt,
+    "reciprocal": _reciprocal,
+}
+_EACH = _made((_each,), {"copy": _same, **OF_ONE})
 _GRADIENTS = _made(
     (_pairs,),
     {

@@ -29,8 +29,10 @@ from minikeras.kernels.cpu.compiler import (
     specialised,
     words,
 )
-from minikeras.kernels.cpu.elementwise import OF_TWO
+from minikeras.kernels.cpu.elementwise import OF_ONE, OF_TWO
 from minikeras.kernels.cpu.reduction import pictures_of
+
+_ZERO, _ONE = np.float32(0), np.float32(1)
 
 # A layout is an int64 array: the sizes of the outer axes, and of each operand the steps in bytes along those and along
 # the inner axis.  The result is operand 0.
@@ -117,6 +119,38 @@ def _both(part, parts, rows, count, axes, layout, number: float, a, b, out):
     restore_denormals(before)
 
 
+def _single(part, parts, rows, count, axes, layout, a, out):
+    """A function of a float32 number."""
+    before = allow_denormals()
+    first, last = _rows(part, parts, rows)
+    begin, end = _columns(part, parts, rows, count)
+    to, step = _step(layout, axes, 0), _step(layout, axes, 1)
+    for row in range(first, last):
+        here, x = out + _offset(row, layout, axes, 0), a + _offset(row, layout, axes, 1)
+        if to == 4 and step == 4:
+            for j in range(begin, end):
+                floats(here)[j] = function(floats(x)[j])
+        else:
+            for j in range(begin, end):
+                floats(here + j * to)[0] = function(floats(x + j * step)[0])
+    restore_denormals(before)
+
+
+@inner
+def _floor(x):
+    return np.floor(x)
+
+
+@inner
+def _ceil(x):
+    return -np.floor(-x)
+
+
+@inner
+def _sign(x):
+    return _ONE if x > _ZERO else -_ONE if x < _ZERO else _ZERO if x == _ZERO else x
+
+
 @inner
 def _equal(a, b):
     return a == b
@@ -160,6 +194,73 @@ def _compared(part, parts, rows, count, axes, layout, number: float, a, b, out):
             truth = 1 if function(floats(x + j * step)[0], floats(y + j * other)[0]) else 0
             octets(here + j * to)[0] = np.uint8(truth)
     restore_denormals(before)
+
+
+@inner
+def _is_nan(x):
+    return x != x
+
+
+@inner
+def _is_finite(x):
+    return x - x == _ZERO
+
+
+@inner
+def _is_infinite(x):
+    return x == x and x - x != _ZERO
+
+
+def _judged(part, parts, rows, count, axes, layout, a, out):
+    """A truth about a float32 number."""
+    before = allow_denormals()
+    first, last = _rows(part, parts, rows)
+    begin, end = _columns(part, parts, rows, count)
+    to, step = _step(layout, axes, 0), _step(layout, axes, 1)
+    for row in range(first, last):
+        here, x = out + _offset(row, layout, axes, 0), a + _offset(row, layout, axes, 1)
+        for j in range(begin, end):
+            octets(here + j * to)[0] = np.uint8(1 if function(floats(x + j * step)[0]) else 0)
+    restore_denormals(before)
+
+
+@inner
+def _and(a, b):
+    return a & b
+
+
+@inner
+def _or(a, b):
+    return a | b
+
+
+@inner
+def _differ(a, b):
+    return a ^ b
+
+
+def _of_truths(part, parts, rows, count, axes, layout, number: float, a, b, out):
+    """Of two truths a third."""
+    first, last = _rows(part, parts, rows)
+    begin, end = _columns(part, parts, rows, count)
+    to, step, other = _step(layout, axes, 0), _step(layout, axes, 1), _step(layout, axes, 2)
+    for row in range(first, last):
+        here, x = out + _offset(row, layout, axes, 0), a + _offset(row, layout, axes, 1)
+        y = b + _offset(row, layout, axes, 2)
+        for j in range(begin, end):
+            octets(here + j * to)[0] = np.uint8(function(octets(x + j * step)[0], octets(y + j * other)[0]))
+
+
+@part
+def _not(part, parts, rows, count, axes, layout, a, out):
+    """The contrary of truths."""
+    first, last = _rows(part, parts, rows)
+    begin, end = _columns(part, parts, rows, count)
+    to, step = _step(layout, axes, 0), _step(layout, axes, 1)
+    for row in range(first, last):
+        here, there = out + _offset(row, layout, axes, 0), a + _offset(row, layout, axes, 1)
+        for j in range(begin, end):
+            octets(here + j * to)[0] = np.uint8(0 if octets(there + j * step)[0] else 1)
 
 
 @part
@@ -222,6 +323,9 @@ _COMPARED = _made(
         "less_equal": _less_equal,
     },
 )
+_EACH = _made(_single, {**OF_ONE, "floor": _floor, "ceil": _ceil, "sign": _sign})
+_JUDGED = _made(_judged, {"isnan": _is_nan, "isfinite": _is_finite, "isinf": _is_infinite})
+_JOINED = _made(_of_truths, {"bitwise_and": _and, "bitwise_or": _or, "bitwise_xor": _differ})
 
 # ---- how operands lie ------------------------------------------------------------------------------------------------
 
@@ -277,7 +381,7 @@ _NUMBERS = (bool, int, float)
 def _operand(value: Any, dtype: np.dtype) -> tuple[Any, float] | None:
     """(an array of a type, the number it is made of), or None where a value is neither."""
     if isinstance(value, np.ndarray):
-        return (value, 0.0) if value.dtype == dtype and value.ndim else None
+        return (value, 0.0) if value.dtype == dtype and (value.ndim or type(value) is not np.ndarray) else None
     if type(value) is dtype.type or type(value) in _NUMBERS:
         try:
             return constant(np.array(value, dtype)), float(value)
@@ -310,23 +414,39 @@ def _alone(out: np.ndarray, *others: Any) -> bool:
 
 
 def _combined(function: Any, given: tuple, options: dict[str, Any]) -> Any:
-    name = function.__self__.__name__  # of a ufunc, whose `__call__` it is
-    parts, kind = (_BOTH[name], _SINGLE) if name in _BOTH else (_COMPARED[name], _TRUTH)
-    operands = [_operand(_numbers_of(one), _SINGLE) for one in given]
-    if options.keys() - {"out"} or None in operands or not any(getattr(one, "dtype", None) == _SINGLE for one in given):
+    part, taken, kind = _FUNCTIONS[function.__self__.__name__]  # a ufunc, whose `__call__` it is
+    if options.keys() - {"out"} or not any(getattr(one, "dtype", None) == taken for one in given):
         return None
-    (a, one), (b, other) = operands  # type: ignore[misc]
+    found = [_operand(_numbers_of(one) if taken == _SINGLE else one, taken) for one in given]
+    operands = [one for one in found if one is not None]
+    if len(operands) < len(found):
+        return None
+    arrays = tuple([array for array, _ in operands])
     out = options.get("out")
     if out is not None:
         (out,) = out
-        if out.dtype != kind or out.shape != np.broadcast_shapes(a.shape, b.shape) or not _alone(out, a, b):
+        if (
+            out.dtype != kind
+            or out.shape != np.broadcast_shapes(*[a.shape for a in arrays])
+            or not _alone(out, *arrays)
+        ):
             return None
     else:
         with np.errstate(all="ignore"):
-            out = _buffer_like(function(a.view(np.ndarray), b.view(np.ndarray)))
+            out = _buffer_like(function(*[a.view(np.ndarray) for a in arrays]))
     if out is not None and out.size:
-        _run(parts, ("a", "b"), out, (a, b), number=one + other)
+        numbers_too = {"number": sum([number for _, number in operands])} if len(operands) == 2 else {}
+        _run(part, ("a", "b")[: len(operands)], out, arrays, **numbers_too)
     return out
+
+
+_FUNCTIONS = {
+    **{name: (one, _SINGLE, _SINGLE) for name, one in {**_BOTH, **_EACH}.items()},
+    **{name: (one, _SINGLE, _TRUTH) for name, one in {**_COMPARED, **_JUDGED}.items()},
+    **{name: (one, _TRUTH, _TRUTH) for name, one in _JOINED.items()},
+    **{f"logical_{name[8:]}": (one, _TRUTH, _TRUTH) for name, one in _JOINED.items()},
+    **dict.fromkeys(("invert", "logical_not"), (_not, _TRUTH, _TRUTH)),
+}  # by their names: a part, the type of what they take, and of what they give
 
 
 def _assignment(function: Any, given: tuple, options: dict[str, Any]) -> Any:
@@ -369,6 +489,35 @@ def _plain(given: Any) -> Any:
     if isinstance(given, (tuple, list)):
         return type(given)([_plain(one) for one in given])
     return given.view(np.ndarray) if isinstance(given, np.ndarray) else given
+
+
+def _like(function: Any, given: tuple, options: dict[str, Any]) -> Any:
+    given_too = [one for one in options.values() if one is not None]
+    new = None if given_too or len(given) > 1 else _new(function, given, {})
+    if new is None or function is np.empty_like:
+        return None if new is None else new[1]
+    return _put(new[1], int(function is np.ones_like), new[1])
+
+
+def _concatenated(function: Any, given: tuple, options: dict[str, Any]) -> Any:
+    axis = options.get("axis", 0) if len(given) == 1 else given[1]
+    types = {getattr(one, "dtype", None) for one in given[0]}
+    if type(axis) is not int or len(types) > 1 or options.get("out") is not None or options.get("dtype") is not None:
+        return None
+    new = _new(function, given, options)
+    if new is None:
+        return None
+    start, along = 0, axis % new[0].ndim
+    for one in given[0]:
+        end = start + one.shape[along]
+        move(new[1].view(np.ndarray)[(slice(None),) * along + (slice(start, end),)], one)
+        start = end
+    return new[1]
+
+
+def _by_its_parts(function: Any, given: tuple, options: dict[str, Any]) -> Any:
+    """What NumPy itself makes of other functions."""
+    return function.__wrapped__(*given, **options)
 
 
 def _copy(function: Any, given: tuple, options: dict[str, Any]) -> Any:
@@ -459,7 +608,10 @@ def _any_or_all(function: Any, given: tuple, options: dict[str, Any]) -> Any:
 
 
 _INSTEAD: dict[str, Callable[[Any, tuple, dict[str, Any]], Any]] = {
-    **dict.fromkeys((*_BOTH, *_COMPARED), _combined),
+    **dict.fromkeys(_FUNCTIONS, _combined),
+    **dict.fromkeys(("empty_like", "ones_like", "zeros_like"), _like),
+    **dict.fromkeys(("roll", "stack", "tile"), _by_its_parts),
+    "concatenate": _concatenated,
     **dict.fromkeys(("copy", "reshape", "ravel", "flatten", "ascontiguousarray"), _copy),
     **dict.fromkeys(("any", "all"), _any_or_all),
     "assignment": _assignment,
