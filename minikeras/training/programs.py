@@ -139,6 +139,7 @@ class Entry:
         self.signature: Any = None  # of the last recording
         self.candidate: Any = None  # a program that is still to be held against the layers
         self.outputs: Any = None  # what a predicting program leaves
+        self.losses: list[tuple[Any, list[np.ndarray]]] = []  # layers, and what they add to the loss in the program
         self.is_traced = False  # whether the outputs say what they were made of
         self.steps = 0
         self.tries = 0  # recordings that came to nothing
@@ -149,6 +150,13 @@ class Entry:
         """What a predicting program has computed, in tensors of its own."""
         arrays = [Tensor(output.copy()) for output in self.program.outputs]
         return arrays[0] if type(self.outputs) is Tensor else tree.pack_sequence_as(self.outputs, arrays)
+
+    def show_losses(self, model: Any) -> None:
+        """Let layers have what they added to the loss in the program's last step, as after a call of the model."""
+        if self.losses:
+            model._loss_owners[:] = [layer for layer, _ in self.losses]
+        for layer, arrays in self.losses:
+            layer._losses[:] = [Tensor(array.copy()) for array in arrays]
 
     def start_anew(self) -> None:
         """Begin with a recording again, since something has been changed."""
@@ -275,6 +283,7 @@ class Programs:
                 program.explain()
                 return None
             entry.uses += 1
+            entry.show_losses(self._model)
             return program.outputs[0].copy()
         finally:
             self._busy.release()
@@ -304,6 +313,7 @@ class Programs:
                         entry.program.explain()
                         return run(data)
                     entry.uses += 1
+                    entry.show_losses(self._model)
                     return entry.copied() if kind == "predict" else MetricLogs(self._model)
                 entry.start_anew()
             entry.steps += 1
@@ -379,6 +389,9 @@ class Programs:
         if self._model.jit_compile is True:
             state.forgive()
         entry.state = state
+        owners = self._model._loss_owners
+        entry.losses = [(one, [loss.data.view(np.ndarray) for loss in one._losses]) for one in owners]
+        entry.show_losses(self._model)
         if recording.spoiled is not None:
             entry.reason = recording.spoiled
         elif not state.is_same(self._model):
@@ -569,6 +582,7 @@ class Programs:
                 count = made
             self._made(numbers)
             entry.uses += count
+            entry.show_losses(self._model)
             entry.seconds = (perf_counter() - began) / max(count, 1)
             if collect is not None and count:
                 joined = [one.reshape(-1, *one.shape[2:]) for one in results]

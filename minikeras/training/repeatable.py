@@ -27,13 +27,15 @@ def foreign_part(operation: Any) -> str | None:
     name = f"{type(operation).__name__} {getattr(operation, 'name', '')!r}"
     if not isinstance(operation, Layer):
         return None if vars(type(operation)).get("replayable", False) else name
-    if {"call", "__call__"} & vars(operation).keys() or operation.activity_regularizer is not None:
+    if {"call", "__call__"} & vars(operation).keys():
         return name
+    if operation.activity_regularizer is not None and not is_builtin(type(operation.activity_regularizer)):
+        return f"the activity_regularizer of {name}"
     graph = getattr(operation, "_graph", None)
     if graph is not None:
         if not _is_own(type(operation).call) or type(operation).__call__ is not Layer.__call__:
             return name
-        return _first(map(foreign_part, {node.operation: None for node in graph.output_nodes}))
+        return _first(map(foreign_part, graph.operations))
     cls = type(operation)
     if not (cls.replayable if _is_own(cls) else vars(cls).get("replayable", False)):
         return name
@@ -56,10 +58,11 @@ def _repeats(function: Any) -> bool:
 
 def things(model: Any, kind: str) -> list[Any]:
     """The objects whose settings a step's calls are made of, besides layers."""
+    found: list[Any] = [layer.activity_regularizer for layer in _layers(model)]
     if kind == "predict":
-        return []
+        return [one for one in found if one is not None]
     loss, metrics = model._compiled_loss, model._compiled_metrics
-    found: list[Any] = [model._loss_tracker, loss, metrics]
+    found += [model._loss_tracker, loss, metrics]
     found += [] if loss is None else [*loss.trackers, *(one for one, _, _ in loss._parts)]
     found += [] if metrics is None else metrics.metrics
     weights = model._contents().trainable
@@ -84,8 +87,8 @@ def obstacle(model: Any, kind: str, built_in: type) -> str | None:
         return f"{part} may run Python code that a program would not"
     if kind == "predict":
         return None
-    if model._contents().loss_functions or any(layer.activity_regularizer is not None for layer in _layers(model)):
-        return "losses are added to the model where it is called"
+    if model._contents().loss_functions and model.jit_compile is not True:
+        return "a function that was given to add_loss() may run Python code that a program would not"
     for thing in things(model, kind):
         if not is_builtin(type(thing)) and not type(thing).__module__.startswith("minikeras."):
             return f"{type(thing).__name__} is not built in"

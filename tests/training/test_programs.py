@@ -550,3 +550,40 @@ def test_batches_with_gaps_in_memory():
         logs += [model.evaluate(*data, verbose=0), model.predict_on_batch(data[0]).tobytes()]
         found.append((logs, model(data[0]).numpy().tobytes(), state(model)))
     assert found[0] == found[1] == found[2] == found[3]
+
+
+def test_losses_that_layers_add():
+    def make(jit):
+        inputs = keras.Input((4,))
+        x = layers.Dense(6, activation="tanh", activity_regularizer="l2")(inputs)
+        x = layers.ActivityRegularization(l1=0.1)(x)
+        model = keras.Model(inputs, layers.Dense(3)(x))
+        model.add_loss(ops.mean(ops.square(x)))
+        model.compile("adam", "mse", jit_compile=jit)
+        return model
+
+    first, second = twins(make)
+    for model in (first, second):
+        keras.utils.set_random_seed(7)
+        history = model.fit(X, Y, batch_size=10, epochs=3, verbose=0).history
+        assert history["loss"][0] != history["loss"][2]
+    assert_same(first, second)
+    assert is_native(first) == [True]
+
+    def added(model):
+        return [None if isinstance(loss, keras.KerasTensor) else float(loss) for loss in model.losses]
+
+    for step in range(2):
+        assert len(added(first)) == 3 and added(first) == added(second)
+        before = first.losses
+        for model in (first, second):
+            model.train_on_batch(X[10 * step : 10 * step + 10], Y[:10])
+        assert [float(loss) for loss in before] != added(first)
+    assert first.evaluate(X, Y, verbose=0, batch_size=10) == second.evaluate(X, Y, verbose=0, batch_size=10)
+    assert added(first) == added(second) and is_native(first, "test") == [True]
+    np.testing.assert_array_equal(first.predict(X, 10, 0), second.predict(X, 10, 0))
+    assert added(first) == added(second)
+    first.layers[1].activity_regularizer.l2 = second.layers[1].activity_regularizer.l2 = 0.5
+    for model in (first, second):
+        model.train_on_batch(X[:10], Y[:10])
+    assert_same(first, second)
