@@ -16,7 +16,7 @@ def _is_own(thing: Any) -> bool:
     return getattr(thing, "__module__", "").startswith("minikeras.")
 
 
-def foreign_part(operation: Any) -> str | None:
+def foreign_part(operation: Any, losses_too: bool = True) -> str | None:
     """The name of what may not be repeated without Python, in an element of a model's graph or below it; or None.
 
     The Python code of a user could look at anything, so it says itself that it does not: `replayable = True` in the
@@ -35,14 +35,15 @@ def foreign_part(operation: Any) -> str | None:
     if graph is not None:
         if not _is_own(type(operation).call) or type(operation).__call__ is not Layer.__call__:
             return name
-        return _first(map(foreign_part, graph.operations))
+        nodes = graph.nodes if losses_too else graph.output_nodes
+        return _first(foreign_part(one, losses_too) for one in {node.operation: None for node in nodes})
     cls = type(operation)
     if not (cls.replayable if _is_own(cls) else vars(cls).get("replayable", False)):
         return name
     for attribute, value in vars(operation).items():
         if not (isinstance(value, Layer) or not callable(value) or attribute.endswith(_FOR_WEIGHTS) or _repeats(value)):
             return f"{attribute} of {name}"
-    return _first(foreign_part(part) for _, part in operation.named_children() if isinstance(part, Layer))
+    return _first(foreign_part(part, losses_too) for _, part in operation.named_children() if isinstance(part, Layer))
 
 
 def _first(found: Iterable[str | None]) -> str | None:
@@ -83,7 +84,7 @@ def obstacle(model: Any, kind: str, built_in: type) -> str | None:
         found = getattr(model, name)
         if getattr(found, "__func__", None) is not getattr(built_in, name):
             return f"{name} is not the built-in one"
-    if model.jit_compile is not True and (part := foreign_part(model)) is not None:
+    if model.jit_compile is not True and (part := foreign_part(model, losses_too=kind != "predict")) is not None:
         return f"{part} may run Python code that a program would not"
     if kind == "predict":
         return None

@@ -440,6 +440,15 @@ def test_other_reasons():
     def sequential():
         return keras.Sequential([keras.Input((4,)), layers.Dense(3)])
 
+    class Users(layers.Layer):
+        def call(self, inputs):
+            return inputs
+
+    inputs = keras.Input((4,))
+    with_loss = keras.Model(inputs, layers.Dense(3)(inputs))
+    with_loss.add_loss(ops.sum(Users(name="users")(inputs)))
+
+    assert function(with_loss) == "Users 'users' may run Python code that a program would not"
     assert function(Own()) == "train_step is not the built-in one"
     assert function(sequential(), loss=loss) == "the function 'loss' is not built in"
     assert function(sequential(), run_eagerly=True) == "the model is compiled with run_eagerly=True"
