@@ -418,10 +418,11 @@ class Programs:
         return _unrecorded(result) if kind == "predict" else result
 
     def _is_prepared(self, kind: str) -> bool:
-        """Whether the optimizer has its arrays, and will make none in the next step."""
+        """Whether the optimizer has its arrays, and will do in the next step all that it does in some steps."""
         if kind != "train":
             return True
-        return self._model.optimizer._is_prepared(self._model._contents().trainable)
+        optimizer = self._model.optimizer
+        return optimizer._is_prepared(self._model._contents().trainable) and optimizer._changes_next
 
     def _known(self, state: State, kind: str) -> list[np.ndarray]:
         """Arrays that are nobody's but the model's, and those that its graph was made with."""
@@ -473,6 +474,8 @@ class Programs:
         noticed would most likely go another way there.
         """
         state = entry.state
+        if not self._is_prepared(kind):
+            return run(data)
         if not (state.is_same(self._model) and entry.candidate.fits()):
             entry.start_anew()
             return run(data)

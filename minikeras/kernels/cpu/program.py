@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.cpu import refusals
-from minikeras.kernels.cpu.compiler import compiled, inner, numbers
+from minikeras.kernels.cpu.compiler import compiled, doubles, inner, numbers
 from minikeras.kernels.cpu.compiler.jit import places
 from minikeras.kernels.cpu.compiler.machine import (
     MOST_ARGUMENTS,
@@ -61,11 +61,17 @@ _HEADER = 8  # numbers of each variant
 def _do(control, calls, first, last, refusals):
     """Make calls of machine code, as long as none refuses a value; whether none has."""
     before = load(refusals)
-    for i in range(first, last):
+    i = first
+    while i < last:
         one = numbers(calls + 24 * i)
-        do_parts(control, one[0], one[2], one[1])
-        if load(refusals) != before:
-            return False
+        i += 1
+        if one[0] == 0:  # as many calls as it has parts are left out where the number is 0
+            if doubles(numbers(one[2])[0])[0] == 0.0:
+                i += one[1]
+        else:
+            do_parts(control, one[0], one[2], one[1])
+            if load(refusals) != before:
+                return False
     return True
 
 
@@ -261,7 +267,9 @@ class Program:
                     one.run()
                     one_round[number] = perf_counter() - began
         shown = [
-            (places.get(c.function, "?"), c.parts) if isinstance(c, NativeCall) else (f"NumPy's {c.name}", 1)
+            (places.get(c.function, "only in some steps"), c.parts)
+            if isinstance(c, NativeCall)
+            else (f"NumPy's {c.name}", 1)
             for c in self.calls
         ]
         return [(name, parts, float(least)) for (name, parts), least in zip(shown, seconds.min(0), strict=True)]
