@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minikeras import kernels
+from minikeras import config, kernels
 from minikeras.kernels.cpu.recording import NativeCall, Recording
 
 pytestmark = pytest.mark.skipif(kernels.active_device() != "cpu", reason="steps are recorded on the CPU alone")
@@ -148,6 +148,22 @@ def test_choices_and_truths(x, way) -> None:
     check(lambda a, b: np.where(way(a) > 0, way(a), way(b)), x, other)
     check(lambda a, b: np.where(way(a) > 0, 0.0, way(b)), x, other)
     check(lambda a: way(a).astype(bool).astype(np.float32), x)
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_every_number_of_two_bytes(name) -> None:
+    narrow = np.dtype(config.standardize_dtype(name))
+    x = np.arange(1 << 16, dtype=np.uint16).view(narrow)
+    check(lambda a: a.astype(np.float32), x)
+    wide = x[np.isfinite(x.astype(np.float32))].astype(np.float32)
+    between = (wide[:-1] + wide[1:]) / 2
+    for one in (wide, between, np.nextafter(between, math.inf), np.nextafter(between, -math.inf), wide * 1e5):
+        check(lambda a: a.astype(narrow).astype(np.float32), one.astype(np.float32))
+    x = x[: 6 * 7 * 9].reshape(6, 7, 9)
+    for way in (lambda a: a.T, lambda a: a[..., ::-1], lambda a: a[:, 1:, ::2]):
+        check(lambda a, way=way: way(a).astype(np.float32), x)
+        check(lambda a, way=way: way(a).copy().astype(np.float32), x)
+        check(lambda a, way=way: way(a.astype(np.float32)).astype(narrow).astype(np.float32), x)
 
 
 @settings(max_examples=50, deadline=None)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import constant, empty
+from minikeras.kernels.cpu.cast import short_at
 from minikeras.kernels.cpu.compiler import (
     allow_denormals,
     floats,
@@ -33,6 +34,7 @@ from minikeras.kernels.cpu.elementwise import OF_ONE, OF_TWO
 from minikeras.kernels.cpu.reduction import pictures_of
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
+_STEP = np.float32(2.0**-24)  # of the least float16 numbers
 
 # A layout is an int64 array: the sizes of the outer axes, and of each operand the steps in bytes along those and along
 # the inner axis.  The result is operand 0.
@@ -68,9 +70,15 @@ def _columns(part, parts, rows, count):
     return 0 if rows >= parts else first, count if rows >= parts else last
 
 
+@inner
+def _put_short(out, value):
+    octets(out)[0] = np.uint8(value & 255)
+    octets(out)[1] = np.uint8(value >> 8)
+
+
 @part
 def _move(part, parts, rows, count, axes, layout, width, number: float, a, out):
-    """Copy values of 1, 4 or 8 bytes.  The `number` that they all are, if one is given, tells recordings apart."""
+    """Copy values of 1, 2, 4 or 8 bytes.  The `number` that they all are, if one is given, tells recordings apart."""
     first, last = _rows(part, parts, rows)
     begin, end = _columns(part, parts, rows, count)
     to, step = _step(layout, axes, 0), _step(layout, axes, 1)
@@ -89,6 +97,9 @@ def _move(part, parts, rows, count, axes, layout, width, number: float, a, out):
         elif width == 8:
             for j in range(begin, end):
                 numbers(here + j * to)[0] = numbers(there + j * step)[0]
+        elif width == 2:
+            for j in range(begin, end):
+                _put_short(here + j * to, short_at(there + j * step, 0))
         else:
             for j in range(begin, end):
                 octets(here + j * to)[0] = octets(there + j * step)[0]
@@ -275,6 +286,86 @@ def _truths(part, parts, rows, count, axes, layout, a, out):
             floats(here + j * to)[0] = np.float32(octets(there + j * step)[0])
 
 
+@inner
+def _as_half(x):
+    """The bits of the float16 that is nearest to the float32 at an address; of two equally near ones the even one."""
+    bits = np.int64(words(x)[0])
+    size, sign = bits & 0x7FFFFFFF, bits >> 16 & 0x8000
+    if size > 0x7F800000:  # no number
+        return sign | (0x7C00 | size >> 13 & 0x3FF if size >> 13 & 0x3FF else 0x7C01)
+    if size >= 0x47800000:
+        return sign | 0x7C00
+    if size >= 0x38800000:
+        return sign | size - 0x38000000 + 0xFFF + (size >> 13 & 1) >> 13
+    steps = np.float64(abs(floats(x)[0])) * 16777216.0  # below the least normal number they are even
+    whole = np.floor(steps)
+    rest, below = steps - whole, int(whole)
+    return sign | below + (1 if rest > 0.5 or (rest == 0.5 and below & 1) else 0)
+
+
+@inner
+def _from_half(bits, out):
+    """Write the float32 that a float16 with these bits is."""
+    exponent, rest, sign = bits >> 10 & 31, bits & 0x3FF, (bits & 0x8000) << 16
+    if exponent == 0:
+        value = np.float32(rest) * _STEP
+        floats(out)[0] = -value if sign else value
+    else:
+        words(out)[0] = sign | (0x7F800000 if exponent == 31 else exponent + 112 << 23) | rest << 13
+
+
+@inner
+def _as_brain(x):
+    """The bits of the bfloat16 that is nearest to the float32 at an address."""
+    bits = np.int64(words(x)[0])
+    if bits & 0x7FFFFFFF > 0x7F800000:
+        return bits >> 16 & 0x8000 | 0x7FC0
+    return bits + 0x7FFF + (bits >> 16 & 1) >> 16
+
+
+@part
+def _narrowed(part, parts, rows, count, axes, layout, brain, a, out):
+    """float32 numbers as float16, or as bfloat16."""
+    before = allow_denormals()
+    first, last = _rows(part, parts, rows)
+    begin, end = _columns(part, parts, rows, count)
+    to, step = _step(layout, axes, 0), _step(layout, axes, 1)
+    for row in range(first, last):
+        here, there = out + _offset(row, layout, axes, 0), a + _offset(row, layout, axes, 1)
+        pairs = (end - begin) // 2 if brain and to == 2 and step == 4 else 0
+        for i in range(pairs):
+            at = begin + 2 * i
+            words(here + 2 * at)[0] = _as_brain(there + 4 * at) | _as_brain(there + 4 * at + 4) << 16
+        for j in range(begin + 2 * pairs, end):
+            value = there + j * step
+            _put_short(here + j * to, _as_brain(value) if brain else _as_half(value))
+    restore_denormals(before)
+
+
+@part
+def _widened(part, parts, rows, count, axes, layout, brain, a, out):
+    """float16 numbers, or those of bfloat16, as float32."""
+    before = allow_denormals()
+    first, last = _rows(part, parts, rows)
+    begin, end = _columns(part, parts, rows, count)
+    to, step = _step(layout, axes, 0), _step(layout, axes, 1)
+    for row in range(first, last):
+        here, there = out + _offset(row, layout, axes, 0), a + _offset(row, layout, axes, 1)
+        pairs = (end - begin) // 2 if brain and to == 4 and step == 2 else 0
+        for i in range(pairs):
+            at = begin + 2 * i
+            both = np.int64(words(there + 2 * at)[0])
+            words(here + 4 * at)[0] = both << 16 & 0xFFFF0000
+            words(here + 4 * at)[1] = both & 0xFFFF0000
+        for j in range(begin + 2 * pairs, end):
+            bits = short_at(there + j * step, 0)
+            if brain:
+                words(here + j * to)[0] = bits << 16
+            else:
+                _from_half(bits, here + j * to)
+    restore_denormals(before)
+
+
 @part
 def _selected(part, parts, rows, count, axes, layout, number: float, condition, a, b, out):
     """Of two arrays of 4-byte words."""
@@ -374,6 +465,7 @@ def _buffer_like(array: np.ndarray) -> np.ndarray | None:
     return buffer if all(buffer.strides[i] == array.strides[i] for i in usual) else None
 
 
+_WIDTHS, _TYPES = (1, 2, 4, 8), "?bBhHiIlLqQefdE"  # bytes, and letters with that of bfloat16
 _SINGLE, _TRUTH = np.dtype(np.float32), np.dtype(np.bool_)
 _NUMBERS = (bool, int, float)
 
@@ -460,7 +552,7 @@ def _assignment(function: Any, given: tuple, options: dict[str, Any]) -> Any:
 
 def _put(target: np.ndarray, value: Any, result: Any) -> Any:
     operand = _operand(value, target.dtype)
-    if operand is None or target.itemsize not in (1, 4, 8) or not _alone(target, value):
+    if operand is None or target.itemsize not in _WIDTHS or not _alone(target, value):
         return None
     a, number = operand
     if a.ndim > target.ndim or np.broadcast_shapes(a.shape, target.shape) != target.shape:
@@ -477,7 +569,7 @@ def _fill(function: Any, given: tuple, options: dict[str, Any]) -> Any:
 def _new(function: Any, given: tuple, options: dict[str, Any]) -> Any:
     """(NumPy's result, a buffer like it), or None where it is a view or none of ours."""
     made = function(*_plain(given), **options)
-    if not isinstance(made, np.ndarray) or made.itemsize not in (1, 4, 8) or made.dtype.kind not in "biuf":
+    if not isinstance(made, np.ndarray) or made.itemsize not in _WIDTHS or made.dtype.char not in _TYPES:
         return None
     if any(np.may_share_memory(made, one) for one in _plain(given) if isinstance(one, np.ndarray)):
         return None
@@ -564,15 +656,18 @@ def _pad(function: Any, given: tuple, options: dict[str, Any]) -> Any:
 
 def _astype(function: Any, given: tuple, options: dict[str, Any]) -> Any:
     array, kind = given[0], np.dtype(given[1]) if len(given) == 2 else None
-    if options or kind not in (_SINGLE, _TRUTH) or not array.size:
+    if options.keys() - {"copy"} or kind is None or not array.size:
         return None
     if array.dtype == kind:
-        return _copy(lambda one: one.astype(kind), given[:1], {})
-    new = _new(function, given, {}) if array.dtype in (_SINGLE, _TRUTH) else None
+        return _copy(lambda one: one.astype(kind), given[:1], {}) if options.get("copy", True) else None
+    letters = array.dtype.char + kind.char
+    new = _new(function, given, {}) if letters in ("f?", "?f", "fe", "ef", "fE", "Ef") else None
     if new is None:
         return None
     out = new[1]
-    if kind == _SINGLE:
+    if "e" in letters.lower():
+        _run(_narrowed if letters[0] == "f" else _widened, ("a",), out, (array,), brain=int("E" in letters))
+    elif kind == _SINGLE:
         _run(_truths, ("a",), out, (array,))
     else:
         _run(_COMPARED["not_equal"], ("a", "b"), out, (array, constant(np.zeros((), _SINGLE))), number=0.0)
