@@ -52,7 +52,7 @@ Epsilon = Annotated[float | None, _epsilon]  # None means the global one
 
 # places in `_now` of what all optimizers need: 1 where gradients become an update and are not only accumulated, weight
 # decay times rate, share of an old average, 1 / loss scale
-_UPDATES, DECAY, _KEPT, _UNSCALE = -4, -3, -2, -1
+_UPDATES, DECAY, _KEPT, UNSCALE = -4, -3, -2, -1
 _OURS = __name__.rpartition(".")[0] + "."
 
 
@@ -101,7 +101,7 @@ class _Prepared:
     partial: dict[tuple[int, ...], Plan] = slot(default_factory=dict)
 
     def replaced(self, view: Callable[[Any], Any]) -> Callable[[], None]:
-        """Let the gradients be seen through other arrays of the same memory; what puts the arrays back is returned."""
+        """Let all arrays be seen through others of the same memory; what puts them back is returned."""
         flat, before = self.flat, ([*self.flat.gradients], self.gradients, self.plan)
         seen = {id(one): view(one) for one in flat.gradients}
 
@@ -115,7 +115,7 @@ class _Prepared:
                 return type(arrays)(map(through, arrays))
             return arrays if arrays is None else seen[id(arrays)] if id(arrays) in seen else view(arrays)
 
-        names = "gradients", "each", "segments", "flat_gradients", "decayed", "accumulated", "averaged"
+        names = "now", "gradients", "each", "segments", "flat_gradients", "decayed", "accumulated", "averaged"
         plan = replace(self.plan, **{name: through(getattr(self.plan, name)) for name in names})
         put([*seen.values()], through(self.gradients), plan)
         return lambda: put(*before)
@@ -378,7 +378,7 @@ class Optimizer(Rated):
             self._overwrite(variable, gradient, total)
         if self.loss_scale_factor is not None:
             for g in plan.flat_gradients:
-                k.scale(g, plan.now[_UNSCALE])
+                k.scale(g, plan.now[UNSCALE])
         if self.gradient_accumulation_steps:
             self._accumulate(plan)
         else:
@@ -516,6 +516,16 @@ class Optimizer(Rated):
                     k.xp.divide(total, self.gradient_accumulation_steps, out=g)
                     total.fill(0)
                 self._change(plan)
+
+    @property
+    def _has_changed(self) -> bool:
+        """Whether the last step has changed the weights: its gradients were finite, or nobody has looked."""
+        return True
+
+    @property
+    def _memory(self) -> list[np.ndarray]:
+        """Arrays of its own that its kernels read and write, beside those of variables."""
+        return [self._now]
 
     @property
     def _changes_next(self) -> bool:

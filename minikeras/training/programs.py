@@ -392,6 +392,8 @@ class Programs:
         owners = self._model._loss_owners
         entry.losses = [(one, [loss.data.view(np.ndarray) for loss in one._losses]) for one in owners]
         entry.show_losses(self._model)
+        if kind == "train" and not self._model.optimizer._has_changed:
+            return result  # another step will be recorded
         if recording.spoiled is not None:
             entry.reason = recording.spoiled
         elif not state.is_same(self._model):
@@ -428,7 +430,7 @@ class Programs:
         """Arrays that are nobody's but the model's, and those that its graph was made with."""
         models: list[Any] = [layer for layer in self._model._contents().layers if isinstance(layer, self._built_in)]
         constants = [raw(one) for model in models if model._graph is not None for one in model._graph.constants()]
-        own = [*state.arrays, *self._gradients(kind), *([self._model.optimizer._now] if kind == "train" else [])]
+        own = [*state.arrays, *self._gradients(kind), *(self._model.optimizer._memory if kind == "train" else [])]
         return [*own, *constants]
 
     def _gradients(self, kind: str) -> list[np.ndarray]:

@@ -147,6 +147,44 @@ def test_accumulated_gradients(name):
     assert_same(first, second)
 
 
+SCALING = {
+    "Adam": (lambda: optimizers.Adam(0.01, clipnorm=0.5), 1024.0, 2000),
+    "overflow at first": (lambda: optimizers.SGD(0.1, momentum=0.9), 2.0**30, 2000),
+    "overflow again and again": (lambda: optimizers.Nadam(0.01), 2.0**15, 3),
+    "accumulating": (lambda: optimizers.Adam(0.01, gradient_accumulation_steps=2), 2.0**16, 5),
+}
+
+
+@pytest.mark.parametrize("name", SCALING)
+def test_mixed_precision(name):
+    make, scale, growth = SCALING[name]
+
+    def scaled(jit):
+        model = keras.Sequential([keras.Input((4,)), layers.Dense(6, activation="relu"), layers.Dropout(0.3)])
+        model.add(layers.BatchNormalization())
+        model.add(layers.Dense(3, dtype="float32"))
+        model.compile(optimizers.LossScaleOptimizer(make(), scale, growth), "mse", jit_compile=jit, metrics=["mae"])
+        return model
+
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        first, second = twins(scaled)
+        for model in (first, second):
+            keras.utils.set_random_seed(7)
+            history = model.fit(X[:48], Y[:48], batch_size=8, epochs=20, verbose=0).history
+        assert_same(first, second)
+        assert is_native(first) == [True] and entries(first, "train")[0].uses > 60
+        assert first.history.history == history
+        for step in range(8):
+            for model in (first, second):
+                model.train_on_batch(X[step : step + 8], Y[step : step + 8])
+            assert_same(first, second)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    updates = int(first.optimizer.iterations)
+    assert (updates < 128) == (name != "Adam")
+
+
 LOSSES = [
     *("mse", "mae", "huber", "log_cosh", "poisson", "kl_divergence", "hinge", "squared_hinge", "binary_crossentropy"),
     *(

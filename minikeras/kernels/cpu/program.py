@@ -95,12 +95,12 @@ def _gather_batch(batches, part, worker):
 
 @inner
 def _make_steps(control, program, variants, steps, gather_task, refusals):
-    """Make so many steps, until a value is refused; how many were made.
+    """Make so many steps, until a value is refused or a kernel lets them end; how many were made.
 
     With two variants, whose batches lie apart, each batch is gathered during the step before.
     """
     before = flush_denormals()
-    made = 0
+    made, ends = 0, load(refusals + 8)
     for step in range(steps):
         at = program + 8 * _HEADER * (step % variants)
         variant = numbers(at)
@@ -121,6 +121,8 @@ def _make_steps(control, program, variants, steps, gather_task, refusals):
         if not goes_on:
             break
         made += 1
+        if load(refusals + 8) != ends:
+            break
     restore_denormals(before)
     return made
 
@@ -281,7 +283,7 @@ class Program:
         """Make so many steps; every call must be of machine code.
 
         Returns:
-            How many were made before one in which a kernel refuses a value.
+            How many were made before one in which a kernel refuses a value, or up to one that shall be the last.
 
         Args:
             arrays: the data, one contiguous array for each input.

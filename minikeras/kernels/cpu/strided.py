@@ -473,7 +473,9 @@ _NUMBERS = (bool, int, float)
 def _operand(value: Any, dtype: np.dtype) -> tuple[Any, float] | None:
     """(an array of a type, the number it is made of), or None where a value is neither."""
     if isinstance(value, np.ndarray):
-        return (value, 0.0) if value.dtype == dtype and (value.ndim or type(value) is not np.ndarray) else None
+        if value.dtype != dtype or (not value.ndim and type(value) is np.ndarray and value.flags.writeable):
+            return None
+        return value, 0.0 if value.ndim or value.flags.writeable else float(value)
     if type(value) is dtype.type or type(value) in _NUMBERS:
         try:
             return constant(np.array(value, dtype)), float(value)
