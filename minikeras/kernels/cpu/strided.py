@@ -570,7 +570,8 @@ def _fill(function: Any, given: tuple, options: dict[str, Any]) -> Any:
 
 def _new(function: Any, given: tuple, options: dict[str, Any]) -> Any:
     """(NumPy's result, a buffer like it), or None where it is a view or none of ours."""
-    made = function(*_plain(given), **options)
+    with np.errstate(all="ignore"):
+        made = function(*_plain(given), **options)
     if not isinstance(made, np.ndarray) or made.itemsize not in _WIDTHS or made.dtype.char not in _TYPES:
         return None
     if any(np.may_share_memory(made, one) for one in _plain(given) if isinstance(one, np.ndarray)):
