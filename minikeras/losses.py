@@ -581,7 +581,7 @@ def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float) ->
         q: between 0 and 1.
 
     Raises:
-        ValueError: on the host for a label that is no class.
+        ValueError: for one-hot labels, and on the host for a label that is no class.
 
     >>> from minikeras import losses
     >>> losses.categorical_generalized_cross_entropy([1], [[0.75, 0.25]], q=0.5).numpy().tolist()
@@ -590,6 +590,12 @@ def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float) ->
     y_pred, labels = _tensor(y_pred), _tensor(y_true)
     if len(labels.shape) == len(y_pred.shape) and labels.shape[-1] == 1:
         labels = ops.squeeze(labels, -1)
+    if len(labels.shape) != len(y_pred.shape) - 1:
+        raise ValueError(
+            "categorical_generalized_cross_entropy takes the number of a class for each sample, got labels of shape "
+            f"{tuple(labels.shape)} for probabilities of shape {tuple(y_pred.shape)}; argmax(y_true, -1) makes numbers "
+            "of one-hot labels."
+        )
     on_host = k.xp is np and isinstance(labels, Tensor)
     labels = Tensor(class_numbers(labels.data, y_pred.shape[-1])) if on_host else ops.cast(labels, "int32")
     p = ops.squeeze(ops.take_along_axis(y_pred, ops.expand_dims(labels, -1), axis=-1), -1)

@@ -156,6 +156,7 @@ def test_empty_batch() -> None:
         ("BinaryCrossentropy", (3, 1), (3, 4), "one shape"),
         ("CategoricalCrossentropy", (3,), (3, 4), "sparse_categorical_crossentropy"),
         ("SparseCategoricalCrossentropy", (3, 4), (3, 4), "categorical_crossentropy"),
+        ("CategoricalGeneralizedCrossEntropy", (3, 4), (3, 4), "argmax"),
     ],
 )
 def test_wrong_shapes_are_one_sentence(loss: str, true: tuple, pred: tuple, words: str) -> None:

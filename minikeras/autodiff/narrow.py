@@ -91,7 +91,10 @@ def _asks_for_type(function: Callable, arrays: Sequence[Any], settings: dict[str
 
 def _to(array: Any, dtype: Any) -> Any:
     """An array of floats in that type; anything else is itself."""
-    return array.astype(dtype, copy=False) if array is not None and array.dtype.char in FLOATS else array
+    if array is None or array.dtype.char not in FLOATS or array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore"):  # beyond float16 is infinity, which whoever scales a loss looks for
+        return array.astype(dtype)
 
 
 def _widened(g: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from sys import getrefcount
 from types import MethodType
 from typing import Any
@@ -32,6 +33,15 @@ def explain(refused: Any, check: Callable[[], object]) -> None:
         current.recording.checks.append(check)
     if refused:
         check()
+
+
+def only_where(number: Any) -> AbstractContextManager[None]:
+    """What a recorded step does in this block its program does in those steps in which a number is not 0.
+
+    Args:
+        number: a float64 array of one; it is not 0 in the step that is recorded.
+    """
+    return nullcontext() if current.recording is None else current.recording.only_where(number)
 
 
 class Arena:
@@ -128,6 +138,13 @@ def memory_of(array: Any) -> Any:
     while (base := getattr(array, "base", None)) is not None:
         array = base
     return array
+
+
+def contiguous(array: Any, dtype: Any = None) -> Any:
+    """An array, or a copy of it, without gaps and of a type; unlike `ascontiguousarray`'s, a recorded step sees it."""
+    if dtype is not None and array.dtype != dtype:
+        array = array.astype(dtype)
+    return array if array.flags.c_contiguous else array.copy()
 
 
 def constant(array: Any) -> Any:

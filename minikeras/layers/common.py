@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from minikeras import activations
 from minikeras import kernels as k
 from minikeras.autodiff.operands import raw
-from minikeras.autodiff.symbolic import KerasTensor, TooSmall
+from minikeras.autodiff.symbolic import KerasTensor, TooSmall, infer_output
 from minikeras.layers.layer import Layer
 from minikeras.layers.spec import InputSpec
 from minikeras.utils.checks import number, shown, whole
@@ -21,6 +22,16 @@ class Elementwise(Layer):
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
+
+
+def activated_shape(layer: Any, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """The shape of what a layer's activation makes of outputs of this shape."""
+    activation = layer.activation
+    if activation is None:
+        return shape
+    outputs = KerasTensor(shape, str(layer.compute_dtype))
+    knows_shapes = activation in activations.ALL.values()
+    return (activation(outputs) if knows_shapes else infer_output(activation, (outputs,), {})).shape
 
 
 class Spatial(Layer):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 from minikeras import activations
-from minikeras.layers.common import Spatial, choice, known_size, replace_axes, window_counts
+from minikeras.layers.common import Spatial, activated_shape, choice, known_size, replace_axes, window_counts
 from minikeras.layers.fields import (
     Activation,
     Constraint,
@@ -135,7 +135,7 @@ class Conv(Windowed):
                 f"needs channels that divide into {self.groups} groups, got inputs of shape {tuple(input_shape)} with "
                 f"{channels} channels"
             )
-        self.compute_output_shape(input_shape)
+        self._output_shape(input_shape, self.filters)
         self.kernel = self.add_weight("kernel", (*self.kernel_size, channels // self.groups, self.filters))
         self._add_bias(channels, self.filters)
 
@@ -143,7 +143,7 @@ class Conv(Windowed):
         return self._convolve(nn.convolution, inputs, groups=self.groups)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        return self._output_shape(input_shape, self.filters)
+        return activated_shape(self, self._output_shape(input_shape, self.filters))
 
 
 class Conv1D(Conv):
@@ -219,7 +219,7 @@ class DepthwiseConv(Windowed):
 
     def build(self, input_shape: Any) -> None:
         channels = known_size(self, input_shape, self._channel_axis)
-        self.compute_output_shape(input_shape)
+        self._output_shape(input_shape, channels)
         self.kernel = self.add_weight(
             (*self.kernel_size, channels, self.depth_multiplier),
             self.depthwise_initializer,
@@ -234,7 +234,7 @@ class DepthwiseConv(Windowed):
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         channels = known_size(self, input_shape, self._channel_axis)
-        return self._output_shape(input_shape, channels * self.depth_multiplier)
+        return activated_shape(self, self._output_shape(input_shape, channels * self.depth_multiplier))
 
 
 class DepthwiseConv1D(DepthwiseConv):
@@ -300,7 +300,7 @@ class SeparableConv(Windowed):
 
     def build(self, input_shape: Any) -> None:
         channels = known_size(self, input_shape, self._channel_axis)
-        self.compute_output_shape(input_shape)
+        self._output_shape(input_shape, self.filters)
         self.depthwise_kernel = self.add_weight(
             "depthwise_kernel", (*self.kernel_size, channels, self.depth_multiplier)
         )
@@ -318,7 +318,7 @@ class SeparableConv(Windowed):
         return outputs if activation is None else activation(outputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        return self._output_shape(input_shape, self.filters)
+        return activated_shape(self, self._output_shape(input_shape, self.filters))
 
 
 class SeparableConv1D(SeparableConv):

@@ -11,7 +11,7 @@ from minikeras import activations, journal, ops
 from minikeras.autodiff.strings import type_name
 from minikeras.autodiff.symbolic import KerasTensor, SymbolicNode
 from minikeras.declared import Kept, Number
-from minikeras.layers.common import Elementwise, SameType, known_size, sizes_argument
+from minikeras.layers.common import Elementwise, SameType, activated_shape, known_size, sizes_argument
 from minikeras.layers.fields import Activation as ActivationFunction
 from minikeras.layers.fields import Constraint, Initializer, Positive, Regularizer, declared, field
 from minikeras.layers.layer import Layer
@@ -192,7 +192,7 @@ class Dense(Layer):
         return outputs if activation is None else activation(outputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        return (*input_shape[:-1], self.units)
+        return activated_shape(self, (*input_shape[:-1], self.units))
 
     def get_config(self) -> dict[str, Any]:
         config = {**super().get_config(), "quantization_config": None}
@@ -219,6 +219,9 @@ class Activation(Elementwise):
 
     def call(self, inputs: Any) -> Any:
         return self.activation(inputs)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return activated_shape(self, input_shape)
 
 
 @declared

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from minikeras import activations, ops
 from minikeras.declared import Must
 from minikeras.initializers import VarianceScaling
+from minikeras.layers.common import activated_shape
 from minikeras.layers.fields import Activation, Constraint, Initializer, Regularizer, declared, field, sizes
 from minikeras.layers.layer import Layer
 from minikeras.layers.spec import InputSpec
@@ -57,7 +58,10 @@ class EinsumDense(Layer):
         self._axes = 0  # how many axes are summed over, where the equation is that of `projections`
 
     def build(self, input_shape: Any) -> None:
-        kernel_spec, kernel_shape, bias_shape, outputs = self._shapes(input_shape)
+        kernel_spec, kernel_shape, bias_shape, outputs, _ = self._shapes(input_shape)
+        for weight, shape in ("kernel", kernel_shape), ("bias", bias_shape):
+            if None in (shape or ()):
+                raise self._misfit(input_shape, f"leaves the {weight}'s shape open, {shape}")
         self.input_spec = InputSpec(ndim=len(input_shape))
         initializer = self.kernel_initializer
         if isinstance(initializer, VarianceScaling) and None in (initializer.input_axes, initializer.output_axes):
@@ -82,7 +86,7 @@ class EinsumDense(Layer):
         return outputs if self.activation in (None, activations.linear) else self.activation(outputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        return self._output_shape(self._letters(input_shape), input_shape)
+        return activated_shape(self, self._shapes(input_shape)[-1])
 
     def _letters(self, input_shape: Any) -> tuple[str, str, str, int, bool]:
         """(the inputs' letters, the kernel's, the outputs', how many axes `...` stands for, whether it is in front)."""
@@ -101,8 +105,8 @@ class EinsumDense(Layer):
             return (*input_shape[: max(elided, 1)], *self.partial_output_shape)
         return (input_shape[0], *self.partial_output_shape, *input_shape[len(input_shape) - elided :])
 
-    def _shapes(self, input_shape: Any) -> tuple[str, tuple[int, ...], tuple[int, ...] | None, str]:
-        """(the kernel's letters, its shape, the bias's shape or None, the outputs' letters)."""
+    def _shapes(self, input_shape: Any) -> tuple[str, tuple[int, ...], tuple[int, ...] | None, str, tuple]:
+        """(the kernel's letters, its shape, the bias's shape or None, the outputs' letters, their shape)."""
         inputs, kernel, outputs, elided, in_front = letters = self._letters(input_shape)
         output_shape = self._output_shape(letters, input_shape)
         skipped = elided if in_front else 0
@@ -117,8 +121,6 @@ class EinsumDense(Layer):
             if letter not in inputs + (kernel if letter in outputs else outputs):
                 raise self._misfit(input_shape, f"names an axis {letter!r} on one side only")
         kernel_shape: Any = tuple(made[letter] if letter in made else given[letter] for letter in kernel)
-        if None in kernel_shape:
-            raise self._misfit(input_shape, f"leaves the kernel's shape open, {kernel_shape}")
         bias_shape: Any = None
         if self.bias_axes is not None:
             if not self.bias_axes or not set(self.bias_axes) <= set(outputs):
@@ -126,7 +128,7 @@ class EinsumDense(Layer):
             first = min(outputs.index(letter) for letter in self.bias_axes)
             bias_shape = tuple(made[letter] if letter in self.bias_axes else 1 for letter in outputs[first:])
             bias_shape += (1,) * (0 if in_front else elided)
-        return kernel, kernel_shape, bias_shape, outputs
+        return kernel, kernel_shape, bias_shape, outputs, output_shape
 
     def _misfit(self, input_shape: Any, problem: str) -> ValueError:
         return ValueError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from minikeras import kernels as k
 from minikeras import ops
 from minikeras.declared import OneOf
-from minikeras.layers.common import known_size
+from minikeras.layers.common import activated_shape, known_size
 from minikeras.layers.convolutional import Padding, Windowed
 from minikeras.layers.fields import (
     Activation,
@@ -66,7 +66,7 @@ class LocallyConnected(Windowed):
 
     def build(self, input_shape: Any) -> None:
         channels = known_size(self, input_shape, self._channel_axis)
-        shape = self.compute_output_shape(input_shape)
+        shape = self._output_shape(input_shape, self.filters)
         self._places = [known_size(self, shape, axis) for axis in self._axes]
         inside = math.prod(self.kernel_size) * channels
         self.kernel = self.add_weight("kernel", (math.prod(self._places), inside, self.filters))
@@ -100,7 +100,7 @@ class LocallyConnected(Windowed):
         return ops.reshape(inputs, (inputs.shape[0], math.prod(self._places), -1))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        return self._output_shape(input_shape, self.filters)
+        return activated_shape(self, self._output_shape(input_shape, self.filters))
 
 
 class LocallyConnected1D(LocallyConnected):

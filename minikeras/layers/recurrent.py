@@ -172,6 +172,7 @@ class _Cell(Layer):
     `_GATES` times `units` columns has each kernel; `_STATES` states are carried, the first of them is the output.
     """
 
+    _UNTRACKED = Layer._UNTRACKED | {"_masks"}
     _GATES = 1
     _STATES = 1
     _ACTIVATIONS: tuple[str, ...] = ("activation",)

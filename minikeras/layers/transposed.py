@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from minikeras.layers.common import int_tuple, known_size, replace_axes
+from minikeras.layers.common import activated_shape, int_tuple, known_size, replace_axes
 from minikeras.layers.convolutional import Padding, Windowed
 from minikeras.layers.fields import (
     Activation,
@@ -93,7 +93,7 @@ class ConvTranspose(Windowed):
             sizes[axis] = (
                 None if length is None else nn.transposed_length(length, size, stride, dilation, self.padding, extra)
             )
-        return replace_axes(input_shape, sizes)
+        return activated_shape(self, replace_axes(input_shape, sizes))
 
 
 class Conv1DTranspose(ConvTranspose):

@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from minikeras import tree
 from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode, unique_name
+from minikeras.autodiff.tensor import Tensor
 from minikeras.layers.core import InputLayer
 from minikeras.layers.layer import Layer
 
@@ -62,6 +65,11 @@ class Graph:
         self._plan = [self._step(node) for node in self.output_nodes if not self._is_source(node)]
         self._whole_plan = self._plan + [self._step(node) for node in loss_nodes if not self._is_source(node)]
         self._origin: tuple[Graph, dict[int, KerasTensor]] | None = None
+
+    def constants(self) -> list[Any]:
+        """The arrays and tensors that its operations are given besides symbolic ones."""
+        given = tree.flatten([(node.args, node.kwargs) for node in self.nodes])
+        return [leaf for leaf in given if type(leaf) is Tensor or isinstance(leaf, np.ndarray)]
 
     def _is_source(self, node: SymbolicNode) -> bool:
         return self._sources.issuperset(map(id, node.output_tensors))

@@ -13,6 +13,7 @@ from minikeras import kernels as k
 from minikeras.autodiff import shapes
 from minikeras.autodiff.op import composite, differentiable
 from minikeras.autodiff.symbolic import TooSmall
+from minikeras.kernels.arena import contiguous
 from minikeras.ops.common import as_type
 
 KERAS_MODULE = "keras.src.ops.nn"
@@ -117,11 +118,11 @@ def _conv_shape(depthwise: bool) -> Callable:
 
 
 def channels_last(x: Any, data_format: str) -> Any:
-    return x if data_format == "channels_last" else k.xp.ascontiguousarray(k.xp.moveaxis(x, 1, -1))
+    return x if data_format == "channels_last" else contiguous(k.xp.moveaxis(x, 1, -1))
 
 
 def restore_channels(y: Any, data_format: str) -> Any:
-    return y if data_format == "channels_last" else k.xp.ascontiguousarray(k.xp.moveaxis(y, -1, 1))
+    return y if data_format == "channels_last" else contiguous(k.xp.moveaxis(y, -1, 1))
 
 
 def _convolution(depthwise: bool) -> Callable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from minikeras import kernels as k
 from minikeras.autodiff import shapes
 from minikeras.autodiff.op import differentiable
+from minikeras.kernels.arena import explain
 
 
 def _dense_shape(x: Any, w: Any, b: Any, **settings: Any) -> Any:
@@ -33,17 +35,27 @@ def dense_layer(x: Any, w: Any, b: Any = None, *, activation: str | None = None)
     return (y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[-1])), vjp
 
 
+_FAR = 1 << 62  # beyond every index
+
+
+def _check_indices(given: Any) -> None:
+    with np.errstate(invalid="ignore"):
+        fractions = given[given % 1 != 0]  # with NaN and infinity
+    if fractions.size:
+        raise ValueError(
+            f"An embedding takes whole numbers, got {fractions[0]!s}; round the inputs or number their values."
+        )
+
+
 @differentiable(shape=lambda table, indices: shapes.Spec((*indices.shape, *table.shape[1:]), table.dtype))
 def embedding_lookup(table: Any, indices: Any) -> Any:
     """Rows of `table` by integer `indices` of any shape."""
     if indices.dtype.kind not in "iu":
-        with np.errstate(invalid="ignore"):  # NaN and infinity are found by the comparison
-            given, indices = indices, indices.astype("int32")
-        if k.xp is np and given.dtype.kind == "f" and (given != indices).any():  # a GPU would have to be waited for
-            wrong = given[given != indices][0]
-            raise ValueError(
-                f"An embedding takes whole numbers, got {wrong!s}; round the inputs or number their values."
-            )
+        if k.xp is np:
+            given, (indices, wrong) = indices.view(np.ndarray), k.class_numbers(indices, _FAR, -_FAR)
+            explain(wrong, partial(_check_indices, given))
+        else:  # which would have to be waited for
+            indices = indices.astype("int32")
 
     def vjp(g: Any, needs: Any) -> Any:
         return k.embedding_grad(g, indices, table.shape, out=needs.out[0]), None

@@ -127,11 +127,11 @@ def power(x1: Any, x2: Any) -> Any:
     <Tensor shape=(2,) dtype=float32>
     array([4., 9.], dtype=float32)
     """
-    y = k.xp.power(x1, x2) if isinstance(x1, NUMBERS) else x1**x2
+    y = k.power(x1, x2) if isinstance(x2, NUMBERS) else k.xp.power(x1, x2)
 
     def base(g: Any) -> Any:
         if isinstance(x2, NUMBERS):
-            return g * (x2 * x1 ** (x2 - 1)) if x2 else k.xp.zeros_like(g)
+            return g * (x2 * k.power(x1, x2 - 1)) if x2 else k.xp.zeros_like(g)
         return g * (x2 * k.xp.power(x1, k.xp.where(x2 == 0, k.xp.ones_like(x2), x2 - 1)))
 
     def exponent(g: Any) -> Any:

@@ -27,6 +27,7 @@ from minikeras.autodiff.symbolic import snake_case, unique_name
 from minikeras.autodiff.tensor import Tensor, Variable, assign_all, list_of_arrays, mark_changed, substituted
 from minikeras.constraints import is_builtin
 from minikeras.declared import Check, Number, Whole, declared, field, fields
+from minikeras.kernels.arena import only_where
 from minikeras.optimizers.flat import FlatVariables, adopt, same, stretches
 from minikeras.optimizers.rate import HostVariable, Rated
 from minikeras.optimizers.schedules import InverseTimeDecay
@@ -49,8 +50,9 @@ Share = Annotated[float, Number(0, 1)]
 PartialShare = Annotated[float, Number(0, below=1)]  # of a mean that is divided by the rest
 Epsilon = Annotated[float | None, _epsilon]  # None means the global one
 
-# places in `_now` of what all optimizers need: weight decay times rate, share of an old average, 1 / loss scale
-DECAY, _KEPT, _UNSCALE = -3, -2, -1
+# places in `_now` of what all optimizers need: 1 where gradients become an update and are not only accumulated, weight
+# decay times rate, share of an old average, 1 / loss scale
+_UPDATES, DECAY, _KEPT, UNSCALE = -4, -3, -2, -1
 _OURS = __name__.rpartition(".")[0] + "."
 
 
@@ -97,7 +99,7 @@ class _Prepared:
     partial: dict[tuple[int, ...], Plan] = slot(default_factory=dict)
 
     def replaced(self, view: Callable[[Any], Any]) -> Callable[[], None]:
-        """Let the gradients be seen through other arrays of the same memory; what puts the arrays back is returned."""
+        """Let all arrays be seen through others of the same memory; what puts them back is returned."""
         flat, before = self.flat, ([*self.flat.gradients], self.gradients, self.plan)
         seen = {id(one): view(one) for one in flat.gradients}
 
@@ -111,7 +113,7 @@ class _Prepared:
                 return type(arrays)(map(through, arrays))
             return arrays if arrays is None else seen[id(arrays)] if id(arrays) in seen else view(arrays)
 
-        names = "gradients", "each", "segments", "flat_gradients", "decayed", "accumulated", "averaged"
+        names = "now", "gradients", "each", "segments", "flat_gradients", "decayed", "accumulated", "averaged"
         plan = replace(self.plan, **{name: through(getattr(self.plan, name)) for name in names})
         put([*seen.values()], through(self.gradients), plan)
         return lambda: put(*before)
@@ -325,7 +327,7 @@ class Optimizer(Rated):
         positions = [flat.index[id(variable)] for variable in variables]
         gradients = [flat.gradients[position] for position in positions]
         if self._now is None:
-            self._now = np.zeros(len(self._numbers(1.0, 1)))
+            self._now = np.zeros(len(self._numbers(1.0, 0)))
         pack = Struct(f"{self._now.size}d").pack_into
         return _Prepared(flat, list(variables), positions, gradients, self._plan(flat, positions), pack)
 
@@ -368,19 +370,16 @@ class Optimizer(Rated):
             raise RuntimeError("apply_flat was called before gradient_destinations; call that first, or use apply.")
         rate, count = self._current_rate(), int(self._iterations.host)
         plan = now.plan if same(now.gradients, gradients) else self._collected(now, gradients)
-        now.pack(self._now, 0, *self._numbers(rate, count // (self.gradient_accumulation_steps or 1) + 1))
+        now.pack(self._now, 0, *self._numbers(rate, count))
         for variable, gradient, total in plan.overwritten:
             self._overwrite(variable, gradient, total)
         if self.loss_scale_factor is not None:
             for g in plan.flat_gradients:
-                k.scale(g, plan.now[_UNSCALE])
-        if not self.gradient_accumulation_steps or self._accumulate(plan):
-            self._clip(plan)
-            if self.weight_decay and not (plan.is_decayed and self._DECAYS):
-                for p in plan.decayed:
-                    k.decay(p, plan.now[DECAY])
-            self._update(plan)
-            mark_changed(plan.variables)
+                k.scale(g, plan.now[UNSCALE])
+        if self.gradient_accumulation_steps:
+            self._accumulate(plan)
+        else:
+            self._change(plan)
         if self.use_ema:
             self._average(plan, count)
         for variable in [one for one in plan.variables if one.constraint is not None]:
@@ -392,6 +391,15 @@ class Optimizer(Rated):
                 variable.assign(constraint(variable))
         self._iterations.host[...] = count + 1
 
+    def _change(self, plan: Plan) -> None:
+        """Change the weights by the gradients."""
+        self._clip(plan)
+        if self.weight_decay and not (plan.is_decayed and self._DECAYS):
+            for p in plan.decayed:
+                k.decay(p, plan.now[DECAY])
+        self._update(plan)
+        mark_changed(plan.variables)
+
     def _step_numbers(self, rate: float, update: int) -> tuple[float, ...]:
         """The numbers of an update that `_update` reads from `Plan.now`: those that change from one to the next.
 
@@ -401,36 +409,45 @@ class Optimizer(Rated):
         """
         return (rate,)
 
-    def _numbers(self, rate: float, update: int) -> tuple[float, ...]:
-        """What `_now` holds in an update: those of `_step_numbers`, and after them what all optimizers need."""
+    def _numbers(self, rate: float, count: int) -> tuple[float, ...]:
+        """What `_now` holds in a step: those of `_step_numbers`, and after them what all optimizers need.
+
+        Args:
+            rate: the learning rate.
+            count: how many steps were before.
+        """
+        every = self.gradient_accumulation_steps or 1
+        update = count // every + 1
         decay = self.weight_decay * rate if self.weight_decay else 0.0
         kept = self.ema_momentum if self.use_ema and update > 1 else 0.0
         unscale = 1.0 if self.loss_scale_factor is None else 1 / self.loss_scale_factor
-        return (*self._step_numbers(rate, update), decay, kept, unscale)
+        return (*self._step_numbers(rate, update), float((count + 1) % every == 0), decay, kept, unscale)
 
     def _carry(self, numbers: Any) -> None:
         """Keep what the numbers of the next update depend on, beside the step count."""
 
     def _numbers_ahead(self, steps: int) -> np.ndarray | None:
-        """What `_now` will hold in the next updates, a row for each; it changes nothing.
+        """What `_now` will hold in the next steps, a row for each; it changes nothing.
 
         None where the learning rate cannot be known, and before the first `gradient_destinations`.
         """
         rates = self._rates_ahead(steps)
         if rates is None or self._prepared is None:
             return None
-        rows, update, pack = np.empty((steps, self._now.size)), self._updates(), self._prepared.pack
+        rows, first, pack = np.empty((steps, self._now.size)), int(self._iterations.host), self._prepared.pack
         for step, rate in enumerate(rates):
-            numbers = self._numbers(rate, update + step + 1)
+            numbers = self._numbers(rate, first + step)
             pack(rows, step * rows.strides[0], *numbers)
-            self._carry(numbers)
+            if numbers[_UPDATES]:
+                self._carry(numbers)
         return rows
 
     def _advance(self, numbers: np.ndarray) -> None:
-        """Note that updates were made by other means than `apply_flat`, with these rows of `_numbers_ahead`."""
+        """Note that steps were made by other means than `apply_flat`, with these rows of `_numbers_ahead`."""
         if len(numbers):
             self._now[...] = numbers[-1]
-            self._carry(numbers[-1])
+            for row in numbers[numbers[:, _UPDATES] != 0][-1:]:
+                self._carry(row)
             self._iterations.host[...] = int(self._iterations.host) + len(numbers)
 
     @property
@@ -441,7 +458,6 @@ class Optimizer(Rated):
         reasons = (
             (not type(self).__module__.startswith(_OURS), f"{type(self).__name__} is a user's optimizer"),
             ("apply_flat" in vars(self), "its apply_flat was replaced"),
-            (self.gradient_accumulation_steps, "it accumulates gradients"),
             (self.use_ema and self.ema_overwrite_frequency, "averages replace the weights every few updates"),
             (any(one.dtype != "float32" for one in variables), "a weight is not of float32"),
             (any(one.overwrite_with_gradient for one in variables), "a weight is overwritten with its gradient"),
@@ -487,25 +503,37 @@ class Optimizer(Rated):
             plan = now.partial[present] = self._plan(now.flat, list(present))
         return plan
 
-    def _accumulate(self, plan: Plan) -> bool:
-        """Whether this step updates: with gradient accumulation every n-th does, by the mean gradient."""
-        steps = self.gradient_accumulation_steps
-        assert steps
-        updates = (int(self._iterations.host) + 1) % steps == 0
+    def _accumulate(self, plan: Plan) -> None:
+        """Add to the gradients of earlier steps; every n-th step changes the weights by their mean."""
         for total, g in plan.accumulated:
-            if updates:
-                g += total
-                g /= steps
-                total.fill(0)
-            else:
-                total += g
-        return updates
+            total += g
+        if self._changes_next:
+            with only_where(plan.now[_UPDATES]):
+                for total, g in plan.accumulated:
+                    k.xp.divide(total, self.gradient_accumulation_steps, out=g)
+                    total.fill(0)
+                self._change(plan)
+
+    @property
+    def _has_changed(self) -> bool:
+        """Whether the last step has changed the weights: its gradients were finite, or nobody has looked."""
+        return True
+
+    @property
+    def _memory(self) -> list[np.ndarray]:
+        """Arrays of its own that its kernels read and write, beside those of variables."""
+        return [self._now]
+
+    @property
+    def _changes_next(self) -> bool:
+        """Whether the next step changes the weights: others only accumulate gradients."""
+        return (int(self._iterations.host) + 1) % (self.gradient_accumulation_steps or 1) == 0
 
     def _overwrite(self, variable: Variable, gradient: Any, total: Any) -> None:
         """Put a gradient in the place of its variable: with gradient accumulation the largest of each element."""
         if total is not None:
             k.xp.maximum(gradient, total, out=gradient)
-            if (int(self._iterations.host) + 1) % self.gradient_accumulation_steps:  # type: ignore[operator]
+            if not self._changes_next:
                 total[...] = gradient
                 return
             total.fill(0)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import UserDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from minikeras import kernels as k
 from minikeras import registry
-from minikeras.autodiff.tensor import Variable
-from minikeras.optimizers.base import Optimizer
+from minikeras.autodiff.op import differentiable
+from minikeras.autodiff.tensor import Tensor, Variable
+from minikeras.kernels.arena import only_where
+from minikeras.optimizers.base import UNSCALE, Optimizer
 from minikeras.optimizers.flat import same
 from minikeras.optimizers.rate import StepCount
 from minikeras.utils.checks import number, whole
@@ -28,6 +31,19 @@ def _an_optimizer(name: str, value: Any, *refused: type) -> Optimizer:
         plain = " that is not made of others" if refused else ""
         raise TypeError(f"{name} must be an optimizer{plain}, got {value!r}; pass one such as Adam().")
     return value
+
+
+@differentiable
+def _times(x: Any, *, factor: Any) -> Any:
+    """Times a number that lies in memory."""
+
+    def product(array: Any) -> Any:
+        out = k.empty(array.shape, array.dtype)
+        out[...] = array
+        k.scale(out.reshape(-1), factor)
+        return out
+
+    return product(x), lambda g, needs: (product(g),)
 
 
 class _Composed(Optimizer):
@@ -48,6 +64,10 @@ class _Composed(Optimizer):
         return [leaf for one in self.optimizers for leaf in one._leaves]
 
     @property
+    def _changes_next(self) -> bool:
+        return all(leaf._changes_next for leaf in self._leaves)
+
+    @property
     def _settings(self) -> tuple:
         return (*super()._settings, *(leaf._settings for leaf in self._leaves))
 
@@ -61,7 +81,7 @@ class LossScaleOptimizer(_Composed):
 
     The loss is multiplied by a scale, the gradients are divided by it.  A step whose gradients are not all finite is
     left out and halves the scale; after `dynamic_growth_steps` good steps in a row it is doubled.  Whether they are
-    finite is read back in every step.
+    finite is read back in every step, but not by programs, which leave the update out by themselves.
 
     Args:
         inner_optimizer: the optimizer that updates the weights, and has all further options.
@@ -100,10 +120,20 @@ class LossScaleOptimizer(_Composed):
         self.dynamic_growth_steps = whole("dynamic_growth_steps", dynamic_growth_steps, 1, owner="LossScaleOptimizer")
         self.optimizers = [self.inner_optimizer]
         self.inner_optimizer.loss_scale_factor = None  # else gradients would be divided twice
+        self._finite = np.ones(1)  # whether the gradients of the last step were
 
     @property
     def _obstacle(self) -> str | None:
-        return "whether gradients are finite is read in every step"
+        several = "it scales the loss of several optimizers" if self._leaves != self.optimizers else None
+        return several or self.inner_optimizer._obstacle
+
+    @property
+    def _has_changed(self) -> bool:
+        return bool(self._finite[0])
+
+    @property
+    def _memory(self) -> list[np.ndarray]:
+        return [self._now, self._finite]
 
     def build(self, variables: Iterable[Variable]) -> None:
         """See `Optimizer`."""
@@ -131,25 +161,71 @@ class LossScaleOptimizer(_Composed):
         return self.inner_optimizer.iterations
 
     def scale_loss(self, loss: Any) -> Any:
-        return loss * (float(self.dynamic_scale) if self.built else self.initial_scale)
+        if self._now is None or not isinstance(loss, Tensor):
+            return loss * (float(self.dynamic_scale) if self.built else self.initial_scale)
+        self._now[0] = self.dynamic_scale.host
+        return _times(loss, factor=self._now[:1])
 
     def gradient_destinations(self, variables: Sequence[Variable]) -> dict[int, Any]:
         self.build(variables)
-        return self.inner_optimizer.gradient_destinations(variables)
+        inner = self.inner_optimizer
+        found = inner.gradient_destinations(variables)
+        if self._now is None or inner._now.base is not self._now:
+            self._now = np.append(float(self.dynamic_scale), inner._now)  # the scale, and after it the inner one's
+            inner._now, inner._prepared = self._now[1:], None
+            found = inner.gradient_destinations(variables)
+        return found
+
+    def _is_prepared(self, variables: Sequence[Variable]) -> bool:
+        inner = self.inner_optimizer
+        return self._now is not None and inner._now.base is self._now and inner._is_prepared(variables)
 
     def apply_flat(self, gradients: Sequence[Any]) -> None:
-        scale, count = self.dynamic_scale.host, self.step_counter.host
-        finite = [k.xp.isfinite(g).all() for g in gradients if g is not None]
-        if finite and not bool(k.xp.stack(finite).all()):
-            count[...], scale[...] = 0, scale * 0.5
-            return
-        self.inner_optimizer.loss_scale_factor = float(scale)
+        finite = k.all_finite([g for g in gradients if g is not None], self._finite)
+        if finite:
+            with only_where(self._finite), self._unscaling(self.dynamic_scale.host.item()):
+                self.inner_optimizer.apply_flat(gradients)
+        self._rescale(finite)
+
+    @contextmanager
+    def _unscaling(self, scale: float) -> Iterator[None]:
+        """Let the inner optimizer divide gradients by a scale."""
+        self.inner_optimizer.loss_scale_factor = scale
         try:
-            self.inner_optimizer.apply_flat(gradients)
+            yield
         finally:
             self.inner_optimizer.loss_scale_factor = None
-        count[...] = (count + 1) % self.dynamic_growth_steps
-        scale[...] = scale * 2 if count == 0 else scale
+
+    def _rescale(self, finite: bool) -> None:
+        """Note whether a step's gradients were finite."""
+        scale, count = self.dynamic_scale.host, self.step_counter.host
+        count[...] = (count + 1) % self.dynamic_growth_steps if finite else 0
+        scale[...] = scale * 0.5 if not finite else scale * 2 if count == 0 else scale
+
+    def _numbers_ahead(self, steps: int) -> np.ndarray | None:
+        if self._now is None:
+            return None
+        with self._unscaling(1.0):
+            ahead = self.inner_optimizer._numbers_ahead(steps)
+        if ahead is None:
+            return None
+        start = self.dynamic_scale.numpy(), self.step_counter.numpy()
+        scales = np.empty((steps, 1))
+        for row in scales:
+            row[...] = self.dynamic_scale.host
+            self._rescale(True)
+        self.dynamic_scale.host[...], self.step_counter.host[...] = start
+        ahead[:, UNSCALE] = 1 / scales[:, 0]
+        return np.hstack([scales, ahead])
+
+    def _advance(self, numbers: np.ndarray) -> None:
+        finite = bool(self._finite[0])  # in the last of these steps; in the others they were
+        self.inner_optimizer._advance(numbers[: len(numbers) if finite else -1, 1:])
+        for step in range(1, len(numbers) + 1):
+            self._rescale(finite or step < len(numbers))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_now": None}
 
     def __repr__(self) -> str:
         scale = float(self.dynamic_scale) if self.built else self.initial_scale
@@ -315,7 +391,7 @@ class MultiOptimizer(_Composed):
         """Let the numbers of a step of all optimizers lie in one array, each one's in its own part of it."""
         self._members = [one for one in self.optimizers if one.built]
         if self._now is None or not all(map(self._has_numbers_of, self._members)):
-            sizes = [len(one._numbers(1.0, 1)) for one in self._members]
+            sizes = [len(one._numbers(1.0, 0)) for one in self._members]
             self._now = np.zeros(sum(sizes))
             for one, part in zip(self._members, np.split(self._now, np.cumsum(sizes)[:-1]), strict=True):
                 one._now, one._prepared = part, None

@@ -23,6 +23,7 @@ import numpy as np
 
 from minikeras import config, tree
 from minikeras import kernels as k
+from minikeras.autodiff.operands import raw
 from minikeras.autodiff.tensor import Tensor, Variable, _state, mark_changed
 from minikeras.autodiff.turns import at_once, computing, turn, wait
 from minikeras.kernels.arena import current
@@ -136,6 +137,7 @@ class Entry:
         self.signature: Any = None  # of the last recording
         self.candidate: Any = None  # a program that is still to be held against the layers
         self.outputs: Any = None  # what a predicting program leaves
+        self.losses: list[tuple[Any, list[np.ndarray]]] = []  # layers, and what they add to the loss in the program
         self.is_traced = False  # whether the outputs say what they were made of
         self.steps = 0
         self.tries = 0  # recordings that came to nothing
@@ -147,6 +149,11 @@ class Entry:
         arrays = [Tensor(output.copy()) for output in self.program.outputs]
         return arrays[0] if type(self.outputs) is Tensor else tree.pack_sequence_as(self.outputs, arrays)
 
+    def show_losses(self, model: Any) -> None:
+        """Let layers have what they added to the loss in the program's last step, as after a call of the model."""
+        if self.losses:
+            _note(model, [(layer, [Tensor(array.copy()) for array in arrays]) for layer, arrays in self.losses])
+
     def start_anew(self) -> None:
         """Begin with a recording again, since something has been changed."""
         if self.uses >= _WORTH:
@@ -155,6 +162,17 @@ class Entry:
         self.tries, self.uses, self.steps = self.tries + 1, 0, 0
         if self.tries >= _TRIES:
             self.reason = "what it depends on changes again and again"
+
+
+def _noted(model: Any) -> list[tuple[Any, list[Tensor]]]:
+    """The layers that added to the loss in the last call of a model, and what they added."""
+    return [(layer, [*layer._losses]) for layer in model._loss_owners]
+
+
+def _note(model: Any, noted: list[tuple[Any, list[Tensor]]]) -> None:
+    model._loss_owners[:] = [layer for layer, _ in noted]
+    for layer, losses in noted:
+        layer._losses[:] = losses
 
 
 class Report:
@@ -272,6 +290,7 @@ class Programs:
                 program.explain()
                 return None
             entry.uses += 1
+            entry.show_losses(self._model)
             return program.outputs[0].copy()
         finally:
             self._busy.release()
@@ -295,12 +314,15 @@ class Programs:
             return run(data)
         try:
             if entry.program is not None:
+                if kind == "train" and self._model._trial_needs_layers():
+                    return run(data)
                 if self._is_valid(entry, kind):
                     _write(entry.program, leaves)
                     if not self._run(kind, entry.program):
                         entry.program.explain()
                         return run(data)
                     entry.uses += 1
+                    entry.show_losses(self._model)
                     return entry.copied() if kind == "predict" else MetricLogs(self._model)
                 entry.start_anew()
             entry.steps += 1
@@ -381,6 +403,10 @@ class Programs:
         if self._model.jit_compile is True:
             state.forgive()
         entry.state = state
+        entry.losses = [(one, [loss.data.view(np.ndarray) for loss in added]) for one, added in _noted(self._model)]
+        entry.show_losses(self._model)
+        if kind == "train" and not self._model.optimizer._has_changed:
+            return result  # another step will be recorded
         if recording.spoiled is not None:
             entry.reason = recording.spoiled
         elif not state.is_same(self._model):
@@ -405,14 +431,18 @@ class Programs:
         return _unrecorded(result) if kind == "predict" else result
 
     def _is_prepared(self, kind: str) -> bool:
-        """Whether the optimizer has its arrays, and will make none in the next step."""
+        """Whether the optimizer has its arrays, and will do in the next step all that it does in some steps."""
         if kind != "train":
             return True
-        return self._model.optimizer._is_prepared(self._model._contents().trainable)
+        optimizer = self._model.optimizer
+        return optimizer._is_prepared(self._model._contents().trainable) and optimizer._changes_next
 
     def _known(self, state: State, kind: str) -> list[np.ndarray]:
-        """Arrays that are nobody's but the model's."""
-        return [*state.arrays, *self._gradients(kind), *([self._model.optimizer._now] if kind == "train" else [])]
+        """Arrays that are nobody's but the model's, and those that its graph was made with."""
+        models: list[Any] = [layer for layer in self._model._contents().layers if isinstance(layer, self._built_in)]
+        constants = [raw(one) for model in models if model._graph is not None for one in model._graph.constants()]
+        own = [*state.arrays, *self._gradients(kind), *(self._model.optimizer._memory if kind == "train" else [])]
+        return [*own, *constants]
 
     def _gradients(self, kind: str) -> list[np.ndarray]:
         """Where the optimizer has gradients written to."""
@@ -457,6 +487,8 @@ class Programs:
         noticed would most likely go another way there.
         """
         state = entry.state
+        if not self._is_prepared(kind):
+            return run(data)
         if not (state.is_same(self._model) and entry.candidate.fits()):
             entry.start_anew()
             return run(data)
@@ -467,6 +499,7 @@ class Programs:
         self, entry: Entry, state: State, kind: str, data: Any, leaves: Sequence[np.ndarray], run: Callable
     ) -> Any:
         result, agrees, after = self._made_twice(entry, kind, data, leaves, run)
+        noted = _noted(self._model)
         if agrees:
             given = len(tree.flatten(data[0])) if type(data) is tuple else len(leaves)
             zeros = [*map(np.zeros_like, leaves[:given]), *leaves[given:]]
@@ -477,6 +510,7 @@ class Programs:
                 agrees = False  # what the layers refuse has no program
             finally:
                 self._restore(state, after, kind)
+                _note(self._model, noted)
         if agrees is None or not state.is_same(self._model):
             entry.start_anew()
         elif agrees:
@@ -497,8 +531,9 @@ class Programs:
             after the step by the layers.
         """
         before = self._snapshot(entry.state, kind)
+        self._model._clear_losses()
         result = run(data)
-        after = self._snapshot(entry.state, kind)
+        after, noted = self._snapshot(entry.state, kind), _noted(self._model)
         others = [not own for own in entry.state.is_own]
         if not _same_arrays([*compress(before[0], others)], [*compress(after[0], others)]):
             return result, None, after
@@ -508,6 +543,7 @@ class Programs:
             _write(entry.candidate, leaves)
             made = self._run(kind, entry.candidate)
             agrees = made and (kind != "predict" or _same_arrays(_data_of(result), entry.candidate.outputs))
+            agrees = agrees and _same_losses(noted, entry.losses)
             return result, bool(agrees) and _same_bits(after, self._snapshot(entry.state, kind)), after
         finally:
             self._restore(entry.state, after, kind)
@@ -550,6 +586,8 @@ class Programs:
                 return 0, None
             if not all(leaf.flags.c_contiguous for leaf in leaves):
                 return 0, None
+            if kind == "train" and self._model._trial_needs_layers():
+                return 0, None
             if not self._is_valid(entry, kind):
                 return 0, None  # the step that comes begins anew
             count = min(count, max(int(_LONG / entry.seconds), 1), most or count)
@@ -568,6 +606,7 @@ class Programs:
                 batches.give_back(count - made)
                 results, count = [one[:made] for one in results], made
             entry.uses += count
+            entry.show_losses(self._model)
             entry.seconds = (perf_counter() - began) / max(count, 1)
             if kind != "predict":
                 return count, MetricLogs(self._model)
@@ -657,6 +696,11 @@ def _own(one: Any) -> Any:
     own = Tensor(np.array(one.data))
     own._keras_mask = _own(one._keras_mask)
     return own
+
+
+def _same_losses(noted: list[tuple[Any, list[Tensor]]], made: list[tuple[Any, list[np.ndarray]]]) -> bool:
+    first, second = ([raw(loss) for _, losses in one for loss in losses] for one in (noted, made))
+    return len(first) == len(second) and _same_arrays(first, second)
 
 
 def _data_of(outputs: Any) -> list[np.ndarray]:

@@ -16,7 +16,7 @@ def _is_own(thing: Any) -> bool:
     return getattr(thing, "__module__", "").startswith("minikeras.")
 
 
-def foreign_part(operation: Any) -> str | None:
+def foreign_part(operation: Any, losses_too: bool = True) -> str | None:
     """The name of what may not be repeated without Python, in an element of a model's graph or below it; or None.
 
     The Python code of a user could look at anything, so it says itself that it does not: `replayable = True` in the
@@ -27,20 +27,23 @@ def foreign_part(operation: Any) -> str | None:
     name = f"{type(operation).__name__} {getattr(operation, 'name', '')!r}"
     if not isinstance(operation, Layer):
         return None if vars(type(operation)).get("replayable", False) else name
-    if {"call", "__call__"} & vars(operation).keys() or operation.activity_regularizer is not None:
+    if {"call", "__call__"} & vars(operation).keys():
         return name
+    if operation.activity_regularizer is not None and not is_builtin(type(operation.activity_regularizer)):
+        return f"the activity_regularizer of {name}"
     graph = getattr(operation, "_graph", None)
     if graph is not None:
         if not _is_own(type(operation).call) or type(operation).__call__ is not Layer.__call__:
             return name
-        return _first(map(foreign_part, {node.operation: None for node in graph.output_nodes}))
+        nodes = graph.nodes if losses_too else graph.output_nodes
+        return _first(foreign_part(one, losses_too) for one in {node.operation: None for node in nodes})
     cls = type(operation)
     if not (cls.replayable if _is_own(cls) else vars(cls).get("replayable", False)):
         return name
     for attribute, value in vars(operation).items():
         if not (isinstance(value, Layer) or not callable(value) or attribute.endswith(_FOR_WEIGHTS) or _repeats(value)):
             return f"{attribute} of {name}"
-    return _first(foreign_part(part) for _, part in operation.named_children() if isinstance(part, Layer))
+    return _first(foreign_part(part, losses_too) for _, part in operation.named_children() if isinstance(part, Layer))
 
 
 def _first(found: Iterable[str | None]) -> str | None:
@@ -56,10 +59,11 @@ def _repeats(function: Any) -> bool:
 
 def things(model: Any, kind: str) -> list[Any]:
     """The objects whose settings a step's calls are made of, besides layers."""
+    found: list[Any] = [layer.activity_regularizer for layer in _layers(model)]
     if kind == "predict":
-        return []
+        return [one for one in found if one is not None]
     loss, metrics = model._compiled_loss, model._compiled_metrics
-    found: list[Any] = [model._loss_tracker, loss, metrics]
+    found += [model._loss_tracker, loss, metrics]
     found += [] if loss is None else [*loss.trackers, *(one for one, _, _ in loss._parts)]
     found += [] if metrics is None else metrics.metrics
     weights = model._contents().trainable
@@ -80,15 +84,15 @@ def obstacle(model: Any, kind: str, built_in: type) -> str | None:
         found = getattr(model, name)
         if getattr(found, "__func__", None) is not getattr(built_in, name):
             return f"{name} is not the built-in one"
-    if model.jit_compile is not True and (part := foreign_part(model)) is not None:
+    if model.jit_compile is not True and (part := foreign_part(model, losses_too=kind != "predict")) is not None:
         return f"{part} may run Python code that a program would not"
     if kind == "predict":
         return None
     for name in ("losses", "trainable_variables", "trainable_weights"):
         if getattr(type(model), name) is not getattr(Layer, name):
             return f"{name} is a property of the user's"
-    if model._contents().loss_functions or any(layer.activity_regularizer is not None for layer in _layers(model)):
-        return "losses are added to the model where it is called"
+    if model._contents().loss_functions and model.jit_compile is not True:
+        return "a function that was given to add_loss() may run Python code that a program would not"
     for thing in things(model, kind):
         if not is_builtin(type(thing)) and not type(thing).__module__.startswith("minikeras."):
             return f"{type(thing).__name__} is not built in"

@@ -84,7 +84,7 @@ class Trainer:
     def _start_alone(self) -> None:
         """Set what this object has for itself alone, and a copy anew: what concerns a step under way, and buffers."""
         self._kept: Snapshot | None = None  # what a failing first step of `fit` gives back; None once it has worked
-        self._trial: Callable | None = None  # called in that step, before anything is changed for good
+        self._trial: functools.partial | None = None  # called in that step, before anything is changed for good
         self._batch: Any = None  # the last one that went through the layers in the present pass
         self._observers: tuple[Callable, ...] = ()  # called with the data of each training step before it is made
         self._arenas = _Arenas()
@@ -380,6 +380,20 @@ class Trainer:
             self._prove(shapes, names)
         if callbacks is not None and self._has_builtin_test_step():
             callbacks.check_log_names(names)
+
+    def _trial_needs_layers(self) -> bool:
+        """Whether what is tried before the first update needs a step by the layers.
+
+        Where only the step itself is tried, nothing is: of a kind that has become a program it works.
+        """
+        if self._trial is None:
+            return False
+        streams, validation, callbacks = self._trial.args
+        monitors = callbacks is not None and any(hasattr(one, "monitor") for one in callbacks.callbacks)
+        if streams or validation is not None or monitors:
+            return True
+        self._trial = None
+        return False
 
     def _prove(self, shapes: tuple, names: Any = ()) -> None:
         """Remember that a step on data of these shapes works, so that it need not be guarded again."""

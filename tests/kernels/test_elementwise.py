@@ -196,3 +196,15 @@ def test_repeated_to_a_shape(way: str) -> None:
     np.testing.assert_array_equal(wide, np.array([[0, 1, 2]] * 2, np.float32), strict=True)
     with pytest.raises(ValueError):
         cpu.spread(np.ones(3, np.float32), (4,), np.dtype(np.float32))
+
+
+@pytest.mark.parametrize("exponent", [0, 1, 2, 3, 7, 31, -1, -2, -3, 0.5, 1.5, 2.5, 31.5, -0.5, -1.5, True])
+def test_powers(exponent: float) -> None:
+    x = np.concatenate([SPECIAL, numbers(200)])
+    with np.errstate(all="ignore"):
+        found, wanted = cpu.power(x, exponent), np.power(x.astype(np.float64), np.float64(exponent)).astype(np.float32)
+    np.testing.assert_array_max_ulp(found[np.isfinite(wanted)], wanted[np.isfinite(wanted)], 1)
+    defined = ~((x == -math.inf) & (exponent == 0.5)) & ~((x == 0) & (exponent == 0.5))  # NumPy's own is the root
+    np.testing.assert_array_equal(np.signbit(found)[defined], np.signbit(wanted)[defined])
+    np.testing.assert_array_equal(np.isnan(found)[defined], np.isnan(wanted)[defined])
+    np.testing.assert_array_equal(np.isinf(found)[defined], np.isinf(wanted)[defined])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minikeras import kernels
+from minikeras import config, kernels
 from minikeras.kernels.cpu.recording import NativeCall, Recording
 
 pytestmark = pytest.mark.skipif(kernels.active_device() != "cpu", reason="steps are recorded on the CPU alone")
@@ -81,6 +81,44 @@ def test_functions_of_two_arrays(x, way, name, data) -> None:
         check(lambda a: function(way(a), np.float64(1.5)), x, native=False)
 
 
+ALONE = (
+    *("negative", "absolute", "square", "sqrt", "reciprocal", "floor", "ceil", "sign"),
+    *("isnan", "isfinite", "isinf"),
+)
+OF_TRUTHS = "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor"
+
+
+@settings(max_examples=100, deadline=None)
+@given(arrays(), ways, st.sampled_from(ALONE))
+def test_functions_of_one_array(x, way, name) -> None:
+    x.flat[-1] = -0.0
+    check(lambda a: getattr(np, name)(way(a)), x)
+    if name in ALONE[:8]:
+        check(lambda a: getattr(np, name)(way(a), out=way(a)), x)
+
+
+@settings(max_examples=50, deadline=None)
+@given(arrays(), ways, st.sampled_from(OF_TRUTHS))
+def test_functions_of_truths(x, way, name) -> None:
+    other = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+    check(lambda a, b: getattr(np, name)(way(a) > 0, way(b) > 0), x, other)
+    check(lambda a, b: getattr(np, name)(way(a) > 0, way(b)[..., :1] > 0), x, other)
+    check(lambda a: ~(way(a) > 0), x)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from([np.float32, np.bool_, np.int64, np.uint8, np.float64]).flatmap(arrays), ways, st.data())
+def test_what_is_made_of_copies(x, way, data) -> None:
+    axis, shift = data.draw(st.integers(-x.ndim, x.ndim - 1)), data.draw(st.integers(-3, 3))
+    check(lambda a: np.concatenate([a, a[:0], a]), x)
+    check(lambda a: np.concatenate([way(a), way(a)], axis=axis), x)
+    check(lambda a: np.stack([way(a), way(a)], axis=axis), x)
+    check(lambda a: np.roll(way(a), shift, axis), x)
+    check(lambda a: np.tile(a, (2, 3)), x)
+    for function in (np.zeros_like, np.ones_like):
+        check(lambda a, function=function: function(way(a)), x)
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from([np.float32, np.bool_, np.int64, np.uint8, np.float64]).flatmap(arrays), ways)
 def test_copies(x, way) -> None:
@@ -110,6 +148,22 @@ def test_choices_and_truths(x, way) -> None:
     check(lambda a, b: np.where(way(a) > 0, way(a), way(b)), x, other)
     check(lambda a, b: np.where(way(a) > 0, 0.0, way(b)), x, other)
     check(lambda a: way(a).astype(bool).astype(np.float32), x)
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_every_number_of_two_bytes(name) -> None:
+    narrow = np.dtype(config.standardize_dtype(name))
+    x = np.arange(1 << 16, dtype=np.uint16).view(narrow)
+    check(lambda a: a.astype(np.float32), x)
+    wide = x[np.isfinite(x.astype(np.float32))].astype(np.float32)
+    between = (wide[:-1] + wide[1:]) / 2
+    for one in (wide, between, np.nextafter(between, math.inf), np.nextafter(between, -math.inf), wide * 1e5):
+        check(lambda a: a.astype(narrow).astype(np.float32), one.astype(np.float32))
+    x = x[: 6 * 7 * 9].reshape(6, 7, 9)
+    for way in (lambda a: a.T, lambda a: a[..., ::-1], lambda a: a[:, 1:, ::2]):
+        check(lambda a, way=way: way(a).astype(np.float32), x)
+        check(lambda a, way=way: way(a).copy().astype(np.float32), x)
+        check(lambda a, way=way: way(a.astype(np.float32)).astype(narrow).astype(np.float32), x)
 
 
 @settings(max_examples=50, deadline=None)

@@ -193,6 +193,8 @@ def test_projections_start_differently_each():
         (lambda: layers.EinsumDense("ab,bc->ac", 3)(Q), "2 axes"),
         (lambda: layers.EinsumDense("abc,cd->abd", (7, 3))(Q), "long"),
         (lambda: layers.EinsumDense("abc,cd->abd", 3)(Q), "output_shape"),
+        (lambda: layers.EinsumDense("abc,cd->abd", 3).compute_output_shape(Q.shape), "output_shape"),
+        (lambda: layers.EinsumDense("abc,cd->abd", (None, 3), bias_axes="bd")(Q), "bias's shape open"),
         (lambda: layers.EinsumDense("abc,ce->abd", (None, 3))(Q), "one side"),
         (lambda: layers.EinsumDense("abc,cd->abd", (None, None))(Q), "open"),
         (lambda: layers.EinsumDense("abc,cd->abd", (None, 3), bias_axes="e")(Q), "bias_axes"),

@@ -19,6 +19,34 @@ def test_dense(check_layer, shape, activation, use_bias):
     check_layer(layers.Dense, arguments, np.random.default_rng(0).standard_normal(shape))
 
 
+def _first_half(x):
+    return x[..., : x.shape[-1] // 2]
+
+
+@pytest.mark.parametrize("activation", ["glu", _first_half])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("Activation", ()),
+        ("Dense", (6,)),
+        ("EinsumDense", ("abc,cd->abd", (5, 6))),
+        ("Conv1D", (6, 2)),
+        ("DepthwiseConv1D", (2,)),
+        ("SeparableConv1D", (6, 2)),
+        ("Conv1DTranspose", (6, 2)),
+        ("LocallyConnected1D", (6, 2)),
+    ],
+)
+def test_activations_that_change_the_shape(name, arguments, activation):
+    x = np.ones((7, 5, 4), "float32")
+    layer = getattr(layers, name)(*arguments, activation=activation)
+    model = Sequential([layers.Input((5, 4)), layer, layers.Dense(2)])
+    outputs = layer(x)
+    assert outputs.shape[-1] in (2, 3)
+    assert outputs.shape == layer.compute_output_shape(x.shape)
+    assert model(x).shape == (*outputs.shape[:-1], 2)
+
+
 @given(shape=st.lists(st.integers(0, 3), min_size=1, max_size=3), mask_zero=st.booleans())
 def test_embedding(shape, mask_zero):
     layer = layers.Embedding(5, 2, mask_zero=mask_zero, dtype="float64")

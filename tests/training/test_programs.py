@@ -117,6 +117,74 @@ def test_optimizers_and_schedules(name):
     assert is_native(first) == [True, True]
 
 
+ACCUMULATING = {
+    "Adam": lambda: optimizers.Adam(0.01, gradient_accumulation_steps=3, global_clipnorm=0.5, use_ema=True),
+    "Nadam": lambda: optimizers.Nadam(
+        optimizers.schedules.CosineDecay(0.1, 50), gradient_accumulation_steps=4, weight_decay=0.01
+    ),
+    "two": lambda: optimizers.MultiOptimizer(
+        optimizers.OptimizerMap(
+            optimizers.SGD(0.1, momentum=0.9, gradient_accumulation_steps=2), {".*bias": optimizers.Adam(0.1)}
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ACCUMULATING)
+def test_accumulated_gradients(name):
+    first, second = twins(lambda jit: mlp(jit, ACCUMULATING[name]()))
+    for model in (first, second):
+        keras.utils.set_random_seed(7)
+        model.fit(X[:48], Y[:48], batch_size=8, epochs=5, verbose=0)
+    assert_same(first, second)
+    assert is_native(first) == [True]
+    for step in range(5):
+        for model in (first, second):
+            model.train_on_batch(X[step : step + 8], Y[step : step + 8])
+        assert_same(first, second)
+    for model in (first, second):
+        model.fit(X[:48], Y[:48], batch_size=8, epochs=2, verbose=0, shuffle=False)
+    assert_same(first, second)
+
+
+SCALING = {
+    "Adam": (lambda: optimizers.Adam(0.01, clipnorm=0.5), 1024.0, 2000),
+    "overflow at first": (lambda: optimizers.SGD(0.1, momentum=0.9), 2.0**30, 2000),
+    "overflow again and again": (lambda: optimizers.Nadam(0.01), 2.0**15, 3),
+    "accumulating": (lambda: optimizers.Adam(0.01, gradient_accumulation_steps=2), 2.0**16, 5),
+}
+
+
+@pytest.mark.parametrize("name", SCALING)
+def test_mixed_precision(name):
+    make, scale, growth = SCALING[name]
+
+    def scaled(jit):
+        model = keras.Sequential([keras.Input((4,)), layers.Dense(6, activation="relu"), layers.Dropout(0.3)])
+        model.add(layers.BatchNormalization())
+        model.add(layers.Dense(3, dtype="float32"))
+        model.compile(optimizers.LossScaleOptimizer(make(), scale, growth), "mse", jit_compile=jit, metrics=["mae"])
+        return model
+
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        first, second = twins(scaled)
+        for model in (first, second):
+            keras.utils.set_random_seed(7)
+            history = model.fit(X[:48], Y[:48], batch_size=8, epochs=20, verbose=0).history
+        assert_same(first, second)
+        assert is_native(first) == [True] and entries(first, "train")[0].uses > 60
+        assert first.history.history == history
+        for step in range(8):
+            for model in (first, second):
+                model.train_on_batch(X[step : step + 8], Y[step : step + 8])
+            assert_same(first, second)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    updates = int(first.optimizer.iterations)
+    assert (updates < 128) == (name != "Adam")
+
+
 LOSSES = [
     *("mse", "mae", "huber", "log_cosh", "poisson", "kl_divergence", "hinge", "squared_hinge", "binary_crossentropy"),
     *(
@@ -125,7 +193,7 @@ LOSSES = [
         "categorical_hinge",
         "mape",
         "msle",
-        "binary_focal_crossentropy",
+        *("binary_focal_crossentropy", "categorical_focal_crossentropy", "dice", "tversky"),
     ),
 ]
 
@@ -139,7 +207,7 @@ def test_losses(loss):
         keras.utils.set_random_seed(7)
         model.fit(X, y, batch_size=10, epochs=3, verbose=0, sample_weight=weights)
     assert_same(first, second)
-    assert [entry.program is not None for entry in entries(first, "train")] == [True]
+    assert is_native(first) == [True]
 
 
 METRICS = [
@@ -187,15 +255,23 @@ def convolutions(inputs):
     return layers.Dense(3)(layers.Flatten()(layers.MaxPooling2D()(layers.BatchNormalization()(x))))
 
 
+def channels_first(inputs):
+    first = {"data_format": "channels_first"}
+    x = layers.Conv2D(4, 2, padding="same", **first)(layers.Reshape((1, 2, 2))(inputs))
+    x = layers.DepthwiseConv2D(2, padding="same", **first)(x)
+    return layers.Dense(3)(layers.Flatten()(layers.AveragePooling2D(**first)(x)))
+
+
 def recurrences(inputs):
     x = layers.Reshape((2, 2))(inputs)
-    x = layers.Bidirectional(layers.GRU(3, return_sequences=True))(x)
-    return layers.Dense(3)(layers.LSTM(4, dropout=0.2)(x))
+    x = layers.Bidirectional(layers.GRU(3, return_sequences=True))(layers.Masking()(x))
+    return layers.Dense(3)(layers.LSTM(4, dropout=0.2, recurrent_dropout=0.1)(x))
 
 
 def attention(inputs):
-    x = layers.Dense(4)(layers.Reshape((2, 2))(inputs))
+    x = layers.Dense(4)(layers.Reshape((2, 2))(inputs)) + ops.arange(8, dtype="float32").reshape((2, 4))
     x = layers.LayerNormalization()(x + layers.MultiHeadAttention(2, 2)(x, x))
+    x = layers.MultiHeadAttention(2, 2)(x, layers.Reshape((2, 2))(inputs))
     return layers.Dense(3)(layers.GlobalAveragePooling1D()(x))
 
 
@@ -205,7 +281,7 @@ def penalties(inputs):
     return layers.Dense(3, kernel_regularizer=regularizers.L1L2(0.01, 0.02), kernel_constraint="unit_norm")(x)
 
 
-@pytest.mark.parametrize("body", [norms, convolutions, recurrences, attention, penalties])
+@pytest.mark.parametrize("body", [norms, convolutions, channels_first, recurrences, attention, penalties])
 def test_models(body):
     def make(jit):
         inputs = keras.Input((4,))
@@ -218,9 +294,17 @@ def test_models(body):
         keras.utils.set_random_seed(7)
         model.fit(X, Y, batch_size=10, epochs=3, verbose=0)
     assert_same(first, second)
-    assert [entry.program is not None for entry in entries(first, "train")] == [True], reasons(first)
+    assert is_native(first) == [True], reasons(first)
     np.testing.assert_array_equal(first.predict(X, verbose=0), second.predict(X, verbose=0))
     assert first.evaluate(X, Y, verbose=0) == second.evaluate(X, Y, verbose=0)
+
+
+def test_masks_of_a_recurrent_layers_dropout_are_no_part_of_the_tree():
+    model = keras.Sequential([keras.Input((2, 2)), layers.LSTM(3, dropout=0.2, recurrent_dropout=0.1)])
+    model.compile("sgd", "mse")
+    for _ in range(READY):
+        model.train_on_batch(X[:8].reshape(8, 2, 2), Y[:8])
+    assert is_native(model) == [True], reasons(model)
 
 
 def test_several_inputs_and_outputs_with_weights_of_losses():
@@ -306,11 +390,21 @@ def test_changes_between_steps(changes):
         assert_same(first, second)
 
 
-def test_what_is_tried_before_training_spoils_no_recording():
+def test_what_is_tried_before_training_is_tried_with_programs_too():
     model = mlp("auto")
-    for epochs in (1, 4):  # the first step of the second fit is a program already, so the last one is tried
+    for epochs in (1, 4):
         model.fit(X, Y, batch_size=8, epochs=epochs, verbose=0, validation_data=(X, Y))
     assert is_native(model) == [True, True]
+    before = state(model)
+    with pytest.raises(ValueError):
+        model.fit(X, Y, batch_size=8, verbose=0, validation_data=(X, Y[:, :2]))
+    stopping = keras.callbacks.EarlyStopping("nothing")
+    with pytest.raises(ValueError, match="nothing"):
+        model.fit(X, Y, batch_size=8, verbose=0, callbacks=[stopping])
+    assert state(model) == before
+    uses = entries(model, "train")[0].uses
+    model.fit(X[:8], Y[:8], batch_size=8, verbose=0)  # there is nothing to try but the step
+    assert entries(model, "train")[0].uses == uses + 1
 
 
 def test_a_callback_that_changes_the_rate_and_one_that_stops():
@@ -460,10 +554,18 @@ def test_other_reasons():
     def sequential():
         return keras.Sequential([keras.Input((4,)), layers.Dense(3)])
 
+    class Users(layers.Layer):
+        def call(self, inputs):
+            return inputs
+
+    inputs = keras.Input((4,))
+    with_loss = keras.Model(inputs, layers.Dense(3)(inputs))
+    with_loss.add_loss(ops.sum(Users(name="users")(inputs)))
+
+    assert function(with_loss) == "Users 'users' may run Python code that a program would not"
     assert function(Own()) == "train_step is not the built-in one"
     assert function(sequential(), loss=loss) == "the function 'loss' is not built in"
     assert function(sequential(), run_eagerly=True) == "the model is compiled with run_eagerly=True"
-    assert "accumulates" in function(sequential(), optimizer=optimizers.SGD(gradient_accumulation_steps=2))
     assert function(sequential(), optimizer=optimizers.SGD(lambda: 0.1)) == "the function '<lambda>' is not built in"
 
 
@@ -595,15 +697,16 @@ def test_empty_arrays_that_numpy_gives_for_reading():
     assert reasons(model) == [None]
 
 
-def test_an_index_or_a_label_that_is_refused_changes_no_weight():
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_an_index_or_a_label_that_is_refused_changes_no_weight(dtype):
     def make(jit):
         model = keras.Sequential(
-            [keras.Input((5,), dtype="int32"), layers.Embedding(10, 4), layers.Flatten(), layers.Dense(3, "softmax")]
+            [keras.Input((5,), dtype=dtype), layers.Embedding(10, 4), layers.Flatten(), layers.Dense(3, "softmax")]
         )
         model.compile("adam", "sparse_categorical_crossentropy", jit_compile=jit)
         return model
 
-    x, y = RNG.integers(0, 10, (80, 5)).astype("int32"), RNG.integers(0, 3, 80)
+    x, y = RNG.integers(0, 10, (80, 5)).astype(dtype), RNG.integers(0, 3, 80)
     wrong = x.copy()
     wrong[60, 2] = 10
     first, second = twins(make)
@@ -616,6 +719,9 @@ def test_an_index_or_a_label_that_is_refused_changes_no_weight():
             model.train_on_batch(x[:8], np.full(8, 3))
         with pytest.raises(IndexError, match="takes indices from 0 to 9, got 10"):
             model.train_on_batch(wrong[56:64], y[56:64])
+        if dtype == "float32":
+            with pytest.raises(ValueError, match=r"An embedding takes whole numbers, got 3\.5"):
+                model.train_on_batch(np.full((8, 5), 3.5), y[:8])
     assert_same(first, second)
     assert is_native(first) == [True]
 
@@ -762,3 +868,40 @@ def test_batches_with_gaps_in_memory():
         logs += [model.evaluate(*data, verbose=0), model.predict_on_batch(data[0]).tobytes()]
         found.append((logs, model(data[0]).numpy().tobytes(), state(model)))
     assert found[0] == found[1] == found[2] == found[3]
+
+
+def test_losses_that_layers_add():
+    def make(jit):
+        inputs = keras.Input((4,))
+        x = layers.Dense(6, activation="tanh", activity_regularizer="l2")(inputs)
+        x = layers.ActivityRegularization(l1=0.1)(x)
+        model = keras.Model(inputs, layers.Dense(3)(x))
+        model.add_loss(ops.mean(ops.square(x)))
+        model.compile("adam", "mse", jit_compile=jit)
+        return model
+
+    first, second = twins(make)
+    for model in (first, second):
+        keras.utils.set_random_seed(7)
+        history = model.fit(X, Y, batch_size=10, epochs=3, verbose=0).history
+        assert history["loss"][0] != history["loss"][2]
+    assert_same(first, second)
+    assert is_native(first) == [True]
+
+    def added(model):
+        return [None if isinstance(loss, keras.KerasTensor) else float(loss) for loss in model.losses]
+
+    for step in range(2):
+        assert len(added(first)) == 3 and added(first) == added(second)
+        before = first.losses
+        for model in (first, second):
+            model.train_on_batch(X[10 * step : 10 * step + 10], Y[:10])
+        assert [float(loss) for loss in before] != added(first)
+    assert first.evaluate(X, Y, verbose=0, batch_size=10) == second.evaluate(X, Y, verbose=0, batch_size=10)
+    assert added(first) == added(second) and is_native(first, "test") == [True]
+    np.testing.assert_array_equal(first.predict(X, 10, 0), second.predict(X, 10, 0))
+    assert added(first) == added(second)
+    first.layers[1].activity_regularizer.l2 = second.layers[1].activity_regularizer.l2 = 0.5
+    for model in (first, second):
+        model.train_on_batch(X[:10], Y[:10])
+    assert_same(first, second)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.arena import constant, empty, memory_of
+from minikeras.kernels.arena import constant, contiguous, empty, memory_of
 from minikeras.kernels.cpu.compiler import (
     Numbers,
     exponential,
@@ -279,7 +279,7 @@ def _run(
     (batch, steps, heads, depth), (sources, groups), size = query.shape, key.shape[1:3], value.shape[3]
     if mask is not None:
         if mask.shape[-1] != sources or mask.strides[-1] != 1:
-            mask = np.ascontiguousarray(np.broadcast_to(mask, (*mask.shape[:-1], sources)))
+            mask = contiguous(np.broadcast_to(mask, (*mask.shape[:-1], sources)))
         mask = np.broadcast_to(mask, (batch, heads, steps, sources)).swapaxes(1, 2)
     strides = _strides(tuple((0, 0, 0) if one is None else one.strides for one in (*arrays[:4], mask, *others)))
     part.run(
@@ -321,7 +321,7 @@ def _is_for_heads(query: Any, key: Any, value: Any, keep: Any) -> bool:
 
 def _contiguous(array: Any) -> Any:
     """An array whose last axis is contiguous."""
-    return array if array.strides[-1] == array.itemsize else np.ascontiguousarray(array)
+    return array if array.strides[-1] == array.itemsize else contiguous(array)
 
 
 @override(reference.attention, "cpu", when=_is_for_heads)
@@ -351,7 +351,7 @@ def attention_grad(
     gradients = _beside_each_other(query, key, value)
     bytes_needed = panel_bytes(depth, sources + _FEW) + panel_bytes(sources, size) + panel_bytes(size, _FEW)
     bytes_needed += _FEW * (8 * sources + 64)
-    arguments = {"weights": np.ascontiguousarray(weights)}
+    arguments = {"weights": contiguous(weights)}
     arguments |= dict(zip(("g_query", "g_key", "g_value"), gradients, strict=True))
     arrays = query, key, value, g, *gradients
     _run(_attention_grad, arrays, mask, causal, scale, keep, keep_scale, bytes_needed, **arguments)
@@ -379,4 +379,4 @@ def side_by_side(k: Kernels, matrices: Sequence[Any]) -> Any:
     """Neighbouring columns of one buffer are not copied."""
     first = matrices[0]
     width = sum(one.shape[1] for one in matrices)
-    return np.lib.stride_tricks.as_strided(first, (len(first), width), first.strides)
+    return np.lib.stride_tricks.as_strided(first, (len(first), width), first.strides, subok=True)

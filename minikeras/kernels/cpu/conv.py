@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.arena import empty
+from minikeras.kernels.arena import contiguous, empty
 from minikeras.kernels.cpu.compiler import Doubles, Floats, Numbers, Words, host, inner, part, parts_for, share
 from minikeras.kernels.cpu.tile import convolutions, winograd
 from minikeras.kernels.cpu.tile.products import matrix_product
@@ -194,8 +194,8 @@ def _by_group(groups: int, out: Any, one: Callable, *arrays: Any) -> Any:
         return array[..., group * width : (group + 1) * width]
 
     for group in range(groups):
-        copies = [None if array is None else np.ascontiguousarray(part(array, group)) for array in arrays]
-        np.copyto(part(out, group), one(*copies))
+        copies = [None if array is None else contiguous(part(array, group)) for array in arrays]
+        part(out, group)[...] = one(*copies)
     return out
 
 

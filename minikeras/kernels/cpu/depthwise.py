@@ -178,7 +178,7 @@ def _sums(
             1, starts=starts, a_places=a_places, b_places=b_places, a=a, b=b, a_step=a_step, b_step=b_step,
             pictures=pictures, rows=len(starts) - 1, out=sums, out_rows=len(out), channels=out.shape[1],
         )  # fmt: skip
-        np.copyto(out, sums[:-1])
+        out[...] = sums[:-1]
         if bias is not None:
             out += bias
         if relu:
@@ -233,7 +233,7 @@ def depthwise_conv_input_grad(k: Kernels, g: Any, kernel: Any, x_shape: Ints, *,
     repeated = out if multiplier == 1 else empty((*x_shape, multiplier), g.dtype)
     _sums(k, "input", g, kernel, repeated.reshape(-1, g.shape[-1]), x_shape, kernel.shape[:-2], **geometry)
     if multiplier > 1:
-        np.copyto(out, repeated[..., 0])
+        out[...] = repeated[..., 0]
         for m in range(1, multiplier):  # np.sum is slow over a short last axis
             np.add(out, repeated[..., m], out=out)
     return out

@@ -246,17 +246,14 @@ _PAIRS = _made(_TEMPLATES, OF_TWO)
 _STRIDED = _made((_strided,), {**OF_TWO, "first": _first})
 _others = _made(_TEMPLATES, {"subtract_from": _subtract_from, "divide_by": _divide_by})
 _TURNED = {**_PAIRS, "subtract": _others["subtract_from"], "divide": _others["divide_by"]}  # operands the other way
-_EACH = _made(
-    (_each,),
-    {
-        "copy": _same,
-        "negative": _negative,
-        "absolute": _absolute,
-        "square": _square,
-        "sqrt": _sqrt,
-        "reciprocal": _reciprocal,
-    },
-)
+OF_ONE = {
+    "negative": _negative,
+    "absolute": _absolute,
+    "square": _square,
+    "sqrt": _sqrt,
+    "reciprocal": _reciprocal,
+}
+_EACH = _made((_each,), {"copy": _same, **OF_ONE})
 _GRADIENTS = _made(
     (_pairs,),
     {
@@ -412,6 +409,47 @@ def transform_grad(k: Kernels, g: Any, v: Any, name: str) -> Any:
         return reference.transform_grad(k, g, v, name)
     out = k.empty(v.shape, v.dtype)
     _GRADIENTS[f"{name}_at"][0].run(parts_for(v.size), size=v.size, a=g, b=v, out=out)
+    return out
+
+
+# ---- powers ----------------------------------------------------------------------------------------------------------
+
+_BITS = 5  # of a whole exponent
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+@part
+def _power(part, parts, size, x: Floats, out: Floats, halves, inverse):
+    """The power of half of a number, computed in float64; an inverse one is what 1 is divided by."""
+    before = allow_denormals()
+    first, end = share_of_lines(part, parts, size)
+    for i in range(first, end):
+        base, result = np.float64(x[i]), 1.0
+        if halves & 1:
+            base = abs(base) if base == 0.0 or base < -_LARGEST else base  # as the power of -0 and -infinity is defined
+            result = math.sqrt(base)
+        for bit in range(1, _BITS + 1):
+            result = result * base if halves >> bit & 1 else result
+            base = base * base
+        out[i] = np.float32(1.0 / result if inverse else result)
+    restore_denormals(before)
+
+
+_POWERS = {1: "copy", 2: "square", 0.5: "sqrt", -1: "reciprocal"}
+
+
+def _halves(exponent: float) -> bool:
+    return abs(exponent) < 1 << _BITS and (2 * exponent) % 1 == 0
+
+
+@override(reference.power, "cpu", when=(_is_plain, _halves))
+def power(k: Kernels, x: Any, exponent: float) -> Any:
+    out, name = k.empty(x.shape, x.dtype), _POWERS.get(exponent)
+    if name is not None:
+        _EACH[name][0].run(parts_for(x.size), size=x.size, x=x, out=out)
+    else:
+        halves = int(2 * abs(exponent))
+        _power.run(parts_for(8 * x.size), size=x.size, x=x, out=out, halves=halves, inverse=int(exponent < 0))
     return out
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.arena import empty, explain, fitting
+from minikeras.kernels.arena import contiguous, empty, explain, fitting
 from minikeras.kernels.cpu import refusals
 from minikeras.kernels.cpu.compiler import Doubles, Floats, inner, numbers, part, parts_for, share, words
 from minikeras.kernels.cpu.refusals import refuse
@@ -69,7 +69,7 @@ def _scatter_add_in_float64(part, parts, g: Doubles, indices, wide, count, table
 def _run(run: Any, parts: int, k: Kernels, indices: Any, rows: int, **arguments: Any) -> None:
     """Run a part on indices, all of which must be in [0, rows)."""
     wide, before = indices.dtype.char != "i", refusals.count()
-    flat = np.ascontiguousarray(indices, _INT64 if wide else None).reshape(indices.size)
+    flat = contiguous(indices, _INT64 if wide else None).reshape(indices.size)
     run(
         parts, indices=flat, wide=int(wide), count=len(flat), rows=rows, refusals=refusals.ADDRESS, **arguments
     )  # fmt: skip
@@ -100,7 +100,7 @@ def embedding(k: Kernels, table: Any, indices: Any, out: Any = None) -> Any:
 def embedding_grad(k: Kernels, g: Any, indices: Any, table_shape: tuple[int, int], out: Any = None) -> Any:
     rows, columns = shape = tuple(table_shape)
     out = empty(shape, g.dtype) if out is None else fitting(out, shape, g.dtype)
-    g = np.ascontiguousarray(g.reshape(indices.size, columns))
+    g = contiguous(g.reshape(indices.size, columns))
     scatter_add = _scatter_add if out.dtype.char == "f" else _scatter_add_in_float64
     parts = min(parts_for(out.size), rows, 8)  # each looks at all indices
     _run(scatter_add.run, parts, k, indices, rows, g=g, table=out, width=columns)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.arena import empty
+from minikeras.kernels.arena import contiguous, empty
 from minikeras.kernels.cpu import refusals
 from minikeras.kernels.cpu.cast import SOURCES, class_at, is_float32, source_of
 from minikeras.kernels.cpu.compiler import (
@@ -164,7 +164,7 @@ def cross_entropy_grad(k: Kernels, g: Any, logits: Any, target: Any, probabiliti
 @override(reference.sparse_cross_entropy, "cpu", when=_LABELS)
 def sparse_cross_entropy(k: Kernels, logits: Any, labels: Any, probabilities: Any = None) -> Any:
     out = empty(labels.shape, logits.dtype)
-    labels = np.ascontiguousarray(labels, np.int64)
+    labels = contiguous(labels, np.int64)
     _run(_sparse_cross_entropy, logits, logits=logits, labels=labels, out=out, probabilities=probabilities)
     return out
 
@@ -173,7 +173,7 @@ def sparse_cross_entropy(k: Kernels, logits: Any, labels: Any, probabilities: An
 def sparse_cross_entropy_grad(k: Kernels, g: Any, logits: Any, labels: Any, probabilities: Any = None) -> Any:
     p = k.softmax(logits) if probabilities is None else probabilities
     out = empty(logits.shape, logits.dtype)
-    labels = np.ascontiguousarray(labels, np.int64)
+    labels = contiguous(labels, np.int64)
     _run(_sparse_cross_entropy_grad, p, g=_row_of(g, logits), probabilities=p, labels=labels, out=out)
     return out
 
@@ -181,7 +181,7 @@ def sparse_cross_entropy_grad(k: Kernels, g: Any, logits: Any, labels: Any, prob
 def _row_of(g: Any, logits: Any) -> Any:
     """One number for each row, contiguous."""
     fits = g.shape == logits.shape[:-1] and is_float32(g)
-    return g if fits else np.ascontiguousarray(np.broadcast_to(g, logits.shape[:-1]))
+    return g if fits else contiguous(np.broadcast_to(g, logits.shape[:-1]))
 
 
 # ---- cross-entropies of probabilities, and likenesses of rows --------------------------------------------------------
@@ -285,14 +285,14 @@ def share_cross_entropy_grad(k: Kernels, g: Any, output: Any, target: Any, epsil
 
 @override(reference.sparse_share_cross_entropy, "cpu", when=_NAMED)
 def sparse_share_cross_entropy(k: Kernels, output: Any, labels: Any, epsilon: float) -> Any:
-    out, labels = empty(labels.shape, output.dtype), np.ascontiguousarray(labels, np.int64)
+    out, labels = empty(labels.shape, output.dtype), contiguous(labels, np.int64)
     _run(_sparse_share_cross_entropy, output, output=output, labels=labels, out=out, epsilon=float(epsilon))
     return out
 
 
 @override(reference.sparse_share_cross_entropy_grad, "cpu", when=(of_float32("g"), *_NAMED))
 def sparse_share_cross_entropy_grad(k: Kernels, g: Any, output: Any, labels: Any, epsilon: float) -> Any:
-    out, labels = empty(output.shape, output.dtype), np.ascontiguousarray(labels, np.int64)
+    out, labels = empty(output.shape, output.dtype), contiguous(labels, np.int64)
     g = _row_of(g, output)
     _run(_sparse_share_cross_entropy_grad, output, g=g, output=output, labels=labels, out=out, epsilon=float(epsilon))
     return out

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import constant, empty
+from minikeras.kernels.cpu import refusals
 from minikeras.kernels.cpu.compiler import Doubles, Floats, doubles, floats, inner, part, parts_for, share_of_lines
+from minikeras.kernels.cpu.refusals import refuse
 from minikeras.kernels.reference import optimizer as reference
 from minikeras.kernels.table import Kernels, contiguous_float32, one_of, override, same_shape
 
@@ -23,6 +25,7 @@ _BLOCK = (
     32768  # Adam's five float32 blocks fill 640 KiB of a 1 MiB L2; half of it was 15 % slower, through call overhead
 )
 
+_NOTHING = np.float32(0)
 _scratch = threading.local()  # tables whose buffers are one and the same block, by type
 
 
@@ -639,6 +642,30 @@ def ema(k: Kernels, average: Any, p: Any, momentum: Any) -> None:
 @override(reference.scale, "cpu", when=contiguous_float32("g"))
 def scale(k: Kernels, g: Any, factor: Any) -> None:
     _scale.run(parts_for(g.size), size=g.size, g=g, factor=_held(factor))
+
+
+@part
+def _is_finite(part, out: Doubles):
+    out[0] = 1.0
+
+
+@part(fastmath={"reassoc"})
+def _all_finite(part, parts, size, g: Floats, out: Doubles, ends):
+    begin, end = share_of_lines(part, parts, size)
+    nothing = _NOTHING
+    for i in range(begin, end):
+        nothing += g[i] * _NOTHING  # of what is not finite it is no number
+    if nothing != _NOTHING:
+        out[0] = 0.0
+        refuse(ends)
+
+
+@override(reference.all_finite, "cpu", when=lambda arrays: all(map(_is_contiguous, arrays)))
+def all_finite(k: Kernels, arrays: Sequence[Any], out: Any) -> bool:
+    _is_finite.run(1, out=out)
+    for g in arrays:
+        _all_finite.run(parts_for(g.size), size=g.size, g=g, out=out, ends=refusals.ENDS)
+    return bool(out)
 
 
 @override(reference.clip_by_value, "cpu", when=contiguous_float32("g"))

@@ -9,7 +9,8 @@ knows where its contents come from.  The step is computed as usual meanwhile, by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import compress
 from typing import Any, NamedTuple
 
@@ -22,7 +23,10 @@ from minikeras.kernels.cpu.strided import instead
 
 
 class NativeCall(NamedTuple):
-    """A call of machine code: the function's address, its parts, and its arguments as they lie in memory."""
+    """A call of machine code: the function's address, its parts, and its arguments as they lie in memory.
+
+    Without a function so many calls are left out instead where the number that the argument points to is 0.
+    """
 
     function: int
     parts: int
@@ -121,6 +125,20 @@ class Recording:
         arguments[: len(items)] = [as_number(item) for item in items]
         self.kept.append((template, [item for item in items if type(item) is np.ndarray]))  # the arena keeps its own
         self.calls.append(NativeCall(function, parts, wake, arguments, tuple(arrays), tuple(moving)))
+
+    @contextmanager
+    def only_where(self, number: np.ndarray) -> Iterator[None]:
+        """See `arena.only_where`."""
+        self.check(number)
+        arguments = np.zeros(MOST_ARGUMENTS, np.int64)
+        arguments[0] = number.ctypes.data
+        place = len(self.calls)
+        self.calls.append(NativeCall(0, 0, False, arguments, (0,), ()))
+        yield
+        within = self.calls[place + 1 :]
+        if not all(isinstance(one, NativeCall) for one in within):
+            self.spoil("NumPy computes what only some steps do")
+        self.calls[place] = NativeCall(0, len(within), False, arguments, (0,), ())
 
     def advancing(self, source: Any, counter: int, blocks: int) -> Advancing:
         """A random stream's counter, of which the step takes so many blocks."""

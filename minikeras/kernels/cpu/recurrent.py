@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.arena import empty
+from minikeras.kernels.arena import contiguous, empty
 from minikeras.kernels.cpu.compiler import (
     FAST,
     Floats,
@@ -639,7 +639,7 @@ def _zeros(size: int) -> np.ndarray:
 
 
 def _shown(order: reference.Order, mask: Any) -> dict[str, Any]:
-    bytes_ = None if mask is None else np.ascontiguousarray(mask, np.bool_)
+    bytes_ = None if mask is None else contiguous(mask, np.bool_)
     return {"backwards": int(order.backwards), "mask": bytes_}
 
 
@@ -655,7 +655,7 @@ def _factors(recurrent_mask: Any, kernel: Any, gates: int, tb: bool = False) -> 
     """
     if recurrent_mask is None:
         return {"panels": packed(kernel, tb)}
-    factors = np.ascontiguousarray(recurrent_mask, np.float32)
+    factors = contiguous(recurrent_mask, np.float32)
     count, (n, u) = (len(factors) if factors.ndim == 3 else 1), factors.shape[-2:]
     shares = gates if count > 1 else 1
     own = kernel.shape[1] // shares
@@ -707,7 +707,7 @@ def _forward(
         arguments |= {"outputs": outputs, "blanks": int(order.zeros), **_strides(order, outputs)}
     for name in ("h0", "c0"):
         if arguments.get(name) is not None:
-            arguments[name] = np.ascontiguousarray(arguments[name], gates.dtype)
+            arguments[name] = contiguous(arguments[name], gates.dtype)
     arguments |= _factors(recurrent_mask, recurrent_kernel, recurrent_kernel.shape[1] // u)
     _run(part, gates, features=x.shape[2], **_shown(order, mask), **arguments)
     return outputs
@@ -728,12 +728,12 @@ def _backward(
     arguments |= dict(zip(("g_h", "g_c"), g_states, strict=False))
     arguments |= dict(zip(("g_gates", "g_products"), products, strict=False))
     for name, given in zip(("g_h_last", "g_c_last"), g_last, strict=False):
-        arguments[name] = None if given is None else np.ascontiguousarray(given, gates.dtype)
+        arguments[name] = None if given is None else contiguous(given, gates.dtype)
     sums = [one.reshape(1, count * u) if parts == 1 else empty((parts, count * u), gates.dtype) for one in biases]
     arguments |= dict(zip(("sums", "product_sums"), sums, strict=False))
     if g_outputs is not None:
         if g_outputs.dtype != gates.dtype or g_outputs.strides[-1] != 4:
-            g_outputs = np.ascontiguousarray(g_outputs, gates.dtype)
+            g_outputs = contiguous(g_outputs, gates.dtype)
         arguments |= {"g_outputs": g_outputs, **_strides(order, g_outputs)}
         if r.mask is not None and not order.zeros:
             arguments["waiting"] = empty((n, u), gates.dtype)
@@ -968,7 +968,7 @@ def _chosen(
 def simple_rnn(
     k: Kernels, x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any
 ) -> tuple[Any, ...]:
-    x = np.ascontiguousarray(x)
+    x = contiguous(x)
     options = _chosen("simple_rnn", x, kernel, recurrent_kernel, bias, options)
     return reference.simple_rnn(k, x, h0, kernel, recurrent_kernel, bias, **options)
 
@@ -977,14 +977,14 @@ def simple_rnn(
 def lstm(
     k: Kernels, x: Any, h0: Any, c0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any
 ) -> tuple[Any, ...]:
-    x = np.ascontiguousarray(x)
+    x = contiguous(x)
     options = _chosen("lstm", x, kernel, recurrent_kernel, bias, options)
     return reference.lstm(k, x, h0, c0, kernel, recurrent_kernel, bias, **options)
 
 
 @override(reference.gru, "cpu")
 def gru(k: Kernels, x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any) -> tuple[Any, ...]:
-    x = np.ascontiguousarray(x)
+    x = contiguous(x)
     options = _chosen("gru", x, kernel, recurrent_kernel, bias, options)
     return reference.gru(k, x, h0, kernel, recurrent_kernel, bias, **options)
 
@@ -993,7 +993,7 @@ def gru(k: Kernels, x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: A
 def conv_lstm(
     k: Kernels, x: Any, h0: Any, c0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any
 ) -> tuple[Any, ...]:
-    x = np.ascontiguousarray(x)
+    x = contiguous(x)
     usual = options.get("activation", "tanh") == "tanh" and options.get("recurrent_activation", "sigmoid") == "sigmoid"
     if usual and x.size and all(array.dtype.char == "f" for array in (x, kernel, recurrent_kernel)):
         options["cell"] = CELLS["lstm"]

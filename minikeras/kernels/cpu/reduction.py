@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.kernels.arena import contiguous
 from minikeras.kernels.cpu.compiler import (
     FAST,
     Doubles,
@@ -159,8 +160,8 @@ def _extremes_along_grad(part, parts, rows, columns, x, y: Floats, g: Floats, ou
 def pictures_of(shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
     """(the result's shape, pictures, rows, columns) where an array is reduced over the rows of pictures, else None."""
     ndim = len(shape)
-    given = axis if isinstance(axis, tuple) else (axis,)
-    if not all(isinstance(i, int) and -ndim <= i < ndim for i in given) or not 0 < len(given) < ndim:
+    given = axis if isinstance(axis, tuple) else tuple(range(ndim)) if axis is None else (axis,)
+    if not all(isinstance(i, int) and -ndim <= i < ndim for i in given) or not given:
         return None
     axes = sorted({i % ndim for i in given})
     if len(axes) < len(given) or axes != list(range(axes[0], axes[-1] + 1)):
@@ -212,12 +213,12 @@ _WITH_GAPS = of_float32("x"), lambda x: 0 < x.size <= _FEW and not x.flags.c_con
 
 @override(reference.average, "cpu", when=_WITH_GAPS)
 def average_with_gaps(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    return k.average(k.xp.ascontiguousarray(x), axis, keepdims)
+    return k.average(contiguous(x), axis, keepdims)
 
 
 @override(reference.total, "cpu", when=_WITH_GAPS)
 def total_with_gaps(k: Kernels, x: Any, axis: Any = None, keepdims: bool = False, out: Any = None) -> Any:
-    return k.total(k.xp.ascontiguousarray(x), axis, keepdims, out)
+    return k.total(contiguous(x), axis, keepdims, out)
 
 
 @override(reference.extreme, "cpu", when=_OF_PICTURES)

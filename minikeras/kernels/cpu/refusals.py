@@ -2,6 +2,7 @@
 
 A part that meets one takes a value that is allowed in its place and counts it in one number of memory.  Whoever has run
 the part looks at the number, and explains (`arena.explain`); a program stops after the call in which it has changed.
+Beside it lies a number after whose change a program ends with the step that it is at.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import numpy as np
 
 from minikeras.kernels.cpu.compiler import add_in_one_step, inner
 
-_count = np.zeros(1, np.int64)
+_count = np.zeros(2, np.int64)
 ADDRESS = _count.ctypes.data
+ENDS = ADDRESS + 8
 
 
 @inner

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.arena import constant, empty
+from minikeras.kernels.cpu.cast import short_at
 from minikeras.kernels.cpu.compiler import (
     allow_denormals,
     floats,
@@ -29,8 +30,11 @@ from minikeras.kernels.cpu.compiler import (
     specialised,
     words,
 )
-from minikeras.kernels.cpu.elementwise import OF_TWO
+from minikeras.kernels.cpu.elementwise import OF_ONE, OF_TWO
 from minikeras.kernels.cpu.reduction import pictures_of
+
+_ZERO, _ONE = np.float32(0), np.float32(1)
+_STEP = np.float32(2.0**-24)  # of the least float16 numbers
 
 # A layout is an int64 array: the sizes of the outer axes, and of each operand the steps in bytes along those and along
 # the inner axis.  The result is operand 0.
@@ -66,9 +70,15 @@ def _columns(part, parts, rows, count):
     return 0 if rows >= parts else first, count if rows >= parts else last
 
 
+@inner
+def _put_short(out, value):
+    octets(out)[0] = np.uint8(value & 255)
+    octets(out)[1] = np.uint8(value >> 8)
+
+
 @part
 def _move(part, parts, rows, count, axes, layout, width, number: float, a, out):
-    """Copy values of 1, 4 or 8 bytes.  The `number` that they all are, if one is given, tells recordings apart."""
+    """Copy values of 1, 2, 4 or 8 bytes.  The `number` that they all are, if one is given, tells recordings apart."""
     first, last = _rows(part, parts, rows)
     begin, end = _columns(part, parts, rows, count)
     to, step = _step(layout, axes, 0), _step(layout, axes, 1)
@@ -87,6 +97,9 @@ def _move(part, parts, rows, count, axes, layout, width, number: float, a, out):
         elif width == 8:
             for j in range(begin, end):
                 numbers(here + j * to)[0] = numbers(there + j * step)[0]
+        elif width == 2:
+            for j in range(begin, end):
+                _put_short(here + j * to, short_at(there + j * step, 0))
         else:
             for j in range(begin, end):
                 octets(here + j * to)[0] = octets(there + j * step)[0]
@@ -115,6 +128,38 @@ def _both(part, parts, rows, count, axes, layout, number: float, a, b, out):
             for j in range(begin, end):
                 floats(here + j * to)[0] = function(floats(x + j * step)[0], floats(y + j * other)[0])
     restore_denormals(before)
+
+
+def _single(part, parts, rows, count, axes, layout, a, out):
+    """A function of a float32 number."""
+    before = allow_denormals()
+    first, last = _rows(part, parts, rows)
+    begin, end = _columns(part, parts, rows, count)
+    to, step = _step(layout, axes, 0), _step(layout, axes, 1)
+    for row in range(first, last):
+        here, x = out + _offset(row, layout, axes, 0), a + _offset(row, layout, axes, 1)
+        if to == 4 and step == 4:
+            for j in range(begin, end):
+                floats(here)[j] = function(floats(x)[j])
+        else:
+            for j in range(begin, end):
+                floats(here + j * to)[0] = function(floats(x + j * step)[0])
+    restore_denormals(before)
+
+
+@inner
+def _floor(x):
+    return np.floor(x)
+
+
+@inner
+def _ceil(x):
+    return -np.floor(-x)
+
+
+@inner
+def _sign(x):
+    return _ONE if x > _ZERO else -_ONE if x < _ZERO else _ZERO if x == _ZERO else x
 
 
 @inner
@@ -162,6 +207,73 @@ def _compared(part, parts, rows, count, axes, layout, number: float, a, b, out):
     restore_denormals(before)
 
 
+@inner
+def _is_nan(x):
+    return x != x
+
+
+@inner
+def _is_finite(x):
+    return x - x == _ZERO
+
+
+@inner
+def _is_infinite(x):
+    return x == x and x - x != _ZERO
+
+
+def _judged(part, parts, rows, count, axes, layout, a, out):
+    """A truth about a float32 number."""
+    before = allow_denormals()
+    first, last = _rows(part, parts, rows)
+    begin, end = _columns(part, parts, rows, count)
+    to, step = _step(layout, axes, 0), _step(layout, axes, 1)
+    for row in range(first, last):
+        here, x = out + _offset(row, layout, axes, 0), a + _offset(row, layout, axes, 1)
+        for j in range(begin, end):
+            octets(here + j * to)[0] = np.uint8(1 if function(floats(x + j * step)[0]) else 0)
+    restore_denormals(before)
+
+
+@inner
+def _and(a, b):
+    return a & b
+
+
+@inner
+def _or(a, b):
+    return a | b
+
+
+@inner
+def _differ(a, b):
+    return a ^ b
+
+
+def _of_truths(part, parts, rows, count, axes, layout, number: float, a, b, out):
+    """Of two truths a third."""
+    first, last = _rows(part, parts, rows)
+    begin, end = _columns(part, parts, rows, count)
+    to, step, other = _step(layout, axes, 0), _step(layout, axes, 1), _step(layout, axes, 2)
+    for row in range(first, last):
+        here, x = out + _offset(row, layout, axes, 0), a + _offset(row, layout, axes, 1)
+        y = b + _offset(row, layout, axes, 2)
+        for j in range(begin, end):
+            octets(here + j * to)[0] = np.uint8(function(octets(x + j * step)[0], octets(y + j * other)[0]))
+
+
+@part
+def _not(part, parts, rows, count, axes, layout, a, out):
+    """The contrary of truths."""
+    first, last = _rows(part, parts, rows)
+    begin, end = _columns(part, parts, rows, count)
+    to, step = _step(layout, axes, 0), _step(layout, axes, 1)
+    for row in range(first, last):
+        here, there = out + _offset(row, layout, axes, 0), a + _offset(row, layout, axes, 1)
+        for j in range(begin, end):
+            octets(here + j * to)[0] = np.uint8(0 if octets(there + j * step)[0] else 1)
+
+
 @part
 def _truths(part, parts, rows, count, axes, layout, a, out):
     """Truths as float32 numbers."""
@@ -172,6 +284,86 @@ def _truths(part, parts, rows, count, axes, layout, a, out):
         here, there = out + _offset(row, layout, axes, 0), a + _offset(row, layout, axes, 1)
         for j in range(begin, end):
             floats(here + j * to)[0] = np.float32(octets(there + j * step)[0])
+
+
+@inner
+def _as_half(x):
+    """The bits of the float16 that is nearest to the float32 at an address; of two equally near ones the even one."""
+    bits = np.int64(words(x)[0])
+    size, sign = bits & 0x7FFFFFFF, bits >> 16 & 0x8000
+    if size > 0x7F800000:  # no number
+        return sign | (0x7C00 | size >> 13 & 0x3FF if size >> 13 & 0x3FF else 0x7C01)
+    if size >= 0x47800000:
+        return sign | 0x7C00
+    if size >= 0x38800000:
+        return sign | size - 0x38000000 + 0xFFF + (size >> 13 & 1) >> 13
+    steps = np.float64(abs(floats(x)[0])) * 16777216.0  # below the least normal number they are even
+    whole = np.floor(steps)
+    rest, below = steps - whole, int(whole)
+    return sign | below + (1 if rest > 0.5 or (rest == 0.5 and below & 1) else 0)
+
+
+@inner
+def _from_half(bits, out):
+    """Write the float32 that a float16 with these bits is."""
+    exponent, rest, sign = bits >> 10 & 31, bits & 0x3FF, (bits & 0x8000) << 16
+    if exponent == 0:
+        value = np.float32(rest) * _STEP
+        floats(out)[0] = -value if sign else value
+    else:
+        words(out)[0] = sign | (0x7F800000 if exponent == 31 else exponent + 112 << 23) | rest << 13
+
+
+@inner
+def _as_brain(x):
+    """The bits of the bfloat16 that is nearest to the float32 at an address."""
+    bits = np.int64(words(x)[0])
+    if bits & 0x7FFFFFFF > 0x7F800000:
+        return bits >> 16 & 0x8000 | 0x7FC0
+    return bits + 0x7FFF + (bits >> 16 & 1) >> 16
+
+
+@part
+def _narrowed(part, parts, rows, count, axes, layout, brain, a, out):
+    """float32 numbers as float16, or as bfloat16."""
+    before = allow_denormals()
+    first, last = _rows(part, parts, rows)
+    begin, end = _columns(part, parts, rows, count)
+    to, step = _step(layout, axes, 0), _step(layout, axes, 1)
+    for row in range(first, last):
+        here, there = out + _offset(row, layout, axes, 0), a + _offset(row, layout, axes, 1)
+        pairs = (end - begin) // 2 if brain and to == 2 and step == 4 else 0
+        for i in range(pairs):
+            at = begin + 2 * i
+            words(here + 2 * at)[0] = _as_brain(there + 4 * at) | _as_brain(there + 4 * at + 4) << 16
+        for j in range(begin + 2 * pairs, end):
+            value = there + j * step
+            _put_short(here + j * to, _as_brain(value) if brain else _as_half(value))
+    restore_denormals(before)
+
+
+@part
+def _widened(part, parts, rows, count, axes, layout, brain, a, out):
+    """float16 numbers, or those of bfloat16, as float32."""
+    before = allow_denormals()
+    first, last = _rows(part, parts, rows)
+    begin, end = _columns(part, parts, rows, count)
+    to, step = _step(layout, axes, 0), _step(layout, axes, 1)
+    for row in range(first, last):
+        here, there = out + _offset(row, layout, axes, 0), a + _offset(row, layout, axes, 1)
+        pairs = (end - begin) // 2 if brain and to == 4 and step == 2 else 0
+        for i in range(pairs):
+            at = begin + 2 * i
+            both = np.int64(words(there + 2 * at)[0])
+            words(here + 4 * at)[0] = both << 16 & 0xFFFF0000
+            words(here + 4 * at)[1] = both & 0xFFFF0000
+        for j in range(begin + 2 * pairs, end):
+            bits = short_at(there + j * step, 0)
+            if brain:
+                words(here + j * to)[0] = bits << 16
+            else:
+                _from_half(bits, here + j * to)
+    restore_denormals(before)
 
 
 @part
@@ -222,6 +414,9 @@ _COMPARED = _made(
         "less_equal": _less_equal,
     },
 )
+_EACH = _made(_single, {**OF_ONE, "floor": _floor, "ceil": _ceil, "sign": _sign})
+_JUDGED = _made(_judged, {"isnan": _is_nan, "isfinite": _is_finite, "isinf": _is_infinite})
+_JOINED = _made(_of_truths, {"bitwise_and": _and, "bitwise_or": _or, "bitwise_xor": _differ})
 
 # ---- how operands lie ------------------------------------------------------------------------------------------------
 
@@ -270,6 +465,7 @@ def _buffer_like(array: np.ndarray) -> np.ndarray | None:
     return buffer if all(buffer.strides[i] == array.strides[i] for i in usual) else None
 
 
+_WIDTHS, _TYPES = (1, 2, 4, 8), "?bBhHiIlLqQefdE"  # bytes, and letters with that of bfloat16
 _SINGLE, _TRUTH = np.dtype(np.float32), np.dtype(np.bool_)
 _NUMBERS = (bool, int, float)
 
@@ -277,7 +473,9 @@ _NUMBERS = (bool, int, float)
 def _operand(value: Any, dtype: np.dtype) -> tuple[Any, float] | None:
     """(an array of a type, the number it is made of), or None where a value is neither."""
     if isinstance(value, np.ndarray):
-        return (value, 0.0) if value.dtype == dtype and value.ndim else None
+        if value.dtype != dtype or (not value.ndim and type(value) is np.ndarray and value.flags.writeable):
+            return None
+        return value, 0.0 if value.ndim or value.flags.writeable else float(value)
     if type(value) is dtype.type or type(value) in _NUMBERS:
         try:
             return constant(np.array(value, dtype)), float(value)
@@ -310,23 +508,39 @@ def _alone(out: np.ndarray, *others: Any) -> bool:
 
 
 def _combined(function: Any, given: tuple, options: dict[str, Any]) -> Any:
-    name = function.__self__.__name__  # of a ufunc, whose `__call__` it is
-    parts, kind = (_BOTH[name], _SINGLE) if name in _BOTH else (_COMPARED[name], _TRUTH)
-    operands = [_operand(_numbers_of(one), _SINGLE) for one in given]
-    if options.keys() - {"out"} or None in operands or not any(getattr(one, "dtype", None) == _SINGLE for one in given):
+    part, taken, kind = _FUNCTIONS[function.__self__.__name__]  # a ufunc, whose `__call__` it is
+    if options.keys() - {"out"} or not any(getattr(one, "dtype", None) == taken for one in given):
         return None
-    (a, one), (b, other) = operands  # type: ignore[misc]
+    found = [_operand(_numbers_of(one) if taken == _SINGLE else one, taken) for one in given]
+    operands = [one for one in found if one is not None]
+    if len(operands) < len(found):
+        return None
+    arrays = tuple([array for array, _ in operands])
     out = options.get("out")
     if out is not None:
         (out,) = out
-        if out.dtype != kind or out.shape != np.broadcast_shapes(a.shape, b.shape) or not _alone(out, a, b):
+        if (
+            out.dtype != kind
+            or out.shape != np.broadcast_shapes(*[a.shape for a in arrays])
+            or not _alone(out, *arrays)
+        ):
             return None
     else:
         with np.errstate(all="ignore"):
-            out = _buffer_like(function(a.view(np.ndarray), b.view(np.ndarray)))
+            out = _buffer_like(function(*[a.view(np.ndarray) for a in arrays]))
     if out is not None and out.size:
-        _run(parts, ("a", "b"), out, (a, b), number=one + other)
+        numbers_too = {"number": sum([number for _, number in operands])} if len(operands) == 2 else {}
+        _run(part, ("a", "b")[: len(operands)], out, arrays, **numbers_too)
     return out
+
+
+_FUNCTIONS = {
+    **{name: (one, _SINGLE, _SINGLE) for name, one in {**_BOTH, **_EACH}.items()},
+    **{name: (one, _SINGLE, _TRUTH) for name, one in {**_COMPARED, **_JUDGED}.items()},
+    **{name: (one, _TRUTH, _TRUTH) for name, one in _JOINED.items()},
+    **{f"logical_{name[8:]}": (one, _TRUTH, _TRUTH) for name, one in _JOINED.items()},
+    **dict.fromkeys(("invert", "logical_not"), (_not, _TRUTH, _TRUTH)),
+}  # by their names: a part, the type of what they take, and of what they give
 
 
 def _assignment(function: Any, given: tuple, options: dict[str, Any]) -> Any:
@@ -340,7 +554,7 @@ def _assignment(function: Any, given: tuple, options: dict[str, Any]) -> Any:
 
 def _put(target: np.ndarray, value: Any, result: Any) -> Any:
     operand = _operand(value, target.dtype)
-    if operand is None or target.itemsize not in (1, 4, 8) or not _alone(target, value):
+    if operand is None or target.itemsize not in _WIDTHS or not _alone(target, value):
         return None
     a, number = operand
     if a.ndim > target.ndim or np.broadcast_shapes(a.shape, target.shape) != target.shape:
@@ -356,8 +570,9 @@ def _fill(function: Any, given: tuple, options: dict[str, Any]) -> Any:
 
 def _new(function: Any, given: tuple, options: dict[str, Any]) -> Any:
     """(NumPy's result, a buffer like it), or None where it is a view, empty or none of ours."""
-    made = function(*_plain(given), **options)
-    if not isinstance(made, np.ndarray) or made.itemsize not in (1, 4, 8) or made.dtype.kind not in "biuf":
+    with np.errstate(all="ignore"):
+        made = function(*_plain(given), **options)
+    if not isinstance(made, np.ndarray) or made.itemsize not in _WIDTHS or made.dtype.char not in _TYPES:
         return None
     if not made.size or any(np.may_share_memory(made, one) for one in _plain(given) if isinstance(one, np.ndarray)):
         return None
@@ -369,6 +584,35 @@ def _plain(given: Any) -> Any:
     if isinstance(given, (tuple, list)):
         return type(given)([_plain(one) for one in given])
     return given.view(np.ndarray) if isinstance(given, np.ndarray) else given
+
+
+def _like(function: Any, given: tuple, options: dict[str, Any]) -> Any:
+    given_too = [one for one in options.values() if one is not None]
+    new = None if given_too or len(given) > 1 else _new(function, given, {})
+    if new is None or function is np.empty_like:
+        return None if new is None else new[1]
+    return _put(new[1], int(function is np.ones_like), new[1])
+
+
+def _concatenated(function: Any, given: tuple, options: dict[str, Any]) -> Any:
+    axis = options.get("axis", 0) if len(given) == 1 else given[1]
+    types = {getattr(one, "dtype", None) for one in given[0]}
+    if type(axis) is not int or len(types) > 1 or options.get("out") is not None or options.get("dtype") is not None:
+        return None
+    new = _new(function, given, options)
+    if new is None:
+        return None
+    start, along = 0, axis % new[0].ndim
+    for one in given[0]:
+        end = start + one.shape[along]
+        move(new[1].view(np.ndarray)[(slice(None),) * along + (slice(start, end),)], one)
+        start = end
+    return new[1]
+
+
+def _by_its_parts(function: Any, given: tuple, options: dict[str, Any]) -> Any:
+    """What NumPy itself makes of other functions."""
+    return function.__wrapped__(*given, **options)
 
 
 def _copy(function: Any, given: tuple, options: dict[str, Any]) -> Any:
@@ -415,15 +659,18 @@ def _pad(function: Any, given: tuple, options: dict[str, Any]) -> Any:
 
 def _astype(function: Any, given: tuple, options: dict[str, Any]) -> Any:
     array, kind = given[0], np.dtype(given[1]) if len(given) == 2 else None
-    if options or kind not in (_SINGLE, _TRUTH) or not array.size:
+    if options.keys() - {"copy"} or kind is None or not array.size:
         return None
     if array.dtype == kind:
-        return _copy(lambda one: one.astype(kind), given[:1], {})
-    new = _new(function, given, {}) if array.dtype in (_SINGLE, _TRUTH) else None
+        return _copy(lambda one: one.astype(kind), given[:1], {}) if options.get("copy", True) else None
+    letters = array.dtype.char + kind.char
+    new = _new(function, given, {}) if letters in ("f?", "?f", "fe", "ef", "fE", "Ef") else None
     if new is None:
         return None
     out = new[1]
-    if kind == _SINGLE:
+    if "e" in letters.lower():
+        _run(_narrowed if letters[0] == "f" else _widened, ("a",), out, (array,), brain=int("E" in letters))
+    elif kind == _SINGLE:
         _run(_truths, ("a",), out, (array,))
     else:
         _run(_COMPARED["not_equal"], ("a", "b"), out, (array, constant(np.zeros((), _SINGLE))), number=0.0)
@@ -459,7 +706,10 @@ def _any_or_all(function: Any, given: tuple, options: dict[str, Any]) -> Any:
 
 
 _INSTEAD: dict[str, Callable[[Any, tuple, dict[str, Any]], Any]] = {
-    **dict.fromkeys((*_BOTH, *_COMPARED), _combined),
+    **dict.fromkeys(_FUNCTIONS, _combined),
+    **dict.fromkeys(("empty_like", "ones_like", "zeros_like"), _like),
+    **dict.fromkeys(("roll", "stack", "tile"), _by_its_parts),
+    "concatenate": _concatenated,
     **dict.fromkeys(("copy", "reshape", "ravel", "flatten", "ascontiguousarray"), _copy),
     **dict.fromkeys(("any", "all"), _any_or_all),
     "assignment": _assignment,

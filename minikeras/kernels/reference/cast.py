@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from minikeras.kernels.table import Kernels, kernel
 
 
 @kernel
 def cast(k: Kernels, x: Any, dtype: Any) -> Any:
     """An array in another type; one that has it already is itself."""
-    return x if x.dtype == dtype else x.astype(dtype)
+    if x.dtype == dtype:
+        return x
+    with np.errstate(over="ignore"):  # beyond float16 is infinity
+        return x.astype(dtype)
 
 
 @kernel

@@ -51,6 +51,12 @@ def transform_grad(k: Kernels, g: Any, v: Any, name: str) -> Any:
 
 
 @kernel
+def power(k: Kernels, x: Any, exponent: float) -> Any:
+    """An array to the power of a Python number."""
+    return x**exponent
+
+
+@kernel
 def choose(k: Kernels, condition: Any, x1: Any, x2: Any) -> Any:
     """`x1` where a condition holds, else `x2`: arrays of one type, or one of them a number."""
     if type(x1) in (bool, int, float):  # NumPy's own numbers have a type

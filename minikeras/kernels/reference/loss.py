@@ -326,10 +326,10 @@ def weighted_total(k: Kernels, values: Any, weights: Any = None, factor: float |
     """
     weighted = values if weights is None else values * weights
     if factor is not None:
-        return weighted.sum() * factor, factor
-    divisor = weights.sum() * (values.size // max(weights.size, 1))
+        return k.total(weighted) * factor, factor
+    divisor = k.total(weights) * (values.size // max(weights.size, 1))
     scale = k.xp.where(divisor == 0, 0, 1 / k.xp.where(divisor == 0, 1, divisor)).astype(values.dtype)
-    return weighted.sum() * scale, scale
+    return k.total(weighted) * scale, scale
 
 
 @kernel

@@ -317,6 +317,13 @@ def scale(k: Kernels, g: Any, factor: Any) -> None:
 
 
 @kernel
+def all_finite(k: Kernels, arrays: Sequence[Any], out: Any) -> bool:
+    """Whether all numbers of some arrays are finite; `out`, a float64 in the host's memory, is then 1, else 0."""
+    out[...] = not arrays or bool(k.xp.stack([k.xp.isfinite(g).all() for g in arrays]).all())
+    return bool(out)
+
+
+@kernel
 def clip_by_norm(k: Kernels, arrays: Sequence[Any], limit: float, together: bool = True) -> None:
     """Scale arrays down, in place, so that the Euclidean norm of all `together`, or of each one, is at most `limit`.
 

@@ -673,7 +673,7 @@ def gru(
     elif loop is None and reset_after:
         input_bias = bias[0].copy()
         input_bias[: 2 * u] += bias[1, : 2 * u]  # only the candidate's recurrent bias has to wait for the reset gate
-        candidate_bias = k.xp.ascontiguousarray(bias[1, 2 * u :])
+        candidate_bias = bias[1, 2 * u :].copy()
     gates = _project(k, x, kernel, input_bias, 3, loop, input_mask)
     h, dropped = _first(k, h0, gates, loop), k.empty((n, u), gates.dtype)
     histories = _histories(k, with_residual, x, h)

@@ -85,6 +85,9 @@ def test_arguments_arrive_by_name_as_what_they_are() -> None:
     assert (x[0], y[0], n[0]) == (step + step, 2 * (2**31 + 1 + 0.1), 2 * (3 + 5 + 10))
     _all_kinds.run(2, flag=False, exact=np.float64(0.5), scale=-1.0, **arguments)
     assert n[0] == 36 + 28
+    before = x[0]
+    _all_kinds.run(1, flag=False, exact=0, scale=3, **arguments)  # ints that are to be floats
+    assert x[0] == before + 21
 
 
 @pytest.mark.parametrize("wrong", [{}, {"x": 1, "y": 2}, {"z": 1}])

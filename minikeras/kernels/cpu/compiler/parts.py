@@ -24,6 +24,7 @@ class Part(CFunction):
 
     `part` is the part's number, `parts` how many there are and `worker` the number of who does it, below `team.size`.
     An argument is an array, a number, or None, for which the function reads 0; `=None` makes None the usual one.
+    Where the function takes a float, an int becomes one.
     """
 
     def __init__(self, function: Callable, options: dict[str, Any] | None = None, emits: bool = False):
@@ -63,15 +64,22 @@ class Part(CFunction):
         declared = ", ".join(
             f"{name}=None" if name in self.optional else name for name in self.names if name != "parts"
         )
-        passed = "".join(f"{name}, " for name in self.names)
+        passed = "".join(f"1.0 * {name}, " if name in self._floats else f"{name}, " for name in self.names)
         code = f"lambda parts, wake=True, *, {declared}: team.run({self.address}, None, parts, wake, ({passed}))"
         made: Callable[..., None] = eval(code, vars(_team))
         made.__name__ = made.__qualname__ = f"{self.place}.run"  # for messages about arguments
         return made
 
+    @cached_property
+    def _floats(self) -> set[str]:
+        """The arguments that are floats, of which `team.run` takes the bits."""
+        kinds = zip(self.body.names, self.body.parameters, strict=True)
+        return {name for name, kind in kinds if kind.startswith("float")} - set(self.optional)
+
     def block(self, **arguments: Any) -> np.ndarray:
         """The arguments as they lie in memory, for `Team.task`; whoever gives arrays has to keep them."""
-        return _team.block_of(arguments.get(name, 0) for name in self.names)
+        floats = {name: float(arguments.get(name) or 0) for name in self._floats}
+        return _team.block_of((arguments | floats).get(name, 0) for name in self.names)
 
 
 def part(function: Callable | None = None, **options: Any) -> Any:
