@@ -602,7 +602,8 @@ class Programs:
                 made = _in_turn(entry.program.run_many, count, leaves, rows, tables, results)
             finally:
                 self._made(None if numbers is None else numbers[: entry.program.count_made()])
-            if made < count:  # the next batch goes by itself, to be explained
+            if made < count:  # if the reason is not a value of the batch, that goes by itself
+                entry.program.explain()
                 batches.give_back(count - made)
                 results, count = [one[:made] for one in results], made
             entry.uses += count

@@ -98,7 +98,7 @@ def obstacle(model: Any, kind: str, built_in: type) -> str | None:
             return f"{type(thing).__name__} is not built in"
         for value in vars(thing).values():  # also a method that the user has put in the place of its own
             if callable(value) and not _is_own(value):
-                return f"the function {getattr(value, '__name__', value)!r} is not built in"
+                return f"the function {getattr(value, '__name__', type(value).__name__)!r} is not built in"
     if kind == "train":
         return model.optimizer._obstacle if model._contents().trainable else "it has no weights to train"
     return None

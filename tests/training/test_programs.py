@@ -726,6 +726,30 @@ def test_an_index_or_a_label_that_is_refused_changes_no_weight(dtype):
     assert is_native(first) == [True]
 
 
+@pytest.mark.parametrize("long", [False, True])
+def test_what_a_refused_batch_has_changed_it_has_changed_once(monkeypatch, long):
+    from minikeras.training import programs
+
+    def make(jit):
+        a, b = keras.Input((4,)), keras.Input((5,), dtype="int32")
+        x = [layers.BatchNormalization()(a), layers.Flatten()(layers.Embedding(10, 3)(b))]
+        model = keras.Model([a, b], layers.Dense(3)(layers.Concatenate()(x)))
+        model.compile("adam", "mse", jit_compile=jit)
+        return model
+
+    if long:
+        monkeypatch.setattr(programs, "_LONG_BATCH", 1)  # batches are gathered during the step before
+    floats, indices = RNG.normal(size=(80, 4)).astype("f4"), RNG.integers(0, 10, (80, 5)).astype("int32")
+    wrong, y = indices.copy(), RNG.normal(size=(80, 3)).astype("f4")
+    wrong[60, 2] = 10
+    first, second = twins(make)
+    for model in (first, second):
+        model.fit([floats, indices], y, batch_size=8, verbose=0, shuffle=False)
+        with pytest.raises(IndexError, match="takes indices from 0 to 9, got 10"):
+            model.fit([floats, wrong], y, batch_size=8, verbose=0, shuffle=False)
+    assert_same(first, second)
+
+
 def test_steps_of_much_memory_are_not_recorded_and_others_let_go(monkeypatch):
     from minikeras.training import programs
 

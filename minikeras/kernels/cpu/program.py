@@ -317,6 +317,9 @@ class Program:
         finally:
             made = self._header.item(_MADE)
             self._give_back(steps - made)
+        if made < steps:  # the batch that was refused, for `explain`
+            for buffer, array in zip(self.inputs, self._variants[made % len(self._variants)].inputs, strict=True):
+                buffer[...] = array
         return made
 
     def _prepare(self, steps: int, arrays: Any, rows: np.ndarray, tables: Any, results: Any) -> None:
