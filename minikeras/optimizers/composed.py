@@ -391,7 +391,7 @@ class MultiOptimizer(_Composed):
         """Let the numbers of a step of all optimizers lie in one array, each one's in its own part of it."""
         self._members = [one for one in self.optimizers if one.built]
         if self._now is None or not all(map(self._has_numbers_of, self._members)):
-            sizes = [len(one._numbers(1.0, 0)) for one in self._members]
+            sizes = [len(one._numbers(1.0, 1)) for one in self._members]
             self._now = np.zeros(sum(sizes))
             for one, part in zip(self._members, np.split(self._now, np.cumsum(sizes)[:-1]), strict=True):
                 one._now, one._prepared = part, None
