@@ -170,8 +170,10 @@ class LossScaleOptimizer(_Composed):
         self.build(variables)
         inner = self.inner_optimizer
         found = inner.gradient_destinations(variables)
-        if self._now is None or inner._now.base is not self._now:
-            self._now = np.append(float(self.dynamic_scale), inner._now)  # the scale, and after it the inner one's
+        if inner._leaves != [inner]:
+            self._now = np.zeros(1)
+        elif self._now is None or inner._now.base is not self._now:
+            self._now = np.append(0.0, inner._now)  # the scale, and after it the numbers of the inner one
             inner._now, inner._prepared = self._now[1:], None
             found = inner.gradient_destinations(variables)
         return found
