@@ -327,7 +327,7 @@ class Optimizer(Rated):
         positions = [flat.index[id(variable)] for variable in variables]
         gradients = [flat.gradients[position] for position in positions]
         if self._now is None:
-            self._now = np.zeros(len(self._numbers(1.0, 0)))
+            self._now = np.zeros(len(self._numbers(1.0, 1)))
         pack = Struct(f"{self._now.size}d").pack_into
         return _Prepared(flat, list(variables), positions, gradients, self._plan(flat, positions), pack)
 
@@ -370,7 +370,7 @@ class Optimizer(Rated):
             raise RuntimeError("apply_flat was called before gradient_destinations; call that first, or use apply.")
         rate, count = self._current_rate(), int(self._iterations.host)
         plan = now.plan if same(now.gradients, gradients) else self._collected(now, gradients)
-        now.pack(self._now, 0, *self._numbers(rate, count))
+        now.pack(self._now, 0, *self._numbers(rate, self._updates() + 1, self._changes_next))
         for variable, gradient, total in plan.overwritten:
             self._overwrite(variable, gradient, total)
         if self.loss_scale_factor is not None:
@@ -409,19 +409,18 @@ class Optimizer(Rated):
         """
         return (rate,)
 
-    def _numbers(self, rate: float, count: int) -> tuple[float, ...]:
+    def _numbers(self, rate: float, update: int, changes: bool = True) -> tuple[float, ...]:
         """What `_now` holds in a step: those of `_step_numbers`, and after them what all optimizers need.
 
         Args:
             rate: the learning rate.
-            count: how many steps were before.
+            update: which update it is, or belongs to, 1 for the first.
+            changes: whether it changes the weights.
         """
-        every = self.gradient_accumulation_steps or 1
-        update = count // every + 1
         decay = self.weight_decay * rate if self.weight_decay else 0.0
         kept = self.ema_momentum if self.use_ema and update > 1 else 0.0
         unscale = 1.0 if self.loss_scale_factor is None else 1 / self.loss_scale_factor
-        return (*self._step_numbers(rate, update), float((count + 1) % every == 0), decay, kept, unscale)
+        return (*self._step_numbers(rate, update), changes, decay, kept, unscale)
 
     def _carry(self, numbers: Any) -> None:
         """Keep what the numbers of the next update depend on, beside the step count."""
@@ -435,10 +434,12 @@ class Optimizer(Rated):
         if rates is None or self._prepared is None:
             return None
         rows, first, pack = np.empty((steps, self._now.size)), int(self._iterations.host), self._prepared.pack
+        every, width = self.gradient_accumulation_steps or 1, rows.strides[0]
         for step, rate in enumerate(rates):
-            numbers = self._numbers(rate, first + step)
-            pack(rows, step * rows.strides[0], *numbers)
-            if numbers[_UPDATES]:
+            changes = (first + step + 1) % every == 0
+            numbers = self._numbers(rate, (first + step) // every + 1, changes)
+            pack(rows, step * width, *numbers)
+            if changes:
                 self._carry(numbers)
         return rows
 

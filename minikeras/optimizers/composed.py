@@ -170,8 +170,10 @@ class LossScaleOptimizer(_Composed):
         self.build(variables)
         inner = self.inner_optimizer
         found = inner.gradient_destinations(variables)
-        if self._now is None or inner._now.base is not self._now:
-            self._now = np.append(float(self.dynamic_scale), inner._now)  # the scale, and after it the inner one's
+        if inner._leaves != [inner]:
+            self._now = np.zeros(1)
+        elif self._now is None or inner._now.base is not self._now:
+            self._now = np.append(0.0, inner._now)  # the scale, and after it the numbers of the inner one
             inner._now, inner._prepared = self._now[1:], None
             found = inner.gradient_destinations(variables)
         return found
@@ -391,7 +393,7 @@ class MultiOptimizer(_Composed):
         """Let the numbers of a step of all optimizers lie in one array, each one's in its own part of it."""
         self._members = [one for one in self.optimizers if one.built]
         if self._now is None or not all(map(self._has_numbers_of, self._members)):
-            sizes = [len(one._numbers(1.0, 0)) for one in self._members]
+            sizes = [len(one._numbers(1.0, 1)) for one in self._members]
             self._now = np.zeros(sum(sizes))
             for one, part in zip(self._members, np.split(self._now, np.cumsum(sizes)[:-1]), strict=True):
                 one._now, one._prepared = part, None
