@@ -102,6 +102,7 @@ def _arithmetic(b: Bench) -> list[Any]:
     x, y, positive = b.array(4, 5), b.array(4, 5), b.array(4, 5, low=0.1)
     found = [b.combine(x, y, name) for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum")]
     found += [b.larger_grad(y, x, positive), b.scaled_sum(x, y, 0.5, 2.0), b.scaled_sum(x, None, 0.5, 2.0)]
+    found += [b.power(x, 3.0), b.power(x * x, 2.5), b.power(x * x, -0.5)]
     found += [b.choose(x > 0, x, y), b.choose(x > 0, x, 0), b.choose(x > 0, 1.5, y), b.filled((3, 2), x.dtype, 1.5)]
     for name in ("negative", "absolute", "square", "sqrt", "reciprocal"):
         value = b.transform(positive, name)
@@ -347,11 +348,18 @@ def _sums(bench: Bench) -> list[Any]:
     return [bench.total(x), bench.total(x, 0, True), bench.average(x), bench.average(x, axis=0)]
 
 
+def answers(b: Bench) -> list[Any]:
+    """Kernels that tell Python something, for which the host has to wait."""
+    x = b.array(3, 4)
+    finite = [b.all_finite(arrays, np.zeros(1)) for arrays in ([], [x, x], [x, b.filled((2,), x.dtype, np.inf)])]
+    return [b.filled((1,), x.dtype, float(one)) for one in finite]
+
+
 KERNELS: list[Callable[[Bench], list[Any]]] = [
     _sums, _activations, _curves, _arithmetic, _row_losses, _matches, _products,
     _convolutions, _pools, _normalisations, _losses, _embeddings, _batches, _pictures,
     _resamplings,
-    _steps, _random, _recurrences, _attentions,
+    _steps, _random, _recurrences, _attentions, answers,
 ]  # fmt: skip
 
 
