@@ -58,7 +58,7 @@ class State:
         self._layers = self._contents.layers
         self._settings = list(map(_settings_of, self._layers))
         self._things = things(model, kind)
-        self._found = [dict(vars(thing)) for thing in self._things]
+        self._found = [dict(_attributes(thing)) for thing in self._things]
         self.variables = _variables(model, kind)
         self.arrays = list(map(_data, self.variables))
         # of them those that a step changes: other threads may train the weights that one evaluates or predicts with
@@ -94,8 +94,13 @@ class State:
 _parts = attrgetter("layers", "weights", "trainable", "penalized", "metrics", "streams", "loss_functions")
 
 
+def _attributes(thing: Any) -> dict[str, Any]:
+    """Those of an object; one with slots is a user's, which no program holds."""
+    return getattr(thing, "__dict__", {})
+
+
 def _holds(thing: Any, found: dict[str, Any]) -> bool:
-    now = vars(thing)
+    now = _attributes(thing)
     return now.keys() == found.keys() and all(map(is_, now.values(), found.values()))
 
 

@@ -596,7 +596,22 @@ def test_what_users_put_in_the_place_of_built_in_parts_runs_in_every_step():
         )
         return mlp(jit, optimizer)
 
-    for make in (with_losses, with_trainable, with_loss, with_optimizer):
+    class Penalty:
+        __slots__ = ("calls",)
+
+        def __init__(self):
+            self.calls = 0
+
+        def __call__(self, weight):
+            self.calls += 1
+            return (0.1 + self.calls // 7) * ops.sum(ops.square(weight))
+
+    def with_regularizer(jit):
+        model = mlp(jit, "sgd")
+        model.layers[0].kernel.regularizer = Penalty()
+        return model
+
+    for make in (with_losses, with_trainable, with_loss, with_optimizer, with_regularizer):
         first, second = twins(make)
         for _ in range(READY + 3):
             assert first.train_on_batch(X[:8], Y[:8]) == second.train_on_batch(X[:8], Y[:8])
