@@ -346,7 +346,9 @@ class Trainer:
     def _answers(self, args: tuple, kwargs: dict[str, Any]) -> Any:
         """`call` from outside of any layer, where no gradient is wanted: by a program, if there is one."""
         plain = len(args) == 1 and kwargs.keys() <= {"training"} and type(args[0]) is Tensor
-        if not plain or args[0]._keras_mask is not None or context.predicting or self._contents().tells_more:
+        contents = self._contents()
+        more = contents.tells_more or (context.training is None and contents.trains_unasked)
+        if not plain or args[0]._keras_mask is not None or context.predicting or more:
             return self.call(*args, **kwargs)  # type: ignore[attr-defined]
         return self._programs.predict(args[0].data, lambda x: self.call(Tensor(x), **kwargs))  # type: ignore[attr-defined]
 

@@ -812,6 +812,20 @@ def test_a_call_of_the_model_from_a_loop_of_ones_own():
     assert all(gradient is not None for gradient in tape.gradient(loss, model.trainable_weights))
 
 
+def test_a_call_in_which_layers_train_unless_they_are_told_is_no_prediction():
+    def make(jit):
+        model = keras.Sequential([keras.Input((4, 4, 1)), layers.RandomFlip(), layers.Flatten()])
+        model.compile(jit_compile=jit)
+        return model
+
+    pictures = RNG.normal(size=(3, 4, 4, 1)).astype("f4")
+    first, second = twins(make)
+    for _ in range(READY + 1):
+        for call in (lambda model: model(pictures), lambda model: model.predict_on_batch(pictures)):
+            np.testing.assert_array_equal(*map(call, (first, second)))
+    assert is_native(first, "predict") == [True]
+
+
 def test_a_way_that_depends_on_values_unnoticed_shows_on_zeros():
     class Sneaky(layers.Layer):
         replayable = True
