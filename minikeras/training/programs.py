@@ -10,6 +10,7 @@ them gets a new recording.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -591,6 +592,8 @@ class Programs:
                 return 0, None
             if not all(leaf.flags.c_contiguous for leaf in leaves):
                 return 0, None
+            if not all(output.ndim for output in entry.program.outputs):
+                return 0, None
             if kind == "train" and self._model._trial_needs_layers():
                 return 0, None
             if not self._is_valid(entry, kind):
@@ -616,7 +619,7 @@ class Programs:
             entry.seconds = (perf_counter() - began) / max(count, 1)
             if kind != "predict":
                 return count, MetricLogs(self._model)
-            joined = [one.reshape(-1, *one.shape[2:]) for one in results]
+            joined = [one.reshape(math.prod(one.shape[:2]), *one.shape[2:]) for one in results]
             return count, joined[0] if type(entry.outputs) is Tensor else tree.pack_sequence_as(entry.outputs, joined)
         finally:
             self._busy.release()

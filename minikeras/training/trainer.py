@@ -1009,14 +1009,20 @@ class _Collector:
 
     def add(self, outputs: Any) -> None:
         flat = [k.to_host(_data(leaf)) for leaf in tree.flatten(outputs)]
+        if not all(part.ndim for part in flat):
+            raise ValueError(
+                "The outputs of the batches are joined along their first axis, got an output of shape (); give it one, "
+                "or call predict_on_batch."
+            )
         if self._structure is None:
             self._structure = outputs
             self._parts = [[] for _ in flat]
             if self._samples is not None:
                 self._arrays = [np.empty((self._samples, *part.shape[1:]), part.dtype) for part in flat]
-        stop = self._filled + len(flat[0])
+        size = len(flat[0])
+        stop = self._filled + size
         pairs = list(zip(flat, self._arrays, strict=True)) if self._arrays else []
-        if pairs and all(part.shape[1:] == array.shape[1:] and stop <= len(array) for part, array in pairs):
+        if pairs and all(part.shape == (size, *array.shape[1:]) and stop <= len(array) for part, array in pairs):
             for part, array in pairs:
                 array[self._filled : stop] = part
             self._filled = stop

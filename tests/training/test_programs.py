@@ -840,7 +840,7 @@ def test_a_way_that_depends_on_values_unnoticed_shows_on_zeros():
     assert reasons(model, "predict") == ["the program and the layers do not give the same bits"]
 
 
-@pytest.mark.parametrize("view", ["a slice", "a column", "a transposed one", "parts", "the batch"])
+@pytest.mark.parametrize("view", ["a slice", "a column", "a transposed one", "parts", "the batch", "nothing", "a sum"])
 def test_many_predictions_of_a_model_whose_outputs_are_views(view):
     views = {
         "a slice": lambda x: x[:, 1:3],
@@ -848,6 +848,8 @@ def test_many_predictions_of_a_model_whose_outputs_are_views(view):
         "a transposed one": lambda x: ops.transpose(layers.Reshape((2, 3))(x), (0, 2, 1)),
         "parts": lambda x: ops.split(x, 3, axis=1),
         "the batch": lambda x: [inputs, x],
+        "nothing": lambda x: x[:, :0],
+        "a sum": lambda x: [x, ops.sum(x, axis=0, keepdims=True)],
     }
     inputs = keras.Input((96,))
     model = keras.Model(inputs, views[view](layers.Dense(6)(inputs)))
@@ -857,6 +859,15 @@ def test_many_predictions_of_a_model_whose_outputs_are_views(view):
     assert is_native(model, "predict") == [True]
     for ones, several in zip(zip(*map(keras.tree.flatten, steps), strict=True), keras.tree.flatten(many), strict=True):
         np.testing.assert_array_equal(several, np.concatenate(ones))
+
+
+def test_outputs_without_axes_are_refused_where_there_are_batches():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, [inputs, ops.sum(inputs)])
+    for _ in range(READY):
+        model.predict_on_batch(X[:10])
+        with pytest.raises(ValueError, match="first axis"):
+            model.predict(X, batch_size=10, verbose=0)
 
 
 @pytest.mark.parametrize("who", ["a call", "a step"])
