@@ -879,6 +879,17 @@ def test_many_predictions_of_a_model_whose_outputs_are_views(view):
         np.testing.assert_array_equal(several, np.concatenate(ones))
 
 
+def test_what_numpy_refuses_is_refused_in_our_words():
+    inputs = keras.Input((3, 3))
+    model = keras.Model(inputs, ops.eigh(inputs))
+    good = RNG.normal(size=(2, 3, 3)).astype("f4")
+    for _ in range(READY):
+        model.predict_on_batch(good)
+    assert is_native(model, "predict") == [False] and entries(model, "predict")[0].program is not None
+    with pytest.raises(ValueError, match="eigh of matrices"):
+        model.predict_on_batch(good * np.float32(np.nan))
+
+
 def test_outputs_without_axes_are_refused_where_there_are_batches():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, [inputs, ops.sum(inputs)])
