@@ -18,6 +18,7 @@ from minikeras.autodiff.seed_state import SeedState
 from minikeras.autodiff.symbolic import snake_case
 from minikeras.autodiff.tensor import Variable, assign_all, list_of_arrays
 from minikeras.declared import Configured
+from minikeras.layers.spec import call_signature
 from minikeras.seeds import SeedGenerator
 from minikeras.tracebacks import user_facing
 
@@ -95,6 +96,7 @@ class Contents:
         metrics, streams: the layers' metrics and random streams.
         loss_functions: the functions given to `add_loss`.
         tells_more: whether calls give more than outputs, see `Structure`.
+        trains_unasked: whether a layer acts as in training where nobody says whether it is one.
         proven: names of the logs of the trainer's steps that have worked with them, by their data's shapes.
         marked, marks: layers and variables, and the marks that they had.
         containers: the lists and dicts that were looked through.
@@ -119,6 +121,9 @@ class Contents:
         self.streams = [part for part in parts.values() if isinstance(part, SeedGenerator)]
         self.loss_functions = [function for layer in self.layers for function in layer._loss_functions]
         self.tells_more = bool(self.loss_functions) or any(layer._tells_more for layer in self.layers)
+        self.trains_unasked = any(
+            call_signature(type(layer)).default_training for layer in self.layers if hasattr(layer, "call")
+        )
         self.containers = [one for one in containers.values() if not isinstance(one, tuple)]
         self._held = [list(_values(container)) for container in self.containers]
 

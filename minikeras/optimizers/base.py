@@ -100,22 +100,25 @@ class _Prepared:
 
     def replaced(self, view: Callable[[Any], Any]) -> Callable[[], None]:
         """Let all arrays be seen through others of the same memory; what puts them back is returned."""
-        flat, before = self.flat, ([*self.flat.gradients], self.gradients, self.plan)
+        flat, before = self.flat, ([*self.flat.gradients], self.gradients, self.plan, self.partial)
         seen = {id(one): view(one) for one in flat.gradients}
 
-        def put(gradients: list[Any], own: list[Any], plan: Plan) -> None:
+        def put(gradients: list[Any], own: list[Any], plan: Plan, partial: dict[tuple[int, ...], Plan]) -> None:
             flat.gradients[:] = gradients
             flat.destinations.update(zip(flat.index, gradients, strict=True))
-            self.gradients, self.plan = own, plan
+            self.gradients, self.plan, self.partial = own, plan, partial
 
         def through(arrays: Any) -> Any:
             if isinstance(arrays, (list, tuple)):
                 return type(arrays)(map(through, arrays))
             return arrays if arrays is None else seen[id(arrays)] if id(arrays) in seen else view(arrays)
 
-        names = "now", "gradients", "each", "segments", "flat_gradients", "decayed", "accumulated", "averaged"
-        plan = replace(self.plan, **{name: through(getattr(self.plan, name)) for name in names})
-        put([*seen.values()], through(self.gradients), plan)
+        def viewed(plan: Plan) -> Plan:
+            names = "now", "gradients", "each", "segments", "flat_gradients", "decayed", "accumulated", "averaged"
+            return replace(plan, **{name: through(getattr(plan, name)) for name in names})
+
+        partial = {present: viewed(plan) for present, plan in self.partial.items()}
+        put([*seen.values()], through(self.gradients), viewed(self.plan), partial)
         return lambda: put(*before)
 
 

@@ -10,6 +10,7 @@ them gets a new recording.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,7 +59,7 @@ class State:
         self._layers = self._contents.layers
         self._settings = list(map(_settings_of, self._layers))
         self._things = things(model, kind)
-        self._found = [dict(vars(thing)) for thing in self._things]
+        self._found = [dict(_attributes(thing)) for thing in self._things]
         self.variables = _variables(model, kind)
         self.arrays = list(map(_data, self.variables))
         # of them those that a step changes: other threads may train the weights that one evaluates or predicts with
@@ -94,8 +95,13 @@ class State:
 _parts = attrgetter("layers", "weights", "trainable", "penalized", "metrics", "streams", "loss_functions")
 
 
+def _attributes(thing: Any) -> dict[str, Any]:
+    """Those of an object; one with slots is a user's, which no program holds."""
+    return getattr(thing, "__dict__", {})
+
+
 def _holds(thing: Any, found: dict[str, Any]) -> bool:
-    now = vars(thing)
+    now = _attributes(thing)
     return now.keys() == found.keys() and all(map(is_, now.values(), found.values()))
 
 
@@ -586,6 +592,8 @@ class Programs:
                 return 0, None
             if not all(leaf.flags.c_contiguous for leaf in leaves):
                 return 0, None
+            if not all(output.ndim for output in entry.program.outputs):
+                return 0, None
             if kind == "train" and self._model._trial_needs_layers():
                 return 0, None
             if not self._is_valid(entry, kind):
@@ -611,7 +619,7 @@ class Programs:
             entry.seconds = (perf_counter() - began) / max(count, 1)
             if kind != "predict":
                 return count, MetricLogs(self._model)
-            joined = [one.reshape(-1, *one.shape[2:]) for one in results]
+            joined = [one.reshape(math.prod(one.shape[:2]), *one.shape[2:]) for one in results]
             return count, joined[0] if type(entry.outputs) is Tensor else tree.pack_sequence_as(entry.outputs, joined)
         finally:
             self._busy.release()

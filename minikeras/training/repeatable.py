@@ -61,7 +61,7 @@ def things(model: Any, kind: str) -> list[Any]:
     """The objects whose settings a step's calls are made of, besides layers."""
     found: list[Any] = [layer.activity_regularizer for layer in _layers(model)]
     if kind == "predict":
-        return [one for one in found if one is not None]
+        return _each_once(found)
     loss, metrics = model._compiled_loss, model._compiled_metrics
     found += [model._loss_tracker, loss, metrics]
     found += [] if loss is None else [*loss.trackers, *(one for one, _, _ in loss._parts)]
@@ -70,7 +70,11 @@ def things(model: Any, kind: str) -> list[Any]:
     found += [one.regularizer for one in weights]
     if kind == "train":
         found += [model.optimizer, *model.optimizer._leaves, *(one.constraint for one in weights)]
-    return [one for one in {id(one): one for one in found}.values() if hasattr(one, "__dict__")]
+    return _each_once(found)
+
+
+def _each_once(found: list[Any]) -> list[Any]:
+    return [one for one in {id(one): one for one in found}.values() if one is not None]
 
 
 def obstacle(model: Any, kind: str, built_in: type) -> str | None:

@@ -346,7 +346,9 @@ class Trainer:
     def _answers(self, args: tuple, kwargs: dict[str, Any]) -> Any:
         """`call` from outside of any layer, where no gradient is wanted: by a program, if there is one."""
         plain = len(args) == 1 and kwargs.keys() <= {"training"} and type(args[0]) is Tensor
-        if not plain or args[0]._keras_mask is not None or context.predicting or self._contents().tells_more:
+        contents = self._contents()
+        more = contents.tells_more or (context.training is None and contents.trains_unasked)
+        if not plain or args[0]._keras_mask is not None or context.predicting or more:
             return self.call(*args, **kwargs)  # type: ignore[attr-defined]
         return self._programs.predict(args[0].data, lambda x: self.call(Tensor(x), **kwargs))  # type: ignore[attr-defined]
 
@@ -1007,14 +1009,20 @@ class _Collector:
 
     def add(self, outputs: Any) -> None:
         flat = [k.to_host(_data(leaf)) for leaf in tree.flatten(outputs)]
+        if not all(part.ndim for part in flat):
+            raise ValueError(
+                "The outputs of the batches are joined along their first axis, got an output of shape (); give it one, "
+                "or call predict_on_batch."
+            )
         if self._structure is None:
             self._structure = outputs
             self._parts = [[] for _ in flat]
             if self._samples is not None:
                 self._arrays = [np.empty((self._samples, *part.shape[1:]), part.dtype) for part in flat]
-        stop = self._filled + len(flat[0])
+        size = len(flat[0])
+        stop = self._filled + size
         pairs = list(zip(flat, self._arrays, strict=True)) if self._arrays else []
-        if pairs and all(part.shape[1:] == array.shape[1:] and stop <= len(array) for part, array in pairs):
+        if pairs and all(part.shape == (size, *array.shape[1:]) and stop <= len(array) for part, array in pairs):
             for part, array in pairs:
                 array[self._filled : stop] = part
             self._filled = stop

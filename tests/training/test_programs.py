@@ -147,6 +147,24 @@ def test_accumulated_gradients(name):
     assert_same(first, second)
 
 
+def test_accumulated_gradients_of_some_of_the_weights():
+    def make(jit):
+        inputs = keras.Input((4,))
+        x = layers.Dense(6, activation="relu")(inputs)
+        model = keras.Model(inputs, [layers.Dense(3)(x), layers.Dense(2)(x)])
+        model.compile(ACCUMULATING["Adam"](), ["mse", None], jit_compile=jit)
+        return model
+
+    first, second = twins(make)
+    for _ in range(12):
+        for model in (first, second):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that the second output has no loss
+                model.train_on_batch(X[:8], [Y[:8], Y[:8, :2]])
+        assert_same(first, second)
+    assert is_native(first) == [True], reasons(first)
+
+
 SCALING = {
     "Adam": (lambda: optimizers.Adam(0.01, clipnorm=0.5), 1024.0, 2000),
     "overflow at first": (lambda: optimizers.SGD(0.1, momentum=0.9), 2.0**30, 2000),
@@ -596,7 +614,22 @@ def test_what_users_put_in_the_place_of_built_in_parts_runs_in_every_step():
         )
         return mlp(jit, optimizer)
 
-    for make in (with_losses, with_trainable, with_loss, with_optimizer):
+    class Penalty:
+        __slots__ = ("calls",)
+
+        def __init__(self):
+            self.calls = 0
+
+        def __call__(self, weight):
+            self.calls += 1
+            return (0.1 + self.calls // 7) * ops.sum(ops.square(weight))
+
+    def with_regularizer(jit):
+        model = mlp(jit, "sgd")
+        model.layers[0].kernel.regularizer = Penalty()
+        return model
+
+    for make in (with_losses, with_trainable, with_loss, with_optimizer, with_regularizer):
         first, second = twins(make)
         for _ in range(READY + 3):
             assert first.train_on_batch(X[:8], Y[:8]) == second.train_on_batch(X[:8], Y[:8])
@@ -797,6 +830,20 @@ def test_a_call_of_the_model_from_a_loop_of_ones_own():
     assert all(gradient is not None for gradient in tape.gradient(loss, model.trainable_weights))
 
 
+def test_a_call_in_which_layers_train_unless_they_are_told_is_no_prediction():
+    def make(jit):
+        model = keras.Sequential([keras.Input((4, 4, 1)), layers.RandomFlip(), layers.Flatten()])
+        model.compile(jit_compile=jit)
+        return model
+
+    pictures = RNG.normal(size=(3, 4, 4, 1)).astype("f4")
+    first, second = twins(make)
+    for _ in range(READY + 1):
+        for call in (lambda model: model(pictures), lambda model: model.predict_on_batch(pictures)):
+            np.testing.assert_array_equal(*map(call, (first, second)))
+    assert is_native(first, "predict") == [True]
+
+
 def test_a_way_that_depends_on_values_unnoticed_shows_on_zeros():
     class Sneaky(layers.Layer):
         replayable = True
@@ -811,7 +858,7 @@ def test_a_way_that_depends_on_values_unnoticed_shows_on_zeros():
     assert reasons(model, "predict") == ["the program and the layers do not give the same bits"]
 
 
-@pytest.mark.parametrize("view", ["a slice", "a column", "a transposed one", "parts", "the batch"])
+@pytest.mark.parametrize("view", ["a slice", "a column", "a transposed one", "parts", "the batch", "nothing", "a sum"])
 def test_many_predictions_of_a_model_whose_outputs_are_views(view):
     views = {
         "a slice": lambda x: x[:, 1:3],
@@ -819,6 +866,8 @@ def test_many_predictions_of_a_model_whose_outputs_are_views(view):
         "a transposed one": lambda x: ops.transpose(layers.Reshape((2, 3))(x), (0, 2, 1)),
         "parts": lambda x: ops.split(x, 3, axis=1),
         "the batch": lambda x: [inputs, x],
+        "nothing": lambda x: x[:, :0],
+        "a sum": lambda x: [x, ops.sum(x, axis=0, keepdims=True)],
     }
     inputs = keras.Input((96,))
     model = keras.Model(inputs, views[view](layers.Dense(6)(inputs)))
@@ -828,6 +877,26 @@ def test_many_predictions_of_a_model_whose_outputs_are_views(view):
     assert is_native(model, "predict") == [True]
     for ones, several in zip(zip(*map(keras.tree.flatten, steps), strict=True), keras.tree.flatten(many), strict=True):
         np.testing.assert_array_equal(several, np.concatenate(ones))
+
+
+def test_what_numpy_refuses_is_refused_in_our_words():
+    inputs = keras.Input((3, 3))
+    model = keras.Model(inputs, ops.eigh(inputs))
+    good = RNG.normal(size=(2, 3, 3)).astype("f4")
+    for _ in range(READY):
+        model.predict_on_batch(good)
+    assert is_native(model, "predict") == [False] and entries(model, "predict")[0].program is not None
+    with pytest.raises(ValueError, match="eigh of matrices"):
+        model.predict_on_batch(good * np.float32(np.nan))
+
+
+def test_outputs_without_axes_are_refused_where_there_are_batches():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, [inputs, ops.sum(inputs)])
+    for _ in range(READY):
+        model.predict_on_batch(X[:10])
+        with pytest.raises(ValueError, match="first axis"):
+            model.predict(X, batch_size=10, verbose=0)
 
 
 @pytest.mark.parametrize("who", ["a call", "a step"])

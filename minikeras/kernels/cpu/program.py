@@ -219,7 +219,7 @@ class Program:
     def run(self) -> int:
         """Make a step on what lies in `inputs`, with the tables as they are.
 
-        It is 0 where a step ended early: a kernel refused a value, or NumPy gave an array of another shape.
+        It is 0 where a step ended early: a kernel or NumPy refused a value, or NumPy gave an array of another shape.
         """
         if self.drawn or self._moved or team.control != self._given[0]:  # a forked process has another team
             self._prepare(1, (), _NOTHING, self._tables, ())
@@ -255,7 +255,7 @@ class Program:
                 if not done:
                     return 0
                 native += count
-            elif not all(one.run() for one in islice(python, count)):
+            elif not all(_is_done(one) for one in islice(python, count)):
                 return 0
         return 1
 
@@ -370,6 +370,14 @@ class Program:
         """Raise, if a value in the last step is the reason why it was not made to its end."""
         for check in self._checks:
             check()
+
+
+def _is_done(call: PythonCall) -> bool:
+    """Make a call of NumPy; what it refuses is no step, and the layers say why."""
+    try:
+        return call.run()
+    except Exception:
+        return False
 
 
 class _Variant:
