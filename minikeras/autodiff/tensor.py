@@ -66,6 +66,11 @@ def spoil(reason: str) -> None:
         current.recording.spoil(reason)
 
 
+def fixed(array: Any) -> Any:
+    """An array that was made of Python's numbers, for a step that is recorded to know that."""
+    return array if current.recording is None else current.recording.fix(array)
+
+
 class Tensor:
     """An array on the active device, as operations return it.
 
@@ -104,7 +109,8 @@ class Tensor:
 
     def _read(self) -> Any:
         """The array, for Python to look at its values."""
-        spoil("Python reads a value")
+        if current.recording is not None and not current.recording.are_fixed([self.data]):
+            spoil("Python reads a value")
         return self.data
 
     def item(self) -> Any:

@@ -13,7 +13,7 @@ from minikeras import kernels as k
 from minikeras.autodiff import shapes
 from minikeras.autodiff.op import Op, differentiable, stacked
 from minikeras.autodiff.operands import raw
-from minikeras.autodiff.tensor import FLOATS, Tensor
+from minikeras.autodiff.tensor import FLOATS, Tensor, fixed
 
 NUMBERS = (bool, int, float)
 
@@ -21,14 +21,14 @@ NUMBERS = (bool, int, float)
 def as_array(x: Any) -> Any:
     """A raw array; a Python number becomes one of bool, int32 or `floatx()`."""
     if isinstance(x, NUMBERS):
-        return k.xp.full((), x, {bool: "bool", int: "int32"}.get(type(x), config.floatx()))
+        return fixed(k.xp.full((), x, {bool: "bool", int: "int32"}.get(type(x), config.floatx())))
     return x
 
 
 def as_float(x: Any) -> Any:
     """A raw array of a float type; numbers, integers and booleans become `floatx()`."""
     if isinstance(x, NUMBERS):
-        return k.xp.full((), x, config.floatx())
+        return fixed(k.xp.full((), x, config.floatx()))
     return x if x.dtype.kind in "fc" or x.dtype.char in FLOATS else x.astype(config.floatx())
 
 

@@ -88,7 +88,7 @@ class State:
     def _has_the_same(self, contents: Any, found: list[Any]) -> bool:
         """Whether another walk has found the same things."""
         pairs = zip((*_parts(contents), found), (*_parts(self._contents), self._things), strict=True)
-        return all(len(now) == len(then) and all(map(is_, now, then)) for now, then in pairs)
+        return all(_are_same(now, then) for now, then in pairs)
 
 
 _parts = attrgetter("layers", "weights", "trainable", "penalized", "metrics", "streams", "loss_functions")
@@ -135,6 +135,7 @@ class Entry:
         self.reason: str | None = None
         self.state: Any = None
         self.signature: Any = None  # of the last recording
+        self.held: list[np.ndarray] = []  # arrays of Python code that it reads
         self.candidate: Any = None  # a program that is still to be held against the layers
         self.outputs: Any = None  # what a predicting program leaves
         self.losses: list[tuple[Any, list[np.ndarray]]] = []  # layers, and what they add to the loss in the program
@@ -413,12 +414,16 @@ class Programs:
             entry.start_anew()
         elif kind == "predict" and not _are_recorded(result):
             entry.reason = "the outputs are no tensors that layers computed, or they carry a mask"
+        elif entry.signature is not None and not _are_same(entry.held, recording.held):
+            known = {id(one) for one in entry.held} & {id(one) for one in recording.held}
+            other = next(one for one in (*recording.held, *entry.held) if id(one) not in known)
+            entry.reason = f"an array of shape {other.shape} and type {other.dtype} comes from Python code"
         elif entry.signature is None or entry.signature != recording.signature():
             if entry.signature is not None:
                 entry.tries += 1
                 if entry.tries >= _TRIES:
                     entry.reason = "a number that machine code is given is another one in each step"
-            entry.signature = recording.signature()
+            entry.signature, entry.held = recording.signature(), recording.held
         else:
             tables = [self._model.optimizer._now] if kind == "train" else []
             plain = [buffer.view(np.ndarray) for buffer in buffers]
@@ -615,6 +620,10 @@ class Programs:
             return count, joined[0] if type(entry.outputs) is Tensor else tree.pack_sequence_as(entry.outputs, joined)
         finally:
             self._busy.release()
+
+
+def _are_same(some: Sequence[Any], others: Sequence[Any]) -> bool:
+    return len(some) == len(others) and all(map(is_, some, others))
 
 
 def _nothing() -> None:

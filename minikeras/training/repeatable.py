@@ -69,8 +69,12 @@ def things(model: Any, kind: str) -> list[Any]:
     weights = model._contents().trainable
     found += [one.regularizer for one in weights]
     if kind == "train":
-        found += [model.optimizer, *model.optimizer._leaves, *(one.constraint for one in weights)]
+        found += [*_optimizers(model, kind), *(one.constraint for one in weights)]
     return [one for one in {id(one): one for one in found}.values() if hasattr(one, "__dict__")]
+
+
+def _optimizers(model: Any, kind: str) -> list[Any]:
+    return [model.optimizer, *model.optimizer._leaves] if kind == "train" else []
 
 
 def obstacle(model: Any, kind: str, built_in: type) -> str | None:
@@ -93,7 +97,7 @@ def obstacle(model: Any, kind: str, built_in: type) -> str | None:
             return f"{name} is a property of the user's"
     if model._contents().loss_functions and model.jit_compile is not True:
         return "a function that was given to add_loss() may run Python code that a program would not"
-    for thing in things(model, kind):
+    for thing in _optimizers(model, kind) if model.jit_compile is True else things(model, kind):
         if not is_builtin(type(thing)) and not type(thing).__module__.startswith("minikeras."):
             return f"{type(thing).__name__} is not built in"
         for value in vars(thing).values():  # also a method that the user has put in the place of its own

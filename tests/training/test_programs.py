@@ -568,6 +568,137 @@ def test_other_reasons():
     assert function(sequential(), optimizer=optimizers.SGD(lambda: 0.1)) == "the function '<lambda>' is not built in"
 
 
+class Distance(metrics.Metric):
+    """A user's metric."""
+
+    def __init__(self):
+        super().__init__(name="distance")
+        self.total, self.count = (self.add_weight(name=name, initializer="zeros") for name in ("total", "count"))
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        distances = ops.sqrt(ops.sum(ops.square(y_true - y_pred), axis=-1))
+        self.total.assign_add(ops.sum(distances if sample_weight is None else distances * sample_weight))
+        self.count.assign_add(ops.cast(ops.size(distances), "float32"))
+
+    def result(self):
+        return self.total / self.count
+
+
+class Halved(regularizers.Regularizer):
+    """A user's regularizer."""
+
+    def __call__(self, x):
+        return 0.5 * ops.sum(ops.abs(x))
+
+
+def squared(y_true, y_pred):
+    return ops.mean(ops.square(y_true - y_pred), axis=-1)
+
+
+def largest(y_true, y_pred):
+    return ops.max(ops.abs(y_true - y_pred), axis=-1)
+
+
+def trained(make, x, y, jit_compile, steps=7, sample_weight=None):
+    """A model whose steps may be programs, which has the bits of one whose steps never are."""
+    pair = []
+    for jit in (jit_compile, False):
+        keras.utils.set_random_seed(5)
+        pair.append(make(jit))
+        for step in range(steps):
+            batch = x if x.dtype.kind != "f" else x * np.float32(1 - 0.01 * step)
+            pair[-1].train_on_batch(batch, y, sample_weight)
+    assert_same(*pair)
+    return pair[0]
+
+
+def test_losses_metrics_and_regularizers_of_users_are_recorded_where_all_code_is():
+    def make(jit):
+        model = keras.Sequential(
+            [keras.Input((4,)), layers.Dense(6, kernel_regularizer=Halved(), activity_regularizer=Halved())]
+        )
+        model.add(layers.Dense(3))
+        model.compile("adam", squared, metrics=[largest], weighted_metrics=[Distance()], jit_compile=jit)
+        return model
+
+    weights = np.linspace(0, 1, 8, dtype="f4")
+    model = trained(make, X[:8], Y[:8], True, sample_weight=weights)
+    assert is_native(model) == [True]
+    for _ in range(6):
+        model.test_on_batch(X[:8], Y[:8], weights)
+    assert is_native(model, "test") == [True]
+    assert not any(is_native(trained(make, X[:8], Y[:8], "auto")))
+
+
+def test_a_metric_that_reads_targets_is_not_recorded():
+    class Reading(Distance):
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            self.total.assign_add(float(np.asarray(y_true)[0, 0]))
+
+    model = trained(lambda jit: mlp(jit, loss="mse", metrics=[Reading()]), X[:8], Y[:8], True)
+    assert reasons(model) == ["Python reads a value"]
+
+
+class WithPositions(layers.Layer):
+    """A user's layer that makes arrays of numbers in each call, and reads some that it has."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = layers.Embedding(12, 4)
+        self.table = np.arange(12, dtype="float32")[::-1]
+
+    def call(self, inputs):
+        batch, length = ops.shape(inputs)[:2]
+        rows, columns = ops.arange(length)[:, None], ops.arange(length)
+        causal = ops.cast(ops.reshape(rows >= columns, (1, length, length)), "float32")
+        causal = ops.tile(causal, ops.concatenate([ops.expand_dims(batch, -1), ops.convert_to_tensor([1, 1])], axis=0))
+        mixed = ops.matmul(causal, inputs) + self.embedding(columns) * ops.ones((4,)) + ops.linspace(0.0, 1.0, 4)
+        return mixed * self.table[:length, None] + ops.take(inputs, [0, 0, 1, 3], axis=-1)
+
+
+def test_arrays_that_users_make_of_numbers_are_constants_of_a_program():
+    def make(jit):
+        layer = WithPositions()
+        model = keras.Sequential([keras.Input((12, 4)), layer, layers.Dense(3), layers.GlobalMaxPooling1D()])
+        model.compile("adam", "mse", jit_compile=jit)
+        return model
+
+    x = RNG.normal(size=(8, 12, 4)).astype("f4")
+    model = trained(make, x, Y[:8], True)
+    assert reasons(model) == [None]
+    other = make(False)
+    other.set_weights(model.get_weights())
+    for one in (model, other):
+        one.compile("sgd", "mse", jit_compile=one.jit_compile)
+        for _ in range(6):
+            one.train_on_batch(x, Y[:8])
+        one.layers[0].table[3] = 7.0  # memory that the program reads
+        one.train_on_batch(x, Y[:8])
+    assert model.program().steps == 3
+    assert_same(model, other)
+
+
+@pytest.mark.parametrize("kind", ["drawn", "counted"])
+def test_arrays_that_are_others_in_each_step_are_not_recorded(kind):
+    class Changing(layers.Layer):
+        steps = 0
+
+        def call(self, inputs):
+            self.steps += 1
+            number = np.full(4, self.steps, "f4") if kind == "drawn" else ops.full((4,), float(self.steps))
+            return inputs * number
+
+    def make(jit):
+        model = keras.Sequential([keras.Input((4,)), Changing(), layers.Dense(3)])
+        model.compile("sgd", "mse", jit_compile=jit)
+        return model
+
+    model = trained(make, X[:8], Y[:8], True, steps=9)
+    changing = "a number that machine code is given is another one in each step"
+    found = "an array of shape (4,) and type float32 comes from Python code" if kind == "drawn" else changing
+    assert reasons(model) == [found]
+
+
 def test_what_users_put_in_the_place_of_built_in_parts_runs_in_every_step():
     def with_losses(jit):
         model = mlp(jit, "sgd")
