@@ -15,7 +15,7 @@ from minikeras.autodiff.op import composite, differentiable, operation
 from minikeras.autodiff.operands import raw
 from minikeras.lazy import LazyModule
 from minikeras.ops import elementwise
-from minikeras.ops.common import array_type, as_array, as_float, axes_of, promote, restore_axes
+from minikeras.ops.common import array_type, as_array, as_float, axes_of, counted, promote, restore_axes
 from minikeras.ops.core import cast, convert_to_tensor
 from minikeras.ops.shaping import diagonal, expand_dims, moveaxis, reshape, squeeze
 from minikeras.utils.checks import whole
@@ -607,7 +607,7 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = Fal
     if x.ndim == 1:
         return k.xp.bincount(x, weights=weights, minlength=minlength).astype(dtype)
     length = builtins.max(int(x.max()) + 1 if x.size else 0, minlength)
-    rows = k.xp.arange(x.shape[0]).reshape(-1, 1) * length + x
+    rows = counted(x.shape[0]).reshape(-1, 1) * length + x
     weights = None if weights is None else weights.reshape(-1)
     counts = k.xp.bincount(rows.reshape(-1), weights=weights, minlength=x.shape[0] * length)
     return counts.reshape(x.shape[0], length).astype(dtype)
