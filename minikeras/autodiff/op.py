@@ -424,7 +424,7 @@ def stacked(value: Any) -> Any:
 def _stack(arrays: list[Any]) -> Any:
     types = [array.dtype for array in arrays if hasattr(array, "dtype")]
     dtype = np.result_type(*([one for one in types if one.char in FLOATS] or types))
-    return k.xp.stack([k.xp.asarray(array, dtype) for array in arrays]), lambda g, needs: list(g)
+    return k.xp.stack([k.xp.asanyarray(array, dtype) for array in arrays]), lambda g, needs: list(g)
 
 
 def _array(y: Any) -> Any:

@@ -9,8 +9,8 @@ import numpy as np
 
 from minikeras import config, tree
 from minikeras import kernels as k
-from minikeras.autodiff.tensor import Tensor, fixed
-from minikeras.kernels.arena import current
+from minikeras.autodiff.tensor import Tensor
+from minikeras.kernels.arena import current, fixed
 
 
 def raw(value: Any) -> Any:

@@ -66,11 +66,6 @@ def spoil(reason: str) -> None:
         current.recording.spoil(reason)
 
 
-def fixed(array: Any) -> Any:
-    """An array that was made of Python's numbers, for a step that is recorded to know that."""
-    return array if current.recording is None else current.recording.fix(array)
-
-
 class Tensor:
     """An array on the active device, as operations return it.
 

@@ -13,7 +13,8 @@ from minikeras import kernels as k
 from minikeras.autodiff import shapes
 from minikeras.autodiff.op import Op, differentiable, stacked
 from minikeras.autodiff.operands import raw
-from minikeras.autodiff.tensor import FLOATS, Tensor, fixed
+from minikeras.autodiff.tensor import FLOATS, Tensor
+from minikeras.kernels.arena import fixed
 
 NUMBERS = (bool, int, float)
 
@@ -91,7 +92,7 @@ def promote_exact(x1: Any, x2: Any) -> tuple[Any, Any]:
 def as_type(x: Any, dtype: Any) -> Any:
     """A raw array of this type; a number becomes one, an array of the type is itself."""
     if isinstance(x, NUMBERS):
-        return k.xp.full((), x, dtype)  # on a GPU asarray would copy the number from the host's memory
+        return fixed(k.xp.full((), x, dtype))  # on a GPU asarray would copy the number from the host's memory
     return k.cast(x, dtype)
 
 

@@ -9,7 +9,8 @@ from minikeras.autodiff import shapes
 from minikeras.autodiff.op import composite, differentiable, operation
 from minikeras.autodiff.operands import operands, raw
 from minikeras.autodiff.symbolic import KerasTensor
-from minikeras.autodiff.tensor import Tensor, fixed
+from minikeras.autodiff.tensor import Tensor
+from minikeras.kernels.arena import fixed
 from minikeras.ops.common import NUMBERS, array_type, as_array, result_type, unbroadcast
 from minikeras.ops.core import cast
 from minikeras.ops.shaping import broadcast_to, reshape

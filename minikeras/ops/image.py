@@ -20,7 +20,8 @@ from minikeras.autodiff.op import composite, differentiable
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import TooSmall
 from minikeras.autodiff.tape import backward, recording
-from minikeras.autodiff.tensor import FLOATS, Tensor, fixed
+from minikeras.autodiff.tensor import FLOATS, Tensor
+from minikeras.kernels.arena import fixed
 from minikeras.kernels.reference.image import folded
 from minikeras.kernels.reference.resample import Weights, nearest_pixels, placing, resizing
 from minikeras.lazy import offer_names

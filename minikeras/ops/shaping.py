@@ -13,7 +13,8 @@ from minikeras import kernels as k
 from minikeras.autodiff import shapes
 from minikeras.autodiff.op import composite, differentiable
 from minikeras.autodiff.operands import operands, raw
-from minikeras.autodiff.tensor import Tensor, fixed
+from minikeras.autodiff.tensor import Tensor
+from minikeras.kernels.arena import fixed
 from minikeras.ops.common import as_array, as_type, axes_of, counted, result_type, unbroadcast
 
 KERAS_MODULE = "keras.src.ops.numpy"

@@ -370,8 +370,8 @@ def _widened(part, parts, rows, count, axes, layout, brain, a, out):
 
 
 @part
-def _selected(part, parts, rows, count, axes, layout, number: float, condition, a, b, out):
-    """Of two arrays of 4-byte words."""
+def _selected(part, parts, rows, count, axes, layout, number: float, condition, a, b, out, width):
+    """Of two arrays of words of 4 or 8 bytes."""
     first, last = _rows(part, parts, rows)
     begin, end = _columns(part, parts, rows, count)
     to, truth, step = _step(layout, axes, 0), _step(layout, axes, 1), _step(layout, axes, 2)
@@ -381,7 +381,10 @@ def _selected(part, parts, rows, count, axes, layout, number: float, condition, 
         x, y = a + _offset(row, layout, axes, 2), b + _offset(row, layout, axes, 3)
         for j in range(begin, end):
             chosen = x + j * step if octets(test + j * truth)[0] else y + j * other
-            words(here + j * to)[0] = words(chosen)[0]
+            if width == 4:
+                words(here + j * to)[0] = words(chosen)[0]
+            else:
+                numbers(here + j * to)[0] = numbers(chosen)[0]
 
 
 @inner
@@ -444,6 +447,22 @@ def _converted(part, parts, rows, count, axes, layout, source, target, a, out):
                 floats(here + j * to)[0] = np.float32(value)
             else:
                 _put_integer(here + j * to, target, value)
+
+
+@part
+def _truncated(part, parts, rows, count, axes, layout, target, limit: float, a, out, refusals):
+    """float32 numbers within a range as integers."""
+    first, last = _rows(part, parts, rows)
+    begin, end = _columns(part, parts, rows, count)
+    to, step = _step(layout, axes, 0), _step(layout, axes, 1)
+    for row in range(first, last):
+        here, there = out + _offset(row, layout, axes, 0), a + _offset(row, layout, axes, 1)
+        for j in range(begin, end):
+            value = np.float64(floats(there + j * step)[0])
+            if abs(value) < limit:
+                _put_integer(here + j * to, target, int(value))
+            else:
+                refuse(refusals)
 
 
 @part
@@ -774,11 +793,10 @@ def _astype(function: Any, given: tuple, options: dict[str, Any]) -> Any:
         return None
     if array.dtype == kind:
         return _copy(lambda one: one.astype(kind), given[:1], {}) if options.get("copy", True) else None
-    if array.dtype in _KINDS and (kind == _SINGLE or kind in _KINDS) and kind != _TRUTH:
-        new = _new(function, given, {})
-        if new is not None:
-            _run(_converted, ("a",), new[1], (array,), source=_KINDS[array.dtype], target=_KINDS.get(kind, 3))
-            return new[1]
+    if array.dtype in _KINDS and (kind == _SINGLE or kind in _KINDS):
+        return _integers_astype(array, kind, _new(function, given, {}))
+    if array.dtype == _SINGLE and kind in _RANGES:
+        return _truncate(array, kind, _new(function, given, {}))
     letters = array.dtype.char + kind.char
     new = _new(function, given, {}) if letters in ("f?", "?f", "fe", "ef", "fE", "Ef") else None
     if new is None:
@@ -793,17 +811,43 @@ def _astype(function: Any, given: tuple, options: dict[str, Any]) -> Any:
     return out
 
 
+def _integers_astype(array: np.ndarray, kind: np.dtype, new: Any) -> Any:
+    if new is None:
+        return None
+    source, target = _KINDS[array.dtype], _KINDS.get(kind, 3)
+    if kind == _TRUTH:
+        zero, kinds = constant(np.zeros((), array.dtype)), 4 * source
+        _run(_INTEGERS_COMPARED["not_equal"], ("a", "b"), new[1], (array, zero), number=0, kinds=kinds, kind=0)
+    else:
+        _run(_converted, ("a",), new[1], (array,), source=source, target=target)
+    return new[1]
+
+
+def _truncate(array: np.ndarray, kind: np.dtype, new: Any) -> Any:
+    """Numbers beyond the range, which NumPy makes something of, end a program."""
+    limit = _RANGES[kind]
+    if new is None or not (np.abs(array.view(np.ndarray)) < limit).all():
+        return None
+    _run(_truncated, ("a",), new[1], (array,), target=_KINDS[kind], limit=limit, refusals=refusals.ADDRESS)
+    return new[1]
+
+
+_RANGES = {np.dtype(np.int32): 2.0**31, np.dtype(np.int64): 2.0**63}
+
+
 def _where(function: Any, given: tuple, options: dict[str, Any]) -> Any:
     if len(given) != 3 or options or not isinstance(given[0], np.ndarray) or given[0].dtype != _TRUTH:
         return None
-    operands = [_operand(one, _SINGLE) for one in given[1:]]
-    if None in operands or not any(isinstance(one, np.ndarray) for one in given[1:]):
+    types = [one.dtype for one in given[1:] if isinstance(one, np.ndarray)]
+    operands = [_operand(one, types[0]) for one in given[1:]] if types and types[0].itemsize in (4, 8) else [None]
+    if None in operands:
         return None
     new = _new(function, given, options)
-    if new is None or not new[0].size or new[0].dtype != _SINGLE:
+    if new is None or new[0].dtype != types[0]:
         return None
     (a, one), (b, other) = operands  # type: ignore[misc]
-    _run(_selected, ("condition", "a", "b"), new[1], (given[0], a, b), number=one + other)
+    width = new[0].itemsize
+    _run(_selected, ("condition", "a", "b"), new[1], (given[0], a, b), number=one + other, width=width)
     return new[1]
 
 
