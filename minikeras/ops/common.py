@@ -14,7 +14,7 @@ from minikeras.autodiff import shapes
 from minikeras.autodiff.op import Op, differentiable, stacked
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.tensor import FLOATS, Tensor
-from minikeras.kernels.arena import fixed
+from minikeras.kernels.arena import contiguous, fixed
 
 NUMBERS = (bool, int, float)
 
@@ -161,14 +161,14 @@ def elementary(
 
 def curved(x: Any, name: str, *settings: float) -> Any:
     """(y, vjp) of one of the kernels' curves."""
-    x, settings = as_float(x), tuple(map(float, settings))
-    return k.curve(x, name, settings), lambda g, needs: (k.curve_grad(g, x, name, settings),)
+    x, settings = contiguous(as_float(x)), tuple(map(float, settings))
+    return k.curve(x, name, settings), lambda g, needs: (k.curve_grad(contiguous(g), x, name, settings),)
 
 
 def activated(x: Any, name: str) -> Any:
     """(y, vjp) of an elementwise activation of `kernels.FUSED_ACTIVATIONS`."""
-    y = k.activate(as_float(x), name)
-    return y, lambda g, needs: (k.activate_grad(g, y, name),)
+    y = k.activate(contiguous(as_float(x)), name)
+    return y, lambda g, needs: (k.activate_grad(contiguous(g), y, name),)
 
 
 def transformed(x: Any, name: str, of_output: bool = False) -> Any:

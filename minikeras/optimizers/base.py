@@ -593,7 +593,7 @@ class Optimizer(Rated):
             raise ValueError(f"{len(variables)} variables need as many gradients, got {len(grads)}.")
         if grads:
             self.gradient_destinations(variables)
-            self.apply_flat([None if gradient is None else k.xp.asarray(raw(gradient)) for gradient in grads])
+            self.apply_flat([None if gradient is None else k.xp.asanyarray(raw(gradient)) for gradient in grads])
 
     def stateless_apply(
         self, optimizer_variables: Sequence[Any], grads: Sequence[Any], trainable_variables: Sequence[Any]

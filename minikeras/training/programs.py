@@ -324,7 +324,7 @@ class Programs:
                         return run(data)
                     entry.uses += 1
                     entry.show_losses(self._model)
-                    return entry.copied() if kind == "predict" else MetricLogs(self._model)
+                    return MetricLogs(self._model) if entry.outputs is None else entry.copied()
                 entry.start_anew()
             entry.steps += 1
             if entry.steps == 1 or entry.reason is not None:
@@ -343,7 +343,11 @@ class Programs:
         numeric = leaves and all(
             type(leaf) is np.ndarray and leaf.dtype.kind in "biuf" and leaf.size for leaf in leaves
         )
-        if not numeric or not self._model.built or len(self._entries) >= _MOST:
+        model = self._model
+        is_built = all(
+            layer.built for layer in model._contents().layers if layer is not model or model._graph is not None
+        )
+        if not numeric or not is_built or len(self._entries) >= _MOST:
             entry.reason = "the batch holds more than numbers, or there are programs for enough other shapes"
             return entry
         self._entries[key] = entry
@@ -399,7 +403,8 @@ class Programs:
                 np.copyto(buffer.view(np.ndarray), leaf)
                 buffers.append(buffer)
             result = run(tree.pack_sequence_as(data, buffers))
-            if kind == "predict":
+            result = dict(result) if kind != "predict" and _is_users(result) else result
+            if _is_users(result):
                 _set_apart(result, buffers)
         if self._model.jit_compile is True:
             state.forgive()
@@ -412,8 +417,9 @@ class Programs:
             entry.reason = recording.spoiled
         elif not state.is_same(self._model):
             entry.start_anew()
-        elif kind == "predict" and not _are_recorded(result):
-            entry.reason = "the outputs are no tensors that layers computed, or they carry a mask"
+        elif _is_users(result) and not _are_recorded(result):
+            what = "outputs are" if kind == "predict" else "logs of the step are"
+            entry.reason = f"the {what} no tensors that layers computed, or they carry a mask"
         elif entry.signature is not None and not _are_same(entry.held, recording.held):
             known = {id(one) for one in entry.held} & {id(one) for one in recording.held}
             other = next(one for one in (*recording.held, *entry.held) if id(one) not in known)
@@ -429,11 +435,11 @@ class Programs:
             plain = [buffer.view(np.ndarray) for buffer in buffers]
             double = sum(buffer.nbytes for buffer in plain) >= _LONG_BATCH
             outputs = []
-            if kind == "predict":
+            if _is_users(result):
                 entry.outputs = result
                 outputs = [one.data.view(np.ndarray) for one in tree.flatten(result)]
             entry.candidate = program_room.Program(recording, plain, tables, outputs, double)
-        return _unrecorded(result) if kind == "predict" else result
+        return _unrecorded(result) if _is_users(result) else result
 
     def _is_prepared(self, kind: str) -> bool:
         """Whether the optimizer has its arrays, and will do in the next step all that it does in some steps."""
@@ -547,7 +553,7 @@ class Programs:
             entry.candidate.blank(self._gradients(kind))
             _write(entry.candidate, leaves)
             made = self._run(kind, entry.candidate)
-            agrees = made and (kind != "predict" or _same_arrays(_data_of(result), entry.candidate.outputs))
+            agrees = made and (entry.outputs is None or _same_arrays(_data_of(result), entry.candidate.outputs))
             agrees = agrees and _same_losses(noted, entry.losses)
             return result, bool(agrees) and _same_bits(after, self._snapshot(entry.state, kind)), after
         finally:
@@ -615,7 +621,9 @@ class Programs:
             entry.show_losses(self._model)
             entry.seconds = (perf_counter() - began) / max(count, 1)
             if kind != "predict":
-                return count, MetricLogs(self._model)
+                last = None if entry.outputs is None or not count else [Tensor(one[-1].copy()) for one in results]
+                logs = MetricLogs(self._model) if last is None else tree.pack_sequence_as(entry.outputs, last)
+                return count, logs
             joined = [one.reshape(-1, *one.shape[2:]) for one in results]
             return count, joined[0] if type(entry.outputs) is Tensor else tree.pack_sequence_as(entry.outputs, joined)
         finally:
@@ -676,6 +684,11 @@ def _keyed(kind: str, data: Any, size: int | None = None) -> tuple[tuple, Sequen
 
 def _is_traced(outputs: Any) -> bool:
     return any(isinstance(one, Tensor) and one.node is not None for one in tree.flatten(outputs))
+
+
+def _is_users(result: Any) -> bool:
+    """Whether a step gave outputs, or logs of the user's, and not just the metrics' results."""
+    return type(result) is not MetricLogs or result._values is not None
 
 
 def _are_recorded(outputs: Any) -> bool:

@@ -86,7 +86,8 @@ def obstacle(model: Any, kind: str, built_in: type) -> str | None:
     own = {"train": _OF_TRAINING, "test": _OF_TESTS, "predict": ("predict_step",)}[kind]
     for name in own:
         found = getattr(model, name)
-        if getattr(found, "__func__", None) is not getattr(built_in, name):
+        is_own = model.jit_compile is True and kind != "predict" and name not in vars(model)
+        if getattr(found, "__func__", None) is not getattr(built_in, name) and not is_own:
             return f"{name} is not the built-in one"
     if model.jit_compile is not True and (part := foreign_part(model, losses_too=kind != "predict")) is not None:
         return f"{part} may run Python code that a program would not"

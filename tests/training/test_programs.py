@@ -639,6 +639,91 @@ def test_a_metric_that_reads_targets_is_not_recorded():
     assert reasons(model) == ["Python reads a value"]
 
 
+class Coder(keras.Model):
+    """A model with steps and logs of its own, whose `call` no step uses."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = keras.Sequential([keras.Input((4,)), layers.Dense(4, activation="tanh")])
+        self.decoder = keras.Sequential([keras.Input((2,)), layers.Dense(4)])
+        self.noise = keras.random.SeedGenerator(3)
+        self.tracker = metrics.Mean(name="loss")
+
+    @property
+    def metrics(self):
+        return [self.tracker]
+
+    def loss_of(self, x):
+        mean, log_variance = ops.split(self.encoder(x), 2, axis=-1)
+        noise = keras.random.normal(ops.shape(mean), seed=self.noise)
+        error = ops.square(x - self.decoder(mean + ops.exp(0.5 * log_variance) * noise))
+        divergence = -0.5 * (1 + log_variance - ops.square(mean) - ops.exp(log_variance))
+        return ops.mean(ops.sum(error, axis=-1)) + ops.mean(ops.sum(divergence, axis=-1))
+
+    def train_step(self, data):
+        with keras.GradientTape() as tape:
+            loss = self.loss_of(data[0])
+        gradients = tape.gradient(loss, self.trainable_weights)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
+        self.tracker.update_state(loss)
+        return {"loss": self.tracker.result(), "parts": {"last": loss}}
+
+    def test_step(self, data):
+        loss = self.loss_of(data[0])
+        self.tracker.update_state(loss)
+        return {"loss": self.tracker.result(), "last": loss}
+
+
+def test_steps_of_users_are_recorded_where_all_code_is():
+    found = []
+    for jit in (True, False):
+        keras.utils.set_random_seed(5)
+        model = Coder()
+        model.compile("adam", jit_compile=jit)
+        logs = [model.fit(X, X, batch_size=10, epochs=4, shuffle=False, verbose=0).history]
+        logs += [model.train_on_batch(X[:10], X[:10], return_dict=True) for _ in range(3)]
+        logs += [model.evaluate(X, X, batch_size=10, verbose=0, return_dict=True) for _ in range(3)]
+        found.append((model, logs))
+    (first, logs), (second, wanted) = found
+    assert logs == wanted and {"loss", "last"} <= logs[0].keys()
+    assert_same(first, second)
+    assert is_native(first) == [True] and is_native(first, "test") == [True]
+
+
+def test_a_nested_gradient_of_a_user_is_recorded():
+    class Smooth(keras.Model):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            x = ops.convert_to_tensor(x)
+            with keras.GradientTape() as tape:
+                tape.watch(x)
+                outputs = self(x)
+            return ops.mean(ops.square(tape.gradient(outputs, x))) + ops.mean(ops.square(y - y_pred))
+
+    def make(jit):
+        inputs = keras.Input((4,))
+        model = Smooth(inputs, layers.Dense(3)(layers.Dense(6, activation="tanh")(inputs)))
+        model.compile("adam", jit_compile=jit)
+        return model
+
+    assert is_native(trained(make, X[:8], Y[:8], True)) == [True]
+
+
+@pytest.mark.parametrize("made", [3.0, np.float32(3)])
+def test_logs_of_users_that_are_no_tensors_are_not_recorded(made):
+    class Plain(keras.Sequential):
+        def train_step(self, data):
+            super().train_step(data)
+            return {"number": made}
+
+    def make(jit):
+        model = Plain([keras.Input((4,)), layers.Dense(3)])
+        model.compile("sgd", "mse", jit_compile=jit)
+        return model
+
+    model = trained(make, X[:8], Y[:8], True)
+    assert reasons(model) == ["the logs of the step are no tensors that layers computed, or they carry a mask"]
+
+
 class WithPositions(layers.Layer):
     """A user's layer that makes arrays of numbers in each call, and reads some that it has."""
 
@@ -665,7 +750,7 @@ def test_arrays_that_users_make_of_numbers_are_constants_of_a_program():
 
     x = RNG.normal(size=(8, 12, 4)).astype("f4")
     model = trained(make, x, Y[:8], True)
-    assert reasons(model) == [None]
+    assert is_native(model) == [True]
     other = make(False)
     other.set_weights(model.get_weights())
     for one in (model, other):
