@@ -424,7 +424,11 @@ def stacked(value: Any) -> Any:
 def _stack(arrays: list[Any]) -> Any:
     types = [array.dtype for array in arrays if hasattr(array, "dtype")]
     dtype = np.result_type(*([one for one in types if one.char in FLOATS] or types))
-    return k.xp.stack([k.xp.asanyarray(array, dtype) for array in arrays]), lambda g, needs: list(g)
+    return k.xp.stack([_typed(array, dtype) for array in arrays]), lambda g, needs: list(g)
+
+
+def _typed(array: Any, dtype: Any) -> Any:
+    return k.cast(array, dtype) if hasattr(array, "dtype") else k.xp.asarray(array, dtype)
 
 
 def _array(y: Any) -> Any:
