@@ -447,8 +447,9 @@ class Optimizer(Rated):
         """Note that steps were made by other means than `apply_flat`, with these rows of `_numbers_ahead`."""
         if len(numbers):
             self._now[...] = numbers[-1]
-            for row in numbers[numbers[:, _UPDATES] != 0][-1:]:
-                self._carry(row)
+            last = next((row for row in reversed(numbers) if row[_UPDATES]), None)
+            if last is not None:
+                self._carry(last)
             self._iterations.host[...] = int(self._iterations.host) + len(numbers)
 
     @property
