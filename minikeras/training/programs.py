@@ -165,6 +165,14 @@ class Entry:
             self.reason = "what it depends on changes again and again"
 
 
+def _put_back(state: State) -> None:
+    """Let variables that layers assign have the arrays again that they had before a step, with their new values."""
+    for variable, array in zip(state.variables, state.arrays, strict=True):
+        if variable.data is not array and not variable.trainable and variable.data.shape == array.shape:
+            np.copyto(array, variable.data)
+            variable.data = array
+
+
 def _noted(model: Any) -> list[tuple[Any, list[Tensor]]]:
     """The layers that added to the loss in the last call of a model, and what they added."""
     return [(layer, [*layer._losses]) for layer in model._loss_owners]
@@ -329,6 +337,7 @@ class Programs:
             entry.steps += 1
             if entry.steps == 1 or entry.reason is not None:
                 result = run(data)
+                _put_back(entry.state)
                 entry.is_traced = kind == "predict" and _is_traced(result)
                 return result
             if entry.candidate is not None:
@@ -544,6 +553,7 @@ class Programs:
         before = self._snapshot(entry.state, kind)
         self._model._clear_losses()
         result = run(data)
+        _put_back(entry.state)
         after, noted = self._snapshot(entry.state, kind), _noted(self._model)
         others = [not own for own in entry.state.is_own]
         if not _same_arrays([*compress(before[0], others)], [*compress(after[0], others)]):

@@ -690,6 +690,29 @@ def test_steps_of_users_are_recorded_where_all_code_is():
     assert is_native(first) == [True] and is_native(first, "test") == [True]
 
 
+def test_variables_that_layers_assign_are_part_of_a_program():
+    class Counting(layers.Layer):
+        def build(self, input_shape):
+            self.calls = self.add_weight("calls", (), initializer="zeros", trainable=False)
+            self.mean = self.add_weight("mean", (4,), initializer="zeros", trainable=False)
+
+        def call(self, inputs, training=False):
+            if training:
+                self.calls.assign_add(1.0)
+                self.mean.assign(0.9 * self.mean + 0.1 * ops.mean(inputs, axis=0))
+            return inputs - self.mean
+
+    def make(jit):
+        model = keras.Sequential([keras.Input((4,)), Counting(), layers.Dense(3)])
+        model.compile("adam", "mse", jit_compile=jit)
+        model.fit(X, Y, batch_size=16, epochs=8, verbose=0, shuffle=False)
+        return model
+
+    model = trained(make, X[:16], Y[:16], True)
+    assert is_native(model) == [True, True]
+    assert float(model.layers[0].calls) == 39
+
+
 def test_a_nested_gradient_of_a_user_is_recorded():
     class Smooth(keras.Model):
         def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):

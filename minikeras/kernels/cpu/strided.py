@@ -698,6 +698,10 @@ def _fill(function: Any, given: tuple, options: dict[str, Any]) -> Any:
     return _put(array.view(np.ndarray), value, array)
 
 
+def _copy_to(function: Any, given: tuple, options: dict[str, Any]) -> Any:
+    return None if options or len(given) != 2 else _put(given[0].view(np.ndarray), given[1], given[0])
+
+
 def _new(function: Any, given: tuple, options: dict[str, Any]) -> Any:
     """(NumPy's result, a buffer like it), or None where it is a view, empty or none of ours."""
     with np.errstate(all="ignore"):
@@ -931,6 +935,7 @@ _INSTEAD: dict[str, Callable[[Any, tuple, dict[str, Any]], Any]] = {
     **dict.fromkeys(("copy", "reshape", "ravel", "flatten", "ascontiguousarray"), _copy),
     **dict.fromkeys(("any", "all"), _any_or_all),
     "assignment": _assignment,
+    "copyto": _copy_to,
     "fill": _fill,
     "repeat": _repeat,
     "pad": _pad,
