@@ -130,7 +130,7 @@ def test_copies(x, way) -> None:
     check(lambda a: np.repeat(way(a), 3, -1), x)
     check(lambda a: np.repeat(way(a), 2, axis=0), x)
     check(lambda a: np.pad(way(a), [(1, 2)] * way(a).ndim, mode="constant", constant_values=1), x)
-    check(lambda a: (way(a) * 0 == 0).astype(np.float32), x, native=x.dtype == np.float32)
+    check(lambda a: (way(a) * 0 == 0).astype(np.float32), x, native=x.dtype not in (np.uint8, np.float64))
 
     def assigned(a, b):
         b.fill(1)
@@ -246,7 +246,7 @@ def test_elements_are_taken(x, data) -> None:
     axis = data.draw(st.integers(-x.ndim, x.ndim - 1))
     rng, size = np.random.default_rng(2), x.shape[axis]
     dtype = data.draw(st.sampled_from([np.int32, np.int64]))
-    indices = rng.integers(-size, size, data.draw(st.sampled_from([(5,), (2, 3), ()]))).astype(dtype)
+    indices = rng.integers(-size, size, data.draw(st.sampled_from([(5,), (2, 3)]))).astype(dtype)
     check(lambda a, b: np.take(a, b, axis=axis), x, indices)
     check(lambda a, b: np.take(a, b, axis, mode="clip"), x, indices)
     shape = list(x.shape)
@@ -274,7 +274,12 @@ def test_an_index_out_of_range_ends_a_program() -> None:
 @given(st.sampled_from([np.float32, np.int32, np.int64]).flatmap(arrays), ways)
 def test_choices_of_numbers_of_a_type(x, way) -> None:
     check(lambda a: np.where(way(a) > 0, way(a), x.dtype.type(2)), x)
-    check(lambda a, b: np.copyto(b, way(a)) or b, x, np.zeros_like(way(x)))
+
+    def copied(a, b):
+        np.copyto(b, way(a))
+        return b
+
+    check(copied, x, np.zeros(way(x).shape, x.dtype))
 
 
 @settings(max_examples=50, deadline=None)
