@@ -30,7 +30,7 @@ from minikeras.kernels.arena import current
 from minikeras.layers.context import context, entrance
 from minikeras.lazy import LazyModule
 from minikeras.optimizers.rate import HostVariable
-from minikeras.training.repeatable import STEPS, obstacle, things
+from minikeras.training.repeatable import STEPS, has_own_steps, obstacle, things
 from minikeras.training.step import MetricLogs, contiguous
 
 recording_room = LazyModule("minikeras.kernels.cpu.recording")
@@ -521,7 +521,8 @@ class Programs:
         result, agrees, after = self._made_twice(entry, kind, data, leaves, run)
         noted = _noted(self._model)
         if agrees:
-            given = len(tree.flatten(data[0])) if type(data) is tuple else len(leaves)
+            own = type(data) is not tuple or has_own_steps(self._model, kind, self._built_in)
+            given = len(leaves) if own else len(tree.flatten(data[0]))
             zeros = [*map(np.zeros_like, leaves[:given]), *leaves[given:]]
             try:
                 with np.errstate(all="ignore"):

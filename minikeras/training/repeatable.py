@@ -109,6 +109,12 @@ def obstacle(model: Any, kind: str, built_in: type) -> str | None:
     return None
 
 
+def has_own_steps(model: Any, kind: str, built_in: type) -> bool:
+    """Whether the targets of a batch meet Python code of a user's model."""
+    names = {"train": _OF_TRAINING, "test": _OF_TESTS, "predict": ()}[kind]
+    return any(getattr(type(model), name) is not getattr(built_in, name) for name in names)
+
+
 STEPS = {"train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "reduce_gradients", "call"}
 _OF_TESTS = ("test_step", "compute_loss", "compute_metrics")
 _OF_TRAINING = ("train_step", "compute_loss", "compute_metrics", "reduce_gradients")

@@ -731,6 +731,19 @@ def test_a_nested_gradient_of_a_user_is_recorded():
     assert is_native(trained(make, X[:8], Y[:8], True)) == [True]
 
 
+def test_a_step_that_looks_at_targets_unnoticed_is_found_out():
+    class Looking(keras.Sequential):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return super().compute_loss(x, y, y_pred, sample_weight, training) * float(np.asarray(y).max() > 0)
+
+    def make(jit):
+        model = Looking([keras.Input((4,)), layers.Dense(3)])
+        model.compile("sgd", "mse", jit_compile=jit)
+        return model
+
+    assert reasons(trained(make, X[:8], Y[:8], True)) == ["the program and the layers do not give the same bits"]
+
+
 @pytest.mark.parametrize("made", [3.0, np.float32(3)])
 def test_logs_of_users_that_are_no_tensors_are_not_recorded(made):
     class Plain(keras.Sequential):
