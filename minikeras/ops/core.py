@@ -493,15 +493,15 @@ def segment_sum(data: Any, segment_ids: Any, num_segments: int | None = None, so
     >>> ops.segment_sum([1.0, 2.0, 4.0], [0, -1, 0], num_segments=2).numpy().tolist()
     [5.0, 0.0]
     """
-    places = k.xp.maximum(segment_ids, -1)
-    y = k.xp.zeros((_segments(segment_ids, num_segments) + 1, *data.shape[1:]), data.dtype)
-    k.xp.add.at(y, places, data)
-    return y[:-1], lambda g, needs: (_with_none(g)[places], None)
+    count, width = _segments(segment_ids, num_segments), math.prod(data.shape[1:])
+    places = k.xp.where(segment_ids < 0, count, segment_ids)
+    y = k.embedding_grad(data.reshape(-1, width), places, (count + 1, width)).reshape(count + 1, *data.shape[1:])
+    return y[:-1], lambda g, needs: (k.xp.take(_with_none(g), places, axis=0), None)
 
 
 def _with_none(g: Any) -> Any:
     """Gradients of segments and, last, where -1 points to, one of the slices that are in none: zeros."""
-    return k.xp.concatenate([g, k.xp.zeros_like(g, shape=(1, *g.shape[1:]))])
+    return k.xp.concatenate([g, k.filled((1, *g.shape[1:]), g.dtype, 0)])
 
 
 def _segment_extreme(data: Any, segment_ids: Any, count: int, sign: int, pick: Any) -> Any:

@@ -13,6 +13,7 @@ from minikeras import kernels as k
 from minikeras.autodiff import shapes
 from minikeras.autodiff.op import composite, differentiable, operation
 from minikeras.autodiff.operands import raw
+from minikeras.kernels.arena import contiguous
 from minikeras.lazy import LazyModule
 from minikeras.ops import elementwise
 from minikeras.ops.common import array_type, as_array, as_float, axes_of, counted, promote, restore_axes
@@ -429,7 +430,7 @@ def argmax(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
     <Tensor shape=(2,) dtype=int32>
     array([1, 0], dtype=int32)
     """
-    return k.xp.argmax(as_array(x), axis=axis, keepdims=keepdims).astype("int32")
+    return _place(as_array(x), axis, keepdims, k.xp.argmax)
 
 
 @operation(inputs=1, shape=shapes.reduction)
@@ -445,7 +446,16 @@ def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
     <Tensor shape=(2,) dtype=int32>
     array([0, 1], dtype=int32)
     """
-    return k.xp.argmin(as_array(x), axis=axis, keepdims=keepdims).astype("int32")
+    return _place(as_array(x), axis, keepdims, k.xp.argmin)
+
+
+def _place(x: Any, axis: int | None, keepdims: bool, find: Any) -> Any:
+    """The index of an extreme, by the kernel where that is along the last of several axes of floats."""
+    if x.dtype.kind == "f" and x.size and x.ndim > 1 and axis in (-1, x.ndim - 1):
+        x = contiguous(x)
+        places = k.places_of_largest(x if find is k.xp.argmax else k.transform(x, "negative")).astype("int32")
+        return places[..., None] if keepdims else places
+    return find(x, axis=axis, keepdims=keepdims).astype("int32")
 
 
 @operation(inputs=1, shape=shapes.reduction)

@@ -218,6 +218,8 @@ def test_arithmetic_of_integers(x, way, name) -> None:
     other = (np.random.default_rng(1).normal(size=x.shape) * 3).astype(np.int32)
     check(lambda a, b: getattr(np, name)(way(a), way(b)), x, other)
     check(lambda a: getattr(np, name)(7, way(a)), x)
+    check(lambda a: way(a) % 5, x)
+    check(lambda a: way(a) % -5, x, native=False)
 
 
 @settings(max_examples=50, deadline=None)

@@ -799,6 +799,56 @@ def test_arrays_that_users_make_of_numbers_are_constants_of_a_program():
     assert_same(model, other)
 
 
+EDGES = np.array([[0, 3, 3, 7, 5], [1, 2, 0, 6, 4]])
+OF_LAYERS = {
+    "one_hot": lambda x: x * ops.one_hot(ops.argmax(x, axis=-1), 4),
+    "argmin": lambda x: x * ops.cast(ops.argmin(x, axis=-1, keepdims=True), "float32"),
+    "take": lambda x: ops.take(x, [3, 0, -1], axis=-1),
+    "take_along_axis": lambda x: ops.take_along_axis(x, ops.argmax(x, axis=1, keepdims=True), axis=1),
+    "softmax": lambda x: ops.softmax(x, axis=0) + ops.log_softmax(x, axis=0),
+    "cast": lambda x: x * ops.cast(ops.cast(x, "int32") % 3, "float32"),
+    "segment_sum": lambda x: ops.segment_sum(ops.take(x, EDGES[1], axis=0), EDGES[0], num_segments=8),
+    "slice": lambda x: ops.sigmoid(x[:, 1:]) * ops.gelu(x[..., ::-1][:, :3]),
+    "norm": lambda x: x / ops.norm(x, axis=-1, keepdims=True),
+    "array": lambda x: x * WEIGHTS,
+}
+WEIGHTS = np.linspace(0, 1, 4, dtype="f4")
+
+
+@pytest.mark.parametrize("name", OF_LAYERS)
+def test_operations_of_users_layers_are_native(name):
+    class Own(layers.Layer):
+        def call(self, inputs):
+            return OF_LAYERS[name](inputs)
+
+    def make(jit):
+        model = keras.Sequential([keras.Input((4,), batch_size=8), layers.Dense(4), Own(), layers.Dense(3)])
+        model.compile("adam", "mse", jit_compile=jit)
+        return model
+
+    assert is_native(trained(make, X[:8], Y[:8], True)) == [True]
+
+
+def test_positions_of_an_open_length():
+    """The table may be shorter than the lengths that open dimensions are tried out with."""
+
+    class Positions(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.table = layers.Embedding(10, 4)
+
+        def call(self, inputs):
+            return inputs + self.table(ops.arange(ops.shape(inputs)[1]))
+
+    inputs = keras.Input((None, 4))
+    outputs = Positions()(inputs)
+    assert outputs.shape == (None, None, 4)
+    model = keras.Model(inputs, outputs)
+    assert model(np.zeros((2, 10, 4), "f4")).shape == (2, 10, 4)
+    with pytest.raises(IndexError, match="10 rows"):
+        model(np.zeros((2, 11, 4), "f4"))
+
+
 @pytest.mark.parametrize("kind", ["drawn", "counted"])
 def test_arrays_that_are_others_in_each_step_are_not_recorded(kind):
     class Changing(layers.Layer):

@@ -122,12 +122,14 @@ class Recording:
     def hold(self, array: np.ndarray) -> np.ndarray:
         """Take an array that Python code has for one that it keeps, in the memory where it is: see `held`."""
         root = memory_of(array)
-        if id(root) in self._roots or not (isinstance(root, np.ndarray) and root.flags.writeable):
+        if isinstance(array, Recorded) or not isinstance(root, np.ndarray):
             return array
-        self.know(array)
-        self.held.append(root)
-        self.kept.append(root)
-        self._given.append((array.shape, array.strides, array.dtype, array.ctypes.data, hash(array.tobytes())))
+        if root.flags.writeable and id(root) not in self._roots:
+            self.know(array)
+            self.held.append(root)
+            self.kept.append(root)
+        if any(one is root for one in self.held):
+            self._given.append((array.shape, array.strides, array.dtype, array.ctypes.data, hash(array.tobytes())))
         return array.view(Recorded)
 
     def are_fixed(self, arrays: Iterable[Any]) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.arena import constant, contiguous, empty, explain
+from minikeras.kernels.arena import constant, contiguous, current, empty, explain
 from minikeras.kernels.cpu import refusals
 from minikeras.kernels.cpu.cast import short_at, signed
 from minikeras.kernels.cpu.compiler import (
@@ -407,6 +407,13 @@ def _put_integer(out, kind, value):
         numbers(out)[0] = value
 
 
+@inner
+def _remainder(a, b):
+    """Of a division by a positive number."""
+    rest = a % b
+    return rest + b if rest < 0 else rest
+
+
 def _of_integers(part, parts, rows, count, axes, layout, number, kinds, kind, a, b, out):
     """A function of two integers; `kinds` is three times the second's kind and the first's."""
     first, last = _rows(part, parts, rows)
@@ -525,7 +532,9 @@ _COMPARISONS = {
 }
 _COMPARED = _made(_compared, _COMPARISONS)
 _INTEGERS_COMPARED = _made(_compared_integers, _COMPARISONS)
-_OF_INTEGERS = _made(_of_integers, {name: OF_TWO[name] for name in ("add", "subtract", "multiply")})
+_OF_INTEGERS = _made(
+    _of_integers, {**{name: OF_TWO[name] for name in ("add", "subtract", "multiply")}, "remainder": _remainder}
+)
 _EACH = _made(_single, {**OF_ONE, "floor": _floor, "ceil": _ceil, "sign": _sign})
 _JUDGED = _made(_judged, {"isnan": _is_nan, "isfinite": _is_finite, "isinf": _is_infinite})
 _JOINED = _made(_of_truths, {"bitwise_and": _and, "bitwise_or": _or, "bitwise_xor": _differ})
@@ -620,11 +629,20 @@ def _alone(out: np.ndarray, *others: Any) -> bool:
 # Each gets the function, its arguments and its options, and gives the result, or None where it does not do this.
 
 
+def _is_positive(divisor: Any) -> bool:
+    """Whether it is a positive number that is the same in each step."""
+    if isinstance(divisor, np.ndarray):
+        return not divisor.ndim and current.recording.are_fixed([divisor]) and int(divisor.view(np.ndarray)) > 0
+    return type(divisor) is int and divisor > 0
+
+
 def _integers_combined(name: str, function: Any, given: tuple) -> Any:
     compares = name in _INTEGERS_COMPARED
     part = _INTEGERS_COMPARED[name] if compares else _OF_INTEGERS.get(name)
     types = [one.dtype for one in given if isinstance(one, np.ndarray)]
     if part is None or not types or not all(one in _KINDS for one in types):
+        return None
+    if name == "remainder" and not _is_positive(given[1]):
         return None
     operands = [_operand(one, one.dtype if isinstance(one, np.ndarray) else types[0]) for one in given]
     new = None if None in operands or float in map(type, given) else _new(function, given, {})
@@ -638,9 +656,10 @@ def _integers_combined(name: str, function: Any, given: tuple) -> Any:
 
 def _combined(function: Any, given: tuple, options: dict[str, Any]) -> Any:
     name = function.__self__.__name__  # of a ufunc, whose `__call__` it is
-    part, taken, kind = _FUNCTIONS[name]
-    if options.keys() - {"out"} or not any(getattr(one, "dtype", None) == taken for one in given):
+    known = _FUNCTIONS.get(name)
+    if known is None or options.keys() - {"out"} or not any(getattr(one, "dtype", None) == known[1] for one in given):
         return None if options else _integers_combined(name, function, given)
+    part, taken, kind = known
     found = [_operand(_numbers_of(one) if taken == _SINGLE else one, taken) for one in given]
     operands = [one for one in found if one is not None]
     if len(operands) < len(found):
@@ -928,7 +947,7 @@ def _any_or_all(function: Any, given: tuple, options: dict[str, Any]) -> Any:
 
 
 _INSTEAD: dict[str, Callable[[Any, tuple, dict[str, Any]], Any]] = {
-    **dict.fromkeys(_FUNCTIONS, _combined),
+    **dict.fromkeys((*_FUNCTIONS, "remainder"), _combined),
     **dict.fromkeys(("empty_like", "ones_like", "zeros_like"), _like),
     **dict.fromkeys(("roll", "stack", "tile"), _by_its_parts),
     "concatenate": _concatenated,
