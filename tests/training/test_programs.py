@@ -829,6 +829,23 @@ def test_operations_of_users_layers_are_native(name):
     assert is_native(trained(make, X[:8], Y[:8], True)) == [True]
 
 
+def test_categories_within_a_model_are_native_and_refuse_others():
+    def make(jit):
+        model = keras.Sequential(
+            [keras.Input((1,)), layers.CategoryEncoding(5, output_mode="one_hot"), layers.Dense(3)]
+        )
+        model.compile("adam", "mse", jit_compile=jit)
+        return model
+
+    numbers = RNG.integers(0, 5, (8, 1))
+    model = trained(make, numbers, Y[:8], "auto")
+    assert is_native(model) == [True]
+    before = [variable.numpy().tobytes() for variable in model.weights]
+    with pytest.raises(ValueError, match="from 0 to 4, got 5"):
+        model.train_on_batch(np.full((8, 1), 5), Y[:8])
+    assert [variable.numpy().tobytes() for variable in model.weights] == before
+
+
 def test_positions_of_an_open_length():
     """The table may be shorter than the lengths that open dimensions are tried out with."""
 
