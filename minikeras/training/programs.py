@@ -166,9 +166,10 @@ class Entry:
 
 
 def _put_back(state: State) -> None:
-    """Let variables that layers assign have the arrays again that they had before a step, with their new values."""
+    """Let weights that layers assign have the arrays again that they had before a step, with their new values."""
+    weights = {id(one) for one in state._contents.weights if not one.trainable}
     for variable, array in zip(state.variables, state.arrays, strict=True):
-        if variable.data is not array and not variable.trainable and variable.data.shape == array.shape:
+        if id(variable) in weights and variable.data is not array and variable.data.shape == array.shape:
             np.copyto(array, variable.data)
             variable.data = array
 
