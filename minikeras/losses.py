@@ -30,7 +30,7 @@ from minikeras.declared import Check, Configured, declared, fields, in_order
 from minikeras.kernels.reference.loss import fitted
 from minikeras.lazy import offer_names
 from minikeras.ops import nn
-from minikeras.ops.common import as_type, unbroadcast
+from minikeras.ops.common import as_array, as_type, unbroadcast
 from minikeras.ops.crossentropy import as_single, class_numbers, logits_behind
 from minikeras.tracebacks import end_at_users_line, user_facing
 from minikeras.utils.checks import one_of
@@ -949,8 +949,7 @@ class Loss(Configured):
             return value
         if isinstance(value, (list, tuple, dict)) and any(hasattr(leaf, "shape") for leaf in tree.flatten(value)):
             return tree.map_structure(functools.partial(self._convert, keep_type=keep_type), value)
-        array = raw(value)
-        array = k.xp.asarray(array)
+        array = as_array(raw(value))
         return Tensor(array if keep_type else k.cast(array, self._dtype))
 
     def get_config(self) -> dict[str, Any]:

@@ -139,7 +139,8 @@ class Metric(Configured):
 
     def _as_result(self, value: Any) -> Tensor:
         """What was computed from the state in the metric's own type, as a copy."""
-        return Tensor(k.xp.array(value, dtype=self._dtype))
+        value = k.xp.asanyarray(value)
+        return Tensor(value.copy() if value.dtype == self._dtype else k.cast(value, self._dtype))
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:
         """Take a batch into account."""
@@ -194,12 +195,6 @@ class Metric(Configured):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}>"
-
-
-def _ratio(a: Any, b: Any) -> Any:
-    """`a / b`, 0 where `b` is 0."""
-    none = b == 0
-    return a / (b + none) * ~none
 
 
 def _untracked(value: Any) -> Any:
@@ -310,7 +305,7 @@ class Mean(Metric):
             k.add_to_mean(total, count, data, None, samples / data.size, samples)
 
     def result(self) -> Any:
-        return self._as_result(_ratio(self.total.data, self.count.data))
+        return self._as_result(k.ratio(self.total.data, self.count.data))
 
 
 class MeanMetricWrapper(Mean):
@@ -700,7 +695,7 @@ class RootMeanSquaredError(Mean):
         super().update_state(Tensor(k.mean_error(true[..., None], pred[..., None], "squared")), sample_weight)
 
     def result(self) -> Any:
-        return self._as_result(k.xp.sqrt(_ratio(self.total.data, self.count.data)))
+        return self._as_result(k.xp.sqrt(k.ratio(self.total.data, self.count.data)))
 
 
 class MeanAbsoluteError(_BuiltInMetric):
@@ -1111,7 +1106,7 @@ class _Share(_Confusion):
 
     def result(self) -> Any:
         right, wrong = (variable.data for variable in self._counts.values())
-        share = _ratio(right, right + wrong)
+        share = k.ratio(right, right + wrong)
         return self._as_result(share[0] if len(self.thresholds) == 1 else share)
 
     def get_config(self) -> dict[str, Any]:
@@ -1168,7 +1163,7 @@ class _BestAt(_Confusion):
 
     def _rate(self, name: str) -> Any:
         hits, misses = (self._counts[which].data for which in _RATES[name])
-        return _ratio(hits, hits + misses)
+        return k.ratio(hits, hits + misses)
 
     def result(self) -> Any:
         reached = self._rate(self.bound) >= getattr(self, self.bound)
@@ -1349,13 +1344,13 @@ class AUC(_Confusion):
         if self.curve == "PR" and self.summation_method == "interpolation":
             return self._as_result(self._over_labels(_interpolated_precision(tp, fp, fn)))
         if self.curve == "ROC":
-            x, y = _ratio(fp, fp + tn), _ratio(tp, tp + fn)
+            x, y = k.ratio(fp, fp + tn), k.ratio(tp, tp + fn)
         elif self.curve == "PR":
-            x, y = _ratio(tp, tp + fn), _ratio(tp, tp + fp)
+            x, y = k.ratio(tp, tp + fn), k.ratio(tp, tp + fp)
         else:  # Flach and Kull 2015
-            odds = _ratio(tp + fn, tn + fp)
-            x = k.xp.maximum((1 - odds * _ratio(fn, tp)) * (tp != 0), 0)
-            y = 1 - odds * _ratio(fp, tp)
+            odds = k.ratio(tp + fn, tn + fp)
+            x = k.xp.maximum((1 - odds * k.ratio(fn, tp)) * (tp != 0), 0)
+            y = 1 - odds * k.ratio(fp, tp)
         left, right = y[:-1], y[1:]
         heights = {
             "interpolation": lambda: (left + right) / 2,
@@ -1371,7 +1366,7 @@ class AUC(_Confusion):
         if self.label_weights is None:
             return areas.mean()
         weights = _constants(tuple(self.label_weights), "float64", k.xp)
-        return _ratio((areas * weights).sum(), weights.sum())
+        return k.ratio((areas * weights).sum(), weights.sum())
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **({} if self._inner is None else {"thresholds": self._inner})}
@@ -1381,11 +1376,11 @@ def _interpolated_precision(tp: Any, fp: Any, fn: Any) -> Any:
     """Strips under the precision-recall curve with true positives linear in all positives (Davis and Goadrich 2006)."""
     positives = tp + fp
     steps = tp[:-1] - tp[1:]
-    slope = _ratio(steps, k.xp.maximum(positives[:-1] - positives[1:], 0))
+    slope = k.ratio(steps, k.xp.maximum(positives[:-1] - positives[1:], 0))
     intercept = tp[1:] - slope * positives[1:]
     both = (positives[:-1] > 0) & (positives[1:] > 0)
-    growth = k.xp.where(both, _ratio(positives[:-1], positives[1:]), k.xp.ones_like(steps))
-    return _ratio(slope * (steps + intercept * k.xp.log(growth)), tp[1:] + fn[1:])
+    growth = k.xp.where(both, k.ratio(positives[:-1], positives[1:]), k.xp.ones_like(steps))
+    return k.ratio(slope * (steps + intercept * k.xp.log(growth)), tp[1:] + fn[1:])
 
 
 # ---------------------------------------------------------------- scores of many classes
@@ -1532,14 +1527,14 @@ class R2Score(Metric):
         if not self._sums:
             return Tensor(k.xp.zeros((), self.dtype))
         squares, total, residual, count = (variable.data for variable in self._sums)
-        variance = squares - total * _ratio(total, count)
-        scores = 1 - _ratio(residual, variance)
+        variance = squares - total * k.ratio(total, count)
+        scores = 1 - k.ratio(residual, variance)
         scores = k.xp.where((variance == 0) & (residual != 0), k.xp.zeros_like(scores), scores)
         if self.class_aggregation == "uniform_average":
             scores = scores.mean()
         elif self.class_aggregation is not None:
             spread = variance.sum()  # targets that never change: 1 where each was predicted exactly, else 0
-            scores = k.xp.where(spread == 0, scores.min(), _ratio((variance * scores).sum(), spread))
+            scores = k.xp.where(spread == 0, scores.min(), k.ratio((variance * scores).sum(), spread))
         if self.num_regressors:
             freedom = float(self.num_samples.data) - self.num_regressors - 1
             if freedom > 0:
@@ -1627,7 +1622,7 @@ class _Overlap(Metric):
         if self.target_class_ids is not None:
             chosen = _constants(tuple(self.target_class_ids), "int64", k.xp)
             both, either = both[chosen], either[chosen]
-        mean = _ratio(both, either).sum() / k.xp.maximum((either > 0).sum(), 1)
+        mean = k.ratio(both, either).sum() / k.xp.maximum((either > 0).sum(), 1)
         return Tensor(k.xp.array(mean, dtype="float64" if self._dtype == "float64" else "float32"))
 
     def get_config(self) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def _takes_upstream_by_name(gradient: Callable) -> bool:
 
 def _as_tensor(value: Any) -> Any:
     array = raw(value)
-    return value if isinstance(value, Tensor) or array is None else Tensor(k.xp.asarray(array))
+    return value if isinstance(value, Tensor) or array is None else Tensor(k.xp.asanyarray(array))
 
 
 def _require_arguments(outputs: Sequence[Tensor], inputs: Sequence[Any], since: int) -> None:

@@ -24,6 +24,7 @@ from minikeras.autodiff.operands import PLAIN_TYPES, is_wide, operands, raw, set
 from minikeras.autodiff.symbolic import FunctionNode, KerasTensor, SymbolicNode, infer_output, snake_case, unique_name
 from minikeras.autodiff.tape import Node
 from minikeras.autodiff.tensor import FLOATS, Tensor, _state
+from minikeras.kernels.arena import current
 from minikeras.tracebacks import end_at_users_line
 
 
@@ -292,6 +293,8 @@ def _of_list(op: Op) -> Callable:
                     return symbolic_call(op, (values, *others), settings)
             arrays = operands(values)
             compute = in_single(op, _on_list(function, others), values, arrays)
+            if current.recording is not None and current.recording.are_fixed(arrays):
+                return Tensor(current.recording.computed(lambda *arrays: compute(*arrays, **settings)[0], arrays))
             y, vjp = compute(*arrays, **settings)
             sources = [value if isinstance(value, Tensor) and value.tracked else None for value in values]
             recorded = _state.recording > 0 and any(source is not None for source in sources)
@@ -421,7 +424,11 @@ def stacked(value: Any) -> Any:
 def _stack(arrays: list[Any]) -> Any:
     types = [array.dtype for array in arrays if hasattr(array, "dtype")]
     dtype = np.result_type(*([one for one in types if one.char in FLOATS] or types))
-    return k.xp.stack([k.xp.asarray(array, dtype) for array in arrays]), lambda g, needs: list(g)
+    return k.xp.stack([_typed(array, dtype) for array in arrays]), lambda g, needs: list(g)
+
+
+def _typed(array: Any, dtype: Any) -> Any:
+    return k.cast(array, dtype) if hasattr(array, "dtype") else k.xp.asarray(array, dtype)
 
 
 def _array(y: Any) -> Any:

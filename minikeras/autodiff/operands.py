@@ -10,6 +10,7 @@ import numpy as np
 from minikeras import config, tree
 from minikeras import kernels as k
 from minikeras.autodiff.tensor import Tensor
+from minikeras.kernels.arena import current, fixed
 
 
 def raw(value: Any) -> Any:
@@ -25,11 +26,12 @@ def raw(value: Any) -> Any:
         return float(value)  # NumPy's float64 scalar is one too, and would turn everything into float64
     if not isinstance(value, k.xp.ndarray):
         array = np.asarray(tree.map_structure(_as_constant, value) if isinstance(value, (list, tuple)) else value)
-        if array.dtype in _PYTHON_TYPES and not any(hasattr(leaf, "dtype") for leaf in tree.flatten(value)):
+        of_numbers = not any(hasattr(leaf, "dtype") for leaf in tree.flatten(value))
+        if array.dtype in _PYTHON_TYPES and of_numbers:
             types: dict[str, Any] = {"f": config.floatx(), "c": np.result_type(config.floatx(), np.complex64)}
             array = array.astype(types.get(array.dtype.kind, np.int32))
-        value = k.to_device(array)
-    return value
+        return fixed(k.to_device(array)) if of_numbers or not np.ndim(value) else k.to_device(array)
+    return value if current.recording is None else current.recording.hold(value)
 
 
 def _as_constant(leaf: Any) -> Any:

@@ -182,7 +182,8 @@ def infer_output(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any
 
     Open dimensions get one size in a first run and another in a second; a dimension of the result that differs between
     the runs is open.  The sizes differ by so much that strides do not hide it.  Where a window does not fit into those
-    sizes, larger ones are tried.  Variables, metrics and random streams are afterwards what they were before.
+    sizes, larger ones are tried, where an index is out of range, smaller ones.  Variables, metrics and random streams
+    are afterwards what they were before.
     """
     is_open = any(None in leaf.shape for leaf in tree.flatten((args, kwargs)) if isinstance(leaf, KerasTensor))
 
@@ -220,6 +221,10 @@ def infer_output(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any
         if not is_open:
             raise
         first, second = both(128, 274)
+    except IndexError:  # more positions than a table has
+        if not is_open:
+            raise
+        first, second = both(3, 8)
 
     def describe(pair: tuple) -> KerasTensor | None:
         a, b = pair

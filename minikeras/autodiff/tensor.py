@@ -14,7 +14,7 @@ import numpy as np
 from minikeras import config, journal, limits
 from minikeras import kernels as k
 from minikeras.autodiff.turns import at_once
-from minikeras.kernels.arena import current
+from minikeras.kernels.arena import current, fixed
 from minikeras.tracebacks import end_at_users_line, user_facing
 
 _numbers = itertools.count()
@@ -104,7 +104,8 @@ class Tensor:
 
     def _read(self) -> Any:
         """The array, for Python to look at its values."""
-        spoil("Python reads a value")
+        if current.recording is not None and not current.recording.are_fixed([self.data]):
+            spoil("Python reads a value")
         return self.data
 
     def item(self) -> Any:
@@ -314,11 +315,14 @@ class Variable(Tensor):
 
     def assign_add(self, value: Any) -> Variable:
         """Add `value` in place; raises as `assign` does."""
-        return self.assign(self.data + k.to_device(self._numbers_of(value)))
+        return self.assign(self.data + self._in_own_type(value))
 
     def assign_sub(self, value: Any) -> Variable:
         """Subtract `value` in place; raises as `assign` does."""
-        return self.assign(self.data - k.to_device(self._numbers_of(value)))
+        return self.assign(self.data - self._in_own_type(value))
+
+    def _in_own_type(self, value: Any) -> Any:
+        return k.to_device(self._numbers_of(value)).astype(self.data.dtype, copy=False)
 
     def fitting(self, value: Any) -> Any:
         """`value` as an array, on the host or the device, that the variable can take; raises as `assign` does."""
@@ -332,6 +336,7 @@ class Variable(Tensor):
     def _numbers_of(self, value: Any) -> Any:
         """`value` as an array of numbers, on the host or the device, that the variable's type can hold."""
         array = value.data if isinstance(value, Tensor) else self._host_array(value)
+        array = fixed(array) if isinstance(value, (int, float)) else array
         kind, own = array.dtype.kind, self.data.dtype
         if kind not in "biuf" and array.dtype.char not in FLOATS and not (kind == own.kind == "c"):
             raise TypeError(

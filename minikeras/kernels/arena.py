@@ -153,6 +153,11 @@ def constant(array: Any) -> Any:
     return array
 
 
+def fixed(array: Any) -> Any:
+    """An array that was made of Python's numbers alone, which a step that is recorded takes to be so in each step."""
+    return array if current.recording is None else current.recording.fix(array)
+
+
 def fitting(out: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     """`out`, refused where it is not a buffer for a result of this shape and type.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -12,9 +13,11 @@ from minikeras import ops
 from minikeras.autodiff.op import operation
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.declared import Check, Number, Whole
+from minikeras.kernels.arena import explain, fixed
 from minikeras.layers.fields import declared
 from minikeras.layers.host import batches, on_host
 from minikeras.layers.layer import Layer
+from minikeras.ops.common import as_array
 from minikeras.utils.checks import one_of, shown
 
 _OLDER_MODES = {"binary": "multi_hot", "tf-idf": "tf_idf"}
@@ -55,7 +58,7 @@ def categorical(xp: Any, indices: Any, output_mode: str, depth: int, dtype: Any)
     if output_mode == "int":
         return indices.astype(dtype)
     if output_mode == "one_hot":
-        return (indices.reshape(*shape[:-1], 1) == xp.arange(depth)).astype(dtype)
+        return (indices.reshape(*shape[:-1], 1) == fixed(xp.arange(depth))).astype(dtype)
     rows = indices.reshape(math.prod(shape[:-1]), indices.shape[-1] if indices.ndim else 1)
     places = (xp.arange(len(rows))[:, None] * depth + rows)[(rows >= 0) & (rows < depth)]
     if output_mode == "count":
@@ -67,15 +70,20 @@ def categorical(xp: Any, indices: Any, output_mode: str, depth: int, dtype: Any)
 
 @operation(inputs=1)
 def _categorical(values: Any, output_mode: str, depth: int, dtype: Any) -> Any:
-    values = k.xp.asarray(values)
-    indices = values.astype("int64")
-    wrong = (indices != values) | (indices < 0) | (indices >= depth)
-    if bool(wrong.any()):
-        raise ValueError(
-            f"CategoryEncoding takes whole numbers from 0 to {depth - 1}, got {values[wrong][0]}; let num_tokens be "
-            "larger, or use an IntegerLookup."
-        )
+    values = as_array(values)
+    indices, wrong = k.class_numbers(values, depth)
+    explain(wrong, partial(_check_numbers, values, depth))
     return categorical(k.xp, indices, output_mode, depth, dtype)
+
+
+def _check_numbers(values: Any, depth: int) -> None:
+    host = k.to_host(values).view(np.ndarray)
+    wrong = host[~((host >= 0) & (host < depth) & (host == np.floor(host)))]
+    if wrong.size:
+        raise ValueError(
+            f"CategoryEncoding takes whole numbers from 0 to {depth - 1}, got {wrong[0]}; let num_tokens be larger, or "
+            "use an IntegerLookup."
+        )
 
 
 @declared
@@ -187,7 +195,7 @@ class Discretization(Layer):
     def call(self, inputs: Any) -> Any:
         if self.bin_boundaries is None:
             self._refuse("has no boundaries yet; call adapt(data) first")
-        bins = ops.digitize(inputs, k.to_device(np.asarray(self.bin_boundaries, self._compute_type)))
+        bins = ops.digitize(inputs, fixed(k.to_device(np.asarray(self.bin_boundaries, self._compute_type))))
         if self.output_mode == "int":
             return bins
         return _categorical(bins, self.output_mode, len(self.bin_boundaries) + 1, self.compute_dtype)

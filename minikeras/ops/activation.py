@@ -9,7 +9,7 @@ from minikeras.autodiff import shapes
 from minikeras.autodiff.op import Op, differentiable
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
-from minikeras.ops.common import activated, as_float, axes_of, curved, float_type, named
+from minikeras.ops.common import activated, as_float, axes_of, counted, curved, float_type, named
 
 KERAS_MODULE = "keras.src.ops.nn"
 
@@ -181,7 +181,7 @@ def sparsemax(x: Any, axis: int = -1) -> Any:
     rows = k.xp.moveaxis(x, axis, -1)
     descending = -k.xp.sort(-rows, axis=-1)
     sums = k.xp.cumsum(descending, axis=-1) - 1
-    count = (descending * k.xp.arange(1, rows.shape[-1] + 1, dtype=x.dtype) > sums).sum(axis=-1, keepdims=True)
+    count = (descending * counted(1, rows.shape[-1] + 1, dtype=x.dtype) > sums).sum(axis=-1, keepdims=True)
     threshold = k.xp.take_along_axis(sums, count - 1, axis=-1) / count.astype(x.dtype)
     y = k.xp.moveaxis(k.xp.maximum(rows - threshold, 0), -1, axis)
 

@@ -14,6 +14,7 @@ from minikeras.autodiff import shapes
 from minikeras.autodiff.op import Op, differentiable, stacked
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.tensor import FLOATS, Tensor
+from minikeras.kernels.arena import contiguous, fixed
 
 NUMBERS = (bool, int, float)
 
@@ -21,15 +22,20 @@ NUMBERS = (bool, int, float)
 def as_array(x: Any) -> Any:
     """A raw array; a Python number becomes one of bool, int32 or `floatx()`."""
     if isinstance(x, NUMBERS):
-        return k.xp.full((), x, {bool: "bool", int: "int32"}.get(type(x), config.floatx()))
+        return fixed(k.xp.full((), x, {bool: "bool", int: "int32"}.get(type(x), config.floatx())))
     return x
 
 
 def as_float(x: Any) -> Any:
     """A raw array of a float type; numbers, integers and booleans become `floatx()`."""
     if isinstance(x, NUMBERS):
-        return k.xp.full((), x, config.floatx())
+        return fixed(k.xp.full((), x, config.floatx()))
     return x if x.dtype.kind in "fc" or x.dtype.char in FLOATS else x.astype(config.floatx())
+
+
+def counted(*limits: Any, **options: Any) -> Any:
+    """NumPy's `arange`, which a step that is recorded knows to be the same in each."""
+    return fixed(k.xp.arange(*limits, **options))
 
 
 def float_type(x: Any) -> Any:
@@ -86,7 +92,7 @@ def promote_exact(x1: Any, x2: Any) -> tuple[Any, Any]:
 def as_type(x: Any, dtype: Any) -> Any:
     """A raw array of this type; a number becomes one, an array of the type is itself."""
     if isinstance(x, NUMBERS):
-        return k.xp.full((), x, dtype)  # on a GPU asarray would copy the number from the host's memory
+        return fixed(k.xp.full((), x, dtype))  # on a GPU asarray would copy the number from the host's memory
     return k.cast(x, dtype)
 
 
@@ -155,14 +161,14 @@ def elementary(
 
 def curved(x: Any, name: str, *settings: float) -> Any:
     """(y, vjp) of one of the kernels' curves."""
-    x, settings = as_float(x), tuple(map(float, settings))
-    return k.curve(x, name, settings), lambda g, needs: (k.curve_grad(g, x, name, settings),)
+    x, settings = contiguous(as_float(x)), tuple(map(float, settings))
+    return k.curve(x, name, settings), lambda g, needs: (k.curve_grad(contiguous(g), x, name, settings),)
 
 
 def activated(x: Any, name: str) -> Any:
     """(y, vjp) of an elementwise activation of `kernels.FUSED_ACTIVATIONS`."""
-    y = k.activate(as_float(x), name)
-    return y, lambda g, needs: (k.activate_grad(g, y, name),)
+    y = k.activate(contiguous(as_float(x)), name)
+    return y, lambda g, needs: (k.activate_grad(contiguous(g), y, name),)
 
 
 def transformed(x: Any, name: str, of_output: bool = False) -> Any:

@@ -18,7 +18,7 @@ from minikeras.autodiff.strings import is_text, strings_in
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import FLOATS, Tensor
 from minikeras.ops import elementwise, shaping
-from minikeras.ops.common import array_type, as_array, as_type
+from minikeras.ops.common import array_type, as_array, as_type, counted
 from minikeras.tracebacks import end_at_users_line
 
 KERAS_MODULE = "keras.src.ops.core"
@@ -303,8 +303,8 @@ def _updated(x: Any, updates: Any, *, key: Any, add: bool) -> Any:
             g2 = g[key]
             basic = shaping._is_basic(key if isinstance(key, tuple) else (key,))
             if not add and not basic:  # of several updates of one place only the last one counts
-                places = k.xp.arange(x.size).reshape(x.shape)[key]
-                writers = k.xp.arange(places.size).reshape(places.shape)
+                places = counted(x.size).reshape(x.shape)[key]
+                writers = counted(places.size).reshape(places.shape)
                 last = k.xp.zeros(x.size, writers.dtype)
                 last[places] = writers
                 g2 = g2 * (last[places] == writers)
@@ -357,7 +357,7 @@ def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | Non
         raise ValueError(f"scatter_update's reduction must be None, 'add', 'mul', 'max' or 'min', got {reduction!r}.")
     inputs = convert_to_tensor(inputs)
     leading = inputs.shape[: len(places)]
-    numbers = k.xp.arange(math.prod(leading)).reshape(leading)  # a segment for each place
+    numbers = counted(math.prod(leading)).reshape(leading)  # a segment for each place
     segments, together = {
         "mul": (segment_prod, elementwise.multiply),
         "max": (segment_max, elementwise.maximum),
@@ -439,7 +439,7 @@ def _top_k(x: Any, count: int) -> Any:
     def vjp(g: Any, needs: Any) -> Any:
         gradient = k.filled((x.size // x.shape[-1], x.shape[-1]), x.dtype, 0)
         places = index.reshape(-1, index.shape[-1])
-        gradient[k.xp.arange(len(gradient)).reshape(-1, 1), places] = g[0].reshape(places.shape)
+        gradient[counted(len(gradient)).reshape(-1, 1), places] = g[0].reshape(places.shape)
         return (gradient.reshape(x.shape),)
 
     return (values, index.astype("int32")), vjp
@@ -493,15 +493,15 @@ def segment_sum(data: Any, segment_ids: Any, num_segments: int | None = None, so
     >>> ops.segment_sum([1.0, 2.0, 4.0], [0, -1, 0], num_segments=2).numpy().tolist()
     [5.0, 0.0]
     """
-    places = k.xp.maximum(segment_ids, -1)
-    y = k.xp.zeros((_segments(segment_ids, num_segments) + 1, *data.shape[1:]), data.dtype)
-    k.xp.add.at(y, places, data)
-    return y[:-1], lambda g, needs: (_with_none(g)[places], None)
+    count, width = _segments(segment_ids, num_segments), math.prod(data.shape[1:])
+    places = k.xp.where(segment_ids < 0, count, segment_ids)
+    y = k.embedding_grad(data.reshape(-1, width), places, (count + 1, width)).reshape(count + 1, *data.shape[1:])
+    return y[:-1], lambda g, needs: (k.xp.take(_with_none(g), places, axis=0), None)
 
 
 def _with_none(g: Any) -> Any:
     """Gradients of segments and, last, where -1 points to, one of the slices that are in none: zeros."""
-    return k.xp.concatenate([g, k.xp.zeros_like(g, shape=(1, *g.shape[1:]))])
+    return k.xp.concatenate([g, k.filled((1, *g.shape[1:]), g.dtype, 0)])
 
 
 def _segment_extreme(data: Any, segment_ids: Any, count: int, sign: int, pick: Any) -> Any:
@@ -564,7 +564,7 @@ def _products(data: Any, segment_ids: Any, count: int) -> Any:
     order = k.xp.argsort(segment_ids, kind="stable")
     numbers, values = segment_ids[order], data[order]
     while True:
-        odd = (k.xp.arange(numbers.size) - k.xp.searchsorted(numbers, numbers)) % 2 == 1  # in its segment
+        odd = (counted(numbers.size) - k.xp.searchsorted(numbers, numbers)) % 2 == 1  # in its segment
         places = k.xp.nonzero(odd)[0]
         if not places.size:
             y[numbers] = values

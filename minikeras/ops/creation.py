@@ -10,7 +10,8 @@ from minikeras.autodiff.op import composite, differentiable, operation
 from minikeras.autodiff.operands import operands, raw
 from minikeras.autodiff.symbolic import KerasTensor
 from minikeras.autodiff.tensor import Tensor
-from minikeras.ops.common import array_type, as_array, result_type, unbroadcast
+from minikeras.kernels.arena import fixed
+from minikeras.ops.common import NUMBERS, array_type, as_array, result_type, unbroadcast
 from minikeras.ops.core import cast
 from minikeras.ops.shaping import broadcast_to, reshape
 from minikeras.tracebacks import user_facing
@@ -27,7 +28,7 @@ def zeros(shape: Any, dtype: Any = None) -> Tensor:
     <Tensor shape=(2,) dtype=int32>
     array([0, 0], dtype=int32)
     """
-    return Tensor(k.xp.zeros(shape, array_type(dtype)))
+    return Tensor(fixed(k.xp.zeros(shape, array_type(dtype))))
 
 
 @user_facing
@@ -39,7 +40,7 @@ def ones(shape: Any, dtype: Any = None) -> Tensor:
     <Tensor shape=(2,) dtype=float32>
     array([1., 1.], dtype=float32)
     """
-    return Tensor(k.xp.ones(shape, array_type(dtype)))
+    return Tensor(fixed(k.xp.ones(shape, array_type(dtype))))
 
 
 @user_facing
@@ -64,7 +65,8 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Tensor:
     """
     if isinstance(fill_value, (Tensor, KerasTensor)):  # its gradient stays
         return broadcast_to(cast(fill_value, array_type(dtype)), shape)
-    return Tensor(k.xp.full(shape, raw(fill_value), array_type(dtype)))
+    array = k.xp.full(shape, raw(fill_value), array_type(dtype))
+    return Tensor(fixed(array) if isinstance(fill_value, NUMBERS) else array)
 
 
 @operation(inputs=1, shape=shapes.same)
@@ -119,7 +121,7 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
 
 
 def _eye(rows: int, columns: int | None, diagonal: int, dtype: Any) -> Tensor:
-    return Tensor(k.xp.eye(rows, columns, diagonal, dtype=array_type(dtype)))
+    return Tensor(fixed(k.xp.eye(rows, columns, diagonal, dtype=array_type(dtype))))
 
 
 @user_facing
@@ -151,7 +153,7 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
     start, stop, step = [value.item() if hasattr(value, "item") else value for value in (start, stop, step)]
     if stop is None:
         start, stop = 0, start
-    return Tensor(k.xp.arange(start, stop, 1 if step is None else step, dtype=dtype))
+    return Tensor(fixed(k.xp.arange(start, stop, 1 if step is None else step, dtype=dtype)))
 
 
 def _common_type(values: list[Any], *others: Any) -> Any:
@@ -191,6 +193,8 @@ def linspace(
 def _linspace(start: Any, stop: Any, *, num: int, endpoint: bool, dtype: Any, axis: int) -> Any:
     dtype = result_type(start, stop, 0.0) if dtype is None else array_type(dtype)
     values = k.xp.linspace(start, stop, num, endpoint=endpoint, dtype=dtype, axis=axis)
+    if isinstance(start, NUMBERS) and isinstance(stop, NUMBERS):
+        values = fixed(values)
 
     def vjp(g: Any, needs: Any) -> Any:
         place = k.xp.arange(num, dtype=g.dtype) / _intervals(num, endpoint)  # from 0 at start to 1 at stop

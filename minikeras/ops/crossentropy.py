@@ -16,7 +16,7 @@ from minikeras.autodiff.tensor import Tensor
 from minikeras.kernels.arena import explain
 from minikeras.ops import numpy as fine
 from minikeras.ops.activation import sigmoid, softmax
-from minikeras.ops.common import as_array, as_float, as_type, tensors_of, unbroadcast
+from minikeras.ops.common import as_array, as_float, as_type, counted, tensors_of, unbroadcast
 
 KERAS_MODULE = "keras.src.ops.nn"
 
@@ -68,7 +68,7 @@ def multi_hot(inputs: Any, num_classes: int, axis: int = -1, dtype: Any = None, 
 
 
 def _hits(x: Any, num_classes: int, axis: int) -> Any:
-    return k.xp.moveaxis(x[..., None] == k.xp.arange(num_classes), -1, axis)
+    return k.xp.moveaxis(x[..., None] == counted(num_classes), -1, axis)
 
 
 def _without_classes(logits: Any, *others: Any, **settings: Any) -> Any:

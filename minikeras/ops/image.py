@@ -21,10 +21,12 @@ from minikeras.autodiff.operands import raw
 from minikeras.autodiff.symbolic import TooSmall
 from minikeras.autodiff.tape import backward, recording
 from minikeras.autodiff.tensor import FLOATS, Tensor
+from minikeras.kernels.arena import fixed
 from minikeras.kernels.reference.image import folded
 from minikeras.kernels.reference.resample import Weights, nearest_pixels, placing, resizing
 from minikeras.lazy import offer_names
 from minikeras.ops import core, elementwise, product, reduction, shaping
+from minikeras.ops.common import counted
 from minikeras.ops.convolution import explicit_padding, per_axis, windows
 from minikeras.seeds import SeedGenerator, next_seed
 from minikeras.utils.checks import number, one_of, whole
@@ -371,7 +373,7 @@ def _read(x: Any, coordinates: Any, order: int, fill_mode: str, fill_value: floa
     """Pictures (batch, *sizes, channels) read at coordinates (axes, batch, ...): (batch, ..., channels)."""
     table, whole_numbers = shaping.reshape(x, (-1, x.shape[-1])), x.dtype.kind in "iu"
     fill = x.dtype.type(fill_value).item()
-    first = k.xp.arange(x.shape[0]).reshape((-1,) + (1,) * (coordinates.ndim - 2))
+    first = counted(x.shape[0]).reshape((-1,) + (1,) * (coordinates.ndim - 2))
     neighbours = [
         _neighbours(place, n, order, fill_mode)
         for place, n in zip(core.unstack(coordinates), x.shape[1:-1], strict=True)
@@ -425,7 +427,7 @@ def _places(x: Any, maps: Any) -> Any:
     """Row and column that each pixel is read at, (2, batch, height, width)."""
     count, height, width, _ = x.shape
     maps = core.cast(maps, "float64" if x.dtype == "float64" else "float32")
-    row, column = k.xp.arange(height)[:, None], k.xp.arange(width)
+    row, column = counted(height)[:, None], counted(width)
     grid = k.xp.stack([part.reshape(-1) for part in k.xp.broadcast_arrays(column, row, k.xp.ones(1))])
     grid = grid.astype(str(maps.dtype))
     below = product.matmul(maps[:, 6:], grid[:2]) + 1
@@ -562,7 +564,7 @@ def elastic_transform(
     shifts: Any = Tensor(k.normal(*drawn, shape, dtype))
     for axis in (2, 3):
         shifts = _along(shifts, _gaussian(int(6 * sigma) | 1, sigma, shape[axis]), axis)
-    row, column = k.xp.arange(shape[2])[:, None], k.xp.arange(shape[3])
+    row, column = counted(shape[2])[:, None], counted(shape[3])
     grid = k.xp.stack(k.xp.broadcast_arrays(row, column))[:, None]
     return undo(_read(batch, shifts * (alpha * sigma) + grid.astype(dtype), **settings))
 
@@ -655,7 +657,7 @@ def _extract(images: Any, size: Any, strides: Any, dilation: Any, padding: str, 
         x = shaping.pad(x, _with(((0, 0),) * x.ndim, first, *pads))
     for axis, (count, n, step, apart) in enumerate(zip(counts, *numbers, strict=True)):
         picks = np.arange(count)[:, None] * step + np.arange(n) * apart
-        x = shaping.take(x, k.to_device(picks), axis=first + 2 * axis)
+        x = shaping.take(x, fixed(k.to_device(picks)), axis=first + 2 * axis)
     outer = [first + 2 * axis for axis in range(rank)]
     x = shaping.transpose(x, [*range(first), *outer, *[axis + 1 for axis in outer], x.ndim - 1])
     return undo(shaping.reshape(x, (*x.shape[: first + rank], -1)))

@@ -11,6 +11,7 @@ from minikeras.autodiff.op import composite, differentiable
 from minikeras.autodiff.tape import is_recording
 from minikeras.ops import core
 from minikeras.ops import numpy as fine
+from minikeras.ops.common import counted
 from minikeras.ops.convolution import channels_last, explicit_padding, per_axis, restore_channels, windows
 
 KERAS_MODULE = "keras.src.ops.nn"
@@ -111,7 +112,7 @@ def _parts(inputs: Any, output_size: Any, data_format: Any) -> list[tuple[int, A
         length = inputs.shape[axis]
         if length == 0:
             raise ValueError(f"There is nothing to pool in inputs of shape {tuple(inputs.shape)}; give larger ones.")
-        number = k.xp.arange(size)  # on the device
+        number = counted(size)  # on the device
         parts.append((axis, number * length // size, -((number + 1) * -length // size)))
     return parts
 
@@ -134,7 +135,7 @@ def adaptive_average_pool(inputs: Any, output_size: Any, data_format: Any = None
     [1.0, 3.0]
     """
     for axis, start, end in _parts(inputs, output_size, data_format):
-        place, dtype = k.xp.arange(inputs.shape[axis]).reshape(-1, 1), inputs.dtype
+        place, dtype = counted(inputs.shape[axis]).reshape(-1, 1), inputs.dtype
         weights = ((start <= place) & (place < end)) / (end - start)
         weights = weights.astype("float64" if dtype == "float64" else "float32")
         inputs = fine.moveaxis(fine.tensordot(inputs, weights, axes=([axis], [0])), -1, axis)
@@ -157,6 +158,6 @@ def adaptive_max_pool(inputs: Any, output_size: Any, data_format: Any = None) ->
     """
     for axis, start, end in _parts(inputs, output_size, data_format):
         widest = -(-inputs.shape[axis] // len(start)) + 1
-        places = k.xp.minimum(start.reshape(-1, 1) + k.xp.arange(widest), end.reshape(-1, 1) - 1)  # the last ones again
+        places = k.xp.minimum(start.reshape(-1, 1) + counted(widest), end.reshape(-1, 1) - 1)  # the last ones again
         inputs = fine.max(fine.take(inputs, places, axis=axis), axis=axis + 1)
     return inputs

@@ -9,7 +9,7 @@ from typing import Any
 from minikeras import kernels as k
 from minikeras.autodiff import shapes
 from minikeras.autodiff.op import composite, differentiable
-from minikeras.ops.common import as_array, as_type, promote, result_type, unbroadcast
+from minikeras.ops.common import as_array, as_type, counted, promote, result_type, unbroadcast
 from minikeras.ops.elementwise import multiply
 from minikeras.ops.reduction import sum as reduce_sum
 from minikeras.ops.shaping import ravel, reshape
@@ -240,7 +240,7 @@ def _einsum(*operands: Any, subscripts: str) -> Any:
             return unbroadcast(part, operands[position])
         scattered = k.xp.zeros(x.shape, part.dtype)  # a letter stands twice: only the diagonal has a gradient
         places = {
-            letter: k.xp.arange(sizes[letter]).reshape((-1,) + (1,) * (len(letters) - 1 - i))
+            letter: counted(sizes[letter]).reshape((-1,) + (1,) * (len(letters) - 1 - i))
             for i, letter in enumerate(letters)
         }
         scattered[tuple(places[letter] for letter in term)] = part

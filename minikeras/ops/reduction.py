@@ -13,9 +13,10 @@ from minikeras import kernels as k
 from minikeras.autodiff import shapes
 from minikeras.autodiff.op import composite, differentiable, operation
 from minikeras.autodiff.operands import raw
+from minikeras.kernels.arena import contiguous
 from minikeras.lazy import LazyModule
 from minikeras.ops import elementwise
-from minikeras.ops.common import array_type, as_array, as_float, axes_of, promote, restore_axes
+from minikeras.ops.common import array_type, as_array, as_float, axes_of, counted, promote, restore_axes
 from minikeras.ops.core import cast, convert_to_tensor
 from minikeras.ops.shaping import diagonal, expand_dims, moveaxis, reshape, squeeze
 from minikeras.utils.checks import whole
@@ -429,7 +430,7 @@ def argmax(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
     <Tensor shape=(2,) dtype=int32>
     array([1, 0], dtype=int32)
     """
-    return k.xp.argmax(as_array(x), axis=axis, keepdims=keepdims).astype("int32")
+    return _place(as_array(x), axis, keepdims, k.xp.argmax)
 
 
 @operation(inputs=1, shape=shapes.reduction)
@@ -445,7 +446,16 @@ def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
     <Tensor shape=(2,) dtype=int32>
     array([0, 1], dtype=int32)
     """
-    return k.xp.argmin(as_array(x), axis=axis, keepdims=keepdims).astype("int32")
+    return _place(as_array(x), axis, keepdims, k.xp.argmin)
+
+
+def _place(x: Any, axis: int | None, keepdims: bool, find: Any) -> Any:
+    """The index of an extreme, by the kernel where that is along the last of several axes of floats."""
+    if x.dtype.kind == "f" and x.size and x.ndim > 1 and axis in (-1, x.ndim - 1):
+        x = contiguous(x)
+        places = k.places_of_largest(x if find is k.xp.argmax else k.transform(x, "negative")).astype("int32")
+        return places[..., None] if keepdims else places
+    return find(x, axis=axis, keepdims=keepdims).astype("int32")
 
 
 @operation(inputs=1, shape=shapes.reduction)
@@ -607,7 +617,7 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = Fal
     if x.ndim == 1:
         return k.xp.bincount(x, weights=weights, minlength=minlength).astype(dtype)
     length = builtins.max(int(x.max()) + 1 if x.size else 0, minlength)
-    rows = k.xp.arange(x.shape[0]).reshape(-1, 1) * length + x
+    rows = counted(x.shape[0]).reshape(-1, 1) * length + x
     weights = None if weights is None else weights.reshape(-1)
     counts = k.xp.bincount(rows.reshape(-1), weights=weights, minlength=x.shape[0] * length)
     return counts.reshape(x.shape[0], length).astype(dtype)

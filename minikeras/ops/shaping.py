@@ -14,7 +14,8 @@ from minikeras.autodiff import shapes
 from minikeras.autodiff.op import composite, differentiable
 from minikeras.autodiff.operands import operands, raw
 from minikeras.autodiff.tensor import Tensor
-from minikeras.ops.common import as_array, as_type, axes_of, result_type, unbroadcast
+from minikeras.kernels.arena import fixed
+from minikeras.ops.common import as_array, as_type, axes_of, counted, result_type, unbroadcast
 
 KERAS_MODULE = "keras.src.ops.numpy"
 
@@ -356,7 +357,7 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
         copies = (*rows.shape[:axis], size, repeats, *rows.shape[axis + 1 :])
         return k.xp.repeat(rows, repeats, axis), lambda g, needs: (k.total(g.reshape(copies), axis + 1).reshape(shape),)
     counts = np.broadcast_to(k.to_host(repeats), (size,))
-    index = k.to_device(np.repeat(np.arange(size), counts))
+    index = fixed(k.to_device(np.repeat(np.arange(size), counts)))
     return k.xp.take(rows, index, axis=axis), lambda g, needs: (_add_along(g, index, rows.shape, axis).reshape(shape),)
 
 
@@ -429,7 +430,7 @@ def _selection(x: Any, select: Any, unique: bool) -> Any:
     y = select(x)
 
     def vjp(g: Any, needs: Any) -> Any:
-        places = select(k.xp.arange(x.size).reshape(x.shape)).reshape(-1)
+        places = select(counted(x.size).reshape(x.shape)).reshape(-1)
         gradient = k.filled((x.size,), g.dtype, 0)
         if unique:
             gradient[places] = g.reshape(-1)
@@ -485,11 +486,13 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = None) -> Any:
     y = k.xp.take_along_axis(rows, indices, axis=along)
 
     def vjp(g: Any, needs: Any) -> Any:
+        if indices.shape[:along] == rows.shape[:along] and indices.shape[along + 1 :] == rows.shape[along + 1 :]:
+            return k.add_along(g, indices, rows.shape[along], along).reshape(x.shape), None
         gradient = k.filled(rows.shape, g.dtype, 0)
-        lines = [k.xp.arange(n).reshape((-1,) + (1,) * (rows.ndim - 1 - i)) for i, n in enumerate(indices.shape)]
+        lines = [counted(n).reshape((-1,) + (1,) * (rows.ndim - 1 - i)) for i, n in enumerate(indices.shape)]
         for i, n in enumerate(rows.shape):
             if indices.shape[i] == 1 != n and i != along:  # broadcast against x
-                lines[i] = k.xp.arange(n).reshape((-1,) + (1,) * (rows.ndim - 1 - i))
+                lines[i] = counted(n).reshape((-1,) + (1,) * (rows.ndim - 1 - i))
         lines[along] = indices
         k.xp.add.at(gradient, tuple(lines), g)
         return gradient.reshape(x.shape), None

@@ -16,7 +16,7 @@ from minikeras.autodiff.op import Op, composite, operation
 from minikeras.autodiff.tensor import Tensor
 from minikeras.ops import elementwise as ew
 from minikeras.ops import reduction
-from minikeras.ops.common import as_array, as_float, named, promote, result_type
+from minikeras.ops.common import as_array, as_float, counted, named, promote, result_type
 from minikeras.ops.core import cast, convert_to_tensor
 from minikeras.ops.product import matmul
 from minikeras.ops.shaping import diagonal, moveaxis, pad, reshape, take, take_along_axis, transpose
@@ -369,7 +369,7 @@ def correlate(x1: Any, x2: Any, mode: str = "valid") -> Any:
     start, size = _correlated(x1.shape, x2.shape, mode)
     length = x2.shape[0]
     padded = pad(x1, ((length - 1, length - 1),))
-    windows = take(padded, k.xp.arange(start, start + size).reshape(-1, 1) + k.xp.arange(length))
+    windows = take(padded, counted(start, start + size).reshape(-1, 1) + counted(length))
     return matmul(windows, x2)
 
 
@@ -486,8 +486,8 @@ def unique(
     values, index, inverse, counts = k.xp.unique(as_array(x), True, True, True, axis=axis, equal_nan=False)
     inverse = inverse.reshape(x.shape if axis is None else -1)
     if size is not None:
-        beyond = k.xp.arange(size) >= index.size
-        kept = k.xp.where(beyond, 0, k.xp.arange(size))
+        beyond = counted(size) >= index.size
+        kept = k.xp.where(beyond, 0, counted(size))
         along = 0 if axis is None else axis
         values, index, counts = k.xp.take(values, kept, axis=along), index[kept], k.xp.where(beyond, 0, counts[kept])
         if fill_value is not None:

@@ -450,8 +450,9 @@ class Optimizer(Rated):
         """Note that steps were made by other means than `apply_flat`, with these rows of `_numbers_ahead`."""
         if len(numbers):
             self._now[...] = numbers[-1]
-            for row in numbers[numbers[:, _UPDATES] != 0][-1:]:
-                self._carry(row)
+            last = next((row for row in reversed(numbers) if row[_UPDATES]), None)
+            if last is not None:
+                self._carry(last)
             self._iterations.host[...] = int(self._iterations.host) + len(numbers)
 
     @property
@@ -596,7 +597,7 @@ class Optimizer(Rated):
             raise ValueError(f"{len(variables)} variables need as many gradients, got {len(grads)}.")
         if grads:
             self.gradient_destinations(variables)
-            self.apply_flat([None if gradient is None else k.xp.asarray(raw(gradient)) for gradient in grads])
+            self.apply_flat([None if gradient is None else k.xp.asanyarray(raw(gradient)) for gradient in grads])
 
     def stateless_apply(
         self, optimizer_variables: Sequence[Any], grads: Sequence[Any], trainable_variables: Sequence[Any]

@@ -13,8 +13,9 @@ import numpy as np
 
 from minikeras import losses as losses_room
 from minikeras import metrics as metrics_room
-from minikeras import tree
+from minikeras import ops, tree
 from minikeras.autodiff.tensor import Tensor
+from minikeras.kernels.arena import current
 from minikeras.losses import Loss, LossFunctionWrapper
 from minikeras.metrics import Mean, MeanMetricWrapper, Metric, resolve_accuracy
 from minikeras.ops.nn import check_labels
@@ -273,7 +274,13 @@ class CompiledMetrics:
             predictions, targets = tree.flatten(y_pred), outputs.targets(y, self._wanted)
             weights = outputs.spread(sample_weight, "sample_weight")
         for i, metric, weighted, _ in self._parts:
-            metric.update_state(targets[i], predictions[i], sample_weight=weights[i] if weighted else None)
+            target, weight = targets[i], weights[i] if weighted else None
+            if current.recording is not None and not is_builtin(type(metric)):  # a tensor tells who reads it
+                target, weight = (
+                    ops.convert_to_tensor(target),
+                    None if weight is None else ops.convert_to_tensor(weight),
+                )
+            metric.update_state(target, predictions[i], sample_weight=weight)
 
     def result(self) -> dict[str, Any]:
         results: dict[str, Any] = {}

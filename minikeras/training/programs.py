@@ -31,7 +31,7 @@ from minikeras.kernels.arena import current
 from minikeras.layers.context import context, entrance
 from minikeras.lazy import LazyModule
 from minikeras.optimizers.rate import HostVariable
-from minikeras.training.repeatable import STEPS, obstacle, things
+from minikeras.training.repeatable import STEPS, has_own_steps, obstacle, things
 from minikeras.training.step import MetricLogs, contiguous
 
 recording_room = LazyModule("minikeras.kernels.cpu.recording")
@@ -89,7 +89,7 @@ class State:
     def _has_the_same(self, contents: Any, found: list[Any]) -> bool:
         """Whether another walk has found the same things."""
         pairs = zip((*_parts(contents), found), (*_parts(self._contents), self._things), strict=True)
-        return all(len(now) == len(then) and all(map(is_, now, then)) for now, then in pairs)
+        return all(_are_same(now, then) for now, then in pairs)
 
 
 _parts = attrgetter("layers", "weights", "trainable", "penalized", "metrics", "streams", "loss_functions")
@@ -141,6 +141,7 @@ class Entry:
         self.reason: str | None = None
         self.state: Any = None
         self.signature: Any = None  # of the last recording
+        self.held: list[np.ndarray] = []  # arrays of Python code that it reads
         self.candidate: Any = None  # a program that is still to be held against the layers
         self.outputs: Any = None  # what a predicting program leaves
         self.losses: list[tuple[Any, list[np.ndarray]]] = []  # layers, and what they add to the loss in the program
@@ -168,6 +169,15 @@ class Entry:
         self.tries, self.uses, self.steps = self.tries + 1, 0, 0
         if self.tries >= _TRIES:
             self.reason = "what it depends on changes again and again"
+
+
+def _put_back(state: State) -> None:
+    """Let weights that layers assign have the arrays again that they had before a step, with their new values."""
+    weights = {id(one) for one in state._contents.weights if not one.trainable}
+    for variable, array in zip(state.variables, state.arrays, strict=True):
+        if id(variable) in weights and variable.data is not array and variable.data.shape == array.shape:
+            np.copyto(array, variable.data)
+            variable.data = array
 
 
 def _noted(model: Any) -> list[tuple[Any, list[Tensor]]]:
@@ -329,11 +339,12 @@ class Programs:
                         return run(data)
                     entry.uses += 1
                     entry.show_losses(self._model)
-                    return entry.copied() if kind == "predict" else MetricLogs(self._model)
+                    return MetricLogs(self._model) if entry.outputs is None else entry.copied()
                 entry.start_anew()
             entry.steps += 1
             if entry.steps == 1 or entry.reason is not None:
                 result = run(data)
+                _put_back(entry.state)
                 entry.is_traced = kind == "predict" and _is_traced(result)
                 return result
             if entry.candidate is not None:
@@ -348,7 +359,11 @@ class Programs:
         numeric = leaves and all(
             type(leaf) is np.ndarray and leaf.dtype.kind in "biuf" and leaf.size for leaf in leaves
         )
-        if not numeric or not self._model.built or len(self._entries) >= _MOST:
+        model = self._model
+        is_built = all(
+            layer.built for layer in model._contents().layers if layer is not model or model._graph is not None
+        )
+        if not numeric or not is_built or len(self._entries) >= _MOST:
             entry.reason = "the batch holds more than numbers, or there are programs for enough other shapes"
             return entry
         self._entries[key] = entry
@@ -404,7 +419,8 @@ class Programs:
                 np.copyto(buffer.view(np.ndarray), leaf)
                 buffers.append(buffer)
             result = run(tree.pack_sequence_as(data, buffers))
-            if kind == "predict":
+            result = dict(result) if kind != "predict" and _is_users(result) else result
+            if _is_users(result):
                 _set_apart(result, buffers)
         if self._model.jit_compile is True:
             state.forgive()
@@ -417,24 +433,29 @@ class Programs:
             entry.reason = recording.spoiled
         elif not state.is_same(self._model):
             entry.start_anew()
-        elif kind == "predict" and not _are_recorded(result):
-            entry.reason = "the outputs are no tensors that layers computed, or they carry a mask"
+        elif _is_users(result) and not _are_recorded(result):
+            what = "outputs are" if kind == "predict" else "logs of the step are"
+            entry.reason = f"the {what} no tensors that layers computed, or they carry a mask"
+        elif entry.signature is not None and not _are_same(entry.held, recording.held):
+            known = {id(one) for one in entry.held} & {id(one) for one in recording.held}
+            other = next(one for one in (*recording.held, *entry.held) if id(one) not in known)
+            entry.reason = f"an array of shape {other.shape} and type {other.dtype} comes from Python code"
         elif entry.signature is None or entry.signature != recording.signature():
             if entry.signature is not None:
                 entry.tries += 1
                 if entry.tries >= _TRIES:
                     entry.reason = "a number that machine code is given is another one in each step"
-            entry.signature = recording.signature()
+            entry.signature, entry.held = recording.signature(), recording.held
         else:
             tables = [self._model.optimizer._now] if kind == "train" else []
             plain = [buffer.view(np.ndarray) for buffer in buffers]
             double = sum(buffer.nbytes for buffer in plain) >= _LONG_BATCH
             outputs = []
-            if kind == "predict":
+            if _is_users(result):
                 entry.outputs = result
                 outputs = [one.data.view(np.ndarray) for one in tree.flatten(result)]
             entry.candidate = program_room.Program(recording, plain, tables, outputs, double)
-        return _unrecorded(result) if kind == "predict" else result
+        return _unrecorded(result) if _is_users(result) else result
 
     def _is_prepared(self, kind: str) -> bool:
         """Whether the optimizer has its arrays, and will do in the next step all that it does in some steps."""
@@ -507,7 +528,8 @@ class Programs:
         result, agrees, after = self._made_twice(entry, kind, data, leaves, run)
         noted = _noted(self._model)
         if agrees:
-            given = len(tree.flatten(data[0])) if type(data) is tuple else len(leaves)
+            own = type(data) is not tuple or has_own_steps(self._model, kind, self._built_in)
+            given = len(leaves) if own else len(tree.flatten(data[0]))
             zeros = [*map(np.zeros_like, leaves[:given]), *leaves[given:]]
             try:
                 with np.errstate(all="ignore"):
@@ -539,6 +561,7 @@ class Programs:
         before = self._snapshot(entry.state, kind)
         self._model._clear_losses()
         result = run(data)
+        _put_back(entry.state)
         after, noted = self._snapshot(entry.state, kind), _noted(self._model)
         others = [not own for own in entry.state.is_own]
         if not _same_arrays([*compress(before[0], others)], [*compress(after[0], others)]):
@@ -548,7 +571,7 @@ class Programs:
             entry.candidate.blank(self._gradients(kind))
             _write(entry.candidate, leaves)
             made = self._run(kind, entry.candidate)
-            agrees = made and (kind != "predict" or _same_arrays(_data_of(result), entry.candidate.outputs))
+            agrees = made and (entry.outputs is None or _same_arrays(_data_of(result), entry.candidate.outputs))
             agrees = agrees and _same_losses(noted, entry.losses)
             return result, bool(agrees) and _same_bits(after, self._snapshot(entry.state, kind)), after
         finally:
@@ -618,11 +641,17 @@ class Programs:
             entry.show_losses(self._model)
             entry.seconds = (perf_counter() - began) / max(count, 1)
             if kind != "predict":
-                return count, MetricLogs(self._model)
+                last = None if entry.outputs is None or not count else [Tensor(one[-1].copy()) for one in results]
+                logs = MetricLogs(self._model) if last is None else tree.pack_sequence_as(entry.outputs, last)
+                return count, logs
             joined = [one.reshape(math.prod(one.shape[:2]), *one.shape[2:]) for one in results]
             return count, joined[0] if type(entry.outputs) is Tensor else tree.pack_sequence_as(entry.outputs, joined)
         finally:
             self._busy.release()
+
+
+def _are_same(some: Sequence[Any], others: Sequence[Any]) -> bool:
+    return len(some) == len(others) and all(map(is_, some, others))
 
 
 def _nothing() -> None:
@@ -675,6 +704,11 @@ def _keyed(kind: str, data: Any, size: int | None = None) -> tuple[tuple, Sequen
 
 def _is_traced(outputs: Any) -> bool:
     return any(isinstance(one, Tensor) and one.node is not None for one in tree.flatten(outputs))
+
+
+def _is_users(result: Any) -> bool:
+    """Whether a step gave outputs, or logs of the user's, and not just the metrics' results."""
+    return type(result) is not MetricLogs or result._values is not None
 
 
 def _are_recorded(outputs: Any) -> bool:

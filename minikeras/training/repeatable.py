@@ -69,12 +69,16 @@ def things(model: Any, kind: str) -> list[Any]:
     weights = model._contents().trainable
     found += [one.regularizer for one in weights]
     if kind == "train":
-        found += [model.optimizer, *model.optimizer._leaves, *(one.constraint for one in weights)]
+        found += [*_optimizers(model, kind), *(one.constraint for one in weights)]
     return _each_once(found)
 
 
 def _each_once(found: list[Any]) -> list[Any]:
     return [one for one in {id(one): one for one in found}.values() if one is not None]
+
+
+def _optimizers(model: Any, kind: str) -> list[Any]:
+    return [model.optimizer, *model.optimizer._leaves] if kind == "train" else []
 
 
 def obstacle(model: Any, kind: str, built_in: type) -> str | None:
@@ -86,7 +90,8 @@ def obstacle(model: Any, kind: str, built_in: type) -> str | None:
     own = {"train": _OF_TRAINING, "test": _OF_TESTS, "predict": ("predict_step",)}[kind]
     for name in own:
         found = getattr(model, name)
-        if getattr(found, "__func__", None) is not getattr(built_in, name):
+        is_own = model.jit_compile is True and kind != "predict" and name not in vars(model)
+        if getattr(found, "__func__", None) is not getattr(built_in, name) and not is_own:
             return f"{name} is not the built-in one"
     if model.jit_compile is not True and (part := foreign_part(model, losses_too=kind != "predict")) is not None:
         return f"{part} may run Python code that a program would not"
@@ -97,7 +102,7 @@ def obstacle(model: Any, kind: str, built_in: type) -> str | None:
             return f"{name} is a property of the user's"
     if model._contents().loss_functions and model.jit_compile is not True:
         return "a function that was given to add_loss() may run Python code that a program would not"
-    for thing in things(model, kind):
+    for thing in _optimizers(model, kind) if model.jit_compile is True else things(model, kind):
         if not is_builtin(type(thing)) and not type(thing).__module__.startswith("minikeras."):
             return f"{type(thing).__name__} is not built in"
         for value in vars(thing).values():  # also a method that the user has put in the place of its own
@@ -106,6 +111,12 @@ def obstacle(model: Any, kind: str, built_in: type) -> str | None:
     if kind == "train":
         return model.optimizer._obstacle if model._contents().trainable else "it has no weights to train"
     return None
+
+
+def has_own_steps(model: Any, kind: str, built_in: type) -> bool:
+    """Whether the targets of a batch meet Python code of a user's model."""
+    names = {"train": _OF_TRAINING, "test": _OF_TESTS, "predict": ()}[kind]
+    return any(getattr(type(model), name) is not getattr(built_in, name) for name in names)
 
 
 STEPS = {"train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "reduce_gradients", "call"}

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minikeras import config, kernels
+from minikeras.kernels.cpu.program import Program
 from minikeras.kernels.cpu.recording import NativeCall, Recording
 
 pytestmark = pytest.mark.skipif(kernels.active_device() != "cpu", reason="steps are recorded on the CPU alone")
@@ -129,7 +130,7 @@ def test_copies(x, way) -> None:
     check(lambda a: np.repeat(way(a), 3, -1), x)
     check(lambda a: np.repeat(way(a), 2, axis=0), x)
     check(lambda a: np.pad(way(a), [(1, 2)] * way(a).ndim, mode="constant", constant_values=1), x)
-    check(lambda a: (way(a) * 0 == 0).astype(np.float32), x, native=x.dtype == np.float32)
+    check(lambda a: (way(a) * 0 == 0).astype(np.float32), x, native=x.dtype not in (np.uint8, np.float64))
 
     def assigned(a, b):
         b.fill(1)
@@ -195,3 +196,99 @@ def test_numbers_tell_recordings_apart() -> None:
     for compute in (lambda number: lambda a: a + number, lambda number: lambda a: a.fill(number)):
         same, again, other = (recorded(compute(number), x)[1].signature() for number in (2.0, 2.0, 3.0))
         assert same == again != other
+
+
+INTEGERS = [np.bool_, np.uint8, np.int32, np.int64]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(INTEGERS).flatmap(arrays), ways, st.sampled_from(INTEGERS), st.sampled_from(FUNCTIONS[6:]))
+def test_integers_are_compared_and_converted(x, way, other_type, name) -> None:
+    other = (np.random.default_rng(1).normal(size=x.shape) * 3).astype(other_type)
+    check(lambda a, b: getattr(np, name)(way(a), way(b)), x, other)
+    check(lambda a: getattr(np, name)(way(a), 1), x)
+    for target in (*INTEGERS, np.float32):
+        check(lambda a, target=target: way(a).astype(target), x)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.sampled_from([np.int32, np.int64]).flatmap(arrays), ways, st.sampled_from(["add", "subtract", "multiply"]))
+def test_arithmetic_of_integers(x, way, name) -> None:
+    x.flat[0] = np.iinfo(x.dtype).max
+    other = (np.random.default_rng(1).normal(size=x.shape) * 3).astype(np.int32)
+    check(lambda a, b: getattr(np, name)(way(a), way(b)), x, other)
+    check(lambda a: getattr(np, name)(7, way(a)), x)
+    check(lambda a: way(a) % 5, x)
+    check(lambda a: way(a) % -5, x, native=False)
+
+
+@settings(max_examples=50, deadline=None)
+@given(arrays(), ways, st.sampled_from([np.int32, np.int64]))
+def test_numbers_that_are_cut_to_integers(x, way, target) -> None:
+    with np.errstate(all="ignore"):
+        fits = bool((np.abs(way(x)) < 2.0 ** (31 if target == np.int32 else 63)).all())
+    check(lambda a: way(a).astype(target), x, native=fits)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -3e9])
+def test_a_number_beyond_the_integers_ends_a_program(value) -> None:
+    with Recording() as recording:
+        buffer = kernels.arena.empty((4,), np.dtype("f4"))
+        buffer.view(np.ndarray)[...] = 1.5
+        result = buffer.astype(np.int32)
+    program = Program(recording, [])
+    assert program.run() and result.view(np.ndarray).tolist() == [1] * 4
+    buffer.view(np.ndarray)[2] = value
+    assert not program.run()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from([np.float32, np.int64, np.int32]).flatmap(arrays), st.data())
+def test_elements_are_taken(x, data) -> None:
+    axis = data.draw(st.integers(-x.ndim, x.ndim - 1))
+    rng, size = np.random.default_rng(2), x.shape[axis]
+    dtype = data.draw(st.sampled_from([np.int32, np.int64]))
+    indices = rng.integers(-size, size, data.draw(st.sampled_from([(5,), (2, 3)]))).astype(dtype)
+    check(lambda a, b: np.take(a, b, axis=axis), x, indices)
+    check(lambda a, b: np.take(a, b, axis, mode="clip"), x, indices)
+    shape = list(x.shape)
+    shape[axis] = 3
+    along = rng.integers(-size, size, shape).astype(dtype)
+    check(lambda a, b: np.take_along_axis(a, b, axis), x, along, native=x.itemsize == 4)
+
+
+def test_an_index_out_of_range_ends_a_program() -> None:
+    with Recording() as recording:
+        x = kernels.arena.empty((4, 3), np.dtype("f4"))
+        x.view(np.ndarray)[...] = 1.5
+        indices = kernels.arena.empty((2,), np.dtype("i4"))
+        indices.view(np.ndarray)[...] = 3, -4
+        np.take(x, indices, axis=0)
+    program = Program(recording, [])
+    assert program.run()
+    indices.view(np.ndarray)[1] = 4
+    assert not program.run()
+    with pytest.raises(IndexError):
+        program.explain()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.sampled_from([np.float32, np.int32, np.int64]).flatmap(arrays), ways)
+def test_choices_of_numbers_of_a_type(x, way) -> None:
+    check(lambda a: np.where(way(a) > 0, way(a), x.dtype.type(2)), x)
+
+    def copied(a, b):
+        np.copyto(b, way(a))
+        return b
+
+    check(copied, x, np.zeros(way(x).shape, x.dtype))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 6), st.integers(1, 4), st.integers(1, 7), st.integers(0, 99))
+def test_numbers_are_added_along_an_axis(before, count, after, size, seed) -> None:
+    rng = np.random.default_rng(seed)
+    g, indices = rng.normal(size=(before, count, after)).astype("f4"), rng.integers(-size, size, (before, count, after))
+    np.testing.assert_array_equal(
+        kernels.add_along(g, indices, size, 1), kernels.reference_table().add_along(g, indices, size, 1)
+    )

@@ -586,6 +586,325 @@ def test_other_reasons():
     assert function(sequential(), optimizer=optimizers.SGD(lambda: 0.1)) == "the function '<lambda>' is not built in"
 
 
+class Distance(metrics.Metric):
+    """A user's metric."""
+
+    def __init__(self):
+        super().__init__(name="distance")
+        self.total, self.count = (self.add_weight(name=name, initializer="zeros") for name in ("total", "count"))
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        distances = ops.sqrt(ops.sum(ops.square(y_true - y_pred), axis=-1))
+        self.total.assign_add(ops.sum(distances if sample_weight is None else distances * sample_weight))
+        self.count.assign_add(ops.cast(ops.size(distances), "float32"))
+
+    def result(self):
+        return self.total / self.count
+
+
+class Halved(regularizers.Regularizer):
+    """A user's regularizer."""
+
+    def __call__(self, x):
+        return 0.5 * ops.sum(ops.abs(x))
+
+
+def squared(y_true, y_pred):
+    return ops.mean(ops.square(y_true - y_pred), axis=-1)
+
+
+def largest(y_true, y_pred):
+    return ops.max(ops.abs(y_true - y_pred), axis=-1)
+
+
+def trained(make, x, y, jit_compile, steps=7, sample_weight=None):
+    """A model whose steps may be programs, which has the bits of one whose steps never are."""
+    pair = []
+    for jit in (jit_compile, False):
+        keras.utils.set_random_seed(5)
+        pair.append(make(jit))
+        for step in range(steps):
+            batch = x if x.dtype.kind != "f" else x * np.float32(1 - 0.01 * step)
+            pair[-1].train_on_batch(batch, y, sample_weight)
+    assert_same(*pair)
+    return pair[0]
+
+
+def test_losses_metrics_and_regularizers_of_users_are_recorded_where_all_code_is():
+    def make(jit):
+        model = keras.Sequential(
+            [keras.Input((4,)), layers.Dense(6, kernel_regularizer=Halved(), activity_regularizer=Halved())]
+        )
+        model.add(layers.Dense(3))
+        model.compile("adam", squared, metrics=[largest], weighted_metrics=[Distance()], jit_compile=jit)
+        return model
+
+    weights = np.linspace(0, 1, 8, dtype="f4")
+    model = trained(make, X[:8], Y[:8], True, sample_weight=weights)
+    assert is_native(model) == [True]
+    for _ in range(6):
+        model.test_on_batch(X[:8], Y[:8], weights)
+    assert is_native(model, "test") == [True]
+    assert not any(is_native(trained(make, X[:8], Y[:8], "auto")))
+
+
+def test_a_metric_that_reads_targets_is_not_recorded():
+    class Reading(Distance):
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            self.total.assign_add(float(np.asarray(y_true)[0, 0]))
+
+    model = trained(lambda jit: mlp(jit, loss="mse", metrics=[Reading()]), X[:8], Y[:8], True)
+    assert reasons(model) == ["Python reads a value"]
+
+
+class Coder(keras.Model):
+    """A model with steps and logs of its own, whose `call` no step uses."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = keras.Sequential([keras.Input((4,)), layers.Dense(4, activation="tanh")])
+        self.decoder = keras.Sequential([keras.Input((2,)), layers.Dense(4)])
+        self.noise = keras.random.SeedGenerator(3)
+        self.tracker = metrics.Mean(name="loss")
+
+    @property
+    def metrics(self):
+        return [self.tracker]
+
+    def loss_of(self, x):
+        mean, log_variance = ops.split(self.encoder(x), 2, axis=-1)
+        noise = keras.random.normal(ops.shape(mean), seed=self.noise)
+        error = ops.square(x - self.decoder(mean + ops.exp(0.5 * log_variance) * noise))
+        divergence = -0.5 * (1 + log_variance - ops.square(mean) - ops.exp(log_variance))
+        return ops.mean(ops.sum(error, axis=-1)) + ops.mean(ops.sum(divergence, axis=-1))
+
+    def train_step(self, data):
+        with keras.GradientTape() as tape:
+            loss = self.loss_of(data[0])
+        gradients = tape.gradient(loss, self.trainable_weights)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
+        self.tracker.update_state(loss)
+        return {"loss": self.tracker.result(), "parts": {"last": loss}}
+
+    def test_step(self, data):
+        loss = self.loss_of(data[0])
+        self.tracker.update_state(loss)
+        return {"loss": self.tracker.result(), "last": loss}
+
+
+def test_steps_of_users_are_recorded_where_all_code_is():
+    found = []
+    for jit in (True, False):
+        keras.utils.set_random_seed(5)
+        model = Coder()
+        model.compile("adam", jit_compile=jit)
+        logs = [model.fit(X, X, batch_size=10, epochs=4, shuffle=False, verbose=0).history]
+        logs += [model.train_on_batch(X[:10], X[:10], return_dict=True) for _ in range(3)]
+        logs += [model.evaluate(X, X, batch_size=10, verbose=0, return_dict=True) for _ in range(3)]
+        found.append((model, logs))
+    (first, logs), (second, wanted) = found
+    assert logs == wanted and {"loss", "last"} <= logs[0].keys()
+    assert_same(first, second)
+    assert is_native(first) == [True] and is_native(first, "test") == [True]
+
+
+def test_variables_that_layers_assign_are_part_of_a_program():
+    class Counting(layers.Layer):
+        def build(self, input_shape):
+            self.calls = self.add_weight("calls", (), initializer="zeros", trainable=False)
+            self.mean = self.add_weight("mean", (4,), initializer="zeros", trainable=False)
+
+        def call(self, inputs, training=False):
+            if training:
+                self.calls.assign_add(1.0)
+                self.mean.assign(0.9 * self.mean + 0.1 * ops.mean(inputs, axis=0))
+            return inputs - self.mean
+
+    def make(jit):
+        model = keras.Sequential([keras.Input((4,)), Counting(), layers.Dense(3)])
+        model.compile("adam", "mse", jit_compile=jit)
+        model.fit(X, Y, batch_size=16, epochs=8, verbose=0, shuffle=False)
+        return model
+
+    model = trained(make, X[:16], Y[:16], True)
+    assert is_native(model) == [True, True]
+    assert float(model.layers[0].calls) == 39
+
+
+def test_a_nested_gradient_of_a_user_is_recorded():
+    class Smooth(keras.Model):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            x = ops.convert_to_tensor(x)
+            with keras.GradientTape() as tape:
+                tape.watch(x)
+                outputs = self(x)
+            return ops.mean(ops.square(tape.gradient(outputs, x))) + ops.mean(ops.square(y - y_pred))
+
+    def make(jit):
+        inputs = keras.Input((4,))
+        model = Smooth(inputs, layers.Dense(3)(layers.Dense(6, activation="tanh")(inputs)))
+        model.compile("adam", jit_compile=jit)
+        return model
+
+    assert is_native(trained(make, X[:8], Y[:8], True)) == [True]
+
+
+def test_a_step_that_looks_at_targets_unnoticed_is_found_out():
+    class Looking(keras.Sequential):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return super().compute_loss(x, y, y_pred, sample_weight, training) * float(np.asarray(y).max() > 0)
+
+    def make(jit):
+        model = Looking([keras.Input((4,)), layers.Dense(3)])
+        model.compile("sgd", "mse", jit_compile=jit)
+        return model
+
+    assert reasons(trained(make, X[:8], Y[:8], True)) == ["the program and the layers do not give the same bits"]
+
+
+@pytest.mark.parametrize("made", [3.0, np.float32(3)])
+def test_logs_of_users_that_are_no_tensors_are_not_recorded(made):
+    class Plain(keras.Sequential):
+        def train_step(self, data):
+            super().train_step(data)
+            return {"number": made}
+
+    def make(jit):
+        model = Plain([keras.Input((4,)), layers.Dense(3)])
+        model.compile("sgd", "mse", jit_compile=jit)
+        return model
+
+    model = trained(make, X[:8], Y[:8], True)
+    assert reasons(model) == ["the logs of the step are no tensors that layers computed, or they carry a mask"]
+
+
+class WithPositions(layers.Layer):
+    """A user's layer that makes arrays of numbers in each call, and reads some that it has."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = layers.Embedding(12, 4)
+        self.table = np.arange(12, dtype="float32")[::-1]
+
+    def call(self, inputs):
+        batch, length = ops.shape(inputs)[:2]
+        rows, columns = ops.arange(length)[:, None], ops.arange(length)
+        causal = ops.cast(ops.reshape(rows >= columns, (1, length, length)), "float32")
+        causal = ops.tile(causal, ops.concatenate([ops.expand_dims(batch, -1), ops.convert_to_tensor([1, 1])], axis=0))
+        mixed = ops.matmul(causal, inputs) + self.embedding(columns) * ops.ones((4,)) + ops.linspace(0.0, 1.0, 4)
+        return mixed * self.table[:length, None] + ops.take(inputs, [0, 0, 1, 3], axis=-1)
+
+
+def test_arrays_that_users_make_of_numbers_are_constants_of_a_program():
+    def make(jit):
+        layer = WithPositions()
+        model = keras.Sequential([keras.Input((12, 4)), layer, layers.Dense(3), layers.GlobalMaxPooling1D()])
+        model.compile("adam", "mse", jit_compile=jit)
+        return model
+
+    x = RNG.normal(size=(8, 12, 4)).astype("f4")
+    model = trained(make, x, Y[:8], True)
+    assert is_native(model) == [True]
+    other = make(False)
+    other.set_weights(model.get_weights())
+    for one in (model, other):
+        one.compile("sgd", "mse", jit_compile=one.jit_compile)
+        for _ in range(6):
+            one.train_on_batch(x, Y[:8])
+        one.layers[0].table[3] = 7.0  # memory that the program reads
+        one.train_on_batch(x, Y[:8])
+    assert model.program().steps == 3
+    assert_same(model, other)
+
+
+EDGES = np.array([[0, 3, 3, 7, 5], [1, 2, 0, 6, 4]])
+OF_LAYERS = {
+    "one_hot": lambda x: x * ops.one_hot(ops.argmax(x, axis=-1), 4),
+    "argmin": lambda x: x * ops.cast(ops.argmin(x, axis=-1, keepdims=True), "float32"),
+    "take": lambda x: ops.take(x, [3, 0, -1], axis=-1),
+    "take_along_axis": lambda x: ops.take_along_axis(x, ops.argmax(x, axis=1, keepdims=True), axis=1),
+    "softmax": lambda x: ops.softmax(x, axis=0) + ops.log_softmax(x, axis=0),
+    "cast": lambda x: x * ops.cast(ops.cast(x, "int32") % 3, "float32"),
+    "segment_sum": lambda x: ops.segment_sum(ops.take(x, EDGES[1], axis=0), EDGES[0], num_segments=8),
+    "slice": lambda x: ops.sigmoid(x[:, 1:]) * ops.gelu(x[..., ::-1][:, :3]),
+    "norm": lambda x: x / ops.norm(x, axis=-1, keepdims=True),
+    "array": lambda x: x * WEIGHTS,
+}
+WEIGHTS = np.linspace(0, 1, 4, dtype="f4")
+
+
+@pytest.mark.parametrize("name", OF_LAYERS)
+def test_operations_of_users_layers_are_native(name):
+    class Own(layers.Layer):
+        def call(self, inputs):
+            return OF_LAYERS[name](inputs)
+
+    def make(jit):
+        model = keras.Sequential([keras.Input((4,), batch_size=8), layers.Dense(4), Own(), layers.Dense(3)])
+        model.compile("adam", "mse", jit_compile=jit)
+        return model
+
+    assert is_native(trained(make, X[:8], Y[:8], True)) == [True]
+
+
+def test_categories_within_a_model_are_native_and_refuse_others():
+    def make(jit):
+        model = keras.Sequential(
+            [keras.Input((1,)), layers.CategoryEncoding(5, output_mode="one_hot"), layers.Dense(3)]
+        )
+        model.compile("adam", "mse", jit_compile=jit)
+        return model
+
+    numbers = RNG.integers(0, 5, (8, 1))
+    model = trained(make, numbers, Y[:8], "auto")
+    assert is_native(model) == [True]
+    before = [variable.numpy().tobytes() for variable in model.weights]
+    with pytest.raises(ValueError, match="from 0 to 4, got 5"):
+        model.train_on_batch(np.full((8, 1), 5), Y[:8])
+    assert [variable.numpy().tobytes() for variable in model.weights] == before
+
+
+def test_positions_of_an_open_length():
+    """The table may be shorter than the lengths that open dimensions are tried out with."""
+
+    class Positions(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.table = layers.Embedding(10, 4)
+
+        def call(self, inputs):
+            return inputs + self.table(ops.arange(ops.shape(inputs)[1]))
+
+    inputs = keras.Input((None, 4))
+    outputs = Positions()(inputs)
+    assert outputs.shape == (None, None, 4)
+    model = keras.Model(inputs, outputs)
+    assert model(np.zeros((2, 10, 4), "f4")).shape == (2, 10, 4)
+    with pytest.raises(IndexError, match="10 rows"):
+        model(np.zeros((2, 11, 4), "f4"))
+
+
+@pytest.mark.parametrize("kind", ["drawn", "counted"])
+def test_arrays_that_are_others_in_each_step_are_not_recorded(kind):
+    class Changing(layers.Layer):
+        steps = 0
+
+        def call(self, inputs):
+            self.steps += 1
+            number = np.full(4, self.steps, "f4") if kind == "drawn" else ops.full((4,), float(self.steps))
+            return inputs * number
+
+    def make(jit):
+        model = keras.Sequential([keras.Input((4,)), Changing(), layers.Dense(3)])
+        model.compile("sgd", "mse", jit_compile=jit)
+        return model
+
+    model = trained(make, X[:8], Y[:8], True, steps=9)
+    changing = "a number that machine code is given is another one in each step"
+    found = "an array of shape (4,) and type float32 comes from Python code" if kind == "drawn" else changing
+    assert reasons(model) == [found]
+
+
 def test_what_users_put_in_the_place_of_built_in_parts_runs_in_every_step():
     def with_losses(jit):
         model = mlp(jit, "sgd")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.arena import empty
+from minikeras.kernels.arena import contiguous, empty
 from minikeras.kernels.cpu.compiler import (
     FAST,
     Floats,
@@ -695,30 +695,43 @@ def _along_last(x: Any, axis: Any) -> bool:
     return axis in (-1, x.ndim - 1, (-1,), (x.ndim - 1,))
 
 
-def _along_last_of_output(y: Any, axis: Any) -> bool:
-    return _along_last(y, axis)
+def _is_other(axis: Any, out: Any = None) -> bool:
+    return type(axis) is int and out is None
 
 
-@override(reference.softmax, "cpu", when=(contiguous_float32("x", "out"), same_shape("x", "out"), _along_last))
+def _turned(kernel: Any, axis: int, *arrays: Any) -> Any:
+    """What a kernel gives along another axis than the last one: of copies in which it is that."""
+    return contiguous(kernel(*[contiguous(one.swapaxes(axis, -1)) for one in arrays]).swapaxes(axis, -1))
+
+
+@override(reference.softmax, "cpu", when=(contiguous_float32("x", "out"), same_shape("x", "out")))
 def softmax(k: Kernels, x: Any, axis: int = -1, out: Any = None) -> Any:
+    if not _along_last(x, axis):
+        return _turned(k.softmax, axis, x) if _is_other(axis, out) else reference.softmax(k, x, axis, out)
     return _by_rows(_softmax, x.shape[-1], x=x, out=k.empty(x.shape, x.dtype) if out is None else out)
 
 
-_BACKWARD = contiguous_float32("y", "g"), same_shape("y", "g"), _along_last_of_output
+_BACKWARD = contiguous_float32("y", "g"), same_shape("y", "g")
 
 
 @override(reference.softmax_grad, "cpu", when=_BACKWARD)
 def softmax_grad(k: Kernels, g: Any, y: Any, axis: int = -1) -> Any:
+    if not _along_last(y, axis):
+        return _turned(k.softmax_grad, axis, g, y) if _is_other(axis) else reference.softmax_grad(k, g, y, axis)
     return _by_rows(_softmax_grad, y.shape[-1], g=g, y=y, out=k.empty(y.shape, y.dtype))
 
 
-@override(reference.log_softmax, "cpu", when=(contiguous_float32("x"), _along_last))
+@override(reference.log_softmax, "cpu", when=contiguous_float32("x"))
 def log_softmax(k: Kernels, x: Any, axis: int = -1) -> Any:
+    if not _along_last(x, axis):
+        return _turned(k.log_softmax, axis, x) if _is_other(axis) else reference.log_softmax(k, x, axis)
     return _by_rows(_log_softmax, x.shape[-1], x=x, out=k.empty(x.shape, x.dtype))
 
 
 @override(reference.log_softmax_grad, "cpu", when=_BACKWARD)
 def log_softmax_grad(k: Kernels, g: Any, y: Any, axis: Any = -1) -> Any:
+    if not _along_last(y, axis):
+        return _turned(k.log_softmax_grad, axis, g, y) if _is_other(axis) else reference.log_softmax_grad(k, g, y, axis)
     return _by_rows(_log_softmax_grad, y.shape[-1], g=g, y=y, out=k.empty(y.shape, y.dtype))
 
 

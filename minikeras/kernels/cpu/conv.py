@@ -250,12 +250,11 @@ def conv_input_grad(k: Kernels, g: Any, kernel: Any, x_shape: Ints, *, groups: i
         if winograd_pays(x_shape[:-1], (*size, *kernel.shape[:-3:-1]), **geometry):
             return winograd.convolution_input_grad(g, kernel, padding=padding, out=out)
         return convolutions.convolution_input_grad(g, kernel, x_shape, padding=padding, dilation=dilation, out=out)
-    rows, weights = g.reshape(-1, g.shape[-1]), kernel.reshape(-1, kernel.shape[-1]).T
+    rows, weights = g.reshape(-1, g.shape[-1]), kernel.reshape(-1, kernel.shape[-1])
     table, span = _slice_table(x_shape, size, **geometry)
     scatter = _scatter if out.dtype.char == "f" else _scatter_in_float64
-    for start, stop in _blocks(len(rows), weights.shape[1] * g.itemsize):
-        columns = empty((stop - start, weights.shape[1]), g.dtype)
-        np.matmul(rows[start:stop], weights, out=columns)
+    for start, stop in _blocks(len(rows), len(weights) * g.itemsize):
+        columns = k.gemm(rows[start:stop], weights, tb=True, out=empty((stop - start, len(weights)), g.dtype))
         scatter.run(
             1, columns=columns, x=out, table=table, outputs=len(table), entries=table.shape[1], start=start,
             rows=stop - start, inputs=math.prod(x_shape[1:-1]), channels=x_shape[-1], span=span,

@@ -19,7 +19,7 @@ from minikeras.kernels.table import Kernels, contiguous_floats, override
 
 
 @inner
-def _index(indices, wide, i):
+def index_at(indices, wide, i):
     """Index i, of int64 where `wide`, else of int32."""
     if wide:
         return numbers(indices)[i]
@@ -31,7 +31,7 @@ def _lookup(part, parts, table, indices, wide, count, rows, width, out, refusals
     """Rows of the table, of `width` numbers of 4 bytes; of an index that is out of range the nearest one."""
     first, last = share(part, parts, count)
     for i in range(first, last):
-        index = _index(indices, wide, i)
+        index = index_at(indices, wide, i)
         if index < 0 or index >= rows:
             refuse(refusals)
             index = min(max(index, 0), rows - 1)
@@ -46,7 +46,7 @@ def _add_rows(part, parts, g, indices, wide, count, table, rows, width, refusals
     for j in range(first * width, last * width):
         table[j] = zero
     for i in range(count):
-        index = _index(indices, wide, i)
+        index = index_at(indices, wide, i)
         if first <= index < last:
             source, target = i * width, index * width
             for j in range(width):

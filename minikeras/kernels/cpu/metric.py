@@ -284,3 +284,22 @@ def add_confusion(
         scores=scores, weights=weights, label_weights=label_weights, bounds=_ascending(thresholds),
         thresholds=len(thresholds), buckets=buckets, tp=tp, fp=fp, tn=tn, fn=fn,
     )  # fmt: skip
+
+
+@part
+def _ratio(part, parts, size, a: Doubles, b: Doubles, out: Doubles):
+    first, last = share(part, parts, size)
+    for i in range(first, last):
+        out[i] = a[i] / b[i] if b[i] != 0.0 else a[i] * 0.0
+
+
+def _are_doubles(a: Any, b: Any) -> bool:
+    both = isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.dtype.char == b.dtype.char == "d"
+    return both and a.shape == b.shape and a.size > 0 and a.flags.c_contiguous and b.flags.c_contiguous
+
+
+@override(reference.ratio, "cpu", when=_are_doubles)
+def ratio(k: Kernels, a: Any, b: Any) -> Any:
+    out = empty(a.shape, a.dtype)
+    _ratio.run(1, size=a.size, a=a, b=b, out=out)
+    return out

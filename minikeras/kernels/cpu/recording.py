@@ -84,6 +84,9 @@ class Recording:
         self.results: list[np.ndarray] = []  # arrays that NumPy has made
         self.kept: list[Any] = []  # whose memory the calls read and write
         self.checks: list[Callable[[], object]] = []  # each raises if the step's memory holds what is not allowed
+        self.held: list[np.ndarray] = []  # the memory of arrays that Python code has, which must be its in each step
+        self._fixed: dict[int, Any] = {}  # the memory of arrays of Python's numbers
+        self._given: list[tuple] = []  # of both, what the signature tells
         self.drawn: dict[int, tuple[Any, int]] = {}  # random streams, and how many blocks of them a step takes
         self._roots: dict[int, Any] = {}
         self.arena = _OwnArena(self)
@@ -107,6 +110,40 @@ class Recording:
     def know_own(self, memory: np.ndarray) -> None:
         """Know memory that the arena keeps; a reference to it would say that it is in use."""
         self._roots[id(memory)] = None
+
+    def fix(self, array: np.ndarray) -> np.ndarray:
+        """Take an array that was made of Python's numbers for the same one in each step: the signature tells them."""
+        self.know(array)
+        root = memory_of(array)
+        self._fixed[id(root)] = root
+        self._given.append((array.shape, array.dtype, array.tobytes()))
+        return array.view(Recorded)
+
+    def hold(self, array: np.ndarray) -> np.ndarray:
+        """Take an array that Python code has for one that it keeps, in the memory where it is: see `held`."""
+        root = memory_of(array)
+        if isinstance(array, Recorded) or not isinstance(root, np.ndarray):
+            return array
+        if root.flags.writeable and id(root) not in self._roots:
+            self.know(array)
+            self.held.append(root)
+            self.kept.append(root)
+        if any(one is root for one in self.held):
+            self._given.append((array.shape, array.strides, array.dtype, array.ctypes.data, hash(array.tobytes())))
+        return array.view(Recorded)
+
+    def are_fixed(self, arrays: Iterable[Any]) -> bool:
+        """Whether arrays are made of Python's numbers alone."""
+        return all(id(memory_of(one)) in self._fixed for one in arrays if not isinstance(one, (int, float)))
+
+    def computed(self, function: Callable, arrays: Sequence[Any]) -> np.ndarray:
+        """An array that a function makes of fixed ones, which is fixed itself, without calls that are noted."""
+        current.recording = None
+        try:
+            result = function(*map(_plain, arrays))
+        finally:
+            current.recording = self
+        return self.fix(np.array(result))
 
     def spoil(self, reason: str) -> None:
         """Say why this step cannot be repeated without Python; the first reason counts."""
@@ -148,7 +185,7 @@ class Recording:
 
     def signature(self) -> list[tuple]:
         """What is asked for, with all numbers, but not in which of its buffers: of the same step it is the same."""
-        found: list[tuple] = []
+        found = [*self._given]
         for one in self.calls:
             if isinstance(one, NativeCall):
                 numbers = one.arguments.copy()
@@ -169,12 +206,18 @@ class Recording:
 
     def compute(self, function: Callable, args: Any, options: dict[str, Any], name: str) -> Any:
         """Call a function of NumPy on recorded arrays, and note it; results are recorded arrays, never scalars."""
+        plain_args, plain_options = _plain(args), _plain(options)
+        given = [leaf for leaf in _leaves((plain_args, plain_options)) if isinstance(leaf, np.ndarray)]
+        outs = options.get("out")
+        if outs is None and name not in _CHANGING and self.are_fixed(given):
+            result = function(*plain_args, **plain_options)
+            if isinstance(result, (np.ndarray, np.generic)):
+                return self.fix(np.asarray(result))
+        if (outs is not None or name in _CHANGING) and self.are_fixed(given[:1] if outs is None else _leaves([outs])):
+            self.spoil("Python code changes an array that it has made")
         done = instead(function, args, options, name)
         if done is not None:
             return done
-        outs = options.get("out")
-        plain_args, plain_options = _plain(args), _plain(options)
-        given = [leaf for leaf in _leaves((plain_args, plain_options)) if isinstance(leaf, np.ndarray)]
         leaves = _leaves((args, options))
         for leaf in leaves:
             if isinstance(leaf, np.ndarray):
@@ -238,6 +281,13 @@ _OF_SHAPES = frozenset(
         "min_scalar_type",
     )
 )
+# those that change what they are given
+_CHANGING = frozenset(
+    (
+        *("assignment", "add.at", "copyto", "fill", "fill_diagonal", "maximum.at", "minimum.at", "multiply.at"),
+        *("partition", "place", "put", "put_along_axis", "putmask", "setfield", "sort", "subtract.at"),
+    )
+)
 # those whose results have a size that depends on values, and some that may change what they are given
 _SIZED_BY_VALUES = frozenset(
     (
@@ -286,6 +336,8 @@ class Recorded(np.ndarray):
     """An array of a step that is recorded: whatever NumPy is asked to do with it is noted."""
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        if any(hasattr(one, "__array_ufunc__") and not isinstance(one, (np.ndarray, np.generic)) for one in inputs):
+            return NotImplemented  # a tensor knows better
         return _note(
             getattr(ufunc, method),
             inputs,
@@ -294,6 +346,8 @@ class Recorded(np.ndarray):
         )
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        if not all(issubclass(one, np.ndarray) for one in types):
+            return NotImplemented
         return _note(function, args, options, function.__name__)
 
     def __getitem__(self, index: Any) -> Any:
@@ -321,7 +375,7 @@ def _noting(function: Callable, name: str) -> Callable:
 
 def _reading(function: Callable, name: str) -> Callable:
     def method(self: Any, *args: Any, **options: Any) -> Any:
-        if current.recording is not None:
+        if current.recording is not None and not current.recording.are_fixed([self]):
             current.recording.spoil("Python reads a value")
         return function(self.view(np.ndarray), *args, **options)
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.arena import empty
-from minikeras.kernels.cpu.compiler import octets, part, parts_for, share, words
+from minikeras.kernels.arena import contiguous, empty
+from minikeras.kernels.cpu.compiler import Floats, Numbers, octets, part, parts_for, share, words
 from minikeras.kernels.reference import shaping as reference
 from minikeras.kernels.table import Kernels, override
+
+_ZERO = np.float32(0)
 
 
 @part
@@ -79,3 +81,31 @@ def split(k: Kernels, x: Any, ends: Sequence[int], axis: int) -> list[Any]:
             _copy(strips, (end - begin) * each, _from(x, begin * each), step, out, (end - begin) * each)
         parts.append(out)
     return parts
+
+
+@part
+def _add_along(part, parts, before, count, after, size, g: Floats, indices: Numbers, out: Floats):
+    first, last = share(part, parts, before)
+    for i in range(first * size * after, last * size * after):
+        out[i] = _ZERO
+    for line in range(first, last):
+        for i in range(line * count * after, (line + 1) * count * after):
+            index = indices[i]
+            out[(line * size + (index if index >= 0 else index + size)) * after + i % after] += g[i]
+
+
+def _are_along(g: Any, indices: Any) -> bool:
+    return g.dtype.char == "f" and g.size > 0 and g.shape == indices.shape and indices.dtype == np.int64
+
+
+@override(reference.add_along, "cpu", when=_are_along)
+def add_along(k: Kernels, g: Any, indices: Any, size: int, axis: int) -> Any:
+    """The indices are in range: `take_along_axis` has taken them."""
+    shape = indices.shape
+    out, before, after = (
+        empty((*shape[:axis], size, *shape[axis + 1 :]), g.dtype), math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+    )  # fmt: skip
+    sizes = {"before": before, "count": shape[axis], "after": after, "size": size}
+    parts = min(parts_for(out.size), before)
+    _add_along.run(parts, **sizes, g=contiguous(g), indices=contiguous(indices), out=out)
+    return out

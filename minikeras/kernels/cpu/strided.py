@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.arena import constant, empty
-from minikeras.kernels.cpu.cast import short_at
+from minikeras.kernels.arena import constant, contiguous, current, empty, explain
+from minikeras.kernels.cpu import refusals
+from minikeras.kernels.cpu.cast import short_at, signed
 from minikeras.kernels.cpu.compiler import (
     allow_denormals,
     floats,
@@ -31,7 +32,9 @@ from minikeras.kernels.cpu.compiler import (
     words,
 )
 from minikeras.kernels.cpu.elementwise import OF_ONE, OF_TWO
+from minikeras.kernels.cpu.embedding import index_at
 from minikeras.kernels.cpu.reduction import pictures_of
+from minikeras.kernels.cpu.refusals import refuse
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _STEP = np.float32(2.0**-24)  # of the least float16 numbers
@@ -367,8 +370,8 @@ def _widened(part, parts, rows, count, axes, layout, brain, a, out):
 
 
 @part
-def _selected(part, parts, rows, count, axes, layout, number: float, condition, a, b, out):
-    """Of two arrays of 4-byte words."""
+def _selected(part, parts, rows, count, axes, layout, number: float, condition, a, b, out, width):
+    """Of two arrays of words of 4 or 8 bytes."""
     first, last = _rows(part, parts, rows)
     begin, end = _columns(part, parts, rows, count)
     to, truth, step = _step(layout, axes, 0), _step(layout, axes, 1), _step(layout, axes, 2)
@@ -378,7 +381,123 @@ def _selected(part, parts, rows, count, axes, layout, number: float, condition, 
         x, y = a + _offset(row, layout, axes, 2), b + _offset(row, layout, axes, 3)
         for j in range(begin, end):
             chosen = x + j * step if octets(test + j * truth)[0] else y + j * other
-            words(here + j * to)[0] = words(chosen)[0]
+            if width == 4:
+                words(here + j * to)[0] = words(chosen)[0]
+            else:
+                numbers(here + j * to)[0] = numbers(chosen)[0]
+
+
+@inner
+def _integer_at(x, kind):
+    """A truth or a byte (kind 0), an int32 or an int64."""
+    if kind == 0:
+        return np.int64(octets(x)[0])
+    if kind == 1:
+        return signed(np.int64(words(x)[0]), 32)
+    return numbers(x)[0]
+
+
+@inner
+def _put_integer(out, kind, value):
+    if kind == 0:
+        octets(out)[0] = np.uint8(value)
+    elif kind == 1:
+        words(out)[0] = value
+    else:
+        numbers(out)[0] = value
+
+
+@inner
+def _remainder(a, b):
+    """Of a division by a positive number."""
+    rest = a % b
+    return rest + b if rest < 0 else rest
+
+
+def _of_integers(part, parts, rows, count, axes, layout, number, kinds, kind, a, b, out):
+    """A function of two integers; `kinds` is three times the second's kind and the first's."""
+    first, last = _rows(part, parts, rows)
+    begin, end = _columns(part, parts, rows, count)
+    to, step, other = _step(layout, axes, 0), _step(layout, axes, 1), _step(layout, axes, 2)
+    for row in range(first, last):
+        here, x = out + _offset(row, layout, axes, 0), a + _offset(row, layout, axes, 1)
+        y = b + _offset(row, layout, axes, 2)
+        for j in range(begin, end):
+            one, two = _integer_at(x + j * step, kinds % 3), _integer_at(y + j * other, kinds // 3)
+            _put_integer(here + j * to, kind, function(one, two))
+
+
+def _compared_integers(part, parts, rows, count, axes, layout, number, kinds, kind, a, b, out):
+    """A truth about two integers."""
+    first, last = _rows(part, parts, rows)
+    begin, end = _columns(part, parts, rows, count)
+    to, step, other = _step(layout, axes, 0), _step(layout, axes, 1), _step(layout, axes, 2)
+    for row in range(first, last):
+        here, x = out + _offset(row, layout, axes, 0), a + _offset(row, layout, axes, 1)
+        y = b + _offset(row, layout, axes, 2)
+        for j in range(begin, end):
+            one, two = _integer_at(x + j * step, kinds % 3), _integer_at(y + j * other, kinds // 3)
+            octets(here + j * to)[0] = np.uint8(1 if function(one, two) else 0)
+
+
+@part
+def _converted(part, parts, rows, count, axes, layout, source, target, a, out):
+    """Integers of one kind as those of another, or (3) as float32."""
+    first, last = _rows(part, parts, rows)
+    begin, end = _columns(part, parts, rows, count)
+    to, step = _step(layout, axes, 0), _step(layout, axes, 1)
+    for row in range(first, last):
+        here, there = out + _offset(row, layout, axes, 0), a + _offset(row, layout, axes, 1)
+        for j in range(begin, end):
+            value = _integer_at(there + j * step, source)
+            if target == 3:
+                floats(here + j * to)[0] = np.float32(value)
+            else:
+                _put_integer(here + j * to, target, value)
+
+
+@part
+def _truncated(part, parts, rows, count, axes, layout, target, limit: float, a, out, refusals):
+    """float32 numbers within a range as integers."""
+    first, last = _rows(part, parts, rows)
+    begin, end = _columns(part, parts, rows, count)
+    to, step = _step(layout, axes, 0), _step(layout, axes, 1)
+    for row in range(first, last):
+        here, there = out + _offset(row, layout, axes, 0), a + _offset(row, layout, axes, 1)
+        for j in range(begin, end):
+            value = np.float64(floats(there + j * step)[0])
+            if abs(value) < limit:
+                _put_integer(here + j * to, target, int(value))
+            else:
+                refuse(refusals)
+
+
+@part
+def _taken(part, parts, before, count, after, size, x, indices, wide, clip, out, refusals):
+    """Of each picture of `size` rows those with an index, which may count from the end; `after` words are a row."""
+    first, last = share(part, parts, before * count)
+    for i in range(first, last):
+        index = index_at(indices, wide, i % count)
+        index = index + size if index < 0 and not clip else index
+        if (index < 0 or index >= size) and not clip:
+            refuse(refusals)
+        index = min(max(index, 0), size - 1)
+        source, target = words(x + 4 * (i // count * size + index) * after), words(out + 4 * i * after)
+        for j in range(after):
+            target[j] = source[j]
+
+
+@part
+def _taken_along(part, parts, before, count, after, size, x, indices, wide, out, refusals):
+    """Of each line the words with its indices."""
+    first, last = share(part, parts, before)
+    for i in range(first * count * after, last * count * after):
+        index = index_at(indices, wide, i)
+        index = index + size if index < 0 else index
+        if index < 0 or index >= size:
+            refuse(refusals)
+        index = min(max(index, 0), size - 1)
+        words(out)[i] = words(x)[(i // (count * after) * size + index) * after + i % after]
 
 
 @part
@@ -403,16 +522,18 @@ def _made(template: Callable, functions: dict[str, Any]) -> dict[str, Any]:
 
 
 _BOTH = _made(_both, OF_TWO)
-_COMPARED = _made(
-    _compared,
-    {
-        "equal": _equal,
-        "not_equal": _not_equal,
-        "greater": _greater,
-        "greater_equal": _greater_equal,
-        "less": _less,
-        "less_equal": _less_equal,
-    },
+_COMPARISONS = {
+    "equal": _equal,
+    "not_equal": _not_equal,
+    "greater": _greater,
+    "greater_equal": _greater_equal,
+    "less": _less,
+    "less_equal": _less_equal,
+}
+_COMPARED = _made(_compared, _COMPARISONS)
+_INTEGERS_COMPARED = _made(_compared_integers, _COMPARISONS)
+_OF_INTEGERS = _made(
+    _of_integers, {**{name: OF_TWO[name] for name in ("add", "subtract", "multiply")}, "remainder": _remainder}
 )
 _EACH = _made(_single, {**OF_ONE, "floor": _floor, "ceil": _ceil, "sign": _sign})
 _JUDGED = _made(_judged, {"isnan": _is_nan, "isfinite": _is_finite, "isinf": _is_infinite})
@@ -465,6 +586,7 @@ def _buffer_like(array: np.ndarray) -> np.ndarray | None:
     return buffer if all(buffer.strides[i] == array.strides[i] for i in usual) else None
 
 
+_KINDS = {np.dtype(np.bool_): 0, np.dtype(np.uint8): 0, np.dtype(np.int32): 1, np.dtype(np.int64): 2}
 _WIDTHS, _TYPES = (1, 2, 4, 8), "?bBhHiIlLqQefdE"  # bytes, and letters with that of bfloat16
 _SINGLE, _TRUTH = np.dtype(np.float32), np.dtype(np.bool_)
 _NUMBERS = (bool, int, float)
@@ -507,10 +629,37 @@ def _alone(out: np.ndarray, *others: Any) -> bool:
 # Each gets the function, its arguments and its options, and gives the result, or None where it does not do this.
 
 
-def _combined(function: Any, given: tuple, options: dict[str, Any]) -> Any:
-    part, taken, kind = _FUNCTIONS[function.__self__.__name__]  # a ufunc, whose `__call__` it is
-    if options.keys() - {"out"} or not any(getattr(one, "dtype", None) == taken for one in given):
+def _is_positive(divisor: Any) -> bool:
+    """Whether it is a positive number that is the same in each step."""
+    if isinstance(divisor, np.ndarray):
+        return not divisor.ndim and current.recording.are_fixed([divisor]) and int(divisor.view(np.ndarray)) > 0
+    return type(divisor) is int and divisor > 0
+
+
+def _integers_combined(name: str, function: Any, given: tuple) -> Any:
+    compares = name in _INTEGERS_COMPARED
+    part = _INTEGERS_COMPARED[name] if compares else _OF_INTEGERS.get(name)
+    types = [one.dtype for one in given if isinstance(one, np.ndarray)]
+    if part is None or not types or not all(one in _KINDS for one in types):
         return None
+    if name == "remainder" and not _is_positive(given[1]):
+        return None
+    operands = [_operand(one, one.dtype if isinstance(one, np.ndarray) else types[0]) for one in given]
+    new = None if None in operands or float in map(type, given) else _new(function, given, {})
+    if new is None or new[0].dtype not in _KINDS or not (compares or new[0].dtype.kind == "i"):
+        return None
+    (a, one), (b, other) = operands  # type: ignore[misc]
+    kinds = _KINDS[a.dtype] + 3 * _KINDS[b.dtype]
+    _run(part, ("a", "b"), new[1], (a, b), number=int(one + other), kinds=kinds, kind=_KINDS[new[0].dtype])
+    return new[1]
+
+
+def _combined(function: Any, given: tuple, options: dict[str, Any]) -> Any:
+    name = function.__self__.__name__  # of a ufunc, whose `__call__` it is
+    known = _FUNCTIONS.get(name)
+    if known is None or options.keys() - {"out"} or not any(getattr(one, "dtype", None) == known[1] for one in given):
+        return None if options else _integers_combined(name, function, given)
+    part, taken, kind = known
     found = [_operand(_numbers_of(one) if taken == _SINGLE else one, taken) for one in given]
     operands = [one for one in found if one is not None]
     if len(operands) < len(found):
@@ -566,6 +715,10 @@ def _put(target: np.ndarray, value: Any, result: Any) -> Any:
 def _fill(function: Any, given: tuple, options: dict[str, Any]) -> Any:
     array, value = given
     return _put(array.view(np.ndarray), value, array)
+
+
+def _copy_to(function: Any, given: tuple, options: dict[str, Any]) -> Any:
+    return None if options or len(given) != 2 else _put(given[0].view(np.ndarray), given[1], given[0])
 
 
 def _new(function: Any, given: tuple, options: dict[str, Any]) -> Any:
@@ -663,6 +816,10 @@ def _astype(function: Any, given: tuple, options: dict[str, Any]) -> Any:
         return None
     if array.dtype == kind:
         return _copy(lambda one: one.astype(kind), given[:1], {}) if options.get("copy", True) else None
+    if array.dtype in _KINDS and (kind == _SINGLE or kind in _KINDS):
+        return _integers_astype(array, kind, _new(function, given, {}))
+    if array.dtype == _SINGLE and kind in _RANGES:
+        return _truncate(array, kind, _new(function, given, {}))
     letters = array.dtype.char + kind.char
     new = _new(function, given, {}) if letters in ("f?", "?f", "fe", "ef", "fE", "Ef") else None
     if new is None:
@@ -677,18 +834,102 @@ def _astype(function: Any, given: tuple, options: dict[str, Any]) -> Any:
     return out
 
 
+def _integers_astype(array: np.ndarray, kind: np.dtype, new: Any) -> Any:
+    if new is None:
+        return None
+    source, target = _KINDS[array.dtype], _KINDS.get(kind, 3)
+    if kind == _TRUTH:
+        zero, kinds = constant(np.zeros((), array.dtype)), 4 * source
+        _run(_INTEGERS_COMPARED["not_equal"], ("a", "b"), new[1], (array, zero), number=0, kinds=kinds, kind=0)
+    else:
+        _run(_converted, ("a",), new[1], (array,), source=source, target=target)
+    return new[1]
+
+
+def _truncate(array: np.ndarray, kind: np.dtype, new: Any) -> Any:
+    """Numbers beyond the range, which NumPy makes something of, end a program."""
+    limit = _RANGES[kind]
+    if new is None or not (np.abs(array.view(np.ndarray)) < limit).all():
+        return None
+    _run(_truncated, ("a",), new[1], (array,), target=_KINDS[kind], limit=limit, refusals=refusals.ADDRESS)
+    return new[1]
+
+
+_RANGES = {np.dtype(np.int32): 2.0**31, np.dtype(np.int64): 2.0**63}
+
+
 def _where(function: Any, given: tuple, options: dict[str, Any]) -> Any:
     if len(given) != 3 or options or not isinstance(given[0], np.ndarray) or given[0].dtype != _TRUTH:
         return None
-    operands = [_operand(one, _SINGLE) for one in given[1:]]
-    if None in operands or not any(isinstance(one, np.ndarray) for one in given[1:]):
+    types = [one.dtype for one in given[1:] if isinstance(one, np.ndarray)]
+    operands = [_operand(one, types[0]) for one in given[1:]] if types and types[0].itemsize in (4, 8) else [None]
+    if None in operands:
         return None
     new = _new(function, given, options)
-    if new is None or not new[0].size or new[0].dtype != _SINGLE:
+    if new is None or new[0].dtype != types[0]:
         return None
     (a, one), (b, other) = operands  # type: ignore[misc]
-    _run(_selected, ("condition", "a", "b"), new[1], (given[0], a, b), number=one + other)
+    width = new[0].itemsize
+    _run(_selected, ("condition", "a", "b"), new[1], (given[0], a, b), number=one + other, width=width)
     return new[1]
+
+
+_plain_take: Any = np.take
+
+
+def _take(function: Any, given: tuple, options: dict[str, Any]) -> Any:
+    x, indices, axis = (*given, options.get("axis"))[:3]
+    out, mode = options.get("out"), options.get("mode", "raise")
+    plain = isinstance(x, np.ndarray) and isinstance(indices, np.ndarray) and type(axis) is int and len(given) < 4
+    if not plain or options.keys() - {"axis", "out", "mode"} or mode not in ("raise", "clip"):
+        return None
+    new = _new(_plain_take, (x, indices, axis, None, mode), {}) if _sized_words(x, indices) else None
+    if (
+        new is None
+        or not new[0].flags.c_contiguous
+        or (out is not None and not (out.flags.c_contiguous and _alone(out, x)))
+    ):
+        return None
+    axis, out = axis % x.ndim, new[1] if out is None else out
+    sizes = math.prod(x.shape[:axis]), indices.size, math.prod(x.shape[axis + 1 :]) * (x.itemsize // 4), x.shape[axis]
+    parts = min(parts_for(out.size), sizes[0] * sizes[1])
+    _run_taking(_taken, parts, sizes, x, indices, out, clip=int(mode == "clip"))
+    explain(0, lambda: _plain_take(*_plain((x, indices)), axis, None, mode))
+    return out
+
+
+def _take_along(function: Any, given: tuple, options: dict[str, Any]) -> Any:
+    x, indices, axis = (*given, options.get("axis"))[:3]
+    plain = isinstance(x, np.ndarray) and isinstance(indices, np.ndarray) and type(axis) is int and x.itemsize == 4
+    if not plain or not _sized_words(x, indices) or x.ndim != indices.ndim:
+        return None
+    axis %= x.ndim
+    if x.shape[:axis] != indices.shape[:axis] or x.shape[axis + 1 :] != indices.shape[axis + 1 :]:
+        return None
+    new = _new(function, (x, indices), {"axis": axis})
+    if new is None or not new[0].flags.c_contiguous:
+        return None
+    sizes = math.prod(x.shape[:axis]), indices.shape[axis], math.prod(x.shape[axis + 1 :]), x.shape[axis]
+    _run_taking(_taken_along, min(parts_for(new[0].size), sizes[0]), sizes, x, indices, new[1])
+    explain(0, lambda: function(*_plain((x, indices)), axis=axis))
+    return new[1]
+
+
+def _sized_words(x: np.ndarray, indices: np.ndarray) -> bool:
+    """Whether these are numbers of 4 or 8 bytes without gaps, and integers."""
+    return (
+        x.itemsize in (4, 8)
+        and x.size > 0
+        and x.flags.c_contiguous
+        and indices.dtype.char in "ilq"
+        and indices.size > 0
+    )
+
+
+def _run_taking(part: Any, parts: int, sizes: tuple, x: Any, indices: Any, out: Any, **more: Any) -> None:
+    named = dict(zip(("before", "count", "after", "size"), sizes, strict=True))
+    flat, wide = contiguous(indices), int(indices.dtype.char != "i")
+    part.run(parts, **named, x=x, indices=flat, wide=wide, out=out, refusals=refusals.ADDRESS, **more)
 
 
 def _any_or_all(function: Any, given: tuple, options: dict[str, Any]) -> Any:
@@ -706,18 +947,21 @@ def _any_or_all(function: Any, given: tuple, options: dict[str, Any]) -> Any:
 
 
 _INSTEAD: dict[str, Callable[[Any, tuple, dict[str, Any]], Any]] = {
-    **dict.fromkeys(_FUNCTIONS, _combined),
+    **dict.fromkeys((*_FUNCTIONS, "remainder"), _combined),
     **dict.fromkeys(("empty_like", "ones_like", "zeros_like"), _like),
     **dict.fromkeys(("roll", "stack", "tile"), _by_its_parts),
     "concatenate": _concatenated,
     **dict.fromkeys(("copy", "reshape", "ravel", "flatten", "ascontiguousarray"), _copy),
     **dict.fromkeys(("any", "all"), _any_or_all),
     "assignment": _assignment,
+    "copyto": _copy_to,
     "fill": _fill,
     "repeat": _repeat,
     "pad": _pad,
     "astype": _astype,
     "where": _where,
+    "take": _take,
+    "take_along_axis": _take_along,
 }
 
 

@@ -34,6 +34,13 @@ def _summed(values: Any) -> Any:
 
 
 @kernel
+def ratio(k: Kernels, a: Any, b: Any) -> Any:
+    """`a / b`, 0 where `b` is 0."""
+    none = b == 0
+    return a / (b + none) * ~none
+
+
+@kernel
 def threshold_matches(k: Kernels, target: Any, output: Any, threshold: float) -> Any:
     """Whether `output > threshold` is what the target (0 or 1) says, as 1 and 0 in float32."""
     return ((output > threshold) == target).astype("float32")

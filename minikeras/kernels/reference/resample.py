@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np  # weights are made on the host, whatever the device
 
+from minikeras.kernels.arena import fixed
 from minikeras.kernels.table import Kernels, kernel
 
 
@@ -137,7 +138,7 @@ def resample(
         out = k.empty(shape, x.dtype if wide else xp.dtype("float32"))
     dtype = out.dtype
     if len(weights.taps) > _FEW:
-        matrix = xp.asarray(weights.matrix.astype(str(dtype)))
+        matrix = fixed(xp.asarray(weights.matrix.astype(str(dtype))))
         out[...] = xp.moveaxis(xp.tensordot(matrix, x.astype(dtype, copy=False), ([1], [axis])), 0, axis)
         return out
     if scratch is None:
@@ -151,13 +152,13 @@ def resample(
     for number, (pixels, each) in enumerate(weights.taps):
         part = scratch("part", shape, x.dtype)
         if xp is np:  # the pixels are there, and mode "raise" would go through a buffer
-            np.take(x, pixels, axis, out=part, mode="clip")
+            np.take(x, fixed(pixels), axis, out=part, mode="clip")
         else:
             xp.take(x, xp.asarray(pixels), axis, out=part)
         term = out if number == 0 and contiguous else scratch("term", shape, dtype)
         each = each.astype(str(dtype))
         each = np.repeat(each, beyond) if beyond < _SHORT else each[:, None]
-        xp.multiply(part.reshape(lines), xp.asarray(each), out=term.reshape(lines))
+        xp.multiply(part.reshape(lines), fixed(xp.asarray(each)), out=term.reshape(lines))
         if number == 0 and not contiguous:
             out[...] = term
         elif number:

@@ -21,3 +21,16 @@ def split(k: Kernels, x: Any, ends: Sequence[int], axis: int) -> list[Any]:
     They may be views.
     """
     return k.xp.split(x, ends, axis=axis)
+
+
+@kernel
+def add_along(k: Kernels, g: Any, indices: Any, size: int, axis: int) -> Any:
+    """The gradient of `take_along_axis`: zeros, `size` of them along an axis (not negative), and each number added to
+    that of its line which has its index.
+    """
+    shape = indices.shape
+    lines: list[Any] = [k.xp.arange(n).reshape((-1,) + (1,) * (len(shape) - 1 - i)) for i, n in enumerate(shape)]
+    lines[axis] = indices
+    gradient = k.filled((*shape[:axis], size, *shape[axis + 1 :]), g.dtype, 0)
+    k.xp.add.at(gradient, tuple(lines), g)
+    return gradient
