@@ -16,6 +16,7 @@ import numpy as np
 from minikeras import kernels as k
 from minikeras.autodiff import shapes
 from minikeras.autodiff.op import Op, differentiable, operation
+from minikeras.kernels.arena import explain
 from minikeras.ops.common import as_float, float_type, promote, unbroadcast
 
 KERAS_MODULE = "keras.src.ops.linalg"
@@ -50,9 +51,7 @@ def matrices(parts: Callable | str, square: bool = True, keras: str | None = Non
         return tuple(found) if len(found) > 1 else found[0]
 
     def decorate(function: Callable) -> Op:
-        @functools.wraps(function)
-        def forward(x: Any, *args: Any, **settings: Any) -> Any:
-            check_matrix(x.shape, square, function.__name__)
+        def attempt(x: Any, *args: Any, **settings: Any) -> Any:
             try:
                 return function(as_float(x), *args, **settings)
             except np.linalg.LinAlgError as error:
@@ -60,6 +59,13 @@ def matrices(parts: Callable | str, square: bool = True, keras: str | None = Non
                     f"{function.__name__} of matrices of shape {x.shape} failed: {error}; check whether they are "
                     "finite, regular or positive definite, or add a little to their diagonals."
                 ) from error
+
+        @functools.wraps(function)
+        def forward(x: Any, *args: Any, **settings: Any) -> Any:
+            check_matrix(x.shape, square, function.__name__)
+            found = attempt(x, *args, **settings)
+            explain(False, lambda: attempt(x.view(np.ndarray), *args, **settings))
+            return found
 
         return differentiable(forward, inputs=1, shape=rule, keras=keras)
 

@@ -1208,6 +1208,20 @@ def test_what_numpy_refuses_is_refused_in_our_words():
     with pytest.raises(ValueError, match="eigh of matrices"):
         model.predict_on_batch(good * np.float32(np.nan))
 
+    def make(jit):
+        model = keras.Model(inputs, ops.svd(layers.BatchNormalization()(inputs), compute_uv=False))
+        model.compile("sgd", "mse", jit_compile=jit)
+        return model
+
+    first, second = twins(make)
+    for model in (first, second):
+        for _ in range(READY):
+            model.train_on_batch(good, good[:, 0])
+        with pytest.raises(ValueError, match="svd of matrices"):
+            model.train_on_batch(good * np.array([1, np.nan, 1], "f4"), good[:, 0])
+    assert_same(first, second)
+    assert entries(first, "train")[0].program is not None
+
 
 def test_outputs_without_axes_are_refused_where_there_are_batches():
     inputs = keras.Input((4,))
