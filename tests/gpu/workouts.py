@@ -223,7 +223,7 @@ def _matches(b: Bench) -> list[Any]:
     target, output, labels = b.array(6, 4), b.array(6, 4), b.integers(4, 6)
     found = [b.equal_matches(labels, labels), b.largest_matches(target, output), b.label_matches(labels, output)]
     found += [b.threshold_matches(b.mask(6, 4).astype(b.dtype), output, 0.2), b.rank_matches(labels, output, 2)]
-    found += [b.places_of_largest(output)]
+    found += [b.places_of_largest(output), b.ratio(output, output * (output > 0))]
     for weights in (None, b.array(6, low=0)):
         total, count = k.xp.zeros((), "float32"), k.xp.zeros((), "float32")
         b.add_to_mean(total, count, output[:, 0], weights, 0.5, 6.0)
@@ -238,7 +238,8 @@ def _matches(b: Bench) -> list[Any]:
 
 def _embeddings(b: Bench) -> list[Any]:
     indices = b.integers(7, 4, 3)
-    return [b.embedding(b.array(7, 2), indices), b.embedding_grad(b.array(4, 3, 2), indices, (7, 2))]
+    added = b.add_along(b.array(*indices.shape), indices, 7, 1)
+    return [b.embedding(b.array(7, 2), indices), b.embedding_grad(b.array(4, 3, 2), indices, (7, 2)), added]
 
 
 def _batches(b: Bench) -> list[Any]:
