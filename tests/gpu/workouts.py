@@ -102,7 +102,7 @@ def _arithmetic(b: Bench) -> list[Any]:
     x, y, positive = b.array(4, 5), b.array(4, 5), b.array(4, 5, low=0.1)
     found = [b.combine(x, y, name) for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum")]
     found += [b.larger_grad(y, x, positive), b.scaled_sum(x, y, 0.5, 2.0), b.scaled_sum(x, None, 0.5, 2.0)]
-    found += [b.ratio(x, y), b.ratio(x, y * (y > 0)), b.power(x, 3.0), b.power(x * x, 2.5), b.power(x * x, -0.5)]
+    found += [b.power(x, 3.0), b.power(x * x, 2.5), b.power(x * x, -0.5)]
     found += [b.choose(x > 0, x, y), b.choose(x > 0, x, 0), b.choose(x > 0, 1.5, y), b.filled((3, 2), x.dtype, 1.5)]
     for name in ("negative", "absolute", "square", "sqrt", "reciprocal"):
         value = b.transform(positive, name)
@@ -223,7 +223,7 @@ def _matches(b: Bench) -> list[Any]:
     target, output, labels = b.array(6, 4), b.array(6, 4), b.integers(4, 6)
     found = [b.equal_matches(labels, labels), b.largest_matches(target, output), b.label_matches(labels, output)]
     found += [b.threshold_matches(b.mask(6, 4).astype(b.dtype), output, 0.2), b.rank_matches(labels, output, 2)]
-    found += [b.places_of_largest(output)]
+    found += [b.places_of_largest(output), b.ratio(output, output * (output > 0))]
     for weights in (None, b.array(6, low=0)):
         total, count = k.xp.zeros((), "float32"), k.xp.zeros((), "float32")
         b.add_to_mean(total, count, output[:, 0], weights, 0.5, 6.0)
@@ -238,8 +238,8 @@ def _matches(b: Bench) -> list[Any]:
 
 def _embeddings(b: Bench) -> list[Any]:
     indices = b.integers(7, 4, 3)
-    found = [b.embedding(b.array(7, 2), indices), b.embedding_grad(b.array(4, 3, 2), indices, (7, 2))]
-    return [*found, b.add_along(b.array(4, 3), indices.astype("int64"), 7, 1)]
+    added = b.add_along(b.array(*indices.shape), indices, 7, 1)
+    return [b.embedding(b.array(7, 2), indices), b.embedding_grad(b.array(4, 3, 2), indices, (7, 2)), added]
 
 
 def _batches(b: Bench) -> list[Any]:

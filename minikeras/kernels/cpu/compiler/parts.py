@@ -64,7 +64,7 @@ class Part(CFunction):
         declared = ", ".join(
             f"{name}=None" if name in self.optional else name for name in self.names if name != "parts"
         )
-        passed = "".join(f"1.0 * {name}, " if name in self._floats else f"{name}, " for name in self.names)
+        passed = "".join(f"float({name}), " if name in self._floats else f"{name}, " for name in self.names)
         code = f"lambda parts, wake=True, *, {declared}: team.run({self.address}, None, parts, wake, ({passed}))"
         made: Callable[..., None] = eval(code, vars(_team))
         made.__name__ = made.__qualname__ = f"{self.place}.run"  # for messages about arguments
