@@ -16,7 +16,7 @@ import numpy as np
 
 from minikeras import kernels as k
 from minikeras.autodiff.tensor import Tensor, Variable, _state, clock, latest_change
-from minikeras.kernels.arena import constant
+from minikeras.kernels.arena import constant, fixed
 
 
 class Node:
@@ -117,7 +117,7 @@ def backward(
     """
     destinations = destinations or {}
     if seed is None:
-        seed = _ones(k.xp, target.shape, target.data.dtype)
+        seed = fixed(_ones(k.xp, target.shape, target.data.dtype))
     if linked and not isinstance(seed, Tensor):
         seed = Tensor(seed)
     wanted = {id(source) for source in sources}

@@ -103,7 +103,7 @@ def unbroadcast(g: Any, x: Any) -> Any:
         extra = g.ndim - len(shape)
         axes = tuple(i for i in range(g.ndim) if i < extra or (shape[i - extra] == 1 and g.shape[i] != 1))
         g = k.total(g, axes).reshape(shape)
-    return g if g.dtype is x.dtype else g.astype(x.dtype)
+    return g if g.dtype == x.dtype else g.astype(x.dtype)
 
 
 def restore_axes(reduced: Any, ndim: int, axis: Any, keepdims: bool) -> Any:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import minikeras as keras
 from minikeras import constraints, layers, losses, metrics, ops, optimizers, regularizers
 from minikeras import kernels as k
+from minikeras.autodiff import tape
 
 pytestmark = pytest.mark.skipif(k.active_device() != "cpu", reason="programs are made on the CPU alone")
 RNG = np.random.default_rng(11)
@@ -729,6 +730,24 @@ def test_variables_that_layers_assign_are_part_of_a_program():
     model = trained(make, X[:16], Y[:16], True)
     assert is_native(model) == [True, True]
     assert float(model.layers[0].calls) == 39
+
+
+def test_types_that_are_equal_and_another_object():
+    other = np.dtype("float32").newbyteorder("=")
+    assert other is not np.dtype("float32") and X.astype(other).dtype is other
+
+    class Summing(keras.Sequential):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return ops.mean(ops.square(y_pred)) + ops.mean(y_pred)
+
+    def make(jit):
+        tape._ones.cache_clear()  # of the gradients at losses, that begin the backward pass
+        tape._ones(np, (), other)
+        model = Summing([keras.Input((4,)), layers.Dense(3)])
+        model.compile("sgd", jit_compile=jit)
+        return model
+
+    assert is_native(trained(make, X[:8].astype(other), Y[:8].astype(other), True)) == [True]
 
 
 def test_a_nested_gradient_of_a_user_is_recorded():
