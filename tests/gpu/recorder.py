@@ -29,6 +29,7 @@ from typing import Any
 import cupy
 import numpy as np
 from cupy._core._scalar import CScalar
+from gpu.host import HostModule
 
 from minikeras import kernels
 
@@ -395,6 +396,8 @@ class Recorder:
     def __getattr__(self, name: str) -> Any:
         if not hasattr(self._theirs, name):
             raise AttributeError(f"{self._theirs.__name__} has no {name!r}.")
+        if name == "RawModule":
+            return HostModule
         theirs, ours = getattr(self._theirs, name), getattr(self._ours, name)
         found = theirs  # number types, constants
         if isinstance(theirs, ModuleType):
