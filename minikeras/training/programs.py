@@ -313,7 +313,7 @@ class Programs:
                 return None
             entry.uses += 1
             entry.show_losses(self._model)
-            return program.outputs[0].copy()
+            return k.to_host(program.outputs[0].copy())
         finally:
             self._busy.release()
 

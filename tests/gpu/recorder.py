@@ -303,8 +303,10 @@ def _captured(capture: Any, function: Callable, given: Any, args: Any, keywords:
     if result is None:  # it changes an argument
         capture.nodes.append(lambda: function(*args, **keywords))
         return None
-    if any(_shares(one, copies) for one in _leaves(result)):  # a view
-        return _wrapped(function(*args, **keywords))
+    if any(_shares(one, copies) for one in _leaves(result)):  # a view, if not of a copy that lies in another way
+        result = function(*args, **keywords)
+        if all(_shares(one, args) for one in _leaves(result)):
+            return _wrapped(result)
     result = _with_own(result, (), streams.placed)
     buffers = [one for one in _leaves(result) if isinstance(one, np.ndarray)]
     for buffer in buffers:
