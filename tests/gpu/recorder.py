@@ -624,13 +624,14 @@ _OWN = {
     "get_default_pinned_memory_pool": streams.get_default_pinned_memory_pool,
 }
 _module = Recorder()
+_find_library = cublas.find_library
+cublas.find_library = lambda xp: FakeCublasLt() if xp is _module else _find_library(xp)
 _install_operators()
 
 
 def take_the_place_of_cupy() -> None:
     """From now on the stand-in is what minikeras finds when it asks for CuPy."""
     kernels._cupy = lambda: _module
-    cublas.find_library = lambda xp: FakeCublasLt()
 
 
 @contextlib.contextmanager

@@ -178,12 +178,15 @@ class _Product(NamedTuple):
     zero: Any
 
 
-_bindings: dict[Any, CublasLt] = {}
+_bindings: dict[Any, CublasLt | None] = {}
 
 
 def binding(xp: Any) -> CublasLt | None:
-    """That of the device in use, or None where the library cannot be had or is turned off for this machine."""
+    """That of the device in use, or None where the library cannot be had: CuPy's products serve then."""
     device = xp, xp.cuda.runtime.getDevice()
     if device not in _bindings:
-        _bindings[device] = CublasLt(xp)
+        try:
+            _bindings[device] = CublasLt(xp)
+        except OSError:
+            _bindings[device] = None
     return _bindings[device]

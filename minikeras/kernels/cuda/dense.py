@@ -45,21 +45,26 @@ def _aligned(x: Any) -> int:
 def _product(k: Kernels, a: Any, b: Any, out: Any, epilogue: int = ALONE, bias: Any = None) -> bool:
     """Write a product of matrices, or of stacks of them with the same leading axes, to `out`; whether that can be."""
     library = binding(k.xp)
-    of_a, of_b = _lies(a), _lies(b)
-    if library is None or of_a is None or of_b is None:
+    if library is None:
         return False
-    stack = out.shape[:-2]
-    batch = math.prod(stack) if stack else 0
-    gaps = tuple(_gap(x, batch) for x in (a, b, out))
-    if None in gaps:
-        return False
+    batch = math.prod(out.shape[:-2]) if out.ndim > 2 else 0
+    a, b = (x if _lies(x) and _gap(x, batch) is not None else _without_gaps(k, x) for x in (a, b))
+    (ta, step_a), (tb, step_b) = _lies(a), _lies(b)  # type: ignore[misc]
+    gaps = _gap(a, batch), _gap(b, batch), _gap(out, batch)
     kind = Kind(
-        a.shape[-2], b.shape[-1], a.shape[-1], a.dtype.char, b.dtype.char, out.dtype.char, of_a[0], of_b[0],
-        (of_a[1], of_b[1], out.shape[-1]), batch, gaps, epilogue, config.tf32(),
+        a.shape[-2], b.shape[-1], a.shape[-1], a.dtype.char, b.dtype.char, out.dtype.char, ta, tb,
+        (step_a, step_b, out.shape[-1]), batch, gaps, epilogue, config.tf32(),  # type: ignore[arg-type]
         (_aligned(a), _aligned(b), _aligned(out)),
     )  # fmt: skip
     library.multiply(kind, a, b, out, bias)
     return True
+
+
+def _without_gaps(k: Kernels, x: Any) -> Any:
+    """A copy that lies in rows, one after the other."""
+    copy = k.empty(x.shape, x.dtype)
+    copy[...] = x
+    return copy
 
 
 def _gap(x: Any, batch: int) -> int | None:
