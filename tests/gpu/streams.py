@@ -4,7 +4,7 @@ What is asked of a stream is done when somebody waits for it: whoever forgets to
 it has been copied, gets wrong numbers.  Kernels and functions of the stand-in run in the stream at once, after all that
 was asked of it before.
 
-While a stream is captured nothing is done, but put into a graph.  What CUDA forbids then ends the capture: reading back,
+While a stream is captured nothing is done, but put into a graph.  What CUDA forbids ends the capture: reading back,
 waiting, memory from anywhere but a pool that the capture has for its own, modules that are loaded, cuBLAS by way of
 CuPy.  A graph that is launched after its pool has gone, or an array that it reads, is an error.
 """

@@ -1124,7 +1124,6 @@ def test_what_a_refused_batch_has_changed_it_has_changed_once(monkeypatch, long)
 
 
 def test_steps_of_much_memory_are_not_recorded_and_others_let_go(monkeypatch):
-    from minikeras.training import programs
 
     monkeypatch.setattr(recording_of_cpu, "LARGE", 20_000)
     model = keras.Sequential([keras.Input((4,)), layers.Dense(100, activation="relu"), layers.Dense(1)])

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gpu.cublaslt import FakeCublasLt
 from gpu.cuda import check
 from gpu.cuda.check import DTYPES, case, numbers, same
-from gpu.cublaslt import FakeCublasLt
 from hypothesis import given
 from hypothesis import strategies as st
 
