@@ -64,7 +64,7 @@ def _library(code: str) -> Any:
             raise SyntaxError(done.stderr)
         source.unlink()
         unfinished.rename(made)
-    library = ctypes.CDLL(str(made))
+    library = ctypes.PyDLL(str(made))  # which keeps the GIL: one block runs at a time
     ctypes.c_int.in_dll(library, "host_order").value = _backwards
     _libraries.append(library)
     return library

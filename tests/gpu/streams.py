@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -27,13 +28,22 @@ class StreamCaptureError(RuntimeError):
     """What `cupy.cuda.runtime.CUDARuntimeError` is here."""
 
 
-class _State:
+class _State(threading.local):
+    """What each thread has of its own."""
+
     def __init__(self) -> None:
         self.current: list[Stream] = []
-        self.capture: Capture | None = None
         self.allocators: list[Any] = []
+
+
+class _Shared:
+    def __init__(self) -> None:
+        self.capture: Capture | None = None
         self.pinned: Callable[[int], Any] | None = None
         self.memory: dict[int, weakref.ref] = {}  # by the address of device memory, the pool that it is from
+
+
+_at_work = threading.RLock()  # one thread at a time does what has been asked for
 
 
 class Event:
@@ -75,20 +85,21 @@ class Stream:
         self._queue.append(work)
 
     def run_to(self, place: int) -> None:
-        while self.done < place:
-            work = self._queue.popleft()
-            self.done += 1
-            work()
+        with _at_work:
+            while self.done < place:
+                work = self._queue.popleft()
+                self.done += 1
+                work()
 
     def synchronize(self) -> None:
-        capture = state.capture
+        capture = shared.capture
         if capture is not None and capture.stream is self:
             capture.end("cudaStreamSynchronize")
         self.run_to(self.asked)
 
     def wait_event(self, event: Event) -> None:
-        if state.capture is not None and state.capture.stream is self:
-            state.capture.end("cudaStreamWaitEvent of work outside of the capture")
+        if shared.capture is not None and shared.capture.stream is self:
+            shared.capture.end("cudaStreamWaitEvent of work outside of the capture")
         self.put(event.reach)
 
     def record(self, event: Event | None = None) -> Event:
@@ -99,13 +110,13 @@ class Stream:
     def begin_capture(self, mode: Any = None) -> None:
         if self.null:
             raise StreamCaptureError("cudaErrorStreamCaptureUnsupported: the null stream cannot be captured.")
-        if state.capture is not None:
+        if shared.capture is not None:
             raise StreamCaptureError("cudaErrorIllegalState: the stand-in captures one stream at a time.")
         self.synchronize()
-        state.capture = Capture(self)
+        shared.capture = Capture(self)
 
     def end_capture(self) -> Graph:
-        capture, state.capture = state.capture, None
+        capture, shared.capture = shared.capture, None
         if capture is None or capture.stream is not self:
             raise StreamCaptureError("cudaErrorIllegalState: nothing is captured.")
         if capture.forbidden is not None:
@@ -113,7 +124,7 @@ class Stream:
         return Graph(capture)
 
     def is_capturing(self) -> bool:
-        return state.capture is not None and state.capture.stream is self
+        return shared.capture is not None and shared.capture.stream is self
 
     def __enter__(self) -> Stream:
         state.current.append(self)
@@ -140,7 +151,7 @@ class Capture:
     def uses(self, array: Any) -> None:
         """Note whose memory a node reads or writes."""
         root = array if array.base is None else array.base
-        pool = state.memory.get(root.data.ptr)
+        pool = shared.memory.get(root.data.ptr)
         if pool is None or pool() is None:
             self.foreign[id(root)] = weakref.ref(root)
         else:
@@ -182,7 +193,7 @@ class MemoryPool:
         memory = _memory(size)
         self._held.append(memory)
         self._bytes += size
-        state.memory[memory.ptr] = weakref.ref(self)
+        shared.memory[memory.ptr] = weakref.ref(self)
         return memory
 
     def total_bytes(self) -> int:
@@ -206,7 +217,7 @@ def _pinned(size: int) -> Any:
     return (ctypes.c_char * max(size, 1))()
 
 
-state = _State()
+state, shared = _State(), _Shared()
 _null = Stream(null=True)
 
 
@@ -216,19 +227,19 @@ def get_current_stream(device_id: int | None = None) -> Stream:
 
 def forbid(what: str) -> None:
     """End a capture of the current stream, if there is one."""
-    if state.capture is not None and get_current_stream() is state.capture.stream:
-        state.capture.end(what)
+    if shared.capture is not None and get_current_stream() is shared.capture.stream:
+        shared.capture.end(what)
 
 
 def capturing() -> Capture | None:
     """The capture of the current stream."""
-    capture = state.capture
+    capture = shared.capture
     return capture if capture is not None and get_current_stream() is capture.stream else None
 
 
 def catch_up() -> None:
     """Do what the current stream has been asked for, before something else is done in it."""
-    if state.capture is None or get_current_stream() is not state.capture.stream:
+    if shared.capture is None or get_current_stream() is not shared.capture.stream:
         stream = get_current_stream()
         stream.run_to(stream.asked)
 
@@ -257,14 +268,14 @@ def using_allocator(allocator: Any = None) -> Iterator[None]:
 
 def alloc_pinned_memory(size: int) -> Any:
     """Memory of the host that the device copies from by itself; CuPy takes some whenever it moves an array."""
-    if state.pinned is None:
+    if shared.pinned is None:
         forbid("a copy of what will lie in the host's memory later")
         return _pinned(size)
-    return state.pinned(size)
+    return shared.pinned(size)
 
 
 def set_pinned_memory_allocator(allocator: Any = None) -> None:
-    state.pinned = None if allocator is _default_pinned_pool.malloc else allocator
+    shared.pinned = None if allocator is _default_pinned_pool.malloc else allocator
 
 
 def get_elapsed_time(start: Event, end: Event) -> float:

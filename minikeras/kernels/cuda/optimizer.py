@@ -328,9 +328,9 @@ def _span(first: Any, last: Any) -> Any:
 
 @override(reference.all_finite, "gpu", when=_are_plain)
 def all_finite(k: Kernels, arrays: Sequence[Any], out: Any) -> bool:
-    """In a recorded step `out` is the program's copy of it on the device, and nothing is read back."""
+    """In a recorded step `out` is a number on the device, and nothing is read back."""
     recording = current.recording
-    found = k.empty((1,), _DOUBLE) if recording is None else recording.number_at(out)
+    found = k.empty((1,), _DOUBLE) if recording is None else recording.flag_at(out)
     launch(k, _FINITE, "begin_finite", _DOUBLE, 1, 1, (found,))
     for g in _joined(arrays):
         launch(k, _FINITE, "is_finite", g.dtype, each(g.size), THREADS, (g, found, g.size))
