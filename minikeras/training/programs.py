@@ -436,7 +436,9 @@ class Programs:
             if recording.spoiled is None:
                 program = self._performed(state, kind, recording, leaves, tables, outputs, before)
             if program is None:
-                entry.reason = recording.spoiled or "it was not repeated"
+                entry.tries += 1
+                if not recording.again or entry.tries >= _TRIES:
+                    entry.reason = recording.spoiled or "it was not repeated"
                 self._restore(state, before, kind)
                 self._model._clear_losses()
                 return run(data)
@@ -463,7 +465,7 @@ class Programs:
             if entry.signature is not None:
                 entry.tries += 1
                 if entry.tries >= _TRIES:
-                    entry.reason = "a number that machine code is given is another one in each step"
+                    entry.reason = "a number that kernels are given is another one in each step"
             entry.signature, entry.held = recording.signature(), recording.held
         else:
             if _is_users(result):

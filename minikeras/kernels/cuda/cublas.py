@@ -3,8 +3,8 @@
 CuPy's own products refuse to be captured in a CUDA graph (cupy issue 6290), and another algorithm may round in
 another way: so a step that is to give the same bits as its program has products of this binding both times.  What a
 product needs besides its arrays (handle, workspace, descriptors, and the algorithm that the library's heuristics
-choose) is made once for each kind of product, and never while a step is captured: a kind that is met there for the
-first time spoils the recording.
+choose) is made once for each kind of product, and never while a step is captured: one in which a kind is met for the
+first time is not recorded.
 
 Numbers and names are those of the headers cublas_api.h and cublasLt.h of CUDA 12 and 13.
 """
@@ -105,7 +105,7 @@ class CublasLt:
         recording = current.recording
         if product is None:
             if recording is not None:
-                recording.spoil(f"a product of {kind.rows} x {kind.inner} by {kind.columns} has not been made before")
+                recording.put_off(f"a product of {kind.rows} x {kind.inner} by {kind.columns}")
             product = self._prepared[kind] = self._prepare(kind)
         pointers = [c_void_p(one.data.ptr) for one in (a, b, out)]
         beside = None if bias is None else c_void_p(bias.data.ptr)

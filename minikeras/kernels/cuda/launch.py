@@ -87,6 +87,8 @@ class Source:
         key = (xp, name, dtype.char, *[types[one].char for one in self.types])
         found = self._functions.get(key)
         if found is None:
+            if current.recording is not None:
+                current.recording.put_off(f"the kernel {name!r}")
             whole = (xp, None, *key[2:])
             if whole not in self._functions:
                 self._functions[whole] = xp.RawModule(code=self.written(dtype, **types), options=OPTIONS)

@@ -86,7 +86,7 @@ class _OwnArena(Arena):
 
 
 class NotRecorded(Exception):
-    """An array of the host was to move to the device within a step."""
+    """What the step was to do cannot be part of a graph."""
 
 
 class Recording:
@@ -103,6 +103,7 @@ class Recording:
         self._k = kernels.active_table()
         self.xp = xp = self._k.xp
         self.spoiled: str | None = None
+        self.again = False  # whether the next step may be recorded, although this one was not
         self.kept: list[Any] = [*known]  # whose memory the graph reads and writes
         self.checks: list[Callable[[], object]] = []
         self.held: list[Any] = []
@@ -243,6 +244,16 @@ class Recording:
         if self.spoiled is None:
             self.spoiled = reason
 
+    def put_off(self, what: str) -> None:
+        """Give this recording up for something that must happen outside of a capture, and will in the step by the layers.
+
+        Raises:
+            NotRecorded: always.
+        """
+        self.again = self.spoiled is None
+        self.spoil(f"{what} has not been made before")
+        raise NotRecorded(self.spoiled)
+
     def launched(
         self, name: str, dtype: Any, grid: Any, block: Any, given: Sequence[Any], run: Callable[[], None]
     ) -> Any:
@@ -371,6 +382,8 @@ def _told(given: Any) -> Any:
     """What a signature has of an argument: of arrays how they are, of numbers in memory which."""
     if is_array(given):
         return given.shape, given.dtype.char
+    if given != given:  # NaN is not equal to itself
+        return "NaN"
     return given.told if type(given) is Address else given
 
 
