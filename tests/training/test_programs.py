@@ -14,7 +14,7 @@ import minikeras as keras
 from minikeras import constraints, layers, losses, metrics, ops, optimizers, regularizers
 from minikeras import kernels as k
 from minikeras.autodiff import tape
-from minikeras.kernels.cpu import recording as recording_of_cpu
+from minikeras.training import programs
 
 pytestmark = pytest.mark.skipif(k.active_device() == "numpy", reason="NumPy has no programs")
 RNG = np.random.default_rng(11)
@@ -1125,7 +1125,7 @@ def test_what_a_refused_batch_has_changed_it_has_changed_once(monkeypatch, long)
 
 def test_steps_of_much_memory_are_not_recorded_and_others_let_go(monkeypatch):
 
-    monkeypatch.setattr(recording_of_cpu, "LARGE", 20_000)
+    monkeypatch.setattr(programs._recording_room().__name__ + ".LARGE", 20_000)
     model = keras.Sequential([keras.Input((4,)), layers.Dense(100, activation="relu"), layers.Dense(1)])
     model.compile("sgd", "mse")
     for rows in (6, 12):

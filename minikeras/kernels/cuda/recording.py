@@ -117,6 +117,7 @@ class Recording:
         self.tables = [one for one in tables if one is not None]
         self.flags: dict[int, tuple[np.ndarray, Any]] = {}  # by address, numbers of the host that the device decides
         self.pool = xp.cuda.MemoryPool()
+        self._moved: dict[int, np.ndarray] = {}  # by their addresses, arrays of the host that were moved
         self._own: set[int] = set()  # addresses of the memory that the step takes
         self._stream = xp.cuda.Stream(non_blocking=True)
         self._beside = xp.cuda.Stream(non_blocking=True)
@@ -334,13 +335,20 @@ class Recording:
 
     def moved(self, array: np.ndarray) -> Any:
         """An array of the host on the device, copied beside the capture: it is the same in each step."""
+        array = array if array.flags.c_contiguous else array.copy()
         self._signature.append((array.shape, array.dtype.char, array.tobytes()))
         with self._apart():
             made = self.xp.empty(array.shape, array.dtype)
-            made.set(np.ascontiguousarray(array), stream=self._beside)
+            made.set(array, stream=self._beside)
             self._beside.synchronize()
         self.kept.append(made)
+        self._moved[made.data.ptr] = array
         return made
+
+    def value_of(self, array: Any) -> np.ndarray | None:
+        """The values of an array that was moved to the device within the step; None for any other."""
+        found = self._moved.get(array.data.ptr) if is_array(array) else None
+        return found if found is not None and (found.shape, found.dtype) == (array.shape, array.dtype) else None
 
     @contextmanager
     def _apart(self) -> Iterator[None]:
@@ -355,8 +363,12 @@ class Recording:
         return array
 
     def are_fixed(self, arrays: Iterable[Any]) -> bool:
-        """Whether Python knows the values, which it does not: they are on the device."""
-        return False
+        """Whether Python knows the values."""
+        return all(self.value_of(one) is not None for one in arrays if not isinstance(one, (int, float)))
+
+    def computed(self, function: Callable, arrays: Sequence[Any]) -> Any:
+        """What a function makes of such arrays: the graph makes it anew."""
+        return function(*arrays)
 
     def hold(self, array: Any) -> Any:
         """Take an array that Python code has for one that it keeps, in the memory where it is."""
