@@ -28,7 +28,10 @@ from minikeras.kernels.arena import allocate
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
 
-_FOLDERS = {"cpu": "minikeras.kernels.cpu", "gpu": "minikeras.kernels.cuda"}  # where a device's own overrides are; loaded before they are asked for
+_FOLDERS = {
+    "cpu": "minikeras.kernels.cpu",
+    "gpu": "minikeras.kernels.cuda",
+}  # where a device's own overrides are; loaded before they are asked for
 _loaded: set[str] = set()
 _references: dict[str, FunctionType] = {}
 # of each device and kernel, latest last; "tape" has those for arrays that record what is done with them
