@@ -279,44 +279,51 @@ _ROWS = Source(
 template <class How> __device__ A over_row(A v) {
   return blockDim.x == 1 ? v : blockDim.x == 32 ? over_warp<How>(v) : over_block<How>(v);
 }
-// `row`, and `at(j)`: the place of its numbers, between which those of other rows lie where `inner` is not 1
-#define ROW                                                     \\
-  whole row = blockIdx.x * (whole)blockDim.y + threadIdx.y;     \\
-  if (row >= rows) return;                                      \\
-  whole start = row / inner * columns * inner + row % inner;    \\
-  auto at = [=](whole j) { return start + j * inner; };
+#define EACH_ROW(row) \
+  for (whole row = blockIdx.x * (whole)blockDim.y + threadIdx.y; row < rows; row += gridDim.x * (whole)blockDim.y)
+// the place of its first number; between its numbers lie `inner - 1` of other rows
+#define FIRST(row) (row / inner * columns * inner + row % inner)
+#define EACH_IN_ROW(i, at) for (whole i = at + threadIdx.x * inner; i < at + columns * inner; i += blockDim.x * inner)
 
 __global__ void softmax(const T* x, T* out, whole rows, whole columns, whole inner) {
-  ROW
-  A most = -INFINITE, sum = 0;
-  EACH_IN_BLOCK(j, columns) most = larger(most, A(x[at(j)]));
-  most = over_row<Largest>(most);
-  EACH_IN_BLOCK(j, columns) sum += e_to(x[at(j)] - most);
-  sum = over_row<Sum>(sum);
-  EACH_IN_BLOCK(j, columns) out[at(j)] = e_to(x[at(j)] - most) / sum;
+  EACH_ROW(row) {
+    whole at = FIRST(row);
+    A most = -INFINITE, sum = 0;
+    EACH_IN_ROW(i, at) most = larger(most, A(x[i]));
+    most = over_row<Largest>(most);
+    EACH_IN_ROW(i, at) sum += e_to(x[i] - most);
+    sum = over_row<Sum>(sum);
+    EACH_IN_ROW(i, at) out[i] = e_to(x[i] - most) / sum;
+  }
 }
 __global__ void log_softmax(const T* x, T* out, whole rows, whole columns, whole inner) {
-  ROW
-  A most = -INFINITE, sum = 0;
-  EACH_IN_BLOCK(j, columns) most = larger(most, A(x[at(j)]));
-  most = over_row<Largest>(most);
-  EACH_IN_BLOCK(j, columns) sum += e_to(x[at(j)] - most);
-  sum = log_of(over_row<Sum>(sum));
-  EACH_IN_BLOCK(j, columns) out[at(j)] = x[at(j)] - most - sum;
+  EACH_ROW(row) {
+    whole at = FIRST(row);
+    A most = -INFINITE, sum = 0;
+    EACH_IN_ROW(i, at) most = larger(most, A(x[i]));
+    most = over_row<Largest>(most);
+    EACH_IN_ROW(i, at) sum += e_to(x[i] - most);
+    sum = log_of(over_row<Sum>(sum));
+    EACH_IN_ROW(i, at) out[i] = x[i] - most - sum;
+  }
 }
 __global__ void softmax_grad(const T* g, const T* y, T* out, whole rows, whole columns, whole inner) {
-  ROW
-  A sum = 0;
-  EACH_IN_BLOCK(j, columns) sum += A(g[at(j)]) * A(y[at(j)]);
-  sum = over_row<Sum>(sum);
-  EACH_IN_BLOCK(j, columns) out[at(j)] = A(y[at(j)]) * (A(g[at(j)]) - sum);
+  EACH_ROW(row) {
+    whole at = FIRST(row);
+    A sum = 0;
+    EACH_IN_ROW(i, at) sum += A(g[i]) * A(y[i]);
+    sum = over_row<Sum>(sum);
+    EACH_IN_ROW(i, at) out[i] = A(y[i]) * (A(g[i]) - sum);
+  }
 }
 __global__ void log_softmax_grad(const T* g, const T* y, T* out, whole rows, whole columns, whole inner) {
-  ROW
-  A sum = 0;
-  EACH_IN_BLOCK(j, columns) sum += A(g[at(j)]);
-  sum = over_row<Sum>(sum);
-  EACH_IN_BLOCK(j, columns) out[at(j)] = A(g[at(j)]) - e_to(A(y[at(j)])) * sum;
+  EACH_ROW(row) {
+    whole at = FIRST(row);
+    A sum = 0;
+    EACH_IN_ROW(i, at) sum += A(g[i]);
+    sum = over_row<Sum>(sum);
+    EACH_IN_ROW(i, at) out[i] = A(g[i]) - e_to(A(y[i])) * sum;
+  }
 }
 """
 )
@@ -337,7 +344,7 @@ def _along(k: Kernels, name: str, arrays: tuple[Any, ...], axis: int, out: Any) 
     else:
         block = threads_for(columns // 4, 1024), 1
     out = k.empty(x.shape, x.dtype) if out is None else out
-    launch(k, _ROWS, name, x.dtype, -(-rows // block[1]), block, (*arrays, out, rows, columns, inner))
+    launch(k, _ROWS, name, x.dtype, each(rows, block[1]), block, (*arrays, out, rows, columns, inner))
     return out
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from minikeras.kernels import Kernels
 from minikeras.kernels.cuda import activation as override
+from minikeras.kernels.cuda.launch import launch
 from minikeras.kernels.reference import activation as written
 
 SETTINGS: dict[str, tuple[float, ...]] = {
@@ -221,7 +222,10 @@ def rows(k: Kernels) -> list[Any]:
         x, g = k.to_device(numbers(2, *shape)), k.to_device(numbers(3, *shape))
         found += [y := k.softmax(x, axis), log_y := k.log_softmax(x, axis)]
         found += [k.softmax_grad(g, y, axis), k.log_softmax_grad(g, log_y, axis)]
-    return found
+    x = k.to_device(numbers(4, 3, 300))  # whose rows one block has, one after the other
+    out = k.empty(x.shape, x.dtype)
+    launch(k, override._ROWS, "softmax_grad", x.dtype, 1, (128, 1), (x, x, out, 3, 300, 1))
+    return [*found, out]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
