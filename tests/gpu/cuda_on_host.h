@@ -212,6 +212,8 @@ inline unsigned __umulhi(unsigned a, unsigned b) { return (uint64_t)a * b >> 32;
 inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
   return (unsigned __int128)a * b >> 64;
 }
+inline double __dadd_rn(double a, double b) { return a + b; }
+inline double __dmul_rn(double a, double b) { return a * b; }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __clz(int x) { return x ? __builtin_clz(x) : 32; }
 inline float __int_as_float(int x) { float f; memcpy(&f, &x, 4); return f; }

@@ -63,25 +63,31 @@ __global__ void count_digits(const I* indices, const unsigned* keys, unsigned* c
   for (int w = 0; w < 8; ++w) all += of_warps[w][threadIdx.x];
   counts[threadIdx.x * (whole)gridDim.x + blockIdx.x] = all;
 }
-// What comes before each of the counts, by one block.
+// What comes before each of the counts, by one block, whose threads take eight neighbours each.
 __global__ void sum_counts(unsigned* counts, whole n) {
   __shared__ unsigned of_warps[32];
   unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, start = 0;
-  for (whole first = 0; first < n; first += blockDim.x) {
-    whole i = first + threadIdx.x;
-    unsigned own = i < n ? counts[i] : 0, sum = own;
+  for (whole first = 0; first < n; first += 8 * blockDim.x) {
+    whole i = first + 8 * threadIdx.x, end = i + 8 < n ? i + 8 : n;
+    unsigned own = 0;
+    for (whole e = i; e < end; ++e) own += counts[e];
+    unsigned sum = own;
     for (int d = 1; d < 32; d *= 2) {
       unsigned other = __shfl_up_sync(0xffffffffu, sum, d);
       if (lane >= d) sum += other;
     }
     if (lane == 31) of_warps[warp] = sum;
     __syncthreads();
-    unsigned all = 0, before = 0;
+    unsigned all = 0, before = start + sum - own;
     for (int w = 0; w < blockDim.x / 32; ++w) {
-      before += w < warp ? of_warps[w] : 0;
+      if (w < warp) before += of_warps[w];
       all += of_warps[w];
     }
-    if (i < n) counts[i] = start + before + sum - own;
+    for (whole e = i; e < end; ++e) {
+      unsigned one = counts[e];
+      counts[e] = before;
+      before += one;
+    }
     start += all;
     __syncthreads();  // the next numbers go to `of_warps`
   }

@@ -69,6 +69,12 @@ def test_gradients(dtype: str, count: int, rows: int, width: int, kind: str, ske
     same(run, {"count_digits", "sum_counts", "place", "sum_runs", "join_runs"}, None, bound)
 
 
+def test_the_gradient_of_many_rows() -> None:
+    """As many as the counts of digits take the block twice that adds them up."""
+    indices = some(9000, 3000, "int32", 2)
+    same(lambda k: [k.embedding_grad(k.to_device(numbers(0, 9000, 1)), k.to_device(indices), (3000, 1))], None, 1e-5)
+
+
 def test_gradients_of_arrays_with_gaps() -> None:
     indices = some(40, 9, "int32").reshape(5, 8)
 
@@ -123,7 +129,7 @@ def sorting(k: Kernels) -> list[Any]:
     counting, types = (indices, None, counts, ranks, *sizes), {"I": indices.dtype}
     launch(k, override._SORT, "count_digits", override._SINGLE, 6, 256, counting, **types)
     found = [counts.copy(), ranks]
-    launch(k, override._SORT, "sum_counts", override._SINGLE, 1, 1024, (counts, counts.size), **types)
+    launch(k, override._SORT, "sum_counts", override._SINGLE, 1, 64, (counts, counts.size), **types)
     order = k.to_device(np.zeros(256 * 6, "u4")), k.to_device(np.arange(1300, dtype="u2"))
     placing = (indices, None, None, *order, keys, places, *sizes)
     launch(k, override._SORT, "place", override._SINGLE, 6, 256, placing, **types)

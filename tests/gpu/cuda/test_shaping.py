@@ -48,7 +48,7 @@ def test_what_is_copied() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(
-    SHAPES.filter(lambda shape: np.prod(shape) < 2000),
+    st.lists(st.sampled_from([1, 2, 5]), min_size=1, max_size=3),
     st.integers(0, 2),
     st.sampled_from([1, 3, 64, 65, 90]),
     st.sampled_from([1, 7, 40]),
