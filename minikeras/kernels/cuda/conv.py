@@ -298,7 +298,7 @@ __device__ __forceinline__ void multiply(Left& left, Right& right, whole depth, 
     right.write(&columns[0][0]);
     __syncthreads();
     if (AHEAD && done + DEPTH < depth) read();
-#pragma unroll
+#pragma unroll(AHEAD ? 4 : 2)
     for (int k = 0; k < DEPTH; ++k) {
       auto a = several<MINE>((A*)rows[k] + threadIdx.x / (COLUMNS / 4) * MINE);
       Four<A> b = columns[k][threadIdx.x % (COLUMNS / 4)];
