@@ -25,6 +25,13 @@ def geometries(draw, channels=(1, 2, 3)):
     }
 
 
+def geometry(spatial, channels, size, n=1, **options):
+    """One of `geometries`, by default without strides, padding and dilation."""
+    rank = len(size)
+    plain = {"strides": (1,) * rank, "padding": ((0, 0),) * rank, "dilation": (1,) * rank}
+    return {"n": n, "spatial": spatial, "channels": channels, "size": size} | plain | options
+
+
 def problem(geometry, operation, width, groups, dtype="float64"):
     """(x, kernel, bias, g, the keyword arguments, dense kernel of an ordinary convolution that does the same)."""
     random = np.random.default_rng(0)

@@ -128,11 +128,8 @@ struct Columns {
         column(column, 0, g.size[1], g.size[2], own), at(position, by, g.output) {}
   __device__ __forceinline__ const T* place(const Digits& column) const {
     int p[3];
-    bool inside = at.at[0] < pictures && column.at[0] < g.size[0];
-    for (int i = 0; i < 3; ++i) {
-      p[i] = at.at[i + 1] * g.stride[i] + column.at[i] * g.dilation[i] - g.before[i];
-      inside &= (unsigned)p[i] < (unsigned)g.input[i];
-    }
+    for (int i = 0; i < 3; ++i) p[i] = at.at[i + 1] * g.stride[i] + column.at[i] * g.dilation[i] - g.before[i];
+    bool inside = at.at[0] < pictures && column.at[0] < g.size[0] && within(p, g.input);
     return inside ? x + g.position(at.at[0], p) * channels + column.at[3] : nullptr;
   }
   __device__ __forceinline__ void read(A* values) {
@@ -194,12 +191,8 @@ struct Windows {
   }
   __device__ __forceinline__ const T* place(const Digits& d) const {
     int p[3];
-    bool inside = d.at[0] < taps;
-    for (int i = 0; i < 3; ++i) {
-      p[i] = base[i] + d.at[i] * step[i];
-      inside &= (unsigned)p[i] < (unsigned)length[i];
-    }
-    return inside ? x + position_of(picture, p, length) * channels + d.at[3] : nullptr;
+    for (int i = 0; i < 3; ++i) p[i] = base[i] + d.at[i] * step[i];
+    return d.at[0] < taps && within(p, length) ? x + position_of(picture, p, length) * channels + d.at[3] : nullptr;
   }
   __device__ __forceinline__ void read() {
     clear(v);
@@ -298,7 +291,7 @@ __device__ __forceinline__ void multiply(Left& left, Right& right, whole depth, 
     right.write(&columns[0][0]);
     __syncthreads();
     if (AHEAD && done + DEPTH < depth) read();
-#pragma unroll
+#pragma unroll(AHEAD ? 4 : 2)
     for (int k = 0; k < DEPTH; ++k) {
       auto a = several<MINE>((A*)rows[k] + threadIdx.x / (COLUMNS / 4) * MINE);
       Four<A> b = columns[k][threadIdx.x % (COLUMNS / 4)];
@@ -476,26 +469,12 @@ __device__ void sum_columns(const T* columns, T* gx, whole pictures, whole chann
   EACH(i, pictures * g.input[0] * g.input[1] * g.input[2] * width) {
     Digits at(i / width, 0, g.input);
     whole channel = i % width * WIDTH;
-    int first[3], output[3], t[3], o[3];
-    for (int a = 0; a < 3; ++a) {
-      first[a] = g.first(a, at.at[a + 1]);
-      output[a] = g.meets(a, at.at[a + 1], first[a]);
-    }
     A sums[WIDTH] = {};
-    for (t[0] = first[0], o[0] = output[0]; t[0] < g.size[0]; t[0] += g.apart[0], o[0] -= g.nearer[0]) {
-      if ((unsigned)o[0] >= (unsigned)g.output[0]) continue;
-      for (t[1] = first[1], o[1] = output[1]; t[1] < g.size[1]; t[1] += g.apart[1], o[1] -= g.nearer[1]) {
-        if ((unsigned)o[1] >= (unsigned)g.output[1]) continue;
-        for (t[2] = first[2], o[2] = output[2]; t[2] < g.size[2]; t[2] += g.apart[2], o[2] -= g.nearer[2]) {
-          if ((unsigned)o[2] >= (unsigned)g.output[2]) continue;
-          whole place = at.at[0];
-          for (int a = 0; a < 3; ++a) place = place * g.output[a] + o[a];
-          for (int a = 0; a < 3; ++a) place = place * g.size[a] + t[a];
-          auto values = several<WIDTH>(columns + place * channels + channel);
-          for (int j = 0; j < WIDTH; ++j) sums[j] += A(values.v[j]);
-        }
-      }
-    }
+    each_output(g, at, [&](const int* t, const int* o) {
+      whole place = position_of(at.at[0], o, g.output) * g.taps() + (t[0] * g.size[1] + t[1]) * g.size[2] + t[2];
+      auto values = several<WIDTH>(columns + place * channels + channel);
+      for (int j = 0; j < WIDTH; ++j) sums[j] += A(values.v[j]);
+    });
     Pack<T, WIDTH> y;
     for (int j = 0; j < WIDTH; ++j) y.v[j] = sums[j];
     *(Pack<T, WIDTH>*)(gx + i * WIDTH) = y;

@@ -12,6 +12,11 @@
 __device__ __forceinline__ whole position_of(int picture, const int* place, const int* lengths) {
   return picture * (whole)(lengths[0] * lengths[1] * lengths[2]) + (place[0] * lengths[1] + place[1]) * lengths[2] + place[2];
 }
+__device__ __forceinline__ bool within(const int* place, const int* lengths) {
+  bool inside = true;
+  for (int i = 0; i < 3; ++i) inside &= (unsigned)place[i] < (unsigned)lengths[i];
+  return inside;
+}
 struct Geometry {
   int input[3], output[3], size[3], stride[3], before[3], dilation[3], apart[3], nearer[3];
   __device__ __forceinline__ int taps() const { return size[0] * size[1] * size[2]; }
@@ -65,6 +70,19 @@ struct Digits {
   __device__ __forceinline__ void advance() { add(step[0], step[1], step[2], step[3]); }
   __device__ __forceinline__ void next() { add(0, 0, 0, 1); }
 };
+
+// Call `use(tap, output)` for every output in which an input (picture, place, place, place) takes part.
+template <class Use> __device__ __forceinline__ void each_output(const Geometry& g, const Digits& at, Use use) {
+  int first[3], output[3], t[3], o[3];
+  for (int i = 0; i < 3; ++i) {
+    first[i] = g.first(i, at.at[i + 1]);
+    output[i] = g.meets(i, at.at[i + 1], first[i]);
+  }
+  for (t[0] = first[0], o[0] = output[0]; t[0] < g.size[0]; t[0] += g.apart[0], o[0] -= g.nearer[0])
+    for (t[1] = first[1], o[1] = output[1]; t[1] < g.size[1]; t[1] += g.apart[1], o[1] -= g.nearer[1])
+      for (t[2] = first[2], o[2] = output[2]; t[2] < g.size[2]; t[2] += g.apart[2], o[2] -= g.nearer[2])
+        if (within(o, g.output)) use(t, o);
+}
 
 // Values that lie side by side and are read or written at once, where their address allows it.
 template <class V, int WIDTH> struct alignas(WIDTH * sizeof(V)) Pack { V v[WIDTH]; };

@@ -2,64 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pytest
-from gpu.cuda.check import DTYPES, TOLERANCE, case, gpu, numbers, reference, same
+from gpu.cuda.check import DTYPES, case, gpu, numbers, reference, same
+from gpu.cuda.convolutions import passes
 from hypothesis import given
 from hypothesis import strategies as st
-from window_cases import geometries, problem
+from window_cases import geometries, geometry
 
 from minikeras.kernels import Kernels
 from minikeras.kernels.cuda import conv as override
-
-
-def passes(
-    geometry: dict,
-    width: int,
-    groups: int,
-    dtype: str,
-    biased: bool = True,
-    activation: str | None = None,
-    outs: Any = (),
-) -> tuple[Any, Any]:
-    """A case that is a convolution with both gradients, and the tolerance of its sums.
-
-    Args:
-        outs: which results are written to arrays that are given.
-    """
-    *arrays, options = problem(geometry, "conv", width, groups, "float32")
-    x, kernel, bias, g = [array.astype(numbers(0, 1, dtype=dtype).dtype) for array in arrays]
-
-    def run(k: Kernels) -> list[Any]:
-        given = [k.to_device(array) for array in (x, kernel, bias, g)]
-        places = [
-            k.empty(array.shape, array.dtype) if i in outs else None for i, array in enumerate((given[3], *given[:2]))
-        ]
-        for place in places:
-            if place is not None:
-                place.fill(math.nan)
-        settings = {"strides": options["strides"], "padding": options["padding"], "dilation": options["dilation"]}
-        y = k.conv(
-            given[0],
-            given[1],
-            given[2] if biased else None,
-            groups=groups,
-            activation=activation,
-            out=places[0],
-            **settings,
-        )
-        gx = k.conv_input_grad(given[3], given[1], x.shape, groups=groups, out=places[1], **settings)
-        return [y, gx, k.conv_kernel_grad(given[0], given[3], kernel.shape, groups=groups, out=places[2], **settings)]
-
-    # a sum of n products rounds like a walk of n steps
-    terms = max(
-        math.prod(kernel.shape[:-1]), math.prod(kernel.shape[:-2]) * kernel.shape[-1], g.size // max(g.shape[-1], 1)
-    )
-    return run, TOLERANCE[dtype] * math.sqrt(terms + 1)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -74,15 +29,8 @@ def passes(
 def test_of_every_geometry(
     dtype: str, geometry: dict, width: int, groups: int, biased: bool, activation: str | None, outs: set
 ) -> None:
-    run, near = passes(geometry, width, groups, dtype, biased, activation, outs)
+    run, near = passes("conv", geometry, width, groups, dtype, biased, activation, outs)
     same(run, atol=near)
-
-
-def geometry(spatial: tuple, channels: int, size: tuple, n: int = 1, **options: Any) -> dict:
-    """One of `geometries`, by default without strides, padding and dilation."""
-    rank = len(size)
-    plain = {"strides": (1,) * rank, "padding": ((0, 0),) * rank, "dilation": (1,) * rank}
-    return {"n": n, "spatial": spatial, "channels": channels, "size": size} | plain | options
 
 
 KERNELS = {"convolve", "convolve_input_grad", "convolve_kernel_grad"}
@@ -92,6 +40,7 @@ IN_TILES = {  # (geometry, filters of a group, groups)
     "groups": (geometry((70,), 8, (3,), padding=((2, 0),)), 4, 5),
     "a stride beyond the window": (geometry((3, 20, 4), 3, (1, 2, 1), strides=(2, 5, 3)), 5, 1),
     "dilation and stride with a divisor in common": (geometry((31,), 2, (4,), strides=(4,), dilation=(6,)), 3, 1),
+    "volumes": (geometry((5, 4, 6), 3, (3, 2, 2), n=2, padding=((1, 1), (0, 1), (2, 0)), strides=(2, 1, 1)), 6, 2),
     "windows in padding alone": (geometry((2, 2), 1, (2, 1), padding=((5, 3), (0, 4)), strides=(1, 3)), 2, 1),
 }
 
@@ -99,13 +48,13 @@ IN_TILES = {  # (geometry, filters of a group, groups)
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("name", IN_TILES)
 def test_in_tiles(name: str, dtype: str) -> None:
-    run, near = passes(*IN_TILES[name], dtype, activation="sigmoid")
+    run, near = passes("conv", *IN_TILES[name], dtype, activation="sigmoid")
     same(run, KERNELS, atol=near)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_positions_in_spans(dtype: str) -> None:
-    run, near = passes(geometry((40, 35), 2, (2, 2), n=3), 5, 2, dtype)
+    run, near = passes("conv", geometry((40, 35), 2, (2, 2), n=3), 5, 2, dtype)
     same(run, {*KERNELS, "add_parts"}, atol=near)
 
 
@@ -135,13 +84,15 @@ def test_spans_cover_all_positions(positions: int, blocks: int, step: int, size:
 def test_with_columns_in_memory(
     most_bytes: int, dtype: str, geometry: dict, width: int, activation: str | None, outs: set
 ) -> None:
-    run, near = passes(geometry, width, 1, dtype, True, activation, outs)
+    run, near = passes("conv", geometry, width, 1, dtype, True, activation, outs)
     with patch.object(override, "_products_pay", lambda *_: True), patch.object(override, "_MOST_BYTES", most_bytes):
         same(run, atol=near)
 
 
 def test_columns_of_several_blocks() -> None:
-    run, near = passes(geometry((9, 10), 36, (3, 3), n=2, padding=((1, 1), (0, 2)), strides=(1, 2)), 4, 1, "float32")
+    run, near = passes(
+        "conv", geometry((9, 10), 36, (3, 3), n=2, padding=((1, 1), (0, 2)), strides=(1, 2)), 4, 1, "float32"
+    )
     with patch.object(override, "_products_pay", lambda *_: True):
         same(run, {"gather_columns", "add_columns"}, atol=near)
 
@@ -182,7 +133,9 @@ def test_what_does_not_fit_is_left_to_the_reference(wrong: str) -> None:
 
 def _small(width: int) -> Any:
     def run(k: Kernels) -> list[Any]:
-        function, _ = passes(geometry((6, 9), 9, (2, 2), n=2, strides=(2, 1)), width, 1, "float32", activation="tanh")
+        function, _ = passes(
+            "conv", geometry((6, 9), 9, (2, 2), n=2, strides=(2, 1)), width, 1, "float32", activation="tanh"
+        )
         return function(k)
 
     return run
@@ -200,6 +153,6 @@ def adding(k: Kernels) -> list[Any]:
 
 @case(override._COLUMNS)
 def columns(k: Kernels) -> list[Any]:
-    function, _ = passes(geometry((5, 4), 4, (2, 2), n=2), 3, 1, "float32")
+    function, _ = passes("conv", geometry((5, 4), 4, (2, 2), n=2), 3, 1, "float32")
     with patch.object(override, "_products_pay", lambda *_: True):
         return function(k)
