@@ -429,7 +429,6 @@ __device__ __forceinline__ A row_product(const A* row, const T* weights, int cou
     if (c) cells[at * units + unit] = cell; \\
     if (kept) kept[at * units + unit] = extra; \\
   } \\
-  bool counts = !mask || mask[at]; \\
   if (counts) { \\
     state = A(T(new_h)); \\
     cell = new_c; \\
@@ -456,19 +455,24 @@ template <class Kind> __device__ __forceinline__ void loop(LOOP) {
   A *entering = rooms, *next = rooms + copies * rows * u;
   for (whole turn = 0; turn < time; ++turn) {
     whole at = sample * time + (backwards ? time - 1 - turn : turn);
-    A z[Kind::GATES], p[Kind::GATES], extra = 0, new_h = state, new_c = cell;
+    A z[Kind::GATES], p[Kind::GATES] = {}, extra = 0, new_h = state, new_c = cell;
+    bool counts = here && (!mask || mask[at]);
     if (here)
       for (int i = 0; i < Kind::GATES; ++i) z[i] = gates[(at * Kind::GATES + i) * units + unit];
     for (int i = 0; i < Kind::GATES; ++i)
       if (i < copies) entering[(i * rows + threadIdx.y) * u + unit] = state * factor[i];
     __syncthreads();
     if (here) {
-      for (int i = 0; i < Kind::GATES; ++i) p[i] = 0;
       const A* row = entering + threadIdx.y * u;
-      int apart = copies > 1 ? rows * u : 0;
+      if (copies == 1) {
 #pragma unroll 4
-      for (int m = 0; m < u; ++m)
-        for (int i = 0; i < Kind::GATES; ++i) p[i] += row[i * apart + m] * A(w[m * columns + i * u + unit]);
+        for (int m = 0; m < u; ++m)
+          for (int i = 0; i < Kind::GATES; ++i) p[i] += row[m] * A(w[m * columns + i * u + unit]);
+      } else {
+#pragma unroll 2
+        for (int m = 0; m < u; ++m)
+          for (int i = 0; i < Kind::GATES; ++i) p[i] += row[i * rows * u + m] * A(w[m * columns + i * u + unit]);
+      }
       for (int i = 0; i < Kind::GATES; ++i) p[i] += added[i];
       Kind::forward(z, p, new_h, new_c, extra, by);
       END_STEP(Kind)
@@ -493,12 +497,14 @@ __global__ void reset_first_loop(LOOP) {
   A last_factor = here && last ? A(last[e]) : A(1), *resets = rooms + (copies * rows + threadIdx.y) * u;
   for (whole turn = 0; turn < time; ++turn) {
     whole at = sample * time + (backwards ? time - 1 - turn : turn);
-    A z[3], p[2] = {}, extra = 0, new_h = state, new_c = 0;
+    A z[3] = {}, p[2] = {}, extra = 0, new_h = state, new_c = 0;
+    bool counts = here && (!mask || mask[at]);
+    if (here)
+      for (int i = 0; i < 3; ++i) z[i] = gates[(at * 3 + i) * units + unit];
     for (int i = 0; i < 2; ++i)
       if (i < copies) rooms[(i * rows + threadIdx.y) * u + unit] = state * factor[i];
     __syncthreads();
     if (here) {
-      for (int i = 0; i < 3; ++i) z[i] = gates[(at * 3 + i) * units + unit];
       const A* row = rooms + threadIdx.y * u;
       for (int i = 0; i < 2; ++i)
         p[i] = row_product(row + (copies > 1 ? i * rows * u : 0), w + i * u + unit, u, columns);
@@ -515,14 +521,31 @@ __global__ void reset_first_loop(LOOP) {
   END_LOOP
 }
 
+// What a step reads, which is asked for before the product of the step before, so that it is there in time.
+#define READ_STEP(Kind) \\
+  counts = here && (!mask || mask[at]); \\
+  if (here) { \\
+    for (int i = 0; i < Kind::GATES; ++i) z[i] = gates[(at * Kind::GATES + i) * units + unit]; \\
+    before = history[at * units + unit]; \\
+    if (g_c0) c = cells[at * units + unit]; \\
+    if (kept) extra = kept[at * units + unit]; \\
+    shown = !g_outputs ? A(0) : !only ? A(g_outputs[at * units + unit]) : turn < 0 ? A(g_outputs[e]) : A(0); \\
+  }
+#define BEGIN_LOOP_GRAD(Kind) \\
+  A at_h = here && g_h ? A(g_h[e]) : A(0), at_c = here && g_c ? A(g_c[e]) : A(0), waiting = 0; \\
+  A z[Kind::GATES] = {}, before = 0, c = 0, extra = 0, shown = 0; \\
+  bool counts; \\
+  whole at = sample * time + (backwards ? 0 : time - 1), turn = -1; \\
+  READ_STEP(Kind)
 // the gradient at the state after a step, with that of what it shows
 #define ENTER_STEP \\
-  bool counts = here && (!mask || mask[at]); \\
-  if (here) { \\
-    if (g_outputs && (!only || turn == 0)) waiting += A(g_outputs[only ? e : at * units + unit]); \\
-    if (counts) at_h += waiting; \\
-    if (counts || zeros) waiting = 0; \\
-  }
+  bool counted = counts; \\
+  waiting += shown; \\
+  if (counted) at_h += waiting; \\
+  if (counted || zeros) waiting = 0;
+#define NEXT_STEP(Kind) \\
+  at += backwards ? 1 : -1; \\
+  if (turn + 1 < time) { READ_STEP(Kind) }
 #define END_LOOP_GRAD \\
   if (here) { \\
     g_h0[e] = at_h; \\
@@ -531,30 +554,25 @@ __global__ void reset_first_loop(LOOP) {
 
 template <class Kind> __device__ __forceinline__ void loop_grad(LOOP_GRAD) {
   BEGIN_LOOP(Kind, 2 * Kind::GATES)
-  A at_h = here && g_h ? A(g_h[e]) : A(0), at_c = here && g_c ? A(g_c[e]) : A(0), waiting = 0, factor[Kind::GATES];
+  BEGIN_LOOP_GRAD(Kind)
+  A factor[Kind::GATES], *products = rooms + threadIdx.y * columns, *next = products + rows * columns;
   for (int i = 0; i < Kind::GATES; ++i)
     factor[i] = here && drops ? A(factors[(i < drops ? i : 0) * total + e]) : A(1);
-  A *products = rooms + threadIdx.y * columns, *next = products + rows * columns;
-  for (whole turn = 0; turn < time; ++turn) {
-    whole at = sample * time + (backwards ? turn : time - 1 - turn);
+  for (turn = 0; turn < time; ++turn) {
     ENTER_STEP
-    A z[Kind::GATES], g[Kind::GATES] = {}, p[Kind::GATES] = {}, straight = at_h;
-    if (counts) {
-      for (int i = 0; i < Kind::GATES; ++i) z[i] = gates[(at * Kind::GATES + i) * units + unit];
-      A c = g_c0 ? A(cells[at * units + unit]) : A(0), extra = kept ? A(kept[at * units + unit]) : A(0);
-      Kind::backward(z, A(history[at * units + unit]), c, extra, at_h, at_c, g, p, straight, by);
-    }
+    A g[Kind::GATES] = {}, p[Kind::GATES] = {}, straight = at_h;
+    if (counted) Kind::backward(z, before, c, extra, at_h, at_c, g, p, straight, by);
     for (int i = 0; i < Kind::GATES; ++i) {
       products[i * u + unit] = p[i];
       if (here) g_gates[(at * Kind::GATES + i) * units + unit] = g[i];
       if (here && g_products) g_products[(at * Kind::GATES + i) * units + unit] = p[i];
     }
+    NEXT_STEP(Kind)
     __syncthreads();
-    if (counts) {
-      A through = 0;
+    if (counted) {
+      at_h = straight;
       for (int i = 0; i < Kind::GATES; ++i)
-        through += row_product(products + i * u, w + i * u * u + unit, u, u) * factor[i];
-      at_h = straight + through;
+        at_h += row_product(products + i * u, w + i * u * u + unit, u, u) * factor[i];
     }
     A* other = products;
     products = next;
@@ -570,21 +588,16 @@ __global__ void lstm_loop_grad(LOOP_GRAD) { loop_grad<Lstm>(GIVEN_GRAD); }
 __global__ void gru_loop_grad(LOOP_GRAD) { loop_grad<Gru>(GIVEN_GRAD); }
 __global__ void reset_first_loop_grad(LOOP_GRAD) {
   BEGIN_LOOP(ResetFirst, 3)
-  A at_h = here && g_h ? A(g_h[e]) : A(0), at_c = 0, waiting = 0, factor[2];
+  BEGIN_LOOP_GRAD(ResetFirst)
+  A factor[2], last_factor = here && last ? A(last[e]) : A(1), *products = rooms + threadIdx.y * columns;
   for (int i = 0; i < 2; ++i) factor[i] = here && drops ? A(factors[(i < drops ? i : 0) * total + e]) : A(1);
-  A last_factor = here && last ? A(last[e]) : A(1), *products = rooms + threadIdx.y * columns;
-  for (whole turn = 0; turn < time; ++turn) {
-    whole at = sample * time + (backwards ? turn : time - 1 - turn);
+  for (turn = 0; turn < time; ++turn) {
     ENTER_STEP
-    A z[3], g[3] = {}, before = 0, straight = at_h;
-    if (counts) {
-      for (int i = 0; i < 3; ++i) z[i] = gates[(at * 3 + i) * units + unit];
-      before = history[at * units + unit];
-      ResetFirst::candidate(z, before, at_h, g, straight, by);
-    }
+    A g[3] = {}, straight = at_h;
+    if (counted) ResetFirst::candidate(z, before, at_h, g, straight, by);
     products[2 * u + unit] = g[2];
     __syncthreads();
-    if (counts) {
+    if (counted) {
       A at_reset = row_product(products + 2 * u, w + 2 * u * u + unit, u, u);
       g[1] = ResetFirst::backward(z, before * last_factor, at_reset, by);
       straight += at_reset * z[1] * last_factor;
@@ -592,8 +605,9 @@ __global__ void reset_first_loop_grad(LOOP_GRAD) {
     for (int i = 0; i < 2; ++i) products[i * u + unit] = g[i];
     if (here)
       for (int i = 0; i < 3; ++i) g_gates[(at * 3 + i) * units + unit] = g[i];
+    NEXT_STEP(ResetFirst)
     __syncthreads();
-    if (counts) {
+    if (counted) {
       at_h = straight;
       for (int i = 0; i < 2; ++i) at_h += row_product(products + i * u, w + i * u * u + unit, u, u) * factor[i];
     }
@@ -969,10 +983,8 @@ def conv_lstm(
     cell: Any = None,
 ) -> tuple[Any, Any, Any, Any]:
     order = reference.Order(backwards, return_sequences, zero_output_for_mask)
-    window, inside = (
-        reference._Window(strides, padding, dilation),
-        reference._recurrent_window(recurrent_kernel.shape[:-2]),
-    )
+    window = reference._Window(strides, padding, dilation)
+    inside = reference._recurrent_window(recurrent_kernel.shape[:-2])
     x = _packed(k, x, x.dtype)
     n, t, *image = x.shape
     z = k.conv(x.reshape(n * t, *image), kernel, bias, **window._asdict())
@@ -992,12 +1004,9 @@ def conv_lstm(
     results = (one.reshape(*one.shape[:-1], *lengths, f) for one in (shown, h, c))
     if not with_residual:
         return (*results, None)
-    own = reference._made_cell(
-        reference._lstm_cell, reference._lstm_cell_grad, k, activation, recurrent_activation
-    )  # for gradients that are not ours
     saved = (*histories, gates, squashed)
     residual = reference._Residual(
-        *(x, kernel, recurrent_kernel, bias, mask, None, None, own, _Taken(numbers), order, saved)
+        *(x, kernel, recurrent_kernel, bias, mask, None, None, None, _Taken(numbers), order, saved)
     )
     return (*results, (residual, window))
 
