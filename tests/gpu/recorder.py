@@ -385,6 +385,37 @@ class _Ufunc:
         return method
 
 
+class Pool:
+    """What of `cupy.cuda.MemoryPool` limits it; the device has a million bytes."""
+
+    limit = 0
+
+    def set_limit(self, size: int | None = None, fraction: float | None = None) -> None:
+        if (size is None) == (fraction is None):
+            raise ValueError("CuPy takes either the size or the fraction.")
+        self.limit = int(fraction * 1_000_000) if size is None else size  # type: ignore[operator]
+
+    def get_limit(self) -> int:
+        return self.limit
+
+
+pool = Pool()
+_ITS_OWN = {
+    "get_default_memory_pool": lambda: pool,
+    "cuda": SimpleNamespace(
+        runtime=SimpleNamespace(
+            getDevice=lambda: 0,
+            getDeviceCount=lambda: 1,
+            getDeviceProperties=lambda device: {"name": b"Stand-in", "major": 9, "minor": 0, "multiProcessorCount": 1},
+            driverGetVersion=lambda: 12080,
+            runtimeGetVersion=lambda: 13000,
+            memGetInfo=lambda: (900_000, 1_000_000),
+            deviceSynchronize=lambda: None,
+        )
+    ),
+}
+
+
 class Recorder:
     """The array module, or one of its submodules."""
 
@@ -398,6 +429,8 @@ class Recorder:
             raise AttributeError(f"{self._theirs.__name__} has no {name!r}.")
         if name == "RawModule":
             return HostModule
+        if self._theirs is cupy and name in _ITS_OWN:
+            return _ITS_OWN[name]
         theirs, ours = getattr(self._theirs, name), getattr(self._ours, name)
         found = theirs  # number types, constants
         if isinstance(theirs, ModuleType):
