@@ -297,9 +297,9 @@ def compare(
     case(Compared(dtype, table, outcomes, launched, large))
 
 
-def causes(outcomes: dict[str, Outcome]) -> Iterator[Outcome]:
-    """Of the kernels that failed those that called no other that failed: the others may be wrong because of these."""
-    failed = {name for name, outcome in outcomes.items() if not outcome.passed}
+def causes(outcomes: dict[str, Outcome], among: set[str]) -> Iterator[Outcome]:
+    """Of some kernels those that failed and called no other that did: others may be wrong because of these."""
+    failed = {name for name in among if name in outcomes and not outcomes[name].passed}
     for name in sorted(failed):
         if not outcomes[name].within & failed - {name}:
             yield outcomes[name]

@@ -515,6 +515,9 @@ class _Ufunc:
         return method
 
 
+pool = streams.get_default_memory_pool()
+
+
 class Recorder:
     """The array module, or one of its submodules."""
 

@@ -183,7 +183,9 @@ class Graph:
 
 
 class MemoryPool:
-    """Memory that lives as long as the pool."""
+    """Memory that lives as long as the pool; the device has a million bytes."""
+
+    limit = 0
 
     def __init__(self, allocator: Any = None) -> None:
         self._held: list[Any] = []
@@ -200,6 +202,14 @@ class MemoryPool:
         return self._bytes
 
     used_bytes = total_bytes
+
+    def set_limit(self, size: int | None = None, fraction: float | None = None) -> None:
+        if (size is None) == (fraction is None):
+            raise ValueError("CuPy takes either the size or the fraction.")
+        self.limit = int(fraction * 1_000_000) if size is None else size  # type: ignore[operator]
+
+    def get_limit(self) -> int:
+        return self.limit
 
     def free_all_blocks(self, stream: Any = None) -> None:
         """Nothing is kept for later here."""
@@ -293,7 +303,15 @@ cuda = SimpleNamespace(
     get_elapsed_time=get_elapsed_time,
     alloc_pinned_memory=alloc_pinned_memory,
     set_pinned_memory_allocator=set_pinned_memory_allocator,
-    runtime=SimpleNamespace(getDevice=lambda: 0, runtimeGetVersion=lambda: 13050),
+    runtime=SimpleNamespace(
+        getDevice=lambda: 0,
+        getDeviceCount=lambda: 1,
+        getDeviceProperties=lambda device: {"name": b"Stand-in", "major": 9, "minor": 0, "multiProcessorCount": 1},
+        driverGetVersion=lambda: 12080,
+        runtimeGetVersion=lambda: 13000,
+        memGetInfo=lambda: (900_000, 1_000_000),
+        deviceSynchronize=lambda: catch_up(),
+    ),
     device=SimpleNamespace(get_cublas_handle=lambda: 1),
 )
 

@@ -43,6 +43,7 @@ _LEFT_OUT = (
 )
 
 sources: list[Source] = []  # all that there are
+launched: set[str] | None = None  # if a set, the names of what is launched are added to it
 
 
 class Source:
@@ -121,6 +122,8 @@ def launch(
     grid, block = _three(grid), _three(block)
     if 0 in grid:
         return
+    if launched is not None:
+        launched.add(name)
     given = [int(one or 0) if one is None or type(one) is bool else one for one in arguments]
     function, recording = source.function(k.xp, name, dtype, types), current.recording
     if recording is None:
