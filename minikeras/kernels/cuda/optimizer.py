@@ -156,6 +156,9 @@ __global__ void clip_by_value(T* g, double limit, whole n) {
   A most = limit;
   EACH(i, n) g[i] = smaller(larger(A(g[i]), -most), most);
 }
+__global__ void add_up(T* total, const T* g, whole n) {
+  EACH(i, n) total[i] = A(total[i]) + A(g[i]);
+}
 __global__ void take_mean(T* total, T* out, double count, whole n) {
   EACH(i, n) {
     out[i] = A(total[i]) / A(count);
@@ -259,6 +262,11 @@ def ema(k: Kernels, average: Any, p: Any, momentum: Any) -> None:
 @override(reference.clip_by_value, "gpu", when=contiguous_numbers("g"))
 def clip_by_value(k: Kernels, g: Any, limit: float) -> None:
     _update(k, "clip_by_value", g, float(limit))
+
+
+@override(reference.add_up, "gpu", when=(contiguous_numbers("total", "g"), same_shape("total", "g")))
+def add_up(k: Kernels, total: Any, g: Any) -> None:
+    _update(k, "add_up", total, g)
 
 
 @override(reference.take_mean, "gpu", when=(contiguous_numbers("total", "out"), same_shape("total", "out")))
