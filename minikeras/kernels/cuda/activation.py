@@ -10,7 +10,7 @@ import math
 from functools import lru_cache
 from typing import Any
 
-from minikeras.kernels.cuda.launch import THREADS, Source, contiguous_numbers, each, launch, threads_for
+from minikeras.kernels.cuda.launch import THREADS, Source, contiguous_numbers, each, fours, launch, threads_for
 from minikeras.kernels.reference import activation as reference
 from minikeras.kernels.table import Kernels, one_of, override, same_shape
 
@@ -26,10 +26,12 @@ _named = one_of("activation", *list(ACTIVATIONS)[1:])
 _SOURCE = Source(
     """
 __global__ void activate(const T* x, T* y, whole activation, whole n) {
-  EACH(i, n) y[i] = activated(x[i], activation);
+  in_fours(n, [=](whole i) { return A(x[i]); }, [=](whole i, A v) { y[i] = activated(v, activation); });
 }
 __global__ void activate_grad(const T* g, const T* y, T* out, whole activation, whole n) {
-  EACH(i, n) out[i] = activated_grad(g[i], y[i], activation);
+  struct Both { A g, y; };
+  in_fours(n, [=](whole i) { return Both{g[i], y[i]}; },
+           [=](whole i, Both at) { out[i] = activated_grad(at.g, at.y, activation); });
 }
 """,
     parts=("activations.cu",),
@@ -39,14 +41,14 @@ __global__ void activate_grad(const T* g, const T* y, T* out, whole activation, 
 @override(reference.activate, "gpu", when=(contiguous_numbers("x", "out"), same_shape("x", "out"), _named))
 def activate(k: Kernels, x: Any, activation: str | None, out: Any = None) -> Any:
     out = k.empty(x.shape, x.dtype) if out is None else out
-    launch(k, _SOURCE, "activate", x.dtype, each(x.size), THREADS, (x, out, ACTIVATIONS[activation], x.size))
+    launch(k, _SOURCE, "activate", x.dtype, fours(x.size), THREADS, (x, out, ACTIVATIONS[activation], x.size))
     return out
 
 
 @override(reference.activate_grad, "gpu", when=(contiguous_numbers("g", "y"), same_shape("g", "y"), _named))
 def activate_grad(k: Kernels, g: Any, y: Any, activation: str | None) -> Any:
     out = k.empty(g.shape, g.dtype)
-    launch(k, _SOURCE, "activate_grad", g.dtype, each(g.size), THREADS, (g, y, out, ACTIVATIONS[activation], g.size))
+    launch(k, _SOURCE, "activate_grad", g.dtype, fours(g.size), THREADS, (g, y, out, ACTIVATIONS[activation], g.size))
     return out
 
 
@@ -148,10 +150,12 @@ __device__ A slope_at(A x, int curve, A a) {
   return A(1);
 }
 __global__ void curve(const T* x, T* y, whole which, double a, double b, whole n) {
-  EACH(i, n) y[i] = curve_at(x[i], which, a, b);
+  in_fours(n, [=](whole i) { return A(x[i]); }, [=](whole i, A v) { y[i] = curve_at(v, which, a, b); });
 }
 __global__ void curve_grad(const T* g, const T* x, T* out, whole which, double a, whole n) {
-  EACH(i, n) out[i] = A(g[i]) * slope_at(x[i], which, a);
+  struct Both { A g, x; };
+  in_fours(n, [=](whole i) { return Both{g[i], x[i]}; },
+           [=](whole i, Both at) { out[i] = at.g * slope_at(at.x, which, a); });
 }
 """,
     parts=("activations.cu",),
@@ -168,7 +172,7 @@ def _two(settings: tuple[float, ...]) -> tuple[float, ...]:
 def curve(k: Kernels, x: Any, name: str, settings: tuple[float, ...] = ()) -> Any:
     out = k.empty(x.shape, x.dtype)
     arguments = (x, out, CURVES[name], *_two(settings), x.size)
-    launch(k, _CURVES, "curve", x.dtype, each(x.size), THREADS, arguments)
+    launch(k, _CURVES, "curve", x.dtype, fours(x.size), THREADS, arguments)
     return out
 
 
@@ -176,7 +180,7 @@ def curve(k: Kernels, x: Any, name: str, settings: tuple[float, ...] = ()) -> An
 def curve_grad(k: Kernels, g: Any, x: Any, name: str, settings: tuple[float, ...] = ()) -> Any:
     out = k.empty(g.shape, g.dtype)
     arguments = (g, x, out, CURVES[name], _two(settings)[0], g.size)
-    launch(k, _CURVES, "curve_grad", g.dtype, each(g.size), THREADS, arguments)
+    launch(k, _CURVES, "curve_grad", g.dtype, fours(g.size), THREADS, arguments)
     return out
 
 
@@ -195,22 +199,25 @@ __device__ __forceinline__ A line(A x, A slope, A threshold) {
 }
 // without a limit that is NaN, which nothing is above
 __global__ void piecewise_relu(const T* x, T* out, double slope, double limit, double threshold, whole n) {
-  EACH(i, n) {
-    A y = line(x[i], slope, threshold);
+  in_fours(n, [=](whole i) { return A(x[i]); }, [=](whole i, A v) {
+    A y = line(v, slope, threshold);
     out[i] = y > A(limit) ? A(limit) : y;
-  }
+  });
 }
 __global__ void piecewise_relu_grad(const T* g, const T* x, T* out, double slope, double limit, double threshold,
                                     whole n) {
-  EACH(i, n) {
-    A v = x[i], here = g[i];
-    A gradient = v > A(threshold) ? here : slope != 0 ? A(slope) * here : A(0);
-    out[i] = line(v, slope, threshold) >= A(limit) ? A(0) : gradient;
-  }
+  struct Both { A g, x; };
+  in_fours(n, [=](whole i) { return Both{g[i], x[i]}; }, [=](whole i, Both at) {
+    A gradient = at.x > A(threshold) ? at.g : slope != 0 ? A(slope) * at.g : A(0);
+    out[i] = line(at.x, slope, threshold) >= A(limit) ? A(0) : gradient;
+  });
 }
 // the mask is repeated along axes, after which there are `inner` numbers
 __global__ void masked_scale(const T* x, const M* mask, T* out, double scale, whole repeats, whole inner, whole n) {
-  EACH(i, n) out[i] = A(x[i]) * A(mask[repeats == 1 ? i : i / (repeats * inner) * inner + i % inner]) * A(scale);
+  struct Both { A x, kept; };
+  in_fours(n, [=](whole i) {
+    return Both{x[i], A(mask[repeats == 1 ? i : i / (repeats * inner) * inner + i % inner])};
+  }, [=](whole i, Both at) { out[i] = at.x * at.kept * A(scale); });
 }
 """,
     types=("M",),
@@ -227,7 +234,7 @@ def piecewise_relu(
 ) -> Any:
     out = k.empty(x.shape, x.dtype) if out is None else out
     arguments = (x, out, *_settings(slope, limit, threshold), x.size)
-    launch(k, _LINES, "piecewise_relu", x.dtype, each(x.size), THREADS, arguments, M=x.dtype)
+    launch(k, _LINES, "piecewise_relu", x.dtype, fours(x.size), THREADS, arguments, M=x.dtype)
     return out
 
 
@@ -237,7 +244,7 @@ def piecewise_relu_grad(
 ) -> Any:
     out = k.empty(g.shape, g.dtype) if out is None else out
     arguments = (g, x, out, *_settings(slope, limit, threshold), g.size)
-    launch(k, _LINES, "piecewise_relu_grad", g.dtype, each(g.size), THREADS, arguments, M=g.dtype)
+    launch(k, _LINES, "piecewise_relu_grad", g.dtype, fours(g.size), THREADS, arguments, M=g.dtype)
     return out
 
 
@@ -267,7 +274,7 @@ def _is_mask(x: Any, mask: Any) -> bool:
 def masked_scale(k: Kernels, x: Any, mask: Any, scale: float, out: Any = None) -> Any:
     out = k.empty(x.shape, x.dtype) if out is None else out
     arguments = (x, mask, out, float(scale), *repeated(x.shape, mask.shape), x.size)  # type: ignore[misc]
-    launch(k, _LINES, "masked_scale", x.dtype, each(x.size), THREADS, arguments, M=mask.dtype)
+    launch(k, _LINES, "masked_scale", x.dtype, fours(x.size), THREADS, arguments, M=mask.dtype)
     return out
 
 
@@ -383,18 +390,23 @@ _GATED = Source(
     """
 // `half` numbers lie side by side, and their gates after them
 __global__ void glu(const T* x, T* out, whole half, whole n) {
-  EACH(i, n) {
+  struct Both { A value, gate; };
+  in_fours(n, [=](whole i) {
     whole at = i + i / half * half;
-    out[i] = A(x[at]) * logistic(x[at + half]);
-  }
+    return Both{x[at], x[at + half]};
+  }, [=](whole i, Both one) { out[i] = one.value * logistic(one.gate); });
 }
 __global__ void glu_grad(const T* g, const T* x, T* out, whole half, whole n) {
-  EACH(i, n) {
+  struct All { A g, value, gate; };
+  in_fours(n, [=](whole i) {
     whole at = i + i / half * half;
-    A s = logistic(x[at + half]), here = g[i];
-    out[at] = here * s;
-    out[at + half] = here * (A(x[at]) * (s * (1 - s)));
-  }
+    return All{g[i], x[at], x[at + half]};
+  }, [=](whole i, All one) {
+    whole at = i + i / half * half;
+    A s = logistic(one.gate);
+    out[at] = one.g * s;
+    out[at + half] = one.g * (one.value * (s * (1 - s)));
+  });
 }
 """,
     parts=("activations.cu",),
@@ -416,7 +428,7 @@ def _halves(x: Any, axis: int) -> tuple[tuple[int, ...], int]:
 def glu(k: Kernels, x: Any, axis: int = -1) -> Any:
     shape, half = _halves(x, axis)
     out = k.empty(shape, x.dtype)
-    launch(k, _GATED, "glu", x.dtype, each(out.size), THREADS, (x, out, half, out.size))
+    launch(k, _GATED, "glu", x.dtype, fours(out.size), THREADS, (x, out, half, out.size))
     return out
 
 
@@ -427,5 +439,5 @@ def _is_a_half(g: Any, x: Any, axis: int) -> bool:
 @override(reference.glu_grad, "gpu", when=(contiguous_numbers("g", "x"), _is_a_half))
 def glu_grad(k: Kernels, g: Any, x: Any, axis: int = -1) -> Any:
     out = k.empty(x.shape, x.dtype)
-    launch(k, _GATED, "glu_grad", x.dtype, each(g.size), THREADS, (g, x, out, _halves(x, axis)[1], g.size))
+    launch(k, _GATED, "glu_grad", x.dtype, fours(g.size), THREADS, (g, x, out, _halves(x, axis)[1], g.size))
     return out
