@@ -1,7 +1,7 @@
 """Elementwise functions in one pass each: activations and other curves both ways, and what is along an axis.
 
 A curve is chosen by a number, not by a kernel of its own: all threads take the same way, and what takes time is memory.
-Along an axis a row has a warp or a block; where rows lie beside each other in memory and there are many, a thread.
+Along an axis the rows are shared as `rows.py` has it; where they lie beside each other and are many, each has a thread.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import math
 from functools import lru_cache
 from typing import Any
 
-from minikeras.kernels.cuda.launch import THREADS, Source, contiguous_numbers, each, fours, launch, threads_for
+from minikeras.kernels.cuda.launch import THREADS, Source, contiguous_numbers, fours, launch
+from minikeras.kernels.cuda.rows import of_rows
 from minikeras.kernels.reference import activation as reference
 from minikeras.kernels.table import Kernels, one_of, override, same_shape
 
@@ -282,61 +283,51 @@ def masked_scale(k: Kernels, x: Any, mask: Any, scale: float, out: Any = None) -
 
 _ROWS = Source(
     """
-// the threads of a row are those beside each other in a block: one, a warp, or all
-template <class How> __device__ A over_row(A v) {
-  return blockDim.x == 1 ? v : blockDim.x == 32 ? over_warp<How>(v) : over_block<How>(v);
-}
-#define EACH_ROW(row) \
-  for (whole row = blockIdx.x * (whole)blockDim.y + threadIdx.y; row < rows; row += gridDim.x * (whole)blockDim.y)
-// the place of its first number; between its numbers lie `inner - 1` of other rows
-#define FIRST(row) (row / inner * columns * inner + row % inner)
-#define EACH_IN_ROW(i, at) for (whole i = at + threadIdx.x * inner; i < at + columns * inner; i += blockDim.x * inner)
+// Threads without a row do the last once more but write nothing: the result may lie where the row was.  Between the
+// numbers of a row lie `inner - 1` of others.
+#define ROW                                                                                                 \\
+  bool there = blockIdx.x * (whole)blockDim.y + threadIdx.y < rows;                                         \\
+  whole row = own_row(rows), first = row / inner * columns * inner + row % inner;
+#define EACH_IN_ROW(i) \\
+  for (whole i = first + threadIdx.x * inner; i < first + columns * inner; i += blockDim.x * inner)
 
 __global__ void softmax(const T* x, T* out, whole rows, whole columns, whole inner) {
-  EACH_ROW(row) {
-    whole at = FIRST(row);
-    A most = -INFINITE, sum = 0;
-    EACH_IN_ROW(i, at) most = larger(most, A(x[i]));
-    most = over_row<Largest>(most);
-    EACH_IN_ROW(i, at) sum += e_to(x[i] - most);
-    sum = over_row<Sum>(sum);
-    EACH_IN_ROW(i, at) out[i] = e_to(x[i] - most) / sum;
-  }
+  ROW
+  A most = -INFINITE, sum = 0;
+  EACH_IN_ROW(i) most = larger(most, A(x[i]));
+  most = over_row<Largest>(most);
+  EACH_IN_ROW(i) sum += e_to(x[i] - most);
+  sum = over_row<Sum>(sum);
+  if (there) EACH_IN_ROW(i) out[i] = e_to(x[i] - most) / sum;
 }
 __global__ void log_softmax(const T* x, T* out, whole rows, whole columns, whole inner) {
-  EACH_ROW(row) {
-    whole at = FIRST(row);
-    A most = -INFINITE, sum = 0;
-    EACH_IN_ROW(i, at) most = larger(most, A(x[i]));
-    most = over_row<Largest>(most);
-    EACH_IN_ROW(i, at) sum += e_to(x[i] - most);
-    sum = log_of(over_row<Sum>(sum));
-    EACH_IN_ROW(i, at) out[i] = x[i] - most - sum;
-  }
+  ROW
+  A most = -INFINITE, sum = 0;
+  EACH_IN_ROW(i) most = larger(most, A(x[i]));
+  most = over_row<Largest>(most);
+  EACH_IN_ROW(i) sum += e_to(x[i] - most);
+  sum = log_of(over_row<Sum>(sum));
+  if (there) EACH_IN_ROW(i) out[i] = x[i] - most - sum;
 }
 __global__ void softmax_grad(const T* g, const T* y, T* out, whole rows, whole columns, whole inner) {
-  EACH_ROW(row) {
-    whole at = FIRST(row);
-    A sum = 0;
-    EACH_IN_ROW(i, at) sum += A(g[i]) * A(y[i]);
-    sum = over_row<Sum>(sum);
-    EACH_IN_ROW(i, at) out[i] = A(y[i]) * (A(g[i]) - sum);
-  }
+  ROW
+  A sum = 0;
+  EACH_IN_ROW(i) sum += A(g[i]) * A(y[i]);
+  sum = over_row<Sum>(sum);
+  if (there) EACH_IN_ROW(i) out[i] = A(y[i]) * (A(g[i]) - sum);
 }
 __global__ void log_softmax_grad(const T* g, const T* y, T* out, whole rows, whole columns, whole inner) {
-  EACH_ROW(row) {
-    whole at = FIRST(row);
-    A sum = 0;
-    EACH_IN_ROW(i, at) sum += A(g[i]);
-    sum = over_row<Sum>(sum);
-    EACH_IN_ROW(i, at) out[i] = A(g[i]) - e_to(A(y[i])) * sum;
-  }
+  ROW
+  A sum = 0;
+  EACH_IN_ROW(i) sum += A(g[i]);
+  sum = over_row<Sum>(sum);
+  if (there) EACH_IN_ROW(i) out[i] = A(g[i]) - e_to(A(y[i])) * sum;
 }
-"""
+""",
+    parts=("rows.cu",),
 )
 
 _MANY = 4096  # rows: enough for a thread each
-_SHORT = 256  # numbers: not too many for a warp
 
 
 def _along(k: Kernels, name: str, arrays: tuple[Any, ...], axis: int, out: Any) -> Any:
@@ -344,14 +335,9 @@ def _along(k: Kernels, name: str, arrays: tuple[Any, ...], axis: int, out: Any) 
     x = arrays[0]
     columns, inner = x.shape[axis], math.prod(x.shape[axis % x.ndim + 1 :])
     rows = x.size // columns
-    if inner > 1 and rows >= _MANY:
-        block = 1, THREADS
-    elif columns <= _SHORT:
-        block = 32, THREADS // 32
-    else:
-        block = threads_for(columns // 4, 1024), 1
+    threads = (1, THREADS) if inner > 1 and rows >= _MANY else of_rows(rows, columns)[1]
     out = k.empty(x.shape, x.dtype) if out is None else out
-    launch(k, _ROWS, name, x.dtype, each(rows, block[1]), block, (*arrays, out, rows, columns, inner))
+    launch(k, _ROWS, name, x.dtype, -(-rows // threads[1]), threads, (*arrays, out, rows, columns, inner))
     return out
 
 
