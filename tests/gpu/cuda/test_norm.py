@@ -70,6 +70,18 @@ def test_rows(dtype: str, rows: int, features: int, gamma: bool, beta: bool) -> 
     same(run, {*ROWS_ALONE})
 
 
+def test_rows_and_groups_of_more_numbers_than_a_block_has_threads() -> None:
+    def run(k: Kernels) -> list[Any]:
+        x, gamma, beta, g = problem(k, 2, 5000, "float32")
+        y, residual = k.layer_norm(x, gamma, beta, EPSILON)
+        found = [y, *k.layer_norm_grad(g, residual)]
+        x, gamma, beta, g = problem(k, 700, 24, "float32")
+        y, residual = k.group_norm(x[None], gamma, beta, 2, EPSILON)
+        return [*found, y, *k.group_norm_grad(g[None], residual)]
+
+    same(run, {*ROWS_ALONE})
+
+
 SHAPES = [(1, 1, 4), (3, 5, 8), (7, 130, 4), (2, 100, 12), (2, 3, 1), (5, 1, 24)]
 
 
