@@ -329,14 +329,15 @@ def _span(first: Any, last: Any) -> Any:
 @override(reference.all_finite, "gpu", when=_are_plain)
 def all_finite(k: Kernels, arrays: Sequence[Any], out: Any) -> bool:
     """In a recorded step `out` is the program's copy of it on the device, and nothing is read back."""
-    recording = current.recording
+    recording, arrays = current.recording, _joined(arrays)
     found = k.empty((1,), _DOUBLE) if recording is None else recording.number_at(out)
-    launch(k, _FINITE, "begin_finite", _DOUBLE, 1, 1, (found,))
-    for g in _joined(arrays):
+    launch(k, _FINITE, "begin_finite", arrays[0].dtype if arrays else _SINGLE, 1, 1, (found,))
+    for g in arrays:
         launch(k, _FINITE, "is_finite", g.dtype, each(g.size), THREADS, (g, found, g.size))
-    if recording is None:
-        out[...] = k.to_host(found)
-    return recording is not None or bool(out)
+    if recording is not None:
+        return True
+    out[...] = k.to_host(found) if arrays else 1
+    return bool(out)
 
 
 _DOUBLE = np.dtype(np.float64)
@@ -605,26 +606,29 @@ def adafactor(
     k: Kernels, p: Any, g: Any, rows: Any, columns: Any, v: Any, lr: Any, new: Any, epsilon_1: float, epsilon_2: float,
     threshold: float,
 ) -> None:  # fmt: skip
-    height, width, means = 1, 1, None
+    height, width, means, count = 1, 1, None, _sums_of(p.size)
     if p.ndim > 1:
         height, width = p.shape[-2:]
-        matrices, parts = p.size // (height * width), -(-height // _PART)
-        wide = _DOUBLE if p.dtype == _DOUBLE else _SINGLE
-        sums, means = k.empty((matrices, parts, width), wide), k.empty((matrices,), wide)
-        given = *number(new), float(epsilon_1), width
-        launch(k, _VECTORS, "factor_rows", p.dtype, matrices * height, threads_for(width), (g, rows, *given))
-        grid, given = matrices * parts * -(-width // _COLUMNS), (float(epsilon_1), height, width, parts, _PART)
-        launch(k, _VECTORS, "factor_parts", p.dtype, grid, (_COLUMNS, _LANES), (g, sums, *given))
-        grid, given = (
-            (matrices, 1 + min(each(width), _MOST_SUMS)),
-            (rows, columns, sums, means, *number(new), height, width, parts),
-        )
-        launch(k, _VECTORS, "factor_means", p.dtype, grid, THREADS, given)
+        means = _factor(k, g, rows, columns, new, epsilon_1)
     else:
         rows = columns = None
-    count = _sums_of(p.size)
     sums = k.empty((2 * count,), _DOUBLE)
-    given = (p, g, rows, columns, means, v, *number(new), float(epsilon_1), height, width, sums, p.size)
-    launch(k, _VECTORS, "adafactor_squares", p.dtype, count, THREADS, given)
-    given = (p, g, v, *number(lr), float(epsilon_2), float(threshold), sums, count, p.size)
-    launch(k, _VECTORS, "adafactor", p.dtype, min(each(p.size), _MOST_SUMS), THREADS, given)
+    squares = (p, g, rows, columns, means, v, *number(new), float(epsilon_1), height, width, sums, p.size)
+    launch(k, _VECTORS, "adafactor_squares", p.dtype, count, THREADS, squares)
+    step = (p, g, v, *number(lr), float(epsilon_2), float(threshold), sums, count, p.size)
+    launch(k, _VECTORS, "adafactor", p.dtype, min(each(p.size), _MOST_SUMS), THREADS, step)
+
+
+def _factor(k: Kernels, g: Any, rows: Any, columns: Any, new: Any, epsilon: float) -> Any:
+    """Let the means of rows and columns know the squares of a gradient; gives those of all rows of each matrix."""
+    height, width = g.shape[-2:]
+    matrices, parts = g.size // (height * width), -(-height // _PART)
+    kind = _DOUBLE if g.dtype == _DOUBLE else _SINGLE
+    sums, means = k.empty((matrices, parts, width), kind), k.empty((matrices,), kind)
+    of_rows = (g, rows, *number(new), float(epsilon), width)
+    launch(k, _VECTORS, "factor_rows", g.dtype, matrices * height, threads_for(width), of_rows)
+    grid, of_parts = matrices * parts * -(-width // _COLUMNS), (g, sums, float(epsilon), height, width, parts, _PART)
+    launch(k, _VECTORS, "factor_parts", g.dtype, grid, (_COLUMNS, _LANES), of_parts)
+    grids, of_means = (matrices, 1 + min(each(width), _MOST_SUMS)), (*number(new), height, width, parts)
+    launch(k, _VECTORS, "factor_means", g.dtype, grids, THREADS, (rows, columns, sums, means, *of_means))
+    return means
