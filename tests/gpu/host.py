@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ _DYNAMIC = re.compile(r"extern\s+__shared__\s+([\w ]+?)\s+(\w+)\[\];")
 _FLAGS = ("-std=c++17", "-O1", "-march=native", "-ffp-contract=off", "-fPIC", "-shared", "-w", "-U_FORTIFY_SOURCE")
 _libraries: list[Any] = []
 _backwards = 0
+_compiling = threading.Lock()
 launched: Counter[str] = Counter()  # the kernels, and how often each
 
 
@@ -63,7 +65,7 @@ def _library(code: str) -> Any:
             raise SyntaxError(done.stderr)
         source.unlink()
         unfinished.rename(made)
-    library = ctypes.CDLL(str(made))
+    library = ctypes.PyDLL(str(made))  # one call at a time, for what all of a library's blocks share
     ctypes.c_int.in_dll(library, "host_order").value = _backwards
     _libraries.append(library)
     return library
@@ -90,7 +92,8 @@ class HostModule:
     """What `cupy.RawModule` is: kernels by name."""
 
     def __init__(self, code: str, *, options: Sequence[str] = (), backend: str = "nvrtc"):
-        self._library = _library(code)
+        with _compiling:
+            self._library = _library(code)
 
     def get_function(self, name: str) -> HostKernel:
         return HostKernel(self._library, name)
