@@ -70,4 +70,5 @@ def check_use(calls: list[str], to_device: Callable[[Any], Any]) -> None:
     assert set(both("lstm", steps, state, state, w, random.normal(size=(1, 4)), b)) == {"gemm", "activate"}
     geometry = {"strides": (1,), "padding": ((0, 0),), "dilation": (1,)}
     kernel = random.normal(size=(2, 3, 4))
-    assert both("conv", steps, kernel, b, activation="sigmoid", **geometry) == ["activate"]
+    used = both("conv", steps, kernel, b, activation="sigmoid", **geometry)
+    assert used == ([] if k.active_device() == "gpu" else ["activate"])  # the GPU's has it in its own pass
