@@ -661,8 +661,8 @@ def conv_kernel_grad(
         kind = sums_of(g.dtype)
         count, span = spans(len(rows), blocks, 16, out.size * kind.itemsize, min(1024, 65535 // groups))
         parts = None if count == 1 else k.empty((count, *kernel_shape), kind)
-        arguments = (x, g, out, parts, len(x), x.shape[-1], filters, groups)
-        arguments += (*geometry(x.shape, *windows), span)
+        numbers = geometry(x.shape, *windows)
+        arguments = (x, g, out, parts, len(x), x.shape[-1], filters, groups, *numbers, span)
         _launch(k, "convolve_kernel_grad", g.dtype, len(total), filters // groups, groups * count, arguments)
         if parts is not None:
             add_parts(k, parts, out)
