@@ -47,15 +47,17 @@ const int DEEP = 32, WIDE = 64, ACROSS = 16, DOWN = 8, LEFT = DEEP + 1, RIGHT = 
 // A corner of a matrix, with zeros beyond its end, to shared memory, where its rows and columns lie so far apart.
 template <int HEIGHT, int WIDTH>
 __device__ __forceinline__ void fetch(
-    const T* x, whole apart, whole rows, whole columns, A* to, int to_row, int to_column) {
+    const T* x, whole apart, int rows, int columns, A* to, int to_row, int to_column) {
+#pragma unroll 4
   for (int i = threadIdx.x; i < HEIGHT * WIDTH; i += ACROSS * DOWN) {
     int row = i / WIDTH, column = i % WIDTH;
     to[row * to_row + column * to_column] = row < rows && column < columns ? A(x[row * apart + column]) : A(0);
   }
 }
 template <int R>
-__device__ __forceinline__ void multiply(A (&sums)[R][4], const A* left, int left_row, const A* right, whole count) {
+__device__ __forceinline__ void multiply(A (&sums)[R][4], const A* left, int left_row, const A* right, int count) {
   int across = threadIdx.x % ACROSS, down = threadIdx.x / ACROSS, most = count < DEEP ? count : DEEP;
+#pragma unroll 2
   for (int m = 0; m < most; ++m) {
     A a[R], b[4];
     for (int r = 0; r < R; ++r) a[r] = left[(down + DOWN * r) * left_row + m];
@@ -69,27 +71,25 @@ __device__ __forceinline__ void multiply(A (&sums)[R][4], const A* left, int lef
   for (int r = 0, row = threadIdx.x / ACROSS; r < R; ++r, row += DOWN) \\
     for (int c = 0, column = threadIdx.x % ACROSS; c < 4; ++c, column += ACROSS)
 
-struct Heads {  // an array (batch, steps, heads, size) by its strides
-  whole batch, step, head;
-};
+// of an array (batch, steps, heads, size)
 #define STRIDES(name) whole name##_batch, whole name##_step, whole name##_head
-#define HEADS(name) Heads{name##_batch, name##_step, name##_head}
 
+#define OVER_ROW(s) _Pragma("unroll 1") for (int s = threadIdx.x % 32; s < sources; s += 32)
 // scores of the rows of a tile become weights, and what of them is used; a warp has a row
 #define SOFTMAX(first, tall) \\
-  for (whole i = threadIdx.x / 32; i < (tall) && first + i < steps; i += ACROSS * DOWN / 32) { \\
+  for (int i = threadIdx.x / 32; i < (tall) && first + i < steps; i += ACROSS * DOWN / 32) { \\
     Allowed allowed = ALLOWED(batch, head, first + i); \\
     A* row = scores + i * wide; \\
     A best = -INFINITE, total = 0; \\
-    for (whole s = threadIdx.x % 32; s < sources; s += 32) { \\
+    OVER_ROW(s) { \\
       row[s] = allowed(s) ? row[s] * A(scale) : HIDDEN; \\
       best = larger(best, row[s]); \\
     } \\
     best = over_warp<Largest>(best); \\
-    for (whole s = threadIdx.x % 32; s < sources; s += 32) total += row[s] = e_to(row[s] - best); \\
+    OVER_ROW(s) total += row[s] = e_to(row[s] - best); \\
     total = over_warp<Sum>(total); \\
     whole at = ((batch * heads + head) * steps + first + i) * sources; \\
-    for (whole s = threadIdx.x % 32; s < sources; s += 32) { \\
+    OVER_ROW(s) { \\
       A weight = row[s] / total; \\
       if (zero_empty && !allowed(s)) weight *= 0; \\
       if (weights) weights[at + s] = weight; \\
@@ -98,11 +98,11 @@ struct Heads {  // an array (batch, steps, heads, size) by its strides
   }
 // gradients at what was used of the weights become those at the scores
 #define SOFTMAX_GRAD(first, tall) \\
-  for (whole i = threadIdx.x / 32; i < (tall) && first + i < steps; i += ACROSS * DOWN / 32) { \\
+  for (int i = threadIdx.x / 32; i < (tall) && first + i < steps; i += ACROSS * DOWN / 32) { \\
     Allowed allowed = ALLOWED(batch, head, first + i); \\
     A *row = scores + i * wide, along = 0; \\
     whole at = ((batch * heads + head) * steps + first + i) * sources; \\
-    for (whole s = threadIdx.x % 32; s < sources; s += 32) { \\
+    OVER_ROW(s) { \\
       A g = s < reach ? row[s] : A(0); \\
       if (keep) g = g * A(keep[at + s]) * A(keep_scale); \\
       if (g_weights) g += A(g_weights[at + s]); \\
@@ -110,7 +110,7 @@ struct Heads {  // an array (batch, steps, heads, size) by its strides
       along += g * A(weights[at + s]); \\
     } \\
     along = over_warp<Sum>(along); \\
-    for (whole s = threadIdx.x % 32; s < sources; s += 32) { \\
+    OVER_ROW(s) { \\
       row[s] = allowed(s) ? A(weights[at + s]) * (row[s] - along) * A(scale) : A(0); \\
       g_scores[at + s] = row[s]; \\
     } \\
@@ -121,15 +121,16 @@ struct Heads {  // an array (batch, steps, heads, size) by its strides
 #define BEFORE \\
   extern __shared__ double memory[]; \\
   const int TALL = DOWN * R; \\
-  whole tiles = (steps + TALL - 1) / TALL, tile = blockIdx.x % tiles, wide = sources | 1; \\
+  unsigned tiles = (steps + TALL - 1) / TALL; \\
   whole head = blockIdx.x / tiles % heads, batch = blockIdx.x / tiles / heads, group = head / (heads / groups); \\
-  whole first = tile * TALL, reach = causal && !mask && first + TALL < sources ? first + TALL : sources; \\
+  whole first = (whole)(blockIdx.x % tiles) * TALL; \\
+  int wide = sources | 1, reach = causal && !mask && first + TALL < sources ? first + TALL : sources; \\
   A *scores = (A*)memory, *own = scores + TALL * wide, *other = own + TALL * LEFT; \\
   left += batch * left_batch + head * left_head + first * left_step; \\
   right += batch * right_batch + group * right_head; \\
-  for (whole s = 0; s < reach; s += WIDE) { \\
+  for (int s = 0; s < reach; s += WIDE) { \\
     A sums[R][4] = {}; \\
-    for (whole d = 0; d < inner; d += DEEP) { \\
+    for (int d = 0; d < inner; d += DEEP) { \\
       fetch<TALL, DEEP>(left + d, left_step, steps - first, inner - d, own, LEFT, 1); \\
       fetch<WIDE, DEEP>(right + s * right_step + d, right_step, sources - s, inner - d, other, 1, RIGHT); \\
       __syncthreads(); \\
@@ -142,9 +143,9 @@ struct Heads {  // an array (batch, steps, heads, size) by its strides
 #define AFTER \\
   values += batch * values_batch + group * values_head; \\
   y += ((batch * steps + first) * heads + head) * size; \\
-  for (whole j = 0; j < size; j += WIDE) { \\
+  for (int j = 0; j < size; j += WIDE) { \\
     A sums[R][4] = {}; \\
-    for (whole s = 0; s < reach; s += DEEP) { \\
+    for (int s = 0; s < reach; s += DEEP) { \\
       fetch<DEEP, WIDE>(values + s * values_step + j, values_step, sources - s, size - j, other, RIGHT, 1); \\
       __syncthreads(); \\
       multiply<R>(sums, scores + s, wide, other, reach - s); \\
