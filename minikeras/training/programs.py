@@ -42,6 +42,7 @@ _ROOMS = {
 
 _MOST = 16  # kinds of batches that a model has programs for; for ever-changing shapes recording would not pay
 _TRIES = 4  # recordings of a kind of batch that something has made useless, until it is left to the layers
+_MOST_PUT_OFF = 32  # recordings that something kept from being made, which need not be so in the next step
 _WORTH = 32  # steps that a program must have made to be worth another recording after a change
 _LONG = 0.01  # seconds that a call of many steps takes, about
 _LONG_BATCH = 1 << 15  # bytes of a batch that are worth a helper's work
@@ -154,6 +155,7 @@ class Entry:
         self.is_traced = False  # whether the outputs say what they were made of
         self.steps = 0
         self.tries = 0  # recordings that came to nothing
+        self.put_off = 0  # recordings that were left for the next step
         self.uses = 0  # of the program
         self.seconds = _LONG  # of a step, at first too long
 
@@ -436,8 +438,8 @@ class Programs:
             if recording.spoiled is None:
                 program = self._performed(state, kind, recording, leaves, tables, outputs, before)
             if program is None:
-                entry.tries += 1
-                if not recording.again or entry.tries >= _TRIES:
+                entry.put_off += 1
+                if not recording.again or entry.put_off >= _MOST_PUT_OFF:
                     entry.reason = recording.spoiled or "it was not repeated"
                 self._restore(state, before, kind)
                 self._model._clear_losses()
@@ -492,6 +494,7 @@ class Programs:
         program.count_made()
         for stream, place in streams:
             stream.state = place
+        recording.again = not program.is_whole  # some of its calls were left out
         return program if made and program.is_whole else None
 
     def _is_prepared(self, kind: str) -> bool:
@@ -720,7 +723,8 @@ def _is_array(leaf: Any) -> bool:
 
 
 def _zeros_like(array: Any) -> Any:
-    return np.zeros(array.shape, array.dtype)
+    zeros = np.zeros(array.shape, array.dtype)
+    return zeros if type(array) is np.ndarray else k.to_device(zeros)
 
 
 def _packed(arrays: tuple) -> Any:

@@ -178,8 +178,11 @@ class Graph:
         for node in self._nodes:
             node()
 
-    def __len__(self) -> int:
-        return len(self._nodes)
+    def debug_dot_str(self, flags: int = 0) -> str:
+        """The graph in the language of Graphviz, as CUDA writes it."""
+        nodes = [f'"graph_1_node_{i}"[\nstyle="bold"\nlabel="{i}"\n];' for i in range(len(self._nodes))]
+        edges = [f'"graph_1_node_{i}" -> "graph_1_node_{i + 1}";' for i in range(len(self._nodes) - 1)]
+        return "\n".join(["digraph dot {", "subgraph cluster_1 {", *nodes, *edges, "}", "}"])
 
 
 class MemoryPool:

@@ -156,6 +156,12 @@ __global__ void clip_by_value(T* g, double limit, whole n) {
   A most = limit;
   EACH(i, n) g[i] = smaller(larger(A(g[i]), -most), most);
 }
+__global__ void take_mean(T* total, T* out, double count, whole n) {
+  EACH(i, n) {
+    out[i] = A(total[i]) / A(count);
+    total[i] = A(0);
+  }
+}
 __global__ void scale(T* g, NUMBER(factor), whole n) {
   A by = VALUE(factor);
   EACH(i, n) g[i] = A(g[i]) * by;
@@ -253,6 +259,11 @@ def ema(k: Kernels, average: Any, p: Any, momentum: Any) -> None:
 @override(reference.clip_by_value, "gpu", when=contiguous_numbers("g"))
 def clip_by_value(k: Kernels, g: Any, limit: float) -> None:
     _update(k, "clip_by_value", g, float(limit))
+
+
+@override(reference.take_mean, "gpu", when=(contiguous_numbers("total", "out"), same_shape("total", "out")))
+def take_mean(k: Kernels, total: Any, count: int, out: Any) -> None:
+    _update(k, "take_mean", total, out, float(count))
 
 
 @override(reference.scale, "gpu", when=(contiguous_numbers("g"), Condition('not hasattr(factor, "get")')))

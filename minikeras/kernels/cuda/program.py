@@ -132,7 +132,8 @@ class Program:
         """Launch the steps of a load; how many were made."""
         stream = self._xp.cuda.get_current_stream()
         for _ in range(steps):
-            self._recording.graph.launch(stream)
+            for graph in self._recording.graphs:
+                graph.launch(stream)
         load.done(stream)
         for result, made in zip(results, load.results, strict=False):
             made[:steps].get(out=result[:steps])

@@ -13,6 +13,7 @@ changes from step to step is read from memory: see `number_at`, `counter_at` and
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -56,6 +57,8 @@ __global__ void give_part(const whole* block, whole place, const unsigned char* 
 __global__ void take_numbers(const whole* block, const double* rows, double* out, whole count) {
   EACH(i, count) out[i] = rows[block[0] * count + i];
 }
+// 0 where one of two numbers is
+__global__ void both(const double* first, const double* second, double* out) { *out = *first * *second != 0.0; }
 // what moves on: the counters of random streams, each by so many, and the step; the last one is that with a flag of 0
 __global__ void end_step(whole* block, unsigned long long* counters, const unsigned long long* growth, whole streams,
                          const double* flag) {
@@ -111,7 +114,7 @@ class Recording:
         self.calls: list[tuple[str, int, Callable[[], None]]] = []  # name, blocks and what does it alone
         self.inputs: list[tuple[Any, int]] = []  # the batch's buffers, and where the addresses of their data lie
         self.outputs: list[tuple[Any, int]] = []
-        self.graph: Any = None
+        self.graphs: list[Any] = []  # one after the other
         self._signature: list[tuple] = []
         self._known = {memory_of(one).data.ptr for one in self.kept if is_array(one)}
         self.tables = [one for one in tables if one is not None]
@@ -151,7 +154,8 @@ class Recording:
         self._stack.enter_context(self.arena)
         self._stack.enter_context(_no_copies(xp))
         self._stream.begin_capture()
-        self._begin()
+        if self.now.size:
+            self._launch("take_numbers", self.now.size, (self.block, self.rows, self.now, self.now.size))
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
@@ -160,20 +164,20 @@ class Recording:
                 self._end()
         finally:
             try:
-                graph = self._stream.end_capture()
-                self.graph = graph if error is None and self.spoiled is None else None
+                self.graphs.append(self._stream.end_capture())
             except Exception as refused:  # what was forbidden has ended it, and says so once more
                 self.spoil(f"CUDA cannot capture it: {refused}")
             finally:
                 self._stack.close()
 
+    def _cut(self) -> Any:
+        """End a graph and begin another one; the one that has ended."""
+        self.graphs.append(self._stream.end_capture())
+        self._stream.begin_capture()
+        return self.graphs[-1]
+
     def _leave(self) -> None:
         current.recording = self._outer
-
-    def _begin(self) -> None:
-        if self.now.size:
-            given = self.block, self.rows, self.now, self.now.size
-            self._launch("take_numbers", self.now.size, given)
 
     def input(self, leaf: np.ndarray) -> Any:
         """A buffer for a part of the batch, which the step fills from that of many steps."""
@@ -306,12 +310,25 @@ class Recording:
 
     @contextmanager
     def only_where(self, number: np.ndarray) -> Iterator[None]:
-        """See `arena.only_where`."""
-        outer, self._where = self._where, self.number_at(number)
+        """See `arena.only_where`: our own kernels know how to be left out, and nothing else may be in the block."""
+        outer, self._where = self._where, self._both(self.number_at(number))
+        self._cut()
+        before = len(self.calls)
         try:
             yield
+            if _nodes(self._cut()) != len(self.calls) - before:
+                self.spoil("CuPy computes what only some steps do")
         finally:
             self._where = outer
+
+    def _both(self, number: Any) -> Any:
+        """A number that is 0 where one is, or what decides about the block around this one."""
+        if self._where is self.goes_on:
+            return number
+        outer, both, self._where = self._where, self._k.empty((1,), np.dtype("float64")), 0
+        launch(self._k, SOURCE, "both", _BYTE, 1, 1, (outer, number, both))
+        self._where = outer
+        return both
 
     def advancing(self, source: Any, counter: int, blocks: int) -> Advancing:
         """A random stream's counter, of which the step takes so many blocks."""
@@ -388,6 +405,14 @@ class Recording:
     def _is_own(self, array: Any) -> bool:
         """Whether memory was taken by the step."""
         return memory_of(array).data.ptr in self._own
+
+
+_NODE = re.compile(r'^\s*"graph_\d+_node_\d+"\s*\[', re.M)  # in CUDA's description of a graph
+
+
+def _nodes(graph: Any) -> int:
+    """How many calls a graph has."""
+    return len(_NODE.findall(graph.debug_dot_str()))
 
 
 def _told(given: Any) -> Any:

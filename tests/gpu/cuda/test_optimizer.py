@@ -74,10 +74,11 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "ema": ("ema", ["average"], {"momentum": 0.99}),
     "clip": ("clip_by_value", [], {"limit": 0.5}),
     "scale": ("scale", [], {"factor": 0.3}),
+    "mean": ("take_mean", ["total"], {"count": 3}),
 }
 IN_MEMORY = {"lr", "alpha", "amount", "of_mean", "of_gradient", "correction", "momentum", "factor"}
 NOT_BELOW_0 = {"v", "vhat", "total", "squares", "steps", "norm"}
-ARGUMENTS = {"decay": ["p"], "ema": ["average", "p"], "clip_by_value": ["g"], "scale": ["g"]}
+ARGUMENTS = {"decay": ["p"], "ema": ["average", "p"], "clip_by_value": ["g"], "scale": ["g"], "take_mean": ["total", "count", "g"]}
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e30, -1e30]
 
 
