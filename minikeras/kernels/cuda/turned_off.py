@@ -86,6 +86,11 @@ def begin_on(xp: Any) -> None:
         )
 
 
+def known(xp: Any) -> dict[str, str]:
+    """What is kept as turned off on this device, and why."""
+    return dict(_read().get(device_of(xp), {}))
+
+
 def turn_off(xp: Any, name: str, why: str) -> None:
     """Leave a kernel of our own, or one of `OTHERS`, out on this machine, in this process and in others to come."""
     _leave_out(name, why)
@@ -97,8 +102,18 @@ def keep(xp: Any) -> bool:
     return _write({**_read(), device_of(xp): dict(_off)})
 
 
+def forget() -> bool:
+    """Let every device be as if it had never been checked; whether there was anything to forget."""
+    try:
+        path().unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def reset(xp: Any) -> None:
-    """Use everything again on this device, as if it had never been checked."""
+    """Use everything again on this device, as if it had never been checked, and leave the checks to the caller."""
+    _begun.add(device_of(xp))
     for name in list(_off):
         table.turn_off(name, "gpu", None)
     _off.clear()
