@@ -162,13 +162,15 @@ class Examination:
             self.fail(f"GPU: training {training.name} {eager}")
             return
         graph = self._attempt(training, "auto", eager)
-        for name in ("cublaslt", "graphs"):  # the smaller loss first
+        for name in turned_off.OTHERS:
             if isinstance(graph, str) and turned_off.reason(name) is None:
-                why, graph = graph, None
-                turned_off.turn_off(xp, name, f"was on when training {training.name} as a graph {why}")
+                why = f"was on when training {training.name} as a program {graph}"
+                turned_off.turn_off(xp, name, why)
                 graph = self._attempt(training, "auto", eager)
-                if not isinstance(graph, str):
-                    self._turn_off(xp, name, f"was on when training {training.name} as a graph {why}")
+                if isinstance(graph, str):  # not because of this
+                    turned_off.turn_on(xp, name)
+                else:
+                    self._turn_off(xp, name, why)
         if isinstance(graph, str):
             self.fail(f"GPU: training {training.name} with programs {graph}")
             return

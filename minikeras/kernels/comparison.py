@@ -190,6 +190,8 @@ class Compared(Bench):
             self._note(outcome)
         except _Wrong as wrong:
             self._note(outcome, str(wrong))
+            if wrong.unusable:
+                return self._replacement(expected)
         outcome.calls += 1
         if self._timed and reference_seconds >= outcome.reference_seconds:
             outcome.seconds, outcome.reference_seconds = seconds, reference_seconds
@@ -273,7 +275,7 @@ class Compared(Bench):
             return
         if expected.dtype.kind not in "fcV" or found.dtype.kind not in "fcV":
             if not np.array_equal(found, expected):
-                raise _Wrong(f"{np.count_nonzero(found != expected):,} of {found.size:,} numbers differ")
+                raise _Wrong(f"{np.count_nonzero(found != expected):,} of {found.size:,} numbers differ", False)
             return
         tolerance = max(TOLERANCE.get(found.dtype.name, 0.0), TOLERANCE[self.dtype])
         one, other = (part.astype("float64") if narrow else part for part in (found, expected))
@@ -284,11 +286,19 @@ class Compared(Bench):
         largest = float(np.nan_to_num(errors, nan=np.inf).max())
         self._largest = max(self._largest[0], largest), max(self._largest[1], largest / tolerance)
         if largest > tolerance:
-            raise _Wrong(f"differs by {largest:.1e} of its largest number, {tolerance:.0e} at most")
+            raise _Wrong(f"differs by {largest:.1e} of its largest number, {tolerance:.0e} at most", False)
 
 
 class _Wrong(Exception):
-    """What is wrong with a result."""
+    """What is wrong with a result.
+
+    Args:
+        unusable: whether others could not do with it what they do with the right one.
+    """
+
+    def __init__(self, what: str, unusable: bool = True):
+        super().__init__(what)
+        self.unusable = unusable
 
 
 def _parts(result: Any) -> list[Any]:
