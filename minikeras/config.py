@@ -281,6 +281,38 @@ def standardize_data_format(data_format: str | None) -> str:
     return value
 
 
+_tf32 = False
+
+
+def tf32() -> bool:
+    """Whether products of float32 on a GPU may be made in TF32; see `set_tf32`."""
+    return _tf32
+
+
+def set_tf32(enabled: bool) -> None:
+    """Let products of float32 on a GPU be made in TF32, or not, which is the default.
+
+    TF32 rounds what is multiplied to 10 bits behind the first, three decimal digits, and adds in float32; tensor cores
+    are then several times as fast.  It changes nothing on the CPU.
+
+    Args:
+        enabled: True or False.
+
+    Raises:
+        TypeError: for anything else.
+
+    >>> from minikeras import config
+    >>> config.set_tf32(False)
+    >>> config.tf32()
+    False
+    """
+    global _tf32, changes
+    if not isinstance(enabled, bool):
+        raise TypeError(f"enabled must be True or False, got {enabled!r}.")
+    changes += 1
+    _tf32 = enabled
+
+
 def backend() -> str:
     """The name of the computing backend; always `"minikeras"`.
 

@@ -95,6 +95,12 @@ def bind(chosen: Kernels) -> None:
     chosen.mirror(globals())
 
 
+def active_table() -> Kernels:
+    """The table whose names this module has now."""
+    assert _active is not None
+    return _active
+
+
 def version() -> tuple[int, int]:
     """Another value when other kernels have come into use."""
     return id(_active), table.changes

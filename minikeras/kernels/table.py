@@ -24,7 +24,7 @@ from weakref import WeakSet
 
 import numpy
 
-from minikeras.kernels.arena import allocate
+from minikeras.kernels.arena import allocate, current
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
 
@@ -77,11 +77,16 @@ class Kernels:
     def to_device(self, array: Any) -> Any:
         """Move a NumPy array to the active device (itself on the CPU, and where it holds strings)."""
         on_host = self.xp is numpy or getattr(getattr(array, "dtype", None), "kind", "f") in "OSTU"
-        return array if on_host else self.xp.asarray(array)
+        if on_host or isinstance(array, self.xp.ndarray):
+            return array
+        return self.xp.asarray(array) if current.recording is None else current.recording.moved(numpy.asarray(array))
 
     def to_host(self, array: Any) -> numpy.ndarray:
         """A NumPy array of the same values (itself on the CPU)."""
-        return array.get() if hasattr(array, "get") else numpy.asarray(array)
+        if not hasattr(array, "get"):
+            return numpy.asarray(array)
+        known = None if current.recording is None else current.recording.value_of(array)
+        return array.get() if known is None else known
 
     if TYPE_CHECKING:  # the kernels are attributes
 

@@ -515,8 +515,7 @@ class Optimizer(Rated):
         if self._changes_next:
             with only_where(plan.now[_UPDATES]):
                 for total, g in plan.accumulated:
-                    k.xp.divide(total, self.gradient_accumulation_steps, out=g)
-                    total.fill(0)
+                    k.take_mean(total, self.gradient_accumulation_steps, g)
                 self._change(plan)
 
     @property

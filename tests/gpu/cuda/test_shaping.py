@@ -1,0 +1,76 @@
+"""Arrays joined and cut on the GPU's kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from gpu.cuda.check import DTYPES, case, gpu, numbers, same
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minikeras.kernels import Kernels
+from minikeras.kernels.cuda import shaping as override
+
+KINDS = [*DTYPES, "int32", "int64", "uint8", "bool", "complex64", "complex128"]
+SHAPES = st.lists(st.sampled_from([1, 2, 5, 40]), min_size=1, max_size=3)
+
+
+def values(seed: int, shape: tuple[int, ...], kind: str) -> Any:
+    return numbers(seed, *shape, dtype=kind) if kind in DTYPES else numbers(seed, *shape, low=-9, high=9).astype(kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(SHAPES, st.integers(0, 2), st.lists(st.sampled_from([0, 1, 3, 270]), min_size=1, max_size=3), st.booleans())
+def test_joining_and_cutting(kind: str, shape: list[int], axis: int, lengths: list[int], gaps: bool) -> None:
+    axis %= len(shape)
+
+    def run(k: Kernels) -> list[Any]:
+        arrays = []
+        for place, length in enumerate(lengths):
+            array = values(place, (*shape[:axis], length, *shape[axis + 1 :]), kind)
+            given = k.to_device(np.asfortranarray(array) if gaps and place % 2 else array)
+            arrays.append(given)
+        joined = k.concatenate(arrays, axis)
+        return [joined, *k.split(joined, np.cumsum(lengths)[:-1].tolist(), axis)]
+
+    same(run, None, 0, 0)
+
+
+def test_what_is_copied() -> None:
+    x = gpu.to_device(numbers(0, 4, 6))
+    assert all(part.base is x for part in gpu.split(x, [1], 0))  # views
+    assert all(part.base is None and part.flags.c_contiguous for part in gpu.split(x, [1], 1))
+    with pytest.raises(ValueError, match="dimension"):
+        gpu.concatenate([x, x[:, :2]], 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(
+    st.lists(st.sampled_from([1, 2, 5]), min_size=1, max_size=3),
+    st.integers(0, 2),
+    st.sampled_from([1, 3, 64, 65, 90]),
+    st.sampled_from([1, 7, 40]),
+    st.sampled_from(["int64", "int32"]),
+)
+def test_adding_along_an_axis(dtype: str, shape: list[int], axis: int, count: int, size: int, kind: str) -> None:
+    axis %= len(shape)
+    shape[axis] = count
+    indices = np.random.default_rng(0).integers(-size, size, shape).astype(kind)
+
+    def run(k: Kernels) -> list[Any]:
+        return [k.add_along(k.to_device(numbers(0, *shape, dtype=dtype)), k.to_device(indices), size, axis)]
+
+    # up to 90 numbers of size 2 are added, which the reference does one after the other, in units of the largest sum
+    bound = {"float32": 2e-4, "float64": 1e-12}.get(dtype)
+    same(run, {"add_along"} if count <= 64 else {"number_results"}, None, bound)
+
+
+@case(override._STRIPS, override._ALONG)
+def strips(k: Kernels) -> list[Any]:
+    arrays = [k.to_device(numbers(place, 5, length)) for place, length in enumerate((3, 300))]
+    along = [k.to_device(np.arange(5 * count).reshape(5, count) % 7) for count in (3, 300)]
+    joined = k.concatenate(arrays, 1)
+    added = [k.add_along(*pair, 7, 1) for pair in zip(arrays, along, strict=True)]
+    return [joined, *k.split(joined, [3], 1), *added]
