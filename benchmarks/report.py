@@ -193,8 +193,8 @@ def markdown(report: dict[str, Any]) -> str:
             report,
             names,
             "device_bytes",
-            "Memory of the GPU in MB that arrays had taken after the second turn, as each library's pool counts it, rows "
-            "before included:",
+            "Memory of the GPU in MB that a pool had taken after the second turn, for this row or one before, as its "
+            "library counts it:",
             1e-6,
         ),
         _first_turns(report, names, "first_loss", "Loss after the first turn, to see that all do the same work:"),

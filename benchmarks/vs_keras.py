@@ -209,8 +209,8 @@ def described(worker: Worker) -> dict[str, Any]:
     about, wanted = worker.ask("describe"), worker.contender.device
     if about["device"] != wanted:
         raise ContenderError(
-            f"{worker.contender.name} computes on the {about['device']}, not on the {wanted}; see that {worker.contender.python} "
-            "has its packages for CUDA."
+            f"{worker.contender.name} computes on the {about['device']}, not on the {wanted}; see that "
+            f"{worker.contender.python} has its packages for CUDA."
         )
     return about
 

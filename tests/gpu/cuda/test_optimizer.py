@@ -78,7 +78,13 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
 }
 IN_MEMORY = {"lr", "alpha", "amount", "of_mean", "of_gradient", "correction", "momentum", "factor"}
 NOT_BELOW_0 = {"v", "vhat", "total", "squares", "steps", "norm"}
-ARGUMENTS = {"decay": ["p"], "ema": ["average", "p"], "clip_by_value": ["g"], "scale": ["g"], "take_mean": ["total", "count", "g"]}
+ARGUMENTS = {
+    "decay": ["p"],
+    "ema": ["average", "p"],
+    "clip_by_value": ["g"],
+    "scale": ["g"],
+    "take_mean": ["total", "count", "g"],
+}
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e30, -1e30]
 
 
