@@ -79,7 +79,14 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
 IN_MEMORY = {"lr", "alpha", "amount", "of_mean", "of_gradient", "correction", "momentum", "factor"}
 CONSTANT = {("momentum", name) for name in ("momentum", "nesterov", "rmsprop momentum", "rmsprop both")}
 NOT_BELOW_0 = {"v", "vhat", "total", "squares", "steps", "norm"}
-ARGUMENTS = {"decay": ["p"], "ema": ["average", "p"], "clip_by_value": ["g"], "scale": ["g"], "add_up": ["total", "g"], "take_mean": ["total", "out"]}
+ARGUMENTS = {
+    "decay": ["p"],
+    "ema": ["average", "p"],
+    "clip_by_value": ["g"],
+    "scale": ["g"],
+    "add_up": ["total", "g"],
+    "take_mean": ["total", "out"],
+}
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e30, -1e30]
 
 
