@@ -166,6 +166,24 @@ def test_a_users_override_stays() -> None:
     assert launches("activate", x(), "tanh") == 1
 
 
+def test_without_graphs_steps_stay_eager_and_without_the_binding_products_are_cupys() -> None:
+    from minikeras import Sequential, layers
+    from minikeras.kernels.cuda import cublas
+    from minikeras.training import repeatable
+    from minikeras.training.trainer import Trainer
+
+    with recorder.recording_device():
+        model = Sequential([layers.Input((3,)), layers.Dense(2)])
+        model.compile("sgd", "mse")
+        assert repeatable.obstacle(model, "train", Trainer) is None
+        turned_off.turn_off(xp, "graphs", "was wrong")
+        turned_off.turn_off(xp, "cublaslt", "was wrong")
+        why = repeatable.obstacle(model, "train", Trainer)
+        assert why == "graphs are turned off on this GPU, because it was wrong"
+        assert cublas.binding(xp) is None
+    assert k.turned_off("graphs") is None  # on the CPU
+
+
 def test_the_stand_in_is_not_checked_by_itself() -> None:
     with recorder.recording_device():
         assert not turned_off._begun and not turned_off.path().exists()
