@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import importlib.util
@@ -48,6 +49,26 @@ def _limit_of(variable: str) -> int | None:
     text = os.environ.get(variable, "").strip()
     return _limit(int(text) if text.isdecimal() else text, variable) if text else None  # type: ignore[arg-type]
 
+
+def _share_of_memory(limit: Any, name: str) -> int | str | None:
+    """A limit on a GPU's memory: bytes, a share such as "50%", or None."""
+    if limit is None or (isinstance(limit, int) and not isinstance(limit, bool) and limit > 0):
+        return limit
+    if isinstance(limit, str) and limit.strip().endswith("%"):
+        with contextlib.suppress(ValueError):
+            number = float(limit.strip()[:-1])
+            if 0 < number <= 100:
+                return f"{number:g}%"
+    raise ValueError(
+        f"{name} must be a positive number of bytes, a share of the GPU's memory such as '50%', or None, got {limit!r}."
+    )
+
+
+_gpu_memory: str = os.environ.get("MINIKERAS_GPU_MEMORY_LIMIT", "").strip()
+_gpu_memory_limit = _share_of_memory(
+    int(_gpu_memory) if _gpu_memory.isdecimal() else _gpu_memory or None, "MINIKERAS_GPU_MEMORY_LIMIT"
+)
+_gpu_memory_listeners: list[Callable[[], None]] = []
 
 _max_epochs, _max_steps_per_epoch = _limit_of("KERAS_MAX_EPOCHS"), _limit_of("KERAS_MAX_STEPS_PER_EPOCH")
 
@@ -260,6 +281,38 @@ def standardize_data_format(data_format: str | None) -> str:
     return value
 
 
+_tf32 = False
+
+
+def tf32() -> bool:
+    """Whether products of float32 on a GPU may be made in TF32; see `set_tf32`."""
+    return _tf32
+
+
+def set_tf32(enabled: bool) -> None:
+    """Let products of float32 on a GPU be made in TF32, or not, which is the default.
+
+    TF32 rounds what is multiplied to 10 bits behind the first, three decimal digits, and adds in float32; tensor cores
+    are then several times as fast.  It changes nothing on the CPU.
+
+    Args:
+        enabled: True or False.
+
+    Raises:
+        TypeError: for anything else.
+
+    >>> from minikeras import config
+    >>> config.set_tf32(False)
+    >>> config.tf32()
+    False
+    """
+    global _tf32, changes
+    if not isinstance(enabled, bool):
+        raise TypeError(f"enabled must be True or False, got {enabled!r}.")
+    changes += 1
+    _tf32 = enabled
+
+
 def backend() -> str:
     """The name of the computing backend; always `"minikeras"`.
 
@@ -342,6 +395,47 @@ def set_kernels(path: str | os.PathLike) -> None:
 def on_kernels_change(listener: Callable[[], None]) -> None:
     """Call `listener()` at every `set_kernels`; it may refuse by raising a RuntimeError."""
     _kernels_listeners.append(listener)
+
+
+def gpu_memory_limit() -> int | str | None:
+    """How much of a GPU's memory arrays may take: bytes, a share such as `"50%"`, or None for what there is.
+
+    The environment variable `MINIKERAS_GPU_MEMORY_LIMIT` sets the initial value.
+
+    >>> from minikeras import config
+    >>> config.gpu_memory_limit() is None
+    True
+    """
+    return _gpu_memory_limit
+
+
+def set_gpu_memory_limit(limit: int | str | None) -> None:
+    """Limit the memory that arrays on a GPU may take, so that several processes can share it.
+
+    Without a limit nothing is taken in advance either: memory is asked for when it is needed, and kept for later use.
+    What is beyond the limit is refused with a MemoryError.  It can be set before or after the GPU is first used.
+
+    Args:
+        limit: bytes, a share of the GPU's memory such as `"50%"`, or None for none.
+
+    Raises:
+        ValueError: for anything else; the setting is unchanged.
+
+    >>> from minikeras import config
+    >>> config.set_gpu_memory_limit("50%")
+    >>> config.gpu_memory_limit()
+    '50%'
+    >>> config.set_gpu_memory_limit(None)
+    """
+    global _gpu_memory_limit
+    _gpu_memory_limit = _share_of_memory(limit, "limit")
+    for listener in _gpu_memory_listeners:
+        listener()
+
+
+def on_gpu_memory_limit_change(listener: Callable[[], None]) -> None:
+    """Call `listener()` after every `set_gpu_memory_limit`."""
+    _gpu_memory_listeners.append(listener)
 
 
 class device_scope:
@@ -653,4 +747,5 @@ def reset_dtype_policy() -> None:
 
 
 _HIDDEN = "cupy_and_device dataset_folders device_scope gpu_is_there keras_home on_device_change on_kernels_change"
+_HIDDEN += " on_gpu_memory_limit_change"
 offer_names(__name__, hidden=f"{_HIDDEN} result_type FloatDTypePolicy reset_dtype_policy standardize_data_format")

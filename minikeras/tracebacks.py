@@ -61,7 +61,21 @@ def end_at_users_line(error: BaseException) -> None:
     """Shorten the traceback of an exception that is about to leave the caller, if a user's line called that."""
     caller = sys._getframe(1).f_back
     if caller is None or not is_own(caller):
+        _explain_memory(error)
         shorten(error)
+
+
+def _explain_memory(error: BaseException) -> None:
+    """Let an error of CuPy's say in one sentence what it may be helped with."""
+    size, total, limit = (getattr(error, f"_{name}", None) for name in ("size", "total", "limit"))
+    if not isinstance(error, MemoryError) or size is None or total is None:
+        return
+    bounds = f"of the {limit:,} that it may use at most" if limit else "already"
+    more = " or a higher limit (config.set_gpu_memory_limit)" if limit else ", or end other processes that use the GPU"
+    error.args = (
+        f"The GPU has no memory for {size:,} more bytes, this process uses {total:,} {bounds}; use a smaller "
+        f"batch_size{more}.",
+    )
 
 
 def shorten(error: BaseException) -> None:

@@ -62,12 +62,14 @@ def check_use(calls: list[str], to_device: Callable[[Any], Any]) -> None:
         assert calls == used  # the reference is the reference all the way down
         return used
 
-    x, w, b = random.normal(size=(5, 3)), random.normal(size=(3, 4)), random.normal(size=4)
+    x, w = random.normal(size=(5, 3)), random.normal(size=(3, 4))
+    b = random.normal(size=8)[::2]  # with gaps, so that `dense` is that of the reference, made of others
     assert both("gated", x, x) == ["activate"]
     assert both("dense", x, w, b, activation="tanh") == ["gemm", "activate"]
     assert both("dense", x, w, b, activation="relu") == ["gemm"]
     steps, state = random.normal(size=(2, 6, 3)), np.zeros((2, 1))
-    assert set(both("lstm", steps, state, state, w, random.normal(size=(1, 4)), b)) == {"gemm", "activate"}
+    used = set(both("lstm", steps, state, state, w, random.normal(size=(1, 4)), b))
+    assert used in ({"gemm", "activate"}, {"gemm"})  # a device's own steps activate by themselves
     geometry = {"strides": (1,), "padding": ((0, 0),), "dilation": (1,)}
     kernel = random.normal(size=(2, 3, 4))
     assert both("conv", steps, kernel, b, activation="sigmoid", **geometry) == ["activate"]

@@ -110,10 +110,10 @@ class Tensor:
 
     def item(self) -> Any:
         """The only value, as a Python number."""
-        return self._read().item()
+        return k.to_host(self._read()).item()
 
     def tolist(self) -> Any:
-        return self._read().tolist()
+        return k.to_host(self._read()).tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if self.tracked and _state.recording:

@@ -27,10 +27,12 @@ from minikeras.kernels.table import Kernels, kernel, names, override, reference_
 from minikeras.lazy import LazyModule
 
 _archive = LazyModule("minikeras.kernels.cpu.compiler.archive")
+_turned_off = LazyModule("minikeras.kernels.cuda.turned_off")
 
 _active_device = "cpu"
 _active: Kernels | None = None
 _warned = False
+_limited = False  # whether CuPy's pool has a limit of ours
 
 
 def use(name: str) -> None:
@@ -51,14 +53,28 @@ def use(name: str) -> None:
                 "MINIKERAS_KERNELS, or set MINIKERAS_DEVICE=numpy to be content with it.",
                 stacklevel=2,
             )
-    bind(table_of(name))
+    bind(chosen := table_of(name))
     _active_device = name
+    if name == "gpu":
+        _limit_memory()
+        _turned_off.begin(chosen.xp)
 
 
 def _machine_code_is_there() -> bool:
     """Whether the CPU's kernels can be had; an archive that was asked for must be usable."""
     asked = config.kernels() not in ("", "none")
     return (not asked and find_spec("llvmlite") is not None) or _archive.found() is not None
+
+
+def _limit_memory() -> None:
+    """Let CuPy's pool take no more than was asked for; where nothing was, what CuPy's own variable says stays."""
+    global _limited
+    limit = config.gpu_memory_limit()
+    if _active is None or _active_device != "gpu" or (limit is None and not _limited):
+        return
+    _limited = limit is not None
+    share = {"fraction": float(limit[:-1]) / 100} if isinstance(limit, str) else {"size": limit or 0}
+    _active.xp.get_default_memory_pool().set_limit(**share)
 
 
 def table_of(device: str) -> Kernels:
@@ -79,6 +95,12 @@ def bind(chosen: Kernels) -> None:
     chosen.mirror(globals())
 
 
+def active_table() -> Kernels:
+    """The table whose names this module has now."""
+    assert _active is not None
+    return _active
+
+
 def version() -> tuple[int, int]:
     """Another value when other kernels have come into use."""
     return id(_active), table.changes
@@ -97,6 +119,7 @@ def _take_kernels() -> None:
 use(config.device())
 config.on_device_change(use)
 config.on_kernels_change(_take_kernels)
+config.on_gpu_memory_limit_change(_limit_memory)
 
 if TYPE_CHECKING:  # what the active table has are names of this module
     xp: Any

@@ -18,7 +18,7 @@ import numpy as np
 
 
 class _Current(threading.local):
-    """What a thread is at: the step whose buffers it takes, and who records it (see `cpu/recording.py`)."""
+    """What a thread is at: the step whose buffers it takes, and who records it (see `recording.py` of a device)."""
 
     arena: Any = None
     recording: Any = None
@@ -42,6 +42,18 @@ def only_where(number: Any) -> AbstractContextManager[None]:
         number: a float64 array of one; it is not 0 in the step that is recorded.
     """
     return nullcontext() if current.recording is None else current.recording.only_where(number)
+
+
+class Advancing(int):
+    """A number that is another one in each step: how far a random stream is.  What is computed from it is no such."""
+
+    source: Any
+    offset: int  # of it from where the stream is when the step begins
+
+    def __new__(cls, value: int, source: Any, offset: int) -> Advancing:
+        made = super().__new__(cls, value)
+        made.source, made.offset = source, offset
+        return made
 
 
 class Arena:

@@ -24,15 +24,19 @@ from weakref import WeakSet
 
 import numpy
 
-from minikeras.kernels.arena import allocate
+from minikeras.kernels.arena import allocate, current
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
 
-_FOLDERS = {"cpu": "minikeras.kernels.cpu", "gpu": "minikeras.kernels.cuda"}  # where a device's own overrides are; loaded before they are asked for
+_FOLDERS = {
+    "cpu": "minikeras.kernels.cpu",
+    "gpu": "minikeras.kernels.cuda",
+}  # where a device's own overrides are; loaded before they are asked for
 _loaded: set[str] = set()
 _references: dict[str, FunctionType] = {}
 # of each device and kernel, latest last; "tape" has those for arrays that record what is done with them
 _overrides: dict[str, dict[str, list[_Override]]] = {"cpu": {}, "gpu": {}, "tape": {}}
+_left_out: dict[tuple[str, str], list[_Override]] = {}  # see `turn_off`
 _tables: WeakSet[Kernels] = WeakSet()
 changes = 0  # how often kernels or overrides have been registered or withdrawn
 
@@ -73,11 +77,16 @@ class Kernels:
     def to_device(self, array: Any) -> Any:
         """Move a NumPy array to the active device (itself on the CPU, and where it holds strings)."""
         on_host = self.xp is numpy or getattr(getattr(array, "dtype", None), "kind", "f") in "OSTU"
-        return array if on_host else self.xp.asarray(array)
+        if on_host or isinstance(array, self.xp.ndarray):
+            return array
+        return self.xp.asarray(array) if current.recording is None else current.recording.moved(numpy.asarray(array))
 
     def to_host(self, array: Any) -> numpy.ndarray:
         """A NumPy array of the same values (itself on the CPU)."""
-        return array.get() if hasattr(array, "get") else numpy.asarray(array)
+        if not hasattr(array, "get"):
+            return numpy.asarray(array)
+        known = None if current.recording is None else current.recording.value_of(array)
+        return array.get() if known is None else known
 
     if TYPE_CHECKING:  # the kernels are attributes
 
@@ -163,6 +172,8 @@ def override(
 def withdraw(name: str, device: str | None = None) -> None:
     """Take back the latest override of a kernel for a device, or without a device the kernel and all its overrides.
 
+    `turn_off` leaves out those of the package, and can give them back.
+
     Raises:
         ValueError: nothing is registered there.
     """
@@ -177,6 +188,30 @@ def withdraw(name: str, device: str | None = None) -> None:
         for overrides in _overrides.values():
             overrides.pop(name, None)
     _changed(name)
+
+
+def turn_off(name: str, device: str, package: str | None) -> None:
+    """Leave out the overrides that modules of a package gave a kernel for a device; None: give back what was left out.
+
+    A user's stay, and fall back on what is below those of the package.
+    """
+    registered = _overrides[device].pop(name, [])
+    registered = [*(one for one in _left_out.pop((name, device), []) if one not in registered), *registered]
+    left_out = [one for one in registered if package and f"{one.replacement.__module__}.".startswith(f"{package}.")]
+    kept = [one for one in registered if one not in left_out]
+    for one, before in zip(kept, [None, *kept], strict=False):
+        one.before = before
+        one.__dict__.pop("choice", None)
+    if kept:
+        _overrides[device][name] = kept
+    if left_out:
+        _left_out[name, device] = left_out
+    _changed(name)
+
+
+def overridden(device: str) -> set[str]:
+    """The kernels that a device overrides."""
+    return set(_of_device(device))
 
 
 def _changed(name: str) -> None:

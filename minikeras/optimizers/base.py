@@ -511,12 +511,11 @@ class Optimizer(Rated):
     def _accumulate(self, plan: Plan) -> None:
         """Add to the gradients of earlier steps; every n-th step changes the weights by their mean."""
         for total, g in plan.accumulated:
-            total += g
+            k.add_up(total, g)
         if self._changes_next:
             with only_where(plan.now[_UPDATES]):
                 for total, g in plan.accumulated:
-                    k.xp.divide(total, self.gradient_accumulation_steps, out=g)
-                    total.fill(0)
+                    k.take_mean(total, self.gradient_accumulation_steps, g)
                 self._change(plan)
 
     @property

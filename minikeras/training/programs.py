@@ -27,24 +27,31 @@ from minikeras import kernels as k
 from minikeras.autodiff.operands import raw
 from minikeras.autodiff.tensor import Tensor, Variable, _state, mark_changed
 from minikeras.autodiff.turns import at_once, computing, turn, wait
-from minikeras.kernels.arena import current
+from minikeras.kernels.arena import current, memory_of
 from minikeras.layers.context import context, entrance
 from minikeras.lazy import LazyModule
 from minikeras.optimizers.rate import HostVariable
 from minikeras.training.repeatable import STEPS, has_own_steps, obstacle, things
 from minikeras.training.step import MetricLogs, contiguous
 
-recording_room = LazyModule("minikeras.kernels.cpu.recording")
-program_room = LazyModule("minikeras.kernels.cpu.program")
+# of a device, what records a step and what makes it again
+_ROOMS = {
+    device: (LazyModule(f"minikeras.kernels.{folder}.recording"), LazyModule(f"minikeras.kernels.{folder}.program"))
+    for device, folder in (("cpu", "cpu"), ("gpu", "cuda"))
+}
 
 _MOST = 16  # kinds of batches that a model has programs for; for ever-changing shapes recording would not pay
 _TRIES = 4  # recordings of a kind of batch that something has made useless, until it is left to the layers
+_MOST_PUT_OFF = 32  # recordings that something kept from being made, which need not be so in the next step
 _WORTH = 32  # steps that a program must have made to be worth another recording after a change
-_LARGE = 1 << 27  # bytes of a step's buffers from which on Python's share of its time is next to nothing
 _LONG = 0.01  # seconds that a call of many steps takes, about
 _LONG_BATCH = 1 << 15  # bytes of a batch that are worth a helper's work
 
 _data, _settings_of = attrgetter("data"), attrgetter("_settings")
+
+
+def _recording_room() -> Any:
+    return _ROOMS[k.active_device()][0]
 
 
 class State:
@@ -148,6 +155,7 @@ class Entry:
         self.is_traced = False  # whether the outputs say what they were made of
         self.steps = 0
         self.tries = 0  # recordings that came to nothing
+        self.put_off = 0  # recordings that were left for the next step
         self.uses = 0  # of the program
         self.seconds = _LONG  # of a step, at first too long
 
@@ -176,7 +184,7 @@ def _put_back(state: State) -> None:
     weights = {id(one) for one in state._contents.weights if not one.trainable}
     for variable, array in zip(state.variables, state.arrays, strict=True):
         if id(variable) in weights and variable.data is not array and variable.data.shape == array.shape:
-            np.copyto(array, variable.data)
+            array[...] = variable.data
             variable.data = array
 
 
@@ -243,7 +251,7 @@ class Programs:
         held = [(entry.program.nbytes, key) for key, entry in self._entries.items() if entry.program is not None]
         total = sum(size for size, _ in held)
         for size, key in sorted(held, key=itemgetter(0), reverse=True):
-            if total > _LARGE:
+            if total > _recording_room().LARGE:
                 total -= size
                 del self._entries[key]
 
@@ -280,7 +288,7 @@ class Programs:
             call: gives them by way of the layers, for whoever may ask what they were made of: a loss asks for the
                 logits behind a softmax.
         """
-        if type(x) is not np.ndarray or not x.flags.c_contiguous:
+        if not _is_array(x) or not x.flags.c_contiguous:
             x = contiguous(x)
         if call is not None:
             entry = self._entries.get(_keyed("predict", x)[0])
@@ -299,7 +307,7 @@ class Programs:
             if not self._is_valid(entry, "predict"):
                 return None
             program = entry.program
-            program.inputs[0][...] = x
+            program.write((x,))
             if entrance.before is not None:
                 entrance.before(self._model)
             if not _in_turn(program.run):
@@ -307,7 +315,7 @@ class Programs:
                 return None
             entry.uses += 1
             entry.show_losses(self._model)
-            return program.outputs[0].copy()
+            return k.to_host(program.outputs[0].copy())
         finally:
             self._busy.release()
 
@@ -333,7 +341,7 @@ class Programs:
                 if kind == "train" and self._model._trial_needs_layers():
                     return run(data)
                 if self._is_valid(entry, kind):
-                    _write(entry.program, leaves)
+                    entry.program.write(leaves)
                     if not self._run(kind, entry.program):
                         entry.program.explain()
                         return run(data)
@@ -356,9 +364,7 @@ class Programs:
     def _new_entry(self, kind: str, key: tuple, leaves: Sequence[Any]) -> Entry:
         """That of a kind of batch that is met for the first time."""
         entry = Entry()
-        numeric = leaves and all(
-            type(leaf) is np.ndarray and leaf.dtype.kind in "biuf" and leaf.size for leaf in leaves
-        )
+        numeric = leaves and all(_is_array(leaf) and leaf.dtype.kind in "biuf" and leaf.size for leaf in leaves)
         model = self._model
         is_built = all(
             layer.built for layer in model._contents().layers if layer is not model or model._graph is not None
@@ -405,27 +411,44 @@ class Programs:
         entry.reason = obstacle(self._model, kind, self._built_in)  # losses and metrics have been found by now
         if entry.reason is not None or self._model._trial is not None or not self._is_prepared(kind):
             return run(data)
-        if current.arena is not None and current.arena.nbytes > _LARGE:
+        if current.arena is not None and current.arena.nbytes > _recording_room().LARGE:
             entry.reason = (
                 f"it takes {current.arena.nbytes >> 20} MB, and so long that Python's share is next to nothing"
             )
             return run(data)
         state = State(self._model, kind)
-        recording = recording_room.Recording(self._known(state, kind))
-        buffers = []
-        with recording, self._watched(state, recording, kind):
-            for leaf in leaves:
-                buffer = recording.arena.take(np, leaf.shape, leaf.dtype)
-                np.copyto(buffer.view(np.ndarray), leaf)
-                buffers.append(buffer)
-            result = run(tree.pack_sequence_as(data, buffers))
-            result = dict(result) if kind != "predict" and _is_users(result) else result
-            if _is_users(result):
-                _set_apart(result, buffers)
+        tables = [self._model.optimizer._now] if kind == "train" else []
+        recording = _recording_room().Recording(self._known(state, kind), tables)
+        before = self._snapshot(state, kind) if recording.defers else None
+        buffers, result, outputs = [], None, []
+        try:
+            with recording, self._watched(state, recording, kind):
+                buffers = [recording.input(leaf) for leaf in leaves]
+                result = run(tree.pack_sequence_as(data, buffers))
+                result = dict(result) if kind != "predict" and _is_users(result) else result
+                if _is_users(result):
+                    _set_apart(result, buffers)
+                    outputs = recording.give([one.data for one in tree.flatten(result) if isinstance(one, Tensor)])
+        except Exception as error:
+            if before is None:
+                raise
+            recording.spoil(f"{error}".splitlines()[0] if f"{error}" else type(error).__name__)
+        program = None
+        if before is not None:  # nothing has been done yet
+            if recording.spoiled is None:
+                program = self._performed(state, kind, recording, leaves, tables, outputs, before)
+            if program is None:
+                entry.put_off += 1
+                if not recording.again or entry.put_off >= _MOST_PUT_OFF:
+                    entry.reason = recording.spoiled or "it was not repeated"
+                self._restore(state, before, kind)
+                self._model._clear_losses()
+                return run(data)
         if self._model.jit_compile is True:
             state.forgive()
         entry.state = state
-        entry.losses = [(one, [loss.data.view(np.ndarray) for loss in added]) for one, added in _noted(self._model)]
+        plain = _recording_room().plain
+        entry.losses = [(one, [plain(loss.data) for loss in added]) for one, added in _noted(self._model)]
         entry.show_losses(self._model)
         if kind == "train" and not self._model.optimizer._has_changed:
             return result  # another step will be recorded
@@ -444,18 +467,35 @@ class Programs:
             if entry.signature is not None:
                 entry.tries += 1
                 if entry.tries >= _TRIES:
-                    entry.reason = "a number that machine code is given is another one in each step"
+                    entry.reason = "a number that kernels are given is another one in each step"
             entry.signature, entry.held = recording.signature(), recording.held
         else:
-            tables = [self._model.optimizer._now] if kind == "train" else []
-            plain = [buffer.view(np.ndarray) for buffer in buffers]
-            double = sum(buffer.nbytes for buffer in plain) >= _LONG_BATCH
-            outputs = []
             if _is_users(result):
                 entry.outputs = result
-                outputs = [one.data.view(np.ndarray) for one in tree.flatten(result)]
-            entry.candidate = program_room.Program(recording, plain, tables, outputs, double)
+            entry.candidate = program or self._program(recording, buffers, tables, outputs)
         return _unrecorded(result) if _is_users(result) else result
+
+    def _program(self, recording: Any, buffers: list[Any], tables: list[np.ndarray], outputs: list[Any]) -> Any:
+        inputs = list(map(_recording_room().plain, buffers))
+        double = sum(buffer.nbytes for buffer in inputs) >= _LONG_BATCH
+        return _ROOMS[k.active_device()][1].Program(recording, inputs, tables, outputs, double)
+
+    def _performed(
+        self, state: State, kind: str, recording: Any, leaves: Sequence[Any], tables: list[np.ndarray],
+        outputs: list[Any], before: Any,
+    ) -> Any:  # fmt: skip
+        """The program of a step that has been recorded without being made, after it has made it; None if it did not."""
+        program = self._program(recording, [buffer for buffer, _ in recording.inputs], tables, outputs)
+        streams = [(stream, stream.state) for stream, _ in before[1]]
+        for stream, place in before[1]:
+            stream.state = place
+        program.write(leaves)
+        made = _in_turn(program.run)
+        program.count_made()
+        for stream, place in streams:
+            stream.state = place
+        recording.again = not program.is_whole  # some of its calls were left out
+        return program if made and program.is_whole else None
 
     def _is_prepared(self, kind: str) -> bool:
         """Whether the optimizer has its arrays, and will do in the next step all that it does in some steps."""
@@ -487,8 +527,9 @@ class Programs:
         A variable that gets another array has it copied in the end.
         """
         prepared = self._prepared(kind)
-        watched = [array.view(recording_room.Recorded) for array in state.arrays]
-        put_back = [one.replaced(lambda array: array.view(recording_room.Recorded)) for one in prepared]
+        watch = recording.watched
+        watched = list(map(watch, state.arrays))
+        put_back = [one.replaced(watch) for one in prepared]
 
         def put(arrays: Sequence[np.ndarray]) -> None:
             for variable, array in zip(state.variables, arrays, strict=True):
@@ -501,7 +542,7 @@ class Programs:
             yield
             for variable, array in zip(state.variables, watched, strict=True):
                 if variable.data is not array:
-                    np.copyto(array, variable.data)
+                    recording.copy(array, variable.data)
         finally:
             for back in put_back:
                 back()
@@ -530,7 +571,7 @@ class Programs:
         if agrees:
             own = type(data) is not tuple or has_own_steps(self._model, kind, self._built_in)
             given = len(leaves) if own else len(tree.flatten(data[0]))
-            zeros = [*map(np.zeros_like, leaves[:given]), *leaves[given:]]
+            zeros = [*map(_zeros_like, leaves[:given]), *leaves[given:]]
             try:
                 with np.errstate(all="ignore"):
                     agrees = self._made_twice(entry, kind, tree.pack_sequence_as(data, zeros), zeros, run)[1]
@@ -569,7 +610,7 @@ class Programs:
         try:  # Ctrl-C may come at any time
             self._restore(entry.state, before, kind)
             entry.candidate.blank(self._gradients(kind))
-            _write(entry.candidate, leaves)
+            entry.candidate.write(leaves)
             made = self._run(kind, entry.candidate)
             agrees = made and (entry.outputs is None or _same_arrays(_data_of(result), entry.candidate.outputs))
             agrees = agrees and _same_losses(noted, entry.losses)
@@ -621,7 +662,7 @@ class Programs:
                 return 0, None
             if not self._is_valid(entry, kind):
                 return 0, None  # the step that comes begins anew
-            count = min(count, max(int(_LONG / entry.seconds), 1), most or count)
+            count = min(count, max(int(_LONG / entry.seconds), 1), most or count, entry.program.capacity)
             numbers = self._numbers(kind, count)
             if numbers is None and kind == "train":
                 return 0, None  # a learning rate is refused, now or soon
@@ -641,7 +682,11 @@ class Programs:
             entry.show_losses(self._model)
             entry.seconds = (perf_counter() - began) / max(count, 1)
             if kind != "predict":
-                last = None if entry.outputs is None or not count else [Tensor(one[-1].copy()) for one in results]
+                last = (
+                    None
+                    if entry.outputs is None or not count
+                    else [Tensor(k.to_device(one[-1].copy())) for one in results]
+                )
                 logs = MetricLogs(self._model) if last is None else tree.pack_sequence_as(entry.outputs, last)
                 return count, logs
             joined = [one.reshape(math.prod(one.shape[:2]), *one.shape[2:]) for one in results]
@@ -672,10 +717,14 @@ def _in_turn(run: Callable[..., int], *given: Any) -> int:
         computing.discard(me)
 
 
-def _write(program: Any, leaves: Sequence[np.ndarray]) -> None:
-    """Put a batch where a program reads it."""
-    for buffer, leaf in zip(program.inputs, leaves, strict=True):
-        buffer[...] = leaf
+def _is_array(leaf: Any) -> bool:
+    """Whether a part of a batch is an array, of the host or of the device."""
+    return type(leaf) is np.ndarray or isinstance(leaf, k.xp.ndarray)
+
+
+def _zeros_like(array: Any) -> Any:
+    zeros = np.zeros(array.shape, array.dtype)
+    return zeros if type(array) is np.ndarray else k.to_device(zeros)
 
 
 def _packed(arrays: tuple) -> Any:
@@ -686,10 +735,10 @@ def _packed(arrays: tuple) -> Any:
 
 def _keyed(kind: str, data: Any, size: int | None = None) -> tuple[tuple, Sequence[Any]]:
     """What a batch is known by, and its arrays; with a size that of a batch of so many of these samples."""
-    if type(data) is np.ndarray and size is None and data.flags.c_contiguous:
+    if _is_array(data) and size is None and data.flags.c_contiguous:
         return (kind, (data.shape, data.dtype)), (data,)
-    plain = type(data) is tuple and all(type(leaf) is np.ndarray for leaf in data)
-    leaves = data if plain else [data] if type(data) is np.ndarray else tree.flatten(data)
+    plain = type(data) is tuple and all(map(_is_array, data))
+    leaves = data if plain else [data] if _is_array(data) else tree.flatten(data)
     shapes = [
         (leaf.shape if size is None else (size, *leaf.shape[1:]), leaf.dtype)
         for leaf in leaves
@@ -714,17 +763,18 @@ def _is_users(result: Any) -> bool:
 def _are_recorded(outputs: Any) -> bool:
     leaves = tree.flatten(outputs)
     return all(
-        isinstance(one, Tensor) and isinstance(one.data, recording_room.Recorded) and one._keras_mask is None
+        isinstance(one, Tensor) and _recording_room().is_recorded(one.data) and one._keras_mask is None
         for one in leaves
     )
 
 
 def _set_apart(outputs: Any, batch: list[np.ndarray]) -> None:
     """Copy outputs that have gaps, such as slices, and parts of the batch, which is elsewhere in every other step."""
+    parts = [memory_of(one) for one in batch]
     for one in tree.flatten(outputs):
         if type(one) is Tensor:
-            plain = one.data.view(np.ndarray)
-            if not plain.flags.c_contiguous or any(np.may_share_memory(plain, part.view(np.ndarray)) for part in batch):
+            memory = memory_of(one.data)
+            if not one.data.flags.c_contiguous or any(memory is part for part in parts):
                 one.data = one.data.copy()
 
 
@@ -735,8 +785,8 @@ def _unrecorded(outputs: Any) -> Any:
 def _own(one: Any) -> Any:
     """A tensor or array of a recorded step, and the mask that it carries, in memory of its own."""
     if not isinstance(one, Tensor):
-        return np.array(one) if isinstance(one, recording_room.Recorded) else one
-    own = Tensor(np.array(one.data))
+        return one.copy() if _recording_room().is_recorded(one) else one
+    own = Tensor(_recording_room().plain(one.data).copy())
     own._keras_mask = _own(one._keras_mask)
     return own
 
@@ -759,5 +809,5 @@ def _same_arrays(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> b
     return all(one.shape == other.shape and np.array_equal(_bits(one), _bits(other)) for one, other in pairs)
 
 
-def _bits(array: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+def _bits(array: Any) -> np.ndarray:
+    return np.ascontiguousarray(k.to_host(array)).reshape(-1).view(np.uint8)

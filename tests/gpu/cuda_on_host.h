@@ -220,6 +220,8 @@ inline float __int_as_float(int x) { float f; memcpy(&f, &x, 4); return f; }
 inline int __float_as_int(float x) { int i; memcpy(&i, &x, 4); return i; }
 inline float rsqrtf(float x) { return 1.f / sqrtf(x); }
 inline double rsqrt(double x) { return 1.0 / ::sqrt(x); }
+inline float normcdff(float x) { return (float)(0.5 * ::erfc(-M_SQRT1_2 * x)); }
+inline double normcdf(double x) { return 0.5 * ::erfc(-M_SQRT1_2 * x); }
 inline void sincospif(float x, float* s, float* c) { *s = (float)::sin(M_PI * x); *c = (float)::cos(M_PI * x); }
 template <class T> T __ldg(const T* p) { return *p; }
 using std::max;

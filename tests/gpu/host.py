@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gpu import streams
 
 _HEADER = Path(__file__).parent / "cuda_on_host.h"
 _KERNEL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(")
@@ -65,7 +66,7 @@ def _library(code: str) -> Any:
             raise SyntaxError(done.stderr)
         source.unlink()
         unfinished.rename(made)
-    library = ctypes.PyDLL(str(made))  # one call at a time, for what all of a library's blocks share
+    library = ctypes.PyDLL(str(made))  # which keeps the GIL: one block runs at a time
     ctypes.c_int.in_dll(library, "host_order").value = _backwards
     _libraries.append(library)
     return library
@@ -92,6 +93,7 @@ class HostModule:
     """What `cupy.RawModule` is: kernels by name."""
 
     def __init__(self, code: str, *, options: Sequence[str] = (), backend: str = "nvrtc"):
+        streams.forbid("the loading of a module")
         with _compiling:
             self._library = _library(code)
 
@@ -120,7 +122,20 @@ class HostKernel:
         sizes = np.array([*grid, *block, shared_mem], np.uint32)
         pointers = (ctypes.c_void_p * len(values))(*[value.ctypes.data for value in values])
         launched[self._name] += 1
-        self._run(ctypes.c_void_p(sizes.ctypes.data), pointers)
+
+        def run() -> None:
+            self._run(ctypes.c_void_p(sizes.ctypes.data), pointers)
+            assert values  # which the pointers lead to
+
+        capture = streams.capturing()
+        if capture is None:
+            streams.catch_up()
+            run()
+            return
+        for one in args:
+            if hasattr(one, "_held"):
+                capture.uses(one)
+        capture.nodes.append(run)
 
 
 def _as_memory(value: Any) -> np.ndarray:

@@ -20,6 +20,7 @@ import functools
 import inspect
 import re
 import traceback
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,9 +30,12 @@ from typing import Any
 import cupy
 import numpy as np
 from cupy._core._scalar import CScalar
+from gpu import streams
+from gpu.cublaslt import FakeCublasLt
 from gpu.host import HostModule
 
 from minikeras import kernels
+from minikeras.kernels.cuda import cublas
 
 _SCALARS = (bool, int, float, complex, np.generic)
 _TRANSFERS = ("array", "asanyarray", "asarray", "ascontiguousarray")
@@ -39,6 +43,7 @@ _WITHOUT_ARRAYS = ("isscalar", "ndim", "result_type", "shape", "size", "where")
 _READS = ("dump", "dumps", "get", "item", "tobytes", "tofile", "tolist")  # methods that read values back
 # functions that wait for the device, because their result's shape or a check of theirs depends on values
 _WAITING = ("argwhere", "bincount", "compress", "extract", "flatnonzero", "histogram", "nonzero", "unique")
+_BY_LIBRARIES = ("dot", "einsum", "inner", "kron", "matmul", "tensordot", "vdot")
 _KEYWORDS = {  # where the signature says **kwargs
     "einsum": {"dtype", "optimize"},
     "meshgrid": {"copy", "indexing", "sparse"},
@@ -56,18 +61,25 @@ class Counts:
         self._keeps = keeps
         self.transfers: list[str] = []
         self.reads: list[str] = []
+        self.loads: list[tuple[int, ...]] = []  # shapes of what was moved in one go, in a stream
 
-    def transfer(self, shape: tuple[int, ...]) -> None:
+    def transfer(self, shape: tuple[int, ...], nbytes: int = 8) -> None:
+        if streams.capturing() is not None:
+            streams.alloc_pinned_memory(nbytes)
+        streams.catch_up()
         if self._keeps:
             self.transfers.append(f"shape {shape} {_asking()}")
 
     def read(self, name: str) -> None:
+        streams.forbid(f"{name}, which reads a value,")
+        streams.catch_up()
         if self._keeps:
             self.reads.append(f"{name} {_asking()}")
 
     def clear(self) -> None:
         self.transfers.clear()
         self.reads.clear()
+        self.loads.clear()
 
 
 def _asking() -> str:
@@ -104,8 +116,8 @@ class DeviceArray:
             raise AttributeError(f"CuPy's arrays have no {name!r}.")
         if name == "data":
             return SimpleNamespace(ptr=self._held.__array_interface__["data"][0])
-        if name == "get":
-            return self._get
+        if name in ("get", "set"):
+            return self._get if name == "get" else self._set
         value = getattr(self._held, name)
         if name == "flags":
             known = [flag for flag in dir(cupy._core.flags.Flags) if not flag.startswith("_")]
@@ -115,11 +127,27 @@ class DeviceArray:
         if name in _READS:
             _counts.read(name)
             return value
-        return functools.partial(_method, name, self, value)
+        return functools.partial(_method, name, self)
 
     def _get(self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True) -> np.ndarray:
         _counts.read("get")
-        return self._held.copy()
+        if out is None:
+            return self._held.copy()
+        out[...] = self._held
+        return out
+
+    def _set(self, arr: np.ndarray, stream: Any = None) -> None:
+        if arr.shape != self.shape or arr.dtype != self.dtype or not self._held.flags.c_contiguous:
+            raise ValueError(
+                f"An array of shape {arr.shape} and type {arr.dtype} does not fit {self.shape}, {self.dtype}."
+            )
+        _counts.loads.append(arr.shape)
+        held = self._held
+        if stream is None:
+            streams.catch_up()
+            held[...] = arr
+        else:  # whatever lies there when the stream comes to it
+            stream.put(lambda: np.copyto(held, arr))
 
     # ---- what waits for the device
 
@@ -174,20 +202,21 @@ class DeviceArray:
 
     def __getitem__(self, key: Any) -> DeviceArray:
         plain, advanced = _index(key)
-        if not advanced and Ellipsis not in plain:
+        if advanced:
+            return _called(np.ndarray.__getitem__, (self, key if isinstance(key, tuple) else (key,)), {})
+        if Ellipsis not in plain:
             plain = (*plain, Ellipsis)  # NumPy then gives a view also of a single value
         return _wrapped(self._held[plain])
 
     def __setitem__(self, key: Any, value: Any) -> None:
         plain, advanced = _index(key)
-        if isinstance(value, DeviceArray):
-            self._held[plain] = value._held
-            return
-        if not isinstance(value, _SCALARS):
+        if not isinstance(value, (DeviceArray, *_SCALARS)):
             raise TypeError(f"CuPy sets values of arrays and numbers, got {type(value).__name__}.")
-        if advanced:
+        if advanced and not isinstance(value, DeviceArray):
             _counts.transfer(())  # CuPy makes an array of the number
-        self._held[plain] = value
+        held, given = self._held, value._held if isinstance(value, DeviceArray) else value
+        parts = key if isinstance(key, tuple) else (key,)
+        _do(lambda: held.__setitem__(plain, given), (self, value, *parts))
 
     def __deepcopy__(self, memo: dict) -> DeviceArray:
         return _wrapped(self._held.copy())
@@ -236,8 +265,101 @@ def _plain(value: Any) -> Any:
 def _called(function: Callable, args: Any, keywords: dict[str, Any]) -> Any:
     """The result of a NumPy function for a call of CuPy's; a result in `out` is that array itself."""
     out = keywords.get("out")
-    result = function(*_plain(tuple(args)), **{name: _plain(value) for name, value in keywords.items()})
-    return _wrapped(result) if out is None else out
+    plain_args, plain_keywords = _plain(tuple(args)), {name: _plain(value) for name, value in keywords.items()}
+    capture = streams.capturing()
+    if capture is not None:
+        return _captured(capture, function, (args, keywords), plain_args, plain_keywords)
+    streams.catch_up()
+    result = function(*plain_args, **plain_keywords)
+    if out is not None:
+        return out
+    return _wrapped(_with_own(result, plain_args, streams.placed) if streams.state.allocators else result)
+
+
+def _do(work: Callable[[], Any], given: Any) -> None:
+    """Do something with device arrays, now or, within a capture, whenever its graph is launched."""
+    capture = streams.capturing()
+    if capture is None:
+        streams.catch_up()
+        work()
+        return
+    for one in given:
+        if isinstance(one, DeviceArray):
+            capture.uses(one)
+    capture.nodes.append(work)
+
+
+def _captured(capture: Any, function: Callable, given: Any, args: Any, keywords: dict[str, Any]) -> Any:
+    """Put a call into a graph; a result that is no view is memory that it writes to."""
+    for one in _arrays(given):
+        capture.uses(one)
+    if keywords.get("out") is not None:
+        capture.nodes.append(lambda: function(*args, **keywords))
+        return given[1]["out"]
+    copies = [_copied(one) for one in args]
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = function(*copies, **{name: _copied(value) for name, value in keywords.items()})
+    if result is None:  # it changes an argument
+        capture.nodes.append(lambda: function(*args, **keywords))
+        return None
+    if any(_shares(one, copies) for one in _leaves(result)):  # a view, if not of a copy that lies in another way
+        result = function(*args, **keywords)
+        if all(_shares(one, args) for one in _leaves(result)):
+            return _wrapped(result)
+    result = _with_own(result, (), streams.placed)
+    buffers = [one for one in _leaves(result) if isinstance(one, np.ndarray)]
+    for buffer in buffers:
+        buffer.fill(np.nan if buffer.dtype.kind in "fc" else 0)
+
+    def again() -> None:
+        found = [np.asarray(one) for one in _leaves(function(*args, **keywords))]
+        for buffer, one in zip(buffers, found, strict=True):
+            buffer[...] = one
+
+    if function is not np.empty:
+        capture.nodes.append(again)
+    return _wrapped(result)
+
+
+def _leaves(value: Any) -> list[Any]:
+    return [leaf for one in value for leaf in _leaves(one)] if isinstance(value, (tuple, list)) else [value]
+
+
+def _arrays(value: Any) -> list[DeviceArray]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [one for one in _leaves(value) if isinstance(one, DeviceArray)] + [
+        one
+        for part in (value if isinstance(value, (tuple, list)) else ())
+        if isinstance(part, dict)
+        for one in _arrays(part)
+    ]
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, (tuple, list)):
+        return type(value)([_copied(one) for one in value])
+    return value.copy(order="K") if isinstance(value, np.ndarray) else value
+
+
+def _shares(array: Any, others: Any) -> bool:
+    return isinstance(array, np.ndarray) and any(
+        isinstance(one, np.ndarray) and np.may_share_memory(array, one) for one in _leaves(list(others))
+    )
+
+
+def _with_own(result: Any, args: Any, place: Callable[[np.ndarray], np.ndarray]) -> Any:
+    """A result whose new arrays are in memory of the device's allocator."""
+    if isinstance(result, np.generic):
+        result = np.asarray(result)
+    if isinstance(result, np.ndarray):
+        return result if _shares(result, args) else place(result)
+    if hasattr(result, "_fields"):
+        return type(result)(*(_with_own(one, args, place) for one in result))
+    return (
+        type(result)([_with_own(one, args, place) for one in result]) if isinstance(result, (tuple, list)) else result
+    )
 
 
 # where there is a device, CuPy must not be given arrays without memory
@@ -292,14 +414,21 @@ def _signature_of_method(name: str) -> inspect.Signature | None:
     return inspect.signature(eval(f"lambda {parameters}: None"))
 
 
-def _method(name: str, array: DeviceArray, function: Callable, *args: Any, **keywords: Any) -> Any:
+def _method(name: str, array: DeviceArray, *args: Any, **keywords: Any) -> Any:
     signature = _signature_of_method(name)
     signature.bind(None, *args, **keywords)
     if name in _WAITING:
         _counts.read(name)
     _check_sort(name, keywords)
+    _check_library(name)
     _ask_cupy(getattr(cupy.ndarray, name), f"ndarray.{name}", (array, *args), keywords)
-    return _called(function, args, keywords)
+    return _called(getattr(np.ndarray, name), (array, *args), keywords)
+
+
+def _check_library(name: str) -> None:
+    """CuPy's products do not run within a capture."""
+    if name in _BY_LIBRARIES and streams.capturing() is not None:
+        raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
 
 
 def _check_sort(name: str, keywords: dict[str, Any]) -> None:
@@ -359,6 +488,7 @@ class _Ufunc:
             if not isinstance(value, (DeviceArray, *_SCALARS)):
                 raise TypeError(f"cupy.{self._ours.__name__} takes arrays and numbers, got {type(value).__name__}.")
         self._check_types(args, dtype)
+        _check_library(self._ours.__name__)
         return _called(self._ours, args, {"out": out, "dtype": dtype, "casting": casting})
 
     def _check_types(self, args: tuple, dtype: Any) -> None:
@@ -385,6 +515,9 @@ class _Ufunc:
         return method
 
 
+pool = streams.get_default_memory_pool()
+
+
 class Recorder:
     """The array module, or one of its submodules."""
 
@@ -396,8 +529,10 @@ class Recorder:
     def __getattr__(self, name: str) -> Any:
         if not hasattr(self._theirs, name):
             raise AttributeError(f"{self._theirs.__name__} has no {name!r}.")
-        if name == "RawModule":
-            return HostModule
+        if self._theirs is cupy and name in _OWN:
+            return _OWN[name]
+        if self._theirs is cupy.linalg:
+            _check_library("dot")
         theirs, ours = getattr(self._theirs, name), getattr(self._ours, name)
         found = theirs  # number types, constants
         if isinstance(theirs, ModuleType):
@@ -418,11 +553,12 @@ def _moved(theirs: Callable, ours: Callable, value: Any, *args: Any, **keywords:
     _signature(theirs).bind(value, *args, **keywords)
     if isinstance(value, DeviceArray):
         return value if ours is np.asarray and not (args or keywords) else _called(ours, (value, *args), keywords)
-    array = np.array(ours(value, *args, **keywords))
+    array = ours(value, *args, **keywords)
+    array = np.array(array)
     if array.dtype.kind not in "biufc" and array.dtype.char != "E":  # bfloat16, which CuPy 14 has
         raise TypeError(f"CuPy has no arrays of {array.dtype}.")
-    _counts.transfer(array.shape)
-    return _wrapped(array)
+    _counts.transfer(array.shape, array.nbytes)
+    return _wrapped(streams.placed(array) if streams.state.allocators else array)
 
 
 def _function(name: str, theirs: Callable, ours: Callable, *args: Any, **keywords: Any) -> Any:
@@ -444,6 +580,7 @@ def _function(name: str, theirs: Callable, ours: Callable, *args: Any, **keyword
     if name == "repeat" and not isinstance(bound.arguments["repeats"], int):
         raise TypeError("cupy.repeat does not take an array of repeats.")
     _check_sort(name, keywords)
+    _check_library(name)
     _check_out(name, args, keywords.get("out"))
     _ask_cupy(theirs, name, args, keywords)
     return _called(ours, args, keywords)
@@ -483,7 +620,15 @@ def _install_operators() -> None:
         setattr(DeviceArray, f"__{short}__", lambda self, name=name: getattr(_module, name)(self))
 
 
+_OWN = {
+    "RawModule": HostModule,
+    "cuda": streams.cuda,
+    "get_default_memory_pool": streams.get_default_memory_pool,
+    "get_default_pinned_memory_pool": streams.get_default_pinned_memory_pool,
+}
 _module = Recorder()
+_find_library = cublas.find_library
+cublas.find_library = lambda xp: FakeCublasLt() if xp is _module else _find_library(xp)
 _install_operators()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gpu.recorder import Counts, DeviceArray, recording_device
-from gpu.workouts import BATCH, KERNELS, LAYERS, WORKOUTS, Bench, Workout, answers, compare, reference_kernels, train
+from gpu.workouts import BATCH, LAYERS, WORKOUTS, Workout, bench, compare, reference_kernels, train
 from loss_cases import CASES as LOSSES
 from loss_cases import LossCase
 from metric_cases import CASES as METRICS
@@ -24,6 +24,8 @@ from minikeras import kernels as k
 from minikeras.autodiff import Tensor, Variable, recording
 from minikeras.autodiff.tape import backward
 from minikeras.callbacks import Callback
+from minikeras.doctor.cases import KERNELS, answers
+from minikeras.kernels.comparison import Bench
 from minikeras.optimizers import Optimizer
 
 # ---------------------------------------------------------------- kernels, operations, losses
@@ -33,18 +35,18 @@ from minikeras.optimizers import Optimizer
 @pytest.mark.parametrize("kernels", KERNELS, ids=lambda kernels: kernels.__name__.strip("_"))
 def test_kernels(kernels: Callable[[Bench], list[Any]], dtype: str) -> None:
     with reference_kernels():
-        expected = kernels(Bench(dtype))
+        expected = kernels(bench(dtype))
     with recording_device() as counts:
-        found = kernels(Bench(dtype))
+        found = kernels(bench(dtype))
         assert len(counts.reads) == (2 if kernels is answers else 0)
         compare(found, expected)
 
 
 def test_no_kernel_is_left_out() -> None:
-    bench = Bench("float32")
+    asked = bench("float32")
     for kernels in KERNELS:
-        kernels(bench)
-    assert k.names() <= bench.asked
+        kernels(asked)
+    assert k.names() <= asked.asked
 
 
 def _values_and_gradients(function: Callable, inputs: list[np.ndarray], differentiable: bool) -> list[Any]:

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gpu.workouts import BATCH, KERNELS, WORKOUTS, Bench, Workout, compare, reference_kernels, train
+from gpu.workouts import BATCH, WORKOUTS, Workout, bench, compare, reference_kernels, train
 
 from minikeras import kernels as k
 from minikeras import layers, saving, tree, utils
+from minikeras.doctor.cases import KERNELS
+from minikeras.kernels.comparison import Bench
 
 pytestmark = pytest.mark.gpu
 
@@ -23,19 +25,19 @@ every_workout = pytest.mark.parametrize("workout", WORKOUTS, ids=str)
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("kernels", KERNELS, ids=lambda kernels: kernels.__name__.strip("_"))
 def test_every_kernel_gives_what_the_reference_gives(kernels: Callable[[Bench], list[Any]], dtype: str) -> None:
-    found = kernels(Bench(dtype))
+    found = kernels(bench(dtype))
     with reference_kernels():
-        expected = kernels(Bench(dtype))
+        expected = kernels(bench(dtype))
         compare(found, expected, TOLERANCE[dtype], TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("kernels", KERNELS, ids=lambda kernels: kernels.__name__.strip("_"))
 def test_every_override_gives_what_the_reference_gives(kernels: Callable[[Bench], list[Any]], dtype: str) -> None:
-    overridden = kernels(Bench(dtype))
+    overridden = kernels(bench(dtype))
     k.bind(k.reference_table(k.xp))
     try:
-        expected = kernels(Bench(dtype))
+        expected = kernels(bench(dtype))
     finally:
         k.use("gpu")
     compare(overridden, expected, TOLERANCE[dtype], TOLERANCE[dtype])

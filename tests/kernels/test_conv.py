@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from window_cases import geometries, problem
 
 from minikeras.kernels import FUSED_ACTIVATIONS, conv_output_length, reference_table, same_padding, table_of
 from minikeras.kernels.cpu import conv as dense_override
@@ -21,49 +22,6 @@ DTYPES = ["float32", "float64"]
 TOLERANCE = {"float16": 2e-2, "float32": 2e-5, "float64": 1e-12}
 OPERATIONS = ["conv", "depthwise_conv"]
 assert_close = partial(np.testing.assert_allclose, strict=True)
-
-
-def pairs(before, after):
-    return tuple(zip(before, after, strict=True))
-
-
-@st.composite
-def geometries(draw, channels=(1, 2, 3)):
-    rank = draw(st.integers(1, 3))
-    numbers = lambda least, most: tuple(draw(st.integers(least, most)) for _ in range(rank))
-    return {
-        "n": draw(st.sampled_from([1, 3, 2, 0])),
-        "spatial": numbers(1, 8 if rank < 3 else 5),
-        "channels": draw(st.sampled_from(channels)),
-        "size": draw(st.sampled_from([None, (1,) * rank])) or numbers(1, 3),
-        "strides": draw(st.sampled_from([None, (1,) * rank])) or numbers(1, 3),
-        "padding": draw(st.sampled_from([None, ((0, 0),) * rank])) or pairs(numbers(0, 3), numbers(0, 3)),
-        "dilation": draw(st.sampled_from([None, (1,) * rank])) or numbers(1, 2),
-    }
-
-
-def problem(geometry, operation, width, groups, dtype="float64"):
-    """(x, kernel, bias, g, the keyword arguments, dense kernel of an ordinary convolution that does the same)."""
-    random = np.random.default_rng(0)
-    channels, size, where = geometry["channels"] * groups, geometry["size"], geometry
-    keywords = {name: where[name] for name in ("strides", "padding", "dilation")}
-    x = random.standard_normal((where["n"], *where["spatial"], channels)).astype(dtype)
-    lengths = [
-        conv_output_length(*axis, *pair)
-        for *axis, pair in zip(
-            where["spatial"], size, where["strides"], where["dilation"], where["padding"], strict=True
-        )
-    ]
-    if operation == "conv":
-        keywords["groups"] = groups
-        filters = width * groups
-        kernel = random.standard_normal((*size, channels // groups, filters)).astype(dtype)
-    else:
-        filters = width * channels
-        kernel = random.standard_normal((*size, channels, width)).astype(dtype)
-    bias = random.standard_normal(filters).astype(dtype)
-    g = random.standard_normal((where["n"], *lengths, filters)).astype(dtype)
-    return x, kernel, bias, g, keywords
 
 
 def densities(operation, kernel, groups):

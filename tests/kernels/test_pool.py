@@ -7,36 +7,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from window_cases import poolings
 
-from minikeras.kernels import conv_output_length, reference_table, table_of
+from minikeras.kernels import reference_table, table_of
 
 reference, override = reference_table(), table_of("cpu")
 
 DTYPES = ["float32", "float64"]
 MODULES = [reference, override]
 assert_close = partial(np.testing.assert_allclose, strict=True)
-
-
-def pairs(before, after):
-    return tuple(zip(before, after, strict=True))
-
-
-@st.composite
-def problems(draw, dtype="float64", channels=(1, 3)):
-    """(x, g, the keyword arguments); small whole numbers, so that ties are common, with a NaN or infinity at times."""
-    rank = draw(st.integers(1, 3))
-    numbers = lambda least, most: tuple(draw(st.integers(least, most)) for _ in range(rank))
-    size, strides, spatial = numbers(1, 3), numbers(1, 3), numbers(1, 8 if rank < 3 else 5)
-    padding = draw(st.sampled_from([None, ((0, 0),) * rank])) or pairs(numbers(0, 4), numbers(0, 4))
-    lengths = [
-        conv_output_length(n, k, s, 1, *pair) for n, k, s, pair in zip(spatial, size, strides, padding, strict=True)
-    ]
-    n, c = draw(st.sampled_from([1, 3, 2, 0])), draw(st.sampled_from(channels))
-    random = np.random.default_rng(draw(st.integers(0, 99)))
-    x = random.integers(-2, 3, (n, *spatial, c)).astype(dtype)
-    x[random.random(x.shape) < 0.1] = draw(st.sampled_from([0, np.nan, np.inf, -np.inf]))
-    g = random.integers(-5, 6, (n, *lengths, c)).astype(dtype)
-    return x, g, {"size": size, "strides": strides, "padding": padding}
 
 
 def windows(x_shape, g_shape, size, strides, padding):
@@ -51,7 +30,7 @@ def windows(x_shape, g_shape, size, strides, padding):
 
 
 @settings(max_examples=40, deadline=None)
-@given(problems())
+@given(poolings())
 def test_max_pool_is_the_maximum_of_each_window(problem):
     x, g, keywords = problem
     y, index, gx = np.full(g.shape, -np.inf), np.zeros(g.shape, "uint8"), np.zeros(x.shape)
@@ -72,7 +51,7 @@ def test_max_pool_is_the_maximum_of_each_window(problem):
 
 
 @settings(max_examples=40, deadline=None)
-@given(problems())
+@given(poolings())
 def test_average_pool_is_the_mean_of_each_window_without_its_padding(problem):
     x, g, keywords = problem
     y, gx = np.zeros(g.shape), np.zeros(x.shape)
@@ -88,7 +67,7 @@ def test_average_pool_is_the_mean_of_each_window_without_its_padding(problem):
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_the_override_is_the_reference(dtype, data):
-    x, g, keywords = data.draw(problems(dtype, channels=(1, 3, 17, 32)))
+    x, g, keywords = data.draw(poolings(dtype, channels=(1, 3, 17, 32)))
     y, index = reference.max_pool(x, with_index=True, **keywords)
     found, found_index = override.max_pool(x, with_index=True, **keywords)
     assert_close(found, y, rtol=0)

@@ -173,7 +173,10 @@ class Program:
     Attributes:
         is_native: whether there is nothing but machine code in it.
         drawn: the random streams that a step draws from, each with its key and the blocks that it takes.
+        capacity: how many steps one call makes at most.
     """
+
+    capacity = 1 << 62
 
     def __init__(
         self,
@@ -215,6 +218,11 @@ class Program:
     def fits(self) -> bool:
         """Whether the random streams have the keys that they had."""
         return all(source.key == key for source, key, _ in self.drawn)
+
+    def write(self, batch: Sequence[np.ndarray]) -> None:
+        """Put a batch where the next step reads it."""
+        for buffer, part in zip(self.inputs, batch, strict=True):
+            buffer[...] = part
 
     def run(self) -> int:
         """Make a step on what lies in `inputs`, with the tables as they are.

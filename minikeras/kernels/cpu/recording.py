@@ -16,10 +16,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minikeras.kernels.arena import Arena, current, memory_of
+from minikeras.kernels.arena import Advancing, Arena, current, memory_of
 from minikeras.kernels.cpu.compiler.machine import MOST_ARGUMENTS
 from minikeras.kernels.cpu.compiler.team import as_number
 from minikeras.kernels.cpu.strided import instead
+
+LARGE = 1 << 27  # bytes of a step's buffers from which on Python's share of its time is next to nothing
+
+
+def plain(array: np.ndarray) -> np.ndarray:
+    """A recorded array as any other one."""
+    return array.view(np.ndarray)
+
+
+def is_recorded(array: Any) -> bool:
+    """Whether an array is one of a step that is recorded."""
+    return isinstance(array, Recorded)
 
 
 class NativeCall(NamedTuple):
@@ -44,18 +56,6 @@ class PythonCall(NamedTuple):
     numbers: str  # what it is given besides arrays
 
 
-class Advancing(int):
-    """A number that is another one in each step: how far a random stream is.  What is computed from it is no such."""
-
-    source: Any
-    offset: int  # of it from where the stream is when the step begins
-
-    def __new__(cls, value: int, source: Any, offset: int) -> Advancing:
-        made = super().__new__(cls, value)
-        made.source, made.offset = source, offset
-        return made
-
-
 class _OwnArena(Arena):
     """Buffers of a program: they are `Recorded`, and never let go."""
 
@@ -76,9 +76,12 @@ class Recording:
 
     Args:
         known: arrays whose memory stays what it is between steps: variables and their like.
+        tables: of no account here, where they lie in memory that calls read anyway.
     """
 
-    def __init__(self, known: Iterable[np.ndarray] = ()):
+    defers = False  # it is made while it is recorded
+
+    def __init__(self, known: Iterable[np.ndarray] = (), tables: Sequence[np.ndarray] = ()):
         self.calls: list[NativeCall | PythonCall] = []
         self.spoiled: str | None = None
         self.results: list[np.ndarray] = []  # arrays that NumPy has made
@@ -101,6 +104,24 @@ class Recording:
     def __exit__(self, *error: object) -> None:
         self.arena.__exit__(*error)
         current.recording = self._outer
+
+    def input(self, leaf: np.ndarray) -> np.ndarray:
+        """A buffer with the values of a part of the batch."""
+        buffer = self.arena.take(np, leaf.shape, leaf.dtype)
+        np.copyto(plain(buffer), leaf)
+        return buffer
+
+    def give(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Where a program leaves what somebody reads after the step."""
+        return list(map(plain, arrays))
+
+    def watched(self, array: np.ndarray) -> Recorded:
+        """An array of which it is noted what is done with it."""
+        return array.view(Recorded)
+
+    def copy(self, array: np.ndarray, values: np.ndarray) -> None:
+        """Let the step end with values in the memory of an array."""
+        np.copyto(array, values)
 
     def know(self, array: np.ndarray) -> None:
         """Take it for granted that memory stays where it is, and is changed by what is recorded alone."""

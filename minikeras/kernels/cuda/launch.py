@@ -43,6 +43,7 @@ _LEFT_OUT = (
 )
 
 sources: list[Source] = []  # all that there are
+launched: set[str] | None = None  # if a set, the names of what is launched are added to it
 
 
 class Source:
@@ -87,6 +88,8 @@ class Source:
         key = (xp, name, dtype.char, *[types[one].char for one in self.types])
         found = self._functions.get(key)
         if found is None:
+            if current.recording is not None:
+                current.recording.put_off(f"the kernel {name!r}")
             whole = (xp, None, *key[2:])
             if whole not in self._functions:
                 self._functions[whole] = xp.RawModule(code=self.written(dtype, **types), options=OPTIONS)
@@ -119,10 +122,38 @@ def launch(
     grid, block = _three(grid), _three(block)
     if 0 in grid:
         return
+    if launched is not None:
+        launched.add(name)
     given = [int(one or 0) if one is None or type(one) is bool else one for one in arguments]
-    recording = current.recording
-    where = 0 if recording is None else recording.launched(name, dtype, grid, block, given)
-    source.function(k.xp, name, dtype, types)(grid, block, (where, *given), shared_mem=shared)
+    function, recording = source.function(k.xp, name, dtype, types), current.recording
+    if recording is None:
+        function(grid, block, (0, *given), shared_mem=shared)
+        return
+    numbers = [np.uint64(one) if type(one) is Address else one for one in given]
+    addresses = [np.uint64(one.data.ptr) if is_array(one) else one for one in numbers]
+
+    def alone() -> None:  # without the arrays: what they hold is to be used again within the step
+        function(grid, block, (0, *addresses), shared_mem=shared)
+
+    where = recording.launched(name, dtype, grid, block, given, alone)
+    where = np.uint64(where) if type(where) is Address else where
+    function(grid, block, (where, *numbers), shared_mem=shared)
+
+
+def is_array(value: Any) -> bool:
+    """Whether it is an array on the device."""
+    return hasattr(value, "shape") and not isinstance(value, (np.ndarray, np.generic))
+
+
+class Address(int):
+    """Where a number lies on the device, and which it is: what a recorded step reads anew each time."""
+
+    told: tuple
+
+    def __new__(cls, address: int, *told: Any) -> Address:
+        made = super().__new__(cls, address)
+        made.told = told
+        return made
 
 
 def _three(sizes: Any) -> tuple[int, ...]:
@@ -133,6 +164,11 @@ def _three(sizes: Any) -> tuple[int, ...]:
 def each(count: int, threads: int = THREADS) -> int:
     """The blocks of a grid whose threads have an index each."""
     return min(-(-count // threads), _MOST_BLOCKS)
+
+
+def fours(count: int) -> int:
+    """The blocks of a grid whose threads have four indices each: `in_fours`, of `THREADS` threads."""
+    return each(-(-count // 4))
 
 
 def threads_for(count: int, most: int = THREADS) -> int:

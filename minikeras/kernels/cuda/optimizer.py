@@ -156,6 +156,15 @@ __global__ void clip_by_value(T* g, double limit, whole n) {
   A most = limit;
   EACH(i, n) g[i] = smaller(larger(A(g[i]), -most), most);
 }
+__global__ void add_up(T* total, const T* g, whole n) {
+  EACH(i, n) total[i] = A(total[i]) + A(g[i]);
+}
+__global__ void take_mean(T* total, T* out, double count, whole n) {
+  EACH(i, n) {
+    out[i] = A(total[i]) / A(count);
+    total[i] = A(0);
+  }
+}
 __global__ void scale(T* g, NUMBER(factor), whole n) {
   A by = VALUE(factor);
   EACH(i, n) g[i] = A(g[i]) * by;
@@ -255,6 +264,16 @@ def clip_by_value(k: Kernels, g: Any, limit: float) -> None:
     _update(k, "clip_by_value", g, float(limit))
 
 
+@override(reference.add_up, "gpu", when=(contiguous_numbers("total", "g"), same_shape("total", "g")))
+def add_up(k: Kernels, total: Any, g: Any) -> None:
+    _update(k, "add_up", total, g)
+
+
+@override(reference.take_mean, "gpu", when=(contiguous_numbers("total", "out"), same_shape("total", "out")))
+def take_mean(k: Kernels, total: Any, count: int, out: Any) -> None:
+    _update(k, "take_mean", total, out, float(count))
+
+
 @override(reference.scale, "gpu", when=(contiguous_numbers("g"), Condition('not hasattr(factor, "get")')))
 def scale(k: Kernels, g: Any, factor: Any) -> None:
     _update(k, "scale", g, *number(factor))
@@ -328,9 +347,9 @@ def _span(first: Any, last: Any) -> Any:
 
 @override(reference.all_finite, "gpu", when=_are_plain)
 def all_finite(k: Kernels, arrays: Sequence[Any], out: Any) -> bool:
-    """In a recorded step `out` is the program's copy of it on the device, and nothing is read back."""
+    """In a recorded step `out` is a number on the device, and nothing is read back."""
     recording, arrays = current.recording, _joined(arrays)
-    found = k.empty((1,), _DOUBLE) if recording is None else recording.number_at(out)
+    found = k.empty((1,), _DOUBLE) if recording is None else recording.flag_at(out)
     launch(k, _FINITE, "begin_finite", arrays[0].dtype if arrays else _SINGLE, 1, 1, (found,))
     for g in arrays:
         launch(k, _FINITE, "is_finite", g.dtype, each(g.size), THREADS, (g, found, g.size))
