@@ -122,7 +122,7 @@ def step(name: str, size: int, dtype: str, in_memory: bool = False, special: tup
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", CASES)
-@given(st.integers(1, 700), st.booleans(), st.lists(st.sampled_from(SPECIAL), max_size=4).map(tuple))
+@given(st.integers(1, 2500), st.booleans(), st.lists(st.sampled_from(SPECIAL), max_size=4).map(tuple))
 def test_steps(name: str, dtype: str, size: int, in_memory: bool, special: tuple[float, ...]) -> None:
     """In float32 and float64 the bits are the reference's, but of powers."""
     if dtype in NARROW:
