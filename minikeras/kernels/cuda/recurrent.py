@@ -689,24 +689,10 @@ class _Steps:
         )  # fmt: skip
 
 
-def _by_gate(k: Kernels, kernel: Any, gates: int) -> Any:
+def _by_gate(kernel: Any, gates: int) -> Any:
     """The columns of each gate as a matrix of their own."""
     u = len(kernel)
-    parts = k.empty((gates, u, u), kernel.dtype)
-    parts[...] = kernel.reshape(u, gates, u).swapaxes(0, 1)
-    return parts
-
-
-def _turned(k: Kernels, kernel: Any) -> Any:
-    turned = k.empty(kernel.shape[::-1], kernel.dtype)
-    turned[...] = kernel.T
-    return turned
-
-
-def _columns(k: Kernels, kernel: Any, first: int, last: int) -> Any:
-    part = k.empty((len(kernel), last - first), kernel.dtype)
-    k.copy_rows(kernel[:, first:last], part)
-    return part
+    return kernel.reshape(u, -1, u).swapaxes(0, 1)[:gates]
 
 
 def _forward(
@@ -752,13 +738,13 @@ def _products(steps: _Steps, kernel: Any) -> tuple[Callable, Callable | None]:
     k, n, u, product = steps.k, steps.samples, steps.units, steps.empty(*steps.product_shape)
     to_candidate = None
     if steps.kind == "reset_first":
-        candidate_kernel, candidate = _columns(k, kernel, 2 * u, 3 * u), steps.empty(n, u)
+        candidate_kernel, candidate = kernel[:, 2 * u :], steps.empty(n, u)
         to_candidate = lambda reset: k.gemm(reset, candidate_kernel, out=candidate)
     if steps.by_gate:
-        parts = _by_gate(k, kernel, steps.count)[: steps.drops]
+        parts = _by_gate(kernel, steps.drops)
         return (lambda dropped: steps.packed(k.matmul(dropped.reshape(steps.drops, n, u), parts))), to_candidate
     if steps.kind == "reset_first":
-        kernel = _columns(k, kernel, 0, 2 * u)
+        kernel = kernel[:, : 2 * u]
     return (lambda entering: k.gemm(entering.reshape(n, u), kernel, out=product)), to_candidate
 
 
@@ -801,7 +787,7 @@ def _backward(
         g_h0, g_c0 = (*g_states, None)[:2]
         rooms = 3 if kind == "reset_first" else 2 * steps.count
         steps.launch_loop(
-            "loop_grad", _turned(k, r.recurrent_kernel), rooms, gates, kept, history, cells, steps.mask,
+            "loop_grad", steps.packed(r.recurrent_kernel.T), rooms, gates, kept, history, cells, steps.mask,
             steps.packed(g_outputs), not r.order.sequences, r.order.zeros, g_h, g_c, g_h0, g_c0,
             *(*products, None)[:2],
         )  # fmt: skip
@@ -817,13 +803,13 @@ def _products_grad(steps: _Steps, kernel: Any) -> tuple[Any, Callable, Callable 
     k, n, u, product, through = steps.k, steps.samples, steps.units, steps.empty(*steps.product_shape), None
     from_candidate = None
     if steps.kind == "reset_first":
-        candidate_kernel, at_reset = _columns(k, kernel, 2 * u, 3 * u), steps.empty(n, u)
+        candidate_kernel, at_reset = kernel[:, 2 * u :], steps.empty(n, u)
         from_candidate = lambda g: k.gemm(g, candidate_kernel, tb=True, out=at_reset)
     if steps.by_gate:
-        parts = _turned(k, kernel).reshape(-1, u, u)[: steps.drops]
+        parts = _by_gate(kernel, steps.drops).swapaxes(1, 2)
         return product, (lambda g: steps.packed(k.matmul(g.reshape(steps.drops, n, u), parts))), from_candidate
     if steps.kind == "reset_first":
-        kernel = _columns(k, kernel, 0, 2 * u)
+        kernel = kernel[:, : 2 * u]
     through = steps.empty(n, u)
     return product, (lambda g: k.gemm(g, kernel, tb=True, out=through)), from_candidate
 
