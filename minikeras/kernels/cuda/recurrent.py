@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from minikeras.kernels.cuda.activation import ACTIVATIONS, known_activation
 from minikeras.kernels.cuda.launch import FLOATS, THREADS, Source, contiguous_numbers, each, launch
@@ -850,11 +850,6 @@ def _walk_back(
     launch(k, _CELLS, "end_grad", steps.dtype, each(total), THREADS, end)
 
 
-def _loop(kind: str, k: Kernels, activation: str | None, recurrent_activation: str | None = None) -> Any:
-    numbers = ACTIVATIONS[activation], ACTIVATIONS[recurrent_activation]
-    return partial(_forward, kind, numbers), partial(_backward, kind, numbers, k)
-
-
 # ---- overrides -------------------------------------------------------------------------------------------------------
 
 
@@ -866,6 +861,20 @@ def _are_taken(x: Any, arrays: Any, mask: Any, *others: Any) -> bool:
         return False
     given = [one for one in arrays if one is not None]
     return all(one.dtype == x.dtype and one.size > 0 and one.flags.c_contiguous for one in given)
+
+
+_known_recurrent = one_of("recurrent_activation", *ACTIVATIONS)
+
+
+def _numbers(options: dict[str, Any]) -> tuple[int, int]:
+    names = options.get("activation", "tanh"), options.get("recurrent_activation", "sigmoid")
+    return ACTIVATIONS[names[0]], ACTIVATIONS[names[1]]
+
+
+def _results(made: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Results whose residual any backward pass can read: the reference's, or ours."""
+    *results, r = made
+    return (*results, None if r is None else r._replace(loop=None))
 
 
 @override(
@@ -881,11 +890,9 @@ def _are_taken(x: Any, arrays: Any, mask: Any, *others: Any) -> bool:
 def simple_rnn(
     k: Kernels, x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any
 ) -> tuple[Any, ...]:
-    options["loop"] = _loop("simple_rnn", k, options.get("activation", "tanh"))
-    return reference.simple_rnn(k, _packed(k, x, x.dtype), h0, kernel, recurrent_kernel, bias, **options)
-
-
-_known_recurrent = one_of("recurrent_activation", *ACTIVATIONS)
+    options["loop"] = partial(_forward, "simple_rnn", _numbers(options)), None
+    x = _packed(k, x, x.dtype)
+    return _results(reference.simple_rnn(k, x, h0, kernel, recurrent_kernel, bias, **options))
 
 
 @override(
@@ -902,8 +909,9 @@ _known_recurrent = one_of("recurrent_activation", *ACTIVATIONS)
 def lstm(
     k: Kernels, x: Any, h0: Any, c0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any
 ) -> tuple[Any, ...]:
-    options["loop"] = _loop("lstm", k, *_activations(options))
-    return reference.lstm(k, _packed(k, x, x.dtype), h0, c0, kernel, recurrent_kernel, bias, **options)
+    options["loop"] = partial(_forward, "lstm", _numbers(options)), None
+    x = _packed(k, x, x.dtype)
+    return _results(reference.lstm(k, x, h0, c0, kernel, recurrent_kernel, bias, **options))
 
 
 @override(
@@ -919,21 +927,70 @@ def lstm(
 )
 def gru(k: Kernels, x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any) -> tuple[Any, ...]:
     kind = "gru" if options.get("reset_after", True) else "reset_first"
-    options["loop"] = _loop(kind, k, *_activations(options))
-    return reference.gru(k, _packed(k, x, x.dtype), h0, kernel, recurrent_kernel, bias, **options)
+    options["loop"] = partial(_forward, kind, _numbers(options)), None
+    x = _packed(k, x, x.dtype)
+    return _results(reference.gru(k, x, h0, kernel, recurrent_kernel, bias, **options))
 
 
-def _activations(options: dict[str, Any]) -> tuple[Any, Any]:
-    return options.get("activation", "tanh"), options.get("recurrent_activation", "sigmoid")
+_KINDS = {
+    reference._simple_cell: "simple_rnn", reference._lstm_cell: "lstm", reference._gru_cell: "gru",
+    reference._reset_first_cell: "reset_first",
+}  # fmt: skip
+
+
+def _cell_of(r: Any) -> tuple[str, tuple[int, int]] | None:
+    """The kind of a residual's cell and its activations by their numbers; None where one is a user's own."""
+    cell = r.cell[0]
+    kind = _KINDS.get(cell.func) if isinstance(cell, partial) else None
+    if kind is None:
+        return None
+    activation, recurrent = (cell.args[1], None) if kind == "simple_rnn" else cell.args[0][1:]
+    known = activation in ACTIVATIONS and recurrent in ACTIVATIONS
+    return (kind, (ACTIVATIONS[activation], ACTIVATIONS[recurrent])) if known else None
+
+
+def _is_taken_back(residual: Any) -> bool:
+    """Whether steps may be taken back here."""
+    r = residual
+    arrays = (r.kernel, r.recurrent_kernel, r.bias, r.input_mask, r.recurrent_mask, *r.saved)
+    return _cell_of(r) is not None and _are_taken(r.x, arrays, r.mask, r.loop)
+
+
+def _steps_back(k: Kernels, r: Any) -> Any:
+    """A residual whose steps are taken back here."""
+    cell = _cell_of(r)
+    assert cell is not None
+    return r._replace(loop=(None, partial(_backward, *cell, k)))
+
+
+@override(reference.simple_rnn_grad, "gpu", when=_is_taken_back)
+def simple_rnn_grad(
+    k: Kernels, g_outputs: Any, g_h: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None, None)
+) -> tuple[Any, ...]:
+    return reference.simple_rnn_grad(k, g_outputs, g_h, _steps_back(k, residual), needs_x, outs)
+
+
+@override(reference.lstm_grad, "gpu", when=_is_taken_back)
+def lstm_grad(
+    k: Kernels,
+    g_outputs: Any,
+    g_h: Any,
+    g_c: Any,
+    residual: Any,
+    needs_x: bool = True,
+    outs: tuple = (None, None, None),
+) -> tuple[Any, ...]:
+    return reference.lstm_grad(k, g_outputs, g_h, g_c, _steps_back(k, residual), needs_x, outs)
+
+
+@override(reference.gru_grad, "gpu", when=_is_taken_back)
+def gru_grad(
+    k: Kernels, g_outputs: Any, g_h: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None, None)
+) -> tuple[Any, ...]:
+    return reference.gru_grad(k, g_outputs, g_h, _steps_back(k, residual), needs_x, outs)
 
 
 # ---- LSTM whose products are convolutions ----------------------------------------------------------------------------
-
-
-class _Taken(NamedTuple):
-    """In place of a loop: what says that the steps were taken here."""
-
-    numbers: tuple[int, int]
 
 
 @override(
@@ -991,13 +1048,12 @@ def conv_lstm(
     if not with_residual:
         return (*results, None)
     saved = (*histories, gates, squashed)
-    residual = reference._Residual(
-        *(x, kernel, recurrent_kernel, bias, mask, None, None, None, _Taken(numbers), order, saved)
-    )
+    cell = reference._made_cell(reference._lstm_cell, reference._lstm_cell_grad, k, activation, recurrent_activation)
+    residual = reference._Residual(*(x, kernel, recurrent_kernel, bias, mask, None, None, cell, None, order, saved))
     return (*results, (residual, window))
 
 
-@override(reference.conv_lstm_grad, "gpu", when=lambda residual: isinstance(residual[0].loop, _Taken))
+@override(reference.conv_lstm_grad, "gpu", when=lambda residual: _is_taken_back(residual[0]))
 def conv_lstm_grad(
     k: Kernels,
     g_outputs: Any,
@@ -1017,7 +1073,9 @@ def conv_lstm_grad(
     turned = k.empty((*size, 4 * f, f), gates.dtype)
     turned[...] = k.xp.flip(r.recurrent_kernel, tuple(range(len(size)))).swapaxes(-1, -2)
     reverse = {**inside, "padding": tuple((after, before) for before, after in inside["padding"])}
-    steps = _Steps(k, "lstm", r.loop.numbers, gates, r.mask, None, r.order)
+    cell = _cell_of(r)
+    assert cell is not None
+    steps = _Steps(k, *cell, gates, r.mask, None, r.order)
     g_gates, g_product = k.empty(gates.shape, gates.dtype), k.empty((n, *lengths, 4 * f), gates.dtype)
     g_h0, g_c0, through = (k.empty((n, places * f), gates.dtype) for _ in range(3))
     g_image = through.reshape(n, *lengths, f)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+from gpu import host
 from gpu.cuda.check import DTYPES, case, numbers, results, same
 from gpu.cuda.check import gpu as table
 from hypothesis import given
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from minikeras.kernels import Kernels
 from minikeras.kernels.cuda import recurrent as override
+from minikeras.kernels.reference import recurrent as written
 
 GATES = override._GATES
 ACTIVATIONS = st.sampled_from([("tanh", "sigmoid"), ("softsign", "hard_sigmoid"), (None, "sigmoid")])
@@ -169,6 +172,33 @@ def test_a_step_that_is_not_a_number_stays_in_its_row_and_masked_ones_nowhere(ki
         assert np.isnan(one[3:]).all() and np.isnan(wanted[4]).all()
         np.testing.assert_array_equal(one[:3], wanted[:3])
         np.testing.assert_array_equal(other, wanted)
+
+
+class Half:
+    """A table whose forward kernels, or whose backward ones, are the reference's."""
+
+    def __init__(self, backward: bool):
+        self.backward, self.to_device, self.to_host, self.empty = backward, table.to_device, table.to_host, table.empty
+
+    def __getattr__(self, name: str) -> Any:
+        plain = name.endswith("_grad") == self.backward
+        return partial(getattr(written, name), table) if plain else getattr(table, name)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_either_way_may_be_the_references(backward: bool, masked: bool) -> None:
+    half: Any = Half(backward)
+    order = {"backwards": True, "return_sequences": True, "zero_output_for_mask": False}
+    sizes = (2, 3, (4,), 2, 3, "float32", masked, True, True, 1, 0, True, False, ("tanh", "sigmoid"))
+    cases = [partial(run, kind=kind, n=3, t=4, d=2, u=5, masked=masked, dropped="yes") for kind in GATES]
+    for compute in [*cases, lambda k: convolutional(k, *sizes, **order)]:
+        host.launched.clear()
+        found = results(half, compute)
+        assert any(name.endswith(("cell", "loop")) for name in host.launched) == backward
+        assert any(name.endswith(("cell_grad", "loop_grad")) for name in host.launched) != backward
+        for one, wanted in zip(found, results(table, compute), strict=True):
+            assert (one is wanted is None) or np.allclose(one, wanted, **FLOAT)
 
 
 @pytest.mark.parametrize("kind", GATES)
