@@ -399,18 +399,34 @@ _LOOPS = Source(
   const T* g_h, const T* g_c, T* g_h0, T* g_c0, T* g_gates, T* g_products, const T* factors, whole drops, \\
   const T* last, whole activation, whole recurrent
 
-// the weights, in shared memory where they are held there; the next barrier is the caller's
-__device__ const T* weights_of(const T* weights, T* room, int size, whole held) {
-  if (!held) return weights;
-  for (int i = threadIdx.y * blockDim.x + threadIdx.x; i < size; i += blockDim.x * blockDim.y) room[i] = weights[i];
-  return room;
-}
-// adds the product of a row and a column of the weights, whose rows have so many columns
+// Does something with the weights `w`, in two versions: the compiler knows in which memory they lie.
+#define WITH_WEIGHTS(...) \\
+  if (held) { \\
+    const T* w = own; \\
+    __VA_ARGS__; \\
+  } else { \\
+    const T* w = weights; \\
+    __VA_ARGS__; \\
+  }
+// the product of a row and a column of the weights, whose rows have so many columns
 __device__ __forceinline__ A row_product(const A* row, const T* weights, int count, int columns) {
   A sum = 0;
 #pragma unroll 4
   for (int i = 0; i < count; ++i) sum += row[i] * A(weights[i * columns]);
   return sum;
+}
+// those of all gates, which lie beside each other; where other numbers enter each, these lie so far apart
+template <int GATES>
+__device__ __forceinline__ void gate_products(A* p, const A* row, int apart, const T* weights, int count) {
+  if (apart == 0) {
+#pragma unroll 4
+    for (int m = 0; m < count; ++m)
+      for (int i = 0; i < GATES; ++i) p[i] += row[m] * A(weights[m * GATES * count + i * count]);
+  } else {
+#pragma unroll 2
+    for (int m = 0; m < count; ++m)
+      for (int i = 0; i < GATES; ++i) p[i] += row[i * apart + m] * A(weights[m * GATES * count + i * count]);
+  }
 }
 #define BEGIN_LOOP(Kind, rows_of_memory) \\
   extern __shared__ double memory[]; \\
@@ -419,7 +435,9 @@ __device__ __forceinline__ A row_product(const A* row, const T* weights, int cou
   bool here = sample < samples; \\
   By by = {(int)activation, (int)recurrent}; \\
   A* rooms = (A*)memory; \\
-  const T* w = weights_of(weights, (T*)(rooms + (rows_of_memory) * rows * u), columns * u, held);
+  T* own = (T*)(rooms + (rows_of_memory) * rows * u); \\
+  if (held) \\
+    for (int i = threadIdx.y * u + unit; i < columns * u; i += rows * u) own[i] = weights[i];
 
 // keeps and shows what a step has made; `new_h` and `new_c` are the states if it counts
 #define END_STEP(Kind) \\
@@ -464,15 +482,7 @@ template <class Kind> __device__ __forceinline__ void loop(LOOP) {
     __syncthreads();
     if (here) {
       const A* row = entering + threadIdx.y * u;
-      if (copies == 1) {
-#pragma unroll 4
-        for (int m = 0; m < u; ++m)
-          for (int i = 0; i < Kind::GATES; ++i) p[i] += row[m] * A(w[m * columns + i * u + unit]);
-      } else {
-#pragma unroll 2
-        for (int m = 0; m < u; ++m)
-          for (int i = 0; i < Kind::GATES; ++i) p[i] += row[i * rows * u + m] * A(w[m * columns + i * u + unit]);
-      }
+      WITH_WEIGHTS(gate_products<Kind::GATES>(p, row, copies == 1 ? 0 : rows * u, w + unit, u))
       for (int i = 0; i < Kind::GATES; ++i) p[i] += added[i];
       Kind::forward(z, p, new_h, new_c, extra, by);
       END_STEP(Kind)
@@ -506,15 +516,17 @@ __global__ void reset_first_loop(LOOP) {
     __syncthreads();
     if (here) {
       const A* row = rooms + threadIdx.y * u;
-      for (int i = 0; i < 2; ++i)
-        p[i] = row_product(row + (copies > 1 ? i * rows * u : 0), w + i * u + unit, u, columns);
+      WITH_WEIGHTS(for (int i = 0; i < 2; ++i) p[i] = row_product(
+                       row + (copies > 1 ? i * rows * u : 0), w + i * u + unit, u, columns))
       ResetFirst::gates(z, p, by);
       extra = A(T(z[1] * (state * last_factor)));
       resets[unit] = extra;
     }
     __syncthreads();
     if (here) {
-      ResetFirst::forward(z, row_product(resets, w + 2 * u + unit, u, columns), new_h, by);
+      A product = 0;
+      WITH_WEIGHTS(product = row_product(resets, w + 2 * u + unit, u, columns))
+      ResetFirst::forward(z, product, new_h, by);
       END_STEP(ResetFirst)
     }
   }
@@ -571,8 +583,8 @@ template <class Kind> __device__ __forceinline__ void loop_grad(LOOP_GRAD) {
     __syncthreads();
     if (counted) {
       at_h = straight;
-      for (int i = 0; i < Kind::GATES; ++i)
-        at_h += row_product(products + i * u, w + i * u * u + unit, u, u) * factor[i];
+      WITH_WEIGHTS(for (int i = 0; i < Kind::GATES; ++i) at_h +=
+                   row_product(products + i * u, w + i * u * u + unit, u, u) * factor[i])
     }
     A* other = products;
     products = next;
@@ -598,7 +610,8 @@ __global__ void reset_first_loop_grad(LOOP_GRAD) {
     products[2 * u + unit] = g[2];
     __syncthreads();
     if (counted) {
-      A at_reset = row_product(products + 2 * u, w + 2 * u * u + unit, u, u);
+      A at_reset = 0;
+      WITH_WEIGHTS(at_reset = row_product(products + 2 * u, w + 2 * u * u + unit, u, u))
       g[1] = ResetFirst::backward(z, before * last_factor, at_reset, by);
       straight += at_reset * z[1] * last_factor;
     }
@@ -609,7 +622,8 @@ __global__ void reset_first_loop_grad(LOOP_GRAD) {
     __syncthreads();
     if (counted) {
       at_h = straight;
-      for (int i = 0; i < 2; ++i) at_h += row_product(products + i * u, w + i * u * u + unit, u, u) * factor[i];
+      WITH_WEIGHTS(for (int i = 0; i < 2; ++i) at_h +=
+                   row_product(products + i * u, w + i * u * u + unit, u, u) * factor[i])
     }
   }
   END_LOOP_GRAD
@@ -619,9 +633,9 @@ __global__ void reset_first_loop_grad(LOOP_GRAD) {
 )
 
 _HELD = 48 << 10  # bytes of shared memory of a block
-_CACHED = 64 << 10  # of weights that are read at every step
+_CACHED = 128 << 10  # of weights that are read at every step
 _TOGETHER = 128  # threads of a block, where a sample has fewer units
-_OF_ONE_KERNEL = 1 << 25  # multiplications of a step, beyond which products of their own are faster
+_OF_ONE_KERNEL = 1 << 24  # multiplications of a step, beyond which products of their own are faster
 
 
 def _takes_all_steps(samples: int, units: int, gates: int, itemsize: int) -> bool:

@@ -123,10 +123,10 @@ def test_weights_that_are_read_through_the_cache(kind: str, dropped: str) -> Non
 
 
 def test_what_the_shape_chooses() -> None:
-    assert override._takes_all_steps(32, 64, 4, 4)
-    assert not override._takes_all_steps(32, 65, 4, 4)
-    assert override._takes_all_steps(32, 90, 4, 2)
-    assert not override._takes_all_steps(4096, 64, 4, 4)
+    assert override._takes_all_steps(32, 90, 4, 4)
+    assert not override._takes_all_steps(32, 91, 4, 4)
+    assert override._takes_all_steps(32, 128, 4, 2)
+    assert not override._takes_all_steps(2048, 64, 4, 4)
     assert not override._takes_all_steps(1, 300, 1, 0)
 
 
